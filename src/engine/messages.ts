@@ -1,0 +1,194 @@
+/**
+ * The only contract between gateway and engine process: plain data that survives structured clone.
+ *
+ * Knows: what is said. Must not know: who says it, HTTP, text, ONNX Runtime.
+ * All times are milliseconds; instants ("...At") are on the machine-wide monotonic clock (src/clock.ts), which
+ * both processes share.
+ */
+import type { Architecture } from '../model/manifest.js';
+import type { CostTable } from '../router/cost.js';
+
+/** What is done when even the shallowest plan can't make the budget (design: budget contract). */
+export type OnMiss = 'continue' | 'truncate' | 'reject';
+
+/** A caller's latency budget. Null fields were not stated. */
+export interface Budget {
+  /** From arrival of the request to the last byte. */
+  readonly totalMs: number | null;
+  readonly ttftMs: number | null;
+  /** Mean per token after the first. */
+  readonly tpotMs: number | null;
+  readonly onMiss: OnMiss;
+}
+
+/** The depths a request may use: a pinned depth has minExit = maxExit. Both are exit layers of the model. */
+export interface DepthRequest {
+  readonly minExit: number;
+  readonly maxExit: number;
+  readonly budget: Budget | null;
+}
+
+export interface Sampling {
+  /** 0 is greedy. */
+  readonly temperature: number;
+  readonly topP: number;
+  /** 0 is off. */
+  readonly topK: number;
+  readonly minP: number;
+  readonly seed: number | null;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** 1 is off. */
+  readonly repetitionPenalty: number;
+  /** [token id, bias] pairs. */
+  readonly logitBias: readonly (readonly [number, number])[];
+}
+
+/** One answer to one prompt. A request with n choices or several prompts sends several of these. */
+export interface GenerateMessage {
+  readonly type: 'generate';
+  readonly id: string;
+  /** When the HTTP request arrived. */
+  readonly arrivedAt: number;
+  /** At least one token id. */
+  readonly prompt: readonly number[];
+  /** 0 is allowed with promptLogprobs only: nothing is generated. */
+  readonly maxTokens: number;
+  /** End tokens are not sampled before that many tokens. */
+  readonly minTokens: number;
+  /** Ids that end the answer (empty with ignore_eos). The end token itself is not emitted. */
+  readonly stopTokens: readonly number[];
+  readonly sampling: Sampling;
+  /** Null: none; 0..20: the chosen token's log-probability and that many alternatives. */
+  readonly logprobs: number | null;
+  /** The same for the prompt's own tokens (echo). */
+  readonly promptLogprobs: number | null;
+  readonly depth: DepthRequest;
+}
+
+/** Ends a sequence early; the engine answers with `ended`, reason `cancelled`. Unknown ids are ignored. */
+export interface CancelMessage {
+  readonly type: 'cancel';
+  readonly id: string;
+}
+
+/** The engine finishes nothing more and exits 0. */
+export interface StopMessage {
+  readonly type: 'stop';
+}
+
+export type ToEngine = GenerateMessage | CancelMessage | StopMessage;
+
+export interface TokenLogprobs {
+  /** Log-probability of the token under the model's own distribution (temperature 1, before penalties). */
+  readonly logprob: number;
+  /** Most likely tokens, [id, log-probability], falling. */
+  readonly top: readonly (readonly [number, number])[];
+}
+
+/** What the planner decided when it admitted a request. */
+export interface PlannedEvent {
+  readonly id: string;
+  /** Exit layer at start. */
+  readonly exit: number;
+  readonly predictedTtftMs: number;
+  readonly predictedTpotMs: number;
+  readonly predictedMs: number;
+  /** False when even the shallowest allowed plan is predicted to miss the budget. */
+  readonly feasible: boolean;
+}
+
+/** A request that is not admitted. */
+export interface RefusedEvent {
+  readonly id: string;
+  readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long';
+  /** Least total budget that would be feasible now; null where it does not apply. */
+  readonly leastFeasibleMs: number | null;
+}
+
+export interface PromptEvent {
+  readonly id: string;
+  /** One per prompt token; the first has no prediction and is null. */
+  readonly logprobs: readonly (TokenLogprobs | null)[];
+}
+
+export interface TokenEvent {
+  readonly id: string;
+  readonly token: number;
+  /** Exit layer that emitted it. */
+  readonly exit: number;
+  readonly logprobs: TokenLogprobs | null;
+}
+
+export type EndReason = 'stop' | 'length' | 'deadline' | 'cancelled' | 'error';
+
+export interface EndedEvent {
+  readonly id: string;
+  readonly reason: EndReason;
+  /** Message for the log when reason is `error`, else null. */
+  readonly error: string | null;
+  readonly promptTokens: number;
+  /** Prompt tokens that prefix reuse saved. */
+  readonly cachedTokens: number;
+  readonly startedAt: number | null;
+  readonly firstTokenAt: number | null;
+  readonly endedAt: number;
+  readonly preemptions: number;
+}
+
+export interface LoadSnapshot {
+  readonly running: number;
+  readonly waiting: number;
+  /** Share of the KV budget in use by live sequences and by reusable prefixes. */
+  readonly kvUsed: number;
+  readonly kvCached: number;
+}
+
+/** One message per engine step. */
+export interface StepMessage {
+  readonly type: 'step';
+  readonly at: number;
+  readonly planned: readonly PlannedEvent[];
+  readonly refused: readonly RefusedEvent[];
+  readonly prompts: readonly PromptEvent[];
+  readonly tokens: readonly TokenEvent[];
+  readonly ended: readonly EndedEvent[];
+  readonly load: LoadSnapshot;
+  /** What the step ran, for metrics; null where the step only did bookkeeping. */
+  readonly work: StepWork | null;
+}
+
+export interface StepWork {
+  readonly ms: number;
+  /** Rows decoded in each trunk stage. */
+  readonly stageRows: readonly number[];
+  readonly prefillTokens: number;
+  /** Positions that deeper stages caught up over. */
+  readonly catchUpTokens: number;
+}
+
+/** Said once, when the model is loaded and measured. */
+export interface ReadyMessage {
+  readonly type: 'ready';
+  readonly name: string;
+  readonly architecture: Architecture;
+  readonly exits: readonly number[];
+  /** Positions a sequence may have: the model's context, less where the KV budget is smaller. */
+  readonly maxLength: number;
+  readonly slots: number;
+  readonly kvTokens: number;
+  readonly kernels: readonly string[];
+  readonly device: string;
+  readonly cost: CostTable;
+  readonly loadMs: number;
+  readonly calibrateMs: number;
+}
+
+/** The engine could not start or can't go on; it exits right after. `model` names a broken model folder. */
+export interface FatalMessage {
+  readonly type: 'fatal';
+  readonly kind: 'model' | 'device' | 'internal';
+  readonly message: string;
+}
+
+export type FromEngine = ReadyMessage | StepMessage | FatalMessage;

@@ -1,0 +1,133 @@
+/**
+ * The manifest of a model folder: what the converter writes and what engine, router and gateway read.
+ *
+ * Knows: the shape of manifest.json and the names of the graphs' inputs and outputs.
+ * Must not know: how graphs are built (convert) or run (runtime, engine).
+ *
+ * Graph contract, for every device (FLOAT is f32 on CPU kernels, f16 for the fp16 kernel):
+ * - embed   ids i64 [B,S]                                      -> hidden FLOAT [B,S,H]
+ * - stage   hidden FLOAT [B,S,H], seqlens_k i32 [B] (length - 1 of each row, this call's positions included),
+ *           total_len i32 [1] (the longest row's length), past_k_I / past_v_I FLOAT [B,KV,capacity,D]
+ *                                                              -> hidden_out FLOAT [B,S,H], present_k_I / present_v_I
+ *           I counts the stage's own layers from 0; past and present are bound to the same memory.
+ * - head    hidden FLOAT [N,H], norm i64 [N] (which row of the norm table: 0 is the shared final norm)
+ *                                                              -> logits f32 [N,V]
+ * - select  logits f32 [N,V], inv_temperature f32 [N,1], targets i64 [N,1]
+ *                 -> top_values f32 [N,K], top_ids i64 [N,K] (by falling logit, K = min(64, V)),
+ *                    lse f32 [N,1] (log-sum-exp of logits), lse_t f32 [N,1] (of logits * inv_temperature),
+ *                    target_values f32 [N,1] (logits[targets])
+ * - argmax  logits f32 [N,V]                                   -> ids i64 [N]
+ */
+import Type, { type Static } from 'typebox';
+
+/** Bumped whenever a reader of an older version would misread a folder. */
+export const MANIFEST_VERSION = 1;
+
+export const KernelName = Type.Union([
+  Type.Literal('int4'),
+  Type.Literal('w8a8'),
+  Type.Literal('fp32'),
+  Type.Literal('fp16'),
+]);
+export type KernelName = Static<typeof KernelName>;
+
+const RopeScaling = Type.Object({
+  type: Type.Literal('llama3'),
+  factor: Type.Number(),
+  lowFreqFactor: Type.Number(),
+  highFreqFactor: Type.Number(),
+  originalContext: Type.Integer(),
+});
+
+export const Architecture = Type.Object({
+  family: Type.Literal('llama'),
+  layers: Type.Integer({ minimum: 1 }),
+  hidden: Type.Integer({ minimum: 1 }),
+  heads: Type.Integer({ minimum: 1 }),
+  kvHeads: Type.Integer({ minimum: 1 }),
+  headDim: Type.Integer({ minimum: 1 }),
+  ffn: Type.Integer({ minimum: 1 }),
+  vocab: Type.Integer({ minimum: 1 }),
+  /** Most positions of a sequence, prompt and answer together. */
+  context: Type.Integer({ minimum: 1 }),
+  normEps: Type.Number(),
+  ropeTheta: Type.Number(),
+  ropeScaling: Type.Union([RopeScaling, Type.Null()]),
+  tiedHead: Type.Boolean(),
+  attentionBias: Type.Boolean(),
+});
+export type Architecture = Static<typeof Architecture>;
+
+/** Measured against the untouched base's full depth (training/evaluate); absent where nobody measured. */
+export const Quality = Type.Object({
+  /** Mean KL divergence from the base's full depth, nats per token. */
+  kl: Type.Optional(Type.Number()),
+  /** Share of positions whose most likely token is the base's. The router ranks exits by it. */
+  agreement: Type.Optional(Type.Number()),
+});
+export type Quality = Static<typeof Quality>;
+
+export const StageEntry = Type.Object({
+  name: Type.String(),
+  /** The boundary whose hidden states the stage reads: 0 is the embedding, b > 0 the output of trunk stage b - 1. */
+  boundary: Type.Integer({ minimum: 0 }),
+  /** How many layers it runs, each with a KV cache of its own. */
+  layers: Type.Integer({ minimum: 1 }),
+  /** Graph file of each kernel. */
+  graphs: Type.Partial(
+    Type.Object({ int4: Type.String(), w8a8: Type.String(), fp32: Type.String(), fp16: Type.String() }),
+  ),
+});
+export type StageEntry = Static<typeof StageEntry>;
+
+export const ExitEntry = Type.Object({
+  /** The number a caller names: how many trunk layers this exit follows. */
+  layer: Type.Integer({ minimum: 1 }),
+  /** Index of the last trunk stage; its output boundary is stage + 1. */
+  stage: Type.Integer({ minimum: 0 }),
+  /** Exit block (a branch off the boundary), or null for the plain sorted model. */
+  block: Type.Union([StageEntry, Type.Null()]),
+  /** Row of the head's norm table. */
+  norm: Type.Integer({ minimum: 0 }),
+  quality: Quality,
+});
+export type ExitEntry = Static<typeof ExitEntry>;
+
+export const FileEntry = Type.Object({
+  path: Type.String(),
+  size: Type.Integer({ minimum: 0 }),
+  sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+});
+export type FileEntry = Static<typeof FileEntry>;
+
+export const Manifest = Type.Object({
+  format: Type.Literal('sortie'),
+  version: Type.Literal(MANIFEST_VERSION),
+  name: Type.String(),
+  licence: Type.String(),
+  origin: Type.String(),
+  architecture: Architecture,
+  /** Offered kernels, the preferred one first. */
+  kernels: Type.Array(KernelName, { minItems: 1 }),
+  /** Element type of hidden states and KV cache. */
+  floatType: Type.Union([Type.Literal('f32'), Type.Literal('f16')]),
+  embed: Type.String(),
+  head: Type.String(),
+  select: Type.String(),
+  argmax: Type.String(),
+  /** K of the select graph. */
+  topK: Type.Integer({ minimum: 1 }),
+  /** Trunk stages in order: stage s runs from boundary s to boundary s + 1. */
+  stages: Type.Array(StageEntry, { minItems: 1 }),
+  /** One exit per trunk stage, shallowest first; the last is full depth. */
+  exits: Type.Array(ExitEntry, { minItems: 1 }),
+  tokenizer: Type.String(),
+  /** File of the Jinja chat template, or null for a model that has none. */
+  chatTemplate: Type.Union([Type.String(), Type.Null()]),
+  bosToken: Type.Union([Type.Integer(), Type.Null()]),
+  /** Ids that end an answer. */
+  eosTokens: Type.Array(Type.Integer()),
+  /** Every file of the folder except the manifest itself and README.md. */
+  files: Type.Array(FileEntry),
+});
+export type Manifest = Static<typeof Manifest>;
