@@ -1,0 +1,52 @@
+/**
+ * The engine as the gateway sees it: token ids in, events out.
+ *
+ * Knows: the messages. Must not know: how the engine runs (client.ts starts the process), text, HTTP.
+ */
+import type {
+  EndedEvent,
+  GenerateMessage,
+  PlannedEvent,
+  PromptEvent,
+  ReadyMessage,
+  RefusedEvent,
+  StepMessage,
+  TokenEvent,
+} from './messages.js';
+
+/**
+ * Receives the events of one sequence, in order. Exactly one of `refused`, `ended` and `lost` comes last.
+ */
+export interface SequenceSink {
+  planned(event: PlannedEvent): void;
+  refused(event: RefusedEvent): void;
+  prompt(event: PromptEvent): void;
+  token(event: TokenEvent): void;
+  ended(event: EndedEvent): void;
+  /** The engine process died or can't be reached; nothing more comes for this sequence. */
+  lost(message: string): void;
+}
+
+export interface EngineEvents {
+  ready: [ReadyMessage];
+  /** After the sinks were called. */
+  step: [StepMessage];
+  /** The process ended; it is started again unless the engine is closed. */
+  down: [message: string];
+}
+
+export interface Engine {
+  /** Null while no process is ready. */
+  readonly ready: ReadyMessage | null;
+  /**
+   * Starts the process and resolves when the model is loaded.
+   * @throws when the first start fails for a reason that a restart can't mend (model folder, device).
+   */
+  start(): Promise<ReadyMessage>;
+  /** Calls `sink.lost` when no process is ready. */
+  generate(request: Omit<GenerateMessage, 'type'>, sink: SequenceSink): void;
+  cancel(id: string): void;
+  on<K extends keyof EngineEvents>(event: K, listener: (...args: EngineEvents[K]) => void): this;
+  /** Ends the process; live sequences end with `lost`. */
+  close(): Promise<void>;
+}
