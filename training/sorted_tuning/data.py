@@ -1,0 +1,86 @@
+"""Instruction data: JSONL rows {"q": question, "a": answer, "done": ended by itself} into token sequences.
+
+Knows rows, the chat template and windows. Must not know models or losses.
+The first `HELD_OUT` usable rows of a file are the test set: never trained on, never used for calibration.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from sorted_tuning.errors import TuningError
+
+HELD_OUT = 40
+"""Rows at a file's start that stay out of training; every table of the project was measured on these."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question and answer; done is False where the length limit cut the answer off."""
+
+    question: str
+    answer: str
+    done: bool
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Usable rows of a JSONL file (a non-empty question, an answer of at least two characters), in order."""
+    rows = []
+    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            raw = json.loads(line)
+            row = Row(raw["q"], raw["a"], bool(raw.get("done", True)))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise TuningError(f'data: {path}:{number} must be an object with "q" and "a": {error!r}') from error
+        if row.question.strip() and len(row.answer) > 1:
+            rows.append(row)
+    if not rows:
+        raise TuningError(f'data: {path} has no usable row (non-empty "q", "a" of two characters or more)')
+    return rows
+
+
+def prompt_text(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    """The chat prompt up to where the assistant's answer begins."""
+    turns = [{"role": "user", "content": question}]
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+
+def document(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[int]:
+    """Token ids of a row as a chat; an answer that was cut off gets no end-of-turn."""
+    turns = [{"role": "user", "content": row.question}, {"role": "assistant", "content": row.answer}]
+    prompt = prompt_text(tokenizer, row.question)
+    whole = tokenizer.apply_chat_template(turns, tokenize=False)
+    text = whole if row.done else prompt + row.answer
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def held_out(tokenizer: PreTrainedTokenizerBase, path: Path) -> list[list[int]]:
+    """The test documents of a data file."""
+    return [document(tokenizer, row) for row in read_rows(path)[:HELD_OUT]]
+
+
+def training_documents(tokenizer: PreTrainedTokenizerBase, paths: list[Path]) -> list[list[int]]:
+    """Every document of the files that is not held out. The test set is the first file's alone."""
+    rows = [row for i, path in enumerate(paths) for row in read_rows(path)[HELD_OUT if i == 0 else 0 :]]
+    if not rows:
+        raise TuningError(f"data: {paths[0]} has no usable row beyond the {HELD_OUT} held out for the test set")
+    return [document(tokenizer, row) for row in rows]
+
+
+def windows(documents: list[list[int]], length: int, seed: int) -> torch.Tensor:
+    """Shuffle documents, join them and cut int32 windows [N, length]; the rest that fills no window is dropped."""
+    order = list(documents)
+    random.Random(seed).shuffle(order)
+    flat = [token for doc in order for token in doc]
+    count = len(flat) // length
+    if not count:
+        raise TuningError(f"data: must fill one window of {length} tokens, got {len(flat)} tokens")
+    return torch.tensor(flat[: count * length], dtype=torch.int32).view(count, length)

@@ -1,0 +1,72 @@
+"""Write and read a sorted model as files: a Hugging Face folder for the trunk, one safetensors file for the exit blocks.
+
+Names in exit-blocks.safetensors: `exits.{layer}.layers.{i}.<names of a Hugging Face Llama layer>` and
+`exits.{layer}.norm.weight`. Metadata: `exits`, e.g. "9+1,14+1,30".
+Knows names and dtypes. Must not know training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from transformers import PreTrainedTokenizerBase
+
+from sorted_tuning.errors import TuningError
+from sorted_tuning.exits import Exit, format_exits, parse_exits
+from sorted_tuning.load import load_base
+from sorted_tuning.model import SortedLlama
+
+EXIT_BLOCKS = "exit-blocks.safetensors"
+
+
+def block_tensors(model: SortedLlama) -> dict[str, torch.Tensor]:
+    """The exit blocks' tensors by their exported names."""
+    return {f"exits.{name}": value.detach().contiguous() for name, value in model.blocks.state_dict().items()}
+
+
+def export(model: SortedLlama, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:
+    """Write config.json, model.safetensors, the tokenizer and, where there are blocks, exit-blocks.safetensors."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    base = model.base
+    state = {name: value.detach().to(dtype) for name, value in base.state_dict().items()}
+    base.config.dtype = dtype
+    base.save_pretrained(folder, state_dict=state)
+    tokenizer.save_pretrained(folder)
+    if model.blocks:
+        tensors = {name: value.to(dtype) for name, value in block_tensors(model).items()}
+        save_file(tensors, folder / EXIT_BLOCKS, metadata={"format": "pt", "exits": format_exits(model.exits)})
+
+
+def load_sorted(source: Path, exits: tuple[Exit, ...] | None, dtype: torch.dtype = torch.float32) -> SortedLlama:
+    """Load an exported folder, or put fresh exits onto a base.
+
+    Blocks in the folder are loaded; exits=None then means those they were trained with, and other exits are an error.
+    """
+    source = Path(source)
+    blocks = source / EXIT_BLOCKS
+    saved = _saved_blocks(blocks) if source.is_dir() and blocks.is_file() else None
+    if exits is None and saved is None:
+        raise TuningError(f"exits: must be given, since {source} has no {EXIT_BLOCKS} that names them")
+    if saved is not None:
+        if exits is not None and [e for e in exits if e.block] != [e for e in saved[0] if e.block]:
+            raise TuningError(f"exits: {blocks} was trained for {format_exits(saved[0])}, got {format_exits(exits)}")
+        exits = exits or saved[0]
+    model = SortedLlama(load_base(source, dtype), exits)
+    if saved is not None:
+        model.blocks.load_state_dict({name.removeprefix("exits."): value for name, value in saved[1].items()})
+    return model.eval()
+
+
+def _saved_blocks(path: Path) -> tuple[tuple[Exit, ...], dict[str, torch.Tensor]]:
+    try:
+        with safe_open(path, "pt") as file:
+            exits = (file.metadata() or {}).get("exits")
+            if exits is None:
+                raise TuningError(f"{path}: must name its exits in the metadata, found none")
+            return parse_exits(exits), {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise TuningError(f"{path}: must be a readable safetensors file: {error}") from error

@@ -1,0 +1,60 @@
+"""Read a base model and its tokenizer from a GGUF file or a Hugging Face folder.
+
+Knows file formats (through transformers). Must not know exits or training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import pre_tokenizers
+from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from sorted_tuning.errors import TuningError
+
+
+def _located(source: Path) -> tuple[str, dict[str, str]]:
+    """Arguments for from_pretrained: the folder, and the file's name where the source is a GGUF file."""
+    source = Path(source)
+    if source.is_file() and source.suffix == ".gguf":
+        return str(source.parent), {"gguf_file": source.name}
+    if source.is_dir() and (source / "config.json").is_file():
+        return str(source), {}
+    raise TuningError(f"model: must be a .gguf file or a folder with config.json, got {source}")
+
+
+def load_base(source: Path, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
+    """Load the causal LM in `dtype` (GGUF blocks are dequantized); anything but the Llama architecture is an error."""
+    where, kind = _located(source)
+    config = AutoConfig.from_pretrained(where, **kind)
+    if config.model_type != "llama":
+        raise TuningError(f"model: must be of the llama architecture, got {config.model_type!r} in {source}")
+    model = LlamaForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation="sdpa", **kind)
+    # A dequantized model is a plain one: keep the origin's quantization out of what we export.
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config.use_cache = False
+    return model.eval()
+
+
+def load_tokenizer(source: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer and its chat template from the same place as the model."""
+    where, kind = _located(source)
+    tokenizer = AutoTokenizer.from_pretrained(where, **kind)
+    if kind and _gguf_pre_tokenizer(Path(source)) == "smollm":
+        # transformers drops the digit splitting of this pre-tokenizer when it reads a GGUF file.
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            ]
+        )
+    return tokenizer
+
+
+def _gguf_pre_tokenizer(path: Path) -> str | None:
+    from gguf import GGUFReader
+
+    field = GGUFReader(path).fields.get("tokenizer.ggml.pre")
+    return field.contents() if field else None
