@@ -7,26 +7,9 @@
  */
 import type { Architecture } from '../model/manifest.js';
 import type { CostTable } from '../router/cost.js';
+import type { DepthRequest } from '../router/types.js';
 
-/** What is done when even the shallowest plan can't make the budget (design: budget contract). */
-export type OnMiss = 'continue' | 'truncate' | 'reject';
-
-/** A caller's latency budget. Null fields were not stated. */
-export interface Budget {
-  /** From arrival of the request to the last byte. */
-  readonly totalMs: number | null;
-  readonly ttftMs: number | null;
-  /** Mean per token after the first. */
-  readonly tpotMs: number | null;
-  readonly onMiss: OnMiss;
-}
-
-/** The depths a request may use: a pinned depth has minExit = maxExit. Both are exit layers of the model. */
-export interface DepthRequest {
-  readonly minExit: number;
-  readonly maxExit: number;
-  readonly budget: Budget | null;
-}
+export type { Budget, DepthRequest, OnMiss } from '../router/types.js';
 
 export interface Sampling {
   /** 0 is greedy. */

@@ -1,0 +1,58 @@
+/**
+ * How long answers get: a histogram per band of max_tokens, learnt online, old answers fading.
+ *
+ * Knows: counts of tokens. Must not know: what the tokens are. Memory is bounded: BANDS x BINS numbers.
+ */
+
+/** weights[band][bin]; a bin holds lengths of about the same size (8 bins per doubling). */
+export interface LengthModel {
+  readonly weights: readonly (readonly number[])[];
+}
+
+const BANDS = 16;
+const BINS = 128;
+const PER_DOUBLING = 8;
+/** An answer counts half after about that many more answers of its band. */
+const MEMORY = 700;
+/** Fewer answers than this say nothing about a quantile: plan for max_tokens. */
+const ENOUGH = 20;
+
+export const noLengths: LengthModel = {
+  weights: Array.from({ length: BANDS }, () => new Array<number>(BINS).fill(0)),
+};
+
+const bandOf = (maxTokens: number): number => Math.min(BANDS - 1, Math.floor(Math.log2(Math.max(1, maxTokens))));
+const binOf = (tokens: number): number => Math.min(BINS - 1, Math.floor(Math.log2(Math.max(1, tokens)) * PER_DOUBLING));
+/** Most tokens that fall into a bin. */
+const topOf = (bin: number): number => Math.max(1, Math.ceil(2 ** ((bin + 1) / PER_DOUBLING)) - 1);
+
+/** Learns that an answer with this max_tokens ended by itself, or at the limit, after `tokens`. */
+export function observeLength(model: LengthModel, maxTokens: number, tokens: number): LengthModel {
+  const band = bandOf(maxTokens);
+  const bin = binOf(Math.min(tokens, maxTokens));
+  const fade = 0.5 ** (1 / MEMORY);
+  return {
+    weights: model.weights.map((row, i) =>
+      i === band ? row.map((weight, j) => weight * fade + (j === bin ? 1 : 0)) : row,
+    ),
+  };
+}
+
+/**
+ * Total tokens to plan for, given that `generated` are there already: the quantile of what was seen to go on beyond
+ * them, at least one more token, at most max_tokens.
+ */
+export function plannedLength(model: LengthModel, maxTokens: number, generated: number, quantile: number): number {
+  if (quantile >= 1) return maxTokens;
+  const row = model.weights[bandOf(maxTokens)] ?? [];
+  const from = generated <= 0 ? 0 : binOf(generated + 1);
+  let total = 0;
+  for (let bin = from; bin < BINS; bin += 1) total += row[bin] ?? 0;
+  if (total < ENOUGH) return maxTokens;
+  let seen = 0;
+  for (let bin = from; bin < BINS; bin += 1) {
+    seen += row[bin] ?? 0;
+    if (seen >= quantile * total) return Math.min(maxTokens, Math.max(generated + 1, topOf(bin)));
+  }
+  return maxTokens;
+}

@@ -1,0 +1,54 @@
+/**
+ * The seam between router and engine: everything that a scheduler calls, in the order in which a step calls it.
+ *
+ *   arrival    admit(request, state, ...)          -> exit at start, prediction; or refusal
+ *   each step  order(waiting, now, ...)            -> who gets the free slots
+ *              replan(live, state, ...)            -> changes of exit, who pauses
+ *              chooseChunk(live, state, ...)       -> which prompt goes on, by how many positions
+ *              isOverdue(sequence, now, stepMs)    -> whether onMiss `truncate` ends it before this step
+ *              correct(model, work, actualMs)      -> the model that the next step plans with
+ *   end        observeLength(lengths, max, tokens) -> the lengths that the next plan assumes
+ *
+ * Pure functions over plain data (types.ts): no clock, no I/O, no randomness. The simulator calls the same ones.
+ */
+import { type CorrectedPart, learn } from './correct.js';
+import { type CostModel, type Work, cascadeMs, rawPrefillMs, unitMs } from './model.js';
+import type { SequenceState } from './types.js';
+
+export { admit } from './admit.js';
+export { type Chunk, chooseChunk } from './chunk.js';
+export { type LengthModel, noLengths, observeLength, plannedLength } from './lengths.js';
+export {
+  type CostModel,
+  type DecodeWork,
+  type PrefillWork,
+  type Work,
+  costModel,
+  depthShape,
+  predictMs,
+} from './model.js';
+export { order } from './order.js';
+export { defaultPolicy } from './policy.js';
+export { replan } from './replan.js';
+export type * from './types.js';
+
+/** The model after a finished step: predictions follow what steps really took (correct.ts). */
+export function correct(model: CostModel, work: Work, actualMs: number): CostModel {
+  const parts: CorrectedPart[] = work.prefill.map((prefill) => ({
+    kind: 'prefill',
+    size: Math.min(prefill.positions, prefill.chunk),
+    tableMs: rawPrefillMs(model, prefill),
+  }));
+  if (work.decode !== null) {
+    const { rows, context } = work.decode;
+    const tableMs = cascadeMs(model, rows, (unit, count) => unitMs(model, unit, count, context));
+    parts.push({ kind: 'decode', size: rows.reduce((sum, count) => sum + count, 0), tableMs });
+  }
+  return { ...model, correction: learn(model.correction, parts, actualMs) };
+}
+
+/** Whether a `truncate` sequence must end now: its next token would come after its total budget. */
+export function isOverdue(sequence: SequenceState, now: number, nextStepMs: number): boolean {
+  const { budget, arrivedAt } = sequence;
+  return budget?.onMiss === 'truncate' && budget.totalMs !== null && now + nextStepMs > arrivedAt + budget.totalMs;
+}

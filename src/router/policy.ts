@@ -1,0 +1,22 @@
+/**
+ * The operator's policy when nothing was said.
+ *
+ * Knows: defaults and why. Must not know: flags and their names (config).
+ */
+import type { Policy } from './types.js';
+
+export const defaultPolicy: Policy = {
+  // Half of the answers would overrun a median; at 0.9 a tenth of them must catch up by going shallower.
+  lengthQuantile: 0.9,
+  // Steps vary by a few per cent from one to the next even where the model is right on average.
+  margin: 0.05,
+  // Above the noise of one step, below the cost difference of two neighbouring exits (17 to 50%).
+  hysteresis: 0.1,
+  dwellTokens: 8,
+  noBudgetShare: 0.1,
+  shedDepth: false,
+  chunks: [16, 32, 64, 128, 256, 512],
+  // One chunk of 256 positions of the embedded model on 2 cores.
+  maxStallMs: 80,
+  requestOverheadMs: 3,
+};
