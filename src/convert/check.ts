@@ -1,0 +1,76 @@
+/**
+ * Checks before anything is written: exits, and that every tensor of the architecture is there in its shape.
+ *
+ * Knows: which tensors a llama needs. Must not know: file formats, ONNX.
+ */
+import type { Architecture } from '../model/manifest.js';
+import { ConvertError } from './errors.js';
+import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer, type ModelSource } from './source.js';
+
+/** The sizes that the graphs rely on. */
+export function checkArchitecture(arch: Architecture): void {
+  const rule = (ok: boolean, text: string): void => {
+    if (!ok) throw new ConvertError('unsupported_architecture', text);
+  };
+  for (const key of ['layers', 'hidden', 'heads', 'kvHeads', 'headDim', 'ffn', 'vocab', 'context'] as const)
+    rule(Number.isInteger(arch[key]) && arch[key] > 0, `${key} must be a positive integer, got ${arch[key]}`);
+  rule(arch.heads % arch.kvHeads === 0, `heads (${arch.heads}) must be a multiple of KV heads (${arch.kvHeads})`);
+  // GroupQueryAttention's rotary kernels step in multiples of 8 pairs.
+  rule(arch.headDim % 16 === 0, `head size must be a multiple of 16, got ${arch.headDim}`);
+}
+
+/** Exits must be strictly increasing and end at the last layer. */
+export function checkExits(exits: readonly number[], layers: number): void {
+  const listed = exits.join(',');
+  if (exits.length === 0) throw new ConvertError('bad_exits', '--exits must name at least one layer');
+  exits.forEach((exit, i) => {
+    if (!Number.isInteger(exit) || exit < 1)
+      throw new ConvertError('bad_exits', `--exits must be positive layer numbers, got ${listed}`);
+    if (i > 0 && exit <= (exits[i - 1] ?? 0))
+      throw new ConvertError('bad_exits', `--exits must increase, got ${listed}`);
+  });
+  if (exits.at(-1) !== layers)
+    throw new ConvertError('bad_exits', `--exits must end at the last layer, ${layers}, got ${listed}`);
+}
+
+/** The shape of each of a layer's tensors. */
+export function layerShapes(arch: Architecture): Map<string, number[]> {
+  const { hidden, ffn } = arch;
+  const q = arch.heads * arch.headDim;
+  const kv = arch.kvHeads * arch.headDim;
+  const shapes: [string, number[]][] = [
+    [LAYER.attnNorm, [hidden]],
+    [LAYER.q, [q, hidden]],
+    [LAYER.k, [kv, hidden]],
+    [LAYER.v, [kv, hidden]],
+    [LAYER.o, [hidden, q]],
+    [LAYER.mlpNorm, [hidden]],
+    [LAYER.gate, [ffn, hidden]],
+    [LAYER.up, [ffn, hidden]],
+    [LAYER.down, [hidden, ffn]],
+  ];
+  if (arch.attentionBias)
+    shapes.push([LAYER.qBias, [q]], [LAYER.kBias, [kv]], [LAYER.vBias, [kv]], [LAYER.oBias, [hidden]]);
+  return new Map(shapes);
+}
+
+/** Throws ConvertError where the source's tensor is missing or has another shape. */
+export function checkTensor(source: Pick<ModelSource, 'tensor'>, name: string, shape: readonly number[]): void {
+  const found = source.tensor(name).shape;
+  if (found.length !== shape.length || found.some((size, i) => size !== shape[i]))
+    throw new ConvertError(
+      'wrong_shape',
+      `tensor ${name} must have shape [${shape.join(', ')}], got [${found.join(', ')}]`,
+    );
+}
+
+/** Every tensor of the trunk and the ends. */
+export function checkTensors(source: ModelSource): void {
+  const arch = source.architecture;
+  checkTensor(source, EMBEDDING, [arch.vocab, arch.hidden]);
+  checkTensor(source, FINAL_NORM, [arch.hidden]);
+  if (!arch.tiedHead) checkTensor(source, HEAD, [arch.vocab, arch.hidden]);
+  const shapes = layerShapes(arch);
+  for (let i = 0; i < arch.layers; i++)
+    for (const [name, shape] of shapes) checkTensor(source, trunkLayer(i) + name, shape);
+}

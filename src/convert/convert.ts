@@ -1,0 +1,196 @@
+/**
+ * The conversion: a source model in, a model folder of staged graphs out.
+ *
+ * Knows: which graphs a model folder holds and in which order weights are stored. Must not know: file formats,
+ * operators, how progress is shown.
+ */
+import { statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { MANIFEST_VERSION, type KernelName, type Manifest, type StageEntry } from '../model/manifest.js';
+import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
+import { checkArchitecture, checkExits, checkTensors } from './check.js';
+import { ConvertError } from './errors.js';
+import { exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
+import { openGguf } from './gguf/source.js';
+import { openHuggingFace } from './hf/source.js';
+import { embedGraph, headGraph, type VocabularyBlock } from './onnx/ends.js';
+import type { Graph } from './onnx/graph.js';
+import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
+import { stageGraph, type StageLayer } from './onnx/stage.js';
+import { writeFolder } from './output/folder.js';
+import { WeightStore } from './output/weight-store.js';
+import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer, type ModelSource } from './source.js';
+import { linearWeight } from './weight.js';
+
+export interface ConvertOptions {
+  /** GGUF file or Hugging Face folder. */
+  source: string;
+  out: string;
+  /** Layers after which a sequence may leave; without it the exits that the source declares, else full depth only. */
+  exits?: number[];
+  /** Preferred first. fp16 stands alone: it changes the type of the KV cache. */
+  kernels: KernelName[];
+  /** Weights per scale of int4. */
+  block: number;
+  exitBlocks?: string;
+  /** gzip the weight files. */
+  compress: boolean;
+  /** Replace an existing output folder. */
+  force: boolean;
+  /** Name in the manifest; without it the output folder's. */
+  name?: string;
+}
+
+/** `done` of `total` steps are finished; `what` is being worked on. */
+export type Progress = (event: { done: number; total: number; what: string }) => void;
+
+/** Converts. Throws ConvertError for whatever the caller can mend; the output folder then does not exist. */
+export async function convert(options: ConvertOptions, progress: Progress = () => undefined): Promise<Manifest> {
+  checkKernels(options);
+  const source = openSource(options.source);
+  let blocks = NO_EXIT_BLOCKS;
+  try {
+    const exits = options.exits ?? source.exits ?? [source.architecture.layers];
+    checkArchitecture(source.architecture);
+    checkExits(exits, source.architecture.layers);
+    checkTensors(source);
+    if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source.architecture);
+    return await writeFolder(options.out, options.force, (folder) =>
+      writeModel(folder, source, [...exits], blocks, options, progress),
+    );
+  } finally {
+    source.close();
+    blocks.source.close();
+  }
+}
+
+function openSource(source: string): ModelSource {
+  const stat = statSync(source, { throwIfNoEntry: false });
+  if (!stat) throw new ConvertError('bad_source', `source ${source} does not exist`);
+  return stat.isDirectory() ? openHuggingFace(source) : openGguf(source);
+}
+
+function checkKernels({ kernels, block }: ConvertOptions): void {
+  if (kernels.length === 0) throw new ConvertError('bad_option', '--kernels must name at least one kernel');
+  if (new Set(kernels).size !== kernels.length)
+    throw new ConvertError('bad_option', `--kernels names one twice: ${kernels.join(',')}`);
+  if (kernels.includes('fp16') && kernels.length > 1)
+    throw new ConvertError('bad_option', `--kernels fp16 can't be combined with others, got ${kernels.join(',')}`);
+  if (![16, 32, 64, 128, 256].includes(block))
+    throw new ConvertError('bad_option', `--block must be 16, 32, 64, 128 or 256, got ${block}`);
+}
+
+async function writeModel(
+  folder: string,
+  source: ModelSource,
+  exits: number[],
+  blocks: ExitBlocks,
+  options: ConvertOptions,
+  progress: Progress,
+): Promise<Manifest> {
+  const arch = source.architecture;
+  const { kernels } = options;
+  const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
+  const vocabularyBlock: VocabularyBlock = kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a8')
+    ? headBlock(arch.hidden)
+    : null;
+  const blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
+  const total = (arch.layers + blockLayers) * kernels.length + 3;
+  let done = 0;
+  const step = (what: string) => {
+    progress({ done: done++, total, what });
+  };
+  const files: string[] = [];
+  const save = (name: string, data: Uint8Array | string): string => {
+    writeFileSync(path.join(folder, name), data);
+    files.push(name);
+    return name;
+  };
+  const saveGraph = (name: string, graph: Graph): string => save(`${name}.onnx`, graph.encode());
+  const store = new WeightStore(folder, options.compress);
+
+  try {
+    step('embedding and head');
+    const embedding = linearWeight(arch.tiedHead ? 'head' : 'embed', [source.tensor(EMBEDDING)]);
+    const head = arch.tiedHead ? embedding : linearWeight('head', [source.tensor(HEAD)]);
+    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, vocabularyBlock, floatType));
+    const normed = exits.filter((exit) => blocks.depths.has(exit));
+    const norms = [
+      source.tensor(FINAL_NORM).rows(0, 1),
+      ...normed.map((exit) => blocks.source.tensor(exitNorm(exit)).rows(0, 1)),
+    ];
+    const headFile = saveGraph('head', await headGraph(head, norms, arch, store, vocabularyBlock, floatType));
+    const select = saveGraph('select', selectGraph(arch.vocab));
+    const argmax = saveGraph('argmax', argmaxGraph(arch.vocab));
+
+    const stage = async (name: string, boundary: number, layers: StageLayer[]): Promise<StageEntry> => {
+      const graphs: StageEntry['graphs'] = {};
+      for (const kernel of kernels) {
+        const graph = await stageGraph(name, layers, arch, store, { kernel, block: options.block, floatType }, () => {
+          step(`${name} ${kernel}`);
+        });
+        graphs[kernel] = saveGraph(`${name}.${kernel}`, graph);
+      }
+      return { name, boundary, layers: layers.length, graphs };
+    };
+    const stages: StageEntry[] = [];
+    const exitEntries: Manifest['exits'] = [];
+    for (const [s, exit] of exits.entries()) {
+      const first = exits[s - 1] ?? 0;
+      const trunk = Array.from({ length: exit - first }, (_, i): StageLayer => {
+        const layer = first + i;
+        return { source, prefix: trunkLayer(layer), name: `layers.${layer}` };
+      });
+      stages.push(await stage(`stage-${s}`, s, trunk));
+      const depth = blocks.depths.get(exit) ?? 0;
+      const branch = Array.from({ length: depth }, (_, i): StageLayer => {
+        const prefix = exitLayer(exit, i);
+        return { source: blocks.source, prefix, name: prefix.slice(0, -1) };
+      });
+      exitEntries.push({
+        layer: exit,
+        stage: s,
+        block: depth > 0 ? await stage(`exit-${exit}`, s + 1, branch) : null,
+        norm: normed.indexOf(exit) + 1,
+        quality: {},
+      });
+    }
+    step('tokenizer');
+    await store.finish();
+    const { tokenizer } = source;
+    const manifest: Manifest = {
+      format: 'sortie',
+      version: MANIFEST_VERSION,
+      name: options.name ?? path.basename(path.resolve(options.out)),
+      licence: source.licence,
+      origin: source.origin,
+      architecture: arch,
+      kernels,
+      floatType,
+      embed,
+      head: headFile,
+      select,
+      argmax,
+      topK: topKOf(arch.vocab),
+      stages,
+      exits: exitEntries,
+      tokenizer: save('tokenizer.json', tokenizer.json),
+      chatTemplate: tokenizer.chatTemplate === null ? null : save('chat_template.jinja', tokenizer.chatTemplate),
+      bosToken: tokenizer.bosToken,
+      eosTokens: tokenizer.eosTokens,
+      files: [],
+    };
+    step('checksums');
+    for (const name of [...files, ...store.files].sort()) manifest.files.push(await describeFile(folder, name));
+    writeFileSync(path.join(folder, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
+    progress({ done: total, total, what: 'done' });
+    return manifest;
+  } finally {
+    store.abandon();
+  }
+}
+
+/** 64 columns a scale where that divides the width (no padding to gather and cut off again), else 32, else 128. */
+function headBlock(hidden: number): VocabularyBlock {
+  return ([64, 32] as const).find((block) => hidden % block === 0) ?? 128;
+}

@@ -1,0 +1,28 @@
+/**
+ * What can be wrong with a conversion's input. Every failure that is the caller's to fix is a ConvertError.
+ *
+ * Knows: nothing of formats. Must not know: how errors are printed (command).
+ */
+
+export type ConvertErrorCode =
+  | 'bad_option'
+  | 'unsupported_architecture'
+  | 'unsupported_feature'
+  | 'missing_tensor'
+  | 'wrong_shape'
+  | 'not_finite'
+  | 'unknown_dtype'
+  | 'truncated_file'
+  | 'bad_source'
+  | 'bad_exits'
+  | 'out_exists';
+
+export class ConvertError extends Error {
+  override readonly name = 'ConvertError';
+  constructor(
+    readonly code: ConvertErrorCode,
+    message: string,
+  ) {
+    super(message);
+  }
+}

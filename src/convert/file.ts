@@ -1,0 +1,51 @@
+/**
+ * Random reads of a file with a clear error where it is shorter than its header says.
+ *
+ * Knows: file descriptors. Must not know: formats.
+ */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { ConvertError } from './errors.js';
+
+/** One readSync may return at most 2 GiB. */
+const MAX_READ = 1 << 30;
+
+export class SourceFile {
+  readonly size: number;
+  private readonly fd: number;
+
+  constructor(readonly path: string) {
+    try {
+      this.fd = openSync(path, 'r');
+    } catch (cause) {
+      throw new ConvertError('bad_source', `cannot open ${path}: ${(cause as Error).message}`);
+    }
+    this.size = fstatSync(this.fd).size;
+  }
+
+  /** Bytes [offset, offset + length), in a buffer of their own (aligned, so any typed array can view it). */
+  read(offset: number, length: number, what: string): Uint8Array<ArrayBuffer> {
+    if (offset + length > this.size)
+      throw new ConvertError(
+        'truncated_file',
+        `${this.path} is truncated: ${what} needs bytes up to ${offset + length}, the file has ${this.size}`,
+      );
+    const out = new Uint8Array(length);
+    for (let done = 0; done < length;) {
+      const got = readSync(this.fd, out, done, Math.min(MAX_READ, length - done), offset + done);
+      if (got === 0)
+        throw new ConvertError('truncated_file', `${this.path} is truncated at byte ${offset + done} (${what})`);
+      done += got;
+    }
+    return out;
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+}
+
+/** Fails where a value is NaN or infinite. */
+export function assertFinite(values: Float32Array, what: string): void {
+  for (let i = 0; i < values.length; i++)
+    if (!Number.isFinite(values[i])) throw new ConvertError('not_finite', `${what} holds ${values[i]} at index ${i}`);
+}

@@ -1,0 +1,115 @@
+/**
+ * Decoders of the GGML block formats that the converter accepts, into 32-bit floats.
+ *
+ * Knows: block layouts (ggml-common.h and ggml-quants.c of llama.cpp). Must not know: tensors or files.
+ */
+import { HALF_TO_FLOAT } from '../half.js';
+
+interface Format {
+  name: string;
+  /** Weights and bytes of one block. */
+  block: number;
+  bytes: number;
+  decode(src: Uint8Array, out: Float32Array): void;
+}
+
+const half = (src: Uint8Array, at: number): number => HALF_TO_FLOAT[(src[at] ?? 0) | ((src[at + 1] ?? 0) << 8)] ?? 0;
+
+function f32(src: Uint8Array, out: Float32Array): void {
+  new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(src);
+}
+
+function f16(src: Uint8Array, out: Float32Array): void {
+  for (let i = 0; i < out.length; i++) out[i] = half(src, 2 * i);
+}
+
+/** bfloat16 is the upper half of a 32-bit float. */
+export function bf16(src: Uint8Array, out: Float32Array): void {
+  const bits = new Uint32Array(out.buffer, out.byteOffset, out.length);
+  for (let i = 0; i < out.length; i++) bits[i] = ((src[2 * i] ?? 0) << 16) | ((src[2 * i + 1] ?? 0) << 24);
+}
+
+/** f16 d, then 32 int8. */
+function q8_0(src: Uint8Array, out: Float32Array): void {
+  const signed = new Int8Array(src.buffer, src.byteOffset, src.length);
+  for (let b = 0, at = 0; at < out.length; b += 34, at += 32) {
+    const d = half(src, b);
+    for (let i = 0; i < 32; i++) out[at + i] = d * (signed[b + 2 + i] ?? 0);
+  }
+}
+
+/** f16 d, then 16 bytes: low nibbles are weights 0..15, high nibbles 16..31, offset 8. */
+function q4_0(src: Uint8Array, out: Float32Array): void {
+  for (let b = 0, at = 0; at < out.length; b += 18, at += 32) {
+    const d = half(src, b);
+    for (let i = 0; i < 16; i++) {
+      const byte = src[b + 2 + i] ?? 0;
+      out[at + i] = d * ((byte & 15) - 8);
+      out[at + 16 + i] = d * ((byte >> 4) - 8);
+    }
+  }
+}
+
+/** f16 d, f16 m, then nibbles as in q4_0 without an offset: d * q + m. */
+function q4_1(src: Uint8Array, out: Float32Array): void {
+  for (let b = 0, at = 0; at < out.length; b += 20, at += 32) {
+    const d = half(src, b);
+    const m = half(src, b + 2);
+    for (let i = 0; i < 16; i++) {
+      const byte = src[b + 4 + i] ?? 0;
+      out[at + i] = d * (byte & 15) + m;
+      out[at + 16 + i] = d * (byte >> 4) + m;
+    }
+  }
+}
+
+/** f16 d, f16 dmin, 12 bytes of 6-bit scales and minima of 8 sub-blocks, 128 bytes of nibbles (32 low, then 32 high). */
+function q4_k(src: Uint8Array, out: Float32Array): void {
+  for (let b = 0, at = 0; at < out.length; b += 144, at += 256) {
+    const d = half(src, b);
+    const dmin = half(src, b + 2);
+    const packed = (i: number): number => src[b + 4 + i] ?? 0;
+    for (let j = 0; j < 8; j++) {
+      const scale = j < 4 ? packed(j) & 63 : (packed(j + 4) & 15) | ((packed(j - 4) >> 6) << 4);
+      const min = j < 4 ? packed(j + 4) & 63 : (packed(j + 4) >> 4) | ((packed(j) >> 6) << 4);
+      const from = b + 16 + (j >> 1) * 32;
+      for (let i = 0; i < 32; i++) {
+        const byte = src[from + i] ?? 0;
+        out[at + 32 * j + i] = d * scale * (j & 1 ? byte >> 4 : byte & 15) - dmin * min;
+      }
+    }
+  }
+}
+
+/** 128 bytes of low nibbles, 64 bytes of upper bit pairs, 16 int8 scales, f16 d; weights 6 bits, offset 32. */
+function q6_k(src: Uint8Array, out: Float32Array): void {
+  const signed = new Int8Array(src.buffer, src.byteOffset, src.length);
+  for (let b = 0, at = 0; at < out.length; b += 210, at += 256) {
+    const d = half(src, b + 208);
+    for (let n = 0; n < 2; n++) {
+      for (let i = 0; i < 32; i++) {
+        const low = src[b + 64 * n + i] ?? 0;
+        const high = src[b + 64 * n + 32 + i] ?? 0;
+        const top = src[b + 128 + 32 * n + i] ?? 0;
+        const scale = (group: number): number => d * (signed[b + 192 + 8 * n + (i >> 4) + 2 * group] ?? 0);
+        const to = at + 128 * n + i;
+        out[to] = scale(0) * (((low & 15) | ((top & 3) << 4)) - 32);
+        out[to + 32] = scale(1) * (((high & 15) | (((top >> 2) & 3) << 4)) - 32);
+        out[to + 64] = scale(2) * (((low >> 4) | (((top >> 4) & 3) << 4)) - 32);
+        out[to + 96] = scale(3) * (((high >> 4) | (((top >> 6) & 3) << 4)) - 32);
+      }
+    }
+  }
+}
+
+/** By ggml_type number. */
+export const GGML_FORMATS: ReadonlyMap<number, Format> = new Map([
+  [0, { name: 'F32', block: 1, bytes: 4, decode: f32 }],
+  [1, { name: 'F16', block: 1, bytes: 2, decode: f16 }],
+  [2, { name: 'Q4_0', block: 32, bytes: 18, decode: q4_0 }],
+  [3, { name: 'Q4_1', block: 32, bytes: 20, decode: q4_1 }],
+  [8, { name: 'Q8_0', block: 32, bytes: 34, decode: q8_0 }],
+  [12, { name: 'Q4_K', block: 256, bytes: 144, decode: q4_k }],
+  [14, { name: 'Q6_K', block: 256, bytes: 210, decode: q6_k }],
+  [30, { name: 'BF16', block: 1, bytes: 2, decode: bf16 }],
+]);

@@ -1,0 +1,150 @@
+/**
+ * The GGUF container: key-value metadata and a table of tensors (github.com/ggml-org/ggml, docs/gguf.md).
+ *
+ * Knows: versions 2 and 3, little endian. Must not know: what keys and tensors mean (source, tokenizer).
+ */
+import { ConvertError } from '../errors.js';
+import { SourceFile } from '../file.js';
+
+export type GgufValue = number | boolean | string | GgufValue[];
+
+export interface GgufTensorInfo {
+  name: string;
+  /** Row-major, slowest first (GGUF stores them fastest first). */
+  shape: number[];
+  type: number;
+  /** In bytes from the start of the file. */
+  offset: number;
+}
+
+export interface Gguf {
+  file: SourceFile;
+  metadata: ReadonlyMap<string, GgufValue>;
+  tensors: ReadonlyMap<string, GgufTensorInfo>;
+}
+
+const MAGIC = 0x46554747; // "GGUF"
+const DEFAULT_ALIGNMENT = 32;
+/** Headers of large vocabularies are a few MB; the reader takes the file in windows of this size. */
+const WINDOW = 16 << 20;
+
+/** Reads forward through the header, a window at a time. */
+class Cursor {
+  private window = new Uint8Array(0);
+  private view = new DataView(this.window.buffer);
+  private start = 0;
+  position = 0;
+
+  constructor(private readonly file: SourceFile) {}
+
+  take(length: number): { view: DataView; at: number } {
+    if (this.position < this.start || this.position + length > this.start + this.window.length) {
+      const size = Math.max(length, Math.min(WINDOW, this.file.size - this.position));
+      this.window = this.file.read(this.position, size, 'the GGUF header');
+      this.view = new DataView(this.window.buffer);
+      this.start = this.position;
+    }
+    const at = this.position - this.start;
+    this.position += length;
+    return { view: this.view, at };
+  }
+
+  u32(): number {
+    const { view, at } = this.take(4);
+    return view.getUint32(at, true);
+  }
+
+  u64(): number {
+    const { view, at } = this.take(8);
+    const value = Number(view.getBigUint64(at, true));
+    if (!Number.isSafeInteger(value))
+      throw new ConvertError('bad_source', `${this.file.path}: count ${value} is too large`);
+    return value;
+  }
+
+  string(): string {
+    const length = this.u64();
+    const { at } = this.take(length);
+    return Buffer.from(this.window.buffer, at, length).toString('utf8');
+  }
+
+  value(type: number): GgufValue {
+    const scalar = (size: number, get: (view: DataView, at: number) => number): number => {
+      const { view, at } = this.take(size);
+      return get(view, at);
+    };
+    switch (type) {
+      case 0:
+        return scalar(1, (v, at) => v.getUint8(at));
+      case 1:
+        return scalar(1, (v, at) => v.getInt8(at));
+      case 2:
+        return scalar(2, (v, at) => v.getUint16(at, true));
+      case 3:
+        return scalar(2, (v, at) => v.getInt16(at, true));
+      case 4:
+        return scalar(4, (v, at) => v.getUint32(at, true));
+      case 5:
+        return scalar(4, (v, at) => v.getInt32(at, true));
+      case 6:
+        return scalar(4, (v, at) => v.getFloat32(at, true));
+      case 7:
+        return scalar(1, (v, at) => v.getUint8(at)) !== 0;
+      case 8:
+        return this.string();
+      case 9: {
+        const element = this.u32();
+        const length = this.u64();
+        const out: GgufValue[] = [];
+        for (let i = 0; i < length; i++) out.push(this.value(element));
+        return out;
+      }
+      case 10:
+        return scalar(8, (v, at) => Number(v.getBigUint64(at, true)));
+      case 11:
+        return scalar(8, (v, at) => Number(v.getBigInt64(at, true)));
+      case 12:
+        return scalar(8, (v, at) => v.getFloat64(at, true));
+      default:
+        throw new ConvertError('bad_source', `${this.file.path}: metadata value of unknown type ${type}`);
+    }
+  }
+}
+
+/** Parses the header; the file stays open for the tensors. */
+export function readGguf(path: string): Gguf {
+  const file = new SourceFile(path);
+  try {
+    const cursor = new Cursor(file);
+    if (cursor.u32() !== MAGIC) throw new ConvertError('bad_source', `${path} is not a GGUF file`);
+    const version = cursor.u32();
+    if (version !== 2 && version !== 3)
+      throw new ConvertError('bad_source', `${path}: GGUF version must be 2 or 3 (little endian), got ${version}`);
+    const tensorCount = cursor.u64();
+    const keyCount = cursor.u64();
+    const metadata = new Map<string, GgufValue>();
+    for (let i = 0; i < keyCount; i++) {
+      const key = cursor.string();
+      metadata.set(key, cursor.value(cursor.u32()));
+    }
+    const infos: GgufTensorInfo[] = [];
+    for (let i = 0; i < tensorCount; i++) {
+      const name = cursor.string();
+      const rank = cursor.u32();
+      const shape: number[] = [];
+      for (let d = 0; d < rank; d++) shape.unshift(cursor.u64());
+      const type = cursor.u32();
+      infos.push({ name, shape, type, offset: cursor.u64() });
+    }
+    const alignment = Number(metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT);
+    const base = Math.ceil(cursor.position / alignment) * alignment;
+    return {
+      file,
+      metadata,
+      tensors: new Map(infos.map((info) => [info.name, { ...info, offset: base + info.offset }])),
+    };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}

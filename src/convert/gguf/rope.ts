@@ -1,0 +1,34 @@
+/**
+ * llama3 rope scaling from GGUF's rope_freqs tensor, which holds the divisors but not the parameters behind them.
+ *
+ * Knows: llama.cpp's convention. Must not know: files.
+ */
+import type { Architecture } from '../../model/manifest.js';
+import { ConvertError } from '../errors.js';
+import { inverseFrequencies, llama3Factor } from '../rope.js';
+
+interface Rotary {
+  headDim: number;
+  theta: number;
+  originalContext: number;
+}
+
+/** Every published llama3 checkpoint uses low 1 and high 4; the result is checked against the tensor. */
+export function ropeScalingFromFactors(
+  factors: Float32Array,
+  { headDim, theta, originalContext }: Rotary,
+  path: string,
+): Architecture['ropeScaling'] {
+  const factor = factors.reduce((a, b) => Math.max(a, b), 1);
+  if (factor === 1) return null;
+  const scaling = { type: 'llama3' as const, factor, lowFreqFactor: 1, highFreqFactor: 4, originalContext };
+  inverseFrequencies(headDim, theta, null).forEach((frequency, i) => {
+    const expected = llama3Factor(frequency, scaling);
+    if (Math.abs((factors[i] ?? 0) - expected) > 1e-3 * expected)
+      throw new ConvertError(
+        'unsupported_feature',
+        `${path}: rope_freqs[${i}] = ${factors[i]} is no llama3 scaling (${expected})`,
+      );
+  });
+  return scaling;
+}

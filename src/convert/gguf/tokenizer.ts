@@ -1,0 +1,199 @@
+/**
+ * The tokenizer that a GGUF file carries, as a tokenizer.json.
+ *
+ * Knows: tokenizer.ggml.* keys and the tokenizer.json format. Must not know: how text is tokenized.
+ */
+import { ConvertError } from '../errors.js';
+import type { SourceTokenizer } from '../source.js';
+import type { GgufValue } from './reader.js';
+
+/** llama.cpp's names of pre-tokenizers -> the pre_tokenizer of the models' own tokenizer.json. */
+const LLAMA3_SPLIT =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const byteLevel = (useRegex: boolean) => ({
+  type: 'ByteLevel',
+  add_prefix_space: false,
+  trim_offsets: true,
+  use_regex: useRegex,
+});
+const PRE_TOKENIZERS: Record<string, unknown> = {
+  smollm: { type: 'Sequence', pretokenizers: [{ type: 'Digits', individual_digits: true }, byteLevel(true)] },
+  'gpt-2': byteLevel(true),
+  'llama-bpe': {
+    type: 'Sequence',
+    pretokenizers: [
+      { type: 'Split', pattern: { Regex: LLAMA3_SPLIT }, behavior: 'Isolated', invert: false },
+      byteLevel(false),
+    ],
+  },
+};
+
+/** tokenizer.ggml.token_type */
+const TOKEN_TYPE = { unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
+
+type Metadata = ReadonlyMap<string, GgufValue>;
+
+/** Throws ConvertError where the tokenizer is of a kind that can't be written as tokenizer.json. */
+export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer {
+  const model = metadata.get('tokenizer.ggml.model');
+  const tokens = list(metadata, 'tokenizer.ggml.tokens', path).map(String);
+  const types = (metadata.get('tokenizer.ggml.token_type') as number[] | undefined) ?? tokens.map(() => 1);
+  const template = metadata.get('tokenizer.chat_template');
+  const id = (key: string): number | null => {
+    const value = metadata.get(`tokenizer.ggml.${key}_token_id`);
+    return typeof value === 'number' && value < tokens.length ? value : null;
+  };
+  const flag = (key: string, fallback: boolean): boolean =>
+    (metadata.get(`tokenizer.ggml.${key}`) as boolean | undefined) ?? fallback;
+  const added = tokens.flatMap((content, index) => {
+    const type = types[index];
+    const special = type === TOKEN_TYPE.control || type === TOKEN_TYPE.unknown;
+    if (!special && type !== TOKEN_TYPE.userDefined) return [];
+    return [{ id: index, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }];
+  });
+  const bos = id('bos');
+  const bosText = bos === null ? undefined : tokens[bos];
+  let parts: object;
+  let addBos: boolean;
+  if (model === 'gpt2') {
+    addBos = flag('add_bos_token', false);
+    parts = byteLevelBpe(tokens, list(metadata, 'tokenizer.ggml.merges', path).map(String), metadata, path);
+  } else if (model === 'llama') {
+    addBos = flag('add_bos_token', true);
+    const scores = list(metadata, 'tokenizer.ggml.scores', path).map(Number);
+    parts = sentencePieceBpe(tokens, types, scores, flag('add_space_prefix', true));
+  } else {
+    throw new ConvertError(
+      'unsupported_feature',
+      `${path}: tokenizer.ggml.model must be gpt2 or llama, got ${String(model)}`,
+    );
+  }
+  const json = {
+    version: '1.0',
+    truncation: null,
+    padding: null,
+    added_tokens: added,
+    ...parts,
+    post_processor:
+      addBos && bos !== null && bosText !== undefined
+        ? bosTemplate(bosText, bos)
+        : ((parts as { post_processor?: unknown }).post_processor ?? null),
+  };
+  const eos = [id('eos'), id('eot'), id('eom')].filter((value) => value !== null);
+  return {
+    json: JSON.stringify(json),
+    chatTemplate: typeof template === 'string' ? template : null,
+    bosToken: bos,
+    eosTokens: [...new Set(eos)],
+  };
+}
+
+function byteLevelBpe(tokens: string[], merges: string[], metadata: Metadata, path: string): object {
+  const pre = String(metadata.get('tokenizer.ggml.pre') ?? 'gpt-2');
+  const preTokenizer = PRE_TOKENIZERS[pre];
+  if (preTokenizer === undefined)
+    throw new ConvertError(
+      'unsupported_feature',
+      `${path}: tokenizer.ggml.pre must be one of ${Object.keys(PRE_TOKENIZERS).join(', ')}, got ${pre}`,
+    );
+  return {
+    normalizer: null,
+    pre_tokenizer: preTokenizer,
+    decoder: byteLevel(true),
+    model: bpeModel(tokens, merges, {
+      ignore_merges: pre === 'llama-bpe',
+      unk_token: null,
+      byte_fallback: false,
+      fuse_unk: false,
+    }),
+  };
+}
+
+/**
+ * SentencePiece BPE as transformers writes it for Llama 2: the merges are every split of a piece into two pieces,
+ * ordered by the piece's rank (its score), then by the parts' own ranks.
+ */
+function sentencePieceBpe(tokens: string[], types: number[], scores: number[], addSpacePrefix: boolean): object {
+  const ids = new Map(tokens.map((token, index) => [token, index]));
+  const merges: { left: string; right: string; score: number; leftId: number; rightId: number }[] = [];
+  tokens.forEach((token, index) => {
+    if (types[index] !== 1) return;
+    const characters = Array.from(token);
+    for (let cut = 1; cut < characters.length; cut++) {
+      const left = characters.slice(0, cut).join('');
+      const right = characters.slice(cut).join('');
+      const leftId = ids.get(left);
+      const rightId = ids.get(right);
+      if (leftId === undefined || rightId === undefined) continue;
+      merges.push({ left, right, score: scores[index] ?? 0, leftId, rightId });
+    }
+  });
+  merges.sort((a, b) => b.score - a.score || a.leftId - b.leftId || a.rightId - b.rightId);
+  const unknown = types.indexOf(TOKEN_TYPE.unknown);
+  const replaceSpace = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
+  const strip = { type: 'Strip', content: ' ', start: 1, stop: 0 };
+  return {
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [...(addSpacePrefix ? [{ type: 'Prepend', prepend: '▁' }] : []), replaceSpace],
+    },
+    pre_tokenizer: null,
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        ...(addSpacePrefix ? [strip] : []),
+      ],
+    },
+    model: bpeModel(
+      tokens,
+      merges.map(({ left, right }) => `${left} ${right}`),
+      {
+        ignore_merges: false,
+        unk_token: tokens[unknown] ?? null,
+        byte_fallback: types.includes(TOKEN_TYPE.byte),
+        fuse_unk: true,
+      },
+    ),
+  };
+}
+
+interface BpeFlags {
+  ignore_merges: boolean;
+  unk_token: string | null;
+  byte_fallback: boolean;
+  fuse_unk: boolean;
+}
+
+function bpeModel(tokens: string[], merges: string[], flags: BpeFlags): object {
+  return {
+    type: 'BPE',
+    dropout: null,
+    continuing_subword_prefix: null,
+    end_of_word_suffix: null,
+    ...flags,
+    vocab: Object.fromEntries(tokens.map((token, index) => [token, index])),
+    merges,
+  };
+}
+
+function bosTemplate(content: string, id: number): object {
+  return {
+    type: 'TemplateProcessing',
+    single: [{ SpecialToken: { id: content, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+    pair: [
+      { SpecialToken: { id: content, type_id: 0 } },
+      { Sequence: { id: 'A', type_id: 0 } },
+      { Sequence: { id: 'B', type_id: 0 } },
+    ],
+    special_tokens: { [content]: { id: content, ids: [id], tokens: [content] } },
+  };
+}
+
+function list(metadata: Metadata, key: string, path: string): GgufValue[] {
+  const value = metadata.get(key);
+  if (!Array.isArray(value)) throw new ConvertError('bad_source', `${path}: metadata ${key} is missing`);
+  return value;
+}

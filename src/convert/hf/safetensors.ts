@@ -1,0 +1,120 @@
+/**
+ * Reader of one safetensors file (github.com/huggingface/safetensors): 8-byte header length, JSON, raw tensors.
+ *
+ * Knows: F32, F16 and BF16. Must not know: which tensors a model needs.
+ */
+import { ConvertError } from '../errors.js';
+import { assertFinite, SourceFile } from '../file.js';
+import { bf16 } from '../gguf/dequantize.js';
+import { HALF_TO_FLOAT } from '../half.js';
+import type { SourceTensor } from '../source.js';
+
+/** The format's own limit on the JSON header. */
+const MAX_HEADER = 100_000_000;
+
+const DECODERS: Record<string, { bytes: number; decode(src: Uint8Array, out: Float32Array): void }> = {
+  F32: {
+    bytes: 4,
+    decode(src, out) {
+      new Uint8Array(out.buffer).set(src);
+    },
+  },
+  F16: {
+    bytes: 2,
+    decode(src, out) {
+      for (let i = 0; i < out.length; i++)
+        out[i] = HALF_TO_FLOAT[(src[2 * i] ?? 0) | ((src[2 * i + 1] ?? 0) << 8)] ?? 0;
+    },
+  },
+  BF16: { bytes: 2, decode: bf16 },
+};
+
+interface Entry {
+  dtype: string;
+  shape: number[];
+  data_offsets: [number, number];
+}
+
+export interface Safetensors {
+  names: string[];
+  tensor(name: string): SourceTensor;
+  close(): void;
+}
+
+/** Opens a file and checks that every tensor lies inside it. */
+export function openSafetensors(path: string): Safetensors {
+  const file = new SourceFile(path);
+  const fail = (why: string) => new ConvertError('bad_source', `${path} is not a safetensors file: ${why}`);
+  try {
+    const length = Number(new DataView(file.read(0, 8, 'the header').buffer).getBigUint64(0, true));
+    if (length > MAX_HEADER) throw fail(`a header of ${length} bytes`);
+    const entries = parseHeader(new TextDecoder().decode(file.read(8, length, 'the header')), fail);
+    const base = 8 + length;
+    for (const [name, { dtype, shape, data_offsets }] of entries) {
+      const decoder = DECODERS[dtype];
+      const size = data_offsets[1] - data_offsets[0];
+      if (decoder && shape.reduce((a, b) => a * b, decoder.bytes) !== size)
+        throw fail(`tensor ${name} of shape [${shape.join(', ')}] has ${size} bytes`);
+      if (base + data_offsets[1] > file.size)
+        throw new ConvertError(
+          'truncated_file',
+          `${path} is truncated: tensor ${name} ends at byte ${base + data_offsets[1]}, the file has ${file.size}`,
+        );
+    }
+    return {
+      names: [...entries.keys()],
+      tensor(name) {
+        const entry = entries.get(name);
+        if (!entry) throw new ConvertError('missing_tensor', `${path} has no tensor ${name}`);
+        return tensorOf(file, name, entry, base);
+      },
+      close: () => {
+        file.close();
+      },
+    };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+function parseHeader(text: string, fail: (why: string) => ConvertError): Map<string, Entry> {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    throw fail('its header is no JSON');
+  }
+  const entries = new Map<string, Entry>();
+  for (const [name, value] of Object.entries(json as Record<string, Partial<Entry>>)) {
+    if (name === '__metadata__') continue;
+    if (typeof value.dtype !== 'string' || !Array.isArray(value.shape) || !Array.isArray(value.data_offsets))
+      throw fail(`its entry ${name} lacks dtype, shape or data_offsets`);
+    entries.set(name, value as Entry);
+  }
+  return entries;
+}
+
+function tensorOf(file: SourceFile, name: string, entry: Entry, base: number): SourceTensor {
+  const decoder = DECODERS[entry.dtype];
+  if (!decoder)
+    throw new ConvertError(
+      'unknown_dtype',
+      `${file.path}: tensor ${name} has dtype ${entry.dtype}; supported: ${Object.keys(DECODERS).join(', ')}`,
+    );
+  const width = entry.shape.at(-1) ?? 1;
+  return {
+    name,
+    shape: entry.shape,
+    rows(start, count) {
+      const rowBytes = width * decoder.bytes;
+      const out = new Float32Array(count * width);
+      decoder.decode(
+        file.read(base + entry.data_offsets[0] + start * rowBytes, count * rowBytes, `tensor ${name}`),
+        out,
+      );
+      assertFinite(out, `${file.path}: tensor ${name}`);
+      return out;
+    },
+  };
+}

@@ -1,0 +1,162 @@
+/**
+ * A Hugging Face folder as a model source: config.json, tokenizer.json, one or several safetensors files.
+ *
+ * Knows: LlamaForCausalLM's config. Must not know: ONNX, quantization of the output.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import type { Architecture } from '../../model/manifest.js';
+import { ConvertError } from '../errors.js';
+import { HEAD, type ModelSource, type SourceTokenizer } from '../source.js';
+import { openSafetensors, type Safetensors } from './safetensors.js';
+
+type Json = Record<string, unknown>;
+
+/** Opens a folder. Throws ConvertError for anything but a complete LlamaForCausalLM. */
+export function openHuggingFace(folder: string): ModelSource {
+  const config = readJson(folder, 'config.json');
+  const architecture = readArchitecture(config, path.join(folder, 'config.json'));
+  const tokenizer = readTokenizer(folder, config);
+  const files = openWeights(folder);
+  const owner = new Map(files.flatMap((file) => file.names.map((name) => [name, file] as const)));
+  return {
+    architecture: { ...architecture, tiedHead: architecture.tiedHead || !owner.has(HEAD) },
+    tokenizer,
+    name: path.basename(path.resolve(folder)),
+    licence: licenceOf(folder),
+    origin:
+      typeof config._name_or_path === 'string' && config._name_or_path !== ''
+        ? config._name_or_path
+        : path.basename(path.resolve(folder)),
+    exits: null,
+    has: (name) => owner.has(name),
+    tensor(name) {
+      const file = owner.get(name);
+      if (!file) throw new ConvertError('missing_tensor', `${folder} has no tensor ${name}`);
+      return file.tensor(name);
+    },
+    close() {
+      for (const file of files) file.close();
+    },
+  };
+}
+
+function openWeights(folder: string): Safetensors[] {
+  const index = path.join(folder, 'model.safetensors.index.json');
+  let names = ['model.safetensors'];
+  if (existsSync(index)) {
+    const map = readJson(folder, 'model.safetensors.index.json').weight_map;
+    if (typeof map !== 'object' || map === null) throw new ConvertError('bad_source', `${index} has no weight_map`);
+    names = [...new Set(Object.values(map as Record<string, string>))].sort();
+  }
+  const open: Safetensors[] = [];
+  try {
+    for (const name of names) open.push(openSafetensors(path.join(folder, name)));
+  } catch (error) {
+    for (const file of open) file.close();
+    throw error;
+  }
+  return open;
+}
+
+function readArchitecture(config: Json, file: string): Architecture {
+  const kinds = config.architectures;
+  const kind = Array.isArray(kinds) ? String(kinds[0]) : String(config.model_type);
+  if (kind !== 'LlamaForCausalLM' && kind !== 'llama')
+    throw new ConvertError('unsupported_architecture', `${file}: architecture must be LlamaForCausalLM, got ${kind}`);
+  const number = (key: string, fallback?: number): number => {
+    const value = config[key] ?? fallback;
+    if (typeof value !== 'number')
+      throw new ConvertError('bad_source', `${file}: ${key} must be a number, got ${JSON.stringify(value)}`);
+    return value;
+  };
+  if (config.mlp_bias === true) throw new ConvertError('unsupported_feature', `${file}: mlp_bias is not supported`);
+  if ((config.hidden_act ?? 'silu') !== 'silu')
+    throw new ConvertError(
+      'unsupported_feature',
+      `${file}: hidden_act must be silu, got ${JSON.stringify(config.hidden_act)}`,
+    );
+  const hidden = number('hidden_size');
+  const heads = number('num_attention_heads');
+  // transformers 5 moved rope_theta and rope_scaling into rope_parameters.
+  const rope = (config.rope_parameters ?? config.rope_scaling ?? null) as Json | null;
+  return {
+    family: 'llama',
+    layers: number('num_hidden_layers'),
+    hidden,
+    heads,
+    kvHeads: number('num_key_value_heads', heads),
+    headDim: number('head_dim', hidden / heads),
+    ffn: number('intermediate_size'),
+    vocab: number('vocab_size'),
+    context: number('max_position_embeddings'),
+    normEps: number('rms_norm_eps', 1e-6),
+    ropeTheta: typeof rope?.rope_theta === 'number' ? rope.rope_theta : number('rope_theta', 10000),
+    ropeScaling: readScaling(rope, file),
+    tiedHead: config.tie_word_embeddings === true,
+    attentionBias: config.attention_bias === true,
+  };
+}
+
+function readScaling(rope: Json | null, file: string): Architecture['ropeScaling'] {
+  const type = rope?.rope_type ?? rope?.type ?? 'default';
+  if (rope === null || type === 'default') return null;
+  if (type !== 'llama3')
+    throw new ConvertError(
+      'unsupported_feature',
+      `${file}: rope scaling must be llama3 or none, got ${JSON.stringify(type)}`,
+    );
+  const number = (key: string): number => {
+    const value = rope[key];
+    if (typeof value !== 'number') throw new ConvertError('bad_source', `${file}: rope scaling lacks ${key}`);
+    return value;
+  };
+  return {
+    type: 'llama3',
+    factor: number('factor'),
+    lowFreqFactor: number('low_freq_factor'),
+    highFreqFactor: number('high_freq_factor'),
+    originalContext: number('original_max_position_embeddings'),
+  };
+}
+
+function readTokenizer(folder: string, config: Json): SourceTokenizer {
+  const file = path.join(folder, 'tokenizer.json');
+  if (!existsSync(file)) throw new ConvertError('bad_source', `${folder} has no tokenizer.json`);
+  const settings = existsSync(path.join(folder, 'tokenizer_config.json'))
+    ? readJson(folder, 'tokenizer_config.json')
+    : {};
+  const generation = existsSync(path.join(folder, 'generation_config.json'))
+    ? readJson(folder, 'generation_config.json')
+    : {};
+  const templateFile = path.join(folder, 'chat_template.jinja');
+  const ids = (value: unknown): number[] =>
+    typeof value === 'number' ? [value] : Array.isArray(value) ? value.map(Number) : [];
+  const bos = generation.bos_token_id ?? config.bos_token_id;
+  return {
+    json: readFileSync(file, 'utf8'),
+    chatTemplate: existsSync(templateFile)
+      ? readFileSync(templateFile, 'utf8')
+      : typeof settings.chat_template === 'string'
+        ? settings.chat_template
+        : null,
+    bosToken: typeof bos === 'number' ? bos : null,
+    eosTokens: [...new Set([...ids(generation.eos_token_id), ...ids(config.eos_token_id)])],
+  };
+}
+
+/** The licence that the model card's front matter names. */
+function licenceOf(folder: string): string {
+  const card = path.join(folder, 'README.md');
+  if (!existsSync(card)) return 'unknown';
+  return /^license:\s*(\S+)/m.exec(readFileSync(card, 'utf8'))?.[1] ?? 'unknown';
+}
+
+function readJson(folder: string, name: string): Json {
+  const file = path.join(folder, name);
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as Json;
+  } catch (cause) {
+    throw new ConvertError('bad_source', `cannot read ${file}: ${(cause as Error).message}`);
+  }
+}

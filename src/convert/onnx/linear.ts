@@ -1,0 +1,131 @@
+/**
+ * A linear layer in each kernel: stores its weight once and adds its nodes to a graph.
+ *
+ * Knows: the operators behind the kernels. Must not know: where in a transformer the layer sits.
+ */
+import type { KernelName } from '../../model/manifest.js';
+import type { WeightStore } from '../output/weight-store.js';
+import { quantizeBlocks4 } from '../quantize/int4.js';
+import { quantizeRowsTransposed } from '../quantize/int8.js';
+import { toHalf } from '../half.js';
+import type { LinearWeight } from '../weight.js';
+import { MICROSOFT, type Graph } from './graph.js';
+
+export interface KernelOptions {
+  kernel: KernelName;
+  /** Weights per scale of int4. */
+  block: number;
+}
+
+/** Adds y = x W^T; returns the name of y. Tensors of x: [..., K]. */
+export async function addLinear(
+  graph: Graph,
+  store: WeightStore,
+  x: string,
+  weight: LinearWeight,
+  { kernel, block }: KernelOptions,
+): Promise<string> {
+  switch (kernel) {
+    case 'int4':
+      return int4(graph, store, x, weight, block);
+    case 'w8a8':
+      return w8a8(graph, store, x, weight);
+    case 'fp32':
+    case 'fp16':
+      return plain(graph, store, x, weight, kernel);
+  }
+}
+
+async function int4(graph: Graph, store: WeightStore, x: string, weight: LinearWeight, block: number): Promise<string> {
+  const { name, n, k } = weight;
+  const blocks = Math.ceil(k / block);
+  const scales = new Float32Array(n * blocks);
+  const q = `${name}.weight_q4`;
+  const s = `${name}.scale_q4`;
+  const stored = store.get(q) ?? (await store.add(q, 'u8', [n, blocks, block / 2], quantized()));
+  function* quantized(): Iterable<Uint8Array> {
+    for (const { start, data } of weight.pieces()) {
+      const piece = quantizeBlocks4(data, k, block);
+      scales.set(piece.scales, start * blocks);
+      yield piece.q;
+    }
+  }
+  const storedScale = store.get(s) ?? (await store.add(s, 'f32', [n * blocks], [scales]));
+  return graph.node(
+    'MatMulNBits',
+    [x, graph.weight(stored), graph.weight(storedScale)],
+    [`${name}.out`],
+    { K: k, N: n, bits: 4, block_size: block, accuracy_level: 4 },
+    MICROSOFT,
+  );
+}
+
+/**
+ * Activations are scaled per row by their largest magnitude and rounded to bytes around 128: the weight is read as
+ * int8, the products run in integers, and no row's result depends on another row. A row of zeros stays zero: its
+ * quotients are NaN, which round to some finite byte, and its maximum of 0 multiplies the result.
+ */
+async function w8a8(graph: Graph, store: WeightStore, x: string, weight: LinearWeight): Promise<string> {
+  const { name, n, k } = weight;
+  const w = `${name}.weight_q8`;
+  const s = `${name}.scale_q8`;
+  if (!store.get(w)) {
+    const matrix = new Int8Array(k * n);
+    const scales = new Float32Array(n);
+    for (const { start, count, data } of weight.pieces())
+      quantizeRowsTransposed(data, { start, count, k, n }, matrix, scales);
+    await store.add(w, 'i8', [k, n], [matrix]);
+    await store.add(s, 'f32', [n], [scales]);
+  }
+  const unit = graph.constant('w8a8.unit', 'f32', [], Float32Array.of(1 / 127));
+  const zero = graph.constant('w8a8.zero', 'u8', [], Uint8Array.of(128));
+  const { bytes, max } = quantizeActivation(graph, x, unit, zero);
+  const product = graph.node(
+    'MatMulIntegerToFloat',
+    [bytes, stored(store, graph, w), unit, stored(store, graph, s), zero],
+    [`${name}.scaled`],
+    {},
+    MICROSOFT,
+  );
+  return graph.node('Mul', [product, max], [`${name}.out`]);
+}
+
+/** One quantization serves every product that reads x. */
+function quantizeActivation(graph: Graph, x: string, unit: string, zero: string): { bytes: string; max: string } {
+  const bytes = `${x}.bytes`;
+  const max = `${x}.max`;
+  if (!graph.produces(bytes)) {
+    const axis = graph.constant('w8a8.axis', 'i64', [1], BigInt64Array.of(-1n));
+    graph.node('Abs', [x], [`${x}.abs`]);
+    graph.node('ReduceMax', [`${x}.abs`, axis], [max], { keepdims: 1 });
+    graph.node('Div', [x, max], [`${x}.unit`]);
+    graph.node('QuantizeLinear', [`${x}.unit`, unit, zero], [bytes]);
+  }
+  return { bytes, max };
+}
+
+async function plain(
+  graph: Graph,
+  store: WeightStore,
+  x: string,
+  weight: LinearWeight,
+  kernel: 'fp32' | 'fp16',
+): Promise<string> {
+  const { name, n, k } = weight;
+  const w = `${name}.weight`;
+  if (!store.get(w)) {
+    const matrix = kernel === 'fp32' ? new Float32Array(k * n) : new Uint16Array(k * n);
+    for (const { start, count, data } of weight.pieces()) {
+      const rows = kernel === 'fp32' ? data : toHalf(data);
+      for (let r = 0; r < count; r++) for (let c = 0; c < k; c++) matrix[c * n + start + r] = rows[r * k + c] ?? 0;
+    }
+    await store.add(w, kernel === 'fp32' ? 'f32' : 'f16', [k, n], [matrix]);
+  }
+  return graph.node('MatMul', [x, stored(store, graph, w)], [`${name}.out`]);
+}
+
+function stored(store: WeightStore, graph: Graph, name: string): string {
+  const tensor = store.get(name);
+  if (!tensor) throw new Error(`${name} was not stored`);
+  return graph.weight(tensor);
+}

@@ -1,0 +1,42 @@
+/**
+ * The graphs that reduce logits to what the host needs: select (top k, log-sum-exp, targets) and argmax.
+ *
+ * Knows: their contracts in model/manifest.ts. Must not know: models.
+ */
+import { Graph } from './graph.js';
+
+/** More candidates than samplers use in practice, few enough to copy for every row. */
+const MAX_TOP_K = 64;
+
+export const topKOf = (vocab: number): number => Math.min(MAX_TOP_K, vocab);
+
+/** logits, inv_temperature, targets -> top_values, top_ids, lse, lse_t, target_values. */
+export function selectGraph(vocab: number): Graph {
+  const k = topKOf(vocab);
+  const graph = new Graph('select');
+  graph.input('logits', 'f32', ['N', vocab]);
+  graph.input('inv_temperature', 'f32', ['N', 1]);
+  graph.input('targets', 'i64', ['N', 1]);
+  graph.output('top_values', 'f32', ['N', k]);
+  graph.output('top_ids', 'i64', ['N', k]);
+  graph.output('lse', 'f32', ['N', 1]);
+  graph.output('lse_t', 'f32', ['N', 1]);
+  graph.output('target_values', 'f32', ['N', 1]);
+  const count = graph.constant('select.k', 'i64', [1], BigInt64Array.of(BigInt(k)));
+  const axis = graph.constant('select.axis', 'i64', [1], BigInt64Array.of(1n));
+  graph.node('TopK', ['logits', count], ['top_values', 'top_ids'], { axis: 1, largest: 1, sorted: 1 });
+  graph.node('ReduceLogSumExp', ['logits', axis], ['lse'], { keepdims: 1 });
+  graph.node('Mul', ['logits', 'inv_temperature'], ['select.tempered']);
+  graph.node('ReduceLogSumExp', ['select.tempered', axis], ['lse_t'], { keepdims: 1 });
+  graph.node('GatherElements', ['logits', 'targets'], ['target_values'], { axis: 1 });
+  return graph;
+}
+
+/** logits -> ids. */
+export function argmaxGraph(vocab: number): Graph {
+  const graph = new Graph('argmax');
+  graph.input('logits', 'f32', ['N', vocab]);
+  graph.output('ids', 'i64', ['N']);
+  graph.node('ArgMax', ['logits'], ['ids'], { axis: 1, keepdims: 0 });
+  return graph;
+}

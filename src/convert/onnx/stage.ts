@@ -1,0 +1,124 @@
+/**
+ * The graph of one stage: a run of decoder layers from a boundary's hidden states to the next's, with their KV cache.
+ *
+ * Knows: the llama decoder layer and the stage contract of model/manifest.ts.
+ * Must not know: source formats, how weights are quantized.
+ */
+import type { Architecture } from '../../model/manifest.js';
+import type { WeightStore } from '../output/weight-store.js';
+import { ropeTables } from '../rope.js';
+import { LAYER, type ModelSource } from '../source.js';
+import { linearWeight } from '../weight.js';
+import { Graph, MICROSOFT } from './graph.js';
+import { addLinear, type KernelOptions } from './linear.js';
+import { storeFloats, type FloatType } from './vectors.js';
+
+export interface StageLayer {
+  /** Where the layer's tensors are: `source.tensor(prefix + LAYER.q)`. */
+  source: Pick<ModelSource, 'tensor'>;
+  prefix: string;
+  /** Prefix of its initializers, e.g. `layers.3`. */
+  name: string;
+}
+
+export interface StageOptions extends KernelOptions {
+  floatType: FloatType;
+}
+
+/** Builds the graph, storing what is not stored yet. `done` is called after each layer. */
+export async function stageGraph(
+  name: string,
+  layers: StageLayer[],
+  arch: Architecture,
+  store: WeightStore,
+  options: StageOptions,
+  done: () => void,
+): Promise<Graph> {
+  const { floatType } = options;
+  const { hidden, heads, kvHeads, headDim } = arch;
+  const graph = new Graph(name);
+  const epsilon = { float: arch.normEps };
+  const cache = ['B', kvHeads, 'capacity', headDim];
+  const tables = [arch.context, headDim / 2];
+  const cos = graph.weight(await storeFloats(store, 'rope.cos', tables, floatType, () => ropeTables(arch).cos));
+  const sin = graph.weight(await storeFloats(store, 'rope.sin', tables, floatType, () => ropeTables(arch).sin));
+  let residual = graph.input('hidden', floatType, ['B', 'S', hidden]);
+  graph.input('seqlens_k', 'i32', ['B']);
+  graph.input('total_len', 'i32', [1]);
+  graph.output('hidden_out', floatType, ['B', 'S', hidden]);
+  let pending: string | null = null;
+
+  for (const [i, layer] of layers.entries()) {
+    const id = layer.name;
+    const tensor = (part: string) => layer.source.tensor(layer.prefix + part);
+    const vector = async (label: string, part: string) =>
+      graph.weight(
+        await storeFloats(store, `${id}.${label}`, tensor(part).shape.slice(), floatType, () =>
+          tensor(part).rows(0, 1),
+        ),
+      );
+    const linear = (label: string, x: string, ...parts: string[]) =>
+      addLinear(graph, store, x, linearWeight(`${id}.${label}`, parts.map(tensor)), options);
+    /** Norm of residual + pending, the sum becoming the new residual. */
+    const norm = async (label: string, part: string): Promise<string> => {
+      const scale = await vector(label, part);
+      const out = `${id}.${label}.out`;
+      if (pending === null)
+        return graph.node('SimplifiedLayerNormalization', [residual, scale], [out], { axis: -1, epsilon });
+      const sum = `${id}.${label}.sum`;
+      graph.node(
+        'SkipSimplifiedLayerNormalization',
+        [residual, pending, scale],
+        [out, '', '', sum],
+        { epsilon },
+        MICROSOFT,
+      );
+      residual = sum;
+      return out;
+    };
+
+    const attnIn = await norm('attn_norm', LAYER.attnNorm);
+    let qkv = await linear('qkv', attnIn, LAYER.q, LAYER.k, LAYER.v);
+    if (arch.attentionBias) {
+      const rows = (heads + 2 * kvHeads) * headDim;
+      const bias = await storeFloats(store, `${id}.qkv.bias`, [rows], floatType, () =>
+        concat([LAYER.qBias, LAYER.kBias, LAYER.vBias].map((part) => tensor(part).rows(0, 1))),
+      );
+      qkv = graph.node('Add', [qkv, graph.weight(bias)], [`${id}.qkv.biased`]);
+    }
+    const past = [`past_k_${i}`, `past_v_${i}`].map((value) => graph.input(value, floatType, cache));
+    const present = [`present_k_${i}`, `present_v_${i}`];
+    for (const value of present) graph.output(value, floatType, cache);
+    const attention = graph.node(
+      'GroupQueryAttention',
+      [qkv, '', '', ...past, 'seqlens_k', 'total_len', cos, sin],
+      [`${id}.attention.out`, ...present],
+      { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1, scale: { float: headDim ** -0.5 } },
+      MICROSOFT,
+    );
+    pending = await linear('o', attention, LAYER.o);
+    if (arch.attentionBias)
+      pending = graph.node('Add', [pending, await vector('o.bias', LAYER.oBias)], [`${id}.o.biased`]);
+
+    const mlpIn = await norm('mlp_norm', LAYER.mlpNorm);
+    const gate = await linear('gate', mlpIn, LAYER.gate);
+    const up = await linear('up', mlpIn, LAYER.up);
+    // x * sigmoid(alpha x) with alpha 1 is SiLU, in one node.
+    const silu = graph.node('QuickGelu', [gate], [`${id}.silu.out`], { alpha: { float: 1 } }, MICROSOFT);
+    pending = await linear('down', graph.node('Mul', [silu, up], [`${id}.mlp.out`]), LAYER.down);
+    done();
+  }
+  if (pending === null) throw new Error(`stage ${name} has no layers`);
+  graph.node('Add', [residual, pending], ['hidden_out']);
+  return graph;
+}
+
+function concat(parts: Float32Array[]): Float32Array {
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}

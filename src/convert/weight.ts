@@ -1,0 +1,44 @@
+/**
+ * A linear layer's weight as the kernels see it: row blocks of one or more source tensors on top of each other
+ * (fused QKV, fused gate and up).
+ *
+ * Knows: shapes. Must not know: file formats, kernels.
+ */
+import type { SourceTensor } from './source.js';
+
+/** Floats per piece when a tensor is streamed: 32 MB. */
+const PIECE = 1 << 23;
+
+export interface LinearWeight {
+  /** Model-wide unique prefix of its initializers, e.g. `layers.3.qkv`. */
+  name: string;
+  /** Outputs (rows). */
+  n: number;
+  /** Inputs (columns). */
+  k: number;
+  /** All rows in order, in pieces of whole rows. */
+  pieces(): Iterable<{ start: number; count: number; data: Float32Array }>;
+}
+
+/** Stacks tensors of equal width. */
+export function linearWeight(name: string, parts: SourceTensor[]): LinearWeight {
+  const k = parts[0]?.shape[1] ?? 0;
+  const n = parts.reduce((sum, part) => sum + (part.shape[0] ?? 0), 0);
+  return {
+    name,
+    n,
+    k,
+    *pieces() {
+      let at = 0;
+      for (const part of parts) {
+        const rows = part.shape[0] ?? 0;
+        const step = Math.max(1, Math.floor(PIECE / k));
+        for (let start = 0; start < rows; start += step) {
+          const count = Math.min(step, rows - start);
+          yield { start: at + start, count, data: part.rows(start, count) };
+        }
+        at += rows;
+      }
+    },
+  };
+}

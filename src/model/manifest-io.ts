@@ -1,0 +1,51 @@
+/**
+ * Reads a model folder's manifest and checks its files.
+ *
+ * Knows: manifest.json on disk. Must not know: what the files are for.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream, readFileSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { Value } from 'typebox/value';
+import { Manifest, MANIFEST_VERSION, type FileEntry } from './manifest.js';
+
+export const MANIFEST_FILE = 'manifest.json';
+
+/** Parses and validates; the error names the file and the field. */
+export function loadManifest(dir: string): Manifest {
+  const file = path.join(dir, MANIFEST_FILE);
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (cause) {
+    throw new Error(`cannot read ${file}: ${(cause as Error).message}`);
+  }
+  const version = (json as { version?: unknown } | null)?.version;
+  if (typeof version === 'number' && version !== MANIFEST_VERSION)
+    throw new Error(`${file}: version must be ${MANIFEST_VERSION}, got ${version}`);
+  const [first] = Value.Errors(Manifest, json);
+  if (first) throw new Error(`${file}: ${first.instancePath || '/'} ${first.message}`);
+  return Value.Decode(Manifest, json);
+}
+
+/** Size and SHA-256 of a file, streamed. */
+export async function describeFile(dir: string, name: string): Promise<FileEntry> {
+  const file = path.join(dir, name);
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash);
+  return { path: name, size: statSync(file).size, sha256: hash.digest('hex') };
+}
+
+/** Compares every listed file with its size and SHA-256; the error names the first that differs. */
+export async function verifyFiles(dir: string, manifest: Manifest): Promise<void> {
+  for (const entry of manifest.files) {
+    const file = path.join(dir, entry.path);
+    const size = statSync(file, { throwIfNoEntry: false })?.size;
+    if (size === undefined) throw new Error(`${file} is missing`);
+    if (size !== entry.size) throw new Error(`${file} has ${size} bytes, the manifest says ${entry.size}`);
+    const { sha256 } = await describeFile(dir, entry.path);
+    if (sha256 !== entry.sha256)
+      throw new Error(`${file} is damaged: SHA-256 ${sha256}, the manifest says ${entry.sha256}`);
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * Where a graph's weights lie: reads the external-data table of an ONNX file.
+ *
+ * Knows: ONNX external data. Must not know: sessions or memory (runtime), how weights were made (convert).
+ */
+import { readFileSync } from 'node:fs';
+import { DATA_SIZE, DATA_TYPE, decodeModel, type DataType } from './onnx-proto.js';
+
+export interface ExternalTensor {
+  /** Name of the initializer; unique in the model folder, so equal names in two graphs are the same bytes. */
+  name: string;
+  dtype: DataType;
+  dims: number[];
+  /** File name relative to the graph's folder; where the manifest lists `${location}.gz`, gunzip that. */
+  location: string;
+  /** In bytes, from the start of the uncompressed file. */
+  offset: number;
+  length: number;
+}
+
+const NAME_OF: ReadonlyMap<number, DataType> = new Map(
+  (Object.keys(DATA_TYPE) as DataType[]).map((name) => [DATA_TYPE[name], name]),
+);
+
+/** The initializers of a graph that live in weight files. Throws an Error naming the file where it can't be read. */
+export function externalTensors(graphFile: string): ExternalTensor[] {
+  const model = decodeModel(readFileSync(graphFile));
+  return model.graph.initializer
+    .filter((tensor) => tensor.data_location === 'EXTERNAL')
+    .map((tensor) => {
+      const dtype = NAME_OF.get(tensor.data_type);
+      if (dtype === undefined)
+        throw new Error(`${graphFile}: initializer ${tensor.name} has unsupported data type ${tensor.data_type}`);
+      const entry = (key: string) => tensor.external_data?.find((item) => item.key === key)?.value;
+      const location = entry('location');
+      const offset = Number(entry('offset') ?? 0);
+      const length = Number(entry('length'));
+      const expected = tensor.dims.reduce((a, b) => a * b, DATA_SIZE[dtype]);
+      if (location === undefined || !Number.isSafeInteger(offset) || length !== expected)
+        throw new Error(`${graphFile}: initializer ${tensor.name} has a broken external data entry`);
+      return { name: tensor.name, dtype, dims: tensor.dims, location, offset, length };
+    });
+}
