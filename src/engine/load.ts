@@ -1,0 +1,67 @@
+/**
+ * From engine options to a loaded model: how many slots and positions the KV budget gives, which kernels, the device.
+ *
+ * Knows: options, manifest, runtime. Must not know: requests.
+ */
+import { chunkSizes } from './chunks.js';
+import type { EngineOptions } from './options.js';
+import { loadManifest } from '../model/manifest-io.js';
+import { elementBytes } from '../runtime/tensor.js';
+import type { KernelName, Manifest } from '../model/manifest.js';
+import { StagedModel } from '../model/staged-model.js';
+import { loadCompressedWeights } from '../model/weight-files.js';
+import { cpuDevice } from '../runtime/cpu.js';
+import { cudaDevice } from '../runtime/cuda.js';
+import { createEnvironment } from '../runtime/environment.js';
+
+/** Slots that hold reusable prefixes when all others decode. */
+const PREFIX_SLOTS = 16;
+
+/** @throws Error when the folder is no model, lacks the kernels, or the KV budget holds no sequence */
+export async function loadModel(options: EngineOptions): Promise<StagedModel> {
+  const manifest = await loadManifest(options.modelDir);
+  const kernels = chooseKernels(manifest, options);
+  const weights = await loadCompressedWeights(options.modelDir, manifest);
+  const environment = createEnvironment(options.threads);
+  const device = options.device === 'cuda' ? cudaDevice(environment) : cpuDevice(environment);
+  const slots = options.maxRunning + (options.prefixReuse ? PREFIX_SLOTS : 0);
+  const positions = Math.floor(options.kvMemoryBytes / bytesPerPosition(manifest));
+  // A device that commits memory at once must fit all slots into the budget.
+  const capacity = Math.min(manifest.architecture.context, device.lazy ? positions : Math.floor(positions / slots));
+  if (capacity < 1)
+    throw new Error(
+      `--kv-memory: ${options.kvMemoryBytes} bytes hold no sequence; a position takes ${bytesPerPosition(manifest)}`,
+    );
+  return new StagedModel(
+    options.modelDir,
+    manifest,
+    environment,
+    device,
+    kernels,
+    { slots, capacity, maxRows: slots, maxChunk: Math.max(...chunkSizes(options.prefillChunk)) },
+    weights,
+  );
+}
+
+function chooseKernels(manifest: Manifest, { kernels, device }: EngineOptions): readonly KernelName[] {
+  const wanted = kernels ?? manifest.kernels;
+  const missing = wanted.filter((kernel) => !manifest.kernels.includes(kernel));
+  if (missing.length > 0)
+    throw new Error(`--kernels: the model offers ${manifest.kernels.join(', ')}, not ${missing.join(', ')}`);
+  if (device === 'cuda' && manifest.floatType !== 'f16')
+    throw new Error('--device cuda needs a model converted with --kernels fp16');
+  if (device === 'cpu' && manifest.floatType === 'f16')
+    throw new Error('--device cpu cannot run the fp16 kernel; convert with --kernels w8a8, int4 or fp32');
+  return wanted;
+}
+
+/** What one position of a sequence takes at most: the KV cache of all layers, one exit block, kept states. */
+function bytesPerPosition(manifest: Manifest): number {
+  const { kvHeads, headDim, hidden } = manifest.architecture;
+  const element = elementBytes(manifest.floatType);
+  const layers =
+    manifest.stages.reduce((sum, stage) => sum + stage.layers, 0) +
+    Math.max(...manifest.exits.map(({ block }) => block?.layers ?? 0));
+  const kept = manifest.exits.filter(({ block }) => block !== null).length;
+  return (layers * 2 * kvHeads * headDim + kept * hidden) * element;
+}

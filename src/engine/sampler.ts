@@ -1,0 +1,107 @@
+/**
+ * Choosing a token: pure functions over logits.
+ *
+ * Knows: sampling rules (temperature, top_k, top_p, min_p, penalties, bias). Must not know: sequences, tensors.
+ * The order of the rules is vLLM's: bias and penalties on logits, temperature, then top_k, top_p and min_p.
+ */
+import type { Sampling } from './messages.js';
+
+/** The largest logits of a row, falling, and the log-sum-exp of all of them divided by the temperature. */
+export interface TopLogits {
+  readonly values: ArrayLike<number>;
+  readonly ids: ArrayLike<number | bigint>;
+  readonly lseT: number;
+}
+
+/** How often each token occurred: in the prompt (repetition penalty only) and in the answer. */
+export interface TokenCounts {
+  readonly prompt: ReadonlySet<number>;
+  readonly answer: ReadonlyMap<number, number>;
+}
+
+/** Whether a request changes logits one by one, so that the top of the unchanged ones can't decide. */
+export function needsAllLogits(sampling: Sampling): boolean {
+  return (
+    sampling.presencePenalty !== 0 ||
+    sampling.frequencyPenalty !== 0 ||
+    sampling.repetitionPenalty !== 1 ||
+    sampling.logitBias.length > 0
+  );
+}
+
+/**
+ * Samples from the top logits alone, exactly as from all of them.
+ * @param u uniform in [0, 1)
+ * @returns the token, or null when the draw may fall below the known top: then `sampleFull` decides with the same u
+ */
+export function sampleTop(top: TopLogits, sampling: Sampling, u: number): number | null {
+  const { values, ids, lseT } = top;
+  const first = Number(ids[0]);
+  if (sampling.temperature === 0 || sampling.topK === 1) return first;
+  const known = values.length;
+  const count = sampling.topK > 0 ? Math.min(sampling.topK, known) : known;
+  if (sampling.topK > known) return null;
+  const inverse = 1 / sampling.temperature;
+  // With top_k, probabilities are relative to the kept tokens; without, to all (lseT).
+  const probabilities = new Float64Array(count);
+  let kept = 0;
+  for (let i = 0; i < count; i++) kept += probabilities[i] = Math.exp((values[i] ?? -Infinity) * inverse - lseT);
+  const total = sampling.topK > 0 ? kept : 1;
+  const cut = nucleus(probabilities, total, sampling);
+  const complete = sampling.topK > 0 || cut.closed;
+  const mass = complete ? cut.mass : total;
+  let left = u * mass;
+  for (let i = 0; i < cut.count; i++) {
+    left -= probabilities[i] ?? 0;
+    if (left < 0) return Number(ids[i]);
+  }
+  // Rounding of u * mass may leave a crumb after the last token of a complete set.
+  return complete ? Number(ids[cut.count - 1]) : null;
+}
+
+/** Samples from all logits of a row. @param logits changed in place */
+export function sampleFull(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number {
+  adjust(logits, sampling, counts);
+  const order = sorted(logits);
+  const inverse = sampling.temperature === 0 ? 1 : 1 / sampling.temperature;
+  const best = (logits[order[0] ?? 0] ?? 0) * inverse;
+  let sum = 0;
+  for (const logit of logits) sum += Math.exp(logit * inverse - best);
+  const lseT = best + Math.log(sum);
+  const values = order.map((id) => logits[id] ?? -Infinity);
+  return sampleTop({ values, ids: order, lseT }, sampling, u) ?? order[order.length - 1] ?? 0;
+}
+
+/** Bias and penalties, in place (OpenAI's additive penalties; CTRL's multiplicative repetition penalty). */
+export function adjust(logits: Float32Array, sampling: Sampling, counts: TokenCounts): void {
+  const { repetitionPenalty, presencePenalty, frequencyPenalty } = sampling;
+  if (repetitionPenalty !== 1)
+    for (const id of new Set([...counts.prompt, ...counts.answer.keys()])) {
+      const logit = logits[id] ?? 0;
+      logits[id] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+    }
+  if (presencePenalty !== 0 || frequencyPenalty !== 0)
+    for (const [id, count] of counts.answer)
+      logits[id] = (logits[id] ?? 0) - presencePenalty - frequencyPenalty * count;
+  for (const [id, bias] of sampling.logitBias) logits[id] = (logits[id] ?? 0) + bias;
+}
+
+/** How many of the falling probabilities top_p and min_p keep, and whether tokens below them can't be kept. */
+function nucleus(
+  probabilities: Float64Array,
+  total: number,
+  { topP, minP }: Sampling,
+): { count: number; mass: number; closed: boolean } {
+  const least = minP * (probabilities[0] ?? 0);
+  let mass = 0;
+  for (let i = 0; i < probabilities.length; i++) {
+    const p = probabilities[i] ?? 0;
+    if (i > 0 && (p < least || mass >= topP * total)) return { count: i, mass, closed: true };
+    mass += p;
+  }
+  return { count: probabilities.length, mass, closed: topP < 1 && mass >= topP * total };
+}
+
+function sorted(logits: Float32Array): number[] {
+  return Array.from(logits.keys()).sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0));
+}

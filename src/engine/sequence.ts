@@ -1,0 +1,63 @@
+/**
+ * One request's answer in the making: the only mutable per-request object of the engine.
+ *
+ * Knows: its request, tokens, slot and progress. Must not know: the model, other sequences.
+ */
+import type { EndReason, GenerateMessage } from './messages.js';
+import { randomStream } from './random.js';
+import { needsAllLogits, type TokenCounts } from './sampler.js';
+import type { Slot } from './slot.js';
+
+export class Sequence {
+  readonly id: string;
+  /** Prompt and answer. */
+  readonly tokens: number[];
+  readonly promptLength: number;
+  readonly draw: () => number;
+  readonly wantsAllLogits: boolean;
+  readonly counts: { prompt: Set<number>; answer: Map<number, number> };
+  /** Null while it waits. */
+  slot: Slot | null = null;
+  /** Index of the exit that its next token is taken from. */
+  exit: number;
+  /** Set by a cancel; the next step ends it. */
+  ending: EndReason | null = null;
+  startedAt: number | null = null;
+  firstTokenAt: number | null = null;
+  lastTokenAt: number | null = null;
+  cachedTokens = 0;
+  preemptions = 0;
+  /** Prompt positions whose log-probabilities were sent. */
+  promptScored = 0;
+
+  constructor(
+    readonly request: GenerateMessage,
+    exit: number,
+  ) {
+    this.id = request.id;
+    this.tokens = [...request.prompt];
+    this.promptLength = request.prompt.length;
+    this.exit = exit;
+    this.draw = randomStream(request.sampling.seed);
+    this.wantsAllLogits = needsAllLogits(request.sampling);
+    this.counts = { prompt: this.wantsAllLogits ? new Set(request.prompt) : new Set(), answer: new Map() };
+  }
+
+  get generated(): number {
+    return this.tokens.length - this.promptLength;
+  }
+
+  get tokenCounts(): TokenCounts {
+    return this.counts;
+  }
+
+  /** Appends a sampled token. @returns why the answer ends with it, or null; an end token is not appended */
+  accept(token: number, at: number): EndReason | null {
+    this.firstTokenAt ??= at;
+    this.lastTokenAt = at;
+    if (this.request.stopTokens.includes(token) && this.generated >= this.request.minTokens) return 'stop';
+    this.tokens.push(token);
+    if (this.wantsAllLogits) this.counts.answer.set(token, (this.counts.answer.get(token) ?? 0) + 1);
+    return this.generated >= this.request.maxTokens ? 'length' : null;
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * All slots of the KV cache: who lies where, how many bytes they use, and moving them.
+ *
+ * Knows: slots and the model's buffers. Must not know: requests, scheduling policy.
+ */
+import type { StagedModel } from '../model/staged-model.js';
+import { Slot } from './slot.js';
+import type { Units } from './units.js';
+
+export class SlotTable {
+  readonly #slots: Slot[];
+  #clock = 0;
+
+  constructor(
+    private readonly model: StagedModel,
+    private readonly units: Units,
+  ) {
+    this.#slots = Array.from({ length: model.limits.slots }, (_, index) => new Slot(index, units.stages.length));
+  }
+
+  get slots(): readonly Slot[] {
+    return this.#slots;
+  }
+
+  at(index: number): Slot {
+    const slot = this.#slots[index];
+    if (!slot) throw new RangeError(`slot ${index} does not exist`);
+    return slot;
+  }
+
+  /** Marks a slot as used now. */
+  touch(slot: Slot): void {
+    slot.lastUsed = ++this.#clock;
+  }
+
+  /** Bytes of KV cache and kept states that a slot uses, or would with other frontiers. */
+  bytes(slot: Slot): number {
+    const { stages, trunk, branched } = this.units;
+    let bytes = 0;
+    stages.forEach((stage, unit) => (bytes += slot.frontier(unit) * stage.kv.bytesPerPosition));
+    for (let boundary = 1; boundary <= trunk; boundary++) {
+      if (this.model.boundaries[boundary] === null) continue;
+      const kept = branched[boundary]
+        ? slot.frontier(boundary - 1)
+        : slot.frontier(boundary - 1) - (boundary < trunk ? slot.frontier(boundary) : slot.frontier(boundary - 1));
+      bytes += kept * this.model.hiddenBytes;
+    }
+    return bytes;
+  }
+
+  /** Bytes of a sequence of `length` positions at an exit. */
+  bytesAt(exit: number, length: number): number {
+    const { stages, exits, branched } = this.units;
+    const plan = exits[exit];
+    if (!plan) return 0;
+    const kv = plan.needed.reduce((sum, unit) => sum + (stages[unit]?.kv.bytesPerPosition ?? 0), 0);
+    const kept = plan.needed.filter((unit) => unit === plan.stage || branched[unit + 1]).length;
+    return length * (kv + kept * this.model.hiddenBytes);
+  }
+
+  used(which: 'live' | 'cached'): number {
+    return this.#slots.reduce((sum, slot) => sum + (slot.live === (which === 'live') ? this.bytes(slot) : 0), 0);
+  }
+
+  /** Forgets a slot's content and gives its memory back. */
+  drop(slot: Slot): void {
+    this.#giveBack(slot, 0);
+    slot.frontiers.fill(0);
+    slot.tokens = [];
+    slot.live = false;
+  }
+
+  /** The reusable prefix that was used longest ago, or null. */
+  leastRecentlyUsed(): Slot | null {
+    let oldest: Slot | null = null;
+    for (const slot of this.#slots)
+      if (!slot.live && slot.length > 0 && (oldest === null || slot.lastUsed < oldest.lastUsed)) oldest = slot;
+    return oldest;
+  }
+
+  /** The empty slot with the lowest index, else the least recently used prefix (dropped), else null. */
+  takeFree(): Slot | null {
+    const empty = this.#slots.find((slot) => !slot.live && slot.length === 0);
+    if (empty) return empty;
+    const oldest = this.leastRecentlyUsed();
+    if (oldest) this.drop(oldest);
+    return oldest;
+  }
+
+  /** Copies the first `length` positions' caches and kept states of one slot into another, empty one. */
+  copyPrefix(from: Slot, to: Slot, length: number): void {
+    const { stages, trunk, branched } = this.units;
+    stages.forEach((stage, unit) => {
+      const end = Math.min(length, from.frontier(unit));
+      stage.kv.copy(from.index, to.index, end);
+      to.reach(unit, end);
+    });
+    for (let boundary = 1; boundary <= trunk; boundary++) {
+      const start = branched[boundary] || boundary >= trunk ? 0 : to.frontier(boundary);
+      this.model.boundaries[boundary]?.copy(from.index, to.index, start, to.frontier(boundary - 1));
+    }
+    to.tokens = from.tokens.slice(0, length);
+  }
+
+  /** Exchanges the places of two slots, contents and all. */
+  swap(a: Slot, b: Slot): void {
+    const { stages } = this.units;
+    stages.forEach((stage, unit) => {
+      stage.kv.swap(a.index, b.index, a.frontier(unit), b.frontier(unit));
+    });
+    for (const store of this.model.boundaries) store?.swap(a.index, b.index, a.length, b.length);
+    this.#slots[a.index] = b;
+    this.#slots[b.index] = a;
+    [a.index, b.index] = [b.index, a.index];
+    a.touched = b.touched = Math.max(a.touched, b.touched);
+  }
+
+  /** Bytes that `swap` would move. */
+  swapBytes(a: Slot, b: Slot): number {
+    return this.bytes(a) + this.bytes(b);
+  }
+
+  #giveBack(slot: Slot, from: number): void {
+    if (!this.model.device.lazy || slot.touched <= from) return;
+    for (const { kv } of this.units.stages) kv.giveBack(slot.index, from, slot.touched);
+    for (const store of this.model.boundaries) store?.giveBack(slot.index, from, slot.touched);
+    slot.touched = from;
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * Several positions of one slot: prefill chunks, catch-up and verification, one stage at a time.
+ *
+ * Knows: buffers and bindings. Must not know: frontiers, or where inputs and outputs are best kept (the caller names
+ * addresses: a boundary store, or one of two scratch buffers).
+ */
+import { hostI32, hostI64, Tensor } from '../runtime/tensor.js';
+import type { KernelName } from './manifest.js';
+import type { Stage, StagedModel } from './staged-model.js';
+
+export class ChunkLane {
+  readonly #ids;
+  readonly #past = hostI32(1);
+  readonly #total = hostI32(1);
+  readonly #scratch: readonly [bigint, bigint];
+
+  constructor(private readonly model: StagedModel) {
+    const { maxChunk } = model.limits;
+    this.#ids = hostI64(maxChunk);
+    const bytes = maxChunk * model.hiddenBytes;
+    this.#scratch = [model.device.alloc(bytes), model.device.alloc(bytes)];
+  }
+
+  /** Scratch for a boundary's states of one chunk; neighbours in the trunk never share one. */
+  scratch(boundary: number): bigint {
+    return this.#scratch[boundary % 2 === 0 ? 0 : 1];
+  }
+
+  /** Embeds tokens into `output`. @param tokens at most maxChunk ids */
+  embed(tokens: readonly number[], output: bigint): void {
+    const { model } = this;
+    tokens.forEach((token, index) => (this.#ids.data[index] = BigInt(token)));
+    const { environment } = model;
+    const binding = model.embed.bind({
+      hostInputs: {
+        ids: new Tensor(environment, environment.hostMemory, this.#ids.address, [1, tokens.length], 'i64'),
+      },
+      inputs: {},
+      outputs: { hidden: this.#positions(output, tokens.length) },
+    });
+    binding.run();
+    binding.dispose();
+  }
+
+  /** Runs a stage over positions [start, start + count) of a slot, whose earlier positions it has seen. */
+  stage(
+    stage: Stage,
+    kernel: KernelName,
+    slot: number,
+    start: number,
+    count: number,
+    input: bigint,
+    output: bigint,
+  ): void {
+    const session = stage.sessions.get(kernel);
+    if (!session) throw new RangeError(`stage ${stage.entry.name} has no kernel ${kernel}`);
+    const { environment } = this.model;
+    this.#past.data[0] = start + count - 1;
+    this.#total.data[0] = start + count;
+    const binding = session.bind({
+      hostInputs: {
+        seqlens_k: new Tensor(environment, environment.hostMemory, this.#past.address, [1], 'i32'),
+        total_len: new Tensor(environment, environment.hostMemory, this.#total.address, [1], 'i32'),
+      },
+      inputs: { hidden: this.#positions(input, count), ...stage.kv.tensors('past', slot, 1) },
+      outputs: { hidden_out: this.#positions(output, count), ...stage.kv.tensors('present', slot, 1) },
+    });
+    binding.run();
+    binding.dispose();
+  }
+
+  #positions(address: bigint, count: number): Tensor {
+    const { environment, device, manifest } = this.model;
+    return new Tensor(
+      environment,
+      device.memoryInfo,
+      address,
+      [1, count, manifest.architecture.hidden],
+      manifest.floatType,
+    );
+  }
+}

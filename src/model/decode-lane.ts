@@ -1,0 +1,130 @@
+/**
+ * One position for each of the slots [0, n): the batch of a decode step, stage by stage.
+ *
+ * Knows: buffers and bindings. Row r of every buffer is slot r. Stage s reads buffer s % 2 and writes the other, so
+ * the batch may shrink from stage to stage (a cascade) without moving a row.
+ * Must not know: which rows are valid; a row that is not computes into a position that nobody reads.
+ */
+import type { Binding } from '../runtime/session.js';
+import { hostI32, hostI64, Tensor } from '../runtime/tensor.js';
+import type { KernelName } from './manifest.js';
+import type { Stage, StagedModel } from './staged-model.js';
+
+/** Bindings of blocks are kept per range of rows; past that many they are made anew. */
+const MAX_BLOCK_BINDINGS = 128;
+
+export class DecodeLane {
+  /** Token ids of the rows, written by the caller. */
+  readonly ids: BigInt64Array;
+  /** Positions before this one, for each row: what GroupQueryAttention calls seqlens_k. Written by the caller. */
+  readonly pasts: Int32Array;
+  readonly #ids;
+  readonly #pasts;
+  readonly #total = hostI32(1);
+  readonly #hidden: readonly [bigint, bigint];
+  readonly #blockOut: bigint;
+  readonly #bindings = new Map<string, Binding>();
+  readonly #blockBindings = new Map<string, Binding>();
+
+  constructor(private readonly model: StagedModel) {
+    const { maxRows } = model.limits;
+    this.#ids = hostI64(maxRows);
+    this.#pasts = hostI32(maxRows);
+    this.ids = this.#ids.data;
+    this.pasts = this.#pasts.data;
+    const bytes = maxRows * model.hiddenBytes;
+    this.#hidden = [model.device.alloc(bytes), model.device.alloc(bytes)];
+    this.#blockOut = model.device.alloc(bytes);
+  }
+
+  /** Where row `row` of boundary `boundary` lies after the stage before it ran. */
+  hidden(boundary: number, row: number): bigint {
+    return this.#hidden[boundary % 2 === 0 ? 0 : 1] + BigInt(row * this.model.hiddenBytes);
+  }
+
+  /** Where an exit block's output for a row lies. */
+  blockOutput(row: number): bigint {
+    return this.#blockOut + BigInt(row * this.model.hiddenBytes);
+  }
+
+  /** ids -> boundary 0 for rows [0, rows). */
+  embed(rows: number): void {
+    this.#cached(`embed/${rows}`, () => {
+      const { model } = this;
+      return model.embed.bind({
+        hostInputs: { ids: this.#host(this.#ids.address, [rows, 1], 'i64') },
+        inputs: {},
+        outputs: { hidden: this.#rows(this.hidden(0, 0), rows) },
+      });
+    }).run();
+  }
+
+  /** Trunk stage `index` over rows [0, rows). @param longest the greatest past of these rows */
+  stage(index: number, kernel: KernelName, rows: number, longest: number): void {
+    this.#total.data[0] = longest + 1;
+    this.#cached(`${index}/${kernel}/${rows}`, () => {
+      const stage = this.model.stages[index];
+      if (!stage) throw new RangeError(`stage ${index} does not exist`);
+      return this.#bind(stage, kernel, 0, rows, this.hidden(index, 0), this.hidden(index + 1, 0));
+    }).run();
+  }
+
+  /** An exit block over rows [first, first + rows), from its boundary to `blockOutput`. */
+  block(block: Stage, kernel: KernelName, first: number, rows: number, longest: number): void {
+    this.#total.data[0] = longest + 1;
+    const key = `${block.entry.name}/${kernel}/${first}/${rows}`;
+    let binding = this.#blockBindings.get(key);
+    if (!binding) {
+      if (this.#blockBindings.size >= MAX_BLOCK_BINDINGS) this.#disposeAll(this.#blockBindings);
+      const input = this.hidden(block.entry.boundary, first);
+      binding = this.#bind(block, kernel, first, rows, input, this.blockOutput(first));
+      this.#blockBindings.set(key, binding);
+    }
+    binding.run();
+  }
+
+  dispose(): void {
+    this.#disposeAll(this.#bindings);
+    this.#disposeAll(this.#blockBindings);
+  }
+
+  #bind(stage: Stage, kernel: KernelName, first: number, rows: number, input: bigint, output: bigint): Binding {
+    const session = stage.sessions.get(kernel);
+    if (!session) throw new RangeError(`stage ${stage.entry.name} has no kernel ${kernel}`);
+    return session.bind({
+      hostInputs: {
+        seqlens_k: this.#host(this.#pasts.address + BigInt(4 * first), [rows], 'i32'),
+        total_len: this.#host(this.#total.address, [1], 'i32'),
+      },
+      inputs: { hidden: this.#rows(input, rows), ...stage.kv.tensors('past', first, rows) },
+      outputs: { hidden_out: this.#rows(output, rows), ...stage.kv.tensors('present', first, rows) },
+    });
+  }
+
+  #cached(key: string, make: () => Binding): Binding {
+    let binding = this.#bindings.get(key);
+    if (!binding) this.#bindings.set(key, (binding = make()));
+    return binding;
+  }
+
+  #disposeAll(bindings: Map<string, Binding>): void {
+    for (const binding of bindings.values()) binding.dispose();
+    bindings.clear();
+  }
+
+  #rows(address: bigint, rows: number): Tensor {
+    const { environment, device, manifest } = this.model;
+    return new Tensor(
+      environment,
+      device.memoryInfo,
+      address,
+      [rows, 1, manifest.architecture.hidden],
+      manifest.floatType,
+    );
+  }
+
+  #host(address: bigint, dims: readonly number[], type: 'i32' | 'i64'): Tensor {
+    const { environment } = this.model;
+    return new Tensor(environment, environment.hostMemory, address, dims, type);
+  }
+}

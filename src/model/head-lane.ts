@@ -1,0 +1,157 @@
+/**
+ * From hidden states to what sampling needs: logits stay on the device, the host gets the top of them.
+ *
+ * Knows: the head, select and argmax graphs. Must not know: sampling rules, sequences.
+ */
+import type { Binding } from '../runtime/session.js';
+import { hostF32, hostI64, Tensor } from '../runtime/tensor.js';
+import type { StagedModel } from './staged-model.js';
+
+/** Views of one row, valid until the next run. */
+export interface SelectedRow {
+  /** The K largest logits, falling. */
+  readonly values: Float32Array;
+  readonly ids: BigInt64Array;
+  /** log-sum-exp of all logits, and of all logits times the row's inverse temperature. */
+  readonly lse: number;
+  readonly lseT: number;
+  /** Logit of the row's target. */
+  readonly target: number;
+}
+
+export class HeadLane {
+  /** Norm table rows, inverse temperatures and targets of the rows, written by the caller. */
+  readonly norms: BigInt64Array;
+  readonly inverseTemperatures: Float32Array;
+  readonly targets: BigInt64Array;
+  /** Result of `argmax`. */
+  readonly argmaxIds: BigInt64Array;
+  readonly #hidden: bigint;
+  readonly #logits: bigint;
+  readonly #norms;
+  readonly #inverseTemperatures;
+  readonly #targets;
+  readonly #argmax;
+  readonly #values;
+  readonly #ids;
+  readonly #lse;
+  readonly #lseT;
+  readonly #targetValues;
+  readonly #bindings = new Map<string, Binding>();
+
+  constructor(private readonly model: StagedModel) {
+    const { maxRows } = model.limits;
+    const { topK, architecture } = model.manifest;
+    this.#hidden = model.device.alloc(maxRows * model.hiddenBytes);
+    this.#logits = model.device.alloc(maxRows * architecture.vocab * 4);
+    this.#norms = hostI64(maxRows);
+    this.#inverseTemperatures = hostF32(maxRows);
+    this.#targets = hostI64(maxRows);
+    this.#argmax = hostI64(maxRows);
+    this.#values = hostF32(maxRows * topK);
+    this.#ids = hostI64(maxRows * topK);
+    this.#lse = hostF32(maxRows);
+    this.#lseT = hostF32(maxRows);
+    this.#targetValues = hostF32(maxRows);
+    this.norms = this.#norms.data;
+    this.inverseTemperatures = this.#inverseTemperatures.data;
+    this.targets = this.#targets.data;
+    this.argmaxIds = this.#argmax.data;
+  }
+
+  /** Where row `row`'s hidden state goes before `logits`. */
+  input(row: number): bigint {
+    return this.#hidden + BigInt(row * this.model.hiddenBytes);
+  }
+
+  /** Computes the logits of rows [0, rows). */
+  logits(rows: number): void {
+    const { environment, device, manifest } = this.model;
+    const { hidden, vocab } = manifest.architecture;
+    this.#run(`head/${rows}`, () =>
+      this.model.head.bind({
+        hostInputs: { norm: this.#host(this.#norms.address, [rows], 'i64') },
+        inputs: {
+          hidden: new Tensor(environment, device.memoryInfo, this.#hidden, [rows, hidden], manifest.floatType),
+        },
+        outputs: { logits: new Tensor(environment, device.memoryInfo, this.#logits, [rows, vocab], 'f32') },
+      }),
+    );
+  }
+
+  /** Most likely ids of rows [0, rows), into `argmaxIds`. */
+  argmax(rows: number): void {
+    this.#run(`argmax/${rows}`, () =>
+      this.model.argmax.bind({
+        hostInputs: {},
+        inputs: { logits: this.#logitRows(0, rows) },
+        outputs: { ids: this.#host(this.#argmax.address, [rows], 'i64') },
+      }),
+    );
+  }
+
+  /** Tops of rows [first, first + rows); read them with `selected`. */
+  select(first: number, rows: number): void {
+    const { topK } = this.model.manifest;
+    const at = (address: bigint, elementBytes: number, perRow = 1): bigint =>
+      address + BigInt(first * elementBytes * perRow);
+    this.#run(`select/${first}/${rows}`, () =>
+      this.model.select.bind({
+        hostInputs: {
+          inv_temperature: this.#host(at(this.#inverseTemperatures.address, 4), [rows, 1], 'f32'),
+          targets: this.#host(at(this.#targets.address, 8), [rows, 1], 'i64'),
+        },
+        inputs: { logits: this.#logitRows(first, rows) },
+        outputs: {
+          top_values: this.#host(at(this.#values.address, 4, topK), [rows, topK], 'f32'),
+          top_ids: this.#host(at(this.#ids.address, 8, topK), [rows, topK], 'i64'),
+          lse: this.#host(at(this.#lse.address, 4), [rows, 1], 'f32'),
+          lse_t: this.#host(at(this.#lseT.address, 4), [rows, 1], 'f32'),
+          target_values: this.#host(at(this.#targetValues.address, 4), [rows, 1], 'f32'),
+        },
+      }),
+    );
+  }
+
+  /** What `select` found for a row. */
+  selected(row: number): SelectedRow {
+    const { topK } = this.model.manifest;
+    return {
+      values: this.#values.data.subarray(row * topK, (row + 1) * topK),
+      ids: this.#ids.data.subarray(row * topK, (row + 1) * topK),
+      lse: this.#lse.data[row] ?? NaN,
+      lseT: this.#lseT.data[row] ?? NaN,
+      target: this.#targetValues.data[row] ?? NaN,
+    };
+  }
+
+  /** All logits of a row, copied to the host: only for requests that need more than the top. */
+  fullLogits(row: number): Float32Array {
+    const { vocab } = this.model.manifest.architecture;
+    const logits = new Float32Array(vocab);
+    this.model.device.read(this.#logits + BigInt(row * vocab * 4), new Uint8Array(logits.buffer));
+    return logits;
+  }
+
+  dispose(): void {
+    for (const binding of this.#bindings.values()) binding.dispose();
+    this.#bindings.clear();
+  }
+
+  #logitRows(first: number, rows: number): Tensor {
+    const { environment, device, manifest } = this.model;
+    const { vocab } = manifest.architecture;
+    return new Tensor(environment, device.memoryInfo, this.#logits + BigInt(first * vocab * 4), [rows, vocab], 'f32');
+  }
+
+  #host(address: bigint, dims: readonly number[], type: 'f32' | 'i64'): Tensor {
+    const { environment } = this.model;
+    return new Tensor(environment, environment.hostMemory, address, dims, type);
+  }
+
+  #run(key: string, make: () => Binding): void {
+    let binding = this.#bindings.get(key);
+    if (!binding) this.#bindings.set(key, (binding = make()));
+    binding.run();
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * The KV cache of one stage: for each of its layers a K and a V buffer of shape [slots, kv_heads, capacity, head_dim].
+ *
+ * Knows: the layout, and that a batch over consecutive slots is a pointer into it. Must not know: sequences,
+ * which positions are valid (frontiers are the engine's).
+ *
+ * On a lazy device the whole capacity of all slots is only address space: a sequence costs the pages of the positions
+ * it wrote, and `giveBack` returns them.
+ */
+import type { Device } from '../runtime/device.js';
+import type { Environment } from '../runtime/environment.js';
+import { type ElementType, elementBytes, Tensor } from '../runtime/tensor.js';
+
+export interface KvShape {
+  readonly slots: number;
+  readonly kvHeads: number;
+  /** Positions per slot. */
+  readonly capacity: number;
+  readonly headDim: number;
+  readonly type: ElementType;
+}
+
+export class KvCache {
+  /** K and V of layer i are buffers 2i and 2i + 1. */
+  readonly #buffers: readonly bigint[];
+  readonly #positionBytes: number;
+  readonly #rowBytes: number;
+  readonly #slotBytes: number;
+  #swapSpace: bigint | null = null;
+
+  constructor(
+    private readonly environment: Environment,
+    private readonly device: Device,
+    readonly layers: number,
+    private readonly shape: KvShape,
+  ) {
+    this.#positionBytes = shape.headDim * elementBytes(shape.type);
+    this.#rowBytes = shape.capacity * this.#positionBytes;
+    this.#slotBytes = shape.kvHeads * this.#rowBytes;
+    this.#buffers = Array.from({ length: 2 * layers }, () => device.alloc(shape.slots * this.#slotBytes));
+  }
+
+  /** Bytes that one position of one sequence takes in this stage. */
+  get bytesPerPosition(): number {
+    return this.#buffers.length * this.shape.kvHeads * this.#positionBytes;
+  }
+
+  /** past_k_i, past_v_i (or present_...) over `rows` consecutive slots; the caller disposes them. */
+  tensors(prefix: 'past' | 'present', slot: number, rows: number): Record<string, Tensor> {
+    const { kvHeads, capacity, headDim, type } = this.shape;
+    return Object.fromEntries(
+      this.#buffers.map((buffer, index) => [
+        `${prefix}_${index % 2 === 0 ? 'k' : 'v'}_${index >> 1}`,
+        new Tensor(
+          this.environment,
+          this.device.memoryInfo,
+          buffer + BigInt(slot * this.#slotBytes),
+          [rows, kvHeads, capacity, headDim],
+          type,
+        ),
+      ]),
+    );
+  }
+
+  /** Copies positions [0, length) of a slot to another. */
+  copy(from: number, to: number, length: number): void {
+    if (length === 0) return;
+    for (const { source, target } of this.#rows(from, to))
+      this.device.copy(target, source, length * this.#positionBytes);
+  }
+
+  /** Exchanges two slots of which positions [0, lengthA) and [0, lengthB) are valid. */
+  swap(a: number, b: number, lengthA: number, lengthB: number): void {
+    if (lengthA === 0 || lengthB === 0) {
+      this.copy(a, b, lengthA);
+      this.copy(b, a, lengthB);
+      return;
+    }
+    this.#swapSpace ??= this.device.alloc(this.#rowBytes);
+    const space = this.#swapSpace;
+    for (const { source, target } of this.#rows(a, b)) {
+      this.device.copy(space, source, lengthA * this.#positionBytes);
+      this.device.copy(source, target, lengthB * this.#positionBytes);
+      this.device.copy(target, space, lengthA * this.#positionBytes);
+    }
+  }
+
+  /** Tells that positions [from, to) of a slot are no longer needed. */
+  giveBack(slot: number, from: number, to: number): void {
+    for (const { source } of this.#rows(slot, slot))
+      this.device.giveBack(source + BigInt(from * this.#positionBytes), (to - from) * this.#positionBytes);
+  }
+
+  dispose(): void {
+    for (const buffer of this.#buffers) this.device.free(buffer, this.shape.slots * this.#slotBytes);
+    if (this.#swapSpace !== null) this.device.free(this.#swapSpace, this.#rowBytes);
+  }
+
+  *#rows(from: number, to: number): Generator<{ source: bigint; target: bigint }> {
+    for (const buffer of this.#buffers)
+      for (let head = 0; head < this.shape.kvHeads; head++)
+        yield {
+          source: buffer + BigInt(from * this.#slotBytes + head * this.#rowBytes),
+          target: buffer + BigInt(to * this.#slotBytes + head * this.#rowBytes),
+        };
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * A loaded sorted model: sessions of every graph, the KV cache of every stage, the kept states of every boundary.
+ *
+ * Knows: manifest, sessions, buffers, and how to run one graph over given rows. Must not know: sequences, depth
+ * policy, sampling.
+ */
+import { join } from 'node:path';
+import type { Device } from '../runtime/device.js';
+import type { Environment } from '../runtime/environment.js';
+import { Session, type WeightFiles } from '../runtime/session.js';
+import { elementBytes } from '../runtime/tensor.js';
+import { BoundaryStore } from './boundary-store.js';
+import { KvCache } from './kv-cache.js';
+import type { ExitEntry, KernelName, Manifest, StageEntry } from './manifest.js';
+
+/** A trunk stage or an exit block: both read a boundary and own a KV cache. */
+export interface Stage {
+  readonly entry: StageEntry;
+  readonly sessions: ReadonlyMap<KernelName, Session>;
+  readonly kv: KvCache;
+}
+
+export interface Exit {
+  readonly entry: ExitEntry;
+  readonly block: Stage | null;
+}
+
+export interface ModelLimits {
+  /** Sequences whose cache can be held at once. */
+  readonly slots: number;
+  /** Positions per slot. */
+  readonly capacity: number;
+  /** Most rows of a batch. */
+  readonly maxRows: number;
+  /** Most positions of a chunk. */
+  readonly maxChunk: number;
+}
+
+export class StagedModel {
+  readonly embed: Session;
+  readonly head: Session;
+  readonly select: Session;
+  readonly argmax: Session;
+  readonly stages: readonly Stage[];
+  readonly exits: readonly Exit[];
+  /** Boundary b > 0 is stage b - 1's output; index 0 is null (embeddings are computed anew). */
+  readonly boundaries: readonly (BoundaryStore | null)[];
+  /** Bytes of one hidden state. */
+  readonly hiddenBytes: number;
+
+  /**
+   * Loads all graphs. @throws OrtError naming the graph that fails.
+   * @param kernels the kernels to load for each stage
+   */
+  constructor(
+    dir: string,
+    readonly manifest: Manifest,
+    readonly environment: Environment,
+    readonly device: Device,
+    kernels: readonly KernelName[],
+    readonly limits: ModelLimits,
+    weights: WeightFiles,
+  ) {
+    const session = (file: string): Session => new Session(environment, device, join(dir, file), weights);
+    const { architecture, floatType } = manifest;
+    const stage = (entry: StageEntry): Stage => ({
+      entry,
+      sessions: new Map(
+        kernels.flatMap((kernel) => {
+          const file = entry.graphs[kernel];
+          return file === undefined ? [] : [[kernel, session(file)] as const];
+        }),
+      ),
+      kv: new KvCache(environment, device, entry.layers, {
+        slots: limits.slots,
+        kvHeads: architecture.kvHeads,
+        capacity: limits.capacity,
+        headDim: architecture.headDim,
+        type: floatType,
+      }),
+    });
+    this.hiddenBytes = architecture.hidden * elementBytes(floatType);
+    this.embed = session(manifest.embed);
+    this.head = session(manifest.head);
+    this.select = session(manifest.select);
+    this.argmax = session(manifest.argmax);
+    this.stages = manifest.stages.map(stage);
+    this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && stage(entry.block) }));
+    this.boundaries = [null, ...this.stages].map((owner, index) =>
+      owner === null || !this.#isKept(index)
+        ? null
+        : new BoundaryStore(device, limits.slots, limits.capacity, this.hiddenBytes),
+    );
+  }
+
+  /** The exit of a layer number. @throws RangeError when the layer is not an exit. */
+  exitIndex(layer: number): number {
+    const index = this.exits.findIndex(({ entry }) => entry.layer === layer);
+    if (index < 0) throw new RangeError(`layer ${layer} is not an exit`);
+    return index;
+  }
+
+  /** KV bytes of one position at full depth, with one exit block and the kept boundary states at most. */
+  get bytesPerPosition(): number {
+    const trunk = this.stages.reduce((sum, stage) => sum + stage.kv.bytesPerPosition, 0);
+    const blocks = this.exits.map(({ block }) => block?.kv.bytesPerPosition ?? 0);
+    const branched = this.exits.filter(({ block }) => block !== null).length;
+    return trunk + Math.max(...blocks) + branched * this.hiddenBytes;
+  }
+
+  dispose(): void {
+    for (const stage of [...this.stages, ...this.exits.flatMap(({ block }) => block ?? [])]) {
+      for (const session of stage.sessions.values()) session.dispose();
+      stage.kv.dispose();
+    }
+    for (const store of this.boundaries) store?.dispose();
+    for (const session of [this.embed, this.head, this.select, this.argmax]) session.dispose();
+  }
+
+  /** A boundary's states are kept when a stage or a block may need them later. */
+  #isKept(boundary: number): boolean {
+    return boundary < this.stages.length || this.exits.some(({ block }) => block?.entry.boundary === boundary);
+  }
+}

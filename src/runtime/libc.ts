@@ -1,0 +1,56 @@
+/**
+ * The few C library calls that Sortie needs for memory that can't move and that the kernel commits page by page.
+ *
+ * Knows: mmap, madvise, memcpy on linux and darwin. Must not know: ONNX Runtime, tensors.
+ */
+import koffi from 'koffi';
+
+const linux = process.platform === 'linux';
+const library = koffi.load(linux ? 'libc.so.6' : 'libSystem.dylib');
+const mmap = library.func('int64_t mmap(void*, size_t, int, int, int, int64_t)');
+const munmap = library.func('int munmap(void*, size_t)');
+const madvise = library.func('int madvise(void*, size_t, int)');
+const memcpy = library.func('void* memcpy(void*, void*, size_t)');
+
+const PROT_READ_WRITE = 3;
+const MAP_PRIVATE_ANONYMOUS_NORESERVE = linux ? 0x02 | 0x20 | 0x4000 : 0x02 | 0x1000 | 0x40;
+const MADV_DONTNEED = 4;
+const MADV_NOHUGEPAGE = 15;
+
+/** Bytes; what madvise works in. Larger pages (arm64) only make `giveBack` coarser. */
+export const PAGE = process.arch === 'arm64' ? 16384 : 4096;
+
+/**
+ * Reserves zeroed memory; a page costs RAM from its first write on.
+ * @throws RangeError when the address space or an overcommit limit does not allow it.
+ */
+export function reserve(bytes: number): bigint {
+  const address = BigInt(mmap(null, bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0) as number | bigint);
+  if (address === -1n) throw new RangeError(`cannot reserve ${bytes} bytes of memory`);
+  // A huge page would commit 2 MiB for a sequence of one position.
+  if (linux) madvise(address, bytes, MADV_NOHUGEPAGE);
+  return address;
+}
+
+/** Unmaps what `reserve` returned. */
+export function unreserve(address: bigint, bytes: number): void {
+  munmap(address, bytes);
+}
+
+/** Gives the whole pages within [address, address + bytes) back to the system; they read as zeros afterwards. */
+export function giveBack(address: bigint, bytes: number): void {
+  const page = BigInt(PAGE);
+  const start = ((address + page - 1n) / page) * page;
+  const end = ((address + BigInt(bytes)) / page) * page;
+  if (end > start) madvise(start, Number(end - start), MADV_DONTNEED);
+}
+
+/** Copies between areas that do not overlap. */
+export function copyBytes(target: bigint, source: bigint, bytes: number): void {
+  memcpy(target, source, bytes);
+}
+
+/** The memory at an address as an ArrayBuffer; it must outlive every view. */
+export function viewMemory(address: bigint, bytes: number): ArrayBuffer {
+  return koffi.view(address, bytes);
+}

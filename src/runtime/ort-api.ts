@@ -1,0 +1,133 @@
+/**
+ * The part of ONNX Runtime's C API that Sortie calls, bound with koffi to the library that onnxruntime-node ships.
+ *
+ * Knows: function indices and signatures of OrtApi (onnxruntime_c_api.h, API version 21, a struct of function
+ * pointers that only ever grows). Must not know: models, tensors' meaning.
+ * onnxruntime-node's own JavaScript must never be loaded in this process: it creates the environment first, without
+ * the global thread pool.
+ */
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import koffi from 'koffi';
+
+/** An opaque native object (OrtSession*, OrtValue*, ...). */
+export type Handle = bigint;
+
+const ORT_API_VERSION = 21;
+const LIBRARY: Partial<Record<NodeJS.Platform, string>> = {
+  linux: 'libonnxruntime.so.1',
+  darwin: 'libonnxruntime.1.dylib',
+};
+
+/** Position in OrtApi, and the C signature with NAME in place of the function's name. Statuses are void*. */
+const FUNCTIONS = {
+  GetErrorMessage: [2, 'const char* NAME(void*)'],
+  CreateSession: [7, 'void* NAME(void*, const char*, void*, _Out_ void**)'],
+  CreateSessionOptions: [10, 'void* NAME(_Out_ void**)'],
+  DisableMemPattern: [17, 'void* NAME(void*)'],
+  CreateRunOptions: [39, 'void* NAME(_Out_ void**)'],
+  CreateTensorWithDataAsOrtValue: [49, 'void* NAME(void*, void*, size_t, const int64_t*, size_t, int, _Out_ void**)'],
+  CreateMemoryInfo: [68, 'void* NAME(const char*, int, int, int, _Out_ void**)'],
+  AllocatorAlloc: [75, 'void* NAME(void*, size_t, _Out_ void**)'],
+  AllocatorFree: [76, 'void* NAME(void*, void*)'],
+  ReleaseStatus: [93, 'void NAME(void*)'],
+  ReleaseSession: [95, 'void NAME(void*)'],
+  ReleaseValue: [96, 'void NAME(void*)'],
+  ReleaseSessionOptions: [100, 'void NAME(void*)'],
+  CreateEnvWithGlobalThreadPools: [119, 'void* NAME(int, const char*, void*, _Out_ void**)'],
+  DisablePerSessionThreads: [120, 'void* NAME(void*)'],
+  CreateThreadingOptions: [121, 'void* NAME(_Out_ void**)'],
+  ReleaseThreadingOptions: [122, 'void NAME(void*)'],
+  AddSessionConfigEntry: [130, 'void* NAME(void*, const char*, const char*)'],
+  CreateAllocator: [131, 'void* NAME(void*, void*, _Out_ void**)'],
+  RunWithBinding: [133, 'void* NAME(void*, void*, void*)'],
+  CreateIoBinding: [134, 'void* NAME(void*, _Out_ void**)'],
+  ReleaseIoBinding: [135, 'void NAME(void*)'],
+  BindInput: [136, 'void* NAME(void*, const char*, void*)'],
+  BindOutput: [137, 'void* NAME(void*, const char*, void*)'],
+  SetGlobalIntraOpNumThreads: [147, 'void* NAME(void*, int)'],
+  SetGlobalInterOpNumThreads: [148, 'void* NAME(void*, int)'],
+  SetGlobalSpinControl: [149, 'void* NAME(void*, int)'],
+  SessionOptionsAppendExecutionProvider_CUDA_V2: [204, 'void* NAME(void*, void*)'],
+  CreateCUDAProviderOptions: [205, 'void* NAME(_Out_ void**)'],
+  UpdateCUDAProviderOptions: [206, 'void* NAME(void*, const char**, const char**, size_t)'],
+  ReleaseCUDAProviderOptions: [208, 'void NAME(void*)'],
+  AddExternalInitializersFromFilesInMemory: [279, 'void* NAME(void*, const char**, void**, const size_t*, size_t)'],
+} as const;
+
+type FunctionName = keyof typeof FUNCTIONS;
+type Argument = Handle | number | string | ArrayBufferView | readonly (bigint | number | string)[] | [null];
+
+/** A failed call into ONNX Runtime; the message is ONNX Runtime's own. */
+export class OrtError extends Error {
+  override readonly name = 'OrtError';
+  constructor(
+    readonly call: string,
+    message: string,
+  ) {
+    super(`${call}: ${message}`);
+  }
+}
+
+/** The bound library. Made once per process by `loadOrt`. */
+export class OrtApi {
+  readonly #functions: Record<FunctionName, (...args: Argument[]) => unknown>;
+
+  constructor(
+    readonly version: string,
+    api: Handle,
+  ) {
+    const bind = ([index, signature]: readonly [number, string], name: string): ((...args: Argument[]) => unknown) =>
+      koffi.decode(koffi.decode(api, index * 8, 'void*'), koffi.proto(signature.replace('NAME', `Ort${name}`))) as (
+        ...args: Argument[]
+      ) => unknown;
+    this.#functions = Object.fromEntries(
+      Object.entries(FUNCTIONS).map(([name, entry]) => [name, bind(entry, name)]),
+    ) as Record<FunctionName, (...args: Argument[]) => unknown>;
+  }
+
+  /** @throws OrtError when the call returns a status. */
+  call(name: FunctionName, ...args: Argument[]): void {
+    const status = this.#functions[name](...args) as Handle | null;
+    if (status !== null && status !== 0n) {
+      const message = this.#functions.GetErrorMessage(status) as string;
+      this.#functions.ReleaseStatus(status);
+      throw new OrtError(name, message);
+    }
+  }
+
+  /** Calls a function whose last parameter returns a handle. @throws OrtError */
+  create(name: FunctionName, ...args: Argument[]): Handle {
+    const out: [null] = [null];
+    this.call(name, ...args, out);
+    return (out as unknown as [Handle])[0];
+  }
+
+  /** Calls a Release function, which can't fail. */
+  release(name: Extract<FunctionName, `Release${string}`>, handle: Handle): void {
+    this.#functions[name](handle);
+  }
+}
+
+let loaded: OrtApi | undefined;
+
+/**
+ * Binds the library that onnxruntime-node carries for this platform.
+ * @throws Error when there is none for it.
+ */
+export function loadOrt(): OrtApi {
+  if (loaded) return loaded;
+  const file = LIBRARY[process.platform];
+  if (!file)
+    throw new Error(`no ONNX Runtime library for platform ${process.platform}; Sortie runs on linux and darwin`);
+  const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  const library = koffi.load(join(root, 'bin', 'napi-v6', process.platform, process.arch, file));
+  const base = library.func('void* OrtGetApiBase()')() as Handle;
+  const pointer = (offset: number, signature: string): ((...args: number[]) => unknown) =>
+    koffi.decode(koffi.decode(base, offset, 'void*'), koffi.proto(signature)) as (...args: number[]) => unknown;
+  const api = pointer(0, 'void* OrtGetApi(uint32_t)')(ORT_API_VERSION) as Handle | null;
+  const version = pointer(8, 'const char* OrtGetVersionString()')() as string;
+  if (!api) throw new Error(`ONNX Runtime ${version} has no C API version ${ORT_API_VERSION}`);
+  loaded = new OrtApi(version, api);
+  return loaded;
+}

@@ -1,0 +1,105 @@
+/**
+ * A loaded graph, and bindings of its inputs and outputs to fixed memory.
+ *
+ * Knows: session options, providers, IoBinding. Must not know: what the graph computes.
+ */
+import { appendCuda } from './cuda.js';
+import type { Device } from './device.js';
+import type { Environment } from './environment.js';
+import type { Handle } from './ort-api.js';
+import type { Tensor } from './tensor.js';
+
+/** Weight files that are already in memory, by the file name that the graphs' external data names. */
+export type WeightFiles = ReadonlyMap<string, Uint8Array>;
+
+export interface BindingSpec {
+  /** Inputs that the host writes between runs. */
+  readonly hostInputs: Readonly<Record<string, Tensor>>;
+  /** Everything else: stays where it is. */
+  readonly inputs: Readonly<Record<string, Tensor>>;
+  readonly outputs: Readonly<Record<string, Tensor>>;
+}
+
+/** One way of running a session: shapes and addresses are fixed, contents are not. */
+export class Binding {
+  readonly #handle: Handle;
+
+  constructor(
+    private readonly session: Session,
+    private readonly spec: BindingSpec,
+  ) {
+    const { ort } = session.environment;
+    this.#handle = ort.create('CreateIoBinding', session.handle);
+    for (const [name, tensor] of Object.entries(spec.inputs)) ort.call('BindInput', this.#handle, name, tensor.handle);
+    for (const [name, tensor] of Object.entries(spec.outputs))
+      ort.call('BindOutput', this.#handle, name, tensor.handle);
+    this.#bindHostInputs();
+  }
+
+  /** Runs to the end. @throws OrtError */
+  run(): void {
+    const { ort, runOptions } = this.session.environment;
+    if (this.session.device.copiesInputsAtBind) this.#bindHostInputs();
+    ort.call('RunWithBinding', this.session.handle, runOptions, this.#handle);
+  }
+
+  /** Releases the binding and the tensors it was made of. */
+  dispose(): void {
+    this.session.environment.ort.release('ReleaseIoBinding', this.#handle);
+    for (const group of [this.spec.hostInputs, this.spec.inputs, this.spec.outputs])
+      for (const tensor of Object.values(group)) tensor.dispose();
+  }
+
+  #bindHostInputs(): void {
+    const { ort } = this.session.environment;
+    for (const [name, tensor] of Object.entries(this.spec.hostInputs))
+      ort.call('BindInput', this.#handle, name, tensor.handle);
+  }
+}
+
+export class Session {
+  readonly handle: Handle;
+
+  /**
+   * Loads a graph.
+   * @param weights external data in memory; files that are not in it are read from beside the graph.
+   * @throws OrtError when the file is missing or is no valid graph.
+   */
+  constructor(
+    readonly environment: Environment,
+    readonly device: Device,
+    path: string,
+    weights: WeightFiles,
+  ) {
+    const { ort } = environment;
+    const options = ort.create('CreateSessionOptions');
+    try {
+      ort.call('DisablePerSessionThreads', options);
+      // Shapes change from run to run; a pattern per shape only costs memory.
+      ort.call('DisableMemPattern', options);
+      if (device.kind === 'cuda') appendCuda(environment, options);
+      if (weights.size > 0) {
+        const buffers = [...weights.values()];
+        ort.call(
+          'AddExternalInitializersFromFilesInMemory',
+          options,
+          [...weights.keys()],
+          buffers as unknown as bigint[],
+          BigUint64Array.from(buffers, (buffer) => BigInt(buffer.byteLength)),
+          buffers.length,
+        );
+      }
+      this.handle = ort.create('CreateSession', environment.handle, path, options);
+    } finally {
+      ort.release('ReleaseSessionOptions', options);
+    }
+  }
+
+  bind(spec: BindingSpec): Binding {
+    return new Binding(this, spec);
+  }
+
+  dispose(): void {
+    this.environment.ort.release('ReleaseSession', this.handle);
+  }
+}

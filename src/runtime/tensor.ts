@@ -1,0 +1,69 @@
+/**
+ * Tensors over memory that somebody else owns.
+ *
+ * Knows: element types, shapes, addresses. Must not know: what a tensor is for.
+ */
+import type { Environment } from './environment.js';
+import { reserve, viewMemory } from './libc.js';
+import type { Handle } from './ort-api.js';
+
+/** ONNXTensorElementDataType and bytes per element. */
+const ELEMENT = {
+  f32: { code: 1, bytes: 4 },
+  i32: { code: 6, bytes: 4 },
+  i64: { code: 7, bytes: 8 },
+  f16: { code: 10, bytes: 2 },
+} as const;
+
+export type ElementType = keyof typeof ELEMENT;
+
+/** Bytes of one element. */
+export function elementBytes(type: ElementType): number {
+  return ELEMENT[type].bytes;
+}
+
+/** An OrtValue over memory at a fixed address. It owns the OrtValue, not the memory. */
+export class Tensor {
+  readonly handle: Handle;
+
+  constructor(
+    readonly environment: Environment,
+    memoryInfo: Handle,
+    readonly address: bigint,
+    readonly dims: readonly number[],
+    readonly type: ElementType,
+  ) {
+    const count = dims.reduce((product, dim) => product * dim, 1);
+    this.handle = environment.ort.create(
+      'CreateTensorWithDataAsOrtValue',
+      memoryInfo,
+      address,
+      count * ELEMENT[type].bytes,
+      BigInt64Array.from(dims, BigInt),
+      dims.length,
+      ELEMENT[type].code,
+    );
+  }
+
+  dispose(): void {
+    this.environment.ort.release('ReleaseValue', this.handle);
+  }
+}
+
+/** Host memory with a typed view, in pages of its own: V8 may move a small typed array, mmap never does. */
+export class HostBuffer<T extends Float32Array | Int32Array | BigInt64Array> {
+  readonly address: bigint;
+  readonly data: T;
+
+  constructor(make: (memory: ArrayBuffer, length: number) => T, length: number, elementSize: number) {
+    this.address = reserve(length * elementSize);
+    this.data = make(viewMemory(this.address, length * elementSize), length);
+  }
+}
+
+export const hostF32 = (length: number): HostBuffer<Float32Array> =>
+  new HostBuffer((memory, n) => new Float32Array(memory, 0, n), length, 4);
+export const hostI32 = (length: number): HostBuffer<Int32Array> =>
+  new HostBuffer((memory, n) => new Int32Array(memory, 0, n), length, 4);
+export const hostI64 = (length: number): HostBuffer<BigInt64Array> =>
+  new HostBuffer((memory, n) => new BigInt64Array(memory, 0, n), length, 8);
