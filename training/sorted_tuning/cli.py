@@ -65,6 +65,32 @@ def export(
     typer.echo(f"exported to {out}")
 
 
+@app.command()
+def golden(
+    folder: Annotated[Path, typer.Argument(help="Converted model folder (with manifest.json).")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    kernel: Annotated[str | None, typer.Option(help="Whose weights; the folder's first kernel by default.")] = None,
+) -> None:
+    """Golden logits of a converted folder, by plain PyTorch over its dequantized weights."""
+    from sorted_tuning.reference.converted import read_manifest
+    from sorted_tuning.reference.golden import golden_of_folder
+
+    golden_of_folder(folder, kernel or read_manifest(folder)["kernels"][0], out)
+    typer.echo(f"wrote {out}")
+
+
+@app.command("golden-tiny")
+def golden_tiny(
+    out: Annotated[Path, typer.Option(help="Folder to write tiny/, tiny.json and tiny-blocks.json into.")],
+    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 7,
+) -> None:
+    """A tiny random checkpoint with exit blocks, and its golden logits with and without them."""
+    from sorted_tuning.reference.tiny import write_tiny
+
+    write_tiny(out, seed)
+    typer.echo(f"wrote {out}/tiny, tiny.json, tiny-blocks.json")
+
+
 def main() -> None:
     """Run the command line; a TuningError is one line on stderr and exit code 2."""
     try:

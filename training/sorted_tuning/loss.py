@@ -1,0 +1,101 @@
+"""Losses of one exit on a sample of positions, fused with the LM head so that no full logit tensor is ever held.
+
+Both are means over N positions; a step's loss is their weighted mean over the exits (arXiv 2309.08968 equation 3:
+L = 1/|B| sum over n in B of L_n). With z = W h, q = softmax(z):
+
+- cross entropy against the data's next token y (the paper):      L_n = mean of -log q_y
+- forward KL from the untouched base p (self-distillation):       L_n = mean of sum_v p_v log(p_v / q_v)
+  p is stored as its k most likely tokens T and the mass of the rest, so the sum runs over T and one bucket:
+      sum over v in T of p_v log(p_v / q_v) + p_r log(p_r / q_r),  p_r = 1 - sum_T p_v,  q_r = 1 - sum_T q_v
+  It is 0 exactly where q agrees with p on T, and it never asks for q_r = 0, as renormalized top-k would.
+
+The forward pass computes the gradients too (they are needed for every row anyway) and walks over chunks of rows:
+chunk x vocabulary floats of memory instead of N x vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+CHUNK = 64
+"""Rows of logits held at once: 64 x 49152 floats are 12 MB and stay near the cache."""
+
+EPSILON = 1e-6
+"""Least rest mass: fp32's softmax sum is not more accurate than this."""
+
+RowLoss = Callable[[torch.Tensor, slice], torch.Tensor]
+"""Takes fp32 logits [R, V] of a slice of rows; returns the summed loss and leaves d loss / d logits in place."""
+
+
+def _ce_rows(labels: torch.Tensor) -> RowLoss:
+    """-log q_y; its gradient is q - onehot(y)."""
+
+    def rows(z: torch.Tensor, part: slice) -> torch.Tensor:
+        y = labels[part].unsqueeze(1)
+        lse = torch.logsumexp(z, -1, keepdim=True)
+        loss = (lse - z.gather(1, y)).sum()
+        z.sub_(lse).exp_().scatter_add_(1, y, torch.full_like(lse, -1.0))
+        return loss
+
+    return rows
+
+
+def _kl_rows(top_ids: torch.Tensor, top_p: torch.Tensor) -> RowLoss:
+    """KL over top-k and rest; its gradient is q_v - p_v on the top, q_v (1 - p_r / q_r) elsewhere."""
+
+    def rows(z: torch.Tensor, part: slice) -> torch.Tensor:
+        ids, p = top_ids[part].long(), top_p[part].float()
+        rest_p = (1 - p.sum(1, keepdim=True)).clamp_min(0)
+        log_q = z.gather(1, ids)
+        lse = torch.logsumexp(z, -1, keepdim=True)
+        log_q = log_q - lse
+        q = log_q.exp()
+        rest_q = (1 - q.sum(1, keepdim=True)).clamp_min(EPSILON)
+        loss = (torch.xlogy(p, p) - p * log_q).sum() + (torch.xlogy(rest_p, rest_p) - rest_p * rest_q.log()).sum()
+        z.sub_(lse).exp_().mul_(1 - rest_p / rest_q).scatter_(1, ids, q - p)
+        return loss
+
+    return rows
+
+
+class _FusedHeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, h: torch.Tensor, weight: torch.Tensor, rows: RowLoss) -> torch.Tensor:
+        count = h.shape[0]
+        total = torch.zeros((), dtype=torch.float32, device=h.device)
+        grad_h = torch.empty_like(h) if ctx.needs_input_grad[0] else None
+        grad_w = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        for start in range(0, count, CHUNK):
+            part = slice(start, min(start + CHUNK, count))
+            z = F.linear(h[part], weight).float()
+            total += rows(z, part)
+            grad_z = (z / count).to(h.dtype)
+            if grad_h is not None:
+                grad_h[part] = grad_z @ weight
+            if grad_w is not None:
+                grad_w += (grad_z.T @ h[part]).float()
+        ctx.save_for_backward(grad_h, grad_w)
+        ctx.weight_dtype = weight.dtype
+        return total / count
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor):
+        grad_h, grad_w = ctx.saved_tensors
+        return (
+            None if grad_h is None else grad_h * grad.to(grad_h.dtype),
+            None if grad_w is None else (grad_w * grad).to(ctx.weight_dtype),
+            None,
+        )
+
+
+def ce_head_loss(h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy of h [N, H] through head weight [V, H] against labels int64 [N]."""
+    return _FusedHeadLoss.apply(h, weight.to(h.dtype), _ce_rows(labels))
+
+
+def kl_head_loss(h: torch.Tensor, weight: torch.Tensor, top_ids: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """Mean forward KL, in nats, of h [N, H] through weight [V, H] from a teacher's top-k (ids and true p [N, K])."""
+    return _FusedHeadLoss.apply(h, weight.to(h.dtype), _kl_rows(top_ids, top_p))
