@@ -91,7 +91,7 @@ export interface RefusedEvent {
 
 export interface PromptEvent {
   readonly id: string;
-  /** One per prompt token; the first has no prediction and is null. */
+  /** The next prompt tokens, in order, over one or several events; the very first has no prediction and is null. */
   readonly logprobs: readonly (TokenLogprobs | null)[];
 }
 
@@ -143,6 +143,8 @@ export interface StepMessage {
 
 export interface StepWork {
   readonly ms: number;
+  /** What the cost model said before it learnt from this step. */
+  readonly predictedMs: number;
   /** Rows decoded in each trunk stage. */
   readonly stageRows: readonly number[];
   readonly prefillTokens: number;

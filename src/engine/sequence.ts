@@ -20,6 +20,8 @@ export class Sequence {
   slot: Slot | null = null;
   /** Index of the exit that its next token is taken from. */
   exit: number;
+  /** Tokens since the exit last changed. */
+  tokensAtExit = 0;
   /** Set by a cancel; the next step ends it. */
   ending: EndReason | null = null;
   startedAt: number | null = null;
@@ -27,8 +29,8 @@ export class Sequence {
   lastTokenAt: number | null = null;
   cachedTokens = 0;
   preemptions = 0;
-  /** Prompt positions whose log-probabilities were sent. */
-  promptScored = 0;
+  /** Prompt tokens whose log-probabilities were sent; the first has none. */
+  promptScored = 1;
 
   constructor(
     readonly request: GenerateMessage,
@@ -51,10 +53,23 @@ export class Sequence {
     return this.counts;
   }
 
+  /** Takes its next tokens from another exit. */
+  changeExit(exit: number): void {
+    if (exit === this.exit) return;
+    this.exit = exit;
+    this.tokensAtExit = 0;
+  }
+
+  /** Whether its next token can be decoded: the units that its exit needs lack only the last position. */
+  isDecodable(needed: readonly number[]): boolean {
+    return this.slot !== null && this.slot.least(needed) >= this.tokens.length - 1;
+  }
+
   /** Appends a sampled token. @returns why the answer ends with it, or null; an end token is not appended */
   accept(token: number, at: number): EndReason | null {
     this.firstTokenAt ??= at;
     this.lastTokenAt = at;
+    this.tokensAtExit++;
     if (this.request.stopTokens.includes(token) && this.generated >= this.request.minTokens) return 'stop';
     this.tokens.push(token);
     if (this.wantsAllLogits) this.counts.answer.set(token, (this.counts.answer.get(token) ?? 0) + 1);

@@ -71,18 +71,19 @@ export class SlotTable {
   }
 
   /** The reusable prefix that was used longest ago, or null. */
-  leastRecentlyUsed(): Slot | null {
+  leastRecentlyUsed(except?: Slot): Slot | null {
     let oldest: Slot | null = null;
     for (const slot of this.#slots)
-      if (!slot.live && slot.length > 0 && (oldest === null || slot.lastUsed < oldest.lastUsed)) oldest = slot;
+      if (slot !== except && !slot.live && slot.length > 0 && (oldest === null || slot.lastUsed < oldest.lastUsed))
+        oldest = slot;
     return oldest;
   }
 
-  /** The empty slot with the lowest index, else the least recently used prefix (dropped), else null. */
-  takeFree(): Slot | null {
+  /** The empty slot with the lowest index, else the least recently used prefix but `except` (dropped), else null. */
+  takeFree(except?: Slot): Slot | null {
     const empty = this.#slots.find((slot) => !slot.live && slot.length === 0);
     if (empty) return empty;
-    const oldest = this.leastRecentlyUsed();
+    const oldest = this.leastRecentlyUsed(except);
     if (oldest) this.drop(oldest);
     return oldest;
   }

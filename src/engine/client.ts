@@ -1,0 +1,154 @@
+/**
+ * The gateway's end of the engine process: starts it, hands events to their sequences, starts it again when it dies.
+ *
+ * Knows: child processes and the messages. Must not know: what the engine computes, HTTP.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { EventEmitter } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Engine, EngineEvents, SequenceSink } from './engine.js';
+import type { FromEngine, GenerateMessage, ReadyMessage, StepMessage, ToEngine } from './messages.js';
+import type { EngineOptions } from './options.js';
+
+/** Milliseconds before a start after the n-th failure in a row; the last one repeats. */
+const BACK_OFF_MS = [0, 500, 1000, 2000, 5000, 10_000, 30_000];
+/** A process that lived that long was healthy: its death starts the back-off anew. */
+const HEALTHY_MS = 60_000;
+/** How long a process may take to end by itself. */
+const STOP_MS = 2000;
+
+/** The engine said that it can't start, and why. */
+export class EngineStartError extends Error {
+  override readonly name = 'EngineStartError';
+}
+
+export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
+  #child: ChildProcess | null = null;
+  #ready: ReadyMessage | null = null;
+  #closed = false;
+  #failures = 0;
+  readonly #sinks = new Map<string, SequenceSink>();
+
+  constructor(private readonly options: EngineOptions) {
+    super();
+  }
+
+  get ready(): ReadyMessage | null {
+    return this.#ready;
+  }
+
+  /** Process id of the engine, for tests and logs; null while there is none. */
+  get pid(): number | null {
+    return this.#child?.pid ?? null;
+  }
+
+  async start(): Promise<ReadyMessage> {
+    return this.#launch();
+  }
+
+  generate(request: Omit<GenerateMessage, 'type'>, sink: SequenceSink): void {
+    if (!this.#ready) {
+      sink.lost('the engine is not ready');
+      return;
+    }
+    this.#sinks.set(request.id, sink);
+    this.#send({ type: 'generate', ...request });
+  }
+
+  cancel(id: string): void {
+    if (this.#sinks.has(id)) this.#send({ type: 'cancel', id });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const child = this.#child;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise<void>((resolve) =>
+      child.once('exit', () => {
+        resolve();
+      }),
+    );
+    this.#send({ type: 'stop' });
+    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
+    await ended;
+    clearTimeout(timer);
+  }
+
+  /** Starts a process and resolves when it is ready. @throws EngineStartError when it ends before. */
+  #launch(): Promise<ReadyMessage> {
+    const child = fork(fileURLToPath(new URL('./process.js', import.meta.url)), [JSON.stringify(this.options)], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
+    this.#child = child;
+    const startedAt = performance.now();
+    return new Promise((resolve, reject) => {
+      let reason: string | null = null;
+      child.on('message', (message: FromEngine) => {
+        if (message.type === 'ready') {
+          this.#ready = message;
+          resolve(message);
+          this.emit('ready', message);
+        } else if (message.type === 'fatal') {
+          reason = message.message;
+        } else {
+          this.#dispatch(message);
+        }
+      });
+      child.on('error', (error) => {
+        reason = error.message;
+      });
+      child.once('exit', (code, signal) => {
+        const why = reason ?? `the engine process ended (${signal ?? `code ${code ?? 'unknown'}`})`;
+        const wasReady = this.#ready !== null;
+        this.#ready = null;
+        this.#child = null;
+        this.#loseAll(why);
+        if (!wasReady) reject(new EngineStartError(why));
+        if (wasReady && performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;
+        if (wasReady && !this.#closed) {
+          this.emit('down', why);
+          void this.#restart();
+        }
+      });
+    });
+  }
+
+  async #restart(): Promise<void> {
+    while (!this.#closed && !this.#ready) {
+      await delay(BACK_OFF_MS[Math.min(this.#failures++, BACK_OFF_MS.length - 1)], undefined, { ref: false });
+      if (this.#closed) return;
+      try {
+        await this.#launch();
+      } catch (error) {
+        this.emit('down', error instanceof Error ? error.message : String(error));
+      }
+    }
+  }
+
+  #dispatch(step: StepMessage): void {
+    for (const event of step.planned) this.#sinks.get(event.id)?.planned(event);
+    for (const event of step.prompts) this.#sinks.get(event.id)?.prompt(event);
+    for (const event of step.tokens) this.#sinks.get(event.id)?.token(event);
+    for (const event of step.refused) this.#take(event.id)?.refused(event);
+    for (const event of step.ended) this.#take(event.id)?.ended(event);
+    this.emit('step', step);
+  }
+
+  #take(id: string): SequenceSink | undefined {
+    const sink = this.#sinks.get(id);
+    this.#sinks.delete(id);
+    return sink;
+  }
+
+  #loseAll(message: string): void {
+    const sinks = [...this.#sinks.values()];
+    this.#sinks.clear();
+    for (const sink of sinks) sink.lost(message);
+  }
+
+  #send(message: ToEngine): void {
+    // A failed send means that the process is gone: its exit event ends the sequences.
+    if (this.#child?.connected) this.#child.send(message, () => undefined);
+  }
+}

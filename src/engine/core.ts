@@ -1,0 +1,249 @@
+/**
+ * The engine without its process: requests in, one message per step out.
+ *
+ * A step is: end what was cancelled or is overdue; admit; re-plan depths; advance one chunk; decode the batch; sample.
+ * Knows: scheduler, planning, executor. Must not know: processes, HTTP, text ("purely token id sequences").
+ */
+import type { Policy, Work } from '../router/planner.js';
+import type { CostTable } from '../router/cost.js';
+import { depthShape } from '../router/planner.js';
+import { arrange } from './arrange.js';
+import { chooseTokens, isPlainGreedy } from './choose.js';
+import type { Executor } from './executor.js';
+import type { EndReason, GenerateMessage, LoadSnapshot, StepMessage, StepWork } from './messages.js';
+import { Outbox } from './outbox.js';
+import { Planning } from './planning.js';
+import { scorePrompt } from './prompt-scores.js';
+import { Scheduler, type SchedulerLimits } from './scheduler.js';
+import { Sequence } from './sequence.js';
+
+export interface CoreOptions extends SchedulerLimits {
+  readonly policy: Policy;
+  /** Most positions of one prefill or catch-up chunk. */
+  readonly prefillChunk: number;
+  readonly clock: () => number;
+}
+
+/** Steps over which exchanging slots must pay for itself: a typical answer has more left. */
+const ARRANGE_HORIZON = 32;
+/** Bytes per millisecond that slots move with; and what a row too many costs in a layer: both measured (ARCHITECTURE). */
+const MOVE_BYTES_PER_MS = 4e6;
+const WASTED_ROW_LAYER_MS = 0.015;
+
+export class EngineCore {
+  readonly scheduler: Scheduler;
+  readonly #planning: Planning;
+  readonly #outbox = new Outbox();
+
+  constructor(
+    private readonly executor: Executor,
+    costs: CostTable,
+    private readonly options: CoreOptions,
+  ) {
+    this.scheduler = new Scheduler(executor.table, options);
+    this.#planning = new Planning(depthShape(executor.model.manifest), costs, options.policy);
+  }
+
+  /** Whether `step` has anything to do or to tell. */
+  get busy(): boolean {
+    return this.scheduler.running.length + this.scheduler.waiting.length > 0 || this.#outbox.refused.length > 0;
+  }
+
+  /** Accepts or refuses a request; the next step's message says which. */
+  submit(request: GenerateMessage): void {
+    const { id, prompt, maxTokens, depth } = request;
+    const refuse = (reason: 'queue_full' | 'budget_infeasible' | 'too_long', leastFeasibleMs: number | null): void => {
+      this.#outbox.refused.push({ id, reason, leastFeasibleMs });
+    };
+    if (prompt.length === 0 || prompt.length + maxTokens > this.executor.model.limits.capacity) {
+      refuse('too_long', null);
+      return;
+    }
+    const sequence = new Sequence(request, this.executor.model.exitIndex(depth.maxExit));
+    const { running, waiting } = this.scheduler;
+    const admission = this.#planning.admit(sequence, running, waiting, this.#room(), this.options.clock());
+    if (admission.kind === 'refuse') {
+      refuse('budget_infeasible', admission.leastFeasibleMs);
+      return;
+    }
+    sequence.exit = this.executor.model.exitIndex(admission.exit);
+    if (!this.scheduler.enqueue(sequence)) {
+      refuse('queue_full', null);
+      return;
+    }
+    this.#outbox.planned.push({
+      id,
+      exit: admission.exit,
+      predictedTtftMs: admission.prediction.ttftMs,
+      predictedTpotMs: admission.prediction.tpotMs,
+      predictedMs: admission.prediction.totalMs,
+      feasible: admission.feasible,
+    });
+    if (request.promptLogprobs !== null) this.#outbox.prompts.push({ id, logprobs: [null] });
+  }
+
+  /** Ends a sequence at the next step. Unknown ids are ignored: the answer may just have ended. */
+  cancel(id: string): void {
+    const sequence = this.scheduler.find(id);
+    if (sequence) sequence.ending = 'cancelled';
+  }
+
+  /** Does one step and tells what happened. */
+  step(): StepMessage {
+    const { clock } = this.options;
+    const startedAt = clock();
+    this.#endDue(startedAt);
+    this.scheduler.start(this.#planning.order(this.scheduler.waiting, startedAt), startedAt);
+    const paused = this.#replan(startedAt);
+    this.scheduler.makeRoom();
+    const { running } = this.scheduler;
+
+    // Decode rows after the chunk: a prompt that it completes joins this very batch.
+    const prefill = this.#advanceOne(startedAt);
+    const rows = running.filter(
+      (sequence) =>
+        !paused.has(sequence.id) &&
+        sequence.request.maxTokens > 0 &&
+        sequence.isDecodable(this.executor.exit(sequence.exit).needed),
+    );
+    const stageRows = rows.length > 0 ? this.#decode(rows) : [];
+    const at = clock();
+    const work = this.#learn(prefill, rows, stageRows, at - startedAt);
+    if (rows.length > 0) this.#emit(rows, at);
+    this.#endScored(at);
+    return this.#outbox.take(at, this.#load(), work);
+  }
+
+  #endDue(now: number): void {
+    for (const sequence of [...this.scheduler.running, ...this.scheduler.waiting]) {
+      if (sequence.ending) this.#end(sequence, sequence.ending, now);
+      else if (this.#planning.isOverdue(sequence, now)) this.#end(sequence, 'deadline', now);
+    }
+  }
+
+  #replan(now: number): ReadonlySet<string> {
+    const { running, waiting } = this.scheduler;
+    const plan = this.#planning.replan(running, waiting, this.#room(), now);
+    for (const { id, exit } of plan.exits) this.scheduler.find(id)?.changeExit(this.executor.model.exitIndex(exit));
+    return new Set(plan.paused);
+  }
+
+  /** Advances the sequence that needs it most by one chunk: catch-up first, since its plan counts on it. */
+  #advanceOne(now: number): { work: Work['prefill']; prefilled: number; caughtUp: number } {
+    const { running, waiting } = this.scheduler;
+    const lagging = running.filter((each) => !each.isDecodable(this.executor.exit(each.exit).needed));
+    const none = { work: [], prefilled: 0, caughtUp: 0 };
+    if (lagging.length === 0) return none;
+    const behind = lagging.find(({ slot, tokens }) => (slot?.length ?? 0) >= tokens.length - 1);
+    const chunk = behind ? null : this.#planning.chunk(running, waiting, this.#room(), now);
+    const sequence = behind ?? lagging.find(({ id }) => id === chunk?.id);
+    if (!sequence?.slot) return none;
+    const start = sequence.slot.least(this.executor.exit(sequence.exit).needed);
+    const most = Math.min(chunk?.positions ?? Infinity, this.options.prefillChunk);
+    const end = Math.min(start + most, sequence.tokens.length - 1);
+    const done = this.executor.advance(sequence.slot, sequence.exit, end);
+    scorePrompt(this.executor, sequence, done.output, this.#outbox.prompts);
+    const positions = end - start;
+    return {
+      work: [{ exit: sequence.exit, positions, context: start, chunk: positions }],
+      prefilled: done.prefilled,
+      caughtUp: done.caughtUp,
+    };
+  }
+
+  #decode(rows: Sequence[]): number[] {
+    this.#arrange(rows);
+    rows.sort((a, b) => Number(isPlainGreedy(b)) - Number(isPlainGreedy(a)));
+    return this.executor.decode(
+      rows.flatMap(({ slot, exit }) => (slot ? { slot, exit: this.executor.exit(exit) } : [])),
+    );
+  }
+
+  /** Exchanges slots where the rows that the batch would compute for nobody cost more than the exchange. */
+  #arrange(rows: readonly Sequence[]): void {
+    const { table, units } = this.executor;
+    const placed = rows.flatMap(({ slot, exit }) =>
+      slot ? { index: slot.index, stage: this.executor.exit(exit).stage } : [],
+    );
+    const { swaps, waste } = arrange(placed, units.trunk);
+    if (swaps.length === 0) return;
+    const wastedLayers = waste.reduce((sum, count, stage) => sum + count * (units.stages[stage]?.entry.layers ?? 0), 0);
+    const bytes = swaps.reduce((sum, [a, b]) => sum + table.swapBytes(table.at(a), table.at(b)), 0);
+    if (bytes / MOVE_BYTES_PER_MS > wastedLayers * WASTED_ROW_LAYER_MS * ARRANGE_HORIZON) return;
+    for (const [a, b] of swaps) table.swap(table.at(a), table.at(b));
+  }
+
+  #emit(rows: readonly Sequence[], at: number): void {
+    const chosen = chooseTokens(this.executor.head, rows);
+    rows.forEach((sequence, row) => {
+      const choice = chosen[row];
+      if (!choice) return;
+      const before = sequence.generated;
+      const reason = sequence.accept(choice.token, at);
+      if (sequence.generated > before)
+        this.#outbox.tokens.push({
+          id: sequence.id,
+          token: choice.token,
+          exit: this.executor.exit(sequence.exit).layer,
+          logprobs: choice.logprobs,
+        });
+      if (reason) this.#end(sequence, reason, at);
+    });
+  }
+
+  /** Ends requests that only wanted their prompt scored. */
+  #endScored(at: number): void {
+    for (const sequence of [...this.scheduler.running])
+      if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.executor.exit(sequence.exit).needed))
+        this.#end(sequence, 'length', at);
+  }
+
+  #end(sequence: Sequence, reason: EndReason, at: number): void {
+    this.scheduler.finish(sequence);
+    if (reason === 'stop' || reason === 'length') this.#planning.answerDone(sequence);
+    this.#outbox.ended.push({
+      id: sequence.id,
+      reason,
+      error: null,
+      promptTokens: sequence.promptLength,
+      cachedTokens: sequence.cachedTokens,
+      startedAt: sequence.startedAt,
+      firstTokenAt: sequence.firstTokenAt,
+      endedAt: at,
+      preemptions: sequence.preemptions,
+    });
+  }
+
+  #learn(
+    prefill: { work: Work['prefill']; prefilled: number; caughtUp: number },
+    rows: readonly Sequence[],
+    stageRows: readonly number[],
+    ms: number,
+  ): StepWork | null {
+    if (prefill.work.length === 0 && rows.length === 0) return null;
+    const byExit = this.#planning.shape.exits.map((_, exit) => rows.filter((row) => row.exit === exit).length);
+    const context = rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / Math.max(1, rows.length);
+    const work: Work = { decode: rows.length > 0 ? { rows: byExit, context } : null, prefill: prefill.work };
+    const predictedMs = this.#planning.predictMs(work);
+    this.#planning.stepDone(work, ms);
+    return { ms, predictedMs, stageRows, prefillTokens: prefill.prefilled, catchUpTokens: prefill.caughtUp };
+  }
+
+  #room(): { slots: number; kvRoom: number } {
+    return {
+      slots: this.options.maxRunning,
+      kvRoom: Math.floor(this.scheduler.freeBytes / this.executor.model.bytesPerPosition),
+    };
+  }
+
+  #load(): LoadSnapshot {
+    const { running, waiting } = this.scheduler;
+    const { kvBytes } = this.options;
+    return {
+      running: running.length,
+      waiting: waiting.length,
+      kvUsed: this.executor.table.used('live') / kvBytes,
+      kvCached: this.executor.table.used('cached') / kvBytes,
+    };
+  }
+}

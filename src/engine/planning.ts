@@ -1,0 +1,138 @@
+/**
+ * The engine's side of the router: turns sequences into plain data, keeps the learnt cost and length models.
+ *
+ * Knows: sequences and the router's functions. Must not know: slots' memory, sampling.
+ */
+import {
+  type Admission,
+  admit,
+  type Chunk,
+  chooseChunk,
+  correct,
+  type CostModel,
+  costModel,
+  type DepthShape,
+  isOverdue,
+  type LengthModel,
+  noLengths,
+  observeLength,
+  order,
+  type Policy,
+  predictMs,
+  type Replan,
+  replan,
+  type RouterState,
+  type SequenceState,
+  type WaitingRequest,
+  type Work,
+} from '../router/planner.js';
+import type { CostTable } from '../router/cost.js';
+import type { Sequence } from './sequence.js';
+
+/** What the engine tells of itself beside its sequences. */
+export interface EngineRoom {
+  readonly slots: number;
+  /** Positions that the KV budget still holds at full depth. */
+  readonly kvRoom: number;
+}
+
+export class Planning {
+  #costs: CostModel;
+  #lengths: LengthModel = noLengths;
+
+  constructor(
+    readonly shape: DepthShape,
+    table: CostTable,
+    private readonly policy: Policy,
+  ) {
+    this.#costs = costModel(table, shape);
+  }
+
+  admit(
+    sequence: Sequence,
+    live: readonly Sequence[],
+    waiting: readonly Sequence[],
+    room: EngineRoom,
+    now: number,
+  ): Admission {
+    return admit(this.#waiting(sequence), this.#state(live, waiting, room, now), this.#costs, this.policy);
+  }
+
+  /** The waiting in order of service. */
+  order(waiting: readonly Sequence[], now: number): Sequence[] {
+    const byId = new Map(waiting.map((sequence) => [sequence.id, sequence]));
+    const requests = waiting.map((sequence) => this.#waiting(sequence));
+    return order(requests, now, this.#lengths, this.#costs, this.policy).flatMap(({ id }) => byId.get(id) ?? []);
+  }
+
+  replan(live: readonly Sequence[], waiting: readonly Sequence[], room: EngineRoom, now: number): Replan {
+    const state = this.#state(live, waiting, room, now);
+    return replan(state.live, state, this.#costs, this.policy);
+  }
+
+  chunk(live: readonly Sequence[], waiting: readonly Sequence[], room: EngineRoom, now: number): Chunk | null {
+    const state = this.#state(live, waiting, room, now);
+    return chooseChunk(state.live, state, this.#costs, this.policy);
+  }
+
+  isOverdue(sequence: Sequence, now: number): boolean {
+    if (sequence.request.depth.budget?.onMiss !== 'truncate') return false;
+    const rows = this.shape.exits.map((_, exit) => (exit === sequence.exit ? 1 : 0));
+    const nextStepMs = predictMs(this.#costs, { decode: { rows, context: sequence.tokens.length }, prefill: [] });
+    return isOverdue(this.#live(sequence), now, nextStepMs);
+  }
+
+  /** Learns from a finished step. */
+  stepDone(work: Work, actualMs: number): void {
+    this.#costs = correct(this.#costs, work, actualMs);
+  }
+
+  predictMs(work: Work): number {
+    return predictMs(this.#costs, work);
+  }
+
+  /** Learns how long answers are. */
+  answerDone(sequence: Sequence): void {
+    this.#lengths = observeLength(this.#lengths, sequence.request.maxTokens, sequence.generated);
+  }
+
+  #state(live: readonly Sequence[], waiting: readonly Sequence[], room: EngineRoom, now: number): RouterState {
+    return {
+      now,
+      slots: room.slots,
+      kvRoom: room.kvRoom,
+      live: live.map((sequence) => this.#live(sequence)),
+      waiting: waiting.map((sequence) => this.#waiting(sequence)),
+      lengths: this.#lengths,
+    };
+  }
+
+  #waiting(sequence: Sequence): WaitingRequest {
+    const { request, id, generated, promptLength, exit } = sequence;
+    return {
+      id,
+      arrivedAt: request.arrivedAt,
+      promptLength,
+      generated,
+      maxTokens: request.maxTokens,
+      exit: this.shape.exits[exit]?.layer ?? 0,
+      ...request.depth,
+    };
+  }
+
+  #live(sequence: Sequence): SequenceState {
+    const frontiers = sequence.slot?.frontiers ?? new Int32Array(0);
+    const trunk = this.shape.stages.length;
+    let block = trunk;
+    return {
+      ...this.#waiting(sequence),
+      frontier: [
+        ...frontiers.subarray(0, trunk),
+        ...this.shape.exits.map((exit) => (exit.block === null ? 0 : (frontiers[block++] ?? 0))),
+      ],
+      firstTokenAt: sequence.firstTokenAt,
+      lastTokenAt: sequence.lastTokenAt,
+      tokensAtExit: sequence.tokensAtExit,
+    };
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * Entry of the engine process: loads the model, then steps as long as there is work.
+ *
+ * Knows: the messages and the IPC channel to its parent. Must not know: HTTP, text.
+ * Calls into ONNX Runtime are synchronous: nothing else needs this event loop during a step. Messages are read
+ * between steps. The process ends when its parent does.
+ */
+import { monotonicMs } from '../clock.js';
+import { defaultPolicy } from '../router/planner.js';
+import { calibrate, calibrationPlan } from './calibrate.js';
+import { chunkSizes } from './chunks.js';
+import { EngineCore } from './core.js';
+import { Executor } from './executor.js';
+import { loadModel } from './load.js';
+import type { FatalMessage, FromEngine, ReadyMessage, ToEngine } from './messages.js';
+import type { EngineOptions } from './options.js';
+
+async function main(): Promise<void> {
+  const options = JSON.parse(process.argv[2] ?? '') as EngineOptions;
+  const { core, ready } = await start(options).catch((error: unknown) => {
+    throw new StartError(error);
+  });
+
+  let wake: () => void = () => undefined;
+  process.on('message', (message: ToEngine) => {
+    if (message.type === 'generate') core.submit(message);
+    else if (message.type === 'cancel') core.cancel(message.id);
+    else process.exit(0);
+    wake();
+  });
+  send(ready);
+
+  for (;;) {
+    if (core.busy) {
+      send(core.step());
+      await new Promise(setImmediate);
+    } else {
+      await new Promise<void>((resolve) => (wake = resolve));
+    }
+  }
+}
+
+async function start(options: EngineOptions): Promise<{ core: EngineCore; ready: ReadyMessage }> {
+  const startedAt = monotonicMs();
+  const executor = new Executor(await loadModel(options));
+  const loadedAt = monotonicMs();
+  const { manifest, limits, device, bytesPerPosition } = executor.model;
+  const costs = calibrate(
+    executor,
+    calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity),
+    monotonicMs,
+  );
+  executor.useCosts(costs);
+  const core = new EngineCore(executor, costs, {
+    maxRunning: options.maxRunning,
+    maxQueue: options.maxQueue,
+    kvBytes: options.kvMemoryBytes,
+    prefixReuse: options.prefixReuse,
+    prefillChunk: options.prefillChunk,
+    policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
+    clock: monotonicMs,
+  });
+  return {
+    core,
+    ready: {
+      type: 'ready',
+      name: manifest.name,
+      architecture: manifest.architecture,
+      exits: manifest.exits.map(({ layer }) => layer),
+      maxLength: limits.capacity,
+      slots: options.maxRunning,
+      kvTokens: Math.floor(options.kvMemoryBytes / bytesPerPosition),
+      kernels: executor.kernels,
+      device: device.kind,
+      cost: costs,
+      loadMs: loadedAt - startedAt,
+      calibrateMs: monotonicMs() - loadedAt,
+    },
+  };
+}
+
+/** A start that failed because of the model folder, the device or the options: a restart can't mend it. */
+class StartError extends Error {
+  constructor(cause: unknown) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}
+
+function send(message: FromEngine): void {
+  process.send?.(message);
+}
+
+process.on('disconnect', () => process.exit(0));
+// Ctrl-C reaches the whole process group; the gateway decides when the engine ends.
+process.on('SIGINT', () => undefined);
+process.on('SIGTERM', () => undefined);
+
+main().catch((error: unknown) => {
+  const message: FatalMessage = {
+    type: 'fatal',
+    kind: error instanceof StartError ? 'model' : 'internal',
+    message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  };
+  process.send?.(message, () => process.exit(1));
+});

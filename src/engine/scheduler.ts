@@ -1,0 +1,138 @@
+/**
+ * Who holds a slot: admission from the queue, prefix reuse, eviction and preemption within the KV budget.
+ *
+ * Knows: sequences, slots, bytes. Must not know: graphs, sampling, HTTP.
+ */
+import { findPrefix } from './prefix.js';
+import type { Sequence } from './sequence.js';
+import type { SlotTable } from './slot-table.js';
+
+export interface SchedulerLimits {
+  readonly maxRunning: number;
+  /** Waiting requests, preempted ones not counted. */
+  readonly maxQueue: number;
+  readonly kvBytes: number;
+  readonly prefixReuse: boolean;
+}
+
+export class Scheduler {
+  /** Hold a slot, in order of admission. */
+  readonly running: Sequence[] = [];
+  readonly waiting: Sequence[] = [];
+
+  constructor(
+    private readonly table: SlotTable,
+    readonly limits: SchedulerLimits,
+  ) {}
+
+  /** False when the queue is full. */
+  enqueue(sequence: Sequence): boolean {
+    const queued = this.waiting.filter(({ preemptions }) => preemptions === 0).length;
+    if (queued >= this.limits.maxQueue + this.freeSlots) return false;
+    this.waiting.push(sequence);
+    return true;
+  }
+
+  find(id: string): Sequence | undefined {
+    return this.running.find((each) => each.id === id) ?? this.waiting.find((each) => each.id === id);
+  }
+
+  get freeSlots(): number {
+    return Math.max(0, this.limits.maxRunning - this.running.length);
+  }
+
+  /** Bytes that live sequences need for their next position, their whole prompts counted. */
+  get demand(): number {
+    return this.running.reduce((sum, sequence) => sum + this.#need(sequence), 0);
+  }
+
+  /** Bytes that are not promised to live sequences. */
+  get freeBytes(): number {
+    return Math.max(0, this.limits.kvBytes - this.demand);
+  }
+
+  /** Starts waiting sequences in the given order while slots and memory last. @returns those that started */
+  start(ordered: readonly Sequence[], now: number): Sequence[] {
+    const started: Sequence[] = [];
+    for (const sequence of ordered) {
+      if (this.freeSlots === 0) break;
+      const need = this.table.bytesAt(sequence.exit, sequence.tokens.length + 1);
+      if (need > this.freeBytes && this.running.length > 0) break;
+      this.waiting.splice(this.waiting.indexOf(sequence), 1);
+      this.#place(sequence);
+      sequence.startedAt ??= now;
+      this.running.push(sequence);
+      this.#evict();
+      started.push(sequence);
+    }
+    return started;
+  }
+
+  /** Makes room for the next step: stored prefixes go first, then the newest sequences wait again. */
+  makeRoom(): void {
+    while (this.demand > this.limits.kvBytes && this.running.length > 1) {
+      const newest = this.running.reduce((a, b) => (b.request.arrivedAt >= a.request.arrivedAt ? b : a));
+      this.#preempt(newest);
+    }
+    this.#evict();
+  }
+
+  /** Takes a sequence out of service; its slot stays as a reusable prefix. */
+  finish(sequence: Sequence): void {
+    const index = this.running.indexOf(sequence);
+    if (index >= 0) this.running.splice(index, 1);
+    const queued = this.waiting.indexOf(sequence);
+    if (queued >= 0) this.waiting.splice(queued, 1);
+    const { slot } = sequence;
+    sequence.slot = null;
+    if (!slot) return;
+    slot.live = false;
+    this.table.touch(slot);
+    if (!this.limits.prefixReuse || slot.length === 0) this.table.drop(slot);
+  }
+
+  #need(sequence: Sequence): number {
+    const ahead = this.table.bytesAt(sequence.exit, sequence.tokens.length + 1);
+    return sequence.slot ? Math.max(ahead, this.table.bytes(sequence.slot)) : ahead;
+  }
+
+  #preempt(sequence: Sequence): void {
+    this.running.splice(this.running.indexOf(sequence), 1);
+    if (sequence.slot) this.table.drop(sequence.slot);
+    sequence.slot = null;
+    sequence.preemptions++;
+    this.waiting.unshift(sequence);
+  }
+
+  /** Drops stored prefixes until they fit beside the live sequences. */
+  #evict(): void {
+    let stored = this.table.used('cached');
+    const room = this.limits.kvBytes - this.demand;
+    while (stored > room) {
+      const oldest = this.table.leastRecentlyUsed();
+      if (!oldest) return;
+      stored -= this.table.bytes(oldest);
+      this.table.drop(oldest);
+    }
+  }
+
+  /** Gives a sequence a slot, with as much of its prefix as some slot already holds. */
+  #place(sequence: Sequence): void {
+    const reusable = this.limits.prefixReuse && sequence.request.promptLogprobs === null;
+    const match = reusable ? findPrefix(sequence.tokens, this.table.slots) : null;
+    if (match) this.table.touch(match.slot);
+    let slot = match?.takeOver ? match.slot : this.table.takeFree(match?.slot);
+    if (!slot) {
+      // Every other slot is live: the stored match is the only one left.
+      slot = match && !match.slot.live ? match.slot : null;
+      if (!slot) throw new RangeError('no slot is free');
+    }
+    if (match && slot === match.slot) slot.truncate(match.length);
+    else if (match) this.table.copyPrefix(match.slot, slot, match.length);
+    slot.tokens = sequence.tokens;
+    slot.live = true;
+    this.table.touch(slot);
+    sequence.slot = slot;
+    if (sequence.preemptions === 0) sequence.cachedTokens = match?.length ?? 0;
+  }
+}
