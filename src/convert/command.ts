@@ -1,0 +1,116 @@
+/**
+ * `sortie convert` and `sortie inspect`: runs the conversion or the inspection and prints.
+ *
+ * Knows: terminals. Must not know: how command lines are parsed (cli), formats.
+ */
+import { SingleBar } from 'cli-progress';
+import { convert, type ConvertOptions, type Progress } from './convert.js';
+import { inspect, type Report } from './inspect.js';
+
+/** Parsed options of `sortie convert`: those of convert(). */
+export type ConvertCommandOptions = ConvertOptions;
+
+export interface InspectCommandOptions {
+  dir: string;
+}
+
+/** Where a command prints; isTTY decides between a bar and plain lines. */
+export type Terminal = NodeJS.WritableStream & { isTTY?: boolean };
+
+/** Converts with progress. Throws ConvertError where the input is at fault. */
+export async function convertCommand(
+  options: ConvertCommandOptions,
+  terminal: Terminal = process.stdout,
+): Promise<void> {
+  const display = terminal.isTTY === true ? bar(terminal) : lines(terminal);
+  try {
+    const manifest = await convert(options, display.progress);
+    display.stop();
+    const size = manifest.files.reduce((total, file) => total + file.size, 0);
+    terminal.write(
+      `${options.out}: ${manifest.name}, kernels ${manifest.kernels.join(', ')}, ${megabytes(size)} in ${manifest.files.length} files\n`,
+    );
+  } finally {
+    display.stop();
+  }
+}
+
+/** Prints a model folder's content. Throws an Error where a file is missing or damaged. */
+export async function inspectCommand(
+  { dir }: InspectCommandOptions,
+  terminal: Terminal = process.stdout,
+): Promise<void> {
+  terminal.write(describe(dir, await inspect(dir)));
+}
+
+interface Display {
+  progress: Progress;
+  stop(): void;
+}
+
+function bar(terminal: Terminal): Display {
+  const progressBar = new SingleBar({
+    format: '{bar} {percentage}% {what}',
+    stream: terminal,
+    hideCursor: true,
+    barsize: 30,
+  });
+  let running = false;
+  return {
+    progress({ done, total, what }) {
+      if (running) progressBar.update(done, { what });
+      else progressBar.start(total, done, { what });
+      running = true;
+    },
+    stop() {
+      if (running) progressBar.stop();
+      running = false;
+    },
+  };
+}
+
+/** One line per kind of work, not per layer: logs stay readable. */
+function lines(terminal: Terminal): Display {
+  let last = '';
+  return {
+    progress({ done, total, what }) {
+      if (what !== last) terminal.write(`${String(Math.floor((100 * done) / total)).padStart(3)}% ${what}\n`);
+      last = what;
+    },
+    stop: () => undefined,
+  };
+}
+
+/** The report as text, one fact a line. */
+export function describe(dir: string, report: Report): string {
+  const { manifest } = report;
+  const a = manifest.architecture;
+  const exits = manifest.exits.map(({ layer, block, norm, quality }) => {
+    const parts = [
+      block ? `block of ${block.layers}` : 'no block',
+      norm === 0 ? 'shared norm' : 'own norm',
+      quality.kl === undefined ? null : `KL ${quality.kl}`,
+      quality.agreement === undefined ? null : `agreement ${quality.agreement}`,
+    ];
+    return `  exit ${String(layer).padStart(3)}  ${parts.filter((part) => part !== null).join(', ')}`;
+  });
+  const graphs = report.graphs.map(
+    ({ file, tensors, bytes }) => `  ${file.padEnd(24)} ${String(tensors).padStart(4)} tensors  ${megabytes(bytes)}`,
+  );
+  return [
+    `${dir}: ${manifest.name} (format ${manifest.format} ${manifest.version})`,
+    `origin     ${manifest.origin}`,
+    `licence    ${manifest.licence}`,
+    `shape      ${a.family}, ${a.layers} layers, hidden ${a.hidden}, ${a.heads} heads (${a.kvHeads} KV) of ${a.headDim}, FFN ${a.ffn}, vocabulary ${a.vocab} (${a.tiedHead ? 'tied' : 'untied'} head), context ${a.context}`,
+    `kernels    ${manifest.kernels.join(', ')}; hidden states and KV cache ${manifest.floatType}`,
+    `weights    ${report.tensors} tensors, ${megabytes(report.weightBytes)} in memory, ${megabytes(report.diskBytes)} on disk`,
+    ...exits,
+    ...graphs,
+    `files      ${manifest.files.length}, sizes and checksums match`,
+    '',
+  ].join('\n');
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}

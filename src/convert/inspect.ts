@@ -1,0 +1,56 @@
+/**
+ * What a model folder holds, after checking every file against the manifest.
+ *
+ * Knows: the manifest and the graphs' weight tables. Must not know: how a report is printed (command).
+ */
+import path from 'node:path';
+import type { Manifest, StageEntry } from '../model/manifest.js';
+import { loadManifest, verifyFiles } from '../model/manifest-io.js';
+import { externalTensors } from '../model/onnx-weights.js';
+
+export interface GraphReport {
+  file: string;
+  tensors: number;
+  /** Bytes of the weights it reads, uncompressed; shared tensors count in every graph that reads them. */
+  bytes: number;
+}
+
+export interface Report {
+  manifest: Manifest;
+  graphs: GraphReport[];
+  /** Bytes of all listed files. */
+  diskBytes: number;
+  /** Bytes of all weights, uncompressed, shared tensors once. */
+  weightBytes: number;
+  /** Distinct tensors in the weight files. */
+  tensors: number;
+}
+
+/** Verifies sizes and checksums; throws an Error naming the first file that differs. */
+export async function inspect(dir: string): Promise<Report> {
+  const manifest = loadManifest(dir);
+  await verifyFiles(dir, manifest);
+  const stages: StageEntry[] = [...manifest.stages, ...manifest.exits.flatMap((exit) => exit.block ?? [])];
+  const files = [
+    manifest.embed,
+    ...stages.flatMap((stage) => Object.values(stage.graphs)),
+    manifest.head,
+    manifest.select,
+    manifest.argmax,
+  ];
+  const unique = new Map<string, number>();
+  const graphs = files.map((file): GraphReport => {
+    const tensors = externalTensors(path.join(dir, file));
+    for (const { name, length } of tensors) unique.set(name, length);
+    return { file, tensors: tensors.length, bytes: sum(tensors.map(({ length }) => length)) };
+  });
+  return {
+    manifest,
+    graphs,
+    diskBytes: sum(manifest.files.map(({ size }) => size)),
+    weightBytes: sum([...unique.values()]),
+    tensors: unique.size,
+  };
+}
+
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
