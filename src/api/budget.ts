@@ -1,0 +1,88 @@
+/**
+ * Latency budget of a request, from its headers and their body twins.
+ *
+ * Knows: the names and units of the budget contract. Must not know: plans, HTTP frameworks.
+ */
+import type { Budget, OnMiss } from '../engine/messages.js';
+import { ApiError, shown } from '../errors.js';
+import type { SortieRequest } from './schemas/shared.js';
+
+export type Headers = Readonly<Record<string, string | string[] | undefined>>;
+
+/** Nothing waits longer than a day; also keeps arithmetic on instants exact. */
+const MAX_MS = 86_400_000;
+
+/** @returns the header's text, the first where it came several times. */
+export function headerText(headers: Headers, name: string): string | undefined {
+  const value = headers[name.toLowerCase()];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+/** Positive milliseconds of the first of these headers that is present. */
+function milliseconds(headers: Headers, names: readonly string[], unitMs = 1): number | null {
+  for (const name of names) {
+    const text = headerText(headers, name);
+    if (text === undefined) continue;
+    const value = /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) * unitMs : NaN;
+    if (value > 0 && value <= MAX_MS) return value;
+    const unit = unitMs === 1 ? 'milliseconds' : 'seconds';
+    throw new ApiError(
+      'invalid_value',
+      `${name} must be a number of ${unit} above 0 and at most ${MAX_MS / unitMs}, got ${shown(text)}.`,
+      name,
+    );
+  }
+  return null;
+}
+
+/** gRPC's own format: up to 8 digits and a unit. */
+const GRPC_UNITS_MS: Readonly<Record<string, number>> = { H: 3.6e6, M: 6e4, S: 1e3, m: 1, u: 1e-3, n: 1e-6 };
+
+function grpcTimeout(headers: Headers): number | null {
+  const text = headerText(headers, 'grpc-timeout');
+  if (text === undefined) return null;
+  const match = /^(\d{1,8})([HMSmun])$/.exec(text);
+  const value = Number(match?.[1]) * (GRPC_UNITS_MS[match?.[2] ?? ''] ?? NaN);
+  if (value > 0) return value;
+  throw new ApiError(
+    'invalid_value',
+    `grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n, above 0, got ${shown(text)}.`,
+    'grpc-timeout',
+  );
+}
+
+function onMiss(headers: Headers): OnMiss | null {
+  const text = headerText(headers, 'X-Budget-On-Miss');
+  if (text === undefined) return null;
+  if (text === 'continue' || text === 'truncate' || text === 'reject') return text;
+  throw new ApiError(
+    'invalid_value',
+    `X-Budget-On-Miss must be continue, truncate or reject, got ${shown(text)}.`,
+    'X-Budget-On-Miss',
+  );
+}
+
+/**
+ * The budget that a request states, or null when it states none. The body's twin wins over a header; the time-outs of
+ * proxies only lower the total.
+ * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param.
+ */
+export function requestBudget(headers: Headers, body: SortieRequest | undefined): Budget | null {
+  const header = {
+    total: milliseconds(headers, ['X-Latency-Budget-Ms']),
+    ttft: milliseconds(headers, ['X-SLO-TTFT-Ms', 'x-llm-d-slo-ttft-ms']),
+    tpot: milliseconds(headers, ['X-SLO-TPOT-Ms', 'x-llm-d-slo-tpot-ms']),
+    onMiss: onMiss(headers),
+  };
+  const bounds = [
+    body?.latency_budget_ms ?? header.total,
+    grpcTimeout(headers),
+    milliseconds(headers, ['Request-Timeout'], 1000),
+    milliseconds(headers, ['x-envoy-expected-rq-timeout-ms']),
+  ].filter((bound) => bound !== null);
+  const totalMs = bounds.length === 0 ? null : Math.min(...bounds);
+  const ttftMs = body?.slo_ttft_ms ?? header.ttft;
+  const tpotMs = body?.slo_tpot_ms ?? header.tpot;
+  if (totalMs === null && ttftMs === null && tpotMs === null) return null;
+  return { totalMs, ttftMs, tpotMs, onMiss: body?.budget_on_miss ?? header.onMiss ?? 'continue' };
+}

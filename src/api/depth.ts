@@ -1,0 +1,83 @@
+/**
+ * The depths that a request allows: from the model's name, headers and their body twins.
+ *
+ * Knows: the exits of the model. Must not know: budgets, plans.
+ */
+import { ApiError, shown } from '../errors.js';
+import { headerText, type Headers } from './budget.js';
+import type { SortieRequest } from './schemas/shared.js';
+import type { ServedModel } from './served-model.js';
+
+export interface DepthBounds {
+  readonly minExit: number;
+  readonly maxExit: number;
+}
+
+type Exits = readonly number[];
+
+function checkedExit(exits: Exits, layer: number, written: string, param: string): number {
+  if (exits.includes(layer)) return layer;
+  throw new ApiError(
+    'invalid_value',
+    `${param} must be an exit of the model (${exits.join(', ')}), got ${shown(written)}.`,
+    param,
+    { exits },
+  );
+}
+
+function exitOption(exits: Exits, headers: Headers, header: string, twin: number | undefined, twinName: string) {
+  if (twin !== undefined) return checkedExit(exits, twin, String(twin), `sortie.${twinName}`);
+  const text = headerText(headers, header);
+  if (text === undefined) return null;
+  return checkedExit(exits, /^\d+$/.test(text) ? Number(text) : NaN, text, header);
+}
+
+/**
+ * The exit that a model name pins, or null for the routed name.
+ * @throws ApiError model_not_found for any other name.
+ */
+export function modelExit(model: ServedModel, name: string | undefined): number | null {
+  if (name === undefined || name === model.name) return null;
+  const pinned = model.exits.find(({ layer }) => name === `${model.name}:${layer}`);
+  if (pinned !== undefined) return pinned.layer;
+  const names = [model.name, ...model.exits.map(({ layer }) => `${model.name}:${layer}`)];
+  throw new ApiError(
+    'model_not_found',
+    `The model ${shown(name)} is not served here; this server has ${names.join(', ')}.`,
+    'model',
+  );
+}
+
+/**
+ * @param defaultExit greatest depth of requests that name no depth and no budget; null is full depth
+ * @throws ApiError model_not_found, or invalid_value for a depth that is no exit or for bounds that contradict
+ */
+export function requestDepth(
+  model: ServedModel,
+  name: string | undefined,
+  headers: Headers,
+  body: SortieRequest | undefined,
+  defaultExit: number | null,
+): DepthBounds {
+  const exits = model.exits.map(({ layer }) => layer);
+  const shallowest = exits[0] ?? 0;
+  const byName = modelExit(model, name);
+  const exact = exitOption(exits, headers, 'X-Exit-Layer', body?.exit_layer, 'exit_layer');
+  const least = exitOption(exits, headers, 'X-Min-Exit-Layer', body?.min_exit_layer, 'min_exit_layer');
+  const most = exitOption(exits, headers, 'X-Max-Exit-Layer', body?.max_exit_layer, 'max_exit_layer');
+  const pinned = exact ?? byName;
+  const minExit = pinned ?? least ?? shallowest;
+  const maxExit = pinned ?? most ?? Math.max(defaultExit ?? exits.at(-1) ?? 0, minExit);
+  const fits =
+    (byName === null || exact === null || byName === exact) &&
+    (least ?? minExit) <= minExit &&
+    (most ?? maxExit) >= maxExit &&
+    minExit <= maxExit;
+  if (fits) return { minExit, maxExit };
+  throw new ApiError(
+    'invalid_value',
+    'X-Min-Exit-Layer, X-Exit-Layer (or the depth in the model name) and X-Max-Exit-Layer contradict each other.',
+    exact === null ? 'X-Max-Exit-Layer' : 'X-Exit-Layer',
+    { exits },
+  );
+}

@@ -1,0 +1,66 @@
+/** Schemas of POST /v1/chat/completions. */
+import Type, { type Static } from 'typebox';
+import { FinishReason } from './completions.js';
+import { generationFields, oneOf, SortieReport, Usage } from './shared.js';
+
+const TextPart = Type.Object({ type: Type.Literal('text'), text: Type.String() });
+
+export const ChatMessageBody = Type.Object({
+  role: oneOf('"system", "developer", "user" or "assistant"', [
+    Type.Literal('system'),
+    Type.Literal('developer'),
+    Type.Literal('user'),
+    Type.Literal('assistant'),
+  ]),
+  content: oneOf('a string or an array of {type: "text", text} parts (only text is served)', [
+    Type.String(),
+    Type.Array(TextPart, { minItems: 1 }),
+  ]),
+  name: Type.Optional(Type.String()),
+});
+export type ChatMessageBody = Static<typeof ChatMessageBody>;
+
+export const ChatBody = Type.Object(
+  {
+    ...generationFields,
+    messages: Type.Array(ChatMessageBody, { minItems: 1 }),
+    max_tokens: Type.Optional(Type.Integer({ minimum: 1 })),
+    max_completion_tokens: Type.Optional(Type.Integer({ minimum: 1, description: 'Wins over max_tokens.' })),
+    logprobs: Type.Optional(Type.Boolean({ default: false })),
+    top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
+  },
+  {
+    examples: [
+      {
+        model: 'smollm2-135m-sorted',
+        messages: [{ role: 'user', content: 'What is the capital of France?' }],
+        max_tokens: 32,
+        temperature: 0,
+        sortie: { latency_budget_ms: 300 },
+      },
+    ],
+  },
+);
+export type ChatBody = Static<typeof ChatBody>;
+
+const TopLogprob = Type.Object({ token: Type.String(), logprob: Type.Number(), bytes: Type.Array(Type.Integer()) });
+export const ChatLogprob = Type.Object({ ...TopLogprob.properties, top_logprobs: Type.Array(TopLogprob) });
+export type ChatLogprob = Static<typeof ChatLogprob>;
+
+export const ChatAnswer = Type.Object({
+  id: Type.String(),
+  object: Type.Literal('chat.completion'),
+  created: Type.Integer(),
+  model: Type.String(),
+  choices: Type.Array(
+    Type.Object({
+      index: Type.Integer(),
+      message: Type.Object({ role: Type.Literal('assistant'), content: Type.String(), refusal: Type.Null() }),
+      logprobs: Type.Union([Type.Object({ content: Type.Array(ChatLogprob), refusal: Type.Null() }), Type.Null()]),
+      finish_reason: FinishReason,
+    }),
+  ),
+  usage: Usage,
+  sortie: SortieReport,
+});
+export type ChatAnswer = Static<typeof ChatAnswer>;

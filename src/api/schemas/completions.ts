@@ -1,0 +1,62 @@
+/** Schemas of POST /v1/completions. */
+import Type, { type Static } from 'typebox';
+import { generationFields, NullableNumber, oneOf, SortieReport, Usage } from './shared.js';
+
+const TokenIds = Type.Array(Type.Integer({ minimum: 0 }));
+
+export const CompletionBody = Type.Object(
+  {
+    ...generationFields,
+    prompt: oneOf('a string, an array of strings, an array of token ids or an array of arrays of token ids', [
+      Type.String(),
+      Type.Array(Type.String(), { minItems: 1 }),
+      Type.Array(Type.Integer({ minimum: 0 }), { minItems: 1 }),
+      Type.Array(TokenIds, { minItems: 1 }),
+    ]),
+    max_tokens: Type.Optional(Type.Integer({ minimum: 0, default: 16 })),
+    echo: Type.Optional(Type.Boolean({ default: false })),
+    logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
+    best_of: Type.Optional(Type.Integer({ minimum: 1, maximum: 1, description: 'Only 1 is served.' })),
+  },
+  {
+    examples: [
+      { model: 'smollm2-135m-sorted', prompt: 'The capital of France is', max_tokens: 16, temperature: 0 },
+      {
+        model: 'smollm2-135m-sorted',
+        prompt: 'The capital of France is',
+        max_tokens: 16,
+        temperature: 0,
+        sortie: { latency_budget_ms: 200, budget_on_miss: 'truncate' },
+      },
+    ],
+  },
+);
+export type CompletionBody = Static<typeof CompletionBody>;
+
+export const CompletionLogprobs = Type.Object({
+  tokens: Type.Array(Type.String()),
+  token_logprobs: Type.Array(NullableNumber),
+  top_logprobs: Type.Array(Type.Union([Type.Record(Type.String(), Type.Number()), Type.Null()])),
+  text_offset: Type.Array(Type.Integer()),
+});
+export type CompletionLogprobs = Static<typeof CompletionLogprobs>;
+
+export const FinishReason = Type.Union([Type.Literal('stop'), Type.Literal('length')]);
+
+export const CompletionAnswer = Type.Object({
+  id: Type.String(),
+  object: Type.Literal('text_completion'),
+  created: Type.Integer(),
+  model: Type.String(),
+  choices: Type.Array(
+    Type.Object({
+      index: Type.Integer(),
+      text: Type.String(),
+      logprobs: Type.Union([CompletionLogprobs, Type.Null()]),
+      finish_reason: FinishReason,
+    }),
+  ),
+  usage: Usage,
+  sortie: SortieReport,
+});
+export type CompletionAnswer = Static<typeof CompletionAnswer>;

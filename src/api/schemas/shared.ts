@@ -1,0 +1,115 @@
+/**
+ * Schemas that several endpoints share: errors, sampling, budget, usage.
+ *
+ * One source for types, validation and openapi.json. `null` for an optional field is the same as leaving it out: it is
+ * removed before validation, so schemas don't repeat it. `x-rule` completes "must be ..." where a union is not met.
+ */
+import Type, { type Static, type TSchema } from 'typebox';
+
+/** A union whose failure is told in one sentence. */
+export function oneOf<const T extends TSchema[]>(rule: string, types: [...T]) {
+  return Type.Union(types, { 'x-rule': rule });
+}
+
+export const NullableString = Type.Union([Type.String(), Type.Null()]);
+export const NullableNumber = Type.Union([Type.Number(), Type.Null()]);
+
+export const ErrorAnswer = Type.Object({
+  error: Type.Object(
+    { message: Type.String(), type: Type.String(), param: NullableString, code: NullableString },
+    { additionalProperties: true },
+  ),
+});
+
+const positiveMs = { exclusiveMinimum: 0, maximum: 86_400_000 };
+
+/** Body twins of the budget headers, for callers that can't set headers. They win over the headers. */
+export const SortieRequest = Type.Object(
+  {
+    latency_budget_ms: Type.Optional(
+      Type.Number({ ...positiveMs, description: 'From the arrival of the request to the last byte. X-Latency-Budget-Ms.' }),
+    ),
+    slo_ttft_ms: Type.Optional(Type.Number({ ...positiveMs, description: 'To the first token. X-SLO-TTFT-Ms.' })),
+    slo_tpot_ms: Type.Optional(
+      Type.Number({ ...positiveMs, description: 'Mean time of each later token. X-SLO-TPOT-Ms.' }),
+    ),
+    budget_on_miss: Type.Optional(
+      oneOf('"continue", "truncate" or "reject"', [
+        Type.Literal('continue'),
+        Type.Literal('truncate'),
+        Type.Literal('reject'),
+      ]),
+    ),
+    exit_layer: Type.Optional(Type.Integer({ description: 'Pins the depth. X-Exit-Layer.' })),
+    min_exit_layer: Type.Optional(Type.Integer({ description: 'Least depth. X-Min-Exit-Layer.' })),
+    max_exit_layer: Type.Optional(Type.Integer({ description: 'Greatest depth. X-Max-Exit-Layer.' })),
+  },
+  { description: 'Latency budget and depth.' },
+);
+export type SortieRequest = Static<typeof SortieRequest>;
+
+const Stop = oneOf('a non-empty string or an array of up to 4 non-empty strings', [
+  Type.String({ minLength: 1 }),
+  Type.Array(Type.String({ minLength: 1 }), { maxItems: 4 }),
+]);
+
+/** Fields that completions and chat completions have in common. */
+export const generationFields = {
+  model: Type.Optional(
+    Type.String({ description: 'NAME routes by budget, NAME:LAYER pins an exit. Absent: the served model, routed.' }),
+  ),
+  stream: Type.Optional(Type.Boolean({ default: false })),
+  stream_options: Type.Optional(
+    Type.Object({
+      include_usage: Type.Optional(Type.Boolean()),
+      continuous_usage_stats: Type.Optional(Type.Boolean()),
+    }),
+  ),
+  max_tokens: Type.Optional(Type.Integer({ minimum: 0 })),
+  min_tokens: Type.Optional(Type.Integer({ minimum: 0, default: 0 })),
+  n: Type.Optional(Type.Integer({ minimum: 1, default: 1 })),
+  stop: Type.Optional(Stop),
+  stop_token_ids: Type.Optional(Type.Array(Type.Integer({ minimum: 0 }), { maxItems: 64 })),
+  ignore_eos: Type.Optional(Type.Boolean({ default: false })),
+  temperature: Type.Optional(Type.Number({ minimum: 0, maximum: 2, default: 1 })),
+  top_p: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1, default: 1 })),
+  top_k: Type.Optional(Type.Integer({ minimum: -1, description: '0 and -1 are off.', default: 0 })),
+  min_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1, default: 0 })),
+  seed: Type.Optional(Type.Integer({ minimum: -Number.MAX_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER })),
+  presence_penalty: Type.Optional(Type.Number({ minimum: -2, maximum: 2, default: 0 })),
+  frequency_penalty: Type.Optional(Type.Number({ minimum: -2, maximum: 2, default: 0 })),
+  repetition_penalty: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 2, default: 1 })),
+  logit_bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
+  user: Type.Optional(Type.String({ maxLength: 256, description: 'Written to the request log.' })),
+  sortie: Type.Optional(SortieRequest),
+};
+
+const GenerationFields = Type.Object(generationFields);
+export type GenerationBody = Static<typeof GenerationFields>;
+
+export const Usage = Type.Object({
+  prompt_tokens: Type.Integer(),
+  completion_tokens: Type.Integer(),
+  total_tokens: Type.Integer(),
+  prompt_tokens_details: Type.Object({ cached_tokens: Type.Integer() }),
+});
+export type Usage = Static<typeof Usage>;
+
+/** What only this server has to say about an answer. */
+export const SortieReport = Type.Object({
+  plan: Type.Object({
+    exit_layer: Type.Integer(),
+    predicted_ttft_ms: Type.Number(),
+    predicted_tpot_ms: Type.Number(),
+    feasible: Type.Boolean(),
+  }),
+  exit_layers: Type.Record(Type.String(), Type.Integer(), { description: 'Tokens by the exit that emitted them.' }),
+  predicted_ms: Type.Number(),
+  actual_ms: Type.Number(),
+  ttft_ms: NullableNumber,
+  tpot_ms: NullableNumber,
+  budget_ms: NullableNumber,
+  met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null when no budget was stated.' }),
+  queue_ms: NullableNumber,
+});
+export type SortieReport = Static<typeof SortieReport>;

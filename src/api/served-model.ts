@@ -1,0 +1,49 @@
+/**
+ * The model as callers see it: name, exits, vocabulary and chat template.
+ *
+ * Knows: the model folder's manifest, tokenizer and template. Must not know: weights, requests.
+ */
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { ChatTemplate } from '../model/chat-template.js';
+import type { ExitEntry } from '../model/manifest.js';
+import { loadManifest, MANIFEST_FILE } from '../model/manifest-io.js';
+import { TextTokenizer } from '../model/tokenizer.js';
+
+export interface ServedModel {
+  readonly name: string;
+  /** Unix seconds. */
+  readonly created: number;
+  readonly licence: string;
+  /** Shallowest first; the last is full depth. */
+  readonly exits: readonly Pick<ExitEntry, 'layer' | 'quality'>[];
+  readonly context: number;
+  /** Ids that end an answer. */
+  readonly eosTokens: readonly number[];
+  readonly tokenizer: TextTokenizer;
+  /** Null for a model that has no chat template: chat is then refused. */
+  readonly chat: ChatTemplate | null;
+}
+
+/** @throws when a file of the folder is missing or malformed; the message names it. */
+export function loadServedModel(dir: string, name: string | null): ServedModel {
+  const manifest = loadManifest(dir);
+  const tokenizer = new TextTokenizer(JSON.parse(readFileSync(join(dir, manifest.tokenizer), 'utf8')));
+  const specials = {
+    bos_token: manifest.bosToken === null ? '' : tokenizer.decode([manifest.bosToken], { special: true }),
+    eos_token: tokenizer.decode(manifest.eosTokens.slice(0, 1), { special: true }),
+  };
+  return {
+    name: name ?? manifest.name,
+    created: Math.floor(statSync(join(dir, MANIFEST_FILE)).mtimeMs / 1000),
+    licence: manifest.licence,
+    exits: manifest.exits.map(({ layer, quality }) => ({ layer, quality })),
+    context: manifest.architecture.context,
+    eosTokens: manifest.eosTokens,
+    tokenizer,
+    chat:
+      manifest.chatTemplate === null
+        ? null
+        : new ChatTemplate(readFileSync(join(dir, manifest.chatTemplate), 'utf8'), specials),
+  };
+}

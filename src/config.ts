@@ -1,0 +1,241 @@
+/**
+ * Every option of the server in one table: flag, environment twin, default, unit, range.
+ *
+ * Knows: names, rules and defaults. Must not know: what uses an option.
+ */
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Two levels above the compiled src/*.js. */
+export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
+
+/** A value that breaks its option's rule. The process exits with code 2. */
+export class OptionError extends Error {
+  override readonly name = 'OptionError';
+}
+
+/** How the text of an option becomes its value; `rule` completes "must be ...". */
+interface Kind<T> {
+  readonly rule: string;
+  /** @returns undefined when the text breaks the rule. */
+  parse(text: string): T | undefined;
+}
+
+export interface OptionSpec<T> {
+  /** Without the dashes; the environment twin is SORTIE_ + upper case with underscores. */
+  readonly flag: string;
+  /** Stands for the value in --help. */
+  readonly value: string;
+  readonly kind: Kind<T>;
+  readonly default: T;
+  readonly help: string;
+  /** How --help names the default, where its plain form says little. */
+  readonly defaultText?: string;
+}
+
+const integer = (min: number, max: number): Kind<number> => ({
+  rule: `an integer from ${min} to ${max}`,
+  parse: (text) => {
+    const value = /^-?\d+$/.test(text) ? Number(text) : NaN;
+    return value >= min && value <= max ? value : undefined;
+  },
+});
+
+const seconds = (min: number, max: number): Kind<number> => ({
+  rule: `a number of seconds from ${min} to ${max}`,
+  parse: (text) => {
+    const value = /^\d+(\.\d+)?s?$/.test(text) ? Number(text.replace('s', '')) : NaN;
+    return value >= min && value <= max ? value : undefined;
+  },
+});
+
+const UNITS: Readonly<Record<string, number>> = {
+  '': 1,
+  B: 1,
+  K: 2 ** 10,
+  KIB: 2 ** 10,
+  KB: 1e3,
+  M: 2 ** 20,
+  MIB: 2 ** 20,
+  MB: 1e6,
+  G: 2 ** 30,
+  GIB: 2 ** 30,
+  GB: 1e9,
+  T: 2 ** 40,
+  TIB: 2 ** 40,
+  TB: 1e12,
+};
+
+const bytes = (min: number, minText: string): Kind<number> => ({
+  rule: `a size of at least ${minText}, such as 512MiB or 2GiB`,
+  parse: (text) => {
+    const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text);
+    const unit = UNITS[(match?.[2] ?? '').toUpperCase()];
+    if (match === null || unit === undefined) return undefined;
+    const value = Math.floor(Number(match[1]) * unit);
+    return value >= min && value <= Number.MAX_SAFE_INTEGER ? value : undefined;
+  },
+});
+
+const oneOf = <const T extends string>(...values: readonly T[]): Kind<T> => ({
+  rule: `one of ${values.join(', ')}`,
+  parse: (text) => values.find((value) => value === text),
+});
+
+const onOff: Kind<boolean> = {
+  rule: 'on or off',
+  parse: (text) => ({ on: true, true: true, '1': true, off: false, false: false, '0': false })[text.toLowerCase()],
+};
+
+const text: Kind<string> = { rule: 'a text', parse: (value) => (value === '' ? undefined : value) };
+
+const optionalText: Kind<string | null> = { rule: 'a text', parse: (value) => (value === '' ? undefined : value) };
+
+const name: Kind<string | null> = {
+  rule: 'a name of letters, digits, ".", "_", "-" and "/" (a colon separates the depth)',
+  parse: (value) => (/^[\w.\-/]{1,128}$/.test(value) ? value : undefined),
+};
+
+const list: Kind<readonly string[]> = {
+  rule: 'a list separated by commas',
+  parse: (value) => {
+    const items = value.split(',').map((item) => item.trim());
+    return items.every((item) => item !== '') ? items : undefined;
+  },
+};
+
+const kernelList: Kind<readonly ('int4' | 'w8a8' | 'fp32' | 'fp16')[] | null> = {
+  rule: 'a list of int4, w8a8, fp32, fp16, separated by commas',
+  parse: (value) => {
+    const known = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
+    const items = value.split(',').map((item) => known.find((kernel) => kernel === item.trim()));
+    return items.every((item) => item !== undefined) ? items : undefined;
+  },
+};
+
+const exitLayer: Kind<number | null> = {
+  rule: 'an exit layer of the model, or "deepest"',
+  parse: (value) => (value === 'deepest' ? null : /^[1-9]\d{0,3}$/.test(value) ? Number(value) : undefined),
+};
+
+function spec<T>(
+  flag: string,
+  value: string,
+  kind: Kind<T>,
+  initial: T,
+  help: string,
+  defaultText?: string,
+): OptionSpec<T> {
+  return { flag, value, kind, default: initial, help, ...(defaultText === undefined ? {} : { defaultText }) };
+}
+
+export const SERVE_OPTIONS = {
+  port: spec('port', 'N', integer(0, 65535), 8080, 'port to listen on; 0 takes a free one'),
+  host: spec('host', 'ADDRESS', text, '0.0.0.0', 'address to listen on; 127.0.0.1 keeps it to this machine'),
+  model: spec(
+    'model',
+    'DIR',
+    text,
+    join(packageRoot, 'models', 'smollm2-135m-sorted'),
+    'model folder, as `sortie convert` writes it',
+    'the embedded model',
+  ),
+  modelName: spec('model-name', 'NAME', name, null, 'name that requests use', "the manifest's name"),
+  device: spec('device', 'NAME', oneOf('cpu', 'cuda'), 'cpu', 'where the model runs'),
+  threads: spec('threads', 'N', integer(1, 1024), availableParallelism(), 'threads of the engine', 'all cores'),
+  kvMemory: spec('kv-memory', 'SIZE', bytes(2 ** 20, '1MiB'), 2 ** 30, 'memory of the KV cache', '1GiB'),
+  kernels: spec('kernels', 'LIST', kernelList, null, 'kernels to load', 'all that the model offers'),
+  maxRunning: spec('max-running', 'N', integer(1, 1024), 32, 'most sequences that decode at once'),
+  maxQueue: spec('max-queue', 'N', integer(0, 1_000_000), 256, 'most sequences that wait; one more gets a 429'),
+  prefillChunk: spec('prefill-chunk', 'TOKENS', integer(1, 8192), 128, 'most prompt tokens between two decode steps'),
+  prefixReuse: spec('prefix-reuse', 'on|off', onOff, true, 'reuse the KV cache of equal prompt beginnings'),
+  defaultExit: spec(
+    'default-exit',
+    'LAYER',
+    exitLayer,
+    null,
+    'depth of requests that state neither a budget nor a depth',
+    'deepest',
+  ),
+  maxTokensDefault: spec(
+    'max-tokens-default',
+    'TOKENS',
+    integer(1, 1_000_000),
+    1024,
+    'answer length where a chat request states none; less where the context ends',
+  ),
+  maxChoices: spec('max-choices', 'N', integer(1, 4096), 64, 'most answers to one request (prompts times n)'),
+  maxBody: spec('max-body', 'SIZE', bytes(1024, '1KiB'), 4 * 2 ** 20, 'largest request body', '4MiB'),
+  maxConnections: spec('max-connections', 'N', integer(1, 1_000_000), 4096, 'most open connections'),
+  requestTimeout: spec(
+    'request-timeout',
+    'SECONDS',
+    seconds(0.1, 3600),
+    30,
+    'a request that has not arrived whole by then is dropped',
+  ),
+  stallTimeout: spec(
+    'stall-timeout',
+    'SECONDS',
+    seconds(0.1, 3600),
+    60,
+    'a stream whose client has not read for so long is cancelled',
+  ),
+  keepAlive: spec('keep-alive', 'SECONDS', seconds(0.1, 3600), 15, 'a silent stream gets a comment line that often'),
+  apiKey: spec('api-key', 'KEYS', list, [], 'API keys, separated by commas', 'no key is asked for'),
+  apiKeyFile: spec('api-key-file', 'FILE', optionalText, null, 'file with an API key a line', 'none'),
+  corsOrigin: spec('cors-origin', 'ORIGINS', list, [], 'origins that browsers may call from, or *', 'none'),
+  drainTimeout: spec('drain-timeout', 'SECONDS', seconds(0, 3600), 30, 'on SIGTERM, running answers may take so long'),
+  logLevel: spec(
+    'log-level',
+    'LEVEL',
+    oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
+    'info',
+    'least level that is logged',
+  ),
+  logPrompts: spec('log-prompts', 'on|off', onOff, false, 'write prompts and answers to the log'),
+} as const satisfies Record<string, OptionSpec<never> | OptionSpec<unknown>>;
+
+/** The value of every option. */
+export type ServeOptions = {
+  readonly [K in keyof typeof SERVE_OPTIONS]: (typeof SERVE_OPTIONS)[K] extends OptionSpec<infer T> ? T : never;
+};
+
+export function environmentName(flag: string): string {
+  return `SORTIE_${flag.toUpperCase().replaceAll('-', '_')}`;
+}
+
+/** @throws OptionError naming the option as the user wrote it, the rule and the value. */
+function parseValue<T>(spec: OptionSpec<T>, source: string, text: string): T {
+  const value = spec.kind.parse(text);
+  if (value === undefined) throw new OptionError(`${source} must be ${spec.kind.rule}, got "${text}"`);
+  return value;
+}
+
+/**
+ * Options from what the command line gave (by key; absent where it gave none), then the environment, then defaults.
+ * An empty environment variable counts as unset.
+ * @throws OptionError for a value that breaks its rule.
+ */
+export function resolveOptions(
+  flags: Readonly<Record<string, string | undefined>>,
+  env: Readonly<Record<string, string | undefined>>,
+): ServeOptions {
+  const entries = Object.entries(SERVE_OPTIONS).map(([key, spec]: [string, OptionSpec<unknown>]) => {
+    const variable = environmentName(spec.flag);
+    const flag = flags[key];
+    if (flag !== undefined) return [key, parseValue(spec, `--${spec.flag}`, flag)] as const;
+    const twin = env[variable];
+    if (twin !== undefined && twin !== '') return [key, parseValue(spec, variable, twin)] as const;
+    return [key, spec.default] as const;
+  });
+  return Object.fromEntries(entries) as unknown as ServeOptions;
+}
+
+/** The help text of one option, with its default and its environment twin. */
+export function helpText(spec: OptionSpec<unknown>): string {
+  const initial =
+    spec.defaultText ?? (typeof spec.default === 'boolean' ? (spec.default ? 'on' : 'off') : String(spec.default));
+  return `${spec.help} (default: ${initial}; env: ${environmentName(spec.flag)})`;
+}

@@ -1,0 +1,74 @@
+/**
+ * The bytes that each token id stands for, for byte-level BPE (GPT-2, Llama 3, SmolLM) and for SentencePiece-like
+ * vocabularies with byte fallback (Llama 2).
+ *
+ * Knows: tokenizer.json. Must not know: sequences, requests.
+ */
+
+/** The parts of tokenizer.json that decoding needs. */
+export interface TokenizerJson {
+  readonly model: { readonly type?: string; readonly vocab: Readonly<Record<string, number>> };
+  readonly decoder: DecoderJson | null;
+  readonly added_tokens?: readonly { readonly id: number; readonly content: string; readonly special: boolean }[];
+}
+
+interface DecoderJson {
+  readonly type: string;
+  readonly decoders?: readonly DecoderJson[];
+}
+
+/** GPT-2's reversible map: printable Latin-1 characters stand for themselves, the rest for U+0100 and up. */
+function byteOfCharacter(): Map<string, number> {
+  const printable = (byte: number): boolean =>
+    (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
+  const map = new Map<string, number>();
+  let next = 256;
+  for (let byte = 0; byte < 256; byte++) map.set(String.fromCodePoint(printable(byte) ? byte : next++), byte);
+  return map;
+}
+
+const utf8 = new TextEncoder();
+
+function byteLevel(token: string, map: ReadonlyMap<string, number>): Uint8Array {
+  const bytes: number[] = [];
+  for (const character of token) {
+    const byte = map.get(character);
+    if (byte === undefined) return utf8.encode(token);
+    bytes.push(byte);
+  }
+  return Uint8Array.from(bytes);
+}
+
+function byteFallback(token: string): Uint8Array {
+  const hex = /^<0x([0-9A-F]{2})>$/i.exec(token)?.[1];
+  return hex === undefined ? utf8.encode(token.replaceAll('\u2581', ' ')) : Uint8Array.of(parseInt(hex, 16));
+}
+
+function decoderTypes(decoder: DecoderJson | null): string[] {
+  return decoder === null ? [] : [decoder.type, ...(decoder.decoders ?? []).flatMap(decoderTypes)];
+}
+
+export interface TokenBytes {
+  /** By id; undefined for ids without a token. */
+  readonly bytes: readonly (Uint8Array | undefined)[];
+  /** Ids that never show in text (end of text, role marks). */
+  readonly special: ReadonlySet<number>;
+  /** Whether decoding drops one space at the very start (Llama 2 encodes a dummy prefix). */
+  readonly stripsLeadingSpace: boolean;
+}
+
+export function tokenBytes(json: TokenizerJson): TokenBytes {
+  const types = decoderTypes(json.decoder);
+  const isByteLevel = types.includes('ByteLevel');
+  const map = byteOfCharacter();
+  const bytes: (Uint8Array | undefined)[] = [];
+  for (const [token, id] of Object.entries(json.model.vocab)) {
+    bytes[id] = isByteLevel ? byteLevel(token, map) : byteFallback(token);
+  }
+  const special = new Set<number>();
+  for (const added of json.added_tokens ?? []) {
+    bytes[added.id] = utf8.encode(added.content);
+    if (added.special) special.add(added.id);
+  }
+  return { bytes, special, stripsLeadingSpace: !isByteLevel && types.includes('Strip') };
+}

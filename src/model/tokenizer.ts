@@ -1,0 +1,54 @@
+/**
+ * Text to token ids and back, with the model's own tokenizer.json.
+ *
+ * Knows: the vocabulary. Must not know: requests, chat roles, the engine.
+ */
+import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
+import { Detokenizer } from './detokenizer.js';
+import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.js';
+
+export class TextTokenizer {
+  readonly #hub: HubTokenizer;
+  readonly #tokens: TokenBytes;
+  /** Ids run from 0 to vocabulary - 1. */
+  readonly vocabulary: number;
+  /** UTF-16 units of the longest token: a text of more than n times that can't be n tokens. */
+  readonly longestToken: number;
+
+  /** @param json the parsed tokenizer.json */
+  constructor(json: unknown) {
+    this.#hub = new HubTokenizer(json as object, {});
+    this.#tokens = tokenBytes(json as TokenizerJson);
+    this.vocabulary = this.#tokens.bytes.length;
+    this.longestToken = this.#tokens.bytes.reduce((most, token) => Math.max(most, token?.length ?? 0), 1);
+  }
+
+  /** @param addSpecial whether the tokenizer's own begin and end tokens are added, where it has any */
+  encode(text: string, addSpecial: boolean): number[] {
+    return this.#hub.encode(text, { add_special_tokens: addSpecial }).ids;
+  }
+
+  /** @returns the bytes of a token in text; none for special tokens and unknown ids. */
+  bytes(id: number): Uint8Array {
+    return this.#tokens.special.has(id) ? NO_BYTES : (this.#tokens.bytes[id] ?? NO_BYTES);
+  }
+
+  /** @returns the bytes of a token with special tokens spelt out, for log-probabilities. */
+  spelling(id: number): Uint8Array {
+    return this.#tokens.bytes[id] ?? NO_BYTES;
+  }
+
+  /** The text of a whole sequence; bytes that are no UTF-8 become U+FFFD. */
+  decode(ids: readonly number[], options: { readonly special: boolean } = { special: false }): string {
+    const parts = ids.map((id) => (options.special ? this.spelling(id) : this.bytes(id)));
+    const text = Buffer.concat(parts).toString('utf8');
+    return this.#tokens.stripsLeadingSpace && text.startsWith(' ') ? text.slice(1) : text;
+  }
+
+  /** @param continues true when the text goes on from a prompt: then no leading space is dropped. */
+  detokenizer(continues = true): Detokenizer {
+    return new Detokenizer((id) => this.bytes(id), this.#tokens.stripsLeadingSpace && !continues);
+  }
+}
+
+const NO_BYTES = new Uint8Array(0);
