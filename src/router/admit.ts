@@ -3,8 +3,8 @@
  *
  * Knows: the batch's future. Must not know: what happens after it was admitted (replan).
  */
-import { type Batch, batchOf, outlook, stretchOf } from './batch.js';
-import { type Job, jobOf } from './jobs.js';
+import { type Batch, batchOf, outlook, shallowest, shareStretch } from './batch.js';
+import type { Job } from './jobs.js';
 import type { CostModel } from './model.js';
 import { order } from './order.js';
 import type { Admission, Policy, Prediction, RouterState, WaitingRequest } from './types.js';
@@ -20,7 +20,7 @@ export function admit(request: WaitingRequest, state: RouterState, model: CostMo
   const job = batch.jobs[self];
   if (job === undefined) throw new Error('a request to admit must be among the waiting');
 
-  const feasible = !job.bound || isFeasible(batch, self);
+  const feasible = !job.bound || isFeasible(batch, job);
   if (!feasible && request.budget?.onMiss === 'reject') {
     return { kind: 'refuse', leastFeasibleMs: leastFeasible(batch, job) };
   }
@@ -28,7 +28,7 @@ export function admit(request: WaitingRequest, state: RouterState, model: CostMo
   return {
     kind: 'admit',
     exit: model.shape.exits[exit]?.layer ?? request.maxExit,
-    prediction: predictionOf(job, at(batch, batch.jobs, job, exit), state.now, policy),
+    prediction: predictionOf(job, at(batch, self, exit, likely), state.now, policy),
     feasible,
   };
 }
@@ -38,35 +38,30 @@ interface Instants {
   readonly end: number;
 }
 
-/** Instants of one job with everybody else at the exit they have now. */
-function at(batch: Batch, jobs: readonly Job[], job: Job, exit: number): Instants {
-  const exits = jobs.map((each) => (each === job ? exit : each.present));
-  const { first, end } = outlook(batch, jobs, exits, 1);
-  const self = jobs.indexOf(job);
+const planned = (job: Job): number => job.length;
+const likely = (job: Job): number => job.likely;
+
+/** Instants of one job at an exit, with everybody else at the exit they have now. */
+function at(batch: Batch, self: number, exit: number, lengthOf: (job: Job) => number): Instants {
+  const { jobs } = batch;
+  const { first, end } = outlook(batch, jobs, (each) => (each === jobs[self] ? exit : each.present), 1, lengthOf);
   return { first: first[self] ?? 0, end: end[self] ?? 0 };
 }
 
 /** With everybody bound at their shallowest: it makes its budget, and nobody who made theirs without it misses it. */
-function isFeasible(batch: Batch, self: number): boolean {
+function isFeasible(batch: Batch, self: Job): boolean {
   const bound = batch.jobs.filter((job) => job.bound);
-  const stretch = stretchOf(batch.jobs, batch.policy) * (1 + batch.policy.margin);
-  const job = batch.jobs[self];
-  const others = bound.filter((each) => each !== job);
-  const shallow = (jobs: readonly Job[]) =>
-    outlook(
-      batch,
-      jobs,
-      jobs.map((each) => each.min),
-      stretch,
-    );
-  const withIt = shallow(bound);
-  if (!bound.every((each, i) => each !== job || meets(each, withIt.first[i] ?? 0, withIt.end[i] ?? 0))) return false;
-  const without = shallow(others);
-  return others.every((each, i) => {
-    const j = bound.indexOf(each);
-    const met = meets(each, without.first[i] ?? 0, without.end[i] ?? 0);
-    return !met || meets(each, withIt.first[j] ?? 0, withIt.end[j] ?? 0);
-  });
+  const others = bound.filter((job) => job !== self);
+  // The share of those without a budget is set aside even while there are none: they may come later.
+  const stretch = shareStretch(batch.policy) * (1 + batch.policy.margin);
+  const met = (jobs: readonly Job[]): Set<Job> => {
+    const { first, end } = outlook(batch, jobs, shallowest, stretch);
+    return new Set(jobs.filter((job, i) => meets(job, first[i] ?? 0, end[i] ?? 0)));
+  };
+  const withIt = met(bound);
+  if (!withIt.has(self)) return false;
+  const without = met(others);
+  return others.every((job) => withIt.has(job) || !without.has(job));
 }
 
 /** Whether these instants keep a job's deadlines. */
@@ -83,11 +78,13 @@ export function meets(job: Job, first: number, end: number): boolean {
  */
 function deepest(request: WaitingRequest, state: RouterState, model: CostModel, policy: Policy): number {
   const batch = batchOf(state, [...state.waiting, request], model, policy);
-  const job = batch.jobs.at(-1) ?? jobOf(request, null, model, state.lengths, policy);
+  const self = batch.jobs.length - 1;
+  const job = batch.jobs[self];
+  if (job === undefined) throw new Error('a request to admit must be among the waiting');
+  const stretched = (instant: number): number => state.now + (instant - state.now) * (1 + policy.margin);
   for (let exit = job.max; exit > job.min; exit -= 1) {
     if (isDominated(model, exit, job.min)) continue;
-    const { first, end } = at(batch, batch.jobs, job, exit);
-    const stretched = (instant: number): number => state.now + (instant - state.now) * (1 + policy.margin);
+    const { first, end } = at(batch, self, exit, planned);
     if (meets(job, stretched(first), stretched(end))) return exit;
   }
   return job.min;
@@ -103,13 +100,8 @@ function isDominated({ shape }: CostModel, exit: number, min: number): boolean {
 function leastFeasible(batch: Batch, job: Job): number {
   const { policy, state } = batch;
   const bound = [...batch.jobs.filter((each) => each.bound && each !== job), job];
-  const stretch = stretchOf(batch.jobs, policy) * (1 + policy.margin);
-  const { end } = outlook(
-    batch,
-    bound,
-    bound.map((each) => each.min),
-    stretch,
-  );
+  const stretch = shareStretch(policy) * (1 + policy.margin);
+  const { end } = outlook(batch, bound, shallowest, stretch);
   return Math.ceil((end.at(-1) ?? state.now) - job.request.arrivedAt + policy.requestOverheadMs);
 }
 
@@ -117,7 +109,7 @@ function predictionOf(job: Job, { first, end }: Instants, now: number, policy: P
   const overhead = now - job.request.arrivedAt + policy.requestOverheadMs;
   return {
     ttftMs: first - now + overhead,
-    tpotMs: job.length < 2 ? 0 : (end - first) / (job.length - 1),
+    tpotMs: job.likely < 2 ? 0 : (end - first) / (job.likely - 1),
     totalMs: end - now + overhead,
   };
 }

@@ -3,10 +3,11 @@
  *
  * Knows: jobs, policy, forecast. Must not know: what is decided from it (admit, replan, chunk).
  */
-import { deadlinesOf, virtualDeadline } from './deadlines.js';
+import { virtualDeadline } from './deadlines.js';
 import { type Forecast, type Load, forecast } from './forecast.js';
 import { type Job, gapAt, jobOf, meanContext, missingMs, stepsLeft } from './jobs.js';
 import type { CostModel } from './model.js';
+import { planChunk } from './policy.js';
 import { type StepMs, stepTable } from './steps.js';
 import type { Policy, RouterState, WaitingRequest } from './types.js';
 
@@ -19,12 +20,7 @@ export interface Batch {
   readonly policy: Policy;
 }
 
-/** Chunk size that plans assume: the largest that doesn't stall neighbours at any depth. */
-export function planChunk(policy: Policy): number {
-  return policy.chunks[Math.floor((policy.chunks.length - 1) * 0.6)] ?? 128;
-}
-
-/** `waiting` in order of service (order.ts). */
+/** @param waiting in order of service (order.ts) */
 export function batchOf(
   state: RouterState,
   waiting: readonly WaitingRequest[],
@@ -40,8 +36,8 @@ export function batchOf(
   return { jobs, step: stepTable(model, jobs.length === 0 ? 0 : context / jobs.length), state, model, policy };
 }
 
-/** A job's work at an exit. */
-export function loadOf(job: Job, exit: number, { model, policy }: Batch): Load {
+/** A job's work at an exit, up to a length. */
+export function loadOf(job: Job, exit: number, { model, policy }: Batch, length: number = job.length): Load {
   const chunk = planChunk(policy);
   const prefillMs = missingMs(job, exit, model, chunk);
   const held = job.live?.frontier[0] ?? 0;
@@ -49,47 +45,68 @@ export function loadOf(job: Job, exit: number, { model, policy }: Batch): Load {
     exit,
     prefillMs,
     chunks: job.prefilling ? Math.max(1, Math.ceil(gapAt(job, exit, model) / chunk)) : 0,
-    steps: stepsLeft(job),
+    steps: stepsLeft(job, length),
     holdsSlot: job.live !== null,
     held,
-    positions: Math.max(0, job.request.promptLength + job.length - held),
+    positions: Math.max(0, job.request.promptLength + length - held),
   };
 }
 
-/** The future of the given jobs, each at its exit. */
-export function outlook(batch: Batch, jobs: readonly Job[], exits: ArrayLike<number>, stretch: number): Forecast {
+/** The future of the given jobs, each at its exit and up to its planned (or likely) length. */
+export function outlook(
+  batch: Batch,
+  jobs: readonly Job[],
+  exitOf: (job: Job) => number,
+  stretch: number,
+  lengthOf: (job: Job) => number = (job) => job.length,
+  step: StepMs = batch.step,
+): Forecast {
   const { state } = batch;
-  const loads = jobs.map((job, i) => loadOf(job, exits[i] ?? job.min, batch));
+  const loads = jobs.map((job) => loadOf(job, exitOf(job), batch, lengthOf(job)));
   const room = { slots: state.slots - state.live.length, positions: state.kvRoom };
-  return forecast(loads, room, state.now, batch.step, stretch);
+  return forecast(loads, room, state.now, step, stretch);
 }
 
-/** What bound jobs pay for the share of those without a budget. */
+/** What a planned millisecond counts with: the margin, and the share of those that nothing is promised to. */
 export function stretchOf(jobs: readonly Job[], policy: Policy): number {
-  return jobs.some((job) => !job.bound) ? 1 / (1 - policy.noBudgetShare) : 1;
+  return (1 + policy.margin) * (jobs.some((job) => !job.bound) ? shareStretch(policy) : 1);
 }
 
-/** Milliseconds that a request needs on an idle machine at an exit. */
+/** What bound jobs pay when others get their share. */
+export function shareStretch(policy: Policy): number {
+  return 1 / (1 - policy.noBudgetShare);
+}
+
+/** For outlook: everybody at the shallowest exit allowed. */
+export const shallowest = (job: Job): number => job.min;
+
+/** Milliseconds that a request most likely needs on an idle machine at an exit. */
 export function aloneMs(job: Job, exit: number, model: CostModel, policy: Policy): number {
   const rows = new Int32Array(model.shape.exits.length);
   rows[exit] = 1;
-  return missingMs(job, exit, model, planChunk(policy)) + stepsLeft(job) * stepTable(model, meanContext(job))(rows);
+  return (
+    missingMs(job, exit, model, planChunk(policy)) +
+    stepsLeft(job, job.likely) * stepTable(model, meanContext(job))(rows)
+  );
+}
+
+/** Whether a request has a budget that an idle machine could still make at its likely length. */
+function isPossible(job: Job, now: number, model: CostModel, policy: Policy): boolean {
+  return (job.bound || job.hurried) && now + aloneMs(job, job.min, model, policy) <= job.deadlines.end;
 }
 
 /**
- * The instant by which a request should be served: its deadline where an idle machine could still make it, else the
- * one that keeps it from starving.
+ * The instant by which a request should be served: its deadline while that can be made, else the one that keeps it
+ * from starving.
  */
 export function serviceDeadline(job: Job, now: number, model: CostModel, policy: Policy): number {
-  const { arrivedAt, budget } = job.request;
-  const alone = aloneMs(job, job.min, model, policy);
-  const { first, end, tpot } = deadlinesOf(arrivedAt, budget, policy);
+  const { arrivedAt } = job.request;
+  if (!isPossible(job, now, model, policy)) {
+    return virtualDeadline(arrivedAt, aloneMs(job, job.max, model, policy), policy);
+  }
+  const { first, end, tpot } = job.deadlines;
   // The first token is due before the answer: what comes first decides.
   const due = Math.min(end, job.firstTokenAt === null ? first : Infinity);
-  if (job.bound && now + alone <= end) {
-    if (due !== Infinity) return due;
-    // Only a pace was asked for: the sooner it starts the better, but nothing is late.
-    return arrivedAt + tpot * job.length;
-  }
-  return virtualDeadline(arrivedAt, aloneMs(job, job.max, model, policy), policy);
+  // Only a pace was asked for: nothing is late, and it takes its turn as if it had been given that pace.
+  return due === Infinity ? arrivedAt + tpot * job.length : due;
 }

@@ -3,10 +3,10 @@
  *
  * Knows: one request, the cost model. Must not know: its neighbours.
  */
-import { factorOf } from './correct.js';
 import { type Deadlines, deadlinesOf, hasBudget } from './deadlines.js';
 import { type LengthModel, plannedLength } from './lengths.js';
-import { type CostModel, exitIndex, rawBlockMs, rawStagesMs } from './model.js';
+import { type CostModel, type PrefillWork, exitIndex, predictMs } from './model.js';
+import { promptMs } from './steps.js';
 import type { Policy, SequenceState, WaitingRequest } from './types.js';
 
 /** A request as planning sees it: exits are indices into the shape. */
@@ -18,13 +18,18 @@ export interface Job {
   readonly max: number;
   readonly present: number;
   readonly deadlines: Deadlines;
+  /** Has a budget that admission found feasible: others don't take its time. */
   readonly bound: boolean;
+  /** Has a budget that can't be promised: served as fast as the bound allow. */
+  readonly hurried: boolean;
   /** Still before its next token can be sampled: prompt (or, after preemption, prompt and answer) to be processed. */
   readonly prefilling: boolean;
   /** Positions that all stages up to its exit must have processed before its next decode step. */
   readonly target: number;
-  /** Tokens to plan for, those already emitted included. */
+  /** Tokens to plan for, those already emitted included: what it may well come to. */
   readonly length: number;
+  /** Tokens that it most likely comes to: what is predicted, and what decides that a deadline can't be met. */
+  readonly likely: number;
   readonly firstTokenAt: number | null;
 }
 
@@ -46,48 +51,64 @@ export function jobOf(
     max: exitIndex(shape, request.maxExit),
     present: exitIndex(shape, request.exit),
     deadlines: deadlinesOf(request.arrivedAt, request.budget, policy),
-    bound: hasBudget(request.budget),
+    bound: hasBudget(request.budget) && request.promised !== false,
+    hurried: hasBudget(request.budget) && request.promised === false,
     prefilling,
     target: prefilling ? whole : whole - 1,
     length: plannedLength(lengths, request.maxTokens, request.generated, policy.lengthQuantile),
+    likely: plannedLength(lengths, request.maxTokens, request.generated, Math.min(0.5, policy.lengthQuantile)),
     firstTokenAt: live?.firstTokenAt ?? null,
   };
 }
 
-/** Positions that the deepest lagging unit of an exit still has to process: 0 for a sequence that decodes there. */
-export function gapAt(job: Job, exit: number, model: CostModel): number {
-  const frontier = job.live?.frontier ?? [];
-  const stage = model.shape.exits[exit]?.stage ?? 0;
-  let least = job.target;
+/** Least number of positions that any unit of an exit has processed. */
+export function frontierAt(frontier: readonly number[], exit: number, { shape }: CostModel): number {
+  const { stage, block } = shape.exits[exit] ?? { stage: -1, block: null };
+  let least = Infinity;
   for (let s = 0; s <= stage; s += 1) least = Math.min(least, frontier[s] ?? 0);
-  if (model.blocks[exit] != null) least = Math.min(least, frontier[model.stages.length + exit] ?? 0);
-  return Math.max(0, job.target - least);
+  return block === null ? least : Math.min(least, frontier[shape.stages.length + exit] ?? 0);
 }
 
-/** Corrected milliseconds of all positions that the exit's units still miss: prefill, or catch-up when going deeper. */
+/** Positions that an exit's units still miss: the prompt's rest, or the catch-up of a deeper exit. */
+export function gapAt(job: Job, exit: number, model: CostModel): number {
+  return Math.max(0, job.target - frontierAt(job.live?.frontier ?? [], exit, model));
+}
+
+/**
+ * What brings every unit of an exit to `upTo` positions: one piece per run of stages that are equally far, one for the
+ * exit's block. Empty where all are there.
+ */
+export function advanceWork(
+  frontier: readonly number[],
+  exit: number,
+  upTo: number,
+  { shape }: CostModel,
+  chunk: number,
+): PrefillWork[] {
+  const { stage, block } = shape.exits[exit] ?? { stage: -1, block: null };
+  const work: PrefillWork[] = [];
+  for (let from = 0; from <= stage;) {
+    const context = frontier[from] ?? 0;
+    let to = from + 1;
+    while (to <= stage && (frontier[to] ?? 0) === context) to += 1;
+    if (context < upTo) work.push({ exit, positions: upTo - context, context, chunk, from, to });
+    from = to;
+  }
+  const context = block === null ? upTo : (frontier[shape.stages.length + exit] ?? 0);
+  if (context < upTo) work.push({ exit, positions: upTo - context, context, chunk, from: stage + 1 });
+  return work;
+}
+
+/** Corrected milliseconds of all positions that the exit's units still miss. */
 export function missingMs(job: Job, exit: number, model: CostModel, chunk: number): number {
-  const frontier = job.live?.frontier ?? [];
-  const stages = model.stages.length;
-  const stage = model.shape.exits[exit]?.stage ?? 0;
-  let ms = 0;
-  let most = 0;
-  for (let s = 0; s <= stage; s += 1) {
-    const from = frontier[s] ?? 0;
-    if (from >= job.target) continue;
-    most = Math.max(most, job.target - from);
-    ms += rawStagesMs(model, s, s + 1, job.target - from, from, chunk);
-  }
-  if (model.blocks[exit] != null) {
-    const from = frontier[stages + exit] ?? 0;
-    most = Math.max(most, job.target - from);
-    ms += rawBlockMs(model, exit, job.target - from, from, chunk);
-  }
-  return ms === 0 ? 0 : ms * factorOf(model.correction, 'prefill', Math.min(chunk, most));
+  if ((job.live?.frontier[0] ?? 0) === 0) return promptMs(model, exit, job.target, chunk);
+  const prefill = advanceWork(job.live?.frontier ?? [], exit, job.target, model, chunk);
+  return prefill.length === 0 ? 0 : predictMs(model, { decode: null, prefill });
 }
 
-/** Decode steps left after the prefill, whose last position gives a token by itself. */
-export function stepsLeft(job: Job): number {
-  return Math.max(0, job.length - job.request.generated - (job.prefilling ? 1 : 0));
+/** Decode steps left to a length after the prefill, whose last position gives a token by itself. */
+export function stepsLeft(job: Job, length: number = job.length): number {
+  return Math.max(0, length - job.request.generated - (job.prefilling ? 1 : 0));
 }
 
 /** Mean positions that attention reads for this job until it ends. */

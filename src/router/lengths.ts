@@ -4,9 +4,9 @@
  * Knows: counts of tokens. Must not know: what the tokens are. Memory is bounded: BANDS x BINS numbers.
  */
 
-/** weights[band][bin]; a bin holds lengths of about the same size (8 bins per doubling). */
+/** atLeast[band][bin]: weight of the answers in this bin or a longer one; a bin is an eighth of a doubling wide. */
 export interface LengthModel {
-  readonly weights: readonly (readonly number[])[];
+  readonly atLeast: readonly (readonly number[])[];
 }
 
 const BANDS = 16;
@@ -18,7 +18,7 @@ const MEMORY = 700;
 const ENOUGH = 20;
 
 export const noLengths: LengthModel = {
-  weights: Array.from({ length: BANDS }, () => new Array<number>(BINS).fill(0)),
+  atLeast: Array.from({ length: BANDS }, () => new Array<number>(BINS).fill(0)),
 };
 
 const bandOf = (maxTokens: number): number => Math.min(BANDS - 1, Math.floor(Math.log2(Math.max(1, maxTokens))));
@@ -32,8 +32,8 @@ export function observeLength(model: LengthModel, maxTokens: number, tokens: num
   const bin = binOf(Math.min(tokens, maxTokens));
   const fade = 0.5 ** (1 / MEMORY);
   return {
-    weights: model.weights.map((row, i) =>
-      i === band ? row.map((weight, j) => weight * fade + (j === bin ? 1 : 0)) : row,
+    atLeast: model.atLeast.map((row, i) =>
+      i === band ? row.map((weight, j) => weight * fade + (j <= bin ? 1 : 0)) : row,
     ),
   };
 }
@@ -43,16 +43,17 @@ export function observeLength(model: LengthModel, maxTokens: number, tokens: num
  * them, at least one more token, at most max_tokens.
  */
 export function plannedLength(model: LengthModel, maxTokens: number, generated: number, quantile: number): number {
-  if (quantile >= 1) return maxTokens;
-  const row = model.weights[bandOf(maxTokens)] ?? [];
+  const row = model.atLeast[bandOf(maxTokens)] ?? [];
   const from = generated <= 0 ? 0 : binOf(generated + 1);
-  let total = 0;
-  for (let bin = from; bin < BINS; bin += 1) total += row[bin] ?? 0;
-  if (total < ENOUGH) return maxTokens;
-  let seen = 0;
-  for (let bin = from; bin < BINS; bin += 1) {
-    seen += row[bin] ?? 0;
-    if (seen >= quantile * total) return Math.min(maxTokens, Math.max(generated + 1, topOf(bin)));
+  const total = row[from] ?? 0;
+  if (quantile >= 1 || total < ENOUGH) return maxTokens;
+  // The first bin beyond which no more than 1 - quantile of the answers end.
+  let low = from;
+  let high = BINS - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((row[middle + 1] ?? 0) <= (1 - quantile) * total) high = middle;
+    else low = middle + 1;
   }
-  return maxTokens;
+  return Math.min(maxTokens, Math.max(generated + 1, topOf(low)));
 }

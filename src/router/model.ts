@@ -63,7 +63,7 @@ export interface DecodeWork {
   readonly context: number;
 }
 
-/** A run of positions of one sequence through the stages up to an exit. */
+/** A run of positions of one sequence through the stages up to an exit: prefill, or catch-up. */
 export interface PrefillWork {
   /** Index of the exit in shape.exits. */
   readonly exit: number;
@@ -72,6 +72,9 @@ export interface PrefillWork {
   readonly context: number;
   /** Positions per chunk; the last chunk is what remains. */
   readonly chunk: number;
+  /** Trunk stages [from, to) that run. Absent: from the embedding on, up to the exit and with its block. */
+  readonly from?: number;
+  readonly to?: number;
 }
 
 /** A step as the engine runs it: either part may be missing. */
@@ -109,38 +112,19 @@ export function cascadeMs(
   return ms + cost(stages.length + shape.exits.length, passing);
 }
 
-/** Milliseconds of positions through stages [from, to) without correction, in chunks. */
-export function rawStagesMs(
-  model: CostModel,
-  from: number,
-  to: number,
-  positions: number,
-  context: number,
-  chunk: number,
-): number {
-  let ms = 0;
+/** Uncorrected milliseconds of prefill or catch-up, chunk after chunk, without the head. */
+export function prefillMs(model: CostModel, work: PrefillWork): number {
+  const { exit, positions, context, chunk } = work;
+  const from = work.from ?? 0;
+  const to = work.to ?? (model.shape.exits[exit]?.stage ?? -1) + 1;
+  let ms = from === 0 && to > 0 ? inChunks(model.embed, positions, context, chunk) : 0;
   for (let stage = from; stage < to; stage += 1) ms += inChunks(model.stages[stage], positions, context, chunk);
-  return ms;
-}
-
-/** Milliseconds of positions through an exit's block without correction; 0 where it has none. */
-export function rawBlockMs(model: CostModel, exit: number, positions: number, context: number, chunk: number): number {
-  return inChunks(model.blocks[exit] ?? undefined, positions, context, chunk);
-}
-
-/** Milliseconds of prefill without correction: embedding, stages and block, chunk after chunk (no head). */
-export function rawPrefillMs(model: CostModel, { exit, positions, context, chunk }: PrefillWork): number {
-  const stage = model.shape.exits[exit]?.stage ?? -1;
-  return (
-    inChunks(model.embed, positions, context, chunk) +
-    rawStagesMs(model, 0, stage + 1, positions, context, chunk) +
-    rawBlockMs(model, exit, positions, context, chunk)
-  );
+  return work.to === undefined ? ms + inChunks(model.blocks[exit], positions, context, chunk) : ms;
 }
 
 /** Whole chunks cost what the middle one does (cost is about linear in context), the rest is priced by itself. */
-function inChunks(unit: UnitCurves | undefined, positions: number, context: number, chunk: number): number {
-  if (unit === undefined || positions <= 0) return 0;
+function inChunks(unit: UnitCurves | null | undefined, positions: number, context: number, chunk: number): number {
+  if (unit == null || positions <= 0) return 0;
   const whole = Math.floor(positions / chunk);
   const rest = positions - whole * chunk;
   return (
@@ -161,7 +145,7 @@ export function predictMs(model: CostModel, work: Work): number {
   }
   for (const chunk of work.prefill) {
     const size = Math.min(chunk.chunk, chunk.positions);
-    ms += rawPrefillMs(model, chunk) * factorOf(model.correction, 'prefill', size);
+    ms += prefillMs(model, chunk) * factorOf(model.correction, 'prefill', size);
   }
   return ms;
 }

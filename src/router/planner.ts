@@ -2,6 +2,7 @@
  * The seam between router and engine: everything that a scheduler calls, in the order in which a step calls it.
  *
  *   arrival    admit(request, state, ...)          -> exit at start, prediction; or refusal
+ *              observeArrival(demand, now, ...)    -> the demand that the next plan expects
  *   each step  order(waiting, now, ...)            -> who gets the free slots
  *              replan(live, state, ...)            -> changes of exit, who pauses
  *              chooseChunk(live, state, ...)       -> which prompt goes on, by how many positions
@@ -12,7 +13,7 @@
  * Pure functions over plain data (types.ts): no clock, no I/O, no randomness. The simulator calls the same ones.
  */
 import { type CorrectedPart, learn } from './correct.js';
-import { type CostModel, type Work, cascadeMs, rawPrefillMs, unitMs } from './model.js';
+import { type CostModel, type Work, cascadeMs, prefillMs, unitMs } from './model.js';
 import type { SequenceState } from './types.js';
 
 export { admit } from './admit.js';
@@ -27,6 +28,8 @@ export {
   depthShape,
   predictMs,
 } from './model.js';
+export { type Demand, noDemand, observeArrival } from './demand.js';
+export { advanceWork } from './jobs.js';
 export { order } from './order.js';
 export { defaultPolicy } from './policy.js';
 export { replan } from './replan.js';
@@ -37,7 +40,7 @@ export function correct(model: CostModel, work: Work, actualMs: number): CostMod
   const parts: CorrectedPart[] = work.prefill.map((prefill) => ({
     kind: 'prefill',
     size: Math.min(prefill.positions, prefill.chunk),
-    tableMs: rawPrefillMs(model, prefill),
+    tableMs: prefillMs(model, prefill),
   }));
   if (work.decode !== null) {
     const { rows, context } = work.decode;

@@ -1,7 +1,7 @@
 /**
  * The operator's policy when nothing was said.
  *
- * Knows: defaults and why. Must not know: flags and their names (config).
+ * Knows: defaults and why, and what follows from a policy alone. Must not know: flags and their names (config).
  */
 import type { Policy } from './types.js';
 
@@ -19,4 +19,11 @@ export const defaultPolicy: Policy = {
   // One chunk of 256 positions of the embedded model on 2 cores.
   maxStallMs: 80,
   requestOverheadMs: 3,
+  // Arrivals come in clusters: with room for the mean alone, every cluster finds the slack spent.
+  foresight: 1.5,
 };
+
+/** Chunk size that plans assume: the largest that doesn't stall neighbours at any depth. */
+export function planChunk(policy: Policy): number {
+  return policy.chunks[Math.floor((policy.chunks.length - 1) * 0.6)] ?? 128;
+}

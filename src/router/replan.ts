@@ -8,11 +8,12 @@
  * together may spend above their shallowest. What is left until the tightest deadline, spread over the steps until
  * then, is the room; rows are raised level by level while it lasts, those with the loosest budgets first.
  */
-import { type Batch, batchOf, loadOf, outlook, stretchOf } from './batch.js';
+import { type Batch, batchOf, loadOf, outlook, shallowest, stretchOf } from './batch.js';
+import { companyOf, inCompany } from './company.js';
+import { noDemand } from './demand.js';
 import { type Job, missingMs } from './jobs.js';
 import type { CostModel } from './model.js';
-import { order } from './order.js';
-import { type Room, roomOf, takes } from './room.js';
+import { type Room, isLate, lostOf, roomOf, takes } from './room.js';
 import type { Policy, Replan, RouterState, SequenceState } from './types.js';
 
 /** Waiting requests beyond this many don't change the depth of a step: the first ones bind already. */
@@ -26,16 +27,17 @@ export function replan(
   policy: Policy,
 ): Replan {
   if (sequences.length === 0) return { exits: [], paused: [] };
-  const waiting = order(state.waiting, state.now, state.lengths, model, policy).slice(0, FORESEEN);
-  const batch = batchOf({ ...state, live: sequences }, waiting, model, policy);
+  const batch = batchOf({ ...state, live: sequences }, state.waiting.slice(0, FORESEEN), model, policy);
   const live = batch.jobs.slice(0, sequences.length);
   const plan = new Plan(batch, live);
 
+  const decoding = live.filter((job) => !job.prefilling);
+  const paused = plan.admitUnbound(decoding.filter((job) => job.hurried));
   plan.raise(
-    live.filter((job) => job.bound && !job.prefilling),
+    decoding.filter((job) => job.bound),
     'keep',
   );
-  const paused = plan.admitUnbound(live.filter((job) => !job.bound && !job.prefilling));
+  paused.push(...plan.admitUnbound(decoding.filter((job) => !job.bound && !job.hurried)));
   plan.raise(
     live.filter((job) => job.bound && job.prefilling),
     'fresh',
@@ -80,22 +82,14 @@ class Plan {
     this.#batch = batch;
     this.#live = live;
     const { policy } = batch;
-    this.exits = Int32Array.from(live, (job) => (job.bound || policy.shedDepth ? job.min : job.max));
+    this.exits = Int32Array.from(live, (job) => (job.bound || job.hurried || policy.shedDepth ? job.min : job.max));
     this.#rows = new Int32Array(batch.model.shape.exits.length);
     live.forEach((job, i) => {
       if (job.bound && !job.prefilling) this.#add(this.exits[i] ?? 0, 1);
     });
     this.#baseMs = batch.step(this.#rows);
 
-    const bound = batch.jobs.filter((job) => job.bound);
-    const stretch = stretchOf(batch.jobs, policy) * (1 + policy.margin);
-    const future = outlook(
-      batch,
-      bound,
-      bound.map((job) => job.min),
-      stretch,
-    );
-    const { room, hopeless } = roomOf(bound, future, batch.state.now, stretch);
+    const { room, hopeless } = spareOf(batch);
     this.#room = room;
     this.#hopeless = hopeless;
   }
@@ -122,7 +116,7 @@ class Plan {
   }
 
   /**
-   * Sequences without a budget ride along where the room allows; else they pause until their share is due.
+   * Sequences that nothing was promised to ride along where the room allows; else they pause until their share is due.
    * @returns ids of the paused
    */
   admitUnbound(jobs: readonly Job[]): string[] {
@@ -167,6 +161,19 @@ class Plan {
     if (decoding) this.#add(from, 1);
     return false;
   }
+}
+
+/** What may be spent above the shallowest plan if arrivals go on as they did, and who can't be helped by it. */
+function spareOf(batch: Batch): { room: Room; hopeless: ReadonlySet<Job> } {
+  const { jobs, state, model, policy, step } = batch;
+  const bound = jobs.filter((job) => job.bound);
+  const stretch = stretchOf(jobs, policy);
+  const company = companyOf(state.demand ?? noDemand, state.now, 0, model, step, state.slots, policy);
+  const crowded = inCompany(step, company, 0);
+  const expected = outlook(batch, bound, shallowest, stretch * company.stretch, undefined, crowded);
+  const endangered = bound.some((job, i) => isLate(job, expected, i, state.now));
+  const lost = endangered ? lostOf(batch, bound) : new Set<Job>();
+  return { room: roomOf(bound, expected, lost, state.now, stretch * company.stretch), hopeless: lost };
 }
 
 /** How much time a job has per token that is left: larger is looser. */

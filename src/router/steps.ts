@@ -1,25 +1,63 @@
 /**
- * Decode step costs at one context, tabulated by rows: planning asks for the same few hundred numbers again and again.
+ * Costs that planning asks for again and again, tabulated: decode steps by context, prompts by length.
  *
  * Knows: the cost model. Must not know: requests.
+ *
+ * The tables hold uncorrected costs, which never change, so they are kept for as long as the model's curves are.
  */
 import { factorOf } from './correct.js';
-import { type CostModel, cascadeMs, unitMs } from './model.js';
+import { type CostModel, cascadeMs, prefillMs, unitMs } from './model.js';
 
 /** Corrected milliseconds of a step in which `rows[exit]` rows leave at each exit. */
 export type StepMs = (rows: Int32Array) => number;
 
+/** Contexts and prompts are rounded up to whole grains: under 1% of a step's cost. */
+const CONTEXT_GRAIN = 32;
+const PROMPT_GRAIN = 16;
+
+interface Tables {
+  /** [context / grain][unit][rows] */
+  readonly decode: number[][][];
+  /** [exit][positions / grain], by chunk size. */
+  readonly prompts: Map<number, number[][]>;
+}
+
+const tables = new WeakMap<CostModel['stages'], Tables>();
+
+function tablesOf(model: CostModel): Tables {
+  const known = tables.get(model.stages);
+  if (known !== undefined) return known;
+  const fresh: Tables = { decode: [], prompts: new Map() };
+  tables.set(model.stages, fresh);
+  return fresh;
+}
+
 export function stepTable(model: CostModel, context: number): StepMs {
-  const units: number[][] = Array.from({ length: model.stages.length + model.blocks.length + 1 }, () => []);
+  const grain = Math.ceil(context / CONTEXT_GRAIN);
+  const units = (tablesOf(model).decode[grain] ??= Array.from(
+    { length: model.stages.length + model.blocks.length + 1 },
+    () => [],
+  ));
   const factors: number[] = [];
   const cost = (unit: number, rows: number): number => {
     if (rows === 0) return 0;
     const known = units[unit] ?? [];
-    return (known[rows] ??= unitMs(model, unit, rows, context));
+    return (known[rows] ??= unitMs(model, unit, rows, grain * CONTEXT_GRAIN));
   };
   return (rows) => {
     let all = 0;
     for (const count of rows) all += count;
     return cascadeMs(model, rows, cost) * (factors[all] ??= factorOf(model.correction, 'decode', all));
   };
+}
+
+/** Corrected milliseconds of a whole prompt up to an exit. */
+export function promptMs(model: CostModel, exit: number, positions: number, chunk: number): number {
+  const { prompts } = tablesOf(model);
+  let byExit = prompts.get(chunk);
+  if (byExit === undefined) prompts.set(chunk, (byExit = model.blocks.map(() => [])));
+  const grain = Math.ceil(positions / PROMPT_GRAIN);
+  const known = byExit[exit] ?? [];
+  const raw = (known[grain] ??= prefillMs(model, { exit, positions: grain * PROMPT_GRAIN, context: 0, chunk }));
+  return raw * factorOf(model.correction, 'prefill', Math.min(chunk, positions));
 }

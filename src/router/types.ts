@@ -5,6 +5,7 @@
  * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
  */
 
+import type { Demand } from './demand.js';
 import type { LengthModel } from './lengths.js';
 
 /** What is done when even the shallowest plan can't make the budget (design: budget contract). */
@@ -56,6 +57,8 @@ export interface WaitingRequest extends DepthRequest {
   readonly maxTokens: number;
   /** Exit layer that admission planned. */
   readonly exit: number;
+  /** Whether admission found its budget feasible; what it promised is kept before others get a chance. Absent: yes. */
+  readonly promised?: boolean;
 }
 
 /** A request that holds a slot. */
@@ -79,8 +82,11 @@ export interface RouterState {
   /** Free KV positions. */
   readonly kvRoom: number;
   readonly live: readonly SequenceState[];
+  /** In order of service: as order() gave them, new ones at the end until it is asked again. */
   readonly waiting: readonly WaitingRequest[];
   readonly lengths: LengthModel;
+  /** What keeps arriving (demand.ts). Absent: plans spend all the time there is, and expect nobody else. */
+  readonly demand?: Demand;
 }
 
 /** The operator's policy, all defaults in policy.ts. */
@@ -103,6 +109,8 @@ export interface Policy {
   readonly maxStallMs: number;
   /** What a request spends outside the engine's steps: HTTP, tokenizing, detokenizing. */
   readonly requestOverheadMs: number;
+  /** Plans leave time for this many times the present demand at the shallowest exit; 0 spends all there is. */
+  readonly foresight: number;
 }
 
 export interface Prediction {

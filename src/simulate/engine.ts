@@ -1,0 +1,159 @@
+/**
+ * The engine without a model: requests in, steps on a fake clock, the router's own planning in between.
+ *
+ * Knows: the planner and what a step costs. Must not know: where requests come from, what is reported.
+ *
+ * Costs come from a model that may differ from the one that plans (`actual`), so that planning can be tried on a
+ * machine that is slower, noisier or drifting.
+ */
+import {
+  type Admission,
+  type CostModel,
+  type Policy,
+  type RouterState,
+  type Work,
+  admit,
+  chooseChunk,
+  correct,
+  isOverdue,
+  noDemand,
+  noLengths,
+  observeArrival,
+  observeLength,
+  order,
+  plannedLength,
+  predictMs,
+  replan,
+} from '../router/planner.js';
+import { type LiveRequest, type SimulatedRequest, planStep, start, toWaiting } from './request.js';
+
+export interface Machine {
+  readonly slots: number;
+  readonly kvPositions: number;
+  /** Milliseconds that a step really takes, given what the true cost model says and the time. */
+  readonly actual: (work: Work, now: number) => number;
+}
+
+export interface Outcome {
+  readonly request: SimulatedRequest;
+  readonly admission: Admission;
+  /** Null for refused ones. */
+  readonly firstTokenAt: number | null;
+  readonly endedAt: number;
+  /** Tokens by exit layer. */
+  readonly exits: ReadonlyMap<number, number>;
+  readonly tokens: number;
+  readonly reason: 'length' | 'deadline' | 'refused';
+  readonly replans: number;
+}
+
+/** What a step did, for observers (tests, progress). */
+export interface SimulatedStep {
+  readonly now: number;
+  readonly ms: number;
+  readonly work: Work;
+  readonly live: readonly LiveRequest[];
+  readonly waiting: number;
+}
+
+/**
+ * Serves all requests (by rising arrival) to their end, yielding after every step.
+ * @returns one outcome per request, by end
+ * @throws Error when a step makes no progress: a plan that never ends is a bug of the planner
+ */
+export function* simulate(
+  requests: readonly SimulatedRequest[],
+  machine: Machine,
+  planning: CostModel,
+  policy: Policy,
+): Generator<SimulatedStep, Outcome[], void> {
+  const outcomes: Outcome[] = [];
+  let model = planning;
+  let lengths = noLengths;
+  let demand = noDemand;
+  let now = requests[0]?.arrivedAt ?? 0;
+  let waiting: LiveRequest[] = [];
+  let live: LiveRequest[] = [];
+  let next = 0;
+  let idleSteps = 0;
+  const admissions = new Map<string, Admission>();
+
+  const state = (): RouterState => ({
+    now,
+    slots: machine.slots,
+    kvRoom: machine.kvPositions - live.reduce((sum, each) => sum + (each.frontier[0] ?? 0), 0),
+    live,
+    waiting: waiting.map(toWaiting),
+    lengths,
+    demand,
+  });
+  const end = (each: LiveRequest, reason: Outcome['reason']): void => {
+    const admission = admissions.get(each.id);
+    if (admission === undefined) throw new Error(`request ${each.id} ended before it was admitted`);
+    const { request, firstTokenAt, byExit: exits, generated: tokens, replans } = each;
+    outcomes.push({ request, admission, firstTokenAt, endedAt: now, exits, tokens, reason, replans });
+    if (reason === 'length') lengths = observeLength(lengths, each.maxTokens, tokens);
+  };
+
+  while (next < requests.length || waiting.length > 0 || live.length > 0) {
+    // 1. Arrivals up to now are admitted or refused at once.
+    if (waiting.length === 0 && live.length === 0) now = Math.max(now, requests[next]?.arrivedAt ?? now);
+    for (let request = requests[next]; request !== undefined && request.arrivedAt <= now; request = requests[next]) {
+      next += 1;
+      const each = start(request, model.shape);
+      const admission = admit(toWaiting(each), state(), model, policy);
+      admissions.set(each.id, admission);
+      const likely = plannedLength(lengths, each.maxTokens, 0, 0.5);
+      demand = observeArrival(demand, request.arrivedAt, each.promptLength, likely);
+      if (admission.kind === 'refuse') end(each, 'refused');
+      else waiting.push({ ...each, exit: admission.exit, promised: admission.feasible });
+    }
+
+    // 2. Free slots go to the waiting, in order of service; KV room is held for the longest answer.
+    const held = (each: LiveRequest): number => each.promptLength + each.maxTokens;
+    let room = machine.kvPositions - live.reduce((sum, each) => sum + held(each), 0);
+    const ordered = order(waiting, now, lengths, model, policy);
+    for (const each of ordered) {
+      if (live.length >= machine.slots || (held(each) > room && live.length > 0)) break;
+      room -= held(each);
+      live.push(each);
+    }
+    waiting = ordered.filter((each) => !live.includes(each));
+
+    // 3. Depths for this step, then the prompt that goes on.
+    const plan = replan(live, state(), model, policy);
+    const exits = new Map(plan.exits.map(({ id, exit }) => [id, exit]));
+    const paused = new Set(plan.paused);
+    live = live.map((each) => {
+      const exit = exits.get(each.id);
+      return exit === undefined ? each : { ...each, exit, tokensAtExit: 0, replans: each.replans + 1 };
+    });
+    const chunk = chooseChunk(live, state(), model, policy);
+
+    // 4. Run.
+    const decoding = live.filter((each) => each.generated > 0 && !paused.has(each.id));
+    const step = planStep(live, decoding, chunk, model, policy);
+    const predicted = predictMs(model, step.work);
+    const overdue = live.filter((each) => isOverdue(each, now, predicted));
+    if (overdue.length > 0) {
+      live = live.filter((each) => !overdue.includes(each));
+      for (const each of overdue) end(each, 'deadline');
+      continue;
+    }
+    const overdueWaiting = waiting.filter((each) => isOverdue(each, now, 0));
+    waiting = waiting.filter((each) => !overdueWaiting.includes(each));
+    for (const each of overdueWaiting) end(each, 'deadline');
+    const ms = machine.actual(step.work, now);
+    idleSteps = ms > 0 ? 0 : idleSteps + 1;
+    if (idleSteps > 1 && live.length > 0) throw new Error(`no progress at ${now} ms with ${live.length} live requests`);
+    now += ms;
+    model = correct(model, step.work, ms);
+
+    // 5. Tokens out.
+    live = step.advance(live, now);
+    for (const each of live) if (each.generated >= each.request.tokens) end(each, 'length');
+    live = live.filter((each) => each.generated < each.request.tokens);
+    yield { now, ms, work: step.work, live, waiting: waiting.length };
+  }
+  return outcomes;
+}

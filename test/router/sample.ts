@@ -1,0 +1,61 @@
+/** A measured-like cost table: the 30-layer w8a8 body of the embedded model on two cores, cut at its five exits. */
+import type { CostPoint, CostTable } from '../../src/router/cost.js';
+import { type CostModel, type DepthShape, costModel } from '../../src/router/planner.js';
+
+export const layers = [10, 15, 20, 25, 30];
+export const quality = [0.52, 0.62, 0.73, 0.84, 0.94];
+
+/** Body of 30 layers, ms: [rows, ms] of decode at 256 positions, and [positions, ms] of prefill without a past. */
+const decode = [
+  [1, 3.7],
+  [2, 4.3],
+  [4, 5.4],
+  [8, 7.7],
+  [16, 12.2],
+  [32, 21.5],
+  [64, 40],
+] as const;
+const prefill = [
+  [1, 3.7],
+  [16, 7],
+  [32, 10.5],
+  [64, 17],
+  [128, 30],
+  [256, 66],
+  [512, 152],
+] as const;
+const head = [
+  [1, 1.4],
+  [4, 2.4],
+  [16, 6],
+  [64, 22],
+] as const;
+
+function points(base: readonly (readonly [number, number])[], share: number, attention: number): CostPoint[] {
+  return [0, 2048].flatMap((context) =>
+    base.map(([rows, ms]) => ({ rows, context, ms: share * (ms + attention * rows * context) })),
+  );
+}
+
+export const shape: DepthShape = {
+  stages: layers.map((layer) => `trunk-${layer}`),
+  exits: layers.map((layer, stage) => ({ layer, stage, block: null, quality: quality[stage] ?? 0 })),
+};
+
+export const table: CostTable = {
+  units: [
+    ...layers.map((layer, i) => {
+      const share = (layer - (layers[i - 1] ?? 0)) / 30;
+      return {
+        unit: `trunk-${layer}`,
+        kernel: 'w8a8',
+        decode: points(decode, share, 0.0007),
+        prefill: points(prefill, share, 0.00002),
+      };
+    }),
+    { unit: 'head', kernel: 'w8a8', decode: points(head, 1, 0), prefill: [] },
+  ],
+};
+
+/** Exact model of the sample machine. */
+export const sample: CostModel = costModel(table, shape);
