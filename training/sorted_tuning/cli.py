@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -45,9 +46,86 @@ def calibrate(
 
 
 @app.command()
-def export(
+def targets(
     model: Model,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.")],
+    length: Annotated[int, typer.Option(min=2, help="Tokens per window.")] = 512,
+    top_k: Annotated[int, typer.Option(min=0, help="Teacher probabilities kept per position; 0 for the ce loss.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="Windows per teacher step.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the documents' order.")] = 1,
+    device: Annotated[str, typer.Option(help="Where the teacher runs, e.g. cpu or cuda.")] = "cpu",
+) -> None:
+    """The base's top-k distribution at every position, once; also cuts the data into windows."""
+    from sorted_tuning.load import load_base, load_tokenizer
+    from sorted_tuning.targets import write_targets
+
+    base = load_base(model).to(device)
+    count = write_targets(
+        base, load_tokenizer(model), data, out, length=length, k=top_k, batch=batch, seed=seed
+    )
+    typer.echo(f"{count} training tokens -> {out}")
+
+
+@app.command()
+def tune(
+    run: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics, plot. Resumed where it has a checkpoint.")],
+    model: Annotated[Path | None, typer.Option(help="GGUF file or Hugging Face folder to start from.")] = None,
+    targets: Annotated[Path | None, typer.Option(help="File written by `targets`.")] = None,
+    exits: Exits = None,
+    mode: Annotated[str, typer.Option(help="soft (the paper), blocks (frozen trunk) or hybrid.")] = "soft",
+    loss: Annotated[str, typer.Option(help="kl (self-distillation) or ce (the paper).")] = "kl",
+    exit_weights: Annotated[str | None, typer.Option(help="Weight of each exit's loss, e.g. 1,1,1,1,4.")] = None,
+    total_tokens: Annotated[int, typer.Option(help="Tokens of the whole run: the schedule's length.")] = 1_000_000,
+    batch: Annotated[int, typer.Option(help="Windows per process and step.")] = 4,
+    positions: Annotated[float, typer.Option(help="Share of positions each exit's loss is computed on.")] = 0.25,
+    lr: Annotated[float, typer.Option(help="Peak rate: of everything in soft mode, of the blocks otherwise.")] = 1e-3,
+    trunk_lr: Annotated[float, typer.Option(help="Peak rate of the trunk in hybrid mode.")] = 1e-4,
+    trunk_from: Annotated[int, typer.Option(help="Hybrid: tokens after which the trunk begins to learn.")] = 0,
+    trunk_layers: Annotated[int | None, typer.Option(help="Hybrid: tune only this many first layers.")] = None,
+    min_lr: Annotated[float, typer.Option(help="Rate at the end, as a share of the peak.")] = 0.02,
+    warmup_tokens: Annotated[int, typer.Option(help="Tokens of linear warm-up.")] = 20_000,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 0.0,
+    clip: Annotated[float, typer.Option(help="Largest gradient norm.")] = 1.0,
+    train_embeddings: Annotated[bool, typer.Option(help="Soft: tune embeddings and head too, as the paper does.")] = False,
+    quantize: Annotated[str | None, typer.Option(help="Fake quantization: w8a8 or int4.")] = None,
+    quantize_from: Annotated[int, typer.Option(help="Tokens after which fake quantization begins.")] = 0,
+    precision: Annotated[str, typer.Option(help="bf16 (fp32 master weights) or no (fp32).")] = "bf16",
+    compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Minutes between checkpoints.")] = 5.0,
+    eval_tokens: Annotated[int, typer.Option(help="Tokens between held-out scores.")] = 500_000,
+    seed: Annotated[int, typer.Option(help="Seed of order and positions.")] = 1,
+) -> None:
+    """Tune every exit at once.
+
+    A run that has begun goes on from its last checkpoint with its own settings; only --targets may name other data.
+    """
+    from sorted_tuning.tuning.config import TuneConfig
+    from sorted_tuning.tuning.tune import tune as train
+
+    options = {name: str(value) if isinstance(value, Path) else value for name, value in locals().items()}
+    saved = run / "config.json"
+    if saved.is_file():
+        # A schedule that changes in mid-run is another run, so what was asked at its start holds; data may grow.
+        config = TuneConfig.load(saved)
+        if targets is not None and str(targets) != config.targets:
+            config = dataclasses.replace(config, targets=str(targets))
+            config.save(saved)
+    else:
+        for name in ("model", "targets", "exits"):
+            if options[name] is None:
+                raise TuningError(f"{name}: must be given to start a run, got none")
+        fields = TuneConfig.__dataclass_fields__
+        config = TuneConfig(**{name: value for name, value in options.items() if name in fields})
+    train(config, run, lambda line: print(line, flush=True))
+
+
+@app.command()
+def export(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
+    run: Annotated[Path | None, typer.Option(help="Run whose newest checkpoint is exported.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Or a model as for `tune`, to which fresh exits are added.")] = None,
     exits: Exits = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
 ) -> None:
@@ -55,13 +133,21 @@ def export(
     import torch
 
     from sorted_tuning.exits import parse_exits
-    from sorted_tuning.export import export as run
+    from sorted_tuning.export import export as write
     from sorted_tuning.export import load_sorted
     from sorted_tuning.load import load_tokenizer
+    from sorted_tuning.tuning.tune import export_run
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise TuningError(f"dtype: must be float32, bfloat16 or float16, got {dtype!r}")
-    run(load_sorted(model, parse_exits(exits) if exits else None), load_tokenizer(model), out, getattr(torch, dtype))
+    if (run is None) == (model is None):
+        raise TuningError("export: must be given exactly one of --run and --model")
+    if run is not None:
+        if exits is not None:
+            raise TuningError(f"exits: are those of the run, so must not be given with --run, got {exits!r}")
+        export_run(run, out, getattr(torch, dtype))
+    else:
+        write(load_sorted(model, parse_exits(exits) if exits else None), load_tokenizer(model), out, getattr(torch, dtype))
     typer.echo(f"exported to {out}")
 
 

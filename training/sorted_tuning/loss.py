@@ -99,3 +99,15 @@ def ce_head_loss(h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) ->
 def kl_head_loss(h: torch.Tensor, weight: torch.Tensor, top_ids: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
     """Mean forward KL, in nats, of h [N, H] through weight [V, H] from a teacher's top-k (ids and true p [N, K])."""
     return _FusedHeadLoss.apply(h, weight.to(h.dtype), _kl_rows(top_ids, top_p))
+
+
+@torch.no_grad()
+def kl_and_hits(h: torch.Tensor, weight: torch.Tensor, top_ids: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """[summed KL, how often the most likely token is the teacher's], f32 [2]: the held-out scores of h [N, H]."""
+    rows, sums = _kl_rows(top_ids, top_p), torch.zeros(2, device=h.device)
+    for start in range(0, h.shape[0], CHUNK):
+        part = slice(start, min(start + CHUNK, h.shape[0]))
+        z = F.linear(h[part], weight).float()
+        sums[1] += (z.argmax(-1) == top_ids[part, 0]).sum()
+        sums[0] += rows(z, part)
+    return sums

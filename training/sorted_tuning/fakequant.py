@@ -1,0 +1,80 @@
+"""Fake quantization of linear layers as the served kernels round, with a straight-through gradient.
+
+    y = W~ x~,   v~ = v + stop_gradient(quantize(v) - v)      so that d v~ / d v = 1   (arXiv 1308.3432)
+
+- w8a8: weights int8, one scale per output row (max |w| / 127); activations 8 bits, one scale per token (max |x| / 127).
+- int4: weights in blocks of 32 along the input, scale = the entry of largest magnitude / -8, values -8..7;
+  activations 8 bits, one scale per token and block of 32.
+Rounding is half to even, like ONNX Runtime's. Norms, attention and the (frozen) head stay as they are.
+Knows number formats. Must not know models beyond "has nn.Linear children".
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+BLOCK = 32
+"""Weights per scale of the int4 kernel."""
+
+
+def _straight_through(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    return exact + (rounded - exact).detach()
+
+
+def round_rows(x: torch.Tensor) -> torch.Tensor:
+    """Symmetric 8-bit rounding with one scale per last-dimension row."""
+    scale = x.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127
+    return (x / scale).round().clamp(-127, 127) * scale
+
+
+def _blocks(x: torch.Tensor) -> torch.Tensor:
+    return F.pad(x, (0, -x.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+
+
+def round_row_blocks(x: torch.Tensor) -> torch.Tensor:
+    """Symmetric 8-bit rounding with one scale per row and block of 32."""
+    return round_rows(_blocks(x)).flatten(-2)[..., : x.shape[-1]]
+
+
+def round_int4(w: torch.Tensor) -> torch.Tensor:
+    """4-bit rounding in blocks of 32; the largest entry of a block is hit exactly."""
+    blocks = _blocks(w)
+    scale = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)) / -8
+    scale = torch.where(scale == 0, 1.0, scale)
+    return ((blocks / scale).round().clamp(-8, 7) * scale).flatten(-2)[..., : w.shape[-1]]
+
+
+class W8A8Linear(nn.Linear):
+    """nn.Linear that computes what the w8a8 kernel will."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = _straight_through(self.weight, round_rows(self.weight))
+        return F.linear(_straight_through(x, round_rows(x)), weight, self.bias)
+
+
+class Int4Linear(nn.Linear):
+    """nn.Linear that computes what the int4 kernel will."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = _straight_through(self.weight, round_int4(self.weight))
+        return F.linear(_straight_through(x, round_row_blocks(x)), weight, self.bias)
+
+
+KERNELS = {"w8a8": W8A8Linear, "int4": Int4Linear}
+
+
+def quantize_layers(layers: list[nn.Module], kernel: str) -> None:
+    """Replace every nn.Linear inside `layers` by its fake-quantized twin, which shares the very same parameters."""
+    for layer in layers:
+        for parent in list(layer.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.Linear):
+                    setattr(parent, name, _twin(child, KERNELS[kernel]))
+
+
+def _twin(linear: nn.Linear, kind: type[nn.Linear]) -> nn.Linear:
+    twin = kind(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+    twin.weight, twin.bias = linear.weight, linear.bias
+    return twin

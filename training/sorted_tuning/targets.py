@@ -1,0 +1,103 @@
+"""The teacher's next-token distribution, computed once: what self-distillation learns from.
+
+A targets file (safetensors) holds `ids` i32 [N, T] and, for the base's distribution p at each position, `top_ids`
+i32 [N, T, K] and `top_p` f16 [N, T, K] (true probabilities by falling p, not renormalized). Held-out documents come
+along as `test.ids` [40, T] (padded at the end), `test.length` i32 [40], `test.top_ids`, `test.top_p`. K = 0 keeps the
+windows alone: enough for the cross-entropy loss.
+Knows the file. Must not know exits or optimizers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from sorted_tuning.data import held_out, training_documents, windows
+from sorted_tuning.errors import TuningError
+from sorted_tuning.loss import CHUNK
+
+TEST_LENGTH = 256
+"""Tokens used of each held-out document: the same for every table of the project."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Windows with the teacher's top-k at each position; top_ids and top_p are None where only windows were kept."""
+
+    ids: torch.Tensor
+    top_ids: torch.Tensor | None
+    top_p: torch.Tensor | None
+    test_ids: torch.Tensor
+    test_length: torch.Tensor
+    test_top_ids: torch.Tensor | None
+    test_top_p: torch.Tensor | None
+
+
+@torch.no_grad()
+def teach(base: LlamaForCausalLM, ids: torch.Tensor, k: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Top-k ids and probabilities of the base at every position of ids [N, T], in bf16 with fp32 softmax."""
+    device, weight = base.device, base.lm_head.weight.to(torch.bfloat16)
+    top_ids = torch.empty(*ids.shape, k, dtype=torch.int32)
+    top_p = torch.empty(*ids.shape, k, dtype=torch.float16)
+    for start in tqdm(range(0, len(ids), batch), desc="targets", unit="batch", mininterval=30):
+        part = ids[start : start + batch].long().to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            h = base.model(part).last_hidden_state.to(torch.bfloat16).flatten(0, 1)
+            rows = [F.linear(chunk, weight).float().softmax(-1).topk(k) for chunk in h.split(CHUNK)]
+        top_ids[start : start + batch] = torch.cat([r.indices for r in rows]).view(*part.shape, k).int().cpu()
+        top_p[start : start + batch] = torch.cat([r.values for r in rows]).view(*part.shape, k).half().cpu()
+    return top_ids, top_p
+
+
+def write_targets(
+    base: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    data: list[Path],
+    out: Path,
+    *,
+    length: int,
+    k: int,
+    batch: int,
+    seed: int,
+) -> int:
+    """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens."""
+    ids = windows(training_documents(tokenizer, data), length, seed)
+    tests = [doc[:TEST_LENGTH] for doc in held_out(tokenizer, data[0])]
+    pad = tokenizer.eos_token_id or 0
+    test = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in tests], dtype=torch.int32)
+    tensors = {"ids": ids, "test.ids": test, "test.length": torch.tensor([len(d) for d in tests], dtype=torch.int32)}
+    if k:
+        tensors["top_ids"], tensors["top_p"] = teach(base, ids, k, batch)
+        tensors["test.top_ids"], tensors["test.top_p"] = teach(base, test, k, batch)
+    save_file(tensors, out, metadata={"vocab": str(base.config.vocab_size)})
+    return ids.numel()
+
+
+def read_targets(path: Path, vocab: int) -> Targets:
+    """Read a targets file and check that it was made for a model of this vocabulary."""
+    try:
+        with safe_open(path, "pt") as file:
+            made_for = int((file.metadata() or {}).get("vocab", 0))
+            found = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, FileNotFoundError) as error:
+        raise TuningError(f"targets: {path} must be a file written by `sorted-tuning targets`: {error}") from error
+    if made_for != vocab:
+        raise TuningError(f"targets: {path} must be of the model's vocabulary {vocab}, got {made_for}")
+    if not len(found["ids"]):
+        raise TuningError(f"targets: {path} must hold at least one window, got none")
+    return Targets(
+        found["ids"],
+        found.get("top_ids"),
+        found.get("top_p"),
+        found["test.ids"],
+        found["test.length"],
+        found.get("test.top_ids"),
+        found.get("test.top_p"),
+    )

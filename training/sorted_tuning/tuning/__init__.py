@@ -1,0 +1,1 @@
+"""`tune`: the training loop and its parts."""

@@ -1,0 +1,26 @@
+"""Which windows and positions a step sees: a pure function of (seed, step), so that resuming needs no saved generator."""
+
+from __future__ import annotations
+
+import torch
+
+
+def batch_rows(count: int, batch: int, step: int, seed: int) -> torch.Tensor:
+    """Window numbers [batch] of a step. Each epoch is a new permutation; a remainder smaller than a batch is skipped."""
+    batch = min(batch, count)
+    per_epoch = count // batch
+    epoch, place = divmod(step, per_epoch)
+    order = torch.randperm(count, generator=_generator(seed, epoch, 0))
+    return order[place * batch : (place + 1) * batch]
+
+
+def sampled_positions(count: int, share: float, exits: int, step: int, seed: int, rank: int) -> torch.Tensor:
+    """For each exit its own random `share` of the positions 0..count-1, [exits, n]: an unbiased gradient for less work."""
+    n = max(1, round(count * share))
+    generator = _generator(seed, step, 1 + rank)
+    return torch.stack([torch.randperm(count, generator=generator)[:n] for _ in range(exits)])
+
+
+def _generator(seed: int, a: int, b: int) -> torch.Generator:
+    # A linear mix keeps (seed, a, b) apart for any run shorter than a million steps or ranks.
+    return torch.Generator().manual_seed((seed * 1_000_003 + a) * 1_000_003 + b)

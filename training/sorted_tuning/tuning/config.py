@@ -1,0 +1,105 @@
+"""Every setting of a tuning run, checked. Written beside the checkpoints, so that a run can be resumed from its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sorted_tuning.errors import TuningError
+from sorted_tuning.exits import check_exits, parse_exits
+from sorted_tuning.fakequant import KERNELS
+
+MODES = {
+    "soft": "the paper: all layers, shared norm and head",
+    "blocks": "frozen trunk, only the exits' own blocks learn",
+    "hybrid": "blocks at `lr`, trunk at `trunk_lr`",
+}
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """See the command line's help for what each field does."""
+
+    model: str
+    targets: str
+    exits: str
+    mode: str = "soft"
+    loss: str = "kl"
+    exit_weights: str | None = None
+    total_tokens: int = 1_000_000
+    batch: int = 4
+    positions: float = 0.25
+    lr: float = 1e-3
+    trunk_lr: float = 1e-4
+    trunk_from: int = 0
+    trunk_layers: int | None = None
+    min_lr: float = 0.02
+    warmup_tokens: int = 20_000
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    train_embeddings: bool = False
+    quantize: str | None = None
+    quantize_from: int = 0
+    precision: str = "bf16"
+    compile: bool = True
+    threads: int | None = None
+    checkpoint_minutes: float = 5.0
+    eval_tokens: int = 500_000
+    seed: int = 1
+
+    def check(self, layers: int) -> None:
+        """Raise a TuningError that names the first setting that can't work with a model of this many layers."""
+        exits = parse_exits(self.exits)
+        check_exits(exits, layers)
+        has_blocks = any(e.block for e in exits)
+        _rule("mode", self.mode in MODES, f"one of {', '.join(MODES)}", self.mode)
+        _rule("loss", self.loss in ("kl", "ce"), "kl or ce", self.loss)
+        _rule("precision", self.precision in ("bf16", "no"), "bf16 or no", self.precision)
+        if self.mode == "soft":
+            _rule("exits", not has_blocks, "without blocks in soft mode", self.exits)
+        else:
+            _rule("exits", has_blocks, f"such that at least one carries a block in {self.mode} mode", self.exits)
+        weights = self.weights()
+        _rule("exit_weights", len(weights) == len(exits), f"{len(exits)} numbers, one per exit", self.exit_weights)
+        _rule("exit_weights", min(weights) >= 0 and sum(weights) > 0, "not negative, and not all 0", self.exit_weights)
+        _rule("positions", 0 < self.positions <= 1, "over 0 and at most 1", self.positions)
+        for name in ("total_tokens", "batch", "lr", "clip", "checkpoint_minutes", "eval_tokens"):
+            _rule(name, getattr(self, name) > 0, "over 0", getattr(self, name))
+        for name in ("trunk_lr", "trunk_from", "warmup_tokens", "weight_decay", "quantize_from"):
+            _rule(name, getattr(self, name) >= 0, "0 or more", getattr(self, name))
+        _rule("min_lr", 0 <= self.min_lr <= 1, "between 0 and 1", self.min_lr)
+        if self.trunk_layers is not None:
+            _rule("trunk_layers", self.mode == "hybrid", "given in hybrid mode only", self.trunk_layers)
+            _rule("trunk_layers", 1 <= self.trunk_layers <= layers, f"between 1 and {layers}", self.trunk_layers)
+        if self.train_embeddings:
+            _rule("train_embeddings", self.mode == "soft", "used in soft mode only", self.mode)
+        if self.quantize is not None:
+            _rule("quantize", self.quantize in KERNELS, f"one of {', '.join(KERNELS)}", self.quantize)
+
+    def weights(self) -> list[float]:
+        """The exits' weights in the loss; all 1 where none are given."""
+        exits = parse_exits(self.exits)
+        if self.exit_weights is None:
+            return [1.0] * len(exits)
+        try:
+            return [float(w) for w in self.exit_weights.split(",")]
+        except ValueError as error:
+            raise TuningError(f"exit_weights: must be numbers with commas, got {self.exit_weights!r}") from error
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", "utf-8")
+
+    @staticmethod
+    def load(path: Path) -> TuneConfig:
+        """Read what `save` wrote."""
+        if not path.is_file():
+            raise TuningError(f"run: must be a folder that `tune` wrote, found no {path}")
+        return TuneConfig(**json.loads(path.read_text("utf-8")))
+
+
+def _rule(name: str, holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise TuningError(f"{name}: must be {rule}, got {value!r}")

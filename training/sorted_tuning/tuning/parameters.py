@@ -1,0 +1,60 @@
+"""What learns in each mode, and at which rate."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sorted_tuning.exits import Exit
+from sorted_tuning.model import SortedLlama
+from sorted_tuning.tuning.config import TuneConfig
+from sorted_tuning.tuning.schedule import lr_factor
+
+
+def freeze(model: SortedLlama, config: TuneConfig) -> None:
+    """Set requires_grad: the trunk's layers and norm unless mode is blocks, the blocks, the embeddings if asked."""
+    model.requires_grad_(False)
+    model.blocks.requires_grad_(True)
+    if config.mode != "blocks":
+        model.base.model.layers[: config.trunk_layers].requires_grad_(True)
+        model.base.model.norm.requires_grad_(config.trunk_layers is None)
+    if config.train_embeddings:
+        model.base.model.embed_tokens.requires_grad_(True)
+        model.base.lm_head.requires_grad_(True)
+
+
+def groups(model: SortedLlama, config: TuneConfig) -> list[dict]:
+    """Optimizer groups by name: blocks at lr; the trunk at lr (soft) or trunk_lr (hybrid)."""
+    blocks = list(model.blocks.parameters())
+    trunk = [p for p in model.base.parameters() if p.requires_grad]
+    trunk_lr = config.trunk_lr if config.mode == "hybrid" else config.lr
+    pairs = [("blocks", blocks, config.lr), ("trunk", trunk, trunk_lr)]
+    return [{"name": name, "params": params, "lr": 0.0, "peak": peak} for name, params, peak in pairs if params]
+
+
+def set_rates(optimizer_groups: list[dict], config: TuneConfig, tokens: int) -> dict[str, float]:
+    """Set each group's learning rate for this many tokens seen; in hybrid mode the trunk starts at trunk_from."""
+    rates = {}
+    for group in optimizer_groups:
+        start = config.trunk_from if group["name"] == "trunk" and config.mode == "hybrid" else 0
+        factor = lr_factor(
+            tokens, start=start, total=config.total_tokens, warmup=config.warmup_tokens, minimum=config.min_lr
+        )
+        group["lr"] = rates[group["name"]] = group["peak"] * factor
+    return rates
+
+
+def trunk_learns(config: TuneConfig, tokens: int) -> bool:
+    """Whether the trunk needs a gradient at this point of the run."""
+    return config.mode == "soft" or (config.mode == "hybrid" and tokens >= config.trunk_from)
+
+
+def active_exits(exits: tuple[Exit, ...], config: TuneConfig, tokens: int) -> list[int]:
+    """Indices of the exits that have anything to learn now: with a still trunk, only those with blocks."""
+    weights = config.weights()
+    learns = trunk_learns(config, tokens)
+    return [i for i, e in enumerate(exits) if weights[i] > 0 and (learns or e.block)]
+
+
+def layers(model: SortedLlama) -> list[nn.Module]:
+    """Every decoder layer, of trunk and blocks: what is compiled and fake-quantized."""
+    return [*model.base.model.layers, *(layer for block in model.blocks.values() for layer in block.layers)]

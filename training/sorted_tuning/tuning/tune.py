@@ -1,0 +1,191 @@
+"""The training loop: every step all exits, on accelerate, so that one process or many sharded ones run the same code.
+
+Knows the order of things within a step and a run. The parts are in this package's other files.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from sorted_tuning.errors import TuningError
+from sorted_tuning.export import export
+from sorted_tuning.exits import parse_exits
+from sorted_tuning.export import load_sorted
+from sorted_tuning.fakequant import quantize_layers
+from sorted_tuning.load import load_tokenizer
+from sorted_tuning.model import SortedLlama
+from sorted_tuning.targets import Targets, read_targets
+from sorted_tuning.tuning import checkpoint
+from sorted_tuning.tuning.batches import batch_rows, sampled_positions
+from sorted_tuning.tuning.config import TuneConfig
+from sorted_tuning.tuning.heldout import held_out_scores
+from sorted_tuning.tuning.metrics import MetricsFile, plot
+from sorted_tuning.tuning.objective import SortedObjective
+from sorted_tuning.tuning.parameters import active_exits, freeze, groups, layers, set_rates, trunk_learns
+
+Say = Callable[[str], None]
+
+
+class Tuner:
+    """One run: model, optimizer, data and how far it is."""
+
+    def __init__(self, config: TuneConfig, run: Path, say: Say):
+        self.config, self.run, self.say = config, Path(run), say
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.accelerator = Accelerator(mixed_precision=config.precision)
+        self.sorted = load_sorted(Path(config.model), parse_exits(config.exits))
+        self.exits = self.sorted.exits
+        config.check(self.sorted.base.config.num_hidden_layers)
+        self.targets = self._targets()
+        self.step = self.tokens = 0
+        freeze(self.sorted, config)
+        if config.compile:
+            for layer in layers(self.sorted):
+                layer.compile(dynamic=False)
+        self.quantized = False
+        optimizer = torch.optim.AdamW(
+            groups(self.sorted, config), betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
+        )
+        objective = SortedObjective(self.sorted, config.loss).train()
+        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        self._resume()
+
+    def _targets(self) -> Targets:
+        targets = read_targets(Path(self.config.targets), self.sorted.base.config.vocab_size)
+        if self.config.loss == "kl" and targets.top_ids is None:
+            raise TuningError(f"targets: kl needs the teacher's top-k, and {self.config.targets} has windows alone")
+        return targets
+
+    def _resume(self) -> None:
+        last = checkpoint.latest(self.run)
+        if last:
+            progress = checkpoint.load(last, self.objective, self.optimizer.optimizer)
+            self.step, self.tokens = progress["step"], progress["tokens"]
+            self.say(f"resumed from {last.name}: step {self.step}, {self.tokens} tokens")
+        elif self.accelerator.is_main_process:
+            self.run.mkdir(parents=True, exist_ok=True)
+            self.config.save(self.run / "config.json")
+        self.metrics = MetricsFile(self.run / "metrics.jsonl", self.tokens) if self.accelerator.is_main_process else None
+
+    def train(self) -> None:
+        """Run until total_tokens; checkpoints by the clock (a pause costs nothing), scores by tokens."""
+        config, saved_at, saved_tokens = self.config, time.monotonic(), self.tokens
+        if self.step == 0:
+            self._score()
+        while self.tokens < config.total_tokens:
+            before = self.tokens
+            self._quantize_when_due()
+            self._one_step()
+            if before // config.eval_tokens < self.tokens // config.eval_tokens and self.tokens < config.total_tokens:
+                self._score()
+            # One clock for all processes: the first one's.
+            due = torch.tensor(float(time.monotonic() - saved_at > config.checkpoint_minutes * 60))
+            if self._agreed(due):
+                self._save()
+                saved_at, saved_tokens = time.monotonic(), self.tokens
+        if self.tokens > saved_tokens:
+            self._save()
+            self._score()
+
+    def _one_step(self) -> None:
+        config, device, started = self.config, self.accelerator.device, time.monotonic()
+        ids, top_ids, top_p = self._batch()
+        active = active_exits(self.exits, config, self.tokens)
+        count = ids.numel() if config.loss == "kl" else ids.shape[0] * (ids.shape[1] - 1)
+        at = sampled_positions(
+            count, config.positions, len(active), self.step, config.seed, self.accelerator.process_index
+        )
+        wanted = tuple(self.exits[i] for i in active)
+        losses = self.objective(ids, top_ids, top_p, at.to(device), wanted, trunk_learns(config, self.tokens))
+        weights = torch.tensor([config.weights()[i] for i in active], device=device)
+        loss = (losses * weights).sum() / weights.sum()
+        self._must_be_finite("loss", loss.item())
+        self.accelerator.backward(loss)
+        rates = set_rates(self.optimizer.param_groups, config, self.tokens)
+        norm = float(self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip))
+        self._must_be_finite("gradient norm", norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        seen = ids.numel() * self.accelerator.num_processes
+        self.step, self.tokens = self.step + 1, self.tokens + seen
+        self._record(
+            {
+                "step": self.step,
+                "tokens": self.tokens,
+                "loss": {str(e): round(v, 6) for e, v in zip(wanted, losses.tolist())},
+                "gradient": round(norm, 4),
+                "lr": rates,
+                "tokens_per_second": round(seen / (time.monotonic() - started), 1),
+            }
+        )
+
+    def _batch(self) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        world, rank, device = self.accelerator.num_processes, self.accelerator.process_index, self.accelerator.device
+        rows = batch_rows(len(self.targets.ids), self.config.batch * world, self.step, self.config.seed)
+        rows = rows.tensor_split(world)[rank]
+        parts = (self.targets.ids, self.targets.top_ids, self.targets.top_p)
+        ids, top_ids, top_p = (None if part is None else part[rows].to(device) for part in parts)
+        return ids.long(), top_ids, top_p
+
+    def _must_be_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            last = checkpoint.latest(self.run)
+            kept = f"the last good checkpoint is {last}" if last else "no checkpoint had been written yet"
+            raise TuningError(f"{what}: must stay finite, got {value} at step {self.step + 1}; {kept}. Lower the rate.")
+
+    def _quantize_when_due(self) -> None:
+        if self.config.quantize and not self.quantized and self.tokens >= self.config.quantize_from:
+            quantize_layers(layers(self.sorted), self.config.quantize)
+            self.quantized = True
+            self.say(f"fake quantization {self.config.quantize} from {self.tokens} tokens on")
+
+    def _agreed(self, flag: torch.Tensor) -> bool:
+        return bool(self.accelerator.reduce(flag.to(self.accelerator.device), "sum").item() > 0)
+
+    def _save(self) -> None:
+        checkpoint.save(self.run, self.objective, self.optimizer.optimizer, {"step": self.step, "tokens": self.tokens})
+        if self.metrics:
+            plot(self.metrics.path, self.run / "loss.png")
+
+    def _score(self) -> None:
+        if self.targets.test_top_ids is not None:
+            self.objective.eval()
+            scores = held_out_scores(self.objective, self.exits, self.targets, self.config.batch, self.accelerator.device)
+            self.objective.train()
+            self._record({"step": self.step, "tokens": self.tokens, **scores})
+
+    def _record(self, record: dict) -> None:
+        if self.metrics:
+            self.metrics.write(record)
+            if "kl" in record or self.step % 20 == 0:
+                self.say(" ".join(f"{name}={value}" for name, value in record.items()))
+
+
+def tune(config: TuneConfig, run: Path, say: Say) -> None:
+    """Start the run in folder `run`, or go on from its last checkpoint."""
+    Tuner(config, run, say).train()
+
+
+def tuned_model(run: Path) -> tuple[SortedLlama, TuneConfig]:
+    """The model at the newest checkpoint of a run, for evaluation and export."""
+    config = TuneConfig.load(Path(run) / "config.json")
+    model = load_sorted(Path(config.model), parse_exits(config.exits))
+    freeze(model, config)
+    last = checkpoint.latest(run)
+    if last is None:
+        raise TuningError(f"run: must have a checkpoint, found none in {run}")
+    checkpoint.load(last, SortedObjective(model, config.loss), None)
+    return model.requires_grad_(False).eval(), config
+
+
+def export_run(run: Path, out: Path, dtype: torch.dtype) -> None:
+    """Export the newest checkpoint of a run as a Hugging Face folder with exit-blocks.safetensors."""
+    model, config = tuned_model(run)
+    export(model, load_tokenizer(Path(config.model)), out, dtype)
