@@ -1,0 +1,193 @@
+/**
+ * All choices of one request: starts them, ends them together, adds up what they used.
+ *
+ * Knows: choices. Must not know: JSON shapes of an endpoint, HTTP.
+ */
+import { randomBytes } from 'node:crypto';
+import { monotonicMs } from '../clock.js';
+import type { EndedEvent } from '../engine/messages.js';
+import type { ApiError } from '../errors.js';
+import { Choice, type ChoiceEnd, type ChoiceToken } from './choice.js';
+import type { ApiContext } from './context.js';
+import type { GenerationPlan } from './request.js';
+import { ofChoice } from './sampling.js';
+import type { SortieReport, Usage } from './schemas/shared.js';
+
+export interface AnswerListener {
+  delta(index: number, text: string, tokens: readonly ChoiceToken[]): void;
+  /** @param last whether it was the last choice: `done` follows */
+  finished(index: number, reason: ChoiceEnd['finishReason'], last: boolean): void;
+  /** After the last choice finished. */
+  done(): void;
+  /** The whole request failed; the other choices were cancelled. Said at most once, and nothing follows. */
+  failed(error: ApiError): void;
+}
+
+export class Answer {
+  /** Unique on this server; choices add their index. */
+  readonly id = randomBytes(12).toString('hex');
+  readonly created = Math.floor(Date.now() / 1000);
+  readonly choices: readonly Choice[];
+  readonly #ends: (EndedEvent | undefined)[] = [];
+  #left: number;
+  #over = false;
+
+  constructor(
+    private readonly context: ApiContext,
+    readonly plan: GenerationPlan,
+    private readonly arrivedAt: number,
+    private readonly listener: AnswerListener,
+  ) {
+    const count = plan.prompts.length * plan.n;
+    this.#left = count;
+    this.choices = Array.from({ length: count }, (_, index) => this.#choice(index));
+  }
+
+  promptOf(index: number) {
+    const prompt = this.plan.prompts[Math.floor(index / this.plan.n)];
+    if (prompt === undefined) throw new RangeError(`no choice ${index}`);
+    return prompt;
+  }
+
+  start(): void {
+    const { plan, context } = this;
+    this.choices.forEach((choice, index) => {
+      if (this.#over) return;
+      const promptIndex = Math.floor(index / plan.n);
+      const maxTokens = plan.maxTokens[promptIndex] ?? 0;
+      const id = this.#idOf(index);
+      const prompt = this.promptOf(index).ids;
+      context.metrics.begin(id, { arrivedAt: this.arrivedAt, promptTokens: prompt.length, maxTokens, budget: plan.budget });
+      context.engine.generate(
+        {
+          id,
+          arrivedAt: this.arrivedAt,
+          prompt,
+          maxTokens,
+          minTokens: plan.minTokens,
+          stopTokens: plan.stopTokens,
+          sampling: ofChoice(plan.sampling, index % plan.n),
+          logprobs: plan.logprobs,
+          promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
+          depth: { ...plan.depth, budget: plan.budget },
+        },
+        choice,
+      );
+    });
+  }
+
+  /** The client is gone: nothing more is said. */
+  cancel(): void {
+    this.#over = true;
+    this.choices.forEach((_, index) => {
+      if (this.#ends[index] === undefined) this.context.engine.cancel(this.#idOf(index));
+    });
+  }
+
+  usage(): Usage {
+    const prompt = this.plan.prompts.reduce((sum, { ids }) => sum + ids.length, 0);
+    const completion = this.choices.reduce((sum, choice) => sum + choice.completionTokens, 0);
+    const cached = this.plan.prompts.reduce((sum, _, i) => sum + (this.#ends[i * this.plan.n]?.cachedTokens ?? 0), 0);
+    return {
+      prompt_tokens: prompt,
+      completion_tokens: completion,
+      total_tokens: prompt + completion,
+      prompt_tokens_details: { cached_tokens: cached },
+    };
+  }
+
+  report(): SortieReport {
+    const { budget } = this.plan;
+    const plans = this.choices.flatMap(({ plan }) => plan ?? []);
+    const layers: Record<string, number> = {};
+    for (const { exitLayers } of this.choices) {
+      for (const [layer, count] of exitLayers) layers[layer] = (layers[layer] ?? 0) + count;
+    }
+    const actual = monotonicMs() - this.arrivedAt;
+    const times = this.#ends.map((end, i) => tokenTimes(end, this.choices[i]?.completionTokens ?? 0));
+    const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - this.arrivedAt)));
+    const tpot = worst(times.map((time) => time.tpot));
+    const started = worst(this.#ends.map((end) => end?.startedAt ?? null));
+    return {
+      plan: {
+        exit_layer: plans[0]?.exit ?? 0,
+        predicted_ttft_ms: rounded(Math.max(0, ...plans.map((plan) => plan.predictedTtftMs))),
+        predicted_tpot_ms: rounded(Math.max(0, ...plans.map((plan) => plan.predictedTpotMs))),
+        feasible: plans.every((plan) => plan.feasible),
+      },
+      exit_layers: layers,
+      predicted_ms: rounded(Math.max(0, ...plans.map((plan) => plan.predictedMs))),
+      actual_ms: rounded(actual),
+      ttft_ms: ttft === null ? null : rounded(ttft),
+      tpot_ms: tpot === null ? null : rounded(tpot),
+      budget_ms: budget?.totalMs ?? null,
+      met:
+        budget === null
+          ? null
+          : actual <= (budget.totalMs ?? Infinity) &&
+            (ttft ?? 0) <= (budget.ttftMs ?? Infinity) &&
+            (tpot ?? 0) <= (budget.tpotMs ?? Infinity),
+      queue_ms: started === null ? null : rounded(Math.max(0, started - this.arrivedAt)),
+    };
+  }
+
+  /** What the planner said at admission, for the response's headers. */
+  headers(): Record<string, string> {
+    const plan = this.choices.find((choice) => choice.plan !== null)?.plan;
+    if (plan === undefined || plan === null) return {};
+    return {
+      'x-exit-layer': String(plan.exit),
+      'x-predicted-ttft-ms': String(rounded(plan.predictedTtftMs)),
+      'x-predicted-tpot-ms': String(rounded(plan.predictedTpotMs)),
+    };
+  }
+
+  #idOf(index: number): string {
+    return `${this.id}-${index}`;
+  }
+
+  #choice(index: number): Choice {
+    const { plan, context, listener } = this;
+    const spec = {
+      detokenizer: context.model.tokenizer.detokenizer(),
+      stops: plan.stops,
+      minTokens: plan.minTokens,
+      echoLength: plan.echo ? this.promptOf(index).text.length : 0,
+    };
+    return new Choice(spec, {
+      delta: (text, tokens) => {
+        if (!this.#over) listener.delta(index, text, tokens);
+      },
+      stopped: () => {
+        context.engine.cancel(this.#idOf(index));
+      },
+      finished: ({ finishReason, event }) => {
+        this.#ends[index] = event;
+        if (this.#over) return;
+        const last = --this.#left === 0;
+        listener.finished(index, finishReason, last);
+        if (last) listener.done();
+      },
+      failed: (error) => {
+        if (this.#over) return;
+        this.cancel();
+        listener.failed(error);
+      },
+    });
+  }
+}
+
+function tokenTimes(end: EndedEvent | undefined, tokens: number): { firstAt: number | null; tpot: number | null } {
+  const firstAt = end?.firstTokenAt ?? null;
+  if (end === undefined || firstAt === null || tokens < 2) return { firstAt, tpot: null };
+  return { firstAt, tpot: (end.endedAt - firstAt) / (tokens - 1) };
+}
+
+function worst(values: readonly (number | null)[]): number | null {
+  return values.reduce((most, value) => (value === null ? most : Math.max(most ?? value, value)), null);
+}
+
+/** Microseconds are enough for a reader. */
+function rounded(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
+}

@@ -1,0 +1,117 @@
+/** POST /v1/completions: from a valid body to an answer. Knows: the endpoint's shapes. */
+import { ApiError } from '../errors.js';
+import type { Answer } from './answer.js';
+import type { ChoiceToken } from './choice.js';
+import { readyEngine, type ApiContext, type ApiRequest, type EventStream, type JsonAnswer } from './context.js';
+import { completionLogprobs, promptTokens, type ScoredToken } from './logprobs.js';
+import { encodePrompt, planGeneration, refuseUnsupported, type GenerationPlan, type Prompt } from './request.js';
+import type { CompletionBody } from './schemas/completions.js';
+import { collect, stream, type ChunkShapes } from './serve.js';
+
+/** OpenAI's default for this endpoint. */
+const DEFAULT_MAX_TOKENS = 16;
+
+function isTokenIds(prompt: readonly unknown[]): prompt is readonly number[] {
+  return prompt.every((item) => typeof item === 'number');
+}
+
+function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
+  const { vocabulary } = context.model.tokenizer;
+  const wrong = ids.find((id) => id >= vocabulary);
+  if (wrong !== undefined) {
+    throw new ApiError('invalid_value', `prompt must hold token ids from 0 to ${vocabulary - 1}, got ${wrong}.`, 'prompt');
+  }
+  if (ids.length === 0) throw new ApiError('invalid_value', 'prompt must not be empty.', 'prompt');
+  // Spelling out a prompt that can't fit would only cost time; planGeneration refuses it.
+  const fits = ids.length <= readyEngine(context).maxLength;
+  return { ids, text: fits ? context.model.tokenizer.decode(ids, { special: true }) : '' };
+}
+
+function prompts(context: ApiContext, prompt: CompletionBody['prompt']): Prompt[] {
+  if (typeof prompt === 'string') return [encodePrompt(context, prompt, true, 'prompt')];
+  if (isTokenIds(prompt)) return [idsPrompt(context, prompt)];
+  const { maxChoices } = context.limits;
+  if (prompt.length > maxChoices) {
+    throw new ApiError('invalid_value', `prompt must have at most ${maxChoices} items, got ${prompt.length}.`, 'prompt');
+  }
+  return prompt.map((item) =>
+    typeof item === 'string' ? encodePrompt(context, item, true, 'prompt') : idsPrompt(context, item),
+  );
+}
+
+function plan(context: ApiContext, request: ApiRequest<CompletionBody>): GenerationPlan {
+  const { body } = request;
+  refuseUnsupported(body);
+  const echo = body.echo === true;
+  if (body.max_tokens === 0 && !echo) {
+    throw new ApiError('invalid_value', 'max_tokens must be at least 1, or echo must be true.', 'max_tokens');
+  }
+  return planGeneration(context, request, {
+    prompts: prompts(context, body.prompt),
+    promptParam: 'prompt',
+    maxTokens: body.max_tokens ?? null,
+    defaultTokens: DEFAULT_MAX_TOKENS,
+    logprobs: body.logprobs ?? null,
+    echo,
+  });
+}
+
+/** Text and tokens with the echoed prompt before them, where it was asked for. */
+function withEcho(context: ApiContext, answer: Answer, index: number, text: string, tokens: readonly ChoiceToken[]) {
+  if (!answer.plan.echo) return { text, tokens };
+  const prompt = answer.promptOf(index);
+  const scored: ScoredToken[] =
+    answer.plan.logprobs === null
+      ? []
+      : promptTokens(context.model.tokenizer, prompt.ids, answer.choices[index]?.promptLogprobs ?? null);
+  return { text: prompt.text + text, tokens: [...scored, ...tokens] };
+}
+
+function choice(context: ApiContext, answer: Answer, index: number, text: string, tokens: readonly ScoredToken[]) {
+  const logprobs = answer.plan.logprobs === null ? null : completionLogprobs(context.model.tokenizer, tokens);
+  return { index, text, logprobs, finish_reason: null };
+}
+
+function head(answer: Answer) {
+  return {
+    id: `cmpl-${answer.id}`,
+    object: 'text_completion',
+    created: answer.created,
+    model: answer.plan.modelName,
+  };
+}
+
+function shapes(context: ApiContext): ChunkShapes {
+  return {
+    delta(answer, index, text, tokens, first) {
+      const all = first ? withEcho(context, answer, index, text, tokens) : { text, tokens };
+      return { ...head(answer), choices: [choice(context, answer, index, all.text, all.tokens)] };
+    },
+    finish: (answer, index, reason) => ({
+      ...head(answer),
+      choices: [{ index, text: '', logprobs: null, finish_reason: reason }],
+    }),
+    empty: (answer) => ({ ...head(answer), choices: [] }),
+  };
+}
+
+/** @throws ApiError for everything that the checklist of refusals names */
+export function serveCompletion(
+  context: ApiContext,
+  request: ApiRequest<CompletionBody>,
+  onGone: (listener: () => void) => void,
+): Promise<JsonAnswer> {
+  return collect(context, request, plan(context, request), onGone, (answer, choices) => ({
+    ...head(answer),
+    choices: choices.map((collected, index) => {
+      const all = withEcho(context, answer, index, collected.text, collected.tokens);
+      return { ...choice(context, answer, index, all.text, all.tokens), finish_reason: collected.finishReason };
+    }),
+  }));
+}
+
+/** @throws ApiError like serveCompletion, before anything was sent */
+export function streamCompletion(context: ApiContext, request: ApiRequest<CompletionBody>, out: () => EventStream): void {
+  const planned = plan(context, request);
+  stream(context, request, planned, out(), shapes(context));
+}

@@ -1,0 +1,58 @@
+/** What serving an endpoint needs, handed in by the HTTP layer. Must not know: HTTP frameworks. */
+import type { Engine } from '../engine/engine.js';
+import type { ReadyMessage } from '../engine/messages.js';
+import { ApiError } from '../errors.js';
+import type { RequestMetrics } from '../telemetry/requests.js';
+import type { Headers } from './budget.js';
+import type { ServedModel } from './served-model.js';
+
+export interface Limits {
+  readonly defaultExit: number | null;
+  readonly maxTokensDefault: number;
+  /** Prompts times n. */
+  readonly maxChoices: number;
+}
+
+export interface ApiContext {
+  readonly engine: Engine;
+  readonly model: ServedModel;
+  readonly limits: Limits;
+  readonly metrics: RequestMetrics;
+}
+
+/** A request as the API sees it. */
+export interface ApiRequest<Body> {
+  /** When it arrived, on the monotonic clock. */
+  readonly arrivedAt: number;
+  readonly headers: Headers;
+  readonly body: Body;
+  /** Adds fields to the request's log line. */
+  note(fields: Readonly<Record<string, unknown>>): void;
+}
+
+/** Where a streamed answer goes. */
+export interface EventStream {
+  /** Sends the status line; only the first call has an effect. */
+  open(headers: Readonly<Record<string, string>>): void;
+  /** @param data an event's JSON text */
+  send(data: string): void;
+  /** Ends with an error: a plain JSON answer while the stream is not open, else an error event. */
+  fail(error: ApiError): void;
+  /** Sends [DONE] and ends. */
+  end(): void;
+  /** Called once when the client goes before the end. */
+  onGone(listener: () => void): void;
+}
+
+/** An answer in one piece. */
+export interface JsonAnswer {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: object;
+}
+
+/** @throws ApiError loading while no engine is ready */
+export function readyEngine(context: ApiContext): ReadyMessage {
+  const { ready } = context.engine;
+  if (ready === null) throw new ApiError('loading', 'The model is being loaded; try again shortly.');
+  return ready;
+}

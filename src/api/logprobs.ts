@@ -1,0 +1,57 @@
+/** Log-probabilities in the two shapes that OpenAI has. Knows: token spellings. */
+import type { TokenLogprobs } from '../engine/messages.js';
+import type { TextTokenizer } from '../model/tokenizer.js';
+import type { ChoiceToken } from './choice.js';
+import type { ChatLogprob } from './schemas/chat.js';
+import type { CompletionLogprobs } from './schemas/completions.js';
+
+/** A token of the text with what the model thought of it; null for the first of a prompt. */
+export interface ScoredToken {
+  readonly id: number;
+  readonly offset: number;
+  readonly logprobs: TokenLogprobs | null;
+}
+
+export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly ScoredToken[]): CompletionLogprobs {
+  const spell = (id: number): string => tokenizer.decode([id], { special: true });
+  return {
+    tokens: tokens.map(({ id }) => spell(id)),
+    token_logprobs: tokens.map(({ logprobs }) => logprobs?.logprob ?? null),
+    // The chosen token is always among them, even with logprobs: 0. It comes last, so that it wins where two ids are
+    // spelt alike.
+    top_logprobs: tokens.map(({ id, logprobs }) =>
+      logprobs === null
+        ? null
+        : Object.fromEntries([...logprobs.top.map(([top, value]) => [spell(top), value]), [spell(id), logprobs.logprob]]),
+    ),
+    text_offset: tokens.map(({ offset }) => offset),
+  };
+}
+
+export function chatLogprobs(tokenizer: TextTokenizer, tokens: readonly ChoiceToken[]): ChatLogprob[] {
+  const entry = (id: number, logprob: number) => ({
+    token: tokenizer.decode([id], { special: true }),
+    logprob,
+    bytes: [...tokenizer.spelling(id)],
+  });
+  return tokens.flatMap(({ id, logprobs }) =>
+    logprobs === null
+      ? []
+      : { ...entry(id, logprobs.logprob), top_logprobs: logprobs.top.map(([top, value]) => entry(top, value)) },
+  );
+}
+
+/** The prompt's tokens where `echo` shows them, with offsets in its text. */
+export function promptTokens(
+  tokenizer: TextTokenizer,
+  ids: readonly number[],
+  logprobs: readonly (TokenLogprobs | null)[] | null,
+): ScoredToken[] {
+  const detokenizer = tokenizer.detokenizer(false);
+  let offset = 0;
+  return ids.map((id, index) => {
+    const token = { id, offset, logprobs: logprobs?.[index] ?? null };
+    offset += detokenizer.push(id).length;
+    return token;
+  });
+}

@@ -1,0 +1,142 @@
+/**
+ * What completions and chat have in common between a valid body and the engine: refusals, lengths, depth, budget.
+ *
+ * Knows: limits. Must not know: response shapes.
+ */
+import type { Budget, Sampling } from '../engine/messages.js';
+import { ApiError } from '../errors.js';
+import { requestBudget } from './budget.js';
+import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
+import { requestDepth, type DepthBounds } from './depth.js';
+import { sampling } from './sampling.js';
+import type { GenerationBody } from './schemas/shared.js';
+
+/** One prompt in both forms. */
+export interface Prompt {
+  readonly ids: readonly number[];
+  readonly text: string;
+}
+
+/** Everything that the engine is asked for, the same for all choices except the prompt. */
+export interface GenerationPlan {
+  readonly modelName: string;
+  readonly prompts: readonly Prompt[];
+  /** Answers per prompt. */
+  readonly n: number;
+  readonly maxTokens: readonly number[];
+  readonly minTokens: number;
+  readonly stops: readonly string[];
+  readonly stopTokens: readonly number[];
+  readonly sampling: Sampling;
+  readonly logprobs: number | null;
+  readonly echo: boolean;
+  readonly depth: DepthBounds;
+  readonly budget: Budget | null;
+  readonly includeUsage: boolean;
+  readonly continuousUsage: boolean;
+}
+
+/** Fields that change an answer and that this server does not build: refused rather than ignored. */
+const UNSUPPORTED = [
+  ...['tools', 'tool_choice', 'functions', 'function_call', 'response_format', 'suffix', 'modalities', 'audio'],
+  ...['prediction', 'web_search_options', 'structured_outputs', 'guided_json', 'guided_regex', 'guided_choice'],
+  ...['guided_grammar', 'grammar', 'json_schema', 'use_beam_search', 'prompt_logprobs', 'bad_words', 'logits_processors'],
+] as const;
+
+/** Values of those fields that ask for nothing. */
+function isNeutral(field: string, value: unknown): boolean {
+  if (value === undefined || value === null || value === '' || value === false) return true;
+  if (Array.isArray(value)) return value.length === 0 || (field === 'modalities' && value.join() === 'text');
+  if (field === 'tool_choice') return value === 'none' || value === 'auto';
+  if (field === 'function_call') return value === 'none' || value === 'auto';
+  return field === 'response_format' && (value as { type?: unknown }).type === 'text';
+}
+
+/** @throws ApiError unsupported_parameter */
+export function refuseUnsupported(body: object): void {
+  for (const field of UNSUPPORTED) {
+    if (isNeutral(field, (body as Record<string, unknown>)[field])) continue;
+    throw new ApiError('unsupported_parameter', `${field} is not supported by this server.`, field);
+  }
+}
+
+/**
+ * Tokenizes a prompt, unless it is so long that it can't fit: then the tokenizer's time is saved.
+ * @throws ApiError context_length_exceeded or invalid_value (empty)
+ */
+export function encodePrompt(context: ApiContext, text: string, addSpecial: boolean, param: string): Prompt {
+  const { maxLength } = readyEngine(context);
+  const { tokenizer } = context.model;
+  if (text.length > maxLength * tokenizer.longestToken) throw tooLong(maxLength, `over ${maxLength}`, null, param);
+  const prompt = { ids: tokenizer.encode(text, addSpecial), text };
+  if (prompt.ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
+  return prompt;
+}
+
+function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {
+  const asked = maxTokens === null ? '' : ` and asks for ${maxTokens} more`;
+  return new ApiError(
+    'context_length_exceeded',
+    `This server holds ${maxLength} tokens for prompt and answer; the prompt has ${prompt}${asked}.`,
+    param,
+  );
+}
+
+export interface PlanInput {
+  readonly prompts: readonly Prompt[];
+  /** Name of the field that holds the prompt, for errors. */
+  readonly promptParam: string;
+  /** Null fills the context up to `defaultTokens`. */
+  readonly maxTokens: number | null;
+  readonly defaultTokens: number;
+  readonly logprobs: number | null;
+  readonly echo: boolean;
+}
+
+/** @throws ApiError for everything that the limits, the model or the budget contract refuse */
+export function planGeneration(context: ApiContext, request: ApiRequest<GenerationBody>, input: PlanInput): GenerationPlan {
+  const { body, headers } = request;
+  const { model, limits } = context;
+  const { maxLength } = readyEngine(context);
+  const budget = requestBudget(headers, body.sortie);
+  const depth = requestDepth(model, body.model, headers, body.sortie, budget === null ? limits.defaultExit : null);
+  const n = body.n ?? 1;
+  const choices = n * input.prompts.length;
+  if (choices > limits.maxChoices) {
+    const rule = `n times the number of prompts must be at most ${limits.maxChoices}, got ${choices}.`;
+    throw new ApiError('invalid_value', rule, input.prompts.length > 1 ? input.promptParam : 'n');
+  }
+  if (body.stream_options !== undefined && body.stream !== true) {
+    throw new ApiError('invalid_value', 'stream_options is only allowed with stream: true.', 'stream_options');
+  }
+  const maxTokens = input.prompts.map(({ ids }) => {
+    const room = maxLength - ids.length;
+    const asked = input.maxTokens ?? Math.min(input.defaultTokens, room);
+    if (asked > room || room < (input.maxTokens === 0 ? 0 : 1)) {
+      throw tooLong(maxLength, ids.length, input.maxTokens, input.promptParam);
+    }
+    return asked;
+  });
+  const minTokens = body.min_tokens ?? 0;
+  if (maxTokens.some((most) => minTokens > most)) {
+    const rule = `min_tokens must be at most max_tokens (${Math.min(...maxTokens)}), got ${minTokens}.`;
+    throw new ApiError('invalid_value', rule, 'min_tokens');
+  }
+  const stop = body.stop ?? [];
+  return {
+    modelName: body.model ?? model.name,
+    prompts: input.prompts,
+    n,
+    maxTokens,
+    minTokens,
+    stops: typeof stop === 'string' ? [stop] : stop,
+    stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...(body.stop_token_ids ?? [])],
+    sampling: sampling(body, model.tokenizer.vocabulary),
+    logprobs: input.logprobs,
+    echo: input.echo,
+    depth,
+    budget,
+    includeUsage: body.stream_options?.include_usage === true,
+    continuousUsage: body.stream_options?.continuous_usage_stats === true,
+  };
+}

@@ -1,0 +1,27 @@
+/** Schemas of POST /tokenize and /detokenize, in vLLM's shapes. */
+import Type, { type Static } from 'typebox';
+import { ChatMessageBody } from './chat.js';
+
+export const TokenizeBody = Type.Object({
+  model: Type.Optional(Type.String()),
+  prompt: Type.Optional(Type.String({ description: 'Text to tokenize; or give messages.' })),
+  messages: Type.Optional(Type.Array(ChatMessageBody, { minItems: 1, description: 'Rendered by the chat template.' })),
+  add_special_tokens: Type.Optional(Type.Boolean({ default: true })),
+});
+export type TokenizeBody = Static<typeof TokenizeBody>;
+
+export const TokenizeAnswer = Type.Object({
+  count: Type.Integer(),
+  max_model_len: Type.Integer(),
+  tokens: Type.Array(Type.Integer()),
+});
+export type TokenizeAnswer = Static<typeof TokenizeAnswer>;
+
+export const DetokenizeBody = Type.Object({
+  model: Type.Optional(Type.String()),
+  tokens: Type.Array(Type.Integer({ minimum: 0 })),
+});
+export type DetokenizeBody = Static<typeof DetokenizeBody>;
+
+export const DetokenizeAnswer = Type.Object({ prompt: Type.String() });
+export type DetokenizeAnswer = Static<typeof DetokenizeAnswer>;

@@ -1,0 +1,117 @@
+/**
+ * Runs an answer in one of two ways: collected into one body, or as a stream of events.
+ *
+ * Knows: the order of events that clients rely on. Must not know: an endpoint's shapes (they are handed in), HTTP.
+ */
+import { Answer } from './answer.js';
+import type { ChoiceToken } from './choice.js';
+import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from './context.js';
+import type { GenerationPlan } from './request.js';
+
+/** A choice as it was collected. */
+export interface Collected {
+  text: string;
+  readonly tokens: ChoiceToken[];
+  finishReason: 'stop' | 'length';
+}
+
+/** The chunks of one endpoint. */
+export interface ChunkShapes {
+  delta(answer: Answer, index: number, text: string, tokens: readonly ChoiceToken[], first: boolean): object;
+  finish(answer: Answer, index: number, reason: 'stop' | 'length'): object;
+  /** Choices empty: the carrier of usage. */
+  empty(answer: Answer): object;
+}
+
+/**
+ * @param shape makes the body from the choices, once all are finished
+ * @param onGone tells when the client went: the answer is cancelled, and the promise stays open
+ * @throws ApiError when the engine refuses or fails
+ */
+export function collect(
+  context: ApiContext,
+  request: ApiRequest<unknown>,
+  plan: GenerationPlan,
+  onGone: (listener: () => void) => void,
+  shape: (answer: Answer, choices: readonly Collected[]) => object,
+): Promise<JsonAnswer> {
+  return new Promise((resolve, reject) => {
+    const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
+      text: '',
+      tokens: [],
+      finishReason: 'length',
+    }));
+    const answer = new Answer(context, plan, request.arrivedAt, {
+      delta(index, text, tokens) {
+        const choice = choices[index];
+        if (choice === undefined) return;
+        choice.text += text;
+        choice.tokens.push(...tokens);
+      },
+      finished(index, reason) {
+        const choice = choices[index];
+        if (choice !== undefined) choice.finishReason = reason;
+      },
+      done() {
+        const report = answer.report();
+        request.note(noted(answer, report));
+        resolve({
+          headers: answer.headers(),
+          body: { ...shape(answer, choices), usage: answer.usage(), sortie: report },
+        });
+      },
+      failed: reject,
+    });
+    onGone(() => {
+      answer.cancel();
+    });
+    answer.start();
+  });
+}
+
+/** Streams an answer. The status line goes out with the first token, so that a refusal is still a plain error. */
+export function stream(
+  context: ApiContext,
+  request: ApiRequest<unknown>,
+  plan: GenerationPlan,
+  out: EventStream,
+  shapes: ChunkShapes,
+): void {
+  const begun = new Set<number>();
+  const send = (chunk: object, extra: object = {}): void => {
+    out.open(answer.headers());
+    const usage = plan.continuousUsage ? { usage: answer.usage() } : plan.includeUsage ? { usage: null } : {};
+    out.send(JSON.stringify({ ...chunk, ...usage, ...extra }));
+  };
+  const answer = new Answer(context, plan, request.arrivedAt, {
+    delta(index, text, tokens) {
+      const first = !begun.has(index);
+      begun.add(index);
+      send(shapes.delta(answer, index, text, tokens, first));
+    },
+    finished(index, reason, last) {
+      if (!begun.has(index)) send(shapes.delta(answer, index, '', [], true));
+      const report = last && !plan.includeUsage ? { sortie: answer.report() } : {};
+      send(shapes.finish(answer, index, reason), report);
+    },
+    done() {
+      const report = answer.report();
+      if (plan.includeUsage) send(shapes.empty(answer), { usage: answer.usage(), sortie: report });
+      request.note(noted(answer, report));
+      out.end();
+    },
+    failed(error) {
+      out.fail(error);
+    },
+  });
+  out.onGone(() => {
+    request.note({ cancelled: true });
+    answer.cancel();
+  });
+  answer.start();
+}
+
+function noted(answer: Answer, report: object): Record<string, unknown> {
+  const { prompt_tokens, completion_tokens } = answer.usage();
+  return { model: answer.plan.modelName, prompt_tokens, completion_tokens, sortie: report };
+}

@@ -1,0 +1,35 @@
+/** POST /tokenize and /detokenize. Knows: the tokenizer. Must not know: the engine's work. */
+import { ApiError } from '../errors.js';
+import { chatPrompt } from './chat.js';
+import { encodePrompt } from './request.js';
+import { readyEngine, type ApiContext } from './context.js';
+import { modelExit } from './depth.js';
+import type { DetokenizeAnswer, DetokenizeBody, TokenizeAnswer, TokenizeBody } from './schemas/tokenize.js';
+
+/** @throws ApiError invalid_value unless exactly one of prompt and messages is given */
+export function tokenize(context: ApiContext, body: TokenizeBody): TokenizeAnswer {
+  modelExit(context.model, body.model);
+  const { maxLength } = readyEngine(context);
+  if ((body.prompt === undefined) === (body.messages === undefined)) {
+    throw new ApiError('invalid_value', 'Give either prompt or messages.', 'prompt');
+  }
+  const tokens =
+    body.messages !== undefined
+      ? chatPrompt(context, body.messages).ids
+      : body.prompt === ''
+        ? []
+        : encodePrompt(context, body.prompt ?? '', body.add_special_tokens ?? true, 'prompt').ids;
+  return { count: tokens.length, max_model_len: maxLength, tokens: [...tokens] };
+}
+
+/** @throws ApiError invalid_value for an id outside the vocabulary */
+export function detokenize(context: ApiContext, body: DetokenizeBody): DetokenizeAnswer {
+  modelExit(context.model, body.model);
+  const { tokenizer } = context.model;
+  const wrong = body.tokens.find((id) => id >= tokenizer.vocabulary);
+  if (wrong !== undefined) {
+    const rule = `tokens must hold ids from 0 to ${tokenizer.vocabulary - 1}, got ${wrong}.`;
+    throw new ApiError('invalid_value', rule, 'tokens');
+  }
+  return { prompt: tokenizer.decode(body.tokens, { special: true }) };
+}

@@ -1,0 +1,34 @@
+/**
+ * Bodies before validation: `null` for an optional field is the same as leaving it out (clients send `stop: null`), and
+ * unknown fields are told to the log (SDKs add fields).
+ */
+import type { FastifyInstance } from 'fastify';
+
+/** Where an optional object may itself hold nulls. */
+const NESTED = ['stream_options', 'sortie'];
+/** A caller can't fill the log with names. */
+const MAX_LOGGED = 20;
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function withoutNulls(object: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null));
+}
+
+export function registerBody(app: FastifyInstance): void {
+  app.addHook('preValidation', async (request) => {
+    const { body } = request;
+    if (!isObject(body)) return;
+    const clean = withoutNulls(body);
+    for (const field of NESTED) if (isObject(clean[field])) clean[field] = withoutNulls(clean[field]);
+    request.body = clean;
+    const schema = request.routeOptions.schema?.body as { properties?: Record<string, unknown> } | undefined;
+    const known = schema?.properties;
+    if (known === undefined) return;
+    const unknown = Object.keys(clean).filter((key) => !(key in known));
+    if (unknown.length === 0) return;
+    request.log.info({ fields: unknown.slice(0, MAX_LOGGED).map((key) => key.slice(0, 64)) }, 'unknown fields ignored');
+  });
+}

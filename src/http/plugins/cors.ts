@@ -1,0 +1,10 @@
+/** Cross-origin calls from browsers: off unless the operator names origins. */
+import cors from '@fastify/cors';
+import type { FastifyInstance } from 'fastify';
+
+const EXPOSED = ['x-request-id', 'x-exit-layer', 'x-predicted-ttft-ms', 'x-predicted-tpot-ms', 'retry-after'];
+
+export async function registerCors(app: FastifyInstance, origins: readonly string[]): Promise<void> {
+  if (origins.length === 0) return;
+  await app.register(cors, { origin: origins.includes('*') ? '*' : [...origins], exposedHeaders: EXPOSED });
+}

@@ -1,0 +1,113 @@
+/**
+ * Every failure in OpenAI's shape: validation, framework, routes, sockets.
+ *
+ * Knows: Fastify's error codes. Must not know: endpoints.
+ */
+import { STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { ApiError, shown, toApiError, type ErrorCode } from '../../errors.js';
+
+type ValidationError = NonNullable<FastifyError['validation']>[number] & {
+  readonly data?: unknown;
+  readonly parentSchema?: { readonly 'x-rule'?: string };
+};
+
+/** "/messages/0/content" -> "messages[0].content". */
+function parameter(path: string): string {
+  return path
+    .split('/')
+    .slice(1)
+    .map((part) => (/^\d+$/.test(part) ? `[${part}]` : `.${part}`))
+    .join('')
+    .replace(/^\./, '');
+}
+
+function validationError(errors: readonly ValidationError[]): ApiError {
+  // A failed union comes last, after the failures of its members.
+  const error = errors.findLast(({ keyword }) => keyword === 'anyOf') ?? errors[0];
+  if (error === undefined) return new ApiError('invalid_value', 'The request body is not valid.');
+  if (error.keyword === 'required') {
+    const missing = [parameter(error.instancePath), String(error.params['missingProperty'])].filter(Boolean).join('.');
+    return new ApiError('invalid_value', `${missing} is required.`, missing);
+  }
+  const param = parameter(error.instancePath);
+  const rule = error.parentSchema?.['x-rule'];
+  const must = rule === undefined ? (error.message ?? 'must be valid') : `must be ${rule}`;
+  return new ApiError('invalid_value', `${param || 'The body'} ${must}, got ${shown(error.data)}.`, param || null);
+}
+
+/** Fastify's codes that have a status of their own in the table. */
+const FRAMEWORK: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: ['body_too_large', 'The request body is larger than this server takes.'],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupported_media_type', 'The body must be JSON with content-type application/json.'],
+  FST_ERR_CTP_EMPTY_JSON_BODY: ['invalid_json', 'The body is empty; it must be a JSON object.'],
+  FST_ERR_CTP_INVALID_JSON_BODY: ['invalid_json', 'The body is not valid JSON.'],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['bad_request', 'The body is not as long as content-length says.'],
+  FST_ERR_BAD_URL: ['bad_request', 'The path is not a valid URL path.'],
+};
+
+export function asApiError(error: unknown): ApiError {
+  if (!(error instanceof Error) || error instanceof ApiError) return toApiError(error);
+  const { code, validation, statusCode } = error as Partial<FastifyError>;
+  if (validation !== undefined) return validationError(validation);
+  const known = FRAMEWORK[code ?? ''];
+  if (known !== undefined) return new ApiError(...known);
+  if (error instanceof SyntaxError) return new ApiError('invalid_json', 'The body is not valid JSON.');
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
+    return new ApiError('bad_request', 'The request is malformed.');
+  }
+  return toApiError(error);
+}
+
+/** Headers that go with an error. */
+export function errorHeaders(error: ApiError): Record<string, string> {
+  return {
+    ...(error.retryAfterS === null ? {} : { 'retry-after': String(error.retryAfterS) }),
+    ...(error.status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
+  };
+}
+
+/** Fastify's error handler, also for errors before routing. */
+export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
+  const answer = asApiError(error);
+  if (answer.status === 500) request.log.error({ err: error }, 'request failed');
+  void reply.code(answer.status).headers(errorHeaders(answer)).send(answer.body());
+}
+
+const SOCKET_ERRORS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+  HPE_HEADER_OVERFLOW: ['headers_too_large', 'The request headers are larger than this server takes.'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The request did not arrive in time.'],
+};
+
+/** Answers on a socket whose request could not be parsed or did not arrive in time. */
+export function clientError(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const known = SOCKET_ERRORS[error.code ?? ''] ?? (['bad_request', 'This is not a valid HTTP request.'] as const);
+  const answer = new ApiError(...known);
+  const body = JSON.stringify(answer.body());
+  socket.end(
+    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}\r\nContent-Type: application/json\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  );
+}
+
+/** Installs the handlers, and tells 405 from 404 by the routes that it sees. */
+export function registerErrors(app: FastifyInstance): void {
+  const routes: { readonly pattern: RegExp; readonly methods: readonly string[] }[] = [];
+  app.addHook('onRoute', ({ url, method }) => {
+    const pattern = new RegExp(`^${url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/:\w+/g, '[^/]+')}$`);
+    routes.push({ pattern, methods: [method].flat() });
+  });
+  app.setErrorHandler(sendError);
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split('?')[0] ?? '';
+    const allowed = routes.filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => methods);
+    if (allowed.length === 0) throw new ApiError('route_not_found', `There is no ${request.method} ${shown(path)} here.`);
+    void reply.header('allow', allowed.join(', '));
+    throw new ApiError('method_not_allowed', `${request.method} is not allowed here; use ${allowed.join(' or ')}.`);
+  });
+}

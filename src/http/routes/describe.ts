@@ -1,0 +1,40 @@
+/** What openapi.json says of answers and headers. Nothing here validates: header values are checked in src/api. */
+import Type, { type TSchema } from 'typebox';
+import { ErrorAnswer } from '../../api/schemas/shared.js';
+
+const text = (description: string, example: string) => Type.Optional(Type.String({ description, examples: [example] }));
+
+export const budgetHeaders = Type.Object({
+  'x-latency-budget-ms': text('From the arrival of the request to the last byte, ms.', '300'),
+  'x-slo-ttft-ms': text('To the first token, ms. Also x-llm-d-slo-ttft-ms.', '100'),
+  'x-slo-tpot-ms': text('Mean per later token, ms. Also x-llm-d-slo-tpot-ms.', '10'),
+  'x-budget-on-miss': text('continue (default), truncate or reject.', 'continue'),
+  'x-exit-layer': text('Pins the depth; must be an exit of the model.', '15'),
+  'x-min-exit-layer': text('Least depth.', '10'),
+  'x-max-exit-layer': text('Greatest depth.', '30'),
+  'x-request-id': text('Comes back in the answer and in the log.', 'my-request-1'),
+});
+
+const ERROR_STATUSES = {
+  400: 'A parameter or header is wrong; `param` names it.',
+  401: 'API key missing or wrong.',
+  404: 'Unknown model.',
+  405: 'Wrong method.',
+  413: 'Body too large.',
+  415: 'Body is not JSON.',
+  429: 'Queue full; see Retry-After.',
+  500: 'The server failed.',
+  503: 'Loading, draining, engine restarting, or the budget is infeasible; see Retry-After.',
+} as const;
+
+/** @param statuses errors that the endpoint can give */
+export function answers(
+  answer: TSchema,
+  description: string,
+  statuses: readonly (keyof typeof ERROR_STATUSES)[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
+) {
+  return {
+    200: { ...answer, description },
+    ...Object.fromEntries(statuses.map((status) => [status, { ...ErrorAnswer, description: ERROR_STATUSES[status] }])),
+  };
+}

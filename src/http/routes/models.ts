@@ -1,0 +1,59 @@
+/** GET /v1/models, /v1/models/{id} and /props. */
+import type { FastifyInstance } from 'fastify';
+import Type from 'typebox';
+import { getModel, listModels, props } from '../../api/models.js';
+import { ApiError } from '../../errors.js';
+import type { HttpContext } from '../state.js';
+import { answers } from './describe.js';
+
+const Card = Type.Object({
+  id: Type.String(),
+  object: Type.Literal('model'),
+  created: Type.Integer(),
+  owned_by: Type.String(),
+  root: Type.String(),
+  parent: Type.Union([Type.String(), Type.Null()]),
+  max_model_len: Type.Integer(),
+  exit_layer: Type.Union([Type.Integer(), Type.Null()]),
+});
+
+export function registerModels(app: FastifyInstance, context: HttpContext): void {
+  const config = { protected: true };
+  const tags = ['OpenAI'];
+  const list = Type.Object({ object: Type.Literal('list'), data: Type.Array(Card) });
+  app.get(
+    '/v1/models',
+    { config, schema: { operationId: 'listModels', tags, response: answers(list, 'The routed model and one per exit.', [401, 405, 503]) } },
+    () => {
+      // Some clusters probe here: like /health/ready it says when no new work should come.
+      if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
+      return listModels(context.api);
+    },
+  );
+  app.get<{ Params: { model: string } }>(
+    '/v1/models/:model',
+    {
+      config,
+      schema: {
+        operationId: 'getModel',
+        tags,
+        params: Type.Object({ model: Type.String() }),
+        response: answers(Card, 'One model.', [401, 404, 405, 503]),
+      },
+    },
+    (request) => getModel(context.api, request.params.model),
+  );
+  app.get(
+    '/props',
+    {
+      config,
+      schema: {
+        operationId: 'getProps',
+        summary: 'Exits with their quality, calibration, limits',
+        tags: ['Sortie'],
+        response: answers(Type.Object({}, { additionalProperties: true }), 'Properties of this server.', [401, 405, 503]),
+      },
+    },
+    () => props(context.api),
+  );
+}

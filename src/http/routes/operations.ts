@@ -1,0 +1,37 @@
+/** Liveness, readiness, metrics, version: for clusters and operators. None asks for a key. */
+import type { FastifyInstance } from 'fastify';
+import Type from 'typebox';
+import { ApiError } from '../../errors.js';
+import type { HttpContext } from '../state.js';
+import { answers } from './describe.js';
+
+const Status = Type.Object({ status: Type.String() });
+
+export function registerOperations(app: FastifyInstance, context: HttpContext): void {
+  const tags = ['Operations'];
+  const live = () => ({ status: 'ok' });
+  const ready = () => {
+    if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
+    if (context.api.engine.ready === null) throw new ApiError('loading', 'The model is being loaded.');
+    return { status: 'ready' };
+  };
+  const liveAnswers = answers(Status, 'The server process lives; it says nothing about the engine.', []);
+  const readyAnswers = answers(Status, 'The model is loaded and requests are welcome.', [503]);
+  app.get('/health', { schema: { operationId: 'health', tags, response: liveAnswers } }, live);
+  app.get('/v2/health/live', { schema: { operationId: 'healthLiveV2', tags, response: liveAnswers } }, live);
+  app.get('/health/ready', { schema: { operationId: 'healthReady', tags, response: readyAnswers } }, ready);
+  app.get('/v2/health/ready', { schema: { operationId: 'healthReadyV2', tags, response: readyAnswers } }, ready);
+  app.get(
+    '/version',
+    { schema: { operationId: 'version', tags, response: answers(Type.Object({ version: Type.String() }), 'Version.', []) } },
+    () => ({ version: context.version }),
+  );
+  app.get(
+    '/metrics',
+    { schema: { operationId: 'metrics', tags, produces: ['text/plain'], response: { 200: Type.String() } } },
+    async (_request, reply) => {
+      void reply.type(context.series.registry.contentType);
+      return context.series.registry.metrics();
+    },
+  );
+}

@@ -1,0 +1,76 @@
+/**
+ * Every series that the server exports, in one table.
+ *
+ * Knows: names, labels, meanings; those that vLLM also has keep its meaning. Must not know: where values come from.
+ * Labels are bounded: exits, routes and reasons, never anything that a caller chooses.
+ */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { PER_TOKEN_S, RATIO, REQUEST_S, STEP_S, TOKENS, TTFT_S } from './buckets.js';
+
+const PREFIX = 'sortie_';
+
+/** @param modelName label of every series, as vLLM's dashboards expect */
+export function createSeries(modelName: string) {
+  const registry = new Registry();
+  registry.setDefaultLabels({ model_name: modelName });
+  collectDefaultMetrics({ register: registry, prefix: PREFIX });
+  const base = (name: string, help: string) => ({ name: PREFIX + name, help, registers: [registry] });
+  const gauge = (name: string, help: string) => new Gauge(base(name, help));
+  const counter = <T extends string = never>(name: string, help: string, labelNames: readonly T[] = []) =>
+    new Counter<T>({ ...base(name, help), labelNames });
+  const histogram = <T extends string = never>(
+    name: string,
+    help: string,
+    buckets: number[],
+    labelNames: readonly T[] = [],
+  ) => new Histogram<T>({ ...base(name, help), buckets, labelNames });
+  return {
+    registry,
+    running: gauge('num_requests_running', 'Sequences that hold a slot.'),
+    waiting: gauge('num_requests_waiting', 'Sequences that wait for a slot.'),
+    kvUsage: gauge('kv_cache_usage_perc', 'Share of the KV budget in use by running sequences, 0 to 1.'),
+    kvCached: gauge('kv_cache_reusable_perc', 'Share of the KV budget that holds reusable prefixes, 0 to 1.'),
+    cacheConfig: new Gauge({
+      ...base('cache_config_info', 'KV capacity: tokens = block_size x num_gpu_blocks.'),
+      labelNames: ['block_size', 'num_gpu_blocks'],
+    }),
+    engineUp: gauge('engine_up', '1 while an engine process is ready.'),
+    engineDown: counter('engine_down_total', 'Times that the engine process ended unasked.'),
+    engineLoad: gauge('engine_load_seconds', 'Load and calibration time of the engine.'),
+    promptTokens: counter('prompt_tokens_total', 'Prompt tokens of finished sequences.'),
+    generationTokens: counter('generation_tokens_total', 'Tokens generated.'),
+    success: counter('request_success_total', 'Sequences that ended with an answer.', ['finished_reason']),
+    failed: counter('request_failure_total', 'Sequences that ended without an answer.', ['reason']),
+    prefixQueries: counter('prefix_cache_queries_total', 'Prompt tokens looked up for prefix reuse.'),
+    prefixHits: counter('prefix_cache_hits_total', 'Prompt tokens that prefix reuse saved.'),
+    preemptions: counter('num_preemptions_total', 'Times that a sequence gave its slot back before its end.'),
+    ttft: histogram('time_to_first_token_seconds', 'Arrival to first token.', TTFT_S),
+    itl: histogram('inter_token_latency_seconds', 'Time between two tokens of a sequence.', PER_TOKEN_S),
+    tpot: histogram('request_time_per_output_token_seconds', 'Mean time per token after the first.', PER_TOKEN_S),
+    e2e: histogram('e2e_request_latency_seconds', 'Arrival to the last token.', REQUEST_S),
+    queueTime: histogram('request_queue_time_seconds', 'Arrival to start.', REQUEST_S),
+    prefillTime: histogram('request_prefill_time_seconds', 'Start to first token.', REQUEST_S),
+    decodeTime: histogram('request_decode_time_seconds', 'First to last token.', REQUEST_S),
+    inferenceTime: histogram('request_inference_time_seconds', 'Start to last token.', REQUEST_S),
+    requestPromptTokens: histogram('request_prompt_tokens', 'Prompt tokens of a sequence.', TOKENS),
+    requestGenerationTokens: histogram('request_generation_tokens', 'Tokens generated for a sequence.', TOKENS),
+    requestMaxTokens: histogram('request_params_max_tokens', 'max_tokens of a sequence.', TOKENS),
+    exitTokens: counter('exit_tokens_total', 'Tokens by the exit layer that emitted them.', ['exit_layer']),
+    planned: counter('planned_total', 'Sequences by the exit layer planned at admission.', ['exit_layer']),
+    replans: counter('exit_changes_total', 'Changes of exit between two tokens of a sequence.', ['direction']),
+    infeasible: counter('planned_infeasible_total', 'Sequences planned although they are predicted to miss.'),
+    predictedTtft: histogram('request_predicted_ttft_seconds', 'Predicted time to first token.', TTFT_S),
+    predictedTpot: histogram('request_predicted_tpot_seconds', 'Predicted time per later token.', PER_TOKEN_S),
+    ttftViolation: counter('request_ttft_slo_violation_total', 'Sequences whose first token missed its budget.'),
+    tpotViolation: counter('request_tpot_slo_violation_total', 'Sequences whose later tokens missed their budget.'),
+    budgets: counter('budget_requests_total', 'Sequences with a budget, by outcome.', ['outcome']),
+    ratio: histogram('actual_over_predicted_ratio', 'Actual over predicted time to first token.', RATIO),
+    steps: histogram('engine_step_seconds', 'Duration of an engine step.', STEP_S),
+    stageRows: counter('engine_stage_rows_total', 'Rows decoded by each trunk stage.', ['stage']),
+    prefilled: counter('engine_prefill_tokens_total', 'Prompt positions computed.'),
+    caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages caught up over.'),
+    http: counter('http_requests_total', 'HTTP requests.', ['method', 'route', 'status']),
+  };
+}
+
+export type Series = ReturnType<typeof createSeries>;
