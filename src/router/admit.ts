@@ -3,7 +3,7 @@
  *
  * Knows: the batch's future. Must not know: what happens after it was admitted (replan).
  */
-import { type Batch, batchOf, outlook, shallowest, shareStretch } from './batch.js';
+import { type Batch, batchOf, outlook, shallowest, stretchOf } from './batch.js';
 import type { Job } from './jobs.js';
 import type { CostModel } from './model.js';
 import { order } from './order.js';
@@ -52,8 +52,7 @@ function at(batch: Batch, self: number, exit: number, lengthOf: (job: Job) => nu
 function isFeasible(batch: Batch, self: Job): boolean {
   const bound = batch.jobs.filter((job) => job.bound);
   const others = bound.filter((job) => job !== self);
-  // The share of those without a budget is set aside even while there are none: they may come later.
-  const stretch = shareStretch(batch.policy) * (1 + batch.policy.margin);
+  const stretch = stretchOf(batch.jobs, batch.policy);
   const met = (jobs: readonly Job[]): Set<Job> => {
     const { first, end } = outlook(batch, jobs, shallowest, stretch);
     return new Set(jobs.filter((job, i) => meets(job, first[i] ?? 0, end[i] ?? 0)));
@@ -100,7 +99,7 @@ function isDominated({ shape }: CostModel, exit: number, min: number): boolean {
 function leastFeasible(batch: Batch, job: Job): number {
   const { policy, state } = batch;
   const bound = [...batch.jobs.filter((each) => each.bound && each !== job), job];
-  const stretch = shareStretch(policy) * (1 + policy.margin);
+  const stretch = stretchOf(batch.jobs, policy);
   const { end } = outlook(batch, bound, shallowest, stretch);
   return Math.ceil((end.at(-1) ?? state.now) - job.request.arrivedAt + policy.requestOverheadMs);
 }

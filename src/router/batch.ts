@@ -1,5 +1,5 @@
 /**
- * The whole engine as jobs in order of service, and its future at any choice of exits.
+ * The whole engine as jobs, and its future at any choice of exits.
  *
  * Knows: jobs, policy, forecast. Must not know: what is decided from it (admit, replan, chunk).
  */
@@ -12,13 +12,18 @@ import { type StepMs, stepTable } from './steps.js';
 import type { Policy, RouterState, WaitingRequest } from './types.js';
 
 export interface Batch {
-  /** Live ones as given, then the waiting, in order of service. */
+  /** Live ones, then the waiting, as given. */
   readonly jobs: readonly Job[];
+  /** Instant by which a job should be served. */
+  readonly due: (job: Job | undefined) => number;
   readonly step: StepMs;
   readonly state: RouterState;
   readonly model: CostModel;
   readonly policy: Policy;
 }
+
+/** Waiting requests beyond this many change no plan: the first ones bind already. */
+const FORESEEN = 64;
 
 /** @param waiting in order of service (order.ts) */
 export function batchOf(
@@ -29,11 +34,19 @@ export function batchOf(
 ): Batch {
   const jobs = [
     ...state.live.map((sequence) => jobOf(sequence, sequence, model, state.lengths, policy)),
-    ...waiting.map((request) => jobOf(request, null, model, state.lengths, policy)),
+    ...waiting.slice(0, FORESEEN).map((request) => jobOf(request, null, model, state.lengths, policy)),
   ];
   let context = 0;
   for (const job of jobs) context += meanContext(job);
-  return { jobs, step: stepTable(model, jobs.length === 0 ? 0 : context / jobs.length), state, model, policy };
+  const known = new Map<Job, number>();
+  const due = (job: Job | undefined): number => {
+    if (job === undefined) return Infinity;
+    const instant = known.get(job) ?? serviceDeadline(job, state.now, model, policy);
+    known.set(job, instant);
+    return instant;
+  };
+  const step = stepTable(model, jobs.length === 0 ? 0 : context / jobs.length);
+  return { jobs, due, step, state, model, policy };
 }
 
 /** A job's work at an exit, up to a length. */
@@ -63,18 +76,15 @@ export function outlook(
 ): Forecast {
   const { state } = batch;
   const loads = jobs.map((job) => loadOf(job, exitOf(job), batch, lengthOf(job)));
+  const queue = [...jobs.keys()].filter((i) => jobs[i]?.prefilling === true);
+  queue.sort((a, b) => batch.due(jobs[a]) - batch.due(jobs[b]));
   const room = { slots: state.slots - state.live.length, positions: state.kvRoom };
-  return forecast(loads, room, state.now, step, stretch);
+  return forecast(loads, queue, room, state.now, step, stretch);
 }
 
-/** What a planned millisecond counts with: the margin, and the share of those that nothing is promised to. */
-export function stretchOf(jobs: readonly Job[], policy: Policy): number {
-  return (1 + policy.margin) * (jobs.some((job) => !job.bound) ? shareStretch(policy) : 1);
-}
-
-/** What bound jobs pay when others get their share. */
-export function shareStretch(policy: Policy): number {
-  return 1 / (1 - policy.noBudgetShare);
+/** What a planned millisecond counts with: the margin, and the share of requests without a budget where there are any. */
+export function stretchOf(jobs: readonly Job[], { margin, noBudgetShare }: Policy): number {
+  return (1 + margin) / (jobs.some((job) => !job.bound && !job.hurried) ? 1 - noBudgetShare : 1);
 }
 
 /** For outlook: everybody at the shallowest exit allowed. */
@@ -90,18 +100,18 @@ export function aloneMs(job: Job, exit: number, model: CostModel, policy: Policy
   );
 }
 
-/** Whether a request has a budget that an idle machine could still make at its likely length. */
-function isPossible(job: Job, now: number, model: CostModel, policy: Policy): boolean {
-  return (job.bound || job.hurried) && now + aloneMs(job, job.min, model, policy) <= job.deadlines.end;
+/** Whether a promise was made that an idle machine could still keep at the likely length. */
+function isOpen(job: Job, now: number, model: CostModel, policy: Policy): boolean {
+  return job.bound && now + aloneMs(job, job.min, model, policy) <= job.deadlines.end;
 }
 
 /**
- * The instant by which a request should be served: its deadline while that can be made, else the one that keeps it
- * from starving.
+ * The instant by which a request should be served: the deadline that was promised while it can be made, else the
+ * one that keeps it from starving.
  */
 export function serviceDeadline(job: Job, now: number, model: CostModel, policy: Policy): number {
   const { arrivedAt } = job.request;
-  if (!isPossible(job, now, model, policy)) {
+  if (!isOpen(job, now, model, policy)) {
     return virtualDeadline(arrivedAt, aloneMs(job, job.max, model, policy), policy);
   }
   const { first, end, tpot } = job.deadlines;

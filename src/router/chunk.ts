@@ -3,7 +3,7 @@
  *
  * Knows: live sequences, their pace and slack. Must not know: KV slots.
  */
-import { type Batch, batchOf, outlook, serviceDeadline, shallowest, stretchOf } from './batch.js';
+import { type Batch, batchOf, outlook, shallowest, stretchOf } from './batch.js';
 import { type Job, advanceWork, gapAt } from './jobs.js';
 import { type CostModel, predictMs } from './model.js';
 import { planChunk } from './policy.js';
@@ -26,37 +26,69 @@ export function chooseChunk(
   model: CostModel,
   policy: Policy,
 ): Chunk | null {
-  const batch = batchOf({ ...state, live: sequences }, [], model, policy);
-  const { now } = state;
-  const due = (job: Job): number => serviceDeadline(job, now, model, policy);
-  const next = batch.jobs.filter((job) => job.prefilling).sort((a, b) => due(a) - due(b))[0];
-  if (next === undefined) return null;
-  const gap = gapAt(next, next.present, model);
-  const decoding = batch.jobs.filter((job) => !job.prefilling);
+  const batch = batchOf({ ...state, live: sequences }, state.waiting, model, policy);
+  const live = batch.jobs.slice(0, sequences.length);
+  const prompts = live.filter((job) => job.prefilling).sort((a, b) => batch.due(a) - batch.due(b));
+  const [first] = prompts;
+  if (first === undefined) return null;
+  const decoding = live.filter((job) => !job.prefilling);
   const smallest = policy.chunks[0] ?? 1;
-  const most = policy.chunks.at(-1) ?? smallest;
-  if (decoding.length === 0) return { id: next.request.id, positions: Math.min(gap, most) };
+  if (decoding.length === 0 && first.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
 
-  const frontier = next.live?.frontier ?? [];
-  const cost = (positions: number): number =>
-    predictMs(model, {
-      decode: null,
-      prefill: advanceWork(frontier, next.present, next.target - gap + positions, model, positions),
-    });
   const pace = paceMs(batch, decoding);
-  const spare = spareMs(batch, decoding);
+  const bound = batch.jobs.filter((job) => job.bound);
+  const running = spares(
+    batch,
+    decoding.filter((job) => job.bound),
+  );
+  for (const job of prompts) {
+    const due = batch.due(job);
+    const size = job.bound
+      ? // Who is due before it comes first; of the others, it takes chunks as they were weighed when it was admitted.
+        largest(
+          job,
+          batch,
+          pace,
+          least(running, (each) => each.deadlines.end < due),
+          least(running, () => true),
+        )
+      : largest(
+          job,
+          batch,
+          pace,
+          least(spares(batch, bound), () => true),
+          Infinity,
+        );
+    if (size > 0) return chunkOf(job, size, model);
+    // Nobody has time: the prompt waits, but not for ever.
+    if (due <= state.now) return chunkOf(job, smallest, model);
+  }
+  // Where nothing else would run, somebody goes on.
+  return decoding.length === 0 ? chunkOf(first, policy.chunks.at(-1) ?? smallest, model) : null;
+}
+
+function chunkOf(job: Job, size: number, model: CostModel): Chunk {
+  return { id: job.request.id, positions: Math.min(gapAt(job, job.present, model), size) };
+}
+
+/**
+ * Largest chunk that takes at most `spare` ms, and `more` where it is larger than plans assume; 0 where none does.
+ * No chunk stalls the others for longer than the policy says where a smaller one is left.
+ */
+function largest(job: Job, { model, policy }: Batch, pace: number, spare: number, more: number): number {
+  const gap = gapAt(job, job.present, model);
+  const frontier = job.live?.frontier ?? [];
   let best = 0;
   for (const size of policy.chunks) {
-    const ms = cost(Math.min(size, gap)) * (1 + policy.margin);
-    // The chunks that the prompt's own promise was weighed with are not weighed again.
-    const weighed = next.bound && size <= planChunk(policy);
-    if (ms > pace || (!weighed && ms > spare) || (best > 0 && ms > policy.maxStallMs)) break;
-    best = Math.min(size, gap);
+    const positions = Math.min(size, gap);
+    const prefill = advanceWork(frontier, job.present, job.target - gap + positions, model, positions);
+    const ms = predictMs(model, { decode: null, prefill }) * (1 + policy.margin);
+    if (ms > Math.min(pace, spare) || (positions > planChunk(policy) && ms > more)) break;
+    if (best > 0 && ms > policy.maxStallMs) break;
+    best = positions;
     if (size >= gap) break;
   }
-  if (best > 0) return { id: next.request.id, positions: best };
-  // Nobody has time: the prompt waits, but not for ever.
-  return due(next) <= now ? { id: next.request.id, positions: Math.min(gap, smallest) } : null;
+  return best;
 }
 
 /**
@@ -75,15 +107,23 @@ function paceMs({ state, model, step }: Batch, decoding: readonly Job[]): number
   return least;
 }
 
-/** Milliseconds that every decoding sequence can lose and still end in time. */
-function spareMs(batch: Batch, decoding: readonly Job[]): number {
-  const bound = decoding.filter((job) => job.bound);
-  const lost = lostOf(batch, bound);
-  const { end } = outlook(batch, bound, shallowest, stretchOf(batch.jobs, batch.policy));
-  let least = Infinity;
-  bound.forEach((job, i) => {
-    const until = job.deadlines.end - (end[i] ?? batch.state.now);
-    if (!lost.has(job)) least = Math.min(least, Math.max(0, until));
+interface Spare {
+  readonly job: Job;
+  readonly ms: number;
+}
+
+/** Milliseconds that each of these can lose and still keep its deadlines; those that can't keep them are left out. */
+function spares(batch: Batch, jobs: readonly Job[]): Spare[] {
+  const lost = lostOf(batch, jobs);
+  const { end, first } = outlook(batch, jobs, shallowest, stretchOf(batch.jobs, batch.policy));
+  return jobs.flatMap((job, i) => {
+    const { deadlines, firstTokenAt } = job;
+    const toFirst = firstTokenAt === null ? deadlines.first - (first[i] ?? 0) : Infinity;
+    const ms = Math.max(0, Math.min(deadlines.end - (end[i] ?? 0), toFirst));
+    return lost.has(job) ? [] : [{ job, ms }];
   });
-  return least;
+}
+
+function least(all: readonly Spare[], counts: (job: Job) => boolean): number {
+  return all.reduce((ms, spare) => (counts(spare.job) ? Math.min(ms, spare.ms) : ms), Infinity);
 }

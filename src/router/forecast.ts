@@ -36,10 +36,18 @@ export interface Forecast {
 }
 
 /**
- * @param loads decoding jobs (no prefill) in any order; prefilling and waiting ones in order of service
+ * @param queue indices of the loads that have something to prefill, in order of service; one that gets no slot yet is
+ *   passed over
  * @param stretch what a millisecond of work costs, above 1 where others get a share of the machine
  */
-export function forecast(loads: readonly Load[], room: Room, now: number, step: StepMs, stretch: number): Forecast {
+export function forecast(
+  loads: readonly Load[],
+  queue: readonly number[],
+  room: Room,
+  now: number,
+  step: StepMs,
+  stretch: number,
+): Forecast {
   const count = loads.length;
   const first = new Float64Array(count).fill(now);
   const end = new Float64Array(count);
@@ -88,13 +96,20 @@ export function forecast(loads: readonly Load[], room: Room, now: number, step: 
     if (load.chunks === 0) join(job, load);
   });
   settle();
-  loads.forEach((load, job) => {
-    if (load.chunks === 0) return;
+  const pending = [...queue];
+  while (pending.length > 0) {
+    const fits = (load: Load | undefined): boolean =>
+      load === undefined || load.holdsSlot || (freeSlots > 0 && freePositions >= load.positions);
+    const at = pending.findIndex((job) => fits(loads[job]));
+    const top = active.at(-1);
+    if (at < 0 && top !== undefined) {
+      advance(top.last - clock, 0);
+      continue;
+    }
+    const [job] = pending.splice(Math.max(0, at), 1);
+    const load = loads[job ?? -1];
+    if (job === undefined || load === undefined) continue;
     if (!load.holdsSlot) {
-      for (let top = active.at(-1); top !== undefined; top = active.at(-1)) {
-        if (freeSlots > 0 && freePositions >= load.positions) break;
-        advance(top.last - clock, 0);
-      }
       freeSlots -= 1;
       freePositions -= load.positions;
     }
@@ -102,7 +117,7 @@ export function forecast(loads: readonly Load[], room: Room, now: number, step: 
     first[job] = time;
     join(job, load);
     settle();
-  });
+  }
   for (let top = active.at(-1); top !== undefined; top = active.at(-1)) advance(top.last - clock, 0);
   return { first, end, steps };
 }

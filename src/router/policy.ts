@@ -20,7 +20,7 @@ export const defaultPolicy: Policy = {
   maxStallMs: 80,
   requestOverheadMs: 3,
   // Arrivals come in clusters: with room for the mean alone, every cluster finds the slack spent.
-  foresight: 1.5,
+  foresight: 2,
 };
 
 /** Chunk size that plans assume: the largest that doesn't stall neighbours at any depth. */

@@ -16,9 +16,6 @@ import type { CostModel } from './model.js';
 import { type Room, isLate, lostOf, roomOf, takes } from './room.js';
 import type { Policy, Replan, RouterState, SequenceState } from './types.js';
 
-/** Waiting requests beyond this many don't change the depth of a step: the first ones bind already. */
-const FORESEEN = 64;
-
 /** @param sequences the live ones; their exits are what is in force now */
 export function replan(
   sequences: readonly SequenceState[],
@@ -27,7 +24,7 @@ export function replan(
   policy: Policy,
 ): Replan {
   if (sequences.length === 0) return { exits: [], paused: [] };
-  const batch = batchOf({ ...state, live: sequences }, state.waiting.slice(0, FORESEEN), model, policy);
+  const batch = batchOf({ ...state, live: sequences }, state.waiting, model, policy);
   const live = batch.jobs.slice(0, sequences.length);
   const plan = new Plan(batch, live);
 
@@ -122,12 +119,14 @@ class Plan {
   admitUnbound(jobs: readonly Job[]): string[] {
     const { state, policy } = this.#batch;
     const paused: string[] = [];
+    // Pausing gives its time to those who run; where nobody is promised anything, everybody runs.
+    const gains = this.#live.some((job) => job.bound && !job.prefilling);
     for (const job of jobs) {
       const i = this.#live.indexOf(job);
       const exit = this.exits[i] ?? job.max;
       this.#add(exit, 1);
       const stepMs = this.#batch.step(this.#rows);
-      if (takes(this.#room, stepMs - this.#baseMs, this.#onceMs)) continue;
+      if (!gains || takes(this.#room, stepMs - this.#baseMs, this.#onceMs)) continue;
       const idleMs = state.now - (job.live?.lastTokenAt ?? job.request.arrivedAt);
       if (idleMs + stepMs >= stepMs / policy.noBudgetShare) continue;
       this.#add(exit, -1);

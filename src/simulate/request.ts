@@ -55,8 +55,19 @@ export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest
 
 /** What the planner may see of a request without a slot. */
 export function toWaiting(each: LiveRequest): WaitingRequest {
-  const { id, arrivedAt, promptLength, generated, maxTokens, exit, minExit, maxExit, budget } = each;
-  return { id, arrivedAt, promptLength, generated, maxTokens, exit, minExit, maxExit, budget };
+  const { id, arrivedAt, promptLength, generated, maxTokens, exit, minExit, maxExit, budget, promised } = each;
+  return {
+    id,
+    arrivedAt,
+    promptLength,
+    generated,
+    maxTokens,
+    exit,
+    minExit,
+    maxExit,
+    budget,
+    promised: promised ?? true,
+  };
 }
 
 export interface StepPlan {
