@@ -194,7 +194,7 @@ export const SERVE_OPTIONS = {
     'info',
     'least level that is logged',
   ),
-  logPrompts: spec('log-prompts', 'on|off', onOff, false, 'write prompts and answers to the log'),
+  logPrompts: spec('log-prompts', 'on|off', onOff, false, 'write request bodies to the log'),
 } as const satisfies Record<string, OptionSpec<never> | OptionSpec<unknown>>;
 
 /** The value of every option. */

@@ -47,7 +47,8 @@ export class Choice implements SequenceSink {
   #shown: number;
   #stopped = false;
   plan: PlannedEvent | null = null;
-  promptLogprobs: PromptEvent['logprobs'] | null = null;
+  /** Of the prompt's tokens so far: they come chunk by chunk. */
+  readonly promptLogprobs: (TokenLogprobs | null)[] = [];
   completionTokens = 0;
   /** Tokens by the exit that emitted them. */
   readonly exitLayers = new Map<number, number>();
@@ -66,7 +67,7 @@ export class Choice implements SequenceSink {
   }
 
   prompt(event: PromptEvent): void {
-    this.promptLogprobs = event.logprobs;
+    this.promptLogprobs.push(...event.logprobs);
   }
 
   token(event: TokenEvent): void {

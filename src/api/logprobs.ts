@@ -45,12 +45,12 @@ export function chatLogprobs(tokenizer: TextTokenizer, tokens: readonly ChoiceTo
 export function promptTokens(
   tokenizer: TextTokenizer,
   ids: readonly number[],
-  logprobs: readonly (TokenLogprobs | null)[] | null,
+  logprobs: readonly (TokenLogprobs | null)[],
 ): ScoredToken[] {
   const detokenizer = tokenizer.detokenizer(false);
   let offset = 0;
   return ids.map((id, index) => {
-    const token = { id, offset, logprobs: logprobs?.[index] ?? null };
+    const token = { id, offset, logprobs: logprobs[index] ?? null };
     offset += detokenizer.push(id).length;
     return token;
   });

@@ -3,7 +3,7 @@
  *
  * Knows: which plugin comes when. Must not know: process concerns (main.ts), what an endpoint does.
  */
-import { fastify, type FastifyInstance } from 'fastify';
+import { fastify, LogController, type FastifyInstance } from 'fastify';
 import { registerAccessLog } from './plugins/access-log.js';
 import { registerAuth } from './plugins/auth.js';
 import { registerBody } from './plugins/body.js';
@@ -11,6 +11,7 @@ import { registerCors } from './plugins/cors.js';
 import { registerDocs } from './plugins/docs.js';
 import { registerDrain } from './plugins/drain.js';
 import { clientError, registerErrors, sendError } from './plugins/errors.js';
+import { registerOpenResponses } from './plugins/open-responses.js';
 import { registerHeaders, requestId } from './plugins/headers.js';
 import { registerGeneration } from './routes/generate.js';
 import { registerModels } from './routes/models.js';
@@ -22,7 +23,8 @@ import type { HttpContext } from './state.js';
 export async function createApp(context: HttpContext): Promise<FastifyInstance> {
   const app = fastify({
     loggerInstance: context.log,
-    disableRequestLogging: true,
+    // access-log.ts writes one line per request instead of Fastify's two.
+    logController: new LogController({ disableRequestLogging: true }),
     requestIdHeader: false,
     genReqId: requestId,
     bodyLimit: context.options.maxBody,
@@ -49,6 +51,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.removeContentTypeParser('text/plain');
   registerErrors(app);
+  registerOpenResponses(app);
   registerHeaders(app);
   registerAccessLog(app, context);
   await registerCors(app, context.options.corsOrigin);

@@ -80,6 +80,7 @@ export class RequestMetrics {
     series.kvCached.set(step.load.kvCached);
     if (step.work === null) return;
     series.steps.observe(step.work.ms / 1000);
+    if (step.work.predictedMs > 0) series.stepRatio.observe(step.work.ms / step.work.predictedMs);
     step.work.stageRows.forEach((rows, stage) => {
       series.stageRows.inc({ stage: String(stage) }, rows);
     });

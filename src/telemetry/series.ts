@@ -66,6 +66,7 @@ export function createSeries(modelName: string) {
     budgets: counter('budget_requests_total', 'Sequences with a budget, by outcome.', ['outcome']),
     ratio: histogram('actual_over_predicted_ratio', 'Actual over predicted time to first token.', RATIO),
     steps: histogram('engine_step_seconds', 'Duration of an engine step.', STEP_S),
+    stepRatio: histogram('engine_step_drift_ratio', 'Actual over predicted duration of a step.', RATIO),
     stageRows: counter('engine_stage_rows_total', 'Rows decoded by each trunk stage.', ['stage']),
     prefilled: counter('engine_prefill_tokens_total', 'Prompt positions computed.'),
     caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages caught up over.'),

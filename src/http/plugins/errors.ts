@@ -72,7 +72,8 @@ export function errorHeaders(error: ApiError): Record<string, string> {
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const answer = asApiError(error);
   if (answer.status === 500) request.log.error({ err: error }, 'request failed');
-  void reply.code(answer.status).headers(errorHeaders(answer)).send(answer.body());
+  // Before routing no hook has run, so the id is set here too.
+  void reply.code(answer.status).headers({ 'x-request-id': request.id, ...errorHeaders(answer) }).send(answer.body());
 }
 
 const SOCKET_ERRORS: Readonly<Record<string, readonly [ErrorCode, string]>> = {

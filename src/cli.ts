@@ -1,0 +1,120 @@
+/**
+ * The command line: `sortie serve | convert | inspect | openapi`.
+ *
+ * Knows: commander and exit codes (0 done, 1 failed, 2 wrong usage). Must not know: what a command does.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS, type OptionSpec } from './config.js';
+
+/** Wrong usage, by the convention of Unix tools. */
+const USAGE_ERROR = 2;
+
+export const VERSION = (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version;
+
+const KERNELS = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
+
+function kernels(value: string): (typeof KERNELS)[number][] {
+  return value.split(',').map((item) => {
+    const kernel = KERNELS.find((name) => name === item.trim());
+    if (kernel === undefined) throw new InvalidArgumentError(`must be a list of ${KERNELS.join(', ')}`);
+    return kernel;
+  });
+}
+
+function exits(value: string): number[] {
+  const layers = value.split(',').map((item) => (/^[1-9]\d{0,3}$/.test(item.trim()) ? Number(item) : NaN));
+  if (layers.some(Number.isNaN)) throw new InvalidArgumentError('must be layer numbers separated by commas');
+  return layers;
+}
+
+function positive(value: string): number {
+  if (/^[1-9]\d{0,8}$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('must be a positive integer');
+}
+
+/** Commands load their modules when they run: `serve` must not pay for the converter, nor the other way round. */
+function program(finish: (code: number) => void): Command {
+  const root = new Command('sortie')
+    .description('LLM serving where depth is a dial: one sorted model, every depth, a latency budget per request')
+    .version(VERSION)
+    .showHelpAfterError('(add --help for what is possible)');
+
+  const serve = root.command('serve').description('serve a model folder with the API of OpenAI');
+  const specs = Object.entries(SERVE_OPTIONS) as [string, OptionSpec<unknown>][];
+  // Parsed as text here; config.ts holds the rules, the same for flags and variables.
+  for (const [, spec] of specs) serve.addOption(new Option(`--${spec.flag} <${spec.value}>`, helpText(spec)));
+  serve.action(async (flags: Record<string, string>) => {
+    const options = resolveOptions(flags, process.env);
+    const { serveForever } = await import('./serve.js');
+    finish(await serveForever(options, VERSION));
+  });
+
+  root
+    .command('convert <source>')
+    .description('turn a GGUF file or a Hugging Face folder into a model folder')
+    .requiredOption('--out <dir>', 'model folder to write')
+    .option('--exits <layers>', 'layers after which a sequence may leave, such as 10,20,30', exits)
+    .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', kernels, ['w8a8' as const])
+    .option('--block <n>', 'weights per scale of int4', positive, 32)
+    .option('--exit-blocks <file>', 'safetensors file of exit blocks')
+    .option('--calibration <file>', 'safetensors file of second moments, for a better int4 rounding')
+    .option('--head-bits <n>', 'bits used of the 8 of embedding and head', positive, 8)
+    .option('--name <name>', "name in the manifest (default: the folder's)")
+    .option('--compress', 'gzip the weight files', false)
+    .option('--force', 'replace an existing folder', false)
+    .action(async (source: string, options: ConvertFlags) => {
+      const { convertCommand } = await import('./convert/command.js');
+      await convertCommand({ source, ...options });
+    });
+
+  root
+    .command('inspect <dir>')
+    .description('print what a model folder holds and verify its checksums')
+    .action(async (dir: string) => {
+      const { inspectCommand } = await import('./convert/command.js');
+      await inspectCommand({ dir });
+    });
+
+  root
+    .command('openapi')
+    .description('print the OpenAPI document of this server')
+    .action(async () => {
+      const { openapiDocument } = await import('./http/openapi.js');
+      process.stdout.write(await openapiDocument(VERSION));
+    });
+
+  for (const command of [root, ...root.commands]) command.exitOverride();
+  return root;
+}
+
+interface ConvertFlags {
+  readonly out: string;
+  readonly exits?: number[];
+  readonly kernels: (typeof KERNELS)[number][];
+  readonly block: number;
+  readonly exitBlocks?: string;
+  readonly calibration?: string;
+  readonly headBits: number;
+  readonly name?: string;
+  readonly compress: boolean;
+  readonly force: boolean;
+}
+
+/** @returns the exit code */
+export async function run(argv: readonly string[]): Promise<number> {
+  let code = 0;
+  const finish = (value: number): void => {
+    code = value;
+  };
+  try {
+    await program(finish).parseAsync(argv, { from: 'user' });
+    return code;
+  } catch (error) {
+    // Commander has printed its own errors; help and version are no errors.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
+    process.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
+    return error instanceof OptionError ? USAGE_ERROR : 1;
+  }
+}

@@ -1,0 +1,38 @@
+/** The OpenAPI document as text, the same bytes each time: `npm run openapi` commits it, CI compares. */
+import { pino } from 'pino';
+import type { Engine } from '../engine/engine.js';
+import type { ServedModel } from '../api/served-model.js';
+import { RequestMetrics } from '../telemetry/requests.js';
+import { createSeries } from '../telemetry/series.js';
+import { createApp } from './app.js';
+
+/** @returns JSON with a final newline */
+export async function openapiDocument(version: string): Promise<string> {
+  const series = createSeries('none');
+  const app = await createApp({
+    // No request is served: the routes are only described.
+    api: {
+      engine: {} as Engine,
+      model: {} as ServedModel,
+      limits: { defaultExit: null, maxTokensDefault: 1, maxChoices: 1 },
+      metrics: new RequestMetrics(series),
+    },
+    series,
+    options: {
+      maxBody: 1024,
+      maxConnections: 1,
+      requestTimeout: 1,
+      stallTimeout: 1,
+      keepAlive: 1,
+      corsOrigin: [],
+      logPrompts: false,
+    },
+    apiKeys: [],
+    version,
+    log: pino({ level: 'silent' }),
+    draining: false,
+  });
+  const text = `${JSON.stringify(app.swagger(), null, 2)}\n`;
+  await app.close();
+  return text;
+}

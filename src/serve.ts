@@ -1,0 +1,110 @@
+/**
+ * `sortie serve`: wires engine, gateway and log, and lives from the first signal to the last.
+ *
+ * Knows: signals, the order of start and stop. Must not know: what an endpoint does.
+ */
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { loadServedModel, type ServedModel } from './api/served-model.js';
+import { OptionError, type ServeOptions } from './config.js';
+import { EngineClient } from './engine/client.js';
+import type { EngineOptions } from './engine/options.js';
+import { createApp } from './http/app.js';
+import { drain } from './http/drain.js';
+import type { HttpContext } from './http/state.js';
+import { loadApiKeys } from './keys.js';
+import { createLogger, type Logger } from './telemetry/log.js';
+import { RequestMetrics } from './telemetry/requests.js';
+import { createSeries } from './telemetry/series.js';
+
+function engineOptions(options: ServeOptions): EngineOptions {
+  return {
+    modelDir: options.model,
+    device: options.device,
+    threads: options.threads,
+    kvMemoryBytes: options.kvMemory,
+    maxRunning: options.maxRunning,
+    maxQueue: options.maxQueue,
+    prefillChunk: options.prefillChunk,
+    kernels: options.kernels,
+    prefixReuse: options.prefixReuse,
+  };
+}
+
+function checkDefaultExit(model: ServedModel, exit: number | null): void {
+  const exits = model.exits.map(({ layer }) => layer);
+  if (exit === null || exits.includes(exit)) return;
+  throw new OptionError(`--default-exit must be an exit of the model (${exits.join(', ')}), got "${exit}"`);
+}
+
+/** Binds the port. @throws with a message for the operator: port in use, address not of this machine, no right. */
+async function listen(app: FastifyInstance, { host, port }: ServeOptions): Promise<number> {
+  try {
+    await app.listen({ host, port });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const why = { EADDRINUSE: 'it is in use', EACCES: 'this user may not', EADDRNOTAVAIL: 'no such address here' }[code ?? ''];
+    throw new Error(`cannot listen on ${host} port ${port}: ${why ?? code ?? 'unknown error'} (see --host and --port)`);
+  }
+  return (app.server.address() as AddressInfo).port;
+}
+
+/** Resolves with the first of these signals. A second one ends the process at once. */
+async function firstSignal(): Promise<NodeJS.Signals> {
+  const signals = ['SIGTERM', 'SIGINT'] as const;
+  const [signal] = (await Promise.race(signals.map((name) => once(process, name)))) as [NodeJS.Signals];
+  for (const name of signals) process.on(name, () => process.exit(130));
+  return signal;
+}
+
+function logEngine(engine: EngineClient, log: Logger): void {
+  engine.on('ready', ({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs }) => {
+    log.info({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs }, 'engine ready');
+  });
+  engine.on('down', (message) => {
+    log.error({ reason: message }, 'engine down, starting it again');
+  });
+}
+
+/**
+ * Serves until SIGTERM or SIGINT.
+ * @returns the exit code: 0 after a drain
+ * @throws OptionError, or an Error for a model that can't be served or a port that can't be had
+ */
+export async function serveForever(options: ServeOptions, version: string): Promise<number> {
+  const stopping = firstSignal();
+  const apiKeys = loadApiKeys(options);
+  const log = createLogger(options.logLevel);
+  const model = loadServedModel(options.model, options.modelName);
+  checkDefaultExit(model, options.defaultExit);
+  const engine = new EngineClient(engineOptions(options));
+  const series = createSeries(model.name);
+  const metrics = new RequestMetrics(series);
+  metrics.observe(engine);
+  logEngine(engine, log);
+  const context: HttpContext = {
+    api: { engine, model, limits: options, metrics },
+    series,
+    options,
+    apiKeys,
+    version,
+    log,
+    draining: false,
+  };
+  const app = await createApp(context);
+  try {
+    // Liveness answers while the model loads; readiness waits for it.
+    const port = await listen(app, options);
+    log.info({ port, host: options.host, model: model.name }, `listening on http://localhost:${port} (docs at /docs)`);
+    const signal = await Promise.race([stopping, engine.start().then(() => stopping)]);
+    log.info({ signal, running: metrics.live }, 'draining');
+    context.draining = true;
+    const clean = await drain(app, () => metrics.live, options.drainTimeout * 1000);
+    log[clean ? 'info' : 'warn']({ running: metrics.live }, clean ? 'drained' : 'drain time-out, answers were cut');
+    return 0;
+  } finally {
+    await engine.close();
+    await app.close();
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * A deterministic engine without a model: answers come from a script, step by step, in real time.
+ *
+ * Knows: the engine's contract. Lets a test refuse, stall, lose and observe.
+ */
+import { EventEmitter } from 'node:events';
+import { monotonicMs } from '../../src/clock.js';
+import type { Engine, EngineEvents, SequenceSink } from '../../src/engine/engine.js';
+import type {
+  EndedEvent,
+  EndReason,
+  GenerateMessage,
+  PlannedEvent,
+  PromptEvent,
+  ReadyMessage,
+  RefusedEvent,
+  StepMessage,
+  TokenEvent,
+  TokenLogprobs,
+} from '../../src/engine/messages.js';
+
+type Request = Omit<GenerateMessage, 'type'>;
+
+export interface Script {
+  /** Token ids of the answer, before max_tokens cuts them. */
+  readonly tokens: readonly number[];
+  /** Refuses instead. */
+  readonly refuse?: Pick<RefusedEvent, 'reason' | 'leastFeasibleMs'>;
+  /** Ends with that reason after the tokens instead of `stop`. */
+  readonly end?: EndReason;
+  /** Loses the sequence after that many tokens. */
+  readonly loseAfter?: number;
+  /** Milliseconds between tokens. */
+  readonly pace?: number;
+  /** Milliseconds before the plan. */
+  readonly delay?: number;
+}
+
+export const READY: ReadyMessage = {
+  type: 'ready',
+  name: 'fake',
+  architecture: {
+    family: 'llama',
+    layers: 30,
+    hidden: 576,
+    heads: 9,
+    kvHeads: 3,
+    headDim: 64,
+    ffn: 1536,
+    vocab: 49152,
+    context: 8192,
+    normEps: 1e-5,
+    ropeTheta: 1e5,
+    ropeScaling: null,
+    tiedHead: true,
+    attentionBias: false,
+  },
+  exits: [10, 15, 20, 25, 30],
+  maxLength: 256,
+  slots: 4,
+  kvTokens: 4096,
+  kernels: ['fp32'],
+  device: 'cpu',
+  cost: { units: [] },
+  loadMs: 1,
+  calibrateMs: 1,
+};
+
+/** Made-up but checkable: the n-th candidate of a token is id + n, each a nat less likely. */
+export function fakeLogprobs(id: number, count: number): TokenLogprobs {
+  return { logprob: -0.5, top: Array.from({ length: count }, (_, n) => [id + n, -0.5 - n] as const) };
+}
+
+export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
+  ready: ReadyMessage | null = READY;
+  readonly requests: Request[] = [];
+  readonly cancelled: string[] = [];
+  readonly #live = new Map<string, { request: Request; sink: SequenceSink; timer: NodeJS.Timeout; sent: number }>();
+
+  constructor(public script: (request: Request) => Script) {
+    super();
+  }
+
+  get live(): number {
+    return this.#live.size;
+  }
+
+  start(): Promise<ReadyMessage> {
+    this.emit('ready', READY);
+    return Promise.resolve(READY);
+  }
+
+  generate(request: Request, sink: SequenceSink): void {
+    this.requests.push(request);
+    const script = this.script(request);
+    const timer = setTimeout(() => {
+      this.#begin(request, sink, script);
+    }, script.delay ?? 0);
+    this.#live.set(request.id, { request, sink, timer, sent: 0 });
+  }
+
+  cancel(id: string): void {
+    const live = this.#live.get(id);
+    if (live === undefined) return;
+    this.cancelled.push(id);
+    clearTimeout(live.timer);
+    live.timer = setTimeout(() => {
+      this.#end(id, 'cancelled');
+    }, 1);
+  }
+
+  /** The process dies: every live sequence is lost. */
+  die(): void {
+    this.ready = null;
+    for (const { sink, timer } of this.#live.values()) {
+      clearTimeout(timer);
+      sink.lost('killed');
+    }
+    this.#live.clear();
+    this.emit('down', 'killed');
+  }
+
+  close(): Promise<void> {
+    this.die();
+    return Promise.resolve();
+  }
+
+  #begin(request: Request, sink: SequenceSink, script: Script): void {
+    if (script.refuse !== undefined) {
+      this.#live.delete(request.id);
+      const refused = { id: request.id, ...script.refuse };
+      sink.refused(refused);
+      this.#step({ refused: [refused] });
+      return;
+    }
+    const planned: PlannedEvent = {
+      id: request.id,
+      exit: request.depth.maxExit,
+      predictedTtftMs: 1.5,
+      predictedTpotMs: 0.5,
+      predictedMs: 10,
+      feasible: true,
+    };
+    sink.planned(planned);
+    this.#step({ planned: [planned] });
+    if (request.promptLogprobs !== null) {
+      const count = request.promptLogprobs;
+      const logprobs = request.prompt.map((id, i) => (i === 0 ? null : fakeLogprobs(id, count)));
+      for (const half of [logprobs.slice(0, 2), logprobs.slice(2)]) {
+        const event: PromptEvent = { id: request.id, logprobs: half };
+        sink.prompt(event);
+        this.#step({ prompts: [event] });
+      }
+    }
+    this.#next(request, sink, script, 0);
+  }
+
+  #next(request: Request, sink: SequenceSink, script: Script, index: number): void {
+    const live = this.#live.get(request.id);
+    if (live === undefined) return;
+    if (script.loseAfter === index) {
+      this.#live.delete(request.id);
+      sink.lost('killed');
+      return;
+    }
+    if (index >= request.maxTokens) {
+      this.#end(request.id, 'length');
+      return;
+    }
+    const token = script.tokens[index];
+    if (token === undefined) {
+      this.#end(request.id, script.end ?? 'stop');
+      return;
+    }
+    const event: TokenEvent = {
+      id: request.id,
+      token,
+      exit: request.depth.maxExit,
+      logprobs: request.logprobs === null ? null : fakeLogprobs(token, request.logprobs),
+    };
+    live.sent++;
+    sink.token(event);
+    this.#step({ tokens: [event] });
+    if (!this.#live.has(request.id) || this.cancelled.includes(request.id)) return;
+    live.timer = setTimeout(() => {
+      this.#next(request, sink, script, index + 1);
+    }, script.pace ?? 0);
+  }
+
+  #end(id: string, reason: EndReason): void {
+    const live = this.#live.get(id);
+    if (live === undefined) return;
+    this.#live.delete(id);
+    const now = monotonicMs();
+    const ended: EndedEvent = {
+      id,
+      reason,
+      error: reason === 'error' ? 'secret detail' : null,
+      promptTokens: live.request.prompt.length,
+      cachedTokens: 2,
+      startedAt: live.request.arrivedAt + 1,
+      firstTokenAt: live.sent > 0 ? live.request.arrivedAt + 2 : null,
+      endedAt: now,
+      preemptions: 0,
+    };
+    live.sink.ended(ended);
+    this.#step({ ended: [ended] });
+  }
+
+  #step(events: Partial<StepMessage>): void {
+    this.emit('step', {
+      type: 'step',
+      at: monotonicMs(),
+      planned: [],
+      refused: [],
+      prompts: [],
+      tokens: [],
+      ended: [],
+      load: { running: this.#live.size, waiting: 0, kvUsed: 0.25, kvCached: 0.125 },
+      work: { ms: 1, predictedMs: 1, stageRows: [1, 1, 1, 1, 1], prefillTokens: 0, catchUpTokens: 0 },
+      ...events,
+    });
+  }
+}

@@ -1,0 +1,121 @@
+/** The gateway on a real port, over the fake engine and the embedded model's own tokenizer. */
+import { readFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import type { FastifyInstance } from 'fastify';
+import type { ApiContext } from '../../src/api/context.js';
+import type { ServedModel } from '../../src/api/served-model.js';
+import { packageRoot } from '../../src/config.js';
+import { createApp } from '../../src/http/app.js';
+import type { HttpContext } from '../../src/http/state.js';
+import { ChatTemplate } from '../../src/model/chat-template.js';
+import { TextTokenizer } from '../../src/model/tokenizer.js';
+import { RequestMetrics } from '../../src/telemetry/requests.js';
+import { createSeries } from '../../src/telemetry/series.js';
+import { FakeEngine, type Script } from './engine.js';
+
+const modelDir = process.env['SORTIE_TEST_TOKENIZER'] ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
+
+export const tokenizer = new TextTokenizer(JSON.parse(readFileSync(join(modelDir, 'tokenizer.json'), 'utf8')));
+
+export const chatTemplate =
+  "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n'}}" +
+  "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+export const model: ServedModel = {
+  name: 'fake',
+  created: 1_700_000_000,
+  licence: 'Apache-2.0',
+  exits: [10, 15, 20, 25, 30].map((layer) => ({ layer, quality: {} })),
+  context: 8192,
+  eosTokens: [2],
+  tokenizer,
+  chat: new ChatTemplate(chatTemplate, {}),
+};
+
+export interface Overrides {
+  readonly limits?: Partial<ApiContext['limits']>;
+  readonly options?: Partial<HttpContext['options']>;
+  readonly apiKeys?: readonly string[];
+  readonly log?: (line: string) => void;
+}
+
+export interface TestServer {
+  readonly app: FastifyInstance;
+  readonly engine: FakeEngine;
+  readonly context: HttpContext;
+  readonly url: string;
+  readonly port: number;
+  post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
+}
+
+/** Answers every request with this text, token by token. */
+export function says(text: string, script: Partial<Script> = {}): () => Script {
+  return () => ({ tokens: tokenizer.encode(text, false), ...script });
+}
+
+/** @param t gets the teardown */
+export async function build(
+  t: { teardown(end: () => unknown): void },
+  script: FakeEngine['script'] = says('Paris is the capital.'),
+  overrides: Overrides = {},
+): Promise<TestServer> {
+  const engine = new FakeEngine(script);
+  const series = createSeries(model.name);
+  const metrics = new RequestMetrics(series);
+  metrics.observe(engine);
+  const context: HttpContext = {
+    api: {
+      engine,
+      model,
+      limits: { defaultExit: null, maxTokensDefault: 64, maxChoices: 8, ...overrides.limits },
+      metrics,
+    },
+    series,
+    options: {
+      maxBody: 1 << 20,
+      maxConnections: 1000,
+      requestTimeout: 30,
+      stallTimeout: 30,
+      keepAlive: 30,
+      corsOrigin: [],
+      logPrompts: false,
+      ...overrides.options,
+    },
+    apiKeys: overrides.apiKeys ?? [],
+    version: '0.0.0-test',
+    log: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: overrides.log }),
+    draining: false,
+  };
+  const app = await createApp(context);
+  await app.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = app.server.address() as AddressInfo;
+  const url = `http://127.0.0.1:${port}`;
+  t.teardown(async () => {
+    app.server.closeAllConnections();
+    await app.close();
+    await engine.close();
+  });
+  return {
+    app,
+    engine,
+    context,
+    url,
+    port,
+    post: (path, body, headers = {}) =>
+      fetch(url + path, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...headers },
+        body: typeof body === 'string' ? body : JSON.stringify(body),
+      }),
+  };
+}
+
+/** The data of every event of a stream, as text. */
+export async function events(response: Response): Promise<string[]> {
+  return (await response.text())
+    .split('\n\n')
+    .filter((block) => block.startsWith('data: '))
+    .map((block) => block.slice('data: '.length));
+}

@@ -1,0 +1,188 @@
+import net from 'node:net';
+import t from 'tap';
+import { build, events, says } from '../fakes/server.js';
+
+interface ErrorAnswer {
+  error: { message: string; type: string; param: string | null; code: string | null; [extra: string]: unknown };
+}
+
+const messages = [{ role: 'user', content: 'Hi' }];
+
+/** What a socket answers to raw bytes. */
+function raw(port: number, bytes: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect(port, '127.0.0.1', () => socket.write(bytes));
+    let text = '';
+    socket.on('data', (data: Buffer) => (text += data.toString()));
+    socket.on('close', () => {
+      resolve(text);
+    });
+    socket.on('error', reject);
+  });
+}
+
+t.test('each wrong parameter is a 400 that names it', async (t) => {
+  const server = await build(t);
+  const wrong: [string, object, string][] = [
+    ['temperature', { temperature: 3 }, 'temperature'],
+    ['no coercion', { temperature: '0.5' }, 'temperature'],
+    ['no coercion of booleans', { stream: 'true' }, 'stream'],
+    ['top_p', { top_p: 0 }, 'top_p'],
+    ['n', { n: 0 }, 'n'],
+    ['n over the limit', { n: 9 }, 'n'],
+    ['stop', { stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'],
+    ['empty stop', { stop: '' }, 'stop'],
+    ['logit_bias id', { logit_bias: { '49152': 1 } }, 'logit_bias'],
+    ['logit_bias value', { logit_bias: { '1': 101 } }, 'logit_bias[1]'],
+    ['logit_bias key', { logit_bias: { x: 1 } }, 'logit_bias'],
+    ['best_of', { best_of: 2 }, 'best_of'],
+    ['suffix', { suffix: 'x' }, 'suffix'],
+    ['logprobs', { logprobs: 21 }, 'logprobs'],
+    ['stream_options without stream', { stream_options: { include_usage: true } }, 'stream_options'],
+    ['min_tokens', { min_tokens: 17 }, 'min_tokens'],
+    ['max_tokens', { max_tokens: 0 }, 'max_tokens'],
+    ['too long', { max_tokens: 256 }, 'prompt'],
+    ['empty', { prompt: '' }, 'prompt'],
+    ['empty list', { prompt: [] }, 'prompt'],
+    ['empty ids', { prompt: [[1], []] }, 'prompt'],
+    ['foreign id', { prompt: [49152] }, 'prompt'],
+    ['too many prompts', { prompt: Array.from({ length: 9 }, () => 'x') }, 'prompt'],
+    ['response_format', { response_format: { type: 'json_object' } }, 'response_format'],
+    ['tools', { tools: [{ type: 'function' }] }, 'tools'],
+    ['exit', { sortie: { exit_layer: 12 } }, 'sortie.exit_layer'],
+    ['budget', { sortie: { latency_budget_ms: 0 } }, 'sortie.latency_budget_ms'],
+    ['on miss', { sortie: { budget_on_miss: 'cry' } }, 'sortie.budget_on_miss'],
+  ];
+  for (const [name, fields, param] of wrong) {
+    const response = await server.post('/v1/completions', { prompt: 'Hello', ...fields });
+    const { error } = (await response.json()) as ErrorAnswer;
+    t.equal(response.status, 400, name);
+    t.match(error, { type: 'invalid_request_error', param }, name);
+    t.type(error.code, 'string');
+  }
+  t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
+});
+
+t.test('chat refuses what it does not build', async (t) => {
+  const server = await build(t);
+  const wrong: [object, string][] = [
+    [{ messages: [] }, 'messages'],
+    [{ messages: [{ role: 'wizard', content: 'x' }] }, 'messages[0].role'],
+    [{ messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }, 'messages[0].content'],
+    [{ messages: [{ role: 'user' }] }, 'messages[0].content'],
+    [{ top_logprobs: 3 }, 'top_logprobs'],
+    [{ max_tokens: 1000 }, 'messages'],
+    [{ tools: [{}] }, 'tools'],
+  ];
+  for (const [fields, param] of wrong) {
+    const response = await server.post('/v1/chat/completions', { messages, ...fields });
+    t.equal(response.status, 400, param);
+    t.equal(((await response.json()) as ErrorAnswer).error.param, param);
+  }
+  const neutral = { tools: [], tool_choice: 'none', response_format: { type: 'text' }, unknown_field: 1, stop: null };
+  t.equal((await server.post('/v1/chat/completions', { messages, ...neutral })).status, 200);
+});
+
+t.test('context_length_exceeded has its code, and a huge prompt is refused without tokenizing it', async (t) => {
+  const server = await build(t);
+  for (const prompt of ['word '.repeat(300), 'x'.repeat(900_000)]) {
+    const response = await server.post('/v1/completions', { prompt });
+    t.equal(response.status, 400);
+    t.equal(((await response.json()) as ErrorAnswer).error.code, 'context_length_exceeded');
+  }
+});
+
+t.test('statuses of the table, each with its body', async (t) => {
+  const server = await build(t, says('x'), { options: { maxBody: 2048 } });
+  const check = async (response: Response, status: number, type: string, code: string): Promise<void> => {
+    const { error } = (await response.json()) as ErrorAnswer;
+    t.equal(response.status, status);
+    t.match(error, { type, code });
+    t.strictSame(error.param === null || typeof error.param === 'string', true);
+    t.match(response.headers.get('content-type'), /^application\/json/);
+    t.type(response.headers.get('x-request-id'), 'string');
+  };
+  const wrongModel = await server.post('/v1/completions', { model: 'gpt-9', prompt: 'x' });
+  await check(wrongModel, 404, 'not_found_error', 'model_not_found');
+  await check(await fetch(`${server.url}/nowhere`), 404, 'not_found_error', 'route_not_found');
+  const get = await fetch(`${server.url}/v1/completions`);
+  t.equal(get.headers.get('allow'), 'POST');
+  await check(get, 405, 'invalid_request_error', 'method_not_allowed');
+  await check(await fetch(`${server.url}/v1/models/fake`, { method: 'DELETE' }), 405, 'invalid_request_error', 'method_not_allowed');
+  await check(await server.post('/v1/completions', { prompt: 'x'.repeat(3000) }), 413, 'invalid_request_error', 'body_too_large');
+  const text = await server.post('/v1/completions', 'hello', { 'content-type': 'text/plain' });
+  await check(text, 415, 'invalid_request_error', 'unsupported_media_type');
+  await check(await server.post('/v1/completions', '{"prompt":'), 400, 'invalid_request_error', 'invalid_json');
+  await check(await server.post('/v1/completions', ''), 400, 'invalid_request_error', 'invalid_json');
+  await check(await server.post('/v1/completions', '[1]'), 400, 'invalid_request_error', 'invalid_value');
+  await check(await fetch(`${server.url}/%zz`), 400, 'invalid_request_error', 'bad_request');
+});
+
+t.test('null of an error stays null on the wire', async (t) => {
+  const server = await build(t);
+  t.match(await (await fetch(`${server.url}/nowhere`)).text(), /"param":null,"code":"route_not_found"/);
+});
+
+t.test('what is no HTTP gets a JSON error and a closed socket', async (t) => {
+  const server = await build(t);
+  t.match(await raw(server.port, 'NONSENSE\r\n\r\n'), /^HTTP\/1\.1 400 .*"invalid_request_error"/s);
+  const huge = `GET /health HTTP/1.1\r\nHost: x\r\nX-Big: ${'a'.repeat(40_000)}\r\n\r\n`;
+  t.match(await raw(server.port, huge), /^HTTP\/1\.1 431 .*"headers_too_large"/s);
+});
+
+t.test('a full queue is a 429 with Retry-After, streamed or not', async (t) => {
+  const server = await build(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
+  for (const stream of [false, true]) {
+    const response = await server.post('/v1/chat/completions', { messages, stream });
+    t.equal(response.status, 429);
+    t.equal(response.headers.get('retry-after'), '1');
+    t.match(await response.json(), { error: { type: 'rate_limit_error', code: 'queue_full', param: null } });
+  }
+});
+
+t.test('an infeasible budget is a 503 that says what is feasible', async (t) => {
+  const server = await build(t, () => ({ tokens: [], refuse: { reason: 'budget_infeasible', leastFeasibleMs: 41.2 } }));
+  const headers = { 'x-latency-budget-ms': '5', 'x-budget-on-miss': 'reject' };
+  const response = await server.post('/v1/chat/completions', { messages }, headers);
+  t.equal(response.status, 503);
+  t.match(await response.json(), { error: { code: 'budget_infeasible', least_feasible_budget_ms: 42 } });
+});
+
+t.test('one refused choice cancels its siblings', async (t) => {
+  let count = 0;
+  const server = await build(t, () =>
+    ++count === 2 ? { tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } } : { tokens: [5], delay: 20 },
+  );
+  const response = await server.post('/v1/chat/completions', { messages, n: 3 });
+  t.equal(response.status, 429);
+  t.equal(server.engine.cancelled.length, 2);
+});
+
+t.test('an engine that fails on a request is a 500 without its detail', async (t) => {
+  const server = await build(t, says('x', { end: 'error' }));
+  const response = await server.post('/v1/chat/completions', { messages });
+  t.equal(response.status, 500);
+  t.notMatch(await response.text(), /secret/);
+});
+
+t.test('an engine lost in mid-answer ends it: error body, or error event and [DONE]', async (t) => {
+  const server = await build(t, says('one two three', { loseAfter: 2, pace: 1 }));
+  const whole = await server.post('/v1/chat/completions', { messages });
+  t.equal(whole.status, 503);
+  t.equal(whole.headers.get('retry-after'), '2');
+  const streamed = await events(await server.post('/v1/chat/completions', { messages, stream: true }));
+  t.equal(streamed.at(-1), '[DONE]');
+  t.match(JSON.parse(streamed.at(-2) ?? ''), { error: { type: 'unavailable_error', code: 'engine_lost' } });
+});
+
+t.test('an engine that is not ready is a 503; liveness goes on', async (t) => {
+  const server = await build(t);
+  server.engine.ready = null;
+  for (const path of ['/v1/models', '/health/ready', '/v2/health/ready', '/props']) {
+    t.equal((await fetch(server.url + path)).status, 503, path);
+  }
+  const response = await server.post('/v1/chat/completions', { messages });
+  t.match(await response.json(), { error: { type: 'unavailable_error', code: 'loading' } });
+  t.equal((await fetch(`${server.url}/health`)).status, 200);
+  t.equal((await fetch(`${server.url}/v2/health/live`)).status, 200);
+});
