@@ -122,6 +122,81 @@ def tune(
 
 
 @app.command()
+def generate(
+    server: Annotated[str, typer.Option(help="Base URL of an OpenAI-compatible server that runs the base model.")],
+    tokenizer: Annotated[Path, typer.Option(help="GGUF file or folder whose chat template is used.")],
+    out: Annotated[Path, typer.Option(help="JSONL file to append to.")],
+    rows: Annotated[int, typer.Option(min=1, help="How many rows the file shall hold.")] = 1000,
+    server_model: Annotated[str, typer.Option(help="Model name sent to the server.")] = "default",
+    workers: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of the questions' first words and of the sampling.")] = 1,
+) -> None:
+    """Self-generated questions and answers from the base model; goes on where the file ends."""
+    from sorted_tuning.generate import Sampler, Template
+    from sorted_tuning.generate import generate as run
+    from sorted_tuning.load import load_tokenizer
+
+    template = Template.of(load_tokenizer(tokenizer))
+    new = run(Sampler(server, server_model), template, out, rows=rows, workers=workers, seed=seed)
+    typer.echo(f"{new} new rows -> {out}")
+
+
+@app.command()
+def evaluate(
+    base: Annotated[Path, typer.Option(help="The untouched base: GGUF file or folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for evaluation.json and evaluation.md.")],
+    run: Annotated[Path | None, typer.Option(help="Run whose newest checkpoint is evaluated.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Or an exported folder or GGUF file.")] = None,
+    exits: Exits = None,
+    data: Annotated[Path | None, typer.Option(help="JSONL whose first 40 rows are the held-out documents.")] = None,
+    documents: Annotated[int, typer.Option(min=1, help="How many of them.")] = 40,
+    instructions: Annotated[Path | None, typer.Option(help="PandaLM's test set, for greedy answers.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many instructions.")] = 170,
+    kernels: Annotated[str, typer.Option(help="Kernels whose rounding is measured too, with commas.")] = "w8a8,int4",
+    judge: Annotated[Path | None, typer.Option(help="GGUF file or folder of a model that judges answers.")] = None,
+    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    batch: Annotated[int, typer.Option(min=1, help="Answers generated at once.")] = 16,
+) -> None:
+    """KL, agreement, perplexity and what greedy answers are like, at every exit and for every kernel."""
+    from sorted_tuning.data import held_out
+    from sorted_tuning.evaluation import evaluate as steps
+    from sorted_tuning.evaluation.judge import Judge
+    from sorted_tuning.exits import parse_exits
+    from sorted_tuning.export import load_sorted
+    from sorted_tuning.fakequant import KERNELS
+    from sorted_tuning.load import load_base, load_tokenizer
+    from sorted_tuning.targets import TEST_LENGTH
+    from sorted_tuning.tuning.tune import tuned_model
+
+    if (run is None) == (model is None):
+        raise TuningError("evaluate: must be given exactly one of --run and --model")
+    if data is None and instructions is None:
+        raise TuningError("evaluate: must be given --data or --instructions or both")
+    if precision not in ("bf16", "fp32"):
+        raise TuningError(f"precision: must be bf16 or fp32, got {precision!r}")
+    names = [name for name in kernels.split(",") if name]
+    for name in names:
+        if name not in KERNELS:
+            raise TuningError(f"kernels: must be of {', '.join(KERNELS)}, got {name!r}")
+    tokenizer = load_tokenizer(base)
+    teacher = steps.as_precision(load_base(base), precision)
+    tuned = tuned_model(run)[0] if run else load_sorted(model, parse_exits(exits) if exits else None)
+    models = steps.variants(steps.as_precision(tuned, precision), teacher, names)
+    tables = {}
+    if data is not None:
+        texts = steps.cut(held_out(tokenizer, data)[:documents], TEST_LENGTH)
+        tables["held-out documents"] = steps.teacher_forced(models, teacher, texts)
+    if instructions is not None:
+        asked = steps.read_instructions(instructions)[:limit]
+        judged = Judge(judge) if judge else None
+        tables["greedy answers"], theirs = steps.greedy(models, teacher, tokenizer, asked, judged, batch)
+        texts = steps.cut([a.prompt + a.ids for a in theirs], TEST_LENGTH)
+        tables["instructions with the base's answers"] = steps.teacher_forced(models, teacher, texts)
+    steps.write_report(out, tables)
+    typer.echo(f"wrote {out}/evaluation.md and evaluation.json")
+
+
+@app.command()
 def export(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     run: Annotated[Path | None, typer.Option(help="Run whose newest checkpoint is exported.")] = None,

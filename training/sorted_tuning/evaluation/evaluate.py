@@ -1,0 +1,96 @@
+"""The whole table: which models, which documents, which measures; as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from sorted_tuning.errors import TuningError
+from sorted_tuning.evaluation.answers import Answer, answer, qualities
+from sorted_tuning.evaluation.judge import Judge, pairwise
+from sorted_tuning.evaluation.scores import score
+from sorted_tuning.evaluation.variants import base_exits, in_kernel
+from sorted_tuning.exits import Exit
+from sorted_tuning.model import SortedLlama
+
+Table = dict[str, dict[str, dict[str, float]]]
+"""variant -> exit -> measure -> value"""
+
+
+def read_instructions(path: Path) -> list[str]:
+    """The PandaLM test set's distinct instructions, each with its input below it."""
+    rows = json.loads(Path(path).read_text("utf-8"))
+    texts = ["\n\n".join(filter(None, (row["instruction"], row.get("input")))) for row in rows]
+    if not texts:
+        raise TuningError(f"instructions: {path} must hold at least one, got none")
+    return list(dict.fromkeys(texts))
+
+
+def variants(model: SortedLlama, base: LlamaForCausalLM, kernels: list[str]) -> dict[str, SortedLlama]:
+    """What the table compares, by name."""
+    table = {"base exits": base_exits(base, model.exits), "sorted": model}
+    return table | {f"sorted {kernel}": in_kernel(model, kernel) for kernel in kernels}
+
+
+def teacher_forced(models: dict[str, SortedLlama], base: LlamaForCausalLM, documents: list[list[int]]) -> Table:
+    """KL, agreement and perplexity of every exit of every model."""
+    return {
+        name: {e: dataclasses.asdict(s) for e, s in score(model, base, documents, name).items()}
+        for name, model in models.items()
+    }
+
+
+def greedy(
+    models: dict[str, SortedLlama],
+    base: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    instructions: list[str],
+    judge: Judge | None,
+    batch: int,
+) -> tuple[Table, list[Answer]]:
+    """What greedy answers are like, and how they do against the base's; also the base's answers."""
+    full = SortedLlama(base, (Exit(base.config.num_hidden_layers),))
+    theirs = answer(full.sub_model(full.exits[0]), tokenizer, instructions, batch, "base")
+    table: Table = {"base": {str(full.exits[0]): qualities(theirs, base)}}
+    for name, model in models.items():
+        table[name] = {}
+        for exit_ in model.exits:
+            ours = answer(model.sub_model(exit_), tokenizer, instructions, batch, f"{name} {exit_}")
+            found = qualities(ours, base)
+            if judge:
+                found["pairwise"] = pairwise(judge, tokenizer, instructions, ours, theirs)
+            table[name][str(exit_)] = found
+    return table, theirs
+
+
+def markdown(title: str, table: Table) -> str:
+    """One Markdown table: a row per model and exit."""
+    names = list(next(iter(next(iter(table.values())).values())))
+    lines = [f"### {title}", "", "| model | exit | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 2)]
+    for model, exits in table.items():
+        for exit_, values in exits.items():
+            cells = (f"{values[n]:.3f}" if n in values else "" for n in names)
+            lines.append(f"| {model} | {exit_} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_report(out: Path, tables: dict[str, Table]) -> None:
+    """evaluation.json and evaluation.md in folder `out`."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(json.dumps(tables, indent=2) + "\n", "utf-8")
+    (out / "evaluation.md").write_text("\n".join(markdown(t, table) for t, table in tables.items()), "utf-8")
+
+
+def cut(documents: list[list[int]], tokens: int) -> list[list[int]]:
+    """The first `tokens` of each document that has at least two."""
+    return [d[:tokens] for d in documents if len(d) > 1]
+
+
+def as_precision(model: torch.nn.Module, precision: str) -> torch.nn.Module:
+    """Weights in bf16 or fp32."""
+    return model.to(torch.bfloat16 if precision == "bf16" else torch.float32)

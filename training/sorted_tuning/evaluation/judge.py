@@ -1,0 +1,57 @@
+"""Pairwise score against the base's full depth by a model that knows nothing of ours.
+
+    score = (W - L) / N        W: answers whose NLL per token under the judge is lower by more than a margin
+
+A looping or empty answer loses against one that is neither. What it measures is how likely an unrelated small
+language model finds the text after the instruction: fluency and being on topic, not truth.
+Knows answers as text and the judge. Must not know exits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sorted_tuning.evaluation.answers import Answer
+
+MARGIN = 0.1
+"""Nats per token that count as a tie."""
+
+
+class Judge:
+    """A causal LM from a GGUF file or a folder."""
+
+    def __init__(self, source: Path):
+        where, kind = (str(source.parent), {"gguf_file": source.name}) if source.is_file() else (str(source), {})
+        self.tokenizer = AutoTokenizer.from_pretrained(where, **kind)
+        self.model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **kind).eval()
+
+    @torch.no_grad()
+    def nll(self, instruction: str, text: str) -> float:
+        """Nats per token of `text` as what follows the instruction."""
+        before = self.tokenizer.encode(f"Instruction:\n{instruction}\n\nResponse:\n")
+        after = self.tokenizer.encode(text, add_special_tokens=False)
+        ids = torch.tensor([before + after])
+        logits = self.model(ids).logits[0, len(before) - 1 : -1].float()
+        return float(torch.nn.functional.cross_entropy(logits, ids[0, len(before) :]))
+
+
+def verdict(ours: Answer, theirs: Answer, our_nll: float, their_nll: float) -> int:
+    """+1 win, 0 tie, -1 loss of ours."""
+    bad, worse = (not a.ids or a.looping for a in (ours, theirs))
+    if bad or worse:
+        return int(worse) - int(bad)
+    difference = their_nll - our_nll
+    return 0 if abs(difference) <= MARGIN else (1 if difference > 0 else -1)
+
+
+def pairwise(judge: Judge, tokenizer, instructions: list[str], ours: list[Answer], theirs: list[Answer]) -> float:
+    """(W - L) / N over the instructions."""
+    total = 0
+    for text, a, b in zip(instructions, ours, theirs):
+        both = a.ids and b.ids and a.ids != b.ids
+        a_nll, b_nll = (judge.nll(text, tokenizer.decode(x.ids)) if both else 0.0 for x in (a, b))
+        total += verdict(a, b, a_nll, b_nll)
+    return total / len(instructions)

@@ -1,0 +1,60 @@
+"""A tiny random Llama, its tokenizer, data and targets, built once per test run."""
+
+import dataclasses
+import json
+import random
+
+import pytest
+import torch
+
+from sorted_tuning.exits import parse_exits
+from sorted_tuning.export import export
+from sorted_tuning.model import SortedLlama
+from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
+from sorted_tuning.targets import write_targets
+from sorted_tuning.tuning.config import TuneConfig
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def base():
+    return tiny_llama(seed=3)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """Folder with base/ (a Hugging Face checkpoint), rows.jsonl and targets.safetensors (1,300 training tokens)."""
+    folder = tmp_path_factory.mktemp("files")
+    model, tokenizer = tiny_llama(seed=3), byte_tokenizer()
+    export(SortedLlama(model, parse_exits("4")), tokenizer, folder / "base", torch.float32)
+    rng = random.Random(0)
+    rows = [
+        {"q": f"q{i}", "a": "".join(rng.choice("abcd ") for _ in range(40)), "done": i % 5 > 0} for i in range(60)
+    ]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    write_targets(
+        model, tokenizer, [folder / "rows.jsonl"], folder / "targets.safetensors", length=32, k=8, batch=8, seed=1
+    )
+    return folder
+
+
+@pytest.fixture
+def config(files):
+    """Settings of a run of a dozen steps in fp32."""
+    return TuneConfig(
+        model=str(files / "base"),
+        targets=str(files / "targets.safetensors"),
+        exits="1,2,4",
+        total_tokens=12 * 128,
+        warmup_tokens=128,
+        eval_tokens=1024,
+        precision="no",
+        compile=False,
+    )
+
+
+@pytest.fixture
+def every_step(config):
+    """The same with a checkpoint after every step."""
+    return dataclasses.replace(config, checkpoint_minutes=1e-6)

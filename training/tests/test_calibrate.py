@@ -1,0 +1,35 @@
+"""The calibration sums against x x^T summed by hand from the layers' own inputs."""
+
+import torch
+from safetensors.torch import load_file
+
+from sorted_tuning.calibrate import calibrate
+from sorted_tuning.exits import parse_exits
+from sorted_tuning.model import SortedLlama
+
+DOCUMENTS = [[5, 80, 130, 7], [44, 91], [3]]
+
+
+def test_against_a_naive_sum(base, tmp_path):
+    model = SortedLlama(base, parse_exits("1+1,4"))
+    assert calibrate(model, DOCUMENTS, tmp_path / "h.safetensors") == 7
+    found = load_file(tmp_path / "h.safetensors")
+    assert found["tokens"] == 7
+    assert len(found) == 1 + 4 * (4 + 1)
+
+    expected = torch.zeros(32, 32)
+    block_in = torch.zeros(32, 32)
+    for ids in DOCUMENTS:
+        states = base(torch.tensor([ids]), output_hidden_states=True).hidden_states
+        for x in base.model.layers[1].input_layernorm(states[1])[0]:
+            expected += torch.outer(x, x)
+        for x in model.blocks["1"].layers[0].input_layernorm(states[1])[0]:
+            block_in += torch.outer(x, x)
+    torch.testing.assert_close(found["layers.1.attn_in.hessian"], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found["exits.1.layers.0.attn_in.hessian"], block_in, atol=1e-4, rtol=1e-4)
+    assert found["layers.2.attn_out.hessian"].shape == (64, 64)
+    assert found["layers.3.mlp_out.hessian"].shape == (64, 64)
+    for name, h in found.items():
+        if name != "tokens":
+            torch.testing.assert_close(h, h.T)
+            assert h.diagonal().min() >= 0

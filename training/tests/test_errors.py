@@ -1,0 +1,123 @@
+"""Every clear error: it names the parameter, the rule and the value."""
+
+import dataclasses
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from sorted_tuning.cli import app
+from sorted_tuning.data import read_rows, training_documents
+from sorted_tuning.errors import TuningError
+from sorted_tuning.exits import check_exits, parse_exits
+from sorted_tuning.load import load_base
+from sorted_tuning.reference.tiny import byte_tokenizer
+from sorted_tuning.targets import read_targets
+from sorted_tuning.tuning import checkpoint
+from sorted_tuning.tuning.tune import Tuner, tune
+
+
+@pytest.mark.parametrize(
+    "exits, message",
+    [
+        ("2,4,x", "LAYER.*'x'"),
+        ("2,2,4", "strictly increasing, got 2,2,4"),
+        ("0,4", "at least 1"),
+        ("1,2", "last layer 4, got 2"),
+        ("1,5", "last layer 4, got 5"),
+        ("1,4+1", r"no block.*got 4\+1"),
+        ("1+9,4", r"at most 4, got 1\+9"),
+    ],
+)
+def test_exits_that_do_not_fit(exits, message):
+    with pytest.raises(TuningError, match=message):
+        check_exits(parse_exits(exits), 4)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"mode": "fast"}, "mode: must be one of soft, blocks, hybrid, got 'fast'"),
+        ({"mode": "blocks"}, "exits: must be such that at least one carries a block"),
+        ({"exits": "1+1,4"}, "exits: must be without blocks in soft mode, got '1\\+1,4'"),
+        ({"loss": "mse"}, "loss: must be kl or ce, got 'mse'"),
+        ({"exit_weights": "1,2"}, "exit_weights: must be 3 numbers"),
+        ({"exit_weights": "1,a,2"}, "exit_weights: must be numbers"),
+        ({"exit_weights": "0,0,0"}, "exit_weights: must be not negative, and not all 0"),
+        ({"positions": 0.0}, "positions: must be over 0"),
+        ({"lr": -1.0}, "lr: must be over 0, got -1.0"),
+        ({"quantize": "int3"}, "quantize: must be one of w8a8, int4, got 'int3'"),
+        ({"trunk_layers": 2}, "trunk_layers: must be given in hybrid mode only"),
+        ({"min_lr": 2.0}, "min_lr: must be between 0 and 1"),
+    ],
+)
+def test_settings(config, tmp_path, change, message):
+    with pytest.raises(TuningError, match=message):
+        Tuner(dataclasses.replace(config, **change), tmp_path, print)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"q": "", "a": "long enough"}\n{"q": "x", "a": "y"}\n', "no usable row"),
+        ("\n\n", "no usable row"),
+        ('{"q": "x"}', 'rows.jsonl:1 must be an object with "q" and "a"'),
+        ("not json", "rows.jsonl:1 must be"),
+    ],
+)
+def test_data_without_a_usable_row(tmp_path, text, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    with pytest.raises(TuningError, match=message):
+        read_rows(path)
+
+
+def test_data_that_is_all_held_out(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"q": "x", "a": "yes"}\n' * 40)
+    with pytest.raises(TuningError, match="beyond the 40 held out"):
+        training_documents(byte_tokenizer(), [path])
+
+
+def test_models_that_are_none(tmp_path):
+    with pytest.raises(TuningError, match="model: must be a .gguf file or a folder"):
+        load_base(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(TuningError, match="llama architecture, got 'gpt2'"):
+        load_base(tmp_path)
+
+
+def test_targets_of_another_vocabulary_or_none(files, tmp_path):
+    with pytest.raises(TuningError, match="vocabulary 999, got 260"):
+        read_targets(files / "targets.safetensors", 999)
+    with pytest.raises(TuningError, match="written by `sorted-tuning targets`"):
+        read_targets(tmp_path / "none", 260)
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(every_step, tmp_path):
+    tuner = Tuner(every_step, tmp_path, print)
+    one_step = tuner._one_step
+
+    def poisoned():
+        if tuner.step == 4:
+            with torch.no_grad():
+                tuner.sorted.base.model.norm.weight[0] = float("nan")
+        one_step()
+
+    tuner._one_step = poisoned
+    with pytest.raises(TuningError, match="loss: must stay finite, got nan at step 5.*checkpoint-00000004"):
+        tuner.train()
+    assert checkpoint.latest(tmp_path).name == "checkpoint-00000004"
+    Tuner(every_step, tmp_path, print)  # and the run can go on from it
+
+
+def test_a_checkpoint_of_another_mode_is_refused(config, tmp_path):
+    tune(dataclasses.replace(config, mode="blocks", exits="1+1,4", total_tokens=128), tmp_path, print)
+    with pytest.raises(TuningError, match="must hold what the run tunes, lacks"):
+        Tuner(dataclasses.replace(config, mode="hybrid", exits="1+1,4"), tmp_path, print)
+
+
+def test_the_command_line_asks_for_what_a_new_run_needs(tmp_path):
+    result = CliRunner().invoke(app, ["tune", "--run", str(tmp_path)])
+    assert isinstance(result.exception, TuningError)
+    assert str(result.exception) == "model: must be given to start a run, got none"

@@ -1,0 +1,102 @@
+"""A run on the tiny model: it learns, it resumes to the bit, each mode moves what it should and nothing else."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from sorted_tuning.load import load_base
+from sorted_tuning.tuning.metrics import read_metrics
+from sorted_tuning.tuning.tune import Tuner, tune, tuned_model
+
+
+def quiet(_line):
+    pass
+
+
+def curve(run):
+    return [(r["tokens"], r["loss"], r["gradient"]) for r in read_metrics(run / "metrics.jsonl") if "loss" in r]
+
+
+def stop_after(tuner, steps):
+    """Interrupt a run as a kill would: between two steps."""
+    one_step = tuner._one_step
+
+    def step():
+        if tuner.step == steps:
+            raise KeyboardInterrupt
+        one_step()
+
+    tuner._one_step = step
+    with pytest.raises(KeyboardInterrupt):
+        tuner.train()
+
+
+@pytest.mark.parametrize("mode, exits, loss", [("soft", "1,2,4", "ce"), ("hybrid", "1+1,2,4", "kl")])
+def test_resume_gives_the_same_curve(config, every_step, tmp_path, mode, exits, loss):
+    config, every_step = (
+        dataclasses.replace(c, mode=mode, exits=exits, loss=loss, trunk_from=512) for c in (config, every_step)
+    )
+    tune(config, tmp_path / "whole", quiet)
+    for steps in (2, 6):  # before and after the hybrid's trunk begins to learn
+        stop_after(Tuner(every_step, tmp_path / "cut", quiet), steps)
+    tune(config, tmp_path / "cut", quiet)
+    assert len(curve(tmp_path / "whole")) == 12
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+
+
+def test_it_learns_and_leaves_metrics_and_a_plot(config, tmp_path):
+    tuner = Tuner(dataclasses.replace(config, total_tokens=60 * 128, lr=3e-3), tmp_path, quiet)
+    tuner.train()
+    scores = [r for r in read_metrics(tmp_path / "metrics.jsonl") if "kl" in r]
+    assert scores[-1]["kl"]["1"] < 0.6 * scores[0]["kl"]["1"]
+    assert scores[0]["agreement"]["4"] > 0.95
+    assert (tmp_path / "loss.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "mode, exits, options, moved",
+    [
+        ("soft", "1,2,4", {}, {"layers", "norm"}),
+        ("soft", "1,2,4", {"train_embeddings": True}, {"layers", "norm", "embed"}),
+        ("blocks", "1+1,2+1,4", {}, {"blocks"}),
+        ("hybrid", "1+1,2+1,4", {}, {"blocks", "layers", "norm"}),
+        ("hybrid", "1+1,2+1,4", {"trunk_layers": 2}, {"blocks", "layers"}),
+        ("hybrid", "1+1,2+1,4", {"trunk_from": 10**9}, {"blocks"}),
+    ],
+)
+def test_each_mode_moves_what_it_should(config, tmp_path, files, mode, exits, options, moved):
+    config = dataclasses.replace(config, mode=mode, exits=exits, total_tokens=2 * 128, **options)
+    tune(config, tmp_path, quiet)
+    model, _ = tuned_model(tmp_path)
+    before = load_base(files / "base")
+    pairs = list(zip(before.model.layers, model.base.model.layers))
+    changed = {
+        "embed": not torch.equal(before.lm_head.weight, model.head),
+        "layers": any(not _equal(a, b) for a, b in pairs[:2]),
+        "norm": not _equal(before.model.norm, model.base.model.norm),
+        "blocks": any(not _equal(before.model.layers[3], b.layers[0]) for b in model.blocks.values()),
+    }
+    assert {name for name, yes in changed.items() if yes} == moved
+    assert _equal(*pairs[3]) == ("layers" not in moved or "trunk_layers" in options)
+
+
+def _equal(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters()))
+
+
+def test_quantization_aware_phase_keeps_parameter_names(config, tmp_path):
+    config = dataclasses.replace(config, quantize="w8a8", quantize_from=512)
+    tune(config, tmp_path, quiet)
+    model, _ = tuned_model(tmp_path)
+    assert type(model.base.model.layers[0].mlp.up_proj) is torch.nn.Linear
+
+
+def test_metrics_beyond_a_checkpoint_are_dropped_on_resume(every_step, tmp_path):
+    stop_after(Tuner(every_step, tmp_path, quiet), 5)
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 2  # the older ones are cleared up
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 99, "tokens": 99 * 128, "loss": {"1": 0.0}, "gradient": 0.0}) + "\n")
+    Tuner(every_step, tmp_path, quiet)
+    assert [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl") if "loss" in r] == [1, 2, 3, 4, 5]
