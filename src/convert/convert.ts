@@ -8,12 +8,13 @@ import { statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { MANIFEST_VERSION, type KernelName, type Manifest, type StageEntry } from '../model/manifest.js';
 import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
+import { NO_CALIBRATION, openCalibration, type Calibration } from './calibration.js';
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
 import { ConvertError } from './errors.js';
 import { exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { openGguf } from './gguf/source.js';
 import { openHuggingFace } from './hf/source.js';
-import { embedGraph, headGraph, type VocabularyBlock } from './onnx/ends.js';
+import { embedGraph, headGraph, type VocabularyFormat } from './onnx/ends.js';
 import type { Graph } from './onnx/graph.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph, type StageLayer } from './onnx/stage.js';
@@ -32,7 +33,12 @@ export interface ConvertOptions {
   kernels: KernelName[];
   /** Weights per scale of int4. */
   block: number;
+  /** safetensors file of exit blocks; see exit-blocks.ts. */
   exitBlocks?: string;
+  /** safetensors file of second moments for GPTQ; see calibration.ts. */
+  calibration?: string;
+  /** Bits used of the bytes of embedding and head: 8, or fewer for smaller compressed files. */
+  headBits: number;
   /** gzip the weight files. */
   compress: boolean;
   /** Replace an existing output folder. */
@@ -49,18 +55,21 @@ export async function convert(options: ConvertOptions, progress: Progress = () =
   checkKernels(options);
   const source = openSource(options.source);
   let blocks = NO_EXIT_BLOCKS;
+  let calibration = NO_CALIBRATION;
   try {
     const exits = options.exits ?? source.exits ?? [source.architecture.layers];
     checkArchitecture(source.architecture);
     checkExits(exits, source.architecture.layers);
     checkTensors(source);
     if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source.architecture);
+    if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder(options.out, options.force, (folder) =>
-      writeModel(folder, source, [...exits], blocks, options, progress),
+      writeModel(folder, source, [...exits], blocks, calibration, options, progress),
     );
   } finally {
     source.close();
     blocks.source.close();
+    calibration.close();
   }
 }
 
@@ -70,7 +79,7 @@ function openSource(source: string): ModelSource {
   return stat.isDirectory() ? openHuggingFace(source) : openGguf(source);
 }
 
-function checkKernels({ kernels, block }: ConvertOptions): void {
+function checkKernels({ kernels, block, headBits }: ConvertOptions): void {
   if (kernels.length === 0) throw new ConvertError('bad_option', '--kernels must name at least one kernel');
   if (new Set(kernels).size !== kernels.length)
     throw new ConvertError('bad_option', `--kernels names one twice: ${kernels.join(',')}`);
@@ -78,6 +87,8 @@ function checkKernels({ kernels, block }: ConvertOptions): void {
     throw new ConvertError('bad_option', `--kernels fp16 can't be combined with others, got ${kernels.join(',')}`);
   if (![16, 32, 64, 128, 256].includes(block))
     throw new ConvertError('bad_option', `--block must be 16, 32, 64, 128 or 256, got ${block}`);
+  if (![5, 6, 7, 8].includes(headBits))
+    throw new ConvertError('bad_option', `--head-bits must be 5, 6, 7 or 8, got ${headBits}`);
 }
 
 async function writeModel(
@@ -85,14 +96,15 @@ async function writeModel(
   source: ModelSource,
   exits: number[],
   blocks: ExitBlocks,
+  calibration: Calibration,
   options: ConvertOptions,
   progress: Progress,
 ): Promise<Manifest> {
   const arch = source.architecture;
   const { kernels } = options;
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
-  const vocabularyBlock: VocabularyBlock = kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a8')
-    ? headBlock(arch.hidden)
+  const format: VocabularyFormat = kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a8')
+    ? { block: headBlock(arch.hidden), levels: 2 ** (options.headBits - 1) - 1 }
     : null;
   const blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
   const total = (arch.layers + blockLayers) * kernels.length + 3;
@@ -113,22 +125,29 @@ async function writeModel(
     step('embedding and head');
     const embedding = linearWeight(arch.tiedHead ? 'head' : 'embed', [source.tensor(EMBEDDING)]);
     const head = arch.tiedHead ? embedding : linearWeight('head', [source.tensor(HEAD)]);
-    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, vocabularyBlock, floatType));
+    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType));
     const normed = exits.filter((exit) => blocks.depths.has(exit));
     const norms = [
       source.tensor(FINAL_NORM).rows(0, 1),
       ...normed.map((exit) => blocks.source.tensor(exitNorm(exit)).rows(0, 1)),
     ];
-    const headFile = saveGraph('head', await headGraph(head, norms, arch, store, vocabularyBlock, floatType));
+    const headFile = saveGraph('head', await headGraph(head, norms, arch, store, format, floatType));
     const select = saveGraph('select', selectGraph(arch.vocab));
     const argmax = saveGraph('argmax', argmaxGraph(arch.vocab));
 
     const stage = async (name: string, boundary: number, layers: StageLayer[]): Promise<StageEntry> => {
       const graphs: StageEntry['graphs'] = {};
       for (const kernel of kernels) {
-        const graph = await stageGraph(name, layers, arch, store, { kernel, block: options.block, floatType }, () => {
-          step(`${name} ${kernel}`);
-        });
+        const graph = await stageGraph(
+          name,
+          layers,
+          arch,
+          store,
+          { kernel, block: options.block, floatType, calibration },
+          () => {
+            step(`${name} ${kernel}`);
+          },
+        );
         graphs[kernel] = saveGraph(`${name}.${kernel}`, graph);
       }
       return { name, boundary, layers: layers.length, graphs };
@@ -191,6 +210,6 @@ async function writeModel(
 }
 
 /** 64 columns a scale where that divides the width (no padding to gather and cut off again), else 32, else 128. */
-function headBlock(hidden: number): VocabularyBlock {
+function headBlock(hidden: number): number {
   return ([64, 32] as const).find((block) => hidden % block === 0) ?? 128;
 }

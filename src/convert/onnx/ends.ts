@@ -9,20 +9,21 @@ import type { WeightStore } from '../output/weight-store.js';
 import { quantizeBlocks8 } from '../quantize/int8.js';
 import type { LinearWeight } from '../weight.js';
 import { Graph, MICROSOFT } from './graph.js';
+import { storeScales, useScales } from './scales.js';
 import { storeFloats, type FloatType } from './vectors.js';
 
-/** 8 bits in blocks of this many columns, or unquantized where null. */
-export type VocabularyBlock = 16 | 32 | 64 | 128 | 256 | null;
+/** How a [V, H] matrix is stored: unquantized (null), or in blocks of columns with levels -levels..levels in bytes. */
+export type VocabularyFormat = { block: number; levels: number } | null;
 
-/** Stores a [V, H] matrix; returns the names of what it stored. */
+/** Stores a [V, H] matrix once. */
 async function storeVocabulary(
   store: WeightStore,
   weight: LinearWeight,
-  block: VocabularyBlock,
+  format: VocabularyFormat,
   floatType: FloatType,
 ): Promise<void> {
   const { name, n, k } = weight;
-  if (block === null) {
+  if (format === null) {
     if (store.get(`${name}.weight`)) return;
     function* rows(): Iterable<ArrayBufferView> {
       for (const { data } of weight.pieces()) yield floatType === 'f16' ? toHalf(data) : data;
@@ -31,17 +32,20 @@ async function storeVocabulary(
     return;
   }
   if (store.get(`${name}.weight_q8`)) return;
+  const { block, levels } = format;
   const blocks = Math.ceil(k / block);
-  const scales = new Float32Array(n * blocks);
-  function* quantized(width: number): Iterable<Uint8Array> {
+  const codes = new Int8Array(n * blocks);
+  const units = new Float32Array(n);
+  function* quantized(): Iterable<Uint8Array> {
     for (const { start, data } of weight.pieces()) {
-      const piece = quantizeBlocks8(data, k, width);
-      scales.set(piece.scales, start * blocks);
+      const piece = quantizeBlocks8(data, k, block, levels);
+      codes.set(piece.codes, start * blocks);
+      units.set(piece.units, start);
       yield piece.q;
     }
   }
-  await store.add(`${name}.weight_q8`, 'u8', [n, blocks, block], quantized(block));
-  await store.add(`${name}.scale_q8`, 'f32', [n, blocks], [scales]);
+  await store.add(`${name}.weight_q8`, 'u8', [n, blocks, block], quantized());
+  await storeScales(store, `${name}.scale_q8`, { codes, units });
 }
 
 /** ids -> hidden. */
@@ -49,17 +53,18 @@ export async function embedGraph(
   weight: LinearWeight,
   arch: Architecture,
   store: WeightStore,
-  block: VocabularyBlock,
+  format: VocabularyFormat,
   floatType: FloatType,
 ): Promise<Graph> {
-  await storeVocabulary(store, weight, block, floatType);
+  await storeVocabulary(store, weight, format, floatType);
   const graph = new Graph('embed');
   graph.input('ids', 'i64', ['B', 'S']);
   graph.output('hidden', floatType, ['B', 'S', arch.hidden]);
-  if (block === null) {
-    graph.node('Gather', [use(graph, store, `${weight.name}.weight`), 'ids'], ['hidden']);
+  if (format === null) {
+    graph.node('Gather', [graph.weight(store.require(`${weight.name}.weight`)), 'ids'], ['hidden']);
     return graph;
   }
+  const { block } = format;
   // MatMulNBits wants [V, blocks, block] and scales [V, blocks]; read in the same shape, a row comes in blocks.
   const blocks = Math.ceil(arch.hidden / block);
   const scaleShape = graph.constant(
@@ -68,10 +73,14 @@ export async function embedGraph(
     [3],
     BigInt64Array.from([arch.vocab, blocks, 1], BigInt),
   );
-  const scale = graph.node('Reshape', [use(graph, store, `${weight.name}.scale_q8`), scaleShape], ['embed.scale']);
+  const scale = graph.node(
+    'Reshape',
+    [useScales(graph, store, `${weight.name}.scale_q8`), scaleShape],
+    ['embed.scale'],
+  );
   const gathered = graph.node(
     'GatherBlockQuantized',
-    [use(graph, store, `${weight.name}.weight_q8`), 'ids', scale],
+    [graph.weight(store.require(`${weight.name}.weight_q8`)), 'ids', scale],
     ['embed.blocks'],
     { bits: 8, block_size: block, gather_axis: 0, quantize_axis: 2 },
     MICROSOFT,
@@ -95,10 +104,10 @@ export async function headGraph(
   norms: Float32Array[],
   arch: Architecture,
   store: WeightStore,
-  block: VocabularyBlock,
+  format: VocabularyFormat,
   floatType: FloatType,
 ): Promise<Graph> {
-  await storeVocabulary(store, weight, block, floatType);
+  await storeVocabulary(store, weight, format, floatType);
   const { hidden, vocab } = arch;
   const graph = new Graph('head');
   graph.input('hidden', floatType, ['N', hidden]);
@@ -118,17 +127,21 @@ export async function headGraph(
   });
   const rows = graph.node('Gather', [table, 'norm'], ['head.norm_rows']);
   const normed = graph.node('Mul', [unit, rows], ['head.normed']);
-  if (block !== null) {
+  if (format !== null) {
     graph.node(
       'MatMulNBits',
-      [normed, use(graph, store, `${weight.name}.weight_q8`), use(graph, store, `${weight.name}.scale_q8`)],
+      [
+        normed,
+        graph.weight(store.require(`${weight.name}.weight_q8`)),
+        useScales(graph, store, `${weight.name}.scale_q8`),
+      ],
       ['logits'],
-      { K: hidden, N: vocab, bits: 8, block_size: block, accuracy_level: 4 },
+      { K: hidden, N: vocab, bits: 8, block_size: format.block, accuracy_level: 4 },
       MICROSOFT,
     );
     return graph;
   }
-  const product = [normed, use(graph, store, `${weight.name}.weight`)];
+  const product = [normed, graph.weight(store.require(`${weight.name}.weight`))];
   if (floatType === 'f32') {
     graph.node('Gemm', product, ['logits'], { transB: 1 });
     return graph;
@@ -136,10 +149,4 @@ export async function headGraph(
   const half = graph.node('Gemm', product, ['head.logits_f16'], { transB: 1 });
   graph.node('Cast', [half], ['logits'], { to: 1 });
   return graph;
-}
-
-function use(graph: Graph, store: WeightStore, name: string): string {
-  const tensor = store.get(name);
-  if (!tensor) throw new Error(`${name} was not stored`);
-  return graph.weight(tensor);
 }

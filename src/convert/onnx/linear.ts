@@ -5,16 +5,19 @@
  */
 import type { KernelName } from '../../model/manifest.js';
 import type { WeightStore } from '../output/weight-store.js';
-import { quantizeBlocks4 } from '../quantize/int4.js';
+import type { Int4Quantizer } from '../quantize/int4.js';
 import { quantizeRowsTransposed } from '../quantize/int8.js';
 import { toHalf } from '../half.js';
 import type { LinearWeight } from '../weight.js';
 import { MICROSOFT, type Graph } from './graph.js';
+import { storeScales, useScales } from './scales.js';
 
 export interface KernelOptions {
   kernel: KernelName;
   /** Weights per scale of int4. */
   block: number;
+  /** int4's quantizer for a weight of width k; made only where the weight is not stored yet. */
+  quantizer: (k: number) => Int4Quantizer;
 }
 
 /** Adds y = x W^T; returns the name of y. Tensors of x: [..., K]. */
@@ -23,11 +26,12 @@ export async function addLinear(
   store: WeightStore,
   x: string,
   weight: LinearWeight,
-  { kernel, block }: KernelOptions,
+  options: KernelOptions,
 ): Promise<string> {
+  const { kernel } = options;
   switch (kernel) {
     case 'int4':
-      return int4(graph, store, x, weight, block);
+      return int4(graph, store, x, weight, options);
     case 'w8a8':
       return w8a8(graph, store, x, weight);
     case 'fp32':
@@ -36,24 +40,35 @@ export async function addLinear(
   }
 }
 
-async function int4(graph: Graph, store: WeightStore, x: string, weight: LinearWeight, block: number): Promise<string> {
+async function int4(
+  graph: Graph,
+  store: WeightStore,
+  x: string,
+  weight: LinearWeight,
+  { block, quantizer }: KernelOptions,
+): Promise<string> {
   const { name, n, k } = weight;
   const blocks = Math.ceil(k / block);
-  const scales = new Float32Array(n * blocks);
   const q = `${name}.weight_q4`;
-  const s = `${name}.scale_q4`;
-  const stored = store.get(q) ?? (await store.add(q, 'u8', [n, blocks, block / 2], quantized()));
-  function* quantized(): Iterable<Uint8Array> {
-    for (const { start, data } of weight.pieces()) {
-      const piece = quantizeBlocks4(data, k, block);
-      scales.set(piece.scales, start * blocks);
-      yield piece.q;
+  const scale = `${name}.scale_q4`;
+  if (!store.get(q)) {
+    const codes = new Int8Array(n * blocks);
+    const units = new Float32Array(n);
+    const quantize = quantizer(k);
+    function* quantized(): Iterable<Uint8Array> {
+      for (const { start, data } of weight.pieces()) {
+        const piece = quantize(data, k, block);
+        codes.set(piece.codes, start * blocks);
+        units.set(piece.units, start);
+        yield piece.q;
+      }
     }
+    await store.add(q, 'u8', [n, blocks, block / 2], quantized());
+    await storeScales(store, scale, { codes, units });
   }
-  const storedScale = store.get(s) ?? (await store.add(s, 'f32', [n * blocks], [scales]));
   return graph.node(
     'MatMulNBits',
-    [x, graph.weight(stored), graph.weight(storedScale)],
+    [x, graph.weight(store.require(q)), useScales(graph, store, scale)],
     [`${name}.out`],
     { K: k, N: n, bits: 4, block_size: block, accuracy_level: 4 },
     MICROSOFT,
@@ -82,7 +97,7 @@ async function w8a8(graph: Graph, store: WeightStore, x: string, weight: LinearW
   const { bytes, max } = quantizeActivation(graph, x, unit, zero);
   const product = graph.node(
     'MatMulIntegerToFloat',
-    [bytes, stored(store, graph, w), unit, stored(store, graph, s), zero],
+    [bytes, graph.weight(store.require(w)), unit, graph.weight(store.require(s)), zero],
     [`${name}.scaled`],
     {},
     MICROSOFT,
@@ -121,11 +136,5 @@ async function plain(
     }
     await store.add(w, kernel === 'fp32' ? 'f32' : 'f16', [k, n], [matrix]);
   }
-  return graph.node('MatMul', [x, stored(store, graph, w)], [`${name}.out`]);
-}
-
-function stored(store: WeightStore, graph: Graph, name: string): string {
-  const tensor = store.get(name);
-  if (!tensor) throw new Error(`${name} was not stored`);
-  return graph.weight(tensor);
+  return graph.node('MatMul', [x, graph.weight(store.require(w))], [`${name}.out`]);
 }

@@ -5,6 +5,7 @@
  * Must not know: source formats, how weights are quantized.
  */
 import type { Architecture } from '../../model/manifest.js';
+import type { Calibration, LinearLabel } from '../calibration.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { ropeTables } from '../rope.js';
 import { LAYER, type ModelSource } from '../source.js';
@@ -21,8 +22,9 @@ export interface StageLayer {
   name: string;
 }
 
-export interface StageOptions extends KernelOptions {
+export interface StageOptions extends Omit<KernelOptions, 'quantizer'> {
   floatType: FloatType;
+  calibration: Calibration;
 }
 
 /** Builds the graph, storing what is not stored yet. `done` is called after each layer. */
@@ -57,8 +59,11 @@ export async function stageGraph(
           tensor(part).rows(0, 1),
         ),
       );
-    const linear = (label: string, x: string, ...parts: string[]) =>
-      addLinear(graph, store, x, linearWeight(`${id}.${label}`, parts.map(tensor)), options);
+    const linear = (label: LinearLabel, x: string, ...parts: string[]) =>
+      addLinear(graph, store, x, linearWeight(`${id}.${label}`, parts.map(tensor)), {
+        ...options,
+        quantizer: (k) => options.calibration.int4(id, label, k),
+      });
     /** Norm of residual + pending, the sum becoming the new residual. */
     const norm = async (label: string, part: string): Promise<string> => {
       const scale = await vector(label, part);

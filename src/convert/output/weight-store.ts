@@ -33,6 +33,13 @@ export class WeightStore {
     return this.stored.get(name);
   }
 
+  /** A tensor that must have been added. */
+  require(name: string): ExternalTensor {
+    const tensor = this.stored.get(name);
+    if (!tensor) throw new Error(`${name} was not stored`);
+    return tensor;
+  }
+
   /** Appends a tensor whose bytes come in pieces; the pieces must add up to dims. */
   async add(name: string, dtype: DataType, dims: number[], pieces: Iterable<ArrayBufferView>): Promise<ExternalTensor> {
     const length = dims.reduce((a, b) => a * b, DATA_SIZE[dtype]);

@@ -3,13 +3,7 @@
  *
  * Knows: arithmetic. Must not know: graphs, files.
  */
-
-/** Largest magnitude of values[from, to). */
-export function largest(values: Float32Array, from: number, to: number): number {
-  let max = 0;
-  for (let i = from; i < to; i++) max = Math.max(max, Math.abs(values[i] ?? 0));
-  return max;
-}
+import { largest, MAX_CODE, type CodedScales } from './scale.js';
 
 /**
  * Quantizes `count` rows of width k with one scale per row and writes them transposed into `out`, an int8 matrix
@@ -30,23 +24,38 @@ export function quantizeRowsTransposed(
 }
 
 /**
- * Quantizes rows in blocks to unsigned bytes around 128, as MatMulNBits and GatherBlockQuantized read them.
- * The last block of a row is padded with 128 (zero).
+ * Quantizes rows of width k in blocks to unsigned bytes around 128, as MatMulNBits and GatherBlockQuantized read
+ * them, using levels -levels..levels (127 for all 8 bits; fewer compress better). The last block of a row is padded
+ * with 128 (zero).
  */
-export function quantizeBlocks8(data: Float32Array, k: number, block: number): { q: Uint8Array; scales: Float32Array } {
+export function quantizeBlocks8(
+  data: Float32Array,
+  k: number,
+  block: number,
+  levels: number,
+): CodedScales & { q: Uint8Array } {
   const rows = data.length / k;
   const blocks = Math.ceil(k / block);
   const q = new Uint8Array(rows * blocks * block).fill(128);
-  const scales = new Float32Array(rows * blocks);
-  for (let r = 0; r < rows; r++)
+  const codes = new Int8Array(rows * blocks);
+  const units = new Float32Array(rows);
+  for (let r = 0; r < rows; r++) {
+    const unit = Math.fround(largest(data, r * k, (r + 1) * k) / levels / MAX_CODE);
+    units[r] = unit;
+    if (unit === 0) continue;
     for (let b = 0; b < blocks; b++) {
       const from = r * k + b * block;
       const to = Math.min(from + block, (r + 1) * k);
-      const scale = largest(data, from, to) / 127;
-      scales[r * blocks + b] = scale;
-      const inverse = scale === 0 ? 0 : 1 / scale;
+      // Rounded up, so that the largest weight stays inside the levels.
+      const code = Math.max(1, Math.min(MAX_CODE, Math.ceil(largest(data, from, to) / levels / unit - 1e-6)));
+      codes[r * blocks + b] = code;
+      const inverse = 1 / (code * unit);
       const base = (r * blocks + b) * block;
-      for (let i = from; i < to; i++) q[base + i - from] = 128 + Math.round((data[i] ?? 0) * inverse);
+      for (let i = from; i < to; i++) {
+        const level = Math.round((data[i] ?? 0) * inverse);
+        q[base + i - from] = 128 + Math.max(-levels, Math.min(levels, level));
+      }
     }
-  return { q, scales };
+  }
+  return { q, codes, units };
 }

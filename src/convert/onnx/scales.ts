@@ -1,0 +1,23 @@
+/**
+ * Coded scales in a graph: the node that multiplies codes with units, for ONNX Runtime to fold at load.
+ *
+ * Knows: the storage of quantize/scale.ts. Must not know: what is scaled.
+ */
+import type { WeightStore } from '../output/weight-store.js';
+import type { CodedScales } from '../quantize/scale.js';
+import type { Graph } from './graph.js';
+
+/** Stores the scales of [N, blocks] blocks as `${name}.codes` and `${name}.units`. */
+export async function storeScales(store: WeightStore, name: string, { codes, units }: CodedScales): Promise<void> {
+  const n = units.length;
+  await store.add(`${name}.codes`, 'i8', [n, codes.length / n], [codes]);
+  await store.add(`${name}.units`, 'f32', [n, 1], [units]);
+}
+
+/** Adds the scales as f32 [N, blocks]; returns their name. */
+export function useScales(graph: Graph, store: WeightStore, name: string): string {
+  if (graph.produces(name)) return name;
+  const codes = graph.weight(store.require(`${name}.codes`));
+  const floats = graph.node('Cast', [codes], [`${name}.floats`], { to: 1 });
+  return graph.node('Mul', [floats, graph.weight(store.require(`${name}.units`))], [name]);
+}

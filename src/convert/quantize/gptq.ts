@@ -1,0 +1,94 @@
+/**
+ * GPTQ (arXiv 2210.17323): rounds a row column by column and corrects the columns still to come for the error made,
+ * so that the layer's output on the calibration inputs changes least.
+ *
+ * Knows: linear algebra. Must not know: where the second moments of the inputs come from.
+ */
+import { ConvertError } from '../errors.js';
+import { emptyInt4, int4Level, int4Unit, packInt4, searchCode, type Int4Quantizer } from './int4.js';
+
+/** Added to the diagonal, as a share of its mean: keeps the inverse tame where inputs hardly vary. */
+const DAMPING = 0.01;
+/** Rows handled together, so that a row of the factor is read from memory once for all of them. */
+const TILE = 8;
+
+/**
+ * The upper factor U of the damped inverse, inverse(H) = U^T U, from the second moments H = X^T X [K, K].
+ * H = V V^T with V upper triangular, found from the last column backwards; then U is the inverse of V.
+ */
+export function inverseFactor(hessian: Float32Array, k: number): Float32Array {
+  const v = Float64Array.from(hessian);
+  let trace = 0;
+  for (let i = 0; i < k; i++) trace += v[i * k + i] ?? 0;
+  const damping = trace > 0 ? (DAMPING * trace) / k : 1;
+  for (let i = 0; i < k; i++) v[i * k + i] = (v[i * k + i] ?? 0) + damping;
+  for (let j = k - 1; j >= 0; j--) {
+    const pivot = Math.sqrt(v[j * k + j] ?? NaN);
+    if (!(pivot > 0))
+      throw new ConvertError('bad_source', 'the calibration holds a matrix that is no second moment (not positive)');
+    // Column j of V; row j of the symmetric rest holds it contiguously.
+    const column = v.subarray(j * k, j * k + j);
+    for (let i = 0; i < j; i++) column[i] = (column[i] ?? 0) / pivot;
+    v[j * k + j] = pivot;
+    for (let i = 0; i < j; i++) {
+      const factor = column[i] ?? 0;
+      const row = v.subarray(i * k, i * k + i + 1);
+      for (let c = 0; c <= i; c++) row[c] = (row[c] ?? 0) - factor * (column[c] ?? 0);
+    }
+  }
+  // The lower triangle of v now holds V^T, L with H = L^T L; U^T = inverse(L), lower triangular, row by row.
+  const inverse = new Float64Array(k * k);
+  for (let i = 0; i < k; i++) {
+    const row = inverse.subarray(i * k, i * k + k);
+    for (let j = 0; j < i; j++) {
+      const factor = v[i * k + j] ?? 0;
+      const other = inverse.subarray(j * k, j * k + j + 1);
+      for (let c = 0; c <= j; c++) row[c] = (row[c] ?? 0) - factor * (other[c] ?? 0);
+    }
+    const diagonal = v[i * k + i] ?? 1;
+    for (let c = 0; c < i; c++) row[c] = (row[c] ?? 0) / diagonal;
+    row[i] = 1 / diagonal;
+  }
+  const upper = new Float32Array(k * k);
+  for (let i = 0; i < k; i++) for (let j = 0; j <= i; j++) upper[j * k + i] = inverse[i * k + j] ?? 0;
+  return upper;
+}
+
+/** The quantizer for weights whose inputs have the inverse factor `upper` [K, K]. */
+export function gptq(upper: Float32Array): Int4Quantizer {
+  return (data, k, block) => {
+    const rows = data.length / k;
+    const blocks = Math.ceil(k / block);
+    const out = emptyInt4(rows, k, block);
+    const work = Float32Array.from(data);
+    // What rounding column i costs once the later columns have made up for it: error^2 / U[i][i]^2.
+    const importance = Float32Array.from({ length: k }, (_, i) => (upper[i * k + i] ?? 1) ** -2);
+    for (let first = 0; first < rows; first += TILE) {
+      const last = Math.min(first + TILE, rows);
+      for (let r = first; r < last; r++) out.units[r] = int4Unit(data, r * k, (r + 1) * k);
+      for (let b = 0; b < blocks; b++) {
+        const from = b * block;
+        const to = Math.min(from + block, k);
+        for (let r = first; r < last; r++) {
+          const unit = out.units[r] ?? 0;
+          if (unit > 0) out.codes[r * blocks + b] = searchCode(work, r * k + from, r * k + to, unit, importance, from);
+        }
+        for (let j = from; j < to; j++) {
+          const factors = upper.subarray(j * k, j * k + k);
+          const pivot = factors[j] ?? 1;
+          for (let r = first; r < last; r++) {
+            const scale = (out.codes[r * blocks + b] ?? 0) * (out.units[r] ?? 0);
+            if (scale === 0) continue;
+            const row = work.subarray(r * k, r * k + k);
+            const value = row[j] ?? 0;
+            const level = int4Level(value, 1 / scale);
+            packInt4(out.q, r * blocks * block + j, level);
+            const error = (value - level * scale) / pivot;
+            for (let c = j + 1; c < k; c++) row[c] = (row[c] ?? 0) - error * (factors[c] ?? 0);
+          }
+        }
+      }
+    }
+    return out;
+  };
+}

@@ -1,0 +1,43 @@
+/** Number formats: GGML blocks, halves, and the pieces that quantizers are made of. */
+import t from 'tap';
+import { GGML_FORMATS } from '../../src/convert/gguf/dequantize.js';
+import { floatToHalf, HALF_TO_FLOAT } from '../../src/convert/half.js';
+import { inverseFrequencies, llama3Factor } from '../../src/convert/rope.js';
+import { ropeScalingFromFactors } from '../../src/convert/gguf/rope.js';
+import { GGML_BLOCKS } from './ggml-blocks.js';
+
+for (const { type, name, bytes, floats } of GGML_BLOCKS)
+  t.test(`${name} decodes as llama.cpp decodes it`, async (t) => {
+    const format = GGML_FORMATS.get(type);
+    const source = Buffer.from(bytes, 'base64');
+    const expected = new Float32Array(new Uint8Array(Buffer.from(floats, 'base64')).buffer);
+    const out = new Float32Array(expected.length);
+    t.equal(format?.name, name);
+    t.equal((expected.length / (format?.block ?? 0)) * (format?.bytes ?? 0), source.length, 'block size');
+    format?.decode(source, out);
+    out.forEach((value, i) => {
+      if (Math.abs(value - (expected[i] ?? NaN)) > 1e-6 * Math.abs(value) + 1e-7)
+        t.fail(`weight ${i}: ${value}, not ${expected[i]}`);
+    });
+  });
+
+t.test('every half survives the way through a float', async (t) => {
+  for (let bits = 0; bits < 65536; bits++) {
+    const value = HALF_TO_FLOAT[bits] ?? NaN;
+    if (Number.isNaN(value)) continue;
+    if (floatToHalf(value) !== bits) t.fail(`0x${bits.toString(16)} became 0x${floatToHalf(value).toString(16)}`);
+  }
+  t.equal(floatToHalf(1 + 2 ** -11), 0x3c00, 'ties go to even');
+  t.equal(floatToHalf(1 + 3 * 2 ** -11), 0x3c02, 'ties go to even, upwards');
+  t.equal(floatToHalf(65520), 0x7c00, 'overflow is infinity');
+});
+
+t.test('llama3 scaling is recovered from GGUF factors', async (t) => {
+  const scaling = { type: 'llama3' as const, factor: 32, lowFreqFactor: 1, highFreqFactor: 4, originalContext: 8192 };
+  const rotary = { headDim: 64, theta: 500000, originalContext: 8192 };
+  const factors = inverseFrequencies(64, 500000, null).map((frequency) => llama3Factor(frequency, scaling));
+  t.strictSame(ropeScalingFromFactors(factors, rotary, 'x.gguf'), scaling);
+  t.equal(ropeScalingFromFactors(new Float32Array(32).fill(1), rotary, 'x.gguf'), null);
+  factors[20] = 7;
+  t.throws(() => ropeScalingFromFactors(factors, rotary, 'x.gguf'), { code: 'unsupported_feature' });
+});

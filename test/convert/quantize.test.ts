@@ -1,0 +1,106 @@
+/** The int4 quantizers: each does better than the one before by the measure that it minimizes. */
+import t from 'tap';
+import { gptq, inverseFactor } from '../../src/convert/quantize/gptq.js';
+import { quantizeBySearch, type Int4Rows } from '../../src/convert/quantize/int4.js';
+import { quantizeBlocks8, quantizeRowsTransposed } from '../../src/convert/quantize/int8.js';
+import { random } from './tiny.js';
+
+const ROWS = 20;
+const K = 72; // no multiple of the block: the last block is padded
+const BLOCK = 32;
+const BLOCKS = 3;
+
+/** About normal. */
+function normal(next: () => number): number {
+  return next() + next() + next() + next();
+}
+
+function decode4({ q, codes, units }: Int4Rows): Float32Array {
+  return Float32Array.from({ length: ROWS * K }, (_, i) => {
+    const row = Math.floor(i / K);
+    const column = i % K;
+    const byte = q[(row * BLOCKS * BLOCK + column) >> 1] ?? 0;
+    const level = (column & 1 ? byte >> 4 : byte & 15) - 8;
+    return level * (codes[row * BLOCKS + Math.floor(column / BLOCK)] ?? 0) * (units[row] ?? 0);
+  });
+}
+
+/** Sum over rows of e H e^T. */
+function outputError(weights: Float32Array, rounded: Float32Array, hessian: Float32Array): number {
+  let total = 0;
+  for (let r = 0; r < ROWS; r++)
+    for (let i = 0; i < K; i++)
+      for (let j = 0; j < K; j++) {
+        const e = (c: number): number => (weights[r * K + c] ?? 0) - (rounded[r * K + c] ?? 0);
+        total += e(i) * (hessian[i * K + j] ?? 0) * e(j);
+      }
+  return total;
+}
+
+const next = random(5);
+const weights = Float32Array.from({ length: ROWS * K }, () => normal(next));
+const identity = Float32Array.from({ length: K * K }, (_, i) => (i % (K + 1) === 0 ? 1 : 0));
+
+t.test('the searched scale beats rounding to nearest', async (t) => {
+  const nearest = Float32Array.from(weights, (_, i) => {
+    const from = i - ((i % K) % BLOCK);
+    const to = Math.min(from + BLOCK, i - (i % K) + K);
+    const extreme = weights.subarray(from, to).reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
+    const scale = extreme / -8;
+    return scale * Math.max(-8, Math.min(7, Math.round((weights[i] ?? 0) / scale)));
+  });
+  const searched = decode4(quantizeBySearch(weights, K, BLOCK));
+  t.ok(outputError(weights, searched, identity) < 0.97 * outputError(weights, nearest, identity));
+});
+
+t.test('GPTQ beats the searched scale on correlated inputs', async (t) => {
+  const hessian = new Float32Array(K * K);
+  for (let sample = 0; sample < 400; sample++) {
+    const common = normal(next);
+    const x = Float32Array.from({ length: K }, (_, i) => normal(next) + (i % 3) * common);
+    for (let i = 0; i < K; i++)
+      for (let j = 0; j < K; j++) hessian[i * K + j] = (hessian[i * K + j] ?? 0) + (x[i] ?? 0) * (x[j] ?? 0);
+  }
+  const corrected = decode4(gptq(inverseFactor(hessian, K))(weights, K, BLOCK));
+  const searched = decode4(quantizeBySearch(weights, K, BLOCK));
+  t.ok(outputError(weights, corrected, hessian) < 0.7 * outputError(weights, searched, hessian));
+});
+
+t.test('the inverse factor is one: H U^T U = 1 up to the damping', async (t) => {
+  const h = Float32Array.from([4, 1, 0.5, 1, 3, 0.2, 0.5, 0.2, 2]);
+  const u = inverseFactor(h, 3);
+  const damped = h.map((value, i) => value + (i % 4 === 0 ? (0.01 * 9) / 3 : 0));
+  const at = (m: Float32Array, i: number, j: number): number => m[i * 3 + j] ?? 0;
+  for (let i = 0; i < 3; i++)
+    for (let j = 0; j < 3; j++) {
+      let value = 0;
+      for (let a = 0; a < 3; a++) for (let b = 0; b < 3; b++) value += at(damped, i, a) * at(u, b, a) * at(u, b, j);
+      if (Math.abs(value - (i === j ? 1 : 0)) > 1e-5) t.fail(`[${i}, ${j}] is ${value}`);
+    }
+  t.equal(at(u, 2, 0), 0, 'upper triangular');
+  t.throws(() => inverseFactor(Float32Array.from([1, 9, 9, 1]), 2), { code: 'bad_source' });
+});
+
+t.test('8-bit rounding errs by half a step at most', async (t) => {
+  const { q, codes, units } = quantizeBlocks8(weights, K, BLOCK, 127);
+  const matrix = new Int8Array(ROWS * K);
+  const scales = new Float32Array(ROWS);
+  quantizeRowsTransposed(weights, { start: 0, count: ROWS, k: K, n: ROWS }, matrix, scales);
+  weights.forEach((value, i) => {
+    const row = Math.floor(i / K);
+    const column = i % K;
+    const scale = (codes[row * BLOCKS + Math.floor(column / BLOCK)] ?? 0) * (units[row] ?? 0);
+    const inBlock = scale * ((q[row * BLOCKS * BLOCK + column] ?? 0) - 128);
+    if (Math.abs(inBlock - value) > 0.51 * scale) t.fail(`block: weight ${i} is ${inBlock}, not ${value}`);
+    const inRow = (scales[row] ?? 0) * (matrix[column * ROWS + row] ?? 0);
+    if (Math.abs(inRow - value) > 0.51 * (scales[row] ?? 0)) t.fail(`row: weight ${i} is ${inRow}, not ${value}`);
+  });
+  t.equal(q[BLOCKS * BLOCK - 1], 128, 'padding is zero');
+});
+
+t.test('rows of zeros stay zero', async (t) => {
+  const zeros = new Float32Array(ROWS * K);
+  t.ok(decode4(quantizeBySearch(zeros, K, BLOCK)).every((value) => value === 0));
+  t.ok(decode4(gptq(inverseFactor(identity, K))(zeros, K, BLOCK)).every((value) => value === 0));
+  t.ok(quantizeBlocks8(zeros, K, BLOCK, 127).q.every((value) => value === 128));
+});

@@ -1,0 +1,275 @@
+/**
+ * Tiny random llamas written as GGUF and as Hugging Face folders, for the converter's tests.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { toHalf } from '../../src/convert/half.js';
+
+export const SHAPE = { layers: 3, hidden: 64, heads: 4, kvHeads: 2, headDim: 16, ffn: 96, vocab: 264, context: 32 };
+const { hidden, heads, kvHeads, headDim, ffn, vocab } = SHAPE;
+
+export interface Weight {
+  shape: number[];
+  data: Float32Array;
+}
+export type Weights = Map<string, Weight>;
+
+/** The same stream of numbers in [-1, 1) for the same seed (mulberry32). */
+export function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1;
+  };
+}
+
+/** Names and shapes of a layer, Hugging Face's. */
+export const LAYER_SHAPES: [string, number[]][] = [
+  ['input_layernorm.weight', [hidden]],
+  ['self_attn.q_proj.weight', [heads * headDim, hidden]],
+  ['self_attn.k_proj.weight', [kvHeads * headDim, hidden]],
+  ['self_attn.v_proj.weight', [kvHeads * headDim, hidden]],
+  ['self_attn.o_proj.weight', [hidden, heads * headDim]],
+  ['post_attention_layernorm.weight', [hidden]],
+  ['mlp.gate_proj.weight', [ffn, hidden]],
+  ['mlp.up_proj.weight', [ffn, hidden]],
+  ['mlp.down_proj.weight', [hidden, ffn]],
+];
+
+export function weight(next: () => number, shape: number[]): Weight {
+  // Multiples of 1/128: exact in F16 and BF16 too.
+  const data = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => Math.round(next() * 32) / 128);
+  return { shape, data };
+}
+
+/** A tied model, or with `lm_head.weight` one of its own. */
+export function tinyWeights(seed: number, tied = true): Weights {
+  const next = random(seed);
+  const weights: Weights = new Map([
+    ['model.embed_tokens.weight', weight(next, [vocab, hidden])],
+    ['model.norm.weight', weight(next, [hidden])],
+  ]);
+  if (!tied) weights.set('lm_head.weight', weight(next, [vocab, hidden]));
+  for (let i = 0; i < SHAPE.layers; i++)
+    for (const [name, shape] of LAYER_SHAPES) weights.set(`model.layers.${i}.${name}`, weight(next, shape));
+  return weights;
+}
+
+export const CONFIG = {
+  architectures: ['LlamaForCausalLM'],
+  num_hidden_layers: SHAPE.layers,
+  hidden_size: hidden,
+  num_attention_heads: heads,
+  num_key_value_heads: kvHeads,
+  intermediate_size: ffn,
+  vocab_size: vocab,
+  max_position_embeddings: SHAPE.context,
+  rms_norm_eps: 1e-5,
+  rope_theta: 10000,
+  tie_word_embeddings: true,
+  bos_token_id: 0,
+  eos_token_id: 1,
+};
+
+type Dtype = 'F32' | 'F16' | 'BF16';
+
+function encode(data: Float32Array, dtype: Dtype): Uint8Array {
+  if (dtype === 'F32') return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (dtype === 'F16') return new Uint8Array(toHalf(data).buffer);
+  const bits = new Uint32Array(data.buffer, data.byteOffset, data.length);
+  return new Uint8Array(Uint16Array.from(bits, (value) => value >>> 16).buffer);
+}
+
+/** Serializes one safetensors file. */
+export function safetensors(weights: Iterable<[string, Weight]>, dtype: Dtype = 'F32'): Buffer {
+  const header: Record<string, unknown> = {};
+  const parts: Uint8Array[] = [];
+  let at = 0;
+  for (const [name, { shape, data }] of weights) {
+    const bytes = encode(data, dtype);
+    header[name] = { dtype, shape, data_offsets: [at, at + bytes.length] };
+    at += bytes.length;
+    parts.push(bytes);
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(json.length));
+  return Buffer.concat([length, json, ...parts]);
+}
+
+interface FolderOptions {
+  dtype?: Dtype;
+  /** Number of safetensors files. */
+  shards?: number;
+  config?: object;
+}
+
+/** Writes a Hugging Face folder; returns its path. */
+export function writeFolder(
+  dir: string,
+  weights: Weights,
+  { dtype = 'F32', shards = 1, config = {} }: FolderOptions = {},
+): string {
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(path.join(dir, 'config.json'), JSON.stringify({ ...CONFIG, ...config }));
+  writeFileSync(path.join(dir, 'tokenizer.json'), '{"model":{"type":"BPE","vocab":{},"merges":[]}}');
+  const entries = [...weights];
+  const file = (i: number): string => (shards === 1 ? 'model.safetensors' : `model-${i + 1}-of-${shards}.safetensors`);
+  for (let i = 0; i < shards; i++)
+    writeFileSync(
+      path.join(dir, file(i)),
+      safetensors(
+        entries.filter((_, e) => e % shards === i),
+        dtype,
+      ),
+    );
+  if (shards > 1) {
+    const weight_map = Object.fromEntries(entries.map(([name], e) => [name, file(e % shards)]));
+    writeFileSync(path.join(dir, 'model.safetensors.index.json'), JSON.stringify({ weight_map }));
+  }
+  return dir;
+}
+
+const GGUF_NAMES: Record<string, string> = {
+  'input_layernorm.weight': 'attn_norm.weight',
+  'self_attn.q_proj.weight': 'attn_q.weight',
+  'self_attn.k_proj.weight': 'attn_k.weight',
+  'self_attn.v_proj.weight': 'attn_v.weight',
+  'self_attn.o_proj.weight': 'attn_output.weight',
+  'post_attention_layernorm.weight': 'ffn_norm.weight',
+  'mlp.gate_proj.weight': 'ffn_gate.weight',
+  'mlp.up_proj.weight': 'ffn_up.weight',
+  'mlp.down_proj.weight': 'ffn_down.weight',
+};
+
+function ggufName(name: string): string {
+  const match = /^model\.layers\.(\d+)\.(.*)$/.exec(name);
+  if (match) return `blk.${match[1]}.${GGUF_NAMES[match[2] ?? '']}`;
+  return (
+    { 'model.embed_tokens.weight': 'token_embd.weight', 'model.norm.weight': 'output_norm.weight' }[name] ??
+    'output.weight'
+  );
+}
+
+/** llama.cpp's conversion: reshape (heads, 2, D/2, K), swap the middle axes. */
+function permute({ shape, data }: Weight, count: number): Float32Array {
+  const width = shape[1] ?? 1;
+  const out = new Float32Array(data.length);
+  for (let h = 0; h < count; h++)
+    for (let half = 0; half < 2; half++)
+      for (let i = 0; i < headDim / 2; i++) {
+        const from = (h * headDim + half * (headDim / 2) + i) * width;
+        out.set(data.subarray(from, from + width), (h * headDim + 2 * i + half) * width);
+      }
+  return out;
+}
+
+export type GgufMetadata = Record<string, string | number | boolean | string[] | number[]>;
+
+/** 264 tokens: two control tokens, the 256 byte-level characters, six merges. */
+export function tinyVocabulary(): { tokens: string[]; merges: string[] } {
+  const bytes = Array.from({ length: 256 }, (_, i) => i);
+  const printable = bytes.filter((b) => (b > 32 && b < 127) || (b > 160 && b !== 173));
+  const rest = bytes.filter((b) => !printable.includes(b));
+  const characters = [
+    ...printable.map((b) => String.fromCharCode(b)),
+    ...rest.map((_, i) => String.fromCharCode(256 + i)),
+  ];
+  const merges = ['h e', 'l l', 'he ll', 'hell o', 'Ġ w', 'o r'];
+  return { tokens: ['<s>', '</s>', ...characters, ...merges.map((merge) => merge.replace(' ', ''))], merges };
+}
+
+export function ggufMetadata(): GgufMetadata {
+  const { tokens, merges } = tinyVocabulary();
+  return {
+    'general.architecture': 'llama',
+    'general.name': 'tiny',
+    'general.license': 'apache-2.0',
+    'llama.block_count': SHAPE.layers,
+    'llama.context_length': SHAPE.context,
+    'llama.embedding_length': hidden,
+    'llama.feed_forward_length': ffn,
+    'llama.attention.head_count': heads,
+    'llama.attention.head_count_kv': kvHeads,
+    'llama.rope.freq_base': 10000,
+    'llama.attention.layer_norm_rms_epsilon': 1.00001e-5,
+    'tokenizer.ggml.model': 'gpt2',
+    'tokenizer.ggml.pre': 'smollm',
+    'tokenizer.ggml.tokens': tokens,
+    'tokenizer.ggml.merges': merges,
+    'tokenizer.ggml.token_type': tokens.map((_, i) => (i < 2 ? 3 : 1)),
+    'tokenizer.ggml.bos_token_id': 0,
+    'tokenizer.ggml.eos_token_id': 1,
+    'tokenizer.chat_template': '{{ messages[0].content }}',
+  };
+}
+
+/** Serializes a GGUF file; F32 or F16 weights (norms stay F32), or the `types` given by GGUF tensor name. */
+export function gguf(
+  weights: Weights,
+  metadata: GgufMetadata,
+  half = false,
+  types: Record<string, number> = {},
+): Buffer {
+  const parts: Buffer[] = [];
+  const u32 = (value: number): void => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt32LE(value);
+    parts.push(bytes);
+  };
+  const u64 = (value: number): void => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(BigInt(value));
+    parts.push(bytes);
+  };
+  const string = (value: string): void => {
+    const bytes = Buffer.from(value);
+    u64(bytes.length);
+    parts.push(bytes);
+  };
+  const value = (item: string | number | boolean): void => {
+    if (typeof item === 'string') string(item);
+    else if (typeof item === 'boolean') parts.push(Buffer.from([item ? 1 : 0]));
+    else parts.push(Buffer.from(Float64Array.of(item).buffer));
+  };
+  const typeOf = (item: unknown): number => (typeof item === 'string' ? 8 : typeof item === 'boolean' ? 7 : 12);
+  u32(0x46554747);
+  u32(3);
+  u64(weights.size);
+  u64(Object.keys(metadata).length);
+  for (const [key, item] of Object.entries(metadata)) {
+    string(key);
+    if (Array.isArray(item)) {
+      u32(9);
+      u32(typeOf(item[0]));
+      u64(item.length);
+      for (const element of item) value(element);
+    } else {
+      u32(typeOf(item));
+      value(item);
+    }
+  }
+  const blobs: Buffer[] = [];
+  let offset = 0;
+  for (const [name, entry] of weights) {
+    const isHalf = half && entry.shape.length === 2;
+    const permuted = /q_proj/.test(name)
+      ? permute(entry, heads)
+      : /k_proj/.test(name)
+        ? permute(entry, kvHeads)
+        : entry.data;
+    const bytes = Buffer.from(encode(permuted, isHalf ? 'F16' : 'F32'));
+    string(ggufName(name));
+    u32(entry.shape.length);
+    for (const size of entry.shape.toReversed()) u64(size);
+    u32(types[ggufName(name)] ?? (isHalf ? 1 : 0));
+    u64(offset);
+    const padding = (32 - (bytes.length % 32)) % 32;
+    blobs.push(bytes, Buffer.alloc(padding));
+    offset += bytes.length + padding;
+  }
+  const header = Buffer.concat(parts);
+  return Buffer.concat([header, Buffer.alloc((32 - (header.length % 32)) % 32), ...blobs]);
+}
