@@ -14,6 +14,7 @@ import { createApp } from './http/app.js';
 import { drain } from './http/drain.js';
 import type { HttpContext } from './http/state.js';
 import { loadApiKeys } from './keys.js';
+import { loadManifest, verifyFiles } from './model/manifest-io.js';
 import { createLogger, type Logger } from './telemetry/log.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
@@ -67,6 +68,14 @@ function logEngine(engine: EngineClient, log: Logger): void {
   });
 }
 
+/** Checks the folder while the engine loads it: a damaged file is named, whatever the engine makes of it. */
+async function start(engine: EngineClient, dir: string): Promise<void> {
+  const started = engine.start();
+  started.catch(() => undefined);
+  await verifyFiles(dir, loadManifest(dir));
+  await started;
+}
+
 /**
  * Serves until SIGTERM or SIGINT.
  * @returns the exit code: 0 after a drain
@@ -97,7 +106,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     // Liveness answers while the model loads; readiness waits for it.
     const port = await listen(app, options);
     log.info({ port, host: options.host, model: model.name }, `listening on http://localhost:${port} (docs at /docs)`);
-    const signal = await Promise.race([stopping, engine.start().then(() => stopping)]);
+    const signal = await Promise.race([stopping, start(engine, options.model).then(() => stopping)]);
     log.info({ signal, running: metrics.live }, 'draining');
     context.draining = true;
     const clean = await drain(app, () => metrics.live, options.drainTimeout * 1000);

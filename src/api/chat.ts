@@ -18,27 +18,27 @@ function message({ role, content }: ChatMessageBody): ChatMessage {
 }
 
 /** The messages as the prompt that the model was tuned with. */
-export function chatPrompt(context: ApiContext, messages: readonly ChatMessageBody[]): Prompt {
+export async function chatPrompt(context: ApiContext, messages: readonly ChatMessageBody[]): Promise<Prompt> {
   const template = context.model.chat;
   if (template === null) {
     throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
   }
   try {
-    return encodePrompt(context, template.render(messages.map(message), true), false, 'messages');
+    return await encodePrompt(context, template.render(messages.map(message), true), false, 'messages');
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
     throw new ApiError('invalid_value', `The chat template refuses these messages: ${error.message}`, 'messages');
   }
 }
 
-function plan(context: ApiContext, request: ApiRequest<ChatBody>): GenerationPlan {
+async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationPlan> {
   const { body } = request;
   refuseUnsupported(body);
   if (body.top_logprobs !== undefined && body.logprobs !== true) {
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }
   return planGeneration(context, request, {
-    prompts: [chatPrompt(context, body.messages)],
+    prompts: [await chatPrompt(context, body.messages)],
     promptParam: 'messages',
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
     defaultTokens: context.limits.maxTokensDefault,
@@ -80,12 +80,12 @@ function shapes(context: ApiContext): ChunkShapes {
 }
 
 /** @throws ApiError for everything that the checklist of refusals names */
-export function serveChat(
+export async function serveChat(
   context: ApiContext,
   request: ApiRequest<ChatBody>,
   onGone: (listener: () => void) => void,
 ): Promise<JsonAnswer> {
-  return collect(context, request, plan(context, request), onGone, (answer, choices) => ({
+  return collect(context, request, await plan(context, request), onGone, (answer, choices) => ({
     ...head(answer, 'chat.completion'),
     choices: choices.map(({ text, tokens, finishReason }, index) => ({
       index,
@@ -97,7 +97,11 @@ export function serveChat(
 }
 
 /** @throws ApiError like serveChat, before anything was sent */
-export function streamChat(context: ApiContext, request: ApiRequest<ChatBody>, out: () => EventStream): void {
-  const planned = plan(context, request);
+export async function streamChat(
+  context: ApiContext,
+  request: ApiRequest<ChatBody>,
+  out: () => EventStream,
+): Promise<void> {
+  const planned = await plan(context, request);
   stream(context, request, planned, out(), shapes(context));
 }

@@ -27,19 +27,21 @@ function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
   return { ids, text: fits ? context.model.tokenizer.decode(ids, { special: true }) : '' };
 }
 
-function prompts(context: ApiContext, prompt: CompletionBody['prompt']): Prompt[] {
-  if (typeof prompt === 'string') return [encodePrompt(context, prompt, true, 'prompt')];
+async function prompts(context: ApiContext, prompt: CompletionBody['prompt']): Promise<Prompt[]> {
+  if (typeof prompt === 'string') return [await encodePrompt(context, prompt, true, 'prompt')];
   if (isTokenIds(prompt)) return [idsPrompt(context, prompt)];
   const { maxChoices } = context.limits;
   if (prompt.length > maxChoices) {
     throw new ApiError('invalid_value', `prompt must have at most ${maxChoices} items, got ${prompt.length}.`, 'prompt');
   }
-  return prompt.map((item) =>
-    typeof item === 'string' ? encodePrompt(context, item, true, 'prompt') : idsPrompt(context, item),
-  );
+  const encoded: Prompt[] = [];
+  for (const item of prompt) {
+    encoded.push(typeof item === 'string' ? await encodePrompt(context, item, true, 'prompt') : idsPrompt(context, item));
+  }
+  return encoded;
 }
 
-function plan(context: ApiContext, request: ApiRequest<CompletionBody>): GenerationPlan {
+async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<GenerationPlan> {
   const { body } = request;
   refuseUnsupported(body);
   const echo = body.echo === true;
@@ -47,7 +49,7 @@ function plan(context: ApiContext, request: ApiRequest<CompletionBody>): Generat
     throw new ApiError('invalid_value', 'max_tokens must be at least 1, or echo must be true.', 'max_tokens');
   }
   return planGeneration(context, request, {
-    prompts: prompts(context, body.prompt),
+    prompts: await prompts(context, body.prompt),
     promptParam: 'prompt',
     maxTokens: body.max_tokens ?? null,
     defaultTokens: DEFAULT_MAX_TOKENS,
@@ -96,12 +98,12 @@ function shapes(context: ApiContext): ChunkShapes {
 }
 
 /** @throws ApiError for everything that the checklist of refusals names */
-export function serveCompletion(
+export async function serveCompletion(
   context: ApiContext,
   request: ApiRequest<CompletionBody>,
   onGone: (listener: () => void) => void,
 ): Promise<JsonAnswer> {
-  return collect(context, request, plan(context, request), onGone, (answer, choices) => ({
+  return collect(context, request, await plan(context, request), onGone, (answer, choices) => ({
     ...head(answer),
     choices: choices.map((collected, index) => {
       const all = withEcho(context, answer, index, collected.text, collected.tokens);
@@ -111,7 +113,11 @@ export function serveCompletion(
 }
 
 /** @throws ApiError like serveCompletion, before anything was sent */
-export function streamCompletion(context: ApiContext, request: ApiRequest<CompletionBody>, out: () => EventStream): void {
-  const planned = plan(context, request);
+export async function streamCompletion(
+  context: ApiContext,
+  request: ApiRequest<CompletionBody>,
+  out: () => EventStream,
+): Promise<void> {
+  const planned = await plan(context, request);
   stream(context, request, planned, out(), shapes(context));
 }

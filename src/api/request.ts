@@ -61,16 +61,22 @@ export function refuseUnsupported(body: object): void {
 }
 
 /**
- * Tokenizes a prompt, unless it is so long that it can't fit: then the tokenizer's time is saved.
+ * Tokenizes a prompt as far as it can fit; others run meanwhile.
  * @throws ApiError context_length_exceeded or invalid_value (empty)
  */
-export function encodePrompt(context: ApiContext, text: string, addSpecial: boolean, param: string): Prompt {
+export async function encodePrompt(
+  context: ApiContext,
+  text: string,
+  addSpecial: boolean,
+  param: string,
+): Promise<Prompt> {
   const { maxLength } = readyEngine(context);
   const { tokenizer } = context.model;
-  if (text.length > maxLength * tokenizer.longestToken) throw tooLong(maxLength, `over ${maxLength}`, null, param);
-  const prompt = { ids: tokenizer.encode(text, addSpecial), text };
-  if (prompt.ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
-  return prompt;
+  const ids =
+    text.length > maxLength * tokenizer.longestToken ? null : await tokenizer.encodeLong(text, addSpecial, maxLength);
+  if (ids === null) throw tooLong(maxLength, `over ${maxLength}`, null, param);
+  if (ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
+  return { ids, text };
 }
 
 function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {

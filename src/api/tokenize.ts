@@ -7,7 +7,7 @@ import { modelExit } from './depth.js';
 import type { DetokenizeAnswer, DetokenizeBody, TokenizeAnswer, TokenizeBody } from './schemas/tokenize.js';
 
 /** @throws ApiError invalid_value unless exactly one of prompt and messages is given */
-export function tokenize(context: ApiContext, body: TokenizeBody): TokenizeAnswer {
+export async function tokenize(context: ApiContext, body: TokenizeBody): Promise<TokenizeAnswer> {
   modelExit(context.model, body.model);
   const { maxLength } = readyEngine(context);
   if ((body.prompt === undefined) === (body.messages === undefined)) {
@@ -15,10 +15,10 @@ export function tokenize(context: ApiContext, body: TokenizeBody): TokenizeAnswe
   }
   const tokens =
     body.messages !== undefined
-      ? chatPrompt(context, body.messages).ids
+      ? (await chatPrompt(context, body.messages)).ids
       : body.prompt === ''
         ? []
-        : encodePrompt(context, body.prompt ?? '', body.add_special_tokens ?? true, 'prompt').ids;
+        : (await encodePrompt(context, body.prompt ?? '', body.add_special_tokens ?? true, 'prompt')).ids;
   return { count: tokens.length, max_model_len: maxLength, tokens: [...tokens] };
 }
 

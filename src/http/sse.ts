@@ -17,6 +17,11 @@ export interface StreamTimes {
 
 /** Calls the listener once when the client leaves before the answer's end. (`request.signal` fires too early.) */
 export function onGone(reply: FastifyReply, listener: () => void): void {
+  // It may have left while the prompt was tokenized.
+  if (reply.raw.destroyed) {
+    listener();
+    return;
+  }
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished) listener();
   });

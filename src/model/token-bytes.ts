@@ -49,6 +49,7 @@ function decoderTypes(decoder: DecoderJson | null): string[] {
 }
 
 export interface TokenBytes {
+  readonly byteLevel: boolean;
   /** By id; undefined for ids without a token. */
   readonly bytes: readonly (Uint8Array | undefined)[];
   /** Ids that never show in text (end of text, role marks). */
@@ -70,5 +71,5 @@ export function tokenBytes(json: TokenizerJson): TokenBytes {
     bytes[added.id] = utf8.encode(added.content);
     if (added.special) special.add(added.id);
   }
-  return { bytes, special, stripsLeadingSpace: !isByteLevel && types.includes('Strip') };
+  return { byteLevel: isByteLevel, bytes, special, stripsLeadingSpace: !isByteLevel && types.includes('Strip') };
 }

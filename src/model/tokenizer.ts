@@ -3,13 +3,16 @@
  *
  * Knows: the vocabulary. Must not know: requests, chat roles, the engine.
  */
+import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { Detokenizer } from './detokenizer.js';
+import { textPieces } from './text-pieces.js';
 import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.js';
 
 export class TextTokenizer {
   readonly #hub: HubTokenizer;
   readonly #tokens: TokenBytes;
+  readonly #cuttable: boolean;
   /** Ids run from 0 to vocabulary - 1. */
   readonly vocabulary: number;
   /** UTF-16 units of the longest token: a text of more than n times that can't be n tokens. */
@@ -19,6 +22,9 @@ export class TextTokenizer {
   constructor(json: unknown) {
     this.#hub = new HubTokenizer(json as object, {});
     this.#tokens = tokenBytes(json as TokenizerJson);
+    // Pieces are exact where words are pre-tokens and no special token holds a space.
+    const added = (json as TokenizerJson).added_tokens ?? [];
+    this.#cuttable = this.#tokens.byteLevel && !added.some(({ content }) => /\s/.test(content));
     this.vocabulary = this.#tokens.bytes.length;
     this.longestToken = this.#tokens.bytes.reduce((most, token) => Math.max(most, token?.length ?? 0), 1);
   }
@@ -26,6 +32,26 @@ export class TextTokenizer {
   /** @param addSpecial whether the tokenizer's own begin and end tokens are added, where it has any */
   encode(text: string, addSpecial: boolean): number[] {
     return this.#hub.encode(text, { add_special_tokens: addSpecial }).ids;
+  }
+
+  /**
+   * Like encode, but lets others run between the pieces of a long text and stops early.
+   * @returns null when there are more than `most` tokens
+   */
+  async encodeLong(text: string, addSpecial: boolean, most: number): Promise<number[] | null> {
+    const special = addSpecial ? this.encode('', true) : [];
+    if (!this.#cuttable || special.length > 1) {
+      const ids = this.encode(text, addSpecial);
+      return ids.length > most ? null : ids;
+    }
+    // One special token is one at the beginning.
+    const ids = special;
+    for (const piece of textPieces(text)) {
+      if (ids.length > 0) await yieldToOthers();
+      for (const id of this.encode(piece, false)) ids.push(id);
+      if (ids.length > most) return null;
+    }
+    return ids;
   }
 
   /** @returns the bytes of a token in text; none for special tokens and unknown ids. */

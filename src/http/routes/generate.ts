@@ -12,7 +12,7 @@ import { answers, budgetHeaders } from './describe.js';
 
 interface Serving<Body> {
   readonly whole: (api: ApiContext, request: ApiRequest<Body>, gone: (then: () => void) => void) => Promise<JsonAnswer>;
-  readonly stream: (api: ApiContext, request: ApiRequest<Body>, out: () => EventStream) => void;
+  readonly stream: (api: ApiContext, request: ApiRequest<Body>, out: () => EventStream) => Promise<void>;
 }
 
 function handler<Body extends { readonly stream?: boolean; readonly user?: string }>(
@@ -30,7 +30,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
       note: (fields) => Object.assign(request.notes, fields),
     };
     if (body.stream === true) {
-      serving.stream(context.api, api, () => eventStream(reply, times));
+      await serving.stream(context.api, api, () => eventStream(reply, times));
       return reply;
     }
     const answer = await serving.whole(context.api, api, (listener) => {

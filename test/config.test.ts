@@ -1,0 +1,85 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import t from 'tap';
+import { environmentName, helpText, OptionError, resolveOptions, SERVE_OPTIONS } from '../src/config.js';
+import { loadApiKeys } from '../src/keys.js';
+
+const main = join(import.meta.dirname, '..', 'src', 'main.js');
+
+function sortie(args: string[], env: Record<string, string> = {}) {
+  return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env: { ...process.env, ...env } });
+}
+
+t.test('a flag wins over the environment, which wins over the default', async (t) => {
+  t.equal(resolveOptions({}, {}).port, 8080);
+  t.equal(resolveOptions({}, { SORTIE_PORT: '9000' }).port, 9000);
+  t.equal(resolveOptions({ port: '9001' }, { SORTIE_PORT: '9000' }).port, 9001);
+  t.equal(resolveOptions({}, { SORTIE_PORT: '' }).port, 8080, 'an empty variable is unset');
+});
+
+t.test('sizes, lists, switches and times', async (t) => {
+  const options = resolveOptions(
+    { kvMemory: '1.5GiB', maxBody: '1MB', corsOrigin: 'https://a, https://b', logPrompts: 'on', drainTimeout: '2.5s', defaultExit: 'deepest' },
+    { SORTIE_KERNELS: 'int4,w8a8' },
+  );
+  t.match(options, {
+    kvMemory: 1.5 * 2 ** 30,
+    maxBody: 1_000_000,
+    corsOrigin: ['https://a', 'https://b'],
+    logPrompts: true,
+    drainTimeout: 2.5,
+    defaultExit: null,
+    kernels: ['int4', 'w8a8'],
+  });
+});
+
+t.test('a wrong value names the option, the rule and the value', async (t) => {
+  const wrong: [Record<string, string>, Record<string, string>, RegExp][] = [
+    [{ port: '70000' }, {}, /^--port must be an integer from 0 to 65535, got "70000"$/],
+    [{ port: '80x' }, {}, /--port/],
+    [{}, { SORTIE_THREADS: '0' }, /^SORTIE_THREADS must be an integer from 1 to 1024, got "0"$/],
+    [{ kvMemory: 'lots' }, {}, /^--kv-memory must be a size .* got "lots"$/],
+    [{ kvMemory: '1' }, {}, /at least 1MiB/],
+    [{ device: 'tpu' }, {}, /^--device must be one of cpu, cuda, got "tpu"$/],
+    [{ kernels: 'int3' }, {}, /int4, w8a8/],
+    [{ modelName: 'a:b' }, {}, /--model-name/],
+    [{ drainTimeout: '-1' }, {}, /seconds from 0/],
+    [{ logPrompts: 'maybe' }, {}, /on or off/],
+    [{ defaultExit: '1.5' }, {}, /exit layer/],
+    [{ apiKey: 'a,,b' }, {}, /list/],
+    [{ logLevel: 'loud' }, {}, /one of trace/],
+  ];
+  for (const [flags, env, message] of wrong) t.throws(() => resolveOptions(flags, env), { name: 'OptionError', message });
+});
+
+t.test('every option has a unique flag, an environment twin and its default in --help', async (t) => {
+  const specs = Object.entries(SERVE_OPTIONS);
+  t.equal(new Set(specs.map(([, { flag }]) => flag)).size, specs.length);
+  for (const [key, spec] of specs) {
+    t.equal(spec.flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase()), key, 'key and flag agree');
+    t.match(helpText(spec), environmentName(spec.flag));
+  }
+  const help = sortie(['serve', '--help']);
+  t.equal(help.status, 0);
+  for (const [, { flag }] of specs) t.match(help.stdout, new RegExp(`--${flag} <`));
+});
+
+t.test('wrong usage ends with code 2, a missing model with code 1', async (t) => {
+  const wrong = sortie(['serve', '--port', '99999']);
+  t.equal(wrong.status, 2);
+  t.match(wrong.stderr, '--port must be an integer from 0 to 65535, got "99999"');
+  t.equal(sortie(['serve'], { SORTIE_PORT: 'x' }).status, 2);
+  t.equal(sortie(['serve', '--nonsense']).status, 2);
+  t.equal(sortie(['nonsense']).status, 2);
+  const missing = sortie(['serve', '--model', 'no/such/folder']);
+  t.equal(missing.status, 1);
+  t.match(missing.stderr, 'no/such/folder');
+  t.notMatch(missing.stderr, /at .*\.js:\d+/, 'no stack');
+});
+
+t.test('API keys come from the option and the file', async (t) => {
+  const dir = t.testdir({ keys: '# staff\nalpha\n\n beta \n', none: '# nothing\n' });
+  t.same(loadApiKeys({ apiKey: ['gamma'], apiKeyFile: join(dir, 'keys') }), ['gamma', 'alpha', 'beta']);
+  t.throws(() => loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'none') }), OptionError);
+  t.throws(() => loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'absent') }), /ENOENT/);
+});

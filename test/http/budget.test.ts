@@ -1,0 +1,116 @@
+import t from 'tap';
+import { build } from '../fakes/server.js';
+
+interface ErrorAnswer {
+  error: { message: string; param: string | null; exits?: number[] };
+}
+
+const prompt = { prompt: 'Hello' };
+
+t.test('headers and body twins become the budget', async (t) => {
+  const server = await build(t);
+  const none = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+  const cases: [Record<string, string>, object, object | null][] = [
+    [{}, {}, null],
+    [{ 'X-Latency-Budget-Ms': '250' }, {}, { ...none, totalMs: 250 }],
+    [{ 'X-SLO-TTFT-Ms': '80.5', 'X-SLO-TPOT-Ms': '9' }, {}, { ...none, ttftMs: 80.5, tpotMs: 9 }],
+    [{ 'x-llm-d-slo-ttft-ms': '80', 'x-llm-d-slo-tpot-ms': '9' }, {}, { ...none, ttftMs: 80, tpotMs: 9 }],
+    [{ 'X-Latency-Budget-Ms': '250', 'X-Budget-On-Miss': 'truncate' }, {}, { ...none, totalMs: 250, onMiss: 'truncate' }],
+    [{}, { latency_budget_ms: 99, budget_on_miss: 'reject' }, { ...none, totalMs: 99, onMiss: 'reject' }],
+    [{}, { slo_ttft_ms: 5, slo_tpot_ms: 6 }, { ...none, ttftMs: 5, tpotMs: 6 }],
+    [{ 'X-Latency-Budget-Ms': '250' }, { latency_budget_ms: 99 }, { ...none, totalMs: 99 }],
+    [{ 'grpc-timeout': '2S' }, {}, { ...none, totalMs: 2000 }],
+    [{ 'grpc-timeout': '150m', 'X-Latency-Budget-Ms': '250' }, {}, { ...none, totalMs: 150 }],
+    [{ 'Request-Timeout': '0.5', 'X-Latency-Budget-Ms': '250' }, {}, { ...none, totalMs: 250 }],
+    [{ 'x-envoy-expected-rq-timeout-ms': '15000' }, {}, { ...none, totalMs: 15000 }],
+    [{ 'X-Stainless-Timeout': '600' }, {}, null],
+    [{}, { latency_budget_ms: null }, null],
+  ];
+  for (const [headers, sortie, want] of cases) {
+    const response = await server.post('/v1/completions', { ...prompt, sortie }, headers);
+    t.equal(response.status, 200);
+    const got = server.engine.requests.at(-1)?.depth.budget;
+    t.same(got, want, JSON.stringify([headers, sortie]));
+  }
+});
+
+t.test('a malformed or non-positive budget is a 400 with its header as param', async (t) => {
+  const server = await build(t);
+  const cases: [string, string][] = [
+    ...['0', '-5', 'fast', '1e3', '', 'NaN', 'Infinity', '99999999999'].map((v): [string, string] => ['X-Latency-Budget-Ms', v]),
+    ['X-SLO-TTFT-Ms', '0'],
+    ['X-SLO-TPOT-Ms', 'x'],
+    ['x-llm-d-slo-ttft-ms', 'x'],
+    ['X-Budget-On-Miss', 'shrug'],
+    ['grpc-timeout', '5'],
+    ['grpc-timeout', '0S'],
+    ['Request-Timeout', '-1'],
+    ['x-envoy-expected-rq-timeout-ms', '0'],
+    ['X-Exit-Layer', '12'],
+    ['X-Exit-Layer', 'deep'],
+    ['X-Min-Exit-Layer', '0'],
+    ['X-Max-Exit-Layer', '31'],
+  ];
+  for (const [name, value] of cases) {
+    const response = await server.post('/v1/completions', prompt, { [name]: value });
+    t.equal(response.status, 400, `${name}: ${value}`);
+    t.equal(((await response.json()) as ErrorAnswer).error.param, name);
+  }
+  t.equal(server.engine.requests.length, 0);
+});
+
+t.test('depth by name, header and body', async (t) => {
+  const server = await build(t);
+  const cases: [string, Record<string, string>, object, [number, number]][] = [
+    ['fake', {}, {}, [10, 30]],
+    ['fake:15', {}, {}, [15, 15]],
+    ['fake', { 'X-Exit-Layer': '20' }, {}, [20, 20]],
+    ['fake:20', { 'X-Exit-Layer': '20' }, {}, [20, 20]],
+    ['fake', { 'X-Min-Exit-Layer': '15', 'X-Max-Exit-Layer': '25' }, {}, [15, 25]],
+    ['fake', {}, { exit_layer: 10 }, [10, 10]],
+    ['fake', { 'X-Exit-Layer': '20' }, { exit_layer: 10 }, [10, 10]],
+    ['fake', {}, { min_exit_layer: 25 }, [25, 30]],
+  ];
+  for (const [model, headers, sortie, [minExit, maxExit]] of cases) {
+    const response = await server.post('/v1/completions', { model, ...prompt, sortie }, headers);
+    t.equal(response.status, 200);
+    t.match(server.engine.requests.at(-1)?.depth, { minExit, maxExit });
+    t.equal(((await response.json()) as { model: string }).model, model);
+    t.equal(response.headers.get('x-exit-layer'), String(maxExit));
+  }
+});
+
+t.test('a depth that is no exit lists the exits; contradictions are refused', async (t) => {
+  const server = await build(t);
+  const wrong = await server.post('/v1/completions', prompt, { 'X-Exit-Layer': '12' });
+  const { error } = (await wrong.json()) as ErrorAnswer;
+  t.match(error.message, '10, 15, 20, 25, 30');
+  t.same(error.exits, [10, 15, 20, 25, 30]);
+  t.equal((await server.post('/v1/completions', { ...prompt, model: 'fake:12' })).status, 404);
+  for (const headers of [
+    { 'X-Min-Exit-Layer': '25', 'X-Max-Exit-Layer': '15' },
+    { 'X-Exit-Layer': '10', 'X-Min-Exit-Layer': '15' },
+    { 'X-Exit-Layer': '30', 'X-Max-Exit-Layer': '15' },
+  ]) {
+    t.equal((await server.post('/v1/completions', prompt, headers as unknown as Record<string, string>)).status, 400);
+  }
+  t.equal((await server.post('/v1/completions', { ...prompt, model: 'fake:15' }, { 'X-Exit-Layer': '20' })).status, 400);
+});
+
+t.test('the default exit holds for requests without budget and depth only', async (t) => {
+  const server = await build(t, undefined, { limits: { defaultExit: 15 } });
+  await server.post('/v1/completions', prompt);
+  await server.post('/v1/completions', prompt, { 'X-Latency-Budget-Ms': '100' });
+  await server.post('/v1/completions', prompt, { 'X-Exit-Layer': '30' });
+  t.same(server.engine.requests.map(({ depth }) => depth.maxExit), [15, 30, 30]);
+});
+
+t.test('the report says whether the budget was met', async (t) => {
+  const server = await build(t);
+  const met = async (budget: string): Promise<unknown> => {
+    const response = await server.post('/v1/completions', prompt, { 'X-Latency-Budget-Ms': budget });
+    return ((await response.json()) as { sortie: unknown }).sortie;
+  };
+  t.match(await met('10000'), { met: true, budget_ms: 10000, predicted_ms: 10, plan: { exit_layer: 30, feasible: true } });
+  t.match(await met('0.001'), { met: false, budget_ms: 0.001 });
+});

@@ -1,0 +1,134 @@
+import t from 'tap';
+import { build } from '../fakes/server.js';
+
+t.test('model cards: the routed model and one per exit', async (t) => {
+  const server = await build(t);
+  const list = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: Record<string, unknown>[] };
+  t.same(list.data.map(({ id }) => id), ['fake', 'fake:10', 'fake:15', 'fake:20', 'fake:25', 'fake:30']);
+  t.match(list.data[0], { object: 'model', created: 1_700_000_000, owned_by: 'sortie', root: 'fake', max_model_len: 256 });
+  const one = await fetch(`${server.url}/v1/models/${encodeURIComponent('fake:15')}`);
+  t.match(await one.json(), { id: 'fake:15', root: 'fake', exit_layer: 15 });
+  const missing = await fetch(`${server.url}/v1/models/fake:12`);
+  t.equal(missing.status, 404);
+  t.match(await missing.json(), { error: { code: 'model_not_found', param: 'model' } });
+});
+
+t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {
+  const server = await build(t);
+  const text = 'Hello, <|im_end|> world';
+  const tokens = (await (await server.post('/tokenize', { model: 'fake', prompt: text })).json()) as { tokens: number[] };
+  t.match(tokens, { count: tokens.tokens.length, max_model_len: 256 });
+  t.same(await (await server.post('/detokenize', { model: 'fake', tokens: tokens.tokens })).json(), { prompt: text });
+  const chat = await server.post('/tokenize', { messages: [{ role: 'user', content: 'Hi' }] });
+  t.ok(((await chat.json()) as { count: number }).count > 5);
+  t.same(await (await server.post('/tokenize', { prompt: '' })).json(), { count: 0, max_model_len: 256, tokens: [] });
+  t.equal((await server.post('/tokenize', {})).status, 400);
+  t.equal((await server.post('/detokenize', { tokens: [49152] })).status, 400);
+  t.equal((await server.post('/tokenize', { model: 'other', prompt: 'x' })).status, 404);
+});
+
+t.test('metrics count what happened, without a colon or a caller in any name', async (t) => {
+  const server = await build(t);
+  await server.post('/v1/completions', { prompt: 'Hello' }, { 'X-Latency-Budget-Ms': '10000' });
+  await server.post('/v1/completions', { prompt: 'Hello' }, { 'X-Latency-Budget-Ms': '0.001' });
+  await server.post('/v1/completions', { prompt: 'Hello', temperature: 9 });
+  const text = await (await fetch(`${server.url}/metrics`)).text();
+  const value = (series: string): number => {
+    const line = text.split('\n').find((candidate) => candidate.startsWith(series));
+    return Number(line?.split(' ').at(-1));
+  };
+  t.equal(value('sortie_num_requests_running'), 0);
+  t.equal(value('sortie_kv_cache_usage_perc'), 0.25);
+  t.equal(value('sortie_prompt_tokens_total'), 2);
+  t.equal(value('sortie_request_success_total{finished_reason="stop"'), 2);
+  t.equal(value('sortie_prefix_cache_hits_total'), 4);
+  t.equal(value('sortie_time_to_first_token_seconds_count'), 2);
+  t.equal(value('sortie_budget_requests_total{outcome="met"'), 1);
+  t.equal(value('sortie_budget_requests_total{outcome="missed"'), 1);
+  t.equal(value('sortie_planned_total{exit_layer="30"'), 2);
+  t.equal(value('sortie_exit_tokens_total{exit_layer="30"'), value('sortie_generation_tokens_total'));
+  t.equal(value('sortie_http_requests_total{method="POST",route="/v1/completions",status="200"'), 2);
+  t.equal(value('sortie_http_requests_total{method="POST",route="/v1/completions",status="400"'), 1);
+  for (const line of text.split('\n')) t.notMatch(line, /^[a-z_]*:/);
+  t.equal(server.context.api.metrics.live, 0, 'no sequence is remembered');
+});
+
+t.test('request ids go in and out', async (t) => {
+  const server = await build(t);
+  const own = await fetch(`${server.url}/health`, { headers: { 'x-request-id': 'abc-1' } });
+  t.equal(own.headers.get('x-request-id'), 'abc-1');
+  const bad = await fetch(`${server.url}/health`, { headers: { 'x-request-id': 'a b"c' } });
+  t.match(bad.headers.get('x-request-id'), /^[0-9a-f-]{36}$/);
+});
+
+t.test('the log has no prompt, no answer and no key, unless prompts are asked for', async (t) => {
+  const lines: string[] = [];
+  const server = await build(t, undefined, { log: (line) => lines.push(line), apiKeys: ['sesame'] });
+  const body = { prompt: 'my secret diary', user: 'u1', extra_field: 1 };
+  await server.post('/v1/completions', body, { authorization: 'Bearer sesame', 'x-request-id': 'r1' });
+  await server.post('/v1/completions', '{"prompt": "my secret', { authorization: 'Bearer sesame' });
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const log = lines.join('');
+  t.notMatch(log, /secret|Paris|sesame/);
+  t.match(log, /"reqId":"r1".*"user":"u1"/);
+  t.match(log, /unknown fields ignored/);
+  const spoken: string[] = [];
+  const open = await build(t, undefined, { log: (line) => spoken.push(line), options: { logPrompts: true } });
+  await open.post('/v1/completions', body);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  t.match(spoken.join(''), /my secret diary/);
+});
+
+t.test('API keys: either header, several keys, health and metrics stay open', async (t) => {
+  const server = await build(t, undefined, { apiKeys: ['alpha', 'beta'] });
+  const ask = (headers: Record<string, string>) => server.post('/v1/completions', { prompt: 'x' }, headers);
+  for (const headers of [{ authorization: 'Bearer alpha' }, { authorization: 'bearer beta' }, { 'x-api-key': 'beta' }]) {
+    t.equal((await ask(headers as unknown as Record<string, string>)).status, 200);
+  }
+  for (const headers of [{}, { authorization: 'Bearer alph' }, { authorization: 'Basic alpha' }, { 'x-api-key': '' }]) {
+    const response = await ask(headers as unknown as Record<string, string>);
+    t.equal(response.status, 401);
+    t.equal(response.headers.get('www-authenticate'), 'Bearer');
+    t.match(await response.json(), { error: { type: 'authentication_error', code: 'invalid_api_key', param: null } });
+  }
+  for (const path of ['/v1/models', '/props', '/v1/models/fake']) t.equal((await fetch(server.url + path)).status, 401, path);
+  for (const path of ['/health', '/health/ready', '/metrics', '/version', '/openapi.json']) {
+    t.equal((await fetch(server.url + path)).status, 200, path);
+  }
+});
+
+t.test('CORS is off by default and on for named origins', async (t) => {
+  const headers = { origin: 'https://app.example', 'access-control-request-method': 'POST' };
+  const closed = await build(t);
+  t.equal((await fetch(`${closed.url}/health`, { headers })).headers.get('access-control-allow-origin'), null);
+  const open = await build(t, undefined, { options: { corsOrigin: ['https://app.example'] } });
+  const stream = await open.post('/v1/completions', { prompt: 'x', stream: true }, { origin: 'https://app.example' });
+  t.equal(stream.headers.get('access-control-allow-origin'), 'https://app.example', 'on streams too');
+  const preflight = await fetch(`${open.url}/v1/completions`, { method: 'OPTIONS', headers });
+  t.equal(preflight.status, 204);
+});
+
+t.test('the document and its page come without the network', async (t) => {
+  const server = await build(t);
+  const document = (await (await fetch(`${server.url}/openapi.json`)).json()) as { openapi: string; paths: Record<string, unknown> };
+  t.equal(document.openapi, '3.1.0');
+  for (const path of ['/v1/completions', '/v1/chat/completions', '/v1/models', '/tokenize', '/health/ready', '/metrics']) {
+    t.ok(path in document.paths, path);
+  }
+  const page = await fetch(`${server.url}/docs`);
+  t.equal(page.status, 200);
+  const html = await page.text();
+  t.notMatch(html, /(src|href)="https?:/);
+  const script = /src="([^"]*swagger-ui-bundle.js)"/.exec(html)?.[1] ?? '';
+  t.equal((await fetch(new URL(script, `${server.url}/docs/`))).status, 200);
+});
+
+t.test('props and version', async (t) => {
+  const server = await build(t);
+  t.match(await (await fetch(`${server.url}/props`)).json(), {
+    model: 'fake',
+    exits: [{ layer: 10 }, { layer: 15 }, { layer: 20 }, { layer: 25 }, { layer: 30 }],
+    limits: { max_model_len: 256, max_running: 4, max_choices: 8 },
+  });
+  t.same(await (await fetch(`${server.url}/version`)).json(), { version: '0.0.0-test' });
+});

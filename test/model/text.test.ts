@@ -1,0 +1,106 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { ChatTemplate, ChatTemplateError } from '../../src/model/chat-template.js';
+import { Detokenizer } from '../../src/model/detokenizer.js';
+import { StopStrings } from '../../src/model/stop-strings.js';
+import { textPieces } from '../../src/model/text-pieces.js';
+import { tokenBytes } from '../../src/model/token-bytes.js';
+import { tokenizer } from '../fakes/server.js';
+
+const samples = [
+  'The capital of France is Paris.',
+  'naïve café — “quotes” … 日本語です。次の文。 한국어 🦊🏳️‍🌈',
+  "it's 12345 o'clock,\n\n\tdon't   panic!  ",
+  'def f(x):\n    return x ** 2  # comment\n',
+];
+
+t.test('decode undoes encode', async (t) => {
+  for (const text of samples) t.equal(tokenizer.decode(tokenizer.encode(text, true)), text);
+});
+
+t.test('pieces of a long text encode to the same ids as the whole', async (t) => {
+  for (const sample of samples) {
+    const text = sample.repeat(300);
+    t.ok([...textPieces(text)].length > 1);
+    t.equal([...textPieces(text)].join(''), text);
+    t.same(await tokenizer.encodeLong(text, true, Infinity), tokenizer.encode(text, true));
+  }
+});
+
+t.test('a long text stops being encoded when it is too long', async (t) => {
+  const began = performance.now();
+  t.equal(await tokenizer.encodeLong('word '.repeat(1_000_000), false, 1000), null);
+  t.ok(performance.now() - began < 2000);
+});
+
+t.test('others run while a long text is encoded', async (t) => {
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  await tokenizer.encodeLong(samples.join(' ').repeat(200), false, Infinity);
+  clearInterval(timer);
+  t.ok(turns > 3);
+});
+
+t.test('the detokenizer never splits a character, whatever the tokens', async (t) => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (text) => {
+      const bytes = Buffer.from(text);
+      const one = new Detokenizer((id) => Uint8Array.of(id));
+      const parts = [...bytes].map((byte) => one.push(byte));
+      return parts.every((part) => !part.includes('\ufffd')) && parts.join('') + one.end() === text;
+    }),
+  );
+  const cut = new Detokenizer((id) => Uint8Array.of(id));
+  t.equal(cut.push(0xe2), '');
+  t.equal(cut.end(), '\ufffd', 'an unfinished character shows at the end');
+});
+
+t.test('special tokens have no text, but a spelling', async (t) => {
+  const [id = -1] = tokenizer.encode('<|im_end|>', false);
+  t.equal(tokenizer.decode([id]), '');
+  t.equal(tokenizer.decode([id], { special: true }), '<|im_end|>');
+});
+
+t.test('byte-fallback vocabularies decode too', async (t) => {
+  const json = {
+    model: { vocab: { '\u2581Hi': 0, '<0xE2>': 1, '<0x82>': 2, '<0xAC>': 3 } },
+    decoder: { type: 'Sequence', decoders: [{ type: 'Replace' }, { type: 'ByteFallback' }, { type: 'Fuse' }, { type: 'Strip' }] },
+  };
+  const { bytes, stripsLeadingSpace } = tokenBytes(json);
+  t.ok(stripsLeadingSpace);
+  const detokenizer = new Detokenizer((id) => bytes[id] ?? new Uint8Array(), true);
+  t.equal([0, 1, 2, 3].map((id) => detokenizer.push(id)).join(''), 'Hi€');
+});
+
+t.test('stop strings: found across pushes, never shown, nothing held longer than needed', async (t) => {
+  const stops = new StopStrings(['STOP', '\n\n']);
+  t.same(stops.push('ab S'), { text: 'ab ', stop: null });
+  t.same(stops.push('T'), { text: '', stop: null });
+  t.same(stops.push('ART\n'), { text: 'START', stop: null });
+  t.same(stops.push('x\n'), { text: '\nx', stop: null });
+  t.same(stops.push('\nrest'), { text: '', stop: '\n\n' });
+  fc.assert(
+    fc.property(fc.string({ unit: fc.constantFrom('a', 'b'), maxLength: 30 }), fc.integer({ min: 1, max: 5 }), (text, step) => {
+      const scan = new StopStrings(['aba', 'bb']);
+      const found = [text.indexOf('aba'), text.indexOf('bb')].filter((index) => index >= 0);
+      const want = found.length === 0 ? text : text.slice(0, Math.min(...found));
+      let out = '';
+      for (let at = 0; at < text.length; at += step) {
+        const result = scan.push(text.slice(at, at + step));
+        out += result.text;
+        if (result.stop !== null) return out === want;
+      }
+      return out + scan.end() === want;
+    }),
+  );
+});
+
+t.test('a chat template renders, and its refusal is told', async (t) => {
+  const template = new ChatTemplate(
+    "{% if messages[0]['role'] != 'user' %}{{ raise_exception('user first') }}{% endif %}{{ bos_token }}" +
+      '{% for message in messages %}[{{ message.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}',
+    { bos_token: '<s>' },
+  );
+  t.equal(template.render([{ role: 'user', content: 'Hi' }], true), '<s>[Hi]>');
+  t.throws(() => template.render([{ role: 'system', content: 'x' }], true), ChatTemplateError);
+});
