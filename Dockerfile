@@ -1,0 +1,57 @@
+# syntax=docker/dockerfile:1
+# Targets: cpu (the default) and cuda (linux/amd64, CUDA 12 and cuDNN 9).
+#   docker build -t sortie .
+#   docker build -t sortie:cuda --target cuda .
+
+FROM node:24-bookworm-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY tsconfig.json ./
+COPY src ./src
+# Only what runs is carried on: production dependencies, and ONNX Runtime for Linux alone.
+RUN npm run build \
+    && npm prune --omit=dev \
+    && rm -rf node_modules/onnxruntime-node/bin/napi-v6/darwin node_modules/onnxruntime-node/bin/napi-v6/win32 dist/.tsbuildinfo
+
+# The CUDA provider is too large for the npm registry; ONNX Runtime's own script fetches it. Nothing else downloads.
+FROM build AS build-cuda
+RUN ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js
+
+FROM nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04 AS cuda
+LABEL org.opencontainers.image.title="Sortie (CUDA)" \
+    org.opencontainers.image.description="LLM serving where depth is a dial: one sorted model, every depth, a latency budget per request" \
+    org.opencontainers.image.licenses="Apache-2.0"
+ENV NODE_ENV=production SORTIE_DEVICE=cuda
+WORKDIR /app
+COPY --from=build-cuda /usr/local/bin/node /usr/local/bin/node
+COPY --from=build-cuda /app/package.json ./
+COPY --from=build-cuda /app/node_modules ./node_modules
+COPY --from=build-cuda /app/dist ./dist
+COPY models ./models
+USER 10001:10001
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
+    CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.SORTIE_PORT || 8080}/health`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+ENTRYPOINT ["node", "dist/src/main.js"]
+CMD ["serve"]
+
+FROM node:24-bookworm-slim AS cpu
+LABEL org.opencontainers.image.title="Sortie" \
+    org.opencontainers.image.description="LLM serving where depth is a dial: one sorted model, every depth, a latency budget per request" \
+    org.opencontainers.image.licenses="Apache-2.0"
+ENV NODE_ENV=production
+WORKDIR /app
+COPY --from=build /app/package.json ./
+COPY --from=build /app/node_modules ./node_modules
+COPY --from=build /app/dist ./dist
+COPY models ./models
+# A number, so that Kubernetes can check runAsNonRoot. The server writes no files: a read-only root works.
+USER 10001:10001
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
+    CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.SORTIE_PORT || 8080}/health`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+ENTRYPOINT ["node", "dist/src/main.js"]
+CMD ["serve"]
