@@ -4,18 +4,20 @@
  * Knows: the batch's future. Must not know: what happens after it was admitted (replan).
  */
 import { type Batch, batchOf, outlook, shallowest, stretchOf } from './batch.js';
-import type { Job } from './jobs.js';
+import { type Job, stepsLeft } from './jobs.js';
 import type { CostModel } from './model.js';
 import { order } from './order.js';
+import { promptMs } from './steps.js';
 import type { Admission, Policy, Prediction, RouterState, WaitingRequest } from './types.js';
 
 /**
- * @param request its `exit` is ignored: admission decides it
+ * @param asked its `exit` and `promised` are ignored: admission decides them
  * @param state without the request
  */
-export function admit(request: WaitingRequest, state: RouterState, model: CostModel, policy: Policy): Admission {
+export function admit(asked: WaitingRequest, state: RouterState, model: CostModel, policy: Policy): Admission {
+  const request: WaitingRequest = { ...asked, promised: true };
   const ordered = order([...state.waiting, request], state.now, state.lengths, model, policy);
-  const batch = batchOf(state, ordered, model, policy);
+  const batch = batchOf(state, ordered, model, policy, ordered.length);
   const self = batch.jobs.findIndex((job) => job.request === request);
   const job = batch.jobs[self];
   if (job === undefined) throw new Error('a request to admit must be among the waiting');
@@ -41,11 +43,19 @@ interface Instants {
 const planned = (job: Job): number => job.length;
 const likely = (job: Job): number => job.likely;
 
-/** Instants of one job at an exit, with everybody else at the exit they have now. */
+/**
+ * Instants of one job at an exit, with everybody else at the exit they have now. While others decode, the pace that
+ * they get lately counts as much as the pace of those who are known: it holds what arrivals do to it.
+ */
 function at(batch: Batch, self: number, exit: number, lengthOf: (job: Job) => number): Instants {
-  const { jobs } = batch;
-  const { first, end } = outlook(batch, jobs, (each) => (each === jobs[self] ? exit : each.present), 1, lengthOf);
-  return { first: first[self] ?? 0, end: end[self] ?? 0 };
+  const { jobs, state, model } = batch;
+  const job = jobs[self];
+  const future = outlook(batch, jobs, (each) => (each === job ? exit : each.present), 1, lengthOf);
+  const first = future.first[self] ?? 0;
+  const end = future.end[self] ?? 0;
+  const { paceMs } = model.correction;
+  if (job === undefined || paceMs === 0 || state.live.length === 0) return { first, end };
+  return { first, end: (end + first + stepsLeft(job, lengthOf(job)) * paceMs) / 2 };
 }
 
 /** With everybody bound at their shallowest: it makes its budget, and nobody who made theirs without it misses it. */
@@ -53,14 +63,30 @@ function isFeasible(batch: Batch, self: Job): boolean {
   const bound = batch.jobs.filter((job) => job.bound);
   const others = bound.filter((job) => job !== self);
   const stretch = stretchOf(batch.jobs, batch.policy);
+  // Work comes in whole steps: one that began for somebody else may be in the way of the last token.
+  const grain = stepGrain(batch);
   const met = (jobs: readonly Job[]): Set<Job> => {
     const { first, end } = outlook(batch, jobs, shallowest, stretch);
-    return new Set(jobs.filter((job, i) => meets(job, first[i] ?? 0, end[i] ?? 0)));
+    return new Set(
+      jobs.filter((job, i) => {
+        const wait = job === self ? grain : 0;
+        return meets(job, (first[i] ?? 0) + wait, (end[i] ?? 0) + wait);
+      }),
+    );
   };
   const withIt = met(bound);
   if (!withIt.has(self)) return false;
   const without = met(others);
   return others.every((job) => withIt.has(job) || !without.has(job));
+}
+
+/** Milliseconds of the shortest step that prefills while others decode. */
+function stepGrain({ jobs, model, policy, step }: Batch): number {
+  if (jobs.length < 2) return 0;
+  const [chunk = 1] = policy.chunks;
+  const rows = new Int32Array(model.shape.exits.length);
+  rows[0] = jobs.length;
+  return step(rows) + promptMs(model, rows.length - 1, chunk, chunk);
 }
 
 /** Whether these instants keep a job's deadlines. */

@@ -22,19 +22,23 @@ export interface Batch {
   readonly policy: Policy;
 }
 
-/** Waiting requests beyond this many change no plan: the first ones bind already. */
+/** Waiting requests beyond this many change no plan of the live ones: the first ones bind already. */
 const FORESEEN = 64;
 
-/** @param waiting in order of service (order.ts) */
+/**
+ * @param waiting in order of service (order.ts)
+ * @param foreseen how many of them count; admission needs all, since the new request may be the last
+ */
 export function batchOf(
   state: RouterState,
   waiting: readonly WaitingRequest[],
   model: CostModel,
   policy: Policy,
+  foreseen: number = FORESEEN,
 ): Batch {
   const jobs = [
     ...state.live.map((sequence) => jobOf(sequence, sequence, model, state.lengths, policy)),
-    ...waiting.slice(0, FORESEEN).map((request) => jobOf(request, null, model, state.lengths, policy)),
+    ...waiting.slice(0, foreseen).map((request) => jobOf(request, null, model, state.lengths, policy)),
   ];
   let context = 0;
   for (const job of jobs) context += meanContext(job);

@@ -4,10 +4,12 @@
  * Knows: live sequences, their pace and slack. Must not know: KV slots.
  */
 import { type Batch, batchOf, outlook, shallowest, stretchOf } from './batch.js';
+import { virtualDeadline } from './deadlines.js';
 import { type Job, advanceWork, gapAt } from './jobs.js';
 import { type CostModel, predictMs } from './model.js';
 import { planChunk } from './policy.js';
 import { lostOf } from './room.js';
+import { promptMs } from './steps.js';
 import type { Policy, RouterState, SequenceState } from './types.js';
 
 export interface Chunk {
@@ -61,10 +63,21 @@ export function chooseChunk(
         );
     if (size > 0) return chunkOf(job, size, model);
     // Nobody has time: the prompt waits, but not for ever.
-    if (due <= state.now) return chunkOf(job, smallest, model);
+    if (isStarving(job, batch, bound)) return chunkOf(job, smallest, model);
   }
   // Where nothing else would run, somebody goes on.
   return decoding.length === 0 ? chunkOf(first, policy.chunks.at(-1) ?? smallest, model) : null;
+}
+
+/**
+ * Whether a prompt waited for longer than its share of the machine would have needed for all of it. Promises that are
+ * older than the request go before: they were made without counting on it.
+ */
+function isStarving(job: Job, { state, model, policy }: Batch, bound: readonly Job[]): boolean {
+  const { arrivedAt } = job.request;
+  const aloneMs = promptMs(model, job.present, job.target, planChunk(policy));
+  if (virtualDeadline(arrivedAt, aloneMs, policy) > state.now) return false;
+  return bound.every((each) => each === job || each.request.arrivedAt > arrivedAt);
 }
 
 function chunkOf(job: Job, size: number, model: CostModel): Chunk {

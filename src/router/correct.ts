@@ -19,6 +19,8 @@ export interface Correction {
   readonly ratios: readonly number[];
   /** Share of busy time that went into prefill and catch-up, lately: what decoding sequences must expect to wait. */
   readonly prefillShare: number;
+  /** Busy milliseconds per decode step lately, others' prompts included: the pace that decoding sequences get; 0: unknown. */
+  readonly paceMs: number;
 }
 
 const WINDOW = 5;
@@ -27,6 +29,8 @@ const UP = 250;
 const DOWN = 750;
 const BAND = 4_000;
 const SHARE = 3_000;
+/** Decode steps per ms below which a pace says nothing. */
+const SLOWEST = 1e-4;
 const BANDS = 12;
 /** No table is wrong by more than that in one band alone; more is the machine, and speed takes it. */
 const BAND_LIMIT = 1.6;
@@ -34,7 +38,14 @@ const SPEED_LIMIT = 20;
 
 const ones = (): number[] => new Array<number>(BANDS).fill(1);
 
-export const noCorrection: Correction = { speed: 1, decode: ones(), prefill: ones(), ratios: [], prefillShare: 0 };
+export const noCorrection: Correction = {
+  speed: 1,
+  decode: ones(),
+  prefill: ones(),
+  ratios: [],
+  prefillShare: 0,
+  paceMs: 0,
+};
 
 const bandOf = (size: number): number => Math.min(BANDS - 1, Math.floor(Math.log2(Math.max(1, size))));
 const clamp = (value: number, limit: number): number => Math.min(limit, Math.max(1 / limit, value));
@@ -74,7 +85,11 @@ export function learn(correction: Correction, parts: readonly CorrectedPart[], a
     bands[part.kind][band] = clamp(old * (1 + step), BAND_LIMIT);
     if (part.kind === 'prefill') prefillMs += weight;
   });
-  const prefillShare =
-    correction.prefillShare + (prefillMs - correction.prefillShare) * (1 - Math.exp(-actualMs / SHARE));
-  return { speed, ...bands, ratios, prefillShare };
+  const share = 1 - Math.exp(-actualMs / SHARE);
+  const prefillShare = correction.prefillShare + (prefillMs - correction.prefillShare) * share;
+  // Steps per millisecond average over time as such; their inverse is the pace.
+  const steps = parts.some((part) => part.kind === 'decode') ? 1 : 0;
+  const rate = correction.paceMs === 0 ? steps / actualMs : 1 / correction.paceMs;
+  const paceMs = 1 / Math.max(SLOWEST, rate + (steps / actualMs - rate) * share);
+  return { speed, ...bands, ratios, prefillShare, paceMs };
 }

@@ -1,5 +1,5 @@
 /**
- * How long answers get: a histogram per band of max_tokens, learnt online, old answers fading.
+ * How long answers get: a histogram per band of max_tokens, as a share of it, learnt online, old answers fading.
  *
  * Knows: counts of tokens. Must not know: what the tokens are. Memory is bounded: BANDS x BINS numbers.
  */
@@ -22,14 +22,17 @@ export const noLengths: LengthModel = {
 };
 
 const bandOf = (maxTokens: number): number => Math.min(BANDS - 1, Math.floor(Math.log2(Math.max(1, maxTokens))));
-const binOf = (tokens: number): number => Math.min(BINS - 1, Math.floor(Math.log2(Math.max(1, tokens)) * PER_DOUBLING));
+/** Bins count down from max_tokens: the last holds answers that ran into it, exactly. */
+const binOf = (tokens: number, maxTokens: number): number =>
+  Math.max(0, BINS - 1 - Math.ceil(Math.log2(maxTokens / Math.max(1, tokens)) * PER_DOUBLING));
 /** Most tokens that fall into a bin. */
-const topOf = (bin: number): number => Math.max(1, Math.ceil(2 ** ((bin + 1) / PER_DOUBLING)) - 1);
+const topOf = (bin: number, maxTokens: number): number =>
+  Math.max(1, Math.floor(maxTokens * 2 ** ((bin - BINS + 1) / PER_DOUBLING)));
 
 /** Learns that an answer with this max_tokens ended by itself, or at the limit, after `tokens`. */
 export function observeLength(model: LengthModel, maxTokens: number, tokens: number): LengthModel {
   const band = bandOf(maxTokens);
-  const bin = binOf(Math.min(tokens, maxTokens));
+  const bin = binOf(Math.min(tokens, maxTokens), maxTokens);
   const fade = 0.5 ** (1 / MEMORY);
   return {
     atLeast: model.atLeast.map((row, i) =>
@@ -44,7 +47,7 @@ export function observeLength(model: LengthModel, maxTokens: number, tokens: num
  */
 export function plannedLength(model: LengthModel, maxTokens: number, generated: number, quantile: number): number {
   const row = model.atLeast[bandOf(maxTokens)] ?? [];
-  const from = generated <= 0 ? 0 : binOf(generated + 1);
+  const from = generated <= 0 ? 0 : binOf(generated + 1, maxTokens);
   const total = row[from] ?? 0;
   if (quantile >= 1 || total < ENOUGH) return maxTokens;
   // The first bin beyond which no more than 1 - quantile of the answers end.
@@ -55,5 +58,5 @@ export function plannedLength(model: LengthModel, maxTokens: number, generated: 
     if ((row[middle + 1] ?? 0) <= (1 - quantile) * total) high = middle;
     else low = middle + 1;
   }
-  return Math.min(maxTokens, Math.max(generated + 1, topOf(low)));
+  return Math.min(maxTokens, Math.max(generated + 1, topOf(low, maxTokens)));
 }

@@ -120,7 +120,8 @@ class Plan {
     const { state, policy } = this.#batch;
     const paused: string[] = [];
     // Pausing gives its time to those who run; where nobody is promised anything, everybody runs.
-    const gains = this.#live.some((job) => job.bound && !job.prefilling);
+    const promised = this.#live.filter((job) => job.bound && !this.#hopeless.has(job));
+    const gains = promised.some((job) => !job.prefilling);
     for (const job of jobs) {
       const i = this.#live.indexOf(job);
       const exit = this.exits[i] ?? job.max;
@@ -128,7 +129,9 @@ class Plan {
       const stepMs = this.#batch.step(this.#rows);
       if (!gains || takes(this.#room, stepMs - this.#baseMs, this.#onceMs)) continue;
       const idleMs = state.now - (job.live?.lastTokenAt ?? job.request.arrivedAt);
-      if (idleMs + stepMs >= stepMs / policy.noBudgetShare) continue;
+      const due = idleMs + stepMs >= stepMs / policy.noBudgetShare;
+      // Promises that are older than the request go before: they were made without counting on it.
+      if (due && !promised.some((each) => each.request.arrivedAt <= job.request.arrivedAt)) continue;
       this.#add(exit, -1);
       paused.push(job.request.id);
     }
