@@ -69,7 +69,7 @@ def targets(
 
 @app.command()
 def tune(
-    run: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics, plot. Resumed where it has a checkpoint.")],
+    run: Annotated[Path, typer.Option("--run-dir", help="Folder of the run: checkpoints, metrics, plot. Resumed where it has a checkpoint.")],
     model: Annotated[Path | None, typer.Option(help="GGUF file or Hugging Face folder to start from.")] = None,
     targets: Annotated[Path | None, typer.Option(help="File written by `targets`.")] = None,
     exits: Exits = None,
@@ -145,7 +145,7 @@ def generate(
 def evaluate(
     base: Annotated[Path, typer.Option(help="The untouched base: GGUF file or folder.")],
     out: Annotated[Path, typer.Option(help="Folder for evaluation.json and evaluation.md.")],
-    run: Annotated[Path | None, typer.Option(help="Run whose newest checkpoint is evaluated.")] = None,
+    run: Annotated[Path | None, typer.Option("--run-dir", help="Run whose newest checkpoint is evaluated.")] = None,
     model: Annotated[Path | None, typer.Option(help="Or an exported folder or GGUF file.")] = None,
     exits: Exits = None,
     data: Annotated[Path | None, typer.Option(help="JSONL whose first 40 rows are the held-out documents.")] = None,
@@ -169,7 +169,7 @@ def evaluate(
     from sorted_tuning.tuning.tune import tuned_model
 
     if (run is None) == (model is None):
-        raise TuningError("evaluate: must be given exactly one of --run and --model")
+        raise TuningError("evaluate: must be given exactly one of --run-dir and --model")
     if data is None and instructions is None:
         raise TuningError("evaluate: must be given --data or --instructions or both")
     if precision not in ("bf16", "fp32"):
@@ -199,7 +199,7 @@ def evaluate(
 @app.command()
 def export(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    run: Annotated[Path | None, typer.Option(help="Run whose newest checkpoint is exported.")] = None,
+    run: Annotated[Path | None, typer.Option("--run-dir", help="Run whose newest checkpoint is exported.")] = None,
     model: Annotated[Path | None, typer.Option(help="Or a model as for `tune`, to which fresh exits are added.")] = None,
     exits: Exits = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
@@ -216,10 +216,10 @@ def export(
     if dtype not in ("float32", "bfloat16", "float16"):
         raise TuningError(f"dtype: must be float32, bfloat16 or float16, got {dtype!r}")
     if (run is None) == (model is None):
-        raise TuningError("export: must be given exactly one of --run and --model")
+        raise TuningError("export: must be given exactly one of --run-dir and --model")
     if run is not None:
         if exits is not None:
-            raise TuningError(f"exits: are those of the run, so must not be given with --run, got {exits!r}")
+            raise TuningError(f"exits: are those of the run, so must not be given with --run-dir, got {exits!r}")
         export_run(run, out, getattr(torch, dtype))
     else:
         write(load_sorted(model, parse_exits(exits) if exits else None), load_tokenizer(model), out, getattr(torch, dtype))

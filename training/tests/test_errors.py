@@ -118,6 +118,6 @@ def test_a_checkpoint_of_another_mode_is_refused(config, tmp_path):
 
 
 def test_the_command_line_asks_for_what_a_new_run_needs(tmp_path):
-    result = CliRunner().invoke(app, ["tune", "--run", str(tmp_path)])
+    result = CliRunner().invoke(app, ["tune", "--run-dir", str(tmp_path)])
     assert isinstance(result.exception, TuningError)
     assert str(result.exception) == "model: must be given to start a run, got none"

@@ -24,7 +24,7 @@ class SortedObjective(nn.Module):
         self,
         ids: torch.Tensor,
         top_ids: torch.Tensor | None,
-        top_p: torch.Tensor | None,
+        top_p_bits: torch.Tensor | None,
         positions: torch.Tensor,
         exits: tuple[Exit, ...],
         trunk_grad: bool,
@@ -32,8 +32,10 @@ class SortedObjective(nn.Module):
     ) -> torch.Tensor:
         """ids i64 [B, T]; top-k [B, T, K] (kl); positions [E, n] into B x T (kl) or B x (T-1) (ce) -> losses f32 [E].
 
+        top_p_bits is top_p (f16) viewed as int16: sharded mixed precision casts every floating input to bf16.
         With score: the held-out sums [E, 2] of KL and of agreeing positions instead.
         """
+        top_p = None if top_p_bits is None else top_p_bits.view(torch.float16)
         hidden = self.model(ids, exits, trunk_grad=trunk_grad)
         weight, losses = self.model.head, []
         if torch.is_autocast_enabled(ids.device.type):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from sorted_tuning.errors import TuningError
 from sorted_tuning.export import export
@@ -39,7 +39,9 @@ class Tuner:
         self.config, self.run, self.say = config, Path(run), say
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.accelerator = Accelerator(mixed_precision=config.precision)
+        # A hybrid's trunk has no gradient at first, which plain data parallelism must be told.
+        replicas = DistributedDataParallelKwargs(find_unused_parameters=config.mode == "hybrid")
+        self.accelerator = Accelerator(mixed_precision=config.precision, kwargs_handlers=[replicas])
         self.sorted = load_sorted(Path(config.model), parse_exits(config.exits))
         self.exits = self.sorted.exits
         config.check(self.sorted.base.config.num_hidden_layers)
@@ -132,7 +134,7 @@ class Tuner:
         rows = rows.tensor_split(world)[rank]
         parts = (self.targets.ids, self.targets.top_ids, self.targets.top_p)
         ids, top_ids, top_p = (None if part is None else part[rows].to(device) for part in parts)
-        return ids.long(), top_ids, top_p
+        return ids.long(), top_ids, None if top_p is None else top_p.view(torch.int16)
 
     def _must_be_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
