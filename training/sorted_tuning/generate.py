@@ -74,7 +74,7 @@ def attempt(sampler: Sampler, template: Template, seed: int, n: int) -> dict | N
     start = rng.choice(STARTS)
     rest, ended = sampler.complete(template.before + start, template.stop, rng.getrandbits(31), QUESTION)
     question = (start + rest).strip()
-    if not ended or len(question) < 8 or loops(question.split()):
+    if not ended or not rest.strip() or len(question) < 8 or loops(question.split()):
         return None
     prompt = template.before + question + template.after
     answer, done = sampler.complete(prompt, template.stop, rng.getrandbits(31), ANSWER)

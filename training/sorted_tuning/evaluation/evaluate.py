@@ -69,7 +69,7 @@ def greedy(
 
 def markdown(title: str, table: Table) -> str:
     """One Markdown table: a row per model and exit."""
-    names = list(next(iter(next(iter(table.values())).values())))
+    names = list(dict.fromkeys(name for exits in table.values() for values in exits.values() for name in values))
     lines = [f"### {title}", "", "| model | exit | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 2)]
     for model, exits in table.items():
         for exit_, values in exits.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from sorted_tuning.reference.converted import read_manifest
+from sorted_tuning.reference.converted import read_manifest, read_weights
 from sorted_tuning.reference.plain import PlainModel
 
 TOP = 8
@@ -62,4 +62,4 @@ def golden_of_folder(folder: Path, kernel: str, out: Path) -> None:
         "kernel": kernel,
         "weights": weights,
     }
-    write_golden(out, about, golden(PlainModel(folder, kernel).logits, prompts))
+    write_golden(out, about, golden(PlainModel(manifest, read_weights(folder, kernel)).logits, prompts))

@@ -11,20 +11,18 @@ Knows the converted folder's tensor names. Must not know transformers or ONNX Ru
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
 
-from sorted_tuning.reference.converted import read_manifest, read_weights
+from sorted_tuning.reference.converted import Tensors
 
 
 class PlainModel:
-    """A converted folder as a function from token ids to the last position's logits at every exit."""
+    """A manifest and fp32 weights as a function from token ids to the last position's logits at every exit."""
 
-    def __init__(self, folder: Path, kernel: str):
-        self.manifest = read_manifest(folder)
-        self.arch = self.manifest["architecture"]
-        self.weights = {name: torch.from_numpy(value) for name, value in read_weights(folder, kernel).items()}
+    def __init__(self, manifest: dict, weights: Tensors):
+        self.manifest, self.arch = manifest, manifest["architecture"]
+        self.weights = {name: torch.from_numpy(value) for name, value in weights.items()}
         self.head = self.weights["head.weight"] if "head.weight" in self.weights else self.weights["embed"]
 
     @torch.no_grad()

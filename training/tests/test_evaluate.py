@@ -1,0 +1,81 @@
+"""The table's measures, each against its definition on the tiny model."""
+
+import math
+
+import torch
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+from sorted_tuning.cli import app
+from sorted_tuning.evaluation.answers import Answer, answer, qualities
+from sorted_tuning.evaluation.evaluate import markdown, read_instructions
+from sorted_tuning.evaluation.judge import verdict
+from sorted_tuning.evaluation.scores import score
+from sorted_tuning.evaluation.variants import base_exits, in_kernel
+from sorted_tuning.exits import parse_exits
+from sorted_tuning.model import SortedLlama
+from sorted_tuning.reference.tiny import byte_tokenizer
+
+DOCUMENTS = [[5, 80, 130, 7, 44], [9, 10, 11]]
+
+
+def test_scores(base):
+    model = SortedLlama(base, parse_exits("1+1,4"))
+    found = score(model, base, DOCUMENTS, "x")
+    assert abs(found["4"].kl) < 1e-6 and found["4"].agreement == 1
+    kl = nll = same = 0.0
+    for ids in DOCUMENTS:
+        t = torch.tensor([ids])
+        p = base(t).logits[0, :-1].softmax(-1)
+        q = model.sub_model(model.exits[0])(t).logits[0, :-1].softmax(-1)
+        kl += (p * (p / q).log()).sum().item()
+        nll += F.nll_loss(q.log(), t[0, 1:], reduction="sum").item()
+        same += (p.argmax(-1) == q.argmax(-1)).sum().item()
+    assert abs(found["1+1"].kl - kl / 6) < 1e-5
+    assert abs(found["1+1"].perplexity - math.exp(nll / 6)) < 1e-3 * found["1+1"].perplexity
+    assert found["1+1"].agreement == same / 6
+
+
+def test_variants(base):
+    model = SortedLlama(base, parse_exits("1+1,3,4"))
+    assert [e.layer for e in base_exits(base, model.exits).exits] == [2, 3, 4]
+    before = model.head.clone()
+    kl = {k: score(in_kernel(model, k), base, DOCUMENTS, k)["4"].kl for k in ("w8a8", "int4")}
+    assert 0 < kl["w8a8"] < kl["int4"]
+    assert torch.equal(model.head, before)  # the original stays as it was
+
+
+def test_batched_greedy_answers_equal_single_ones(base):
+    tokenizer = byte_tokenizer()
+    lm = SortedLlama(base, parse_exits("1+1,4")).sub_model(parse_exits("1+1,4")[0])
+    texts = ["hi", "a much longer instruction"]
+    together = answer(lm, tokenizer, texts, 2, "x")
+    assert together == answer(lm, tokenizer, texts, 1, "x")
+    assert all(len(a.ids) <= 256 and 2 not in a.ids for a in together)
+    found = qualities(together, base)
+    assert found["nll_under_base"] > 0 and 0 <= found["distinct_3"] <= 1
+
+
+def test_verdict():
+    good, empty, loop = Answer([1], [1, 2, 3], True), Answer([1], [], True), Answer([1], [1, 2, 3, 4] * 6, False)
+    assert verdict(good, good, 1.0, 2.0) == 1 and verdict(good, good, 2.0, 1.0) == -1
+    assert verdict(good, good, 1.0, 1.05) == 0
+    assert verdict(good, empty, 9.0, 0.0) == 1 and verdict(loop, good, 0.0, 9.0) == -1
+    assert verdict(loop, empty, 0.0, 0.0) == 0
+
+
+def test_the_command_writes_the_table(files, tmp_path):
+    (tmp_path / "asked.json").write_text('[{"instruction": "Say hi.", "input": "x"}, {"instruction": "Say hi.", "input": "x"}]')
+    assert read_instructions(tmp_path / "asked.json") == ["Say hi.\n\nx"]
+    base, rows = str(files / "base"), str(files / "rows.jsonl")
+    arguments = ["evaluate", "--base", base, "--model", base, "--exits", "1,4", "--data", rows, "--documents", "2"]
+    arguments += ["--instructions", str(tmp_path / "asked.json"), "--precision", "fp32", "--kernels", "w8a8"]
+    result = CliRunner().invoke(app, [*arguments, "--judge", base, "--out", str(tmp_path / "table")])
+    assert result.exit_code == 0, result.output
+    text = (tmp_path / "table" / "evaluation.md").read_text()
+    assert "| sorted w8a8 | 4 |" in text and "pairwise" in text and "| base exits | 1 |" in text
+
+
+def test_markdown():
+    table = {"m": {"1": {"kl": 0.5, "agreement": 1.0}}}
+    assert markdown("T", table).splitlines()[2:] == ["| model | exit | kl | agreement |", "|---|---|---|---|", "| m | 1 | 0.500 | 1.000 |"]

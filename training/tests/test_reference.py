@@ -1,0 +1,133 @@
+"""The plain reference against transformers, and a model folder's graphs read back."""
+
+import gzip
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from sorted_tuning.errors import TuningError
+from sorted_tuning.exits import parse_exits
+from sorted_tuning.model import SortedLlama
+from sorted_tuning.reference.converted import read_weights
+from sorted_tuning.reference.golden import TOP, golden
+from sorted_tuning.reference.plain import PlainModel
+from sorted_tuning.reference.tiny import randomize
+
+IDS = list(range(3, 120))
+
+
+def as_folder(model):
+    """The manifest's parts and the weights that a converter would have written."""
+    c = model.base.config
+    rope = c.rope_parameters
+    scaling = None
+    if rope["rope_type"] == "llama3":
+        names = {
+            "factor": "factor",
+            "lowFreqFactor": "low_freq_factor",
+            "highFreqFactor": "high_freq_factor",
+            "originalContext": "original_max_position_embeddings",
+        }
+        scaling = {ours: rope[theirs] for ours, theirs in names.items()}
+    arch = {
+        "layers": c.num_hidden_layers, "heads": c.num_attention_heads, "kvHeads": c.num_key_value_heads,
+        "headDim": c.head_dim, "normEps": c.rms_norm_eps, "ropeTheta": rope["rope_theta"], "ropeScaling": scaling,
+    }  # fmt: skip
+    weights, norms, exits = {"embed": model.base.model.embed_tokens.weight, "head.weight": model.head}, [], []
+    layers = [(f"layers.{i}", layer) for i, layer in enumerate(model.base.model.layers)]
+    norms.append(model.base.model.norm.weight)
+    for e in model.exits:
+        block = model.blocks[str(e.layer)] if e.block else None
+        exits.append({"layer": e.layer, "block": {"layers": e.block} if block else None, "norm": len(norms) if block else 0})
+        if block:
+            norms.append(block.norm.weight)
+            layers += [(f"exits.{e.layer}.layers.{j}", layer) for j, layer in enumerate(block.layers)]
+    for name, layer in layers:
+        a, m = layer.self_attn, layer.mlp
+        weights[f"{name}.qkv.weight"] = torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight])
+        if c.attention_bias:
+            weights[f"{name}.qkv.bias"] = torch.cat([a.q_proj.bias, a.k_proj.bias, a.v_proj.bias])
+            weights[f"{name}.o.bias"] = a.o_proj.bias
+        weights |= {f"{name}.o.weight": a.o_proj.weight, f"{name}.gate.weight": m.gate_proj.weight}
+        weights |= {f"{name}.up.weight": m.up_proj.weight, f"{name}.down.weight": m.down_proj.weight}
+        weights[f"{name}.attn_norm"] = layer.input_layernorm.weight
+        weights[f"{name}.mlp_norm"] = layer.post_attention_layernorm.weight
+    weights["norms"] = torch.stack(norms)
+    return {"architecture": arch, "exits": exits}, {n: w.detach().numpy() for n, w in weights.items()}
+
+
+def other_llama():
+    """Untied, biased, multi-head, llama3 rope."""
+    torch.manual_seed(5)
+    rope = {
+        "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=130, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, head_dim=16,
+        attention_bias=True, tie_word_embeddings=False, initializer_range=0.2, rope_parameters=rope,
+        max_position_embeddings=512, rms_norm_eps=1e-5,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("bias"):
+                value.normal_(0, 0.2)
+    return randomize(model).eval()
+
+
+@pytest.mark.parametrize("exits", ["1,2,4", "1+1,2+2,4"])
+def test_plain_equals_transformers(base, exits):
+    check(SortedLlama(base, parse_exits(exits)))
+
+
+def test_plain_equals_transformers_on_the_other_shapes():
+    check(SortedLlama(other_llama(), parse_exits("1+1,3")))
+
+
+@torch.no_grad()
+def check(model):
+    randomize(model.blocks)
+    plain = PlainModel(*as_folder(model)).logits(IDS)
+    assert list(plain) == [e.layer for e in model.exits]
+    for layer, h in model(torch.tensor([IDS])).items():
+        torch.testing.assert_close(plain[layer], model.head @ h[0, -1], atol=2e-5, rtol=1e-4)
+
+
+def test_golden_entries_hold_the_highest_logits():
+    row = torch.arange(20.0)
+    [entry] = golden(lambda ids: {3: row}, [("text", [1, 2])])
+    assert entry["ids"] == [1, 2]
+    assert entry["exits"]["3"] == {"ids": [19 - i for i in range(TOP)], "logits": [19.0 - i for i in range(TOP)]}
+
+
+def test_reading_a_folder_with_compressed_external_data(tmp_path):
+    weight = np.arange(12, dtype=np.int8).reshape(3, 4)
+    scale = np.array([0.5, 1, 2, 4], np.float32)
+    (tmp_path / "weights.bin.gz").write_bytes(gzip.compress(b"\0" * 8 + weight.tobytes()))
+    external = TensorProto(name="layers.0.o.weight_q8", data_type=TensorProto.INT8, dims=[3, 4])
+    external.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "weights.bin"), ("offset", "8"), ("length", "12")):
+        external.external_data.add(key=key, value=value)
+    others = [numpy_helper.from_array(np.float32(1 / 127), "unit"), numpy_helper.from_array(scale, "layers.0.o.scale_q8")]
+    node = helper.make_node(
+        "MatMulIntegerToFloat", ["x", external.name, "unit", "layers.0.o.scale_q8"], ["y"], domain="com.microsoft"
+    )
+    empty = helper.make_graph([], "empty", [], [])
+    onnx.save(helper.make_model(helper.make_graph([node], "stage", [], [], [external, *others])), tmp_path / "s.onnx")
+    onnx.save(helper.make_model(empty), tmp_path / "empty.onnx")
+    manifest = {
+        "format": "sortie", "version": 1, "kernels": ["w8a8"], "embed": "empty.onnx", "head": "empty.onnx",
+        "stages": [{"graphs": {"w8a8": "s.onnx"}}], "exits": [{"block": None}],
+    }  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert read_weights(tmp_path, "w8a8")["layers.0.o.weight"].tolist() == (weight * scale).T.tolist()
+    with pytest.raises(TuningError, match="kernel: must be one of"):
+        read_weights(tmp_path, "int4")
+    with pytest.raises(TuningError, match="must hold a manifest.json"):
+        read_weights(tmp_path / "none", "int4")
