@@ -1,0 +1,173 @@
+/**
+ * `sortie simulate`: sizes a deployment before it is bought, by replaying a trace against measured costs.
+ *
+ * Knows: files, progress, the parts of a simulation. Must not know: command-line flags (cli), the real engine.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { type Policy, costModel, defaultPolicy, predictMs } from '../router/planner.js';
+import { parseCostFile } from './costs.js';
+import { type Machine, simulate } from './engine.js';
+import { svgOf } from './plot.js';
+import { type Report, reportOf } from './report.js';
+import type { SimulatedRequest } from './request.js';
+import { parseTrace } from './trace.js';
+import { classesFor, requestsOf, seeded } from './workload.js';
+
+export interface SimulateOptions {
+  /** CSV in the format of the Azure LLM inference traces. */
+  readonly trace: string;
+  /** JSON with `cost` and `shape` (costs.ts). */
+  readonly cost: string;
+  /** Where the report goes as JSON, and the plot as SVG. Null: nowhere. */
+  readonly out: string | null;
+  readonly plot: string | null;
+  /** Arrival rates to try, as multiples of the trace's own. */
+  readonly speeds: readonly number[];
+  /** Factor on prompt and answer lengths. */
+  readonly lengthScale: number;
+  /** Most requests taken from the trace. */
+  readonly limit: number;
+  readonly slots: number;
+  readonly kvPositions: number;
+  readonly maxLength: number;
+  /** Attainment to reach: the number of replicas that do is reported for each speed. */
+  readonly target: number;
+  readonly maxReplicas: number;
+  /** Relative noise of a step's real time, 0 for none. */
+  readonly noise: number;
+  readonly seed: number;
+}
+
+export const simulateDefaults = {
+  out: null,
+  plot: null,
+  speeds: [0.25, 0.5, 1, 2],
+  lengthScale: 1,
+  limit: 500,
+  slots: 32,
+  kvPositions: 100_000,
+  maxLength: 8192,
+  target: 0.99,
+  maxReplicas: 64,
+  noise: 0.05,
+  seed: 1,
+} satisfies Omit<SimulateOptions, 'trace' | 'cost'>;
+
+export interface SpeedReport extends Report {
+  readonly speed: number;
+  /** Least number of replicas that reach the target; null where even maxReplicas don't. */
+  readonly replicas: number | null;
+}
+
+/** Runs the simulation and writes what was asked for. `say` receives lines for people. @returns one report per speed */
+export async function simulateCommand(
+  options: SimulateOptions,
+  say: (line: string) => void = console.error,
+): Promise<SpeedReport[]> {
+  const trace = parseTrace(await readFile(options.trace, 'utf8'));
+  const { cost, shape } = parseCostFile(await readFile(options.cost, 'utf8'));
+  const model = costModel(cost, shape);
+  const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
+  const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };
+  const classes = classesFor(
+    predictMs(model, { decode: null, prefill: [chunk] }) / 128,
+    predictMs(model, { decode: { rows: one, context: 256 }, prefill: [] }),
+  );
+
+  const runAt = (speed: number, replicas: number): Report => {
+    const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
+    const requests = requestsOf(trace, classes, scale, seeded(options.seed));
+    const random = seeded(options.seed + 1);
+    const machine: Machine = {
+      slots: options.slots,
+      kvPositions: options.kvPositions,
+      actual: (work) => predictMs(model, work) * (1 + options.noise * (2 * random() - 1)),
+    };
+    // Replicas behind a balancer that deals requests out in turn.
+    const outcomes = Array.from({ length: replicas }, (_, replica) =>
+      drain(
+        requests.filter((__, i) => i % replicas === replica),
+        machine,
+        model,
+        defaultPolicy,
+      ),
+    ).flat();
+    return reportOf(outcomes, shape);
+  };
+
+  const reports: SpeedReport[] = [];
+  for (const speed of options.speeds) {
+    const report = runAt(speed, 1);
+    const replicas = leastReplicas(options, report, (count) => runAt(speed, count));
+    reports.push({ speed, replicas, ...report });
+    say(lineOf(speed, report, replicas, options.target));
+  }
+  if (options.out !== null) await writeFile(options.out, `${JSON.stringify({ options, reports }, null, 2)}\n`);
+  if (options.plot !== null) await writeFile(options.plot, plotOf(reports));
+  return reports;
+}
+
+function drain(
+  requests: readonly SimulatedRequest[],
+  machine: Machine,
+  model: ReturnType<typeof costModel>,
+  policy: Policy,
+) {
+  const run = simulate(requests, machine, model, policy);
+  for (let next = run.next(); ; next = run.next()) if (next.done === true) return next.value;
+}
+
+/** Doubles until the target is reached, then bisects: attainment rises with replicas. */
+function leastReplicas(
+  { target, maxReplicas }: SimulateOptions,
+  single: Report,
+  runWith: (replicas: number) => Report,
+): number | null {
+  if (single.attainment >= target) return 1;
+  let low = 1;
+  let high = 2;
+  while (runWith(Math.min(high, maxReplicas)).attainment < target) {
+    if (high >= maxReplicas) return null;
+    low = high;
+    high *= 2;
+  }
+  high = Math.min(high, maxReplicas);
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (runWith(middle).attainment >= target) high = middle;
+    else low = middle;
+  }
+  return high;
+}
+
+const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
+
+function lineOf(speed: number, report: Report, replicas: number | null, target: number): string {
+  const classes = report.classes.map(({ name, attainment }) => `${name} ${percent(attainment)}`).join(', ');
+  return [
+    `speed ${speed}: ${percent(report.attainment)} inside their budgets (${classes})`,
+    `goodput ${report.goodput.toFixed(2)}/s, mean depth ${report.meanDepth.toFixed(1)}`,
+    replicas === null
+      ? `no number of replicas tried reaches ${percent(target)}`
+      : `${replicas} replica(s) for ${percent(target)}`,
+  ].join('; ');
+}
+
+function plotOf(reports: readonly SpeedReport[]): string {
+  const names = [...new Set(reports.flatMap(({ classes }) => classes.map(({ name }) => name)))];
+  return svgOf({
+    title: 'Simulated: share of requests inside their budgets, and mean quality',
+    x: 'arrival rate, multiples of the trace',
+    y: 'share',
+    yRange: [0, 1],
+    series: [
+      ...names.map((name) => ({
+        name,
+        points: reports.map(
+          ({ speed, classes }) => [speed, classes.find((each) => each.name === name)?.attainment ?? 0] as const,
+        ),
+      })),
+      { name: 'mean quality', points: reports.map(({ speed, meanQuality }) => [speed, meanQuality] as const) },
+    ],
+  });
+}

@@ -1,0 +1,58 @@
+/**
+ * The cost file of a simulation: what a server measured of itself, with the exits and their quality.
+ *
+ * Knows: the file's JSON. Must not know: where it lies.
+ */
+import Type, { type Static } from 'typebox';
+import { Value } from 'typebox/value';
+
+const Point = Type.Object({
+  rows: Type.Integer({ minimum: 1 }),
+  context: Type.Integer({ minimum: 0 }),
+  ms: Type.Number({ minimum: 0 }),
+});
+
+export const CostFile = Type.Object({
+  cost: Type.Object({
+    units: Type.Array(
+      Type.Object({
+        unit: Type.String(),
+        kernel: Type.String(),
+        decode: Type.Array(Point),
+        prefill: Type.Array(Point),
+      }),
+    ),
+  }),
+  shape: Type.Object({
+    /** Cost units of the trunk stages, in order. */
+    stages: Type.Array(Type.String(), { minItems: 1 }),
+    exits: Type.Array(
+      Type.Object({
+        layer: Type.Integer({ minimum: 1 }),
+        stage: Type.Integer({ minimum: 0 }),
+        block: Type.Union([Type.String(), Type.Null()]),
+        quality: Type.Number(),
+      }),
+      { minItems: 1 },
+    ),
+  }),
+});
+export type CostFile = Static<typeof CostFile>;
+
+/** A cost file that can't be used; the message says where and why. */
+export class CostFileError extends Error {
+  override readonly name = 'CostFileError';
+}
+
+/** @throws CostFileError */
+export function parseCostFile(text: string): CostFile {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (error) {
+    throw new CostFileError(`the cost file must be JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  if (Value.Check(CostFile, parsed)) return parsed;
+  const first = Value.Errors(CostFile, parsed)[0];
+  throw new CostFileError(`the cost file ${first?.instancePath ?? ''} ${first?.message ?? 'has the wrong shape'}`);
+}

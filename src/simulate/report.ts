@@ -1,0 +1,112 @@
+/**
+ * What a simulated run came to: attainment, goodput, depth.
+ *
+ * Knows: outcomes. Must not know: files, plots.
+ */
+import type { DepthShape } from '../router/planner.js';
+import type { Outcome } from './engine.js';
+
+export interface ClassReport {
+  readonly name: string;
+  readonly requests: number;
+  /** Share of all requests that ended whole and inside their budget; those without one count when they ended. */
+  readonly attainment: number;
+  /** The same among those that admission found feasible. */
+  readonly attainmentOfFeasible: number;
+  readonly feasible: number;
+  readonly refused: number;
+}
+
+export interface Report {
+  readonly requests: number;
+  readonly seconds: number;
+  readonly attainment: number;
+  readonly attainmentOfFeasible: number;
+  /** Requests inside their budget per second. */
+  readonly goodput: number;
+  readonly tokensPerSecond: number;
+  /** Mean over tokens: layers, and the exits' measured quality. */
+  readonly meanDepth: number;
+  readonly meanQuality: number;
+  /** Share of the tokens at each exit layer. */
+  readonly exits: Readonly<Record<string, number>>;
+  readonly ttftMs: { readonly p50: number; readonly p99: number };
+  /** Median of |predicted total / actual total - 1|. */
+  readonly predictionError: number;
+  readonly classes: readonly ClassReport[];
+}
+
+/** Whether an outcome is whole and inside its budget. */
+export function isMet({ request, reason, firstTokenAt, endedAt, tokens }: Outcome): boolean {
+  if (reason !== 'length' || firstTokenAt === null) return false;
+  const { budget, arrivedAt } = request;
+  if (budget === null) return true;
+  const within = (ms: number, limit: number | null): boolean => limit === null || ms <= limit;
+  const tpot = tokens < 2 ? 0 : (endedAt - firstTokenAt) / (tokens - 1);
+  return (
+    within(endedAt - arrivedAt, budget.totalMs) &&
+    within(firstTokenAt - arrivedAt, budget.ttftMs) &&
+    within(tpot, budget.tpotMs)
+  );
+}
+
+const share = (part: number, all: number): number => (all === 0 ? 1 : part / all);
+
+function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
+}
+
+export function reportOf(outcomes: readonly Outcome[], shape: DepthShape): Report {
+  const byExit = new Map<number, number>();
+  for (const { exits } of outcomes) for (const [layer, n] of exits) byExit.set(layer, (byExit.get(layer) ?? 0) + n);
+  const tokens = [...byExit.values()].reduce((sum, n) => sum + n, 0);
+  const mean = (value: (layer: number) => number): number =>
+    [...byExit].reduce((sum, [layer, n]) => sum + value(layer) * n, 0) / Math.max(1, tokens);
+  const start = outcomes.reduce((least, { request }) => Math.min(least, request.arrivedAt), Infinity);
+  const end = outcomes.reduce((most, { endedAt }) => Math.max(most, endedAt), start);
+  const seconds = outcomes.length === 0 ? 0 : (end - start) / 1000;
+  const whole = classReport('all', outcomes);
+  const finished = outcomes.filter(({ reason }) => reason === 'length');
+  return {
+    requests: outcomes.length,
+    seconds,
+    attainment: whole.attainment,
+    attainmentOfFeasible: whole.attainmentOfFeasible,
+    goodput: seconds === 0 ? 0 : outcomes.filter(isMet).length / seconds,
+    tokensPerSecond: seconds === 0 ? 0 : tokens / seconds,
+    meanDepth: mean((layer) => layer),
+    meanQuality: mean((layer) => shape.exits.find((exit) => exit.layer === layer)?.quality ?? 0),
+    exits: Object.fromEntries([...byExit].sort(([a], [b]) => a - b).map(([layer, n]) => [layer, n / tokens])),
+    ttftMs: ttft(finished),
+    predictionError: quantile(finished.map(errorOf), 0.5),
+    classes: [...new Set(outcomes.map(({ request }) => request.budgetClass))].sort().map((name) =>
+      classReport(
+        name,
+        outcomes.filter(({ request }) => request.budgetClass === name),
+      ),
+    ),
+  };
+}
+
+function classReport(name: string, outcomes: readonly Outcome[]): ClassReport {
+  const feasible = outcomes.filter(({ admission }) => admission.kind === 'admit' && admission.feasible);
+  return {
+    name,
+    requests: outcomes.length,
+    attainment: share(outcomes.filter(isMet).length, outcomes.length),
+    attainmentOfFeasible: share(feasible.filter(isMet).length, feasible.length),
+    feasible: feasible.length,
+    refused: outcomes.filter(({ reason }) => reason === 'refused').length,
+  };
+}
+
+function ttft(outcomes: readonly Outcome[]): Report['ttftMs'] {
+  const all = outcomes.map(({ request, firstTokenAt }) => (firstTokenAt ?? 0) - request.arrivedAt);
+  return { p50: quantile(all, 0.5), p99: quantile(all, 0.99) };
+}
+
+function errorOf({ admission, request, endedAt }: Outcome): number {
+  if (admission.kind !== 'admit') return 0;
+  return Math.abs(admission.prediction.totalMs / Math.max(1e-9, endedAt - request.arrivedAt) - 1);
+}

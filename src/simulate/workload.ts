@@ -1,0 +1,94 @@
+/**
+ * Requests from a trace: scaled in time and length, each in a budget class.
+ *
+ * Knows: traces, classes. Must not know: how requests are served.
+ */
+import type { Budget, OnMiss } from '../router/planner.js';
+import type { SimulatedRequest } from './request.js';
+import type { TraceEntry } from './trace.js';
+
+/** A class of callers. A budget may grow with what is asked for, as deadlines of people do. */
+export interface BudgetClass {
+  readonly name: string;
+  /** Share of the requests, relative to the other classes. */
+  readonly weight: number;
+  /** Total budget: fixed + perPromptToken * prompt + perOutputToken * max_tokens. Null: no total. */
+  readonly totalMs: { readonly fixed: number; readonly perPromptToken: number; readonly perOutputToken: number } | null;
+  readonly ttftMs: number | null;
+  readonly tpotMs: number | null;
+  readonly onMiss: OnMiss;
+}
+
+export interface Scale {
+  /** Arrivals come that many times as fast. */
+  readonly speed: number;
+  /** Prompts and answers are that many times as long, at least one token. */
+  readonly length: number;
+  /** Most requests taken from the trace, from its start. */
+  readonly limit: number;
+  /** Longest sequence of the model: longer prompts are cut to what leaves room for the answer. */
+  readonly maxLength: number;
+}
+
+/** Three classes by what full depth alone takes on an idle machine: 2, 4 and 10 times as much. */
+export function classesFor(prefillMsPerToken: number, decodeMsPerToken: number): BudgetClass[] {
+  const named = { tight: 2, medium: 4, loose: 10 };
+  return Object.entries(named).map(([name, times]) => ({
+    name,
+    weight: 1,
+    totalMs: { fixed: 50, perPromptToken: prefillMsPerToken * times, perOutputToken: decodeMsPerToken * times },
+    ttftMs: null,
+    tpotMs: null,
+    onMiss: 'continue',
+  }));
+}
+
+export function budgetOf(
+  { totalMs, ttftMs, tpotMs, onMiss }: BudgetClass,
+  prompt: number,
+  output: number,
+): Budget | null {
+  if (totalMs === null && ttftMs === null && tpotMs === null) return null;
+  const total =
+    totalMs === null ? null : totalMs.fixed + totalMs.perPromptToken * prompt + totalMs.perOutputToken * output;
+  return { totalMs: total, ttftMs, tpotMs, onMiss };
+}
+
+/** @param random numbers in [0, 1): which class a request falls into */
+export function requestsOf(
+  trace: readonly TraceEntry[],
+  classes: readonly BudgetClass[],
+  scale: Scale,
+  random: () => number,
+): SimulatedRequest[] {
+  const weights = classes.reduce((sum, each) => sum + each.weight, 0);
+  return trace.slice(0, scale.limit).map((entry, i) => {
+    const tokens = Math.min(scale.maxLength - 1, Math.max(1, Math.round(entry.outputTokens * scale.length)));
+    const wanted = Math.max(1, Math.round(entry.promptTokens * scale.length));
+    const promptLength = Math.min(scale.maxLength - tokens, wanted);
+    let left = random() * weights;
+    const budgetClass = classes.find((each) => (left -= each.weight) < 0) ?? classes.at(-1);
+    return {
+      id: `r${i}`,
+      arrivedAt: entry.atMs / scale.speed,
+      promptLength,
+      tokens,
+      maxTokens: tokens,
+      budget: budgetClass === undefined ? null : budgetOf(budgetClass, promptLength, tokens),
+      minExit: null,
+      maxExit: null,
+      budgetClass: budgetClass?.name ?? 'none',
+    };
+  });
+}
+
+/** A small, good generator (mulberry32): the same seed gives the same numbers everywhere. */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
