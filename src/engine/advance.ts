@@ -24,6 +24,7 @@ export interface Advanced {
 /**
  * Advances every unit that `exit` needs to `end` positions.
  * @param end at most the slot's tokens, and at most one chunk beyond the least frontier of those units
+ * @throws RangeError beyond that: the buffers hold one chunk
  */
 export function advance(
   model: StagedModel,
@@ -34,6 +35,9 @@ export function advance(
   end: number,
   kernel: KernelChoice,
 ): Advanced {
+  const start = slot.least(exit.needed);
+  if (end - start > model.limits.maxChunk || end > slot.tokens.length)
+    throw new RangeError(`positions ${start} to ${end} are more than a chunk or than there are tokens`);
   const prefilled = Math.max(0, end - slot.length);
   let widest = 0;
   let output: Advanced['output'] = null;

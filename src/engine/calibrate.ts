@@ -15,6 +15,9 @@ export interface CalibrationPlan {
   readonly contexts: readonly number[];
   /** Each point is the least of that many runs: noise only ever adds. */
   readonly repeats: number;
+  /** Past that many milliseconds each point is one run: on a machine that is busy with other things, a rough table now
+   * beats a good one after a minute; corrections follow online. */
+  readonly patienceMs: number;
 }
 
 /** Points that take about a second for the embedded model, cut to what the engine can run. */
@@ -28,19 +31,22 @@ export function calibrationPlan(maxRows: number, maxChunk: number, capacity: num
     chunks,
     contexts: [...new Set([0, Math.max(0, Math.min(512, capacity - Math.max(...chunks)))])],
     repeats: 2,
+    patienceMs: 2000,
   };
 }
 
 /** @param now milliseconds on a monotonic clock */
 export function calibrate(executor: Executor, plan: CalibrationPlan, now: () => number): CostTable {
   const { units, kernels } = executor;
+  const startedAt = now();
   const time = (run: () => void): number => {
-    run(); // the first run of a shape binds and allocates
     let least = Infinity;
-    for (let repeat = 0; repeat < plan.repeats; repeat++) {
+    // One run more than repeats: the first of a shape binds and allocates.
+    for (let repeat = 0; repeat <= plan.repeats; repeat++) {
       const start = now();
       run();
       least = Math.min(least, now() - start);
+      if (now() - startedAt > plan.patienceMs) break;
     }
     return least;
   };

@@ -26,7 +26,7 @@ export class EngineStartError extends Error {
 export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   #child: ChildProcess | null = null;
   #ready: ReadyMessage | null = null;
-  #closed = false;
+  readonly #closing = new AbortController();
   #failures = 0;
   readonly #sinks = new Map<string, SequenceSink>();
 
@@ -61,7 +61,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
+    this.#closing.abort();
     const child = this.#child;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise<void>((resolve) =>
@@ -106,7 +106,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         this.#loseAll(why);
         if (!wasReady) reject(new EngineStartError(why));
         if (wasReady && performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;
-        if (wasReady && !this.#closed) {
+        if (wasReady && !this.#closing.signal.aborted) {
           this.emit('down', why);
           void this.#restart();
         }
@@ -115,12 +115,13 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   async #restart(): Promise<void> {
-    while (!this.#closed && !this.#ready) {
-      await delay(BACK_OFF_MS[Math.min(this.#failures++, BACK_OFF_MS.length - 1)], undefined, { ref: false });
-      if (this.#closed) return;
+    while (!this.#closing.signal.aborted && !this.#ready) {
       try {
+        const { signal } = this.#closing;
+        await delay(BACK_OFF_MS[Math.min(this.#failures++, BACK_OFF_MS.length - 1)], undefined, { signal });
         await this.#launch();
       } catch (error) {
+        if (this.#closing.signal.aborted) return;
         this.emit('down', error instanceof Error ? error.message : String(error));
       }
     }

@@ -8,6 +8,7 @@ import type { Policy, Work } from '../router/planner.js';
 import type { CostTable } from '../router/cost.js';
 import { depthShape } from '../router/planner.js';
 import { arrange } from './arrange.js';
+import { chunkEnd } from './chunks.js';
 import { chooseTokens, isPlainGreedy } from './choose.js';
 import type { Executor } from './executor.js';
 import type { EndReason, GenerateMessage, LoadSnapshot, StepMessage, StepWork } from './messages.js';
@@ -140,7 +141,7 @@ export class EngineCore {
     if (!sequence?.slot) return none;
     const start = sequence.slot.least(this.executor.exit(sequence.exit).needed);
     const most = Math.min(chunk?.positions ?? Infinity, this.options.prefillChunk);
-    const end = Math.min(start + most, sequence.tokens.length - 1);
+    const end = chunkEnd(start, most, sequence.tokens.length - 1);
     const done = this.executor.advance(sequence.slot, sequence.exit, end);
     scorePrompt(this.executor, sequence, done.output, this.#outbox.prompts);
     const positions = end - start;

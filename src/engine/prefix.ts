@@ -15,11 +15,14 @@ export interface PrefixMatch {
   readonly takeOver: boolean;
 }
 
-/** The longest usable match, less the last token, whose logits must be computed; null where none is worth it. */
+/** Positions left to prefill: the last token's is decoded, and a prefill of one position rounds otherwise (chunks.ts). */
+const LEFT = 3;
+
+/** The longest usable match; null where none is worth it. */
 export function findPrefix(tokens: readonly number[], slots: readonly Slot[]): PrefixMatch | null {
   let best: PrefixMatch | null = null;
   for (const slot of slots) {
-    const most = Math.min(tokens.length - 1, slot.length);
+    const most = Math.min(tokens.length - LEFT, slot.length);
     if (most < LEAST_MATCH || most <= (best?.length ?? 0)) continue;
     let length = 0;
     while (length < most && tokens[length] === slot.tokens[length]) length++;

@@ -11,18 +11,19 @@ import type { Sequence } from './sequence.js';
 
 /** Scores what a chunk reached. */
 export function scorePrompt(
-  { head, model, exit }: Pick<Executor, 'head' | 'model' | 'exit'>,
+  executor: Executor,
   sequence: Sequence,
   output: Advanced['output'],
   events: PromptEvent[],
 ): void {
   const alternatives = sequence.request.promptLogprobs;
   if (alternatives === null || output === null) return;
+  const { head, model } = executor;
   const scores: TokenLogprobs[] = [];
   // Position p predicts token p + 1.
   const start = Math.max(output.start, sequence.promptScored - 1);
   const end = Math.min(output.end, sequence.promptLength - 1);
-  const { norm } = exit(sequence.exit);
+  const { norm } = executor.exit(sequence.exit);
   for (let first = start; first < end; first += model.limits.maxRows) {
     const rows = Math.min(model.limits.maxRows, end - first);
     const source = output.address + BigInt((first - output.start) * model.hiddenBytes);

@@ -49,6 +49,8 @@ export function sampleTop(top: TopLogits, sampling: Sampling, u: number): number
   const total = sampling.topK > 0 ? kept : 1;
   const cut = nucleus(probabilities, total, sampling);
   const complete = sampling.topK > 0 || cut.closed;
+  // What top_p or min_p keep in all ends below the known top: its mass is unknown.
+  if (!complete && (sampling.topP < 1 || sampling.minP > 0)) return null;
   const mass = complete ? cut.mass : total;
   let left = u * mass;
   for (let i = 0; i < cut.count; i++) {

@@ -16,11 +16,14 @@ export interface Environment {
   readonly hostMemory: Handle;
 }
 
+let created: Environment | undefined;
+
 /**
- * Creates the environment. One per process: ONNX Runtime keeps the first one's thread pool.
+ * The environment. One per process: ONNX Runtime keeps the first one's thread pool, so later calls return the first.
  * @param threads compute threads; they spin between runs, which halves the time between two small graphs.
  */
 export function createEnvironment(threads: number): Environment {
+  if (created) return created;
   const ort = loadOrt();
   const options = ort.create('CreateThreadingOptions');
   ort.call('SetGlobalIntraOpNumThreads', options, threads);
@@ -28,10 +31,11 @@ export function createEnvironment(threads: number): Environment {
   ort.call('SetGlobalSpinControl', options, 1);
   const handle = ort.create('CreateEnvWithGlobalThreadPools', LOG_ERRORS_ONLY, 'sortie', options);
   ort.release('ReleaseThreadingOptions', options);
-  return {
+  created = {
     ort,
     handle,
     runOptions: ort.create('CreateRunOptions'),
     hostMemory: ort.create('CreateMemoryInfo', 'Cpu', DEVICE_ALLOCATOR, 0, DEFAULT_MEMORY),
   };
+  return created;
 }

@@ -1,0 +1,95 @@
+import { once } from 'node:events';
+import t from 'tap';
+import { EngineClient, EngineStartError } from '../../src/engine/client.js';
+import type { SequenceSink } from '../../src/engine/engine.js';
+import { engineOptions, greedy, PROMPTS } from './helper.js';
+
+const prompt = PROMPTS[0] ?? [];
+
+interface Watched {
+  readonly tokens: number[];
+  readonly end: Promise<string>;
+  readonly first: Promise<void>;
+}
+
+/** Starts a request and watches it. */
+function watch(engine: EngineClient, id: string, maxTokens: number): Watched {
+  const tokens: number[] = [];
+  let end!: (how: string) => void;
+  let first!: () => void;
+  const watched = {
+    tokens,
+    end: new Promise<string>((resolve) => (end = resolve)),
+    first: new Promise<void>((resolve) => (first = resolve)),
+  };
+  const sink: SequenceSink = {
+    planned: () => undefined,
+    prompt: () => undefined,
+    token: ({ token }) => {
+      tokens.push(token);
+      first();
+    },
+    refused: ({ reason }) => {
+      end(reason);
+    },
+    ended: ({ reason }) => {
+      end(reason);
+    },
+    lost: () => {
+      end('lost');
+    },
+  };
+  const exit = engine.ready?.exits.at(-1) ?? 0;
+  engine.generate(greedy(id, prompt, exit, maxTokens), sink);
+  return watched;
+}
+
+void t.test('kill -9 in mid-answer: the answers end, the engine comes back and serves', async (t) => {
+  const engine = new EngineClient(engineOptions());
+  t.teardown(() => engine.close());
+  await engine.start();
+  const before = engine.pid;
+  const answers = [watch(engine, 'a', 500), watch(engine, 'b', 500)];
+  await Promise.all(answers.map(({ first }) => first));
+  const down = once(engine, 'down');
+  const back = once(engine, 'ready');
+  process.kill(before ?? 0, 'SIGKILL');
+  t.strictSame(await Promise.all(answers.map(({ end }) => end)), ['lost', 'lost']);
+  await down;
+  t.equal(engine.ready, null, 'not ready in between');
+  t.equal(await watch(engine, 'c', 1).end, 'lost', 'a request in between ends at once');
+  await back;
+  t.not(engine.pid, before);
+  const again = watch(engine, 'd', 3);
+  t.equal(await again.end, 'length');
+  t.equal(again.tokens.length, 3);
+});
+
+void t.test('cancel ends a sequence with its reason; an unknown id is ignored', async (t) => {
+  const engine = new EngineClient(engineOptions());
+  t.teardown(() => engine.close());
+  await engine.start();
+  const answer = watch(engine, 'a', 1000);
+  await answer.first;
+  engine.cancel('nobody');
+  engine.cancel('a');
+  t.equal(await answer.end, 'cancelled');
+  t.ok(answer.tokens.length < 1000);
+});
+
+void t.test('a folder that is no model fails the start, and is not tried again', async (t) => {
+  const engine = new EngineClient(engineOptions({ modelDir: t.testdir({}) }));
+  await t.rejects(engine.start(), EngineStartError);
+  t.equal(engine.pid, null);
+});
+
+void t.test('closing ends the process and what it was doing', async (t) => {
+  const engine = new EngineClient(engineOptions());
+  await engine.start();
+  const pid = engine.pid ?? 0;
+  const answer = watch(engine, 'a', 1000);
+  await answer.first;
+  await engine.close();
+  t.equal(await answer.end, 'lost');
+  t.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
+});

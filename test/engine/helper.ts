@@ -1,0 +1,160 @@
+/** Engines for tests: the real model (or a converted tiny one), without a process around it. */
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Test } from 'tap';
+import { calibrationPlan, calibrate } from '../../src/engine/calibrate.js';
+import { chunkSizes } from '../../src/engine/chunks.js';
+import { EngineCore } from '../../src/engine/core.js';
+import { Executor } from '../../src/engine/executor.js';
+import { loadModel } from '../../src/engine/load.js';
+import type { EndedEvent, GenerateMessage, Sampling, StepMessage, TokenEvent } from '../../src/engine/messages.js';
+import type { EngineOptions } from '../../src/engine/options.js';
+import type { Slot } from '../../src/engine/slot.js';
+import { monotonicMs } from '../../src/clock.js';
+import { defaultPolicy } from '../../src/router/planner.js';
+import type { CostTable } from '../../src/router/cost.js';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+
+/** The embedded model, or the folder that SORTIE_TEST_MODEL names. */
+export const MODEL = process.env['SORTIE_TEST_MODEL'] ?? `${root}models/smollm2-135m-sorted`;
+if (!existsSync(MODEL)) throw new Error(`no model at ${MODEL}`);
+
+export function engineOptions(overrides: Partial<EngineOptions> = {}): EngineOptions {
+  return {
+    modelDir: MODEL,
+    device: 'cpu',
+    threads: 2,
+    kvMemoryBytes: 2 ** 30,
+    maxRunning: 16,
+    maxQueue: 1000,
+    prefillChunk: 128,
+    kernels: null,
+    prefixReuse: true,
+    ...overrides,
+  };
+}
+
+export async function makeExecutor(t: Test, overrides: Partial<EngineOptions> = {}): Promise<Executor> {
+  const executor = new Executor(await loadModel(engineOptions(overrides)));
+  t.teardown(() => {
+    executor.dispose();
+  });
+  return executor;
+}
+
+let costs: CostTable | undefined;
+
+/** A core over an executor; costs are measured once per test process. */
+export function makeCore(executor: Executor, overrides: Partial<EngineOptions> = {}): EngineCore {
+  const options = engineOptions(overrides);
+  costs ??= calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, monotonicMs);
+  return new EngineCore(executor, costs, {
+    maxRunning: options.maxRunning,
+    maxQueue: options.maxQueue,
+    kvBytes: options.kvMemoryBytes,
+    prefixReuse: options.prefixReuse,
+    prefillChunk: options.prefillChunk,
+    policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
+    clock: monotonicMs,
+  });
+}
+
+export const GREEDY: Sampling = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  seed: null,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: [],
+};
+
+/** A request that decodes `maxTokens` tokens greedily at one exit, whatever they are. */
+export function greedy(
+  id: string,
+  prompt: readonly number[],
+  exit: number,
+  maxTokens: number,
+  overrides: Partial<GenerateMessage> = {},
+): GenerateMessage {
+  return {
+    type: 'generate',
+    id,
+    arrivedAt: monotonicMs(),
+    prompt,
+    maxTokens,
+    minTokens: 0,
+    stopTokens: [],
+    sampling: GREEDY,
+    logprobs: null,
+    promptLogprobs: null,
+    depth: { minExit: exit, maxExit: exit, budget: null },
+    ...overrides,
+  };
+}
+
+export interface Answer {
+  readonly tokens: number[];
+  readonly events: TokenEvent[];
+  ended: EndedEvent | null;
+}
+
+/** Steps a core until it is idle. @param each called after every step */
+export function drain(core: EngineCore, each: (step: StepMessage) => void = () => undefined): Map<string, Answer> {
+  const answers = new Map<string, Answer>();
+  const of = (id: string): Answer => {
+    let answer = answers.get(id);
+    if (!answer) answers.set(id, (answer = { tokens: [], events: [], ended: null }));
+    return answer;
+  };
+  while (core.busy) {
+    const step = core.step();
+    for (const event of step.tokens) {
+      of(event.id).tokens.push(event.token);
+      of(event.id).events.push(event);
+    }
+    for (const event of step.ended) of(event.id).ended = event;
+    each(step);
+  }
+  return answers;
+}
+
+/** A live slot that holds these tokens and has processed none. */
+export function openSlot({ table }: Executor, tokens: readonly number[]): Slot {
+  const slot = table.takeFree();
+  if (!slot) throw new Error('no slot is free');
+  slot.live = true;
+  slot.tokens = [...tokens];
+  return slot;
+}
+
+/** Advances in chunks of 128. */
+export function advanceTo(executor: Executor, slot: Slot, exit: number, end: number): void {
+  const { needed } = executor.exit(exit);
+  while (slot.least(needed) < end) executor.advance(slot, exit, Math.min(end, slot.least(needed) + 128));
+}
+
+/** Decodes the slot's last token at an exit and returns all logits. */
+export function logitsAt(executor: Executor, slot: Slot, exit: number): Float32Array {
+  executor.decode([{ slot, exit: executor.exit(exit) }]);
+  return executor.head.fullLogits(0);
+}
+
+export function argmax(logits: Float32Array): number {
+  return logits.indexOf(logits.reduce((most, logit) => Math.max(most, logit), -Infinity));
+}
+
+/** Greatest absolute difference. */
+export function distance(a: Float32Array, b: Float32Array): number {
+  return a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] ?? NaN))), 0);
+}
+
+/** "The capital of France is" and other prompts in the embedded model's tokens. */
+export const PROMPTS: readonly (readonly number[])[] = [
+  [504, 3575, 282, 4649, 314],
+  [1780, 288, 597, 28, 665, 436, 253, 1165, 2793, 617, 260, 23049, 19056, 281, 253, 2817],
+  Array.from({ length: 300 }, (_, i) => 260 + ((i * 37) % 400)),
+];
