@@ -180,7 +180,7 @@ export const SERVE_OPTIONS = {
     'SECONDS',
     seconds(0.1, 3600),
     60,
-    'a stream whose client has not read for so long is cancelled',
+    'a client that reads nothing of its answer for so long is cut',
   ),
   keepAlive: spec('keep-alive', 'SECONDS', seconds(0.1, 3600), 15, 'a silent stream gets a comment line that often'),
   apiKey: spec('api-key', 'KEYS', list, [], 'API keys, separated by commas', 'no key is asked for'),

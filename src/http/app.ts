@@ -21,6 +21,7 @@ import type { HttpContext } from './state.js';
 
 /** @returns an app that is ready to listen */
 export async function createApp(context: HttpContext): Promise<FastifyInstance> {
+  const timeoutMs = context.options.requestTimeout * 1000;
   const app = fastify({
     loggerInstance: context.log,
     // access-log.ts writes one line per request instead of Fastify's two.
@@ -28,7 +29,9 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
     requestIdHeader: false,
     genReqId: requestId,
     bodyLimit: context.options.maxBody,
-    requestTimeout: context.options.requestTimeout * 1000,
+    requestTimeout: timeoutMs,
+    // Node looks for late requests only that often (default 30 s).
+    http: { connectionsCheckingInterval: Math.min(5000, timeoutMs / 2), headersTimeout: timeoutMs },
     return503OnClosing: false,
     forceCloseConnections: false,
     frameworkErrors: sendError,
@@ -45,13 +48,11 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
     },
   }) as unknown as FastifyInstance;
   app.server.maxConnections = context.options.maxConnections;
-  // Headers get the same time as the whole request; checked often enough for short limits.
-  app.server.headersTimeout = context.options.requestTimeout * 1000;
   // Schemas describe answers; they must not rewrite them (Fastify's serializer turns null into "" or {}).
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.removeContentTypeParser('text/plain');
   registerErrors(app);
-  registerOpenResponses(app);
+  registerOpenResponses(app, context.options.stallTimeout * 1000);
   registerHeaders(app);
   registerAccessLog(app, context);
   await registerCors(app, context.options.corsOrigin);

@@ -1,18 +1,45 @@
-/** The responses that have begun and not ended, for the drain. */
+/**
+ * The responses that have begun and not ended: what a drain waits for. Those whose client does not read are cut.
+ *
+ * Knows: sockets. Must not know: what is answered.
+ */
 import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
+import { monotonicMs } from '../../clock.js';
+import { onClosed } from '../closed.js';
 
 declare module 'fastify' {
   interface FastifyInstance {
-    readonly openResponses: ReadonlySet<ServerResponse>;
+    readonly openResponses: ReadonlyMap<ServerResponse, Socket>;
   }
 }
 
-export function registerOpenResponses(app: FastifyInstance): void {
-  const open = new Set<ServerResponse>();
+/** @param stallMs how long a connection may hold unsent bytes without any of them being taken */
+export function registerOpenResponses(app: FastifyInstance, stallMs: number): void {
+  const open = new Map<ServerResponse, Socket>();
   app.decorate('openResponses', open);
-  app.addHook('onRequest', async (_request, reply) => {
-    open.add(reply.raw);
-    reply.raw.once('close', () => open.delete(reply.raw));
+  app.addHook('onRequest', async (request, reply) => {
+    open.set(reply.raw, request.raw.socket);
+    onClosed(reply, () => open.delete(reply.raw));
+  });
+
+  /** When each socket last took bytes, and how many it has taken. */
+  const progress = new WeakMap<Socket, { readonly taken: number; readonly at: number }>();
+  const sweep = setInterval(
+    () => {
+      const now = monotonicMs();
+      for (const socket of new Set(open.values())) {
+        const taken = socket.bytesWritten - socket.writableLength;
+        const last = progress.get(socket);
+        if (socket.writableLength === 0 || last?.taken !== taken) progress.set(socket, { taken, at: now });
+        else if (now - last.at >= stallMs) socket.destroy();
+      }
+    },
+    Math.min(1000, stallMs / 4),
+  );
+  sweep.unref();
+  app.addHook('onClose', async () => {
+    clearInterval(sweep);
   });
 }

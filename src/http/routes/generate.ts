@@ -19,7 +19,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
   context: HttpContext,
   serving: Serving<Body>,
 ) {
-  const times = { keepAliveMs: context.options.keepAlive * 1000, stallMs: context.options.stallTimeout * 1000 };
+  const keepAliveMs = context.options.keepAlive * 1000;
   return async (request: FastifyRequest, reply: FastifyReply): Promise<object> => {
     const body = request.body as Body;
     if (body.user !== undefined) request.notes['user'] = body.user;
@@ -30,7 +30,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
       note: (fields) => Object.assign(request.notes, fields),
     };
     if (body.stream === true) {
-      await serving.stream(context.api, api, () => eventStream(reply, times));
+      await serving.stream(context.api, api, () => eventStream(reply, keepAliveMs));
       return reply;
     }
     const answer = await serving.whole(context.api, api, (listener) => {
