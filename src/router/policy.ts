@@ -23,7 +23,10 @@ export const defaultPolicy: Policy = {
   foresight: 2,
 };
 
-/** Chunk size that plans assume: the largest that doesn't stall neighbours at any depth. */
+/** Largest chunk that plans assume, positions: beyond it a chunk gains little and stalls its neighbours. */
+const PLANNED_CHUNK = 128;
+
+/** Chunk size that plans assume: an engine that runs larger ones takes them where nobody waits. */
 export function planChunk(policy: Policy): number {
-  return policy.chunks[Math.floor((policy.chunks.length - 1) * 0.6)] ?? 128;
+  return policy.chunks.findLast((size) => size <= PLANNED_CHUNK) ?? policy.chunks[0] ?? PLANNED_CHUNK;
 }
