@@ -1,0 +1,52 @@
+/** Rules, alerts, dashboard and cluster files may only name series that the server exports. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { packageRoot } from '../../src/config.js';
+import { createSeries } from '../../src/telemetry/series.js';
+
+const deploy = join(packageRoot, 'deploy');
+
+const series = createSeries('m').registry;
+const known = new Set(
+  (await series.getMetricsAsJSON()).flatMap(({ name, type }) =>
+    String(type) === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],
+  ),
+);
+
+/** Names of recording rules hold a colon; the part between colons names what the rule is about, not a series. */
+function namesIn(text: string): string[] {
+  return [...text.matchAll(/(?<![\w:])sortie_\w+(?![\w:])/g)].map(([name]) => name);
+}
+
+const files = readdirSync(deploy, { recursive: true, encoding: 'utf8' }).filter((name) => /\.(ya?ml|json)$/.test(name));
+
+t.test('every series that deploy/ names is exported', async (t) => {
+  let count = 0;
+  for (const file of files) {
+    for (const name of namesIn(readFileSync(join(deploy, file), 'utf8'))) {
+      count++;
+      if (!known.has(name)) t.fail(`${file} names ${name}`);
+    }
+  }
+  t.ok(count > 50, `${count} names`);
+});
+
+t.test('recorded series that deploy/ names are recorded', async (t) => {
+  const rules = readFileSync(join(deploy, 'prometheus', 'rules.yml'), 'utf8');
+  const recorded = new Set([...rules.matchAll(/record: (\S+)/g)].map(([, name]) => name));
+  for (const file of files) {
+    const text = readFileSync(join(deploy, file), 'utf8');
+    for (const [name] of text.matchAll(/\b\w+:sortie_\w+:\w+/g)) {
+      if (!recorded.has(name)) t.fail(`${file} names ${name}`);
+    }
+  }
+  t.ok(recorded.size > 5);
+});
+
+t.test('what the Gateway API Inference Extension asks for are gauges', async (t) => {
+  for (const name of ['sortie_num_requests_waiting', 'sortie_num_requests_running', 'sortie_kv_cache_usage_perc']) {
+    const metric = series.getSingleMetric(name);
+    t.equal((await metric?.get())?.type, 'gauge', name);
+  }
+});
