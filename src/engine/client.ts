@@ -63,7 +63,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   async close(): Promise<void> {
     this.#closing.abort();
     const child = this.#child;
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    if (child?.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise<void>((resolve) =>
       child.once('exit', () => {
         resolve();
@@ -106,7 +106,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         this.#loseAll(why);
         if (!wasReady) reject(new EngineStartError(why));
         if (wasReady && performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;
-        if (wasReady && !this.#closing.signal.aborted) {
+        if (wasReady && !this.#isClosing()) {
           this.emit('down', why);
           void this.#restart();
         }
@@ -115,16 +115,20 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   async #restart(): Promise<void> {
-    while (!this.#closing.signal.aborted && !this.#ready) {
+    while (!this.#isClosing() && !this.#ready) {
       try {
         const { signal } = this.#closing;
         await delay(BACK_OFF_MS[Math.min(this.#failures++, BACK_OFF_MS.length - 1)], undefined, { signal });
         await this.#launch();
       } catch (error) {
-        if (this.#closing.signal.aborted) return;
+        if (this.#isClosing()) return;
         this.emit('down', error instanceof Error ? error.message : String(error));
       }
     }
+  }
+
+  #isClosing(): boolean {
+    return this.#closing.signal.aborted;
   }
 
   #dispatch(step: StepMessage): void {

@@ -19,7 +19,7 @@ const PREFIX_SLOTS = 16;
 
 /** @throws Error when the folder is no model, lacks the kernels, or the KV budget holds no sequence */
 export async function loadModel(options: EngineOptions): Promise<StagedModel> {
-  const manifest = await loadManifest(options.modelDir);
+  const manifest = loadManifest(options.modelDir);
   const kernels = chooseKernels(manifest, options);
   const weights = await loadCompressedWeights(options.modelDir, manifest);
   const environment = createEnvironment(options.threads);

@@ -87,7 +87,8 @@ class StartError extends Error {
 }
 
 function send(message: FromEngine): void {
-  process.send?.(message);
+  // An error means that the gateway is gone: `disconnect` ends this process.
+  process.send?.(message, () => undefined);
 }
 
 process.on('disconnect', () => process.exit(0));

@@ -75,7 +75,6 @@ for (const [name, blocks] of [
         exits: reference.exits.split(',').map((exit) => Number.parseInt(exit, 10)),
         kernels: [kernel],
         block: 32,
-        headBits: 8,
         compress: kernel === 'int4',
         force: false,
         ...(blocks ? { exitBlocks: join(here, 'tiny', 'exit-blocks.safetensors') } : {}),

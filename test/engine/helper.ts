@@ -17,7 +17,7 @@ import type { CostTable } from '../../src/router/cost.js';
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
 /** The embedded model, or the folder that SORTIE_TEST_MODEL names. */
-export const MODEL = process.env['SORTIE_TEST_MODEL'] ?? `${root}models/smollm2-135m-sorted`;
+export const MODEL = process.env.SORTIE_TEST_MODEL ?? `${root}models/smollm2-135m-sorted`;
 if (!existsSync(MODEL)) throw new Error(`no model at ${MODEL}`);
 
 export function engineOptions(overrides: Partial<EngineOptions> = {}): EngineOptions {

@@ -1,0 +1,118 @@
+/**
+ * `npm run bench:engine`: our engine against itself at other depths, against llama.cpp, and through HTTP.
+ *
+ * Sides alternate within one run; figures are medians, and ratios are of those. Compare only within one run, and at
+ * equal bits per weight.
+ */
+import { writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Command } from 'commander';
+import { benchOptions, engineRates } from './engine-side.js';
+import { eventLoopLagP99, httpRate, startServer } from './http-side.js';
+import { peerRates } from './peer-side.js';
+import { type Rate, type Scenario, SCENARIOS } from './scenario.js';
+import { median } from './stats.js';
+
+interface Options {
+  readonly model: string[];
+  readonly peer?: string;
+  readonly peerModel: string[];
+  readonly exits: string;
+  readonly rounds: string;
+  readonly threads: string;
+  readonly http: boolean;
+  readonly out?: string;
+}
+
+interface BenchSide {
+  readonly name: string;
+  readonly run: (scenarios: readonly Scenario[]) => Promise<Rate[]>;
+}
+
+const embedded = fileURLToPath(new URL('../../models/smollm2-135m-sorted', import.meta.url));
+const options = new Command('bench:engine')
+  .description('tokens per second of the engine, its depths, llama.cpp and the HTTP server, side by side')
+  .option('--model <dir...>', 'model folders, each a side of its own', [embedded])
+  .option('--exits <layers>', 'exits to measure, deepest first (default: full depth and 15)', 'full,15')
+  .option('--peer <dir>', 'a build of llama.cpp: runs its llama-batched-bench, too')
+  .option('--peer-model <file...>', 'GGUF files for the peer, each a side of its own', [])
+  .option('--rounds <n>', 'rounds; medians are over them', '5')
+  .option('--threads <n>', 'compute threads of every side', '2')
+  .option('--no-http', 'leave out the HTTP server')
+  .option('--out <file>', 'write all figures as JSON')
+  .parse()
+  .opts<Options>();
+
+const threads = Number(options.threads);
+const base = (path: string): string => path.replace(/\/+$/, '').split('/').at(-1) ?? path;
+const sides: BenchSide[] = [
+  ...options.model.flatMap((dir) =>
+    options.exits.split(',').map((exit) => ({
+      name: `sortie ${base(dir)} ${exit}`,
+      run: (scenarios: readonly Scenario[]) =>
+        engineRates(benchOptions(dir, threads), exit === 'full' ? null : Number(exit), scenarios),
+    })),
+  ),
+  ...options.peerModel.map((file) => ({
+    name: `llama.cpp ${base(file)}`,
+    run: (scenarios: readonly Scenario[]) => peerRates(options.peer ?? '', file, threads, scenarios),
+  })),
+];
+if (options.http)
+  sides.push({
+    name: `http ${base(options.model[0] ?? embedded)} full`,
+    run: async (scenarios) => {
+      const server = await startServer(options.model[0] ?? embedded, threads, 18080);
+      try {
+        const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: { id: string }[] };
+        const model = data.at(-1)?.id ?? '';
+        await httpRate(server, model, { parallel: 2, promptTokens: 64, answerTokens: 8 }, 9000);
+        const rates: Rate[] = [];
+        for (const [index, scenario] of scenarios.entries())
+          rates.push(await httpRate(server, model, scenario, index * 100));
+        process.stderr.write(`event-loop lag p99 ${(await eventLoopLagP99(server)).toFixed(1)} ms\n`);
+        return rates;
+      } finally {
+        await server.stop();
+      }
+    },
+  });
+
+const figures = new Map<string, Rate[][]>(sides.map(({ name }) => [name, []]));
+const rounds = Number(options.rounds);
+for (let round = 1; round <= rounds; round++)
+  for (const { name, run } of sides) {
+    const rates = await run(SCENARIOS);
+    figures.get(name)?.push(rates);
+    const line = rates.map(({ prefill, decode }) => `${prefill.toFixed(0)}/${decode.toFixed(0)}`).join('  ');
+    process.stderr.write(`round ${round}/${rounds} ${name}: ${line}\n`);
+  }
+
+const medians = [...figures].map(([name, all]) => ({
+  name,
+  rates: SCENARIOS.map((_, index) => ({
+    prefill: median(all.map((rates) => rates[index]?.prefill ?? NaN)),
+    decode: median(all.map((rates) => rates[index]?.decode ?? NaN)),
+  })),
+}));
+const [reference] = medians;
+const heads = SCENARIOS.flatMap(({ parallel, promptTokens }) => [
+  `prefill ${parallel}x${promptTokens}`,
+  `decode x${parallel}`,
+]);
+console.log(['tokens a second, medians (ratio of the first side to this one)', ...heads].join(' | '));
+for (const { name, rates } of medians)
+  console.log(
+    [
+      name,
+      ...rates.flatMap(({ prefill, decode }, index) => {
+        const first = reference?.rates[index];
+        return [
+          `${prefill.toFixed(0)} (${((first?.prefill ?? NaN) / prefill).toFixed(2)})`,
+          `${decode.toFixed(0)} (${((first?.decode ?? NaN) / decode).toFixed(2)})`,
+        ];
+      }),
+    ].join(' | '),
+  );
+if (options.out !== undefined)
+  writeFileSync(options.out, `${JSON.stringify({ scenarios: SCENARIOS, medians }, null, 2)}\n`);

@@ -1,0 +1,44 @@
+/** llama.cpp's llama-batched-bench as a side of the bench. Knows: its arguments and output. Must not know: our engine. */
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { Rate, Scenario } from './scenario.js';
+
+const run = promisify(execFile);
+
+/** Where a build of llama.cpp has its programs. @throws Error when there is none */
+export function peerProgram(dir: string, name: string): string {
+  const candidates = [join(dir, name), join(dir, 'build', 'bin', name), join(dir, 'llama.cpp', 'build', 'bin', name)];
+  const found = candidates.find((file) => existsSync(file));
+  if (!found) throw new Error(`--peer: no ${name} in ${dir}`);
+  return found;
+}
+
+interface Line {
+  readonly pp: number;
+  readonly pl: number;
+  readonly speed_pp: number;
+  readonly speed_tg: number;
+}
+
+export async function peerRates(
+  dir: string,
+  model: string,
+  threads: number,
+  scenarios: readonly Scenario[],
+): Promise<Rate[]> {
+  const rates: Rate[] = [];
+  for (const { parallel, promptTokens, answerTokens } of scenarios) {
+    const { stdout } = await run(peerProgram(dir, 'llama-batched-bench'), [
+      ...['-m', model, '-t', String(threads), '-c', '16384', '-b', '2048', '-ub', '512'],
+      ...['-npp', String(promptTokens), '-ntg', String(answerTokens - 1), '-npl', String(parallel)],
+      ...['--output-format', 'jsonl'],
+    ]);
+    const line = stdout.split('\n').find((each) => each.startsWith('{'));
+    if (line === undefined) throw new Error('llama-batched-bench printed no result');
+    const { speed_pp, speed_tg } = JSON.parse(line) as Line;
+    rates.push({ prefill: speed_pp, decode: speed_tg });
+  }
+  return rates;
+}
