@@ -6,7 +6,7 @@
  */
 import { statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { MANIFEST_VERSION, type KernelName, type Manifest, type StageEntry } from '../model/manifest.js';
+import { MANIFEST_VERSION, type KernelName, type Manifest, type Quality, type StageEntry } from '../model/manifest.js';
 import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
 import { NO_CALIBRATION, openCalibration, type Calibration } from './calibration.js';
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
@@ -20,6 +20,7 @@ import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph, type StageLayer } from './onnx/stage.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
+import { readQuality } from './quality.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer, type ModelSource } from './source.js';
 import { linearWeight } from './weight.js';
 
@@ -37,7 +38,12 @@ export interface ConvertOptions {
   exitBlocks?: string;
   /** safetensors file of second moments for GPTQ; see calibration.ts. */
   calibration?: string;
-  /** Bits used of the bytes of embedding and head: 8, or fewer for smaller compressed files. */
+  /** JSON file of measured quality per exit, for the manifest; see quality.ts. */
+  quality?: string;
+  /**
+   * Bits of information in each byte of embedding and head, 5 to 8: all 8, or fewer to compress better. A fraction is
+   * fine, 6.8 bits are 2^6.8 levels.
+   */
   headBits: number;
   /** gzip the weight files. */
   compress: boolean;
@@ -87,8 +93,8 @@ function checkKernels({ kernels, block, headBits }: ConvertOptions): void {
     throw new ConvertError('bad_option', `--kernels fp16 can't be combined with others, got ${kernels.join(',')}`);
   if (![16, 32, 64, 128, 256].includes(block))
     throw new ConvertError('bad_option', `--block must be 16, 32, 64, 128 or 256, got ${block}`);
-  if (![5, 6, 7, 8].includes(headBits))
-    throw new ConvertError('bad_option', `--head-bits must be 5, 6, 7 or 8, got ${headBits}`);
+  if (!(headBits >= 5 && headBits <= 8))
+    throw new ConvertError('bad_option', `--head-bits must be a number from 5 to 8, got ${headBits}`);
 }
 
 async function writeModel(
@@ -102,9 +108,10 @@ async function writeModel(
 ): Promise<Manifest> {
   const arch = source.architecture;
   const { kernels } = options;
+  const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, exits);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
   const format: VocabularyFormat = kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a8')
-    ? { block: headBlock(arch.hidden), levels: 2 ** (options.headBits - 1) - 1 }
+    ? { block: headBlock(arch.hidden), levels: Math.floor((2 ** options.headBits - 1) / 2) }
     : null;
   const blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
   const total = (arch.layers + blockLayers) * kernels.length + 3;
@@ -171,7 +178,7 @@ async function writeModel(
         stage: s,
         block: depth > 0 ? await stage(`exit-${exit}`, s + 1, branch) : null,
         norm: normed.indexOf(exit) + 1,
-        quality: {},
+        quality: quality.get(exit) ?? {},
       });
     }
     step('tokenizer');

@@ -194,7 +194,7 @@ export function ggufMetadata(): GgufMetadata {
     'llama.attention.head_count': heads,
     'llama.attention.head_count_kv': kvHeads,
     'llama.rope.freq_base': 10000,
-    'llama.attention.layer_norm_rms_epsilon': 1.00001e-5,
+    'llama.attention.layer_norm_rms_epsilon': 1e-5,
     'tokenizer.ggml.model': 'gpt2',
     'tokenizer.ggml.pre': 'smollm',
     'tokenizer.ggml.tokens': tokens,

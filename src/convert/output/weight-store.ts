@@ -86,7 +86,7 @@ export class WeightStore {
     const file = path.join(this.folder, this.location);
     if (this.compress) {
       // Node writes no time stamp into the gzip header, so equal weights give equal bytes.
-      const gzip = createGzip({ level: constants.Z_BEST_COMPRESSION });
+      const gzip = createGzip({ level: constants.Z_BEST_COMPRESSION, memLevel: constants.Z_MAX_MEMLEVEL });
       await pipeline(createReadStream(file), gzip, createWriteStream(`${file}.gz`, { flush: true }));
       rmSync(file);
     }

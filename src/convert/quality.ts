@@ -1,0 +1,31 @@
+/**
+ * Measured quality of the exits, from a JSON file: {"10": {"kl": 1.2, "agreement": 0.55}, ...}.
+ *
+ * Knows: that file. Must not know: how quality is measured.
+ */
+import { readFileSync } from 'node:fs';
+import Type, { type Static } from 'typebox';
+import { Value } from 'typebox/value';
+import { Quality } from '../model/manifest.js';
+import { ConvertError } from './errors.js';
+
+const QualityFile = Type.Record(Type.String({ pattern: '^[1-9][0-9]*$' }), Quality);
+
+/** Quality by exit layer. Throws where the file is malformed or names a layer that is no exit. */
+export function readQuality(file: string, exits: readonly number[]): ReadonlyMap<number, Quality> {
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (cause) {
+    throw new ConvertError('bad_source', `cannot read ${file}: ${(cause as Error).message}`);
+  }
+  const [first] = Value.Errors(QualityFile, json);
+  if (first) throw new ConvertError('bad_source', `${file}: ${first.instancePath || '/'} ${first.message}`);
+  const entries = Object.entries(json as Static<typeof QualityFile>).map(
+    ([layer, quality]) => [Number(layer), quality] as const,
+  );
+  for (const [layer] of entries)
+    if (!exits.includes(layer))
+      throw new ConvertError('bad_exits', `${file}: ${layer} is none of the exits ${exits.join(', ')}`);
+  return new Map(entries);
+}

@@ -1,0 +1,428 @@
+/** The whole conversion: the same model from every format gives the same folder; bad input gives one clear error. */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { Tokenizer } from '@huggingface/tokenizers';
+import t from 'tap';
+import { convert, type ConvertOptions } from '../../src/convert/convert.js';
+import { inspect } from '../../src/convert/inspect.js';
+import { loadManifest } from '../../src/model/manifest-io.js';
+import { externalTensors } from '../../src/model/onnx-weights.js';
+import {
+  gguf,
+  ggufMetadata,
+  LAYER_SHAPES,
+  random,
+  safetensors,
+  SHAPE,
+  tinyWeights,
+  weight,
+  writeFolder,
+  type Weights,
+} from './tiny.js';
+
+const OPTIONS: Omit<ConvertOptions, 'source' | 'out'> = {
+  exits: [1, 3],
+  kernels: ['fp32'],
+  block: 32,
+  headBits: 8,
+  compress: false,
+  force: false,
+};
+
+function run(dir: string, source: string, options: Partial<ConvertOptions> = {}) {
+  return convert({ ...OPTIONS, source, out: path.join(dir, 'out'), name: 'tiny', ...options });
+}
+
+function writeGguf(dir: string, weights: Weights, metadata = ggufMetadata(), half = false): string {
+  const file = path.join(dir, 'tiny.gguf');
+  writeFileSync(file, gguf(weights, metadata, half));
+  return file;
+}
+
+/** Graphs and weights of a folder by file name. */
+function content(dir: string): Map<string, Buffer> {
+  const names = readdirSync(dir).filter((name) => /\.(onnx|bin)$/.test(name));
+  return new Map(names.map((name) => [name, readFileSync(path.join(dir, name))]));
+}
+
+/** The floats of a stored tensor. */
+function floats(dir: string, graph: string, name: string): Float32Array {
+  const tensor = externalTensors(path.join(dir, graph)).find((entry) => entry.name === name);
+  if (!tensor) throw new Error(`${graph} has no ${name}`);
+  const bytes = readFileSync(path.join(dir, tensor.location)).subarray(tensor.offset, tensor.offset + tensor.length);
+  return new Float32Array(new Uint8Array(bytes).buffer);
+}
+
+t.test('GGUF and sharded safetensors of one model give the same graphs and weights', async (t) => {
+  const weights = tinyWeights(1);
+  const [a, b, c, d] = [t.testdir(), `${t.testdir()}/b`, `${t.testdir()}/c`, `${t.testdir()}/d`];
+  await run(a, writeFolder(path.join(a, 'hf'), weights), { out: path.join(a, 'plain') });
+  const expected = content(path.join(a, 'plain'));
+  t.equal(expected.size, 7, 'embed, head, select, argmax, two stages, one weight file');
+
+  await run(a, writeFolder(path.join(a, 'sharded'), weights, { shards: 3, dtype: 'BF16' }), { out: b });
+  await run(a, writeFolder(path.join(a, 'f16'), weights, { dtype: 'F16' }), { out: c });
+  await run(a, writeGguf(a, weights, ggufMetadata(), true), { out: d });
+  for (const folder of [b, c, d]) t.strictSame(content(folder), expected, folder);
+
+  // And the weights are the source's: qkv is q, k and v on top of each other, transposed for MatMul.
+  const stored = floats(d, 'stage-1.fp32.onnx', 'layers.2.qkv.weight');
+  const rows = ['q', 'k', 'v'].map(
+    (part) => weights.get(`model.layers.2.self_attn.${part}_proj.weight`)?.data ?? new Float32Array(),
+  );
+  const stacked = rows.flatMap((data) => Array.from(data));
+  const n = stacked.length / SHAPE.hidden;
+  t.strictSame(
+    Array.from({ length: stacked.length }, (_, i) => stored[(i % SHAPE.hidden) * n + Math.floor(i / SHAPE.hidden)]),
+    stacked,
+  );
+});
+
+t.test('stages, exit blocks and shared tensors are laid out as the manifest says', async (t) => {
+  const dir = t.testdir();
+  const next = random(9);
+  const blocks: Weights = new Map([
+    ['exits.1.norm.weight', weight(next, [SHAPE.hidden])],
+    ['exits.2.norm.weight', weight(next, [SHAPE.hidden])],
+    ...LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const),
+  ]);
+  const exitBlocks = path.join(dir, 'blocks.safetensors');
+  writeFileSync(exitBlocks, safetensors(blocks));
+  const out = path.join(dir, 'out');
+  const manifest = await run(dir, writeFolder(path.join(dir, 'hf'), tinyWeights(2)), {
+    exits: [1, 2, 3],
+    kernels: ['int4', 'w8a8'],
+    exitBlocks,
+  });
+  t.strictSame(
+    manifest.exits.map(({ layer, stage, norm, block }) => ({ layer, stage, norm, block: block?.boundary ?? null })),
+    [
+      { layer: 1, stage: 0, norm: 1, block: 1 },
+      { layer: 2, stage: 1, norm: 2, block: null },
+      { layer: 3, stage: 2, norm: 0, block: null },
+    ],
+  );
+  t.strictSame(
+    manifest.stages.map(({ boundary, layers }) => [boundary, layers]),
+    [
+      [0, 1],
+      [1, 1],
+      [2, 1],
+    ],
+  );
+  t.strictSame(
+    floats(out, 'head.onnx', 'head.norms').subarray(SHAPE.hidden, 2 * SHAPE.hidden),
+    blocks.get('exits.1.norm.weight')?.data,
+  );
+
+  const find = (graph: string, name: string) =>
+    externalTensors(path.join(out, graph)).find((tensor) => tensor.name === name);
+  t.strictSame(
+    find('embed.onnx', 'head.weight_q8'),
+    find('head.onnx', 'head.weight_q8'),
+    'tied tensors are stored once',
+  );
+  t.ok(find('embed.onnx', 'head.weight_q8'));
+  t.strictSame(find('stage-0.int4.onnx', 'rope.cos'), find('exit-1.w8a8.onnx', 'rope.cos'));
+  t.ok(find('exit-1.int4.onnx', 'exits.1.layers.0.down.weight_q4'));
+  t.strictSame(loadManifest(out), manifest);
+  t.equal((await inspect(out)).manifest.name, 'tiny');
+});
+
+t.test('the same input gives the same bytes, compressed or not', async (t) => {
+  const dir = t.testdir();
+  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(3));
+  const [one, two, raw] = ['one', 'two', 'raw'].map((name) => path.join(dir, name)) as [string, string, string];
+  const manifest = await run(dir, source, { out: one, kernels: ['int4'], compress: true });
+  t.strictSame(await run(dir, source, { out: two, kernels: ['int4'], compress: true }), manifest);
+  await run(dir, source, { out: raw, kernels: ['int4'] });
+  t.strictSame(
+    gunzipSync(readFileSync(path.join(one, 'weights-000.bin.gz'))),
+    readFileSync(path.join(raw, 'weights-000.bin')),
+    'gunzip restores the file that the graphs name',
+  );
+});
+
+t.test('an untied head and attention biases are kept', async (t) => {
+  const dir = t.testdir();
+  const weights = tinyWeights(4, false);
+  const next = random(10);
+  for (let i = 0; i < SHAPE.layers; i++)
+    for (const [part, size] of [
+      ['q', 64],
+      ['k', 32],
+      ['v', 32],
+      ['o', 64],
+    ] as const)
+      weights.set(`model.layers.${i}.self_attn.${part}_proj.bias`, weight(next, [size]));
+  const config = { tie_word_embeddings: false, attention_bias: true };
+  const manifest = await run(dir, writeFolder(path.join(dir, 'hf'), weights, { config }));
+  t.notOk(manifest.architecture.tiedHead);
+  const out = path.join(dir, 'out');
+  t.strictSame(floats(out, 'head.onnx', 'head.weight'), weights.get('lm_head.weight')?.data);
+  t.strictSame(floats(out, 'embed.onnx', 'embed.weight'), weights.get('model.embed_tokens.weight')?.data);
+  t.strictSame(
+    floats(out, 'stage-0.fp32.onnx', 'layers.0.qkv.bias').subarray(64, 96),
+    weights.get('model.layers.0.self_attn.k_proj.bias')?.data,
+  );
+});
+
+t.test('the tokenizer of a GGUF file works', async (t) => {
+  const dir = t.testdir();
+  const manifest = await run(dir, writeGguf(dir, tinyWeights(1)));
+  const json = JSON.parse(readFileSync(path.join(dir, 'out', manifest.tokenizer), 'utf8')) as {
+    model: { vocab: Record<string, number> };
+  };
+  const tokenizer = new Tokenizer(json, {});
+  const { ids } = tokenizer.encode('hello wor12<\/s>');
+  t.strictSame(
+    ids,
+    ['hello', 'Ġw', 'or', '1', '2', '</s>'].map((token) => json.model.vocab[token]),
+  );
+  t.equal(tokenizer.decode(ids, { skip_special_tokens: true }), 'hello wor12');
+  t.strictSame([manifest.bosToken, manifest.eosTokens, manifest.licence], [0, [1], 'apache-2.0']);
+  t.equal(readFileSync(path.join(dir, 'out', manifest.chatTemplate ?? ''), 'utf8'), '{{ messages[0].content }}');
+});
+
+t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
+  const dir = t.testdir();
+  const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`);
+  // Later pieces have lower scores: "he" merges before "el", "▁he" before "hel".
+  const pieces = ['▁', 'h', 'e', 'l', 'o'];
+  const merged = ['he', 'el', '▁he', 'lo', 'hel'];
+  const tokens = ['<unk>', '<s>', ...bytes, ...pieces, ...merged].slice(0, SHAPE.vocab + 4);
+  const metadata = {
+    ...ggufMetadata(),
+    'tokenizer.ggml.model': 'llama',
+    'tokenizer.ggml.tokens': tokens,
+    'tokenizer.ggml.scores': tokens.map((_, i) => (i < 263 ? 0 : 262 - i)),
+    'tokenizer.ggml.token_type': tokens.map((_, i) => (i === 0 ? 2 : i === 1 ? 3 : i < 258 ? 6 : 1)),
+    'tokenizer.ggml.bos_token_id': 1,
+    'tokenizer.ggml.eos_token_id': 1,
+  };
+  const manifest = await run(dir, writeGguf(dir, tinyWeights(1), metadata));
+  const tokenizer = new Tokenizer(
+    JSON.parse(readFileSync(path.join(dir, 'out', manifest.tokenizer), 'utf8')) as object,
+    {},
+  );
+  const { ids, tokens: parts } = tokenizer.encode('hello é');
+  t.strictSame(parts, ['<s>', '▁he', 'l', 'lo', '▁', '<0xC3>', '<0xA9>']);
+  t.equal(tokenizer.decode(ids, { skip_special_tokens: true }), 'hello é');
+});
+
+t.test('bad input gives one clear error and leaves nothing behind', async (t) => {
+  const edit = (change: (weights: Weights) => void): Weights => {
+    const weights = tinyWeights(1);
+    change(weights);
+    return weights;
+  };
+  const folder = (dir: string, weights = tinyWeights(1), config = {}) =>
+    writeFolder(path.join(dir, 'hf'), weights, { config });
+  const write = (dir: string, name: string, data: string | Buffer): string => {
+    const file = path.join(dir, name);
+    writeFileSync(file, data);
+    return file;
+  };
+  const file = (dir: string, metadata: object = {}) =>
+    writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...metadata });
+  const bytes = () => gguf(tinyWeights(1), ggufMetadata());
+
+  type Case = [
+    name: string,
+    code: string,
+    message: RegExp,
+    source: (dir: string) => string,
+    options?: Partial<ConvertOptions>,
+  ];
+  const cases: Case[] = [
+    ['no such source', 'bad_source', /does not exist/, (dir) => path.join(dir, 'nothing')],
+    [
+      'another architecture in a folder',
+      'unsupported_architecture',
+      /LlamaForCausalLM, got MistralForCausalLM/,
+      (dir) => folder(dir, undefined, { architectures: ['MistralForCausalLM'] }),
+    ],
+    [
+      'another architecture in a GGUF',
+      'unsupported_architecture',
+      /must be llama, got "qwen2"/,
+      (dir) => file(dir, { 'general.architecture': 'qwen2' }),
+    ],
+    [
+      'a missing tensor in a folder',
+      'missing_tensor',
+      /layers\.1\.mlp\.up_proj/,
+      (dir) =>
+        folder(
+          dir,
+          edit((w) => w.delete('model.layers.1.mlp.up_proj.weight')),
+        ),
+    ],
+    [
+      'a missing tensor in a GGUF',
+      'missing_tensor',
+      /layers\.0\.self_attn\.k_proj/,
+      (dir) =>
+        writeGguf(
+          dir,
+          edit((w) => w.delete('model.layers.0.self_attn.k_proj.weight')),
+        ),
+    ],
+    [
+      'a wrong shape',
+      'wrong_shape',
+      /model\.norm\.weight must have shape \[64\], got \[32\]/,
+      (dir) =>
+        folder(
+          dir,
+          edit((w) => w.set('model.norm.weight', weight(random(1), [32]))),
+        ),
+    ],
+    [
+      'NaN',
+      'not_finite',
+      /down_proj\.weight holds NaN at index 5/,
+      (dir) =>
+        folder(
+          dir,
+          edit((w) => w.get('model.layers.2.mlp.down_proj.weight')?.data.fill(NaN, 5, 6)),
+        ),
+    ],
+    [
+      'infinity in a GGUF',
+      'not_finite',
+      /blk\.2\.ffn_down\.weight holds Infinity at index 7/,
+      (dir) =>
+        writeGguf(
+          dir,
+          edit((w) => w.get('model.layers.2.mlp.down_proj.weight')?.data.fill(Infinity, 7, 8)),
+        ),
+    ],
+    [
+      'a GGUF cut off in the weights',
+      'truncated_file',
+      /is truncated/,
+      (dir) => write(dir, 'x.gguf', bytes().subarray(0, -5000)),
+    ],
+    [
+      'a GGUF cut off in the header',
+      'truncated_file',
+      /is truncated/,
+      (dir) => write(dir, 'x.gguf', bytes().subarray(0, 3000)),
+    ],
+    ['no GGUF', 'bad_source', /is not a GGUF file/, (dir) => write(dir, 'x.gguf', 'something else entirely')],
+    [
+      'a GGML type without a decoder',
+      'unknown_dtype',
+      /output_norm\.weight has ggml type 10/,
+      (dir) => write(dir, 'x.gguf', gguf(tinyWeights(1), ggufMetadata(), false, { 'output_norm.weight': 10 })),
+    ],
+    [
+      'a cut off safetensors',
+      'truncated_file',
+      /is truncated/,
+      (dir) => {
+        const source = folder(dir);
+        const name = path.join(source, 'model.safetensors');
+        writeFileSync(name, readFileSync(name).subarray(0, -100));
+        return source;
+      },
+    ],
+    [
+      'an unknown dtype',
+      'unknown_dtype',
+      /has dtype F64/,
+      (dir) => {
+        const source = folder(dir);
+        const name = path.join(source, 'model.safetensors');
+        writeFileSync(name, readFileSync(name).toString('latin1').replace('"dtype":"F32"', '"dtype":"F64"'), 'latin1');
+        return source;
+      },
+    ],
+    [
+      'rope scaling of another kind',
+      'unsupported_feature',
+      /got "yarn"/,
+      (dir) => folder(dir, undefined, { rope_scaling: { rope_type: 'yarn', factor: 2 } }),
+    ],
+    [
+      'an unknown pre-tokenizer',
+      'unsupported_feature',
+      /smollm, gpt-2, llama-bpe, got deepseek-llm/,
+      (dir) => file(dir, { 'tokenizer.ggml.pre': 'deepseek-llm' }),
+    ],
+    ['exits that fall', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
+    ['exits that stop short', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
+    ['fp16 beside another kernel', 'bad_option', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
+    ['9 bits in a byte', 'bad_option', /--head-bits must be .*, got 9/, folder, { headBits: 9 }],
+    ['a block of 48', 'bad_option', /--block must be .*, got 48/, folder, { block: 48 }],
+  ];
+  for (const [name, code, message, source, options] of cases)
+    await t.test(name, async (t) => {
+      const dir = t.testdir();
+      const input = source(dir);
+      const before = readdirSync(dir);
+      await t.rejects(run(dir, input, options), { name: 'ConvertError', code, message });
+      t.strictSame(readdirSync(dir), before);
+    });
+
+  await t.test('an output folder that exists', async (t) => {
+    const dir = t.testdir();
+    const source = folder(dir);
+    await run(dir, source);
+    await t.rejects(run(dir, source), { code: 'out_exists' });
+    await run(dir, source, { force: true });
+    t.ok(loadManifest(path.join(dir, 'out')));
+  });
+
+  await t.test('quality of a layer that is no exit', async (t) => {
+    const dir = t.testdir({
+      'good.json': '{"1": {"kl": 0.5, "agreement": 0.75}}',
+      'bad.json': '{"2": {}}',
+      'odd.json': '{"1": {"kl": "low"}}',
+    });
+    const source = folder(dir);
+    const quality = (name: string) => run(dir, source, { quality: path.join(dir, name) });
+    await t.rejects(quality('bad.json'), { code: 'bad_exits', message: /2 is none of the exits 1, 3/ });
+    await t.rejects(quality('odd.json'), { code: 'bad_source', message: /\/1\/kl must be number/ });
+    t.strictSame(
+      (await quality('good.json')).exits.map((exit) => exit.quality),
+      [{ kl: 0.5, agreement: 0.75 }, {}],
+    );
+  });
+
+  await t.test('exit blocks of another model', async (t) => {
+    const dir = t.testdir();
+    const exitBlocks = path.join(dir, 'blocks.safetensors');
+    writeFileSync(exitBlocks, safetensors([['exits.2.norm.weight', weight(random(1), [SHAPE.hidden])]]));
+    await t.rejects(run(dir, folder(dir), { exitBlocks }), {
+      code: 'bad_exits',
+      message: /exits\.2\.norm\.weight belongs to none of the exits 1/,
+    });
+    writeFileSync(
+      exitBlocks,
+      safetensors([['exits.1.layers.0.mlp.up_proj.weight', weight(random(1), [SHAPE.ffn, SHAPE.hidden])]]),
+    );
+    await t.rejects(run(dir, folder(dir), { exitBlocks }), {
+      code: 'missing_tensor',
+      message: /exits\.1\.norm\.weight/,
+    });
+  });
+});
+
+t.test('a damaged folder is noticed', async (t) => {
+  const dir = t.testdir();
+  const out = path.join(dir, 'out');
+  await run(dir, writeFolder(path.join(dir, 'hf'), tinyWeights(6)));
+  const weights = path.join(out, 'weights-000.bin');
+  const bytes = readFileSync(weights);
+  bytes[100] = (bytes[100] ?? 0) ^ 1;
+  writeFileSync(weights, bytes);
+  await t.rejects(inspect(out), { message: /weights-000\.bin is damaged/ });
+  writeFileSync(weights, bytes.subarray(1));
+  await t.rejects(inspect(out), { message: /weights-000\.bin has \d+ bytes/ });
+  const manifest = JSON.parse(readFileSync(path.join(out, 'manifest.json'), 'utf8')) as { topK: unknown };
+  writeFileSync(path.join(out, 'manifest.json'), JSON.stringify({ ...manifest, topK: 'many' }));
+  t.throws(() => loadManifest(out), { message: /manifest\.json: \/topK must be integer/ });
+});
