@@ -61,15 +61,18 @@ def targets(
     from sorted_tuning.targets import write_targets
 
     base = load_base(model).to(device)
-    count = write_targets(
-        base, load_tokenizer(model), data, out, length=length, k=top_k, batch=batch, seed=seed
-    )
+    count = write_targets(base, load_tokenizer(model), data, out, length=length, k=top_k, batch=batch, seed=seed)
     typer.echo(f"{count} training tokens -> {out}")
 
 
 @app.command()
 def tune(
-    run: Annotated[Path, typer.Option("--run-dir", help="Folder of the run: checkpoints, metrics, plot. Resumed where it has a checkpoint.")],
+    run: Annotated[
+        Path,
+        typer.Option(
+            "--run-dir", help="Folder of the run: checkpoints, metrics, plot. Resumed where it has a checkpoint."
+        ),
+    ],
     model: Annotated[Path | None, typer.Option(help="GGUF file or Hugging Face folder to start from.")] = None,
     targets: Annotated[Path | None, typer.Option(help="File written by `targets`.")] = None,
     exits: Exits = None,
@@ -87,7 +90,9 @@ def tune(
     warmup_tokens: Annotated[int, typer.Option(help="Tokens of linear warm-up.")] = 20_000,
     weight_decay: Annotated[float, typer.Option(help="AdamW's weight decay.")] = 0.0,
     clip: Annotated[float, typer.Option(help="Largest gradient norm.")] = 1.0,
-    train_embeddings: Annotated[bool, typer.Option(help="Soft: tune embeddings and head too, as the paper does.")] = False,
+    train_embeddings: Annotated[
+        bool, typer.Option(help="Soft: tune embeddings and head too, as the paper does.")
+    ] = False,
     quantize: Annotated[str | None, typer.Option(help="Fake quantization: w8a8 or int4.")] = None,
     quantize_from: Annotated[int, typer.Option(help="Tokens after which fake quantization begins.")] = 0,
     precision: Annotated[str, typer.Option(help="bf16 (fp32 master weights) or no (fp32).")] = "bf16",
@@ -200,7 +205,9 @@ def evaluate(
 def export(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     run: Annotated[Path | None, typer.Option("--run-dir", help="Run whose newest checkpoint is exported.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Or a model as for `tune`, to which fresh exits are added.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Or a model as for `tune`, to which fresh exits are added.")
+    ] = None,
     exits: Exits = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
 ) -> None:
@@ -222,7 +229,9 @@ def export(
             raise TuningError(f"exits: are those of the run, so must not be given with --run-dir, got {exits!r}")
         export_run(run, out, getattr(torch, dtype))
     else:
-        write(load_sorted(model, parse_exits(exits) if exits else None), load_tokenizer(model), out, getattr(torch, dtype))
+        write(
+            load_sorted(model, parse_exits(exits) if exits else None), load_tokenizer(model), out, getattr(torch, dtype)
+        )
     typer.echo(f"exported to {out}")
 
 

@@ -14,7 +14,7 @@ from sorted_tuning.errors import TuningError
 
 @dataclass(frozen=True)
 class Exit:
-    """An exit after `layer` trunk layers (1-based count), with `block` layers of its own; block 0 is the paper's exit."""
+    """An exit after `layer` trunk layers (1-based), with `block` layers of its own; block 0 is the paper's."""
 
     layer: int
     block: int = 0

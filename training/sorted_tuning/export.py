@@ -1,4 +1,4 @@
-"""Write and read a sorted model as files: a Hugging Face folder for the trunk, one safetensors file for the exit blocks.
+"""Write and read a sorted model: a Hugging Face folder for the trunk, a safetensors file for the exit blocks.
 
 Names in exit-blocks.safetensors: `exits.{layer}.layers.{i}.<names of a Hugging Face Llama layer>` and
 `exits.{layer}.norm.weight`. Metadata: `exits`, e.g. "9+1,14+1,30".
@@ -38,7 +38,7 @@ def export(model: SortedLlama, tokenizer: PreTrainedTokenizerBase, folder: Path,
     tokenizer.save_pretrained(folder)
     if model.blocks:
         tensors = {name: value.to(dtype) for name, value in block_tensors(model).items()}
-        save_file(tensors, folder / EXIT_BLOCKS, metadata={"format": "pt", "exits": format_exits(model.exits)})
+        save_file(tensors, folder / EXIT_BLOCKS, metadata={"exits": format_exits(model.exits)})
 
 
 def load_sorted(source: Path, exits: tuple[Exit, ...] | None, dtype: torch.dtype = torch.float32) -> SortedLlama:
@@ -67,6 +67,6 @@ def _saved_blocks(path: Path) -> tuple[tuple[Exit, ...], dict[str, torch.Tensor]
             exits = (file.metadata() or {}).get("exits")
             if exits is None:
                 raise TuningError(f"{path}: must name its exits in the metadata, found none")
-            return parse_exits(exits), {name: file.get_tensor(name) for name in file.keys()}
+            return parse_exits(exits), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
     except SafetensorError as error:
         raise TuningError(f"{path}: must be a readable safetensors file: {error}") from error

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sorted_tuning.data import prompt_text
 from sorted_tuning.errors import TuningError
+from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.text import loops
 
 STARTS = (
@@ -91,7 +92,7 @@ def same_question(question: str) -> str:
 def generate(sampler: Sampler, template: Template, out: Path, *, rows: int, workers: int, seed: int) -> int:
     """Append rows to `out` until it holds `rows` of them; returns how many are new."""
     out = Path(out)
-    old = [json.loads(line) for line in out.read_text("utf-8").splitlines()] if out.is_file() else []
+    old = read_whole_lines(out)
     seen = {same_question(row["q"]) for row in old}
     first = 1 + max((row.get("n", 0) for row in old), default=0)
     written = 0

@@ -95,7 +95,7 @@ class SortedLlama(nn.Module):
         return block.norm(x)
 
     def sub_model(self, exit_: Exit) -> LlamaForCausalLM:
-        """The exit as a causal LM of its own that shares these very modules: for generation and for single-exit export."""
+        """The exit as a causal LM of its own that shares these very modules: for generation."""
         config = copy.deepcopy(self.base.config)
         config.num_hidden_layers, config.use_cache = exit_.executed, True
         with torch.device("meta"):

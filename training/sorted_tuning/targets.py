@@ -85,7 +85,7 @@ def read_targets(path: Path, vocab: int) -> Targets:
     try:
         with safe_open(path, "pt") as file:
             made_for = int((file.metadata() or {}).get("vocab", 0))
-            found = {name: file.get_tensor(name) for name in file.keys()}
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
     except (SafetensorError, FileNotFoundError) as error:
         raise TuningError(f"targets: {path} must be a file written by `sorted-tuning targets`: {error}") from error
     if made_for != vocab:

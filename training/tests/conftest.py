@@ -29,9 +29,7 @@ def files(tmp_path_factory):
     model, tokenizer = tiny_llama(seed=3), byte_tokenizer()
     export(SortedLlama(model, parse_exits("4")), tokenizer, folder / "base", torch.float32)
     rng = random.Random(0)
-    rows = [
-        {"q": f"q{i}", "a": "".join(rng.choice("abcd ") for _ in range(40)), "done": i % 5 > 0} for i in range(60)
-    ]
+    rows = [{"q": f"q{i}", "a": "".join(rng.choice("abcd ") for _ in range(40)), "done": i % 5 > 0} for i in range(60)]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     write_targets(
         model, tokenizer, [folder / "rows.jsonl"], folder / "targets.safetensors", length=32, k=8, batch=8, seed=1

@@ -65,7 +65,9 @@ def test_verdict():
 
 
 def test_the_command_writes_the_table(files, tmp_path):
-    (tmp_path / "asked.json").write_text('[{"instruction": "Say hi.", "input": "x"}, {"instruction": "Say hi.", "input": "x"}]')
+    (tmp_path / "asked.json").write_text(
+        '[{"instruction": "Say hi.", "input": "x"}, {"instruction": "Say hi.", "input": "x"}]'
+    )
     assert read_instructions(tmp_path / "asked.json") == ["Say hi.\n\nx"]
     base, rows = str(files / "base"), str(files / "rows.jsonl")
     arguments = ["evaluate", "--base", base, "--model", base, "--exits", "1,4", "--data", rows, "--documents", "2"]
@@ -78,4 +80,8 @@ def test_the_command_writes_the_table(files, tmp_path):
 
 def test_markdown():
     table = {"m": {"1": {"kl": 0.5, "agreement": 1.0}}}
-    assert markdown("T", table).splitlines()[2:] == ["| model | exit | kl | agreement |", "|---|---|---|---|", "| m | 1 | 0.500 | 1.000 |"]
+    assert markdown("T", table).splitlines()[2:] == [
+        "| model | exit | kl | agreement |",
+        "|---|---|---|---|",
+        "| m | 1 | 0.500 | 1.000 |",
+    ]

@@ -83,8 +83,11 @@ def test_filters(server, tmp_path):
     def reply(body):
         kind = body["seed"] % 5
         if asks(body):
-            return [(" unended", "length"), ("", "stop"), (" a b c d" * 6, "stop")][kind % 3] if kind else (
-                f" good {body['seed']}", "stop")
+            return (
+                [(" unended", "length"), ("", "stop"), (" a b c d" * 6, "stop")][kind % 3]
+                if kind
+                else (f" good {body['seed']}", "stop")
+            )
         return ("", "stop") if kind == 1 else (("x y z w " * 6, "stop") if kind == 2 else ("fine answer", "stop"))
 
     server.reply = reply
@@ -100,6 +103,6 @@ def test_a_failing_server_is_a_clear_error(server, tmp_path):
 
 
 def test_loops_and_distinct():
-    assert loops("a b c d".split() * 6) and not loops("a b c d".split() * 2)
+    assert loops(["a", "b", "c", "d"] * 6) and not loops(["a", "b", "c", "d"] * 2)
     assert not loops([])
-    assert distinct("a b c a b c".split()) == 3 / 4 and distinct("a b".split()) == 1
+    assert distinct(["a", "b", "c", "a", "b", "c"]) == 3 / 4 and distinct(["a", "b"]) == 1

@@ -43,7 +43,9 @@ def as_folder(model):
     norms.append(model.base.model.norm.weight)
     for e in model.exits:
         block = model.blocks[str(e.layer)] if e.block else None
-        exits.append({"layer": e.layer, "block": {"layers": e.block} if block else None, "norm": len(norms) if block else 0})
+        exits.append(
+            {"layer": e.layer, "block": {"layers": e.block} if block else None, "norm": len(norms) if block else 0}
+        )
         if block:
             norms.append(block.norm.weight)
             layers += [(f"exits.{e.layer}.layers.{j}", layer) for j, layer in enumerate(block.layers)]
@@ -114,7 +116,10 @@ def test_reading_a_folder_with_compressed_external_data(tmp_path):
     external.data_location = TensorProto.EXTERNAL
     for key, value in (("location", "weights.bin"), ("offset", "8"), ("length", "12")):
         external.external_data.add(key=key, value=value)
-    others = [numpy_helper.from_array(np.float32(1 / 127), "unit"), numpy_helper.from_array(scale, "layers.0.o.scale_q8")]
+    others = [
+        numpy_helper.from_array(np.float32(1 / 127), "unit"),
+        numpy_helper.from_array(scale, "layers.0.o.scale_q8"),
+    ]
     node = helper.make_node(
         "MatMulIntegerToFloat", ["x", external.name, "unit", "layers.0.o.scale_q8"], ["y"], domain="com.microsoft"
     )

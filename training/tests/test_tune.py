@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
+from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.load import load_base
-from sorted_tuning.tuning.metrics import read_metrics
 from sorted_tuning.tuning.tune import Tuner, tune, tuned_model
 
 
@@ -16,7 +16,7 @@ def quiet(_line):
 
 
 def curve(run):
-    return [(r["tokens"], r["loss"], r["gradient"]) for r in read_metrics(run / "metrics.jsonl") if "loss" in r]
+    return [(r["tokens"], r["loss"], r["gradient"]) for r in read_whole_lines(run / "metrics.jsonl") if "loss" in r]
 
 
 def stop_after(tuner, steps):
@@ -49,7 +49,7 @@ def test_resume_gives_the_same_curve(config, every_step, tmp_path, mode, exits, 
 def test_it_learns_and_leaves_metrics_and_a_plot(config, tmp_path):
     tuner = Tuner(dataclasses.replace(config, total_tokens=60 * 128, lr=3e-3), tmp_path, quiet)
     tuner.train()
-    scores = [r for r in read_metrics(tmp_path / "metrics.jsonl") if "kl" in r]
+    scores = [r for r in read_whole_lines(tmp_path / "metrics.jsonl") if "kl" in r]
     assert scores[-1]["kl"]["1"] < 0.6 * scores[0]["kl"]["1"]
     assert scores[0]["agreement"]["4"] > 0.95
     assert (tmp_path / "loss.png").stat().st_size > 1000
@@ -98,5 +98,6 @@ def test_metrics_beyond_a_checkpoint_are_dropped_on_resume(every_step, tmp_path)
     assert len(list(tmp_path.glob("checkpoint-*"))) == 2  # the older ones are cleared up
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 99, "tokens": 99 * 128, "loss": {"1": 0.0}, "gradient": 0.0}) + "\n")
+        file.write('{"step": 100, "tok')  # torn by a kill
     Tuner(every_step, tmp_path, quiet)
-    assert [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl") if "loss" in r] == [1, 2, 3, 4, 5]
+    assert [r["step"] for r in read_whole_lines(tmp_path / "metrics.jsonl") if "loss" in r] == [1, 2, 3, 4, 5]

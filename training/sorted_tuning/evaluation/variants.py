@@ -20,7 +20,7 @@ def base_exits(base, exits: tuple[Exit, ...]) -> SortedLlama:
 
 
 def in_kernel(model: SortedLlama, kernel: str) -> SortedLlama:
-    """A copy that rounds like a served kernel: its linears as the kernel does, its embedding and head to 8 bits a row."""
+    """A copy that rounds like a served kernel: linears as the kernel does, embedding and head to 8 bits a row."""
     rounded = copy.deepcopy(model)
     quantize_layers(layers(rounded), kernel)
     with torch.no_grad():

@@ -28,7 +28,9 @@ def read_manifest(folder: Path) -> dict:
         raise TuningError(f"model folder: must hold a manifest.json, got {folder}")
     manifest = json.loads(path.read_text("utf-8"))
     if manifest.get("format") != "sortie" or manifest.get("version") != 1:
-        raise TuningError(f"{path}: must be format sortie version 1, got {manifest.get('format')!r} {manifest.get('version')!r}")
+        raise TuningError(
+            f"{path}: must be format sortie version 1, got {manifest.get('format')!r} {manifest.get('version')!r}"
+        )
     return manifest
 
 
@@ -58,7 +60,9 @@ def _graph_weights(path: Path) -> Tensors:
             case "Gemm":
                 found[_key(node.input[1])] = inputs[1] if attributes.get("transB") else inputs[1].T
             case "MatMulNBits":
-                found[_key(node.input[1])] = dequantize_blocks(inputs[1], inputs[2], attributes["bits"], attributes["K"], _fourth(inputs))
+                found[_key(node.input[1])] = dequantize_blocks(
+                    inputs[1], inputs[2], attributes["bits"], attributes["K"], _fourth(inputs)
+                )
             case "MatMulIntegerToFloat":
                 # Inputs: x, weight [in, out], x's scale, weight's scale per column, zero points (weights have none).
                 found[_key(node.input[1])] = (inputs[1].astype(np.float32) * inputs[3]).T

@@ -89,7 +89,7 @@ def write_tiny(folder: Path, seed: int = 7) -> None:
             return {n: model.head @ h[0, -1] for n, h in model(torch.tensor([ids])).items()}
 
         about = {
-            "about": "transformers' Llama in fp32 over the checkpoint in tiny/; written by `sorted-tuning golden-tiny`.",
+            "about": "transformers' Llama, fp32, over the checkpoint in tiny/; written by `sorted-tuning golden-tiny`.",
             "model": "tiny",
             "kernel": "fp32",
             "exits": format_exits(model.exits),

@@ -1,4 +1,4 @@
-"""Which windows and positions a step sees: a pure function of (seed, step), so that resuming needs no saved generator."""
+"""Which windows and positions a step sees: a pure function of (seed, step), so that resuming needs no generator."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def batch_rows(count: int, batch: int, step: int, seed: int) -> torch.Tensor:
-    """Window numbers [batch] of a step. Each epoch is a new permutation; a remainder smaller than a batch is skipped."""
+    """Window numbers [batch] of a step. Each epoch is a new permutation; a remainder under a batch is skipped."""
     batch = min(batch, count)
     per_epoch = count // batch
     epoch, place = divmod(step, per_epoch)
@@ -15,7 +15,7 @@ def batch_rows(count: int, batch: int, step: int, seed: int) -> torch.Tensor:
 
 
 def sampled_positions(count: int, share: float, exits: int, step: int, seed: int, rank: int) -> torch.Tensor:
-    """For each exit its own random `share` of the positions 0..count-1, [exits, n]: an unbiased gradient for less work."""
+    """For each exit its own random `share` of positions 0..count-1, [exits, n]: an unbiased gradient for less work."""
     n = max(1, round(count * share))
     generator = _generator(seed, step, 1 + rank)
     return torch.stack([torch.randperm(count, generator=generator)[:n] for _ in range(exits)])

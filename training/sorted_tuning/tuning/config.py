@@ -1,4 +1,4 @@
-"""Every setting of a tuning run, checked. Written beside the checkpoints, so that a run can be resumed from its folder."""
+"""Every setting of a tuning run, checked. Written beside the checkpoints, so that a run resumes from its folder."""
 
 from __future__ import annotations
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from sorted_tuning.jsonl import read_whole_lines
+
 
 class MetricsFile:
     """Append-only JSONL. On resume, lines beyond the checkpoint are dropped: they will be written again."""
 
     def __init__(self, path: Path, tokens: int):
         self.path = path
-        kept = [line for line in read_metrics(path) if line["tokens"] <= tokens]
+        kept = [line for line in read_whole_lines(path) if line["tokens"] <= tokens]
         path.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
 
     def write(self, record: dict) -> None:
         """Append one record; it holds `tokens` and either `loss` per exit (training) or `kl` and `agreement` (test)."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict]:
-    """Every record of a metrics file; empty where there is none yet."""
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
 
 
 def plot(metrics: Path, png: Path) -> None:
@@ -32,7 +29,7 @@ def plot(metrics: Path, png: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    records = read_metrics(metrics)
+    records = read_whole_lines(metrics)
     figure, axes = plt.subplots(figsize=(9, 5.5))
     names = sorted({name for r in records for name in (r.get("loss") or r.get("kl") or {})}, key=_layer)
     for color, name in enumerate(names):

@@ -14,9 +14,8 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from sorted_tuning.errors import TuningError
-from sorted_tuning.export import export
 from sorted_tuning.exits import parse_exits
-from sorted_tuning.export import load_sorted
+from sorted_tuning.export import export, load_sorted
 from sorted_tuning.fakequant import quantize_layers
 from sorted_tuning.load import load_tokenizer
 from sorted_tuning.model import SortedLlama
@@ -74,7 +73,9 @@ class Tuner:
         elif self.accelerator.is_main_process:
             self.run.mkdir(parents=True, exist_ok=True)
             self.config.save(self.run / "config.json")
-        self.metrics = MetricsFile(self.run / "metrics.jsonl", self.tokens) if self.accelerator.is_main_process else None
+        self.metrics = (
+            MetricsFile(self.run / "metrics.jsonl", self.tokens) if self.accelerator.is_main_process else None
+        )
 
     def train(self) -> None:
         """Run until total_tokens; checkpoints by the clock (a pause costs nothing), scores by tokens."""
@@ -159,7 +160,9 @@ class Tuner:
     def _score(self) -> None:
         if self.targets.test_top_ids is not None:
             self.objective.eval()
-            scores = held_out_scores(self.objective, self.exits, self.targets, self.config.batch, self.accelerator.device)
+            scores = held_out_scores(
+                self.objective, self.exits, self.targets, self.config.batch, self.accelerator.device
+            )
             self.objective.train()
             self._record({"step": self.step, "tokens": self.tokens, **scores})
 
