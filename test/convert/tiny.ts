@@ -255,9 +255,9 @@ export function gguf(
   let offset = 0;
   for (const [name, entry] of weights) {
     const isHalf = half && entry.shape.length === 2;
-    const permuted = /q_proj/.test(name)
+    const permuted = name.includes('q_proj')
       ? permute(entry, heads)
-      : /k_proj/.test(name)
+      : name.includes('k_proj')
         ? permute(entry, kvHeads)
         : entry.data;
     const bytes = Buffer.from(encode(permuted, isHalf ? 'F16' : 'F32'));

@@ -5,6 +5,9 @@
  */
 import { largest, MAX_CODE, type CodedScales } from './scale.js';
 
+/** Rows transposed together: their bytes of one column lie next to each other, so a cache line is filled in one go. */
+const TILE = 64;
+
 /**
  * Quantizes `count` rows of width k with one scale per row and writes them transposed into `out`, an int8 matrix
  * [K, N], at columns [start, start + count).
@@ -15,11 +18,18 @@ export function quantizeRowsTransposed(
   out: Int8Array,
   scales: Float32Array,
 ): void {
+  const inverse = new Float32Array(count);
   for (let r = 0; r < count; r++) {
     const scale = largest(data, r * k, (r + 1) * k) / 127;
     scales[start + r] = scale;
-    const inverse = scale === 0 ? 0 : 1 / scale;
-    for (let c = 0; c < k; c++) out[c * n + start + r] = Math.round((data[r * k + c] ?? 0) * inverse);
+    inverse[r] = scale === 0 ? 0 : 1 / scale;
+  }
+  for (let first = 0; first < count; first += TILE) {
+    const last = Math.min(first + TILE, count);
+    for (let c = 0; c < k; c++) {
+      const column = c * n + start;
+      for (let r = first; r < last; r++) out[column + r] = Math.round((data[r * k + c] ?? 0) * (inverse[r] ?? 0));
+    }
   }
 }
 
