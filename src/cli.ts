@@ -11,7 +11,8 @@ import { helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS, type
 /** Wrong usage, by the convention of Unix tools. */
 const USAGE_ERROR = 2;
 
-export const VERSION = (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version;
+export const VERSION = (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string })
+  .version;
 
 const KERNELS = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
 

@@ -88,6 +88,7 @@ export function toApiError(error: unknown): ApiError {
 
 /** A value for an error message: short, on one line. */
 export function shown(value: unknown): string {
-  const text = typeof value === 'string' ? `"${value}"` : (JSON.stringify(value) as string | undefined) ?? 'undefined';
+  const text =
+    typeof value === 'string' ? `"${value}"` : ((JSON.stringify(value) as string | undefined) ?? 'undefined');
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }

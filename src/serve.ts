@@ -45,7 +45,9 @@ async function listen(app: FastifyInstance, { host, port }: ServeOptions): Promi
     await app.listen({ host, port });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    const why = { EADDRINUSE: 'it is in use', EACCES: 'this user may not', EADDRNOTAVAIL: 'no such address here' }[code ?? ''];
+    const why = { EADDRINUSE: 'it is in use', EACCES: 'this user may not', EADDRNOTAVAIL: 'no such address here' }[
+      code ?? ''
+    ];
     throw new Error(`cannot listen on ${host} port ${port}: ${why ?? code ?? 'unknown error'} (see --host and --port)`);
   }
   return (app.server.address() as AddressInfo).port;

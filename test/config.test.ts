@@ -10,16 +10,24 @@ function sortie(args: string[], env: Record<string, string> = {}) {
   return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env: { ...process.env, ...env } });
 }
 
-t.test('a flag wins over the environment, which wins over the default', async (t) => {
+void t.test('a flag wins over the environment, which wins over the default', (t) => {
   t.equal(resolveOptions({}, {}).port, 8080);
   t.equal(resolveOptions({}, { SORTIE_PORT: '9000' }).port, 9000);
   t.equal(resolveOptions({ port: '9001' }, { SORTIE_PORT: '9000' }).port, 9001);
   t.equal(resolveOptions({}, { SORTIE_PORT: '' }).port, 8080, 'an empty variable is unset');
+  t.end();
 });
 
-t.test('sizes, lists, switches and times', async (t) => {
+void t.test('sizes, lists, switches and times', (t) => {
   const options = resolveOptions(
-    { kvMemory: '1.5GiB', maxBody: '1MB', corsOrigin: 'https://a, https://b', logPrompts: 'on', drainTimeout: '2.5s', defaultExit: 'deepest' },
+    {
+      kvMemory: '1.5GiB',
+      maxBody: '1MB',
+      corsOrigin: 'https://a, https://b',
+      logPrompts: 'on',
+      drainTimeout: '2.5s',
+      defaultExit: 'deepest',
+    },
     { SORTIE_KERNELS: 'int4,w8a8' },
   );
   t.match(options, {
@@ -31,9 +39,10 @@ t.test('sizes, lists, switches and times', async (t) => {
     defaultExit: null,
     kernels: ['int4', 'w8a8'],
   });
+  t.end();
 });
 
-t.test('a wrong value names the option, the rule and the value', async (t) => {
+void t.test('a wrong value names the option, the rule and the value', (t) => {
   const wrong: [Record<string, string>, Record<string, string>, RegExp][] = [
     [{ port: '70000' }, {}, /^--port must be an integer from 0 to 65535, got "70000"$/],
     [{ port: '80x' }, {}, /--port/],
@@ -49,22 +58,29 @@ t.test('a wrong value names the option, the rule and the value', async (t) => {
     [{ apiKey: 'a,,b' }, {}, /list/],
     [{ logLevel: 'loud' }, {}, /one of trace/],
   ];
-  for (const [flags, env, message] of wrong) t.throws(() => resolveOptions(flags, env), { name: 'OptionError', message });
+  for (const [flags, env, message] of wrong)
+    t.throws(() => resolveOptions(flags, env), { name: 'OptionError', message });
+  t.end();
 });
 
-t.test('every option has a unique flag, an environment twin and its default in --help', async (t) => {
+void t.test('every option has a unique flag, an environment twin and its default in --help', (t) => {
   const specs = Object.entries(SERVE_OPTIONS);
   t.equal(new Set(specs.map(([, { flag }]) => flag)).size, specs.length);
   for (const [key, spec] of specs) {
-    t.equal(spec.flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase()), key, 'key and flag agree');
+    t.equal(
+      spec.flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase()),
+      key,
+      'key and flag agree',
+    );
     t.match(helpText(spec), environmentName(spec.flag));
   }
   const help = sortie(['serve', '--help']);
   t.equal(help.status, 0);
   for (const [, { flag }] of specs) t.match(help.stdout, new RegExp(`--${flag} <`));
+  t.end();
 });
 
-t.test('wrong usage ends with code 2, a missing model with code 1', async (t) => {
+void t.test('wrong usage ends with code 2, a missing model with code 1', (t) => {
   const wrong = sortie(['serve', '--port', '99999']);
   t.equal(wrong.status, 2);
   t.match(wrong.stderr, '--port must be an integer from 0 to 65535, got "99999"');
@@ -75,11 +91,13 @@ t.test('wrong usage ends with code 2, a missing model with code 1', async (t) =>
   t.equal(missing.status, 1);
   t.match(missing.stderr, 'no/such/folder');
   t.notMatch(missing.stderr, /at .*\.js:\d+/, 'no stack');
+  t.end();
 });
 
-t.test('API keys come from the option and the file', async (t) => {
+void t.test('API keys come from the option and the file', (t) => {
   const dir = t.testdir({ keys: '# staff\nalpha\n\n beta \n', none: '# nothing\n' });
   t.same(loadApiKeys({ apiKey: ['gamma'], apiKeyFile: join(dir, 'keys') }), ['gamma', 'alpha', 'beta']);
   t.throws(() => loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'none') }), OptionError);
   t.throws(() => loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'absent') }), /ENOENT/);
+  t.end();
 });

@@ -57,7 +57,12 @@ export class Answer {
       const maxTokens = plan.maxTokens[promptIndex] ?? 0;
       const id = this.#idOf(index);
       const prompt = this.promptOf(index).ids;
-      context.metrics.begin(id, { arrivedAt: this.arrivedAt, promptTokens: prompt.length, maxTokens, budget: plan.budget });
+      context.metrics.begin(id, {
+        arrivedAt: this.arrivedAt,
+        promptTokens: prompt.length,
+        maxTokens,
+        budget: plan.budget,
+      });
       context.engine.generate(
         {
           id,

@@ -4,7 +4,14 @@
  * Knows: tokens, stop strings, what is held back. Must not know: JSON shapes, HTTP.
  */
 import type { SequenceSink } from '../engine/engine.js';
-import type { EndedEvent, PlannedEvent, PromptEvent, RefusedEvent, TokenEvent, TokenLogprobs } from '../engine/messages.js';
+import type {
+  EndedEvent,
+  PlannedEvent,
+  PromptEvent,
+  RefusedEvent,
+  TokenEvent,
+  TokenLogprobs,
+} from '../engine/messages.js';
 import { ApiError } from '../errors.js';
 import type { Detokenizer } from '../model/detokenizer.js';
 import { StopStrings } from '../model/stop-strings.js';
@@ -77,21 +84,18 @@ export class Choice implements SequenceSink {
     this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
     const text = this.spec.detokenizer.push(event.token);
     this.#decoded += text.length;
-    this.#advance(text);
-    if (this.#stopped) this.listener.stopped();
+    if (this.#advance(text)) this.listener.stopped();
   }
 
   ended(event: EndedEvent): void {
-    if (event.reason === 'error') return this.#fail('engine_failed', 'The engine failed on this request.');
-    if (event.reason === 'cancelled' && !this.#stopped) {
-      return this.#fail('draining', 'The server is shutting down and stopped this answer.');
+    if (event.reason === 'error') {
+      this.#fail('engine_failed', 'The engine failed on this request.');
+    } else if (event.reason === 'cancelled' && !this.#stopped) {
+      this.#fail('draining', 'The server is shutting down and stopped this answer.');
+    } else {
+      const stopped = this.#stopped || this.#flush() || event.reason === 'stop';
+      this.listener.finished({ finishReason: stopped ? 'stop' : 'length', event });
     }
-    if (!this.#stopped) {
-      this.#advance(this.spec.detokenizer.end());
-      if (!this.#isStopped()) this.#show(this.#stops.end(), Infinity);
-    }
-    const stopped = this.#isStopped() || event.reason === 'stop';
-    this.listener.finished({ finishReason: stopped ? 'stop' : 'length', event });
   }
 
   refused(event: RefusedEvent): void {
@@ -102,20 +106,28 @@ export class Choice implements SequenceSink {
     this.#fail('engine_lost', 'The engine went down during this request and is being started again.');
   }
 
-  #isStopped(): boolean {
-    return this.#stopped;
+  /** Shows what was held back. @returns whether its end completed a stop string. */
+  #flush(): boolean {
+    const stopped = this.#advance(this.spec.detokenizer.end());
+    if (!stopped) this.#show(this.#stops.end(), Infinity);
+    return stopped;
   }
 
   #fail(code: 'engine_failed' | 'engine_lost' | 'draining', message: string): void {
     this.listener.failed(new ApiError(code, message));
   }
 
-  #advance(text: string): void {
-    if (this.completionTokens < this.spec.minTokens) return this.#show(text);
+  /** @returns whether a stop string was found. */
+  #advance(text: string): boolean {
+    if (this.completionTokens < this.spec.minTokens) {
+      this.#show(text);
+      return false;
+    }
     const scan = this.#stops.push(text);
     this.#stopped = scan.stop !== null;
     this.#show(scan.text, this.#shown + scan.text.length);
     if (this.#stopped) this.#pending = [];
+    return this.#stopped;
   }
 
   /** @param before tokens that start before this offset go out with the text */

@@ -19,7 +19,11 @@ function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
   const { vocabulary } = context.model.tokenizer;
   const wrong = ids.find((id) => id >= vocabulary);
   if (wrong !== undefined) {
-    throw new ApiError('invalid_value', `prompt must hold token ids from 0 to ${vocabulary - 1}, got ${wrong}.`, 'prompt');
+    throw new ApiError(
+      'invalid_value',
+      `prompt must hold token ids from 0 to ${vocabulary - 1}, got ${wrong}.`,
+      'prompt',
+    );
   }
   if (ids.length === 0) throw new ApiError('invalid_value', 'prompt must not be empty.', 'prompt');
   // Spelling out a prompt that can't fit would only cost time; planGeneration refuses it.
@@ -32,11 +36,17 @@ async function prompts(context: ApiContext, prompt: CompletionBody['prompt']): P
   if (isTokenIds(prompt)) return [idsPrompt(context, prompt)];
   const { maxChoices } = context.limits;
   if (prompt.length > maxChoices) {
-    throw new ApiError('invalid_value', `prompt must have at most ${maxChoices} items, got ${prompt.length}.`, 'prompt');
+    throw new ApiError(
+      'invalid_value',
+      `prompt must have at most ${maxChoices} items, got ${prompt.length}.`,
+      'prompt',
+    );
   }
   const encoded: Prompt[] = [];
   for (const item of prompt) {
-    encoded.push(typeof item === 'string' ? await encodePrompt(context, item, true, 'prompt') : idsPrompt(context, item));
+    encoded.push(
+      typeof item === 'string' ? await encodePrompt(context, item, true, 'prompt') : idsPrompt(context, item),
+    );
   }
   return encoded;
 }

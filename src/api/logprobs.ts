@@ -22,7 +22,10 @@ export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly Sc
     top_logprobs: tokens.map(({ id, logprobs }) =>
       logprobs === null
         ? null
-        : Object.fromEntries([...logprobs.top.map(([top, value]) => [spell(top), value]), [spell(id), logprobs.logprob]]),
+        : Object.fromEntries<number>([
+            ...logprobs.top.map(([top, value]): [string, number] => [spell(top), value]),
+            [spell(id), logprobs.logprob],
+          ]),
     ),
     text_offset: tokens.map(({ offset }) => offset),
   };

@@ -40,7 +40,15 @@ export interface GenerationPlan {
 const UNSUPPORTED = [
   ...['tools', 'tool_choice', 'functions', 'function_call', 'response_format', 'suffix', 'modalities', 'audio'],
   ...['prediction', 'web_search_options', 'structured_outputs', 'guided_json', 'guided_regex', 'guided_choice'],
-  ...['guided_grammar', 'grammar', 'json_schema', 'use_beam_search', 'prompt_logprobs', 'bad_words', 'logits_processors'],
+  ...[
+    'guided_grammar',
+    'grammar',
+    'json_schema',
+    'use_beam_search',
+    'prompt_logprobs',
+    'bad_words',
+    'logits_processors',
+  ],
 ] as const;
 
 /** Values of those fields that ask for nothing. */
@@ -100,7 +108,11 @@ export interface PlanInput {
 }
 
 /** @throws ApiError for everything that the limits, the model or the budget contract refuse */
-export function planGeneration(context: ApiContext, request: ApiRequest<GenerationBody>, input: PlanInput): GenerationPlan {
+export function planGeneration(
+  context: ApiContext,
+  request: ApiRequest<GenerationBody>,
+  input: PlanInput,
+): GenerationPlan {
   const { body, headers } = request;
   const { model, limits } = context;
   const { maxLength } = readyEngine(context);

@@ -6,13 +6,7 @@ import type { Series } from '../telemetry/series.js';
 
 export type HttpOptions = Pick<
   ServeOptions,
-  | 'maxBody'
-  | 'maxConnections'
-  | 'requestTimeout'
-  | 'stallTimeout'
-  | 'keepAlive'
-  | 'corsOrigin'
-  | 'logPrompts'
+  'maxBody' | 'maxConnections' | 'requestTimeout' | 'stallTimeout' | 'keepAlive' | 'corsOrigin' | 'logPrompts'
 >;
 
 export interface HttpContext {

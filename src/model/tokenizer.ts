@@ -4,10 +4,16 @@
  * Knows: the vocabulary. Must not know: requests, chat roles, the engine.
  */
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
-import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
+import { Tokenizer } from '@huggingface/tokenizers';
 import { Detokenizer } from './detokenizer.js';
 import { textPieces } from './text-pieces.js';
 import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.js';
+
+/** What is used of the library, whose own types don't resolve under Node's module rules. */
+interface HubTokenizer {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
+}
+const HubTokenizer = Tokenizer as unknown as new (json: object, config: object) => HubTokenizer;
 
 export class TextTokenizer {
   readonly #hub: HubTokenizer;

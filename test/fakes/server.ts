@@ -6,7 +6,7 @@ import { pino } from 'pino';
 import type { FastifyInstance } from 'fastify';
 import type { ApiContext } from '../../src/api/context.js';
 import type { ServedModel } from '../../src/api/served-model.js';
-import { packageRoot } from '../../src/config.js';
+import { resolveOptions } from '../../src/config.js';
 import { createApp } from '../../src/http/app.js';
 import type { HttpContext } from '../../src/http/state.js';
 import { ChatTemplate } from '../../src/model/chat-template.js';
@@ -15,7 +15,7 @@ import { RequestMetrics } from '../../src/telemetry/requests.js';
 import { createSeries } from '../../src/telemetry/series.js';
 import { FakeEngine, type Script } from './engine.js';
 
-const modelDir = process.env['SORTIE_TEST_TOKENIZER'] ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
+const modelDir = resolveOptions({}, process.env).model;
 
 export const tokenizer = new TextTokenizer(JSON.parse(readFileSync(join(modelDir, 'tokenizer.json'), 'utf8')));
 

@@ -7,7 +7,7 @@ interface ErrorAnswer {
 
 const prompt = { prompt: 'Hello' };
 
-t.test('headers and body twins become the budget', async (t) => {
+void t.test('headers and body twins become the budget', async (t) => {
   const server = await build(t);
   const none = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
   const cases: [Record<string, string>, object, object | null][] = [
@@ -15,7 +15,11 @@ t.test('headers and body twins become the budget', async (t) => {
     [{ 'X-Latency-Budget-Ms': '250' }, {}, { ...none, totalMs: 250 }],
     [{ 'X-SLO-TTFT-Ms': '80.5', 'X-SLO-TPOT-Ms': '9' }, {}, { ...none, ttftMs: 80.5, tpotMs: 9 }],
     [{ 'x-llm-d-slo-ttft-ms': '80', 'x-llm-d-slo-tpot-ms': '9' }, {}, { ...none, ttftMs: 80, tpotMs: 9 }],
-    [{ 'X-Latency-Budget-Ms': '250', 'X-Budget-On-Miss': 'truncate' }, {}, { ...none, totalMs: 250, onMiss: 'truncate' }],
+    [
+      { 'X-Latency-Budget-Ms': '250', 'X-Budget-On-Miss': 'truncate' },
+      {},
+      { ...none, totalMs: 250, onMiss: 'truncate' },
+    ],
     [{}, { latency_budget_ms: 99, budget_on_miss: 'reject' }, { ...none, totalMs: 99, onMiss: 'reject' }],
     [{}, { slo_ttft_ms: 5, slo_tpot_ms: 6 }, { ...none, ttftMs: 5, tpotMs: 6 }],
     [{ 'X-Latency-Budget-Ms': '250' }, { latency_budget_ms: 99 }, { ...none, totalMs: 99 }],
@@ -34,10 +38,13 @@ t.test('headers and body twins become the budget', async (t) => {
   }
 });
 
-t.test('a malformed or non-positive budget is a 400 with its header as param', async (t) => {
+void t.test('a malformed or non-positive budget is a 400 with its header as param', async (t) => {
   const server = await build(t);
   const cases: [string, string][] = [
-    ...['0', '-5', 'fast', '1e3', '', 'NaN', 'Infinity', '99999999999'].map((v): [string, string] => ['X-Latency-Budget-Ms', v]),
+    ...['0', '-5', 'fast', '1e3', '', 'NaN', 'Infinity', '99999999999'].map((v): [string, string] => [
+      'X-Latency-Budget-Ms',
+      v,
+    ]),
     ['X-SLO-TTFT-Ms', '0'],
     ['X-SLO-TPOT-Ms', 'x'],
     ['x-llm-d-slo-ttft-ms', 'x'],
@@ -59,7 +66,7 @@ t.test('a malformed or non-positive budget is a 400 with its header as param', a
   t.equal(server.engine.requests.length, 0);
 });
 
-t.test('depth by name, header and body', async (t) => {
+void t.test('depth by name, header and body', async (t) => {
   const server = await build(t);
   const cases: [string, Record<string, string>, object, [number, number]][] = [
     ['fake', {}, {}, [10, 30]],
@@ -80,7 +87,7 @@ t.test('depth by name, header and body', async (t) => {
   }
 });
 
-t.test('a depth that is no exit lists the exits; contradictions are refused', async (t) => {
+void t.test('a depth that is no exit lists the exits; contradictions are refused', async (t) => {
   const server = await build(t);
   const wrong = await server.post('/v1/completions', prompt, { 'X-Exit-Layer': '12' });
   const { error } = (await wrong.json()) as ErrorAnswer;
@@ -94,23 +101,34 @@ t.test('a depth that is no exit lists the exits; contradictions are refused', as
   ]) {
     t.equal((await server.post('/v1/completions', prompt, headers as unknown as Record<string, string>)).status, 400);
   }
-  t.equal((await server.post('/v1/completions', { ...prompt, model: 'fake:15' }, { 'X-Exit-Layer': '20' })).status, 400);
+  t.equal(
+    (await server.post('/v1/completions', { ...prompt, model: 'fake:15' }, { 'X-Exit-Layer': '20' })).status,
+    400,
+  );
 });
 
-t.test('the default exit holds for requests without budget and depth only', async (t) => {
+void t.test('the default exit holds for requests without budget and depth only', async (t) => {
   const server = await build(t, undefined, { limits: { defaultExit: 15 } });
   await server.post('/v1/completions', prompt);
   await server.post('/v1/completions', prompt, { 'X-Latency-Budget-Ms': '100' });
   await server.post('/v1/completions', prompt, { 'X-Exit-Layer': '30' });
-  t.same(server.engine.requests.map(({ depth }) => depth.maxExit), [15, 30, 30]);
+  t.same(
+    server.engine.requests.map(({ depth }) => depth.maxExit),
+    [15, 30, 30],
+  );
 });
 
-t.test('the report says whether the budget was met', async (t) => {
+void t.test('the report says whether the budget was met', async (t) => {
   const server = await build(t);
   const met = async (budget: string): Promise<unknown> => {
     const response = await server.post('/v1/completions', prompt, { 'X-Latency-Budget-Ms': budget });
     return ((await response.json()) as { sortie: unknown }).sortie;
   };
-  t.match(await met('10000'), { met: true, budget_ms: 10000, predicted_ms: 10, plan: { exit_layer: 30, feasible: true } });
+  t.match(await met('10000'), {
+    met: true,
+    budget_ms: 10000,
+    predicted_ms: 10,
+    plan: { exit_layer: 30, feasible: true },
+  });
   t.match(await met('0.001'), { met: false, budget_ms: 0.001 });
 });

@@ -3,28 +3,40 @@ import { build, events, says, tokenizer } from '../fakes/server.js';
 
 interface Chunk {
   object: string;
-  choices: { index: number; delta: { role?: string; content?: string }; finish_reason: string | null; logprobs: unknown }[];
+  choices: {
+    index: number;
+    delta: { role?: string; content?: string };
+    finish_reason: string | null;
+    logprobs: unknown;
+  }[];
   usage?: { completion_tokens: number } | null;
   sortie?: { exit_layers: Record<string, number> };
 }
 
 const messages = [{ role: 'user', content: 'What is the capital of France?' }];
 
-t.test('a chat answer has one assistant message', async (t) => {
+void t.test('a chat answer has one assistant message', async (t) => {
   const server = await build(t, says('Paris.'));
   const response = await server.post('/v1/chat/completions', { model: 'fake', messages });
   const body = (await response.json()) as Record<string, unknown>;
   t.match(body, {
     object: 'chat.completion',
     model: 'fake',
-    choices: [{ index: 0, message: { role: 'assistant', content: 'Paris.', refusal: null }, finish_reason: 'stop', logprobs: null }],
+    choices: [
+      {
+        index: 0,
+        message: { role: 'assistant', content: 'Paris.', refusal: null },
+        finish_reason: 'stop',
+        logprobs: null,
+      },
+    ],
   });
   const prompt = tokenizer.decode(server.engine.requests[0]?.prompt ?? [], { special: true });
   t.equal(prompt, '<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n');
   t.equal(server.engine.requests[0]?.maxTokens, 64, 'an absent max_tokens takes the default of the server');
 });
 
-t.test('raw bytes of a stream: role with the first token, one finish reason, usage, [DONE]', async (t) => {
+void t.test('raw bytes of a stream: role with the first token, one finish reason, usage, [DONE]', async (t) => {
   const server = await build(t, says('Paris is nice.'));
   const response = await server.post('/v1/chat/completions', {
     messages,
@@ -36,7 +48,10 @@ t.test('raw bytes of a stream: role with the first token, one finish reason, usa
   const raw = await response.text();
   t.ok(raw.endsWith('\n\ndata: [DONE]\n\n'));
   const lines = raw.split('\n\n').filter((line) => line !== '');
-  t.ok(lines.every((line) => line.startsWith('data: ')), 'events of one data line each');
+  t.ok(
+    lines.every((line) => line.startsWith('data: ')),
+    'events of one data line each',
+  );
   const chunks = lines.slice(0, -1).map((line) => JSON.parse(line.slice(6)) as Chunk);
   const ids = tokenizer.encode('Paris is nice.', false);
   t.equal(chunks.length, ids.length + 2, 'one token per chunk, then finish, then usage');
@@ -53,19 +68,27 @@ t.test('raw bytes of a stream: role with the first token, one finish reason, usa
   t.same(usage?.sortie?.exit_layers, { 30: ids.length });
 });
 
-t.test('without usage the finish chunk carries the report; with continuous usage every chunk counts', async (t) => {
-  const server = await build(t, says('Paris is nice.'));
-  const plain = await events(await server.post('/v1/chat/completions', { messages, stream: true }));
-  const last = JSON.parse(plain.at(-2) ?? '') as Chunk;
-  t.equal(last.choices[0]?.finish_reason, 'stop');
-  t.ok(last.sortie !== undefined);
-  const options = { include_usage: true, continuous_usage_stats: true };
-  const counted = await events(await server.post('/v1/chat/completions', { messages, stream: true, stream_options: options }));
-  const chunks = counted.slice(0, -1).map((chunk) => JSON.parse(chunk) as Chunk);
-  t.same(chunks.slice(0, 3).map((chunk) => chunk.usage?.completion_tokens), [1, 2, 3]);
-});
+void t.test(
+  'without usage the finish chunk carries the report; with continuous usage every chunk counts',
+  async (t) => {
+    const server = await build(t, says('Paris is nice.'));
+    const plain = await events(await server.post('/v1/chat/completions', { messages, stream: true }));
+    const last = JSON.parse(plain.at(-2) ?? '') as Chunk;
+    t.equal(last.choices[0]?.finish_reason, 'stop');
+    t.ok(last.sortie !== undefined);
+    const options = { include_usage: true, continuous_usage_stats: true };
+    const counted = await events(
+      await server.post('/v1/chat/completions', { messages, stream: true, stream_options: options }),
+    );
+    const chunks = counted.slice(0, -1).map((chunk) => JSON.parse(chunk) as Chunk);
+    t.same(
+      chunks.slice(0, 3).map((chunk) => chunk.usage?.completion_tokens),
+      [1, 2, 3],
+    );
+  },
+);
 
-t.test('n choices stream under their index, each with one role and one finish reason', async (t) => {
+void t.test('n choices stream under their index, each with one role and one finish reason', async (t) => {
   const server = await build(t, says('Paris.', { pace: 1 }));
   const raw = await events(await server.post('/v1/chat/completions', { messages, n: 3, stream: true }));
   const choices = raw.slice(0, -1).flatMap((chunk) => (JSON.parse(chunk) as Chunk).choices);
@@ -77,40 +100,54 @@ t.test('n choices stream under their index, each with one role and one finish re
   }
 });
 
-t.test('an empty answer still has a role chunk and a finish chunk', async (t) => {
+void t.test('an empty answer still has a role chunk and a finish chunk', async (t) => {
   const server = await build(t, () => ({ tokens: [] }));
   const raw = await events(await server.post('/v1/chat/completions', { messages, stream: true }));
   const choices = raw.slice(0, -1).flatMap((chunk) => (JSON.parse(chunk) as Chunk).choices);
-  t.same(choices.map(({ delta }) => delta), [{ role: 'assistant', content: '' }, {}]);
+  t.same(
+    choices.map(({ delta }) => delta),
+    [{ role: 'assistant', content: '' }, {}],
+  );
 });
 
-t.test('logprobs: true gives token, bytes and top_logprobs', async (t) => {
+void t.test('logprobs: true gives token, bytes and top_logprobs', async (t) => {
   const server = await build(t, says('Paris'));
   const response = await server.post('/v1/chat/completions', { messages, logprobs: true, top_logprobs: 2 });
   const [id = 0] = tokenizer.encode('Paris', false);
-  const body = (await response.json()) as { choices: [{ logprobs: { content: { token: string; bytes: number[]; top_logprobs: unknown[] }[] } }] };
+  const body = (await response.json()) as {
+    choices: [{ logprobs: { content: { token: string; bytes: number[]; top_logprobs: unknown[] }[] } }];
+  };
   const first = body.choices[0].logprobs.content[0];
   t.equal(first?.token, tokenizer.decode([id]));
   t.same(first?.bytes, [...Buffer.from(tokenizer.decode([id]))]);
   t.equal(first?.top_logprobs.length, 2);
 });
 
-t.test('content parts, developer role, max_completion_tokens', async (t) => {
+void t.test('content parts, developer role, max_completion_tokens', async (t) => {
   const server = await build(t);
   await server.post('/v1/chat/completions', {
     messages: [
       { role: 'developer', content: 'Be brief.' },
-      { role: 'user', content: [{ type: 'text', text: 'Hel' }, { type: 'text', text: 'lo' }] },
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: 'Hel' },
+          { type: 'text', text: 'lo' },
+        ],
+      },
     ],
     max_tokens: 9,
     max_completion_tokens: 5,
   });
   const request = server.engine.requests[0];
   t.equal(request?.maxTokens, 5);
-  t.match(tokenizer.decode(request?.prompt ?? [], { special: true }), /^<\|im_start\|>system\nBe brief\..*user\nHello<\|im_end\|>/s);
+  t.match(
+    tokenizer.decode(request?.prompt ?? [], { special: true }),
+    /^<\|im_start\|>system\nBe brief\..*user\nHello<\|im_end\|>/s,
+  );
 });
 
-t.test('a silent stream gets a comment line', async (t) => {
+void t.test('a silent stream gets a comment line', async (t) => {
   const server = await build(t, says('Paris.', { pace: 120 }), { options: { keepAlive: 0.1 } });
   const raw = await (await server.post('/v1/chat/completions', { messages, stream: true })).text();
   t.match(raw, /: keep-alive\n\n/);

@@ -8,15 +8,25 @@ interface Body {
     index: number;
     text: string;
     finish_reason: string | null;
-    logprobs: { tokens: string[]; token_logprobs: (number | null)[]; top_logprobs: (Record<string, number> | null)[]; text_offset: number[] } | null;
+    logprobs: {
+      tokens: string[];
+      token_logprobs: (number | null)[];
+      top_logprobs: (Record<string, number> | null)[];
+      text_offset: number[];
+    } | null;
   }[];
   usage?: { prompt_tokens: number; completion_tokens: number; total_tokens: number } | null;
   sortie?: { exit_layers: Record<string, number>; met: boolean | null; budget_ms: number | null };
 }
 
-t.test('a completion has text, usage, depth and predictions', async (t) => {
+void t.test('a completion has text, usage, depth and predictions', async (t) => {
   const server = await build(t, says(' Paris, of course.'));
-  const response = await server.post('/v1/completions', { model: 'fake', prompt: 'The capital is', stop: null, logprobs: null });
+  const response = await server.post('/v1/completions', {
+    model: 'fake',
+    prompt: 'The capital is',
+    stop: null,
+    logprobs: null,
+  });
   const body = (await response.json()) as Body;
   const count = tokenizer.encode(' Paris, of course.', false).length;
   t.equal(response.status, 200);
@@ -29,27 +39,38 @@ t.test('a completion has text, usage, depth and predictions', async (t) => {
   t.equal(response.headers.get('x-predicted-tpot-ms'), '0.5');
 });
 
-t.test('max_tokens defaults to 16 and ends with length', async (t) => {
+void t.test('max_tokens defaults to 16 and ends with length', async (t) => {
   const server = await build(t, () => ({ tokens: tokenizer.encode('word '.repeat(40), false) }));
   const body = (await (await server.post('/v1/completions', { prompt: 'Say' })).json()) as Body;
   t.equal(body.usage?.completion_tokens, 16);
   t.equal(body.choices[0]?.finish_reason, 'length');
 });
 
-t.test('several prompts in every form, n each, keep their order', async (t) => {
+void t.test('several prompts in every form, n each, keep their order', async (t) => {
   const server = await build(t, (request) => ({ tokens: [request.prompt[0] ?? 0] }));
   const ids = ['Alpha', 'Beta'].map((text) => tokenizer.encode(text, false));
   for (const prompt of [['Alpha', 'Beta'], ids]) {
     const body = (await (await server.post('/v1/completions', { prompt, n: 2, seed: 7 })).json()) as Body;
     const first = ids.map(([id]) => tokenizer.decode([id ?? 0]));
-    t.same(body.choices.map(({ index, text }) => [index, text]), [[0, first[0]], [1, first[0]], [2, first[1]], [3, first[1]]]);
+    t.same(
+      body.choices.map(({ index, text }) => [index, text]),
+      [
+        [0, first[0]],
+        [1, first[0]],
+        [2, first[1]],
+        [3, first[1]],
+      ],
+    );
   }
-  t.same(server.engine.requests.slice(0, 4).map(({ sampling }) => sampling.seed), [7, 8, 7, 8]);
+  t.same(
+    server.engine.requests.slice(0, 4).map(({ sampling }) => sampling.seed),
+    [7, 8, 7, 8],
+  );
   const flat = (await (await server.post('/v1/completions', { prompt: ids[0] })).json()) as Body;
   t.equal(flat.choices.length, 1);
 });
 
-t.test('echo with logprobs and max_tokens 0 scores the prompt', async (t) => {
+void t.test('echo with logprobs and max_tokens 0 scores the prompt', async (t) => {
   const server = await build(t);
   const text = 'The capital of France is Paris.';
   const ids = tokenizer.encode(text, false);
@@ -60,11 +81,14 @@ t.test('echo with logprobs and max_tokens 0 scores the prompt', async (t) => {
   t.equal(choice?.logprobs?.tokens.join(''), text);
   t.equal(choice?.logprobs?.token_logprobs[0], null);
   t.equal(choice?.logprobs?.top_logprobs[0], null);
-  t.same(choice?.logprobs?.token_logprobs.slice(1), ids.slice(1).map(() => -0.5));
+  t.same(
+    choice?.logprobs?.token_logprobs.slice(1),
+    ids.slice(1).map(() => -0.5),
+  );
   t.same(choice?.logprobs?.text_offset.slice(0, 3), [0, 3, 11]);
 });
 
-t.test('echo puts the prompt before the answer, streamed or not', async (t) => {
+void t.test('echo puts the prompt before the answer, streamed or not', async (t) => {
   const server = await build(t, says(' Paris.'));
   const ask = { prompt: 'It is', echo: true, logprobs: 0 };
   const whole = (await (await server.post('/v1/completions', ask)).json()) as Body;
@@ -72,17 +96,23 @@ t.test('echo puts the prompt before the answer, streamed or not', async (t) => {
   const choices = chunks.flatMap((chunk) => (JSON.parse(chunk) as Body).choices);
   t.equal(whole.choices[0]?.text, 'It is Paris.');
   t.equal(choices.map(({ text }) => text).join(''), 'It is Paris.');
-  t.same(choices.flatMap(({ logprobs }) => logprobs?.tokens ?? []), whole.choices[0]?.logprobs?.tokens);
-  t.same(choices.flatMap(({ logprobs }) => logprobs?.text_offset ?? []), whole.choices[0]?.logprobs?.text_offset);
+  t.same(
+    choices.flatMap(({ logprobs }) => logprobs?.tokens ?? []),
+    whole.choices[0]?.logprobs?.tokens,
+  );
+  t.same(
+    choices.flatMap(({ logprobs }) => logprobs?.text_offset ?? []),
+    whole.choices[0]?.logprobs?.text_offset,
+  );
 });
 
-t.test('logprobs 0 gives top_logprobs of length 1', async (t) => {
+void t.test('logprobs 0 gives top_logprobs of length 1', async (t) => {
   const server = await build(t);
   const body = (await (await server.post('/v1/completions', { prompt: 'It is', logprobs: 0 })).json()) as Body;
   for (const top of body.choices[0]?.logprobs?.top_logprobs ?? []) t.equal(Object.keys(top ?? {}).length, 1);
 });
 
-t.test('a stop string ends the answer, never shows and cancels the sequence', async (t) => {
+void t.test('a stop string ends the answer, never shows and cancels the sequence', async (t) => {
   const server = await build(t, says('one two three four five'));
   for (const stop of ['two th', ['nothing', ' three']]) {
     const shown = typeof stop === 'string' ? 'one ' : 'one two';
@@ -92,20 +122,23 @@ t.test('a stop string ends the answer, never shows and cancels the sequence', as
     const streamed = await events(await server.post('/v1/completions', { prompt: 'Count', stop, stream: true }));
     const choices = streamed.slice(0, -1).flatMap((chunk) => (JSON.parse(chunk) as Body).choices);
     t.equal(choices.map(({ text }) => text).join(''), shown);
-    t.same(choices.map((choice) => choice.finish_reason).filter((reason) => reason !== null), ['stop']);
+    t.same(
+      choices.map((choice) => choice.finish_reason).filter((reason) => reason !== null),
+      ['stop'],
+    );
   }
   t.equal(server.engine.cancelled.length, 4);
   t.equal(server.engine.live, 0);
 });
 
-t.test('a stop string is not looked for before min_tokens', async (t) => {
+void t.test('a stop string is not looked for before min_tokens', async (t) => {
   const server = await build(t, says('one two one two'));
   const ask = { prompt: 'Count', stop: ' two', min_tokens: 3 };
   const body = (await (await server.post('/v1/completions', ask)).json()) as Body;
   t.equal(body.choices[0]?.text, 'one two one');
 });
 
-t.test('characters of several tokens come whole, in every chunk', async (t) => {
+void t.test('characters of several tokens come whole, in every chunk', async (t) => {
   const text = 'naïve 日本語 🦊🏳️‍🌈 done';
   const server = await build(t, says(text));
   const streamed = await events(await server.post('/v1/completions', { prompt: 'Say', stream: true, max_tokens: 60 }));
@@ -114,7 +147,7 @@ t.test('characters of several tokens come whole, in every chunk', async (t) => {
   t.notOk(texts.some((part) => part.includes('\ufffd')));
 });
 
-t.test('sampling parameters reach the engine as they were asked', async (t) => {
+void t.test('sampling parameters reach the engine as they were asked', async (t) => {
   const server = await build(t);
   await server.post('/v1/completions', {
     prompt: 'Say',

@@ -21,7 +21,7 @@ function raw(port: number, bytes: string): Promise<string> {
   });
 }
 
-t.test('each wrong parameter is a 400 that names it', async (t) => {
+void t.test('each wrong parameter is a 400 that names it', async (t) => {
   const server = await build(t);
   const wrong: [string, object, string][] = [
     ['temperature', { temperature: 3 }, 'temperature'],
@@ -63,7 +63,7 @@ t.test('each wrong parameter is a 400 that names it', async (t) => {
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
 });
 
-t.test('chat refuses what it does not build', async (t) => {
+void t.test('chat refuses what it does not build', async (t) => {
   const server = await build(t);
   const wrong: [object, string][] = [
     [{ messages: [] }, 'messages'],
@@ -83,7 +83,7 @@ t.test('chat refuses what it does not build', async (t) => {
   t.equal((await server.post('/v1/chat/completions', { messages, ...neutral })).status, 200);
 });
 
-t.test('context_length_exceeded has its code, and a huge prompt is refused without tokenizing it', async (t) => {
+void t.test('context_length_exceeded has its code, and a huge prompt is refused without tokenizing it', async (t) => {
   const server = await build(t);
   for (const prompt of ['word '.repeat(300), 'x'.repeat(900_000)]) {
     const response = await server.post('/v1/completions', { prompt });
@@ -92,7 +92,7 @@ t.test('context_length_exceeded has its code, and a huge prompt is refused witho
   }
 });
 
-t.test('statuses of the table, each with its body', async (t) => {
+void t.test('statuses of the table, each with its body', async (t) => {
   const server = await build(t, says('x'), { options: { maxBody: 2048 } });
   const check = async (response: Response, status: number, type: string, code: string): Promise<void> => {
     const { error } = (await response.json()) as ErrorAnswer;
@@ -108,8 +108,18 @@ t.test('statuses of the table, each with its body', async (t) => {
   const get = await fetch(`${server.url}/v1/completions`);
   t.equal(get.headers.get('allow'), 'POST');
   await check(get, 405, 'invalid_request_error', 'method_not_allowed');
-  await check(await fetch(`${server.url}/v1/models/fake`, { method: 'DELETE' }), 405, 'invalid_request_error', 'method_not_allowed');
-  await check(await server.post('/v1/completions', { prompt: 'x'.repeat(3000) }), 413, 'invalid_request_error', 'body_too_large');
+  await check(
+    await fetch(`${server.url}/v1/models/fake`, { method: 'DELETE' }),
+    405,
+    'invalid_request_error',
+    'method_not_allowed',
+  );
+  await check(
+    await server.post('/v1/completions', { prompt: 'x'.repeat(3000) }),
+    413,
+    'invalid_request_error',
+    'body_too_large',
+  );
   const text = await server.post('/v1/completions', 'hello', { 'content-type': 'text/plain' });
   await check(text, 415, 'invalid_request_error', 'unsupported_media_type');
   await check(await server.post('/v1/completions', '{"prompt":'), 400, 'invalid_request_error', 'invalid_json');
@@ -118,19 +128,19 @@ t.test('statuses of the table, each with its body', async (t) => {
   await check(await fetch(`${server.url}/%zz`), 400, 'invalid_request_error', 'bad_request');
 });
 
-t.test('null of an error stays null on the wire', async (t) => {
+void t.test('null of an error stays null on the wire', async (t) => {
   const server = await build(t);
   t.match(await (await fetch(`${server.url}/nowhere`)).text(), /"param":null,"code":"route_not_found"/);
 });
 
-t.test('what is no HTTP gets a JSON error and a closed socket', async (t) => {
+void t.test('what is no HTTP gets a JSON error and a closed socket', async (t) => {
   const server = await build(t);
   t.match(await raw(server.port, 'NONSENSE\r\n\r\n'), /^HTTP\/1\.1 400 .*"invalid_request_error"/s);
   const huge = `GET /health HTTP/1.1\r\nHost: x\r\nX-Big: ${'a'.repeat(40_000)}\r\n\r\n`;
   t.match(await raw(server.port, huge), /^HTTP\/1\.1 431 .*"headers_too_large"/s);
 });
 
-t.test('a full queue is a 429 with Retry-After, streamed or not', async (t) => {
+void t.test('a full queue is a 429 with Retry-After, streamed or not', async (t) => {
   const server = await build(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
   for (const stream of [false, true]) {
     const response = await server.post('/v1/chat/completions', { messages, stream });
@@ -140,7 +150,7 @@ t.test('a full queue is a 429 with Retry-After, streamed or not', async (t) => {
   }
 });
 
-t.test('an infeasible budget is a 503 that says what is feasible', async (t) => {
+void t.test('an infeasible budget is a 503 that says what is feasible', async (t) => {
   const server = await build(t, () => ({ tokens: [], refuse: { reason: 'budget_infeasible', leastFeasibleMs: 41.2 } }));
   const headers = { 'x-latency-budget-ms': '5', 'x-budget-on-miss': 'reject' };
   const response = await server.post('/v1/chat/completions', { messages }, headers);
@@ -148,24 +158,26 @@ t.test('an infeasible budget is a 503 that says what is feasible', async (t) => 
   t.match(await response.json(), { error: { code: 'budget_infeasible', least_feasible_budget_ms: 42 } });
 });
 
-t.test('one refused choice cancels its siblings', async (t) => {
+void t.test('one refused choice cancels its siblings', async (t) => {
   let count = 0;
   const server = await build(t, () =>
-    ++count === 2 ? { tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } } : { tokens: [5], delay: 20 },
+    ++count === 2
+      ? { tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }
+      : { tokens: [5], delay: 20 },
   );
   const response = await server.post('/v1/chat/completions', { messages, n: 3 });
   t.equal(response.status, 429);
   t.equal(server.engine.cancelled.length, 2);
 });
 
-t.test('an engine that fails on a request is a 500 without its detail', async (t) => {
+void t.test('an engine that fails on a request is a 500 without its detail', async (t) => {
   const server = await build(t, says('x', { end: 'error' }));
   const response = await server.post('/v1/chat/completions', { messages });
   t.equal(response.status, 500);
   t.notMatch(await response.text(), /secret/);
 });
 
-t.test('an engine lost in mid-answer ends it: error body, or error event and [DONE]', async (t) => {
+void t.test('an engine lost in mid-answer ends it: error body, or error event and [DONE]', async (t) => {
   const server = await build(t, says('one two three', { loseAfter: 2, pace: 1 }));
   const whole = await server.post('/v1/chat/completions', { messages });
   t.equal(whole.status, 503);
@@ -175,7 +187,7 @@ t.test('an engine lost in mid-answer ends it: error body, or error event and [DO
   t.match(JSON.parse(streamed.at(-2) ?? ''), { error: { type: 'unavailable_error', code: 'engine_lost' } });
 });
 
-t.test('an engine that is not ready is a 503; liveness goes on', async (t) => {
+void t.test('an engine that is not ready is a 503; liveness goes on', async (t) => {
   const server = await build(t);
   server.engine.ready = null;
   for (const path of ['/v1/models', '/health/ready', '/v2/health/ready', '/props']) {

@@ -12,7 +12,7 @@ async function until(what: () => boolean): Promise<void> {
   for (let i = 0; i < 500 && !what(); i++) await delay(10);
 }
 
-t.test('a client that leaves cancels its sequences, streamed or not', async (t) => {
+void t.test('a client that leaves cancels its sequences, streamed or not', async (t) => {
   const server = await build(t, long);
   for (const stream of [true, false]) {
     const abort = new AbortController();
@@ -35,7 +35,7 @@ t.test('a client that leaves cancels its sequences, streamed or not', async (t) 
   t.equal(server.app.openResponses.size, 0);
 });
 
-t.test('a finished answer is not cancelled', async (t) => {
+void t.test('a finished answer is not cancelled', async (t) => {
   const server = await build(t);
   await (await server.post('/v1/chat/completions', { messages, stream: true })).text();
   await (await server.post('/v1/chat/completions', { messages })).text();
@@ -43,7 +43,7 @@ t.test('a finished answer is not cancelled', async (t) => {
   t.equal(server.engine.cancelled.length, 0);
 });
 
-t.test('a client that never reads is cut after the stall time-out', async (t) => {
+void t.test('a client that never reads is cut after the stall time-out', async (t) => {
   const ids = Array.from({ length: 200 }, () => 5);
   const options = { options: { stallTimeout: 0.2 } };
   const server = await build(t, () => ({ tokens: ids }), options);
@@ -54,7 +54,9 @@ t.test('a client that never reads is cut after the stall time-out', async (t) =>
   socket.on('error', () => undefined);
   for (let i = 0; i < 4; i++) {
     const length = Buffer.byteLength(body);
-    socket.write(`POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${body}`);
+    socket.write(
+      `POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n${body}`,
+    );
   }
   await until(() => server.engine.requests.length > 0);
   await until(() => server.app.openResponses.size === 0);
@@ -63,11 +65,13 @@ t.test('a client that never reads is cut after the stall time-out', async (t) =>
   socket.destroy();
 });
 
-t.test('half a request is dropped after the request time-out', async (t) => {
+void t.test('half a request is dropped after the request time-out', async (t) => {
   const server = await build(t, undefined, { options: { requestTimeout: 0.3 } });
   const answer = await new Promise<string>((resolve) => {
     let text = '';
-    const socket = net.connect(server.port, '127.0.0.1', () => socket.write('POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le'));
+    const socket = net.connect(server.port, '127.0.0.1', () =>
+      socket.write('POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le'),
+    );
     socket.on('data', (data: Buffer) => (text += data.toString()));
     socket.on('close', () => {
       resolve(text);
@@ -76,7 +80,7 @@ t.test('half a request is dropped after the request time-out', async (t) => {
   t.match(answer, /^HTTP\/1\.1 408 .*"request_timeout"/s);
 });
 
-t.test('a drain lets running answers finish, refuses new ones and closes idle connections', async (t) => {
+void t.test('a drain lets running answers finish, refuses new ones and closes idle connections', async (t) => {
   const server = await build(t, long);
   const idle = net.connect(server.port, '127.0.0.1');
   idle.on('error', () => undefined);
@@ -95,7 +99,7 @@ t.test('a drain lets running answers finish, refuses new ones and closes idle co
   await t.rejects(fetch(`${server.url}/health`), 'the port is closed');
 });
 
-t.test('a drain that takes too long cuts', async (t) => {
+void t.test('a drain that takes too long cuts', async (t) => {
   const server = await build(t, says('one two three', { pace: 2000 }));
   server.post('/v1/chat/completions', { messages, stream: true }).catch(() => undefined);
   await until(() => server.engine.live === 1);

@@ -1,11 +1,20 @@
 import t from 'tap';
 import { build } from '../fakes/server.js';
 
-t.test('model cards: the routed model and one per exit', async (t) => {
+void t.test('model cards: the routed model and one per exit', async (t) => {
   const server = await build(t);
   const list = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: Record<string, unknown>[] };
-  t.same(list.data.map(({ id }) => id), ['fake', 'fake:10', 'fake:15', 'fake:20', 'fake:25', 'fake:30']);
-  t.match(list.data[0], { object: 'model', created: 1_700_000_000, owned_by: 'sortie', root: 'fake', max_model_len: 256 });
+  t.same(
+    list.data.map(({ id }) => id),
+    ['fake', 'fake:10', 'fake:15', 'fake:20', 'fake:25', 'fake:30'],
+  );
+  t.match(list.data[0], {
+    object: 'model',
+    created: 1_700_000_000,
+    owned_by: 'sortie',
+    root: 'fake',
+    max_model_len: 256,
+  });
   const one = await fetch(`${server.url}/v1/models/${encodeURIComponent('fake:15')}`);
   t.match(await one.json(), { id: 'fake:15', root: 'fake', exit_layer: 15 });
   const missing = await fetch(`${server.url}/v1/models/fake:12`);
@@ -13,10 +22,12 @@ t.test('model cards: the routed model and one per exit', async (t) => {
   t.match(await missing.json(), { error: { code: 'model_not_found', param: 'model' } });
 });
 
-t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {
+void t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {
   const server = await build(t);
   const text = 'Hello, <|im_end|> world';
-  const tokens = (await (await server.post('/tokenize', { model: 'fake', prompt: text })).json()) as { tokens: number[] };
+  const tokens = (await (await server.post('/tokenize', { model: 'fake', prompt: text })).json()) as {
+    tokens: number[];
+  };
   t.match(tokens, { count: tokens.tokens.length, max_model_len: 256 });
   t.same(await (await server.post('/detokenize', { model: 'fake', tokens: tokens.tokens })).json(), { prompt: text });
   const chat = await server.post('/tokenize', { messages: [{ role: 'user', content: 'Hi' }] });
@@ -27,7 +38,7 @@ t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {
   t.equal((await server.post('/tokenize', { model: 'other', prompt: 'x' })).status, 404);
 });
 
-t.test('metrics count what happened, without a colon or a caller in any name', async (t) => {
+void t.test('metrics count what happened, without a colon or a caller in any name', async (t) => {
   const server = await build(t);
   await server.post('/v1/completions', { prompt: 'Hello' }, { 'X-Latency-Budget-Ms': '10000' });
   await server.post('/v1/completions', { prompt: 'Hello' }, { 'X-Latency-Budget-Ms': '0.001' });
@@ -53,7 +64,7 @@ t.test('metrics count what happened, without a colon or a caller in any name', a
   t.equal(server.context.api.metrics.live, 0, 'no sequence is remembered');
 });
 
-t.test('request ids go in and out', async (t) => {
+void t.test('request ids go in and out', async (t) => {
   const server = await build(t);
   const own = await fetch(`${server.url}/health`, { headers: { 'x-request-id': 'abc-1' } });
   t.equal(own.headers.get('x-request-id'), 'abc-1');
@@ -61,7 +72,7 @@ t.test('request ids go in and out', async (t) => {
   t.match(bad.headers.get('x-request-id'), /^[0-9a-f-]{36}$/);
 });
 
-t.test('the log has no prompt, no answer and no key, unless prompts are asked for', async (t) => {
+void t.test('the log has no prompt, no answer and no key, unless prompts are asked for', async (t) => {
   const lines: string[] = [];
   const server = await build(t, undefined, { log: (line) => lines.push(line), apiKeys: ['sesame'] });
   const body = { prompt: 'my secret diary', user: 'u1', extra_field: 1 };
@@ -79,25 +90,30 @@ t.test('the log has no prompt, no answer and no key, unless prompts are asked fo
   t.match(spoken.join(''), /my secret diary/);
 });
 
-t.test('API keys: either header, several keys, health and metrics stay open', async (t) => {
+void t.test('API keys: either header, several keys, health and metrics stay open', async (t) => {
   const server = await build(t, undefined, { apiKeys: ['alpha', 'beta'] });
   const ask = (headers: Record<string, string>) => server.post('/v1/completions', { prompt: 'x' }, headers);
-  for (const headers of [{ authorization: 'Bearer alpha' }, { authorization: 'bearer beta' }, { 'x-api-key': 'beta' }]) {
+  for (const headers of [
+    { authorization: 'Bearer alpha' },
+    { authorization: 'bearer beta' },
+    { 'x-api-key': 'beta' },
+  ]) {
     t.equal((await ask(headers as unknown as Record<string, string>)).status, 200);
   }
   for (const headers of [{}, { authorization: 'Bearer alph' }, { authorization: 'Basic alpha' }, { 'x-api-key': '' }]) {
-    const response = await ask(headers as unknown as Record<string, string>);
+    const response = await ask(headers);
     t.equal(response.status, 401);
     t.equal(response.headers.get('www-authenticate'), 'Bearer');
     t.match(await response.json(), { error: { type: 'authentication_error', code: 'invalid_api_key', param: null } });
   }
-  for (const path of ['/v1/models', '/props', '/v1/models/fake']) t.equal((await fetch(server.url + path)).status, 401, path);
+  for (const path of ['/v1/models', '/props', '/v1/models/fake'])
+    t.equal((await fetch(server.url + path)).status, 401, path);
   for (const path of ['/health', '/health/ready', '/metrics', '/version', '/openapi.json']) {
     t.equal((await fetch(server.url + path)).status, 200, path);
   }
 });
 
-t.test('CORS is off by default and on for named origins', async (t) => {
+void t.test('CORS is off by default and on for named origins', async (t) => {
   const headers = { origin: 'https://app.example', 'access-control-request-method': 'POST' };
   const closed = await build(t);
   t.equal((await fetch(`${closed.url}/health`, { headers })).headers.get('access-control-allow-origin'), null);
@@ -108,11 +124,21 @@ t.test('CORS is off by default and on for named origins', async (t) => {
   t.equal(preflight.status, 204);
 });
 
-t.test('the document and its page come without the network', async (t) => {
+void t.test('the document and its page come without the network', async (t) => {
   const server = await build(t);
-  const document = (await (await fetch(`${server.url}/openapi.json`)).json()) as { openapi: string; paths: Record<string, unknown> };
+  const document = (await (await fetch(`${server.url}/openapi.json`)).json()) as {
+    openapi: string;
+    paths: Record<string, unknown>;
+  };
   t.equal(document.openapi, '3.1.0');
-  for (const path of ['/v1/completions', '/v1/chat/completions', '/v1/models', '/tokenize', '/health/ready', '/metrics']) {
+  for (const path of [
+    '/v1/completions',
+    '/v1/chat/completions',
+    '/v1/models',
+    '/tokenize',
+    '/health/ready',
+    '/metrics',
+  ]) {
     t.ok(path in document.paths, path);
   }
   const page = await fetch(`${server.url}/docs`);
@@ -123,7 +149,7 @@ t.test('the document and its page come without the network', async (t) => {
   t.equal((await fetch(new URL(script, `${server.url}/docs/`))).status, 200);
 });
 
-t.test('props and version', async (t) => {
+void t.test('props and version', async (t) => {
   const server = await build(t);
   t.match(await (await fetch(`${server.url}/props`)).json(), {
     model: 'fake',

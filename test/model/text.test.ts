@@ -14,11 +14,12 @@ const samples = [
   'def f(x):\n    return x ** 2  # comment\n',
 ];
 
-t.test('decode undoes encode', async (t) => {
+void t.test('decode undoes encode', (t) => {
   for (const text of samples) t.equal(tokenizer.decode(tokenizer.encode(text, true)), text);
+  t.end();
 });
 
-t.test('pieces of a long text encode to the same ids as the whole', async (t) => {
+void t.test('pieces of a long text encode to the same ids as the whole', async (t) => {
   for (const sample of samples) {
     const text = sample.repeat(300);
     t.ok([...textPieces(text)].length > 1);
@@ -27,13 +28,13 @@ t.test('pieces of a long text encode to the same ids as the whole', async (t) =>
   }
 });
 
-t.test('a long text stops being encoded when it is too long', async (t) => {
+void t.test('a long text stops being encoded when it is too long', async (t) => {
   const began = performance.now();
   t.equal(await tokenizer.encodeLong('word '.repeat(1_000_000), false, 1000), null);
   t.ok(performance.now() - began < 2000);
 });
 
-t.test('others run while a long text is encoded', async (t) => {
+void t.test('others run while a long text is encoded', async (t) => {
   let turns = 0;
   const timer = setInterval(() => turns++, 1);
   await tokenizer.encodeLong(samples.join(' ').repeat(200), false, Infinity);
@@ -41,7 +42,7 @@ t.test('others run while a long text is encoded', async (t) => {
   t.ok(turns > 3);
 });
 
-t.test('the detokenizer never splits a character, whatever the tokens', async (t) => {
+void t.test('the detokenizer never splits a character, whatever the tokens', (t) => {
   fc.assert(
     fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (text) => {
       const bytes = Buffer.from(text);
@@ -53,26 +54,32 @@ t.test('the detokenizer never splits a character, whatever the tokens', async (t
   const cut = new Detokenizer((id) => Uint8Array.of(id));
   t.equal(cut.push(0xe2), '');
   t.equal(cut.end(), '\ufffd', 'an unfinished character shows at the end');
+  t.end();
 });
 
-t.test('special tokens have no text, but a spelling', async (t) => {
+void t.test('special tokens have no text, but a spelling', (t) => {
   const [id = -1] = tokenizer.encode('<|im_end|>', false);
   t.equal(tokenizer.decode([id]), '');
   t.equal(tokenizer.decode([id], { special: true }), '<|im_end|>');
+  t.end();
 });
 
-t.test('byte-fallback vocabularies decode too', async (t) => {
+void t.test('byte-fallback vocabularies decode too', (t) => {
   const json = {
     model: { vocab: { '\u2581Hi': 0, '<0xE2>': 1, '<0x82>': 2, '<0xAC>': 3 } },
-    decoder: { type: 'Sequence', decoders: [{ type: 'Replace' }, { type: 'ByteFallback' }, { type: 'Fuse' }, { type: 'Strip' }] },
+    decoder: {
+      type: 'Sequence',
+      decoders: [{ type: 'Replace' }, { type: 'ByteFallback' }, { type: 'Fuse' }, { type: 'Strip' }],
+    },
   };
   const { bytes, stripsLeadingSpace } = tokenBytes(json);
   t.ok(stripsLeadingSpace);
   const detokenizer = new Detokenizer((id) => bytes[id] ?? new Uint8Array(), true);
   t.equal([0, 1, 2, 3].map((id) => detokenizer.push(id)).join(''), 'Hi€');
+  t.end();
 });
 
-t.test('stop strings: found across pushes, never shown, nothing held longer than needed', async (t) => {
+void t.test('stop strings: found across pushes, never shown, nothing held longer than needed', (t) => {
   const stops = new StopStrings(['STOP', '\n\n']);
   t.same(stops.push('ab S'), { text: 'ab ', stop: null });
   t.same(stops.push('T'), { text: '', stop: null });
@@ -80,22 +87,27 @@ t.test('stop strings: found across pushes, never shown, nothing held longer than
   t.same(stops.push('x\n'), { text: '\nx', stop: null });
   t.same(stops.push('\nrest'), { text: '', stop: '\n\n' });
   fc.assert(
-    fc.property(fc.string({ unit: fc.constantFrom('a', 'b'), maxLength: 30 }), fc.integer({ min: 1, max: 5 }), (text, step) => {
-      const scan = new StopStrings(['aba', 'bb']);
-      const found = [text.indexOf('aba'), text.indexOf('bb')].filter((index) => index >= 0);
-      const want = found.length === 0 ? text : text.slice(0, Math.min(...found));
-      let out = '';
-      for (let at = 0; at < text.length; at += step) {
-        const result = scan.push(text.slice(at, at + step));
-        out += result.text;
-        if (result.stop !== null) return out === want;
-      }
-      return out + scan.end() === want;
-    }),
+    fc.property(
+      fc.string({ unit: fc.constantFrom('a', 'b'), maxLength: 30 }),
+      fc.integer({ min: 1, max: 5 }),
+      (text, step) => {
+        const scan = new StopStrings(['aba', 'bb']);
+        const found = [text.indexOf('aba'), text.indexOf('bb')].filter((index) => index >= 0);
+        const want = found.length === 0 ? text : text.slice(0, Math.min(...found));
+        let out = '';
+        for (let at = 0; at < text.length; at += step) {
+          const result = scan.push(text.slice(at, at + step));
+          out += result.text;
+          if (result.stop !== null) return out === want;
+        }
+        return out + scan.end() === want;
+      },
+    ),
   );
+  t.end();
 });
 
-t.test('a chat template renders, and its refusal is told', async (t) => {
+void t.test('a chat template renders, and its refusal is told', (t) => {
   const template = new ChatTemplate(
     "{% if messages[0]['role'] != 'user' %}{{ raise_exception('user first') }}{% endif %}{{ bos_token }}" +
       '{% for message in messages %}[{{ message.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}',
@@ -103,4 +115,5 @@ t.test('a chat template renders, and its refusal is told', async (t) => {
   );
   t.equal(template.render([{ role: 'user', content: 'Hi' }], true), '<s>[Hi]>');
   t.throws(() => template.render([{ role: 'system', content: 'x' }], true), ChatTemplateError);
+  t.end();
 });

@@ -27,7 +27,10 @@ const positiveMs = { exclusiveMinimum: 0, maximum: 86_400_000 };
 export const SortieRequest = Type.Object(
   {
     latency_budget_ms: Type.Optional(
-      Type.Number({ ...positiveMs, description: 'From the arrival of the request to the last byte. X-Latency-Budget-Ms.' }),
+      Type.Number({
+        ...positiveMs,
+        description: 'From the arrival of the request to the last byte. X-Latency-Budget-Ms.',
+      }),
     ),
     slo_ttft_ms: Type.Optional(Type.Number({ ...positiveMs, description: 'To the first token. X-SLO-TTFT-Ms.' })),
     slo_tpot_ms: Type.Optional(
@@ -84,8 +87,7 @@ export const generationFields = {
   sortie: Type.Optional(SortieRequest),
 };
 
-const GenerationFields = Type.Object(generationFields);
-export type GenerationBody = Static<typeof GenerationFields>;
+export type GenerationBody = Static<Type.TObject<typeof generationFields>>;
 
 export const Usage = Type.Object({
   prompt_tokens: Type.Integer(),

@@ -14,8 +14,9 @@ const QUIET = /^\/(health|metrics|v2\/health)/;
 
 export function registerAccessLog(app: FastifyInstance, context: HttpContext): void {
   app.decorateRequest('notes');
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', (request, _reply, done) => {
     request.notes = {};
+    done();
   });
   app.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? 'unknown';

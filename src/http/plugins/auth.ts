@@ -26,8 +26,12 @@ function presentedKey(request: FastifyRequest): string | null {
 export function registerAuth(app: FastifyInstance, keys: readonly string[]): void {
   if (keys.length === 0) return;
   const digests = keys.map(digest);
-  app.addHook('onRequest', async (request) => {
-    if (request.routeOptions.config.protected !== true) return;
+  app.addHook('onRequest', (request, _reply, done) => {
+    if (request.routeOptions.config.protected === true) check(request);
+    done();
+  });
+
+  function check(request: FastifyRequest): void {
     const key = presentedKey(request);
     if (key === null) {
       const how = 'Authorization: Bearer KEY or X-Api-Key: KEY';
@@ -37,5 +41,5 @@ export function registerAuth(app: FastifyInstance, keys: readonly string[]): voi
     // Every key is compared, so that time tells nothing about which one was near.
     const matches = digests.filter((known) => timingSafeEqual(known, presented));
     if (matches.length === 0) throw new ApiError('invalid_api_key', 'The API key is wrong.');
-  });
+  }
 }

@@ -28,7 +28,7 @@ function validationError(errors: readonly ValidationError[]): ApiError {
   const error = errors.findLast(({ keyword }) => keyword === 'anyOf') ?? errors[0];
   if (error === undefined) return new ApiError('invalid_value', 'The request body is not valid.');
   if (error.keyword === 'required') {
-    const missing = [parameter(error.instancePath), String(error.params['missingProperty'])].filter(Boolean).join('.');
+    const missing = [parameter(error.instancePath), String(error.params.missingProperty)].filter(Boolean).join('.');
     return new ApiError('invalid_value', `${missing} is required.`, missing);
   }
   const param = parameter(error.instancePath);
@@ -40,7 +40,10 @@ function validationError(errors: readonly ValidationError[]): ApiError {
 /** Fastify's codes that have a status of their own in the table. */
 const FRAMEWORK: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: ['body_too_large', 'The request body is larger than this server takes.'],
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupported_media_type', 'The body must be JSON with content-type application/json.'],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [
+    'unsupported_media_type',
+    'The body must be JSON with content-type application/json.',
+  ],
   FST_ERR_CTP_EMPTY_JSON_BODY: ['invalid_json', 'The body is empty; it must be a JSON object.'],
   FST_ERR_CTP_INVALID_JSON_BODY: ['invalid_json', 'The body is not valid JSON.'],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['bad_request', 'The body is not as long as content-length says.'],
@@ -73,7 +76,10 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   const answer = asApiError(error);
   if (answer.status === 500) request.log.error({ err: error }, 'request failed');
   // Before routing no hook has run, so the id is set here too.
-  void reply.code(answer.status).headers({ 'x-request-id': request.id, ...errorHeaders(answer) }).send(answer.body());
+  void reply
+    .code(answer.status)
+    .headers({ 'x-request-id': request.id, ...errorHeaders(answer) })
+    .send(answer.body());
 }
 
 const SOCKET_ERRORS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
@@ -107,7 +113,8 @@ export function registerErrors(app: FastifyInstance): void {
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?')[0] ?? '';
     const allowed = routes.filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => methods);
-    if (allowed.length === 0) throw new ApiError('route_not_found', `There is no ${request.method} ${shown(path)} here.`);
+    if (allowed.length === 0)
+      throw new ApiError('route_not_found', `There is no ${request.method} ${shown(path)} here.`);
     void reply.header('allow', allowed.join(', '));
     throw new ApiError('method_not_allowed', `${request.method} is not allowed here; use ${allowed.join(' or ')}.`);
   });

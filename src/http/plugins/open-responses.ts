@@ -19,9 +19,10 @@ declare module 'fastify' {
 export function registerOpenResponses(app: FastifyInstance, stallMs: number): void {
   const open = new Map<ServerResponse, Socket>();
   app.decorate('openResponses', open);
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     open.set(reply.raw, request.raw.socket);
     onClosed(reply, () => open.delete(reply.raw));
+    done();
   });
 
   /** When each socket last took bytes, and how many it has taken. */
@@ -39,7 +40,8 @@ export function registerOpenResponses(app: FastifyInstance, stallMs: number): vo
     Math.min(1000, stallMs / 4),
   );
   sweep.unref();
-  app.addHook('onClose', async () => {
+  app.addHook('onClose', (_app, done) => {
     clearInterval(sweep);
+    done();
   });
 }

@@ -22,7 +22,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
   const keepAliveMs = context.options.keepAlive * 1000;
   return async (request: FastifyRequest, reply: FastifyReply): Promise<object> => {
     const body = request.body as Body;
-    if (body.user !== undefined) request.notes['user'] = body.user;
+    if (body.user !== undefined) request.notes.user = body.user;
     const api: ApiRequest<Body> = {
       arrivedAt: monotonicMs() - reply.elapsedTime,
       headers: request.headers,
@@ -35,7 +35,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
     }
     const answer = await serving.whole(context.api, api, (listener) => {
       onGone(reply, () => {
-        request.notes['cancelled'] = true;
+        request.notes.cancelled = true;
         listener();
       });
     });

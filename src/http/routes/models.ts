@@ -23,7 +23,14 @@ export function registerModels(app: FastifyInstance, context: HttpContext): void
   const list = Type.Object({ object: Type.Literal('list'), data: Type.Array(Card) });
   app.get(
     '/v1/models',
-    { config, schema: { operationId: 'listModels', tags, response: answers(list, 'The routed model and one per exit.', [401, 405, 503]) } },
+    {
+      config,
+      schema: {
+        operationId: 'listModels',
+        tags,
+        response: answers(list, 'The routed model and one per exit.', [401, 405, 503]),
+      },
+    },
     () => {
       // Some clusters probe here: like /health/ready it says when no new work should come.
       if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
@@ -51,7 +58,11 @@ export function registerModels(app: FastifyInstance, context: HttpContext): void
         operationId: 'getProps',
         summary: 'Exits with their quality, calibration, limits',
         tags: ['Sortie'],
-        response: answers(Type.Object({}, { additionalProperties: true }), 'Properties of this server.', [401, 405, 503]),
+        response: answers(
+          Type.Object({}, { additionalProperties: true }),
+          'Properties of this server.',
+          [401, 405, 503],
+        ),
       },
     },
     () => props(context.api),

@@ -23,7 +23,13 @@ export function registerOperations(app: FastifyInstance, context: HttpContext): 
   app.get('/v2/health/ready', { schema: { operationId: 'healthReadyV2', tags, response: readyAnswers } }, ready);
   app.get(
     '/version',
-    { schema: { operationId: 'version', tags, response: answers(Type.Object({ version: Type.String() }), 'Version.', []) } },
+    {
+      schema: {
+        operationId: 'version',
+        tags,
+        response: answers(Type.Object({ version: Type.String() }), 'Version.', []),
+      },
+    },
     () => ({ version: context.version }),
   );
   app.get(
