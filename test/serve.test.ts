@@ -19,8 +19,11 @@ interface Server {
 }
 
 async function until(what: () => Promise<boolean> | boolean, timeoutMs = 60_000): Promise<boolean> {
-  for (const end = performance.now() + timeoutMs; performance.now() < end; await delay(50))
+  const end = performance.now() + timeoutMs;
+  while (performance.now() < end) {
     if (await what()) return true;
+    await delay(50);
+  }
   return false;
 }
 
