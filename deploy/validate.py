@@ -1,0 +1,55 @@
+"""Checks compose.yaml, the Kubernetes manifests and the dashboard: `python deploy/validate.py`.
+
+Schemas come from PyPI (deploy/requirements.txt): Kubernetes' own by kubernetes-validate, KEDA's by cloudcoil-models-keda,
+compose's by compose-spec. Kinds whose schema no package carries are named as unchecked.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import kubernetes_validate
+import yaml
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from compose_spec import ComposeSpecification
+
+HERE = Path(__file__).parent
+failures = []
+
+
+def check(what, validate):
+    try:
+        print(f"{what}: {validate() or 'valid'}")
+    except Exception as error:
+        failures.append(what)
+        print(f"{what}: {error}")
+
+
+def kubernetes(resource):
+    if resource["kind"] == "ScaledObject":
+        return ScaledObject.model_validate(resource) and None
+    try:
+        kubernetes_validate.validate(resource, "1.34", strict=True)
+    except kubernetes_validate.SchemaNotFoundError:
+        return "unchecked, no package carries its schema"
+
+
+def dashboard(path):
+    """What Grafana would not import or not show: ids twice, panels outside of the 24 columns or on one another."""
+    panels = json.loads(path.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels), "a panel id twice"
+    taken = set()
+    for panel in panels:
+        grid = panel["gridPos"]
+        cells = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])}
+        assert grid["x"] + grid["w"] <= 24 and not cells & taken, f"panel {panel['title']} has no place of its own"
+        taken |= cells
+        assert panel["type"] == "row" or all(target["expr"] for target in panel["targets"]), panel["title"]
+
+
+check("compose.yaml", lambda: ComposeSpecification.model_validate(yaml.safe_load((HERE / "compose.yaml").read_text())) and None)
+for file in sorted((HERE / "kubernetes").glob("*.yaml")):
+    for resource in yaml.safe_load_all(file.read_text()):
+        check(f"{file.name} {resource['kind']}", lambda: kubernetes(resource))
+check("grafana/sortie.json", lambda: dashboard(HERE / "grafana" / "sortie.json"))
+sys.exit(1 if failures else 0)

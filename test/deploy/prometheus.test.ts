@@ -1,0 +1,182 @@
+/** Debian's Prometheus against the real server: scrape, rules, and every query of the dashboard after a short load. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { packageRoot } from '../../src/config.js';
+
+const deploy = join(packageRoot, 'deploy');
+const model = process.env['SORTIE_TEST_MODEL'] ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
+
+/** @returns the reason to skip a test that runs this program, or false */
+function missing(program: string): string | false {
+  return spawnSync(program, ['--version']).error === undefined
+    ? false
+    : `${program} is not installed (Debian: prometheus)`;
+}
+
+/** Series of events that a short load may not provoke; their queries are checked, but may be empty. */
+const RARE = ['sortie_exit_changes_total', 'sortie_request_failure_total'];
+
+function start(t: Test, command: string, args: string[]): ChildProcess {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+  });
+  return child;
+}
+
+async function until(what: string, done: () => Promise<boolean>): Promise<void> {
+  for (let tries = 0; tries < 120; tries++) {
+    if (await done().catch(() => false)) return;
+    await sleep(500);
+  }
+  throw new Error(`${what}: not within a minute`);
+}
+
+/** @returns the base URL of a ready server with the embedded model */
+async function startSortie(t: Test): Promise<string> {
+  const main = join(import.meta.dirname, '..', '..', 'src', 'main.js');
+  const child = start(t, process.execPath, [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model]);
+  if (child.stdout === null) throw new Error('no log');
+  const port = await new Promise<number>((resolve, reject) => {
+    child.once('exit', (code) => {
+      reject(new Error(`the server ended with ${String(code)}`));
+    });
+    createInterface(child.stdout as NodeJS.ReadableStream).on('line', (line) => {
+      const { port } = JSON.parse(line) as { port?: number };
+      if (port !== undefined) resolve(port);
+    });
+  });
+  const url = `http://127.0.0.1:${port}`;
+  await until('ready', async () => (await fetch(`${url}/health/ready`)).ok);
+  return url;
+}
+
+/** Requests of every kind: with a budget that holds and with one that can't, pinned, streamed, wrong. */
+async function load(url: string): Promise<void> {
+  const post = async (headers: Record<string, string>, body: object): Promise<void> => {
+    const request = { method: 'POST', headers: { 'content-type': 'application/json', ...headers } };
+    const prompt = `Tell me about the number ${Math.random()}.`;
+    const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
+    const text = JSON.stringify({ model: data[0]?.id, prompt, max_tokens: 12, ...body });
+    await (await fetch(`${url}/v1/completions`, { ...request, body: text })).text();
+  };
+  await Promise.all([
+    post({ 'X-Latency-Budget-Ms': '60000' }, {}),
+    post({ 'X-Latency-Budget-Ms': '1' }, {}),
+    post({ 'X-SLO-TTFT-Ms': '20000', 'X-SLO-TPOT-Ms': '2000' }, { stream: true }),
+    post({ 'X-Exit-Layer': '10' }, {}),
+    post({}, { stream: true }),
+    post({}, { max_tokens: -1 }),
+  ]);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
+
+/** The deployed configuration with this server as its target, and intervals of a second. */
+async function startPrometheus(t: Test, target: string): Promise<string> {
+  const read = (name: string) => readFileSync(join(deploy, 'prometheus', name), 'utf8');
+  const faster = (text: string) => text.replaceAll(/(interval): \d+s/g, '$1: 1s');
+  const dir = t.testdir({
+    'prometheus.yml': faster(read('prometheus.yml')).replace('sortie:8080', new URL(target).host),
+    'rules.yml': faster(read('rules.yml')),
+    'alerts.yml': read('alerts.yml'),
+  });
+  const address = `127.0.0.1:${await freePort()}`;
+  start(t, 'prometheus', [
+    `--config.file=${join(dir, 'prometheus.yml')}`,
+    `--storage.tsdb.path=${join(dir, 'data')}`,
+    `--web.listen-address=${address}`,
+    '--log.level=error',
+  ]);
+  await until('Prometheus', async () => (await fetch(`http://${address}/-/ready`)).ok);
+  return `http://${address}`;
+}
+
+interface Answer {
+  readonly status: string;
+  readonly error?: string;
+  readonly data?: { readonly result: readonly { readonly value: readonly [number, string] }[] };
+}
+
+async function query(prometheus: string, expr: string): Promise<Answer> {
+  return (await (await fetch(`${prometheus}/api/v1/query?query=${encodeURIComponent(expr)}`)).json()) as Answer;
+}
+
+const hasData = ({ data }: Answer): boolean =>
+  data?.result.some(({ value }) => Number.isFinite(Number(value[1]))) ?? false;
+
+interface Dashboard {
+  readonly panels: readonly { readonly title: string; readonly targets?: readonly { readonly expr: string }[] }[];
+}
+
+t.test('rules and alerts pass promtool, with their own tests', { skip: missing('promtool') }, (t) => {
+  for (const args of [
+    ['check', 'config', 'prometheus.yml'],
+    ['check', 'rules', '--lint-fatal', 'rules.yml', 'alerts.yml'],
+    ['test', 'rules', 'tests.yml'],
+  ]) {
+    const { status, stdout, stderr } = spawnSync('promtool', args, {
+      cwd: join(deploy, 'prometheus'),
+      encoding: 'utf8',
+    });
+    t.equal(status, 0, `${args.slice(0, 2).join(' ')}: ${stdout}${stderr}`.slice(0, 2000));
+  }
+  t.end();
+});
+
+t.setTimeout(180_000);
+const skip = missing('prometheus') || (existsSync(model) ? false : `no model at ${model}`);
+t.test('a real Prometheus finds data for every rule and every panel', { skip }, async (t) => {
+  const sortie = await startSortie(t);
+  await load(sortie);
+  const prometheus = await startPrometheus(t, sortie);
+  await until('first scrape', async () => hasData(await query(prometheus, 'sortie_generation_tokens_total > 0')));
+  for (let wave = 0; wave < 3; wave++) {
+    await load(sortie);
+    await sleep(1500);
+  }
+
+  await t.test('scrape', async (t) => {
+    t.equal((await query(prometheus, 'up{job="sortie"}')).data?.result[0]?.value[1], '1');
+  });
+
+  await t.test('rules', async (t) => {
+    const { data } = (await (await fetch(`${prometheus}/api/v1/rules`)).json()) as {
+      data: {
+        groups: { rules: { name: string; type: string; health: string; state?: string; lastError?: string }[] }[];
+      };
+    };
+    for (const { name, type, health, state, lastError } of data.groups.flatMap(({ rules }) => rules)) {
+      t.equal(health, 'ok', `${name} ${lastError ?? ''}`);
+      if (type === 'recording') t.ok(hasData(await query(prometheus, name)), `${name} has data`);
+      else t.not(state, 'firing', `${name} does not fire`);
+    }
+  });
+
+  await t.test('dashboard', async (t) => {
+    const { panels } = JSON.parse(readFileSync(join(deploy, 'grafana', 'sortie.json'), 'utf8')) as Dashboard;
+    const values = { $model: '.*', $instance: '.*', $__rate_interval: '1m', $__range: '5m' };
+    for (const { title, targets } of panels) {
+      for (const { expr } of targets ?? []) {
+        const text = Object.entries(values).reduce((text, [name, value]) => text.replaceAll(name, value), expr);
+        const answer = await query(prometheus, text);
+        t.equal(answer.status, 'success', `${title}: ${answer.error ?? ''}`);
+        if (!RARE.some((name) => expr.includes(name))) t.ok(hasData(answer), `${title} has data: ${text}`);
+      }
+    }
+  });
+});
