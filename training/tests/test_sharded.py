@@ -1,0 +1,67 @@
+"""torch's FSDP2 on two CPU processes: the objective steps on sharded weights, and one process reads its checkpoint."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from sorted_tuning.exits import parse_exits
+from sorted_tuning.export import load_sorted
+from sorted_tuning.targets import read_targets
+from sorted_tuning.tuning import checkpoint
+from sorted_tuning.tuning.heldout import held_out_scores
+from sorted_tuning.tuning.objective import SortedObjective
+from sorted_tuning.tuning.parameters import freeze, groups, layers
+from sorted_tuning.tuning.tune import tuned_model
+
+
+def two_steps(rank, config, run, meeting_point):
+    """One process: shard, step once with a still trunk and once with all, save; the first writes what it scored."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=2)
+    model = load_sorted(Path(config.model), parse_exits(config.exits))
+    freeze(model, config)
+    objective = SortedObjective(model, config.loss)
+    mesh = init_device_mesh("cpu", (2,))
+    precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for module in (*layers(model), objective):
+        fully_shard(module, mesh=mesh, mp_policy=precision)
+    optimizer = torch.optim.AdamW([{**g, "lr": 1e-2} for g in groups(model, config)])
+    targets = read_targets(Path(config.targets), 260)
+    for exits, trunk_grad in ((model.exits[:1], False), (model.exits, True)):
+        ids, top_ids, top_p = (t[rank * 4 : rank * 4 + 4] for t in (targets.ids, targets.top_ids, targets.top_p))
+        at = torch.arange(32).expand(len(exits), -1)
+        objective(ids.long(), top_ids, top_p.view(torch.int16), at, exits, trunk_grad).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    checkpoint.save(run, objective, optimizer, {"step": 2, "tokens": 512})
+    scores = held_out_scores(objective, model.exits, targets, 8, torch.device("cpu"))
+    if rank == 0:
+        torch.save(scores, run / "scores.pt")
+    dist.destroy_process_group()
+
+
+def test_a_sharded_run_is_read_by_one_process(config, tmp_path):
+    config = dataclasses.replace(config, mode="hybrid", exits="1+1,4")
+    run = tmp_path / "run"
+    run.mkdir()
+    config.save(run / "config.json")
+    untuned = load_sorted(Path(config.model), parse_exits(config.exits))
+    mp.spawn(two_steps, (config, run, tmp_path / "meet"), nprocs=2)
+
+    model, _ = tuned_model(run)
+    assert not torch.equal(model.blocks["1"].norm.weight, untuned.blocks["1"].norm.weight)
+    assert not torch.equal(
+        model.base.model.layers[0].mlp.up_proj.weight, untuned.base.model.layers[0].mlp.up_proj.weight
+    )
+    sharded = torch.load(run / "scores.pt")
+    targets = read_targets(Path(config.targets), 260)
+    alone = held_out_scores(SortedObjective(model, "kl"), model.exits, targets, 8, torch.device("cpu"))
+    before = held_out_scores(SortedObjective(untuned, "kl"), model.exits, targets, 8, torch.device("cpu"))
+    for exit_, kl in sharded["kl"].items():
+        assert abs(kl - alone["kl"][exit_]) < 0.02 * kl + 2e-3  # bf16 against fp32
+        assert abs(before["kl"][exit_] - kl) > 5e-3
