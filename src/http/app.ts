@@ -16,6 +16,7 @@ import { registerHeaders, requestId } from './plugins/headers.js';
 import { registerGeneration } from './routes/generate.js';
 import { registerModels } from './routes/models.js';
 import { registerOperations } from './routes/operations.js';
+import { registerPlayground } from './routes/playground.js';
 import { registerTokenize } from './routes/tokenize.js';
 import type { HttpContext } from './state.js';
 
@@ -64,6 +65,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerModels(app, context);
   registerTokenize(app, context);
   registerOperations(app, context);
+  registerPlayground(app);
   await app.ready();
   return app;
 }

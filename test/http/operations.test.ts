@@ -158,3 +158,15 @@ void t.test('props and version', async (t) => {
   });
   t.same(await (await fetch(`${server.url}/version`)).json(), { version: '0.0.0-test' });
 });
+
+void t.test('the playground needs nothing but this server', async (t) => {
+  const server = await build(t);
+  const page = await fetch(server.url);
+  const html = await page.text();
+  t.match(page.headers.get('content-type'), /^text\/html/);
+  t.match(page.headers.get('content-security-policy'), /default-src 'self'/);
+  t.notMatch(html, /https?:\/\//);
+  for (const [, path] of html.matchAll(/(?:src|href)="([^":]+)"/g)) {
+    t.equal((await fetch(`${server.url}/${path ?? ''}`)).status, 200, path ?? '');
+  }
+});

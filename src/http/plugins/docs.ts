@@ -2,9 +2,15 @@
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
+import { ErrorAnswer } from '../../api/schemas/shared.js';
+import { ERROR_SCHEMA_ID } from '../routes/describe.js';
 
 export async function registerDocs(app: FastifyInstance, version: string): Promise<void> {
+  app.addSchema({ $id: ERROR_SCHEMA_ID, ...ErrorAnswer });
   await app.register(swagger, {
+    refResolver: {
+      buildLocalReference: (json, _baseUri, _fragment, i) => (typeof json.$id === 'string' ? json.$id : `def-${i}`),
+    },
     openapi: {
       openapi: '3.1.0',
       info: {

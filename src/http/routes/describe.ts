@@ -1,6 +1,5 @@
 /** What openapi.json says of answers and headers. Nothing here validates: header values are checked in src/api. */
 import Type, { type TSchema } from 'typebox';
-import { ErrorAnswer } from '../../api/schemas/shared.js';
 
 const text = (description: string, example: string) => Type.Optional(Type.String({ description, examples: [example] }));
 
@@ -27,14 +26,27 @@ const ERROR_STATUSES = {
   503: 'Loading, draining, engine restarting, or the budget is infeasible; see Retry-After.',
 } as const;
 
-/** @param statuses errors that the endpoint can give */
+/** The name of the error schema among the document's components. */
+export const ERROR_SCHEMA_ID = 'Error';
+
+const json = (schema: object) => ({ 'application/json': { schema } });
+
+/**
+ * @param statuses errors that the endpoint can give
+ * @param events whether the answer may be a stream of server-sent events instead
+ */
 export function answers(
   answer: TSchema,
   description: string,
   statuses: readonly (keyof typeof ERROR_STATUSES)[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
+  events = false,
 ) {
+  const error = json({ $ref: `${ERROR_SCHEMA_ID}#` });
   return {
-    200: { ...answer, description },
-    ...Object.fromEntries(statuses.map((status) => [status, { ...ErrorAnswer, description: ERROR_STATUSES[status] }])),
+    200: {
+      description,
+      content: { ...json(answer), ...(events ? { 'text/event-stream': { schema: { type: 'string' } } } : {}) },
+    },
+    ...Object.fromEntries(statuses.map((status) => [status, { description: ERROR_STATUSES[status], content: error }])),
   };
 }

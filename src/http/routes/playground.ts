@@ -1,0 +1,23 @@
+/** GET /: the playground page. Three small files, read once, no network. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { FastifyInstance } from 'fastify';
+import { packageRoot } from '../../config.js';
+
+const FILES = [
+  { url: '/', file: 'index.html', type: 'text/html; charset=utf-8' },
+  { url: '/playground.css', file: 'playground.css', type: 'text/css; charset=utf-8' },
+  { url: '/playground.js', file: 'playground.js', type: 'text/javascript; charset=utf-8' },
+] as const;
+
+/** Only the page's own files may load or be called. */
+const POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+export function registerPlayground(app: FastifyInstance): void {
+  for (const { url, file, type } of FILES) {
+    const text = readFileSync(join(packageRoot, 'src', 'web', file));
+    app.get(url, { schema: { hide: true } }, (_request, reply) =>
+      reply.type(type).header('content-security-policy', POLICY).header('cache-control', 'no-cache').send(text),
+    );
+  }
+}
