@@ -1,5 +1,5 @@
 /** GET /: the playground page. Three small files, read once, no network. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import { packageRoot } from '../../config.js';
@@ -14,8 +14,14 @@ const FILES = [
 const POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 export function registerPlayground(app: FastifyInstance): void {
+  const dir = join(packageRoot, 'src', 'web');
+  // A deployment may leave the page out; the API must not depend on it.
+  if (!existsSync(dir)) {
+    app.log.warn('no playground: src/web is not installed');
+    return;
+  }
   for (const { url, file, type } of FILES) {
-    const text = readFileSync(join(packageRoot, 'src', 'web', file));
+    const text = readFileSync(join(dir, file));
     app.get(url, { schema: { hide: true } }, (_request, reply) =>
       reply.type(type).header('content-security-policy', POLICY).header('cache-control', 'no-cache').send(text),
     );
