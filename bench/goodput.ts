@@ -9,8 +9,10 @@
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { packageRoot } from '../src/config.js';
+import type { Architecture } from '../src/model/manifest.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import type { BudgetClass } from '../src/simulate/workload.js';
 import { classesFor, requestsOf, seeded } from '../src/simulate/workload.js';
@@ -93,7 +95,7 @@ async function main(): Promise<void> {
   const sortie = await startServer(
     [
       process.execPath,
-      join(packageRoot, 'dist', 'src', 'main.js'),
+      fileURLToPath(new URL('../src/main.js', import.meta.url)),
       ...['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', values.model, '--threads', threads],
       ...['--max-running', String(slots), '--max-queue', '100000', '--log-level', 'error'],
     ],
@@ -104,8 +106,8 @@ async function main(): Promise<void> {
   let classes: BudgetClass[] = [];
   const runs: Run[] = [];
   try {
-    classes = await idleClasses(sortie, manifest.name, deepest, manifest.architecture.vocab);
-    const { requests, prompts } = workload(trace, classes, manifest.architecture.vocab, 60);
+    classes = await idleClasses(sortie, manifest.name, deepest, manifest.architecture);
+    const { requests, prompts } = workload(trace, classes, manifest.architecture, 60);
     perSecond = await closedLoop(sortie.url, manifest.name, requests, prompts, slots, {
       'x-exit-layer': String(deepest),
     });
@@ -158,7 +160,7 @@ async function main(): Promise<void> {
   async function runSides(server: Server, its: readonly Side[]): Promise<void> {
     for (const arrivals of arrivalKinds()) {
       for (const load of numbers('loads')) {
-        const { requests, prompts } = workload(trace, classes, manifest.architecture.vocab, positive('requests'));
+        const { requests, prompts } = workload(trace, classes, manifest.architecture, positive('requests'));
         const times = arrivalTimes(requests.length, load * perSecond, arrivals, seeded(positive('seed') + 2));
         const timed = requests.map((request, i) => ({ ...request, arrivedAt: times[i] ?? 0 }));
         for (const side of its) {
@@ -179,20 +181,30 @@ async function main(): Promise<void> {
 }
 
 /** The same requests for every side: lengths and classes from the trace, prompts of their own. */
-function workload(trace: readonly TraceEntry[], classes: readonly BudgetClass[], vocabulary: number, limit: number) {
+function workload(
+  trace: readonly TraceEntry[],
+  classes: readonly BudgetClass[],
+  { vocab: vocabulary, context }: Architecture,
+  limit: number,
+) {
   const seed = positive('seed');
-  const scale = { speed: 1, length: positive('length-scale'), limit, maxLength: 1000 };
+  const scale = { speed: 1, length: positive('length-scale'), limit, maxLength: Math.min(1000, context) };
   const requests: SimulatedRequest[] = requestsOf(trace, classes, scale, seeded(seed));
   const random = seeded(seed + 1);
   return { requests, prompts: requests.map(({ promptLength }) => promptOf(promptLength, random, vocabulary)) };
 }
 
 /** Budget classes by what full depth takes on this machine while it is idle. */
-async function idleClasses(server: Server, model: string, deepest: number, vocabulary: number): Promise<BudgetClass[]> {
+async function idleClasses(
+  server: Server,
+  model: string,
+  deepest: number,
+  { vocab: vocabulary, context }: Architecture,
+): Promise<BudgetClass[]> {
   const prefill: number[] = [];
   const decode: number[] = [];
   for (let i = 0; i < 7; i += 1) {
-    const prompt = promptOf(256, seeded(100 + i), vocabulary);
+    const prompt = promptOf(Math.min(256, context >> 1), seeded(100 + i), vocabulary);
     const headers = { 'x-exit-layer': String(deepest) };
     const { ttftMs, totalMs, tokens, status } = await complete(server.url, model, { prompt, maxTokens: 48, headers });
     if (ttftMs === null || tokens < 2) throw new Error(`the server answered ${status} without tokens`);

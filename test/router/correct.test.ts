@@ -1,0 +1,67 @@
+import t from 'tap';
+import {
+  type CostModel,
+  type Work,
+  correct,
+  noLengths,
+  observeLength,
+  plannedLength,
+  predictMs,
+} from '../../src/router/planner.js';
+import { sample } from './sample.js';
+
+const step: Work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
+const tableMs = predictMs(sample, step);
+
+/** Steps that each take `factor` times what the table says, until `forMs` have passed. */
+function live(model: CostModel, factor: (i: number) => number, forMs: number): CostModel {
+  let now = model;
+  for (let i = 0, ms = 0; ms < forMs; i += 1) {
+    const actual = tableMs * factor(i);
+    now = correct(now, step, actual);
+    ms += actual;
+  }
+  return now;
+}
+
+const ratio = (model: CostModel): number => predictMs(model, step) / tableMs;
+
+t.test('a slow spell raises predictions within a second, and they come back', (t) => {
+  const slow = live(sample, () => 1.5, 1000);
+  t.ok(Math.abs(ratio(slow) - 1.5) < 0.08, `after a second: ${ratio(slow)}`);
+  const back = live(slow, () => 1, 5000);
+  t.ok(Math.abs(ratio(back) - 1) < 0.05, `afterwards: ${ratio(back)}`);
+  t.end();
+});
+
+t.test('a single hiccup moves nothing', (t) => {
+  const steady = live(sample, () => 1, 500);
+  const after = correct(steady, step, tableMs * 30);
+  t.ok(ratio(after) < 1.3, `${ratio(after)}`);
+  t.ok(ratio(live(after, () => 1, 200)) < 1.15, 'and is soon forgotten');
+  t.end();
+});
+
+t.test('noise of 20% leaves predictions within 10%', (t) => {
+  const noisy = live(sample, (i) => 1 + 0.2 * Math.sin(i * 12.9898), 5000);
+  t.ok(Math.abs(ratio(noisy) - 1) < 0.1, `${ratio(noisy)}`);
+  t.end();
+});
+
+t.test('a step without a cost or a time teaches nothing', (t) => {
+  t.equal(ratio(correct(sample, { decode: null, prefill: [] }, 5)), 1);
+  t.equal(ratio(correct(sample, step, NaN)), 1);
+  t.end();
+});
+
+t.test('lengths: max_tokens until enough was seen, then the quantile, never less than what is there already', (t) => {
+  let lengths = noLengths;
+  t.equal(plannedLength(lengths, 256, 0, 0.9), 256);
+  for (let i = 1; i <= 100; i += 1) lengths = observeLength(lengths, 256, i);
+  const planned = plannedLength(lengths, 256, 0, 0.9);
+  t.ok(planned >= 80 && planned <= 100, `${planned}`);
+  t.equal(plannedLength(lengths, 256, 0, 1), 256);
+  t.ok(plannedLength(lengths, 256, 95, 0.9) > 95);
+  t.equal(plannedLength(lengths, 256, 255, 0.9), 256);
+  t.end();
+});
