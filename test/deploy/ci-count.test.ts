@@ -24,7 +24,7 @@ function count(t: Test, steps: readonly (readonly [number, string])[]) {
   return { status, last: stdout.trimEnd().split('\n').at(-1) };
 }
 
-t.test('tests and single checks add up', async (t) => {
+void t.test('tests and single checks add up', (t) => {
   t.same(
     count(t, [
       [0, 'good.tap'],
@@ -40,9 +40,10 @@ t.test('tests and single checks add up', async (t) => {
     { status: 1, last: '3 passed, 1 failed, 2 skipped' },
   );
   t.same(count(t, [[1, 'pytest.xml']]), { status: 1, last: '5 passed, 2 failed, 2 skipped' });
+  t.end();
 });
 
-t.test('a failure that no report shows is counted', async (t) => {
+void t.test('a failure that no report shows is counted', (t) => {
   t.same(
     count(t, [
       [1, '-'],
@@ -55,4 +56,5 @@ t.test('a failure that no report shows is counted', async (t) => {
   t.same(count(t, [[1, 'missing.tap']]), { status: 1, last: '0 passed, 1 failed' }, 'a crash before the first test');
   t.same(count(t, [[0, 'missing.tap']]), { status: 1, last: '0 passed, 1 failed' }, 'no test ran');
   t.same(count(t, []), { status: 1, last: '0 passed, 1 failed' }, 'nothing ran');
+  t.end();
 });

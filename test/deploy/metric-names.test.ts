@@ -21,7 +21,7 @@ function namesIn(text: string): string[] {
 
 const files = readdirSync(deploy, { recursive: true, encoding: 'utf8' }).filter((name) => /\.(ya?ml|json)$/.test(name));
 
-t.test('every series that deploy/ names is exported', async (t) => {
+void t.test('every series that deploy/ names is exported', (t) => {
   let count = 0;
   for (const file of files) {
     for (const name of namesIn(readFileSync(join(deploy, file), 'utf8'))) {
@@ -30,9 +30,10 @@ t.test('every series that deploy/ names is exported', async (t) => {
     }
   }
   t.ok(count > 50, `${count} names`);
+  t.end();
 });
 
-t.test('recorded series that deploy/ names are recorded', async (t) => {
+void t.test('recorded series that deploy/ names are recorded', (t) => {
   const rules = readFileSync(join(deploy, 'prometheus', 'rules.yml'), 'utf8');
   const recorded = new Set([...rules.matchAll(/record: (\S+)/g)].map(([, name]) => name));
   for (const file of files) {
@@ -42,9 +43,10 @@ t.test('recorded series that deploy/ names are recorded', async (t) => {
     }
   }
   t.ok(recorded.size > 5);
+  t.end();
 });
 
-t.test('what the Gateway API Inference Extension asks for are gauges', async (t) => {
+void t.test('what the Gateway API Inference Extension asks for are gauges', async (t) => {
   for (const name of ['sortie_num_requests_waiting', 'sortie_num_requests_running', 'sortie_kv_cache_usage_perc']) {
     const metric = series.getSingleMetric(name);
     t.equal((await metric?.get())?.type, 'gauge', name);

@@ -1,13 +1,13 @@
 /** Debian's Prometheus against the real server: scrape, rules, and every query of the dashboard after a short load. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
+import { serve, start, until } from './helper.js';
 
 const deploy = join(packageRoot, 'deploy');
 const model = process.env['SORTIE_TEST_MODEL'] ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
@@ -21,43 +21,6 @@ function missing(program: string): string | false {
 
 /** Series of events that a short load may not provoke; their queries are checked, but may be empty. */
 const RARE = ['sortie_exit_changes_total', 'sortie_request_failure_total'];
-
-function start(t: Test, command: string, args: string[]): ChildProcess {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  t.teardown(async () => {
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    child.kill('SIGTERM');
-    await once(child, 'exit');
-  });
-  return child;
-}
-
-async function until(what: string, done: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 120; tries++) {
-    if (await done().catch(() => false)) return;
-    await sleep(500);
-  }
-  throw new Error(`${what}: not within a minute`);
-}
-
-/** @returns the base URL of a ready server with the embedded model */
-async function startSortie(t: Test): Promise<string> {
-  const main = join(import.meta.dirname, '..', '..', 'src', 'main.js');
-  const child = start(t, process.execPath, [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model]);
-  if (child.stdout === null) throw new Error('no log');
-  const port = await new Promise<number>((resolve, reject) => {
-    child.once('exit', (code) => {
-      reject(new Error(`the server ended with ${String(code)}`));
-    });
-    createInterface(child.stdout as NodeJS.ReadableStream).on('line', (line) => {
-      const { port } = JSON.parse(line) as { port?: number };
-      if (port !== undefined) resolve(port);
-    });
-  });
-  const url = `http://127.0.0.1:${port}`;
-  await until('ready', async () => (await fetch(`${url}/health/ready`)).ok);
-  return url;
-}
 
 /** Requests of every kind: with a budget that holds and with one that can't, pinned, streamed, wrong. */
 async function load(url: string): Promise<void> {
@@ -123,7 +86,7 @@ interface Dashboard {
   readonly panels: readonly { readonly title: string; readonly targets?: readonly { readonly expr: string }[] }[];
 }
 
-t.test('rules and alerts pass promtool, with their own tests', { skip: missing('promtool') }, (t) => {
+void t.test('rules and alerts pass promtool, with their own tests', { skip: missing('promtool') }, (t) => {
   for (const args of [
     ['check', 'config', 'prometheus.yml'],
     ['check', 'rules', '--lint-fatal', 'rules.yml', 'alerts.yml'],
@@ -140,8 +103,8 @@ t.test('rules and alerts pass promtool, with their own tests', { skip: missing('
 
 t.setTimeout(180_000);
 const skip = missing('prometheus') || (existsSync(model) ? false : `no model at ${model}`);
-t.test('a real Prometheus finds data for every rule and every panel', { skip }, async (t) => {
-  const sortie = await startSortie(t);
+void t.test('a real Prometheus finds data for every rule and every panel', { skip }, async (t) => {
+  const { url: sortie } = await serve(t, model);
   await load(sortie);
   const prometheus = await startPrometheus(t, sortie);
   await until('first scrape', async () => hasData(await query(prometheus, 'sortie_generation_tokens_total > 0')));

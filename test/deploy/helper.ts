@@ -1,0 +1,70 @@
+/** The built server as a process of its own, and a model small enough to load at once. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Test } from 'tap';
+import { packageRoot } from '../../src/config.js';
+
+export const main = join(import.meta.dirname, '..', '..', 'src', 'main.js');
+
+/** Starts a program that ends with the test at the latest. */
+export function start(t: Test, command: string, args: readonly string[]): ChildProcess {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'], cwd: packageRoot });
+  t.teardown(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+  });
+  return child;
+}
+
+/** Asks every half second. @throws Error when it is not done within a minute */
+export async function until(what: string, done: () => Promise<boolean>): Promise<void> {
+  for (let tries = 0; tries < 120; tries++) {
+    if (await done().catch(() => false)) return;
+    await sleep(500);
+  }
+  throw new Error(`${what}: not within a minute`);
+}
+
+/** The port that the server's log tells. @throws Error when it ends before */
+export async function portOf(server: ChildProcess): Promise<number> {
+  const { stdout } = server;
+  if (stdout === null) throw new Error('the server has no log');
+  return new Promise((resolve, reject) => {
+    server.once('exit', (code) => {
+      reject(new Error(`the server ended with ${code ?? 'a signal'}`));
+    });
+    createInterface(stdout).on('line', (line) => {
+      if (!line.startsWith('{')) return;
+      const { port } = JSON.parse(line) as { port?: number };
+      if (port !== undefined) resolve(port);
+    });
+  });
+}
+
+export interface Sortie {
+  readonly process: ChildProcess;
+  readonly url: string;
+}
+
+/** A ready server on a free port of this machine. */
+export async function serve(t: Test, model: string): Promise<Sortie> {
+  const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', model];
+  const server = start(t, process.execPath, [main, ...args]);
+  const url = `http://127.0.0.1:${await portOf(server)}`;
+  await until('ready', async () => (await fetch(`${url}/health/ready`)).ok);
+  return { process: server, url };
+}
+
+/** Converts the tiny random Llama of test/golden into `dir`. */
+export function tinyModel(dir: string): string {
+  const model = join(dir, 'tiny');
+  const source = join(packageRoot, 'test', 'golden', 'tiny');
+  const args = [main, 'convert', source, '--exits', '2,4', '--kernels', 'fp32', '--out', model];
+  const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`convert: ${stderr}`);
+  return model;
+}

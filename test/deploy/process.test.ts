@@ -1,0 +1,82 @@
+/** The server as an operator meets it: signals, exit codes, and what is left when it is killed. */
+import { once } from 'node:events';
+import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import t from 'tap';
+import { main, portOf, serve, start, tinyModel, until } from './helper.js';
+
+const model = tinyModel(t.testdir());
+
+/** Processes whose parent is this one, by Linux's /proc. */
+function childrenOf(pid: number): number[] {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  const parentOf = (pid: string): number => {
+    try {
+      return Number(/\) \S (\d+)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.[1]);
+    } catch {
+      return 0;
+    }
+  };
+  return pids.filter((child) => parentOf(child) === pid).map(Number);
+}
+
+const alive = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+};
+
+function pidOf({ pid }: { pid?: number | undefined }): number {
+  if (pid === undefined) throw new Error('not started');
+  return pid;
+}
+
+void t.test('a gateway that is killed takes its engine along', async (t) => {
+  const { process: gateway } = await serve(t, model);
+  const [engine] = childrenOf(pidOf(gateway));
+  if (engine === undefined) throw new Error('no engine process');
+  gateway.kill('SIGKILL');
+  await once(gateway, 'exit');
+  await until('the engine ends', () => Promise.resolve(!alive(engine)));
+  t.notOk(alive(engine));
+});
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  void t.test(`npm start: ${signal} reaches the server, which ends with code 0`, async (t) => {
+    const args = ['start', '--silent', '--', '--port', '0', '--host', '127.0.0.1', '--model', model];
+    const npm = start(t, 'npm', args);
+    const exit = once(npm, 'exit');
+    const url = `http://127.0.0.1:${await portOf(npm)}`;
+    await until('ready', async () => (await fetch(`${url}/health/ready`)).ok);
+    npm.kill(signal);
+    const [code] = (await exit) as [number | null];
+    t.equal(code, 0);
+    await t.rejects(fetch(`${url}/health`), 'nothing answers any more');
+  });
+}
+
+void t.test('a port in use is named, exit code 1', async (t) => {
+  const other = createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  const port = String((other.address() as AddressInfo).port);
+  const args = [main, 'serve', '--host', '127.0.0.1', '--port', port, '--model', model];
+  const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  other.close();
+  t.equal(status, 1);
+  t.match(stderr, `cannot listen on 127.0.0.1 port ${port}: it is in use`);
+});
+
+void t.test('a damaged model file is named, exit code 1', (t) => {
+  const damaged = tinyModel(t.testdir());
+  const file = readdirSync(damaged).find((name) => name.endsWith('.onnx')) ?? '';
+  appendFileSync(join(damaged, file), 'x');
+  const args = [main, 'serve', '--host', '127.0.0.1', '--port', '0', '--model', damaged];
+  const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  t.equal(status, 1);
+  t.match(stderr, file);
+  t.end();
+});
