@@ -26,7 +26,7 @@ function live(model: CostModel, factor: (i: number) => number, forMs: number): C
 
 const ratio = (model: CostModel): number => predictMs(model, step) / tableMs;
 
-t.test('a slow spell raises predictions within a second, and they come back', (t) => {
+void t.test('a slow spell raises predictions within a second, and they come back', (t) => {
   const slow = live(sample, () => 1.5, 1000);
   t.ok(Math.abs(ratio(slow) - 1.5) < 0.08, `after a second: ${ratio(slow)}`);
   const back = live(slow, () => 1, 5000);
@@ -34,7 +34,7 @@ t.test('a slow spell raises predictions within a second, and they come back', (t
   t.end();
 });
 
-t.test('a single hiccup moves nothing', (t) => {
+void t.test('a single hiccup moves nothing', (t) => {
   const steady = live(sample, () => 1, 500);
   const after = correct(steady, step, tableMs * 30);
   t.ok(ratio(after) < 1.3, `${ratio(after)}`);
@@ -42,19 +42,19 @@ t.test('a single hiccup moves nothing', (t) => {
   t.end();
 });
 
-t.test('noise of 20% leaves predictions within 10%', (t) => {
+void t.test('noise of 20% leaves predictions within 10%', (t) => {
   const noisy = live(sample, (i) => 1 + 0.2 * Math.sin(i * 12.9898), 5000);
   t.ok(Math.abs(ratio(noisy) - 1) < 0.1, `${ratio(noisy)}`);
   t.end();
 });
 
-t.test('a step without a cost or a time teaches nothing', (t) => {
+void t.test('a step without a cost or a time teaches nothing', (t) => {
   t.equal(ratio(correct(sample, { decode: null, prefill: [] }, 5)), 1);
   t.equal(ratio(correct(sample, step, NaN)), 1);
   t.end();
 });
 
-t.test('lengths: max_tokens until enough was seen, then the quantile, never less than what is there already', (t) => {
+void t.test('lengths: max_tokens until enough was seen, then the quantile, never less than what is there already', (t) => {
   let lengths = noLengths;
   t.equal(plannedLength(lengths, 256, 0, 0.9), 256);
   for (let i = 1; i <= 100; i += 1) lengths = observeLength(lengths, 256, i);

@@ -3,7 +3,7 @@ import { TraceError, parseTrace } from '../../src/simulate/trace.js';
 
 const header = 'TIMESTAMP,ContextTokens,GeneratedTokens';
 
-t.test('reads the public format, with either line end, by rising time', (t) => {
+void t.test('reads the public format, with either line end, by rising time', (t) => {
   const text = `${header}\r\n2023-11-16 18:15:50.5000000,396,109\r\n2023-11-16 18:15:46.2500000,374,44\r\n`;
   t.same(parseTrace(text), [
     { atMs: 0, promptTokens: 374, outputTokens: 44 },
@@ -12,7 +12,7 @@ t.test('reads the public format, with either line end, by rising time', (t) => {
   t.end();
 });
 
-t.test('names line and rule of what it can not read', (t) => {
+void t.test('names line and rule of what it can not read', (t) => {
   t.throws(() => parseTrace('a,b,c\n'), new TraceError(`line 1 of the trace must be "${header}", not "a,b,c"`));
   t.throws(() => parseTrace(`${header}\n`), /at least one request/);
   t.throws(() => parseTrace(`${header}\n2023-11-16 18:15:46.1,12\n`), /line 2/);
