@@ -136,3 +136,34 @@ def test_reading_a_folder_with_compressed_external_data(tmp_path):
         read_weights(tmp_path, "int4")
     with pytest.raises(TuningError, match="must hold a manifest.json"):
         read_weights(tmp_path / "none", "int4")
+
+
+def test_scales_that_the_graph_unpacks_itself(tmp_path):
+    packed = np.array([[[0x80, 0xF7]], [[0x80, 0xF7]]], np.uint8)
+    constants = {
+        "head.weight_q4": packed,
+        "codes": np.array([[2], [4]], np.int8),
+        "units": np.array([[0.25], [0.25]], np.float32),
+        "flat": np.array([2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["codes"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["floats", "units"], ["scales"]),
+        helper.make_node("Reshape", ["scales", "flat"], ["scale"]),
+        helper.make_node(
+            "MatMulNBits",
+            ["x", "head.weight_q4", "scale"],
+            ["y"],
+            domain="com.microsoft",
+            K=4,
+            N=2,
+            bits=4,
+            block_size=4,
+        ),
+    ]
+    graph = helper.make_graph(nodes, "head", [], [], [numpy_helper.from_array(v, n) for n, v in constants.items()])
+    onnx.save(helper.make_model(graph), tmp_path / "head.onnx")
+    onnx.save(helper.make_model(helper.make_graph([], "empty", [], [])), tmp_path / "empty.onnx")
+    manifest = {"format": "sortie", "version": 1, "kernels": ["int4"], "embed": "empty.onnx", "head": "head.onnx"}
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "stages": [], "exits": []}))
+    assert read_weights(tmp_path, "int4")["head.weight"].tolist() == [[-4, 0, -0.5, 3.5], [-8, 0, -1, 7]]

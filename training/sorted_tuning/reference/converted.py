@@ -20,6 +20,13 @@ from sorted_tuning.errors import TuningError
 
 Tensors = dict[str, np.ndarray]
 
+CONSTANT = {
+    "Cast": lambda x: x.astype(np.float32),
+    "Mul": lambda a, b: a * b,
+    "Reshape": lambda x, shape: x.reshape(shape),
+}
+"""Operators that a graph may apply to its own constants before it uses them. Casts there are to f32 alone."""
+
 
 def read_manifest(folder: Path) -> dict:
     """manifest.json of a model folder."""
@@ -54,6 +61,10 @@ def _graph_weights(path: Path) -> Tensors:
     for node in graph.node:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         inputs = [raw.get(name) for name in node.input]
+        if node.op_type in CONSTANT and all(value is not None for value in inputs):
+            # Packed constants that the graph unpacks, such as scales in 8-bit codes.
+            raw[node.output[0]] = CONSTANT[node.op_type](*inputs)
+            continue
         match node.op_type:
             case "MatMul":
                 found[_key(node.input[1])] = inputs[1].T
@@ -69,9 +80,8 @@ def _graph_weights(path: Path) -> Tensors:
             case "Gather" if _ends(node.input[0], "weight"):
                 found["embed"] = inputs[0]
             case "GatherBlockQuantized":
-                scales = raw[_source(graph, node.input[2])]
                 width = raw[node.input[0]].size // raw[node.input[0]].shape[0] * 8 // attributes["bits"]
-                found["embed"] = dequantize_blocks(inputs[0], scales, attributes["bits"], width, _fourth(inputs))
+                found["embed"] = dequantize_blocks(inputs[0], inputs[2], attributes["bits"], width, _fourth(inputs))
             case "Add" if _ends(node.input[1], "bias"):
                 found[node.input[1]] = inputs[1]
             case "Gather":
@@ -80,7 +90,7 @@ def _graph_weights(path: Path) -> Tensors:
                 found[node.input[1]] = inputs[1]
             case "SkipSimplifiedLayerNormalization":
                 found[node.input[2]] = inputs[2]
-    return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in found.items()}
+    return {name: np.array(value, dtype=np.float32, order="C") for name, value in found.items()}
 
 
 def dequantize_blocks(
@@ -115,14 +125,6 @@ def _ends(name: str, word: str) -> bool:
 def _key(name: str) -> str:
     """`layers.0.qkv.weight_q4` -> `layers.0.qkv.weight`."""
     return re.sub(r"\.weight(_\w+)?$", ".weight", name)
-
-
-def _source(graph: onnx.GraphProto, name: str) -> str:
-    """The initializer behind a Reshape, or the name itself."""
-    for node in graph.node:
-        if node.op_type == "Reshape" and node.output[0] == name:
-            return node.input[0]
-    return name
 
 
 def _values(tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
