@@ -10,7 +10,7 @@ import { packageRoot } from '../../src/config.js';
 import { serve, start, until } from './helper.js';
 
 const deploy = join(packageRoot, 'deploy');
-const model = process.env['SORTIE_TEST_MODEL'] ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
+const model = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
 
 /** @returns the reason to skip a test that runs this program, or false */
 function missing(program: string): string | false {
