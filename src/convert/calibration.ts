@@ -8,7 +8,7 @@ import { checkTensor } from './check.js';
 import { ConvertError } from './errors.js';
 import { openSafetensors } from './hf/safetensors.js';
 import { gptq, inverseFactor } from './quantize/gptq.js';
-import { quantizeBySearch, type Int4Quantizer } from './quantize/int4.js';
+import { quantizeToNearest, type Int4Quantizer } from './quantize/int4.js';
 
 /** Which input each linear layer reads. */
 const INPUT_OF = { qkv: 'attn_in', o: 'attn_out', gate: 'mlp_in', up: 'mlp_in', down: 'mlp_out' } as const;
@@ -21,7 +21,7 @@ export interface Calibration {
 }
 
 /** Without measurements: the scale of least squared error. */
-export const NO_CALIBRATION: Calibration = { int4: () => quantizeBySearch, close: () => undefined };
+export const NO_CALIBRATION: Calibration = { int4: () => quantizeToNearest, close: () => undefined };
 
 /** Opens a calibration file; layers that it does not hold fall back to the scale of least squared error. */
 export function openCalibration(file: string): Calibration {
@@ -36,7 +36,7 @@ export function openCalibration(file: string): Calibration {
   return {
     int4(layer, label, k) {
       const name = `${layer}.${INPUT_OF[label]}.hessian`;
-      if (!names.has(name)) return quantizeBySearch;
+      if (!names.has(name)) return quantizeToNearest;
       if (last?.name === name) return last.quantizer;
       checkTensor(source, name, [k, k]);
       last = { name, quantizer: gptq(inverseFactor(source.tensor(name).rows(0, k), k)) };

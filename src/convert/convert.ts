@@ -42,9 +42,9 @@ export interface ConvertOptions {
   quality?: string;
   /**
    * Bits of information in each byte of embedding and head, 5 to 8: all 8, or fewer to compress better. A fraction is
-   * fine, 6.8 bits are 2^6.8 levels.
+   * fine, 6.8 bits are 2^6.8 levels. 8 without it.
    */
-  headBits: number;
+  headBits?: number;
   /** gzip the weight files. */
   compress: boolean;
   /** Replace an existing output folder. */
@@ -85,7 +85,7 @@ function openSource(source: string): ModelSource {
   return stat.isDirectory() ? openHuggingFace(source) : openGguf(source);
 }
 
-function checkKernels({ kernels, block, headBits }: ConvertOptions): void {
+function checkKernels({ kernels, block, headBits = 8 }: ConvertOptions): void {
   if (kernels.length === 0) throw new ConvertError('bad_option', '--kernels must name at least one kernel');
   if (new Set(kernels).size !== kernels.length)
     throw new ConvertError('bad_option', `--kernels names one twice: ${kernels.join(',')}`);
@@ -111,7 +111,7 @@ async function writeModel(
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, exits);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
   const format: VocabularyFormat = kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a8')
-    ? { block: headBlock(arch.hidden), levels: Math.floor((2 ** options.headBits - 1) / 2) }
+    ? { block: headBlock(arch.hidden), levels: Math.floor((2 ** (options.headBits ?? 8) - 1) / 2) }
     : null;
   const blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
   const total = (arch.layers + blockLayers) * kernels.length + 3;

@@ -25,7 +25,6 @@ const OPTIONS: Omit<ConvertOptions, 'source' | 'out'> = {
   exits: [1, 3],
   kernels: ['fp32'],
   block: 32,
-  headBits: 8,
   compress: false,
   force: false,
 };
