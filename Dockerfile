@@ -28,6 +28,7 @@ COPY --from=build-cuda /usr/local/bin/node /usr/local/bin/node
 COPY --from=build-cuda /app/package.json ./
 COPY --from=build-cuda /app/node_modules ./node_modules
 COPY --from=build-cuda /app/dist ./dist
+COPY src/web ./src/web
 COPY models ./models
 USER 10001:10001
 EXPOSE 8080
@@ -46,6 +47,7 @@ WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
+COPY src/web ./src/web
 COPY models ./models
 # A number, so that Kubernetes can check runAsNonRoot. The server writes no files: a read-only root works.
 USER 10001:10001

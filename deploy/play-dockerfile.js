@@ -3,7 +3,7 @@
  * root on Debian with mmdebstrap. Reads FROM, COPY, RUN, ENV, WORKDIR, USER, HEALTHCHECK, ENTRYPOINT and CMD from the
  * Dockerfile and runs them in a clean root file system made of Debian packages, with the Node.js of the npm registry
  * in place of the node image. Then it starts the last stage as its numeric user on a read-only root, asks /health
- * (by the HEALTHCHECK) and /health/ready, and stops it by STOPSIGNAL.
+ * (by the HEALTHCHECK) and /health/ready, for the playground and for an answer, and stops it by STOPSIGNAL.
  *
  * It shows that the steps work; it does not show that an image builds: no layers, no base images, no BuildKit.
  */
@@ -121,6 +121,13 @@ function start(state, command) {
 
 const ended = (child) => new Promise((done) => child.once('exit', (code, signal) => done(signal ?? code)));
 
+async function complete() {
+  const { data } = await fetch(`http://127.0.0.1:${PORT}/v1/models`).then((r) => r.json());
+  const body = JSON.stringify({ model: data[0].id, prompt: 'Rivers flow', max_tokens: 8 });
+  const headers = { 'content-type': 'application/json' };
+  return (await fetch(`http://127.0.0.1:${PORT}/v1/completions`, { method: 'POST', headers, body })).status;
+}
+
 async function prove(state) {
   const server = start(state, [...state.ENTRYPOINT, ...state.CMD]);
   const exit = ended(server);
@@ -133,13 +140,23 @@ async function prove(state) {
         () => 0,
       );
     }
+    const page = await fetch(`http://127.0.0.1:${PORT}/`).then((r) => r.status);
+    const answer = await complete();
     const health = await ended(start(state, state.HEALTHCHECK));
     const written = await ended(start(state, ['/bin/sh', '-c', 'touch /app/x /tmp/x 2> /dev/null']));
     server.kill(state.STOPSIGNAL);
     const code = await exit;
-    const facts = { ready, health, user: state.user, rootIsReadOnly: written !== 0, exitAfterStopSignal: code };
+    const facts = {
+      ready,
+      page,
+      answer,
+      health,
+      user: state.user,
+      rootIsReadOnly: written !== 0,
+      exitAfterStopSignal: code,
+    };
     console.log(JSON.stringify(facts));
-    return ready === 200 && health === 0 && written !== 0 && code === 0;
+    return ready === 200 && page === 200 && answer === 200 && health === 0 && written !== 0 && code === 0;
   } finally {
     server.kill('SIGKILL');
   }
