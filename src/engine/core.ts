@@ -68,6 +68,7 @@ export class EngineCore {
       return;
     }
     sequence.exit = this.executor.model.exitIndex(admission.exit);
+    sequence.promised = admission.feasible;
     if (!this.scheduler.enqueue(sequence)) {
       refuse('queue_full', null);
       return;
@@ -94,7 +95,8 @@ export class EngineCore {
     const { clock } = this.options;
     const startedAt = clock();
     this.#endDue(startedAt);
-    this.scheduler.start(this.#planning.order(this.scheduler.waiting, startedAt), startedAt);
+    this.scheduler.reorder(this.#planning.order(this.scheduler.waiting, startedAt));
+    this.scheduler.start(startedAt);
     const paused = this.#replan(startedAt);
     this.scheduler.makeRoom();
     const { running } = this.scheduler;
@@ -142,14 +144,10 @@ export class EngineCore {
     const start = sequence.slot.least(this.executor.exit(sequence.exit).needed);
     const most = Math.min(chunk?.positions ?? Infinity, this.options.prefillChunk);
     const end = chunkEnd(start, most, sequence.tokens.length - 1);
+    const work = this.#planning.advanceWork(sequence, end);
     const done = this.executor.advance(sequence.slot, sequence.exit, end);
     scorePrompt(this.executor, sequence, done.output, this.#outbox.prompts);
-    const positions = end - start;
-    return {
-      work: [{ exit: sequence.exit, positions, context: start, chunk: positions }],
-      prefilled: done.prefilled,
-      caughtUp: done.caughtUp,
-    };
+    return { work, prefilled: done.prefilled, caughtUp: done.caughtUp };
   }
 
   #decode(rows: Sequence[]): number[] {

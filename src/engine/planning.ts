@@ -6,17 +6,22 @@
 import {
   type Admission,
   admit,
+  advanceWork,
   type Chunk,
   chooseChunk,
   correct,
   type CostModel,
   costModel,
+  type Demand,
   type DepthShape,
   isOverdue,
   type LengthModel,
+  noDemand,
   noLengths,
+  observeArrival,
   observeLength,
   order,
+  plannedLength,
   type Policy,
   predictMs,
   type Replan,
@@ -36,9 +41,13 @@ export interface EngineRoom {
   readonly kvRoom: number;
 }
 
+/** Quantile of the learnt lengths that stands for what arrives: the middle one. */
+const LIKELY = 0.5;
+
 export class Planning {
   #costs: CostModel;
   #lengths: LengthModel = noLengths;
+  #demand: Demand = noDemand;
 
   constructor(
     readonly shape: DepthShape,
@@ -55,6 +64,8 @@ export class Planning {
     room: EngineRoom,
     now: number,
   ): Admission {
+    const likely = plannedLength(this.#lengths, sequence.request.maxTokens, 0, LIKELY);
+    this.#demand = observeArrival(this.#demand, now, sequence.promptLength, likely);
     return admit(this.#waiting(sequence), this.#state(live, waiting, room, now), this.#costs, this.policy);
   }
 
@@ -82,6 +93,13 @@ export class Planning {
     return isOverdue(this.#live(sequence), now, nextStepMs);
   }
 
+  /** What advancing a sequence to a position at its exit will run. */
+  advanceWork(sequence: Sequence, end: number): Work['prefill'] {
+    const { frontier } = this.#live(sequence);
+    const start = Math.min(...frontier.slice(0, (this.shape.exits[sequence.exit]?.stage ?? 0) + 1));
+    return advanceWork(frontier, sequence.exit, end, this.#costs, Math.max(1, end - start));
+  }
+
   /** Learns from a finished step. */
   stepDone(work: Work, actualMs: number): void {
     this.#costs = correct(this.#costs, work, actualMs);
@@ -104,6 +122,7 @@ export class Planning {
       live: live.map((sequence) => this.#live(sequence)),
       waiting: waiting.map((sequence) => this.#waiting(sequence)),
       lengths: this.#lengths,
+      demand: this.#demand,
     };
   }
 
@@ -115,6 +134,7 @@ export class Planning {
       promptLength,
       generated,
       maxTokens: request.maxTokens,
+      promised: sequence.promised,
       exit: this.shape.exits[exit]?.layer ?? 0,
       ...request.depth,
     };

@@ -51,21 +51,24 @@ export class Scheduler {
     return Math.max(0, this.limits.kvBytes - this.demand);
   }
 
-  /** Starts waiting sequences in the given order while slots and memory last. @returns those that started */
-  start(ordered: readonly Sequence[], now: number): Sequence[] {
-    const started: Sequence[] = [];
-    for (const sequence of ordered) {
-      if (this.freeSlots === 0) break;
+  /** Puts the waiting into another order. @param ordered the same sequences */
+  reorder(ordered: readonly Sequence[]): void {
+    this.waiting.splice(0, this.waiting.length, ...ordered);
+  }
+
+  /** Starts waiting sequences in order while slots and memory last. */
+  start(now: number): void {
+    while (this.freeSlots > 0) {
+      const [sequence] = this.waiting;
+      if (!sequence) break;
       const need = this.table.bytesAt(sequence.exit, sequence.tokens.length + 1);
       if (need > this.freeBytes && this.running.length > 0) break;
-      this.waiting.splice(this.waiting.indexOf(sequence), 1);
+      this.waiting.shift();
       this.#place(sequence);
       sequence.startedAt ??= now;
       this.running.push(sequence);
       this.#evict();
-      started.push(sequence);
     }
-    return started;
   }
 
   /** Makes room for the next step: stored prefixes go first, then the newest sequences wait again. */

@@ -20,6 +20,8 @@ export class Sequence {
   slot: Slot | null = null;
   /** Index of the exit that its next token is taken from. */
   exit: number;
+  /** Whether admission found its budget feasible. */
+  promised = true;
   /** Tokens since the exit last changed. */
   tokensAtExit = 0;
   /** Set by a cancel; the next step ends it. */

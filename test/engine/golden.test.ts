@@ -26,7 +26,7 @@ interface Golden {
 
 const BOUNDS: Record<KernelName, { readonly worst: number; readonly rms: number }> = {
   fp32: { worst: 1e-3, rms: 1e-3 },
-  int4: { worst: 1.2, rms: 0.6 },
+  int4: { worst: 1, rms: 0.5 },
   w8a8: { worst: 0.3, rms: 0.15 },
   fp16: { worst: 0.1, rms: 0.05 },
 };
