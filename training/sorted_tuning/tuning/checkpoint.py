@@ -43,7 +43,8 @@ def save(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress
     partial = final.with_name(f".partial-{final.name}")
     first = not dist.is_initialized() or dist.get_rank() == 0
     if first:
-        shutil.rmtree(partial, ignore_errors=True)
+        for torn in Path(run).glob(".partial-*"):
+            shutil.rmtree(torn)
     state = {
         "model": get_model_state_dict(model, options=_OPTIONS),
         "optimizer": get_optimizer_state_dict(model, optimizer, options=_OPTIONS),
