@@ -2,6 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, openSync, readdirSync, readFileSync, symlinkSync, writeSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
@@ -33,13 +34,13 @@ const ok = (url: string): Promise<boolean> =>
     () => false,
   );
 
-function launch(t: Test, args: string[]): Omit<Server, 'url'> {
+function launch(t: Test, args: string[], stdout: 'pipe' | number = 'pipe'): Omit<Server, 'url'> {
   const child = spawn(process.execPath, [main, 'serve', '--host', '127.0.0.1', ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', stdout, 'pipe'],
   });
   let text = '';
-  child.stdout.on('data', (data: Buffer) => (text += data.toString()));
-  child.stderr.on('data', (data: Buffer) => (text += data.toString()));
+  child.stdout?.on('data', (data: Buffer) => (text += data.toString()));
+  child.stderr?.on('data', (data: Buffer) => (text += data.toString()));
   const exit = once(child, 'close').then(([code]) => code as number | null);
   t.teardown(() => child.kill('SIGKILL'));
   return { child, exit, output: () => text };
@@ -119,8 +120,9 @@ void t.test('scoring a prompt: echo, logprobs, max_tokens 0', async (t) => {
 void t.test('kill -9 of the engine: streams end with an error event, readiness drops and comes back', async (t) => {
   const server = await start(t);
   const ask = { prompt, max_tokens: 2000, ignore_eos: true, stream: true };
-  const streams = [1, 2, 3].map(async () => (await post(`${server.url}/v1/completions`, ask)).text());
-  await delay(500);
+  // The status line of a stream goes out with its first token.
+  const begun = await Promise.all([1, 2, 3].map(() => post(`${server.url}/v1/completions`, ask)));
+  const streams = begun.map((response) => response.text());
   process.kill(enginePid(server), 'SIGKILL');
   for (const text of await Promise.all(streams)) {
     t.match(text, /data: \{"error":\{.*"code":"engine_lost"\}\}\n\ndata: \[DONE\]\n\n$/);
@@ -153,17 +155,16 @@ void t.test('SIGTERM under load: accepted answers finish, new ones get 503, exit
   const server = await start(t);
   const ask = { prompt, max_tokens: 60, ignore_eos: true };
   const whole = [1, 2, 3].map(() => post(`${server.url}/v1/completions`, ask));
-  const streamed = [1, 2, 3].map(async () =>
-    (await post(`${server.url}/v1/completions`, { ...ask, stream: true })).text(),
-  );
-  await delay(300);
+  const streamed = [1, 2, 3].map(() => post(`${server.url}/v1/completions`, { ...ask, stream: true }));
+  await Promise.any(streamed);
   server.child.kill('SIGTERM');
   await until(() => server.output().includes('draining'));
   t.equal((await post(`${server.url}/v1/completions`, ask)).status, 503);
   for (const response of await Promise.all(whole)) {
     t.equal(((await response.json()) as Completion).usage.completion_tokens, 60);
   }
-  for (const text of await Promise.all(streamed)) t.match(text, /"finish_reason":"length".*\[DONE\]\n\n$/s);
+  for (const response of await Promise.all(streamed))
+    t.match(await response.text(), /"finish_reason":"length".*\[DONE\]\n\n$/s);
   t.equal(await server.exit, 0);
 });
 
@@ -184,4 +185,17 @@ void t.test('what keeps it from starting is said in one line, with code 1', asyn
   const corrupt = launch(t, ['--port', '0', '--model', dir]);
   t.equal(await corrupt.exit, 1);
   t.match(corrupt.output(), new RegExp(`error: .*${damaged}.*(SHA-256|checksum)`, 'i'));
+});
+
+void t.test('a full disk behind the log costs lines, not answers', async (t) => {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as AddressInfo;
+  probe.close();
+  const server = launch(t, ['--port', String(port)], openSync('/dev/full', 'w'));
+  const url = `http://127.0.0.1:${port}`;
+  t.ok(await until(() => ok(`${url}/health/ready`)));
+  t.equal((await post(`${url}/v1/completions`, { prompt })).status, 200);
+  server.child.kill('SIGTERM');
+  t.equal(await server.exit, 0);
 });
