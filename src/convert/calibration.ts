@@ -20,10 +20,10 @@ export interface Calibration {
   close(): void;
 }
 
-/** Without measurements: the scale of least squared error. */
+/** Without measurements: round to nearest. */
 export const NO_CALIBRATION: Calibration = { int4: () => quantizeToNearest, close: () => undefined };
 
-/** Opens a calibration file; layers that it does not hold fall back to the scale of least squared error. */
+/** Opens a calibration file; layers that it does not hold fall back to rounding to nearest. */
 export function openCalibration(file: string): Calibration {
   const source = openSafetensors(file);
   const names = new Set(source.names);

@@ -52,7 +52,7 @@ export function searchCode(
   from: number,
   to: number,
   unit: number,
-  importance: Float32Array | null,
+  importance: Float32Array,
   at: number,
 ): number {
   const extreme = largest(values, from, to) / 8;
@@ -70,7 +70,7 @@ export function searchCode(
       for (let i = from; i < to && error < bestError; i++) {
         const value = values[i] ?? 0;
         const difference = value - scale * int4Level(value, inverse);
-        error += difference * difference * (importance === null ? 1 : (importance[at + i - from] ?? 1));
+        error += difference * difference * (importance[at + i - from] ?? 1);
       }
       if (error < bestError) {
         bestError = error;
@@ -81,37 +81,29 @@ export function searchCode(
   return best;
 }
 
-/** Rounds each block with the scale that maps its largest magnitude to -8. */
-export const quantizeToNearest: Int4Quantizer = byBlocks((data, from, to, unit) => {
-  let extreme = 0;
-  for (let i = from; i < to; i++) if (Math.abs(data[i] ?? 0) > Math.abs(extreme)) extreme = data[i] ?? 0;
-  return nearestCode(extreme / -8, unit);
-});
-
-/** Rounds each block with the scale of least squared error. */
-export const quantizeBySearch: Int4Quantizer = byBlocks((data, from, to, unit) =>
-  searchCode(data, from, to, unit, null, 0),
-);
-
-function byBlocks(code: (data: Float32Array, from: number, to: number, unit: number) => number): Int4Quantizer {
-  return (data, k, block) => {
-    const rows = data.length / k;
-    const blocks = Math.ceil(k / block);
-    const out = emptyInt4(rows, k, block);
-    for (let r = 0; r < rows; r++) {
-      const unit = int4Unit(data, r * k, (r + 1) * k);
-      out.units[r] = unit;
-      if (unit === 0) continue;
-      for (let b = 0; b < blocks; b++) {
-        const from = r * k + b * block;
-        const to = Math.min(from + block, (r + 1) * k);
-        const scaleCode = code(data, from, to, unit);
-        out.codes[r * blocks + b] = scaleCode;
-        const inverse = 1 / (scaleCode * unit);
-        const base = (r * blocks + b) * block - from;
-        for (let i = from; i < to; i++) packInt4(out.q, base + i, int4Level(data[i] ?? 0, inverse));
-      }
+/**
+ * Rounds each block with the scale that maps its largest magnitude to -8. Without measured inputs this is the best
+ * choice: scales of least squared error clip the largest weights, and measured a higher KL (0.074 against 0.069).
+ */
+export const quantizeToNearest: Int4Quantizer = (data, k, block) => {
+  const rows = data.length / k;
+  const blocks = Math.ceil(k / block);
+  const out = emptyInt4(rows, k, block);
+  for (let r = 0; r < rows; r++) {
+    const unit = int4Unit(data, r * k, (r + 1) * k);
+    out.units[r] = unit;
+    if (unit === 0) continue;
+    for (let b = 0; b < blocks; b++) {
+      const from = r * k + b * block;
+      const to = Math.min(from + block, (r + 1) * k);
+      let extreme = 0;
+      for (let i = from; i < to; i++) if (Math.abs(data[i] ?? 0) > Math.abs(extreme)) extreme = data[i] ?? 0;
+      const code = nearestCode(extreme / -8, unit);
+      out.codes[r * blocks + b] = code;
+      const inverse = 1 / (code * unit);
+      const base = (r * blocks + b) * block - from;
+      for (let i = from; i < to; i++) packInt4(out.q, base + i, int4Level(data[i] ?? 0, inverse));
     }
-    return out;
-  };
-}
+  }
+  return out;
+};
