@@ -38,7 +38,9 @@ export default tseslint.config(
         },
       ],
     },
-    settings: { 'import-x/resolver-next': [(await import('eslint-import-resolver-typescript')).createTypeScriptImportResolver()] },
+    settings: {
+      'import-x/resolver-next': [(await import('eslint-import-resolver-typescript')).createTypeScriptImportResolver()],
+    },
   },
   {
     // tap ends an async subtest by itself; a sync one needs t.end().

@@ -1,5 +1,5 @@
 /**
- * The command line: `sortie serve | convert | inspect | openapi`.
+ * The command line: `sortie serve | convert | inspect | calibrate | simulate | openapi`.
  *
  * Knows: commander and exit codes (0 done, 1 failed, 2 wrong usage). Must not know: what a command does.
  */
@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS, type OptionSpec } from './config.js';
+import type { SimulateOptions } from './simulate/command.js';
 
 /** Wrong usage, by the convention of Unix tools. */
 const USAGE_ERROR = 2;
@@ -35,6 +36,15 @@ function positive(value: string): number {
   throw new InvalidArgumentError('must be a positive integer');
 }
 
+function fraction(value: string): number {
+  if (/^\d{1,9}(\.\d{1,9})?$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('must be a number that is not negative');
+}
+
+function fractions(value: string): number[] {
+  return value.split(',').map((item) => fraction(item.trim()));
+}
+
 /** Commands load their modules when they run: `serve` must not pay for the converter, nor the other way round. */
 function program(finish: (code: number) => void): Command {
   const root = new Command('sortie')
@@ -61,7 +71,8 @@ function program(finish: (code: number) => void): Command {
     .option('--block <n>', 'weights per scale of int4', positive, 32)
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option('--calibration <file>', 'safetensors file of second moments, for a better int4 rounding')
-    .option('--head-bits <n>', 'bits used of the 8 of embedding and head', positive, 8)
+    .option('--head-bits <n>', 'bits used of the 8 of embedding and head, 5 to 8; fewer compress better', fraction)
+    .option('--quality <file>', 'JSON of measured quality per exit: {"15": {"kl": 1.1, "agreement": 0.6}}')
     .option('--name <name>', "name in the manifest (default: the folder's)")
     .option('--compress', 'gzip the weight files', false)
     .option('--force', 'replace an existing folder', false)
@@ -76,6 +87,39 @@ function program(finish: (code: number) => void): Command {
     .action(async (dir: string) => {
       const { inspectCommand } = await import('./convert/command.js');
       await inspectCommand({ dir });
+    });
+
+  root
+    .command('calibrate <dir>')
+    .description('measure what a model folder costs on this machine, as JSON for simulate')
+    .option('--threads <n>', 'compute threads', positive, SERVE_OPTIONS.threads.default)
+    .action(async (dir: string, options: { readonly threads: number }) => {
+      const { calibrateCommand } = await import('./engine/calibrate-command.js');
+      process.stdout.write(await calibrateCommand(dir, options.threads));
+    });
+
+  root
+    .command('simulate')
+    .description('replay a trace against measured costs: attainment, depth, and replicas for a target')
+    .requiredOption('--trace <file>', 'CSV in the format of the Azure LLM inference traces')
+    .requiredOption('--cost <file>', 'JSON that `sortie calibrate` wrote')
+    .option('--out <file>', 'write the report as JSON')
+    .option('--plot <file>', 'write attainment and depth against load as SVG')
+    .option('--speeds <list>', "arrival rates, as multiples of the trace's own", fractions)
+    .option('--length-scale <x>', 'factor on prompt and answer lengths', fraction)
+    .option('--limit <n>', 'most requests taken from the trace', positive)
+    .option('--slots <n>', 'sequences at once', positive)
+    .option('--kv-positions <n>', 'positions of KV cache', positive)
+    .option('--max-length <n>', 'positions of a sequence', positive)
+    .option('--target <share>', 'attainment that the replicas must reach', fraction)
+    .option('--max-replicas <n>', 'most replicas to try', positive)
+    .option('--noise <share>', "relative noise of a step's time", fraction)
+    .option('--seed <n>', 'seed of everything random', positive)
+    .action(async (options: SimulateFlags) => {
+      const { simulateCommand, simulateDefaults } = await import('./simulate/command.js');
+      await simulateCommand({ ...simulateDefaults, ...options }, (line) => {
+        process.stdout.write(`${line}\n`);
+      });
     });
 
   root
@@ -97,11 +141,14 @@ interface ConvertFlags {
   readonly block: number;
   readonly exitBlocks?: string;
   readonly calibration?: string;
-  readonly headBits: number;
+  readonly headBits?: number;
+  readonly quality?: string;
   readonly name?: string;
   readonly compress: boolean;
   readonly force: boolean;
 }
+
+type SimulateFlags = Pick<SimulateOptions, 'trace' | 'cost'> & Partial<SimulateOptions>;
 
 /** @returns the exit code */
 export async function run(argv: readonly string[]): Promise<number> {

@@ -53,7 +53,7 @@ function floats(dir: string, graph: string, name: string): Float32Array {
   return new Float32Array(new Uint8Array(bytes).buffer);
 }
 
-t.test('GGUF and sharded safetensors of one model give the same graphs and weights', async (t) => {
+void t.test('GGUF and sharded safetensors of one model give the same graphs and weights', async (t) => {
   const weights = tinyWeights(1);
   const [a, b, c, d] = [t.testdir(), `${t.testdir()}/b`, `${t.testdir()}/c`, `${t.testdir()}/d`];
   await run(a, writeFolder(path.join(a, 'hf'), weights), { out: path.join(a, 'plain') });
@@ -78,7 +78,7 @@ t.test('GGUF and sharded safetensors of one model give the same graphs and weigh
   );
 });
 
-t.test('stages, exit blocks and shared tensors are laid out as the manifest says', async (t) => {
+void t.test('stages, exit blocks and shared tensors are laid out as the manifest says', async (t) => {
   const dir = t.testdir();
   const next = random(9);
   const blocks: Weights = new Map([
@@ -129,7 +129,7 @@ t.test('stages, exit blocks and shared tensors are laid out as the manifest says
   t.equal((await inspect(out)).manifest.name, 'tiny');
 });
 
-t.test('the same input gives the same bytes, compressed or not', async (t) => {
+void t.test('the same input gives the same bytes, compressed or not', async (t) => {
   const dir = t.testdir();
   const source = writeFolder(path.join(dir, 'hf'), tinyWeights(3));
   const [one, two, raw] = ['one', 'two', 'raw'].map((name) => path.join(dir, name)) as [string, string, string];
@@ -143,7 +143,7 @@ t.test('the same input gives the same bytes, compressed or not', async (t) => {
   );
 });
 
-t.test('an untied head and attention biases are kept', async (t) => {
+void t.test('an untied head and attention biases are kept', async (t) => {
   const dir = t.testdir();
   const weights = tinyWeights(4, false);
   const next = random(10);
@@ -167,7 +167,7 @@ t.test('an untied head and attention biases are kept', async (t) => {
   );
 });
 
-t.test('the tokenizer of a GGUF file works', async (t) => {
+void t.test('the tokenizer of a GGUF file works', async (t) => {
   const dir = t.testdir();
   const manifest = await run(dir, writeGguf(dir, tinyWeights(1)));
   const json = JSON.parse(readFileSync(path.join(dir, 'out', manifest.tokenizer), 'utf8')) as {
@@ -185,7 +185,7 @@ t.test('the tokenizer of a GGUF file works', async (t) => {
   t.equal(readFileSync(path.join(dir, 'out', manifest.chatTemplate ?? ''), 'utf8'), '{{ messages[0].content }}');
 });
 
-t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
+void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
   const dir = t.testdir();
   const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`);
   // Later pieces have lower scores: "he" merges before "el", "▁he" before "hel".
@@ -212,7 +212,7 @@ t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
   t.equal(tokenizer.decode(ids), 'hello é');
 });
 
-t.test('bad input gives one clear error and leaves nothing behind', async (t) => {
+void t.test('bad input gives one clear error and leaves nothing behind', async (t) => {
   const edit = (change: (weights: Weights) => void): Weights => {
     const weights = tinyWeights(1);
     change(weights);
@@ -412,7 +412,7 @@ t.test('bad input gives one clear error and leaves nothing behind', async (t) =>
   });
 });
 
-t.test('a damaged folder is noticed', async (t) => {
+void t.test('a damaged folder is noticed', async (t) => {
   const dir = t.testdir();
   const out = path.join(dir, 'out');
   await run(dir, writeFolder(path.join(dir, 'hf'), tinyWeights(6)));

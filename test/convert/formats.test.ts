@@ -7,7 +7,7 @@ import { ropeScalingFromFactors } from '../../src/convert/gguf/rope.js';
 import { GGML_BLOCKS } from './ggml-blocks.js';
 
 for (const { type, name, bytes, floats } of GGML_BLOCKS)
-  t.test(`${name} decodes as llama.cpp decodes it`, async (t) => {
+  void t.test(`${name} decodes as llama.cpp decodes it`, async (t) => {
     const format = GGML_FORMATS.get(type);
     const source = Buffer.from(bytes, 'base64');
     const expected = new Float32Array(new Uint8Array(Buffer.from(floats, 'base64')).buffer);
@@ -21,7 +21,7 @@ for (const { type, name, bytes, floats } of GGML_BLOCKS)
     });
   });
 
-t.test('every half survives the way through a float', async (t) => {
+void t.test('every half survives the way through a float', async (t) => {
   for (let bits = 0; bits < 65536; bits++) {
     const value = HALF_TO_FLOAT[bits] ?? NaN;
     if (Number.isNaN(value)) continue;
@@ -32,7 +32,7 @@ t.test('every half survives the way through a float', async (t) => {
   t.equal(floatToHalf(65520), 0x7c00, 'overflow is infinity');
 });
 
-t.test('llama3 scaling is recovered from GGUF factors', async (t) => {
+void t.test('llama3 scaling is recovered from GGUF factors', async (t) => {
   const scaling = { type: 'llama3' as const, factor: 32, lowFreqFactor: 1, highFreqFactor: 4, originalContext: 8192 };
   const rotary = { headDim: 64, theta: 500000, originalContext: 8192 };
   const factors = inverseFrequencies(64, 500000, null).map((frequency) => llama3Factor(frequency, scaling));

@@ -41,7 +41,7 @@ const next = random(5);
 const weights = Float32Array.from({ length: ROWS * K }, () => normal(next));
 const identity = Float32Array.from({ length: K * K }, (_, i) => (i % (K + 1) === 0 ? 1 : 0));
 
-t.test('on uncorrelated inputs GPTQ is a search for the scale of least squared error', async (t) => {
+void t.test('on uncorrelated inputs GPTQ is a search for the scale of least squared error', async (t) => {
   const nearest = decode4(quantizeToNearest(weights, K, BLOCK));
   const searched = decode4(gptq(inverseFactor(identity, K))(weights, K, BLOCK));
   t.ok(outputError(weights, searched, identity) < 0.97 * outputError(weights, nearest, identity));
@@ -54,7 +54,7 @@ t.test('on uncorrelated inputs GPTQ is a search for the scale of least squared e
   });
 });
 
-t.test('GPTQ beats rounding to nearest on correlated inputs', async (t) => {
+void t.test('GPTQ beats rounding to nearest on correlated inputs', async (t) => {
   const hessian = new Float32Array(K * K);
   for (let sample = 0; sample < 400; sample++) {
     const common = normal(next);
@@ -67,7 +67,7 @@ t.test('GPTQ beats rounding to nearest on correlated inputs', async (t) => {
   t.ok(outputError(weights, corrected, hessian) < 0.7 * outputError(weights, nearest, hessian));
 });
 
-t.test('the inverse factor is one: H U^T U = 1 up to the damping', async (t) => {
+void t.test('the inverse factor is one: H U^T U = 1 up to the damping', async (t) => {
   const h = Float32Array.from([4, 1, 0.5, 1, 3, 0.2, 0.5, 0.2, 2]);
   const u = inverseFactor(h, 3);
   const damped = h.map((value, i) => value + (i % 4 === 0 ? (0.01 * 9) / 3 : 0));
@@ -82,7 +82,7 @@ t.test('the inverse factor is one: H U^T U = 1 up to the damping', async (t) => 
   t.throws(() => inverseFactor(Float32Array.from([1, 9, 9, 1]), 2), { code: 'bad_source' });
 });
 
-t.test('8-bit rounding errs by half a step at most', async (t) => {
+void t.test('8-bit rounding errs by half a step at most', async (t) => {
   const { q, codes, units } = quantizeBlocks8(weights, K, BLOCK, 127);
   const matrix = new Int8Array(ROWS * K);
   const scales = new Float32Array(ROWS);
@@ -99,7 +99,7 @@ t.test('8-bit rounding errs by half a step at most', async (t) => {
   t.equal(q[BLOCKS * BLOCK - 1], 128, 'padding is zero');
 });
 
-t.test('rows of zeros stay zero', async (t) => {
+void t.test('rows of zeros stay zero', async (t) => {
   const zeros = new Float32Array(ROWS * K);
   t.ok(decode4(quantizeToNearest(zeros, K, BLOCK)).every((value) => value === 0));
   t.ok(decode4(gptq(inverseFactor(identity, K))(zeros, K, BLOCK)).every((value) => value === 0));

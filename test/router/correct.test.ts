@@ -54,14 +54,17 @@ void t.test('a step without a cost or a time teaches nothing', (t) => {
   t.end();
 });
 
-void t.test('lengths: max_tokens until enough was seen, then the quantile, never less than what is there already', (t) => {
-  let lengths = noLengths;
-  t.equal(plannedLength(lengths, 256, 0, 0.9), 256);
-  for (let i = 1; i <= 100; i += 1) lengths = observeLength(lengths, 256, i);
-  const planned = plannedLength(lengths, 256, 0, 0.9);
-  t.ok(planned >= 80 && planned <= 100, `${planned}`);
-  t.equal(plannedLength(lengths, 256, 0, 1), 256);
-  t.ok(plannedLength(lengths, 256, 95, 0.9) > 95);
-  t.equal(plannedLength(lengths, 256, 255, 0.9), 256);
-  t.end();
-});
+void t.test(
+  'lengths: max_tokens until enough was seen, then the quantile, never less than what is there already',
+  (t) => {
+    let lengths = noLengths;
+    t.equal(plannedLength(lengths, 256, 0, 0.9), 256);
+    for (let i = 1; i <= 100; i += 1) lengths = observeLength(lengths, 256, i);
+    const planned = plannedLength(lengths, 256, 0, 0.9);
+    t.ok(planned >= 80 && planned <= 100, `${planned}`);
+    t.equal(plannedLength(lengths, 256, 0, 1), 256);
+    t.ok(plannedLength(lengths, 256, 95, 0.9) > 95);
+    t.equal(plannedLength(lengths, 256, 255, 0.9), 256);
+    t.end();
+  },
+);
