@@ -15,6 +15,7 @@ import { drain } from './http/drain.js';
 import type { HttpContext } from './http/state.js';
 import { loadApiKeys } from './keys.js';
 import { loadManifest, verifyFiles } from './model/manifest-io.js';
+import { collectGarbage } from './memory.js';
 import { createLogger, type Logger } from './telemetry/log.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
@@ -76,6 +77,7 @@ async function start(engine: EngineClient, dir: string): Promise<void> {
   started.catch(() => undefined);
   await verifyFiles(dir, loadManifest(dir));
   await started;
+  await collectGarbage();
 }
 
 /**

@@ -31,7 +31,7 @@ export function calibrationPlan(maxRows: number, maxChunk: number, capacity: num
     chunks,
     contexts: [...new Set([0, Math.max(0, Math.min(512, capacity - Math.max(...chunks)))])],
     repeats: 2,
-    patienceMs: 2000,
+    patienceMs: 1000,
   };
 }
 

@@ -78,6 +78,8 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   /** Starts a process and resolves when it is ready. @throws EngineStartError when it ends before. */
   #launch(): Promise<ReadyMessage> {
     const child = fork(fileURLToPath(new URL('./process.js', import.meta.url)), [JSON.stringify(this.options)], {
+      // Tensors in mappings of their own go back to the system when loading frees them; glibc would keep them.
+      env: { ...process.env, MALLOC_MMAP_THRESHOLD_: String(2 ** 20) },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     this.#child = child;

@@ -14,6 +14,8 @@ import { Executor } from './executor.js';
 import { loadModel } from './load.js';
 import type { FatalMessage, FromEngine, ReadyMessage, ToEngine } from './messages.js';
 import type { EngineOptions } from './options.js';
+import { collectGarbage } from '../memory.js';
+import { trimHeap } from '../runtime/libc.js';
 
 async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2] ?? '') as EngineOptions;
@@ -51,6 +53,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
     monotonicMs,
   );
   executor.useCosts(costs);
+  await releaseLoadMemory();
   const core = new EngineCore(executor, costs, {
     maxRunning: options.maxRunning,
     maxQueue: options.maxQueue,
@@ -77,6 +80,12 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       calibrateMs: monotonicMs() - loadedAt,
     },
   };
+}
+
+/** Loading leaves inflated weight files and ONNX Runtime's unpacked copies behind: twice the model. */
+async function releaseLoadMemory(): Promise<void> {
+  await collectGarbage();
+  trimHeap();
 }
 
 /** A start that failed because of the model folder, the device or the options: a restart can't mend it. */

@@ -12,6 +12,8 @@ const munmap = library.func('int munmap(void*, size_t)');
 const madvise = library.func('int madvise(void*, size_t, int)');
 const memcpy = library.func('void* memcpy(void*, void*, size_t)');
 
+const trim = linux ? library.func('int malloc_trim(size_t)') : undefined;
+
 const PROT_READ_WRITE = 3;
 const MAP_PRIVATE_ANONYMOUS_NORESERVE = linux ? 0x02 | 0x20 | 0x4000 : 0x02 | 0x1000 | 0x40;
 const MADV_DONTNEED = 4;
@@ -48,6 +50,11 @@ export function giveBack(address: bigint, bytes: number): void {
 /** Copies between areas that do not overlap. */
 export function copyBytes(target: bigint, source: bigint, bytes: number): void {
   memcpy(target, source, bytes);
+}
+
+/** Gives memory that was freed, but that the C library keeps for later, back to the system (glibc only). */
+export function trimHeap(): void {
+  trim?.(0);
 }
 
 /** The memory at an address as an ArrayBuffer; it must outlive every view. */
