@@ -2,6 +2,7 @@
 import { monotonicMs } from '../src/clock.js';
 import { EngineClient } from '../src/engine/client.js';
 import type { EngineOptions } from '../src/engine/options.js';
+import { GREEDY } from '../src/engine/sampler.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 
 export function benchOptions(modelDir: string, threads: number): EngineOptions {
@@ -57,17 +58,7 @@ export async function engineRate(engine: EngineClient, exit: number, scenario: S
             maxTokens: answerTokens,
             minTokens: 0,
             stopTokens: [],
-            sampling: {
-              temperature: 0,
-              topP: 1,
-              topK: 0,
-              minP: 0,
-              seed: null,
-              presencePenalty: 0,
-              frequencyPenalty: 0,
-              repetitionPenalty: 1,
-              logitBias: [],
-            },
+            sampling: GREEDY,
             logprobs: null,
             promptLogprobs: null,
             depth: { minExit: exit, maxExit: exit, budget: null },

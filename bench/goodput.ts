@@ -10,7 +10,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { Command } from 'commander';
 import { packageRoot } from '../src/config.js';
 import type { Architecture } from '../src/model/manifest.js';
 import { loadManifest } from '../src/model/manifest-io.js';
@@ -23,28 +23,45 @@ import { complete } from './goodput/client.js';
 import { type Arrivals, arrivalTimes, closedLoop, openLoop, promptOf } from './goodput/load.js';
 import { type Server, type Side, sidesOf, startServer } from './goodput/side.js';
 import { type Summary, summaryOf } from './goodput/summary.js';
+import { peerProgram } from './peer-side.js';
 import { median } from './stats.js';
 
-const { values } = parseArgs({
-  options: {
-    trace: { type: 'string' },
-    out: { type: 'string', default: 'runs/goodput' },
-    model: { type: 'string', default: join(packageRoot, 'models', 'smollm2-135m-sorted') },
-    peer: { type: 'string' },
-    'peer-model': { type: 'string' },
-    loads: { type: 'string', default: '0.5,0.8,1,1.5,2' },
-    arrivals: { type: 'string', default: 'poisson,bursty' },
-    fixed: { type: 'string', default: '30,20,10' },
-    requests: { type: 'string', default: '150' },
-    'length-scale': { type: 'string', default: '0.2' },
-    threads: { type: 'string', default: '2' },
-    slots: { type: 'string', default: '16' },
-    seed: { type: 'string', default: '1' },
-  },
-});
+interface Options {
+  readonly trace: string;
+  readonly out: string;
+  readonly model: string;
+  readonly peer?: string;
+  readonly peerModel?: string;
+  readonly loads: string;
+  readonly arrivals: string;
+  readonly fixed: string;
+  readonly requests: string;
+  readonly lengthScale: string;
+  readonly threads: string;
+  readonly slots: string;
+  readonly seed: string;
+}
+
+const values = new Command('bench:goodput')
+  .description('attainment, quality and goodput under load, over HTTP: routed, fixed depths, llama-server')
+  .requiredOption('--trace <file>', 'CSV in the format of the Azure LLM inference traces')
+  .option('--out <dir>', 'where the JSON and the plots go', 'runs/goodput')
+  .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
+  .option('--peer <dir>', 'a build of llama.cpp: runs its llama-server, too')
+  .option('--peer-model <file>', 'GGUF file for the peer')
+  .option('--loads <list>', 'multiples of what full depth completes', '0.5,0.8,1,1.5,2')
+  .option('--arrivals <list>', 'poisson, bursty or both', 'poisson,bursty')
+  .option('--fixed <list>', 'exits of the sides that serve one depth', '30,20,10')
+  .option('--requests <n>', 'requests of each run', '150')
+  .option('--length-scale <x>', 'factor on the lengths of the trace', '0.2')
+  .option('--threads <n>', 'compute threads of every side', '2')
+  .option('--slots <n>', 'sequences at once, of every side', '16')
+  .option('--seed <n>', 'seed of arrivals and budgets', '1')
+  .parse()
+  .opts<Options>();
 
 /** @throws Error naming the option, its rule and the value */
-function positive(name: 'requests' | 'length-scale' | 'threads' | 'slots' | 'seed'): number {
+function positive(name: 'requests' | 'lengthScale' | 'threads' | 'slots' | 'seed'): number {
   const value = Number(values[name]);
   if (value > 0 && Number.isFinite(value)) return value;
   throw new Error(`--${name} must be a positive number, got "${values[name]}"`);
@@ -73,9 +90,7 @@ interface Run extends Summary {
 const LIMIT_MS = 120_000;
 
 async function main(): Promise<void> {
-  if (values.trace === undefined)
-    throw new Error('--trace FILE is needed: a CSV in the format of the Azure LLM traces');
-  if ((values.peer === undefined) !== (values['peer-model'] === undefined)) {
+  if ((values.peer === undefined) !== (values.peerModel === undefined)) {
     throw new Error('--peer DIR and --peer-model FILE go together');
   }
   const trace = parseTrace(await readFile(values.trace, 'utf8'));
@@ -119,14 +134,14 @@ async function main(): Promise<void> {
   } finally {
     await sortie.stop();
   }
-  if (values.peer !== undefined && values['peer-model'] !== undefined) {
-    const program = join(values.peer, 'llama.cpp', 'build', 'bin', 'llama-server');
+  if (values.peer !== undefined && values.peerModel !== undefined) {
+    const program = peerProgram(values.peer, 'llama-server');
     const context = String(slots * 1024);
     const peer = await startServer(
       [
         program,
         '-m',
-        values['peer-model'],
+        values.peerModel,
         '-t',
         threads,
         '-np',
@@ -188,7 +203,7 @@ function workload(
   limit: number,
 ) {
   const seed = positive('seed');
-  const scale = { speed: 1, length: positive('length-scale'), limit, maxLength: Math.min(1000, context) };
+  const scale = { speed: 1, length: positive('lengthScale'), limit, maxLength: Math.min(1000, context) };
   const requests: SimulatedRequest[] = requestsOf(trace, classes, scale, seeded(seed));
   const random = seeded(seed + 1);
   return { requests, prompts: requests.map(({ promptLength }) => promptOf(promptLength, random, vocabulary)) };

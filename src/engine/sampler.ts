@@ -6,6 +6,19 @@
  */
 import type { Sampling } from './messages.js';
 
+/** The most likely token, nothing else. */
+export const GREEDY: Sampling = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  seed: null,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: [],
+};
+
 /** The largest logits of a row, falling, and the log-sum-exp of all of them divided by the temperature. */
 export interface TopLogits {
   readonly values: ArrayLike<number>;

@@ -1,6 +1,7 @@
 import t from 'tap';
 import type { GenerateMessage } from '../../src/engine/messages.js';
-import { drain, greedy, GREEDY, makeCore, makeExecutor, PROMPTS } from './helper.js';
+import { GREEDY } from '../../src/engine/sampler.js';
+import { drain, greedy, makeCore, makeExecutor, PROMPTS } from './helper.js';
 
 const executor = await makeExecutor(t);
 const exits = executor.units.exits.map(({ layer }) => layer);

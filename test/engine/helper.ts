@@ -7,8 +7,9 @@ import { chunkSizes } from '../../src/engine/chunks.js';
 import { EngineCore } from '../../src/engine/core.js';
 import { Executor } from '../../src/engine/executor.js';
 import { loadModel } from '../../src/engine/load.js';
-import type { EndedEvent, GenerateMessage, Sampling, StepMessage, TokenEvent } from '../../src/engine/messages.js';
+import type { EndedEvent, GenerateMessage, StepMessage, TokenEvent } from '../../src/engine/messages.js';
 import type { EngineOptions } from '../../src/engine/options.js';
+import { GREEDY } from '../../src/engine/sampler.js';
 import type { Slot } from '../../src/engine/slot.js';
 import { monotonicMs } from '../../src/clock.js';
 import { defaultPolicy } from '../../src/router/planner.js';
@@ -59,18 +60,6 @@ export function makeCore(executor: Executor, overrides: Partial<EngineOptions> =
     clock: monotonicMs,
   });
 }
-
-export const GREEDY: Sampling = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  seed: null,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: [],
-};
 
 /** A request that decodes `maxTokens` tokens greedily at one exit, whatever they are. */
 export function greedy(

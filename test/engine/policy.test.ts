@@ -4,9 +4,8 @@ import { chunkEnd, chunkSizes } from '../../src/engine/chunks.js';
 import { kernelChoice } from '../../src/engine/kernels.js';
 import { findPrefix } from '../../src/engine/prefix.js';
 import { randomStream } from '../../src/engine/random.js';
-import { sampleFull, sampleTop } from '../../src/engine/sampler.js';
+import { GREEDY, sampleFull, sampleTop } from '../../src/engine/sampler.js';
 import { Slot } from '../../src/engine/slot.js';
-import { GREEDY } from './helper.js';
 
 void t.test('arrange brings the deepest rows to the front and says what is wasted', async (t) => {
   t.strictSame(
