@@ -76,7 +76,7 @@ export class Planning {
     return order(requests, now, this.#lengths, this.#costs, this.policy).flatMap(({ id }) => byId.get(id) ?? []);
   }
 
-  /** Without budgets there is nothing to weigh: everybody goes as deep as it may. That saves 1 ms a step at 16 rows. */
+  /** Without budgets there is nothing to weigh: everybody goes as deep as it may. That saves 0.3 ms a step. */
   replan(live: readonly Sequence[], waiting: readonly Sequence[], room: EngineRoom, now: number): Replan {
     const unbound = [...live, ...waiting].every(({ request }) => request.depth.budget === null);
     if (unbound && !this.policy.shedDepth)
