@@ -68,7 +68,7 @@ function choose(head: HeadLane, row: number, sequence: Sequence): Chosen {
     logit = selected.values[selected.ids.indexOf(BigInt(token))] ?? NaN;
   } else {
     const logits = head.fullLogits(row);
-    token = sampleFull(logits.slice(), sampling, sequence.tokenCounts, u);
+    token = sampleFull(logits.slice(), sampling, sequence.counts, u);
     logit = logits[token] ?? NaN;
   }
   return { token, logprobs: request.logprobs === null ? null : describe(selected, logit, request.logprobs) };

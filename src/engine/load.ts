@@ -6,9 +6,8 @@
 import { chunkSizes } from './chunks.js';
 import type { EngineOptions } from './options.js';
 import { loadManifest } from '../model/manifest-io.js';
-import { elementBytes } from '../runtime/tensor.js';
 import type { KernelName, Manifest } from '../model/manifest.js';
-import { StagedModel } from '../model/staged-model.js';
+import { bytesPerPosition, StagedModel } from '../model/staged-model.js';
 import { loadCompressedWeights } from '../model/weight-files.js';
 import { cpuDevice } from '../runtime/cpu.js';
 import { cudaDevice } from '../runtime/cuda.js';
@@ -53,15 +52,4 @@ function chooseKernels(manifest: Manifest, { kernels, device }: EngineOptions): 
   if (device === 'cpu' && manifest.floatType === 'f16')
     throw new Error('--device cpu cannot run the fp16 kernel; convert with --kernels w8a8, int4 or fp32');
   return wanted;
-}
-
-/** What one position of a sequence takes at most: the KV cache of all layers, one exit block, kept states. */
-function bytesPerPosition(manifest: Manifest): number {
-  const { kvHeads, headDim, hidden } = manifest.architecture;
-  const element = elementBytes(manifest.floatType);
-  const layers =
-    manifest.stages.reduce((sum, stage) => sum + stage.layers, 0) +
-    Math.max(...manifest.exits.map(({ block }) => block?.layers ?? 0));
-  const kept = manifest.exits.filter(({ block }) => block !== null).length;
-  return (layers * 2 * kvHeads * headDim + kept * hidden) * element;
 }

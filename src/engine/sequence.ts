@@ -5,7 +5,7 @@
  */
 import type { EndReason, GenerateMessage } from './messages.js';
 import { randomStream } from './random.js';
-import { needsAllLogits, type TokenCounts } from './sampler.js';
+import { needsAllLogits } from './sampler.js';
 import type { Slot } from './slot.js';
 
 export class Sequence {
@@ -49,10 +49,6 @@ export class Sequence {
 
   get generated(): number {
     return this.tokens.length - this.promptLength;
-  }
-
-  get tokenCounts(): TokenCounts {
-    return this.counts;
   }
 
   /** Takes its next tokens from another exit. */

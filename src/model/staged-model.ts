@@ -100,12 +100,9 @@ export class StagedModel {
     return index;
   }
 
-  /** KV bytes of one position at full depth, with one exit block and the kept boundary states at most. */
+  /** See bytesPerPosition. */
   get bytesPerPosition(): number {
-    const trunk = this.stages.reduce((sum, stage) => sum + stage.kv.bytesPerPosition, 0);
-    const blocks = this.exits.map(({ block }) => block?.kv.bytesPerPosition ?? 0);
-    const branched = this.exits.filter(({ block }) => block !== null).length;
-    return trunk + Math.max(...blocks) + branched * this.hiddenBytes;
+    return bytesPerPosition(this.manifest);
   }
 
   dispose(): void {
@@ -121,4 +118,15 @@ export class StagedModel {
   #isKept(boundary: number): boolean {
     return boundary < this.stages.length || this.exits.some(({ block }) => block?.entry.boundary === boundary);
   }
+}
+
+/** What one position of a sequence takes at most: the KV cache of all layers, one exit block, kept states. */
+export function bytesPerPosition(manifest: Manifest): number {
+  const { kvHeads, headDim, hidden } = manifest.architecture;
+  const element = elementBytes(manifest.floatType);
+  const layers =
+    manifest.stages.reduce((sum, stage) => sum + stage.layers, 0) +
+    Math.max(...manifest.exits.map(({ block }) => block?.layers ?? 0));
+  const kept = manifest.exits.filter(({ block }) => block !== null).length;
+  return (layers * 2 * kvHeads * headDim + kept * hidden) * element;
 }
