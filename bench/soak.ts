@@ -1,0 +1,151 @@
+/**
+ * Hours in minutes: mixed load on the real server, and whether its memory stands still.
+ *
+ *   npm run soak -- [--minutes 20] [--clients 12] [--kv-memory 96MiB] [--model DIR] [--threads 2] [--seed 1]
+ *
+ * Random depths, budgets, streams, disconnects and wrong requests, as many at once as there are clients. Prints
+ * progress and the resident memory of gateway and engine, then their slopes by least squares after the warm-up (the
+ * first quarter: caches fill, heaps find their size). The KV budget is small, so that it is full before the warm-up
+ * ends: what it holds is no leak. Exit code 1 when a slope is over 1 MB a minute, when a request ended as none should,
+ * or when something still runs after the last one.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command } from 'commander';
+import { monotonicMs } from '../src/clock.js';
+import { packageRoot } from '../src/config.js';
+import { loadManifest } from '../src/model/manifest-io.js';
+import { seeded } from '../src/simulate/workload.js';
+import { ENDS, send } from './soak/client.js';
+import { childrenOf, residentMb, slope } from './soak/memory.js';
+import { nextRequest } from './soak/mix.js';
+
+const LIMIT_MB_PER_MINUTE = 1;
+const WARM_UP = 0.25;
+const SAMPLE_MS = 2000;
+const PROGRESS_MS = 30_000;
+
+interface Options {
+  readonly minutes: string;
+  readonly clients: string;
+  readonly kvMemory: string;
+  readonly model: string;
+  readonly threads: string;
+  readonly seed: string;
+}
+
+const values = new Command('soak')
+  .description('mixed load for a while: does memory stand still, does every request end as it should?')
+  .option('--minutes <n>', 'length', '20')
+  .option('--clients <n>', 'requests at once', '12')
+  .option('--kv-memory <size>', 'KV budget of the server', '96MiB')
+  .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
+  .option('--threads <n>', 'threads of the engine', '2')
+  .option('--seed <n>', 'seed of the requests', '1')
+  .parse()
+  .opts<Options>();
+
+/** @throws Error naming the option, its rule and the value */
+function positive(name: 'minutes' | 'clients' | 'seed'): number {
+  const value = Number(values[name]);
+  if (value > 0 && Number.isFinite(value)) return value;
+  throw new Error(`--${name} must be a positive number, got "${values[name]}"`);
+}
+
+/** Starts the server on a free port; its log goes nowhere once it has told the port. */
+async function startServer(): Promise<{ child: ChildProcess; url: string }> {
+  const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', values.model, '--threads', values.threads];
+  const main = join(import.meta.dirname, '..', 'src', 'main.js');
+  const child = spawn(process.execPath, [main, ...args, '--kv-memory', values.kvMemory, '--max-queue', '32'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const port = await new Promise<number>((resolve, reject) => {
+    child.once('exit', (code) => {
+      reject(new Error(`the server ended with code ${code ?? 'unknown'}`));
+    });
+    const lines = createInterface(child.stdout).on('line', (line) => {
+      const found = line.startsWith('{') ? (JSON.parse(line) as { port?: number }).port : undefined;
+      if (found === undefined) return;
+      resolve(found);
+      lines.close();
+      child.stdout.resume();
+    });
+  });
+  const url = `http://127.0.0.1:${port}`;
+  while (!(await fetch(`${url}/health/ready`)).ok) await sleep(200);
+  return { child, url };
+}
+
+/** Sequences that hold a slot or wait for one, as the server says. */
+async function live(url: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const of = (name: string): number => Number(new RegExp(`^${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1]);
+  return of('sortie_num_requests_running') + of('sortie_num_requests_waiting');
+}
+
+/** @returns the exit code */
+async function soak(child: ChildProcess, url: string): Promise<number> {
+  const { name, exits, architecture } = loadManifest(values.model);
+  const served = { name, exits: exits.map(({ layer }) => layer), vocabulary: architecture.vocab };
+  const gateway = child.pid ?? 0;
+  const [engine] = childrenOf(gateway);
+  if (engine === undefined) throw new Error('no engine process');
+  const startedAt = monotonicMs();
+  const minutes = (): number => (monotonicMs() - startedAt) / 60_000;
+  const length = positive('minutes');
+  const random = seeded(positive('seed'));
+  const count = Object.fromEntries(ENDS.map((end) => [end, 0])) as Record<(typeof ENDS)[number], number>;
+  const samples: { readonly minute: number; readonly gateway: number; readonly engine: number }[] = [];
+  const slopes = () => {
+    const after = samples.filter(({ minute }) => minute >= WARM_UP * length);
+    const of = (who: 'gateway' | 'engine') => slope(after.map((sample) => [sample.minute, sample[who]]));
+    return { gateway: of('gateway'), engine: of('engine') };
+  };
+
+  const client = async (): Promise<void> => {
+    while (minutes() < length) {
+      const { end, detail } = await send(url, nextRequest(random, served));
+      count[end]++;
+      if (end === 'failed') console.error(`failed: ${detail}`);
+    }
+  };
+  const watch = async (): Promise<void> => {
+    let shownAt = 0;
+    while (minutes() < length) {
+      samples.push({ minute: minutes(), gateway: residentMb(gateway), engine: residentMb(engine) });
+      if (monotonicMs() - shownAt > PROGRESS_MS) {
+        shownAt = monotonicMs();
+        const { gateway, engine } = samples.at(-1) ?? { gateway: NaN, engine: NaN };
+        console.log(
+          `${minutes().toFixed(1)} min: gateway ${gateway.toFixed(0)} MB, engine ${engine.toFixed(0)} MB; ` +
+            ENDS.map((end) => `${count[end]} ${end}`).join(', '),
+        );
+      }
+      await sleep(SAMPLE_MS);
+    }
+  };
+  await Promise.all([watch(), ...Array.from({ length: positive('clients') }, client)]);
+
+  for (let tries = 0; tries < 50 && (await live(url)) > 0; tries++) await sleep(200);
+  const left = await live(url);
+  const result = slopes();
+  const text = ([who, value]: [string, number]) => `${who} ${value.toFixed(3)} MB/min`;
+  console.log(`slopes after ${(WARM_UP * length).toFixed(1)} min: ${Object.entries(result).map(text).join(', ')}`);
+  console.log(`${ENDS.map((end) => `${count[end]} ${end}`).join(', ')}; ${left} still live`);
+  const still = Object.values(result).every((value) => value <= LIMIT_MB_PER_MINUTE);
+  return still && count.failed === 0 && left === 0 && count.answered > 0 ? 0 : 1;
+}
+
+const { child, url } = await startServer();
+try {
+  process.exitCode = await soak(child, url);
+} finally {
+  const ended = once(child, 'exit');
+  child.kill('SIGTERM');
+  const [code] = (await ended) as [number | null];
+  console.log(`the server ended with code ${code ?? 'unknown'}`);
+  if (code !== 0) process.exitCode = 1;
+}
