@@ -85,7 +85,7 @@ export class Answer {
   cancel(): void {
     this.#over = true;
     this.choices.forEach((_, index) => {
-      if (this.#ends[index] === undefined) this.context.engine.cancel(this.#idOf(index));
+      if (this.#ends[index] === undefined) this.context.engine.cancel(this.#idOf(index), 'cancelled');
     });
   }
 
@@ -164,7 +164,7 @@ export class Answer {
         if (!this.#over) listener.delta(index, text, tokens);
       },
       stopped: () => {
-        context.engine.cancel(this.#idOf(index));
+        context.engine.cancel(this.#idOf(index), 'stop');
       },
       finished: ({ finishReason, event }) => {
         this.#ends[index] = event;

@@ -8,7 +8,7 @@ import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Engine, EngineEvents, SequenceSink } from './engine.js';
-import type { FromEngine, GenerateMessage, ReadyMessage, StepMessage, ToEngine } from './messages.js';
+import type { CancelReason, FromEngine, GenerateMessage, ReadyMessage, StepMessage, ToEngine } from './messages.js';
 import type { EngineOptions } from './options.js';
 
 /** Milliseconds before a start after the n-th failure in a row; the last one repeats. */
@@ -56,8 +56,8 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#send({ type: 'generate', ...request });
   }
 
-  cancel(id: string): void {
-    if (this.#sinks.has(id)) this.#send({ type: 'cancel', id });
+  cancel(id: string, reason: CancelReason): void {
+    if (this.#sinks.has(id)) this.#send({ type: 'cancel', id, reason });
   }
 
   async close(): Promise<void> {

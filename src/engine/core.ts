@@ -11,7 +11,8 @@ import { arrange } from './arrange.js';
 import { chunkEnd } from './chunks.js';
 import { chooseTokens, isPlainGreedy } from './choose.js';
 import type { Executor } from './executor.js';
-import type { EndReason, GenerateMessage, LoadSnapshot, StepMessage, StepWork } from './messages.js';
+import { exitTimes } from './exit-times.js';
+import type { CancelReason, EndReason, GenerateMessage, LoadSnapshot, StepMessage, StepWork } from './messages.js';
 import { Outbox } from './outbox.js';
 import { Planning } from './planning.js';
 import { scorePrompt } from './prompt-scores.js';
@@ -88,9 +89,9 @@ export class EngineCore {
   }
 
   /** Ends a sequence at the next step. Unknown ids are ignored: the answer may just have ended. */
-  cancel(id: string): void {
+  cancel(id: string, reason: CancelReason = 'cancelled'): void {
     const sequence = this.scheduler.find(id);
-    if (sequence) sequence.ending = 'cancelled';
+    if (sequence) sequence.ending = reason;
   }
 
   /** Does one step and tells what happened. */
@@ -228,7 +229,16 @@ export class EngineCore {
     const work: Work = { decode: rows.length > 0 ? { rows: byExit, context } : null, prefill: prefill.work };
     const predictedMs = this.#planning.predictMs(work);
     this.#planning.stepDone(work, ms);
-    return { ms, predictedMs, stageRows, prefillTokens: prefill.prefilled, catchUpTokens: prefill.caughtUp };
+    return {
+      ms,
+      predictedMs,
+      stageRows,
+      prefillTokens: prefill.prefilled,
+      catchUpTokens: prefill.caughtUp,
+      exitMs: exitTimes(this.#planning.shape, work, (part) => this.#planning.predictMs(part), ms),
+      kernelRuns: this.executor.takeRuns(),
+      slowdown: this.#planning.slowdown,
+    };
   }
 
   #room(): { slots: number; kvRoom: number } {

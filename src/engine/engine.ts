@@ -4,6 +4,7 @@
  * Knows: the messages. Must not know: how the engine runs (client.ts starts the process), text, HTTP.
  */
 import type {
+  CancelReason,
   EndedEvent,
   GenerateMessage,
   PlannedEvent,
@@ -45,7 +46,8 @@ export interface Engine {
   start(): Promise<ReadyMessage>;
   /** Calls `sink.lost` when no process is ready. */
   generate(request: Omit<GenerateMessage, 'type'>, sink: SequenceSink): void;
-  cancel(id: string): void;
+  /** `ended` follows with that reason, unless another came first. */
+  cancel(id: string, reason: CancelReason): void;
   on<K extends keyof EngineEvents>(event: K, listener: (...args: EngineEvents[K]) => void): this;
   /** Ends the process; live sequences end with `lost`. */
   close(): Promise<void>;

@@ -12,7 +12,8 @@ import type { Stage, StagedModel } from '../model/staged-model.js';
 import type { CostTable } from '../router/cost.js';
 import { advance, type Advanced, type KernelChoice } from './advance.js';
 import { decode, type DecodeRow } from './decode.js';
-import { kernelChoice } from './kernels.js';
+import { kernelChoice, noted } from './kernels.js';
+import type { KernelRun } from './messages.js';
 import type { Slot } from './slot.js';
 import { SlotTable } from './slot-table.js';
 import { type ExitUnits, type Units, unitsOf } from './units.js';
@@ -24,6 +25,7 @@ export class Executor {
   readonly #chunks: ChunkLane;
   readonly #rows: DecodeLane;
   #kernel: KernelChoice;
+  readonly #runs: KernelRun[] = [];
 
   /** Until `useCosts`, every unit runs the preferred kernel. */
   constructor(readonly model: StagedModel) {
@@ -32,7 +34,7 @@ export class Executor {
     this.head = new HeadLane(model);
     this.#chunks = new ChunkLane(model);
     this.#rows = new DecodeLane(model);
-    this.#kernel = kernelChoice([], this.kernels.slice(0, 1), { units: [] });
+    this.#kernel = this.#noted(kernelChoice([], this.kernels.slice(0, 1), { units: [] }));
   }
 
   /** Kernels that are loaded for the stages, preferred first. */
@@ -42,8 +44,12 @@ export class Executor {
 
   /** Chooses kernels by these costs from now on. */
   useCosts(table: CostTable): void {
-    const names = this.units.stages.map(({ entry }) => entry.name);
-    this.#kernel = kernelChoice(names, this.kernels, table);
+    this.#kernel = this.#noted(kernelChoice(this.#names(), this.kernels, table));
+  }
+
+  /** Which kernels ran since the last call. */
+  takeRuns(): KernelRun[] {
+    return this.#runs.splice(0);
   }
 
   /** @throws RangeError when there is no such exit */
@@ -99,6 +105,14 @@ export class Executor {
     this.head.dispose();
     this.#rows.dispose();
     this.model.dispose();
+  }
+
+  #names(): string[] {
+    return this.units.stages.map(({ entry }) => entry.name);
+  }
+
+  #noted(choice: KernelChoice): KernelChoice {
+    return noted(choice, this.#names(), this.#runs);
   }
 
   #stage(unit: number): Stage {

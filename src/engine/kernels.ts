@@ -7,6 +7,7 @@ import type { KernelName } from '../model/manifest.js';
 import type { CostTable } from '../router/cost.js';
 import { costAt, type Curve, curveOf } from '../router/curve.js';
 import type { KernelChoice } from './advance.js';
+import type { KernelRun } from './messages.js';
 
 interface KernelCurves {
   readonly kernel: KernelName;
@@ -36,5 +37,14 @@ export function kernelChoice(names: readonly string[], kernels: readonly KernelN
       }
     }
     return best;
+  };
+}
+
+/** The same choice, written down for the metrics: units ask right before they run. @param names the units' names */
+export function noted(choice: KernelChoice, names: readonly string[], runs: KernelRun[]): KernelChoice {
+  return (unit, mode, rows, context) => {
+    const kernel = choice(unit, mode, rows, context);
+    runs.push({ unit: names[unit] ?? '', mode, kernel });
+    return kernel;
   };
 }

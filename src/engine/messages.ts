@@ -5,7 +5,7 @@
  * All times are milliseconds; instants ("...At") are on the machine-wide monotonic clock (src/clock.ts), which
  * both processes share.
  */
-import type { Architecture } from '../model/manifest.js';
+import type { Architecture, KernelName } from '../model/manifest.js';
 import type { CostTable } from '../router/cost.js';
 import type { DepthRequest } from '../router/types.js';
 
@@ -49,10 +49,14 @@ export interface GenerateMessage {
   readonly depth: DepthRequest;
 }
 
-/** Ends a sequence early; the engine answers with `ended`, reason `cancelled`. Unknown ids are ignored. */
+/** Why a sequence is ended early: nobody waits for it, or its text holds a stop string. */
+export type CancelReason = Extract<EndReason, 'cancelled' | 'stop'>;
+
+/** Ends a sequence early; the engine answers with `ended` and this reason. Unknown ids are ignored. */
 export interface CancelMessage {
   readonly type: 'cancel';
   readonly id: string;
+  readonly reason: CancelReason;
 }
 
 /** The engine finishes nothing more and exits 0. */
@@ -150,6 +154,19 @@ export interface StepWork {
   readonly prefillTokens: number;
   /** Positions that deeper stages caught up over. */
   readonly catchUpTokens: number;
+  /** The step's milliseconds by the exit (index in the model's exits) whose sequences they were spent on. */
+  readonly exitMs: readonly number[];
+  /** One entry for each run of a stage or exit block. */
+  readonly kernelRuns: readonly KernelRun[];
+  /** How many times slower the machine is now than when its costs were measured at start, as the cost model learnt. */
+  readonly slowdown: number;
+}
+
+export interface KernelRun {
+  /** Name of the stage or exit block. */
+  readonly unit: string;
+  readonly mode: 'decode' | 'prefill';
+  readonly kernel: KernelName;
 }
 
 /** Said once, when the model is loaded and measured. */

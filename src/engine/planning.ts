@@ -113,6 +113,11 @@ export class Planning {
     return predictMs(this.#costs, work);
   }
 
+  /** How many times slower the machine is now than when the table was measured. */
+  get slowdown(): number {
+    return this.#costs.correction.speed;
+  }
+
   /** Learns how long answers are. */
   answerDone(sequence: Sequence): void {
     this.#lengths = observeLength(this.#lengths, sequence.request.maxTokens, sequence.generated);

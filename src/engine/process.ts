@@ -26,7 +26,7 @@ async function main(): Promise<void> {
   let wake: () => void = () => undefined;
   process.on('message', (message: ToEngine) => {
     if (message.type === 'generate') core.submit(message);
-    else if (message.type === 'cancel') core.cancel(message.id);
+    else if (message.type === 'cancel') core.cancel(message.id, message.reason);
     else process.exit(0);
     wake();
   });

@@ -4,7 +4,18 @@
  * Knows: what was asked of each live sequence. Must not know: HTTP, text. Runs after the answers went out.
  */
 import type { Engine } from '../engine/engine.js';
-import type { Budget, EndedEvent, PlannedEvent, ReadyMessage, StepMessage, TokenEvent } from '../engine/messages.js';
+import type {
+  Budget,
+  EndedEvent,
+  PlannedEvent,
+  ReadyMessage,
+  RefusedEvent,
+  StepMessage,
+  StepWork,
+  TokenEvent,
+} from '../engine/messages.js';
+import { budgetClass } from './budget-class.js';
+import { initialize, initializeExits, type BudgetOutcome } from './labels.js';
 import type { Series } from './series.js';
 
 export interface SequenceFacts {
@@ -24,8 +35,12 @@ interface Live extends SequenceFacts {
 
 export class RequestMetrics {
   readonly #live = new Map<string, Live>();
+  /** Exit layers as label values, in the order of the engine's exits. */
+  #exits: readonly string[] = [];
 
-  constructor(private readonly series: Series) {}
+  constructor(private readonly series: Series) {
+    initialize(series);
+  }
 
   /** @param engine whose events are counted from now on */
   observe(engine: Engine): void {
@@ -51,10 +66,13 @@ export class RequestMetrics {
   }
 
   ready(ready: ReadyMessage): void {
-    this.series.engineUp.set(1);
-    this.series.engineLoad.set((ready.loadMs + ready.calibrateMs) / 1000);
-    this.series.cacheConfig.reset();
-    this.series.cacheConfig.set({ block_size: '1', num_gpu_blocks: String(ready.kvTokens) }, 1);
+    const { series } = this;
+    series.engineUp.set(1);
+    series.engineLoad.set((ready.loadMs + ready.calibrateMs) / 1000);
+    series.cacheConfig.reset();
+    series.cacheConfig.set({ block_size: '1', num_gpu_blocks: String(ready.kvTokens) }, 1);
+    this.#exits = ready.exits.map(String);
+    initializeExits(series, this.#exits);
   }
 
   down(): void {
@@ -63,6 +81,7 @@ export class RequestMetrics {
     series.engineDown.inc();
     series.failed.inc({ reason: 'engine_lost' }, this.#live.size);
     for (const gauge of [series.running, series.waiting, series.kvUsage, series.kvCached]) gauge.set(0);
+    for (const live of this.#live.values()) this.#outcome(live, 'missed');
     this.#live.clear();
   }
 
@@ -70,22 +89,29 @@ export class RequestMetrics {
     const { series } = this;
     for (const event of step.planned) this.#planned(event);
     for (const event of step.tokens) this.#token(event, step.at);
-    for (const { id, reason } of step.refused) {
-      if (this.#live.delete(id)) series.failed.inc({ reason });
-    }
+    for (const event of step.refused) this.#refused(event);
     for (const event of step.ended) this.#ended(event);
     series.running.set(step.load.running);
     series.waiting.set(step.load.waiting);
     series.kvUsage.set(step.load.kvUsed);
     series.kvCached.set(step.load.kvCached);
-    if (step.work === null) return;
-    series.steps.observe(step.work.ms / 1000);
-    if (step.work.predictedMs > 0) series.stepRatio.observe(step.work.ms / step.work.predictedMs);
-    step.work.stageRows.forEach((rows, stage) => {
+    if (step.work !== null) this.#worked(step.work);
+  }
+
+  #worked(work: StepWork): void {
+    const { series } = this;
+    series.steps.observe(work.ms / 1000);
+    if (work.predictedMs > 0) series.stepRatio.observe(work.ms / work.predictedMs);
+    series.slowdown.set(work.slowdown);
+    work.stageRows.forEach((rows, stage) => {
       series.stageRows.inc({ stage: String(stage) }, rows);
     });
-    series.prefilled.inc(step.work.prefillTokens);
-    series.caughtUp.inc(step.work.catchUpTokens);
+    work.exitMs.forEach((ms, exit) => {
+      if (ms > 0) series.exitTime.inc({ exit_layer: this.#exits[exit] ?? 'unknown' }, ms / 1000);
+    });
+    for (const { unit, mode, kernel } of work.kernelRuns) series.kernelRuns.inc({ unit, mode, kernel });
+    series.prefilled.inc(work.prefillTokens);
+    series.caughtUp.inc(work.catchUpTokens);
   }
 
   #planned(event: PlannedEvent): void {
@@ -95,16 +121,25 @@ export class RequestMetrics {
     series.predictedTpot.observe(event.predictedTpotMs / 1000);
     if (!event.feasible) series.infeasible.inc();
     const live = this.#live.get(event.id);
-    if (live !== undefined) live.plan = event;
+    if (live === undefined) return;
+    live.plan = event;
+    live.lastExit = event.exit;
   }
 
   #token(event: TokenEvent, at: number): void {
     const { series } = this;
+    const exit = String(event.exit);
     series.generationTokens.inc();
-    series.exitTokens.inc({ exit_layer: String(event.exit) });
+    series.exitTokens.inc({ exit_layer: exit });
     const live = this.#live.get(event.id);
     if (live === undefined) return;
-    if (live.lastAt !== null) series.itl.observe((at - live.lastAt) / 1000);
+    if (live.plan !== null)
+      series.plannedExitTokens.inc({ planned_exit_layer: String(live.plan.exit), exit_layer: exit });
+    if (live.lastAt !== null) {
+      const seconds = (at - live.lastAt) / 1000;
+      series.itl.observe(seconds);
+      series.exitItl.observe({ exit_layer: exit }, seconds);
+    }
     if (live.lastExit !== null && live.lastExit !== event.exit) {
       series.replans.inc({ direction: event.exit > live.lastExit ? 'deeper' : 'shallower' });
     }
@@ -112,6 +147,14 @@ export class RequestMetrics {
     live.lastAt = at;
     live.lastExit = event.exit;
     live.tokens++;
+  }
+
+  #refused({ id, reason }: RefusedEvent): void {
+    const live = this.#live.get(id);
+    if (live === undefined) return;
+    this.#live.delete(id);
+    this.series.failed.inc({ reason });
+    this.#outcome(live, 'rejected');
   }
 
   #ended(event: EndedEvent): void {
@@ -129,6 +172,9 @@ export class RequestMetrics {
     series.requestGenerationTokens.observe(live.tokens);
     series.requestMaxTokens.observe(live.maxTokens);
     this.#times(live, event);
+    if (event.reason === 'deadline') this.#outcome(live, 'truncated');
+    else if (event.reason === 'error') this.#outcome(live, 'missed');
+    else if (event.reason !== 'cancelled') this.#outcome(live, this.#misses(live, event) ? 'missed' : 'met');
   }
 
   #times(live: Live, event: EndedEvent): void {
@@ -141,30 +187,46 @@ export class RequestMetrics {
       series.inferenceTime.observe(since(startedAt, endedAt));
     }
     if (firstTokenAt === null) return;
-    const ttft = since(live.arrivedAt, firstTokenAt);
-    series.ttft.observe(ttft);
+    series.ttft.observe(since(live.arrivedAt, firstTokenAt));
     if (startedAt !== null) series.prefillTime.observe(since(startedAt, firstTokenAt));
-    const lastAt = live.lastAt ?? endedAt;
-    series.decodeTime.observe(since(firstTokenAt, lastAt));
-    const tpot = live.tokens > 1 ? since(firstTokenAt, lastAt) / (live.tokens - 1) : null;
-    if (tpot !== null) series.tpot.observe(tpot);
-    if (live.plan !== null && live.plan.predictedTtftMs > 0) {
-      series.ratio.observe((ttft * 1000) / live.plan.predictedTtftMs);
-    }
-    this.#attainment(live, ttft * 1000, (tpot ?? 0) * 1000, endedAt - live.arrivedAt);
+    series.decodeTime.observe(since(firstTokenAt, live.lastAt ?? endedAt));
+    const { ttftMs, tpotMs, totalMs } = actualTimes(live, event);
+    if (tpotMs !== null) series.tpot.observe(tpotMs / 1000);
+    const { plan } = live;
+    if (plan === null || event.reason === 'cancelled') return;
+    this.#ratio('ttft', ttftMs, plan.predictedTtftMs);
+    this.#ratio('tpot', tpotMs, plan.predictedTpotMs);
+    this.#ratio('total', totalMs, plan.predictedMs);
   }
 
-  #attainment({ budget }: Live, ttftMs: number, tpotMs: number, totalMs: number): void {
-    if (budget === null) return;
-    const { series } = this;
-    const missedTtft = ttftMs > (budget.ttftMs ?? Infinity);
-    const missedTpot = tpotMs > (budget.tpotMs ?? Infinity);
-    if (missedTtft) series.ttftViolation.inc();
-    if (missedTpot) series.tpotViolation.inc();
-    const missed = missedTtft || missedTpot || totalMs > (budget.totalMs ?? Infinity);
-    series.budgets.inc({ outcome: missed ? 'missed' : 'met' });
+  #ratio(time: 'ttft' | 'tpot' | 'total', actual: number | null, predicted: number): void {
+    if (actual !== null && predicted > 0) this.series.ratio.observe({ time }, actual / predicted);
+  }
+
+  /** Counts violations of the parts of a budget. @returns whether any part is missed */
+  #misses(live: Live, event: EndedEvent): boolean {
+    const { budget } = live;
+    if (budget === null) return false;
+    const { ttftMs, tpotMs, totalMs } = actualTimes(live, event);
+    const missedTtft = (ttftMs ?? 0) > (budget.ttftMs ?? Infinity);
+    const missedTpot = (tpotMs ?? 0) > (budget.tpotMs ?? Infinity);
+    if (missedTtft) this.series.ttftViolation.inc();
+    if (missedTpot) this.series.tpotViolation.inc();
+    return missedTtft || missedTpot || totalMs > (budget.totalMs ?? Infinity);
+  }
+
+  #outcome({ budget }: Live, outcome: BudgetOutcome): void {
+    if (budget !== null) this.series.budgets.inc({ budget_class: budgetClass(budget), outcome });
   }
 }
 
-/** vLLM's words. A stop string also ends as a cancel in the engine, so `abort` counts both. */
+function actualTimes({ arrivedAt, lastAt, tokens }: Live, { firstTokenAt, endedAt }: EndedEvent) {
+  return {
+    ttftMs: firstTokenAt === null ? null : Math.max(0, firstTokenAt - arrivedAt),
+    tpotMs: firstTokenAt === null || tokens < 2 ? null : Math.max(0, (lastAt ?? endedAt) - firstTokenAt) / (tokens - 1),
+    totalMs: Math.max(0, endedAt - arrivedAt),
+  };
+}
+
+/** vLLM's words. */
 const FINISHED_REASON = { stop: 'stop', length: 'length', deadline: 'deadline', cancelled: 'abort' } as const;

@@ -71,8 +71,8 @@ void t.test('cancel ends a sequence with its reason; an unknown id is ignored', 
   await engine.start();
   const answer = watch(engine, 'a', 1000);
   await answer.first;
-  engine.cancel('nobody');
-  engine.cancel('a');
+  engine.cancel('nobody', 'cancelled');
+  engine.cancel('a', 'cancelled');
   t.equal(await answer.end, 'cancelled');
   t.ok(answer.tokens.length < 1000);
 });

@@ -75,6 +75,31 @@ void t.test('200 requests at random depths, lengths and cancels: each ends once,
   t.equal(core.scheduler.running.length + core.scheduler.waiting.length, 0);
 });
 
+void t.test('a stop string ends a sequence as a stop, and steps tell whom and what they ran', async (t) => {
+  const core = makeCore(executor);
+  core.submit(greedy('a', first, deepest, 20));
+  core.submit(greedy('b', second, exits[0] ?? deepest, 20));
+  const kernels = new Set<string>();
+  const seconds = exits.map(() => 0);
+  const answers = drain(core, ({ tokens, work }) => {
+    if (tokens.some(({ id }) => id === 'a')) core.cancel('a', 'stop');
+    if (work === null) return;
+    for (const { kernel } of work.kernelRuns) kernels.add(kernel);
+    work.exitMs.forEach((ms, exit) => (seconds[exit] = (seconds[exit] ?? 0) + ms));
+    const total = work.exitMs.reduce((sum, ms) => sum + ms, 0);
+    t.ok(Math.abs(total - work.ms) < 1e-6, 'the whole step is accounted for');
+    t.ok(work.slowdown > 0);
+  });
+  t.equal(answers.get('a')?.ended?.reason, 'stop');
+  t.equal(answers.get('b')?.ended?.reason, 'length');
+  t.ok([...kernels].every((kernel) => executor.kernels.some((known) => known === kernel)) && kernels.size > 0);
+  t.ok((seconds[0] ?? 0) > 0 && (seconds.at(-1) ?? 0) > 0);
+  t.ok(
+    seconds.slice(1, -1).every((ms) => ms === 0),
+    'nobody left in between',
+  );
+});
+
 void t.test('a full KV budget preempts the newest and resumes it where it was', async (t) => {
   const old = greedy('old', long, deepest, 60);
   const young = greedy('young', second, deepest, 60, { arrivedAt: old.arrivedAt + 1 });

@@ -7,6 +7,7 @@ import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/clock.js';
 import type { Engine, EngineEvents, SequenceSink } from '../../src/engine/engine.js';
 import type {
+  CancelReason,
   EndedEvent,
   EndReason,
   GenerateMessage,
@@ -99,13 +100,13 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     this.#live.set(request.id, { request, sink, timer, sent: 0 });
   }
 
-  cancel(id: string): void {
+  cancel(id: string, reason: CancelReason): void {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.cancelled.push(id);
     clearTimeout(live.timer);
     live.timer = setTimeout(() => {
-      this.#end(id, 'cancelled');
+      this.#end(id, reason);
     }, 1);
   }
 
@@ -217,7 +218,16 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       tokens: [],
       ended: [],
       load: { running: this.#live.size, waiting: 0, kvUsed: 0.25, kvCached: 0.125 },
-      work: { ms: 1, predictedMs: 1, stageRows: [1, 1, 1, 1, 1], prefillTokens: 0, catchUpTokens: 0 },
+      work: {
+        ms: 1,
+        predictedMs: 1,
+        stageRows: [1, 1, 1, 1, 1],
+        prefillTokens: 0,
+        catchUpTokens: 0,
+        exitMs: [0, 0, 0, 0, 1],
+        kernelRuns: [{ unit: 'stage0', mode: 'decode', kernel: 'fp32' }],
+        slowdown: 1,
+      },
       ...events,
     });
   }

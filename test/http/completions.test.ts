@@ -129,6 +129,9 @@ void t.test('a stop string ends the answer, never shows and cancels the sequence
   }
   t.equal(server.engine.cancelled.length, 4);
   t.equal(server.engine.live, 0);
+  const metrics = await (await fetch(`${server.url}/metrics`)).text();
+  t.match(metrics, /request_success_total\{finished_reason="stop",[^}]*\} 4\n/, 'counted as stops');
+  t.match(metrics, /request_success_total\{finished_reason="abort",[^}]*\} 0\n/);
 });
 
 void t.test('a stop string is not looked for before min_tokens', async (t) => {

@@ -1,0 +1,33 @@
+/**
+ * Closed sets of label values, shown as 0 from the start: a query of what has not happened yet finds data.
+ *
+ * Knows: which values a label can have. Must not know: when they are counted.
+ */
+import { BUDGET_CLASSES } from './budget-class.js';
+import type { Series } from './series.js';
+
+/** What became of a budget. `truncated`: cut at its deadline, as its request asked; `rejected`: never begun. */
+const BUDGET_OUTCOMES = ['met', 'missed', 'truncated', 'rejected'] as const;
+export type BudgetOutcome = (typeof BUDGET_OUTCOMES)[number];
+
+/** Everything that does not depend on the model. */
+export function initialize(series: Series): void {
+  for (const finished_reason of ['stop', 'length', 'deadline', 'abort']) series.success.inc({ finished_reason }, 0);
+  for (const reason of ['queue_full', 'budget_infeasible', 'too_long', 'error', 'engine_lost']) {
+    series.failed.inc({ reason }, 0);
+  }
+  for (const direction of ['deeper', 'shallower']) series.replans.inc({ direction }, 0);
+  for (const time of ['ttft', 'tpot', 'total']) series.ratio.zero({ time });
+  for (const budget_class of BUDGET_CLASSES) {
+    for (const outcome of BUDGET_OUTCOMES) series.budgets.inc({ budget_class, outcome }, 0);
+  }
+}
+
+/** @param exits the model's exit layers */
+export function initializeExits(series: Series, exits: readonly string[]): void {
+  for (const exit_layer of exits) {
+    for (const counter of [series.exitTokens, series.planned, series.exitTime]) counter.inc({ exit_layer }, 0);
+    series.exitItl.zero({ exit_layer });
+    for (const planned_exit_layer of exits) series.plannedExitTokens.inc({ planned_exit_layer, exit_layer }, 0);
+  }
+}

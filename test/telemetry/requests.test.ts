@@ -1,0 +1,140 @@
+import t from 'tap';
+import type { Budget, EndedEvent, EndReason, PlannedEvent, StepMessage } from '../../src/engine/messages.js';
+import { budgetClass } from '../../src/telemetry/budget-class.js';
+import { RequestMetrics } from '../../src/telemetry/requests.js';
+import { createSeries } from '../../src/telemetry/series.js';
+import { READY } from '../fakes/engine.js';
+
+const budget = (totalMs: number | null): Budget => ({
+  totalMs,
+  ttftMs: totalMs === null ? 5 : null,
+  tpotMs: null,
+  onMiss: 'continue',
+});
+
+function planned(id: string, exit: number): PlannedEvent {
+  return { id, exit, predictedTtftMs: 10, predictedTpotMs: 10, predictedMs: 40, feasible: true };
+}
+
+function ended(id: string, reason: EndReason, endedAt: number): EndedEvent {
+  const times = { startedAt: 1, firstTokenAt: 20, endedAt };
+  return { id, reason, error: null, promptTokens: 3, cachedTokens: 0, preemptions: 0, ...times };
+}
+
+function step(at: number, events: Partial<StepMessage>): StepMessage {
+  const load = { running: 1, waiting: 0, kvUsed: 0, kvCached: 0 };
+  const none = { planned: [], refused: [], prompts: [], tokens: [], ended: [], work: null };
+  return { type: 'step', at, load, ...none, ...events };
+}
+
+function fixture() {
+  const series = createSeries('m');
+  const metrics = new RequestMetrics(series);
+  metrics.ready(READY);
+  const begin = (id: string, totalMs: number | null): void => {
+    metrics.begin(id, { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: budget(totalMs) });
+  };
+  /** @param query a name with some of its labels, such as `x_total{a="b",c="d"` */
+  const value = async (query: string): Promise<number> => {
+    const [name = '', labels] = query.split('{');
+    const wanted = labels?.split(',') ?? [];
+    const line = (await series.registry.metrics())
+      .split('\n')
+      .find(
+        (line) => line.startsWith(`sortie_${name}{`) && wanted.every((label) => new RegExp(`[{,]${label}`).test(line)),
+      );
+    return line === undefined ? NaN : Number(line.split(' ').at(-1));
+  };
+  return { metrics, begin, value };
+}
+
+void t.test('what has not happened yet is 0, not absent', async (t) => {
+  const { value } = fixture();
+  for (const name of [
+    'exit_changes_total{direction="deeper"',
+    'request_failure_total{reason="queue_full"',
+    'request_success_total{finished_reason="abort"',
+    'budget_requests_total{budget_class="per_token",outcome="rejected"',
+    'exit_tokens_total{exit_layer="15"',
+    'engine_exit_seconds_total{exit_layer="30"',
+    'planned_exit_tokens_total{planned_exit_layer="30",exit_layer="10"',
+    'exit_inter_token_latency_seconds_count{exit_layer="10"',
+    'actual_over_predicted_ratio_count{time="total"',
+  ]) {
+    t.equal(await value(name), 0, name);
+  }
+});
+
+void t.test('budgets have classes by their total', (t) => {
+  const classes = [1, 250, 251, 1000, 4000, 16_000, 16_001].map((ms) => budgetClass(budget(ms)));
+  t.same(classes, ['up_to_250ms', 'up_to_250ms', 'up_to_1s', 'up_to_1s', 'up_to_4s', 'up_to_16s', 'over_16s']);
+  t.equal(budgetClass(budget(null)), 'per_token');
+  t.end();
+});
+
+void t.test('every end of a request with a budget has its outcome', async (t) => {
+  const { metrics, begin, value } = fixture();
+  for (const id of ['met', 'late', 'cut', 'gone', 'broken', 'refused', 'lost']) begin(id, 200);
+  begin('first', null);
+  metrics.step(
+    step(300, {
+      refused: [{ id: 'refused', reason: 'budget_infeasible', leastFeasibleMs: 1 }],
+      ended: [
+        ended('met', 'stop', 199),
+        ended('late', 'length', 201),
+        ended('cut', 'deadline', 200),
+        ended('gone', 'cancelled', 10),
+        ended('broken', 'error', 10),
+        ended('first', 'stop', 30),
+      ],
+    }),
+  );
+  metrics.down();
+  const outcome = (of: string, budgetClass = 'up_to_250ms') =>
+    value(`budget_requests_total{budget_class="${budgetClass}",outcome="${of}"`);
+  t.equal(await outcome('met'), 1);
+  t.equal(await outcome('missed'), 3, 'late, broken and lost');
+  t.equal(await outcome('truncated'), 1);
+  t.equal(await outcome('rejected'), 1);
+  t.equal(await outcome('missed', 'per_token'), 1, 'its first token came after 20 of 5 ms');
+  t.equal(await value('request_success_total{finished_reason="abort"'), 1);
+  t.equal(await value('request_failure_total{reason="engine_lost"'), 1);
+});
+
+void t.test('exits: planned against actual, changes, time', async (t) => {
+  const { metrics, begin, value } = fixture();
+  begin('a', 1000);
+  metrics.step(step(10, { planned: [planned('a', 30)] }));
+  const token = (at: number, exit: number): void => {
+    metrics.step(
+      step(at, {
+        tokens: [{ id: 'a', token: 1, exit, logprobs: null }],
+        work: {
+          ms: 5,
+          predictedMs: 4,
+          stageRows: [1, 1],
+          prefillTokens: 0,
+          catchUpTokens: 0,
+          exitMs: [0, 2, 0, 0, 3],
+          kernelRuns: [{ unit: 'stage0', mode: 'decode', kernel: 'w8a8' }],
+          slowdown: 1.5,
+        },
+      }),
+    );
+  };
+  token(20, 15);
+  token(30, 30);
+  token(40, 30);
+  metrics.step(step(40, { ended: [ended('a', 'stop', 40)] }));
+  t.equal(await value('planned_exit_tokens_total{planned_exit_layer="30",exit_layer="15"'), 1);
+  t.equal(await value('planned_exit_tokens_total{planned_exit_layer="30",exit_layer="30"'), 2);
+  t.equal(await value('exit_changes_total{direction="shallower"'), 1, 'before the first token');
+  t.equal(await value('exit_changes_total{direction="deeper"'), 1);
+  t.equal(await value('engine_exit_seconds_total{exit_layer="15"'), 0.006);
+  t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="30"'), 2);
+  t.equal(await value('engine_kernel_runs_total{unit="stage0",mode="decode",kernel="w8a8"'), 3);
+  t.equal(await value('engine_slowdown_ratio'), 1.5);
+  t.equal(await value('actual_over_predicted_ratio_sum{time="ttft"'), 2);
+  t.equal(await value('actual_over_predicted_ratio_sum{time="tpot"'), 1);
+  t.equal(await value('actual_over_predicted_ratio_sum{time="total"'), 1);
+});
