@@ -110,6 +110,8 @@ export class OrtApi {
 }
 
 let loaded: OrtApi | undefined;
+/** Held for ever: koffi unloads a library that nobody refers to, and pointers that were decoded refer to nothing. */
+let library: ReturnType<typeof koffi.load> | undefined;
 
 /**
  * Binds the library that onnxruntime-node carries for this platform.
@@ -121,7 +123,7 @@ export function loadOrt(): OrtApi {
   if (!file)
     throw new Error(`no ONNX Runtime library for platform ${process.platform}; Sortie runs on linux and darwin`);
   const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
-  const library = koffi.load(join(root, 'bin', 'napi-v6', process.platform, process.arch, file));
+  library = koffi.load(join(root, 'bin', 'napi-v6', process.platform, process.arch, file));
   const base = library.func('void* OrtGetApiBase()')() as Handle;
   const pointer = (offset: number, signature: string): ((...args: number[]) => unknown) =>
     koffi.decode(koffi.decode(base, offset, 'void*'), koffi.proto(signature)) as (...args: number[]) => unknown;
