@@ -114,6 +114,8 @@ const kernelList: Kind<readonly ('int4' | 'w8a8' | 'fp32' | 'fp16')[] | null> = 
   },
 };
 
+const optionalPort: Kind<number | null> = integer(0, 65535);
+
 const exitLayer: Kind<number | null> = {
   rule: 'an exit layer of the model, or "deepest"',
   parse: (value) => (value === 'deepest' ? null : /^[1-9]\d{0,3}$/.test(value) ? Number(value) : undefined),
@@ -132,6 +134,14 @@ function spec<T>(
 
 export const SERVE_OPTIONS = {
   port: spec('port', 'N', integer(0, 65535), 8080, 'port to listen on; 0 takes a free one'),
+  opsPort: spec(
+    'ops-port',
+    'N',
+    optionalPort,
+    null,
+    'a second port, for /metrics and /docs, which are then not on the first',
+    'none',
+  ),
   host: spec('host', 'ADDRESS', text, '0.0.0.0', 'address to listen on; 127.0.0.1 keeps it to this machine'),
   model: spec(
     'model',

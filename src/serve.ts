@@ -10,7 +10,7 @@ import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { OptionError, type ServeOptions } from './config.js';
 import { EngineClient } from './engine/client.js';
 import type { EngineOptions } from './engine/options.js';
-import { createApp } from './http/app.js';
+import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/drain.js';
 import type { HttpContext } from './http/state.js';
 import { loadApiKeys } from './keys.js';
@@ -40,8 +40,8 @@ function checkDefaultExit(model: ServedModel, exit: number | null): void {
   throw new OptionError(`--default-exit must be an exit of the model (${exits.join(', ')}), got "${exit}"`);
 }
 
-/** Binds the port. @throws with a message for the operator: port in use, address not of this machine, no right. */
-async function listen(app: FastifyInstance, { host, port }: ServeOptions): Promise<number> {
+/** Binds a port. @throws with a message for the operator: port in use, address not of this machine, no right. */
+async function listen(app: FastifyInstance, host: string, port: number, option: string): Promise<number> {
   try {
     await app.listen({ host, port });
   } catch (error) {
@@ -49,7 +49,9 @@ async function listen(app: FastifyInstance, { host, port }: ServeOptions): Promi
     const why = { EADDRINUSE: 'it is in use', EACCES: 'this user may not', EADDRNOTAVAIL: 'no such address here' }[
       code ?? ''
     ];
-    throw new Error(`cannot listen on ${host} port ${port}: ${why ?? code ?? 'unknown error'} (see --host and --port)`);
+    throw new Error(
+      `cannot listen on ${host} port ${port}: ${why ?? code ?? 'unknown error'} (see --host and --${option})`,
+    );
   }
   return (app.server.address() as AddressInfo).port;
 }
@@ -106,10 +108,17 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     draining: false,
   };
   const app = await createApp(context);
+  const ops = options.opsPort === null ? null : await createOpsApp(context, app);
   try {
     // Liveness answers while the model loads; readiness waits for it.
-    const port = await listen(app, options);
-    log.info({ port, host: options.host, model: model.name }, `listening on http://localhost:${port} (docs at /docs)`);
+    const { host } = options;
+    const opsPort = ops === null ? null : await listen(ops, host, options.opsPort ?? 0, 'ops-port');
+    const port = await listen(app, host, options.port, 'port');
+    const more = opsPort === null ? 'docs at /docs' : `metrics and docs on port ${opsPort}`;
+    log.info(
+      { port, ...(opsPort === null ? {} : { opsPort }), host, model: model.name },
+      `listening on http://localhost:${port} (${more})`,
+    );
     const signal = await Promise.race([stopping, start(engine, options.model).then(() => stopping)]);
     log.info({ signal, running: metrics.live }, 'draining');
     context.draining = true;
@@ -119,5 +128,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   } finally {
     await engine.close();
     await app.close();
+    ops?.server.closeAllConnections();
+    await ops?.close();
   }
 }

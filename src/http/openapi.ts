@@ -26,6 +26,7 @@ export async function openapiDocument(version: string): Promise<string> {
       keepAlive: 1,
       corsOrigin: [],
       logPrompts: false,
+      opsPort: null,
     },
     apiKeys: [],
     version,

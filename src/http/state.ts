@@ -6,7 +6,14 @@ import type { Series } from '../telemetry/series.js';
 
 export type HttpOptions = Pick<
   ServeOptions,
-  'maxBody' | 'maxConnections' | 'requestTimeout' | 'stallTimeout' | 'keepAlive' | 'corsOrigin' | 'logPrompts'
+  | 'maxBody'
+  | 'maxConnections'
+  | 'requestTimeout'
+  | 'stallTimeout'
+  | 'keepAlive'
+  | 'corsOrigin'
+  | 'logPrompts'
+  | 'opsPort'
 >;
 
 export interface HttpContext {

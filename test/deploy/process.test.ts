@@ -45,6 +45,21 @@ void t.test('a gateway that is killed takes its engine along', async (t) => {
   t.notOk(alive(engine));
 });
 
+void t.test('a second port has metrics and docs, and ends with the first', async (t) => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const { port } = taken.address() as AddressInfo;
+  taken.close();
+  const { process: server, url } = await serve(t, model, ['--ops-port', String(port)]);
+  const ops = `http://127.0.0.1:${port}`;
+  t.equal((await fetch(`${url}/metrics`)).status, 404);
+  t.match(await (await fetch(`${ops}/metrics`)).text(), /^sortie_engine_up\{[^}]*\} 1$/m);
+  t.equal((await fetch(`${ops}/docs/`)).status, 200);
+  const exit = once(server, 'exit');
+  server.kill('SIGTERM');
+  t.same(await exit, [0, null]);
+});
+
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   void t.test(`npm start: ${signal} reaches the server, which ends with code 0`, async (t) => {
     const args = ['start', '--silent', '--', '--port', '0', '--host', '127.0.0.1', '--model', model];

@@ -7,7 +7,7 @@ import type { FastifyInstance } from 'fastify';
 import type { ApiContext } from '../../src/api/context.js';
 import type { ServedModel } from '../../src/api/served-model.js';
 import { resolveOptions } from '../../src/config.js';
-import { createApp } from '../../src/http/app.js';
+import { createApp, createOpsApp } from '../../src/http/app.js';
 import type { HttpContext } from '../../src/http/state.js';
 import { ChatTemplate } from '../../src/model/chat-template.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
@@ -46,6 +46,8 @@ export interface TestServer {
   readonly engine: FakeEngine;
   readonly context: HttpContext;
   readonly url: string;
+  /** Of the second port; the same as `url` where there is none. */
+  readonly opsUrl: string;
   readonly port: number;
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
 }
@@ -81,6 +83,7 @@ export async function build(
       keepAlive: 30,
       corsOrigin: [],
       logPrompts: false,
+      opsPort: null,
       ...overrides.options,
     },
     apiKeys: overrides.apiKeys ?? [],
@@ -92,9 +95,13 @@ export async function build(
   await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = app.server.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}`;
+  const ops = context.options.opsPort === null ? null : await createOpsApp(context, app);
+  const opsUrl = (await ops?.listen({ host: '127.0.0.1', port: 0 })) ?? url;
   t.teardown(async () => {
-    app.server.closeAllConnections();
-    await app.close();
+    for (const each of ops === null ? [app] : [app, ops]) {
+      each.server.closeAllConnections();
+      await each.close();
+    }
     await engine.close();
   });
   return {
@@ -102,6 +109,7 @@ export async function build(
     engine,
     context,
     url,
+    opsUrl,
     port,
     post: (path, body, headers = {}) =>
       fetch(url + path, {

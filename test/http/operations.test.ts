@@ -170,3 +170,26 @@ void t.test('the playground needs nothing but this server', async (t) => {
     t.equal((await fetch(`${server.url}/${path ?? ''}`)).status, 200, path ?? '');
   }
 });
+
+void t.test('metrics and docs move to the second port; health is on both', async (t) => {
+  const server = await build(t, undefined, { options: { opsPort: 0 }, apiKeys: ['sesame'] });
+  const statuses = async (base: string, paths: readonly string[]): Promise<number[]> =>
+    Promise.all(paths.map(async (path) => (await fetch(base + path)).status));
+  const moved = ['/metrics', '/docs/', '/docs/json', '/openapi.json'];
+  const shared = ['/health', '/health/ready', '/v2/health/live', '/version'];
+  t.same(await statuses(server.url, moved), [404, 404, 404, 404]);
+  t.same(await statuses(server.opsUrl, moved), [200, 200, 200, 200]);
+  for (const url of [server.url, server.opsUrl]) t.same(await statuses(url, shared), [200, 200, 200, 200]);
+  t.same(await statuses(server.opsUrl, ['/v1/models', '/']), [404, 404], 'nothing else is there');
+  const body = await (await fetch(`${server.url}/metrics`)).json();
+  t.match(body, { error: { type: 'not_found_error', code: 'route_not_found', param: null } });
+  const document = (await (await fetch(`${server.opsUrl}/openapi.json`)).json()) as {
+    openapi: string;
+    paths: Record<string, unknown>;
+  };
+  t.equal(document.openapi, '3.1.0');
+  t.ok('/v1/chat/completions' in document.paths);
+  t.match(await (await fetch(`${server.opsUrl}/metrics`)).text(), /^sortie_num_requests_running/m);
+  server.context.draining = true;
+  t.same(await statuses(server.opsUrl, ['/health', '/health/ready', '/metrics']), [200, 503, 200]);
+});

@@ -7,8 +7,9 @@ import { answers } from './describe.js';
 
 const Status = Type.Object({ status: Type.String() });
 
-export function registerOperations(app: FastifyInstance, context: HttpContext): void {
-  const tags = ['Operations'];
+const tags = ['Operations'];
+
+export function registerHealth(app: FastifyInstance, context: HttpContext): void {
   const live = () => ({ status: 'ok' });
   const ready = () => {
     if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
@@ -32,6 +33,9 @@ export function registerOperations(app: FastifyInstance, context: HttpContext): 
     },
     () => ({ version: context.version }),
   );
+}
+
+export function registerMetrics(app: FastifyInstance, context: HttpContext): void {
   app.get(
     '/metrics',
     { schema: { operationId: 'metrics', tags, produces: ['text/plain'], response: { 200: Type.String() } } },

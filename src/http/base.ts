@@ -1,0 +1,49 @@
+/**
+ * A Fastify app with what every port of the server has: limits, errors in OpenAI's shape, headers, access log.
+ *
+ * Knows: the framework's options. Must not know: routes.
+ */
+import { fastify, LogController, type FastifyInstance } from 'fastify';
+import { registerAccessLog } from './plugins/access-log.js';
+import { clientError, registerErrors, sendError } from './plugins/errors.js';
+import { registerHeaders, requestId } from './plugins/headers.js';
+import { registerOpenResponses } from './plugins/open-responses.js';
+import type { HttpContext } from './state.js';
+
+export function createBase(context: HttpContext): FastifyInstance {
+  const timeoutMs = context.options.requestTimeout * 1000;
+  const app = fastify({
+    loggerInstance: context.log,
+    // access-log.ts writes one line per request instead of Fastify's two.
+    logController: new LogController({ disableRequestLogging: true }),
+    requestIdHeader: false,
+    genReqId: requestId,
+    bodyLimit: context.options.maxBody,
+    requestTimeout: timeoutMs,
+    // Node looks for late requests only that often (default 30 s).
+    http: { connectionsCheckingInterval: Math.min(5000, timeoutMs / 2), headersTimeout: timeoutMs },
+    return503OnClosing: false,
+    forceCloseConnections: false,
+    frameworkErrors: sendError,
+    clientErrorHandler: clientError,
+    ajv: {
+      customOptions: {
+        coerceTypes: false,
+        removeAdditional: false,
+        useDefaults: false,
+        strict: false,
+        // The offending value is told, shortened.
+        verbose: true,
+      },
+    },
+  }) as unknown as FastifyInstance;
+  app.server.maxConnections = context.options.maxConnections;
+  // Schemas describe answers; they must not rewrite them (Fastify's serializer turns null into "" or {}).
+  app.setSerializerCompiler(() => (data) => JSON.stringify(data));
+  app.removeContentTypeParser('text/plain');
+  registerErrors(app);
+  registerOpenResponses(app, context.options.stallTimeout * 1000);
+  registerHeaders(app);
+  registerAccessLog(app, context);
+  return app;
+}
