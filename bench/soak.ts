@@ -27,6 +27,10 @@ const LIMIT_MB_PER_MINUTE = 1;
 const WARM_UP = 0.25;
 const SAMPLE_MS = 2000;
 const PROGRESS_MS = 30_000;
+/** More of them tell nothing new. */
+const FAILURES_SHOWN = 20;
+/** pino's number. */
+const LOG_WARN = 40;
 
 interface Options {
   readonly minutes: string;
@@ -55,7 +59,7 @@ function positive(name: 'minutes' | 'clients' | 'seed'): number {
   throw new Error(`--${name} must be a positive number, got "${values[name]}"`);
 }
 
-/** Starts the server on a free port; its log goes nowhere once it has told the port. */
+/** Starts the server on a free port; of its log, warnings and errors are shown. */
 async function startServer(): Promise<{ child: ChildProcess; url: string }> {
   const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', values.model, '--threads', values.threads];
   const main = join(import.meta.dirname, '..', 'src', 'main.js');
@@ -66,12 +70,11 @@ async function startServer(): Promise<{ child: ChildProcess; url: string }> {
     child.once('exit', (code) => {
       reject(new Error(`the server ended with code ${code ?? 'unknown'}`));
     });
-    const lines = createInterface(child.stdout).on('line', (line) => {
-      const found = line.startsWith('{') ? (JSON.parse(line) as { port?: number }).port : undefined;
-      if (found === undefined) return;
-      resolve(found);
-      lines.close();
-      child.stdout.resume();
+    createInterface(child.stdout).on('line', (line) => {
+      if (!line.startsWith('{')) return;
+      const entry = JSON.parse(line) as { level: number; port?: number };
+      if (entry.port !== undefined) resolve(entry.port);
+      if (entry.level >= LOG_WARN) console.error(`log: ${line}`);
     });
   });
   const url = `http://127.0.0.1:${port}`;
@@ -109,7 +112,7 @@ async function soak(child: ChildProcess, url: string): Promise<number> {
     while (minutes() < length) {
       const { end, detail } = await send(url, nextRequest(random, served));
       count[end]++;
-      if (end === 'failed') console.error(`failed: ${detail}`);
+      if (end === 'failed' && count.failed <= FAILURES_SHOWN) console.error(`failed: ${detail}`);
     }
   };
   const watch = async (): Promise<void> => {
@@ -142,6 +145,9 @@ async function soak(child: ChildProcess, url: string): Promise<number> {
 const { child, url } = await startServer();
 try {
   process.exitCode = await soak(child, url);
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
 } finally {
   const ended = once(child, 'exit');
   child.kill('SIGTERM');

@@ -7,10 +7,14 @@ import { readFileSync } from 'node:fs';
 
 const MB = 1e6;
 
-/** Resident memory of a process in MB (10^6 bytes). @throws Error when it does not run */
+/** Resident memory of a process in MB (10^6 bytes). @throws Error when it has ended */
 export function residentMb(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  return (Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024) / MB;
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    return (Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) * 1024) / MB;
+  } catch {
+    throw new Error(`process ${pid} has ended`);
+  }
 }
 
 /** Processes that this one started and that still run. */
