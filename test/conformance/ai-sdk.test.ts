@@ -1,0 +1,74 @@
+/** The unmodified Vercel AI SDK against the real server. */
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
+import { APICallError, generateText, streamText } from 'ai';
+import t from 'tap';
+import { apiKey, connect, deepest, ENDLESS, modelName, shallowest } from './helper.js';
+
+t.setTimeout(180_000);
+const server = await connect(t);
+const sortie = createOpenAICompatible({ name: 'sortie', baseURL: server.baseURL, apiKey, includeUsage: true });
+const chat = sortie(modelName);
+const completion = sortie.completionModel(modelName);
+const prompt = 'Name a color.';
+const greedy = { prompt, maxOutputTokens: 12, temperature: 0, maxRetries: 0 };
+
+void t.test('chat and completion: streamed text is the same as whole text', async (t) => {
+  for (const model of [chat, completion]) {
+    const whole = await generateText({ model, ...greedy });
+    t.ok(whole.text.length > 0);
+    t.ok((whole.usage.outputTokens ?? 0) > 0, 'usage');
+    t.match(whole.finishReason, /^(stop|length)$/);
+    const streamed = streamText({ model, ...greedy });
+    let text = '';
+    for await (const delta of streamed.textStream) text += delta;
+    t.equal(text, whole.text, model.modelId);
+    t.equal((await streamed.usage).outputTokens, whole.usage.outputTokens, 'usage of a stream');
+    t.equal(await streamed.finishReason, whole.finishReason);
+  }
+});
+
+void t.test('the budget and the depth are one more header', async (t) => {
+  const free = await generateText({ model: chat, ...greedy, headers: { 'X-Latency-Budget-Ms': '60000' } });
+  t.match((free.response.body as { sortie: object }).sortie, { budget_ms: 60000, met: true });
+  const pinned = await generateText({ model: chat, ...greedy, headers: { 'X-Exit-Layer': String(shallowest) } });
+  t.equal(pinned.response.headers?.['x-exit-layer'], String(shallowest));
+  const deep = await generateText({ model: sortie(`${modelName}:${deepest}`), ...greedy });
+  t.equal(deep.response.headers?.['x-exit-layer'], String(deepest));
+});
+
+void t.test('the body twin goes through providerOptions', async (t) => {
+  const providerOptions = { sortie: { sortie: { exit_layer: shallowest } } };
+  const { response } = await generateText({ model: chat, ...greedy, providerOptions });
+  t.equal(response.headers?.['x-exit-layer'], String(shallowest));
+});
+
+void t.test('errors arrive as APICallError with status and message', async (t) => {
+  const thrown = async (options: Parameters<typeof generateText>[0]): Promise<APICallError> => {
+    const error: unknown = await generateText(options).catch((error: unknown) => error);
+    if (!APICallError.isInstance(error)) throw new Error(`not an APICallError: ${String(error)}`);
+    return error;
+  };
+  const unknown = await thrown({ ...greedy, model: sortie('gpt-9') });
+  t.equal(unknown.statusCode, 404);
+  t.match(unknown.message, /gpt-9/);
+  t.equal(unknown.isRetryable, false);
+  const hot = await thrown({ ...greedy, model: chat, temperature: 9 });
+  t.equal(hot.statusCode, 400);
+  t.match(hot.message, /temperature/);
+  const stranger = createOpenAICompatible({ name: 'sortie', baseURL: server.baseURL, apiKey: 'wrong' });
+  t.equal((await thrown({ ...greedy, model: stranger(modelName) })).statusCode, 401);
+});
+
+void t.test('an abort ends the stream here and the sequence there', async (t) => {
+  const before = await server.idle();
+  const abort = new AbortController();
+  const providerOptions = { sortie: { ignore_eos: true } };
+  const endless = { model: chat, prompt, maxOutputTokens: ENDLESS, providerOptions, abortSignal: abort.signal };
+  let deltas = 0;
+  for await (const part of streamText(endless).fullStream) {
+    if (part.type === 'text-delta' && ++deltas === 3) abort.abort();
+    if (part.type === 'error') throw part.error;
+  }
+  t.ok(deltas >= 3);
+  t.ok((await server.idle()) - before < ENDLESS, 'it was not generated to its end');
+});

@@ -1,0 +1,43 @@
+/** The built server with the embedded model, as a process of its own, for clients that know nothing of it. */
+import { join } from 'node:path';
+import type { Test } from 'tap';
+import { packageRoot } from '../../src/config.js';
+import { loadManifest } from '../../src/model/manifest-io.js';
+import { serve, until } from '../deploy/helper.js';
+
+export const modelDir = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
+const manifest = loadManifest(modelDir);
+export const modelName = manifest.name;
+export const exits = manifest.exits.map(({ layer }) => layer);
+export const shallowest = exits[0] ?? 0;
+export const deepest = exits.at(-1) ?? 0;
+
+/** The server asks for this key. */
+export const apiKey = 'sesame';
+
+/** Long enough that no client sees its end: what is broken off has to stop by itself. */
+export const ENDLESS = 1500;
+
+export interface RealServer {
+  readonly baseURL: string;
+  /** Waits until nothing runs. @returns how many tokens were generated since the server started */
+  idle(): Promise<number>;
+}
+
+export async function connect(t: Test): Promise<RealServer> {
+  const { url } = await serve(t, modelDir, ['--api-key', apiKey]);
+  const metric = async (name: string): Promise<number> => {
+    const text = await (await fetch(`${url}/metrics`)).text();
+    return Number(new RegExp(`^sortie_${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1]);
+  };
+  return {
+    baseURL: `${url}/v1`,
+    idle: async () => {
+      await until(
+        'idle',
+        async () => (await metric('num_requests_running')) + (await metric('num_requests_waiting')) === 0,
+      );
+      return metric('generation_tokens_total');
+    },
+  };
+}

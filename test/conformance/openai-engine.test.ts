@@ -1,0 +1,90 @@
+/** The unmodified official client against the real server; openai.test.ts has what only a scripted engine provokes. */
+import OpenAI, { APIUserAbortError, AuthenticationError, BadRequestError, NotFoundError } from 'openai';
+import t from 'tap';
+import { apiKey, connect, deepest, ENDLESS, exits, modelName, shallowest } from './helper.js';
+
+t.setTimeout(180_000);
+const server = await connect(t);
+const client = new OpenAI({ baseURL: server.baseURL, apiKey, maxRetries: 0 });
+const chat = {
+  model: modelName,
+  messages: [{ role: 'user' as const, content: 'Name a color.' }],
+  max_tokens: 12,
+  temperature: 0,
+};
+const completion = { model: modelName, prompt: 'The capital of France is', max_tokens: 8, temperature: 0 };
+
+void t.test('models: the routed one and one per exit', async (t) => {
+  const ids: string[] = [];
+  for await (const { id } of client.models.list()) ids.push(id);
+  t.strictSame(new Set(ids), new Set([modelName, ...exits.map((layer) => `${modelName}:${layer}`)]));
+  t.equal((await client.models.retrieve(modelName)).id, modelName);
+});
+
+void t.test('chat and completion: streamed text is the same as whole text', async (t) => {
+  const whole = (await client.chat.completions.create(chat)).choices[0];
+  let text = '';
+  for await (const chunk of await client.chat.completions.create({ ...chat, stream: true })) {
+    text += chunk.choices[0]?.delta.content ?? '';
+  }
+  t.equal(text, whole?.message.content);
+  const answer = await client.completions.create(completion);
+  text = '';
+  for await (const chunk of await client.completions.create({ ...completion, stream: true })) {
+    text += chunk.choices[0]?.text ?? '';
+  }
+  t.equal(text, answer.choices[0]?.text);
+});
+
+void t.test('the budget and the depth are one more header', async (t) => {
+  const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Max-Exit-Layer': String(shallowest) };
+  const { data, response } = await client.chat.completions.create(chat, { headers }).withResponse();
+  t.equal(response.headers.get('x-exit-layer'), String(shallowest));
+  t.match(data, { sortie: { budget_ms: 60000, met: true, plan: { exit_layer: shallowest } } });
+  const pinned = await client.chat.completions.create({ ...chat, model: `${modelName}:${deepest}` }).withResponse();
+  t.equal(pinned.response.headers.get('x-exit-layer'), String(deepest));
+});
+
+void t.test('a prompt of token ids is scored like the text that it spells', async (t) => {
+  const scored = { ...completion, max_tokens: 0, echo: true, logprobs: 1 };
+  const text = (await client.completions.create(scored)).choices[0]?.logprobs;
+  const { tokens } = await client.post<{ tokens: number[] }>('/../tokenize', { body: { prompt: completion.prompt } });
+  const ids = (await client.completions.create({ ...scored, prompt: tokens })).choices[0]?.logprobs;
+  t.strictSame(ids?.tokens, text?.tokens);
+  t.strictSame(ids?.token_logprobs?.slice(1), text?.token_logprobs?.slice(1));
+  t.equal(ids?.token_logprobs?.length, tokens.length);
+});
+
+const thrown = (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(
+    () => null,
+    (error: unknown) => error,
+  );
+
+void t.test('errors arrive as the classes of the client', async (t) => {
+  t.type(await thrown(client.chat.completions.create({ ...chat, model: 'gpt-9' })), NotFoundError);
+  t.type(await thrown(client.chat.completions.create({ ...chat, temperature: 9 })), BadRequestError);
+  const stranger = new OpenAI({ baseURL: server.baseURL, apiKey: 'wrong', maxRetries: 0 });
+  t.type(await thrown(stranger.chat.completions.create(chat)), AuthenticationError);
+});
+
+void t.test('an abort ends the stream here and the sequence there, streamed or not', async (t) => {
+  const before = await server.idle();
+  const endless = { ...chat, max_tokens: ENDLESS, ignore_eos: true };
+  const abort = new AbortController();
+  let chunks = 0;
+  const reading = async (): Promise<void> => {
+    const signal = abort.signal;
+    for await (const { choices } of await client.chat.completions.create({ ...endless, stream: true }, { signal })) {
+      if (choices.length > 0 && ++chunks === 3) abort.abort();
+    }
+  };
+  await thrown(reading());
+  t.ok(chunks >= 3);
+  const whole = new AbortController();
+  setTimeout(() => {
+    whole.abort();
+  }, 500);
+  t.type(await thrown(client.chat.completions.create(endless, { signal: whole.signal })), APIUserAbortError);
+  t.ok((await server.idle()) - before < ENDLESS, 'neither was generated to its end');
+});
