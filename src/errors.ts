@@ -31,6 +31,8 @@ export const ERRORS = {
   body_too_large: { status: 413, type: 'invalid_request_error' },
   unsupported_media_type: { status: 415, type: 'invalid_request_error' },
   headers_too_large: { status: 431, type: 'invalid_request_error' },
+  /** The wait depends on the limit: each error says its own. */
+  rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },
   queue_full: { status: 429, type: 'rate_limit_error', retryAfterS: 1 },
   internal_error: { status: 500, type: 'server_error' },
   engine_failed: { status: 500, type: 'server_error' },
@@ -57,7 +59,8 @@ export interface ErrorBody {
 export class ApiError extends Error {
   readonly status: number;
   readonly type: string;
-  readonly retryAfterS: number | null;
+  /** Least wait before the same request makes sense; null where waiting is no help. */
+  readonly retryAfterMs: number | null;
 
   constructor(
     readonly code: ErrorCode,
@@ -65,13 +68,14 @@ export class ApiError extends Error {
     /** The parameter or header at fault, as the caller wrote it. */
     readonly param: string | null = null,
     readonly extra: Readonly<Record<string, unknown>> = {},
+    retryAfterMs: number | null = null,
   ) {
     super(message);
     this.name = 'ApiError';
     const kind: ErrorKind = ERRORS[code];
     this.status = kind.status;
     this.type = kind.type;
-    this.retryAfterS = kind.retryAfterS ?? null;
+    this.retryAfterMs = retryAfterMs ?? (kind.retryAfterS === undefined ? null : kind.retryAfterS * 1000);
   }
 
   body(): ErrorBody {

@@ -6,6 +6,7 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
+import { openPolicy } from './api/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { OptionError, type ServeOptions } from './config.js';
 import { EngineClient } from './engine/client.js';
@@ -13,7 +14,7 @@ import type { EngineOptions } from './engine/options.js';
 import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/drain.js';
 import type { HttpContext } from './http/state.js';
-import { loadApiKeys } from './keys.js';
+import { checkKeyExits, loadApiKeys } from './keys.js';
 import { loadManifest, verifyFiles } from './model/manifest-io.js';
 import { collectGarbage } from './memory.js';
 import { createLogger, type Logger } from './telemetry/log.js';
@@ -93,13 +94,19 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const log = createLogger(options.logLevel);
   const model = loadServedModel(options.model, options.modelName);
   checkDefaultExit(model, options.defaultExit);
+  const policy = openPolicy;
+  checkKeyExits(
+    apiKeys,
+    policy,
+    model.exits.map(({ layer }) => layer),
+  );
   const engine = new EngineClient(engineOptions(options));
   const series = createSeries(model.name);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   logEngine(engine, log);
   const context: HttpContext = {
-    api: { engine, model, limits: options, metrics },
+    api: { engine, model, limits: { ...options, policy }, metrics },
     series,
     options,
     apiKeys,

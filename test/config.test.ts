@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import t from 'tap';
 import { environmentName, helpText, OptionError, resolveOptions, SERVE_OPTIONS } from '../src/config.js';
-import { loadApiKeys } from '../src/keys.js';
+import { loadApiKeys, openKey } from '../src/keys.js';
 
 const main = join(import.meta.dirname, '..', 'src', 'main.js');
 
@@ -96,7 +96,7 @@ void t.test('wrong usage ends with code 2, a missing model with code 1', (t) => 
 
 void t.test('API keys come from the option and the file', (t) => {
   const dir = t.testdir({ keys: '# staff\nalpha\n\n beta \n', none: '# nothing\n' });
-  t.same(loadApiKeys({ apiKey: ['gamma'], apiKeyFile: join(dir, 'keys') }), ['gamma', 'alpha', 'beta']);
+  t.same(loadApiKeys({ apiKey: ['gamma'], apiKeyFile: join(dir, 'keys') }), ['gamma', 'alpha', 'beta'].map(openKey));
   t.throws(() => loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'none') }), OptionError);
   t.throws(() => loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'absent') }), /ENOENT/);
   t.end();

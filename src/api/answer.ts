@@ -37,6 +37,8 @@ export class Answer {
     readonly plan: GenerationPlan,
     private readonly arrivedAt: number,
     private readonly listener: AnswerListener,
+    /** Told once what was used, whichever way it ends. */
+    private readonly settle: (tokens: number) => void,
   ) {
     const count = plan.prompts.length * plan.n;
     this.#left = count;
@@ -83,7 +85,8 @@ export class Answer {
 
   /** The client is gone: nothing more is said. */
   cancel(): void {
-    this.#over = true;
+    if (this.#over) return;
+    this.#end();
     this.choices.forEach((_, index) => {
       if (this.#ends[index] === undefined) this.context.engine.cancel(this.#idOf(index), 'cancelled');
     });
@@ -147,6 +150,12 @@ export class Answer {
     };
   }
 
+  #end(): void {
+    this.#over = true;
+    const isBegun = this.choices.some(({ plan }) => plan !== null);
+    this.settle(isBegun ? this.usage().total_tokens : 0);
+  }
+
   #idOf(index: number): string {
     return `${this.id}-${index}`;
   }
@@ -171,7 +180,9 @@ export class Answer {
         if (this.#over) return;
         const last = --this.#left === 0;
         listener.finished(index, finishReason, last);
-        if (last) listener.done();
+        if (!last) return;
+        this.#end();
+        listener.done();
       },
       failed: (error) => {
         if (this.#over) return;

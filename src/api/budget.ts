@@ -63,26 +63,38 @@ function onMiss(headers: Headers): OnMiss | null {
 }
 
 /**
- * The budget that a request states, or null when it states none. The body's twin wins over a header; the time-outs of
- * proxies only lower the total.
+ * The budget that a request states, else the fallback, or null. The body's twin wins over a header; the time-outs of
+ * proxies only lower the total, and what to do on a miss can be said alone.
+ * @param fallback of requests that state neither a total nor the time of a token
  * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param.
  */
-export function requestBudget(headers: Headers, body: SortieRequest | undefined): Budget | null {
+export function requestBudget(
+  headers: Headers,
+  body: SortieRequest | undefined,
+  fallback: Budget | null,
+): Budget | null {
   const header = {
     total: milliseconds(headers, ['X-Latency-Budget-Ms']),
     ttft: milliseconds(headers, ['X-SLO-TTFT-Ms', 'x-llm-d-slo-ttft-ms']),
     tpot: milliseconds(headers, ['X-SLO-TPOT-Ms', 'x-llm-d-slo-tpot-ms']),
     onMiss: onMiss(headers),
   };
+  const own = {
+    totalMs: body?.latency_budget_ms ?? header.total,
+    ttftMs: body?.slo_ttft_ms ?? header.ttft,
+    tpotMs: body?.slo_tpot_ms ?? header.tpot,
+  };
+  const isStated = own.totalMs !== null || own.ttftMs !== null || own.tpotMs !== null;
+  const stated = isStated ? own : { ...own, ...fallback };
   const bounds = [
-    body?.latency_budget_ms ?? header.total,
+    stated.totalMs,
     grpcTimeout(headers),
     milliseconds(headers, ['Request-Timeout'], 1000),
     milliseconds(headers, ['x-envoy-expected-rq-timeout-ms']),
   ].filter((bound) => bound !== null);
   const totalMs = bounds.length === 0 ? null : Math.min(...bounds);
-  const ttftMs = body?.slo_ttft_ms ?? header.ttft;
-  const tpotMs = body?.slo_tpot_ms ?? header.tpot;
+  const { ttftMs, tpotMs } = stated;
   if (totalMs === null && ttftMs === null && tpotMs === null) return null;
-  return { totalMs, ttftMs, tpotMs, onMiss: body?.budget_on_miss ?? header.onMiss ?? 'continue' };
+  const inherited = isStated ? null : fallback?.onMiss;
+  return { totalMs, ttftMs, tpotMs, onMiss: body?.budget_on_miss ?? header.onMiss ?? inherited ?? 'continue' };
 }

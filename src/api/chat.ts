@@ -103,5 +103,5 @@ export async function streamChat(
   out: () => EventStream,
 ): Promise<void> {
   const planned = await plan(context, request);
-  stream(context, request, planned, out(), shapes(context));
+  stream(context, request, planned, out, shapes(context));
 }

@@ -129,5 +129,5 @@ export async function streamCompletion(
   out: () => EventStream,
 ): Promise<void> {
   const planned = await plan(context, request);
-  stream(context, request, planned, out(), shapes(context));
+  stream(context, request, planned, out, shapes(context));
 }

@@ -4,6 +4,7 @@ import type { ReadyMessage } from '../engine/messages.js';
 import { ApiError } from '../errors.js';
 import type { RequestMetrics } from '../telemetry/requests.js';
 import type { Headers } from './budget.js';
+import type { RequestPolicy } from './policy.js';
 import type { ServedModel } from './served-model.js';
 
 export interface Limits {
@@ -11,6 +12,20 @@ export interface Limits {
   readonly maxTokensDefault: number;
   /** Prompts times n. */
   readonly maxChoices: number;
+  /** For every caller; a key's own wins. */
+  readonly policy: RequestPolicy;
+}
+
+/** Who asks, and what that one may do. */
+export interface Caller {
+  readonly policy: RequestPolicy;
+  /**
+   * Takes tokens from the caller's allowance before any work is done.
+   * @param most prompt and answer together, at the longest
+   * @returns to be called once with what was used
+   * @throws ApiError rate_limit_exceeded, or invalid_value where no wait is long enough
+   */
+  reserve(most: number): (used: number) => void;
 }
 
 export interface ApiContext {
@@ -26,6 +41,7 @@ export interface ApiRequest<Body> {
   readonly arrivedAt: number;
   readonly headers: Headers;
   readonly body: Body;
+  readonly caller: Caller;
   /** Adds fields to the request's log line. */
   note(fields: Readonly<Record<string, unknown>>): void;
 }

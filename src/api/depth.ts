@@ -48,26 +48,49 @@ export function modelExit(model: ServedModel, name: string | undefined): number 
   );
 }
 
+/** What the operator says about depth; null leaves it to the model. */
+export interface DepthPolicy {
+  /** No request goes shallower or deeper. */
+  readonly minExit: number | null;
+  readonly maxExit: number | null;
+  /** Greatest depth of a request that names none. */
+  readonly defaultExit: number | null;
+}
+
 /**
- * @param defaultExit greatest depth of requests that name no depth and no budget; null is full depth
- * @throws ApiError model_not_found, or invalid_value for a depth that is no exit or for bounds that contradict
+ * @throws ApiError model_not_found, or invalid_value for a depth that is no exit or not allowed, or for bounds that
+ * contradict
  */
 export function requestDepth(
   model: ServedModel,
   name: string | undefined,
   headers: Headers,
   body: SortieRequest | undefined,
-  defaultExit: number | null,
+  policy: DepthPolicy,
 ): DepthBounds {
   const exits = model.exits.map(({ layer }) => layer);
-  const shallowest = exits[0] ?? 0;
+  const floor = policy.minExit ?? exits[0] ?? 0;
+  const ceiling = policy.maxExit ?? exits.at(-1) ?? 0;
   const byName = modelExit(model, name);
   const exact = exitOption(exits, headers, 'X-Exit-Layer', body?.exit_layer, 'exit_layer');
   const least = exitOption(exits, headers, 'X-Min-Exit-Layer', body?.min_exit_layer, 'min_exit_layer');
   const most = exitOption(exits, headers, 'X-Max-Exit-Layer', body?.max_exit_layer, 'max_exit_layer');
   const pinned = exact ?? byName;
-  const minExit = pinned ?? least ?? shallowest;
-  const maxExit = pinned ?? most ?? Math.max(defaultExit ?? exits.at(-1) ?? 0, minExit);
+  const minExit = pinned ?? Math.max(least ?? floor, floor);
+  const maxExit = pinned ?? Math.min(most ?? Math.max(policy.defaultExit ?? ceiling, minExit), ceiling);
+  const param =
+    exact !== null
+      ? 'X-Exit-Layer'
+      : byName !== null
+        ? 'model'
+        : most !== null
+          ? 'X-Max-Exit-Layer'
+          : 'X-Min-Exit-Layer';
+  if ((pinned ?? most ?? ceiling) < floor || (pinned ?? least ?? floor) > ceiling) {
+    const allowed = exits.filter((layer) => layer >= floor && layer <= ceiling);
+    const rule = `This caller may use the exits ${allowed.join(', ')}; the request asks for another depth.`;
+    throw new ApiError('invalid_value', rule, param, { exits: allowed });
+  }
   const fits =
     (byName === null || exact === null || byName === exact) &&
     (least ?? minExit) <= minExit &&

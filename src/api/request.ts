@@ -8,6 +8,7 @@ import { ApiError } from '../errors.js';
 import { requestBudget } from './budget.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { requestDepth, type DepthBounds } from './depth.js';
+import { policyOf } from './policy.js';
 import { sampling } from './sampling.js';
 import type { GenerationBody } from './schemas/shared.js';
 
@@ -116,8 +117,10 @@ export function planGeneration(
   const { body, headers } = request;
   const { model, limits } = context;
   const { maxLength } = readyEngine(context);
-  const budget = requestBudget(headers, body.sortie);
-  const depth = requestDepth(model, body.model, headers, body.sortie, budget === null ? limits.defaultExit : null);
+  const policy = policyOf(limits.policy, request.caller.policy);
+  const budget = requestBudget(headers, body.sortie, policy.defaultBudget);
+  const defaultExit = budget === null ? limits.defaultExit : null;
+  const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit });
   const n = body.n ?? 1;
   const choices = n * input.prompts.length;
   if (choices > limits.maxChoices) {

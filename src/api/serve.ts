@@ -3,7 +3,7 @@
  *
  * Knows: the order of events that clients rely on. Must not know: an endpoint's shapes (they are handed in), HTTP.
  */
-import { Answer } from './answer.js';
+import { Answer, type AnswerListener } from './answer.js';
 import type { ChoiceToken } from './choice.js';
 import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from './context.js';
 import type { GenerationPlan } from './request.js';
@@ -28,20 +28,21 @@ export interface ChunkShapes {
  * @param onGone tells when the client went: the answer is cancelled, and the promise stays open
  * @throws ApiError when the engine refuses or fails
  */
-export function collect(
+export async function collect(
   context: ApiContext,
   request: ApiRequest<unknown>,
   plan: GenerationPlan,
   onGone: (listener: () => void) => void,
   shape: (answer: Answer, choices: readonly Collected[]) => object,
 ): Promise<JsonAnswer> {
+  const settle = request.caller.reserve(mostTokens(plan));
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
       text: '',
       tokens: [],
       finishReason: 'length',
     }));
-    const answer = new Answer(context, plan, request.arrivedAt, {
+    const listener: AnswerListener = {
       delta(index, text, tokens) {
         const choice = choices[index];
         if (choice === undefined) return;
@@ -61,7 +62,8 @@ export function collect(
         });
       },
       failed: reject,
-    });
+    };
+    const answer = new Answer(context, plan, request.arrivedAt, listener, settle);
     onGone(() => {
       answer.cancel();
     });
@@ -69,21 +71,26 @@ export function collect(
   });
 }
 
-/** Streams an answer. The status line goes out with the first token, so that a refusal is still a plain error. */
+/**
+ * Streams an answer. The status line goes out with the first token, so that a refusal is still a plain error.
+ * @param open takes the response over; not called before the request is accepted
+ */
 export function stream(
   context: ApiContext,
   request: ApiRequest<unknown>,
   plan: GenerationPlan,
-  out: EventStream,
+  open: () => EventStream,
   shapes: ChunkShapes,
 ): void {
+  const settle = request.caller.reserve(mostTokens(plan));
+  const out = open();
   const begun = new Set<number>();
   const send = (chunk: object, extra: object = {}): void => {
     out.open(answer.headers());
     const usage = plan.continuousUsage ? { usage: answer.usage() } : plan.includeUsage ? { usage: null } : {};
     out.send(JSON.stringify({ ...chunk, ...usage, ...extra }));
   };
-  const answer = new Answer(context, plan, request.arrivedAt, {
+  const listener: AnswerListener = {
     delta(index, text, tokens) {
       const first = !begun.has(index);
       begun.add(index);
@@ -103,12 +110,18 @@ export function stream(
     failed(error) {
       out.fail(error);
     },
-  });
+  };
+  const answer = new Answer(context, plan, request.arrivedAt, listener, settle);
   out.onGone(() => {
     request.note({ cancelled: true });
     answer.cancel();
   });
   answer.start();
+}
+
+/** Prompt and answer of every choice, at the longest. */
+function mostTokens({ prompts, maxTokens, n }: GenerationPlan): number {
+  return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * (maxTokens[index] ?? 0), 0);
 }
 
 function noted(answer: Answer, report: object): Record<string, unknown> {

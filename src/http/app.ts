@@ -10,6 +10,7 @@ import { registerBody } from './plugins/body.js';
 import { registerCors } from './plugins/cors.js';
 import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/docs.js';
 import { registerDrain } from './plugins/drain.js';
+import { registerLimits } from './plugins/limits.js';
 import { registerGeneration } from './routes/generate.js';
 import { registerHealth, registerMetrics } from './routes/operations.js';
 import { registerModels } from './routes/models.js';
@@ -23,6 +24,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   await registerCors(app, context.options.corsOrigin);
   registerAuth(app, context.apiKeys);
   registerDrain(app, context);
+  registerLimits(app, context);
   registerBody(app);
   await describeRoutes(app, context.version);
   if (context.options.opsPort === null) await registerDocs(app);

@@ -1,6 +1,7 @@
 /** The OpenAPI document as text, the same bytes each time: `npm run openapi` commits it, CI compares. */
 import { pino } from 'pino';
 import type { Engine } from '../engine/engine.js';
+import { openPolicy } from '../api/policy.js';
 import type { ServedModel } from '../api/served-model.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
@@ -14,7 +15,7 @@ export async function openapiDocument(version: string): Promise<string> {
     api: {
       engine: {} as Engine,
       model: {} as ServedModel,
-      limits: { defaultExit: null, maxTokensDefault: 1, maxChoices: 1 },
+      limits: { defaultExit: null, maxTokensDefault: 1, maxChoices: 1, policy: openPolicy },
       metrics: new RequestMetrics(series),
     },
     series,

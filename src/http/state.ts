@@ -1,6 +1,7 @@
 /** What the HTTP layer is handed, and the little that it remembers. */
 import type { ApiContext } from '../api/context.js';
 import type { ServeOptions } from '../config.js';
+import type { ApiKey } from '../keys.js';
 import type { Logger } from '../telemetry/log.js';
 import type { Series } from '../telemetry/series.js';
 
@@ -21,7 +22,7 @@ export interface HttpContext {
   readonly series: Series;
   readonly options: HttpOptions;
   /** Empty: no key is asked for. */
-  readonly apiKeys: readonly string[];
+  readonly apiKeys: readonly ApiKey[];
   readonly version: string;
   readonly log: Logger;
   /** Set once on SIGTERM: readiness and new requests are refused. */

@@ -16,6 +16,7 @@ export function initialize(series: Series): void {
   for (const reason of ['queue_full', 'budget_infeasible', 'too_long', 'error', 'engine_lost']) {
     series.failed.inc({ reason }, 0);
   }
+  for (const limit of ['requests', 'tokens', 'in_flight']) series.limited.inc({ limit }, 0);
   for (const direction of ['deeper', 'shallower']) series.replans.inc({ direction }, 0);
   for (const time of ['ttft', 'tpot', 'total']) series.ratio.zero({ time });
   for (const budget_class of BUDGET_CLASSES) {

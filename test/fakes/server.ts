@@ -5,10 +5,12 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import type { FastifyInstance } from 'fastify';
 import type { ApiContext } from '../../src/api/context.js';
+import { openPolicy } from '../../src/api/policy.js';
 import type { ServedModel } from '../../src/api/served-model.js';
 import { resolveOptions } from '../../src/config.js';
 import { createApp, createOpsApp } from '../../src/http/app.js';
 import type { HttpContext } from '../../src/http/state.js';
+import { openKey, type ApiKey } from '../../src/keys.js';
 import { ChatTemplate } from '../../src/model/chat-template.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
@@ -37,7 +39,7 @@ export const model: ServedModel = {
 export interface Overrides {
   readonly limits?: Partial<ApiContext['limits']>;
   readonly options?: Partial<HttpContext['options']>;
-  readonly apiKeys?: readonly string[];
+  readonly apiKeys?: readonly (string | ApiKey)[];
   readonly log?: (line: string) => void;
 }
 
@@ -71,7 +73,7 @@ export async function build(
     api: {
       engine,
       model,
-      limits: { defaultExit: null, maxTokensDefault: 64, maxChoices: 8, ...overrides.limits },
+      limits: { defaultExit: null, maxTokensDefault: 64, maxChoices: 8, policy: openPolicy, ...overrides.limits },
       metrics,
     },
     series,
@@ -86,7 +88,7 @@ export async function build(
       opsPort: null,
       ...overrides.options,
     },
-    apiKeys: overrides.apiKeys ?? [],
+    apiKeys: (overrides.apiKeys ?? []).map((key) => (typeof key === 'string' ? openKey(key) : key)),
     version: '0.0.0-test',
     log: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: overrides.log }),
     draining: false,

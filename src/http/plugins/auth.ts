@@ -1,7 +1,8 @@
 /** API keys: hashed in memory, compared in constant time. Asked for on routes with `config.protected`. */
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from '../../errors.js';
+import { keyDigest, type ApiKey } from '../../keys.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -10,10 +11,10 @@ declare module 'fastify' {
     /** Is refused while the server drains. */
     inference?: boolean;
   }
-}
-
-function digest(key: string): Buffer {
-  return createHash('sha256').update(key).digest();
+  interface FastifyRequest {
+    /** Null where none was asked for. */
+    apiKey: ApiKey | null;
+  }
 }
 
 function presentedKey(request: FastifyRequest): string | null {
@@ -23,23 +24,24 @@ function presentedKey(request: FastifyRequest): string | null {
 }
 
 /** @param keys none: every request passes */
-export function registerAuth(app: FastifyInstance, keys: readonly string[]): void {
+export function registerAuth(app: FastifyInstance, keys: readonly ApiKey[]): void {
+  app.decorateRequest('apiKey', null);
   if (keys.length === 0) return;
-  const digests = keys.map(digest);
   app.addHook('onRequest', (request, _reply, done) => {
-    if (request.routeOptions.config.protected === true) check(request);
+    if (request.routeOptions.config.protected === true) request.apiKey = keyOf(request);
     done();
   });
 
-  function check(request: FastifyRequest): void {
-    const key = presentedKey(request);
-    if (key === null) {
+  function keyOf(request: FastifyRequest): ApiKey {
+    const text = presentedKey(request);
+    if (text === null) {
       const how = 'Authorization: Bearer KEY or X-Api-Key: KEY';
       throw new ApiError('invalid_api_key', `This server asks for an API key (${how}).`);
     }
-    const presented = digest(key);
+    const presented = keyDigest(text);
     // Every key is compared, so that time tells nothing about which one was near.
-    const matches = digests.filter((known) => timingSafeEqual(known, presented));
-    if (matches.length === 0) throw new ApiError('invalid_api_key', 'The API key is wrong.');
+    const [key] = keys.filter(({ digest }) => timingSafeEqual(digest, presented));
+    if (key === undefined) throw new ApiError('invalid_api_key', 'The API key is wrong.');
+    return key;
   }
 }

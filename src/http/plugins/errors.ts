@@ -63,10 +63,15 @@ export function asApiError(error: unknown): ApiError {
   return toApiError(error);
 }
 
+/** The standard one in whole seconds, and the one that OpenAI's SDKs prefer. */
+function retryHeaders(ms: number): Record<string, string> {
+  return { 'retry-after': String(Math.ceil(ms / 1000)), 'retry-after-ms': String(Math.ceil(ms)) };
+}
+
 /** Headers that go with an error. */
 export function errorHeaders(error: ApiError): Record<string, string> {
   return {
-    ...(error.retryAfterS === null ? {} : { 'retry-after': String(error.retryAfterS) }),
+    ...(error.retryAfterMs === null ? {} : retryHeaders(error.retryAfterMs)),
     ...(error.status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
   };
 }
@@ -109,13 +114,21 @@ export function registerErrors(app: FastifyInstance): void {
     const pattern = new RegExp(`^${url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/:\w+/g, '[^/]+')}$`);
     routes.push({ pattern, methods: [method].flat() });
   });
-  app.setErrorHandler(sendError);
-  app.setNotFoundHandler((request, reply) => {
+  const noRoute = (request: FastifyRequest, reply: FastifyReply): ApiError => {
     const path = request.url.split('?')[0] ?? '';
     const allowed = routes.filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => methods);
     if (allowed.length === 0)
-      throw new ApiError('route_not_found', `There is no ${request.method} ${shown(path)} here.`);
+      return new ApiError('route_not_found', `There is no ${request.method} ${shown(path)} here.`);
     void reply.header('allow', allowed.join(', '));
-    throw new ApiError('method_not_allowed', `${request.method} is not allowed here; use ${allowed.join(' or ')}.`);
+    const instead = `use ${allowed.join(' or ')}`;
+    return new ApiError('method_not_allowed', `${request.method} is not allowed here; ${instead}.`);
+  };
+  app.setErrorHandler((error, request, reply) => {
+    // Fastify asks QUERY for a content type before it looks for a route; no route here takes QUERY.
+    const early = (error as FastifyError).code === 'FST_ERR_ROUTE_MISSING_CONTENT_TYPE';
+    sendError(early ? noRoute(request, reply) : error, request, reply);
+  });
+  app.setNotFoundHandler((request, reply) => {
+    throw noRoute(request, reply);
   });
 }

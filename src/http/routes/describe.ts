@@ -21,7 +21,7 @@ const ERROR_STATUSES = {
   405: 'Wrong method.',
   413: 'Body too large.',
   415: 'Body is not JSON.',
-  429: 'Queue full; see Retry-After.',
+  429: 'Queue full, or a limit of the API key (x-ratelimit-*); see Retry-After.',
   500: 'The server failed.',
   503: 'Loading, draining, engine restarting, or the budget is infeasible; see Retry-After.',
 } as const;

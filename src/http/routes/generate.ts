@@ -27,6 +27,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
       arrivedAt: monotonicMs() - reply.elapsedTime,
       headers: request.headers,
       body,
+      caller: request.caller,
       note: (fields) => Object.assign(request.notes, fields),
     };
     if (body.stream === true) {

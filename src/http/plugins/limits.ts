@@ -1,0 +1,112 @@
+/**
+ * Limits of API keys on generation: requests and tokens a minute, requests in flight.
+ *
+ * Knows: OpenAI's rate limit headers. Must not know: what is generated.
+ */
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { Caller } from '../../api/context.js';
+import { openPolicy } from '../../api/policy.js';
+import { monotonicMs } from '../../clock.js';
+import { ApiError } from '../../errors.js';
+import type { ApiKey } from '../../keys.js';
+import { Bucket } from '../bucket.js';
+import { onClosed } from '../closed.js';
+import type { HttpContext } from '../state.js';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    caller: Caller;
+  }
+}
+
+const unlimited = (): void => undefined;
+
+/** Somebody without a key, on a server that asks for none. */
+const anybody: Caller = { policy: openPolicy, reserve: () => unlimited };
+
+/** What a key has used. */
+interface Meter {
+  readonly requests: Bucket | null;
+  readonly tokens: Bucket | null;
+  inFlight: number;
+}
+
+function meterOf({ limits }: ApiKey): Meter {
+  const bucket = (perMinute: number | null): Bucket | null =>
+    perMinute === null ? null : new Bucket(perMinute, monotonicMs());
+  return { requests: bucket(limits.requestsPerMinute), tokens: bucket(limits.tokensPerMinute), inFlight: 0 };
+}
+
+/** As OpenAI writes durations: 20ms, 1.5s, 6m0s. */
+function duration(ms: number): string {
+  if (ms < 1000) return `${Math.ceil(ms)}ms`;
+  const seconds = Math.ceil(ms / 10) / 100;
+  return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${Math.ceil(seconds % 60)}s`;
+}
+
+function tell(reply: FastifyReply, what: 'requests' | 'tokens', bucket: Bucket): void {
+  const now = monotonicMs();
+  void reply.headers({
+    [`x-ratelimit-limit-${what}`]: String(bucket.perMinute),
+    [`x-ratelimit-remaining-${what}`]: String(Math.max(0, Math.floor(bucket.level(now)))),
+    [`x-ratelimit-reset-${what}`]: duration(bucket.waitMs(bucket.perMinute, now)),
+  });
+}
+
+export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpContext): void {
+  const meters = new Map(apiKeys.map((key) => [key, meterOf(key)]));
+  app.decorateRequest('caller');
+
+  function exceeded(limit: 'requests' | 'tokens' | 'in_flight', message: string, waitMs: number): ApiError {
+    series.limited.inc({ limit });
+    return new ApiError('rate_limit_exceeded', message, null, {}, waitMs);
+  }
+
+  function begin(key: ApiKey, meter: Meter, reply: FastifyReply): void {
+    const most = key.limits.requestsInFlight;
+    if (most !== null && meter.inFlight >= most) {
+      throw exceeded('in_flight', `This API key may have ${most} requests in flight at once.`, 1000);
+    }
+    const { requests } = meter;
+    if (requests !== null) {
+      const waitMs = requests.waitMs(1, monotonicMs());
+      if (waitMs === 0) requests.take(1, monotonicMs());
+      tell(reply, 'requests', requests);
+      if (waitMs > 0) {
+        throw exceeded('requests', `This API key may send ${requests.perMinute} requests a minute.`, waitMs);
+      }
+    }
+    meter.inFlight++;
+    onClosed(reply, () => meter.inFlight--);
+  }
+
+  function reserve(bucket: Bucket, reply: FastifyReply, tokens: number): (used: number) => void {
+    const waitMs = bucket.waitMs(tokens, monotonicMs());
+    const rule = `This API key may use ${bucket.perMinute} tokens a minute, prompt and answer together`;
+    if (waitMs === Infinity) {
+      throw new ApiError('invalid_value', `${rule}; this request asks for up to ${tokens}.`, 'max_tokens');
+    }
+    if (waitMs === 0) bucket.take(tokens, monotonicMs());
+    tell(reply, 'tokens', bucket);
+    if (waitMs > 0) throw exceeded('tokens', `${rule}.`, waitMs);
+    return (used) => {
+      bucket.give(tokens - used, monotonicMs());
+    };
+  }
+
+  app.addHook('onRequest', (request, reply, done) => {
+    const key = request.apiKey;
+    const meter = key === null ? undefined : meters.get(key);
+    request.caller = anybody;
+    if (key !== null && meter !== undefined) {
+      const { tokens } = meter;
+      request.caller = {
+        policy: key.policy,
+        reserve: (most) => (tokens === null ? unlimited : reserve(tokens, reply, most)),
+      };
+      if (key.name !== null) request.notes.key = key.name;
+      if (request.routeOptions.config.inference === true) begin(key, meter, reply);
+    }
+    done();
+  });
+}

@@ -1,0 +1,170 @@
+/** What a key may use: told in OpenAI's headers, refused with 429, given back. */
+import t from 'tap';
+import { Bucket } from '../../src/http/bucket.js';
+import { openKey, type ApiKey } from '../../src/keys.js';
+import { build, says, tokenizer } from '../fakes/server.js';
+
+type KeyFields = Omit<Partial<ApiKey>, 'limits' | 'policy'> & {
+  readonly limits?: Partial<ApiKey['limits']>;
+  readonly policy?: Partial<ApiKey['policy']>;
+};
+
+function key(text: string, { limits, policy, ...fields }: KeyFields): ApiKey {
+  const open = openKey(text);
+  return { ...open, ...fields, limits: { ...open.limits, ...limits }, policy: { ...open.policy, ...policy } };
+}
+
+const as = (text: string, more: Record<string, string> = {}) => ({ authorization: `Bearer ${text}`, ...more });
+const prompt = 'Hello';
+const promptTokens = tokenizer.encode(prompt, true).length;
+
+void t.test('a bucket holds a minute, fills all the time, and takes back what was not used', (t) => {
+  const bucket = new Bucket(60, 0);
+  t.equal(bucket.waitMs(60, 0), 0);
+  t.equal(bucket.waitMs(61, 0), Infinity, 'more than a minute holds');
+  bucket.take(60, 0);
+  t.equal(bucket.waitMs(1, 0), 1000);
+  t.equal(bucket.waitMs(1, 400), 600);
+  t.equal(bucket.level(2000), 2);
+  bucket.give(10, 2000);
+  t.equal(bucket.level(2000), 12);
+  bucket.give(1000, 2000);
+  t.equal(bucket.level(2000), 60, 'never more than a minute');
+  bucket.take(90, 2000);
+  t.equal(bucket.waitMs(1, 2000), 31_000, 'a debt is filled first');
+  t.equal(bucket.level(1000), -30, 'a clock that goes back adds nothing');
+  t.end();
+});
+
+void t.test('requests a minute: told, then refused with the time to wait', async (t) => {
+  const server = await build(t, undefined, {
+    apiKeys: [key('limited', { limits: { requestsPerMinute: 2 } }), 'free'],
+  });
+  const ask = (who: string) => server.post('/v1/completions', { prompt, max_tokens: 2 }, as(who));
+  const first = await ask('limited');
+  t.equal(first.status, 200);
+  t.equal(first.headers.get('x-ratelimit-limit-requests'), '2');
+  t.equal(first.headers.get('x-ratelimit-remaining-requests'), '1');
+  t.match(first.headers.get('x-ratelimit-reset-requests'), /^(30s|29\.\d+s)$/);
+  t.equal(first.headers.get('x-ratelimit-limit-tokens'), null);
+  t.equal((await ask('limited')).status, 200);
+  const refused = await ask('limited');
+  t.equal(refused.status, 429);
+  t.match(await refused.json(), { error: { type: 'rate_limit_error', code: 'rate_limit_exceeded', param: null } });
+  t.match(refused.headers.get('retry-after'), /^(29|30)$/);
+  const ms = Number(refused.headers.get('retry-after-ms'));
+  t.ok(ms > 25_000 && ms <= 30_000, `${ms}`);
+  t.equal(refused.headers.get('x-ratelimit-remaining-requests'), '0');
+  t.equal((await ask('free')).status, 200, 'another key has limits of its own');
+  const models = await fetch(`${server.url}/v1/models`, { headers: as('limited') });
+  t.equal(models.status, 200, 'only generation is limited');
+  t.match(await (await fetch(`${server.url}/metrics`)).text(), /key_limited_total\{limit="requests",[^}]*\} 1\n/);
+});
+
+void t.test('tokens a minute: the longest answer is reserved, the rest comes back', async (t) => {
+  const limits = { tokensPerMinute: 100 };
+  const server = await build(t, says('one two three', { pace: 20 }), { apiKeys: [key('k', { limits })] });
+  const ask = (max_tokens: number, more: object = {}) =>
+    server.post('/v1/completions', { prompt, max_tokens, ...more }, as('k'));
+  const running = ask(90, { stream: true });
+  const begun = await running;
+  t.equal(begun.headers.get('x-ratelimit-limit-tokens'), '100');
+  t.equal(begun.headers.get('x-ratelimit-remaining-tokens'), String(10 - promptTokens));
+  const refused = await ask(20);
+  t.equal(refused.status, 429);
+  t.match(await refused.json(), { error: { code: 'rate_limit_exceeded', message: /100 tokens a minute/ } });
+  t.ok(Number(refused.headers.get('retry-after')) >= 1);
+  await begun.text();
+  const used = promptTokens + tokenizer.encode('one two three', false).length;
+  const next = await ask(20);
+  t.equal(next.status, 200);
+  const left = Number(next.headers.get('x-ratelimit-remaining-tokens'));
+  const expected = 100 - used - promptTokens - 20;
+  t.ok(left >= expected && left <= expected + 2, `${left} are left, at least ${expected}`);
+  const large = await ask(200);
+  t.equal(large.status, 400, 'what never fits is not worth a retry');
+  t.match(await large.json(), { error: { code: 'invalid_value', param: 'max_tokens' } });
+});
+
+void t.test('a request that is refused or left uses no more tokens than it got', async (t) => {
+  const limits = { tokensPerMinute: 100 };
+  let refuse = true;
+  const server = await build(
+    t,
+    () => ({
+      tokens: tokenizer.encode('one two three four', false),
+      pace: 30,
+      ...(refuse ? { refuse: { reason: 'queue_full', leastFeasibleMs: null } } : {}),
+    }),
+    { apiKeys: [key('k', { limits })] },
+  );
+  const ask = (more: object = {}, signal: AbortSignal | null = null) =>
+    fetch(`${server.url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...as('k') },
+      body: JSON.stringify({ prompt, max_tokens: 90, ...more }),
+      signal,
+    });
+  t.equal((await ask()).status, 429, 'the queue is full');
+  refuse = false;
+  const leaver = new AbortController();
+  const left = await ask({ stream: true }, leaver.signal);
+  t.equal(left.status, 200, 'the refused one left nothing behind');
+  leaver.abort();
+  await t.rejects(left.text());
+  for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  t.equal((await ask({ max_tokens: 80 })).status, 200);
+});
+
+void t.test('requests in flight', async (t) => {
+  const server = await build(t, says('one two three', { pace: 30 }), {
+    apiKeys: [key('k', { limits: { requestsInFlight: 1 } })],
+  });
+  const ask = () => server.post('/v1/completions', { prompt, max_tokens: 3, stream: true }, as('k'));
+  const first = await ask();
+  const second = await ask();
+  t.equal(second.status, 429);
+  t.equal(second.headers.get('retry-after'), '1');
+  t.match(await second.json(), { error: { code: 'rate_limit_exceeded' } });
+  await first.text();
+  t.equal((await ask()).status, 200);
+});
+
+void t.test('the policy of a key: default budget and bounds of depth', async (t) => {
+  const defaultBudget = { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'truncate' } as const;
+  const server = await build(t, undefined, {
+    limits: { policy: { defaultBudget: { ...defaultBudget, totalMs: 900 }, minExit: 15, maxExit: null } },
+    apiKeys: [key('k', { name: 'team-a', policy: { defaultBudget, maxExit: 25 } }), 'open'],
+  });
+  const depth = async (who: string, headers: Record<string, string> = {}, body: object = {}) => {
+    const response = await server.post('/v1/completions', { prompt, ...body }, as(who, headers));
+    t.equal(response.status, 200);
+    return server.engine.requests.at(-1)?.depth;
+  };
+  t.same(await depth('k'), { minExit: 15, maxExit: 25, budget: defaultBudget });
+  t.same(await depth('open'), { minExit: 15, maxExit: 30, budget: { ...defaultBudget, totalMs: 900 } });
+  t.match(await depth('k', { 'X-Latency-Budget-Ms': '70' }), { budget: { totalMs: 70, onMiss: 'continue' } });
+  t.match(await depth('k', { 'X-SLO-TTFT-Ms': '70' }), { budget: { totalMs: null, ttftMs: 70 } });
+  t.match(await depth('k', { 'X-Budget-On-Miss': 'reject' }), { budget: { totalMs: 500, onMiss: 'reject' } });
+  t.match(await depth('k', { 'Request-Timeout': '0.2' }), { budget: { totalMs: 200, onMiss: 'truncate' } });
+  t.match(await depth('k', { 'X-Max-Exit-Layer': '30' }), { minExit: 15, maxExit: 25 });
+  t.match(await depth('k', { 'X-Min-Exit-Layer': '10' }), { minExit: 15, maxExit: 25 });
+  t.match(await depth('k', { 'X-Exit-Layer': '20' }), { minExit: 20, maxExit: 20 });
+  t.match(await depth('k', {}, { model: 'fake:25' }), { minExit: 25, maxExit: 25 });
+  const cases: [Record<string, string>, object, string][] = [
+    [{ 'X-Exit-Layer': '30' }, {}, 'X-Exit-Layer'],
+    [{ 'X-Exit-Layer': '10' }, {}, 'X-Exit-Layer'],
+    [{}, { model: 'fake:30' }, 'model'],
+    [{ 'X-Min-Exit-Layer': '30' }, {}, 'X-Min-Exit-Layer'],
+    [{ 'X-Max-Exit-Layer': '10' }, {}, 'X-Max-Exit-Layer'],
+  ];
+  for (const [headers, body, param] of cases) {
+    const response = await server.post('/v1/completions', { prompt, ...body }, as('k', headers));
+    t.equal(response.status, 400, param);
+    const { error } = (await response.json()) as { error: { param: string; exits: number[] } };
+    t.equal(error.param, param);
+    t.same(error.exits, [15, 20, 25]);
+  }
+});
