@@ -108,12 +108,11 @@ void t.test('statuses of the table, each with its body', async (t) => {
   const get = await fetch(`${server.url}/v1/completions`);
   t.equal(get.headers.get('allow'), 'POST');
   await check(get, 405, 'invalid_request_error', 'method_not_allowed');
-  await check(
-    await fetch(`${server.url}/v1/models/fake`, { method: 'DELETE' }),
-    405,
-    'invalid_request_error',
-    'method_not_allowed',
-  );
+  for (const method of ['DELETE', 'QUERY', 'PROPFIND']) {
+    const answer = await fetch(`${server.url}/v1/models/fake`, { method });
+    t.equal(answer.headers.get('allow'), 'GET, HEAD', method);
+    await check(answer, 405, 'invalid_request_error', 'method_not_allowed');
+  }
   await check(
     await server.post('/v1/completions', { prompt: 'x'.repeat(3000) }),
     413,

@@ -29,6 +29,9 @@ const ERROR_STATUSES = {
 /** The name of the error schema among the document's components. */
 export const ERROR_SCHEMA_ID = 'Error';
 
+/** One event of a stream: `data` is JSON, and `[DONE]` in the last one. */
+const EVENT = { type: 'object', properties: { data: { type: 'string' } } };
+
 const json = (schema: object) => ({ 'application/json': { schema } });
 
 /**
@@ -45,7 +48,7 @@ export function answers(
   return {
     200: {
       description,
-      content: { ...json(answer), ...(events ? { 'text/event-stream': { schema: { type: 'string' } } } : {}) },
+      content: { ...json(answer), ...(events ? { 'text/event-stream': { schema: EVENT } } : {}) },
     },
     ...Object.fromEntries(statuses.map((status) => [status, { description: ERROR_STATUSES[status], content: error }])),
   };
