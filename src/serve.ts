@@ -20,6 +20,7 @@ import { collectGarbage } from './memory.js';
 import { createLogger, type Logger } from './telemetry/log.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
+import { startTracing } from './telemetry/tracing.js';
 
 function engineOptions(options: ServeOptions): EngineOptions {
   return {
@@ -104,12 +105,15 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const series = createSeries(model.name);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
+  const tracing = await startTracing(process.env, version, log);
+  tracing?.observe(engine);
   logEngine(engine, log);
   const context: HttpContext = {
     api: { engine, model, limits: { ...options, policy }, metrics },
     series,
     options,
     apiKeys,
+    tracing,
     version,
     log,
     draining: false,
@@ -137,5 +141,8 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     await app.close();
     ops?.server.closeAllConnections();
     await ops?.close();
+    const sent = (await tracing?.shutdown()) ?? true;
+    // The exporter's retries would keep the process alive. main.ts has set the exit code by then.
+    if (!sent) setTimeout(() => process.exit(), 50).unref();
   }
 }

@@ -8,7 +8,7 @@ import { monotonicMs } from '../clock.js';
 import type { EndedEvent } from '../engine/messages.js';
 import type { ApiError } from '../errors.js';
 import { Choice, type ChoiceEnd, type ChoiceToken } from './choice.js';
-import type { ApiContext } from './context.js';
+import type { ApiContext, ApiRequest } from './context.js';
 import type { GenerationPlan } from './request.js';
 import { ofChoice } from './sampling.js';
 import type { SortieReport, Usage } from './schemas/shared.js';
@@ -35,7 +35,7 @@ export class Answer {
   constructor(
     private readonly context: ApiContext,
     readonly plan: GenerationPlan,
-    private readonly arrivedAt: number,
+    private readonly request: Pick<ApiRequest<unknown>, 'arrivedAt' | 'trace'>,
     private readonly listener: AnswerListener,
     /** Told once what was used, whichever way it ends. */
     private readonly settle: (tokens: number) => void,
@@ -59,16 +59,14 @@ export class Answer {
       const maxTokens = plan.maxTokens[promptIndex] ?? 0;
       const id = this.#idOf(index);
       const prompt = this.promptOf(index).ids;
-      context.metrics.begin(id, {
-        arrivedAt: this.arrivedAt,
-        promptTokens: prompt.length,
-        maxTokens,
-        budget: plan.budget,
-      });
+      const { arrivedAt } = this.request;
+      const facts = { arrivedAt, promptTokens: prompt.length, maxTokens, budget: plan.budget };
+      context.metrics.begin(id, facts);
+      this.request.trace?.begin(id, index, facts);
       context.engine.generate(
         {
           id,
-          arrivedAt: this.arrivedAt,
+          arrivedAt,
           prompt,
           maxTokens,
           minTokens: plan.minTokens,
@@ -106,14 +104,15 @@ export class Answer {
 
   report(): SortieReport {
     const { budget } = this.plan;
+    const { arrivedAt } = this.request;
     const plans = this.choices.flatMap(({ plan }) => plan ?? []);
     const layers: Record<string, number> = {};
     for (const { exitLayers } of this.choices) {
       for (const [layer, count] of exitLayers) layers[layer] = (layers[layer] ?? 0) + count;
     }
-    const actual = monotonicMs() - this.arrivedAt;
+    const actual = monotonicMs() - arrivedAt;
     const times = this.#ends.map((end, i) => tokenTimes(end, this.choices[i]?.completionTokens ?? 0));
-    const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - this.arrivedAt)));
+    const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
     const tpot = worst(times.map((time) => time.tpot));
     const started = worst(this.#ends.map((end) => end?.startedAt ?? null));
     return {
@@ -135,7 +134,7 @@ export class Answer {
           : actual <= (budget.totalMs ?? Infinity) &&
             (ttft ?? 0) <= (budget.ttftMs ?? Infinity) &&
             (tpot ?? 0) <= (budget.tpotMs ?? Infinity),
-      queue_ms: started === null ? null : rounded(Math.max(0, started - this.arrivedAt)),
+      queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
     };
   }
 

@@ -3,6 +3,7 @@ import type { Engine } from '../engine/engine.js';
 import type { ReadyMessage } from '../engine/messages.js';
 import { ApiError } from '../errors.js';
 import type { RequestMetrics } from '../telemetry/requests.js';
+import type { RequestTrace } from '../telemetry/tracing.js';
 import type { Headers } from './budget.js';
 import type { RequestPolicy } from './policy.js';
 import type { ServedModel } from './served-model.js';
@@ -42,6 +43,8 @@ export interface ApiRequest<Body> {
   readonly headers: Headers;
   readonly body: Body;
   readonly caller: Caller;
+  /** Null where tracing is off. */
+  readonly trace: RequestTrace | null;
   /** Adds fields to the request's log line. */
   note(fields: Readonly<Record<string, unknown>>): void;
 }

@@ -7,6 +7,7 @@ import { Answer, type AnswerListener } from './answer.js';
 import type { ChoiceToken } from './choice.js';
 import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from './context.js';
 import type { GenerationPlan } from './request.js';
+import { answeredAttributes, askedAttributes } from './trace-attributes.js';
 
 /** A choice as it was collected. */
 export interface Collected {
@@ -35,6 +36,7 @@ export async function collect(
   onGone: (listener: () => void) => void,
   shape: (answer: Answer, choices: readonly Collected[]) => object,
 ): Promise<JsonAnswer> {
+  request.trace?.describe(askedAttributes(plan));
   const settle = request.caller.reserve(mostTokens(plan));
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
@@ -56,14 +58,19 @@ export async function collect(
       done() {
         const report = answer.report();
         request.note(noted(answer, report));
+        const reasons = choices.map(({ finishReason }) => finishReason);
+        request.trace?.describe(answeredAttributes(answer, reasons));
         resolve({
           headers: answer.headers(),
           body: { ...shape(answer, choices), usage: answer.usage(), sortie: report },
         });
       },
-      failed: reject,
+      failed(error) {
+        request.trace?.describe({ 'error.type': error.code });
+        reject(error);
+      },
     };
-    const answer = new Answer(context, plan, request.arrivedAt, listener, settle);
+    const answer = new Answer(context, plan, request, listener, settle);
     onGone(() => {
       answer.cancel();
     });
@@ -82,9 +89,11 @@ export function stream(
   open: () => EventStream,
   shapes: ChunkShapes,
 ): void {
+  request.trace?.describe(askedAttributes(plan));
   const settle = request.caller.reserve(mostTokens(plan));
   const out = open();
   const begun = new Set<number>();
+  const reasons: string[] = [];
   const send = (chunk: object, extra: object = {}): void => {
     out.open(answer.headers());
     const usage = plan.continuousUsage ? { usage: answer.usage() } : plan.includeUsage ? { usage: null } : {};
@@ -97,6 +106,7 @@ export function stream(
       send(shapes.delta(answer, index, text, tokens, first));
     },
     finished(index, reason, last) {
+      reasons[index] = reason;
       if (!begun.has(index)) send(shapes.delta(answer, index, '', [], true));
       const report = last && !plan.includeUsage ? { sortie: answer.report() } : {};
       send(shapes.finish(answer, index, reason), report);
@@ -105,13 +115,15 @@ export function stream(
       const report = answer.report();
       if (plan.includeUsage) send(shapes.empty(answer), { usage: answer.usage(), sortie: report });
       request.note(noted(answer, report));
+      request.trace?.describe(answeredAttributes(answer, reasons));
       out.end();
     },
     failed(error) {
+      request.trace?.describe({ 'error.type': error.code });
       out.fail(error);
     },
   };
-  const answer = new Answer(context, plan, request.arrivedAt, listener, settle);
+  const answer = new Answer(context, plan, request, listener, settle);
   out.onGone(() => {
     request.note({ cancelled: true });
     answer.cancel();

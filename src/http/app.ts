@@ -15,12 +15,14 @@ import { registerGeneration } from './routes/generate.js';
 import { registerHealth, registerMetrics } from './routes/operations.js';
 import { registerModels } from './routes/models.js';
 import { registerPlayground } from './routes/playground.js';
+import { registerTracing } from './plugins/tracing.js';
 import { registerTokenize } from './routes/tokenize.js';
 import type { HttpContext } from './state.js';
 
 /** @returns an app that is ready to listen; without /metrics and /docs where they have a port of their own */
 export async function createApp(context: HttpContext): Promise<FastifyInstance> {
   const app = createBase(context);
+  registerTracing(app, context);
   await registerCors(app, context.options.corsOrigin);
   registerAuth(app, context.apiKeys);
   registerDrain(app, context);

@@ -30,6 +30,7 @@ export async function openapiDocument(version: string): Promise<string> {
       opsPort: null,
     },
     apiKeys: [],
+    tracing: null,
     version,
     log: pino({ level: 'silent' }),
     draining: false,

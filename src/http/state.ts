@@ -3,6 +3,7 @@ import type { ApiContext } from '../api/context.js';
 import type { ServeOptions } from '../config.js';
 import type { ApiKey } from '../keys.js';
 import type { Logger } from '../telemetry/log.js';
+import type { Tracing } from '../telemetry/tracing.js';
 import type { Series } from '../telemetry/series.js';
 
 export type HttpOptions = Pick<
@@ -23,6 +24,8 @@ export interface HttpContext {
   readonly options: HttpOptions;
   /** Empty: no key is asked for. */
   readonly apiKeys: readonly ApiKey[];
+  /** Null: no traces. */
+  readonly tracing: Tracing | null;
   readonly version: string;
   readonly log: Logger;
   /** Set once on SIGTERM: readiness and new requests are refused. */

@@ -5,6 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
+import { collect } from '../fakes/collector.js';
 import { main, portOf, serve, start, tinyModel, until } from './helper.js';
 
 const model = tinyModel(t.testdir());
@@ -58,6 +59,44 @@ void t.test('a second port has metrics and docs, and ends with the first', async
   const exit = once(server, 'exit');
   server.kill('SIGTERM');
   t.same(await exit, [0, null]);
+});
+
+void t.test('spans that wait are sent on SIGTERM, as protobuf unless JSON is asked for', async (t) => {
+  const collector = await collect(t);
+  process.env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT = `${collector.url}/spans`;
+  const { process: server, url } = await serve(t, model).finally(() => {
+    delete process.env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT;
+  });
+  const body = JSON.stringify({ prompt: 'a b c', max_tokens: 3, ignore_eos: true });
+  const answer = await fetch(`${url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body,
+  });
+  t.equal(answer.status, 200);
+  const exit = once(server, 'exit');
+  server.kill('SIGTERM');
+  t.same(await exit, [0, null]);
+  const [post] = collector.posts;
+  t.match(post, { path: '/spans', type: 'application/x-protobuf' });
+  for (const name of ['POST /v1/completions', 'queue', 'prefill', 'decode', 'gen_ai.usage.output_tokens']) {
+    t.ok(post?.body.includes(name), name);
+  }
+});
+
+void t.test('a collector that is not there does not hold up the end', async (t) => {
+  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = 'http://127.0.0.1:9';
+  const { process: server, url } = await serve(t, model).finally(() => {
+    delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT;
+  });
+  const body = JSON.stringify({ prompt: 'a b c', max_tokens: 3 });
+  const request = { method: 'POST', headers: { 'content-type': 'application/json' }, body };
+  t.equal((await fetch(`${url}/v1/completions`, request)).status, 200);
+  const started = performance.now();
+  const exit = once(server, 'exit');
+  server.kill('SIGTERM');
+  t.same(await exit, [0, null]);
+  t.ok(performance.now() - started < 9000);
 });
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {

@@ -25,6 +25,8 @@ type Request = Omit<GenerateMessage, 'type'>;
 export interface Script {
   /** Token ids of the answer, before max_tokens cuts them. */
   readonly tokens: readonly number[];
+  /** Exits of the tokens; the greatest allowed one where it ends. */
+  readonly exits?: readonly number[];
   /** Refuses instead. */
   readonly refuse?: Pick<RefusedEvent, 'reason' | 'leastFeasibleMs'>;
   /** Ends with that reason after the tokens instead of `stop`. */
@@ -176,7 +178,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     const event: TokenEvent = {
       id: request.id,
       token,
-      exit: request.depth.maxExit,
+      exit: script.exits?.[index] ?? request.depth.maxExit,
       logprobs: request.logprobs === null ? null : fakeLogprobs(token, request.logprobs),
     };
     live.sent++;

@@ -14,6 +14,7 @@ import { openKey, type ApiKey } from '../../src/keys.js';
 import { ChatTemplate } from '../../src/model/chat-template.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
+import type { Tracing } from '../../src/telemetry/tracing.js';
 import { createSeries } from '../../src/telemetry/series.js';
 import { FakeEngine, type Script } from './engine.js';
 
@@ -40,6 +41,7 @@ export interface Overrides {
   readonly limits?: Partial<ApiContext['limits']>;
   readonly options?: Partial<HttpContext['options']>;
   readonly apiKeys?: readonly (string | ApiKey)[];
+  readonly tracing?: Tracing;
   readonly log?: (line: string) => void;
 }
 
@@ -69,6 +71,7 @@ export async function build(
   const series = createSeries(model.name);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
+  overrides.tracing?.observe(engine);
   const context: HttpContext = {
     api: {
       engine,
@@ -89,6 +92,7 @@ export async function build(
       ...overrides.options,
     },
     apiKeys: (overrides.apiKeys ?? []).map((key) => (typeof key === 'string' ? openKey(key) : key)),
+    tracing: overrides.tracing ?? null,
     version: '0.0.0-test',
     log: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: overrides.log }),
     draining: false,

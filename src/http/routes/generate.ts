@@ -28,6 +28,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
       headers: request.headers,
       body,
       caller: request.caller,
+      trace: request.trace,
       note: (fields) => Object.assign(request.notes, fields),
     };
     if (body.stream === true) {
@@ -46,11 +47,11 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
 }
 
 export function registerGeneration(app: FastifyInstance, context: HttpContext): void {
-  const config = { protected: true, inference: true };
+  const config = { protected: true, inference: true } as const;
   app.post(
     '/v1/completions',
     {
-      config,
+      config: { ...config, operation: 'text_completion' },
       schema: {
         operationId: 'createCompletion',
         summary: 'Complete a prompt at the depth that the budget allows',
@@ -70,7 +71,7 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
   app.post(
     '/v1/chat/completions',
     {
-      config,
+      config: { ...config, operation: 'chat' },
       schema: {
         operationId: 'createChatCompletion',
         summary: 'Answer a chat at the depth that the budget allows',

@@ -1,0 +1,45 @@
+/** A span for each request that generates, from its arrival to its last byte; it continues the caller's trace. */
+import type { FastifyInstance } from 'fastify';
+import { monotonicMs } from '../../clock.js';
+import type { RequestTrace } from '../../telemetry/tracing.js';
+import type { HttpContext } from '../state.js';
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What the route generates, in the words of OpenTelemetry's GenAI conventions; only such routes are traced. */
+    operation?: 'chat' | 'text_completion';
+  }
+  interface FastifyRequest {
+    /** Null where tracing is off. */
+    trace: RequestTrace | null;
+  }
+}
+
+export function registerTracing(app: FastifyInstance, { tracing, api }: HttpContext): void {
+  app.decorateRequest('trace', null);
+  if (tracing === null) return;
+  app.addHook('onRequest', (request, reply, done) => {
+    const { operation } = request.routeOptions.config;
+    const route = request.routeOptions.url;
+    if (operation !== undefined && route !== undefined) {
+      const trace = tracing.request(`${request.method} ${route}`, request.headers, monotonicMs() - reply.elapsedTime, {
+        'http.request.method': request.method,
+        'http.route': route,
+        'url.path': route,
+        'url.scheme': 'http',
+        'gen_ai.operation.name': operation,
+        'gen_ai.provider.name': 'sortie',
+        'gen_ai.response.model': api.model.name,
+        'sortie.request_id': request.id,
+      });
+      request.trace = trace;
+      request.notes.trace_id = trace.traceId;
+    }
+    done();
+  });
+  app.addHook('onResponse', (request, reply, done) => {
+    if (request.notes.cancelled === true) request.trace?.describe({ 'error.type': 'client_disconnected' });
+    request.trace?.end(reply.raw.statusCode);
+    done();
+  });
+}

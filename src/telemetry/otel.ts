@@ -1,0 +1,77 @@
+/**
+ * Sets up the OpenTelemetry SDK. Loaded only where tracing is on (tracing.ts).
+ *
+ * Knows: the SDK and its environment variables. Must not know: what is traced.
+ */
+import { diag, DiagLogLevel, ROOT_CONTEXT } from '@opentelemetry/api';
+import { W3CTraceContextPropagator } from '@opentelemetry/core';
+import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
+import { BatchSpanProcessor, NodeTracerProvider, type SpanExporter } from '@opentelemetry/sdk-trace-node';
+import { setTimeout as delay } from 'node:timers/promises';
+import { OptionError } from '../config.js';
+import type { Logger } from './log.js';
+import { SequenceSpans, startRequest } from './spans.js';
+import type { Tracing } from './tracing.js';
+
+/** A collector that does not answer must not hold up the end of the process for longer, ms. */
+const SHUTDOWN_MS = 5000;
+
+const GETTER = {
+  keys: (headers: object) => Object.keys(headers),
+  get: (headers: Readonly<Record<string, string | string[] | undefined>>, name: string) => headers[name],
+};
+
+/** Both exporters read endpoint, headers, time-out and compression from the environment. */
+async function exporterOf(env: Readonly<Record<string, string | undefined>>): Promise<SpanExporter> {
+  const protocol = env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL ?? env.OTEL_EXPORTER_OTLP_PROTOCOL ?? 'http/protobuf';
+  if (protocol === 'http/json') {
+    const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-http');
+    return new OTLPTraceExporter();
+  }
+  if (protocol !== 'http/protobuf') {
+    throw new OptionError(`OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or http/json, got "${protocol}"`);
+  }
+  const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto');
+  return new OTLPTraceExporter();
+}
+
+/** @throws OptionError for a protocol that is not served */
+export async function otelTracing(
+  env: Readonly<Record<string, string | undefined>>,
+  version: string,
+  log: Logger,
+): Promise<Tracing> {
+  const warn = (message: string): void => {
+    log.warn({ component: 'opentelemetry' }, message);
+  };
+  diag.setLogger({ error: warn, warn, info: warn, debug: warn, verbose: warn }, DiagLogLevel.WARN);
+  const provider = new NodeTracerProvider({
+    resource: defaultResource()
+      .merge(resourceFromAttributes({ 'service.name': 'sortie', 'service.version': version }))
+      .merge(detectResources({ detectors: [envDetector] })),
+    spanProcessors: [new BatchSpanProcessor(await exporterOf(env))],
+  });
+  const tracer = provider.getTracer('sortie', version);
+  const sequences = new SequenceSpans(tracer);
+  const propagator = new W3CTraceContextPropagator();
+  return {
+    request: (name, headers, arrivedAt, attributes) => {
+      const parent = propagator.extract(ROOT_CONTEXT, headers, GETTER);
+      return startRequest(tracer, sequences, parent, name, arrivedAt, attributes);
+    },
+    observe: (engine) => {
+      sequences.observe(engine);
+    },
+    shutdown: async () => {
+      const late = new AbortController();
+      const failed = (error: unknown): void => {
+        warn(`traces were not sent: ${String(error)}`);
+      };
+      const sent = provider.shutdown().catch(failed);
+      const waited = delay(SHUTDOWN_MS, false, { signal: late.signal }).catch(() => true);
+      const inTime = await Promise.race([sent.then(() => true), waited]);
+      late.abort();
+      return inTime;
+    },
+  };
+}

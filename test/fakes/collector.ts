@@ -1,0 +1,79 @@
+/** An OpenTelemetry collector in so far as a test needs one: takes OTLP over HTTP and remembers it. */
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+type Value = { readonly stringValue: string } | { readonly intValue: number } | object;
+
+export interface CollectedSpan {
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly parentSpanId?: string;
+  readonly name: string;
+  readonly kind: number;
+  readonly startTimeUnixNano: string;
+  readonly endTimeUnixNano: string;
+  readonly attributes: readonly { readonly key: string; readonly value: Value }[];
+  readonly events?: readonly { readonly name: string; readonly attributes: CollectedSpan['attributes'] }[];
+  readonly status?: { readonly code?: number };
+}
+
+interface Post {
+  readonly path: string;
+  readonly type: string;
+  readonly body: Buffer;
+}
+
+export interface Collector {
+  readonly url: string;
+  readonly posts: readonly Post[];
+  /** Spans of all posts in JSON, in order of their arrival. */
+  spans(): CollectedSpan[];
+  /** Attributes of the resource, from the first post in JSON. */
+  resource(): Record<string, unknown>;
+}
+
+/** Plain values of OTLP's attributes. */
+export function valuesOf(attributes: CollectedSpan['attributes']): Record<string, unknown> {
+  const plain = (value: Value): unknown => {
+    if ('arrayValue' in value) return (value.arrayValue as { values: Value[] }).values.map(plain);
+    return Object.values(value)[0] as unknown;
+  };
+  return Object.fromEntries(attributes.map(({ key, value }) => [key, plain(value)]));
+}
+
+/** @param t gets the teardown */
+export async function collect(t: { teardown(end: () => unknown): void }): Promise<Collector> {
+  const posts: Post[] = [];
+  const server = createServer((request, response) => {
+    const parts: Buffer[] = [];
+    request.on('data', (part: Buffer) => parts.push(part));
+    request.on('end', () => {
+      const type = request.headers['content-type'] ?? '';
+      posts.push({ path: request.url ?? '', type, body: Buffer.concat(parts) });
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  interface Export {
+    resourceSpans: {
+      resource: { attributes: CollectedSpan['attributes'] };
+      scopeSpans: { spans: CollectedSpan[] }[];
+    }[];
+  }
+  const exports = () => posts.map(({ body }) => JSON.parse(body.toString()) as Export);
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    posts,
+    spans: () =>
+      exports().flatMap(({ resourceSpans }) =>
+        resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans)),
+      ),
+    resource: () => valuesOf(exports()[0]?.resourceSpans[0]?.resource.attributes ?? []),
+  };
+}

@@ -1,0 +1,169 @@
+/** Traces as they arrive at a collector. */
+import { pino } from 'pino';
+import t, { type Test } from 'tap';
+import { startTracing, type Tracing } from '../../src/telemetry/tracing.js';
+import { collect, valuesOf, type CollectedSpan, type Collector } from '../fakes/collector.js';
+import type { Script } from '../fakes/engine.js';
+import { build, says, type TestServer } from '../fakes/server.js';
+
+const log = pino({ level: 'silent' });
+const VARIABLES = { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json', OTEL_SERVICE_NAME: 'gateway-7' };
+
+interface Traced extends TestServer {
+  readonly collector: Collector;
+  /** Sends what is left and gives all of it. */
+  spans(): Promise<CollectedSpan[]>;
+}
+
+async function traced(t: Test, script: () => Script, apiKeys: string[] = []): Promise<Traced> {
+  const collector = await collect(t);
+  // The SDK reads the process's own variables.
+  const before = { ...process.env };
+  Object.assign(process.env, VARIABLES, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url });
+  const tracing: Tracing | null = await startTracing(process.env, '1.2.3', log);
+  process.env = before;
+  if (tracing === null) throw new Error('tracing is off');
+  const server = await build(t, script, { tracing, apiKeys });
+  return {
+    ...server,
+    collector,
+    spans: async () => {
+      for (let tries = 0; server.app.openResponses.size > 0 && tries < 100; tries++) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      await tracing.shutdown();
+      return collector.spans();
+    },
+  };
+}
+
+const named = (spans: readonly CollectedSpan[], name: string) => {
+  const span = spans.find((span) => span.name === name);
+  if (span === undefined) throw new Error(`no span ${name} among ${spans.map(({ name }) => name).join(', ')}`);
+  return { ...span, values: valuesOf(span.attributes) };
+};
+
+void t.test('off, and not even loaded, unless an endpoint is named', async (t) => {
+  for (const env of [
+    {},
+    { OTEL_EXPORTER_OTLP_ENDPOINT: '' },
+    { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://x', OTEL_SDK_DISABLED: 'true' },
+    { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://x', OTEL_TRACES_EXPORTER: 'none' },
+  ]) {
+    t.equal(await startTracing(env, '1', log), null);
+  }
+  await t.rejects(
+    startTracing({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://x', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }, '1', log),
+    /OTEL_EXPORTER_OTLP_PROTOCOL must be http\/protobuf or http\/json, got "grpc"/,
+  );
+});
+
+void t.test("a request continues its caller's trace, with queue, prefill, decode and replans below it", async (t) => {
+  const server = await traced(t, says('one two three four', { exits: [30, 15, 15, 30], pace: 5 }));
+  const traceId = '0af7651916cd43dd8448eb211c80319c';
+  const answer = await server.post(
+    '/v1/chat/completions',
+    {
+      messages: [{ role: 'user', content: 'a secret question' }],
+      temperature: 0,
+      seed: 7,
+      max_tokens: 9,
+      stream: true,
+    },
+    { traceparent: `00-${traceId}-b7ad6b7169203331-01`, 'X-Latency-Budget-Ms': '5000' },
+  );
+  await answer.text();
+  const spans = await server.spans();
+  t.match(server.collector.resource(), { 'service.name': 'gateway-7', 'service.version': '1.2.3' });
+  t.equal(server.collector.posts[0]?.path, '/v1/traces');
+  t.same(spans.map(({ name }) => name).sort(), ['POST /v1/chat/completions', 'decode', 'prefill', 'queue']);
+  t.ok(spans.every((span) => span.traceId === traceId));
+
+  const root = named(spans, 'POST /v1/chat/completions');
+  t.equal(root.parentSpanId, 'b7ad6b7169203331');
+  t.equal(root.kind, 2, 'server');
+  t.match(root.values, {
+    'http.request.method': 'POST',
+    'http.route': '/v1/chat/completions',
+    'http.response.status_code': 200,
+    'gen_ai.operation.name': 'chat',
+    'gen_ai.provider.name': 'sortie',
+    'gen_ai.request.model': 'fake',
+    'gen_ai.request.max_tokens': 9,
+    'gen_ai.request.seed': 7,
+    'gen_ai.usage.output_tokens': 4,
+    'gen_ai.response.finish_reasons': ['stop'],
+    'sortie.budget_ms': 5000,
+    'sortie.budget_met': true,
+  });
+
+  const parts = ['queue', 'prefill', 'decode'].map((name) => named(spans, name));
+  for (const part of parts) t.equal(part.parentSpanId, root.spanId, part.name);
+  const [queue, prefill, decode] = parts;
+  t.match(queue?.values, {
+    'sortie.plan.exit_layer': 30,
+    'sortie.plan.feasible': true,
+    'sortie.plan.predicted_ms': 10,
+  });
+  t.match(prefill?.values, { 'gen_ai.usage.input_tokens': root.values['gen_ai.usage.input_tokens'] });
+  t.match(decode?.values, { 'gen_ai.usage.output_tokens': 4, 'sortie.exit_layer': 30 });
+  const replans = decode?.events?.map(({ name, attributes }) => [name, valuesOf(attributes)]);
+  t.match(replans, [
+    ['replan', { 'sortie.exit_layer.from': 30, 'sortie.exit_layer.to': 15, 'sortie.tokens': 1 }],
+    ['replan', { 'sortie.exit_layer.from': 15, 'sortie.exit_layer.to': 30, 'sortie.tokens': 3 }],
+  ]);
+  const ns = (text: string | undefined) => BigInt(text ?? 0);
+  t.ok(ns(queue?.startTimeUnixNano) - ns(root.startTimeUnixNano) < 1_000_000n, 'the queue begins with the request');
+  for (const part of parts) t.ok(ns(part.endTimeUnixNano) >= ns(part.startTimeUnixNano), part.name);
+  t.notMatch(server.collector.posts.map(({ body }) => body.toString()).join(''), /secret|one two/, 'no text');
+});
+
+void t.test('each choice has its spans; without a caller a trace begins here', async (t) => {
+  const server = await traced(t, says('one two'));
+  await (await server.post('/v1/completions', { prompt: 'Hi', n: 2 })).json();
+  const spans = await server.spans();
+  const indices = spans
+    .filter(({ name }) => name === 'decode')
+    .map((span) => valuesOf(span.attributes)['sortie.choice.index']);
+  t.same(indices.sort(), [0, 1]);
+  const root = named(spans, 'POST /v1/completions');
+  t.notOk(root.parentSpanId);
+  t.match(root.traceId, /^[0-9a-f]{32}$/);
+  t.match(root.values, { 'gen_ai.operation.name': 'text_completion', 'gen_ai.request.choice.count': 2 });
+});
+
+void t.test('errors: of the caller, of the engine, of the connection', async (t) => {
+  const server = await traced(t, says('one two', { loseAfter: 1 }), ['sesame']);
+  const post = (body: object, key = 'sesame') =>
+    server.post('/v1/completions', { prompt: 'Hi', ...body }, { authorization: `Bearer ${key}` });
+  await (await post({}, 'wrong')).text();
+  await (await post({ temperature: 9 })).text();
+  await (await post({})).text();
+  await (await post({ stream: true })).text();
+  const roots = (await server.spans()).filter(({ name }) => name.startsWith('POST'));
+  t.match(
+    roots.map((span) => [valuesOf(span.attributes), span.status?.code ?? 0]),
+    [
+      [{ 'http.response.status_code': 401, 'error.type': '401' }, 0],
+      [{ 'http.response.status_code': 400, 'error.type': '400' }, 0],
+      [{ 'http.response.status_code': 503, 'error.type': 'engine_lost' }, 2],
+      [{ 'http.response.status_code': 200, 'error.type': 'engine_lost' }, 2],
+    ],
+  );
+});
+
+void t.test('the engine goes down: what it had begun is sent, as failed', async (t) => {
+  const server = await traced(t, says('one two three four', { pace: 30 }));
+  const response = await server.post('/v1/completions', { prompt: 'Hi', stream: true });
+  server.engine.die();
+  await response.text();
+  const decode = named(await server.spans(), 'decode');
+  t.match(decode, { status: { code: 2, message: 'engine_lost' } });
+});
+
+void t.test('a caller who does not sample is not traced', async (t) => {
+  const server = await traced(t, says('one two'));
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00';
+  await (await server.post('/v1/completions', { prompt: 'Hi' }, { traceparent })).json();
+  t.same(await server.spans(), []);
+});
