@@ -65,7 +65,7 @@ export class Planning {
     now: number,
   ): Admission {
     const likely = plannedLength(this.#lengths, sequence.request.maxTokens, 0, LIKELY);
-    this.#demand = observeArrival(this.#demand, now, sequence.promptLength, likely);
+    this.#demand = observeArrival(this.#demand, now, sequence.promptLength, likely, sequence.request.depth.budget);
     return admit(this.#waiting(sequence), this.#state(live, waiting, room, now), this.#costs, this.policy);
   }
 

@@ -91,8 +91,8 @@ export function stretchOf(jobs: readonly Job[], { margin, noBudgetShare }: Polic
   return (1 + margin) / (jobs.some((job) => !job.bound && !job.hurried) ? 1 - noBudgetShare : 1);
 }
 
-/** For outlook: everybody at the shallowest exit allowed. */
-export const shallowest = (job: Job): number => job.min;
+
+
 
 /** Milliseconds that a request most likely needs on an idle machine at an exit. */
 export function aloneMs(job: Job, exit: number, model: CostModel, policy: Policy): number {

@@ -1,14 +1,14 @@
 /**
- * Which prompt goes on in this step, and by how many positions: as many as no decoding neighbour has to pay for.
+ * Which prompt goes on in this step, and by how many positions: as many as nobody who is due earlier has to pay for.
  *
- * Knows: live sequences, their pace and slack. Must not know: KV slots.
+ * Knows: the agenda, the pace of decoding sequences. Must not know: KV slots.
  */
-import { type Batch, batchOf, outlook, shallowest, stretchOf } from './batch.js';
+import { type Batch, batchOf } from './batch.js';
 import { virtualDeadline } from './deadlines.js';
 import { type Job, advanceWork, gapAt } from './jobs.js';
 import { type CostModel, predictMs } from './model.js';
+import { DepthPlan } from './plan.js';
 import { planChunk } from './policy.js';
-import { lostOf } from './room.js';
 import { promptMs } from './steps.js';
 import type { Policy, RouterState, SequenceState } from './types.js';
 
@@ -37,30 +37,14 @@ export function chooseChunk(
   const smallest = policy.chunks[0] ?? 1;
   if (decoding.length === 0 && first.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
 
+  const plan = new DepthPlan(batch);
+  plan.hold();
+
   const pace = paceMs(batch, decoding);
   const bound = batch.jobs.filter((job) => job.bound);
-  const running = spares(
-    batch,
-    decoding.filter((job) => job.bound),
-  );
   for (const job of prompts) {
-    const due = batch.due(job);
-    const size = job.bound
-      ? // Who is due before it comes first; of the others, it takes chunks as they were weighed when it was admitted.
-        largest(
-          job,
-          batch,
-          pace,
-          least(running, (each) => each.deadlines.end < due),
-          least(running, () => true),
-        )
-      : largest(
-          job,
-          batch,
-          pace,
-          least(spares(batch, bound), () => true),
-          Infinity,
-        );
+    const due = job.bound ? batch.due(job) : Infinity;
+    const size = largest(job, batch, pace, plan.agenda.spareBefore(due, batch.jobs.indexOf(job)));
     if (size > 0) return chunkOf(job, size, model);
     // Nobody has time: the prompt waits, but not for ever.
     if (isStarving(job, batch, bound)) return chunkOf(job, smallest, model);
@@ -85,23 +69,24 @@ function chunkOf(job: Job, size: number, model: CostModel): Chunk {
 }
 
 /**
- * Largest chunk that takes at most `spare` ms, and `more` where it is larger than plans assume; 0 where none does.
- * No chunk stalls the others for longer than the policy says where a smaller one is left.
+ * Largest chunk that takes at most `spare` ms; 0 where none does. Small chunks cost more per position, so only pace and
+ * stall make one smaller than plans assume: a prompt rather waits.
  */
-function largest(job: Job, { model, policy }: Batch, pace: number, spare: number, more: number): number {
+function largest(job: Job, { model, policy }: Batch, pace: number, spare: number): number {
   const gap = gapAt(job, job.present, model);
   const frontier = job.live?.frontier ?? [];
   let best = 0;
+  let bearable = 0;
   for (const size of policy.chunks) {
     const positions = Math.min(size, gap);
     const prefill = advanceWork(frontier, job.present, job.target - gap + positions, model, positions);
     const ms = predictMs(model, { decode: null, prefill }) * (1 + policy.margin);
-    if (ms > Math.min(pace, spare) || (positions > planChunk(policy) && ms > more)) break;
-    if (best > 0 && ms > policy.maxStallMs) break;
-    best = positions;
+    if (ms > pace || (bearable > 0 && ms > policy.maxStallMs)) break;
+    bearable = positions;
+    if (ms <= spare) best = positions;
     if (size >= gap) break;
   }
-  return best;
+  return best < Math.min(bearable, planChunk(policy)) ? 0 : best;
 }
 
 /**
@@ -118,25 +103,4 @@ function paceMs({ state, model, step }: Batch, decoding: readonly Job[]): number
     if (bound && untilNext >= 0) least = Math.min(least, untilNext);
   }
   return least;
-}
-
-interface Spare {
-  readonly job: Job;
-  readonly ms: number;
-}
-
-/** Milliseconds that each of these can lose and still keep its deadlines; those that can't keep them are left out. */
-function spares(batch: Batch, jobs: readonly Job[]): Spare[] {
-  const lost = lostOf(batch, jobs);
-  const { end, first } = outlook(batch, jobs, shallowest, stretchOf(batch.jobs, batch.policy));
-  return jobs.flatMap((job, i) => {
-    const { deadlines, firstTokenAt } = job;
-    const toFirst = firstTokenAt === null ? deadlines.first - (first[i] ?? 0) : Infinity;
-    const ms = Math.max(0, Math.min(deadlines.end - (end[i] ?? 0), toFirst));
-    return lost.has(job) ? [] : [{ job, ms }];
-  });
-}
-
-function least(all: readonly Spare[], counts: (job: Job) => boolean): number {
-  return all.reduce((ms, spare) => (counts(spare.job) ? Math.min(ms, spare.ms) : ms), Infinity);
 }

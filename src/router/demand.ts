@@ -1,32 +1,87 @@
 /**
- * What keeps arriving: prompt positions and answer tokens per millisecond, lately. A plan that spends all the time there
- * is now leaves none for the request that comes next.
+ * What keeps arriving: prompt positions and answer tokens per millisecond, lately, and how long they may take. A plan
+ * that spends all the time there is now leaves none for the request that comes next.
  *
  * Knows: arrivals. Must not know: exits and costs.
  */
+import type { Budget } from './types.js';
 
-export interface Demand {
-  /** Sums over past arrivals, each fading with the time since. */
+/** Arrivals of one class of urgency: sums that fade with the time since. */
+interface Arrivals {
   readonly positions: number;
   readonly tokens: number;
+}
+
+export interface Demand {
+  /** By the budget's logarithm; the last are those that nobody waits for. */
+  readonly classes: readonly Arrivals[];
   readonly at: number;
 }
 
 /** How long an arrival counts, ms: several requests at the rates that matter, short against the swings of a day. */
-const MEMORY = 4_000;
+const MEMORY = 6_000;
+/** Budgets from 2^BASE ms on, a class for each doubling. */
+const BASE = 4;
+const CLASSES = 16;
 
-export const noDemand: Demand = { positions: 0, tokens: 0, at: -Infinity };
+export const noDemand: Demand = {
+  classes: Array.from({ length: CLASSES }, () => ({ positions: 0, tokens: 0 })),
+  at: -Infinity,
+};
+
+const classOf = (ms: number): number =>
+  ms === Infinity ? CLASSES - 1 : Math.min(CLASSES - 2, Math.max(0, Math.floor(Math.log2(Math.max(1, ms))) - BASE));
 
 /** Learns of an arrival at `now`; `tokens` is the length that its answer is likely to have. */
-export function observeArrival(demand: Demand, now: number, promptLength: number, tokens: number): Demand {
+export function observeArrival(
+  demand: Demand,
+  now: number,
+  promptLength: number,
+  tokens: number,
+  budget: Budget | null,
+): Demand {
   const fade = fadeOf(demand, now);
-  return { positions: demand.positions * fade + promptLength, tokens: demand.tokens * fade + tokens, at: now };
+  const own = classOf(Math.min(budget?.totalMs ?? Infinity, paceOf(budget, tokens)));
+  return {
+    classes: demand.classes.map(({ positions, tokens: sum }, i) => ({
+      positions: positions * fade + (i === own ? promptLength : 0),
+      tokens: sum * fade + (i === own ? tokens : 0),
+    })),
+    at: now,
+  };
+}
+
+/** What pace and first token allow for the whole answer. */
+function paceOf(budget: Budget | null, tokens: number): number {
+  if (budget === null || (budget.ttftMs === null && budget.tpotMs === null)) return Infinity;
+  return (budget.ttftMs ?? 0) + (budget.tpotMs ?? 0) * tokens;
+}
+
+/**
+ * Positions and tokens that are expected to arrive and to be due within the next `horizon` ms.
+ * @param urgency share of their budget after which they are taken as due: 1 trusts that each waits for its deadline
+ */
+export function dueWithin(demand: Demand, now: number, horizon: number, urgency: number): Arrivals {
+  const fade = fadeOf(demand, now) / MEMORY;
+  let positions = 0;
+  let tokens = 0;
+  if (fade === 0) return { positions, tokens };
+  for (let i = 0; i < CLASSES - 1; i += 1) {
+    const each = demand.classes[i];
+    // The middle of the class.
+    const open = horizon - urgency * 1.4 * 2 ** (BASE + i);
+    if (each === undefined || open <= 0) continue;
+    positions += each.positions * open;
+    tokens += each.tokens * open;
+  }
+  return { positions: positions * fade, tokens: tokens * fade };
 }
 
 /** Prompt positions and answer tokens that arrive per millisecond. */
-export function ratesAt(demand: Demand, now: number): { positions: number; tokens: number } {
+export function ratesAt(demand: Demand, now: number): Arrivals {
   const fade = fadeOf(demand, now) / MEMORY;
-  return { positions: demand.positions * fade, tokens: demand.tokens * fade };
+  const sum = (of: (each: Arrivals) => number): number => demand.classes.reduce((all, each) => all + of(each), 0);
+  return { positions: sum((each) => each.positions) * fade, tokens: sum((each) => each.tokens) * fade };
 }
 
 function fadeOf(demand: Demand, now: number): number {

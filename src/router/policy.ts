@@ -19,8 +19,9 @@ export const defaultPolicy: Policy = {
   // One chunk of 256 positions of the embedded model on 2 cores.
   maxStallMs: 80,
   requestOverheadMs: 3,
-  // Arrivals come in clusters: with room for the mean alone, every cluster finds the slack spent.
-  foresight: 2,
+  // Arrivals come in clusters: with room for the mean alone, every cluster finds the time spent.
+  foresight: 1.5,
+  urgency: 0.75,
 };
 
 /** Largest chunk that plans assume, positions: beyond it a chunk gains little and stalls its neighbours. */

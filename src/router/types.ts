@@ -109,8 +109,10 @@ export interface Policy {
   readonly maxStallMs: number;
   /** What a request spends outside the engine's steps: HTTP, tokenizing, detokenizing. */
   readonly requestOverheadMs: number;
-  /** Plans leave time for this many times the present demand at the shallowest exit; 0 spends all there is. */
+  /** Plans leave time for this many times the present demand, at the depth that they plan; 0 spends all there is. */
   readonly foresight: number;
+  /** Share of its budget after which an arrival is expected to be due, 0..1: 1 trusts that each waits for its deadline. */
+  readonly urgency: number;
 }
 
 export interface Prediction {

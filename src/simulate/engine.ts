@@ -104,7 +104,7 @@ export function* simulate(
       const admission = admit(toWaiting(each), state(), model, policy);
       admissions.set(each.id, admission);
       const likely = plannedLength(lengths, each.maxTokens, 0, 0.5);
-      demand = observeArrival(demand, request.arrivedAt, each.promptLength, likely);
+      demand = observeArrival(demand, request.arrivedAt, each.promptLength, likely, each.budget);
       if (admission.kind === 'refuse') end(each, 'refused');
       else waiting.push({ ...each, exit: admission.exit, promised: admission.feasible });
     }
