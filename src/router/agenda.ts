@@ -31,6 +31,8 @@ interface Task {
  */
 const GIVE_UP = 0.1;
 const GIVE_UP_ALL = 0.02;
+/** Share of the steps that rows could ride along which promises count on: prompts come between. */
+const PROMISED_ALONG = 0.5;
 
 export class Agenda {
   readonly levels: Levels;
@@ -95,7 +97,7 @@ export class Agenda {
    */
   admits(self: number, grainMs: number): boolean {
     const fits = (): boolean[] => {
-      this.#pass();
+      this.#pass(PROMISED_ALONG);
       return this.#tasks.map((task, i) => {
         const extra = task.job === self ? grainMs + (this.#coming[0]?.[i] ?? 0) : 0;
         return (this.#used[i] ?? 0) + extra <= task.open;
@@ -105,6 +107,7 @@ export class Agenda {
     const without = fits();
     this.#counts[self] = 1;
     const withIt = fits();
+    this.#pass();
     this.#chargeRides();
     return this.#tasks.every(
       ({ job }, i) => withIt[i] === true || (job !== self && (without[i] === false || this.#counts[job] === 0)),
@@ -168,8 +171,9 @@ export class Agenda {
   /**
    * Adds up the work by deadline, everybody at the shallowest. A job's rows ride along with the steps of those who are
    * due before it, for as long as those have time for it: no step has to be run for them alone then.
+   * @param trust share of that which is counted on
    */
-  #pass(): void {
+  #pass(trust = 1): void {
     const { row, fixed } = this.levels;
     let work = 0;
     let longest = 0;
@@ -184,7 +188,7 @@ export class Agenda {
           const steps = this.#steps[task.job] ?? 0;
           const rowMs = row[exit] ?? 0;
           const alone = fixed[exit] ?? 0;
-          const along = Math.max(0, Math.min(steps, longest, rowMs > 0 ? credit / rowMs : Infinity));
+          const along = trust * Math.max(0, Math.min(steps, longest, rowMs > 0 ? credit / rowMs : Infinity));
           work += steps * (rowMs + alone) - along * Math.min(alone, deepest);
           credit -= along * rowMs;
           this.#along[task.job] = along;
@@ -289,7 +293,10 @@ export class Agenda {
     return model.shape.exits.map((_, exit) => {
       const position = promptMs(model, exit, chunk, chunk) / chunk;
       const row = this.levels.row[exit] ?? 0;
-      return Float64Array.from(due, ({ positions, tokens }) => policy.foresight * (positions * position + tokens * row));
+      return Float64Array.from(
+        due,
+        ({ positions, tokens }) => policy.foresight * (positions * position + tokens * row),
+      );
     });
   }
 }

@@ -91,9 +91,6 @@ export function stretchOf(jobs: readonly Job[], { margin, noBudgetShare }: Polic
   return (1 + margin) / (jobs.some((job) => !job.bound && !job.hurried) ? 1 - noBudgetShare : 1);
 }
 
-
-
-
 /** Milliseconds that a request most likely needs on an idle machine at an exit. */
 export function aloneMs(job: Job, exit: number, model: CostModel, policy: Policy): number {
   const rows = new Int32Array(model.shape.exits.length);
