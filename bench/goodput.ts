@@ -5,7 +5,8 @@
  *
  * Every side gets the same requests at the same instants. Load 1 is what full depth completes with clients that never
  * pause. Budgets are 2, 4 and 10 times what full depth alone takes on the idle machine. Writes goodput.json,
- * attainment.svg (against load) and quality.svg (mean quality against attainment).
+ * attainment.svg (against load) and quality.svg (mean quality against attainment); with the same options, a later call
+ * adds its sides, loads and arrivals to the same files, so that a long bench can be run in pieces.
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,15 +15,20 @@ import { Command } from 'commander';
 import { packageRoot } from '../src/config.js';
 import type { Architecture } from '../src/model/manifest.js';
 import { loadManifest } from '../src/model/manifest-io.js';
+import { depthShape } from '../src/router/planner.js';
+import { parseCostFile } from '../src/simulate/costs.js';
+import type { SimulatedRequest } from '../src/simulate/request.js';
+import { type TraceEntry, parseTrace } from '../src/simulate/trace.js';
 import type { BudgetClass } from '../src/simulate/workload.js';
 import { classesFor, requestsOf, seeded } from '../src/simulate/workload.js';
-import type { SimulatedRequest } from '../src/simulate/request.js';
-import { svgOf } from '../src/simulate/plot.js';
-import { type TraceEntry, parseTrace } from '../src/simulate/trace.js';
+import { calibrateCommand } from '../src/engine/calibrate-command.js';
 import { complete } from './goodput/client.js';
-import { type Arrivals, arrivalTimes, closedLoop, openLoop, promptOf } from './goodput/load.js';
+import { type Arrivals, type Sent, arrivalTimes, closedLoop, openLoop, promptOf } from './goodput/load.js';
+import { plots } from './goodput/plots.js';
+import { type Run, earlier, withRun } from './goodput/record.js';
+import { routerTime } from './goodput/router-time.js';
 import { type Server, type Side, sidesOf, startServer } from './goodput/side.js';
-import { type Summary, summaryOf } from './goodput/summary.js';
+import { isMet, summaryOf } from './goodput/summary.js';
 import { peerProgram } from './peer-side.js';
 import { median } from './stats.js';
 
@@ -35,11 +41,14 @@ interface Options {
   readonly loads: string;
   readonly arrivals: string;
   readonly fixed: string;
+  readonly sides?: string;
   readonly requests: string;
   readonly lengthScale: string;
   readonly threads: string;
   readonly slots: string;
   readonly seed: string;
+  readonly misses: boolean;
+  readonly routerTime: boolean;
 }
 
 const values = new Command('bench:goodput')
@@ -52,11 +61,14 @@ const values = new Command('bench:goodput')
   .option('--loads <list>', 'multiples of what full depth completes', '0.5,0.8,1,1.5,2')
   .option('--arrivals <list>', 'poisson, bursty or both', 'poisson,bursty')
   .option('--fixed <list>', 'exits of the sides that serve one depth', '30,20,10')
-  .option('--requests <n>', 'requests of each run', '150')
-  .option('--length-scale <x>', 'factor on the lengths of the trace', '0.2')
+  .option('--sides <list>', 'only these: routed, truncate, "fixed 30", llama-server ...; default: all')
+  .option('--requests <n>', 'requests of each run', '120')
+  .option('--length-scale <x>', 'factor on the lengths of the trace', '0.1')
   .option('--threads <n>', 'compute threads of every side', '2')
   .option('--slots <n>', 'sequences at once, of every side', '16')
   .option('--seed <n>', 'seed of arrivals and budgets', '1')
+  .option('--misses', 'print every request that was late although it was found feasible', false)
+  .option('--router-time', 'measure what the router takes for a step with 64 requests, and nothing else', false)
   .parse()
   .opts<Options>();
 
@@ -80,18 +92,26 @@ function arrivalKinds(): Arrivals[] {
   });
 }
 
-interface Run extends Summary {
-  readonly side: string;
-  readonly arrivals: Arrivals;
-  readonly load: number;
-  readonly perSecond: number;
+function chosen(sides: readonly Side[]): Side[] {
+  if (values.sides === undefined) return [...sides];
+  const names = sides.map(({ name }) => name);
+  return values.sides.split(',').map((name) => {
+    const side = sides.find((each) => each.name === name.trim());
+    if (side === undefined) throw new Error(`--sides must be some of ${names.join(', ')}, got "${name}"`);
+    return side;
+  });
 }
 
 const LIMIT_MS = 120_000;
+const file = join(values.out, 'goodput.json');
 
 async function main(): Promise<void> {
   if ((values.peer === undefined) !== (values.peerModel === undefined)) {
     throw new Error('--peer DIR and --peer-model FILE go together');
+  }
+  if (values.routerTime) {
+    await sayRouterTime();
+    return;
   }
   const trace = parseTrace(await readFile(values.trace, 'utf8'));
   const manifest = loadManifest(values.model);
@@ -103,95 +123,107 @@ async function main(): Promise<void> {
   const unknown = fixed.find((layer) => !exits.includes(layer));
   if (unknown !== undefined)
     throw new Error(`--fixed must be exits of the model (${exits.join(', ')}), got ${unknown}`);
-  const sides = sidesOf(fixed, values.peer !== undefined);
-
-  const threads = String(positive('threads'));
+  const sides = chosen(sidesOf(fixed, values.peer !== undefined));
   const slots = positive('slots');
-  const sortie = await startServer(
-    [
-      process.execPath,
-      fileURLToPath(new URL('../src/main.js', import.meta.url)),
-      ...['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', values.model, '--threads', threads],
-      ...['--max-running', String(slots), '--max-queue', '100000', '--log-level', 'error'],
-    ],
-    '/health/ready',
-    LIMIT_MS,
-  );
-  let perSecond = 0;
-  let classes: BudgetClass[] = [];
-  const runs: Run[] = [];
-  try {
-    classes = await idleClasses(sortie, manifest.name, deepest, manifest.architecture);
-    const { requests, prompts } = workload(trace, classes, manifest.architecture, 60);
-    perSecond = await closedLoop(sortie.url, manifest.name, requests, prompts, slots, {
-      'x-exit-layer': String(deepest),
-    });
-    console.error(`full depth completes ${perSecond.toFixed(2)} requests/s with ${slots} clients`);
-    await runSides(
-      sortie,
-      sides.filter(({ start }) => start === 'sortie'),
-    );
-  } finally {
-    await sortie.stop();
-  }
-  if (values.peer !== undefined && values.peerModel !== undefined) {
-    const program = peerProgram(values.peer, 'llama-server');
-    const context = String(slots * 1024);
-    const peer = await startServer(
-      [
-        program,
-        '-m',
-        values.peerModel,
-        '-t',
-        threads,
-        '-np',
-        String(slots),
-        '-c',
-        context,
-        '--port',
-        'PORT',
-        '--no-ui',
-      ],
-      '/health',
-      LIMIT_MS,
-    );
+
+  const { requests, lengthScale, threads, seed } = values;
+  let record = earlier(file, { model: manifest.name, requests, lengthScale, threads, slots, seed });
+  let setup = record.setup;
+  await mkdir(values.out, { recursive: true });
+
+  const ours = sides.filter(({ start }) => start === 'sortie');
+  if (setup === null || ours.length > 0) {
+    const sortie = await startSortie(slots);
     try {
-      await runSides(
-        peer,
-        sides.filter(({ start }) => start === 'peer'),
-      );
+      if (setup === null) {
+        const classes = await idleClasses(sortie, manifest.name, deepest, manifest.architecture);
+        const sample = workload(trace, classes, manifest.architecture, 60);
+        const headers = { 'x-exit-layer': String(deepest) };
+        const perSecond = await closedLoop(sortie.url, manifest.name, sample.requests, sample.prompts, slots, headers);
+        console.error(`full depth completes ${perSecond.toFixed(2)} requests/s with ${slots} clients`);
+        setup = { perSecond, classes };
+        record = { ...record, setup };
+      }
+      await runSides(sortie, ours);
+    } finally {
+      await sortie.stop();
+    }
+  }
+  const theirs = sides.filter(({ start }) => start === 'peer');
+  if (theirs.length > 0) {
+    const peer = await startPeer(slots);
+    try {
+      await runSides(peer, theirs);
     } finally {
       await peer.stop();
     }
   }
 
-  await mkdir(values.out, { recursive: true });
-  await writeFile(
-    join(values.out, 'goodput.json'),
-    `${JSON.stringify({ options: values, perSecond, classes, runs }, null, 2)}\n`,
-  );
-  for (const [file, svg] of plots(runs)) await writeFile(join(values.out, file), svg);
-
   async function runSides(server: Server, its: readonly Side[]): Promise<void> {
+    if (setup === null) return;
     for (const arrivals of arrivalKinds()) {
       for (const load of numbers('loads')) {
-        const { requests, prompts } = workload(trace, classes, manifest.architecture, positive('requests'));
-        const times = arrivalTimes(requests.length, load * perSecond, arrivals, seeded(positive('seed') + 2));
+        const perSecond = load * setup.perSecond;
+        const { requests, prompts } = workload(trace, setup.classes, manifest.architecture, positive('requests'));
+        const times = arrivalTimes(requests.length, perSecond, arrivals, seeded(positive('seed') + 2));
         const timed = requests.map((request, i) => ({ ...request, arrivedAt: times[i] ?? 0 }));
         for (const side of its) {
           const sent = await openLoop(server.url, manifest.name, timed, prompts, side.headers);
-          const run = {
-            side: side.name,
-            arrivals,
-            load,
-            perSecond: load * perSecond,
-            ...summaryOf(sent, quality, deepest),
-          };
-          runs.push(run);
+          const run = { side: side.name, arrivals, load, perSecond, ...summaryOf(sent, quality, deepest) };
+          record = withRun(record, run);
           console.error(lineOf(run));
+          if (values.misses) sayMisses(sent);
+          await writeFile(file, `${JSON.stringify(record, null, 2)}\n`);
+          for (const [name, svg] of plots(record.runs)) await writeFile(join(values.out, name), svg);
         }
       }
     }
+  }
+}
+
+async function sayRouterTime(): Promise<void> {
+  const { cost } = parseCostFile(await calibrateCommand(values.model, positive('threads')));
+  const { live, routerMs, shallowStepMs, deepStepMs } = routerTime(cost, depthShape(loadManifest(values.model)));
+  const share = (stepMs: number): string => `${((100 * routerMs) / stepMs).toFixed(2)}% of ${stepMs.toFixed(0)} ms`;
+  console.error(
+    `router, ${live} requests: ${routerMs.toFixed(2)} ms a step, ${share(shallowStepMs)} (shallowest), ${share(deepStepMs)} (deepest)`,
+  );
+}
+
+function startSortie(slots: number): Promise<Server> {
+  return startServer(
+    [
+      process.execPath,
+      fileURLToPath(new URL('../src/main.js', import.meta.url)),
+      ...['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', values.model],
+      ...['--threads', String(positive('threads')), '--max-running', String(slots), '--max-queue', '100000'],
+      ...['--log-level', 'error'],
+    ],
+    '/health/ready',
+    LIMIT_MS,
+  );
+}
+
+function startPeer(slots: number): Promise<Server> {
+  const { peer = '', peerModel = '' } = values;
+  return startServer(
+    [
+      ...[peerProgram(peer, 'llama-server'), '-m', peerModel, '-t', String(positive('threads'))],
+      ...['-np', String(slots), '-c', String(slots * 1024), '--host', '127.0.0.1', '--port', 'PORT', '--no-ui'],
+    ],
+    '/health',
+    LIMIT_MS,
+  );
+}
+
+function sayMisses(sent: readonly Sent[]): void {
+  for (const { request, answer } of sent.filter((each) => each.answer.feasible === true && !isMet(each))) {
+    const { id, budgetClass, promptLength, maxTokens, budget } = request;
+    console.error(
+      `  ${id} ${budgetClass} prompt ${promptLength} tokens ${answer.tokens}/${maxTokens} budget ${(budget?.totalMs ?? 0).toFixed(0)}`,
+      `took ${answer.totalMs.toFixed(0)} (server says ${answer.actualMs?.toFixed(0) ?? '-'}, queue ${answer.queueMs?.toFixed(0) ?? '-'})`,
+      `ttft ${answer.ttftMs?.toFixed(0) ?? '-'} predicted ${answer.predictedMs?.toFixed(0) ?? '-'} exits ${JSON.stringify(answer.exits)}`,
+    );
   }
 }
 
@@ -242,38 +274,9 @@ function lineOf(run: Run): string {
     `goodput ${run.goodput.toFixed(2)}/s`,
     `ttft p99 ${run.ttftP99Ms.toFixed(0)} ms`,
     `prediction error ${percent(run.predictionError)}`,
+    `latest ${run.latestMs.toFixed(0)} ms`,
     `failed ${run.failed}`,
   ].join(', ');
-}
-
-function plots(runs: readonly Run[]): [file: string, svg: string][] {
-  const keys = [...new Set(runs.map(({ side, arrivals }) => `${side}, ${arrivals}`))];
-  const series = (point: (run: Run) => readonly [number, number]) =>
-    keys.map((name) => ({
-      name,
-      points: runs.filter(({ side, arrivals }) => `${side}, ${arrivals}` === name).map(point),
-    }));
-  return [
-    [
-      'attainment.svg',
-      svgOf({
-        title: 'Requests inside their latency budget against load',
-        x: 'load, multiples of full-depth capacity',
-        y: 'attainment',
-        yRange: [0, 1],
-        series: series(({ load, attainment }) => [load, attainment]),
-      }),
-    ],
-    [
-      'quality.svg',
-      svgOf({
-        title: 'Mean quality of tokens against attainment',
-        x: 'attainment',
-        y: 'mean agreement with full depth',
-        series: series(({ attainment, meanQuality }) => [attainment, meanQuality]),
-      }),
-    ],
-  ];
 }
 
 await main().catch((error: unknown) => {

@@ -22,6 +22,9 @@ export interface Answered {
   readonly exits: Readonly<Record<string, number>> | null;
   readonly feasible: boolean | null;
   readonly predictedMs: number | null;
+  /** What the server says that it took, and that the request waited. */
+  readonly actualMs: number | null;
+  readonly queueMs: number | null;
 }
 
 interface Event {
@@ -31,6 +34,8 @@ interface Event {
     readonly plan: { readonly feasible: boolean };
     readonly exit_layers: Record<string, number>;
     readonly predicted_ms: number;
+    readonly actual_ms: number;
+    readonly queue_ms: number;
   };
 }
 
@@ -72,6 +77,8 @@ export async function complete(url: string, model: string, asked: Asked): Promis
     exits: report?.exit_layers ?? null,
     feasible: report?.plan.feasible ?? null,
     predictedMs: report?.predicted_ms ?? null,
+    actualMs: report?.actual_ms ?? null,
+    queueMs: report?.queue_ms ?? null,
   };
 }
 

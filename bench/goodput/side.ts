@@ -22,12 +22,20 @@ export interface Side {
   readonly headers: (budgetMs: number) => Record<string, string>;
 }
 
-/** Sortie with the budget, Sortie pinned to a depth, and where it is there the peer, which knows of neither. */
+/**
+ * Sortie with the budget (ending late, or cut at the deadline), Sortie pinned to a depth, and where it is there the peer,
+ * which knows of neither.
+ */
 export function sidesOf(exits: readonly number[], withPeer: boolean): Side[] {
   const routed: Side = {
     name: 'routed',
     start: 'sortie',
     headers: (budgetMs) => ({ 'x-latency-budget-ms': String(Math.round(budgetMs)) }),
+  };
+  const truncated: Side = {
+    name: 'truncate',
+    start: 'sortie',
+    headers: (budgetMs) => ({ ...routed.headers(budgetMs), 'x-budget-on-miss': 'truncate' }),
   };
   const fixed = exits.map((layer): Side => ({
     name: `fixed ${layer}`,
@@ -35,7 +43,7 @@ export function sidesOf(exits: readonly number[], withPeer: boolean): Side[] {
     headers: () => ({ 'x-exit-layer': String(layer) }),
   }));
   const peer: Side = { name: 'llama-server', start: 'peer', headers: () => ({}) };
-  return [routed, ...fixed, ...(withPeer ? [peer] : [])];
+  return [routed, truncated, ...fixed, ...(withPeer ? [peer] : [])];
 }
 
 async function freePort(): Promise<number> {

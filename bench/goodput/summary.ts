@@ -20,8 +20,10 @@ export interface Summary {
   readonly meanQuality: number;
   readonly ttftP50Ms: number;
   readonly ttftP99Ms: number;
-  /** Median of |predicted / actual - 1|; null where nothing was predicted. */
+  /** Median of |actual - predicted| / predicted of the total; null where nothing was predicted. */
   readonly predictionError: number | null;
+  /** Most milliseconds by which an answer was late. */
+  readonly latestMs: number;
   readonly failed: number;
 }
 
@@ -52,7 +54,7 @@ export function summaryOf(sent: readonly Sent[], quality: (layer: number) => num
   const lastMs = sent.reduce((most, { request, answer }) => Math.max(most, request.arrivedAt + answer.totalMs), 0);
   const ttfts = sent.flatMap(({ answer }) => answer.ttftMs ?? []).sort((a, b) => a - b);
   const errors = sent.flatMap(({ answer }) =>
-    answer.predictedMs === null || answer.status !== 200 ? [] : Math.abs(answer.predictedMs / answer.totalMs - 1),
+    answer.predictedMs === null || answer.status !== 200 ? [] : Math.abs(answer.totalMs / answer.predictedMs - 1),
   );
   return {
     requests: sent.length,
@@ -70,6 +72,10 @@ export function summaryOf(sent: readonly Sent[], quality: (layer: number) => num
     ttftP50Ms: median(ttfts),
     ttftP99Ms: ttfts[Math.floor(0.99 * (ttfts.length - 1))] ?? NaN,
     predictionError: errors.length === 0 ? null : median(errors),
+    latestMs: sent.reduce(
+      (most, { request, answer }) => Math.max(most, answer.totalMs - (request.budget?.totalMs ?? Infinity)),
+      -Infinity,
+    ),
     failed: sent.filter(({ answer }) => answer.status !== 200).length,
   };
 }

@@ -9,6 +9,7 @@ import type { CostTable } from '../router/cost.js';
 import { depthShape } from '../router/planner.js';
 import { arrange } from './arrange.js';
 import { chunkEnd } from './chunks.js';
+import { type Constraint } from './constraint.js';
 import { chooseTokens, isPlainGreedy } from './choose.js';
 import type { Executor } from './executor.js';
 import { exitTimes } from './exit-times.js';
@@ -39,6 +40,8 @@ export class EngineCore {
   readonly scheduler: Scheduler;
   readonly #planning: Planning;
   readonly #outbox = new Outbox();
+  /** When the step before ended; null after a rest. */
+  #stepEndedAt: number | null = null;
 
   constructor(
     private readonly executor: Executor,
@@ -54,17 +57,30 @@ export class EngineCore {
     return this.scheduler.running.length + this.scheduler.waiting.length > 0 || this.#outbox.refused.length > 0;
   }
 
+  /** Whether a sequence can't go on for want of a mask. */
+  get awaitsMasks(): boolean {
+    return this.scheduler.running.some(({ awaitsMask }) => awaitsMask);
+  }
+
+  /** Whether `step` has nothing to do before a mask comes. */
+  get isStalled(): boolean {
+    const { running, waiting } = this.scheduler;
+    const othersWait = waiting.length > 0 || this.#outbox.refused.length > 0;
+    return !othersWait && running.length > 0 && running.every(({ awaitsMask }) => awaitsMask);
+  }
+
   /** Accepts or refuses a request; the next step's message says which. */
-  submit(request: GenerateMessage): void {
+  submit(request: GenerateMessage, constraint: Constraint | null = null): void {
     const { id, prompt, maxTokens, depth } = request;
     const refuse = (reason: 'queue_full' | 'budget_infeasible' | 'too_long', leastFeasibleMs: number | null): void => {
+      constraint?.close();
       this.#outbox.refused.push({ id, reason, leastFeasibleMs });
     };
     if (prompt.length === 0 || prompt.length + maxTokens > this.executor.model.limits.capacity) {
       refuse('too_long', null);
       return;
     }
-    const sequence = new Sequence(request, this.executor.model.exitIndex(depth.maxExit));
+    const sequence = new Sequence(request, this.executor.model.exitIndex(depth.maxExit), constraint);
     const { running, waiting } = this.scheduler;
     const admission = this.#planning.admit(sequence, running, waiting, this.#room(), this.options.clock());
     if (admission.kind === 'refuse') {
@@ -86,6 +102,11 @@ export class EngineCore {
       feasible: admission.feasible,
     });
     if (request.promptLogprobs !== null) this.#outbox.prompts.push({ id, logprobs: [null] });
+  }
+
+  /** Refuses a request whose grammar can't be kept to. @param detail for the caller */
+  refuseGrammar(id: string, detail: string): void {
+    this.#outbox.refused.push({ id, reason: 'grammar', leastFeasibleMs: null, detail });
   }
 
   /** Ends a sequence at the next step. Unknown ids are ignored: the answer may just have ended. */
@@ -111,19 +132,24 @@ export class EngineCore {
       (sequence) =>
         !paused.has(sequence.id) &&
         sequence.request.maxTokens > 0 &&
+        !sequence.awaitsMask &&
         sequence.isDecodable(this.executor.exit(sequence.exit).needed),
     );
     const stageRows = rows.length > 0 ? this.#decode(rows) : [];
     const at = clock();
-    const work = this.#learn(prefill, rows, stageRows, at - startedAt);
+    // Plans count on the whole cycle: what lies between two steps (sampling, messages, admission) takes time as well.
+    const work = this.#learn(prefill, rows, stageRows, at - startedAt, at - (this.#stepEndedAt ?? startedAt));
     if (rows.length > 0) this.#emit(rows, at);
     this.#endScored(at);
+    this.#stepEndedAt = this.busy ? at : null;
     return this.#outbox.take(at, this.#load(), work);
   }
 
   #endDue(now: number): void {
     for (const sequence of [...this.scheduler.running, ...this.scheduler.waiting]) {
       if (sequence.ending) this.#end(sequence, sequence.ending, now);
+      else if (sequence.constraint?.failed != null) this.#end(sequence, 'error', now);
+      else if (sequence.constraint?.ends === true) this.#end(sequence, 'stop', now);
       else if (this.#planning.isOverdue(sequence, now)) this.#end(sequence, 'deadline', now);
     }
   }
@@ -203,11 +229,12 @@ export class EngineCore {
 
   #end(sequence: Sequence, reason: EndReason, at: number): void {
     this.scheduler.finish(sequence);
+    sequence.constraint?.close();
     if (reason === 'stop' || reason === 'length') this.#planning.answerDone(sequence);
     this.#outbox.ended.push({
       id: sequence.id,
       reason,
-      error: null,
+      error: reason === 'error' ? (sequence.constraint?.failed ?? null) : null,
       promptTokens: sequence.promptLength,
       cachedTokens: sequence.cachedTokens,
       startedAt: sequence.startedAt,
@@ -222,13 +249,14 @@ export class EngineCore {
     rows: readonly Sequence[],
     stageRows: readonly number[],
     ms: number,
+    cycleMs: number,
   ): StepWork | null {
     if (prefill.work.length === 0 && rows.length === 0) return null;
     const byExit = this.#planning.shape.exits.map((_, exit) => rows.filter((row) => row.exit === exit).length);
     const context = rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / Math.max(1, rows.length);
     const work: Work = { decode: rows.length > 0 ? { rows: byExit, context } : null, prefill: prefill.work };
     const predictedMs = this.#planning.predictMs(work);
-    this.#planning.stepDone(work, ms);
+    this.#planning.stepDone(work, cycleMs);
     return {
       ms,
       predictedMs,
