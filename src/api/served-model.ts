@@ -25,10 +25,18 @@ export interface ServedModel {
   readonly chat: ChatTemplate | null;
 }
 
+function loadTokenizer(file: string): TextTokenizer {
+  try {
+    return new TextTokenizer(JSON.parse(readFileSync(file, 'utf8')));
+  } catch (cause) {
+    throw new Error(`cannot read ${file}: ${(cause as Error).message}`);
+  }
+}
+
 /** @throws when a file of the folder is missing or malformed; the message names it. */
 export function loadServedModel(dir: string, name: string | null): ServedModel {
   const manifest = loadManifest(dir);
-  const tokenizer = new TextTokenizer(JSON.parse(readFileSync(join(dir, manifest.tokenizer), 'utf8')));
+  const tokenizer = loadTokenizer(join(dir, manifest.tokenizer));
   const specials = {
     bos_token: manifest.bosToken === null ? '' : tokenizer.decode([manifest.bosToken], { special: true }),
     eos_token: tokenizer.decode(manifest.eosTokens.slice(0, 1), { special: true }),
