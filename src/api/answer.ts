@@ -75,6 +75,7 @@ export class Answer {
           logprobs: plan.logprobs,
           promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
           depth: { ...plan.depth, budget: plan.budget },
+          grammar: plan.grammar,
         },
         choice,
       );

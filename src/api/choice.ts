@@ -144,6 +144,10 @@ function refusal(event: RefusedEvent): ApiError {
   switch (event.reason) {
     case 'queue_full':
       return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
+    case 'grammar': {
+      const rule = `response_format must be a JSON schema that can be kept to: ${event.detail ?? 'it can not'}`;
+      return new ApiError('invalid_value', rule, 'response_format');
+    }
     case 'too_long':
       return new ApiError('context_length_exceeded', 'Prompt and answer are longer than this server can hold.');
     case 'budget_infeasible': {

@@ -9,6 +9,7 @@ import { requestBudget } from './budget.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { requestDepth, type DepthBounds } from './depth.js';
 import { policyOf } from './policy.js';
+import { grammarOf } from './response-format.js';
 import { sampling } from './sampling.js';
 import type { GenerationBody } from './schemas/shared.js';
 
@@ -33,13 +34,15 @@ export interface GenerationPlan {
   readonly echo: boolean;
   readonly depth: DepthBounds;
   readonly budget: Budget | null;
+  /** A JSON schema, as text, that answers keep to; null for any text. */
+  readonly grammar: string | null;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
 }
 
 /** Fields that change an answer and that this server does not build: refused rather than ignored. */
 const UNSUPPORTED = [
-  ...['tools', 'tool_choice', 'functions', 'function_call', 'response_format', 'suffix', 'modalities', 'audio'],
+  ...['tools', 'tool_choice', 'functions', 'function_call', 'suffix', 'modalities', 'audio'],
   ...['prediction', 'web_search_options', 'structured_outputs', 'guided_json', 'guided_regex', 'guided_choice'],
   ...[
     'guided_grammar',
@@ -57,8 +60,7 @@ function isNeutral(field: string, value: unknown): boolean {
   if (value === undefined || value === null || value === '' || value === false) return true;
   if (Array.isArray(value)) return value.length === 0 || (field === 'modalities' && value.join() === 'text');
   if (field === 'tool_choice') return value === 'none' || value === 'auto';
-  if (field === 'function_call') return value === 'none' || value === 'auto';
-  return field === 'response_format' && (value as { type?: unknown }).type === 'text';
+  return field === 'function_call' && (value === 'none' || value === 'auto');
 }
 
 /** @throws ApiError unsupported_parameter */
@@ -157,6 +159,7 @@ export function planGeneration(
     echo: input.echo,
     depth,
     budget,
+    grammar: grammarOf(body.response_format),
     includeUsage: body.stream_options?.include_usage === true,
     continuousUsage: body.stream_options?.continuous_usage_stats === true,
   };

@@ -4,6 +4,7 @@
  * Knows: the head lane and the sampler. Must not know: slots, scheduling.
  */
 import type { HeadLane, SelectedRow } from '../model/head-lane.js';
+import { applyMask } from './constraint.js';
 import type { Sampling, TokenLogprobs } from './messages.js';
 import { sampleFull, sampleTop } from './sampler.js';
 import type { Sequence } from './sequence.js';
@@ -68,7 +69,9 @@ function choose(head: HeadLane, row: number, sequence: Sequence): Chosen {
     logit = selected.values[selected.ids.indexOf(BigInt(token))] ?? NaN;
   } else {
     const logits = head.fullLogits(row);
-    token = sampleFull(logits.slice(), sampling, sequence.counts, u);
+    const own = logits.slice();
+    if (sequence.constraint?.mask) applyMask(own, sequence.constraint.mask);
+    token = sampleFull(own, sampling, sequence.counts, u);
     logit = logits[token] ?? NaN;
   }
   return { token, logprobs: request.logprobs === null ? null : describe(selected, logit, request.logprobs) };

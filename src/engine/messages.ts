@@ -47,6 +47,8 @@ export interface GenerateMessage {
   /** The same for the prompt's own tokens (echo). */
   readonly promptLogprobs: number | null;
   readonly depth: DepthRequest;
+  /** A JSON schema, as text, that the answer must keep to. Absent or null: any text. */
+  readonly grammar?: string | null;
 }
 
 /** Why a sequence is ended early: nobody waits for it, or its text holds a stop string. */
@@ -88,9 +90,11 @@ export interface PlannedEvent {
 /** A request that is not admitted. */
 export interface RefusedEvent {
   readonly id: string;
-  readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long';
+  readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'grammar';
   /** Least total budget that would be feasible now; null where it does not apply. */
   readonly leastFeasibleMs: number | null;
+  /** What is wrong with the grammar, for the caller. */
+  readonly detail?: string;
 }
 
 export interface PromptEvent {

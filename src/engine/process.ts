@@ -5,17 +5,25 @@
  * Calls into ONNX Runtime are synchronous: nothing else needs this event loop during a step. Messages are read
  * between steps. The process ends when its parent does.
  */
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { monotonicMs } from '../clock.js';
 import { defaultPolicy } from '../router/planner.js';
 import { calibrate, calibrationPlan } from './calibrate.js';
 import { chunkSizes } from './chunks.js';
 import { EngineCore } from './core.js';
 import { Executor } from './executor.js';
+import type { GrammarOptions } from './grammar/grammars.js';
+import { Inbox } from './inbox.js';
 import { loadModel } from './load.js';
 import type { FatalMessage, FromEngine, ReadyMessage, ToEngine } from './messages.js';
+import { loadManifest } from '../model/manifest-io.js';
 import type { EngineOptions } from './options.js';
 import { collectGarbage } from '../memory.js';
 import { trimHeap } from '../runtime/libc.js';
+
+/** How long a step waits for masks, ms. */
+const MASK_WAIT_MS = 2;
 
 async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2] ?? '') as EngineOptions;
@@ -24,22 +32,34 @@ async function main(): Promise<void> {
   });
 
   let wake: () => void = () => undefined;
+  const woken = (): Promise<void> => new Promise((resolve) => (wake = resolve));
+  const inbox = new Inbox(core, grammarOptions(options.modelDir), () => {
+    wake();
+  });
   process.on('message', (message: ToEngine) => {
-    if (message.type === 'generate') core.submit(message);
-    else if (message.type === 'cancel') core.cancel(message.id, message.reason);
+    if (message.type === 'generate') inbox.generate(message);
+    else if (message.type === 'cancel') inbox.cancel(message.id, message.reason);
     else process.exit(0);
     wake();
   });
   send(ready);
 
   for (;;) {
-    if (core.busy) {
-      send(core.step());
-      await new Promise(setImmediate);
-    } else {
-      await new Promise<void>((resolve) => (wake = resolve));
+    if (!core.busy || core.isStalled) {
+      await woken();
+      continue;
     }
+    send(core.step());
+    await new Promise(setImmediate);
+    // A mask takes a fraction of a step: worth the wait, since its sequence would miss the whole step.
+    const until = monotonicMs() + MASK_WAIT_MS;
+    while (core.awaitsMasks && monotonicMs() < until) await Promise.race([woken(), delay(MASK_WAIT_MS)]);
   }
+}
+
+function grammarOptions(modelDir: string): GrammarOptions {
+  const { tokenizer, eosTokens } = loadManifest(modelDir);
+  return { tokenizer: join(modelDir, tokenizer), endTokens: eosTokens };
 }
 
 async function start(options: EngineOptions): Promise<{ core: EngineCore; ready: ReadyMessage }> {

@@ -84,7 +84,8 @@ export function sampleFull(logits: Float32Array, sampling: Sampling, counts: Tok
   for (const logit of logits) sum += Math.exp(logit * inverse - best);
   const lseT = best + Math.log(sum);
   const values = order.map((id) => logits[id] ?? -Infinity);
-  return sampleTop({ values, ids: order, lseT }, sampling, u) ?? order[order.length - 1] ?? 0;
+  const kept = { ...sampling, topK: Math.min(sampling.topK, order.length) };
+  return sampleTop({ values, ids: order, lseT }, kept, u) ?? order[order.length - 1] ?? 0;
 }
 
 /** Bias and penalties, in place (OpenAI's additive penalties; CTRL's multiplicative repetition penalty). */
@@ -117,6 +118,23 @@ function nucleus(
   return { count: probabilities.length, mass, closed: topP < 1 && mass >= topP * total };
 }
 
+/** Room for a token id below the order of its logit in one exact number. */
+const ID_BITS = 20;
+
+/**
+ * Ids by falling logit, without those that are impossible. Logit and id become one number, because sorting numbers
+ * natively is several times faster than calling a comparison for a whole vocabulary.
+ */
 function sorted(logits: Float32Array): number[] {
-  return Array.from(logits.keys()).sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0));
+  const bits = new Uint32Array(logits.buffer, logits.byteOffset, logits.length);
+  const keys = new Float64Array(logits.length);
+  let count = 0;
+  for (let id = 0; id < logits.length; id++) {
+    if (logits[id] === -Infinity) continue;
+    const each = bits[id] ?? 0;
+    // The bits of floats rise with them once negative ones are turned round.
+    const rising = each >= 2 ** 31 ? 2 ** 32 - 1 - each : each + 2 ** 31;
+    keys[count++] = (2 ** 32 - 1 - rising) * 2 ** ID_BITS + id;
+  }
+  return Array.from(keys.subarray(0, count).sort(), (key) => key % 2 ** ID_BITS);
 }

@@ -3,6 +3,7 @@
  *
  * Knows: its request, tokens, slot and progress. Must not know: the model, other sequences.
  */
+import { type Constraint, isPending } from './constraint.js';
 import type { EndReason, GenerateMessage } from './messages.js';
 import { randomStream } from './random.js';
 import { needsAllLogits } from './sampler.js';
@@ -37,13 +38,15 @@ export class Sequence {
   constructor(
     readonly request: GenerateMessage,
     exit: number,
+    /** What its tokens must keep to, or null. */
+    readonly constraint: Constraint | null = null,
   ) {
     this.id = request.id;
     this.tokens = [...request.prompt];
     this.promptLength = request.prompt.length;
     this.exit = exit;
     this.draw = randomStream(request.sampling.seed);
-    this.wantsAllLogits = needsAllLogits(request.sampling);
+    this.wantsAllLogits = needsAllLogits(request.sampling) || constraint !== null;
     this.counts = { prompt: this.wantsAllLogits ? new Set(request.prompt) : new Set(), answer: new Map() };
   }
 
@@ -63,6 +66,11 @@ export class Sequence {
     return this.slot !== null && this.slot.least(needed) >= this.tokens.length - 1;
   }
 
+  /** Whether its next token can be chosen but for a mask that is still being made. */
+  get awaitsMask(): boolean {
+    return this.constraint !== null && this.ending === null && isPending(this.constraint);
+  }
+
   /** Appends a sampled token. @returns why the answer ends with it, or null; an end token is not appended */
   accept(token: number, at: number): EndReason | null {
     this.firstTokenAt ??= at;
@@ -70,6 +78,7 @@ export class Sequence {
     this.tokensAtExit++;
     if (this.request.stopTokens.includes(token) && this.generated >= this.request.minTokens) return 'stop';
     this.tokens.push(token);
+    this.constraint?.accept(token);
     if (this.wantsAllLogits) this.counts.answer.set(token, (this.counts.answer.get(token) ?? 0) + 1);
     return this.generated >= this.request.maxTokens ? 'length' : null;
   }

@@ -56,6 +56,23 @@ const Stop = oneOf('a non-empty string or an array of up to 4 non-empty strings'
   Type.Array(Type.String({ minLength: 1 }), { maxItems: 4 }),
 ]);
 
+const JsonSchemaFormat = Type.Object({
+  type: Type.Literal('json_schema'),
+  json_schema: Type.Object({
+    name: Type.Optional(Type.String()),
+    description: Type.Optional(Type.String()),
+    schema: Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Boolean()]),
+    strict: Type.Optional(Type.Union([Type.Boolean(), Type.Null()])),
+  }),
+});
+
+const ResponseFormat = oneOf('{type: "text"}, {type: "json_object"} or {type: "json_schema", json_schema: {schema}}', [
+  Type.Object({ type: Type.Literal('text') }),
+  Type.Object({ type: Type.Literal('json_object') }),
+  JsonSchemaFormat,
+]);
+export type ResponseFormat = Static<typeof ResponseFormat>;
+
 /** Fields that completions and chat completions have in common. */
 export const generationFields = {
   model: Type.Optional(
@@ -83,6 +100,7 @@ export const generationFields = {
   frequency_penalty: Type.Optional(Type.Number({ minimum: -2, maximum: 2, default: 0 })),
   repetition_penalty: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 2, default: 1 })),
   logit_bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
+  response_format: Type.Optional(ResponseFormat),
   user: Type.Optional(Type.String({ maxLength: 256, description: 'Written to the request log.' })),
   sortie: Type.Optional(SortieRequest),
 };

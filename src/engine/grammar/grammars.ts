@@ -1,0 +1,181 @@
+/**
+ * The engine's end of the thread of grammars: starts it with the first grammar, hands masks to their sequences.
+ *
+ * Knows: threads and the messages. Must not know: the grammar library, logits, scheduling.
+ */
+import { Worker } from 'node:worker_threads';
+import type { Constraint } from '../constraint.js';
+import type { FromGrammars, GrammarThreadData, ToGrammars } from './messages.js';
+
+/** Grammars at once: each parser holds some 15 MB. More wait. */
+const MAX_OPEN = 8;
+/** A thread that is silent for longer is stuck in a grammar, ms. The first one also loads the library. */
+const SILENCE_MS = 10_000;
+
+/** The schema is no grammar that can be kept to; the message is meant for the caller. */
+export class GrammarError extends Error {
+  override readonly name = 'GrammarError';
+}
+
+export interface GrammarOptions {
+  /** Path of the model's tokenizer.json. */
+  readonly tokenizer: string;
+  /** Ids that end an answer; at least one. */
+  readonly endTokens: readonly number[];
+}
+
+class Live implements Constraint {
+  mask: Uint8Array | null = null;
+  ends = false;
+  failed: string | null = null;
+
+  constructor(
+    private readonly id: string,
+    /** End tokens that this request may choose. */
+    private readonly ownEnds: readonly number[],
+    private readonly allEnds: readonly number[],
+    private readonly send: (message: ToGrammars) => void,
+    private readonly closed: () => void,
+  ) {}
+
+  /** @param mask of the library: it knows one end token, the first. Null where nothing may come */
+  next(mask: Uint8Array | null): void {
+    if (mask !== null) {
+      const mayEnd = mask[this.allEnds[0] ?? -1] === 1;
+      for (const id of this.allEnds) mask[id] = mayEnd && this.ownEnds.includes(id) ? 1 : 0;
+    }
+    this.ends = mask?.includes(1) !== true;
+    this.mask = mask;
+  }
+
+  accept(token: number): void {
+    this.mask = null;
+    this.send({ type: 'accept', id: this.id, token });
+  }
+
+  close(): void {
+    this.send({ type: 'close', id: this.id });
+    this.closed();
+  }
+}
+
+interface Opening {
+  resolve(): void;
+  reject(error: GrammarError): void;
+}
+
+export class Grammars {
+  #thread: Worker | null = null;
+  readonly #live = new Map<string, Live>();
+  readonly #opening = new Map<string, Opening>();
+  readonly #queue: (() => void)[] = [];
+  /** Answers that the thread owes. */
+  #owed = 0;
+  #watch: NodeJS.Timeout | null = null;
+
+  /** @param changed called when a constraint has a new mask, or none any more */
+  constructor(
+    private readonly options: GrammarOptions,
+    private readonly changed: () => void,
+  ) {}
+
+  /**
+   * @param schema a JSON schema as text
+   * @param stopTokens ids that end this answer
+   * @returns a constraint with its first mask
+   * @throws GrammarError for a schema that can't be kept to
+   */
+  async open(id: string, schema: string, stopTokens: readonly number[]): Promise<Constraint> {
+    if (this.#live.size >= MAX_OPEN) await new Promise<void>((resolve) => this.#queue.push(resolve));
+    const { endTokens } = this.options;
+    const own = endTokens.filter((token) => stopTokens.includes(token));
+    const send = (message: ToGrammars): void => {
+      this.#send(message);
+    };
+    const live = new Live(id, own, endTokens, send, () => {
+      if (this.#live.delete(id)) this.#queue.shift()?.();
+    });
+    this.#live.set(id, live);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        this.#opening.set(id, { resolve, reject });
+        this.#send({ type: 'open', id, schema });
+      });
+      return live;
+    } catch (error) {
+      live.close();
+      throw error;
+    }
+  }
+
+  #send(message: ToGrammars): void {
+    if (message.type === 'close') {
+      this.#thread?.postMessage(message);
+      return;
+    }
+    this.#thread ??= this.#start();
+    this.#thread.postMessage(message);
+    this.#owed++;
+    this.#guard();
+  }
+
+  #start(): Worker {
+    const [end = 0] = this.options.endTokens;
+    const workerData: GrammarThreadData = { tokenizer: this.options.tokenizer, end };
+    const thread = new Worker(new URL('./thread.js', import.meta.url), { workerData });
+    thread.on('message', (message: FromGrammars) => {
+      this.#owed--;
+      this.#guard();
+      this.#answer(message);
+    });
+    thread.on('error', (error) => {
+      this.#lose(thread, error.message);
+    });
+    // After its listeners, which would hold the process again.
+    thread.unref();
+    return thread;
+  }
+
+  #answer(message: FromGrammars): void {
+    const { id } = message;
+    const opening = this.#opening.get(id);
+    this.#opening.delete(id);
+    if (message.type === 'wrong') {
+      if (opening) opening.reject(new GrammarError(message.message));
+      else this.#fail(id, message.message);
+    } else {
+      this.#live.get(id)?.next(message.mask);
+      opening?.resolve();
+    }
+    this.changed();
+  }
+
+  #fail(id: string, why: string): void {
+    const live = this.#live.get(id);
+    if (live) live.failed = why;
+  }
+
+  /** Ends a thread that is stuck while answers are owed. */
+  #guard(): void {
+    if (this.#watch !== null) clearTimeout(this.#watch);
+    const thread = this.#thread;
+    if (this.#owed === 0 || thread === null) return;
+    this.#watch = setTimeout(() => {
+      this.#lose(thread, 'it takes too long');
+    }, SILENCE_MS);
+    this.#watch.unref();
+  }
+
+  /** Everything that the thread held is lost with it; the next grammar starts another one. */
+  #lose(thread: Worker, why: string): void {
+    if (this.#thread !== thread) return;
+    this.#thread = null;
+    this.#owed = 0;
+    void thread.terminate();
+    for (const id of this.#live.keys()) this.#fail(id, why);
+    const opening = [...this.#opening.values()];
+    this.#opening.clear();
+    for (const each of opening) each.reject(new GrammarError(why));
+    this.changed();
+  }
+}
