@@ -117,6 +117,59 @@ void t.test('scoring a prompt: echo, logprobs, max_tokens 0', async (t) => {
   t.ok(sense < 0 && sense > nonsense);
 });
 
+void t.test('response_format: streamed or not, at any depth, the answer keeps to the schema', async (t) => {
+  const { url } = await start(t);
+  const schema = {
+    type: 'object',
+    properties: {
+      city: { type: 'string', minLength: 1, maxLength: 12 },
+      people: { type: 'integer', minimum: 1, maximum: 99_999_999 },
+    },
+    required: ['city', 'people'],
+    additionalProperties: false,
+  };
+  const ask = {
+    messages: [{ role: 'user', content: 'Describe Paris.' }],
+    max_tokens: 60,
+    response_format: { type: 'json_schema', json_schema: { name: 'city', schema } },
+  };
+  const check = (text: string): void => {
+    const value = JSON.parse(text) as { city: string; people: number };
+    t.same(Object.keys(value), ['city', 'people'], text);
+    t.ok(value.city.length > 0 && value.city.length <= 12 && Number.isInteger(value.people), text);
+  };
+  for (const [depth, temperature] of [
+    ['30', 0],
+    ['10', 1],
+  ] as const) {
+    const headers = { 'X-Exit-Layer': depth };
+    const whole = await post(`${url}/v1/chat/completions`, { ...ask, temperature }, headers);
+    const body = (await whole.json()) as { choices: [{ message: { content: string }; finish_reason: string }] };
+    t.equal(body.choices[0].finish_reason, 'stop');
+    check(body.choices[0].message.content);
+    const streamed = await (
+      await post(`${url}/v1/chat/completions`, { ...ask, temperature, stream: true }, headers)
+    ).text();
+    const chunks = [...streamed.matchAll(/^data: (\{.*)$/gm)].map(
+      ([, data]) => JSON.parse(data ?? '') as { choices: { delta: { content?: string } }[] },
+    );
+    check(chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join(''));
+  }
+  const wrong = {
+    ...ask,
+    response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { type: 'pear' } } },
+  };
+  const refused = await post(`${url}/v1/chat/completions`, wrong);
+  t.equal(refused.status, 400);
+  t.match(await refused.json(), { error: { param: 'response_format', message: /pear/ } });
+  const any = await post(`${url}/v1/completions`, {
+    prompt: 'A JSON object:',
+    max_tokens: 40,
+    response_format: { type: 'json_object' },
+  });
+  t.match(((await any.json()) as Completion).choices[0]?.text, /^\{/);
+});
+
 void t.test('kill -9 of the engine: streams end with an error event, readiness drops and comes back', async (t) => {
   const server = await start(t);
   const ask = { prompt, max_tokens: 2000, ignore_eos: true, stream: true };

@@ -192,3 +192,31 @@ void t.test('sampling parameters reach the engine as they were asked', async (t)
     depth: { minExit: 10, maxExit: 30, budget: null },
   });
 });
+
+void t.test('response_format reaches the engine as a schema; what it refuses is a 400 that says why', async (t) => {
+  const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
+  const server = await build(t, ({ grammar }) =>
+    grammar?.includes('banana') === true ? { tokens: [], refuse } : says('{}')(),
+  );
+  const schema = { type: 'object', properties: { a: { enum: [null, 'x'] } } };
+  const cases: [unknown, string | null][] = [
+    [undefined, null],
+    [null, null],
+    [{ type: 'text' }, null],
+    [{ type: 'json_object' }, '{"type":"object"}'],
+    [{ type: 'json_schema', json_schema: { name: 'n', strict: true, schema } }, JSON.stringify(schema)],
+    [{ type: 'json_schema', json_schema: { name: 'n', strict: null, schema: true } }, 'true'],
+  ];
+  for (const [format, grammar] of cases) {
+    const answer = await server.post('/v1/completions', { prompt: 'Hi', response_format: format });
+    t.equal(answer.status, 200, JSON.stringify(format));
+    t.equal(server.engine.requests.at(-1)?.grammar, grammar);
+  }
+  for (const stream of [false, true]) {
+    const response_format = { type: 'json_schema', json_schema: { name: 'n', schema: { type: 'banana' } } };
+    const answer = await server.post('/v1/completions', { prompt: 'Hi', stream, response_format });
+    t.equal(answer.status, 400);
+    const error = { type: 'invalid_request_error', code: 'invalid_value', param: 'response_format', message: /banana/ };
+    t.match(await answer.json(), { error });
+  }
+});
