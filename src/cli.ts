@@ -70,7 +70,13 @@ function program(finish: (code: number) => void): Command {
     .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', kernels, ['w8a8' as const])
     .option('--block <n>', 'weights per scale of int4', positive, 32)
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
-    .option('--calibration <file>', 'safetensors file of second moments, for a better int4 rounding')
+    .option('--calibration <file>', 'safetensors file of measurements: better int4 rounding, KV in bytes')
+    .addOption(
+      new Option('--kv <type>', 'KV cache in int8 or float (default: int8 where the calibration allows it)').choices([
+        'int8',
+        'float',
+      ]),
+    )
     .option('--head-bits <n>', 'bits used of the 8 of embedding and head, 5 to 8; fewer compress better', fraction)
     .option('--quality <file>', 'JSON of measured quality per exit: {"15": {"kl": 1.1, "agreement": 0.6}}')
     .option('--name <name>', "name in the manifest (default: the folder's)")
@@ -141,6 +147,7 @@ interface ConvertFlags {
   readonly block: number;
   readonly exitBlocks?: string;
   readonly calibration?: string;
+  readonly kv?: 'int8' | 'float';
   readonly headBits?: number;
   readonly quality?: string;
   readonly name?: string;

@@ -6,7 +6,14 @@
  */
 import { statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { MANIFEST_VERSION, type KernelName, type Manifest, type Quality, type StageEntry } from '../model/manifest.js';
+import {
+  MANIFEST_VERSION,
+  type Architecture,
+  type KernelName,
+  type Manifest,
+  type Quality,
+  type StageEntry,
+} from '../model/manifest.js';
 import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
 import { NO_CALIBRATION, openCalibration, type Calibration } from './calibration.js';
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
@@ -36,8 +43,10 @@ export interface ConvertOptions {
   block: number;
   /** safetensors file of exit blocks; see exit-blocks.ts. */
   exitBlocks?: string;
-  /** safetensors file of second moments for GPTQ; see calibration.ts. */
+  /** safetensors file of second moments for GPTQ and of the ranges of keys and values; see calibration.ts. */
   calibration?: string;
+  /** Elements of the KV cache. Without it: bytes for w8a8 and int4 where the calibration has the ranges, else floats. */
+  kv?: 'float' | 'int8';
   /** JSON file of measured quality per exit, for the manifest; see quality.ts. */
   quality?: string;
   /**
@@ -110,6 +119,7 @@ async function writeModel(
   const { kernels } = options;
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, exits);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
+  const kvType = chooseKv(options, calibration, arch) ? 'i8' : floatType;
   const format: VocabularyFormat = kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a8')
     ? { block: headBlock(arch.hidden), levels: Math.floor((2 ** (options.headBits ?? 8) - 1) / 2) }
     : null;
@@ -150,7 +160,7 @@ async function writeModel(
           layers,
           arch,
           store,
-          { kernel, block: options.block, floatType, calibration },
+          { kernel, block: options.block, floatType, kvType, calibration },
           () => {
             step(`${name} ${kernel}`);
           },
@@ -165,7 +175,7 @@ async function writeModel(
       const first = exits[s - 1] ?? 0;
       const trunk = Array.from({ length: exit - first }, (_, i): StageLayer => {
         const layer = first + i;
-        return { source, prefix: trunkLayer(layer), name: `layers.${layer}` };
+        return { source, prefix: trunkLayer(layer), name: trunkName(layer) };
       });
       stages.push(await stage(`stage-${s}`, s, trunk));
       const depth = blocks.depths.get(exit) ?? 0;
@@ -193,6 +203,7 @@ async function writeModel(
       architecture: arch,
       kernels,
       floatType,
+      kvType,
       embed,
       head: headFile,
       select,
@@ -214,6 +225,28 @@ async function writeModel(
   } finally {
     store.abandon();
   }
+}
+
+/**
+ * Whether the KV cache holds bytes: a quarter of the memory and of what attention reads, and attention over one
+ * position then rounds as attention over many does. fp32 and fp16 convert for exactness and for the GPU.
+ */
+function chooseKv({ kv, kernels }: ConvertOptions, calibration: Calibration, arch: Architecture): boolean {
+  const quantized = kernels.every((kernel) => kernel === 'int4' || kernel === 'w8a8');
+  const measured = calibration.kvRange(trunkName(0), arch.kvHeads * arch.headDim) !== null;
+  if (kv === 'int8' && kernels.includes('fp16'))
+    throw new ConvertError('bad_option', `--kv int8 can't be combined with --kernels fp16`);
+  if (kv === 'int8' && !measured)
+    throw new ConvertError(
+      'bad_option',
+      '--kv int8 needs a --calibration file that holds k_max and v_max of each layer',
+    );
+  return kv === undefined ? quantized && measured : kv === 'int8';
+}
+
+/** What the initializers of a trunk layer begin with. */
+function trunkName(layer: number): string {
+  return `layers.${layer}`;
 }
 
 /** 64 columns a scale where that divides the width (no padding to gather and cut off again), else 32, else 128. */

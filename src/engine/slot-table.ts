@@ -50,11 +50,13 @@ export class SlotTable {
 
   /** Bytes of a sequence of `length` positions at an exit. */
   bytesAt(exit: number, length: number): number {
-    const { stages, exits, branched } = this.units;
+    const { stages, exits, trunk, branched } = this.units;
     const plan = exits[exit];
     if (!plan) return 0;
     const kv = plan.needed.reduce((sum, unit) => sum + (stages[unit]?.kv.bytesPerPosition ?? 0), 0);
-    const kept = plan.needed.filter((unit) => unit === plan.stage || branched[unit + 1]).length;
+    const kept = plan.needed.filter(
+      (unit) => unit < trunk && this.model.boundaries[unit + 1] !== null && (unit === plan.stage || branched[unit + 1]),
+    ).length;
     return length * (kv + kept * this.model.hiddenBytes);
   }
 

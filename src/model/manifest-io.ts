@@ -22,8 +22,8 @@ export function loadManifest(dir: string): Manifest {
     throw new Error(`cannot read ${file}: ${(cause as Error).message}`);
   }
   const version = (json as { version?: unknown } | null)?.version;
-  if (typeof version === 'number' && version !== MANIFEST_VERSION)
-    throw new Error(`${file}: version must be ${MANIFEST_VERSION}, got ${version}`);
+  if (typeof version === 'number' && !(Number.isInteger(version) && version >= 1 && version <= MANIFEST_VERSION))
+    throw new Error(`${file}: version must be 1 to ${MANIFEST_VERSION}, got ${version}`);
   const [first] = Value.Errors(Manifest, json);
   if (first) throw new Error(`${file}: ${first.instancePath || '/'} ${first.message}`);
   return Value.Decode(Manifest, json);

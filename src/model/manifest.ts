@@ -7,9 +7,10 @@
  * Graph contract, for every device (FLOAT is f32 on CPU kernels, f16 for the fp16 kernel):
  * - embed   ids i64 [B,S]                                      -> hidden FLOAT [B,S,H]
  * - stage   hidden FLOAT [B,S,H], seqlens_k i32 [B] (length - 1 of each row, this call's positions included),
- *           total_len i32 [1] (the longest row's length), past_k_I / past_v_I FLOAT [B,KV,capacity,D]
+ *           total_len i32 [1] (the longest row's length), past_k_I / past_v_I KV [B,KV,capacity,D]
  *                                                              -> hidden_out FLOAT [B,S,H], present_k_I / present_v_I
- *           I counts the stage's own layers from 0; past and present are bound to the same memory.
+ *           I counts the stage's own layers from 0; past and present are bound to the same memory. KV is FLOAT, or
+ *           i8 with a scale per channel inside the graph (kvType).
  * - head    hidden FLOAT [N,H], norm i64 [N] (which row of the norm table: 0 is the shared final norm)
  *                                                              -> logits f32 [N,V]
  * - select  logits f32 [N,V], inv_temperature f32 [N,1], targets i64 [N,1]
@@ -20,8 +21,8 @@
  */
 import Type, { type Static } from 'typebox';
 
-/** Bumped whenever a reader of an older version would misread a folder. */
-export const MANIFEST_VERSION = 1;
+/** Bumped whenever a reader of an older version would misread a folder: 2 has KV caches of bytes. */
+export const MANIFEST_VERSION = 2;
 
 export const KernelName = Type.Union([
   Type.Literal('int4'),
@@ -102,15 +103,17 @@ export type FileEntry = Static<typeof FileEntry>;
 
 export const Manifest = Type.Object({
   format: Type.Literal('sortie'),
-  version: Type.Literal(MANIFEST_VERSION),
+  version: Type.Union([Type.Literal(1), Type.Literal(MANIFEST_VERSION)]),
   name: Type.String(),
   licence: Type.String(),
   origin: Type.String(),
   architecture: Architecture,
   /** Offered kernels, the preferred one first. */
   kernels: Type.Array(KernelName, { minItems: 1 }),
-  /** Element type of hidden states and KV cache. */
+  /** Element type of hidden states. */
   floatType: Type.Union([Type.Literal('f32'), Type.Literal('f16')]),
+  /** Element type of the KV cache; absent (version 1) it is floatType. */
+  kvType: Type.Optional(Type.Union([Type.Literal('f32'), Type.Literal('f16'), Type.Literal('i8')])),
   embed: Type.String(),
   head: Type.String(),
   select: Type.String(),

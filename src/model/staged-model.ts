@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Device } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
-import { elementBytes } from '../runtime/tensor.js';
+import { type ElementType, elementBytes } from '../runtime/tensor.js';
 import { BoundaryStore } from './boundary-store.js';
 import { KvCache } from './kv-cache.js';
 import type { ExitEntry, KernelName, Manifest, StageEntry } from './manifest.js';
@@ -76,7 +76,7 @@ export class StagedModel {
         kvHeads: architecture.kvHeads,
         capacity: limits.capacity,
         headDim: architecture.headDim,
-        type: floatType,
+        type: kvType(manifest),
       }),
     });
     this.hiddenBytes = architecture.hidden * elementBytes(floatType);
@@ -123,10 +123,15 @@ export class StagedModel {
 /** What one position of a sequence takes at most: the KV cache of all layers, one exit block, kept states. */
 export function bytesPerPosition(manifest: Manifest): number {
   const { kvHeads, headDim, hidden } = manifest.architecture;
-  const element = elementBytes(manifest.floatType);
   const layers =
     manifest.stages.reduce((sum, stage) => sum + stage.layers, 0) +
     Math.max(...manifest.exits.map(({ block }) => block?.layers ?? 0));
   const kept = manifest.exits.filter(({ block }) => block !== null).length;
-  return (layers * 2 * kvHeads * headDim + kept * hidden) * element;
+  return (
+    layers * 2 * kvHeads * headDim * elementBytes(kvType(manifest)) + kept * hidden * elementBytes(manifest.floatType)
+  );
+}
+
+function kvType({ kvType, floatType }: Manifest): ElementType {
+  return kvType ?? floatType;
 }

@@ -427,3 +427,30 @@ void t.test('a damaged folder is noticed', async (t) => {
   writeFileSync(path.join(out, 'manifest.json'), JSON.stringify({ ...manifest, topK: 'many' }));
   t.throws(() => loadManifest(out), { message: /manifest\.json: \/topK must be integer/ });
 });
+
+void t.test('a calibration that holds the ranges of keys and values puts the KV cache in bytes', async (t) => {
+  const dir = t.testdir();
+  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(4));
+  const channels = SHAPE.kvHeads * SHAPE.headDim;
+  const ranges = (layers: number): string => {
+    const file = path.join(dir, `ranges-${layers}.safetensors`);
+    const range = { shape: [channels], data: new Float32Array(channels).fill(3) };
+    const names = Array.from({ length: layers }, (_, i) => [`layers.${i}.k_max`, `layers.${i}.v_max`]).flat();
+    writeFileSync(file, safetensors(names.map((name) => [name, range])));
+    return file;
+  };
+  const all = ranges(SHAPE.layers);
+  const kvType = async (options: Partial<ConvertOptions>) =>
+    (await run(dir, source, { force: true, ...options })).kvType;
+  t.equal(await kvType({ kernels: ['w8a8', 'int4'], calibration: all }), 'i8');
+  const graph = readFileSync(path.join(dir, 'out', 'stage-0.w8a8.onnx')).toString('latin1');
+  for (const part of ['k_quant_type', 'PER_CHANNEL', 'kv_cache_bit_width', 'layers.0.k_scale'])
+    t.ok(graph.includes(part), part);
+  t.equal(await kvType({ kernels: ['w8a8'], calibration: all, kv: 'float' }), 'f32');
+  t.equal(await kvType({ kernels: ['fp32'], calibration: all }), 'f32', 'the exact kernel keeps floats');
+  t.equal(await kvType({ kernels: ['fp32'], calibration: all, kv: 'int8' }), 'i8');
+  t.equal(await kvType({ kernels: ['w8a8'] }), 'f32');
+  await t.rejects(kvType({ kernels: ['w8a8'], kv: 'int8' }), /--kv int8 needs a --calibration file/);
+  await t.rejects(kvType({ kernels: ['fp16'], calibration: all, kv: 'int8' }), /--kernels fp16/);
+  await t.rejects(kvType({ kernels: ['w8a8'], calibration: ranges(2) }), /no k_max and v_max of layers\.2/);
+});

@@ -117,8 +117,9 @@ void t.test('a full KV budget preempts the newest and resumes it where it was', 
   });
   t.strictSame(answers.get('old')?.tokens, expected[0]);
   t.ok(before > 0, `${before} tokens were there when it had to wait`);
-  // Resuming prefills what was decoded, which rounds otherwise: later tokens may differ where two are nearly tied.
-  t.strictSame(answers.get('young')?.tokens.slice(0, before), expected[1]?.slice(0, before));
+  // Resuming prefills what was decoded; over floats that rounds otherwise, and nearly tied tokens may change places.
+  const same = executor.model.manifest.kvType === 'i8' ? 60 : before;
+  t.strictSame(answers.get('young')?.tokens.slice(0, same), expected[1]?.slice(0, same));
   t.equal(answers.get('young')?.tokens.length, 60);
   t.equal(answers.get('young')?.ended?.reason, 'length');
   t.equal(answers.get('old')?.ended?.preemptions, 0);

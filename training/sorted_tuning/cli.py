@@ -27,7 +27,7 @@ def calibrate(
     documents: Annotated[int, typer.Option(min=1, help="How many training documents to run.")] = 64,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens used of each document.")] = 1024,
 ) -> None:
-    """Second moments of every linear layer's input, for the converter's GPTQ-like quantizer."""
+    """Second moments of every linear layer's input and the ranges of keys and values, for the converter."""
     from sorted_tuning.calibrate import calibrate as run
     from sorted_tuning.data import training_documents
     from sorted_tuning.exits import Exit, parse_exits

@@ -1,4 +1,4 @@
-"""The calibration sums against x x^T summed by hand from the layers' own inputs."""
+"""The calibration against x x^T summed by hand from the layers' own inputs, and the ranges of a real KV cache."""
 
 import torch
 from safetensors.torch import load_file
@@ -15,7 +15,7 @@ def test_against_a_naive_sum(base, tmp_path):
     assert calibrate(model, DOCUMENTS, tmp_path / "h.safetensors") == 7
     found = load_file(tmp_path / "h.safetensors")
     assert found["tokens"] == 7
-    assert len(found) == 1 + 4 * (4 + 1)
+    assert len(found) == 1 + (4 + 2) * (4 + 1)
 
     expected = torch.zeros(32, 32)
     block_in = torch.zeros(32, 32)
@@ -30,6 +30,19 @@ def test_against_a_naive_sum(base, tmp_path):
     assert found["layers.2.attn_out.hessian"].shape == (64, 64)
     assert found["layers.3.mlp_out.hessian"].shape == (64, 64)
     for name, h in found.items():
-        if name != "tokens":
+        if name.endswith(".hessian"):
             torch.testing.assert_close(h, h.T)
             assert h.diagonal().min() >= 0
+
+
+def test_ranges_are_those_of_the_cache(base, tmp_path):
+    model = SortedLlama(base, parse_exits("1+1,4"))
+    calibrate(model, DOCUMENTS, tmp_path / "h.safetensors")
+    found = load_file(tmp_path / "h.safetensors")
+    caches = [base(torch.tensor([ids]), use_cache=True).past_key_values for ids in DOCUMENTS]
+    for layer in range(4):
+        keys = torch.cat([cache.layers[layer].keys[0] for cache in caches], dim=1)
+        values = torch.cat([cache.layers[layer].values[0] for cache in caches], dim=1)
+        torch.testing.assert_close(found[f"layers.{layer}.k_max"], keys.abs().amax(1).flatten())
+        torch.testing.assert_close(found[f"layers.{layer}.v_max"], values.abs().amax(1).flatten())
+    assert found["exits.1.layers.0.k_max"].shape == found["layers.0.k_max"].shape

@@ -6,6 +6,7 @@
  */
 import type { Architecture } from '../../model/manifest.js';
 import type { Calibration, LinearLabel } from '../calibration.js';
+import { ConvertError } from '../errors.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { ropeTables } from '../rope.js';
 import { LAYER, type ModelSource } from '../source.js';
@@ -24,6 +25,7 @@ export interface StageLayer {
 
 export interface StageOptions extends Omit<KernelOptions, 'quantizer'> {
   floatType: FloatType;
+  kvType: FloatType | 'i8';
   calibration: Calibration;
 }
 
@@ -36,7 +38,7 @@ export async function stageGraph(
   options: StageOptions,
   done: () => void,
 ): Promise<Graph> {
-  const { floatType } = options;
+  const { floatType, kvType } = options;
   const { hidden, heads, kvHeads, headDim } = arch;
   const graph = new Graph(name);
   const epsilon = { float: arch.normEps };
@@ -91,14 +93,21 @@ export async function stageGraph(
       );
       qkv = graph.node('Add', [qkv, graph.weight(bias)], [`${id}.qkv.biased`]);
     }
-    const past = [`past_k_${i}`, `past_v_${i}`].map((value) => graph.input(value, floatType, cache));
+    const past = [`past_k_${i}`, `past_v_${i}`].map((value) => graph.input(value, kvType, cache));
     const present = [`present_k_${i}`, `present_v_${i}`];
-    for (const value of present) graph.output(value, floatType, cache);
+    for (const value of present) graph.output(value, kvType, cache);
+    const quantized = kvType === 'i8' ? kvScales(graph, id, kvHeads * headDim, options.calibration) : null;
     const attention = graph.node(
       'GroupQueryAttention',
-      [qkv, '', '', ...past, 'seqlens_k', 'total_len', cos, sin],
+      [qkv, '', '', ...past, 'seqlens_k', 'total_len', cos, sin, ...(quantized ? ['', '', '', ...quantized] : [])],
       [`${id}.attention.out`, ...present],
-      { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1, scale: { float: headDim ** -0.5 } },
+      {
+        num_heads: heads,
+        kv_num_heads: kvHeads,
+        do_rotary: 1,
+        scale: { float: headDim ** -0.5 },
+        ...(quantized ? { k_quant_type: 'PER_CHANNEL', v_quant_type: 'PER_CHANNEL', kv_cache_bit_width: 8 } : {}),
+      },
       MICROSOFT,
     );
     pending = await linear('o', attention, LAYER.o);
@@ -116,6 +125,24 @@ export async function stageGraph(
   if (pending === null) throw new Error(`stage ${name} has no layers`);
   graph.node('Add', [residual, pending], ['hidden_out']);
   return graph;
+}
+
+/**
+ * Text that was not measured goes beyond what was: this much of it is still in range. A fixed scale makes a position's
+ * bytes independent of all others, so that slots, chunks and batches stay exact.
+ */
+const KV_HEADROOM = 1.1;
+
+/** Constants with the scales of keys and values, each [channels]. */
+function kvScales(graph: Graph, id: string, channels: number, calibration: Calibration): [string, string] {
+  const range = calibration.kvRange(id, channels);
+  if (!range) throw new ConvertError('bad_source', `the calibration holds no k_max and v_max of ${id}`);
+  const scales = (values: Float32Array) =>
+    values.map((value) => (Number.isFinite(value) && value > 0 ? (value * KV_HEADROOM) / 127 : 1 / 127));
+  return [
+    graph.constant(`${id}.k_scale`, 'f32', [channels], scales(range.k)),
+    graph.constant(`${id}.v_scale`, 'f32', [channels], scales(range.v)),
+  ];
 }
 
 function concat(parts: Float32Array[]): Float32Array {
