@@ -55,6 +55,13 @@ export class Agenda {
   readonly #along: Float64Array;
   /** By exit: decode steps that reach there. */
   readonly #reach: Float64Array;
+  /** By job: its first and its last task. */
+  readonly #begins: Int32Array;
+  readonly #ends: Int32Array;
+  /** By task, for speed: time before it is due, whether its job counts, what a change costs. */
+  readonly #open: Float64Array;
+  readonly #active: Uint8Array;
+  readonly #scratch: Float64Array;
 
   constructor(private readonly batch: Batch) {
     const { jobs, model, step } = batch;
@@ -69,7 +76,14 @@ export class Agenda {
     this.#tasks = this.#collect();
     this.#used = new Float64Array(this.#tasks.length);
     this.#until = new Float64Array(this.#tasks.length);
+    this.#scratch = new Float64Array(this.#tasks.length);
+    this.#open = Float64Array.from(this.#tasks, ({ open }) => open);
+    this.#begins = new Int32Array(jobs.length);
+    this.#ends = new Int32Array(jobs.length);
+    for (let i = this.#tasks.length - 1; i >= 0; i -= 1) this.#begins[this.#tasks[i]?.job ?? 0] = i;
+    this.#tasks.forEach(({ job }, i) => (this.#ends[job] = i));
     this.#giveUp();
+    this.#active = Uint8Array.from(this.#tasks, ({ job }) => this.#counts[job] ?? 0);
     this.#coming = this.#expect();
     this.#pass();
     this.#chargeRides();
@@ -77,7 +91,7 @@ export class Agenda {
 
   /** Work due by a job's end, ms. */
   workUntil(job: number): number {
-    return this.#used[this.#tasks.findLastIndex((task) => task.job === job)] ?? 0;
+    return this.#used[this.#ends[job] ?? -1] ?? 0;
   }
 
   /** Least spare time of other jobs' tasks that are due before `due`. */
@@ -117,9 +131,15 @@ export class Agenda {
   /** Whether a row that nothing was promised to may run beside all others; takes the time if so. */
   ride(exit: number): boolean {
     const row = this.levels.row[exit] ?? 0;
-    const cost = (i: number): number => row * (this.#until[i] ?? 0);
-    if (!this.#fits(cost, 0, 0)) return false;
-    this.#take(cost);
+    const coming = this.#coming[0];
+    for (let i = 0; i < this.#used.length; i += 1) {
+      const more = row * (this.#until[i] ?? 0);
+      if (this.#active[i] === 0 || more <= 0) continue;
+      if ((this.#used[i] ?? 0) + more + (coming?.[i] ?? 0) > (this.#open[i] ?? 0)) return false;
+    }
+    for (let i = 0; i < this.#used.length; i += 1) {
+      this.#used[i] = (this.#used[i] ?? 0) + row * (this.#until[i] ?? 0);
+    }
     return true;
   }
 
@@ -135,37 +155,26 @@ export class Agenda {
     const reach = this.#reach[to] ?? 0;
     const rowMs = (row[to] ?? 0) - (row[from] ?? 0);
     const fixedMs = (fixed[to] ?? 0) - (fixed[from] ?? 0);
-    const first = this.#tasks.findIndex((task) => task.job === job);
-    const last = this.#tasks.findLastIndex((task) => task.job === job);
+    const first = this.#begins[job] ?? 0;
+    const last = this.#ends[job] ?? 0;
     const prefill = prefillMs - (this.#prefill[job] ?? 0);
     const along = this.#along[job] ?? 0;
     // Catching up happens at once, whoever is due before.
     const catchUp = this.batch.jobs[job]?.prefilling === false;
-    const cost = (i: number): number => {
+    const costs = this.#scratch;
+    const coming = this.#coming[to];
+    for (let i = 0; i < costs.length; i += 1) {
       const own = i >= last ? steps : Math.min(along, this.#until[i] ?? 0);
-      return (i >= first || catchUp ? prefill : 0) + own * rowMs + Math.max(0, own - reach) * fixedMs;
-    };
-    if (!this.#fits(cost, to, spare)) return false;
-    this.#take(cost);
+      const more = (i >= first || catchUp ? prefill : 0) + own * rowMs + Math.max(0, own - reach) * fixedMs;
+      costs[i] = more;
+      if (more <= 0 || this.#active[i] === 0) continue;
+      if (((this.#used[i] ?? 0) + more + (coming?.[i] ?? 0)) * (1 + spare) > (this.#open[i] ?? 0)) return false;
+    }
+    for (let i = 0; i < costs.length; i += 1) this.#used[i] = (this.#used[i] ?? 0) + (costs[i] ?? 0);
     this.#exits[job] = to;
     this.#prefill[job] = prefillMs;
     this.#reach[to] = Math.max(reach, steps);
     return true;
-  }
-
-  #fits(cost: (task: number) => number, level: number, spare: number): boolean {
-    const coming = this.#coming[level];
-    for (let i = 0; i < this.#tasks.length; i += 1) {
-      const task = this.#tasks[i];
-      if (task === undefined || this.#counts[task.job] === 0) continue;
-      const more = cost(i);
-      if (more > 0 && ((this.#used[i] ?? 0) + more + (coming?.[i] ?? 0)) * (1 + spare) > task.open) return false;
-    }
-    return true;
-  }
-
-  #take(cost: (task: number) => number): void {
-    for (let i = 0; i < this.#used.length; i += 1) this.#used[i] = (this.#used[i] ?? 0) + cost(i);
   }
 
   /**
