@@ -6,10 +6,11 @@
 import { randomBytes } from 'node:crypto';
 import { monotonicMs } from '../clock.js';
 import type { EndedEvent } from '../engine/messages.js';
-import type { ApiError } from '../errors.js';
+import { toApiError, type ApiError } from '../errors.js';
 import { Choice, type ChoiceEnd, type ChoiceToken } from './choice.js';
 import type { ApiContext, ApiRequest } from './context.js';
 import type { GenerationPlan } from './request.js';
+import { guarded } from './guarded.js';
 import { ofChoice } from './sampling.js';
 import type { SortieReport, Usage } from './schemas/shared.js';
 
@@ -35,7 +36,7 @@ export class Answer {
   constructor(
     private readonly context: ApiContext,
     readonly plan: GenerationPlan,
-    private readonly request: Pick<ApiRequest<unknown>, 'arrivedAt' | 'trace'>,
+    private readonly request: Pick<ApiRequest<unknown>, 'arrivedAt' | 'trace' | 'note'>,
     private readonly listener: AnswerListener,
     /** Told once what was used, whichever way it ends. */
     private readonly settle: (tokens: number) => void,
@@ -52,6 +53,14 @@ export class Answer {
   }
 
   start(): void {
+    try {
+      this.#start();
+    } catch (error) {
+      this.#broken(error);
+    }
+  }
+
+  #start(): void {
     const { plan, context } = this;
     this.choices.forEach((choice, index) => {
       if (this.#over) return;
@@ -77,7 +86,9 @@ export class Answer {
           depth: { ...plan.depth, budget: plan.budget },
           grammar: plan.grammar,
         },
-        choice,
+        guarded(choice, (error) => {
+          this.#broken(error);
+        }),
       );
     });
   }
@@ -150,6 +161,14 @@ export class Answer {
     };
   }
 
+  /** A fault of this server's own. */
+  #broken(error: unknown): void {
+    this.request.note({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    if (this.#over) return;
+    this.cancel();
+    this.listener.failed(toApiError(error));
+  }
+
   #end(): void {
     this.#over = true;
     const isBegun = this.choices.some(({ plan }) => plan !== null);
@@ -181,8 +200,8 @@ export class Answer {
         const last = --this.#left === 0;
         listener.finished(index, finishReason, last);
         if (!last) return;
-        this.#end();
         listener.done();
+        this.#end();
       },
       failed: (error) => {
         if (this.#over) return;

@@ -35,7 +35,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerTokenize(app, context);
   registerHealth(app, context);
   if (context.options.opsPort === null) registerMetrics(app, context);
-  registerPlayground(app);
+  registerPlayground(app, context.options.opsPort === null);
   await app.ready();
   return app;
 }

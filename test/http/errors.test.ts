@@ -1,4 +1,5 @@
 import net from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { build, events, says } from '../fakes/server.js';
 
@@ -19,6 +20,16 @@ function raw(port: number, bytes: string): Promise<string> {
     });
     socket.on('error', reject);
   });
+}
+
+/** Stands for so many arrays within each other, which JSON.stringify could not write. */
+const nested = (depth: number): string => `nested ${depth}`;
+
+function asText(body: object): string {
+  return JSON.stringify(body).replace(
+    /"nested (\d+)"/,
+    (_, depth) => '['.repeat(Number(depth)) + ']'.repeat(Number(depth)),
+  );
 }
 
 void t.test('each wrong parameter is a 400 that names it', async (t) => {
@@ -59,19 +70,143 @@ void t.test('each wrong parameter is a 400 that names it', async (t) => {
       { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { enum: ['x'.repeat(40_000)] } } } },
       'response_format',
     ],
+    [
+      'a schema that would unroll',
+      { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { items: { maxItems: 1e5 } } } } },
+      'response_format',
+    ],
+    [
+      'a bottomless schema',
+      { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { enum: [nested(50_000)] } } } },
+      'response_format',
+    ],
     ['tools', { tools: [{ type: 'function' }] }, 'tools'],
     ['exit', { sortie: { exit_layer: 12 } }, 'sortie.exit_layer'],
     ['budget', { sortie: { latency_budget_ms: 0 } }, 'sortie.latency_budget_ms'],
     ['on miss', { sortie: { budget_on_miss: 'cry' } }, 'sortie.budget_on_miss'],
   ];
   for (const [name, fields, param] of wrong) {
-    const response = await server.post('/v1/completions', { prompt: 'Hello', ...fields });
+    const response = await server.post('/v1/completions', asText({ prompt: 'Hello', ...fields }));
     const { error } = (await response.json()) as ErrorAnswer;
     t.equal(response.status, 400, name);
     t.match(error, { type: 'invalid_request_error', param }, name);
     t.type(error.code, 'string');
   }
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
+});
+
+void t.test('what would change an answer and is not built is refused, neutral or not', async (t) => {
+  const server = await build(t);
+  const asks: [string, unknown, unknown][] = [
+    ['tools', [{ type: 'function', function: { name: 'f' } }], []],
+    ['tool_choice', 'required', 'auto'],
+    ['functions', [{ name: 'f' }], []],
+    ['function_call', { name: 'f' }, 'none'],
+    ['suffix', 'x', ''],
+    ['modalities', ['audio'], ['text']],
+    ['audio', { voice: 'x' }, null],
+    ['prediction', { type: 'content', content: 'x' }, null],
+    ['web_search_options', {}, null],
+    ['structured_outputs', { regex: 'x' }, null],
+    ['guided_json', {}, null],
+    ['guided_regex', 'x', null],
+    ['guided_choice', ['x'], []],
+    ['guided_grammar', 'x', ''],
+    ['grammar', 'x', ''],
+    ['json_schema', {}, null],
+    ['use_beam_search', true, false],
+    ['prompt_logprobs', 1, null],
+    ['bad_words', ['x'], []],
+    ['logits_processors', ['x'], []],
+  ];
+  for (const [field, asked, neutral] of asks) {
+    const refused = await server.post('/v1/chat/completions', { messages, [field]: asked });
+    t.equal(refused.status, 400, field);
+    t.match(await refused.json(), { error: { code: 'unsupported_parameter', param: field } });
+    t.equal((await server.post('/v1/chat/completions', { messages, [field]: neutral })).status, 200, field);
+  }
+});
+
+void t.test('what bench tools send is taken as it is', async (t) => {
+  const server = await build(t, says('one two three'));
+  const vllm = {
+    model: 'fake',
+    prompt: 'Hi',
+    best_of: 1,
+    temperature: 0,
+    repetition_penalty: 1.0,
+    max_tokens: 8,
+    logprobs: null,
+    stop: null,
+    ignore_eos: true,
+    stream: true,
+    stream_options: { include_usage: true },
+  };
+  const guidellm = {
+    model: 'fake',
+    messages: [{ role: 'user', content: [{ type: 'text', text: 'Hi' }] }],
+    max_tokens: 8,
+    max_completion_tokens: 8,
+    stop: null,
+    ignore_eos: true,
+    stream: true,
+    stream_options: { include_usage: true, continuous_usage_stats: true },
+  };
+  for (const [path, ask] of [
+    ['/v1/completions', vllm],
+    ['/v1/chat/completions', guidellm],
+  ] as const) {
+    const answer = await server.post(path, ask);
+    t.equal(answer.status, 200, path);
+    const chunks = await events(answer);
+    t.match(JSON.parse(chunks.at(-2) ?? ''), { choices: [], usage: { completion_tokens: 3 } });
+    t.same(server.engine.requests.at(-1)?.stopTokens, [], 'ignore_eos');
+  }
+});
+
+void t.test('a server fault is a 500 without stack or path, streamed or not', async (t) => {
+  const server = await build(t);
+  server.engine.generate = () => {
+    throw new Error('cannot read /srv/secret/file.json');
+  };
+  for (const stream of [false, true]) {
+    const response = await server.post('/v1/completions', { prompt: 'Hi', stream });
+    t.equal(response.status, 500);
+    const text = await response.text();
+    t.match(JSON.parse(text), { error: { type: 'server_error', code: 'internal_error', param: null } });
+    t.notMatch(text, /secret|\.js|at /);
+  }
+});
+
+void t.test('a fault in mid-answer ends that answer and nothing else', async (t) => {
+  const lines: string[] = [];
+  const server = await build(t, says('one two three', { pace: 5 }), { log: (line) => lines.push(line) });
+  const generate = server.engine.generate.bind(server.engine);
+  // What a bug in reading log-probabilities would do.
+  const logprobs = {
+    logprob: 0,
+    get top(): never {
+      throw new Error('a bug');
+    },
+  };
+  server.engine.generate = (request, sink) => {
+    const token: typeof sink.token = (event) => {
+      sink.token(request.maxTokens === 13 ? { ...event, logprobs } : event);
+    };
+    generate(request, { ...sink, token });
+  };
+  const ask = (max_tokens: number, stream: boolean) =>
+    server.post('/v1/completions', { prompt: 'Hi', max_tokens, stream, logprobs: 1 });
+  const fine = ask(12, true);
+  for (const stream of [false, true]) t.match(await (await ask(13, stream)).text(), /"code":"internal_error"/);
+  t.match(await (await fine).text(), /\[DONE\]/);
+  t.ok(
+    lines.some((line) => line.includes('"fault"')),
+    'the log has what happened',
+  );
+  for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) await delay(10);
+  t.equal(server.engine.live, 0);
+  t.equal(server.context.api.metrics.live, 0);
 });
 
 void t.test('chat refuses what it does not build', async (t) => {
@@ -204,6 +339,7 @@ void t.test('an engine that is not ready is a 503; liveness goes on', async (t) 
     t.equal((await fetch(server.url + path)).status, 503, path);
   }
   const response = await server.post('/v1/chat/completions', { messages });
+  t.equal(response.headers.get('retry-after'), '2');
   t.match(await response.json(), { error: { type: 'unavailable_error', code: 'loading' } });
   t.equal((await fetch(`${server.url}/health`)).status, 200);
   t.equal((await fetch(`${server.url}/v2/health/live`)).status, 200);

@@ -181,6 +181,7 @@ void t.test('metrics and docs move to the second port; health is on both', async
   t.same(await statuses(server.opsUrl, moved), [200, 200, 200, 200]);
   for (const url of [server.url, server.opsUrl]) t.same(await statuses(url, shared), [200, 200, 200, 200]);
   t.same(await statuses(server.opsUrl, ['/v1/models', '/']), [404, 404], 'nothing else is there');
+  t.notMatch(await (await fetch(server.url)).text(), /href="(docs|metrics)"/, 'the playground links to neither');
   const body = await (await fetch(`${server.url}/metrics`)).json();
   t.match(body, { error: { type: 'not_found_error', code: 'route_not_found', param: null } });
   const document = (await (await fetch(`${server.opsUrl}/openapi.json`)).json()) as {

@@ -13,7 +13,11 @@ const FILES = [
 /** Only the page's own files may load or be called. */
 const POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-export function registerPlayground(app: FastifyInstance): void {
+/** Links to what is on the second port, where there is one. */
+const OPS_LINKS = /<!-- ops -->.*<!-- \/ops -->/s;
+
+/** @param hasOps whether /docs and /metrics are on this port */
+export function registerPlayground(app: FastifyInstance, hasOps: boolean): void {
   const dir = join(packageRoot, 'src', 'web');
   // A deployment may leave the page out; the API must not depend on it.
   if (!existsSync(dir)) {
@@ -21,7 +25,8 @@ export function registerPlayground(app: FastifyInstance): void {
     return;
   }
   for (const { url, file, type } of FILES) {
-    const text = readFileSync(join(dir, file));
+    const whole = readFileSync(join(dir, file), 'utf8');
+    const text = hasOps ? whole : whole.replace(OPS_LINKS, '');
     app.get(url, { schema: { hide: true } }, (_request, reply) =>
       reply.type(type).header('content-security-policy', POLICY).header('cache-control', 'no-cache').send(text),
     );

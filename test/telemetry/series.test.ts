@@ -1,0 +1,62 @@
+/** Series that dashboards of vLLM rely on: names, types, and buckets that are never coarser. */
+import t from 'tap';
+import { createSeries } from '../../src/telemetry/series.js';
+
+const { registry } = createSeries('m');
+
+const TYPES = {
+  gauge: ['num_requests_running', 'num_requests_waiting', 'kv_cache_usage_perc', 'cache_config_info'],
+  counter: [
+    ...['prompt_tokens_total', 'generation_tokens_total', 'request_success_total'],
+    ...['prefix_cache_queries_total', 'prefix_cache_hits_total', 'num_preemptions_total'],
+    ...['request_ttft_slo_violation_total', 'request_tpot_slo_violation_total'],
+  ],
+  histogram: ['request_prompt_tokens', 'request_generation_tokens', 'request_params_max_tokens'],
+} as const;
+
+const TTFT = [
+  0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560,
+];
+const PER_TOKEN = [
+  ...[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75],
+  ...[1, 2.5, 5, 7.5, 10, 20, 40, 80],
+];
+const REQUEST = [...[0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680]];
+const BUCKETS: Readonly<Record<string, readonly number[]>> = {
+  time_to_first_token_seconds: TTFT,
+  request_predicted_ttft_seconds: TTFT,
+  inter_token_latency_seconds: PER_TOKEN,
+  request_time_per_output_token_seconds: PER_TOKEN,
+  request_predicted_tpot_seconds: PER_TOKEN,
+  e2e_request_latency_seconds: REQUEST,
+  request_queue_time_seconds: REQUEST,
+  request_prefill_time_seconds: REQUEST,
+  request_decode_time_seconds: REQUEST,
+  request_inference_time_seconds: REQUEST,
+};
+
+void t.test('names and types', async (t) => {
+  for (const [type, names] of Object.entries(TYPES)) {
+    for (const name of names) {
+      t.equal((await registry.getSingleMetric(`sortie_${name}`)?.get())?.type, type, name);
+    }
+  }
+});
+
+void t.test('buckets hold those of vLLM', async (t) => {
+  const text = await registry.metrics();
+  for (const [name, buckets] of Object.entries(BUCKETS)) {
+    const own = [...text.matchAll(new RegExp(`^sortie_${name}_bucket\\{le="([^"]+)"`, 'gm'))].map(([, le]) =>
+      Number(le),
+    );
+    t.same(
+      buckets.filter((bucket) => !own.includes(bucket)),
+      [],
+      name,
+    );
+  }
+});
+
+void t.test('no name has a colon, and every one has the prefix', async (t) => {
+  for (const { name } of await registry.getMetricsAsJSON()) t.match(name, /^sortie_[a-z0-9_]+$/);
+});
