@@ -45,6 +45,14 @@ function fractions(value: string): number[] {
   return value.split(',').map((item) => fraction(item.trim()));
 }
 
+/** A switch may stand alone, which is "on". */
+function optionOf(spec: OptionSpec<unknown>): Option {
+  const isSwitch = spec.value === 'on|off';
+  const flag = isSwitch ? `--${spec.flag} [${spec.value}]` : `--${spec.flag} <${spec.value}>`;
+  const option = new Option(flag, helpText(spec));
+  return isSwitch ? option.preset('on') : option;
+}
+
 /** Commands load their modules when they run: `serve` must not pay for the converter, nor the other way round. */
 function program(finish: (code: number) => void): Command {
   const root = new Command('sortie')
@@ -55,7 +63,7 @@ function program(finish: (code: number) => void): Command {
   const serve = root.command('serve').description('serve a model folder with the API of OpenAI');
   const specs = Object.entries(SERVE_OPTIONS) as [string, OptionSpec<unknown>][];
   // Parsed as text here; config.ts holds the rules, the same for flags and variables.
-  for (const [, spec] of specs) serve.addOption(new Option(`--${spec.flag} <${spec.value}>`, helpText(spec)));
+  for (const [, spec] of specs) serve.addOption(optionOf(spec));
   serve.action(async (flags: Record<string, string>) => {
     const options = resolveOptions(flags, process.env);
     const { serveForever } = await import('./serve.js');
@@ -72,7 +80,7 @@ function program(finish: (code: number) => void): Command {
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option('--calibration <file>', 'safetensors file of measurements: better int4 rounding, KV in bytes')
     .addOption(
-      new Option('--kv <type>', 'KV cache in int8 or float (default: int8 where the calibration allows it)').choices([
+      new Option('--kv <type>', 'KV cache in float, or in int8: a quarter of the memory, slower prefill').choices([
         'int8',
         'float',
       ]),

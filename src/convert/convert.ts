@@ -45,7 +45,7 @@ export interface ConvertOptions {
   exitBlocks?: string;
   /** safetensors file of second moments for GPTQ and of the ranges of keys and values; see calibration.ts. */
   calibration?: string;
-  /** Elements of the KV cache. Without it: bytes for w8a8 and int4 where the calibration has the ranges, else floats. */
+  /** Elements of the KV cache: int8 needs the ranges of a calibration. float without it. */
   kv?: 'float' | 'int8';
   /** JSON file of measured quality per exit, for the manifest; see quality.ts. */
   quality?: string;
@@ -228,20 +228,18 @@ async function writeModel(
 }
 
 /**
- * Whether the KV cache holds bytes: a quarter of the memory and of what attention reads, and attention over one
- * position then rounds as attention over many does. fp32 and fp16 convert for exactness and for the GPU.
+ * Whether the KV cache holds bytes: a quarter of the memory, and attention over one position rounds as attention over
+ * many does. Its price is prefill: ONNX Runtime's CPU kernel reads keys of bytes row by row, 2 to 3 times slower.
  */
 function chooseKv({ kv, kernels }: ConvertOptions, calibration: Calibration, arch: Architecture): boolean {
-  const quantized = kernels.every((kernel) => kernel === 'int4' || kernel === 'w8a8');
-  const measured = calibration.kvRange(trunkName(0), arch.kvHeads * arch.headDim) !== null;
-  if (kv === 'int8' && kernels.includes('fp16'))
-    throw new ConvertError('bad_option', `--kv int8 can't be combined with --kernels fp16`);
-  if (kv === 'int8' && !measured)
+  if (kv !== 'int8') return false;
+  if (kernels.includes('fp16')) throw new ConvertError('bad_option', `--kv int8 can't be combined with --kernels fp16`);
+  if (calibration.kvRange(trunkName(0), arch.kvHeads * arch.headDim) === null)
     throw new ConvertError(
       'bad_option',
       '--kv int8 needs a --calibration file that holds k_max and v_max of each layer',
     );
-  return kv === undefined ? quantized && measured : kv === 'int8';
+  return true;
 }
 
 /** What the initializers of a trunk layer begin with. */
