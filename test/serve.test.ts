@@ -1,15 +1,11 @@
-/** The whole server as a process, on the embedded model: start, answers at every depth, faults, shutdown. */
+/** The whole server as a process, on the embedded model: start, answers at every depth. test/chaos has the faults. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, openSync, readdirSync, readFileSync, symlinkSync, writeSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { resolveOptions } from '../src/config.js';
 
 const main = join(import.meta.dirname, '..', 'src', 'main.js');
-const modelDir = resolveOptions({}, process.env).model;
 
 interface Server {
   readonly child: ChildProcess;
@@ -67,11 +63,6 @@ interface Completion {
   choices: { text: string; finish_reason: string }[];
   usage: { completion_tokens: number };
   sortie: { exit_layers: Record<string, number> };
-}
-
-function enginePid(server: Server): number {
-  const pid = String(server.child.pid);
-  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')[0]);
 }
 
 const prompt = 'The capital of France is';
@@ -168,87 +159,4 @@ void t.test('response_format: streamed or not, at any depth, the answer keeps to
     response_format: { type: 'json_object' },
   });
   t.match(((await any.json()) as Completion).choices[0]?.text, /^\{/);
-});
-
-void t.test('kill -9 of the engine: streams end with an error event, readiness drops and comes back', async (t) => {
-  const server = await start(t);
-  const ask = { prompt, max_tokens: 2000, ignore_eos: true, stream: true };
-  // The status line of a stream goes out with its first token.
-  const begun = await Promise.all([1, 2, 3].map(() => post(`${server.url}/v1/completions`, ask)));
-  const streams = begun.map((response) => response.text());
-  process.kill(enginePid(server), 'SIGKILL');
-  for (const text of await Promise.all(streams)) {
-    t.match(text, /data: \{"error":\{.*"code":"engine_lost"\}\}\n\ndata: \[DONE\]\n\n$/);
-  }
-  t.equal(await ok(`${server.url}/health`), true, 'liveness goes on');
-  t.equal(await ok(`${server.url}/health/ready`), false);
-  t.equal((await post(`${server.url}/v1/completions`, { prompt })).status, 503);
-  t.ok(await until(() => ok(`${server.url}/health/ready`)), 'started again');
-  t.equal((await post(`${server.url}/v1/completions`, { prompt })).status, 200);
-  const metrics = await (await fetch(`${server.url}/metrics`)).text();
-  t.match(metrics, /^sortie_engine_down_total\{[^}]*\} 1$/m);
-});
-
-void t.test('kill -9 of the gateway takes the engine along', async (t) => {
-  const server = await start(t);
-  const pid = enginePid(server);
-  server.child.kill('SIGKILL');
-  const alive = (): boolean => {
-    try {
-      // A zombie that its new parent has not collected is dead.
-      return !readFileSync(`/proc/${String(pid)}/stat`, 'utf8').includes(') Z ');
-    } catch {
-      return false;
-    }
-  };
-  t.ok(await until(() => !alive(), 10_000));
-});
-
-void t.test('SIGTERM under load: accepted answers finish, new ones get 503, exit code 0', async (t) => {
-  const server = await start(t);
-  const ask = { prompt, max_tokens: 60, ignore_eos: true };
-  const whole = [1, 2, 3].map(() => post(`${server.url}/v1/completions`, ask));
-  const streamed = [1, 2, 3].map(() => post(`${server.url}/v1/completions`, { ...ask, stream: true }));
-  await Promise.any(streamed);
-  server.child.kill('SIGTERM');
-  await until(() => server.output().includes('draining'));
-  t.equal((await post(`${server.url}/v1/completions`, ask)).status, 503);
-  for (const response of await Promise.all(whole)) {
-    t.equal(((await response.json()) as Completion).usage.completion_tokens, 60);
-  }
-  for (const response of await Promise.all(streamed))
-    t.match(await response.text(), /"finish_reason":"length".*\[DONE\]\n\n$/s);
-  t.equal(await server.exit, 0);
-});
-
-void t.test('what keeps it from starting is said in one line, with code 1', async (t) => {
-  const server = await start(t);
-  const port = new URL(server.url).port;
-  const second = launch(t, ['--port', port]);
-  t.equal(await second.exit, 1);
-  t.match(second.output(), `error: cannot listen on 127.0.0.1 port ${port}: it is in use`);
-
-  const dir = t.testdir();
-  for (const name of readdirSync(modelDir)) {
-    if (name.startsWith('weights-000')) copyFileSync(join(modelDir, name), join(dir, name));
-    else symlinkSync(join(modelDir, name), join(dir, name));
-  }
-  const damaged = readdirSync(dir).find((name) => name.startsWith('weights-000')) ?? '';
-  writeSync(openSync(join(dir, damaged), 'r+'), 'damage', 5000);
-  const corrupt = launch(t, ['--port', '0', '--model', dir]);
-  t.equal(await corrupt.exit, 1);
-  t.match(corrupt.output(), new RegExp(`error: .*${damaged}.*(SHA-256|checksum)`, 'i'));
-});
-
-void t.test('a full disk behind the log costs lines, not answers', async (t) => {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  const server = launch(t, ['--port', String(port)], openSync('/dev/full', 'w'));
-  const url = `http://127.0.0.1:${port}`;
-  t.ok(await until(() => ok(`${url}/health/ready`)));
-  t.equal((await post(`${url}/v1/completions`, { prompt })).status, 200);
-  server.child.kill('SIGTERM');
-  t.equal(await server.exit, 0);
 });

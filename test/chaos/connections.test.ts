@@ -1,0 +1,59 @@
+/** A thousand connections that send half a request, and clients that never read. */
+import t from 'tap';
+import { memoryOf, openFiles, post, raw, serve, tinyModel, until, untilIdle } from './helper.js';
+
+const CONNECTIONS = 1000;
+const model = tinyModel(t.testdir());
+const head = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+const HALVES = [
+  head,
+  'GET /v1/mod',
+  `${head}Content-Length: 50\r\n\r\n{"prompt": "Once`,
+  `${head}Transfer-Encoding: chunked\r\n\r\n10\r\n{"prompt": "Once`,
+];
+
+t.setTimeout(240_000);
+void t.test(
+  'half requests are answered with 408 and closed; others are served meanwhile; memory returns',
+  async (t) => {
+    const server = await serve(t, model, ['--request-timeout', '3']);
+    const before = openFiles(server);
+    const used: number[] = [];
+    for (let round = 0; round < 2; round++) {
+      const connections = Array.from({ length: CONNECTIONS }, (_, i) =>
+        raw(t, server, HALVES[i % HALVES.length] ?? ''),
+      );
+      await until('all are connected', () => Promise.resolve(openFiles(server) >= before + CONNECTIONS));
+      for (let i = 0; i < 10; i++) {
+        const response = await post(server, '/v1/completions', { prompt: 'a', max_tokens: 4 });
+        t.equal(response.status, 200, 'served meanwhile');
+        await response.text();
+      }
+      const answers = await Promise.all(connections.map(({ closed }) => closed));
+      const right = answers.filter((text) => /^HTTP\/1\.1 408 .*"code":"request_timeout"/s.test(text)).length;
+      t.equal(right, CONNECTIONS, 'each gets a 408');
+      await until('sockets return', () => Promise.resolve(openFiles(server) <= before + 2));
+      used.push(memoryOf(server));
+    }
+    // The first round finds the heap its size.
+    const [first = NaN, last = NaN] = used;
+    t.ok(last - first < 40, `memory after each round: ${used.map((mb) => mb.toFixed(0)).join(', ')} MB`);
+    await untilIdle(server);
+  },
+);
+
+void t.test('clients that never read are cut; others are served meanwhile; sequences and sockets return', async (t) => {
+  const server = await serve(t, model, ['--stall-timeout', '1']);
+  const before = openFiles(server);
+  const body = JSON.stringify({
+    messages: [{ role: 'user', content: 'a' }],
+    ...{ stream: true, n: 8, logprobs: true, top_logprobs: 20, max_tokens: 150, ignore_eos: true },
+  });
+  const request = `${head.replace('completions', 'chat/completions')}Content-Length: ${body.length}\r\n\r\n${body}`;
+  // Answers are pipelined, since the kernel's buffers take a few of them.
+  const connections = Array.from({ length: 2 }, () => raw(t, server, request.repeat(4)));
+  for (const { socket } of connections) socket.pause();
+  t.equal((await post(server, '/v1/completions', { prompt: 'a', max_tokens: 4 })).status, 200, 'served meanwhile');
+  await until('sockets return', () => Promise.resolve(openFiles(server) <= before + 2));
+  await untilIdle(server);
+});

@@ -1,0 +1,55 @@
+/** 10,000 bodies that no client would send, against the real engine: never a 500, and nothing is left behind. */
+import fc from 'fast-check';
+import t from 'tap';
+import { targets } from '../fakes/bodies.js';
+import { memoryOf, metric, openFiles, serve, tinyModel, untilIdle } from './helper.js';
+
+const BODIES = 10_000;
+const TOGETHER = 20;
+const model = tinyModel(t.testdir());
+
+const anyBody = fc.oneof(
+  ...targets.map(({ path, base, body }) =>
+    // Answers are kept short: what is tried is what gets in, not what comes out.
+    body.map((fields) => ({ path, text: JSON.stringify({ max_tokens: 2, ...base, ...fields }) })),
+  ),
+  fc.string().map((text) => ({ path: '/v1/completions', text: `{"prompt":${text}` })),
+);
+
+t.setTimeout(240_000);
+void t.test('no body gets a 500, and memory, sockets and sequences return', async (t) => {
+  const server = await serve(t, model, ['--max-tokens-default', '2']);
+  const files = openFiles(server);
+  const send = async ({ path, text }: { path: string; text: string }): Promise<string | null> => {
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(server.url + path, { method: 'POST', headers, body: text });
+    const answer = await response.text();
+    if (response.status === 200) return null;
+    const { error } = JSON.parse(answer) as { error: { message?: unknown } };
+    const expected = response.status < 500 || response.status === 503;
+    return expected && typeof error.message === 'string' ? null : `${response.status} ${answer} to ${text}`;
+  };
+  let sent = 0;
+  const round = async (count: number): Promise<void> => {
+    const groups = fc.array(anyBody, { minLength: TOGETHER, maxLength: TOGETHER });
+    await fc.assert(
+      fc.asyncProperty(groups, async (group) => {
+        const wrong = (await Promise.all(group.map(send))).filter((answer) => answer !== null);
+        sent += group.length;
+        if (wrong.length > 0) throw new Error(wrong.join('\n').slice(0, 2000));
+      }),
+      { numRuns: count / TOGETHER, endOnFailure: true },
+    );
+  };
+  await round(0.4 * BODIES);
+  const warm = memoryOf(server);
+  await round(0.6 * BODIES);
+  const grown = memoryOf(server) - warm;
+  t.equal(sent, BODIES);
+  t.ok(grown < 60, `memory ${warm.toFixed(0)} MB after 4,000 bodies, ${grown.toFixed(0)} MB more after all`);
+  await untilIdle(server);
+  t.equal(await metric(server, 'sortie_kv_cache_usage_perc'), 0);
+  t.equal(await metric(server, 'sortie_engine_down_total'), 0);
+  // The client keeps some connections; 10,000 requests are far more.
+  t.ok(openFiles(server) <= files + 5 * TOGETHER, `${openFiles(server)} open files, ${files} before`);
+});

@@ -1,0 +1,57 @@
+/** A log that can't be written: the server loses lines, never answers or memory. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { openSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import t, { type Test } from 'tap';
+import { main } from '../deploy/helper.js';
+import { memoryOf, post, tinyModel, until } from './helper.js';
+
+const model = tinyModel(t.testdir());
+const REQUESTS = 400;
+
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as AddressInfo;
+  probe.close();
+  return port;
+}
+
+/** @param log where standard output and error go */
+async function survives(t: Test, log: number | 'closed pipe'): Promise<void> {
+  const port = await freePort();
+  const args = [main, 'serve', '--host', '127.0.0.1', '--port', String(port), '--model', model, '--log-prompts', 'on'];
+  const to = log === 'closed pipe' ? 'pipe' : log;
+  const child = spawn(process.execPath, args, { stdio: ['ignore', to, to] });
+  t.teardown(() => child.kill('SIGKILL'));
+  child.stdout?.destroy();
+  child.stderr?.destroy();
+  const exit = once(child, 'exit');
+  const server = { process: child, url: `http://127.0.0.1:${port}` };
+  await until('ready', async () => (await fetch(`${server.url}/health/ready`)).ok);
+  const ask = async (): Promise<void> => {
+    // The body goes into the log line: what can't be written must not pile up.
+    const response = await post(server, '/v1/completions', {
+      prompt: 'a',
+      max_tokens: 1,
+      user: 'x'.repeat(200),
+      pad: 'y'.repeat(50_000),
+    });
+    t.equal(response.status, 200);
+    await response.text();
+  };
+  for (let i = 0; i < REQUESTS / 2; i++) await ask();
+  const half = memoryOf(server);
+  for (let i = 0; i < REQUESTS / 2; i++) await ask();
+  t.ok(
+    memoryOf(server) - half < 40,
+    `memory after half the requests ${half.toFixed(0)} MB, after all ${memoryOf(server).toFixed(0)}`,
+  );
+  child.kill('SIGTERM');
+  t.same(await exit, [0, null]);
+}
+
+t.setTimeout(180_000);
+void t.test('the disk is full', (t) => survives(t, openSync('/dev/full', 'w')));
+void t.test('the reader of the log is gone', (t) => survives(t, 'closed pipe'));

@@ -1,0 +1,67 @@
+/** SIGTERM under load: what was accepted is answered whole. */
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { embeddedModel, metric, post, serve, until } from './helper.js';
+
+const EACH = 12;
+const TOKENS = 40;
+const body = { prompt: 'Count: one, two,', max_tokens: TOKENS, ignore_eos: true };
+// A connection that is kept may be closed under the next request, so each request has one of its own here.
+const alone = { connection: 'close' };
+
+t.setTimeout(240_000);
+void t.test('no accepted request is lost, later ones are refused with 503, exit code 0', async (t) => {
+  // Fewer run than are sent: some wait when the signal comes, and waiting is accepted, too.
+  const server = await serve(t, embeddedModel, ['--drain-timeout', '120', '--max-running', '8']);
+  const exit = once(server.process, 'exit');
+  const whole = Array.from({ length: EACH }, () => post(server, '/v1/completions', body, alone));
+  const streams = Array.from({ length: EACH }, () =>
+    post(server, '/v1/completions', { ...body, stream: true, stream_options: { include_usage: true } }, alone),
+  );
+  await until('all are accepted', async () => {
+    const [running, waiting] = [
+      await metric(server, 'sortie_num_requests_running'),
+      await metric(server, 'sortie_num_requests_waiting'),
+    ];
+    return running > 0 && running + waiting === 2 * EACH;
+  });
+  server.process.kill('SIGTERM');
+  await until('draining', async () => (await fetch(`${server.url}/health/ready`)).status === 503);
+
+  // New ones go on coming until nobody listens.
+  let refused = 0;
+  const latecomers = (async () => {
+    for (;;) {
+      const response = await post(server, '/v1/completions', body, alone).catch(() => null);
+      if (response === null) return;
+      t.equal(response.status, 503);
+      t.match(await response.json(), { error: { type: 'unavailable_error', code: 'draining' } });
+      t.type(response.headers.get('retry-after'), 'string');
+      refused++;
+      await sleep(50);
+    }
+  })();
+
+  for (const response of await Promise.all(whole)) {
+    t.equal(response.status, 200);
+    t.match(await response.json(), { usage: { completion_tokens: TOKENS } });
+  }
+  for (const response of await Promise.all(streams)) {
+    const text = await response.text();
+    t.match(text, `"completion_tokens":${TOKENS}`);
+    t.match(text, /"finish_reason":"length".*\[DONE\]\n\n$/s);
+  }
+  await latecomers;
+  t.ok(refused > 0);
+  t.same(await exit, [0, null]);
+});
+
+void t.test('at the drain deadline the rest is cut, exit code 0', async (t) => {
+  const server = await serve(t, embeddedModel, ['--drain-timeout', '1']);
+  const exit = once(server.process, 'exit');
+  const response = await post(server, '/v1/completions', { ...body, max_tokens: 2000, stream: true });
+  server.process.kill('SIGTERM');
+  await t.rejects(response.text(), 'the connection is closed in mid-answer');
+  t.same(await exit, [0, null]);
+});

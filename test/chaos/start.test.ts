@@ -1,0 +1,118 @@
+/** What keeps the server from starting: one line that names it, and the exit code. */
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, cpSync, openSync, readdirSync, readSync, rmSync, truncateSync, writeSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import t from 'tap';
+import { environmentName, type OptionSpec, SERVE_OPTIONS } from '../../src/config.js';
+import { main } from '../deploy/helper.js';
+import { tinyModel } from './helper.js';
+
+const dir = t.testdir();
+const model = tinyModel(dir);
+
+function run(args: readonly string[], env: Record<string, string> = {}) {
+  const all = [main, 'serve', '--host', '127.0.0.1', '--port', '0', ...args];
+  const { status, stderr } = spawnSync(process.execPath, all, {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+    timeout: 60_000,
+  });
+  return { status, stderr };
+}
+
+t.setTimeout(180_000);
+void t.test('a damaged, shortened or missing file of the model is named, exit code 1', (t) => {
+  const files = readdirSync(model).filter((name) => name !== 'manifest.json' && name !== 'README.md');
+  t.ok(files.length > 5);
+  const damages: [string, RegExp, (file: string) => void][] = [
+    ['one bit', /is damaged: SHA-256 [0-9a-f]{64}, the manifest says [0-9a-f]{64}/, flipBit],
+    [
+      'shortened',
+      /has \d+ bytes, the manifest says \d+/,
+      (file) => {
+        truncateSync(file, 1);
+      },
+    ],
+    [
+      'missing',
+      /is missing|no such file|cannot read/i,
+      (file) => {
+        rmSync(file);
+      },
+    ],
+  ];
+  for (const [what, message, damage] of damages) {
+    // Each kind of file once: a graph, weights, the tokenizer.
+    for (const name of ['embed.onnx', files.find((file) => file.startsWith('weights')) ?? '', 'tokenizer.json']) {
+      const broken = join(dir, 'broken');
+      cpSync(model, broken, { recursive: true });
+      damage(join(broken, name));
+      const { status, stderr } = run(['--model', broken]);
+      t.equal(status, 1, `${what}: ${name}`);
+      t.match(stderr, name, `${what}: names ${name}`);
+      if (name !== 'tokenizer.json') t.match(stderr, message, `${what}: ${name}`);
+      t.notMatch(stderr, / {4}at /, 'no stack');
+      rmSync(broken, { recursive: true });
+    }
+  }
+  t.end();
+});
+
+/** Changes one bit in the middle, so that the size stays. */
+function flipBit(file: string): void {
+  const fd = openSync(file, 'r+');
+  const byte = Buffer.alloc(1);
+  readSync(fd, byte, 0, 1, 40);
+  byte[0] = (byte[0] ?? 0) ^ 1;
+  writeSync(fd, byte, 0, 1, 40);
+  closeSync(fd);
+}
+
+void t.test('a port in use is named, exit code 1', async (t) => {
+  const other = createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  const port = String((other.address() as AddressInfo).port);
+  const { status, stderr } = run(['--port', port, '--model', model]);
+  other.close();
+  t.equal(status, 1);
+  t.match(stderr, `cannot listen on 127.0.0.1 port ${port}: it is in use`);
+});
+
+/** Nothing that any option takes: no number in range, no name, no list. */
+const NONSENSE = '-1, ,';
+
+void t.test('an option out of range names option, rule and value, exit code 2, as flag and as variable', (t) => {
+  const wrong: [flag: string, value: string][] = [
+    ['port', '65536'],
+    ['threads', '0'],
+    ['kv-memory', '1KiB'],
+    ['drain-timeout', '-1'],
+    ['device', 'tpu'],
+    ['kernels', 'int3'],
+    ['default-exit', '3'],
+  ];
+  for (const [flag, value] of wrong) {
+    const asFlag = run([`--${flag}=${value}`, '--model', model]);
+    t.equal(asFlag.status, 2, flag);
+    t.match(asFlag.stderr, `--${flag} must be `);
+    t.match(asFlag.stderr, `got "${value}"`);
+    if (flag === 'port') continue;
+    const asVariable = run(['--model', model], { [environmentName(flag)]: value });
+    t.equal(asVariable.status, 2, environmentName(flag));
+    t.match(asVariable.stderr, `got "${value}"`);
+  }
+  const unknown = run(['--no-such-flag', '1']);
+  t.equal(unknown.status, 2);
+  t.match(unknown.stderr, '--no-such-flag');
+  t.end();
+});
+
+void t.test('every option that has a rule refuses nonsense', (t) => {
+  const specs = Object.values(SERVE_OPTIONS) as OptionSpec<unknown>[];
+  const ruled = specs.filter(({ kind }) => kind.rule !== 'a text');
+  t.ok(ruled.length > 20);
+  for (const { flag, kind } of ruled) t.equal(kind.parse(NONSENSE), undefined, flag);
+  t.end();
+});
