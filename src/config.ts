@@ -3,12 +3,18 @@
  *
  * Knows: names, rules and defaults. Must not know: what uses an option.
  */
-import { availableParallelism } from 'node:os';
+import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Two levels above the compiled src/*.js. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Where caches go by the XDG convention. */
+function defaultCacheDir(env: Readonly<Record<string, string | undefined>>): string {
+  const base = env.XDG_CACHE_HOME;
+  return join(base === undefined || base === '' ? join(homedir(), '.cache') : base, 'sortie');
+}
 
 /** A value that breaks its option's rule. The process exits with code 2. */
 export class OptionError extends Error {
@@ -116,6 +122,18 @@ const kernelList: Kind<readonly ('int4' | 'w8a8' | 'fp32' | 'fp16')[] | null> = 
 
 const optionalPort: Kind<number | null> = integer(0, 65535);
 
+const fraction = (min: number, max: number): Kind<number> => ({
+  rule: `a number from ${min} to ${max}`,
+  parse: (text) => {
+    const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
+    return value >= min && value <= max ? value : undefined;
+  },
+});
+
+const optionalMs: Kind<number | null> = integer(1, 86_400_000);
+
+const optionalLayer: Kind<number | null> = integer(1, 9999);
+
 const exitLayer: Kind<number | null> = {
   rule: 'an exit layer of the model, or "deepest"',
   parse: (value) => (value === 'deepest' ? null : /^[1-9]\d{0,3}$/.test(value) ? Number(value) : undefined),
@@ -168,6 +186,60 @@ export const SERVE_OPTIONS = {
     'depth of requests that state neither a budget nor a depth',
     'deepest',
   ),
+  defaultBudget: spec(
+    'default-budget',
+    'MS',
+    optionalMs,
+    null,
+    'total latency budget of requests that state none, ms',
+    'none',
+  ),
+  minExit: spec('min-exit', 'LAYER', optionalLayer, null, 'no request goes shallower', 'the shallowest'),
+  maxExit: spec('max-exit', 'LAYER', optionalLayer, null, 'no request goes deeper', 'the deepest'),
+  shedDepth: spec(
+    'shed-depth',
+    'on|off',
+    onOff,
+    false,
+    'under load, requests without a budget go shallower, too; off: they keep full depth and wait',
+  ),
+  noBudgetShare: spec(
+    'no-budget-share',
+    'SHARE',
+    fraction(0.01, 1),
+    0.1,
+    'share of the machine that requests without a budget get under any load',
+  ),
+  lengthQuantile: spec(
+    'length-quantile',
+    'SHARE',
+    fraction(0.01, 1),
+    0.9,
+    'plans assume answers longer than this share of those seen; 1 assumes max_tokens',
+  ),
+  foresight: spec(
+    'foresight',
+    'X',
+    fraction(0, 10),
+    1.5,
+    'plans leave time for this many times the arrivals of late; 0 spends all on depth',
+  ),
+  maxStall: spec(
+    'max-stall',
+    'MS',
+    integer(1, 60_000),
+    80,
+    'longest that one prompt chunk holds up the others, ms, where a smaller chunk exists',
+  ),
+  cacheDir: spec(
+    'cache-dir',
+    'DIR',
+    text,
+    defaultCacheDir(process.env),
+    'keeps what was measured of model and machine',
+    '$XDG_CACHE_HOME/sortie or ~/.cache/sortie',
+  ),
+  recalibrate: spec('recalibrate', 'on|off', onOff, false, 'measure anew although there is something in the cache'),
   maxTokensDefault: spec(
     'max-tokens-default',
     'TOKENS',

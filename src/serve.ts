@@ -6,7 +6,7 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
-import { openPolicy } from './api/policy.js';
+import type { RequestPolicy } from './api/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { OptionError, type ServeOptions } from './config.js';
 import { EngineClient } from './engine/client.js';
@@ -33,6 +33,15 @@ function engineOptions(options: ServeOptions): EngineOptions {
     prefillChunk: options.prefillChunk,
     kernels: options.kernels,
     prefixReuse: options.prefixReuse,
+    policy: {
+      lengthQuantile: options.lengthQuantile,
+      noBudgetShare: options.noBudgetShare,
+      shedDepth: options.shedDepth,
+      foresight: options.foresight,
+      maxStallMs: options.maxStall,
+    },
+    cacheDir: options.cacheDir,
+    recalibrate: options.recalibrate,
   };
 }
 
@@ -40,6 +49,23 @@ function checkDefaultExit(model: ServedModel, exit: number | null): void {
   const exits = model.exits.map(({ layer }) => layer);
   if (exit === null || exits.includes(exit)) return;
   throw new OptionError(`--default-exit must be an exit of the model (${exits.join(', ')}), got "${exit}"`);
+}
+
+/** What holds for requests of every key. @throws OptionError for a bound that is no exit, or bounds out of order */
+export function requestPolicy(
+  { exits }: Pick<ServedModel, 'exits'>,
+  { defaultBudget, minExit, maxExit }: Pick<ServeOptions, 'defaultBudget' | 'minExit' | 'maxExit'>,
+): RequestPolicy {
+  const layers = exits.map(({ layer }) => layer);
+  for (const [flag, layer] of [['--min-exit', minExit] as const, ['--max-exit', maxExit] as const]) {
+    if (layer === null || layers.includes(layer)) continue;
+    throw new OptionError(`${flag} must be an exit of the model (${layers.join(', ')}), got "${layer}"`);
+  }
+  if (minExit !== null && maxExit !== null && minExit > maxExit)
+    throw new OptionError(`--min-exit must be at most --max-exit (${maxExit}), got "${minExit}"`);
+  const budget =
+    defaultBudget === null ? null : { totalMs: defaultBudget, ttftMs: null, tpotMs: null, onMiss: 'continue' as const };
+  return { defaultBudget: budget, minExit, maxExit };
 }
 
 /** Binds a port. @throws with a message for the operator: port in use, address not of this machine, no right. */
@@ -67,8 +93,10 @@ async function firstSignal(): Promise<NodeJS.Signals> {
 }
 
 function logEngine(engine: EngineClient, log: Logger): void {
-  engine.on('ready', ({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs }) => {
-    log.info({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs }, 'engine ready');
+  engine.on('ready', ({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs, calibration }) => {
+    const costs = calibration?.source;
+    log.info({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs, costs }, 'engine ready');
+    if (calibration?.note != null) log.warn({ reason: calibration.note }, 'the cache of measured costs is not usable');
   });
   engine.on('down', (message) => {
     log.error({ reason: message }, 'engine down, starting it again');
@@ -95,7 +123,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const log = createLogger(options.logLevel);
   const model = loadServedModel(options.model, options.modelName);
   checkDefaultExit(model, options.defaultExit);
-  const policy = openPolicy;
+  const policy = requestPolicy(model, options);
   checkKeyExits(
     apiKeys,
     policy,

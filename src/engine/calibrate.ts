@@ -35,40 +35,40 @@ export function calibrationPlan(maxRows: number, maxChunk: number, capacity: num
   };
 }
 
+interface Timed {
+  readonly point: Omit<CostPoint, 'ms'>;
+  readonly run: () => void;
+  ms: number;
+}
+
 /** @param now milliseconds on a monotonic clock */
 export function calibrate(executor: Executor, plan: CalibrationPlan, now: () => number): CostTable {
   const { units, kernels } = executor;
-  const startedAt = now();
-  const time = (run: () => void): number => {
-    let least = Infinity;
-    // One run more than repeats: the first of a shape binds and allocates.
-    for (let repeat = 0; repeat <= plan.repeats; repeat++) {
-      const start = now();
-      run();
-      least = Math.min(least, now() - start);
-      if (now() - startedAt > plan.patienceMs) break;
-    }
-    return least;
-  };
+  const timed: Timed[] = [];
   const measure = (
     sizes: readonly number[],
     contexts: readonly number[],
     run: (rows: number, context: number) => void,
-  ): CostPoint[] =>
-    contexts.flatMap((context) =>
-      sizes.map((rows) => ({
-        rows,
-        context,
-        ms: time(() => {
+  ): Timed[] => {
+    const points = contexts.flatMap((context) =>
+      sizes.map((rows): Timed => ({
+        point: { rows, context },
+        run: () => {
           run(rows, context);
-        }),
+        },
+        ms: Infinity,
       })),
     );
+    timed.push(...points);
+    return points;
+  };
 
-  const costs: UnitCost[] = kernels.flatMap((kernel) =>
+  const stages = kernels.flatMap((kernel) =>
     units.stages.map(({ entry }, unit) => ({
       unit: entry.name,
       kernel,
+      /** Stages of the trunk differ only in how many of the same layers they have. */
+      layers: unit < units.trunk ? entry.layers : null,
       decode: measure(plan.rows, plan.contexts, (rows, context) => {
         executor.runRows(unit, kernel, rows, context);
       }),
@@ -84,10 +84,51 @@ export function calibrate(executor: Executor, plan: CalibrationPlan, now: () => 
   const head = measure(plan.rows, [0], (rows) => {
     executor.runHead(rows);
   });
-  costs.push(
-    { unit: 'embed', kernel, decode: embed, prefill: embed },
-    { unit: 'head', kernel, decode: head, prefill: [] },
-  );
+  inRounds(timed, plan, now);
+  for (const each of kernels) {
+    const trunk = stages.filter((stage) => stage.kernel === each && stage.layers !== null);
+    smooth(trunk.map(({ layers, decode }) => ({ layers: layers ?? 1, points: decode })));
+    smooth(trunk.map(({ layers, prefill }) => ({ layers: layers ?? 1, points: prefill })));
+  }
   executor.forget(Math.max(...plan.contexts) + Math.max(...plan.chunks));
-  return { units: costs };
+  const costs: UnitCost[] = stages.map(({ unit, kernel: own, decode, prefill }) => {
+    return { unit, kernel: own, decode: decode.map(costOf), prefill: prefill.map(costOf) };
+  });
+  const embedding = embed.map(costOf);
+  return {
+    units: [
+      ...costs,
+      { unit: 'embed', kernel, decode: embedding, prefill: embedding },
+      { unit: 'head', kernel, decode: head.map(costOf), prefill: [] },
+    ],
+  };
+}
+
+const costOf = ({ point, ms }: Timed): CostPoint => ({ ...point, ms });
+
+/** All points again and again, so that a slow spell of the machine disturbs a round and not all runs of one point. */
+function inRounds(timed: readonly Timed[], { repeats, patienceMs }: CalibrationPlan, now: () => number): void {
+  const startedAt = now();
+  // One round more than repeats: the first run of a shape binds and allocates.
+  for (let round = 0; round <= repeats; round += 1) {
+    for (const each of timed) {
+      if (now() - startedAt > patienceMs && each.ms < Infinity) continue;
+      const start = now();
+      each.run();
+      each.ms = Math.min(each.ms, now() - start);
+    }
+  }
+}
+
+/** No stage costs more per layer than the middle one: what is above was disturbed while it was measured. */
+function smooth(stages: readonly { readonly layers: number; readonly points: readonly Timed[] }[]): void {
+  const [first] = stages;
+  first?.points.forEach((_, i) => {
+    const perLayer = stages.map(({ layers, points }) => (points[i]?.ms ?? Infinity) / layers).sort((a, b) => a - b);
+    const middle = perLayer[perLayer.length >> 1] ?? Infinity;
+    for (const { layers, points } of stages) {
+      const point = points[i];
+      if (point !== undefined) point.ms = Math.min(point.ms, middle * layers);
+    }
+  });
 }

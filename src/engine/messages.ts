@@ -173,6 +173,12 @@ export interface KernelRun {
   readonly kernel: KernelName;
 }
 
+/** Where the costs come from, and what was wrong with the cache, for the log. */
+export interface Calibration {
+  readonly source: 'cache' | 'measured';
+  readonly note: string | null;
+}
+
 /** Said once, when the model is loaded and measured. */
 export interface ReadyMessage {
   readonly type: 'ready';
@@ -188,6 +194,7 @@ export interface ReadyMessage {
   readonly cost: CostTable;
   readonly loadMs: number;
   readonly calibrateMs: number;
+  readonly calibration?: Calibration;
 }
 
 /** The engine could not start or can't go on; it exits right after. `model` names a broken model folder. */

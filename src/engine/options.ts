@@ -4,6 +4,13 @@
  * Knows: the names and units. Must not know: flags and environment variables (config.ts).
  */
 import type { KernelName } from '../model/manifest.js';
+import type { Policy } from '../router/planner.js';
+
+/** What the operator may decide of the router's policy. */
+export type OperatorPolicy = Pick<
+  Policy,
+  'lengthQuantile' | 'noBudgetShare' | 'shedDepth' | 'foresight' | 'maxStallMs'
+>;
 
 export interface EngineOptions {
   readonly modelDir: string;
@@ -22,4 +29,10 @@ export interface EngineOptions {
   readonly kernels: readonly KernelName[] | null;
   /** Sequence ends kept for prefix reuse: false turns reuse off. */
   readonly prefixReuse: boolean;
+  /** Absent: the router's own. */
+  readonly policy?: OperatorPolicy;
+  /** Folder that keeps measured costs; absent: they are measured at every start. */
+  readonly cacheDir?: string;
+  /** Measures although there are costs in the cache. */
+  readonly recalibrate?: boolean;
 }

@@ -8,7 +8,7 @@ import { type Forecast, type Load, forecast } from './forecast.js';
 import { type Job, gapAt, jobOf, meanContext, missingMs, stepsLeft } from './jobs.js';
 import type { CostModel } from './model.js';
 import { planChunk } from './policy.js';
-import { type StepMs, stepTable } from './steps.js';
+import { type StepMs, promptMs, stepTable } from './steps.js';
 import type { Policy, RouterState, WaitingRequest } from './types.js';
 
 export interface Batch {
@@ -39,7 +39,7 @@ export function batchOf(
   const jobs = [
     ...state.live.map((sequence) => jobOf(sequence, sequence, model, state.lengths, policy)),
     ...waiting.slice(0, foreseen).map((request) => jobOf(request, null, model, state.lengths, policy)),
-  ];
+  ].map((job) => shed(job, model, policy));
   let context = 0;
   for (const job of jobs) context += meanContext(job);
   const known = new Map<Job, number>();
@@ -51,6 +51,19 @@ export function batchOf(
   };
   const step = stepTable(model, jobs.length === 0 ? 0 : context / jobs.length);
   return { jobs, due, step, state, model, policy };
+}
+
+/** With load shedding by depth, requests without a budget have the deadline that keeps them from starving. */
+function shed(job: Job, model: CostModel, policy: Policy): Job {
+  if (!policy.shedDepth || job.request.budget !== null) return job;
+  // All of its work, not what is left of it: the deadline stays where it is.
+  const { promptLength, arrivedAt } = job.request;
+  const rows = new Int32Array(model.shape.exits.length);
+  rows[job.max] = 1;
+  const wholeMs =
+    promptMs(model, job.max, promptLength, planChunk(policy)) + job.length * stepTable(model, meanContext(job))(rows);
+  const end = virtualDeadline(arrivedAt, wholeMs, policy);
+  return { ...job, bound: true, deadlines: { ...job.deadlines, end } };
 }
 
 /** A job's work at an exit, up to a length. */

@@ -101,7 +101,7 @@ export interface Policy {
   readonly dwellTokens: number;
   /** Share of the machine that requests without a (still feasible) budget get under any load, above 0, to 1. */
   readonly noBudgetShare: number;
-  /** Whether requests without a budget may be made shallower for those with one. */
+  /** Whether requests without a budget get shallower under load, as if their budget were 1/noBudgetShare of full depth alone. */
   readonly shedDepth: boolean;
   /** Prefill chunk sizes that the engine can run, rising. */
   readonly chunks: readonly number[];

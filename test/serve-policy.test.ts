@@ -1,0 +1,40 @@
+import t from 'tap';
+import { OptionError, resolveOptions } from '../src/config.js';
+import { requestPolicy } from '../src/serve.js';
+
+const exits = [10, 20, 30].map((layer) => ({ layer })) as unknown as Parameters<typeof requestPolicy>[0]['exits'];
+
+void t.test('default budget and bounds of depth come from flags and variables', async (t) => {
+  const options = resolveOptions({ defaultBudget: '500' }, { SORTIE_MIN_EXIT: '20' });
+  t.same(requestPolicy({ exits }, options), {
+    defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'continue' },
+    minExit: 20,
+    maxExit: null,
+  });
+  t.same(requestPolicy({ exits }, resolveOptions({}, {})), { defaultBudget: null, minExit: null, maxExit: null });
+});
+
+void t.test('a bound must be an exit, and the least at most the greatest', async (t) => {
+  const policy = (flags: Record<string, string>) => () => requestPolicy({ exits }, resolveOptions(flags, {}));
+  t.throws(
+    policy({ minExit: '11' }),
+    new OptionError('--min-exit must be an exit of the model (10, 20, 30), got "11"'),
+  );
+  t.throws(policy({ minExit: '30', maxExit: '20' }), /--min-exit must be at most --max-exit \(20\), got "30"/);
+});
+
+void t.test('what the router may be told has rules', async (t) => {
+  const options = resolveOptions(
+    { lengthQuantile: '0.5', shedDepth: 'on', recalibrate: 'on' },
+    { SORTIE_NO_BUDGET_SHARE: '0.25', SORTIE_FORESIGHT: '0', SORTIE_MAX_STALL: '20', SORTIE_CACHE_DIR: '/c' },
+  );
+  t.match(options, {
+    ...{ lengthQuantile: 0.5, shedDepth: true, recalibrate: true, noBudgetShare: 0.25 },
+    ...{ foresight: 0, maxStall: 20, cacheDir: '/c' },
+  });
+  t.throws(
+    () => resolveOptions({ noBudgetShare: '0' }, {}),
+    /--no-budget-share must be a number from 0.01 to 1, got "0"/,
+  );
+  t.throws(() => resolveOptions({ defaultBudget: '-1' }, {}), /--default-budget must be an integer/);
+});
