@@ -44,10 +44,16 @@ export interface EngineRoom {
 /** Quantile of the learnt lengths that stands for what arrives: the middle one. */
 const LIKELY = 0.5;
 
+/** Live sequences from which on a plan holds for two steps: planning grows faster than a step does. */
+const LARGE = 24;
+
 export class Planning {
   #costs: CostModel;
   #lengths: LengthModel = noLengths;
   #demand: Demand = noDemand;
+  #lastCycleMs = 0;
+  /** What the last plan was for, and who rests by it. */
+  #planned: { readonly batch: string; readonly paused: readonly string[] } = { batch: '', paused: [] };
 
   constructor(
     readonly shape: DepthShape,
@@ -81,8 +87,17 @@ export class Planning {
     const unbound = [...live, ...waiting].every(({ request }) => request.depth.budget === null);
     if (unbound && !this.policy.shedDepth)
       return { exits: live.map(({ id, request }) => ({ id, exit: request.depth.maxExit })), paused: [] };
+    // A large batch in which nobody came, ended or began to decode has the plan of the step before, every other time.
+    const batch = [...live, ...waiting].map(({ id, generated }) => `${id}${generated > 0 ? '+' : '-'}`).join();
+    if (live.length >= LARGE && batch === this.#planned.batch) {
+      const { paused } = this.#planned;
+      this.#planned = { batch: '', paused };
+      return { exits: [], paused };
+    }
     const state = this.#state(live, waiting, room, now);
-    return replan(state.live, state, this.#costs, this.policy);
+    const plan = replan(state.live, state, this.#costs, this.policy);
+    this.#planned = { batch, paused: plan.paused };
+    return plan;
   }
 
   chunk(live: readonly Sequence[], waiting: readonly Sequence[], room: EngineRoom, now: number): Chunk | null {
@@ -94,7 +109,8 @@ export class Planning {
     if (sequence.request.depth.budget?.onMiss !== 'truncate') return false;
     const rows = this.shape.exits.map((_, exit) => (exit === sequence.exit ? 1 : 0));
     const nextStepMs = predictMs(this.#costs, { decode: { rows, context: sequence.tokens.length }, prefill: [] });
-    return isOverdue(this.#live(sequence), now, nextStepMs);
+    // Others' prompts may be in the next step as they were in the last one: better a token early than an answer late.
+    return isOverdue(this.#live(sequence), now, Math.max(nextStepMs, this.#lastCycleMs));
   }
 
   /** What advancing a sequence to a position at its exit will run. */
@@ -107,6 +123,7 @@ export class Planning {
   /** Learns from a finished step. */
   stepDone(work: Work, actualMs: number): void {
     this.#costs = correct(this.#costs, work, actualMs);
+    this.#lastCycleMs = actualMs;
   }
 
   predictMs(work: Work): number {
