@@ -5,9 +5,9 @@
  * can't be read or written costs a second of measuring, and the log says why.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import Type from 'typebox';
 import { Value } from 'typebox/value';
 import type { CostTable } from '../router/cost.js';
@@ -95,12 +95,18 @@ export function readCalibration(dir: string, key: CalibrationKey): Cached {
   }
 }
 
+/** Not recursive: that never returns below folders that refuse it with ENOENT, such as /proc. */
+function makeDir(dir: string): void {
+  if (!existsSync(dir)) mkdirSync(dir);
+}
+
 /** @returns why it could not be written, or null */
 export function writeCalibration(dir: string, key: CalibrationKey, cost: CostTable): string | null {
   const file = fileOf(dir, key);
   const draft = `${file}.${process.pid}`;
   try {
-    mkdirSync(dir, { recursive: true });
+    makeDir(dirname(dir));
+    makeDir(dir);
     writeFileSync(draft, JSON.stringify({ key, checksum: digest(cost), cost }));
     // Whole or not at all: another server may read it right now.
     renameSync(draft, file);

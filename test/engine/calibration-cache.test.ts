@@ -45,4 +45,5 @@ void t.test('a corrupt or foreign file is passed over, with a reason', async (t)
 void t.test('a folder that can not be written is a reason, not an error', async (t) => {
   const dir = t.testdir({ file: '' });
   t.match(writeCalibration(join(dir, 'file', 'cache'), key, table), /can't be written/);
+  if (process.platform === 'linux') t.match(writeCalibration('/proc/nope', key, table), /can't be written/);
 });
