@@ -19,13 +19,6 @@ const HEALTHY_MS = 60_000;
 const STOP_MS = 2000;
 
 /** The engine said that it can't start, and why. */
-/**
- * glibc's allocator, which reads its environment before the process runs. Tensors in mappings of their own go back to
- * the system when loading frees them. Weights in huge pages: a decode step reads all of them, and with pages of 4 KiB
- * a virtual machine spends a tenth of it on address translation.
- */
-const MALLOC = { MALLOC_MMAP_THRESHOLD_: String(2 ** 20), GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
-
 export class EngineStartError extends Error {
   override readonly name = 'EngineStartError';
 }
@@ -85,7 +78,8 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   /** Starts a process and resolves when it is ready. @throws EngineStartError when it ends before. */
   #launch(): Promise<ReadyMessage> {
     const child = fork(fileURLToPath(new URL('./process.js', import.meta.url)), [JSON.stringify(this.options)], {
-      env: { ...process.env, ...MALLOC },
+      // Tensors in mappings of their own go back to the system when loading frees them; glibc would keep them.
+      env: { ...process.env, MALLOC_MMAP_THRESHOLD_: String(2 ** 20) },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     this.#child = child;

@@ -28,6 +28,7 @@ import { loadManifest, MANIFEST_FILE } from '../model/manifest-io.js';
 import type { EngineOptions } from './options.js';
 import { collectGarbage } from '../memory.js';
 import type { CostTable } from '../router/cost.js';
+import { useHugePages } from '../runtime/huge-pages.js';
 import { trimHeap } from '../runtime/libc.js';
 import { loadOrt } from '../runtime/ort-api.js';
 
@@ -135,6 +136,8 @@ function costsOf(executor: Executor, options: EngineOptions): { costs: CostTable
 async function releaseLoadMemory(): Promise<void> {
   await collectGarbage();
   trimHeap();
+  // What is left is mostly weights.
+  useHugePages();
 }
 
 /** A start that failed because of the model folder, the device or the options: a restart can't mend it. */

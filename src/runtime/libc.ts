@@ -10,6 +10,7 @@ const library = koffi.load(linux ? 'libc.so.6' : 'libSystem.dylib');
 const mmap = library.func('int64_t mmap(void*, size_t, int, int, int, int64_t)');
 const munmap = library.func('int munmap(void*, size_t)');
 const madvise = library.func('int madvise(void*, size_t, int)');
+const mincore = library.func('int mincore(void*, size_t, void*)');
 const memcpy = library.func('void* memcpy(void*, void*, size_t)');
 
 const trim = linux ? library.func('int malloc_trim(size_t)') : undefined;
@@ -18,6 +19,7 @@ const PROT_READ_WRITE = 3;
 const MAP_PRIVATE_ANONYMOUS_NORESERVE = linux ? 0x02 | 0x20 | 0x4000 : 0x02 | 0x1000 | 0x40;
 const MADV_DONTNEED = 4;
 const MADV_NOHUGEPAGE = 15;
+const MADV_COLLAPSE = 25;
 
 /** Bytes; what madvise works in. Larger pages (arm64) only make `giveBack` coarser. */
 export const PAGE = process.arch === 'arm64' ? 16384 : 4096;
@@ -55,6 +57,17 @@ export function copyBytes(target: bigint, source: bigint, bytes: number): void {
 /** Gives memory that was freed, but that the C library keeps for later, back to the system (glibc only). */
 export function trimHeap(): void {
   trim?.(0);
+}
+
+/**
+ * Puts a part of memory that is wholly in RAM into huge pages, where the kernel has them to give (linux 6.1 and later).
+ * @param bytes a multiple of the huge page's size, at an address that is one, too
+ * @returns whether it was and is
+ */
+export function collapse(address: bigint, bytes: number): boolean {
+  const resident = new Uint8Array(bytes / PAGE);
+  if (!linux || mincore(address, bytes, resident) !== 0) return false;
+  return resident.every((page) => (page & 1) === 1) && madvise(address, bytes, MADV_COLLAPSE) === 0;
 }
 
 /** The memory at an address as an ArrayBuffer; it must outlive every view. */

@@ -1,0 +1,39 @@
+/**
+ * Moves what a process holds in RAM into huge pages.
+ *
+ * Knows: /proc/self/maps. Must not know: what the memory holds.
+ *
+ * A decode step reads every weight once, and with pages of 4 KiB a virtual machine spends up to a tenth of it on address
+ * translation. Done after loading, and only for pieces that are wholly in RAM, so that it costs no memory; an allocator
+ * that asks for huge pages from the start (glibc.malloc.hugetlb) took 290 MB more with the embedded model.
+ */
+import { readFileSync } from 'node:fs';
+import { collapse } from './libc.js';
+
+const HUGE = 2 ** 21;
+
+/** Collapses every whole huge page of private anonymous memory. @returns bytes that now lie in huge pages */
+export function useHugePages(): number {
+  let maps: string;
+  try {
+    maps = readFileSync('/proc/self/maps', 'utf8');
+  } catch {
+    return 0;
+  }
+  let bytes = 0;
+  for (const { start, end } of anonymous(maps))
+    for (let at = roundUp(start); at + BigInt(HUGE) <= end; at += BigInt(HUGE)) if (collapse(at, HUGE)) bytes += HUGE;
+  return bytes;
+}
+
+/** Private, writable mappings without a file, from the text of /proc/self/maps. */
+export function anonymous(maps: string): { start: bigint; end: bigint }[] {
+  return [...maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw-p [0-9a-f]+ 00:00 0 *(?:\[heap\])?$/gm)].map(
+    ([, start = '0', end = '0']) => ({ start: BigInt(`0x${start}`), end: BigInt(`0x${end}`) }),
+  );
+}
+
+function roundUp(address: bigint): bigint {
+  const huge = BigInt(HUGE);
+  return ((address + huge - 1n) / huge) * huge;
+}
