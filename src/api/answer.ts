@@ -186,6 +186,7 @@ export class Answer {
       stops: plan.stops,
       minTokens: plan.minTokens,
       echoLength: plan.echo ? this.promptOf(index).text.length : 0,
+      showsEndToken: plan.echo,
     };
     return new Choice(spec, {
       delta: (text, tokens) => {

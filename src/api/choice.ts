@@ -30,6 +30,11 @@ export interface ChoiceSpec {
   readonly minTokens: number;
   /** Length of the echoed prompt, where the answer's offsets start. */
   readonly echoLength: number;
+  /**
+   * Whether a sampled end token gets an entry among the tokens, without text: harnesses that score an echoed prompt with
+   * one token more (lm-eval) take the last entry for the generated one.
+   */
+  readonly showsEndToken: boolean;
 }
 
 export interface ChoiceEnd {
@@ -94,6 +99,9 @@ export class Choice implements SequenceSink {
       this.#fail('draining', 'The server is shutting down and stopped this answer.');
     } else {
       const stopped = this.#stopped || this.#flush() || event.reason === 'stop';
+      const { endToken } = event;
+      if (endToken && this.spec.showsEndToken && !this.#stopped)
+        this.listener.delta('', [{ id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown }]);
       this.listener.finished({ finishReason: stopped ? 'stop' : 'length', event });
     }
   }

@@ -13,7 +13,15 @@ import { type Constraint } from './constraint.js';
 import { chooseTokens, isPlainGreedy } from './choose.js';
 import type { Executor } from './executor.js';
 import { exitTimes } from './exit-times.js';
-import type { CancelReason, EndReason, GenerateMessage, LoadSnapshot, StepMessage, StepWork } from './messages.js';
+import type {
+  CancelReason,
+  EndedEvent,
+  EndReason,
+  GenerateMessage,
+  LoadSnapshot,
+  StepMessage,
+  StepWork,
+} from './messages.js';
 import { Outbox } from './outbox.js';
 import { Planning } from './planning.js';
 import { scorePrompt } from './prompt-scores.js';
@@ -216,7 +224,9 @@ export class EngineCore {
           exit: this.executor.exit(sequence.exit).layer,
           logprobs: choice.logprobs,
         });
-      if (reason) this.#end(sequence, reason, at);
+      const { token, logprobs } = choice;
+      const endToken = sequence.generated === before && logprobs !== null ? { token, logprobs } : null;
+      if (reason) this.#end(sequence, reason, at, endToken);
     });
   }
 
@@ -227,7 +237,7 @@ export class EngineCore {
         this.#end(sequence, 'length', at);
   }
 
-  #end(sequence: Sequence, reason: EndReason, at: number): void {
+  #end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null = null): void {
     this.scheduler.finish(sequence);
     sequence.constraint?.close();
     if (reason === 'stop' || reason === 'length') this.#planning.answerDone(sequence);
@@ -241,6 +251,7 @@ export class EngineCore {
       firstTokenAt: sequence.firstTokenAt,
       endedAt: at,
       preemptions: sequence.preemptions,
+      ...(endToken && { endToken }),
     });
   }
 

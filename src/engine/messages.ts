@@ -125,6 +125,8 @@ export interface EndedEvent {
   readonly firstTokenAt: number | null;
   readonly endedAt: number;
   readonly preemptions: number;
+  /** The end token that was sampled, which is no part of the answer: for requests with log-probabilities. */
+  readonly endToken?: { readonly token: number; readonly logprobs: TokenLogprobs };
 }
 
 export interface LoadSnapshot {

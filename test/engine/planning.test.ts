@@ -11,7 +11,7 @@ function decoding(id: string, totalMs: number, onMiss: OnMiss = 'continue'): Seq
     ...{ type: 'generate', id, arrivedAt: 0, prompt: [1, 2, 3], maxTokens: 100, minTokens: 0, stopTokens: [] },
     ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null },
     depth: { minExit: 10, maxExit: 30, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss } },
-  } as GenerateMessage;
+  };
   const sequence = new Sequence(request, 4);
   sequence.accept(5, 10);
   return sequence;
