@@ -228,17 +228,20 @@ void t.test('log-probabilities: chosen token first when greedy, prompt scored li
   });
 });
 
-void t.test('a sampled end token is told to who asked for log-probabilities, and is no part of the answer', async (t) => {
-  const [token = -1] = alone(greedy('probe', first, deepest, 1));
-  const core = makeCore(executor, { prefixReuse: false });
-  core.submit(greedy('scored', first, deepest, 4, { stopTokens: [token], logprobs: 1 }));
-  core.submit(greedy('plain', first, deepest, 4, { stopTokens: [token] }));
-  const answers = drain(core);
-  for (const id of ['scored', 'plain']) {
-    t.strictSame(answers.get(id)?.tokens, []);
-    t.equal(answers.get(id)?.ended?.reason, 'stop');
-  }
-  t.equal(answers.get('scored')?.ended?.endToken?.token, token);
-  t.equal(answers.get('scored')?.ended?.endToken?.logprobs.top[0]?.[0], token, 'the likeliest one');
-  t.equal(answers.get('plain')?.ended?.endToken, undefined);
-});
+void t.test(
+  'a sampled end token is told to who asked for log-probabilities, and is no part of the answer',
+  async (t) => {
+    const [token = -1] = alone(greedy('probe', first, deepest, 1));
+    const core = makeCore(executor, { prefixReuse: false });
+    core.submit(greedy('scored', first, deepest, 4, { stopTokens: [token], logprobs: 1 }));
+    core.submit(greedy('plain', first, deepest, 4, { stopTokens: [token] }));
+    const answers = drain(core);
+    for (const id of ['scored', 'plain']) {
+      t.strictSame(answers.get(id)?.tokens, []);
+      t.equal(answers.get(id)?.ended?.reason, 'stop');
+    }
+    t.equal(answers.get('scored')?.ended?.endToken?.token, token);
+    t.equal(answers.get('scored')?.ended?.endToken?.logprobs.top[0]?.[0], token, 'the likeliest one');
+    t.equal(answers.get('plain')?.ended?.endToken, undefined);
+  },
+);
