@@ -45,10 +45,10 @@ function engineOptions(options: ServeOptions): EngineOptions {
   };
 }
 
-function checkDefaultExit(model: ServedModel, exit: number | null): void {
-  const exits = model.exits.map(({ layer }) => layer);
-  if (exit === null || exits.includes(exit)) return;
-  throw new OptionError(`--default-exit must be an exit of the model (${exits.join(', ')}), got "${exit}"`);
+function checkExit({ exits }: Pick<ServedModel, 'exits'>, flag: string, exit: number | null): void {
+  const layers = exits.map(({ layer }) => layer);
+  if (exit === null || layers.includes(exit)) return;
+  throw new OptionError(`${flag} must be an exit of the model (${layers.join(', ')}), got "${exit}"`);
 }
 
 /** What holds for requests of every key. @throws OptionError for a bound that is no exit, or bounds out of order */
@@ -56,11 +56,8 @@ export function requestPolicy(
   { exits }: Pick<ServedModel, 'exits'>,
   { defaultBudget, minExit, maxExit }: Pick<ServeOptions, 'defaultBudget' | 'minExit' | 'maxExit'>,
 ): RequestPolicy {
-  const layers = exits.map(({ layer }) => layer);
-  for (const [flag, layer] of [['--min-exit', minExit] as const, ['--max-exit', maxExit] as const]) {
-    if (layer === null || layers.includes(layer)) continue;
-    throw new OptionError(`${flag} must be an exit of the model (${layers.join(', ')}), got "${layer}"`);
-  }
+  checkExit({ exits }, '--min-exit', minExit);
+  checkExit({ exits }, '--max-exit', maxExit);
   if (minExit !== null && maxExit !== null && minExit > maxExit)
     throw new OptionError(`--min-exit must be at most --max-exit (${maxExit}), got "${minExit}"`);
   const budget =
@@ -122,7 +119,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const apiKeys = loadApiKeys(options);
   const log = createLogger(options.logLevel);
   const model = loadServedModel(options.model, options.modelName);
-  checkDefaultExit(model, options.defaultExit);
+  checkExit(model, '--default-exit', options.defaultExit);
   const policy = requestPolicy(model, options);
   checkKeyExits(
     apiKeys,

@@ -11,6 +11,7 @@ import { dirname, join } from 'node:path';
 import Type from 'typebox';
 import { Value } from 'typebox/value';
 import type { CostTable } from '../router/cost.js';
+import { CostTableSchema } from '../router/cost-schema.js';
 
 /** Everything that changes what a unit costs. */
 export interface CalibrationKey {
@@ -26,24 +27,10 @@ export interface CalibrationKey {
   readonly plan: unknown;
 }
 
-const Point = Type.Object({
-  rows: Type.Integer({ minimum: 1 }),
-  context: Type.Integer({ minimum: 0 }),
-  ms: Type.Number({ minimum: 0 }),
-});
 const Entry = Type.Object({
   key: Type.Unknown(),
   checksum: Type.String(),
-  cost: Type.Object({
-    units: Type.Array(
-      Type.Object({
-        unit: Type.String(),
-        kernel: Type.String(),
-        decode: Type.Array(Point),
-        prefill: Type.Array(Point),
-      }),
-    ),
-  }),
+  cost: CostTableSchema,
 });
 
 const digest = (value: unknown): string => createHash('sha256').update(JSON.stringify(value)).digest('hex');

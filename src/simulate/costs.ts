@@ -5,24 +5,10 @@
  */
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
-
-const Point = Type.Object({
-  rows: Type.Integer({ minimum: 1 }),
-  context: Type.Integer({ minimum: 0 }),
-  ms: Type.Number({ minimum: 0 }),
-});
+import { CostTableSchema } from '../router/cost-schema.js';
 
 export const CostFile = Type.Object({
-  cost: Type.Object({
-    units: Type.Array(
-      Type.Object({
-        unit: Type.String(),
-        kernel: Type.String(),
-        decode: Type.Array(Point),
-        prefill: Type.Array(Point),
-      }),
-    ),
-  }),
+  cost: CostTableSchema,
   shape: Type.Object({
     /** Cost units of the trunk stages, in order. */
     stages: Type.Array(Type.String(), { minItems: 1 }),
