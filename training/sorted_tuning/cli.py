@@ -54,14 +54,20 @@ def targets(
     top_k: Annotated[int, typer.Option(min=0, help="Teacher probabilities kept per position; 0 for the ce loss.")] = 32,
     batch: Annotated[int, typer.Option(min=1, help="Windows per teacher step.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the documents' order.")] = 1,
+    boundaries: Annotated[
+        str | None,
+        typer.Option(help='Keep the trunk\'s states after these layers, e.g. "9,14,19,24": blocks then learn without it.'),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where the teacher runs, e.g. cpu or cuda.")] = "cpu",
 ) -> None:
     """The base's top-k distribution at every position, once; also cuts the data into windows."""
+    from sorted_tuning.exits import parse_exits
     from sorted_tuning.load import load_base, load_tokenizer
     from sorted_tuning.targets import write_targets
 
-    base = load_base(model).to(device)
-    count = write_targets(base, load_tokenizer(model), data, out, length=length, k=top_k, batch=batch, seed=seed)
+    base, settings = load_base(model).to(device), {"length": length, "k": top_k, "batch": batch, "seed": seed}
+    kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
+    count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=kept)
     typer.echo(f"{count} training tokens -> {out}")
 
 

@@ -31,7 +31,7 @@ STARTS = (
 )  # fmt: skip
 """First words of questions, so that a small model's questions don't all begin alike."""
 
-QUESTION = {"max_tokens": 120, "temperature": 1.0, "top_k": 200, "min_p": 0.02}
+QUESTION = {"max_tokens": 120, "temperature": 1.0, "top_k": 64, "min_p": 0.02}
 ANSWER = {"max_tokens": 320, "temperature": 0.7, "top_k": 50, "min_p": 0.02}
 TIMEOUT_S = 300
 """A full batch of slots on two cores may take minutes for one answer."""

@@ -65,13 +65,20 @@ class SortedLlama(nn.Module):
         *,
         trunk_grad: bool = True,
         trunk_input: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        states: dict[int, torch.Tensor] | None = None,
     ) -> dict[int, torch.Tensor]:
         """Normalized hidden states [B, S, H] by exit layer, for ids [B, S] without padding (causal attention).
 
         Runs no trunk layer beyond the deepest exit wanted. trunk_grad=False records no graph through the trunk: then
-        only blocks learn. trunk_input, where given, is applied to the embeddings before the first layer.
+        only blocks learn. trunk_input, where given, is applied to the embeddings before the first layer. states, where
+        given, are the trunk's outputs [B, S, H] by exit layer: the trunk doesn't run at all.
         """
         wanted = self.exits if wanted is None else wanted
+        if states is not None:
+            kept = states[wanted[0].layer]
+            positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
+            rope = self.base.model.rotary_emb(kept, positions)
+            return {e.layer: self.finish(e, states[e.layer], rope) for e in wanted}
         llama, by_layer, found = self.base.model, {e.layer: e for e in wanted}, {}
         with torch.set_grad_enabled(trunk_grad and torch.is_grad_enabled()):
             x = llama.embed_tokens(ids)

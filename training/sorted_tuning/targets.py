@@ -3,12 +3,15 @@
 A targets file (safetensors) holds `ids` i32 [N, T] and, for the base's distribution p at each position, `top_ids`
 i32 [N, T, K] and `top_p` f16 [N, T, K] (true probabilities by falling p, not renormalized). Held-out documents come
 along as `test.ids` [40, T] (padded at the end), `test.length` i32 [40], `test.top_ids`, `test.top_p`. K = 0 keeps the
-windows alone: enough for the cross-entropy loss.
+windows alone: enough for the cross-entropy loss. With boundaries, `state.{n}` bf16 [N, T, H] is what the untouched
+trunk hands on after n layers: a run that leaves the trunk still (mode `blocks`) never has to run it again.
 Knows the file. Must not know exits or optimizers.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +32,11 @@ TEST_LENGTH = 256
 
 @dataclass(frozen=True)
 class Targets:
-    """Windows with the teacher's top-k at each position; top_ids and top_p are None where only windows were kept."""
+    """Windows with the teacher's top-k at each position; top_ids and top_p are None where only windows were kept.
+
+    states: trunk layer -> hidden states [N, T, H] after it, for the boundaries that were kept; trunk: the fingerprint
+    of the model that they are of.
+    """
 
     ids: torch.Tensor
     top_ids: torch.Tensor | None
@@ -38,22 +45,41 @@ class Targets:
     test_length: torch.Tensor
     test_top_ids: torch.Tensor | None
     test_top_p: torch.Tensor | None
+    states: dict[int, torch.Tensor] = dataclasses.field(default_factory=dict)
+    trunk: str | None = None
+
+
+def fingerprint(base: LlamaForCausalLM) -> str:
+    """A hash of the embedding and the layers: equal only for the same trunk."""
+    digest = hashlib.sha256()
+    for parameter in (*base.model.embed_tokens.parameters(), *base.model.layers.parameters()):
+        digest.update(parameter.detach().float().cpu().contiguous().numpy())
+    return digest.hexdigest()
 
 
 @torch.no_grad()
-def teach(base: LlamaForCausalLM, ids: torch.Tensor, k: int, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Top-k ids and probabilities of the base at every position of ids [N, T], in bf16 with fp32 softmax."""
+def teach(
+    base: LlamaForCausalLM, ids: torch.Tensor, k: int, batch: int, boundaries: tuple[int, ...] = ()
+) -> tuple[torch.Tensor, torch.Tensor, dict[int, torch.Tensor]]:
+    """Top-k ids and probabilities of the base at every position of ids [N, T], in bf16 with fp32 softmax.
+
+    Third: the hidden states bf16 [N, T, H] after each of the trunk layers in `boundaries`.
+    """
     device, weight = base.device, base.lm_head.weight.to(torch.bfloat16)
     top_ids = torch.empty(*ids.shape, k, dtype=torch.int32)
     top_p = torch.empty(*ids.shape, k, dtype=torch.float16)
+    states = {n: torch.empty(*ids.shape, base.config.hidden_size, dtype=torch.bfloat16) for n in boundaries}
     for start in tqdm(range(0, len(ids), batch), desc="targets", unit="batch", mininterval=30):
         part = ids[start : start + batch].long().to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            h = base.model(part).last_hidden_state.to(torch.bfloat16).flatten(0, 1)
+            ran = base.model(part, output_hidden_states=bool(boundaries))
+            h = ran.last_hidden_state.to(torch.bfloat16).flatten(0, 1)
             rows = [F.linear(chunk, weight).float().softmax(-1).topk(k) for chunk in h.split(CHUNK)]
         top_ids[start : start + batch] = torch.cat([r.indices for r in rows]).view(*part.shape, k).int().cpu()
         top_p[start : start + batch] = torch.cat([r.values for r in rows]).view(*part.shape, k).half().cpu()
-    return top_ids, top_p
+        for n, kept in states.items():
+            kept[start : start + batch] = ran.hidden_states[n].to(torch.bfloat16).cpu()
+    return top_ids, top_p, states
 
 
 def write_targets(
@@ -66,17 +92,26 @@ def write_targets(
     k: int,
     batch: int,
     seed: int,
+    boundaries: tuple[int, ...] = (),
 ) -> int:
     """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens."""
+    layers = base.config.num_hidden_layers
+    for n in boundaries:
+        if not 1 <= n < layers:
+            raise TuningError(f"boundaries: must lie after one of the trunk layers 1 to {layers - 1}, got {n}")
+    if boundaries and not k:
+        raise TuningError("boundaries: are for the kl loss, so need top-k probabilities, got k = 0")
     ids = windows(training_documents(tokenizer, data), length, seed)
     tests = [doc[:TEST_LENGTH] for doc in held_out(tokenizer, data[0])]
     pad = tokenizer.eos_token_id or 0
     test = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in tests], dtype=torch.int32)
     tensors = {"ids": ids, "test.ids": test, "test.length": torch.tensor([len(d) for d in tests], dtype=torch.int32)}
     if k:
-        tensors["top_ids"], tensors["top_p"] = teach(base, ids, k, batch)
-        tensors["test.top_ids"], tensors["test.top_p"] = teach(base, test, k, batch)
-    save_file(tensors, out, metadata={"vocab": str(base.config.vocab_size)})
+        tensors["top_ids"], tensors["top_p"], states = teach(base, ids, k, batch, boundaries)
+        tensors |= {f"state.{n}": kept for n, kept in states.items()}
+        tensors["test.top_ids"], tensors["test.top_p"], _ = teach(base, test, k, batch)
+    metadata = {"vocab": str(base.config.vocab_size)} | ({"trunk": fingerprint(base)} if boundaries else {})
+    save_file(tensors, out, metadata=metadata)
     return ids.numel()
 
 
@@ -84,12 +119,12 @@ def read_targets(path: Path, vocab: int) -> Targets:
     """Read a targets file and check that it was made for a model of this vocabulary."""
     try:
         with safe_open(path, "pt") as file:
-            made_for = int((file.metadata() or {}).get("vocab", 0))
+            metadata = file.metadata() or {}
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
     except (SafetensorError, FileNotFoundError) as error:
         raise TuningError(f"targets: {path} must be a file written by `sorted-tuning targets`: {error}") from error
-    if made_for != vocab:
-        raise TuningError(f"targets: {path} must be of the model's vocabulary {vocab}, got {made_for}")
+    if metadata.get("vocab") != str(vocab):
+        raise TuningError(f"targets: {path} must be of the model's vocabulary {vocab}, got {metadata.get('vocab')}")
     if not len(found["ids"]):
         raise TuningError(f"targets: {path} must hold at least one window, got none")
     return Targets(
@@ -100,4 +135,6 @@ def read_targets(path: Path, vocab: int) -> Targets:
         found["test.length"],
         found.get("test.top_ids"),
         found.get("test.top_p"),
+        {int(name.removeprefix("state.")): kept for name, kept in found.items() if name.startswith("state.")},
+        metadata.get("trunk"),
     )

@@ -2,12 +2,19 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from sorted_tuning.errors import TuningError
+from sorted_tuning.exits import parse_exits
+from sorted_tuning.export import export
 from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.load import load_base
+from sorted_tuning.model import SortedLlama
+from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
+from sorted_tuning.targets import write_targets
 from sorted_tuning.tuning.tune import Tuner, tune, tuned_model
 
 
@@ -80,6 +87,29 @@ def test_each_mode_moves_what_it_should(config, tmp_path, files, mode, exits, op
     }
     assert {name for name, yes in changed.items() if yes} == moved
     assert _equal(*pairs[3]) == ("layers" not in moved or "trunk_layers" in options)
+
+
+def test_kept_states_stand_in_for_the_still_trunk(config, tmp_path, files):
+    """States are kept in bf16, so the curves agree to its rounding; a run on another trunk refuses them."""
+    config = dataclasses.replace(config, mode="blocks", exits="1+1,2+2,4")
+    kept = dataclasses.replace(config, targets=str(tmp_path / "states.safetensors"))
+    base = load_base(files / "base")
+    settings = {"length": 32, "k": 8, "batch": 8, "seed": 1}
+    write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], Path(kept.targets), **settings, boundaries=(1, 2))
+    tune(config, tmp_path / "runs", quiet)
+    tuner = Tuner(kept, tmp_path / "kept", quiet)
+    for layer in tuner.sorted.base.model.layers:
+        layer.forward = None  # would fail where the trunk ran
+    for _ in range(12):
+        tuner._one_step()
+    for (_, runs, _), (_, stands_in, _) in zip(curve(tmp_path / "runs"), curve(tmp_path / "kept"), strict=True):
+        for name, loss in runs.items():
+            assert stands_in[name] == pytest.approx(loss, abs=2e-2)
+    with pytest.raises(TuningError, match="of the trunk that is tuned"):
+        export(SortedLlama(tiny_llama(seed=4), parse_exits("4")), byte_tokenizer(), tmp_path / "other", torch.float32)
+        Tuner(dataclasses.replace(kept, model=str(tmp_path / "other")), tmp_path / "refused", quiet)
+    with pytest.raises(TuningError, match="trunk layers 1 to 3, got 4"):
+        write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], tmp_path / "no", **settings, boundaries=(4,))
 
 
 def _equal(a, b):

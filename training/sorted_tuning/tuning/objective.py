@@ -29,14 +29,16 @@ class SortedObjective(nn.Module):
         exits: tuple[Exit, ...],
         trunk_grad: bool,
         score: bool = False,
+        states: dict[int, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """ids i64 [B, T]; top-k [B, T, K] (kl); positions [E, n] into B x T (kl) or B x (T-1) (ce) -> losses f32 [E].
 
         top_p_bits is top_p (f16) viewed as int16: sharded mixed precision casts every floating input to bf16.
-        With score: the held-out sums [E, 2] of KL and of agreeing positions instead.
+        With score: the held-out sums [E, 2] of KL and of agreeing positions instead. With states [B, T, H] by exit
+        layer the trunk doesn't run (model.py).
         """
         top_p = None if top_p_bits is None else top_p_bits.view(torch.float16)
-        hidden = self.model(ids, exits, trunk_grad=trunk_grad)
+        hidden = self.model(ids, exits, trunk_grad=trunk_grad, states=states)
         weight, losses = self.model.head, []
         if torch.is_autocast_enabled(ids.device.type):
             weight = weight.to(torch.get_autocast_dtype(ids.device.type))

@@ -19,7 +19,7 @@ from sorted_tuning.export import export, load_sorted
 from sorted_tuning.fakequant import quantize_layers
 from sorted_tuning.load import load_tokenizer
 from sorted_tuning.model import SortedLlama
-from sorted_tuning.targets import Targets, read_targets
+from sorted_tuning.targets import Targets, fingerprint, read_targets
 from sorted_tuning.tuning import checkpoint
 from sorted_tuning.tuning.batches import batch_rows, sampled_positions
 from sorted_tuning.tuning.config import TuneConfig
@@ -62,6 +62,8 @@ class Tuner:
         targets = read_targets(Path(self.config.targets), self.sorted.base.config.vocab_size)
         if self.config.loss == "kl" and targets.top_ids is None:
             raise TuningError(f"targets: kl needs the teacher's top-k, and {self.config.targets} has windows alone")
+        if targets.states and targets.trunk != fingerprint(self.sorted.base):
+            raise TuningError(f"targets: the states in {self.config.targets} must be of the trunk that is tuned")
         return targets
 
     def _resume(self) -> None:
@@ -99,14 +101,17 @@ class Tuner:
 
     def _one_step(self) -> None:
         config, device, started = self.config, self.accelerator.device, time.monotonic()
-        ids, top_ids, top_p = self._batch()
+        rows = self._rows()
+        ids, top_ids, top_p = self._batch(rows)
         active = active_exits(self.exits, config, self.tokens)
         count = ids.numel() if config.loss == "kl" else ids.shape[0] * (ids.shape[1] - 1)
         at = sampled_positions(
             count, config.positions, len(active), self.step, config.seed, self.accelerator.process_index
         )
         wanted = tuple(self.exits[i] for i in active)
-        losses = self.objective(ids, top_ids, top_p, at.to(device), wanted, trunk_learns(config, self.tokens))
+        learns = trunk_learns(config, self.tokens)
+        states = None if learns else self._states(rows, wanted)
+        losses = self.objective(ids, top_ids, top_p, at.to(device), wanted, learns, states=states)
         weights = torch.tensor([config.weights()[i] for i in active], device=device)
         loss = (losses * weights).sum() / weights.sum()
         self._must_be_finite("loss", loss.item())
@@ -129,10 +134,22 @@ class Tuner:
             }
         )
 
-    def _batch(self) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        world, rank, device = self.accelerator.num_processes, self.accelerator.process_index, self.accelerator.device
+    def _rows(self) -> torch.Tensor:
+        """This process's windows of the step."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
         rows = batch_rows(len(self.targets.ids), self.config.batch * world, self.step, self.config.seed)
-        rows = rows.tensor_split(world)[rank]
+        return rows.tensor_split(world)[rank]
+
+    def _states(self, rows: torch.Tensor, wanted: tuple[Exit, ...]) -> dict[int, torch.Tensor] | None:
+        """What the untouched trunk hands to the wanted exits, or None where it has to run (or to round) itself."""
+        kept = self.targets.states
+        if self.quantized or not all(e.layer in kept for e in wanted):
+            return None
+        dtype = torch.get_autocast_dtype("cpu") if self.config.precision == "bf16" else torch.float32
+        return {e.layer: kept[e.layer][rows].to(self.accelerator.device, dtype) for e in wanted}
+
+    def _batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        device = self.accelerator.device
         parts = (self.targets.ids, self.targets.top_ids, self.targets.top_p)
         ids, top_ids, top_p = (None if part is None else part[rows].to(device) for part in parts)
         return ids.long(), top_ids, None if top_p is None else top_p.view(torch.int16)
