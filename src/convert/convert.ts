@@ -35,7 +35,7 @@ export interface ConvertOptions {
   /** GGUF file or Hugging Face folder. */
   source: string;
   out: string;
-  /** Layers after which a sequence may leave; without it the exits that the source declares, else full depth only. */
+  /** Trunk layers after which a sequence may leave; without it the exits that the source declares, else full depth. */
   exits?: number[];
   /** Preferred first. fp16 stands alone: it changes the type of the KV cache. */
   kernels: KernelName[];
@@ -117,7 +117,8 @@ async function writeModel(
 ): Promise<Manifest> {
   const arch = source.architecture;
   const { kernels } = options;
-  const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, exits);
+  const numbers = exitNumbers(exits, blocks);
+  const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
   const kvType = chooseKv(options, calibration, arch) ? 'i8' : floatType;
   const format: VocabularyFormat = kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a8')
@@ -183,12 +184,13 @@ async function writeModel(
         const prefix = exitLayer(exit, i);
         return { source: blocks.source, prefix, name: prefix.slice(0, -1) };
       });
+      const number = numbers[s] ?? exit;
       exitEntries.push({
-        layer: exit,
+        layer: number,
         stage: s,
-        block: depth > 0 ? await stage(`exit-${exit}`, s + 1, branch) : null,
+        block: depth > 0 ? await stage(`exit-${number}`, s + 1, branch) : null,
         norm: normed.indexOf(exit) + 1,
-        quality: quality.get(exit) ?? {},
+        quality: quality.get(number) ?? {},
       });
     }
     step('tokenizer');
@@ -240,6 +242,18 @@ function chooseKv({ kv, kernels }: ConvertOptions, calibration: Calibration, arc
       '--kv int8 needs a --calibration file that holds k_max and v_max of each layer',
     );
   return true;
+}
+
+/** The exits' numbers: the layers that run for a token, so that they compare by cost and by name alike. */
+function exitNumbers(exits: readonly number[], blocks: ExitBlocks): number[] {
+  const numbers = exits.map((exit) => exit + (blocks.depths.get(exit) ?? 0));
+  for (const [i, number] of numbers.entries())
+    if (i > 0 && number <= (numbers[i - 1] ?? 0))
+      throw new ConvertError(
+        'bad_exits',
+        `each exit must run more layers than the one before, its block included; got ${numbers.join(', ')}`,
+      );
+  return numbers;
 }
 
 /** What the initializers of a trunk layer begin with. */

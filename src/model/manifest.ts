@@ -82,7 +82,7 @@ export const StageEntry = Type.Object({
 export type StageEntry = Static<typeof StageEntry>;
 
 export const ExitEntry = Type.Object({
-  /** The number a caller names: how many trunk layers this exit follows. */
+  /** The number a caller names: how many layers run for a token that leaves here, the exit block's own included. */
   layer: Type.Integer({ minimum: 1 }),
   /** Index of the last trunk stage; its output boundary is stage + 1. */
   stage: Type.Integer({ minimum: 0 }),

@@ -83,31 +83,28 @@ void t.test('stages, exit blocks and shared tensors are laid out as the manifest
   const next = random(9);
   const blocks: Weights = new Map([
     ['exits.1.norm.weight', weight(next, [SHAPE.hidden])],
-    ['exits.2.norm.weight', weight(next, [SHAPE.hidden])],
     ...LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const),
   ]);
   const exitBlocks = path.join(dir, 'blocks.safetensors');
   writeFileSync(exitBlocks, safetensors(blocks));
   const out = path.join(dir, 'out');
   const manifest = await run(dir, writeFolder(path.join(dir, 'hf'), tinyWeights(2)), {
-    exits: [1, 2, 3],
+    exits: [1, 3],
     kernels: ['int4', 'w8a8'],
     exitBlocks,
   });
   t.strictSame(
     manifest.exits.map(({ layer, stage, norm, block }) => ({ layer, stage, norm, block: block?.boundary ?? null })),
     [
-      { layer: 1, stage: 0, norm: 1, block: 1 },
-      { layer: 2, stage: 1, norm: 2, block: null },
-      { layer: 3, stage: 2, norm: 0, block: null },
+      { layer: 2, stage: 0, norm: 1, block: 1 },
+      { layer: 3, stage: 1, norm: 0, block: null },
     ],
   );
   t.strictSame(
     manifest.stages.map(({ boundary, layers }) => [boundary, layers]),
     [
       [0, 1],
-      [1, 1],
-      [2, 1],
+      [1, 2],
     ],
   );
   t.strictSame(
@@ -123,8 +120,8 @@ void t.test('stages, exit blocks and shared tensors are laid out as the manifest
     'tied tensors are stored once',
   );
   t.ok(find('embed.onnx', 'head.weight_q8'));
-  t.strictSame(find('stage-0.int4.onnx', 'rope.cos'), find('exit-1.w8a8.onnx', 'rope.cos'));
-  t.ok(find('exit-1.int4.onnx', 'exits.1.layers.0.down.weight_q4'));
+  t.strictSame(find('stage-0.int4.onnx', 'rope.cos'), find('exit-2.w8a8.onnx', 'rope.cos'));
+  t.ok(find('exit-2.int4.onnx', 'exits.1.layers.0.down.weight_q4'));
   t.strictSame(loadManifest(out), manifest);
   t.equal((await inspect(out)).manifest.name, 'tiny');
 });
@@ -391,6 +388,21 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       (await quality('good.json')).exits.map((exit) => exit.quality),
       [{ kl: 0.5, agreement: 0.75 }, {}],
     );
+  });
+
+  await t.test('an exit that runs no more layers than the one before', async (t) => {
+    const dir = t.testdir();
+    const next = random(3);
+    const exitBlocks = path.join(dir, 'blocks.safetensors');
+    const blocks = [
+      ['exits.1.norm.weight', weight(next, [SHAPE.hidden])],
+      ...LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const),
+    ] as const;
+    writeFileSync(exitBlocks, safetensors(new Map(blocks)));
+    await t.rejects(run(dir, folder(dir), { exits: [1, 2, 3], exitBlocks }), {
+      code: 'bad_exits',
+      message: /must run more layers than the one before, its block included; got 2, 2, 3/,
+    });
   });
 
   await t.test('exit blocks of another model', async (t) => {

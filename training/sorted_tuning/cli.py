@@ -258,7 +258,7 @@ def golden(
 @app.command("golden-tiny")
 def golden_tiny(
     out: Annotated[Path, typer.Option(help="Folder to write tiny/, tiny.json and tiny-blocks.json into.")],
-    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 7,
+    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 11,
 ) -> None:
     """A tiny random checkpoint with exit blocks, and its golden logits with and without them."""
     from sorted_tuning.reference.tiny import write_tiny

@@ -34,9 +34,9 @@ def read_manifest(folder: Path) -> dict:
     if not path.is_file():
         raise TuningError(f"model folder: must hold a manifest.json, got {folder}")
     manifest = json.loads(path.read_text("utf-8"))
-    if manifest.get("format") != "sortie" or manifest.get("version") != 1:
+    if manifest.get("format") != "sortie" or manifest.get("version") not in (1, 2):
         raise TuningError(
-            f"{path}: must be format sortie version 1, got {manifest.get('format')!r} {manifest.get('version')!r}"
+            f"{path}: must be format sortie version 1 or 2, got {manifest.get('format')!r} {manifest.get('version')!r}"
         )
     return manifest
 

@@ -27,10 +27,11 @@ class PlainModel:
 
     @torch.no_grad()
     def logits(self, ids: list[int]) -> dict[int, torch.Tensor]:
-        """fp32 logits [V] of the last position by exit layer."""
+        """fp32 logits [V] of the last position by exit: the number of layers that run for it, its block included."""
         x = self.weights["embed"][torch.tensor(ids)]
         rope = self._rope(len(ids))
-        exits = {e["layer"]: e for e in self.manifest["exits"]}
+        # The manifest numbers exits by all layers that run; a block's tensors are named after the trunk layer before it.
+        exits = {e["layer"] - (e["block"]["layers"] if e["block"] else 0): e for e in self.manifest["exits"]}
         found = {}
         for i in range(self.arch["layers"]):
             x = self._layer(f"layers.{i}", x, rope)
@@ -39,7 +40,7 @@ class PlainModel:
                 y = x
                 for j in range(exit_["block"]["layers"] if exit_["block"] else 0):
                     y = self._layer(f"exits.{i + 1}.layers.{j}", y, rope)
-                found[i + 1] = self.head @ self._norm(y[-1], self.weights["norms"][exit_["norm"]])
+                found[exit_["layer"]] = self.head @ self._norm(y[-1], self.weights["norms"][exit_["norm"]])
         return found
 
     def _norm(self, x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:

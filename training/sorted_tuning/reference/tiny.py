@@ -69,12 +69,12 @@ def randomize(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-def write_tiny(folder: Path, seed: int = 7) -> None:
+def write_tiny(folder: Path, seed: int = 11) -> None:
     """Write `folder`/tiny (the checkpoint and its exit blocks), tiny.json and tiny-blocks.json."""
     folder = Path(folder)
-    base = tiny_llama(seed)
-    plain = SortedLlama(base, parse_exits("1,2,4"))
-    blocks = SortedLlama(base, parse_exits("1+1,2+2,4"))
+    base = tiny_llama(seed, layers=5)
+    plain = SortedLlama(base, parse_exits("1,2,5"))
+    blocks = SortedLlama(base, parse_exits("1+1,2+2,5"))
     with torch.no_grad():
         for name, value in blocks.blocks.named_parameters():
             value.uniform_(0.5, 1.5) if "norm" in name else value.normal_(0, 0.15)
@@ -86,7 +86,8 @@ def write_tiny(folder: Path, seed: int = 7) -> None:
 
         @torch.no_grad()
         def logits(ids: list[int], model: SortedLlama = model) -> dict[int, torch.Tensor]:
-            return {n: model.head @ h[0, -1] for n, h in model(torch.tensor([ids])).items()}
+            hidden = model(torch.tensor([ids]))
+            return {e.executed: model.head @ hidden[e.layer][0, -1] for e in model.exits}
 
         about = {
             "about": "transformers' Llama, fp32, over the checkpoint in tiny/; written by `sorted-tuning golden-tiny`.",
