@@ -20,6 +20,11 @@ export interface LinearWeight {
   pieces(): Iterable<{ start: number; count: number; data: Float32Array }>;
 }
 
+/** A tensor times a number. */
+export function scaled(tensor: SourceTensor, factor: number): SourceTensor {
+  return { ...tensor, rows: (start, count) => tensor.rows(start, count).map((value) => value * factor) };
+}
+
 /** Stacks tensors of equal width. */
 export function linearWeight(name: string, parts: SourceTensor[]): LinearWeight {
   const k = parts[0]?.shape[1] ?? 0;

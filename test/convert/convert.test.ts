@@ -65,12 +65,15 @@ void t.test('GGUF and sharded safetensors of one model give the same graphs and 
   await run(a, writeGguf(a, weights, ggufMetadata(), true), { out: d });
   for (const folder of [b, c, d]) t.strictSame(content(folder), expected, folder);
 
-  // And the weights are the source's: qkv is q, k and v on top of each other, transposed for MatMul.
+  // And the weights are the source's: qkv is q (with attention's scale), k and v on top of each other, transposed for
+  // MatMul.
   const stored = floats(d, 'stage-1.fp32.onnx', 'layers.2.qkv.weight');
   const rows = ['q', 'k', 'v'].map(
     (part) => weights.get(`model.layers.2.self_attn.${part}_proj.weight`)?.data ?? new Float32Array(),
   );
-  const stacked = rows.flatMap((data) => Array.from(data));
+  const stacked = rows.flatMap((data, part) =>
+    Array.from(data, (value) => (part === 0 ? value * SHAPE.headDim ** -0.5 : value)),
+  );
   const n = stacked.length / SHAPE.hidden;
   t.strictSame(
     Array.from({ length: stacked.length }, (_, i) => stored[(i % SHAPE.hidden) * n + Math.floor(i / SHAPE.hidden)]),

@@ -168,3 +168,31 @@ def test_scales_that_the_graph_unpacks_itself(tmp_path):
     manifest = {"format": "sortie", "version": 1, "kernels": ["int4"], "embed": "empty.onnx", "head": "head.onnx"}
     (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "stages": [], "exits": []}))
     assert read_weights(tmp_path, "int4")["head.weight"].tolist() == [[-4, 0, -0.5, 3.5], [-8, 0, -1, 7]]
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0])
+def test_queries_that_carry_attentions_scale(tmp_path, scale):
+    # 1 head and 1 KV head of 4: attention scales by 0.5, and what it does not is in the queries' rows.
+    true = np.arange(24, dtype=np.float32).reshape(12, 2)
+    stored = true.copy()
+    stored[:4] *= np.float32(0.5 / scale)
+    nodes = [
+        helper.make_node("MatMul", ["x", "layers.0.qkv.weight"], ["layers.0.qkv.out"]),
+        helper.make_node(
+            "GroupQueryAttention",
+            ["layers.0.qkv.out"],
+            ["layers.0.attention.out"],
+            domain="com.microsoft",
+            num_heads=1,
+            kv_num_heads=1,
+            scale=scale,
+        ),
+    ]
+    constants = [numpy_helper.from_array(stored.T.copy(), "layers.0.qkv.weight")]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "stage", [], [], constants)), tmp_path / "s.onnx")
+    onnx.save(helper.make_model(helper.make_graph([], "empty", [], [])), tmp_path / "empty.onnx")
+    manifest = {"format": "sortie", "version": 2, "kernels": ["fp32"], "embed": "empty.onnx", "head": "empty.onnx"}
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({**manifest, "stages": [{"graphs": {"fp32": "s.onnx"}}], "exits": []})
+    )
+    assert read_weights(tmp_path, "fp32")["layers.0.qkv.weight"].tolist() == true.tolist()

@@ -9,8 +9,8 @@ import type { Calibration, LinearLabel } from '../calibration.js';
 import { ConvertError } from '../errors.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { ropeTables } from '../rope.js';
-import { LAYER, type ModelSource } from '../source.js';
-import { linearWeight } from '../weight.js';
+import { LAYER, type ModelSource, type SourceTensor } from '../source.js';
+import { linearWeight, scaled } from '../weight.js';
 import { Graph, MICROSOFT } from './graph.js';
 import { addLinear, type KernelOptions } from './linear.js';
 import { storeFloats, type FloatType } from './vectors.js';
@@ -42,6 +42,9 @@ export async function stageGraph(
   const { hidden, heads, kvHeads, headDim } = arch;
   const graph = new Graph(name);
   const epsilon = { float: arch.normEps };
+  // ONNX Runtime's CPU product of one query with the keys runs in a kernel for a single row only where nothing is left
+  // to multiply the scores with, else it packs all keys first; so the queries' weights carry attention's scale.
+  const queryScale = floatType === 'f32' ? headDim ** -0.5 : 1;
   const cache = ['B', kvHeads, 'capacity', headDim];
   const tables = [arch.context, headDim / 2];
   const cos = graph.weight(await storeFloats(store, 'rope.cos', tables, floatType, () => ropeTables(arch).cos));
@@ -61,8 +64,8 @@ export async function stageGraph(
           tensor(part).rows(0, 1),
         ),
       );
-    const linear = (label: LinearLabel, x: string, ...parts: string[]) =>
-      addLinear(graph, store, x, linearWeight(`${id}.${label}`, parts.map(tensor)), {
+    const linear = (label: LinearLabel, x: string, ...parts: SourceTensor[]) =>
+      addLinear(graph, store, x, linearWeight(`${id}.${label}`, parts), {
         ...options,
         quantizer: (k) => options.calibration.int4(id, label, k),
       });
@@ -85,11 +88,12 @@ export async function stageGraph(
     };
 
     const attnIn = await norm('attn_norm', LAYER.attnNorm);
-    let qkv = await linear('qkv', attnIn, LAYER.q, LAYER.k, LAYER.v);
+    const query = (part: string) => scaled(tensor(part), queryScale);
+    let qkv = await linear('qkv', attnIn, query(LAYER.q), tensor(LAYER.k), tensor(LAYER.v));
     if (arch.attentionBias) {
       const rows = (heads + 2 * kvHeads) * headDim;
       const bias = await storeFloats(store, `${id}.qkv.bias`, [rows], floatType, () =>
-        concat([LAYER.qBias, LAYER.kBias, LAYER.vBias].map((part) => tensor(part).rows(0, 1))),
+        concat([query(LAYER.qBias), tensor(LAYER.kBias), tensor(LAYER.vBias)].map((part) => part.rows(0, 1))),
       );
       qkv = graph.node('Add', [qkv, graph.weight(bias)], [`${id}.qkv.biased`]);
     }
@@ -105,21 +109,21 @@ export async function stageGraph(
         num_heads: heads,
         kv_num_heads: kvHeads,
         do_rotary: 1,
-        scale: { float: headDim ** -0.5 },
+        scale: { float: headDim ** -0.5 / queryScale },
         ...(quantized ? { k_quant_type: 'PER_CHANNEL', v_quant_type: 'PER_CHANNEL', kv_cache_bit_width: 8 } : {}),
       },
       MICROSOFT,
     );
-    pending = await linear('o', attention, LAYER.o);
+    pending = await linear('o', attention, tensor(LAYER.o));
     if (arch.attentionBias)
       pending = graph.node('Add', [pending, await vector('o.bias', LAYER.oBias)], [`${id}.o.biased`]);
 
     const mlpIn = await norm('mlp_norm', LAYER.mlpNorm);
-    const gate = await linear('gate', mlpIn, LAYER.gate);
-    const up = await linear('up', mlpIn, LAYER.up);
+    const gate = await linear('gate', mlpIn, tensor(LAYER.gate));
+    const up = await linear('up', mlpIn, tensor(LAYER.up));
     // x * sigmoid(alpha x) with alpha 1 is SiLU, in one node.
     const silu = graph.node('QuickGelu', [gate], [`${id}.silu.out`], { alpha: { float: 1 } }, MICROSOFT);
-    pending = await linear('down', graph.node('Mul', [silu, up], [`${id}.mlp.out`]), LAYER.down);
+    pending = await linear('down', graph.node('Mul', [silu, up], [`${id}.mlp.out`]), tensor(LAYER.down));
     done();
   }
   if (pending === null) throw new Error(`stage ${name} has no layers`);

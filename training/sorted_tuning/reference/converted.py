@@ -90,7 +90,21 @@ def _graph_weights(path: Path) -> Tensors:
                 found[node.input[1]] = inputs[1]
             case "SkipSimplifiedLayerNormalization":
                 found[node.input[2]] = inputs[2]
-    return {name: np.array(value, dtype=np.float32, order="C") for name, value in found.items()}
+    found = {name: np.array(value, dtype=np.float32, order="C") for name, value in found.items()}
+    for node in graph.node:
+        if node.op_type == "GroupQueryAttention":
+            _unscale_queries(found, node, {a.name: helper.get_attribute_value(a) for a in node.attribute})
+    return found
+
+
+def _unscale_queries(found: Tensors, node: onnx.NodeProto, attributes: dict) -> None:
+    """Takes out of the queries' rows what of attention's 1 / sqrt(head size) they carry."""
+    layer = node.output[0].removesuffix(".attention.out")
+    heads, kv_heads = attributes["num_heads"], attributes["kv_num_heads"]
+    for name in (f"{layer}.qkv.weight", f"{layer}.qkv.bias"):
+        if name in found:
+            size = len(found[name]) // (heads + 2 * kv_heads)
+            found[name][: heads * size] *= np.float32(attributes["scale"] * size**0.5)
 
 
 def dequantize_blocks(
