@@ -74,7 +74,7 @@ function program(finish: (code: number) => void): Command {
     .command('convert <source>')
     .description('turn a GGUF file or a Hugging Face folder into a model folder')
     .requiredOption('--out <dir>', 'model folder to write')
-    .option('--exits <layers>', 'layers after which a sequence may leave, such as 10,20,30', exits)
+    .option('--exits <layers>', 'trunk layers after which a sequence may leave, such as 10,20,30', exits)
     .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', kernels, ['w8a8' as const])
     .option('--block <n>', 'weights per scale of int4', positive, 32)
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
@@ -86,6 +86,7 @@ function program(finish: (code: number) => void): Command {
       ]),
     )
     .option('--head-bits <n>', 'bits used of the 8 of embedding and head, 5 to 8; fewer compress better', fraction)
+    .option('--weight-bits <n>', 'the same for the weights of w8a8', fraction)
     .option('--quality <file>', 'JSON of measured quality per exit: {"15": {"kl": 1.1, "agreement": 0.6}}')
     .option('--name <name>', "name in the manifest (default: the folder's)")
     .option('--compress', 'gzip the weight files', false)
@@ -157,6 +158,7 @@ interface ConvertFlags {
   readonly calibration?: string;
   readonly kv?: 'int8' | 'float';
   readonly headBits?: number;
+  readonly weightBits?: number;
   readonly quality?: string;
   readonly name?: string;
   readonly compress: boolean;

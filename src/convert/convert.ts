@@ -27,6 +27,7 @@ import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph, type StageLayer } from './onnx/stage.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
+import { levelsOf } from './quantize/int8.js';
 import { readQuality } from './quality.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer, type ModelSource } from './source.js';
 import { linearWeight } from './weight.js';
@@ -54,6 +55,8 @@ export interface ConvertOptions {
    * fine, 6.8 bits are 2^6.8 levels. 8 without it.
    */
   headBits?: number;
+  /** The same for each byte of w8a8 weights. */
+  weightBits?: number;
   /** gzip the weight files. */
   compress: boolean;
   /** Replace an existing output folder. */
@@ -94,7 +97,7 @@ function openSource(source: string): ModelSource {
   return stat.isDirectory() ? openHuggingFace(source) : openGguf(source);
 }
 
-function checkKernels({ kernels, block, headBits = 8 }: ConvertOptions): void {
+function checkKernels({ kernels, block, headBits = 8, weightBits = 8 }: ConvertOptions): void {
   if (kernels.length === 0) throw new ConvertError('bad_option', '--kernels must name at least one kernel');
   if (new Set(kernels).size !== kernels.length)
     throw new ConvertError('bad_option', `--kernels names one twice: ${kernels.join(',')}`);
@@ -102,8 +105,12 @@ function checkKernels({ kernels, block, headBits = 8 }: ConvertOptions): void {
     throw new ConvertError('bad_option', `--kernels fp16 can't be combined with others, got ${kernels.join(',')}`);
   if (![16, 32, 64, 128, 256].includes(block))
     throw new ConvertError('bad_option', `--block must be 16, 32, 64, 128 or 256, got ${block}`);
-  if (!(headBits >= 5 && headBits <= 8))
-    throw new ConvertError('bad_option', `--head-bits must be a number from 5 to 8, got ${headBits}`);
+  for (const [name, bits] of [
+    ['--head-bits', headBits],
+    ['--weight-bits', weightBits],
+  ] as const)
+    if (!(bits >= 5 && bits <= 8))
+      throw new ConvertError('bad_option', `${name} must be a number from 5 to 8, got ${bits}`);
 }
 
 async function writeModel(
@@ -122,7 +129,7 @@ async function writeModel(
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
   const kvType = chooseKv(options, calibration, arch) ? 'i8' : floatType;
   const format: VocabularyFormat = kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a8')
-    ? { block: headBlock(arch.hidden), levels: Math.floor((2 ** (options.headBits ?? 8) - 1) / 2) }
+    ? { block: headBlock(arch.hidden), levels: levelsOf(options.headBits ?? 8) }
     : null;
   const blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
   const total = (arch.layers + blockLayers) * kernels.length + 3;
@@ -161,7 +168,7 @@ async function writeModel(
           layers,
           arch,
           store,
-          { kernel, block: options.block, floatType, kvType, calibration },
+          { kernel, block: options.block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType, calibration },
           () => {
             step(`${name} ${kernel}`);
           },
@@ -213,7 +220,7 @@ async function writeModel(
       topK: topKOf(arch.vocab),
       stages,
       exits: exitEntries,
-      tokenizer: save('tokenizer.json', tokenizer.json),
+      tokenizer: save('tokenizer.json', JSON.stringify(JSON.parse(tokenizer.json))),
       chatTemplate: tokenizer.chatTemplate === null ? null : save('chat_template.jinja', tokenizer.chatTemplate),
       bosToken: tokenizer.bosToken,
       eosTokens: tokenizer.eosTokens,

@@ -357,6 +357,7 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     ['exits that stop short', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
     ['fp16 beside another kernel', 'bad_option', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
     ['9 bits in a byte', 'bad_option', /--head-bits must be .*, got 9/, folder, { headBits: 9 }],
+    ['4 bits in a byte', 'bad_option', /--weight-bits must be .*, got 4/, folder, { weightBits: 4 }],
     ['a block of 48', 'bad_option', /--block must be .*, got 48/, folder, { block: 48 }],
   ];
   for (const [name, code, message, source, options] of cases)

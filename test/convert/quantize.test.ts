@@ -2,7 +2,7 @@
 import t from 'tap';
 import { gptq, inverseFactor } from '../../src/convert/quantize/gptq.js';
 import { quantizeToNearest, type Int4Rows } from '../../src/convert/quantize/int4.js';
-import { quantizeBlocks8, quantizeRowsTransposed } from '../../src/convert/quantize/int8.js';
+import { levelsOf, quantizeBlocks8, quantizeRowsTransposed } from '../../src/convert/quantize/int8.js';
 import { random } from './tiny.js';
 
 const ROWS = 20;
@@ -82,22 +82,28 @@ void t.test('the inverse factor is one: H U^T U = 1 up to the damping', async (t
   t.throws(() => inverseFactor(Float32Array.from([1, 9, 9, 1]), 2), { code: 'bad_source' });
 });
 
-void t.test('8-bit rounding errs by half a step at most', async (t) => {
-  const { q, codes, units } = quantizeBlocks8(weights, K, BLOCK, 127);
-  const matrix = new Int8Array(ROWS * K);
-  const scales = new Float32Array(ROWS);
-  quantizeRowsTransposed(weights, { start: 0, count: ROWS, k: K, n: ROWS }, matrix, scales);
-  weights.forEach((value, i) => {
-    const row = Math.floor(i / K);
-    const column = i % K;
-    const scale = (codes[row * BLOCKS + Math.floor(column / BLOCK)] ?? 0) * (units[row] ?? 0);
-    const inBlock = scale * ((q[row * BLOCKS * BLOCK + column] ?? 0) - 128);
-    if (Math.abs(inBlock - value) > 0.51 * scale) t.fail(`block: weight ${i} is ${inBlock}, not ${value}`);
-    const inRow = (scales[row] ?? 0) * (matrix[column * ROWS + row] ?? 0);
-    if (Math.abs(inRow - value) > 0.51 * (scales[row] ?? 0)) t.fail(`row: weight ${i} is ${inRow}, not ${value}`);
+for (const bits of [8, 7.5])
+  void t.test(`rounding to ${bits} bits in bytes errs by half a step at most`, async (t) => {
+    const levels = levelsOf(bits);
+    const { q, codes, units } = quantizeBlocks8(weights, K, BLOCK, levels);
+    const matrix = new Int8Array(ROWS * K);
+    const scales = new Float32Array(ROWS);
+    quantizeRowsTransposed(weights, { start: 0, count: ROWS, k: K, n: ROWS }, matrix, scales, levels);
+    t.equal(
+      matrix.reduce((most, level) => Math.max(most, Math.abs(level)), 0),
+      levels,
+    );
+    weights.forEach((value, i) => {
+      const row = Math.floor(i / K);
+      const column = i % K;
+      const scale = (codes[row * BLOCKS + Math.floor(column / BLOCK)] ?? 0) * (units[row] ?? 0);
+      const inBlock = scale * ((q[row * BLOCKS * BLOCK + column] ?? 0) - 128);
+      if (Math.abs(inBlock - value) > 0.51 * scale) t.fail(`block: weight ${i} is ${inBlock}, not ${value}`);
+      const inRow = (scales[row] ?? 0) * (matrix[column * ROWS + row] ?? 0);
+      if (Math.abs(inRow - value) > 0.51 * (scales[row] ?? 0)) t.fail(`row: weight ${i} is ${inRow}, not ${value}`);
+    });
+    t.equal(q[BLOCKS * BLOCK - 1], 128, 'padding is zero');
   });
-  t.equal(q[BLOCKS * BLOCK - 1], 128, 'padding is zero');
-});
 
 void t.test('rows of zeros stay zero', async (t) => {
   const zeros = new Float32Array(ROWS * K);

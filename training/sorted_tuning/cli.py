@@ -215,6 +215,9 @@ def export(
         Path | None, typer.Option(help="Or a model as for `tune`, to which fresh exits are added.")
     ] = None,
     exits: Exits = None,
+    blocks_from: Annotated[
+        Path | None, typer.Option(help="With --model: a converted model folder whose exits and blocks are put onto it.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
 ) -> None:
     """A Hugging Face folder (plus exit-blocks.safetensors) that `sortie convert` reads."""
@@ -224,16 +227,24 @@ def export(
     from sorted_tuning.export import export as write
     from sorted_tuning.export import load_sorted
     from sorted_tuning.load import load_tokenizer
+    from sorted_tuning.reference.blocks import read_blocks
     from sorted_tuning.tuning.tune import export_run
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise TuningError(f"dtype: must be float32, bfloat16 or float16, got {dtype!r}")
     if (run is None) == (model is None):
         raise TuningError("export: must be given exactly one of --run-dir and --model")
+    if blocks_from is not None and (model is None or exits is not None):
+        raise TuningError("blocks-from: must be given with --model and without --exits")
     if run is not None:
         if exits is not None:
             raise TuningError(f"exits: are those of the run, so must not be given with --run-dir, got {exits!r}")
         export_run(run, out, getattr(torch, dtype))
+    elif blocks_from is not None:
+        found, blocks = read_blocks(blocks_from)
+        sorted_model = load_sorted(model, found)
+        sorted_model.blocks.load_state_dict(blocks)
+        write(sorted_model, load_tokenizer(model), out, getattr(torch, dtype))
     else:
         write(
             load_sorted(model, parse_exits(exits) if exits else None), load_tokenizer(model), out, getattr(torch, dtype)

@@ -34,6 +34,8 @@ def load_base(source: Path, dtype: torch.dtype = torch.float32) -> LlamaForCausa
     # A dequantized model is a plain one: keep the origin's quantization out of what we export.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+    # transformers 5.2x marks the model itself, too, and then refuses to save it.
+    model.hf_quantizer = None
     model.config.use_cache = False
     return model.eval()
 

@@ -16,6 +16,8 @@ export interface KernelOptions {
   kernel: KernelName;
   /** Weights per scale of int4. */
   block: number;
+  /** Levels of w8a8 weights on each side of zero, at most 127. */
+  levels: number;
   /** int4's quantizer for a weight of width k; made only where the weight is not stored yet. */
   quantizer: (k: number) => Int4Quantizer;
 }
@@ -33,7 +35,7 @@ export async function addLinear(
     case 'int4':
       return int4(graph, store, x, weight, options);
     case 'w8a8':
-      return w8a8(graph, store, x, weight);
+      return w8a8(graph, store, x, weight, options);
     case 'fp32':
     case 'fp16':
       return plain(graph, store, x, weight, kernel);
@@ -80,7 +82,13 @@ async function int4(
  * int8, the products run in integers, and no row's result depends on another row. A row of zeros stays zero: its
  * quotients are NaN, which round to some finite byte, and its maximum of 0 multiplies the result.
  */
-async function w8a8(graph: Graph, store: WeightStore, x: string, weight: LinearWeight): Promise<string> {
+async function w8a8(
+  graph: Graph,
+  store: WeightStore,
+  x: string,
+  weight: LinearWeight,
+  { levels }: KernelOptions,
+): Promise<string> {
   const { name, n, k } = weight;
   const w = `${name}.weight_q8`;
   const s = `${name}.scale_q8`;
@@ -88,7 +96,7 @@ async function w8a8(graph: Graph, store: WeightStore, x: string, weight: LinearW
     const matrix = new Int8Array(k * n);
     const scales = new Float32Array(n);
     for (const { start, count, data } of weight.pieces())
-      quantizeRowsTransposed(data, { start, count, k, n }, matrix, scales);
+      quantizeRowsTransposed(data, { start, count, k, n }, matrix, scales, levels);
     await store.add(w, 'i8', [k, n], [matrix]);
     await store.add(s, 'f32', [n], [scales]);
   }

@@ -8,19 +8,25 @@ import { largest, MAX_CODE, type CodedScales } from './scale.js';
 /** Rows transposed together: their bytes of one column lie next to each other, so a cache line is filled in one go. */
 const TILE = 64;
 
+/** Levels on each side of zero that hold this many bits of information: 127 for 8, fewer compress better. */
+export function levelsOf(bits: number): number {
+  return Math.floor((2 ** bits - 1) / 2);
+}
+
 /**
- * Quantizes `count` rows of width k with one scale per row and writes them transposed into `out`, an int8 matrix
- * [K, N], at columns [start, start + count).
+ * Quantizes `count` rows of width k with one scale per row to levels -levels..levels and writes them transposed into
+ * `out`, an int8 matrix [K, N], at columns [start, start + count).
  */
 export function quantizeRowsTransposed(
   data: Float32Array,
   { start, count, k, n }: { start: number; count: number; k: number; n: number },
   out: Int8Array,
   scales: Float32Array,
+  levels: number,
 ): void {
   const inverse = new Float32Array(count);
   for (let r = 0; r < count; r++) {
-    const scale = largest(data, r * k, (r + 1) * k) / 127;
+    const scale = largest(data, r * k, (r + 1) * k) / levels;
     scales[start + r] = scale;
     inverse[r] = scale === 0 ? 0 : 1 / scale;
   }
