@@ -15,6 +15,8 @@ void t.test('going deeper later gives the bits of going deep at once', async (t)
   const whole = openSlot(executor, prompt);
   advanceTo(executor, whole, deepest, last);
   const expected = executor.units.exits.map((_, exit) => {
+    // The trunk is there already: what is left is the exit's own block.
+    advanceTo(executor, whole, exit, last);
     const logits = logitsAt(executor, whole, exit);
     whole.truncate(last);
     return logits;
@@ -53,6 +55,7 @@ void t.test('depth 10 -> 30 -> 15 in mid-answer gives what a run with all depths
     const before = all.tokens.length - 1;
     let token = -1;
     for (const depth of [exit, deepest]) {
+      advanceTo(executor, all, depth, before);
       const logits = logitsAt(executor, all, depth);
       if (token < 0) {
         token = argmax(logits);
