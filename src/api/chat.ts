@@ -5,9 +5,10 @@ import type { Answer } from './answer.js';
 import type { ChoiceToken } from './choice.js';
 import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from './context.js';
 import { chatLogprobs } from './logprobs.js';
-import { encodePrompt, planGeneration, refuseUnsupported, type GenerationPlan, type Prompt } from './request.js';
-import type { ChatBody, ChatMessageBody } from './schemas/chat.js';
+import { encodePrompt, planGeneration, type GenerationPlan, type Prompt } from './request.js';
+import { ChatBody, type ChatMessageBody } from './schemas/chat.js';
 import { collect, stream, type ChunkShapes } from './serve.js';
+import { refuseUnsupported, refuseUnsupportedOfMessages } from './unsupported.js';
 
 function message({ role, content }: ChatMessageBody): ChatMessage {
   return {
@@ -19,6 +20,7 @@ function message({ role, content }: ChatMessageBody): ChatMessage {
 
 /** The messages as the prompt that the model was tuned with. */
 export async function chatPrompt(context: ApiContext, messages: readonly ChatMessageBody[]): Promise<Prompt> {
+  refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
   if (template === null) {
     throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
@@ -33,7 +35,7 @@ export async function chatPrompt(context: ApiContext, messages: readonly ChatMes
 
 async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationPlan> {
   const { body } = request;
-  refuseUnsupported(body);
+  refuseUnsupported(body, ChatBody.properties);
   if (body.top_logprobs !== undefined && body.logprobs !== true) {
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }

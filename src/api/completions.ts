@@ -4,9 +4,10 @@ import type { Answer } from './answer.js';
 import type { ChoiceToken } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest, type EventStream, type JsonAnswer } from './context.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from './logprobs.js';
-import { encodePrompt, planGeneration, refuseUnsupported, type GenerationPlan, type Prompt } from './request.js';
-import type { CompletionBody } from './schemas/completions.js';
+import { encodePrompt, planGeneration, type GenerationPlan, type Prompt } from './request.js';
+import { CompletionBody } from './schemas/completions.js';
 import { collect, stream, type ChunkShapes } from './serve.js';
+import { refuseUnsupported } from './unsupported.js';
 
 /** OpenAI's default for this endpoint. */
 const DEFAULT_MAX_TOKENS = 16;
@@ -53,15 +54,16 @@ async function prompts(context: ApiContext, prompt: CompletionBody['prompt']): P
 
 async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<GenerationPlan> {
   const { body } = request;
-  refuseUnsupported(body);
+  refuseUnsupported(body, CompletionBody.properties);
   const echo = body.echo === true;
-  if (body.max_tokens === 0 && !echo) {
+  const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
+  if (maxTokens === 0 && !echo) {
     throw new ApiError('invalid_value', 'max_tokens must be at least 1, or echo must be true.', 'max_tokens');
   }
   return planGeneration(context, request, {
     prompts: await prompts(context, body.prompt),
     promptParam: 'prompt',
-    maxTokens: body.max_tokens ?? null,
+    maxTokens,
     defaultTokens: DEFAULT_MAX_TOKENS,
     logprobs: body.logprobs ?? null,
     echo,
