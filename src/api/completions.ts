@@ -2,11 +2,11 @@
 import { ApiError } from '../errors.js';
 import type { Answer } from './answer.js';
 import type { ChoiceToken } from './choice.js';
-import { readyEngine, type ApiContext, type ApiRequest, type EventStream, type JsonAnswer } from './context.js';
+import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from './logprobs.js';
 import { encodePrompt, planGeneration, type GenerationPlan, type Prompt } from './request.js';
 import { CompletionBody } from './schemas/completions.js';
-import { collect, stream, type ChunkShapes } from './serve.js';
+import type { ChunkShapes, Endpoint } from './serve.js';
 import { refuseUnsupported } from './unsupported.js';
 
 /** OpenAI's default for this endpoint. */
@@ -95,7 +95,7 @@ function head(answer: Answer) {
   };
 }
 
-function shapes(context: ApiContext): ChunkShapes {
+function chunks(context: ApiContext): ChunkShapes {
   return {
     delta(answer, index, text, tokens, first) {
       const all = first ? withEcho(context, answer, index, text, tokens) : { text, tokens };
@@ -109,27 +109,14 @@ function shapes(context: ApiContext): ChunkShapes {
   };
 }
 
-/** @throws ApiError for everything that the checklist of refusals names */
-export async function serveCompletion(
-  context: ApiContext,
-  request: ApiRequest<CompletionBody>,
-  onGone: (listener: () => void) => void,
-): Promise<JsonAnswer> {
-  return collect(context, request, await plan(context, request), onGone, (answer, choices) => ({
+export const completions: Endpoint<CompletionBody> = {
+  plan,
+  chunks,
+  whole: (context, answer, choices) => ({
     ...head(answer),
-    choices: choices.map((collected, index) => {
-      const all = withEcho(context, answer, index, collected.text, collected.tokens);
-      return { ...choice(context, answer, index, all.text, all.tokens), finish_reason: collected.finishReason };
+    choices: choices.map(({ text, tokens, finishReason }, index) => {
+      const all = withEcho(context, answer, index, text, tokens);
+      return { ...choice(context, answer, index, all.text, all.tokens), finish_reason: finishReason };
     }),
-  }));
-}
-
-/** @throws ApiError like serveCompletion, before anything was sent */
-export async function streamCompletion(
-  context: ApiContext,
-  request: ApiRequest<CompletionBody>,
-  out: () => EventStream,
-): Promise<void> {
-  const planned = await plan(context, request);
-  stream(context, request, planned, out, shapes(context));
-}
+  }),
+};
