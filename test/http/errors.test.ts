@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
+import { READY } from '../fakes/engine.js';
 import { build, events, exchange, says } from '../fakes/server.js';
 
 interface ErrorAnswer {
@@ -386,4 +387,28 @@ void t.test('an engine that is not ready is a 503; liveness goes on', async (t) 
   t.match(await response.json(), { error: { type: 'unavailable_error', code: 'loading' } });
   t.equal((await fetch(`${server.url}/health`)).status, 200);
   t.equal((await fetch(`${server.url}/v2/health/live`)).status, 200);
+});
+
+void t.test('an engine that goes before it hears of a request leaves nothing behind', async (t) => {
+  const server = await build(t);
+  for (let most = 0; most < 5; most++) {
+    // Within one turn it does not change, as with the real client.
+    let turns = 0;
+    let isLooked = false;
+    const get = (): typeof READY | null => {
+      if (!isLooked) turns++;
+      isLooked = true;
+      queueMicrotask(() => (isLooked = false));
+      return turns <= most ? READY : null;
+    };
+    Object.defineProperty(server.engine, 'ready', { configurable: true, get, set: () => undefined });
+    for (const stream of [false, true]) {
+      turns = 0;
+      const response = await server.post('/v1/chat/completions', { messages, stream });
+      t.ok([200, 503].includes(response.status), `${response.status} when it is there for ${most} turns`);
+      await response.text();
+      for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) await delay(10);
+      t.equal(server.context.api.metrics.live, 0, 'a drain would wait for it');
+    }
+  }
 });
