@@ -6,9 +6,9 @@
 import { randomBytes } from 'node:crypto';
 import { monotonicMs } from '../clock.js';
 import type { EndedEvent } from '../engine/messages.js';
-import { toApiError, type ApiError } from '../errors.js';
+import { ApiError, toApiError } from '../errors.js';
 import { Choice, type ChoiceEnd, type ChoiceToken } from './choice.js';
-import type { ApiContext, ApiRequest } from './context.js';
+import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import type { GenerationPlan } from './request.js';
 import { guarded } from './guarded.js';
 import { ofChoice } from './sampling.js';
@@ -62,6 +62,8 @@ export class Answer {
 
   #start(): void {
     const { plan, context } = this;
+    // It may have gone while the prompt was tokenized; what it is never told of would stay announced for ever.
+    readyEngine(context);
     this.choices.forEach((choice, index) => {
       if (this.#over) return;
       const promptIndex = Math.floor(index / plan.n);
@@ -161,9 +163,11 @@ export class Answer {
     };
   }
 
-  /** A fault of this server's own. */
+  /** Something was thrown: a fault of this server's own, unless it is an ApiError. */
   #broken(error: unknown): void {
-    this.request.note({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    if (!(error instanceof ApiError)) {
+      this.request.note({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    }
     if (this.#over) return;
     this.cancel();
     this.listener.failed(toApiError(error));

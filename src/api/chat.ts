@@ -3,11 +3,12 @@ import { ApiError } from '../errors.js';
 import { ChatTemplateError, type ChatMessage } from '../model/chat-template.js';
 import type { Answer } from './answer.js';
 import type { ChoiceToken } from './choice.js';
-import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from './context.js';
+import type { ApiContext, ApiRequest } from './context.js';
 import { chatLogprobs } from './logprobs.js';
-import { encodePrompt, planGeneration, refuseUnsupported, type GenerationPlan, type Prompt } from './request.js';
-import type { ChatBody, ChatMessageBody } from './schemas/chat.js';
-import { collect, stream, type ChunkShapes } from './serve.js';
+import { encodePrompt, planGeneration, type GenerationPlan, type Prompt } from './request.js';
+import { ChatBody, type ChatMessageBody } from './schemas/chat.js';
+import type { ChunkShapes, Endpoint } from './serve.js';
+import { refuseUnsupported, refuseUnsupportedOfMessages } from './unsupported.js';
 
 function message({ role, content }: ChatMessageBody): ChatMessage {
   return {
@@ -19,6 +20,7 @@ function message({ role, content }: ChatMessageBody): ChatMessage {
 
 /** The messages as the prompt that the model was tuned with. */
 export async function chatPrompt(context: ApiContext, messages: readonly ChatMessageBody[]): Promise<Prompt> {
+  refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
   if (template === null) {
     throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
@@ -33,7 +35,7 @@ export async function chatPrompt(context: ApiContext, messages: readonly ChatMes
 
 async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationPlan> {
   const { body } = request;
-  refuseUnsupported(body);
+  refuseUnsupported(body, ChatBody.properties);
   if (body.top_logprobs !== undefined && body.logprobs !== true) {
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }
@@ -56,7 +58,7 @@ function head(answer: Answer, object: 'chat.completion' | 'chat.completion.chunk
   return { id: `chatcmpl-${answer.id}`, object, created: answer.created, model: answer.plan.modelName };
 }
 
-function shapes(context: ApiContext): ChunkShapes {
+function chunks(context: ApiContext): ChunkShapes {
   const chunk = (answer: Answer) => head(answer, 'chat.completion.chunk');
   return {
     // The role comes with the first token, never before it: an early chunk would fake the time to first token.
@@ -79,13 +81,10 @@ function shapes(context: ApiContext): ChunkShapes {
   };
 }
 
-/** @throws ApiError for everything that the checklist of refusals names */
-export async function serveChat(
-  context: ApiContext,
-  request: ApiRequest<ChatBody>,
-  onGone: (listener: () => void) => void,
-): Promise<JsonAnswer> {
-  return collect(context, request, await plan(context, request), onGone, (answer, choices) => ({
+export const chat: Endpoint<ChatBody> = {
+  plan,
+  chunks,
+  whole: (context, answer, choices) => ({
     ...head(answer, 'chat.completion'),
     choices: choices.map(({ text, tokens, finishReason }, index) => ({
       index,
@@ -93,15 +92,5 @@ export async function serveChat(
       logprobs: logprobs(context, answer, tokens),
       finish_reason: finishReason,
     })),
-  }));
-}
-
-/** @throws ApiError like serveChat, before anything was sent */
-export async function streamChat(
-  context: ApiContext,
-  request: ApiRequest<ChatBody>,
-  out: () => EventStream,
-): Promise<void> {
-  const planned = await plan(context, request);
-  stream(context, request, planned, out, shapes(context));
-}
+  }),
+};

@@ -2,11 +2,12 @@
 import { ApiError } from '../errors.js';
 import type { Answer } from './answer.js';
 import type { ChoiceToken } from './choice.js';
-import { readyEngine, type ApiContext, type ApiRequest, type EventStream, type JsonAnswer } from './context.js';
+import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from './logprobs.js';
-import { encodePrompt, planGeneration, refuseUnsupported, type GenerationPlan, type Prompt } from './request.js';
-import type { CompletionBody } from './schemas/completions.js';
-import { collect, stream, type ChunkShapes } from './serve.js';
+import { encodePrompt, planGeneration, type GenerationPlan, type Prompt } from './request.js';
+import { CompletionBody } from './schemas/completions.js';
+import type { ChunkShapes, Endpoint } from './serve.js';
+import { refuseUnsupported } from './unsupported.js';
 
 /** OpenAI's default for this endpoint. */
 const DEFAULT_MAX_TOKENS = 16;
@@ -53,15 +54,16 @@ async function prompts(context: ApiContext, prompt: CompletionBody['prompt']): P
 
 async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<GenerationPlan> {
   const { body } = request;
-  refuseUnsupported(body);
+  refuseUnsupported(body, CompletionBody.properties);
   const echo = body.echo === true;
-  if (body.max_tokens === 0 && !echo) {
+  const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
+  if (maxTokens === 0 && !echo) {
     throw new ApiError('invalid_value', 'max_tokens must be at least 1, or echo must be true.', 'max_tokens');
   }
   return planGeneration(context, request, {
     prompts: await prompts(context, body.prompt),
     promptParam: 'prompt',
-    maxTokens: body.max_tokens ?? null,
+    maxTokens,
     defaultTokens: DEFAULT_MAX_TOKENS,
     logprobs: body.logprobs ?? null,
     echo,
@@ -93,7 +95,7 @@ function head(answer: Answer) {
   };
 }
 
-function shapes(context: ApiContext): ChunkShapes {
+function chunks(context: ApiContext): ChunkShapes {
   return {
     delta(answer, index, text, tokens, first) {
       const all = first ? withEcho(context, answer, index, text, tokens) : { text, tokens };
@@ -107,27 +109,14 @@ function shapes(context: ApiContext): ChunkShapes {
   };
 }
 
-/** @throws ApiError for everything that the checklist of refusals names */
-export async function serveCompletion(
-  context: ApiContext,
-  request: ApiRequest<CompletionBody>,
-  onGone: (listener: () => void) => void,
-): Promise<JsonAnswer> {
-  return collect(context, request, await plan(context, request), onGone, (answer, choices) => ({
+export const completions: Endpoint<CompletionBody> = {
+  plan,
+  chunks,
+  whole: (context, answer, choices) => ({
     ...head(answer),
-    choices: choices.map((collected, index) => {
-      const all = withEcho(context, answer, index, collected.text, collected.tokens);
-      return { ...choice(context, answer, index, all.text, all.tokens), finish_reason: collected.finishReason };
+    choices: choices.map(({ text, tokens, finishReason }, index) => {
+      const all = withEcho(context, answer, index, text, tokens);
+      return { ...choice(context, answer, index, all.text, all.tokens), finish_reason: finishReason };
     }),
-  }));
-}
-
-/** @throws ApiError like serveCompletion, before anything was sent */
-export async function streamCompletion(
-  context: ApiContext,
-  request: ApiRequest<CompletionBody>,
-  out: () => EventStream,
-): Promise<void> {
-  const planned = await plan(context, request);
-  stream(context, request, planned, out, shapes(context));
-}
+  }),
+};

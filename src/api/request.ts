@@ -40,37 +40,6 @@ export interface GenerationPlan {
   readonly continuousUsage: boolean;
 }
 
-/** Fields that change an answer and that this server does not build: refused rather than ignored. */
-const UNSUPPORTED = [
-  ...['tools', 'tool_choice', 'functions', 'function_call', 'suffix', 'modalities', 'audio'],
-  ...['prediction', 'web_search_options', 'structured_outputs', 'guided_json', 'guided_regex', 'guided_choice'],
-  ...[
-    'guided_grammar',
-    'grammar',
-    'json_schema',
-    'use_beam_search',
-    'prompt_logprobs',
-    'bad_words',
-    'logits_processors',
-  ],
-] as const;
-
-/** Values of those fields that ask for nothing. */
-function isNeutral(field: string, value: unknown): boolean {
-  if (value === undefined || value === null || value === '' || value === false) return true;
-  if (Array.isArray(value)) return value.length === 0 || (field === 'modalities' && value.join() === 'text');
-  if (field === 'tool_choice') return value === 'none' || value === 'auto';
-  return field === 'function_call' && (value === 'none' || value === 'auto');
-}
-
-/** @throws ApiError unsupported_parameter */
-export function refuseUnsupported(body: object): void {
-  for (const field of UNSUPPORTED) {
-    if (isNeutral(field, (body as Record<string, unknown>)[field])) continue;
-    throw new ApiError('unsupported_parameter', `${field} is not supported by this server.`, field);
-  }
-}
-
 /**
  * Tokenizes a prompt as far as it can fit; others run meanwhile.
  * @throws ApiError context_length_exceeded or invalid_value (empty)

@@ -1,7 +1,7 @@
 /**
  * Runs an answer in one of two ways: collected into one body, or as a stream of events.
  *
- * Knows: the order of events that clients rely on. Must not know: an endpoint's shapes (they are handed in), HTTP.
+ * Knows: the order of events that clients rely on. Must not know: an endpoint's plan and shapes (handed in), HTTP.
  */
 import { Answer, type AnswerListener } from './answer.js';
 import type { ChoiceToken } from './choice.js';
@@ -24,18 +24,26 @@ export interface ChunkShapes {
   empty(answer: Answer): object;
 }
 
+/** What makes an endpoint. */
+export interface Endpoint<Body> {
+  /** @throws ApiError for everything that the request may not ask for */
+  plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
+  /** The body of a whole answer, without usage and report. */
+  whole(context: ApiContext, answer: Answer, choices: readonly Collected[]): object;
+  chunks(context: ApiContext): ChunkShapes;
+}
+
 /**
- * @param shape makes the body from the choices, once all are finished
  * @param onGone tells when the client went: the answer is cancelled, and the promise stays open
- * @throws ApiError when the engine refuses or fails
+ * @throws ApiError when the request, the engine's refusal or its failure asks for one
  */
-export async function collect(
+export async function serveWhole<Body>(
   context: ApiContext,
-  request: ApiRequest<unknown>,
-  plan: GenerationPlan,
+  request: ApiRequest<Body>,
+  endpoint: Endpoint<Body>,
   onGone: (listener: () => void) => void,
-  shape: (answer: Answer, choices: readonly Collected[]) => object,
 ): Promise<JsonAnswer> {
+  const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan));
   const settle = request.caller.reserve(mostTokens(plan));
   return new Promise((resolve, reject) => {
@@ -62,7 +70,7 @@ export async function collect(
         request.trace?.describe(answeredAttributes(answer, reasons));
         resolve({
           headers: answer.headers(),
-          body: { ...shape(answer, choices), usage: answer.usage(), sortie: report },
+          body: { ...endpoint.whole(context, answer, choices), usage: answer.usage(), sortie: report },
         });
       },
       failed(error) {
@@ -81,14 +89,16 @@ export async function collect(
 /**
  * Streams an answer. The status line goes out with the first token, so that a refusal is still a plain error.
  * @param open takes the response over; not called before the request is accepted
+ * @throws ApiError like serveWhole, as long as nothing was sent
  */
-export function stream(
+export async function serveStream<Body>(
   context: ApiContext,
-  request: ApiRequest<unknown>,
-  plan: GenerationPlan,
+  request: ApiRequest<Body>,
+  endpoint: Endpoint<Body>,
   open: () => EventStream,
-  shapes: ChunkShapes,
-): void {
+): Promise<void> {
+  const plan = await endpoint.plan(context, request);
+  const shapes = endpoint.chunks(context);
   request.trace?.describe(askedAttributes(plan));
   const settle = request.caller.reserve(mostTokens(plan));
   const out = open();

@@ -8,6 +8,7 @@ import { registerAccessLog } from './plugins/access-log.js';
 import { clientError, registerErrors, sendError } from './plugins/errors.js';
 import { registerHeaders, requestId } from './plugins/headers.js';
 import { registerOpenResponses } from './plugins/open-responses.js';
+import { registerProtocol } from './plugins/protocol.js';
 import type { HttpContext } from './state.js';
 
 export function createBase(context: HttpContext): FastifyInstance {
@@ -21,7 +22,14 @@ export function createBase(context: HttpContext): FastifyInstance {
     bodyLimit: context.options.maxBody,
     requestTimeout: timeoutMs,
     // Node looks for late requests only that often (default 30 s).
-    http: { connectionsCheckingInterval: Math.min(5000, timeoutMs / 2), headersTimeout: timeoutMs },
+    http: {
+      connectionsCheckingInterval: Math.min(5000, timeoutMs / 2),
+      headersTimeout: timeoutMs,
+      // protocol.ts asks for it, with a body.
+      requireHostHeader: false,
+    },
+    // A model's name has up to 128 characters and an exit; the router's own limit is 100.
+    routerOptions: { maxParamLength: 256 },
     return503OnClosing: false,
     forceCloseConnections: false,
     frameworkErrors: sendError,
@@ -42,6 +50,7 @@ export function createBase(context: HttpContext): FastifyInstance {
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.removeContentTypeParser('text/plain');
   registerErrors(app);
+  registerProtocol(app);
   registerOpenResponses(app, context.options.stallTimeout * 1000);
   registerHeaders(app);
   registerAccessLog(app, context);

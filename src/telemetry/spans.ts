@@ -1,6 +1,7 @@
 /**
- * What is traced: a span for each request; below it, for each of its sequences, queue, prefill and decode, with an
- * event for each change of depth.
+ * What is traced: a span for each request; below it, for each of its sequences, queue, prefill and decode; below decode
+ * a span `replan` for each change of depth, from the last token at the old exit to the first one at the new: what
+ * catching up took is in it.
  *
  * Knows: the engine's events, names of OpenTelemetry's HTTP and GenAI conventions. Must not know: exporters, text.
  * Spans of sequences are made when they end, from the engine's own instants: the hot path only notes exits.
@@ -17,7 +18,11 @@ function epoch(instant: number): number {
   return performance.timeOrigin + performance.now() - monotonicMs() + instant;
 }
 
+/** A sequence that changes its depth with every token must not flood the collector; decode has their number. */
+const MOST_REPLANS = 64;
+
 interface Change {
+  readonly since: number;
   readonly at: number;
   readonly from: number;
   readonly to: number;
@@ -31,7 +36,10 @@ interface Live {
   plan: PlannedEvent | null;
   exit: number | null;
   firstAt: number | null;
+  lastAt: number | null;
   tokens: number;
+  replans: number;
+  /** The first of them. */
   readonly changes: Change[];
 }
 
@@ -41,7 +49,8 @@ export class SequenceSpans {
   constructor(private readonly tracer: Tracer) {}
 
   begin(id: string, index: number, facts: SequenceFacts, parent: Context): void {
-    this.#live.set(id, { parent, index, facts, plan: null, exit: null, firstAt: null, tokens: 0, changes: [] });
+    const nothing = { plan: null, exit: null, firstAt: null, lastAt: null, tokens: 0, replans: 0, changes: [] };
+    this.#live.set(id, { parent, index, facts, ...nothing });
   }
 
   observe(engine: Engine): void {
@@ -67,11 +76,13 @@ export class SequenceSpans {
     for (const { id, exit } of step.tokens) {
       const live = this.#live.get(id);
       if (live === undefined) continue;
-      if (live.exit !== null && live.exit !== exit) {
-        live.changes.push({ at: step.at, from: live.exit, to: exit, tokens: live.tokens });
+      if (live.exit !== null && live.exit !== exit && live.replans++ < MOST_REPLANS) {
+        const since = live.lastAt ?? step.at;
+        live.changes.push({ since, at: step.at, from: live.exit, to: exit, tokens: live.tokens });
       }
       live.exit = exit;
       live.firstAt ??= step.at;
+      live.lastAt = step.at;
       live.tokens++;
     }
     for (const { id } of step.refused) this.#live.delete(id);
@@ -98,11 +109,12 @@ export class SequenceSpans {
   ): void {
     const { startedAt, firstTokenAt, endedAt } = times;
     const { plan, facts } = live;
-    const span = (name: string, from: number, to: number, attributes: Attributes): Span => {
+    const span = (name: string, from: number, to: number, attributes: Attributes, parent = live.parent): Span => {
       const startTime = epoch(from);
       const all = { 'sortie.choice.index': live.index, ...attributes };
-      const made = this.tracer.startSpan(name, { startTime, attributes: all }, live.parent);
+      const made = this.tracer.startSpan(name, { startTime, attributes: all }, parent);
       if (error !== null && to === endedAt) made.setStatus({ code: SpanStatusCode.ERROR, message: error });
+      made.end(epoch(to));
       return made;
     };
     const queueEnd = startedAt ?? firstTokenAt ?? endedAt;
@@ -117,24 +129,25 @@ export class SequenceSpans {
             'sortie.plan.feasible': plan.feasible,
           }),
       ...(facts.budget?.totalMs == null ? {} : { 'sortie.budget_ms': facts.budget.totalMs }),
-    }).end(epoch(queueEnd));
+    });
     if (startedAt !== null) {
       const end = firstTokenAt ?? endedAt;
       const { 'gen_ai.usage.input_tokens': input = facts.promptTokens, 'sortie.cached_tokens': cached = 0 } = outcome;
       const tokens = { 'gen_ai.usage.input_tokens': input, 'sortie.cached_tokens': cached };
-      span('prefill', startedAt, end, tokens).end(epoch(end));
+      span('prefill', startedAt, end, tokens);
     }
     if (firstTokenAt === null) return;
     const decode = span('decode', firstTokenAt, endedAt, {
       ...outcome,
       'gen_ai.usage.output_tokens': live.tokens,
+      'sortie.replans': live.replans,
       ...(live.exit === null ? {} : { 'sortie.exit_layer': live.exit }),
     });
-    for (const { at, from, to, tokens } of live.changes) {
+    const below = trace.setSpan(live.parent, decode);
+    for (const { since, at, from, to, tokens } of live.changes) {
       const change = { 'sortie.exit_layer.from': from, 'sortie.exit_layer.to': to, 'sortie.tokens': tokens };
-      decode.addEvent('replan', change, epoch(at));
+      span('replan', since, at, change, below);
     }
-    decode.end(epoch(endedAt));
   }
 }
 

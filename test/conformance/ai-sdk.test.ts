@@ -1,6 +1,6 @@
 /** The unmodified Vercel AI SDK against the real server. */
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { APICallError, generateText, streamText } from 'ai';
+import { APICallError, generateText, jsonSchema, Output, streamText } from 'ai';
 import t from 'tap';
 import { apiKey, connect, deepest, ENDLESS, modelName, shallowest } from './helper.js';
 
@@ -40,6 +40,24 @@ void t.test('the body twin goes through providerOptions', async (t) => {
   const providerOptions = { sortie: { sortie: { exit_layer: shallowest } } };
   const { response } = await generateText({ model: chat, ...greedy, providerOptions });
   t.equal(response.headers?.['x-exit-layer'], String(shallowest));
+});
+
+void t.test('an output with a schema is an object of it', async (t) => {
+  const strict = createOpenAICompatible({
+    name: 'sortie',
+    baseURL: server.baseURL,
+    apiKey,
+    supportsStructuredOutputs: true,
+  });
+  const schema = jsonSchema<{ color: string }>({
+    type: 'object',
+    properties: { color: { enum: ['red', 'blue'] } },
+    required: ['color'],
+    additionalProperties: false,
+  });
+  const asked = { ...greedy, model: strict(modelName), output: Output.object({ schema }), maxOutputTokens: 40 };
+  const { output } = await generateText(asked);
+  t.match(output.color, /^(red|blue)$/);
 });
 
 void t.test('errors arrive as APICallError with status and message', async (t) => {

@@ -62,6 +62,18 @@ void t.test('the body twin goes through modelKwargs', async (t) => {
   t.match(additional_kwargs, { __raw_response: { sortie: { plan: { exit_layer: shallowest } } } });
 });
 
+void t.test('withStructuredOutput gets an object of its schema', async (t) => {
+  const schema = {
+    title: 'answer',
+    type: 'object',
+    properties: { color: { enum: ['red', 'blue'] } },
+    required: ['color'],
+    additionalProperties: false,
+  };
+  const llm = new ChatOpenAI(options({}, { maxTokens: 40 })).withStructuredOutput(schema, { method: 'jsonSchema' });
+  t.match(await llm.invoke(prompt), { color: /^(red|blue)$/ });
+});
+
 void t.test('errors keep status and parameter', async (t) => {
   const thrown = (llm: ChatOpenAI): Promise<unknown> => llm.invoke(prompt).catch((error: unknown) => error);
   t.match(await thrown(new ChatOpenAI(options({}, { model: 'gpt-9' }))), { status: 404, code: 'model_not_found' });

@@ -45,6 +45,19 @@ void t.test('the budget and the depth are one more header', async (t) => {
   t.equal(pinned.response.headers.get('x-exit-layer'), String(deepest));
 });
 
+void t.test('a schema is kept to, and what was answered goes into the next request as it is', async (t) => {
+  const schema = { type: 'object', properties: { color: { enum: ['red', 'blue'] } }, required: ['color'] };
+  const json_schema = { name: 'answer', strict: true, schema: { ...schema, additionalProperties: false } };
+  const response_format = { type: 'json_schema' as const, json_schema };
+  const { choices } = await client.chat.completions.create({ ...chat, max_completion_tokens: 40, response_format });
+  const message = choices[0]?.message;
+  if (message === undefined) throw new Error('no choice');
+  t.match(JSON.parse(message.content ?? ''), { color: /^(red|blue)$/ });
+  const messages = [...chat.messages, message, ...chat.messages];
+  const next = await client.chat.completions.create({ ...chat, messages });
+  t.ok((next.choices[0]?.message.content?.length ?? 0) > 0);
+});
+
 void t.test('a prompt of token ids is scored like the text that it spells', async (t) => {
   const scored = { ...completion, max_tokens: 0, echo: true, logprobs: 1 };
   const text = (await client.completions.create(scored)).choices[0]?.logprobs;

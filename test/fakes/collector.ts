@@ -14,7 +14,6 @@ export interface CollectedSpan {
   readonly startTimeUnixNano: string;
   readonly endTimeUnixNano: string;
   readonly attributes: readonly { readonly key: string; readonly value: Value }[];
-  readonly events?: readonly { readonly name: string; readonly attributes: CollectedSpan['attributes'] }[];
   readonly status?: { readonly code?: number };
 }
 

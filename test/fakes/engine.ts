@@ -95,6 +95,10 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
 
   generate(request: Request, sink: SequenceSink): void {
     this.requests.push(request);
+    if (this.ready === null) {
+      sink.lost('the engine is not ready');
+      return;
+    }
     const script = this.script(request);
     const timer = setTimeout(() => {
       this.#begin(request, sink, script);

@@ -44,6 +44,9 @@ void t.test('max_tokens defaults to 16 and ends with length', async (t) => {
   const body = (await (await server.post('/v1/completions', { prompt: 'Say' })).json()) as Body;
   t.equal(body.usage?.completion_tokens, 16);
   t.equal(body.choices[0]?.finish_reason, 'length');
+  const asked = { prompt: 'Say', max_tokens: 9, max_completion_tokens: 3 };
+  const short = (await (await server.post('/v1/completions', asked)).json()) as Body;
+  t.equal(short.usage?.completion_tokens, 3, 'max_completion_tokens wins');
 });
 
 void t.test('several prompts in every form, n each, keep their order', async (t) => {

@@ -1,26 +1,13 @@
-import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { build, events, says } from '../fakes/server.js';
+import { READY } from '../fakes/engine.js';
+import { build, events, exchange, says } from '../fakes/server.js';
 
 interface ErrorAnswer {
   error: { message: string; type: string; param: string | null; code: string | null; [extra: string]: unknown };
 }
 
 const messages = [{ role: 'user', content: 'Hi' }];
-
-/** What a socket answers to raw bytes. */
-function raw(port: number, bytes: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = net.connect(port, '127.0.0.1', () => socket.write(bytes));
-    let text = '';
-    socket.on('data', (data: Buffer) => (text += data.toString()));
-    socket.on('close', () => {
-      resolve(text);
-    });
-    socket.on('error', reject);
-  });
-}
 
 /** Stands for so many arrays within each other, which JSON.stringify could not write. */
 const nested = (depth: number): string => `nested ${depth}`;
@@ -102,7 +89,12 @@ void t.test('what would change an answer and is not built is refused, neutral or
     ['tool_choice', 'required', 'auto'],
     ['functions', [{ name: 'f' }], []],
     ['function_call', { name: 'f' }, 'none'],
+    ['parallel_tool_calls', true, false],
     ['suffix', 'x', ''],
+    ['best_of', 2, 1],
+    ['echo', true, false],
+    ['reasoning_effort', 'low', 'none'],
+    ['verbosity', 'low', 'medium'],
     ['modalities', ['audio'], ['text']],
     ['audio', { voice: 'x' }, null],
     ['prediction', { type: 'content', content: 'x' }, null],
@@ -118,6 +110,23 @@ void t.test('what would change an answer and is not built is refused, neutral or
     ['prompt_logprobs', 1, null],
     ['bad_words', ['x'], []],
     ['logits_processors', ['x'], []],
+    ['regex', 'x', null],
+    ['ebnf', 'x', null],
+    ['length_penalty', 0.5, 1],
+    ['prompt_embeds', 'x', null],
+    ['truncate_prompt_tokens', 5, null],
+    ['allowed_token_ids', [5], []],
+    ['include_stop_str_in_output', true, false],
+    ['skip_special_tokens', false, true],
+    ['add_generation_prompt', false, true],
+    ['continue_final_message', true, false],
+    ['chat_template', 'x', null],
+    ['chat_template_kwargs', { x: 1 }, {}],
+    ['documents', [{}], []],
+    ['n_predict', 5, -1],
+    ['repeat_penalty', 1.1, 1],
+    ['typical_p', 0.5, 1],
+    ['mirostat', 2, 0],
   ];
   for (const [field, asked, neutral] of asks) {
     const refused = await server.post('/v1/chat/completions', { messages, [field]: asked });
@@ -219,6 +228,10 @@ void t.test('chat refuses what it does not build', async (t) => {
     [{ top_logprobs: 3 }, 'top_logprobs'],
     [{ max_tokens: 1000 }, 'messages'],
     [{ tools: [{}] }, 'tools'],
+    [{ messages: [...messages, { role: 'tool', tool_call_id: 'c', content: '4' }] }, 'messages[1].role'],
+    [{ messages: [...messages, { role: 'assistant', content: 'x', tool_calls: [{}] }] }, 'messages[1].tool_calls'],
+    [{ messages: [...messages, { role: 'assistant', content: 'x', function_call: {} }] }, 'messages[1].function_call'],
+    [{ messages: [...messages, { role: 'assistant', content: null }] }, 'messages[1].content'],
   ];
   for (const [fields, param] of wrong) {
     const response = await server.post('/v1/chat/completions', { messages, ...fields });
@@ -265,12 +278,38 @@ void t.test('statuses of the table, each with its body', async (t) => {
     'invalid_request_error',
     'body_too_large',
   );
-  const text = await server.post('/v1/completions', 'hello', { 'content-type': 'text/plain' });
-  await check(text, 415, 'invalid_request_error', 'unsupported_media_type');
+  for (const headers of [{ 'content-type': 'text/plain' }, { 'content-encoding': 'gzip' }]) {
+    const response = await server.post('/v1/completions', { prompt: 'x' }, headers);
+    await check(response, 415, 'invalid_request_error', 'unsupported_media_type');
+  }
   await check(await server.post('/v1/completions', '{"prompt":'), 400, 'invalid_request_error', 'invalid_json');
   await check(await server.post('/v1/completions', ''), 400, 'invalid_request_error', 'invalid_json');
   await check(await server.post('/v1/completions', '[1]'), 400, 'invalid_request_error', 'invalid_value');
   await check(await fetch(`${server.url}/%zz`), 400, 'invalid_request_error', 'bad_request');
+});
+
+void t.test('null for an optional field is the same as leaving it out, at any depth', async (t) => {
+  const server = await build(t);
+  const again = { refusal: null, annotations: null, audio: null, function_call: null, tool_calls: null };
+  const schema = { enum: [null, 'x'] };
+  const response_format = {
+    type: 'json_schema',
+    json_schema: { name: 'n', description: null, strict: null, schema },
+  };
+  const response = await server.post('/v1/chat/completions', {
+    messages: [
+      { role: 'system', content: 'x', name: null },
+      ...messages,
+      { role: 'assistant', content: [{ type: 'text', text: 'Yes?' }], ...again },
+      ...messages,
+    ],
+    response_format,
+    sortie: { latency_budget_ms: null },
+    max_completion_tokens: null,
+    tools: null,
+  });
+  t.equal(response.status, 200);
+  t.equal(server.engine.requests[0]?.grammar, JSON.stringify(schema), 'nulls of the schema itself stay');
 });
 
 void t.test('null of an error stays null on the wire', async (t) => {
@@ -280,9 +319,14 @@ void t.test('null of an error stays null on the wire', async (t) => {
 
 void t.test('what is no HTTP gets a JSON error and a closed socket', async (t) => {
   const server = await build(t);
-  t.match(await raw(server.port, 'NONSENSE\r\n\r\n'), /^HTTP\/1\.1 400 .*"invalid_request_error"/s);
+  t.match(await exchange(server.port, 'NONSENSE\r\n\r\n'), /^HTTP\/1\.1 400 .*"invalid_request_error"/s);
   const huge = `GET /health HTTP/1.1\r\nHost: x\r\nX-Big: ${'a'.repeat(40_000)}\r\n\r\n`;
-  t.match(await raw(server.port, huge), /^HTTP\/1\.1 431 .*"headers_too_large"/s);
+  t.match(await exchange(server.port, huge), /^HTTP\/1\.1 431 .*"headers_too_large"/s);
+  t.match(await exchange(server.port, 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n'), /^HTTP\/1\.1 405 .*"error"/s);
+  const noHost = 'GET /health HTTP/1.1\r\nConnection: close\r\n\r\n';
+  t.match(await exchange(server.port, noHost), /^HTTP\/1\.1 400 .*"param":"host"/s);
+  const expect = 'GET /health HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nConnection: close\r\n\r\n';
+  t.match(await exchange(server.port, expect), /^HTTP\/1\.1 200 .*"ok"/s, 'an unknown expectation is ignored');
 });
 
 void t.test('a full queue is a 429 with Retry-After, streamed or not', async (t) => {
@@ -343,4 +387,28 @@ void t.test('an engine that is not ready is a 503; liveness goes on', async (t) 
   t.match(await response.json(), { error: { type: 'unavailable_error', code: 'loading' } });
   t.equal((await fetch(`${server.url}/health`)).status, 200);
   t.equal((await fetch(`${server.url}/v2/health/live`)).status, 200);
+});
+
+void t.test('an engine that goes before it hears of a request leaves nothing behind', async (t) => {
+  const server = await build(t);
+  for (let most = 0; most < 5; most++) {
+    // Within one turn it does not change, as with the real client.
+    let turns = 0;
+    let isLooked = false;
+    const get = (): typeof READY | null => {
+      if (!isLooked) turns++;
+      isLooked = true;
+      queueMicrotask(() => (isLooked = false));
+      return turns <= most ? READY : null;
+    };
+    Object.defineProperty(server.engine, 'ready', { configurable: true, get, set: () => undefined });
+    for (const stream of [false, true]) {
+      turns = 0;
+      const response = await server.post('/v1/chat/completions', { messages, stream });
+      t.ok([200, 503].includes(response.status), `${response.status} when it is there for ${most} turns`);
+      await response.text();
+      for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) await delay(10);
+      t.equal(server.context.api.metrics.live, 0, 'a drain would wait for it');
+    }
+  }
 });

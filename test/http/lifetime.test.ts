@@ -3,7 +3,7 @@ import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { drain } from '../../src/http/drain.js';
-import { build, says } from '../fakes/server.js';
+import { build, exchange, says } from '../fakes/server.js';
 
 const long = says('one two three four five six seven eight nine ten', { pace: 20 });
 const messages = [{ role: 'user', content: 'Count' }];
@@ -67,16 +67,7 @@ void t.test('a client that never reads is cut after the stall time-out', async (
 
 void t.test('half a request is dropped after the request time-out', async (t) => {
   const server = await build(t, undefined, { options: { requestTimeout: 0.3 } });
-  const answer = await new Promise<string>((resolve) => {
-    let text = '';
-    const socket = net.connect(server.port, '127.0.0.1', () =>
-      socket.write('POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le'),
-    );
-    socket.on('data', (data: Buffer) => (text += data.toString()));
-    socket.on('close', () => {
-      resolve(text);
-    });
-  });
+  const answer = await exchange(server.port, 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le');
   t.match(answer, /^HTTP\/1\.1 408 .*"request_timeout"/s);
 });
 

@@ -20,6 +20,8 @@ void t.test('model cards: the routed model and one per exit', async (t) => {
   const missing = await fetch(`${server.url}/v1/models/fake:12`);
   t.equal(missing.status, 404);
   t.match(await missing.json(), { error: { code: 'model_not_found', param: 'model' } });
+  const long = await fetch(`${server.url}/v1/models/${'x'.repeat(140)}`);
+  t.match(await long.json(), { error: { code: 'model_not_found' } }, 'names may have 128 characters and an exit');
 });
 
 void t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {

@@ -76,7 +76,14 @@ void t.test("a request continues its caller's trace, with queue, prefill, decode
   const spans = await server.spans();
   t.match(server.collector.resource(), { 'service.name': 'gateway-7', 'service.version': '1.2.3' });
   t.equal(server.collector.posts[0]?.path, '/v1/traces');
-  t.same(spans.map(({ name }) => name).sort(), ['POST /v1/chat/completions', 'decode', 'prefill', 'queue']);
+  t.same(spans.map(({ name }) => name).sort(), [
+    'POST /v1/chat/completions',
+    'decode',
+    'prefill',
+    'queue',
+    'replan',
+    'replan',
+  ]);
   t.ok(spans.every((span) => span.traceId === traceId));
 
   const root = named(spans, 'POST /v1/chat/completions');
@@ -107,11 +114,20 @@ void t.test("a request continues its caller's trace, with queue, prefill, decode
   });
   t.match(prefill?.values, { 'gen_ai.usage.input_tokens': root.values['gen_ai.usage.input_tokens'] });
   t.match(decode?.values, { 'gen_ai.usage.output_tokens': 4, 'sortie.exit_layer': 30 });
-  const replans = decode?.events?.map(({ name, attributes }) => [name, valuesOf(attributes)]);
-  t.match(replans, [
-    ['replan', { 'sortie.exit_layer.from': 30, 'sortie.exit_layer.to': 15, 'sortie.tokens': 1 }],
-    ['replan', { 'sortie.exit_layer.from': 15, 'sortie.exit_layer.to': 30, 'sortie.tokens': 3 }],
-  ]);
+  t.equal(decode?.values['sortie.replans'], 2);
+  const replans = spans.filter(({ name }) => name === 'replan');
+  t.match(
+    replans.map(({ attributes }) => valuesOf(attributes)),
+    [
+      { 'sortie.exit_layer.from': 30, 'sortie.exit_layer.to': 15, 'sortie.tokens': 1 },
+      { 'sortie.exit_layer.from': 15, 'sortie.exit_layer.to': 30, 'sortie.tokens': 3 },
+    ],
+  );
+  for (const replan of replans) {
+    t.equal(replan.parentSpanId, decode?.spanId);
+    const ms = Number(BigInt(replan.endTimeUnixNano) - BigInt(replan.startTimeUnixNano)) / 1e6;
+    t.ok(ms > 1 && ms < 2000, `from token to token: ${ms} ms`);
+  }
   const ns = (text: string | undefined) => BigInt(text ?? 0);
   t.ok(ns(queue?.startTimeUnixNano) - ns(root.startTimeUnixNano) < 1_000_000n, 'the queue begins with the request');
   for (const part of parts) t.ok(ns(part.endTimeUnixNano) >= ns(part.startTimeUnixNano), part.name);

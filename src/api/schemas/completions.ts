@@ -14,6 +14,7 @@ export const CompletionBody = Type.Object(
       Type.Array(TokenIds, { minItems: 1 }),
     ]),
     max_tokens: Type.Optional(Type.Integer({ minimum: 0, default: 16 })),
+    max_completion_tokens: Type.Optional(Type.Integer({ minimum: 0, description: 'Wins over max_tokens.' })),
     echo: Type.Optional(Type.Boolean({ default: false })),
     logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
     best_of: Type.Optional(Type.Integer({ minimum: 1, maximum: 1, description: 'Only 1 is served.' })),

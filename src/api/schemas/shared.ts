@@ -62,7 +62,7 @@ const JsonSchemaFormat = Type.Object({
     name: Type.Optional(Type.String()),
     description: Type.Optional(Type.String()),
     schema: Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Boolean()]),
-    strict: Type.Optional(Type.Union([Type.Boolean(), Type.Null()])),
+    strict: Type.Optional(Type.Boolean()),
   }),
 });
 
@@ -85,7 +85,6 @@ export const generationFields = {
       continuous_usage_stats: Type.Optional(Type.Boolean()),
     }),
   ),
-  max_tokens: Type.Optional(Type.Integer({ minimum: 0 })),
   min_tokens: Type.Optional(Type.Integer({ minimum: 0, default: 0 })),
   n: Type.Optional(Type.Integer({ minimum: 1, default: 1 })),
   stop: Type.Optional(Stop),

@@ -1,38 +1,67 @@
 /**
- * Bodies before validation: `null` for an optional field is the same as leaving it out (clients send `stop: null`), and
- * unknown fields are told to the log (SDKs add fields).
+ * Bodies before validation: `null` for an optional field is the same as leaving it out (clients send `stop: null`),
+ * unknown fields are told to the log (SDKs add fields), and nothing compressed is taken.
+ *
+ * Knows: JSON schemas. Must not know: what a field means.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { ApiError, shown } from '../../errors.js';
 
-/** Where an optional object may itself hold nulls. */
-const NESTED = ['stream_options', 'sortie'];
 /** A caller can't fill the log with names. */
 const MAX_LOGGED = 20;
+
+/** What is read here of a route's schema. */
+interface Schema {
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly required?: readonly string[];
+  readonly items?: Schema;
+  readonly anyOf?: readonly Schema[];
+}
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function withoutNulls(object: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null));
+/** Whether values of this schema may have optional fields: lists of token ids need no walk. */
+function hasFields({ properties, items, anyOf }: Schema): boolean {
+  return properties !== undefined || (items !== undefined && hasFields(items)) || (anyOf?.some(hasFields) ?? false);
 }
 
-/** Names of fields that the route's schema does not have. */
-function unknownFields(request: FastifyRequest, body: Record<string, unknown>): string[] {
-  const schema = request.routeOptions.schema?.body as { properties?: Record<string, unknown> } | undefined;
-  const known = schema?.properties;
-  return known === undefined ? [] : Object.keys(body).filter((key) => !(key in known));
+/** Without the nulls of fields that may be absent, as deep as the schema goes; what it leaves open is the caller's. */
+function withoutNulls(value: unknown, schema: Schema): unknown {
+  if (!hasFields(schema)) return value;
+  const { properties, required, items, anyOf } = schema;
+  if (anyOf !== undefined) return anyOf.reduce(withoutNulls, value);
+  if (Array.isArray(value)) return items === undefined ? value : value.map((item) => withoutNulls(item, items));
+  if (!isObject(value) || properties === undefined) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([key, field]) => field !== null || required?.includes(key))
+      .map(([key, field]) => [key, withoutNulls(field, properties[key] ?? {})]),
+  );
+}
+
+/** Tells the log of fields that the route's schema does not have. */
+function logUnknown(request: FastifyRequest, body: object, properties: object): void {
+  const unknown = Object.keys(body).filter((key) => !(key in properties));
+  if (unknown.length === 0) return;
+  request.log.info({ fields: unknown.slice(0, MAX_LOGGED).map((key) => key.slice(0, 64)) }, 'unknown fields ignored');
 }
 
 export function registerBody(app: FastifyInstance): void {
+  app.addHook('onRequest', (request, _reply, done) => {
+    const encoding = request.headers['content-encoding'];
+    if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+      const message = `The body must be sent as it is, without content-encoding, got ${shown(encoding)}.`;
+      throw new ApiError('unsupported_media_type', message, 'content-encoding');
+    }
+    done();
+  });
   app.addHook('preValidation', (request, _reply, done) => {
-    if (isObject(request.body)) {
-      const clean = withoutNulls(request.body);
-      for (const field of NESTED) if (isObject(clean[field])) clean[field] = withoutNulls(clean[field]);
-      request.body = clean;
-      const unknown = unknownFields(request, clean);
-      const fields = unknown.slice(0, MAX_LOGGED).map((key) => key.slice(0, 64));
-      if (fields.length > 0) request.log.info({ fields }, 'unknown fields ignored');
+    const schema = request.routeOptions.schema?.body as Schema | undefined;
+    if (schema !== undefined) {
+      request.body = withoutNulls(request.body, schema);
+      if (isObject(request.body)) logUnknown(request, request.body, schema.properties ?? {});
     }
     done();
   });

@@ -5,6 +5,7 @@
  */
 import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ApiError, shown, toApiError, type ErrorCode } from '../../errors.js';
 
@@ -91,6 +92,7 @@ const SOCKET_ERRORS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   HPE_HEADER_OVERFLOW: ['headers_too_large', 'The request headers are larger than this server takes.'],
   ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The request did not arrive in time.'],
 };
+const NO_HTTP = ['bad_request', 'This is not a valid HTTP request.'] as const;
 
 /** Answers on a socket whose request could not be parsed or did not arrive in time. */
 export function clientError(error: NodeJS.ErrnoException, socket: Socket): void {
@@ -98,11 +100,14 @@ export function clientError(error: NodeJS.ErrnoException, socket: Socket): void 
     socket.destroy();
     return;
   }
-  const known = SOCKET_ERRORS[error.code ?? ''] ?? (['bad_request', 'This is not a valid HTTP request.'] as const);
-  const answer = new ApiError(...known);
-  const body = JSON.stringify(answer.body());
+  refuseSocket(socket, new ApiError(...(SOCKET_ERRORS[error.code ?? ''] ?? NO_HTTP)));
+}
+
+/** Answers where there is no response to write to, and closes. */
+export function refuseSocket(socket: Duplex, error: ApiError): void {
+  const body = JSON.stringify(error.body());
   socket.end(
-    `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? ''}\r\nContent-Type: application/json\r\n` +
+    `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status] ?? ''}\r\nContent-Type: application/json\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
   );
 }

@@ -1,23 +1,19 @@
 /** POST /v1/completions and /v1/chat/completions. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { serveChat, streamChat } from '../../api/chat.js';
-import { serveCompletion, streamCompletion } from '../../api/completions.js';
-import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from '../../api/context.js';
+import { chat } from '../../api/chat.js';
+import { completions } from '../../api/completions.js';
+import type { ApiRequest } from '../../api/context.js';
 import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';
+import { type Endpoint, serveStream, serveWhole } from '../../api/serve.js';
 import { monotonicMs } from '../../clock.js';
 import { eventStream, onGone } from '../sse.js';
 import type { HttpContext } from '../state.js';
 import { answers, budgetHeaders } from './describe.js';
 
-interface Serving<Body> {
-  readonly whole: (api: ApiContext, request: ApiRequest<Body>, gone: (then: () => void) => void) => Promise<JsonAnswer>;
-  readonly stream: (api: ApiContext, request: ApiRequest<Body>, out: () => EventStream) => Promise<void>;
-}
-
 function handler<Body extends { readonly stream?: boolean; readonly user?: string }>(
   context: HttpContext,
-  serving: Serving<Body>,
+  endpoint: Endpoint<Body>,
 ) {
   const keepAliveMs = context.options.keepAlive * 1000;
   return async (request: FastifyRequest, reply: FastifyReply): Promise<object> => {
@@ -32,10 +28,10 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
       note: (fields) => Object.assign(request.notes, fields),
     };
     if (body.stream === true) {
-      await serving.stream(context.api, api, () => eventStream(reply, keepAliveMs));
+      await serveStream(context.api, api, endpoint, () => eventStream(reply, keepAliveMs));
       return reply;
     }
-    const answer = await serving.whole(context.api, api, (listener) => {
+    const answer = await serveWhole(context.api, api, endpoint, (listener) => {
       onGone(reply, () => {
         request.notes.cancelled = true;
         listener();
@@ -66,7 +62,7 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
         ),
       },
     },
-    handler<CompletionBody>(context, { whole: serveCompletion, stream: streamCompletion }),
+    handler(context, completions),
   );
   app.post(
     '/v1/chat/completions',
@@ -86,6 +82,6 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
         ),
       },
     },
-    handler<ChatBody>(context, { whole: serveChat, stream: streamChat }),
+    handler(context, chat),
   );
 }

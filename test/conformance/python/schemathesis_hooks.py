@@ -8,11 +8,11 @@ MODEL = os.environ["SORTIE_MODEL_NAME"]
 # Lengths of answers are not what is tried here: a valid length becomes a short one.
 SHORT = 3
 # null for an optional field is the same as leaving it out, as OpenAI's own server has it; the schema does not repeat it.
-NESTED = ("stream_options", "sortie")
 
 
-def has_null(body: dict) -> bool:
-    return None in body.values() or any(isinstance(body.get(key), dict) and None in body[key].values() for key in NESTED)
+def has_null(value) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return value is None or any(has_null(child) for child in children)
 
 
 @schemathesis.hook

@@ -1,0 +1,94 @@
+/**
+ * Fields that change an answer and that this server does not build: refused rather than ignored.
+ *
+ * Knows: their names in OpenAI's API and in those of other servers, and which values ask for nothing. Must not know:
+ * what is served (an endpoint's schema is handed in).
+ */
+import { isDeepStrictEqual } from 'node:util';
+import { ApiError } from '../errors.js';
+
+/** Each with the values that ask for nothing, beside those that do so in every field (`isNeutral`). */
+const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
+  // OpenAI's.
+  tools: [],
+  tool_choice: ['none', 'auto'],
+  functions: [],
+  function_call: ['none', 'auto'],
+  parallel_tool_calls: [],
+  suffix: [],
+  best_of: [1],
+  modalities: [['text']],
+  audio: [],
+  prediction: [],
+  web_search_options: [],
+  reasoning_effort: ['none'],
+  verbosity: ['medium'],
+  // vLLM's and SGLang's.
+  echo: [],
+  structured_outputs: [],
+  guided_json: [],
+  guided_regex: [],
+  guided_choice: [],
+  guided_grammar: [],
+  regex: [],
+  ebnf: [],
+  use_beam_search: [],
+  length_penalty: [1],
+  prompt_logprobs: [],
+  prompt_embeds: [],
+  truncate_prompt_tokens: [],
+  allowed_token_ids: [],
+  bad_words: [],
+  logits_processors: [],
+  include_stop_str_in_output: [],
+  skip_special_tokens: [true],
+  add_generation_prompt: [true],
+  continue_final_message: [],
+  chat_template: [],
+  chat_template_kwargs: [{}],
+  documents: [],
+  // llama.cpp's.
+  grammar: [],
+  json_schema: [],
+  n_predict: [-1],
+  repeat_penalty: [1],
+  typical_p: [1],
+  mirostat: [0],
+};
+
+/** The same for a message of a chat. */
+const UNSUPPORTED_OF_MESSAGES: Readonly<Record<string, readonly unknown[]>> = {
+  tool_calls: [],
+  function_call: [],
+  audio: [],
+};
+
+/** false asks for nothing, except where true is the default. */
+function isNeutral(value: unknown, neutral: readonly unknown[]): boolean {
+  if (value === undefined || value === null || value === '' || isDeepStrictEqual(value, [])) return true;
+  return (value === false && !neutral.includes(true)) || neutral.some((one) => isDeepStrictEqual(one, value));
+}
+
+function refuse(object: object, fields: typeof UNSUPPORTED, served: object, place: string): void {
+  for (const [field, neutral] of Object.entries(fields)) {
+    if (field in served) continue;
+    const value = (object as Record<string, unknown>)[field];
+    if (isNeutral(value, neutral)) continue;
+    throw new ApiError('unsupported_parameter', `${place}${field} is not supported by this server.`, place + field);
+  }
+}
+
+/**
+ * @param served the fields of the endpoint's schema
+ * @throws ApiError unsupported_parameter
+ */
+export function refuseUnsupported(body: object, served: object): void {
+  refuse(body, UNSUPPORTED, served, '');
+}
+
+/** @throws ApiError unsupported_parameter, with the message's place in the param */
+export function refuseUnsupportedOfMessages(messages: readonly object[]): void {
+  messages.forEach((message, index) => {
+    refuse(message, UNSUPPORTED_OF_MESSAGES, {}, `messages[${index}].`);
+  });
+}

@@ -1,0 +1,74 @@
+/**
+ * Each error status of OpenAI-compatible servers, from the real server with a real engine. 500 is the one that only a
+ * scripted engine provokes (test/http/error-table.test.ts).
+ */
+import { once } from 'node:events';
+import t, { type Test } from 'tap';
+import { main, portOf, serve, start, tinyModel, until } from '../deploy/helper.js';
+
+const model = tinyModel(t.testdir());
+const key = 'sesame';
+const endless = { prompt: 'a', max_tokens: 200, ignore_eos: true };
+
+t.setTimeout(180_000);
+
+const post = (url: string, body: unknown, headers: Record<string, string> = {}): Promise<Response> =>
+  fetch(`${url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${key}`, ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  });
+
+async function match(
+  t: Test,
+  response: Response,
+  status: number,
+  code: string,
+  param: string | null = null,
+): Promise<void> {
+  t.equal(response.status, status, code);
+  t.match(await response.json(), { error: { code, param, message: String, type: /_error$/ } });
+  t.equal(response.headers.has('retry-after'), status === 429 || status === 503, `${code}: Retry-After`);
+  t.type(response.headers.get('x-request-id'), 'string');
+}
+
+void t.test('400, 401, 404, 405, 413, 415, 429 and 503', async (t) => {
+  const options = ['--api-key', key, '--max-body', '2KiB', '--max-running', '1', '--max-queue', '1'];
+  const { url } = await serve(t, model, options);
+  await match(t, await post(url, { prompt: 'a', temperature: 9 }), 400, 'invalid_value', 'temperature');
+  await match(t, await post(url, '{'), 400, 'invalid_json');
+  await match(t, await post(url, { prompt: 'a', max_tokens: 9999 }), 400, 'context_length_exceeded', 'prompt');
+  await match(t, await post(url, { prompt: 'a', tools: [{}] }), 400, 'unsupported_parameter', 'tools');
+  await match(t, await post(url, endless, { authorization: 'Bearer wrong' }), 401, 'invalid_api_key');
+  await match(t, await post(url, { prompt: 'a', model: 'gpt-9' }), 404, 'model_not_found', 'model');
+  await match(t, await fetch(`${url}/v1/nothing`), 404, 'route_not_found');
+  await match(t, await fetch(`${url}/v1/completions`), 405, 'method_not_allowed');
+  await match(t, await post(url, { prompt: 'x'.repeat(3000) }), 413, 'body_too_large');
+  await match(t, await post(url, 'x', { 'content-type': 'text/plain' }), 415, 'unsupported_media_type');
+  const reject = { 'x-latency-budget-ms': '0.001', 'x-budget-on-miss': 'reject' };
+  await match(t, await post(url, endless, reject), 503, 'budget_infeasible');
+  const answers = await Promise.all(Array.from({ length: 8 }, () => post(url, endless)));
+  const refused = answers.filter(({ status }) => status !== 200);
+  t.ok(refused.length > 0 && refused.length < 8, `one runs, one waits, of 8 ${refused.length} are refused`);
+  for (const response of refused) await match(t, response, 429, 'queue_full');
+});
+
+void t.test('503 while the model loads', async (t) => {
+  const server = start(t, process.execPath, [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model]);
+  const url = `http://127.0.0.1:${await portOf(server)}`;
+  await match(t, await post(url, endless), 503, 'loading');
+  await match(t, await fetch(`${url}/health/ready`), 503, 'loading');
+  t.equal((await fetch(`${url}/health`)).status, 200);
+});
+
+void t.test('503 while a request is finished after SIGTERM', async (t) => {
+  const { url, process: server } = await serve(t, model);
+  const exit = once(server, 'exit');
+  const running = Array.from({ length: 20 }, () => post(url, { ...endless, n: 8 }));
+  await until('running', async () => /requests_running\{.*\} [1-9]/.test(await (await fetch(`${url}/metrics`)).text()));
+  server.kill('SIGTERM');
+  await until('draining', async () => (await fetch(`${url}/health/ready`)).status === 503);
+  await match(t, await post(url, endless), 503, 'draining');
+  for (const response of await Promise.all(running)) t.equal(response.status, 200);
+  t.same(await exit, [0, null]);
+});

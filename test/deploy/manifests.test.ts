@@ -1,0 +1,203 @@
+/**
+ * Cluster files against what can be had of their schemas, and against each other.
+ *
+ * HTTPRoute: the schema of Gateway API 1.0, from npm. InferencePool and EndpointPickerConfig: no package carries theirs,
+ * so the closed shapes below were written after the published ones (InferencePool v1 of the inference extension 1.4,
+ * llm-d's EndpointPickerConfig v1alpha1); they catch slips of ours, not changes of theirs. Kubernetes' own kinds, KEDA's
+ * and compose: deploy/validate.py.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { HTTPRoute } from '@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute';
+import Type from 'typebox';
+import { Value } from 'typebox/value';
+import t from 'tap';
+import { parse, parseAllDocuments } from 'yaml';
+import { packageRoot } from '../../src/config.js';
+
+interface Resource {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+}
+
+function resources(file: string): Resource[] {
+  const text = readFileSync(join(packageRoot, 'deploy', 'kubernetes', file), 'utf8');
+  return parseAllDocuments(text).map((document) => document.toJS() as Resource);
+}
+
+/** @throws Error where there is none or several */
+function only(file: string, kind: string): unknown {
+  const [found, ...more] = resources(file).filter((resource) => resource.kind === kind);
+  if (found === undefined || more.length > 0) throw new Error(`${file} must have one ${kind}`);
+  return found;
+}
+
+const closed = { additionalProperties: false };
+const Port = Type.Object({ number: Type.Integer({ minimum: 1, maximum: 65_535 }) }, closed);
+const InferencePool = Type.Object(
+  {
+    apiVersion: Type.Literal('inference.networking.k8s.io/v1'),
+    kind: Type.Literal('InferencePool'),
+    metadata: Type.Object({ name: Type.String() }),
+    spec: Type.Object(
+      {
+        appProtocol: Type.Optional(Type.Union([Type.Literal('http'), Type.Literal('kubernetes.io/h2c')])),
+        selector: Type.Object(
+          { matchLabels: Type.Record(Type.String(), Type.String({ maxLength: 63 }), { minProperties: 1 }) },
+          closed,
+        ),
+        targetPorts: Type.Array(Port, { minItems: 1, maxItems: 8 }),
+        endpointPickerRef: Type.Object(
+          {
+            group: Type.Optional(Type.String()),
+            kind: Type.Optional(Type.String()),
+            name: Type.String({ minLength: 1 }),
+            // Optional for kinds other than Service.
+            port: Port,
+            failureMode: Type.Optional(Type.Union([Type.Literal('FailOpen'), Type.Literal('FailClose')])),
+          },
+          closed,
+        ),
+      },
+      closed,
+    ),
+  },
+  closed,
+);
+type InferencePool = Type.Static<typeof InferencePool>;
+
+const Reference = Type.Object({ pluginRef: Type.String() }, closed);
+const EndpointPickerConfig = Type.Object(
+  {
+    apiVersion: Type.Literal('llm-d.ai/v1alpha1'),
+    kind: Type.Literal('EndpointPickerConfig'),
+    plugins: Type.Array(
+      Type.Object(
+        {
+          name: Type.Optional(Type.String()),
+          type: Type.String(),
+          parameters: Type.Optional(
+            Type.Object(
+              {
+                defaultEngine: Type.String(),
+                engineConfigs: Type.Array(
+                  Type.Object(
+                    {
+                      name: Type.String(),
+                      queuedRequestsSpec: Type.String(),
+                      runningRequestsSpec: Type.String(),
+                      kvUsageSpec: Type.String(),
+                      cacheInfoSpec: Type.Optional(Type.String()),
+                      loraSpec: Type.Optional(Type.String()),
+                    },
+                    closed,
+                  ),
+                ),
+              },
+              closed,
+            ),
+          ),
+        },
+        closed,
+      ),
+    ),
+    schedulingProfiles: Type.Array(
+      Type.Object(
+        {
+          name: Type.String(),
+          plugins: Type.Array(Type.Object({ pluginRef: Type.String(), weight: Type.Optional(Type.Number()) }, closed)),
+        },
+        closed,
+      ),
+    ),
+    dataLayer: Type.Optional(
+      Type.Object(
+        {
+          sources: Type.Array(Type.Object({ pluginRef: Type.String(), extractors: Type.Array(Reference) }, closed)),
+        },
+        closed,
+      ),
+    ),
+  },
+  closed,
+);
+type EndpointPickerConfig = Type.Static<typeof EndpointPickerConfig>;
+
+interface Deployment extends Resource {
+  readonly spec: {
+    readonly template: {
+      readonly metadata: { readonly labels: Record<string, string> };
+      readonly spec: {
+        readonly terminationGracePeriodSeconds: number;
+        readonly containers: readonly [
+          {
+            readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
+            readonly env: readonly { readonly name: string; readonly value: string }[];
+            readonly lifecycle: { readonly preStop: { readonly sleep: { readonly seconds: number } } };
+          },
+        ];
+      };
+    };
+  };
+}
+
+const { template } = (only('sortie.yaml', 'Deployment') as Deployment).spec;
+const [container] = template.spec.containers;
+const pool = only('inference-pool.yaml', 'InferencePool') as InferencePool;
+const { data } = only('inference-pool.yaml', 'ConfigMap') as Resource & { data: Record<string, string> };
+const picker = parse(data['endpoint-picker.yaml'] ?? '') as EndpointPickerConfig;
+
+void t.test('HTTPRoute is valid by the schema of Gateway API, and one with a slip is not', (t) => {
+  const route = only('inference-pool.yaml', 'HTTPRoute') as ConstructorParameters<typeof HTTPRoute>[0];
+  new HTTPRoute(route).validate();
+  const wrong = JSON.parse(JSON.stringify(route).replace('PathPrefix', 'Prefix')) as typeof route;
+  t.throws(() => {
+    new HTTPRoute(wrong).validate();
+  });
+  const backends = route?.spec.rules?.flatMap(({ backendRefs }) => backendRefs ?? []);
+  const group = 'inference.networking.k8s.io';
+  t.match(backends, [{ group, kind: 'InferencePool', name: pool.metadata.name }], 'its backend is the pool');
+  t.end();
+});
+
+void t.test('InferencePool has its shape, and selects the pods of the Deployment at their port', (t) => {
+  t.same([...Value.Errors(InferencePool, pool)], []);
+  t.match(template.metadata.labels, pool.spec.selector.matchLabels);
+  const http = container.ports.find(({ name }) => name === 'http');
+  t.same(pool.spec.targetPorts, [{ number: http?.containerPort }]);
+  t.end();
+});
+
+void t.test('EndpointPickerConfig has its shape, names only plugins that it has, and the engine of the pods', (t) => {
+  t.same([...Value.Errors(EndpointPickerConfig, picker)], []);
+  const names = new Set(picker.plugins.map(({ name, type }) => name ?? type));
+  const references = [
+    ...picker.schedulingProfiles.flatMap(({ plugins }) => plugins),
+    ...(picker.dataLayer?.sources ?? []),
+    ...(picker.dataLayer?.sources ?? []).flatMap(({ extractors }) => extractors),
+  ].map(({ pluginRef }) => pluginRef);
+  t.ok(references.length > 4);
+  t.same(
+    references.filter((reference) => !names.has(reference)),
+    [],
+  );
+  const parameters = picker.plugins.find(({ type }) => type === 'core-metrics-extractor')?.parameters;
+  t.equal(parameters?.defaultEngine, template.metadata.labels['llm-d.ai/engine-type']);
+  t.same(
+    parameters?.engineConfigs.map(({ name }) => name),
+    [parameters?.defaultEngine],
+  );
+  t.end();
+});
+
+void t.test('the grace period exceeds the sleep before SIGTERM and the drain together', (t) => {
+  const drain = Number(container.env.find(({ name }) => name === 'SORTIE_DRAIN_TIMEOUT')?.value);
+  t.ok(template.spec.terminationGracePeriodSeconds > container.lifecycle.preStop.sleep.seconds + drain);
+  t.end();
+});
+
+void t.test('the autoscaler scales the Deployment', (t) => {
+  const scaled = only('autoscaling.yaml', 'ScaledObject') as { spec: { scaleTargetRef: object } };
+  t.same(scaled.spec.scaleTargetRef, { name: (only('sortie.yaml', 'Deployment') as Deployment).metadata.name });
+  t.end();
+});

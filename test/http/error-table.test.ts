@@ -1,0 +1,131 @@
+/** Every code of the table in src/errors.ts, provoked over a connection. A code without an entry here does not compile. */
+import t, { type Test } from 'tap';
+import { ERRORS, type ErrorCode } from '../../src/errors.js';
+import { openKey } from '../../src/keys.js';
+import { build, exchange, says, type Overrides, type TestServer } from '../fakes/server.js';
+import type { FakeEngine } from '../fakes/engine.js';
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+}
+
+type Provocation = (t: Test) => Promise<Answer>;
+
+async function answerOf(response: Response): Promise<Answer> {
+  return { status: response.status, headers: response.headers, text: await response.text() };
+}
+
+/** An answer as it came from the socket. */
+function parsed(text: string): Answer {
+  const [head = '', body = ''] = text.split('\r\n\r\n');
+  const [status = '', ...lines] = head.split('\r\n');
+  return {
+    status: Number(status.split(' ')[1]),
+    headers: new Headers(lines.map((line): [string, string] => [line.split(': ')[0] ?? '', line.split(': ')[1] ?? ''])),
+    text: body,
+  };
+}
+
+interface Ask {
+  readonly path?: string;
+  readonly body?: unknown;
+  readonly headers?: Record<string, string>;
+  readonly script?: FakeEngine['script'];
+  readonly overrides?: Overrides;
+  /** Before the request. */
+  readonly first?: (server: TestServer) => unknown;
+}
+
+/** One request, streamed or not: before the first token both are answered with a plain error. */
+function post({ path = '/v1/completions', body = {}, headers, script, overrides, first }: Ask): Provocation {
+  return async (t) => {
+    const server = await build(t, script, overrides);
+    await first?.(server);
+    const whole = typeof body === 'object' ? { prompt: 'Hello', ...body } : body;
+    return answerOf(await server.post(path, whole, headers));
+  };
+}
+
+const refuse = (reason: 'queue_full' | 'budget_infeasible') => () => ({
+  tokens: [],
+  refuse: { reason, leastFeasibleMs: null },
+});
+
+const bytes =
+  (text: string, options: Overrides['options'] = {}): Provocation =>
+  async (t) =>
+    parsed(await exchange((await build(t, undefined, { options })).port, text));
+
+const limited = {
+  ...openKey('sesame'),
+  limits: { requestsPerMinute: 1, tokensPerMinute: null, requestsInFlight: null },
+};
+const authorization = { authorization: 'Bearer sesame' };
+
+const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
+  invalid_value: post({ body: { temperature: 9 } }),
+  invalid_json: post({ body: '{"prompt":' }),
+  bad_request: bytes('NONSENSE\r\n\r\n'),
+  unsupported_parameter: post({ body: { suffix: 'x' } }),
+  context_length_exceeded: post({ body: { prompt: 'word '.repeat(300) } }),
+  invalid_api_key: post({ overrides: { apiKeys: ['sesame'] } }),
+  model_not_found: post({ body: { model: 'gpt-9' } }),
+  route_not_found: post({ path: '/v1/nothing' }),
+  method_not_allowed: async (t) => answerOf(await fetch(`${(await build(t)).url}/v1/completions`)),
+  request_timeout: bytes('POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le', { requestTimeout: 0.3 }),
+  body_too_large: post({ body: { prompt: 'x'.repeat(3000) }, overrides: { options: { maxBody: 2048 } } }),
+  unsupported_media_type: post({ headers: { 'content-type': 'text/plain' } }),
+  headers_too_large: bytes(`GET /health HTTP/1.1\r\nHost: x\r\nX-Big: ${'a'.repeat(40_000)}\r\n\r\n`),
+  rate_limit_exceeded: post({
+    headers: authorization,
+    overrides: { apiKeys: [limited] },
+    first: (server) => server.post('/v1/completions', { prompt: 'Hello' }, authorization),
+  }),
+  queue_full: post({ body: { stream: true }, script: refuse('queue_full') }),
+  internal_error: post({
+    first: ({ engine }) => {
+      engine.generate = () => {
+        throw new Error('cannot read /srv/secret/file.json');
+      };
+    },
+  }),
+  engine_failed: post({ script: says('x', { end: 'error' }) }),
+  budget_infeasible: post({ body: { stream: true }, script: refuse('budget_infeasible') }),
+  engine_lost: post({ script: says('one two', { loseAfter: 1 }) }),
+  loading: post({
+    first: ({ engine }) => {
+      engine.ready = null;
+    },
+  }),
+  draining: post({
+    first: ({ context }) => {
+      context.draining = true;
+    },
+  }),
+};
+
+for (const [code, provoke] of Object.entries(PROVOKED) as [ErrorCode, Provocation][]) {
+  void t.test(code, async (t) => {
+    const { status, headers, text } = await provoke(t);
+    const { error } = JSON.parse(text) as { error: { message: unknown; param: unknown } };
+    t.equal(status, ERRORS[code].status);
+    t.match(headers.get('content-type'), /^application\/json/);
+    t.match(error, { code, type: ERRORS[code].type });
+    t.ok(typeof error.message === 'string' && error.message.length > 5, 'says what is wrong');
+    t.ok(error.param === null || typeof error.param === 'string', 'param is a string or null');
+    t.equal(headers.has('retry-after'), status === 429 || status === 503, 'Retry-After where waiting helps');
+    t.equal(headers.has('retry-after-ms'), headers.has('retry-after'));
+    t.notMatch(text, /secret|node_modules|\.[jt]s\b|\bat \S+ \(/, 'no stack, no path, no detail');
+  });
+}
+
+void t.test('the statuses of OpenAI-compatible servers are all among them', (t) => {
+  const statuses = new Set<number>(Object.values(ERRORS).map(({ status }) => status));
+  t.same(
+    [400, 401, 404, 405, 413, 415, 429, 500, 503].filter((status) => !statuses.has(status)),
+    [],
+  );
+  t.end();
+});
