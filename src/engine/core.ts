@@ -135,7 +135,7 @@ export class EngineCore {
     const { running } = this.scheduler;
 
     // Decode rows after the chunk: a prompt that it completes joins this very batch.
-    const prefill = this.#advanceOne(startedAt);
+    const prefill = this.#advanceOne(startedAt, paused);
     const rows = running.filter(
       (sequence) =>
         !paused.has(sequence.id) &&
@@ -170,13 +170,13 @@ export class EngineCore {
   }
 
   /** Advances the sequence that needs it most by one chunk: catch-up first, since its plan counts on it. */
-  #advanceOne(now: number): { work: Work['prefill']; prefilled: number; caughtUp: number } {
+  #advanceOne(now: number, paused: ReadonlySet<string>): { work: Work['prefill']; prefilled: number; caughtUp: number } {
     const { running, waiting } = this.scheduler;
     const lagging = running.filter((each) => !each.isDecodable(this.executor.exit(each.exit).needed));
     const none = { work: [], prefilled: 0, caughtUp: 0 };
     if (lagging.length === 0) return none;
     const behind = lagging.find(({ slot, tokens }) => (slot?.length ?? 0) >= tokens.length - 1);
-    const chunk = behind ? null : this.#planning.chunk(running, waiting, this.#room(), now);
+    const chunk = behind ? null : this.#planning.chunk(running, waiting, this.#room(), now, paused);
     const sequence = behind ?? lagging.find(({ id }) => id === chunk?.id);
     if (!sequence?.slot) return none;
     const start = sequence.slot.least(this.executor.exit(sequence.exit).needed);

@@ -100,9 +100,16 @@ export class Planning {
     return plan;
   }
 
-  chunk(live: readonly Sequence[], waiting: readonly Sequence[], room: EngineRoom, now: number): Chunk | null {
+  /** @param paused ids of those that the last plan lets rest */
+  chunk(
+    live: readonly Sequence[],
+    waiting: readonly Sequence[],
+    room: EngineRoom,
+    now: number,
+    paused: ReadonlySet<string>,
+  ): Chunk | null {
     const state = this.#state(live, waiting, room, now);
-    return chooseChunk(state.live, state, this.#costs, this.policy);
+    return chooseChunk(state.live, state, this.#costs, this.policy, paused);
   }
 
   isOverdue(sequence: Sequence, now: number): boolean {

@@ -12,6 +12,8 @@ import { planChunk } from './policy.js';
 import { promptMs } from './steps.js';
 import type { Policy, RouterState, SequenceState } from './types.js';
 
+const NOBODY: ReadonlySet<string> = new Set();
+
 export interface Chunk {
   readonly id: string;
   /** Counted from the stage of its exit that is furthest behind; stages that are there already do nothing. */
@@ -20,6 +22,7 @@ export interface Chunk {
 
 /**
  * @param sequences the live ones, with the exits of this step
+ * @param paused ids of those that sit this step out
  * @returns null where nothing is to be prefilled, or where decoding sequences have no time for it
  */
 export function chooseChunk(
@@ -27,14 +30,16 @@ export function chooseChunk(
   state: RouterState,
   model: CostModel,
   policy: Policy,
+  paused: ReadonlySet<string> = NOBODY,
 ): Chunk | null {
   const batch = batchOf({ ...state, live: sequences }, state.waiting, model, policy);
   const live = batch.jobs.slice(0, sequences.length);
   const prompts = live.filter((job) => job.prefilling).sort((a, b) => batch.due(a) - batch.due(b));
   const [first] = prompts;
   if (first === undefined) return null;
-  const decoding = live.filter((job) => !job.prefilling);
+  const decoding = live.filter((job) => !job.prefilling && !paused.has(job.request.id));
   const smallest = policy.chunks[0] ?? 1;
+  // Where all rest, they rest for a prompt that is due before them.
   if (decoding.length === 0 && first.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
 
   const plan = new DepthPlan(batch);
