@@ -96,7 +96,7 @@ export class EngineCore {
       return;
     }
     sequence.exit = this.executor.model.exitIndex(admission.exit);
-    sequence.promised = admission.feasible;
+    sequence.admission = admission;
     if (!this.scheduler.enqueue(sequence)) {
       refuse('queue_full', null);
       return;
@@ -240,7 +240,8 @@ export class EngineCore {
   #end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null = null): void {
     this.scheduler.finish(sequence);
     sequence.constraint?.close();
-    if (reason === 'stop' || reason === 'length') this.#planning.answerDone(sequence);
+    const whole = reason === 'stop' || reason === 'length';
+    if (whole || reason === 'deadline') this.#planning.answerDone(sequence, at, whole);
     this.#outbox.ended.push({
       id: sequence.id,
       reason,

@@ -16,12 +16,10 @@ import {
   chooseChunk,
   correct,
   isOverdue,
-  noDemand,
-  noLengths,
-  observeArrival,
-  observeLength,
+  nothingLearned,
+  observeEnd,
+  observeRequest,
   order,
-  plannedLength,
   predictMs,
   replan,
 } from '../router/planner.js';
@@ -72,8 +70,7 @@ export function* simulate(
   const outcomes: Outcome[] = [];
   const { overheadMs = 0 } = machine;
   let model = planning;
-  let lengths = noLengths;
-  let demand = noDemand;
+  let learned = nothingLearned;
   let now = requests[0]?.arrivedAt ?? 0;
   let waiting: LiveRequest[] = [];
   let live: LiveRequest[] = [];
@@ -87,8 +84,7 @@ export function* simulate(
     kvRoom: freePositions(live, machine),
     live,
     waiting: waiting.map(toWaiting),
-    lengths,
-    demand,
+    learned,
   });
   const end = (each: LiveRequest, reason: Outcome['reason']): void => {
     const admission = admissions.get(each.id);
@@ -97,7 +93,8 @@ export function* simulate(
     const firstTokenAt = each.firstTokenAt === null ? null : each.firstTokenAt + overheadMs;
     const endedAt = now + overheadMs;
     outcomes.push({ request, admission, firstTokenAt, endedAt, exits, tokens, reason, replans, preemptions });
-    if (reason === 'length') lengths = observeLength(lengths, each.maxTokens, tokens);
+    const whole = reason === 'length';
+    learned = observeEnd(learned, each, admission, { ...each, endedAt: now, tokens, whole }, policy);
   };
 
   while (next < requests.length || waiting.length > 0 || live.length > 0) {
@@ -106,16 +103,15 @@ export function* simulate(
     for (let request = requests[next]; request !== undefined && request.arrivedAt <= now; request = requests[next]) {
       next += 1;
       const each = start(request, model.shape);
+      learned = observeRequest(learned, each, request.arrivedAt);
       const admission = admit(toWaiting(each), state(), model, policy);
       admissions.set(each.id, admission);
-      const likely = plannedLength(lengths, each.maxTokens, 0, 0.5);
-      demand = observeArrival(demand, request.arrivedAt, each.promptLength, likely, each.budget);
       if (admission.kind === 'refuse') end(each, 'refused');
-      else waiting.push({ ...each, exit: admission.exit, promised: admission.feasible });
+      else waiting.push({ ...each, exit: admission.exit, promised: admission.bound });
     }
 
     // 2. Free slots go to the waiting, in order of service.
-    ({ live, waiting } = fill(live, order(waiting, now, lengths, model, policy), machine));
+    ({ live, waiting } = fill(live, order(waiting, now, learned.lengths, model, policy), machine));
 
     // 3. Depths for this step, then the prompt that goes on.
     const plan = replan(live, state(), model, policy);
