@@ -14,6 +14,7 @@ import {
   costModel,
   type DepthShape,
   isOverdue,
+  nextStep,
   type Learned,
   nothingLearned,
   observeEnd,
@@ -44,7 +45,6 @@ const LARGE = 24;
 export class Planning {
   #costs: CostModel;
   #learned: Learned = nothingLearned;
-  #lastCycleMs = 0;
   /** What the last plan was for, and who rests by it. */
   #planned: { readonly batch: string; readonly paused: readonly string[] } = { batch: '', paused: [] };
 
@@ -72,7 +72,9 @@ export class Planning {
   order(waiting: readonly Sequence[], now: number): Sequence[] {
     const byId = new Map(waiting.map((sequence) => [sequence.id, sequence]));
     const requests = waiting.map((sequence) => this.#waiting(sequence));
-    return order(requests, now, this.#learned.lengths, this.#costs, this.policy).flatMap(({ id }) => byId.get(id) ?? []);
+    return order(requests, now, this.#learned.lengths, this.#costs, this.policy).flatMap(
+      ({ id }) => byId.get(id) ?? [],
+    );
   }
 
   /** Without budgets there is nothing to weigh: everybody goes as deep as it may. That saves 0.3 ms a step. */
@@ -105,12 +107,10 @@ export class Planning {
     return chooseChunk(state.live, state, this.#costs, this.policy, paused);
   }
 
-  isOverdue(sequence: Sequence, now: number): boolean {
+  /** @param work the step that is about to run */
+  isOverdue(sequence: Sequence, now: number, work: Work): boolean {
     if (sequence.request.depth.budget?.onMiss !== 'truncate') return false;
-    const rows = this.shape.exits.map((_, exit) => (exit === sequence.exit ? 1 : 0));
-    const nextStepMs = predictMs(this.#costs, { decode: { rows, context: sequence.tokens.length }, prefill: [] });
-    // Others' prompts may be in the next step as they were in the last one: better a token early than an answer late.
-    return isOverdue(this.#live(sequence), now, Math.max(nextStepMs, this.#lastCycleMs));
+    return isOverdue(this.#waiting(sequence), now, nextStep(work, this.#costs), this.policy);
   }
 
   /** What advancing a sequence to a position at its exit will run. */
@@ -123,7 +123,6 @@ export class Planning {
   /** Learns from a finished step. */
   stepDone(work: Work, actualMs: number): void {
     this.#costs = correct(this.#costs, work, actualMs);
-    this.#lastCycleMs = actualMs;
   }
 
   predictMs(work: Work): number {

@@ -40,7 +40,6 @@ const FEW = Math.LN2;
 /** Promises leave time for this many times what is expected to arrive: less than depth does, which can be taken back. */
 const PROMISED_COMING = 1;
 
-
 export class Agenda {
   readonly levels: Levels;
   /** Jobs whose deadline can't be kept, or would cost more others theirs. */
@@ -324,8 +323,7 @@ export class Agenda {
       const row = this.levels.row[exit] ?? 0;
       return Float64Array.from(
         due,
-        ({ requests, positions, tokens }) =>
-          Math.min(1, requests / FEW) * (positions * position + tokens * row),
+        ({ requests, positions, tokens }) => Math.min(1, requests / FEW) * (positions * position + tokens * row),
       );
     });
   }

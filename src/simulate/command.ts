@@ -87,10 +87,7 @@ export async function simulateCommand(
     const { slots, kvPositions, overheadMs } = options;
     // Replicas behind a balancer that deals requests out in turn.
     const outcomes = Array.from({ length: replicas }, (_, replica) => {
-      const noise = noisy(
-        { step: options.noise, spellEveryS: options.slowSpells },
-        seeded(options.seed + 1 + replica),
-      );
+      const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
       const actual: Machine['actual'] = (work, now) => noise(predictMs(model, work), now);
       return drain(
         requests.filter((__, i) => i % replicas === replica),

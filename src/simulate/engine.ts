@@ -16,11 +16,11 @@ import {
   chooseChunk,
   correct,
   isOverdue,
+  nextStep,
   nothingLearned,
   observeEnd,
   observeRequest,
   order,
-  predictMs,
   replan,
 } from '../router/planner.js';
 import { type LiveRequest, type SimulatedRequest, isPrefilling, planStep, start, toWaiting } from './request.js';
@@ -129,14 +129,14 @@ export function* simulate(
     // 4. Run.
     const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));
     const step = planStep(live, { decoding, chunk }, model, policy);
-    const predicted = predictMs(model, step.work);
-    const overdue = live.filter((each) => isOverdue(each, now, predicted));
+    const coming = nextStep(step.work, model);
+    const overdue = live.filter((each) => isOverdue(each, now, coming, policy));
     if (overdue.length > 0) {
       live = live.filter((each) => !overdue.includes(each));
       for (const each of overdue) end(each, 'deadline');
       continue;
     }
-    const overdueWaiting = waiting.filter((each) => isOverdue(each, now, 0));
+    const overdueWaiting = waiting.filter((each) => isOverdue(each, now, coming, policy));
     waiting = waiting.filter((each) => !overdueWaiting.includes(each));
     for (const each of overdueWaiting) end(each, 'deadline');
     const ms = machine.actual(step.work, now);

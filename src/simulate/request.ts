@@ -9,10 +9,12 @@ import {
   type CostModel,
   type DepthShape,
   type Policy,
+  type PrefillWork,
   type SequenceState,
   type WaitingRequest,
   type Work,
   advanceWork,
+  predictMs,
 } from '../router/planner.js';
 
 export interface SimulatedRequest {
@@ -83,7 +85,7 @@ export interface StepPlan {
   readonly advance: (live: readonly LiveRequest[], now: number) => LiveRequest[];
 }
 
-/** One token for each of these, and one prompt or catch-up before it, as the engine does it. */
+/** What the planner decided of a step. */
 export interface StepParts {
   /** Who may decode in this step. */
   readonly decoding: readonly LiveRequest[];
@@ -98,8 +100,8 @@ function unitsOf(exit: number, { shape }: CostModel): number[] {
 }
 
 /**
- * The work of one step. Whoever went deeper catches up first, one sequence and one chunk in a step, and decodes as soon
- * as it has caught up; only when nobody has to, a prompt goes on.
+ * The work of one step. Whoever changed its exit catches up first and decodes as soon as it has; only when nobody has
+ * to, a prompt goes on.
  */
 export function planStep(
   live: readonly LiveRequest[],
@@ -116,17 +118,20 @@ export function planStep(
   /** How far each gets; whoever gets to its end gives a token. */
   const targets = new Map<string, number>();
 
-  const behind = live.find((each) => !isPrefilling(each) && least(each) < whole(each) - 1);
-  const advancing = behind ?? live.find((each) => each.id === chunk?.id);
-  let prefill: Work['prefill'] = [];
-  if (advancing !== undefined) {
-    const from = least(advancing);
-    const most = behind === undefined ? (chunk?.positions ?? 0) : largest;
-    const end = behind === undefined ? whole(advancing) : whole(advancing) - 1;
+  const prefill: PrefillWork[] = [];
+  const goOn = (each: LiveRequest, end: number, most: number): void => {
+    const from = least(each);
     const upTo = Math.min(end, from + most);
-    prefill = advanceWork(advancing.frontier, exitOf(advancing), upTo, model, Math.max(1, upTo - from));
-    targets.set(advancing.id, upTo);
+    prefill.push(...advanceWork(each.frontier, exitOf(each), upTo, model, Math.max(1, upTo - from)));
+    targets.set(each.id, upTo);
+  };
+  for (const each of live) {
+    if (isPrefilling(each) || least(each) >= whole(each) - 1) continue;
+    if (prefill.length > 0 && predictMs(model, { decode: null, prefill }) > policy.maxStallMs) break;
+    goOn(each, whole(each) - 1, largest);
   }
+  const prompt = live.find((each) => each.id === chunk?.id);
+  if (prefill.length === 0 && prompt !== undefined) goOn(prompt, whole(prompt), chunk?.positions ?? 0);
 
   const rows = new Array<number>(shape.exits.length).fill(0);
   let context = 0;

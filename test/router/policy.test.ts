@@ -43,7 +43,10 @@ void t.test('foresight: what keeps arriving with tighter budgets takes depth', a
   for (let at = -3000; at < 0; at += 100) demand = observeArrival(demand, at, 200, 10, budget);
   const loose = { ...request, budget: { ...budget, totalMs: 2000 } };
   const plan = (foresight: number): number => {
-    const admission = admit(loose, { ...idle, learned: { ...nothingLearned, demand } }, sample, { ...defaultPolicy, foresight });
+    const admission = admit(loose, { ...idle, learned: { ...nothingLearned, demand } }, sample, {
+      ...defaultPolicy,
+      foresight,
+    });
     return admission.kind === 'admit' ? admission.exit : 0;
   };
   t.ok(plan(0) > plan(3), `${plan(0)} and ${plan(3)}`);
