@@ -12,6 +12,8 @@ import { planChunk } from './policy.js';
 import { promptMs } from './steps.js';
 import type { Policy, RouterState, SequenceState } from './types.js';
 
+/** Share of its budget that a prompt waits for the depth of others; from then on only their deadlines go before it. */
+const PATIENCE = 0.1;
 const NOBODY: ReadonlySet<string> = new Set();
 
 export interface Chunk {
@@ -43,19 +45,26 @@ export function chooseChunk(
   if (decoding.length === 0 && first.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
 
   const plan = new DepthPlan(batch);
+  const shallow = new DepthPlan(batch).agenda;
   plan.hold();
 
   const pace = paceMs(batch, decoding);
   const bound = batch.jobs.filter((job) => job.bound);
   for (const job of prompts) {
     const due = job.bound ? batch.due(job) : Infinity;
-    const size = largest(job, batch, pace, plan.agenda.spareBefore(due, batch.jobs.indexOf(job)));
+    const { agenda } = isPatient(job, state.now) ? plan : { agenda: shallow };
+    const size = largest(job, batch, pace, agenda.spareBefore(due, batch.jobs.indexOf(job)));
     if (size > 0) return chunkOf(job, size, model);
     // Nobody has time: the prompt waits, but not for ever.
     if (isStarving(job, batch, bound)) return chunkOf(job, smallest, model);
   }
   // Where nothing else would run, somebody goes on.
   return decoding.length === 0 ? chunkOf(first, policy.chunks.at(-1) ?? smallest, model) : null;
+}
+
+/** Whether others' depth still goes before a prompt: it did not wait for long, measured by its own budget. */
+function isPatient({ request, deadlines }: Job, now: number): boolean {
+  return now - request.arrivedAt < PATIENCE * (deadlines.end - request.arrivedAt);
 }
 
 /**
