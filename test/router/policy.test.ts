@@ -13,6 +13,7 @@ import {
   observeArrival,
   observeLength,
 } from '../../src/router/planner.js';
+import { SERVE_OPTIONS } from '../../src/config.js';
 import { type Outcome, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { predictMs } from '../../src/router/planner.js';
@@ -109,4 +110,11 @@ void t.test('a larger share brings requests without a budget on faster among tig
       { noBudgetShare },
     ).find((each) => each.request.id === 'free')?.endedAt ?? Infinity;
   t.ok(took(0.5) < took(0.05), `${took(0.5)} and ${took(0.05)}`);
+});
+
+void t.test('what the command line assumes is what the router assumes', async (t) => {
+  const { foresight, lengthQuantile, noBudgetShare, maxStall } = SERVE_OPTIONS;
+  const flags = [foresight.default, lengthQuantile.default, noBudgetShare.default, maxStall.default];
+  const { maxStallMs } = defaultPolicy;
+  t.same(flags, [defaultPolicy.foresight, defaultPolicy.lengthQuantile, defaultPolicy.noBudgetShare, maxStallMs]);
 });
