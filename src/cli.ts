@@ -129,6 +129,8 @@ function program(finish: (code: number) => void): Command {
     .option('--target <share>', 'attainment that the replicas must reach', fraction)
     .option('--max-replicas <n>', 'most replicas to try', positive)
     .option('--noise <share>', "relative noise of a step's time", fraction)
+    .option('--slow-spells <s>', 'mean seconds between spells in which steps take twice as long, 0 for none', fraction)
+    .option('--overhead-ms <ms>', 'what a caller waits for outside the engine', fraction)
     .option('--seed <n>', 'seed of everything random', positive)
     .action(async (options: SimulateFlags) => {
       const { simulateCommand, simulateDefaults } = await import('./simulate/command.js');

@@ -221,7 +221,7 @@ export const SERVE_OPTIONS = {
     'foresight',
     'X',
     fraction(0, 10),
-    1.5,
+    2,
     'plans leave time for this many times the arrivals of late; 0 spends all on depth',
   ),
   maxStall: spec(

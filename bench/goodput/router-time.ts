@@ -12,7 +12,7 @@ import {
   chooseChunk,
   costModel,
   defaultPolicy,
-  noLengths,
+  nothingLearned,
   order,
   predictMs,
   replan,
@@ -58,10 +58,10 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
       };
     });
     const state: RouterState = {
-      ...{ now, slots: live, kvRoom: 1e6, live: sequences, waiting: [], lengths: noLengths },
+      ...{ now, slots: live, kvRoom: 1e6, live: sequences, waiting: [], learned: nothingLearned },
     };
     const start = performance.now();
-    order(state.waiting, now, state.lengths, model, defaultPolicy);
+    order(state.waiting, now, state.learned.lengths, model, defaultPolicy);
     replan(sequences, state, model, defaultPolicy);
     chooseChunk(sequences, state, model, defaultPolicy);
     times.push(performance.now() - start);

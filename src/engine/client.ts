@@ -7,6 +7,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { DeadlineWatch } from './deadline-watch.js';
 import type { Engine, EngineEvents, SequenceSink } from './engine.js';
 import type { CancelReason, FromEngine, GenerateMessage, ReadyMessage, StepMessage, ToEngine } from './messages.js';
 import type { EngineOptions } from './options.js';
@@ -29,6 +30,10 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   readonly #closing = new AbortController();
   #failures = 0;
   readonly #sinks = new Map<string, SequenceSink>();
+  readonly #deadlines = new DeadlineWatch((end) => {
+    this.cancel(end.id, 'deadline');
+    this.#take(end.id)?.ended(end);
+  });
 
   constructor(private readonly options: EngineOptions) {
     super();
@@ -53,6 +58,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       return;
     }
     this.#sinks.set(request.id, sink);
+    this.#deadlines.add(request);
     this.#send({ type: 'generate', ...request });
   }
 
@@ -134,6 +140,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   #dispatch(step: StepMessage): void {
+    this.#deadlines.hear(step);
     for (const event of step.planned) this.#sinks.get(event.id)?.planned(event);
     for (const event of step.prompts) this.#sinks.get(event.id)?.prompt(event);
     for (const event of step.tokens) this.#sinks.get(event.id)?.token(event);
@@ -145,12 +152,14 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   #take(id: string): SequenceSink | undefined {
     const sink = this.#sinks.get(id);
     this.#sinks.delete(id);
+    this.#deadlines.drop(id);
     return sink;
   }
 
   #loseAll(message: string): void {
     const sinks = [...this.#sinks.values()];
     this.#sinks.clear();
+    this.#deadlines.clear();
     for (const sink of sinks) sink.lost(message);
   }
 

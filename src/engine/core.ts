@@ -7,8 +7,8 @@
 import type { Policy, Work } from '../router/planner.js';
 import type { CostTable } from '../router/cost.js';
 import { depthShape } from '../router/planner.js';
+import { type Advance, advanceOf, catchUpsOf } from './advances.js';
 import { arrange } from './arrange.js';
-import { chunkEnd } from './chunks.js';
 import { type Constraint } from './constraint.js';
 import { chooseTokens, isPlainGreedy } from './choose.js';
 import type { Executor } from './executor.js';
@@ -96,7 +96,7 @@ export class EngineCore {
       return;
     }
     sequence.exit = this.executor.model.exitIndex(admission.exit);
-    sequence.promised = admission.feasible;
+    sequence.admission = admission;
     if (!this.scheduler.enqueue(sequence)) {
       refuse('queue_full', null);
       return;
@@ -134,15 +134,19 @@ export class EngineCore {
     this.scheduler.makeRoom();
     const { running } = this.scheduler;
 
-    // Decode rows after the chunk: a prompt that it completes joins this very batch.
-    const prefill = this.#advanceOne(startedAt);
-    const rows = running.filter(
-      (sequence) =>
-        !paused.has(sequence.id) &&
-        sequence.request.maxTokens > 0 &&
-        !sequence.awaitsMask &&
-        sequence.isDecodable(this.executor.exit(sequence.exit).needed),
+    const advances = this.#advances(startedAt, paused);
+    this.#endOverdue(
+      this.scheduler.running.filter((each) => this.#mayDecode(each, paused)),
+      advances,
+      startedAt,
     );
+    // Decode rows after the chunk: a prompt that it completes joins this very batch.
+    const prefill = this.#advance(advances.filter(({ sequence }) => sequence.slot !== null));
+    const ready = (each: Sequence): boolean =>
+      this.#mayDecode(each, paused) && each.isDecodable(this.executor.exit(each.exit).needed);
+    // The chunk may have taken longer than it should have.
+    if (advances.length > 0) this.#endOverdue(running.filter(ready), [], clock());
+    const rows = running.filter(ready);
     const stageRows = rows.length > 0 ? this.#decode(rows) : [];
     const at = clock();
     // Plans count on the whole cycle: what lies between two steps (sampling, messages, admission) takes time as well.
@@ -158,8 +162,25 @@ export class EngineCore {
       if (sequence.ending) this.#end(sequence, sequence.ending, now);
       else if (sequence.constraint?.failed != null) this.#end(sequence, 'error', now);
       else if (sequence.constraint?.ends === true) this.#end(sequence, 'stop', now);
-      else if (this.#planning.isOverdue(sequence, now)) this.#end(sequence, 'deadline', now);
     }
+  }
+
+  #mayDecode(sequence: Sequence, paused: ReadonlySet<string>): boolean {
+    return !paused.has(sequence.id) && sequence.request.maxTokens > 0 && !sequence.awaitsMask;
+  }
+
+  /** Ends whose deadline falls into the step that is about to run, before it runs. */
+  #endOverdue(rows: readonly Sequence[], advances: readonly Advance[], now: number): void {
+    const all = [...this.scheduler.running, ...this.scheduler.waiting];
+    if (!all.some(({ request }) => request.depth.budget?.onMiss === 'truncate')) return;
+    const work = { decode: this.#decodeWork(rows), prefill: advances.flatMap((each) => each.work) };
+    for (const sequence of all) if (this.#planning.isOverdue(sequence, now, work)) this.#end(sequence, 'deadline', now);
+  }
+
+  #decodeWork(rows: readonly Sequence[]): Work['decode'] {
+    if (rows.length === 0) return null;
+    const byExit = this.#planning.shape.exits.map((_, exit) => rows.filter((row) => row.exit === exit).length);
+    return { rows: byExit, context: rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / rows.length };
   }
 
   #replan(now: number): ReadonlySet<string> {
@@ -169,23 +190,30 @@ export class EngineCore {
     return new Set(plan.paused);
   }
 
-  /** Advances the sequence that needs it most by one chunk: catch-up first, since its plan counts on it. */
-  #advanceOne(now: number): { work: Work['prefill']; prefilled: number; caughtUp: number } {
+  /** Who advances in this step: all who must catch up, since their plans count on it; else the prompt that the router names. */
+  #advances(now: number, paused: ReadonlySet<string>): Advance[] {
     const { running, waiting } = this.scheduler;
-    const lagging = running.filter((each) => !each.isDecodable(this.executor.exit(each.exit).needed));
-    const none = { work: [], prefilled: 0, caughtUp: 0 };
-    if (lagging.length === 0) return none;
-    const behind = lagging.find(({ slot, tokens }) => (slot?.length ?? 0) >= tokens.length - 1);
-    const chunk = behind ? null : this.#planning.chunk(running, waiting, this.#room(), now);
-    const sequence = behind ?? lagging.find(({ id }) => id === chunk?.id);
-    if (!sequence?.slot) return none;
-    const start = sequence.slot.least(this.executor.exit(sequence.exit).needed);
-    const most = Math.min(chunk?.positions ?? Infinity, this.options.prefillChunk);
-    const end = chunkEnd(start, most, sequence.tokens.length - 1);
-    const work = this.#planning.advanceWork(sequence, end);
-    const done = this.executor.advance(sequence.slot, sequence.exit, end);
-    scorePrompt(this.executor, sequence, done.output, this.#outbox.prompts);
-    return { work, prefilled: done.prefilled, caughtUp: done.caughtUp };
+    const { prefillChunk, policy } = this.options;
+    const catchUps = catchUpsOf(running, this.executor, this.#planning, prefillChunk, policy.maxStallMs);
+    if (catchUps.length > 0) return catchUps;
+    if (running.every((each) => each.isDecodable(this.executor.exit(each.exit).needed))) return [];
+    const chunk = this.#planning.chunk(running, waiting, this.#room(), now, paused);
+    const sequence = running.find(({ id }) => id === chunk?.id);
+    if (sequence === undefined || chunk === null) return [];
+    return [advanceOf(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#planning)];
+  }
+
+  #advance(advances: readonly Advance[]): { work: Work['prefill']; prefilled: number; caughtUp: number } {
+    let prefilled = 0;
+    let caughtUp = 0;
+    for (const { sequence, end } of advances) {
+      if (!sequence.slot) continue;
+      const done = this.executor.advance(sequence.slot, sequence.exit, end);
+      scorePrompt(this.executor, sequence, done.output, this.#outbox.prompts);
+      prefilled += done.prefilled;
+      caughtUp += done.caughtUp;
+    }
+    return { work: advances.flatMap(({ work }) => work), prefilled, caughtUp };
   }
 
   #decode(rows: Sequence[]): number[] {
@@ -240,7 +268,8 @@ export class EngineCore {
   #end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null = null): void {
     this.scheduler.finish(sequence);
     sequence.constraint?.close();
-    if (reason === 'stop' || reason === 'length') this.#planning.answerDone(sequence);
+    const whole = reason === 'stop' || reason === 'length';
+    if (whole || reason === 'deadline') this.#planning.answerDone(sequence, at, whole);
     this.#outbox.ended.push({
       id: sequence.id,
       reason,
@@ -263,9 +292,7 @@ export class EngineCore {
     cycleMs: number,
   ): StepWork | null {
     if (prefill.work.length === 0 && rows.length === 0) return null;
-    const byExit = this.#planning.shape.exits.map((_, exit) => rows.filter((row) => row.exit === exit).length);
-    const context = rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / Math.max(1, rows.length);
-    const work: Work = { decode: rows.length > 0 ? { rows: byExit, context } : null, prefill: prefill.work };
+    const work: Work = { decode: this.#decodeWork(rows), prefill: prefill.work };
     const predictedMs = this.#planning.predictMs(work);
     this.#planning.stepDone(work, cycleMs);
     return {

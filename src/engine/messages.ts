@@ -51,8 +51,8 @@ export interface GenerateMessage {
   readonly grammar?: string | null;
 }
 
-/** Why a sequence is ended early: nobody waits for it, or its text holds a stop string. */
-export type CancelReason = Extract<EndReason, 'cancelled' | 'stop'>;
+/** Why a sequence is ended early: nobody waits for it, its text holds a stop string, or it was cut at its deadline. */
+export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
 
 /** Ends a sequence early; the engine answers with `ended` and this reason. Unknown ids are ignored. */
 export interface CancelMessage {

@@ -12,16 +12,14 @@ import {
   correct,
   type CostModel,
   costModel,
-  type Demand,
   type DepthShape,
   isOverdue,
-  type LengthModel,
-  noDemand,
-  noLengths,
-  observeArrival,
-  observeLength,
+  nextStep,
+  type Learned,
+  nothingLearned,
+  observeEnd,
+  observeRequest,
   order,
-  plannedLength,
   type Policy,
   predictMs,
   type Replan,
@@ -41,17 +39,12 @@ export interface EngineRoom {
   readonly kvRoom: number;
 }
 
-/** Quantile of the learnt lengths that stands for what arrives: the middle one. */
-const LIKELY = 0.5;
-
 /** Live sequences from which on a plan holds for two steps: planning grows faster than a step does. */
 const LARGE = 24;
 
 export class Planning {
   #costs: CostModel;
-  #lengths: LengthModel = noLengths;
-  #demand: Demand = noDemand;
-  #lastCycleMs = 0;
+  #learned: Learned = nothingLearned;
   /** What the last plan was for, and who rests by it. */
   #planned: { readonly batch: string; readonly paused: readonly string[] } = { batch: '', paused: [] };
 
@@ -70,16 +63,18 @@ export class Planning {
     room: EngineRoom,
     now: number,
   ): Admission {
-    const likely = plannedLength(this.#lengths, sequence.request.maxTokens, 0, LIKELY);
-    this.#demand = observeArrival(this.#demand, now, sequence.promptLength, likely, sequence.request.depth.budget);
-    return admit(this.#waiting(sequence), this.#state(live, waiting, room, now), this.#costs, this.policy);
+    const request = this.#waiting(sequence);
+    this.#learned = observeRequest(this.#learned, request, now);
+    return admit(request, this.#state(live, waiting, room, now), this.#costs, this.policy);
   }
 
   /** The waiting in order of service. */
   order(waiting: readonly Sequence[], now: number): Sequence[] {
     const byId = new Map(waiting.map((sequence) => [sequence.id, sequence]));
     const requests = waiting.map((sequence) => this.#waiting(sequence));
-    return order(requests, now, this.#lengths, this.#costs, this.policy).flatMap(({ id }) => byId.get(id) ?? []);
+    return order(requests, now, this.#learned.lengths, this.#costs, this.policy).flatMap(
+      ({ id }) => byId.get(id) ?? [],
+    );
   }
 
   /** Without budgets there is nothing to weigh: everybody goes as deep as it may. That saves 0.3 ms a step. */
@@ -100,17 +95,22 @@ export class Planning {
     return plan;
   }
 
-  chunk(live: readonly Sequence[], waiting: readonly Sequence[], room: EngineRoom, now: number): Chunk | null {
+  /** @param paused ids of those that the last plan lets rest */
+  chunk(
+    live: readonly Sequence[],
+    waiting: readonly Sequence[],
+    room: EngineRoom,
+    now: number,
+    paused: ReadonlySet<string>,
+  ): Chunk | null {
     const state = this.#state(live, waiting, room, now);
-    return chooseChunk(state.live, state, this.#costs, this.policy);
+    return chooseChunk(state.live, state, this.#costs, this.policy, paused);
   }
 
-  isOverdue(sequence: Sequence, now: number): boolean {
+  /** @param work the step that is about to run */
+  isOverdue(sequence: Sequence, now: number, work: Work): boolean {
     if (sequence.request.depth.budget?.onMiss !== 'truncate') return false;
-    const rows = this.shape.exits.map((_, exit) => (exit === sequence.exit ? 1 : 0));
-    const nextStepMs = predictMs(this.#costs, { decode: { rows, context: sequence.tokens.length }, prefill: [] });
-    // Others' prompts may be in the next step as they were in the last one: better a token early than an answer late.
-    return isOverdue(this.#live(sequence), now, Math.max(nextStepMs, this.#lastCycleMs));
+    return isOverdue(this.#waiting(sequence), now, nextStep(work, this.#costs), this.policy);
   }
 
   /** What advancing a sequence to a position at its exit will run. */
@@ -123,7 +123,6 @@ export class Planning {
   /** Learns from a finished step. */
   stepDone(work: Work, actualMs: number): void {
     this.#costs = correct(this.#costs, work, actualMs);
-    this.#lastCycleMs = actualMs;
   }
 
   predictMs(work: Work): number {
@@ -135,9 +134,12 @@ export class Planning {
     return this.#costs.correction.speed;
   }
 
-  /** Learns how long answers are. */
-  answerDone(sequence: Sequence): void {
-    this.#lengths = observeLength(this.#lengths, sequence.request.maxTokens, sequence.generated);
+  /** Learns from an answer that ended. @param whole false where it was cut at its deadline */
+  answerDone(sequence: Sequence, endedAt: number, whole: boolean): void {
+    const { admission, firstTokenAt, generated: tokens } = sequence;
+    if (admission === null) return;
+    const end = { firstTokenAt, endedAt, tokens, whole };
+    this.#learned = observeEnd(this.#learned, this.#waiting(sequence), admission, end, this.policy);
   }
 
   #state(live: readonly Sequence[], waiting: readonly Sequence[], room: EngineRoom, now: number): RouterState {
@@ -147,8 +149,7 @@ export class Planning {
       kvRoom: room.kvRoom,
       live: live.map((sequence) => this.#live(sequence)),
       waiting: waiting.map((sequence) => this.#waiting(sequence)),
-      lengths: this.#lengths,
-      demand: this.#demand,
+      learned: this.#learned,
     };
   }
 
@@ -160,7 +161,7 @@ export class Planning {
       promptLength,
       generated,
       maxTokens: request.maxTokens,
-      promised: sequence.promised,
+      promised: sequence.admission?.kind !== 'admit' || sequence.admission.bound,
       exit: this.shape.exits[exit]?.layer ?? 0,
       ...request.depth,
     };

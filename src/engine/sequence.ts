@@ -5,6 +5,7 @@
  */
 import { type Constraint, isPending } from './constraint.js';
 import type { EndReason, GenerateMessage } from './messages.js';
+import type { Admission } from '../router/types.js';
 import { randomStream } from './random.js';
 import { needsAllLogits } from './sampler.js';
 import type { Slot } from './slot.js';
@@ -21,8 +22,8 @@ export class Sequence {
   slot: Slot | null = null;
   /** Index of the exit that its next token is taken from. */
   exit: number;
-  /** Whether admission found its budget feasible. */
-  promised = true;
+  /** What the planner said when it came; null before. */
+  admission: Admission | null = null;
   /** Tokens since the exit last changed. */
   tokensAtExit = 0;
   /** Set by a cancel; the next step ends it. */

@@ -3,8 +3,10 @@
  *
  * Knows: the agenda with the request in it. Must not know: what happens after it was admitted (replan).
  */
-import { type Batch, batchOf, outlook, stretchOf } from './batch.js';
+import { type Batch, aloneMs, batchOf, outlook, stretchOf } from './batch.js';
+import { type Outlook, estimateMs } from './estimate.js';
 import { type Job, stepsLeft } from './jobs.js';
+import type { Learned } from './learned.js';
 import type { CostModel } from './model.js';
 import { order } from './order.js';
 import { DepthPlan } from './plan.js';
@@ -17,25 +19,30 @@ import type { Admission, Policy, Prediction, RouterState, WaitingRequest } from 
  */
 export function admit(asked: WaitingRequest, state: RouterState, model: CostModel, policy: Policy): Admission {
   const request: WaitingRequest = { ...asked, promised: true };
-  const ordered = order([...state.waiting, request], state.now, state.lengths, model, policy);
+  const ordered = order([...state.waiting, request], state.now, state.learned.lengths, model, policy);
   const batch = batchOf(state, ordered, model, policy, ordered.length);
   const self = batch.jobs.findIndex((job) => job.request === request);
   const job = batch.jobs[self];
   if (job === undefined) throw new Error('a request to admit must be among the waiting');
 
   const plan = new DepthPlan(batch);
-  const feasible = !job.bound || isFeasible(plan, self);
+  const room = job.bound ? roomFor(plan, self) : Infinity;
+  const bound = room >= 1;
+  const feasible = room >= 1 + state.learned.promises.margin;
   if (!feasible && request.budget?.onMiss === 'reject') {
     return { kind: 'refuse', leastFeasibleMs: leastFeasible(batch, job) };
   }
   plan.keep();
   plan.begin();
-  const exit = !job.bound ? job.max : feasible ? (plan.exits[self] ?? job.min) : job.min;
+  const exit = !job.bound ? job.max : bound ? (plan.exits[self] ?? job.min) : job.min;
+  const outlook = outlookOf(batch, job, at(batch, self, exit), room);
   return {
     kind: 'admit',
     exit: model.shape.exits[exit]?.layer ?? request.maxExit,
-    prediction: predictionOf(job, at(batch, self, exit), state.now, policy),
+    prediction: predictionOf(job, outlook, state.learned),
+    outlook,
     feasible,
+    bound,
   };
 }
 
@@ -65,12 +72,10 @@ function at(batch: Batch, self: number, exit: number): Instants {
   return { first, end: (end + first + stepsLeft(job, job.likely) * paceMs) / 2 };
 }
 
-/** With everybody at their shallowest: it makes its budget, and nobody who made theirs without it misses it. */
-function isFeasible(plan: DepthPlan, self: number): boolean {
-  const { agenda, batch } = plan;
+/** How many times its budget holds what is due by then, everybody at their shallowest; 0 where it takes another's. */
+function roomFor({ agenda, batch }: DepthPlan, self: number): number {
   const job = batch.jobs[self];
-  if (job === undefined || agenda.lost.has(job)) return false;
-  return agenda.admits(self, stepGrain(batch));
+  return job === undefined || agenda.lost.has(job) ? 0 : agenda.room(self, stepGrain(batch));
 }
 
 /** Milliseconds of the shortest step that prefills while others decode: one that began for others is in the way. */
@@ -89,15 +94,26 @@ function leastFeasible(batch: Batch, job: Job): number {
   const agenda = new DepthPlan({ ...batch, jobs: jobs.map((each) => (each === job ? patient : each)) }).agenda;
   const workMs = agenda.workUntil(jobs.indexOf(job));
   const grain = stepGrain(batch);
-  const wait = workMs * stretchOf(jobs, policy) + grain;
+  const wait = (workMs * stretchOf(jobs, policy) + grain) * (1 + state.learned.promises.margin);
   return Math.ceil(state.now + wait - job.request.arrivedAt + policy.requestOverheadMs);
 }
 
-function predictionOf(job: Job, { first, end }: Instants, now: number, policy: Policy): Prediction {
-  const overhead = now - job.request.arrivedAt + policy.requestOverheadMs;
-  return {
-    ttftMs: first - now + overhead,
-    tpotMs: job.likely < 2 ? 0 : (end - first) / (job.likely - 1),
-    totalMs: end - now + overhead,
+type Outlooks = Extract<Admission, { kind: 'admit' }>['outlook'];
+
+/** What the forecast says, and what tells how far to trust it. */
+function outlookOf(batch: Batch, job: Job, { first, end }: Instants, room: number): Outlooks {
+  const { state, model, policy } = batch;
+  const overhead = state.now - job.request.arrivedAt + policy.requestOverheadMs;
+  const aloneTotalMs = aloneMs(job, job.max, model, policy) + policy.requestOverheadMs;
+  const { budget } = job.request;
+  const of = (forecastMs: number): Outlook => {
+    return { forecastMs, aloneMs: aloneTotalMs, budgetMs: budget?.totalMs ?? Infinity, room };
   };
+  return { total: of(end - state.now + overhead), ttft: of(first - state.now + overhead) };
+}
+
+function predictionOf(job: Job, outlook: Outlooks, learned: Learned): Prediction {
+  const totalMs = estimateMs(learned.total, outlook.total);
+  const ttftMs = Math.min(totalMs, estimateMs(learned.ttft, outlook.ttft));
+  return { ttftMs, tpotMs: job.likely < 2 ? 0 : (totalMs - ttftMs) / (job.likely - 1), totalMs };
 }

@@ -9,7 +9,7 @@
  * largest of them is given up (Moore and Hodgson).
  */
 import { type Batch, loadOf, stretchOf } from './batch.js';
-import { dueWithin, noDemand } from './demand.js';
+import { dueWithin } from './demand.js';
 import { type Job, stepsLeft } from './jobs.js';
 import { type Levels, levelsOf } from './levels.js';
 import { planChunk } from './policy.js';
@@ -33,6 +33,12 @@ const GIVE_UP = 0.1;
 const GIVE_UP_ALL = 0.02;
 /** Share of the steps that rows could ride along which promises count on: prompts come between. */
 const PROMISED_ALONG = 0.5;
+/** What a learnt margin of promises adds to foresight: at a margin of 0.1, half as much again. */
+const CAUTION = 5;
+/** Fewer expected arrivals than this are more likely none, and count the less. */
+const FEW = Math.LN2;
+/** Promises leave time for this many times what is expected to arrive: less than depth does, which can be taken back. */
+const PROMISED_COMING = 1;
 
 export class Agenda {
   readonly levels: Levels;
@@ -48,6 +54,7 @@ export class Agenda {
   readonly #counts: Uint8Array;
   /** By exit, by task: work that is expected to arrive and be due before. */
   #coming: readonly Float64Array[] = [];
+  readonly #foresight: number;
   /** By task: ms of work before its due, decode steps that run until then. */
   readonly #used: Float64Array;
   readonly #until: Float64Array;
@@ -66,6 +73,9 @@ export class Agenda {
   constructor(private readonly batch: Batch) {
     const { jobs, model, step } = batch;
     const exits = model.shape.exits.length;
+    // Where promises were broken, more must be left over: what breaks them takes the time of those who come later, too.
+    const caution = CAUTION * batch.state.learned.promises.margin;
+    this.#foresight = batch.policy.foresight * (1 + caution);
     this.levels = levelsOf(step, exits, jobs.filter((job) => job.live !== null).length);
     this.#exits = Int32Array.from(jobs, ({ min }) => min);
     this.#prefill = Float64Array.from(jobs, (job) => (job.bound ? loadOf(job, job.min, batch).prefillMs : 0));
@@ -105,37 +115,44 @@ export class Agenda {
   }
 
   /**
-   * Whether a job's own tasks fit at everybody's shallowest, what is expected to arrive included, and whoever is due
-   * later and fits without it fits with it. Call it before any raise.
+   * How many times the work fits that is due by a job's own deadlines, everybody at the shallowest and what is expected
+   * to arrive included; 0 where somebody who is due later fits without it, but not with it. Call it before any raise.
    * @param grainMs what the job must be able to wait for in any case
    */
-  admits(self: number, grainMs: number): boolean {
-    const fits = (): boolean[] => {
+  room(self: number, grainMs: number): number {
+    const promised = Math.min(PROMISED_COMING, this.batch.policy.foresight);
+    const share = (): number[] => {
       this.#pass(PROMISED_ALONG);
-      return this.#tasks.map((task, i) => {
-        const extra = task.job === self ? grainMs + (this.#coming[0]?.[i] ?? 0) : 0;
-        return (this.#used[i] ?? 0) + extra <= task.open;
+      return this.#tasks.map(({ job, open }, i) => {
+        const extra = job === self ? grainMs + promised * (this.#coming[0]?.[i] ?? 0) : 0;
+        const work = (this.#used[i] ?? 0) + extra;
+        return work > 0 ? open / work : Infinity;
       });
     };
     this.#counts[self] = 0;
-    const without = fits();
+    const without = share();
     this.#counts[self] = 1;
-    const withIt = fits();
+    const withIt = share();
     this.#pass();
     this.#chargeRides();
-    return this.#tasks.every(
-      ({ job }, i) => withIt[i] === true || (job !== self && (without[i] === false || this.#counts[job] === 0)),
-    );
+    let own = Infinity;
+    for (const [i, { job }] of this.#tasks.entries()) {
+      const fits = withIt[i] ?? 0;
+      if (job === self) own = Math.min(own, fits);
+      else if (fits < 1 && (without[i] ?? 0) >= 1 && this.#counts[job] === 1) return 0;
+    }
+    return own;
   }
 
   /** Whether a row that nothing was promised to may run beside all others; takes the time if so. */
   ride(exit: number): boolean {
     const row = this.levels.row[exit] ?? 0;
     const coming = this.#coming[0];
+    const foresight = this.#foresight;
     for (let i = 0; i < this.#used.length; i += 1) {
       const more = row * (this.#until[i] ?? 0);
       if (this.#active[i] === 0 || more <= 0) continue;
-      if ((this.#used[i] ?? 0) + more + (coming?.[i] ?? 0) > (this.#open[i] ?? 0)) return false;
+      if ((this.#used[i] ?? 0) + more + foresight * (coming?.[i] ?? 0) > (this.#open[i] ?? 0)) return false;
     }
     for (let i = 0; i < this.#used.length; i += 1) {
       this.#used[i] = (this.#used[i] ?? 0) + row * (this.#until[i] ?? 0);
@@ -163,12 +180,14 @@ export class Agenda {
     const catchUp = this.batch.jobs[job]?.prefilling === false;
     const costs = this.#scratch;
     const coming = this.#coming[to];
+    const foresight = this.#foresight;
     for (let i = 0; i < costs.length; i += 1) {
       const own = i >= last ? steps : Math.min(along, this.#until[i] ?? 0);
       const more = (i >= first || catchUp ? prefill : 0) + own * rowMs + Math.max(0, own - reach) * fixedMs;
       costs[i] = more;
       if (more <= 0 || this.#active[i] === 0) continue;
-      if (((this.#used[i] ?? 0) + more + (coming?.[i] ?? 0)) * (1 + spare) > (this.#open[i] ?? 0)) return false;
+      const needed = (this.#used[i] ?? 0) + more + foresight * (coming?.[i] ?? 0);
+      if (needed * (1 + spare) > (this.#open[i] ?? 0)) return false;
     }
     for (let i = 0; i < costs.length; i += 1) this.#used[i] = (this.#used[i] ?? 0) + (costs[i] ?? 0);
     this.#exits[job] = to;
@@ -296,15 +315,15 @@ export class Agenda {
     const chunk = planChunk(policy);
     const due = this.#tasks.map((task) =>
       policy.foresight === 0 || task.due === Infinity
-        ? { positions: 0, tokens: 0 }
-        : dueWithin(state.demand ?? noDemand, state.now, task.due - state.now, policy.urgency),
+        ? { requests: 0, positions: 0, tokens: 0 }
+        : dueWithin(state.learned.demand, state.now, task.due - state.now, policy.urgency),
     );
     return model.shape.exits.map((_, exit) => {
       const position = promptMs(model, exit, chunk, chunk) / chunk;
       const row = this.levels.row[exit] ?? 0;
       return Float64Array.from(
         due,
-        ({ positions, tokens }) => policy.foresight * (positions * position + tokens * row),
+        ({ requests, positions, tokens }) => Math.min(1, requests / FEW) * (positions * position + tokens * row),
       );
     });
   }

@@ -37,8 +37,8 @@ export function batchOf(
   foreseen: number = FORESEEN,
 ): Batch {
   const jobs = [
-    ...state.live.map((sequence) => jobOf(sequence, sequence, model, state.lengths, policy)),
-    ...waiting.slice(0, foreseen).map((request) => jobOf(request, null, model, state.lengths, policy)),
+    ...state.live.map((sequence) => jobOf(sequence, sequence, model, state.learned.lengths, policy)),
+    ...waiting.slice(0, foreseen).map((request) => jobOf(request, null, model, state.learned.lengths, policy)),
   ].map((job) => shed(job, model, policy));
   let context = 0;
   for (const job of jobs) context += meanContext(job);

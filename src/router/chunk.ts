@@ -12,6 +12,10 @@ import { planChunk } from './policy.js';
 import { promptMs } from './steps.js';
 import type { Policy, RouterState, SequenceState } from './types.js';
 
+/** Share of its budget that a prompt waits for the depth of others; from then on only their deadlines go before it. */
+const PATIENCE = 0.1;
+const NOBODY: ReadonlySet<string> = new Set();
+
 export interface Chunk {
   readonly id: string;
   /** Counted from the stage of its exit that is furthest behind; stages that are there already do nothing. */
@@ -20,6 +24,7 @@ export interface Chunk {
 
 /**
  * @param sequences the live ones, with the exits of this step
+ * @param paused ids of those that sit this step out
  * @returns null where nothing is to be prefilled, or where decoding sequences have no time for it
  */
 export function chooseChunk(
@@ -27,30 +32,39 @@ export function chooseChunk(
   state: RouterState,
   model: CostModel,
   policy: Policy,
+  paused: ReadonlySet<string> = NOBODY,
 ): Chunk | null {
   const batch = batchOf({ ...state, live: sequences }, state.waiting, model, policy);
   const live = batch.jobs.slice(0, sequences.length);
   const prompts = live.filter((job) => job.prefilling).sort((a, b) => batch.due(a) - batch.due(b));
   const [first] = prompts;
   if (first === undefined) return null;
-  const decoding = live.filter((job) => !job.prefilling);
+  const decoding = live.filter((job) => !job.prefilling && !paused.has(job.request.id));
   const smallest = policy.chunks[0] ?? 1;
+  // Where all rest, they rest for a prompt that is due before them.
   if (decoding.length === 0 && first.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
 
   const plan = new DepthPlan(batch);
+  const shallow = new DepthPlan(batch).agenda;
   plan.hold();
 
   const pace = paceMs(batch, decoding);
   const bound = batch.jobs.filter((job) => job.bound);
   for (const job of prompts) {
     const due = job.bound ? batch.due(job) : Infinity;
-    const size = largest(job, batch, pace, plan.agenda.spareBefore(due, batch.jobs.indexOf(job)));
+    const { agenda } = isPatient(job, state.now) ? plan : { agenda: shallow };
+    const size = largest(job, batch, pace, agenda.spareBefore(due, batch.jobs.indexOf(job)));
     if (size > 0) return chunkOf(job, size, model);
     // Nobody has time: the prompt waits, but not for ever.
     if (isStarving(job, batch, bound)) return chunkOf(job, smallest, model);
   }
   // Where nothing else would run, somebody goes on.
   return decoding.length === 0 ? chunkOf(first, policy.chunks.at(-1) ?? smallest, model) : null;
+}
+
+/** Whether others' depth still goes before a prompt: it did not wait for long, measured by its own budget. */
+function isPatient({ request, deadlines }: Job, now: number): boolean {
+  return now - request.arrivedAt < PATIENCE * (deadlines.end - request.arrivedAt);
 }
 
 /**

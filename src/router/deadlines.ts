@@ -24,6 +24,26 @@ export function deadlinesOf(arrivedAt: number, budget: Budget | null, policy: Po
   };
 }
 
+/** What became of an answer, as the caller sees it: instants in ms. */
+export interface Finish {
+  readonly arrivedAt: number;
+  readonly firstTokenAt: number;
+  readonly endedAt: number;
+  readonly tokens: number;
+}
+
+/** Whether an answer came within all that its budget states. */
+export function isWithin(budget: Budget | null, { arrivedAt, firstTokenAt, endedAt, tokens }: Finish): boolean {
+  if (budget === null) return true;
+  const within = (ms: number, limit: number | null): boolean => limit === null || ms <= limit;
+  const tpot = tokens < 2 ? 0 : (endedAt - firstTokenAt) / (tokens - 1);
+  return (
+    within(endedAt - arrivedAt, budget.totalMs) &&
+    within(firstTokenAt - arrivedAt, budget.ttftMs) &&
+    within(tpot, budget.tpotMs)
+  );
+}
+
 /** Whether a budget states anything at all. */
 export function hasBudget(budget: Budget | null): budget is Budget {
   return budget !== null && (budget.totalMs !== null || budget.ttftMs !== null || budget.tpotMs !== null);

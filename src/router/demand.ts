@@ -8,6 +8,7 @@ import type { Budget } from './types.js';
 
 /** Arrivals of one class of urgency: sums that fade with the time since. */
 interface Arrivals {
+  readonly requests: number;
   readonly positions: number;
   readonly tokens: number;
 }
@@ -25,7 +26,7 @@ const BASE = 4;
 const CLASSES = 16;
 
 export const noDemand: Demand = {
-  classes: Array.from({ length: CLASSES }, () => ({ positions: 0, tokens: 0 })),
+  classes: Array.from({ length: CLASSES }, () => ({ requests: 0, positions: 0, tokens: 0 })),
   at: -Infinity,
 };
 
@@ -43,7 +44,8 @@ export function observeArrival(
   const fade = fadeOf(demand, now);
   const own = classOf(Math.min(budget?.totalMs ?? Infinity, paceOf(budget, tokens)));
   return {
-    classes: demand.classes.map(({ positions, tokens: sum }, i) => ({
+    classes: demand.classes.map(({ requests, positions, tokens: sum }, i) => ({
+      requests: requests * fade + Number(i === own),
       positions: positions * fade + (i === own ? promptLength : 0),
       tokens: sum * fade + (i === own ? tokens : 0),
     })),
@@ -63,25 +65,20 @@ function paceOf(budget: Budget | null, tokens: number): number {
  */
 export function dueWithin(demand: Demand, now: number, horizon: number, urgency: number): Arrivals {
   const fade = fadeOf(demand, now) / MEMORY;
+  let requests = 0;
   let positions = 0;
   let tokens = 0;
-  if (fade === 0) return { positions, tokens };
+  if (fade === 0) return { requests, positions, tokens };
   for (let i = 0; i < CLASSES - 1; i += 1) {
     const each = demand.classes[i];
     // The middle of the class.
     const open = horizon - urgency * 1.4 * 2 ** (BASE + i);
     if (each === undefined || open <= 0) continue;
+    requests += each.requests * open;
     positions += each.positions * open;
     tokens += each.tokens * open;
   }
-  return { positions: positions * fade, tokens: tokens * fade };
-}
-
-/** Prompt positions and answer tokens that arrive per millisecond. */
-export function ratesAt(demand: Demand, now: number): Arrivals {
-  const fade = fadeOf(demand, now) / MEMORY;
-  const sum = (of: (each: Arrivals) => number): number => demand.classes.reduce((all, each) => all + of(each), 0);
-  return { positions: sum((each) => each.positions) * fade, tokens: sum((each) => each.tokens) * fade };
+  return { requests: requests * fade, positions: positions * fade, tokens: tokens * fade };
 }
 
 function fadeOf(demand: Demand, now: number): number {

@@ -1,24 +1,25 @@
 /**
  * The seam between router and engine: everything that a scheduler calls, in the order in which a step calls it.
  *
- *   arrival    admit(request, state, ...)          -> exit at start, prediction; or refusal
- *              observeArrival(demand, now, ...)    -> the demand that the next plan expects
+ *   arrival    observeRequest(learned, request)    -> what keeps arriving
+ *              admit(request, state, ...)          -> exit at start, prediction; or refusal
  *   each step  order(waiting, now, ...)            -> who gets the free slots
  *              replan(live, state, ...)            -> changes of exit, who pauses
  *              chooseChunk(live, state, ...)       -> which prompt goes on, by how many positions
- *              isOverdue(sequence, now, stepMs)    -> whether onMiss `truncate` ends it before this step
+ *              isOverdue(sequence, now, step, ...) -> whether onMiss `truncate` ends it before this step
  *              correct(model, work, actualMs)      -> the model that the next step plans with
- *   end        observeLength(lengths, max, tokens) -> the lengths that the next plan assumes
+ *   end        observeEnd(learned, request, ...)   -> lengths, how careful promises are, what predictions are worth
  *
  * Pure functions over plain data (types.ts): no clock, no I/O, no randomness. The simulator calls the same ones.
  */
 import { type CorrectedPart, learn } from './correct.js';
 import { type CostModel, type Work, cascadeMs, prefillMs, unitMs } from './model.js';
-import type { SequenceState } from './types.js';
 
 export { admit } from './admit.js';
 export { type Chunk, chooseChunk } from './chunk.js';
-export { type LengthModel, noLengths, observeLength, plannedLength } from './lengths.js';
+export { isWithin } from './deadlines.js';
+export { type AnswerEnd, type Learned, nothingLearned, observeEnd, observeRequest } from './learned.js';
+export { noLengths, observeLength, plannedLength } from './lengths.js';
 export {
   type CostModel,
   type DecodeWork,
@@ -28,9 +29,11 @@ export {
   depthShape,
   predictMs,
 } from './model.js';
-export { type Demand, noDemand, observeArrival } from './demand.js';
+export { noDemand, observeArrival } from './demand.js';
 export { advanceWork } from './jobs.js';
 export { order } from './order.js';
+export { type NextStep, isOverdue, nextStep } from './overdue.js';
+export { noPromises, observePromise } from './promises.js';
 export { defaultPolicy } from './policy.js';
 export { replan } from './replan.js';
 export type * from './types.js';
@@ -48,10 +51,4 @@ export function correct(model: CostModel, work: Work, actualMs: number): CostMod
     parts.push({ kind: 'decode', size: rows.reduce((sum, count) => sum + count, 0), tableMs });
   }
   return { ...model, correction: learn(model.correction, parts, actualMs) };
-}
-
-/** Whether a `truncate` sequence must end now: its next token would come after its total budget. */
-export function isOverdue(sequence: SequenceState, now: number, nextStepMs: number): boolean {
-  const { budget, arrivedAt } = sequence;
-  return budget?.onMiss === 'truncate' && budget.totalMs !== null && now + nextStepMs > arrivedAt + budget.totalMs;
 }

@@ -21,7 +21,7 @@ export const defaultPolicy: Policy = {
   // From the last step to the last byte at the client, on a machine whose cores compute: 8 to 12 ms were measured.
   requestOverheadMs: 12,
   // Arrivals come in clusters: with room for the mean alone, every cluster finds the time spent.
-  foresight: 1.5,
+  foresight: 2,
   urgency: 0.75,
 };
 

@@ -5,8 +5,8 @@
  * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
  */
 
-import type { Demand } from './demand.js';
-import type { LengthModel } from './lengths.js';
+import type { Outlook } from './estimate.js';
+import type { Learned } from './learned.js';
 
 /** What is done when even the shallowest plan can't make the budget (design: budget contract). */
 export type OnMiss = 'continue' | 'truncate' | 'reject';
@@ -57,7 +57,7 @@ export interface WaitingRequest extends DepthRequest {
   readonly maxTokens: number;
   /** Exit layer that admission planned. */
   readonly exit: number;
-  /** Whether admission found its budget feasible; what it promised is kept before others get a chance. Absent: yes. */
+  /** Whether plans hold time for its budget before others get a chance (Admission's `bound`). Absent: yes. */
   readonly promised?: boolean;
 }
 
@@ -84,9 +84,8 @@ export interface RouterState {
   readonly live: readonly SequenceState[];
   /** In order of service: as order() gave them, new ones at the end until it is asked again. */
   readonly waiting: readonly WaitingRequest[];
-  readonly lengths: LengthModel;
-  /** What keeps arriving (demand.ts). Absent: plans spend all the time there is, and expect nobody else. */
-  readonly demand?: Demand;
+  /** From the requests before: how long answers get, what keeps arriving, what promises and predictions are worth. */
+  readonly learned: Learned;
 }
 
 /** The operator's policy, all defaults in policy.ts. */
@@ -129,10 +128,14 @@ export type Admission =
       /** Exit layer at start. */
       readonly exit: number;
       readonly prediction: Prediction;
-      /** False when even the shallowest allowed plan is predicted to miss the budget. */
+      /** Whether its budget is promised: the shallowest allowed plan makes it with the learnt margin to spare. */
       readonly feasible: boolean;
+      /** What the prediction goes by, kept to learn from when the answer has ended. */
+      readonly outlook: { readonly total: Outlook; readonly ttft: Outlook };
+      /** Whether plans hold time for it: the shallowest allowed plan makes it, be it barely. */
+      readonly bound: boolean;
     }
-  /** Least total budget that would be feasible now, from arrival. */
+  /** Least total budget that would be promised now, from arrival. */
   | { readonly kind: 'refuse'; readonly leastFeasibleMs: number };
 
 /** What changes before the next step; sequences that are not named go on as they are. */

@@ -7,6 +7,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { type Policy, costModel, defaultPolicy, predictMs } from '../router/planner.js';
 import { parseCostFile } from './costs.js';
 import { type Machine, simulate } from './engine.js';
+import { noisy } from './noise.js';
 import { svgOf } from './plot.js';
 import { type Report, reportOf } from './report.js';
 import type { SimulatedRequest } from './request.js';
@@ -33,8 +34,12 @@ export interface SimulateOptions {
   /** Attainment to reach: the number of replicas that do is reported for each speed. */
   readonly target: number;
   readonly maxReplicas: number;
-  /** Relative noise of a step's real time, 0 for none. */
+  /** Standard deviation of the logarithm of a step's real time, about its relative noise; 0 for none. */
   readonly noise: number;
+  /** Mean seconds between spells of 0.5 to 2 s in which steps take twice as long; 0 for none. */
+  readonly slowSpells: number;
+  /** Milliseconds that a caller waits for outside the engine. */
+  readonly overheadMs: number;
   readonly seed: number;
 }
 
@@ -50,6 +55,8 @@ export const simulateDefaults = {
   target: 0.99,
   maxReplicas: 64,
   noise: 0.05,
+  slowSpells: 0,
+  overheadMs: 10,
   seed: 1,
 } satisfies Omit<SimulateOptions, 'trace' | 'cost'>;
 
@@ -77,21 +84,18 @@ export async function simulateCommand(
   const runAt = (speed: number, replicas: number): Report => {
     const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
     const requests = requestsOf(trace, classes, scale, seeded(options.seed));
-    const random = seeded(options.seed + 1);
-    const machine: Machine = {
-      slots: options.slots,
-      kvPositions: options.kvPositions,
-      actual: (work) => predictMs(model, work) * (1 + options.noise * (2 * random() - 1)),
-    };
+    const { slots, kvPositions, overheadMs } = options;
     // Replicas behind a balancer that deals requests out in turn.
-    const outcomes = Array.from({ length: replicas }, (_, replica) =>
-      drain(
+    const outcomes = Array.from({ length: replicas }, (_, replica) => {
+      const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
+      const actual: Machine['actual'] = (work, now) => noise(predictMs(model, work), now);
+      return drain(
         requests.filter((__, i) => i % replicas === replica),
-        machine,
+        { slots, kvPositions, overheadMs, actual },
         model,
         defaultPolicy,
-      ),
-    ).flat();
+      );
+    }).flat();
     return reportOf(outcomes, shape);
   };
 

@@ -16,20 +16,19 @@ import {
   chooseChunk,
   correct,
   isOverdue,
-  noDemand,
-  noLengths,
-  observeArrival,
-  observeLength,
+  nextStep,
+  nothingLearned,
+  observeEnd,
+  observeRequest,
   order,
-  plannedLength,
-  predictMs,
   replan,
 } from '../router/planner.js';
-import { type LiveRequest, type SimulatedRequest, planStep, start, toWaiting } from './request.js';
+import { type LiveRequest, type SimulatedRequest, isPrefilling, planStep, start, toWaiting } from './request.js';
+import { type Room, fill, freePositions, preempt } from './slots.js';
 
-export interface Machine {
-  readonly slots: number;
-  readonly kvPositions: number;
+export interface Machine extends Room {
+  /** What a caller waits for outside the engine: added to every instant that is reported. Absent: nothing. */
+  readonly overheadMs?: number;
   /** Milliseconds that a step really takes, given what the true cost model says and the time. */
   readonly actual: (work: Work, now: number) => number;
 }
@@ -45,6 +44,7 @@ export interface Outcome {
   readonly tokens: number;
   readonly reason: 'length' | 'deadline' | 'refused';
   readonly replans: number;
+  readonly preemptions: number;
 }
 
 /** What a step did, for observers (tests, progress). */
@@ -68,9 +68,9 @@ export function* simulate(
   policy: Policy,
 ): Generator<SimulatedStep, Outcome[], void> {
   const outcomes: Outcome[] = [];
+  const { overheadMs = 0 } = machine;
   let model = planning;
-  let lengths = noLengths;
-  let demand = noDemand;
+  let learned = nothingLearned;
   let now = requests[0]?.arrivedAt ?? 0;
   let waiting: LiveRequest[] = [];
   let live: LiveRequest[] = [];
@@ -81,18 +81,20 @@ export function* simulate(
   const state = (): RouterState => ({
     now,
     slots: machine.slots,
-    kvRoom: machine.kvPositions - live.reduce((sum, each) => sum + (each.frontier[0] ?? 0), 0),
+    kvRoom: freePositions(live, machine),
     live,
     waiting: waiting.map(toWaiting),
-    lengths,
-    demand,
+    learned,
   });
   const end = (each: LiveRequest, reason: Outcome['reason']): void => {
     const admission = admissions.get(each.id);
     if (admission === undefined) throw new Error(`request ${each.id} ended before it was admitted`);
-    const { request, firstTokenAt, byExit: exits, generated: tokens, replans } = each;
-    outcomes.push({ request, admission, firstTokenAt, endedAt: now, exits, tokens, reason, replans });
-    if (reason === 'length') lengths = observeLength(lengths, each.maxTokens, tokens);
+    const { request, byExit: exits, generated: tokens, replans, preemptions } = each;
+    const firstTokenAt = each.firstTokenAt === null ? null : each.firstTokenAt + overheadMs;
+    const endedAt = now + overheadMs;
+    outcomes.push({ request, admission, firstTokenAt, endedAt, exits, tokens, reason, replans, preemptions });
+    const whole = reason === 'length';
+    learned = observeEnd(learned, each, admission, { ...each, endedAt: now, tokens, whole }, policy);
   };
 
   while (next < requests.length || waiting.length > 0 || live.length > 0) {
@@ -101,24 +103,15 @@ export function* simulate(
     for (let request = requests[next]; request !== undefined && request.arrivedAt <= now; request = requests[next]) {
       next += 1;
       const each = start(request, model.shape);
+      learned = observeRequest(learned, each, request.arrivedAt);
       const admission = admit(toWaiting(each), state(), model, policy);
       admissions.set(each.id, admission);
-      const likely = plannedLength(lengths, each.maxTokens, 0, 0.5);
-      demand = observeArrival(demand, request.arrivedAt, each.promptLength, likely, each.budget);
       if (admission.kind === 'refuse') end(each, 'refused');
-      else waiting.push({ ...each, exit: admission.exit, promised: admission.feasible });
+      else waiting.push({ ...each, exit: admission.exit, promised: admission.bound });
     }
 
-    // 2. Free slots go to the waiting, in order of service; KV room is held for the longest answer.
-    const held = (each: LiveRequest): number => each.promptLength + each.maxTokens;
-    let room = machine.kvPositions - live.reduce((sum, each) => sum + held(each), 0);
-    const ordered = order(waiting, now, lengths, model, policy);
-    for (const each of ordered) {
-      if (live.length >= machine.slots || (held(each) > room && live.length > 0)) break;
-      room -= held(each);
-      live.push(each);
-    }
-    waiting = ordered.filter((each) => !live.includes(each));
+    // 2. Free slots go to the waiting, in order of service.
+    ({ live, waiting } = fill(live, order(waiting, now, learned.lengths, model, policy), machine));
 
     // 3. Depths for this step, then the prompt that goes on.
     const plan = replan(live, state(), model, policy);
@@ -128,19 +121,22 @@ export function* simulate(
       const exit = exits.get(each.id);
       return exit === undefined ? each : { ...each, exit, tokensAtExit: 0, replans: each.replans + 1 };
     });
-    const chunk = chooseChunk(live, state(), model, policy);
+    const room = preempt(live, machine);
+    live = room.live;
+    waiting = [...room.preempted, ...waiting];
+    const chunk = chooseChunk(live, state(), model, policy, paused);
 
     // 4. Run.
-    const decoding = live.filter((each) => each.generated > 0 && !paused.has(each.id));
-    const step = planStep(live, decoding, chunk, model, policy);
-    const predicted = predictMs(model, step.work);
-    const overdue = live.filter((each) => isOverdue(each, now, predicted));
+    const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));
+    const step = planStep(live, { decoding, chunk }, model, policy);
+    const coming = nextStep(step.work, model);
+    const overdue = live.filter((each) => isOverdue(each, now, coming, policy));
     if (overdue.length > 0) {
       live = live.filter((each) => !overdue.includes(each));
       for (const each of overdue) end(each, 'deadline');
       continue;
     }
-    const overdueWaiting = waiting.filter((each) => isOverdue(each, now, 0));
+    const overdueWaiting = waiting.filter((each) => isOverdue(each, now, coming, policy));
     waiting = waiting.filter((each) => !overdueWaiting.includes(each));
     for (const each of overdueWaiting) end(each, 'deadline');
     const ms = machine.actual(step.work, now);

@@ -3,7 +3,7 @@
  *
  * Knows: outcomes. Must not know: files, plots.
  */
-import type { DepthShape } from '../router/planner.js';
+import { type DepthShape, isWithin } from '../router/planner.js';
 import type { Outcome } from './engine.js';
 
 export interface ClassReport {
@@ -39,15 +39,7 @@ export interface Report {
 /** Whether an outcome is whole and inside its budget. */
 export function isMet({ request, reason, firstTokenAt, endedAt, tokens }: Outcome): boolean {
   if (reason !== 'length' || firstTokenAt === null) return false;
-  const { budget, arrivedAt } = request;
-  if (budget === null) return true;
-  const within = (ms: number, limit: number | null): boolean => limit === null || ms <= limit;
-  const tpot = tokens < 2 ? 0 : (endedAt - firstTokenAt) / (tokens - 1);
-  return (
-    within(endedAt - arrivedAt, budget.totalMs) &&
-    within(firstTokenAt - arrivedAt, budget.ttftMs) &&
-    within(tpot, budget.tpotMs)
-  );
+  return isWithin(request.budget, { arrivedAt: request.arrivedAt, firstTokenAt, endedAt, tokens });
 }
 
 const share = (part: number, all: number): number => (all === 0 ? 1 : part / all);

@@ -9,10 +9,12 @@ import {
   type CostModel,
   type DepthShape,
   type Policy,
+  type PrefillWork,
   type SequenceState,
   type WaitingRequest,
   type Work,
   advanceWork,
+  predictMs,
 } from '../router/planner.js';
 
 export interface SimulatedRequest {
@@ -34,6 +36,12 @@ export interface LiveRequest extends SequenceState {
   readonly request: SimulatedRequest;
   readonly byExit: ReadonlyMap<number, number>;
   readonly replans: number;
+  readonly preemptions: number;
+}
+
+/** Still before its next token can be decoded: its prompt, or after preemption all of it, is to be processed. */
+export function isPrefilling({ generated, frontier, promptLength }: LiveRequest): boolean {
+  return generated === 0 || (frontier[0] ?? 0) < promptLength + generated - 1;
 }
 
 /** A request that nothing was done for yet. */
@@ -50,6 +58,7 @@ export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest
     tokensAtExit: 0,
     byExit: new Map(),
     replans: 0,
+    preemptions: 0,
   };
 }
 
@@ -76,49 +85,73 @@ export interface StepPlan {
   readonly advance: (live: readonly LiveRequest[], now: number) => LiveRequest[];
 }
 
-/** The work of one step: a chunk of prefill, catch-up of those that went deeper, one token for each decoding row. */
+/** What the planner decided of a step. */
+export interface StepParts {
+  /** Who may decode in this step. */
+  readonly decoding: readonly LiveRequest[];
+  readonly chunk: Chunk | null;
+}
+
+/** Trunk stages that an exit needs, then its block: indices into a frontier. */
+function unitsOf(exit: number, { shape }: CostModel): number[] {
+  const { stage, block } = shape.exits[exit] ?? { stage: 0, block: null };
+  const units = Array.from({ length: stage + 1 }, (_, unit) => unit);
+  return block === null ? units : [...units, shape.stages.length + exit];
+}
+
+/**
+ * The work of one step. Whoever changed its exit catches up first and decodes as soon as it has; only when nobody has
+ * to, a prompt goes on.
+ */
 export function planStep(
   live: readonly LiveRequest[],
-  decoding: readonly LiveRequest[],
-  chunk: Chunk | null,
+  { decoding, chunk }: StepParts,
   model: CostModel,
   policy: Policy,
 ): StepPlan {
   const { shape } = model;
   const largest = policy.chunks.at(-1) ?? 1;
   const exitOf = (each: LiveRequest): number => shape.exits.findIndex((exit) => exit.layer === each.exit);
+  const least = (each: LiveRequest): number =>
+    unitsOf(exitOf(each), model).reduce((least, unit) => Math.min(least, each.frontier[unit] ?? 0), Infinity);
+  const whole = (each: LiveRequest): number => each.promptLength + each.generated;
+  /** How far each gets; whoever gets to its end gives a token. */
+  const targets = new Map<string, number>();
+
+  const prefill: PrefillWork[] = [];
+  const goOn = (each: LiveRequest, end: number, most: number): void => {
+    const from = least(each);
+    const upTo = Math.min(end, from + most);
+    prefill.push(...advanceWork(each.frontier, exitOf(each), upTo, model, Math.max(1, upTo - from)));
+    targets.set(each.id, upTo);
+  };
+  for (const each of live) {
+    if (isPrefilling(each) || least(each) >= whole(each) - 1) continue;
+    if (prefill.length > 0 && predictMs(model, { decode: null, prefill }) > policy.maxStallMs) break;
+    goOn(each, whole(each) - 1, largest);
+  }
+  const prompt = live.find((each) => each.id === chunk?.id);
+  if (prefill.length === 0 && prompt !== undefined) goOn(prompt, whole(prompt), chunk?.positions ?? 0);
+
   const rows = new Array<number>(shape.exits.length).fill(0);
   let context = 0;
-  const targets = new Map<string, number>();
-  const prefill = decoding.flatMap((each) => {
+  let count = 0;
+  for (const each of decoding) {
+    if ((targets.get(each.id) ?? least(each)) < whole(each) - 1) continue;
     const exit = exitOf(each);
-    const there = each.promptLength + each.generated - 1;
     rows[exit] = (rows[exit] ?? 0) + 1;
-    context += there;
-    targets.set(each.id, there + 1);
-    return advanceWork(each.frontier, exit, there, model, largest);
-  });
-  const prompt = live.find((each) => each.id === chunk?.id);
-  if (prompt !== undefined && chunk !== null) {
-    const exit = exitOf(prompt);
-    const units = [...shape.stages.keys()].filter((stage) => stage <= (shape.exits[exit]?.stage ?? 0));
-    if (shape.exits[exit]?.block != null) units.push(shape.stages.length + exit);
-    const least = Math.min(...units.map((unit) => prompt.frontier[unit] ?? 0));
-    const upTo = Math.min(prompt.promptLength, least + chunk.positions);
-    prefill.push(...advanceWork(prompt.frontier, exit, upTo, model, chunk.positions));
-    targets.set(prompt.id, upTo);
+    context += whole(each) - 1;
+    count += 1;
+    targets.set(each.id, whole(each));
   }
-  const decode = decoding.length === 0 ? null : { rows, context: context / decoding.length };
+  const decode = count === 0 ? null : { rows, context: context / count };
   const advance = (before: readonly LiveRequest[], now: number): LiveRequest[] =>
     before.map((each) => {
       const target = targets.get(each.id);
       if (target === undefined) return each;
-      const exit = exitOf(each);
-      const stage = shape.exits[exit]?.stage ?? 0;
-      const frontier = each.frontier.map((at, unit) =>
-        unit <= stage || unit === shape.stages.length + exit ? Math.max(at, target) : at,
-      );
-      if (each.generated === 0 && target < each.promptLength) return { ...each, frontier };
+      const units = new Set(unitsOf(exitOf(each), model));
+      const frontier = each.frontier.map((at, unit) => (units.has(unit) ? Math.max(at, target) : at));
+      if (target < whole(each)) return { ...each, frontier };
       return {
         ...each,
         frontier,

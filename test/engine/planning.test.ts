@@ -17,14 +17,37 @@ function decoding(id: string, totalMs: number, onMiss: OnMiss = 'continue'): Seq
   return sequence;
 }
 
-void t.test('truncate ends before a step that may take as long as the last one, others prompts included', async (t) => {
+const decode = { rows: [0, 0, 0, 0, 1], context: 100 };
+
+void t.test('truncate ends before a step that would end after the deadline, others prompts included', async (t) => {
   const planning = new Planning(shape, table, defaultPolicy);
   const sequence = decoding('a', 1000, 'truncate');
-  t.notOk(planning.isOverdue(sequence, 900));
-  const decode = { rows: [0, 0, 0, 0, 1], context: 100 };
-  planning.stepDone({ decode, prefill: [{ exit: 4, positions: 128, context: 0, chunk: 128 }] }, 120);
-  t.ok(planning.isOverdue(sequence, 900));
-  t.notOk(planning.isOverdue(decoding('b', 1000, 'continue'), 900));
+  t.notOk(planning.isOverdue(sequence, 950, { decode, prefill: [] }));
+  const chunk = { exit: 4, positions: 128, context: 0, chunk: 128 };
+  t.ok(planning.isOverdue(sequence, 965, { decode, prefill: [chunk] }));
+  t.notOk(planning.isOverdue(decoding('b', 1000, 'continue'), 990, { decode, prefill: [chunk] }));
+});
+
+void t.test('truncate counts on a slow step as soon as steps are sometimes slow', async (t) => {
+  const planning = new Planning(shape, table, defaultPolicy);
+  const sequence = decoding('a', 1000, 'truncate');
+  const work = { decode, prefill: [] };
+  for (let i = 0; i < 64; i += 1) planning.stepDone(work, planning.predictMs(work) * (i % 8 === 0 ? 8 : 1));
+  const ms = planning.predictMs(work);
+  t.notOk(planning.isOverdue(sequence, 988 - 12 * ms, work), 'time for a slow one');
+  t.ok(planning.isOverdue(sequence, 988 - 4 * ms, work), 'time for an ordinary one only');
+});
+
+void t.test('truncate waits a little longer for the first token: without it the answer is empty', async (t) => {
+  const planning = new Planning(shape, table, defaultPolicy);
+  const begun = decoding('a', 1000, 'truncate');
+  const fresh = new Sequence(begun.request, 4);
+  const work = { decode, prefill: [] };
+  for (let i = 0; i < 64; i += 1) planning.stepDone(work, planning.predictMs(work) * (i % 8 === 0 ? 3 : 1));
+  const now = 988 - 1.5 * planning.predictMs(work);
+  t.ok(planning.isOverdue(begun, now, work));
+  t.notOk(planning.isOverdue(fresh, now, work));
+  t.ok(planning.isOverdue(fresh, 988, work), 'but not beyond the deadline');
 });
 
 void t.test('a large batch is planned every other step, and at once when somebody ends', async (t) => {

@@ -7,13 +7,16 @@ import {
   type SequenceState,
   type WaitingRequest,
   defaultPolicy,
-  noLengths,
+  nothingLearned,
 } from '../../src/router/planner.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { layers } from './sample.js';
 
 /** Answers get as long as max_tokens says: nothing is learnt, everything is known. */
 export const exactPolicy: Policy = { ...defaultPolicy, lengthQuantile: 1 };
+
+/** Nothing is learnt, and nothing has to be: promises need no margin. */
+const exact = { ...nothingLearned, promises: { margin: 0 } };
 
 const exit = fc.constantFrom(...layers);
 
@@ -66,7 +69,7 @@ export const state: fc.Arbitrary<RouterState> = fc
     waiting: fc.array(waiting, { maxLength: 10 }),
     kvRoom: fc.integer({ min: 0, max: 100_000 }),
   })
-  .map((some) => ({ ...some, now: 10_000, slots: 24, lengths: noLengths }));
+  .map((some) => ({ ...some, now: 10_000, slots: 24, learned: exact }));
 
 /** A few seconds of arrivals, in bursts or not. */
 export const arrivals: fc.Arbitrary<SimulatedRequest[]> = fc

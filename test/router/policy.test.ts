@@ -9,9 +9,11 @@ import {
   defaultPolicy,
   noDemand,
   noLengths,
+  nothingLearned,
   observeArrival,
   observeLength,
 } from '../../src/router/planner.js';
+import { SERVE_OPTIONS } from '../../src/config.js';
 import { type Outcome, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { predictMs } from '../../src/router/planner.js';
@@ -22,7 +24,7 @@ const request: WaitingRequest = {
   ...{ minExit: 10, maxExit: 30 },
   budget: { totalMs: 900, ttftMs: null, tpotMs: null, onMiss: 'continue' },
 };
-const idle: RouterState = { now: 0, slots: 16, kvRoom: 1e6, live: [], waiting: [], lengths: noLengths };
+const idle: RouterState = { now: 0, slots: 16, kvRoom: 1e6, live: [], waiting: [], learned: nothingLearned };
 
 function exitOf(state: RouterState, policy: Partial<Policy>): number {
   const admission = admit(request, state, sample, { ...defaultPolicy, ...policy });
@@ -32,7 +34,7 @@ function exitOf(state: RouterState, policy: Partial<Policy>): number {
 void t.test('length quantile: planning for longer answers is shallower', async (t) => {
   let lengths = noLengths;
   for (let i = 1; i <= 100; i += 1) lengths = observeLength(lengths, 200, i * 2);
-  const state = { ...idle, lengths };
+  const state = { ...idle, learned: { ...nothingLearned, lengths } };
   t.ok(exitOf(state, { lengthQuantile: 0.3 }) > exitOf(state, { lengthQuantile: 1 }));
 });
 
@@ -42,7 +44,10 @@ void t.test('foresight: what keeps arriving with tighter budgets takes depth', a
   for (let at = -3000; at < 0; at += 100) demand = observeArrival(demand, at, 200, 10, budget);
   const loose = { ...request, budget: { ...budget, totalMs: 2000 } };
   const plan = (foresight: number): number => {
-    const admission = admit(loose, { ...idle, demand }, sample, { ...defaultPolicy, foresight });
+    const admission = admit(loose, { ...idle, learned: { ...nothingLearned, demand } }, sample, {
+      ...defaultPolicy,
+      foresight,
+    });
     return admission.kind === 'admit' ? admission.exit : 0;
   };
   t.ok(plan(0) > plan(3), `${plan(0)} and ${plan(3)}`);
@@ -105,4 +110,11 @@ void t.test('a larger share brings requests without a budget on faster among tig
       { noBudgetShare },
     ).find((each) => each.request.id === 'free')?.endedAt ?? Infinity;
   t.ok(took(0.5) < took(0.05), `${took(0.5)} and ${took(0.05)}`);
+});
+
+void t.test('what the command line assumes is what the router assumes', async (t) => {
+  const { foresight, lengthQuantile, noBudgetShare, maxStall } = SERVE_OPTIONS;
+  const flags = [foresight.default, lengthQuantile.default, noBudgetShare.default, maxStall.default];
+  const { maxStallMs } = defaultPolicy;
+  t.same(flags, [defaultPolicy.foresight, defaultPolicy.lengthQuantile, defaultPolicy.noBudgetShare, maxStallMs]);
 });

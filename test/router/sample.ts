@@ -1,5 +1,5 @@
 /** A measured-like cost table: the 30-layer w8a8 body of the embedded model on two cores, cut at its five exits. */
-import type { CostPoint, CostTable } from '../../src/router/cost.js';
+import type { CostPoint, CostTable, UnitCost } from '../../src/router/cost.js';
 import { type CostModel, type DepthShape, costModel } from '../../src/router/planner.js';
 
 export const layers = [10, 15, 20, 25, 30];
@@ -37,6 +37,12 @@ function points(base: readonly (readonly [number, number])[], share: number, att
   );
 }
 
+const body = (unit: string, share: number): UnitCost => ({
+  ...{ unit, kernel: 'w8a8' },
+  decode: points(decode, share, 0.0007),
+  prefill: points(prefill, share, 0.00002),
+});
+
 export const shape: DepthShape = {
   stages: layers.map((layer) => `trunk-${layer}`),
   exits: layers.map((layer, stage) => ({ layer, stage, block: null, quality: quality[stage] ?? 0 })),
@@ -44,18 +50,33 @@ export const shape: DepthShape = {
 
 export const table: CostTable = {
   units: [
-    ...layers.map((layer, i) => {
-      const share = (layer - (layers[i - 1] ?? 0)) / 30;
-      return {
-        unit: `trunk-${layer}`,
-        kernel: 'w8a8',
-        decode: points(decode, share, 0.0007),
-        prefill: points(prefill, share, 0.00002),
-      };
-    }),
+    ...layers.map((layer, i) => body(`trunk-${layer}`, (layer - (layers[i - 1] ?? 0)) / 30)),
     { unit: 'head', kernel: 'w8a8', decode: points(head, 1, 0), prefill: [] },
   ],
 };
 
 /** Exact model of the sample machine. */
 export const sample: CostModel = costModel(table, shape);
+
+/** The same machine with exit blocks: two layers of their own between four boundaries and the head. */
+export const blockLayers = [8, 13, 18, 23, 30];
+const blockQuality = [0.82, 0.88, 0.92, 0.95, 0.985];
+
+export const blockShape: DepthShape = {
+  stages: blockLayers.map((layer) => `trunk-${layer}`),
+  exits: blockLayers.map((layer, stage) => ({
+    ...{ layer, stage, quality: blockQuality[stage] ?? 0 },
+    block: layer === 30 ? null : `block-${layer}`,
+  })),
+};
+
+export const blockSample: CostModel = costModel(
+  {
+    units: [
+      ...blockLayers.map((layer, i) => body(`trunk-${layer}`, (layer - (blockLayers[i - 1] ?? 0)) / 30)),
+      ...blockShape.exits.flatMap(({ block }) => (block === null ? [] : [body(block, 2 / 30)])),
+      { unit: 'head', kernel: 'w8a8', decode: points(head, 1, 0), prefill: [] },
+    ],
+  },
+  blockShape,
+);

@@ -1,0 +1,81 @@
+/**
+ * Ends answers with `truncate` at their deadline when the engine can't: a step that takes longer than any before it
+ * ends when it ends, but the gateway's event loop is free meanwhile.
+ *
+ * Knows: deadlines, what was heard of each answer. Must not know: how the engine ends them by itself (overdue.ts).
+ */
+import { monotonicMs } from '../clock.js';
+import type { EndedEvent, GenerateMessage, StepMessage } from './messages.js';
+
+interface Watched {
+  readonly promptTokens: number;
+  readonly deadline: number;
+  timer: NodeJS.Timeout;
+  /** Headers need a plan: before it nothing can be ended. */
+  planned: boolean;
+  firstTokenAt: number | null;
+}
+
+/** How soon to look again where no plan came yet, ms. */
+const AGAIN_MS = 10;
+
+export class DeadlineWatch {
+  readonly #watched = new Map<string, Watched>();
+
+  /** @param due called at the deadline of an answer that did not end before, with what ends it */
+  constructor(private readonly due: (end: EndedEvent) => void) {}
+
+  add({ id, arrivedAt, prompt, depth }: Omit<GenerateMessage, 'type'>): void {
+    const { budget } = depth;
+    if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return;
+    const deadline = arrivedAt + budget.totalMs;
+    const timer = this.#at(id, deadline - monotonicMs());
+    this.#watched.set(id, { promptTokens: prompt.length, deadline, timer, planned: false, firstTokenAt: null });
+  }
+
+  hear({ at, planned, tokens }: StepMessage): void {
+    if (this.#watched.size === 0) return;
+    for (const { id } of planned) {
+      const watched = this.#watched.get(id);
+      if (watched) watched.planned = true;
+    }
+    for (const { id } of tokens) {
+      const watched = this.#watched.get(id);
+      if (watched) watched.firstTokenAt ??= at;
+    }
+  }
+
+  drop(id: string): void {
+    clearTimeout(this.#watched.get(id)?.timer);
+    this.#watched.delete(id);
+  }
+
+  clear(): void {
+    for (const id of [...this.#watched.keys()]) this.drop(id);
+  }
+
+  #at(id: string, inMs: number): NodeJS.Timeout {
+    return setTimeout(
+      () => {
+        this.#fire(id);
+      },
+      Math.min(2 ** 31 - 1, Math.max(0, Math.ceil(inMs))),
+    );
+  }
+
+  #fire(id: string): void {
+    const watched = this.#watched.get(id);
+    if (watched === undefined) return;
+    const now = monotonicMs();
+    if (now < watched.deadline || !watched.planned) {
+      watched.timer = this.#at(id, Math.max(AGAIN_MS, watched.deadline - now));
+      return;
+    }
+    this.drop(id);
+    const { promptTokens, firstTokenAt } = watched;
+    this.due({
+      ...{ id, reason: 'deadline', error: null, promptTokens, cachedTokens: 0 },
+      ...{ startedAt: firstTokenAt, firstTokenAt, endedAt: now, preemptions: 0 },
+    });
+  }
+}

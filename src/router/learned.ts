@@ -1,0 +1,74 @@
+/**
+ * What a router learns from requests as they come and go, in one value: the same for engine and simulator.
+ *
+ * Knows: the learners. Must not know: who calls, clocks.
+ */
+import { type Demand, noDemand, observeArrival } from './demand.js';
+import { isWithin } from './deadlines.js';
+import { type Estimate, noEstimate, observeEstimate } from './estimate.js';
+import { type LengthModel, noLengths, observeLength, plannedLength } from './lengths.js';
+import { type Promises, noPromises, observePromise } from './promises.js';
+import type { Admission, Policy, WaitingRequest } from './types.js';
+
+export interface Learned {
+  readonly lengths: LengthModel;
+  readonly demand: Demand;
+  readonly promises: Promises;
+  /** Of the whole answer, and of its first token. */
+  readonly total: Estimate;
+  readonly ttft: Estimate;
+}
+
+export const nothingLearned: Learned = {
+  lengths: noLengths,
+  demand: noDemand,
+  promises: noPromises,
+  total: noEstimate,
+  ttft: noEstimate,
+};
+
+/** Quantile of the learnt lengths that stands for what arrives: the middle one. */
+const LIKELY = 0.5;
+
+/** Learns of a request that arrives; call it before its admission. */
+export function observeRequest(learned: Learned, request: WaitingRequest, now: number): Learned {
+  const { maxTokens, promptLength, budget } = request;
+  const tokens = plannedLength(learned.lengths, maxTokens, 0, LIKELY);
+  return { ...learned, demand: observeArrival(learned.demand, now, promptLength, tokens, budget) };
+}
+
+/** How an answer ended, as the engine sees it: instants in ms. */
+export interface AnswerEnd {
+  readonly firstTokenAt: number | null;
+  readonly endedAt: number;
+  readonly tokens: number;
+  /** False where it was cut at its deadline. */
+  readonly whole: boolean;
+}
+
+/** Learns from an answer that ended by itself or at its deadline, not from one that was cancelled. */
+export function observeEnd(
+  learned: Learned,
+  request: WaitingRequest,
+  admission: Admission,
+  { firstTokenAt, endedAt, tokens, whole }: AnswerEnd,
+  policy: Policy,
+): Learned {
+  if (admission.kind === 'refuse') return learned;
+  const { arrivedAt, budget, maxTokens } = request;
+  const late = policy.requestOverheadMs;
+  const finish = { arrivedAt, firstTokenAt: (firstTokenAt ?? endedAt) + late, endedAt: endedAt + late, tokens };
+  const promises =
+    budget !== null && admission.feasible
+      ? observePromise(learned.promises, whole && isWithin(budget, finish))
+      : learned.promises;
+  if (!whole) return { ...learned, promises };
+  const { total, ttft } = admission.outlook;
+  return {
+    ...learned,
+    promises,
+    lengths: observeLength(learned.lengths, maxTokens, tokens),
+    total: observeEstimate(learned.total, total, finish.endedAt - arrivedAt),
+    ttft: observeEstimate(learned.ttft, ttft, finish.firstTokenAt - arrivedAt),
+  };
+}

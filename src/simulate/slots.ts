@@ -1,0 +1,62 @@
+/**
+ * Who holds a slot in a simulation: as the engine's scheduler does it, counted in KV positions.
+ *
+ * Knows: positions, order of arrival. Must not know: the planner's order of service (it is passed in), prefix reuse.
+ */
+import type { LiveRequest } from './request.js';
+
+export interface Room {
+  readonly slots: number;
+  readonly kvPositions: number;
+}
+
+/** Positions that a request needs for its next token. */
+function need({ promptLength, generated }: LiveRequest): number {
+  return promptLength + generated + 1;
+}
+
+/** Positions that nobody needs for the next token. */
+export function freePositions(live: readonly LiveRequest[], { kvPositions }: Room): number {
+  return Math.max(0, kvPositions - live.reduce((sum, each) => sum + need(each), 0));
+}
+
+/**
+ * Starts the waiting in order while slots and positions last; alone, a request always starts.
+ * @param waiting in order of service
+ */
+export function fill(
+  live: readonly LiveRequest[],
+  waiting: readonly LiveRequest[],
+  room: Room,
+): { readonly live: LiveRequest[]; readonly waiting: LiveRequest[] } {
+  const running = [...live];
+  let next = 0;
+  for (let each = waiting[next]; each !== undefined && running.length < room.slots; each = waiting[next]) {
+    if (need(each) > freePositions(running, room) && running.length > 0) break;
+    running.push(each);
+    next += 1;
+  }
+  return { live: running, waiting: waiting.slice(next) };
+}
+
+/**
+ * Takes the slots of the newest until the rest have room for their next token. They keep their tokens and prefill again.
+ */
+export function preempt(
+  live: readonly LiveRequest[],
+  room: Room,
+): { readonly live: LiveRequest[]; readonly preempted: LiveRequest[] } {
+  const running = [...live];
+  const preempted: LiveRequest[] = [];
+  const demand = (): number => running.reduce((sum, each) => sum + need(each), 0);
+  while (running.length > 1 && demand() > room.kvPositions) {
+    const newest = running.reduce((a, b) => (b.arrivedAt >= a.arrivedAt ? b : a));
+    running.splice(running.indexOf(newest), 1);
+    preempted.unshift({
+      ...newest,
+      frontier: newest.frontier.map(() => 0),
+      preemptions: newest.preemptions + 1,
+    });
+  }
+  return { live: running, preempted };
+}

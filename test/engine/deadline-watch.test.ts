@@ -1,0 +1,46 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { monotonicMs } from '../../src/clock.js';
+import { DeadlineWatch } from '../../src/engine/deadline-watch.js';
+import type { EndedEvent, GenerateMessage, OnMiss, StepMessage } from '../../src/engine/messages.js';
+import { GREEDY } from '../../src/engine/sampler.js';
+
+const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): GenerateMessage => ({
+  ...{ type: 'generate', id, arrivedAt: monotonicMs(), prompt: [1, 2, 3], maxTokens: 9, minTokens: 0, stopTokens: [] },
+  ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null },
+  depth: { minExit: 1, maxExit: 2, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss } },
+});
+
+function heard(planned: readonly string[], tokens: readonly string[]): StepMessage {
+  return {
+    ...{ type: 'step', at: 7, refused: [], prompts: [], ended: [], work: null },
+    load: { running: 0, waiting: 0, kvUsed: 0, kvCached: 0 },
+    planned: planned.map((id) => {
+      return { id, exit: 1, predictedTtftMs: 1, predictedTpotMs: 1, predictedMs: 1, feasible: true };
+    }),
+    tokens: tokens.map((id) => ({ id, token: 5, exit: 1, logprobs: null })),
+  };
+}
+
+void t.test('an answer ends at its deadline while the engine is silent, and not before there is a plan', async (t) => {
+  const ends: EndedEvent[] = [];
+  const watch = new DeadlineWatch((end) => ends.push(end));
+  t.teardown(() => {
+    watch.clear();
+  });
+  const asked = request('a', 60);
+  watch.add(asked);
+  watch.add(request('late plan', 60));
+  watch.add(request('continue', 60, 'continue'));
+  watch.add(request('ended before', 60));
+  watch.hear(heard(['a', 'continue', 'ended before'], ['a']));
+  watch.drop('ended before');
+  await sleep(120);
+  t.match(ends, [{ id: 'a', reason: 'deadline', firstTokenAt: 7, promptTokens: 3 }]);
+  const lateMs = (ends[0]?.endedAt ?? 0) - asked.arrivedAt - 60;
+  t.ok(lateMs >= 0, `${lateMs} ms`);
+  watch.hear(heard(['late plan'], []));
+  await sleep(60);
+  t.match(ends[1], { id: 'late plan', firstTokenAt: null });
+  t.equal(ends.length, 2);
+});

@@ -1,0 +1,115 @@
+/** Exit blocks: a depth is trunk and block, and every change of exit has to catch up in the new block. */
+import fc from 'fast-check';
+import t from 'tap';
+import {
+  type SequenceState,
+  type Work,
+  admit,
+  advanceWork,
+  chooseChunk,
+  nothingLearned,
+  predictMs,
+  replan,
+} from '../../src/router/planner.js';
+import { type Outcome, simulate } from '../../src/simulate/engine.js';
+import type { SimulatedRequest } from '../../src/simulate/request.js';
+import { arrivals, exactPolicy } from './arbitrary.js';
+import { blockLayers, blockSample } from './sample.js';
+
+const total = (totalMs: number) => ({ totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' as const });
+
+/** In the middle of an answer at exit 30, which has no block: nothing was ever processed in any. */
+function decoding(totalMs: number, exit = 30): SequenceState {
+  const seen = 239;
+  const at = blockLayers.indexOf(exit);
+  return {
+    ...{ id: 'a', arrivedAt: 0, promptLength: 200, generated: 40, maxTokens: 80, minExit: 8, maxExit: 30 },
+    ...{ exit, budget: total(totalMs), promised: true, firstTokenAt: 60, lastTokenAt: 300, tokensAtExit: 40 },
+    frontier: [
+      ...blockLayers.map((_, stage) => (stage <= at ? seen : 0)),
+      ...blockLayers.map((layer) => (layer === exit && layer !== 30 ? seen : 0)),
+    ],
+  };
+}
+const state = (live: SequenceState[]) => ({
+  ...{ now: 300, slots: 16, kvRoom: 1e6, live, waiting: [] },
+  learned: { ...nothingLearned, promises: { margin: 0 } },
+});
+const exitOf = (sequence: SequenceState): number =>
+  replan([sequence], state([sequence]), blockSample, exactPolicy).exits[0]?.exit ?? sequence.exit;
+
+void t.test('going shallower costs the catch-up of the block, and is still taken when it has to be', async (t) => {
+  const down = advanceWork(decoding(1000).frontier, 0, 239, blockSample, 128);
+  t.same(
+    down.map(({ positions, from, to }) => [positions, from, to]),
+    [[239, 1, undefined]],
+    'the block alone, over all positions',
+  );
+  t.equal(exitOf(decoding(560)), 30, 'time enough');
+  t.ok(exitOf(decoding(480)) < 30, 'shallower in time');
+});
+
+void t.test('a change of exit is not taken where its catch-up eats what it saves', async (t) => {
+  const nearly = {
+    ...decoding(330),
+    generated: 78,
+    maxTokens: 80,
+    frontier: decoding(0).frontier.map((at) => at && 277),
+  };
+  t.equal(exitOf(nearly), 30, 'two tokens left: deep is cheaper than catching up');
+});
+
+void t.test('a prompt is prefilled in the trunk up to its exit, and in the block', async (t) => {
+  const prompt = { ...decoding(900, 8), generated: 0, frontier: new Array<number>(10).fill(0), firstTokenAt: null };
+  t.ok((chooseChunk([prompt], state([prompt]), blockSample, exactPolicy)?.positions ?? 0) > 0);
+  const work = advanceWork(prompt.frontier, 0, 200, blockSample, 128);
+  const ms = predictMs(blockSample, { decode: null, prefill: work });
+  const deep = predictMs(blockSample, {
+    decode: null,
+    prefill: advanceWork(prompt.frontier, 4, 200, blockSample, 128),
+  });
+  t.ok(Math.abs(ms / deep - 10 / 30) < 0.02, `${ms} of ${deep}: 8 layers and 2`);
+});
+
+const runs = { numRuns: 60, seed: 20_26, endOnFailure: true };
+const machine = { slots: 8, kvPositions: 1e6, actual: (work: Work) => predictMs(blockSample, work) };
+
+function serve(requests: readonly SimulatedRequest[]): Outcome[] {
+  const run = simulate(requests, machine, blockSample, exactPolicy);
+  for (let next = run.next(); ; next = run.next()) if (next.done === true) return next.value;
+}
+
+void t.test('every answer ends whole, and 98 of 100 promises are kept', async (t) => {
+  let promised = 0;
+  let kept = 0;
+  const depths = new Set<number>();
+  for (const requests of fc.sample(arrivals, runs)) {
+    const stated = requests.map((request, i): SimulatedRequest => ({
+      ...request,
+      budget: total(request.budget?.totalMs ?? 300 * (1 + (i % 5))),
+    }));
+    for (const { admission, request, endedAt, tokens, exits } of serve(stated)) {
+      t.equal(tokens, request.tokens);
+      for (const layer of exits.keys()) depths.add(layer);
+      if (admission.kind !== 'admit' || !admission.feasible) continue;
+      promised += 1;
+      if (endedAt - request.arrivedAt <= (request.budget?.totalMs ?? 0)) kept += 1;
+    }
+  }
+  t.ok(kept >= 0.98 * promised, `${kept} of ${promised}`);
+  t.same(
+    [...depths].sort((a, b) => a - b),
+    blockLayers,
+    'all exits were used',
+  );
+});
+
+void t.test('on an idle machine a loose budget gets full depth, a tight one the deepest that fits', async (t) => {
+  const ask = (totalMs: number): number => {
+    const request = { ...decoding(totalMs), generated: 0, promised: true, arrivedAt: 300 };
+    const admission = admit(request, state([]), blockSample, exactPolicy);
+    return admission.kind === 'admit' ? admission.exit : 0;
+  };
+  t.equal(ask(5000), 30);
+  t.ok(ask(350) < 30 && ask(350) >= 8, `${ask(350)}`);
+});

@@ -1,0 +1,89 @@
+/** What makes the simulator like a machine: memory that runs out, steps that take longer than they should. */
+import fc from 'fast-check';
+import t from 'tap';
+import { type Policy, type Work, defaultPolicy, predictMs } from '../../src/router/planner.js';
+import { type Outcome, type SimulatedStep, simulate } from '../../src/simulate/engine.js';
+import { noisy } from '../../src/simulate/noise.js';
+import type { SimulatedRequest } from '../../src/simulate/request.js';
+import { seeded } from '../../src/simulate/workload.js';
+import { arrivals, exactPolicy } from '../router/arbitrary.js';
+import { sample } from '../router/sample.js';
+
+const exact = (work: Work): number => predictMs(sample, work);
+
+function serve(
+  requests: readonly SimulatedRequest[],
+  machine: Partial<Parameters<typeof simulate>[1]>,
+  policy: Policy = exactPolicy,
+): { outcomes: Outcome[]; steps: SimulatedStep[] } {
+  const run = simulate(requests, { slots: 8, kvPositions: 1e6, actual: exact, ...machine }, sample, policy);
+  const steps: SimulatedStep[] = [];
+  for (let next = run.next(); ; next = run.next()) {
+    if (next.done === true) return { outcomes: next.value, steps };
+    steps.push(next.value);
+  }
+}
+
+void t.test('preemption: memory is never exceeded, and no token is lost', async (t) => {
+  let preemptions = 0;
+  fc.assert(
+    fc.property(arrivals, fc.integer({ min: 300, max: 1500 }), (requests, kvPositions) => {
+      const { outcomes, steps } = serve(requests, { kvPositions });
+      preemptions += outcomes.reduce((sum, each) => sum + each.preemptions, 0);
+      return (
+        outcomes.length === requests.length &&
+        steps.every(({ live }) => {
+          const held = live.reduce((sum, { promptLength, generated }) => sum + promptLength + generated, 0);
+          return live.length <= 1 || held <= kvPositions;
+        }) &&
+        outcomes.every(({ request, reason, tokens, exits }) => {
+          const counted = [...exits.values()].reduce((sum, count) => sum + count, 0);
+          return counted === tokens && (reason !== 'length' || tokens === request.tokens);
+        })
+      );
+    }),
+    { numRuns: 80, seed: 20_26, endOnFailure: true },
+  );
+  t.ok(preemptions > 20, `${preemptions} preemptions`);
+});
+
+void t.test('noise: the mean stays, spells double it for a while', async (t) => {
+  const calm = noisy({ step: 0.2, spellEveryS: 0 }, seeded(1));
+  const times = Array.from({ length: 5000 }, (_, i) => calm(10, i * 10));
+  const mean = times.reduce((sum, ms) => sum + ms, 0) / times.length;
+  t.ok(Math.abs(mean - 10) < 0.2, `${mean}`);
+  const spells = noisy({ step: 0, spellEveryS: 5 }, seeded(1));
+  const slow = Array.from({ length: 60_000 }, (_, i) => spells(10, i * 10)).filter((ms) => ms === 20).length / 60_000;
+  t.ok(slow > 0.1 && slow < 0.35, `${slow}`);
+});
+
+void t.test('truncate on a noisy machine: at most one step late, and rarely at all', async (t) => {
+  let cut = 0;
+  let late = 0;
+  for (const [i, requests] of fc.sample(arrivals, { numRuns: 40, seed: 7 }).entries()) {
+    const stated = requests.map((request): SimulatedRequest => ({
+      ...request,
+      budget: { totalMs: 150 + ((i * 37) % 350), ttftMs: null, tpotMs: null, onMiss: 'truncate' },
+    }));
+    const noise = noisy({ step: 0.2, spellEveryS: 2 }, seeded(i));
+    const { outcomes, steps } = serve(stated, { actual: (work, now) => noise(exact(work), now) }, defaultPolicy);
+    const longest = steps.reduce((most, { ms }) => Math.max(most, ms), 0);
+    for (const { request, endedAt, reason } of outcomes) {
+      const lateMs = endedAt - request.arrivedAt - (request.budget?.totalMs ?? 0);
+      t.ok(lateMs <= Math.max(longest, 50), `${lateMs} ms late, the longest step took ${longest} ms`);
+      if (reason !== 'deadline') continue;
+      cut += 1;
+      if (lateMs > 0) late += 1;
+    }
+  }
+  t.ok(cut > 50, `${cut} were cut`);
+  t.ok(late <= 0.05 * cut, `${late} of ${cut} late`);
+});
+
+void t.test('what a caller waits for outside the engine is in what is reported', async (t) => {
+  const [request] = fc.sample(arrivals, { numRuns: 1, seed: 1 })[0] ?? [];
+  if (request === undefined) throw new Error('a sample has a request');
+  const one = { ...request, budget: null };
+  const took = (overheadMs: number): number => serve([one], { overheadMs }).outcomes[0]?.endedAt ?? 0;
+  t.equal(took(10) - took(0), 10);
+});
