@@ -226,7 +226,7 @@ def export(
     from sorted_tuning.exits import parse_exits
     from sorted_tuning.export import export as write
     from sorted_tuning.export import load_sorted
-    from sorted_tuning.load import load_tokenizer
+    from sorted_tuning.load import licence_of, load_tokenizer
     from sorted_tuning.reference.blocks import read_blocks
     from sorted_tuning.tuning.tune import export_run
 
@@ -244,11 +244,10 @@ def export(
         found, blocks = read_blocks(blocks_from)
         sorted_model = load_sorted(model, found)
         sorted_model.blocks.load_state_dict(blocks)
-        write(sorted_model, load_tokenizer(model), out, getattr(torch, dtype))
+        write(sorted_model, load_tokenizer(model), out, getattr(torch, dtype), licence_of(model))
     else:
-        write(
-            load_sorted(model, parse_exits(exits) if exits else None), load_tokenizer(model), out, getattr(torch, dtype)
-        )
+        fresh = load_sorted(model, parse_exits(exits) if exits else None)
+        write(fresh, load_tokenizer(model), out, getattr(torch, dtype), licence_of(model))
     typer.echo(f"exported to {out}")
 
 

@@ -27,8 +27,17 @@ def block_tensors(model: SortedLlama) -> dict[str, torch.Tensor]:
     return {f"exits.{name}": value.detach().contiguous() for name, value in model.blocks.state_dict().items()}
 
 
-def export(model: SortedLlama, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> None:
-    """Write config.json, model.safetensors, the tokenizer and, where there are blocks, exit-blocks.safetensors."""
+def export(
+    model: SortedLlama,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    dtype: torch.dtype,
+    licence: str | None = None,
+) -> None:
+    """Write config.json, model.safetensors, the tokenizer and, where there are blocks, exit-blocks.safetensors.
+
+    The licence, where it is known, goes into a model card: who converts the folder reads it there.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     base = model.base
@@ -36,6 +45,8 @@ def export(model: SortedLlama, tokenizer: PreTrainedTokenizerBase, folder: Path,
     base.config.dtype = dtype
     base.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
+    if licence:
+        (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n", "utf-8")
     if model.blocks:
         tensors = {name: value.to(dtype) for name, value in block_tensors(model).items()}
         save_file(tensors, folder / EXIT_BLOCKS, metadata={"exits": format_exits(model.exits)})

@@ -5,6 +5,7 @@ Knows file formats (through transformers). Must not know exits or training.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -44,7 +45,7 @@ def load_tokenizer(source: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer and its chat template from the same place as the model."""
     where, kind = _located(source)
     tokenizer = AutoTokenizer.from_pretrained(where, **kind)
-    if kind and _gguf_pre_tokenizer(Path(source)) == "smollm":
+    if kind and _gguf_text(Path(source), "tokenizer.ggml.pre") == "smollm":
         # transformers drops the digit splitting of this pre-tokenizer when it reads a GGUF file.
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
@@ -55,8 +56,18 @@ def load_tokenizer(source: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _gguf_pre_tokenizer(path: Path) -> str | None:
+def licence_of(source: Path) -> str | None:
+    """The licence that the file, or the model card of the folder, names."""
+    where, kind = _located(source)
+    if kind:
+        return _gguf_text(Path(source), "general.license")
+    card = Path(where) / "README.md"
+    named = re.search(r"^license:\s*(\S+)", card.read_text("utf-8"), re.MULTILINE) if card.is_file() else None
+    return named[1] if named else None
+
+
+def _gguf_text(path: Path, field: str) -> str | None:
     from gguf import GGUFReader
 
-    field = GGUFReader(path).fields.get("tokenizer.ggml.pre")
-    return field.contents() if field else None
+    found = GGUFReader(path).fields.get(field)
+    return found.contents() if found else None

@@ -7,6 +7,7 @@ from safetensors import safe_open
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.export import EXIT_BLOCKS, export, load_sorted
+from sorted_tuning.load import licence_of
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer, randomize
 
@@ -65,7 +66,8 @@ def test_a_still_trunk_gets_no_gradient_but_blocks_do(base):
 def test_export_round_trip(base, tmp_path):
     model = SortedLlama(base, parse_exits("1+1,2+2,4"))
     randomize(model.blocks)
-    export(model, byte_tokenizer(), tmp_path, torch.float32)
+    export(model, byte_tokenizer(), tmp_path, torch.float32, "apache-2.0")
+    assert licence_of(tmp_path) == "apache-2.0"
     again = load_sorted(tmp_path, None)
     assert again.exits == model.exits
     for layer, h in model(IDS).items():

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,7 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.model import SortedLlama
-from sorted_tuning.reference.converted import read_weights
+from sorted_tuning.reference.blocks import read_blocks
+from sorted_tuning.reference.converted import read_manifest, read_weights
 from sorted_tuning.reference.golden import TOP, golden
 from sorted_tuning.reference.plain import PlainModel
 from sorted_tuning.reference.tiny import randomize
@@ -196,3 +198,25 @@ def test_queries_that_carry_attentions_scale(tmp_path, scale):
         json.dumps({**manifest, "stages": [{"graphs": {"fp32": "s.onnx"}}], "exits": []})
     )
     assert read_weights(tmp_path, "fp32")["layers.0.qkv.weight"].tolist() == true.tolist()
+
+
+def test_blocks_of_the_embedded_model_go_back_onto_a_base(tmp_path):
+    """Names and shapes are those of the model that was tuned; the norms are nobody else's."""
+    folder = Path(__file__).parents[2] / "models" / "smollm2-135m-sorted"
+    exits, blocks = read_blocks(folder)
+    arch = read_manifest(folder)["architecture"]
+    config = LlamaConfig(
+        hidden_size=arch["hidden"], intermediate_size=arch["ffn"], num_hidden_layers=arch["layers"],
+        num_attention_heads=arch["heads"], num_key_value_heads=arch["kvHeads"], head_dim=arch["headDim"],
+        vocab_size=8, tie_word_embeddings=True,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = SortedLlama(LlamaForCausalLM(config), exits)
+    assert {n: w.shape for n, w in blocks.items()} == {n: w.shape for n, w in model.blocks.state_dict().items()}
+    norms = [blocks[f"{e.layer}.norm.weight"] for e in exits if e.block]
+    assert all(not torch.equal(a, b) for a, b in zip(norms, norms[1:]))
+    stages, plain = [{"layers": 30}], [{"block": None}]
+    manifest = {"format": "sortie", "version": 2, "architecture": arch, "stages": stages, "exits": plain}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TuningError, match="blocks-from: must be a model folder with exit blocks"):
+        read_blocks(tmp_path)

@@ -17,7 +17,7 @@ from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.export import export, load_sorted
 from sorted_tuning.fakequant import quantize_layers
-from sorted_tuning.load import load_tokenizer
+from sorted_tuning.load import licence_of, load_tokenizer
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.targets import Targets, fingerprint, read_targets
 from sorted_tuning.tuning import checkpoint
@@ -210,4 +210,4 @@ def tuned_model(run: Path) -> tuple[SortedLlama, TuneConfig]:
 def export_run(run: Path, out: Path, dtype: torch.dtype) -> None:
     """Export the newest checkpoint of a run as a Hugging Face folder with exit-blocks.safetensors."""
     model, config = tuned_model(run)
-    export(model, load_tokenizer(Path(config.model)), out, dtype)
+    export(model, load_tokenizer(Path(config.model)), out, dtype, licence_of(Path(config.model)))
