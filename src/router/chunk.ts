@@ -45,14 +45,14 @@ export function chooseChunk(
   if (decoding.length === 0 && first.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
 
   const plan = new DepthPlan(batch);
-  const shallow = new DepthPlan(batch).agenda;
   plan.hold();
+  let shallow: DepthPlan | null = null;
 
   const pace = paceMs(batch, decoding);
   const bound = batch.jobs.filter((job) => job.bound);
   for (const job of prompts) {
     const due = job.bound ? batch.due(job) : Infinity;
-    const { agenda } = isPatient(job, state.now) ? plan : { agenda: shallow };
+    const { agenda } = isPatient(job, state.now) ? plan : (shallow ??= new DepthPlan(batch));
     const size = largest(job, batch, pace, agenda.spareBefore(due, batch.jobs.indexOf(job)));
     if (size > 0) return chunkOf(job, size, model);
     // Nobody has time: the prompt waits, but not for ever.

@@ -68,7 +68,7 @@ void t.test('how far a step may be off follows the slowest few of the last ones'
   for (let i = 0; i < 100; i += 1) {
     const part = [{ kind: 'decode' as const, size: 4, tableMs: 10 }];
     steady = learn(steady, part, 10);
-    rough = learn(rough, part, i % 10 === 0 ? 25 : 10);
+    rough = learn(rough, part, i % 8 === 0 ? 25 : 10);
   }
   t.equal(carefulFactor(noCorrection), 1);
   t.ok(carefulFactor(steady) < 1.05);
