@@ -164,6 +164,8 @@ def evaluate(
     instructions: Annotated[Path | None, typer.Option(help="PandaLM's test set, for greedy answers.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many instructions.")] = 170,
     kernels: Annotated[str, typer.Option(help="Kernels whose rounding is measured too, with commas.")] = "w8a8,int4",
+    weight_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,
+    head_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,
     judge: Annotated[Path | None, typer.Option(help="GGUF file or folder of a model that judges answers.")] = None,
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
     batch: Annotated[int, typer.Option(min=1, help="Answers generated at once.")] = 16,
@@ -192,7 +194,7 @@ def evaluate(
     tokenizer = load_tokenizer(base)
     teacher = steps.as_precision(load_base(base), precision)
     tuned = tuned_model(run)[0] if run else load_sorted(model, parse_exits(exits) if exits else None)
-    models = steps.variants(steps.as_precision(tuned, precision), teacher, names)
+    models = steps.variants(steps.as_precision(tuned, precision), teacher, names, weight_bits, head_bits)
     tables = {}
     if data is not None:
         texts = steps.cut(held_out(tokenizer, data)[:documents], TEST_LENGTH)

@@ -23,10 +23,15 @@ def _straight_through(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tenso
     return exact + (rounded - exact).detach()
 
 
-def round_rows(x: torch.Tensor) -> torch.Tensor:
-    """Symmetric 8-bit rounding with one scale per last-dimension row."""
-    scale = x.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127
-    return (x / scale).round().clamp(-127, 127) * scale
+def levels_of(bits: float) -> int:
+    """Levels on each side of zero that hold this many bits of information, as the converter counts them: 127 for 8."""
+    return int((2**bits - 1) / 2)
+
+
+def round_rows(x: torch.Tensor, levels: int = 127) -> torch.Tensor:
+    """Symmetric rounding to levels -levels..levels with one scale per last-dimension row."""
+    scale = x.abs().amax(-1, keepdim=True).clamp_min(1e-12) / levels
+    return (x / scale).round().clamp(-levels, levels) * scale
 
 
 def _blocks(x: torch.Tensor) -> torch.Tensor:
@@ -47,10 +52,12 @@ def round_int4(w: torch.Tensor) -> torch.Tensor:
 
 
 class W8A8Linear(nn.Linear):
-    """nn.Linear that computes what the w8a8 kernel will."""
+    """nn.Linear that computes what the w8a8 kernel will, its weights in `levels` on each side of zero."""
+
+    levels = 127
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = _straight_through(self.weight, round_rows(self.weight))
+        weight = _straight_through(self.weight, round_rows(self.weight, self.levels))
         return F.linear(_straight_through(x, round_rows(x)), weight, self.bias)
 
 

@@ -41,6 +41,8 @@ def test_variants(base):
     assert [e.layer for e in base_exits(base, model.exits).exits] == [2, 3, 4]
     before = model.head.clone()
     kl = {k: score(in_kernel(model, k), base, DOCUMENTS, k)["4"].kl for k in ("w8a8", "int4")}
+    assert kl["w8a8"] < score(in_kernel(model, "w8a8", weight_bits=5), base, DOCUMENTS, "5")["4"].kl
+    assert kl["w8a8"] < score(in_kernel(model, "w8a8", head_bits=5), base, DOCUMENTS, "5")["4"].kl
     assert 0 < kl["w8a8"] < kl["int4"]
     assert torch.equal(model.head, before)  # the original stays as it was
 

@@ -30,10 +30,12 @@ def read_instructions(path: Path) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def variants(model: SortedLlama, base: LlamaForCausalLM, kernels: list[str]) -> dict[str, SortedLlama]:
-    """What the table compares, by name."""
+def variants(
+    model: SortedLlama, base: LlamaForCausalLM, kernels: list[str], weight_bits: float = 8, head_bits: float = 8
+) -> dict[str, SortedLlama]:
+    """What the table compares, by name. The bits are the converter's options."""
     table = {"base exits": base_exits(base, model.exits), "sorted": model}
-    return table | {f"sorted {kernel}": in_kernel(model, kernel) for kernel in kernels}
+    return table | {f"sorted {kernel}": in_kernel(model, kernel, weight_bits, head_bits) for kernel in kernels}
 
 
 def teacher_forced(models: dict[str, SortedLlama], base: LlamaForCausalLM, documents: list[list[int]]) -> Table:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sorted_tuning.exits import Exit
-from sorted_tuning.fakequant import quantize_layers, round_rows
+from sorted_tuning.fakequant import W8A8Linear, levels_of, quantize_layers, round_rows
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.tuning.parameters import layers
 
@@ -19,11 +19,24 @@ def base_exits(base, exits: tuple[Exit, ...]) -> SortedLlama:
     return SortedLlama(base, tuple(Exit(depth) for depth in depths)).eval()
 
 
-def in_kernel(model: SortedLlama, kernel: str) -> SortedLlama:
-    """A copy that rounds like a served kernel: linears as the kernel does, embedding and head to 8 bits a row."""
+def in_kernel(model: SortedLlama, kernel: str, weight_bits: float = 8, head_bits: float = 8) -> SortedLlama:
+    """A copy that rounds like a served kernel: linears as the kernel does, embedding and head in blocks of 64 columns.
+
+    weight_bits (w8a8) and head_bits are the converter's options of these names.
+    """
     rounded = copy.deepcopy(model)
     quantize_layers(layers(rounded), kernel)
+    for module in rounded.modules():
+        if isinstance(module, W8A8Linear):
+            module.levels = levels_of(weight_bits)
     with torch.no_grad():
         for module in (rounded.base.model.embed_tokens, rounded.base.lm_head):
-            module.weight = nn.Parameter(round_rows(module.weight), requires_grad=False)
+            blocks = module.weight.unflatten(-1, (-1, _head_block(module.weight.shape[-1])))
+            module.weight = nn.Parameter(round_rows(blocks, levels_of(head_bits)).flatten(-2), requires_grad=False)
     return rounded.eval()
+
+
+def _head_block(hidden: int) -> int:
+    """Columns that share a scale: the converter's choice where it pads none, else a whole row."""
+    return next((block for block in (64, 32) if hidden % block == 0), hidden)
+
