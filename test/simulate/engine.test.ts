@@ -42,7 +42,7 @@ void t.test('preemption: memory is never exceeded, and no token is lost', async 
         })
       );
     }),
-    { numRuns: 80, seed: 20_26, endOnFailure: true },
+    { numRuns: 240, seed: 20_26, endOnFailure: true },
   );
   t.ok(preemptions > 20, `${preemptions} preemptions`);
 });
