@@ -99,6 +99,7 @@ def tune(
     train_embeddings: Annotated[
         bool, typer.Option(help="Soft: tune embeddings and head too, as the paper does.")
     ] = False,
+    train_norms: Annotated[bool, typer.Option(help="Tune the norms of exits with blocks along with these.")] = True,
     quantize: Annotated[str | None, typer.Option(help="Fake quantization: w8a8 or int4.")] = None,
     quantize_from: Annotated[int, typer.Option(help="Tokens after which fake quantization begins.")] = 0,
     precision: Annotated[str, typer.Option(help="bf16 (fp32 master weights) or no (fp32).")] = "bf16",

@@ -33,8 +33,8 @@ STARTS = (
 
 QUESTION = {"max_tokens": 120, "temperature": 1.0, "top_k": 64, "min_p": 0.02}
 ANSWER = {"max_tokens": 320, "temperature": 0.7, "top_k": 50, "min_p": 0.02}
-TIMEOUT_S = 300
-"""A full batch of slots on two cores may take minutes for one answer."""
+TIMEOUT_S = 1800
+"""A full batch of slots on two cores takes minutes for one answer, and the server may be paused for measurements."""
 
 
 @dataclass(frozen=True)

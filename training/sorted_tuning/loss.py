@@ -10,53 +10,81 @@ L = 1/|B| sum over n in B of L_n). With z = W h, q = softmax(z):
   It is 0 exactly where q agrees with p on T, and it never asks for q_r = 0, as renormalized top-k would.
 
 The forward pass computes the gradients too (they are needed for every row anyway) and walks over chunks of rows:
-chunk x vocabulary floats of memory instead of N x vocabulary.
+chunk x vocabulary numbers of memory instead of N x vocabulary. What touches all logits is two functions, which
+`compiled()` fuses: each then reads them once, in the type that the matrix product left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
-CHUNK = 64
-"""Rows of logits held at once: 64 x 49152 floats are 12 MB and stay near the cache."""
+CHUNK = 256
+"""Rows of logits held at once. Every product reads the whole head: from here on it is bound by arithmetic."""
 
 EPSILON = 1e-6
 """Least rest mass: fp32's softmax sum is not more accurate than this."""
 
-RowLoss = Callable[[torch.Tensor, slice], torch.Tensor]
-"""Takes fp32 logits [R, V] of a slice of rows; returns the summed loss and leaves d loss / d logits in place."""
+
+def _log_sum_exp(z: torch.Tensor) -> torch.Tensor:
+    """Of logits [R, V] -> f32 [R, 1]."""
+    return torch.logsumexp(z.float(), -1, keepdim=True)
 
 
-def _ce_rows(labels: torch.Tensor) -> RowLoss:
+def _scaled_softmax(z: torch.Tensor, lse: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """softmax(z) times a factor per row [R, 1], in z's type."""
+    return ((z.float() - lse).exp() * factor).to(z.dtype)
+
+
+@dataclass(frozen=True)
+class LogitKernels:
+    """What runs over whole rows of logits."""
+
+    log_sum_exp: Callable[[torch.Tensor], torch.Tensor] = _log_sum_exp
+    scaled_softmax: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = _scaled_softmax
+
+
+EAGER = LogitKernels()
+
+
+def compiled() -> LogitKernels:
+    """The same, fused by torch.compile: needs a C++ compiler on a CPU."""
+    return LogitKernels(torch.compile(_log_sum_exp), torch.compile(_scaled_softmax))
+
+
+RowLoss = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
+"""Takes logits [R, V] of a slice of rows; returns the summed loss and d loss / d logits [R, V]."""
+
+
+def _ce_rows(labels: torch.Tensor, kernels: LogitKernels) -> RowLoss:
     """-log q_y; its gradient is q - onehot(y)."""
 
-    def rows(z: torch.Tensor, part: slice) -> torch.Tensor:
+    def rows(z: torch.Tensor, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
         y = labels[part].unsqueeze(1)
-        lse = torch.logsumexp(z, -1, keepdim=True)
+        lse = kernels.log_sum_exp(z)
         loss = (lse - z.gather(1, y)).sum()
-        z.sub_(lse).exp_().scatter_add_(1, y, torch.full_like(lse, -1.0))
-        return loss
+        gradient = kernels.scaled_softmax(z, lse, torch.ones_like(lse))
+        return loss, gradient.scatter_add_(1, y, torch.full_like(lse, -1.0, dtype=z.dtype))
 
     return rows
 
 
-def _kl_rows(top_ids: torch.Tensor, top_p: torch.Tensor) -> RowLoss:
+def _kl_rows(top_ids: torch.Tensor, top_p: torch.Tensor, kernels: LogitKernels) -> RowLoss:
     """KL over top-k and rest; its gradient is q_v - p_v on the top, q_v (1 - p_r / q_r) elsewhere."""
 
-    def rows(z: torch.Tensor, part: slice) -> torch.Tensor:
+    def rows(z: torch.Tensor, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
         ids, p = top_ids[part].long(), top_p[part].float()
         rest_p = (1 - p.sum(1, keepdim=True)).clamp_min(0)
-        log_q = z.gather(1, ids)
-        lse = torch.logsumexp(z, -1, keepdim=True)
-        log_q = log_q - lse
+        lse = kernels.log_sum_exp(z)
+        log_q = z.gather(1, ids).float() - lse
         q = log_q.exp()
         rest_q = (1 - q.sum(1, keepdim=True)).clamp_min(EPSILON)
         loss = (torch.xlogy(p, p) - p * log_q).sum() + (torch.xlogy(rest_p, rest_p) - rest_p * rest_q.log()).sum()
-        z.sub_(lse).exp_().mul_(1 - rest_p / rest_q).scatter_(1, ids, q - p)
-        return loss
+        gradient = kernels.scaled_softmax(z, lse, 1 - rest_p / rest_q)
+        return loss, gradient.scatter_(1, ids, (q - p).to(z.dtype))
 
     return rows
 
@@ -70,13 +98,12 @@ class _FusedHeadLoss(torch.autograd.Function):
         grad_w = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for start in range(0, count, CHUNK):
             part = slice(start, min(start + CHUNK, count))
-            z = F.linear(h[part], weight).float()
-            total += rows(z, part)
-            grad_z = (z / count).to(h.dtype)
+            loss, grad_z = rows(F.linear(h[part], weight), part)
+            total += loss
             if grad_h is not None:
-                grad_h[part] = grad_z @ weight
+                grad_h[part] = grad_z @ weight / count
             if grad_w is not None:
-                grad_w += (grad_z.T @ h[part]).float()
+                grad_w += (grad_z.T @ h[part]).float() / count
         ctx.save_for_backward(grad_h, grad_w)
         ctx.weight_dtype = weight.dtype
         return total / count
@@ -91,23 +118,37 @@ class _FusedHeadLoss(torch.autograd.Function):
         )
 
 
-def ce_head_loss(h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def ce_head_loss(
+    h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, kernels: LogitKernels = EAGER
+) -> torch.Tensor:
     """Mean cross entropy of h [N, H] through head weight [V, H] against labels int64 [N]."""
-    return _FusedHeadLoss.apply(h, weight.to(h.dtype), _ce_rows(labels))
+    return _FusedHeadLoss.apply(h, weight.to(h.dtype), _ce_rows(labels, kernels))
 
 
-def kl_head_loss(h: torch.Tensor, weight: torch.Tensor, top_ids: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+def kl_head_loss(
+    h: torch.Tensor,
+    weight: torch.Tensor,
+    top_ids: torch.Tensor,
+    top_p: torch.Tensor,
+    kernels: LogitKernels = EAGER,
+) -> torch.Tensor:
     """Mean forward KL, in nats, of h [N, H] through weight [V, H] from a teacher's top-k (ids and true p [N, K])."""
-    return _FusedHeadLoss.apply(h, weight.to(h.dtype), _kl_rows(top_ids, top_p))
+    return _FusedHeadLoss.apply(h, weight.to(h.dtype), _kl_rows(top_ids, top_p, kernels))
 
 
 @torch.no_grad()
-def kl_and_hits(h: torch.Tensor, weight: torch.Tensor, top_ids: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+def kl_and_hits(
+    h: torch.Tensor,
+    weight: torch.Tensor,
+    top_ids: torch.Tensor,
+    top_p: torch.Tensor,
+    kernels: LogitKernels = EAGER,
+) -> torch.Tensor:
     """[summed KL, how often the most likely token is the teacher's], f32 [2]: the held-out scores of h [N, H]."""
-    rows, sums = _kl_rows(top_ids, top_p), torch.zeros(2, device=h.device)
+    rows, sums = _kl_rows(top_ids, top_p, kernels), torch.zeros(2, device=h.device)
     for start in range(0, h.shape[0], CHUNK):
         part = slice(start, min(start + CHUNK, h.shape[0]))
-        z = F.linear(h[part], weight).float()
+        z = F.linear(h[part], weight)
         sums[1] += (z.argmax(-1) == top_ids[part, 0]).sum()
-        sums[0] += rows(z, part)
+        sums[0] += rows(z, part)[0]
     return sums

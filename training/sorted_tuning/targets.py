@@ -25,6 +25,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from sorted_tuning.data import held_out, training_documents, windows
 from sorted_tuning.errors import TuningError
 from sorted_tuning.loss import CHUNK
+from sorted_tuning.topk import top_k
 
 TEST_LENGTH = 256
 """Tokens used of each held-out document: the same for every table of the project."""
@@ -74,12 +75,18 @@ def teach(
         with torch.autocast(device.type, torch.bfloat16):
             ran = base.model(part, output_hidden_states=bool(boundaries))
             h = ran.last_hidden_state.to(torch.bfloat16).flatten(0, 1)
-            rows = [F.linear(chunk, weight).float().softmax(-1).topk(k) for chunk in h.split(CHUNK)]
-        top_ids[start : start + batch] = torch.cat([r.indices for r in rows]).view(*part.shape, k).int().cpu()
-        top_p[start : start + batch] = torch.cat([r.values for r in rows]).view(*part.shape, k).half().cpu()
+            rows = [_most_likely(F.linear(chunk, weight), k) for chunk in h.split(CHUNK)]
+        top_p[start : start + batch] = torch.cat([p for p, _ in rows]).view(*part.shape, k).half().cpu()
+        top_ids[start : start + batch] = torch.cat([ids for _, ids in rows]).view(*part.shape, k).int().cpu()
         for n, kept in states.items():
             kept[start : start + batch] = ran.hidden_states[n].to(torch.bfloat16).cpu()
     return top_ids, top_p, states
+
+
+def _most_likely(z: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities and ids [R, k] of the most likely tokens by logits [R, V]."""
+    values, ids = top_k(z, k)
+    return (values.float() - torch.logsumexp(z.float(), -1, keepdim=True)).exp(), ids
 
 
 def write_targets(

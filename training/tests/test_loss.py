@@ -10,9 +10,9 @@ from sorted_tuning.loss import ce_head_loss, kl_and_hits, kl_head_loss
 @pytest.fixture
 def inputs():
     torch.manual_seed(0)
-    h = torch.randn(150, 32, requires_grad=True)  # more rows than two chunks, not a multiple of one
+    h = torch.randn(600, 32, requires_grad=True)  # more rows than two chunks, not a multiple of one
     weight = (0.3 * torch.randn(200, 32)).requires_grad_()
-    p = (2 * torch.randn(150, 200)).softmax(-1)
+    p = (2 * torch.randn(600, 200)).softmax(-1)
     return h, weight, p
 
 
@@ -24,7 +24,7 @@ def same(fused, naive, tensors):
 
 def test_cross_entropy(inputs):
     h, weight, _ = inputs
-    labels = torch.randint(200, (150,))
+    labels = torch.randint(200, (600,))
     same(ce_head_loss(h, weight, labels), F.cross_entropy(h @ weight.T, labels), (h, weight))
 
 
@@ -57,7 +57,7 @@ def test_held_out_scores(inputs):
     h, weight, p = inputs
     top_p, top_ids = p.topk(8)
     kl, hits = kl_and_hits(h, weight, top_ids, top_p)
-    assert abs(kl / 150 - kl_head_loss(h, weight, top_ids, top_p)) < 1e-5
+    assert abs(kl / 600 - kl_head_loss(h, weight, top_ids, top_p)) < 1e-5
     assert hits == ((h @ weight.T).argmax(-1) == p.argmax(-1)).sum()
 
 

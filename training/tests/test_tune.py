@@ -67,10 +67,11 @@ def test_it_learns_and_leaves_metrics_and_a_plot(config, tmp_path):
     [
         ("soft", "1,2,4", {}, {"layers", "norm"}),
         ("soft", "1,2,4", {"train_embeddings": True}, {"layers", "norm", "embed"}),
-        ("blocks", "1+1,2+1,4", {}, {"blocks"}),
-        ("hybrid", "1+1,2+1,4", {}, {"blocks", "layers", "norm"}),
-        ("hybrid", "1+1,2+1,4", {"trunk_layers": 2}, {"blocks", "layers"}),
-        ("hybrid", "1+1,2+1,4", {"trunk_from": 10**9}, {"blocks"}),
+        ("blocks", "1+1,2+1,4", {}, {"blocks", "block norms"}),
+        ("blocks", "1+1,2+1,4", {"train_norms": False}, {"blocks"}),
+        ("hybrid", "1+1,2+1,4", {}, {"blocks", "block norms", "layers", "norm"}),
+        ("hybrid", "1+1,2+1,4", {"trunk_layers": 2}, {"blocks", "block norms", "layers"}),
+        ("hybrid", "1+1,2+1,4", {"trunk_from": 10**9}, {"blocks", "block norms"}),
     ],
 )
 def test_each_mode_moves_what_it_should(config, tmp_path, files, mode, exits, options, moved):
@@ -84,6 +85,7 @@ def test_each_mode_moves_what_it_should(config, tmp_path, files, mode, exits, op
         "layers": any(not _equal(a, b) for a, b in pairs[:2]),
         "norm": not _equal(before.model.norm, model.base.model.norm),
         "blocks": any(not _equal(before.model.layers[3], b.layers[0]) for b in model.blocks.values()),
+        "block norms": any(not _equal(before.model.norm, b.norm) for b in model.blocks.values()),
     }
     assert {name for name, yes in changed.items() if yes} == moved
     assert _equal(*pairs[3]) == ("layers" not in moved or "trunk_layers" in options)

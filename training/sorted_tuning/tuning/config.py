@@ -40,6 +40,7 @@ class TuneConfig:
     weight_decay: float = 0.0
     clip: float = 1.0
     train_embeddings: bool = False
+    train_norms: bool = True
     quantize: str | None = None
     quantize_from: int = 0
     precision: str = "bf16"
@@ -75,6 +76,8 @@ class TuneConfig:
             _rule("trunk_layers", 1 <= self.trunk_layers <= layers, f"between 1 and {layers}", self.trunk_layers)
         if self.train_embeddings:
             _rule("train_embeddings", self.mode == "soft", "used in soft mode only", self.mode)
+        if not self.train_norms:
+            _rule("train_norms", has_blocks, "off only where exits carry blocks", self.exits)
         if self.quantize is not None:
             _rule("quantize", self.quantize in KERNELS, f"one of {', '.join(KERNELS)}", self.quantize)
 

@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from sorted_tuning.exits import Exit
-from sorted_tuning.loss import ce_head_loss, kl_and_hits, kl_head_loss
+from sorted_tuning.loss import EAGER, LogitKernels, ce_head_loss, kl_and_hits, kl_head_loss
 from sorted_tuning.model import SortedLlama
 
 
 class SortedObjective(nn.Module):
     """Loss of each wanted exit on its own sample of positions."""
 
-    def __init__(self, model: SortedLlama, loss: str):
+    def __init__(self, model: SortedLlama, loss: str, kernels: LogitKernels = EAGER):
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model, self.loss, self.kernels = model, loss, kernels
 
     def forward(
         self,
@@ -44,15 +44,11 @@ class SortedObjective(nn.Module):
             weight = weight.to(torch.get_autocast_dtype(ids.device.type))
         for exit_, at in zip(exits, positions):
             h = hidden[exit_.layer].to(weight.dtype)
-            if score:
-                losses.append(
-                    kl_and_hits(h.flatten(0, 1)[at], weight, top_ids.flatten(0, 1)[at], top_p.flatten(0, 1)[at])
-                )
-            elif self.loss == "ce":
+            if self.loss == "ce" and not score:
                 # The last position of a window has no next token.
-                losses.append(ce_head_loss(h[:, :-1].flatten(0, 1)[at], weight, ids[:, 1:].flatten()[at]))
+                losses.append(ce_head_loss(h[:, :-1].flatten(0, 1)[at], weight, ids[:, 1:].flatten()[at], self.kernels))
             else:
-                losses.append(
-                    kl_head_loss(h.flatten(0, 1)[at], weight, top_ids.flatten(0, 1)[at], top_p.flatten(0, 1)[at])
-                )
+                kl = kl_and_hits if score else kl_head_loss
+                taught = (top_ids.flatten(0, 1)[at], top_p.flatten(0, 1)[at])
+                losses.append(kl(h.flatten(0, 1)[at], weight, *taught, self.kernels))
         return torch.stack(losses)

@@ -11,9 +11,14 @@ from sorted_tuning.tuning.schedule import lr_factor
 
 
 def freeze(model: SortedLlama, config: TuneConfig) -> None:
-    """Set requires_grad: the trunk's layers and norm unless mode is blocks, the blocks, the embeddings if asked."""
+    """Set requires_grad: the trunk's layers and norm unless mode is blocks, the blocks, the embeddings if asked.
+
+    The blocks' own norms may stay: a converted folder keeps them beside the head, so that its file stays the same, too.
+    """
     model.requires_grad_(False)
-    model.blocks.requires_grad_(True)
+    for block in model.blocks.values():
+        block.layers.requires_grad_(True)
+        block.norm.requires_grad_(config.train_norms)
     if config.mode != "blocks":
         model.base.model.layers[: config.trunk_layers].requires_grad_(True)
         model.base.model.norm.requires_grad_(config.trunk_layers is None)
@@ -24,7 +29,7 @@ def freeze(model: SortedLlama, config: TuneConfig) -> None:
 
 def groups(model: SortedLlama, config: TuneConfig) -> list[dict]:
     """Optimizer groups by name: blocks at lr; the trunk at lr (soft) or trunk_lr (hybrid)."""
-    blocks = list(model.blocks.parameters())
+    blocks = [p for p in model.blocks.parameters() if p.requires_grad]
     trunk = [p for p in model.base.parameters() if p.requires_grad]
     trunk_lr = config.trunk_lr if config.mode == "hybrid" else config.lr
     pairs = [("blocks", blocks, config.lr), ("trunk", trunk, trunk_lr)]

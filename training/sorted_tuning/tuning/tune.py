@@ -18,6 +18,7 @@ from sorted_tuning.exits import parse_exits
 from sorted_tuning.export import export, load_sorted
 from sorted_tuning.fakequant import quantize_layers
 from sorted_tuning.load import licence_of, load_tokenizer
+from sorted_tuning.loss import EAGER, compiled
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.targets import Targets, fingerprint, read_targets
 from sorted_tuning.tuning import checkpoint
@@ -54,7 +55,7 @@ class Tuner:
         optimizer = torch.optim.AdamW(
             groups(self.sorted, config), betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
         )
-        objective = SortedObjective(self.sorted, config.loss).train()
+        objective = SortedObjective(self.sorted, config.loss, compiled() if config.compile else EAGER).train()
         self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self._resume()
 
