@@ -56,7 +56,7 @@ def targets(
     seed: Annotated[int, typer.Option(help="Seed of the documents' order.")] = 1,
     boundaries: Annotated[
         str | None,
-        typer.Option(help='Keep the trunk\'s states after these layers, e.g. "9,14,19,24": blocks then learn without it.'),
+        typer.Option(help='Keep the trunk\'s states after these layers, e.g. "9,14,19,24": blocks learn without it.'),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the teacher runs, e.g. cpu or cuda.")] = "cpu",
 ) -> None:

@@ -6,6 +6,7 @@ The first `HELD_OUT` usable rows of a file are the test set: never trained on, n
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from dataclasses import dataclass
@@ -30,9 +31,12 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Usable rows of a JSONL file (a non-empty question, an answer of at least two characters), in order."""
+    """Usable rows of a JSONL file (a non-empty question, an answer of at least two characters), in order.
+
+    A name that ends in .gz is a gzip file of one.
+    """
     rows = []
-    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(Path(path)).splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -45,6 +49,15 @@ def read_rows(path: Path) -> list[Row]:
     if not rows:
         raise TuningError(f'data: {path} has no usable row (non-empty "q", "a" of two characters or more)')
     return rows
+
+
+def _text(path: Path) -> str:
+    if path.suffix != ".gz":
+        return path.read_text("utf-8")
+    try:
+        return gzip.decompress(path.read_bytes()).decode("utf-8")
+    except (OSError, EOFError) as error:
+        raise TuningError(f"data: {path} must be a whole gzip file: {error}") from error
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, question: str) -> str:

@@ -1,6 +1,7 @@
 """Every clear error: it names the parameter, the rule and the value."""
 
 import dataclasses
+import gzip
 
 import pytest
 import torch
@@ -69,6 +70,13 @@ def test_data_without_a_usable_row(tmp_path, text, message):
     path = tmp_path / "rows.jsonl"
     path.write_text(text)
     with pytest.raises(TuningError, match=message):
+        read_rows(path)
+
+
+def test_data_in_a_torn_gzip_file(tmp_path):
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"q": "x", "a": "yes"}\n')[:-9])
+    with pytest.raises(TuningError, match="must be a whole gzip file"):
         read_rows(path)
 
 

@@ -1,5 +1,6 @@
 """Data generation against a server that answers from a script."""
 
+import gzip
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,6 +66,9 @@ def test_it_writes_goes_on_and_never_repeats_a_question(server, tmp_path):
     assert len({row["n"] for row in rows}) == 5
     assert run(server, out, 5) == 0
     assert [r.done for r in read_rows(out)] == [False] * 5
+    packed = tmp_path / "rows.jsonl.gz"
+    packed.write_bytes(gzip.compress(out.read_bytes()))
+    assert read_rows(packed) == read_rows(out)
 
 
 def test_prompts_are_the_chat_template(server, tmp_path):

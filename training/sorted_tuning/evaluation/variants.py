@@ -39,4 +39,3 @@ def in_kernel(model: SortedLlama, kernel: str, weight_bits: float = 8, head_bits
 def _head_block(hidden: int) -> int:
     """Columns that share a scale: the converter's choice where it pads none, else a whole row."""
     return next((block for block in (64, 32) if hidden % block == 0), hidden)
-

@@ -30,7 +30,7 @@ class PlainModel:
         """fp32 logits [V] of the last position by exit: the number of layers that run for it, its block included."""
         x = self.weights["embed"][torch.tensor(ids)]
         rope = self._rope(len(ids))
-        # The manifest numbers exits by all layers that run; a block's tensors are named after the trunk layer before it.
+        # The manifest numbers exits by all layers that run; a block's tensors are named after its trunk layer.
         exits = {e["layer"] - (e["block"]["layers"] if e["block"] else 0): e for e in self.manifest["exits"]}
         found = {}
         for i in range(self.arch["layers"]):

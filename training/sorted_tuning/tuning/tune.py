@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from sorted_tuning.errors import TuningError
-from sorted_tuning.exits import parse_exits
+from sorted_tuning.exits import Exit, parse_exits
 from sorted_tuning.export import export, load_sorted
 from sorted_tuning.fakequant import quantize_layers
 from sorted_tuning.load import licence_of, load_tokenizer
