@@ -154,6 +154,29 @@ def generate(
 
 
 @app.command()
+def answers(
+    server: Annotated[str, typer.Option(help="Base URL of a Sortie server.")],
+    server_model: Annotated[str, typer.Option(help="Name of its routed model: NAME:EXIT pins the depth.")],
+    exits: Annotated[str, typer.Option(help="The exits that answer, as the server numbers them, with commas.")],
+    tokenizer: Annotated[Path, typer.Option(help="GGUF file or folder whose chat template is used.")],
+    instructions: Annotated[Path, typer.Option(help="PandaLM's test set.")],
+    out: Annotated[Path, typer.Option(help="JSONL file to append to.")],
+    variant: Annotated[str, typer.Option(help="What `evaluate` calls them; `base` is what all are measured against.")],
+    limit: Annotated[int, typer.Option(min=1, help="How many instructions.")] = 170,
+    workers: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
+) -> None:
+    """Greedy answers of a served model to instructions, for `evaluate --answers`; goes on where the file ends."""
+    from sorted_tuning.evaluation.evaluate import read_instructions
+    from sorted_tuning.evaluation.served import ask
+    from sorted_tuning.load import load_tokenizer
+
+    asked = read_instructions(instructions)[:limit]
+    settings = {"variant": variant, "exits": exits.split(","), "workers": workers}
+    new = ask(server, server_model, load_tokenizer(tokenizer), asked, out, **settings)
+    typer.echo(f"{new} new answers -> {out}")
+
+
+@app.command()
 def evaluate(
     base: Annotated[Path, typer.Option(help="The untouched base: GGUF file or folder.")],
     out: Annotated[Path, typer.Option(help="Folder for evaluation.json and evaluation.md.")],
@@ -164,6 +187,7 @@ def evaluate(
     documents: Annotated[int, typer.Option(min=1, help="How many of them.")] = 40,
     instructions: Annotated[Path | None, typer.Option(help="PandaLM's test set, for greedy answers.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many instructions.")] = 170,
+    answers: Annotated[Path | None, typer.Option(help="With --instructions: a file written by `answers`.")] = None,
     kernels: Annotated[str, typer.Option(help="Kernels whose rounding is measured too, with commas.")] = "w8a8,int4",
     weight_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,
     head_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,
@@ -175,6 +199,7 @@ def evaluate(
     from sorted_tuning.data import held_out
     from sorted_tuning.evaluation import evaluate as steps
     from sorted_tuning.evaluation.judge import Judge
+    from sorted_tuning.evaluation.served import read_answers
     from sorted_tuning.exits import parse_exits
     from sorted_tuning.export import load_sorted
     from sorted_tuning.fakequant import KERNELS
@@ -182,8 +207,10 @@ def evaluate(
     from sorted_tuning.targets import TEST_LENGTH
     from sorted_tuning.tuning.tune import tuned_model
 
-    if (run is None) == (model is None):
-        raise TuningError("evaluate: must be given exactly one of --run-dir and --model")
+    if answers is not None and instructions is None:
+        raise TuningError("answers: must come with the --instructions that they are answers to")
+    if run is not None and model is not None or (run is None and model is None and answers is None):
+        raise TuningError("evaluate: must be given one of --run-dir and --model, or neither and --answers")
     if data is None and instructions is None:
         raise TuningError("evaluate: must be given --data or --instructions or both")
     if precision not in ("bf16", "fp32"):
@@ -194,16 +221,18 @@ def evaluate(
             raise TuningError(f"kernels: must be of {', '.join(KERNELS)}, got {name!r}")
     tokenizer = load_tokenizer(base)
     teacher = steps.as_precision(load_base(base), precision)
-    tuned = tuned_model(run)[0] if run else load_sorted(model, parse_exits(exits) if exits else None)
-    models = steps.variants(steps.as_precision(tuned, precision), teacher, names, weight_bits, head_bits)
-    tables = {}
+    models, tables = {}, {}
+    if run or model:
+        tuned = tuned_model(run)[0] if run else load_sorted(model, parse_exits(exits) if exits else None)
+        models = steps.variants(steps.as_precision(tuned, precision), teacher, names, weight_bits, head_bits)
     if data is not None:
         texts = steps.cut(held_out(tokenizer, data)[:documents], TEST_LENGTH)
         tables["held-out documents"] = steps.teacher_forced(models, teacher, texts)
     if instructions is not None:
         asked = steps.read_instructions(instructions)[:limit]
         judged = Judge(judge) if judge else None
-        tables["greedy answers"], theirs = steps.greedy(models, teacher, tokenizer, asked, judged, batch)
+        served = read_answers(answers, tokenizer, asked) if answers else {}
+        tables["greedy answers"], theirs = steps.greedy(models, teacher, tokenizer, asked, judged, batch, served)
         texts = steps.cut([a.prompt + a.ids for a in theirs], TEST_LENGTH)
         tables["instructions with the base's answers"] = steps.teacher_forced(models, teacher, texts)
     steps.write_report(out, tables)

@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -14,35 +12,6 @@ from sorted_tuning.reference.tiny import byte_tokenizer
 from sorted_tuning.text import distinct, loops
 
 TEMPLATE = Template.of(byte_tokenizer())
-
-
-@pytest.fixture
-def server():
-    """Calls `reply(body) -> (text, finish_reason)` or a status number; keeps the bodies."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            http.bodies.append(body)
-            out = http.reply(body)
-            status = out if isinstance(out, int) else 200
-            text = json.dumps({} if status != 200 else {"choices": [{"text": out[0], "finish_reason": out[1]}]})
-            self.send_response(status)
-            self.send_header("content-length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text.encode())
-
-        def log_message(self, *_):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.bodies, http.reply = [], None
-    thread = threading.Thread(target=http.serve_forever)
-    thread.start()
-    yield http
-    http.shutdown()
-    thread.join()
-    http.server_close()
 
 
 def run(server, out, rows):

@@ -13,12 +13,16 @@ from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.answers import Answer, answer, qualities
 from sorted_tuning.evaluation.judge import Judge, pairwise
 from sorted_tuning.evaluation.scores import score
+from sorted_tuning.evaluation.served import Answers
 from sorted_tuning.evaluation.variants import base_exits, in_kernel
 from sorted_tuning.exits import Exit
 from sorted_tuning.model import SortedLlama
 
 Table = dict[str, dict[str, dict[str, float]]]
 """variant -> exit -> measure -> value"""
+
+BASE = "base"
+"""The untouched model at full depth: what all others are measured against."""
 
 
 def read_instructions(path: Path) -> list[str]:
@@ -53,19 +57,28 @@ def greedy(
     instructions: list[str],
     judge: Judge | None,
     batch: int,
+    served: Answers,
 ) -> tuple[Table, list[Answer]]:
-    """What greedy answers are like, and how they do against the base's; also the base's answers."""
+    """What greedy answers are like, and how they do against the base's; also the base's answers.
+
+    Answers of the models are generated here; those in `served` were given by a server. Where these hold a variant
+    "base" (its deepest exit), that is the base; else it answers here.
+    """
     full = SortedLlama(base, (Exit(base.config.num_hidden_layers),))
-    theirs = answer(full.sub_model(full.exits[0]), tokenizer, instructions, batch, "base")
-    table: Table = {"base": {str(full.exits[0]): qualities(theirs, base)}}
-    for name, model in models.items():
+    given = list(served.get(BASE, {}).values())
+    theirs = given[-1] if given else answer(full.sub_model(full.exits[0]), tokenizer, instructions, batch, BASE)
+    answers: Answers = {
+        name: {str(e): answer(model.sub_model(e), tokenizer, instructions, batch, f"{name} {e}") for e in model.exits}
+        for name, model in models.items()
+    }
+    table: Table = {BASE: {str(full.exits[0]): qualities(theirs, base)}}
+    for name, exits in (answers | {name: exits for name, exits in served.items() if name != BASE}).items():
         table[name] = {}
-        for exit_ in model.exits:
-            ours = answer(model.sub_model(exit_), tokenizer, instructions, batch, f"{name} {exit_}")
+        for exit_, ours in exits.items():
             found = qualities(ours, base)
             if judge:
                 found["pairwise"] = pairwise(judge, tokenizer, instructions, ours, theirs)
-            table[name][str(exit_)] = found
+            table[name][exit_] = found
     return table, theirs
 
 

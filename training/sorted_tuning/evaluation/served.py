@@ -1,0 +1,83 @@
+"""Greedy answers of a served model, kept in a JSONL file: what a user gets, kernels and all, and much faster than here.
+
+A row is {"variant", "exit", "n", "text", "ended"}: whose answer to which instruction (its place in the list), and
+whether it ended by itself. Resumable: what is in the file is not asked again.
+Knows the file and HTTP. Must not know measures.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from sorted_tuning.data import prompt_text
+from sorted_tuning.errors import TuningError
+from sorted_tuning.evaluation.answers import LIMIT, Answer
+from sorted_tuning.generate import Sampler
+from sorted_tuning.jsonl import read_whole_lines
+
+GREEDY = {"max_tokens": LIMIT, "temperature": 0}
+
+Answers = dict[str, dict[str, list[Answer]]]
+"""variant -> exit -> answers in the order of the instructions"""
+
+
+def ask(
+    url: str,
+    model: str,
+    tokenizer: PreTrainedTokenizerBase,
+    instructions: list[str],
+    out: Path,
+    *,
+    variant: str,
+    exits: list[str],
+    workers: int,
+) -> int:
+    """Append the answers that `out` lacks, of each exit through the model name `model:exit`; returns how many."""
+    known = {(row["variant"], row["exit"], row["n"]) for row in read_whole_lines(out)}
+    wanted = [(e, n) for e in exits for n in range(len(instructions)) if (variant, e, n) not in known]
+    samplers = {e: Sampler(url, f"{model}:{e}") for e in exits}
+    stop = str(tokenizer.eos_token)
+
+    def one(exit_: str, n: int) -> dict:
+        prompt = prompt_text(tokenizer, instructions[n])
+        text, ended = samplers[exit_].complete(prompt, stop, 0, GREEDY)
+        return {"variant": variant, "exit": exit_, "n": n, "text": text, "ended": ended}
+
+    with Path(out).open("a", encoding="utf-8") as file, ThreadPoolExecutor(workers) as pool:
+        running = [pool.submit(one, *which) for which in wanted]
+        for future in tqdm(as_completed(running), total=len(wanted), desc=variant, unit="answer", mininterval=10):
+            file.write(json.dumps(future.result(), ensure_ascii=False) + "\n")
+            file.flush()
+    return len(wanted)
+
+
+def read_answers(path: Path, tokenizer: PreTrainedTokenizerBase, instructions: list[str]) -> Answers:
+    """Every variant and exit of the file. Raises a TuningError where one lacks the answer to an instruction."""
+    rows = read_whole_lines(path)
+    if not rows:
+        raise TuningError(f"answers: {path} must hold answers written by `sorted-tuning answers`, got none")
+    texts: dict[tuple[str, str], dict[int, dict]] = {}
+    for row in rows:
+        texts.setdefault((row["variant"], row["exit"]), {})[row["n"]] = row
+    found: Answers = {}
+    for (variant, exit_), by_number in texts.items():
+        missing = [n for n in range(len(instructions)) if n not in by_number]
+        if missing:
+            raise TuningError(
+                f"answers: {path} must answer all {len(instructions)} instructions at {variant} {exit_}, "
+                f"lacks {len(missing)}, first number {missing[0]}"
+            )
+        found.setdefault(variant, {})[exit_] = [
+            _answer(tokenizer, text, by_number[n]) for n, text in enumerate(instructions)
+        ]
+    return found
+
+
+def _answer(tokenizer: PreTrainedTokenizerBase, instruction: str, row: dict) -> Answer:
+    prompt = tokenizer.encode(prompt_text(tokenizer, instruction), add_special_tokens=False)
+    return Answer(prompt, tokenizer.encode(row["text"], add_special_tokens=False), row["ended"])

@@ -1,0 +1,71 @@
+"""Answers of a server: asked once, read back, and measured like those that are generated here."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from sorted_tuning.cli import app
+from sorted_tuning.errors import TuningError
+from sorted_tuning.evaluation.evaluate import greedy
+from sorted_tuning.evaluation.served import ask, read_answers
+from sorted_tuning.reference.tiny import byte_tokenizer
+
+TOKENIZER = byte_tokenizer()
+ASKED = ["Say hi.", "Say something longer."]
+
+
+def ask_for(server, out, exits=("1", "4"), variant="served"):
+    url = f"http://127.0.0.1:{server.server_port}"
+    return ask(url, "m", TOKENIZER, ASKED, out, variant=variant, exits=list(exits), workers=2)
+
+
+def test_each_exit_is_asked_once_and_greedily(server, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    server.reply = lambda body: (f"from {body['model']}", "stop" if body["model"] == "m:1" else "length")
+    assert ask_for(server, out, ("1",)) == 2
+    assert ask_for(server, out) == 2
+    assert ask_for(server, out) == 0
+    assert sorted(body["model"] for body in server.bodies) == ["m:1", "m:1", "m:4", "m:4"]
+    assert all(body["temperature"] == 0 and body["max_tokens"] == 256 for body in server.bodies)
+    found = read_answers(out, TOKENIZER, ASKED)["served"]
+    assert [TOKENIZER.decode(a.ids) for a in found["4"]] == ["from m:4"] * 2
+    assert [a.ended for a in found["1"]] == [True, True] and [a.ended for a in found["4"]] == [False, False]
+    assert TOKENIZER.decode(found["1"][1].prompt).endswith("Say something longer.<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_served_answers_are_rows_of_the_table(server, tmp_path, base):
+    out = tmp_path / "answers.jsonl"
+    server.reply = lambda body: ("yes" if body["model"] == "m:4" else "no no no no no no no no no no no no no", "stop")
+    ask_for(server, out)
+    ask_for(server, out, ("4",), "base")
+    table, theirs = greedy({}, base, TOKENIZER, ASKED, None, 2, read_answers(out, TOKENIZER, ASKED))
+    assert set(table) == {"base", "served"} and set(table["served"]) == {"1", "4"}
+    assert [TOKENIZER.decode(a.ids) for a in theirs] == ["yes", "yes"]
+    assert table["served"]["4"] == table["base"]["4"]
+    assert table["served"]["1"]["loops"] == 1 and table["served"]["4"]["loops"] == 0
+
+
+def test_a_missing_answer_is_named(server, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    server.reply = lambda body: ("yes", "stop")
+    ask_for(server, out, ("4",))
+    rows = [line for line in out.read_text().splitlines() if json.loads(line)["n"] == 0]
+    out.write_text(rows[0] + "\n")
+    with pytest.raises(TuningError, match="must answer all 2 instructions at served 4, lacks 1, first number 1"):
+        read_answers(out, TOKENIZER, ASKED)
+    with pytest.raises(TuningError, match="got none"):
+        read_answers(tmp_path / "nothing.jsonl", TOKENIZER, ASKED)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--answers", "x"], "must come with the --instructions"),
+        (["--data", "x"], "one of --run-dir and --model"),
+        (["--data", "x", "--model", "a", "--run-dir", "b"], "one of --run-dir and --model"),
+    ],
+)
+def test_evaluate_says_what_it_needs(files, tmp_path, options, message):
+    out = CliRunner().invoke(app, ["evaluate", "--base", str(files / "base"), "--out", str(tmp_path), *options])
+    assert isinstance(out.exception, TuningError) and message in str(out.exception)
