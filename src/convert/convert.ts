@@ -178,7 +178,6 @@ async function writeModel(
       return { name, boundary, layers: layers.length, graphs };
     };
     const stages: StageEntry[] = [];
-    const exitEntries: Manifest['exits'] = [];
     for (const [s, exit] of exits.entries()) {
       const first = exits[s - 1] ?? 0;
       const trunk = Array.from({ length: exit - first }, (_, i): StageLayer => {
@@ -186,6 +185,11 @@ async function writeModel(
         return { source, prefix: trunkLayer(layer), name: trunkName(layer) };
       });
       stages.push(await stage(`stage-${s}`, s, trunk));
+    }
+    // Tuned again, blocks change and the trunk does not: no weight file holds tensors of both.
+    if (blockLayers > 0) await store.finish();
+    const exitEntries: Manifest['exits'] = [];
+    for (const [s, exit] of exits.entries()) {
       const depth = blocks.depths.get(exit) ?? 0;
       const branch = Array.from({ length: depth }, (_, i): StageLayer => {
         const prefix = exitLayer(exit, i);
