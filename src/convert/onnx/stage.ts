@@ -5,7 +5,7 @@
  * Must not know: source formats, how weights are quantized.
  */
 import type { Architecture } from '../../model/manifest.js';
-import type { Calibration, LinearLabel } from '../calibration.js';
+import type { LayerCalibration, LinearLabel } from '../calibration.js';
 import { ConvertError } from '../errors.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { ropeTables } from '../rope.js';
@@ -21,12 +21,13 @@ export interface StageLayer {
   prefix: string;
   /** Prefix of its initializers, e.g. `layers.3`. */
   name: string;
+  /** What was measured of it. */
+  calibration: LayerCalibration;
 }
 
 export interface StageOptions extends Omit<KernelOptions, 'quantizer'> {
   floatType: FloatType;
   kvType: FloatType | 'i8';
-  calibration: Calibration;
 }
 
 /** Builds the graph, storing what is not stored yet. `done` is called after each layer. */
@@ -67,7 +68,7 @@ export async function stageGraph(
     const linear = (label: LinearLabel, x: string, ...parts: SourceTensor[]) =>
       addLinear(graph, store, x, linearWeight(`${id}.${label}`, parts), {
         ...options,
-        quantizer: (k) => options.calibration.int4(id, label, k),
+        quantizer: (k) => layer.calibration.int4(label, k),
       });
     /** Norm of residual + pending, the sum becoming the new residual. */
     const norm = async (label: string, part: string): Promise<string> => {
@@ -100,7 +101,7 @@ export async function stageGraph(
     const past = [`past_k_${i}`, `past_v_${i}`].map((value) => graph.input(value, kvType, cache));
     const present = [`present_k_${i}`, `present_v_${i}`];
     for (const value of present) graph.output(value, kvType, cache);
-    const quantized = kvType === 'i8' ? kvScales(graph, id, kvHeads * headDim, options.calibration) : null;
+    const quantized = kvType === 'i8' ? kvScales(graph, id, kvHeads * headDim, layer.calibration) : null;
     const attention = graph.node(
       'GroupQueryAttention',
       [qkv, '', '', ...past, 'seqlens_k', 'total_len', cos, sin, ...(quantized ? ['', '', '', ...quantized] : [])],
@@ -138,8 +139,8 @@ export async function stageGraph(
 const KV_HEADROOM = 1.1;
 
 /** Constants with the scales of keys and values, each [channels]. */
-function kvScales(graph: Graph, id: string, channels: number, calibration: Calibration): [string, string] {
-  const range = calibration.kvRange(id, channels);
+function kvScales(graph: Graph, id: string, channels: number, calibration: LayerCalibration): [string, string] {
+  const range = calibration.kvRange(channels);
   if (!range) throw new ConvertError('bad_source', `the calibration holds no k_max and v_max of ${id}`);
   const scales = (values: Float32Array) =>
     values.map((value) => (Number.isFinite(value) && value > 0 ? (value * KV_HEADROOM) / 127 : 1 / 127));
