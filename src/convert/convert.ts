@@ -20,7 +20,8 @@ import { ConvertError } from './errors.js';
 import { exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { openGguf } from './gguf/source.js';
 import { openHuggingFace } from './hf/source.js';
-import { levelledLayer } from './levelling/layer.js';
+import { levelledAtLoad, levelledLayer } from './levelling/layer.js';
+import { NOT_LEVELLED } from './levelling/levels.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/ends.js';
 import type { Graph } from './onnx/graph.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
@@ -130,16 +131,17 @@ async function writeModel(
       }
       return { name, boundary, layers: layers.length, graphs };
     };
-    const layerOf = (from: Pick<ModelSource, 'tensor'>, prefix: string, name: string, level = true): StageLayer => {
-      const layer = { source: from, prefix, name, calibration: calibration.layer(name) };
-      return level && kernels.includes('w8a8') ? levelledLayer(layer, arch) : layer;
+    const layerOf = (from: StageLayer['source'], prefix: string, name: string, atLoad = false): StageLayer => {
+      const layer = { source: from, prefix, name, calibration: calibration.layer(name), atLoad: NOT_LEVELLED };
+      if (!kernels.includes('w8a8')) return layer;
+      return atLoad ? levelledAtLoad(layer, arch) : levelledLayer(layer, arch);
     };
     const stages: StageEntry[] = [];
     for (const [s, exit] of exits.entries()) {
       const first = exits[s - 1] ?? 0;
       const trunk = Array.from({ length: exit - first }, (_, i) => {
         const layer = first + i;
-        return layerOf(source, trunkLayer(layer), trunkName(layer), layer >= (options.levelAfter ?? 0));
+        return layerOf(source, trunkLayer(layer), trunkName(layer), layer < (options.levelAfter ?? 0));
       });
       stages.push(await stage(`stage-${s}`, s, trunk));
     }

@@ -21,8 +21,8 @@ export interface ConvertOptions {
   /** safetensors file of second moments for levelling and GPTQ, and of ranges of keys and values; see calibration.ts. */
   calibration?: string;
   /**
-   * Trunk layers at the beginning that are not levelled: their weights, and the files that hold nothing else, stay as
-   * they are without a calibration. None without it.
+   * Trunk layers at the beginning that are levelled when the graph is loaded: their weights, and the files that hold
+   * nothing else, stay as they are without a calibration. None without it.
    */
   levelAfter?: number;
   /** Elements of the KV cache: int8 needs the ranges of a calibration. float without it. */

@@ -5,12 +5,16 @@
  * Knows: arithmetic. Must not know: tensors, where the factors are folded in.
  */
 
-/** How much of a channel's size goes over to the weights: 0 nothing, 1 all. */
+/**
+ * How much of a channel's size goes over to the weights: 0 nothing, 1 all. On the embedded model .5 cost .023 nats, mean
+ * over the exits, .4 .025, .6 .023 and .75 .030.
+ */
 const EXPONENT = 0.5;
 
 /**
  * Inputs whose largest channel, as a root mean square, is at least this many times the root mean square of all are
- * levelled. Below it the step of a row's bytes is small against most channels already.
+ * levelled. Below it the step of a row's bytes is small against most channels already: on the embedded model levelling
+ * the rest, too, gained nothing, mean over the exits.
  */
 const IMBALANCE = 4;
 

@@ -6,27 +6,28 @@
  * Knows: which weights of a llama layer make and read which input. Must not know: how factors are chosen, kernels.
  */
 import type { Architecture } from '../../model/manifest.js';
-import type { LayerCalibration } from '../calibration.js';
+import type { StageLayer } from '../onnx/stage.js';
 import { LAYER, type ModelSource, type SourceTensor } from '../source.js';
 import { columnMaxima, scaledColumns, scaledRows } from '../weight.js';
 import { levellingFactors } from './factors.js';
 import type { Levels } from './levels.js';
 
-/** A layer's tensors, `source.tensor(prefix + LAYER.q)`, and what was measured of it. */
-interface Layer {
-  readonly source: Pick<ModelSource, 'tensor'>;
-  readonly prefix: string;
-  readonly calibration: LayerCalibration;
-}
-
-/** The layer with its inputs levelled where that is worth it, judging by what was measured. */
-export function levelledLayer<L extends Layer>(layer: L, arch: Architecture): L {
+/** A layer whose tensors know its factors. */
+export function levelledLayer(layer: StageLayer, arch: Architecture): StageLayer {
   const levels = levelsOf(layer, arch);
   return { ...layer, source: levelledSource(layer, levels), calibration: layer.calibration.levelled(levels) };
 }
 
+/**
+ * A layer whose tensors stay as they are; graphs of w8a8 fold the factors in when they are loaded. All but attention's
+ * output: its factors would go to the values, which other kernels share as the KV cache.
+ */
+export function levelledAtLoad(layer: StageLayer, arch: Architecture): StageLayer {
+  return { ...layer, atLoad: { ...levelsOf(layer, arch), attn_out: null, values: null } };
+}
+
 /** The factors of a layer's inputs, from what was measured of them; none where nothing was. */
-function levelsOf({ source, prefix, calibration }: Layer, arch: Architecture): Levels {
+function levelsOf({ source, prefix, calibration }: StageLayer, arch: Architecture): Levels {
   const factors = (squares: Float32Array | null, fold: (maxima: Float32Array) => Float32Array, ...readers: string[]) =>
     squares && levellingFactors(squares, fold(columnMaxima(readers.map((part) => source.tensor(prefix + part)))));
   const { hidden, heads, headDim, ffn } = arch;
@@ -47,7 +48,7 @@ function levelsOf({ source, prefix, calibration }: Layer, arch: Architecture): L
 }
 
 /** The layer's tensors with the factors folded in. */
-function levelledSource({ source, prefix }: Layer, levels: Levels): Pick<ModelSource, 'tensor'> {
+function levelledSource({ source, prefix }: StageLayer, levels: Levels): Pick<ModelSource, 'tensor'> {
   const { attn_in, attn_out, values, mlp_in, mlp_out } = levels;
   const divisor = (factors: Float32Array | null) => factors?.map((factor) => 1 / factor) ?? null;
   const columns = (factors: Float32Array | null) => (tensor: SourceTensor) => scaledColumns(tensor, factors);

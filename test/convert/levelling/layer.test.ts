@@ -197,6 +197,16 @@ void t.test('trunk layers before --level-after keep their weights, later ones an
   t.ok(changes(levelled, plain, 'exit-2.w8a8.onnx').includes('exits.1.layers.0.mlp_norm'));
 });
 
+void t.test('those layers are levelled when the graph is loaded', async (t) => {
+  const { plain, levelled } = await folders(t.testdir(), ['w8a8', 'fp32'], true, { levelAfter: SHAPE.layers });
+  for (const graph of ['stage-0.w8a8.onnx', 'stage-1.w8a8.onnx', 'stage-0.fp32.onnx'])
+    t.strictSame(changes(levelled, plain, graph), []);
+  const exact = await answers(t, plain, 'fp32');
+  const before = worst(await answers(t, plain, 'w8a8'), exact);
+  const after = worst(await answers(t, levelled, 'w8a8'), exact);
+  t.ok(after < before / 2, `${before} before, ${after} after`);
+});
+
 void t.test('--level-after that could have no effect is refused', async (t) => {
   await t.rejects(
     folders(t.testdir(), ['w8a8'], false, { levelAfter: 4 }),
