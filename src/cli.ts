@@ -78,7 +78,15 @@ function program(finish: (code: number) => void): Command {
     .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', kernels, ['w8a8' as const])
     .option('--block <n>', 'weights per scale of int4', positive, 32)
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
-    .option('--calibration <file>', 'safetensors file of measurements: better int4 rounding, KV in bytes')
+    .option(
+      '--calibration <file>',
+      'safetensors file of measurements: levelled w8a8 inputs, better int4 rounding, KV in bytes',
+    )
+    .option(
+      '--level-after <n>',
+      'keep the weights of the first n trunk layers as they are; their w8a8 inputs are levelled at load',
+      positive,
+    )
     .addOption(
       new Option('--kv <type>', 'KV cache in float, or in int8: a quarter of the memory, slower prefill').choices([
         'int8',

@@ -4,8 +4,9 @@
  * Knows: terminals. Must not know: how command lines are parsed (cli), formats.
  */
 import { SingleBar } from 'cli-progress';
-import { convert, type ConvertOptions, type Progress } from './convert.js';
+import { convert, type Progress } from './convert.js';
 import { inspect, type Report } from './inspect.js';
+import type { ConvertOptions } from './options.js';
 
 /** Parsed options of `sortie convert`: those of convert(). */
 export type ConvertCommandOptions = ConvertOptions;

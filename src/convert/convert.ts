@@ -9,7 +9,6 @@ import path from 'node:path';
 import {
   MANIFEST_VERSION,
   type Architecture,
-  type KernelName,
   type Manifest,
   type Quality,
   type StageEntry,
@@ -21,49 +20,19 @@ import { ConvertError } from './errors.js';
 import { exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { openGguf } from './gguf/source.js';
 import { openHuggingFace } from './hf/source.js';
+import { levelledAtLoad, levelledLayer } from './levelling/layer.js';
+import { NOT_LEVELLED } from './levelling/levels.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/ends.js';
 import type { Graph } from './onnx/graph.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph, type StageLayer } from './onnx/stage.js';
+import { checkKernels, checkLevelling, type ConvertOptions } from './options.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
 import { readQuality } from './quality.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer, type ModelSource } from './source.js';
 import { linearWeight } from './weight.js';
-
-export interface ConvertOptions {
-  /** GGUF file or Hugging Face folder. */
-  source: string;
-  out: string;
-  /** Trunk layers after which a sequence may leave; without it the exits that the source declares, else full depth. */
-  exits?: number[];
-  /** Preferred first. fp16 stands alone: it changes the type of the KV cache. */
-  kernels: KernelName[];
-  /** Weights per scale of int4. */
-  block: number;
-  /** safetensors file of exit blocks; see exit-blocks.ts. */
-  exitBlocks?: string;
-  /** safetensors file of second moments for GPTQ and of the ranges of keys and values; see calibration.ts. */
-  calibration?: string;
-  /** Elements of the KV cache: int8 needs the ranges of a calibration. float without it. */
-  kv?: 'float' | 'int8';
-  /** JSON file of measured quality per exit, for the manifest; see quality.ts. */
-  quality?: string;
-  /**
-   * Bits of information in each byte of embedding and head, 5 to 8: all 8, or fewer to compress better. A fraction is
-   * fine, 6.8 bits are 2^6.8 levels. 8 without it.
-   */
-  headBits?: number;
-  /** The same for each byte of w8a8 weights. */
-  weightBits?: number;
-  /** gzip the weight files. */
-  compress: boolean;
-  /** Replace an existing output folder. */
-  force: boolean;
-  /** Name in the manifest; without it the output folder's. */
-  name?: string;
-}
 
 /** `done` of `total` steps are finished; `what` is being worked on. */
 export type Progress = (event: { done: number; total: number; what: string }) => void;
@@ -79,6 +48,7 @@ export async function convert(options: ConvertOptions, progress: Progress = () =
     checkArchitecture(source.architecture);
     checkExits(exits, source.architecture.layers);
     checkTensors(source);
+    checkLevelling(options, source.architecture.layers);
     if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source.architecture);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder(options.out, options.force, (folder) =>
@@ -95,22 +65,6 @@ function openSource(source: string): ModelSource {
   const stat = statSync(source, { throwIfNoEntry: false });
   if (!stat) throw new ConvertError('bad_source', `source ${source} does not exist`);
   return stat.isDirectory() ? openHuggingFace(source) : openGguf(source);
-}
-
-function checkKernels({ kernels, block, headBits = 8, weightBits = 8 }: ConvertOptions): void {
-  if (kernels.length === 0) throw new ConvertError('bad_option', '--kernels must name at least one kernel');
-  if (new Set(kernels).size !== kernels.length)
-    throw new ConvertError('bad_option', `--kernels names one twice: ${kernels.join(',')}`);
-  if (kernels.includes('fp16') && kernels.length > 1)
-    throw new ConvertError('bad_option', `--kernels fp16 can't be combined with others, got ${kernels.join(',')}`);
-  if (![16, 32, 64, 128, 256].includes(block))
-    throw new ConvertError('bad_option', `--block must be 16, 32, 64, 128 or 256, got ${block}`);
-  for (const [name, bits] of [
-    ['--head-bits', headBits],
-    ['--weight-bits', weightBits],
-  ] as const)
-    if (!(bits >= 5 && bits <= 8))
-      throw new ConvertError('bad_option', `${name} must be a number from 5 to 8, got ${bits}`);
 }
 
 async function writeModel(
@@ -168,7 +122,7 @@ async function writeModel(
           layers,
           arch,
           store,
-          { kernel, block: options.block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType, calibration },
+          { kernel, block: options.block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType },
           () => {
             step(`${name} ${kernel}`);
           },
@@ -177,19 +131,28 @@ async function writeModel(
       }
       return { name, boundary, layers: layers.length, graphs };
     };
+    const layerOf = (from: StageLayer['source'], prefix: string, name: string, atLoad = false): StageLayer => {
+      const layer = { source: from, prefix, name, calibration: calibration.layer(name), atLoad: NOT_LEVELLED };
+      if (!kernels.includes('w8a8')) return layer;
+      return atLoad ? levelledAtLoad(layer, arch) : levelledLayer(layer, arch);
+    };
     const stages: StageEntry[] = [];
-    const exitEntries: Manifest['exits'] = [];
     for (const [s, exit] of exits.entries()) {
       const first = exits[s - 1] ?? 0;
-      const trunk = Array.from({ length: exit - first }, (_, i): StageLayer => {
+      const trunk = Array.from({ length: exit - first }, (_, i) => {
         const layer = first + i;
-        return { source, prefix: trunkLayer(layer), name: trunkName(layer) };
+        return layerOf(source, trunkLayer(layer), trunkName(layer), layer < (options.levelAfter ?? 0));
       });
       stages.push(await stage(`stage-${s}`, s, trunk));
+    }
+    // Tuned again, blocks change and the trunk does not: no weight file holds tensors of both.
+    if (blockLayers > 0) await store.finish();
+    const exitEntries: Manifest['exits'] = [];
+    for (const [s, exit] of exits.entries()) {
       const depth = blocks.depths.get(exit) ?? 0;
-      const branch = Array.from({ length: depth }, (_, i): StageLayer => {
+      const branch = Array.from({ length: depth }, (_, i) => {
         const prefix = exitLayer(exit, i);
-        return { source: blocks.source, prefix, name: prefix.slice(0, -1) };
+        return layerOf(blocks.source, prefix, prefix.slice(0, -1));
       });
       const number = numbers[s] ?? exit;
       exitEntries.push({
@@ -243,7 +206,7 @@ async function writeModel(
 function chooseKv({ kv, kernels }: ConvertOptions, calibration: Calibration, arch: Architecture): boolean {
   if (kv !== 'int8') return false;
   if (kernels.includes('fp16')) throw new ConvertError('bad_option', `--kv int8 can't be combined with --kernels fp16`);
-  if (calibration.kvRange(trunkName(0), arch.kvHeads * arch.headDim) === null)
+  if (calibration.layer(trunkName(0)).kvRange(arch.kvHeads * arch.headDim) === null)
     throw new ConvertError(
       'bad_option',
       '--kv int8 needs a --calibration file that holds k_max and v_max of each layer',

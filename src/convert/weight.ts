@@ -25,6 +25,38 @@ export function scaled(tensor: SourceTensor, factor: number): SourceTensor {
   return { ...tensor, rows: (start, count) => tensor.rows(start, count).map((value) => value * factor) };
 }
 
+/** A tensor [N, K] or [K] whose columns are multiplied by factors [K]; null changes nothing. */
+export function scaledColumns(tensor: SourceTensor, factors: Float32Array | null): SourceTensor {
+  if (factors === null) return tensor;
+  const k = factors.length;
+  return {
+    ...tensor,
+    rows: (start, count) => tensor.rows(start, count).map((value, i) => value * (factors[i % k] ?? 1)),
+  };
+}
+
+/** A tensor [N, K] whose rows are multiplied by factors [N]; null changes nothing. */
+export function scaledRows(tensor: SourceTensor, factors: Float32Array | null): SourceTensor {
+  if (factors === null) return tensor;
+  const k = tensor.shape[1] ?? 1;
+  return {
+    ...tensor,
+    rows: (start, count) =>
+      tensor.rows(start, count).map((value, i) => value * (factors[start + Math.floor(i / k)] ?? 1)),
+  };
+}
+
+/** The largest magnitude in each column of tensors of equal width. */
+export function columnMaxima(parts: SourceTensor[]): Float32Array {
+  const stacked = linearWeight('', parts);
+  const { k } = stacked;
+  const maxima = new Float32Array(k);
+  for (const { data } of stacked.pieces())
+    for (let i = 0, c = 0; i < data.length; i++, c = c + 1 === k ? 0 : c + 1)
+      maxima[c] = Math.max(maxima[c] ?? 0, Math.abs(data[i] ?? 0));
+  return maxima;
+}
+
 /** Stacks tensors of equal width. */
 export function linearWeight(name: string, parts: SourceTensor[]): LinearWeight {
   const k = parts[0]?.shape[1] ?? 0;

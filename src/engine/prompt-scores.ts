@@ -26,12 +26,9 @@ export function scorePrompt(
   const { norm } = executor.exit(sequence.exit);
   for (let first = start; first < end; first += model.limits.maxRows) {
     const rows = Math.min(model.limits.maxRows, end - first);
-    const source = output.address + BigInt((first - output.start) * model.hiddenBytes);
-    model.device.copy(head.input(0), source, rows * model.hiddenBytes);
-    head.norms.fill(BigInt(norm), 0, rows);
     head.inverseTemperatures.fill(1, 0, rows);
     for (let row = 0; row < rows; row++) head.targets[row] = BigInt(sequence.tokens[first + row + 1] ?? 0);
-    head.logits(rows);
+    head.logitsOf(output.address + BigInt((first - output.start) * model.hiddenBytes), rows, norm);
     head.select(0, rows);
     for (let row = 0; row < rows; row++) {
       const selected = head.selected(row);

@@ -79,6 +79,16 @@ export class HeadLane {
     );
   }
 
+  /**
+   * Logits of rows [0, rows), whose hidden states lie one after another at `states`, under one norm of the table: how a
+   * text is scored.
+   */
+  logitsOf(states: bigint, rows: number, norm: number): void {
+    this.model.device.copy(this.input(0), states, rows * this.model.hiddenBytes);
+    this.norms.fill(BigInt(norm), 0, rows);
+    this.logits(rows);
+  }
+
   /** Most likely ids of rows [0, rows), into `argmaxIds`. */
   argmax(rows: number): void {
     this.#run(`argmax/${rows}`, () =>

@@ -3,8 +3,9 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
-import { convert, type ConvertOptions } from '../../src/convert/convert.js';
+import { convert } from '../../src/convert/convert.js';
 import { inspect } from '../../src/convert/inspect.js';
+import type { ConvertOptions } from '../../src/convert/options.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { externalTensors } from '../../src/model/onnx-weights.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
@@ -127,6 +128,30 @@ void t.test('stages, exit blocks and shared tensors are laid out as the manifest
   t.ok(find('exit-2.int4.onnx', 'exits.1.layers.0.down.weight_q4'));
   t.strictSame(loadManifest(out), manifest);
   t.equal((await inspect(out)).manifest.name, 'tiny');
+});
+
+void t.test("blocks have weight files of their own: other blocks leave the trunk's to the byte", async (t) => {
+  const dir = t.testdir();
+  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(2));
+  const withBlocks = async (seed: number) => {
+    const next = random(seed);
+    const layer = LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const);
+    // The norm's table is the head's, so it stays.
+    const blocks: Weights = new Map([['exits.1.norm.weight', weight(random(1), [SHAPE.hidden])], ...layer]);
+    const exitBlocks = path.join(dir, `blocks-${seed}.safetensors`);
+    writeFileSync(exitBlocks, safetensors(blocks));
+    const out = path.join(dir, `out-${seed}`);
+    await run(dir, source, { exits: [1, 3], kernels: ['w8a8', 'int4'], exitBlocks, out });
+    return content(out);
+  };
+  const [one, two] = [await withBlocks(1), await withBlocks(2)];
+  const locations = (graph: string) =>
+    new Set(externalTensors(path.join(dir, 'out-1', graph)).map(({ name, location }) => `${location} ${name}`));
+  t.ok(locations('stage-1.w8a8.onnx').has('weights-000.bin layers.2.down.weight_q8'));
+  t.ok(locations('exit-2.w8a8.onnx').has('weights-001.bin exits.1.layers.0.down.weight_q8'));
+  t.ok(locations('exit-2.int4.onnx').has('weights-000.bin rope.cos'), "what both read is the trunk's");
+  const changed = [...one.keys()].filter((name) => !one.get(name)?.equals(two.get(name) ?? Buffer.alloc(0)));
+  t.strictSame(changed, ['weights-001.bin']);
 });
 
 void t.test('the same input gives the same bytes, compressed or not', async (t) => {

@@ -10,6 +10,7 @@ import { quantizeRowsTransposed } from '../quantize/int8.js';
 import { toHalf } from '../half.js';
 import type { LinearWeight } from '../weight.js';
 import { MICROSOFT, type Graph } from './graph.js';
+import { dividedAtLoad, multipliedAtLoad } from './level-at-load.js';
 import { storeScales, useScales } from './scales.js';
 
 export interface KernelOptions {
@@ -18,6 +19,8 @@ export interface KernelOptions {
   block: number;
   /** Levels of w8a8 weights on each side of zero, at most 127. */
   levels: number;
+  /** Factors that w8a8 folds in at load: of the input's channels, multiplied in, and of the outputs, divided by. */
+  atLoad: { inputs: Float32Array | null; outputs: Float32Array | null };
   /** int4's quantizer for a weight of width k; made only where the weight is not stored yet. */
   quantizer: (k: number) => Int4Quantizer;
 }
@@ -87,7 +90,7 @@ async function w8a8(
   store: WeightStore,
   x: string,
   weight: LinearWeight,
-  { levels }: KernelOptions,
+  { levels, atLoad }: KernelOptions,
 ): Promise<string> {
   const { name, n, k } = weight;
   const w = `${name}.weight_q8`;
@@ -100,12 +103,17 @@ async function w8a8(
     await store.add(w, 'i8', [k, n], [matrix]);
     await store.add(s, 'f32', [n], [scales]);
   }
+  let bytesOfWeight = graph.weight(store.require(w));
+  let scales = graph.weight(store.require(s));
+  if (atLoad.inputs)
+    ({ weight: bytesOfWeight, scale: scales } = multipliedAtLoad(graph, bytesOfWeight, scales, atLoad.inputs));
+  if (atLoad.outputs) scales = dividedAtLoad(graph, scales, atLoad.outputs);
   const unit = graph.constant('w8a8.unit', 'f32', [], Float32Array.of(1 / 127));
   const zero = graph.constant('w8a8.zero', 'u8', [], Uint8Array.of(128));
   const { bytes, max } = quantizeActivation(graph, x, unit, zero);
   const product = graph.node(
     'MatMulIntegerToFloat',
-    [bytes, graph.weight(store.require(w)), unit, graph.weight(store.require(s)), zero],
+    [bytes, bytesOfWeight, unit, scales, zero],
     [`${name}.scaled`],
     {},
     MICROSOFT,

@@ -5,13 +5,15 @@
  * Must not know: source formats, how weights are quantized.
  */
 import type { Architecture } from '../../model/manifest.js';
-import type { Calibration, LinearLabel } from '../calibration.js';
+import { INPUT_OF, type LayerCalibration, type LinearLabel } from '../calibration.js';
 import { ConvertError } from '../errors.js';
+import { NOT_LEVELLED, type Levels } from '../levelling/levels.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { ropeTables } from '../rope.js';
 import { LAYER, type ModelSource, type SourceTensor } from '../source.js';
 import { linearWeight, scaled } from '../weight.js';
 import { Graph, MICROSOFT } from './graph.js';
+import { dividedAtLoad } from './level-at-load.js';
 import { addLinear, type KernelOptions } from './linear.js';
 import { storeFloats, type FloatType } from './vectors.js';
 
@@ -21,12 +23,15 @@ export interface StageLayer {
   prefix: string;
   /** Prefix of its initializers, e.g. `layers.3`. */
   name: string;
+  /** What was measured of it. */
+  calibration: LayerCalibration;
+  /** Factors of its inputs that w8a8 graphs fold in at load; the tensors know nothing of them. */
+  atLoad: Levels;
 }
 
-export interface StageOptions extends Omit<KernelOptions, 'quantizer'> {
+export interface StageOptions extends Omit<KernelOptions, 'quantizer' | 'atLoad'> {
   floatType: FloatType;
   kvType: FloatType | 'i8';
-  calibration: Calibration;
 }
 
 /** Builds the graph, storing what is not stored yet. `done` is called after each layer. */
@@ -57,6 +62,7 @@ export async function stageGraph(
 
   for (const [i, layer] of layers.entries()) {
     const id = layer.name;
+    const atLoad = options.kernel === 'w8a8' ? layer.atLoad : NOT_LEVELLED;
     const tensor = (part: string) => layer.source.tensor(layer.prefix + part);
     const vector = async (label: string, part: string) =>
       graph.weight(
@@ -67,11 +73,13 @@ export async function stageGraph(
     const linear = (label: LinearLabel, x: string, ...parts: SourceTensor[]) =>
       addLinear(graph, store, x, linearWeight(`${id}.${label}`, parts), {
         ...options,
-        quantizer: (k) => options.calibration.int4(id, label, k),
+        atLoad: { inputs: atLoad[INPUT_OF[label]], outputs: label === 'up' ? atLoad.mlp_out : null },
+        quantizer: (k) => layer.calibration.int4(label, k),
       });
     /** Norm of residual + pending, the sum becoming the new residual. */
-    const norm = async (label: string, part: string): Promise<string> => {
-      const scale = await vector(label, part);
+    const norm = async (label: string, part: string, factors: Float32Array | null): Promise<string> => {
+      const plain = await vector(label, part);
+      const scale = factors ? dividedAtLoad(graph, plain, factors) : plain;
       const out = `${id}.${label}.out`;
       if (pending === null)
         return graph.node('SimplifiedLayerNormalization', [residual, scale], [out], { axis: -1, epsilon });
@@ -87,7 +95,7 @@ export async function stageGraph(
       return out;
     };
 
-    const attnIn = await norm('attn_norm', LAYER.attnNorm);
+    const attnIn = await norm('attn_norm', LAYER.attnNorm, atLoad.attn_in);
     const query = (part: string) => scaled(tensor(part), queryScale);
     let qkv = await linear('qkv', attnIn, query(LAYER.q), tensor(LAYER.k), tensor(LAYER.v));
     if (arch.attentionBias) {
@@ -100,7 +108,7 @@ export async function stageGraph(
     const past = [`past_k_${i}`, `past_v_${i}`].map((value) => graph.input(value, kvType, cache));
     const present = [`present_k_${i}`, `present_v_${i}`];
     for (const value of present) graph.output(value, kvType, cache);
-    const quantized = kvType === 'i8' ? kvScales(graph, id, kvHeads * headDim, options.calibration) : null;
+    const quantized = kvType === 'i8' ? kvScales(graph, id, kvHeads * headDim, layer.calibration) : null;
     const attention = graph.node(
       'GroupQueryAttention',
       [qkv, '', '', ...past, 'seqlens_k', 'total_len', cos, sin, ...(quantized ? ['', '', '', ...quantized] : [])],
@@ -118,7 +126,7 @@ export async function stageGraph(
     if (arch.attentionBias)
       pending = graph.node('Add', [pending, await vector('o.bias', LAYER.oBias)], [`${id}.o.biased`]);
 
-    const mlpIn = await norm('mlp_norm', LAYER.mlpNorm);
+    const mlpIn = await norm('mlp_norm', LAYER.mlpNorm, atLoad.mlp_in);
     const gate = await linear('gate', mlpIn, tensor(LAYER.gate));
     const up = await linear('up', mlpIn, tensor(LAYER.up));
     // x * sigmoid(alpha x) with alpha 1 is SiLU, in one node.
@@ -138,8 +146,8 @@ export async function stageGraph(
 const KV_HEADROOM = 1.1;
 
 /** Constants with the scales of keys and values, each [channels]. */
-function kvScales(graph: Graph, id: string, channels: number, calibration: Calibration): [string, string] {
-  const range = calibration.kvRange(id, channels);
+function kvScales(graph: Graph, id: string, channels: number, calibration: LayerCalibration): [string, string] {
+  const range = calibration.kvRange(channels);
   if (!range) throw new ConvertError('bad_source', `the calibration holds no k_max and v_max of ${id}`);
   const scales = (values: Float32Array) =>
     values.map((value) => (Number.isFinite(value) && value > 0 ? (value * KV_HEADROOM) / 127 : 1 / 127));

@@ -60,7 +60,7 @@ export class WeightStore {
     return tensor;
   }
 
-  /** Ends the last file. */
+  /** Ends the file at hand; what is added later begins another. */
   async finish(): Promise<void> {
     if (this.fd !== null) await this.finishFile();
   }

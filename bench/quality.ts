@@ -1,0 +1,118 @@
+/**
+ * `npm run bench:quality`: how good each exit of a model folder is, through the graphs that are served.
+ *
+ *   npm run bench:quality -- --model DIR --base DIR --data FILE.jsonl [--out quality.json] [--kernel-cost]
+ *
+ * Against the full depth of --base, a folder converted from the same base with `--kernels fp32`: KL divergence, top-1
+ * agreement and the text's perplexity, on the first tokens of the held-out rows (a data file's first, which are never
+ * trained on). With --kernel-cost --base must have the same exits, and each exit is also compared with the same exit
+ * there: what rounding costs. Exit code 2 for a bad option, 1 where measuring fails.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { loadServedModel } from '../src/api/served-model.js';
+import { OptionError, packageRoot } from '../src/config.js';
+import { loadManifest } from '../src/model/manifest-io.js';
+import type { KernelName } from '../src/model/manifest.js';
+import { compare, type ExitResult } from './quality/compare.js';
+import { documentOf, readRows } from './quality/documents.js';
+import { openExecutor } from './quality/exit-logits.js';
+
+interface Options {
+  readonly model: string;
+  readonly base: string;
+  readonly data: string;
+  readonly documents: string;
+  readonly tokens: string;
+  readonly threads: string;
+  readonly kernel?: string;
+  readonly kernelCost: boolean;
+  readonly out?: string;
+}
+
+const command = new Command('bench:quality')
+  .description('KL and agreement of every exit with the full depth of a reference, through the served graphs')
+  .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
+  .requiredOption('--base <dir>', 'reference: a folder converted from the same base with --kernels fp32')
+  .requiredOption('--data <file>', 'JSONL of questions and answers; its first rows are held out')
+  .option('--documents <n>', 'rows used', '40')
+  .option('--tokens <n>', 'tokens used of each', '256')
+  .option('--threads <n>', 'compute threads', '2')
+  .option('--kernel <name>', 'kernel of the model, where it offers several (default: its preferred one)')
+  .option('--kernel-cost', 'also compare each exit with the same exit of --base', false)
+  .option('--out <file>', 'write what `sortie convert --quality` reads')
+  .exitOverride((error) => {
+    process.exit(error.exitCode === 0 ? 0 : 2);
+  });
+
+try {
+  await measure(command.parse().opts<Options>());
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = error instanceof OptionError ? 2 : 1;
+}
+
+async function measure(options: Options): Promise<void> {
+  const [documents, tokens, threads] = (['documents', 'tokens', 'threads'] as const).map((name) =>
+    atLeast(name, options[name], name === 'tokens' ? 2 : 1),
+  ) as [number, number, number];
+  const kernel = options.kernel === undefined ? null : kernelOf(options.model, options.kernel);
+  const { chat, tokenizer } = loadServedModel(options.model, null);
+  if (chat === null) throw new Error(`--model: ${options.model} has no chat template`);
+  const texts = readRows(options.data)
+    .slice(0, documents)
+    .map((row) => documentOf(row, chat, tokenizer, tokens))
+    .filter((ids) => ids.length > 1);
+  if (texts.length === 0) throw new Error(`--data: ${options.data} has no usable row`);
+  const model = await openExecutor(options.model, tokens, threads, kernel);
+  const base = await openExecutor(options.base, tokens, threads, null);
+  const results = compare(model, base, texts, options.kernelCost, (done) => {
+    process.stderr.write(`${done} of ${texts.length} documents\n`);
+  });
+  model.dispose();
+  base.dispose();
+  for (const line of table(results)) console.log(line);
+  if (options.out !== undefined) writeFileSync(options.out, `${JSON.stringify(qualityFile(results), null, 2)}\n`);
+}
+
+/** @throws OptionError naming option, rule and value */
+function atLeast(name: string, text: string, least: number): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= least) return value;
+  throw new OptionError(`--${name} must be an integer of at least ${least}, got "${text}"`);
+}
+
+/** @throws OptionError where the folder has no such kernel */
+function kernelOf(dir: string, name: string): [KernelName] {
+  const { kernels } = loadManifest(dir);
+  const kernel = kernels.find((known) => known === name);
+  if (kernel === undefined) throw new OptionError(`--kernel must be one of ${kernels.join(', ')}, got "${name}"`);
+  return [kernel];
+}
+
+function table(results: readonly ExitResult[]): string[] {
+  const kernelHeads = results.some(({ kernel }) => kernel !== null) ? ['kernel KL', 'kernel agreement'] : [];
+  const heads = ['exit', 'KL', 'agreement', 'perplexity', ...kernelHeads];
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  return [
+    line(heads),
+    line(heads.map(() => '---')),
+    ...results.map(({ layer, full, kernel }) =>
+      line([
+        String(layer),
+        full.kl.toFixed(4),
+        full.agreement.toFixed(4),
+        full.perplexity.toFixed(2),
+        ...(kernel === null ? [] : [kernel.kl.toFixed(4), kernel.agreement.toFixed(4)]),
+      ]),
+    ),
+  ];
+}
+
+function qualityFile(results: readonly ExitResult[]): Record<string, { kl: number; agreement: number }> {
+  const rounded = (value: number): number => Number(value.toFixed(4));
+  return Object.fromEntries(
+    results.map(({ layer, full }) => [layer, { kl: rounded(full.kl), agreement: rounded(full.agreement) }]),
+  );
+}

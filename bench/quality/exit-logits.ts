@@ -1,0 +1,79 @@
+/**
+ * All logits of a text at every exit, through the engine's own graphs.
+ *
+ * Knows: the executor. Must not know: what is compared with what.
+ */
+import { Executor } from '../../src/engine/executor.js';
+import { loadModel } from '../../src/engine/load.js';
+import type { KernelName } from '../../src/model/manifest.js';
+
+/** Rows of a head run: their logits lie in memory together. */
+const ROWS = 32;
+
+/** What an exit says of one position. */
+export interface Prediction {
+  readonly logits: Float32Array;
+  readonly lse: number;
+  /** The most likely token. */
+  readonly top: number;
+  /** Negative log-probability of the text's own next token. */
+  readonly nll: number;
+}
+
+/**
+ * Loads a folder for texts of up to `tokens` tokens.
+ * @param kernels the kernel to run, or null for the folder's preferred one
+ */
+export async function openExecutor(
+  modelDir: string,
+  tokens: number,
+  threads: number,
+  kernels: readonly KernelName[] | null,
+): Promise<Executor> {
+  return new Executor(
+    await loadModel({
+      modelDir,
+      device: 'cpu',
+      threads,
+      kvMemoryBytes: 2 ** 30,
+      maxRunning: ROWS,
+      maxQueue: 0,
+      prefillChunk: tokens,
+      kernels,
+      prefixReuse: false,
+    }),
+  );
+}
+
+/**
+ * Visits each position but the last of a text, at each of the exits.
+ * @param exits indices, shallowest first: going down, every exit's states come fresh from the stage before it
+ */
+export function visitExits(
+  executor: Executor,
+  tokens: readonly number[],
+  exits: readonly number[],
+  visit: (exit: number, position: number, prediction: Prediction) => void,
+): void {
+  const { head, model, table } = executor;
+  const slot = table.takeFree();
+  if (slot === null) throw new Error('no slot is free');
+  slot.live = true;
+  slot.tokens = [...tokens];
+  for (const exit of exits) {
+    const { output } = executor.advance(slot, exit, tokens.length);
+    if (output === null) throw new Error(`exit ${exit} has no states of its own`);
+    for (let first = 0; first < tokens.length - 1; first += ROWS) {
+      const rows = Math.min(ROWS, tokens.length - 1 - first);
+      for (let row = 0; row < rows; row++) head.targets[row] = BigInt(tokens[first + row + 1] ?? 0);
+      head.inverseTemperatures.fill(1, 0, rows);
+      head.logitsOf(output.address + BigInt(first * model.hiddenBytes), rows, executor.exit(exit).norm);
+      head.select(0, rows);
+      for (let row = 0; row < rows; row++) {
+        const { ids, lse, target } = head.selected(row);
+        visit(exit, first + row, { logits: head.fullLogits(row), lse, top: Number(ids[0]), nll: lse - target });
+      }
+    }
+  }
+  table.drop(slot);
+}

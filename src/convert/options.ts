@@ -1,0 +1,71 @@
+/**
+ * What a conversion can be asked for, and the rules that need no source model.
+ *
+ * Knows: options. Must not know: command lines, formats, graphs.
+ */
+import type { KernelName } from '../model/manifest.js';
+import { ConvertError } from './errors.js';
+
+export interface ConvertOptions {
+  /** GGUF file or Hugging Face folder. */
+  source: string;
+  out: string;
+  /** Trunk layers after which a sequence may leave; without it the exits that the source declares, else full depth. */
+  exits?: number[];
+  /** Preferred first. fp16 stands alone: it changes the type of the KV cache. */
+  kernels: KernelName[];
+  /** Weights per scale of int4. */
+  block: number;
+  /** safetensors file of exit blocks; see exit-blocks.ts. */
+  exitBlocks?: string;
+  /** safetensors file of second moments for levelling and GPTQ, and of ranges of keys and values; see calibration.ts. */
+  calibration?: string;
+  /**
+   * Trunk layers at the beginning that are levelled when the graph is loaded: their weights, and the files that hold
+   * nothing else, stay as they are without a calibration. None without it.
+   */
+  levelAfter?: number;
+  /** Elements of the KV cache: int8 needs the ranges of a calibration. float without it. */
+  kv?: 'float' | 'int8';
+  /** JSON file of measured quality per exit, for the manifest; see quality.ts. */
+  quality?: string;
+  /**
+   * Bits of information in each byte of embedding and head, 5 to 8: all 8, or fewer to compress better. A fraction is
+   * fine, 6.8 bits are 2^6.8 levels. 8 without it.
+   */
+  headBits?: number;
+  /** The same for each byte of w8a8 weights. */
+  weightBits?: number;
+  /** gzip the weight files. */
+  compress: boolean;
+  /** Replace an existing output folder. */
+  force: boolean;
+  /** Name in the manifest; without it the output folder's. */
+  name?: string;
+}
+
+/** Throws ConvertError bad_option that names option, rule and value. */
+export function checkKernels({ kernels, block, headBits = 8, weightBits = 8 }: ConvertOptions): void {
+  if (kernels.length === 0) throw new ConvertError('bad_option', '--kernels must name at least one kernel');
+  if (new Set(kernels).size !== kernels.length)
+    throw new ConvertError('bad_option', `--kernels names one twice: ${kernels.join(',')}`);
+  if (kernels.includes('fp16') && kernels.length > 1)
+    throw new ConvertError('bad_option', `--kernels fp16 can't be combined with others, got ${kernels.join(',')}`);
+  if (![16, 32, 64, 128, 256].includes(block))
+    throw new ConvertError('bad_option', `--block must be 16, 32, 64, 128 or 256, got ${block}`);
+  for (const [name, bits] of [
+    ['--head-bits', headBits],
+    ['--weight-bits', weightBits],
+  ] as const)
+    if (!(bits >= 5 && bits <= 8))
+      throw new ConvertError('bad_option', `${name} must be a number from 5 to 8, got ${bits}`);
+}
+
+/** The same for levelling, of a trunk of `layers` layers. */
+export function checkLevelling({ levelAfter, calibration, kernels }: ConvertOptions, layers: number): void {
+  if (levelAfter === undefined) return;
+  if (!(Number.isInteger(levelAfter) && levelAfter >= 1 && levelAfter <= layers))
+    throw new ConvertError('bad_option', `--level-after must be an integer from 1 to ${layers}, got ${levelAfter}`);
+  if (calibration === undefined || !kernels.includes('w8a8'))
+    throw new ConvertError('bad_option', '--level-after needs a --calibration file and the kernel w8a8');
+}

@@ -1,0 +1,152 @@
+/** What bench:quality measures: documents as the tuning sees them, divergences, a folder against itself. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { compare } from '../../bench/quality/compare.js';
+import { distributionOf, divergence, Tally } from '../../bench/quality/divergence.js';
+import { documentOf, readRows } from '../../bench/quality/documents.js';
+import { openExecutor, visitExits } from '../../bench/quality/exit-logits.js';
+import { loadServedModel } from '../../src/api/served-model.js';
+import { convert } from '../../src/convert/convert.js';
+import type { KernelName } from '../../src/model/manifest.js';
+import { MODEL } from '../engine/helper.js';
+
+const tiny = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url));
+const TEXTS = [Array.from({ length: 40 }, (_, i) => 2 + ((i * 37) % 200)), [5, 6, 7, 8]];
+
+async function tinyFolder(dir: string, kernel: KernelName): Promise<string> {
+  const out = join(dir, kernel);
+  await convert({ source: tiny, out, exits: [2, 5], kernels: [kernel], block: 32, compress: false, force: false });
+  return out;
+}
+
+void t.test('rows are chats, token for token as the training package encodes them', (t) => {
+  const { chat, tokenizer } = loadServedModel(MODEL, null);
+  if (chat === null) throw new Error('no template');
+  const file = join(t.testdir(), 'data.jsonl');
+  const rows = [
+    { q: 'What is 2 + 2?', a: "It's 4.\n" },
+    { q: '   ', a: 'no question' },
+    { q: 'No answer', a: 'x' },
+    { q: '  Name a colour ', a: 'Blue é 12', done: false },
+  ];
+  writeFileSync(file, `${rows.map((row) => JSON.stringify(row)).join('\n')}\n\n`);
+  const documents = readRows(file).map((row) => documentOf(row, chat, tokenizer, 256));
+  const system = [
+    1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182, 2,
+  ];
+  // Made by sorted_tuning.data.document.
+  t.strictSame(documents, [
+    [
+      ...system,
+      198,
+      1,
+      4093,
+      198,
+      1780,
+      314,
+      216,
+      34,
+      1232,
+      216,
+      34,
+      47,
+      2,
+      198,
+      1,
+      520,
+      9531,
+      198,
+      1589,
+      506,
+      216,
+      36,
+      30,
+      198,
+      2,
+      198,
+    ],
+    [...system, 198, 1, 4093, 3805, 10181, 253, 7302, 216, 2, 198, 1, 520, 9531, 198, 23390, 26411, 216, 33, 34],
+  ]);
+  t.strictSame(
+    readRows(file).map((row) => documentOf(row, chat, tokenizer, 10)),
+    [system.slice(0, 10), system.slice(0, 10)],
+  );
+  writeFileSync(file, '{"q": "a", "a": "bc"}\n{"q": 1}\n');
+  t.throws(() => readRows(file), /data\.jsonl:2 must be an object with texts "q" and "a"/);
+  t.end();
+});
+
+void t.test('divergences are those of the definition', (t) => {
+  const lse = (logits: readonly number[]): number => Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
+  const [a, b] = [
+    [1, 2, -1],
+    [0, 2.5, 1],
+  ];
+  const p = a.map((x) => Math.exp(x - lse(a)));
+  const q = b.map((x) => Math.exp(x - lse(b)));
+  const expected = p.reduce((sum, x, i) => sum + x * Math.log(x / (q[i] ?? NaN)), 0);
+  const distribution = distributionOf(Float32Array.from(a), lse(a), 1);
+  t.ok(Math.abs(divergence(distribution, Float32Array.from(b), lse(b)) - expected) < 1e-6);
+  t.ok(Math.abs(divergence(distribution, Float32Array.from(a), lse(a))) < 1e-6, 'none from itself');
+  const tally = new Tally();
+  tally.add(1, true, Math.log(2));
+  tally.add(2, false, Math.log(8));
+  const { kl, agreement, perplexity } = tally.means;
+  t.strictSame([kl, agreement], [1.5, 0.5]);
+  t.ok(Math.abs(perplexity - 4) < 1e-9);
+  t.end();
+});
+
+void t.test('a folder agrees with itself; an early exit does not agree with full depth', async (t) => {
+  const dir = t.testdir();
+  const folder = await tinyFolder(dir, 'fp32');
+  const [model, same] = [await openExecutor(folder, 48, 2, null), await openExecutor(folder, 48, 2, null)];
+  const seen: number[] = [];
+  const [early, full] = compare(model, same, TEXTS, true, (done) => seen.push(done));
+  t.strictSame(seen, [1, 2]);
+  t.strictSame([early?.layer, full?.layer], [2, 5]);
+  t.ok(Math.abs(full?.full.kl ?? NaN) < 1e-5);
+  t.equal(full?.full.agreement, 1);
+  t.ok(Math.abs(early?.kernel?.kl ?? NaN) < 1e-5, 'the exit is itself in the same kernel');
+  t.ok((early?.full.kl ?? 0) > 1e-3, 'but not full depth');
+  t.equal(compare(model, same, TEXTS.slice(1), false, () => undefined)[0]?.kernel, null);
+
+  const rounded = await openExecutor(await tinyFolder(dir, 'w8a8'), 48, 2, null);
+  const cost = compare(rounded, same, TEXTS, true, () => undefined);
+  t.ok(
+    cost.every(({ kernel }) => (kernel?.kl ?? 0) > 0 && (kernel?.kl ?? 1) < 0.05),
+    JSON.stringify(cost),
+  );
+  for (const executor of [model, same, rounded]) executor.dispose();
+});
+
+void t.test('every position but the last is visited at each exit, in batches or not', async (t) => {
+  const executor = await openExecutor(await tinyFolder(t.testdir(), 'fp32'), 48, 2, null);
+  const visited: string[] = [];
+  visitExits(executor, TEXTS[0] ?? [], [0, 1], (exit, position, { logits, lse, top, nll }) => {
+    visited.push(`${exit}/${position}`);
+    if (position !== 38) return;
+    t.equal(top, logits.indexOf(Math.max(...logits)));
+    const target = logits[TEXTS[0]?.[39] ?? -1] ?? NaN;
+    t.ok(Math.abs(nll - (lse - target)) < 1e-6);
+  });
+  t.strictSame(
+    visited,
+    [0, 1].flatMap((exit) => Array.from({ length: 39 }, (_, position) => `${exit}/${position}`)),
+  );
+  executor.dispose();
+});
+
+void t.test("folders that can't be compared are refused", async (t) => {
+  const dir = t.testdir();
+  const plain = await openExecutor(await tinyFolder(dir, 'fp32'), 48, 2, null);
+  const out = join(dir, 'shallow');
+  await convert({ source: tiny, out, exits: [1, 5], kernels: ['fp32'], block: 32, compress: false, force: false });
+  const other = await openExecutor(out, 48, 2, null);
+  t.throws(() => compare(plain, other, TEXTS, true, () => undefined), /exits of --model, 2,5; got one with 1,5/);
+  t.doesNotThrow(() => compare(plain, other, TEXTS.slice(1), false, () => undefined));
+  plain.dispose();
+  other.dispose();
+});
