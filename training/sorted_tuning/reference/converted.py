@@ -23,9 +23,13 @@ Tensors = dict[str, np.ndarray]
 CONSTANT = {
     "Cast": lambda x: x.astype(np.float32),
     "Mul": lambda a, b: a * b,
+    "Div": lambda a, b: a / b,
+    "Abs": np.abs,
+    "Round": np.round,
+    "ReduceMax": lambda x, axes: x.max(axis=tuple(axes)),
     "Reshape": lambda x, shape: x.reshape(shape),
 }
-"""Operators that a graph may apply to its own constants before it uses them. Casts there are to f32 alone."""
+"""Operators that a graph may apply to its own constants before it uses them. What is cast stays f32, even bytes."""
 
 
 def read_manifest(folder: Path) -> dict:
@@ -87,9 +91,9 @@ def _graph_weights(path: Path) -> Tensors:
             case "Gather":
                 found["norms"] = inputs[0]
             case "SimplifiedLayerNormalization":
-                found[node.input[1]] = inputs[1]
+                found[_key(node.input[1])] = inputs[1]
             case "SkipSimplifiedLayerNormalization":
-                found[node.input[2]] = inputs[2]
+                found[_key(node.input[2])] = inputs[2]
     found = {name: np.array(value, dtype=np.float32, order="C") for name, value in found.items()}
     for node in graph.node:
         if node.op_type == "GroupQueryAttention":
@@ -137,8 +141,8 @@ def _ends(name: str, word: str) -> bool:
 
 
 def _key(name: str) -> str:
-    """`layers.0.qkv.weight_q4` -> `layers.0.qkv.weight`."""
-    return re.sub(r"\.weight(_\w+)?$", ".weight", name)
+    """`layers.0.qkv.weight_q4`, or what the graph makes of it when it is loaded -> `layers.0.qkv.weight`."""
+    return re.sub(r"\.weight(_\w+)?$", ".weight", name.removesuffix(".levelled"))
 
 
 def _values(tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
