@@ -27,7 +27,7 @@ export const CALL = {
   between: '\n',
 } as const;
 
-/** What an answer that begins like this will be, whatever it was meant to be: no text begins so by accident. */
+/** An answer that begins like this is a call, and kept to its form from here on: no text begins so by accident. */
 export const CALL_BEGINS = '<tool_';
 
 /** Whether a chat template tells of tools itself, and in this form. */
