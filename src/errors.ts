@@ -37,6 +37,8 @@ export const ERRORS = {
   internal_error: { status: 500, type: 'server_error' },
   engine_failed: { status: 500, type: 'server_error' },
   budget_infeasible: { status: 503, type: 'unavailable_error', retryAfterS: 1 },
+  /** The thread that keeps answers to schemas died or was starved. */
+  grammars_lost: { status: 503, type: 'unavailable_error', retryAfterS: 2 },
   engine_lost: { status: 503, type: 'unavailable_error', retryAfterS: 2 },
   loading: { status: 503, type: 'unavailable_error', retryAfterS: 2 },
   draining: { status: 503, type: 'unavailable_error', retryAfterS: 5 },

@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { monotonicMs } from '../clock.js';
 import type { EndedEvent } from '../engine/messages.js';
 import { ApiError, toApiError } from '../errors.js';
-import { Choice, type ChoiceEnd, type ChoiceToken } from './choice.js';
+import { Choice, type FinishReason, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import type { GenerationPlan } from './request.js';
 import { guarded } from './guarded.js';
@@ -15,9 +15,9 @@ import { ofChoice } from './sampling.js';
 import type { SortieReport, Usage } from './schemas/shared.js';
 
 export interface AnswerListener {
-  delta(index: number, text: string, tokens: readonly ChoiceToken[]): void;
+  delta(index: number, piece: Piece): void;
   /** @param last whether it was the last choice: `done` follows */
-  finished(index: number, reason: ChoiceEnd['finishReason'], last: boolean): void;
+  finished(index: number, reason: FinishReason, last: boolean): void;
   /** After the last choice finished. */
   done(): void;
   /** The whole request failed; the other choices were cancelled. Said at most once, and nothing follows. */
@@ -86,7 +86,7 @@ export class Answer {
           logprobs: plan.logprobs,
           promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
           depth: { ...plan.depth, budget: plan.budget },
-          grammar: plan.grammar,
+          grammar: plan.grammar?.grammar ?? null,
         },
         guarded(choice, (error) => {
           this.#broken(error);
@@ -191,10 +191,11 @@ export class Answer {
       minTokens: plan.minTokens,
       echoLength: plan.echo ? this.promptOf(index).text.length : 0,
       showsEndToken: plan.echo,
+      grammar: plan.grammar,
     };
     return new Choice(spec, {
-      delta: (text, tokens) => {
-        if (!this.#over) listener.delta(index, text, tokens);
+      delta: (piece) => {
+        if (!this.#over) listener.delta(index, piece);
       },
       stopped: () => {
         context.engine.cancel(this.#idOf(index), 'stop');
@@ -208,8 +209,9 @@ export class Answer {
         listener.done();
         this.#end();
       },
-      failed: (error) => {
+      failed: (error, fault) => {
         if (this.#over) return;
+        if (fault !== null) this.request.note({ fault });
         this.cancel();
         listener.failed(error);
       },

@@ -1,32 +1,38 @@
 /** POST /v1/chat/completions: from a valid body to an answer. Knows: the endpoint's shapes. */
 import { ApiError } from '../errors.js';
-import { ChatTemplateError, type ChatMessage } from '../model/chat-template.js';
+import { ChatTemplateError } from '../model/chat-template.js';
+import type { ChatTool } from '../model/tool-form.js';
 import type { Answer } from './answer.js';
+import type { CallPart } from './call-reader.js';
 import type { ChoiceToken } from './choice.js';
 import type { ApiContext, ApiRequest } from './context.js';
 import { chatLogprobs } from './logprobs.js';
+import { chatMessages } from './messages.js';
 import { encodePrompt, planGeneration, type GenerationPlan, type Prompt } from './request.js';
+import { formatGrammar } from './response-format.js';
 import { ChatBody, type ChatMessageBody } from './schemas/chat.js';
+import type { ToolCall } from './schemas/tools.js';
 import type { ChunkShapes, Endpoint } from './serve.js';
+import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from './unsupported.js';
 
-function message({ role, content }: ChatMessageBody): ChatMessage {
-  return {
-    // Models are tuned with the older name.
-    role: role === 'developer' ? 'system' : role,
-    content: typeof content === 'string' ? content : content.map(({ text }) => text).join(''),
-  };
-}
-
-/** The messages as the prompt that the model was tuned with. */
-export async function chatPrompt(context: ApiContext, messages: readonly ChatMessageBody[]): Promise<Prompt> {
+/**
+ * The messages as the prompt that the model was tuned with.
+ * @param tools that the model may call
+ */
+export async function chatPrompt(
+  context: ApiContext,
+  messages: readonly ChatMessageBody[],
+  tools: readonly ChatTool[],
+): Promise<Prompt> {
   refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
   if (template === null) {
     throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
   }
+  const plain = chatMessages(messages);
   try {
-    return await encodePrompt(context, template.render(messages.map(message), true), false, 'messages');
+    return await encodePrompt(context, template.render(plain, true, tools), false, 'messages');
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
     throw new ApiError('invalid_value', `The chat template refuses these messages: ${error.message}`, 'messages');
@@ -39,13 +45,15 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   if (body.top_logprobs !== undefined && body.logprobs !== true) {
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }
+  const { tools, grammar } = planTools(body);
   return planGeneration(context, request, {
-    prompts: [await chatPrompt(context, body.messages)],
+    prompts: [await chatPrompt(context, body.messages, tools)],
     promptParam: 'messages',
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
     defaultTokens: context.limits.maxTokensDefault,
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
     echo: false,
+    grammar: grammar ?? formatGrammar(body.response_format),
   });
 }
 
@@ -58,17 +66,44 @@ function head(answer: Answer, object: 'chat.completion' | 'chat.completion.chunk
   return { id: `chatcmpl-${answer.id}`, object, created: answer.created, model: answer.plan.modelName };
 }
 
+function callDelta({ index, id, name, arguments: text }: CallPart, first: boolean) {
+  const begins = id === undefined ? {} : { id, type: 'function' };
+  const named = name === undefined ? {} : { name };
+  const tool_calls = [{ index, ...begins, function: { ...named, arguments: text } }];
+  return first ? { content: null, tool_calls } : { tool_calls };
+}
+
+/** Parts put together again. */
+function toolCalls(parts: readonly CallPart[]): ToolCall[] {
+  const calls: ToolCall[] = [];
+  for (const { index, id = '', name = '', arguments: text } of parts) {
+    const call = (calls[index] ??= { id, type: 'function', function: { name, arguments: '' } });
+    call.function.arguments += text;
+  }
+  return calls;
+}
+
+function message(text: string, calls: readonly ToolCall[]) {
+  const role = 'assistant';
+  return calls.length === 0
+    ? { role, content: text, refusal: null }
+    : { role, content: null, refusal: null, tool_calls: calls };
+}
+
 function chunks(context: ApiContext): ChunkShapes {
   const chunk = (answer: Answer) => head(answer, 'chat.completion.chunk');
   return {
     // The role comes with the first token, never before it: an early chunk would fake the time to first token.
-    delta: (answer, index, text, tokens, first) => ({
+    delta: (answer, index, { text, tokens, call }, first) => ({
       ...chunk(answer),
       choices: [
         {
           index,
-          delta: first ? { role: 'assistant', content: text } : { content: text },
-          logprobs: logprobs(context, answer, tokens),
+          delta: {
+            ...(first ? { role: 'assistant' } : {}),
+            ...(call === null ? { content: text } : callDelta(call, first)),
+          },
+          logprobs: call === null ? logprobs(context, answer, tokens) : null,
           finish_reason: null,
         },
       ],
@@ -86,10 +121,10 @@ export const chat: Endpoint<ChatBody> = {
   chunks,
   whole: (context, answer, choices) => ({
     ...head(answer, 'chat.completion'),
-    choices: choices.map(({ text, tokens, finishReason }, index) => ({
+    choices: choices.map(({ text, tokens, calls, finishReason }, index) => ({
       index,
-      message: { role: 'assistant', content: text, refusal: null },
-      logprobs: logprobs(context, answer, tokens),
+      message: message(text, toolCalls(calls)),
+      logprobs: calls.length === 0 ? logprobs(context, answer, tokens) : null,
       finish_reason: finishReason,
     })),
   }),

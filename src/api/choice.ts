@@ -15,6 +15,9 @@ import type {
 import { ApiError } from '../errors.js';
 import type { Detokenizer } from '../model/detokenizer.js';
 import { StopStrings } from '../model/stop-strings.js';
+import { CallReader, type CallPart } from './call-reader.js';
+import { grammarsLost, refusal } from './refusal.js';
+import type { PlannedGrammar } from './response-format.js';
 
 export interface ChoiceToken {
   readonly id: number;
@@ -22,6 +25,16 @@ export interface ChoiceToken {
   /** Where it starts in the choice's text (an echoed prompt included), in UTF-16 units. */
   readonly offset: number;
 }
+
+/** What came: text with the tokens that start in it, or a part of a call. */
+export interface Piece {
+  readonly text: string;
+  readonly tokens: readonly ChoiceToken[];
+  /** Then there is no text. */
+  readonly call: CallPart | null;
+}
+
+export type FinishReason = 'stop' | 'length' | 'tool_calls';
 
 export interface ChoiceSpec {
   readonly detokenizer: Detokenizer;
@@ -35,24 +48,29 @@ export interface ChoiceSpec {
    * one token more (lm-eval) take the last entry for the generated one.
    */
   readonly showsEndToken: boolean;
+  /** What the engine keeps it to. */
+  readonly grammar: PlannedGrammar | null;
 }
 
 export interface ChoiceEnd {
-  readonly finishReason: 'stop' | 'length';
+  readonly finishReason: FinishReason;
   readonly event: EndedEvent;
 }
 
 export interface ChoiceListener {
-  /** New text, with the tokens that start in it. Either may be empty, not both. */
-  delta(text: string, tokens: readonly ChoiceToken[]): void;
+  /** Never empty. */
+  delta(piece: Piece): void;
   /** A stop string was found: the sequence should be cancelled; `finished` follows. */
   stopped(): void;
   finished(end: ChoiceEnd): void;
-  failed(error: ApiError): void;
+  /** @param fault for the log, or null */
+  failed(error: ApiError, fault: string | null): void;
 }
 
 export class Choice implements SequenceSink {
   readonly #stops: StopStrings;
+  /** Null where there is only text. */
+  #calls: CallReader | null;
   #pending: ChoiceToken[] = [];
   /** Decoded and shown so far, echo included. The first is ahead by what is held back. */
   #decoded: number;
@@ -70,6 +88,8 @@ export class Choice implements SequenceSink {
     private readonly listener: ChoiceListener,
   ) {
     this.#stops = new StopStrings(spec.stops);
+    const grammar = spec.grammar?.grammar;
+    this.#calls = grammar?.kind === 'calls' ? new CallReader(grammar.isOptional) : null;
     this.#decoded = spec.echoLength;
     this.#shown = spec.echoLength;
   }
@@ -89,25 +109,32 @@ export class Choice implements SequenceSink {
     this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
     const text = this.spec.detokenizer.push(event.token);
     this.#decoded += text.length;
-    if (this.#advance(text)) this.listener.stopped();
+    if (this.#read(text)) this.listener.stopped();
   }
 
   ended(event: EndedEvent): void {
     if (event.reason === 'error') {
-      this.#fail('engine_failed', 'The engine failed on this request.');
+      this.listener.failed(
+        event.isLost === true ? grammarsLost() : new ApiError('engine_failed', 'The engine failed on this request.'),
+        event.error,
+      );
     } else if (event.reason === 'cancelled' && !this.#stopped) {
       this.#fail('draining', 'The server is shutting down and stopped this answer.');
     } else {
       const stopped = this.#stopped || this.#flush() || event.reason === 'stop';
       const { endToken } = event;
-      if (endToken && this.spec.showsEndToken && !this.#stopped)
-        this.listener.delta('', [{ id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown }]);
-      this.listener.finished({ finishReason: stopped ? 'stop' : 'length', event });
+      if (endToken && this.spec.showsEndToken && !this.#stopped) {
+        const token = { id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown };
+        this.listener.delta({ text: '', tokens: [token], call: null });
+      }
+      const whole = this.#calls?.isComplete === true ? 'tool_calls' : 'stop';
+      this.listener.finished({ finishReason: stopped ? whole : 'length', event });
     }
   }
 
   refused(event: RefusedEvent): void {
-    this.listener.failed(refusal(event));
+    const fault = event.reason === 'grammars_lost' ? (event.detail ?? null) : null;
+    this.listener.failed(refusal(event, this.spec.grammar), fault);
   }
 
   lost(): void {
@@ -116,13 +143,32 @@ export class Choice implements SequenceSink {
 
   /** Shows what was held back. @returns whether its end completed a stop string. */
   #flush(): boolean {
-    const stopped = this.#advance(this.spec.detokenizer.end());
+    const rest = this.#calls?.end();
+    this.#callParts(rest?.parts ?? []);
+    // A character that a cut call lacks a part of is no part of the call.
+    if (rest !== undefined && !this.#calls?.isText) return false;
+    const stopped = this.#advance((rest?.text ?? '') + this.spec.detokenizer.end());
     if (!stopped) this.#show(this.#stops.end(), Infinity);
     return stopped;
   }
 
-  #fail(code: 'engine_failed' | 'engine_lost' | 'draining', message: string): void {
-    this.listener.failed(new ApiError(code, message));
+  #fail(code: 'engine_lost' | 'draining', message: string): void {
+    this.listener.failed(new ApiError(code, message), null);
+  }
+
+  /** Tells calls from text. @returns whether a stop string was found; they are looked for in text only. */
+  #read(text: string): boolean {
+    if (this.#calls === null) return this.#advance(text);
+    const read = this.#calls.push(text);
+    this.#callParts(read.parts);
+    if (!this.#calls.isText) return false;
+    this.#calls = null;
+    return this.#advance(read.text);
+  }
+
+  #callParts(parts: readonly CallPart[]): void {
+    if (parts.length > 0) this.#pending = [];
+    for (const call of parts) this.listener.delta({ text: '', tokens: [], call });
   }
 
   /** @returns whether a stop string was found. */
@@ -144,26 +190,6 @@ export class Choice implements SequenceSink {
     if (text === '' && out.length === 0) return;
     this.#pending = this.#pending.slice(out.length);
     this.#shown += text.length;
-    this.listener.delta(text, out);
-  }
-}
-
-function refusal(event: RefusedEvent): ApiError {
-  switch (event.reason) {
-    case 'queue_full':
-      return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
-    case 'grammar': {
-      const rule = `response_format must be a JSON schema that can be kept to: ${event.detail ?? 'it can not'}`;
-      return new ApiError('invalid_value', rule, 'response_format');
-    }
-    case 'too_long':
-      return new ApiError('context_length_exceeded', 'Prompt and answer are longer than this server can hold.');
-    case 'budget_infeasible': {
-      const least = event.leastFeasibleMs === null ? null : Math.ceil(event.leastFeasibleMs);
-      const hint = least === null ? '' : `; the least feasible now is ${least} ms`;
-      return new ApiError('budget_infeasible', `Not even the shallowest plan makes the budget${hint}.`, null, {
-        least_feasible_budget_ms: least,
-      });
-    }
+    this.listener.delta({ text, tokens: out, call: null });
   }
 }

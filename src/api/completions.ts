@@ -5,6 +5,7 @@ import type { ChoiceToken } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from './logprobs.js';
 import { encodePrompt, planGeneration, type GenerationPlan, type Prompt } from './request.js';
+import { formatGrammar } from './response-format.js';
 import { CompletionBody } from './schemas/completions.js';
 import type { ChunkShapes, Endpoint } from './serve.js';
 import { refuseUnsupported } from './unsupported.js';
@@ -67,6 +68,7 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
     defaultTokens: DEFAULT_MAX_TOKENS,
     logprobs: body.logprobs ?? null,
     echo,
+    grammar: formatGrammar(body.response_format),
   });
 }
 
@@ -97,7 +99,7 @@ function head(answer: Answer) {
 
 function chunks(context: ApiContext): ChunkShapes {
   return {
-    delta(answer, index, text, tokens, first) {
+    delta(answer, index, { text, tokens }, first) {
       const all = first ? withEcho(context, answer, index, text, tokens) : { text, tokens };
       return { ...head(answer), choices: [choice(context, answer, index, all.text, all.tokens)] };
     },

@@ -9,7 +9,7 @@ import { requestBudget } from './budget.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { requestDepth, type DepthBounds } from './depth.js';
 import { policyOf } from './policy.js';
-import { grammarOf } from './response-format.js';
+import type { PlannedGrammar } from './response-format.js';
 import { sampling } from './sampling.js';
 import type { GenerationBody } from './schemas/shared.js';
 
@@ -34,8 +34,8 @@ export interface GenerationPlan {
   readonly echo: boolean;
   readonly depth: DepthBounds;
   readonly budget: Budget | null;
-  /** A JSON schema, as text, that answers keep to; null for any text. */
-  readonly grammar: string | null;
+  /** What answers keep to; null for any text. */
+  readonly grammar: PlannedGrammar | null;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
 }
@@ -77,6 +77,7 @@ export interface PlanInput {
   readonly defaultTokens: number;
   readonly logprobs: number | null;
   readonly echo: boolean;
+  readonly grammar: PlannedGrammar | null;
 }
 
 /** @throws ApiError for everything that the limits, the model or the budget contract refuse */
@@ -128,7 +129,7 @@ export function planGeneration(
     echo: input.echo,
     depth,
     budget,
-    grammar: grammarOf(body.response_format),
+    grammar: input.grammar,
     includeUsage: body.stream_options?.include_usage === true,
     continuousUsage: body.stream_options?.continuous_usage_stats === true,
   };

@@ -4,7 +4,8 @@
  * Knows: the order of events that clients rely on. Must not know: an endpoint's plan and shapes (handed in), HTTP.
  */
 import { Answer, type AnswerListener } from './answer.js';
-import type { ChoiceToken } from './choice.js';
+import type { CallPart } from './call-reader.js';
+import type { ChoiceToken, FinishReason, Piece } from './choice.js';
 import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from './context.js';
 import type { GenerationPlan } from './request.js';
 import { answeredAttributes, askedAttributes } from './trace-attributes.js';
@@ -13,16 +14,20 @@ import { answeredAttributes, askedAttributes } from './trace-attributes.js';
 export interface Collected {
   text: string;
   readonly tokens: ChoiceToken[];
-  finishReason: 'stop' | 'length';
+  readonly calls: CallPart[];
+  finishReason: FinishReason;
 }
 
 /** The chunks of one endpoint. */
 export interface ChunkShapes {
-  delta(answer: Answer, index: number, text: string, tokens: readonly ChoiceToken[], first: boolean): object;
-  finish(answer: Answer, index: number, reason: 'stop' | 'length'): object;
+  delta(answer: Answer, index: number, piece: Piece, first: boolean): object;
+  finish(answer: Answer, index: number, reason: FinishReason): object;
   /** Choices empty: the carrier of usage. */
   empty(answer: Answer): object;
 }
+
+/** The only piece of an empty answer. */
+const NOTHING: Piece = { text: '', tokens: [], call: null };
 
 /** What makes an endpoint. */
 export interface Endpoint<Body> {
@@ -50,14 +55,16 @@ export async function serveWhole<Body>(
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
       text: '',
       tokens: [],
+      calls: [],
       finishReason: 'length',
     }));
     const listener: AnswerListener = {
-      delta(index, text, tokens) {
+      delta(index, { text, tokens, call }) {
         const choice = choices[index];
         if (choice === undefined) return;
         choice.text += text;
         choice.tokens.push(...tokens);
+        if (call !== null) choice.calls.push(call);
       },
       finished(index, reason) {
         const choice = choices[index];
@@ -110,14 +117,14 @@ export async function serveStream<Body>(
     out.send(JSON.stringify({ ...chunk, ...usage, ...extra }));
   };
   const listener: AnswerListener = {
-    delta(index, text, tokens) {
+    delta(index, piece) {
       const first = !begun.has(index);
       begun.add(index);
-      send(shapes.delta(answer, index, text, tokens, first));
+      send(shapes.delta(answer, index, piece, first));
     },
     finished(index, reason, last) {
       reasons[index] = reason;
-      if (!begun.has(index)) send(shapes.delta(answer, index, '', [], true));
+      if (!begun.has(index)) send(shapes.delta(answer, index, NOTHING, true));
       const report = last && !plan.includeUsage ? { sortie: answer.report() } : {};
       send(shapes.finish(answer, index, reason), report);
     },

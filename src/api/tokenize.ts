@@ -4,6 +4,7 @@ import { chatPrompt } from './chat.js';
 import { encodePrompt } from './request.js';
 import { readyEngine, type ApiContext } from './context.js';
 import { modelExit } from './depth.js';
+import { chatTools } from './tools.js';
 import type { DetokenizeAnswer, DetokenizeBody, TokenizeAnswer, TokenizeBody } from './schemas/tokenize.js';
 
 /** @throws ApiError invalid_value unless exactly one of prompt and messages is given */
@@ -13,9 +14,12 @@ export async function tokenize(context: ApiContext, body: TokenizeBody): Promise
   if ((body.prompt === undefined) === (body.messages === undefined)) {
     throw new ApiError('invalid_value', 'Give either prompt or messages.', 'prompt');
   }
+  if (body.tools !== undefined && body.messages === undefined) {
+    throw new ApiError('invalid_value', 'tools is only allowed with messages.', 'tools');
+  }
   const tokens =
     body.messages !== undefined
-      ? (await chatPrompt(context, body.messages)).ids
+      ? (await chatPrompt(context, body.messages, chatTools(body.tools ?? []))).ids
       : body.prompt === ''
         ? []
         : (await encodePrompt(context, body.prompt ?? '', body.add_special_tokens ?? true, 'prompt')).ids;

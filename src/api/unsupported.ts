@@ -58,7 +58,6 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
 
 /** The same for a message of a chat. */
 const UNSUPPORTED_OF_MESSAGES: Readonly<Record<string, readonly unknown[]>> = {
-  tool_calls: [],
   function_call: [],
   audio: [],
 };

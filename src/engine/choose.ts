@@ -70,7 +70,7 @@ function choose(head: HeadLane, row: number, sequence: Sequence): Chosen {
   } else {
     const logits = head.fullLogits(row);
     const own = logits.slice();
-    if (sequence.constraint?.mask) applyMask(own, sequence.constraint.mask);
+    if (sequence.constraint?.binds && sequence.constraint.mask) applyMask(own, sequence.constraint.mask);
     token = sampleFull(own, sampling, sequence.counts, u);
     logit = logits[token] ?? NaN;
   }

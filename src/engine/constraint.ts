@@ -1,21 +1,32 @@
 /** What bounds the next token of a sequence. Knows: token ids. Must not know: grammars, how masks are made. */
 
 export interface Constraint {
-  /** By token id: 1 may come next. Null while it is being found out. */
+  /** By token id: 1 may come next. Null while it is being found out, or once anything may come. */
   readonly mask: Uint8Array | null;
+  /** Whether the mask must be kept to. Until then it only tells what the answer becomes by what comes. */
+  readonly binds: boolean;
+  /** Another kind of answer came: from now on anything may, and nothing more is asked. */
+  readonly free: boolean;
   /** Nothing may come any more: the answer is complete. */
   readonly ends: boolean;
   /** Why it can't go on, or null. */
-  readonly failed: string | null;
+  readonly failed: ConstraintFailure | null;
   /** Tells which token came. */
   accept(token: number): void;
   /** Nothing more is asked. */
   close(): void;
 }
 
+export interface ConstraintFailure {
+  /** For the log. */
+  readonly message: string;
+  /** It was not the answer's fault: the same request may well succeed. */
+  readonly isLost: boolean;
+}
+
 /** Whether the next token can't be chosen yet. */
-export function isPending({ mask, ends, failed }: Constraint): boolean {
-  return mask === null && !ends && failed === null;
+export function isPending({ mask, free, ends, failed }: Constraint): boolean {
+  return mask === null && !free && !ends && failed === null;
 }
 
 /** Makes what may not come impossible. @param logits changed in place */

@@ -19,6 +19,7 @@ import type {
   EndReason,
   GenerateMessage,
   LoadSnapshot,
+  RefusedEvent,
   StepMessage,
   StepWork,
 } from './messages.js';
@@ -112,9 +113,14 @@ export class EngineCore {
     if (request.promptLogprobs !== null) this.#outbox.prompts.push({ id, logprobs: [null] });
   }
 
-  /** Refuses a request whose grammar can't be kept to. @param detail for the caller */
-  refuseGrammar(id: string, detail: string): void {
-    this.#outbox.refused.push({ id, reason: 'grammar', leastFeasibleMs: null, detail });
+  /** Refuses a request that was never submitted. */
+  refuse(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
+    this.#outbox.refused.push({ leastFeasibleMs: null, ...event });
+  }
+
+  /** Whether the queue has no place left. @param elsewhere requests that wait before they are submitted */
+  isFull(elsewhere: number): boolean {
+    return this.scheduler.isFull(elsewhere);
   }
 
   /** Ends a sequence at the next step. Unknown ids are ignored: the answer may just have ended. */
@@ -268,12 +274,14 @@ export class EngineCore {
   #end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null = null): void {
     this.scheduler.finish(sequence);
     sequence.constraint?.close();
+    const failure = reason === 'error' ? sequence.constraint?.failed : null;
     const whole = reason === 'stop' || reason === 'length';
     if (whole || reason === 'deadline') this.#planning.answerDone(sequence, at, whole);
     this.#outbox.ended.push({
       id: sequence.id,
       reason,
-      error: reason === 'error' ? (sequence.constraint?.failed ?? null) : null,
+      error: failure?.message ?? null,
+      ...(failure?.isLost === true && { isLost: true }),
       promptTokens: sequence.promptLength,
       cachedTokens: sequence.cachedTokens,
       startedAt: sequence.startedAt,

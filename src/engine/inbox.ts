@@ -4,8 +4,8 @@
  * Knows: the core and grammars. Must not know: processes, steps.
  */
 import type { EngineCore } from './core.js';
-import { Grammars, type GrammarOptions } from './grammar/grammars.js';
-import type { CancelReason, GenerateMessage } from './messages.js';
+import { GrammarError, Grammars, type GrammarOptions } from './grammar/grammars.js';
+import type { CancelReason, GenerateMessage, Grammar } from './messages.js';
 
 export class Inbox {
   readonly #grammars: Grammars;
@@ -23,7 +23,13 @@ export class Inbox {
 
   generate(request: GenerateMessage): void {
     if (request.grammar == null || request.maxTokens === 0) this.core.submit(request);
+    else if (this.core.isFull(this.#opening.size)) this.core.refuse({ id: request.id, reason: 'queue_full' });
     else void this.#open(request, request.grammar);
+  }
+
+  /** Requests that wait here and not in the core's queue. */
+  get waiting(): number {
+    return this.#opening.size;
   }
 
   cancel(id: string, reason: CancelReason): void {
@@ -31,14 +37,16 @@ export class Inbox {
     else this.core.cancel(id, reason);
   }
 
-  async #open(request: GenerateMessage, grammar: string): Promise<void> {
+  async #open(request: GenerateMessage, grammar: Grammar): Promise<void> {
     const { id, stopTokens } = request;
     this.#opening.set(id, null);
     try {
       const constraint = await this.#grammars.open(id, grammar, stopTokens);
       this.core.submit(request, constraint);
     } catch (error) {
-      this.core.refuseGrammar(id, error instanceof Error ? error.message : String(error));
+      const detail = error instanceof Error ? error.message : String(error);
+      if (error instanceof GrammarError) this.core.refuse({ id, reason: 'grammar', detail, part: error.part });
+      else this.core.refuse({ id, reason: 'grammars_lost', detail });
     }
     const cancelled = this.#opening.get(id) ?? null;
     this.#opening.delete(id);

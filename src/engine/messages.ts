@@ -47,9 +47,28 @@ export interface GenerateMessage {
   /** The same for the prompt's own tokens (echo). */
   readonly promptLogprobs: number | null;
   readonly depth: DepthRequest;
-  /** A JSON schema, as text, that the answer must keep to. Absent or null: any text. */
-  readonly grammar?: string | null;
+  /** What the answer must keep to. Absent or null: any text. */
+  readonly grammar?: Grammar | null;
 }
+
+/** JSON by a schema, which is text. */
+export interface JsonGrammar {
+  readonly kind: 'json';
+  readonly schema: string;
+}
+
+/** Calls of functions, in the form of model/tool-form.ts. */
+export interface CallsGrammar {
+  readonly kind: 'calls';
+  /** At least one; the schema of its arguments is text. */
+  readonly functions: readonly { readonly name: string; readonly schema: string }[];
+  /** Calls in one answer. */
+  readonly most: number;
+  /** The answer may be any text instead, unless it begins like a call. */
+  readonly isOptional: boolean;
+}
+
+export type Grammar = JsonGrammar | CallsGrammar;
 
 /** Why a sequence is ended early: nobody waits for it, its text holds a stop string, or it was cut at its deadline. */
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
@@ -90,11 +109,14 @@ export interface PlannedEvent {
 /** A request that is not admitted. */
 export interface RefusedEvent {
   readonly id: string;
-  readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'grammar';
+  /** `grammar`: it can't be kept to; `grammars_lost`: what would have kept to it is gone for now. */
+  readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'grammar' | 'grammars_lost';
   /** Least total budget that would be feasible now; null where it does not apply. */
   readonly leastFeasibleMs: number | null;
-  /** What is wrong with the grammar, for the caller. */
+  /** What is wrong with the grammar, for the caller; how it was lost, for the log. */
   readonly detail?: string;
+  /** Index of the function that is wrong, where it is one of several. */
+  readonly part?: number | null;
 }
 
 export interface PromptEvent {
@@ -118,6 +140,8 @@ export interface EndedEvent {
   readonly reason: EndReason;
   /** Message for the log when reason is `error`, else null. */
   readonly error: string | null;
+  /** The error is none of this answer's own: the same request may well succeed. */
+  readonly isLost?: boolean;
   readonly promptTokens: number;
   /** Prompt tokens that prefix reuse saved. */
   readonly cachedTokens: number;

@@ -59,7 +59,8 @@ async function main(): Promise<void> {
       await woken();
       continue;
     }
-    send(core.step());
+    const { load, ...step } = core.step();
+    send({ ...step, load: { ...load, waiting: load.waiting + inbox.waiting } });
     await new Promise(setImmediate);
     // A mask takes a fraction of a step: worth the wait, since its sequence would miss the whole step.
     const until = monotonicMs() + MASK_WAIT_MS;

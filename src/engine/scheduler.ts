@@ -27,10 +27,15 @@ export class Scheduler {
 
   /** False when the queue is full. */
   enqueue(sequence: Sequence): boolean {
-    const queued = this.waiting.filter(({ preemptions }) => preemptions === 0).length;
-    if (queued >= this.limits.maxQueue + this.freeSlots) return false;
+    if (this.isFull()) return false;
     this.waiting.push(sequence);
     return true;
+  }
+
+  /** @param elsewhere requests that wait as well, but not here */
+  isFull(elsewhere = 0): boolean {
+    const queued = this.waiting.filter(({ preemptions }) => preemptions === 0).length;
+    return queued + elsewhere >= this.limits.maxQueue + this.freeSlots;
   }
 
   find(id: string): Sequence | undefined {

@@ -16,7 +16,7 @@ export class Sequence {
   readonly tokens: number[];
   readonly promptLength: number;
   readonly draw: () => number;
-  readonly wantsAllLogits: boolean;
+  readonly #adjustsLogits: boolean;
   readonly counts: { prompt: Set<number>; answer: Map<number, number> };
   /** Null while it waits. */
   slot: Slot | null = null;
@@ -47,8 +47,13 @@ export class Sequence {
     this.promptLength = request.prompt.length;
     this.exit = exit;
     this.draw = randomStream(request.sampling.seed);
-    this.wantsAllLogits = needsAllLogits(request.sampling) || constraint !== null;
-    this.counts = { prompt: this.wantsAllLogits ? new Set(request.prompt) : new Set(), answer: new Map() };
+    this.#adjustsLogits = needsAllLogits(request.sampling);
+    this.counts = { prompt: this.#adjustsLogits ? new Set(request.prompt) : new Set(), answer: new Map() };
+  }
+
+  /** Whether the top of the logits can't decide its next token. */
+  get wantsAllLogits(): boolean {
+    return this.#adjustsLogits || this.constraint?.binds === true;
   }
 
   get generated(): number {
@@ -80,7 +85,7 @@ export class Sequence {
     if (this.request.stopTokens.includes(token) && this.generated >= this.request.minTokens) return 'stop';
     this.tokens.push(token);
     this.constraint?.accept(token);
-    if (this.wantsAllLogits) this.counts.answer.set(token, (this.counts.answer.get(token) ?? 0) + 1);
+    if (this.#adjustsLogits) this.counts.answer.set(token, (this.counts.answer.get(token) ?? 0) + 1);
     return this.generated >= this.request.maxTokens ? 'length' : null;
   }
 }

@@ -13,7 +13,15 @@ export type BudgetOutcome = (typeof BUDGET_OUTCOMES)[number];
 /** Everything that does not depend on the model. */
 export function initialize(series: Series): void {
   for (const finished_reason of ['stop', 'length', 'deadline', 'abort']) series.success.inc({ finished_reason }, 0);
-  for (const reason of ['queue_full', 'budget_infeasible', 'too_long', 'grammar', 'error', 'engine_lost']) {
+  for (const reason of [
+    'queue_full',
+    'budget_infeasible',
+    'too_long',
+    'grammar',
+    'grammars_lost',
+    'error',
+    'engine_lost',
+  ]) {
     series.failed.inc({ reason }, 0);
   }
   for (const limit of ['requests', 'tokens', 'in_flight']) series.limited.inc({ limit }, 0);

@@ -1,8 +1,8 @@
 /** The unmodified Vercel AI SDK against the real server. */
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { APICallError, generateText, jsonSchema, Output, streamText } from 'ai';
+import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
 import t from 'tap';
-import { apiKey, connect, deepest, ENDLESS, modelName, shallowest } from './helper.js';
+import { apiKey, connect, deepest, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
 
 t.setTimeout(180_000);
 const server = await connect(t);
@@ -58,6 +58,36 @@ void t.test('an output with a schema is an object of it', async (t) => {
   const asked = { ...greedy, model: strict(modelName), output: Output.object({ schema }), maxOutputTokens: 40 };
   const { output } = await generateText(asked);
   t.match(output.color, /^(red|blue)$/);
+});
+
+void t.test('a tool is called and run, and its result goes into the next step; streamed the same', async (t) => {
+  const asked: unknown[] = [];
+  const get_weather = tool({
+    description: weather.description,
+    inputSchema: jsonSchema<{ city: string; unit: string }>(weather.parameters as object),
+    execute: (input) => {
+      asked.push(input);
+      return 'sunny';
+    },
+  });
+  const options = {
+    ...greedy,
+    model: chat,
+    tools: { get_weather },
+    toolChoice: 'required' as const,
+    maxOutputTokens: 60,
+  };
+  const { steps } = await generateText({ ...options, stopWhen: stepCountIs(2) });
+  t.equal(steps.length, 2);
+  t.equal(steps[0]?.finishReason, 'tool-calls');
+  t.match(steps[0]?.toolResults, [{ toolName: 'get_weather', output: 'sunny' }]);
+  t.ok(asked.length >= 2);
+  for (const input of asked) t.match(input, weatherArguments);
+  const streamed = streamText(options);
+  const [call] = await streamed.toolCalls;
+  t.match(call?.input, weatherArguments);
+  t.strictSame(call?.input, steps[0]?.toolCalls[0]?.input);
+  t.equal(await streamed.finishReason, 'tool-calls');
 });
 
 void t.test('errors arrive as APICallError with status and message', async (t) => {

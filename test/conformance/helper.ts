@@ -41,3 +41,18 @@ export async function connect(t: Test): Promise<RealServer> {
     },
   };
 }
+
+/** A function that any client can offer. Its arguments are short, whatever the model makes of them. */
+export const weather = {
+  name: 'get_weather',
+  description: 'Weather of a city.',
+  parameters: {
+    type: 'object',
+    properties: { city: { type: 'string', minLength: 1, maxLength: 8 }, unit: { enum: ['C', 'F'] } },
+    required: ['city', 'unit'],
+    additionalProperties: false,
+  },
+};
+
+/** What its arguments look like. */
+export const weatherArguments = { city: /^.{1,8}$/su, unit: /^[CF]$/ };

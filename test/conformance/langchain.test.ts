@@ -1,7 +1,8 @@
 /** The unmodified LangChain.js against the real server. */
+import type { AIMessageChunk } from '@langchain/core/messages';
 import { ChatOpenAI, OpenAI } from '@langchain/openai';
 import t from 'tap';
-import { apiKey, connect, ENDLESS, modelName, shallowest } from './helper.js';
+import { apiKey, connect, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
 
 t.setTimeout(180_000);
 // Tracing would call out; no test of ours does.
@@ -72,6 +73,19 @@ void t.test('withStructuredOutput gets an object of its schema', async (t) => {
   };
   const llm = new ChatOpenAI(options({}, { maxTokens: 40 })).withStructuredOutput(schema, { method: 'jsonSchema' });
   t.match(await llm.invoke(prompt), { color: /^(red|blue)$/ });
+});
+
+void t.test('bindTools: calls come as tool_calls, streamed the same', async (t) => {
+  const tools = [{ type: 'function' as const, function: weather }];
+  const llm = new ChatOpenAI(options({}, { maxTokens: 60 })).bindTools(tools, { tool_choice: 'required' });
+  const { tool_calls: calls = [] } = await llm.invoke(prompt);
+  t.match(calls[0], { name: weather.name, args: weatherArguments });
+  let whole: AIMessageChunk | null = null;
+  for await (const chunk of await llm.stream(prompt)) whole = whole === null ? chunk : whole.concat(chunk);
+  t.strictSame(
+    whole?.tool_calls?.map(({ args }) => args),
+    calls.map(({ args }) => args),
+  );
 });
 
 void t.test('errors keep status and parameter', async (t) => {

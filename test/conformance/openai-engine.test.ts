@@ -1,7 +1,17 @@
 /** The unmodified official client against the real server; openai.test.ts has what only a scripted engine provokes. */
 import OpenAI, { APIUserAbortError, AuthenticationError, BadRequestError, NotFoundError } from 'openai';
 import t from 'tap';
-import { apiKey, connect, deepest, ENDLESS, exits, modelName, shallowest } from './helper.js';
+import {
+  apiKey,
+  connect,
+  deepest,
+  ENDLESS,
+  exits,
+  modelName,
+  shallowest,
+  weather,
+  weatherArguments,
+} from './helper.js';
 
 t.setTimeout(180_000);
 const server = await connect(t);
@@ -56,6 +66,58 @@ void t.test('a schema is kept to, and what was answered goes into the next reque
   const messages = [...chat.messages, message, ...chat.messages];
   const next = await client.chat.completions.create({ ...chat, messages });
   t.ok((next.choices[0]?.message.content?.length ?? 0) > 0);
+});
+
+void t.test('a tool that must be called is, with arguments of its schema, streamed or not', async (t) => {
+  const asked = {
+    ...chat,
+    max_tokens: 60,
+    tools: [{ type: 'function' as const, function: weather }],
+    tool_choice: { type: 'function' as const, function: { name: weather.name } },
+  };
+  const [choice] = (await client.chat.completions.create(asked)).choices;
+  const call = choice?.message.tool_calls?.[0];
+  if (call?.type !== 'function') throw new Error('no call');
+  t.match(choice, { finish_reason: 'tool_calls', message: { content: null } });
+  t.equal(call.function.name, weather.name);
+  t.match(JSON.parse(call.function.arguments), weatherArguments);
+  const final = await client.chat.completions.stream(asked).finalMessage();
+  t.match(final.tool_calls, [{ type: 'function', function: call.function }], 'the stream helper puts it together');
+  const messages = [
+    ...chat.messages,
+    choice?.message ?? [],
+    { role: 'tool' as const, tool_call_id: call.id, content: 'sunny' },
+  ].flat();
+  const next = await client.chat.completions.create({ ...chat, messages, tools: asked.tools, tool_choice: 'none' });
+  t.ok((next.choices[0]?.message.content?.length ?? 0) > 0);
+});
+
+void t.test('auto: the model answers with text, or with a call where the conversation went so', async (t) => {
+  const tools = [{ type: 'function' as const, function: weather }];
+  const text = await client.chat.completions.create({ ...chat, tools });
+  t.match(text.choices[0], { message: { role: 'assistant', content: /./ } });
+  const history = ['Rome', 'Oslo', 'Lima', 'Cairo'].flatMap((city, index) => [
+    { role: 'user' as const, content: `Weather in ${city}?` },
+    {
+      role: 'assistant' as const,
+      content: null,
+      tool_calls: [
+        {
+          id: `c${index}`,
+          type: 'function' as const,
+          function: { name: weather.name, arguments: JSON.stringify({ city, unit: 'C' }) },
+        },
+      ],
+    },
+    { role: 'tool' as const, tool_call_id: `c${index}`, content: 'sunny' },
+    { role: 'assistant' as const, content: 'It is sunny.' },
+  ]);
+  const messages = [...history, { role: 'user' as const, content: 'Weather in Paris?' }];
+  const model = `${modelName}:${deepest}`;
+  const called = await client.chat.completions.create({ ...chat, model, messages, tools, max_completion_tokens: 60 });
+  const call = called.choices[0]?.message.tool_calls?.[0];
+  t.equal(called.choices[0]?.finish_reason, 'tool_calls', JSON.stringify(called.choices[0]?.message));
+  t.match(JSON.parse(call?.type === 'function' ? call.function.arguments : ''), weatherArguments);
 });
 
 void t.test('a prompt of token ids is scored like the text that it spells', async (t) => {

@@ -201,3 +201,17 @@ void t.test('the autoscaler scales the Deployment', (t) => {
   t.same(scaled.spec.scaleTargetRef, { name: (only('sortie.yaml', 'Deployment') as Deployment).metadata.name });
   t.end();
 });
+
+void t.test('the image runs as a numeric user, and pods need no writable root', (t) => {
+  const users = [...readFileSync(join(packageRoot, 'Dockerfile'), 'utf8').matchAll(/^USER\s+(\S+)/gm)];
+  t.ok(users.length > 0);
+  for (const [, user] of users) t.match(user, /^\d+(:\d+)?$/, 'runAsNonRoot can check it');
+  const text = readFileSync(join(packageRoot, 'deploy', 'kubernetes', 'sortie.yaml'), 'utf8');
+  t.match(text, /readOnlyRootFilesystem: true/);
+  t.match(text, /prometheus\.io\/scrape: 'true'/);
+  t.same(
+    resources('sortie.yaml').map(({ kind }) => kind),
+    ['Deployment', 'Service', 'PodDisruptionBudget'],
+  );
+  t.end();
+});

@@ -52,3 +52,32 @@ void t.test('what the Gateway API Inference Extension asks for are gauges', asyn
     t.equal((await metric?.get())?.type, 'gauge', name);
   }
 });
+
+interface Panel {
+  readonly title: string;
+  readonly type: string;
+  readonly targets?: readonly { readonly expr: string }[];
+  readonly fieldConfig?: {
+    readonly defaults?: { readonly custom?: { readonly stacking?: { readonly mode?: string } } };
+  };
+}
+
+void t.test('the dashboard shows what an operator looks for', (t) => {
+  const { panels } = JSON.parse(readFileSync(join(deploy, 'grafana', 'sortie.json'), 'utf8')) as { panels: Panel[] };
+  const shows = (series: RegExp, is: (panel: Panel) => boolean = () => true): boolean =>
+    panels.some((panel) => is(panel) && (panel.targets ?? []).some(({ expr }) => series.test(expr)));
+  const isStacked = ({ fieldConfig }: Panel): boolean => {
+    const mode = fieldConfig?.defaults?.custom?.stacking?.mode;
+    return mode === 'normal' || mode === 'percent';
+  };
+  t.ok(shows(/budget_(attainment|requests_total)/), 'attainment');
+  t.ok(shows(/exit_tokens_total/, isStacked), 'depth mix as stacked areas');
+  t.ok(
+    shows(/(latency|first_token)_seconds_bucket/, ({ type }) => type === 'heatmap'),
+    'latency heat map',
+  );
+  t.ok(shows(/num_requests_waiting/), 'queue');
+  t.ok(shows(/kv_cache_usage_perc/), 'KV');
+  t.ok(shows(/request_failure_total|http_requests_total/), 'errors');
+  t.end();
+});

@@ -1,21 +1,19 @@
 /** Answers that keep to a grammar, on the real model: whatever it would rather say. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
 import t from 'tap';
 import Value from 'typebox/value';
 import { monotonicMs } from '../../src/clock.js';
-import type { EngineCore } from '../../src/engine/core.js';
 import { Grammars } from '../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../src/engine/grammar/vocabulary.js';
 import { Inbox } from '../../src/engine/inbox.js';
-import type { EndedEvent, GenerateMessage, RefusedEvent, StepMessage } from '../../src/engine/messages.js';
+import type { GenerateMessage } from '../../src/engine/messages.js';
 import { GREEDY } from '../../src/engine/sampler.js';
 import type { TokenizerJson } from '../../src/model/token-bytes.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
-import { makeCore, makeExecutor, MODEL } from './helper.js';
+import { answersOf, holdProcess, makeCore, makeExecutor, MODEL } from './helper.js';
 
-t.setTimeout(180_000);
+t.setTimeout(240_000);
 const executor = await makeExecutor(t);
 const { manifest } = executor.model;
 const file = join(MODEL, manifest.tokenizer);
@@ -28,34 +26,6 @@ const [end = 0] = manifest.eosTokens;
 t.afterEach(() => {
   executor.forget(0);
 });
-
-interface Answer {
-  readonly tokens: number[];
-  ended: EndedEvent | null;
-  refused: RefusedEvent | null;
-}
-
-/** Steps until nothing is left, letting the thread of grammars speak in between. */
-async function answers(
-  core: EngineCore,
-  ids: readonly string[],
-  onStep: (step: StepMessage) => void = () => undefined,
-) {
-  const all = new Map(ids.map((id): [string, Answer] => [id, { tokens: [], ended: null, refused: null }]));
-  const open = (): boolean => [...all.values()].some(({ ended, refused }) => ended === null && refused === null);
-  const until = monotonicMs() + 60_000;
-  while (open() && monotonicMs() < until) {
-    if (core.busy && !core.isStalled) {
-      const step = core.step();
-      for (const { id, token } of step.tokens) all.get(id)?.tokens.push(token);
-      for (const event of step.ended) Object.assign(all.get(event.id) ?? {}, { ended: event });
-      for (const event of step.refused) Object.assign(all.get(event.id) ?? {}, { refused: event });
-      onStep(step);
-    }
-    await turn();
-  }
-  return all;
-}
 
 function ask(id: string, schema: unknown, more: Partial<GenerateMessage> = {}): GenerateMessage {
   const text = '<|im_start|>user\nTell me about a city, as JSON.<|im_end|>\n<|im_start|>assistant\n';
@@ -71,7 +41,7 @@ function ask(id: string, schema: unknown, more: Partial<GenerateMessage> = {}): 
     logprobs: null,
     promptLogprobs: null,
     depth: { minExit: deepest, maxExit: deepest, budget: null },
-    grammar: schema === null ? null : JSON.stringify(schema),
+    grammar: schema === null ? null : { kind: 'json', schema: JSON.stringify(schema) },
     ...more,
   };
 }
@@ -103,7 +73,7 @@ void t.test('greedy and sampled, in one batch with a free one: each keeps to its
     inbox.generate(ask(id, schema, id === 'hot' ? { sampling: hot } : {}));
   }
   inbox.generate(ask('free', null, { maxTokens: 40 }));
-  const all = await answers(core, [...Object.keys(shapes), 'free']);
+  const all = await answersOf(core, [...Object.keys(shapes), 'free']);
   for (const [id, schema] of Object.entries(shapes)) {
     const answer = all.get(id);
     const text = tokenizer.decode(answer?.tokens ?? []);
@@ -113,7 +83,11 @@ void t.test('greedy and sampled, in one batch with a free one: each keeps to its
   }
   const alone = makeCore(executor);
   alone.submit(ask('free', null, { maxTokens: 40 }));
-  t.same((await answers(alone, ['free'])).get('free')?.tokens, all.get('free')?.tokens, 'its company changes nothing');
+  t.same(
+    (await answersOf(alone, ['free'])).get('free')?.tokens,
+    all.get('free')?.tokens,
+    'its company changes nothing',
+  );
 });
 
 void t.test('penalties, bias, log-probabilities and min_tokens go with it; ignore_eos still ends', async (t) => {
@@ -123,7 +97,7 @@ void t.test('penalties, bias, log-probabilities and min_tokens go with it; ignor
   inbox.generate(ask('a', { enum: ['yes', 'no'] }, { sampling, logprobs: 2, minTokens: 50 }));
   inbox.generate(ask('b', { enum: ['yes', 'no'] }, { stopTokens: [] }));
   const logprobs: number[] = [];
-  const all = await answers(core, ['a', 'b'], ({ tokens }) => {
+  const all = await answersOf(core, ['a', 'b'], ({ tokens }) => {
     for (const token of tokens) if (token.logprobs) logprobs.push(token.logprobs.logprob);
   });
   for (const id of ['a', 'b']) {
@@ -152,7 +126,7 @@ void t.test('a schema that is none is refused with a reason, and the next one wo
     inbox.generate(ask(`w${index}`, schema));
   });
   inbox.generate(ask('right', true, { maxTokens: 3 }));
-  const all = await answers(core, [...wrong.map((_, index) => `w${index}`), 'right']);
+  const all = await answersOf(core, [...wrong.map((_, index) => `w${index}`), 'right']);
   wrong.forEach(([, message], index) => {
     const refused = all.get(`w${index}`)?.refused;
     t.equal(refused?.reason, 'grammar');
@@ -169,7 +143,7 @@ void t.test('more grammars than there are parsers wait for each other; cancelled
   for (const id of ids) inbox.generate(ask(id, { type: 'string' }, { maxTokens: 6 }));
   // In mid-compilation, and in mid-answer.
   inbox.cancel('g0', 'cancelled');
-  const all = await answers(core, ids, ({ tokens }) => {
+  const all = await answersOf(core, ids, ({ tokens }) => {
     if (tokens.some(({ id }) => id === 'g1')) inbox.cancel('g1', 'stop');
   });
   t.equal(all.get('g0')?.ended?.reason, 'cancelled');
@@ -178,16 +152,53 @@ void t.test('more grammars than there are parsers wait for each other; cancelled
 });
 
 void t.test('a thread that dies takes its grammars along, not the engine', async (t) => {
-  // The thread holds no process; in the engine the channel to the gateway does.
-  const held = setInterval(() => undefined, 1000);
-  t.teardown(() => {
-    clearInterval(held);
-  });
+  holdProcess(t);
   let told = 0;
   const grammars = new Grammars({ ...options, tokenizer: '/nowhere/tokenizer.json' }, () => told++);
-  await t.rejects(grammars.open('a', '{}', []), /ENOENT/);
-  await t.rejects(grammars.open('b', '{}', []), /ENOENT/, 'another one is started, and tried');
+  const any = { kind: 'json', schema: '{}' } as const;
+  await t.rejects(grammars.open('a', any, []), { name: 'GrammarsLost', message: /ENOENT/ });
+  await t.rejects(grammars.open('b', any, []), { name: 'GrammarsLost' }, 'another one is started, and tried');
   t.equal(told, 2);
+});
+
+void t.test(
+  'what a lost thread owed is refused as lost, not as wrong, and so is what a starved one owes',
+  async (t) => {
+    holdProcess(t);
+    for (const lost of [{ tokenizer: '/nowhere/tokenizer.json' }, { silenceMs: 1 }]) {
+      const core = makeCore(executor);
+      const inbox = new Inbox(core, { ...options, ...lost }, () => undefined);
+      inbox.generate(ask('a', city));
+      t.match((await answersOf(core, ['a'])).get('a')?.refused, { reason: 'grammars_lost', detail: /lost/ });
+    }
+  },
+);
+
+void t.test('an answer whose thread is lost in the middle ends as lost', async (t) => {
+  holdProcess(t);
+  const core = makeCore(executor);
+  const starving = { ...options, silenceMs: 60_000 };
+  const inbox = new Inbox(core, starving, () => undefined);
+  inbox.generate(ask('a', city));
+  const all = await answersOf(core, ['a'], ({ tokens }) => {
+    // From now on no answer comes soon enough.
+    if (tokens.length > 0) starving.silenceMs = 0;
+  });
+  t.match(all.get('a')?.ended, { reason: 'error', error: /lost/, isLost: true });
+});
+
+void t.test('requests that wait for a parser have a place in the queue, or none', async (t) => {
+  const core = makeCore(executor, { maxRunning: 1, maxQueue: 2 });
+  const inbox = new Inbox(core, options, () => undefined);
+  const ids = ['q0', 'q1', 'q2', 'q3', 'q4'];
+  for (const id of ids) inbox.generate(ask(id, { type: 'boolean' }));
+  t.equal(inbox.waiting, 3);
+  const all = await answersOf(core, ids);
+  t.strictSame(
+    ids.filter((id) => all.get(id)?.refused?.reason === 'queue_full'),
+    ['q3', 'q4'],
+  );
+  t.equal(inbox.waiting, 0);
 });
 
 void t.test('every token has a spelling of its own, which says its bytes', (t) => {

@@ -1,5 +1,6 @@
 /** Engines for tests: the real model (or a converted tiny one), without a process around it. */
 import { existsSync } from 'node:fs';
+import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { calibrationPlan, calibrate } from '../../src/engine/calibrate.js';
@@ -7,7 +8,7 @@ import { chunkSizes } from '../../src/engine/chunks.js';
 import { EngineCore } from '../../src/engine/core.js';
 import { Executor } from '../../src/engine/executor.js';
 import { loadModel } from '../../src/engine/load.js';
-import type { EndedEvent, GenerateMessage, StepMessage, TokenEvent } from '../../src/engine/messages.js';
+import type { EndedEvent, GenerateMessage, RefusedEvent, StepMessage, TokenEvent } from '../../src/engine/messages.js';
 import type { EngineOptions } from '../../src/engine/options.js';
 import { GREEDY } from '../../src/engine/sampler.js';
 import type { Slot } from '../../src/engine/slot.js';
@@ -109,6 +110,45 @@ export function drain(core: EngineCore, each: (step: StepMessage) => void = () =
     each(step);
   }
   return answers;
+}
+
+/** What came of a request that an inbox was given. */
+export interface Outcome {
+  readonly tokens: number[];
+  ended: EndedEvent | null;
+  refused: RefusedEvent | null;
+}
+
+/** Steps until nothing is left of these requests, letting the thread of grammars speak in between. */
+export async function answersOf(
+  core: EngineCore,
+  ids: readonly string[],
+  onStep: (step: StepMessage) => void = () => undefined,
+): Promise<Map<string, Outcome>> {
+  const all = new Map(ids.map((id): [string, Outcome] => [id, { tokens: [], ended: null, refused: null }]));
+  const open = (): boolean => [...all.values()].some(({ ended, refused }) => ended === null && refused === null);
+  const until = monotonicMs() + 120_000;
+  while (open() && monotonicMs() < until) {
+    const isReady = core.busy && !core.isStalled;
+    if (isReady) {
+      const step = core.step();
+      for (const { id, token } of step.tokens) all.get(id)?.tokens.push(token);
+      for (const event of step.ended) Object.assign(all.get(event.id) ?? {}, { ended: event });
+      for (const event of step.refused) Object.assign(all.get(event.id) ?? {}, { refused: event });
+      onStep(step);
+    }
+    // Spinning would take the thread's share of a busy machine.
+    await (isReady ? turn() : delay(1));
+  }
+  return all;
+}
+
+/** The thread of grammars holds no process; in the engine the channel to the gateway does. */
+export function holdProcess(t: Test): void {
+  const held = setInterval(() => undefined, 1000);
+  t.teardown(() => {
+    clearInterval(held);
+  });
 }
 
 /** A live slot that holds these tokens and has processed none. */

@@ -21,12 +21,46 @@ function bodies(fields: readonly string[]) {
   });
 }
 
+/** Schemas of arguments, the last five of which can't be kept to. */
+const parameters = fc.constantFrom<unknown>(
+  {},
+  { type: 'object', properties: { a: { type: 'string', maxLength: 3 } }, required: ['a'], additionalProperties: false },
+  { properties: { a: { enum: [null, 'ü', 1] }, b: { type: 'array', items: { type: 'integer' }, maxItems: 2 } } },
+  { type: 'object', properties: { a: { type: 'banana' } } },
+  { type: 'object', not: {} },
+  { properties: { a: { type: 'string', pattern: '[' } } },
+  { properties: { a: { $ref: '#/nowhere' } } },
+  { properties: { a: false }, required: ['a'] },
+);
+
+/** Tools that may well be right, so that calls get written. */
+const toolBodies = fc.record(
+  {
+    tools: fc.array(
+      fc.record({
+        type: fc.constant('function'),
+        function: fc.record({ name: fc.constantFrom('f', 'g', 'h', 'i'), parameters }, { requiredKeys: ['name'] }),
+      }),
+      { maxLength: 3 },
+    ),
+    tool_choice: fc.constantFrom<unknown>('auto', 'none', 'required', { type: 'function', function: { name: 'f' } }),
+    parallel_tool_calls: fc.boolean(),
+    max_tokens: fc.integer({ min: 1, max: 40 }),
+    stream: fc.boolean(),
+    stop: fc.constantFrom<unknown>('x', []),
+  },
+  { requiredKeys: ['tools'] },
+);
+
 export const targets = [
   { path: '/v1/completions', base: { prompt: 'Hello' }, body: bodies(Object.keys(CompletionBody.properties)) },
   {
     path: '/v1/chat/completions',
     base: { messages: [{ role: 'user', content: 'Hi' }] },
-    body: bodies(Object.keys(ChatBody.properties)),
+    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
+      { weight: 9, arbitrary: bodies(Object.keys(ChatBody.properties)) },
+      { weight: 1, arbitrary: toolBodies },
+    ),
   },
   { path: '/tokenize', base: {}, body: bodies(['prompt', 'messages', 'add_special_tokens', 'model']) },
   { path: '/detokenize', base: {}, body: bodies(['tokens', 'model']) },

@@ -28,7 +28,7 @@ export interface Script {
   /** Exits of the tokens; the greatest allowed one where it ends. */
   readonly exits?: readonly number[];
   /** Refuses instead. */
-  readonly refuse?: Pick<RefusedEvent, 'reason' | 'leastFeasibleMs'>;
+  readonly refuse?: Omit<RefusedEvent, 'id'>;
   /** Ends with that reason after the tokens instead of `stop`. */
   readonly end?: EndReason;
   /** Loses the sequence after that many tokens. */

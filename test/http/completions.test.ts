@@ -73,6 +73,37 @@ void t.test('several prompts in every form, n each, keep their order', async (t)
   t.equal(flat.choices.length, 1);
 });
 
+void t.test('raw bytes of a stream: one token a chunk, one finish reason a choice, usage, [DONE]', async (t) => {
+  const server = await build(t, says(' Paris is nice.', { pace: 1 }));
+  const usage = { include_usage: true, continuous_usage_stats: true };
+  const ask = { prompt: ['It is', 'Is it'], n: 2, stream: true, stream_options: usage };
+  const raw = await (await server.post('/v1/completions', ask)).text();
+  t.ok(raw.endsWith('\n\ndata: [DONE]\n\n'));
+  const lines = raw.split('\n\n').filter((line) => line !== '');
+  t.ok(lines.every((line) => line.startsWith('data: ') && !line.slice(6).includes('\n')));
+  t.notMatch(raw, /"finish_reason":""/);
+  const chunks = lines.slice(0, -1).map((line) => JSON.parse(line.slice(6)) as Body);
+  const count = tokenizer.encode(' Paris is nice.', false).length;
+  t.equal(chunks.length, 4 * (count + 1) + 1);
+  const choices = chunks.flatMap(({ choices }) => choices);
+  for (const index of [0, 1, 2, 3]) {
+    const own = choices.filter((choice) => choice.index === index);
+    t.equal(own.map(({ text }) => text).join(''), ' Paris is nice.');
+    t.same(
+      own.map(({ finish_reason }) => finish_reason),
+      [...Array.from({ length: count }, () => null), 'stop'],
+    );
+  }
+  t.same(chunks.at(-1)?.choices, []);
+  t.equal(chunks.at(-1)?.usage?.completion_tokens, 4 * count);
+  const totals = chunks.map(({ usage }) => usage?.completion_tokens ?? -1);
+  t.same(totals.slice(0, 2), [1, 2]);
+  t.ok(
+    totals.every((total, i) => total >= (totals[i - 1] ?? 0)),
+    'counted in every chunk',
+  );
+});
+
 void t.test('echo with logprobs and max_tokens 0 scores the prompt', async (t) => {
   const server = await build(t);
   const text = 'The capital of France is Paris.';
@@ -199,7 +230,7 @@ void t.test('sampling parameters reach the engine as they were asked', async (t)
 void t.test('response_format reaches the engine as a schema; what it refuses is a 400 that says why', async (t) => {
   const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
   const server = await build(t, ({ grammar }) =>
-    grammar?.includes('banana') === true ? { tokens: [], refuse } : says('{}')(),
+    JSON.stringify(grammar).includes('banana') ? { tokens: [], refuse } : says('{}')(),
   );
   const schema = { type: 'object', properties: { a: { enum: [null, 'x'] } } };
   const cases: [unknown, string | null][] = [
@@ -213,7 +244,7 @@ void t.test('response_format reaches the engine as a schema; what it refuses is 
   for (const [format, grammar] of cases) {
     const answer = await server.post('/v1/completions', { prompt: 'Hi', response_format: format });
     t.equal(answer.status, 200, JSON.stringify(format));
-    t.equal(server.engine.requests.at(-1)?.grammar, grammar);
+    t.strictSame(server.engine.requests.at(-1)?.grammar, grammar === null ? null : { kind: 'json', schema: grammar });
   }
   for (const stream of [false, true]) {
     const response_format = { type: 'json_schema', json_schema: { name: 'n', schema: { type: 'banana' } } };

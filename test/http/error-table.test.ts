@@ -48,9 +48,9 @@ function post({ path = '/v1/completions', body = {}, headers, script, overrides,
   };
 }
 
-const refuse = (reason: 'queue_full' | 'budget_infeasible') => () => ({
+const refuse = (reason: 'queue_full' | 'budget_infeasible' | 'grammars_lost') => () => ({
   tokens: [],
-  refuse: { reason, leastFeasibleMs: null },
+  refuse: { reason, leastFeasibleMs: null, detail: 'ENOENT: /srv/secret/tokenizer.json' },
 });
 
 const bytes =
@@ -93,6 +93,7 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
   }),
   engine_failed: post({ script: says('x', { end: 'error' }) }),
   budget_infeasible: post({ body: { stream: true }, script: refuse('budget_infeasible') }),
+  grammars_lost: post({ body: { response_format: { type: 'json_object' } }, script: refuse('grammars_lost') }),
   engine_lost: post({ script: says('one two', { loseAfter: 1 }) }),
   loading: post({
     first: ({ engine }) => {

@@ -92,6 +92,58 @@ void t.test('the log has no prompt, no answer and no key, unless prompts are ask
   t.match(spoken.join(''), /my secret diary/);
 });
 
+void t.test('a line of the log says what was planned and how long it took, and holds JSON', async (t) => {
+  const lines: string[] = [];
+  const server = await build(t, undefined, { log: (line) => lines.push(line) });
+  for (const stream of [false, true]) {
+    await (await server.post('/v1/completions', { prompt: 'x', stream }, { 'x-request-id': 'r2' })).text();
+  }
+  for (let tries = 0; tries < 100 && lines.length < 2; tries++) await new Promise((resolve) => setTimeout(resolve, 10));
+  const requests = lines.map((line) => JSON.parse(line) as { msg: string }).filter(({ msg }) => msg === 'request');
+  t.equal(requests.length, 2);
+  const sortie = {
+    plan: { exit_layer: 30, predicted_ttft_ms: 1.5 },
+    actual_ms: Number,
+    ttft_ms: Number,
+    queue_ms: Number,
+  };
+  for (const line of requests) {
+    t.match(line, { reqId: 'r2', route: '/v1/completions', status: 200, ms: Number, prompt_tokens: 1, sortie });
+  }
+});
+
+void t.test('headers that keep browsers from guessing are on every answer, errors and streams included', async (t) => {
+  const server = await build(t);
+  const answers = [
+    await fetch(`${server.url}/health`),
+    await fetch(`${server.url}/nowhere`),
+    await server.post('/v1/completions', { prompt: 'x', stream: true }),
+    await server.post('/v1/completions', { prompt: 'x', temperature: 9 }),
+  ];
+  for (const { headers } of answers) {
+    t.equal(headers.get('x-content-type-options'), 'nosniff');
+    t.equal(headers.get('x-frame-options'), 'DENY');
+    t.equal(headers.get('referrer-policy'), 'no-referrer');
+    t.type(headers.get('x-request-id'), 'string');
+  }
+});
+
+void t.test('no caller adds a label: unknown paths share one, and names of models and keys are none', async (t) => {
+  const server = await build(t, undefined, { apiKeys: ['sesame'] });
+  const headers = { authorization: 'Bearer sesame' };
+  for (let i = 0; i < 20; i++) {
+    await fetch(`${server.url}/stranger-${i}?q=stranger`);
+    await fetch(`${server.url}/v1/models/stranger-${i}`, { headers });
+    await server.post('/v1/completions', { prompt: 'x', model: `stranger-${i}`, user: 'stranger' }, headers);
+    await server.post('/v1/completions', { prompt: 'x', user: 'stranger' }, { ...headers, 'x-request-id': 'stranger' });
+    await server.post('/v1/completions', { prompt: 'x' }, { authorization: `Bearer stranger-${i}` });
+  }
+  const text = await (await fetch(`${server.url}/metrics`)).text();
+  t.notMatch(text, /stranger|sesame/);
+  const routes = new Set([...text.matchAll(/http_requests_total\{.*route="([^"]*)"/g)].map(([, route]) => route));
+  t.same(routes, new Set(['unknown', '/v1/models/:model', '/v1/completions']));
+});
+
 void t.test('API keys: either header, several keys, health and metrics stay open', async (t) => {
   const server = await build(t, undefined, { apiKeys: ['alpha', 'beta'] });
   const ask = (headers: Record<string, string>) => server.post('/v1/completions', { prompt: 'x' }, headers);
@@ -157,6 +209,7 @@ void t.test('props and version', async (t) => {
     model: 'fake',
     exits: [{ layer: 10 }, { layer: 15 }, { layer: 20 }, { layer: 25 }, { layer: 30 }],
     limits: { max_model_len: 256, max_running: 4, max_choices: 8 },
+    calibration: { load_ms: 1, calibrate_ms: 1, cost: [] },
   });
   t.same(await (await fetch(`${server.url}/version`)).json(), { version: '0.0.0-test' });
 });
@@ -178,10 +231,10 @@ void t.test('metrics and docs move to the second port; health is on both', async
   const statuses = async (base: string, paths: readonly string[]): Promise<number[]> =>
     Promise.all(paths.map(async (path) => (await fetch(base + path)).status));
   const moved = ['/metrics', '/docs/', '/docs/json', '/openapi.json'];
-  const shared = ['/health', '/health/ready', '/v2/health/live', '/version'];
+  const shared = ['/health', '/health/ready', '/v2/health/live', '/v2/health/ready', '/version'];
   t.same(await statuses(server.url, moved), [404, 404, 404, 404]);
   t.same(await statuses(server.opsUrl, moved), [200, 200, 200, 200]);
-  for (const url of [server.url, server.opsUrl]) t.same(await statuses(url, shared), [200, 200, 200, 200]);
+  for (const url of [server.url, server.opsUrl]) t.same(new Set(await statuses(url, shared)), new Set([200]));
   t.same(await statuses(server.opsUrl, ['/v1/models', '/']), [404, 404], 'nothing else is there');
   t.notMatch(await (await fetch(server.url)).text(), /href="(docs|metrics)"/, 'the playground links to neither');
   const body = await (await fetch(`${server.url}/metrics`)).json();
@@ -195,4 +248,5 @@ void t.test('metrics and docs move to the second port; health is on both', async
   t.match(await (await fetch(`${server.opsUrl}/metrics`)).text(), /^sortie_num_requests_running/m);
   server.context.draining = true;
   t.same(await statuses(server.opsUrl, ['/health', '/health/ready', '/metrics']), [200, 503, 200]);
+  t.same(await statuses(server.url, ['/v2/health/live', '/v2/health/ready', '/v1/models']), [200, 503, 401]);
 });

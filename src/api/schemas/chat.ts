@@ -1,22 +1,28 @@
 /** Schemas of POST /v1/chat/completions. */
 import Type, { type Static } from 'typebox';
 import { FinishReason } from './completions.js';
-import { generationFields, oneOf, SortieReport, Usage } from './shared.js';
+import { generationFields, NullableString, oneOf, SortieReport, Usage } from './shared.js';
+import { ToolCall, toolFields } from './tools.js';
 
 const TextPart = Type.Object({ type: Type.Literal('text'), text: Type.String() });
 
 export const ChatMessageBody = Type.Object({
-  role: oneOf('"system", "developer", "user" or "assistant"', [
+  role: oneOf('"system", "developer", "user", "assistant" or "tool"', [
     Type.Literal('system'),
     Type.Literal('developer'),
     Type.Literal('user'),
     Type.Literal('assistant'),
+    Type.Literal('tool'),
   ]),
-  content: oneOf('a string or an array of {type: "text", text} parts (only text is served)', [
-    Type.String(),
-    Type.Array(TextPart, { minItems: 1 }),
-  ]),
+  content: Type.Optional(
+    oneOf('a string or an array of {type: "text", text} parts (only text is served)', [
+      Type.String({ description: 'Required but for an assistant with tool_calls.' }),
+      Type.Array(TextPart, { minItems: 1 }),
+    ]),
+  ),
   name: Type.Optional(Type.String()),
+  tool_calls: Type.Optional(Type.Array(ToolCall, { description: 'Of an assistant.' })),
+  tool_call_id: Type.Optional(Type.String({ description: 'Of a tool: the call that this is the result of.' })),
 });
 export type ChatMessageBody = Static<typeof ChatMessageBody>;
 
@@ -28,6 +34,7 @@ export const ChatBody = Type.Object(
     max_completion_tokens: Type.Optional(Type.Integer({ minimum: 1, description: 'Wins over max_tokens.' })),
     logprobs: Type.Optional(Type.Boolean({ default: false })),
     top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
+    ...toolFields,
   },
   {
     examples: [
@@ -37,6 +44,28 @@ export const ChatBody = Type.Object(
         max_tokens: 32,
         temperature: 0,
         sortie: { latency_budget_ms: 300 },
+      },
+      {
+        model: 'smollm2-135m-sorted',
+        messages: [{ role: 'user', content: 'What is the weather in Paris?' }],
+        tools: [
+          {
+            type: 'function',
+            function: {
+              name: 'get_weather',
+              description: 'Current weather of a city.',
+              parameters: {
+                type: 'object',
+                properties: { city: { type: 'string', maxLength: 40 } },
+                required: ['city'],
+                additionalProperties: false,
+              },
+            },
+          },
+        ],
+        tool_choice: 'required',
+        max_tokens: 64,
+        sortie: { latency_budget_ms: 1000 },
       },
     ],
   },
@@ -55,9 +84,14 @@ export const ChatAnswer = Type.Object({
   choices: Type.Array(
     Type.Object({
       index: Type.Integer(),
-      message: Type.Object({ role: Type.Literal('assistant'), content: Type.String(), refusal: Type.Null() }),
+      message: Type.Object({
+        role: Type.Literal('assistant'),
+        content: NullableString,
+        refusal: Type.Null(),
+        tool_calls: Type.Optional(Type.Array(ToolCall)),
+      }),
       logprobs: Type.Union([Type.Object({ content: Type.Array(ChatLogprob), refusal: Type.Null() }), Type.Null()]),
-      finish_reason: FinishReason,
+      finish_reason: Type.Union([...FinishReason.anyOf, Type.Literal('tool_calls')]),
     }),
   ),
   usage: Usage,

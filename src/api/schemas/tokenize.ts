@@ -1,11 +1,13 @@
 /** Schemas of POST /tokenize and /detokenize, in vLLM's shapes. */
 import Type, { type Static } from 'typebox';
 import { ChatMessageBody } from './chat.js';
+import { toolFields } from './tools.js';
 
 export const TokenizeBody = Type.Object({
   model: Type.Optional(Type.String()),
   prompt: Type.Optional(Type.String({ description: 'Text to tokenize; or give messages.' })),
   messages: Type.Optional(Type.Array(ChatMessageBody, { minItems: 1, description: 'Rendered by the chat template.' })),
+  tools: toolFields.tools,
   add_special_tokens: Type.Optional(Type.Boolean({ default: true })),
 });
 export type TokenizeBody = Static<typeof TokenizeBody>;

@@ -4,17 +4,33 @@
  * Knows: threads and the messages. Must not know: the grammar library, logits, scheduling.
  */
 import { Worker } from 'node:worker_threads';
-import type { Constraint } from '../constraint.js';
+import type { Constraint, ConstraintFailure } from '../constraint.js';
+import type { Grammar } from '../messages.js';
 import type { FromGrammars, GrammarThreadData, ToGrammars } from './messages.js';
 
 /** Grammars at once: each parser holds some 15 MB. More wait. */
 const MAX_OPEN = 8;
-/** A thread that is silent for longer is stuck in a grammar, ms. The first one also loads the library. */
+/** A thread that is silent for longer is stuck in a grammar, or starved, ms. */
 const SILENCE_MS = 10_000;
+/** The same before its first word: it loads the library, a second's work on a machine that may be busy. */
+const LOADING_MS = 30_000;
 
-/** The schema is no grammar that can be kept to; the message is meant for the caller. */
+/** No grammar that can be kept to; the message is meant for the caller. */
 export class GrammarError extends Error {
   override readonly name = 'GrammarError';
+
+  constructor(
+    message: string,
+    /** Index of the function that is wrong, or null. */
+    readonly part: number | null,
+  ) {
+    super(message);
+  }
+}
+
+/** The thread was lost, whatever the grammar. The message may tell of this machine: it is for the log. */
+export class GrammarsLost extends Error {
+  override readonly name = 'GrammarsLost';
 }
 
 export interface GrammarOptions {
@@ -22,12 +38,16 @@ export interface GrammarOptions {
   readonly tokenizer: string;
   /** Ids that end an answer; at least one. */
   readonly endTokens: readonly number[];
+  /** For tests: how long the thread may be silent, ms. */
+  readonly silenceMs?: number;
 }
 
 class Live implements Constraint {
   mask: Uint8Array | null = null;
+  binds = false;
+  free = false;
   ends = false;
-  failed: string | null = null;
+  failed: ConstraintFailure | null = null;
 
   constructor(
     private readonly id: string,
@@ -39,7 +59,8 @@ class Live implements Constraint {
   ) {}
 
   /** @param mask of the library: it knows one end token, the first. Null where nothing may come */
-  next(mask: Uint8Array | null): void {
+  next(mask: Uint8Array | null, binds: boolean): void {
+    this.binds = binds;
     if (mask !== null) {
       const mayEnd = mask[this.allEnds[0] ?? -1] === 1;
       for (const id of this.allEnds) mask[id] = mayEnd && this.ownEnds.includes(id) ? 1 : 0;
@@ -49,6 +70,13 @@ class Live implements Constraint {
   }
 
   accept(token: number): void {
+    if (this.free) return;
+    if (!this.binds && this.mask?.[token] !== 1) {
+      this.free = true;
+      this.mask = null;
+      this.close();
+      return;
+    }
     this.mask = null;
     this.send({ type: 'accept', id: this.id, token });
   }
@@ -61,7 +89,7 @@ class Live implements Constraint {
 
 interface Opening {
   resolve(): void;
-  reject(error: GrammarError): void;
+  reject(error: GrammarError | GrammarsLost): void;
 }
 
 export class Grammars {
@@ -71,6 +99,7 @@ export class Grammars {
   readonly #queue: (() => void)[] = [];
   /** Answers that the thread owes. */
   #owed = 0;
+  #isLoaded = false;
   #watch: NodeJS.Timeout | null = null;
 
   /** @param changed called when a constraint has a new mask, or none any more */
@@ -80,12 +109,11 @@ export class Grammars {
   ) {}
 
   /**
-   * @param schema a JSON schema as text
    * @param stopTokens ids that end this answer
    * @returns a constraint with its first mask
-   * @throws GrammarError for a schema that can't be kept to
+   * @throws GrammarError for a grammar that can't be kept to, GrammarsLost where the thread was lost
    */
-  async open(id: string, schema: string, stopTokens: readonly number[]): Promise<Constraint> {
+  async open(id: string, grammar: Grammar, stopTokens: readonly number[]): Promise<Constraint> {
     if (this.#live.size >= MAX_OPEN) await new Promise<void>((resolve) => this.#queue.push(resolve));
     const { endTokens } = this.options;
     const own = endTokens.filter((token) => stopTokens.includes(token));
@@ -99,7 +127,7 @@ export class Grammars {
     try {
       await new Promise<void>((resolve, reject) => {
         this.#opening.set(id, { resolve, reject });
-        this.#send({ type: 'open', id, schema });
+        this.#send({ type: 'open', id, grammar });
       });
       return live;
     } catch (error) {
@@ -122,14 +150,19 @@ export class Grammars {
   #start(): Worker {
     const [end = 0] = this.options.endTokens;
     const workerData: GrammarThreadData = { tokenizer: this.options.tokenizer, end };
+    this.#isLoaded = false;
     const thread = new Worker(new URL('./thread.js', import.meta.url), { workerData });
     thread.on('message', (message: FromGrammars) => {
       this.#owed--;
+      this.#isLoaded = true;
       this.#guard();
       this.#answer(message);
     });
     thread.on('error', (error) => {
       this.#lose(thread, error.message);
+    });
+    thread.on('exit', (code) => {
+      this.#lose(thread, `it ended with code ${code}`);
     });
     // After its listeners, which would hold the process again.
     thread.unref();
@@ -141,16 +174,16 @@ export class Grammars {
     const opening = this.#opening.get(id);
     this.#opening.delete(id);
     if (message.type === 'wrong') {
-      if (opening) opening.reject(new GrammarError(message.message));
-      else this.#fail(id, message.message);
+      if (opening) opening.reject(new GrammarError(message.message, message.part));
+      else this.#fail(id, { message: message.message, isLost: false });
     } else {
-      this.#live.get(id)?.next(message.mask);
+      this.#live.get(id)?.next(message.mask, message.binds);
       opening?.resolve();
     }
     this.changed();
   }
 
-  #fail(id: string, why: string): void {
+  #fail(id: string, why: ConstraintFailure): void {
     const live = this.#live.get(id);
     if (live) live.failed = why;
   }
@@ -160,9 +193,12 @@ export class Grammars {
     if (this.#watch !== null) clearTimeout(this.#watch);
     const thread = this.#thread;
     if (this.#owed === 0 || thread === null) return;
-    this.#watch = setTimeout(() => {
-      this.#lose(thread, 'it takes too long');
-    }, SILENCE_MS);
+    this.#watch = setTimeout(
+      () => {
+        this.#lose(thread, 'it takes too long');
+      },
+      this.options.silenceMs ?? (this.#isLoaded ? SILENCE_MS : LOADING_MS),
+    );
     this.#watch.unref();
   }
 
@@ -172,10 +208,11 @@ export class Grammars {
     this.#thread = null;
     this.#owed = 0;
     void thread.terminate();
-    for (const id of this.#live.keys()) this.#fail(id, why);
+    const message = `the thread of grammars was lost: ${why}`;
+    for (const id of this.#live.keys()) this.#fail(id, { message, isLost: true });
     const opening = [...this.#opening.values()];
     this.#opening.clear();
-    for (const each of opening) each.reject(new GrammarError(why));
+    for (const each of opening) each.reject(new GrammarsLost(message));
     this.changed();
   }
 }

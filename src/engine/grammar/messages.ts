@@ -1,4 +1,5 @@
 /** What is said between the engine's thread and the thread of grammars. */
+import type { Grammar } from '../messages.js';
 
 export interface GrammarThreadData {
   /** Path of the model's tokenizer.json. */
@@ -8,13 +9,25 @@ export interface GrammarThreadData {
 }
 
 export type ToGrammars =
-  /** @property schema a JSON schema as text */
-  | { readonly type: 'open'; readonly id: string; readonly schema: string }
+  | { readonly type: 'open'; readonly id: string; readonly grammar: Grammar }
   | { readonly type: 'accept'; readonly id: string; readonly token: number }
   | { readonly type: 'close'; readonly id: string };
 
 /** One answer to each `open` and `accept`. */
 export type FromGrammars =
-  /** Null: nothing may come any more. */
-  | { readonly type: 'next'; readonly id: string; readonly mask: Uint8Array | null }
-  | { readonly type: 'wrong'; readonly id: string; readonly message: string };
+  | {
+      readonly type: 'next';
+      readonly id: string;
+      /** Null: nothing may come any more. */
+      readonly mask: Uint8Array | null;
+      /** Whether the mask must be kept to (constraint.ts). */
+      readonly binds: boolean;
+    }
+  | {
+      readonly type: 'wrong';
+      readonly id: string;
+      /** Meant for the caller. */
+      readonly message: string;
+      /** Index of the function that is wrong, or null. */
+      readonly part: number | null;
+    };

@@ -1,5 +1,5 @@
 /**
- * The thread of grammars: JSON schemas become masks over the vocabulary, beside the engine's steps.
+ * The thread of grammars: JSON schemas and calls become masks over the vocabulary, beside the engine's steps.
  *
  * Knows: llguidance. Must not know: sequences' depth, budgets, logits.
  * Parsers are expensive to make (a second, tens of megabytes) and cheap to set to another grammar: they are kept.
@@ -8,18 +8,16 @@
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import * as llguidance from 'transformers-llguidance';
-import type { TokenizerJson } from '../../model/token-bytes.js';
+import { tokenBytes, type TokenizerJson } from '../../model/token-bytes.js';
+import { CALL_BEGINS } from '../../model/tool-form.js';
+import type { Grammar } from '../messages.js';
+import { complaintOf, libraryGrammar, type LibraryGrammar } from './library.js';
 import type { FromGrammars, GrammarThreadData, ToGrammars } from './messages.js';
 import { grammarVocabulary, type GrammarVocabulary } from './vocabulary.js';
 
-interface Grammar {
-  readonly type: 'json_schema';
-  readonly schema: object;
-}
-
 /** What is used of the library, whose own types don't resolve under Node's module rules. It throws strings. */
 interface Parser {
-  reset(grammar: Grammar): void;
+  reset(grammar: LibraryGrammar): void;
   advance(token: number): void;
   /** Whether nothing may come any more. */
   isComplete(): boolean;
@@ -27,73 +25,67 @@ interface Parser {
   getTokenMask(): Uint8Array;
 }
 const { GuidanceParser } = llguidance as unknown as {
-  GuidanceParser: { create(grammar: Grammar, vocabulary: GrammarVocabulary): Promise<Parser> };
+  GuidanceParser: { create(grammar: LibraryGrammar, vocabulary: GrammarVocabulary): Promise<Parser> };
 };
+
+interface Live {
+  readonly parser: Parser;
+  readonly grammar: Grammar;
+  /** Bytes before its masks bind. */
+  left: number;
+}
 
 const port = parentPort;
 if (port === null) throw new Error('this module is the body of a thread');
 const { tokenizer, end } = workerData as GrammarThreadData;
-const vocabulary = grammarVocabulary(JSON.parse(readFileSync(tokenizer, 'utf8')) as TokenizerJson, end);
+const json = JSON.parse(readFileSync(tokenizer, 'utf8')) as TokenizerJson;
+const vocabulary = grammarVocabulary(json, end);
+const { bytes } = tokenBytes(json);
 const free: Parser[] = [];
-const live = new Map<string, Parser>();
+const live = new Map<string, Live>();
 
-/** On one line: small models can go on with white space for ever. */
-const OPTIONS = { whitespace_flexible: false, item_separator: ', ', key_separator: ': ' };
-
-function grammarOf(schema: string): Grammar {
-  const json = JSON.parse(schema) as unknown;
-  // A schema may be `true`; the library's options need an object.
-  const object = typeof json === 'object' && json !== null ? json : { anyOf: [json] };
-  return { type: 'json_schema', schema: { ...object, 'x-guidance': OPTIONS } };
-}
-
-/** The first line of what the library says of a grammar. @throws everything else */
-function complaint(error: unknown): string {
-  if (typeof error !== 'string') throw error;
-  const [line = ''] = error.split('\n');
-  return line.replace(/^Failed to (compute mask|consume token): /, '').slice(0, 200);
-}
-
-function next(id: string, parser: Parser): void {
+function next(id: string, { parser, left }: Live): void {
   const mask = parser.isComplete() ? null : parser.getTokenMask();
-  const message: FromGrammars = { type: 'next', id, mask };
+  const message: FromGrammars = { type: 'next', id, mask, binds: left <= 0 };
   port?.postMessage(message, mask === null ? [] : [mask.buffer as ArrayBuffer]);
 }
 
-function answer(id: string, act: () => void): void {
+function answer(id: string, each: Live, act: () => void): void {
   try {
     act();
+    next(id, each);
   } catch (error) {
-    const message: FromGrammars = { type: 'wrong', id, message: complaint(error) };
+    const message: FromGrammars = { type: 'wrong', id, ...complaintOf(error, each.grammar) };
     port?.postMessage(message);
   }
 }
 
-async function open(id: string, schema: string): Promise<void> {
+async function open(id: string, grammar: Grammar): Promise<void> {
   const parser = free.pop() ?? (await GuidanceParser.create({ type: 'json_schema', schema: {} }, vocabulary));
-  live.set(id, parser);
-  answer(id, () => {
-    parser.reset(grammarOf(schema));
-    next(id, parser);
+  const isOptional = grammar.kind === 'calls' && grammar.isOptional;
+  const each: Live = { parser, grammar, left: isOptional ? CALL_BEGINS.length : 0 };
+  live.set(id, each);
+  answer(id, each, () => {
+    parser.reset(libraryGrammar(grammar));
   });
 }
 
 async function handle(message: ToGrammars): Promise<void> {
   const { id } = message;
   if (message.type === 'open') {
-    await open(id, message.schema);
+    await open(id, message.grammar);
     return;
   }
-  const parser = live.get(id);
-  if (parser === undefined) return;
+  const each = live.get(id);
+  if (each === undefined) return;
   if (message.type === 'close') {
     live.delete(id);
-    free.push(parser);
+    free.push(each.parser);
     return;
   }
-  answer(id, () => {
-    parser.advance(message.token);
-    next(id, parser);
+  answer(id, each, () => {
+    each.left -= bytes[message.token]?.length ?? 0;
+    each.parser.advance(message.token);
   });
 }
 

@@ -1,6 +1,7 @@
 """The unmodified official Python client against the real server."""
 
 import asyncio
+import json
 
 import openai
 import pytest
@@ -70,6 +71,30 @@ def test_batched_prompts_as_text_and_as_token_ids(server, client):
     tokens = client.completions.create(**completion(server, prompt=ids))
     assert [choice.text for choice in text.choices] == [choice.text for choice in tokens.choices]
     assert len(text.choices) == 2
+
+
+def test_a_tool_that_must_be_called(server, client):
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 8}, "unit": {"enum": ["C", "F"]}},
+        "required": ["city", "unit"],
+        "additionalProperties": False,
+    }
+    tools = [{"type": "function", "function": {"name": "get_weather", "parameters": schema}}]
+    asked = chat(server, tools=tools, tool_choice="required", parallel_tool_calls=False, max_tokens=60)
+    choice = client.chat.completions.create(**asked).choices[0]
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    [call] = choice.message.tool_calls
+    arguments = json.loads(call.function.arguments)
+    assert call.function.name == "get_weather"
+    assert set(arguments) == {"city", "unit"}
+    assert arguments["unit"] in ("C", "F")
+    with client.chat.completions.stream(**asked) as stream:
+        final = stream.until_done().get_final_completion()
+    assert final.choices[0].message.tool_calls[0].function.arguments == call.function.arguments
+    history = [*MESSAGES, choice.message, {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
+    answer = client.chat.completions.create(**chat(server, messages=history))
+    assert answer.choices[0].message.content
 
 
 def test_budget_by_header_and_by_body(server, client):

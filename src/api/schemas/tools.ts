@@ -1,0 +1,48 @@
+/** Schemas of tools and their calls, in OpenAI's shapes. */
+import Type, { type Static } from 'typebox';
+import { oneOf } from './shared.js';
+
+const Name = Type.String({
+  pattern: '^[a-zA-Z0-9_-]{1,64}$',
+  'x-rule': '1 to 64 letters, digits, underscores and hyphens',
+});
+
+export const Tool = Type.Object({
+  type: Type.Literal('function', { 'x-rule': '"function"' }),
+  function: Type.Object({
+    name: Name,
+    description: Type.Optional(Type.String()),
+    parameters: Type.Optional(
+      Type.Record(Type.String(), Type.Unknown(), {
+        description: 'JSON schema of the arguments, an object. Absent: no arguments.',
+      }),
+    ),
+    strict: Type.Optional(
+      Type.Boolean({ description: 'Arguments keep to the schema in either case, wherever a call is written.' }),
+    ),
+  }),
+});
+export type Tool = Static<typeof Tool>;
+
+export const ToolChoice = oneOf('"none", "auto", "required" or {type: "function", function: {name}}', [
+  Type.Literal('none'),
+  Type.Literal('auto'),
+  Type.Literal('required'),
+  Type.Object({ type: Type.Literal('function'), function: Type.Object({ name: Type.String() }) }),
+]);
+
+export const toolFields = {
+  tools: Type.Optional(Type.Array(Tool, { maxItems: 128, 'x-rule': 'an array of at most 128 functions' })),
+  tool_choice: Type.Optional(ToolChoice),
+  parallel_tool_calls: Type.Optional(
+    Type.Boolean({ default: true, description: 'Whether an answer may have several.' }),
+  ),
+};
+
+/** A call of an answer, as it comes back in the next request. */
+export const ToolCall = Type.Object({
+  id: Type.String({ minLength: 1 }),
+  type: Type.Literal('function', { 'x-rule': '"function"' }),
+  function: Type.Object({ name: Name, arguments: Type.String({ description: 'A JSON object as text.' }) }),
+});
+export type ToolCall = Static<typeof ToolCall>;

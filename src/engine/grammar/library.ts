@@ -1,0 +1,60 @@
+/**
+ * A grammar as llguidance takes it, and what llguidance says of one in words for a caller.
+ *
+ * Knows: JSON Schema and Lark in the library's dialect, the form of calls. Must not know: threads, tokens.
+ */
+import { CALL } from '../../model/tool-form.js';
+import type { CallsGrammar, Grammar } from '../messages.js';
+
+export type LibraryGrammar =
+  { readonly type: 'json_schema'; readonly schema: object } | { readonly type: 'lark'; readonly grammar: string };
+
+/** On one line: small models can go on with white space for ever, and the gateway finds the end of a call by it. */
+const OPTIONS = { whitespace_flexible: false, item_separator: ', ', key_separator: ': ' };
+
+function withOptions(schema: string): object {
+  const json = JSON.parse(schema) as unknown;
+  // A schema may be `true`; the library's options need an object.
+  const object = typeof json === 'object' && json !== null ? json : { anyOf: [json] };
+  return { ...object, 'x-guidance': OPTIONS };
+}
+
+/** Rules before those of the functions, a line each. */
+const RULES_BEFORE = 2;
+
+function lark({ functions, most }: CallsGrammar): string {
+  const more = most > 1 ? ` (${JSON.stringify(CALL.between)} call){0,${most - 1}}` : '';
+  const names = functions.map((_, index) => `f${index}`).join(' | ');
+  return [
+    `start: call${more}`,
+    `call: ${JSON.stringify(CALL.open)} (${names}) ${JSON.stringify(CALL.close)}`,
+    ...functions.map(
+      ({ name, schema }, index) =>
+        `f${index}: ${JSON.stringify(name + CALL.middle)} %json ${JSON.stringify(withOptions(schema))}`,
+    ),
+  ].join('\n');
+}
+
+export function libraryGrammar(grammar: Grammar): LibraryGrammar {
+  return grammar.kind === 'json'
+    ? { type: 'json_schema', schema: withOptions(grammar.schema) }
+    : { type: 'lark', grammar: lark(grammar) };
+}
+
+export interface Complaint {
+  readonly message: string;
+  /** Index of the function whose schema it is about; null where it is about the whole. */
+  readonly part: number | null;
+}
+
+/** The first line of what the library says of a grammar. @throws everything else, since the library throws strings */
+export function complaintOf(error: unknown, grammar: Grammar): Complaint {
+  if (typeof error !== 'string') throw error;
+  const [line = ''] = error.split('\n');
+  const text = line.replace(/^Failed to (compute mask|consume token): /, '');
+  // In Lark it begins with the place: "at 4(5): failed to compile JSON schema: ...".
+  const place =
+    grammar.kind === 'calls' ? /^(?:at )?(\d+)\(\d+\): (?:failed to compile JSON schema: )?(.*)$/.exec(text) : null;
+  const part = Number(place?.[1]) - 1 - RULES_BEFORE;
+  return { message: (place?.[2] ?? text).slice(0, 200), part: part >= 0 ? part : null };
+}

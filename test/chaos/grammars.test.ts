@@ -1,0 +1,37 @@
+/** The thread that keeps answers to a schema can't start: those answers are refused for now, all others go on. */
+import { renameSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { serve, tinyModel, until } from './helper.js';
+
+t.setTimeout(180_000);
+
+void t.test('503 without a path while it lasts, and answers again after it', async (t) => {
+  const model = tinyModel(t.testdir());
+  const { url, process: server } = await serve(t, model);
+  let log = '';
+  server.stdout?.on('data', (data: Buffer) => (log += data.toString()));
+  const ask = (more: object) =>
+    fetch(`${url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ prompt: 'a b', max_tokens: 4, ...more }),
+    });
+  const json = { response_format: { type: 'json_object' } };
+  // The thread reads it when it starts, with the first such request.
+  const file = join(model, 'tokenizer.json');
+  renameSync(file, `${file}.gone`);
+  for (const stream of [false, true]) {
+    const refused = await ask({ ...json, stream });
+    t.equal(refused.status, 503);
+    t.ok(refused.headers.has('retry-after') && refused.headers.has('retry-after-ms'));
+    const text = await refused.text();
+    t.match(JSON.parse(text), { error: { type: 'unavailable_error', code: 'grammars_lost', param: null } });
+    t.notMatch(text, /tokenizer|ENOENT|\/tiny/);
+  }
+  t.equal((await ask({})).status, 200, 'text is served as before');
+  await until('logged', () => Promise.resolve(/"fault":"[^"]*tokenizer\.json/.test(log)));
+  t.match(await (await fetch(`${url}/metrics`)).text(), /request_failure_total\{reason="grammars_lost",[^}]*\} 2\n/);
+  renameSync(`${file}.gone`, file);
+  t.equal((await ask(json)).status, 200, 'another thread is started');
+});
