@@ -3,6 +3,7 @@
  *
  * Knows: the agenda with the request in it. Must not know: what happens after it was admitted (replan).
  */
+import { Agenda } from './agenda.js';
 import { type Batch, aloneMs, batchOf, outlook, stretchOf } from './batch.js';
 import { type Outlook, estimateMs } from './estimate.js';
 import { type Job, stepsLeft } from './jobs.js';
@@ -25,13 +26,13 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
   const job = batch.jobs[self];
   if (job === undefined) throw new Error('a request to admit must be among the waiting');
 
-  const plan = new DepthPlan(batch);
-  const room = job.bound ? roomFor(plan, self) : Infinity;
+  const room = job.bound ? roomFor(batch, self) : Infinity;
   const bound = room >= 1;
   const feasible = room >= 1 + state.learned.promises.margin;
   if (!feasible && request.budget?.onMiss === 'reject') {
     return { kind: 'refuse', leastFeasibleMs: leastFeasible(batch, job) };
   }
+  const plan = new DepthPlan(batch);
   plan.keep();
   plan.begin();
   const exit = !job.bound ? job.max : bound ? (plan.exits[self] ?? job.min) : job.min;
@@ -73,8 +74,9 @@ function at(batch: Batch, self: number, exit: number): Instants {
 }
 
 /** How many times its budget holds what is due by then, everybody at their shallowest; 0 where it takes another's. */
-function roomFor({ agenda, batch }: DepthPlan, self: number): number {
+function roomFor(batch: Batch, self: number): number {
   const job = batch.jobs[self];
+  const agenda = new Agenda(batch, true);
   return job === undefined || agenda.lost.has(job) ? 0 : agenda.room(self, stepGrain(batch));
 }
 
@@ -91,7 +93,7 @@ function stepGrain({ jobs, model, policy, step }: Batch): number {
 function leastFeasible(batch: Batch, job: Job): number {
   const { policy, state, jobs } = batch;
   const patient: Job = { ...job, deadlines: { first: Infinity, end: Number.MAX_VALUE, tpot: Infinity } };
-  const agenda = new DepthPlan({ ...batch, jobs: jobs.map((each) => (each === job ? patient : each)) }).agenda;
+  const agenda = new Agenda({ ...batch, jobs: jobs.map((each) => (each === job ? patient : each)) }, true);
   const workMs = agenda.workUntil(jobs.indexOf(job));
   const grain = stepGrain(batch);
   const wait = (workMs * stretchOf(jobs, policy) + grain) * (1 + state.learned.promises.margin);

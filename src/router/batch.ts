@@ -101,7 +101,7 @@ export function outlook(
 
 /** What a planned millisecond counts with: the margin, and the share of requests without a budget where there are any. */
 export function stretchOf(jobs: readonly Job[], { margin, noBudgetShare }: Policy): number {
-  return (1 + margin) / (jobs.some((job) => !job.bound && !job.hurried) ? 1 - noBudgetShare : 1);
+  return (1 + margin) / (jobs.some((job) => !job.bound) ? 1 - noBudgetShare : 1);
 }
 
 /** Milliseconds that a request most likely needs on an idle machine at an exit. */
@@ -114,7 +114,7 @@ export function aloneMs(job: Job, exit: number, model: CostModel, policy: Policy
   );
 }
 
-/** Whether a promise was made that an idle machine could still keep at the likely length. */
+/** Whether an idle machine could still keep the budget at the likely length. */
 function isOpen(job: Job, now: number, model: CostModel, policy: Policy): boolean {
   return job.bound && now + aloneMs(job, job.min, model, policy) <= job.deadlines.end;
 }

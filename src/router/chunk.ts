@@ -46,14 +46,14 @@ export function chooseChunk(
 
   const plan = new DepthPlan(batch);
   plan.hold();
-  let shallow: DepthPlan | null = null;
+  const { agenda } = plan;
 
   const pace = paceMs(batch, decoding);
   const bound = batch.jobs.filter((job) => job.bound);
   for (const job of prompts) {
     const due = job.bound ? batch.due(job) : Infinity;
-    const { agenda } = isPatient(job, state.now) ? plan : (shallow ??= new DepthPlan(batch));
-    const size = largest(job, batch, pace, agenda.spareBefore(due, batch.jobs.indexOf(job)));
+    const spare = agenda.spareBefore(due, batch.jobs.indexOf(job), isPatient(job, state.now));
+    const size = largest(job, batch, pace, spare);
     if (size > 0) return chunkOf(job, size, model);
     // Nobody has time: the prompt waits, but not for ever.
     if (isStarving(job, batch, bound)) return chunkOf(job, smallest, model);

@@ -26,14 +26,14 @@ export function replan(
 
   const paused = admitUnbound(
     plan,
-    rows.filter(({ job }) => job.hurried || plan.agenda.lost.has(job)),
+    rows.filter(({ job }) => plan.agenda.lost.has(job)),
     live,
   );
   plan.keep();
   paused.push(
     ...admitUnbound(
       plan,
-      rows.filter(({ job }) => !job.bound && !job.hurried),
+      rows.filter(({ job }) => !job.bound),
       live,
     ),
   );
