@@ -8,11 +8,12 @@
  * where exits in between are worth less for what they cost (ladder.ts).
  */
 import { Agenda } from './agenda.js';
-import { type Batch, loadOf } from './batch.js';
+import { type Batch, batchOf, loadOf } from './batch.js';
 import { type Job, missingMs } from './jobs.js';
 import { rungsOf } from './ladder.js';
 import { priceOf, worthOf } from './worth.js';
-import type { Policy } from './types.js';
+import type { CostModel } from './model.js';
+import type { Policy, RouterState } from './types.js';
 
 /**
  * Share of every budget that must be left over for depth that is in force, for depth that a prompt begins with, and for
@@ -22,6 +23,13 @@ import type { Policy } from './types.js';
 const KEEP = 0.05;
 const BEGIN = 0.25;
 const DEEPEN = 0.8;
+
+/** The plan of a step in which nobody's exit changes. */
+export function planAsIs(state: RouterState, model: CostModel, policy: Policy): DepthPlan {
+  const plan = new DepthPlan(batchOf(state, state.waiting, model, policy));
+  plan.hold();
+  return plan;
+}
 
 export class DepthPlan {
   readonly agenda: Agenda;

@@ -8,6 +8,7 @@ import {
   advanceWork,
   chooseChunk,
   nothingLearned,
+  planAsIs,
   predictMs,
   replan,
 } from '../../src/router/planner.js';
@@ -61,7 +62,7 @@ void t.test('a change of exit is not taken where its catch-up eats what it saves
 
 void t.test('a prompt is prefilled in the trunk up to its exit, and in the block', async (t) => {
   const prompt = { ...decoding(900, 8), generated: 0, frontier: new Array<number>(10).fill(0), firstTokenAt: null };
-  t.ok((chooseChunk([prompt], state([prompt]), blockSample, exactPolicy)?.positions ?? 0) > 0);
+  t.ok((chooseChunk(planAsIs(state([prompt]), blockSample, exactPolicy))?.positions ?? 0) > 0);
   const work = advanceWork(prompt.frontier, 0, 200, blockSample, 128);
   const ms = predictMs(blockSample, { decode: null, prefill: work });
   const deep = predictMs(blockSample, {
