@@ -36,7 +36,7 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
   plan.keep();
   plan.begin();
   const exit = !job.bound ? job.max : bound ? (plan.exits[self] ?? job.min) : job.min;
-  const outlook = outlookOf(batch, job, at(batch, self, exit), room);
+  const outlook = outlookOf(batch, job, exit, at(batch, self, exit), room);
   return {
     kind: 'admit',
     exit: model.shape.exits[exit]?.layer ?? request.maxExit,
@@ -103,13 +103,14 @@ function leastFeasible(batch: Batch, job: Job): number {
 type Outlooks = Extract<Admission, { kind: 'admit' }>['outlook'];
 
 /** What the forecast says, and what tells how far to trust it. */
-function outlookOf(batch: Batch, job: Job, { first, end }: Instants, room: number): Outlooks {
+function outlookOf(batch: Batch, job: Job, exit: number, { first, end }: Instants, room: number): Outlooks {
   const { state, model, policy } = batch;
   const overhead = state.now - job.request.arrivedAt + policy.requestOverheadMs;
   const aloneTotalMs = aloneMs(job, job.max, model, policy) + policy.requestOverheadMs;
+  const depthMs = aloneMs(job, exit, model, policy) + policy.requestOverheadMs;
   const { budget } = job.request;
   const of = (forecastMs: number): Outlook => {
-    return { forecastMs, aloneMs: aloneTotalMs, budgetMs: budget?.totalMs ?? Infinity, room };
+    return { forecastMs, aloneMs: aloneTotalMs, depthMs, budgetMs: budget?.totalMs ?? Infinity, room };
   };
   return { total: of(end - state.now + overhead), ttft: of(first - state.now + overhead) };
 }
