@@ -17,6 +17,8 @@ export interface Batch {
   /** Instant by which a job should be served. */
   readonly due: (job: Job | undefined) => number;
   readonly step: StepMs;
+  /** By place among the jobs and exit: what that exit asks for once, prefill or catch-up, ms. */
+  readonly onceMs: (job: number, exit: number) => number;
   readonly state: RouterState;
   readonly model: CostModel;
   readonly policy: Policy;
@@ -50,7 +52,18 @@ export function batchOf(
     return instant;
   };
   const step = stepTable(model, jobs.length === 0 ? 0 : context / jobs.length);
-  return { jobs, due, step, state, model, policy };
+  const exits = model.shape.exits.length;
+  const once = new Float64Array(jobs.length * exits).fill(-1);
+  const onceMs = (index: number, exit: number): number => {
+    const at = index * exits + exit;
+    const job = jobs[index];
+    if (job === undefined) return 0;
+    // A catch-up runs in one piece where it can.
+    const chunk = job.prefilling ? planChunk(policy) : (policy.chunks.at(-1) ?? 1);
+    if ((once[at] ?? -1) < 0) once[at] = missingMs(job, exit, model, chunk);
+    return once[at] ?? 0;
+  };
+  return { jobs, due, step, onceMs, state, model, policy };
 }
 
 /** With load shedding by depth, requests without a budget have the deadline that keeps them from starving. */

@@ -8,8 +8,8 @@
  * where exits in between are worth less for what they cost (ladder.ts).
  */
 import { Agenda } from './agenda.js';
-import { type Batch, batchOf, loadOf } from './batch.js';
-import { type Job, missingMs } from './jobs.js';
+import { type Batch, batchOf } from './batch.js';
+import type { Job } from './jobs.js';
 import { rungsOf } from './ladder.js';
 import { priceOf, worthOf } from './worth.js';
 import type { CostModel } from './model.js';
@@ -82,7 +82,8 @@ export class DepthPlan {
       const job = jobs[i];
       return job?.bound === true && !agenda.lost.has(job) && topOf(job) > (exits[i] ?? 0);
     });
-    const worth = Float64Array.from(jobs, (job, i) => (ranked.includes(i) ? this.#worth(i, job, topOf(job)) : 0));
+    const worth = new Float64Array(jobs.length);
+    for (const i of ranked) worth[i] = this.#worthOf(i, topOf);
     ranked.sort((a, b) => (worth[b] ?? 0) - (worth[a] ?? 0) || a - b);
     const price = only === undefined ? this.#price : 0;
     for (const i of ranked) {
@@ -91,9 +92,9 @@ export class DepthPlan {
       if (job === undefined) continue;
       const from = exits[i] ?? 0;
       const top = topOf(job);
-      const rungs = only === undefined ? this.#rungs(i, job, top, reserve) : [Math.min(top, only(job))];
+      const rungs = only === undefined ? this.#rungs(i, top, reserve) : [Math.min(top, only(job))];
       for (const exit of rungs) {
-        if (exit <= from || !agenda.raise(i, exit, this.#onceOf(job, exit), reserve)) continue;
+        if (exit <= from || !agenda.raise(i, exit, this.batch.onceMs(i, exit), reserve)) continue;
         exits[i] = exit;
         break;
       }
@@ -101,7 +102,7 @@ export class DepthPlan {
   }
 
   /** Exits worth trying, deepest first: those that the job could pay for alone, along the ladder. */
-  #rungs(i: number, job: Job, top: number, reserve: number): number[] {
+  #rungs(i: number, top: number, reserve: number): number[] {
     const { agenda } = this;
     const from = this.exits[i] ?? 0;
     const { row, fixed } = agenda.levels;
@@ -110,26 +111,20 @@ export class DepthPlan {
     let deepest = top;
     while (
       deepest > from &&
-      this.#onceOf(job, deepest) + steps * ((row[deepest] ?? 0) + (fixed[deepest] ?? 0)) > open
+      this.batch.onceMs(i, deepest) + steps * ((row[deepest] ?? 0) + (fixed[deepest] ?? 0)) > open
     ) {
       deepest -= 1;
     }
     return rungsOf(this.batch.model.shape, agenda.levels, from, deepest).reverse();
   }
 
-  #worth(i: number, job: Job, to: number): number {
+  #worthOf(i: number, topOf: (job: Job) => number): number {
     const { agenda, batch } = this;
+    const job = batch.jobs[i];
     const from = this.exits[i] ?? 0;
-    if (to <= from) return 0;
-    const once = this.#onceOf(job, to) - this.#onceOf(job, from);
+    const to = job === undefined ? from : topOf(job);
+    if (job === undefined || to <= from) return 0;
+    const once = batch.onceMs(i, to) - batch.onceMs(i, from);
     return worthOf(batch, agenda.levels, from, to, agenda.stepsOf(i) + Number(job.prefilling), once);
-  }
-
-  /** Work that only this exit asks for, once: prefill or catch-up. */
-  #onceOf(job: Job, exit: number): number {
-    const { batch } = this;
-    return job.prefilling
-      ? loadOf(job, exit, batch).prefillMs
-      : missingMs(job, exit, batch.model, batch.policy.chunks.at(-1) ?? 128);
   }
 }

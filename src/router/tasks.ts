@@ -3,8 +3,8 @@
  *
  * Knows: jobs, deadlines, what a job's work costs at its shallowest. Must not know: whether it all fits.
  */
-import { type Batch, loadOf, stretchOf } from './batch.js';
-import { type Job, missingMs, stepsLeft } from './jobs.js';
+import { type Batch, stretchOf } from './batch.js';
+import { type Job, stepsLeft } from './jobs.js';
 import type { Levels } from './levels.js';
 
 /** A job's prompt, or the decode steps after it. */
@@ -39,9 +39,7 @@ export interface Loads {
 }
 
 /** Everybody at the exit that asks least of the machine: the shallowest, or the present one where changing costs more. */
-export function leastLoads(batch: Batch, { row, fixed }: Levels): Loads {
-  const { jobs, model, policy } = batch;
-  const chunk = policy.chunks.at(-1) ?? 1;
+export function leastLoads({ jobs, onceMs }: Batch, { row, fixed }: Levels): Loads {
   const loads: Loads = {
     exits: Int32Array.from(jobs, ({ min }) => min),
     once: new Float64Array(jobs.length),
@@ -51,17 +49,14 @@ export function leastLoads(batch: Batch, { row, fixed }: Levels): Loads {
   };
   jobs.forEach((job, i) => {
     if (!job.bound) return;
-    if (job.prefilling) {
-      loads.once[i] = loadOf(job, job.min, batch).prefillMs;
-      return;
-    }
-    const of = (exit: number): number => missingMs(job, exit, model, chunk);
+    const change = onceMs(i, job.min);
+    loads.once[i] = change;
+    if (job.prefilling || change === 0 || job.present > job.max) return;
+    const stays = onceMs(i, job.present);
     const stepsMs = (exit: number): number => (loads.steps[i] ?? 0) * ((row[exit] ?? 0) + (fixed[exit] ?? 0));
-    const change = of(job.min);
-    const stays =
-      change > 0 && job.present <= job.max && of(job.present) + stepsMs(job.present) < change + stepsMs(job.min);
-    loads.exits[i] = stays ? job.present : job.min;
-    loads.once[i] = stays ? of(job.present) : change;
+    if (stays + stepsMs(job.present) >= change + stepsMs(job.min)) return;
+    loads.exits[i] = job.present;
+    loads.once[i] = stays;
   });
   return loads;
 }
