@@ -62,8 +62,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     };
     const start = performance.now();
     order(state.waiting, now, state.learned.lengths, model, defaultPolicy);
-    replan(sequences, state, model, defaultPolicy);
-    chooseChunk(sequences, state, model, defaultPolicy);
+    chooseChunk(replan(sequences, state, model, defaultPolicy).plan);
     times.push(performance.now() - start);
   }
   return {

@@ -12,6 +12,7 @@ import {
   correct,
   type CostModel,
   costModel,
+  type DepthPlan,
   type DepthShape,
   isOverdue,
   nextStep,
@@ -20,6 +21,7 @@ import {
   observeEnd,
   observeRequest,
   order,
+  planAsIs,
   type Policy,
   predictMs,
   type Replan,
@@ -47,6 +49,9 @@ export class Planning {
   #learned: Learned = nothingLearned;
   /** What the last plan was for, and who rests by it. */
   #planned: { readonly batch: string; readonly paused: readonly string[] } = { batch: '', paused: [] };
+
+  /** The plan of the last step that had one. */
+  #plan: DepthPlan | null = null;
 
   constructor(
     readonly shape: DepthShape,
@@ -90,9 +95,10 @@ export class Planning {
       return { exits: [], paused };
     }
     const state = this.#state(live, waiting, room, now);
-    const plan = replan(state.live, state, this.#costs, this.policy);
-    this.#planned = { batch, paused: plan.paused };
-    return plan;
+    const planned = replan(state.live, state, this.#costs, this.policy);
+    this.#planned = { batch, paused: planned.paused };
+    this.#plan = planned.plan;
+    return planned;
   }
 
   /** @param paused ids of those that the last plan lets rest */
@@ -103,8 +109,12 @@ export class Planning {
     now: number,
     paused: ReadonlySet<string>,
   ): Chunk | null {
-    const state = this.#state(live, waiting, room, now);
-    return chooseChunk(state.live, state, this.#costs, this.policy, paused);
+    const plan =
+      this.#plan?.batch.state.now === now
+        ? this.#plan
+        : planAsIs(this.#state(live, waiting, room, now), this.#costs, this.policy);
+    const holders = new Set(live.map(({ id }) => id));
+    return chooseChunk(plan, paused, (id) => holders.has(id));
   }
 
   /** @param work the step that is about to run */

@@ -3,6 +3,7 @@
  *
  * Knows: the agenda with the request in it. Must not know: what happens after it was admitted (replan).
  */
+import { Agenda } from './agenda.js';
 import { type Batch, aloneMs, batchOf, outlook, stretchOf } from './batch.js';
 import { type Outlook, estimateMs } from './estimate.js';
 import { type Job, stepsLeft } from './jobs.js';
@@ -25,17 +26,17 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
   const job = batch.jobs[self];
   if (job === undefined) throw new Error('a request to admit must be among the waiting');
 
-  const plan = new DepthPlan(batch);
-  const room = job.bound ? roomFor(plan, self) : Infinity;
+  const room = job.bound ? roomFor(batch, self) : Infinity;
   const bound = room >= 1;
   const feasible = room >= 1 + state.learned.promises.margin;
   if (!feasible && request.budget?.onMiss === 'reject') {
     return { kind: 'refuse', leastFeasibleMs: leastFeasible(batch, job) };
   }
+  const plan = new DepthPlan(batch);
   plan.keep();
   plan.begin();
   const exit = !job.bound ? job.max : bound ? (plan.exits[self] ?? job.min) : job.min;
-  const outlook = outlookOf(batch, job, at(batch, self, exit), room);
+  const outlook = outlookOf(batch, job, exit, at(batch, self, exit), room);
   return {
     kind: 'admit',
     exit: model.shape.exits[exit]?.layer ?? request.maxExit,
@@ -73,8 +74,9 @@ function at(batch: Batch, self: number, exit: number): Instants {
 }
 
 /** How many times its budget holds what is due by then, everybody at their shallowest; 0 where it takes another's. */
-function roomFor({ agenda, batch }: DepthPlan, self: number): number {
+function roomFor(batch: Batch, self: number): number {
   const job = batch.jobs[self];
+  const agenda = new Agenda(batch, true);
   return job === undefined || agenda.lost.has(job) ? 0 : agenda.room(self, stepGrain(batch));
 }
 
@@ -91,7 +93,7 @@ function stepGrain({ jobs, model, policy, step }: Batch): number {
 function leastFeasible(batch: Batch, job: Job): number {
   const { policy, state, jobs } = batch;
   const patient: Job = { ...job, deadlines: { first: Infinity, end: Number.MAX_VALUE, tpot: Infinity } };
-  const agenda = new DepthPlan({ ...batch, jobs: jobs.map((each) => (each === job ? patient : each)) }).agenda;
+  const agenda = new Agenda({ ...batch, jobs: jobs.map((each) => (each === job ? patient : each)) }, true);
   const workMs = agenda.workUntil(jobs.indexOf(job));
   const grain = stepGrain(batch);
   const wait = (workMs * stretchOf(jobs, policy) + grain) * (1 + state.learned.promises.margin);
@@ -101,13 +103,14 @@ function leastFeasible(batch: Batch, job: Job): number {
 type Outlooks = Extract<Admission, { kind: 'admit' }>['outlook'];
 
 /** What the forecast says, and what tells how far to trust it. */
-function outlookOf(batch: Batch, job: Job, { first, end }: Instants, room: number): Outlooks {
+function outlookOf(batch: Batch, job: Job, exit: number, { first, end }: Instants, room: number): Outlooks {
   const { state, model, policy } = batch;
   const overhead = state.now - job.request.arrivedAt + policy.requestOverheadMs;
   const aloneTotalMs = aloneMs(job, job.max, model, policy) + policy.requestOverheadMs;
+  const depthMs = aloneMs(job, exit, model, policy) + policy.requestOverheadMs;
   const { budget } = job.request;
   const of = (forecastMs: number): Outlook => {
-    return { forecastMs, aloneMs: aloneTotalMs, budgetMs: budget?.totalMs ?? Infinity, room };
+    return { forecastMs, aloneMs: aloneTotalMs, depthMs, budgetMs: budget?.totalMs ?? Infinity, room };
   };
   return { total: of(end - state.now + overhead), ttft: of(first - state.now + overhead) };
 }

@@ -17,6 +17,8 @@ export interface Batch {
   /** Instant by which a job should be served. */
   readonly due: (job: Job | undefined) => number;
   readonly step: StepMs;
+  /** By place among the jobs and exit: what that exit asks for once, prefill or catch-up, ms. */
+  readonly onceMs: (job: number, exit: number) => number;
   readonly state: RouterState;
   readonly model: CostModel;
   readonly policy: Policy;
@@ -50,7 +52,18 @@ export function batchOf(
     return instant;
   };
   const step = stepTable(model, jobs.length === 0 ? 0 : context / jobs.length);
-  return { jobs, due, step, state, model, policy };
+  const exits = model.shape.exits.length;
+  const once = new Float64Array(jobs.length * exits).fill(-1);
+  const onceMs = (index: number, exit: number): number => {
+    const at = index * exits + exit;
+    const job = jobs[index];
+    if (job === undefined) return 0;
+    // A catch-up runs in one piece where it can.
+    const chunk = job.prefilling ? planChunk(policy) : (policy.chunks.at(-1) ?? 1);
+    if ((once[at] ?? -1) < 0) once[at] = missingMs(job, exit, model, chunk);
+    return once[at] ?? 0;
+  };
+  return { jobs, due, step, onceMs, state, model, policy };
 }
 
 /** With load shedding by depth, requests without a budget have the deadline that keeps them from starving. */
@@ -101,7 +114,7 @@ export function outlook(
 
 /** What a planned millisecond counts with: the margin, and the share of requests without a budget where there are any. */
 export function stretchOf(jobs: readonly Job[], { margin, noBudgetShare }: Policy): number {
-  return (1 + margin) / (jobs.some((job) => !job.bound && !job.hurried) ? 1 - noBudgetShare : 1);
+  return (1 + margin) / (jobs.some((job) => !job.bound) ? 1 - noBudgetShare : 1);
 }
 
 /** Milliseconds that a request most likely needs on an idle machine at an exit. */
@@ -114,7 +127,7 @@ export function aloneMs(job: Job, exit: number, model: CostModel, policy: Policy
   );
 }
 
-/** Whether a promise was made that an idle machine could still keep at the likely length. */
+/** Whether an idle machine could still keep the budget at the likely length. */
 function isOpen(job: Job, now: number, model: CostModel, policy: Policy): boolean {
   return job.bound && now + aloneMs(job, job.min, model, policy) <= job.deadlines.end;
 }

@@ -1,16 +1,15 @@
 /**
  * Which prompt goes on in this step, and by how many positions: as many as nobody who is due earlier has to pay for.
  *
- * Knows: the agenda, the pace of decoding sequences. Must not know: KV slots.
+ * Knows: the step's plan, the pace of decoding sequences. Must not know: KV slots.
  */
-import { type Batch, batchOf } from './batch.js';
+import type { Batch } from './batch.js';
 import { virtualDeadline } from './deadlines.js';
 import { type Job, advanceWork, gapAt } from './jobs.js';
 import { type CostModel, predictMs } from './model.js';
-import { DepthPlan } from './plan.js';
+import type { DepthPlan } from './plan.js';
 import { planChunk } from './policy.js';
 import { promptMs } from './steps.js';
-import type { Policy, RouterState, SequenceState } from './types.js';
 
 /** Share of its budget that a prompt waits for the depth of others; from then on only their deadlines go before it. */
 const PATIENCE = 0.1;
@@ -23,43 +22,48 @@ export interface Chunk {
 }
 
 /**
- * @param sequences the live ones, with the exits of this step
+ * @param plan of this step, with everybody at the exits that they get
  * @param paused ids of those that sit this step out
+ * @param isLive whether a sequence still holds its slot: memory may have run out since it was planned
  * @returns null where nothing is to be prefilled, or where decoding sequences have no time for it
  */
 export function chooseChunk(
-  sequences: readonly SequenceState[],
-  state: RouterState,
-  model: CostModel,
-  policy: Policy,
+  plan: DepthPlan,
   paused: ReadonlySet<string> = NOBODY,
+  isLive: (id: string) => boolean = () => true,
 ): Chunk | null {
-  const batch = batchOf({ ...state, live: sequences }, state.waiting, model, policy);
-  const live = batch.jobs.slice(0, sequences.length);
-  const prompts = live.filter((job) => job.prefilling).sort((a, b) => batch.due(a) - batch.due(b));
-  const [first] = prompts;
+  const { agenda, batch, exits } = plan;
+  const { model, policy, state } = batch;
+  const places = batch.jobs.flatMap((each, index): Place[] => {
+    if (each.live === null || !isLive(each.request.id)) return [];
+    return [{ job: { ...each, present: exits[index] ?? each.present }, index, due: batch.due(each) }];
+  });
+  const prompts = places.filter(({ job }) => job.prefilling).sort((a, b) => a.due - b.due);
+  const first = prompts[0]?.job;
   if (first === undefined) return null;
-  const decoding = live.filter((job) => !job.prefilling && !paused.has(job.request.id));
+  const decoding = places.flatMap(({ job }) => (job.prefilling || paused.has(job.request.id) ? [] : [job]));
   const smallest = policy.chunks[0] ?? 1;
   // Where all rest, they rest for a prompt that is due before them.
   if (decoding.length === 0 && first.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
 
-  const plan = new DepthPlan(batch);
-  plan.hold();
-  let shallow: DepthPlan | null = null;
-
   const pace = paceMs(batch, decoding);
   const bound = batch.jobs.filter((job) => job.bound);
-  for (const job of prompts) {
-    const due = job.bound ? batch.due(job) : Infinity;
-    const { agenda } = isPatient(job, state.now) ? plan : (shallow ??= new DepthPlan(batch));
-    const size = largest(job, batch, pace, agenda.spareBefore(due, batch.jobs.indexOf(job)));
+  for (const { job, index, due } of prompts) {
+    const spare = agenda.spareBefore(job.bound ? due : Infinity, index, isPatient(job, state.now));
+    const size = largest(job, batch, pace, spare);
     if (size > 0) return chunkOf(job, size, model);
     // Nobody has time: the prompt waits, but not for ever.
     if (isStarving(job, batch, bound)) return chunkOf(job, smallest, model);
   }
   // Where nothing else would run, somebody goes on.
   return decoding.length === 0 ? chunkOf(first, policy.chunks.at(-1) ?? smallest, model) : null;
+}
+
+/** A live job at the exit of this step, and its place in the batch. */
+interface Place {
+  readonly job: Job;
+  readonly index: number;
+  readonly due: number;
 }
 
 /** Whether others' depth still goes before a prompt: it did not wait for long, measured by its own budget. */
@@ -75,7 +79,7 @@ function isStarving(job: Job, { state, model, policy }: Batch, bound: readonly J
   const { arrivedAt } = job.request;
   const aloneMs = promptMs(model, job.present, job.target, planChunk(policy));
   if (virtualDeadline(arrivedAt, aloneMs, policy) > state.now) return false;
-  return bound.every((each) => each === job || each.request.arrivedAt > arrivedAt);
+  return bound.every(({ request }) => request.id === job.request.id || request.arrivedAt > arrivedAt);
 }
 
 function chunkOf(job: Job, size: number, model: CostModel): Chunk {

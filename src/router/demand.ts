@@ -7,7 +7,7 @@
 import type { Budget } from './types.js';
 
 /** Arrivals of one class of urgency: sums that fade with the time since. */
-interface Arrivals {
+export interface Arrivals {
   readonly requests: number;
   readonly positions: number;
   readonly tokens: number;
@@ -79,6 +79,18 @@ export function dueWithin(demand: Demand, now: number, horizon: number, urgency:
     tokens += each.tokens * open;
   }
   return { requests: requests * fade, positions: positions * fade, tokens: tokens * fade };
+}
+
+/** What arrives per millisecond, whenever it is due. */
+export function ratesOf(demand: Demand, now: number): Arrivals {
+  const fade = fadeOf(demand, now) / MEMORY;
+  const sum = { requests: 0, positions: 0, tokens: 0 };
+  for (const { requests, positions, tokens } of demand.classes) {
+    sum.requests += requests * fade;
+    sum.positions += positions * fade;
+    sum.tokens += tokens * fade;
+  }
+  return sum;
 }
 
 function fadeOf(demand: Demand, now: number): number {

@@ -18,10 +18,10 @@ export interface Job {
   readonly max: number;
   readonly present: number;
   readonly deadlines: Deadlines;
-  /** Has a budget that admission found feasible: others don't take its time. */
+  /** Has a budget: it is served by its deadline. */
   readonly bound: boolean;
-  /** Has a budget that can't be promised: served as fast as the bound allow. */
-  readonly hurried: boolean;
+  /** Whether admission found the budget feasible: where not all can be kept, these are. */
+  readonly promised: boolean;
   /** Still before its next token can be sampled: prompt (or, after preemption, prompt and answer) to be processed. */
   readonly prefilling: boolean;
   /** Positions that all stages up to its exit must have processed before its next decode step. */
@@ -51,8 +51,8 @@ export function jobOf(
     max: exitIndex(shape, request.maxExit),
     present: exitIndex(shape, request.exit),
     deadlines: deadlinesOf(request.arrivedAt, request.budget, policy),
-    bound: hasBudget(request.budget) && request.promised !== false,
-    hurried: hasBudget(request.budget) && request.promised === false,
+    bound: hasBudget(request.budget),
+    promised: request.promised !== false,
     prefilling,
     target: prefilling ? whole : whole - 1,
     length: plannedLength(lengths, request.maxTokens, request.generated, policy.lengthQuantile),

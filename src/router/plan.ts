@@ -1,82 +1,130 @@
 /**
- * Depth of every request with a budget, level by level, as deep as the agenda has time for.
+ * Depth of every request with a budget, as deep as the agenda has time for.
  *
- * Knows: the agenda. Must not know: who runs in this step, the engine's slots and kernels.
+ * Knows: the agenda, what an exit is worth. Must not know: who runs in this step, the engine's slots and kernels.
  *
  * All rows share the machine, so a budget doesn't buy depth for its own row: it limits the milliseconds that are spent
- * before its deadline. Levels rise for all together, since each further one is worth less than the one before, those
- * with the latest deadlines first: what they take costs only those who are due even later.
+ * before its deadline. Those milliseconds go where they buy most quality: some requests go all the way, others stay,
+ * where exits in between are worth less for what they cost (ladder.ts).
  */
 import { Agenda } from './agenda.js';
-import { type Batch, loadOf } from './batch.js';
-import { type Job, missingMs } from './jobs.js';
+import { type Batch, batchOf } from './batch.js';
+import type { Job } from './jobs.js';
+import { rungsOf } from './ladder.js';
+import { priceOf, worthOf } from './worth.js';
 import type { CostModel } from './model.js';
-import type { Policy } from './types.js';
+import type { Policy, RouterState } from './types.js';
+
+/**
+ * Share of every budget that must be left over for depth that is in force, for depth that a prompt begins with, and for
+ * depth that is only taken up in mid-answer. Depth that is soon given up again was paid for in vain, and catching up
+ * costs a prefill, so what was begun is kept, and little is begun late.
+ */
+const KEEP = 0.05;
+const BEGIN = 0.25;
+const DEEPEN = 0.8;
+
+/** The plan of a step in which nobody's exit changes. */
+export function planAsIs(state: RouterState, model: CostModel, policy: Policy): DepthPlan {
+  const plan = new DepthPlan(batchOf(state, state.waiting, model, policy));
+  plan.hold();
+  return plan;
+}
 
 export class DepthPlan {
   readonly agenda: Agenda;
   /** By job of the batch. */
   readonly exits: Int32Array;
+  readonly #price: number;
 
   constructor(readonly batch: Batch) {
     this.agenda = new Agenda(batch);
-    this.exits = Int32Array.from(batch.jobs, (job) => (job.bound || job.hurried ? job.min : job.max));
+    this.#price = priceOf(batch, this.agenda.levels);
+    this.exits = Int32Array.from(batch.jobs, (job, i) => {
+      if (!job.bound) return job.max;
+      return this.agenda.lost.has(job) ? job.min : this.agenda.exitOf(i);
+    });
   }
 
   /** Up to the exits that are in force: that costs no catch-up and no change of mind. */
   keep(): void {
-    this.#raise((job) => (job.prefilling ? job.min : Math.min(job.max, job.present)), 0);
+    this.#raise(
+      (job) => (job.prefilling ? -1 : Math.min(job.max, job.present)),
+      KEEP,
+      (job) => job.present,
+    );
   }
 
   /** Everybody up to the exit that is in force, prompts too: what is left is free for other things than depth. */
   hold(): void {
-    this.#raise((job) => Math.min(job.max, job.present), 0);
+    this.#raise(
+      (job) => Math.min(job.max, job.present),
+      KEEP,
+      (job) => job.present,
+    );
   }
 
   /** Those that don't decode yet: deeper costs prefill, but no change of mind. */
   begin(): void {
-    this.#raise((job) => (job.prefilling ? job.max : job.min), 0);
+    this.#raise((job) => (job.prefilling ? job.max : -1), BEGIN);
   }
 
   /** Beyond the exits that are in force: with catch-up, and only with time to spare. */
-  deepen({ dwellTokens, hysteresis }: Policy): void {
-    this.#raise(
-      (job) => (!job.prefilling && (job.live?.tokensAtExit ?? 0) >= dwellTokens ? job.max : job.min),
-      hysteresis,
-    );
+  deepen({ dwellTokens }: Policy): void {
+    this.#raise((job) => (!job.prefilling && (job.live?.tokensAtExit ?? 0) >= dwellTokens ? job.max : -1), DEEPEN);
   }
 
-  #raise(topOf: (job: Job) => number, spare: number): void {
-    const { jobs, model } = this.batch;
+  /** @param topOf deepest exit that a job may get to now, at most its exit where nothing may change */
+  #raise(topOf: (job: Job) => number, reserve: number, only?: (job: Job) => number): void {
+    const { jobs } = this.batch;
     const { agenda, exits } = this;
     const ranked = [...jobs.keys()].filter((i) => {
       const job = jobs[i];
       return job?.bound === true && !agenda.lost.has(job) && topOf(job) > (exits[i] ?? 0);
     });
-    ranked.sort((a, b) => loose(jobs[b]) - loose(jobs[a]) || a - b);
-    for (let level = 1; level < model.shape.exits.length; level += 1) {
-      for (const i of ranked) {
-        const job = jobs[i];
-        const from = exits[i] ?? 0;
-        if (job === undefined || level > topOf(job) || level <= from || !isBetter(model, level, from)) continue;
-        if (agenda.raise(i, level, this.#onceOf(job, level), spare)) exits[i] = level;
+    const worth = new Float64Array(jobs.length);
+    for (const i of ranked) worth[i] = this.#worthOf(i, topOf);
+    ranked.sort((a, b) => (worth[b] ?? 0) - (worth[a] ?? 0) || a - b);
+    const price = only === undefined ? this.#price : 0;
+    for (const i of ranked) {
+      if ((worth[i] ?? 0) < price) break;
+      const job = jobs[i];
+      if (job === undefined) continue;
+      const from = exits[i] ?? 0;
+      const top = topOf(job);
+      const rungs = only === undefined ? this.#rungs(i, top, reserve) : [Math.min(top, only(job))];
+      for (const exit of rungs) {
+        if (exit <= from || !agenda.raise(i, exit, this.batch.onceMs(i, exit), reserve)) continue;
+        exits[i] = exit;
+        break;
       }
     }
   }
 
-  /** Work that only this exit asks for, once: prefill or catch-up. */
-  #onceOf(job: Job, exit: number): number {
-    const { batch } = this;
-    return job.prefilling
-      ? loadOf(job, exit, batch).prefillMs
-      : missingMs(job, exit, batch.model, batch.policy.chunks.at(-1) ?? 128);
+  /** Exits worth trying, deepest first: those that the job could pay for alone, along the ladder. */
+  #rungs(i: number, top: number, reserve: number): number[] {
+    const { agenda } = this;
+    const from = this.exits[i] ?? 0;
+    const { row, fixed } = agenda.levels;
+    const steps = agenda.stepsOf(i);
+    const open = agenda.spendableOf(i, reserve);
+    let deepest = top;
+    while (
+      deepest > from &&
+      this.batch.onceMs(i, deepest) + steps * ((row[deepest] ?? 0) + (fixed[deepest] ?? 0)) > open
+    ) {
+      deepest -= 1;
+    }
+    return rungsOf(this.batch.model.shape, agenda.levels, from, deepest).reverse();
   }
-}
 
-function loose(job: Job | undefined): number {
-  return job === undefined ? 0 : Math.min(job.deadlines.end, job.request.arrivedAt + job.deadlines.tpot * job.length);
-}
-
-function isBetter({ shape }: CostModel, exit: number, than: number): boolean {
-  return (shape.exits[exit]?.quality ?? 0) > (shape.exits[than]?.quality ?? 0);
+  #worthOf(i: number, topOf: (job: Job) => number): number {
+    const { agenda, batch } = this;
+    const job = batch.jobs[i];
+    const from = this.exits[i] ?? 0;
+    const to = job === undefined ? from : topOf(job);
+    if (job === undefined || to <= from) return 0;
+    const once = batch.onceMs(i, to) - batch.onceMs(i, from);
+    return worthOf(batch, agenda.levels, from, to, agenda.stepsOf(i) + Number(job.prefilling), once);
+  }
 }

@@ -4,8 +4,8 @@
  *   arrival    observeRequest(learned, request)    -> what keeps arriving
  *              admit(request, state, ...)          -> exit at start, prediction; or refusal
  *   each step  order(waiting, now, ...)            -> who gets the free slots
- *              replan(live, state, ...)            -> changes of exit, who pauses
- *              chooseChunk(live, state, ...)       -> which prompt goes on, by how many positions
+ *              replan(live, state, ...)            -> changes of exit, who pauses, and the step's plan
+ *              chooseChunk(plan, paused, ...)      -> which prompt goes on, by how many positions
  *              isOverdue(sequence, now, step, ...) -> whether onMiss `truncate` ends it before this step
  *              correct(model, work, actualMs)      -> the model that the next step plans with
  *   end        observeEnd(learned, request, ...)   -> lengths, how careful promises are, what predictions are worth
@@ -35,7 +35,8 @@ export { order } from './order.js';
 export { type NextStep, isOverdue, nextStep } from './overdue.js';
 export { noPromises, observePromise } from './promises.js';
 export { defaultPolicy } from './policy.js';
-export { replan } from './replan.js';
+export { type DepthPlan, planAsIs } from './plan.js';
+export { type Planned, replan } from './replan.js';
 export type * from './types.js';
 
 /** The model after a finished step: predictions follow what steps really took (correct.ts). */

@@ -11,14 +11,18 @@ import { DepthPlan } from './plan.js';
 import { type Row, resting } from './rest.js';
 import type { Policy, Replan, RouterState, SequenceState } from './types.js';
 
+/** What changes, and the plan that it comes of, for whoever decides more in the same step. */
+export interface Planned extends Replan {
+  readonly plan: DepthPlan;
+}
+
 /** @param sequences the live ones; their exits are what is in force now */
 export function replan(
   sequences: readonly SequenceState[],
   state: RouterState,
   model: CostModel,
   policy: Policy,
-): Replan {
-  if (sequences.length === 0) return { exits: [], paused: [] };
+): Planned {
   const batch = batchOf({ ...state, live: sequences }, state.waiting, model, policy);
   const live = batch.jobs.slice(0, sequences.length);
   const plan = new DepthPlan(batch);
@@ -26,14 +30,14 @@ export function replan(
 
   const paused = admitUnbound(
     plan,
-    rows.filter(({ job }) => job.hurried || plan.agenda.lost.has(job)),
+    rows.filter(({ job }) => plan.agenda.lost.has(job)),
     live,
   );
   plan.keep();
   paused.push(
     ...admitUnbound(
       plan,
-      rows.filter(({ job }) => !job.bound && !job.hurried),
+      rows.filter(({ job }) => !job.bound),
       live,
     ),
   );
@@ -47,7 +51,7 @@ export function replan(
     const layer = model.shape.exits[exit]?.layer;
     return exit === job.present || layer === undefined ? [] : [{ id: job.request.id, exit: layer }];
   });
-  return { exits, paused };
+  return { exits, paused, plan };
 }
 
 /**

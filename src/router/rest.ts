@@ -4,8 +4,8 @@
  *
  * Knows: the depth plan. Must not know: requests that nothing was promised to (replan.ts).
  */
-import { type Batch, loadOf } from './batch.js';
-import { type Job, stepsLeft } from './jobs.js';
+import type { Batch } from './batch.js';
+import { type Job, gapAt, stepsLeft } from './jobs.js';
 import type { DepthPlan } from './plan.js';
 import { planChunk } from './policy.js';
 
@@ -60,9 +60,12 @@ function pacesOf(batch: Batch, { agenda, exits }: DepthPlan): { due: number; ste
   return bound.flatMap((i) => {
     const job = jobs[i];
     if (job === undefined) return [];
-    const { prefillMs, chunks } = loadOf(job, exits[i] ?? job.min, batch);
-    prompts += prefillMs;
-    const steps = stepsLeft(job) + (job.prefilling ? Math.max(chunks, job.target / chunk) : 0);
+    const exit = exits[i] ?? job.min;
+    prompts += batch.onceMs(i, exit);
+    const chunks = job.prefilling
+      ? Math.max(1, Math.ceil(gapAt(job, exit, batch.model) / chunk), job.target / chunk)
+      : 0;
+    const steps = stepsLeft(job) + chunks;
     const due = job.deadlines.end;
     if (due === Infinity || steps <= 0) return [];
     const left = (due - state.now) / (1 + policy.margin) - prompts;

@@ -94,9 +94,9 @@ export interface Policy {
   readonly lengthQuantile: number;
   /** Predictions are held to fit with this much to spare (0.05 is 5%), for what no model foresees. */
   readonly margin: number;
-  /** A deeper exit is taken only when its step fits with this much more to spare. */
+  /** A sequence that rested goes on only when its step fits with this much more to spare. */
   readonly hysteresis: number;
-  /** ... and only after that many tokens at the present exit. */
+  /** A deeper exit is taken up in mid-answer only after that many tokens at the present one. */
   readonly dwellTokens: number;
   /** Share of the machine that requests without a (still feasible) budget get under any load, above 0, to 1. */
   readonly noBudgetShare: number;

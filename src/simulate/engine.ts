@@ -124,7 +124,8 @@ export function* simulate(
     const room = preempt(live, machine);
     live = room.live;
     waiting = [...room.preempted, ...waiting];
-    const chunk = chooseChunk(live, state(), model, policy, paused);
+    const holders = new Set(live.map(({ id }) => id));
+    const chunk = chooseChunk(plan.plan, paused, (id) => holders.has(id));
 
     // 4. Run.
     const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));

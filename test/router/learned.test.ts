@@ -37,7 +37,7 @@ void t.test('an estimate finds the median of what comes of forecasts, and what i
   const random = seeded(2);
   let estimate = noEstimate;
   const outlook = (loose: boolean, forecastMs: number) => {
-    return { forecastMs, aloneMs: 200, budgetMs: loose ? 2000 : 400, room: loose ? 5 : 1.5 };
+    return { forecastMs, aloneMs: 200, depthMs: 200, budgetMs: loose ? 2000 : 400, room: loose ? 5 : 1.5 };
   };
   t.equal(estimateMs(estimate, outlook(true, 300)), 300, 'nothing learnt: the forecast');
   for (let i = 0; i < 600; i += 1) {
@@ -56,10 +56,10 @@ void t.test('an estimate finds the median of what comes of forecasts, and what i
 
 void t.test('estimates stay sane when traffic never changes', async (t) => {
   let estimate = noEstimate;
-  const same = { forecastMs: 300, aloneMs: 200, budgetMs: Infinity, room: Infinity };
+  const same = { forecastMs: 300, aloneMs: 200, depthMs: 200, budgetMs: Infinity, room: Infinity };
   for (let i = 0; i < 20_000; i += 1) estimate = observeEstimate(estimate, same, 330);
   t.ok(Math.abs(estimateMs(estimate, same) - 330) < 1);
-  t.ok(estimate.spread.every(Number.isFinite));
+  t.ok(estimate.weights.every(Number.isFinite));
 });
 
 void t.test('how far a step may be off follows the slowest few of the last ones', async (t) => {

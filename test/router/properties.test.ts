@@ -87,11 +87,11 @@ void t.test('a larger total budget never gives a shallower plan to a live sequen
   t.end();
 });
 
-void t.test('nor does a larger budget of any kind, but for one in 200', (t) => {
-  // A pace and a first token bend the order of prompts and answers, which the agenda's sums follow only about.
+void t.test('nor does a larger budget of any kind, but for one in a thousand', (t) => {
+  // What a later deadline sets free goes to whoever makes most of it, which may be somebody else: 2 of 4,000 states.
   const all = fc.sample(mixed, { numRuns: 400, seed: runs.seed }).map(inMixedBatch);
   const shallower = all.filter(({ shallow, deep }) => shallow > deep).length;
-  t.ok(shallower <= 2, `${shallower} of ${all.length}`);
+  t.equal(shallower, 0, `${shallower} of ${all.length}`);
   t.end();
 });
 

@@ -1,0 +1,143 @@
+/**
+ * How well the router plans, in simulation: budgets kept, depth, predictions, against every fixed depth.
+ *
+ *   npm run bench:planner -- --trace FILE [--seeds tuning|held-out] [--loads 0.5,0.8,1,1.5,2] [--sides routed,...] ...
+ *
+ * Every side gets the same requests on the same machine. Parameters are chosen by the tuning seeds alone; the held-out
+ * ones are for what is reported. Progress goes to the terminal, results to standard output and as JSON to a file.
+ */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { Command } from 'commander';
+import { packageRoot } from '../src/config.js';
+import { costModel } from '../src/router/planner.js';
+import { parseCostFile } from '../src/simulate/costs.js';
+import { parseTrace } from '../src/simulate/trace.js';
+import type { Arrivals } from './goodput/load.js';
+import { capacityOf, serve, sidesOf } from './planner/side.js';
+import { HEADER, type Result, cellName, lineOf, missesOf, resultOf } from './planner/summary.js';
+import { type Cell, SEEDS, type SeedSet, budgetClasses, closedLoad, openLoad } from './planner/workload.js';
+
+interface Options {
+  readonly trace: string;
+  readonly cost: string;
+  readonly out: string;
+  readonly seeds: string;
+  readonly loads: string;
+  readonly arrivals: string;
+  readonly machines: string;
+  readonly sides?: string;
+  readonly requests: string;
+  readonly lengthScale: string;
+  readonly slots: string;
+  readonly misses: boolean;
+}
+
+const values = new Command('bench:planner')
+  .description('attainment, quality and predictions of the router in simulation, against fixed depths')
+  .requiredOption('--trace <file>', 'CSV in the format of the Azure LLM inference traces')
+  .option('--cost <file>', 'costs as `sortie calibrate` prints them', join(packageRoot, 'bench/planner/costs.json'))
+  .option('--out <file>', 'where the results go as JSON', 'runs/planner.json')
+  .option('--seeds <set>', 'tuning, or held-out', 'tuning')
+  .option('--loads <list>', 'multiples of what full depth completes', '0.5,0.8,1,1.5,2')
+  .option('--arrivals <list>', 'poisson, bursty', 'poisson,bursty')
+  .option('--machines <list>', 'steady, noisy', 'steady,noisy')
+  .option('--sides <list>', 'sides by name; all when absent')
+  .option('--requests <n>', 'requests of each seed', '250')
+  .option('--length-scale <x>', 'factor on prompts and answers of the trace', '0.1')
+  .option('--slots <n>', 'sequences that are live at once', '16')
+  .option('--misses', 'print every broken promise', false)
+  .parse()
+  .opts<Options>();
+
+/** @throws Error naming the option, its rule and the value */
+function positive(name: 'requests' | 'lengthScale' | 'slots'): number {
+  const value = Number(values[name]);
+  if (value > 0 && Number.isFinite(value)) return value;
+  throw new Error(`--${name} must be a positive number, got "${values[name]}"`);
+}
+
+function some<Item extends string>(
+  name: 'arrivals' | 'machines' | 'sides',
+  text: string,
+  known: readonly Item[],
+): Item[] {
+  return text.split(',').map((word) => {
+    const item = known.find((each) => each === word.trim());
+    if (item !== undefined) return item;
+    throw new Error(`--${name} must be some of ${known.join(', ')}, got "${word}"`);
+  });
+}
+
+function seedSet(name: string): SeedSet {
+  if (name === 'tuning' || name === 'held-out') return name;
+  throw new Error(`--seeds must be tuning or held-out, got "${name}"`);
+}
+
+function cellsOf(): Cell[] {
+  const loads = values.loads.split(',').map(Number);
+  const wrong = loads.find((load) => !(load > 0));
+  if (wrong !== undefined) throw new Error(`--loads must be positive numbers, got "${values.loads}"`);
+  const arrivals = some<Arrivals>('arrivals', values.arrivals, ['poisson', 'bursty']);
+  return some('machines', values.machines, ['steady', 'noisy']).flatMap((machine) =>
+    arrivals.flatMap((kind) => loads.map((load): Cell => ({ arrivals: kind, load, noisy: machine === 'noisy' }))),
+  );
+}
+
+async function main(): Promise<void> {
+  const { cost, shape } = parseCostFile(await readFile(values.cost, 'utf8'));
+  const trace = parseTrace(await readFile(values.trace, 'utf8'));
+  const model = costModel(cost, shape);
+  const known = sidesOf(shape.exits.map(({ layer }) => layer));
+  const names = known.map(({ name }) => name);
+  const chosen = values.sides === undefined ? names : some('sides', values.sides, names);
+  const sides = known.filter(({ name }) => chosen.includes(name));
+  const lengths = { trace, requests: positive('requests'), scale: positive('lengthScale') };
+  const slots = positive('slots');
+  const set = seedSet(values.seeds);
+  const cells = cellsOf();
+
+  const classes = budgetClasses(model);
+  const capacity = capacityOf(closedLoad(lengths, classes), model, slots);
+  console.error(`full depth completes ${capacity.toFixed(2)} requests/s with ${slots} clients; ${set} seeds`);
+  console.log(HEADER);
+  const results: Result[] = [];
+  for (const cell of cells) {
+    for (const side of sides) {
+      const outcomes = SEEDS[set].flatMap((seed, i) => {
+        say(`${cellName(cell)}, ${side.name}, seed ${i + 1} of ${SEEDS[set].length}`);
+        const requests = openLoad(lengths, classes, cell.load * capacity, cell.arrivals, seed);
+        return serve(side, requests, { model, slots, noisy: cell.noisy, seed });
+      });
+      const result = resultOf(cell, side.name, outcomes, shape);
+      results.push(result);
+      say('');
+      console.log(lineOf(result));
+      if (!values.misses) continue;
+      for (const { request, admission, endedAt, exits } of missesOf(outcomes)) {
+        const took = endedAt - request.arrivedAt;
+        const predicted = admission.kind === 'admit' ? admission.prediction.totalMs : NaN;
+        const lateMs = took - (request.budget?.totalMs ?? 0);
+        console.log(
+          `  ${request.id} ${request.budgetClass} prompt ${request.promptLength} tokens ${request.tokens}`,
+          `predicted ${predicted.toFixed(0)} took ${took.toFixed(0)} late ${lateMs.toFixed(0)} at ${request.arrivedAt.toFixed(0)}`,
+          JSON.stringify(Object.fromEntries(exits)),
+        );
+      }
+    }
+  }
+  await mkdir(dirname(values.out), { recursive: true });
+  const { seeds, requests, lengthScale } = values;
+  const setup = { seeds, requests, lengthScale, slots, capacity };
+  await writeFile(values.out, `${JSON.stringify({ setup, results }, null, 2)}\n`);
+}
+
+/** Progress on a terminal, over itself. */
+function say(line: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${line}`);
+}
+
+await main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+});
