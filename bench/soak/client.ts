@@ -53,5 +53,7 @@ function judge(request: SoakRequest, status: number, text: string): SoakEnd {
   if (EXPECTED_CODES.some((code) => text.includes(`"code":"${code}"`))) return { end: 'refused', detail: '' };
   const streamed = request.body.stream === true;
   const whole = streamed ? text.endsWith('data: [DONE]\n\n') : text.endsWith('}');
-  return status === 200 && whole && !text.includes('"error":') ? { end: 'answered', detail: '' } : failed;
+  // At the beginning of a body or an event only: log-probabilities may be those of the word itself.
+  const isError = /^(data: )?\{"error":/m.test(text);
+  return status === 200 && whole && !isError ? { end: 'answered', detail: '' } : failed;
 }
