@@ -1,5 +1,5 @@
 import t from 'tap';
-import { advanceTo, argmax, distance, logitsAt, makeExecutor, openSlot, PROMPTS } from './helper.js';
+import { advanceTo, argmax, distance, logitsAt, makeExecutor, margin, openSlot, PROMPTS, rms } from './helper.js';
 
 const executor = await makeExecutor(t);
 const { table } = executor;
@@ -42,48 +42,58 @@ void t.test('chunk size does not change a bit', async (t) => {
   }
 });
 
-void t.test('depth 10 -> 30 -> 15 in mid-answer gives what a run with all depths all along gives', async (t) => {
-  const depths = [0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1].map((exit) => Math.min(exit, deepest));
-  const start = PROMPTS[1] ?? [];
+/**
+ * Attention over one position (decode) and over several (catch-up) differ in the last bits of a float, and now and then
+ * that moves a rounding to 8 bits (ARCHITECTURE.md, "Depth, exactly"). So where one run decoded what the other caught up
+ * over, logits agree to w8a8's own noise (rms .21 measured), and tokens wherever the choice is clear by more than that;
+ * elsewhere, and with a cache of bytes everywhere, bits are equal.
+ */
+const NOISE_RMS = 0.35;
+const CLEAR = 1;
 
-  // All depths all along: every step runs the whole trunk, the token comes from the exit that the schedule names.
-  const all = openSlot(executor, start);
-  executor.advance(all, deepest, start.length - 1);
-  const expected: number[] = [];
-  const states: Float32Array[] = [];
-  for (const exit of depths) {
-    const before = all.tokens.length - 1;
-    let token = -1;
-    for (const depth of [exit, deepest]) {
-      advanceTo(executor, all, depth, before);
-      const logits = logitsAt(executor, all, depth);
-      if (token < 0) {
-        token = argmax(logits);
-        states.push(logits);
+for (const start of PROMPTS.slice(0, 2))
+  void t.test(`depth 10 -> 30 -> 15 after ${start.length} tokens gives what all depths all along give`, async (t) => {
+    const depths = [0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1].map((exit) => Math.min(exit, deepest));
+    const firstDeep = depths.findIndex((exit) => exit !== depths[0]);
+
+    // All depths all along: every step runs the whole trunk, the token comes from the exit that the schedule names.
+    const all = openSlot(executor, start);
+    const expected: Float32Array[] = [];
+    for (const exit of depths) {
+      const before = all.tokens.length - 1;
+      let token = -1;
+      for (const depth of [exit, deepest]) {
+        advanceTo(executor, all, depth, before);
+        const logits = logitsAt(executor, all, depth);
+        if (token < 0) {
+          token = argmax(logits);
+          expected.push(logits);
+        }
+        all.truncate(before);
       }
-      all.truncate(before);
+      executor.decode([{ slot: all, exit: executor.exit(deepest) }]);
+      all.tokens.push(token);
     }
-    executor.decode([{ slot: all, exit: executor.exit(deepest) }]);
-    all.tokens.push(token);
-    expected.push(token);
-  }
 
-  const varied = openSlot(executor, start);
-  const tokens: number[] = [];
-  for (const [step, exit] of depths.entries()) {
-    const target = varied.tokens.length - 1;
-    if (varied.least(executor.exit(exit).needed) < target) executor.advance(varied, exit, target);
-    const logits = logitsAt(executor, varied, exit);
-    // Equal logits over 49,152 tokens are equal hidden states. Caches of floats agree to rounding (kv-bytes.test.ts).
-    if (executor.model.manifest.kvType === 'i8')
-      t.equal(distance(logits, states[step] ?? new Float32Array(0)), 0, `step ${step}`);
-    const token = argmax(logits);
-    varied.tokens.push(token);
-    tokens.push(token);
-  }
-  t.strictSame(tokens, expected);
-  t.ok(varied.frontier(0) > varied.frontier(deepest), 'the deep stages were left behind at the end');
-});
+    const varied = openSlot(executor, start);
+    let clear = 0;
+    for (const [step, exit] of depths.entries()) {
+      const target = varied.tokens.length - 1;
+      if (varied.least(executor.exit(exit).needed) < target) executor.advance(varied, exit, target);
+      const logits = logitsAt(executor, varied, exit);
+      const whole = expected[step] ?? new Float32Array(0);
+      const isExact = step < firstDeep || executor.model.manifest.kvType === 'i8';
+      if (isExact) t.equal(distance(logits, whole), 0, `step ${step}`);
+      else t.ok(rms(logits, whole) < NOISE_RMS, `step ${step}: ${rms(logits, whole)}`);
+      if (margin(whole) > CLEAR) {
+        clear++;
+        t.equal(argmax(logits), argmax(whole), `step ${step} is clear`);
+      }
+      varied.tokens.push(all.tokens[target + 1] ?? -1);
+    }
+    t.ok(clear >= 6, `${clear} steps are clear`);
+    t.ok(varied.frontier(0) > varied.frontier(deepest), 'the deep stages were left behind at the end');
+  });
 
 void t.test('rollback is exact: decode, truncate, decode again', async (t) => {
   const slot = openSlot(executor, prompt);

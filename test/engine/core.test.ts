@@ -203,7 +203,7 @@ void t.test('refuses what it cannot serve: too long, a full queue', async (t) =>
 
 void t.test('log-probabilities: chosen token first when greedy, prompt scored like a decode', async (t) => {
   const core = makeCore(executor, { prefixReuse: false });
-  core.submit(greedy('a', second, deepest, 3, { logprobs: 5 }));
+  core.submit(greedy('a', second, deepest, 12, { logprobs: 5 }));
   const answer = drain(core).get('a');
   for (const { token, logprobs } of answer?.events ?? []) {
     t.equal(logprobs?.top.length, 5);
@@ -219,13 +219,12 @@ void t.test('log-probabilities: chosen token first when greedy, prompt scored li
   t.equal(echo?.ended?.reason, 'length');
   t.equal(rows.length, scored.length);
   t.equal(rows[0], null);
-  answer?.events.forEach(({ logprobs }, index) => {
-    const again = rows[second.length + index];
-    t.ok(
-      Math.abs((again ?? NaN) - (logprobs?.logprob ?? NaN)) < 0.35,
-      `token ${index}: ${again} and ${logprobs?.logprob}`,
-    );
-  });
+  const offsets = (answer?.events ?? []).map(({ logprobs }, index) =>
+    Math.abs((rows[second.length + index] ?? NaN) - (logprobs?.logprob ?? NaN)),
+  );
+  // Decoded and scored positions agree to the noise of 8-bit activations (advance.test.ts); another token is nats away.
+  t.equal(offsets.length, 12);
+  t.ok(offsets.reduce((sum, offset) => sum + offset, 0) / offsets.length < 0.25, `means of ${offsets.join(', ')}`);
 });
 
 void t.test(

@@ -30,8 +30,8 @@ interface Bound {
   readonly rms: number;
 }
 
-/** 30 layers of w8a8 with the base's outlier channels: 0.04 nats from the same weights in fp32 (1.06 and 0.51 measured). */
-const EMBEDDED: Bound = { worst: 1.5, rms: 0.75 };
+/** 30 layers of w8a8, its inputs levelled: 0.017 nats from the same weights in fp32 (0.44 and 0.26 measured). */
+const EMBEDDED: Bound = { worst: 0.8, rms: 0.4 };
 
 const BOUNDS: Record<KernelName, Bound> = {
   fp32: { worst: 1e-3, rms: 1e-3 },

@@ -181,6 +181,19 @@ export function distance(a: Float32Array, b: Float32Array): number {
   return a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] ?? NaN))), 0);
 }
 
+/** Root mean square of the differences, but for what all have in common: a shift of all logits changes nothing. */
+export function rms(a: Float32Array, b: Float32Array): number {
+  const offsets = a.map((value, index) => value - (b[index] ?? NaN));
+  const shift = offsets.reduce((sum, offset) => sum + offset, 0) / offsets.length;
+  return Math.sqrt(offsets.reduce((sum, offset) => sum + (offset - shift) ** 2, 0) / offsets.length);
+}
+
+/** By how much the largest leads. */
+export function margin(logits: Float32Array): number {
+  const [first = NaN, second = NaN] = logits.toSorted((a, b) => b - a);
+  return first - second;
+}
+
 /** "The capital of France is" and other prompts in the embedded model's tokens. */
 export const PROMPTS: readonly (readonly number[])[] = [
   [504, 3575, 282, 4649, 314],
