@@ -13,7 +13,7 @@ export function benchOptions(modelDir: string, threads: number): EngineOptions {
     kvMemoryBytes: 2 ** 31,
     maxRunning: 16,
     maxQueue: 64,
-    prefillChunk: 512,
+    prefillChunk: 128,
     kernels: null,
     prefixReuse: false,
   };

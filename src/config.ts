@@ -228,7 +228,7 @@ export const SERVE_OPTIONS = {
     'max-stall',
     'MS',
     integer(1, 60_000),
-    80,
+    120,
     'longest that one prompt chunk holds up the others, ms, where a smaller chunk exists',
   ),
   cacheDir: spec(

@@ -47,10 +47,12 @@ export function chooseChunk(
   if (decoding.length === 0 && first.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
 
   const pace = paceMs(batch, decoding);
+  // Nobody is held up where nobody decodes.
+  const stall = decoding.length === 0 ? Infinity : policy.maxStallMs;
   const bound = batch.jobs.filter((job) => job.bound);
   for (const { job, index, due } of prompts) {
     const spare = agenda.spareBefore(job.bound ? due : Infinity, index, isPatient(job, state.now));
-    const size = largest(job, batch, pace, spare);
+    const size = largest(job, batch, { pace, stall, spare });
     if (size > 0) return chunkOf(job, size, model);
     // Nobody has time: the prompt waits, but not for ever.
     if (isStarving(job, batch, bound)) return chunkOf(job, smallest, model);
@@ -86,11 +88,18 @@ function chunkOf(job: Job, size: number, model: CostModel): Chunk {
   return { id: job.request.id, positions: Math.min(gapAt(job, job.present, model), size) };
 }
 
+/** Milliseconds that a chunk may take: at the pace of those who decode, for holding up anybody, before others are due. */
+interface ChunkLimits {
+  readonly pace: number;
+  readonly stall: number;
+  readonly spare: number;
+}
+
 /**
  * Largest chunk that takes at most `spare` ms; 0 where none does. Small chunks cost more per position, so only pace and
  * stall make one smaller than plans assume: a prompt rather waits.
  */
-function largest(job: Job, { model, policy }: Batch, pace: number, spare: number): number {
+function largest(job: Job, { model, policy }: Batch, { pace, stall, spare }: ChunkLimits): number {
   const gap = gapAt(job, job.present, model);
   const frontier = job.live?.frontier ?? [];
   let best = 0;
@@ -99,7 +108,7 @@ function largest(job: Job, { model, policy }: Batch, pace: number, spare: number
     const positions = Math.min(size, gap);
     const prefill = advanceWork(frontier, job.present, job.target - gap + positions, model, positions);
     const ms = predictMs(model, { decode: null, prefill }) * (1 + policy.margin);
-    if (ms > pace || (bearable > 0 && ms > policy.maxStallMs)) break;
+    if (ms > pace || (bearable > 0 && ms > stall)) break;
     bearable = positions;
     if (ms <= spare) best = positions;
     if (size >= gap) break;

@@ -16,8 +16,8 @@ export const defaultPolicy: Policy = {
   noBudgetShare: 0.1,
   shedDepth: false,
   chunks: [16, 32, 64, 128, 256, 512],
-  // One chunk of 256 positions of the embedded model on 2 cores.
-  maxStallMs: 80,
+  // One chunk that plans assume, of the embedded model at full depth, on 2 cores: 75 to 100 ms.
+  maxStallMs: 120,
   // From the last step to the last byte at the client, on a machine whose cores compute: 8 to 12 ms were measured.
   requestOverheadMs: 12,
   // Arrivals come in clusters: with room for the mean alone, every cluster finds the time spent.

@@ -69,6 +69,10 @@ void t.test('a longer stall allows larger chunks', async (t) => {
     0;
   t.ok(size(5) > 0);
   t.ok(size(5) < size(500), `${size(5)} and ${size(500)}`);
+
+  const alone = chooseChunk(planAsIs({ ...idle, live: [prompt] }, sample, { ...defaultPolicy, maxStallMs: 5 }));
+  const largest = defaultPolicy.chunks.at(-1) ?? 0;
+  t.equal(alone?.positions, Math.min(largest, prompt.promptLength), 'nobody decodes: nobody is held up');
 });
 
 function serve(requests: readonly SimulatedRequest[], policy: Partial<Policy>): Outcome[] {
