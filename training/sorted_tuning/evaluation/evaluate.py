@@ -77,7 +77,7 @@ def greedy(
         for exit_, ours in exits.items():
             found = qualities(ours, base)
             if judge:
-                found["pairwise"] = pairwise(judge, tokenizer, instructions, ours, theirs)
+                found["pairwise"] = pairwise(judge, tokenizer, instructions, ours, theirs, f"judge {name} {exit_}")
             table[name][exit_] = found
     return table, theirs
 
@@ -98,7 +98,7 @@ def write_report(out: Path, tables: dict[str, Table]) -> None:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(json.dumps(tables, indent=2) + "\n", "utf-8")
-    (out / "evaluation.md").write_text("\n".join(markdown(t, table) for t, table in tables.items()), "utf-8")
+    (out / "evaluation.md").write_text("\n".join(markdown(t, table) for t, table in tables.items() if table), "utf-8")
 
 
 def cut(documents: list[list[int]], tokens: int) -> list[list[int]]:

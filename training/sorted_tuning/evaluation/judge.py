@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sorted_tuning.evaluation.answers import Answer
@@ -27,14 +28,22 @@ class Judge:
         where, kind = (str(source.parent), {"gguf_file": source.name}) if source.is_file() else (str(source), {})
         self.tokenizer = AutoTokenizer.from_pretrained(where, **kind)
         self.model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **kind).eval()
+        self._known: dict[tuple[str, str], float] = {}
+
+    def nll(self, instruction: str, text: str) -> float:
+        """Nats per token of `text` as what follows the instruction. The base's answers are asked for at every exit."""
+        key = (instruction, text)
+        if key not in self._known:
+            self._known[key] = self._nll(instruction, text)
+        return self._known[key]
 
     @torch.no_grad()
-    def nll(self, instruction: str, text: str) -> float:
-        """Nats per token of `text` as what follows the instruction."""
+    def _nll(self, instruction: str, text: str) -> float:
         before = self.tokenizer.encode(f"Instruction:\n{instruction}\n\nResponse:\n")
         after = self.tokenizer.encode(text, add_special_tokens=False)
         ids = torch.tensor([before + after])
-        logits = self.model(ids).logits[0, len(before) - 1 : -1].float()
+        # Logits of the answer alone: a vocabulary of 262,144 costs as much as the layers.
+        logits = self.model(ids, logits_to_keep=len(after) + 1).logits[0, :-1].float()
         return float(torch.nn.functional.cross_entropy(logits, ids[0, len(before) :]))
 
 
@@ -47,10 +56,13 @@ def verdict(ours: Answer, theirs: Answer, our_nll: float, their_nll: float) -> i
     return 0 if abs(difference) <= MARGIN else (1 if difference > 0 else -1)
 
 
-def pairwise(judge: Judge, tokenizer, instructions: list[str], ours: list[Answer], theirs: list[Answer]) -> float:
-    """(W - L) / N over the instructions."""
+def pairwise(
+    judge: Judge, tokenizer, instructions: list[str], ours: list[Answer], theirs: list[Answer], name: str = "judge"
+) -> float:
+    """(W - L) / N over the instructions; `name` is for the progress bar."""
     total = 0
-    for text, a, b in zip(instructions, ours, theirs):
+    pairs = list(zip(instructions, ours, theirs))
+    for text, a, b in tqdm(pairs, desc=name, unit="pair", mininterval=10):
         both = a.ids and b.ids and a.ids != b.ids
         a_nll, b_nll = (judge.nll(text, tokenizer.decode(x.ids)) if both else 0.0 for x in (a, b))
         total += verdict(a, b, a_nll, b_nll)
