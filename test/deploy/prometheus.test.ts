@@ -25,7 +25,8 @@ async function load(url: string): Promise<void> {
     const request = { method: 'POST', headers: { 'content-type': 'application/json', ...headers } };
     const prompt = `Tell me about the number ${Math.random()}.`;
     const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
-    const text = JSON.stringify({ model: data[0]?.id, prompt, max_tokens: 12, ...body });
+    // Sampled, the end of an answer may be its first token.
+    const text = JSON.stringify({ model: data[0]?.id, prompt, min_tokens: 8, max_tokens: 12, ...body });
     await (await fetch(`${url}/v1/completions`, { ...request, body: text })).text();
   };
   await Promise.all([
