@@ -29,6 +29,7 @@ import { type Run, earlier, withRun } from './goodput/record.js';
 import { routerTime } from './goodput/router-time.js';
 import { type Server, type Side, sidesOf, startServer } from './goodput/side.js';
 import { isMet, summaryOf } from './goodput/summary.js';
+import { positive, positives } from './options.js';
 import { peerProgram } from './peer-side.js';
 import { median } from './stats.js';
 
@@ -72,19 +73,6 @@ const values = new Command('bench:goodput')
   .parse()
   .opts<Options>();
 
-/** @throws Error naming the option, its rule and the value */
-function positive(name: 'requests' | 'lengthScale' | 'threads' | 'slots' | 'seed'): number {
-  const value = Number(values[name]);
-  if (value > 0 && Number.isFinite(value)) return value;
-  throw new Error(`--${name} must be a positive number, got "${values[name]}"`);
-}
-
-function numbers(name: 'loads' | 'fixed'): number[] {
-  const list = values[name].split(',').map(Number);
-  if (list.every((value) => value > 0)) return list;
-  throw new Error(`--${name} must be positive numbers separated by commas, got "${values[name]}"`);
-}
-
 function arrivalKinds(): Arrivals[] {
   return values.arrivals.split(',').map((kind) => {
     if (kind === 'poisson' || kind === 'bursty') return kind;
@@ -119,12 +107,12 @@ async function main(): Promise<void> {
   const deepest = exits.at(-1) ?? 0;
   const quality = (layer: number): number =>
     manifest.exits.find((exit) => exit.layer === layer)?.quality.agreement ?? layer / deepest;
-  const fixed = numbers('fixed');
+  const fixed = positives('--fixed', values.fixed);
   const unknown = fixed.find((layer) => !exits.includes(layer));
   if (unknown !== undefined)
     throw new Error(`--fixed must be exits of the model (${exits.join(', ')}), got ${unknown}`);
   const sides = chosen(sidesOf(fixed, values.peer !== undefined));
-  const slots = positive('slots');
+  const slots = positive('--slots', values.slots);
 
   const { requests, lengthScale, threads, seed } = values;
   let record = earlier(file, { model: manifest.name, requests, lengthScale, threads, slots, seed });
@@ -162,10 +150,15 @@ async function main(): Promise<void> {
   async function runSides(server: Server, its: readonly Side[]): Promise<void> {
     if (setup === null) return;
     for (const arrivals of arrivalKinds()) {
-      for (const load of numbers('loads')) {
+      for (const load of positives('--loads', values.loads)) {
         const perSecond = load * setup.perSecond;
-        const { requests, prompts } = workload(trace, setup.classes, manifest.architecture, positive('requests'));
-        const times = arrivalTimes(requests.length, perSecond, arrivals, seeded(positive('seed') + 2));
+        const { requests, prompts } = workload(
+          trace,
+          setup.classes,
+          manifest.architecture,
+          positive('--requests', values.requests),
+        );
+        const times = arrivalTimes(requests.length, perSecond, arrivals, seeded(positive('--seed', values.seed) + 2));
         const timed = requests.map((request, i) => ({ ...request, arrivedAt: times[i] ?? 0 }));
         for (const side of its) {
           const sent = await openLoop(server.url, manifest.name, timed, prompts, side.headers);
@@ -182,7 +175,7 @@ async function main(): Promise<void> {
 }
 
 async function sayRouterTime(): Promise<void> {
-  const { cost } = parseCostFile(await calibrateCommand(values.model, positive('threads')));
+  const { cost } = parseCostFile(await calibrateCommand(values.model, positive('--threads', values.threads)));
   const { live, routerMs, shallowStepMs, deepStepMs } = routerTime(cost, depthShape(loadManifest(values.model)));
   const share = (stepMs: number): string => `${((100 * routerMs) / stepMs).toFixed(2)}% of ${stepMs.toFixed(0)} ms`;
   console.error(
@@ -196,7 +189,14 @@ function startSortie(slots: number): Promise<Server> {
       process.execPath,
       fileURLToPath(new URL('../src/main.js', import.meta.url)),
       ...['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', values.model],
-      ...['--threads', String(positive('threads')), '--max-running', String(slots), '--max-queue', '100000'],
+      ...[
+        '--threads',
+        String(positive('--threads', values.threads)),
+        '--max-running',
+        String(slots),
+        '--max-queue',
+        '100000',
+      ],
       ...['--log-level', 'error'],
     ],
     '/health/ready',
@@ -208,7 +208,7 @@ function startPeer(slots: number): Promise<Server> {
   const { peer = '', peerModel = '' } = values;
   return startServer(
     [
-      ...[peerProgram(peer, 'llama-server'), '-m', peerModel, '-t', String(positive('threads'))],
+      ...[peerProgram(peer, 'llama-server'), '-m', peerModel, '-t', String(positive('--threads', values.threads))],
       ...['-np', String(slots), '-c', String(slots * 1024), '--host', '127.0.0.1', '--port', 'PORT', '--no-ui'],
     ],
     '/health',
@@ -234,8 +234,13 @@ function workload(
   { vocab: vocabulary, context }: Architecture,
   limit: number,
 ) {
-  const seed = positive('seed');
-  const scale = { speed: 1, length: positive('lengthScale'), limit, maxLength: Math.min(1000, context) };
+  const seed = positive('--seed', values.seed);
+  const scale = {
+    speed: 1,
+    length: positive('--length-scale', values.lengthScale),
+    limit,
+    maxLength: Math.min(1000, context),
+  };
   const requests: SimulatedRequest[] = requestsOf(trace, classes, scale, seeded(seed));
   const random = seeded(seed + 1);
   return { requests, prompts: requests.map(({ promptLength }) => promptOf(promptLength, random, vocabulary)) };

@@ -14,6 +14,7 @@ import { costModel } from '../src/router/planner.js';
 import { parseCostFile } from '../src/simulate/costs.js';
 import { parseTrace } from '../src/simulate/trace.js';
 import type { Arrivals } from './goodput/load.js';
+import { positive, positives } from './options.js';
 import { capacityOf, serve, sidesOf } from './planner/side.js';
 import { HEADER, type Result, cellName, lineOf, missesOf, resultOf } from './planner/summary.js';
 import { type Cell, SEEDS, type SeedSet, budgetClasses, closedLoad, openLoad } from './planner/workload.js';
@@ -50,13 +51,6 @@ const values = new Command('bench:planner')
   .parse()
   .opts<Options>();
 
-/** @throws Error naming the option, its rule and the value */
-function positive(name: 'requests' | 'lengthScale' | 'slots'): number {
-  const value = Number(values[name]);
-  if (value > 0 && Number.isFinite(value)) return value;
-  throw new Error(`--${name} must be a positive number, got "${values[name]}"`);
-}
-
 function some<Item extends string>(
   name: 'arrivals' | 'machines' | 'sides',
   text: string,
@@ -75,9 +69,7 @@ function seedSet(name: string): SeedSet {
 }
 
 function cellsOf(): Cell[] {
-  const loads = values.loads.split(',').map(Number);
-  const wrong = loads.find((load) => !(load > 0));
-  if (wrong !== undefined) throw new Error(`--loads must be positive numbers, got "${values.loads}"`);
+  const loads = positives('--loads', values.loads);
   const arrivals = some<Arrivals>('arrivals', values.arrivals, ['poisson', 'bursty']);
   return some('machines', values.machines, ['steady', 'noisy']).flatMap((machine) =>
     arrivals.flatMap((kind) => loads.map((load): Cell => ({ arrivals: kind, load, noisy: machine === 'noisy' }))),
@@ -92,8 +84,12 @@ async function main(): Promise<void> {
   const names = known.map(({ name }) => name);
   const chosen = values.sides === undefined ? names : some('sides', values.sides, names);
   const sides = known.filter(({ name }) => chosen.includes(name));
-  const lengths = { trace, requests: positive('requests'), scale: positive('lengthScale') };
-  const slots = positive('slots');
+  const lengths = {
+    trace,
+    requests: positive('--requests', values.requests),
+    scale: positive('--length-scale', values.lengthScale),
+  };
+  const slots = positive('--slots', values.slots);
   const set = seedSet(values.seeds);
   const cells = cellsOf();
 

@@ -19,6 +19,7 @@ import { monotonicMs } from '../src/clock.js';
 import { packageRoot } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { seeded } from '../src/simulate/workload.js';
+import { positive } from './options.js';
 import { ENDS, send } from './soak/client.js';
 import { childrenOf, residentMb, slope } from './soak/memory.js';
 import { nextRequest } from './soak/mix.js';
@@ -51,13 +52,6 @@ const values = new Command('soak')
   .option('--seed <n>', 'seed of the requests', '1')
   .parse()
   .opts<Options>();
-
-/** @throws Error naming the option, its rule and the value */
-function positive(name: 'minutes' | 'clients' | 'seed'): number {
-  const value = Number(values[name]);
-  if (value > 0 && Number.isFinite(value)) return value;
-  throw new Error(`--${name} must be a positive number, got "${values[name]}"`);
-}
 
 /** Starts the server on a free port; of its log, warnings and errors are shown. */
 async function startServer(): Promise<{ child: ChildProcess; url: string }> {
@@ -98,8 +92,8 @@ async function soak(child: ChildProcess, url: string): Promise<number> {
   if (engine === undefined) throw new Error('no engine process');
   const startedAt = monotonicMs();
   const minutes = (): number => (monotonicMs() - startedAt) / 60_000;
-  const length = positive('minutes');
-  const random = seeded(positive('seed'));
+  const length = positive('--minutes', values.minutes);
+  const random = seeded(positive('--seed', values.seed));
   const count = Object.fromEntries(ENDS.map((end) => [end, 0])) as Record<(typeof ENDS)[number], number>;
   const samples: { readonly minute: number; readonly gateway: number; readonly engine: number }[] = [];
   const slopes = () => {
@@ -130,7 +124,7 @@ async function soak(child: ChildProcess, url: string): Promise<number> {
       await sleep(SAMPLE_MS);
     }
   };
-  await Promise.all([watch(), ...Array.from({ length: positive('clients') }, client)]);
+  await Promise.all([watch(), ...Array.from({ length: positive('--clients', values.clients) }, client)]);
 
   for (let tries = 0; tries < 50 && (await live(url)) > 0; tries++) await sleep(200);
   const left = await live(url);

@@ -6,12 +6,12 @@
  * An exit below the hull is worth less than a mix of its neighbours on it: for the same milliseconds, some requests at
  * the deeper one and some at the shallower one have more quality in sum.
  */
-import type { Levels } from './levels.js';
+import { type Levels, tokenMs } from './levels.js';
 import type { DepthShape } from './types.js';
 
 /** Exits above `from`, up to `to`, by rising depth: each buys less per millisecond than the one before. */
-export function rungsOf({ exits }: DepthShape, { row, fixed }: Levels, from: number, to: number): number[] {
-  const cost = (exit: number): number => (row[exit] ?? 0) + (fixed[exit] ?? 0) / SHARING;
+export function rungsOf({ exits }: DepthShape, levels: Levels, from: number, to: number): number[] {
+  const cost = (exit: number): number => tokenMs(levels, exit);
   const quality = (exit: number): number => exits[exit]?.quality ?? 0;
   const rungs: number[] = [];
   for (let at = from; at < to;) {
@@ -30,6 +30,3 @@ export function rungsOf({ exits }: DepthShape, { row, fixed }: Levels, from: num
   }
   return rungs;
 }
-
-/** Rows that share a step, about: how much of what a step costs whoever is in it counts for one of them. */
-export const SHARING = 4;

@@ -12,6 +12,17 @@ export interface Levels {
   readonly fixed: Float64Array;
 }
 
+/** Rows that share a step, about: how much of what a step costs whoever is in it counts for one of them. */
+const SHARING = 4;
+
+/**
+ * Milliseconds that a token takes at an exit, its share of what a step costs whoever is in it included.
+ * @param sharing rows of the step; 1 where it is alone
+ */
+export function tokenMs({ row, fixed }: Levels, exit: number, sharing = SHARING): number {
+  return (row[exit] ?? 0) + (fixed[exit] ?? 0) / sharing;
+}
+
 /** @param rows how many rows share a step, about: costs bend, so the slope is taken from one row to these */
 export function levelsOf(step: StepMs, exits: number, rows: number): Levels {
   const row = new Float64Array(exits);

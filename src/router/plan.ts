@@ -11,6 +11,7 @@ import { Agenda } from './agenda.js';
 import { type Batch, batchOf } from './batch.js';
 import type { Job } from './jobs.js';
 import { rungsOf } from './ladder.js';
+import { tokenMs } from './levels.js';
 import { priceOf, worthOf } from './worth.js';
 import type { CostModel } from './model.js';
 import type { Policy, RouterState } from './types.js';
@@ -105,16 +106,11 @@ export class DepthPlan {
   #rungs(i: number, top: number, reserve: number): number[] {
     const { agenda } = this;
     const from = this.exits[i] ?? 0;
-    const { row, fixed } = agenda.levels;
     const steps = agenda.stepsOf(i);
     const open = agenda.spendableOf(i, reserve);
     let deepest = top;
-    while (
-      deepest > from &&
-      this.batch.onceMs(i, deepest) + steps * ((row[deepest] ?? 0) + (fixed[deepest] ?? 0)) > open
-    ) {
-      deepest -= 1;
-    }
+    const aloneMs = (exit: number): number => this.batch.onceMs(i, exit) + steps * tokenMs(agenda.levels, exit, 1);
+    while (deepest > from && aloneMs(deepest) > open) deepest -= 1;
     return rungsOf(this.batch.model.shape, agenda.levels, from, deepest).reverse();
   }
 

@@ -5,7 +5,7 @@
  */
 import { type Batch, stretchOf } from './batch.js';
 import { type Job, stepsLeft } from './jobs.js';
-import type { Levels } from './levels.js';
+import { type Levels, tokenMs } from './levels.js';
 
 /** A job's prompt, or the decode steps after it. */
 export interface Task {
@@ -39,7 +39,7 @@ export interface Loads {
 }
 
 /** Everybody at the exit that asks least of the machine: the shallowest, or the present one where changing costs more. */
-export function leastLoads({ jobs, onceMs }: Batch, { row, fixed }: Levels): Loads {
+export function leastLoads({ jobs, onceMs }: Batch, levels: Levels): Loads {
   const loads: Loads = {
     exits: Int32Array.from(jobs, ({ min }) => min),
     once: new Float64Array(jobs.length),
@@ -53,7 +53,7 @@ export function leastLoads({ jobs, onceMs }: Batch, { row, fixed }: Levels): Loa
     loads.once[i] = change;
     if (job.prefilling || change === 0 || job.present > job.max) return;
     const stays = onceMs(i, job.present);
-    const stepsMs = (exit: number): number => (loads.steps[i] ?? 0) * ((row[exit] ?? 0) + (fixed[exit] ?? 0));
+    const stepsMs = (exit: number): number => (loads.steps[i] ?? 0) * tokenMs(levels, exit, 1);
     if (stays + stepsMs(job.present) >= change + stepsMs(job.min)) return;
     loads.exits[i] = job.present;
     loads.once[i] = stays;
@@ -62,7 +62,7 @@ export function leastLoads({ jobs, onceMs }: Batch, { row, fixed }: Levels): Loa
 }
 
 /** @returns by rising deadline, a prompt before the decode steps of the same job */
-export function tasksOf({ jobs, state, policy }: Batch, loads: Loads, { row, fixed }: Levels): Task[] {
+export function tasksOf({ jobs, state, policy }: Batch, loads: Loads, levels: Levels): Task[] {
   const stretch = stretchOf(jobs, policy);
   const ahead = jobs.reduce((sum, { prefilling }, i) => sum + (prefilling ? (loads.once[i] ?? 0) : 0), 0);
   const tasks: Task[] = [];
@@ -80,8 +80,7 @@ export function tasksOf({ jobs, state, policy }: Batch, loads: Loads, { row, fix
       push(false, due);
       return;
     }
-    const stepMs = (row[job.min] ?? 0) + (fixed[job.min] ?? 0);
-    const ready = due - (loads.steps[index] ?? 0) * stepMs;
+    const ready = due - (loads.steps[index] ?? 0) * tokenMs(levels, job.min, 1);
     const begin = job.firstTokenAt === null ? Math.min(first, ready) : ready;
     push(true, begin);
     push(false, Math.max(begin, due));
@@ -90,9 +89,8 @@ export function tasksOf({ jobs, state, policy }: Batch, loads: Loads, { row, fix
 }
 
 /** Milliseconds that a job's work takes alone, at the exit that it is counted at. */
-export function aloneAt(job: number, { exits, once, steps }: Loads, { row, fixed }: Levels): number {
-  const exit = exits[job] ?? 0;
-  return (once[job] ?? 0) + (steps[job] ?? 0) * ((row[exit] ?? 0) + (fixed[exit] ?? 0));
+export function aloneAt(job: number, { exits, once, steps }: Loads, levels: Levels): number {
+  return (once[job] ?? 0) + (steps[job] ?? 0) * tokenMs(levels, exits[job] ?? 0, 1);
 }
 
 /** Milliseconds after which a job counts as late for good. */

@@ -6,15 +6,9 @@
  */
 import type { Batch } from './batch.js';
 import { ratesOf } from './demand.js';
-import { SHARING } from './ladder.js';
-import type { Levels } from './levels.js';
+import { type Levels, tokenMs } from './levels.js';
 import { planChunk } from './policy.js';
 import { promptMs } from './steps.js';
-
-/** Milliseconds that a token takes at an exit, its share of what a step costs whoever is in it included. */
-export function tokenMs({ row, fixed }: Levels, exit: number): number {
-  return (row[exit] ?? 0) + (fixed[exit] ?? 0) / SHARING;
-}
 
 /** Quality per millisecond of `tokens` that go deeper. @param onceMs prefill or catch-up that it costs beside its tokens */
 export function worthOf(
