@@ -9,7 +9,7 @@ import { grammarVocabulary } from '../../src/engine/grammar/vocabulary.js';
 import { Inbox } from '../../src/engine/inbox.js';
 import type { GenerateMessage } from '../../src/engine/messages.js';
 import { GREEDY } from '../../src/engine/sampler.js';
-import type { TokenizerJson } from '../../src/model/token-bytes.js';
+import { tokenBytes, type TokenizerJson } from '../../src/model/token-bytes.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
 import { answersOf, holdProcess, makeCore, makeExecutor, MODEL } from './helper.js';
 
@@ -202,7 +202,7 @@ void t.test('requests that wait for a parser have a place in the queue, or none'
 });
 
 void t.test('every token has a spelling of its own, which says its bytes', (t) => {
-  const { vocab, added_tokens: added } = grammarVocabulary(json, end);
+  const { vocab, added_tokens: added } = grammarVocabulary(tokenBytes(json), end);
   t.equal(Object.keys(vocab).length, tokenizer.vocabulary);
   const names = new Map(Object.entries(vocab).map(([name, id]) => [id, name]));
   const special = new Set(added.map(({ id }) => id));

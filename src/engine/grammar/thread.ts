@@ -38,9 +38,8 @@ interface Live {
 const port = parentPort;
 if (port === null) throw new Error('this module is the body of a thread');
 const { tokenizer, end } = workerData as GrammarThreadData;
-const json = JSON.parse(readFileSync(tokenizer, 'utf8')) as TokenizerJson;
-const vocabulary = grammarVocabulary(json, end);
-const { bytes } = tokenBytes(json);
+const tokens = tokenBytes(JSON.parse(readFileSync(tokenizer, 'utf8')) as TokenizerJson);
+const vocabulary = grammarVocabulary(tokens, end);
 const free: Parser[] = [];
 const live = new Map<string, Live>();
 
@@ -84,7 +83,7 @@ async function handle(message: ToGrammars): Promise<void> {
     return;
   }
   answer(id, each, () => {
-    each.left -= bytes[message.token]?.length ?? 0;
+    each.left -= tokens.bytes[message.token]?.length ?? 0;
     each.parser.advance(message.token);
   });
 }

@@ -1,9 +1,9 @@
 /**
  * The model's vocabulary as the grammar library wants it: a string for each token that stands for its bytes.
  *
- * Knows: tokenizer.json and the library's spelling. Must not know: threads, sequences.
+ * Knows: the library's spelling. Must not know: threads, sequences.
  */
-import { tokenBytes, type TokenizerJson } from '../../model/token-bytes.js';
+import type { TokenBytes } from '../../model/token-bytes.js';
 
 /** What is used of the library's tokenizer data. */
 export interface GrammarVocabulary {
@@ -23,8 +23,7 @@ function spelling(bytes: Uint8Array): string {
 }
 
 /** @param end the token that may come where a text is complete */
-export function grammarVocabulary(json: TokenizerJson, end: number): GrammarVocabulary {
-  const { bytes, special } = tokenBytes(json);
+export function grammarVocabulary({ bytes, special }: TokenBytes, end: number): GrammarVocabulary {
   const name = (id: number): string => `<|${id}|>`;
   const vocab: Record<string, number> = {};
   bytes.forEach((token, id) => {
