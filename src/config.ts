@@ -178,6 +178,13 @@ export const SERVE_OPTIONS = {
   maxQueue: spec('max-queue', 'N', integer(0, 1_000_000), 256, 'most sequences that wait; one more gets a 429'),
   prefillChunk: spec('prefill-chunk', 'TOKENS', integer(1, 8192), 128, 'most prompt tokens between two decode steps'),
   prefixReuse: spec('prefix-reuse', 'on|off', onOff, true, 'reuse the KV cache of equal prompt beginnings'),
+  speculate: spec(
+    'speculate',
+    'WHOM',
+    oneOf('off', 'unseeded', 'all'),
+    'unseeded',
+    'whose answers are drafted and verified while they decode alone: off, unseeded (sampled without a seed) or all',
+  ),
   defaultExit: spec(
     'default-exit',
     'LAYER',

@@ -33,6 +33,7 @@ function engineOptions(options: ServeOptions): EngineOptions {
     prefillChunk: options.prefillChunk,
     kernels: options.kernels,
     prefixReuse: options.prefixReuse,
+    speculate: options.speculate,
     policy: {
       lengthQuantile: options.lengthQuantile,
       noBudgetShare: options.noBudgetShare,

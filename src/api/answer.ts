@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { monotonicMs } from '../clock.js';
-import type { EndedEvent } from '../engine/messages.js';
+import type { DraftSource, EndedEvent } from '../engine/messages.js';
 import { ApiError, toApiError } from '../errors.js';
 import { Choice, type FinishReason, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
@@ -87,6 +87,8 @@ export class Answer {
           promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
           depth: { ...plan.depth, budget: plan.budget },
           grammar: plan.grammar?.grammar ?? null,
+          prediction: plan.prediction,
+          speculate: plan.speculate,
         },
         guarded(choice, (error) => {
           this.#broken(error);
@@ -108,11 +110,26 @@ export class Answer {
     const prompt = this.plan.prompts.reduce((sum, { ids }) => sum + ids.length, 0);
     const completion = this.choices.reduce((sum, choice) => sum + choice.completionTokens, 0);
     const cached = this.plan.prompts.reduce((sum, _, i) => sum + (this.#ends[i * this.plan.n]?.cachedTokens ?? 0), 0);
+    const predicted = this.#drafts('prediction');
     return {
       prompt_tokens: prompt,
       completion_tokens: completion,
       total_tokens: prompt + completion,
       prompt_tokens_details: { cached_tokens: cached },
+      completion_tokens_details: {
+        accepted_prediction_tokens: predicted.accepted,
+        rejected_prediction_tokens: predicted.drafted - predicted.accepted,
+      },
+    };
+  }
+
+  /** What was drafted for all choices. @param from the source that counts; absent: all of them */
+  #drafts(from?: DraftSource): { drafted: number; accepted: number } {
+    const counts = this.#ends.flatMap((end) => end?.drafts ?? []);
+    const counted = counts.filter(({ source }) => from === undefined || source === from);
+    return {
+      drafted: counted.reduce((sum, { drafted }) => sum + drafted, 0),
+      accepted: counted.reduce((sum, { accepted }) => sum + accepted, 0),
     };
   }
 
@@ -129,6 +146,7 @@ export class Answer {
     const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
     const tpot = worst(times.map((time) => time.tpot));
     const started = worst(this.#ends.map((end) => end?.startedAt ?? null));
+    const { drafted, accepted } = this.#drafts();
     return {
       plan: {
         exit_layer: plans[0]?.exit ?? 0,
@@ -149,6 +167,8 @@ export class Answer {
             (ttft ?? 0) <= (budget.ttftMs ?? Infinity) &&
             (tpot ?? 0) <= (budget.tpotMs ?? Infinity),
       queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
+      draft_tokens: drafted,
+      accepted_draft_tokens: accepted,
     };
   }
 

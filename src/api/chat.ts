@@ -7,8 +7,8 @@ import type { CallPart } from './call-reader.js';
 import type { ChoiceToken } from './choice.js';
 import type { ApiContext, ApiRequest } from './context.js';
 import { chatLogprobs } from './logprobs.js';
-import { chatMessages } from './messages.js';
-import { encodePrompt, planGeneration, type GenerationPlan, type Prompt } from './request.js';
+import { chatMessages, textOf } from './messages.js';
+import { encodePrompt, encodePrediction, planGeneration, type GenerationPlan, type Prompt } from './request.js';
 import { formatGrammar } from './response-format.js';
 import { ChatBody, type ChatMessageBody } from './schemas/chat.js';
 import type { ToolCall } from './schemas/tools.js';
@@ -54,6 +54,7 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
     echo: false,
     grammar: grammar ?? formatGrammar(body.response_format),
+    prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction)) : null,
   });
 }
 

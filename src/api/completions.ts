@@ -69,6 +69,7 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
     logprobs: body.logprobs ?? null,
     echo,
     grammar: formatGrammar(body.response_format),
+    prediction: null,
   });
 }
 

@@ -7,7 +7,8 @@ import type { ToolCall } from './schemas/tools.js';
 
 const wrong = (rule: string, param: string): ApiError => new ApiError('invalid_value', rule, param);
 
-function textOf({ content }: ChatMessageBody): string {
+/** Text in either of its forms. */
+export function textOf({ content }: Pick<ChatMessageBody, 'content'>): string {
   return typeof content === 'string' ? content : (content ?? []).map(({ text }) => text).join('');
 }
 

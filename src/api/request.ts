@@ -36,6 +36,10 @@ export interface GenerationPlan {
   readonly budget: Budget | null;
   /** What answers keep to; null for any text. */
   readonly grammar: PlannedGrammar | null;
+  /** Tokens that answers are expected to hold, or null. */
+  readonly prediction: readonly number[] | null;
+  /** Null: as the engine is set. */
+  readonly speculate: boolean | null;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
 }
@@ -59,6 +63,11 @@ export async function encodePrompt(
   return { ids, text };
 }
 
+/** @throws ApiError context_length_exceeded where no answer could be so long */
+export async function encodePrediction(context: ApiContext, text: string): Promise<readonly number[]> {
+  return text === '' ? [] : (await encodePrompt(context, text, false, 'prediction.content')).ids;
+}
+
 function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {
   const asked = maxTokens === null ? '' : ` and asks for ${maxTokens} more`;
   return new ApiError(
@@ -78,6 +87,7 @@ export interface PlanInput {
   readonly logprobs: number | null;
   readonly echo: boolean;
   readonly grammar: PlannedGrammar | null;
+  readonly prediction: readonly number[] | null;
 }
 
 /** @throws ApiError for everything that the limits, the model or the budget contract refuse */
@@ -130,6 +140,8 @@ export function planGeneration(
     depth,
     budget,
     grammar: input.grammar,
+    prediction: input.prediction,
+    speculate: body.sortie?.speculate ?? null,
     includeUsage: body.stream_options?.include_usage === true,
     continuousUsage: body.stream_options?.continuous_usage_stats === true,
   };

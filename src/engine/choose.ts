@@ -28,19 +28,53 @@ export function isPlainGreedy(sequence: Sequence): boolean {
 export function chooseTokens(head: HeadLane, sequences: readonly Sequence[]): Chosen[] {
   const greedy = sequences.findIndex((sequence) => !isPlainGreedy(sequence));
   const plain = greedy < 0 ? sequences.length : greedy;
-  const others = sequences.length - plain;
   if (plain > 0) head.argmax(plain);
-  if (others > 0) {
-    sequences.slice(plain).forEach(({ request }, index) => {
-      const { temperature } = request.sampling;
-      head.inverseTemperatures[plain + index] = temperature > 0 ? 1 / temperature : 1;
-      head.targets[plain + index] = 0n;
-    });
-    head.select(plain, others);
-  }
-  return sequences.map((sequence, row) =>
-    row < plain ? { token: Number(head.argmaxIds[row]), logprobs: null } : choose(head, row, sequence),
-  );
+  select(head, plain, sequences.slice(plain));
+  return sequences.map((sequence, row) => choiceOf(head, row, sequence, row < plain));
+}
+
+/**
+ * Readies the head's rows [0, rows) for one sequence, as its next positions: each is chosen by `choiceOf` after the
+ * sequence took the one before.
+ * @returns whether the argmax graph alone decides
+ */
+export function prepareChoices(head: HeadLane, sequence: Sequence, rows: number): boolean {
+  const isArgmax = isPlainGreedy(sequence);
+  if (isArgmax) head.argmax(rows);
+  else select(head, 0, new Array<Sequence>(rows).fill(sequence));
+  return isArgmax;
+}
+
+/** The token of a row that is ready. @param isArgmax whether it is by the argmax graph */
+export function choiceOf(head: HeadLane, row: number, sequence: Sequence, isArgmax: boolean): Chosen {
+  return isArgmax ? { token: Number(head.argmaxIds[row]), logprobs: null } : choose(head, row, sequence);
+}
+
+/**
+ * What row 0 drafts for a token that the sequence has yet to draw: with the very draw, so that it is the token itself
+ * wherever both distributions agree.
+ * @param ahead draws before that one
+ * @param confident null where the token is less likely than that, at temperature 1
+ */
+export function draftToken(head: HeadLane, sequence: Sequence, ahead: number, confident: number): number | null {
+  select(head, 0, [sequence]);
+  const selected = head.selected(0);
+  const { sampling } = sequence.request;
+  const token = sampleTop(selected, sampling, sampling.temperature > 0 ? sequence.peekDraw(ahead) : 0);
+  if (token === null) return null;
+  const logit = selected.values[selected.ids.indexOf(BigInt(token))] ?? -Infinity;
+  return Math.exp(logit - selected.lse) >= confident ? token : null;
+}
+
+/** Runs the select graph for rows from `first` on. */
+function select(head: HeadLane, first: number, sequences: readonly Sequence[]): void {
+  if (sequences.length === 0) return;
+  sequences.forEach(({ request }, index) => {
+    const { temperature } = request.sampling;
+    head.inverseTemperatures[first + index] = temperature > 0 ? 1 / temperature : 1;
+    head.targets[first + index] = 0n;
+  });
+  head.select(first, sequences.length);
 }
 
 /** What a selected row says about one token. @param logit the token's logit */

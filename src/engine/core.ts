@@ -4,15 +4,13 @@
  * A step is: end what was cancelled or is overdue; admit; re-plan depths; advance one chunk; decode the batch; sample.
  * Knows: scheduler, planning, executor. Must not know: processes, HTTP, text ("purely token id sequences").
  */
-import type { Policy, Work } from '../router/planner.js';
+import type { Policy } from '../router/planner.js';
 import type { CostTable } from '../router/cost.js';
 import { depthShape } from '../router/planner.js';
 import { type Advance, advanceOf, catchUpsOf } from './advances.js';
-import { arrange } from './arrange.js';
 import { type Constraint } from './constraint.js';
-import { chooseTokens, isPlainGreedy } from './choose.js';
+import { type Chosen, chooseTokens, isPlainGreedy } from './choose.js';
 import type { Executor } from './executor.js';
-import { exitTimes } from './exit-times.js';
 import type {
   CancelReason,
   EndedEvent,
@@ -24,31 +22,28 @@ import type {
   StepWork,
 } from './messages.js';
 import { Outbox } from './outbox.js';
+import { place } from './place.js';
 import { Planning } from './planning.js';
 import { scorePrompt } from './prompt-scores.js';
 import { Scheduler, type SchedulerLimits } from './scheduler.js';
 import { Sequence } from './sequence.js';
+import { maySpeculate, type Speculate } from './speculation/rule.js';
+import { type Draft, Speculation } from './speculation/speculation.js';
+import { type Advanced, decodeWork, stepWork } from './step-work.js';
 
 export interface CoreOptions extends SchedulerLimits {
   readonly policy: Policy;
   /** Most positions of one prefill or catch-up chunk. */
   readonly prefillChunk: number;
+  readonly speculate: Speculate;
   readonly clock: () => number;
 }
-
-/** Steps over which exchanging slots must pay for itself: a typical answer has more left. */
-const ARRANGE_HORIZON = 32;
-/**
- * Bytes per millisecond that slots move with (6 GB/s measured, 1 GB/s into pages that were never touched), and what a
- * row too many costs in a layer of the embedded model (0.018 ms with w8a8, 0.04 with int4, 2 cores).
- */
-const MOVE_BYTES_PER_MS = 4e6;
-const WASTED_ROW_LAYER_MS = 0.02;
 
 export class EngineCore {
   readonly scheduler: Scheduler;
   readonly #planning: Planning;
   readonly #outbox = new Outbox();
+  readonly #speculation: Speculation;
   /** When the step before ended; null after a rest. */
   #stepEndedAt: number | null = null;
 
@@ -59,6 +54,7 @@ export class EngineCore {
   ) {
     this.scheduler = new Scheduler(executor.table, options);
     this.#planning = new Planning(depthShape(executor.model.manifest), costs, options.policy);
+    this.#speculation = new Speculation(executor);
   }
 
   /** Whether `step` has anything to do or to tell. */
@@ -147,17 +143,27 @@ export class EngineCore {
       startedAt,
     );
     // Decode rows after the chunk: a prompt that it completes joins this very batch.
-    const prefill = this.#advance(advances.filter(({ sequence }) => sequence.slot !== null));
+    const advanced = this.#advance(advances.filter(({ sequence }) => sequence.slot !== null));
     const ready = (each: Sequence): boolean =>
       this.#mayDecode(each, paused) && each.isDecodable(this.executor.exit(each.exit).needed);
     // The chunk may have taken longer than it should have.
     if (advances.length > 0) this.#endOverdue(running.filter(ready), [], clock());
     const rows = running.filter(ready);
-    const stageRows = rows.length > 0 ? this.#decode(rows) : [];
+    const [lone] = rows;
+    const draft = lone && rows.length === 1 ? this.#draft(lone) : null;
+    const stageRows = rows.length > 0 && draft === null ? this.#decode(rows) : [];
     const at = clock();
     // Plans count on the whole cycle: what lies between two steps (sampling, messages, admission) takes time as well.
-    const work = this.#learn(prefill, rows, stageRows, at - startedAt, at - (this.#stepEndedAt ?? startedAt));
-    if (rows.length > 0) this.#emit(rows, at);
+    const ms = at - startedAt;
+    const cycleMs = at - (this.#stepEndedAt ?? startedAt);
+    const work =
+      lone && draft !== null
+        ? this.#verify(lone, draft, advanced, { at, ms, cycleMs })
+        : this.#learn(advanced, rows, stageRows, ms, cycleMs);
+    if (draft === null) {
+      if (lone && rows.length === 1 && advanced.work.length === 0) this.#speculation.observe(lone, null, 1, cycleMs);
+      this.#emit(rows, at);
+    }
     this.#endScored(at);
     this.#stepEndedAt = this.busy ? at : null;
     return this.#outbox.take(at, this.#load(), work);
@@ -179,14 +185,8 @@ export class EngineCore {
   #endOverdue(rows: readonly Sequence[], advances: readonly Advance[], now: number): void {
     const all = [...this.scheduler.running, ...this.scheduler.waiting];
     if (!all.some(({ request }) => request.depth.budget?.onMiss === 'truncate')) return;
-    const work = { decode: this.#decodeWork(rows), prefill: advances.flatMap((each) => each.work) };
+    const work = { decode: decodeWork(rows, this.#planning.shape), prefill: advances.flatMap((each) => each.work) };
     for (const sequence of all) if (this.#planning.isOverdue(sequence, now, work)) this.#end(sequence, 'deadline', now);
-  }
-
-  #decodeWork(rows: readonly Sequence[]): Work['decode'] {
-    if (rows.length === 0) return null;
-    const byExit = this.#planning.shape.exits.map((_, exit) => rows.filter((row) => row.exit === exit).length);
-    return { rows: byExit, context: rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / rows.length };
   }
 
   #replan(now: number): ReadonlySet<string> {
@@ -209,7 +209,7 @@ export class EngineCore {
     return [advanceOf(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#planning)];
   }
 
-  #advance(advances: readonly Advance[]): { work: Work['prefill']; prefilled: number; caughtUp: number } {
+  #advance(advances: readonly Advance[]): Advanced {
     let prefilled = 0;
     let caughtUp = 0;
     for (const { sequence, end } of advances) {
@@ -223,45 +223,74 @@ export class EngineCore {
   }
 
   #decode(rows: Sequence[]): number[] {
-    this.#arrange(rows);
+    place(this.executor, rows);
     rows.sort((a, b) => Number(isPlainGreedy(b)) - Number(isPlainGreedy(a)));
     return this.executor.decode(
       rows.flatMap(({ slot, exit }) => (slot ? { slot, exit: this.executor.exit(exit) } : [])),
     );
   }
 
-  /** Exchanges slots where the rows that the batch would compute for nobody cost more than the exchange. */
-  #arrange(rows: readonly Sequence[]): void {
-    const { table, units } = this.executor;
-    const placed = rows.flatMap(({ slot, exit }) =>
-      slot ? { index: slot.index, stage: this.executor.exit(exit).stage } : [],
-    );
-    const { swaps, waste } = arrange(placed, units.trunk);
-    if (swaps.length === 0) return;
-    const wastedLayers = waste.reduce((sum, count, stage) => sum + count * (units.stages[stage]?.entry.layers ?? 0), 0);
-    const bytes = swaps.reduce((sum, [a, b]) => sum + table.swapBytes(table.at(a), table.at(b)), 0);
-    if (bytes / MOVE_BYTES_PER_MS > wastedLayers * WASTED_ROW_LAYER_MS * ARRANGE_HORIZON) return;
-    for (const [a, b] of swaps) table.swap(table.at(a), table.at(b));
+  /** A draft for the only sequence that decodes, run and not yet verified; null where none is worth it. */
+  #draft(sequence: Sequence): Draft | null {
+    const { request, generated, tokens, exit } = sequence;
+    if (!maySpeculate(request, this.options.speculate)) return null;
+    // A round takes no longer than two steps.
+    const decode = decodeWork([sequence], this.#planning.shape);
+    const twoSteps = { decode, prefill: this.#planning.advanceWork(sequence, tokens.length) };
+    if (this.#planning.isOverdue(sequence, this.options.clock(), twoSteps)) return null;
+    const { table } = this.executor;
+    const bytes = table.bytesAt(exit, tokens.length + 1);
+    let most = request.maxTokens - generated - 1;
+    while (most > 0 && table.bytesAt(exit, tokens.length + 1 + most) - bytes > this.scheduler.freeBytes) most >>= 1;
+    const draft = this.#speculation.draft(sequence, most);
+    if (draft !== null) this.#speculation.run(sequence, draft);
+    return draft;
+  }
+
+  /** Emits what a draft brought. Such a step teaches costs nothing: it is no step that a plan counts on. */
+  #verify(
+    sequence: Sequence,
+    draft: Draft,
+    advanced: Advanced,
+    { at, ms, cycleMs }: { at: number; ms: number; cycleMs: number },
+  ): StepWork {
+    const decode = decodeWork([sequence], this.#planning.shape);
+    const plainMs = this.#planning.predictMs({ decode, prefill: [] });
+    const before = sequence.generated;
+    const accepted = this.#speculation.verify(sequence, draft, (choice) => this.#take(sequence, choice, at));
+    const tokens = Math.max(1, sequence.generated - before);
+    if (advanced.work.length === 0) this.#speculation.observe(sequence, draft, tokens, cycleMs);
+    const work = stepWork(this.#planning, decode, advanced, [], ms);
+    return {
+      ...work,
+      predictedMs: work.predictedMs + (tokens - 1) * plainMs,
+      kernelRuns: this.executor.takeRuns(),
+      draft: { source: draft.source, drafted: draft.tokens.length, accepted },
+    };
   }
 
   #emit(rows: readonly Sequence[], at: number): void {
     const chosen = chooseTokens(this.executor.head, rows);
     rows.forEach((sequence, row) => {
       const choice = chosen[row];
-      if (!choice) return;
-      const before = sequence.generated;
-      const reason = sequence.accept(choice.token, at);
-      if (sequence.generated > before)
-        this.#outbox.tokens.push({
-          id: sequence.id,
-          token: choice.token,
-          exit: this.executor.exit(sequence.exit).layer,
-          logprobs: choice.logprobs,
-        });
-      const { token, logprobs } = choice;
-      const endToken = sequence.generated === before && logprobs !== null ? { token, logprobs } : null;
-      if (reason) this.#end(sequence, reason, at, endToken);
+      if (choice) this.#take(sequence, choice, at);
     });
+  }
+
+  /** Gives a sequence its next token. @returns false where its answer ends with it */
+  #take(sequence: Sequence, { token, logprobs }: Chosen, at: number): boolean {
+    const before = sequence.generated;
+    const reason = sequence.accept(token, at);
+    if (sequence.generated > before)
+      this.#outbox.tokens.push({
+        id: sequence.id,
+        token,
+        exit: this.executor.exit(sequence.exit).layer,
+        logprobs,
+      });
+    const endToken = sequence.generated === before && logprobs !== null ? { token, logprobs } : null;
+    if (reason) this.#end(sequence, reason, at, endToken);
+    return reason === null;
   }
 
   /** Ends requests that only wanted their prompt scored. */
@@ -289,30 +318,22 @@ export class EngineCore {
       endedAt: at,
       preemptions: sequence.preemptions,
       ...(endToken && { endToken }),
+      ...(sequence.drafts.length > 0 && { drafts: [...sequence.drafts] }),
     });
   }
 
   #learn(
-    prefill: { work: Work['prefill']; prefilled: number; caughtUp: number },
+    advanced: Advanced,
     rows: readonly Sequence[],
     stageRows: readonly number[],
     ms: number,
     cycleMs: number,
   ): StepWork | null {
-    if (prefill.work.length === 0 && rows.length === 0) return null;
-    const work: Work = { decode: this.#decodeWork(rows), prefill: prefill.work };
-    const predictedMs = this.#planning.predictMs(work);
-    this.#planning.stepDone(work, cycleMs);
-    return {
-      ms,
-      predictedMs,
-      stageRows,
-      prefillTokens: prefill.prefilled,
-      catchUpTokens: prefill.caughtUp,
-      exitMs: exitTimes(this.#planning.shape, work, (part) => this.#planning.predictMs(part), ms),
-      kernelRuns: this.executor.takeRuns(),
-      slowdown: this.#planning.slowdown,
-    };
+    if (advanced.work.length === 0 && rows.length === 0) return null;
+    const decode = decodeWork(rows, this.#planning.shape);
+    const work = stepWork(this.#planning, decode, advanced, stageRows, ms);
+    this.#planning.stepDone({ decode, prefill: advanced.work }, cycleMs);
+    return { ...work, kernelRuns: this.executor.takeRuns(), slowdown: this.#planning.slowdown };
   }
 
   #room(): { slots: number; kvRoom: number } {

@@ -49,6 +49,20 @@ export interface GenerateMessage {
   readonly depth: DepthRequest;
   /** What the answer must keep to. Absent or null: any text. */
   readonly grammar?: Grammar | null;
+  /** Tokens that the answer is expected to hold; drafts are taken from them. */
+  readonly prediction?: readonly number[] | null;
+  /** Whether it may be drafted; absent or null: as the engine's options say. */
+  readonly speculate?: boolean | null;
+}
+
+/** Where a draft comes from: the caller's prediction, the text so far, or a shallower exit. */
+export type DraftSource = 'prediction' | 'lookup' | 'exit';
+
+export interface DraftCount {
+  readonly source: DraftSource;
+  /** Tokens drafted, and those of them that the answer's own exit confirmed. */
+  readonly drafted: number;
+  readonly accepted: number;
 }
 
 /** JSON by a schema, which is text. */
@@ -151,6 +165,8 @@ export interface EndedEvent {
   readonly preemptions: number;
   /** The end token that was sampled, which is no part of the answer: for requests with log-probabilities. */
   readonly endToken?: { readonly token: number; readonly logprobs: TokenLogprobs };
+  /** What was drafted, by source; absent where nothing was. */
+  readonly drafts?: readonly DraftCount[];
 }
 
 export interface LoadSnapshot {
@@ -184,6 +200,8 @@ export interface StepWork {
   readonly prefillTokens: number;
   /** Positions that deeper stages caught up over. */
   readonly catchUpTokens: number;
+  /** The draft that was verified; absent where there was none. */
+  readonly draft?: DraftCount;
   /** The step's milliseconds by the exit (index in the model's exits) whose sequences they were spent on. */
   readonly exitMs: readonly number[];
   /** One entry for each run of a stage or exit block. */

@@ -5,6 +5,7 @@
  */
 import type { KernelName } from '../model/manifest.js';
 import type { Policy } from '../router/planner.js';
+import type { Speculate } from './speculation/rule.js';
 
 /** What the operator may decide of the router's policy. */
 export type OperatorPolicy = Pick<
@@ -29,6 +30,8 @@ export interface EngineOptions {
   readonly kernels: readonly KernelName[] | null;
   /** Sequence ends kept for prefix reuse: false turns reuse off. */
   readonly prefixReuse: boolean;
+  /** Whose answers are drafted; absent: `off`. */
+  readonly speculate?: Speculate;
   /** Absent: the router's own. */
   readonly policy?: OperatorPolicy;
   /** Folder that keeps measured costs; absent: they are measured at every start. */

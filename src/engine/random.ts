@@ -1,6 +1,28 @@
 /** A seedable stream of uniform numbers (sfc32, Chris Doty-Humphrey's PractRand): same seed, same stream, anywhere. */
 import { randomInt } from 'node:crypto';
 
+/** A stream that can be looked ahead in. */
+export class Draws {
+  readonly #stream: () => number;
+  readonly #ahead: number[] = [];
+
+  /** @param seed see randomStream */
+  constructor(seed: number | null) {
+    this.#stream = randomStream(seed);
+  }
+
+  /** Uniform in [0, 1). */
+  next(): number {
+    return this.#ahead.shift() ?? this.#stream();
+  }
+
+  /** What `next` will give after `skip` others. */
+  peek(skip: number): number {
+    while (this.#ahead.length <= skip) this.#ahead.push(this.#stream());
+    return this.#ahead[skip] ?? NaN;
+  }
+}
+
 /** @param seed any safe integer, or null for an unpredictable stream */
 export function randomStream(seed: number | null): () => number {
   const start = seed ?? randomInt(2 ** 47);

@@ -4,18 +4,19 @@
  * Knows: its request, tokens, slot and progress. Must not know: the model, other sequences.
  */
 import { type Constraint, isPending } from './constraint.js';
-import type { EndReason, GenerateMessage } from './messages.js';
+import type { DraftCount, DraftSource, EndReason, GenerateMessage } from './messages.js';
 import type { Admission } from '../router/types.js';
-import { randomStream } from './random.js';
+import { Draws } from './random.js';
 import { needsAllLogits } from './sampler.js';
 import type { Slot } from './slot.js';
+import { DraftLength } from './speculation/draft-length.js';
 
 export class Sequence {
   readonly id: string;
   /** Prompt and answer. */
   readonly tokens: number[];
   readonly promptLength: number;
-  readonly draw: () => number;
+  readonly #draws: Draws;
   readonly #adjustsLogits: boolean;
   readonly counts: { prompt: Set<number>; answer: Map<number, number> };
   /** Null while it waits. */
@@ -35,6 +36,10 @@ export class Sequence {
   preemptions = 0;
   /** Prompt tokens whose log-probabilities were sent; the first has none. */
   promptScored = 1;
+  /** How much is drafted for it. */
+  readonly draftLength = new DraftLength();
+  /** What was drafted for it, by source. */
+  readonly drafts: DraftCount[] = [];
 
   constructor(
     readonly request: GenerateMessage,
@@ -46,7 +51,7 @@ export class Sequence {
     this.tokens = [...request.prompt];
     this.promptLength = request.prompt.length;
     this.exit = exit;
-    this.draw = randomStream(request.sampling.seed);
+    this.#draws = new Draws(request.sampling.seed);
     this.#adjustsLogits = needsAllLogits(request.sampling);
     this.counts = { prompt: this.#adjustsLogits ? new Set(request.prompt) : new Set(), answer: new Map() };
   }
@@ -58,6 +63,23 @@ export class Sequence {
 
   get generated(): number {
     return this.tokens.length - this.promptLength;
+  }
+
+  /** Uniform in [0, 1): what its next token is drawn with. */
+  draw(): number {
+    return this.#draws.next();
+  }
+
+  /** What `draw` will give after `ahead` others. */
+  peekDraw(ahead: number): number {
+    return this.#draws.peek(ahead);
+  }
+
+  countDraft(source: DraftSource, drafted: number, accepted: number): void {
+    const index = this.drafts.findIndex((count) => count.source === source);
+    const before = this.drafts[index] ?? { drafted: 0, accepted: 0 };
+    const count = { source, drafted: before.drafted + drafted, accepted: before.accepted + accepted };
+    this.drafts.splice(index < 0 ? this.drafts.length : index, 1, count);
   }
 
   /** Takes its next tokens from another exit. */

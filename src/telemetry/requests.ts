@@ -112,6 +112,11 @@ export class RequestMetrics {
     for (const { unit, mode, kernel } of work.kernelRuns) series.kernelRuns.inc({ unit, mode, kernel });
     series.prefilled.inc(work.prefillTokens);
     series.caughtUp.inc(work.catchUpTokens);
+    if (work.draft === undefined) return;
+    const { source, drafted, accepted } = work.draft;
+    series.drafts.inc({ source });
+    series.draftTokens.inc({ source }, drafted);
+    series.acceptedTokens.inc({ source }, accepted);
   }
 
   #planned(event: PlannedEvent): void {

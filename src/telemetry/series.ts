@@ -95,6 +95,13 @@ export function createSeries(modelName: string) {
     stageRows: counter('engine_stage_rows_total', 'Rows decoded by each trunk stage.', ['stage']),
     prefilled: counter('engine_prefill_tokens_total', 'Prompt positions computed.'),
     caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages caught up over.'),
+    drafts: counter('spec_decode_num_drafts_total', 'Drafts verified, by their source.', ['source']),
+    draftTokens: counter('spec_decode_num_draft_tokens_total', 'Tokens drafted, by their source.', ['source']),
+    acceptedTokens: counter(
+      'spec_decode_num_accepted_tokens_total',
+      'Drafted tokens that the exit itself chose, by their source.',
+      ['source'],
+    ),
     limited: counter('key_limited_total', 'Requests refused by a limit of their API key.', ['limit']),
     http: counter('http_requests_total', 'HTTP requests.', ['method', 'route', 'status']),
   };

@@ -55,6 +55,16 @@ void t.test('the budget and the depth are one more header', async (t) => {
   t.equal(pinned.response.headers.get('x-exit-layer'), String(deepest));
 });
 
+void t.test('a predicted answer is drafted from its prediction', async (t) => {
+  const ask = { ...chat, max_tokens: 24 };
+  const plain = await client.chat.completions.create(ask);
+  const content = plain.choices[0]?.message.content ?? '';
+  t.match(plain.usage, { completion_tokens_details: { accepted_prediction_tokens: 0 } });
+  const { usage, choices } = await client.chat.completions.create({ ...ask, prediction: { type: 'content', content } });
+  t.ok((usage?.completion_tokens_details?.accepted_prediction_tokens ?? 0) > 0, JSON.stringify(usage));
+  t.ok(choices[0]?.message.content?.startsWith(content.slice(0, 8)));
+});
+
 void t.test('a schema is kept to, and what was answered goes into the next request as it is', async (t) => {
   const schema = { type: 'object', properties: { color: { enum: ['red', 'blue'] } }, required: ['color'] };
   const json_schema = { name: 'answer', strict: true, schema: { ...schema, additionalProperties: false } };

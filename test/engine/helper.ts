@@ -57,6 +57,7 @@ export function makeCore(executor: Executor, overrides: Partial<EngineOptions> =
     kvBytes: options.kvMemoryBytes,
     prefixReuse: options.prefixReuse,
     prefillChunk: options.prefillChunk,
+    speculate: options.speculate ?? 'off',
     policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,
   });

@@ -2,50 +2,13 @@
  * A KV cache of bytes: decoding and catching up leave the same bits, so depth may change in mid-answer, and a sequence
  * be resumed, without a trace.
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { convert } from '../../src/convert/convert.js';
-import { openSafetensors } from '../../src/convert/hf/safetensors.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
-import { safetensors } from '../convert/tiny.js';
 import { advanceTo, distance, logitsAt, makeExecutor, openSlot } from './helper.js';
+import { tinyModel } from './tiny-model.js';
 
-const tiny = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url));
-const dir = await mkdtemp(join(tmpdir(), 'sortie-kv-'));
-t.teardown(() => rm(dir, { recursive: true }));
-
-/** Every channel of the tiny model's keys and values stays below this. */
-const RANGE = 4;
-
-async function tinyModel(kv: 'float' | 'int8'): Promise<string> {
-  const out = join(dir, kv);
-  const source = openSafetensors(join(tiny, 'model.safetensors'));
-  const layers = source.names.filter((name) => name.endsWith('k_proj.weight'));
-  const [channels = 0] = source.tensor(layers[0] ?? '').shape;
-  source.close();
-  const range = { shape: [channels], data: new Float32Array(channels).fill(RANGE) };
-  const calibration = join(dir, 'ranges.safetensors');
-  const names = layers.flatMap((_, i) => [`layers.${i}.k_max`, `layers.${i}.v_max`]);
-  await writeFile(calibration, safetensors(names.map((name) => [name, range])));
-  await convert({
-    source: tiny,
-    out,
-    exits: [2, layers.length],
-    kernels: ['w8a8'],
-    block: 32,
-    compress: false,
-    force: false,
-    calibration,
-    kv,
-  });
-  return out;
-}
-
-const bytesModel = await tinyModel('int8');
-const floatModel = await tinyModel('float');
+const bytesModel = await tinyModel(t, 'int8');
+const floatModel = await tinyModel(t, 'float');
 const executor = await makeExecutor(t, { modelDir: bytesModel });
 const context = loadManifest(bytesModel).architecture.context;
 const prompt = Array.from({ length: Math.min(context - 1, 60) }, (_, i) => 2 + ((i * 37) % 200));

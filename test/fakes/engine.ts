@@ -33,6 +33,8 @@ export interface Script {
   readonly end?: EndReason;
   /** Loses the sequence after that many tokens. */
   readonly loseAfter?: number;
+  /** What is told to have been drafted. */
+  readonly drafts?: EndedEvent['drafts'];
   /** Milliseconds between tokens. */
   readonly pace?: number;
   /** Milliseconds before the plan. */
@@ -171,12 +173,12 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       return;
     }
     if (index >= request.maxTokens) {
-      this.#end(request.id, 'length');
+      this.#end(request.id, 'length', script);
       return;
     }
     const token = script.tokens[index];
     if (token === undefined) {
-      this.#end(request.id, script.end ?? 'stop');
+      this.#end(request.id, script.end ?? 'stop', script);
       return;
     }
     const event: TokenEvent = {
@@ -194,7 +196,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     }, script.pace ?? 0);
   }
 
-  #end(id: string, reason: EndReason): void {
+  #end(id: string, reason: EndReason, script?: Script): void {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.#live.delete(id);
@@ -209,6 +211,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       firstTokenAt: live.sent > 0 ? live.request.arrivedAt + 2 : null,
       endedAt: now,
       preemptions: 0,
+      ...(script?.drafts && { drafts: script.drafts }),
     };
     live.sink.ended(ended);
     this.#step({ ended: [ended] });

@@ -147,6 +147,43 @@ void t.test('content parts, developer role, max_completion_tokens', async (t) =>
   );
 });
 
+void t.test('a prediction goes to the engine as tokens, and usage tells what came of it', async (t) => {
+  const drafts = [
+    { source: 'prediction', drafted: 9, accepted: 7 },
+    { source: 'lookup', drafted: 5, accepted: 1 },
+  ] as const;
+  const server = await build(t, says('Paris is nice.', { drafts }));
+  const ask = async (fields: object): Promise<Response> => server.post('/v1/chat/completions', { messages, ...fields });
+  for (const content of [
+    'Paris is big.',
+    [
+      { type: 'text', text: 'Paris is ' },
+      { type: 'text', text: 'big.' },
+    ],
+  ]) {
+    const response = await ask({ prediction: { type: 'content', content }, n: 2, sortie: { speculate: true } });
+    t.match(await response.json(), {
+      usage: { completion_tokens_details: { accepted_prediction_tokens: 14, rejected_prediction_tokens: 4 } },
+      sortie: { draft_tokens: 28, accepted_draft_tokens: 16 },
+    });
+    const expected = { prediction: tokenizer.encode('Paris is big.', false), speculate: true };
+    t.match(server.engine.requests.splice(0), [expected, expected]);
+  }
+  await ask({});
+  t.match(server.engine.requests.at(-1), { prediction: null, speculate: null }, 'none where none was made');
+  const wrong: [object, string][] = [
+    [{ prediction: { type: 'content' } }, 'prediction.content'],
+    [{ prediction: { type: 'text', content: 'x' } }, 'prediction.type'],
+    [{ prediction: { type: 'content', content: 'x '.repeat(300) } }, 'prediction.content'],
+    [{ sortie: { speculate: 'yes' } }, 'sortie.speculate'],
+  ];
+  for (const [fields, param] of wrong) {
+    const refused = await ask(fields);
+    t.equal(refused.status, 400, param);
+    t.match(await refused.json(), { error: { param } });
+  }
+});
+
 void t.test('a silent stream gets a comment line', async (t) => {
   const server = await build(t, says('Paris.', { pace: 120 }), { options: { keepAlive: 0.1 } });
   const raw = await (await server.post('/v1/chat/completions', { messages, stream: true })).text();

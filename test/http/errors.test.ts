@@ -94,7 +94,6 @@ void t.test('what would change an answer and is not built is refused, neutral or
     ['verbosity', 'low', 'medium'],
     ['modalities', ['audio'], ['text']],
     ['audio', { voice: 'x' }, null],
-    ['prediction', { type: 'content', content: 'x' }, null],
     ['web_search_options', {}, null],
     ['structured_outputs', { regex: 'x' }, null],
     ['guided_json', {}, null],

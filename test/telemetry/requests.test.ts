@@ -118,6 +118,7 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
           exitMs: [0, 2, 0, 0, 3],
           kernelRuns: [{ unit: 'stage0', mode: 'decode', kernel: 'w8a8' }],
           slowdown: 1.5,
+          draft: { source: 'lookup', drafted: 4, accepted: 3 },
         },
       }),
     );
@@ -134,6 +135,9 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
   t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="30"'), 2);
   t.equal(await value('engine_kernel_runs_total{unit="stage0",mode="decode",kernel="w8a8"'), 3);
   t.equal(await value('engine_slowdown_ratio'), 1.5);
+  t.equal(await value('spec_decode_num_drafts_total{source="lookup"'), 3);
+  t.equal(await value('spec_decode_num_draft_tokens_total{source="lookup"'), 12);
+  t.equal(await value('spec_decode_num_accepted_tokens_total{source="lookup"'), 9);
   t.equal(await value('actual_over_predicted_ratio_sum{time="ttft"'), 2);
   t.equal(await value('actual_over_predicted_ratio_sum{time="tpot"'), 1);
   t.equal(await value('actual_over_predicted_ratio_sum{time="total"'), 1);

@@ -6,6 +6,11 @@ import { ToolCall, toolFields } from './tools.js';
 
 const TextPart = Type.Object({ type: Type.Literal('text'), text: Type.String() });
 
+const TextContent = oneOf('a string or an array of {type: "text", text} parts', [
+  Type.String(),
+  Type.Array(TextPart, { minItems: 1 }),
+]);
+
 export const ChatMessageBody = Type.Object({
   role: oneOf('"system", "developer", "user", "assistant" or "tool"', [
     Type.Literal('system'),
@@ -35,6 +40,15 @@ export const ChatBody = Type.Object(
     logprobs: Type.Optional(Type.Boolean({ default: false })),
     top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
     ...toolFields,
+    prediction: Type.Optional(
+      Type.Object(
+        { type: Type.Literal('content'), content: TextContent },
+        {
+          description:
+            'Text that the answer is expected to hold, such as a file before an edit: drafts are taken from it.',
+        },
+      ),
+    ),
   },
   {
     examples: [

@@ -46,6 +46,12 @@ export const SortieRequest = Type.Object(
     exit_layer: Type.Optional(Type.Integer({ description: 'Pins the depth. X-Exit-Layer.' })),
     min_exit_layer: Type.Optional(Type.Integer({ description: 'Least depth. X-Min-Exit-Layer.' })),
     max_exit_layer: Type.Optional(Type.Integer({ description: 'Greatest depth. X-Max-Exit-Layer.' })),
+    speculate: Type.Optional(
+      Type.Boolean({
+        description:
+          'Whether the answer may be drafted and verified: several tokens a step while it decodes alone. Absent: as the server is set (--speculate).',
+      }),
+    ),
   },
   { description: 'Latency budget and depth.' },
 );
@@ -111,6 +117,10 @@ export const Usage = Type.Object({
   completion_tokens: Type.Integer(),
   total_tokens: Type.Integer(),
   prompt_tokens_details: Type.Object({ cached_tokens: Type.Integer() }),
+  completion_tokens_details: Type.Object({
+    accepted_prediction_tokens: Type.Integer(),
+    rejected_prediction_tokens: Type.Integer(),
+  }),
 });
 export type Usage = Static<typeof Usage>;
 
@@ -130,5 +140,7 @@ export const SortieReport = Type.Object({
   budget_ms: NullableNumber,
   met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null when no budget was stated.' }),
   queue_ms: NullableNumber,
+  draft_tokens: Type.Integer({ description: 'Drafted for the answer (speculative decoding).' }),
+  accepted_draft_tokens: Type.Integer({ description: 'Of these, kept.' }),
 });
 export type SortieReport = Static<typeof SortieReport>;

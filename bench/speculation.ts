@@ -1,0 +1,160 @@
+/**
+ * `npm run bench:speculation`: what drafts bring a sequence that decodes alone.
+ *
+ *   npm run bench:speculation -- --data FILE.jsonl [--model DIR] [--rows 20] [--temperatures 0,0.7,1] [--exits 30,15]
+ *
+ * Questions from a data file of `training/`, answered with `--speculate all` and with `off`, sides alternated, the same
+ * seeds: tokens a second after the first one, their ratio, and what was drafted from where. Exit code 2 for a bad
+ * option, 1 where measuring fails.
+ */
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { loadServedModel } from '../src/api/served-model.js';
+import { monotonicMs } from '../src/clock.js';
+import { OptionError, packageRoot } from '../src/config.js';
+import { EngineClient } from '../src/engine/client.js';
+import type { DraftCount } from '../src/engine/messages.js';
+import { GREEDY } from '../src/engine/sampler.js';
+import { benchOptions } from './engine-side.js';
+import { positive } from './options.js';
+import { readRows } from './quality/documents.js';
+
+interface Options {
+  readonly model: string;
+  readonly data: string;
+  readonly rows: string;
+  readonly tokens: string;
+  readonly temperatures: string;
+  readonly exits?: string;
+  readonly threads: string;
+}
+
+const SIDES = ['off', 'all'] as const;
+
+const command = new Command('bench:speculation')
+  .description('speed of lone sequences with and without drafts')
+  .requiredOption('--data <file>', 'JSONL of questions and answers')
+  .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
+  .option('--rows <n>', 'questions used', '20')
+  .option('--tokens <n>', 'most tokens of an answer', '128')
+  .option('--temperatures <list>', 'temperatures, separated by commas', '0,0.7,1')
+  .option('--exits <list>', 'exit layers, separated by commas (default: the deepest)')
+  .option('--threads <n>', 'compute threads', '2')
+  .exitOverride((error) => {
+    process.exit(error.exitCode === 0 ? 0 : 2);
+  });
+
+async function measure(options: Options): Promise<void> {
+  const maxTokens = positive('--tokens', options.tokens);
+  const { chat, tokenizer, exits, eosTokens } = loadServedModel(options.model, null);
+  if (chat === null) throw new Error(`--model: ${options.model} has no chat template`);
+  const prompts = readRows(options.data)
+    .slice(0, positive('--rows', options.rows))
+    .map(({ question }) => tokenizer.encode(chat.render([{ role: 'user', content: question }], true), false));
+  const temperatures = options.temperatures.split(',').map(Number);
+  const layers = options.exits?.split(',').map(Number) ?? [exits.at(-1)?.layer ?? 0];
+  const wrong = layers.find((layer) => !exits.some((exit) => exit.layer === layer));
+  if (wrong !== undefined) throw new OptionError(`--exits must name exits of the model, got "${wrong}"`);
+  if (!temperatures.every((value) => value >= 0 && value <= 2))
+    throw new OptionError(`--temperatures must be numbers from 0 to 2, got "${options.temperatures}"`);
+
+  const engines = SIDES.map((speculate) => {
+    return new EngineClient({ ...benchOptions(options.model, positive('--threads', options.threads)), speculate });
+  });
+  try {
+    for (const engine of engines) await engine.start();
+    console.log('| exit | temperature | off, tokens/s | all, tokens/s | ratio | drafted, accepted |');
+    console.log('|---|---|---|---|---|---|');
+    for (const layer of layers)
+      for (const temperature of temperatures) {
+        const sides = SIDES.map(() => new Side());
+        for (const [row, prompt] of prompts.entries())
+          for (const index of row % 2 === 0 ? [0, 1] : [1, 0]) {
+            const engine = engines[index];
+            if (engine) await sides[index]?.answer(engine, { prompt, layer, temperature, row, maxTokens, eosTokens });
+          }
+        const [off = 0, all = 0] = sides.map(({ rate }) => rate);
+        const drafts = sides[1]?.drafts ?? '';
+        const cells = [layer, temperature, off.toFixed(1), all.toFixed(1), (all / off).toFixed(2), drafts];
+        console.log(`| ${cells.join(' | ')} |`);
+      }
+  } finally {
+    for (const engine of engines) await engine.close();
+  }
+}
+
+interface Ask {
+  readonly prompt: readonly number[];
+  readonly layer: number;
+  readonly temperature: number;
+  readonly row: number;
+  readonly maxTokens: number;
+  readonly eosTokens: readonly number[];
+}
+
+/** Answers one after another and adds up. */
+class Side {
+  #tokens = 0;
+  #ms = 0;
+  readonly #drafts: DraftCount[] = [];
+
+  /** Tokens a second after the first ones. */
+  get rate(): number {
+    return (1000 * this.#tokens) / this.#ms;
+  }
+
+  get drafts(): string {
+    const sources = [...new Set(this.#drafts.map(({ source }) => source))];
+    const sum = (of: string, key: 'drafted' | 'accepted'): number =>
+      this.#drafts.reduce((total, count) => total + (count.source === of ? count[key] : 0), 0);
+    return sources.map((of) => `${of} ${sum(of, 'drafted')}, ${sum(of, 'accepted')}`).join('; ');
+  }
+
+  async answer(engine: EngineClient, { prompt, layer, temperature, row, maxTokens, eosTokens }: Ask): Promise<void> {
+    let tokens = 0;
+    let first = 0;
+    await new Promise<void>((resolve, reject) => {
+      const fail = (why: string): void => {
+        reject(new Error(why));
+      };
+      engine.generate(
+        {
+          id: `${layer}-${temperature}-${row}`,
+          arrivedAt: monotonicMs(),
+          prompt,
+          maxTokens,
+          minTokens: 0,
+          stopTokens: eosTokens,
+          sampling: { ...GREEDY, temperature, seed: row },
+          logprobs: null,
+          promptLogprobs: null,
+          depth: { minExit: layer, maxExit: layer, budget: null },
+        },
+        {
+          planned: () => undefined,
+          prompt: () => undefined,
+          token: () => {
+            if (tokens++ === 0) first = monotonicMs();
+          },
+          refused: ({ reason }) => {
+            fail(reason);
+          },
+          lost: fail,
+          ended: ({ endedAt, drafts }) => {
+            this.#tokens += Math.max(0, tokens - 1);
+            this.#ms += tokens > 1 ? endedAt - first : 0;
+            this.#drafts.push(...(drafts ?? []));
+            resolve();
+          },
+        },
+      );
+    });
+  }
+}
+
+try {
+  await measure(command.parse().opts<Options>());
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = error instanceof OptionError ? 2 : 1;
+}

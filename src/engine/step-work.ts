@@ -1,0 +1,45 @@
+/**
+ * What a step ran, as the router counts it and as metrics tell it.
+ *
+ * Knows: sequences' exits and lengths, predicted costs. Must not know: how a step runs.
+ */
+import type { DepthShape, Work } from '../router/planner.js';
+import { exitTimes } from './exit-times.js';
+import type { StepWork } from './messages.js';
+import type { Planning } from './planning.js';
+import type { Sequence } from './sequence.js';
+
+/** The part of a step before it decodes. */
+export interface Advanced {
+  readonly work: Work['prefill'];
+  readonly prefilled: number;
+  readonly caughtUp: number;
+}
+
+/** One position of each row; null where there is none. */
+export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Work['decode'] {
+  if (rows.length === 0) return null;
+  const byExit = exits.map((_, exit) => rows.filter((row) => row.exit === exit).length);
+  return { rows: byExit, context: rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / rows.length };
+}
+
+/** Everything that metrics want but the kernels that ran. @param ms how long it took */
+export function stepWork(
+  planning: Planning,
+  decode: Work['decode'],
+  advanced: Advanced,
+  stageRows: readonly number[],
+  ms: number,
+): Omit<StepWork, 'kernelRuns'> {
+  const work: Work = { decode, prefill: advanced.work };
+  const predict = (part: Work): number => planning.predictMs(part);
+  return {
+    ms,
+    predictedMs: predict(work),
+    stageRows,
+    prefillTokens: advanced.prefilled,
+    catchUpTokens: advanced.caughtUp,
+    exitMs: exitTimes(planning.shape, work, predict, ms),
+    slowdown: planning.slowdown,
+  };
+}
