@@ -176,10 +176,14 @@ async function main(): Promise<void> {
 
 async function sayRouterTime(): Promise<void> {
   const { cost } = parseCostFile(await calibrateCommand(values.model, positive('--threads', values.threads)));
-  const { live, routerMs, shallowStepMs, deepStepMs } = routerTime(cost, depthShape(loadManifest(values.model)));
-  const share = (stepMs: number): string => `${((100 * routerMs) / stepMs).toFixed(2)}% of ${stepMs.toFixed(0)} ms`;
+  const time = routerTime(cost, depthShape(loadManifest(values.model)));
+  const perStep = time.stepMs + time.arrivals * time.admitMs;
+  const share = (stepMs: number): string =>
+    `${((100 * time.stepMs) / stepMs).toFixed(2)}% (${((100 * perStep) / stepMs).toFixed(2)}%) of ${stepMs.toFixed(0)} ms`;
   console.error(
-    `router, ${live} requests: ${routerMs.toFixed(2)} ms a step, ${share(shallowStepMs)} (shallowest), ${share(deepStepMs)} (deepest)`,
+    `router, ${time.live} requests: ${time.stepMs.toFixed(2)} ms a step, ${time.admitMs.toFixed(2)} ms an arrival, ` +
+      `${time.arrivals.toFixed(2)} of them a step; of a step (with arrivals): ` +
+      `${share(time.shallowStepMs)} (shallowest), ${share(time.deepStepMs)} (deepest)`,
   );
 }
 

@@ -1,74 +1,115 @@
 /**
  * What the router itself takes for a step with 64 live requests, against what the step takes.
  *
- * Knows: the planner, a cost table. Must not know: servers.
+ * Knows: the engine's planning, a cost table. Must not know: servers.
  */
 import { performance } from 'node:perf_hooks';
+import { Planning } from '../../src/engine/planning.js';
+import { GREEDY } from '../../src/engine/sampler.js';
+import { Sequence } from '../../src/engine/sequence.js';
+import { Slot } from '../../src/engine/slot.js';
 import type { CostTable } from '../../src/router/cost.js';
-import {
-  type DepthShape,
-  type RouterState,
-  type SequenceState,
-  chooseChunk,
-  costModel,
-  defaultPolicy,
-  nothingLearned,
-  order,
-  predictMs,
-  replan,
-} from '../../src/router/planner.js';
-import { median } from '../stats.js';
+import { type DepthShape, costModel, defaultPolicy, predictMs } from '../../src/router/planner.js';
 
 export interface RouterTime {
   readonly live: number;
-  readonly routerMs: number;
+  /** Mean milliseconds of a step's planning, and of an arrival's admission. */
+  readonly stepMs: number;
+  readonly admitMs: number;
+  /** Arrivals per step, as many as answers end. */
+  readonly arrivals: number;
   /** Of a step in which all rows run, everybody at the shallowest and at the deepest exit. */
   readonly shallowStepMs: number;
   readonly deepStepMs: number;
 }
 
-const STEPS = 200;
+const WARM_UP = 200;
+const STEPS = 600;
+/** Steps that a prompt takes, and tokens of an answer. */
+const PROMPT_STEPS = 8;
+const ANSWER = 90;
 
-/** Everybody in the middle of an answer, eight prompts going on, budgets of all sizes. */
+/** Answers of equal length that began one after another, so that one in a few steps ends; budgets of all sizes. */
 export function routerTime(table: CostTable, shape: DepthShape, live = 64): RouterTime {
   const model = costModel(table, shape);
   const layers = shape.exits.map(({ layer }) => layer);
   const rows = (exit: number): number[] => layers.map((_, i) => (i === exit ? live : 0));
   const stepMs = (exit: number): number =>
     predictMs(model, { decode: { rows: rows(exit), context: 300 }, prefill: [] });
-  const whole = stepMs(layers.length - 1);
-  const times: number[] = [];
-  for (let step = 0; step < STEPS; step += 1) {
-    const now = 100_000 + step * whole;
-    const sequences = Array.from({ length: live }, (_, i): SequenceState => {
-      const generated = i % 8 === 7 ? 0 : 1 + ((i * 7 + step) % 90);
-      const promptLength = 100 + ((i * 37) % 300);
-      const seen = generated === 0 ? 0 : promptLength + generated - 1;
-      const exit = layers[i % layers.length] ?? 1;
-      const arrivedAt = now - generated * whole - 500;
-      const totalMs = (100 * whole + 500) * (1 + (i % 5) / 2);
-      return {
-        ...{ id: `r${i}`, arrivedAt, promptLength, generated, maxTokens: 100, exit, promised: true },
-        ...{ minExit: layers[0] ?? 1, maxExit: layers.at(-1) ?? 1 },
-        budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' },
-        frontier: layers.map((layer) => (layer <= exit ? seen : Math.max(0, seen - 5))),
-        firstTokenAt: generated === 0 ? null : arrivedAt + 500,
-        lastTokenAt: generated === 0 ? null : now,
-        tokensAtExit: 20,
-      };
-    });
-    const state: RouterState = {
-      ...{ now, slots: live, kvRoom: 1e6, live: sequences, waiting: [], learned: nothingLearned },
-    };
+  const deepStepMs = stepMs(layers.length - 1);
+  const planning = new Planning(shape, table, defaultPolicy);
+  const room = { slots: live, kvRoom: 1e6 };
+  let count = 0;
+  let now = 0;
+  const arrive = (): Sequence => {
+    const number = count++;
+    const totalMs = (ANSWER + PROMPT_STEPS) * deepStepMs * (0.5 + (number % 5) / 2);
+    const sequence = new Sequence(
+      {
+        ...{ type: 'generate', id: `r${number}`, arrivedAt: now, maxTokens: ANSWER, minTokens: 0, stopTokens: [] },
+        prompt: Array.from({ length: 100 + ((number * 37) % 300) }, (_, i) => i),
+        ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null },
+        depth: {
+          ...{ minExit: layers[0] ?? 1, maxExit: layers.at(-1) ?? 1 },
+          budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' },
+        },
+      },
+      layers.length - 1,
+    );
+    sequence.slot = new Slot(0, shape.stages.length + shape.exits.filter(({ block }) => block !== null).length);
+    return sequence;
+  };
+  const timed = <T>(work: () => T): { value: T; ms: number } => {
     const start = performance.now();
-    order(state.waiting, now, state.learned.lengths, model, defaultPolicy);
-    chooseChunk(replan(sequences, state, model, defaultPolicy).plan);
-    times.push(performance.now() - start);
+    const value = work();
+    return { value, ms: performance.now() - start };
+  };
+
+  const sequences: Sequence[] = [];
+  let planned = 0;
+  let admitted = 0;
+  let arrivals = 0;
+  for (let step = 0; step < WARM_UP + STEPS; step += 1) {
+    const isMeasured = step >= WARM_UP;
+    // Evenly spread over an answer's steps.
+    while (sequences.length < Math.min(live, 1 + (step * live) / (PROMPT_STEPS + ANSWER))) {
+      const sequence = arrive();
+      const { value, ms } = timed(() => planning.admit(sequence, sequences, [], room, now));
+      if (isMeasured) admitted += ms;
+      if (isMeasured) arrivals += 1;
+      sequence.admission = value;
+      sequences.push(sequence);
+    }
+    const { value, ms } = timed(() => {
+      planning.order([], now);
+      const plan = planning.replan(sequences, [], room, now);
+      planning.chunk(sequences, [], room, now, new Set(plan.paused));
+      return plan;
+    });
+    if (isMeasured) planned += ms;
+    for (const { id, exit } of value.exits) sequences.find((each) => each.id === id)?.changeExit(layers.indexOf(exit));
+    now += deepStepMs;
+    sequences.forEach((sequence) => {
+      advance(sequence, now);
+    });
+    const left = sequences.filter(({ generated }) => generated < ANSWER);
+    sequences.splice(0, sequences.length, ...left);
   }
   return {
     live,
-    routerMs: median(times.slice(STEPS / 4)),
+    stepMs: planned / STEPS,
+    admitMs: admitted / Math.max(1, arrivals),
+    arrivals: arrivals / STEPS,
     shallowStepMs: stepMs(0),
-    deepStepMs: whole,
+    deepStepMs,
   };
+}
+
+/** A part of the prompt, or a token, in every unit. */
+function advance(sequence: Sequence, now: number): void {
+  const { slot, promptLength, tokens } = sequence;
+  if (slot === null) return;
+  const end = Math.min(tokens.length - 1, slot.length + Math.ceil(promptLength / PROMPT_STEPS));
+  for (let unit = 0; unit < slot.frontiers.length; unit++) slot.reach(unit, end);
+  if (end === tokens.length - 1) sequence.accept(1, now);
 }

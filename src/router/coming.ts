@@ -19,9 +19,10 @@ export function comingWork({ state, model, policy }: Batch, tasks: readonly Task
   const chunk = planChunk(policy);
   const position = promptMs(model, 0, chunk, chunk) / chunk;
   const rowMs = row[0] ?? 0;
+  const expected = dueWithin(state.learned.demand, state.now, policy.urgency);
   return Float64Array.from(tasks, ({ due }) => {
     if (policy.foresight === 0 || due === Infinity) return 0;
-    const { requests, positions, tokens } = dueWithin(state.learned.demand, state.now, due - state.now, policy.urgency);
+    const { requests, positions, tokens } = expected(due - state.now);
     return Math.min(1, requests / FEW) * (positions * position + tokens * rowMs);
   });
 }

@@ -61,6 +61,7 @@ function lineAt(line: Line, rows: number): number {
   if (last === 0) return (y0 * rows) / x0;
   let i = 1;
   while (i < last && (xs[i] ?? 0) < rows) i += 1;
-  const [xa, ya, xb, yb] = [xs[i - 1] ?? 0, ys[i - 1] ?? 0, xs[i] ?? 0, ys[i] ?? 0];
-  return ya + ((yb - ya) * (rows - xa)) / (xb - xa);
+  const xa = xs[i - 1] ?? 0;
+  const ya = ys[i - 1] ?? 0;
+  return ya + (((ys[i] ?? 0) - ya) * (rows - xa)) / ((xs[i] ?? 0) - xa);
 }

@@ -60,25 +60,30 @@ function paceOf(budget: Budget | null, tokens: number): number {
 }
 
 /**
- * Positions and tokens that are expected to arrive and to be due within the next `horizon` ms.
+ * Positions and tokens that are expected to arrive and to be due within the next so many ms, as a function of these:
+ * a plan asks for many.
  * @param urgency share of their budget after which they are taken as due: 1 trusts that each waits for its deadline
  */
-export function dueWithin(demand: Demand, now: number, horizon: number, urgency: number): Arrivals {
+export function dueWithin(demand: Demand, now: number, urgency: number): (horizonMs: number) => Arrivals {
   const fade = fadeOf(demand, now) / MEMORY;
-  let requests = 0;
-  let positions = 0;
-  let tokens = 0;
-  if (fade === 0) return { requests, positions, tokens };
-  for (let i = 0; i < CLASSES - 1; i += 1) {
-    const each = demand.classes[i];
+  const classes = demand.classes.slice(0, CLASSES - 1).flatMap((each, i) => {
     // The middle of the class.
-    const open = horizon - urgency * 1.4 * 2 ** (BASE + i);
-    if (each === undefined || open <= 0) continue;
-    requests += each.requests * open;
-    positions += each.positions * open;
-    tokens += each.tokens * open;
-  }
-  return { requests: requests * fade, positions: positions * fade, tokens: tokens * fade };
+    const dueMs = urgency * 1.4 * 2 ** (BASE + i);
+    return fade === 0 || each.requests === 0 ? [] : [{ ...each, dueMs }];
+  });
+  return (horizonMs) => {
+    let requests = 0;
+    let positions = 0;
+    let tokens = 0;
+    for (const each of classes) {
+      const open = horizonMs - each.dueMs;
+      if (open <= 0) break;
+      requests += each.requests * open;
+      positions += each.positions * open;
+      tokens += each.tokens * open;
+    }
+    return { requests: requests * fade, positions: positions * fade, tokens: tokens * fade };
+  };
 }
 
 /** What arrives per millisecond, whenever it is due. */

@@ -102,6 +102,7 @@ export function advanceWork(
 /** Corrected milliseconds of all positions that the exit's units still miss. */
 export function missingMs(job: Job, exit: number, model: CostModel, chunk: number): number {
   if ((job.live?.frontier[0] ?? 0) === 0) return promptMs(model, exit, job.target, chunk);
+  if (gapAt(job, exit, model) === 0) return 0;
   const prefill = advanceWork(job.live?.frontier ?? [], exit, job.target, model, chunk);
   return prefill.length === 0 ? 0 : predictMs(model, { decode: null, prefill });
 }

@@ -152,7 +152,8 @@ export function predictMs(model: CostModel, work: Work): number {
 
 /** Index of an exit layer in the shape. @throws Error for a layer that is no exit. */
 export function exitIndex(shape: DepthShape, layer: number): number {
-  const index = shape.exits.findIndex((exit) => exit.layer === layer);
+  let index = shape.exits.length - 1;
+  while (index >= 0 && shape.exits[index]?.layer !== layer) index -= 1;
   if (index < 0) throw new Error(`exit layer ${layer} is not one of ${shape.exits.map((e) => e.layer).join(', ')}`);
   return index;
 }

@@ -47,6 +47,11 @@ export interface Outcome {
   readonly preemptions: number;
 }
 
+/** When an answer is cut at the latest, as the engine counts: a caller hears of it after the overhead. */
+function cutAt({ arrivedAt, budget }: LiveRequest, overheadMs: number): number {
+  return budget?.onMiss === 'truncate' && budget.totalMs !== null ? arrivedAt + budget.totalMs - overheadMs : Infinity;
+}
+
 /** What a step did, for observers (tests, progress). */
 export interface SimulatedStep {
   readonly now: number;
@@ -86,15 +91,15 @@ export function* simulate(
     waiting: waiting.map(toWaiting),
     learned,
   });
-  const end = (each: LiveRequest, reason: Outcome['reason']): void => {
+  const end = (each: LiveRequest, reason: Outcome['reason'], at = now): void => {
     const admission = admissions.get(each.id);
     if (admission === undefined) throw new Error(`request ${each.id} ended before it was admitted`);
     const { request, byExit: exits, generated: tokens, replans, preemptions } = each;
     const firstTokenAt = each.firstTokenAt === null ? null : each.firstTokenAt + overheadMs;
-    const endedAt = now + overheadMs;
+    const endedAt = at + overheadMs;
     outcomes.push({ request, admission, firstTokenAt, endedAt, exits, tokens, reason, replans, preemptions });
     const whole = reason === 'length';
-    learned = observeEnd(learned, each, admission, { ...each, endedAt: now, tokens, whole }, policy);
+    learned = observeEnd(learned, each, admission, { ...each, endedAt: at, tokens, whole }, policy);
   };
 
   while (next < requests.length || waiting.length > 0 || live.length > 0) {
@@ -146,7 +151,13 @@ export function* simulate(
     now += ms;
     model = correct(model, step.work, ms);
 
-    // 5. Tokens out.
+    // 5. The gateway's timer ends what a slow step holds up past its deadline (engine/deadline-watch.ts).
+    const held = [...live, ...waiting].filter((each) => cutAt(each, overheadMs) < now);
+    for (const each of held) end(each, 'deadline', cutAt(each, overheadMs));
+    live = live.filter((each) => !held.includes(each));
+    waiting = waiting.filter((each) => !held.includes(each));
+
+    // 6. Tokens out.
     live = step.advance(live, now);
     for (const each of live) if (each.generated >= each.request.tokens) end(each, 'length');
     live = live.filter((each) => each.generated < each.request.tokens);

@@ -3,6 +3,7 @@ import type { GenerateMessage } from '../../src/engine/messages.js';
 import { Planning } from '../../src/engine/planning.js';
 import { GREEDY } from '../../src/engine/sampler.js';
 import { Sequence } from '../../src/engine/sequence.js';
+import { Slot } from '../../src/engine/slot.js';
 import { defaultPolicy, type OnMiss } from '../../src/router/planner.js';
 import { shape, table } from '../router/sample.js';
 
@@ -50,12 +51,56 @@ void t.test('truncate waits a little longer for the first token: without it the 
   t.ok(planning.isOverdue(fresh, 988, work), 'but not beyond the deadline');
 });
 
-void t.test('a large batch is planned every other step, and at once when somebody ends', async (t) => {
-  const planning = new Planning(shape, table, defaultPolicy);
-  const live = Array.from({ length: 30 }, (_, i) => decoding(`r${i}`, 500));
-  const room = { slots: 32, kvRoom: 1e6 };
-  t.ok(planning.replan(live, [], room, 20).exits.length > 0, 'planned');
-  t.equal(planning.replan(live, [], room, 25).exits.length, 0, 'held');
-  t.ok(planning.replan(live, [], room, 30).exits.length > 0, 'planned');
-  t.ok(planning.replan(live.slice(1), [], room, 35).exits.length > 0, 'somebody ended');
+void t.test('a plan holds for one step, for two from 24 sequences on, for three from 48 on', async (t) => {
+  for (const [count, holds] of [
+    [10, 1],
+    [30, 2],
+    [60, 3],
+  ] as const) {
+    const planning = new Planning(shape, table, defaultPolicy);
+    const live = Array.from({ length: count }, (_, i) => decoding(`r${i}`, 500));
+    const room = { slots: 64, kvRoom: 1e6 };
+    const planned = Array.from(
+      { length: 6 },
+      (_, step) => planning.replan(live, [], room, 20 + 5 * step).exits.length > 0,
+    );
+    t.strictSame(
+      planned,
+      planned.map((_, step) => step % holds === 0),
+      `${count} sequences`,
+    );
+  }
 });
+
+void t.test(
+  'while a plan holds, its prompts go on, those that are done are passed over, new ones are planned for',
+  async (t) => {
+    const planning = new Planning(shape, table, defaultPolicy);
+    const prompt = (id: string): Sequence => {
+      const { request } = decoding(id, 60_000);
+      const sequence = new Sequence({ ...request, prompt: Array.from({ length: 400 }, (_, i) => i) }, 4);
+      sequence.slot = new Slot(0, shape.stages.length + shape.exits.length);
+      return sequence;
+    };
+    const [first, second, late] = [prompt('first'), prompt('second'), prompt('late')];
+    const rest = Array.from({ length: 24 }, (_, i) => {
+      const sequence = decoding(`r${i}`, 60_000);
+      sequence.slot = new Slot(0, shape.stages.length + shape.exits.length);
+      sequence.slot.reach(0, sequence.tokens.length - 1);
+      return sequence;
+    });
+    const room = { slots: 64, kvRoom: 1e6 };
+    const live = [first, second, ...rest];
+    const chosen = (all: readonly Sequence[], now: number): string | undefined =>
+      planning.chunk(all, [], room, now, new Set())?.id;
+    planning.replan(live, [], room, 20);
+    t.equal(chosen(live, 20), 'first');
+    planning.replan(live, [], room, 30);
+    t.equal(chosen(live, 30), 'first', 'by the plan of the step before');
+    first.slot?.reach(0, 399);
+    t.equal(chosen(live, 30), 'second');
+    second.slot?.reach(0, 399);
+    t.equal(chosen(live, 30), undefined);
+    t.equal(chosen([...live, late], 30), 'late');
+  },
+);
