@@ -17,7 +17,16 @@ import type { Arrivals } from './goodput/load.js';
 import { positive, positives } from './options.js';
 import { capacityOf, serve, sidesOf } from './planner/side.js';
 import { HEADER, type Result, cellName, lineOf, missesOf, resultOf } from './planner/summary.js';
-import { type Cell, SEEDS, type SeedSet, budgetClasses, closedLoad, openLoad } from './planner/workload.js';
+import {
+  type Cell,
+  MACHINES,
+  type MachineKind,
+  SEEDS,
+  type SeedSet,
+  budgetClasses,
+  closedLoad,
+  openLoad,
+} from './planner/workload.js';
 
 interface Options {
   readonly trace: string;
@@ -42,7 +51,7 @@ const values = new Command('bench:planner')
   .option('--seeds <set>', 'tuning, or held-out', 'tuning')
   .option('--loads <list>', 'multiples of what full depth completes', '0.5,0.8,1,1.5,2')
   .option('--arrivals <list>', 'poisson, bursty', 'poisson,bursty')
-  .option('--machines <list>', 'steady, noisy', 'steady,noisy')
+  .option('--machines <list>', 'steady, noisy, shared', 'steady,noisy,shared')
   .option('--sides <list>', 'sides by name; all when absent')
   .option('--requests <n>', 'requests of each seed', '250')
   .option('--length-scale <x>', 'factor on prompts and answers of the trace', '0.1')
@@ -71,8 +80,8 @@ function seedSet(name: string): SeedSet {
 function cellsOf(): Cell[] {
   const loads = positives('--loads', values.loads);
   const arrivals = some<Arrivals>('arrivals', values.arrivals, ['poisson', 'bursty']);
-  return some('machines', values.machines, ['steady', 'noisy']).flatMap((machine) =>
-    arrivals.flatMap((kind) => loads.map((load): Cell => ({ arrivals: kind, load, noisy: machine === 'noisy' }))),
+  return some('machines', values.machines, MACHINES).flatMap((machine) =>
+    arrivals.flatMap((kind) => loads.map((load): Cell => ({ arrivals: kind, load, machine }))),
   );
 }
 
@@ -94,16 +103,22 @@ async function main(): Promise<void> {
   const cells = cellsOf();
 
   const classes = budgetClasses(model);
-  const capacity = capacityOf(closedLoad(lengths, classes), model, slots);
-  console.error(`full depth completes ${capacity.toFixed(2)} requests/s with ${slots} clients; ${set} seeds`);
+  const capacities = new Map<MachineKind, number>();
+  // Noise passes; what a machine is shared with stays.
+  for (const kind of ['steady', 'shared'] as const) {
+    const capacity = capacityOf(closedLoad(lengths, classes), model, slots, kind);
+    console.error(`full depth completes ${capacity.toFixed(2)} requests/s with ${slots} clients, ${kind}`);
+    capacities.set(kind, capacity);
+  }
+  const capacity = ({ machine }: Cell): number => capacities.get(machine === 'shared' ? 'shared' : 'steady') ?? NaN;
   console.log(HEADER);
   const results: Result[] = [];
   for (const cell of cells) {
     for (const side of sides) {
       const outcomes = SEEDS[set].flatMap((seed, i) => {
         say(`${cellName(cell)}, ${side.name}, seed ${i + 1} of ${SEEDS[set].length}`);
-        const requests = openLoad(lengths, classes, cell.load * capacity, cell.arrivals, seed);
-        return serve(side, requests, { model, slots, noisy: cell.noisy, seed });
+        const requests = openLoad(lengths, classes, cell.load * capacity(cell), cell.arrivals, seed);
+        return serve(side, requests, { model, slots, kind: cell.machine, seed });
       });
       const result = resultOf(cell, side.name, outcomes, shape);
       results.push(result);
@@ -124,7 +139,7 @@ async function main(): Promise<void> {
   }
   await mkdir(dirname(values.out), { recursive: true });
   const { seeds, requests, lengthScale } = values;
-  const setup = { seeds, requests, lengthScale, slots, capacity };
+  const setup = { seeds, requests, lengthScale, slots, capacities: Object.fromEntries(capacities) };
   await writeFile(values.out, `${JSON.stringify({ setup, results }, null, 2)}\n`);
 }
 

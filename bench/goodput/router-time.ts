@@ -81,7 +81,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
       sequences.push(sequence);
     }
     const { value, ms } = timed(() => {
-      planning.order([], now);
+      planning.order(sequences, [], room, now);
       const plan = planning.replan(sequences, [], room, now);
       planning.chunk(sequences, [], room, now, new Set(plan.paused));
       return plan;

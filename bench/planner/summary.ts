@@ -52,7 +52,8 @@ export function missesOf(outcomes: readonly Outcome[]): Outcome[] {
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`.padStart(6);
 
-export const cellName = ({ arrivals, load, noisy }: Cell): string => `${noisy ? 'noisy ' : ''}${arrivals} ${load}`;
+export const cellName = ({ arrivals, load, machine }: Cell): string =>
+  `${machine === 'steady' ? '' : `${machine} `}${arrivals} ${load}`;
 
 export const HEADER = `${'cell'.padEnd(18)} ${'side'.padEnd(9)} in budget promised kept  quality depth error ttft p99 latest`;
 

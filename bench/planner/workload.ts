@@ -13,12 +13,19 @@ import { type Arrivals, arrivalTimes } from '../goodput/load.js';
 export const SEEDS = { tuning: [1, 2, 3, 4], 'held-out': [101, 102, 103, 104] } as const;
 export type SeedSet = keyof typeof SEEDS;
 
+/**
+ * `noisy` steps vary, and there are slow spells. `shared`: gateway and clients take their part of the same cores, which
+ * a calibration at rest does not see.
+ */
+export const MACHINES = ['steady', 'noisy', 'shared'] as const;
+export type MachineKind = (typeof MACHINES)[number];
+
 /** One kind of traffic on one kind of machine. */
 export interface Cell {
   readonly arrivals: Arrivals;
   /** 1 is what full depth completes with clients that never pause. */
   readonly load: number;
-  readonly noisy: boolean;
+  readonly machine: MachineKind;
 }
 
 export interface Lengths {

@@ -130,7 +130,9 @@ export class EngineCore {
     const { clock } = this.options;
     const startedAt = clock();
     this.#endDue(startedAt);
-    this.scheduler.reorder(this.#planning.order(this.scheduler.waiting, startedAt));
+    this.scheduler.reorder(
+      this.#planning.order(this.scheduler.running, this.scheduler.waiting, this.#room(), startedAt),
+    );
     this.scheduler.start(startedAt);
     const paused = this.#replan(startedAt);
     this.scheduler.makeRoom();

@@ -41,19 +41,21 @@ export interface EngineRoom {
 }
 
 /**
- * A plan holds for one step, and for one more with each so many live sequences: planning grows faster than a step does,
+ * A plan holds for one step, and for one more with each so many sequences: planning grows faster than a step does,
  * and what one step changes matters less to many.
  */
 const LARGE = 24;
+/** Waiting ones beyond that many are not planned for. */
+const FORESEEN = 64;
 
 /** Ids of those whose prompts lack more than the last position. */
 function promptsOf(live: readonly Sequence[]): Set<string> {
   return new Set(live.filter(({ slot, tokens }) => (slot?.length ?? 0) < tokens.length - 1).map(({ id }) => id));
 }
 
-/** For how many steps a plan of that many live sequences holds. */
-export function planSteps(live: number): number {
-  return 1 + Math.floor(live / LARGE);
+/** For how many steps a plan of that many sequences holds. */
+function planSteps(live: number, waiting: number): number {
+  return 1 + Math.floor((live + Math.min(FORESEEN, waiting)) / LARGE);
 }
 
 export class Planning {
@@ -83,12 +85,11 @@ export class Planning {
   }
 
   /** The waiting in order of service. */
-  order(waiting: readonly Sequence[], now: number): Sequence[] {
+  order(live: readonly Sequence[], waiting: readonly Sequence[], room: EngineRoom, now: number): Sequence[] {
+    if (waiting.length < 2) return [...waiting];
     const byId = new Map(waiting.map((sequence) => [sequence.id, sequence]));
-    const requests = waiting.map((sequence) => this.#plain(sequence));
-    return order(requests, now, this.#learned.lengths, this.#costs, this.policy).flatMap(
-      ({ id }) => byId.get(id) ?? [],
-    );
+    const state = this.#state(live, waiting, room, now);
+    return order(state.waiting, state, this.#costs, this.policy).flatMap(({ id }) => byId.get(id) ?? []);
   }
 
   /** Without budgets there is nothing to weigh: everybody goes as deep as it may. That saves 0.3 ms a step. */
@@ -104,7 +105,7 @@ export class Planning {
     }
     const state = this.#state(live, waiting, room, now);
     const { exits, paused, plan } = replan(state.live, state, this.#costs, this.policy);
-    this.#held = { plan, paused, left: planSteps(live.length) - 1 };
+    this.#held = { plan, paused, left: planSteps(live.length, waiting.length) - 1 };
     return { exits, paused };
   }
 

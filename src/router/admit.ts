@@ -20,7 +20,7 @@ import type { Admission, Policy, Prediction, RouterState, WaitingRequest } from 
  */
 export function admit(asked: WaitingRequest, state: RouterState, model: CostModel, policy: Policy): Admission {
   const request: WaitingRequest = { ...asked, promised: true };
-  const ordered = order([...state.waiting, request], state.now, state.learned.lengths, model, policy);
+  const ordered = order([...state.waiting, request], state, model, policy);
   const batch = batchOf(state, ordered, model, policy, ordered.length);
   const self = batch.jobs.findIndex((job) => job.request === request);
   const job = batch.jobs[self];

@@ -3,6 +3,7 @@
  *
  * Knows: jobs, policy, forecast. Must not know: what is decided from it (admit, replan, chunk).
  */
+import { isCrowded } from './crowd.js';
 import { virtualDeadline } from './deadlines.js';
 import { type Forecast, type Load, forecast } from './forecast.js';
 import { type Job, gapAt, jobOf, meanContext, missingMs, stepsLeft } from './jobs.js';
@@ -45,9 +46,10 @@ export function batchOf(
   let context = 0;
   for (const job of jobs) context += meanContext(job);
   const known = new Map<Job, number>();
+  const crowded = isCrowded({ slots: state.slots, waiting });
   const due = (job: Job | undefined): number => {
     if (job === undefined) return Infinity;
-    const instant = known.get(job) ?? serviceDeadline(job, state.now, model, policy);
+    const instant = known.get(job) ?? serviceDeadline(job, state.now, model, policy, crowded);
     known.set(job, instant);
     return instant;
   };
@@ -127,18 +129,25 @@ export function aloneMs(job: Job, exit: number, model: CostModel, policy: Policy
   );
 }
 
-/** Whether an idle machine could still keep the budget at the likely length. */
-function isOpen(job: Job, now: number, model: CostModel, policy: Policy): boolean {
-  return job.bound && now + aloneMs(job, job.min, model, policy) <= job.deadlines.end;
+/**
+ * Whether the budget could still be kept at the likely length: by an idle machine, or in a crowd, at the pace that
+ * decoding sequences get lately. Who is urgent but hopeless in the crowd that there is would only make others late.
+ */
+export function isOpen(job: Job, now: number, model: CostModel, policy: Policy, crowded: boolean): boolean {
+  if (!job.bound) return false;
+  const paced = crowded
+    ? missingMs(job, job.min, model, planChunk(policy)) + stepsLeft(job, job.likely) * model.correction.paceMs
+    : 0;
+  return now + Math.max(paced, aloneMs(job, job.min, model, policy)) <= job.deadlines.end;
 }
 
 /**
  * The instant by which a request should be served: the deadline that was promised while it can be made, else the
  * one that keeps it from starving.
  */
-export function serviceDeadline(job: Job, now: number, model: CostModel, policy: Policy): number {
+export function serviceDeadline(job: Job, now: number, model: CostModel, policy: Policy, crowded: boolean): number {
   const { arrivedAt } = job.request;
-  if (!isOpen(job, now, model, policy)) {
+  if (!isOpen(job, now, model, policy, crowded)) {
     return virtualDeadline(arrivedAt, aloneMs(job, job.max, model, policy), policy);
   }
   const { first, end, tpot } = job.deadlines;

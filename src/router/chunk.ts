@@ -4,6 +4,7 @@
  * Knows: the step's plan, the pace of decoding sequences. Must not know: KV slots.
  */
 import type { Batch } from './batch.js';
+import { isBlocked } from './crowd.js';
 import { virtualDeadline } from './deadlines.js';
 import { type Job, advanceWork, gapAt } from './jobs.js';
 import { type CostModel, predictMs } from './model.js';
@@ -13,6 +14,8 @@ import { promptMs } from './steps.js';
 
 /** Share of its budget that a prompt waits for the depth of others; from then on only their deadlines go before it. */
 const PATIENCE = 0.1;
+/** Share of the slots below which so few decode that steps cost about the same with more rows. */
+const THIN = 0.25;
 const NOBODY: ReadonlySet<string> = new Set();
 
 export interface Chunk {
@@ -50,8 +53,10 @@ export function chooseChunk(
   // Nobody is held up where nobody decodes.
   const stall = decoding.length === 0 ? Infinity : policy.maxStallMs;
   const bound = batch.jobs.filter((job) => job.bound);
+  // Where all slots are held and few decode, deadlines that can't be kept would leave the machine half empty.
+  const isThin = isBlocked(state) && decoding.length < THIN * state.slots;
   for (const { job, index, due } of prompts) {
-    const spare = agenda.spareBefore(job.bound ? due : Infinity, index, isPatient(job, state.now));
+    const spare = isThin ? Infinity : agenda.spareBefore(job.bound ? due : Infinity, index, isPatient(job, state.now));
     const size = largest(job, batch, { pace, stall, spare });
     if (size > 0) return chunkOf(job, size, model);
     // Nobody has time: the prompt waits, but not for ever.

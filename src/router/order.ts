@@ -1,28 +1,44 @@
 /**
  * Order of service: earliest feasible deadline first; requests without one have a virtual one, so none starves.
  *
- * Knows: the waiting and what they would need alone. Must not know: who holds slots.
+ * Knows: the waiting, how many slots are held by whom. Must not know: memory.
+ *
+ * A virtual deadline alone is no share: where many are late, all of theirs have passed, and new requests that could
+ * still be in time would wait behind every one of them until they are late as well. So requests without a feasible
+ * deadline go before others only while they hold less than their share of the slots.
  */
-import { serviceDeadline } from './batch.js';
+import { isOpen, serviceDeadline } from './batch.js';
+import { isCrowded } from './crowd.js';
 import { jobOf } from './jobs.js';
-import type { LengthModel } from './lengths.js';
 import type { CostModel } from './model.js';
-import type { Policy, WaitingRequest } from './types.js';
+import type { Policy, RouterState, WaitingRequest } from './types.js';
 
-/** The waiting in the order in which they should get slots; ties by arrival. */
+/**
+ * The waiting in the order in which they should get slots; ties by arrival.
+ * @param state its waiting ones are those that are to be ordered
+ */
 export function order<Request extends WaitingRequest>(
   waiting: readonly Request[],
-  now: number,
-  lengths: LengthModel,
+  state: Omit<RouterState, 'waiting'>,
   model: CostModel,
   policy: Policy,
 ): Request[] {
   if (waiting.length < 2) return [...waiting];
-  return waiting
-    .map((request) => ({
-      request,
-      due: serviceDeadline(jobOf(request, null, model, lengths, policy), now, model, policy),
-    }))
-    .sort((a, b) => a.due - b.due || a.request.arrivedAt - b.request.arrivedAt)
-    .map(({ request }) => request);
+  const { now, slots, live, learned } = state;
+  const crowded = isCrowded({ slots, waiting });
+  const placed = waiting
+    .map((request) => {
+      const job = jobOf(request, null, model, learned.lengths, policy);
+      const due = serviceDeadline(job, now, model, policy, crowded);
+      return { request, due, isOpen: isOpen(job, now, model, policy, crowded) };
+    })
+    .sort((a, b) => a.due - b.due || a.request.arrivedAt - b.request.arrivedAt);
+  if (placed.every((place) => place.isOpen) || !placed.some((place) => place.isOpen))
+    return placed.map(({ request }) => request);
+  const held = live.filter(
+    (each) => !isOpen(jobOf(each, each, model, learned.lengths, policy), now, model, policy, crowded),
+  );
+  let share = Math.max(1, Math.round(policy.noBudgetShare * slots)) - held.length;
+  const behind = new Set(placed.filter((place) => !place.isOpen && share-- <= 0));
+  return [...placed.filter((place) => !behind.has(place)), ...behind].map(({ request }) => request);
 }

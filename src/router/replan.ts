@@ -5,11 +5,15 @@
  * Knows: the depth plan, shares. Must not know: the engine's slots and kernels.
  */
 import { batchOf } from './batch.js';
-import type { Job } from './jobs.js';
+import { isBlocked } from './crowd.js';
+import { type Job, stepsLeft } from './jobs.js';
 import type { CostModel } from './model.js';
 import { DepthPlan } from './plan.js';
 import { type Row, resting } from './rest.js';
 import type { Policy, Replan, RouterState, SequenceState } from './types.js';
+
+/** Who is that many steps from its end makes room for somebody soon, and costs the others little. */
+const NEARLY = 8;
 
 /** What changes, and the plan that it comes of, for whoever decides more in the same step. */
 export interface Planned extends Replan {
@@ -64,10 +68,11 @@ function admitUnbound(plan: DepthPlan, rows: readonly Row[], live: readonly Job[
   // Pausing gives its time to those who run; where nobody is promised anything, everybody runs.
   const promised = live.filter((job) => job.bound && !agenda.lost.has(job));
   if (!promised.some((job) => !job.prefilling)) return [];
+  const blocked = isBlocked(state);
   const counts = new Int32Array(batch.model.shape.exits.length);
   return rows.flatMap(({ job, index }) => {
     const exit = exits[index] ?? job.max;
-    if (agenda.ride(exit)) return [];
+    if (agenda.ride(exit) || (blocked && stepsLeft(job, job.likely) <= NEARLY)) return [];
     counts.fill(0);
     counts[exit] = 1;
     const stepMs = batch.step(counts);

@@ -116,7 +116,7 @@ export function* simulate(
     }
 
     // 2. Free slots go to the waiting, in order of service.
-    ({ live, waiting } = fill(live, order(waiting, now, learned.lengths, model, policy), machine));
+    ({ live, waiting } = fill(live, order(waiting, state(), model, policy), machine));
 
     // 3. Depths for this step, then the prompt that goes on.
     const plan = replan(live, state(), model, policy);
