@@ -3,12 +3,15 @@
  *
  * Knows: which values a label can have. Must not know: when they are counted.
  */
+import type { DraftSource } from '../engine/messages.js';
 import { BUDGET_CLASSES } from './budget-class.js';
 import type { Series } from './series.js';
 
 /** What became of a budget. `truncated`: cut at its deadline, as its request asked; `rejected`: never begun. */
 const BUDGET_OUTCOMES = ['met', 'missed', 'truncated', 'rejected'] as const;
 export type BudgetOutcome = (typeof BUDGET_OUTCOMES)[number];
+
+const DRAFT_SOURCES = ['prediction', 'lookup', 'exit'] as const satisfies readonly DraftSource[];
 
 /** Everything that does not depend on the model. */
 export function initialize(series: Series): void {
@@ -26,6 +29,9 @@ export function initialize(series: Series): void {
   }
   for (const limit of ['requests', 'tokens', 'in_flight']) series.limited.inc({ limit }, 0);
   for (const direction of ['deeper', 'shallower']) series.replans.inc({ direction }, 0);
+  for (const source of DRAFT_SOURCES) {
+    for (const counter of [series.drafts, series.draftTokens, series.acceptedTokens]) counter.inc({ source }, 0);
+  }
   for (const time of ['ttft', 'tpot', 'total']) series.ratio.zero({ time });
   for (const budget_class of BUDGET_CLASSES) {
     for (const outcome of BUDGET_OUTCOMES) series.budgets.inc({ budget_class, outcome }, 0);
