@@ -3,6 +3,7 @@ import { monotonicMs } from '../src/clock.js';
 import { EngineClient } from '../src/engine/client.js';
 import type { EngineOptions } from '../src/engine/options.js';
 import { GREEDY } from '../src/engine/sampler.js';
+import { answerOf } from './engine-answer.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 
 export function benchOptions(modelDir: string, threads: number): EngineOptions {
@@ -49,38 +50,21 @@ export async function engineRate(engine: EngineClient, exit: number, scenario: S
   await Promise.all(
     Array.from({ length: parallel }, (_, index) => {
       let tokens = 0;
-      return new Promise<void>((resolve, reject) => {
-        engine.generate(
-          {
-            id: `bench-${salt}-${index}`,
-            arrivedAt: monotonicMs(),
-            prompt: promptOf(promptTokens, salt + index),
-            maxTokens: answerTokens,
-            minTokens: 0,
-            stopTokens: [],
-            sampling: GREEDY,
-            logprobs: null,
-            promptLogprobs: null,
-            depth: { minExit: exit, maxExit: exit, budget: null },
-          },
-          {
-            planned: () => undefined,
-            prompt: () => undefined,
-            token: () => {
-              if (tokens++ > 0) decoded++;
-              else if (first.push(monotonicMs()) === parallel) decodedBefore = decoded;
-            },
-            refused: ({ reason }) => {
-              reject(new Error(reason));
-            },
-            lost: (message) => {
-              reject(new Error(message));
-            },
-            ended: () => {
-              resolve();
-            },
-          },
-        );
+      const request = {
+        id: `bench-${salt}-${index}`,
+        arrivedAt: monotonicMs(),
+        prompt: promptOf(promptTokens, salt + index),
+        maxTokens: answerTokens,
+        minTokens: 0,
+        stopTokens: [],
+        sampling: GREEDY,
+        logprobs: null,
+        promptLogprobs: null,
+        depth: { minExit: exit, maxExit: exit, budget: null },
+      };
+      return answerOf(engine, request, () => {
+        if (tokens++ > 0) decoded++;
+        else if (first.push(monotonicMs()) === parallel) decodedBefore = decoded;
       });
     }),
   );

@@ -15,6 +15,7 @@ import { OptionError, packageRoot } from '../src/config.js';
 import { EngineClient } from '../src/engine/client.js';
 import type { DraftCount } from '../src/engine/messages.js';
 import { GREEDY } from '../src/engine/sampler.js';
+import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
 import { positive } from './options.js';
 import { readRows } from './quality/documents.js';
@@ -113,42 +114,24 @@ class Side {
   async answer(engine: EngineClient, { prompt, layer, temperature, row, maxTokens, eosTokens }: Ask): Promise<void> {
     let tokens = 0;
     let first = 0;
-    await new Promise<void>((resolve, reject) => {
-      const fail = (why: string): void => {
-        reject(new Error(why));
-      };
-      engine.generate(
-        {
-          id: `${layer}-${temperature}-${row}`,
-          arrivedAt: monotonicMs(),
-          prompt,
-          maxTokens,
-          minTokens: 0,
-          stopTokens: eosTokens,
-          sampling: { ...GREEDY, temperature, seed: row },
-          logprobs: null,
-          promptLogprobs: null,
-          depth: { minExit: layer, maxExit: layer, budget: null },
-        },
-        {
-          planned: () => undefined,
-          prompt: () => undefined,
-          token: () => {
-            if (tokens++ === 0) first = monotonicMs();
-          },
-          refused: ({ reason }) => {
-            fail(reason);
-          },
-          lost: fail,
-          ended: ({ endedAt, drafts }) => {
-            this.#tokens += Math.max(0, tokens - 1);
-            this.#ms += tokens > 1 ? endedAt - first : 0;
-            this.#drafts.push(...(drafts ?? []));
-            resolve();
-          },
-        },
-      );
+    const request = {
+      id: `${layer}-${temperature}-${row}`,
+      arrivedAt: monotonicMs(),
+      prompt,
+      maxTokens,
+      minTokens: 0,
+      stopTokens: eosTokens,
+      sampling: { ...GREEDY, temperature, seed: row },
+      logprobs: null,
+      promptLogprobs: null,
+      depth: { minExit: layer, maxExit: layer, budget: null },
+    };
+    const { endedAt, drafts } = await answerOf(engine, request, () => {
+      if (tokens++ === 0) first = monotonicMs();
     });
+    this.#tokens += Math.max(0, tokens - 1);
+    this.#ms += tokens > 1 ? endedAt - first : 0;
+    this.#drafts.push(...(drafts ?? []));
   }
 }
 

@@ -29,7 +29,7 @@ import { Scheduler, type SchedulerLimits } from './scheduler.js';
 import { Sequence } from './sequence.js';
 import { maySpeculate, type Speculate } from './speculation/rule.js';
 import { type Draft, Speculation } from './speculation/speculation.js';
-import { type Advanced, decodeWork, stepWork } from './step-work.js';
+import { type AdvanceTotals, decodeWork, stepWork } from './step-work.js';
 
 export interface CoreOptions extends SchedulerLimits {
   readonly policy: Policy;
@@ -211,7 +211,7 @@ export class EngineCore {
     return [advanceOf(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#planning)];
   }
 
-  #advance(advances: readonly Advance[]): Advanced {
+  #advance(advances: readonly Advance[]): AdvanceTotals {
     let prefilled = 0;
     let caughtUp = 0;
     for (const { sequence, end } of advances) {
@@ -236,10 +236,12 @@ export class EngineCore {
   #draft(sequence: Sequence): Draft | null {
     const { request, generated, tokens, exit } = sequence;
     if (!maySpeculate(request, this.options.speculate)) return null;
-    // A round takes no longer than two steps.
-    const decode = decodeWork([sequence], this.#planning.shape);
-    const twoSteps = { decode, prefill: this.#planning.advanceWork(sequence, tokens.length) };
-    if (this.#planning.isOverdue(sequence, this.options.clock(), twoSteps)) return null;
+    if (request.depth.budget?.onMiss === 'truncate') {
+      // A round takes no longer than two steps.
+      const decode = decodeWork([sequence], this.#planning.shape);
+      const twoSteps = { decode, prefill: this.#planning.advanceWork(sequence, tokens.length) };
+      if (this.#planning.isOverdue(sequence, this.options.clock(), twoSteps)) return null;
+    }
     const { table } = this.executor;
     const bytes = table.bytesAt(exit, tokens.length + 1);
     let most = request.maxTokens - generated - 1;
@@ -249,11 +251,11 @@ export class EngineCore {
     return draft;
   }
 
-  /** Emits what a draft brought. Such a step teaches costs nothing: it is no step that a plan counts on. */
+  /** Emits what a draft brought. The cost model learns nothing from it: plans count on plain steps. */
   #verify(
     sequence: Sequence,
     draft: Draft,
-    advanced: Advanced,
+    advanced: AdvanceTotals,
     { at, ms, cycleMs }: { at: number; ms: number; cycleMs: number },
   ): StepWork {
     const decode = decodeWork([sequence], this.#planning.shape);
@@ -325,7 +327,7 @@ export class EngineCore {
   }
 
   #learn(
-    advanced: Advanced,
+    advanced: AdvanceTotals,
     rows: readonly Sequence[],
     stageRows: readonly number[],
     ms: number,

@@ -14,6 +14,7 @@ import {
   costModel,
   type DepthPlan,
   type DepthShape,
+  FORESEEN,
   isOverdue,
   nextStep,
   type Learned,
@@ -45,8 +46,6 @@ export interface EngineRoom {
  * and what one step changes matters less to many.
  */
 const LARGE = 24;
-/** Waiting ones beyond that many are not planned for. */
-const FORESEEN = 64;
 
 /** Ids of those whose prompts lack more than the last position. */
 function promptsOf(live: readonly Sequence[]): Set<string> {

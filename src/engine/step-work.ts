@@ -10,7 +10,7 @@ import type { Planning } from './planning.js';
 import type { Sequence } from './sequence.js';
 
 /** The part of a step before it decodes. */
-export interface Advanced {
+export interface AdvanceTotals {
   readonly work: Work['prefill'];
   readonly prefilled: number;
   readonly caughtUp: number;
@@ -27,7 +27,7 @@ export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Wo
 export function stepWork(
   planning: Planning,
   decode: Work['decode'],
-  advanced: Advanced,
+  advanced: AdvanceTotals,
   stageRows: readonly number[],
   ms: number,
 ): Omit<StepWork, 'kernelRuns'> {

@@ -26,7 +26,7 @@ export interface Batch {
 }
 
 /** Waiting requests beyond this many change no plan of the live ones: the first ones bind already. */
-const FORESEEN = 64;
+export const FORESEEN = 64;
 
 /**
  * @param waiting in order of service (order.ts)
@@ -49,7 +49,8 @@ export function batchOf(
   const crowded = isCrowded({ slots: state.slots, waiting });
   const due = (job: Job | undefined): number => {
     if (job === undefined) return Infinity;
-    const instant = known.get(job) ?? serviceDeadline(job, state.now, model, policy, crowded);
+    const instant =
+      known.get(job) ?? serviceDeadline(job, isOpen(job, state.now, model, policy, crowded), model, policy);
     known.set(job, instant);
     return instant;
   };
@@ -144,10 +145,11 @@ export function isOpen(job: Job, now: number, model: CostModel, policy: Policy, 
 /**
  * The instant by which a request should be served: the deadline that was promised while it can be made, else the
  * one that keeps it from starving.
+ * @param open see isOpen
  */
-export function serviceDeadline(job: Job, now: number, model: CostModel, policy: Policy, crowded: boolean): number {
+export function serviceDeadline(job: Job, open: boolean, model: CostModel, policy: Policy): number {
   const { arrivedAt } = job.request;
-  if (!isOpen(job, now, model, policy, crowded)) {
+  if (!open) {
     return virtualDeadline(arrivedAt, aloneMs(job, job.max, model, policy), policy);
   }
   const { first, end, tpot } = job.deadlines;

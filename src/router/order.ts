@@ -29,16 +29,15 @@ export function order<Request extends WaitingRequest>(
   const placed = waiting
     .map((request) => {
       const job = jobOf(request, null, model, learned.lengths, policy);
-      const due = serviceDeadline(job, now, model, policy, crowded);
-      return { request, due, isOpen: isOpen(job, now, model, policy, crowded) };
+      const open = isOpen(job, now, model, policy, crowded);
+      return { request, open, due: serviceDeadline(job, open, model, policy) };
     })
     .sort((a, b) => a.due - b.due || a.request.arrivedAt - b.request.arrivedAt);
-  if (placed.every((place) => place.isOpen) || !placed.some((place) => place.isOpen))
-    return placed.map(({ request }) => request);
+  if (placed.every(({ open }) => open) || !placed.some(({ open }) => open)) return placed.map(({ request }) => request);
   const held = live.filter(
     (each) => !isOpen(jobOf(each, each, model, learned.lengths, policy), now, model, policy, crowded),
   );
   let share = Math.max(1, Math.round(policy.noBudgetShare * slots)) - held.length;
-  const behind = new Set(placed.filter((place) => !place.isOpen && share-- <= 0));
+  const behind = new Set(placed.filter((place) => !place.open && share-- <= 0));
   return [...placed.filter((place) => !behind.has(place)), ...behind].map(({ request }) => request);
 }

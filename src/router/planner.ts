@@ -16,6 +16,7 @@ import { type CorrectedPart, learn } from './correct.js';
 import { type CostModel, type Work, cascadeMs, prefillMs, unitMs } from './model.js';
 
 export { admit } from './admit.js';
+export { FORESEEN } from './batch.js';
 export { type Chunk, chooseChunk } from './chunk.js';
 export { isWithin } from './deadlines.js';
 export { type AnswerEnd, type Learned, nothingLearned, observeEnd, observeRequest } from './learned.js';

@@ -6,10 +6,11 @@ import { ToolCall, toolFields } from './tools.js';
 
 const TextPart = Type.Object({ type: Type.Literal('text'), text: Type.String() });
 
-const TextContent = oneOf('a string or an array of {type: "text", text} parts', [
-  Type.String(),
-  Type.Array(TextPart, { minItems: 1 }),
-]);
+const textContent = (description: string) =>
+  oneOf('a string or an array of {type: "text", text} parts (only text is served)', [
+    Type.String({ description }),
+    Type.Array(TextPart, { minItems: 1 }),
+  ]);
 
 export const ChatMessageBody = Type.Object({
   role: oneOf('"system", "developer", "user", "assistant" or "tool"', [
@@ -19,12 +20,7 @@ export const ChatMessageBody = Type.Object({
     Type.Literal('assistant'),
     Type.Literal('tool'),
   ]),
-  content: Type.Optional(
-    oneOf('a string or an array of {type: "text", text} parts (only text is served)', [
-      Type.String({ description: 'Required but for an assistant with tool_calls.' }),
-      Type.Array(TextPart, { minItems: 1 }),
-    ]),
-  ),
+  content: Type.Optional(textContent('Required but for an assistant with tool_calls.')),
   name: Type.Optional(Type.String()),
   tool_calls: Type.Optional(Type.Array(ToolCall, { description: 'Of an assistant.' })),
   tool_call_id: Type.Optional(Type.String({ description: 'Of a tool: the call that this is the result of.' })),
@@ -41,13 +37,12 @@ export const ChatBody = Type.Object(
     top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
     ...toolFields,
     prediction: Type.Optional(
-      Type.Object(
-        { type: Type.Literal('content'), content: TextContent },
-        {
-          description:
-            'Text that the answer is expected to hold, such as a file before an edit: drafts are taken from it.',
-        },
-      ),
+      Type.Object({
+        type: Type.Literal('content'),
+        content: textContent(
+          'What the answer is expected to hold, such as a file before an edit: drafts come from it.',
+        ),
+      }),
     ),
   },
   {
