@@ -7,6 +7,7 @@
 import { join } from 'node:path';
 import type { Device } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
+import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
 import { type ElementType, elementBytes } from '../runtime/tensor.js';
 import { BoundaryStore } from './boundary-store.js';
@@ -61,7 +62,8 @@ export class StagedModel {
     readonly limits: ModelLimits,
     weights: WeightFiles,
   ) {
-    const session = (file: string): Session => new Session(environment, device, join(dir, file), weights);
+    const spec = { weights, wideSums: device.kind === 'cpu' && saturates(environment, device) };
+    const session = (file: string): Session => new Session(environment, device, join(dir, file), spec);
     const { architecture, floatType } = manifest;
     const stage = (entry: StageEntry): Stage => ({
       entry,

@@ -23,6 +23,7 @@ const LIBRARY: Partial<Record<NodeJS.Platform, string>> = {
 const FUNCTIONS = {
   GetErrorMessage: [2, 'const char* NAME(void*)'],
   CreateSession: [7, 'void* NAME(void*, const char*, void*, _Out_ void**)'],
+  CreateSessionFromArray: [8, 'void* NAME(void*, const void*, size_t, void*, _Out_ void**)'],
   CreateSessionOptions: [10, 'void* NAME(_Out_ void**)'],
   DisableMemPattern: [17, 'void* NAME(void*)'],
   CreateRunOptions: [39, 'void* NAME(_Out_ void**)'],

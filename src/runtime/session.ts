@@ -12,6 +12,15 @@ import type { Tensor } from './tensor.js';
 /** Weight files that are already in memory, by the file name that the graphs' external data names. */
 export type WeightFiles = ReadonlyMap<string, Uint8Array>;
 
+export interface SessionSpec {
+  readonly weights: WeightFiles;
+  /**
+   * Products of unsigned and signed bytes by kernels that add in 32 bits; slower, and only needed where the others
+   * saturate (saturation.ts).
+   */
+  readonly wideSums: boolean;
+}
+
 export interface BindingSpec {
   /** Inputs that the host writes between runs. */
   readonly hostInputs: Readonly<Record<string, Tensor>>;
@@ -61,15 +70,15 @@ export class Session {
   readonly handle: Handle;
 
   /**
-   * Loads a graph.
-   * @param weights external data in memory; files that are not in it are read from beside the graph.
+   * Loads a graph from a file or from its bytes.
+   * @param spec.weights external data in memory; files that are not in it are read from beside the graph.
    * @throws OrtError when the file is missing or is no valid graph.
    */
   constructor(
     readonly environment: Environment,
     readonly device: Device,
-    path: string,
-    weights: WeightFiles,
+    graph: string | Uint8Array,
+    { weights, wideSums }: SessionSpec,
   ) {
     const { ort } = environment;
     const options = ort.create('CreateSessionOptions');
@@ -78,6 +87,7 @@ export class Session {
       // Shapes change from run to run; a pattern per shape only costs memory.
       ort.call('DisableMemPattern', options);
       if (device.kind === 'cuda') appendCuda(environment, options);
+      if (wideSums) ort.call('AddSessionConfigEntry', options, 'session.x64quantprecision', '1');
       if (weights.size > 0) {
         const buffers = [...weights.values()];
         ort.call(
@@ -89,7 +99,10 @@ export class Session {
           buffers.length,
         );
       }
-      this.handle = ort.create('CreateSession', environment.handle, path, options);
+      this.handle =
+        typeof graph === 'string'
+          ? ort.create('CreateSession', environment.handle, graph, options)
+          : ort.create('CreateSessionFromArray', environment.handle, graph, graph.byteLength, options);
     } finally {
       ort.release('ReleaseSessionOptions', options);
     }

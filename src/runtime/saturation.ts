@@ -1,0 +1,52 @@
+/**
+ * Whether sums of byte products saturate on this processor.
+ *
+ * Knows: a graph of one product whose sums are as large as they can be. Must not know: models.
+ *
+ * Where a processor can't add products of bytes in 32 bits (x86 with AVX2 or AVX-512 but without VNNI: Zen 3, Skylake
+ * and older), ONNX Runtime's kernels for unsigned times signed bytes add neighbours in 16 bits that saturate: two of
+ * 255 x 127 give 32,767 instead of 64,770, and an answer drifts silently. It is measured instead of read off the
+ * processor's flags, so it holds on every system and for every later version of the library.
+ */
+import type { Device } from './device.js';
+import type { Environment } from './environment.js';
+import { Session } from './session.js';
+import { hostF32, Tensor } from './tensor.js';
+
+/** Rows, inner width and columns of the product. */
+export const PROBE = { rows: 2, width: 64, columns: 16 } as const;
+const LARGEST = 127;
+
+/**
+ * y = x W with x rounded to bytes around 128 in steps of 1/127 and every weight 127. test/runtime/saturation.test.ts
+ * holds it to the graph that it writes from the operators.
+ */
+export const PROBE_GRAPH = [
+  'CAoSBnNvcnRpZTrtAgoxCgdsYXJnZXN0CgVzaGFwZRIGd2VpZ2h0Gg13ZWlnaHQvRXhwYW5kIgZFeHBhbmQ6AAo+CgF4CgR1bml0',
+  'CgR6ZXJvEgVieXRlcxoUYnl0ZXMvUXVhbnRpemVMaW5lYXIiDlF1YW50aXplTGluZWFyOgAKYgoFYnl0ZXMKBndlaWdodAoEdW5p',
+  'dAoFc2NhbGUKBHplcm8SAXkaFnkvTWF0TXVsSW50ZWdlclRvRmxvYXQiFE1hdE11bEludGVnZXJUb0Zsb2F0Og1jb20ubWljcm9z',
+  'b2Z0EgVwcm9iZSoOEAFCBHVuaXRKBAQCATwqCxACQgR6ZXJvSgGAKg4QA0IHbGFyZ2VzdEoBfyodCAIQB0IFc2hhcGVKEEAAAAAA',
+  'AAAAEAAAAAAAAAAqDxABQgVzY2FsZUoEAACAP1oXCgF4EhIKEAgBEgwKBhIEcm93cwoCCEBiFwoBeRISChAIARIMCgYSBHJvd3MK',
+  'AggQQgQKABAVQhEKDWNvbS5taWNyb3NvZnQQAQ==',
+].join('');
+
+/** @param wideSums whether the product runs on the kernels that add in 32 bits; false asks what the others do. */
+export function saturates(environment: Environment, device: Device, wideSums = false): boolean {
+  const { rows, width, columns } = PROBE;
+  const session = new Session(environment, device, Buffer.from(PROBE_GRAPH, 'base64'), {
+    weights: new Map(),
+    wideSums,
+  });
+  const x = hostF32(rows * width);
+  const y = hostF32(rows * columns);
+  x.data.fill(1);
+  const binding = session.bind({
+    hostInputs: { x: new Tensor(environment, environment.hostMemory, x.address, [rows, width], 'f32') },
+    inputs: {},
+    outputs: { y: new Tensor(environment, environment.hostMemory, y.address, [rows, columns], 'f32') },
+  });
+  binding.run();
+  binding.dispose();
+  session.dispose();
+  return y.data.some((sum) => Math.abs(sum - width * LARGEST) > 0.5);
+}

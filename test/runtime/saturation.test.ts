@@ -1,0 +1,31 @@
+import t from 'tap';
+import { Graph, MICROSOFT } from '../../src/convert/onnx/graph.js';
+import { cpuDevice } from '../../src/runtime/cpu.js';
+import { createEnvironment } from '../../src/runtime/environment.js';
+import { PROBE, PROBE_GRAPH, saturates } from '../../src/runtime/saturation.js';
+
+void t.test('the graph of the probe is the product that its comment names', async (t) => {
+  const { width, columns } = PROBE;
+  const graph = new Graph('probe');
+  const x = graph.input('x', 'f32', ['rows', width]);
+  const unit = graph.constant('unit', 'f32', [], Float32Array.of(1 / 127));
+  const zero = graph.constant('zero', 'u8', [], Uint8Array.of(128));
+  const largest = graph.constant('largest', 'i8', [], Int8Array.of(127));
+  const shape = graph.constant('shape', 'i64', [2], BigInt64Array.of(BigInt(width), BigInt(columns)));
+  // Made when the graph is loaded, as levelled weights are.
+  const weight = graph.node('Expand', [largest, shape], ['weight']);
+  const scale = graph.constant('scale', 'f32', [], Float32Array.of(1));
+  const bytes = graph.node('QuantizeLinear', [x, unit, zero], ['bytes']);
+  graph.node('MatMulIntegerToFloat', [bytes, weight, unit, scale, zero], ['y'], {}, MICROSOFT);
+  graph.output('y', 'f32', ['rows', columns]);
+  t.equal(Buffer.from(graph.encode()).toString('base64'), PROBE_GRAPH);
+});
+
+void t.test('sums are exact on the kernels that a model is loaded with', async (t) => {
+  const environment = createEnvironment(2);
+  const device = cpuDevice(environment);
+  const saturating = saturates(environment, device);
+  t.comment(`the default kernels saturate on this processor: ${saturating}`);
+  t.notOk(saturates(environment, device, saturating));
+  t.notOk(saturates(environment, device, true));
+});
