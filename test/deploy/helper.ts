@@ -20,11 +20,11 @@ export function start(t: Test, command: string, args: readonly string[]): ChildP
   return child;
 }
 
-/** Asks every half second. @throws Error when it is not done within a minute */
+/** Asks ten times a second. @throws Error when it is not done within a minute */
 export async function until(what: string, done: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 120; tries++) {
+  for (let tries = 0; tries < 600; tries++) {
     if (await done().catch(() => false)) return;
-    await sleep(500);
+    await sleep(100);
   }
   throw new Error(`${what}: not within a minute`);
 }

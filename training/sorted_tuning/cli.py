@@ -15,6 +15,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 Model = Annotated[Path, typer.Option(help="GGUF file or Hugging Face folder (with exit-blocks.safetensors, if any).")]
 Exits = Annotated[str | None, typer.Option(help='Exits as "10,15,30", or "9+1,14+1,30" with block layers.')]
+Precision = Annotated[
+    str, typer.Option(help="bf16 (weights that learn stay fp32), fp32, or auto: bf16 where the device multiplies it.")
+]
 Data = Annotated[list[Path], typer.Option(help="JSONL of questions and answers; may be repeated.")]
 
 
@@ -59,13 +62,16 @@ def targets(
         typer.Option(help='Keep the trunk\'s states after these layers, e.g. "9,14,19,24": blocks learn without it.'),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the teacher runs, e.g. cpu or cuda.")] = "cpu",
+    precision: Precision = "auto",
 ) -> None:
     """The base's top-k distribution at every position, once; also cuts the data into windows."""
     from sorted_tuning.exits import parse_exits
     from sorted_tuning.load import load_base, load_tokenizer
+    from sorted_tuning.precision import resolve
     from sorted_tuning.targets import write_targets
 
-    base, settings = load_base(model).to(device), {"length": length, "k": top_k, "batch": batch, "seed": seed}
+    settings = {"length": length, "k": top_k, "batch": batch, "seed": seed, "precision": resolve(precision, device)}
+    base = load_base(model).to(device)
     kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
     count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=kept)
     typer.echo(f"{count} training tokens -> {out}")
@@ -102,7 +108,7 @@ def tune(
     train_norms: Annotated[bool, typer.Option(help="Tune the norms of exits with blocks along with these.")] = True,
     quantize: Annotated[str | None, typer.Option(help="Fake quantization: w8a8 or int4.")] = None,
     quantize_from: Annotated[int, typer.Option(help="Tokens after which fake quantization begins.")] = 0,
-    precision: Annotated[str, typer.Option(help="bf16 (fp32 master weights) or no (fp32).")] = "bf16",
+    precision: Precision = "auto",
     compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     checkpoint_minutes: Annotated[float, typer.Option(help="Minutes between checkpoints.")] = 5.0,
@@ -113,9 +119,11 @@ def tune(
 
     A run that has begun goes on from its last checkpoint with its own settings; only --targets may name other data.
     """
+    from sorted_tuning.precision import default_device, resolve
     from sorted_tuning.tuning.config import TuneConfig
     from sorted_tuning.tuning.tune import tune as train
 
+    precision = resolve(precision, default_device())
     options = {name: str(value) if isinstance(value, Path) else value for name, value in locals().items()}
     saved = run / "config.json"
     if saved.is_file():
@@ -192,7 +200,7 @@ def evaluate(
     weight_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,
     head_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,
     judge: Annotated[Path | None, typer.Option(help="GGUF file or folder of a model that judges answers.")] = None,
-    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    precision: Precision = "auto",
     batch: Annotated[int, typer.Option(min=1, help="Answers generated at once.")] = 16,
 ) -> None:
     """KL, agreement, perplexity and what greedy answers are like, at every exit and for every kernel."""
@@ -204,27 +212,27 @@ def evaluate(
     from sorted_tuning.export import load_sorted
     from sorted_tuning.fakequant import KERNELS
     from sorted_tuning.load import load_base, load_tokenizer
+    from sorted_tuning.precision import dtype_of, resolve
     from sorted_tuning.targets import TEST_LENGTH
     from sorted_tuning.tuning.tune import tuned_model
 
+    dtype = dtype_of(resolve(precision))
     if answers is not None and instructions is None:
         raise TuningError("answers: must come with the --instructions that they are answers to")
     if run is not None and model is not None or (run is None and model is None and answers is None):
         raise TuningError("evaluate: must be given one of --run-dir and --model, or neither and --answers")
     if data is None and instructions is None:
         raise TuningError("evaluate: must be given --data or --instructions or both")
-    if precision not in ("bf16", "fp32"):
-        raise TuningError(f"precision: must be bf16 or fp32, got {precision!r}")
     names = [name for name in kernels.split(",") if name]
     for name in names:
         if name not in KERNELS:
             raise TuningError(f"kernels: must be of {', '.join(KERNELS)}, got {name!r}")
     tokenizer = load_tokenizer(base)
-    teacher = steps.as_precision(load_base(base), precision)
+    teacher = load_base(base).to(dtype)
     models, tables = {}, {}
     if run or model:
         tuned = tuned_model(run)[0] if run else load_sorted(model, parse_exits(exits) if exits else None)
-        models = steps.variants(steps.as_precision(tuned, precision), teacher, names, weight_bits, head_bits)
+        models = steps.variants(tuned.to(dtype), teacher, names, weight_bits, head_bits)
     if data is not None:
         texts = steps.cut(held_out(tokenizer, data)[:documents], TEST_LENGTH)
         tables["held-out documents"] = steps.teacher_forced(models, teacher, texts)

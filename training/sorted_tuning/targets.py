@@ -25,6 +25,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from sorted_tuning.data import held_out, training_documents, windows
 from sorted_tuning.errors import TuningError
 from sorted_tuning.loss import CHUNK
+from sorted_tuning.precision import Precision, dtype_of
 from sorted_tuning.topk import top_k
 
 TEST_LENGTH = 256
@@ -60,21 +61,27 @@ def fingerprint(base: LlamaForCausalLM) -> str:
 
 @torch.no_grad()
 def teach(
-    base: LlamaForCausalLM, ids: torch.Tensor, k: int, batch: int, boundaries: tuple[int, ...] = ()
+    base: LlamaForCausalLM,
+    ids: torch.Tensor,
+    k: int,
+    batch: int,
+    precision: Precision,
+    boundaries: tuple[int, ...] = (),
 ) -> tuple[torch.Tensor, torch.Tensor, dict[int, torch.Tensor]]:
-    """Top-k ids and probabilities of the base at every position of ids [N, T], in bf16 with fp32 softmax.
+    """Top-k ids and probabilities of the base at every position of ids [N, T], softmax in fp32.
 
     Third: the hidden states bf16 [N, T, H] after each of the trunk layers in `boundaries`.
     """
-    device, weight = base.device, base.lm_head.weight.to(torch.bfloat16)
+    device, dtype = base.device, dtype_of(precision)
+    weight = base.lm_head.weight.to(dtype)
     top_ids = torch.empty(*ids.shape, k, dtype=torch.int32)
     top_p = torch.empty(*ids.shape, k, dtype=torch.float16)
     states = {n: torch.empty(*ids.shape, base.config.hidden_size, dtype=torch.bfloat16) for n in boundaries}
     for start in tqdm(range(0, len(ids), batch), desc="targets", unit="batch", mininterval=30):
         part = ids[start : start + batch].long().to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             ran = base.model(part, output_hidden_states=bool(boundaries))
-            h = ran.last_hidden_state.to(torch.bfloat16).flatten(0, 1)
+            h = ran.last_hidden_state.to(dtype).flatten(0, 1)
             rows = [_most_likely(F.linear(chunk, weight), k) for chunk in h.split(CHUNK)]
         top_p[start : start + batch] = torch.cat([p for p, _ in rows]).view(*part.shape, k).half().cpu()
         top_ids[start : start + batch] = torch.cat([ids for _, ids in rows]).view(*part.shape, k).int().cpu()
@@ -99,6 +106,7 @@ def write_targets(
     k: int,
     batch: int,
     seed: int,
+    precision: Precision,
     boundaries: tuple[int, ...] = (),
 ) -> int:
     """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens."""
@@ -114,9 +122,9 @@ def write_targets(
     test = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in tests], dtype=torch.int32)
     tensors = {"ids": ids, "test.ids": test, "test.length": torch.tensor([len(d) for d in tests], dtype=torch.int32)}
     if k:
-        tensors["top_ids"], tensors["top_p"], states = teach(base, ids, k, batch, boundaries)
+        tensors["top_ids"], tensors["top_p"], states = teach(base, ids, k, batch, precision, boundaries)
         tensors |= {f"state.{n}": kept for n, kept in states.items()}
-        tensors["test.top_ids"], tensors["test.top_p"], _ = teach(base, test, k, batch)
+        tensors["test.top_ids"], tensors["test.top_p"], _ = teach(base, test, k, batch, precision)
     metadata = {"vocab": str(base.config.vocab_size)} | ({"trunk": fingerprint(base)} if boundaries else {})
     save_file(tensors, out, metadata=metadata)
     return ids.numel()

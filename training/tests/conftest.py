@@ -33,9 +33,8 @@ def files(tmp_path_factory):
     rng = random.Random(0)
     rows = [{"q": f"q{i}", "a": "".join(rng.choice("abcd ") for _ in range(40)), "done": i % 5 > 0} for i in range(60)]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    write_targets(
-        model, tokenizer, [folder / "rows.jsonl"], folder / "targets.safetensors", length=32, k=8, batch=8, seed=1
-    )
+    settings = {"length": 32, "k": 8, "batch": 8, "seed": 1, "precision": "fp32"}
+    write_targets(model, tokenizer, [folder / "rows.jsonl"], folder / "targets.safetensors", **settings)
     return folder
 
 
@@ -49,7 +48,7 @@ def config(files):
         total_tokens=12 * 128,
         warmup_tokens=128,
         eval_tokens=1024,
-        precision="no",
+        precision="fp32",
         compile=False,
     )
 

@@ -96,7 +96,7 @@ def test_kept_states_stand_in_for_the_still_trunk(config, tmp_path, files):
     config = dataclasses.replace(config, mode="blocks", exits="1+1,2+2,4")
     kept = dataclasses.replace(config, targets=str(tmp_path / "states.safetensors"))
     base = load_base(files / "base")
-    settings = {"length": 32, "k": 8, "batch": 8, "seed": 1}
+    settings = {"length": 32, "k": 8, "batch": 8, "seed": 1, "precision": "fp32"}
     write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], Path(kept.targets), **settings, boundaries=(1, 2))
     tune(config, tmp_path / "runs", quiet)
     tuner = Tuner(kept, tmp_path / "kept", quiet)

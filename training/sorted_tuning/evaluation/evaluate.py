@@ -104,8 +104,3 @@ def write_report(out: Path, tables: dict[str, Table]) -> None:
 def cut(documents: list[list[int]], tokens: int) -> list[list[int]]:
     """The first `tokens` of each document that has at least two."""
     return [d[:tokens] for d in documents if len(d) > 1]
-
-
-def as_precision(model: torch.nn.Module, precision: str) -> torch.nn.Module:
-    """Weights in bf16 or fp32."""
-    return model.to(torch.bfloat16 if precision == "bf16" else torch.float32)

@@ -10,6 +10,7 @@ from pathlib import Path
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import check_exits, parse_exits
 from sorted_tuning.fakequant import KERNELS
+from sorted_tuning.precision import Precision
 
 MODES = {
     "soft": "the paper: all layers, shared norm and head",
@@ -43,7 +44,7 @@ class TuneConfig:
     train_norms: bool = True
     quantize: str | None = None
     quantize_from: int = 0
-    precision: str = "bf16"
+    precision: Precision = "bf16"
     compile: bool = True
     threads: int | None = None
     checkpoint_minutes: float = 5.0
@@ -57,7 +58,7 @@ class TuneConfig:
         has_blocks = any(e.block for e in exits)
         _rule("mode", self.mode in MODES, f"one of {', '.join(MODES)}", self.mode)
         _rule("loss", self.loss in ("kl", "ce"), "kl or ce", self.loss)
-        _rule("precision", self.precision in ("bf16", "no"), "bf16 or no", self.precision)
+        _rule("precision", self.precision in ("bf16", "fp32"), "bf16 or fp32", self.precision)
         if self.mode == "soft":
             _rule("exits", not has_blocks, "without blocks in soft mode", self.exits)
         else:

@@ -20,6 +20,7 @@ from sorted_tuning.fakequant import quantize_layers
 from sorted_tuning.load import licence_of, load_tokenizer
 from sorted_tuning.loss import EAGER, compiled
 from sorted_tuning.model import SortedLlama
+from sorted_tuning.precision import dtype_of
 from sorted_tuning.targets import Targets, fingerprint, read_targets
 from sorted_tuning.tuning import checkpoint
 from sorted_tuning.tuning.batches import batch_rows, sampled_positions
@@ -41,7 +42,8 @@ class Tuner:
             torch.set_num_threads(config.threads)
         # A hybrid's trunk has no gradient at first, which plain data parallelism must be told.
         replicas = DistributedDataParallelKwargs(find_unused_parameters=config.mode == "hybrid")
-        self.accelerator = Accelerator(mixed_precision=config.precision, kwargs_handlers=[replicas])
+        mixed = "bf16" if config.precision == "bf16" else "no"
+        self.accelerator = Accelerator(mixed_precision=mixed, kwargs_handlers=[replicas])
         self.sorted = load_sorted(Path(config.model), parse_exits(config.exits))
         self.exits = self.sorted.exits
         config.check(self.sorted.base.config.num_hidden_layers)
@@ -146,7 +148,7 @@ class Tuner:
         kept = self.targets.states
         if self.quantized or not all(e.layer in kept for e in wanted):
             return None
-        dtype = torch.get_autocast_dtype("cpu") if self.config.precision == "bf16" else torch.float32
+        dtype = dtype_of(self.config.precision)
         return {e.layer: kept[e.layer][rows].to(self.accelerator.device, dtype) for e in wanted}
 
     def _batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:

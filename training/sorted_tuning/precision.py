@@ -1,0 +1,44 @@
+"""In which precision a device multiplies.
+
+Knows: PyTorch's devices. Must not know: models, losses.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from sorted_tuning.errors import TuningError
+
+Precision = Literal["bf16", "fp32"]
+
+
+def resolve(precision: str, device: str = "cpu") -> Precision:
+    """What `auto` is on a device, and a TuningError for a name that is none.
+
+    Processors with AVX2 alone have no bf16 products; PyTorch's stand-in for them is a hundred times slower than fp32.
+    """
+    if precision == "auto":
+        return "bf16" if _multiplies_bf16(device) else "fp32"
+    if precision == "bf16":
+        return "bf16"
+    if precision == "fp32":
+        return "fp32"
+    raise TuningError(f"precision: must be auto, bf16 or fp32, got {precision!r}")
+
+
+def dtype_of(precision: Precision) -> torch.dtype:
+    """The element type of products."""
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def default_device() -> str:
+    """Where accelerate puts a run."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _multiplies_bf16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
