@@ -127,7 +127,9 @@ void t.test('response_format: streamed or not, at any depth, the answer keeps to
   const check = (text: string): void => {
     const value = JSON.parse(text) as { city: string; people: number };
     t.same(Object.keys(value), ['city', 'people'], text);
-    t.ok(value.city.length > 0 && value.city.length <= 12 && Number.isInteger(value.people), text);
+    // JSON Schema counts characters, where JavaScript's length counts an emoji twice.
+    const characters = Array.from(value.city).length;
+    t.ok(characters > 0 && characters <= 12 && Number.isInteger(value.people), text);
   };
   for (const [depth, temperature] of [
     ['30', 0],
