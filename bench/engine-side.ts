@@ -2,8 +2,8 @@
 import { monotonicMs } from '../src/clock.js';
 import { EngineClient } from '../src/engine/client.js';
 import type { EngineOptions } from '../src/engine/options.js';
-import { GREEDY } from '../src/engine/sampler.js';
 import { answerOf } from './engine-answer.js';
+import { greedy } from './greedy-request.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 
 export function benchOptions(modelDir: string, threads: number): EngineOptions {
@@ -50,18 +50,7 @@ export async function engineRate(engine: EngineClient, exit: number, scenario: S
   await Promise.all(
     Array.from({ length: parallel }, (_, index) => {
       let tokens = 0;
-      const request = {
-        id: `bench-${salt}-${index}`,
-        arrivedAt: monotonicMs(),
-        prompt: promptOf(promptTokens, salt + index),
-        maxTokens: answerTokens,
-        minTokens: 0,
-        stopTokens: [],
-        sampling: GREEDY,
-        logprobs: null,
-        promptLogprobs: null,
-        depth: { minExit: exit, maxExit: exit, budget: null },
-      };
+      const request = greedy(`bench-${salt}-${index}`, promptOf(promptTokens, salt + index), exit, answerTokens);
       return answerOf(engine, request, () => {
         if (tokens++ > 0) decoded++;
         else if (first.push(monotonicMs()) === parallel) decodedBefore = decoded;

@@ -17,6 +17,7 @@ import type { DraftCount } from '../src/engine/messages.js';
 import { GREEDY } from '../src/engine/sampler.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
+import { greedy } from './greedy-request.js';
 import { positive } from './options.js';
 import { readRows } from './quality/documents.js';
 
@@ -114,18 +115,10 @@ class Side {
   async answer(engine: EngineClient, { prompt, layer, temperature, row, maxTokens, eosTokens }: Ask): Promise<void> {
     let tokens = 0;
     let first = 0;
-    const request = {
-      id: `${layer}-${temperature}-${row}`,
-      arrivedAt: monotonicMs(),
-      prompt,
-      maxTokens,
-      minTokens: 0,
+    const request = greedy(`${layer}-${temperature}-${row}`, prompt, layer, maxTokens, {
       stopTokens: eosTokens,
       sampling: { ...GREEDY, temperature, seed: row },
-      logprobs: null,
-      promptLogprobs: null,
-      depth: { minExit: layer, maxExit: layer, budget: null },
-    };
+    });
     const { endedAt, drafts } = await answerOf(engine, request, () => {
       if (tokens++ === 0) first = monotonicMs();
     });

@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import Value from 'typebox/value';
-import { monotonicMs } from '../../src/clock.js';
 import { Grammars } from '../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../src/engine/grammar/vocabulary.js';
 import { Inbox } from '../../src/engine/inbox.js';
@@ -11,7 +10,7 @@ import type { GenerateMessage } from '../../src/engine/messages.js';
 import { GREEDY } from '../../src/engine/sampler.js';
 import { tokenBytes, type TokenizerJson } from '../../src/model/token-bytes.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
-import { answersOf, holdProcess, makeCore, makeExecutor, MODEL } from './helper.js';
+import { answersOf, greedy, holdProcess, makeCore, makeExecutor, MODEL } from './helper.js';
 
 t.setTimeout(240_000);
 const executor = await makeExecutor(t);
@@ -29,21 +28,11 @@ t.afterEach(() => {
 
 function ask(id: string, schema: unknown, more: Partial<GenerateMessage> = {}): GenerateMessage {
   const text = '<|im_start|>user\nTell me about a city, as JSON.<|im_end|>\n<|im_start|>assistant\n';
-  return {
-    type: 'generate',
-    id,
-    arrivedAt: monotonicMs(),
-    prompt: tokenizer.encode(text, false),
-    maxTokens: 120,
-    minTokens: 0,
+  return greedy(id, tokenizer.encode(text, false), deepest, 120, {
     stopTokens: manifest.eosTokens,
-    sampling: GREEDY,
-    logprobs: null,
-    promptLogprobs: null,
-    depth: { minExit: deepest, maxExit: deepest, budget: null },
     grammar: schema === null ? null : { kind: 'json', schema: JSON.stringify(schema) },
     ...more,
-  };
+  });
 }
 
 const city = {

@@ -8,13 +8,14 @@ import { chunkSizes } from '../../src/engine/chunks.js';
 import { EngineCore } from '../../src/engine/core.js';
 import { Executor } from '../../src/engine/executor.js';
 import { loadModel } from '../../src/engine/load.js';
-import type { EndedEvent, GenerateMessage, RefusedEvent, StepMessage, TokenEvent } from '../../src/engine/messages.js';
+import type { EndedEvent, RefusedEvent, StepMessage, TokenEvent } from '../../src/engine/messages.js';
 import type { EngineOptions } from '../../src/engine/options.js';
-import { GREEDY } from '../../src/engine/sampler.js';
 import type { Slot } from '../../src/engine/slot.js';
 import { monotonicMs } from '../../src/clock.js';
 import { defaultPolicy } from '../../src/router/planner.js';
 import type { CostTable } from '../../src/router/cost.js';
+
+export { greedy } from '../../bench/greedy-request.js';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
@@ -61,30 +62,6 @@ export function makeCore(executor: Executor, overrides: Partial<EngineOptions> =
     policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,
   });
-}
-
-/** A request that decodes `maxTokens` tokens greedily at one exit, whatever they are. */
-export function greedy(
-  id: string,
-  prompt: readonly number[],
-  exit: number,
-  maxTokens: number,
-  overrides: Partial<GenerateMessage> = {},
-): GenerateMessage {
-  return {
-    type: 'generate',
-    id,
-    arrivedAt: monotonicMs(),
-    prompt,
-    maxTokens,
-    minTokens: 0,
-    stopTokens: [],
-    sampling: GREEDY,
-    logprobs: null,
-    promptLogprobs: null,
-    depth: { minExit: exit, maxExit: exit, budget: null },
-    ...overrides,
-  };
 }
 
 export interface Answer {

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import Value from 'typebox/value';
 import { CallReader, type CallPart } from '../../src/api/call-reader.js';
-import { monotonicMs } from '../../src/clock.js';
 import type { Constraint } from '../../src/engine/constraint.js';
 import { Grammars } from '../../src/engine/grammar/grammars.js';
 import { Inbox } from '../../src/engine/inbox.js';
@@ -12,7 +11,7 @@ import type { CallsGrammar, GenerateMessage } from '../../src/engine/messages.js
 import { GREEDY } from '../../src/engine/sampler.js';
 import { ChatTemplate, type ChatMessage } from '../../src/model/chat-template.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
-import { answersOf, holdProcess, makeCore, makeExecutor, MODEL } from './helper.js';
+import { answersOf, greedy, holdProcess, makeCore, makeExecutor, MODEL } from './helper.js';
 
 t.setTimeout(240_000);
 const executor = await makeExecutor(t);
@@ -68,21 +67,11 @@ function ask(
   more: Partial<GenerateMessage> = {},
 ): GenerateMessage {
   const text = template.render([{ role: 'user', content: 'What will the weather in Paris be?' }], true, tools);
-  return {
-    type: 'generate',
-    id,
-    arrivedAt: monotonicMs(),
-    prompt: tokenizer.encode(text, false),
-    maxTokens: 300,
-    minTokens: 0,
+  return greedy(id, tokenizer.encode(text, false), exit, 300, {
     stopTokens: manifest.eosTokens,
-    sampling: GREEDY,
-    logprobs: null,
-    promptLogprobs: null,
-    depth: { minExit: exit, maxExit: exit, budget: null },
     grammar: { kind: 'calls', functions, most: 1, isOptional: false, ...grammar },
     ...more,
-  };
+  });
 }
 
 /** Reads an answer as the gateway does. */

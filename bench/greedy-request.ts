@@ -1,0 +1,28 @@
+/** A request at one exit, for benches and tests. Knows: the engine's messages. Must not know: engines. */
+import { monotonicMs } from '../src/clock.js';
+import type { GenerateMessage } from '../src/engine/messages.js';
+import { GREEDY } from '../src/engine/sampler.js';
+
+/** A request that arrives now and decodes `maxTokens` tokens greedily at one exit, whatever they are. */
+export function greedy(
+  id: string,
+  prompt: readonly number[],
+  exit: number,
+  maxTokens: number,
+  overrides: Partial<GenerateMessage> = {},
+): GenerateMessage {
+  return {
+    type: 'generate',
+    id,
+    arrivedAt: monotonicMs(),
+    prompt,
+    maxTokens,
+    minTokens: 0,
+    stopTokens: [],
+    sampling: GREEDY,
+    logprobs: null,
+    promptLogprobs: null,
+    depth: { minExit: exit, maxExit: exit, budget: null },
+    ...overrides,
+  };
+}
