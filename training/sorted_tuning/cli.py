@@ -63,6 +63,7 @@ def targets(
     ] = None,
     device: Annotated[str, typer.Option(help="Where the teacher runs, e.g. cpu or cuda.")] = "cpu",
     precision: Precision = "auto",
+    compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
 ) -> None:
     """The base's top-k distribution at every position, once; also cuts the data into windows."""
     from sorted_tuning.exits import parse_exits
@@ -73,7 +74,7 @@ def targets(
     settings = {"length": length, "k": top_k, "batch": batch, "seed": seed, "precision": resolve(precision, device)}
     base = load_base(model).to(device)
     kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
-    count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=kept)
+    count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=kept, compile=compile)
     typer.echo(f"{count} training tokens -> {out}")
 
 

@@ -84,7 +84,9 @@ def _kl_rows(top_ids: torch.Tensor, top_p: torch.Tensor, kernels: LogitKernels) 
         rest_q = (1 - q.sum(1, keepdim=True)).clamp_min(EPSILON)
         loss = (torch.xlogy(p, p) - p * log_q).sum() + (torch.xlogy(rest_p, rest_p) - rest_p * rest_q.log()).sum()
         gradient = kernels.scaled_softmax(z, lse, 1 - rest_p / rest_q)
-        return loss, gradient.scatter_(1, ids, (q - p).to(z.dtype))
+        # Not scatter_, which takes 300 times as long for numbers of 16 bits on a CPU.
+        at = torch.arange(len(ids), device=ids.device).unsqueeze(1)
+        return loss, gradient.index_put_((at, ids), (q - p).to(z.dtype))
 
     return rows
 

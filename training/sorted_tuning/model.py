@@ -22,6 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
 from sorted_tuning.exits import Exit, check_exits
+from sorted_tuning.last_layer import LastLayer, take
 
 
 class ExitBlock(nn.Module):
@@ -30,7 +31,8 @@ class ExitBlock(nn.Module):
     def __init__(self, config: LlamaConfig, exit_: Exit):
         super().__init__()
         # layer_idx continues the trunk's count, so that a cache of n + k layers fits the sub-model.
-        self.layers = nn.ModuleList(LlamaDecoderLayer(config, exit_.layer + i) for i in range(exit_.block))
+        kinds = [LlamaDecoderLayer] * (exit_.block - 1) + [LastLayer]
+        self.layers = nn.ModuleList(kind(config, exit_.layer + i) for i, kind in enumerate(kinds))
         self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     def copy_last_layers(self, base: LlamaForCausalLM) -> None:
@@ -66,19 +68,22 @@ class SortedLlama(nn.Module):
         trunk_grad: bool = True,
         trunk_input: Callable[[torch.Tensor], torch.Tensor] | None = None,
         states: dict[int, torch.Tensor] | None = None,
+        at: dict[int, torch.Tensor] | None = None,
     ) -> dict[int, torch.Tensor]:
         """Normalized hidden states [B, S, H] by exit layer, for ids [B, S] without padding (causal attention).
 
         Runs no trunk layer beyond the deepest exit wanted. trunk_grad=False records no graph through the trunk: then
         only blocks learn. trunk_input, where given, is applied to the embeddings before the first layer. states, where
-        given, are the trunk's outputs [B, S, H] by exit layer: the trunk doesn't run at all.
+        given, are the trunk's outputs [B, S, H] by exit layer: the trunk doesn't run at all. at, where given, are the
+        positions i64 [B, n] by exit layer that are read: the result has only these, [B, n, H].
         """
         wanted = self.exits if wanted is None else wanted
+        at = at or {}
         if states is not None:
             kept = states[wanted[0].layer]
             positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
             rope = self.base.model.rotary_emb(kept, positions)
-            return {e.layer: self.finish(e, states[e.layer], rope) for e in wanted}
+            return {e.layer: self.finish(e, states[e.layer], rope, at.get(e.layer)) for e in wanted}
         llama, by_layer, found = self.base.model, {e.layer: e for e in wanted}, {}
         with torch.set_grad_enabled(trunk_grad and torch.is_grad_enabled()):
             x = llama.embed_tokens(ids)
@@ -90,16 +95,25 @@ class SortedLlama(nn.Module):
                 x = llama.layers[i - 1](x, position_embeddings=rope)
                 if i in by_layer:
                     found[i] = x
-        return {i: self.finish(by_layer[i], x, rope) for i, x in found.items()}
+        return {i: self.finish(by_layer[i], x, rope, at.get(i)) for i, x in found.items()}
 
-    def finish(self, exit_: Exit, x: torch.Tensor, rope: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """From the trunk's output at an exit's boundary to the normalized hidden states that the head reads."""
+    def finish(
+        self,
+        exit_: Exit,
+        x: torch.Tensor,
+        rope: tuple[torch.Tensor, torch.Tensor],
+        at: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """From the trunk's output at an exit's boundary to the normalized hidden states that the head reads.
+
+        At the positions `at` alone, where given.
+        """
         if not exit_.block:
-            return self.base.model.norm(x)
+            return self.base.model.norm(x if at is None else take(x, at))
         block = self.blocks[str(exit_.layer)]
-        for layer in block.layers:
+        for layer in block.layers[:-1]:
             x = layer(x, position_embeddings=rope)
-        return block.norm(x)
+        return block.norm(block.layers[-1](x, position_embeddings=rope, at=at))
 
     def sub_model(self, exit_: Exit) -> LlamaForCausalLM:
         """The exit as a causal LM of its own that shares these very modules: for generation."""

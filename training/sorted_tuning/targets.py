@@ -24,7 +24,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from sorted_tuning.data import held_out, training_documents, windows
 from sorted_tuning.errors import TuningError
-from sorted_tuning.loss import CHUNK
+from sorted_tuning.loss import CHUNK, EAGER, LogitKernels, compiled
 from sorted_tuning.precision import Precision, dtype_of
 from sorted_tuning.topk import top_k
 
@@ -67,12 +67,13 @@ def teach(
     batch: int,
     precision: Precision,
     boundaries: tuple[int, ...] = (),
+    kernels: LogitKernels = EAGER,
 ) -> tuple[torch.Tensor, torch.Tensor, dict[int, torch.Tensor]]:
     """Top-k ids and probabilities of the base at every position of ids [N, T], softmax in fp32.
 
     Third: the hidden states bf16 [N, T, H] after each of the trunk layers in `boundaries`.
     """
-    device, dtype = base.device, dtype_of(precision)
+    device, dtype, llama = base.device, dtype_of(precision), base.model
     weight = base.lm_head.weight.to(dtype)
     top_ids = torch.empty(*ids.shape, k, dtype=torch.int32)
     top_p = torch.empty(*ids.shape, k, dtype=torch.float16)
@@ -80,20 +81,23 @@ def teach(
     for start in tqdm(range(0, len(ids), batch), desc="targets", unit="batch", mininterval=30):
         part = ids[start : start + batch].long().to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            ran = base.model(part, output_hidden_states=bool(boundaries))
-            h = ran.last_hidden_state.to(dtype).flatten(0, 1)
-            rows = [_most_likely(F.linear(chunk, weight), k) for chunk in h.split(CHUNK)]
+            x = llama.embed_tokens(part)
+            rope = llama.rotary_emb(x, torch.arange(ids.shape[1], device=device).unsqueeze(0))
+            for n, layer in enumerate(llama.layers, 1):
+                x = layer(x, position_embeddings=rope)
+                if n in states:
+                    states[n][start : start + batch] = x.to(torch.bfloat16).cpu()
+            h = llama.norm(x).to(dtype).flatten(0, 1)
+            rows = [_most_likely(F.linear(chunk, weight), k, kernels) for chunk in h.split(CHUNK)]
         top_p[start : start + batch] = torch.cat([p for p, _ in rows]).view(*part.shape, k).half().cpu()
         top_ids[start : start + batch] = torch.cat([ids for _, ids in rows]).view(*part.shape, k).int().cpu()
-        for n, kept in states.items():
-            kept[start : start + batch] = ran.hidden_states[n].to(torch.bfloat16).cpu()
     return top_ids, top_p, states
 
 
-def _most_likely(z: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _most_likely(z: torch.Tensor, k: int, kernels: LogitKernels) -> tuple[torch.Tensor, torch.Tensor]:
     """Probabilities and ids [R, k] of the most likely tokens by logits [R, V]."""
     values, ids = top_k(z, k)
-    return (values.float() - torch.logsumexp(z.float(), -1, keepdim=True)).exp(), ids
+    return (values.float() - kernels.log_sum_exp(z)).exp(), ids
 
 
 def write_targets(
@@ -108,8 +112,12 @@ def write_targets(
     seed: int,
     precision: Precision,
     boundaries: tuple[int, ...] = (),
+    compile: bool = False,
 ) -> int:
-    """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens."""
+    """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens.
+
+    compile: fuse the base's layers first, in place.
+    """
     layers = base.config.num_hidden_layers
     for n in boundaries:
         if not 1 <= n < layers:
@@ -122,9 +130,13 @@ def write_targets(
     test = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in tests], dtype=torch.int32)
     tensors = {"ids": ids, "test.ids": test, "test.length": torch.tensor([len(d) for d in tests], dtype=torch.int32)}
     if k:
-        tensors["top_ids"], tensors["top_p"], states = teach(base, ids, k, batch, precision, boundaries)
+        if compile:
+            for layer in base.model.layers:
+                layer.compile(dynamic=False)
+        kernels = compiled() if compile else EAGER
+        tensors["top_ids"], tensors["top_p"], states = teach(base, ids, k, batch, precision, boundaries, kernels)
         tensors |= {f"state.{n}": kept for n, kept in states.items()}
-        tensors["test.top_ids"], tensors["test.top_p"], _ = teach(base, test, k, batch, precision)
+        tensors["test.top_ids"], tensors["test.top_p"], _ = teach(base, test, k, batch, precision, (), kernels)
     metadata = {"vocab": str(base.config.vocab_size)} | ({"trunk": fingerprint(base)} if boundaries else {})
     save_file(tensors, out, metadata=metadata)
     return ids.numel()

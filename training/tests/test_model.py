@@ -31,6 +31,27 @@ def test_each_exit_is_a_causal_lm_of_its_own(base, exits):
         torch.testing.assert_close(model(IDS)[exit_.layer] @ model.head.T, model.sub_model(exit_)(IDS).logits)
 
 
+@pytest.mark.parametrize("exits", ["1+1,2+2,4", "2,4"])
+def test_reading_some_positions_changes_neither_results_nor_gradients(base, exits):
+    model = SortedLlama(base, parse_exits(exits))
+    randomize(model.blocks)
+    ids, at = IDS.view(2, 3), torch.tensor([[2, 0], [1, 2]])
+    rows = torch.arange(2)[:, None]
+    gradients = []
+    for read in ({}, {e.layer: at for e in model.exits}):
+        model.zero_grad()
+        hidden = model(ids, at=read)
+        hidden = hidden if read else {layer: h[rows, at] for layer, h in hidden.items()}
+        sum((h * torch.arange(h.numel()).view_as(h).cos()).sum() for h in hidden.values()).backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+        first = hidden if not read else first
+    for layer, h in first.items():
+        torch.testing.assert_close(hidden[layer], h)
+    assert len(gradients[0]) == len(gradients[1]) > 20
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
 def test_generation_with_a_cache_equals_recomputing(base):
     model = SortedLlama(base, parse_exits("1+1,4"))
     exit_ = model.exits[0]

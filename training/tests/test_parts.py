@@ -29,12 +29,16 @@ def test_an_epoch_sees_each_window_once():
 
 
 def test_positions_are_distinct_per_exit_step_and_rank():
-    a = sampled_positions(100, 0.25, 2, step=1, seed=5, rank=0)
-    assert a.shape == (2, 25) and all(len(set(row.tolist())) == 25 for row in a)
-    assert not torch.equal(a[0], a[1])
-    assert not torch.equal(a, sampled_positions(100, 0.25, 2, step=2, seed=5, rank=0))
-    assert not torch.equal(a, sampled_positions(100, 0.25, 2, step=1, seed=5, rank=1))
-    assert torch.equal(a, sampled_positions(100, 0.25, 2, step=1, seed=5, rank=0))
+    def sample(step, rank):
+        return sampled_positions(3, 100, 0.25, 2, step=step, seed=5, rank=rank)
+
+    a = sample(step=1, rank=0)
+    assert a.shape == (2, 3, 25) and all(len(set(row.tolist())) == 25 for row in a.flatten(0, 1))
+    assert int(a.max()) < 100
+    assert not torch.equal(a[0], a[1]) and not torch.equal(a[0, 0], a[0, 1])
+    assert not torch.equal(a, sample(step=2, rank=0))
+    assert not torch.equal(a, sample(step=1, rank=1))
+    assert torch.equal(a, sample(step=1, rank=0))
 
 
 def test_rounding_keeps_what_its_grid_holds():

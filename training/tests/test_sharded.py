@@ -34,7 +34,7 @@ def two_steps(rank, config, run, meeting_point):
     targets = read_targets(Path(config.targets), 260)
     for exits, trunk_grad in ((model.exits[:1], False), (model.exits, True)):
         ids, top_ids, top_p = (t[rank * 4 : rank * 4 + 4] for t in (targets.ids, targets.top_ids, targets.top_p))
-        at = torch.arange(32).expand(len(exits), -1)
+        at = torch.arange(8).expand(len(exits), 4, -1)
         objective(ids.long(), top_ids, top_p.view(torch.int16), at, exits, trunk_grad).mean().backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -14,11 +14,16 @@ def batch_rows(count: int, batch: int, step: int, seed: int) -> torch.Tensor:
     return order[place * batch : (place + 1) * batch]
 
 
-def sampled_positions(count: int, share: float, exits: int, step: int, seed: int, rank: int) -> torch.Tensor:
-    """For each exit its own random `share` of positions 0..count-1, [exits, n]: an unbiased gradient for less work."""
-    n = max(1, round(count * share))
+def sampled_positions(
+    windows: int, length: int, share: float, exits: int, step: int, seed: int, rank: int
+) -> torch.Tensor:
+    """For each exit and window its own random `share` of positions 0..length-1, [exits, windows, n].
+
+    An unbiased gradient for less work. As many in each window: whole batches keep one shape.
+    """
+    n = max(1, round(length * share))
     generator = _generator(seed, step, 1 + rank)
-    return torch.stack([torch.randperm(count, generator=generator)[:n] for _ in range(exits)])
+    return torch.rand(exits, windows, length, generator=generator).argsort(-1)[..., :n]
 
 
 def _generator(seed: int, a: int, b: int) -> torch.Generator:

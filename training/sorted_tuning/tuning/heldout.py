@@ -21,10 +21,9 @@ def held_out_scores(
     for start in range(0, len(targets.test_ids), batch):
         part = slice(start, start + batch)
         ids = targets.test_ids[part].long().to(device)
-        real = torch.arange(ids.shape[1]) < targets.test_length[part, None]
-        at = real.flatten().nonzero().squeeze(1).to(device).expand(len(exits), -1)
+        real = (torch.arange(ids.shape[1]) < targets.test_length[part, None]).to(device)
         top = targets.test_top_ids[part].to(device), targets.test_top_p[part].view(torch.int16).to(device)
-        sums += objective(ids, *top, at, exits, False, score=True).float().cpu()
+        sums += objective(ids, *top, real, exits, False, score=True).float().cpu()
     means = sums / int(targets.test_length.sum())
     names = [str(e) for e in exits]
     return {

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sorted_tuning.exits import Exit
+from sorted_tuning.last_layer import take
 from sorted_tuning.loss import EAGER, LogitKernels, ce_head_loss, kl_and_hits, kl_head_loss
 from sorted_tuning.model import SortedLlama
 
@@ -31,24 +32,29 @@ class SortedObjective(nn.Module):
         score: bool = False,
         states: dict[int, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """ids i64 [B, T]; top-k [B, T, K] (kl); positions [E, n] into B x T (kl) or B x (T-1) (ce) -> losses f32 [E].
+        """ids i64 [B, T]; top-k [B, T, K] (kl); positions i64 [E, B, n] in each window -> losses f32 [E].
 
         top_p_bits is top_p (f16) viewed as int16: sharded mixed precision casts every floating input to bf16.
-        With score: the held-out sums [E, 2] of KL and of agreeing positions instead. With states [B, T, H] by exit
+        With cross entropy, positions end before the last one, which has no next token. With score: positions are bool
+        [B, T], and the held-out sums [E, 2] of KL and of agreeing positions come back. With states [B, T, H] by exit
         layer the trunk doesn't run (model.py).
         """
         top_p = None if top_p_bits is None else top_p_bits.view(torch.float16)
-        hidden = self.model(ids, exits, trunk_grad=trunk_grad, states=states)
         weight, losses = self.model.head, []
         if torch.is_autocast_enabled(ids.device.type):
             weight = weight.to(torch.get_autocast_dtype(ids.device.type))
-        for exit_, at in zip(exits, positions):
-            h = hidden[exit_.layer].to(weight.dtype)
-            if self.loss == "ce" and not score:
-                # The last position of a window has no next token.
-                losses.append(ce_head_loss(h[:, :-1].flatten(0, 1)[at], weight, ids[:, 1:].flatten()[at], self.kernels))
+        if score:
+            hidden = self.model(ids, exits, trunk_grad=trunk_grad, states=states)
+            taught = top_ids[positions], top_p[positions]
+            parts = (hidden[exit_.layer][positions].to(weight.dtype) for exit_ in exits)
+            return torch.stack([kl_and_hits(h, weight, *taught, self.kernels) for h in parts])
+        read = {exit_.layer: at for exit_, at in zip(exits, positions)}
+        hidden = self.model(ids, exits, trunk_grad=trunk_grad, states=states, at=read)
+        for layer, at in read.items():
+            h = hidden[layer].to(weight.dtype).flatten(0, 1)
+            if self.loss == "ce":
+                losses.append(ce_head_loss(h, weight, ids.gather(1, at + 1).flatten(), self.kernels))
             else:
-                kl = kl_and_hits if score else kl_head_loss
-                taught = (top_ids.flatten(0, 1)[at], top_p.flatten(0, 1)[at])
-                losses.append(kl(h.flatten(0, 1)[at], weight, *taught, self.kernels))
+                taught = (take(top_ids, at).flatten(0, 1), take(top_p, at).flatten(0, 1))
+                losses.append(kl_head_loss(h, weight, *taught, self.kernels))
         return torch.stack(losses)

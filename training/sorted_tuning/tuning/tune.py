@@ -107,10 +107,9 @@ class Tuner:
         rows = self._rows()
         ids, top_ids, top_p = self._batch(rows)
         active = active_exits(self.exits, config, self.tokens)
-        count = ids.numel() if config.loss == "kl" else ids.shape[0] * (ids.shape[1] - 1)
-        at = sampled_positions(
-            count, config.positions, len(active), self.step, config.seed, self.accelerator.process_index
-        )
+        length = ids.shape[1] - (config.loss == "ce")  # the last position of a window has no next token
+        rank = self.accelerator.process_index
+        at = sampled_positions(len(ids), length, config.positions, len(active), self.step, config.seed, rank)
         wanted = tuple(self.exits[i] for i in active)
         learns = trunk_learns(config, self.tokens)
         states = None if learns else self._states(rows, wanted)
