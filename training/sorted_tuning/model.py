@@ -14,15 +14,36 @@ Knows how hidden states reach the exits. Must not know losses, data or optimizer
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel, LlamaRMSNorm
 
 from sorted_tuning.exits import Exit, check_exits
 from sorted_tuning.last_layer import LastLayer, take
+
+Rope = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines [1, S, head size] of the positions."""
+
+
+def rope_of(llama: LlamaModel, x: torch.Tensor) -> Rope:
+    """For hidden states x [B, S, H] that begin at position 0."""
+    return llama.rotary_emb(x, torch.arange(x.shape[1], device=x.device).unsqueeze(0))
+
+
+def trunk_states(llama: LlamaModel, x: torch.Tensor, rope: Rope, depth: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """(n, x_n [B, S, H]) after each trunk layer n = 1..depth, from the embeddings x [B, S, H]."""
+    for n, layer in enumerate(llama.layers[:depth], 1):
+        x = layer(x, position_embeddings=rope)
+        yield n, x
+
+
+def compile_layers(layers: list[nn.Module]) -> None:
+    """Fuse each layer in place, for one shape of input at a time: needs a C++ compiler on a CPU."""
+    for layer in layers:
+        layer.compile(dynamic=False)
 
 
 class ExitBlock(nn.Module):
@@ -80,30 +101,18 @@ class SortedLlama(nn.Module):
         wanted = self.exits if wanted is None else wanted
         at = at or {}
         if states is not None:
-            kept = states[wanted[0].layer]
-            positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
-            rope = self.base.model.rotary_emb(kept, positions)
+            rope = rope_of(self.base.model, states[wanted[0].layer])
             return {e.layer: self.finish(e, states[e.layer], rope, at.get(e.layer)) for e in wanted}
-        llama, by_layer, found = self.base.model, {e.layer: e for e in wanted}, {}
+        llama, by_layer = self.base.model, {e.layer: e for e in wanted}
         with torch.set_grad_enabled(trunk_grad and torch.is_grad_enabled()):
             x = llama.embed_tokens(ids)
             if trunk_input is not None:
                 x = trunk_input(x)
-            positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
-            rope = llama.rotary_emb(x, positions)
-            for i in range(1, max(by_layer) + 1):
-                x = llama.layers[i - 1](x, position_embeddings=rope)
-                if i in by_layer:
-                    found[i] = x
+            rope = rope_of(llama, x)
+            found = {n: x for n, x in trunk_states(llama, x, rope, max(by_layer)) if n in by_layer}
         return {i: self.finish(by_layer[i], x, rope, at.get(i)) for i, x in found.items()}
 
-    def finish(
-        self,
-        exit_: Exit,
-        x: torch.Tensor,
-        rope: tuple[torch.Tensor, torch.Tensor],
-        at: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def finish(self, exit_: Exit, x: torch.Tensor, rope: Rope, at: torch.Tensor | None = None) -> torch.Tensor:
         """From the trunk's output at an exit's boundary to the normalized hidden states that the head reads.
 
         At the positions `at` alone, where given.

@@ -25,6 +25,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from sorted_tuning.data import held_out, training_documents, windows
 from sorted_tuning.errors import TuningError
 from sorted_tuning.loss import CHUNK, EAGER, LogitKernels, compiled
+from sorted_tuning.model import compile_layers, rope_of, trunk_states
 from sorted_tuning.precision import Precision, dtype_of
 from sorted_tuning.topk import top_k
 
@@ -82,9 +83,7 @@ def teach(
         part = ids[start : start + batch].long().to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             x = llama.embed_tokens(part)
-            rope = llama.rotary_emb(x, torch.arange(ids.shape[1], device=device).unsqueeze(0))
-            for n, layer in enumerate(llama.layers, 1):
-                x = layer(x, position_embeddings=rope)
+            for n, x in trunk_states(llama, x, rope_of(llama, x), len(llama.layers)):
                 if n in states:
                     states[n][start : start + batch] = x.to(torch.bfloat16).cpu()
             h = llama.norm(x).to(dtype).flatten(0, 1)
@@ -131,8 +130,7 @@ def write_targets(
     tensors = {"ids": ids, "test.ids": test, "test.length": torch.tensor([len(d) for d in tests], dtype=torch.int32)}
     if k:
         if compile:
-            for layer in base.model.layers:
-                layer.compile(dynamic=False)
+            compile_layers(base.model.layers)
         kernels = compiled() if compile else EAGER
         tensors["top_ids"], tensors["top_p"], states = teach(base, ids, k, batch, precision, boundaries, kernels)
         tensors |= {f"state.{n}": kept for n, kept in states.items()}

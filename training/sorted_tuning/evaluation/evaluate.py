@@ -6,7 +6,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from sorted_tuning.errors import TuningError

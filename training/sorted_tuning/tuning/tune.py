@@ -19,7 +19,7 @@ from sorted_tuning.export import export, load_sorted
 from sorted_tuning.fakequant import quantize_layers
 from sorted_tuning.load import licence_of, load_tokenizer
 from sorted_tuning.loss import EAGER, compiled
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedLlama, compile_layers
 from sorted_tuning.precision import dtype_of
 from sorted_tuning.targets import Targets, fingerprint, read_targets
 from sorted_tuning.tuning import checkpoint
@@ -51,8 +51,7 @@ class Tuner:
         self.step = self.tokens = 0
         freeze(self.sorted, config)
         if config.compile:
-            for layer in layers(self.sorted):
-                layer.compile(dynamic=False)
+            compile_layers(layers(self.sorted))
         self.quantized = False
         optimizer = torch.optim.AdamW(
             groups(self.sorted, config), betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
