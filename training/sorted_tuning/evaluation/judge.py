@@ -47,9 +47,14 @@ class Judge:
         return float(torch.nn.functional.cross_entropy(logits, ids[0, len(before) :]))
 
 
+def _spoilt(answer: Answer) -> bool:
+    """Whether it loses against any that isn't."""
+    return not answer.ids or answer.looping
+
+
 def verdict(ours: Answer, theirs: Answer, our_nll: float, their_nll: float) -> int:
     """+1 win, 0 tie, -1 loss of ours."""
-    bad, worse = (not a.ids or a.looping for a in (ours, theirs))
+    bad, worse = _spoilt(ours), _spoilt(theirs)
     if bad or worse:
         return int(worse) - int(bad)
     difference = their_nll - our_nll
@@ -63,7 +68,8 @@ def pairwise(
     total = 0
     pairs = list(zip(instructions, ours, theirs))
     for text, a, b in tqdm(pairs, desc=name, unit="pair", mininterval=10):
-        both = a.ids and b.ids and a.ids != b.ids
-        a_nll, b_nll = (judge.nll(text, tokenizer.decode(x.ids)) if both else 0.0 for x in (a, b))
+        # Half of the answers of a small model loop: these lose unread.
+        read = not _spoilt(a) and not _spoilt(b) and a.ids != b.ids
+        a_nll, b_nll = (judge.nll(text, tokenizer.decode(x.ids)) if read else 0.0 for x in (a, b))
         total += verdict(a, b, a_nll, b_nll)
     return total / len(instructions)
