@@ -257,7 +257,12 @@ def export(
     ] = None,
     exits: Exits = None,
     blocks_from: Annotated[
-        Path | None, typer.Option(help="With --model: a converted model folder whose exits and blocks are put onto it.")
+        Path | None,
+        typer.Option(
+            help="With --model: a converted model folder whose exits and blocks are put onto it. With --exits too, "
+            "blocks become longer: an exit that leaves the trunk earlier at the same depth starts with copies of the "
+            "layers between."
+        ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
 ) -> None:
@@ -267,6 +272,7 @@ def export(
     from sorted_tuning.exits import parse_exits
     from sorted_tuning.export import export as write
     from sorted_tuning.export import load_sorted
+    from sorted_tuning.lengthen import lengthen_blocks
     from sorted_tuning.load import licence_of, load_tokenizer
     from sorted_tuning.reference.blocks import read_blocks
     from sorted_tuning.tuning.tune import export_run
@@ -275,16 +281,17 @@ def export(
         raise TuningError(f"dtype: must be float32, bfloat16 or float16, got {dtype!r}")
     if (run is None) == (model is None):
         raise TuningError("export: must be given exactly one of --run-dir and --model")
-    if blocks_from is not None and (model is None or exits is not None):
-        raise TuningError("blocks-from: must be given with --model and without --exits")
+    if blocks_from is not None and model is None:
+        raise TuningError("blocks-from: must be given with --model")
     if run is not None:
         if exits is not None:
             raise TuningError(f"exits: are those of the run, so must not be given with --run-dir, got {exits!r}")
         export_run(run, out, getattr(torch, dtype))
     elif blocks_from is not None:
         found, blocks = read_blocks(blocks_from)
-        sorted_model = load_sorted(model, found)
-        sorted_model.blocks.load_state_dict(blocks)
+        wanted = parse_exits(exits) if exits else found
+        sorted_model = load_sorted(model, wanted)
+        sorted_model.blocks.load_state_dict(lengthen_blocks(sorted_model.base, blocks, found, wanted))
         write(sorted_model, load_tokenizer(model), out, getattr(torch, dtype), licence_of(model))
     else:
         fresh = load_sorted(model, parse_exits(exits) if exits else None)

@@ -7,6 +7,7 @@ from safetensors import safe_open
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.export import EXIT_BLOCKS, export, load_sorted
+from sorted_tuning.lengthen import lengthen_blocks
 from sorted_tuning.load import licence_of
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer, randomize
@@ -103,3 +104,23 @@ def test_exported_blocks_keep_to_their_exits(base, tmp_path):
     export(SortedLlama(base, parse_exits("1+1,4")), byte_tokenizer(), tmp_path, torch.float32)
     with pytest.raises(TuningError, match=r"trained for 1\+1,4, got 2\+1,4"):
         load_sorted(tmp_path, parse_exits("2+1,4"))
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"), [("1+1,3+1,4", "1+1,2+2,4"), ("3+1,4", "1+3,4"), ("1+1,3+1,4", "1+1,3+1,4"), ("2,4", "2,4")]
+)
+def test_a_longer_block_answers_as_before(base, found, wanted):
+    short, model = (SortedLlama(base, parse_exits(exits)) for exits in (found, wanted))
+    randomize(short.blocks)
+    model.blocks.load_state_dict(lengthen_blocks(base, dict(short.blocks.state_dict()), short.exits, model.exits))
+    for before, after in zip(short.exits, model.exits):
+        torch.testing.assert_close(model(IDS)[after.layer], short(IDS)[before.layer])
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"), [("1+1,4", "1+2,4"), ("2+1,4", "3,4"), ("2,4", "1+1,4"), ("1+2,4", "2+1,4"), ("2+1,4", "4")]
+)
+def test_blocks_are_lengthened_at_the_same_depth_alone(base, found, wanted):
+    short = SortedLlama(base, parse_exits(found))
+    with pytest.raises(TuningError, match="must run as many layers as those of the blocks"):
+        lengthen_blocks(base, dict(short.blocks.state_dict()), short.exits, parse_exits(wanted))
