@@ -241,7 +241,11 @@ def evaluate(
         asked = steps.read_instructions(instructions)[:limit]
         judged = Judge(judge) if judge else None
         served = read_answers(answers, tokenizer, asked) if answers else {}
-        tables["greedy answers"], theirs = steps.greedy(models, teacher, tokenizer, asked, judged, batch, served)
+
+        def keep(table: steps.Table) -> None:
+            steps.write_report(out, tables | {"greedy answers": table})
+
+        tables["greedy answers"], theirs = steps.greedy(models, teacher, tokenizer, asked, judged, batch, served, keep)
         texts = steps.cut([a.prompt + a.ids for a in theirs], TEST_LENGTH)
         tables["instructions with the base's answers"] = steps.teacher_forced(models, teacher, texts)
     steps.write_report(out, tables)

@@ -1,5 +1,6 @@
 """The table's measures, each against its definition on the tiny model."""
 
+import json
 import math
 
 import torch
@@ -78,6 +79,25 @@ def test_the_command_writes_the_table(files, tmp_path):
     assert result.exit_code == 0, result.output
     text = (tmp_path / "table" / "evaluation.md").read_text()
     assert "| sorted w8a8 | 4 |" in text and "pairwise" in text and "| base exits | 1 |" in text
+
+
+def test_a_stopped_evaluation_has_what_was_done(files, tmp_path, monkeypatch):
+    (tmp_path / "asked.json").write_text('[{"instruction": "Say hi.", "input": ""}]')
+    base = str(files / "base")
+    asked = []
+
+    def stopped(answers, model):
+        asked.append(answers)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return {"loops": 0.25}
+
+    monkeypatch.setattr("sorted_tuning.evaluation.evaluate.qualities", stopped)
+    arguments = ["evaluate", "--base", base, "--model", base, "--exits", "1,4", "--kernels", ""]
+    arguments += ["--instructions", str(tmp_path / "asked.json"), "--precision", "fp32"]
+    CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "table")])
+    done = json.loads((tmp_path / "table" / "evaluation.json").read_text())["greedy answers"]
+    assert done == {"base": {"4": {"loops": 0.25}}, "base exits": {"1": {"loops": 0.25}, "4": {"loops": 0.25}}}
 
 
 def test_markdown():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
@@ -57,8 +58,11 @@ def greedy(
     judge: Judge | None,
     batch: int,
     served: Answers,
+    keep: Callable[[Table], None],
 ) -> tuple[Table, list[Answer]]:
     """What greedy answers are like, and how they do against the base's; also the base's answers.
+
+    `keep` is given the table after each exit, a minute or so apart: who stops the run has what was done.
 
     Answers of the models are generated here; those in `served` were given by a server. Where these hold a variant
     "base" (its deepest exit), that is the base; else it answers here.
@@ -78,6 +82,7 @@ def greedy(
             if judge:
                 found["pairwise"] = pairwise(judge, tokenizer, instructions, ours, theirs, f"judge {name} {exit_}")
             table[name][exit_] = found
+            keep(table)
     return table, theirs
 
 
