@@ -39,7 +39,12 @@ def test_served_answers_are_rows_of_the_table(server, tmp_path, base):
     server.reply = lambda body: ("yes" if body["model"] == "m:4" else "no no no no no no no no no no no no no", "stop")
     ask_for(server, out)
     ask_for(server, out, ("4",), "base")
-    table, theirs = greedy({}, base, TOKENIZER, ASKED, None, 2, read_answers(out, TOKENIZER, ASKED))
+    kept = []
+    served = read_answers(out, TOKENIZER, ASKED)
+    table, theirs = greedy(
+        {}, base, TOKENIZER, ASKED, None, 2, served, lambda part: kept.append(list(part.get("served", {})))
+    )
+    assert kept == [["1"], ["1", "4"]], "who stops the run has the exits that were done"
     assert set(table) == {"base", "served"} and set(table["served"]) == {"1", "4"}
     assert [TOKENIZER.decode(a.ids) for a in theirs] == ["yes", "yes"]
     assert table["served"]["4"] == table["base"]["4"]
