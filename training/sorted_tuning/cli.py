@@ -87,7 +87,9 @@ def tune(
         ),
     ],
     model: Annotated[Path | None, typer.Option(help="GGUF file or Hugging Face folder to start from.")] = None,
-    targets: Annotated[Path | None, typer.Option(help="File written by `targets`.")] = None,
+    targets: Annotated[
+        list[Path] | None, typer.Option(help="File written by `targets`; may be repeated, as text grows.")
+    ] = None,
     exits: Exits = None,
     mode: Annotated[str, typer.Option(help="soft (the paper), blocks (frozen trunk) or hybrid.")] = "soft",
     loss: Annotated[str, typer.Option(help="kl (self-distillation) or ce (the paper).")] = "kl",
@@ -125,17 +127,17 @@ def tune(
     from sorted_tuning.tuning.tune import tune as train
 
     precision = resolve(precision, default_device())
-    options = {name: str(value) if isinstance(value, Path) else value for name, value in locals().items()}
+    options = locals() | {"model": str(model) if model else None, "targets": tuple(map(str, targets or ()))}
     saved = run / "config.json"
     if saved.is_file():
         # A schedule that changes in mid-run is another run, so what was asked at its start holds; data may grow.
         config = TuneConfig.load(saved)
-        if targets is not None and str(targets) != config.targets:
-            config = dataclasses.replace(config, targets=str(targets))
+        if targets and options["targets"] != config.targets:
+            config = dataclasses.replace(config, targets=options["targets"])
             config.save(saved)
     else:
         for name in ("model", "targets", "exits"):
-            if options[name] is None:
+            if not options[name]:
                 raise TuningError(f"{name}: must be given to start a run, got none")
         fields = TuneConfig.__dataclass_fields__
         config = TuneConfig(**{name: value for name, value in options.items() if name in fields})

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,8 +141,41 @@ def write_targets(
     return ids.numel()
 
 
-def read_targets(path: Path, vocab: int) -> Targets:
-    """Read a targets file and check that it was made for a model of this vocabulary."""
+def read_targets(paths: Sequence[Path], vocab: int) -> Targets:
+    """Read one targets file or several (their windows one after the other), made for a model of this vocabulary.
+
+    The held-out documents are the first file's. Of the states, those boundaries are kept that every file has.
+    """
+    read = [_read(path, vocab) for path in paths]
+    first = read[0]
+    for path, other in zip(paths[1:], read[1:]):
+        ours, theirs = _windows(first), _windows(other)
+        if ours != theirs:
+            raise TuningError(f"targets: {path} must have windows as {paths[0]} has, {ours}, got {theirs}")
+        if first.states and other.states and first.trunk != other.trunk:
+            raise TuningError(f"targets: the states in {path} must be of the trunk that those in {paths[0]} are of")
+    if len(read) == 1:
+        return first
+    return dataclasses.replace(
+        first,
+        ids=torch.cat([t.ids for t in read]),
+        top_ids=_joined([t.top_ids for t in read]),
+        top_p=_joined([t.top_p for t in read]),
+        states={n: torch.cat([t.states[n] for t in read]) for n in first.states if all(n in t.states for t in read)},
+    )
+
+
+def _windows(targets: Targets) -> str:
+    k = 0 if targets.top_ids is None else targets.top_ids.shape[-1]
+    return f"of {targets.ids.shape[1]} tokens with the top {k}"
+
+
+def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
+    some = [part for part in parts if part is not None]
+    return torch.cat(some) if some else None
+
+
+def _read(path: Path, vocab: int) -> Targets:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

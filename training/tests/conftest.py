@@ -43,7 +43,7 @@ def config(files):
     """Settings of a run of a dozen steps in fp32."""
     return TuneConfig(
         model=str(files / "base"),
-        targets=str(files / "targets.safetensors"),
+        targets=(str(files / "targets.safetensors"),),
         exits="1,2,4",
         total_tokens=12 * 128,
         warmup_tokens=128,

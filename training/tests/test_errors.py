@@ -12,8 +12,8 @@ from sorted_tuning.data import read_rows, training_documents
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import check_exits, parse_exits
 from sorted_tuning.load import load_base
-from sorted_tuning.reference.tiny import byte_tokenizer
-from sorted_tuning.targets import read_targets
+from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
+from sorted_tuning.targets import read_targets, write_targets
 from sorted_tuning.tuning import checkpoint
 from sorted_tuning.tuning.tune import Tuner, tune
 
@@ -97,9 +97,33 @@ def test_models_that_are_none(tmp_path):
 
 def test_targets_of_another_vocabulary_or_none(files, tmp_path):
     with pytest.raises(TuningError, match="vocabulary 999, got 260"):
-        read_targets(files / "targets.safetensors", 999)
+        read_targets([files / "targets.safetensors"], 999)
     with pytest.raises(TuningError, match="written by `sorted-tuning targets`"):
-        read_targets(tmp_path / "none", 260)
+        read_targets([tmp_path / "none"], 260)
+
+
+def test_targets_that_don_t_go_together(files, tmp_path):
+    one, other = files / "targets.safetensors", tmp_path / "other.safetensors"
+    settings = {"batch": 8, "seed": 1, "precision": "fp32"}
+    for length, k in ((16, 8), (32, 4), (32, 0)):
+        write_targets(
+            load_base(files / "base"), byte_tokenizer(), [files / "rows.jsonl"], other, length=length, k=k, **settings
+        )
+        with pytest.raises(TuningError, match=f"of 32 tokens with the top 8, got of {length} tokens with the top {k}"):
+            read_targets([one, other], 260)
+    for seed, path in ((3, one), (4, other)):
+        write_targets(
+            tiny_llama(seed=seed),
+            byte_tokenizer(),
+            [files / "rows.jsonl"],
+            tmp_path / path.name,
+            length=32,
+            k=8,
+            **settings,
+            boundaries=(1,),
+        )
+    with pytest.raises(TuningError, match=f"states in {other} must be of the trunk that those in"):
+        read_targets([tmp_path / one.name, other], 260)
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(every_step, tmp_path):

@@ -31,7 +31,7 @@ def two_steps(rank, config, run, meeting_point):
     for module in (*layers(model), objective):
         fully_shard(module, mesh=mesh, mp_policy=precision)
     optimizer = torch.optim.AdamW([{**g, "lr": 1e-2} for g in groups(model, config)])
-    targets = read_targets(Path(config.targets), 260)
+    targets = read_targets([Path(file) for file in config.targets], 260)
     for exits, trunk_grad in ((model.exits[:1], False), (model.exits, True)):
         ids, top_ids, top_p = (t[rank * 4 : rank * 4 + 4] for t in (targets.ids, targets.top_ids, targets.top_p))
         at = torch.arange(8).expand(len(exits), 4, -1)
@@ -59,7 +59,7 @@ def test_a_sharded_run_is_read_by_one_process(config, tmp_path):
         model.base.model.layers[0].mlp.up_proj.weight, untuned.base.model.layers[0].mlp.up_proj.weight
     )
     sharded = torch.load(run / "scores.pt")
-    targets = read_targets(Path(config.targets), 260)
+    targets = read_targets([Path(file) for file in config.targets], 260)
     alone = held_out_scores(SortedObjective(model, "kl"), model.exits, targets, 8, torch.device("cpu"))
     before = held_out_scores(SortedObjective(untuned, "kl"), model.exits, targets, 8, torch.device("cpu"))
     for exit_, kl in sharded["kl"].items():

@@ -14,7 +14,8 @@ from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.load import load_base
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
-from sorted_tuning.targets import write_targets
+from sorted_tuning.targets import read_targets, write_targets
+from sorted_tuning.tuning.config import TuneConfig
 from sorted_tuning.tuning.tune import Tuner, tune, tuned_model
 
 
@@ -94,10 +95,10 @@ def test_each_mode_moves_what_it_should(config, tmp_path, files, mode, exits, op
 def test_kept_states_stand_in_for_the_still_trunk(config, tmp_path, files):
     """States are kept in bf16, so the curves agree to its rounding; a run on another trunk refuses them."""
     config = dataclasses.replace(config, mode="blocks", exits="1+1,2+2,4")
-    kept = dataclasses.replace(config, targets=str(tmp_path / "states.safetensors"))
+    kept = dataclasses.replace(config, targets=(str(tmp_path / "states.safetensors"),))
     base = load_base(files / "base")
     settings = {"length": 32, "k": 8, "batch": 8, "seed": 1, "precision": "fp32"}
-    write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], Path(kept.targets), **settings, boundaries=(1, 2))
+    write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], Path(kept.targets[0]), **settings, boundaries=(1, 2))
     tune(config, tmp_path / "runs", quiet)
     tuner = Tuner(kept, tmp_path / "kept", quiet)
     for layer in tuner.sorted.base.model.layers:
@@ -112,6 +113,34 @@ def test_kept_states_stand_in_for_the_still_trunk(config, tmp_path, files):
         Tuner(dataclasses.replace(kept, model=str(tmp_path / "other")), tmp_path / "refused", quiet)
     with pytest.raises(TuningError, match="trunk layers 1 to 3, got 4"):
         write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], tmp_path / "no", **settings, boundaries=(4,))
+
+
+def test_targets_of_several_files_are_one_after_the_other(config, tmp_path, files):
+    """States are those that all files have; a run learns from all windows and remembers its files."""
+    settings = {"length": 32, "k": 8, "batch": 8, "seed": 1, "precision": "fp32"}
+    rows = (files / "rows.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "fewer.jsonl").write_text("".join(rows[:50]))
+    more, fewer = tmp_path / "more.safetensors", tmp_path / "fewer.safetensors"
+    base, tokenizer = load_base(files / "base"), byte_tokenizer()
+    write_targets(base, tokenizer, [files / "rows.jsonl"], more, **settings, boundaries=(1, 2))
+    write_targets(base, tokenizer, [tmp_path / "fewer.jsonl"], fewer, **settings, boundaries=(2, 3))
+    first, second, both = (read_targets(paths, 260) for paths in ([more], [fewer], [more, fewer]))
+    assert len(both.ids) == len(first.ids) + len(second.ids) and set(both.states) == {2}
+    assert torch.equal(both.ids, torch.cat([first.ids, second.ids]))
+    assert torch.equal(both.top_p, torch.cat([first.top_p, second.top_p]))
+    assert torch.equal(both.states[2], torch.cat([first.states[2], second.states[2]]))
+    assert torch.equal(both.test_ids, first.test_ids)
+    config = dataclasses.replace(config, mode="blocks", exits="2+1,4", targets=(str(more), str(fewer)))
+    tuner = Tuner(config, tmp_path / "run", quiet)
+    tuner.train()
+    assert len(tuner.targets.ids) == len(both.ids)
+    assert TuneConfig.load(tmp_path / "run" / "config.json") == config
+
+
+def test_a_run_from_before_several_files_resumes(config, tmp_path):
+    saved = dataclasses.asdict(config) | {"targets": config.targets[0]}
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert TuneConfig.load(tmp_path / "config.json") == config
 
 
 def _equal(a, b):

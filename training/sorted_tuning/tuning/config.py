@@ -24,7 +24,7 @@ class TuneConfig:
     """See the command line's help for what each field does."""
 
     model: str
-    targets: str
+    targets: tuple[str, ...]
     exits: str
     mode: str = "soft"
     loss: str = "kl"
@@ -101,7 +101,9 @@ class TuneConfig:
         """Read what `save` wrote."""
         if not path.is_file():
             raise TuningError(f"run: must be a folder that `tune` wrote, found no {path}")
-        return TuneConfig(**json.loads(path.read_text("utf-8")))
+        saved = json.loads(path.read_text("utf-8"))
+        targets = saved["targets"]  # one string in runs that began before there could be several
+        return TuneConfig(**saved | {"targets": (targets,) if isinstance(targets, str) else tuple(targets)})
 
 
 def _rule(name: str, holds: bool, rule: str, value: object) -> None:

@@ -61,11 +61,12 @@ class Tuner:
         self._resume()
 
     def _targets(self) -> Targets:
-        targets = read_targets(Path(self.config.targets), self.sorted.base.config.vocab_size)
+        files = self.config.targets
+        targets = read_targets([Path(file) for file in files], self.sorted.base.config.vocab_size)
         if self.config.loss == "kl" and targets.top_ids is None:
-            raise TuningError(f"targets: kl needs the teacher's top-k, and {self.config.targets} has windows alone")
+            raise TuningError(f"targets: kl needs the teacher's top-k, and {', '.join(files)} has windows alone")
         if targets.states and targets.trunk != fingerprint(self.sorted.base):
-            raise TuningError(f"targets: the states in {self.config.targets} must be of the trunk that is tuned")
+            raise TuningError(f"targets: the states in {', '.join(files)} must be of the trunk that is tuned")
         return targets
 
     def _resume(self) -> None:
