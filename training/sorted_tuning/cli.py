@@ -190,7 +190,7 @@ def answers(
 @app.command()
 def evaluate(
     base: Annotated[Path, typer.Option(help="The untouched base: GGUF file or folder.")],
-    out: Annotated[Path, typer.Option(help="Folder for evaluation.json and evaluation.md.")],
+    out: Annotated[Path, typer.Option(help="Folder for evaluation.json, evaluation.md and the base's answers.jsonl.")],
     run: Annotated[Path | None, typer.Option("--run-dir", help="Run whose newest checkpoint is evaluated.")] = None,
     model: Annotated[Path | None, typer.Option(help="Or an exported folder or GGUF file.")] = None,
     exits: Exits = None,
@@ -248,6 +248,7 @@ def evaluate(
             steps.write_report(out, tables | {"greedy answers": table})
 
         tables["greedy answers"], theirs = steps.greedy(models, teacher, tokenizer, asked, judged, batch, served, keep)
+        steps.write_answers(out, tokenizer, asked, theirs)
         texts = steps.cut([a.prompt + a.ids for a in theirs], TEST_LENGTH)
         tables["instructions with the base's answers"] = steps.teacher_forced(models, teacher, texts)
     steps.write_report(out, tables)

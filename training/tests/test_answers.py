@@ -9,6 +9,8 @@ from sorted_tuning.cli import app
 from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.evaluate import greedy
 from sorted_tuning.evaluation.served import ask, read_answers
+from sorted_tuning.exits import parse_exits
+from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
@@ -41,8 +43,17 @@ def test_served_answers_are_rows_of_the_table(server, tmp_path, base):
     ask_for(server, out, ("4",), "base")
     kept = []
     served = read_answers(out, TOKENIZER, ASKED)
+    unused = SortedLlama(base, parse_exits("4"))
+    unused.sub_model = None  # would fail where it had to answer
     table, theirs = greedy(
-        {}, base, TOKENIZER, ASKED, None, 2, served, lambda part: kept.append(list(part.get("served", {})))
+        {"served": unused},
+        base,
+        TOKENIZER,
+        ASKED,
+        None,
+        2,
+        served,
+        lambda part: kept.append(list(part.get("served", {}))),
     )
     assert kept == [["1"], ["1", "4"]], "who stops the run has the exits that were done"
     assert set(table) == {"base", "served"} and set(table["served"]) == {"1", "4"}

@@ -79,6 +79,8 @@ def test_the_command_writes_the_table(files, tmp_path):
     assert result.exit_code == 0, result.output
     text = (tmp_path / "table" / "evaluation.md").read_text()
     assert "| sorted w8a8 | 4 |" in text and "pairwise" in text and "| base exits | 1 |" in text
+    given = [json.loads(line) for line in (tmp_path / "table" / "answers.jsonl").read_text().splitlines()]
+    assert [row["q"] for row in given] == ["Say hi.\n\nx"] and set(given[0]) == {"q", "a", "done"}
 
 
 def test_a_stopped_evaluation_has_what_was_done(files, tmp_path, monkeypatch):

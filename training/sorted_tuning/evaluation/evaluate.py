@@ -64,8 +64,8 @@ def greedy(
 
     `keep` is given the table after each exit, a minute or so apart: who stops the run has what was done.
 
-    Answers of the models are generated here; those in `served` were given by a server. Where these hold a variant
-    "base" (its deepest exit), that is the base; else it answers here.
+    Answers of the models are generated here but for those in `served`, which were given by a server under the same
+    name. Where these hold a variant "base" (its deepest exit), that is the base; else it answers here.
     """
     full = SortedLlama(base, (Exit(base.config.num_hidden_layers),))
     given = list(served.get(BASE, {}).values())
@@ -73,6 +73,7 @@ def greedy(
     answers: Answers = {
         name: {str(e): answer(model.sub_model(e), tokenizer, instructions, batch, f"{name} {e}") for e in model.exits}
         for name, model in models.items()
+        if name not in served
     }
     table: Table = {BASE: {str(full.exits[0]): qualities(theirs, base)}}
     for name, exits in (answers | {name: exits for name, exits in served.items() if name != BASE}).items():
@@ -103,6 +104,16 @@ def write_report(out: Path, tables: dict[str, Table]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(json.dumps(tables, indent=2) + "\n", "utf-8")
     (out / "evaluation.md").write_text("\n".join(markdown(t, table) for t, table in tables.items() if table), "utf-8")
+
+
+def write_answers(
+    out: Path, tokenizer: PreTrainedTokenizerBase, instructions: list[str], answers: list[Answer]
+) -> None:
+    """answers.jsonl in folder `out`: rows as those of data, for who measures other things on the same text."""
+    texts = [tokenizer.decode(a.ids, skip_special_tokens=True) for a in answers]
+    rows = [{"q": q, "a": text, "done": a.ended} for q, text, a in zip(instructions, texts, answers, strict=True)]
+    Path(out).mkdir(parents=True, exist_ok=True)
+    (Path(out) / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
 def cut(documents: list[list[int]], tokens: int) -> list[list[int]]:
