@@ -258,7 +258,13 @@ def evaluate(
 @app.command()
 def export(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    run: Annotated[Path | None, typer.Option("--run-dir", help="Run whose newest checkpoint is exported.")] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run-dir",
+            help="Run whose newest checkpoint is exported. Repeated: the mean of runs that went on from one another.",
+        ),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Or a model as for `tune`, to which fresh exits are added.")
     ] = None,
@@ -282,18 +288,18 @@ def export(
     from sorted_tuning.lengthen import lengthen_blocks
     from sorted_tuning.load import licence_of, load_tokenizer
     from sorted_tuning.reference.blocks import read_blocks
-    from sorted_tuning.tuning.tune import export_run
+    from sorted_tuning.tuning.tune import export_runs
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise TuningError(f"dtype: must be float32, bfloat16 or float16, got {dtype!r}")
-    if (run is None) == (model is None):
+    if bool(run) == (model is not None):
         raise TuningError("export: must be given exactly one of --run-dir and --model")
     if blocks_from is not None and model is None:
         raise TuningError("blocks-from: must be given with --model")
-    if run is not None:
+    if run:
         if exits is not None:
             raise TuningError(f"exits: are those of the run, so must not be given with --run-dir, got {exits!r}")
-        export_run(run, out, getattr(torch, dtype))
+        export_runs(run, out, getattr(torch, dtype))
     elif blocks_from is not None:
         found, blocks = read_blocks(blocks_from)
         wanted = parse_exits(exits) if exits else found

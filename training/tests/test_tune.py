@@ -16,7 +16,7 @@ from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
 from sorted_tuning.targets import read_targets, write_targets
 from sorted_tuning.tuning.config import TuneConfig
-from sorted_tuning.tuning.tune import Tuner, tune, tuned_model
+from sorted_tuning.tuning.tune import Tuner, mean_model, tune, tuned_model
 
 
 def quiet(_line):
@@ -135,6 +135,18 @@ def test_targets_of_several_files_are_one_after_the_other(config, tmp_path, file
     tuner.train()
     assert len(tuner.targets.ids) == len(both.ids)
     assert TuneConfig.load(tmp_path / "run" / "config.json") == config
+
+
+def test_the_mean_of_runs(config, tmp_path):
+    for name, lr in (("one", 1e-3), ("two", 3e-3)):
+        tune(dataclasses.replace(config, mode="blocks", exits="1+1,4", lr=lr), tmp_path / name, quiet)
+    tune(dataclasses.replace(config, total_tokens=128), tmp_path / "other", quiet)
+    one, two, mean = (mean_model([tmp_path / n for n in names])[0] for names in (["one"], ["two"], ["one", "two"]))
+    for (name, a), b, m in zip(one.state_dict().items(), two.state_dict().values(), mean.state_dict().values()):
+        assert torch.allclose(m, (a + b) / 2, atol=1e-7), name
+    assert not _equal(one.blocks, two.blocks) and _equal(one.base, mean.base)
+    with pytest.raises(TuningError, match="must have the exits of .*one, 1[+]1,4, got 1,2,4"):
+        mean_model([tmp_path / "one", tmp_path / "other"])
 
 
 def test_a_run_from_before_several_files_resumes(config, tmp_path):

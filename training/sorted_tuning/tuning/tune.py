@@ -209,7 +209,20 @@ def tuned_model(run: Path) -> tuple[SortedLlama, TuneConfig]:
     return model.requires_grad_(False).eval(), config
 
 
-def export_run(run: Path, out: Path, dtype: torch.dtype) -> None:
-    """Export the newest checkpoint of a run as a Hugging Face folder with exit-blocks.safetensors."""
-    model, config = tuned_model(run)
+def mean_model(runs: list[Path]) -> tuple[SortedLlama, TuneConfig]:
+    """The mean of the weights at the newest checkpoints of runs that went on from one another (arXiv 2203.05482)."""
+    model, config = tuned_model(runs[0])
+    total = model.state_dict()
+    for run in runs[1:]:
+        other, its = tuned_model(run)
+        if its.exits != config.exits:
+            raise TuningError(f"run: {run} must have the exits of {runs[0]}, {config.exits}, got {its.exits}")
+        total = {name: value + total[name] for name, value in other.state_dict().items()}
+    model.load_state_dict({name: value / len(runs) for name, value in total.items()})
+    return model, config
+
+
+def export_runs(runs: list[Path], out: Path, dtype: torch.dtype) -> None:
+    """Export the mean of runs as a Hugging Face folder with exit-blocks.safetensors."""
+    model, config = mean_model(runs)
     export(model, load_tokenizer(Path(config.model)), out, dtype, licence_of(Path(config.model)))
