@@ -122,11 +122,8 @@ export class Planning {
         ? this.#held.plan
         : planAsIs(this.#state(live, waiting, room, now), this.#costs, this.policy);
     // Who gave its slot back, and who has its prompt behind it since the plan was made, is passed over.
-    const gone = new Set(
-      plan.batch.jobs.flatMap(({ prefilling, request: { id } }) => (prefilling && !prompts.has(id) ? [id] : [])),
-    );
     const holders = new Set(live.map(({ id }) => id));
-    return chooseChunk(plan, paused, (id) => holders.has(id) && !gone.has(id));
+    return chooseChunk(plan, paused, ({ prefilling, request: { id } }) => (prefilling ? prompts : holders).has(id));
   }
 
   /** Whether the plan that is held counts on all of these. */

@@ -59,13 +59,7 @@ interface Instants {
 function at(batch: Batch, self: number, exit: number): Instants {
   const { jobs, state, model } = batch;
   const job = jobs[self];
-  const future = outlook(
-    batch,
-    jobs,
-    (each) => (each === job ? exit : each.present),
-    1,
-    (each) => each.likely,
-  );
+  const future = outlook(batch, (each) => (each === job ? exit : each.present));
   const first = future.first[self] ?? 0;
   const end = future.end[self] ?? 0;
   const { paceMs } = model.correction;

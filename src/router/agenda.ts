@@ -7,6 +7,7 @@
  * The single machine's rule: serving by earliest deadline keeps all deadlines if any order does. So a set of jobs is
  * feasible when for each deadline the work due by then fits.
  */
+import { flags, floats } from './arrays.js';
 import type { Batch } from './batch.js';
 import { comingWork } from './coming.js';
 import { giveUp } from './give-up.js';
@@ -63,13 +64,13 @@ export class Agenda {
     this.#ends = new Int32Array(jobs.length);
     for (let i = this.#tasks.length - 1; i >= 0; i -= 1) this.#begins[this.#tasks[i]?.job ?? 0] = i;
     this.#tasks.forEach(({ job }, i) => (this.#ends[job] = i));
-    this.#open = Float64Array.from(this.#tasks, ({ open }) => open);
-    this.#whole = Float64Array.from(this.#tasks, ({ whole }) => whole);
-    this.#active = Uint8Array.from(this.#tasks, ({ job }) => this.#loads.counts[job] ?? 0);
+    this.#open = floats(this.#tasks, ({ open }) => open);
+    this.#whole = floats(this.#tasks, ({ whole }) => whole);
+    this.#active = flags(this.#tasks, ({ job }) => this.#loads.counts[job] === 1);
     this.#scratch = new Float64Array(this.#tasks.length);
     this.#coming = comingWork(batch, this.#tasks, this.levels);
     this.#sum();
-    this.#least = Float64Array.from(this.#work.used);
+    this.#least = this.#work.used.slice();
   }
 
   /** Exit that a job's work is counted at. */

@@ -82,37 +82,30 @@ function shed(job: Job, model: CostModel, policy: Policy): Job {
   return { ...job, bound: true, deadlines: { ...job.deadlines, end } };
 }
 
-/** A job's work at an exit, up to a length. */
-export function loadOf(job: Job, exit: number, { model, policy }: Batch, length: number = job.length): Load {
+/** A job's work at an exit, up to its likely length. */
+function loadOf(job: Job, index: number, exit: number, { model, policy, onceMs }: Batch): Load {
   const chunk = planChunk(policy);
-  const prefillMs = missingMs(job, exit, model, chunk);
+  const prefillMs = job.prefilling ? onceMs(index, exit) : missingMs(job, exit, model, chunk);
   const held = job.live?.frontier[0] ?? 0;
   return {
     exit,
     prefillMs,
     chunks: job.prefilling ? Math.max(1, Math.ceil(gapAt(job, exit, model) / chunk)) : 0,
-    steps: stepsLeft(job, length),
+    steps: stepsLeft(job, job.likely),
     holdsSlot: job.live !== null,
     held,
-    positions: Math.max(0, job.request.promptLength + length - held),
+    positions: Math.max(0, job.request.promptLength + job.likely - held),
   };
 }
 
-/** The future of the given jobs, each at its exit and up to its planned (or likely) length. */
-export function outlook(
-  batch: Batch,
-  jobs: readonly Job[],
-  exitOf: (job: Job) => number,
-  stretch: number,
-  lengthOf: (job: Job) => number = (job) => job.length,
-  step: StepMs = batch.step,
-): Forecast {
-  const { state } = batch;
-  const loads = jobs.map((job) => loadOf(job, exitOf(job), batch, lengthOf(job)));
+/** The future of all jobs, each at its exit and up to its likely length. */
+export function outlook(batch: Batch, exitOf: (job: Job) => number): Forecast {
+  const { jobs, state, step } = batch;
+  const loads = jobs.map((job, index) => loadOf(job, index, exitOf(job), batch));
   const queue = [...jobs.keys()].filter((i) => jobs[i]?.prefilling === true);
   queue.sort((a, b) => batch.due(jobs[a]) - batch.due(jobs[b]));
   const room = { slots: state.slots - state.live.length, positions: state.kvRoom };
-  return forecast(loads, queue, room, state.now, step, stretch);
+  return forecast(loads, queue, room, state.now, step);
 }
 
 /** What a planned millisecond counts with: the margin, and the share of requests without a budget where there are any. */

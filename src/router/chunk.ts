@@ -27,48 +27,52 @@ export interface Chunk {
 /**
  * @param plan of this step, with everybody at the exits that they get
  * @param paused ids of those that sit this step out
- * @param isLive whether a sequence still holds its slot: memory may have run out since it was planned
+ * @param isLive whether a sequence still holds its slot, and a prompt still lacks something: a plan may be some steps old
  * @returns null where nothing is to be prefilled, or where decoding sequences have no time for it
  */
 export function chooseChunk(
   plan: DepthPlan,
   paused: ReadonlySet<string> = NOBODY,
-  isLive: (id: string) => boolean = () => true,
+  isLive: (job: Job) => boolean = () => true,
 ): Chunk | null {
   const { agenda, batch, exits } = plan;
-  const { model, policy, state } = batch;
-  const places = batch.jobs.flatMap((each, index): Place[] => {
-    if (each.live === null || !isLive(each.request.id)) return [];
-    return [{ job: { ...each, present: exits[index] ?? each.present }, index, due: batch.due(each) }];
+  const { jobs, model, policy, state } = batch;
+  const prompts: Place[] = [];
+  jobs.forEach((job, index) => {
+    if (!job.prefilling || job.live === null || !isLive(job)) return;
+    prompts.push({ job, exit: exits[index] ?? job.present, index, due: batch.due(job) });
   });
-  const prompts = places.filter(({ job }) => job.prefilling).sort((a, b) => a.due - b.due);
-  const first = prompts[0]?.job;
+  prompts.sort((a, b) => a.due - b.due);
+  const first = prompts[0];
   if (first === undefined) return null;
-  const decoding = places.flatMap(({ job }) => (job.prefilling || paused.has(job.request.id) ? [] : [job]));
+  const decoding = jobs.filter((job) => {
+    return !job.prefilling && job.live !== null && isLive(job) && !paused.has(job.request.id);
+  });
   const smallest = policy.chunks[0] ?? 1;
   // Where all rest, they rest for a prompt that is due before them.
-  if (decoding.length === 0 && first.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
+  if (decoding.length === 0 && first.job.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
 
-  const pace = paceMs(batch, decoding);
+  const pace = paceMs(plan, decoding);
   // Nobody is held up where nobody decodes.
   const stall = decoding.length === 0 ? Infinity : policy.maxStallMs;
-  const bound = batch.jobs.filter((job) => job.bound);
   // Where all slots are held and few decode, deadlines that can't be kept would leave the machine half empty.
   const isThin = isBlocked(state) && decoding.length < THIN * state.slots;
-  for (const { job, index, due } of prompts) {
+  for (const place of prompts) {
+    const { job, index, due } = place;
     const spare = isThin ? Infinity : agenda.spareBefore(job.bound ? due : Infinity, index, isPatient(job, state.now));
-    const size = largest(job, batch, { pace, stall, spare });
-    if (size > 0) return chunkOf(job, size, model);
+    const size = largest(place, batch, { pace, stall, spare });
+    if (size > 0) return chunkOf(place, size, model);
     // Nobody has time: the prompt waits, but not for ever.
-    if (isStarving(job, batch, bound)) return chunkOf(job, smallest, model);
+    if (isStarving(place, batch)) return chunkOf(place, smallest, model);
   }
   // Where nothing else would run, somebody goes on.
   return decoding.length === 0 ? chunkOf(first, policy.chunks.at(-1) ?? smallest, model) : null;
 }
 
-/** A live job at the exit of this step, and its place in the batch. */
+/** A live prompt, its exit in this step, and its place in the batch. */
 interface Place {
   readonly job: Job;
+  readonly exit: number;
   readonly index: number;
   readonly due: number;
 }
@@ -82,15 +86,15 @@ function isPatient({ request, deadlines }: Job, now: number): boolean {
  * Whether a prompt waited for longer than its share of the machine would have needed for all of it. Promises that are
  * older than the request go before: they were made without counting on it.
  */
-function isStarving(job: Job, { state, model, policy }: Batch, bound: readonly Job[]): boolean {
+function isStarving({ job, exit }: Place, { jobs, state, model, policy }: Batch): boolean {
   const { arrivedAt } = job.request;
-  const aloneMs = promptMs(model, job.present, job.target, planChunk(policy));
+  const aloneMs = promptMs(model, exit, job.target, planChunk(policy));
   if (virtualDeadline(arrivedAt, aloneMs, policy) > state.now) return false;
-  return bound.every(({ request }) => request.id === job.request.id || request.arrivedAt > arrivedAt);
+  return jobs.every(({ bound, request }) => !bound || request.id === job.request.id || request.arrivedAt > arrivedAt);
 }
 
-function chunkOf(job: Job, size: number, model: CostModel): Chunk {
-  return { id: job.request.id, positions: Math.min(gapAt(job, job.present, model), size) };
+function chunkOf({ job, exit }: Place, size: number, model: CostModel): Chunk {
+  return { id: job.request.id, positions: Math.min(gapAt(job, exit, model), size) };
 }
 
 /** Milliseconds that a chunk may take: at the pace of those who decode, for holding up anybody, before others are due. */
@@ -104,14 +108,14 @@ interface ChunkLimits {
  * Largest chunk that takes at most `spare` ms; 0 where none does. Small chunks cost more per position, so only pace and
  * stall make one smaller than plans assume: a prompt rather waits.
  */
-function largest(job: Job, { model, policy }: Batch, { pace, stall, spare }: ChunkLimits): number {
-  const gap = gapAt(job, job.present, model);
+function largest({ job, exit }: Place, { model, policy }: Batch, { pace, stall, spare }: ChunkLimits): number {
+  const gap = gapAt(job, exit, model);
   const frontier = job.live?.frontier ?? [];
   let best = 0;
   let bearable = 0;
   for (const size of policy.chunks) {
     const positions = Math.min(size, gap);
-    const prefill = advanceWork(frontier, job.present, job.target - gap + positions, model, positions);
+    const prefill = advanceWork(frontier, exit, job.target - gap + positions, model, positions);
     const ms = predictMs(model, { decode: null, prefill }) * (1 + policy.margin);
     if (ms > pace || (bearable > 0 && ms > stall)) break;
     bearable = positions;
@@ -125,9 +129,14 @@ function largest(job: Job, { model, policy }: Batch, { pace, stall, spare }: Chu
  * Milliseconds that the pace of every decoding sequence can bear in this step: the mean so far must hold at the next
  * token, since any token may be the last. Who misses anyway doesn't hold up others.
  */
-function paceMs({ state, model, step }: Batch, decoding: readonly Job[]): number {
+function paceMs({ batch, exits }: DepthPlan, decoding: readonly Job[]): number {
+  const { jobs, state, model, step } = batch;
+  const running = new Set(decoding);
   const rows = new Int32Array(model.shape.exits.length);
-  for (const job of decoding) rows[job.present] = (rows[job.present] ?? 0) + 1;
+  jobs.forEach((job, index) => {
+    const exit = exits[index] ?? job.present;
+    if (running.has(job)) rows[exit] = (rows[exit] ?? 0) + 1;
+  });
   const stepMs = step(rows);
   let least = Infinity;
   for (const { bound, firstTokenAt, deadlines, request } of decoding) {

@@ -4,6 +4,7 @@
  *
  * Knows: demand, costs. Must not know: the jobs that are there.
  */
+import { floats } from './arrays.js';
 import type { Batch } from './batch.js';
 import { dueWithin } from './demand.js';
 import type { Levels } from './levels.js';
@@ -20,7 +21,7 @@ export function comingWork({ state, model, policy }: Batch, tasks: readonly Task
   const position = promptMs(model, 0, chunk, chunk) / chunk;
   const rowMs = row[0] ?? 0;
   const expected = dueWithin(state.learned.demand, state.now, policy.urgency);
-  return Float64Array.from(tasks, ({ due }) => {
+  return floats(tasks, ({ due }) => {
     if (policy.foresight === 0 || due === Infinity) return 0;
     const { requests, positions, tokens } = expected(due - state.now);
     return Math.min(1, requests / FEW) * (positions * position + tokens * rowMs);

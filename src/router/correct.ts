@@ -56,7 +56,7 @@ export const noCorrection: Correction = {
   paceMs: 0,
 };
 
-const bandOf = (size: number): number => Math.min(BANDS - 1, Math.floor(Math.log2(Math.max(1, size))));
+const bandOf = (size: number): number => Math.min(BANDS - 1, 31 - Math.clz32(Math.max(1, size)));
 const clamp = (value: number, limit: number): number => Math.min(limit, Math.max(1 / limit, value));
 
 /** What to multiply the table's cost by. `size`: rows of a decode step, or positions of a chunk. */

@@ -38,7 +38,6 @@ export interface Forecast {
 /**
  * @param queue indices of the loads that have something to prefill, in order of service; one that gets no slot yet is
  *   passed over
- * @param stretch what a millisecond of work costs, above 1 where others get a share of the machine
  */
 export function forecast(
   loads: readonly Load[],
@@ -46,7 +45,6 @@ export function forecast(
   room: Room,
   now: number,
   step: StepMs,
-  stretch: number,
 ): Forecast {
   const count = loads.length;
   const first = new Float64Array(count).fill(now);
@@ -84,7 +82,7 @@ export function forecast(
     for (let left = by; left > 0;) {
       const top = active.at(-1);
       const run = top === undefined ? left : Math.min(left, top.last - clock);
-      time += run * (extraMs + (top === undefined ? 0 : step(rows))) * stretch;
+      time += run * (extraMs + (top === undefined ? 0 : step(rows)));
       clock += run;
       left -= run;
       settle();

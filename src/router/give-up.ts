@@ -17,7 +17,7 @@ import type { Work } from './work.js';
 export function giveUp({ jobs, state }: Batch, work: Work, levels: Levels): Set<Job> {
   const { tasks, loads, used } = work;
   const lost = new Set<Job>();
-  const planned = Float64Array.from(loads.steps);
+  const planned = loads.steps.slice();
   jobs.forEach((job, i) => (loads.steps[i] = stepsLeft(job, job.likely)));
   const limits = tasks.map(({ job, due }) => patience(jobs[job], due, state.now));
   const rank = (job: number): number => aloneAt(job, loads, levels) + (jobs[job]?.promised === false ? UNPROMISED : 0);

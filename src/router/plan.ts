@@ -8,6 +8,7 @@
  * where exits in between are worth less for what they cost (ladder.ts).
  */
 import { Agenda } from './agenda.js';
+import { integers } from './arrays.js';
 import { type Batch, batchOf } from './batch.js';
 import type { Job } from './jobs.js';
 import { rungsOf } from './ladder.js';
@@ -41,7 +42,7 @@ export class DepthPlan {
   constructor(readonly batch: Batch) {
     this.agenda = new Agenda(batch);
     this.#price = priceOf(batch, this.agenda.levels);
-    this.exits = Int32Array.from(batch.jobs, (job, i) => {
+    this.exits = integers(batch.jobs, (job, i) => {
       if (!job.bound) return job.max;
       return this.agenda.lost.has(job) ? job.min : this.agenda.exitOf(i);
     });
@@ -79,12 +80,13 @@ export class DepthPlan {
   #raise(topOf: (job: Job) => number, reserve: number, only?: (job: Job) => number): void {
     const { jobs } = this.batch;
     const { agenda, exits } = this;
-    const ranked = [...jobs.keys()].filter((i) => {
-      const job = jobs[i];
-      return job?.bound === true && !agenda.lost.has(job) && topOf(job) > (exits[i] ?? 0);
-    });
+    const ranked: number[] = [];
     const worth = new Float64Array(jobs.length);
-    for (const i of ranked) worth[i] = this.#worthOf(i, topOf);
+    jobs.forEach((job, i) => {
+      if (!job.bound || topOf(job) <= (exits[i] ?? 0) || agenda.lost.has(job)) return;
+      ranked.push(i);
+      worth[i] = this.#worthOf(i, topOf);
+    });
     ranked.sort((a, b) => (worth[b] ?? 0) - (worth[a] ?? 0) || a - b);
     const price = only === undefined ? this.#price : 0;
     for (const i of ranked) {

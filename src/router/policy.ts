@@ -30,5 +30,7 @@ const PLANNED_CHUNK = 128;
 
 /** Chunk size that plans assume: an engine that runs larger ones takes them where nobody waits. */
 export function planChunk(policy: Policy): number {
-  return policy.chunks.findLast((size) => size <= PLANNED_CHUNK) ?? policy.chunks[0] ?? PLANNED_CHUNK;
+  let chunk = policy.chunks[0] ?? PLANNED_CHUNK;
+  for (const size of policy.chunks) if (size <= PLANNED_CHUNK) chunk = size;
+  return chunk;
 }

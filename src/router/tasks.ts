@@ -3,6 +3,7 @@
  *
  * Knows: jobs, deadlines, what a job's work costs at its shallowest. Must not know: whether it all fits.
  */
+import { flags, floats, integers } from './arrays.js';
 import { type Batch, stretchOf } from './batch.js';
 import { type Job, stepsLeft } from './jobs.js';
 import { type Levels, tokenMs } from './levels.js';
@@ -41,11 +42,11 @@ export interface Loads {
 /** Everybody at the exit that asks least of the machine: the shallowest, or the present one where changing costs more. */
 export function leastLoads({ jobs, onceMs }: Batch, levels: Levels): Loads {
   const loads: Loads = {
-    exits: Int32Array.from(jobs, ({ min }) => min),
+    exits: integers(jobs, ({ min }) => min),
     once: new Float64Array(jobs.length),
-    steps: Float64Array.from(jobs, (job) => stepsLeft(job)),
-    counts: Uint8Array.from(jobs, ({ bound }) => Number(bound)),
-    atOnce: Uint8Array.from(jobs, ({ prefilling }) => Number(!prefilling)),
+    steps: floats(jobs, (job) => stepsLeft(job)),
+    counts: flags(jobs, ({ bound }) => bound),
+    atOnce: flags(jobs, ({ prefilling }) => !prefilling),
   };
   jobs.forEach((job, i) => {
     if (!job.bound) return;

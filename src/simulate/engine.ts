@@ -130,7 +130,7 @@ export function* simulate(
     live = room.live;
     waiting = [...room.preempted, ...waiting];
     const holders = new Set(live.map(({ id }) => id));
-    const chunk = chooseChunk(plan.plan, paused, (id) => holders.has(id));
+    const chunk = chooseChunk(plan.plan, paused, ({ request: { id } }) => holders.has(id));
 
     // 4. Run.
     const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));
