@@ -34,7 +34,7 @@ import { peerProgram } from './peer-side.js';
 import { median } from './stats.js';
 
 interface Options {
-  readonly trace: string;
+  readonly trace: string | undefined;
   readonly out: string;
   readonly model: string;
   readonly peer?: string;
@@ -54,7 +54,7 @@ interface Options {
 
 const values = new Command('bench:goodput')
   .description('attainment, quality and goodput under load, over HTTP: routed, fixed depths, llama-server')
-  .requiredOption('--trace <file>', 'CSV in the format of the Azure LLM inference traces')
+  .option('--trace <file>', 'CSV in the format of the Azure LLM inference traces')
   .option('--out <dir>', 'where the JSON and the plots go', 'runs/goodput')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
   .option('--peer <dir>', 'a build of llama.cpp: runs its llama-server, too')
@@ -101,6 +101,7 @@ async function main(): Promise<void> {
     await sayRouterTime();
     return;
   }
+  if (values.trace === undefined) throw new Error('--trace FILE must be given, but for --router-time');
   const trace = parseTrace(await readFile(values.trace, 'utf8'));
   const manifest = loadManifest(values.model);
   const exits = manifest.exits.map(({ layer }) => layer);
