@@ -1,5 +1,5 @@
 /**
- * Numbers by place: what a typed array's `from` gives, without the iterator that makes it ten times slower. Plans are
+ * Numbers by place: what a typed array's `from` gives, without the iterator that makes it eight times slower. Plans are
  * made of such arrays, again before every step.
  *
  * Knows: arrays. Must not know: what the numbers are.
