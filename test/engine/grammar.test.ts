@@ -163,6 +163,12 @@ void t.test(
   },
 );
 
+/** Takes the thread a tenth of a second and more. */
+const large = {
+  type: 'object',
+  properties: Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`name ${i}`, city])),
+};
+
 void t.test('an answer whose thread is lost in the middle ends as lost', async (t) => {
   holdProcess(t);
   const core = makeCore(executor);
@@ -170,8 +176,10 @@ void t.test('an answer whose thread is lost in the middle ends as lost', async (
   const inbox = new Inbox(core, starving, () => undefined);
   inbox.generate(ask('a', city));
   const all = await answersOf(core, ['a'], ({ tokens }) => {
-    // From now on no answer comes soon enough.
-    if (tokens.length > 0) starving.silenceMs = 0;
+    if (tokens.length === 0 || starving.silenceMs === 0) return;
+    // From now on no answer comes soon enough, since the thread has this one to read first.
+    starving.silenceMs = 0;
+    inbox.generate(ask('b', large));
   });
   t.match(all.get('a')?.ended, { reason: 'error', error: /lost/, isLost: true });
 });
