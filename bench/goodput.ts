@@ -54,7 +54,7 @@ interface Options {
 
 const values = new Command('bench:goodput')
   .description('attainment, quality and goodput under load, over HTTP: routed, fixed depths, llama-server')
-  .option('--trace <file>', 'CSV in the format of the Azure LLM inference traces')
+  .option('--trace <file>', 'CSV in the format of the Azure LLM inference traces; needed but for --router-time')
   .option('--out <dir>', 'where the JSON and the plots go', 'runs/goodput')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
   .option('--peer <dir>', 'a build of llama.cpp: runs its llama-server, too')

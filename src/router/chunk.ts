@@ -10,6 +10,7 @@ import { type Job, advanceWork, gapAt } from './jobs.js';
 import { type CostModel, predictMs } from './model.js';
 import type { DepthPlan } from './plan.js';
 import { planChunk } from './policy.js';
+import type { Row } from './rest.js';
 import { promptMs } from './steps.js';
 
 /** Share of its budget that a prompt waits for the depth of others; from then on only their deadlines go before it. */
@@ -38,16 +39,15 @@ export function chooseChunk(
   const { agenda, batch, exits } = plan;
   const { jobs, model, policy, state } = batch;
   const prompts: Place[] = [];
+  const decoding: Row[] = [];
   jobs.forEach((job, index) => {
-    if (!job.prefilling || job.live === null || !isLive(job)) return;
-    prompts.push({ job, exit: exits[index] ?? job.present, index, due: batch.due(job) });
+    if (job.live === null || !isLive(job)) return;
+    if (job.prefilling) prompts.push({ job, exit: exits[index] ?? job.present, index, due: batch.due(job) });
+    else if (!paused.has(job.request.id)) decoding.push({ job, index });
   });
   prompts.sort((a, b) => a.due - b.due);
   const first = prompts[0];
   if (first === undefined) return null;
-  const decoding = jobs.filter((job) => {
-    return !job.prefilling && job.live !== null && isLive(job) && !paused.has(job.request.id);
-  });
   const smallest = policy.chunks[0] ?? 1;
   // Where all rest, they rest for a prompt that is due before them.
   if (decoding.length === 0 && first.job.bound) return chunkOf(first, policy.chunks.at(-1) ?? smallest, model);
@@ -70,10 +70,8 @@ export function chooseChunk(
 }
 
 /** A live prompt, its exit in this step, and its place in the batch. */
-interface Place {
-  readonly job: Job;
+interface Place extends Row {
   readonly exit: number;
-  readonly index: number;
   readonly due: number;
 }
 
@@ -129,17 +127,16 @@ function largest({ job, exit }: Place, { model, policy }: Batch, { pace, stall, 
  * Milliseconds that the pace of every decoding sequence can bear in this step: the mean so far must hold at the next
  * token, since any token may be the last. Who misses anyway doesn't hold up others.
  */
-function paceMs({ batch, exits }: DepthPlan, decoding: readonly Job[]): number {
-  const { jobs, state, model, step } = batch;
-  const running = new Set(decoding);
+function paceMs({ batch, exits }: DepthPlan, decoding: readonly Row[]): number {
+  const { state, model, step } = batch;
   const rows = new Int32Array(model.shape.exits.length);
-  jobs.forEach((job, index) => {
+  for (const { job, index } of decoding) {
     const exit = exits[index] ?? job.present;
-    if (running.has(job)) rows[exit] = (rows[exit] ?? 0) + 1;
-  });
+    rows[exit] = (rows[exit] ?? 0) + 1;
+  }
   const stepMs = step(rows);
   let least = Infinity;
-  for (const { bound, firstTokenAt, deadlines, request } of decoding) {
+  for (const { bound, firstTokenAt, deadlines, request } of decoding.map(({ job }) => job)) {
     const untilNext = (firstTokenAt ?? state.now) + deadlines.tpot * request.generated - state.now - stepMs;
     if (bound && untilNext >= 0) least = Math.min(least, untilNext);
   }
