@@ -32,6 +32,7 @@ const FUNCTIONS = {
   AllocatorAlloc: [75, 'void* NAME(void*, size_t, _Out_ void**)'],
   AllocatorFree: [76, 'void* NAME(void*, void*)'],
   ReleaseStatus: [93, 'void NAME(void*)'],
+  ReleaseMemoryInfo: [94, 'void NAME(void*)'],
   ReleaseSession: [95, 'void NAME(void*)'],
   ReleaseValue: [96, 'void NAME(void*)'],
   ReleaseSessionOptions: [100, 'void NAME(void*)'],
@@ -46,6 +47,7 @@ const FUNCTIONS = {
   ReleaseIoBinding: [135, 'void NAME(void*)'],
   BindInput: [136, 'void* NAME(void*, const char*, void*)'],
   BindOutput: [137, 'void* NAME(void*, const char*, void*)'],
+  CreateAndRegisterAllocator: [144, 'void* NAME(void*, void*, void*)'],
   SetGlobalIntraOpNumThreads: [147, 'void* NAME(void*, int)'],
   SetGlobalInterOpNumThreads: [148, 'void* NAME(void*, int)'],
   SetGlobalSpinControl: [149, 'void* NAME(void*, int)'],
@@ -57,7 +59,7 @@ const FUNCTIONS = {
 } as const;
 
 type FunctionName = keyof typeof FUNCTIONS;
-type Argument = Handle | number | string | ArrayBufferView | readonly (bigint | number | string)[] | [null];
+type Argument = Handle | number | string | null | ArrayBufferView | readonly (bigint | number | string)[] | [null];
 
 /** A failed call into ONNX Runtime; the message is ONNX Runtime's own. */
 export class OrtError extends Error {

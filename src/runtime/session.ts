@@ -86,6 +86,7 @@ export class Session {
       ort.call('DisablePerSessionThreads', options);
       // Shapes change from run to run; a pattern per shape only costs memory.
       ort.call('DisableMemPattern', options);
+      ort.call('AddSessionConfigEntry', options, 'session.use_env_allocators', '1');
       if (device.kind === 'cuda') appendCuda(environment, options);
       if (wideSums) ort.call('AddSessionConfigEntry', options, 'session.x64quantprecision', '1');
       if (weights.size > 0) {
