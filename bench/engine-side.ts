@@ -1,9 +1,9 @@
 /** Our engine process as a side of the bench. Knows: EngineClient. Must not know: peers, HTTP. */
-import { monotonicMs } from '../src/clock.js';
 import { EngineClient } from '../src/engine/client.js';
 import type { EngineOptions } from '../src/engine/options.js';
 import { answerOf } from './engine-answer.js';
 import { greedy } from './greedy-request.js';
+import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 
 export function benchOptions(modelDir: string, threads: number): EngineOptions {
@@ -40,28 +40,19 @@ export async function engineRates(
   }
 }
 
-/** Prefill until every sequence has its first token; decode from there to the end. */
+/** One scenario in a running engine. @param salt makes prompts that no cache knows */
 export async function engineRate(engine: EngineClient, exit: number, scenario: Scenario, salt: number): Promise<Rate> {
   const { parallel, promptTokens, answerTokens } = scenario;
-  const first: number[] = [];
-  const startedAt = monotonicMs();
-  let decoded = 0;
-  let decodedBefore = 0;
+  const meter = new RateMeter(scenario);
   await Promise.all(
-    Array.from({ length: parallel }, (_, index) => {
+    Array.from({ length: parallel }, async (_, index) => {
       let tokens = 0;
       const request = greedy(`bench-${salt}-${index}`, promptOf(promptTokens, salt + index), exit, answerTokens);
-      return answerOf(engine, request, () => {
-        if (tokens++ > 0) decoded++;
-        else if (first.push(monotonicMs()) === parallel) decodedBefore = decoded;
+      await answerOf(engine, request, () => {
+        meter.token(tokens++ === 0);
       });
+      meter.ended();
     }),
   );
-  const endedAt = monotonicMs();
-  const allFirst = Math.max(...first);
-  // With several sequences, prefill includes the decode steps of those that are ahead: what a server does.
-  return {
-    prefill: (1000 * parallel * promptTokens) / (allFirst - startedAt),
-    decode: (1000 * (decoded - decodedBefore)) / (endedAt - allFirst),
-  };
+  return meter.rate();
 }

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { monotonicMs } from '../src/clock.js';
+import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 
 export interface Server {
@@ -16,7 +16,7 @@ export interface Server {
 export async function startServer(modelDir: string, threads: number, port: number): Promise<Server> {
   const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
   const args = ['serve', '--model', modelDir, '--threads', String(threads), '--port', String(port)];
-  const child = spawn(process.execPath, [main, ...args, '--prefill-chunk', '512', '--log-level', 'error'], {
+  const child = spawn(process.execPath, [main, ...args, '--log-level', 'error'], {
     stdio: 'inherit',
   });
   const url = `http://127.0.0.1:${port}`;
@@ -42,10 +42,7 @@ export async function startServer(modelDir: string, threads: number, port: numbe
 /** @param model name with exit, as in /v1/models */
 export async function httpRate(server: Server, model: string, scenario: Scenario, salt: number): Promise<Rate> {
   const { parallel, promptTokens, answerTokens } = scenario;
-  const startedAt = monotonicMs();
-  let decoded = 0;
-  let decodedBefore = 0;
-  const first: number[] = [];
+  const meter = new RateMeter(scenario);
   await Promise.all(
     Array.from({ length: parallel }, async (_, index) => {
       const response = await fetch(`${server.url}/v1/completions`, {
@@ -69,18 +66,13 @@ export async function httpRate(server: Server, model: string, scenario: Scenario
         rest = lines.pop() ?? '';
         for (const line of lines) {
           if (!line.startsWith('data: {') || !line.includes('"finish_reason":null')) continue;
-          if (seen++ > 0) decoded++;
-          else if (first.push(monotonicMs()) === parallel) decodedBefore = decoded;
+          meter.token(seen++ === 0);
         }
       }
+      meter.ended();
     }),
   );
-  const endedAt = monotonicMs();
-  const allFirst = Math.max(...first);
-  return {
-    prefill: (1000 * parallel * promptTokens) / (allFirst - startedAt),
-    decode: (1000 * (decoded - decodedBefore)) / (endedAt - allFirst),
-  };
+  return meter.rate();
 }
 
 /** p99 of the gateway's event-loop lag in ms, as its own metrics say. */
