@@ -82,11 +82,6 @@ function program(finish: (code: number) => void): Command {
       '--calibration <file>',
       'safetensors file of measurements: levelled w8a8 inputs, better int4 rounding, KV in bytes',
     )
-    .option(
-      '--level-after <n>',
-      'keep the weights of the first n trunk layers as they are; their w8a8 inputs are levelled at load',
-      positive,
-    )
     .addOption(
       new Option('--kv <type>', 'KV cache in float, or in int8: a quarter of the memory, slower prefill').choices([
         'int8',

@@ -3,6 +3,7 @@
  * `exits.10.layers.0`:
  * - `{layer}.{input}.hessian` f32 [K, K]: second moments X^T X of a linear layer's input, for GPTQ; the diagonal says
  *   how large its channels are, for levelling;
+ * - `head_in.hessian`: the same of the head's input, over all exits;
  * - `{layer}.k_max`, `{layer}.v_max` f32 [kv_heads * head_dim]: the largest magnitude of each channel of the keys (as
  *   the cache holds them, rotated) and of the values, for KV caches of bytes.
  *
@@ -39,6 +40,8 @@ export interface LayerCalibration {
 export interface Calibration {
   /** @param name what the layer's measurements begin with, e.g. `layers.3` */
   layer(name: string): LayerCalibration;
+  /** Sums over tokens of the squares of the head's k inputs, or null where nobody measured them. */
+  head(k: number): Float32Array | null;
   close(): void;
 }
 
@@ -50,7 +53,11 @@ const NOTHING: LayerCalibration = {
 };
 
 /** Without measurements: round to nearest, level nothing, keep the KV cache in floats. */
-export const NO_CALIBRATION: Calibration = { layer: () => NOTHING, close: () => undefined };
+export const NO_CALIBRATION: Calibration = {
+  layer: () => NOTHING,
+  head: () => null,
+  close: () => undefined,
+};
 
 /** Opens a calibration file; layers that it does not hold fall back to rounding to nearest. */
 export function openCalibration(file: string): Calibration {
@@ -60,6 +67,12 @@ export function openCalibration(file: string): Calibration {
     source.close();
     throw new ConvertError('bad_source', `${file} holds no measurements (no tensor named *.hessian or *.k_max)`);
   }
+  const squares = (input: string, k: number): Float32Array | null => {
+    const name = `${input}.hessian`;
+    if (!names.has(name)) return null;
+    checkTensor(source, name, [k, k]);
+    return diagonal(source, name, k);
+  };
   // Gate and up read the same input, one after the other: keep the last factor.
   let last: { name: string; quantizer: Int4Quantizer } | null = null;
   const layer = (prefix: string, levels: Levels): LayerCalibration => ({
@@ -82,16 +95,14 @@ export function openCalibration(file: string): Calibration {
       return k && v ? { k, v: v.map((value, i) => value / (levels.values?.[i] ?? 1)) } : null;
     },
     squares(input, k) {
-      const name = `${prefix}.${input}.hessian`;
-      if (!names.has(name)) return null;
-      checkTensor(source, name, [k, k]);
       const factors = levels[input];
-      return diagonal(source, name, k).map((value, i) => value / (factors?.[i] ?? 1) ** 2);
+      return squares(`${prefix}.${input}`, k)?.map((value, i) => value / (factors?.[i] ?? 1) ** 2) ?? null;
     },
     levelled: (next) => layer(prefix, next),
   });
   return {
     layer: (name) => layer(name, NOT_LEVELLED),
+    head: (k) => squares('head_in', k),
     close: () => {
       source.close();
     },

@@ -20,13 +20,13 @@ import { ConvertError } from './errors.js';
 import { exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { openGguf } from './gguf/source.js';
 import { openHuggingFace } from './hf/source.js';
-import { levelledAtLoad, levelledLayer } from './levelling/layer.js';
-import { NOT_LEVELLED } from './levelling/levels.js';
+import { levelledHead } from './levelling/head.js';
+import { levelledLayer } from './levelling/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/ends.js';
 import type { Graph } from './onnx/graph.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph, type StageLayer } from './onnx/stage.js';
-import { checkKernels, checkLevelling, type ConvertOptions } from './options.js';
+import { checkKernels, type ConvertOptions } from './options.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
@@ -48,7 +48,6 @@ export async function convert(options: ConvertOptions, progress: Progress = () =
     checkArchitecture(source.architecture);
     checkExits(exits, source.architecture.layers);
     checkTensors(source);
-    checkLevelling(options, source.architecture.layers);
     if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source.architecture);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder(options.out, options.force, (folder) =>
@@ -82,9 +81,7 @@ async function writeModel(
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
   const kvType = chooseKv(options, calibration, arch) ? 'i8' : floatType;
-  const format: VocabularyFormat = kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a8')
-    ? { block: headBlock(arch.hidden), levels: levelsOf(options.headBits ?? 8) }
-    : null;
+  const format = vocabularyFormat(options, arch);
   const blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
   const total = (arch.layers + blockLayers) * kernels.length + 3;
   let done = 0;
@@ -102,14 +99,18 @@ async function writeModel(
 
   try {
     step('embedding and head');
-    const embedding = linearWeight(arch.tiedHead ? 'head' : 'embed', [source.tensor(EMBEDDING)]);
-    const head = arch.tiedHead ? embedding : linearWeight('head', [source.tensor(HEAD)]);
-    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType));
     const normed = exits.filter((exit) => blocks.depths.has(exit));
     const norms = [
       source.tensor(FINAL_NORM).rows(0, 1),
       ...normed.map((exit) => blocks.source.tensor(exitNorm(exit)).rows(0, 1)),
     ];
+    const { weight, undo } = levelledHead(
+      source.tensor(arch.tiedHead ? EMBEDDING : HEAD),
+      format.kind === 'w8a8' ? calibration.head(arch.hidden) : null,
+    );
+    const head = { weight: linearWeight('head', [weight]), undo };
+    const embedding = arch.tiedHead ? head : { weight: linearWeight('embed', [source.tensor(EMBEDDING)]), undo: null };
+    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType));
     const headFile = saveGraph('head', await headGraph(head, norms, arch, store, format, floatType));
     const select = saveGraph('select', selectGraph(arch.vocab));
     const argmax = saveGraph('argmax', argmaxGraph(arch.vocab));
@@ -131,17 +132,16 @@ async function writeModel(
       }
       return { name, boundary, layers: layers.length, graphs };
     };
-    const layerOf = (from: StageLayer['source'], prefix: string, name: string, atLoad = false): StageLayer => {
-      const layer = { source: from, prefix, name, calibration: calibration.layer(name), atLoad: NOT_LEVELLED };
-      if (!kernels.includes('w8a8')) return layer;
-      return atLoad ? levelledAtLoad(layer, arch) : levelledLayer(layer, arch);
+    const layerOf = (from: StageLayer['source'], prefix: string, name: string): StageLayer => {
+      const layer = { source: from, prefix, name, calibration: calibration.layer(name) };
+      return kernels.includes('w8a8') ? levelledLayer(layer, arch) : layer;
     };
     const stages: StageEntry[] = [];
     for (const [s, exit] of exits.entries()) {
       const first = exits[s - 1] ?? 0;
       const trunk = Array.from({ length: exit - first }, (_, i) => {
         const layer = first + i;
-        return layerOf(source, trunkLayer(layer), trunkName(layer), layer < (options.levelAfter ?? 0));
+        return layerOf(source, trunkLayer(layer), trunkName(layer));
       });
       stages.push(await stage(`stage-${s}`, s, trunk));
     }
@@ -229,6 +229,13 @@ function exitNumbers(exits: readonly number[], blocks: ExitBlocks): number[] {
 /** What the initializers of a trunk layer begin with. */
 function trunkName(layer: number): string {
   return `layers.${layer}`;
+}
+
+/** w8a8's own where it is among the kernels, since it reads many rows fastest; blocks beside int4 alone. */
+function vocabularyFormat({ kernels, headBits }: ConvertOptions, arch: Architecture): VocabularyFormat {
+  const levels = levelsOf(headBits ?? 8);
+  if (kernels.includes('w8a8')) return { kind: 'w8a8', levels };
+  return kernels.includes('int4') ? { kind: 'blocks', block: headBlock(arch.hidden), levels } : { kind: 'floats' };
 }
 
 /** 64 columns a scale where that divides the width (no padding to gather and cut off again), else 32, else 128. */

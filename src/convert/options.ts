@@ -20,11 +20,6 @@ export interface ConvertOptions {
   exitBlocks?: string;
   /** safetensors file of second moments for levelling and GPTQ, and of ranges of keys and values; see calibration.ts. */
   calibration?: string;
-  /**
-   * Trunk layers at the beginning that are levelled when the graph is loaded: their weights, and the files that hold
-   * nothing else, stay as they are without a calibration. None without it.
-   */
-  levelAfter?: number;
   /** Elements of the KV cache: int8 needs the ranges of a calibration. float without it. */
   kv?: 'float' | 'int8';
   /** JSON file of measured quality per exit, for the manifest; see quality.ts. */
@@ -59,13 +54,4 @@ export function checkKernels({ kernels, block, headBits = 8, weightBits = 8 }: C
   ] as const)
     if (!(bits >= 5 && bits <= 8))
       throw new ConvertError('bad_option', `${name} must be a number from 5 to 8, got ${bits}`);
-}
-
-/** The same for levelling, of a trunk of `layers` layers. */
-export function checkLevelling({ levelAfter, calibration, kernels }: ConvertOptions, layers: number): void {
-  if (levelAfter === undefined) return;
-  if (!(Number.isInteger(levelAfter) && levelAfter >= 1 && levelAfter <= layers))
-    throw new ConvertError('bad_option', `--level-after must be an integer from 1 to ${layers}, got ${levelAfter}`);
-  if (calibration === undefined || !kernels.includes('w8a8'))
-    throw new ConvertError('bad_option', '--level-after needs a --calibration file and the kernel w8a8');
 }

@@ -91,7 +91,7 @@ for (const start of PROMPTS.slice(0, 2))
       }
       varied.tokens.push(all.tokens[target + 1] ?? -1);
     }
-    t.ok(clear >= 6, `${clear} steps are clear`);
+    t.ok(clear >= 3, `${clear} steps are clear`);
     t.ok(varied.frontier(0) > varied.frontier(deepest), 'the deep stages were left behind at the end');
   });
 

@@ -10,6 +10,7 @@ cache of bytes needs, f32 [kv_heads * head_dim] as `{layer}.k_max` and `{layer}.
 Written as safetensors: `layers.{i}.{attn_in,attn_out,mlp_in,mlp_out}.hessian` for the trunk,
 `exits.{layer}.layers.{i}.{...}.hessian` for exit blocks, and `tokens` (f32 scalar): how many x were summed.
 attn_in feeds q, k and v; attn_out feeds o; mlp_in feeds gate and up; mlp_out feeds down.
+`head_in.hessian` is the same of the head's input, summed over all exits.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ def linear_inputs(model: SortedLlama) -> Iterator[tuple[str, nn.Module]]:
         yield f"{name}.mlp_out", layer.mlp.down_proj
 
 
+def head_norms(model: SortedLlama) -> list[nn.Module]:
+    """The norms whose outputs the head reads."""
+    return [model.base.model.norm, *(block.norm for block in model.blocks.values())]
+
+
 @torch.no_grad()
 def measure(model: SortedLlama, documents: list[list[int]]) -> dict[str, torch.Tensor]:
     """Run the documents one by one through all exits; sum x x^T at every linear input, keep the ranges of K and V."""
@@ -52,11 +58,14 @@ def measure(model: SortedLlama, documents: list[list[int]]) -> dict[str, torch.T
     rotary = model.base.model.rotary_emb
     head_dim = model.base.config.head_dim
 
+    def add(name: str, inputs: torch.Tensor) -> None:
+        x = inputs.reshape(-1, inputs.shape[-1]).float()
+        product = x.T @ x
+        sums[name] = sums[name].add_(product) if name in sums else product
+
     def add_moments(name: str):
         def hook(_module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            x = args[0].reshape(-1, args[0].shape[-1]).float()
-            product = x.T @ x
-            sums[name] = sums[name].add_(product) if name in sums else product
+            add(name, args[0])
 
         return hook
 
@@ -72,7 +81,11 @@ def measure(model: SortedLlama, documents: list[list[int]]) -> dict[str, torch.T
 
         return hook
 
+    def add_normed(_module: nn.Module, _args: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+        add("head_in", out)
+
     hooks = [module.register_forward_pre_hook(add_moments(name)) for name, module in linear_inputs(model)]
+    hooks += [norm.register_forward_hook(add_normed) for norm in head_norms(model)]
     for name, layer in named_layers(model):
         hooks.append(layer.self_attn.k_proj.register_forward_hook(widen(f"{name}.k_max", rotate=True)))
         hooks.append(layer.self_attn.v_proj.register_forward_hook(widen(f"{name}.v_max", rotate=False)))

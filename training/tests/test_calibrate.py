@@ -15,11 +15,14 @@ def test_against_a_naive_sum(base, tmp_path):
     assert calibrate(model, DOCUMENTS, tmp_path / "h.safetensors") == 7
     found = load_file(tmp_path / "h.safetensors")
     assert found["tokens"] == 7
-    assert len(found) == 1 + (4 + 2) * (4 + 1)
+    assert len(found) == 2 + (4 + 2) * (4 + 1)
 
     expected = torch.zeros(32, 32)
     block_in = torch.zeros(32, 32)
+    head_in = torch.zeros(32, 32)
     for ids in DOCUMENTS:
+        for x in torch.cat([x[0] for x in model(torch.tensor([ids])).values()]):
+            head_in += torch.outer(x, x)
         states = base(torch.tensor([ids]), output_hidden_states=True).hidden_states
         for x in base.model.layers[1].input_layernorm(states[1])[0]:
             expected += torch.outer(x, x)
@@ -27,6 +30,7 @@ def test_against_a_naive_sum(base, tmp_path):
             block_in += torch.outer(x, x)
     torch.testing.assert_close(found["layers.1.attn_in.hessian"], expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found["exits.1.layers.0.attn_in.hessian"], block_in, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found["head_in.hessian"], head_in, atol=1e-4, rtol=1e-4)
     assert found["layers.2.attn_out.hessian"].shape == (64, 64)
     assert found["layers.3.mlp_out.hessian"].shape == (64, 64)
     for name, h in found.items():

@@ -172,51 +172,39 @@ def test_scales_that_the_graph_unpacks_itself(tmp_path):
     assert read_weights(tmp_path, "int4")["head.weight"].tolist() == [[-4, 0, -0.5, 3.5], [-8, 0, -1, 7]]
 
 
-def test_weights_that_the_graph_levels_itself(tmp_path):
-    """The nodes that the converter adds: rows times factors, columns rounded to all 8 bits, the norm divided."""
-    stored, factors = np.array([[10, -20], [3, 4]], np.int8), np.array([0.5, 4], np.float32)
-    constants = {
-        "layers.0.attn_norm": np.array([2, 3], np.float32),
-        "layers.0.qkv.weight_q8": stored,
-        "layers.0.qkv.scale_q8": np.array([0.5, 2], np.float32),
-        "factors": factors,
-        "rows": factors[:, None],
-        "axis": np.array([0], np.int64),
-        "levels": np.float32(127),
-        "unit": np.float32(1 / 127),
+def test_a_levelled_head_in_bytes_that_the_embedding_shares(tmp_path):
+    """Stored by tokens; the head turns it, and both multiply what levelling did out of it again."""
+    stored, undo = np.array([[10, -20], [3, 4], [0, 127]], np.int8), np.array([0.5, 4], np.float32)
+    scale, norms = np.array([0.5, 2, 1], np.float32), np.array([[1, 2], [3, 4]], np.float32)
+    w, s = "head.weight_q8", "head.scale_q8"
+    graphs = {
+        "embed": [
+            helper.make_node("Gather", [w, "ids"], ["rows"]),
+            helper.make_node("Gather", [s, "ids"], ["scales"]),
+            helper.make_node("Mul", ["levelled", "embed.undo"], ["hidden"]),
+        ],
+        "head": [
+            helper.make_node("SimplifiedLayerNormalization", ["hidden", "head.undo"], ["unit"]),
+            helper.make_node("Gather", ["head.norms", "norm"], ["norm_rows"]),
+            helper.make_node("Transpose", [w], [f"{w}.turned"], perm=[1, 0]),
+            helper.make_node(
+                "MatMulIntegerToFloat", ["bytes", f"{w}.turned", "step", s], ["logits"], domain="com.microsoft"
+            ),
+        ],
     }
-    w, s = "layers.0.qkv.weight_q8", "layers.0.qkv.scale_q8"
-    nodes = [
-        helper.make_node("Div", ["layers.0.attn_norm", "factors"], ["layers.0.attn_norm.levelled"]),
-        helper.make_node("SimplifiedLayerNormalization", ["x", "layers.0.attn_norm.levelled"], ["normed"]),
-        helper.make_node("Cast", [w], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["floats", "rows"], ["wide"]),
-        helper.make_node("Abs", ["wide"], ["sizes"]),
-        helper.make_node("ReduceMax", ["sizes", "axis"], ["most"], keepdims=0),
-        helper.make_node("Div", ["most", "levels"], ["step"]),
-        helper.make_node("Div", ["wide", "step"], ["steps"]),
-        helper.make_node("Round", ["steps"], ["rounded"]),
-        helper.make_node("Cast", ["rounded"], [f"{w}.levelled"], to=TensorProto.INT8),
-        helper.make_node("Mul", [s, "step"], [f"{s}.levelled"]),
-        helper.make_node(
-            "MatMulIntegerToFloat",
-            ["bytes", f"{w}.levelled", "unit", f"{s}.levelled"],
-            ["y"],
-            domain="com.microsoft",
-        ),
-    ]
-    graph = helper.make_graph(nodes, "stage", [], [], [numpy_helper.from_array(v, n) for n, v in constants.items()])
-    onnx.save(helper.make_model(graph), tmp_path / "s.onnx")
-    onnx.save(helper.make_model(helper.make_graph([], "empty", [], [])), tmp_path / "empty.onnx")
-    manifest = {"format": "sortie", "version": 2, "kernels": ["w8a8"], "embed": "empty.onnx", "head": "empty.onnx"}
-    stages = [{"graphs": {"w8a8": "s.onnx"}}]
-    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "stages": stages, "exits": []}))
+    constants = {w: stored, s: scale, "embed.undo": undo, "head.undo": undo, "head.norms": norms}
+    constants["step"] = np.float32(1 / 127)
+    for name, nodes in graphs.items():
+        initializers = [numpy_helper.from_array(v, n) for n, v in constants.items()]
+        onnx.save(helper.make_model(helper.make_graph(nodes, name, [], [], initializers)), tmp_path / f"{name}.onnx")
+    manifest = {"format": "sortie", "version": 2, "kernels": ["w8a8"], "embed": "embed.onnx", "head": "head.onnx"}
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "stages": [], "exits": []}))
     found = read_weights(tmp_path, "w8a8")
-    assert found["layers.0.attn_norm"].tolist() == [4, 0.75]
-    levelled = (stored * np.array([0.5, 2], np.float32) * factors[:, None]).T
-    step = abs(levelled).max(1, keepdims=True) / 127
-    assert (abs(found["layers.0.qkv.weight"] - levelled) <= step / 2 + 1e-6).all()
-    assert not np.array_equal(found["layers.0.qkv.weight"], levelled)
+    assert set(found) == {"embed", "head.weight", "norms"}
+    expected = stored * scale[:, None] * undo
+    assert found["embed"].tolist() == expected.tolist()
+    assert found["head.weight"].tolist() == expected.tolist()
+    assert found["norms"].tolist() == norms.tolist()
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0])

@@ -18,14 +18,6 @@ export function levelledLayer(layer: StageLayer, arch: Architecture): StageLayer
   return { ...layer, source: levelledSource(layer, levels), calibration: layer.calibration.levelled(levels) };
 }
 
-/**
- * A layer whose tensors stay as they are; graphs of w8a8 fold the factors in when they are loaded. All but attention's
- * output: its factors would go to the values, which other kernels share as the KV cache.
- */
-export function levelledAtLoad(layer: StageLayer, arch: Architecture): StageLayer {
-  return { ...layer, atLoad: { ...levelsOf(layer, arch), attn_out: null, values: null } };
-}
-
 /** The factors of a layer's inputs, from what was measured of them; none where nothing was. */
 function levelsOf({ source, prefix, calibration }: StageLayer, arch: Architecture): Levels {
   const factors = (squares: Float32Array | null, fold: (maxima: Float32Array) => Float32Array, ...readers: string[]) =>

@@ -6,12 +6,11 @@
 import type { KernelName } from '../../model/manifest.js';
 import type { WeightStore } from '../output/weight-store.js';
 import type { Int4Quantizer } from '../quantize/int4.js';
-import { quantizeRowsTransposed } from '../quantize/int8.js';
 import { toHalf } from '../half.js';
 import type { LinearWeight } from '../weight.js';
 import { MICROSOFT, type Graph } from './graph.js';
-import { dividedAtLoad, multipliedAtLoad } from './level-at-load.js';
 import { storeScales, useScales } from './scales.js';
+import { storeColumns, useBytes, w8a8Product } from './w8a8.js';
 
 export interface KernelOptions {
   kernel: KernelName;
@@ -19,8 +18,6 @@ export interface KernelOptions {
   block: number;
   /** Levels of w8a8 weights on each side of zero, at most 127. */
   levels: number;
-  /** Factors that w8a8 folds in at load: of the input's channels, multiplied in, and of the outputs, divided by. */
-  atLoad: { inputs: Float32Array | null; outputs: Float32Array | null };
   /** int4's quantizer for a weight of width k; made only where the weight is not stored yet. */
   quantizer: (k: number) => Int4Quantizer;
 }
@@ -38,7 +35,8 @@ export async function addLinear(
     case 'int4':
       return int4(graph, store, x, weight, options);
     case 'w8a8':
-      return w8a8(graph, store, x, weight, options);
+      await storeColumns(store, weight, options.levels);
+      return w8a8Product(graph, x, useBytes(graph, store, weight.name), `${weight.name}.out`);
     case 'fp32':
     case 'fp16':
       return plain(graph, store, x, weight, kernel);
@@ -78,61 +76,6 @@ async function int4(
     { K: k, N: n, bits: 4, block_size: block, accuracy_level: 4 },
     MICROSOFT,
   );
-}
-
-/**
- * Activations are scaled per row by their largest magnitude and rounded to bytes around 128: the weight is read as
- * int8, the products run in integers, and no row's result depends on another row. A row of zeros stays zero: its
- * quotients are NaN, which round to some finite byte, and its maximum of 0 multiplies the result.
- */
-async function w8a8(
-  graph: Graph,
-  store: WeightStore,
-  x: string,
-  weight: LinearWeight,
-  { levels, atLoad }: KernelOptions,
-): Promise<string> {
-  const { name, n, k } = weight;
-  const w = `${name}.weight_q8`;
-  const s = `${name}.scale_q8`;
-  if (!store.get(w)) {
-    const matrix = new Int8Array(k * n);
-    const scales = new Float32Array(n);
-    for (const { start, count, data } of weight.pieces())
-      quantizeRowsTransposed(data, { start, count, k, n }, matrix, scales, levels);
-    await store.add(w, 'i8', [k, n], [matrix]);
-    await store.add(s, 'f32', [n], [scales]);
-  }
-  let bytesOfWeight = graph.weight(store.require(w));
-  let scales = graph.weight(store.require(s));
-  if (atLoad.inputs)
-    ({ weight: bytesOfWeight, scale: scales } = multipliedAtLoad(graph, bytesOfWeight, scales, atLoad.inputs));
-  if (atLoad.outputs) scales = dividedAtLoad(graph, scales, atLoad.outputs);
-  const unit = graph.constant('w8a8.unit', 'f32', [], Float32Array.of(1 / 127));
-  const zero = graph.constant('w8a8.zero', 'u8', [], Uint8Array.of(128));
-  const { bytes, max } = quantizeActivation(graph, x, unit, zero);
-  const product = graph.node(
-    'MatMulIntegerToFloat',
-    [bytes, bytesOfWeight, unit, scales, zero],
-    [`${name}.scaled`],
-    {},
-    MICROSOFT,
-  );
-  return graph.node('Mul', [product, max], [`${name}.out`]);
-}
-
-/** One quantization serves every product that reads x. */
-function quantizeActivation(graph: Graph, x: string, unit: string, zero: string): { bytes: string; max: string } {
-  const bytes = `${x}.bytes`;
-  const max = `${x}.max`;
-  if (!graph.produces(bytes)) {
-    const axis = graph.constant('w8a8.axis', 'i64', [1], BigInt64Array.of(-1n));
-    graph.node('Abs', [x], [`${x}.abs`]);
-    graph.node('ReduceMax', [`${x}.abs`, axis], [max], { keepdims: 1 });
-    graph.node('Div', [x, max], [`${x}.unit`]);
-    graph.node('QuantizeLinear', [`${x}.unit`, unit, zero], [bytes]);
-  }
-  return { bytes, max };
 }
 
 async function plain(

@@ -46,11 +46,31 @@ function logSumExp(graph: Graph, values: string, best: string, output: string): 
   graph.node('Sub', [largest, share], [output]);
 }
 
-/** logits -> ids. */
+/**
+ * logits -> ids, of equal ones the first. In two steps where the vocabulary divides into blocks: the largest of each
+ * block, which is vectorized on CPU where ArgMax is not, then ArgMax over the blocks and inside the best one.
+ */
 export function argmaxGraph(vocab: number): Graph {
   const graph = new Graph('argmax');
   graph.input('logits', 'f32', ['N', vocab]);
   graph.output('ids', 'i64', ['N']);
-  graph.node('ArgMax', ['logits'], ['ids'], { axis: 1, keepdims: 0 });
+  const block = ARGMAX_BLOCKS.find((size) => vocab % size === 0);
+  if (block === undefined) {
+    graph.node('ArgMax', ['logits'], ['ids'], { axis: 1, keepdims: 0 });
+    return graph;
+  }
+  const ints = (name: string, ...values: number[]): string =>
+    graph.constant(`argmax.${name}`, 'i64', [values.length], BigInt64Array.from(values, BigInt));
+  const blocks = graph.node('Reshape', ['logits', ints('blocked', 0, vocab / block, block)], ['argmax.blocks']);
+  const most = graph.node('ReduceMax', [blocks, ints('last', 2)], ['argmax.most'], { keepdims: 0 });
+  const best = graph.node('ArgMax', [most], ['argmax.best'], { axis: 1, keepdims: 1 });
+  const inside = graph.node('GatherND', [blocks, best], ['argmax.block'], { batch_dims: 1 });
+  const offset = graph.node('ArgMax', [inside], ['argmax.offset'], { axis: 1, keepdims: 0 });
+  const row = graph.node('Squeeze', [best, ints('second', 1)], ['argmax.row']);
+  const first = graph.node('Mul', [row, ints('size', block)], ['argmax.first']);
+  graph.node('Add', [first, offset], ['ids']);
   return graph;
 }
+
+/** Sizes of block that are tried, first to last: near the square root of a vocabulary both steps are short. */
+const ARGMAX_BLOCKS = [256, 128, 64, 32];

@@ -5,15 +5,13 @@
  * Must not know: source formats, how weights are quantized.
  */
 import type { Architecture } from '../../model/manifest.js';
-import { INPUT_OF, type LayerCalibration, type LinearLabel } from '../calibration.js';
+import type { LayerCalibration, LinearLabel } from '../calibration.js';
 import { ConvertError } from '../errors.js';
-import { NOT_LEVELLED, type Levels } from '../levelling/levels.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { ropeTables } from '../rope.js';
 import { LAYER, type ModelSource, type SourceTensor } from '../source.js';
 import { linearWeight, scaled } from '../weight.js';
 import { Graph, MICROSOFT } from './graph.js';
-import { dividedAtLoad } from './level-at-load.js';
 import { addLinear, type KernelOptions } from './linear.js';
 import { storeFloats, type FloatType } from './vectors.js';
 
@@ -25,11 +23,9 @@ export interface StageLayer {
   name: string;
   /** What was measured of it. */
   calibration: LayerCalibration;
-  /** Factors of its inputs that w8a8 graphs fold in at load; the tensors know nothing of them. */
-  atLoad: Levels;
 }
 
-export interface StageOptions extends Omit<KernelOptions, 'quantizer' | 'atLoad'> {
+export interface StageOptions extends Omit<KernelOptions, 'quantizer'> {
   floatType: FloatType;
   kvType: FloatType | 'i8';
 }
@@ -62,7 +58,6 @@ export async function stageGraph(
 
   for (const [i, layer] of layers.entries()) {
     const id = layer.name;
-    const atLoad = options.kernel === 'w8a8' ? layer.atLoad : NOT_LEVELLED;
     const tensor = (part: string) => layer.source.tensor(layer.prefix + part);
     const vector = async (label: string, part: string) =>
       graph.weight(
@@ -73,13 +68,11 @@ export async function stageGraph(
     const linear = (label: LinearLabel, x: string, ...parts: SourceTensor[]) =>
       addLinear(graph, store, x, linearWeight(`${id}.${label}`, parts), {
         ...options,
-        atLoad: { inputs: atLoad[INPUT_OF[label]], outputs: label === 'up' ? atLoad.mlp_out : null },
         quantizer: (k) => layer.calibration.int4(label, k),
       });
     /** Norm of residual + pending, the sum becoming the new residual. */
-    const norm = async (label: string, part: string, factors: Float32Array | null): Promise<string> => {
-      const plain = await vector(label, part);
-      const scale = factors ? dividedAtLoad(graph, plain, factors) : plain;
+    const norm = async (label: string, part: string): Promise<string> => {
+      const scale = await vector(label, part);
       const out = `${id}.${label}.out`;
       if (pending === null)
         return graph.node('SimplifiedLayerNormalization', [residual, scale], [out], { axis: -1, epsilon });
@@ -95,7 +88,7 @@ export async function stageGraph(
       return out;
     };
 
-    const attnIn = await norm('attn_norm', LAYER.attnNorm, atLoad.attn_in);
+    const attnIn = await norm('attn_norm', LAYER.attnNorm);
     const query = (part: string) => scaled(tensor(part), queryScale);
     let qkv = await linear('qkv', attnIn, query(LAYER.q), tensor(LAYER.k), tensor(LAYER.v));
     if (arch.attentionBias) {
@@ -126,7 +119,7 @@ export async function stageGraph(
     if (arch.attentionBias)
       pending = graph.node('Add', [pending, await vector('o.bias', LAYER.oBias)], [`${id}.o.biased`]);
 
-    const mlpIn = await norm('mlp_norm', LAYER.mlpNorm, atLoad.mlp_in);
+    const mlpIn = await norm('mlp_norm', LAYER.mlpNorm);
     const gate = await linear('gate', mlpIn, tensor(LAYER.gate));
     const up = await linear('up', mlpIn, tensor(LAYER.up));
     // x * sigmoid(alpha x) with alpha 1 is SiLU, in one node.

@@ -1,5 +1,5 @@
 /**
- * 8-bit symmetric rounding: per row (w8a8 weights) and per block of a row (embedding and head).
+ * 8-bit symmetric rounding: per row (w8a8) and per block of a row (embedding and head beside int4).
  *
  * Knows: arithmetic. Must not know: graphs, files.
  */
@@ -11,6 +11,22 @@ const TILE = 64;
 /** Levels on each side of zero that hold this many bits of information: 127 for 8, fewer compress better. */
 export function levelsOf(bits: number): number {
   return Math.floor((2 ** bits - 1) / 2);
+}
+
+/** Quantizes rows of width k to levels -levels..levels with one scale each, both into arrays of the caller's. */
+export function quantizeRows(
+  data: Float32Array,
+  k: number,
+  out: Int8Array,
+  scales: Float32Array,
+  levels: number,
+): void {
+  for (let r = 0; r < scales.length; r++) {
+    const scale = largest(data, r * k, (r + 1) * k) / levels;
+    scales[r] = scale;
+    const inverse = scale === 0 ? 0 : 1 / scale;
+    for (let i = r * k; i < (r + 1) * k; i++) out[i] = Math.round((data[i] ?? 0) * inverse);
+  }
 }
 
 /**

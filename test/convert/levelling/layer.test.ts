@@ -76,12 +76,7 @@ interface Folders {
 }
 
 /** A model with outliers, an exit block and (optionally) attention biases, converted without and with a calibration. */
-async function folders(
-  dir: string,
-  kernels: KernelName[],
-  biased = false,
-  more: Partial<ConvertOptions> = {},
-): Promise<Folders> {
+async function folders(dir: string, kernels: KernelName[], biased = false): Promise<Folders> {
   const next = random(7);
   const weights = tinyWeights(6);
   const blocks: Weights = new Map([
@@ -125,7 +120,7 @@ async function folders(
     });
     return out;
   };
-  return { plain: await run('plain', {}), levelled: await run('levelled', { calibration, ...more }) };
+  return { plain: await run('plain', {}), levelled: await run('levelled', { calibration }) };
 }
 
 /** Logits at the exit block and at full depth. */
@@ -188,32 +183,4 @@ void t.test('int4 beside w8a8 reads the levelled layer, its second moments level
 void t.test('a folder without w8a8 is not levelled', async (t) => {
   const { plain, levelled } = await folders(t.testdir(), ['fp32']);
   t.strictSame(await answers(t, levelled, 'fp32'), await answers(t, plain, 'fp32'));
-});
-
-void t.test('trunk layers before --level-after keep their weights, later ones and blocks do not', async (t) => {
-  const { plain, levelled } = await folders(t.testdir(), ['w8a8'], false, { levelAfter: 1 });
-  t.strictSame(changes(levelled, plain, 'stage-0.w8a8.onnx'), []);
-  t.ok(changes(levelled, plain, 'stage-1.w8a8.onnx').includes('layers.1.attn_norm'));
-  t.ok(changes(levelled, plain, 'exit-2.w8a8.onnx').includes('exits.1.layers.0.mlp_norm'));
-});
-
-void t.test('those layers are levelled when the graph is loaded', async (t) => {
-  const { plain, levelled } = await folders(t.testdir(), ['w8a8', 'fp32'], true, { levelAfter: SHAPE.layers });
-  for (const graph of ['stage-0.w8a8.onnx', 'stage-1.w8a8.onnx', 'stage-0.fp32.onnx'])
-    t.strictSame(changes(levelled, plain, graph), []);
-  const exact = await answers(t, plain, 'fp32');
-  const before = worst(await answers(t, plain, 'w8a8'), exact);
-  const after = worst(await answers(t, levelled, 'w8a8'), exact);
-  t.ok(after < before / 2, `${before} before, ${after} after`);
-});
-
-void t.test('--level-after that could have no effect is refused', async (t) => {
-  await t.rejects(
-    folders(t.testdir(), ['w8a8'], false, { levelAfter: 4 }),
-    /--level-after must be an integer from 1 to 3, got 4/,
-  );
-  await t.rejects(
-    folders(t.testdir(), ['fp32'], false, { levelAfter: 1 }),
-    /--level-after needs a --calibration file and the kernel w8a8/,
-  );
 });

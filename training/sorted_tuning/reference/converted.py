@@ -23,13 +23,10 @@ Tensors = dict[str, np.ndarray]
 CONSTANT = {
     "Cast": lambda x: x.astype(np.float32),
     "Mul": lambda a, b: a * b,
-    "Div": lambda a, b: a / b,
-    "Abs": np.abs,
-    "Round": np.round,
-    "ReduceMax": lambda x, axes: x.max(axis=tuple(axes)),
     "Reshape": lambda x, shape: x.reshape(shape),
+    "Transpose": np.transpose,
 }
-"""Operators that a graph may apply to its own constants before it uses them. What is cast stays f32, even bytes."""
+"""Operators that a graph may apply to its own constants before it uses them; of matrices, when it turns them."""
 
 
 def read_manifest(folder: Path) -> dict:
@@ -55,6 +52,10 @@ def read_weights(folder: Path, kernel: str) -> Tensors:
     weights: Tensors = {}
     for name in [manifest["embed"], manifest["head"], *files]:
         weights.update(_graph_weights(folder / name))
+    # A levelled head's input is multiplied by this before it is multiplied by a norm: back to the head it was.
+    undo = weights.pop("head.undo", None)
+    if undo is not None and "head.weight" in weights:
+        weights["head.weight"] = weights["head.weight"] * undo
     return weights
 
 
@@ -82,7 +83,9 @@ def _graph_weights(path: Path) -> Tensors:
                 # Inputs: x, weight [in, out], x's scale, weight's scale per column, zero points (weights have none).
                 found[_key(node.input[1])] = (inputs[1].astype(np.float32) * inputs[3]).T
             case "Gather" if _ends(node.input[0], "weight"):
-                found["embed"] = inputs[0]
+                found["embed"] = _embedding(raw, node.input[0])
+            case "Gather" if _ends(node.input[0], "scale"):
+                pass  # of the embedding's bytes
             case "GatherBlockQuantized":
                 width = raw[node.input[0]].size // raw[node.input[0]].shape[0] * 8 // attributes["bits"]
                 found["embed"] = dequantize_blocks(inputs[0], inputs[2], attributes["bits"], width, _fourth(inputs))
@@ -99,6 +102,14 @@ def _graph_weights(path: Path) -> Tensors:
         if node.op_type == "GroupQueryAttention":
             _unscale_queries(found, node, {a.name: helper.get_attribute_value(a) for a in node.attribute})
     return found
+
+
+def _embedding(raw: Tensors, name: str) -> np.ndarray:
+    """A tensor that tokens' rows are gathered from; bytes have a scale for each row, and maybe one for each channel."""
+    if raw[name].dtype != np.int8:
+        return raw[name]
+    rows = raw[name] * raw[name.replace(".weight_", ".scale_")][:, None]
+    return rows * raw.get("embed.undo", np.float32(1))
 
 
 def _unscale_queries(found: Tensors, node: onnx.NodeProto, attributes: dict) -> None:
@@ -142,7 +153,7 @@ def _ends(name: str, word: str) -> bool:
 
 def _key(name: str) -> str:
     """`layers.0.qkv.weight_q4`, or what the graph makes of it when it is loaded -> `layers.0.qkv.weight`."""
-    return re.sub(r"\.weight(_\w+)?$", ".weight", name.removesuffix(".levelled"))
+    return re.sub(r"\.weight(_\w+)?$", ".weight", name.removesuffix(".turned"))
 
 
 def _values(tensor: onnx.TensorProto, folder: Path) -> np.ndarray:
