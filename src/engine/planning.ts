@@ -16,7 +16,6 @@ import {
   type DepthShape,
   FORESEEN,
   isOverdue,
-  nextStep,
   type Learned,
   nothingLearned,
   observeEnd,
@@ -135,7 +134,7 @@ export class Planning {
   /** @param work the step that is about to run */
   isOverdue(sequence: Sequence, now: number, work: Work): boolean {
     if (sequence.request.depth.budget?.onMiss !== 'truncate') return false;
-    return isOverdue(this.#plain(sequence), now, nextStep(work, this.#costs), this.policy);
+    return isOverdue(this.#plain(sequence), now, this.predictMs(work), this.policy);
   }
 
   /** What advancing a sequence to a position at its exit will run. */

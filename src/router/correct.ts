@@ -17,8 +17,6 @@ export interface Correction {
   readonly prefill: readonly number[];
   /** Latest ratios of actual to table * band, oldest first, at most WINDOW. */
   readonly ratios: readonly number[];
-  /** Latest ratios of actual to predicted step times, oldest first: how far a step may be off. */
-  readonly surprises: readonly number[];
   /** Share of busy time that went into prefill and catch-up, lately: what decoding sequences must expect to wait. */
   readonly prefillShare: number;
   /** Busy milliseconds per decode step lately, others' prompts included: the pace that decoding sequences get; 0: unknown. */
@@ -26,12 +24,6 @@ export interface Correction {
 }
 
 const WINDOW = 5;
-/**
- * Steps whose surprises count, and the share of them that a careful guess covers: not nearly all, since on a rough
- * machine that would cut answers many steps early, and the gateway ends those that a slow step holds up.
- */
-const SURPRISES = 64;
-const CAREFUL = 0.9;
 /** Time constants, ms of busy time. */
 const UP = 250;
 const DOWN = 750;
@@ -51,7 +43,6 @@ export const noCorrection: Correction = {
   decode: ones(),
   prefill: ones(),
   ratios: [],
-  surprises: [],
   prefillShare: 0,
   paceMs: 0,
 };
@@ -62,12 +53,6 @@ const clamp = (value: number, limit: number): number => Math.min(limit, Math.max
 /** What to multiply the table's cost by. `size`: rows of a decode step, or positions of a chunk. */
 export function factorOf(correction: Correction, kind: WorkKind, size: number): number {
   return correction.speed * (correction[kind][bandOf(size)] ?? 1);
-}
-
-/** What to multiply a step's predicted time by to get one that it rarely exceeds, as steps were lately; at least 1. */
-export function carefulFactor({ surprises }: Correction): number {
-  const sorted = [...surprises].sort((a, b) => a - b);
-  return Math.max(1, sorted[Math.floor(CAREFUL * sorted.length)] ?? 1);
 }
 
 /** One part of a finished step, with the table's uncorrected cost. */
@@ -83,7 +68,6 @@ export function learn(correction: Correction, parts: readonly CorrectedPart[], a
   const total = expected.reduce((sum, ms) => sum + ms, 0);
   if (!(total > 0) || !(actualMs > 0) || !Number.isFinite(actualMs)) return correction;
 
-  const surprises = [...correction.surprises, actualMs / (total * correction.speed)].slice(-SURPRISES);
   const ratios = [...correction.ratios, actualMs / total].slice(-WINDOW);
   const target = clamp([...ratios].sort((a, b) => a - b)[ratios.length >> 1] ?? 1, SPEED_LIMIT);
   const gain = 1 - Math.exp(-actualMs / (target > correction.speed ? UP : DOWN));
@@ -107,5 +91,5 @@ export function learn(correction: Correction, parts: readonly CorrectedPart[], a
   const steps = parts.some((part) => part.kind === 'decode') ? 1 : 0;
   const rate = correction.paceMs === 0 ? steps / actualMs : 1 / correction.paceMs;
   const paceMs = 1 / Math.max(SLOWEST, rate + (steps / actualMs - rate) * share);
-  return { speed, ...bands, ratios, surprises, prefillShare, paceMs };
+  return { speed, ...bands, ratios, prefillShare, paceMs };
 }

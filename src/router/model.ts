@@ -127,10 +127,8 @@ function inChunks(unit: UnitCurves | null | undefined, positions: number, contex
   if (unit == null || positions <= 0) return 0;
   const whole = Math.floor(positions / chunk);
   const rest = positions - whole * chunk;
-  return (
-    whole * cheapest(unit.prefill, chunk, context + ((whole - 1) * chunk) / 2) +
-    cheapest(unit.prefill, rest, context + whole * chunk)
-  );
+  const last = cheapest(unit.prefill, rest, context + whole * chunk);
+  return whole === 0 ? last : whole * cheapest(unit.prefill, chunk, context + ((whole - 1) * chunk) / 2) + last;
 }
 
 /** Predicted milliseconds of a step: decode rows and prefill chunks, corrected by what was learnt. */

@@ -33,7 +33,7 @@ export {
 export { noDemand, observeArrival } from './demand.js';
 export { advanceWork } from './jobs.js';
 export { order } from './order.js';
-export { type NextStep, isOverdue, nextStep } from './overdue.js';
+export { isOverdue } from './overdue.js';
 export { noPromises, observePromise } from './promises.js';
 export { defaultPolicy } from './policy.js';
 export { type DepthPlan, planAsIs } from './plan.js';

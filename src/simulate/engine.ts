@@ -16,7 +16,7 @@ import {
   chooseChunk,
   correct,
   isOverdue,
-  nextStep,
+  predictMs,
   nothingLearned,
   observeEnd,
   observeRequest,
@@ -135,7 +135,7 @@ export function* simulate(
     // 4. Run.
     const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));
     const step = planStep(live, { decoding, chunk }, model, policy);
-    const coming = nextStep(step.work, model);
+    const coming = predictMs(model, step.work);
     const overdue = live.filter((each) => isOverdue(each, now, coming, policy));
     if (overdue.length > 0) {
       live = live.filter((each) => !overdue.includes(each));

@@ -2,7 +2,6 @@
 import t from 'tap';
 import { estimateMs, noEstimate, observeEstimate } from '../../src/router/estimate.js';
 import { noPromises, observePromise } from '../../src/router/promises.js';
-import { carefulFactor, learn, noCorrection } from '../../src/router/correct.js';
 import { seeded } from '../../src/simulate/workload.js';
 
 void t.test('promises settle where one in a hundred is broken', async (t) => {
@@ -60,17 +59,4 @@ void t.test('estimates stay sane when traffic never changes', async (t) => {
   for (let i = 0; i < 20_000; i += 1) estimate = observeEstimate(estimate, same, 330);
   t.ok(Math.abs(estimateMs(estimate, same) - 330) < 1);
   t.ok(estimate.weights.every(Number.isFinite));
-});
-
-void t.test('how far a step may be off follows the slowest few of the last ones', async (t) => {
-  let steady = noCorrection;
-  let rough = noCorrection;
-  for (let i = 0; i < 100; i += 1) {
-    const part = [{ kind: 'decode' as const, size: 4, tableMs: 10 }];
-    steady = learn(steady, part, 10);
-    rough = learn(rough, part, i % 8 === 0 ? 25 : 10);
-  }
-  t.equal(carefulFactor(noCorrection), 1);
-  t.ok(carefulFactor(steady) < 1.05);
-  t.ok(carefulFactor(rough) > 2, `${carefulFactor(rough)}`);
 });
