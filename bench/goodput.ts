@@ -39,6 +39,7 @@ interface Options {
   readonly model: string;
   readonly peer?: string;
   readonly peerModel?: string;
+  readonly peerAttention: string;
   readonly loads: string;
   readonly arrivals: string;
   readonly fixed: string;
@@ -59,6 +60,11 @@ const values = new Command('bench:goodput')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
   .option('--peer <dir>', 'a build of llama.cpp: runs its llama-server, too')
   .option('--peer-model <file>', 'GGUF file for the peer')
+  .option(
+    '--peer-attention <mode>',
+    "the peer's flash attention: on, off or auto; bench:engine tells which is faster",
+    'auto',
+  )
   .option('--loads <list>', 'multiples of what full depth completes', '0.5,0.8,1,1.5,2')
   .option('--arrivals <list>', 'poisson, bursty or both', 'poisson,bursty')
   .option('--fixed <list>', 'exits of the sides that serve one depth', '30,20,10')
@@ -215,6 +221,7 @@ function startPeer(slots: number): Promise<Server> {
     [
       ...[peerProgram(peer, 'llama-server'), '-m', peerModel, '-t', String(positive('--threads', values.threads))],
       ...['-np', String(slots), '-c', String(slots * 1024), '--host', '127.0.0.1', '--port', 'PORT', '--no-ui'],
+      ...['-fa', values.peerAttention],
     ],
     '/health',
     LIMIT_MS,
