@@ -8,25 +8,29 @@ import type { Rate, Scenario } from './scenario.js';
  * that are ahead: what a server does.
  */
 export class RateMeter {
-  readonly #startedAt = monotonicMs();
+  readonly #startedAt: number;
   #waiting: number;
   #decodesFrom = NaN;
   #decodesTo: number | null = null;
   #decoded = 0;
 
-  constructor(private readonly scenario: Scenario) {
+  constructor(
+    private readonly scenario: Scenario,
+    private readonly clock: () => number = monotonicMs,
+  ) {
+    this.#startedAt = clock();
     this.#waiting = scenario.parallel;
   }
 
   /** A token arrived. @param isFirst of its sequence */
   token(isFirst: boolean): void {
-    if (isFirst && --this.#waiting === 0) this.#decodesFrom = monotonicMs();
+    if (isFirst && --this.#waiting === 0) this.#decodesFrom = this.clock();
     else if (!isFirst && this.#waiting === 0 && this.#decodesTo === null) this.#decoded++;
   }
 
   /** A sequence ended. */
   ended(): void {
-    this.#decodesTo ??= monotonicMs();
+    this.#decodesTo ??= this.clock();
   }
 
   /** NaN where nothing came, or where a sequence ended before another began. */
