@@ -1,5 +1,6 @@
 /**
- * `npm run bench:engine`: our engine against itself at other depths, against llama.cpp, and through HTTP.
+ * `npm run bench:engine`: our engine against itself at other depths, against llama.cpp, and both
+ * through HTTP.
  *
  * Sides alternate within one run; figures are medians, and ratios are of those. Compare only within one run, and at
  * equal bits per weight.
@@ -8,9 +9,10 @@ import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { benchOptions, engineRates } from './engine-side.js';
-import { eventLoopLagP99, httpRate, startServer } from './http-side.js';
-import { peerRates } from './peer-side.js';
+import { eventLoopLagP99, httpRates } from './http-side.js';
+import { ATTENTION, better, peerRates } from './peer-side.js';
 import { type Rate, type Scenario, SCENARIOS } from './scenario.js';
+import { startPeer, startSortie } from './server.js';
 import { median } from './stats.js';
 
 interface Options {
@@ -34,11 +36,11 @@ const options = new Command('bench:engine')
   .description('tokens per second of the engine, its depths, llama.cpp and the HTTP server, side by side')
   .option('--model <dir...>', 'model folders, each a side of its own', [embedded])
   .option('--exits <layers>', 'exits to measure, deepest first (default: full depth and 15)', 'full,15')
-  .option('--peer <dir>', 'a build of llama.cpp: runs its llama-batched-bench, too')
+  .option('--peer <dir>', 'a build of llama.cpp: runs its llama-batched-bench and its llama-server, too')
   .option('--peer-model <file...>', 'GGUF files for the peer, each a side of its own', [])
   .option('--rounds <n>', 'rounds; medians are over them', '5')
   .option('--threads <n>', 'compute threads of every side', '2')
-  .option('--no-http', 'leave out the HTTP server')
+  .option('--no-http', 'leave out the HTTP servers')
   .option('--out <file>', 'write all figures as JSON')
   .parse()
   .opts<Options>();
@@ -58,18 +60,14 @@ const sides: BenchSide[] = [
     run: (scenarios: readonly Scenario[]) => peerRates(options.peer ?? '', file, threads, scenarios),
   })),
 ];
-if (options.http)
+if (options.http) {
   sides.push({
     name: `http ${base(options.model[0] ?? embedded)} full`,
     run: async (scenarios) => {
-      const server = await startServer(options.model[0] ?? embedded, threads, 18080);
+      const server = await startSortie(options.model[0] ?? embedded, ['--threads', String(threads)]);
       try {
         const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: { id: string }[] };
-        const model = data.at(-1)?.id ?? '';
-        await httpRate(server, model, { parallel: 2, promptTokens: 64, answerTokens: 8 }, 9000);
-        const rates: Rate[] = [];
-        for (const [index, scenario] of scenarios.entries())
-          rates.push(await httpRate(server, model, scenario, index * 100));
+        const rates = await httpRates(server, data.at(-1)?.id ?? '', scenarios);
         process.stderr.write(`event-loop lag p99 ${(await eventLoopLagP99(server)).toFixed(1)} ms\n`);
         return rates;
       } finally {
@@ -77,6 +75,23 @@ if (options.http)
       }
     },
   });
+  for (const file of options.peerModel)
+    sides.push({
+      name: `http llama-server ${base(file)}`,
+      run: async (scenarios) => {
+        const runs: Rate[][] = [];
+        for (const attention of ATTENTION) {
+          const server = await startPeer(options.peer ?? '', file, { threads, slots: 16, attention });
+          try {
+            runs.push(await httpRates(server, 'any', scenarios));
+          } finally {
+            await server.stop();
+          }
+        }
+        return better(runs);
+      },
+    });
+}
 
 const figures = new Map<string, Rate[][]>(sides.map(({ name }) => [name, []]));
 const rounds = Number(options.rounds);

@@ -10,7 +10,6 @@
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { packageRoot } from '../src/config.js';
 import type { Architecture } from '../src/model/manifest.js';
@@ -27,10 +26,10 @@ import { type Arrivals, type Sent, arrivalTimes, closedLoop, openLoop, promptOf 
 import { plots } from './goodput/plots.js';
 import { type Run, earlier, withRun } from './goodput/record.js';
 import { routerTime } from './goodput/router-time.js';
-import { type Server, type Side, sidesOf, startServer } from './goodput/side.js';
+import { type Side, sidesOf } from './goodput/side.js';
 import { isMet, summaryOf } from './goodput/summary.js';
 import { positive, positives } from './options.js';
-import { peerProgram } from './peer-side.js';
+import { type Server, startPeer, startSortie } from './server.js';
 import { median } from './stats.js';
 
 interface Options {
@@ -96,7 +95,6 @@ function chosen(sides: readonly Side[]): Side[] {
   });
 }
 
-const LIMIT_MS = 120_000;
 const file = join(values.out, 'goodput.json');
 
 async function main(): Promise<void> {
@@ -128,7 +126,7 @@ async function main(): Promise<void> {
 
   const ours = sides.filter(({ start }) => start === 'sortie');
   if (setup === null || ours.length > 0) {
-    const sortie = await startSortie(slots);
+    const sortie = await sortieServer(slots);
     try {
       if (setup === null) {
         const classes = await idleClasses(sortie, manifest.name, deepest, manifest.architecture);
@@ -146,7 +144,7 @@ async function main(): Promise<void> {
   }
   const theirs = sides.filter(({ start }) => start === 'peer');
   if (theirs.length > 0) {
-    const peer = await startPeer(slots);
+    const peer = await llamaServer(slots);
     try {
       await runSides(peer, theirs);
     } finally {
@@ -194,38 +192,14 @@ async function sayRouterTime(): Promise<void> {
   );
 }
 
-function startSortie(slots: number): Promise<Server> {
-  return startServer(
-    [
-      process.execPath,
-      fileURLToPath(new URL('../src/main.js', import.meta.url)),
-      ...['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', values.model],
-      ...[
-        '--threads',
-        String(positive('--threads', values.threads)),
-        '--max-running',
-        String(slots),
-        '--max-queue',
-        '100000',
-      ],
-      ...['--log-level', 'error'],
-    ],
-    '/health/ready',
-    LIMIT_MS,
-  );
+function sortieServer(slots: number): Promise<Server> {
+  const threads = String(positive('--threads', values.threads));
+  return startSortie(values.model, ['--threads', threads, '--max-running', String(slots), '--max-queue', '100000']);
 }
 
-function startPeer(slots: number): Promise<Server> {
-  const { peer = '', peerModel = '' } = values;
-  return startServer(
-    [
-      ...[peerProgram(peer, 'llama-server'), '-m', peerModel, '-t', String(positive('--threads', values.threads))],
-      ...['-np', String(slots), '-c', String(slots * 1024), '--host', '127.0.0.1', '--port', 'PORT', '--no-ui'],
-      ...['-fa', values.peerAttention],
-    ],
-    '/health',
-    LIMIT_MS,
-  );
+function llamaServer(slots: number): Promise<Server> {
+  const { peer = '', peerModel = '', peerAttention: attention } = values;
+  return startPeer(peer, peerModel, { threads: positive('--threads', values.threads), slots, attention });
 }
 
 function sayMisses(sent: readonly Sent[]): void {

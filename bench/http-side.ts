@@ -1,46 +1,18 @@
-/** Our server over HTTP, streaming, as a side of the bench. Knows: the public API. Must not know: the engine. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
+/** Servers over HTTP, streaming, as sides of the bench. Knows: OpenAI's completions. Must not know: whose server it is. */
 import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
+import type { Server } from './server.js';
 
-export interface Server {
-  readonly url: string;
-  readonly child: ChildProcess;
-  stop(): Promise<void>;
-}
-
-/** Starts `sortie serve` on a port and waits until it is ready. */
-export async function startServer(modelDir: string, threads: number, port: number): Promise<Server> {
-  const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
-  const args = ['serve', '--model', modelDir, '--threads', String(threads), '--port', String(port)];
-  const child = spawn(process.execPath, [main, ...args, '--log-level', 'error'], {
-    stdio: 'inherit',
-  });
-  const url = `http://127.0.0.1:${port}`;
-  for (;;) {
-    if (child.exitCode !== null) throw new Error(`the server ended with code ${child.exitCode}`);
-    const ok = await fetch(`${url}/health/ready`).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-    if (ok) break;
-    await delay(100);
-  }
-  return {
-    url,
-    child,
-    stop: async () => {
-      child.kill('SIGTERM');
-      if (child.exitCode === null) await once(child, 'exit');
-    },
-  };
+/** All scenarios, one after another. */
+export async function httpRates(server: Server, model: string, scenarios: readonly Scenario[]): Promise<Rate[]> {
+  await httpRate(server, model, { parallel: 2, promptTokens: 64, answerTokens: 8 }, 9000);
+  const rates: Rate[] = [];
+  for (const [index, scenario] of scenarios.entries()) rates.push(await httpRate(server, model, scenario, index * 100));
+  return rates;
 }
 
 /** @param model name with exit, as in /v1/models */
-export async function httpRate(server: Server, model: string, scenario: Scenario, salt: number): Promise<Rate> {
+async function httpRate(server: Server, model: string, scenario: Scenario, salt: number): Promise<Rate> {
   const { parallel, promptTokens, answerTokens } = scenario;
   const meter = new RateMeter(scenario);
   await Promise.all(

@@ -22,24 +22,29 @@ interface Line {
   readonly speed_tg: number;
 }
 
-/**
- * Rates of llama-batched-bench, each the better one of two runs, with flash attention and without: which is faster depends
- * on the processor and on what is measured.
- */
+/** Flash attention or not: which is faster depends on the processor and on what is measured, so both are run. */
+export const ATTENTION = ['on', 'off'] as const;
+
+/** The better rates of several runs of the same scenarios. */
+export function better(runs: readonly (readonly Rate[])[]): Rate[] {
+  const best = (index: number, rate: keyof Rate): number => Math.max(...runs.map((run) => run[index]?.[rate] ?? NaN));
+  return (runs[0] ?? []).map((_, i) => ({ prefill: best(i, 'prefill'), decode: best(i, 'decode') }));
+}
+
+/** Rates of llama-batched-bench. */
 export async function peerRates(
   dir: string,
   model: string,
   threads: number,
   scenarios: readonly Scenario[],
 ): Promise<Rate[]> {
-  const rates: Rate[] = [];
-  for (const scenario of scenarios) {
-    const runs: Rate[] = [];
-    for (const attention of ['on', 'off']) runs.push(await peerRate(dir, model, threads, scenario, attention));
-    const best = (rate: keyof Rate): number => Math.max(...runs.map((run) => run[rate]));
-    rates.push({ prefill: best('prefill'), decode: best('decode') });
+  const runs: Rate[][] = [];
+  for (const attention of ATTENTION) {
+    const rates: Rate[] = [];
+    for (const scenario of scenarios) rates.push(await peerRate(dir, model, threads, scenario, attention));
+    runs.push(rates);
   }
-  return rates;
+  return better(runs);
 }
 
 async function peerRate(

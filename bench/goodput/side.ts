@@ -1,19 +1,4 @@
-/**
- * The servers that are compared: how each is started, and how it is asked for its depth.
- *
- * Knows: processes. Must not know: load.
- */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
-
-export interface Server {
-  readonly url: string;
-  readonly stop: () => Promise<void>;
-}
-
+/** The sides that are compared: which server each asks, and how it asks for its depth. Must not know: processes, load. */
 export interface Side {
   readonly name: string;
   /** Sides with the same start share a server. */
@@ -44,49 +29,4 @@ export function sidesOf(exits: readonly number[], withPeer: boolean): Side[] {
   }));
   const peer: Side = { name: 'llama-server', start: 'peer', headers: () => ({}) };
   return [routed, truncated, ...fixed, ...(withPeer ? [peer] : [])];
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-/**
- * @param command program and arguments; PORT in an argument stands for the port
- * @throws Error when it ends or isn't ready within the limit
- */
-export async function startServer(command: readonly string[], readyPath: string, limitMs: number): Promise<Server> {
-  const port = await freePort();
-  const [program = '', ...args] = command.map((part) => part.replace('PORT', String(port)));
-  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let errors = '';
-  child.stderr.on('data', (data: Buffer) => (errors = (errors + data.toString()).slice(-2000)));
-  const url = `http://127.0.0.1:${port}`;
-  const deadline = Date.now() + limitMs;
-  for (;;) {
-    if (child.exitCode !== null) throw new Error(`${program} ended with code ${child.exitCode}: ${errors}`);
-    if (Date.now() > deadline) {
-      await stop(child);
-      throw new Error(`${program} was not ready within ${limitMs} ms: ${errors}`);
-    }
-    const ready = await fetch(`${url}${readyPath}`).then(
-      ({ ok }) => ok,
-      () => false,
-    );
-    if (ready) return { url, stop: () => stop(child) };
-    await sleep(100);
-  }
-}
-
-async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null) return;
-  const ended = once(child, 'exit');
-  child.kill('SIGTERM');
-  const killer = setTimeout(() => child.kill('SIGKILL'), 10_000);
-  await ended;
-  clearTimeout(killer);
 }

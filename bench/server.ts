@@ -1,0 +1,83 @@
+/**
+ * Servers under test: ours and the peer's, each a process on a free port.
+ *
+ * Knows: processes, command lines. Must not know: load, what is measured.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { peerProgram } from './peer-side.js';
+
+export interface Server {
+  readonly url: string;
+  readonly stop: () => Promise<void>;
+}
+
+/** How long a server may take until it is ready. */
+const LIMIT_MS = 120_000;
+
+/** Starts `sortie serve`. @param options flags and values beside model and port */
+export function startSortie(model: string, options: readonly string[]): Promise<Server> {
+  const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
+  const serve = ['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', model, '--log-level', 'error'];
+  return startServer([process.execPath, main, ...serve, ...options], '/health/ready', LIMIT_MS);
+}
+
+/** Starts llama-server with 1,024 positions a slot. @param attention whether it uses flash attention: on, off or auto */
+export function startPeer(
+  dir: string,
+  model: string,
+  { threads, slots, attention }: { threads: number; slots: number; attention: string },
+): Promise<Server> {
+  const compute = ['-t', String(threads), '-np', String(slots), '-c', String(slots * 1024), '-fa', attention];
+  const serve = ['--host', '127.0.0.1', '--port', 'PORT', '--no-ui'];
+  return startServer([peerProgram(dir, 'llama-server'), '-m', model, ...compute, ...serve], '/health', LIMIT_MS);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/**
+ * @param command program and arguments; PORT in an argument stands for the port
+ * @throws Error when it ends or isn't ready within the limit
+ */
+async function startServer(command: readonly string[], readyPath: string, limitMs: number): Promise<Server> {
+  const port = await freePort();
+  const [program = '', ...args] = command.map((part) => part.replace('PORT', String(port)));
+  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  let errors = '';
+  child.stderr.on('data', (data: Buffer) => (errors = (errors + data.toString()).slice(-2000)));
+  const url = `http://127.0.0.1:${port}`;
+  const deadline = Date.now() + limitMs;
+  for (;;) {
+    if (child.exitCode !== null) throw new Error(`${program} ended with code ${child.exitCode}: ${errors}`);
+    if (Date.now() > deadline) {
+      await stop(child);
+      throw new Error(`${program} was not ready within ${limitMs} ms: ${errors}`);
+    }
+    const ready = await fetch(`${url}${readyPath}`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+    if (ready) return { url, stop: () => stop(child) };
+    await sleep(100);
+  }
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null) return;
+  const ended = once(child, 'exit');
+  child.kill('SIGTERM');
+  const killer = setTimeout(() => child.kill('SIGKILL'), 10_000);
+  await ended;
+  clearTimeout(killer);
+}
