@@ -12,7 +12,7 @@ from sorted_tuning.evaluation.answers import Answer, answer, qualities
 from sorted_tuning.evaluation.evaluate import markdown, read_instructions
 from sorted_tuning.evaluation.judge import verdict
 from sorted_tuning.evaluation.scores import score
-from sorted_tuning.evaluation.variants import base_exits, in_kernel
+from sorted_tuning.evaluation.variants import base_exits, in_kernel, round_vocabulary
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer
@@ -46,6 +46,12 @@ def test_variants(base):
     assert kl["w8a8"] < score(in_kernel(model, "w8a8", head_bits=5), base, DOCUMENTS, "5")["4"].kl
     assert 0 < kl["w8a8"] < kl["int4"]
     assert torch.equal(model.head, before)  # the original stays as it was
+
+
+def test_a_vocabulary_has_a_scale_for_each_token_or_for_each_64_columns():
+    row = torch.tensor([100.0] + [1.0] * 127)[None]
+    assert round_vocabulary(row, "w8a8", 10).tolist() == [[100.0] + [0.0] * 127]
+    assert round_vocabulary(row, "int4", 10).tolist() == [[100.0] + [0.0] * 63 + [1.0] * 64]
 
 
 def test_batched_greedy_answers_equal_single_ones(base):

@@ -20,9 +20,10 @@ def base_exits(base, exits: tuple[Exit, ...]) -> SortedLlama:
 
 
 def in_kernel(model: SortedLlama, kernel: str, weight_bits: float = 8, head_bits: float = 8) -> SortedLlama:
-    """A copy that rounds like a served kernel: linears as the kernel does, embedding and head in blocks of 64 columns.
+    """A copy that rounds like a served kernel: linears as the kernel does; of embedding and head the weights alone.
 
-    weight_bits (w8a8) and head_bits are the converter's options of these names.
+    These have a scale for each token with w8a8, for each 64 columns with int4. weight_bits (w8a8) and head_bits are the
+    converter's options of these names.
     """
     rounded = copy.deepcopy(model)
     quantize_layers(layers(rounded), kernel)
@@ -31,9 +32,16 @@ def in_kernel(model: SortedLlama, kernel: str, weight_bits: float = 8, head_bits
             module.levels = levels_of(weight_bits)
     with torch.no_grad():
         for module in (rounded.base.model.embed_tokens, rounded.base.lm_head):
-            blocks = module.weight.unflatten(-1, (-1, _head_block(module.weight.shape[-1])))
-            module.weight = nn.Parameter(round_rows(blocks, levels_of(head_bits)).flatten(-2), requires_grad=False)
+            weight = round_vocabulary(module.weight, kernel, levels_of(head_bits))
+            module.weight = nn.Parameter(weight, requires_grad=False)
     return rounded.eval()
+
+
+def round_vocabulary(weight: torch.Tensor, kernel: str, levels: int) -> torch.Tensor:
+    """Embedding or head [V, H] as the converter stores it beside a kernel."""
+    if kernel == "w8a8":
+        return round_rows(weight, levels)
+    return round_rows(weight.unflatten(-1, (-1, _head_block(weight.shape[-1]))), levels).flatten(-2)
 
 
 def _head_block(hidden: int) -> int:
