@@ -51,7 +51,10 @@ void t.test('chunk size does not change a bit', async (t) => {
 const NOISE_RMS = 0.35;
 const CLEAR = 1;
 
-for (const start of PROMPTS.slice(0, 2))
+/** A text that goes on by itself: "The cat sat on the mat. The cat sat on the mat. The cat". */
+const REPEATING = [504, 2644, 2643, 335, 260, 1171, 30, 378, 2644, 2643, 335, 260, 1171, 30, 378, 2644];
+
+for (const start of [PROMPTS[0] ?? [], REPEATING])
   void t.test(`depth 10 -> 30 -> 15 after ${start.length} tokens gives what all depths all along give`, async (t) => {
     const depths = [0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1].map((exit) => Math.min(exit, deepest));
     const firstDeep = depths.findIndex((exit) => exit !== depths[0]);
@@ -91,7 +94,7 @@ for (const start of PROMPTS.slice(0, 2))
       }
       varied.tokens.push(all.tokens[target + 1] ?? -1);
     }
-    t.ok(clear >= 3, `${clear} steps are clear`);
+    t.ok(clear >= 6, `${clear} steps are clear`);
     t.ok(varied.frontier(0) > varied.frontier(deepest), 'the deep stages were left behind at the end');
   });
 
