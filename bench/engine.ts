@@ -1,6 +1,5 @@
 /**
- * `npm run bench:engine`: our engine against itself at other depths, against llama.cpp, and both
- * through HTTP.
+ * `npm run bench:engine`: our engine against itself at other depths, against llama.cpp, and both through HTTP.
  *
  * Sides alternate within one run; figures are medians, and ratios are of those. Compare only within one run, and at
  * equal bits per weight.

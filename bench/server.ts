@@ -23,7 +23,7 @@ const LIMIT_MS = 120_000;
 export function startSortie(model: string, options: readonly string[]): Promise<Server> {
   const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
   const serve = ['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', model, '--log-level', 'error'];
-  return startServer([process.execPath, main, ...serve, ...options], '/health/ready', LIMIT_MS);
+  return startServer([process.execPath, main, ...serve, ...options], '/health/ready');
 }
 
 /** Starts llama-server with 1,024 positions a slot. @param attention whether it uses flash attention: on, off or auto */
@@ -34,7 +34,7 @@ export function startPeer(
 ): Promise<Server> {
   const compute = ['-t', String(threads), '-np', String(slots), '-c', String(slots * 1024), '-fa', attention];
   const serve = ['--host', '127.0.0.1', '--port', 'PORT', '--no-ui'];
-  return startServer([peerProgram(dir, 'llama-server'), '-m', model, ...compute, ...serve], '/health', LIMIT_MS);
+  return startServer([peerProgram(dir, 'llama-server'), '-m', model, ...compute, ...serve], '/health');
 }
 
 async function freePort(): Promise<number> {
@@ -50,19 +50,19 @@ async function freePort(): Promise<number> {
  * @param command program and arguments; PORT in an argument stands for the port
  * @throws Error when it ends or isn't ready within the limit
  */
-async function startServer(command: readonly string[], readyPath: string, limitMs: number): Promise<Server> {
+async function startServer(command: readonly string[], readyPath: string): Promise<Server> {
   const port = await freePort();
   const [program = '', ...args] = command.map((part) => part.replace('PORT', String(port)));
   const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
   let errors = '';
   child.stderr.on('data', (data: Buffer) => (errors = (errors + data.toString()).slice(-2000)));
   const url = `http://127.0.0.1:${port}`;
-  const deadline = Date.now() + limitMs;
+  const deadline = Date.now() + LIMIT_MS;
   for (;;) {
     if (child.exitCode !== null) throw new Error(`${program} ended with code ${child.exitCode}: ${errors}`);
     if (Date.now() > deadline) {
       await stop(child);
-      throw new Error(`${program} was not ready within ${limitMs} ms: ${errors}`);
+      throw new Error(`${program} was not ready within ${LIMIT_MS} ms: ${errors}`);
     }
     const ready = await fetch(`${url}${readyPath}`).then(
       ({ ok }) => ok,

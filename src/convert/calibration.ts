@@ -17,7 +17,7 @@ import { gptq, inverseFactor } from './quantize/gptq.js';
 import { quantizeToNearest, type Int4Quantizer } from './quantize/int4.js';
 
 /** Which input each linear layer reads. */
-export const INPUT_OF = { qkv: 'attn_in', o: 'attn_out', gate: 'mlp_in', up: 'mlp_in', down: 'mlp_out' } as const;
+const INPUT_OF = { qkv: 'attn_in', o: 'attn_out', gate: 'mlp_in', up: 'mlp_in', down: 'mlp_out' } as const;
 export type LinearLabel = keyof typeof INPUT_OF;
 
 export interface KvRange {

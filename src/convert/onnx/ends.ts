@@ -4,6 +4,7 @@
  * Knows: the embed and head contracts of model/manifest.ts. Must not know: source formats, how levels are chosen.
  */
 import type { Architecture } from '../../model/manifest.js';
+import { DATA_TYPE } from '../../model/onnx-proto.js';
 import { toHalf } from '../half.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { quantizeBlocks8 } from '../quantize/int8.js';
@@ -136,7 +137,7 @@ function embedBlocks(graph: Graph, name: string, arch: Architecture, store: Weig
 function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store: WeightStore): void {
   const weight = useBytes(graph, store, name);
   const rows = graph.node('Gather', [weight.bytes, 'ids'], ['embed.rows']);
-  const floats = graph.node('Cast', [rows], ['embed.floats'], { to: FLOAT });
+  const floats = graph.node('Cast', [rows], ['embed.floats'], { to: DATA_TYPE.f32 });
   const last = graph.constant('embed.last', 'i64', [1], BigInt64Array.of(-1n));
   const scales = graph.node('Gather', [weight.scales, 'ids'], ['embed.scales']);
   const column = graph.node('Unsqueeze', [scales, last], ['embed.scale']);
@@ -212,8 +213,5 @@ function floatProduct(graph: Graph, x: string, weight: string, floatType: FloatT
     return;
   }
   const half = graph.node('Gemm', [x, weight], ['head.logits_f16'], { transB: 1 });
-  graph.node('Cast', [half], ['logits'], { to: FLOAT });
+  graph.node('Cast', [half], ['logits'], { to: DATA_TYPE.f32 });
 }
-
-/** ONNX's number of the type. */
-const FLOAT = 1;

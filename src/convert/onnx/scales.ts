@@ -3,6 +3,7 @@
  *
  * Knows: the storage of quantize/scale.ts. Must not know: what is scaled.
  */
+import { DATA_TYPE } from '../../model/onnx-proto.js';
 import type { WeightStore } from '../output/weight-store.js';
 import type { CodedScales } from '../quantize/scale.js';
 import type { Graph } from './graph.js';
@@ -18,6 +19,6 @@ export async function storeScales(store: WeightStore, name: string, { codes, uni
 export function useScales(graph: Graph, store: WeightStore, name: string): string {
   if (graph.produces(name)) return name;
   const codes = graph.weight(store.require(`${name}.codes`));
-  const floats = graph.node('Cast', [codes], [`${name}.floats`], { to: 1 });
+  const floats = graph.node('Cast', [codes], [`${name}.floats`], { to: DATA_TYPE.f32 });
   return graph.node('Mul', [floats, graph.weight(store.require(`${name}.units`))], [name]);
 }
