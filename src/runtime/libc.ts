@@ -65,9 +65,14 @@ export function trimHeap(): void {
  * @returns whether it was and is
  */
 export function collapse(address: bigint, bytes: number): boolean {
-  const resident = new Uint8Array(bytes / PAGE);
-  if (!linux || mincore(address, bytes, resident) !== 0) return false;
-  return resident.every((page) => (page & 1) === 1) && madvise(address, bytes, MADV_COLLAPSE) === 0;
+  return linux && residentPages(address, bytes) === bytes / PAGE && madvise(address, bytes, MADV_COLLAPSE) === 0;
+}
+
+/** How many pages of [address, address + bytes) are in RAM; address and bytes are multiples of PAGE. */
+export function residentPages(address: bigint, bytes: number): number {
+  const pages = new Uint8Array(bytes / PAGE);
+  if (mincore(address, bytes, pages) !== 0) return 0;
+  return pages.reduce((count, page) => count + (page & 1), 0);
 }
 
 /** The memory at an address as an ArrayBuffer; it must outlive every view. */
