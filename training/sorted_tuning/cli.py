@@ -97,6 +97,9 @@ def tune(
     total_tokens: Annotated[int, typer.Option(help="Tokens of the whole run: the schedule's length.")] = 1_000_000,
     batch: Annotated[int, typer.Option(help="Windows per process and step.")] = 4,
     positions: Annotated[float, typer.Option(help="Share of positions each exit's loss is computed on.")] = 0.25,
+    head_sample: Annotated[
+        int, typer.Option(help="Tokens of the vocabulary whose logits a step computes; 0: all (vocabulary.py).")
+    ] = 0,
     lr: Annotated[float, typer.Option(help="Peak rate: of everything in soft mode, of the blocks otherwise.")] = 1e-3,
     trunk_lr: Annotated[float, typer.Option(help="Peak rate of the trunk in hybrid mode.")] = 1e-4,
     trunk_from: Annotated[int, typer.Option(help="Hybrid: tokens after which the trunk begins to learn.")] = 0,

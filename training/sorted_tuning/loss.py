@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from sorted_tuning.vocabulary import sample_vocabulary
+
 CHUNK = 256
 """Rows of logits held at once. Every product reads the whole head: from here on it is bound by arithmetic."""
 
@@ -93,14 +95,14 @@ def _kl_rows(top_ids: torch.Tensor, top_p: torch.Tensor, kernels: LogitKernels) 
 
 class _FusedHeadLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, h: torch.Tensor, weight: torch.Tensor, rows: RowLoss) -> torch.Tensor:
+    def forward(ctx, h: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, rows: RowLoss) -> torch.Tensor:
         count = h.shape[0]
         total = torch.zeros((), dtype=torch.float32, device=h.device)
         grad_h = torch.empty_like(h) if ctx.needs_input_grad[0] else None
         grad_w = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for start in range(0, count, CHUNK):
             part = slice(start, min(start + CHUNK, count))
-            loss, grad_z = rows(F.linear(h[part], weight), part)
+            loss, grad_z = rows(F.linear(h[part], weight, bias), part)
             total += loss
             if grad_h is not None:
                 grad_h[part] = grad_z @ weight / count
@@ -117,14 +119,28 @@ class _FusedHeadLoss(torch.autograd.Function):
             None if grad_h is None else grad_h * grad.to(grad_h.dtype),
             None if grad_w is None else (grad_w * grad).to(ctx.weight_dtype),
             None,
+            None,
         )
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How a step samples the vocabulary (vocabulary.py): order i64 [V], a random permutation of it; size: how many."""
+
+    order: torch.Tensor
+    size: int
+
+
 def ce_head_loss(
-    h: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, kernels: LogitKernels = EAGER
+    h: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    kernels: LogitKernels = EAGER,
+    sampling: Sampling | None = None,
 ) -> torch.Tensor:
     """Mean cross entropy of h [N, H] through head weight [V, H] against labels int64 [N]."""
-    return _FusedHeadLoss.apply(h, weight.to(h.dtype), _ce_rows(labels, kernels))
+    weight, bias, labels = _head(h, weight, labels, sampling)
+    return _FusedHeadLoss.apply(h, weight, bias, _ce_rows(labels, kernels))
 
 
 def kl_head_loss(
@@ -133,9 +149,21 @@ def kl_head_loss(
     top_ids: torch.Tensor,
     top_p: torch.Tensor,
     kernels: LogitKernels = EAGER,
+    sampling: Sampling | None = None,
 ) -> torch.Tensor:
     """Mean forward KL, in nats, of h [N, H] through weight [V, H] from a teacher's top-k (ids and true p [N, K])."""
-    return _FusedHeadLoss.apply(h, weight.to(h.dtype), _kl_rows(top_ids, top_p, kernels))
+    weight, bias, top_ids = _head(h, weight, top_ids, sampling)
+    return _FusedHeadLoss.apply(h, weight, bias, _kl_rows(top_ids, top_p, kernels))
+
+
+def _head(
+    h: torch.Tensor, weight: torch.Tensor, taught: torch.Tensor, sampling: Sampling | None
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """The head's rows that are computed, their bias, and the taught ids as places among them."""
+    sample = sample_vocabulary(taught, sampling.order, sampling.size) if sampling else None
+    if sample is None:
+        return weight.to(h.dtype), None, taught
+    return weight[sample.ids].to(h.dtype), sample.bias.to(h.dtype), sample.place[taught.long()]
 
 
 @torch.no_grad()

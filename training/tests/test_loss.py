@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sorted_tuning.loss import ce_head_loss, kl_and_hits, kl_head_loss
+from sorted_tuning.loss import Sampling, ce_head_loss, kl_and_hits, kl_head_loss
+from sorted_tuning.vocabulary import sample_vocabulary
 
 
 @pytest.fixture
@@ -66,3 +67,36 @@ def test_frozen_head_gets_no_gradient(inputs):
     loss = kl_head_loss(h, weight.detach(), p.topk(8).indices, p.topk(8).values)
     loss.backward()
     assert weight.grad is None and h.grad is not None
+
+
+def test_a_sample_holds_every_taught_token_once_and_weighs_the_others():
+    order = torch.randperm(200)
+    sample = sample_vocabulary(torch.tensor([[3, 7], [7, 199]]), order, 50)
+    assert len(sample.ids.unique()) == 50
+    assert sample.ids[sample.place[torch.tensor([3, 7, 199])]].tolist() == [3, 7, 199]
+    assert sample.bias[:3].tolist() == [0, 0, 0]
+    torch.testing.assert_close(sample.bias[3:].exp().sum(), torch.tensor(197.0))
+
+
+def test_a_sample_that_taught_tokens_would_fill_is_none():
+    assert sample_vocabulary(torch.arange(26), torch.randperm(200), 50) is None
+    assert sample_vocabulary(torch.arange(25), torch.randperm(200), 50) is not None
+
+
+@pytest.mark.parametrize("loss", ["kl", "ce"])
+def test_losses_by_a_sampled_vocabulary_have_the_mean_of_the_whole_one(inputs, loss):
+    h, weight, p = inputs
+    h = h[:20].detach().requires_grad_()
+    if loss == "kl":
+        top_p, top_ids = p[:20].topk(2)
+        run = lambda sampling=None: kl_head_loss(h, weight, top_ids, top_p, sampling=sampling)  # noqa: E731
+    else:
+        labels = p[:20].argmax(-1)
+        run = lambda sampling=None: ce_head_loss(h, weight, labels, sampling=sampling)  # noqa: E731
+    whole = torch.autograd.grad(run(), (h, weight))
+    drawn = [run(Sampling(torch.randperm(200), 100)) for _ in range(400)]
+    assert abs(torch.stack(drawn).mean() - run()) < 0.02 * run()
+    mean = [torch.stack(g).mean(0) for g in zip(*(torch.autograd.grad(d, (h, weight)) for d in drawn))]
+    for a, b in zip(mean, whole):
+        assert (a - b).norm() < 0.1 * b.norm()
+    assert drawn[0] != drawn[1]

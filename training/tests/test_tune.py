@@ -41,10 +41,14 @@ def stop_after(tuner, steps):
         tuner.train()
 
 
-@pytest.mark.parametrize("mode, exits, loss", [("soft", "1,2,4", "ce"), ("hybrid", "1+1,2,4", "kl")])
-def test_resume_gives_the_same_curve(config, every_step, tmp_path, mode, exits, loss):
+@pytest.mark.parametrize(
+    "mode, exits, loss, sample",
+    [("soft", "1,2,4", "ce", 0), ("hybrid", "1+1,2,4", "kl", 0), ("blocks", "1+1,4", "ce", 128)],
+)
+def test_resume_gives_the_same_curve(config, every_step, tmp_path, mode, exits, loss, sample):
     config, every_step = (
-        dataclasses.replace(c, mode=mode, exits=exits, loss=loss, trunk_from=512) for c in (config, every_step)
+        dataclasses.replace(c, mode=mode, exits=exits, loss=loss, head_sample=sample, trunk_from=512)
+        for c in (config, every_step)
     )
     tune(config, tmp_path / "whole", quiet)
     for steps in (2, 6):  # before and after the hybrid's trunk begins to learn

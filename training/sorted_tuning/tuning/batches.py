@@ -1,4 +1,4 @@
-"""Which windows and positions a step sees: a pure function of (seed, step), so that resuming needs no generator."""
+"""Which windows, positions and tokens a step sees: a function of (seed, step), so that resuming needs no generator."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def sampled_positions(
     n = max(1, round(length * share))
     generator = _generator(seed, step, 1 + rank)
     return torch.rand(exits, windows, length, generator=generator).argsort(-1)[..., :n]
+
+
+def vocabulary_order(vocab: int, step: int, seed: int) -> torch.Tensor:
+    """A step's random permutation of the vocabulary, i64 [V], of which a sample is the beginning."""
+    return torch.randperm(vocab, generator=_generator(seed, step, -1))
 
 
 def _generator(seed: int, a: int, b: int) -> torch.Generator:

@@ -32,6 +32,7 @@ class TuneConfig:
     total_tokens: int = 1_000_000
     batch: int = 4
     positions: float = 0.25
+    head_sample: int = 0
     lr: float = 1e-3
     trunk_lr: float = 1e-4
     trunk_from: int = 0
@@ -69,7 +70,7 @@ class TuneConfig:
         _rule("positions", 0 < self.positions <= 1, "over 0 and at most 1", self.positions)
         for name in ("total_tokens", "batch", "lr", "clip", "checkpoint_minutes", "eval_tokens"):
             _rule(name, getattr(self, name) > 0, "over 0", getattr(self, name))
-        for name in ("trunk_lr", "trunk_from", "warmup_tokens", "weight_decay", "quantize_from"):
+        for name in ("trunk_lr", "trunk_from", "warmup_tokens", "weight_decay", "quantize_from", "head_sample"):
             _rule(name, getattr(self, name) >= 0, "0 or more", getattr(self, name))
         _rule("min_lr", 0 <= self.min_lr <= 1, "between 0 and 1", self.min_lr)
         if self.trunk_layers is not None:

@@ -23,7 +23,7 @@ from sorted_tuning.model import SortedLlama, compile_layers
 from sorted_tuning.precision import dtype_of
 from sorted_tuning.targets import Targets, fingerprint, read_targets
 from sorted_tuning.tuning import checkpoint
-from sorted_tuning.tuning.batches import batch_rows, sampled_positions
+from sorted_tuning.tuning.batches import batch_rows, sampled_positions, vocabulary_order
 from sorted_tuning.tuning.config import TuneConfig
 from sorted_tuning.tuning.heldout import held_out_scores
 from sorted_tuning.tuning.metrics import MetricsFile, plot
@@ -56,8 +56,10 @@ class Tuner:
         optimizer = torch.optim.AdamW(
             groups(self.sorted, config), betas=(0.9, 0.95), weight_decay=config.weight_decay, fused=True
         )
-        objective = SortedObjective(self.sorted, config.loss, compiled() if config.compile else EAGER).train()
-        self.objective, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        objective = SortedObjective(
+            self.sorted, config.loss, compiled() if config.compile else EAGER, config.head_sample
+        )
+        self.objective, self.optimizer = self.accelerator.prepare(objective.train(), optimizer)
         self._resume()
 
     def _targets(self) -> Targets:
@@ -113,7 +115,10 @@ class Tuner:
         wanted = tuple(self.exits[i] for i in active)
         learns = trunk_learns(config, self.tokens)
         states = None if learns else self._states(rows, wanted)
-        losses = self.objective(ids, top_ids, top_p, at.to(device), wanted, learns, states=states)
+        order = None
+        if config.head_sample:
+            order = vocabulary_order(self.sorted.base.config.vocab_size, self.step, config.seed).to(device)
+        losses = self.objective(ids, top_ids, top_p, at.to(device), wanted, learns, states=states, order=order)
         weights = torch.tensor([config.weights()[i] for i in active], device=device)
         loss = (losses * weights).sum() / weights.sum()
         self._must_be_finite("loss", loss.item())

@@ -1,0 +1,49 @@
+"""A sample of the vocabulary, by which a softmax over all of it is estimated.
+
+Most of a step's arithmetic is the head: 49,152 tokens, of which a few thousand matter to a batch. So the normalizer is
+estimated by importance sampling (arXiv 1412.2007 section 3): with the taught tokens A counted as they are and n of the
+N others drawn uniformly,
+    Z = sum over v in A of e^z_v + sum over the drawn v of (N / n) e^z_v,
+which is unbiased for the whole sum. log(N / n), added to the drawn tokens' logits, makes every formula of a softmax
+hold as it stands, gradients included. What an exit would learn to put on a token that nobody teaches is seen in n / N
+of the steps, with a weight of N / n.
+Knows token ids. Must not know losses or models.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class VocabularySample:
+    """ids i64 [S]: the tokens whose logits are computed; bias f32 [S]: what is added to these; place i64 [V]: where a
+    token stands in ids (only those taught have a place)."""
+
+    ids: torch.Tensor
+    bias: torch.Tensor
+    place: torch.Tensor
+
+
+def sample_vocabulary(taught: torch.Tensor, order: torch.Tensor, size: int) -> VocabularySample | None:
+    """`size` tokens of the vocabulary: all in `taught` (ids of any shape) and the first others in `order`.
+
+    order: i64 [V], a random permutation of the vocabulary. None where the taught tokens alone would fill half of the
+    sample, so that few would stand for many: then the whole vocabulary is the better choice.
+    """
+    vocab = len(order)
+    used = torch.zeros(vocab, dtype=torch.bool, device=order.device)
+    used[taught.flatten().long()] = True
+    count = int(used.sum())
+    if size >= vocab or 2 * count > size:
+        return None
+    drawn = order[~used[order]][: size - count]
+    ids = torch.cat([used.nonzero().flatten(), drawn])
+    bias = torch.zeros(size, device=order.device)
+    bias[count:] = math.log((vocab - count) / len(drawn))
+    place = torch.zeros(vocab, dtype=torch.int64, device=order.device)
+    place[ids] = torch.arange(size, device=order.device)
+    return VocabularySample(ids, bias, place)
