@@ -12,7 +12,8 @@ import type { CostModel } from './model.js';
 import { order } from './order.js';
 import { DepthPlan } from './plan.js';
 import { promptMs } from './steps.js';
-import type { Admission, Policy, Prediction, RouterState, WaitingRequest } from './types.js';
+import { careOf } from './promises.js';
+import type { Admission, Budget, Policy, Prediction, RouterState, WaitingRequest } from './types.js';
 
 /**
  * @param asked its `exit` and `promised` are ignored: admission decides them
@@ -28,8 +29,9 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
 
   const room = job.bound ? roomFor(batch, self) : Infinity;
   const bound = room >= 1;
-  const feasible = room >= 1 + state.learned.promises.margin;
-  if (!feasible && request.budget?.onMiss === 'reject') {
+  const { learned } = state;
+  const isRefusable = request.budget?.onMiss === 'reject';
+  if (isRefusable && room < 1 + learned.promises.margin) {
     return { kind: 'refuse', leastFeasibleMs: leastFeasible(batch, job) };
   }
   const plan = new DepthPlan(batch);
@@ -37,14 +39,46 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
   plan.begin();
   const exit = !job.bound ? job.max : bound ? (plan.exits[self] ?? job.min) : job.min;
   const outlook = outlookOf(batch, job, exit, at(batch, self, exit), room);
+  const prediction = predictionOf(job, outlook, learned);
+  // Depth is given up where time gets short, so what counts is how long it takes without.
+  const shallowMs = (): number => {
+    const shallow = exit === job.min ? outlook : outlookOf(batch, job, job.min, at(batch, self, job.min), room);
+    return estimateMs(learned.total, shallow.total);
+  };
+  const feasible = isRefusable || isPromised(request.budget, room, shallowMs, learned);
   return {
     kind: 'admit',
     exit: model.shape.exits[exit]?.layer ?? request.maxExit,
-    prediction: predictionOf(job, outlook, state.learned),
+    prediction: feasible ? within(prediction, request.budget) : prediction,
     outlook,
     feasible,
     bound,
   };
+}
+
+/**
+ * Whether a budget that is served in any case is promised: plans have room for it, and it is larger than what is predicted
+ * at the shallowest exit, by what was learnt of such promises. Room alone tells less: it holds what is due by then, not
+ * what makes such answers late. (Where refusals shed the load, room tells more.)
+ */
+function isPromised(
+  budget: Budget | null,
+  room: number,
+  shallowMs: () => number,
+  { promises, told }: Learned,
+): boolean {
+  const totalMs = budget?.totalMs ?? null;
+  if (totalMs === null) return room >= 1 + promises.margin;
+  return room >= 1 && totalMs >= shallowMs() * careOf(told);
+}
+
+/** What is promised is predicted: depth gives way before the budget is missed. */
+function within(prediction: Prediction, budget: Budget | null): Prediction {
+  const totalMs = Math.min(prediction.totalMs, budget?.totalMs ?? Infinity);
+  const ttftMs = Math.min(prediction.ttftMs, totalMs);
+  const { tpotMs } = prediction;
+  const after = prediction.totalMs - prediction.ttftMs;
+  return { ttftMs, tpotMs: after > 0 ? (tpotMs * (totalMs - ttftMs)) / after : tpotMs, totalMs };
 }
 
 interface Instants {

@@ -13,7 +13,10 @@ import type { Admission, Policy, WaitingRequest } from './types.js';
 export interface Learned {
   readonly lengths: LengthModel;
   readonly demand: Demand;
+  /** Of everything that was called feasible: what plans and refusals leave to spare. */
   readonly promises: Promises;
+  /** Of what is served in any case, and was called feasible by its prediction. */
+  readonly told: Promises;
   /** Of the whole answer, and of its first token. */
   readonly total: Estimate;
   readonly ttft: Estimate;
@@ -23,6 +26,7 @@ export const nothingLearned: Learned = {
   lengths: noLengths,
   demand: noDemand,
   promises: noPromises,
+  told: noPromises,
   total: noEstimate,
   ttft: noEstimate,
 };
@@ -58,15 +62,18 @@ export function observeEnd(
   const { arrivedAt, budget, maxTokens } = request;
   const late = policy.requestOverheadMs;
   const finish = { arrivedAt, firstTokenAt: (firstTokenAt ?? endedAt) + late, endedAt: endedAt + late, tokens };
-  const promises =
-    budget !== null && admission.feasible
-      ? observePromise(learned.promises, whole && isWithin(budget, finish))
-      : learned.promises;
-  if (!whole) return { ...learned, promises };
+  let { promises, told } = learned;
+  if (budget !== null && admission.feasible) {
+    const kept = whole && isWithin(budget, finish);
+    promises = observePromise(promises, kept);
+    if (budget.onMiss !== 'reject' && budget.totalMs !== null) told = observePromise(told, kept);
+  }
+  if (!whole) return { ...learned, promises, told };
   const { total, ttft } = admission.outlook;
   return {
     ...learned,
     promises,
+    told,
     lengths: observeLength(learned.lengths, maxTokens, tokens),
     total: observeEstimate(learned.total, total, finish.endedAt - arrivedAt),
     ttft: observeEstimate(learned.ttft, ttft, finish.firstTokenAt - arrivedAt),

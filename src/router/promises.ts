@@ -4,12 +4,15 @@
  * Knows: whether a promise was kept. Must not know: why not, clocks.
  *
  * A quantile, tracked one outcome at a time: each broken promise raises the margin by 99 times what each kept one takes
- * off, so it settles where one in a hundred is broken, whatever it is that makes answers later than plans.
+ * off, so it settles where one in a hundred is broken, whatever it is that makes answers later than predicted. While few
+ * outcomes are known, neither is what a prediction is worth, so there is more to spare.
  */
 
 export interface Promises {
-  /** Share of the planned time by which a budget must be larger before it is called feasible. */
+  /** Share of the predicted time by which a budget must be larger before it is called feasible. */
   readonly margin: number;
+  /** How many outcomes it was learnt from. */
+  readonly seen: number;
 }
 
 /** Share of the promises that are to be kept. */
@@ -18,10 +21,19 @@ const KEPT = 0.99;
 const STEP = 0.1;
 const MOST = 1;
 
-export const noPromises: Promises = { margin: STEP };
+/** What is added to the margin before the first outcome, and the number of outcomes after which half of it is left. */
+const UNKNOWN = 0.3;
+const HALVED_BY = 10;
+
+export const noPromises: Promises = { margin: STEP, seen: 0 };
+
+/** How many times what is predicted a budget must be before it is called feasible. */
+export function careOf({ margin, seen }: Promises): number {
+  return 1 + margin + UNKNOWN / (1 + seen / HALVED_BY);
+}
 
 /** Learns that a promise was kept or broken. */
-export function observePromise({ margin }: Promises, kept: boolean): Promises {
+export function observePromise({ margin, seen }: Promises, kept: boolean): Promises {
   const next = kept ? margin - (STEP * (1 - KEPT)) / KEPT : margin + STEP;
-  return { margin: Math.min(MOST, Math.max(0, next)) };
+  return { margin: Math.min(MOST, Math.max(0, next)), seen: seen + 1 };
 }

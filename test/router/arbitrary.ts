@@ -15,8 +15,11 @@ import { layers } from './sample.js';
 /** Answers get as long as max_tokens says: nothing is learnt, everything is known. */
 export const exactPolicy: Policy = { ...defaultPolicy, lengthQuantile: 1 };
 
-/** Nothing is learnt, and nothing has to be: promises need no margin. */
-const exact = { ...nothingLearned, promises: { margin: 0 } };
+/** Of promises that need no margin, and of which nothing is left to learn. */
+export const noMargin = { margin: 0, seen: Infinity };
+
+/** Nothing is learnt, and nothing has to be. */
+const exact = { ...nothingLearned, promises: noMargin, told: noMargin };
 
 const exit = fc.constantFrom(...layers);
 

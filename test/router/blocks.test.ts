@@ -14,7 +14,7 @@ import {
 } from '../../src/router/planner.js';
 import { type Outcome, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { arrivals, exactPolicy } from './arbitrary.js';
+import { arrivals, exactPolicy, noMargin } from './arbitrary.js';
 import { blockLayers, blockSample } from './sample.js';
 
 const total = (totalMs: number) => ({ totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' as const });
@@ -34,7 +34,7 @@ function decoding(totalMs: number, exit = 30): SequenceState {
 }
 const state = (live: SequenceState[]) => ({
   ...{ now: 300, slots: 16, kvRoom: 1e6, live, waiting: [] },
-  learned: { ...nothingLearned, promises: { margin: 0 } },
+  learned: { ...nothingLearned, promises: noMargin, told: noMargin },
 });
 const exitOf = (sequence: SequenceState): number =>
   replan([sequence], state([sequence]), blockSample, exactPolicy).exits[0]?.exit ?? sequence.exit;

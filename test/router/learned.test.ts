@@ -1,8 +1,11 @@
 /** What is learnt from requests: how careful promises are, what predictions are worth. */
 import t from 'tap';
 import { estimateMs, noEstimate, observeEstimate } from '../../src/router/estimate.js';
-import { noPromises, observePromise } from '../../src/router/promises.js';
+import { nothingLearned, observeEnd } from '../../src/router/learned.js';
+import { type Budget, admit, defaultPolicy } from '../../src/router/planner.js';
+import { careOf, noPromises, observePromise } from '../../src/router/promises.js';
 import { seeded } from '../../src/simulate/workload.js';
+import { sample } from './sample.js';
 
 void t.test('promises settle where one in a hundred is broken', async (t) => {
   const random = seeded(1);
@@ -31,6 +34,52 @@ void t.test(
     t.equal(broken.margin, 1);
   },
 );
+
+void t.test('promises are careful while few outcomes are known', async (t) => {
+  let promises = noPromises;
+  const first = careOf(promises);
+  for (let i = 0; i < 10; i += 1) promises = observePromise(promises, true);
+  const later = careOf(promises);
+  for (let i = 0; i < 5000; i += 1) promises = observePromise(promises, true);
+  t.ok(first > later && later > careOf(promises), `${first}, ${later}, ${careOf(promises)}`);
+  t.ok(careOf(promises) < 1.01);
+});
+
+const idle = { now: 0, slots: 4, kvRoom: 1e6, live: [], waiting: [] };
+const asks = (totalMs: number, onMiss: Budget['onMiss']) => ({
+  ...{ id: 'a', arrivedAt: 0, promptLength: 100, generated: 0, maxTokens: 50, minExit: 10, exit: 30, maxExit: 30 },
+  budget: { totalMs, ttftMs: null, tpotMs: null, onMiss },
+});
+
+void t.test('what is late by experience is not promised, though there is room; a refusal goes by room', async (t) => {
+  const seen = { margin: 0, seen: 1000 };
+  // Answers took twice as long as the forecast.
+  const late = { ...nothingLearned, promises: seen, told: seen, total: { weights: [Math.log(2), 0, 0, 0, 0] } };
+  const on = (totalMs: number, onMiss: Budget['onMiss'], learned = late) =>
+    admit(asks(totalMs, onMiss), { ...idle, learned }, sample, defaultPolicy);
+  const least = on(1, 'reject');
+  const enough = least.kind === 'refuse' ? least.leastFeasibleMs : 0;
+  const [waits, refused] = [on(enough, 'continue'), on(enough, 'reject')];
+  t.match(refused, { kind: 'admit', feasible: true });
+  t.match(waits, { kind: 'admit', feasible: false, bound: true });
+  t.match(on(2 * enough, 'continue'), { kind: 'admit', feasible: true });
+  t.match(on(enough, 'continue', { ...late, total: { weights: [-0.5, 0, 0, 0, 0] } }), {
+    kind: 'admit',
+    feasible: true,
+  });
+});
+
+void t.test('each kind of promise learns from its own', async (t) => {
+  for (const onMiss of ['continue', 'truncate', 'reject'] as const) {
+    const request = asks(5000, onMiss);
+    const admission = admit(request, { ...idle, learned: nothingLearned }, sample, defaultPolicy);
+    const end = { firstTokenAt: 100, endedAt: 9000, tokens: 50, whole: true };
+    const { promises, told } = observeEnd(nothingLearned, request, admission, end, defaultPolicy);
+    t.equal(promises.seen, 1, onMiss);
+    t.ok(promises.margin > nothingLearned.promises.margin, onMiss);
+    t.equal(told.seen, onMiss === 'reject' ? 0 : 1, onMiss);
+  }
+});
 
 void t.test('an estimate finds the median of what comes of forecasts, and what it depends on', async (t) => {
   const random = seeded(2);

@@ -127,6 +127,21 @@ void t.test('only reject refuses, and what it says would be feasible', (t) => {
   t.end();
 });
 
+void t.test('what is called feasible is predicted within its budget', (t) => {
+  const weights = fc.array(fc.double({ min: -1, max: 1, noNaN: true }), { minLength: 5, maxLength: 5 });
+  fc.assert(
+    fc.property(state, waiting, budget, weights, (now, request, wanted, learnt) => {
+      const learned = { ...now.learned, total: { weights: learnt } };
+      const admission = admit({ ...request, budget: wanted }, { ...now, learned }, sample, exactPolicy);
+      if (admission.kind === 'refuse' || !admission.feasible) return true;
+      const { totalMs, ttftMs } = admission.prediction;
+      return totalMs <= (wanted.totalMs ?? Infinity) && ttftMs <= totalMs;
+    }),
+    runs,
+  );
+  t.end();
+});
+
 void t.test('the least feasible budget is feasible on an otherwise idle engine, and less is not', (t) => {
   fc.assert(
     fc.property(state, waiting, (now, request) => {
