@@ -105,6 +105,7 @@ export class EngineCore {
       predictedTpotMs: admission.prediction.tpotMs,
       predictedMs: admission.prediction.totalMs,
       feasible: admission.feasible,
+      bound: admission.bound,
     });
     if (request.promptLogprobs !== null) this.#outbox.prompts.push({ id, logprobs: [null] });
   }

@@ -116,8 +116,10 @@ export interface PlannedEvent {
   readonly predictedTtftMs: number;
   readonly predictedTpotMs: number;
   readonly predictedMs: number;
-  /** False when even the shallowest allowed plan is predicted to miss the budget. */
+  /** Whether the budget is promised. */
   readonly feasible: boolean;
+  /** False where not even the shallowest allowed plan has room before the deadline, promised or not. */
+  readonly bound: boolean;
 }
 
 /** A request that is not admitted. */

@@ -124,7 +124,7 @@ export class RequestMetrics {
     series.planned.inc({ exit_layer: String(event.exit) });
     series.predictedTtft.observe(event.predictedTtftMs / 1000);
     series.predictedTpot.observe(event.predictedTpotMs / 1000);
-    if (!event.feasible) series.infeasible.inc();
+    if (!event.bound) series.infeasible.inc();
     const live = this.#live.get(event.id);
     if (live === undefined) return;
     live.plan = event;

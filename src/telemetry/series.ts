@@ -72,7 +72,10 @@ export function createSeries(modelName: string) {
     ),
     planned: counter('planned_total', 'Sequences by the exit layer planned at admission.', ['exit_layer']),
     replans: counter('exit_changes_total', 'Changes of exit after admission, token by token.', ['direction']),
-    infeasible: counter('planned_infeasible_total', 'Sequences planned although they are predicted to miss.'),
+    infeasible: counter(
+      'planned_infeasible_total',
+      'Sequences planned although not even the shallowest exit has room for their budget.',
+    ),
     predictedTtft: histogram('request_predicted_ttft_seconds', 'Predicted time to first token.', TTFT_S),
     predictedTpot: histogram('request_predicted_tpot_seconds', 'Predicted time per later token.', PER_TOKEN_S),
     ttftViolation: counter('request_ttft_slo_violation_total', 'Sequences whose first token missed its budget.'),

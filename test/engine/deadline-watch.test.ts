@@ -16,7 +16,7 @@ function heard(planned: readonly string[], tokens: readonly string[]): StepMessa
     ...{ type: 'step', at: 7, refused: [], prompts: [], ended: [], work: null },
     load: { running: 0, waiting: 0, kvUsed: 0, kvCached: 0 },
     planned: planned.map((id) => {
-      return { id, exit: 1, predictedTtftMs: 1, predictedTpotMs: 1, predictedMs: 1, feasible: true };
+      return { id, exit: 1, predictedTtftMs: 1, predictedTpotMs: 1, predictedMs: 1, feasible: true, bound: true };
     }),
     tokens: tokens.map((id) => ({ id, token: 5, exit: 1, logprobs: null })),
   };

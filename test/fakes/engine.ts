@@ -149,6 +149,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       predictedTpotMs: 0.5,
       predictedMs: 10,
       feasible: true,
+      bound: true,
     };
     sink.planned(planned);
     this.#step({ planned: [planned] });

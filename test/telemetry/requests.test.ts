@@ -13,7 +13,7 @@ const budget = (totalMs: number | null): Budget => ({
 });
 
 function planned(id: string, exit: number): PlannedEvent {
-  return { id, exit, predictedTtftMs: 10, predictedTpotMs: 10, predictedMs: 40, feasible: true };
+  return { id, exit, predictedTtftMs: 10, predictedTpotMs: 10, predictedMs: 40, feasible: true, bound: true };
 }
 
 function ended(id: string, reason: EndReason, endedAt: number): EndedEvent {
@@ -70,6 +70,22 @@ void t.test('budgets have classes by their total', (t) => {
   t.same(classes, ['up_to_250ms', 'up_to_250ms', 'up_to_1s', 'up_to_1s', 'up_to_4s', 'up_to_16s', 'over_16s']);
   t.equal(budgetClass(budget(null)), 'per_token');
   t.end();
+});
+
+void t.test('a budget that no plan has room for counts as infeasible, one that is not promised does not', async (t) => {
+  const { metrics, begin, value } = fixture();
+  for (const id of ['hopeless', 'unsure', 'sure']) begin(id, 200);
+  const unpromised = { feasible: false, bound: false };
+  metrics.step(
+    step(100, {
+      planned: [
+        { ...planned('hopeless', 10), ...unpromised },
+        { ...planned('unsure', 10), ...unpromised, bound: true },
+        planned('sure', 10),
+      ],
+    }),
+  );
+  t.equal(await value('planned_infeasible_total'), 1);
 });
 
 void t.test('every end of a request with a budget has its outcome', async (t) => {
