@@ -11,8 +11,8 @@ import type { Learned } from './learned.js';
 import type { CostModel } from './model.js';
 import { order } from './order.js';
 import { DepthPlan } from './plan.js';
-import { promptMs } from './steps.js';
 import { careOf } from './promises.js';
+import { promptMs } from './steps.js';
 import type { Admission, Budget, Policy, Prediction, RouterState, WaitingRequest } from './types.js';
 
 /**

@@ -9,7 +9,7 @@
  */
 
 export interface Promises {
-  /** Share of the predicted time by which a budget must be larger before it is called feasible. */
+  /** Share of the time planned or predicted by which a budget must be larger before it is called feasible. */
   readonly margin: number;
   /** How many outcomes it was learnt from. */
   readonly seen: number;

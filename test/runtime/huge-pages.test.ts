@@ -21,7 +21,9 @@ void t.test('finds private memory without a file, the heap among it', async (t) 
 void t.test('collapses what is wholly in RAM, changes no byte, and brings in no page', async (t) => {
   const written = 32 * 2 ** 20 + 2 ** 20;
   const memory = koffi.alloc('uint8_t', 64 * 2 ** 20) as unknown;
-  t.teardown(() => { koffi.free(memory); });
+  t.teardown(() => {
+    koffi.free(memory);
+  });
   const held = new Uint8Array(koffi.view(memory, 64 * 2 ** 20));
   for (let i = 0; i < written; i += PAGE) held[i] = i % 251;
   // Of this memory alone: what the whole process holds moves by megabytes while the garbage collector works.
