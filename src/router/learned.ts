@@ -7,7 +7,7 @@ import { type Demand, noDemand, observeArrival } from './demand.js';
 import { isWithin } from './deadlines.js';
 import { type Estimate, noEstimate, observeEstimate } from './estimate.js';
 import { type LengthModel, noLengths, observeLength, plannedLength } from './lengths.js';
-import { type Promises, noPromises, observePromise } from './promises.js';
+import { type Promises, noPromises, noneTold, observePromise } from './promises.js';
 import type { Admission, Policy, WaitingRequest } from './types.js';
 
 export interface Learned {
@@ -26,7 +26,7 @@ export const nothingLearned: Learned = {
   lengths: noLengths,
   demand: noDemand,
   promises: noPromises,
-  told: noPromises,
+  told: noneTold,
   total: noEstimate,
   ttft: noEstimate,
 };

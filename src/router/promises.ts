@@ -22,10 +22,14 @@ const STEP = 0.1;
 const MOST = 1;
 
 /** What is added to the margin before the first outcome, and the number of outcomes after which half of it is left. */
-const UNKNOWN = 0.3;
+const UNKNOWN = 0.2;
 const HALVED_BY = 10;
+/** What a machine needed that gateway and clients share: the first guess for promises by prediction. */
+const SHARED = 0.25;
 
 export const noPromises: Promises = { margin: STEP, seen: 0 };
+/** Of promises by prediction. */
+export const noneTold: Promises = { ...noPromises, margin: SHARED };
 
 /** How many times what is predicted a budget must be before it is called feasible. */
 export function careOf({ margin, seen }: Promises): number {
