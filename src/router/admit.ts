@@ -38,13 +38,11 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
   plan.keep();
   plan.begin();
   const exit = !job.bound ? job.max : bound ? (plan.exits[self] ?? job.min) : job.min;
-  const outlook = outlookOf(batch, job, exit, at(batch, self, exit), room);
+  const outlookAt = (exit: number): Outlooks => outlookOf(batch, job, exit, at(batch, self, exit), room);
+  const outlook = outlookAt(exit);
   const prediction = predictionOf(job, outlook, learned);
   // Depth is given up where time gets short, so what counts is how long it takes without.
-  const shallowMs = (): number => {
-    const shallow = exit === job.min ? outlook : outlookOf(batch, job, job.min, at(batch, self, job.min), room);
-    return estimateMs(learned.total, shallow.total);
-  };
+  const shallowMs = (): number => estimateMs(learned.total, (exit === job.min ? outlook : outlookAt(job.min)).total);
   const feasible = isRefusable || isPromised(request.budget, room, shallowMs, learned);
   return {
     kind: 'admit',

@@ -13,6 +13,7 @@ Knows token ids. Must not know losses or models.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -32,13 +33,16 @@ def sample_vocabulary(taught: torch.Tensor, order: torch.Tensor, size: int) -> V
     """`size` tokens of the vocabulary: all in `taught` (ids of any shape) and the first others in `order`.
 
     order: i64 [V], a random permutation of the vocabulary. None where the taught tokens alone would fill half of the
-    sample, so that few would stand for many: then the whole vocabulary is the better choice.
+    sample, so that few would stand for many: then the whole vocabulary is the better choice, and a warning says so.
     """
     vocab = len(order)
     used = torch.zeros(vocab, dtype=torch.bool, device=order.device)
     used[taught.flatten().long()] = True
     count = int(used.sum())
     if size >= vocab or 2 * count > size:
+        warnings.warn(
+            f"head_sample: {size} is no use with what a step teaches; all {vocab} tokens are computed", stacklevel=2
+        )
         return None
     drawn = order[~used[order]][: size - count]
     ids = torch.cat([used.nonzero().flatten(), drawn])
