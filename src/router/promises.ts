@@ -3,9 +3,9 @@
  *
  * Knows: whether a promise was kept. Must not know: why not, clocks.
  *
- * A quantile, tracked one outcome at a time: each broken promise raises the margin by 99 times what each kept one takes
- * off, so it settles where one in a hundred is broken, whatever it is that makes answers later than predicted. While few
- * outcomes are known, neither is what a prediction is worth, so there is more to spare.
+ * A quantile, tracked one outcome at a time: each broken promise raises the margin by as many times what each kept one
+ * takes off as there are to be kept for each that is broken, so it settles there, whatever it is that makes answers later
+ * than predicted. While few outcomes are known, neither is what a prediction is worth, so there is more to spare.
  */
 
 export interface Promises {
@@ -13,10 +13,10 @@ export interface Promises {
   readonly margin: number;
   /** How many outcomes it was learnt from. */
   readonly seen: number;
+  /** Share of the promises that are to be kept. */
+  readonly aim: number;
 }
 
-/** Share of the promises that are to be kept. */
-const KEPT = 0.99;
 /** What a broken promise adds: a tenth, as much as the slow spells of a shared machine take. */
 const STEP = 0.1;
 const MOST = 1;
@@ -27,9 +27,10 @@ const HALVED_BY = 10;
 /** What a machine needed that gateway and clients share: the first guess for promises by prediction. */
 const SHARED = 0.25;
 
-export const noPromises: Promises = { margin: STEP, seen: 0 };
-/** Of promises by prediction. */
-export const noneTold: Promises = { ...noPromises, margin: SHARED };
+/** Of all promises: what plans and refusals leave to spare. */
+export const noPromises: Promises = { margin: STEP, seen: 0, aim: 0.99 };
+/** Of promises by prediction, which callers rely on: a margin that hovers about 99% would be below it half of the time. */
+export const noneTold: Promises = { margin: SHARED, seen: 0, aim: 0.995 };
 
 /** How many times what is predicted a budget must be before it is called feasible. */
 export function careOf({ margin, seen }: Promises): number {
@@ -37,7 +38,7 @@ export function careOf({ margin, seen }: Promises): number {
 }
 
 /** Learns that a promise was kept or broken. */
-export function observePromise({ margin, seen }: Promises, kept: boolean): Promises {
-  const next = kept ? margin - (STEP * (1 - KEPT)) / KEPT : margin + STEP;
-  return { margin: Math.min(MOST, Math.max(0, next)), seen: seen + 1 };
+export function observePromise({ margin, seen, aim }: Promises, kept: boolean): Promises {
+  const next = kept ? margin - (STEP * (1 - aim)) / aim : margin + STEP;
+  return { margin: Math.min(MOST, Math.max(0, next)), seen: seen + 1, aim };
 }
