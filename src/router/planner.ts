@@ -34,7 +34,6 @@ export { noDemand, observeArrival } from './demand.js';
 export { advanceWork } from './jobs.js';
 export { order } from './order.js';
 export { isOverdue } from './overdue.js';
-export { noPromises, observePromise } from './promises.js';
 export { defaultPolicy } from './policy.js';
 export { type DepthPlan, planAsIs } from './plan.js';
 export { type Planned, replan } from './replan.js';
