@@ -36,7 +36,7 @@ def read_rows(path: Path) -> list[Row]:
     A name that ends in .gz is a gzip file of one.
     """
     rows = []
-    for number, line in enumerate(_text(Path(path)).splitlines(), 1):
+    for number, line in enumerate(_text(Path(path)).split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -14,4 +14,5 @@ def read_whole_lines(path: Path) -> list[dict]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         path.write_text(whole, "utf-8")
-    return [json.loads(line) for line in whole.splitlines()]
+    # Not splitlines: U+2028 and its like end a line there, and may stand in a JSON string.
+    return [json.loads(line) for line in whole.split("\n") if line]
