@@ -178,6 +178,9 @@ def answers(
     variant: Annotated[str, typer.Option(help="What `evaluate` calls them; `base` is what all are measured against.")],
     limit: Annotated[int, typer.Option(min=1, help="How many instructions.")] = 170,
     workers: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Without the rules against loops that the exits have.")
+    ] = False,
 ) -> None:
     """Greedy answers of a served model to instructions, for `evaluate --answers`; goes on where the file ends."""
     from sorted_tuning.evaluation.evaluate import read_instructions
@@ -185,7 +188,7 @@ def answers(
     from sorted_tuning.load import load_tokenizer
 
     asked = read_instructions(instructions)[:limit]
-    settings = {"variant": variant, "exits": exits.split(","), "workers": workers}
+    settings = {"variant": variant, "exits": exits.split(","), "workers": workers, "plain": plain}
     new = ask(server, server_model, load_tokenizer(tokenizer), asked, out, **settings)
     typer.echo(f"{new} new answers -> {out}")
 

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sorted_tuning.cli import app
+from sorted_tuning.data import read_rows
 from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.evaluate import greedy
 from sorted_tuning.evaluation.served import ask, read_answers
@@ -17,9 +18,9 @@ TOKENIZER = byte_tokenizer()
 ASKED = ["Say hi.", "Say something longer."]
 
 
-def ask_for(server, out, exits=("1", "4"), variant="served"):
+def ask_for(server, out, exits=("1", "4"), variant="served", plain=False):
     url = f"http://127.0.0.1:{server.server_port}"
-    return ask(url, "m", TOKENIZER, ASKED, out, variant=variant, exits=list(exits), workers=2)
+    return ask(url, "m", TOKENIZER, ASKED, out, variant=variant, exits=list(exits), workers=2, plain=plain)
 
 
 def test_each_exit_is_asked_once_and_greedily(server, tmp_path):
@@ -34,6 +35,25 @@ def test_each_exit_is_asked_once_and_greedily(server, tmp_path):
     assert [TOKENIZER.decode(a.ids) for a in found["4"]] == ["from m:4"] * 2
     assert [a.ended for a in found["1"]] == [True, True] and [a.ended for a in found["4"]] == [False, False]
     assert TOKENIZER.decode(found["1"][1].prompt).endswith("Say something longer.<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_the_exits_rules_against_loops_hold_unless_plain_answers_are_asked_for(server, tmp_path):
+    server.reply = lambda body: ("yes", "stop")
+    ask_for(server, tmp_path / "own.jsonl", ("1",))
+    assert all("dry_multiplier" not in body for body in server.bodies)
+    server.bodies.clear()
+    ask_for(server, tmp_path / "plain.jsonl", ("1",), plain=True)
+    assert [body["dry_multiplier"] for body in server.bodies] == [0, 0]
+
+
+def test_line_separators_within_an_answer_end_no_line_of_the_file(server, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    server.reply = lambda body: ("one\u2028two\u0085three", "stop")
+    ask_for(server, out, ("1",))
+    assert ask_for(server, out, ("1",)) == 0, "both were read back"
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"q": "What\u2028is it?", "a": "A line\u0085separator."}\n', "utf-8")
+    assert [row.answer for row in read_rows(data)] == ["A line\u0085separator."]
 
 
 def test_served_answers_are_rows_of_the_table(server, tmp_path, base):

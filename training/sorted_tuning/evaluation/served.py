@@ -36,8 +36,12 @@ def ask(
     variant: str,
     exits: list[str],
     workers: int,
+    plain: bool = False,
 ) -> int:
-    """Append the answers that `out` lacks, of each exit through the model name `model:exit`; returns how many."""
+    """Append the answers that `out` lacks, of each exit through the model name `model:exit`; returns how many.
+
+    `plain`: the most likely tokens and nothing else, without the rules against loops that a model folder may hold.
+    """
     known = {(row["variant"], row["exit"], row["n"]) for row in read_whole_lines(out)}
     wanted = [(e, n) for e in exits for n in range(len(instructions)) if (variant, e, n) not in known]
     samplers = {e: Sampler(url, f"{model}:{e}") for e in exits}
@@ -45,7 +49,7 @@ def ask(
 
     def one(exit_: str, n: int) -> dict:
         prompt = prompt_text(tokenizer, instructions[n])
-        text, ended = samplers[exit_].complete(prompt, stop, 0, GREEDY)
+        text, ended = samplers[exit_].complete(prompt, stop, 0, GREEDY | ({"dry_multiplier": 0} if plain else {}))
         return {"variant": variant, "exit": exit_, "n": n, "text": text, "ended": ended}
 
     with Path(out).open("a", encoding="utf-8") as file, ThreadPoolExecutor(workers) as pool:
