@@ -91,6 +91,11 @@ function program(finish: (code: number) => void): Command {
     .option('--head-bits <n>', 'bits used of the 8 of embedding and head, 5 to 8; fewer compress better', fraction)
     .option('--weight-bits <n>', 'the same for the weights of w8a8', fraction)
     .option('--quality <file>', 'JSON of measured quality per exit: {"15": {"kl": 1.1, "agreement": 0.6}}')
+    .option(
+      '--dry <rule>',
+      'against loops at the exits below full depth: multiplier, base and allowed length of DRY, such as 8,2,3',
+      fractions,
+    )
     .option('--name <name>', "name in the manifest (default: the folder's)")
     .option('--compress', 'gzip the weight files', false)
     .option('--force', 'replace an existing folder', false)

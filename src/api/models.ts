@@ -40,10 +40,11 @@ export function props(context: ApiContext): object {
     model: model.name,
     licence: model.licence,
     architecture: ready.architecture,
-    exits: model.exits.map(({ layer, quality }) => ({
+    exits: model.exits.map(({ layer, quality, dry }) => ({
       layer,
       kl: quality.kl ?? null,
       agreement: quality.agreement ?? null,
+      dry: dry ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength } : null,
     })),
     default_exit: limits.defaultExit ?? model.exits.at(-1)?.layer ?? null,
     device: ready.device,

@@ -1,4 +1,5 @@
 /** Sampling parameters of a request body, in the engine's terms. Knows: the vocabulary's size. */
+import type { Dry } from '../model/manifest.js';
 import type { Sampling } from '../engine/messages.js';
 import { ApiError, shown } from '../errors.js';
 import type { GenerationBody } from './schemas/shared.js';
@@ -15,8 +16,26 @@ function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number
   });
 }
 
-/** @throws ApiError invalid_value for a logit_bias outside the vocabulary */
+/**
+ * The rule against loops that a request states, in llama.cpp's names and with its defaults. A request that states
+ * another penalty has decided what repetition costs: then the exit's own rule is off.
+ * @returns undefined where it says nothing
+ * @throws ApiError invalid_value for details of a rule that is not asked for
+ */
+function dry(body: GenerationBody): Dry | undefined {
+  const multiplier = body.dry_multiplier ?? null;
+  if (multiplier !== null)
+    return { multiplier, base: body.dry_base ?? 1.75, allowedLength: body.dry_allowed_length ?? 2 };
+  for (const name of ['dry_base', 'dry_allowed_length'] as const)
+    if ((body[name] ?? null) !== null)
+      throw new ApiError('invalid_value', `${name} needs dry_multiplier, got ${body[name]} without it.`, name);
+  const others = [body.presence_penalty, body.frequency_penalty, body.repetition_penalty];
+  return others.some((value) => (value ?? null) !== null) ? { multiplier: 0, base: 1.75, allowedLength: 2 } : undefined;
+}
+
+/** @throws ApiError invalid_value for a logit_bias outside the vocabulary, or a rule against loops without its size */
 export function sampling(body: GenerationBody, vocabulary: number): Sampling {
+  const rule = dry(body);
   return {
     temperature: body.temperature ?? 1,
     topP: body.top_p ?? 1,
@@ -26,6 +45,7 @@ export function sampling(body: GenerationBody, vocabulary: number): Sampling {
     presencePenalty: body.presence_penalty ?? 0,
     frequencyPenalty: body.frequency_penalty ?? 0,
     repetitionPenalty: body.repetition_penalty ?? 1,
+    ...(rule && { dry: rule }),
     logitBias: logitBias(body.logit_bias ?? {}, vocabulary),
   };
 }

@@ -16,7 +16,7 @@ export interface ServedModel {
   readonly created: number;
   readonly licence: string;
   /** Shallowest first; the last is full depth. */
-  readonly exits: readonly Pick<ExitEntry, 'layer' | 'quality'>[];
+  readonly exits: readonly Pick<ExitEntry, 'layer' | 'quality' | 'dry'>[];
   readonly context: number;
   /** Ids that end an answer. */
   readonly eosTokens: readonly number[];
@@ -45,7 +45,7 @@ export function loadServedModel(dir: string, name: string | null): ServedModel {
     name: name ?? manifest.name,
     created: Math.floor(statSync(join(dir, MANIFEST_FILE)).mtimeMs / 1000),
     licence: manifest.licence,
-    exits: manifest.exits.map(({ layer, quality }) => ({ layer, quality })),
+    exits: manifest.exits.map(({ layer, quality, dry }) => ({ layer, quality, ...(dry && { dry }) })),
     context: manifest.architecture.context,
     eosTokens: manifest.eosTokens,
     tokenizer,

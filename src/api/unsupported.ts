@@ -52,6 +52,8 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
   json_schema: [],
   n_predict: [-1],
   repeat_penalty: [1],
+  dry_penalty_last_n: [-1],
+  dry_sequence_breakers: [],
   typical_p: [1],
   mirostat: [0],
 };

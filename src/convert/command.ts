@@ -86,12 +86,13 @@ function lines(terminal: Terminal): Display {
 export function describe(dir: string, report: Report): string {
   const { manifest } = report;
   const a = manifest.architecture;
-  const exits = manifest.exits.map(({ layer, block, norm, quality }) => {
+  const exits = manifest.exits.map(({ layer, block, norm, quality, dry }) => {
     const parts = [
       block ? `block of ${block.layers}` : 'no block',
       norm === 0 ? 'shared norm' : 'own norm',
       quality.kl === undefined ? null : `KL ${quality.kl}`,
       quality.agreement === undefined ? null : `agreement ${quality.agreement}`,
+      dry === undefined ? null : `dry ${dry.multiplier},${dry.base},${dry.allowedLength}`,
     ];
     return `  exit ${String(layer).padStart(3)}  ${parts.filter((part) => part !== null).join(', ')}`;
   });

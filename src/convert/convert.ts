@@ -26,7 +26,7 @@ import { embedGraph, headGraph, type VocabularyFormat } from './onnx/ends.js';
 import type { Graph } from './onnx/graph.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph, type StageLayer } from './onnx/stage.js';
-import { checkKernels, type ConvertOptions } from './options.js';
+import { checkKernels, type ConvertOptions, dryRule } from './options.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
@@ -40,6 +40,7 @@ export type Progress = (event: { done: number; total: number; what: string }) =>
 /** Converts. Throws ConvertError for whatever the caller can mend; the output folder then does not exist. */
 export async function convert(options: ConvertOptions, progress: Progress = () => undefined): Promise<Manifest> {
   checkKernels(options);
+  dryRule(options);
   const source = openSource(options.source);
   let blocks = NO_EXIT_BLOCKS;
   let calibration = NO_CALIBRATION;
@@ -79,6 +80,7 @@ async function writeModel(
   const { kernels } = options;
   const numbers = exitNumbers(exits, blocks);
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
+  const dry = dryRule(options);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
   const kvType = chooseKv(options, calibration, arch) ? 'i8' : floatType;
   const format = vocabularyFormat(options, arch);
@@ -161,6 +163,8 @@ async function writeModel(
         block: depth > 0 ? await stage(`exit-${number}`, s + 1, branch) : null,
         norm: normed.indexOf(exit) + 1,
         quality: quality.get(number) ?? {},
+        // Full depth is the base's, and stays it.
+        ...(dry && s < exits.length - 1 && { dry }),
       });
     }
     step('tokenizer');

@@ -3,7 +3,8 @@
  *
  * Knows: options. Must not know: command lines, formats, graphs.
  */
-import type { KernelName } from '../model/manifest.js';
+import { Dry, type KernelName } from '../model/manifest.js';
+import { Value } from 'typebox/value';
 import { ConvertError } from './errors.js';
 
 export interface ConvertOptions {
@@ -24,6 +25,8 @@ export interface ConvertOptions {
   kv?: 'float' | 'int8';
   /** JSON file of measured quality per exit, for the manifest; see quality.ts. */
   quality?: string;
+  /** What keeps answers of the exits below full depth from looping: multiplier, base, allowed length. */
+  dry?: readonly number[];
   /**
    * Bits of information in each byte of embedding and head, 5 to 8: all 8, or fewer to compress better. A fraction is
    * fine, 6.8 bits are 2^6.8 levels. 8 without it.
@@ -54,4 +57,16 @@ export function checkKernels({ kernels, block, headBits = 8, weightBits = 8 }: C
   ] as const)
     if (!(bits >= 5 && bits <= 8))
       throw new ConvertError('bad_option', `${name} must be a number from 5 to 8, got ${bits}`);
+}
+
+/** The manifest's rule against loops. Throws ConvertError bad_option for one that is none. */
+export function dryRule({ dry }: ConvertOptions): Dry | undefined {
+  if (dry === undefined) return undefined;
+  const [multiplier, base, allowedLength] = dry;
+  const rule = { multiplier, base, allowedLength };
+  if (dry.length === 3 && Value.Check(Dry, rule)) return rule;
+  throw new ConvertError(
+    'bad_option',
+    `--dry must be a multiplier from 0 to 100, a base from 1 to 10 and an allowed length from 1 to 64, got ${dry.join(',')}`,
+  );
 }

@@ -26,6 +26,9 @@ export function isPlainGreedy(sequence: Sequence): boolean {
 
 /** @param sequences row i's sequence; the plain greedy ones first */
 export function chooseTokens(head: HeadLane, sequences: readonly Sequence[]): Chosen[] {
+  sequences.forEach((sequence, row) => {
+    if (lowersInPlace(sequence)) head.lower(row, sequence.repeated());
+  });
   const greedy = sequences.findIndex((sequence) => !isPlainGreedy(sequence));
   const plain = greedy < 0 ? sequences.length : greedy;
   if (plain > 0) head.argmax(plain);
@@ -34,12 +37,15 @@ export function chooseTokens(head: HeadLane, sequences: readonly Sequence[]): Ch
 }
 
 /**
- * Readies the head's rows [0, rows) for one sequence, as its next positions: each is chosen by `choiceOf` after the
- * sequence took the one before.
+ * Readies the head's rows for one sequence, as its next positions: row i, which has what follows i draft tokens, is
+ * chosen by `choiceOf` after the sequence took them.
  * @returns whether the argmax graph alone decides
  */
-export function prepareChoices(head: HeadLane, sequence: Sequence, rows: number): boolean {
+export function prepareChoices(head: HeadLane, sequence: Sequence, draft: readonly number[]): boolean {
   const isArgmax = isPlainGreedy(sequence);
+  const rows = draft.length + 1;
+  if (lowersInPlace(sequence))
+    for (let row = 0; row < rows; row++) head.lower(row, sequence.repeated(draft.slice(0, row)));
   if (isArgmax) head.argmax(rows);
   else select(head, 0, new Array<Sequence>(rows).fill(sequence));
   return isArgmax;
@@ -57,6 +63,7 @@ export function choiceOf(head: HeadLane, row: number, sequence: Sequence, isArgm
  * @param confident null where the token is less likely than that, at temperature 1
  */
 export function draftToken(head: HeadLane, sequence: Sequence, ahead: number, confident: number): number | null {
+  head.lower(0, sequence.repeated());
   select(head, 0, [sequence]);
   const selected = head.selected(0);
   const { sampling } = sequence.request;
@@ -91,9 +98,12 @@ export function describe(row: SelectedRow, logit: number, alternatives: number):
 function choose(head: HeadLane, row: number, sequence: Sequence): Chosen {
   const { request } = sequence;
   const selected = head.selected(row);
-  const sampling: Sampling = mustGoOn(sequence)
-    ? { ...request.sampling, logitBias: [...request.sampling.logitBias, ...withoutEnd(request.stopTokens)] }
-    : request.sampling;
+  const bias = [
+    ...(mustGoOn(sequence) ? withoutEnd(request.stopTokens) : []),
+    ...(lowersInPlace(sequence) ? [] : lowered(sequence)),
+  ];
+  const sampling: Sampling =
+    bias.length === 0 ? request.sampling : { ...request.sampling, logitBias: [...request.sampling.logitBias, ...bias] };
   const u = sequence.draw();
   const direct = sequence.wantsAllLogits || sampling !== request.sampling ? null : sampleTop(selected, sampling, u);
   let token: number;
@@ -109,6 +119,19 @@ function choose(head: HeadLane, row: number, sequence: Sequence): Chosen {
     logit = logits[token] ?? NaN;
   }
   return { token, logprobs: request.logprobs === null ? null : describe(selected, logit, request.logprobs) };
+}
+
+/**
+ * Whether the device's own logits may be lowered where the sequence repeats itself: then no graph has to be asked for
+ * more. Not where log-probabilities are told, which are those of before, or where a penalty multiplies them.
+ */
+function lowersInPlace(sequence: Sequence): boolean {
+  return sequence.request.logprobs === null && !sequence.wantsAllLogits;
+}
+
+/** What is repeated, as a bias. */
+function lowered(sequence: Sequence): (readonly [number, number])[] {
+  return Array.from(sequence.repeated(), ([id, amount]) => [id, -amount] as const);
 }
 
 /** Whether an end token may not come yet (min_tokens). */

@@ -85,7 +85,12 @@ export class EngineCore {
       refuse('too_long', null);
       return;
     }
-    const sequence = new Sequence(request, this.executor.model.exitIndex(depth.maxExit), constraint);
+    const sequence = new Sequence(
+      request,
+      this.executor.model.exitIndex(depth.maxExit),
+      constraint,
+      this.executor.units.exits.map(({ dry }) => dry),
+    );
     const { running, waiting } = this.scheduler;
     const admission = this.#planning.admit(sequence, running, waiting, this.#room(), this.options.clock());
     if (admission.kind === 'refuse') {

@@ -5,7 +5,7 @@
  * All times are milliseconds; instants ("...At") are on the machine-wide monotonic clock (src/clock.ts), which
  * both processes share.
  */
-import type { Architecture, KernelName } from '../model/manifest.js';
+import type { Architecture, Dry, KernelName } from '../model/manifest.js';
 import type { CostTable } from '../router/cost.js';
 import type { DepthRequest } from '../router/types.js';
 
@@ -23,6 +23,8 @@ export interface Sampling {
   readonly frequencyPenalty: number;
   /** 1 is off. */
   readonly repetitionPenalty: number;
+  /** Absent: as the exit of each token has it. */
+  readonly dry?: Dry;
   /** [token id, bias] pairs. */
   readonly logitBias: readonly (readonly [number, number])[];
 }

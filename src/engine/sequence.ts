@@ -3,7 +3,9 @@
  *
  * Knows: its request, tokens, slot and progress. Must not know: the model, other sequences.
  */
+import type { Dry } from '../model/manifest.js';
 import { type Constraint, isPending } from './constraint.js';
+import { repetitions } from './dry.js';
 import type { DraftCount, DraftSource, EndReason, GenerateMessage } from './messages.js';
 import type { Admission } from '../router/types.js';
 import { Draws } from './random.js';
@@ -46,6 +48,8 @@ export class Sequence {
     exit: number,
     /** What its tokens must keep to, or null. */
     readonly constraint: Constraint | null = null,
+    /** The exits' own rules against loops. */
+    private readonly dryOfExits: readonly (Dry | null)[] = [],
   ) {
     this.id = request.id;
     this.tokens = [...request.prompt];
@@ -59,6 +63,22 @@ export class Sequence {
   /** Whether the top of the logits can't decide its next token. */
   get wantsAllLogits(): boolean {
     return this.#adjustsLogits || this.constraint?.binds === true;
+  }
+
+  /**
+   * The rule against loops that its next token is chosen by. None where a form is kept to: a form repeats itself, and
+   * ends by itself.
+   */
+  get dry(): Dry | null {
+    const rule = this.request.sampling.dry ?? this.dryOfExits[this.exit] ?? null;
+    return (this.constraint?.free ?? true) && rule !== null && rule.multiplier > 0 ? rule : null;
+  }
+
+  /** What the tokens lose that would go on with a repetition. @param draft tokens that come before them */
+  repeated(draft: readonly number[] = []): ReadonlyMap<number, number> {
+    const { dry } = this;
+    if (dry === null) return new Map();
+    return repetitions(draft.length > 0 ? [...this.tokens, ...draft] : this.tokens, this.promptLength, dry);
   }
 
   get generated(): number {

@@ -3,6 +3,7 @@
  *
  * Knows: which units an exit needs. Must not know: sequences, kernels.
  */
+import type { Dry } from '../model/manifest.js';
 import type { Stage, StagedModel } from '../model/staged-model.js';
 
 export interface ExitUnits {
@@ -13,6 +14,8 @@ export interface ExitUnits {
   readonly block: number | null;
   /** Row of the head's norm table. */
   readonly norm: number;
+  /** Its manifest's rule against loops, or null. */
+  readonly dry: Dry | null;
   /** Every unit that must reach the last position before this exit can answer. */
   readonly needed: readonly number[];
 }
@@ -34,7 +37,7 @@ export function unitsOf(model: StagedModel): Units {
     if (block) branched[block.entry.boundary] = true;
     const needed = Array.from({ length: entry.stage + 1 }, (_, stage) => stage);
     if (unit !== null) needed.push(unit);
-    return { layer: entry.layer, stage: entry.stage, block: unit, norm: entry.norm, needed };
+    return { layer: entry.layer, stage: entry.stage, block: unit, norm: entry.norm, dry: entry.dry ?? null, needed };
   });
   return { stages: [...model.stages, ...blocks], trunk, exits, branched };
 }

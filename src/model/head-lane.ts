@@ -89,6 +89,19 @@ export class HeadLane {
     this.logits(rows);
   }
 
+  /** Lowers single logits of a row, for `argmax` and `select` after it. @param amounts by token id */
+  lower(row: number, amounts: ReadonlyMap<number, number>): void {
+    const { device, manifest } = this.model;
+    const logit = new Float32Array(1);
+    const bytes = new Uint8Array(logit.buffer);
+    for (const [id, amount] of amounts) {
+      const address = this.#logits + BigInt((row * manifest.architecture.vocab + id) * 4);
+      device.read(address, bytes);
+      logit[0] = (logit[0] ?? 0) - amount;
+      device.write(address, bytes);
+    }
+  }
+
   /** Most likely ids of rows [0, rows), into `argmaxIds`. */
   argmax(rows: number): void {
     this.#run(`argmax/${rows}`, () =>

@@ -68,6 +68,18 @@ export const Quality = Type.Object({
 });
 export type Quality = Static<typeof Quality>;
 
+/**
+ * How much less likely a token gets that would repeat what the answer has said: multiplier * base^(n - allowedLength)
+ * off its logit where the n tokens before it, allowedLength or more, stand in the answer already with it behind them.
+ */
+export const Dry = Type.Object({
+  /** 0 is off. */
+  multiplier: Type.Number({ minimum: 0, maximum: 100 }),
+  base: Type.Number({ minimum: 1, maximum: 10 }),
+  allowedLength: Type.Integer({ minimum: 1, maximum: 64 }),
+});
+export type Dry = Static<typeof Dry>;
+
 export const StageEntry = Type.Object({
   name: Type.String(),
   /** The boundary whose hidden states the stage reads: 0 is the embedding, b > 0 the output of trunk stage b - 1. */
@@ -91,6 +103,8 @@ export const ExitEntry = Type.Object({
   /** Row of the head's norm table. */
   norm: Type.Integer({ minimum: 0 }),
   quality: Quality,
+  /** What keeps its answers from looping where a request says nothing of repetition; absent: nothing does. */
+  dry: Type.Optional(Dry),
 });
 export type ExitEntry = Static<typeof ExitEntry>;
 

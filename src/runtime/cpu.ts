@@ -15,6 +15,9 @@ export function cpuDevice(environment: Environment): Device {
     read: (source, target) => {
       target.set(new Uint8Array(viewMemory(source, target.byteLength)));
     },
+    write: (target, source) => {
+      new Uint8Array(viewMemory(target, source.byteLength)).set(source);
+    },
     giveBack,
   };
 }

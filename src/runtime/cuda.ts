@@ -10,6 +10,7 @@ import type { Device } from './device.js';
 import type { Environment } from './environment.js';
 import type { Handle } from './ort-api.js';
 
+const MEMCPY_HOST_TO_DEVICE = 1;
 const MEMCPY_DEVICE_TO_HOST = 2;
 const MEMCPY_DEVICE_TO_DEVICE = 3;
 
@@ -26,6 +27,7 @@ export function cudaDevice(environment: Environment, deviceId = 0): Device {
   const memset = cudart.func('int cudaMemset(void*, int, size_t)');
   const memcpy = cudart.func('int cudaMemcpy(void*, void*, size_t, int)');
   const memcpyToHost = cudart.func('cudaMemcpy', 'int', ['uint8_t*', 'void*', 'size_t', 'int']);
+  const memcpyFromHost = cudart.func('cudaMemcpy', 'int', ['void*', 'uint8_t*', 'size_t', 'int']);
   check('cudaSetDevice', setDevice(deviceId));
   return {
     kind: 'cuda',
@@ -48,6 +50,10 @@ export function cudaDevice(environment: Environment, deviceId = 0): Device {
     },
     read: (source, target) => {
       check('cudaMemcpy', memcpyToHost(koffi.as(target, 'uint8_t*'), source, target.byteLength, MEMCPY_DEVICE_TO_HOST));
+    },
+    write: (target, source) => {
+      const host = koffi.as(source, 'uint8_t*');
+      check('cudaMemcpy', memcpyFromHost(target, host, source.byteLength, MEMCPY_HOST_TO_DEVICE));
     },
     giveBack: () => undefined,
   };

@@ -19,6 +19,8 @@ export interface Device {
   copy(target: bigint, source: bigint, bytes: number): void;
   /** Reads `bytes` at `source` into host memory. */
   read(source: bigint, target: Uint8Array): void;
+  /** Writes host memory to `target`. */
+  write(target: bigint, source: Uint8Array): void;
   /** Tells that the content is no longer needed. */
   giveBack(address: bigint, bytes: number): void;
 }

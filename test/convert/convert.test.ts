@@ -4,6 +4,7 @@ import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
+import { describe } from '../../src/convert/command.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
@@ -417,6 +418,24 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       (await quality('good.json')).exits.map((exit) => exit.quality),
       [{ kl: 0.5, agreement: 0.75 }, {}],
     );
+  });
+
+  await t.test('a rule against loops is for the exits below full depth', async (t) => {
+    const dir = t.testdir();
+    const source = folder(dir);
+    for (const dry of [
+      [8, 2],
+      [8, 0.5, 3],
+      [8, 2, 0],
+      [8, 2, 2.5],
+      [-1, 2, 3],
+    ])
+      await t.rejects(run(dir, source, { dry }), { code: 'bad_option', message: `got ${dry.join(',')}` });
+    t.strictSame(
+      (await run(dir, source, { dry: [8, 2, 3] })).exits.map((exit) => exit.dry),
+      [{ multiplier: 8, base: 2, allowedLength: 3 }, undefined],
+    );
+    t.match(describe(dir, await inspect(path.join(dir, 'out'))), /exit +1 .*, dry 8,2,3\n/);
   });
 
   await t.test('an exit that runs no more layers than the one before', async (t) => {

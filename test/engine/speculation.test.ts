@@ -23,6 +23,9 @@ const [shallow = 0, deepest = 0] = layers;
 const repeating = Array.from({ length: 24 }, (_, i) => 2 + (i % 6) * 31);
 const SAMPLED: Sampling = { ...GREEDY, temperature: 0.8, seed: 5 };
 
+/** Whatever comes a second time loses much, so that hardly an answer stays what it was. */
+const AGAINST_LOOPS = { multiplier: 5, base: 2, allowedLength: 1 };
+
 const core = (speculate: 'off' | 'all'): EngineCore => makeCore(tiny, { speculate, prefixReuse: false });
 
 /** One answer, the steps that decoded it, and what was drafted in them. */
@@ -127,6 +130,9 @@ void t.test('drafted answers are the plain ones, token for token, in fewer steps
     seeded: { sampling: SAMPLED },
     'with top_k': { sampling: { ...SAMPLED, temperature: 1.5, topK: 5 } },
     'with penalties': { sampling: { ...SAMPLED, frequencyPenalty: 0.5, repetitionPenalty: 1.1 } },
+    'with a rule against loops': { sampling: { ...GREEDY, dry: AGAINST_LOOPS } },
+    'sampled with a rule against loops': { sampling: { ...SAMPLED, dry: AGAINST_LOOPS } },
+    'with log-probabilities and a rule against loops': { logprobs: 3, sampling: { ...GREEDY, dry: AGAINST_LOOPS } },
     'with log-probabilities': { logprobs: 3 },
     'with an end token': { stopTokens: Array.from({ length: 40 }, (_, i) => i), minTokens: 5 },
   };

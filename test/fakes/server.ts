@@ -30,7 +30,11 @@ export const model: ServedModel = {
   name: 'fake',
   created: 1_700_000_000,
   licence: 'Apache-2.0',
-  exits: [10, 15, 20, 25, 30].map((layer) => ({ layer, quality: {} })),
+  exits: [10, 15, 20, 25, 30].map((layer) => ({
+    layer,
+    quality: {},
+    ...(layer < 30 && { dry: { multiplier: 8, base: 2, allowedLength: 3 } }),
+  })),
   context: 8192,
   eosTokens: [2],
   tokenizer,

@@ -227,6 +227,32 @@ void t.test('sampling parameters reach the engine as they were asked', async (t)
   });
 });
 
+void t.test("the rule against loops is the exit's own, unless a request speaks of repetition", async (t) => {
+  const server = await build(t);
+  const off = { multiplier: 0 };
+  const cases: [object, object | undefined][] = [
+    [{}, undefined],
+    [{ temperature: 0, frequency_penalty: null, dry_multiplier: null, dry_base: null }, undefined],
+    [{ dry_multiplier: 0.8 }, { multiplier: 0.8, base: 1.75, allowedLength: 2 }],
+    [
+      { dry_multiplier: 8, dry_base: 2, dry_allowed_length: 3 },
+      { multiplier: 8, base: 2, allowedLength: 3 },
+    ],
+    [{ dry_multiplier: 0 }, off],
+    [{ frequency_penalty: 0 }, off],
+    [{ presence_penalty: 0.5 }, off],
+    [{ repetition_penalty: 1 }, off],
+    [{ repetition_penalty: 1.1, dry_multiplier: 1 }, { multiplier: 1 }],
+  ];
+  for (const [body, expected] of cases) {
+    const response = await server.post('/v1/completions', { prompt: 'Say', ...body });
+    t.equal(response.status, 200, JSON.stringify(body));
+    const { dry } = server.engine.requests.at(-1)?.sampling ?? {};
+    if (expected === undefined) t.equal(dry, undefined, JSON.stringify(body));
+    else t.match(dry, expected, JSON.stringify(body));
+  }
+});
+
 void t.test('response_format reaches the engine as a schema; what it refuses is a 400 that says why', async (t) => {
   const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
   const server = await build(t, ({ grammar }) =>

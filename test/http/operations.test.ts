@@ -207,7 +207,13 @@ void t.test('props and version', async (t) => {
   const server = await build(t);
   t.match(await (await fetch(`${server.url}/props`)).json(), {
     model: 'fake',
-    exits: [{ layer: 10 }, { layer: 15 }, { layer: 20 }, { layer: 25 }, { layer: 30 }],
+    exits: [
+      { layer: 10, dry: { dry_multiplier: 8, dry_base: 2, dry_allowed_length: 3 } },
+      { layer: 15 },
+      { layer: 20 },
+      { layer: 25 },
+      { layer: 30, dry: null },
+    ],
     limits: { max_model_len: 256, max_running: 4, max_choices: 8 },
     calibration: { load_ms: 1, calibrate_ms: 1, cost: [] },
   });

@@ -104,6 +104,18 @@ export const generationFields = {
   presence_penalty: Type.Optional(Type.Number({ minimum: -2, maximum: 2, default: 0 })),
   frequency_penalty: Type.Optional(Type.Number({ minimum: -2, maximum: 2, default: 0 })),
   repetition_penalty: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 2, default: 1 })),
+  dry_multiplier: Type.Optional(
+    Type.Number({
+      minimum: 0,
+      maximum: 100,
+      description:
+        'DRY, as llama.cpp has it, on the answer alone and without sequence breakers: a token that would go on with ' +
+        'a repetition of n tokens loses dry_multiplier * dry_base^(n - dry_allowed_length). 0 is off. Absent, it is ' +
+        'what the model sets for the exit (GET /props), or off where the request states another penalty.',
+    }),
+  ),
+  dry_base: Type.Optional(Type.Number({ minimum: 1, maximum: 10, default: 1.75 })),
+  dry_allowed_length: Type.Optional(Type.Integer({ minimum: 1, maximum: 64, default: 2 })),
   logit_bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
   response_format: Type.Optional(ResponseFormat),
   user: Type.Optional(Type.String({ maxLength: 256, description: 'Written to the request log.' })),

@@ -62,7 +62,7 @@ export class Speculation {
     const { head } = this.executor;
     const { slot, tokens } = sequence;
     const before = tokens.length;
-    const isArgmax = prepareChoices(head, sequence, draft.tokens.length + 1);
+    const isArgmax = prepareChoices(head, sequence, draft.tokens);
     let accepted = 0;
     // Counted as they come: the answer's end, which tells them, may come with any of them.
     sequence.countDraft(draft.source, draft.tokens.length, 0);
