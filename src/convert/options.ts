@@ -3,8 +3,8 @@
  *
  * Knows: options. Must not know: command lines, formats, graphs.
  */
-import { Dry, type KernelName } from '../model/manifest.js';
 import { Value } from 'typebox/value';
+import { Dry, type KernelName } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 
 export interface ConvertOptions {

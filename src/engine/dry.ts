@@ -29,11 +29,12 @@ export function repetitions(
   const last = tokens.length - 1;
   let lengths: Map<number, number> | null = null;
   for (let at = last - 1; at >= start; at--) {
-    if (tokens[at] !== tokens[last]) continue;
+    const next = tokens[at + 1];
+    // A token that loses the most already loses no more: a loop of one token would be compared all over.
+    if (tokens[at] !== tokens[last] || next === undefined || lengths?.get(next) === LONGEST_MATCH) continue;
     let length = 1;
     while (length < LONGEST_MATCH && at - length >= start && tokens[at - length] === tokens[last - length]) length++;
-    const next = tokens[at + 1];
-    if (length < allowedLength || next === undefined) continue;
+    if (length < allowedLength) continue;
     lengths ??= new Map();
     lengths.set(next, Math.max(length, lengths.get(next) ?? 0));
   }

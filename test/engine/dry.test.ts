@@ -113,7 +113,7 @@ const asked = (
   name: string,
   prompt: readonly number[],
   more: Partial<GenerateMessage> = {},
-): GenerateMessage => greedy(name, prompt, exit, 160, { stopTokens: [2], ...more });
+): GenerateMessage => greedy(name, prompt, exit, 80, { stopTokens: [2], ...more });
 
 void t.test('greedy answers loop at half depth, unless the manifest or the request has a rule', async (t) => {
   for (const exit of layers.slice(0, -1)) {
