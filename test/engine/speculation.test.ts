@@ -160,6 +160,21 @@ void t.test('drafted answers are the plain ones, token for token, in fewer steps
   t.ok(rounds > 20, `${rounds} rounds had a draft`);
 });
 
+void t.test('what a rule against loops forbids is not drafted', async (t) => {
+  const loop = greedy('loop', [3, 5, 8, 13], deepest, 60);
+  const prediction = answerOf(core('off'), loop).tokens;
+  const rule = { multiplier: 100, base: 2, allowedLength: 3 };
+  const { drafts } = answerOf(core('all'), { ...loop, prediction, sampling: { ...GREEDY, dry: rule } });
+  const sum = (of: (count: DraftCount) => number): number => drafts.reduce((sum, count) => sum + of(count), 0);
+  const drafted = sum((count) => count.drafted);
+  t.ok(drafted > 0, 'until it would repeat itself, the prediction is right');
+  t.equal(
+    sum(({ accepted }) => accepted),
+    drafted,
+    'and then it is left',
+  );
+});
+
 void t.test('a prediction is drafted from; a wrong one changes nothing', async (t) => {
   const request = greedy('a', PROMPTS[1]?.map((id) => id % 200) ?? [], deepest, 24, { speculate: true });
   const plain = answerOf(core('off'), request);

@@ -100,7 +100,7 @@ export class Speculation {
     const expected = request.prediction ?? null;
     const predicted = expected === null ? [] : lookUpIn(expected, tokens.slice(promptLength), length);
     const source = predicted.length > 0 ? 'prediction' : 'lookup';
-    const draft = predicted.length > 0 ? predicted : lookUp(tokens, length);
+    const draft = unlowered(sequence, predicted.length > 0 ? predicted : lookUp(tokens, length));
     const payoff = this.#payoff(sequence, source);
     return draft.length > 0 && payoff.tryNow() ? { source, tokens: draft, payoff } : null;
   }
@@ -124,4 +124,11 @@ export class Speculation {
     if (!payoff) this.#payoffs.set(key, (payoff = new Payoff()));
     return payoff;
   }
+}
+
+/** A draft up to the first token that the sequence's rule against loops makes unlikely: what repeats itself is one. */
+function unlowered(sequence: Sequence, draft: readonly number[]): readonly number[] {
+  if (sequence.dry === null) return draft;
+  const end = draft.findIndex((token, i) => sequence.repeated(draft.slice(0, i)).has(token));
+  return end < 0 ? draft : draft.slice(0, end);
 }
