@@ -48,7 +48,9 @@ const LARGE = 24;
 
 /** Ids of those whose prompts lack more than the last position. */
 function promptsOf(live: readonly Sequence[]): Set<string> {
-  return new Set(live.filter(({ slot, tokens }) => (slot?.length ?? 0) < tokens.length - 1).map(({ id }) => id));
+  const ids = new Set<string>();
+  for (const { id, slot, tokens } of live) if ((slot?.length ?? 0) < tokens.length - 1) ids.add(id);
+  return ids;
 }
 
 /** For how many steps a plan of that many sequences holds. */
@@ -60,7 +62,13 @@ export class Planning {
   #costs: CostModel;
   #learned: Learned = nothingLearned;
   /** The last plan, who rests by it, and for how many steps it still holds. */
-  #held: { readonly plan: DepthPlan; readonly paused: readonly string[]; left: number } | null = null;
+  #held: {
+    readonly plan: DepthPlan;
+    readonly paused: readonly string[];
+    /** Ids of the live ones that it was made for. */
+    readonly known: ReadonlySet<string>;
+    left: number;
+  } | null = null;
 
   constructor(
     readonly shape: DepthShape,
@@ -103,7 +111,8 @@ export class Planning {
     }
     const state = this.#state(live, waiting, room, now);
     const { exits, paused, plan } = replan(state.live, state, this.#costs, this.policy);
-    this.#held = { plan, paused, left: planSteps(live.length, waiting.length) - 1 };
+    const known = new Set(live.map(({ id }) => id));
+    this.#held = { plan, paused, known, left: planSteps(live.length, waiting.length) - 1 };
     return { exits, paused };
   }
 
@@ -127,8 +136,8 @@ export class Planning {
 
   /** Whether the plan that is held counts on all of these. */
   #isKnown(ids: ReadonlySet<string>): boolean {
-    const known = this.#held?.plan.batch.state.live ?? [];
-    return known.filter(({ id }) => ids.has(id)).length === ids.size;
+    for (const id of ids) if (this.#held?.known.has(id) !== true) return false;
+    return true;
   }
 
   /** @param work the step that is about to run */

@@ -9,7 +9,7 @@ import { type Forecast, type Load, forecast } from './forecast.js';
 import { type Job, gapAt, jobOf, meanContext, missingMs, stepsLeft } from './jobs.js';
 import type { CostModel } from './model.js';
 import { planChunk } from './policy.js';
-import { type StepMs, promptMs, stepTable } from './steps.js';
+import { type StepMs, loneStepMs, promptMs, stepTable } from './steps.js';
 import type { Policy, RouterState, WaitingRequest } from './types.js';
 
 export interface Batch {
@@ -74,10 +74,9 @@ function shed(job: Job, model: CostModel, policy: Policy): Job {
   if (!policy.shedDepth || job.request.budget !== null) return job;
   // All of its work, not what is left of it: the deadline stays where it is.
   const { promptLength, arrivedAt } = job.request;
-  const rows = new Int32Array(model.shape.exits.length);
-  rows[job.max] = 1;
   const wholeMs =
-    promptMs(model, job.max, promptLength, planChunk(policy)) + job.length * stepTable(model, meanContext(job))(rows);
+    promptMs(model, job.max, promptLength, planChunk(policy)) +
+    job.length * loneStepMs(model, job.max, meanContext(job));
   const end = virtualDeadline(arrivedAt, wholeMs, policy);
   return { ...job, bound: true, deadlines: { ...job.deadlines, end } };
 }
@@ -115,12 +114,8 @@ export function stretchOf(jobs: readonly Job[], { margin, noBudgetShare }: Polic
 
 /** Milliseconds that a request most likely needs on an idle machine at an exit. */
 export function aloneMs(job: Job, exit: number, model: CostModel, policy: Policy): number {
-  const rows = new Int32Array(model.shape.exits.length);
-  rows[exit] = 1;
-  return (
-    missingMs(job, exit, model, planChunk(policy)) +
-    stepsLeft(job, job.likely) * stepTable(model, meanContext(job))(rows)
-  );
+  const stepMs = loneStepMs(model, exit, meanContext(job));
+  return missingMs(job, exit, model, planChunk(policy)) + stepsLeft(job, job.likely) * stepMs;
 }
 
 /**

@@ -5,7 +5,8 @@
  */
 import { type Deadlines, deadlinesOf, hasBudget } from './deadlines.js';
 import { type LengthModel, plannedLength } from './lengths.js';
-import { type CostModel, type PrefillWork, exitIndex, predictMs } from './model.js';
+import { factorOf } from './correct.js';
+import { type CostModel, type PrefillWork, exitIndex, unitPrefillMs } from './model.js';
 import { promptMs } from './steps.js';
 import type { Policy, SequenceState, WaitingRequest } from './types.js';
 
@@ -99,12 +100,26 @@ export function advanceWork(
   return work;
 }
 
+/** What `advanceWork` takes, corrected, without the pieces: plans ask for it at every exit of every prompt. */
+function advanceMs(frontier: readonly number[], exit: number, upTo: number, model: CostModel, chunk: number): number {
+  const { stage, block } = model.shape.exits[exit] ?? { stage: -1, block: null };
+  let ms = 0;
+  const add = (unit: number, context: number): void => {
+    const positions = upTo - context;
+    if (positions <= 0) return;
+    const raw = unitPrefillMs(model, unit, positions, context, chunk);
+    ms += raw * factorOf(model.correction, 'prefill', Math.min(chunk, positions));
+  };
+  for (let unit = 0; unit <= stage; unit += 1) add(unit, frontier[unit] ?? 0);
+  if (block !== null) add(model.shape.stages.length + exit, frontier[model.shape.stages.length + exit] ?? 0);
+  return ms;
+}
+
 /** Corrected milliseconds of all positions that the exit's units still miss. */
 export function missingMs(job: Job, exit: number, model: CostModel, chunk: number): number {
   if ((job.live?.frontier[0] ?? 0) === 0) return promptMs(model, exit, job.target, chunk);
   if (gapAt(job, exit, model) === 0) return 0;
-  const prefill = advanceWork(job.live?.frontier ?? [], exit, job.target, model, chunk);
-  return prefill.length === 0 ? 0 : predictMs(model, { decode: null, prefill });
+  return advanceMs(job.live?.frontier ?? [], exit, job.target, model, chunk);
 }
 
 /** Decode steps left to a length after the prefill, whose last position gives a token by itself. */

@@ -51,7 +51,10 @@ export function costModel(table: CostTable, shape: DepthShape): CostModel {
 }
 
 const cheapest = (curves: readonly Curve[], rows: number, context: number): number => {
-  let least = curves.length === 0 ? 0 : Infinity;
+  const [first] = curves;
+  if (first === undefined) return 0;
+  if (curves.length === 1) return costAt(first, rows, context);
+  let least = Infinity;
   for (const curve of curves) least = Math.min(least, costAt(curve, rows, context));
   return least;
 };
@@ -120,6 +123,20 @@ export function prefillMs(model: CostModel, work: PrefillWork): number {
   let ms = from === 0 && to > 0 ? inChunks(model.embed, positions, context, chunk) : 0;
   for (let stage = from; stage < to; stage += 1) ms += inChunks(model.stages[stage], positions, context, chunk);
   return work.to === undefined ? ms + inChunks(model.blocks[exit], positions, context, chunk) : ms;
+}
+
+/** Uncorrected prefill of one unit (as in `unitMs`), the embedding along with the first stage. */
+export function unitPrefillMs(
+  model: CostModel,
+  unit: number,
+  positions: number,
+  context: number,
+  chunk: number,
+): number {
+  const { stages, blocks } = model;
+  const curves = unit < stages.length ? stages[unit] : blocks[unit - stages.length];
+  const ms = inChunks(curves, positions, context, chunk);
+  return unit === 0 ? inChunks(model.embed, positions, context, chunk) + ms : ms;
 }
 
 /** Whole chunks cost what the middle one does (cost is about linear in context), the rest is priced by itself. */

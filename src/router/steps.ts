@@ -18,6 +18,8 @@ const PROMPT_GRAIN = 16;
 interface Tables {
   /** [context / grain][unit][rows] */
   readonly decode: number[][][];
+  /** [context / grain][exit], of a step of one row. */
+  readonly lone: number[][];
   /** [exit][positions / grain], by chunk size. */
   readonly prompts: Map<number, number[][]>;
 }
@@ -27,7 +29,7 @@ const tables = new WeakMap<CostModel['stages'], Tables>();
 function tablesOf(model: CostModel): Tables {
   const known = tables.get(model.stages);
   if (known !== undefined) return known;
-  const fresh: Tables = { decode: [], prompts: new Map() };
+  const fresh: Tables = { decode: [], lone: [], prompts: new Map() };
   tables.set(model.stages, fresh);
   return fresh;
 }
@@ -49,6 +51,19 @@ export function stepTable(model: CostModel, context: number): StepMs {
     for (const count of rows) all += count;
     return cascadeMs(model, rows, cost) * (factors[all] ??= factorOf(model.correction, 'decode', all));
   };
+}
+
+/** Corrected milliseconds of a step of one row that leaves at an exit: what `stepTable` says, without a batch. */
+export function loneStepMs(model: CostModel, exit: number, context: number): number {
+  const grain = Math.ceil(context / CONTEXT_GRAIN);
+  const byExit = (tablesOf(model).lone[grain] ??= []);
+  return (byExit[exit] ??= loneMs(model, exit, grain * CONTEXT_GRAIN)) * factorOf(model.correction, 'decode', 1);
+}
+
+function loneMs(model: CostModel, exit: number, context: number): number {
+  const rows = new Int32Array(model.shape.exits.length);
+  rows[exit] = 1;
+  return cascadeMs(model, rows, (unit, count) => (count === 0 ? 0 : unitMs(model, unit, count, context)));
 }
 
 /** Corrected milliseconds of a whole prompt up to an exit. */
