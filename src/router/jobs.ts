@@ -3,9 +3,9 @@
  *
  * Knows: one request, the cost model. Must not know: its neighbours.
  */
+import { factorOf } from './correct.js';
 import { type Deadlines, deadlinesOf, hasBudget } from './deadlines.js';
 import { type LengthModel, plannedLength } from './lengths.js';
-import { factorOf } from './correct.js';
 import { type CostModel, type PrefillWork, exitIndex, unitPrefillMs } from './model.js';
 import { promptMs } from './steps.js';
 import type { Policy, SequenceState, WaitingRequest } from './types.js';

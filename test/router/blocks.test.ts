@@ -12,6 +12,7 @@ import {
   predictMs,
   replan,
 } from '../../src/router/planner.js';
+import { jobOf, missingMs } from '../../src/router/jobs.js';
 import { type Outcome, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { arrivals, exactPolicy, noMargin } from './arbitrary.js';
@@ -70,6 +71,24 @@ void t.test('a prompt is prefilled in the trunk up to its exit, and in the block
     prefill: advanceWork(prompt.frontier, 4, 200, blockSample, 128),
   });
   t.ok(Math.abs(ms / deep - 10 / 30) < 0.02, `${ms} of ${deep}: 8 layers and 2`);
+});
+
+void t.test('what a job misses costs what its pieces cost', async () => {
+  const positions = fc.array(fc.nat(200), { minLength: 10, maxLength: 10 });
+  const chunks = fc.constantFrom(16, 64, 128, 512);
+  fc.assert(
+    fc.property(positions, fc.nat(blockLayers.length - 1), chunks, ([first = 0, ...rest], exit, chunk) => {
+      // At least one position is there: a prompt's very beginning is priced by a table, in whole grains.
+      const frontier = [first + 1, ...rest];
+      const sequence = { ...decoding(900), generated: 0, frontier };
+      const job = jobOf(sequence, sequence, blockSample, nothingLearned.lengths, exactPolicy);
+      const pieces = { decode: null, prefill: advanceWork(frontier, exit, job.target, blockSample, chunk) };
+      const expected = predictMs(blockSample, pieces);
+      const ms = missingMs(job, exit, blockSample, chunk);
+      if (Math.abs(ms - expected) > 1e-9 * expected) throw new Error(`got ${ms}, not ${expected}`);
+    }),
+    { numRuns: 500 },
+  );
 });
 
 const runs = { numRuns: 60, seed: 20_26, endOnFailure: true };
