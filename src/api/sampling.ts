@@ -23,14 +23,14 @@ function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number
  * @throws ApiError invalid_value for details of a rule that is not asked for
  */
 function dry(body: GenerationBody): Dry | undefined {
-  const multiplier = body.dry_multiplier ?? null;
-  if (multiplier !== null)
-    return { multiplier, base: body.dry_base ?? 1.75, allowedLength: body.dry_allowed_length ?? 2 };
+  const isStated = (value: number | null | undefined): boolean => (value ?? null) !== null;
+  const penalties = [body.presence_penalty, body.frequency_penalty, body.repetition_penalty];
   for (const name of ['dry_base', 'dry_allowed_length'] as const)
-    if ((body[name] ?? null) !== null)
+    if (isStated(body[name]) && !isStated(body.dry_multiplier))
       throw new ApiError('invalid_value', `${name} needs dry_multiplier, got ${body[name]} without it.`, name);
-  const others = [body.presence_penalty, body.frequency_penalty, body.repetition_penalty];
-  return others.some((value) => (value ?? null) !== null) ? { multiplier: 0, base: 1.75, allowedLength: 2 } : undefined;
+  const multiplier = body.dry_multiplier ?? (penalties.some(isStated) ? 0 : null);
+  if (multiplier === null) return undefined;
+  return { multiplier, base: body.dry_base ?? 1.75, allowedLength: body.dry_allowed_length ?? 2 };
 }
 
 /** @throws ApiError invalid_value for a logit_bias outside the vocabulary, or a rule against loops without its size */

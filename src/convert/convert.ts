@@ -40,7 +40,6 @@ export type Progress = (event: { done: number; total: number; what: string }) =>
 /** Converts. Throws ConvertError for whatever the caller can mend; the output folder then does not exist. */
 export async function convert(options: ConvertOptions, progress: Progress = () => undefined): Promise<Manifest> {
   checkKernels(options);
-  dryRule(options);
   const source = openSource(options.source);
   let blocks = NO_EXIT_BLOCKS;
   let calibration = NO_CALIBRATION;

@@ -89,7 +89,7 @@ export class EngineCore {
       request,
       this.executor.model.exitIndex(depth.maxExit),
       constraint,
-      this.executor.units.exits.map(({ dry }) => dry),
+      this.executor.units.exits,
     );
     const { running, waiting } = this.scheduler;
     const admission = this.#planning.admit(sequence, running, waiting, this.#room(), this.options.clock());

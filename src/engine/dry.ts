@@ -12,8 +12,6 @@ import type { Dry } from '../model/manifest.js';
 /** No match is followed further back: its penalty is beyond every logit long before. */
 const LONGEST_MATCH = 64;
 
-const NOTHING: ReadonlyMap<number, number> = new Map();
-
 /**
  * What each token that would go on with a repetition loses.
  * @param tokens prompt and answer, up to the token that is looked for; quoting the prompt is no repetition
@@ -25,19 +23,17 @@ export function repetitions(
   start: number,
   { multiplier, base, allowedLength }: Dry,
 ): ReadonlyMap<number, number> {
-  if (multiplier === 0) return NOTHING;
+  if (multiplier === 0) return new Map();
   const last = tokens.length - 1;
-  let lengths: Map<number, number> | null = null;
+  const lengths = new Map<number, number>();
   for (let at = last - 1; at >= start; at--) {
     const next = tokens[at + 1];
     // A token that loses the most already loses no more: a loop of one token would be compared all over.
-    if (tokens[at] !== tokens[last] || next === undefined || lengths?.get(next) === LONGEST_MATCH) continue;
+    if (tokens[at] !== tokens[last] || next === undefined || lengths.get(next) === LONGEST_MATCH) continue;
     let length = 1;
     while (length < LONGEST_MATCH && at - length >= start && tokens[at - length] === tokens[last - length]) length++;
     if (length < allowedLength) continue;
-    lengths ??= new Map();
     lengths.set(next, Math.max(length, lengths.get(next) ?? 0));
   }
-  if (lengths === null) return NOTHING;
   return new Map([...lengths].map(([token, length]) => [token, multiplier * base ** (length - allowedLength)]));
 }

@@ -48,8 +48,8 @@ export class Sequence {
     exit: number,
     /** What its tokens must keep to, or null. */
     readonly constraint: Constraint | null = null,
-    /** The exits' own rules against loops. */
-    private readonly dryOfExits: readonly (Dry | null)[] = [],
+    /** The exits, with their own rules against loops. */
+    private readonly exits: readonly { readonly dry: Dry | null }[] = [],
   ) {
     this.id = request.id;
     this.tokens = [...request.prompt];
@@ -70,7 +70,7 @@ export class Sequence {
    * ends by itself.
    */
   get dry(): Dry | null {
-    const rule = this.request.sampling.dry ?? this.dryOfExits[this.exit] ?? null;
+    const rule = this.request.sampling.dry ?? this.exits[this.exit]?.dry ?? null;
     return (this.constraint?.free ?? true) && rule !== null && rule.multiplier > 0 ? rule : null;
   }
 

@@ -80,7 +80,7 @@ void t.test('each token goes by the rule of its exit; what keeps to a form has n
     close: () => undefined,
   };
   const sequence = (dry?: Sampling['dry'], form: Constraint | null = null): Sequence => {
-    const made = new Sequence(greedy('a', [5], 15, 20, withDry(dry)), 0, form, [RULE, null]);
+    const made = new Sequence(greedy('a', [5], 15, 20, withDry(dry)), 0, form, [{ dry: RULE }, { dry: null }]);
     for (const token of said.slice(1)) made.accept(token, 0);
     return made;
   };
