@@ -149,22 +149,44 @@ def tune(
 
 @app.command()
 def generate(
-    server: Annotated[str, typer.Option(help="Base URL of an OpenAI-compatible server that runs the base model.")],
-    tokenizer: Annotated[Path, typer.Option(help="GGUF file or folder whose chat template is used.")],
     out: Annotated[Path, typer.Option(help="JSONL file to append to.")],
+    model: Annotated[
+        Path | None, typer.Option(help="The base model, which samples here: GGUF file or Hugging Face folder.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Or the base URL of an OpenAI-compatible server that runs the base model.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="With --server: GGUF file or folder whose chat template is used.")
+    ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows the file shall hold.")] = 1000,
-    server_model: Annotated[str, typer.Option(help="Model name sent to the server.")] = "default",
-    workers: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="With --model: rows sampled at once.")] = 384,
+    server_model: Annotated[str, typer.Option(help="With --server: model name sent to it.")] = "default",
+    workers: Annotated[int, typer.Option(min=1, help="With --server: requests in flight.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the questions' first words and of the sampling.")] = 1,
+    device: Annotated[str, typer.Option(help="Where --model runs, e.g. cpu or cuda.")] = "cpu",
+    precision: Precision = "auto",
 ) -> None:
     """Self-generated questions and answers from the base model; goes on where the file ends."""
-    from sorted_tuning.generate import Sampler, Template
+    from sorted_tuning.ask_server import server_attempts
+    from sorted_tuning.completions import Sampler
+    from sorted_tuning.converse import Conversations
+    from sorted_tuning.generate import Template
     from sorted_tuning.generate import generate as run
-    from sorted_tuning.load import load_tokenizer
+    from sorted_tuning.load import load_base, load_tokenizer
+    from sorted_tuning.precision import dtype_of, resolve
 
-    template = Template.of(load_tokenizer(tokenizer))
-    new = run(Sampler(server, server_model), template, out, rows=rows, workers=workers, seed=seed)
-    typer.echo(f"{new} new rows -> {out}")
+    if (model is None) == (server is None):
+        raise TuningError("generate: must be given exactly one of --model and --server")
+    if (tokenizer is None) != (server is None):
+        raise TuningError("tokenizer: must be given with --server, and not with --model, which has its own")
+    if model:
+        base = load_base(model).to(device, dtype_of(resolve(precision, device)))
+        attempts = Conversations(base, load_tokenizer(model), rows=batch, seed=seed).attempts
+    else:
+        template = Template.of(load_tokenizer(tokenizer))
+        attempts = server_attempts(Sampler(server, server_model), template, workers=workers, seed=seed)
+    typer.echo(f"{run(attempts, out, rows)} new rows -> {out}")
 
 
 @app.command()

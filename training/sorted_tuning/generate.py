@@ -1,27 +1,25 @@
 """Self-generated instruction data, Magpie style (arXiv 2406.08464): the model writes the question, then the answer.
 
 The chat template up to where the user's words begin is the prompt of the question; what comes back is put into the
-template and answered. Any OpenAI-compatible server samples (POST /v1/completions): the served engine or llama-server.
-Resumable: rows are appended, each with its attempt number `n`; a new start goes on after the highest.
-Knows prompts, filters and HTTP. Must not know how models are run.
+template and answered. Resumable: rows are appended, each with its attempt number `n`; a new start goes on after the
+highest. Knows prompts, filters and the file. Must not know who samples: a server (ask_server.py) or the model itself,
+many rows at once (converse.py).
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from sorted_tuning.data import prompt_text
-from sorted_tuning.errors import TuningError
 from sorted_tuning.jsonl import read_whole_lines
+from sorted_tuning.sampling import Draw
 from sorted_tuning.text import loops
 
 STARTS = (
@@ -31,10 +29,8 @@ STARTS = (
 )  # fmt: skip
 """First words of questions, so that a small model's questions don't all begin alike."""
 
-QUESTION = {"max_tokens": 120, "temperature": 1.0, "top_k": 64, "min_p": 0.02}
-ANSWER = {"max_tokens": 320, "temperature": 0.7, "top_k": 50, "min_p": 0.02}
-TIMEOUT_S = 1800
-"""A full batch of slots on two cores takes minutes for one answer, and the server may be paused for measurements."""
+QUESTION = Draw(max_tokens=120, temperature=1.0, top_k=64, min_p=0.02)
+ANSWER = Draw(max_tokens=320, temperature=0.7, top_k=50, min_p=0.02)
 
 
 @dataclass(frozen=True)
@@ -53,35 +49,25 @@ class Template:
         return Template(before, after, str(tokenizer.eos_token))
 
 
-class Sampler:
-    """Asks a server for completions."""
-
-    def __init__(self, url: str, model: str):
-        self.url, self.model, self.session = url.rstrip("/") + "/v1/completions", model, requests.Session()
-
-    def complete(self, prompt: str, stop: str, seed: int, settings: dict) -> tuple[str, bool]:
-        """The text, and whether it ended by itself."""
-        body = {"model": self.model, "prompt": prompt, "stop": [stop], "seed": seed, **settings}
-        reply = self.session.post(self.url, json=body, timeout=TIMEOUT_S)
-        if not reply.ok:
-            raise TuningError(f"server: {self.url} must answer with 200, got {reply.status_code}: {reply.text[:200]}")
-        choice = reply.json()["choices"][0]
-        return choice["text"], choice["finish_reason"] == "stop"
+Attempts = Callable[[int, Callable[[str], bool]], Iterator[dict | None]]
+"""From the first attempt's number and whether a question is known already: rows without end, None for a failed one."""
 
 
-def attempt(sampler: Sampler, template: Template, seed: int, n: int) -> dict | None:
-    """One question and answer; None where the question has no end, or either is empty or loops."""
+def first_words(seed: int, n: int) -> tuple[str, random.Random]:
+    """How attempt n's question begins, and the attempt's own source of chance."""
     rng = random.Random(seed * 1_000_003 + n)
-    start = rng.choice(STARTS)
-    rest, ended = sampler.complete(template.before + start, template.stop, rng.getrandbits(31), QUESTION)
+    return rng.choice(STARTS), rng
+
+
+def usable_question(start: str, rest: str) -> str | None:
+    """The whole question, from its first words and what was sampled; None where it is empty or loops."""
     question = (start + rest).strip()
-    if not ended or not rest.strip() or len(question) < 8 or loops(question.split()):
-        return None
-    prompt = template.before + question + template.after
-    answer, done = sampler.complete(prompt, template.stop, rng.getrandbits(31), ANSWER)
-    if len(answer.strip()) < 2 or loops(answer.split()):
-        return None
-    return {"n": n, "q": question, "a": answer, "done": done}
+    return None if not rest.strip() or len(question) < 8 or loops(question.split()) else question
+
+
+def usable_answer(answer: str) -> bool:
+    """Whether an answer says something and doesn't loop."""
+    return len(answer.strip()) >= 2 and not loops(answer.split())
 
 
 def same_question(question: str) -> str:
@@ -89,7 +75,7 @@ def same_question(question: str) -> str:
     return " ".join(question.lower().split())
 
 
-def generate(sampler: Sampler, template: Template, out: Path, *, rows: int, workers: int, seed: int) -> int:
+def generate(attempts: Attempts, out: Path, rows: int) -> int:
     """Append rows to `out` until it holds `rows` of them; returns how many are new."""
     out = Path(out)
     old = read_whole_lines(out)
@@ -97,27 +83,15 @@ def generate(sampler: Sampler, template: Template, out: Path, *, rows: int, work
     first = 1 + max((row.get("n", 0) for row in old), default=0)
     written = 0
     with out.open("a", encoding="utf-8") as file, tqdm(total=rows, initial=len(old), unit="row", mininterval=10) as bar:
-        for row in _attempts(sampler, template, seed, first, workers, lambda: len(old) + written >= rows):
-            if row is None or same_question(row["q"]) in seen or len(old) + written >= rows:
+        found = attempts(first, lambda question: same_question(question) in seen)
+        while len(old) + written < rows:
+            row = next(found)
+            if row is None or same_question(row["q"]) in seen:
                 continue
             seen.add(same_question(row["q"]))
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()
             written += 1
             bar.update()
+        found.close()
     return written
-
-
-def _attempts(sampler, template, seed, first, workers, enough) -> Iterator[dict | None]:
-    """Results as they come, `workers` attempts in flight, until enough() says so."""
-    with ThreadPoolExecutor(workers) as pool:
-        running: set[Future] = set()
-        n = first
-        while not enough():
-            while len(running) < workers:
-                running.add(pool.submit(attempt, sampler, template, seed, n))
-                n += 1
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-        for future in running:
-            future.cancel()

@@ -1,14 +1,20 @@
-"""Data generation against a server that answers from a script."""
+"""Data generation: against a server that answers from a script, and by a tiny model of its own."""
 
 import gzip
 import json
 
 import pytest
+import torch
 
+from sorted_tuning.ask_server import server_attempts
+from sorted_tuning.completions import Sampler
+from sorted_tuning.converse import Conversations
 from sorted_tuning.data import document, read_rows
 from sorted_tuning.errors import TuningError
-from sorted_tuning.generate import Sampler, Template, generate
+from sorted_tuning.generate import ANSWER, QUESTION, STARTS, Template, generate
+from sorted_tuning.lockstep import Lockstep
 from sorted_tuning.reference.tiny import byte_tokenizer
+from sorted_tuning.sampling import Draw, draw_tokens
 from sorted_tuning.text import distinct, loops
 
 TEMPLATE = Template.of(byte_tokenizer())
@@ -16,7 +22,7 @@ TEMPLATE = Template.of(byte_tokenizer())
 
 def run(server, out, rows):
     sampler = Sampler(f"http://127.0.0.1:{server.server_port}/", "m")
-    return generate(sampler, TEMPLATE, out, rows=rows, workers=2, seed=1)
+    return generate(server_attempts(sampler, TEMPLATE, workers=2, seed=1), out, rows)
 
 
 def asks(body):
@@ -79,3 +85,83 @@ def test_loops_and_distinct():
     assert loops(["a", "b", "c", "d"] * 6) and not loops(["a", "b", "c", "d"] * 2)
     assert not loops([])
     assert distinct(["a", "b", "c", "a", "b", "c"]) == 3 / 4 and distinct(["a", "b"]) == 1
+
+
+GREEDY = Draw(max_tokens=100, temperature=1, top_k=1, min_p=0.01)
+
+
+@torch.no_grad()
+def greedy(base, ids, steps):
+    ids = list(ids)
+    for _ in range(steps):
+        ids.append(int(base(torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids
+
+
+@pytest.mark.parametrize("prefix", [[], [7], [7, 8, 9, 10]])
+def test_rows_in_lockstep_say_what_the_model_says_alone(base, prefix):
+    firsts = [20, 30, 40, 50, 60]
+    alone = {first: greedy(base, [*prefix, first], 12) for first in firsts}
+    steps = Lockstep(base, prefix, len(firsts), len(prefix) + 13, torch.Generator())
+    texts = [[*prefix, first] for first in firsts]
+    for i in range(12):
+        drawn = steps.step([text[-1] for text in texts], [GREEDY] * len(texts))
+        for text, token in zip(texts, drawn):
+            text.append(token)
+        if i in (3, 4):
+            over = [0, 1] if i == 3 else [1]
+            texts = [texts[row] for row in steps.leave(over)]
+    assert len(texts) == 2
+    for text in texts:
+        assert text == alone[text[len(prefix)]]
+
+
+def test_tokens_are_drawn_by_each_rows_own_rules():
+    logits = torch.tensor([3.0, 2.0, 1.0, -9.0]).log_softmax(0).repeat(4000, 1)
+    rules = [Draw(1, 1.0, 4, 0.01), Draw(1, 1.0, 2, 0.01), Draw(1, 1.0, 4, 0.3), Draw(1, 0.5, 4, 0.01)]
+    drawn = draw_tokens(logits, rules * 1000, torch.Generator().manual_seed(1)).view(1000, 4)
+    shares = [drawn[:, i].bincount(minlength=4) / 1000 for i in range(4)]
+    for share, scores in zip(shares, ([3, 2, 1], [3, 2], [3, 2], [6, 4, 2])):
+        wanted = torch.zeros(4)
+        wanted[: len(scores)] = torch.tensor(scores, dtype=torch.float32).softmax(0)
+        assert (share - wanted).abs().max() < 0.05
+
+
+@pytest.fixture
+@torch.no_grad()
+def talker(base):
+    """The tiny model, whose texts come to an end: random weights hardly ever say so."""
+    ids = torch.randint(3, 259, (8, 200), generator=torch.Generator().manual_seed(1))
+    h = base.model(ids).last_hidden_state.flatten(0, 1)
+    mean = h.mean(0)
+    base.lm_head.weight[base.config.eos_token_id] = mean * (2.6 / (h @ mean).mean())
+    return base
+
+
+def test_a_model_writes_its_own_rows_and_goes_on(talker, tmp_path):
+    tokenizer, out = byte_tokenizer(), tmp_path / "rows.jsonl"
+    attempts = Conversations(talker, tokenizer, rows=16, seed=5).attempts
+    assert generate(attempts, out, 6) == 6
+    first = out.read_text()
+    assert generate(attempts, out, 20) == 14
+    assert out.read_text().startswith(first)
+    rows = [json.loads(line) for line in out.read_text().split("\n") if line]
+    assert len({row["n"] for row in rows}) == 20
+    assert all(row["q"].startswith(STARTS) and len(row["q"]) >= 8 and len(row["a"].strip()) >= 2 for row in rows)
+    assert {row["done"] for row in rows} == {True, False}
+    assert all(row["done"] or len(tokenizer.encode(row["a"])) >= 0.9 * ANSWER.max_tokens for row in rows)
+    again = tmp_path / "again.jsonl"
+    generate(Conversations(talker, tokenizer, rows=16, seed=5).attempts, again, 6)
+    assert again.read_text() == first
+
+
+def test_a_known_question_is_not_answered(talker):
+    asked = []
+
+    def known(question):
+        asked.append(question)
+        return True
+
+    found = Conversations(talker, byte_tokenizer(), rows=16, seed=5).attempts(1, known)
+    assert [next(found) for _ in range(16)] == [None] * 16
+    assert asked and all(len(question) <= QUESTION.max_tokens + max(map(len, STARTS)) for question in asked)

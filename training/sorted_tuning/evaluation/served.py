@@ -14,10 +14,10 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from sorted_tuning.completions import Sampler
 from sorted_tuning.data import prompt_text
 from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.answers import LIMIT, Answer
-from sorted_tuning.generate import Sampler
 from sorted_tuning.jsonl import read_whole_lines
 
 GREEDY = {"max_tokens": LIMIT, "temperature": 0}

@@ -1,0 +1,113 @@
+"""Samples many rows at once with the model itself: all rows stand at the same position of their own texts.
+
+A batch begins with one prefix, whose keys and values are computed once, and every step adds a token to every row:
+so no row is padded and none waits for another's prompt. A row that is done leaves.
+Knows how a Llama is stepped and how a token is drawn. Must not know what the texts are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch.nn import functional as F
+from transformers import AttentionInterface, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaAttention
+
+from sorted_tuning.sampling import Draw, draw_tokens
+
+
+def _attend(
+    module: LlamaAttention,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    scaling: float,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention of a prefix, or of one query [B, heads, 1, D], over keys and values [B, KV heads, S, D].
+
+    For one query the heads that share a KV head are passed as so many queries of a single head: PyTorch on a CPU
+    would read the keys and values once for each of them.
+    """
+    if query.shape[2] > 1:
+        out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
+        return out.transpose(1, 2), None
+    grouped = query.squeeze(2).unflatten(1, (key.shape[1], -1))
+    return F.scaled_dot_product_attention(grouped, key, value, scale=scaling).flatten(1, 2).unsqueeze(1), None
+
+
+AttentionInterface.register("lockstep", _attend)
+
+
+class _KeysAndValues:
+    """What `LlamaAttention` asks of a cache: keys and values [B, heads, room, head size] for each layer, in place."""
+
+    def __init__(self, model: LlamaForCausalLM, rows: int, room: int):
+        config = model.config
+        empty = model.lm_head.weight.new_empty
+        shape = (rows, config.num_key_value_heads, room, config.head_dim)
+        self.layers = [[empty(shape), empty(shape)] for _ in range(config.num_hidden_layers)]
+        self.length = 0
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_, **__) -> tuple[torch.Tensor, ...]:
+        """Append keys and values [B or 1, heads, S, head size] (1: the same for all rows); returns all there are."""
+        end = self.length + keys.shape[2]
+        for held, new in zip(self.layers[layer], (keys, values)):
+            held[:, :, self.length : end] = new
+        return tuple(held[: len(keys), :, :end] for held in self.layers[layer])
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Only these rows, by number, in this order; those that keep their number are not copied."""
+        moved = [(to, row) for to, row in enumerate(order) if to != row]
+        into, of = torch.tensor(moved, dtype=torch.long, device=self.layers[0][0].device).view(-1, 2).unbind(1)
+        for pair in self.layers:
+            for i, held in enumerate(pair):
+                held[into, :, : self.length] = held[of, :, : self.length]
+                pair[i] = held[: len(order)]
+
+
+class Lockstep:
+    """A batch of rows that begin with the same tokens. Its probabilities are the model's, in the model's own type."""
+
+    def __init__(
+        self, model: LlamaForCausalLM, prefix: Sequence[int], rows: int, room: int, generator: torch.Generator
+    ):
+        """So many rows that all begin with the prefix; room: the most tokens of a row, with it.
+
+        Sets the model's attention.
+        """
+        self.model, self.rows, self.generator = model, rows, generator
+        model.set_attn_implementation("lockstep")
+        self.cache = _KeysAndValues(model, rows, room)
+        if prefix:
+            self._run(torch.tensor([prefix], device=model.device))
+
+    @torch.inference_mode()
+    def step(self, ids: Sequence[int], draws: Sequence[Draw]) -> list[int]:
+        """Feed each row its token; returns the next one of each, drawn as its Draw says."""
+        x = self._run(torch.tensor(ids, device=self.model.device).unsqueeze(1))
+        h = self.model.model.norm(x[:, -1])
+        return draw_tokens(self.model.lm_head(h), draws, self.generator).tolist()
+
+    @torch.inference_mode()
+    def leave(self, rows: Collection[int]) -> list[int]:
+        """These rows leave; returns the old numbers of the others in their new order: the last ones fill the gaps."""
+        left = self.rows - len(rows)
+        last = [row for row in range(left, self.rows) if row not in rows]
+        order = [last.pop() if row in rows else row for row in range(left)]
+        self.cache.keep(order)
+        self.rows = left
+        return order
+
+    @torch.inference_mode()
+    def _run(self, ids: torch.Tensor) -> torch.Tensor:
+        llama, start = self.model.model, self.cache.length
+        x = llama.embed_tokens(ids)
+        positions = torch.arange(start, start + ids.shape[1], device=ids.device).unsqueeze(0)
+        rope = llama.rotary_emb(x, positions)
+        for layer in llama.layers:
+            x = layer(x, None, None, self.cache, position_embeddings=rope)
+        self.cache.length += ids.shape[1]
+        return x
