@@ -61,6 +61,9 @@ def targets(
         str | None,
         typer.Option(help='Keep the trunk\'s states after these layers, e.g. "9,14,19,24": blocks learn without it.'),
     ] = None,
+    from_starts: Annotated[
+        bool, typer.Option("--from-starts", help="Begin each window with a document, as a request begins its sequence.")
+    ] = False,
     device: Annotated[str, typer.Option(help="Where the teacher runs, e.g. cpu or cuda.")] = "cpu",
     precision: Precision = "auto",
     compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
@@ -74,7 +77,9 @@ def targets(
     settings = {"length": length, "k": top_k, "batch": batch, "seed": seed, "precision": resolve(precision, device)}
     base = load_base(model).to(device)
     kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
-    count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=kept, compile=compile)
+    count = write_targets(
+        base, load_tokenizer(model), data, out, **settings, boundaries=kept, compile=compile, from_starts=from_starts
+    )
     typer.echo(f"{count} training tokens -> {out}")
 
 

@@ -10,6 +10,7 @@ import gzip
 import json
 import random
 from dataclasses import dataclass
+from itertools import chain, cycle
 from pathlib import Path
 
 import torch
@@ -90,10 +91,33 @@ def training_documents(tokenizer: PreTrainedTokenizerBase, paths: list[Path]) ->
 
 def windows(documents: list[list[int]], length: int, seed: int) -> torch.Tensor:
     """Shuffle documents, join them and cut int32 windows [N, length]; the rest that fills no window is dropped."""
-    order = list(documents)
-    random.Random(seed).shuffle(order)
-    flat = [token for doc in order for token in doc]
+    flat = [token for doc in _shuffled(documents, seed) for token in doc]
     count = len(flat) // length
     if not count:
         raise TuningError(f"data: must fill one window of {length} tokens, got {len(flat)} tokens")
     return torch.tensor(flat[: count * length], dtype=torch.int32).view(count, length)
+
+
+def windows_from_starts(documents: list[list[int]], length: int, seed: int) -> torch.Tensor:
+    """Shuffled int32 windows [N, length], one for each document, which begins it, as a request begins its sequence.
+
+    What a short document leaves free holds the beginning of those after it; what is longer than a window is dropped.
+    """
+    order = _shuffled(documents, seed)
+    if sum(map(len, order)) < length:
+        raise TuningError(f"data: must fill one window of {length} tokens, got {sum(map(len, order))} tokens")
+    rows = []
+    for first in range(len(order)):
+        row: list[int] = []
+        for doc in chain(order[first:], cycle(order)):
+            if len(row) >= length:
+                break
+            row += doc
+        rows.append(row[:length])
+    return torch.tensor(rows, dtype=torch.int32)
+
+
+def _shuffled(documents: list[list[int]], seed: int) -> list[list[int]]:
+    order = list(documents)
+    random.Random(seed).shuffle(order)
+    return order

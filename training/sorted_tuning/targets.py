@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from sorted_tuning.data import held_out, training_documents, windows
+from sorted_tuning.data import held_out, training_documents, windows, windows_from_starts
 from sorted_tuning.errors import TuningError
 from sorted_tuning.loss import CHUNK, EAGER, LogitKernels, compiled
 from sorted_tuning.model import compile_layers, rope_of, trunk_states
@@ -113,10 +113,11 @@ def write_targets(
     precision: Precision,
     boundaries: tuple[int, ...] = (),
     compile: bool = False,
+    from_starts: bool = False,
 ) -> int:
     """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens.
 
-    compile: fuse the base's layers first, in place.
+    compile: fuse the base's layers first, in place. from_starts: each window begins with a document.
     """
     layers = base.config.num_hidden_layers
     for n in boundaries:
@@ -124,7 +125,7 @@ def write_targets(
             raise TuningError(f"boundaries: must lie after one of the trunk layers 1 to {layers - 1}, got {n}")
     if boundaries and not k:
         raise TuningError("boundaries: are for the kl loss, so need top-k probabilities, got k = 0")
-    ids = windows(training_documents(tokenizer, data), length, seed)
+    ids = (windows_from_starts if from_starts else windows)(training_documents(tokenizer, data), length, seed)
     tests = [doc[:TEST_LENGTH] for doc in held_out(tokenizer, data[0])]
     pad = tokenizer.eos_token_id or 0
     test = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in tests], dtype=torch.int32)

@@ -1,0 +1,34 @@
+"""Windows of tokens from documents."""
+
+import pytest
+import torch
+
+from sorted_tuning.data import windows, windows_from_starts
+from sorted_tuning.errors import TuningError
+
+DOCUMENTS = [[100 * doc + i for i in range(length)] for doc, length in enumerate([9, 3, 5, 7, 20])]
+
+
+def test_joined_windows_hold_the_documents_in_a_shuffled_order():
+    rows = windows(DOCUMENTS, 8, seed=1)
+    assert rows.shape == (5, 8) and rows.dtype == torch.int32
+    flat = rows.flatten().tolist()
+    order = list(dict.fromkeys(token // 100 for token in flat))
+    assert flat == [token for doc in order for token in DOCUMENTS[doc]][:40]
+
+
+@pytest.mark.parametrize("length", [2, 8, 44])
+def test_windows_from_starts_begin_with_each_document_once_and_go_on_with_the_next(length):
+    rows = windows_from_starts(DOCUMENTS, length, seed=1).tolist()
+    assert sorted(row[0] for row in rows) == [100 * doc for doc in range(5)]
+    order = [row[0] // 100 for row in rows]
+    assert order != sorted(order)
+    for i, row in enumerate(rows):
+        joined = [token for doc in order[i:] + order[:i] for token in DOCUMENTS[doc]]
+        assert row == joined[:length]
+
+
+@pytest.mark.parametrize("cut", [windows, windows_from_starts])
+def test_text_that_fills_no_window_is_an_error(cut):
+    with pytest.raises(TuningError, match="must fill one window of 45 tokens, got 44"):
+        cut(DOCUMENTS, 45, seed=1)
