@@ -33,6 +33,8 @@ import { type AdvanceTotals, decodeWork, stepWork } from './step-work.js';
 
 export interface CoreOptions extends SchedulerLimits {
   readonly policy: Policy;
+  /** How many times slower than the costs the machine is at start; 1 where absent. */
+  readonly slowdown?: number;
   /** Most positions of one prefill or catch-up chunk. */
   readonly prefillChunk: number;
   readonly speculate: Speculate;
@@ -53,7 +55,7 @@ export class EngineCore {
     private readonly options: CoreOptions,
   ) {
     this.scheduler = new Scheduler(executor.table, options);
-    this.#planning = new Planning(depthShape(executor.model.manifest), costs, options.policy);
+    this.#planning = new Planning(depthShape(executor.model.manifest), costs, options.policy, options.slowdown);
     this.#speculation = new Speculation(executor);
   }
 

@@ -74,8 +74,9 @@ export class Planning {
     readonly shape: DepthShape,
     table: CostTable,
     private readonly policy: Policy,
+    slowdown = 1,
   ) {
-    this.#costs = costModel(table, shape);
+    this.#costs = costModel(table, shape, slowdown);
   }
 
   admit(

@@ -9,28 +9,19 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { monotonicMs } from '../clock.js';
 import { defaultPolicy } from '../router/planner.js';
-import { calibrate, calibrationPlan } from './calibrate.js';
-import {
-  type CalibrationKey,
-  fileDigest,
-  machineName,
-  readCalibration,
-  writeCalibration,
-} from './calibration-cache.js';
 import { chunkSizes } from './chunks.js';
 import { EngineCore } from './core.js';
 import { Executor } from './executor.js';
 import type { GrammarOptions } from './grammar/grammars.js';
 import { Inbox } from './inbox.js';
 import { loadModel } from './load.js';
-import type { Calibration, FatalMessage, FromEngine, ReadyMessage, ToEngine } from './messages.js';
-import { loadManifest, MANIFEST_FILE } from '../model/manifest-io.js';
+import type { FatalMessage, FromEngine, ReadyMessage, ToEngine } from './messages.js';
+import { loadManifest } from '../model/manifest-io.js';
 import type { EngineOptions } from './options.js';
 import { collectGarbage } from '../memory.js';
-import type { CostTable } from '../router/cost.js';
 import { useHugePages } from '../runtime/huge-pages.js';
 import { trimHeap } from '../runtime/libc.js';
-import { loadOrt } from '../runtime/ort-api.js';
+import { startCosts } from './start-costs.js';
 
 /** How long a step waits for masks, ms. */
 const MASK_WAIT_MS = 2;
@@ -78,10 +69,11 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
   const executor = new Executor(await loadModel(options));
   const loadedAt = monotonicMs();
   const { manifest, limits, device, bytesPerPosition } = executor.model;
-  const { costs, ...calibration } = costsOf(executor, options);
+  const { costs, slowdown, ...calibration } = startCosts(executor, options, monotonicMs);
   executor.useCosts(costs);
   await releaseLoadMemory();
   const core = new EngineCore(executor, costs, {
+    slowdown,
     maxRunning: options.maxRunning,
     maxQueue: options.maxQueue,
     kvBytes: options.kvMemoryBytes,
@@ -109,29 +101,6 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       calibration,
     },
   };
-}
-
-/** Costs from the cache, or measured now and kept for the next start. */
-function costsOf(executor: Executor, options: EngineOptions): { costs: CostTable } & Calibration {
-  const { limits, device } = executor.model;
-  const plan = calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity);
-  const measured = (): CostTable => calibrate(executor, plan, monotonicMs);
-  const dir = options.cacheDir;
-  if (dir === undefined) return { costs: measured(), source: 'measured', note: null };
-  const key: CalibrationKey = {
-    manifest: fileDigest(join(options.modelDir, MANIFEST_FILE)),
-    machine: machineName(),
-    threads: options.threads,
-    device: device.kind,
-    kernels: executor.kernels,
-    runtime: loadOrt().version,
-    plan,
-  };
-  const { cost, why } = options.recalibrate === true ? { cost: null, why: null } : readCalibration(dir, key);
-  if (cost !== null) return { costs: cost, source: 'cache', note: null };
-  const costs = measured();
-  const notes = [why, writeCalibration(dir, key, costs)].filter((note) => note !== null);
-  return { costs, source: 'measured', note: notes.length === 0 ? null : notes.join('; ') };
 }
 
 /** Loading leaves inflated weight files and ONNX Runtime's unpacked copies behind: twice the model. */

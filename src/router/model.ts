@@ -27,9 +27,10 @@ export interface CostModel {
 }
 
 /**
+ * @param slowdown how many times slower than the table the machine is known to be now
  * @throws Error when the table lacks a unit that the shape names, or has no decode or prefill point for it.
  */
-export function costModel(table: CostTable, shape: DepthShape): CostModel {
+export function costModel(table: CostTable, shape: DepthShape, slowdown = 1): CostModel {
   const unit = (name: string, required: boolean): UnitCurves => {
     const costs = table.units.filter((cost) => cost.unit === name);
     const decode = costs.filter((cost) => cost.decode.length > 0).map((cost) => curveOf(cost.decode));
@@ -46,7 +47,7 @@ export function costModel(table: CostTable, shape: DepthShape): CostModel {
     embed: unit('embed', false),
     head: unit('head', false),
     step: unit('step', false),
-    correction: noCorrection,
+    correction: { ...noCorrection, speed: slowdown },
   };
 }
 

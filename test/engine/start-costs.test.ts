@@ -1,0 +1,62 @@
+import { join } from 'node:path';
+import t from 'tap';
+import type { EngineOptions } from '../../src/engine/options.js';
+import { type StartCosts, drift, startCosts } from '../../src/engine/start-costs.js';
+import type { CostTable, UnitCost } from '../../src/router/cost.js';
+import { table } from '../router/sample.js';
+import { engineOptions, makeExecutor } from './helper.js';
+import { tinyModel } from './tiny-model.js';
+
+const scaled = (costs: CostTable, decode: number, prefill: number): CostTable => ({
+  units: costs.units.map((unit): UnitCost => ({
+    ...unit,
+    decode: unit.decode.map((point) => ({ ...point, ms: point.ms * decode })),
+    prefill: unit.prefill.map((point) => ({ ...point, ms: point.ms * prefill })),
+  })),
+});
+
+void t.test('costs are stale where steps are cheaper now, and a slowdown where they are dearer', (t) => {
+  const cases: [number, number, Omit<ReturnType<typeof drift>, 'ratio'>][] = [
+    [1, 1, { stale: false, slowdown: 1 }],
+    [1.25, 0.8, { stale: false, slowdown: 1 }],
+    [0.3, 0.3, { stale: true, slowdown: 1 }],
+    [1, 0.3, { stale: true, slowdown: 1 }],
+    [3, 3, { stale: false, slowdown: 3 }],
+    [3, 1.2, { stale: false, slowdown: 1 }],
+    [1000, 1000, { stale: true, slowdown: 1000 }],
+  ];
+  for (const [decode, prefill, expected] of cases) {
+    const found = drift(table, scaled(table, decode, prefill));
+    t.equal(found.stale, expected.stale, `${decode} and ${prefill}`);
+    t.ok(Math.abs(found.slowdown - expected.slowdown) < 1e-6, `${decode} and ${prefill}: ${found.slowdown}`);
+  }
+  const [first, ...rest] = table.units;
+  t.ok(first);
+  t.equal(drift({ units: rest }, table).stale, true, 'a unit that was not kept');
+  t.end();
+});
+
+/** A clock on which each step of the executor takes that many milliseconds. */
+function ticking(ms: number): () => number {
+  let now = 0;
+  return () => (now += ms);
+}
+
+void t.test('kept costs are used while they hold, measured again when the machine is faster', async (t) => {
+  const modelDir = await tinyModel(t, 'float');
+  const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(t.testdir(), 'cache') });
+  const executor = await makeExecutor(t, options);
+  const start = (ms: number): StartCosts => startCosts(executor, options, ticking(ms));
+  const first = start(1);
+  t.match(first, { source: 'measured', note: null, slowdown: 1 });
+  t.same(start(1.2), { ...first, source: 'cache' }, 'a drifting clock changes nothing');
+
+  const slower = start(3);
+  t.match(slower, { source: 'cache', note: null, costs: first.costs });
+  t.ok(Math.abs(slower.slowdown - 3) < 1e-6);
+
+  const faster = start(0.25);
+  t.match(faster, { source: 'measured', slowdown: 1, note: /steps take 0\.25 of what it says/ });
+  t.same(start(0.25), { ...faster, source: 'cache', note: null }, 'what was measured again was kept');
+  t.same(start(1).costs, faster.costs, 'and stays when the machine is busy again');
+});
