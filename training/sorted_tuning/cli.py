@@ -200,7 +200,7 @@ def answers(
     server_model: Annotated[str, typer.Option(help="Name of its routed model: NAME:EXIT pins the depth.")],
     exits: Annotated[str, typer.Option(help="The exits that answer, as the server numbers them, with commas.")],
     tokenizer: Annotated[Path, typer.Option(help="GGUF file or folder whose chat template is used.")],
-    instructions: Annotated[Path, typer.Option(help="PandaLM's test set.")],
+    instructions: Annotated[Path, typer.Option(help="PandaLM's test set, or data/questions.json.")],
     out: Annotated[Path, typer.Option(help="JSONL file to append to.")],
     variant: Annotated[str, typer.Option(help="What `evaluate` calls them; `base` is what all are measured against.")],
     limit: Annotated[int, typer.Option(min=1, help="How many instructions.")] = 170,
@@ -229,7 +229,9 @@ def evaluate(
     exits: Exits = None,
     data: Annotated[Path | None, typer.Option(help="JSONL whose first 40 rows are the held-out documents.")] = None,
     documents: Annotated[int, typer.Option(min=1, help="How many of them.")] = 40,
-    instructions: Annotated[Path | None, typer.Option(help="PandaLM's test set, for greedy answers.")] = None,
+    instructions: Annotated[
+        Path | None, typer.Option(help="PandaLM's test set, or data/questions.json, for greedy answers.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many instructions.")] = 170,
     answers: Annotated[Path | None, typer.Option(help="With --instructions: a file written by `answers`.")] = None,
     kernels: Annotated[str, typer.Option(help="Kernels whose rounding is measured too, with commas.")] = "w8a8,int4",
@@ -243,6 +245,7 @@ def evaluate(
     from sorted_tuning.data import held_out
     from sorted_tuning.evaluation import evaluate as steps
     from sorted_tuning.evaluation.judge import Judge
+    from sorted_tuning.evaluation.questions import read_questions
     from sorted_tuning.evaluation.served import read_answers
     from sorted_tuning.exits import parse_exits
     from sorted_tuning.export import load_sorted
@@ -274,13 +277,16 @@ def evaluate(
         tables["held-out documents"] = steps.teacher_forced(models, teacher, texts)
     if instructions is not None:
         asked = steps.read_instructions(instructions)[:limit]
+        questions = read_questions(instructions)
         judged = Judge(judge) if judge else None
         served = read_answers(answers, tokenizer, asked) if answers else {}
 
         def keep(table: steps.Table) -> None:
             steps.write_report(out, tables | {"greedy answers": table})
 
-        tables["greedy answers"], theirs = steps.greedy(models, teacher, tokenizer, asked, judged, batch, served, keep)
+        tables["greedy answers"], theirs = steps.greedy(
+            models, teacher, tokenizer, asked, judged, batch, served, keep, questions and questions[:limit]
+        )
         steps.write_answers(out, tokenizer, asked, theirs)
         texts = steps.cut([a.prompt + a.ids for a in theirs], TEST_LENGTH)
         tables["instructions with the base's answers"] = steps.teacher_forced(models, teacher, texts)

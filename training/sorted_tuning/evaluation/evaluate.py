@@ -12,6 +12,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.answers import Answer, answer, qualities
 from sorted_tuning.evaluation.judge import Judge, pairwise
+from sorted_tuning.evaluation.questions import Question, rightness
 from sorted_tuning.evaluation.scores import score
 from sorted_tuning.evaluation.served import Answers
 from sorted_tuning.evaluation.variants import base_exits, in_kernel
@@ -59,8 +60,11 @@ def greedy(
     batch: int,
     served: Answers,
     keep: Callable[[Table], None],
+    questions: list[Question] | None = None,
 ) -> tuple[Table, list[Answer]]:
     """What greedy answers are like, and how they do against the base's; also the base's answers.
+
+    With `questions`, one for each instruction, also how many are right.
 
     `keep` is given the table after each exit, a minute or so apart: who stops the run has what was done.
 
@@ -75,11 +79,16 @@ def greedy(
         for name, model in models.items()
         if name not in served
     }
-    table: Table = {BASE: {str(full.exits[0]): qualities(theirs, base)}}
+
+    def right(ours: list[Answer]) -> dict[str, float]:
+        texts, known = ([tokenizer.decode(a.ids, skip_special_tokens=True) for a in each] for each in (ours, theirs))
+        return rightness(questions, texts, known) if questions else {}
+
+    table: Table = {BASE: {str(full.exits[0]): qualities(theirs, base) | right(theirs)}}
     for name, exits in (answers | {name: exits for name, exits in served.items() if name != BASE}).items():
         table[name] = {}
         for exit_, ours in exits.items():
-            found = qualities(ours, base)
+            found = qualities(ours, base) | right(ours)
             if judge:
                 found["pairwise"] = pairwise(judge, tokenizer, instructions, ours, theirs, f"judge {name} {exit_}")
             table[name][exit_] = found

@@ -1,0 +1,64 @@
+"""Questions whose right answers are known: of what the base answers rightly, how much does an exit answer rightly?
+
+An answer is right when it holds one of the words or phrases that are right, as whole words in any case, and none of
+those that are wrong. So it measures knowledge and understanding of short questions, not style; an answer that says the
+right word among others counts, as it does in exact-match scores of other question sets.
+Knows texts. Must not know models.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sorted_tuning.errors import TuningError
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is right and what is wrong in an answer to one instruction; `kind` groups them."""
+
+    kind: str
+    right: tuple[str, ...]
+    wrong: tuple[str, ...] = ()
+
+
+def read_questions(path: Path) -> list[Question] | None:
+    """Those of a file of instructions that says what is right, one for each row; None where a row doesn't."""
+    rows = json.loads(Path(path).read_text("utf-8"))
+    if not all(row.get("right") for row in rows):
+        return None
+    texts = [(row["instruction"], row.get("input")) for row in rows]
+    for n, text in enumerate(texts):
+        if text in texts[:n]:
+            raise TuningError(f"instructions: {path} must ask each question once, asks twice: {text[0]!r}")
+    return [Question(row.get("kind", "all"), tuple(row["right"]), tuple(row.get("wrong", ()))) for row in rows]
+
+
+def is_right(text: str, question: Question) -> bool:
+    """Whether the text holds something right and nothing wrong."""
+    return _holds(text, question.right) and not _holds(text, question.wrong)
+
+
+def _holds(text: str, phrases: Sequence[str]) -> bool:
+    return any(re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE) for phrase in phrases)
+
+
+def rightness(questions: list[Question], ours: list[str], base: list[str]) -> dict[str, float]:
+    """Share of right answers, of those to what the base answers rightly (`of_base`), and the latter by kind.
+
+    `of_base` is left out where the base answers nothing (of a kind) rightly.
+    """
+    right = [is_right(text, question) for text, question in zip(ours, questions, strict=True)]
+    known = [is_right(text, question) for text, question in zip(base, questions, strict=True)]
+    found = {"right": _share(right), "of_base": _share([r for r, k in zip(right, known) if k])}
+    for kind in dict.fromkeys(question.kind for question in questions):
+        found[kind] = _share([r for r, k, question in zip(right, known, questions) if k and question.kind == kind])
+    return {name: share for name, share in found.items() if share is not None}
+
+
+def _share(flags: list[bool]) -> float | None:
+    return sum(flags) / len(flags) if flags else None

@@ -1,0 +1,61 @@
+"""What counts as a right answer, and how an exit's right answers are counted against the base's."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sorted_tuning.cli import app
+from sorted_tuning.errors import TuningError
+from sorted_tuning.evaluation.evaluate import read_instructions
+from sorted_tuning.evaluation.questions import Question, is_right, read_questions, rightness
+
+OURS = Path(__file__).parents[1] / "data" / "questions.json"
+
+
+def test_an_answer_is_right_by_whole_words_in_any_case_and_wrong_by_any_wrong_one():
+    water = Question("facts", ("H2O",))
+    assert is_right("It is h2o.", water) and not is_right("It is H2O2.", water) and not is_right("", water)
+    review = Question("choices", ("positive",), ("negative",))
+    assert is_right("Positive.", review) and not is_right("positive or negative", review)
+    assert is_right("Is it (5)?", Question("numbers", ("5",))) and not is_right("15", Question("numbers", ("5",)))
+    assert is_right("a c++ file", Question("facts", ("c++",)))
+
+
+def test_right_answers_are_counted_among_those_that_the_base_has_right():
+    asked = [Question("a", ("yes",)), Question("a", ("yes",)), Question("b", ("yes",)), Question("c", ("yes",))]
+    found = rightness(asked, ["yes", "no", "yes", "yes"], ["yes", "yes", "yes", "no"])
+    assert found == {"right": 0.75, "of_base": 2 / 3, "a": 0.5, "b": 1.0}
+    assert rightness(asked, ["yes"] * 4, ["no"] * 4) == {"right": 1.0}
+
+
+def test_the_questions_that_come_along_are_one_each():
+    assert len(read_questions(OURS)) == len(read_instructions(OURS)) == 140
+    for question in read_questions(OURS):
+        assert is_right(f"It is {question.right[0]}.", question), question
+
+
+def test_a_file_that_does_not_say_what_is_right_has_no_questions(tmp_path):
+    file = tmp_path / "asked.json"
+    file.write_text('[{"instruction": "Say hi."}, {"instruction": "2+2?", "right": ["4"]}]')
+    assert read_questions(file) is None
+    file.write_text('[{"instruction": "2+2?", "right": ["4"]}, {"instruction": "2+2?", "right": ["4"]}]')
+    with pytest.raises(TuningError, match=r"each question once, asks twice: '2\+2\?'"):
+        read_questions(file)
+
+
+def test_the_table_says_what_was_right(files, tmp_path):
+    (tmp_path / "asked.json").write_text(
+        '[{"instruction": "Say", "right": ["yes"]}, {"instruction": "2?", "right": ["2"]}]'
+    )
+    rows = [("base", "4", 0, "yes"), ("base", "4", 1, "3"), ("served", "1", 0, "no"), ("served", "1", 1, "2")]
+    lines = [json.dumps(dict(zip(("variant", "exit", "n", "text"), row)) | {"ended": True}) for row in rows]
+    (tmp_path / "answers.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    arguments = ["evaluate", "--base", str(files / "base"), "--instructions", str(tmp_path / "asked.json")]
+    arguments += ["--answers", str(tmp_path / "answers.jsonl"), "--precision", "fp32", "--out", str(tmp_path / "table")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "table" / "evaluation.json").read_text())["greedy answers"]
+    base, served = found["base"]["4"], found["served"]["1"]
+    assert (base["right"], base["of_base"], served["right"], served["of_base"]) == (0.5, 1, 0.5, 0)
