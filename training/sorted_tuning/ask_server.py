@@ -10,23 +10,29 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 
 from sorted_tuning.completions import Sampler
-from sorted_tuning.generate import ANSWER, QUESTION, Attempts, Template, first_words, usable_answer, usable_question
+from sorted_tuning.generate import Attempts, Style, Template, usable_question
 
 
-def attempt(sampler: Sampler, template: Template, seed: int, n: int, known: Callable[[str], bool]) -> dict | None:
+def attempt(
+    sampler: Sampler, template: Template, style: Style, seed: int, n: int, known: Callable[[str], bool]
+) -> dict | None:
     """One question and answer; None where the question has no end or is known, or either is empty or loops."""
-    start, rng = first_words(seed, n)
-    rest, ended = sampler.complete(template.before + start, template.stop, rng.getrandbits(31), asdict(QUESTION))
+    start, rng = style.first_words(seed, n)
+    rest, ended = sampler.complete(template.before + start, template.stop, rng.getrandbits(31), asdict(style.question))
     question = usable_question(start, rest) if ended else None
     if question is None or known(question):
         return None
     prompt = template.before + question + template.after
-    answer, done = sampler.complete(prompt, template.stop, rng.getrandbits(31), asdict(ANSWER))
-    return {"n": n, "q": question, "a": answer, "done": done} if usable_answer(answer) else None
+    answer, done = sampler.complete(prompt, template.stop, rng.getrandbits(31), asdict(style.answer))
+    return style.row(n, question, answer, done)
 
 
-def server_attempts(sampler: Sampler, template: Template, *, workers: int, seed: int) -> Attempts:
+def server_attempts(
+    sampler: Sampler, template: Template, *, workers: int, seed: int, style: Style | None = None
+) -> Attempts:
     """Attempts as they come, `workers` in flight, until the iterator is closed."""
+
+    style = style or Style()
 
     def run(first: int, known: Callable[[str], bool]) -> Iterator[dict | None]:
         with ThreadPoolExecutor(workers) as pool:
@@ -35,7 +41,7 @@ def server_attempts(sampler: Sampler, template: Template, *, workers: int, seed:
             try:
                 while True:
                     while len(running) < workers:
-                        running.add(pool.submit(attempt, sampler, template, seed, n, known))
+                        running.add(pool.submit(attempt, sampler, template, style, seed, n, known))
                         n += 1
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     yield from [future.result() for future in done]

@@ -169,6 +169,17 @@ def generate(
     server_model: Annotated[str, typer.Option(help="With --server: model name sent to it.")] = "default",
     workers: Annotated[int, typer.Option(min=1, help="With --server: requests in flight.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the questions' first words and of the sampling.")] = 1,
+    starts: Annotated[
+        Path | None, typer.Option(help="Text file of first words of questions, one a line, in place of the usual ones.")
+    ] = None,
+    short: Annotated[
+        int | None, typer.Option(min=1, help="Keep only questions and answers of at most so many tokens, which end.")
+    ] = None,
+    question_temperature: Annotated[float, typer.Option(min=0.01, help="Of sampling questions.")] = 1.0,
+    answer_temperature: Annotated[float, typer.Option(min=0.01, help="Of sampling answers.")] = 0.7,
+    never: Annotated[
+        Path | None, typer.Option(help="Instructions, as `evaluate` reads them, that must not be among the questions.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where --model runs, e.g. cpu or cuda.")] = "cpu",
     precision: Precision = "auto",
 ) -> None:
@@ -176,22 +187,31 @@ def generate(
     from sorted_tuning.ask_server import server_attempts
     from sorted_tuning.completions import Sampler
     from sorted_tuning.converse import Conversations
-    from sorted_tuning.generate import Template
+    from sorted_tuning.evaluation.evaluate import read_instructions
+    from sorted_tuning.generate import ANSWER, QUESTION, STARTS, Style, Template, read_starts
     from sorted_tuning.generate import generate as run
     from sorted_tuning.load import load_base, load_tokenizer
     from sorted_tuning.precision import dtype_of, resolve
+    from sorted_tuning.sampling import Draw
 
     if (model is None) == (server is None):
         raise TuningError("generate: must be given exactly one of --model and --server")
     if (tokenizer is None) != (server is None):
         raise TuningError("tokenizer: must be given with --server, and not with --model, which has its own")
+    style = Style(
+        read_starts(starts) if starts else STARTS,
+        Draw(short or QUESTION.max_tokens, question_temperature, QUESTION.top_k, QUESTION.min_p),
+        Draw(short or ANSWER.max_tokens, answer_temperature, ANSWER.top_k, ANSWER.min_p),
+        ended=short is not None,
+    )
     if model:
         base = load_base(model).to(device, dtype_of(resolve(precision, device)))
-        attempts = Conversations(base, load_tokenizer(model), rows=batch, seed=seed).attempts
+        attempts = Conversations(base, load_tokenizer(model), rows=batch, seed=seed, style=style).attempts
     else:
         template = Template.of(load_tokenizer(tokenizer))
-        attempts = server_attempts(Sampler(server, server_model), template, workers=workers, seed=seed)
-    typer.echo(f"{run(attempts, out, rows)} new rows -> {out}")
+        attempts = server_attempts(Sampler(server, server_model), template, workers=workers, seed=seed, style=style)
+    taboo = read_instructions(never) if never else ()
+    typer.echo(f"{run(attempts, out, rows, taboo)} new rows -> {out}")
 
 
 @app.command()

@@ -11,7 +11,7 @@ from itertools import count
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from sorted_tuning.generate import ANSWER, QUESTION, STARTS, Template, first_words, usable_answer, usable_question
+from sorted_tuning.generate import Style, Template, usable_answer, usable_question
 from sorted_tuning.lockstep import Lockstep
 from sorted_tuning.sampling import Draw
 
@@ -22,12 +22,22 @@ CHECK_EVERY = 32
 class Conversations:
     """Attempts of one model. `rows`: how many a batch begins with."""
 
-    def __init__(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, *, rows: int, seed: int):
+    def __init__(
+        self,
+        model: LlamaForCausalLM,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        rows: int,
+        seed: int,
+        style: Style | None = None,
+    ):
         template = Template.of(tokenizer)
-        self.model, self.tokenizer, self.rows, self.seed = model, tokenizer, rows, seed
+        self.model, self.tokenizer, self.rows, self.seed, self.style = model, tokenizer, rows, seed, style or Style()
         self.before, self.after = self._encode(template.before), self._encode(template.after)
-        starts = max(len(self._encode(start)) for start in STARTS)
-        self.room = len(self.before) + starts + QUESTION.max_tokens + len(self.after) + ANSWER.max_tokens
+        starts = max(len(self._encode(start)) for start in self.style.starts)
+        self.room = (
+            len(self.before) + starts + self.style.question.max_tokens + len(self.after) + self.style.answer.max_tokens
+        )
 
     def attempts(self, first: int, known: Callable[[str], bool]) -> Iterator[dict | None]:
         """As `generate` asks for them, batch after batch."""
@@ -35,7 +45,9 @@ class Conversations:
             yield from self._batch(n, known)
 
     def _batch(self, first: int, known: Callable[[str], bool]) -> Iterator[dict | None]:
-        generator = torch.Generator(self.model.device).manual_seed(first_words(self.seed, first)[1].getrandbits(62))
+        generator = torch.Generator(self.model.device).manual_seed(
+            self.style.first_words(self.seed, first)[1].getrandbits(62)
+        )
         steps = Lockstep(self.model, self.before[:-1], self.rows, self.room, generator)
         turns = [self._turns(n, known) for n in range(first, first + self.rows)]
         said = [next(turn) for turn in turns]
@@ -53,28 +65,29 @@ class Conversations:
 
     def _turns(self, n: int, known: Callable[[str], bool]) -> Generator[tuple[int, Draw], int, dict | None]:
         """One attempt: says which token comes next and how to draw the one after it, is sent that, returns the row."""
-        start, _ = first_words(self.seed, n)
+        start, _ = self.style.first_words(self.seed, n)
+        draw = self.style.question
         for token in self.before[-1:] + self._encode(start):
-            drawn = yield token, QUESTION
+            drawn = yield token, draw
         rest = []
         while drawn != self.tokenizer.eos_token_id:
             rest.append(drawn)
-            if len(rest) == QUESTION.max_tokens:
+            if len(rest) == draw.max_tokens:
                 return None
-            drawn = yield drawn, QUESTION
+            drawn = yield drawn, draw
         question = usable_question(start, self._decode(rest))
         if question is None or known(question):
             return None
+        draw = self.style.answer
         for token in self.after:
-            drawn = yield token, ANSWER
+            drawn = yield token, draw
         answer = []
-        while drawn != self.tokenizer.eos_token_id and len(answer) < ANSWER.max_tokens:
+        while drawn != self.tokenizer.eos_token_id and len(answer) < draw.max_tokens:
             answer.append(drawn)
             if len(answer) % CHECK_EVERY == 0 and not usable_answer(self._decode(answer)):
                 return None
-            drawn = yield drawn, ANSWER
-        text, done = self._decode(answer), drawn == self.tokenizer.eos_token_id
-        return {"n": n, "q": question, "a": text, "done": done} if usable_answer(text) else None
+            drawn = yield drawn, draw
+        return self.style.row(n, question, self._decode(answer), drawn == self.tokenizer.eos_token_id)
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from sorted_tuning.data import prompt_text
+from sorted_tuning.errors import TuningError
 from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.sampling import Draw
 from sorted_tuning.text import loops
@@ -53,10 +54,32 @@ Attempts = Callable[[int, Callable[[str], bool]], Iterator[dict | None]]
 """From the first attempt's number and whether a question is known already: rows without end, None for a failed one."""
 
 
-def first_words(seed: int, n: int) -> tuple[str, random.Random]:
-    """How attempt n's question begins, and the attempt's own source of chance."""
-    rng = random.Random(seed * 1_000_003 + n)
-    return rng.choice(STARTS), rng
+@dataclass(frozen=True)
+class Style:
+    """Which conversations: how questions begin, how both are drawn, whether answers must end by themselves."""
+
+    starts: tuple[str, ...] = STARTS
+    question: Draw = QUESTION
+    answer: Draw = ANSWER
+    ended: bool = False
+
+    def first_words(self, seed: int, n: int) -> tuple[str, random.Random]:
+        """How attempt n's question begins, and the attempt's own source of chance."""
+        rng = random.Random(seed * 1_000_003 + n)
+        return rng.choice(self.starts), rng
+
+    def row(self, n: int, question: str, answer: str, done: bool) -> dict | None:
+        """The row of attempt n; None where its answer is empty, loops, or lacks the end that it must have."""
+        usable = usable_answer(answer) and (done or not self.ended)
+        return {"n": n, "q": question, "a": answer, "done": done} if usable else None
+
+
+def read_starts(path: Path) -> tuple[str, ...]:
+    """First words of questions from a text file, one of them a line; repeated ones are drawn more often."""
+    starts = tuple(line for line in Path(path).read_text("utf-8").split("\n") if line.strip())
+    if not starts:
+        raise TuningError(f"starts: {path} must hold at least one line, got none")
+    return starts
 
 
 def usable_question(start: str, rest: str) -> str | None:
@@ -71,15 +94,15 @@ def usable_answer(answer: str) -> bool:
 
 
 def same_question(question: str) -> str:
-    """What two questions that count as one share."""
-    return " ".join(question.lower().split())
+    """What two questions that count as one share: words and signs, but not case, spaces and how they end."""
+    return " ".join(question.lower().split()).rstrip(".?! ")
 
 
-def generate(attempts: Attempts, out: Path, rows: int) -> int:
-    """Append rows to `out` until it holds `rows` of them; returns how many are new."""
+def generate(attempts: Attempts, out: Path, rows: int, never: Collection[str] = ()) -> int:
+    """Append rows to `out` until it holds `rows` of them; returns how many are new. `never`: questions of no row."""
     out = Path(out)
     old = read_whole_lines(out)
-    seen = {same_question(row["q"]) for row in old}
+    seen = {same_question(row["q"]) for row in old} | {same_question(question) for question in never}
     first = 1 + max((row.get("n", 0) for row in old), default=0)
     written = 0
     with out.open("a", encoding="utf-8") as file, tqdm(total=rows, initial=len(old), unit="row", mininterval=10) as bar:

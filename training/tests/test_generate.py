@@ -5,13 +5,15 @@ import json
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from sorted_tuning.ask_server import server_attempts
+from sorted_tuning.cli import app
 from sorted_tuning.completions import Sampler
 from sorted_tuning.converse import Conversations
 from sorted_tuning.data import document, read_rows
 from sorted_tuning.errors import TuningError
-from sorted_tuning.generate import ANSWER, QUESTION, STARTS, Template, generate
+from sorted_tuning.generate import ANSWER, QUESTION, STARTS, Template, generate, read_starts
 from sorted_tuning.lockstep import Lockstep
 from sorted_tuning.reference.tiny import byte_tokenizer
 from sorted_tuning.sampling import Draw, draw_tokens
@@ -165,3 +167,33 @@ def test_a_known_question_is_not_answered(talker):
     found = Conversations(talker, byte_tokenizer(), rows=16, seed=5).attempts(1, known)
     assert [next(found) for _ in range(16)] == [None] * 16
     assert asked and all(len(question) <= QUESTION.max_tokens + max(map(len, STARTS)) for question in asked)
+
+
+def test_short_answers_to_questions_that_begin_as_asked(server, files, tmp_path):
+    (tmp_path / "starts.txt").write_text("Which river\n\nWho\n")
+    (tmp_path / "never.json").write_text('[{"instruction": "who  is it 1."}]')
+
+    def reply(body):
+        if asks(body):
+            return f" is it {body['seed'] % 4}?", "stop"
+        return ("yes", "stop") if body["seed"] % 2 else ("no end", "length")
+
+    server.reply = reply
+    url = f"http://127.0.0.1:{server.server_port}/"
+    options = ["--server", url, "--tokenizer", str(files / "base"), "--out", str(tmp_path / "rows.jsonl")]
+    options += ["--starts", str(tmp_path / "starts.txt"), "--never", str(tmp_path / "never.json"), "--rows", "7"]
+    options += ["--short", "9", "--answer-temperature", "0.2"]
+    result = CliRunner().invoke(app, ["generate", *options])
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    every = {f"{start} is it {n}?" for start in ("Which river", "Who") for n in range(4)}
+    assert {row["q"] for row in rows} == every - {"Who is it 1?"}
+    assert all(row["done"] and row["a"] == "yes" for row in rows)
+    assert all(body["max_tokens"] == 9 for body in server.bodies)
+    assert {body["temperature"] for body in server.bodies} == {1.0, 0.2}
+
+
+def test_starts_must_be_there(tmp_path):
+    (tmp_path / "starts.txt").write_text("\n \n")
+    with pytest.raises(TuningError, match=r"starts: .* must hold at least one line, got none"):
+        read_starts(tmp_path / "starts.txt")
