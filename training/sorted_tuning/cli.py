@@ -84,6 +84,29 @@ def targets(
 
 
 @app.command()
+def states(
+    model: Model,
+    of: Annotated[Path, typer.Option(help="File written by `targets`, whose windows and probabilities are taken.")],
+    out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.")],
+    boundaries: Annotated[str, typer.Option(help='Keep the trunk\'s states after these layers, e.g. "9,14,19,24".')],
+    batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 16,
+    device: Annotated[str, typer.Option(help="Where the trunk runs, e.g. cpu or cuda.")] = "cpu",
+    precision: Precision = "auto",
+    compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
+) -> None:
+    """The same targets with the trunk's states after other layers: no head runs, and no layer behind them."""
+    from sorted_tuning.exits import parse_exits
+    from sorted_tuning.load import load_base
+    from sorted_tuning.precision import resolve
+    from sorted_tuning.targets import write_states
+
+    settings = {"batch": batch, "precision": resolve(precision, device), "compile": compile}
+    kept = tuple(e.layer for e in parse_exits(boundaries))
+    count = write_states(load_base(model).to(device), of, out, boundaries=kept, **settings)
+    typer.echo(f"{count} training tokens -> {out}")
+
+
+@app.command()
 def tune(
     run: Annotated[
         Path,

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,23 +76,43 @@ def teach(
 
     Third: the hidden states bf16 [N, T, H] after each of the trunk layers in `boundaries`.
     """
-    device, dtype, llama = base.device, dtype_of(precision), base.model
+    dtype = dtype_of(precision)
     weight = base.lm_head.weight.to(dtype)
     top_ids = torch.empty(*ids.shape, k, dtype=torch.int32)
     top_p = torch.empty(*ids.shape, k, dtype=torch.float16)
-    states = {n: torch.empty(*ids.shape, base.config.hidden_size, dtype=torch.bfloat16) for n in boundaries}
-    for start in tqdm(range(0, len(ids), batch), desc="targets", unit="batch", mininterval=30):
-        part = ids[start : start + batch].long().to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            x = llama.embed_tokens(part)
-            for n, x in trunk_states(llama, x, rope_of(llama, x), len(llama.layers)):
-                if n in states:
-                    states[n][start : start + batch] = x.to(torch.bfloat16).cpu()
-            h = llama.norm(x).to(dtype).flatten(0, 1)
+    states = _empty_states(base, ids, boundaries)
+    for at, x in _through_trunk(base, ids, batch, precision, len(base.model.layers), states):
+        with torch.autocast(base.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            h = base.model.norm(x).to(dtype).flatten(0, 1)
             rows = [_most_likely(F.linear(chunk, weight), k, kernels) for chunk in h.split(CHUNK)]
-        top_p[start : start + batch] = torch.cat([p for p, _ in rows]).view(*part.shape, k).half().cpu()
-        top_ids[start : start + batch] = torch.cat([ids for _, ids in rows]).view(*part.shape, k).int().cpu()
+        top_p[at] = torch.cat([p for p, _ in rows]).view(*x.shape[:2], k).half().cpu()
+        top_ids[at] = torch.cat([ids for _, ids in rows]).view(*x.shape[:2], k).int().cpu()
     return top_ids, top_p, states
+
+
+def _empty_states(base: LlamaForCausalLM, ids: torch.Tensor, boundaries: tuple[int, ...]) -> dict[int, torch.Tensor]:
+    return {n: torch.empty(*ids.shape, base.config.hidden_size, dtype=torch.bfloat16) for n in boundaries}
+
+
+@torch.no_grad()
+def _through_trunk(
+    base: LlamaForCausalLM,
+    ids: torch.Tensor,
+    batch: int,
+    precision: Precision,
+    depth: int,
+    states: dict[int, torch.Tensor],
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Fills `states`; yields which windows and what they are after `depth` layers [B, T, H], a batch at a time."""
+    llama = base.model
+    for start in tqdm(range(0, len(ids), batch), desc="targets", unit="batch", mininterval=30):
+        at = slice(start, start + batch)
+        with torch.autocast(base.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            x = llama.embed_tokens(ids[at].long().to(base.device))
+            for n, x in trunk_states(llama, x, rope_of(llama, x), depth):
+                if n in states:
+                    states[n][at] = x.to(torch.bfloat16).cpu()
+        yield at, x
 
 
 def _most_likely(z: torch.Tensor, k: int, kernels: LogitKernels) -> tuple[torch.Tensor, torch.Tensor]:
@@ -119,10 +140,7 @@ def write_targets(
 
     compile: fuse the base's layers first, in place. from_starts: each window begins with a document.
     """
-    layers = base.config.num_hidden_layers
-    for n in boundaries:
-        if not 1 <= n < layers:
-            raise TuningError(f"boundaries: must lie after one of the trunk layers 1 to {layers - 1}, got {n}")
+    _check_boundaries(base, boundaries)
     if boundaries and not k:
         raise TuningError("boundaries: are for the kl loss, so need top-k probabilities, got k = 0")
     ids = (windows_from_starts if from_starts else windows)(training_documents(tokenizer, data), length, seed)
@@ -135,11 +153,54 @@ def write_targets(
             compile_layers(base.model.layers)
         kernels = compiled() if compile else EAGER
         tensors["top_ids"], tensors["top_p"], states = teach(base, ids, k, batch, precision, boundaries, kernels)
-        tensors |= {f"state.{n}": kept for n, kept in states.items()}
+        tensors |= _named(states)
         tensors["test.top_ids"], tensors["test.top_p"], _ = teach(base, test, k, batch, precision, (), kernels)
     metadata = {"vocab": str(base.config.vocab_size)} | ({"trunk": fingerprint(base)} if boundaries else {})
     save_file(tensors, out, metadata=metadata)
     return ids.numel()
+
+
+def _check_boundaries(base: LlamaForCausalLM, boundaries: tuple[int, ...]) -> None:
+    layers = base.config.num_hidden_layers
+    for n in boundaries:
+        if not 1 <= n < layers:
+            raise TuningError(f"boundaries: must lie after one of the trunk layers 1 to {layers - 1}, got {n}")
+
+
+def write_states(
+    base: LlamaForCausalLM,
+    of: Path,
+    out: Path,
+    *,
+    batch: int,
+    precision: Precision,
+    boundaries: tuple[int, ...],
+    compile: bool = False,
+) -> int:
+    """Write the windows and probabilities of a targets file with the states after these layers, and no others.
+
+    Runs the trunk to the deepest of them and no head: half of the work, or less. Returns the number of training tokens.
+    """
+    _check_boundaries(base, boundaries)
+    with _opened(of, base.config.vocab_size) as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys() if not name.startswith("state.")}  # noqa: SIM118
+    trunk = fingerprint(base)
+    if "top_ids" not in tensors:
+        raise TuningError(f"targets: {of} must hold probabilities, since states are for the kl loss")
+    if metadata.get("trunk", trunk) != trunk:
+        raise TuningError(f"targets: the states in {of} must be of the model's trunk")
+    if compile:
+        compile_layers(base.model.layers)
+    states = _empty_states(base, tensors["ids"], boundaries)
+    for _ in _through_trunk(base, tensors["ids"], batch, precision, max(boundaries), states):
+        pass
+    save_file(tensors | _named(states), out, metadata=metadata | {"trunk": trunk})
+    return tensors["ids"].numel()
+
+
+def _named(states: dict[int, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"state.{n}": kept for n, kept in states.items()}
 
 
 def read_targets(paths: Sequence[Path], vocab: int) -> Targets:
@@ -176,15 +237,23 @@ def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
     return torch.cat(some) if some else None
 
 
-def _read(path: Path, vocab: int) -> Targets:
+@contextmanager
+def _opened(path: Path, vocab: int) -> Iterator[safe_open]:
+    """A targets file for this vocabulary, open. What can't be read in it is a TuningError, too."""
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
+            own = (file.metadata() or {}).get("vocab")
+            if own != str(vocab):
+                raise TuningError(f"targets: {path} must be of the model's vocabulary {vocab}, got {own}")
+            yield file
     except (SafetensorError, FileNotFoundError) as error:
         raise TuningError(f"targets: {path} must be a file written by `sorted-tuning targets`: {error}") from error
-    if metadata.get("vocab") != str(vocab):
-        raise TuningError(f"targets: {path} must be of the model's vocabulary {vocab}, got {metadata.get('vocab')}")
+
+
+def _read(path: Path, vocab: int) -> Targets:
+    with _opened(path, vocab) as file:
+        trunk = file.metadata().get("trunk")
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not iterable)
     if not len(found["ids"]):
         raise TuningError(f"targets: {path} must hold at least one window, got none")
     return Targets(
@@ -196,5 +265,5 @@ def _read(path: Path, vocab: int) -> Targets:
         found.get("test.top_ids"),
         found.get("test.top_p"),
         {int(name.removeprefix("state.")): kept for name, kept in found.items() if name.startswith("state.")},
-        metadata.get("trunk"),
+        trunk,
     )

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from sorted_tuning.cli import app
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.export import export
@@ -14,7 +17,7 @@ from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.load import load_base
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
-from sorted_tuning.targets import read_targets, write_targets
+from sorted_tuning.targets import read_targets, write_states, write_targets
 from sorted_tuning.tuning.config import TuneConfig
 from sorted_tuning.tuning.tune import Tuner, mean_model, tune, tuned_model
 
@@ -117,6 +120,32 @@ def test_kept_states_stand_in_for_the_still_trunk(config, tmp_path, files):
         Tuner(dataclasses.replace(kept, model=str(tmp_path / "other")), tmp_path / "refused", quiet)
     with pytest.raises(TuningError, match="trunk layers 1 to 3, got 4"):
         write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], tmp_path / "no", **settings, boundaries=(4,))
+
+
+def test_states_after_other_layers_are_what_targets_would_have_kept(tmp_path, files):
+    """Also of targets that kept none; the probabilities are those of the file, so the head is not needed."""
+    settings = {"length": 32, "k": 8, "batch": 8, "seed": 1, "precision": "fp32"}
+    base, wanted, before, out = load_base(files / "base"), *(tmp_path / f"{n}.safetensors" for n in range(3))
+    write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], wanted, **settings, boundaries=(1, 3))
+    for boundaries in ((), (2,)):
+        write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], before, **settings, boundaries=boundaries)
+        arguments = ["states", "--model", str(files / "base"), "--of", str(before), "--boundaries", "1,3"]
+        arguments += ["--batch", "8", "--precision", "fp32", "--no-compile", "--out", str(out)]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert load_file(out).keys() == load_file(wanted).keys()
+        assert all(torch.equal(load_file(out)[name], kept) for name, kept in load_file(wanted).items())
+        assert read_targets([out], 260).trunk == read_targets([wanted], 260).trunk
+    options = {"batch": 8, "precision": "fp32"}
+    with pytest.raises(TuningError, match="trunk layers 1 to 3, got 4"):
+        write_states(base, wanted, out, boundaries=(4,), **options)
+    with pytest.raises(TuningError, match="must be of the model's trunk"):
+        write_states(tiny_llama(seed=4), wanted, out, boundaries=(1,), **options)
+    write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], before, **settings | {"k": 0})
+    with pytest.raises(TuningError, match="must hold probabilities"):
+        write_states(base, before, out, boundaries=(1,), **options)
+    with pytest.raises(TuningError, match="written by `sorted-tuning targets`"):
+        write_states(base, tmp_path / "none", out, boundaries=(1,), **options)
 
 
 def test_targets_of_several_files_are_one_after_the_other(config, tmp_path, files):
