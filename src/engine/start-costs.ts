@@ -64,7 +64,7 @@ export function startCosts(executor: Executor, options: EngineOptions, now: () =
   return { costs, slowdown: 1, source: 'measured', note: notes.length === 0 ? null : notes.join('; ') };
 }
 
-/** The cheapest point of each unit: some 50 ms for the embedded model. */
+/** The cheapest point of each unit: 0.3 s for the embedded model, most of it bindings that a first request would make. */
 function smallest(plan: CalibrationPlan): CalibrationPlan {
   return { ...plan, rows: plan.rows.slice(0, 1), chunks: plan.chunks.slice(0, 1), contexts: plan.contexts.slice(0, 1) };
 }
