@@ -51,16 +51,14 @@ export function startCosts(executor: Executor, options: EngineOptions, now: () =
     plan,
   };
   const { cost, why } = options.recalibrate === true ? { cost: null, why: null } : readCalibration(dir, key);
-  const check = cost === null ? null : drift(cost, calibrate(executor, smallest(plan), now));
-  if (cost !== null && check !== null && !check.stale) {
-    return { costs: cost, slowdown: check.slowdown, source: 'cache', note: null };
+  let reason = why;
+  if (cost !== null) {
+    const { ratio, stale, slowdown } = drift(cost, calibrate(executor, smallest(plan), now));
+    if (!stale) return { costs: cost, slowdown, source: 'cache', note: null };
+    reason = `steps take ${ratio.toFixed(2)} of what it says, so all was measured again`;
   }
   const costs = measured();
-  const notes = [
-    why,
-    check === null ? null : `steps take ${check.ratio.toFixed(2)} of what it says, so all was measured again`,
-    writeCalibration(dir, key, costs),
-  ].filter((note) => note !== null);
+  const notes = [reason, writeCalibration(dir, key, costs)].filter((note) => note !== null);
   return { costs, slowdown: 1, source: 'measured', note: notes.length === 0 ? null : notes.join('; ') };
 }
 

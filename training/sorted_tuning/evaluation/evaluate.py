@@ -80,9 +80,10 @@ def greedy(
         if name not in served
     }
 
+    known = _texts(tokenizer, theirs)
+
     def right(ours: list[Answer]) -> dict[str, float]:
-        texts, known = ([tokenizer.decode(a.ids, skip_special_tokens=True) for a in each] for each in (ours, theirs))
-        return rightness(questions, texts, known) if questions else {}
+        return rightness(questions, _texts(tokenizer, ours), known) if questions else {}
 
     table: Table = {BASE: {str(full.exits[0]): qualities(theirs, base) | right(theirs)}}
     for name, exits in (answers | {name: exits for name, exits in served.items() if name != BASE}).items():
@@ -119,10 +120,14 @@ def write_answers(
     out: Path, tokenizer: PreTrainedTokenizerBase, instructions: list[str], answers: list[Answer]
 ) -> None:
     """answers.jsonl in folder `out`: rows as those of data, for who measures other things on the same text."""
-    texts = [tokenizer.decode(a.ids, skip_special_tokens=True) for a in answers]
+    texts = _texts(tokenizer, answers)
     rows = [{"q": q, "a": text, "done": a.ended} for q, text, a in zip(instructions, texts, answers, strict=True)]
     Path(out).mkdir(parents=True, exist_ok=True)
     (Path(out) / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def _texts(tokenizer: PreTrainedTokenizerBase, answers: list[Answer]) -> list[str]:
+    return [tokenizer.decode(a.ids, skip_special_tokens=True) for a in answers]
 
 
 def cut(documents: list[list[int]], tokens: int) -> list[list[int]]:
