@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 
+from sorted_tuning.chat_template import Template
 from sorted_tuning.completions import Sampler
-from sorted_tuning.generate import Attempts, Style, Template, usable_question
+from sorted_tuning.generate import Attempts, Style, usable_question
 
 
 def attempt(

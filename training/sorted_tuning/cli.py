@@ -195,6 +195,9 @@ def generate(
     starts: Annotated[
         Path | None, typer.Option(help="Text file of first words of questions, one a line, in place of the usual ones.")
     ] = None,
+    words: Annotated[
+        Path | None, typer.Option(help="With --starts: JSON object of the words for each gap, {name}, in its lines.")
+    ] = None,
     short: Annotated[
         int | None, typer.Option(min=1, help="Keep only questions and answers of at most so many tokens, which end.")
     ] = None,
@@ -208,10 +211,12 @@ def generate(
 ) -> None:
     """Self-generated questions and answers from the base model; goes on where the file ends."""
     from sorted_tuning.ask_server import server_attempts
+    from sorted_tuning.chat_template import Template
     from sorted_tuning.completions import Sampler
     from sorted_tuning.converse import Conversations
     from sorted_tuning.evaluation.evaluate import read_instructions
-    from sorted_tuning.generate import ANSWER, QUESTION, STARTS, Style, Template, read_starts
+    from sorted_tuning.first_words import FirstWords, read_first_words
+    from sorted_tuning.generate import ANSWER, QUESTION, Style
     from sorted_tuning.generate import generate as run
     from sorted_tuning.load import load_base, load_tokenizer
     from sorted_tuning.precision import dtype_of, resolve
@@ -221,8 +226,10 @@ def generate(
         raise TuningError("generate: must be given exactly one of --model and --server")
     if (tokenizer is None) != (server is None):
         raise TuningError("tokenizer: must be given with --server, and not with --model, which has its own")
+    if words and not starts:
+        raise TuningError("words: must be given with --starts, whose gaps they fill")
     style = Style(
-        read_starts(starts) if starts else STARTS,
+        read_first_words(starts, words) if starts else FirstWords(),
         Draw(short or QUESTION.max_tokens, question_temperature, QUESTION.top_k, QUESTION.min_p),
         Draw(short or ANSWER.max_tokens, answer_temperature, ANSWER.top_k, ANSWER.min_p),
         ended=short is not None,

@@ -11,7 +11,8 @@ from itertools import count
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from sorted_tuning.generate import Style, Template, usable_answer, usable_question
+from sorted_tuning.chat_template import Template
+from sorted_tuning.generate import Style, usable_answer, usable_question
 from sorted_tuning.lockstep import Lockstep
 from sorted_tuning.sampling import Draw
 
@@ -34,10 +35,7 @@ class Conversations:
         template = Template.of(tokenizer)
         self.model, self.tokenizer, self.rows, self.seed, self.style = model, tokenizer, rows, seed, style or Style()
         self.before, self.after = self._encode(template.before), self._encode(template.after)
-        starts = max(len(self._encode(start)) for start in self.style.starts)
-        self.room = (
-            len(self.before) + starts + self.style.question.max_tokens + len(self.after) + self.style.answer.max_tokens
-        )
+        self.room = len(self.before) + len(self.after) + self.style.question.max_tokens + self.style.answer.max_tokens
 
     def attempts(self, first: int, known: Callable[[str], bool]) -> Iterator[dict | None]:
         """As `generate` asks for them, batch after batch."""
@@ -45,11 +43,11 @@ class Conversations:
             yield from self._batch(n, known)
 
     def _batch(self, first: int, known: Callable[[str], bool]) -> Iterator[dict | None]:
-        generator = torch.Generator(self.model.device).manual_seed(
-            self.style.first_words(self.seed, first)[1].getrandbits(62)
-        )
-        steps = Lockstep(self.model, self.before[:-1], self.rows, self.room, generator)
-        turns = [self._turns(n, known) for n in range(first, first + self.rows)]
+        begun = [self.style.first_words(self.seed, n) for n in range(first, first + self.rows)]
+        generator = torch.Generator(self.model.device).manual_seed(begun[0][1].getrandbits(62))
+        room = self.room + max(len(self._encode(start)) for start, _ in begun)
+        steps = Lockstep(self.model, self.before[:-1], self.rows, room, generator)
+        turns = [self._turns(first + i, start, known) for i, (start, _) in enumerate(begun)]
         said = [next(turn) for turn in turns]
         while turns:
             drawn, over = steps.step([token for token, _ in said], [draw for _, draw in said]), []
@@ -63,9 +61,8 @@ class Conversations:
                 left = steps.leave(over)
                 turns, said = [turns[i] for i in left], [said[i] for i in left]
 
-    def _turns(self, n: int, known: Callable[[str], bool]) -> Generator[tuple[int, Draw], int, dict | None]:
+    def _turns(self, n: int, start: str, known: Callable[[str], bool]) -> Generator[tuple[int, Draw], int, dict | None]:
         """One attempt: says which token comes next and how to draw the one after it, is sent that, returns the row."""
-        start, _ = self.style.first_words(self.seed, n)
         draw = self.style.question
         for token in self.before[-1:] + self._encode(start):
             drawn = yield token, draw

@@ -1,6 +1,6 @@
 """Instruction data: JSONL rows {"q": question, "a": answer, "done": ended by itself} into token sequences.
 
-Knows rows, the chat template and windows. Must not know models or losses.
+Knows rows, documents and windows. Must not know models or losses.
 The first `HELD_OUT` usable rows of a file are the test set: never trained on, never used for calibration.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from sorted_tuning.chat_template import prompt_text
 from sorted_tuning.errors import TuningError
 
 HELD_OUT = 40
@@ -59,12 +60,6 @@ def _text(path: Path) -> str:
         return gzip.decompress(path.read_bytes()).decode("utf-8")
     except (OSError, EOFError) as error:
         raise TuningError(f"data: {path} must be a whole gzip file: {error}") from error
-
-
-def prompt_text(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
-    """The chat prompt up to where the assistant's answer begins."""
-    turns = [{"role": "user", "content": question}]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
 
 def document(tokenizer: PreTrainedTokenizerBase, row: Row) -> list[int]:

@@ -15,39 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
-from sorted_tuning.data import prompt_text
-from sorted_tuning.errors import TuningError
+from sorted_tuning.first_words import FirstWords
 from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.sampling import Draw
 from sorted_tuning.text import loops
 
-STARTS = (
-    "", "What", "How", "Write", "Explain", "Can you", "I", "Give me", "Why", "Describe", "Create", "Tell me", "Is",
-    "Please", "Compare", "List", "Summarize", "Suggest", "Translate", "Who", "When", "Which", "Help me", "My",
-    "Compose", "Identify", "Rewrite", "Design", "Find", "Calculate",
-)  # fmt: skip
-"""First words of questions, so that a small model's questions don't all begin alike."""
-
 QUESTION = Draw(max_tokens=120, temperature=1.0, top_k=64, min_p=0.02)
 ANSWER = Draw(max_tokens=320, temperature=0.7, top_k=50, min_p=0.02)
-
-
-@dataclass(frozen=True)
-class Template:
-    """A chat template around the user's words."""
-
-    before: str
-    after: str
-    stop: str
-
-    @staticmethod
-    def of(tokenizer: PreTrainedTokenizerBase) -> Template:
-        """Split the rendered template at a marker."""
-        marker = "QUESTION-GOES-HERE"
-        before, after = prompt_text(tokenizer, marker).split(marker)
-        return Template(before, after, str(tokenizer.eos_token))
 
 
 Attempts = Callable[[int, Callable[[str], bool]], Iterator[dict | None]]
@@ -58,7 +33,7 @@ Attempts = Callable[[int, Callable[[str], bool]], Iterator[dict | None]]
 class Style:
     """Which conversations: how questions begin, how both are drawn, whether answers must end by themselves."""
 
-    starts: tuple[str, ...] = STARTS
+    starts: FirstWords = FirstWords()
     question: Draw = QUESTION
     answer: Draw = ANSWER
     ended: bool = False
@@ -66,20 +41,12 @@ class Style:
     def first_words(self, seed: int, n: int) -> tuple[str, random.Random]:
         """How attempt n's question begins, and the attempt's own source of chance."""
         rng = random.Random(seed * 1_000_003 + n)
-        return rng.choice(self.starts), rng
+        return self.starts.draw(rng), rng
 
     def row(self, n: int, question: str, answer: str, done: bool) -> dict | None:
         """The row of attempt n; None where its answer is empty, loops, or lacks the end that it must have."""
         usable = usable_answer(answer) and (done or not self.ended)
         return {"n": n, "q": question, "a": answer, "done": done} if usable else None
-
-
-def read_starts(path: Path) -> tuple[str, ...]:
-    """First words of questions from a text file, one of them a line; repeated ones are drawn more often."""
-    starts = tuple(line for line in Path(path).read_text("utf-8").split("\n") if line.strip())
-    if not starts:
-        raise TuningError(f"starts: {path} must hold at least one line, got none")
-    return starts
 
 
 def usable_question(start: str, rest: str) -> str | None:

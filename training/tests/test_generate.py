@@ -2,18 +2,21 @@
 
 import gzip
 import json
+import random
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from sorted_tuning.ask_server import server_attempts
+from sorted_tuning.chat_template import Template
 from sorted_tuning.cli import app
 from sorted_tuning.completions import Sampler
 from sorted_tuning.converse import Conversations
 from sorted_tuning.data import document, read_rows
 from sorted_tuning.errors import TuningError
-from sorted_tuning.generate import ANSWER, QUESTION, STARTS, Template, generate, read_starts
+from sorted_tuning.first_words import STARTS, read_first_words
+from sorted_tuning.generate import ANSWER, QUESTION, generate
 from sorted_tuning.lockstep import Lockstep
 from sorted_tuning.reference.tiny import byte_tokenizer
 from sorted_tuning.sampling import Draw, draw_tokens
@@ -193,7 +196,38 @@ def test_short_answers_to_questions_that_begin_as_asked(server, files, tmp_path)
     assert {body["temperature"] for body in server.bodies} == {1.0, 0.2}
 
 
-def test_starts_must_be_there(tmp_path):
-    (tmp_path / "starts.txt").write_text("\n \n")
-    with pytest.raises(TuningError, match=r"starts: .* must hold at least one line, got none"):
-        read_starts(tmp_path / "starts.txt")
+def first_words(tmp_path, lines, words=None):
+    (tmp_path / "starts.txt").write_text(lines)
+    (tmp_path / "words.json").write_text(words or "{}")
+    return read_first_words(tmp_path / "starts.txt", tmp_path / "words.json" if words else None)
+
+
+def test_gaps_in_first_words_are_filled_and_the_same_gap_alike(tmp_path):
+    starts = first_words(tmp_path, "Is {n} odd?\\n\\n{n} is\nAdd {n} and {n2}", '{"n": ["1", "2", "3"]}')
+    drawn = {starts.draw(random.Random(seed)) for seed in range(200)}
+    assert drawn == {f"Is {n} odd?\n\n{n} is" for n in "123"} | {f"Add {n} and {m}" for n in "123" for m in "123"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "words", "error"),
+    [
+        ("\n \n", None, "starts: .* must hold at least one line, got none"),
+        ("Is {n2} odd", None, "words: must hold words for every gap of .*starts.txt, got none for 'n'"),
+        ("Is {n} odd", '{"m": ["1"]}', "words: must hold words for every gap of .*starts.txt, got none for 'n'"),
+        ("Is {n} odd", '{"n": []}', r"words: .*words.json must be a JSON object of non-empty .*, got \[\] for 'n'"),
+        ("Is {n} odd", '{"n": [1]}', r"words: .*words.json must be a JSON object of non-empty .*, got \[1\] for 'n'"),
+        ("Is {n} odd", "[]", "words: .*words.json must be a JSON object of non-empty lists of words, got a list"),
+        ("Is {n} odd", "{", "words: .*words.json must be a JSON object of non-empty lists of words: Expecting"),
+    ],
+)
+def test_first_words_must_be_there(tmp_path, lines, words, error):
+    with pytest.raises(TuningError, match=error):
+        first_words(tmp_path, lines, words)
+
+
+def test_words_need_starts(files, tmp_path):
+    words = tmp_path / "words.json"
+    words.write_text("{}")
+    options = ["--model", str(files / "base"), "--out", str(tmp_path / "rows.jsonl"), "--words", str(words)]
+    result = CliRunner().invoke(app, ["generate", *options])
+    assert isinstance(result.exception, TuningError) and "words: must be given with --starts" in str(result.exception)

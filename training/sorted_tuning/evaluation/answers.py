@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from sorted_tuning.data import prompt_text
+from sorted_tuning.chat_template import prompt_text
 from sorted_tuning.text import distinct, loops
 
 LIMIT = 256

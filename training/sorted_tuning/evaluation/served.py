@@ -14,8 +14,8 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from sorted_tuning.chat_template import prompt_text
 from sorted_tuning.completions import Sampler
-from sorted_tuning.data import prompt_text
 from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.answers import LIMIT, Answer
 from sorted_tuning.jsonl import read_whole_lines
