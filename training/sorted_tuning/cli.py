@@ -64,6 +64,10 @@ def targets(
     from_starts: Annotated[
         bool, typer.Option("--from-starts", help="Begin each window with a document, as a request begins its sequence.")
     ] = False,
+    answers_first: Annotated[
+        bool,
+        typer.Option("--answers-first", help="Let a step that samples positions take those that write answers first."),
+    ] = False,
     device: Annotated[str, typer.Option(help="Where the teacher runs, e.g. cpu or cuda.")] = "cpu",
     precision: Precision = "auto",
     compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
@@ -77,9 +81,8 @@ def targets(
     settings = {"length": length, "k": top_k, "batch": batch, "seed": seed, "precision": resolve(precision, device)}
     base = load_base(model).to(device)
     kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
-    count = write_targets(
-        base, load_tokenizer(model), data, out, **settings, boundaries=kept, compile=compile, from_starts=from_starts
-    )
+    choices = {"compile": compile, "from_starts": from_starts, "answers_first": answers_first}
+    count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=kept, **choices)
     typer.echo(f"{count} training tokens -> {out}")
 
 

@@ -14,9 +14,10 @@ from itertools import chain, cycle
 from pathlib import Path
 
 import torch
+from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-from sorted_tuning.chat_template import prompt_text
+from sorted_tuning.chat_template import Template, prompt_text
 from sorted_tuning.errors import TuningError
 
 HELD_OUT = 40
@@ -110,6 +111,23 @@ def windows_from_starts(documents: list[list[int]], length: int, seed: int) -> t
             row += doc
         rows.append(row[:length])
     return torch.tensor(rows, dtype=torch.int32)
+
+
+def answer_positions(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> torch.Tensor:
+    """Bool [N, T]: where in windows i32 [N, T] the next token is one of an answer, or ends it.
+
+    What a window cuts off in front counts as no answer, since it may be a question.
+    """
+    template = Template.of(tokenizer)
+    head = torch.tensor(tokenizer.encode(template.after.removeprefix(template.stop), add_special_tokens=False))
+    turn = tokenizer.encode(template.before, add_special_tokens=False)[0]
+    begins = (ids.unfold(1, len(head), 1) == head).all(-1)
+    begins = F.pad(begins, (len(head) - 1, 0))
+    # An answer that was cut off ends where the next turn begins.
+    ends = (ids == tokenizer.eos_token_id) | F.pad(ids[:, 1:] == turn, (0, 1))
+    # Of the last beginning and the last end up to a position, the later one decides.
+    at = torch.arange(1, ids.shape[1] + 1)
+    return (begins * at).cummax(1).values > (ends * at).cummax(1).values
 
 
 def _shuffled(documents: list[list[int]], seed: int) -> list[list[int]]:

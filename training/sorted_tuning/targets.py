@@ -3,8 +3,10 @@
 A targets file (safetensors) holds `ids` i32 [N, T] and, for the base's distribution p at each position, `top_ids`
 i32 [N, T, K] and `top_p` f16 [N, T, K] (true probabilities by falling p, not renormalized). Held-out documents come
 along as `test.ids` [40, T] (padded at the end), `test.length` i32 [40], `test.top_ids`, `test.top_p`. K = 0 keeps the
-windows alone: enough for the cross-entropy loss. With boundaries, `state.{n}` bf16 [N, T, H] is what the untouched
-trunk hands on after n layers: a run that leaves the trunk still (mode `blocks`) never has to run it again.
+windows alone: enough for the cross-entropy loss. `first` bool [N, T], where there is one, marks the positions that a
+step takes before any other when it samples some: those that write an answer. With boundaries, `state.{n}` bf16
+[N, T, H] is what the untouched trunk hands on after n layers: a run that leaves the trunk still (mode `blocks`) never
+has to run it again.
 Knows the file. Must not know exits or optimizers.
 """
 
@@ -24,7 +26,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from sorted_tuning.data import held_out, training_documents, windows, windows_from_starts
+from sorted_tuning.data import answer_positions, held_out, training_documents, windows, windows_from_starts
 from sorted_tuning.errors import TuningError
 from sorted_tuning.loss import CHUNK, EAGER, LogitKernels, compiled
 from sorted_tuning.model import compile_layers, rope_of, trunk_states
@@ -39,6 +41,7 @@ TEST_LENGTH = 256
 class Targets:
     """Windows with the teacher's top-k at each position; top_ids and top_p are None where only windows were kept.
 
+    first: positions to take before any other, or None where no file marks any (a file without marks: all alike).
     states: trunk layer -> hidden states [N, T, H] after it, for the boundaries that were kept; trunk: the fingerprint
     of the model that they are of.
     """
@@ -50,6 +53,7 @@ class Targets:
     test_length: torch.Tensor
     test_top_ids: torch.Tensor | None
     test_top_p: torch.Tensor | None
+    first: torch.Tensor | None = None
     states: dict[int, torch.Tensor] = dataclasses.field(default_factory=dict)
     trunk: str | None = None
 
@@ -135,10 +139,12 @@ def write_targets(
     boundaries: tuple[int, ...] = (),
     compile: bool = False,
     from_starts: bool = False,
+    answers_first: bool = False,
 ) -> int:
     """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens.
 
     compile: fuse the base's layers first, in place. from_starts: each window begins with a document.
+    answers_first: mark the positions that write an answer.
     """
     _check_boundaries(base, boundaries)
     if boundaries and not k:
@@ -148,6 +154,8 @@ def write_targets(
     pad = tokenizer.eos_token_id or 0
     test = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in tests], dtype=torch.int32)
     tensors = {"ids": ids, "test.ids": test, "test.length": torch.tensor([len(d) for d in tests], dtype=torch.int32)}
+    if answers_first:
+        tensors["first"] = answer_positions(tokenizer, ids)
     if k:
         if compile:
             compile_layers(base.model.layers)
@@ -218,11 +226,13 @@ def read_targets(paths: Sequence[Path], vocab: int) -> Targets:
             raise TuningError(f"targets: the states in {path} must be of the trunk that those in {paths[0]} are of")
     if len(read) == 1:
         return first
+    marks = [torch.ones_like(t.ids, dtype=torch.bool) if t.first is None else t.first for t in read]
     return dataclasses.replace(
         first,
         ids=torch.cat([t.ids for t in read]),
         top_ids=_joined([t.top_ids for t in read]),
         top_p=_joined([t.top_p for t in read]),
+        first=torch.cat(marks) if any(t.first is not None for t in read) else None,
         states={n: torch.cat([t.states[n] for t in read]) for n in first.states if all(n in t.states for t in read)},
     )
 
@@ -264,6 +274,7 @@ def _read(path: Path, vocab: int) -> Targets:
         found["test.length"],
         found.get("test.top_ids"),
         found.get("test.top_p"),
+        found.get("first"),
         {int(name.removeprefix("state.")): kept for name, kept in found.items() if name.startswith("state.")},
         trunk,
     )

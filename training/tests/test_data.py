@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from sorted_tuning.data import windows, windows_from_starts
+from sorted_tuning.data import Row, answer_positions, document, windows, windows_from_starts
 from sorted_tuning.errors import TuningError
+from sorted_tuning.reference.tiny import byte_tokenizer
 
 DOCUMENTS = [[100 * doc + i for i in range(length)] for doc, length in enumerate([9, 3, 5, 7, 20])]
 
@@ -32,3 +33,19 @@ def test_windows_from_starts_begin_with_each_document_once_and_go_on_with_the_ne
 def test_text_that_fills_no_window_is_an_error(cut):
     with pytest.raises(TuningError, match="must fill one window of 45 tokens, got 44"):
         cut(DOCUMENTS, 45, seed=1)
+
+
+def test_answer_positions_are_those_whose_next_token_writes_or_ends_an_answer():
+    tokenizer = byte_tokenizer()
+    documents = [document(tokenizer, Row(f"question {n}?", f"answer {n}", done)) for n, done in enumerate([1, 0])]
+    ids = windows(documents, len(documents[0]) + len(documents[1]), seed=1)
+    text = "".join(
+        tokenizer.decode([token]) if marked else "~"
+        for token, marked in zip(ids[0, 1:].tolist(), answer_positions(tokenizer, ids)[0, :-1].tolist())
+    )
+    assert [part for part in text.split("~") if part] in (
+        ["answer 0<|im_end|>", "answer 1"],
+        ["answer 1", "answer 0<|im_end|>"],
+    )
+    later = ids[:, 60:]
+    assert torch.equal(answer_positions(tokenizer, later)[:, 80:], answer_positions(tokenizer, ids)[:, 140:])

@@ -41,6 +41,18 @@ def test_positions_are_distinct_per_exit_step_and_rank():
     assert torch.equal(a, sample(step=1, rank=0))
 
 
+def test_positions_that_come_first_are_taken_before_any_other():
+    first = torch.zeros(3, 100, dtype=torch.bool)
+    first[1, 40:50], first[2] = True, True
+    rows = sampled_positions(3, 90, 0.2, 2, step=1, seed=5, rank=0, first=first)
+    assert rows.shape == (2, 3, 18) and int(rows.max()) < 90
+    assert all(len(set(row.tolist())) == 18 for row in rows.flatten(0, 1))
+    assert all(set(range(40, 50)) < set(row.tolist()) for row in rows[:, 1])
+    assert not torch.equal(rows[0, 1].sort().values, rows[1, 1].sort().values)
+    alike = sampled_positions(3, 90, 0.2, 2, step=1, seed=5, rank=0)
+    assert torch.equal(rows[:, [0, 2]], alike[:, [0, 2]])
+
+
 def test_rounding_keeps_what_its_grid_holds():
     rows = torch.tensor([[127.0, -64, 3, 0.4], [0, 0, 0, 0]])
     assert round_rows(rows).tolist() == [[127, -64, 3, 0], [0, 0, 0, 0]]

@@ -126,6 +126,7 @@ def test_states_after_other_layers_are_what_targets_would_have_kept(tmp_path, fi
     """Also of targets that kept none; the probabilities are those of the file, so the head is not needed."""
     settings = {"length": 32, "k": 8, "batch": 8, "seed": 1, "precision": "fp32"}
     base, wanted, before, out = load_base(files / "base"), *(tmp_path / f"{n}.safetensors" for n in range(3))
+    settings["answers_first"] = True
     write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], wanted, **settings, boundaries=(1, 3))
     for boundaries in ((), (2,)):
         write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], before, **settings, boundaries=boundaries)
@@ -163,6 +164,10 @@ def test_targets_of_several_files_are_one_after_the_other(config, tmp_path, file
     assert torch.equal(both.top_p, torch.cat([first.top_p, second.top_p]))
     assert torch.equal(both.states[2], torch.cat([first.states[2], second.states[2]]))
     assert torch.equal(both.test_ids, first.test_ids)
+    assert both.first is None
+    write_targets(base, tokenizer, [tmp_path / "fewer.jsonl"], fewer, **settings, answers_first=True)
+    marked = read_targets([more, fewer], 260).first
+    assert marked[: len(first.ids)].all() and 0 < int(marked[len(first.ids) :].sum()) < second.ids.numel()
     config = dataclasses.replace(config, mode="blocks", exits="2+1,4", targets=(str(more), str(fewer)))
     tuner = Tuner(config, tmp_path / "run", quiet)
     tuner.train()

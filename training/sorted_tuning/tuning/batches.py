@@ -15,15 +15,26 @@ def batch_rows(count: int, batch: int, step: int, seed: int) -> torch.Tensor:
 
 
 def sampled_positions(
-    windows: int, length: int, share: float, exits: int, step: int, seed: int, rank: int
+    windows: int,
+    length: int,
+    share: float,
+    exits: int,
+    step: int,
+    seed: int,
+    rank: int,
+    first: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """For each exit and window its own random `share` of positions 0..length-1, [exits, windows, n].
 
-    An unbiased gradient for less work. As many in each window: whole batches keep one shape.
+    An unbiased gradient for less work. As many in each window: whole batches keep one shape. first: bool
+    [windows, >= length], the positions that are taken before any other.
     """
     n = max(1, round(length * share))
     generator = _generator(seed, step, 1 + rank)
-    return torch.rand(exits, windows, length, generator=generator).argsort(-1)[..., :n]
+    order = torch.rand(exits, windows, length, generator=generator)
+    if first is not None:
+        order += ~first[:, :length]
+    return order.argsort(-1)[..., :n]
 
 
 def vocabulary_order(vocab: int, step: int, seed: int) -> torch.Tensor:

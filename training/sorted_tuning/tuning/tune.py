@@ -111,7 +111,8 @@ class Tuner:
         active = active_exits(self.exits, config, self.tokens)
         length = ids.shape[1] - (config.loss == "ce")  # the last position of a window has no next token
         rank = self.accelerator.process_index
-        at = sampled_positions(len(ids), length, config.positions, len(active), self.step, config.seed, rank)
+        first = None if self.targets.first is None else self.targets.first[rows]
+        at = sampled_positions(len(ids), length, config.positions, len(active), self.step, config.seed, rank, first)
         wanted = tuple(self.exits[i] for i in active)
         learns = trunk_learns(config, self.tokens)
         states = None if learns else self._states(rows, wanted)
