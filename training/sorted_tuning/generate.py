@@ -2,7 +2,7 @@
 
 The chat template up to where the user's words begin is the prompt of the question; what comes back is put into the
 template and answered. Resumable: rows are appended, each with its attempt number `n`; a new start goes on after the
-highest. Knows prompts, filters and the file. Must not know who samples: a server (ask_server.py) or the model itself,
+highest. Knows styles, filters and the file. Must not know who samples: a server (ask_server.py) or the model itself,
 many rows at once (converse.py).
 """
 
@@ -23,7 +23,6 @@ from sorted_tuning.text import loops
 
 QUESTION = Draw(max_tokens=120, temperature=1.0, top_k=64, min_p=0.02)
 ANSWER = Draw(max_tokens=320, temperature=0.7, top_k=50, min_p=0.02)
-
 
 Attempts = Callable[[int, Callable[[str], bool]], Iterator[dict | None]]
 """From the first attempt's number and whether a question is known already: rows without end, None for a failed one."""

@@ -27,7 +27,7 @@ def sampled_positions(
     """For each exit and window its own random `share` of positions 0..length-1, [exits, windows, n].
 
     An unbiased gradient for less work. As many in each window: whole batches keep one shape. first: bool
-    [windows, >= length], the positions that are taken before any other.
+    [windows, >= length], the positions that are taken before any other: the gradient then leans to them.
     """
     n = max(1, round(length * share))
     generator = _generator(seed, step, 1 + rank)
