@@ -75,6 +75,7 @@ void t.test('each wrong parameter is a 400 that names it', async (t) => {
     ['exit', { sortie: { exit_layer: 12 } }, 'sortie.exit_layer'],
     ['budget', { sortie: { latency_budget_ms: 0 } }, 'sortie.latency_budget_ms'],
     ['on miss', { sortie: { budget_on_miss: 'cry' } }, 'sortie.budget_on_miss'],
+    ['a name that sortie does not have', { sortie: { exit: 15 } }, 'sortie.exit'],
   ];
   for (const [name, fields, param] of wrong) {
     const response = await server.post('/v1/completions', asText({ prompt: 'Hello', ...fields }));
@@ -84,6 +85,17 @@ void t.test('each wrong parameter is a 400 that names it', async (t) => {
     t.type(error.code, 'string');
   }
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
+});
+
+void t.test('a misspelt name in the sortie object is refused, with those that it has', async (t) => {
+  const server = await build(t);
+  const ask = async (sortie: object) => server.post('/v1/completions', { prompt: 'Hello', sortie });
+  const error = { code: 'unsupported_parameter', param: 'sortie.exit' };
+  const response = await ask({ exit: 15 });
+  t.equal(response.status, 400);
+  t.match(await response.json(), { error: { ...error, message: /^sortie\.exit is no .* sortie takes .*exit_layer,/ } });
+  t.equal((await ask({ exit: null })).status, 200, 'null asks for nothing');
+  t.ok((await (await ask({ ['x'.repeat(100_000)]: 1 })).text()).length < 1000, 'a long name is not said in full');
 });
 
 void t.test('what would change an answer and is not built is refused, neutral or not', async (t) => {

@@ -53,7 +53,8 @@ export const SortieRequest = Type.Object(
       }),
     ),
   },
-  { description: 'Latency budget and depth.' },
+  // Sortie's own object: a name that it does not have is a mistake, not another server's extension.
+  { description: 'Latency budget and depth.', additionalProperties: false },
 );
 export type SortieRequest = Static<typeof SortieRequest>;
 

@@ -11,7 +11,7 @@ import { ApiError, shown, toApiError, type ErrorCode } from '../../errors.js';
 
 type ValidationError = NonNullable<FastifyError['validation']>[number] & {
   readonly data?: unknown;
-  readonly parentSchema?: { readonly 'x-rule'?: string };
+  readonly parentSchema?: { readonly 'x-rule'?: string; readonly properties?: object };
 };
 
 /** "/messages/0/content" -> "messages[0].content". */
@@ -33,6 +33,16 @@ function validationError(errors: readonly ValidationError[]): ApiError {
     return new ApiError('invalid_value', `${missing} is required.`, missing);
   }
   const param = parameter(error.instancePath);
+  if (error.keyword === 'additionalProperties') {
+    // The one name here that the caller made up: it may be as long as the body.
+    const unknown = [param, String(error.params.additionalProperty).slice(0, 40)].filter(Boolean).join('.');
+    const known = Object.keys(error.parentSchema?.properties ?? {}).join(', ');
+    return new ApiError(
+      'unsupported_parameter',
+      `${unknown} is no parameter: ${param || 'the body'} takes ${known}.`,
+      unknown,
+    );
+  }
   const rule = error.parentSchema?.['x-rule'];
   const must = rule === undefined ? (error.message ?? 'must be valid') : `must be ${rule}`;
   return new ApiError('invalid_value', `${param || 'The body'} ${must}, got ${shown(error.data)}.`, param || null);
