@@ -24,18 +24,23 @@ function parameter(path: string): string {
     .replace(/^\./, '');
 }
 
+/** The name of a field of the object at that path. */
+function fieldOf(path: string, name: unknown): string {
+  return [parameter(path), String(name)].filter(Boolean).join('.');
+}
+
 function validationError(errors: readonly ValidationError[]): ApiError {
   // A failed union comes last, after the failures of its members.
   const error = errors.findLast(({ keyword }) => keyword === 'anyOf') ?? errors[0];
   if (error === undefined) return new ApiError('invalid_value', 'The request body is not valid.');
   if (error.keyword === 'required') {
-    const missing = [parameter(error.instancePath), String(error.params.missingProperty)].filter(Boolean).join('.');
+    const missing = fieldOf(error.instancePath, error.params.missingProperty);
     return new ApiError('invalid_value', `${missing} is required.`, missing);
   }
   const param = parameter(error.instancePath);
   if (error.keyword === 'additionalProperties') {
     // The one name here that the caller made up: it may be as long as the body.
-    const unknown = [param, String(error.params.additionalProperty).slice(0, 40)].filter(Boolean).join('.');
+    const unknown = fieldOf(error.instancePath, String(error.params.additionalProperty).slice(0, 40));
     const known = Object.keys(error.parentSchema?.properties ?? {}).join(', ');
     return new ApiError(
       'unsupported_parameter',
