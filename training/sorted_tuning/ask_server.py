@@ -19,8 +19,11 @@ def attempt(
 ) -> dict | None:
     """One question and answer; None where the question has no end or is known, or either is empty or loops."""
     start, rng = style.first_words(seed, n)
-    rest, ended = sampler.complete(template.before + start, template.stop, rng.getrandbits(31), asdict(style.question))
-    question = usable_question(start, rest) if ended else None
+    question: str | None = start
+    if style.question:
+        prompt = template.before + start
+        rest, ended = sampler.complete(prompt, template.stop, rng.getrandbits(31), asdict(style.question))
+        question = usable_question(start, rest) if ended else None
     if question is None or known(question):
         return None
     prompt = template.before + question + template.after

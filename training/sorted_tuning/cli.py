@@ -64,6 +64,9 @@ def targets(
     from_starts: Annotated[
         bool, typer.Option("--from-starts", help="Begin each window with a document, as a request begins its sequence.")
     ] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="With --from-starts: a document that a window held whole begins no other.")
+    ] = False,
     answers_first: Annotated[
         bool,
         typer.Option("--answers-first", help="Let a step that samples positions take those that write answers first."),
@@ -81,7 +84,7 @@ def targets(
     settings = {"length": length, "k": top_k, "batch": batch, "seed": seed, "precision": resolve(precision, device)}
     base = load_base(model).to(device)
     kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
-    choices = {"compile": compile, "from_starts": from_starts, "answers_first": answers_first}
+    choices = {"compile": compile, "from_starts": from_starts, "once": once, "answers_first": answers_first}
     count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=kept, **choices)
     typer.echo(f"{count} training tokens -> {out}")
 
@@ -201,6 +204,9 @@ def generate(
     words: Annotated[
         Path | None, typer.Option(help="With --starts: JSON object of the words for each gap, {name}, in its lines.")
     ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="With --starts: its lines are whole questions, to which nothing is added.")
+    ] = False,
     short: Annotated[
         int | None, typer.Option(min=1, help="Keep only questions and answers of at most so many tokens, which end.")
     ] = None,
@@ -231,9 +237,12 @@ def generate(
         raise TuningError("tokenizer: must be given with --server, and not with --model, which has its own")
     if words and not starts:
         raise TuningError("words: must be given with --starts, whose gaps they fill")
+    if whole and not starts:
+        raise TuningError("whole: must be given with --starts, whose lines are the questions")
+    question = Draw(short or QUESTION.max_tokens, question_temperature, QUESTION.top_k, QUESTION.min_p)
     style = Style(
         read_first_words(starts, words) if starts else FirstWords(),
-        Draw(short or QUESTION.max_tokens, question_temperature, QUESTION.top_k, QUESTION.min_p),
+        None if whole else question,
         Draw(short or ANSWER.max_tokens, answer_temperature, ANSWER.top_k, ANSWER.min_p),
         ended=short is not None,
     )

@@ -35,7 +35,8 @@ class Conversations:
         template = Template.of(tokenizer)
         self.model, self.tokenizer, self.rows, self.seed, self.style = model, tokenizer, rows, seed, style or Style()
         self.before, self.after = self._encode(template.before), self._encode(template.after)
-        self.room = len(self.before) + len(self.after) + self.style.question.max_tokens + self.style.answer.max_tokens
+        draws = [draw for draw in (self.style.question, self.style.answer) if draw]
+        self.room = len(self.before) + len(self.after) + sum(draw.max_tokens for draw in draws)
 
     def attempts(self, first: int, known: Callable[[str], bool]) -> Iterator[dict | None]:
         """As `generate` asks for them, batch after batch."""
@@ -43,11 +44,19 @@ class Conversations:
             yield from self._batch(n, known)
 
     def _batch(self, first: int, known: Callable[[str], bool]) -> Iterator[dict | None]:
-        begun = [self.style.first_words(self.seed, n) for n in range(first, first + self.rows)]
-        generator = torch.Generator(self.model.device).manual_seed(begun[0][1].getrandbits(62))
-        room = self.room + max(len(self._encode(start)) for start, _ in begun)
-        steps = Lockstep(self.model, self.before[:-1], self.rows, room, generator)
-        turns = [self._turns(first + i, start, known) for i, (start, _) in enumerate(begun)]
+        begun = [(n, *self.style.first_words(self.seed, n)) for n in range(first, first + self.rows)]
+        chance = begun[0][2].getrandbits(62)
+        if self.style.question is None:
+            # A question that is whole is known before it is asked, or asked twice by the same batch.
+            new = {start: n for n, start, _ in reversed(begun) if not known(start)}
+            yield from [None] * (len(begun) - len(new))
+            begun = [attempt for attempt in begun if new.get(attempt[1]) == attempt[0]]
+            if not begun:
+                return
+        generator = torch.Generator(self.model.device).manual_seed(chance)
+        room = self.room + max(len(self._encode(start)) for _, start, _ in begun)
+        steps = Lockstep(self.model, self.before[:-1], len(begun), room, generator)
+        turns = [self._turns(n, start, known) for n, start, _ in begun]
         said = [next(turn) for turn in turns]
         while turns:
             drawn, over = steps.step([token for token, _ in said], [draw for _, draw in said]), []
@@ -63,17 +72,8 @@ class Conversations:
 
     def _turns(self, n: int, start: str, known: Callable[[str], bool]) -> Generator[tuple[int, Draw], int, dict | None]:
         """One attempt: says which token comes next and how to draw the one after it, is sent that, returns the row."""
-        draw = self.style.question
-        for token in self.before[-1:] + self._encode(start):
-            drawn = yield token, draw
-        rest = []
-        while drawn != self.tokenizer.eos_token_id:
-            rest.append(drawn)
-            if len(rest) == draw.max_tokens:
-                return None
-            drawn = yield drawn, draw
-        question = usable_question(start, self._decode(rest))
-        if question is None or known(question):
+        question = yield from self._question(start)
+        if question is None or (self.style.question and known(question)):
             return None
         draw = self.style.answer
         for token in self.after:
@@ -85,6 +85,21 @@ class Conversations:
                 return None
             drawn = yield drawn, draw
         return self.style.row(n, question, self._decode(answer), drawn == self.tokenizer.eos_token_id)
+
+    def _question(self, start: str) -> Generator[tuple[int, Draw], int, str | None]:
+        """The part of an attempt that asks; None where the question has no end, is empty or loops."""
+        draw = self.style.question
+        for token in self.before[-1:] + self._encode(start):
+            drawn = yield token, draw or self.style.answer
+        if draw is None:
+            return start
+        rest = []
+        while drawn != self.tokenizer.eos_token_id:
+            rest.append(drawn)
+            if len(rest) == draw.max_tokens:
+                return None
+            drawn = yield drawn, draw
+        return usable_question(start, self._decode(rest))
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)

@@ -94,22 +94,27 @@ def windows(documents: list[list[int]], length: int, seed: int) -> torch.Tensor:
     return torch.tensor(flat[: count * length], dtype=torch.int32).view(count, length)
 
 
-def windows_from_starts(documents: list[list[int]], length: int, seed: int) -> torch.Tensor:
+def windows_from_starts(documents: list[list[int]], length: int, seed: int, once: bool = False) -> torch.Tensor:
     """Shuffled int32 windows [N, length], one for each document, which begins it, as a request begins its sequence.
 
     What a short document leaves free holds the beginning of those after it; what is longer than a window is dropped.
+    once: a document that the window before held to its end begins none, so that short ones are not repeated.
     """
     order = _shuffled(documents, seed)
     if sum(map(len, order)) < length:
         raise TuningError(f"data: must fill one window of {length} tokens, got {sum(map(len, order))} tokens")
     rows = []
-    for first in range(len(order)):
+    first = 0
+    while first < len(order):
         row: list[int] = []
+        held = 0
         for doc in chain(order[first:], cycle(order)):
             if len(row) >= length:
                 break
             row += doc
+            held += len(row) <= length
         rows.append(row[:length])
+        first += max(held, 1) if once else 1
     return torch.tensor(rows, dtype=torch.int32)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sorted_tuning.errors import TuningError
 from sorted_tuning.first_words import FirstWords
 from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.sampling import Draw
@@ -24,16 +25,22 @@ from sorted_tuning.text import loops
 QUESTION = Draw(max_tokens=120, temperature=1.0, top_k=64, min_p=0.02)
 ANSWER = Draw(max_tokens=320, temperature=0.7, top_k=50, min_p=0.02)
 
+GIVE_UP = 20_000
+"""Attempts in a row that make no row: the questions that can be asked are used up, or the model has no answers."""
+
 Attempts = Callable[[int, Callable[[str], bool]], Iterator[dict | None]]
 """From the first attempt's number and whether a question is known already: rows without end, None for a failed one."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """Which conversations: how questions begin, how both are drawn, whether answers must end by themselves."""
+    """Which conversations: how questions begin, how both are drawn, whether answers must end by themselves.
+
+    question: None where the first words are the whole question.
+    """
 
     starts: FirstWords = FirstWords()
-    question: Draw = QUESTION
+    question: Draw | None = QUESTION
     answer: Draw = ANSWER
     ended: bool = False
 
@@ -65,18 +72,27 @@ def same_question(question: str) -> str:
 
 
 def generate(attempts: Attempts, out: Path, rows: int, never: Collection[str] = ()) -> int:
-    """Append rows to `out` until it holds `rows` of them; returns how many are new. `never`: questions of no row."""
+    """Append rows to `out` until it holds `rows` of them; returns how many are new. `never`: questions of no row.
+
+    A TuningError where attempts make no row any more; the rows so far stay.
+    """
     out = Path(out)
     old = read_whole_lines(out)
     seen = {same_question(row["q"]) for row in old} | {same_question(question) for question in never}
     first = 1 + max((row.get("n", 0) for row in old), default=0)
-    written = 0
+    written = failed = 0
     with out.open("a", encoding="utf-8") as file, tqdm(total=rows, initial=len(old), unit="row", mininterval=10) as bar:
         found = attempts(first, lambda question: same_question(question) in seen)
         while len(old) + written < rows:
             row = next(found)
             if row is None or same_question(row["q"]) in seen:
+                failed += 1
+                if failed == GIVE_UP:
+                    raise TuningError(
+                        f"rows: {rows} must be made, got {len(old) + written}, and none by the last {GIVE_UP} attempts"
+                    )
                 continue
+            failed = 0
             seen.add(same_question(row["q"]))
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()

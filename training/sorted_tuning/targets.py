@@ -139,17 +139,21 @@ def write_targets(
     boundaries: tuple[int, ...] = (),
     compile: bool = False,
     from_starts: bool = False,
+    once: bool = False,
     answers_first: bool = False,
 ) -> int:
     """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens.
 
-    compile: fuse the base's layers first, in place. from_starts: each window begins with a document.
-    answers_first: mark the positions that write an answer.
+    compile: fuse the base's layers first, in place. from_starts: each window begins with a document,
+    once: which no window before held whole. answers_first: mark the positions that write an answer.
     """
     _check_boundaries(base, boundaries)
     if boundaries and not k:
         raise TuningError("boundaries: are for the kl loss, so need top-k probabilities, got k = 0")
-    ids = (windows_from_starts if from_starts else windows)(training_documents(tokenizer, data), length, seed)
+    if once and not from_starts:
+        raise TuningError("once: must be given with --from-starts, whose windows begin with documents")
+    documents = training_documents(tokenizer, data)
+    ids = windows_from_starts(documents, length, seed, once) if from_starts else windows(documents, length, seed)
     tests = [doc[:TEST_LENGTH] for doc in held_out(tokenizer, data[0])]
     pad = tokenizer.eos_token_id or 0
     test = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in tests], dtype=torch.int32)

@@ -29,6 +29,19 @@ def test_windows_from_starts_begin_with_each_document_once_and_go_on_with_the_ne
         assert row == joined[:length]
 
 
+@pytest.mark.parametrize("length", [2, 8, 12, 20, 44])
+def test_once_no_window_begins_with_a_document_that_the_one_before_held_whole(length):
+    every = windows_from_starts(DOCUMENTS, length, seed=1).tolist()
+    once = windows_from_starts(DOCUMENTS, length, seed=1, once=True).tolist()
+    wanted = iter(every)
+    for row in once:
+        assert row in wanted  # in the same order: `in` takes the iterator on
+        held = [doc for doc in {token // 100 for token in row} if row.count(100 * doc + len(DOCUMENTS[doc]) - 1)]
+        for _ in range(len(held) - 1):
+            next(wanted, None)
+    assert {token for row in every for token in row} == {token for row in once for token in row}
+
+
 @pytest.mark.parametrize("cut", [windows, windows_from_starts])
 def test_text_that_fills_no_window_is_an_error(cut):
     with pytest.raises(TuningError, match="must fill one window of 45 tokens, got 44"):

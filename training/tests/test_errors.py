@@ -102,6 +102,15 @@ def test_targets_of_another_vocabulary_or_none(files, tmp_path):
         read_targets([tmp_path / "none"], 260)
 
 
+def test_windows_can_t_hold_documents_once_that_they_don_t_begin_with(files, tmp_path):
+    settings = {"length": 16, "k": 8, "batch": 8, "seed": 1, "precision": "fp32", "once": True}
+    base = load_base(files / "base")
+    with pytest.raises(TuningError, match="once: must be given with --from-starts"):
+        write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], tmp_path / "no", **settings)
+    write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], tmp_path / "yes", **settings, from_starts=True)
+    assert (tmp_path / "yes").is_file() and not (tmp_path / "no").exists()
+
+
 def test_targets_that_don_t_go_together(files, tmp_path):
     one, other = files / "targets.safetensors", tmp_path / "other.safetensors"
     settings = {"batch": 8, "seed": 1, "precision": "fp32"}

@@ -16,7 +16,7 @@ from sorted_tuning.converse import Conversations
 from sorted_tuning.data import document, read_rows
 from sorted_tuning.errors import TuningError
 from sorted_tuning.first_words import STARTS, read_first_words
-from sorted_tuning.generate import ANSWER, QUESTION, generate
+from sorted_tuning.generate import ANSWER, QUESTION, Style, generate
 from sorted_tuning.lockstep import Lockstep
 from sorted_tuning.reference.tiny import byte_tokenizer
 from sorted_tuning.sampling import Draw, draw_tokens
@@ -196,6 +196,52 @@ def test_short_answers_to_questions_that_begin_as_asked(server, files, tmp_path)
     assert {body["temperature"] for body in server.bodies} == {1.0, 0.2}
 
 
+WHOLE = "Which {n} is it?\nWho is {n}?\n"
+
+
+def whole_options(tmp_path):
+    (tmp_path / "starts.txt").write_text(WHOLE)
+    (tmp_path / "words.json").write_text('{"n": ["one", "two", "three", "four"]}')
+    (tmp_path / "never.json").write_text('[{"instruction": "Who is two?"}]')
+    options = ["--starts", str(tmp_path / "starts.txt"), "--words", str(tmp_path / "words.json"), "--whole"]
+    return [*options, "--never", str(tmp_path / "never.json"), "--out", str(tmp_path / "rows.jsonl"), "--rows", "7"]
+
+
+EVERY = {f"{words} {n} {end}".replace(" ?", "?") for words, end in (("Which", "is it?"), ("Who is", "?"))
+         for n in ("one", "two", "three", "four")} - {"Who is two?"}  # fmt: skip
+
+
+def test_whole_questions_are_asked_as_they_are(server, files, tmp_path):
+    server.reply = lambda body: ("yes", "stop")
+    url = f"http://127.0.0.1:{server.server_port}/"
+    options = ["--server", url, "--tokenizer", str(files / "base"), "--short", "9", *whole_options(tmp_path)]
+    result = CliRunner().invoke(app, ["generate", *options])
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert {row["q"] for row in rows} == EVERY
+    assert not any(asks(body) for body in server.bodies)
+
+
+def test_a_model_answers_whole_questions_each_once(talker, tmp_path):
+    tokenizer, out = byte_tokenizer(), tmp_path / "rows.jsonl"
+    starts = first_words(tmp_path, WHOLE, '{"n": ["one", "two", "three", "four"]}')
+    style = Style(starts, question=None)
+    assert (
+        generate(Conversations(talker, tokenizer, rows=16, seed=5, style=style).attempts, out, 7, {"Who is two?"}) == 7
+    )
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {row["q"] for row in rows} == EVERY and all(row["a"].strip() for row in rows)
+
+
+def test_questions_that_are_used_up_are_a_clear_error(talker, tmp_path, monkeypatch):
+    monkeypatch.setattr("sorted_tuning.generate.GIVE_UP", 200)
+    style = Style(first_words(tmp_path, WHOLE, '{"n": ["one", "two"]}'), question=None)
+    attempts = Conversations(talker, byte_tokenizer(), rows=16, seed=5, style=style).attempts
+    with pytest.raises(TuningError, match="rows: 9 must be made, got 4, and none by the last 200 attempts"):
+        generate(attempts, tmp_path / "rows.jsonl", 9)
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 4
+
+
 def first_words(tmp_path, lines, words=None):
     (tmp_path / "starts.txt").write_text(lines)
     (tmp_path / "words.json").write_text(words or "{}")
@@ -223,6 +269,13 @@ def test_gaps_in_first_words_are_filled_and_the_same_gap_alike(tmp_path):
 def test_first_words_must_be_there(tmp_path, lines, words, error):
     with pytest.raises(TuningError, match=error):
         first_words(tmp_path, lines, words)
+
+
+def test_whole_questions_need_starts(files, tmp_path):
+    options = ["--model", str(files / "base"), "--out", str(tmp_path / "rows.jsonl"), "--whole"]
+    result = CliRunner().invoke(app, ["generate", *options])
+    assert result.exit_code != 0
+    assert "whole: must be given with --starts" in str(result.output) + str(result.exception)
 
 
 def test_words_need_starts(files, tmp_path):
