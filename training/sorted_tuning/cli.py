@@ -210,7 +210,9 @@ def generate(
     short: Annotated[
         int | None, typer.Option(min=1, help="Keep only questions and answers of at most so many tokens, which end.")
     ] = None,
-    question_temperature: Annotated[float, typer.Option(min=0.01, help="Of sampling questions.")] = 1.0,
+    question_temperature: Annotated[
+        float | None, typer.Option(min=0.01, help="Of sampling questions; 1 where none is given.")
+    ] = None,
     answer_temperature: Annotated[float, typer.Option(min=0.01, help="Of sampling answers.")] = 0.7,
     never: Annotated[
         Path | None, typer.Option(help="Instructions, as `evaluate` reads them, that must not be among the questions.")
@@ -239,10 +241,12 @@ def generate(
         raise TuningError("words: must be given with --starts, whose gaps they fill")
     if whole and not starts:
         raise TuningError("whole: must be given with --starts, whose lines are the questions")
-    question = Draw(short or QUESTION.max_tokens, question_temperature, QUESTION.top_k, QUESTION.min_p)
+    if whole and question_temperature:
+        raise TuningError("question_temperature: must not be given with --whole, whose questions are not sampled")
+    temperature = question_temperature or QUESTION.temperature
     style = Style(
         read_first_words(starts, words) if starts else FirstWords(),
-        None if whole else question,
+        None if whole else Draw(short or QUESTION.max_tokens, temperature, QUESTION.top_k, QUESTION.min_p),
         Draw(short or ANSWER.max_tokens, answer_temperature, ANSWER.top_k, ANSWER.min_p),
         ended=short is not None,
     )

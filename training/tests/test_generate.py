@@ -278,6 +278,13 @@ def test_whole_questions_need_starts(files, tmp_path):
     assert "whole: must be given with --starts" in str(result.output) + str(result.exception)
 
 
+def test_whole_questions_have_no_temperature(files, tmp_path):
+    options = ["--model", str(files / "base"), *whole_options(tmp_path), "--question-temperature", "0.5"]
+    result = CliRunner().invoke(app, ["generate", *options])
+    assert result.exit_code != 0
+    assert "question_temperature: must not be given with --whole" in str(result.output) + str(result.exception)
+
+
 def test_words_need_starts(files, tmp_path):
     words = tmp_path / "words.json"
     words.write_text("{}")
