@@ -1,8 +1,11 @@
 /**
- * Request traces in the public format of the Azure LLM inference traces: TIMESTAMP,ContextTokens,GeneratedTokens.
+ * Request traces: in the public format of the Azure LLM inference traces (TIMESTAMP,ContextTokens,GeneratedTokens), or
+ * the server's own log.
  *
- * Knows: the text format. Must not know: files, budgets.
+ * Knows: the text formats. Must not know: files, budgets.
  */
+import Type from 'typebox';
+import { Value } from 'typebox/value';
 
 export interface TraceEntry {
   /** Since the first entry. */
@@ -10,6 +13,15 @@ export interface TraceEntry {
   readonly promptTokens: number;
   readonly outputTokens: number;
 }
+
+/** A log line of an answered completion (http/plugins/access-log.ts): `time` is when its last byte went out, in ms. */
+const AnsweredLine = Type.Object({
+  msg: Type.Literal('request'),
+  time: Type.Number(),
+  ms: Type.Number(),
+  prompt_tokens: Type.Integer({ minimum: 1 }),
+  completion_tokens: Type.Integer({ minimum: 0 }),
+});
 
 const HEADER = 'TIMESTAMP,ContextTokens,GeneratedTokens';
 const LINE = /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)?,(\d+),(\d+)$/;
@@ -19,8 +31,16 @@ export class TraceError extends Error {
   override readonly name = 'TraceError';
 }
 
-/** Entries by rising time. @throws TraceError */
+/** Entries by rising time, of either format: a log is what has lines of JSON. @throws TraceError */
 export function parseTrace(text: string): TraceEntry[] {
+  const entries = /^\{/m.test(text) ? logEntries(text) : csvEntries(text);
+  if (entries.length === 0) throw new TraceError('the trace must have at least one request');
+  entries.sort((a, b) => a.atMs - b.atMs);
+  const origin = entries[0]?.atMs ?? 0;
+  return entries.map((entry) => ({ ...entry, atMs: entry.atMs - origin }));
+}
+
+function csvEntries(text: string): TraceEntry[] {
   const lines = text.split(/\r?\n/);
   if (lines[0]?.replace(/^\uFEFF/, '') !== HEADER) {
     throw new TraceError(`line 1 of the trace must be "${HEADER}", not "${(lines[0] ?? '').slice(0, 80)}"`);
@@ -37,8 +57,22 @@ export function parseTrace(text: string): TraceEntry[] {
     if (promptTokens < 1) throw new TraceError(`line ${i + 1} of the trace: ContextTokens must be at least 1`);
     entries.push({ atMs: seconds + Number(`0.${match[3] ?? '0'}`) * 1000, promptTokens, outputTokens });
   });
-  if (entries.length === 0) throw new TraceError('the trace must have at least one request');
-  entries.sort((a, b) => a.atMs - b.atMs);
-  const origin = entries[0]?.atMs ?? 0;
-  return entries.map((entry) => ({ ...entry, atMs: entry.atMs - origin }));
+  return entries;
+}
+
+/** A request for each answered completion, at the time when it arrived. Other lines are left out, and a cut last one. */
+function logEntries(text: string): TraceEntry[] {
+  return text.split('\n').flatMap((line) => {
+    const entry = jsonOf(line);
+    if (!Value.Check(AnsweredLine, entry)) return [];
+    return [{ atMs: entry.time - entry.ms, promptTokens: entry.prompt_tokens, outputTokens: entry.completion_tokens }];
+  });
+}
+
+function jsonOf(line: string): unknown {
+  try {
+    return JSON.parse(line) as unknown;
+  } catch {
+    return undefined;
+  }
 }

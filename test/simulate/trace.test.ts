@@ -19,3 +19,25 @@ void t.test('names line and rule of what it can not read', (t) => {
   t.throws(() => parseTrace(`${header}\n2023-11-16 18:15:46.1,0,5\n`), /ContextTokens must be at least 1/);
   t.end();
 });
+
+void t.test('reads the log of the server: answered completions, at the time when they came', (t) => {
+  const answered = (time: number, ms: number, prompt: number, completion: number): string =>
+    JSON.stringify({
+      ...{ level: 30, time, pid: 1, method: 'POST', route: '/v1/completions', status: 200, ms },
+      ...{ prompt_tokens: prompt, completion_tokens: completion, msg: 'request' },
+    });
+  const log = [
+    '> sortie@0.1.0 start',
+    answered(10_000, 2500, 30, 7),
+    JSON.stringify({ level: 30, time: 10_100, route: '/v1/models', status: 200, ms: 3, msg: 'request' }),
+    JSON.stringify({ level: 30, time: 10_200, msg: 'model loaded' }),
+    answered(10_500, 4000, 12, 64),
+    '{"level":30,"ti',
+  ].join('\n');
+  t.same(parseTrace(log), [
+    { atMs: 0, promptTokens: 12, outputTokens: 64 },
+    { atMs: 1000, promptTokens: 30, outputTokens: 7 },
+  ]);
+  t.throws(() => parseTrace('{"msg":"model loaded"}\n'), /at least one request/);
+  t.end();
+});
