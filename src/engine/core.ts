@@ -94,7 +94,8 @@ export class EngineCore {
       this.executor.units.exits,
     );
     const { running, waiting } = this.scheduler;
-    const admission = this.#planning.admit(sequence, running, waiting, this.#room(), this.options.clock());
+    const now = this.options.clock();
+    const admission = this.#planning.admit(sequence, running, waiting, this.#room(), now);
     if (admission.kind === 'refuse') {
       refuse('budget_infeasible', admission.leastFeasibleMs);
       return;
@@ -105,6 +106,7 @@ export class EngineCore {
       refuse('queue_full', null);
       return;
     }
+    this.#planning.arrived(sequence, now);
     this.#outbox.planned.push({
       id,
       exit: admission.exit,

@@ -79,6 +79,7 @@ export class Planning {
     this.#costs = costModel(table, shape, slowdown);
   }
 
+  /** Changes nothing: what was refused takes no time, so no plan may leave time for more of it. See `arrived`. */
   admit(
     sequence: Sequence,
     live: readonly Sequence[],
@@ -87,8 +88,14 @@ export class Planning {
     now: number,
   ): Admission {
     const request = this.#plain(sequence);
-    this.#learned = observeRequest(this.#learned, request, now);
-    return admit(request, this.#state(live, waiting, room, now), this.#costs, this.policy);
+    const state = this.#state(live, waiting, room, now);
+    const learned = observeRequest(this.#learned, request, now);
+    return admit(request, { ...state, learned }, this.#costs, this.policy);
+  }
+
+  /** Learns of a request that was admitted and has its place in the queue. */
+  arrived(sequence: Sequence, now: number): void {
+    this.#learned = observeRequest(this.#learned, this.#plain(sequence), now);
   }
 
   /** The waiting in order of service. */

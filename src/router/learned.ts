@@ -34,7 +34,7 @@ export const nothingLearned: Learned = {
 /** Quantile of the learnt lengths that stands for what arrives: the middle one. */
 const LIKELY = 0.5;
 
-/** Learns of a request that arrives; call it before its admission. */
+/** Learns of a request that arrives. Its own admission counts it; keep the value only where it was admitted. */
 export function observeRequest(learned: Learned, request: WaitingRequest, now: number): Learned {
   const { maxTokens, promptLength, budget } = request;
   const tokens = plannedLength(learned.lengths, maxTokens, 0, LIKELY);

@@ -1,7 +1,7 @@
 /**
  * The seam between router and engine: everything that a scheduler calls, in the order in which a step calls it.
  *
- *   arrival    observeRequest(learned, request)    -> what keeps arriving
+ *   arrival    observeRequest(learned, request)    -> what keeps arriving: kept if it is admitted
  *              admit(request, state, ...)          -> exit at start, prediction; or refusal
  *   each step  order(waiting, now, ...)            -> who gets the free slots
  *              replan(live, state, ...)            -> changes of exit, who pauses, and the step's plan

@@ -108,8 +108,9 @@ export function* simulate(
     for (let request = requests[next]; request !== undefined && request.arrivedAt <= now; request = requests[next]) {
       next += 1;
       const each = start(request, model.shape);
-      learned = observeRequest(learned, each, request.arrivedAt);
-      const admission = admit(toWaiting(each), state(), model, policy);
+      const withIt = observeRequest(learned, each, request.arrivedAt);
+      const admission = admit(toWaiting(each), { ...state(), learned: withIt }, model, policy);
+      if (admission.kind === 'admit') learned = withIt;
       admissions.set(each.id, admission);
       if (admission.kind === 'refuse') end(each, 'refused');
       else waiting.push({ ...each, exit: admission.exit, promised: admission.bound });

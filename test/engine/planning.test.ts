@@ -98,3 +98,22 @@ void t.test(
     t.equal(chosen([...live, late], 30), 'late');
   },
 );
+
+void t.test('what was refused takes no time: a flood of refusals leaves plans as they were', async (t) => {
+  const planning = new Planning(shape, table, defaultPolicy);
+  const room = { slots: 16, kvRoom: 1e6 };
+  const asking = (id: string, totalMs: number, onMiss: OnMiss, arrivedAt: number): Sequence => {
+    const prompt = Array.from({ length: 1000 }, (_, i) => i);
+    const budget = { totalMs, ttftMs: null, tpotMs: null, onMiss };
+    const { request } = decoding(id, totalMs);
+    return new Sequence({ ...request, arrivedAt, prompt, depth: { ...request.depth, budget } }, 4);
+  };
+  const before = planning.admit(asking('before', 2000, 'reject', 0), [], [], room, 0);
+  t.match(before, { kind: 'admit', exit: 30, feasible: true });
+  for (let i = 0; i < 40; i += 1) {
+    const hopeless = planning.admit(asking(`r${i}`, 16, 'reject', 100 * i), [], [], room, 100 * i);
+    t.equal(hopeless.kind, 'refuse');
+  }
+  const after = planning.admit(asking('after', 2000, 'reject', 4000), [], [], room, 4000);
+  t.match(after, { kind: 'admit', exit: 30, feasible: true });
+});
