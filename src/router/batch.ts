@@ -50,7 +50,7 @@ export function batchOf(
   const due = (job: Job | undefined): number => {
     if (job === undefined) return Infinity;
     const instant =
-      known.get(job) ?? serviceDeadline(job, isOpen(job, state.now, model, policy, crowded), model, policy);
+      known.get(job) ?? serviceDeadline(job, state.now, isOpen(job, state.now, model, policy, crowded), model, policy);
     known.set(job, instant);
     return instant;
   };
@@ -118,16 +118,29 @@ export function aloneMs(job: Job, exit: number, model: CostModel, policy: Policy
   return missingMs(job, exit, model, planChunk(policy)) + stepsLeft(job, job.likely) * stepMs;
 }
 
+/** In a crowd, how many times as long as it would take at the present pace a request should have left: it isn't its turn yet. */
+const TURN = 1.2;
+
 /**
  * Whether the budget could still be kept at the likely length: by an idle machine, or in a crowd, at the pace that
  * decoding sequences get lately. Who is urgent but hopeless in the crowd that there is would only make others late.
  */
 export function isOpen(job: Job, now: number, model: CostModel, policy: Policy, crowded: boolean): boolean {
   if (!job.bound) return false;
+  const { end, first } = job.deadlines;
+  if (end === Infinity && first !== Infinity && job.firstTokenAt === null) {
+    return isFirstOpen(job, now, model, policy, crowded);
+  }
   const paced = crowded
-    ? missingMs(job, job.min, model, planChunk(policy)) + stepsLeft(job, job.likely) * model.correction.paceMs
+    ? TURN * (missingMs(job, job.min, model, planChunk(policy)) + stepsLeft(job, job.likely) * model.correction.paceMs)
     : 0;
-  return now + Math.max(paced, aloneMs(job, job.min, model, policy)) <= job.deadlines.end;
+  return now + Math.max(paced, aloneMs(job, job.min, model, policy)) <= end;
+}
+
+/** Whether the first token could still be in time: later, nothing is gained by hurrying. */
+function isFirstOpen(job: Job, now: number, model: CostModel, policy: Policy, crowded: boolean): boolean {
+  const { first } = job.deadlines;
+  return first !== Infinity && now + (crowded ? TURN : 1) * missingMs(job, job.min, model, planChunk(policy)) <= first;
 }
 
 /**
@@ -135,14 +148,15 @@ export function isOpen(job: Job, now: number, model: CostModel, policy: Policy, 
  * one that keeps it from starving.
  * @param open see isOpen
  */
-export function serviceDeadline(job: Job, open: boolean, model: CostModel, policy: Policy): number {
+export function serviceDeadline(job: Job, now: number, open: boolean, model: CostModel, policy: Policy): number {
   const { arrivedAt } = job.request;
   if (!open) {
     return virtualDeadline(arrivedAt, aloneMs(job, job.max, model, policy), policy);
   }
   const { first, end, tpot } = job.deadlines;
-  // The first token is due before the answer: what comes first decides.
-  const due = Math.min(end, job.firstTokenAt === null ? first : Infinity);
+  // The first token is due before the answer: what comes first decides. One that is late by now is no deadline any more.
+  const isDue = job.firstTokenAt === null && isFirstOpen(job, now, model, policy, false);
+  const due = Math.min(end, isDue ? first : Infinity);
   // Only a pace was asked for: nothing is late, and it takes its turn as if it had been given that pace.
   return due === Infinity ? arrivedAt + tpot * job.length : due;
 }

@@ -58,7 +58,7 @@ export function jobOf(
     target: prefilling ? whole : whole - 1,
     length: plannedLength(lengths, request.maxTokens, request.generated, policy.lengthQuantile),
     likely: plannedLength(lengths, request.maxTokens, request.generated, Math.min(0.5, policy.lengthQuantile)),
-    firstTokenAt: live?.firstTokenAt ?? null,
+    firstTokenAt: request.firstTokenAt ?? null,
   };
 }
 

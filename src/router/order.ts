@@ -30,7 +30,7 @@ export function order<Request extends WaitingRequest>(
     .map((request) => {
       const job = jobOf(request, null, model, learned.lengths, policy);
       const open = isOpen(job, now, model, policy, crowded);
-      return { request, open, due: serviceDeadline(job, open, model, policy) };
+      return { request, open, due: serviceDeadline(job, now, open, model, policy) };
     })
     .sort((a, b) => a.due - b.due || a.request.arrivedAt - b.request.arrivedAt);
   if (placed.every(({ open }) => open) || !placed.some(({ open }) => open)) return placed.map(({ request }) => request);

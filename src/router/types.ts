@@ -54,6 +54,8 @@ export interface WaitingRequest extends DepthRequest {
   readonly promptLength: number;
   /** Tokens emitted before it was preempted; 0 for a new one. */
   readonly generated: number;
+  /** When the first of them was emitted. Absent: none was. */
+  readonly firstTokenAt?: number | null;
   readonly maxTokens: number;
   /** Exit layer that admission planned. */
   readonly exit: number;

@@ -64,18 +64,10 @@ export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest
 
 /** What the planner may see of a request without a slot. */
 export function toWaiting(each: LiveRequest): WaitingRequest {
-  const { id, arrivedAt, promptLength, generated, maxTokens, exit, minExit, maxExit, budget, promised } = each;
+  const { id, arrivedAt, promptLength, generated, firstTokenAt, maxTokens, exit, minExit, maxExit, budget } = each;
   return {
-    id,
-    arrivedAt,
-    promptLength,
-    generated,
-    maxTokens,
-    exit,
-    minExit,
-    maxExit,
-    budget,
-    promised: promised ?? true,
+    ...{ id, arrivedAt, promptLength, generated, firstTokenAt, maxTokens, exit, minExit, maxExit, budget },
+    promised: each.promised ?? true,
   };
 }
 
