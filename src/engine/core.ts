@@ -346,7 +346,8 @@ export class EngineCore {
     if (advanced.work.length === 0 && rows.length === 0) return null;
     const decode = decodeWork(rows, this.#planning.shape);
     const work = stepWork(this.#planning, decode, advanced, stageRows, ms);
-    this.#planning.stepDone({ decode, prefill: advanced.work }, cycleMs);
+    const waited = this.scheduler.running.length + this.scheduler.waiting.length > 1;
+    this.#planning.stepDone({ decode, prefill: advanced.work }, cycleMs, waited);
     return { ...work, kernelRuns: this.executor.takeRuns(), slowdown: this.#planning.slowdown };
   }
 

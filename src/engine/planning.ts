@@ -161,9 +161,9 @@ export class Planning {
     return advanceWork(frontier, sequence.exit, end, this.#costs, Math.max(1, end - start));
   }
 
-  /** Learns from a finished step. */
-  stepDone(work: Work, actualMs: number): void {
-    this.#costs = correct(this.#costs, work, actualMs);
+  /** Learns from a finished step. @param waited whether it kept anybody else from going on */
+  stepDone(work: Work, actualMs: number, waited = false): void {
+    this.#costs = correct(this.#costs, work, actualMs, waited);
   }
 
   predictMs(work: Work): number {

@@ -17,8 +17,6 @@ export interface Correction {
   readonly prefill: readonly number[];
   /** Latest ratios of actual to table * band, oldest first, at most WINDOW. */
   readonly ratios: readonly number[];
-  /** Share of busy time that went into prefill and catch-up, lately: what decoding sequences must expect to wait. */
-  readonly prefillShare: number;
   /** Busy milliseconds per decode step lately, others' prompts included: the pace that decoding sequences get; 0: unknown. */
   readonly paceMs: number;
 }
@@ -43,7 +41,6 @@ export const noCorrection: Correction = {
   decode: ones(),
   prefill: ones(),
   ratios: [],
-  prefillShare: 0,
   paceMs: 0,
 };
 
@@ -62,8 +59,16 @@ export interface CorrectedPart {
   readonly tableMs: number;
 }
 
-/** Learns from one finished step of several parts. Steps without a cost in the table teach nothing. */
-export function learn(correction: Correction, parts: readonly CorrectedPart[], actualMs: number): Correction {
+/**
+ * Learns from one finished step of several parts. Steps without a cost in the table teach nothing.
+ * @param waited whether it kept anybody else from going on
+ */
+export function learn(
+  correction: Correction,
+  parts: readonly CorrectedPart[],
+  actualMs: number,
+  waited = false,
+): Correction {
   const expected = parts.map((part) => part.tableMs * (correction[part.kind][bandOf(part.size)] ?? 1));
   const total = expected.reduce((sum, ms) => sum + ms, 0);
   if (!(total > 0) || !(actualMs > 0) || !Number.isFinite(actualMs)) return correction;
@@ -76,20 +81,22 @@ export function learn(correction: Correction, parts: readonly CorrectedPart[], a
   // What speed doesn't explain is the table's own error, shared among the parts by their weight.
   const residual = clamp(actualMs / (total * speed), 1.25);
   const bands = { decode: [...correction.decode], prefill: [...correction.prefill] };
-  let prefillMs = 0;
   parts.forEach((part, i) => {
     const weight = (expected[i] ?? 0) / total;
     const band = bandOf(part.size);
     const old = bands[part.kind][band] ?? 1;
     const step = (residual - 1) * weight * (1 - Math.exp((-actualMs * weight) / BAND));
     bands[part.kind][band] = clamp(old * (1 + step), BAND_LIMIT);
-    if (part.kind === 'prefill') prefillMs += weight;
   });
-  const share = 1 - Math.exp(-actualMs / SHARE);
-  const prefillShare = correction.prefillShare + (prefillMs - correction.prefillShare) * share;
-  // Steps per millisecond average over time as such; their inverse is the pace.
+  return { speed, ...bands, ratios, paceMs: paceAfter(correction.paceMs, parts, actualMs, waited) };
+}
+
+/** The pace after a step. A prompt that runs alone says nothing of it, nor does the time before anybody decoded. */
+function paceAfter(paceMs: number, parts: readonly CorrectedPart[], actualMs: number, waited: boolean): number {
   const steps = parts.some((part) => part.kind === 'decode') ? 1 : 0;
-  const rate = correction.paceMs === 0 ? steps / actualMs : 1 / correction.paceMs;
-  const paceMs = 1 / Math.max(SLOWEST, rate + (steps / actualMs - rate) * share);
-  return { speed, ...bands, ratios, prefillShare, paceMs };
+  if (steps === 0 && (!waited || paceMs === 0)) return paceMs;
+  // Steps per millisecond average over time as such; their inverse is the pace.
+  const rate = paceMs === 0 ? steps / actualMs : 1 / paceMs;
+  const share = 1 - Math.exp(-actualMs / SHARE);
+  return 1 / Math.max(SLOWEST, rate + (steps / actualMs - rate) * share);
 }

@@ -39,8 +39,11 @@ export { type DepthPlan, planAsIs } from './plan.js';
 export { type Planned, replan } from './replan.js';
 export type * from './types.js';
 
-/** The model after a finished step: predictions follow what steps really took (correct.ts). */
-export function correct(model: CostModel, work: Work, actualMs: number): CostModel {
+/**
+ * The model after a finished step: predictions follow what steps really took (correct.ts).
+ * @param waited whether the step kept anybody else from going on
+ */
+export function correct(model: CostModel, work: Work, actualMs: number, waited = false): CostModel {
   const parts: CorrectedPart[] = work.prefill.map((prefill) => ({
     kind: 'prefill',
     size: Math.min(prefill.positions, prefill.chunk),
@@ -51,5 +54,5 @@ export function correct(model: CostModel, work: Work, actualMs: number): CostMod
     const tableMs = cascadeMs(model, rows, (unit, count) => unitMs(model, unit, count, context));
     parts.push({ kind: 'decode', size: rows.reduce((sum, count) => sum + count, 0), tableMs });
   }
-  return { ...model, correction: learn(model.correction, parts, actualMs) };
+  return { ...model, correction: learn(model.correction, parts, actualMs, waited) };
 }

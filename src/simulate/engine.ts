@@ -150,7 +150,7 @@ export function* simulate(
     idleSteps = ms > 0 ? 0 : idleSteps + 1;
     if (idleSteps > 1 && live.length > 0) throw new Error(`no progress at ${now} ms with ${live.length} live requests`);
     now += ms;
-    model = correct(model, step.work, ms);
+    model = correct(model, step.work, ms, live.length + waiting.length > 1);
 
     // 5. The gateway's timer ends what a slow step holds up past its deadline (engine/deadline-watch.ts).
     const held = [...live, ...waiting].filter((each) => cutAt(each, overheadMs) < now);

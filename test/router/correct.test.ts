@@ -48,6 +48,18 @@ void t.test('noise of 20% leaves predictions within 10%', (t) => {
   t.end();
 });
 
+void t.test('a prompt slows the pace of those who wait for it, and tells nothing of it where there is nobody', (t) => {
+  const prompt: Work = { decode: null, prefill: [{ exit: 4, positions: 128, context: 0, chunk: 128 }] };
+  const pace = (model: CostModel): number => model.correction.paceMs;
+  t.equal(pace(correct(sample, prompt, 75)), 0, 'a first prompt tells nothing');
+  t.equal(pace(correct(sample, prompt, 75, true)), 0, 'nor does it where nobody ever decoded');
+  const decoded = correct(correct(sample, prompt, 75), step, tableMs);
+  t.ok(Math.abs(pace(decoded) - tableMs) < 1e-9, `${pace(decoded)}`);
+  t.equal(pace(correct(decoded, prompt, 75)), pace(decoded), 'a prompt that runs alone');
+  t.ok(pace(correct(decoded, prompt, 75, true)) > pace(decoded), 'one that others wait for');
+  t.end();
+});
+
 void t.test('a step without a cost or a time teaches nothing', (t) => {
   t.equal(ratio(correct(sample, { decode: null, prefill: [] }, 5)), 1);
   t.equal(ratio(correct(sample, step, NaN)), 1);
