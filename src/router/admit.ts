@@ -11,7 +11,7 @@ import type { Learned } from './learned.js';
 import type { CostModel } from './model.js';
 import { order } from './order.js';
 import { DepthPlan } from './plan.js';
-import { careOf } from './promises.js';
+import { careOf, marginOf } from './promises.js';
 import { promptMs } from './steps.js';
 import type { Admission, Budget, Policy, Prediction, RouterState, WaitingRequest } from './types.js';
 
@@ -31,8 +31,8 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
   const bound = room >= 1;
   const { learned } = state;
   const isRefusable = request.budget?.onMiss === 'reject';
-  if (isRefusable && room < 1 + learned.promises.margin) {
-    return { kind: 'refuse', leastFeasibleMs: leastFeasible(batch, job) };
+  if (isRefusable && room < careful(state)) {
+    return { kind: 'refuse', leastFeasibleMs: leastFeasible(batch, self) };
   }
   const plan = new DepthPlan(batch);
   plan.keep();
@@ -43,7 +43,7 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
   const prediction = predictionOf(job, outlook, learned);
   // Depth is given up where time gets short, so what counts is how long it takes without.
   const shallowMs = (): number => estimateMs(learned.total, (exit === job.min ? outlook : outlookAt(job.min)).total);
-  const feasible = isRefusable || isPromised(request.budget, room, shallowMs, learned);
+  const feasible = isRefusable || isPromised(request.budget, room, shallowMs, state);
   return {
     kind: 'admit',
     exit: model.shape.exits[exit]?.layer ?? request.maxExit,
@@ -59,15 +59,15 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
  * at the shallowest exit, by what was learnt of such promises. Room alone tells less: it holds what is due by then, not
  * what makes such answers late. (Where refusals shed the load, room tells more.)
  */
-function isPromised(
-  budget: Budget | null,
-  room: number,
-  shallowMs: () => number,
-  { promises, told }: Learned,
-): boolean {
+function isPromised(budget: Budget | null, room: number, shallowMs: () => number, state: RouterState): boolean {
   const totalMs = budget?.totalMs ?? null;
-  if (totalMs === null) return room >= 1 + promises.margin;
-  return room >= 1 && totalMs >= shallowMs() * careOf(told);
+  if (totalMs === null) return room >= careful(state);
+  return room >= 1 && totalMs >= shallowMs() * careOf(state.learned.told, state.now);
+}
+
+/** How many times the work due must fit before a promise is made by room. */
+function careful({ learned, now }: RouterState): number {
+  return 1 + marginOf(learned.promises, now);
 }
 
 /** What is promised is predicted: depth gives way before the budget is missed. */
@@ -115,15 +115,48 @@ function stepGrain({ jobs, model, policy, step }: Batch): number {
   return step(rows) + promptMs(model, rows.length - 1, chunk, chunk);
 }
 
-/** From arrival to the last token when it is served after everybody else, at its shallowest. */
-function leastFeasible(batch: Batch, job: Job): number {
+/** How near the least feasible budget is found, and how many agendas that may take where as many jobs are there. */
+const NEAR = 0.05;
+const TRIES = 10;
+const MANY = 64;
+
+/**
+ * The least total budget that would be admitted here and now, counted from arrival: between none and what serves the
+ * request after everybody else. Where many are there, the latter: a refusal must stay cheap.
+ */
+function leastFeasible(batch: Batch, self: number): number {
   const { policy, state, jobs } = batch;
+  const job = jobs[self];
+  if (job === undefined) return Infinity;
+  const soFar = state.now - job.request.arrivedAt + policy.requestOverheadMs;
+  const wouldDo = (waitMs: number): boolean => {
+    const asked: Job = { ...job, deadlines: { first: Infinity, end: state.now + waitMs, tpot: Infinity } };
+    return roomFor({ ...batch, jobs: jobs.with(self, asked) }, self) >= careful(state);
+  };
+  let most = lastMs(batch, self);
+  let least = 0;
+  let tries = jobs.length > MANY ? 2 : TRIES;
+  // What is expected to arrive meanwhile is not in it, and others may be due later still.
+  for (; tries > 0 && !wouldDo(most); tries -= 1) {
+    least = most;
+    most *= 1.5;
+  }
+  for (; tries > 0 && most - least > NEAR * most; tries -= 1) {
+    const between = (least + most) / 2;
+    if (wouldDo(between)) most = between;
+    else least = between;
+  }
+  return Math.ceil(most + soFar);
+}
+
+/** Milliseconds from now to the last token of a request that is served after everybody else, at its shallowest. */
+function lastMs(batch: Batch, self: number): number {
+  const { policy, state, jobs } = batch;
+  const job = jobs[self];
+  if (job === undefined) return Infinity;
   const patient: Job = { ...job, deadlines: { first: Infinity, end: Number.MAX_VALUE, tpot: Infinity } };
-  const agenda = new Agenda({ ...batch, jobs: jobs.map((each) => (each === job ? patient : each)) }, true);
-  const workMs = agenda.workUntil(jobs.indexOf(job));
-  const grain = stepGrain(batch);
-  const wait = (workMs * stretchOf(jobs, policy) + grain) * (1 + state.learned.promises.margin);
-  return Math.ceil(state.now + wait - job.request.arrivedAt + policy.requestOverheadMs);
+  const agenda = new Agenda({ ...batch, jobs: jobs.with(self, patient) }, true);
+  return (agenda.workUntil(self) * stretchOf(jobs, policy) + stepGrain(batch)) * careful(state);
 }
 
 type Outlooks = Extract<Admission, { kind: 'admit' }>['outlook'];

@@ -13,6 +13,7 @@ import { comingWork } from './coming.js';
 import { giveUp } from './give-up.js';
 import type { Job } from './jobs.js';
 import { type Levels, levelsOf } from './levels.js';
+import { marginOf } from './promises.js';
 import { type Loads, type Task, leastLoads, tasksOf } from './tasks.js';
 import { Work } from './work.js';
 
@@ -52,7 +53,7 @@ export class Agenda {
   ) {
     const { jobs, model, step, policy, state } = batch;
     // Where promises were broken, more must be left over: what breaks them takes the time of those who come later, too.
-    this.#foresight = policy.foresight * (1 + CAUTION * state.learned.promises.margin);
+    this.#foresight = policy.foresight * (1 + CAUTION * marginOf(state.learned.promises, state.now));
     this.levels = levelsOf(step, model.shape.exits.length, jobs.filter((job) => job.live !== null).length);
     this.#loads = leastLoads(batch, this.levels);
     if (promisedOnly)

@@ -34,6 +34,9 @@ const BANDS = 12;
 const BAND_LIMIT = 1.6;
 const SPEED_LIMIT = 20;
 
+/** An idle machine's slowness is worth half as much each so long, ms: nothing tells whether it is slow still. */
+const DOUBTED = 10_000;
+
 const ones = (): number[] => new Array<number>(BANDS).fill(1);
 
 export const noCorrection: Correction = {
@@ -46,6 +49,14 @@ export const noCorrection: Correction = {
 
 const bandOf = (size: number): number => Math.min(BANDS - 1, 31 - Math.clz32(Math.max(1, size)));
 const clamp = (value: number, limit: number): number => Math.min(limit, Math.max(1 / limit, value));
+
+/** After so long without a step: a slow spell that nobody measures any more refuses nobody for ever. */
+export function rested(correction: Correction, idleMs: number): Correction {
+  if (correction.speed <= 1 || !(idleMs > 0)) return correction;
+  const speed = 1 + (correction.speed - 1) * 2 ** (-idleMs / DOUBTED);
+  // After that long, the next steps alone say how fast it is.
+  return { ...correction, speed, ratios: idleMs > DOUBTED ? [] : correction.ratios };
+}
 
 /** What to multiply the table's cost by. `size`: rows of a decode step, or positions of a chunk. */
 export function factorOf(correction: Correction, kind: WorkKind, size: number): number {

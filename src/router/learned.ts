@@ -65,8 +65,8 @@ export function observeEnd(
   let { promises, told } = learned;
   if (budget !== null && admission.feasible) {
     const kept = whole && isWithin(budget, finish);
-    promises = observePromise(promises, kept);
-    if (budget.onMiss !== 'reject' && budget.totalMs !== null) told = observePromise(told, kept);
+    promises = observePromise(promises, kept, endedAt);
+    if (budget.onMiss !== 'reject' && budget.totalMs !== null) told = observePromise(told, kept, endedAt);
   }
   if (!whole) return { ...learned, promises, told };
   const { total, ttft } = admission.outlook;

@@ -8,11 +8,12 @@
  *              chooseChunk(plan, paused, ...)      -> which prompt goes on, by how many positions
  *              isOverdue(sequence, now, step, ...) -> whether onMiss `truncate` ends it before this step
  *              correct(model, work, actualMs)      -> the model that the next step plans with
+ *   idle       rest(model, idleMs)                 -> the model after a while without a step
  *   end        observeEnd(learned, request, ...)   -> lengths, how careful promises are, what predictions are worth
  *
  * Pure functions over plain data (types.ts): no clock, no I/O, no randomness. The simulator calls the same ones.
  */
-import { type CorrectedPart, learn } from './correct.js';
+import { type CorrectedPart, learn, rested } from './correct.js';
 import { type CostModel, type Work, cascadeMs, prefillMs, unitMs } from './model.js';
 
 export { admit } from './admit.js';
@@ -55,4 +56,9 @@ export function correct(model: CostModel, work: Work, actualMs: number, waited =
     parts.push({ kind: 'decode', size: rows.reduce((sum, count) => sum + count, 0), tableMs });
   }
   return { ...model, correction: learn(model.correction, parts, actualMs, waited) };
+}
+
+/** The model after so many ms in which nothing ran (correct.ts). */
+export function rest(model: CostModel, idleMs: number): CostModel {
+  return { ...model, correction: rested(model.correction, idleMs) };
 }

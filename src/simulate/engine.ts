@@ -22,6 +22,7 @@ import {
   observeRequest,
   order,
   replan,
+  rest,
 } from '../router/planner.js';
 import { type LiveRequest, type SimulatedRequest, isPrefilling, planStep, start, toWaiting } from './request.js';
 import { type Room, fill, freePositions, preempt } from './slots.js';
@@ -104,7 +105,11 @@ export function* simulate(
 
   while (next < requests.length || waiting.length > 0 || live.length > 0) {
     // 1. Arrivals up to now are admitted or refused at once.
-    if (waiting.length === 0 && live.length === 0) now = Math.max(now, requests[next]?.arrivedAt ?? now);
+    if (waiting.length === 0 && live.length === 0) {
+      const later = Math.max(now, requests[next]?.arrivedAt ?? now);
+      model = rest(model, later - now);
+      now = later;
+    }
     for (let request = requests[next]; request !== undefined && request.arrivedAt <= now; request = requests[next]) {
       next += 1;
       const each = start(request, model.shape);

@@ -16,7 +16,7 @@ import { layers } from './sample.js';
 export const exactPolicy: Policy = { ...defaultPolicy, lengthQuantile: 1 };
 
 /** Of promises that need no margin, and of which nothing is left to learn. */
-export const noMargin = { margin: 0, seen: Infinity, aim: 0.99 };
+export const noMargin = { margin: 0, first: 0, at: 0, seen: Infinity, aim: 0.99 };
 
 /** Nothing is learnt, and nothing has to be. */
 const exact = { ...nothingLearned, promises: noMargin, told: noMargin };

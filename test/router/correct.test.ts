@@ -7,6 +7,7 @@ import {
   observeLength,
   plannedLength,
   predictMs,
+  rest,
 } from '../../src/router/planner.js';
 import { sample } from './sample.js';
 
@@ -31,6 +32,19 @@ void t.test('a slow spell raises predictions within a second, and they come back
   t.ok(Math.abs(ratio(slow) - 1.5) < 0.08, `after a second: ${ratio(slow)}`);
   const back = live(slow, () => 1, 5000);
   t.ok(Math.abs(ratio(back) - 1) < 0.05, `afterwards: ${ratio(back)}`);
+  t.end();
+});
+
+void t.test('a slow spell that nobody measures any more is forgotten', (t) => {
+  const slow = live(sample, () => 4, 1000);
+  t.equal(ratio(rest(slow, 0)), ratio(slow));
+  t.ok(ratio(rest(slow, 1000)) > 3, 'not at once');
+  const idle = rest(slow, 60_000);
+  t.ok(ratio(idle) < 1.1, `after a minute: ${ratio(idle)}`);
+  t.ok(Math.abs(ratio(rest(rest(slow, 7000), 8000)) - ratio(rest(slow, 15_000))) < 1e-9, 'however often it is asked');
+  t.ok(ratio(live(idle, () => 4, 500)) > 3, 'it is learnt again as soon as it shows');
+  const fast = live(sample, () => 0.5, 5000);
+  t.equal(ratio(rest(fast, 60_000)), ratio(fast), 'a machine that is faster than its table stays so');
   t.end();
 });
 

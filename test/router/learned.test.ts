@@ -3,7 +3,7 @@ import t from 'tap';
 import { estimateMs, noEstimate, observeEstimate } from '../../src/router/estimate.js';
 import { nothingLearned, observeEnd } from '../../src/router/learned.js';
 import { type Budget, admit, defaultPolicy } from '../../src/router/planner.js';
-import { careOf, noPromises, noneTold, observePromise } from '../../src/router/promises.js';
+import { careOf, marginOf, noPromises, noneTold, observePromise } from '../../src/router/promises.js';
 import { seeded } from '../../src/simulate/workload.js';
 import { sample } from './sample.js';
 
@@ -16,7 +16,7 @@ void t.test('promises settle where as many are kept as is aimed at', async (t) =
     for (let i = 0; i < 20_000; i += 1) {
       const kept = 0.4 * random() <= promises.margin;
       if (!kept && i >= 2_000) broken += 1;
-      promises = observePromise(promises, kept);
+      promises = observePromise(promises, kept, i);
     }
     t.ok(broken / 18_000 < 1.5 * (1 - none.aim), `${broken} of 18000, aimed at ${none.aim}`);
     t.ok(promises.margin > 0.3 && promises.margin < 0.55, `${promises.margin}`);
@@ -29,22 +29,35 @@ void t.test(
     let kept = noPromises;
     let broken = noPromises;
     for (let i = 0; i < 1000; i += 1) {
-      kept = observePromise(kept, true);
-      broken = observePromise(broken, false);
+      kept = observePromise(kept, true, i);
+      broken = observePromise(broken, false, i);
     }
     t.equal(kept.margin, 0);
     t.equal(broken.margin, 1);
   },
 );
 
+void t.test('a margin that nothing comes of fades: what it refuses has no outcome', async (t) => {
+  let broken = noPromises;
+  for (let i = 0; i < 12; i += 1) broken = observePromise(broken, false, 1000);
+  t.equal(marginOf(broken, 1000), 1);
+  t.equal(marginOf(broken, 30_000), 1, 'outcomes may be half a minute apart');
+  t.ok(marginOf(broken, 181_000) < 0.2, `three minutes later: ${marginOf(broken, 181_000)}`);
+  const kept = observePromise(broken, true, 181_000);
+  t.ok(kept.margin < marginOf(broken, 181_000), 'and goes on from there');
+  let sure = noPromises;
+  for (let i = 0; i < 200; i += 1) sure = observePromise(sure, true, 1000);
+  t.equal(marginOf(sure, 1e9), 0, 'one below the first guess stays');
+});
+
 void t.test('promises are careful while few outcomes are known', async (t) => {
   let promises = noPromises;
-  const first = careOf(promises);
-  for (let i = 0; i < 10; i += 1) promises = observePromise(promises, true);
-  const later = careOf(promises);
-  for (let i = 0; i < 5000; i += 1) promises = observePromise(promises, true);
-  t.ok(first > later && later > careOf(promises), `${first}, ${later}, ${careOf(promises)}`);
-  t.ok(careOf(promises) < 1.01);
+  const first = careOf(promises, 0);
+  for (let i = 0; i < 10; i += 1) promises = observePromise(promises, true, 0);
+  const later = careOf(promises, 0);
+  for (let i = 0; i < 5000; i += 1) promises = observePromise(promises, true, 0);
+  t.ok(first > later && later > careOf(promises, 0), `${first}, ${later}, ${careOf(promises, 0)}`);
+  t.ok(careOf(promises, 0) < 1.01);
 });
 
 const idle = { now: 0, slots: 4, kvRoom: 1e6, live: [], waiting: [] };
@@ -54,7 +67,7 @@ const asks = (totalMs: number, onMiss: Budget['onMiss']) => ({
 });
 
 void t.test('what is late by experience is not promised, though there is room; a refusal goes by room', async (t) => {
-  const seen = { margin: 0, seen: 1000, aim: 0.99 };
+  const seen = { margin: 0, first: 0, at: 0, seen: 1000, aim: 0.99 };
   // Answers took twice as long as the forecast.
   const late = { ...nothingLearned, promises: seen, told: seen, total: { weights: [Math.log(2), 0, 0, 0, 0] } };
   const on = (totalMs: number, onMiss: Budget['onMiss'], learned = late) =>
@@ -111,3 +124,18 @@ void t.test('estimates stay sane when traffic never changes', async (t) => {
   t.ok(Math.abs(estimateMs(estimate, same) - 330) < 1);
   t.ok(estimate.weights.every(Number.isFinite));
 });
+
+void t.test(
+  'whoever is refused for ever after a stall is asked again when the machine was quiet for a while',
+  async (t) => {
+    let promises = noPromises;
+    for (let i = 0; i < 12; i += 1) promises = observePromise(promises, false, 0);
+    const learned = { ...nothingLearned, promises };
+    const on = (now: number, totalMs: number) =>
+      admit({ ...asks(totalMs, 'reject'), arrivedAt: now }, { ...idle, now, learned }, sample, defaultPolicy);
+    const least = on(0, 1);
+    const justEnough = least.kind === 'refuse' ? 0.7 * least.leastFeasibleMs : 0;
+    t.equal(on(0, justEnough).kind, 'refuse');
+    t.equal(on(300_000, justEnough).kind, 'admit');
+  },
+);

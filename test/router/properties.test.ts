@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { type Admission, type Budget, admit, predictMs, replan } from '../../src/router/planner.js';
+import { type Admission, type Budget, admit, defaultPolicy, predictMs, replan } from '../../src/router/planner.js';
 import { type Outcome, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { arrivals, budget, exactPolicy, live, state, waiting } from './arbitrary.js';
@@ -155,6 +155,24 @@ void t.test('the least feasible budget is feasible on an otherwise idle engine, 
     }),
     runs,
   );
+  t.end();
+});
+
+void t.test('what a refusal says would be feasible is admitted in the same state', (t) => {
+  let loaded = 0;
+  fc.assert(
+    fc.property(state, waiting, (now, request) => {
+      const of = (totalMs: number): Budget => ({ totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' });
+      const ask = (totalMs: number): Admission =>
+        admit({ ...request, arrivedAt: now.now, budget: of(totalMs) }, now, sample, defaultPolicy);
+      const refused = ask(1);
+      if (refused.kind !== 'refuse') return false;
+      if (now.live.length + now.waiting.length > 1) loaded += 1;
+      return ask(refused.leastFeasibleMs).kind === 'admit';
+    }),
+    runs,
+  );
+  t.ok(loaded > 50, `${loaded} states with others`);
   t.end();
 });
 
