@@ -2,6 +2,8 @@
 # Targets: cpu (the default) and cuda (linux/amd64, CUDA 12 and cuDNN 9).
 #   docker build -t sortie .
 #   docker build -t sortie:cuda --target cuda .
+# The embedded model is for CPUs: convert one with `--kernels fp16 --out models/NAME` before the cuda target is built, then
+#   docker run --gpus all -p 8080:8080 sortie:cuda serve --model models/NAME
 
 FROM node:24-bookworm-slim AS build
 WORKDIR /app
