@@ -124,7 +124,7 @@ function program(finish: (code: number) => void): Command {
   root
     .command('simulate')
     .description('replay a trace against measured costs: attainment, depth, and replicas for a target')
-    .requiredOption('--trace <file>', 'CSV in the format of the Azure LLM inference traces')
+    .requiredOption('--trace <file>', "the server's log, or a CSV in the format of the Azure LLM inference traces")
     .requiredOption('--cost <file>', 'JSON that `sortie calibrate` wrote')
     .option('--out <file>', 'write the report as JSON')
     .option('--plot <file>', 'write attainment and depth against load as SVG')

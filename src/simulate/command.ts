@@ -15,7 +15,7 @@ import { parseTrace } from './trace.js';
 import { classesFor, requestsOf, seeded } from './workload.js';
 
 export interface SimulateOptions {
-  /** CSV in the format of the Azure LLM inference traces. */
+  /** The server's own log, or a CSV in the format of the Azure LLM inference traces (trace.ts). */
   readonly trace: string;
   /** JSON with `cost` and `shape` (costs.ts). */
   readonly cost: string;
