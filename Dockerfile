@@ -51,7 +51,8 @@ COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY src/web ./src/web
 COPY models ./models
-# A number, so that Kubernetes can check runAsNonRoot. The server writes no files: a read-only root works.
+# A number, so that Kubernetes can check runAsNonRoot. The server writes nothing but --cache-dir, and does without it: a
+# read-only root works.
 USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM

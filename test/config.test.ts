@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { environmentName, helpText, OptionError, resolveOptions, SERVE_OPTIONS } from '../src/config.js';
+import { environmentName, helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS } from '../src/config.js';
 import { loadApiKeys, openKey } from '../src/keys.js';
 
 const main = join(import.meta.dirname, '..', 'src', 'main.js');
@@ -77,6 +78,13 @@ void t.test('every option has a unique flag, an environment twin and its default
   const help = sortie(['serve', '--help']);
   t.equal(help.status, 0);
   for (const [, { flag }] of specs) t.match(help.stdout, new RegExp(`--${flag} [<[]`));
+  t.end();
+});
+
+void t.test('every option is in the table of docs/operations.md', (t) => {
+  const text = readFileSync(join(packageRoot, 'docs', 'operations.md'), 'utf8');
+  const rows = /^## Options$(.*?)^## /ms.exec(text)?.[1] ?? '';
+  for (const { flag } of Object.values(SERVE_OPTIONS)) t.match(rows, new RegExp(`\`--${flag}[\` ]`), `--${flag}`);
   t.end();
 });
 
