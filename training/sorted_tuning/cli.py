@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Model = Annotated[Path, typer.Option(help="GGUF file or Hugging Face folder (with exit-blocks.safetensors, if any).")]
 Exits = Annotated[str | None, typer.Option(help='Exits as "10,15,30", or "9+1,14+1,30" with block layers.')]
 Precision = Annotated[
-    str, typer.Option(help="bf16 (weights that learn stay fp32), fp32, or auto: bf16 where the device multiplies it.")
+    str, typer.Option(help="bf16 (weights that learn stay fp32), fp32, or auto: the faster of the two.")
 ]
 Data = Annotated[list[Path], typer.Option(help="JSONL of questions and answers; may be repeated.")]
 
