@@ -144,7 +144,7 @@ export const SortieReport = Type.Object({
     predicted_ttft_ms: Type.Number(),
     predicted_tpot_ms: Type.Number(),
     feasible: Type.Boolean({
-      description: 'Whether the budget was promised at admission: of such promises, 99 in 100 are to be kept.',
+      description: 'Whether the budget was promised at admission: of such promises, 199 in 200 are to be kept.',
     }),
   }),
   exit_layers: Type.Record(Type.String(), Type.Integer(), { description: 'Tokens by the exit that emitted them.' }),
