@@ -69,7 +69,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   async close(): Promise<void> {
     this.#closing.abort();
     const child = this.#child;
-    if (child?.exitCode !== null || child.signalCode !== null) return;
+    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise<void>((resolve) =>
       child.once('exit', () => {
         resolve();
@@ -103,11 +103,8 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
           this.#dispatch(message);
         }
       });
-      child.on('error', (error) => {
-        reason = error.message;
-      });
-      child.once('exit', (code, signal) => {
-        const why = reason ?? `the engine process ended (${signal ?? `code ${code ?? 'unknown'}`})`;
+      const gone = (why: string): void => {
+        if (this.#child !== child) return;
         const wasReady = this.#ready !== null;
         this.#ready = null;
         this.#child = null;
@@ -118,6 +115,14 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
           this.emit('down', why);
           void this.#restart();
         }
+      };
+      child.on('error', (error) => {
+        reason = error.message;
+        // Where there never was a process (too many of them, or of open files), no exit follows.
+        if (child.pid === undefined) gone(reason);
+      });
+      child.once('exit', (code, signal) => {
+        gone(reason ?? `the engine process ended (${signal ?? `code ${code ?? 'unknown'}`})`);
       });
     });
   }

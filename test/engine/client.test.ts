@@ -83,6 +83,33 @@ void t.test('a folder that is no model fails the start, and is not tried again',
   t.equal(engine.pid, null);
 });
 
+void t.test('a process that can not be made fails the start, and in a restart is tried again', async (t) => {
+  const { execPath } = process;
+  t.teardown(() => (process.execPath = execPath));
+  process.execPath = '/nowhere/node';
+  const never = new EngineClient(engineOptions());
+  const failed = never.start();
+  await never.close();
+  await t.rejects(failed, { name: 'EngineStartError', message: /ENOENT/ });
+  t.equal(never.pid, null);
+
+  process.execPath = execPath;
+  const engine = new EngineClient(engineOptions());
+  t.teardown(() => engine.close());
+  await engine.start();
+  process.execPath = '/nowhere/node';
+  const reasons: string[] = [];
+  engine.on('down', (reason) => {
+    reasons.push(reason);
+    if (reasons.length === 2) process.execPath = execPath;
+  });
+  const back = once(engine, 'ready');
+  process.kill(engine.pid ?? 0, 'SIGKILL');
+  await back;
+  t.match(reasons, [/SIGKILL/, /ENOENT/]);
+  t.equal(await watch(engine, 'a', 1).end, 'length');
+});
+
 void t.test('closing ends the process and what it was doing', async (t) => {
   const engine = new EngineClient(engineOptions());
   await engine.start();
