@@ -142,7 +142,6 @@ export async function serveStream<Body>(
   };
   const answer = new Answer(context, plan, request, listener, settle);
   out.onGone(() => {
-    request.note({ cancelled: true });
     answer.cancel();
   });
   answer.start();

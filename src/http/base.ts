@@ -50,9 +50,10 @@ export function createBase(context: HttpContext): FastifyInstance {
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.removeContentTypeParser('text/plain');
   registerErrors(app);
+  // First: what another hook refuses has a line as well.
+  registerAccessLog(app, context);
   registerProtocol(app);
   registerOpenResponses(app, context.options.stallTimeout * 1000);
   registerHeaders(app);
-  registerAccessLog(app, context);
   return app;
 }

@@ -1,9 +1,13 @@
 /** When a response is over, whichever way. */
+import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
 
 /** What waits for each connection: one listener on the socket, however many requests are pipelined on it. */
 const waiting = new WeakMap<Socket, Set<() => void>>();
+
+/** The responses that are waited for, and whether each has gone out whole. */
+const sent = new WeakMap<ServerResponse, boolean>();
 
 function waitersOf(socket: Socket): Set<() => void> {
   const known = waiting.get(socket);
@@ -27,10 +31,25 @@ export function onClosed(reply: FastifyReply, listener: () => void): void {
     listener();
     return;
   }
+  if (!sent.has(raw)) {
+    sent.set(raw, raw.writableFinished);
+    // What a destroyed socket still had to send is "finished" as well.
+    raw.prependOnceListener('finish', () => sent.set(raw, !socket.destroyed));
+  }
   const waiters = waitersOf(socket);
   const closed = (): void => {
     if (waiters.delete(closed)) listener();
   };
   waiters.add(closed);
   raw.once('close', closed);
+}
+
+/** Whether every byte went out. `writableFinished` says so, too, when a socket is destroyed with bytes left. */
+export function isSent({ raw }: FastifyReply): boolean {
+  return sent.get(raw) === true;
+}
+
+/** The status that the client was told; where it left before it was told any, nginx's number for that. */
+export function statusOf({ raw }: FastifyReply): number {
+  return raw.headersSent ? raw.statusCode : 499;
 }

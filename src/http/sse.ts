@@ -6,13 +6,13 @@
 import type { FastifyReply } from 'fastify';
 import type { EventStream } from '../api/context.js';
 import type { ApiError } from '../errors.js';
-import { onClosed } from './closed.js';
+import { isSent, onClosed } from './closed.js';
 import { errorHeaders } from './plugins/errors.js';
 
 /** Calls the listener once when the client leaves before the answer's end. (`request.signal` fires too early.) */
 export function onGone(reply: FastifyReply, listener: () => void): void {
   onClosed(reply, () => {
-    if (!reply.raw.writableFinished) listener();
+    if (!isSent(reply)) listener();
   });
 }
 

@@ -170,6 +170,8 @@ export function startRequest(
       if (span.isRecording()) sequences.begin(id, index, facts, context);
     },
     describe(more) {
+      // Its client may have left while the request was still read.
+      if (!span.isRecording()) return;
       if (typeof more['error.type'] === 'string') error = more['error.type'];
       span.setAttributes(more);
     },

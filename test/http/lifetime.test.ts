@@ -35,6 +35,54 @@ void t.test('a client that leaves cancels its sequences, streamed or not', async
   t.equal(server.app.openResponses.size, 0);
 });
 
+/** The lines of a log that say this. */
+function linesOf(log: readonly string[], text: string): Record<string, unknown>[] {
+  return log.map((line) => JSON.parse(line) as Record<string, unknown>).filter(({ msg }) => msg === text);
+}
+
+void t.test('a client that leaves has its log line and its count, whatever it was told', async (t) => {
+  const log: string[] = [];
+  const server = await build(t, long, { log: (line) => log.push(line) });
+  const leave = async (body: object): Promise<void> => {
+    const abort = new AbortController();
+    const { signal } = abort;
+    const headers = { 'content-type': 'application/json' };
+    const options = { method: 'POST', headers, body: JSON.stringify({ messages, ...body }), signal };
+    const response = fetch(`${server.url}/v1/chat/completions`, options);
+    response.catch(() => undefined);
+    await until(() => server.engine.live === 1);
+    await delay(50);
+    const before = log.length;
+    abort.abort();
+    await until(() => log.length > before);
+  };
+  await leave({ stream: true });
+  await leave({ user: 'u1' });
+  await (await server.post('/v1/chat/completions', { messages })).text();
+  await until(() => log.length > 2);
+  const lines = linesOf(log, 'request');
+  t.equal(lines.length, 3);
+  const route = '/v1/chat/completions';
+  t.match(lines, [
+    { method: 'POST', route, status: 200, ms: Number, cancelled: true },
+    { method: 'POST', route, status: 499, ms: Number, cancelled: true, user: 'u1' },
+    { method: 'POST', route, status: 200, ms: Number, sortie: {} },
+  ]);
+  t.notOk('cancelled' in (lines[2] ?? {}));
+  const text = await (await fetch(`${server.url}/metrics`)).text();
+  for (const count of ['status="200",model_name="fake"} 2', 'status="499",model_name="fake"} 1']) {
+    t.match(text, `sortie_http_requests_total{method="POST",route="${route}",${count}`);
+  }
+});
+
+void t.test('what is refused before its route has its line, too', async (t) => {
+  const log: string[] = [];
+  const server = await build(t, undefined, { log: (line) => log.push(line) });
+  await exchange(server.port, 'GET /version HTTP/1.1\r\nConnection: close\r\n\r\n');
+  await until(() => log.length > 0);
+  t.match(linesOf(log, 'request'), [{ route: '/version', status: 400 }]);
+});
+
 void t.test('a finished answer is not cancelled', async (t) => {
   const server = await build(t);
   await (await server.post('/v1/chat/completions', { messages, stream: true })).text();
@@ -45,7 +93,8 @@ void t.test('a finished answer is not cancelled', async (t) => {
 
 void t.test('a client that never reads is cut after the stall time-out', async (t) => {
   const ids = Array.from({ length: 200 }, () => 5);
-  const options = { options: { stallTimeout: 0.2 } };
+  const log: string[] = [];
+  const options = { options: { stallTimeout: 0.2 }, log: (line: string) => log.push(line) };
   const server = await build(t, () => ({ tokens: ids }), options);
   // Large log-probabilities fill the kernel's buffers, and pipelined answers wait behind the first.
   const body = JSON.stringify({ messages, stream: true, n: 8, logprobs: true, top_logprobs: 20, max_tokens: 200 });
@@ -62,6 +111,12 @@ void t.test('a client that never reads is cut after the stall time-out', async (
   await until(() => server.app.openResponses.size === 0);
   t.equal(server.app.openResponses.size, 0);
   t.equal(server.engine.live, 0);
+  const [cut, ...others] = linesOf(log, 'the client does not read: its connection is cut');
+  t.match(cut, { level: 40, unsent: Number });
+  t.same(others, [], 'one line for the connection');
+  const lines = linesOf(log, 'request');
+  t.equal(lines.length, server.engine.requests.length / 8, 'and one for each request');
+  t.equal(lines.find(({ cancelled }) => cancelled === true)?.reqId, cut?.reqId);
   socket.destroy();
 });
 

@@ -168,6 +168,32 @@ void t.test('errors: of the caller, of the engine, of the connection', async (t)
   );
 });
 
+void t.test('a client that leaves ends the span of its request', async (t) => {
+  const server = await traced(t, says('one two three four', { pace: 50 }));
+  for (const stream of [true, false]) {
+    const abort = new AbortController();
+    const options = { method: 'POST', headers: { 'content-type': 'application/json' }, signal: abort.signal };
+    fetch(`${server.url}/v1/completions`, { ...options, body: JSON.stringify({ prompt: 'Hi', stream }) }).catch(
+      () => undefined,
+    );
+    const live = async (count: number): Promise<void> => {
+      for (let i = 0; i < 500 && server.engine.live !== count; i++) await new Promise((go) => setTimeout(go, 10));
+    };
+    await live(1);
+    await new Promise((go) => setTimeout(go, 30));
+    abort.abort();
+    await live(0);
+  }
+  const roots = (await server.spans()).filter(({ name }) => name.startsWith('POST'));
+  t.match(
+    roots.map(({ attributes }) => valuesOf(attributes)),
+    [
+      { 'http.response.status_code': 200, 'error.type': 'client_disconnected' },
+      { 'http.response.status_code': 499, 'error.type': 'client_disconnected' },
+    ],
+  );
+});
+
 void t.test('the engine goes down: what it had begun is sent, as failed', async (t) => {
   const server = await traced(t, says('one two three four', { pace: 30 }));
   const response = await server.post('/v1/completions', { prompt: 'Hi', stream: true });

@@ -1,5 +1,6 @@
 /** One log line and one count per request, when its last byte went out or its client left. */
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { isSent, onClosed, statusOf } from '../closed.js';
 import type { HttpContext } from '../state.js';
 
 declare module 'fastify' {
@@ -14,22 +15,28 @@ const QUIET = /^\/(health|metrics|v2\/health)/;
 
 export function registerAccessLog(app: FastifyInstance, context: HttpContext): void {
   app.decorateRequest('notes');
-  app.addHook('onRequest', (request, _reply, done) => {
+  // Not onResponse: Fastify calls that for what was sent whole, never for a client that left.
+  app.addHook('onRequest', (request, reply, done) => {
     request.notes = {};
+    onClosed(reply, () => {
+      if (!isSent(reply)) request.notes.cancelled = true;
+      log(request, reply);
+    });
     done();
   });
-  app.addHook('onResponse', async (request, reply) => {
+
+  function log(request: FastifyRequest, reply: FastifyReply): void {
     const route = request.routeOptions.url ?? 'unknown';
-    const { statusCode } = reply.raw;
-    context.series.http.inc({ method: request.method, route, status: String(statusCode) });
+    const status = statusOf(reply);
+    context.series.http.inc({ method: request.method, route, status: String(status) });
     const line = {
       method: request.method,
       route,
-      status: statusCode,
+      status,
       ms: Math.round(reply.elapsedTime * 100) / 100,
       ...request.notes,
       ...(context.options.logPrompts && request.body !== undefined ? { body: request.body } : {}),
     };
     request.log[QUIET.test(route) ? 'debug' : 'info'](line, 'request');
-  });
+  }
 }

@@ -5,22 +5,22 @@
  */
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { monotonicMs } from '../../clock.js';
 import { onClosed } from '../closed.js';
 
 declare module 'fastify' {
   interface FastifyInstance {
-    readonly openResponses: ReadonlyMap<ServerResponse, Socket>;
+    readonly openResponses: ReadonlyMap<ServerResponse, FastifyRequest>;
   }
 }
 
 /** @param stallMs how long a connection may hold unsent bytes without any of them being taken */
 export function registerOpenResponses(app: FastifyInstance, stallMs: number): void {
-  const open = new Map<ServerResponse, Socket>();
+  const open = new Map<ServerResponse, FastifyRequest>();
   app.decorate('openResponses', open);
   app.addHook('onRequest', (request, reply, done) => {
-    open.set(reply.raw, request.raw.socket);
+    open.set(reply.raw, request);
     onClosed(reply, () => open.delete(reply.raw));
     done();
   });
@@ -30,11 +30,19 @@ export function registerOpenResponses(app: FastifyInstance, stallMs: number): vo
   const sweep = setInterval(
     () => {
       const now = monotonicMs();
-      for (const socket of new Set(open.values())) {
+      const oldest = new Map<Socket, FastifyRequest>();
+      for (const request of open.values()) {
+        if (!oldest.has(request.raw.socket)) oldest.set(request.raw.socket, request);
+      }
+      for (const [socket, request] of oldest) {
         const taken = socket.bytesWritten - socket.writableLength;
         const last = progress.get(socket);
-        if (socket.writableLength === 0 || last?.taken !== taken) progress.set(socket, { taken, at: now });
-        else if (now - last.at >= stallMs) socket.destroy();
+        if (socket.writableLength === 0 || last?.taken !== taken) {
+          progress.set(socket, { taken, at: now });
+        } else if (now - last.at >= stallMs) {
+          request.log.warn({ unsent: socket.writableLength }, 'the client does not read: its connection is cut');
+          socket.destroy();
+        }
       }
     },
     Math.min(1000, stallMs / 4),

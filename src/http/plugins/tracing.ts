@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { monotonicMs } from '../../clock.js';
 import type { RequestTrace } from '../../telemetry/tracing.js';
+import { isSent, onClosed, statusOf } from '../closed.js';
 import type { HttpContext } from '../state.js';
 
 declare module 'fastify' {
@@ -34,12 +35,11 @@ export function registerTracing(app: FastifyInstance, { tracing, api }: HttpCont
       });
       request.trace = trace;
       request.notes.trace_id = trace.traceId;
+      onClosed(reply, () => {
+        if (!isSent(reply)) trace.describe({ 'error.type': 'client_disconnected' });
+        trace.end(statusOf(reply));
+      });
     }
-    done();
-  });
-  app.addHook('onResponse', (request, reply, done) => {
-    if (request.notes.cancelled === true) request.trace?.describe({ 'error.type': 'client_disconnected' });
-    request.trace?.end(reply.raw.statusCode);
     done();
   });
 }

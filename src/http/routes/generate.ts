@@ -32,10 +32,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
       return reply;
     }
     const answer = await serveWhole(context.api, api, endpoint, (listener) => {
-      onGone(reply, () => {
-        request.notes.cancelled = true;
-        listener();
-      });
+      onGone(reply, listener);
     });
     void reply.headers(answer.headers);
     return answer.body;
