@@ -152,7 +152,8 @@ export class Answer {
         exit_layer: plans[0]?.exit ?? 0,
         predicted_ttft_ms: rounded(Math.max(0, ...plans.map((plan) => plan.predictedTtftMs))),
         predicted_tpot_ms: rounded(Math.max(0, ...plans.map((plan) => plan.predictedTpotMs))),
-        feasible: plans.every((plan) => plan.feasible),
+        // Without a plan, what its deadline came before, nothing was promised.
+        feasible: this.choices.every(({ plan }) => plan?.feasible === true),
       },
       exit_layers: layers,
       predicted_ms: rounded(Math.max(0, ...plans.map((plan) => plan.predictedMs))),

@@ -6,6 +6,7 @@
  */
 import type { Policy } from '../router/planner.js';
 import type { CostTable } from '../router/cost.js';
+import type { Admission } from '../router/types.js';
 import { depthShape } from '../router/planner.js';
 import { type Advance, advanceOf, catchUpsOf } from './advances.js';
 import { type Constraint } from './constraint.js';
@@ -61,7 +62,7 @@ export class EngineCore {
 
   /** Whether `step` has anything to do or to tell. */
   get busy(): boolean {
-    return this.scheduler.running.length + this.scheduler.waiting.length > 0 || this.#outbox.refused.length > 0;
+    return this.scheduler.running.length + this.scheduler.waiting.length > 0 || this.#outbox.hasNews;
   }
 
   /** Whether a sequence can't go on for want of a mask. */
@@ -72,13 +73,13 @@ export class EngineCore {
   /** Whether `step` has nothing to do before a mask comes. */
   get isStalled(): boolean {
     const { running, waiting } = this.scheduler;
-    const othersWait = waiting.length > 0 || this.#outbox.refused.length > 0;
+    const othersWait = waiting.length > 0 || this.#outbox.hasNews;
     return !othersWait && running.length > 0 && running.every(({ awaitsMask }) => awaitsMask);
   }
 
   /** Accepts or refuses a request; the next step's message says which. */
   submit(request: GenerateMessage, constraint: Constraint | null = null): void {
-    const { id, prompt, maxTokens, depth } = request;
+    const { id, prompt, maxTokens } = request;
     const refuse = (reason: 'queue_full' | 'budget_infeasible' | 'too_long', leastFeasibleMs: number | null): void => {
       constraint?.close();
       this.#outbox.refused.push({ id, reason, leastFeasibleMs });
@@ -87,15 +88,8 @@ export class EngineCore {
       refuse('too_long', null);
       return;
     }
-    const sequence = new Sequence(
-      request,
-      this.executor.model.exitIndex(depth.maxExit),
-      constraint,
-      this.executor.units.exits,
-    );
-    const { running, waiting } = this.scheduler;
     const now = this.options.clock();
-    const admission = this.#planning.admit(sequence, running, waiting, this.#room(), now);
+    const { sequence, admission } = this.#admit(request, constraint, now);
     if (admission.kind === 'refuse') {
       refuse('budget_infeasible', admission.leastFeasibleMs);
       return;
@@ -122,6 +116,21 @@ export class EngineCore {
   /** Refuses a request that was never submitted. */
   refuse(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
     this.#outbox.refused.push({ leastFeasibleMs: null, ...event });
+  }
+
+  /** Refuses a request whose budget was over before it was submitted. */
+  refuseLate(request: GenerateMessage): void {
+    const { admission } = this.#admit(request, null, this.options.clock());
+    const leastFeasibleMs = admission.kind === 'refuse' ? admission.leastFeasibleMs : null;
+    this.#outbox.refused.push({ id: request.id, reason: 'budget_infeasible', leastFeasibleMs });
+  }
+
+  /** Ends a request that was never submitted. */
+  abandon({ id, prompt }: GenerateMessage, reason: CancelReason): void {
+    this.#outbox.ended.push({
+      ...{ id, reason, error: null, promptTokens: prompt.length, cachedTokens: 0, preemptions: 0 },
+      ...{ startedAt: null, firstTokenAt: null, endedAt: this.options.clock() },
+    });
   }
 
   /** Whether the queue has no place left. @param elsewhere requests that wait before they are submitted */
@@ -177,8 +186,21 @@ export class EngineCore {
       this.#emit(rows, at);
     }
     this.#endScored(at);
+    const message = this.#outbox.take(at, this.#load(), work);
     this.#stepEndedAt = this.busy ? at : null;
-    return this.#outbox.take(at, this.#load(), work);
+    return message;
+  }
+
+  #admit(
+    request: GenerateMessage,
+    constraint: Constraint | null,
+    now: number,
+  ): { sequence: Sequence; admission: Admission } {
+    const { model, units } = this.executor;
+    const sequence = new Sequence(request, model.exitIndex(request.depth.maxExit), constraint, units.exits);
+    const { running, waiting } = this.scheduler;
+    const admission = this.#planning.admit(sequence, running, waiting, this.#room(), now);
+    return { sequence, admission };
   }
 
   #endDue(now: number): void {

@@ -1,6 +1,6 @@
 /**
  * Ends answers with `truncate` at their deadline when the engine can't: a step that takes longer than any before it
- * ends when it ends, but the gateway's event loop is free meanwhile.
+ * ends when it ends, but the gateway's event loop is free meanwhile. One that was not even planned by then ends as well.
  *
  * Knows: deadlines, what was heard of each answer. Must not know: how the engine ends them by itself (overdue.ts).
  */
@@ -11,13 +11,11 @@ interface Watched {
   readonly promptTokens: number;
   readonly deadline: number;
   timer: NodeJS.Timeout;
-  /** Headers need a plan: before it nothing can be ended. */
-  planned: boolean;
   firstTokenAt: number | null;
 }
 
-/** How soon to look again where no plan came yet, ms. */
-const AGAIN_MS = 10;
+/** How long the engine has to plan a request in any case, ms: headers tell the plan. */
+const PLAN_MS = 10;
 
 export class DeadlineWatch {
   readonly #watched = new Map<string, Watched>();
@@ -28,17 +26,14 @@ export class DeadlineWatch {
   add({ id, arrivedAt, prompt, depth }: Omit<GenerateMessage, 'type'>): void {
     const { budget } = depth;
     if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return;
-    const deadline = arrivedAt + budget.totalMs;
-    const timer = this.#at(id, deadline - monotonicMs());
-    this.#watched.set(id, { promptTokens: prompt.length, deadline, timer, planned: false, firstTokenAt: null });
+    const now = monotonicMs();
+    const deadline = Math.max(arrivedAt + budget.totalMs, now + PLAN_MS);
+    const timer = this.#at(id, deadline - now);
+    this.#watched.set(id, { promptTokens: prompt.length, deadline, timer, firstTokenAt: null });
   }
 
-  hear({ at, planned, tokens }: StepMessage): void {
+  hear({ at, tokens }: StepMessage): void {
     if (this.#watched.size === 0) return;
-    for (const { id } of planned) {
-      const watched = this.#watched.get(id);
-      if (watched) watched.planned = true;
-    }
     for (const { id } of tokens) {
       const watched = this.#watched.get(id);
       if (watched) watched.firstTokenAt ??= at;
@@ -67,8 +62,8 @@ export class DeadlineWatch {
     const watched = this.#watched.get(id);
     if (watched === undefined) return;
     const now = monotonicMs();
-    if (now < watched.deadline || !watched.planned) {
-      watched.timer = this.#at(id, Math.max(AGAIN_MS, watched.deadline - now));
+    if (now < watched.deadline) {
+      watched.timer = this.#at(id, watched.deadline - now);
       return;
     }
     this.drop(id);

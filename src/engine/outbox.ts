@@ -17,6 +17,11 @@ export class Outbox {
   readonly tokens: TokenEvent[] = [];
   readonly ended: EndedEvent[] = [];
 
+  /** Whether something is told of requests that no step is needed for. */
+  get hasNews(): boolean {
+    return this.refused.length + this.ended.length > 0;
+  }
+
   /** The message of everything so far; the outbox is empty afterwards. */
   take(at: number, load: LoadSnapshot, work: StepWork | null): StepMessage {
     return {

@@ -1,8 +1,10 @@
 /** Answers that keep to a grammar, on the real model: whatever it would rather say. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import Value from 'typebox/value';
+import { monotonicMs } from '../../src/clock.js';
 import { Grammars } from '../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../src/engine/grammar/vocabulary.js';
 import { Inbox } from '../../src/engine/inbox.js';
@@ -138,6 +140,69 @@ void t.test('more grammars than there are parsers wait for each other; cancelled
   t.equal(all.get('g0')?.ended?.reason, 'cancelled');
   t.equal(all.get('g1')?.ended?.reason, 'stop');
   for (const id of ids.slice(2)) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^"/, id);
+});
+
+/** As many as there are parsers, none of them stepped: whoever comes next waits. */
+const HOLDERS = Array.from({ length: 8 }, (_, index) => `h${index}`);
+
+void t.test('who is cancelled while its grammar is awaited ends at once, and gives its place back', async (t) => {
+  const core = makeCore(executor, { maxRunning: 10, maxQueue: 0 });
+  const inbox = new Inbox(core, options, () => undefined);
+  for (const id of [...HOLDERS, 'waits', 'stops']) inbox.generate(ask(id, { type: 'boolean' }));
+  inbox.generate(ask('full', { type: 'boolean' }));
+  t.equal(inbox.waiting, 10);
+  t.match(core.step().refused, [{ id: 'full', reason: 'queue_full' }]);
+  t.notOk(core.busy, 'nothing else is to be told');
+  // One that is being compiled, and one without a parser.
+  inbox.cancel('h0', 'cancelled');
+  inbox.cancel('waits', 'cancelled');
+  t.ok(core.busy, 'which is told though nothing runs');
+  t.match(core.step().ended, [
+    { id: 'h0', reason: 'cancelled', startedAt: null, promptTokens: Number },
+    { id: 'waits', reason: 'cancelled', startedAt: null },
+  ]);
+  t.equal(inbox.waiting, 8);
+  inbox.generate(ask('late', { type: 'boolean' }));
+  let again = 0;
+  const rest = [...HOLDERS.slice(1), 'stops', 'late'];
+  const all = await answersOf(core, rest, ({ ended, refused }) => {
+    again += [...ended, ...refused].filter(({ id }) => !rest.includes(id)).length;
+  });
+  for (const id of rest) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^(true|false)$/, id);
+  t.equal(again, 0, 'nobody ends twice');
+  t.equal(inbox.waiting, 0);
+});
+
+void t.test('a budget that is over while a parser is awaited ends the wait, as the budget says', async (t) => {
+  const core = makeCore(executor);
+  let changes = 0;
+  const inbox = new Inbox(core, options, () => changes++);
+  for (const id of HOLDERS) inbox.generate(ask(id, { type: 'boolean' }));
+  const arrivedAt = monotonicMs();
+  const budgets = {
+    cut: { totalMs: 50, onMiss: 'truncate' },
+    refused: { totalMs: 50, onMiss: 'reject' },
+    first: { totalMs: null, ttftMs: 50, onMiss: 'reject' },
+    late: { totalMs: 50, onMiss: 'continue' },
+  } as const;
+  for (const [id, some] of Object.entries(budgets)) {
+    const budget = { ttftMs: null, tpotMs: null, ...some };
+    const depth = { minExit: deepest, maxExit: deepest, budget };
+    inbox.generate(ask(id, { type: 'boolean' }, { arrivedAt, depth }));
+  }
+  while (inbox.waiting > HOLDERS.length + 1 && monotonicMs() < arrivedAt + 5000) await delay(1);
+  t.ok(changes >= 3, 'the loop of steps is told');
+  const { ended, refused } = core.step();
+  t.match(ended, [{ id: 'cut', reason: 'deadline', firstTokenAt: null }]);
+  t.same(refused.map(({ id, reason }) => [id, reason]).sort(), [
+    ['first', 'budget_infeasible'],
+    ['refused', 'budget_infeasible'],
+  ]);
+  for (const { leastFeasibleMs } of refused) t.ok((leastFeasibleMs ?? 0) > 50, `${leastFeasibleMs ?? NaN} ms`);
+  const lateMs = (ended[0]?.endedAt ?? Infinity) - arrivedAt - 50;
+  t.ok(lateMs > -2 && lateMs < 500, `${lateMs} ms after its deadline`);
+  const all = await answersOf(core, [...HOLDERS, 'late']);
+  t.match(tokenizer.decode(all.get('late')?.tokens ?? []), /^(true|false)$/, 'which finishes late');
 });
 
 void t.test('a thread that dies takes its grammars along, not the engine', async (t) => {

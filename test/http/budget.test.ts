@@ -132,3 +132,23 @@ void t.test('the report says whether the budget was met', async (t) => {
   });
   t.match(await met('0.001'), { met: false, budget_ms: 0.001 });
 });
+
+void t.test('an answer that its deadline comes before its plan is an empty one, streamed or not', async (t) => {
+  const server = await build(t, () => ({ tokens: [5], delay: 10_000 }));
+  const headers = { 'X-Latency-Budget-Ms': '40', 'X-Budget-On-Miss': 'truncate' };
+  for (const stream of [false, true]) {
+    const asked = server.post('/v1/completions', { ...prompt, stream }, headers);
+    while (server.engine.live === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    // As EngineClient ends it by its watch of deadlines.
+    server.engine.cancel(server.engine.requests.at(-1)?.id ?? '', 'deadline');
+    const response = await asked;
+    t.equal(response.status, 200);
+    t.notOk(response.headers.has('x-exit-layer'), 'there was no plan');
+    const text = await response.text();
+    const body: unknown = JSON.parse(stream ? (text.split('data: ').at(-2) ?? '') : text);
+    t.match(body, {
+      choices: [{ text: '', finish_reason: 'length' }],
+      sortie: { plan: { exit_layer: 0, feasible: false }, exit_layers: {}, ttft_ms: null },
+    });
+  }
+});

@@ -33,6 +33,11 @@ export class GrammarsLost extends Error {
   override readonly name = 'GrammarsLost';
 }
 
+/** Nobody waits for the grammar any more. */
+export class GrammarAbandoned extends Error {
+  override readonly name = 'GrammarAbandoned';
+}
+
 export interface GrammarOptions {
   /** Path of the model's tokenizer.json. */
   readonly tokenizer: string;
@@ -89,14 +94,15 @@ class Live implements Constraint {
 
 interface Opening {
   resolve(): void;
-  reject(error: GrammarError | GrammarsLost): void;
+  reject(error: GrammarError | GrammarsLost | GrammarAbandoned): void;
 }
 
 export class Grammars {
   #thread: Worker | null = null;
   readonly #live = new Map<string, Live>();
   readonly #opening = new Map<string, Opening>();
-  readonly #queue: (() => void)[] = [];
+  /** Those that wait for a parser, in order. */
+  readonly #queue = new Map<string, Opening>();
   /** Answers that the thread owes. */
   #owed = 0;
   #isLoaded = false;
@@ -111,17 +117,19 @@ export class Grammars {
   /**
    * @param stopTokens ids that end this answer
    * @returns a constraint with its first mask
-   * @throws GrammarError for a grammar that can't be kept to, GrammarsLost where the thread was lost
+   * @throws GrammarError for a grammar that can't be kept to, GrammarsLost where the thread was lost, GrammarAbandoned
    */
   async open(id: string, grammar: Grammar, stopTokens: readonly number[]): Promise<Constraint> {
-    if (this.#live.size >= MAX_OPEN) await new Promise<void>((resolve) => this.#queue.push(resolve));
+    if (this.#live.size >= MAX_OPEN) {
+      await new Promise<void>((resolve, reject) => this.#queue.set(id, { resolve, reject }));
+    }
     const { endTokens } = this.options;
     const own = endTokens.filter((token) => stopTokens.includes(token));
     const send = (message: ToGrammars): void => {
       this.#send(message);
     };
     const live = new Live(id, own, endTokens, send, () => {
-      if (this.#live.delete(id)) this.#queue.shift()?.();
+      if (this.#live.delete(id)) this.#next();
     });
     this.#live.set(id, live);
     try {
@@ -134,6 +142,23 @@ export class Grammars {
       live.close();
       throw error;
     }
+  }
+
+  /** Ends the wait for a constraint, if `open` is still to give it: the parser, or the place in the queue, is free. */
+  abandon(id: string): void {
+    for (const waiting of [this.#queue, this.#opening]) {
+      const opening = waiting.get(id);
+      waiting.delete(id);
+      opening?.reject(new GrammarAbandoned('nobody waits for it'));
+    }
+  }
+
+  #next(): void {
+    const [first] = this.#queue;
+    if (first === undefined) return;
+    const [id, opening] = first;
+    this.#queue.delete(id);
+    opening.resolve();
   }
 
   #send(message: ToGrammars): void {
