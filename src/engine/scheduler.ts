@@ -135,7 +135,7 @@ export class Scheduler {
       slot = match && !match.slot.live ? match.slot : null;
       if (!slot) throw new RangeError('no slot is free');
     }
-    if (slot === match?.slot) slot.truncate(match.length);
+    if (slot === match?.slot) this.table.truncate(slot, match.length);
     else if (match) this.table.copyPrefix(match.slot, slot, match.length);
     slot.tokens = sequence.tokens;
     slot.live = true;

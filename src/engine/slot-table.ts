@@ -7,6 +7,9 @@ import type { StagedModel } from '../model/staged-model.js';
 import { Slot } from './slot.js';
 import type { Units } from './units.js';
 
+/** Positions behind a sequence whose pages are worth some hundred calls to give them back: a prompt's chunk. */
+const LEAST_TAIL = 128;
+
 export class SlotTable {
   readonly #slots: Slot[];
   #clock = 0;
@@ -115,12 +118,25 @@ export class SlotTable {
     this.#slots[a.index] = b;
     this.#slots[b.index] = a;
     [a.index, b.index] = [b.index, a.index];
-    a.touched = b.touched = Math.max(a.touched, b.touched);
+    // Each has what the other wrote in its place, beyond its own length as well.
+    [a.touched, b.touched] = [Math.max(a.length, b.touched), Math.max(b.length, a.touched)];
+    this.#trim(a);
+    this.#trim(b);
+  }
+
+  /** Rolls a slot back to at most `length` positions; the memory of a long rest goes back. */
+  truncate(slot: Slot, length: number): void {
+    slot.truncate(length);
+    this.#trim(slot);
   }
 
   /** Bytes that `swap` would move. */
   swapBytes(a: Slot, b: Slot): number {
     return this.bytes(a) + this.bytes(b);
+  }
+
+  #trim(slot: Slot): void {
+    if (slot.touched - slot.length >= LEAST_TAIL) this.#giveBack(slot, slot.length);
   }
 
   #giveBack(slot: Slot, from: number): void {

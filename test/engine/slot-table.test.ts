@@ -1,0 +1,117 @@
+/** The memory behind slots: what is committed follows what they hold. */
+import t from 'tap';
+import type { Slot } from '../../src/engine/slot.js';
+import { PAGE, residentPages, viewMemory } from '../../src/runtime/libc.js';
+import { drain, greedy, makeCore, makeExecutor, openSlot } from './helper.js';
+
+const executor = await makeExecutor(t);
+const { table, units } = executor;
+const long = 2000;
+const short = 40;
+
+t.afterEach(() => {
+  executor.forget(0);
+});
+
+/** Each head's rows of a place, as [address, bytes of a position]. */
+function rowsOf(index: number): [bigint, number][] {
+  return units.stages.flatMap(({ kv }) =>
+    Object.values(kv.tensors('past', index, 1)).flatMap((tensor) => {
+      const { address, dims, type } = tensor;
+      tensor.dispose();
+      const [, heads = 0, capacity = 0, width = 0] = dims;
+      const position = width * (type === 'f32' ? 4 : type === 'f16' ? 2 : 1);
+      return Array.from({ length: heads }, (_, head): [bigint, number] => [
+        address + BigInt(head * capacity * position),
+        position,
+      ]);
+    }),
+  );
+}
+
+/** Writes a slot's first positions in every unit. */
+function write(slot: Slot, length: number, value: number): void {
+  for (const [address, position] of rowsOf(slot.index)) {
+    new Uint8Array(viewMemory(address, length * position)).fill(value);
+  }
+  units.stages.forEach((_, unit) => {
+    slot.reach(unit, length);
+  });
+  slot.tokens = Array.from({ length }, (_, i) => i);
+}
+
+/** Positions of a place that are in memory, in whole pages, of the row that has most. */
+function committed(index: number): number {
+  const counts = rowsOf(index).map(([address, position]) => {
+    const bytes = Math.ceil((2 * long * position) / PAGE) * PAGE;
+    return (residentPages(address, bytes) * PAGE) / position;
+  });
+  return Math.max(...counts);
+}
+
+/** Whether a slot holds what was written. */
+function holds(slot: Slot, value: number): boolean {
+  return rowsOf(slot.index).every(([address, position]) =>
+    new Uint8Array(viewMemory(address, slot.length * position)).every((byte) => byte === value),
+  );
+}
+
+const close = (positions: number, length: number): boolean => positions >= length && positions <= length + 16;
+
+void t.test('two that are exchanged leave nothing behind, time and again', (t) => {
+  const [a, b] = [openSlot(executor, []), openSlot(executor, [])];
+  write(a, long, 1);
+  write(b, short, 2);
+  for (let round = 0; round < 3; round++) {
+    table.swap(a, b);
+    for (const slot of [a, b]) {
+      const held = committed(slot.index);
+      t.ok(close(held, slot.length), `${held} positions of ${slot.length}`);
+      t.equal(slot.touched, slot.length);
+    }
+    t.ok(holds(a, 1) && holds(b, 2));
+  }
+  t.end();
+});
+
+void t.test('an empty place that a long one leaves is empty', (t) => {
+  const slot = openSlot(executor, []);
+  write(slot, long, 1);
+  const from = slot.index;
+  const other = table.slots.find(({ live }) => !live);
+  if (other === undefined) throw new Error('no slot is free');
+  table.swap(slot, other);
+  t.equal(committed(from), 0);
+  t.ok(holds(slot, 1));
+  t.end();
+});
+
+void t.test('rolling back gives a long rest back, and keeps a short one', (t) => {
+  const slot = openSlot(executor, []);
+  write(slot, long, 1);
+  table.truncate(slot, long - 100);
+  t.ok(close(committed(slot.index), long), 'not worth the calls');
+  table.truncate(slot, 1000);
+  const held = committed(slot.index);
+  t.ok(close(held, 1000), `${held} positions of 1000`);
+  t.ok(holds(slot, 1));
+  t.end();
+});
+
+void t.test('who takes over a stored prefix does not keep what came after it', (t) => {
+  const core = makeCore(executor);
+  const prompt = Array.from({ length: 400 }, (_, i) => 260 + ((i * 37) % 400));
+  const exit = units.exits[0]?.layer ?? 0;
+  core.submit(greedy('first', prompt, exit, 1));
+  drain(core);
+  const stored = table.slots.find(({ length }) => length > 0);
+  t.ok((stored?.touched ?? 0) >= 400);
+  core.submit(greedy('second', [...prompt.slice(0, 210), 300, 301, 302, 303], exit, 2));
+  core.step();
+  const [second] = core.scheduler.running;
+  t.equal(second?.slot, stored, 'taken over');
+  t.equal(second?.cachedTokens, 210);
+  t.ok((stored?.touched ?? Infinity) < 230, `${stored?.touched ?? NaN} positions`);
+  drain(core);
+  t.end();
+});
