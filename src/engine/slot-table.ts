@@ -135,6 +135,13 @@ export class SlotTable {
     return this.bytes(a) + this.bytes(b);
   }
 
+  /** How many of them it would move into pages that hold nothing yet. */
+  freshBytes(a: Slot, b: Slot): number {
+    const beyond = (slot: Slot, other: Slot): number =>
+      slot.length > other.touched ? this.bytes(slot) * (1 - other.touched / slot.length) : 0;
+    return beyond(a, b) + beyond(b, a);
+  }
+
   #trim(slot: Slot): void {
     if (slot.touched - slot.length >= LEAST_TAIL) this.#giveBack(slot, slot.length);
   }

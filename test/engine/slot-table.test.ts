@@ -1,5 +1,7 @@
 /** The memory behind slots: what is committed follows what they hold. */
 import t from 'tap';
+import { place } from '../../src/engine/place.js';
+import { Sequence } from '../../src/engine/sequence.js';
 import type { Slot } from '../../src/engine/slot.js';
 import { PAGE, residentPages, viewMemory } from '../../src/runtime/libc.js';
 import { drain, greedy, makeCore, makeExecutor, openSlot } from './helper.js';
@@ -63,6 +65,7 @@ void t.test('two that are exchanged leave nothing behind, time and again', (t) =
   write(a, long, 1);
   write(b, short, 2);
   for (let round = 0; round < 3; round++) {
+    t.equal(table.freshBytes(a, b), table.bytes(a) * (1 - short / long), 'what goes into new pages');
     table.swap(a, b);
     for (const slot of [a, b]) {
       const held = committed(slot.index);
@@ -71,6 +74,26 @@ void t.test('two that are exchanged leave nothing behind, time and again', (t) =
     }
     t.ok(holds(a, 1) && holds(b, 2));
   }
+  t.end();
+});
+
+void t.test('a long sequence moves only where that pays, its new pages counted', (t) => {
+  const sequence = (slot: Slot): Sequence => {
+    const made = new Sequence(greedy(`s${slot.index}`, slot.tokens, 0, 1), units.exits.length - 1);
+    made.slot = slot;
+    return made;
+  };
+  const places = (length: number): number => {
+    executor.forget(0);
+    const slots = Array.from({ length: 5 }, () => openSlot(executor, []));
+    const [, , , , last] = slots;
+    if (last === undefined) throw new Error('no slot is free');
+    write(last, length, 1);
+    place(executor, [sequence(last)]);
+    return last.index;
+  };
+  t.equal(places(1000), 0, 'four rows for nobody cost more');
+  t.equal(places(2500), 4, 'they do not');
   t.end();
 });
 
