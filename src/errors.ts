@@ -92,9 +92,18 @@ export function toApiError(error: unknown): ApiError {
     : new ApiError('internal_error', 'The server failed to answer; the log has the details under this request id.');
 }
 
+/** As JSON; what has none (too deep, in a circle) must not turn the message of an error into another error. */
+function written(value: unknown): string {
+  try {
+    const json = JSON.stringify(value) as string | undefined;
+    return json ?? 'undefined';
+  } catch {
+    return "a value that can't be written";
+  }
+}
+
 /** A value for an error message: short, on one line. */
 export function shown(value: unknown): string {
-  const text =
-    typeof value === 'string' ? `"${value}"` : ((JSON.stringify(value) as string | undefined) ?? 'undefined');
+  const text = typeof value === 'string' ? `"${value}"` : written(value);
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }

@@ -2,6 +2,7 @@
 import { ApiError, shown } from '../errors.js';
 import type { ChatMessage } from '../model/chat-template.js';
 import type { ChatToolCall } from '../model/tool-form.js';
+import { isTooDeep, MAX_NESTING } from './nesting.js';
 import type { ChatMessageBody } from './schemas/chat.js';
 import type { ToolCall } from './schemas/tools.js';
 
@@ -19,6 +20,8 @@ function argumentsOf(text: string, place: string): object {
   } catch {
     // Told below, with what is wrong as well.
   }
+  // A text within the body: the body's own check has not seen into it.
+  if (isTooDeep(value)) throw wrong(`${place} must be nested at most ${MAX_NESTING} deep.`, place);
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
   throw wrong(`${place} must be a JSON object as text, got ${shown(text)}.`, place);
 }

@@ -39,10 +39,10 @@ export class ChatTemplate {
    * @throws ChatTemplateError when the template refuses, for instance roles that don't alternate
    */
   render(messages: readonly ChatMessage[], addGenerationPrompt: boolean, tools: readonly ChatTool[] = []): string {
-    const told = this.#speaksOfTools
-      ? { messages, ...(tools.length > 0 ? { tools } : {}) }
-      : { messages: withoutTools(messages, tools) };
     try {
+      const told = this.#speaksOfTools
+        ? { messages, ...(tools.length > 0 ? { tools } : {}) }
+        : { messages: withoutTools(messages, tools) };
       return this.#template.render({ ...told, add_generation_prompt: addGenerationPrompt, ...this.specials });
     } catch (error) {
       throw new ChatTemplateError(error instanceof Error ? error.message : String(error));

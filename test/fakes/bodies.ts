@@ -2,10 +2,12 @@
 import fc from 'fast-check';
 import { ChatBody } from '../../src/api/schemas/chat.js';
 import { CompletionBody } from '../../src/api/schemas/completions.js';
+import { nested } from './nested.js';
 
-/** Values near the edges of every rule, and plain nonsense. */
+/** Values near the edges of every rule, and plain nonsense. For `asText`: some are nested too deep for JSON.stringify. */
 const value = fc.oneof(
   fc.constantFrom(null, true, false, '', 'x', 0, -1, 1, 2, 0.5, 20, 21, 1e308, -1e308, 2 ** 53, '10', [], {}),
+  fc.constantFrom(nested(50), nested(101), nested(20_000), nested(60, 'objects'), nested(9000, 'objects')),
   fc.jsonValue({ maxDepth: 2 }),
   fc.array(fc.integer({ min: -2, max: 60_000 }), { maxLength: 4 }),
   fc.array(fc.string(), { maxLength: 5 }),
@@ -21,7 +23,7 @@ function bodies(fields: readonly string[]) {
   });
 }
 
-/** Schemas of arguments, the last five of which can't be kept to. */
+/** Schemas of arguments, all of which but the first three can't be kept to. */
 const parameters = fc.constantFrom<unknown>(
   {},
   { type: 'object', properties: { a: { type: 'string', maxLength: 3 } }, required: ['a'], additionalProperties: false },
@@ -31,6 +33,8 @@ const parameters = fc.constantFrom<unknown>(
   { properties: { a: { type: 'string', pattern: '[' } } },
   { properties: { a: { $ref: '#/nowhere' } } },
   { properties: { a: false }, required: ['a'] },
+  { type: nested(20_000) },
+  { properties: { a: { enum: [nested(80)] } } },
 );
 
 /** Tools that may well be right, so that calls get written. */
@@ -62,6 +66,6 @@ export const targets = [
       { weight: 1, arbitrary: toolBodies },
     ),
   },
-  { path: '/tokenize', base: {}, body: bodies(['prompt', 'messages', 'add_special_tokens', 'model']) },
+  { path: '/tokenize', base: {}, body: bodies(['prompt', 'messages', 'tools', 'add_special_tokens', 'model']) },
   { path: '/detokenize', base: {}, body: bodies(['tokens', 'model']) },
 ] as const;

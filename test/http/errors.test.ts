@@ -1,6 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
+import { ChatBody } from '../../src/api/schemas/chat.js';
+import { CompletionBody } from '../../src/api/schemas/completions.js';
+import { DetokenizeBody, TokenizeBody } from '../../src/api/schemas/tokenize.js';
 import { READY } from '../fakes/engine.js';
+import { asText, nested } from '../fakes/nested.js';
 import { build, events, exchange, says } from '../fakes/server.js';
 
 interface ErrorAnswer {
@@ -8,16 +12,6 @@ interface ErrorAnswer {
 }
 
 const messages = [{ role: 'user', content: 'Hi' }];
-
-/** Stands for so many arrays within each other, which JSON.stringify could not write. */
-const nested = (depth: number): string => `nested ${depth}`;
-
-function asText(body: object): string {
-  return JSON.stringify(body).replace(
-    /"nested (\d+)"/,
-    (_, depth) => '['.repeat(Number(depth)) + ']'.repeat(Number(depth)),
-  );
-}
 
 void t.test('each wrong parameter is a 400 that names it', async (t) => {
   const server = await build(t);
@@ -85,6 +79,84 @@ void t.test('each wrong parameter is a 400 that names it', async (t) => {
     t.type(error.code, 'string');
   }
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
+});
+
+void t.test('a bottomless value is a 400 that names the field, wherever it is', async (t) => {
+  const server = await build(t);
+  const call = (text: string) => ({ id: 'a', type: 'function', function: { name: 'f', arguments: text } });
+  const endpoints = [
+    ['/v1/completions', CompletionBody, { prompt: 'Hello' }],
+    ['/v1/chat/completions', ChatBody, { messages }],
+    ['/tokenize', TokenizeBody, { prompt: 'Hello' }],
+    ['/detokenize', DetokenizeBody, { tokens: [1] }],
+  ] as const;
+  for (const [path, { properties }, base] of endpoints) {
+    const within = (value: unknown): Record<string, unknown[]> => ({
+      messages: [
+        [{ role: value, content: 'x' }],
+        [{ role: 'user', content: value }],
+        [{ role: 'user', content: [{ type: 'text', text: value }] }],
+        [{ role: 'assistant', tool_calls: [{ ...call('{}'), function: { name: 'f', arguments: value } }] }],
+        [{ role: 'user', content: 'x', unknown: value }],
+      ],
+      tools: [
+        { type: 'function', function: { name: 'f', parameters: value } },
+        { type: 'function', function: { name: 'f', parameters: { type: value } } },
+        { type: 'function', function: { name: 'f', parameters: { properties: { a: { enum: [value] } } } } },
+      ].map((tool) => [tool]),
+      response_format: [
+        { type: value },
+        { type: 'json_schema', json_schema: { name: 'x', schema: value } },
+        { type: 'json_schema', json_schema: { name: 'x', schema: { enum: [value] } } },
+      ],
+      sortie: [{ exit_layer: value }, { unknown: value }],
+      stream_options: [{ include_usage: value }],
+      logit_bias: [{ '5': value }],
+      prediction: [{ type: 'content', content: value }],
+      stop: [[value]],
+      prompt: [[value], [[1], value]],
+      tokens: [[value]],
+    });
+    for (const kind of ['arrays', 'objects'] as const) {
+      for (const field of [...Object.keys(properties), 'suffix', 'unknown']) {
+        const values = (depth: number) => [nested(depth, kind), ...(within(nested(depth, kind))[field] ?? [])];
+        for (const value of values(20_000)) {
+          const response = await server.post(path, asText({ ...base, [field]: value }));
+          const { error } = (await response.json()) as ErrorAnswer;
+          const where = `${path} ${field} ${JSON.stringify(value)}`;
+          t.equal(response.status, 400, where);
+          t.match(error, { code: 'invalid_value', param: field, message: 'must be nested at most 100 deep' }, where);
+        }
+        // What the limit lets through is for others to refuse.
+        for (const value of values(90)) {
+          const response = await server.post(path, asText({ ...base, [field]: value }));
+          t.ok(response.status < 500, `${path} ${field} ${JSON.stringify(value)}`);
+          await response.text();
+        }
+      }
+      const list = await server.post(path, asText(nested(50_000, kind)));
+      t.equal(list.status, 400, `${path}: the body itself`);
+    }
+  }
+});
+
+void t.test('arguments of a call are text, and may not be nested deeper than the body', async (t) => {
+  const server = await build(t);
+  const ask = (path: string, depth: number) => {
+    const text = `{"a":${'['.repeat(depth - 1)}${']'.repeat(depth - 1)}}`;
+    const call = { id: 'a', type: 'function', function: { name: 'f', arguments: text } };
+    return server.post(path, { messages: [...messages, { role: 'assistant', tool_calls: [call] }], max_tokens: 1 });
+  };
+  for (const path of ['/v1/chat/completions', '/tokenize']) {
+    const param = 'messages[1].tool_calls[0].function.arguments';
+    for (const depth of [101, 20_000, 400_000]) {
+      const response = await ask(path, depth);
+      t.equal(response.status, 400, `${path}, ${depth} levels`);
+      t.match(await response.json(), { error: { code: 'invalid_value', param, message: /at most 100 deep/ } });
+    }
+    const deepest = await ask(path, 100);
+    t.notMatch(await deepest.text(), /internal_error|deep/, 'the deepest that is taken');
+  }
 });
 
 void t.test('a misspelt name in the sortie object is refused, with those that it has', async (t) => {

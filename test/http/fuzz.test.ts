@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { CALL } from '../../src/model/tool-form.js';
 import { targets } from '../fakes/bodies.js';
+import { asText } from '../fakes/nested.js';
 import { build, says } from '../fakes/server.js';
 
 void t.test('fuzzed bodies get an answer or a 4xx in the shape of OpenAI', async (t) => {
@@ -13,7 +14,7 @@ void t.test('fuzzed bodies get an answer or a 4xx in the shape of OpenAI', async
   for (const { path, base, body } of targets) {
     await fc.assert(
       fc.asyncProperty(body, async (fields) => {
-        const response = await server.post(path, { ...base, ...fields });
+        const response = await server.post(path, asText({ ...base, ...fields }));
         const text = await response.text();
         if (response.status === 200) return true;
         const { error } = JSON.parse(text) as { error: Record<string, unknown> };

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { ChatTemplate, type ChatMessage } from '../../src/model/chat-template.js';
+import { ChatTemplate, ChatTemplateError, type ChatMessage } from '../../src/model/chat-template.js';
 import type { ChatTool } from '../../src/model/tool-form.js';
 import { chatTemplate } from '../fakes/server.js';
 
@@ -86,5 +86,14 @@ void t.test('a template that knows them in this form is left to it', (t) => {
     /# Tools/,
     'one in another form is not',
   );
+  t.end();
+});
+
+void t.test('what the fixed form can not write is refused as by a template', (t) => {
+  const template = new ChatTemplate(chatTemplate, {});
+  let parameters: object = {};
+  for (let depth = 0; depth < 50_000; depth++) parameters = { a: parameters };
+  const tool: ChatTool = { type: 'function', function: { name: 'f', parameters } };
+  t.throws(() => template.render(conversation, true, [tool]), ChatTemplateError);
   t.end();
 });

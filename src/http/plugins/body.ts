@@ -1,10 +1,11 @@
 /**
  * Bodies before validation: `null` for an optional field is the same as leaving it out (clients send `stop: null`),
- * unknown fields are told to the log (SDKs add fields), and nothing compressed is taken.
+ * unknown fields are told to the log (SDKs add fields), and nothing compressed or bottomless is taken.
  *
  * Knows: JSON schemas. Must not know: what a field means.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { isTooDeep, MAX_NESTING } from '../../api/nesting.js';
 import { ApiError, shown } from '../../errors.js';
 
 /** A caller can't fill the log with names. */
@@ -41,6 +42,15 @@ function withoutNulls(value: unknown, schema: Schema): unknown {
   );
 }
 
+/** @throws ApiError invalid_value for a field that would overflow the stack of whatever reads it, known or not */
+function refuseDeep(body: object): void {
+  const [field] = Object.entries(body).find(([, value]) => isTooDeep(value)) ?? [];
+  if (field === undefined) return;
+  // The caller may have made the name up: it may be as long as the body.
+  const param = field.slice(0, 40);
+  throw new ApiError('invalid_value', `${param} must be nested at most ${MAX_NESTING} deep.`, param);
+}
+
 /** Tells the log of fields that the route's schema does not have. */
 function logUnknown(request: FastifyRequest, body: object, properties: object): void {
   const unknown = Object.keys(body).filter((key) => !(key in properties));
@@ -60,6 +70,7 @@ export function registerBody(app: FastifyInstance): void {
   app.addHook('preValidation', (request, _reply, done) => {
     const schema = request.routeOptions.schema?.body as Schema | undefined;
     if (schema !== undefined) {
+      if (isObject(request.body)) refuseDeep(request.body);
       request.body = withoutNulls(request.body, schema);
       if (isObject(request.body)) logUnknown(request, request.body, schema.properties ?? {});
     }
