@@ -4,6 +4,12 @@ import type { Sampling } from '../engine/messages.js';
 import { ApiError, shown } from '../errors.js';
 import type { GenerationBody } from './schemas/shared.js';
 
+/**
+ * Lower temperatures are 0 (vLLM has the same bound): the logits that they divide would outgrow floats, and what is left
+ * of the probabilities, NaN, picks any token. Long before that nothing but the most likely token is drawn.
+ */
+const LEAST_TEMPERATURE = 1e-5;
+
 function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number): [number, number][] {
   return Object.entries(entries).map(([key, bias]) => {
     const id = /^\d+$/.test(key) ? Number(key) : NaN;
@@ -36,8 +42,9 @@ function dry(body: GenerationBody): Dry | undefined {
 /** @throws ApiError invalid_value for a logit_bias outside the vocabulary, or a rule against loops without its size */
 export function sampling(body: GenerationBody, vocabulary: number): Sampling {
   const rule = dry(body);
+  const { temperature = 1 } = body;
   return {
-    temperature: body.temperature ?? 1,
+    temperature: temperature < LEAST_TEMPERATURE ? 0 : temperature,
     topP: body.top_p ?? 1,
     topK: Math.max(0, body.top_k ?? 0),
     minP: body.min_p ?? 0,

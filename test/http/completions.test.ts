@@ -227,6 +227,24 @@ void t.test('sampling parameters reach the engine as they were asked', async (t)
   });
 });
 
+void t.test('a temperature that floats can not divide by reaches the engine as 0', async (t) => {
+  const server = await build(t);
+  const cases = [
+    [Number.MIN_VALUE, 0],
+    [2.2250738585072014e-308, 0],
+    [1.17e-38, 0],
+    [9.99e-6, 0],
+    [0, 0],
+    [1e-5, 1e-5],
+    [0.3, 0.3],
+    [null, 1],
+  ] as const;
+  for (const [asked, expected] of cases) {
+    await server.post('/v1/completions', { prompt: 'Say', temperature: asked, top_k: 40, seed: 1 });
+    t.strictSame(server.engine.requests.at(-1)?.sampling.temperature, expected, String(asked));
+  }
+});
+
 void t.test("the rule against loops is the exit's own, unless a request speaks of repetition", async (t) => {
   const server = await build(t);
   const off = { multiplier: 0 };

@@ -97,7 +97,9 @@ export const generationFields = {
   stop: Type.Optional(Stop),
   stop_token_ids: Type.Optional(Type.Array(Type.Integer({ minimum: 0 }), { maxItems: 64 })),
   ignore_eos: Type.Optional(Type.Boolean({ default: false })),
-  temperature: Type.Optional(Type.Number({ minimum: 0, maximum: 2, default: 1 })),
+  temperature: Type.Optional(
+    Type.Number({ minimum: 0, maximum: 2, default: 1, description: 'Below 0.00001 it is 0: the most likely token.' }),
+  ),
   top_p: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1, default: 1 })),
   top_k: Type.Optional(Type.Integer({ minimum: -1, description: '0 and -1 are off.', default: 0 })),
   min_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1, default: 0 })),

@@ -1,0 +1,29 @@
+/** What sampling parameters do to answers of a real engine: the tiny model's. */
+import t from 'tap';
+import { serve, tinyModel } from '../deploy/helper.js';
+
+const model = tinyModel(t.testdir());
+
+void t.test('the least temperatures are greedy, whatever else is asked', async (t) => {
+  const { url } = await serve(t, model);
+  const ask = async (fields: object): Promise<string> => {
+    const body = JSON.stringify({ prompt: 'The capital of', max_tokens: 12, ignore_eos: true, logprobs: 0, ...fields });
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(`${url}/v1/completions`, { method: 'POST', headers, body });
+    const { choices } = (await response.json()) as { choices: { text: string; logprobs: { tokens: string[] } }[] };
+    return JSON.stringify(choices.map(({ text, logprobs }) => [text, logprobs.tokens]));
+  };
+  const greedy = await ask({ temperature: 0 });
+  for (const temperature of [5e-324, 2.2250738585072014e-308, 1.17e-38, 9e-6]) {
+    for (const fields of [
+      {},
+      { top_k: 40 },
+      { top_p: 0.9 },
+      { min_p: 0.1 },
+      { seed: 7 },
+      { sortie: { speculate: true } },
+    ])
+      t.equal(await ask({ temperature, ...fields }), greedy, `${temperature} ${JSON.stringify(fields)}`);
+  }
+  t.not(await ask({ temperature: 2, seed: 7 }), greedy, 'which is not the only answer');
+});
