@@ -42,6 +42,7 @@ export const model: ServedModel = {
 };
 
 export interface Overrides {
+  readonly model?: Partial<ServedModel>;
   readonly limits?: Partial<ApiContext['limits']>;
   readonly options?: Partial<HttpContext['options']>;
   readonly apiKeys?: readonly (string | ApiKey)[];
@@ -79,7 +80,7 @@ export async function build(
   const context: HttpContext = {
     api: {
       engine,
-      model,
+      model: { ...model, ...overrides.model },
       limits: { defaultExit: null, maxTokensDefault: 64, maxChoices: 8, policy: openPolicy, ...overrides.limits },
       metrics,
     },

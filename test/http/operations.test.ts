@@ -24,6 +24,37 @@ void t.test('model cards: the routed model and one per exit', async (t) => {
   t.match(await long.json(), { error: { code: 'model_not_found' } }, 'names may have 128 characters and an exit');
 });
 
+void t.test('a name may have slashes, written as they are or not', async (t) => {
+  const server = await build(t, undefined, {
+    model: { name: 'org/team/name' },
+    options: { corsOrigin: ['https://a.b'] },
+  });
+  const ask = (name: string, init: RequestInit = {}) => fetch(`${server.url}/v1/models/${name}`, init);
+  for (const name of ['org/team/name', 'org%2Fteam%2Fname', 'org/team%2fname', 'org/team/name?x=1']) {
+    const response = await ask(name);
+    t.equal(response.status, 200, name);
+    t.match(await response.json(), { id: 'org/team/name', exit_layer: null }, name);
+  }
+  for (const name of ['org/team/name:15', 'org%2Fteam%2Fname%3A15']) {
+    t.match(await (await ask(name)).json(), { id: 'org/team/name:15', exit_layer: 15 }, name);
+  }
+  t.equal((await ask('org/team/name', { method: 'HEAD' })).status, 200);
+  for (const name of ['org/team', 'org/team/name/', 'org/team/name:12', 'org', '']) {
+    const response = await ask(name);
+    t.equal(response.status, 404, name);
+    t.match(await response.json(), { error: { code: 'model_not_found', param: 'model' } }, name);
+  }
+  for (const name of ['org/team/name', 'org%2Fteam%2Fname', 'org']) {
+    const response = await ask(name, { method: 'DELETE' });
+    t.equal(response.headers.get('allow'), 'GET, HEAD', name);
+    t.match(await response.json(), { error: { code: 'method_not_allowed' } }, name);
+  }
+  const nowhere = await fetch(`${server.url}/v1/nowhere/at/all`);
+  t.match(await nowhere.json(), { error: { code: 'route_not_found' } }, 'with CORS, too');
+  const named = await server.post('/v1/completions', { model: 'org/team/name:15', prompt: 'x' });
+  t.match(await named.json(), { model: 'org/team/name:15' });
+});
+
 void t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {
   const server = await build(t);
   const text = 'Hello, <|im_end|> world';
@@ -160,7 +191,7 @@ void t.test('API keys: either header, several keys, health and metrics stay open
     t.equal(response.headers.get('www-authenticate'), 'Bearer');
     t.match(await response.json(), { error: { type: 'authentication_error', code: 'invalid_api_key', param: null } });
   }
-  for (const path of ['/v1/models', '/props', '/v1/models/fake'])
+  for (const path of ['/v1/models', '/props', '/v1/models/fake', '/v1/models/org/name'])
     t.equal((await fetch(server.url + path)).status, 401, path);
   for (const path of ['/health', '/health/ready', '/metrics', '/version', '/openapi.json']) {
     t.equal((await fetch(server.url + path)).status, 200, path);

@@ -127,16 +127,22 @@ export function refuseSocket(socket: Duplex, error: ApiError): void {
   );
 }
 
+/** The paths of a route: `:name` is a part, and a `*` at the end any parts. CORS has all paths, `*`: no route. */
+function pathsOf(url: string): RegExp {
+  const literal = url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  return new RegExp(`^${literal.replace(/:\w+/g, '[^/]+').replace(/\/\\\*$/, '/.+')}$`);
+}
+
 /** Installs the handlers, and tells 405 from 404 by the routes that it sees. */
 export function registerErrors(app: FastifyInstance): void {
   const routes: { readonly pattern: RegExp; readonly methods: readonly string[] }[] = [];
   app.addHook('onRoute', ({ url, method }) => {
-    const pattern = new RegExp(`^${url.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replace(/:\w+/g, '[^/]+')}$`);
-    routes.push({ pattern, methods: [method].flat() });
+    routes.push({ pattern: pathsOf(url), methods: [method].flat() });
   });
   const noRoute = (request: FastifyRequest, reply: FastifyReply): ApiError => {
     const path = request.url.split('?')[0] ?? '';
-    const allowed = routes.filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => methods);
+    const matching = routes.filter(({ pattern }) => pattern.test(path));
+    const allowed = [...new Set(matching.flatMap(({ methods }) => methods))];
     if (allowed.length === 0)
       return new ApiError('route_not_found', `There is no ${request.method} ${shown(path)} here.`);
     void reply.header('allow', allowed.join(', '));

@@ -44,11 +44,15 @@ export function registerModels(app: FastifyInstance, context: HttpContext): void
       schema: {
         operationId: 'getModel',
         tags,
-        params: Type.Object({ model: Type.String() }),
+        params: Type.Object({ model: Type.String({ description: 'A slash may be written as it is.' }) }),
         response: answers(Card, 'One model.', [401, 404, 405, 503]),
       },
     },
     (request) => getModel(context.api, request.params.model),
+  );
+  // Names have slashes, as on the Hub (org/name), and clients write them so. In the document it is the route above.
+  app.get<{ Params: { '*': string } }>('/v1/models/*', { config, schema: { hide: true } }, (request) =>
+    getModel(context.api, request.params['*']),
   );
   app.get(
     '/props',
