@@ -16,6 +16,15 @@ import type { ChunkShapes, Endpoint } from './serve.js';
 import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from './unsupported.js';
 
+/** What is put around messages: after them the beginning of the answer, and the tokenizer's own begin and end tokens. */
+export interface PromptFrame {
+  readonly addGenerationPrompt: boolean;
+  readonly addSpecial: boolean;
+}
+
+/** Templates write the begin token themselves. */
+const ANSWERED: PromptFrame = { addGenerationPrompt: true, addSpecial: false };
+
 /**
  * The messages as the prompt that the model was tuned with.
  * @param tools that the model may call
@@ -24,6 +33,7 @@ export async function chatPrompt(
   context: ApiContext,
   messages: readonly ChatMessageBody[],
   tools: readonly ChatTool[],
+  { addGenerationPrompt, addSpecial }: PromptFrame = ANSWERED,
 ): Promise<Prompt> {
   refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
@@ -32,7 +42,8 @@ export async function chatPrompt(
   }
   const plain = chatMessages(messages);
   try {
-    return await encodePrompt(context, template.render(plain, true, tools), false, 'messages');
+    const text = template.render(plain, addGenerationPrompt, tools);
+    return await encodePrompt(context, text, addSpecial, 'messages');
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
     throw new ApiError('invalid_value', `The chat template refuses these messages: ${error.message}`, 'messages');

@@ -5,10 +5,17 @@ import { encodePrompt } from './request.js';
 import { readyEngine, type ApiContext } from './context.js';
 import { modelExit } from './depth.js';
 import { chatTools } from './tools.js';
-import type { DetokenizeAnswer, DetokenizeBody, TokenizeAnswer, TokenizeBody } from './schemas/tokenize.js';
+import { ChatBody } from './schemas/chat.js';
+import { CompletionBody } from './schemas/completions.js';
+import { TokenizeBody, type DetokenizeAnswer, type DetokenizeBody, type TokenizeAnswer } from './schemas/tokenize.js';
+import { refuseUnsupported } from './unsupported.js';
 
-/** @throws ApiError invalid_value unless exactly one of prompt and messages is given */
+/** What else an answer's body may hold: it can be counted as it is. */
+const COUNTED = { ...CompletionBody.properties, ...ChatBody.properties, ...TokenizeBody.properties };
+
+/** @throws ApiError invalid_value unless exactly one of prompt and messages is given, or unsupported_parameter */
 export async function tokenize(context: ApiContext, body: TokenizeBody): Promise<TokenizeAnswer> {
+  refuseUnsupported(body, COUNTED);
   modelExit(context.model, body.model);
   const { maxLength } = readyEngine(context);
   if ((body.prompt === undefined) === (body.messages === undefined)) {
@@ -17,9 +24,13 @@ export async function tokenize(context: ApiContext, body: TokenizeBody): Promise
   if (body.tools !== undefined && body.messages === undefined) {
     throw new ApiError('invalid_value', 'tools is only allowed with messages.', 'tools');
   }
+  const frame = {
+    addGenerationPrompt: body.add_generation_prompt ?? true,
+    addSpecial: body.add_special_tokens ?? false,
+  };
   const tokens =
     body.messages !== undefined
-      ? (await chatPrompt(context, body.messages, chatTools(body.tools ?? []))).ids
+      ? (await chatPrompt(context, body.messages, chatTools(body.tools ?? []), frame)).ids
       : body.prompt === ''
         ? []
         : (await encodePrompt(context, body.prompt ?? '', body.add_special_tokens ?? true, 'prompt')).ids;

@@ -47,6 +47,8 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
   chat_template: [],
   chat_template_kwargs: [{}],
   documents: [],
+  mm_processor_kwargs: [{}],
+  return_token_strs: [],
   // llama.cpp's.
   grammar: [],
   json_schema: [],

@@ -66,6 +66,10 @@ export const targets = [
       { weight: 1, arbitrary: toolBodies },
     ),
   },
-  { path: '/tokenize', base: {}, body: bodies(['prompt', 'messages', 'tools', 'add_special_tokens', 'model']) },
+  {
+    path: '/tokenize',
+    base: {},
+    body: bodies(['prompt', 'messages', 'tools', 'add_special_tokens', 'add_generation_prompt', 'model']),
+  },
   { path: '/detokenize', base: {}, body: bodies(['tokens', 'model']) },
 ] as const;

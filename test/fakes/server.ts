@@ -20,7 +20,22 @@ import { FakeEngine, type Script } from './engine.js';
 
 const modelDir = resolveOptions({}, process.env).model;
 
-export const tokenizer = new TextTokenizer(JSON.parse(readFileSync(join(modelDir, 'tokenizer.json'), 'utf8')));
+const tokenizerJson = JSON.parse(readFileSync(join(modelDir, 'tokenizer.json'), 'utf8')) as object;
+
+export const tokenizer = new TextTokenizer(tokenizerJson);
+
+/** The same with a begin token (id 0) of its own, as Llama's. */
+export function withBegin(): TextTokenizer {
+  return new TextTokenizer({
+    ...tokenizerJson,
+    post_processor: {
+      type: 'TemplateProcessing',
+      single: [{ SpecialToken: { id: '<|endoftext|>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+      pair: [],
+      special_tokens: { '<|endoftext|>': { id: '<|endoftext|>', ids: [0], tokens: ['<|endoftext|>'] } },
+    },
+  });
+}
 
 export const chatTemplate =
   "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n'}}" +

@@ -207,6 +207,8 @@ void t.test('what would change an answer and is not built is refused, neutral or
     ['chat_template', 'x', null],
     ['chat_template_kwargs', { x: 1 }, {}],
     ['documents', [{}], []],
+    ['mm_processor_kwargs', { x: 1 }, {}],
+    ['return_token_strs', true, false],
     ['n_predict', 5, -1],
     ['repeat_penalty', 1.1, 1],
     ['typical_p', 0.5, 1],

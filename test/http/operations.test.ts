@@ -1,5 +1,5 @@
 import t from 'tap';
-import { build } from '../fakes/server.js';
+import { build, tokenizer, withBegin } from '../fakes/server.js';
 
 void t.test('model cards: the routed model and one per exit', async (t) => {
   const server = await build(t);
@@ -69,6 +69,49 @@ void t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {
   t.equal((await server.post('/tokenize', {})).status, 400);
   t.equal((await server.post('/detokenize', { tokens: [49152] })).status, 400);
   t.equal((await server.post('/tokenize', { model: 'other', prompt: 'x' })).status, 404);
+});
+
+void t.test('tokenize serves what is around messages, and refuses what it would get wrong', async (t) => {
+  const server = await build(t, undefined, { model: { tokenizer: withBegin() } });
+  const begin = 0;
+  const messages = [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: 'Hello' },
+  ];
+  const ask = async (fields: object): Promise<number[]> => {
+    const response = await server.post('/tokenize', fields);
+    t.equal(response.status, 200, JSON.stringify(fields));
+    return ((await response.json()) as { tokens: number[] }).tokens;
+  };
+  const spoken = tokenizer.encode('<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n', false);
+  const answer = tokenizer.encode('<|im_start|>assistant\n', false);
+  t.same(await ask({ messages }), [...spoken, ...answer], 'as chat has it');
+  t.same(await ask({ messages, add_generation_prompt: null }), [...spoken, ...answer]);
+  t.same(await ask({ messages, add_generation_prompt: false }), spoken);
+  const framed = { messages, add_generation_prompt: false, add_special_tokens: true };
+  t.same(await ask(framed), [begin, ...spoken]);
+  const hi = tokenizer.encode('Hi', false);
+  t.same(await ask({ prompt: 'Hi' }), [begin, ...hi]);
+  t.same(await ask({ prompt: 'Hi', add_special_tokens: false }), hi);
+  const whole = { messages, max_tokens: 5, stream: true, tool_choice: 'auto', parallel_tool_calls: true, stop: ['x'] };
+  t.same(await ask(whole), [...spoken, ...answer], "a chat's whole body");
+  const refused: Record<string, unknown> = {
+    continue_final_message: true,
+    chat_template: 'x',
+    chat_template_kwargs: { enable_thinking: false },
+    documents: [{}],
+    truncate_prompt_tokens: 1,
+    return_token_strs: true,
+    mm_processor_kwargs: { a: 1 },
+    functions: [{ name: 'f' }],
+  };
+  for (const [field, value] of Object.entries(refused)) {
+    const response = await server.post('/tokenize', { messages, [field]: value });
+    t.equal(response.status, 400, field);
+    t.match(await response.json(), { error: { code: 'unsupported_parameter', param: field } });
+  }
+  const neutral = { continue_final_message: false, chat_template: null, chat_template_kwargs: {} };
+  t.same(await ask({ messages, ...neutral, return_token_strs: false }), [...spoken, ...answer]);
 });
 
 void t.test('metrics count what happened, without a colon or a caller in any name', async (t) => {

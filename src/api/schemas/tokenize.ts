@@ -8,7 +8,15 @@ export const TokenizeBody = Type.Object({
   prompt: Type.Optional(Type.String({ description: 'Text to tokenize; or give messages.' })),
   messages: Type.Optional(Type.Array(ChatMessageBody, { minItems: 1, description: 'Rendered by the chat template.' })),
   tools: toolFields.tools,
-  add_special_tokens: Type.Optional(Type.Boolean({ default: true })),
+  add_special_tokens: Type.Optional(
+    Type.Boolean({
+      description:
+        "The tokenizer's own begin and end tokens. Absent: for prompt, but not for messages, whose template has them.",
+    }),
+  ),
+  add_generation_prompt: Type.Optional(
+    Type.Boolean({ default: true, description: 'Whether messages are followed by the beginning of the answer.' }),
+  ),
 });
 export type TokenizeBody = Static<typeof TokenizeBody>;
 
