@@ -13,9 +13,8 @@ export interface ScoredToken {
 }
 
 export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly ScoredToken[]): CompletionLogprobs {
-  const spell = (id: number): string => tokenizer.decode([id], { special: true });
   return {
-    tokens: tokens.map(({ id }) => spell(id)),
+    tokens: tokens.map(({ id }) => tokenizer.spelt(id)),
     token_logprobs: tokens.map(({ logprobs }) => logprobs?.logprob ?? null),
     // The chosen token is always among them, even with logprobs: 0. It comes last, so that it wins where two ids are
     // spelt alike.
@@ -23,8 +22,8 @@ export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly Sc
       logprobs === null
         ? null
         : Object.fromEntries<number>([
-            ...logprobs.top.map(([top, value]): [string, number] => [spell(top), value]),
-            [spell(id), logprobs.logprob],
+            ...logprobs.top.map(([top, value]): [string, number] => [tokenizer.spelt(top), value]),
+            [tokenizer.spelt(id), logprobs.logprob],
           ]),
     ),
     text_offset: tokens.map(({ offset }) => offset),
@@ -33,7 +32,7 @@ export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly Sc
 
 export function chatLogprobs(tokenizer: TextTokenizer, tokens: readonly ChoiceToken[]): ChatLogprob[] {
   const entry = (id: number, logprob: number) => ({
-    token: tokenizer.decode([id], { special: true }),
+    token: tokenizer.spelt(id),
     logprob,
     bytes: [...tokenizer.spelling(id)],
   });

@@ -70,6 +70,11 @@ export class TextTokenizer {
     return this.#tokens.bytes[id] ?? NO_BYTES;
   }
 
+  /** A token's own text: as in the middle of a sequence, with the space that it may begin with. */
+  spelt(id: number): string {
+    return Buffer.from(this.spelling(id)).toString('utf8');
+  }
+
   /** The text of a whole sequence; bytes that are no UTF-8 become U+FFFD. */
   decode(ids: readonly number[], options: { readonly special: boolean } = { special: false }): string {
     const parts = ids.map((id) => (options.special ? this.spelling(id) : this.bytes(id)));

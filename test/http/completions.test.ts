@@ -1,4 +1,6 @@
 import t from 'tap';
+import { ChatTemplate } from '../../src/model/chat-template.js';
+import { pieces } from '../fakes/pieces.js';
 import { build, events, says, tokenizer } from '../fakes/server.js';
 
 interface Body {
@@ -138,6 +140,31 @@ void t.test('echo puts the prompt before the answer, streamed or not', async (t)
     choices.flatMap(({ logprobs }) => logprobs?.text_offset ?? []),
     whole.choices[0]?.logprobs?.text_offset,
   );
+});
+
+void t.test('tokens keep the space that they begin with, and join to the text', async (t) => {
+  // " the", "the", "the", " Hi": of the first two, each is the other's alternative.
+  const server = await build(t, () => ({ tokens: [3, 4, 4, 5] }), {
+    model: { tokenizer: pieces, chat: new ChatTemplate('{{ messages[0].content }}', {}) },
+  });
+  const body = (await (await server.post('/v1/completions', { prompt: 'Hi', logprobs: 2 })).json()) as Body;
+  const [choice] = body.choices;
+  t.equal(choice?.text, ' thethethe Hi');
+  t.equal(choice?.logprobs?.tokens.join(''), choice?.text);
+  t.same(choice?.logprobs?.top_logprobs[0], { ' the': -0.5, the: -1.5 });
+  t.same(choice?.logprobs?.text_offset, [0, 4, 7, 10]);
+  const messages = [{ role: 'user', content: 'Hi' }];
+  const asked = { messages, logprobs: true, top_logprobs: 2 };
+  const chat = (await (await server.post('/v1/chat/completions', asked)).json()) as {
+    choices: { logprobs: { content: { token: string; bytes: number[]; top_logprobs: { token: string }[] }[] } }[];
+  };
+  const content = chat.choices[0]?.logprobs.content ?? [];
+  t.equal(content.map(({ token }) => token).join(''), ' thethethe Hi');
+  t.same(
+    content[0]?.top_logprobs.map(({ token }) => token),
+    [' the', 'the'],
+  );
+  for (const { token, bytes } of content) t.equal(Buffer.from(bytes).toString(), token);
 });
 
 void t.test('logprobs 0 gives top_logprobs of length 1', async (t) => {
