@@ -80,7 +80,7 @@ function withEcho(context: ApiContext, answer: Answer, index: number, text: stri
   const scored: ScoredToken[] =
     answer.plan.logprobs === null
       ? []
-      : promptTokens(context.model.tokenizer, prompt.ids, answer.choices[index]?.promptLogprobs ?? []);
+      : promptTokens(context.model.tokenizer, prompt, answer.choices[index]?.promptLogprobs ?? []);
   return { text: prompt.text + text, tokens: [...scored, ...tokens] };
 }
 

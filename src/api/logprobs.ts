@@ -2,6 +2,7 @@
 import type { TokenLogprobs } from '../engine/messages.js';
 import type { TextTokenizer } from '../model/tokenizer.js';
 import type { ChoiceToken } from './choice.js';
+import type { Prompt } from './request.js';
 import type { ChatLogprob } from './schemas/chat.js';
 import type { CompletionLogprobs } from './schemas/completions.js';
 
@@ -46,14 +47,20 @@ export function chatLogprobs(tokenizer: TextTokenizer, tokens: readonly ChoiceTo
 /** The prompt's tokens where `echo` shows them, with offsets in its text. */
 export function promptTokens(
   tokenizer: TextTokenizer,
-  ids: readonly number[],
+  { ids, text }: Prompt,
   logprobs: readonly (TokenLogprobs | null)[],
 ): ScoredToken[] {
-  const detokenizer = tokenizer.detokenizer(false);
+  const detokenizer = tokenizer.detokenizer({ special: true });
+  /** Of what the tokenizer put there itself, a begin token or a space before a word, nothing is in the text. */
+  const lengthOf = (id: number, piece: string, offset: number): number => {
+    if (text.startsWith(piece, offset)) return piece.length;
+    if (tokenizer.isSpecial(id)) return 0;
+    return piece.startsWith(' ') && !text.startsWith(' ', offset) ? piece.length - 1 : piece.length;
+  };
   let offset = 0;
   return ids.map((id, index) => {
     const token = { id, offset, logprobs: logprobs[index] ?? null };
-    offset += detokenizer.push(id).length;
+    offset += lengthOf(id, detokenizer.push(id), offset);
     return token;
   });
 }

@@ -6,28 +6,16 @@
 export class Detokenizer {
   /** Holds back the bytes of an unfinished character; what can't be one becomes U+FFFD. */
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-  #stripSpace: boolean;
 
-  constructor(
-    private readonly bytesOf: (id: number) => Uint8Array,
-    stripLeadingSpace = false,
-  ) {
-    this.#stripSpace = stripLeadingSpace;
-  }
+  constructor(private readonly bytesOf: (id: number) => Uint8Array) {}
 
   /** @returns the text that the token completes; empty while a character is unfinished. */
   push(id: number): string {
-    return this.#strip(this.#decoder.decode(this.bytesOf(id), { stream: true }));
+    return this.#decoder.decode(this.bytesOf(id), { stream: true });
   }
 
   /** @returns what is left at the end: U+FFFD for an unfinished character. */
   end(): string {
-    return this.#strip(this.#decoder.decode());
-  }
-
-  #strip(text: string): string {
-    if (!this.#stripSpace || text === '') return text;
-    this.#stripSpace = false;
-    return text.startsWith(' ') ? text.slice(1) : text;
+    return this.#decoder.decode();
   }
 }

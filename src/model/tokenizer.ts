@@ -62,7 +62,11 @@ export class TextTokenizer {
 
   /** @returns the bytes of a token in text; none for special tokens and unknown ids. */
   bytes(id: number): Uint8Array {
-    return this.#tokens.special.has(id) ? NO_BYTES : (this.#tokens.bytes[id] ?? NO_BYTES);
+    return this.isSpecial(id) ? NO_BYTES : (this.#tokens.bytes[id] ?? NO_BYTES);
+  }
+
+  isSpecial(id: number): boolean {
+    return this.#tokens.special.has(id);
   }
 
   /** @returns the bytes of a token with special tokens spelt out, for log-probabilities. */
@@ -82,9 +86,9 @@ export class TextTokenizer {
     return this.#tokens.stripsLeadingSpace && text.startsWith(' ') ? text.slice(1) : text;
   }
 
-  /** @param continues true when the text goes on from a prompt: then no leading space is dropped. */
-  detokenizer(continues = true): Detokenizer {
-    return new Detokenizer((id) => this.bytes(id), this.#tokens.stripsLeadingSpace && !continues);
+  /** For a text that goes on from a prompt: no leading space is dropped. */
+  detokenizer(options: { readonly special: boolean } = { special: false }): Detokenizer {
+    return new Detokenizer((id) => (options.special ? this.spelling(id) : this.bytes(id)));
   }
 }
 

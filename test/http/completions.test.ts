@@ -1,7 +1,7 @@
 import t from 'tap';
 import { ChatTemplate } from '../../src/model/chat-template.js';
 import { pieces } from '../fakes/pieces.js';
-import { build, events, says, tokenizer } from '../fakes/server.js';
+import { build, events, says, tokenizer, withBegin, type TestServer } from '../fakes/server.js';
 
 interface Body {
   id: string;
@@ -140,6 +140,63 @@ void t.test('echo puts the prompt before the answer, streamed or not', async (t)
     choices.flatMap(({ logprobs }) => logprobs?.text_offset ?? []),
     whole.choices[0]?.logprobs?.text_offset,
   );
+});
+
+/** The text of an echoed prompt, and its tokens with their offsets. */
+async function echoed(server: TestServer, prompt: unknown): Promise<[string, [string, number][]]> {
+  const response = await server.post('/v1/completions', { prompt, echo: true, logprobs: 1, max_tokens: 1 });
+  const [choice] = ((await response.json()) as Body).choices;
+  const { tokens = [], text_offset: offsets = [] } = choice?.logprobs ?? {};
+  return [choice?.text ?? '', tokens.map((token, i) => [token, offsets[i] ?? -1])];
+}
+
+void t.test('offsets of an echoed prompt count the special tokens of its text', async (t) => {
+  const script = says('!');
+  const text = '<|im_start|>user\nHi 🦊<|im_end|>';
+  const expected = [
+    ['<|im_start|>', 0],
+    ['user', 12],
+    ['\n', 16],
+    ['Hi', 17],
+  ];
+  for (const model of [{}, { tokenizer: withBegin() }]) {
+    const server = await build(t, script, { model });
+    const added = 'tokenizer' in model ? [['<|endoftext|>', 0]] : [];
+    for (const prompt of [text, tokenizer.encode(text, false)]) {
+      const [shown, tokens] = await echoed(server, prompt);
+      const before = typeof prompt === 'string' ? added : [];
+      t.equal(shown, `${text}!`);
+      t.same(tokens.slice(0, expected.length + before.length), [...before, ...expected]);
+      t.same(tokens.slice(-2), [
+        ['<|im_end|>', text.length - 10],
+        ['!', text.length],
+      ]);
+    }
+  }
+  const server = await build(t, script, { model: { tokenizer: withBegin() } });
+  // The beginning of a character that never ends: it shows as U+FFFD, before the next token.
+  const [broken = -1] = tokenizer.encode('🦊', false);
+  t.same(await echoed(server, [0, 49, broken, 2, 50]), [
+    '<|endoftext|>A\ufffd<|im_end|>B!',
+    [
+      ['<|endoftext|>', 0],
+      ['A', 13],
+      ['\ufffd', 14],
+      ['<|im_end|>', 14],
+      ['B', 25],
+      ['!', 26],
+    ],
+  ]);
+});
+
+void t.test('offsets of an echoed prompt leave out the spaces that the tokenizer puts before words', async (t) => {
+  const server = await build(t, () => ({ tokens: [4] }), { model: { tokenizer: pieces } });
+  const offsets = async (prompt: unknown) => (await echoed(server, prompt))[1].map(([, offset]) => offset);
+  t.same(await offsets('the the'), [0, 0, 3, 7]);
+  t.same(await offsets('Hi</s>the the'), [0, 0, 2, 6, 9, 13], 'the text after a special token gets one as well');
+  t.same(await offsets('Hi</s> the'), [0, 0, 2, 6, 7, 10], 'beside its own');
+  t.same(await offsets(' the'), [0, 0, 1, 4]);
+  t.same(await offsets([1, 3, 2, 3, 4]), [0, 3, 7, 11, 15, 18], 'ids are spelt out as they are');
 });
 
 void t.test('tokens keep the space that they begin with, and join to the text', async (t) => {
