@@ -198,6 +198,7 @@ export class EngineCore {
   ): { sequence: Sequence; admission: Admission } {
     const { model, units } = this.executor;
     const sequence = new Sequence(request, model.exitIndex(request.depth.maxExit), constraint, units.exits);
+    this.scheduler.lookUp(sequence);
     const { running, waiting } = this.scheduler;
     const admission = this.#planning.admit(sequence, running, waiting, this.#room(), now);
     return { sequence, admission };

@@ -207,13 +207,13 @@ export class Planning {
    * is slow to make and slow to read, and plans read little else (half of their time, measured).
    */
   #plain(sequence: Sequence): SequenceState {
-    const { request, slot, admission } = sequence;
+    const { request, admission } = sequence;
     const { minExit, maxExit, budget } = request.depth;
     const { stages, exits } = this.shape;
     const frontier: number[] = [];
-    for (let stage = 0; stage < stages.length; stage++) frontier.push(slot?.frontier(stage) ?? 0);
+    for (let stage = 0; stage < stages.length; stage++) frontier.push(sequence.frontier(stage));
     let block = stages.length;
-    for (const exit of exits) frontier.push(exit.block === null ? 0 : (slot?.frontier(block++) ?? 0));
+    for (const exit of exits) frontier.push(exit.block === null ? 0 : sequence.frontier(block++));
     return {
       id: sequence.id,
       arrivedAt: request.arrivedAt,

@@ -3,7 +3,7 @@
  *
  * Knows: sequences, slots, bytes. Must not know: graphs, sampling, HTTP.
  */
-import { findPrefix } from './prefix.js';
+import { findPrefix, type PrefixMatch } from './prefix.js';
 import type { Sequence } from './sequence.js';
 import type { SlotTable } from './slot-table.js';
 
@@ -54,6 +54,12 @@ export class Scheduler {
   /** Bytes that are not promised to live sequences. */
   get freeBytes(): number {
     return Math.max(0, this.limits.kvBytes - this.demand);
+  }
+
+  /** Looks up what a sequence without a slot would find done already, for plans that are made before it gets one. */
+  lookUp(sequence: Sequence): void {
+    const match = this.#match(sequence);
+    sequence.prefix = match && { slot: match.slot, tokens: match.slot.tokens, length: match.length };
   }
 
   /** Puts the waiting into another order. @param ordered the same sequences */
@@ -124,10 +130,14 @@ export class Scheduler {
     }
   }
 
+  #match({ tokens, request }: Sequence): PrefixMatch | null {
+    const reusable = this.limits.prefixReuse && request.promptLogprobs === null;
+    return reusable ? findPrefix(tokens, this.table.slots) : null;
+  }
+
   /** Gives a sequence a slot, with as much of its prefix as some slot already holds. */
   #place(sequence: Sequence): void {
-    const reusable = this.limits.prefixReuse && sequence.request.promptLogprobs === null;
-    const match = reusable ? findPrefix(sequence.tokens, this.table.slots) : null;
+    const match = this.#match(sequence);
     if (match) this.table.touch(match.slot);
     let slot = match?.takeOver ? match.slot : this.table.takeFree(match?.slot);
     if (!slot) {
@@ -139,6 +149,7 @@ export class Scheduler {
     else if (match) this.table.copyPrefix(match.slot, slot, match.length);
     slot.tokens = sequence.tokens;
     slot.live = true;
+    sequence.prefix = null;
     this.table.touch(slot);
     sequence.slot = slot;
     if (sequence.preemptions === 0) sequence.cachedTokens = match?.length ?? 0;

@@ -23,6 +23,8 @@ export class Sequence {
   readonly counts: { prompt: Set<number>; answer: Map<number, number> };
   /** Null while it waits. */
   slot: Slot | null = null;
+  /** While it waits: the slot that held its first `length` tokens when it came, as long as it holds those `tokens`. */
+  prefix: { readonly slot: Slot; readonly tokens: readonly number[]; readonly length: number } | null = null;
   /** Index of the exit that its next token is taken from. */
   exit: number;
   /** What the planner said when it came; null before. */
@@ -58,6 +60,13 @@ export class Sequence {
     this.#draws = new Draws(request.sampling.seed);
     this.#adjustsLogits = needsAllLogits(request.sampling);
     this.counts = { prompt: this.#adjustsLogits ? new Set(request.prompt) : new Set(), answer: new Map() };
+  }
+
+  /** Positions that a unit has processed; of one that waits, what a stored prefix will spare it. */
+  frontier(unit: number): number {
+    if (this.slot !== null) return this.slot.frontier(unit);
+    if (this.prefix?.slot.tokens !== this.prefix?.tokens) return 0;
+    return Math.min(this.prefix?.length ?? 0, this.prefix?.slot.frontier(unit) ?? 0);
   }
 
   /** Whether the top of the logits can't decide its next token. */

@@ -33,11 +33,11 @@ export const noDemand: Demand = {
 const classOf = (ms: number): number =>
   ms === Infinity ? CLASSES - 1 : Math.min(CLASSES - 2, Math.max(0, Math.floor(Math.log2(Math.max(1, ms))) - BASE));
 
-/** Learns of an arrival at `now`; `tokens` is the length that its answer is likely to have. */
+/** Learns of an arrival at `now`, with so many positions to prefill; `tokens`: how long its answer is likely to be. */
 export function observeArrival(
   demand: Demand,
   now: number,
-  promptLength: number,
+  toPrefill: number,
   tokens: number,
   budget: Budget | null,
 ): Demand {
@@ -46,7 +46,7 @@ export function observeArrival(
   return {
     classes: demand.classes.map(({ requests, positions, tokens: sum }, i) => ({
       requests: requests * fade + Number(i === own),
-      positions: positions * fade + (i === own ? promptLength : 0),
+      positions: positions * fade + (i === own ? toPrefill : 0),
       tokens: sum * fade + (i === own ? tokens : 0),
     })),
     at: now,

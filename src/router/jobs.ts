@@ -72,7 +72,7 @@ export function frontierAt(frontier: readonly number[], exit: number, { shape }:
 
 /** Positions that an exit's units still miss: the prompt's rest, or the catch-up of a deeper exit. */
 export function gapAt(job: Job, exit: number, model: CostModel): number {
-  return Math.max(0, job.target - frontierAt(job.live?.frontier ?? [], exit, model));
+  return Math.max(0, job.target - frontierAt(job.request.frontier ?? [], exit, model));
 }
 
 /**
@@ -117,9 +117,10 @@ function advanceMs(frontier: readonly number[], exit: number, upTo: number, mode
 
 /** Corrected milliseconds of all positions that the exit's units still miss. */
 export function missingMs(job: Job, exit: number, model: CostModel, chunk: number): number {
-  if ((job.live?.frontier[0] ?? 0) === 0) return promptMs(model, exit, job.target, chunk);
+  const { frontier = [] } = job.request;
+  if ((frontier[0] ?? 0) === 0) return promptMs(model, exit, job.target, chunk);
   if (gapAt(job, exit, model) === 0) return 0;
-  return advanceMs(job.live?.frontier ?? [], exit, job.target, model, chunk);
+  return advanceMs(frontier, exit, job.target, model, chunk);
 }
 
 /** Decode steps left to a length after the prefill, whose last position gives a token by itself. */

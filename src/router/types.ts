@@ -59,6 +59,8 @@ export interface WaitingRequest extends DepthRequest {
   readonly maxTokens: number;
   /** Exit layer that admission planned. */
   readonly exit: number;
+  /** What a stored prefix spares it, as in SequenceState. Absent: nothing. */
+  readonly frontier?: readonly number[];
   /** Whether plans hold time for its budget before others get a chance (Admission's `bound`). Absent: yes. */
   readonly promised?: boolean;
 }

@@ -1,6 +1,7 @@
 import t from 'tap';
 import type { GenerateMessage } from '../../src/engine/messages.js';
 import { GREEDY } from '../../src/engine/sampler.js';
+import { Sequence } from '../../src/engine/sequence.js';
 import { drain, greedy, makeCore, makeExecutor, PROMPTS } from './helper.js';
 
 const executor = await makeExecutor(t);
@@ -141,6 +142,26 @@ void t.test('a shared prefix is not computed again, and only an exact one', asyn
   t.equal(two.get('c')?.ended?.cachedTokens, 60, 'up to the first token that differs');
   t.strictSame(two.get('b')?.tokens, alone(greedy('b', [...system, 410, 411, 412], deepest, 4)));
   t.strictSame(two.get('c')?.tokens, alone(greedy('c', [...changed, 410, 411, 412], deepest, 4)));
+});
+
+void t.test('admission counts on a stored prefix, and only while it is stored', async (t) => {
+  const core = makeCore(executor, { prefillChunk: 64 });
+  const turn = Array.from({ length: 900 }, (_, i) => 300 + (i % 350));
+  const next = [...turn, 400, 401, 402, 403];
+  const predictedMs = (id: string, prompt: readonly number[]): number => {
+    core.submit(greedy(id, [...prompt], deepest, 2));
+    let ms = 0;
+    drain(core, ({ planned }) => (ms = planned.find((each) => each.id === id)?.predictedTtftMs ?? ms));
+    return ms;
+  };
+  const fresh = predictedMs('first', turn);
+  const again = predictedMs('second', next);
+  t.ok(again < fresh / 3, `${again} ms, ${fresh} ms without`);
+  const waiting = new Sequence(greedy('third', next, deepest, 2), 0);
+  core.scheduler.lookUp(waiting);
+  t.equal(waiting.frontier(0), 901, 'all but the last three');
+  if (waiting.prefix) waiting.prefix.slot.tokens = [];
+  t.equal(waiting.frontier(0), 0, 'another sequence took its slot');
 });
 
 void t.test('a long prompt never stalls a stream by more than one chunk', async (t) => {

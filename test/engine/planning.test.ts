@@ -117,3 +117,17 @@ void t.test('what was refused takes no time: a flood of refusals leaves plans as
   const after = planning.admit(asking('after', 2000, 'reject', 4000), [], [], room, 4000);
   t.match(after, { kind: 'admit', exit: 30, feasible: true });
 });
+
+void t.test('a budget that a stored prefix makes feasible is not refused', async (t) => {
+  const planning = new Planning(shape, table, defaultPolicy);
+  const prompt = Array.from({ length: 3000 }, (_, i) => i);
+  const { request } = decoding('turn', 400, 'reject');
+  const sequence = new Sequence({ ...request, prompt, maxTokens: 20 }, 4);
+  const admit = () => planning.admit(sequence, [], [], { slots: 16, kvRoom: 1e6 }, 0);
+  t.equal(admit().kind, 'refuse');
+  const slot = new Slot(0, shape.stages.length + shape.exits.length);
+  slot.tokens = prompt;
+  for (let unit = 0; unit < slot.frontiers.length; unit += 1) slot.reach(unit, 2900);
+  sequence.prefix = { slot, tokens: prompt, length: 2900 };
+  t.match(admit(), { kind: 'admit', feasible: true });
+});
