@@ -19,14 +19,16 @@ async function freePort(): Promise<number> {
 }
 
 /** @param log where standard output and error go */
-async function survives(t: Test, log: number | 'closed pipe'): Promise<void> {
+async function survives(t: Test, log: number | 'closed pipe' | 'stalled pipe'): Promise<void> {
   const port = await freePort();
   const args = [main, 'serve', '--host', '127.0.0.1', '--port', String(port), '--model', model, '--log-prompts', 'on'];
-  const to = log === 'closed pipe' ? 'pipe' : log;
+  const to = typeof log === 'number' ? log : 'pipe';
   const child = spawn(process.execPath, args, { stdio: ['ignore', to, to] });
   t.teardown(() => child.kill('SIGKILL'));
-  child.stdout?.destroy();
-  child.stderr?.destroy();
+  if (log === 'closed pipe') {
+    child.stdout?.destroy();
+    child.stderr?.destroy();
+  }
   const exit = once(child, 'exit');
   const server = { process: child, url: `http://127.0.0.1:${port}` };
   await until('ready', async () => (await fetch(`${server.url}/health/ready`)).ok);
@@ -48,10 +50,12 @@ async function survives(t: Test, log: number | 'closed pipe'): Promise<void> {
     memoryOf(server) - half < 40,
     `memory after half the requests ${half.toFixed(0)} MB, after all ${memoryOf(server).toFixed(0)}`,
   );
+  child.stdout?.resume();
   child.kill('SIGTERM');
   t.same(await exit, [0, null]);
 }
 
 t.setTimeout(180_000);
 void t.test('the disk is full', (t) => survives(t, openSync('/dev/full', 'w')));
+void t.test('the reader of the log stalls', (t) => survives(t, 'stalled pipe'));
 void t.test('the reader of the log is gone', (t) => survives(t, 'closed pipe'));
