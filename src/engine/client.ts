@@ -11,6 +11,7 @@ import { DeadlineWatch } from './deadline-watch.js';
 import type { Engine, EngineEvents, SequenceSink } from './engine.js';
 import type { CancelReason, FromEngine, GenerateMessage, ReadyMessage, StepMessage, ToEngine } from './messages.js';
 import type { EngineOptions } from './options.js';
+import { silenceOf, Watchdog } from './watchdog.js';
 
 /** Milliseconds before a start after the n-th failure in a row; the last one repeats. */
 const BACK_OFF_MS = [0, 500, 1000, 2000, 5000, 10_000, 30_000];
@@ -35,7 +36,23 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#take(end.id)?.ended(end);
   });
 
-  constructor(private readonly options: EngineOptions) {
+  readonly #watchdog = new Watchdog(
+    () => {
+      this.#send({ type: 'ping' });
+    },
+    () => {
+      this.#isSilent = true;
+      this.#child?.kill('SIGKILL');
+    },
+  );
+  /** Whether the process was ended because it said nothing. */
+  #isSilent = false;
+
+  /** @param leastSilenceMs for tests: how long an engine may say nothing although it is asked, at least */
+  constructor(
+    private readonly options: EngineOptions,
+    private readonly leastSilenceMs?: number,
+  ) {
     super();
   }
 
@@ -89,12 +106,16 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     this.#child = child;
+    this.#isSilent = false;
     const startedAt = performance.now();
     return new Promise((resolve, reject) => {
       let reason: string | null = null;
       child.on('message', (message: FromEngine) => {
+        this.#watchdog.heard();
+        if (message.type === 'pong') return;
         if (message.type === 'ready') {
           this.#ready = message;
+          this.#watchdog.start(silenceOf(message.cost, this.leastSilenceMs));
           resolve(message);
           this.emit('ready', message);
         } else if (message.type === 'fatal') {
@@ -106,6 +127,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       const gone = (why: string): void => {
         if (this.#child !== child) return;
         const wasReady = this.#ready !== null;
+        this.#watchdog.stop();
         this.#ready = null;
         this.#child = null;
         this.#loseAll(why);
@@ -122,7 +144,8 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         if (child.pid === undefined) gone(reason);
       });
       child.once('exit', (code, signal) => {
-        gone(reason ?? `the engine process ended (${signal ?? `code ${code ?? 'unknown'}`})`);
+        const how = this.#isSilent ? 'took no message any more and was ended' : 'ended';
+        gone(reason ?? `the engine process ${how} (${signal ?? `code ${code ?? 'unknown'}`})`);
       });
     });
   }

@@ -101,7 +101,12 @@ export interface StopMessage {
   readonly type: 'stop';
 }
 
-export type ToEngine = GenerateMessage | CancelMessage | StopMessage;
+/** Asks for a `pong`: whether the engine still takes messages. */
+export interface PingMessage {
+  readonly type: 'ping';
+}
+
+export type ToEngine = GenerateMessage | CancelMessage | PingMessage | StopMessage;
 
 export interface TokenLogprobs {
   /** Log-probability of the token under the model's own distribution (temperature 1, before penalties). */
@@ -252,4 +257,9 @@ export interface FatalMessage {
   readonly message: string;
 }
 
-export type FromEngine = ReadyMessage | StepMessage | FatalMessage;
+/** The answer to a ping, between two steps. */
+export interface PongMessage {
+  readonly type: 'pong';
+}
+
+export type FromEngine = ReadyMessage | StepMessage | PongMessage | FatalMessage;

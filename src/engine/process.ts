@@ -40,6 +40,7 @@ async function main(): Promise<void> {
   process.on('message', (message: ToEngine) => {
     if (message.type === 'generate') inbox.generate(message);
     else if (message.type === 'cancel') inbox.cancel(message.id, message.reason);
+    else if (message.type === 'ping') send({ type: 'pong' });
     else process.exit(0);
     wake();
   });

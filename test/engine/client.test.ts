@@ -1,7 +1,9 @@
 import { once } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { EngineClient, EngineStartError } from '../../src/engine/client.js';
 import type { SequenceSink } from '../../src/engine/engine.js';
+import { silenceOf, Watchdog } from '../../src/engine/watchdog.js';
 import { engineOptions, greedy, PROMPTS } from './helper.js';
 
 const prompt = PROMPTS[0] ?? [];
@@ -119,4 +121,48 @@ void t.test('closing ends the process and what it was doing', async (t) => {
   await engine.close();
   t.equal(await answer.end, 'lost');
   t.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
+});
+
+void t.test('an engine that is stopped or stuck is ended and started again', async (t) => {
+  const engine = new EngineClient(engineOptions(), 1500);
+  t.teardown(() => engine.close());
+  await engine.start();
+  const before = engine.pid;
+  const back = once(engine, 'ready');
+  const down = once(engine, 'down');
+  process.kill(before ?? 0, 'SIGSTOP');
+  const answer = watch(engine, 'a', 500);
+  t.equal(await answer.end, 'lost');
+  t.match(await down, [/took no message any more/]);
+  await back;
+  t.not(engine.pid, before);
+  t.equal(await watch(engine, 'b', 3).end, 'length');
+});
+
+void t.test('how long an engine may be silent: half a minute, or twenty of its longest steps', async (t) => {
+  const unit = (ms: number) => ({ unit: 'u', kernel: 'w8a8', decode: [], prefill: [{ rows: 128, context: 0, ms }] });
+  t.equal(silenceOf({ units: [unit(20), unit(30)] }), 30_000);
+  t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }), 100_000);
+});
+
+void t.test('who answers is left alone, and a suspended gateway counts its pause as one look', async (t) => {
+  let silent = 0;
+  let asked = 0;
+  const watchdog = new Watchdog(
+    () => {
+      asked += 1;
+      if (asked > 3) return;
+      watchdog.heard();
+    },
+    () => (silent += 1),
+  );
+  watchdog.start(120);
+  await delay(55);
+  const until = performance.now() + 400;
+  while (performance.now() < until);
+  await delay(1);
+  t.equal(silent, 0, 'after a pause of three times the silence');
+  await delay(300);
+  t.equal(silent, 1, 'once');
+  watchdog.stop();
 });

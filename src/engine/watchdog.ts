@@ -1,0 +1,65 @@
+/**
+ * Notices an engine process that lives and says nothing any more: stuck in a native call, stopped, or in an endless loop.
+ *
+ * Knows: time without a word. Must not know: processes, what is said.
+ *
+ * Counted in looks, not by the clock: where this process itself was suspended, that is one look, however long it took.
+ */
+import type { CostTable } from '../router/cost.js';
+
+/** Looks after which silence is no step that takes long. */
+const LOOKS = 6;
+/** Shortest silence that ends an engine, ms. */
+const LEAST_MS = 30_000;
+/** How many times as long as measured its longest step may take: a busy machine, and then some. */
+const SLOWER = 20;
+
+/** How long an engine may be silent, ms: it says nothing in mid-step, and steps of large models take seconds. */
+export function silenceOf({ units }: CostTable, leastMs = LEAST_MS): number {
+  const longest = units.reduce((sum, { prefill }) => sum + Math.max(0, ...prefill.map(({ ms }) => ms)), 0);
+  return Math.max(leastMs, SLOWER * longest);
+}
+
+export class Watchdog {
+  #timer: NodeJS.Timeout | null = null;
+  #unheard = 0;
+
+  /**
+   * @param ask makes the engine say something
+   * @param silent called once when it says nothing
+   */
+  constructor(
+    private readonly ask: () => void,
+    private readonly silent: () => void,
+  ) {}
+
+  /** Begins to watch, anew where it does already. */
+  start(silenceMs: number): void {
+    this.stop();
+    this.#timer = setInterval(() => {
+      this.#look();
+    }, silenceMs / LOOKS);
+    this.#timer.unref();
+  }
+
+  /** The engine said something. */
+  heard(): void {
+    this.#unheard = 0;
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
+    this.#unheard = 0;
+  }
+
+  #look(): void {
+    if (this.#unheard < LOOKS) {
+      this.#unheard += 1;
+      this.ask();
+      return;
+    }
+    this.stop();
+    this.silent();
+  }
+}
