@@ -27,7 +27,7 @@ const STEP = 0.1;
 const MOST = 1;
 
 /** What is added to the margin before the first outcome, and the number of outcomes after which half of it is left. */
-const UNKNOWN = 0.2;
+const UNKNOWN = 0.4;
 const HALVED_BY = 10;
 /** What a machine needed that gateway and clients share: the first guess for promises by prediction. */
 const SHARED = 0.25;
