@@ -7,7 +7,10 @@ import type { DraftSource } from '../engine/messages.js';
 import { BUDGET_CLASSES } from './budget-class.js';
 import type { Series } from './series.js';
 
-/** What became of a budget. `truncated`: cut at its deadline, as its request asked; `rejected`: never begun. */
+/**
+ * What became of a budget. `truncated`: cut at its deadline, as its request asked, and so as good as met; `rejected`:
+ * never begun for want of room. Refusals that are the caller's mistake have no outcome.
+ */
 const BUDGET_OUTCOMES = ['met', 'missed', 'truncated', 'rejected'] as const;
 export type BudgetOutcome = (typeof BUDGET_OUTCOMES)[number];
 

@@ -159,7 +159,8 @@ export class RequestMetrics {
     if (live === undefined) return;
     this.#live.delete(id);
     this.series.failed.inc({ reason });
-    this.#outcome(live, 'rejected');
+    // The others are the caller's mistakes: a 400 says nothing about whether budgets are kept.
+    if (REJECTIONS.has(reason)) this.#outcome(live, 'rejected');
   }
 
   #ended(event: EndedEvent): void {
@@ -177,9 +178,8 @@ export class RequestMetrics {
     series.requestGenerationTokens.observe(live.tokens);
     series.requestMaxTokens.observe(live.maxTokens);
     this.#times(live, event);
-    if (event.reason === 'deadline') this.#outcome(live, 'truncated');
-    else if (event.reason === 'error') this.#outcome(live, 'missed');
-    else if (event.reason !== 'cancelled') this.#outcome(live, this.#misses(live, event) ? 'missed' : 'met');
+    if (event.reason === 'error') this.#outcome(live, 'missed');
+    else if (event.reason !== 'cancelled') this.#outcome(live, this.#kept(live, event));
   }
 
   #times(live: Live, event: EndedEvent): void {
@@ -208,16 +208,19 @@ export class RequestMetrics {
     if (actual !== null && predicted > 0) this.series.ratio.observe({ time }, actual / predicted);
   }
 
-  /** Counts violations of the parts of a budget. @returns whether any part is missed */
-  #misses(live: Live, event: EndedEvent): boolean {
+  /** Counts violations of the parts of a budget. @returns what became of it as a whole, as the response's `met` has it */
+  #kept(live: Live, event: EndedEvent): BudgetOutcome {
     const { budget } = live;
-    if (budget === null) return false;
+    if (budget === null) return 'met';
     const { ttftMs, tpotMs, totalMs } = actualTimes(live, event);
     const missedTtft = (ttftMs ?? 0) > (budget.ttftMs ?? Infinity);
     const missedTpot = (tpotMs ?? 0) > (budget.tpotMs ?? Infinity);
     if (missedTtft) this.series.ttftViolation.inc();
     if (missedTpot) this.series.tpotViolation.inc();
-    return missedTtft || missedTpot || totalMs > (budget.totalMs ?? Infinity);
+    if (missedTtft || missedTpot) return 'missed';
+    // Cut at its total, which therefore holds.
+    if (event.reason === 'deadline') return 'truncated';
+    return totalMs > (budget.totalMs ?? Infinity) ? 'missed' : 'met';
   }
 
   #outcome({ budget }: Live, outcome: BudgetOutcome): void {
@@ -232,6 +235,9 @@ function actualTimes({ arrivedAt, lastAt, tokens }: Live, { firstTokenAt, endedA
     totalMs: Math.max(0, endedAt - arrivedAt),
   };
 }
+
+/** Refusals for want of room: the server's doing, not the caller's. */
+const REJECTIONS: ReadonlySet<RefusedEvent['reason']> = new Set(['queue_full', 'budget_infeasible', 'grammars_lost']);
 
 /** vLLM's words. */
 const FINISHED_REASON = { stop: 'stop', length: 'length', deadline: 'deadline', cancelled: 'abort' } as const;

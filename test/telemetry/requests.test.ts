@@ -117,6 +117,29 @@ void t.test('every end of a request with a budget has its outcome', async (t) =>
   t.equal(await value('request_failure_total{reason="engine_lost"'), 1);
 });
 
+void t.test('a refusal for want of room is a rejected budget, the mistake of a caller is no outcome', async (t) => {
+  const { metrics, begin, value } = fixture();
+  const reasons = ['queue_full', 'budget_infeasible', 'grammars_lost', 'grammar', 'too_long'] as const;
+  for (const reason of reasons) begin(reason, 200);
+  metrics.step(step(10, { refused: reasons.map((reason) => ({ id: reason, reason, leastFeasibleMs: null })) }));
+  for (const reason of reasons) t.equal(await value(`request_failure_total{reason="${reason}"`), 1, reason);
+  const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
+  t.same([await outcome('rejected'), await outcome('missed')], [3, 0]);
+  t.equal(metrics.live, 0);
+});
+
+void t.test('cut at its deadline, an answer is missed only where its first token was late', async (t) => {
+  const { metrics, value } = fixture();
+  const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
+  metrics.begin('cut', { ...facts, budget: { ...budget(200), ttftMs: 30 } });
+  metrics.begin('late', { ...facts, budget: { ...budget(200), ttftMs: 10 } });
+  // The engine's clock may be a hair behind the deadline that it cut at.
+  metrics.step(step(201, { ended: [ended('cut', 'deadline', 201), ended('late', 'deadline', 201)] }));
+  const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
+  t.same([await outcome('truncated'), await outcome('missed')], [1, 1]);
+  t.equal(await value('request_ttft_slo_violation_total'), 1);
+});
+
 void t.test('exits: planned against actual, changes, time', async (t) => {
   const { metrics, begin, value } = fixture();
   begin('a', 1000);
