@@ -190,6 +190,12 @@ export class Answer {
       this.request.note({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
     }
     if (this.#over) return;
+    if (!(error instanceof ApiError)) {
+      // Before the cancel, which would make them the wish of a client that left.
+      this.choices.forEach((_, index) => {
+        this.context.metrics.broken(this.#idOf(index));
+      });
+    }
     this.cancel();
     this.listener.failed(toApiError(error));
   }

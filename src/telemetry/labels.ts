@@ -27,6 +27,7 @@ export function initialize(series: Series): void {
     'grammars_lost',
     'error',
     'engine_lost',
+    'internal',
   ]) {
     series.failed.inc({ reason }, 0);
   }

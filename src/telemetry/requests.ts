@@ -60,6 +60,15 @@ export class RequestMetrics {
     this.#live.set(id, { ...facts, plan: null, firstAt: null, lastAt: null, lastExit: null, tokens: 0 });
   }
 
+  /** Its answer broke in the gateway. What the engine still says of it counts as work, not as an answer. */
+  broken(id: string): void {
+    const live = this.#live.get(id);
+    if (live === undefined) return;
+    this.#live.delete(id);
+    this.series.failed.inc({ reason: 'internal' });
+    this.#outcome(live, 'missed');
+  }
+
   /** Sequences that were announced and have not ended. */
   get live(): number {
     return this.#live.size;
@@ -169,11 +178,11 @@ export class RequestMetrics {
     series.prefixQueries.inc(event.promptTokens);
     series.prefixHits.inc(event.cachedTokens);
     series.preemptions.inc(event.preemptions);
-    if (event.reason === 'error') series.failed.inc({ reason: 'error' });
-    else series.success.inc({ finished_reason: FINISHED_REASON[event.reason] });
     const live = this.#live.get(event.id);
     if (live === undefined) return;
     this.#live.delete(event.id);
+    if (event.reason === 'error') series.failed.inc({ reason: 'error' });
+    else series.success.inc({ finished_reason: FINISHED_REASON[event.reason] });
     series.requestPromptTokens.observe(event.promptTokens);
     series.requestGenerationTokens.observe(live.tokens);
     series.requestMaxTokens.observe(live.maxTokens);

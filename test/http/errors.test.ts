@@ -271,7 +271,25 @@ void t.test('a server fault is a 500 without stack or path, streamed or not', as
     t.match(JSON.parse(text), { error: { type: 'server_error', code: 'internal_error', param: null } });
     t.notMatch(text, /secret|\.js|at /);
   }
+  const metrics = await (await fetch(`${server.url}/metrics`)).text();
+  t.match(metrics, /^sortie_request_failure_total\{reason="internal",[^}]*\} 2$/m);
+  t.equal(server.context.api.metrics.live, 0, 'what the engine never heard of is not waited for');
 });
+
+void t.test(
+  'faults of routes that take a body are 0 from the start, so that the first one shows as an increase',
+  async (t) => {
+    const server = await build(t);
+    const metrics = await (await fetch(`${server.url}/metrics`)).text();
+    for (const route of ['/v1/completions', '/v1/chat/completions', '/tokenize']) {
+      const series = new RegExp(
+        `^sortie_http_requests_total\\{method="POST",route="${route}",status="500",[^}]*\\} 0$`,
+        'm',
+      );
+      t.match(metrics, series, route);
+    }
+  },
+);
 
 void t.test('a fault in mid-answer ends that answer and nothing else', async (t) => {
   const lines: string[] = [];
@@ -302,6 +320,9 @@ void t.test('a fault in mid-answer ends that answer and nothing else', async (t)
   for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) await delay(10);
   t.equal(server.engine.live, 0);
   t.equal(server.context.api.metrics.live, 0);
+  const metrics = await (await fetch(`${server.url}/metrics`)).text();
+  t.match(metrics, /^sortie_request_failure_total\{reason="internal",[^}]*\} 2$/m);
+  t.match(metrics, /^sortie_request_success_total\{finished_reason="abort",[^}]*\} 0$/m);
 });
 
 void t.test('chat refuses what it does not build', async (t) => {

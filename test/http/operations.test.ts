@@ -215,7 +215,9 @@ void t.test('no caller adds a label: unknown paths share one, and names of model
   const text = await (await fetch(`${server.url}/metrics`)).text();
   t.notMatch(text, /stranger|sesame/);
   const routes = new Set([...text.matchAll(/http_requests_total\{.*route="([^"]*)"/g)].map(([, route]) => route));
-  t.same(routes, new Set(['unknown', '/v1/models/:model', '/v1/completions']));
+  // Those that take bodies are there from the start.
+  const posts = ['/v1/completions', '/v1/chat/completions', '/tokenize', '/detokenize'];
+  t.same(routes, new Set(['unknown', '/v1/models/:model', ...posts]));
 });
 
 void t.test('API keys: either header, several keys, health and metrics stay open', async (t) => {

@@ -140,6 +140,19 @@ void t.test('cut at its deadline, an answer is missed only where its first token
   t.equal(await value('request_ttft_slo_violation_total'), 1);
 });
 
+void t.test('an answer that breaks in the gateway is a failure, not one that its client left', async (t) => {
+  const { metrics, begin, value } = fixture();
+  begin('broken', 200);
+  metrics.broken('broken');
+  t.equal(metrics.live, 0, 'a drain does not wait for it');
+  metrics.broken('broken');
+  metrics.step(step(10, { ended: [ended('broken', 'cancelled', 10)] }));
+  t.equal(await value('request_failure_total{reason="internal"'), 1);
+  t.equal(await value('request_success_total{finished_reason="abort"'), 0);
+  t.equal(await value('budget_requests_total{budget_class="up_to_250ms",outcome="missed"'), 1);
+  t.equal(await value('prompt_tokens_total'), 3, 'the engine did work for it');
+});
+
 void t.test('exits: planned against actual, changes, time', async (t) => {
   const { metrics, begin, value } = fixture();
   begin('a', 1000);
