@@ -160,6 +160,7 @@ export const SERVE_OPTIONS = {
     'a second port, for /metrics and /docs, which are then not on the first',
     'none',
   ),
+  mainMetrics: spec('main-metrics', 'on|off', onOff, false, 'keep /metrics on the first port beside --ops-port'),
   host: spec('host', 'ADDRESS', text, '0.0.0.0', 'address to listen on; 127.0.0.1 keeps it to this machine'),
   model: spec(
     'model',

@@ -19,7 +19,7 @@ import { registerTracing } from './plugins/tracing.js';
 import { registerTokenize } from './routes/tokenize.js';
 import type { HttpContext } from './state.js';
 
-/** @returns an app that is ready to listen; without /metrics and /docs where they have a port of their own */
+/** @returns an app that is ready to listen; without /docs, and by default /metrics, where they have a port of their own */
 export async function createApp(context: HttpContext): Promise<FastifyInstance> {
   const app = createBase(context);
   registerTracing(app, context);
@@ -34,13 +34,18 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerModels(app, context);
   registerTokenize(app, context);
   registerHealth(app, context);
-  if (context.options.opsPort === null) registerMetrics(app, context);
+  // A picker of endpoints scrapes the port that it sends to.
+  if (context.options.opsPort === null || context.options.mainMetrics) registerMetrics(app, context);
   registerPlayground(app, context.options.opsPort === null);
   await app.ready();
   return app;
 }
 
-/** The second port: metrics and docs of `main`, and health. @returns an app that is ready to listen */
+/**
+ * The second port: metrics and docs of `main`, and health. Its connections are counted for themselves: probes and scrapes
+ * get through when clients hold all those of the first.
+ * @returns an app that is ready to listen
+ */
 export async function createOpsApp(context: HttpContext, main: FastifyInstance): Promise<FastifyInstance> {
   const app = createBase(context);
   registerDrain(app, context);

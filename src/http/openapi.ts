@@ -28,6 +28,7 @@ export async function openapiDocument(version: string): Promise<string> {
       corsOrigin: [],
       logPrompts: false,
       opsPort: null,
+      mainMetrics: false,
     },
     apiKeys: [],
     tracing: null,

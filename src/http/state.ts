@@ -16,6 +16,7 @@ export type HttpOptions = Pick<
   | 'corsOrigin'
   | 'logPrompts'
   | 'opsPort'
+  | 'mainMetrics'
 >;
 
 export interface HttpContext {

@@ -13,7 +13,8 @@ import Type from 'typebox';
 import { Value } from 'typebox/value';
 import t from 'tap';
 import { parse, parseAllDocuments } from 'yaml';
-import { packageRoot } from '../../src/config.js';
+import { packageRoot, resolveOptions } from '../../src/config.js';
+import { build } from '../fakes/server.js';
 
 interface Resource {
   readonly kind: string;
@@ -123,16 +124,26 @@ const EndpointPickerConfig = Type.Object(
 );
 type EndpointPickerConfig = Type.Static<typeof EndpointPickerConfig>;
 
+interface Probe {
+  readonly httpGet: { readonly path: string; readonly port: string };
+}
+
 interface Deployment extends Resource {
   readonly spec: {
     readonly template: {
-      readonly metadata: { readonly labels: Record<string, string> };
+      readonly metadata: {
+        readonly labels: Record<string, string>;
+        readonly annotations: Record<string, string>;
+      };
       readonly spec: {
         readonly terminationGracePeriodSeconds: number;
         readonly containers: readonly [
           {
             readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
             readonly env: readonly { readonly name: string; readonly value: string }[];
+            readonly startupProbe: Probe;
+            readonly readinessProbe: Probe;
+            readonly livenessProbe: Probe;
             readonly lifecycle: { readonly preStop: { readonly sleep: { readonly seconds: number } } };
           },
         ];
@@ -166,6 +177,26 @@ void t.test('InferencePool has its shape, and selects the pods of the Deployment
   const http = container.ports.find(({ name }) => name === 'http');
   t.same(pool.spec.targetPorts, [{ number: http?.containerPort }]);
   t.end();
+});
+
+void t.test('probes and scrapes have a port whose connections clients can not take', async (t) => {
+  const port = (name: string) => container.ports.find((each) => each.name === name)?.containerPort;
+  const env = (name: string) => container.env.find((each) => each.name === name)?.value;
+  t.type(port('ops'), 'number');
+  t.not(port('ops'), port('http'));
+  t.equal(env('SORTIE_OPS_PORT'), String(port('ops')));
+  t.equal(template.metadata.annotations['prometheus.io/port'], String(port('ops')));
+  const { startupProbe, readinessProbe, livenessProbe } = container;
+  const probed = [startupProbe, readinessProbe, livenessProbe].map(({ httpGet }) => [httpGet.path, httpGet.port]);
+  t.same(probed, [
+    ['/health/ready', 'ops'],
+    ['/health/ready', 'ops'],
+    ['/health', 'ops'],
+  ]);
+  // By the manifest's own variables: what the picker scrapes is there.
+  const { mainMetrics, opsPort } = resolveOptions({}, Object.fromEntries(container.env.map((e) => [e.name, e.value])));
+  const server = await build(t, undefined, { options: { mainMetrics, opsPort } });
+  for (const url of [server.url, server.opsUrl]) t.equal((await fetch(`${url}/metrics`)).status, 200);
 });
 
 void t.test('EndpointPickerConfig has its shape, names only plugins that it has, and the engine of the pods', (t) => {

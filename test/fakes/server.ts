@@ -109,6 +109,7 @@ export async function build(
       corsOrigin: [],
       logPrompts: false,
       opsPort: null,
+      mainMetrics: false,
       ...overrides.options,
     },
     apiKeys: (overrides.apiKeys ?? []).map((key) => (typeof key === 'string' ? openKey(key) : key)),

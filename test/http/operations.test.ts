@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import t from 'tap';
 import { build, tokenizer, withBegin } from '../fakes/server.js';
 
@@ -306,6 +308,30 @@ void t.test('the playground needs nothing but this server', async (t) => {
   for (const [, path] of html.matchAll(/(?:src|href)="([^":]+)"/g)) {
     t.equal((await fetch(`${server.url}/${path ?? ''}`)).status, 200, path ?? '');
   }
+});
+
+void t.test('with all connections of the first port taken, the second one answers', async (t) => {
+  const server = await build(t, undefined, { options: { opsPort: 0, maxConnections: 2 } });
+  const held = await Promise.all(
+    [1, 2].map(async () => {
+      const socket = connect(server.port, '127.0.0.1');
+      await once(socket, 'connect');
+      return socket;
+    }),
+  );
+  const refused = connect(server.port, '127.0.0.1').resume();
+  await once(refused, 'close');
+  for (const path of ['/health', '/health/ready', '/metrics']) {
+    t.equal((await fetch(server.opsUrl + path)).status, 200, path);
+  }
+  for (const socket of held) socket.destroy();
+});
+
+void t.test('metrics stay on the first port where they are wanted there, docs do not', async (t) => {
+  const server = await build(t, undefined, { options: { opsPort: 0, mainMetrics: true } });
+  const statuses = ['/metrics', '/docs/', '/openapi.json'].map(async (path) => (await fetch(server.url + path)).status);
+  t.same(await Promise.all(statuses), [200, 404, 404]);
+  t.equal((await fetch(`${server.opsUrl}/metrics`)).status, 200);
 });
 
 void t.test('metrics and docs move to the second port; health is on both', async (t) => {
