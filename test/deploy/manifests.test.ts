@@ -152,6 +152,22 @@ interface Deployment extends Resource {
   };
 }
 
+interface ScaledObject {
+  readonly spec: {
+    readonly scaleTargetRef: object;
+    readonly minReplicaCount: number;
+    readonly advanced: {
+      readonly horizontalPodAutoscalerConfig: {
+        readonly behavior: { readonly scaleDown: { readonly policies: readonly object[] } };
+      };
+    };
+    readonly triggers: readonly {
+      readonly metricType: string;
+      readonly metadata: { readonly query: string };
+    }[];
+  };
+}
+
 const { template } = (only('sortie.yaml', 'Deployment') as Deployment).spec;
 const [container] = template.spec.containers;
 const pool = only('inference-pool.yaml', 'InferencePool') as InferencePool;
@@ -227,9 +243,21 @@ void t.test('the grace period exceeds the sleep before SIGTERM and the drain tog
   t.end();
 });
 
-void t.test('the autoscaler scales the Deployment', (t) => {
-  const scaled = only('autoscaling.yaml', 'ScaledObject') as { spec: { scaleTargetRef: object } };
-  t.same(scaled.spec.scaleTargetRef, { name: (only('sortie.yaml', 'Deployment') as Deployment).metadata.name });
+void t.test('the autoscaler scales the Deployment, by load, and nothing sets it back at once', (t) => {
+  const { spec } = only('autoscaling.yaml', 'ScaledObject') as ScaledObject;
+  const deployment = only('sortie.yaml', 'Deployment') as Deployment;
+  t.same(spec.scaleTargetRef, { name: deployment.metadata.name });
+  const averages = spec.triggers.filter(({ metricType }) => metricType === 'AverageValue');
+  t.equal(averages.length, 1);
+  for (const series of ['sortie_num_requests_running', 'sortie_num_requests_waiting']) {
+    t.match(averages[0]?.metadata.query, series, 'what holds a number of replicas falls with the load only');
+  }
+  t.same(spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.policies, [
+    { type: 'Pods', value: 1, periodSeconds: 120 },
+  ]);
+  t.notOk('cooldownPeriod' in spec, 'it is for scaling to 0');
+  t.ok(spec.minReplicaCount > 0);
+  t.notOk('replicas' in deployment.spec, 'an apply leaves the number as it is');
   t.end();
 });
 
