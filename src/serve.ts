@@ -18,6 +18,7 @@ import { checkKeyExits, loadApiKeys } from './keys.js';
 import { loadManifest, verifyFiles } from './model/manifest-io.js';
 import { collectGarbage } from './memory.js';
 import { createLogger, type Logger } from './telemetry/log.js';
+import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
 import { startTracing } from './telemetry/tracing.js';
@@ -144,6 +145,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     log,
     draining: false,
   };
+  const stopWatching = watchLoopLag(series);
   const app = await createApp(context);
   const ops = options.opsPort === null ? null : await createOpsApp(context, app);
   try {
@@ -167,6 +169,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     await app.close();
     ops?.server.closeAllConnections();
     await ops?.close();
+    stopWatching();
     const sent = (await tracing?.shutdown()) ?? true;
     // The exporter's retries would keep the process alive. main.ts has set the exit code by then.
     if (!sent) setTimeout(() => process.exit(), 50).unref();

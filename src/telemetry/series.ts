@@ -106,6 +106,10 @@ export function createSeries(modelName: string) {
       ['source'],
     ),
     limited: counter('key_limited_total', 'Requests refused by a limit of their API key.', ['limit']),
+    gatewayLag: gauge(
+      'gateway_lag_p99_seconds',
+      'How late the event loop of the gateway came to what was due, 99th percentile of the last 10 seconds.',
+    ),
     http: counter('http_requests_total', 'HTTP requests.', ['method', 'route', 'status']),
   };
 }

@@ -46,6 +46,14 @@ void t.test('recorded series that deploy/ names are recorded', (t) => {
   t.end();
 });
 
+void t.test('every alert is in the table of docs/operations.md', (t) => {
+  const docs = readFileSync(join(packageRoot, 'docs', 'operations.md'), 'utf8');
+  const alerts = [...readFileSync(join(deploy, 'prometheus', 'alerts.yml'), 'utf8').matchAll(/alert: (\w+)/g)];
+  for (const [, name = ''] of alerts) t.match(docs, new RegExp(`^\\|[^|]*\\b${name}\\b`, 'm'), name);
+  t.ok(alerts.length > 5);
+  t.end();
+});
+
 void t.test('what the Gateway API Inference Extension asks for are gauges', async (t) => {
   for (const name of ['sortie_num_requests_waiting', 'sortie_num_requests_running', 'sortie_kv_cache_usage_perc']) {
     const metric = series.getSingleMetric(name);
