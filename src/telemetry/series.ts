@@ -31,7 +31,7 @@ export function createSeries(modelName: string) {
     kvUsage: gauge('kv_cache_usage_perc', 'Share of the KV budget in use by running sequences, 0 to 1.'),
     kvCached: gauge('kv_cache_reusable_perc', 'Share of the KV budget that holds reusable prefixes, 0 to 1.'),
     cacheConfig: new Gauge({
-      ...base('cache_config_info', 'KV capacity: tokens = block_size x num_gpu_blocks.'),
+      ...base('cache_config_info', 'KV capacity in whole blocks: tokens = block_size x num_gpu_blocks.'),
       labelNames: ['block_size', 'num_gpu_blocks'],
     }),
     engineUp: gauge('engine_up', '1 while an engine process is ready.'),

@@ -65,6 +65,14 @@ void t.test('what has not happened yet is 0, not absent', async (t) => {
   }
 });
 
+void t.test("KV capacity is told in whole blocks, of the least size that llm-d's picker takes", async (t) => {
+  const { metrics, value } = fixture();
+  t.equal(await value('cache_config_info{block_size="64",num_gpu_blocks="64"'), 1);
+  metrics.ready({ ...READY, kvTokens: 1000 });
+  t.equal(await value('cache_config_info{block_size="64",num_gpu_blocks="15"'), 1);
+  t.ok(Number.isNaN(await value('cache_config_info{num_gpu_blocks="64"')), 'that of the engine before is gone');
+});
+
 void t.test('budgets have classes by their total', (t) => {
   const classes = [1, 250, 251, 1000, 4000, 16_000, 16_001].map((ms) => budgetClass(budget(ms)));
   t.same(classes, ['up_to_250ms', 'up_to_250ms', 'up_to_1s', 'up_to_1s', 'up_to_4s', 'up_to_16s', 'over_16s']);
