@@ -42,11 +42,14 @@ export function initialize(series: Series): void {
   }
 }
 
-/** @param exits the model's exit layers */
-export function initializeExits(series: Series, exits: readonly string[]): void {
+/**
+ * @param exits the model's exit layers
+ * @param seen those of engines before, whose histograms go on: to zero them would take back what was counted
+ */
+export function initializeExits(series: Series, exits: readonly string[], seen: ReadonlySet<string>): void {
   for (const exit_layer of exits) {
     for (const counter of [series.exitTokens, series.planned, series.exitTime]) counter.inc({ exit_layer }, 0);
-    series.exitItl.zero({ exit_layer });
+    if (!seen.has(exit_layer)) series.exitItl.zero({ exit_layer });
     for (const planned_exit_layer of exits) series.plannedExitTokens.inc({ planned_exit_layer, exit_layer }, 0);
   }
 }

@@ -43,6 +43,8 @@ export class RequestMetrics {
   readonly #live = new Map<string, Live>();
   /** Exit layers as label values, in the order of the engine's exits. */
   #exits: readonly string[] = [];
+  /** Of all engines so far. */
+  readonly #seenExits = new Set<string>();
 
   constructor(private readonly series: Series) {
     initialize(series);
@@ -88,7 +90,8 @@ export class RequestMetrics {
     const blocks = Math.floor(ready.kvTokens / CACHE_BLOCK);
     series.cacheConfig.set({ block_size: String(CACHE_BLOCK), num_gpu_blocks: String(blocks) }, 1);
     this.#exits = ready.exits.map(String);
-    initializeExits(series, this.#exits);
+    initializeExits(series, this.#exits, this.#seenExits);
+    for (const exit of this.#exits) this.#seenExits.add(exit);
   }
 
   down(): void {

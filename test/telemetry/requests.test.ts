@@ -73,6 +73,18 @@ void t.test("KV capacity is told in whole blocks, of the least size that llm-d's
   t.ok(Number.isNaN(await value('cache_config_info{num_gpu_blocks="64"')), 'that of the engine before is gone');
 });
 
+void t.test('an engine that starts again takes nothing back', async (t) => {
+  const { metrics, begin, value } = fixture();
+  begin('a', 1000);
+  const token = { id: 'a', token: 1, exit: 15, logprobs: null };
+  for (const at of [10, 20]) metrics.step(step(at, { tokens: [token] }));
+  metrics.down();
+  metrics.ready({ ...READY, exits: [...READY.exits, 35] });
+  t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="15"'), 1);
+  t.equal(await value('exit_tokens_total{exit_layer="15"'), 2);
+  t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="35"'), 0, 'a new one begins at 0');
+});
+
 void t.test('budgets have classes by their total', (t) => {
   const classes = [1, 250, 251, 1000, 4000, 16_000, 16_001].map((ms) => budgetClass(budget(ms)));
   t.same(classes, ['up_to_250ms', 'up_to_250ms', 'up_to_1s', 'up_to_1s', 'up_to_4s', 'up_to_16s', 'over_16s']);
