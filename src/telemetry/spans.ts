@@ -13,9 +13,16 @@ import type { EndedEvent, PlannedEvent, StepMessage } from '../engine/messages.j
 import type { SequenceFacts } from './requests.js';
 import type { Attributes, RequestTrace } from './tracing.js';
 
-/** Epoch milliseconds of an instant on the monotonic clock. */
+/** Date.now() tells whole milliseconds: only what is further off is a step of the wall clock, or its drift. */
+const TOLERANCE_MS = 2;
+/** Finer than Date.now(), but only right until the wall clock is set: it counts from the start of the process. */
+let wallOverMonotonic = performance.timeOrigin + performance.now() - monotonicMs();
+
+/** Epoch milliseconds of an instant on the monotonic clock, by the wall clock as it is set now. */
 function epoch(instant: number): number {
-  return performance.timeOrigin + performance.now() - monotonicMs() + instant;
+  const told = Date.now() - monotonicMs();
+  if (Math.abs(told - wallOverMonotonic) > TOLERANCE_MS) wallOverMonotonic = told;
+  return wallOverMonotonic + instant;
 }
 
 /** A sequence that changes its depth with every token must not flood the collector; decode has their number. */

@@ -134,6 +134,24 @@ void t.test("a request continues its caller's trace, with queue, prefill, decode
   t.notMatch(server.collector.posts.map(({ body }) => body.toString()).join(''), /secret|one two/, 'no text');
 });
 
+void t.test('times follow the wall clock when it is set', async (t) => {
+  const server = await traced(t, says('one two'));
+  const { now } = Date;
+  t.teardown(() => {
+    Date.now = now;
+  });
+  const before = now();
+  Date.now = () => now() + 3_600_000;
+  await (await server.post('/v1/completions', { prompt: 'Hi' })).json();
+  const spans = await server.spans();
+  t.equal(spans.length, 4);
+  for (const { name, startTimeUnixNano, endTimeUnixNano } of spans) {
+    const [start = 0, end = 0] = [startTimeUnixNano, endTimeUnixNano].map((time) => Number(BigInt(time) / 1_000_000n));
+    t.ok(start - before >= 3_599_990 && start - before < 3_660_000, `${name} starts ${start - before} ms on`);
+    t.ok(end >= start && end - start < 60_000, `${name} takes ${end - start} ms`);
+  }
+});
+
 void t.test('each choice has its spans; without a caller a trace begins here', async (t) => {
   const server = await traced(t, says('one two'));
   await (await server.post('/v1/completions', { prompt: 'Hi', n: 2 })).json();
