@@ -21,6 +21,8 @@ export function refusal(event: RefusedEvent, grammar: PlannedGrammar | null): Ap
       return grammarsLost();
     case 'too_long':
       return new ApiError('context_length_exceeded', 'Prompt and answer are longer than this server can hold.');
+    case 'unknown_token':
+      return new ApiError('invalid_value', 'The prompt holds a token that the model does not know.');
     case 'budget_infeasible': {
       const least = event.leastFeasibleMs === null ? null : Math.ceil(event.leastFeasibleMs);
       const hint = least === null ? '' : `; the least feasible now is ${least} ms`;

@@ -4,7 +4,7 @@
  * Knows: limits. Must not know: response shapes.
  */
 import type { Budget, Sampling } from '../engine/messages.js';
-import { ApiError } from '../errors.js';
+import { ApiError, shown } from '../errors.js';
 import { requestBudget } from './budget.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { requestDepth, type DepthBounds } from './depth.js';
@@ -46,7 +46,7 @@ export interface GenerationPlan {
 
 /**
  * Tokenizes a prompt as far as it can fit; others run meanwhile.
- * @throws ApiError context_length_exceeded or invalid_value (empty)
+ * @throws ApiError context_length_exceeded or invalid_value (empty, or with a token that the model has no row for)
  */
 export async function encodePrompt(
   context: ApiContext,
@@ -60,10 +60,16 @@ export async function encodePrompt(
     text.length > maxLength * tokenizer.longestToken ? null : await tokenizer.encodeLong(text, addSpecial, maxLength);
   if (ids === null) throw tooLong(maxLength, `over ${maxLength}`, null, param);
   if (ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
+  const wrong = ids.find((id) => id >= tokenizer.vocabulary);
+  if (wrong !== undefined) {
+    const token = `${shown(tokenizer.spelt(wrong))} (id ${wrong})`;
+    const rule = `must hold tokens that the model knows, with ids up to ${tokenizer.vocabulary - 1}`;
+    throw new ApiError('invalid_value', `${param} ${rule}, got ${token}.`, param);
+  }
   return { ids, text };
 }
 
-/** @throws ApiError context_length_exceeded where no answer could be so long */
+/** @throws ApiError context_length_exceeded where no answer could be so long, invalid_value as for a prompt */
 export async function encodePrediction(context: ApiContext, text: string): Promise<readonly number[]> {
   return text === '' ? [] : (await encodePrompt(context, text, false, 'prediction.content')).ids;
 }
@@ -75,6 +81,14 @@ function tooLong(maxLength: number, prompt: string | number, maxTokens: number |
     `This server holds ${maxLength} tokens for prompt and answer; the prompt has ${prompt}${asked}.`,
     param,
   );
+}
+
+/** @throws ApiError invalid_value for an id outside the vocabulary */
+function stopTokens({ stop_token_ids: ids = [] }: GenerationBody, vocabulary: number): readonly number[] {
+  const wrong = ids.find((id) => id >= vocabulary);
+  if (wrong === undefined) return ids;
+  const rule = `stop_token_ids must hold token ids from 0 to ${vocabulary - 1}, got ${wrong}.`;
+  throw new ApiError('invalid_value', rule, 'stop_token_ids');
 }
 
 export interface PlanInput {
@@ -98,6 +112,7 @@ export function planGeneration(
 ): GenerationPlan {
   const { body, headers } = request;
   const { model, limits } = context;
+  const { vocabulary } = model.tokenizer;
   const { maxLength } = readyEngine(context);
   const policy = policyOf(limits.policy, request.caller.policy);
   const budget = requestBudget(headers, body.sortie, policy.defaultBudget);
@@ -133,8 +148,8 @@ export function planGeneration(
     maxTokens,
     minTokens,
     stops: typeof stop === 'string' ? [stop] : stop,
-    stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...(body.stop_token_ids ?? [])],
-    sampling: sampling(body, model.tokenizer.vocabulary),
+    stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
+    sampling: sampling(body, vocabulary),
     logprobs: input.logprobs,
     echo: input.echo,
     depth,

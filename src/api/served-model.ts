@@ -25,9 +25,9 @@ export interface ServedModel {
   readonly chat: ChatTemplate | null;
 }
 
-function loadTokenizer(file: string): TextTokenizer {
+function loadTokenizer(file: string, rows: number): TextTokenizer {
   try {
-    return new TextTokenizer(JSON.parse(readFileSync(file, 'utf8')));
+    return new TextTokenizer(JSON.parse(readFileSync(file, 'utf8')), rows);
   } catch (cause) {
     throw new Error(`cannot read ${file}: ${(cause as Error).message}`);
   }
@@ -36,7 +36,7 @@ function loadTokenizer(file: string): TextTokenizer {
 /** @throws when a file of the folder is missing or malformed; the message names it. */
 export function loadServedModel(dir: string, name: string | null): ServedModel {
   const manifest = loadManifest(dir);
-  const tokenizer = loadTokenizer(join(dir, manifest.tokenizer));
+  const tokenizer = loadTokenizer(join(dir, manifest.tokenizer), manifest.architecture.vocab);
   const specials = {
     bos_token: manifest.bosToken === null ? '' : tokenizer.decode([manifest.bosToken], { special: true }),
     eos_token: tokenizer.decode(manifest.eosTokens.slice(0, 1), { special: true }),

@@ -80,12 +80,17 @@ export class EngineCore {
   /** Accepts or refuses a request; the next step's message says which. */
   submit(request: GenerateMessage, constraint: Constraint | null = null): void {
     const { id, prompt, maxTokens } = request;
-    const refuse = (reason: 'queue_full' | 'budget_infeasible' | 'too_long', leastFeasibleMs: number | null): void => {
+    const refuse = (reason: RefusedEvent['reason'], leastFeasibleMs: number | null): void => {
       constraint?.close();
       this.#outbox.refused.push({ id, reason, leastFeasibleMs });
     };
     if (prompt.length === 0 || prompt.length + maxTokens > this.executor.model.limits.capacity) {
       refuse('too_long', null);
+      return;
+    }
+    // The gateway refuses them, with more words; here one would end the engine, and with it everybody's answers.
+    if (![...prompt, ...(request.prediction ?? [])].every((token) => this.#isKnown(token))) {
+      refuse('unknown_token', null);
       return;
     }
     const now = this.options.clock();
@@ -242,6 +247,11 @@ export class EngineCore {
     const sequence = running.find(({ id }) => id === chunk?.id);
     if (sequence === undefined || chunk === null) return [];
     return [advanceOf(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#planning)];
+  }
+
+  /** Whether the embedding has a row for it. */
+  #isKnown(token: number): boolean {
+    return Number.isInteger(token) && token >= 0 && token < this.executor.model.manifest.architecture.vocab;
   }
 
   #advance(advances: readonly Advance[]): AdvanceTotals {

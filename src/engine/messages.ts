@@ -132,8 +132,11 @@ export interface PlannedEvent {
 /** A request that is not admitted. */
 export interface RefusedEvent {
   readonly id: string;
-  /** `grammar`: it can't be kept to; `grammars_lost`: what would have kept to it is gone for now. */
-  readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'grammar' | 'grammars_lost';
+  /**
+   * `unknown_token`: an id that the model has no row for; `grammar`: it can't be kept to; `grammars_lost`: what would
+   * have kept to it is gone for now.
+   */
+  readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'unknown_token' | 'grammar' | 'grammars_lost';
   /** Least total budget that would be feasible now; null where it does not apply. */
   readonly leastFeasibleMs: number | null;
   /** What is wrong with the grammar, for the caller; how it was lost, for the log. */

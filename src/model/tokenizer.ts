@@ -19,19 +19,22 @@ export class TextTokenizer {
   readonly #hub: HubTokenizer;
   readonly #tokens: TokenBytes;
   readonly #cuttable: boolean;
-  /** Ids run from 0 to vocabulary - 1. */
+  /** Ids that the model can read run from 0 to vocabulary - 1: an added token may have no row in its embedding. */
   readonly vocabulary: number;
   /** UTF-16 units of the longest token: a text of more than n times that can't be n tokens. */
   readonly longestToken: number;
 
-  /** @param json the parsed tokenizer.json */
-  constructor(json: unknown) {
+  /**
+   * @param json the parsed tokenizer.json
+   * @param rows of the model's embedding
+   */
+  constructor(json: unknown, rows = Infinity) {
     this.#hub = new HubTokenizer(json as object, {});
     this.#tokens = tokenBytes(json as TokenizerJson);
     // Pieces are exact where words are pre-tokens and no special token holds a space.
     const added = (json as TokenizerJson).added_tokens ?? [];
     this.#cuttable = this.#tokens.byteLevel && !added.some(({ content }) => /\s/.test(content));
-    this.vocabulary = this.#tokens.bytes.length;
+    this.vocabulary = Math.min(this.#tokens.bytes.length, rows);
     this.longestToken = this.#tokens.bytes.reduce((most, token) => Math.max(most, token?.length ?? 0), 1);
   }
 

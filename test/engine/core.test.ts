@@ -207,6 +207,23 @@ void t.test('same seed, same text; another seed, another text', async (t) => {
   t.notSame(answers.get('a')?.tokens, answers.get('c')?.tokens);
 });
 
+void t.test('a token id without a row in the embedding is refused and ends nobody else', async (t) => {
+  const core = makeCore(executor);
+  const { vocab } = executor.model.manifest.architecture;
+  core.submit(greedy('good', first, deepest, 2));
+  core.submit(greedy('prompt', [...first, vocab], deepest, 2));
+  core.submit(greedy('negative', [-1], deepest, 2));
+  core.submit(greedy('prediction', first, deepest, 2, { prediction: [vocab] }));
+  core.submit(greedy('last', [vocab - 1], deepest, 2));
+  const refused: (readonly [string, string])[] = [];
+  const answers = drain(core, (step) => refused.push(...step.refused.map(({ id, reason }) => [id, reason] as const)));
+  t.strictSame(
+    refused,
+    ['prompt', 'negative', 'prediction'].map((id) => [id, 'unknown_token']),
+  );
+  t.strictSame([...answers.keys()].sort(), ['good', 'last']);
+});
+
 void t.test('refuses what it cannot serve: too long, a full queue', async (t) => {
   const core = makeCore(executor, { maxRunning: 1, maxQueue: 1 });
   core.submit(greedy('too-long', first, deepest, executor.model.limits.capacity));

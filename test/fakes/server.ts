@@ -37,6 +37,22 @@ export function withBegin(): TextTokenizer {
   });
 }
 
+/** The same with a token `<pad>` that has an id, but no row in the model's embedding. */
+export function withoutRow(): TextTokenizer {
+  const id = tokenizer.vocabulary;
+  const { added_tokens } = tokenizerJson as { added_tokens: object[] };
+  const pad = {
+    id,
+    content: '<pad>',
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  };
+  return new TextTokenizer({ ...tokenizerJson, added_tokens: [...added_tokens, pad] }, id);
+}
+
 export const chatTemplate =
   "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n'}}" +
   "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";

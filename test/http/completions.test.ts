@@ -1,7 +1,7 @@
 import t from 'tap';
 import { ChatTemplate } from '../../src/model/chat-template.js';
 import { pieces } from '../fakes/pieces.js';
-import { build, events, says, tokenizer, withBegin, type TestServer } from '../fakes/server.js';
+import { build, events, says, tokenizer, withBegin, withoutRow, type TestServer } from '../fakes/server.js';
 
 interface Body {
   id: string;
@@ -266,6 +266,38 @@ void t.test('characters of several tokens come whole, in every chunk', async (t)
   const texts = streamed.slice(0, -1).map((chunk) => (JSON.parse(chunk) as Body).choices[0]?.text ?? '');
   t.equal(texts.join(''), text);
   t.notOk(texts.some((part) => part.includes('\ufffd')));
+});
+
+void t.test('a token without a row in the embedding is refused wherever it may stand', async (t) => {
+  const server = await build(t, says('x'), { model: { tokenizer: withoutRow() } });
+  const id = tokenizer.vocabulary;
+  const messages = [{ role: 'user', content: 'a <pad>' }];
+  const named = new RegExp(`with ids up to ${id - 1}, got "<pad>" \\(id ${id}\\)\\.$`);
+  const range = new RegExp(`ids from 0 to ${id - 1}, got "?${id}"?\\.$`);
+  const cases: [path: string, body: object, param: string, message: RegExp][] = [
+    ['/v1/completions', { prompt: [1, id] }, 'prompt', range],
+    ['/v1/completions', { prompt: [[1], [id]] }, 'prompt', range],
+    ['/v1/completions', { prompt: 'a <pad>' }, 'prompt', named],
+    ['/v1/completions', { prompt: ['a', '<pad>'] }, 'prompt', named],
+    ['/v1/completions', { prompt: 'a', logit_bias: { [id]: 1 } }, 'logit_bias', range],
+    ['/v1/completions', { prompt: 'a', stop_token_ids: [1, id] }, 'stop_token_ids', range],
+    ['/v1/chat/completions', { messages }, 'messages', named],
+    [
+      '/v1/chat/completions',
+      { messages: [{ role: 'user', content: 'a' }], prediction: { type: 'content', content: '<pad>' } },
+      'prediction.content',
+      named,
+    ],
+    ['/tokenize', { prompt: '<pad>' }, 'prompt', named],
+    ['/detokenize', { tokens: [id] }, 'tokens', range],
+  ];
+  for (const [path, body, param, message] of cases) {
+    const response = await server.post(path, body);
+    t.equal(response.status, 400, `${path} ${JSON.stringify(body)}`);
+    t.match(await response.json(), { error: { code: 'invalid_value', param, message } });
+  }
+  t.same(server.engine.requests, []);
+  t.equal((await server.post('/v1/completions', { prompt: [1, id - 1], stop_token_ids: [id - 1] })).status, 200);
 });
 
 void t.test('sampling parameters reach the engine as they were asked', async (t) => {
