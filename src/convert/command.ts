@@ -25,7 +25,9 @@ export async function convertCommand(
 ): Promise<void> {
   const display = terminal.isTTY === true ? bar(terminal) : lines(terminal);
   try {
-    const manifest = await convert(options, display.progress);
+    const manifest = await convert(options, display.progress, (warning) => {
+      terminal.write(`warning: ${warning}\n`);
+    });
     display.stop();
     const size = manifest.files.reduce((total, file) => total + file.size, 0);
     terminal.write(

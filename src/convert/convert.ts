@@ -16,6 +16,7 @@ import {
 import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
 import { NO_CALIBRATION, openCalibration, type Calibration } from './calibration.js';
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
+import { checkTokenizer } from './check-tokenizer.js';
 import { ConvertError } from './errors.js';
 import { exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { openGguf } from './gguf/source.js';
@@ -37,8 +38,15 @@ import { linearWeight } from './weight.js';
 /** `done` of `total` steps are finished; `what` is being worked on. */
 export type Progress = (event: { done: number; total: number; what: string }) => void;
 
+/** Tells what works, but not as one may expect; before any progress. */
+export type Warn = (warning: string) => void;
+
 /** Converts. Throws ConvertError for whatever the caller can mend; the output folder then does not exist. */
-export async function convert(options: ConvertOptions, progress: Progress = () => undefined): Promise<Manifest> {
+export async function convert(
+  options: ConvertOptions,
+  progress: Progress = () => undefined,
+  warn: Warn = () => undefined,
+): Promise<Manifest> {
   checkKernels(options);
   const source = openSource(options.source);
   let blocks = NO_EXIT_BLOCKS;
@@ -48,6 +56,7 @@ export async function convert(options: ConvertOptions, progress: Progress = () =
     checkArchitecture(source.architecture);
     checkExits(exits, source.architecture.layers);
     checkTensors(source);
+    for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
     if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source.architecture);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder(options.out, options.force, (folder) =>

@@ -7,6 +7,7 @@ import { convert } from '../../src/convert/convert.js';
 import { describe } from '../../src/convert/command.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
+import { loadServedModel } from '../../src/api/served-model.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { externalTensors } from '../../src/model/onnx-weights.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
@@ -17,6 +18,7 @@ import {
   random,
   safetensors,
   SHAPE,
+  tinyVocabulary,
   tinyWeights,
   weight,
   writeFolder,
@@ -227,7 +229,9 @@ void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
     'tokenizer.ggml.bos_token_id': 1,
     'tokenizer.ggml.eos_token_id': 1,
   };
-  const manifest = await run(dir, writeGguf(dir, tinyWeights(1), metadata));
+  const weights = tinyWeights(1);
+  weights.set('model.embed_tokens.weight', weight(random(1), [tokens.length, SHAPE.hidden]));
+  const manifest = await run(dir, writeGguf(dir, weights, metadata));
   const json: unknown = JSON.parse(readFileSync(path.join(dir, 'out', manifest.tokenizer), 'utf8'));
   const tokenizer = new TextTokenizer(json);
   const ids = tokenizer.encode('hello é', true);
@@ -236,6 +240,52 @@ void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
     ['<s>', '▁he', 'l', 'lo', '▁', '<0xC3>', '<0xA9>'],
   );
   t.equal(tokenizer.decode(ids), 'hello é');
+});
+
+void t.test('tokens beyond the embedding: added ones are warned of, those that prompts hold are refused', async (t) => {
+  const dir = t.testdir();
+  const { tokens } = tinyVocabulary();
+  const convertWith = async (name: string, more: string[], metadata: object, type = 3) => {
+    const file = path.join(dir, `${name}.gguf`);
+    const all = {
+      ...ggufMetadata(),
+      'tokenizer.ggml.tokens': [...tokens, ...more],
+      'tokenizer.ggml.token_type': [...tokens.map((_, i) => (i < 2 ? 3 : 1)), ...more.map(() => type)],
+      ...metadata,
+    };
+    writeFileSync(file, gguf(tinyWeights(1), all));
+    const warnings: string[] = [];
+    await convert({ ...OPTIONS, source: file, out: path.join(dir, name) }, undefined, (text) => warnings.push(text));
+    return warnings;
+  };
+  t.strictSame(await convertWith('none', [], {}), []);
+  t.strictSame(await convertWith('pad', ['<pad>'], {}), [
+    'the tokenizer\'s ids must be below the embedding\'s 264 rows, got "<pad>" (264); prompts that hold one will be refused',
+  ]);
+  const { tokenizer } = loadServedModel(path.join(dir, 'pad'), null);
+  t.equal(tokenizer.vocabulary, 264, 'the embedding says what can be read');
+  t.strictSame(tokenizer.encode('<pad>', false), [264]);
+  const refused: [name: string, metadata: object, type?: number][] = [
+    ['template', { 'tokenizer.chat_template': '<pad>{{ messages[0].content }}' }],
+    ['bos', { 'tokenizer.ggml.bos_token_id': 264, 'tokenizer.ggml.add_bos_token': true }],
+    ['eos', { 'tokenizer.ggml.eos_token_id': 264 }],
+    ['word', {}, 1],
+  ];
+  for (const [name, metadata, type] of refused)
+    await t.rejects(
+      convertWith(name, ['<pad>'], metadata, type),
+      {
+        code: 'bad_source',
+        message: /below the embedding's 264 rows, got "<pad>" \(264\), which ordinary prompts hold/,
+      },
+      name,
+    );
+  t.strictSame(
+    readdirSync(dir)
+      .filter((name) => !name.endsWith('.gguf'))
+      .sort(),
+    ['none', 'pad'],
+  );
 });
 
 void t.test('bad input gives one clear error and leaves nothing behind', async (t) => {

@@ -1,0 +1,45 @@
+/**
+ * Checks of a tokenizer before anything is written: that the model has a row for each token that prompts are made of.
+ *
+ * Knows: tokenizer.json. Must not know: how text is tokenized, file formats.
+ */
+import type { TokenizerJson } from '../model/token-bytes.js';
+import { ConvertError } from './errors.js';
+import type { SourceTokenizer } from './source.js';
+
+/** Tokens that a message names. */
+const NAMED = 5;
+
+/**
+ * @param rows of the embedding
+ * @returns warnings: what works, but not as one may expect
+ * @throws ConvertError where ordinary prompts would hold tokens that the embedding has no row for
+ */
+export function checkTokenizer(tokenizer: SourceTokenizer, rows: number): string[] {
+  const { chatTemplate, bosToken, eosTokens } = tokenizer;
+  const json = JSON.parse(tokenizer.json) as TokenizerJson & { readonly post_processor?: unknown };
+  const added = new Map((json.added_tokens ?? []).map(({ id, content }) => [id, content]));
+  const beyond = new Map(
+    [...Object.entries(json.model.vocab).map(([text, id]) => [id, text] as const), ...added].filter(
+      ([id]) => id >= rows,
+    ),
+  );
+  if (beyond.size === 0) return [];
+  const written = JSON.stringify(json.post_processor ?? null);
+  const isUsed = (id: number, text: string): boolean =>
+    !added.has(id) ||
+    (chatTemplate?.includes(text) ?? false) ||
+    written.includes(JSON.stringify(text)) ||
+    id === bosToken ||
+    id === eosTokens[0];
+  const used = [...beyond].filter(([id, text]) => isUsed(id, text));
+  const rule = `ids must be below the embedding's ${rows} rows`;
+  if (used.length > 0)
+    throw new ConvertError('bad_source', `the tokenizer's ${rule}, got ${named(used)}, which ordinary prompts hold`);
+  return [`the tokenizer's ${rule}, got ${named([...beyond])}; prompts that hold one will be refused`];
+}
+
+function named(tokens: readonly (readonly [number, string])[]): string {
+  const some = tokens.slice(0, NAMED).map(([id, text]) => `${JSON.stringify(text)} (${id})`);
+  return `${some.join(', ')}${tokens.length > NAMED ? ` and ${tokens.length - NAMED} more` : ''}`;
+}
