@@ -98,7 +98,7 @@ function program(finish: (code: number) => void): Command {
     )
     .option('--name <name>', "name in the manifest (default: the folder's)")
     .option('--compress', 'gzip the weight files', false)
-    .option('--force', 'replace an existing folder', false)
+    .option('--force', 'replace an existing model folder', false)
     .action(async (source: string, options: ConvertFlags) => {
       const { convertCommand } = await import('./convert/command.js');
       await convertCommand({ source, ...options });

@@ -48,6 +48,10 @@ export async function convert(
   warn: Warn = () => undefined,
 ): Promise<Manifest> {
   checkKernels(options);
+  const { out, force } = options;
+  const inputs = [options.source, options.exitBlocks, options.calibration, options.quality].filter(
+    (file) => file !== undefined,
+  );
   const source = openSource(options.source);
   let blocks = NO_EXIT_BLOCKS;
   let calibration = NO_CALIBRATION;
@@ -59,7 +63,7 @@ export async function convert(
     for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
     if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source.architecture);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
-    return await writeFolder(options.out, options.force, (folder) =>
+    return await writeFolder({ out, force, inputs }, (folder) =>
       writeModel(folder, source, [...exits], blocks, calibration, options, progress),
     );
   } finally {

@@ -36,7 +36,7 @@ export interface ConvertOptions {
   weightBits?: number;
   /** gzip the weight files. */
   compress: boolean;
-  /** Replace an existing output folder. */
+  /** Replace an existing model folder. */
   force: boolean;
   /** Name in the manifest; without it the output folder's. */
   name?: string;

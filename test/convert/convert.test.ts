@@ -1,5 +1,5 @@
 /** The whole conversion: the same model from every format gives the same folder; bad input gives one clear error. */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
@@ -452,6 +452,50 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     await t.rejects(run(dir, source), { code: 'out_exists' });
     await run(dir, source, { force: true });
     t.ok(loadManifest(path.join(dir, 'out')));
+  });
+
+  await t.test('--force replaces neither what is converted nor what is no model folder', async (t) => {
+    const dir = t.testdir({
+      notes: { 'notes.txt': 'of years' },
+      foreign: { 'manifest.json': '{"format": "another"}' },
+      empty: {},
+      file: 'text',
+      [`out.partial-${process.pid}`]: { 'stale.bin': 'of a killed run' },
+    });
+    const at = (name: string) => path.join(dir, name);
+    const source = folder(dir);
+    symlinkSync(source, at('link'));
+    const quality = at('empty/quality.json');
+    const force = (out: string, options: Partial<ConvertOptions> = {}) =>
+      run(dir, source, { out: at(out), force: true, ...options });
+    for (const out of ['hf', '.', 'link'])
+      for (const forced of [true, false])
+        await t.rejects(
+          force(out, { force: forced }),
+          { code: 'bad_option', message: /--out must be a folder that holds nothing to convert, got .* with .*hf$/ },
+          out,
+        );
+    for (const out of ['notes', 'foreign', 'file'])
+      await t.rejects(
+        force(out),
+        { code: 'out_exists', message: /--force replaces only an empty folder or a model/ },
+        out,
+      );
+    t.equal(readFileSync(at('notes/notes.txt'), 'utf8'), 'of years');
+    t.ok(readdirSync(source).includes('model.safetensors'));
+    writeFileSync(quality, '{"1": {"kl": 0.5}}');
+    await t.rejects(force('empty', { quality }), { code: 'bad_option', message: /with .*quality\.json$/ });
+    rmSync(quality);
+    await force('empty');
+    await force('empty');
+    t.ok(loadManifest(at('empty')));
+    await force('out');
+    t.notOk(readdirSync(at('out')).includes('stale.bin'));
+    t.strictSame(
+      readdirSync(dir).filter((name) => /partial|old/.test(name)),
+      [`out.partial-${process.pid}`],
+      'nothing else is left',
+    );
   });
 
   await t.test('quality of a layer that is no exit', async (t) => {

@@ -1,34 +1,107 @@
 /**
  * A folder that appears complete or not at all: written beside its final place, then renamed.
  *
- * Knows: the file system. Must not know: what is in the folder.
+ * Knows: the file system, and how to tell a model folder. Must not know: what else is in the folder.
  */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import path from 'node:path';
+import { MANIFEST_FILE } from '../../model/manifest-io.js';
 import { ConvertError } from '../errors.js';
 
-/** Runs `write` in a temporary sibling of `out` and renames it there; removes it where `write` fails. */
-export async function writeFolder<T>(out: string, force: boolean, write: (folder: string) => Promise<T>): Promise<T> {
-  const target = path.resolve(out);
-  if (existsSync(target) && !force)
-    throw new ConvertError('out_exists', `--out ${out} exists; choose another folder or add --force to replace it`);
-  const temporary = `${target}.partial-${process.pid}`;
-  mkdirSync(temporary, { recursive: true });
+export interface Output {
+  readonly out: string;
+  /** Whether a model folder, or an empty one, is replaced. */
+  readonly force: boolean;
+  /** What is read while the folder is written; a folder that holds any of it is not replaced. */
+  readonly inputs: readonly string[];
+}
+
+/**
+ * Runs `write` in a temporary sibling of `out` and renames it there; removes it where `write` fails.
+ * @throws ConvertError where `out` exists and may not be replaced
+ */
+export async function writeFolder<T>(output: Output, write: (folder: string) => Promise<T>): Promise<T> {
+  const target = path.resolve(output.out);
+  checkReplaceable(target, output);
+  // Not by the process alone: in a container each run has the same id, and a killed one may have left its folder.
+  const run = `${process.pid}-${randomBytes(4).toString('hex')}`;
+  const temporary = `${target}.partial-${run}`;
+  mkdirSync(path.dirname(target), { recursive: true });
+  mkdirSync(temporary);
   try {
     const result = await write(temporary);
     for (const name of readdirSync(temporary)) sync(path.join(temporary, name));
     sync(temporary);
-    const old = `${target}.old-${process.pid}`;
-    const replaces = existsSync(target);
-    if (replaces) renameSync(target, old);
-    renameSync(temporary, target);
-    sync(path.dirname(target));
-    if (replaces) rmSync(old, { recursive: true });
+    // Once more: a conversion takes minutes, in which the place may have been taken.
+    checkReplaceable(target, output);
+    replace(target, temporary, `${target}.old-${run}`);
     return result;
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
     throw error;
   }
+}
+
+function checkReplaceable(target: string, { out, force, inputs }: Output): void {
+  if (!existsSync(target)) return;
+  const real = realpathSync(target);
+  const held = inputs.find((input) => existsSync(input) && isWithin(realpathSync(input), real));
+  if (held !== undefined)
+    throw new ConvertError(
+      'bad_option',
+      `--out must be a folder that holds nothing to convert, got ${out} with ${held}`,
+    );
+  if (!force)
+    throw new ConvertError('out_exists', `--out ${out} exists; choose another folder or add --force to replace it`);
+  if (!isModelFolder(real))
+    throw new ConvertError(
+      'out_exists',
+      `--force replaces only an empty folder or a model folder (with a ${MANIFEST_FILE} of sortie), got --out ${out}`,
+    );
+}
+
+function isWithin(file: string, folder: string): boolean {
+  const way = path.relative(folder, file);
+  return way !== '..' && !way.startsWith(`..${path.sep}`) && !path.isAbsolute(way);
+}
+
+/** Whether it is a folder that a conversion wrote, of whatever version, or that holds nothing. */
+function isModelFolder(folder: string): boolean {
+  if (!statSync(folder).isDirectory()) return false;
+  if (readdirSync(folder).length === 0) return true;
+  try {
+    const manifest = JSON.parse(readFileSync(path.join(folder, MANIFEST_FILE), 'utf8')) as { format?: unknown } | null;
+    return manifest?.format === 'sortie';
+  } catch {
+    return false;
+  }
+}
+
+/** Puts `source` in the place of `target`, which comes back where that fails. */
+function replace(target: string, source: string, old: string): void {
+  const replaces = existsSync(target);
+  if (replaces) renameSync(target, old);
+  try {
+    renameSync(source, target);
+  } catch (error) {
+    if (replaces) renameSync(old, target);
+    throw error;
+  }
+  sync(path.dirname(target));
+  if (replaces) rmSync(old, { recursive: true });
 }
 
 function sync(file: string): void {
