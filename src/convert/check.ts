@@ -64,7 +64,17 @@ export function checkTensor(source: Pick<ModelSource, 'tensor'>, name: string, s
     );
 }
 
-/** Every tensor of the trunk and the ends. */
+/** Throws ConvertError for a weight that the graphs would leave out: what is served would be another model. */
+export function checkNoOthers(names: readonly string[], known: ReadonlySet<string>): void {
+  const other = names.find((name) => !known.has(name));
+  if (other !== undefined)
+    throw new ConvertError(
+      'unsupported_feature',
+      `tensors must be those of a llama (biases only of attention, in every layer), got ${other}`,
+    );
+}
+
+/** Every tensor of the trunk and the ends, and no other. */
 export function checkTensors(source: ModelSource): void {
   const arch = source.architecture;
   checkTensor(source, EMBEDDING, [arch.vocab, arch.hidden]);
@@ -73,4 +83,8 @@ export function checkTensors(source: ModelSource): void {
   const shapes = layerShapes(arch);
   for (let i = 0; i < arch.layers; i++)
     for (const [name, shape] of shapes) checkTensor(source, trunkLayer(i) + name, shape);
+  // A tied model's file may hold its head all the same.
+  const known = new Set([EMBEDDING, FINAL_NORM, HEAD]);
+  for (let i = 0; i < arch.layers; i++) for (const name of shapes.keys()) known.add(trunkLayer(i) + name);
+  checkNoOthers(source.names, known);
 }

@@ -4,7 +4,7 @@
  * Knows: that naming. Must not know: how blocks are trained or run.
  */
 import type { Architecture } from '../model/manifest.js';
-import { checkTensor, layerShapes } from './check.js';
+import { checkNoOthers, checkTensor, layerShapes } from './check.js';
 import { ConvertError } from './errors.js';
 import { openSafetensors, type Safetensors } from './hf/safetensors.js';
 
@@ -46,11 +46,16 @@ export function openExitBlocks(file: string, exits: readonly number[], arch: Arc
       depths.set(exit, Math.max(depths.get(exit) ?? 0, depth));
     }
     const shapes = layerShapes(arch);
+    const known = new Set<string>();
+    const check = (name: string, shape: readonly number[]): void => {
+      checkTensor(source, name, shape);
+      known.add(name);
+    };
     for (const [exit, depth] of depths) {
-      checkTensor(source, exitNorm(exit), [arch.hidden]);
-      for (let i = 0; i < depth; i++)
-        for (const [name, shape] of shapes) checkTensor(source, exitLayer(exit, i) + name, shape);
+      check(exitNorm(exit), [arch.hidden]);
+      for (let i = 0; i < depth; i++) for (const [name, shape] of shapes) check(exitLayer(exit, i) + name, shape);
     }
+    checkNoOthers(source.names, known);
     return { source, depths };
   } catch (error) {
     source.close();

@@ -32,6 +32,8 @@ export interface ModelSource {
   readonly origin: string;
   /** Exits that the source itself declares. */
   readonly exits: readonly number[] | null;
+  /** Every weight of the source, except those that repeat what the architecture says. */
+  readonly names: readonly string[];
   /** Throws ConvertError missing_tensor. */
   tensor(name: string): SourceTensor;
   has(name: string): boolean;

@@ -22,6 +22,8 @@ import {
   tinyWeights,
   weight,
   writeFolder,
+  type GgufMetadata,
+  type Weight,
   type Weights,
 } from './tiny.js';
 
@@ -193,6 +195,26 @@ void t.test('an untied head and attention biases are kept', async (t) => {
     floats(out, 'stage-0.fp32.onnx', 'layers.0.qkv.bias').subarray(64, 96),
     weights.get('model.layers.0.self_attn.k_proj.bias')?.data,
   );
+});
+
+void t.test('rotary frequencies that files repeat, and a factor of no scaling, change nothing', async (t) => {
+  const dir = t.testdir();
+  const frequencies = weight(random(1), [SHAPE.headDim / 2]);
+  const source = (names: string[]): Weights =>
+    new Map([...tinyWeights(1), ...names.map((n) => [n, frequencies] as const)]);
+  await run(dir, writeGguf(dir, tinyWeights(1)), { out: path.join(dir, 'plain') });
+  const names = ['model.layers.0.self_attn.rotary_emb.inv_freq', 'model.rotary_emb.inv_freq'];
+  await run(dir, writeFolder(path.join(dir, 'source'), source(names)), { out: path.join(dir, 'hf') });
+  const scaling: GgufMetadata[] = [
+    { 'llama.rope.scale_linear': 1 },
+    { 'llama.rope.scaling.factor': 0 },
+    { 'llama.rope.scaling.factor': 8, 'llama.rope.scaling.type': 'none' },
+  ];
+  for (const metadata of scaling)
+    await run(dir, writeGguf(dir, source(['blk.0.attn_rot_embd']), { ...ggufMetadata(), ...metadata }), {
+      force: true,
+    });
+  for (const name of ['hf', 'out']) t.strictSame(content(path.join(dir, name)), content(path.join(dir, 'plain')), name);
 });
 
 void t.test('the tokenizer of a GGUF file works', async (t) => {
@@ -424,6 +446,58 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       (dir) => folder(dir, undefined, { rope_scaling: { rope_type: 'yarn', factor: 2 } }),
     ],
     [
+      'linear rope scaling by its older name and without a type, which is linear',
+      'unsupported_feature',
+      /llama\.rope\.scale_linear must be 0 or 1, got 4/,
+      (dir) => file(dir, { 'llama.rope.scale_linear': 4 }),
+    ],
+    [
+      'a rope scaling factor without a type, which is linear',
+      'unsupported_feature',
+      /llama\.rope\.scaling\.factor must be 0 or 1, got 2/,
+      (dir) => file(dir, { 'llama.rope.scaling.factor': 2 }),
+    ],
+    [
+      'a bias of the FFN in a GGUF',
+      'unsupported_feature',
+      /biases only of attention, in every layer\), got blk\.1\.ffn_up\.bias/,
+      (dir) =>
+        writeGguf(
+          dir,
+          edit((w) => w.set('blk.1.ffn_up.bias', weight(random(1), [SHAPE.ffn]))),
+        ),
+    ],
+    [
+      'a bias of one layer in a GGUF',
+      'unsupported_feature',
+      /got model\.layers\.2\.self_attn\.o_proj\.bias/,
+      (dir) =>
+        writeGguf(
+          dir,
+          edit((w) => w.set('blk.2.attn_output.bias', weight(random(1), [SHAPE.hidden]))),
+        ),
+    ],
+    [
+      'biases that the config denies',
+      'unsupported_feature',
+      /got model\.layers\.0\.self_attn\.q_proj\.bias/,
+      (dir) =>
+        folder(
+          dir,
+          edit((w) => w.set('model.layers.0.self_attn.q_proj.bias', weight(random(1), [SHAPE.hidden]))),
+        ),
+    ],
+    [
+      'a tensor of another architecture in a folder',
+      'unsupported_feature',
+      /got model\.layers\.0\.self_attn\.q_norm\.weight/,
+      (dir) =>
+        folder(
+          dir,
+          edit((w) => w.set('model.layers.0.self_attn.q_norm.weight', weight(random(1), [SHAPE.headDim]))),
+        ),
+    ],
+    [
       'an unknown pre-tokenizer',
       'unsupported_feature',
       /smollm, gpt-2, llama-bpe, got deepseek-llm/,
@@ -562,6 +636,18 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     await t.rejects(run(dir, folder(dir), { exitBlocks }), {
       code: 'missing_tensor',
       message: /exits\.1\.norm\.weight/,
+    });
+    writeFileSync(
+      exitBlocks,
+      safetensors(
+        ['exits.1.norm.weight', ...LAYER_SHAPES.map(([name]) => `exits.1.layers.0.${name}`)]
+          .map((name, i): [string, Weight] => [name, weight(random(i), LAYER_SHAPES[i - 1]?.[1] ?? [SHAPE.hidden])])
+          .concat([['exits.1.layers.0.mlp.up_proj.bias', weight(random(1), [SHAPE.ffn])]]),
+      ),
+    );
+    await t.rejects(run(dir, folder(dir), { exitBlocks }), {
+      code: 'unsupported_feature',
+      message: /got exits\.1\.layers\.0\.mlp\.up_proj\.bias/,
     });
   });
 });

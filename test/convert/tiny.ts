@@ -148,8 +148,11 @@ function ggufName(name: string): string {
   const match = /^model\.layers\.(\d+)\.(.*)$/.exec(name);
   if (match) return `blk.${match[1]}.${GGUF_NAMES[match[2] ?? '']}`;
   return (
-    { 'model.embed_tokens.weight': 'token_embd.weight', 'model.norm.weight': 'output_norm.weight' }[name] ??
-    'output.weight'
+    {
+      'model.embed_tokens.weight': 'token_embd.weight',
+      'model.norm.weight': 'output_norm.weight',
+      'lm_head.weight': 'output.weight',
+    }[name] ?? name
   );
 }
 

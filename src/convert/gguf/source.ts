@@ -30,6 +30,9 @@ const LAYER_NAMES: [string, string][] = [
   ['ffn_down.weight', LAYER.down],
 ];
 
+/** Rotary frequencies: readArchitecture reads the first, and older files store the others, which follow from it. */
+const FREQUENCIES = /^(rope_freqs\.weight|blk\.\d+\.attn_rot_embd(\.weight)?)$/;
+
 /** Opens a GGUF file. Throws ConvertError for anything but a complete llama model. */
 export function openGguf(file: string): ModelSource {
   const gguf = readGguf(file);
@@ -48,9 +51,11 @@ function source(gguf: Gguf): ModelSource {
     throw new ConvertError('unsupported_architecture', `${file.path}: architecture must be llama, got ${show(family)}`);
   const architecture = readArchitecture(gguf);
   const table = new Map<string, { info: GgufTensorInfo; permutedHeads: number }>();
+  const rest = new Set([...gguf.tensors.keys()].filter((name) => !FREQUENCIES.test(name)));
   const map = (ggufName: string, name: string, permutedHeads = 0): void => {
     const info = gguf.tensors.get(ggufName);
     if (info) table.set(name, { info, permutedHeads });
+    rest.delete(ggufName);
   };
   map('token_embd.weight', EMBEDDING);
   map('output_norm.weight', FINAL_NORM);
@@ -77,6 +82,7 @@ function source(gguf: Gguf): ModelSource {
     origin: `${text('general.name') ?? 'unnamed'} (${path.basename(file.path)})`,
     exits: Array.isArray(exits) ? exits.map(Number) : null,
     has: (name) => table.has(name),
+    names: [...table.keys(), ...rest],
     tensor(name) {
       const entry = table.get(name);
       if (!entry) throw new ConvertError('missing_tensor', `${file.path} has no tensor for ${name}`);
@@ -173,6 +179,12 @@ function readArchitecture(gguf: Gguf): Architecture {
   const scalingType = metadata.get('llama.rope.scaling.type');
   if (scalingType !== undefined && scalingType !== 'none')
     throw new ConvertError('unsupported_feature', `${file.path}: rope scaling ${show(scalingType)} is not supported`);
+  // llama.cpp takes a factor without a type as linear scaling, and 0 as none. The second is the older name.
+  for (const key of ['rope.scaling.factor', 'rope.scale_linear']) {
+    const factor = number(key, 0);
+    if (scalingType === undefined && factor !== 0 && factor !== 1)
+      throw new ConvertError('unsupported_feature', `${file.path}: llama.${key} must be 0 or 1, got ${factor}`);
+  }
   const ropeTheta = number('rope.freq_base', 10000);
   const factors = tensors.get('rope_freqs.weight');
   const vocabulary = metadata.get('tokenizer.ggml.tokens');

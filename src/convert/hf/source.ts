@@ -12,6 +12,9 @@ import { openSafetensors, type Safetensors } from './safetensors.js';
 
 type Json = Record<string, unknown>;
 
+/** Older transformers store what follows from rope_theta. */
+const FREQUENCIES = /(^|\.)rotary_emb\.inv_freq$/;
+
 /** Opens a folder. Throws ConvertError for anything but a complete LlamaForCausalLM. */
 export function openHuggingFace(folder: string): ModelSource {
   const config = readJson(folder, 'config.json');
@@ -30,6 +33,7 @@ export function openHuggingFace(folder: string): ModelSource {
         : path.basename(path.resolve(folder)),
     exits: null,
     has: (name) => owner.has(name),
+    names: [...owner.keys()].filter((name) => !FREQUENCIES.test(name)),
     tensor(name) {
       const file = owner.get(name);
       if (!file) throw new ConvertError('missing_tensor', `${folder} has no tensor ${name}`);
