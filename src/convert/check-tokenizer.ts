@@ -1,5 +1,6 @@
 /**
- * Checks of a tokenizer before anything is written: that the model has a row for each token that prompts are made of.
+ * Checks of a tokenizer before anything is written: that the model has a row for each token that
+ * prompts are made of, and that answers can end.
  *
  * Knows: tokenizer.json. Must not know: how text is tokenized, file formats.
  */
@@ -16,6 +17,13 @@ const NAMED = 5;
  * @throws ConvertError where ordinary prompts would hold tokens that the embedding has no row for
  */
 export function checkTokenizer(tokenizer: SourceTokenizer, rows: number): string[] {
+  const warnings = checkIds(tokenizer, rows);
+  if (tokenizer.eosTokens.length === 0)
+    warnings.push('the source names no token that ends an answer: each will be as long as its request allows');
+  return warnings;
+}
+
+function checkIds(tokenizer: SourceTokenizer, rows: number): string[] {
   const { chatTemplate, bosToken, eosTokens } = tokenizer;
   const json = JSON.parse(tokenizer.json) as TokenizerJson & { readonly post_processor?: unknown };
   const added = new Map((json.added_tokens ?? []).map(({ id, content }) => [id, content]));

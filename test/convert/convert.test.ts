@@ -12,6 +12,7 @@ import { loadManifest } from '../../src/model/manifest-io.js';
 import { externalTensors } from '../../src/model/onnx-weights.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
 import {
+  CONFIG,
   gguf,
   ggufMetadata,
   LAYER_SHAPES,
@@ -233,6 +234,53 @@ void t.test('the tokenizer of a GGUF file works', async (t) => {
   t.equal(tokenizer.decode(ids), 'hello wor12');
   t.strictSame([manifest.bosToken, manifest.eosTokens, manifest.licence], [0, [1], 'apache-2.0']);
   t.equal(readFileSync(path.join(dir, 'out', manifest.chatTemplate ?? ''), 'utf8'), '{{ messages[0].content }}');
+});
+
+void t.test('all that ends an answer is found, what templates mean by it first', async (t) => {
+  const dir = t.testdir();
+  const { tokens, merges } = tinyVocabulary();
+  const warnings: string[] = [];
+  const ends = async (source: string) => {
+    warnings.length = 0;
+    const options = { ...OPTIONS, source, out: path.join(dir, 'out'), force: true };
+    const manifest = await convert(options, undefined, (text) => warnings.push(text));
+    return [manifest.bosToken, manifest.eosTokens];
+  };
+  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
+  const write = (name: string, json: object) => {
+    writeFileSync(path.join(source, name), JSON.stringify(json));
+  };
+  const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
+  write('tokenizer.json', { model: { type: 'BPE', vocab, merges }, added_tokens: [{ id: 9, content: '<|eot_id|>' }] });
+  t.strictSame(await ends(source), [0, [1]], "the config's");
+  write('generation_config.json', { bos_token_id: 3, eos_token_id: [1, 7] });
+  t.strictSame(await ends(source), [3, [1, 7]]);
+  write('tokenizer_config.json', { bos_token: '</s>', eos_token: '<|eot_id|>' });
+  t.strictSame(await ends(source), [1, [9, 1, 7]]);
+  write('tokenizer_config.json', { bos_token: null, eos_token: { content: '<|eot_id|>' } });
+  t.strictSame(await ends(source), [3, [9, 1, 7]]);
+  write('tokenizer_config.json', { eos_token: 'no such token' });
+  t.strictSame(await ends(source), [3, [1, 7]]);
+  t.strictSame(warnings, []);
+  write('generation_config.json', {});
+  write('config.json', { ...CONFIG, bos_token_id: null, eos_token_id: null });
+  t.strictSame(await ends(source), [null, []]);
+  t.match(warnings, [/names no token that ends an answer/]);
+
+  // Characters of the vocabulary renamed, as control tokens but for one.
+  const names = ['<|eot_id|>', '<|eom_id|>', '<|im_end|>', '<|end|>', '<|endoftext|>', '<|end_of_text|>', '<|end|>'];
+  const file = (metadata: object) => {
+    const renamed = tokens.map((token, id) => names[id - 100] ?? token);
+    const types = tokens.map((_, id) => (id < 2 || (id >= 100 && id < 106) ? 3 : 1));
+    const all = { 'tokenizer.ggml.tokens': renamed, 'tokenizer.ggml.token_type': types, ...metadata };
+    return writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...all });
+  };
+  t.strictSame(await ends(file({})), [0, [1, 100, 101, 102, 103, 104, 105]]);
+  t.strictSame(
+    await ends(file({ 'tokenizer.ggml.eot_token_id': 102, 'tokenizer.ggml.unknown_token_id': 104 })),
+    [0, [1, 102, 100, 101, 103, 105]],
+    'what stands for unknown text is no end',
+  );
 });
 
 void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
@@ -502,6 +550,18 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       'unsupported_feature',
       /smollm, gpt-2, llama-bpe, got deepseek-llm/,
       (dir) => file(dir, { 'tokenizer.ggml.pre': 'deepseek-llm' }),
+    ],
+    [
+      'a tokenizer.json that is no JSON',
+      'bad_source',
+      /cannot read .*tokenizer\.json: /,
+      (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": ')),
+    ],
+    [
+      'a tokenizer.json without a vocabulary',
+      'bad_source',
+      /tokenizer\.json must hold a model with a vocab/,
+      (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": {}}')),
     ],
     ['exits that fall', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
     ['exits that stop short', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],

@@ -31,6 +31,9 @@ const PRE_TOKENIZERS: Record<string, unknown> = {
 /** tokenizer.ggml.token_type */
 const TOKEN_TYPE = { unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
 
+/** What ends a turn or a text, as llama.cpp knows it by name: files often name only one of several. */
+const END_TOKENS = ['<|eot_id|>', '<|eom_id|>', '<|im_end|>', '<|end|>', '<|endoftext|>', '<|end_of_text|>'];
+
 type Metadata = ReadonlyMap<string, GgufValue>;
 
 /** Throws ConvertError where the tokenizer is of a kind that can't be written as tokenizer.json. */
@@ -79,7 +82,11 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
         ? bosTemplate(bosText, bos)
         : ((parts as { post_processor?: unknown }).post_processor ?? null),
   };
-  const eos = [id('eos'), id('eot'), id('eom')].filter((value) => value !== null);
+  // A token that also stands for unknown text may come inside of one.
+  const known = tokens.flatMap((text, index) =>
+    types[index] === TOKEN_TYPE.control && END_TOKENS.includes(text) && index !== id('unknown') ? [index] : [],
+  );
+  const eos = [id('eos'), id('eot'), id('eom'), ...known].filter((value) => value !== null);
   return {
     json: JSON.stringify(json),
     chatTemplate: typeof template === 'string' ? template : null,

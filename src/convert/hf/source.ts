@@ -7,10 +7,10 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Architecture } from '../../model/manifest.js';
 import { ConvertError } from '../errors.js';
-import { HEAD, type ModelSource, type SourceTokenizer } from '../source.js';
+import { HEAD, type ModelSource } from '../source.js';
+import { readJson, type Json } from './json.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
-
-type Json = Record<string, unknown>;
+import { readTokenizer } from './tokenizer.js';
 
 /** Older transformers store what follows from rope_theta. */
 const FREQUENCIES = /(^|\.)rotary_emb\.inv_freq$/;
@@ -124,43 +124,9 @@ function readScaling(rope: Json | null, file: string): Architecture['ropeScaling
   };
 }
 
-function readTokenizer(folder: string, config: Json): SourceTokenizer {
-  const file = path.join(folder, 'tokenizer.json');
-  if (!existsSync(file)) throw new ConvertError('bad_source', `${folder} has no tokenizer.json`);
-  const settings = existsSync(path.join(folder, 'tokenizer_config.json'))
-    ? readJson(folder, 'tokenizer_config.json')
-    : {};
-  const generation = existsSync(path.join(folder, 'generation_config.json'))
-    ? readJson(folder, 'generation_config.json')
-    : {};
-  const templateFile = path.join(folder, 'chat_template.jinja');
-  const ids = (value: unknown): number[] =>
-    typeof value === 'number' ? [value] : Array.isArray(value) ? value.map(Number) : [];
-  const bos = generation.bos_token_id ?? config.bos_token_id;
-  return {
-    json: readFileSync(file, 'utf8'),
-    chatTemplate: existsSync(templateFile)
-      ? readFileSync(templateFile, 'utf8')
-      : typeof settings.chat_template === 'string'
-        ? settings.chat_template
-        : null,
-    bosToken: typeof bos === 'number' ? bos : null,
-    eosTokens: [...new Set([...ids(generation.eos_token_id), ...ids(config.eos_token_id)])],
-  };
-}
-
 /** The licence that the model card's front matter names. */
 function licenceOf(folder: string): string {
   const card = path.join(folder, 'README.md');
   if (!existsSync(card)) return 'unknown';
   return /^license:\s*(\S+)/m.exec(readFileSync(card, 'utf8'))?.[1] ?? 'unknown';
-}
-
-function readJson(folder: string, name: string): Json {
-  const file = path.join(folder, name);
-  try {
-    return JSON.parse(readFileSync(file, 'utf8')) as Json;
-  } catch (cause) {
-    throw new ConvertError('bad_source', `cannot read ${file}: ${(cause as Error).message}`);
-  }
 }

@@ -1,0 +1,25 @@
+/** Reads JSON files of a folder. Knows: ConvertError. Must not know: what is in them. */
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { ConvertError } from '../errors.js';
+
+export type Json = Record<string, unknown>;
+
+/** Throws ConvertError bad_source where the file is missing, malformed or no object. */
+export function readJson(folder: string, name: string): Json {
+  const file = path.join(folder, name);
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (cause) {
+    throw new ConvertError('bad_source', `cannot read ${file}: ${(cause as Error).message}`);
+  }
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw new ConvertError('bad_source', `${file} must hold an object, got ${JSON.stringify(json).slice(0, 60)}`);
+  return json as Json;
+}
+
+/** Like readJson, but empty where there is no such file. */
+export function readOptionalJson(folder: string, name: string): Json {
+  return existsSync(path.join(folder, name)) ? readJson(folder, name) : {};
+}
