@@ -236,6 +236,26 @@ void t.test('the tokenizer of a GGUF file works', async (t) => {
   t.equal(readFileSync(path.join(dir, 'out', manifest.chatTemplate ?? ''), 'utf8'), '{{ messages[0].content }}');
 });
 
+void t.test(
+  "a begin token comes first where llama.cpp puts one: by the file's flag, else by its pre-tokenizer",
+  async (t) => {
+    const dir = t.testdir();
+    const cases: [metadata: GgufMetadata, begins: boolean][] = [
+      [{ 'tokenizer.ggml.pre': 'llama-bpe' }, true],
+      [{ 'tokenizer.ggml.pre': 'llama-bpe', 'tokenizer.ggml.add_bos_token': false }, false],
+      [{ 'tokenizer.ggml.pre': 'smollm' }, false],
+      [{ 'tokenizer.ggml.pre': 'gpt-2' }, false],
+      [{ 'tokenizer.ggml.pre': 'gpt-2', 'tokenizer.ggml.add_bos_token': true }, true],
+    ];
+    for (const [metadata, begins] of cases) {
+      await run(dir, writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...metadata }), { force: true });
+      const { tokenizer } = loadServedModel(path.join(dir, 'out'), null);
+      const [first] = tokenizer.encode('hello', true);
+      t.equal(first === 0, begins, JSON.stringify(metadata));
+    }
+  },
+);
+
 void t.test('all that ends an answer is found, what templates mean by it first', async (t) => {
   const dir = t.testdir();
   const { tokens, merges } = tinyVocabulary();
@@ -562,6 +582,15 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       'bad_source',
       /tokenizer\.json must hold a model with a vocab/,
       (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": {}}')),
+    ],
+    [
+      'a GGUF from before pre-tokenizers were named',
+      'unsupported_feature',
+      /smollm, gpt-2, llama-bpe, got nothing/,
+      (dir) => {
+        const metadata = Object.entries(ggufMetadata()).filter(([key]) => key !== 'tokenizer.ggml.pre');
+        return writeGguf(dir, tinyWeights(1), Object.fromEntries(metadata));
+      },
     ],
     ['exits that fall', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
     ['exits that stop short', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],

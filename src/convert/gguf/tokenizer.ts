@@ -59,8 +59,10 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
   let parts: object;
   let addBos: boolean;
   if (model === 'gpt2') {
-    addBos = flag('add_bos_token', false);
-    parts = byteLevelBpe(tokens, list(metadata, 'tokenizer.ggml.merges', path).map(String), metadata, path);
+    const pre = preTokenizerName(metadata, path);
+    // llama.cpp's defaults: Llama 3's files leave the flag out and mean a begin token.
+    addBos = flag('add_bos_token', pre === 'llama-bpe');
+    parts = byteLevelBpe(tokens, list(metadata, 'tokenizer.ggml.merges', path).map(String), pre);
   } else if (model === 'llama') {
     addBos = flag('add_bos_token', true);
     const scores = list(metadata, 'tokenizer.ggml.scores', path).map(Number);
@@ -95,17 +97,22 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
   };
 }
 
-function byteLevelBpe(tokens: string[], merges: string[], metadata: Metadata, path: string): object {
-  const pre = String(metadata.get('tokenizer.ggml.pre') ?? 'gpt-2');
-  const preTokenizer = PRE_TOKENIZERS[pre];
-  if (preTokenizer === undefined)
+/** Files from before the key was there are refused: they may be of any model, and another split gives other tokens. */
+function preTokenizerName(metadata: Metadata, path: string): string {
+  const pre = metadata.get('tokenizer.ggml.pre');
+  if (typeof pre !== 'string' || !Object.hasOwn(PRE_TOKENIZERS, pre))
     throw new ConvertError(
       'unsupported_feature',
-      `${path}: tokenizer.ggml.pre must be one of ${Object.keys(PRE_TOKENIZERS).join(', ')}, got ${pre}`,
+      `${path}: tokenizer.ggml.pre must be one of ${Object.keys(PRE_TOKENIZERS).join(', ')}, got ${pre === undefined ? 'nothing' : String(pre)}`,
     );
+  return pre;
+}
+
+/** @param pre a key of PRE_TOKENIZERS */
+function byteLevelBpe(tokens: string[], merges: string[], pre: string): object {
   return {
     normalizer: null,
-    pre_tokenizer: preTokenizer,
+    pre_tokenizer: PRE_TOKENIZERS[pre],
     decoder: byteLevel(true),
     model: bpeModel(tokens, merges, {
       ignore_merges: pre === 'llama-bpe',
