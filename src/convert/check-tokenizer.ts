@@ -4,7 +4,7 @@
  *
  * Knows: tokenizer.json. Must not know: how text is tokenized, file formats.
  */
-import type { TokenizerJson } from '../model/token-bytes.js';
+import { vocabularyEntries, type TokenizerJson } from '../model/token-bytes.js';
 import { ConvertError } from './errors.js';
 import type { SourceTokenizer } from './source.js';
 
@@ -28,7 +28,7 @@ function checkIds(tokenizer: SourceTokenizer, rows: number): string[] {
   const json = JSON.parse(tokenizer.json) as TokenizerJson & { readonly post_processor?: unknown };
   const added = new Map((json.added_tokens ?? []).map(({ id, content }) => [id, content]));
   const beyond = new Map(
-    [...Object.entries(json.model.vocab).map(([text, id]) => [id, text] as const), ...added].filter(
+    [...vocabularyEntries(json.model.vocab).map(([text, id]) => [id, text] as const), ...added].filter(
       ([id]) => id >= rows,
     ),
   );

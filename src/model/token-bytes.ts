@@ -1,19 +1,24 @@
 /**
  * The bytes that each token id stands for, for byte-level BPE (GPT-2, Llama 3, SmolLM) and for SentencePiece-like
- * vocabularies with byte fallback (Llama 2).
+ * vocabularies with byte fallback (Llama 2) or of scored pieces (Unigram).
  *
  * Knows: tokenizer.json. Must not know: sequences, requests.
  */
 
 /** The parts of tokenizer.json that decoding needs. */
 export interface TokenizerJson {
-  readonly model: { readonly type?: string; readonly vocab: Readonly<Record<string, number>> };
+  readonly model: { readonly type?: string; readonly vocab: VocabularyJson };
   readonly decoder: DecoderJson | null;
   readonly added_tokens?: readonly { readonly id: number; readonly content: string; readonly special: boolean }[];
 }
 
+/** Ids by token; Unigram's are [token, score] pairs in the order of their ids. */
+export type VocabularyJson = Readonly<Record<string, number>> | readonly (readonly [string, number])[];
+
 interface DecoderJson {
   readonly type: string;
+  /** Of Metaspace. */
+  readonly prepend_scheme?: string;
   readonly decoders?: readonly DecoderJson[];
 }
 
@@ -44,6 +49,22 @@ function byteFallback(token: string): Uint8Array {
   return hex === undefined ? utf8.encode(token.replaceAll('\u2581', ' ')) : Uint8Array.of(parseInt(hex, 16));
 }
 
+/** [token, id] of every token but added ones, which may be among them all the same. */
+export function vocabularyEntries(vocab: VocabularyJson): (readonly [string, number])[] {
+  return isScored(vocab) ? vocab.map(([token], id) => [token, id] as const) : Object.entries(vocab);
+}
+
+function isScored(vocab: VocabularyJson): vocab is readonly (readonly [string, number])[] {
+  return Array.isArray(vocab);
+}
+
+/** What a Metaspace decoder drops is the space that its pre-tokenizer puts before a text. */
+function stripsSpace(decoder: DecoderJson | null): boolean {
+  if (decoder === null) return false;
+  const { type, prepend_scheme: scheme, decoders = [] } = decoder;
+  return type === 'Strip' || (type === 'Metaspace' && scheme !== 'never') || decoders.some(stripsSpace);
+}
+
 function decoderTypes(decoder: DecoderJson | null): string[] {
   return decoder === null ? [] : [decoder.type, ...(decoder.decoders ?? []).flatMap(decoderTypes)];
 }
@@ -63,7 +84,7 @@ export function tokenBytes(json: TokenizerJson): TokenBytes {
   const isByteLevel = types.includes('ByteLevel');
   const map = byteOfCharacter();
   const bytes: (Uint8Array | undefined)[] = [];
-  for (const [token, id] of Object.entries(json.model.vocab)) {
+  for (const [token, id] of vocabularyEntries(json.model.vocab)) {
     bytes[id] = isByteLevel ? byteLevel(token, map) : byteFallback(token);
   }
   const special = new Set<number>();
@@ -71,5 +92,5 @@ export function tokenBytes(json: TokenizerJson): TokenBytes {
     bytes[added.id] = utf8.encode(added.content);
     if (added.special) special.add(added.id);
   }
-  return { byteLevel: isByteLevel, bytes, special, stripsLeadingSpace: !isByteLevel && types.includes('Strip') };
+  return { byteLevel: isByteLevel, bytes, special, stripsLeadingSpace: !isByteLevel && stripsSpace(json.decoder) };
 }

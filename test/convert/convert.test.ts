@@ -303,6 +303,34 @@ void t.test('all that ends an answer is found, what templates mean by it first',
   );
 });
 
+void t.test('a Unigram tokenizer of a folder works', async (t) => {
+  const dir = t.testdir();
+  const pieces = ['<unk>', '<s>', '</s>', '▁', 'h', 'e', 'l', 'o', '▁he', 'llo', 'hell', '▁hello', 'w'];
+  const metaspace = { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always' };
+  const json = {
+    added_tokens: pieces.slice(0, 3).map((content, id) => ({ id, content, special: true, normalized: false })),
+    normalizer: null,
+    pre_tokenizer: metaspace,
+    post_processor: null,
+    decoder: metaspace,
+    model: { type: 'Unigram', unk_id: 0, vocab: pieces.map((piece, id) => [piece, id < 3 ? 0 : -id]) },
+  };
+  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
+  writeFileSync(path.join(source, 'tokenizer.json'), JSON.stringify(json));
+  writeFileSync(path.join(source, 'tokenizer_config.json'), '{"bos_token": "<s>", "eos_token": "</s>"}');
+  const manifest = await run(dir, source);
+  t.strictSame([manifest.bosToken, manifest.eosTokens], [1, [2, 1]]);
+  const { tokenizer } = loadServedModel(path.join(dir, 'out'), null);
+  const ids = tokenizer.encode('hello he', true);
+  t.strictSame(
+    ids.map((id) => pieces[id]),
+    ['▁hello', '▁he'],
+  );
+  t.equal(tokenizer.decode(ids), 'hello he');
+  t.equal(tokenizer.spelt(8), ' he');
+  t.equal(tokenizer.vocabulary, pieces.length);
+});
+
 void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
   const dir = t.testdir();
   const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`);
@@ -580,8 +608,23 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     [
       'a tokenizer.json without a vocabulary',
       'bad_source',
-      /tokenizer\.json must hold a model with a vocab/,
+      /tokenizer\.json: \/model must have required properties vocab/,
       (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": {}}')),
+    ],
+    [
+      'a tokenizer of words',
+      'unsupported_feature',
+      /model must be BPE or Unigram, got WordPiece/,
+      (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": {"type": "WordPiece", "vocab": {}}}')),
+    ],
+    [
+      'Unigram with bytes, which the library does not know',
+      'unsupported_feature',
+      /byte_fallback must be false for Unigram, got true/,
+      (dir) => {
+        const json = { model: { type: 'Unigram', vocab: [['a', -1]], byte_fallback: true } };
+        return path.dirname(write(folder(dir), 'tokenizer.json', JSON.stringify(json)));
+      },
     ],
     [
       'a GGUF from before pre-tokenizers were named',

@@ -5,10 +5,29 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { TokenizerJson } from '../../model/token-bytes.js';
+import Type, { type Static } from 'typebox';
+import { Value } from 'typebox/value';
+import { vocabularyEntries, type TokenizerJson } from '../../model/token-bytes.js';
 import { ConvertError } from '../errors.js';
 import type { SourceTokenizer } from '../source.js';
 import { readJson, readOptionalJson, type Json } from './json.js';
+
+/** What is read here of tokenizer.json. */
+const Parts = Type.Object({
+  model: Type.Object({
+    type: Type.Optional(Type.String()),
+    vocab: Type.Union([
+      Type.Record(Type.String(), Type.Integer({ minimum: 0 })),
+      Type.Array(Type.Tuple([Type.String(), Type.Number()])),
+    ]),
+    byte_fallback: Type.Optional(Type.Boolean()),
+  }),
+  added_tokens: Type.Optional(
+    Type.Array(
+      Type.Object({ id: Type.Integer({ minimum: 0 }), content: Type.String(), special: Type.Optional(Type.Boolean()) }),
+    ),
+  ),
+});
 
 /**
  * @param config of the model
@@ -43,16 +62,25 @@ function ids(value: unknown): number[] {
 
 /** From a token, as tokenizer_config.json writes it (its text, or an object of its content), to its id. */
 function tokenIds(json: Json, file: string): (token: unknown) => number | null {
-  const { model, added_tokens: added = [] } = json as unknown as Partial<TokenizerJson>;
-  if (typeof model?.vocab !== 'object' || !Array.isArray(added))
-    throw new ConvertError('bad_source', `${file} must hold a model with a vocab, and a list of added_tokens`);
-  const { vocab } = model;
-  const byText = new Map<string, number>();
-  for (const { id, content } of added as NonNullable<TokenizerJson['added_tokens']>) byText.set(content, id);
+  const { model, added_tokens: added } = checked(json, file);
+  const byText = new Map(vocabularyEntries(model.vocab));
+  for (const { id, content } of added ?? []) byText.set(content, id);
   return (token) => {
     const text = typeof token === 'object' && token !== null ? (token as { content?: unknown }).content : token;
-    return typeof text === 'string'
-      ? (byText.get(text) ?? (Object.hasOwn(vocab, text) ? vocab[text] : null) ?? null)
-      : null;
+    return typeof text === 'string' ? (byText.get(text) ?? null) : null;
   };
+}
+
+/** Throws ConvertError for what @huggingface/tokenizers misreads or can't read. */
+function checked(json: Json, file: string): TokenizerJson {
+  const [fault] = Value.Errors(Parts, json);
+  if (fault) throw new ConvertError('bad_source', `${file}: ${fault.instancePath || '/'} ${fault.message}`);
+  const { model } = json as Static<typeof Parts>;
+  const { type = 'BPE' } = model;
+  if (type !== (Array.isArray(model.vocab) ? 'Unigram' : 'BPE'))
+    throw new ConvertError('unsupported_feature', `${file}: model must be BPE or Unigram, got ${type}`);
+  // The library knows bytes in BPE alone: it would read characters outside the vocabulary as unknown.
+  if (type === 'Unigram' && model.byte_fallback === true)
+    throw new ConvertError('unsupported_feature', `${file}: byte_fallback must be false for Unigram, got true`);
+  return { decoder: null, ...(json as Omit<TokenizerJson, 'decoder'>) };
 }
