@@ -1,6 +1,6 @@
 /**
  * Checks of a tokenizer before anything is written: that the model has a row for each token that
- * prompts are made of, and that answers can end.
+ * prompts are made of, that answers can end, and that there is a chat template.
  *
  * Knows: tokenizer.json. Must not know: how text is tokenized, file formats.
  */
@@ -20,6 +20,8 @@ export function checkTokenizer(tokenizer: SourceTokenizer, rows: number): string
   const warnings = checkIds(tokenizer, rows);
   if (tokenizer.eosTokens.length === 0)
     warnings.push('the source names no token that ends an answer: each will be as long as its request allows');
+  if (tokenizer.chatTemplate === null)
+    warnings.push('the source has no chat template, or several without a default: chat completions will be refused');
   return warnings;
 }
 

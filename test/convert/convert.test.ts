@@ -1,10 +1,11 @@
 /** The whole conversion: the same model from every format gives the same folder; bad input gives one clear error. */
 import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { PassThrough } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
-import { describe } from '../../src/convert/command.js';
+import { convertCommand, describe } from '../../src/convert/command.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
 import { loadServedModel } from '../../src/api/served-model.js';
@@ -267,6 +268,7 @@ void t.test('all that ends an answer is found, what templates mean by it first',
     return [manifest.bosToken, manifest.eosTokens];
   };
   const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
+  writeFileSync(path.join(source, 'chat_template.jinja'), '{{ messages[0].content }}');
   const write = (name: string, json: object) => {
     writeFileSync(path.join(source, name), JSON.stringify(json));
   };
@@ -330,6 +332,34 @@ void t.test('a Unigram tokenizer of a folder works', async (t) => {
   t.equal(tokenizer.spelt(8), ' he');
   t.equal(tokenizer.vocabulary, pieces.length);
 });
+
+void t.test(
+  'a folder has its chat template in a file, as text or as the default of a list, or none, which is told',
+  async (t) => {
+    const dir = t.testdir();
+    const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
+    const convertWith = async (chat_template: unknown) => {
+      writeFileSync(path.join(source, 'tokenizer_config.json'), JSON.stringify({ chat_template }));
+      const warnings: string[] = [];
+      const options = { ...OPTIONS, source, out: path.join(dir, 'out'), force: true };
+      const manifest = await convert(options, undefined, (text) => warnings.push(text));
+      const file = manifest.chatTemplate;
+      return { template: file && readFileSync(path.join(dir, 'out', file), 'utf8'), warnings };
+    };
+    const named = (...names: string[]) => names.map((name) => ({ name, template: `of ${name}` }));
+    const none = { template: null, warnings: [/^the source has no chat template/] };
+    t.strictSame(await convertWith('plain'), { template: 'plain', warnings: [] });
+    t.strictSame(await convertWith(named('tool_use', 'default', 'rag')), { template: 'of default', warnings: [] });
+    t.strictSame(await convertWith(named('tool_use')), { template: 'of tool_use', warnings: [] });
+    for (const template of [named('tool_use', 'rag'), [], null, undefined, [{ name: 'default' }]])
+      t.match(await convertWith(template), none, JSON.stringify(template));
+    const terminal = new PassThrough();
+    await convertCommand({ ...OPTIONS, source, out: path.join(dir, 'printed') }, terminal);
+    t.match(String(terminal.read()), /^warning: the source has no chat template.*\n +0% /, 'the command prints it');
+    writeFileSync(path.join(source, 'chat_template.jinja'), 'of the file');
+    t.strictSame(await convertWith('plain'), { template: 'of the file', warnings: [] });
+  },
+);
 
 void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
   const dir = t.testdir();

@@ -29,6 +29,8 @@ const Parts = Type.Object({
   ),
 });
 
+const NamedTemplates = Type.Array(Type.Object({ name: Type.String(), template: Type.String() }));
+
 /**
  * @param config of the model
  * @throws ConvertError where tokenizer.json is missing or malformed
@@ -39,21 +41,26 @@ export function readTokenizer(folder: string, config: Json): SourceTokenizer {
   const idOf = tokenIds(readJson(folder, 'tokenizer.json'), file);
   const settings = readOptionalJson(folder, 'tokenizer_config.json');
   const generation = readOptionalJson(folder, 'generation_config.json');
-  const templateFile = path.join(folder, 'chat_template.jinja');
   const bos = [idOf(settings.bos_token), ...ids(generation.bos_token_id), ...ids(config.bos_token_id)];
   return {
     json: readFileSync(file, 'utf8'),
-    chatTemplate: existsSync(templateFile)
-      ? readFileSync(templateFile, 'utf8')
-      : typeof settings.chat_template === 'string'
-        ? settings.chat_template
-        : null,
+    chatTemplate: readTemplate(folder, settings),
     bosToken: bos.find((id) => id !== null) ?? null,
     // The tokenizer's own is what a turn ends with, and what templates mean; the configs often name a text's end alone.
     eosTokens: [
       ...new Set([idOf(settings.eos_token), ...ids(generation.eos_token_id), ...ids(config.eos_token_id)]),
     ].filter((id) => id !== null),
   };
+}
+
+/** The file wins, as in transformers. Of a list of named templates, others than the default are for special uses. */
+function readTemplate(folder: string, { chat_template: template }: Json): string | null {
+  const file = path.join(folder, 'chat_template.jinja');
+  if (existsSync(file)) return readFileSync(file, 'utf8');
+  if (typeof template === 'string') return template;
+  if (!Value.Check(NamedTemplates, template)) return null;
+  const chosen = template.length === 1 ? template[0] : template.find(({ name }) => name === 'default');
+  return chosen?.template ?? null;
 }
 
 function ids(value: unknown): number[] {
