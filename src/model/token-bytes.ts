@@ -5,11 +5,30 @@
  * Knows: tokenizer.json. Must not know: sequences, requests.
  */
 
-/** The parts of tokenizer.json that decoding needs. */
+/** The parts of tokenizer.json that decoding and cutting texts need. */
 export interface TokenizerJson {
   readonly model: { readonly type?: string; readonly vocab: VocabularyJson };
   readonly decoder: DecoderJson | null;
-  readonly added_tokens?: readonly { readonly id: number; readonly content: string; readonly special: boolean }[];
+  readonly added_tokens?: readonly AddedTokenJson[];
+  readonly pre_tokenizer?: PreTokenizerJson | null;
+}
+
+interface AddedTokenJson {
+  readonly id: number;
+  readonly content: string;
+  readonly special: boolean;
+  /** Whether it swallows spaces before and after it. */
+  readonly lstrip?: boolean;
+  readonly rstrip?: boolean;
+}
+
+export interface PreTokenizerJson {
+  readonly type: string;
+  /** Of a Sequence. */
+  readonly pretokenizers?: readonly PreTokenizerJson[];
+  /** Of ByteLevel: whether it splits as GPT-2 does, and puts a space before a text. */
+  readonly use_regex?: boolean;
+  readonly add_prefix_space?: boolean;
 }
 
 /** Ids by token; Unigram's are [token, score] pairs in the order of their ids. */

@@ -6,7 +6,7 @@
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import { Tokenizer } from '@huggingface/tokenizers';
 import { Detokenizer } from './detokenizer.js';
-import { textPieces } from './text-pieces.js';
+import { boundaryOf, textPieces } from './text-pieces.js';
 import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.js';
 
 /** What is used of the library, whose own types don't resolve under Node's module rules. */
@@ -18,7 +18,8 @@ const HubTokenizer = Tokenizer as unknown as new (json: object, config: object) 
 export class TextTokenizer {
   readonly #hub: HubTokenizer;
   readonly #tokens: TokenBytes;
-  readonly #cuttable: boolean;
+  /** Where a long text may be cut; null where the ids would be others. */
+  readonly #boundary: RegExp | null;
   /** Ids that the model can read run from 0 to vocabulary - 1: an added token may have no row in its embedding. */
   readonly vocabulary: number;
   /** UTF-16 units of the longest token: a text of more than n times that can't be n tokens. */
@@ -31,9 +32,7 @@ export class TextTokenizer {
   constructor(json: unknown, rows = Infinity) {
     this.#hub = new HubTokenizer(json as object, {});
     this.#tokens = tokenBytes(json as TokenizerJson);
-    // Pieces are exact where words are pre-tokens and no special token holds a space.
-    const added = (json as TokenizerJson).added_tokens ?? [];
-    this.#cuttable = this.#tokens.byteLevel && !added.some(({ content }) => /\s/.test(content));
+    this.#boundary = this.#tokens.byteLevel ? boundaryOf(json as TokenizerJson) : null;
     this.vocabulary = Math.min(this.#tokens.bytes.length, rows);
     this.longestToken = this.#tokens.bytes.reduce((most, token) => Math.max(most, token?.length ?? 0), 1);
   }
@@ -49,13 +48,13 @@ export class TextTokenizer {
    */
   async encodeLong(text: string, addSpecial: boolean, most: number): Promise<number[] | null> {
     const special = addSpecial ? this.encode('', true) : [];
-    if (!this.#cuttable || special.length > 1) {
+    if (this.#boundary === null || special.length > 1) {
       const ids = this.encode(text, addSpecial);
       return ids.length > most ? null : ids;
     }
     // One special token is one at the beginning.
     const ids = special;
-    for (const piece of textPieces(text)) {
+    for (const piece of textPieces(text, this.#boundary)) {
       if (ids.length > 0) await yieldToOthers();
       for (const id of this.encode(piece, false)) ids.push(id);
       if (ids.length > most) return null;

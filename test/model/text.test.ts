@@ -3,8 +3,11 @@ import t from 'tap';
 import { ChatTemplate, ChatTemplateError } from '../../src/model/chat-template.js';
 import { Detokenizer } from '../../src/model/detokenizer.js';
 import { StopStrings } from '../../src/model/stop-strings.js';
-import { textPieces } from '../../src/model/text-pieces.js';
-import { tokenBytes } from '../../src/model/token-bytes.js';
+import { ggufTokenizer } from '../../src/convert/gguf/tokenizer.js';
+import { boundaryOf, textPieces } from '../../src/model/text-pieces.js';
+import { tokenBytes, type TokenizerJson } from '../../src/model/token-bytes.js';
+import { TextTokenizer } from '../../src/model/tokenizer.js';
+import { ggufMetadata, tinyVocabulary } from '../convert/tiny.js';
 import { tokenizer } from '../fakes/server.js';
 
 const samples = [
@@ -22,10 +25,59 @@ void t.test('decode undoes encode', (t) => {
 void t.test('pieces of a long text encode to the same ids as the whole', async (t) => {
   for (const sample of samples) {
     const text = sample.repeat(300);
-    t.ok([...textPieces(text)].length > 1);
-    t.equal([...textPieces(text)].join(''), text);
     t.same(await tokenizer.encodeLong(text, true, Infinity), tokenizer.encode(text, true));
   }
+});
+
+/** A tokenizer of bytes that knows `.b` as one token, with the pre-tokenizer that llama.cpp calls so. */
+function stops(pre: string): TokenizerJson {
+  const { tokens, merges } = tinyVocabulary();
+  const metadata = {
+    ...ggufMetadata(),
+    'tokenizer.ggml.pre': pre,
+    'tokenizer.ggml.tokens': [...tokens, '.b'],
+    'tokenizer.ggml.merges': [...merges, '. b'],
+    'tokenizer.ggml.token_type': [3, 3, ...tokens.slice(1).map(() => 1)],
+    'tokenizer.ggml.add_bos_token': true,
+  };
+  return JSON.parse(ggufTokenizer(new Map(Object.entries(metadata)), 'tiny.gguf').json) as TokenizerJson;
+}
+
+void t.test('texts are cut only where the pre-tokenizer splits them', async (t) => {
+  const text = `${'a.b'.repeat(1000)} ${'a.b c,d  e '.repeat(1000)}`;
+  const splits = (json: TokenizerJson): string[] => {
+    const boundary = boundaryOf(json);
+    return boundary === null ? [text] : [...textPieces(text, boundary)];
+  };
+  const exact = async (json: TokenizerJson, name: string): Promise<void> => {
+    const own = new TextTokenizer(json);
+    t.equal(splits(json).join(''), text, name);
+    t.same(await own.encodeLong(text, true, Infinity), own.encode(text, true), name);
+  };
+  for (const pre of ['gpt-2', 'smollm', 'llama-bpe']) await exact(stops(pre), pre);
+  const gpt2 = stops('gpt-2');
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
+  const add = (token: { content: string; rstrip?: boolean }): TokenizerJson => {
+    const flags = { special: true, normalized: false, single_word: false, lstrip: false, rstrip: false };
+    return { ...gpt2, added_tokens: [...(gpt2.added_tokens ?? []), { id: 265, ...flags, ...token }] };
+  };
+  const others: [name: string, json: TokenizerJson, isCut: boolean][] = [
+    ['one word', { ...gpt2, pre_tokenizer: byteLevel }, false],
+    [
+      'a space before each text',
+      { ...gpt2, pre_tokenizer: { ...byteLevel, use_regex: true, add_prefix_space: true } },
+      true,
+    ],
+    ['a token that swallows spaces', add({ content: 'c', rstrip: true }), false],
+    ['a token that holds a space', add({ content: 'c a' }), false],
+    ['a token that holds a stop', add({ content: 'a.b' }), true],
+  ];
+  for (const [name, json, isCut] of others) {
+    t.equal(splits(json).length > 1, isCut, name);
+    await exact(json, name);
+  }
+  t.match(splits(gpt2)[0], /a\.$/, 'a stop ends a word in GPT-2');
+  t.match(splits(stops('llama-bpe'))[1], /^ a\.b/, "a space alone begins one in Llama 3's");
 });
 
 void t.test('a long text stops being encoded when it is too long', async (t) => {
