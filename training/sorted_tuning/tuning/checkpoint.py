@@ -30,6 +30,14 @@ KEPT = 2
 
 _OPTIONS = StateDictOptions(ignore_frozen_params=True, strict=False)
 
+_WRAPPERS = {"module", "_checkpoint_wrapped_module", "_orig_mod"}
+"""What DistributedDataParallel, activation checkpointing and torch.compile put into a parameter's name."""
+
+
+def stored_name(name: str) -> str:
+    """A parameter's name in a checkpoint, from that in a model which may be wrapped: torch stores the bare names."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
 
 def latest(run: Path) -> Path | None:
     """The newest whole checkpoint of a run, or None."""
@@ -79,7 +87,8 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer | 
     set_model_state_dict(model, state["model"], options=_OPTIONS)
     if optimizer is not None:
         set_optimizer_state_dict(model, optimizer, state["optimizer"], options=_OPTIONS)
+        # Loading gives every parameter a state, also where none was stored: the run would go on differently with it.
         for name, parameter in model.named_parameters():
-            if not any(key.startswith(f"optimizer.state.{name}.") for key in stored):
+            if not any(key.startswith(f"optimizer.state.{stored_name(name)}.") for key in stored):
                 optimizer.state.pop(parameter, None)
     return json.loads(progress.read_text("utf-8"))

@@ -1,0 +1,67 @@
+"""Two data-parallel CPU processes through accelerate, as `accelerate launch` starts them: DDP over gloo."""
+
+import dataclasses
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from sorted_tuning.jsonl import read_whole_lines
+from sorted_tuning.tuning.tune import Tuner, tune
+
+
+def quiet(_line):
+    pass
+
+
+def curve(run):
+    return [(r["tokens"], r["loss"], r["gradient"]) for r in read_whole_lines(run / "metrics.jsonl") if "loss" in r]
+
+
+def stop_after(tuner, steps):
+    """Interrupt a run as a kill would: between two steps, in every process at the same one."""
+    one_step = tuner._one_step
+
+    def step():
+        if tuner.step == steps:
+            raise KeyboardInterrupt
+        one_step()
+
+    tuner._one_step = step
+    with pytest.raises(KeyboardInterrupt):
+        tuner.train()
+
+
+def in_process(rank, work, meeting_point, *arguments):
+    """One of the two: what the launcher's environment says, then the work."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"ACCELERATE_USE_CPU": "true"}
+    dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=2)
+    work(*arguments)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def spawn(work, folder, *arguments):
+    mp.spawn(in_process, (work, folder / "meet", *arguments), nprocs=2)
+
+
+def whole_and_resumed(config, every_step, folder):
+    """The same run in one go and with two interruptions, before and after the hybrid's trunk begins to learn."""
+    tune(config, folder / "whole", quiet)
+    for steps in (2, 5):
+        tuner = Tuner(every_step, folder / "cut", quiet)
+        assert isinstance(tuner.objective, torch.nn.parallel.DistributedDataParallel)
+        stop_after(tuner, steps)
+    tune(config, folder / "cut", quiet)
+
+
+def test_a_data_parallel_run_resumes_with_the_same_curve(config, every_step, tmp_path):
+    settings = {"mode": "hybrid", "exits": "1+1,2,4", "trunk_from": 800, "batch": 2, "total_tokens": 8 * 128}
+    config, every_step = (dataclasses.replace(c, **settings) for c in (config, every_step))
+    spawn(whole_and_resumed, tmp_path, config, every_step, tmp_path)
+    assert len(curve(tmp_path / "whole")) == 8
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
