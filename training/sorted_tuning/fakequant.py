@@ -73,15 +73,12 @@ KERNELS = {"w8a8": W8A8Linear, "int4": Int4Linear}
 
 
 def quantize_layers(layers: list[nn.Module], kernel: str) -> None:
-    """Replace every nn.Linear inside `layers` by its fake-quantized twin, which shares the very same parameters."""
+    """Make every nn.Linear inside `layers` round as the kernel does, in place.
+
+    The module stays and its class changes: sharding (FSDP2) puts gathered weights into the modules that it has seen, so
+    one that took another's place would be left with a shard.
+    """
     for layer in layers:
-        for parent in list(layer.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, nn.Linear):
-                    setattr(parent, name, _twin(child, KERNELS[kernel]))
-
-
-def _twin(linear: nn.Linear, kind: type[nn.Linear]) -> nn.Linear:
-    twin = kind(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
-    twin.weight, twin.bias = linear.weight, linear.bias
-    return twin
+        for module in layer.modules():
+            if isinstance(module, nn.Linear):
+                module.__class__ = KERNELS[kernel]

@@ -29,6 +29,7 @@ from sorted_tuning.tuning.heldout import held_out_scores
 from sorted_tuning.tuning.metrics import MetricsFile, plot
 from sorted_tuning.tuning.objective import SortedObjective
 from sorted_tuning.tuning.parameters import active_exits, freeze, groups, layers, set_rates, trunk_learns
+from sorted_tuning.tuning.sharding import set_precision
 
 Say = Callable[[str], None]
 
@@ -44,6 +45,7 @@ class Tuner:
         replicas = DistributedDataParallelKwargs(find_unused_parameters=config.mode == "hybrid")
         mixed = "bf16" if config.precision == "bf16" else "no"
         self.accelerator = Accelerator(mixed_precision=mixed, kwargs_handlers=[replicas])
+        set_precision(self.accelerator)
         self.sorted = load_sorted(Path(config.model), parse_exits(config.exits))
         self.exits = self.sorted.exits
         config.check(self.sorted.base.config.num_hidden_layers)
