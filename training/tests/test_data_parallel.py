@@ -65,3 +65,19 @@ def test_a_data_parallel_run_resumes_with_the_same_curve(config, every_step, tmp
     spawn(whole_and_resumed, tmp_path, config, every_step, tmp_path)
     assert len(curve(tmp_path / "whole")) == 8
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+
+
+UNREAD = (("blocks", "1+1,2+1,4", "0,1,0"), ("soft", "1,2,4", "1,1,0"))
+"""Modes, exits and weights that leave a block, or the trunk's end and its norm, without a gradient."""
+
+
+def with_unread_exits(config, folder):
+    for mode, exits, weights in UNREAD:
+        config = dataclasses.replace(config, mode=mode, exits=exits, exit_weights=weights)
+        tune(config, folder / mode, quiet)
+
+
+def test_exits_of_weight_0_keep_no_process_waiting(config, tmp_path):
+    spawn(with_unread_exits, tmp_path, dataclasses.replace(config, batch=2, total_tokens=3 * 128), tmp_path)
+    assert [set(loss) for _, loss, _ in curve(tmp_path / "blocks")] == [{"2+1"}] * 3
+    assert [set(loss) for _, loss, _ in curve(tmp_path / "soft")] == [{"1", "2"}] * 3

@@ -45,6 +45,14 @@ def test_exits_that_do_not_fit(exits, message):
         ({"exit_weights": "1,2"}, "exit_weights: must be 3 numbers"),
         ({"exit_weights": "1,a,2"}, "exit_weights: must be numbers"),
         ({"exit_weights": "0,0,0"}, "exit_weights: must be not negative, and not all 0"),
+        (
+            {"mode": "blocks", "exits": "1+1,2+1,4", "exit_weights": "0,0,1"},
+            "exit_weights: must be over 0 at an exit with a block while the trunk is still, got '0,0,1'",
+        ),
+        (
+            {"mode": "hybrid", "exits": "1+1,4", "exit_weights": "0,1", "trunk_from": 1},
+            "exit_weights: must be over 0 at an exit with a block while the trunk is still, got '0,1'",
+        ),
         ({"positions": 0.0}, "positions: must be over 0"),
         ({"lr": -1.0}, "lr: must be over 0, got -1.0"),
         ({"quantize": "int3"}, "quantize: must be one of w8a8, int4, got 'int3'"),

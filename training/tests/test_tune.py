@@ -77,6 +77,7 @@ def test_it_learns_and_leaves_metrics_and_a_plot(config, tmp_path):
         ("soft", "1,2,4", {"train_embeddings": True}, {"layers", "norm", "embed"}),
         ("blocks", "1+1,2+1,4", {}, {"blocks", "block norms"}),
         ("blocks", "1+1,2+1,4", {"train_norms": False}, {"blocks"}),
+        ("hybrid", "1+1,2+1,4", {"exit_weights": "1,1,0"}, {"blocks", "block norms", "layers"}),
         ("hybrid", "1+1,2+1,4", {}, {"blocks", "block norms", "layers", "norm"}),
         ("hybrid", "1+1,2+1,4", {"trunk_layers": 2}, {"blocks", "block norms", "layers"}),
         ("hybrid", "1+1,2+1,4", {"trunk_from": 10**9}, {"blocks", "block norms"}),
@@ -96,7 +97,7 @@ def test_each_mode_moves_what_it_should(config, tmp_path, files, mode, exits, op
         "block norms": any(not _equal(before.model.norm, b.norm) for b in model.blocks.values()),
     }
     assert {name for name, yes in changed.items() if yes} == moved
-    assert _equal(*pairs[3]) == ("layers" not in moved or "trunk_layers" in options)
+    assert _equal(*pairs[3]) == ("layers" not in moved or bool({"trunk_layers", "exit_weights"} & set(options)))
 
 
 def test_kept_states_stand_in_for_the_still_trunk(config, tmp_path, files):

@@ -67,6 +67,10 @@ class TuneConfig:
         weights = self.weights()
         _rule("exit_weights", len(weights) == len(exits), f"{len(exits)} numbers, one per exit", self.exit_weights)
         _rule("exit_weights", min(weights) >= 0 and sum(weights) > 0, "not negative, and not all 0", self.exit_weights)
+        # A still trunk teaches nothing to an exit without a block, and a step needs one that learns.
+        still = self.mode == "blocks" or (self.mode == "hybrid" and self.trunk_from > 0)
+        learns = any(weight > 0 and (e.block or not still) for e, weight in zip(exits, weights))
+        _rule("exit_weights", learns, "over 0 at an exit with a block while the trunk is still", self.exit_weights)
         _rule("positions", 0 < self.positions <= 1, "over 0 and at most 1", self.positions)
         for name in ("total_tokens", "batch", "lr", "clip", "checkpoint_minutes", "eval_tokens"):
             _rule(name, getattr(self, name) > 0, "over 0", getattr(self, name))

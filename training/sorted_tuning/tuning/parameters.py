@@ -14,14 +14,20 @@ def freeze(model: SortedLlama, config: TuneConfig) -> None:
     """Set requires_grad: the trunk's layers and norm unless mode is blocks, the blocks, the embeddings if asked.
 
     The blocks' own norms may stay: a converted folder keeps them beside the head, so that its file stays the same, too.
+    What no exit of a weight over 0 runs stays: it never has a gradient, for which data-parallel processes would wait.
     """
     model.requires_grad_(False)
-    for block in model.blocks.values():
-        block.layers.requires_grad_(True)
-        block.norm.requires_grad_(config.train_norms)
+    read = [exit_ for exit_, weight in zip(model.exits, config.weights()) if weight > 0]
+    for exit_ in read:
+        if exit_.block:
+            block = model.blocks[str(exit_.layer)]
+            block.layers.requires_grad_(True)
+            block.norm.requires_grad_(config.train_norms)
     if config.mode != "blocks":
-        model.base.model.layers[: config.trunk_layers].requires_grad_(True)
-        model.base.model.norm.requires_grad_(config.trunk_layers is None)
+        deepest = max(exit_.layer for exit_ in read)
+        model.base.model.layers[: min(config.trunk_layers or deepest, deepest)].requires_grad_(True)
+        shared = any(not exit_.block for exit_ in read)
+        model.base.model.norm.requires_grad_(shared and config.trunk_layers is None)
     if config.train_embeddings:
         model.base.model.embed_tokens.requires_grad_(True)
         model.base.lm_head.requires_grad_(True)
