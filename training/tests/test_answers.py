@@ -18,9 +18,9 @@ TOKENIZER = byte_tokenizer()
 ASKED = ["Say hi.", "Say something longer."]
 
 
-def ask_for(server, out, exits=("1", "4"), variant="served", plain=False):
+def ask_for(server, out, exits=("1", "4"), variant="served", plain=False, asked=ASKED):
     url = f"http://127.0.0.1:{server.server_port}"
-    return ask(url, "m", TOKENIZER, ASKED, out, variant=variant, exits=list(exits), workers=2, plain=plain)
+    return ask(url, "m", TOKENIZER, asked, out, variant=variant, exits=list(exits), workers=2, plain=plain)
 
 
 def test_each_exit_is_asked_once_and_greedily(server, tmp_path):
@@ -92,6 +92,39 @@ def test_a_missing_answer_is_named(server, tmp_path):
         read_answers(out, TOKENIZER, ASKED)
     with pytest.raises(TuningError, match="got none"):
         read_answers(tmp_path / "nothing.jsonl", TOKENIZER, ASKED)
+
+
+def test_answers_to_other_questions_count_neither_as_given_nor_as_read(server, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    server.reply = lambda body: ("yes", "stop")
+    ask_for(server, out, ("4",))
+    other = [ASKED[0], "Say nothing."]
+    message = "must answer 'Say nothing.' as number 1 at served 4, answers 'Say something longer.'"
+    with pytest.raises(TuningError, match=message):
+        ask_for(server, out, ("4",), asked=other)
+    with pytest.raises(TuningError, match=message):
+        read_answers(out, TOKENIZER, other)
+    assert len(server.bodies) == 2, "nothing was asked"
+    assert ask_for(server, out, ("4",), "another", asked=other) == 2
+    assert len(read_answers(out, TOKENIZER, ASKED[:1])["served"]["4"]) == 1, "a beginning of the list"
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    old = [{name: row[name] for name in ("variant", "exit", "n", "text", "ended")} for row in rows]
+    out.write_text("".join(json.dumps(row) + "\n" for row in old))
+    assert ask_for(server, out, ("4",), asked=other) == 0, "rows from before the question was kept"
+    assert set(read_answers(out, TOKENIZER, other)) == {"served", "another"}
+
+
+def test_plain_answers_and_others_do_not_mix(server, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    server.reply = lambda body: ("yes", "stop")
+    ask_for(server, out, ("4",), plain=True, asked=ASKED[:1])
+    with pytest.raises(TuningError, match="must be with the exits' rules .* as number 0 at served 4, is plain"):
+        ask_for(server, out, ("4",))
+    (row,) = map(json.loads, out.read_text().splitlines())
+    with out.open("a") as file:
+        file.write(json.dumps(row | {"n": 1, "q": ASKED[1], "plain": False}) + "\n")
+    with pytest.raises(TuningError, match="must be plain as number 1 at served 4, is with the exits' rules"):
+        read_answers(out, TOKENIZER, ASKED)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Greedy answers of a served model, kept in a JSONL file: what a user gets, kernels and all, and much faster than here.
 
-A row is {"variant", "exit", "n", "text", "ended"}: whose answer to which instruction (its place in the list), and
-whether it ended by itself. Resumable: what is in the file is not asked again.
+A row is {"variant", "exit", "n", "q", "plain", "text", "ended"}: whose answer to which instruction (its place in the
+list and its text), whether without the rules against loops, and whether it ended by itself. Resumable: what is in the
+file is not asked again. An answer to another instruction in that place, or with other rules, is an error: it never
+stands for the one that is wanted. Rows from before `q` and `plain` were kept can't be compared: they are taken as is.
 Knows the file and HTTP. Must not know measures.
 """
 
@@ -41,8 +43,12 @@ def ask(
     """Append the answers that `out` lacks, of each exit through the model name `model:exit`; returns how many.
 
     `plain`: the most likely tokens and nothing else, without the rules against loops that a model folder may hold.
+    Raises a TuningError, and asks nothing, where an answer that is there was to something else.
     """
-    known = {(row["variant"], row["exit"], row["n"]) for row in read_whole_lines(out)}
+    rows = [row for row in read_whole_lines(out) if row["variant"] == variant and row["exit"] in exits]
+    for row in rows:
+        _must_answer(out, row, instructions, plain)
+    known = {(row["variant"], row["exit"], row["n"]) for row in rows}
     wanted = [(e, n) for e in exits for n in range(len(instructions)) if (variant, e, n) not in known]
     samplers = {e: Sampler(url, f"{model}:{e}") for e in exits}
     stop = str(tokenizer.eos_token)
@@ -50,7 +56,8 @@ def ask(
     def one(exit_: str, n: int) -> dict:
         prompt = prompt_text(tokenizer, instructions[n])
         text, ended = samplers[exit_].complete(prompt, stop, 0, GREEDY | ({"dry_multiplier": 0} if plain else {}))
-        return {"variant": variant, "exit": exit_, "n": n, "text": text, "ended": ended}
+        asked = {"variant": variant, "exit": exit_, "n": n, "q": instructions[n], "plain": plain}
+        return asked | {"text": text, "ended": ended}
 
     with Path(out).open("a", encoding="utf-8") as file, ThreadPoolExecutor(workers) as pool:
         running = [pool.submit(one, *which) for which in wanted]
@@ -61,13 +68,20 @@ def ask(
 
 
 def read_answers(path: Path, tokenizer: PreTrainedTokenizerBase, instructions: list[str]) -> Answers:
-    """Every variant and exit of the file. Raises a TuningError where one lacks the answer to an instruction."""
+    """Every variant and exit of the file.
+
+    Raises a TuningError where one lacks the answer to an instruction, or answers another one in its place, or has
+    answers with the rules against loops and without.
+    """
     rows = read_whole_lines(path)
     if not rows:
         raise TuningError(f"answers: {path} must hold answers written by `sorted-tuning answers`, got none")
     texts: dict[tuple[str, str], dict[int, dict]] = {}
+    ways: dict[tuple[str, str], bool | None] = {}
     for row in rows:
-        texts.setdefault((row["variant"], row["exit"]), {})[row["n"]] = row
+        whose = (row["variant"], row["exit"])
+        _must_answer(path, row, instructions, ways.setdefault(whose, row.get("plain")))
+        texts.setdefault(whose, {})[row["n"]] = row
     found: Answers = {}
     for (variant, exit_), by_number in texts.items():
         missing = [n for n in range(len(instructions)) if n not in by_number]
@@ -80,6 +94,17 @@ def read_answers(path: Path, tokenizer: PreTrainedTokenizerBase, instructions: l
             _answer(tokenizer, text, by_number[n]) for n, text in enumerate(instructions)
         ]
     return found
+
+
+def _must_answer(path: Path, row: dict, instructions: list[str], plain: bool | None) -> None:
+    """Whether a row answers the instruction at its place, with or without rules as the others do (None: unknown)."""
+    where = f"number {row['n']} at {row['variant']} {row['exit']}"
+    wanted = instructions[row["n"]] if row["n"] < len(instructions) else None
+    if wanted is not None and row.get("q", wanted) != wanted:
+        raise TuningError(f"answers: {path} must answer {wanted!r} as {where}, answers {row['q']!r}")
+    if plain is not None and row.get("plain", plain) != plain:
+        kinds = {True: "plain", False: "with the exits' rules against loops"}
+        raise TuningError(f"answers: {path} must be {kinds[plain]} as {where}, is {kinds[row['plain']]}")
 
 
 def _answer(tokenizer: PreTrainedTokenizerBase, instruction: str, row: dict) -> Answer:
