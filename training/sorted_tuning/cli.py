@@ -71,11 +71,15 @@ def targets(
         bool,
         typer.Option("--answers-first", help="Let a step that samples positions take those that write answers first."),
     ] = False,
+    never: Annotated[
+        Path | None, typer.Option(help="Instructions, as `evaluate` reads them, that must not be learnt.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where the teacher runs, e.g. cpu or cuda.")] = "cpu",
     precision: Precision = "auto",
     compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
 ) -> None:
     """The base's top-k distribution at every position, once; also cuts the data into windows."""
+    from sorted_tuning.evaluation.evaluate import read_instructions
     from sorted_tuning.exits import parse_exits
     from sorted_tuning.load import load_base, load_tokenizer
     from sorted_tuning.precision import resolve
@@ -85,6 +89,7 @@ def targets(
     base = load_base(model).to(device)
     kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
     choices = {"compile": compile, "from_starts": from_starts, "once": once, "answers_first": answers_first}
+    choices["never"] = read_instructions(never) if never else ()
     count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=kept, **choices)
     typer.echo(f"{count} training tokens -> {out}")
 
@@ -319,7 +324,7 @@ def evaluate(
     from sorted_tuning.load import load_base, load_tokenizer
     from sorted_tuning.precision import dtype_of, resolve
     from sorted_tuning.targets import TEST_LENGTH
-    from sorted_tuning.tuning.tune import tuned_model
+    from sorted_tuning.tuning.tune import must_hold_out, tuned_model
 
     dtype = dtype_of(resolve(precision))
     if answers is not None and instructions is None:
@@ -333,13 +338,15 @@ def evaluate(
         if name not in KERNELS:
             raise TuningError(f"kernels: must be of {', '.join(KERNELS)}, got {name!r}")
     tokenizer = load_tokenizer(base)
+    texts = steps.cut(held_out(tokenizer, data)[:documents], TEST_LENGTH) if data is not None else []
     teacher = load_base(base).to(dtype)
+    if run is not None and data is not None:
+        must_hold_out(run, data, texts, teacher.config.vocab_size)
     models, tables = {}, {}
     if run or model:
         tuned = tuned_model(run)[0] if run else load_sorted(model, parse_exits(exits) if exits else None)
         models = steps.variants(tuned.to(dtype), teacher, names, weight_bits, head_bits)
     if data is not None:
-        texts = steps.cut(held_out(tokenizer, data)[:documents], TEST_LENGTH)
         tables["held-out documents"] = steps.teacher_forced(models, teacher, texts)
     if instructions is not None:
         asked = steps.read_instructions(instructions)[:limit]

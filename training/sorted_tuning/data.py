@@ -1,7 +1,8 @@
 """Instruction data: JSONL rows {"q": question, "a": answer, "done": ended by itself} into token sequences.
 
 Knows rows, documents and windows. Must not know models or losses.
-The first `HELD_OUT` usable rows of a file are the test set: never trained on, never used for calibration.
+The first `HELD_OUT` usable rows of a file are the test set: never trained on, never used for calibration, nor are other
+rows that ask the same.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import chain, cycle
 from pathlib import Path
@@ -19,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sorted_tuning.chat_template import Template, prompt_text
 from sorted_tuning.errors import TuningError
+from sorted_tuning.text import same_question
 
 HELD_OUT = 40
 """Rows at a file's start that stay out of training; every table of the project was measured on these."""
@@ -77,9 +80,15 @@ def held_out(tokenizer: PreTrainedTokenizerBase, path: Path) -> list[list[int]]:
     return [document(tokenizer, row) for row in read_rows(path)[:HELD_OUT]]
 
 
-def training_documents(tokenizer: PreTrainedTokenizerBase, paths: list[Path]) -> list[list[int]]:
-    """Every document of the files that is not held out. The test set is the first file's alone."""
-    rows = [row for i, path in enumerate(paths) for row in read_rows(path)[HELD_OUT if i == 0 else 0 :]]
+def training_documents(
+    tokenizer: PreTrainedTokenizerBase, paths: list[Path], never: Collection[str] = ()
+) -> list[list[int]]:
+    """Every document of the files whose question is neither that of one held out nor one of `never`.
+
+    The test set is the first file's alone; its questions are kept out of all files.
+    """
+    kept_out = {same_question(row.question) for row in read_rows(paths[0])[:HELD_OUT]} | set(map(same_question, never))
+    rows = [row for path in paths for row in read_rows(path) if same_question(row.question) not in kept_out]
     if not rows:
         raise TuningError(f"data: {paths[0]} has no usable row beyond the {HELD_OUT} held out for the test set")
     return [document(tokenizer, row) for row in rows]

@@ -20,7 +20,7 @@ from sorted_tuning.errors import TuningError
 from sorted_tuning.first_words import FirstWords
 from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.sampling import Draw
-from sorted_tuning.text import loops
+from sorted_tuning.text import loops, same_question
 
 QUESTION = Draw(max_tokens=120, temperature=1.0, top_k=64, min_p=0.02)
 ANSWER = Draw(max_tokens=320, temperature=0.7, top_k=50, min_p=0.02)
@@ -64,11 +64,6 @@ def usable_question(start: str, rest: str) -> str | None:
 def usable_answer(answer: str) -> bool:
     """Whether an answer says something and doesn't loop."""
     return len(answer.strip()) >= 2 and not loops(answer.split())
-
-
-def same_question(question: str) -> str:
-    """What two questions that count as one share: words and signs, but not case, spaces and how they end."""
-    return " ".join(question.lower().split()).rstrip(".?! ")
 
 
 def generate(attempts: Attempts, out: Path, rows: int, never: Collection[str] = ()) -> int:

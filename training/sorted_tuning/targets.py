@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,18 +141,20 @@ def write_targets(
     from_starts: bool = False,
     once: bool = False,
     answers_first: bool = False,
+    never: Collection[str] = (),
 ) -> int:
     """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens.
 
     compile: fuse the base's layers first, in place. from_starts: each window begins with a document,
-    once: which no window before held whole. answers_first: mark the positions that write an answer.
+    once: which no window before held whole. answers_first: mark the positions that write an answer. never: questions
+    of no document that is learnt.
     """
     _check_boundaries(base, boundaries)
     if boundaries and not k:
         raise TuningError("boundaries: are for the kl loss, so need top-k probabilities, got k = 0")
     if once and not from_starts:
         raise TuningError("once: must be given with --from-starts, whose windows begin with documents")
-    documents = training_documents(tokenizer, data)
+    documents = training_documents(tokenizer, data, never)
     ids = windows_from_starts(documents, length, seed, once) if from_starts else windows(documents, length, seed)
     tests = [doc[:TEST_LENGTH] for doc in held_out(tokenizer, data[0])]
     pad = tokenizer.eos_token_id or 0
@@ -218,7 +220,8 @@ def _named(states: dict[int, torch.Tensor]) -> dict[str, torch.Tensor]:
 def read_targets(paths: Sequence[Path], vocab: int) -> Targets:
     """Read one targets file or several (their windows one after the other), made for a model of this vocabulary.
 
-    The held-out documents are the first file's. Of the states, those boundaries are kept that every file has.
+    The held-out documents must be the same in all, since one file may train on what another holds out. Of the states,
+    those boundaries are kept that every file has.
     """
     read = [_read(path, vocab) for path in paths]
     first = read[0]
@@ -226,6 +229,8 @@ def read_targets(paths: Sequence[Path], vocab: int) -> Targets:
         ours, theirs = _windows(first), _windows(other)
         if ours != theirs:
             raise TuningError(f"targets: {path} must have windows as {paths[0]} has, {ours}, got {theirs}")
+        if not (torch.equal(first.test_ids, other.test_ids) and torch.equal(first.test_length, other.test_length)):
+            raise TuningError(f"targets: {path} must hold out the documents that {paths[0]} does, got others")
         if first.states and other.states and first.trunk != other.trunk:
             raise TuningError(f"targets: the states in {path} must be of the trunk that those in {paths[0]} are of")
     if len(read) == 1:
@@ -239,6 +244,13 @@ def read_targets(paths: Sequence[Path], vocab: int) -> Targets:
         first=torch.cat(marks) if any(t.first is not None for t in read) else None,
         states={n: torch.cat([t.states[n] for t in read]) for n in first.states if all(n in t.states for t in read)},
     )
+
+
+def held_out_of(path: Path, vocab: int) -> list[list[int]]:
+    """The held-out documents of a targets file, up to TEST_LENGTH tokens of each."""
+    with _opened(path, vocab) as file:
+        ids, length = file.get_tensor("test.ids"), file.get_tensor("test.length")
+    return [row[:n] for row, n in zip(ids.tolist(), length.tolist(), strict=True)]
 
 
 def _windows(targets: Targets) -> str:

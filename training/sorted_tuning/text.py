@@ -23,3 +23,8 @@ def distinct(items: Sequence[Hashable], n: int = 3) -> float:
     """Share of n-grams that are different ones; 1 where there are none."""
     found = grams(items, n)
     return len(set(found)) / len(found) if found else 1.0
+
+
+def same_question(question: str) -> str:
+    """What two questions that count as one share: words and signs, but not case, spaces and how they end."""
+    return " ".join(question.lower().split()).rstrip(".?! ")

@@ -1,13 +1,43 @@
-"""Windows of tokens from documents."""
+"""Which documents are learnt, and windows of tokens from them."""
+
+import json
 
 import pytest
 import torch
 
-from sorted_tuning.data import Row, answer_positions, document, windows, windows_from_starts
+from sorted_tuning.data import (
+    HELD_OUT,
+    Row,
+    answer_positions,
+    document,
+    held_out,
+    training_documents,
+    windows,
+    windows_from_starts,
+)
 from sorted_tuning.errors import TuningError
 from sorted_tuning.reference.tiny import byte_tokenizer
 
 DOCUMENTS = [[100 * doc + i for i in range(length)] for doc, length in enumerate([9, 3, 5, 7, 20])]
+
+
+def write_rows(path, questions):
+    path.write_text("".join(json.dumps({"q": q, "a": f"An answer in {path.name}."}) + "\n" for q in questions))
+    return path
+
+
+def test_what_is_held_out_is_asked_by_no_document_of_any_file(tmp_path):
+    tokenizer = byte_tokenizer()
+    first = write_rows(tmp_path / "first", [f"Test {n}?" for n in range(HELD_OUT)] + ["test  3", "New?"])
+    more = write_rows(tmp_path / "more", ["Newer?", "TEST 39.", "What is the capital of France?"])
+    texts = [
+        tokenizer.decode(ids) for ids in training_documents(tokenizer, [first, more], ["what is the capital of france"])
+    ]
+    assert ["New?" in texts[0], "Newer?" in texts[1], len(texts)] == [True, True, 2]
+    assert len(training_documents(tokenizer, [first, more])) == 3
+    assert [f"Test {n}?" in tokenizer.decode(ids) for n, ids in enumerate(held_out(tokenizer, first))] == [
+        True
+    ] * HELD_OUT
 
 
 def test_joined_windows_hold_the_documents_in_a_shuffled_order():

@@ -128,6 +128,13 @@ def test_targets_that_don_t_go_together(files, tmp_path):
         )
         with pytest.raises(TuningError, match=f"of 32 tokens with the top 8, got of {length} tokens with the top {k}"):
             read_targets([one, other], 260)
+    rows = (files / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "rows.jsonl").write_text("\n".join(reversed(rows)))
+    write_targets(
+        load_base(files / "base"), byte_tokenizer(), [tmp_path / "rows.jsonl"], other, length=32, k=8, **settings
+    )
+    with pytest.raises(TuningError, match=f"{other} must hold out the documents that {one} does"):
+        read_targets([one, other], 260)
     for seed, path in ((3, one), (4, other)):
         write_targets(
             tiny_llama(seed=seed),

@@ -1,5 +1,6 @@
 """The table's measures, each against its definition on the tiny model."""
 
+import dataclasses
 import json
 import math
 
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from sorted_tuning.cli import app
+from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.answers import Answer, answer, qualities
 from sorted_tuning.evaluation.evaluate import markdown, read_instructions
 from sorted_tuning.evaluation.judge import verdict
@@ -16,6 +18,7 @@ from sorted_tuning.evaluation.variants import base_exits, in_kernel, round_vocab
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer
+from sorted_tuning.tuning.tune import tune
 
 DOCUMENTS = [[5, 80, 130, 7, 44], [9, 10, 11]]
 
@@ -87,6 +90,37 @@ def test_the_command_writes_the_table(files, tmp_path):
     assert "| sorted w8a8 | 4 |" in text and "pairwise" in text and "| base exits | 1 |" in text
     given = [json.loads(line) for line in (tmp_path / "table" / "answers.jsonl").read_text().splitlines()]
     assert [row["q"] for row in given] == ["Say hi.\n\nx"] and set(given[0]) == {"q", "a", "done"}
+
+
+def test_a_run_is_measured_on_what_it_held_out(files, tmp_path, config):
+    tune(dataclasses.replace(config, total_tokens=128), tmp_path / "run", lambda _line: None)
+    rows = (files / "rows.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "other.jsonl").write_text("".join([*rows[:2], rows[-1] + "\n", *rows[2:-1]]))
+
+    def evaluate(data, run=tmp_path / "run", documents="3"):
+        arguments = [
+            "evaluate",
+            "--base",
+            str(files / "base"),
+            "--run-dir",
+            str(run),
+            "--data",
+            str(data),
+            "--kernels",
+            "",
+        ]
+        arguments += ["--documents", documents, "--precision", "fp32", "--out", str(tmp_path / "table")]
+        return CliRunner().invoke(app, arguments)
+
+    refused = evaluate(tmp_path / "other.jsonl")
+    assert isinstance(refused.exception, TuningError), refused.output
+    assert "must begin with the 40 documents that the run holds out" in str(refused.exception)
+    assert "got another as number 3" in str(refused.exception)
+    assert evaluate(tmp_path / "other.jsonl", documents="2").exit_code == 0
+    assert evaluate(files / "rows.jsonl").exit_code == 0
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(settings | {"targets": ["gone.safetensors"]}))
+    assert evaluate(tmp_path / "other.jsonl").exit_code == 0, "nothing is known of a run whose targets are gone"
 
 
 def test_a_stopped_evaluation_has_what_was_done(files, tmp_path, monkeypatch):

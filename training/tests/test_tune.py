@@ -123,6 +123,16 @@ def test_kept_states_stand_in_for_the_still_trunk(config, tmp_path, files):
         write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], tmp_path / "no", **settings, boundaries=(4,))
 
 
+def test_targets_learn_no_question_that_they_must_never(tmp_path, files):
+    (tmp_path / "never.json").write_text(json.dumps([{"instruction": f"Q{n}?"} for n in range(42, 60)]))
+    arguments = ["targets", "--model", str(files / "base"), "--data", str(files / "rows.jsonl"), "--length", "8"]
+    arguments += ["--top-k", "0", "--precision", "fp32", "--never", str(tmp_path / "never.json")]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    text = byte_tokenizer().decode(load_file(tmp_path / "out")["ids"].flatten().tolist())
+    assert "q40" in text and "q41" in text and text.count("<|im_start|>user") == 2
+
+
 def test_states_after_other_layers_are_what_targets_would_have_kept(tmp_path, files):
     """Also of targets that kept none; the probabilities are those of the file, so the head is not needed."""
     settings = {"length": 32, "k": 8, "batch": 8, "seed": 1, "precision": "fp32"}

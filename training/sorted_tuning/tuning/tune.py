@@ -21,7 +21,7 @@ from sorted_tuning.load import licence_of, load_tokenizer
 from sorted_tuning.loss import EAGER, compiled
 from sorted_tuning.model import SortedLlama, compile_layers
 from sorted_tuning.precision import dtype_of
-from sorted_tuning.targets import Targets, fingerprint, read_targets
+from sorted_tuning.targets import Targets, fingerprint, held_out_of, read_targets
 from sorted_tuning.tuning import checkpoint
 from sorted_tuning.tuning.batches import batch_rows, sampled_positions, vocabulary_order
 from sorted_tuning.tuning.config import TuneConfig
@@ -215,6 +215,24 @@ def tuned_model(run: Path) -> tuple[SortedLlama, TuneConfig]:
         raise TuningError(f"run: must have a checkpoint, found none in {run}")
     checkpoint.load(last, SortedObjective(model, config.loss), None)
     return model.requires_grad_(False).eval(), config
+
+
+def must_hold_out(run: Path, data: Path, documents: list[list[int]], vocab: int) -> None:
+    """A TuningError where a run has other held-out documents than these, the first ones of `data` or all.
+
+    It may have learnt them. Where its targets file is gone, nothing is known and nothing is said.
+    """
+    config = TuneConfig.load(Path(run) / "config.json")
+    targets = Path(config.targets[0])
+    if not targets.is_file():
+        return
+    theirs = [document for document in held_out_of(targets, vocab) if len(document) > 1]
+    for number, document in enumerate(documents):
+        if theirs[number : number + 1] != [document]:
+            raise TuningError(
+                f"data: {data} must begin with the {len(theirs)} documents that the run holds out, those of {targets}, "
+                f"got another as number {number + 1}, which it may have learnt"
+            )
 
 
 def mean_model(runs: list[Path]) -> tuple[SortedLlama, TuneConfig]:
