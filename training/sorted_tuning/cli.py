@@ -153,6 +153,9 @@ def tune(
     train_norms: Annotated[bool, typer.Option(help="Tune the norms of exits with blocks along with these.")] = True,
     quantize: Annotated[str | None, typer.Option(help="Fake quantization: w8a8 or int4.")] = None,
     quantize_from: Annotated[int, typer.Option(help="Tokens after which fake quantization begins.")] = 0,
+    weight_bits: Annotated[
+        float, typer.Option(help="With --quantize w8a8: as given to `sortie convert`.", min=5, max=8)
+    ] = 8,
     precision: Precision = "auto",
     compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,

@@ -2,10 +2,12 @@
 
     y = W~ x~,   v~ = v + stop_gradient(quantize(v) - v)      so that d v~ / d v = 1   (arXiv 1308.3432)
 
-- w8a8: weights int8, one scale per output row (max |w| / 127); activations 8 bits, one scale per token (max |x| / 127).
-- int4: weights in blocks of 32 along the input, scale = the entry of largest magnitude / -8, values -8..7;
-  activations 8 bits, one scale per token and block of 32.
-Rounding is half to even, like ONNX Runtime's. Norms, attention and the (frozen) head stay as they are.
+- w8a8: weights in L levels a side (127, or fewer by the converter's weight bits), one scale per output row
+  (max |w| / L); activations 8 bits, one scale per token (max |x| / 127).
+- int4: weights in blocks of 32 along the input, values -8..7, scale = code x the row's unit, code the nearest to
+  (the entry of largest magnitude / -8) / unit; activations 8 bits, one scale per token and block of 32.
+Rounding is half to even, like ONNX Runtime's; of int4 weights half up, like the converter's. Norms, attention and the
+(frozen) head stay as they are. What the converter does with measured inputs (levelling, GPTQ) isn't done here.
 Knows number formats. Must not know models beyond "has nn.Linear children".
 """
 
@@ -17,6 +19,12 @@ from torch.nn import functional as F
 
 BLOCK = 32
 """Weights per scale of the int4 kernel."""
+
+MAX_CODE = 127
+"""Largest code of an int4 scale."""
+
+COARSEST = 1.148
+"""The converter's coarsest int4 scale, as a multiple of (largest weight / 8): what the largest code stands for."""
 
 
 def _straight_through(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
@@ -44,11 +52,22 @@ def round_row_blocks(x: torch.Tensor) -> torch.Tensor:
 
 
 def round_int4(w: torch.Tensor) -> torch.Tensor:
-    """4-bit rounding in blocks of 32; the largest entry of a block is hit exactly."""
-    blocks = _blocks(w)
-    scale = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)) / -8
-    scale = torch.where(scale == 0, 1.0, scale)
-    return ((blocks / scale).round().clamp(-8, 7) * scale).flatten(-2)[..., : w.shape[-1]]
+    """4-bit rounding in blocks of 32, as the converter rounds to nearest without measured inputs.
+
+    unit  = 1.148 max |w of the row| / 8 / 127
+    scale = unit x code,  code = the integer nearest to (entry of largest magnitude / -8) / unit, 1 in place of 0
+    w~    = scale x clamp(round(w / scale), -8, 7)
+    """
+    blocks = _blocks(w.float())
+    unit = blocks.abs().amax((-2, -1), keepdim=True) * (COARSEST / 8 / MAX_CODE)
+    unit = torch.where(unit == 0, 1.0, unit)
+    code = _half_up(blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)) / -8 / unit).clamp(-MAX_CODE, MAX_CODE)
+    scale = torch.where(code == 0, 1.0, code) * unit
+    return (_half_up(blocks / scale).clamp(-8, 7) * scale).flatten(-2)[..., : w.shape[-1]].to(w.dtype)
+
+
+def _half_up(x: torch.Tensor) -> torch.Tensor:
+    return (x + 0.5).floor()
 
 
 class W8A8Linear(nn.Linear):
@@ -72,8 +91,8 @@ class Int4Linear(nn.Linear):
 KERNELS = {"w8a8": W8A8Linear, "int4": Int4Linear}
 
 
-def quantize_layers(layers: list[nn.Module], kernel: str) -> None:
-    """Make every nn.Linear inside `layers` round as the kernel does, in place.
+def quantize_layers(layers: list[nn.Module], kernel: str, weight_bits: float = 8) -> None:
+    """Make every nn.Linear inside `layers` round as the kernel does, in place. weight_bits: the converter's, of w8a8.
 
     The module stays and its class changes: sharding (FSDP2) puts gathered weights into the modules that it has seen, so
     one that took another's place would be left with a shard.
@@ -82,3 +101,5 @@ def quantize_layers(layers: list[nn.Module], kernel: str) -> None:
         for module in layer.modules():
             if isinstance(module, nn.Linear):
                 module.__class__ = KERNELS[kernel]
+                if isinstance(module, W8A8Linear):
+                    module.levels = levels_of(weight_bits)

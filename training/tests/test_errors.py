@@ -56,6 +56,8 @@ def test_exits_that_do_not_fit(exits, message):
         ({"positions": 0.0}, "positions: must be over 0"),
         ({"lr": -1.0}, "lr: must be over 0, got -1.0"),
         ({"quantize": "int3"}, "quantize: must be one of w8a8, int4, got 'int3'"),
+        ({"weight_bits": 4.0, "quantize": "w8a8"}, "weight_bits: must be between 5 and 8, got 4.0"),
+        ({"weight_bits": 7.6, "quantize": "int4"}, "weight_bits: must be 8 unless quantize is w8a8, got 7.6"),
         ({"trunk_layers": 2}, "trunk_layers: must be given in hybrid mode only"),
         ({"min_lr": 2.0}, "min_lr: must be between 0 and 1"),
     ],

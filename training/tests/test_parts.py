@@ -1,5 +1,7 @@
 """Schedule, batches, fake quantization and the reference's dequantizer, each against its definition."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -56,11 +58,41 @@ def test_positions_that_come_first_are_taken_before_any_other():
 def test_rounding_keeps_what_its_grid_holds():
     rows = torch.tensor([[127.0, -64, 3, 0.4], [0, 0, 0, 0]])
     assert round_rows(rows).tolist() == [[127, -64, 3, 0], [0, 0, 0, 0]]
-    block = torch.zeros(1, 40)
-    block[0, :3], block[0, 32:35] = torch.tensor([-8.0, 7, 2.4]), torch.tensor([4.0, -3, 0.2])
-    out = round_int4(block)
-    assert out[0, :3].tolist() == [-8, 7, 2]
-    assert out[0, 32:35].tolist() == [4, -3, 0]  # scale -0.5: the largest entry is hit whatever its sign
+
+
+def int4_as_converted(row):
+    """src/convert/quantize/int4.ts, quantizeToNearest, of one row, in plain numbers."""
+    unit = np.float32(max(map(abs, row)) * (0.62 + 0.024 * 22) / 8 / 127)
+    out = []
+    for start in range(0, len(row), 32):
+        block = row[start : start + 32]
+        code = math.floor(max(block, key=abs) / -8 / unit + 0.5) if unit else 0
+        scale = float(max(-127, min(127, code)) or 1) * float(unit or 1)
+        out += [max(-8, min(7, math.floor(value / scale + 0.5))) * scale for value in block]
+    return out
+
+
+def test_four_bits_round_as_the_converter_stores_them():
+    weights = torch.randn(6, 72, generator=torch.Generator().manual_seed(4)) * 0.1
+    weights[1, :32] *= 1e-4  # a block whose scale is nearest to code 0
+    weights[2, 40] = -3.0  # a row whose other blocks have few codes
+    weights[3, 32:64] = 0
+    weights[4] = 0
+    rounded = round_int4(weights)
+    for row, expected in zip(rounded, map(int4_as_converted, weights.tolist()), strict=True):
+        torch.testing.assert_close(row, torch.tensor(expected), atol=1e-6, rtol=1e-6)
+    assert round_int4(weights.bfloat16()).dtype == torch.bfloat16
+    # A scale is one of 127 of the row: the entry of largest magnitude is hit to half of a code.
+    largest = weights.abs().amax()
+    assert 0 < (rounded[2, 40] + largest).abs() < largest * 1.148 / 127
+
+
+def test_fewer_weight_bits_are_fewer_levels_while_tuning(base):
+    linear = base.model.layers[0].mlp.up_proj
+    x, exact = torch.eye(linear.in_features), linear.weight.detach().clone()
+    for bits, levels in ((8, 127), (7.6, 96), (5, 15)):
+        quantize_layers([base.model.layers[0]], "w8a8", bits)
+        assert torch.allclose(linear(x).T, round_rows(exact, levels), atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", ["w8a8", "int4"])

@@ -209,8 +209,10 @@ def _equal(a, b):
 
 
 def test_quantization_aware_phase_keeps_parameter_names(config, tmp_path):
-    config = dataclasses.replace(config, quantize="w8a8", quantize_from=512)
-    tune(config, tmp_path, quiet)
+    config = dataclasses.replace(config, quantize="w8a8", quantize_from=512, weight_bits=7.6)
+    tuner = Tuner(config, tmp_path, quiet)
+    tuner.train()
+    assert tuner.sorted.base.model.layers[0].mlp.up_proj.levels == 96
     model, _ = tuned_model(tmp_path)
     assert type(model.base.model.layers[0].mlp.up_proj) is torch.nn.Linear
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sorted_tuning.exits import Exit
-from sorted_tuning.fakequant import W8A8Linear, levels_of, quantize_layers, round_rows
+from sorted_tuning.fakequant import levels_of, quantize_layers, round_rows
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.tuning.parameters import layers
 
@@ -26,10 +26,7 @@ def in_kernel(model: SortedLlama, kernel: str, weight_bits: float = 8, head_bits
     converter's options of these names.
     """
     rounded = copy.deepcopy(model)
-    quantize_layers(layers(rounded), kernel)
-    for module in rounded.modules():
-        if isinstance(module, W8A8Linear):
-            module.levels = levels_of(weight_bits)
+    quantize_layers(layers(rounded), kernel, weight_bits)
     with torch.no_grad():
         for module in (rounded.base.model.embed_tokens, rounded.base.lm_head):
             weight = round_vocabulary(module.weight, kernel, levels_of(head_bits))

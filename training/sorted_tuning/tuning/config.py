@@ -45,6 +45,7 @@ class TuneConfig:
     train_norms: bool = True
     quantize: str | None = None
     quantize_from: int = 0
+    weight_bits: float = 8
     precision: Precision = "bf16"
     compile: bool = True
     threads: int | None = None
@@ -86,6 +87,9 @@ class TuneConfig:
             _rule("train_norms", has_blocks, "off only where exits carry blocks", self.exits)
         if self.quantize is not None:
             _rule("quantize", self.quantize in KERNELS, f"one of {', '.join(KERNELS)}", self.quantize)
+        _rule("weight_bits", 5 <= self.weight_bits <= 8, "between 5 and 8", self.weight_bits)
+        if self.weight_bits != 8:
+            _rule("weight_bits", self.quantize == "w8a8", "8 unless quantize is w8a8", self.weight_bits)
 
     def weights(self) -> list[float]:
         """The exits' weights in the loss; all 1 where none are given."""

@@ -172,7 +172,7 @@ class Tuner:
 
     def _quantize_when_due(self) -> None:
         if self.config.quantize and not self.quantized and self.tokens >= self.config.quantize_from:
-            quantize_layers(layers(self.sorted), self.config.quantize)
+            quantize_layers(layers(self.sorted), self.config.quantize, self.config.weight_bits)
             self.quantized = True
             self.say(f"fake quantization {self.config.quantize} from {self.tokens} tokens on")
 
