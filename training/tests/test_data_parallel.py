@@ -65,6 +65,10 @@ def test_a_data_parallel_run_resumes_with_the_same_curve(config, every_step, tmp
     spawn(whole_and_resumed, tmp_path, config, every_step, tmp_path)
     assert len(curve(tmp_path / "whole")) == 8
     assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    scores = [
+        [r for r in read_whole_lines(tmp_path / name / "metrics.jsonl") if "kl" in r] for name in ("whole", "cut")
+    ]
+    assert scores[0] == scores[1] and [r["tokens"] for r in scores[0]] == [0, 8 * 128]
 
 
 UNREAD = (("blocks", "1+1,2+1,4", "0,1,0"), ("soft", "1,2,4", "1,1,0"))

@@ -217,6 +217,33 @@ def test_quantization_aware_phase_keeps_parameter_names(config, tmp_path):
     assert type(model.base.model.layers[0].mlp.up_proj) is torch.nn.Linear
 
 
+def scored(run):
+    return [r["tokens"] for r in read_whole_lines(run / "metrics.jsonl") if "kl" in r]
+
+
+def test_the_last_score_is_there_once_and_on_the_plot(config, every_step, tmp_path, monkeypatch):
+    plotted = []
+    monkeypatch.setattr("sorted_tuning.tuning.tune.plot", lambda metrics, png: plotted.append(scored(metrics.parent)))
+    tune(every_step, tmp_path / "by the clock", quiet)  # the last step's checkpoint, too, is the clock's
+    wanted = [0, 1024, 12 * 128]
+    assert scored(tmp_path / "by the clock") == wanted == plotted[-1]
+    tune(every_step, tmp_path / "by the clock", quiet)
+    assert scored(tmp_path / "by the clock") == wanted, "a finished run is not scored again"
+    tuner = Tuner(config, tmp_path / "killed", quiet)
+    save = tuner._save
+
+    def save_and_die():
+        save()
+        raise KeyboardInterrupt
+
+    tuner._save = save_and_die
+    with pytest.raises(KeyboardInterrupt):
+        tuner.train()
+    assert scored(tmp_path / "killed") == wanted[:2]
+    tune(config, tmp_path / "killed", quiet)
+    assert scored(tmp_path / "killed") == wanted == plotted[-1]
+
+
 def test_metrics_beyond_a_checkpoint_are_dropped_on_resume(every_step, tmp_path):
     stop_after(Tuner(every_step, tmp_path, quiet), 5)
     assert len(list(tmp_path.glob("checkpoint-*"))) == 2  # the older ones are cleared up

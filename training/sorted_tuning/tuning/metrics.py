@@ -21,6 +21,10 @@ class MetricsFile:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
+    def has_scores(self, tokens: int) -> bool:
+        """Whether the held-out documents were scored after this many tokens."""
+        return any("kl" in line and line["tokens"] == tokens for line in read_whole_lines(self.path))
+
 
 def plot(metrics: Path, png: Path) -> None:
     """Training loss per exit (smoothed) and held-out KL per exit (points), over tokens, both axes logarithmic."""

@@ -90,7 +90,7 @@ class Tuner:
         """Run until total_tokens; checkpoints by the clock (a pause costs nothing), scores by tokens."""
         config, saved_at, saved_tokens = self.config, time.monotonic(), self.tokens
         if self.step == 0:
-            self._score()
+            self._score_once()
         while self.tokens < config.total_tokens:
             before = self.tokens
             self._quantize_when_due()
@@ -104,7 +104,10 @@ class Tuner:
                 saved_at, saved_tokens = time.monotonic(), self.tokens
         if self.tokens > saved_tokens:
             self._save()
-            self._score()
+        # Also where the last step's checkpoint was written before, by the clock or before a kill.
+        self._quantize_when_due()
+        self._score_once()
+        self._plot()
 
     def _one_step(self) -> None:
         config, device, started = self.config, self.accelerator.device, time.monotonic()
@@ -181,8 +184,17 @@ class Tuner:
 
     def _save(self) -> None:
         checkpoint.save(self.run, self.objective, self.optimizer.optimizer, {"step": self.step, "tokens": self.tokens})
+        self._plot()
+
+    def _plot(self) -> None:
         if self.metrics:
             plot(self.metrics.path, self.run / "loss.png")
+
+    def _score_once(self) -> None:
+        """Score unless the metrics, which the first process alone has, hold the score at these tokens."""
+        lacks = self.metrics is not None and not self.metrics.has_scores(self.tokens)
+        if self._agreed(torch.tensor(float(lacks))):
+            self._score()
 
     def _score(self) -> None:
         if self.targets.test_top_ids is not None:
