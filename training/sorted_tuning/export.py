@@ -7,6 +7,7 @@ Knows names and dtypes. Must not know training.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -36,7 +37,8 @@ def export(
 ) -> None:
     """Write config.json, model.safetensors, the tokenizer and, where there are blocks, exit-blocks.safetensors.
 
-    The licence, where it is known, goes into a model card: who converts the folder reads it there.
+    The licence, where it is known, goes into a model card: who converts the folder reads it there. Blocks and a card
+    that an earlier export left, and this one doesn't have, are removed; a card that says more is not ours and stays.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,11 +47,16 @@ def export(
     base.config.dtype = dtype
     base.save_pretrained(folder, state_dict=state)
     tokenizer.save_pretrained(folder)
+    card, blocks = folder / "README.md", folder / EXIT_BLOCKS
     if licence:
-        (folder / "README.md").write_text(f"---\nlicense: {licence}\n---\n", "utf-8")
+        card.write_text(f"---\nlicense: {licence}\n---\n", "utf-8")
+    elif card.is_file() and re.fullmatch(r"---\nlicense: [^\n]+\n---\n", card.read_text("utf-8")):
+        card.unlink()
     if model.blocks:
         tensors = {name: value.to(dtype) for name, value in block_tensors(model).items()}
-        save_file(tensors, folder / EXIT_BLOCKS, metadata={"exits": format_exits(model.exits)})
+        save_file(tensors, blocks, metadata={"exits": format_exits(model.exits)})
+    else:
+        blocks.unlink(missing_ok=True)
 
 
 def load_sorted(source: Path, exits: tuple[Exit, ...] | None, dtype: torch.dtype = torch.float32) -> SortedLlama:

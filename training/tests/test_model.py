@@ -100,6 +100,17 @@ def test_export_round_trip(base, tmp_path):
     assert len(names) == 3 * 9 + 2
 
 
+def test_an_export_leaves_nothing_of_the_one_before(base, tmp_path):
+    card = tmp_path / "README.md"
+    export(SortedLlama(base, parse_exits("1+1,4")), byte_tokenizer(), tmp_path, torch.float32, "apache-2.0")
+    export(SortedLlama(base, parse_exits("2,4")), byte_tokenizer(), tmp_path, torch.float32)
+    assert not (tmp_path / "exit-blocks.safetensors").exists() and not card.exists()
+    assert load_sorted(tmp_path, parse_exits("2,4")).exits == parse_exits("2,4")
+    card.write_text("---\nlicense: mit\n---\n\nOurs.\n")
+    export(SortedLlama(base, parse_exits("2,4")), byte_tokenizer(), tmp_path, torch.float32)
+    assert "Ours." in card.read_text(), "a card that is more than an export's stays"
+
+
 def test_exported_blocks_keep_to_their_exits(base, tmp_path):
     export(SortedLlama(base, parse_exits("1+1,4")), byte_tokenizer(), tmp_path, torch.float32)
     with pytest.raises(TuningError, match=r"trained for 1\+1,4, got 2\+1,4"):
