@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import chain, cycle
@@ -47,9 +48,9 @@ def read_rows(path: Path) -> list[Row]:
             continue
         try:
             raw = json.loads(line)
-            row = Row(raw["q"], raw["a"], bool(raw.get("done", True)))
+            row = Row(_string(raw, "q"), _string(raw, "a"), bool(raw.get("done", True)))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise TuningError(f'data: {path}:{number} must be an object with "q" and "a": {error!r}') from error
+            raise TuningError(f'data: {path}:{number} must be an object with strings "q" and "a": {error!r}') from error
         if row.question.strip() and len(row.answer) > 1:
             rows.append(row)
     if not rows:
@@ -57,12 +58,27 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def _string(raw: dict, name: str) -> str:
+    if not isinstance(raw[name], str):
+        raise TypeError(f"{name} is {raw[name]!r}")
+    return raw[name]
+
+
 def _text(path: Path) -> str:
-    if path.suffix != ".gz":
-        return path.read_text("utf-8")
+    if not path.is_file():
+        raise TuningError(f"data: must be a JSONL file or a gzip file of one, found no {path}")
     try:
-        return gzip.decompress(path.read_bytes()).decode("utf-8")
-    except (OSError, EOFError) as error:
+        return _bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TuningError(f"data: {path} must be UTF-8 text: {error}") from error
+
+
+def _bytes(path: Path) -> bytes:
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
         raise TuningError(f"data: {path} must be a whole gzip file: {error}") from error
 
 

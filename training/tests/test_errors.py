@@ -72,7 +72,11 @@ def test_settings(config, tmp_path, change, message):
     [
         ('{"q": "", "a": "long enough"}\n{"q": "x", "a": "y"}\n', "no usable row"),
         ("\n\n", "no usable row"),
-        ('{"q": "x"}', 'rows.jsonl:1 must be an object with "q" and "a"'),
+        ('{"q": "x"}', 'rows.jsonl:1 must be an object with strings "q" and "a"'),
+        ('\n{"q": 5, "a": "five"}', 'rows.jsonl:2 must be an object with strings "q" and "a": .*q is 5'),
+        ('{"q": "x", "a": ["five"]}', 'rows.jsonl:1 must be an object with strings "q" and "a": .*a is .\'five\''),
+        ('{"q": "x", "a": null}', 'rows.jsonl:1 must be an object with strings "q" and "a": .*a is None'),
+        ("[1]", 'rows.jsonl:1 must be an object with strings "q" and "a"'),
         ("not json", "rows.jsonl:1 must be"),
     ],
 )
@@ -81,6 +85,15 @@ def test_data_without_a_usable_row(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(TuningError, match=message):
         read_rows(path)
+
+
+def test_data_that_is_no_text_file(tmp_path):
+    for name in ("none.jsonl", "none.jsonl.gz"):
+        with pytest.raises(TuningError, match=f"data: must be a JSONL file or a gzip file of one, found no .*{name}"):
+            read_rows(tmp_path / name)
+    (tmp_path / "latin").write_bytes('{"q": "wo?", "a": "hüben"}'.encode("latin-1"))
+    with pytest.raises(TuningError, match="latin must be UTF-8 text"):
+        read_rows(tmp_path / "latin")
 
 
 def test_data_in_a_torn_gzip_file(tmp_path):
