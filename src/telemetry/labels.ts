@@ -23,6 +23,7 @@ export function initialize(series: Series): void {
     'queue_full',
     'budget_infeasible',
     'too_long',
+    'unknown_token',
     'grammar',
     'grammars_lost',
     'error',
