@@ -249,6 +249,83 @@ void t.test('an answer whose thread is lost in the middle ends as lost', async (
   t.match(all.get('a')?.ended, { reason: 'error', error: /lost/, isLost: true });
 });
 
+/** The library cuts what it complains of at byte 100, here within a character, and panics. */
+const panic = { type: 'string', minLength: 'é'.repeat(60) };
+
+/** Lists in lists by reference, which overflow the library's stack; from the innermost on or from the outermost. */
+function chain(length: number, isReversed = false): object {
+  const names = Array.from({ length }, (_, index) => index);
+  const lists = names.map((index) => [`a${index + 1}`, { items: { $ref: `#/$defs/a${index}` } }] as const);
+  const $defs = { a0: { type: 'string' }, ...Object.fromEntries(isReversed ? lists.toReversed() : lists) };
+  return { $defs, items: { $ref: `#/$defs/a${length}` } };
+}
+
+void t.test('a malformed schema is told its place, and an answer beside it goes on', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, options, () => undefined);
+  inbox.generate(ask('beside', city));
+  const hidden = { $ref: '#/x-hidden/a~1b', 'x-hidden': { 'a/b': panic } };
+  const elsewhere = { $ref: 'http://h/#/y', $defs: { h: { $id: 'http://h/', y: panic } } };
+  const wrong: [unknown, RegExp][] = [
+    [panic, /^minLength must be a whole number of at least 0, got "é+\.\.\.$/],
+    [
+      { properties: { a: { items: { anyOf: [true, panic] } } } },
+      /^properties\.a\.items\.anyOf\[1\]\.minLength must be/,
+    ],
+    [{ properties: { a: { required: ['x', 5] } } }, /^properties\.a\.required must be an array of strings, got/],
+    [{ prefixItems: [{}, 'x'] }, /^prefixItems\[1\] must be an object or a boolean, got "x"/],
+    [hidden, /^\$ref \("#\/x-hidden\/a~1b"\)\.minLength must be/],
+    [chain(300), /^it must have at most 256 schemas within each other/],
+    [chain(300, true), /^it must have at most 256 schemas within each other/],
+    [elsewhere, /^\$ref \("http:\/\/h\/#\/y"\)\.minLength must be/],
+  ];
+  // Names and values that look like keywords.
+  const right = { properties: { minLength: { const: panic } }, examples: [panic], minimum: null, type: 'object' };
+  let isLate = false;
+  const all = await answersOf(
+    core,
+    ['beside', ...wrong.map((_, index) => `w${index}`), 'right', 'deep', 'calls'],
+    () => {
+      if (isLate) return;
+      isLate = true;
+      for (const [index, [schema]] of wrong.entries()) inbox.generate(ask(`w${index}`, schema));
+      inbox.generate(ask('right', right, { maxTokens: 3 }));
+      inbox.generate(ask('deep', chain(100), { maxTokens: 3 }));
+      const functions = ['{}', JSON.stringify(panic)].map((schema, index) => ({ name: `f${index}`, schema }));
+      const grammar = { kind: 'calls', functions, most: 1, isOptional: false } as const;
+      inbox.generate(ask('calls', null, { grammar }));
+    },
+  );
+  for (const [index, [, detail]] of wrong.entries()) {
+    t.match(all.get(`w${index}`)?.refused, { reason: 'grammar', detail });
+  }
+  t.match(all.get('calls')?.refused, { reason: 'grammar', detail: /^minLength must be/, part: 1 });
+  for (const id of ['right', 'deep']) t.equal(all.get(id)?.ended?.reason, 'length');
+  const answer = all.get('beside');
+  t.match(answer?.ended, { reason: 'stop' });
+  t.ok(Value.Check(city, JSON.parse(tokenizer.decode(answer?.tokens ?? []))));
+});
+
+void t.test('whose schema breaks the library is not told to try again; those beside it are', async (t) => {
+  holdProcess(t);
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, options, () => undefined);
+  inbox.generate(ask('beside', city));
+  // Stands for a panic: nothing that the library says of a grammar. The API lets none through.
+  const schema = '{';
+  let isLate = false;
+  const all = await answersOf(core, ['beside', 'culprit'], () => {
+    if (isLate) return;
+    isLate = true;
+    inbox.generate(ask('culprit', null, { grammar: { kind: 'json', schema } }));
+  });
+  t.match(all.get('culprit')?.refused, { reason: 'grammar', detail: /breaks/ });
+  t.match(all.get('beside')?.ended, { reason: 'error', error: /lost/, isLost: true });
+  inbox.generate(ask('next', { type: 'boolean' }));
+  const { ended } = (await answersOf(core, ['next'])).get('next') ?? {};
+  t.equal(ended?.reason, 'stop', 'on another thread');
+});
+
 void t.test('requests that wait for a parser have a place in the queue, or none', async (t) => {
   const core = makeCore(executor, { maxRunning: 1, maxQueue: 2 });
   const inbox = new Inbox(core, options, () => undefined);

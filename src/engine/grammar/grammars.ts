@@ -178,10 +178,13 @@ export class Grammars {
     this.#isLoaded = false;
     const thread = new Worker(new URL('./thread.js', import.meta.url), { workerData });
     thread.on('message', (message: FromGrammars) => {
+      // What an ended one had still to say is not owed any more.
+      if (this.#thread !== thread) return;
       this.#owed--;
       this.#isLoaded = true;
       this.#guard();
       this.#answer(message);
+      if (message.type === 'broken') this.#lose(thread, message.message);
     });
     thread.on('error', (error) => {
       this.#lose(thread, error.message);
@@ -198,7 +201,10 @@ export class Grammars {
     const { id } = message;
     const opening = this.#opening.get(id);
     this.#opening.delete(id);
-    if (message.type === 'wrong') {
+    if (message.type === 'broken') {
+      // Whoever brought the grammar along must not bring it again. In mid-answer it is lost like all others (`#lose`).
+      opening?.reject(new GrammarError('the grammar library breaks down on it', null));
+    } else if (message.type === 'wrong') {
       if (opening) opening.reject(new GrammarError(message.message, message.part));
       else this.#fail(id, { message: message.message, isLost: false });
     } else {

@@ -5,6 +5,7 @@
  */
 import { CALL } from '../../model/tool-form.js';
 import type { CallsGrammar, Grammar } from '../messages.js';
+import { checkSchema, SchemaError } from './schema-check.js';
 
 export type LibraryGrammar =
   { readonly type: 'json_schema'; readonly schema: object } | { readonly type: 'lark'; readonly grammar: string };
@@ -12,8 +13,10 @@ export type LibraryGrammar =
 /** On one line: small models can go on with white space for ever, and the gateway finds the end of a call by it. */
 const OPTIONS = { whitespace_flexible: false, item_separator: ', ', key_separator: ': ' };
 
+/** @throws SchemaError */
 function withOptions(schema: string): object {
   const json = JSON.parse(schema) as unknown;
+  checkSchema(json);
   // A schema may be `true`; the library's options need an object.
   const object = typeof json === 'object' && json !== null ? json : { anyOf: [json] };
   return { ...object, 'x-guidance': OPTIONS };
@@ -30,11 +33,20 @@ function lark({ functions, most }: CallsGrammar): string {
     `call: ${JSON.stringify(CALL.open)} (${names}) ${JSON.stringify(CALL.close)}`,
     ...functions.map(
       ({ name, schema }, index) =>
-        `f${index}: ${JSON.stringify(name + CALL.middle)} %json ${JSON.stringify(withOptions(schema))}`,
+        `f${index}: ${JSON.stringify(name + CALL.middle)} %json ${JSON.stringify(ofFunction(index, schema))}`,
     ),
   ].join('\n');
 }
 
+function ofFunction(index: number, schema: string): object {
+  try {
+    return withOptions(schema);
+  } catch (error) {
+    throw error instanceof SchemaError ? new SchemaError(error.message, index) : error;
+  }
+}
+
+/** @throws SchemaError for one that the library must not see */
 export function libraryGrammar(grammar: Grammar): LibraryGrammar {
   return grammar.kind === 'json'
     ? { type: 'json_schema', schema: withOptions(grammar.schema) }
@@ -47,9 +59,13 @@ export interface Complaint {
   readonly part: number | null;
 }
 
-/** The first line of what the library says of a grammar. @throws everything else, since the library throws strings */
-export function complaintOf(error: unknown, grammar: Grammar): Complaint {
-  if (typeof error !== 'string') throw error;
+/**
+ * What is wrong with a grammar, in one line: of what the library says, the first.
+ * @returns null for everything else, since the library throws strings
+ */
+export function complaintOf(error: unknown, grammar: Grammar): Complaint | null {
+  if (error instanceof SchemaError) return { message: error.message, part: error.part };
+  if (typeof error !== 'string') return null;
   const [line = ''] = error.split('\n');
   const text = line.replace(/^Failed to (compute mask|consume token): /, '');
   // In Lark it begins with the place: "at 4(5): failed to compile JSON schema: ...".

@@ -30,4 +30,11 @@ export type FromGrammars =
       readonly message: string;
       /** Index of the function that is wrong, or null. */
       readonly part: number | null;
+    }
+  | {
+      /** The library broke down on it: the thread does nothing more, and must be ended. */
+      readonly type: 'broken';
+      readonly id: string;
+      /** For the log. */
+      readonly message: string;
     };

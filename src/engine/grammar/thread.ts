@@ -3,7 +3,8 @@
  *
  * Knows: llguidance. Must not know: sequences' depth, budgets, logits.
  * Parsers are expensive to make (a second, tens of megabytes) and cheap to set to another grammar: they are kept.
- * Whatever is not an error of a grammar ends the thread; the other side (grammars.ts) starts another one.
+ * Whatever is not an error of a grammar ends the thread; the other side (grammars.ts) starts another one. A panic of the
+ * library leaves its memory as it happens to be, so that nothing else may run there after it.
  */
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -49,14 +50,19 @@ function next(id: string, { parser, left }: Live): void {
   port?.postMessage(message, mask === null ? [] : [mask.buffer as ArrayBuffer]);
 }
 
-function answer(id: string, each: Live, act: () => void): void {
+/** @returns once the next message may be read: never, after the library broke down */
+function answer(id: string, each: Live, act: () => void): Promise<void> {
   try {
     act();
     next(id, each);
   } catch (error) {
-    const message: FromGrammars = { type: 'wrong', id, ...complaintOf(error, each.grammar) };
+    const complaint = complaintOf(error, each.grammar);
+    const message: FromGrammars =
+      complaint === null ? { type: 'broken', id, message: String(error) } : { type: 'wrong', id, ...complaint };
     port?.postMessage(message);
+    if (complaint === null) return new Promise(() => undefined);
   }
+  return Promise.resolve();
 }
 
 async function open(id: string, grammar: Grammar): Promise<void> {
@@ -64,7 +70,7 @@ async function open(id: string, grammar: Grammar): Promise<void> {
   const isOptional = grammar.kind === 'calls' && grammar.isOptional;
   const each: Live = { parser, grammar, left: isOptional ? CALL_BEGINS.length : 0 };
   live.set(id, each);
-  answer(id, each, () => {
+  await answer(id, each, () => {
     parser.reset(libraryGrammar(grammar));
   });
 }
@@ -82,7 +88,7 @@ async function handle(message: ToGrammars): Promise<void> {
     free.push(each.parser);
     return;
   }
-  answer(id, each, () => {
+  await answer(id, each, () => {
     each.left -= tokens.bytes[message.token]?.length ?? 0;
     each.parser.advance(message.token);
   });
