@@ -1,4 +1,4 @@
-/** `response_format` as what an answer must keep to. Knows: OpenAI's three kinds. Must not know: grammars. */
+/** `response_format` as what an answer must keep to. Knows: OpenAI's three kinds, llama.cpp's schema. Must not know: grammars. */
 import type { Grammar } from '../engine/messages.js';
 import { schemaText } from './schema-limits.js';
 import type { ResponseFormat } from './schemas/shared.js';
@@ -19,8 +19,8 @@ const PARAM = 'response_format';
 export function formatGrammar(format: ResponseFormat | undefined): PlannedGrammar | null {
   if (format === undefined || format.type === 'text') return null;
   const schema =
-    format.type === 'json_object'
-      ? '{"type":"object"}'
-      : schemaText(format.json_schema.schema, `${PARAM}.json_schema.schema`, PARAM);
+    format.type === 'json_schema'
+      ? schemaText(format.json_schema.schema, `${PARAM}.json_schema.schema`, PARAM)
+      : schemaText(format.schema ?? { type: 'object' }, `${PARAM}.schema`, PARAM);
   return { grammar: { kind: 'json', schema }, placeOf: () => PARAM };
 }

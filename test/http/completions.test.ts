@@ -398,6 +398,8 @@ void t.test('response_format reaches the engine as a schema; what it refuses is 
     [null, null],
     [{ type: 'text' }, null],
     [{ type: 'json_object' }, '{"type":"object"}'],
+    [{ type: 'json_object', schema: null }, '{"type":"object"}'],
+    [{ type: 'json_object', schema }, JSON.stringify(schema)],
     [{ type: 'json_schema', json_schema: { name: 'n', strict: true, schema } }, JSON.stringify(schema)],
     [{ type: 'json_schema', json_schema: { name: 'n', strict: null, schema: true } }, 'true'],
   ];

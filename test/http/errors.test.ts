@@ -51,6 +51,16 @@ void t.test('each wrong parameter is a 400 that names it', async (t) => {
       'response_format',
     ],
     [
+      'a schema of any object that is a number',
+      { response_format: { type: 'json_object', schema: 5 } },
+      'response_format',
+    ],
+    [
+      'a schema of any object that would unroll',
+      { response_format: { type: 'json_object', schema: { maxItems: 1e5 } } },
+      'response_format',
+    ],
+    [
       'a huge schema',
       { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { enum: ['x'.repeat(40_000)] } } } },
       'response_format',

@@ -63,21 +63,26 @@ const Stop = oneOf('a non-empty string or an array of up to 4 non-empty strings'
   Type.Array(Type.String({ minLength: 1 }), { maxItems: 4 }),
 ]);
 
+const JsonSchema = Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Boolean()]);
+
 const JsonSchemaFormat = Type.Object({
   type: Type.Literal('json_schema'),
   json_schema: Type.Object({
     name: Type.Optional(Type.String()),
     description: Type.Optional(Type.String()),
-    schema: Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Boolean()]),
+    schema: JsonSchema,
     strict: Type.Optional(Type.Boolean()),
   }),
 });
 
-const ResponseFormat = oneOf('{type: "text"}, {type: "json_object"} or {type: "json_schema", json_schema: {schema}}', [
-  Type.Object({ type: Type.Literal('text') }),
-  Type.Object({ type: Type.Literal('json_object') }),
-  JsonSchemaFormat,
-]);
+const ResponseFormat = oneOf(
+  '{type: "text"}, {type: "json_object"}, with a schema or without, or {type: "json_schema", json_schema: {schema}}',
+  [
+    Type.Object({ type: Type.Literal('text') }),
+    Type.Object({ type: Type.Literal('json_object'), schema: Type.Optional(JsonSchema) }),
+    JsonSchemaFormat,
+  ],
+);
 export type ResponseFormat = Static<typeof ResponseFormat>;
 
 /** Fields that completions and chat completions have in common. */
