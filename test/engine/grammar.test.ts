@@ -13,6 +13,7 @@ import { GREEDY } from '../../src/engine/sampler.js';
 import { tokenBytes, type TokenizerJson } from '../../src/model/token-bytes.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
 import { answersOf, greedy, holdProcess, makeCore, makeExecutor, MODEL } from './helper.js';
+import { PYDANTIC, ZOD } from './schemas.js';
 
 t.setTimeout(240_000);
 const executor = await makeExecutor(t);
@@ -247,6 +248,24 @@ void t.test('an answer whose thread is lost in the middle ends as lost', async (
     inbox.generate(ask('b', large));
   });
   t.match(all.get('a')?.ended, { reason: 'error', error: /lost/, isLost: true });
+});
+
+void t.test('schemas as zod and pydantic write them are kept to', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, options, () => undefined);
+  const schemas = Object.entries<object>({ ...ZOD, ...PYDANTIC });
+  // Begun right is enough: unbounded strings go on.
+  for (const [name, schema] of schemas) inbox.generate(ask(name, schema, { maxTokens: 24 }));
+  const all = await answersOf(
+    core,
+    schemas.map(([name]) => name),
+  );
+  for (const [name, schema] of schemas) {
+    const answer = all.get(name);
+    const text = tokenizer.decode(answer?.tokens ?? []);
+    t.match(answer?.ended?.reason, /^(stop|length)$/, `${name}: ${answer?.refused?.detail ?? text}`);
+    if (answer?.ended?.reason === 'stop') t.ok(Value.Check(schema, JSON.parse(text)), text);
+  }
 });
 
 /** The library cuts what it complains of at byte 100, here within a character, and panics. */

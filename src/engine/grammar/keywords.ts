@@ -26,9 +26,13 @@ export function mapSchemas(schema: SchemaObject, each: (schema: unknown, place: 
   return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, replaced(key, value)]));
 }
 
-/** @param root what "#" means @returns what a `$ref` points at, or undefined for none and for one outside of the text */
+/**
+ * What the JSON pointer at the end of a `$ref` points at, whatever document is named before it.
+ * @param root what "#" means
+ * @returns undefined where there is nothing, and for a reference by another name
+ */
 export function referred(ref: unknown, root: unknown): unknown {
-  const fragment = typeof ref === 'string' ? /#(.*)$/su.exec(ref)?.[1] : undefined;
+  const fragment = typeof ref === 'string' ? /#((?:\/.*)?)$/su.exec(ref)?.[1] : undefined;
   if (fragment === undefined) return undefined;
   let value = root;
   for (const step of fragment.split('/').slice(1)) {

@@ -6,6 +6,7 @@
 import { CALL } from '../../model/tool-form.js';
 import type { CallsGrammar, Grammar } from '../messages.js';
 import { checkSchema, SchemaError } from './schema-check.js';
+import { normalSchema } from './schema-normal.js';
 
 export type LibraryGrammar =
   { readonly type: 'json_schema'; readonly schema: object } | { readonly type: 'lark'; readonly grammar: string };
@@ -15,8 +16,9 @@ const OPTIONS = { whitespace_flexible: false, item_separator: ', ', key_separato
 
 /** @throws SchemaError */
 function withOptions(schema: string): object {
-  const json = JSON.parse(schema) as unknown;
-  checkSchema(json);
+  const given = JSON.parse(schema) as unknown;
+  checkSchema(given);
+  const json = normalSchema(given);
   // A schema may be `true`; the library's options need an object.
   const object = typeof json === 'object' && json !== null ? json : { anyOf: [json] };
   return { ...object, 'x-guidance': OPTIONS };

@@ -1,0 +1,92 @@
+/** What is said otherwise of a schema before the grammar library reads it, and what stays as it is. */
+import t from 'tap';
+import { normalSchema } from '../../src/engine/grammar/schema-normal.js';
+import { PYDANTIC, ZOD } from './schemas.js';
+
+void t.test('what asks for nothing is left out, wherever a schema is', (t) => {
+  const nothing = [
+    { propertyNames: true },
+    { propertyNames: {} },
+    { propertyNames: { type: 'string' } },
+    { uniqueItems: false },
+    { format: 'uri-reference' },
+  ];
+  for (const each of nothing) {
+    const within = (schema: object) => ({
+      ...schema,
+      items: [schema],
+      anyOf: [schema],
+      additionalProperties: schema,
+      properties: { format: schema },
+      $defs: { a: schema },
+    });
+    t.strictSame(normalSchema(within(each)), within({}), JSON.stringify(each));
+  }
+  t.strictSame(normalSchema(ZOD['z.object({ url: z.url(), jwt: z.jwt(), id: z.cuid() })']), {
+    $schema: 'https://json-schema.org/draft/2020-12/schema',
+    type: 'object',
+    properties: {
+      url: { type: 'string' },
+      jwt: { type: 'string' },
+      id: { type: 'string', pattern: '^[cC][0-9a-z]{6,}$' },
+    },
+    required: ['url', 'jwt', 'id'],
+    additionalProperties: false,
+  });
+  t.end();
+});
+
+void t.test('values, known formats and what does ask for something stay', (t) => {
+  const value = { uniqueItems: false, format: 'path', propertyNames: true, oneOf: [] };
+  for (const schema of [
+    true,
+    { const: value, enum: [value], default: value, examples: [value] },
+    { format: 'date-time' },
+    { uniqueItems: true },
+    { propertyNames: { pattern: '^a' } },
+    { properties: { uniqueItems: false, propertyNames: true } },
+  ]) {
+    t.strictSame(normalSchema(schema), schema, JSON.stringify(schema));
+  }
+  t.end();
+});
+
+void t.test('a union whose branches list other values of a property becomes anyOf, and they require it', (t) => {
+  const { $defs, discriminator } = PYDANTIC['Annotated[Cat | Dog | Bird, Field(discriminator="kind")]'];
+  const required = ['kind'];
+  t.strictSame(normalSchema(PYDANTIC['Annotated[Cat | Dog | Bird, Field(discriminator="kind")]']), {
+    $defs,
+    discriminator,
+    anyOf: [{ $ref: '#/$defs/Cat' }, { $ref: '#/$defs/Dog', required }, { $ref: '#/$defs/Bird', required }],
+  });
+  t.end();
+});
+
+void t.test('another union stays', (t) => {
+  const a = { type: 'object', properties: { kind: { const: 'a' } }, required: ['kind'] };
+  const b = { ...a, properties: { kind: { const: 'b' } } };
+  const root = { $defs: { a, b, circle: { $ref: '#/$defs/circle' } } };
+  const refs = [{ $ref: '#/$defs/a' }, { $ref: '#/$defs/b' }];
+  for (const schema of [
+    { oneOf: [a, a] },
+    { oneOf: [a, { ...b, properties: { kind: { enum: ['b', 'a'] } } }] },
+    { oneOf: [a, { ...b, properties: { kind: { type: 'string' } } }] },
+    { oneOf: [a, { ...b, properties: { other: { const: 'b' } } }] },
+    // Neither is against what is no object.
+    { oneOf: [a, { properties: b.properties }] },
+    { oneOf: [{ type: 'string' }, { type: 'null' }] },
+    { oneOf: [a, true] },
+    { oneOf: [] },
+    { ...root, oneOf: [a, { $ref: '#/$defs/nowhere' }] },
+    { ...root, oneOf: [a, { $ref: '#/$defs/circle' }] },
+    { ...root, oneOf: [a, { $ref: '#b' }] },
+    { ...root, oneOf: [a, { $ref: 'http://else/#/$defs/b' }] },
+    // "#" is the one that has an $id.
+    { ...root, items: { $id: 'http://here', oneOf: refs } },
+    { ...root, oneOf: refs, anyOf: [true] },
+    { ...root, oneOf: refs, properties: { a: { $ref: '#/oneOf/0' } } },
+  ]) {
+    t.strictSame(normalSchema(schema), schema, JSON.stringify(schema));
+  }
+  t.end();
+});
