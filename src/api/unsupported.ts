@@ -49,6 +49,9 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
   documents: [],
   mm_processor_kwargs: [{}],
   return_token_strs: [],
+  return_tokens_as_token_ids: [],
+  no_stop_trim: [],
+  stop_regex: [],
   // llama.cpp's.
   grammar: [],
   json_schema: [],
@@ -58,6 +61,10 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
   dry_sequence_breakers: [],
   typical_p: [1],
   mirostat: [0],
+  xtc_probability: [0],
+  top_n_sigma: [-1, 0],
+  dynatemp_range: [0],
+  samplers: [],
 };
 
 /** The same for a message of a chat. */

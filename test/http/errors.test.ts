@@ -223,6 +223,13 @@ void t.test('what would change an answer and is not built is refused, neutral or
     ['repeat_penalty', 1.1, 1],
     ['typical_p', 0.5, 1],
     ['mirostat', 2, 0],
+    ['return_tokens_as_token_ids', true, false],
+    ['no_stop_trim', true, false],
+    ['stop_regex', 'x+', []],
+    ['xtc_probability', 0.5, 0],
+    ['top_n_sigma', 1, -1],
+    ['dynatemp_range', 0.5, 0],
+    ['samplers', ['top_k'], []],
   ];
   for (const [field, asked, neutral] of asks) {
     const refused = await server.post('/v1/chat/completions', { messages, [field]: asked });
