@@ -22,9 +22,6 @@ export interface PromptFrame {
   readonly addSpecial: boolean;
 }
 
-/** Templates write the begin token themselves. */
-const ANSWERED: PromptFrame = { addGenerationPrompt: true, addSpecial: false };
-
 /**
  * The messages as the prompt that the model was tuned with.
  * @param tools that the model may call
@@ -33,7 +30,7 @@ export async function chatPrompt(
   context: ApiContext,
   messages: readonly ChatMessageBody[],
   tools: readonly ChatTool[],
-  { addGenerationPrompt, addSpecial }: PromptFrame = ANSWERED,
+  { addGenerationPrompt, addSpecial }: PromptFrame,
 ): Promise<Prompt> {
   refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
@@ -57,8 +54,10 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }
   const { tools, grammar } = planTools(body);
+  // Templates write the begin token themselves.
+  const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false };
   return planGeneration(context, request, {
-    prompts: [await chatPrompt(context, body.messages, tools)],
+    prompts: [await chatPrompt(context, body.messages, tools, frame)],
     promptParam: 'messages',
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
     defaultTokens: context.limits.maxTokensDefault,

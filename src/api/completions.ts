@@ -33,8 +33,9 @@ function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
   return { ids, text: fits ? context.model.tokenizer.decode(ids, { special: true }) : '' };
 }
 
-async function prompts(context: ApiContext, prompt: CompletionBody['prompt']): Promise<Prompt[]> {
-  if (typeof prompt === 'string') return [await encodePrompt(context, prompt, true, 'prompt')];
+async function prompts(context: ApiContext, body: CompletionBody): Promise<Prompt[]> {
+  const { prompt, add_special_tokens: addSpecial = true } = body;
+  if (typeof prompt === 'string') return [await encodePrompt(context, prompt, addSpecial, 'prompt')];
   if (isTokenIds(prompt)) return [idsPrompt(context, prompt)];
   const { maxChoices } = context.limits;
   if (prompt.length > maxChoices) {
@@ -47,7 +48,7 @@ async function prompts(context: ApiContext, prompt: CompletionBody['prompt']): P
   const encoded: Prompt[] = [];
   for (const item of prompt) {
     encoded.push(
-      typeof item === 'string' ? await encodePrompt(context, item, true, 'prompt') : idsPrompt(context, item),
+      typeof item === 'string' ? await encodePrompt(context, item, addSpecial, 'prompt') : idsPrompt(context, item),
     );
   }
   return encoded;
@@ -62,7 +63,7 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
     throw new ApiError('invalid_value', 'max_tokens must be at least 1, or echo must be true.', 'max_tokens');
   }
   return planGeneration(context, request, {
-    prompts: await prompts(context, body.prompt),
+    prompts: await prompts(context, body),
     promptParam: 'prompt',
     maxTokens,
     defaultTokens: DEFAULT_MAX_TOKENS,

@@ -73,6 +73,27 @@ void t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {
   t.equal((await server.post('/tokenize', { model: 'other', prompt: 'x' })).status, 404);
 });
 
+void t.test('add_special_tokens of an answer is as /tokenize has it', async (t) => {
+  const server = await build(t, undefined, { model: { tokenizer: withBegin() } });
+  const chat = { messages: [{ role: 'user', content: 'Hi' }] };
+  for (const [path, fields] of [
+    ['/v1/completions', { prompt: 'Hi' }],
+    ['/v1/completions', { prompt: ['Hi'] }],
+    ['/v1/chat/completions', chat],
+  ] as const) {
+    const shared = 'prompt' in fields ? { prompt: 'Hi' } : fields;
+    for (const add of [undefined, null, true, false]) {
+      const asked = { add_special_tokens: add };
+      t.equal((await server.post(path, { ...fields, ...asked, max_tokens: 2 })).status, 200);
+      const { tokens } = (await (await server.post('/tokenize', { ...shared, ...asked })).json()) as {
+        tokens: number[];
+      };
+      t.same(server.engine.requests.at(-1)?.prompt, tokens, `${path}, ${add ?? 'absent'}`);
+      t.equal(tokens[0] === 0, add ?? path === '/v1/completions');
+    }
+  }
+});
+
 void t.test('tokenize serves what is around messages, and refuses what it would get wrong', async (t) => {
   const server = await build(t, undefined, { model: { tokenizer: withBegin() } });
   const begin = 0;

@@ -85,6 +85,12 @@ const ResponseFormat = oneOf(
 );
 export type ResponseFormat = Static<typeof ResponseFormat>;
 
+/** vLLM's. */
+export const AddSpecialTokens = Type.Boolean({
+  description:
+    "The tokenizer's own begin and end tokens. Absent: for prompt, but not for messages, whose template has them.",
+});
+
 /** Fields that completions and chat completions have in common. */
 export const generationFields = {
   model: Type.Optional(
@@ -126,6 +132,7 @@ export const generationFields = {
   dry_allowed_length: Type.Optional(Type.Integer({ minimum: 1, maximum: 64, default: 2 })),
   logit_bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
   response_format: Type.Optional(ResponseFormat),
+  add_special_tokens: Type.Optional(AddSpecialTokens),
   user: Type.Optional(Type.String({ maxLength: 256, description: 'Written to the request log.' })),
   sortie: Type.Optional(SortieRequest),
 };

@@ -1,6 +1,7 @@
 /** Schemas of POST /tokenize and /detokenize, in vLLM's shapes. */
 import Type, { type Static } from 'typebox';
 import { ChatMessageBody } from './chat.js';
+import { AddSpecialTokens } from './shared.js';
 import { toolFields } from './tools.js';
 
 export const TokenizeBody = Type.Object({
@@ -8,12 +9,7 @@ export const TokenizeBody = Type.Object({
   prompt: Type.Optional(Type.String({ description: 'Text to tokenize; or give messages.' })),
   messages: Type.Optional(Type.Array(ChatMessageBody, { minItems: 1, description: 'Rendered by the chat template.' })),
   tools: toolFields.tools,
-  add_special_tokens: Type.Optional(
-    Type.Boolean({
-      description:
-        "The tokenizer's own begin and end tokens. Absent: for prompt, but not for messages, whose template has them.",
-    }),
-  ),
+  add_special_tokens: Type.Optional(AddSpecialTokens),
   add_generation_prompt: Type.Optional(
     Type.Boolean({ default: true, description: 'Whether messages are followed by the beginning of the answer.' }),
   ),
