@@ -1,4 +1,5 @@
 /** Log-probabilities in the two shapes that OpenAI has. Knows: token spellings. */
+import { isUtf8 } from 'node:buffer';
 import type { TokenLogprobs } from '../engine/messages.js';
 import type { TextTokenizer } from '../model/tokenizer.js';
 import type { ChoiceToken } from './choice.js';
@@ -13,9 +14,16 @@ export interface ScoredToken {
   readonly logprobs: TokenLogprobs | null;
 }
 
+/** Completions have no bytes beside a token's text, and parts of characters would all be spelt alike: OpenAI's spelling. */
+function named(tokenizer: TextTokenizer, id: number): string {
+  const bytes = tokenizer.spelling(id);
+  if (isUtf8(bytes)) return tokenizer.spelt(id);
+  return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}`;
+}
+
 export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly ScoredToken[]): CompletionLogprobs {
   return {
-    tokens: tokens.map(({ id }) => tokenizer.spelt(id)),
+    tokens: tokens.map(({ id }) => named(tokenizer, id)),
     token_logprobs: tokens.map(({ logprobs }) => logprobs?.logprob ?? null),
     // The chosen token is always among them, even with logprobs: 0. It comes last, so that it wins where two ids are
     // spelt alike.
@@ -23,8 +31,8 @@ export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly Sc
       logprobs === null
         ? null
         : Object.fromEntries<number>([
-            ...logprobs.top.map(([top, value]): [string, number] => [tokenizer.spelt(top), value]),
-            [tokenizer.spelt(id), logprobs.logprob],
+            ...logprobs.top.map(([top, value]): [string, number] => [named(tokenizer, top), value]),
+            [named(tokenizer, id), logprobs.logprob],
           ]),
     ),
     text_offset: tokens.map(({ offset }) => offset),

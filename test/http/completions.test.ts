@@ -181,12 +181,34 @@ void t.test('offsets of an echoed prompt count the special tokens of its text', 
     [
       ['<|endoftext|>', 0],
       ['A', 13],
-      ['\ufffd', 14],
+      ['bytes:\\xf0\\x9f', 14],
       ['<|im_end|>', 14],
       ['B', 25],
       ['!', 26],
     ],
   ]);
+});
+
+void t.test('parts of characters are spelt by their bytes, so that none hides another', async (t) => {
+  // F0 9F begins many an emoji; its next ones are bytes that are no text by themselves.
+  const parts = tokenizer.encode('🦊', false);
+  t.ok(parts.length > 1 && parts.every((id) => tokenizer.spelt(id).includes('\ufffd')));
+  const server = await build(t, () => ({ tokens: parts }));
+  const answer = await server.post('/v1/completions', { prompt: 'Hi', logprobs: 5, max_tokens: parts.length });
+  const { text, logprobs } = ((await answer.json()) as Body).choices[0] ?? {};
+  t.equal(text, '🦊');
+  const spelt = parts.map(
+    (id) => `bytes:${Buffer.from(tokenizer.spelling(id)).toString('hex').replace(/../g, '\\x$&')}`,
+  );
+  t.same(logprobs?.tokens, spelt);
+  spelt.forEach((token, index) => {
+    const top = logprobs?.top_logprobs[index] ?? {};
+    t.ok(token in top, token);
+    t.equal(Object.keys(top).length, 5, 'none is lost');
+  });
+  t.notMatch(JSON.stringify(logprobs), /\ufffd/);
+  const ids = await server.post('/v1/completions', { prompt: parts, echo: true, logprobs: 5, max_tokens: 0 });
+  t.same(((await ids.json()) as Body).choices[0]?.logprobs?.tokens, spelt);
 });
 
 void t.test('offsets of an echoed prompt leave out the spaces that the tokenizer puts before words', async (t) => {

@@ -35,7 +35,11 @@ export const CompletionBody = Type.Object(
 export type CompletionBody = Static<typeof CompletionBody>;
 
 export const CompletionLogprobs = Type.Object({
-  tokens: Type.Array(Type.String()),
+  tokens: Type.Array(
+    Type.String({
+      description: 'Its text. A token that is a part of a character is spelt by its bytes: bytes:\\xf0\\x9f.',
+    }),
+  ),
   token_logprobs: Type.Array(NullableNumber),
   top_logprobs: Type.Array(Type.Union([Type.Record(Type.String(), Type.Number()), Type.Null()])),
   text_offset: Type.Array(Type.Integer()),
