@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { monotonicMs } from '../clock.js';
 import type { DraftSource, EndedEvent } from '../engine/messages.js';
 import { ApiError, toApiError } from '../errors.js';
+import { characters } from './characters.js';
 import { Choice, type FinishReason, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import type { GenerationPlan } from './request.js';
@@ -216,7 +217,7 @@ export class Answer {
       detokenizer: context.model.tokenizer.detokenizer(),
       stops: plan.stops,
       minTokens: plan.minTokens,
-      echoLength: plan.echo ? this.promptOf(index).text.length : 0,
+      echoLength: plan.echo ? characters(this.promptOf(index).text) : 0,
       showsEndToken: plan.echo,
       grammar: plan.grammar,
     };

@@ -15,6 +15,7 @@ import type {
 import { ApiError } from '../errors.js';
 import type { Detokenizer } from '../model/detokenizer.js';
 import { StopStrings } from '../model/stop-strings.js';
+import { characters } from './characters.js';
 import { CallReader, type CallPart } from './call-reader.js';
 import { grammarsLost, refusal } from './refusal.js';
 import type { PlannedGrammar } from './response-format.js';
@@ -22,7 +23,7 @@ import type { PlannedGrammar } from './response-format.js';
 export interface ChoiceToken {
   readonly id: number;
   readonly logprobs: TokenLogprobs | null;
-  /** Where it starts in the choice's text (an echoed prompt included), in UTF-16 units. */
+  /** Where it starts in the choice's text (an echoed prompt included), in code points. */
   readonly offset: number;
 }
 
@@ -41,7 +42,7 @@ export interface ChoiceSpec {
   readonly stops: readonly string[];
   /** Stop strings are not looked for before that many tokens. */
   readonly minTokens: number;
-  /** Length of the echoed prompt, where the answer's offsets start. */
+  /** Code points of the echoed prompt, where the answer's offsets start. */
   readonly echoLength: number;
   /**
    * Whether a sampled end token gets an entry among the tokens, without text: harnesses that score an echoed prompt with
@@ -72,7 +73,7 @@ export class Choice implements SequenceSink {
   /** Null where there is only text. */
   #calls: CallReader | null;
   #pending: ChoiceToken[] = [];
-  /** Decoded and shown so far, echo included. The first is ahead by what is held back. */
+  /** Code points decoded and shown so far, echo included. The first is ahead by what is held back. */
   #decoded: number;
   #shown: number;
   #stopped = false;
@@ -108,7 +109,7 @@ export class Choice implements SequenceSink {
     this.exitLayers.set(event.exit, (this.exitLayers.get(event.exit) ?? 0) + 1);
     this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
     const text = this.spec.detokenizer.push(event.token);
-    this.#decoded += text.length;
+    this.#decoded += characters(text);
     if (this.#read(text)) this.listener.stopped();
   }
 
@@ -179,17 +180,17 @@ export class Choice implements SequenceSink {
     }
     const scan = this.#stops.push(text);
     this.#stopped = scan.stop !== null;
-    this.#show(scan.text, this.#shown + scan.text.length);
+    this.#show(scan.text, this.#shown + characters(scan.text));
     if (this.#stopped) this.#pending = [];
     return this.#stopped;
   }
 
   /** @param before tokens that start before this offset go out with the text */
-  #show(text: string, before = this.#shown + text.length): void {
+  #show(text: string, before = this.#shown + characters(text)): void {
     const out = this.#pending.filter(({ offset }) => offset < before);
     if (text === '' && out.length === 0) return;
     this.#pending = this.#pending.slice(out.length);
-    this.#shown += text.length;
+    this.#shown += characters(text);
     this.listener.delta({ text, tokens: out, call: null });
   }
 }

@@ -2,6 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { TokenLogprobs } from '../engine/messages.js';
 import type { TextTokenizer } from '../model/tokenizer.js';
+import { characters } from './characters.js';
 import type { ChoiceToken } from './choice.js';
 import type { Prompt } from './request.js';
 import type { ChatLogprob } from './schemas/chat.js';
@@ -10,6 +11,7 @@ import type { CompletionLogprobs } from './schemas/completions.js';
 /** A token of the text with what the model thought of it; null for the first of a prompt. */
 export interface ScoredToken {
   readonly id: number;
+  /** In code points of the text. */
   readonly offset: number;
   readonly logprobs: TokenLogprobs | null;
 }
@@ -60,15 +62,19 @@ export function promptTokens(
 ): ScoredToken[] {
   const detokenizer = tokenizer.detokenizer({ special: true });
   /** Of what the tokenizer put there itself, a begin token or a space before a word, nothing is in the text. */
-  const lengthOf = (id: number, piece: string, offset: number): number => {
-    if (text.startsWith(piece, offset)) return piece.length;
-    if (tokenizer.isSpecial(id)) return 0;
-    return piece.startsWith(' ') && !text.startsWith(' ', offset) ? piece.length - 1 : piece.length;
+  const shownOf = (id: number, piece: string, at: number): string => {
+    if (text.startsWith(piece, at)) return piece;
+    if (tokenizer.isSpecial(id)) return '';
+    return piece.startsWith(' ') && !text.startsWith(' ', at) ? piece.slice(1) : piece;
   };
+  /** In UTF-16 units; offsets are in code points. */
+  let at = 0;
   let offset = 0;
   return ids.map((id, index) => {
     const token = { id, offset, logprobs: logprobs[index] ?? null };
-    offset += lengthOf(id, detokenizer.push(id), offset);
+    const shown = shownOf(id, detokenizer.push(id), at);
+    at += shown.length;
+    offset += characters(shown);
     return token;
   });
 }

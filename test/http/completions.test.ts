@@ -168,8 +168,8 @@ void t.test('offsets of an echoed prompt count the special tokens of its text', 
       t.equal(shown, `${text}!`);
       t.same(tokens.slice(0, expected.length + before.length), [...before, ...expected]);
       t.same(tokens.slice(-2), [
-        ['<|im_end|>', text.length - 10],
-        ['!', text.length],
+        ['<|im_end|>', 21],
+        ['!', 31],
       ]);
     }
   }
@@ -187,6 +187,28 @@ void t.test('offsets of an echoed prompt count the special tokens of its text', 
       ['!', 26],
     ],
   ]);
+});
+
+void t.test('offsets count code points, streamed or not, echoed or held back for a stop string', async (t) => {
+  const said = 'a 🦊🦊 b c';
+  const server = await build(t, says(said));
+  const ids = tokenizer.encode(said, false);
+  const python = (text: string) => Array.from(text).length;
+  // A token starts where the text of those before it, whole characters only, ends.
+  const starts = ids.map((_, index) => python(tokenizer.decode(ids.slice(0, index)).replace(/\ufffd+$/, '')));
+  t.equal(starts.at(-1), python(said) - 2);
+  for (const prompt of ['Hi', '🦊 Hi 🦊']) {
+    for (const echo of [false, true]) {
+      const ask = { prompt, echo, logprobs: 0, stop: ['c d', '🦊 no'] };
+      const before = echo ? python(prompt) : 0;
+      const expected = starts.map((start) => start + before);
+      const whole = (await (await server.post('/v1/completions', ask)).json()) as Body;
+      t.same(whole.choices[0]?.logprobs?.text_offset.slice(-ids.length), expected);
+      const chunks = await events(await server.post('/v1/completions', { ...ask, stream: true }));
+      const choices = chunks.slice(0, -1).flatMap((chunk) => (JSON.parse(chunk) as Body).choices);
+      t.same(choices.flatMap(({ logprobs }) => logprobs?.text_offset ?? []).slice(-ids.length), expected);
+    }
+  }
 });
 
 void t.test('parts of characters are spelt by their bytes, so that none hides another', async (t) => {

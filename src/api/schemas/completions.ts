@@ -42,7 +42,7 @@ export const CompletionLogprobs = Type.Object({
   ),
   token_logprobs: Type.Array(NullableNumber),
   top_logprobs: Type.Array(Type.Union([Type.Record(Type.String(), Type.Number()), Type.Null()])),
-  text_offset: Type.Array(Type.Integer()),
+  text_offset: Type.Array(Type.Integer({ description: "Where it starts in the choice's text, in code points." })),
 });
 export type CompletionLogprobs = Static<typeof CompletionLogprobs>;
 
