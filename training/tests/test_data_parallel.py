@@ -3,35 +3,13 @@
 import dataclasses
 import os
 
-import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from runs import curve, quiet, stop_after
 
 from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.tuning.tune import Tuner, tune
-
-
-def quiet(_line):
-    pass
-
-
-def curve(run):
-    return [(r["tokens"], r["loss"], r["gradient"]) for r in read_whole_lines(run / "metrics.jsonl") if "loss" in r]
-
-
-def stop_after(tuner, steps):
-    """Interrupt a run as a kill would: between two steps, in every process at the same one."""
-    one_step = tuner._one_step
-
-    def step():
-        if tuner.step == steps:
-            raise KeyboardInterrupt
-        one_step()
-
-    tuner._one_step = step
-    with pytest.raises(KeyboardInterrupt):
-        tuner.train()
 
 
 def in_process(rank, work, meeting_point, *arguments):

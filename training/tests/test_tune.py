@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import curve, quiet, stop_after
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -20,28 +21,6 @@ from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
 from sorted_tuning.targets import read_targets, write_states, write_targets
 from sorted_tuning.tuning.config import TuneConfig
 from sorted_tuning.tuning.tune import Tuner, mean_model, tune, tuned_model
-
-
-def quiet(_line):
-    pass
-
-
-def curve(run):
-    return [(r["tokens"], r["loss"], r["gradient"]) for r in read_whole_lines(run / "metrics.jsonl") if "loss" in r]
-
-
-def stop_after(tuner, steps):
-    """Interrupt a run as a kill would: between two steps."""
-    one_step = tuner._one_step
-
-    def step():
-        if tuner.step == steps:
-            raise KeyboardInterrupt
-        one_step()
-
-    tuner._one_step = step
-    with pytest.raises(KeyboardInterrupt):
-        tuner.train()
 
 
 @pytest.mark.parametrize(
