@@ -126,13 +126,7 @@ const MANY = 64;
  */
 function leastFeasible(batch: Batch, self: number): number {
   const { policy, state, jobs } = batch;
-  const job = jobs[self];
-  if (job === undefined) return Infinity;
-  const soFar = state.now - job.request.arrivedAt + policy.requestOverheadMs;
-  const wouldDo = (waitMs: number): boolean => {
-    const asked: Job = { ...job, deadlines: { first: Infinity, end: state.now + waitMs, tpot: Infinity } };
-    return roomFor({ ...batch, jobs: jobs.with(self, asked) }, self) >= careful(state);
-  };
+  const wouldDo = (waitMs: number): boolean => roomFor(dueAt(batch, self, state.now + waitMs), self) >= careful(state);
   let most = lastMs(batch, self);
   let least = 0;
   let tries = jobs.length > MANY ? 2 : TRIES;
@@ -146,17 +140,20 @@ function leastFeasible(batch: Batch, self: number): number {
     if (wouldDo(between)) most = between;
     else least = between;
   }
-  return Math.ceil(most + soFar);
+  const arrivedAt = jobs[self]?.request.arrivedAt ?? state.now;
+  return Math.ceil(state.now + most - arrivedAt + policy.requestOverheadMs);
 }
 
 /** Milliseconds from now to the last token of a request that is served after everybody else, at its shallowest. */
 function lastMs(batch: Batch, self: number): number {
-  const { policy, state, jobs } = batch;
-  const job = jobs[self];
-  if (job === undefined) return Infinity;
-  const patient: Job = { ...job, deadlines: { first: Infinity, end: Number.MAX_VALUE, tpot: Infinity } };
-  const agenda = new Agenda({ ...batch, jobs: jobs.with(self, patient) }, true);
-  return (agenda.workUntil(self) * stretchOf(jobs, policy) + stepGrain(batch)) * careful(state);
+  const agenda = new Agenda(dueAt(batch, self, Number.MAX_VALUE), true);
+  return (agenda.workUntil(self) * stretchOf(batch.jobs, batch.policy) + stepGrain(batch)) * careful(batch.state);
+}
+
+/** The batch as it would be with that instant as the only deadline of one of its jobs. */
+function dueAt(batch: Batch, self: number, end: number): Batch {
+  const deadlines = { first: Infinity, end, tpot: Infinity };
+  return { ...batch, jobs: batch.jobs.map((job, i) => (i === self ? { ...job, deadlines } : job)) };
 }
 
 type Outlooks = Extract<Admission, { kind: 'admit' }>['outlook'];
