@@ -4,7 +4,7 @@
  *
  * Knows: deadlines, what was heard of each answer. Must not know: how the engine ends them by itself (overdue.ts).
  */
-import { monotonicMs } from '../clock.js';
+import { monotonicMs, timerUntil } from '../clock.js';
 import type { EndedEvent, GenerateMessage, StepMessage } from './messages.js';
 
 interface Watched {
@@ -26,9 +26,8 @@ export class DeadlineWatch {
   add({ id, arrivedAt, prompt, depth }: Omit<GenerateMessage, 'type'>): void {
     const { budget } = depth;
     if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return;
-    const now = monotonicMs();
-    const deadline = Math.max(arrivedAt + budget.totalMs, now + PLAN_MS);
-    const timer = this.#at(id, deadline - now);
+    const deadline = Math.max(arrivedAt + budget.totalMs, monotonicMs() + PLAN_MS);
+    const timer = this.#at(id, deadline);
     this.#watched.set(id, { promptTokens: prompt.length, deadline, timer, firstTokenAt: null });
   }
 
@@ -49,13 +48,10 @@ export class DeadlineWatch {
     for (const id of [...this.#watched.keys()]) this.drop(id);
   }
 
-  #at(id: string, inMs: number): NodeJS.Timeout {
-    return setTimeout(
-      () => {
-        this.#fire(id);
-      },
-      Math.min(2 ** 31 - 1, Math.max(0, Math.ceil(inMs))),
-    );
+  #at(id: string, deadline: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#fire(id);
+    }, timerUntil(deadline));
   }
 
   #fire(id: string): void {
@@ -63,7 +59,7 @@ export class DeadlineWatch {
     if (watched === undefined) return;
     const now = monotonicMs();
     if (now < watched.deadline) {
-      watched.timer = this.#at(id, watched.deadline - now);
+      watched.timer = this.#at(id, watched.deadline);
       return;
     }
     this.drop(id);

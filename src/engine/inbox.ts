@@ -3,7 +3,7 @@
  *
  * Knows: the core and grammars, what a budget says of a miss. Must not know: processes, steps.
  */
-import { monotonicMs } from '../clock.js';
+import { timerUntil } from '../clock.js';
 import type { EngineCore } from './core.js';
 import { GrammarError, Grammars, type GrammarOptions } from './grammar/grammars.js';
 import type { CancelReason, GenerateMessage, Grammar } from './messages.js';
@@ -92,6 +92,6 @@ export class Inbox {
       else this.cancel(id, 'deadline');
       this.changed();
     };
-    return setTimeout(end, Math.min(2 ** 31 - 1, Math.max(0, arrivedAt + until - monotonicMs()))).unref();
+    return setTimeout(end, timerUntil(arrivedAt + until)).unref();
   }
 }
