@@ -180,17 +180,18 @@ export class Choice implements SequenceSink {
     }
     const scan = this.#stops.push(text);
     this.#stopped = scan.stop !== null;
-    this.#show(scan.text, this.#shown + characters(scan.text));
+    this.#show(scan.text);
     if (this.#stopped) this.#pending = [];
     return this.#stopped;
   }
 
-  /** @param before tokens that start before this offset go out with the text */
-  #show(text: string, before = this.#shown + characters(text)): void {
-    const out = this.#pending.filter(({ offset }) => offset < before);
+  /** @param before tokens that start before this offset go out with the text; absent: those that start within it */
+  #show(text: string, before?: number): void {
+    const end = this.#shown + characters(text);
+    const out = this.#pending.filter(({ offset }) => offset < (before ?? end));
     if (text === '' && out.length === 0) return;
     this.#pending = this.#pending.slice(out.length);
-    this.#shown += characters(text);
+    this.#shown = end;
     this.listener.delta({ text, tokens: out, call: null });
   }
 }

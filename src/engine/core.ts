@@ -4,9 +4,8 @@
  * A step is: end what was cancelled or is overdue; admit; re-plan depths; advance one chunk; decode the batch; sample.
  * Knows: scheduler, planning, executor. Must not know: processes, HTTP, text ("purely token id sequences").
  */
-import type { Policy } from '../router/planner.js';
+import type { Admission, Policy } from '../router/planner.js';
 import type { CostTable } from '../router/cost.js';
-import type { Admission } from '../router/types.js';
 import { depthShape } from '../router/planner.js';
 import { type Advance, advanceOf, catchUpsOf } from './advances.js';
 import { type Constraint } from './constraint.js';
@@ -89,7 +88,7 @@ export class EngineCore {
       return;
     }
     // The gateway refuses them, with more words; here one would end the engine, and with it everybody's answers.
-    if (![...prompt, ...(request.prediction ?? [])].every((token) => this.#isKnown(token))) {
+    if (!this.#areKnown(prompt) || !this.#areKnown(request.prediction ?? [])) {
       refuse('unknown_token', null);
       return;
     }
@@ -249,9 +248,10 @@ export class EngineCore {
     return [advanceOf(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#planning)];
   }
 
-  /** Whether the embedding has a row for it. */
-  #isKnown(token: number): boolean {
-    return Number.isInteger(token) && token >= 0 && token < this.executor.model.manifest.architecture.vocab;
+  /** Whether the embedding has a row for each. */
+  #areKnown(tokens: readonly number[]): boolean {
+    const { vocab } = this.executor.model.manifest.architecture;
+    return tokens.every((token) => Number.isInteger(token) && token >= 0 && token < vocab);
   }
 
   #advance(advances: readonly Advance[]): AdvanceTotals {
