@@ -72,7 +72,8 @@ def targets(
         typer.Option("--answers-first", help="Let a step that samples positions take those that write answers first."),
     ] = False,
     never: Annotated[
-        Path | None, typer.Option(help="Instructions, as `evaluate` reads them, that must not be learnt.")
+        list[Path] | None,
+        typer.Option(help="Instructions, as `evaluate` reads them, that must not be learnt; may be repeated."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the teacher runs, e.g. cpu or cuda.")] = "cpu",
     precision: Precision = "auto",
@@ -89,7 +90,7 @@ def targets(
     base = load_base(model).to(device)
     kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
     choices = {"compile": compile, "from_starts": from_starts, "once": once, "answers_first": answers_first}
-    choices["never"] = read_instructions(never) if never else ()
+    choices["never"] = [text for file in never or () for text in read_instructions(file)]
     count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=kept, **choices)
     typer.echo(f"{count} training tokens -> {out}")
 
@@ -223,7 +224,8 @@ def generate(
     ] = None,
     answer_temperature: Annotated[float, typer.Option(min=0.01, help="Of sampling answers.")] = 0.7,
     never: Annotated[
-        Path | None, typer.Option(help="Instructions, as `evaluate` reads them, that must not be among the questions.")
+        list[Path] | None,
+        typer.Option(help="Instructions, as `evaluate` reads them, that must not be among the questions; repeatable."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where --model runs, e.g. cpu or cuda.")] = "cpu",
     precision: Precision = "auto",
@@ -264,7 +266,7 @@ def generate(
     else:
         template = Template.of(load_tokenizer(tokenizer))
         attempts = server_attempts(Sampler(server, server_model), template, workers=workers, seed=seed, style=style)
-    taboo = read_instructions(never) if never else ()
+    taboo = [text for file in never or () for text in read_instructions(file)]
     typer.echo(f"{run(attempts, out, rows, taboo)} new rows -> {out}")
 
 

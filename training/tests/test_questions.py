@@ -1,17 +1,19 @@
 """What counts as a right answer, and how an exit's right answers are counted against the base's."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from sorted_tuning.cli import app
+from sorted_tuning.data import read_rows, same_question
 from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.evaluate import read_instructions
 from sorted_tuning.evaluation.questions import Question, is_right, read_questions, rightness
 
-OURS = Path(__file__).parents[1] / "data" / "questions.json"
+DATA = Path(__file__).parents[1] / "data"
 
 
 def test_an_answer_is_right_by_whole_words_in_any_case_and_wrong_by_any_wrong_one():
@@ -30,10 +32,20 @@ def test_right_answers_are_counted_among_those_that_the_base_has_right():
     assert rightness(asked, ["yes"] * 4, ["no"] * 4) == {"right": 1.0}
 
 
-def test_the_questions_that_come_along_are_one_each():
-    assert len(read_questions(OURS)) == len(read_instructions(OURS)) == 140
-    for question in read_questions(OURS):
+@pytest.mark.parametrize("name", ["questions.json", "questions-more.json"])
+def test_the_questions_that_come_along_are_twenty_of_each_kind_once(name):
+    questions = read_questions(DATA / name)
+    assert len(questions) == len(read_instructions(DATA / name)) == 140
+    assert set(Counter(question.kind for question in questions).values()) == {20}
+    for question in questions:
         assert is_right(f"It is {question.right[0]}.", question), question
+
+
+def test_no_run_has_learnt_from_a_question_of_the_second_examination():
+    asked = {same_question(text) for text in read_instructions(DATA / "questions-more.json")}
+    assert asked.isdisjoint(same_question(text) for text in read_instructions(DATA / "questions.json"))
+    for file in DATA.glob("selfgen-*.jsonl.gz"):
+        assert asked.isdisjoint(same_question(row.question) for row in read_rows(file)), file
 
 
 def test_a_file_that_does_not_say_what_is_right_has_no_questions(tmp_path):

@@ -103,9 +103,11 @@ def test_kept_states_stand_in_for_the_still_trunk(config, tmp_path, files):
 
 
 def test_targets_learn_no_question_that_they_must_never(tmp_path, files):
-    (tmp_path / "never.json").write_text(json.dumps([{"instruction": f"Q{n}?"} for n in range(42, 60)]))
     arguments = ["targets", "--model", str(files / "base"), "--data", str(files / "rows.jsonl"), "--length", "8"]
-    arguments += ["--top-k", "0", "--precision", "fp32", "--never", str(tmp_path / "never.json")]
+    arguments += ["--top-k", "0", "--precision", "fp32"]
+    for name, numbers in {"never": range(42, 50), "nor": range(50, 60)}.items():
+        (tmp_path / name).write_text(json.dumps([{"instruction": f"Q{n}?"} for n in numbers]))
+        arguments += ["--never", str(tmp_path / name)]
     result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     text = byte_tokenizer().decode(load_file(tmp_path / "out")["ids"].flatten().tolist())
