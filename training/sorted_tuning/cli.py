@@ -219,6 +219,24 @@ def generate(
     short: Annotated[
         int | None, typer.Option(min=1, help="Keep only questions and answers of at most so many tokens, which end.")
     ] = None,
+    cut: Annotated[
+        bool, typer.Option("--cut", help="With --short: keep the beginnings of longer answers, too.")
+    ] = False,
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --model: a new targets file (safetensors) of this start's rows: what the base says of each "
+            "position is known once it has sampled them, so `targets` needn't run."
+        ),
+    ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(help="With --targets: JSONL whose first 40 rows are the test set, never asked here.")
+    ] = None,
+    boundaries: Annotated[
+        str | None, typer.Option(help="With --targets: keep the trunk's states after these layers, as `targets` does.")
+    ] = None,
+    length: Annotated[int, typer.Option(min=2, help="With --targets: tokens per window.")] = 256,
+    top_k: Annotated[int, typer.Option(min=1, help="With --targets: probabilities kept per position.")] = 32,
     question_temperature: Annotated[
         float | None, typer.Option(min=0.01, help="Of sampling questions; 1 where none is given.")
     ] = None,
@@ -235,13 +253,17 @@ def generate(
     from sorted_tuning.chat_template import Template
     from sorted_tuning.completions import Sampler
     from sorted_tuning.converse import Conversations
+    from sorted_tuning.data import HELD_OUT, read_rows
     from sorted_tuning.evaluation.evaluate import read_instructions
+    from sorted_tuning.exits import parse_exits
     from sorted_tuning.first_words import FirstWords, read_first_words
     from sorted_tuning.generate import ANSWER, QUESTION, Style
     from sorted_tuning.generate import generate as run
     from sorted_tuning.load import load_base, load_tokenizer
+    from sorted_tuning.notes import LessonWindows
     from sorted_tuning.precision import dtype_of, resolve
     from sorted_tuning.sampling import Draw
+    from sorted_tuning.targets import check_boundaries, write_lessons
 
     if (model is None) == (server is None):
         raise TuningError("generate: must be given exactly one of --model and --server")
@@ -251,6 +273,14 @@ def generate(
         raise TuningError("words: must be given with --starts, whose gaps they fill")
     if whole and not starts:
         raise TuningError("whole: must be given with --starts, whose lines are the questions")
+    if cut and short is None:
+        raise TuningError("cut: must be given with --short, which drops longer answers otherwise")
+    if targets and (model is None or held_out is None):
+        raise TuningError("targets: must be given with --model and --held-out")
+    if (held_out or boundaries) and targets is None:
+        raise TuningError("held_out, boundaries: must be given with --targets")
+    if targets and targets.exists():
+        raise TuningError(f"targets: must be a new file for the rows of this start, found {targets}")
     if whole and question_temperature:
         raise TuningError("question_temperature: must not be given with --whole, whose questions are not sampled")
     temperature = question_temperature or QUESTION.temperature
@@ -258,16 +288,29 @@ def generate(
         read_first_words(starts, words) if starts else FirstWords(),
         None if whole else Draw(short or QUESTION.max_tokens, temperature, QUESTION.top_k, QUESTION.min_p),
         Draw(short or ANSWER.max_tokens, answer_temperature, ANSWER.top_k, ANSWER.min_p),
-        ended=short is not None,
+        ended=short is not None and not cut,
     )
+    taboo = [text for file in never or () for text in read_instructions(file)]
+    lessons = None
+    if targets:
+        kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
+        lessons = LessonWindows(length, kept, top_k)
+        taboo += [row.question for row in read_rows(held_out)[:HELD_OUT]]
     if model:
-        base = load_base(model).to(device, dtype_of(resolve(precision, device)))
-        attempts = Conversations(base, load_tokenizer(model), rows=batch, seed=seed, style=style).attempts
+        kind = dtype_of(resolve(precision, device))
+        base = load_base(model).to(device, None if lessons else kind)
+        if lessons:
+            check_boundaries(base, lessons.boundaries)
+        own = {"rows": batch, "seed": seed, "style": style, "dtype": kind, "lessons": lessons}
+        attempts = Conversations(base, load_tokenizer(model), **own).attempts
     else:
         template = Template.of(load_tokenizer(tokenizer))
         attempts = server_attempts(Sampler(server, server_model), template, workers=workers, seed=seed, style=style)
-    taboo = [text for file in never or () for text in read_instructions(file)]
     typer.echo(f"{run(attempts, out, rows, taboo)} new rows -> {out}")
+    if lessons:
+        settings = {"batch": 16, "precision": resolve(precision, device)}
+        count = write_lessons(base, load_tokenizer(model), lessons, held_out, targets, **settings)
+        typer.echo(f"{count} training tokens -> {targets}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from sorted_tuning.chat_template import Template
 from sorted_tuning.generate import Style, usable_answer, usable_question
 from sorted_tuning.lockstep import Lockstep
+from sorted_tuning.notes import LessonWindows, Notes
 from sorted_tuning.sampling import Draw
 
 CHECK_EVERY = 32
@@ -21,7 +22,11 @@ CHECK_EVERY = 32
 
 
 class Conversations:
-    """Attempts of one model. `rows`: how many a batch begins with."""
+    """Attempts of one model. `rows`: how many a batch begins with.
+
+    dtype: what products are computed in, where not in the model's own type. lessons: where to lay what the model said
+    at each position of the rows that are made.
+    """
 
     def __init__(
         self,
@@ -31,7 +36,10 @@ class Conversations:
         rows: int,
         seed: int,
         style: Style | None = None,
+        dtype: torch.dtype | None = None,
+        lessons: LessonWindows | None = None,
     ):
+        self.dtype, self.lessons = dtype, lessons
         template = Template.of(tokenizer)
         self.model, self.tokenizer, self.rows, self.seed, self.style = model, tokenizer, rows, seed, style or Style()
         self.before, self.after = self._encode(template.before), self._encode(template.after)
@@ -55,20 +63,32 @@ class Conversations:
                 return
         generator = torch.Generator(self.model.device).manual_seed(chance)
         room = self.room + max(len(self._encode(start)) for _, start, _ in begun)
-        steps = Lockstep(self.model, self.before[:-1], len(begun), room, generator)
+        notes = self._notes(len(begun), room)
+        prefix = self.before[:-1]
+        steps = Lockstep(self.model, prefix, len(begun), room, generator, dtype=self.dtype, notes=notes)
         turns = [self._turns(n, start, known) for n, start, _ in begun]
         said = [next(turn) for turn in turns]
+        fed = [list(prefix) for _ in turns]
         while turns:
+            for ids, (token, _) in zip(fed, said):
+                ids.append(token)
             drawn, over = steps.step([token for token, _ in said], [draw for _, draw in said]), []
             for i, turn in enumerate(turns):
                 try:
                     said[i] = turn.send(drawn[i])
                 except StopIteration as end:
                     over.append(i)
+                    if self.lessons is not None and end.value is not None:
+                        self.lessons.add(steps.lesson(i, fed[i]))
                     yield end.value
             if over:
                 left = steps.leave(over)
-                turns, said = [turns[i] for i in left], [said[i] for i in left]
+                turns, said, fed = ([each[i] for i in left] for each in (turns, said, fed))
+
+    def _notes(self, rows: int, room: int) -> Notes | None:
+        if self.lessons is None:
+            return None
+        return Notes(self.lessons.boundaries, self.lessons.k, rows, room, self.model.config.hidden_size)
 
     def _turns(self, n: int, start: str, known: Callable[[str], bool]) -> Generator[tuple[int, Draw], int, dict | None]:
         """One attempt: says which token comes next and how to draw the one after it, is sent that, returns the row."""

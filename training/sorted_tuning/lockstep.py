@@ -14,7 +14,9 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaAttention
 
+from sorted_tuning.notes import Lesson, Notes
 from sorted_tuning.sampling import Draw, draw_tokens
+from sorted_tuning.topk import top_k
 
 
 def _attend(
@@ -44,9 +46,12 @@ AttentionInterface.register("lockstep", _attend)
 class _KeysAndValues:
     """What `LlamaAttention` asks of a cache: keys and values [B, heads, room, head size] for each layer, in place."""
 
-    def __init__(self, model: LlamaForCausalLM, rows: int, room: int):
+    def __init__(self, model: LlamaForCausalLM, rows: int, room: int, dtype: torch.dtype):
         config = model.config
-        empty = model.lm_head.weight.new_empty
+
+        def empty(shape: tuple[int, ...]) -> torch.Tensor:
+            return torch.empty(shape, dtype=dtype, device=model.device)
+
         shape = (rows, config.num_key_value_heads, room, config.head_dim)
         self.layers = [[empty(shape), empty(shape)] for _ in range(config.num_hidden_layers)]
         self.length = 0
@@ -69,27 +74,42 @@ class _KeysAndValues:
 
 
 class Lockstep:
-    """A batch of rows that begin with the same tokens. Its probabilities are the model's, in the model's own type."""
+    """A batch of rows that begin with the same tokens. Its probabilities are the model's."""
 
     def __init__(
-        self, model: LlamaForCausalLM, prefix: Sequence[int], rows: int, room: int, generator: torch.Generator
+        self,
+        model: LlamaForCausalLM,
+        prefix: Sequence[int],
+        rows: int,
+        room: int,
+        generator: torch.Generator,
+        *,
+        dtype: torch.dtype | None = None,
+        notes: Notes | None = None,
     ):
         """So many rows that all begin with the prefix; room: the most tokens of a row, with it.
 
-        Sets the model's attention.
+        dtype: what products are computed in, where not in the model's own type. notes: where to keep what the
+        model says at each position. Sets the model's attention.
         """
-        self.model, self.rows, self.generator = model, rows, generator
+        self.model, self.rows, self.generator, self.notes = model, rows, generator, notes
+        self.dtype = dtype or model.dtype
         model.set_attn_implementation("lockstep")
-        self.cache = _KeysAndValues(model, rows, room)
+        self.cache = _KeysAndValues(model, rows, room, self.dtype)
         if prefix:
-            self._run(torch.tensor([prefix], device=model.device))
+            self._run(torch.tensor([prefix], device=model.device), notes is not None)
 
     @torch.inference_mode()
     def step(self, ids: Sequence[int], draws: Sequence[Draw]) -> list[int]:
         """Feed each row its token; returns the next one of each, drawn as its Draw says."""
-        x = self._run(torch.tensor(ids, device=self.model.device).unsqueeze(1))
-        h = self.model.model.norm(x[:, -1])
-        return draw_tokens(self.model.lm_head(h), draws, self.generator).tolist()
+        values, tokens = self._run(torch.tensor(ids, device=self.model.device).unsqueeze(1), True, draws)
+        return draw_tokens(values[:, 0], tokens[:, 0], draws, self.generator).tolist()
+
+    def lesson(self, row: int, ids: list[int]) -> Lesson:
+        """What was noted of a row, whose tokens so far are these."""
+        if self.notes is None:
+            raise ValueError("a batch without notes has no lessons")
+        return self.notes.lesson(row, ids)
 
     @torch.inference_mode()
     def leave(self, rows: Collection[int]) -> list[int]:
@@ -98,16 +118,34 @@ class Lockstep:
         last = [row for row in range(left, self.rows) if row not in rows]
         order = [last.pop() if row in rows else row for row in range(left)]
         self.cache.keep(order)
+        if self.notes is not None:
+            self.notes.keep(order)
         self.rows = left
         return order
 
     @torch.inference_mode()
-    def _run(self, ids: torch.Tensor) -> torch.Tensor:
+    def _run(
+        self, ids: torch.Tensor, read: bool, draws: Sequence[Draw] = ()
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Feeds ids [B or 1, S]. read: returns the largest logits f32 and their tokens [B or 1, S, k], noted, too."""
         llama, start = self.model.model, self.cache.length
-        x = llama.embed_tokens(ids)
-        positions = torch.arange(start, start + ids.shape[1], device=ids.device).unsqueeze(0)
-        rope = llama.rotary_emb(x, positions)
-        for layer in llama.layers:
-            x = layer(x, None, None, self.cache, position_embeddings=rope)
-        self.cache.length += ids.shape[1]
-        return x
+        with torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != self.model.dtype):
+            x = llama.embed_tokens(ids)
+            positions = torch.arange(start, start + ids.shape[1], device=ids.device).unsqueeze(0)
+            rope = llama.rotary_emb(x, positions)
+            for n, layer in enumerate(llama.layers, 1):
+                x = layer(x, None, None, self.cache, position_embeddings=rope)
+                if self.notes is not None:
+                    self.notes.state(n, start, x)
+            self.cache.length += ids.shape[1]
+            if not read:
+                return None
+            logits = self.model.lm_head(llama.norm(x))
+        noted = 0 if self.notes is None else self.notes.k
+        most = min(max([noted, *(draw.top_k for draw in draws)]), logits.shape[-1])
+        values, tokens = (part.unflatten(0, logits.shape[:2]) for part in top_k(logits.flatten(0, 1), most))
+        values = values.float()
+        if self.notes is not None:
+            p = (values[..., :noted] - logits.float().logsumexp(-1, keepdim=True)).exp()
+            self.notes.likely(start, tokens[..., :noted], p)
+        return values, tokens

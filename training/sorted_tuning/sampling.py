@@ -19,13 +19,16 @@ class Draw:
     min_p: float
 
 
-def draw_tokens(logits: torch.Tensor, draws: Sequence[Draw], generator: torch.Generator) -> torch.Tensor:
-    """One token i64 [B] for each row of logits [B, V]. Temperature comes last, as in llama.cpp."""
-    values, tokens = logits.topk(min(max(draw.top_k for draw in draws), logits.shape[-1]))
-    values = values.float()
-    settings = torch.tensor([(d.temperature, d.top_k, math.log(d.min_p)) for d in draws], device=logits.device)
+def draw_tokens(
+    values: torch.Tensor, tokens: torch.Tensor, draws: Sequence[Draw], generator: torch.Generator
+) -> torch.Tensor:
+    """One token i64 [B] for each row of the largest logits f32 [B, k], in falling order, of these tokens.
+
+    k must be every draw's top_k or more, or the vocabulary. Temperature comes last, as in llama.cpp.
+    """
+    settings = torch.tensor([(d.temperature, d.top_k, math.log(d.min_p)) for d in draws], device=values.device)
     temperature, top_k, floor = settings.unsqueeze(2).unbind(1)
-    rank = torch.arange(values.shape[1], device=logits.device)
+    rank = torch.arange(values.shape[1], device=values.device)
     out = (rank >= top_k) | (values < values[:, :1] + floor)
     p = (values / temperature).masked_fill(out, -math.inf).softmax(-1)
     return tokens.gather(1, torch.multinomial(p, 1, generator=generator)).squeeze(1)

@@ -30,6 +30,7 @@ from sorted_tuning.data import answer_positions, held_out, training_documents, w
 from sorted_tuning.errors import TuningError
 from sorted_tuning.loss import CHUNK, EAGER, LogitKernels, compiled
 from sorted_tuning.model import compile_layers, rope_of, trunk_states
+from sorted_tuning.notes import LessonWindows
 from sorted_tuning.precision import Precision, dtype_of
 from sorted_tuning.topk import top_k
 
@@ -149,17 +150,14 @@ def write_targets(
     once: which no window before held whole. answers_first: mark the positions that write an answer. never: questions
     of no document that is learnt.
     """
-    _check_boundaries(base, boundaries)
+    check_boundaries(base, boundaries)
     if boundaries and not k:
         raise TuningError("boundaries: are for the kl loss, so need top-k probabilities, got k = 0")
     if once and not from_starts:
         raise TuningError("once: must be given with --from-starts, whose windows begin with documents")
     documents = training_documents(tokenizer, data, never)
     ids = windows_from_starts(documents, length, seed, once) if from_starts else windows(documents, length, seed)
-    tests = [doc[:TEST_LENGTH] for doc in held_out(tokenizer, data[0])]
-    pad = tokenizer.eos_token_id or 0
-    test = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in tests], dtype=torch.int32)
-    tensors = {"ids": ids, "test.ids": test, "test.length": torch.tensor([len(d) for d in tests], dtype=torch.int32)}
+    tensors = {"ids": ids}
     if answers_first:
         tensors["first"] = answer_positions(tokenizer, ids)
     if k:
@@ -168,13 +166,59 @@ def write_targets(
         kernels = compiled() if compile else EAGER
         tensors["top_ids"], tensors["top_p"], states = teach(base, ids, k, batch, precision, boundaries, kernels)
         tensors |= _named(states)
-        tensors["test.top_ids"], tensors["test.top_p"], _ = teach(base, test, k, batch, precision, (), kernels)
-    metadata = {"vocab": str(base.config.vocab_size)} | ({"trunk": fingerprint(base)} if boundaries else {})
-    save_file(tensors, out, metadata=metadata)
+    tensors |= _test(base, tokenizer, data[0], k, batch, precision, kernels if k else EAGER)
+    save_file(tensors, out, metadata=_metadata(base, bool(boundaries)))
     return ids.numel()
 
 
-def _check_boundaries(base: LlamaForCausalLM, boundaries: tuple[int, ...]) -> None:
+def write_lessons(
+    base: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    lessons: LessonWindows,
+    held_out_in: Path,
+    out: Path,
+    *,
+    batch: int,
+    precision: Precision,
+) -> int:
+    """Write what the base said while it sampled as a targets file; returns the number of training tokens.
+
+    Positions that write an answer come first in it. held_out_in: the data file whose first rows are the test set.
+    """
+    tensors = lessons.tensors()
+    if not tensors:
+        raise TuningError(f"targets: rows must fill one window of {lessons.length} tokens, got {lessons.held} tokens")
+    tensors["first"] = answer_positions(tokenizer, tensors["ids"])
+    tensors |= _test(base, tokenizer, held_out_in, lessons.k, batch, precision, EAGER)
+    save_file(tensors, out, metadata=_metadata(base, bool(lessons.boundaries)))
+    return tensors["ids"].numel()
+
+
+def _test(
+    base: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Path,
+    k: int,
+    batch: int,
+    precision: Precision,
+    kernels: LogitKernels,
+) -> dict[str, torch.Tensor]:
+    """The held-out documents of a data file, as a targets file names them."""
+    documents = [doc[:TEST_LENGTH] for doc in held_out(tokenizer, data)]
+    pad = tokenizer.eos_token_id or 0
+    ids = torch.tensor([doc + [pad] * (TEST_LENGTH - len(doc)) for doc in documents], dtype=torch.int32)
+    tensors = {"test.ids": ids, "test.length": torch.tensor([len(d) for d in documents], dtype=torch.int32)}
+    if k:
+        tensors["test.top_ids"], tensors["test.top_p"], _ = teach(base, ids, k, batch, precision, (), kernels)
+    return tensors
+
+
+def _metadata(base: LlamaForCausalLM, states: bool) -> dict[str, str]:
+    return {"vocab": str(base.config.vocab_size)} | ({"trunk": fingerprint(base)} if states else {})
+
+
+def check_boundaries(base: LlamaForCausalLM, boundaries: tuple[int, ...]) -> None:
+    """A TuningError where the trunk has no such layers, or nothing comes after them."""
     layers = base.config.num_hidden_layers
     for n in boundaries:
         if not 1 <= n < layers:
@@ -195,7 +239,7 @@ def write_states(
 
     Runs the trunk to the deepest of them and no head: half of the work, or less. Returns the number of training tokens.
     """
-    _check_boundaries(base, boundaries)
+    check_boundaries(base, boundaries)
     with _opened(of, base.config.vocab_size) as file:
         metadata = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys() if not name.startswith("state.")}  # noqa: SIM118

@@ -24,6 +24,17 @@ def base():
     return tiny_llama(seed=3)
 
 
+@pytest.fixture
+@torch.no_grad()
+def talker(base):
+    """The tiny model, whose texts come to an end: random weights hardly ever say so."""
+    ids = torch.randint(3, 259, (8, 200), generator=torch.Generator().manual_seed(1))
+    h = base.model(ids).last_hidden_state.flatten(0, 1)
+    mean = h.mean(0)
+    base.lm_head.weight[base.config.eos_token_id] = mean * (2.6 / (h @ mean).mean())
+    return base
+
+
 @pytest.fixture(scope="session")
 def files(tmp_path_factory):
     """Folder with base/ (a Hugging Face checkpoint), rows.jsonl and targets.safetensors (1,300 training tokens)."""
