@@ -22,6 +22,7 @@ import {
   SHAPE,
   tinyVocabulary,
   tinyWeights,
+  tokenizerJson,
   weight,
   writeFolder,
   type GgufMetadata,
@@ -273,7 +274,8 @@ void t.test('all that ends an answer is found, what templates mean by it first',
     writeFileSync(path.join(source, name), JSON.stringify(json));
   };
   const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
-  write('tokenizer.json', { model: { type: 'BPE', vocab, merges }, added_tokens: [{ id: 9, content: '<|eot_id|>' }] });
+  const added = [{ id: 9, content: '<|eot_id|>' }];
+  write('tokenizer.json', tokenizerJson({ model: { type: 'BPE', vocab, merges }, added_tokens: added }));
   t.strictSame(await ends(source), [0, [1]], "the config's");
   write('generation_config.json', { bos_token_id: 3, eos_token_id: [1, 7] });
   t.strictSame(await ends(source), [3, [1, 7]]);
@@ -665,6 +667,23 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
         return writeGguf(dir, tinyWeights(1), Object.fromEntries(metadata));
       },
     ],
+    ...[
+      { type: 'UnicodeScripts' },
+      { type: 'CharDelimiterSplit', delimiter: '-' },
+      { type: 'Split', pattern: { Regex: '(?i)a|b' }, behavior: 'Isolated', invert: false },
+    ].map((step): Case => [
+      `a pre-tokenizer that the library can't build: ${step.type}`,
+      'unsupported_feature',
+      /the source's tokenizer must be one that the server can load, got: .*(Unknown PreTokenizer|Invalid regular)/,
+      (dir) =>
+        path.dirname(write(folder(dir), 'tokenizer.json', JSON.stringify(tokenizerJson({ pre_tokenizer: step })))),
+    ]),
+    [
+      "a chat template that the library can't read",
+      'unsupported_feature',
+      /the source's chat template must be one that the server can load, got: Unknown statement type: include/,
+      (dir) => path.dirname(write(folder(dir), 'chat_template.jinja', "{% include 'other' %}")),
+    ],
     ['exits that fall', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
     ['exits that stop short', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
     ['fp16 beside another kernel', 'bad_option', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
@@ -812,6 +831,13 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       message: /got exits\.1\.layers\.0\.mlp\.up_proj\.bias/,
     });
   });
+});
+
+void t.test('a damaged chat template is named by its file', async (t) => {
+  const dir = t.testdir();
+  const { chatTemplate } = await run(dir, writeGguf(dir, tinyWeights(1)));
+  writeFileSync(path.join(dir, 'out', chatTemplate ?? ''), '{% if x %}');
+  t.throws(() => loadServedModel(path.join(dir, 'out'), null), { message: /^cannot read .*chat_template\.jinja: / });
 });
 
 void t.test('a damaged folder is noticed', async (t) => {
