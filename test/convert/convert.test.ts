@@ -538,6 +538,36 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       /is truncated/,
       (dir) => write(dir, 'x.gguf', bytes().subarray(0, 3000)),
     ],
+    [
+      'a part of a GGUF in several files',
+      'bad_source',
+      /must be a whole model, got part 2 of 3; llama-gguf-split --merge joins them/,
+      (dir) => file(dir, { 'split.no': 1, 'split.count': 3 }),
+    ],
+    ...[0, 0.5, 'x'].map((alignment): Case => [
+      `a GGUF aligned to ${alignment}`,
+      'bad_source',
+      /tiny\.gguf: general\.alignment must be a positive integer, got /,
+      (dir) => file(dir, { 'general.alignment': alignment }),
+    ]),
+    ...['null', '[]', '{"x": null}', '{"x": {"dtype": "F32", "shape": [1], "data_offsets": [null, 4]}}'].map(
+      (header): Case => [
+        `a safetensors header ${header}`,
+        'bad_source',
+        /model\.safetensors is not a safetensors file: its (header is no object|entry x must have dtype)/,
+        (dir) => {
+          const length = Buffer.alloc(8);
+          length.writeBigUInt64LE(BigInt(header.length));
+          return path.dirname(write(folder(dir), 'model.safetensors', Buffer.concat([length, Buffer.from(header)])));
+        },
+      ],
+    ),
+    ...['{"weight_map": {"x": 5}}', '{"weight_map": [null]}', '{}'].map((index): Case => [
+      `an index ${index}`,
+      'bad_source',
+      /model\.safetensors\.index\.json must have a weight_map of file names by tensor/,
+      (dir) => path.dirname(write(folder(dir), 'model.safetensors.index.json', index)),
+    ]),
     ['no GGUF', 'bad_source', /is not a GGUF file/, (dir) => write(dir, 'x.gguf', 'something else entirely')],
     [
       'a GGML type without a decoder',
@@ -831,6 +861,25 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       message: /got exits\.1\.layers\.0\.mlp\.up_proj\.bias/,
     });
   });
+});
+
+void t.test('a GGUF of which the end is missing is refused before any work', async (t) => {
+  const dir = t.testdir();
+  const source = path.join(dir, 'part.gguf');
+  writeFileSync(source, gguf(tinyWeights(1), ggufMetadata()).subarray(0, -100));
+  let steps = 0;
+  await t.rejects(
+    convert({ ...OPTIONS, source, out: path.join(dir, 'out') }, () => steps++),
+    { code: 'truncated_file', message: /part\.gguf is truncated: tensor blk\.2\.ffn_down\.weight ends at byte/ },
+  );
+  t.equal(steps, 0);
+});
+
+void t.test('what is no model folder is told how to become one', async (t) => {
+  const dir = t.testdir();
+  for (const source of [writeGguf(dir, tinyWeights(1)), writeFolder(path.join(dir, 'hf'), tinyWeights(1))])
+    t.throws(() => loadManifest(source), { message: /^.* is not a model folder .*; `sortie convert` makes one$/ });
+  t.throws(() => loadManifest(path.join(dir, 'nothing')), { message: /^cannot read .*nothing.*ENOENT/ });
 });
 
 void t.test('a damaged chat template is named by its file', async (t) => {
