@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS, type OptionSpec } from './config.js';
-import type { SimulateOptions } from './simulate/command.js';
+import { simulateDefaults, type SimulateOptions } from './simulate/options.js';
 
 /** Wrong usage, by the convention of Unix tools. */
 const USAGE_ERROR = 2;
@@ -43,6 +43,22 @@ function fraction(value: string): number {
 
 function fractions(value: string): number[] {
   return value.split(',').map((item) => fraction(item.trim()));
+}
+
+function factor(value: string): number {
+  const number = fraction(value);
+  if (number > 0) return number;
+  throw new InvalidArgumentError('must be a number above 0');
+}
+
+function factors(value: string): number[] {
+  return value.split(',').map((item) => factor(item.trim()));
+}
+
+function share(value: string): number {
+  const number = factor(value);
+  if (number <= 1) return number;
+  throw new InvalidArgumentError('must be a share, above 0 and at most 1');
 }
 
 /** A switch may stand alone, which is "on". */
@@ -128,20 +144,29 @@ function program(finish: (code: number) => void): Command {
     .requiredOption('--cost <file>', 'JSON that `sortie calibrate` wrote')
     .option('--out <file>', 'write the report as JSON')
     .option('--plot <file>', 'write attainment and depth against load as SVG')
-    .option('--speeds <list>', "arrival rates, as multiples of the trace's own", fractions)
-    .option('--length-scale <x>', 'factor on prompt and answer lengths', fraction)
-    .option('--limit <n>', 'most requests taken from the trace', positive)
-    .option('--slots <n>', 'sequences at once', positive)
-    .option('--kv-positions <n>', 'positions of KV cache', positive)
-    .option('--max-length <n>', 'positions of a sequence', positive)
-    .option('--target <share>', 'attainment that the replicas must reach', fraction)
-    .option('--max-replicas <n>', 'most replicas to try', positive)
-    .option('--noise <share>', "relative noise of a step's time", fraction)
-    .option('--slow-spells <s>', 'mean seconds between spells in which steps take twice as long, 0 for none', fraction)
-    .option('--overhead-ms <ms>', 'what a caller waits for outside the engine', fraction)
-    .option('--seed <n>', 'seed of everything random', positive)
+    .addOption(
+      new Option('--speeds <list>', "arrival rates, as multiples of the trace's own")
+        .argParser(factors)
+        .default(simulateDefaults.speeds, simulateDefaults.speeds.join(',')),
+    )
+    .option('--length-scale <x>', 'factor on prompt and answer lengths', factor, simulateDefaults.lengthScale)
+    .option('--limit <n>', 'most requests taken from the trace', positive, simulateDefaults.limit)
+    .option('--slots <n>', 'sequences at once', positive, simulateDefaults.slots)
+    .option('--kv-positions <n>', 'positions of KV cache', positive, simulateDefaults.kvPositions)
+    .option('--max-length <n>', 'positions of a sequence', positive, simulateDefaults.maxLength)
+    .option('--target <share>', 'attainment that the replicas must reach', share, simulateDefaults.target)
+    .option('--max-replicas <n>', 'most replicas to try', positive, simulateDefaults.maxReplicas)
+    .option('--noise <share>', "relative noise of a step's time", fraction, simulateDefaults.noise)
+    .option(
+      '--slow-spells <s>',
+      'mean seconds between spells in which steps take twice as long, 0 for none',
+      fraction,
+      simulateDefaults.slowSpells,
+    )
+    .option('--overhead-ms <ms>', 'what a caller waits for outside the engine', fraction, simulateDefaults.overheadMs)
+    .option('--seed <n>', 'seed of everything random', positive, simulateDefaults.seed)
     .action(async (options: SimulateFlags) => {
-      const { simulateCommand, simulateDefaults } = await import('./simulate/command.js');
+      const { simulateCommand } = await import('./simulate/command.js');
       await simulateCommand({ ...simulateDefaults, ...options }, (line) => {
         process.stdout.write(`${line}\n`);
       });
