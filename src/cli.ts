@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS, type OptionSpec } from './config.js';
+import { ConvertError } from './convert/errors.js';
 import { simulateDefaults, type SimulateOptions } from './simulate/options.js';
 
 /** Wrong usage, by the convention of Unix tools. */
@@ -92,7 +93,7 @@ function program(finish: (code: number) => void): Command {
     .requiredOption('--out <dir>', 'model folder to write')
     .option('--exits <layers>', 'trunk layers after which a sequence may leave, such as 10,20,30', exits)
     .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', kernels, ['w8a8' as const])
-    .option('--block <n>', 'weights per scale of int4', positive, 32)
+    .option('--block <n>', 'weights per scale of int4: 16, 32, 64, 128 or 256 (default: 32)', positive)
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option(
       '--calibration <file>',
@@ -188,7 +189,7 @@ interface ConvertFlags {
   readonly out: string;
   readonly exits?: number[];
   readonly kernels: (typeof KERNELS)[number][];
-  readonly block: number;
+  readonly block?: number;
   readonly exitBlocks?: string;
   readonly calibration?: string;
   readonly kv?: 'int8' | 'float';
@@ -215,6 +216,11 @@ export async function run(argv: readonly string[]): Promise<number> {
     // Commander has printed its own errors; help and version are no errors.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
     process.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
-    return error instanceof OptionError ? USAGE_ERROR : 1;
+    return exitCode(error);
   }
+}
+
+/** The process's exit code for what a command threw. */
+export function exitCode(error: unknown): number {
+  return error instanceof OptionError || (error instanceof ConvertError && error.isUsage) ? USAGE_ERROR : 1;
 }

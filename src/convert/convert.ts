@@ -27,7 +27,7 @@ import { embedGraph, headGraph, type VocabularyFormat } from './onnx/ends.js';
 import type { Graph } from './onnx/graph.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph, type StageLayer } from './onnx/stage.js';
-import { checkKernels, type ConvertOptions, dryRule } from './options.js';
+import { checkOptions, type ConvertOptions, DEFAULT_BLOCK, dryRule } from './options.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { levelsOf } from './quantize/int8.js';
@@ -47,7 +47,7 @@ export async function convert(
   progress: Progress = () => undefined,
   warn: Warn = () => undefined,
 ): Promise<Manifest> {
-  checkKernels(options);
+  checkOptions(options);
   const { out, force } = options;
   const inputs = [options.source, options.exitBlocks, options.calibration, options.quality].filter(
     (file) => file !== undefined,
@@ -89,10 +89,10 @@ async function writeModel(
   progress: Progress,
 ): Promise<Manifest> {
   const arch = source.architecture;
-  const { kernels } = options;
+  const { kernels, block = DEFAULT_BLOCK } = options;
   const numbers = exitNumbers(exits, blocks);
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
-  const dry = dryRule(options);
+  const dry = dryRule(options, exits);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
   const kvType = chooseKv(options, calibration, arch) ? 'i8' : floatType;
   const format = vocabularyFormat(options, arch);
@@ -137,7 +137,7 @@ async function writeModel(
           layers,
           arch,
           store,
-          { kernel, block: options.block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType },
+          { kernel, block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType },
           () => {
             step(`${name} ${kernel}`);
           },

@@ -4,7 +4,9 @@ import path from 'node:path';
 import { PassThrough } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
+import { exitCode } from '../../src/cli.js';
 import { convert } from '../../src/convert/convert.js';
+import { ConvertError } from '../../src/convert/errors.js';
 import { convertCommand, describe } from '../../src/convert/command.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
@@ -33,7 +35,6 @@ import {
 const OPTIONS: Omit<ConvertOptions, 'source' | 'out'> = {
   exits: [1, 3],
   kernels: ['fp32'],
-  block: 32,
   compress: false,
   force: false,
 };
@@ -720,6 +721,31 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     ['9 bits in a byte', 'bad_option', /--head-bits must be .*, got 9/, folder, { headBits: 9 }],
     ['4 bits in a byte', 'bad_option', /--weight-bits must be .*, got 4/, folder, { weightBits: 4 }],
     ['a block of 48', 'bad_option', /--block must be .*, got 48/, folder, { block: 48 }],
+    ...(
+      [
+        ['--block', '--kernels int4', { block: 64 }],
+        ['--weight-bits', '--kernels w8a8', { weightBits: 7 }],
+        ['--head-bits', '--kernels w8a8 or int4', { headBits: 7 }],
+        ['--calibration', '--kernels w8a8 or int4, or --kv int8', { calibration: 'x' }],
+      ] as const
+    ).flatMap(([option, rule, value]) =>
+      (['fp32', 'fp16'] as const).map((kernel): Case => [
+        `${option} without effect in ${kernel}`,
+        'bad_option',
+        new RegExp(`^${option} has an effect only with ${rule}, got ${option} \\w+ with --kernels ${kernel}$`),
+        folder,
+        { ...value, kernels: [kernel] },
+      ]),
+    ),
+    ['--weight-bits of int4', 'bad_option', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
+    ['--block of w8a8', 'bad_option', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
+    [
+      'a rule against loops for full depth alone',
+      'bad_option',
+      /--dry is for exits below full depth, got --dry 8,2,3 with --exits 3/,
+      folder,
+      { exits: [3], dry: [8, 2, 3] },
+    ],
   ];
   for (const [name, code, message, source, options] of cases)
     await t.test(name, async (t) => {
@@ -880,6 +906,12 @@ void t.test('what is no model folder is told how to become one', async (t) => {
   for (const source of [writeGguf(dir, tinyWeights(1)), writeFolder(path.join(dir, 'hf'), tinyWeights(1))])
     t.throws(() => loadManifest(source), { message: /^.* is not a model folder .*; `sortie convert` makes one$/ });
   t.throws(() => loadManifest(path.join(dir, 'nothing')), { message: /^cannot read .*nothing.*ENOENT/ });
+});
+
+void t.test('wrong usage is told from input that is at fault by the exit code', async (t) => {
+  const codes = { bad_option: 2, bad_exits: 2, out_exists: 2, bad_source: 1, missing_tensor: 1 } as const;
+  for (const [code, expected] of Object.entries(codes) as [keyof typeof codes, number][])
+    t.equal(exitCode(new ConvertError(code, 'x')), expected, code);
 });
 
 void t.test('a damaged chat template is named by its file', async (t) => {
