@@ -1,13 +1,15 @@
 /**
  * The command line: `sortie serve | convert | inspect | calibrate | simulate | openapi`.
  *
- * Knows: commander and exit codes (0 done, 1 failed, 2 wrong usage). Must not know: what a command does.
+ * Knows: commander and exit codes (0 done, 1 failed, 2 wrong usage, 128 and the signal's number where one ended it).
+ * Must not know: what a command does.
  */
 import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS, type OptionSpec } from './config.js';
-import { ConvertError } from './convert/errors.js';
+import { ConvertError, Interrupted } from './convert/errors.js';
 import { simulateDefaults, type SimulateOptions } from './simulate/options.js';
 
 /** Wrong usage, by the convention of Unix tools. */
@@ -222,5 +224,6 @@ export async function run(argv: readonly string[]): Promise<number> {
 
 /** The process's exit code for what a command threw. */
 export function exitCode(error: unknown): number {
+  if (error instanceof Interrupted) return 128 + constants.signals[error.signal];
   return error instanceof OptionError || (error instanceof ConvertError && error.isUsage) ? USAGE_ERROR : 1;
 }

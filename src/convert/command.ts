@@ -5,6 +5,7 @@
  */
 import { SingleBar } from 'cli-progress';
 import { convert, type Progress } from './convert.js';
+import { Interrupted } from './errors.js';
 import { inspect, type Report } from './inspect.js';
 import type { ConvertOptions } from './options.js';
 
@@ -18,14 +19,25 @@ export interface InspectCommandOptions {
 /** Where a command prints; isTTY decides between a bar and plain lines. */
 export type Terminal = NodeJS.WritableStream & { isTTY?: boolean };
 
-/** Converts with progress. Throws ConvertError where the input is at fault. */
+/** What ends a conversion; a second one ends the process at once. */
+const ENDING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
+
+/**
+ * Converts with progress. Throws ConvertError where the input is at fault, and Interrupted where the process is told to
+ * end: what was written so far is removed first.
+ */
 export async function convertCommand(
   options: ConvertCommandOptions,
   terminal: Terminal = process.stdout,
 ): Promise<void> {
   const display = terminal.isTTY === true ? bar(terminal) : lines(terminal);
+  const interruption = new AbortController();
+  const interrupt = (signal: NodeJS.Signals): void => {
+    interruption.abort(new Interrupted(signal));
+  };
+  for (const signal of ENDING) process.once(signal, interrupt);
   try {
-    const manifest = await convert(options, display.progress, (warning) => {
+    const manifest = await convert({ ...options, signal: interruption.signal }, display.progress, (warning) => {
       terminal.write(`warning: ${warning}\n`);
     });
     display.stop();
@@ -35,6 +47,7 @@ export async function convertCommand(
     );
   } finally {
     display.stop();
+    for (const signal of ENDING) process.off(signal, interrupt);
   }
 }
 

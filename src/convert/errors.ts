@@ -34,3 +34,11 @@ export class ConvertError extends Error {
     super(message);
   }
 }
+
+/** The process was told to end in mid-conversion; nothing of the output is left. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+  constructor(readonly signal: NodeJS.Signals) {
+    super(`ended by ${signal}; nothing was written`);
+  }
+}

@@ -42,6 +42,8 @@ export interface ConvertOptions {
   force: boolean;
   /** Name in the manifest; without it the output folder's. */
   name?: string;
+  /** Ends the conversion, which then throws the signal's reason and leaves no output. */
+  signal?: AbortSignal;
 }
 
 /** Throws ConvertError bad_option that names option, rule and value. */

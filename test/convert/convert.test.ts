@@ -1,7 +1,7 @@
 /** The whole conversion: the same model from every format gives the same folder; bad input gives one clear error. */
 import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { PassThrough } from 'node:stream';
+import { PassThrough, Writable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { exitCode } from '../../src/cli.js';
@@ -906,6 +906,41 @@ void t.test('what is no model folder is told how to become one', async (t) => {
   for (const source of [writeGguf(dir, tinyWeights(1)), writeFolder(path.join(dir, 'hf'), tinyWeights(1))])
     t.throws(() => loadManifest(source), { message: /^.* is not a model folder .*; `sortie convert` makes one$/ });
   t.throws(() => loadManifest(path.join(dir, 'nothing')), { message: /^cannot read .*nothing.*ENOENT/ });
+});
+
+void t.test('a signal ends the conversion, leaves what was there and shows the cursor again', async (t) => {
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    const dir = t.testdir();
+    const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
+    const out = path.join(dir, 'out');
+    await run(dir, source);
+    const before = readFileSync(path.join(out, 'manifest.json'));
+    const handlers = process.listenerCount(signal);
+    const shown: string[] = [];
+    const terminal = Object.assign(
+      new Writable({
+        write(text: Buffer, _, done) {
+          if (shown.length === 0) process.kill(process.pid, signal);
+          shown.push(text.toString());
+          done();
+        },
+      }),
+      { isTTY: true },
+    );
+    const error: unknown = await convertCommand({ ...OPTIONS, source, out, force: true }, terminal).catch(
+      (thrown: unknown) => thrown,
+    );
+    t.match(error, { name: 'Interrupted', message: `ended by ${signal}; nothing was written` });
+    t.equal(exitCode(error), code);
+    t.strictSame(readdirSync(dir).sort(), ['hf', 'out']);
+    t.strictSame(readFileSync(path.join(out, 'manifest.json')), before);
+    const cursor = shown.join('').matchAll(/\x1b\[\?25([hl])/g);
+    t.equal([...cursor].at(-1)?.[1], 'h', 'the cursor is shown');
+    t.equal(process.listenerCount(signal), handlers, 'no handler is left');
+  }
 });
 
 void t.test('wrong usage is told from input that is at fault by the exit code', async (t) => {
