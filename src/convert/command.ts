@@ -8,6 +8,7 @@ import { convert, type Progress } from './convert.js';
 import { Interrupted } from './errors.js';
 import { inspect, type Report } from './inspect.js';
 import type { ConvertOptions } from './options.js';
+import { unknownExitsWarning } from './unknown-exits.js';
 
 /** Parsed options of `sortie convert`: those of convert(). */
 export type ConvertCommandOptions = ConvertOptions;
@@ -29,6 +30,7 @@ const ENDING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
 export async function convertCommand(
   options: ConvertCommandOptions,
   terminal: Terminal = process.stdout,
+  errors: NodeJS.WritableStream = process.stderr,
 ): Promise<void> {
   const display = terminal.isTTY === true ? bar(terminal) : lines(terminal);
   const interruption = new AbortController();
@@ -45,6 +47,8 @@ export async function convertCommand(
     terminal.write(
       `${options.out}: ${manifest.name}, kernels ${manifest.kernels.join(', ')}, ${megabytes(size)} in ${manifest.files.length} files\n`,
     );
+    const unknown = unknownExitsWarning(manifest);
+    if (unknown !== null) errors.write(`warning: ${unknown}\n`);
   } finally {
     display.stop();
     for (const signal of ENDING) process.off(signal, interrupt);

@@ -908,6 +908,29 @@ void t.test('what is no model folder is told how to become one', async (t) => {
   t.throws(() => loadManifest(path.join(dir, 'nothing')), { message: /^cannot read .*nothing.*ENOENT/ });
 });
 
+void t.test('early exits that nothing is known of are warned of, after the summary', async (t) => {
+  const dir = t.testdir({ 'quality.json': '{"1": {"kl": 0.5, "agreement": 0.75}}', 'kl.json': '{"1": {"kl": 0.5}}' });
+  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
+  const exitBlocks = path.join(dir, 'blocks.safetensors');
+  const next = random(3);
+  const layer = LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const);
+  const blocks: Weights = new Map([['exits.1.norm.weight', weight(next, [SHAPE.hidden])], ...layer]);
+  writeFileSync(exitBlocks, safetensors(blocks));
+  const warningOf = async (options: Partial<ConvertOptions>) => {
+    const [terminal, errors] = [new PassThrough(), new PassThrough()];
+    const out = path.join(dir, 'out');
+    await convertCommand({ ...OPTIONS, source, out, force: true, ...options }, terminal, errors);
+    t.match(String(terminal.read()), /kernels fp32, .* files\n$/);
+    return errors.read() as Buffer | null;
+  };
+  const warning = /^warning: exits without a block and without a measured quality: 1\. .*bench:quality.*--quality/;
+  t.match(String(await warningOf({})), warning);
+  t.match(String(await warningOf({ quality: path.join(dir, 'kl.json') })), warning, 'the router reads agreement');
+  t.equal(await warningOf({ quality: path.join(dir, 'quality.json') }), null);
+  t.equal(await warningOf({ exitBlocks }), null);
+  t.equal(await warningOf({ exits: [3] }), null);
+});
+
 void t.test('a signal ends the conversion, leaves what was there and shows the cursor again', async (t) => {
   for (const [signal, code] of [
     ['SIGINT', 130],
