@@ -1,6 +1,9 @@
 /** The command line: what it shows and what it refuses, before a command runs. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { run } from '../src/cli.js';
+import { packageRoot } from '../src/config.js';
 
 /** Exit code, and what was printed; nothing may be asserted while the outputs are held. */
 async function printed(t: Test, args: string[]): Promise<{ code: number; text: string }> {
@@ -41,4 +44,12 @@ void t.test('simulate refuses what no simulation can be of', async (t) => {
     t.equal(code, 2, `${option} ${value}`);
     t.match(text, rule);
   }
+});
+
+void t.test('every option of convert is in the table of docs/models.md', async (t) => {
+  const { text } = await printed(t, ['convert', '--help']);
+  const options = [...text.matchAll(/^ +(--[a-z-]+)/gm)].map(([, option]) => option ?? '');
+  const docs = readFileSync(join(packageRoot, 'docs', 'models.md'), 'utf8');
+  t.ok(options.length > 10);
+  for (const option of options) t.match(docs, new RegExp(`^\\| \`${option}[ \`]`, 'm'), option);
 });
