@@ -1,5 +1,5 @@
 // Imports run one way: http -> api -> engine -> router | model -> runtime (ARCHITECTURE.md).
-// config, errors and telemetry may be used by all of them.
+// config, errors and clock may be used by all of them, telemetry by all but the router.
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 

@@ -1,13 +1,16 @@
 /**
  * The command line: `sortie serve | convert | inspect | calibrate | simulate | openapi`.
  *
- * Knows: commander and exit codes (0 done, 1 failed, 2 wrong usage). Must not know: what a command does.
+ * Knows: commander and exit codes (0 done, 1 failed, 2 wrong usage, 128 and the signal's number where one ended it).
+ * Must not know: what a command does.
  */
 import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS, type OptionSpec } from './config.js';
-import type { SimulateOptions } from './simulate/command.js';
+import { ConvertError, Interrupted } from './convert/errors.js';
+import { simulateDefaults, type SimulateOptions } from './simulate/options.js';
 
 /** Wrong usage, by the convention of Unix tools. */
 const USAGE_ERROR = 2;
@@ -45,6 +48,22 @@ function fractions(value: string): number[] {
   return value.split(',').map((item) => fraction(item.trim()));
 }
 
+function factor(value: string): number {
+  const number = fraction(value);
+  if (number > 0) return number;
+  throw new InvalidArgumentError('must be a number above 0');
+}
+
+function factors(value: string): number[] {
+  return value.split(',').map((item) => factor(item.trim()));
+}
+
+function share(value: string): number {
+  const number = factor(value);
+  if (number <= 1) return number;
+  throw new InvalidArgumentError('must be a share, above 0 and at most 1');
+}
+
 /** A switch may stand alone, which is "on". */
 function optionOf(spec: OptionSpec<unknown>): Option {
   const isSwitch = spec.value === 'on|off';
@@ -76,7 +95,7 @@ function program(finish: (code: number) => void): Command {
     .requiredOption('--out <dir>', 'model folder to write')
     .option('--exits <layers>', 'trunk layers after which a sequence may leave, such as 10,20,30', exits)
     .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', kernels, ['w8a8' as const])
-    .option('--block <n>', 'weights per scale of int4', positive, 32)
+    .option('--block <n>', 'weights per scale of int4: 16, 32, 64, 128 or 256 (default: 32)', positive)
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option(
       '--calibration <file>',
@@ -128,20 +147,29 @@ function program(finish: (code: number) => void): Command {
     .requiredOption('--cost <file>', 'JSON that `sortie calibrate` wrote')
     .option('--out <file>', 'write the report as JSON')
     .option('--plot <file>', 'write attainment and depth against load as SVG')
-    .option('--speeds <list>', "arrival rates, as multiples of the trace's own", fractions)
-    .option('--length-scale <x>', 'factor on prompt and answer lengths', fraction)
-    .option('--limit <n>', 'most requests taken from the trace', positive)
-    .option('--slots <n>', 'sequences at once', positive)
-    .option('--kv-positions <n>', 'positions of KV cache', positive)
-    .option('--max-length <n>', 'positions of a sequence', positive)
-    .option('--target <share>', 'attainment that the replicas must reach', fraction)
-    .option('--max-replicas <n>', 'most replicas to try', positive)
-    .option('--noise <share>', "relative noise of a step's time", fraction)
-    .option('--slow-spells <s>', 'mean seconds between spells in which steps take twice as long, 0 for none', fraction)
-    .option('--overhead-ms <ms>', 'what a caller waits for outside the engine', fraction)
-    .option('--seed <n>', 'seed of everything random', positive)
+    .addOption(
+      new Option('--speeds <list>', "arrival rates, as multiples of the trace's own")
+        .argParser(factors)
+        .default(simulateDefaults.speeds, simulateDefaults.speeds.join(',')),
+    )
+    .option('--length-scale <x>', 'factor on prompt and answer lengths', factor, simulateDefaults.lengthScale)
+    .option('--limit <n>', 'most requests taken from the trace', positive, simulateDefaults.limit)
+    .option('--slots <n>', 'sequences at once', positive, simulateDefaults.slots)
+    .option('--kv-positions <n>', 'positions of KV cache', positive, simulateDefaults.kvPositions)
+    .option('--max-length <n>', 'positions of a sequence', positive, simulateDefaults.maxLength)
+    .option('--target <share>', 'attainment that the replicas must reach', share, simulateDefaults.target)
+    .option('--max-replicas <n>', 'most replicas to try', positive, simulateDefaults.maxReplicas)
+    .option('--noise <share>', "relative noise of a step's time", fraction, simulateDefaults.noise)
+    .option(
+      '--slow-spells <s>',
+      'mean seconds between spells in which steps take twice as long, 0 for none',
+      fraction,
+      simulateDefaults.slowSpells,
+    )
+    .option('--overhead-ms <ms>', 'what a caller waits for outside the engine', fraction, simulateDefaults.overheadMs)
+    .option('--seed <n>', 'seed of everything random', positive, simulateDefaults.seed)
     .action(async (options: SimulateFlags) => {
-      const { simulateCommand, simulateDefaults } = await import('./simulate/command.js');
+      const { simulateCommand } = await import('./simulate/command.js');
       await simulateCommand({ ...simulateDefaults, ...options }, (line) => {
         process.stdout.write(`${line}\n`);
       });
@@ -163,7 +191,7 @@ interface ConvertFlags {
   readonly out: string;
   readonly exits?: number[];
   readonly kernels: (typeof KERNELS)[number][];
-  readonly block: number;
+  readonly block?: number;
   readonly exitBlocks?: string;
   readonly calibration?: string;
   readonly kv?: 'int8' | 'float';
@@ -190,6 +218,12 @@ export async function run(argv: readonly string[]): Promise<number> {
     // Commander has printed its own errors; help and version are no errors.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
     process.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
-    return error instanceof OptionError ? USAGE_ERROR : 1;
+    return exitCode(error);
   }
+}
+
+/** The process's exit code for what a command threw. */
+export function exitCode(error: unknown): number {
+  if (error instanceof Interrupted) return 128 + constants.signals[error.signal];
+  return error instanceof OptionError || (error instanceof ConvertError && error.isUsage) ? USAGE_ERROR : 1;
 }

@@ -33,6 +33,14 @@ function loadTokenizer(file: string, rows: number): TextTokenizer {
   }
 }
 
+function loadTemplate(file: string, specials: Readonly<Record<string, string>>): ChatTemplate {
+  try {
+    return new ChatTemplate(readFileSync(file, 'utf8'), specials);
+  } catch (cause) {
+    throw new Error(`cannot read ${file}: ${(cause as Error).message}`);
+  }
+}
+
 /** @throws when a file of the folder is missing or malformed; the message names it. */
 export function loadServedModel(dir: string, name: string | null): ServedModel {
   const manifest = loadManifest(dir);
@@ -49,9 +57,6 @@ export function loadServedModel(dir: string, name: string | null): ServedModel {
     context: manifest.architecture.context,
     eosTokens: manifest.eosTokens,
     tokenizer,
-    chat:
-      manifest.chatTemplate === null
-        ? null
-        : new ChatTemplate(readFileSync(join(dir, manifest.chatTemplate), 'utf8'), specials),
+    chat: manifest.chatTemplate === null ? null : loadTemplate(join(dir, manifest.chatTemplate), specials),
   };
 }

@@ -5,8 +5,10 @@
  */
 import { SingleBar } from 'cli-progress';
 import { convert, type Progress } from './convert.js';
+import { Interrupted } from './errors.js';
 import { inspect, type Report } from './inspect.js';
 import type { ConvertOptions } from './options.js';
+import { unknownExitsWarning } from './unknown-exits.js';
 
 /** Parsed options of `sortie convert`: those of convert(). */
 export type ConvertCommandOptions = ConvertOptions;
@@ -18,14 +20,26 @@ export interface InspectCommandOptions {
 /** Where a command prints; isTTY decides between a bar and plain lines. */
 export type Terminal = NodeJS.WritableStream & { isTTY?: boolean };
 
-/** Converts with progress. Throws ConvertError where the input is at fault. */
+/** What ends a conversion; a second one ends the process at once. */
+const ENDING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
+
+/**
+ * Converts with progress. Throws ConvertError where the input is at fault, and Interrupted where the process is told to
+ * end: what was written so far is removed first.
+ */
 export async function convertCommand(
   options: ConvertCommandOptions,
   terminal: Terminal = process.stdout,
+  errors: NodeJS.WritableStream = process.stderr,
 ): Promise<void> {
   const display = terminal.isTTY === true ? bar(terminal) : lines(terminal);
+  const interruption = new AbortController();
+  const interrupt = (signal: NodeJS.Signals): void => {
+    interruption.abort(new Interrupted(signal));
+  };
+  for (const signal of ENDING) process.once(signal, interrupt);
   try {
-    const manifest = await convert(options, display.progress, (warning) => {
+    const manifest = await convert({ ...options, signal: interruption.signal }, display.progress, (warning) => {
       terminal.write(`warning: ${warning}\n`);
     });
     display.stop();
@@ -33,8 +47,11 @@ export async function convertCommand(
     terminal.write(
       `${options.out}: ${manifest.name}, kernels ${manifest.kernels.join(', ')}, ${megabytes(size)} in ${manifest.files.length} files\n`,
     );
+    const unknown = unknownExitsWarning(manifest);
+    if (unknown !== null) errors.write(`warning: ${unknown}\n`);
   } finally {
     display.stop();
+    for (const signal of ENDING) process.off(signal, interrupt);
   }
 }
 

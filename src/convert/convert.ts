@@ -27,9 +27,10 @@ import { embedGraph, headGraph, type VocabularyFormat } from './onnx/ends.js';
 import type { Graph } from './onnx/graph.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph, type StageLayer } from './onnx/stage.js';
-import { checkKernels, type ConvertOptions, dryRule } from './options.js';
+import { checkOptions, type ConvertOptions, DEFAULT_BLOCK, dryRule } from './options.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
+import { pause } from './pause.js';
 import { levelsOf } from './quantize/int8.js';
 import { readQuality } from './quality.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer, type ModelSource } from './source.js';
@@ -41,13 +42,16 @@ export type Progress = (event: { done: number; total: number; what: string }) =>
 /** Tells what works, but not as one may expect; before any progress. */
 export type Warn = (warning: string) => void;
 
-/** Converts. Throws ConvertError for whatever the caller can mend; the output folder then does not exist. */
+/**
+ * Converts. Throws ConvertError for whatever the caller can mend, or the reason of the options' signal; the output
+ * folder then is as it was.
+ */
 export async function convert(
   options: ConvertOptions,
   progress: Progress = () => undefined,
   warn: Warn = () => undefined,
 ): Promise<Manifest> {
-  checkKernels(options);
+  checkOptions(options);
   const { out, force } = options;
   const inputs = [options.source, options.exitBlocks, options.calibration, options.quality].filter(
     (file) => file !== undefined,
@@ -89,10 +93,10 @@ async function writeModel(
   progress: Progress,
 ): Promise<Manifest> {
   const arch = source.architecture;
-  const { kernels } = options;
+  const { kernels, block = DEFAULT_BLOCK, signal } = options;
   const numbers = exitNumbers(exits, blocks);
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
-  const dry = dryRule(options);
+  const dry = dryRule(options, exits);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
   const kvType = chooseKv(options, calibration, arch) ? 'i8' : floatType;
   const format = vocabularyFormat(options, arch);
@@ -109,7 +113,7 @@ async function writeModel(
     return name;
   };
   const saveGraph = (name: string, graph: Graph): string => save(`${name}.onnx`, graph.encode());
-  const store = new WeightStore(folder, options.compress);
+  const store = new WeightStore(folder, options.compress, signal);
 
   try {
     step('embedding and head');
@@ -137,7 +141,7 @@ async function writeModel(
           layers,
           arch,
           store,
-          { kernel, block: options.block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType },
+          { kernel, block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType },
           () => {
             step(`${name} ${kernel}`);
           },
@@ -146,17 +150,17 @@ async function writeModel(
       }
       return { name, boundary, layers: layers.length, graphs };
     };
-    const layerOf = (from: StageLayer['source'], prefix: string, name: string): StageLayer => {
+    const layerOf = async (from: StageLayer['source'], prefix: string, name: string): Promise<StageLayer> => {
+      await pause(signal);
       const layer = { source: from, prefix, name, calibration: calibration.layer(name) };
       return kernels.includes('w8a8') ? levelledLayer(layer, arch) : layer;
     };
     const stages: StageEntry[] = [];
     for (const [s, exit] of exits.entries()) {
       const first = exits[s - 1] ?? 0;
-      const trunk = Array.from({ length: exit - first }, (_, i) => {
-        const layer = first + i;
-        return layerOf(source, trunkLayer(layer), trunkName(layer));
-      });
+      const trunk: StageLayer[] = [];
+      for (let layer = first; layer < exit; layer++)
+        trunk.push(await layerOf(source, trunkLayer(layer), trunkName(layer)));
       stages.push(await stage(`stage-${s}`, s, trunk));
     }
     // Tuned again, blocks change and the trunk does not: no weight file holds tensors of both.
@@ -164,10 +168,11 @@ async function writeModel(
     const exitEntries: Manifest['exits'] = [];
     for (const [s, exit] of exits.entries()) {
       const depth = blocks.depths.get(exit) ?? 0;
-      const branch = Array.from({ length: depth }, (_, i) => {
+      const branch: StageLayer[] = [];
+      for (let i = 0; i < depth; i++) {
         const prefix = exitLayer(exit, i);
-        return layerOf(blocks.source, prefix, prefix.slice(0, -1));
-      });
+        branch.push(await layerOf(blocks.source, prefix, prefix.slice(0, -1)));
+      }
       const number = numbers[s] ?? exit;
       exitEntries.push({
         layer: number,
@@ -206,7 +211,10 @@ async function writeModel(
       files: [],
     };
     step('checksums');
-    for (const name of [...files, ...store.files].sort()) manifest.files.push(await describeFile(folder, name));
+    for (const name of [...files, ...store.files].sort()) {
+      manifest.files.push(await describeFile(folder, name));
+      signal?.throwIfAborted();
+    }
     writeFileSync(path.join(folder, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
     progress({ done: total, total, what: 'done' });
     return manifest;

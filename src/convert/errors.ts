@@ -17,12 +17,28 @@ export type ConvertErrorCode =
   | 'bad_exits'
   | 'out_exists';
 
+/** What is wrong with the command line, not with a file's content. */
+const WRONG_USAGE: readonly ConvertErrorCode[] = ['bad_option', 'bad_exits', 'out_exists'];
+
 export class ConvertError extends Error {
   override readonly name = 'ConvertError';
+  /** Whether the caller has to write another command line. */
+  get isUsage(): boolean {
+    return WRONG_USAGE.includes(this.code);
+  }
+
   constructor(
     readonly code: ConvertErrorCode,
     message: string,
   ) {
     super(message);
+  }
+}
+
+/** The process was told to end in mid-conversion; nothing of the output is left. */
+export class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+  constructor(readonly signal: NodeJS.Signals) {
+    super(`ended by ${signal}; nothing was written`);
   }
 }

@@ -7,6 +7,8 @@ import { Value } from 'typebox/value';
 import { Dry, type KernelName } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 
+export const DEFAULT_BLOCK = 32;
+
 export interface ConvertOptions {
   /** GGUF file or Hugging Face folder. */
   source: string;
@@ -15,8 +17,8 @@ export interface ConvertOptions {
   exits?: number[];
   /** Preferred first. fp16 stands alone: it changes the type of the KV cache. */
   kernels: KernelName[];
-  /** Weights per scale of int4. */
-  block: number;
+  /** Weights per scale of int4; 32 without it. */
+  block?: number;
   /** safetensors file of exit blocks; see exit-blocks.ts. */
   exitBlocks?: string;
   /** safetensors file of second moments for levelling and GPTQ, and of ranges of keys and values; see calibration.ts. */
@@ -40,10 +42,34 @@ export interface ConvertOptions {
   force: boolean;
   /** Name in the manifest; without it the output folder's. */
   name?: string;
+  /** Ends the conversion, which then throws the signal's reason and leaves no output. */
+  signal?: AbortSignal;
 }
 
 /** Throws ConvertError bad_option that names option, rule and value. */
-export function checkKernels({ kernels, block, headBits = 8, weightBits = 8 }: ConvertOptions): void {
+export function checkOptions(options: ConvertOptions): void {
+  checkKernels(options);
+  checkUsed(options);
+}
+
+/** No option without effect. */
+function checkUsed({ kernels, block, headBits, weightBits, calibration, kv }: ConvertOptions): void {
+  const bytes = kernels.includes('w8a8');
+  const blocks = kernels.includes('int4');
+  for (const [option, value, isUsed, rule] of [
+    ['--block', block, blocks, '--kernels int4'],
+    ['--weight-bits', weightBits, bytes, '--kernels w8a8'],
+    ['--head-bits', headBits, bytes || blocks, '--kernels w8a8 or int4'],
+    ['--calibration', calibration, bytes || blocks || kv === 'int8', '--kernels w8a8 or int4, or --kv int8'],
+  ] as const)
+    if (value !== undefined && !isUsed)
+      throw new ConvertError(
+        'bad_option',
+        `${option} has an effect only with ${rule}, got ${option} ${value} with --kernels ${kernels.join(',')}`,
+      );
+}
+
+function checkKernels({ kernels, block = DEFAULT_BLOCK, headBits = 8, weightBits = 8 }: ConvertOptions): void {
   if (kernels.length === 0) throw new ConvertError('bad_option', '--kernels must name at least one kernel');
   if (new Set(kernels).size !== kernels.length)
     throw new ConvertError('bad_option', `--kernels names one twice: ${kernels.join(',')}`);
@@ -59,9 +85,17 @@ export function checkKernels({ kernels, block, headBits = 8, weightBits = 8 }: C
       throw new ConvertError('bad_option', `${name} must be a number from 5 to 8, got ${bits}`);
 }
 
-/** The manifest's rule against loops. Throws ConvertError bad_option for one that is none. */
-export function dryRule({ dry }: ConvertOptions): Dry | undefined {
+/**
+ * The manifest's rule against loops.
+ * @throws ConvertError bad_option for one that is none, or that no exit would carry
+ */
+export function dryRule({ dry }: ConvertOptions, exits: readonly number[]): Dry | undefined {
   if (dry === undefined) return undefined;
+  if (exits.length < 2)
+    throw new ConvertError(
+      'bad_option',
+      `--dry is for exits below full depth, got --dry ${dry.join(',')} with --exits ${exits.join(',')}`,
+    );
   const [multiplier, base, allowedLength] = dry;
   const rule = { multiplier, base, allowedLength };
   if (dry.length === 3 && Value.Check(Dry, rule)) return rule;

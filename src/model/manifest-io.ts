@@ -4,7 +4,7 @@
  * Knows: manifest.json on disk. Must not know: what the files are for.
  */
 import { createHash } from 'node:crypto';
-import { createReadStream, readFileSync, statSync } from 'node:fs';
+import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Value } from 'typebox/value';
@@ -12,9 +12,12 @@ import { Manifest, MANIFEST_VERSION, type FileEntry } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
 
-/** Parses and validates; the error names the file and the field. */
+/** Parses and validates; the error names the file and the field, or says what a model folder is. */
 export function loadManifest(dir: string): Manifest {
   const file = path.join(dir, MANIFEST_FILE);
+  // A GGUF file or a Hugging Face folder is the likeliest mistake.
+  if (existsSync(dir) && !existsSync(file))
+    throw new Error(`${dir} is not a model folder (it has no ${MANIFEST_FILE}); \`sortie convert\` makes one`);
   let json: unknown;
   try {
     json = JSON.parse(readFileSync(file, 'utf8'));

@@ -8,57 +8,12 @@ import { type Policy, costModel, defaultPolicy, predictMs } from '../router/plan
 import { parseCostFile } from './costs.js';
 import { type Machine, simulate } from './engine.js';
 import { noisy } from './noise.js';
+import type { SimulateOptions } from './options.js';
 import { svgOf } from './plot.js';
 import { type Report, reportOf } from './report.js';
 import type { SimulatedRequest } from './request.js';
 import { parseTrace } from './trace.js';
 import { classesFor, requestsOf, seeded } from './workload.js';
-
-export interface SimulateOptions {
-  /** The server's own log, or a CSV in the format of the Azure LLM inference traces (trace.ts). */
-  readonly trace: string;
-  /** JSON with `cost` and `shape` (costs.ts). */
-  readonly cost: string;
-  /** Where the report goes as JSON, and the plot as SVG. Null: nowhere. */
-  readonly out: string | null;
-  readonly plot: string | null;
-  /** Arrival rates to try, as multiples of the trace's own. */
-  readonly speeds: readonly number[];
-  /** Factor on prompt and answer lengths. */
-  readonly lengthScale: number;
-  /** Most requests taken from the trace. */
-  readonly limit: number;
-  readonly slots: number;
-  readonly kvPositions: number;
-  readonly maxLength: number;
-  /** Attainment to reach: the number of replicas that do is reported for each speed. */
-  readonly target: number;
-  readonly maxReplicas: number;
-  /** Standard deviation of the logarithm of a step's real time, about its relative noise; 0 for none. */
-  readonly noise: number;
-  /** Mean seconds between spells of 0.5 to 2 s in which steps take twice as long; 0 for none. */
-  readonly slowSpells: number;
-  /** Milliseconds that a caller waits for outside the engine. */
-  readonly overheadMs: number;
-  readonly seed: number;
-}
-
-export const simulateDefaults = {
-  out: null,
-  plot: null,
-  speeds: [0.25, 0.5, 1, 2],
-  lengthScale: 1,
-  limit: 500,
-  slots: 32,
-  kvPositions: 100_000,
-  maxLength: 8192,
-  target: 0.99,
-  maxReplicas: 64,
-  noise: 0.05,
-  slowSpells: 0,
-  overheadMs: 10,
-  seed: 1,
-} satisfies Omit<SimulateOptions, 'trace' | 'cost'>;
 
 export interface SpeedReport extends Report {
   readonly speed: number;

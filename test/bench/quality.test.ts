@@ -17,7 +17,7 @@ const TEXTS = [Array.from({ length: 40 }, (_, i) => 2 + ((i * 37) % 200)), [5, 6
 
 async function tinyFolder(dir: string, kernel: KernelName): Promise<string> {
   const out = join(dir, kernel);
-  await convert({ source: tiny, out, exits: [2, 5], kernels: [kernel], block: 32, compress: false, force: false });
+  await convert({ source: tiny, out, exits: [2, 5], kernels: [kernel], compress: false, force: false });
   return out;
 }
 
@@ -143,7 +143,7 @@ void t.test("folders that can't be compared are refused", async (t) => {
   const dir = t.testdir();
   const plain = await openExecutor(await tinyFolder(dir, 'fp32'), 48, 2, null);
   const out = join(dir, 'shallow');
-  await convert({ source: tiny, out, exits: [1, 5], kernels: ['fp32'], block: 32, compress: false, force: false });
+  await convert({ source: tiny, out, exits: [1, 5], kernels: ['fp32'], compress: false, force: false });
   const other = await openExecutor(out, 48, 2, null);
   t.throws(() => compare(plain, other, TEXTS, true, () => undefined), /exits of --model, 2,5; got one with 1,5/);
   t.doesNotThrow(() => compare(plain, other, TEXTS.slice(1), false, () => undefined));

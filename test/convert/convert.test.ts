@@ -1,10 +1,12 @@
 /** The whole conversion: the same model from every format gives the same folder; bad input gives one clear error. */
 import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { PassThrough } from 'node:stream';
+import { PassThrough, Writable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
+import { exitCode } from '../../src/cli.js';
 import { convert } from '../../src/convert/convert.js';
+import { ConvertError } from '../../src/convert/errors.js';
 import { convertCommand, describe } from '../../src/convert/command.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
@@ -22,6 +24,7 @@ import {
   SHAPE,
   tinyVocabulary,
   tinyWeights,
+  tokenizerJson,
   weight,
   writeFolder,
   type GgufMetadata,
@@ -32,7 +35,6 @@ import {
 const OPTIONS: Omit<ConvertOptions, 'source' | 'out'> = {
   exits: [1, 3],
   kernels: ['fp32'],
-  block: 32,
   compress: false,
   force: false,
 };
@@ -273,7 +275,8 @@ void t.test('all that ends an answer is found, what templates mean by it first',
     writeFileSync(path.join(source, name), JSON.stringify(json));
   };
   const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
-  write('tokenizer.json', { model: { type: 'BPE', vocab, merges }, added_tokens: [{ id: 9, content: '<|eot_id|>' }] });
+  const added = [{ id: 9, content: '<|eot_id|>' }];
+  write('tokenizer.json', tokenizerJson({ model: { type: 'BPE', vocab, merges }, added_tokens: added }));
   t.strictSame(await ends(source), [0, [1]], "the config's");
   write('generation_config.json', { bos_token_id: 3, eos_token_id: [1, 7] });
   t.strictSame(await ends(source), [3, [1, 7]]);
@@ -536,6 +539,36 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       /is truncated/,
       (dir) => write(dir, 'x.gguf', bytes().subarray(0, 3000)),
     ],
+    [
+      'a part of a GGUF in several files',
+      'bad_source',
+      /must be a whole model, got part 2 of 3; llama-gguf-split --merge joins them/,
+      (dir) => file(dir, { 'split.no': 1, 'split.count': 3 }),
+    ],
+    ...[0, 0.5, 'x'].map((alignment): Case => [
+      `a GGUF aligned to ${alignment}`,
+      'bad_source',
+      /tiny\.gguf: general\.alignment must be a positive integer, got /,
+      (dir) => file(dir, { 'general.alignment': alignment }),
+    ]),
+    ...['null', '[]', '{"x": null}', '{"x": {"dtype": "F32", "shape": [1], "data_offsets": [null, 4]}}'].map(
+      (header): Case => [
+        `a safetensors header ${header}`,
+        'bad_source',
+        /model\.safetensors is not a safetensors file: its (header is no object|entry x must have dtype)/,
+        (dir) => {
+          const length = Buffer.alloc(8);
+          length.writeBigUInt64LE(BigInt(header.length));
+          return path.dirname(write(folder(dir), 'model.safetensors', Buffer.concat([length, Buffer.from(header)])));
+        },
+      ],
+    ),
+    ...['{"weight_map": {"x": 5}}', '{"weight_map": [null]}', '{}'].map((index): Case => [
+      `an index ${index}`,
+      'bad_source',
+      /model\.safetensors\.index\.json must have a weight_map of file names by tensor/,
+      (dir) => path.dirname(write(folder(dir), 'model.safetensors.index.json', index)),
+    ]),
     ['no GGUF', 'bad_source', /is not a GGUF file/, (dir) => write(dir, 'x.gguf', 'something else entirely')],
     [
       'a GGML type without a decoder',
@@ -665,12 +698,54 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
         return writeGguf(dir, tinyWeights(1), Object.fromEntries(metadata));
       },
     ],
+    ...[
+      { type: 'UnicodeScripts' },
+      { type: 'CharDelimiterSplit', delimiter: '-' },
+      { type: 'Split', pattern: { Regex: '(?i)a|b' }, behavior: 'Isolated', invert: false },
+    ].map((step): Case => [
+      `a pre-tokenizer that the library can't build: ${step.type}`,
+      'unsupported_feature',
+      /the source's tokenizer must be one that the server can load, got: .*(Unknown PreTokenizer|Invalid regular)/,
+      (dir) =>
+        path.dirname(write(folder(dir), 'tokenizer.json', JSON.stringify(tokenizerJson({ pre_tokenizer: step })))),
+    ]),
+    [
+      "a chat template that the library can't read",
+      'unsupported_feature',
+      /the source's chat template must be one that the server can load, got: Unknown statement type: include/,
+      (dir) => path.dirname(write(folder(dir), 'chat_template.jinja', "{% include 'other' %}")),
+    ],
     ['exits that fall', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
     ['exits that stop short', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
     ['fp16 beside another kernel', 'bad_option', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
     ['9 bits in a byte', 'bad_option', /--head-bits must be .*, got 9/, folder, { headBits: 9 }],
     ['4 bits in a byte', 'bad_option', /--weight-bits must be .*, got 4/, folder, { weightBits: 4 }],
     ['a block of 48', 'bad_option', /--block must be .*, got 48/, folder, { block: 48 }],
+    ...(
+      [
+        ['--block', '--kernels int4', { block: 64 }],
+        ['--weight-bits', '--kernels w8a8', { weightBits: 7 }],
+        ['--head-bits', '--kernels w8a8 or int4', { headBits: 7 }],
+        ['--calibration', '--kernels w8a8 or int4, or --kv int8', { calibration: 'x' }],
+      ] as const
+    ).flatMap(([option, rule, value]) =>
+      (['fp32', 'fp16'] as const).map((kernel): Case => [
+        `${option} without effect in ${kernel}`,
+        'bad_option',
+        new RegExp(`^${option} has an effect only with ${rule}, got ${option} \\w+ with --kernels ${kernel}$`),
+        folder,
+        { ...value, kernels: [kernel] },
+      ]),
+    ),
+    ['--weight-bits of int4', 'bad_option', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
+    ['--block of w8a8', 'bad_option', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
+    [
+      'a rule against loops for full depth alone',
+      'bad_option',
+      /--dry is for exits below full depth, got --dry 8,2,3 with --exits 3/,
+      folder,
+      { exits: [3], dry: [8, 2, 3] },
+    ],
   ];
   for (const [name, code, message, source, options] of cases)
     await t.test(name, async (t) => {
@@ -812,6 +887,96 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       message: /got exits\.1\.layers\.0\.mlp\.up_proj\.bias/,
     });
   });
+});
+
+void t.test('a GGUF of which the end is missing is refused before any work', async (t) => {
+  const dir = t.testdir();
+  const source = path.join(dir, 'part.gguf');
+  writeFileSync(source, gguf(tinyWeights(1), ggufMetadata()).subarray(0, -100));
+  let steps = 0;
+  await t.rejects(
+    convert({ ...OPTIONS, source, out: path.join(dir, 'out') }, () => steps++),
+    { code: 'truncated_file', message: /part\.gguf is truncated: tensor blk\.2\.ffn_down\.weight ends at byte/ },
+  );
+  t.equal(steps, 0);
+});
+
+void t.test('what is no model folder is told how to become one', async (t) => {
+  const dir = t.testdir();
+  for (const source of [writeGguf(dir, tinyWeights(1)), writeFolder(path.join(dir, 'hf'), tinyWeights(1))])
+    t.throws(() => loadManifest(source), { message: /^.* is not a model folder .*; `sortie convert` makes one$/ });
+  t.throws(() => loadManifest(path.join(dir, 'nothing')), { message: /^cannot read .*nothing.*ENOENT/ });
+});
+
+void t.test('early exits that nothing is known of are warned of, after the summary', async (t) => {
+  const dir = t.testdir({ 'quality.json': '{"1": {"kl": 0.5, "agreement": 0.75}}', 'kl.json': '{"1": {"kl": 0.5}}' });
+  const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
+  const exitBlocks = path.join(dir, 'blocks.safetensors');
+  const next = random(3);
+  const layer = LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const);
+  const blocks: Weights = new Map([['exits.1.norm.weight', weight(next, [SHAPE.hidden])], ...layer]);
+  writeFileSync(exitBlocks, safetensors(blocks));
+  const warningOf = async (options: Partial<ConvertOptions>) => {
+    const [terminal, errors] = [new PassThrough(), new PassThrough()];
+    const out = path.join(dir, 'out');
+    await convertCommand({ ...OPTIONS, source, out, force: true, ...options }, terminal, errors);
+    t.match(String(terminal.read()), /kernels fp32, .* files\n$/);
+    return errors.read() as Buffer | null;
+  };
+  const warning = /^warning: exits without a block and without a measured quality: 1\. .*bench:quality.*--quality/;
+  t.match(String(await warningOf({})), warning);
+  t.match(String(await warningOf({ quality: path.join(dir, 'kl.json') })), warning, 'the router reads agreement');
+  t.equal(await warningOf({ quality: path.join(dir, 'quality.json') }), null);
+  t.equal(await warningOf({ exitBlocks }), null);
+  t.equal(await warningOf({ exits: [3] }), null);
+});
+
+void t.test('a signal ends the conversion, leaves what was there and shows the cursor again', async (t) => {
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    const dir = t.testdir();
+    const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
+    const out = path.join(dir, 'out');
+    await run(dir, source);
+    const before = readFileSync(path.join(out, 'manifest.json'));
+    const handlers = process.listenerCount(signal);
+    const shown: string[] = [];
+    const terminal = Object.assign(
+      new Writable({
+        write(text: Buffer, _, done) {
+          if (shown.length === 0) process.kill(process.pid, signal);
+          shown.push(text.toString());
+          done();
+        },
+      }),
+      { isTTY: true },
+    );
+    const error: unknown = await convertCommand({ ...OPTIONS, source, out, force: true }, terminal).catch(
+      (thrown: unknown) => thrown,
+    );
+    t.match(error, { name: 'Interrupted', message: `ended by ${signal}; nothing was written` });
+    t.equal(exitCode(error), code);
+    t.strictSame(readdirSync(dir).sort(), ['hf', 'out']);
+    t.strictSame(readFileSync(path.join(out, 'manifest.json')), before);
+    const cursor = shown.join('').matchAll(/\x1b\[\?25([hl])/g);
+    t.equal([...cursor].at(-1)?.[1], 'h', 'the cursor is shown');
+    t.equal(process.listenerCount(signal), handlers, 'no handler is left');
+  }
+});
+
+void t.test('wrong usage is told from input that is at fault by the exit code', async (t) => {
+  const codes = { bad_option: 2, bad_exits: 2, out_exists: 2, bad_source: 1, missing_tensor: 1 } as const;
+  for (const [code, expected] of Object.entries(codes) as [keyof typeof codes, number][])
+    t.equal(exitCode(new ConvertError(code, 'x')), expected, code);
+});
+
+void t.test('a damaged chat template is named by its file', async (t) => {
+  const dir = t.testdir();
+  const { chatTemplate } = await run(dir, writeGguf(dir, tinyWeights(1)));
+  writeFileSync(path.join(dir, 'out', chatTemplate ?? ''), '{% if x %}');
+  t.throws(() => loadServedModel(path.join(dir, 'out'), null), { message: /^cannot read .*chat_template\.jinja: / });
 });
 
 void t.test('a damaged folder is noticed', async (t) => {

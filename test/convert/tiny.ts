@@ -99,6 +99,19 @@ export function safetensors(weights: Iterable<[string, Weight]>, dtype: Dtype = 
   return Buffer.concat([length, json, ...parts]);
 }
 
+/** A tokenizer.json with all that one has to have, and the `parts` given. */
+export function tokenizerJson(parts: object): object {
+  return {
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: null,
+    model: { type: 'BPE', vocab: {}, merges: [] },
+    ...parts,
+  };
+}
+
 interface FolderOptions {
   dtype?: Dtype;
   /** Number of safetensors files. */
@@ -114,7 +127,7 @@ export function writeFolder(
 ): string {
   mkdirSync(dir, { recursive: true });
   writeFileSync(path.join(dir, 'config.json'), JSON.stringify({ ...CONFIG, ...config }));
-  writeFileSync(path.join(dir, 'tokenizer.json'), '{"model":{"type":"BPE","vocab":{},"merges":[]}}');
+  writeFileSync(path.join(dir, 'tokenizer.json'), JSON.stringify(tokenizerJson({})));
   const entries = [...weights];
   const file = (i: number): string => (shards === 1 ? 'model.safetensors' : `model-${i + 1}-of-${shards}.safetensors`);
   for (let i = 0; i < shards; i++)

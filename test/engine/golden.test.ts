@@ -85,7 +85,6 @@ for (const [name, blocks] of [
         out,
         exits: reference.exits.split(',').map((exit) => Number.parseInt(exit, 10)),
         kernels: [kernel],
-        block: 32,
         compress: kernel === 'int4',
         force: false,
         ...(blocks ? { exitBlocks: join(here, 'tiny', 'exit-blocks.safetensors') } : {}),

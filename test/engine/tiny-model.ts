@@ -31,7 +31,6 @@ export async function tinyModel(t: Test, kv: 'float' | 'int8'): Promise<string> 
     out,
     exits: [2, layers.length],
     kernels: ['w8a8'],
-    block: 32,
     compress: false,
     force: false,
     calibration,

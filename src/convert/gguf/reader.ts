@@ -1,10 +1,12 @@
 /**
  * The GGUF container: key-value metadata and a table of tensors (github.com/ggml-org/ggml, docs/gguf.md).
  *
- * Knows: versions 2 and 3, little endian. Must not know: what keys and tensors mean (source, tokenizer).
+ * Knows: versions 2 and 3, little endian, the sizes of GGML types. Must not know: what keys and tensors mean (source,
+ * tokenizer).
  */
 import { ConvertError } from '../errors.js';
 import { SourceFile } from '../file.js';
+import { GGML_FORMATS } from './dequantize.js';
 
 export type GgufValue = number | boolean | string | GgufValue[];
 
@@ -111,7 +113,7 @@ class Cursor {
   }
 }
 
-/** Parses the header; the file stays open for the tensors. */
+/** Parses the header and checks that every tensor lies inside the file, which stays open for them. */
 export function readGguf(path: string): Gguf {
   const file = new SourceFile(path);
   try {
@@ -127,6 +129,7 @@ export function readGguf(path: string): Gguf {
       const key = cursor.string();
       metadata.set(key, cursor.value(cursor.u32()));
     }
+    checkWhole(path, metadata);
     const infos: GgufTensorInfo[] = [];
     for (let i = 0; i < tensorCount; i++) {
       const name = cursor.string();
@@ -136,15 +139,47 @@ export function readGguf(path: string): Gguf {
       const type = cursor.u32();
       infos.push({ name, shape, type, offset: cursor.u64() });
     }
-    const alignment = Number(metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT);
+    const alignment = alignmentOf(path, metadata);
     const base = Math.ceil(cursor.position / alignment) * alignment;
-    return {
-      file,
-      metadata,
-      tensors: new Map(infos.map((info) => [info.name, { ...info, offset: base + info.offset }])),
-    };
+    for (const info of infos) {
+      info.offset += base;
+      checkInside(file, info);
+    }
+    return { file, metadata, tensors: new Map(infos.map((info) => [info.name, info])) };
   } catch (error) {
     file.close();
     throw error;
   }
+}
+
+/** llama.cpp writes large models in several files, each with some of the tensors: `name-00001-of-00003.gguf`. */
+function checkWhole(path: string, metadata: Gguf['metadata']): void {
+  const count = Number(metadata.get('split.count') ?? 1);
+  if (!(count > 1)) return;
+  const number = Number(metadata.get('split.no') ?? 0) + 1;
+  throw new ConvertError(
+    'bad_source',
+    `${path} must be a whole model, got part ${number} of ${count}; llama-gguf-split --merge joins them into one file`,
+  );
+}
+
+function alignmentOf(path: string, metadata: Gguf['metadata']): number {
+  const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT;
+  if (typeof alignment === 'number' && Number.isSafeInteger(alignment) && alignment > 0) return alignment;
+  throw new ConvertError(
+    'bad_source',
+    `${path}: general.alignment must be a positive integer, got ${JSON.stringify(alignment).slice(0, 60)}`,
+  );
+}
+
+/** Of a type that has no decoder only the beginning is known; who reads the tensor says so. */
+function checkInside(file: SourceFile, { name, shape, type, offset }: GgufTensorInfo): void {
+  const format = GGML_FORMATS.get(type);
+  const weights = shape.reduce((a, b) => a * b, 1);
+  const end = offset + (format ? Math.ceil(weights / format.block) * format.bytes : 0);
+  if (end > file.size)
+    throw new ConvertError(
+      'truncated_file',
+      `${file.path} is truncated: tensor ${name} ends at byte ${end}, the file has ${file.size}`,
+    );
 }

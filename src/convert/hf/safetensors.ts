@@ -3,6 +3,8 @@
  *
  * Knows: F32, F16 and BF16. Must not know: which tensors a model needs.
  */
+import Type, { type Static } from 'typebox';
+import { Value } from 'typebox/value';
 import { ConvertError } from '../errors.js';
 import { assertFinite, SourceFile } from '../file.js';
 import { bf16 } from '../gguf/dequantize.js';
@@ -29,11 +31,13 @@ const DECODERS: Record<string, { bytes: number; decode(src: Uint8Array, out: Flo
   BF16: { bytes: 2, decode: bf16 },
 };
 
-interface Entry {
-  dtype: string;
-  shape: number[];
-  data_offsets: [number, number];
-}
+const Size = Type.Integer({ minimum: 0 });
+const Entry = Type.Object({
+  dtype: Type.String(),
+  shape: Type.Array(Size),
+  data_offsets: Type.Tuple([Size, Size]),
+});
+type Entry = Static<typeof Entry>;
 
 export interface Safetensors {
   names: string[];
@@ -85,12 +89,12 @@ function parseHeader(text: string, fail: (why: string) => ConvertError): Map<str
   } catch {
     throw fail('its header is no JSON');
   }
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw fail('its header is no object');
   const entries = new Map<string, Entry>();
-  for (const [name, value] of Object.entries(json as Record<string, Partial<Entry>>)) {
+  for (const [name, value] of Object.entries(json as Record<string, unknown>)) {
     if (name === '__metadata__') continue;
-    if (typeof value.dtype !== 'string' || !Array.isArray(value.shape) || !Array.isArray(value.data_offsets))
-      throw fail(`its entry ${name} lacks dtype, shape or data_offsets`);
-    entries.set(name, value as Entry);
+    if (!Value.Check(Entry, value)) throw fail(`its entry ${name} must have dtype, shape and data_offsets`);
+    entries.set(name, value);
   }
   return entries;
 }

@@ -5,6 +5,8 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import Type from 'typebox';
+import { Value } from 'typebox/value';
 import type { Architecture } from '../../model/manifest.js';
 import { ConvertError } from '../errors.js';
 import { HEAD, type ModelSource } from '../source.js';
@@ -14,6 +16,9 @@ import { readTokenizer } from './tokenizer.js';
 
 /** Older transformers store what follows from rope_theta. */
 const FREQUENCIES = /(^|\.)rotary_emb\.inv_freq$/;
+
+/** Of model.safetensors.index.json. */
+const WeightMap = Type.Record(Type.String(), Type.String());
 
 /** Opens a folder. Throws ConvertError for anything but a complete LlamaForCausalLM. */
 export function openHuggingFace(folder: string): ModelSource {
@@ -50,8 +55,9 @@ function openWeights(folder: string): Safetensors[] {
   let names = ['model.safetensors'];
   if (existsSync(index)) {
     const map = readJson(folder, 'model.safetensors.index.json').weight_map;
-    if (typeof map !== 'object' || map === null) throw new ConvertError('bad_source', `${index} has no weight_map`);
-    names = [...new Set(Object.values(map as Record<string, string>))].sort();
+    if (!Value.Check(WeightMap, map))
+      throw new ConvertError('bad_source', `${index} must have a weight_map of file names by tensor`);
+    names = [...new Set(Object.values(map))].sort();
   }
   const open: Safetensors[] = [];
   try {

@@ -33,7 +33,7 @@ async function folders(t: Test, tied: boolean, ...each: Partial<ConvertOptions>[
   for (const [i, { calibration: levelled, ...options }] of each.entries()) {
     const out = path.join(dir, `out-${i}`);
     await convert({
-      ...{ source, out, exits: [1, 3], kernels: ['fp32', 'w8a8'], block: 32, compress: false, force: false },
+      ...{ source, out, exits: [1, 3], kernels: ['fp32', 'w8a8'], compress: false, force: false },
       ...options,
       ...(levelled !== undefined && { calibration }),
     });
@@ -80,7 +80,7 @@ void t.test('an embedding that shares the levelled weight stays what it was', as
 });
 
 void t.test('a head that is not w8a8 is not levelled', async (t) => {
-  const floats: Partial<ConvertOptions> = { kernels: ['fp32'] };
-  const [plain, levelled] = await folders(t, true, floats, { ...floats, calibration: 'yes' });
+  const blocks: Partial<ConvertOptions> = { kernels: ['fp32', 'int4'] };
+  const [plain, levelled] = await folders(t, true, blocks, { ...blocks, calibration: 'yes' });
   t.strictSame(await answer(t, levelled ?? ''), await answer(t, plain ?? ''));
 });

@@ -1,0 +1,55 @@
+/** The command line: what it shows and what it refuses, before a command runs. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { run } from '../src/cli.js';
+import { packageRoot } from '../src/config.js';
+
+/** Exit code, and what was printed; nothing may be asserted while the outputs are held. */
+async function printed(t: Test, args: string[]): Promise<{ code: number; text: string }> {
+  const outputs = [t.capture(process.stdout, 'write', () => true), t.capture(process.stderr, 'write', () => true)];
+  const code = await run(args);
+  const text = outputs.flatMap((output) => output().map((call) => String(call.args[0]))).join('');
+  for (const output of outputs) output.restore();
+  return { code, text };
+}
+
+void t.test('simulate shows its defaults', async (t) => {
+  const { code, text } = await printed(t, ['simulate', '--help']);
+  const help = text.replaceAll(/\s+/g, ' ');
+  t.equal(code, 0);
+  for (const [option, value] of [
+    ['speeds', '0.25,0.5,1,2'],
+    ['length-scale', '1'],
+    ['slots', '32'],
+    ['kv-positions', '100000'],
+    ['max-length', '8192'],
+    ['target', '0.99'],
+    ['noise', '0.05'],
+    ['slow-spells', '0'],
+    ['overhead-ms', '10'],
+  ] as const)
+    t.match(help, new RegExp(`--${option} <[a-z]+> [^<]*\\(default: ${value}\\)`), option);
+});
+
+void t.test('simulate refuses what no simulation can be of', async (t) => {
+  for (const [option, value, rule] of [
+    ['--speeds', '0', /must be a number above 0/],
+    ['--speeds', '1,0', /must be a number above 0/],
+    ['--length-scale', '0', /must be a number above 0/],
+    ['--target', '2', /must be a share, above 0 and at most 1/],
+    ['--target', '0', /must be a number above 0/],
+  ] as const) {
+    const { code, text } = await printed(t, ['simulate', '--trace', '/x', '--cost', '/x', option, value]);
+    t.equal(code, 2, `${option} ${value}`);
+    t.match(text, rule);
+  }
+});
+
+void t.test('every option of convert is in the table of docs/models.md', async (t) => {
+  const { text } = await printed(t, ['convert', '--help']);
+  const options = [...text.matchAll(/^ +(--[a-z-]+)/gm)].map(([, option]) => option ?? '');
+  const docs = readFileSync(join(packageRoot, 'docs', 'models.md'), 'utf8');
+  t.ok(options.length > 10);
+  for (const option of options) t.match(docs, new RegExp(`^\\| \`${option}[ \`]`, 'm'), option);
+});

@@ -1,0 +1,22 @@
+/** What the documents say of tables in the code. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { packageRoot } from '../src/config.js';
+import { GGML_FORMATS } from '../src/convert/gguf/dequantize.js';
+import { ERRORS } from '../src/errors.js';
+
+const documentOf = (name: string): string => readFileSync(join(packageRoot, 'docs', name), 'utf8');
+
+void t.test('every error is in the table of docs/clients.md, under its status', async (t) => {
+  const rows = documentOf('clients.md').split('\n');
+  for (const [code, { status }] of Object.entries(ERRORS))
+    t.ok(
+      rows.some((row) => row.startsWith(`| ${status} `) && row.includes(`\`${code}\``)),
+      code,
+    );
+});
+
+void t.test('every type of GGUF weights that is read is in docs/models.md', async (t) => {
+  for (const { name } of GGML_FORMATS.values()) t.ok(documentOf('models.md').includes(`\`${name}\``), name);
+});
