@@ -163,7 +163,7 @@ export class EngineCore {
 
     const advances = this.#advances(startedAt, paused);
     this.#endOverdue(
-      this.scheduler.running.filter((each) => this.#mayDecode(each, paused)),
+      running.filter((each) => this.#mayDecode(each, paused) && this.#isDecodableAfter(each, advances)),
       advances,
       startedAt,
     );
@@ -218,6 +218,13 @@ export class EngineCore {
 
   #mayDecode(sequence: Sequence, paused: ReadonlySet<string>): boolean {
     return !paused.has(sequence.id) && sequence.request.maxTokens > 0 && !sequence.awaitsMask;
+  }
+
+  /** Whether a sequence joins the rows of a step that makes these advances first. */
+  #isDecodableAfter(sequence: Sequence, advances: readonly Advance[]): boolean {
+    const last = sequence.tokens.length - 1;
+    if (sequence.isDecodable(this.executor.exit(sequence.exit).needed)) return true;
+    return advances.some((each) => each.sequence === sequence && each.end >= last);
   }
 
   /** Ends whose deadline falls into the step that is about to run, before it runs. */

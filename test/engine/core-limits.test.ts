@@ -1,0 +1,54 @@
+/** What a core counts: rows of a coming step. With costs made up. */
+import t from 'tap';
+import { chunkSizes } from '../../src/engine/chunks.js';
+import { EngineCore } from '../../src/engine/core.js';
+import { defaultPolicy } from '../../src/router/planner.js';
+import type { CostPoint } from '../../src/router/cost.js';
+import { greedy, makeExecutor } from './helper.js';
+import { tinyModel } from './tiny-model.js';
+
+const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
+const { units, kernels } = executor;
+const deepest = units.exits.at(-1)?.layer ?? 0;
+
+/** A row costs 100 ms in the first stage, and nothing else costs anything to speak of. */
+function core(clock: () => number, limits: { maxRunning?: number; maxQueue?: number } = {}): EngineCore {
+  const points = (ms: number): CostPoint[] => [1, 4, 16].map((rows) => ({ rows, context: 0, ms: ms * rows }));
+  const [kernel = 'fp32'] = kernels;
+  const costs = {
+    units: [
+      ...units.stages.map(({ entry }, index) => ({
+        unit: entry.name,
+        kernel,
+        decode: points(index === 0 ? 100 : 0.001),
+        prefill: points(0.001),
+      })),
+      { unit: 'embed', kernel, decode: points(0.001), prefill: points(0.001) },
+      { unit: 'head', kernel, decode: points(0.001), prefill: [] },
+    ],
+  };
+  return new EngineCore(executor, costs, {
+    maxRunning: 8,
+    maxQueue: 8,
+    kvBytes: 2 ** 30,
+    prefixReuse: false,
+    prefillChunk: 8,
+    speculate: 'off',
+    policy: { ...defaultPolicy, chunks: chunkSizes(8) },
+    clock,
+    ...limits,
+  });
+}
+
+const prompt = (length: number) => Array.from({ length }, (_, i) => 3 + (i % 20));
+
+void t.test('prompts that are not done are no rows of the coming step', async (t) => {
+  const engine = core(() => 0);
+  const budget = { totalMs: 400, ttftMs: null, tpotMs: null, onMiss: 'truncate' } as const;
+  const depth = { minExit: deepest, maxExit: deepest, budget };
+  engine.submit(greedy('cut', [3], deepest, 2, { arrivedAt: 0, depth }));
+  for (const id of ['a', 'b', 'c', 'd', 'e']) engine.submit(greedy(id, prompt(40), deepest, 2, { arrivedAt: 0 }));
+  const { tokens, ended } = engine.step();
+  t.strictSame(ended, [], 'one row takes a quarter of its budget, six would take more');
+  t.match(tokens, [{ id: 'cut' }]);
+});
