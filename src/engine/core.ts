@@ -148,6 +148,11 @@ export class EngineCore {
     if (sequence) sequence.ending = reason;
   }
 
+  /** Tells that no step follows the last one for now: the time until the next one is none of a step's. */
+  rest(): void {
+    this.#stepEndedAt = null;
+  }
+
   /** Does one step and tells what happened. */
   step(): StepMessage {
     const { clock } = this.options;

@@ -1,4 +1,4 @@
-/** What a core counts: rows of a coming step. With costs made up. */
+/** What a core counts: rows of a coming step, the time of a step. With costs made up. */
 import t from 'tap';
 import { chunkSizes } from '../../src/engine/chunks.js';
 import { EngineCore } from '../../src/engine/core.js';
@@ -51,4 +51,22 @@ void t.test('prompts that are not done are no rows of the coming step', async (t
   const { tokens, ended } = engine.step();
   t.strictSame(ended, [], 'one row takes a quarter of its budget, six would take more');
   t.match(tokens, [{ id: 'cut' }]);
+});
+
+void t.test('the time in which nothing could go on is no step that took long', async (t) => {
+  const slowdowns = [true, false].map((rests) => {
+    let now = 0;
+    const engine = core(() => (now += 25));
+    engine.submit(greedy('a', [3], deepest, 40, { arrivedAt: 0 }));
+    let slowdown = 1;
+    for (let step = 0; step < 20; step++) {
+      slowdown = engine.step().work?.slowdown ?? slowdown;
+      if (rests) engine.rest();
+      now += 5000;
+    }
+    return slowdown;
+  });
+  const [rested = NaN, waited = NaN] = slowdowns;
+  t.ok(rested <= 1.5, `${rested}`);
+  t.ok(waited > 3, `${waited}`);
 });
