@@ -76,8 +76,11 @@ export class EngineCore {
     return !othersWait && running.length > 0 && running.every(({ awaitsMask }) => awaitsMask);
   }
 
-  /** Accepts or refuses a request; the next step's message says which. */
-  submit(request: GenerateMessage, constraint: Constraint | null = null): void {
+  /**
+   * Accepts or refuses a request; the next step's message says which.
+   * @param elsewhere requests that wait before they are submitted and have places in the queue; null for one of those
+   */
+  submit(request: GenerateMessage, constraint: Constraint | null = null, elsewhere: number | null = 0): void {
     const { id, prompt, maxTokens } = request;
     const refuse = (reason: RefusedEvent['reason'], leastFeasibleMs: number | null): void => {
       constraint?.close();
@@ -100,7 +103,7 @@ export class EngineCore {
     }
     sequence.exit = this.executor.model.exitIndex(admission.exit);
     sequence.admission = admission;
-    if (!this.scheduler.enqueue(sequence)) {
+    if (!this.scheduler.enqueue(sequence, elsewhere)) {
       refuse('queue_full', null);
       return;
     }

@@ -25,9 +25,9 @@ export class Scheduler {
     readonly limits: SchedulerLimits,
   ) {}
 
-  /** False when the queue is full. */
-  enqueue(sequence: Sequence): boolean {
-    if (this.isFull()) return false;
+  /** False when the queue is full. @param elsewhere as for `isFull`; null for one that has its place already */
+  enqueue(sequence: Sequence, elsewhere: number | null = 0): boolean {
+    if (elsewhere !== null && this.isFull(elsewhere)) return false;
     this.waiting.push(sequence);
     return true;
   }

@@ -1,4 +1,4 @@
-/** What a core counts: rows of a coming step, the time of a step. With costs made up. */
+/** What a core counts: rows of a coming step, the time of a step, places in the queue. With costs made up. */
 import t from 'tap';
 import { chunkSizes } from '../../src/engine/chunks.js';
 import { EngineCore } from '../../src/engine/core.js';
@@ -69,4 +69,22 @@ void t.test('the time in which nothing could go on is no step that took long', a
   const [rested = NaN, waited = NaN] = slowdowns;
   t.ok(rested <= 1.5, `${rested}`);
   t.ok(waited > 3, `${waited}`);
+});
+
+void t.test('who waits before it is submitted has a place, which it keeps', async (t) => {
+  const engine = core(() => 0, { maxRunning: 1, maxQueue: 1 });
+  const submit = (id: string, elsewhere: number | null): void => {
+    engine.submit(greedy(id, [3], deepest, 2, { arrivedAt: 0 }), null, elsewhere);
+  };
+  submit('first', 1);
+  submit('beyond', 1);
+  submit('kept', null);
+  submit('later', 0);
+  t.strictSame(
+    engine.step().refused.map(({ id, reason }) => [id, reason]),
+    [
+      ['beyond', 'queue_full'],
+      ['later', 'queue_full'],
+    ],
+  );
 });
