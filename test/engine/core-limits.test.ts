@@ -1,7 +1,7 @@
-/** What a core counts: rows of a coming step, the time of a step, places in the queue. With costs made up. */
+/** What a core counts: rows of a coming step, the time of a step, places in the queue, bytes of a prefix. With costs made up. */
 import t from 'tap';
 import { chunkSizes } from '../../src/engine/chunks.js';
-import { EngineCore } from '../../src/engine/core.js';
+import { EngineCore, type CoreOptions } from '../../src/engine/core.js';
 import { defaultPolicy } from '../../src/router/planner.js';
 import type { CostPoint } from '../../src/router/cost.js';
 import { greedy, makeExecutor } from './helper.js';
@@ -12,7 +12,7 @@ const { units, kernels } = executor;
 const deepest = units.exits.at(-1)?.layer ?? 0;
 
 /** A row costs 100 ms in the first stage, and nothing else costs anything to speak of. */
-function core(clock: () => number, limits: { maxRunning?: number; maxQueue?: number } = {}): EngineCore {
+function core(clock: () => number, limits: Partial<CoreOptions> = {}): EngineCore {
   const points = (ms: number): CostPoint[] => [1, 4, 16].map((rows) => ({ rows, context: 0, ms: ms * rows }));
   const [kernel = 'fp32'] = kernels;
   const costs = {
@@ -87,4 +87,27 @@ void t.test('who waits before it is submitted has a place, which it keeps', asyn
       ['later', 'queue_full'],
     ],
   );
+});
+
+void t.test('a shallow request takes no deep prefix that has no room, and runs beside it', async (t) => {
+  const shallowest = units.exits[0]?.layer ?? 0;
+  const shared = prompt(60);
+  const { table } = executor;
+  const deep = table.bytesAt(units.exits.length - 1, 90);
+  for (const [room, cached] of [
+    [table.bytesAt(0, 75), 0],
+    [deep, 60],
+  ] as const) {
+    const engine = core(() => 0, { prefixReuse: true, kvBytes: deep + room });
+    engine.submit(greedy('deep', [...shared, 4, 5, 6, 7], deepest, 20, { arrivedAt: 0 }));
+    while (engine.scheduler.running[0]?.generated !== 2) engine.step();
+    engine.submit(greedy('shallow', [...shared, 8, 9, 10, 11], shallowest, 4, { arrivedAt: 1 }));
+    const ended = [];
+    while (engine.busy) ended.push(...engine.step().ended);
+    t.match(ended, [
+      { id: 'shallow', reason: 'length', preemptions: 0, cachedTokens: cached },
+      { id: 'deep', reason: 'length', preemptions: 0 },
+    ]);
+    for (const slot of table.slots) table.drop(slot);
+  }
 });
