@@ -115,7 +115,8 @@ function choose(head: HeadLane, row: number, sequence: Sequence): Chosen {
     const logits = head.fullLogits(row);
     const own = logits.slice();
     if (sequence.constraint?.binds && sequence.constraint.mask) applyMask(own, sequence.constraint.mask);
-    token = sampleFull(own, sampling, sequence.counts, u);
+    // Where nothing is possible, what the model would rather say is better than any id.
+    token = sampleFull(own, sampling, sequence.counts, u) ?? Number(selected.ids[0]);
     logit = logits[token] ?? NaN;
   }
   return { token, logprobs: request.logprobs === null ? null : describe(selected, logit, request.logprobs) };
@@ -134,9 +135,16 @@ function lowered(sequence: Sequence): (readonly [number, number])[] {
   return Array.from(sequence.repeated(), ([id, amount]) => [id, -amount] as const);
 }
 
-/** Whether an end token may not come yet (min_tokens). */
-function mustGoOn({ request, generated }: Sequence): boolean {
-  return generated < request.minTokens && request.stopTokens.length > 0;
+/** Whether an end token may not come yet (min_tokens). What has no other way to go on may end. */
+function mustGoOn(sequence: Sequence): boolean {
+  const { request, generated } = sequence;
+  return generated < request.minTokens && request.stopTokens.length > 0 && !mayOnlyEnd(sequence);
+}
+
+/** Whether what an answer keeps to is complete and allows nothing more. */
+function mayOnlyEnd({ request, constraint }: Sequence): boolean {
+  if (constraint?.binds !== true || constraint.mask === null) return false;
+  return constraint.mask.every((allowed, id) => allowed !== 1 || request.stopTokens.includes(id));
 }
 
 function withoutEnd(stopTokens: readonly number[]): (readonly [number, number])[] {

@@ -17,6 +17,8 @@ import { silenceOf, Watchdog } from './watchdog.js';
 const BACK_OFF_MS = [0, 500, 1000, 2000, 5000, 10_000, 30_000];
 /** A process that lived that long was healthy: its death starts the back-off anew. */
 const HEALTHY_MS = 60_000;
+/** How long a process may take to get ready, ms: large models on slow disks take minutes. */
+const START_MS = 900_000;
 /** How long a process may take to end by itself. */
 const STOP_MS = 2000;
 
@@ -48,10 +50,14 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   /** Whether the process was ended because it said nothing. */
   #isSilent = false;
 
-  /** @param leastSilenceMs for tests: how long an engine may say nothing although it is asked, at least */
+  /**
+   * @param leastSilenceMs for tests: how long an engine may say nothing although it is asked, at least
+   * @param startMs for tests: how long one may take to get ready
+   */
   constructor(
     private readonly options: EngineOptions,
     private readonly leastSilenceMs?: number,
+    private readonly startMs = START_MS,
   ) {
     super();
   }
@@ -98,7 +104,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     clearTimeout(timer);
   }
 
-  /** Starts a process and resolves when it is ready. @throws EngineStartError when it ends before. */
+  /** Starts a process and resolves when it is ready. @throws EngineStartError when it ends before, or never is. */
   #launch(): Promise<ReadyMessage> {
     const child = fork(fileURLToPath(new URL('./process.js', import.meta.url)), [JSON.stringify(this.options)], {
       // Tensors in mappings of their own go back to the system when loading frees them; glibc would keep them.
@@ -110,12 +116,19 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     const startedAt = performance.now();
     return new Promise((resolve, reject) => {
       let reason: string | null = null;
+      // The watchdog asks only who is ready: loading answers nothing.
+      const late = setTimeout(() => {
+        reason = `the engine was not ready after ${this.startMs} ms and was ended`;
+        child.kill('SIGKILL');
+      }, this.startMs).unref();
       child.on('message', (message: FromEngine) => {
         this.#watchdog.heard();
         if (message.type === 'pong') return;
         if (message.type === 'ready') {
+          clearTimeout(late);
           this.#ready = message;
-          this.#watchdog.start(silenceOf(message.cost, this.leastSilenceMs));
+          const longest = { chunk: this.options.prefillChunk, context: message.maxLength };
+          this.#watchdog.start(silenceOf(message.cost, longest, this.leastSilenceMs));
           resolve(message);
           this.emit('ready', message);
         } else if (message.type === 'fatal') {
@@ -125,6 +138,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         }
       });
       const gone = (why: string): void => {
+        clearTimeout(late);
         if (this.#child !== child) return;
         const wasReady = this.#ready !== null;
         this.#watchdog.stop();

@@ -76,8 +76,11 @@ export class EngineCore {
     return !othersWait && running.length > 0 && running.every(({ awaitsMask }) => awaitsMask);
   }
 
-  /** Accepts or refuses a request; the next step's message says which. */
-  submit(request: GenerateMessage, constraint: Constraint | null = null): void {
+  /**
+   * Accepts or refuses a request; the next step's message says which.
+   * @param elsewhere requests that wait before they are submitted and have places in the queue; null for one of those
+   */
+  submit(request: GenerateMessage, constraint: Constraint | null = null, elsewhere: number | null = 0): void {
     const { id, prompt, maxTokens } = request;
     const refuse = (reason: RefusedEvent['reason'], leastFeasibleMs: number | null): void => {
       constraint?.close();
@@ -100,7 +103,7 @@ export class EngineCore {
     }
     sequence.exit = this.executor.model.exitIndex(admission.exit);
     sequence.admission = admission;
-    if (!this.scheduler.enqueue(sequence)) {
+    if (!this.scheduler.enqueue(sequence, elsewhere)) {
       refuse('queue_full', null);
       return;
     }
@@ -148,6 +151,11 @@ export class EngineCore {
     if (sequence) sequence.ending = reason;
   }
 
+  /** Tells that no step follows the last one for now: the time until the next one is none of a step's. */
+  rest(): void {
+    this.#stepEndedAt = null;
+  }
+
   /** Does one step and tells what happened. */
   step(): StepMessage {
     const { clock } = this.options;
@@ -163,7 +171,7 @@ export class EngineCore {
 
     const advances = this.#advances(startedAt, paused);
     this.#endOverdue(
-      this.scheduler.running.filter((each) => this.#mayDecode(each, paused)),
+      running.filter((each) => this.#mayDecode(each, paused) && this.#isDecodableAfter(each, advances)),
       advances,
       startedAt,
     );
@@ -218,6 +226,13 @@ export class EngineCore {
 
   #mayDecode(sequence: Sequence, paused: ReadonlySet<string>): boolean {
     return !paused.has(sequence.id) && sequence.request.maxTokens > 0 && !sequence.awaitsMask;
+  }
+
+  /** Whether a sequence joins the rows of a step that makes these advances first. */
+  #isDecodableAfter(sequence: Sequence, advances: readonly Advance[]): boolean {
+    const last = sequence.tokens.length - 1;
+    if (sequence.isDecodable(this.executor.exit(sequence.exit).needed)) return true;
+    return advances.some((each) => each.sequence === sequence && each.end >= last);
   }
 
   /** Ends whose deadline falls into the step that is about to run, before it runs. */

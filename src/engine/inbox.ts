@@ -29,7 +29,7 @@ export class Inbox {
   }
 
   generate(request: GenerateMessage): void {
-    if (request.grammar == null || request.maxTokens === 0) this.core.submit(request);
+    if (request.grammar == null || request.maxTokens === 0) this.core.submit(request, null, this.#opening.size);
     else if (this.core.isFull(this.#opening.size)) this.core.refuse({ id: request.id, reason: 'queue_full' });
     else void this.#open(request, request.grammar);
   }
@@ -62,7 +62,8 @@ export class Inbox {
     try {
       const constraint = await this.#grammars.open(id, grammar, stopTokens);
       if (this.#take(id) === null) constraint.close();
-      else this.core.submit(request, constraint);
+      // It had a place in the queue from the beginning.
+      else this.core.submit(request, constraint, null);
     } catch (error) {
       // Null: it was told already how it ended.
       if (this.#take(id) === null) return;

@@ -48,6 +48,7 @@ async function main(): Promise<void> {
 
   for (;;) {
     if (!core.busy || core.isStalled) {
+      core.rest();
       await woken();
       continue;
     }

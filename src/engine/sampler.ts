@@ -81,11 +81,12 @@ const FIRST_SORTED = 256;
  * Samples from all logits of a row. Sorts no more of them than the draw needs: as many as top_k keeps, or the largest
  * few hundred, then eight times as many until the draw falls among them.
  * @param logits changed in place
+ * @returns null where no token is possible
  */
-export function sampleFull(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number {
+export function sampleFull(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number | null {
   adjust(logits, sampling, counts);
   const possible = fillBins(logits);
-  if (possible === 0) return 0;
+  if (possible === 0) return null;
   const kept = { ...sampling, topK: Math.min(sampling.topK, possible) };
   const inverse = sampling.temperature === 0 ? 1 : 1 / sampling.temperature;
   const greedy = sampling.temperature === 0 || kept.topK === 1;

@@ -25,9 +25,9 @@ export class Scheduler {
     readonly limits: SchedulerLimits,
   ) {}
 
-  /** False when the queue is full. */
-  enqueue(sequence: Sequence): boolean {
-    if (this.isFull()) return false;
+  /** False when the queue is full. @param elsewhere as for `isFull`; null for one that has its place already */
+  enqueue(sequence: Sequence, elsewhere: number | null = 0): boolean {
+    if (elsewhere !== null && this.isFull(elsewhere)) return false;
     this.waiting.push(sequence);
     return true;
   }
@@ -73,9 +73,14 @@ export class Scheduler {
       const [sequence] = this.waiting;
       if (!sequence) break;
       const need = this.table.bytesAt(sequence.exit, sequence.tokens.length + 1);
-      if (need > this.freeBytes && this.running.length > 0) break;
+      const isAlone = this.running.length === 0;
+      if (need > this.freeBytes && !isAlone) break;
       this.waiting.shift();
-      this.#place(sequence);
+      const match = this.#match(sequence);
+      // A prefix comes with all that its sequence went through, deeper stages too: where only what is needed has room,
+      // it would be given back, and copied, at every step.
+      const fits = match !== null && (isAlone || need + this.#excess(sequence, match) <= this.freeBytes);
+      this.#place(sequence, fits ? match : null);
       sequence.startedAt ??= now;
       this.running.push(sequence);
       this.#evict();
@@ -135,9 +140,13 @@ export class Scheduler {
     return reusable ? findPrefix(tokens, this.table.slots) : null;
   }
 
-  /** Gives a sequence a slot, with as much of its prefix as some slot already holds. */
-  #place(sequence: Sequence): void {
-    const match = this.#match(sequence);
+  /** Bytes of a prefix beyond what a sequence's exit needs of it. */
+  #excess({ exit }: Sequence, { slot, length }: PrefixMatch): number {
+    return Math.max(0, this.table.bytes(slot, length) - this.table.bytesAt(exit, length));
+  }
+
+  /** Gives a sequence a slot, with as much of its prefix as the match holds. */
+  #place(sequence: Sequence, match: PrefixMatch | null): void {
     if (match) this.table.touch(match.slot);
     let slot = match?.takeOver ? match.slot : this.table.takeFree(match?.slot);
     if (!slot) {

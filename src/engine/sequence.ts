@@ -133,7 +133,9 @@ export class Sequence {
     this.firstTokenAt ??= at;
     this.lastTokenAt = at;
     this.tokensAtExit++;
-    if (this.request.stopTokens.includes(token) && this.generated >= this.request.minTokens) return 'stop';
+    // Before its least length it is chosen only where the constraint allows nothing else (choose.ts).
+    const mayStop = this.generated >= this.request.minTokens || this.constraint?.binds === true;
+    if (mayStop && this.request.stopTokens.includes(token)) return 'stop';
     this.tokens.push(token);
     this.constraint?.accept(token);
     if (this.#adjustsLogits) this.counts.answer.set(token, (this.counts.answer.get(token) ?? 0) + 1);

@@ -36,16 +36,17 @@ export class SlotTable {
     slot.lastUsed = ++this.#clock;
   }
 
-  /** Bytes of KV cache and kept states that a slot uses, or would with other frontiers. */
-  bytes(slot: Slot): number {
+  /** Bytes of KV cache and kept states that a slot uses, or its first `length` positions. */
+  bytes(slot: Slot, length = Infinity): number {
     const { stages, trunk, branched } = this.units;
+    const frontier = (unit: number): number => Math.min(length, slot.frontier(unit));
     let bytes = 0;
-    stages.forEach((stage, unit) => (bytes += slot.frontier(unit) * stage.kv.bytesPerPosition));
+    stages.forEach((stage, unit) => (bytes += frontier(unit) * stage.kv.bytesPerPosition));
     for (let boundary = 1; boundary <= trunk; boundary++) {
       if (this.model.boundaries[boundary] === null) continue;
       const kept = branched[boundary]
-        ? slot.frontier(boundary - 1)
-        : slot.frontier(boundary - 1) - (boundary < trunk ? slot.frontier(boundary) : slot.frontier(boundary - 1));
+        ? frontier(boundary - 1)
+        : frontier(boundary - 1) - (boundary < trunk ? frontier(boundary) : frontier(boundary - 1));
       bytes += kept * this.model.hiddenBytes;
     }
     return bytes;

@@ -7,11 +7,9 @@
  */
 import type { Binding } from '../runtime/session.js';
 import { hostI32, hostI64, Tensor } from '../runtime/tensor.js';
+import { BindingCache, MAX_RANGES } from './binding-cache.js';
 import type { KernelName } from './manifest.js';
 import type { Stage, StagedModel } from './staged-model.js';
-
-/** Bindings of blocks are kept per range of rows; past that many they are made anew. */
-const MAX_BLOCK_BINDINGS = 128;
 
 export class DecodeLane {
   /** Token ids of the rows, written by the caller. */
@@ -23,8 +21,8 @@ export class DecodeLane {
   readonly #total = hostI32(1);
   readonly #hidden: readonly [bigint, bigint];
   readonly #blockOut: bigint;
-  readonly #bindings = new Map<string, Binding>();
-  readonly #blockBindings = new Map<string, Binding>();
+  readonly #bindings = new BindingCache();
+  readonly #blockBindings = new BindingCache(MAX_RANGES);
 
   constructor(private readonly model: StagedModel) {
     const { maxRows } = model.limits;
@@ -49,43 +47,38 @@ export class DecodeLane {
 
   /** ids -> boundary 0 for rows [0, rows). */
   embed(rows: number): void {
-    this.#cached(`embed/${rows}`, () => {
+    this.#bindings.run(`embed/${rows}`, () => {
       const { model } = this;
       return model.embed.bind({
         hostInputs: { ids: this.#host(this.#ids.address, [rows, 1], 'i64') },
         inputs: {},
         outputs: { hidden: this.#rows(this.hidden(0, 0), rows) },
       });
-    }).run();
+    });
   }
 
   /** Trunk stage `index` over rows [0, rows). @param longest the greatest past of these rows */
   stage(index: number, kernel: KernelName, rows: number, longest: number): void {
     this.#total.data[0] = longest + 1;
-    this.#cached(`${index}/${kernel}/${rows}`, () => {
+    this.#bindings.run(`${index}/${kernel}/${rows}`, () => {
       const stage = this.model.stages[index];
       if (!stage) throw new RangeError(`stage ${index} does not exist`);
       return this.#bind(stage, kernel, 0, rows, this.hidden(index, 0), this.hidden(index + 1, 0));
-    }).run();
+    });
   }
 
   /** An exit block over rows [first, first + rows), from its boundary to `blockOutput`. */
   block(block: Stage, kernel: KernelName, first: number, rows: number, longest: number): void {
     this.#total.data[0] = longest + 1;
-    const key = `${block.entry.name}/${kernel}/${first}/${rows}`;
-    let binding = this.#blockBindings.get(key);
-    if (!binding) {
-      if (this.#blockBindings.size >= MAX_BLOCK_BINDINGS) this.#disposeAll(this.#blockBindings);
+    this.#blockBindings.run(`${block.entry.name}/${kernel}/${first}/${rows}`, () => {
       const input = this.hidden(block.entry.boundary, first);
-      binding = this.#bind(block, kernel, first, rows, input, this.blockOutput(first));
-      this.#blockBindings.set(key, binding);
-    }
-    binding.run();
+      return this.#bind(block, kernel, first, rows, input, this.blockOutput(first));
+    });
   }
 
   dispose(): void {
-    this.#disposeAll(this.#bindings);
-    this.#disposeAll(this.#blockBindings);
+    this.#bindings.dispose();
+    this.#blockBindings.dispose();
   }
 
   #bind(stage: Stage, kernel: KernelName, first: number, rows: number, input: bigint, output: bigint): Binding {
@@ -99,17 +92,6 @@ export class DecodeLane {
       inputs: { hidden: this.#rows(input, rows), ...stage.kv.tensors('past', first, rows) },
       outputs: { hidden_out: this.#rows(output, rows), ...stage.kv.tensors('present', first, rows) },
     });
-  }
-
-  #cached(key: string, make: () => Binding): Binding {
-    let binding = this.#bindings.get(key);
-    if (!binding) this.#bindings.set(key, (binding = make()));
-    return binding;
-  }
-
-  #disposeAll(bindings: Map<string, Binding>): void {
-    for (const binding of bindings.values()) binding.dispose();
-    bindings.clear();
   }
 
   #rows(address: bigint, rows: number): Tensor {

@@ -3,8 +3,8 @@
  *
  * Knows: the head, select and argmax graphs. Must not know: sampling rules, sequences.
  */
-import type { Binding } from '../runtime/session.js';
 import { hostF32, hostI64, Tensor } from '../runtime/tensor.js';
+import { BindingCache, MAX_RANGES } from './binding-cache.js';
 import type { StagedModel } from './staged-model.js';
 
 /** Views of one row, valid until the next run. */
@@ -37,7 +37,8 @@ export class HeadLane {
   readonly #lse;
   readonly #lseT;
   readonly #targetValues;
-  readonly #bindings = new Map<string, Binding>();
+  readonly #bindings = new BindingCache();
+  readonly #selects = new BindingCache(MAX_RANGES);
 
   constructor(private readonly model: StagedModel) {
     const { maxRows } = model.limits;
@@ -68,7 +69,7 @@ export class HeadLane {
   logits(rows: number): void {
     const { environment, device, manifest } = this.model;
     const { hidden, vocab } = manifest.architecture;
-    this.#run(`head/${rows}`, () =>
+    this.#bindings.run(`head/${rows}`, () =>
       this.model.head.bind({
         hostInputs: { norm: this.#host(this.#norms.address, [rows], 'i64') },
         inputs: {
@@ -104,7 +105,7 @@ export class HeadLane {
 
   /** Most likely ids of rows [0, rows), into `argmaxIds`. */
   argmax(rows: number): void {
-    this.#run(`argmax/${rows}`, () =>
+    this.#bindings.run(`argmax/${rows}`, () =>
       this.model.argmax.bind({
         hostInputs: {},
         inputs: { logits: this.#logitRows(0, rows) },
@@ -118,7 +119,7 @@ export class HeadLane {
     const { topK } = this.model.manifest;
     const at = (address: bigint, elementBytes: number, perRow = 1): bigint =>
       address + BigInt(first * elementBytes * perRow);
-    this.#run(`select/${first}/${rows}`, () =>
+    this.#selects.run(`${first}/${rows}`, () =>
       this.model.select.bind({
         hostInputs: {
           inv_temperature: this.#host(at(this.#inverseTemperatures.address, 4), [rows, 1], 'f32'),
@@ -157,8 +158,8 @@ export class HeadLane {
   }
 
   dispose(): void {
-    for (const binding of this.#bindings.values()) binding.dispose();
-    this.#bindings.clear();
+    this.#bindings.dispose();
+    this.#selects.dispose();
   }
 
   #logitRows(first: number, rows: number): Tensor {
@@ -170,11 +171,5 @@ export class HeadLane {
   #host(address: bigint, dims: readonly number[], type: 'f32' | 'i64'): Tensor {
     const { environment } = this.model;
     return new Tensor(environment, environment.hostMemory, address, dims, type);
-  }
-
-  #run(key: string, make: () => Binding): void {
-    let binding = this.#bindings.get(key);
-    if (!binding) this.#bindings.set(key, (binding = make()));
-    binding.run();
   }
 }

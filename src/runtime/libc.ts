@@ -12,6 +12,7 @@ const munmap = library.func('int munmap(void*, size_t)');
 const madvise = library.func('int madvise(void*, size_t, int)');
 const mincore = library.func('int mincore(void*, size_t, void*)');
 const memcpy = library.func('void* memcpy(void*, void*, size_t)');
+const sysconf = library.func('long sysconf(int)');
 
 const trim = linux ? library.func('int malloc_trim(size_t)') : undefined;
 
@@ -20,9 +21,13 @@ const MAP_PRIVATE_ANONYMOUS_NORESERVE = linux ? 0x02 | 0x20 | 0x4000 : 0x02 | 0x
 const MADV_DONTNEED = 4;
 const MADV_NOHUGEPAGE = 15;
 const MADV_COLLAPSE = 25;
+const SC_PAGESIZE = linux ? 30 : 29;
 
-/** Bytes; what madvise works in. Larger pages (arm64) only make `giveBack` coarser. */
-export const PAGE = process.arch === 'arm64' ? 16384 : 4096;
+/**
+ * Bytes; what mmap, madvise and mincore work in. Asked of the system, since one processor may have several (4, 16 and
+ * 64 KiB on arm64), and mincore writes a byte for each of them.
+ */
+export const PAGE = Number(sysconf(SC_PAGESIZE));
 
 /**
  * Reserves zeroed memory; a page costs RAM from its first write on.

@@ -141,8 +141,24 @@ void t.test('an engine that is stopped or stuck is ended and started again', asy
 
 void t.test('how long an engine may be silent: half a minute, or twenty of its longest steps', async (t) => {
   const unit = (ms: number) => ({ unit: 'u', kernel: 'w8a8', decode: [], prefill: [{ rows: 128, context: 0, ms }] });
-  t.equal(silenceOf({ units: [unit(20), unit(30)] }), 30_000);
-  t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }), 100_000);
+  const usual = { chunk: 128, context: 2048 };
+  t.equal(silenceOf({ units: [unit(20), unit(30)] }, usual), 30_000);
+  t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }, usual), 100_000);
+  t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }, { chunk: 1024, context: 2048 }), 800_000, 'of its chunks');
+  t.equal(silenceOf({ units: [unit(2_000)] }, { chunk: 8192, context: 256 }), 80_000, 'no longer than a sequence');
+  const points = [
+    { rows: 8, context: 0, ms: 900 },
+    { rows: 128, context: 0, ms: 1000 },
+    { rows: 128, context: 512, ms: 1500 },
+  ];
+  const growing = { units: [{ unit: 'u', kernel: 'w8a8', decode: [], prefill: points }] };
+  t.equal(silenceOf(growing, { chunk: 128, context: 2560 }), 20 * 3500, 'after the longest past');
+});
+
+void t.test('an engine that does not get ready is ended, and its start has failed', async (t) => {
+  const engine = new EngineClient(engineOptions(), undefined, 20);
+  await t.rejects(engine.start(), { name: 'EngineStartError', message: /not ready after 20 ms and was ended/ });
+  t.equal(engine.pid, null);
 });
 
 void t.test('who answers is left alone, and a suspended gateway counts its pause as one look', async (t) => {

@@ -279,6 +279,33 @@ function chain(length: number, isReversed = false): object {
   return { $defs, items: { $ref: `#/$defs/a${length}` } };
 }
 
+/** Two rings of lists, the first entered near the end of the second, which is entered at its end: see below. */
+function rings(length: number): object {
+  const list = (name: string, ...first: string[]) => ({
+    type: 'array',
+    items: { $ref: `#/$defs/${name}` },
+    ...(first.length > 0 ? { prefixItems: first.map((each) => ({ $ref: `#/$defs/${each}` })) } : {}),
+  });
+  const $defs: Record<string, object> = {};
+  for (const ring of [0, 1]) {
+    for (let index = 0; index < length; index++) {
+      const isNext = ring === 1 && index === length - 2;
+      $defs[`r${ring}_${index}`] = list(`r${ring}_${(index + 1) % length}`, ...(isNext ? [`r0_${length - 1}`] : []));
+    }
+  }
+  for (let index = 0; index < length; index++) {
+    $defs[`way${index}`] = list(index < length - 1 ? `way${index + 1}` : `r1_${length - 1}`);
+  }
+  return { $defs, ...list('way0') };
+}
+
+/** Objects of which each is one of two, all at once. */
+function pairs(count: number): object {
+  const object = (name: string) => ({ type: 'object', properties: { [name]: { type: 'integer' } } });
+  const both = (_: unknown, index: number) => ({ anyOf: [object(`a${index}`), object(`b${index}`)] });
+  return { allOf: Array.from({ length: count }, both) };
+}
+
 void t.test('a malformed schema is told its place, and an answer beside it goes on', async (t) => {
   const core = makeCore(executor);
   const inbox = new Inbox(core, options, () => undefined);
@@ -296,6 +323,9 @@ void t.test('a malformed schema is told its place, and an answer beside it goes 
     [hidden, /^\$ref \("#\/x-hidden\/a~1b"\)\.minLength must be/],
     [chain(300), /^it must have at most 256 schemas within each other/],
     [chain(300, true), /^it must have at most 256 schemas within each other/],
+    [rings(120), /^it must have at most 256 schemas within each other, references followed, got \d+$/],
+    [pairs(11), /^it must be at most 8192 schemas where what meets in it \(allOf, .*\) is multiplied out, got more$/],
+    [{ properties: { a: { $ref: '#/$defs/a' } }, $defs: { a: pairs(9) } }, /^\$defs\.a must be at most 8192 schemas/],
     [elsewhere, /^\$ref \("http:\/\/h\/#\/y"\)\.minLength must be/],
   ];
   // Names and values that look like keywords.

@@ -132,7 +132,7 @@ void t.test('sampling from the top equals sampling from everything', async (t) =
 void t.test('penalties, bias and min_tokens change the choice', async (t) => {
   const logits = Float32Array.of(3, 2.5, 1);
   const nothing = { prompt: new Set<number>(), answer: new Map<number, number>() };
-  const pick = (change: object, counts = nothing): number =>
+  const pick = (change: object, counts = nothing): number | null =>
     sampleFull(logits.slice(), { ...GREEDY, ...change }, counts, 0.5);
   t.equal(pick({}), 0);
   t.equal(pick({ logitBias: [[2, 5]] }), 2);

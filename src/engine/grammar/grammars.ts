@@ -169,7 +169,8 @@ export class Grammars {
     this.#thread ??= this.#start();
     this.#thread.postMessage(message);
     this.#owed++;
-    this.#guard();
+    // What is asked of a thread that is stuck makes it no younger.
+    if (this.#watch === null) this.#guard();
   }
 
   #start(): Worker {
@@ -219,9 +220,9 @@ export class Grammars {
     if (live) live.failed = why;
   }
 
-  /** Ends a thread that is stuck while answers are owed. */
+  /** Ends a thread that is stuck while answers are owed. Begins anew where it watches already. */
   #guard(): void {
-    if (this.#watch !== null) clearTimeout(this.#watch);
+    this.#relax();
     const thread = this.#thread;
     if (this.#owed === 0 || thread === null) return;
     this.#watch = setTimeout(
@@ -233,11 +234,17 @@ export class Grammars {
     this.#watch.unref();
   }
 
+  #relax(): void {
+    if (this.#watch !== null) clearTimeout(this.#watch);
+    this.#watch = null;
+  }
+
   /** Everything that the thread held is lost with it; the next grammar starts another one. */
   #lose(thread: Worker, why: string): void {
     if (this.#thread !== thread) return;
     this.#thread = null;
     this.#owed = 0;
+    this.#relax();
     void thread.terminate();
     const message = `the thread of grammars was lost: ${why}`;
     for (const id of this.#live.keys()) this.#fail(id, { message, isLost: true });

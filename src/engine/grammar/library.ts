@@ -5,8 +5,10 @@
  */
 import { CALL } from '../../model/tool-form.js';
 import type { CallsGrammar, Grammar } from '../messages.js';
-import { checkSchema, SchemaError } from './schema-check.js';
+import { checkSchema } from './schema-check.js';
+import { SchemaError } from './schema-error.js';
 import { normalSchema } from './schema-normal.js';
+import type { Multiplied } from './schema-product.js';
 
 export type LibraryGrammar =
   { readonly type: 'json_schema'; readonly schema: object } | { readonly type: 'lark'; readonly grammar: string };
@@ -15,9 +17,9 @@ export type LibraryGrammar =
 const OPTIONS = { whitespace_flexible: false, item_separator: ', ', key_separator: ': ' };
 
 /** @throws SchemaError */
-function withOptions(schema: string): object {
+function withOptions(schema: string, made: Multiplied = { count: 0 }): object {
   const given = JSON.parse(schema) as unknown;
-  checkSchema(given);
+  checkSchema(given, made);
   const json = normalSchema(given);
   // A schema may be `true`; the library's options need an object.
   const object = typeof json === 'object' && json !== null ? json : { anyOf: [json] };
@@ -30,19 +32,21 @@ const RULES_BEFORE = 2;
 function lark({ functions, most }: CallsGrammar): string {
   const more = most > 1 ? ` (${JSON.stringify(CALL.between)} call){0,${most - 1}}` : '';
   const names = functions.map((_, index) => `f${index}`).join(' | ');
+  // All of them are compiled for one request.
+  const made: Multiplied = { count: 0 };
   return [
     `start: call${more}`,
     `call: ${JSON.stringify(CALL.open)} (${names}) ${JSON.stringify(CALL.close)}`,
     ...functions.map(
       ({ name, schema }, index) =>
-        `f${index}: ${JSON.stringify(name + CALL.middle)} %json ${JSON.stringify(ofFunction(index, schema))}`,
+        `f${index}: ${JSON.stringify(name + CALL.middle)} %json ${JSON.stringify(ofFunction(index, schema, made))}`,
     ),
   ].join('\n');
 }
 
-function ofFunction(index: number, schema: string): object {
+function ofFunction(index: number, schema: string, made: Multiplied): object {
   try {
-    return withOptions(schema);
+    return withOptions(schema, made);
   } catch (error) {
     throw error instanceof SchemaError ? new SchemaError(error.message, index) : error;
   }

@@ -1,9 +1,10 @@
 /**
- * Whether the keywords of a caller's schema have values of the right kind, and how deep it gets.
+ * Whether the keywords of a caller's schema have values of the right kind, how deep it gets, and how large.
  *
- * The library panics on some that have not (it cuts what it complains of within a character) and overflows its stack on
- * long chains of references, and a panic takes every other answer along. No meta-schema fits: the library reads keywords
- * of all drafts in one schema, follows references to places where no draft has schemas, and minds no annotations.
+ * The library panics on some that have not (it cuts what it complains of within a character), overflows its stack on
+ * long chains of references and runs out of memory on unions that it multiplies out, and a panic takes every other answer
+ * along. No meta-schema fits: the library reads keywords of all drafts in one schema, follows references to places where
+ * no draft has schemas, and minds no annotations.
  *
  * Knows: what the library reads. Must not know: which schemas can be kept to.
  */
@@ -11,19 +12,9 @@ import Type, { type TSchema } from 'typebox';
 import Value from 'typebox/value';
 import { shown } from '../../errors.js';
 import { isSchemaObject, mapSchemas, referred, type SchemaObject } from './keywords.js';
-
-/** A schema that is none; the message is meant for the caller. */
-export class SchemaError extends Error {
-  override readonly name = 'SchemaError';
-
-  constructor(
-    message: string,
-    /** Index of the function whose schema it is, where it is known. */
-    readonly part: number | null = null,
-  ) {
-    super(message);
-  }
-}
+import { SchemaError } from './schema-error.js';
+import { levelsOf, type SchemaNode } from './schema-levels.js';
+import { multiplyOut, type Multiplied } from './schema-product.js';
 
 interface Rule {
   readonly type: TSchema;
@@ -78,49 +69,63 @@ function checkKeywords(schema: SchemaObject, before: string): void {
   }
 }
 
-/** @throws SchemaError that names the place, at the first keyword whose value is of another kind */
-export function checkSchema(document: unknown): void {
-  /** Levels from each schema on; 0 of one within itself. */
-  const seen = new Map<unknown, number>();
+/**
+ * All schemas that the library may read as such, each with its keywords checked.
+ * @throws SchemaError that names the place, at a keyword whose value is of another kind
+ */
+function schemasOf(document: unknown): ReadonlyMap<SchemaObject, SchemaNode> {
+  const nodes = new Map<SchemaObject, SchemaNode>();
   const roots: unknown[] = [document];
-  /** With the place of the first that says it. */
-  const refs = new Map<string, string>();
-  const levelsOf = (schema: unknown, place: string, depth: number): number => {
-    if (typeof schema === 'boolean') return 1;
-    if (!isSchemaObject(schema)) {
-      throw new SchemaError(`${place === '' ? 'it' : place} must be an object or a boolean, got ${shown(schema)}`);
+  /** Who says it. */
+  const refs = new Map<string, SchemaNode[]>();
+  const found: { readonly value: unknown; readonly place: string }[] = [{ value: document, place: '' }];
+  // What is referred to may lie where no schema is looked for.
+  const follow = (ref: string, root: unknown, from: readonly SchemaNode[]): void => {
+    const target = referred(ref, root);
+    if (target === undefined) return;
+    const [{ place } = { place: '' }] = from;
+    found.push({ value: target, place: `${place === '' ? '' : `${place}.`}$ref (${shown(ref)})` });
+    if (isSchemaObject(target)) for (const node of from) node.targets.push(target);
+  };
+  for (const { value, place } of found) {
+    if (typeof value === 'boolean') continue;
+    if (!isSchemaObject(value)) {
+      throw new SchemaError(`${place === '' ? 'it' : place} must be an object or a boolean, got ${shown(value)}`);
     }
-    const known = seen.get(schema);
-    if (known !== undefined) return known;
-    seen.set(schema, 0);
+    if (nodes.has(value)) continue;
     const before = place === '' ? '' : `${place}.`;
-    checkKeywords(schema, before);
-    let below = 0;
-    const enter = (value: unknown, at: string): void => {
-      below = Math.max(below, levelsOf(value, at, depth + 1));
-      if (Math.max(below, depth) >= MAX_LEVELS) {
-        throw new SchemaError(`it must have at most ${MAX_LEVELS} schemas within each other, references followed`);
-      }
-    };
-    // What is referred to may lie where no schema is looked for.
-    const follow = (ref: string, root: unknown): void => {
-      const target = referred(ref, root);
-      if (target !== undefined) enter(target, `${refs.get(ref) ?? ''}$ref (${shown(ref)})`);
-    };
-    const { $id, $ref } = schema;
-    if (typeof $id === 'string' && schema !== document) {
-      if (roots.push(schema) > MAX_IDS) throw new SchemaError(`it must have at most ${MAX_IDS} $id`);
-      for (const ref of [...refs.keys()]) follow(ref, schema);
+    checkKeywords(value, before);
+    const node: SchemaNode = { place, parts: [], targets: [] };
+    nodes.set(value, node);
+    mapSchemas(value, (each, at) => {
+      found.push({ value: each, place: before + at });
+      node.parts.push(each);
+    });
+    const { $id, $ref } = value;
+    if (typeof $id === 'string' && value !== document) {
+      if (roots.push(value) > MAX_IDS) throw new SchemaError(`it must have at most ${MAX_IDS} $id`);
+      for (const [ref, from] of refs) follow(ref, value, from);
     }
     if (typeof $ref === 'string') {
-      if (!refs.has($ref)) refs.set($ref, before);
-      for (const root of [...roots]) follow($ref, root);
+      const from = refs.get($ref);
+      refs.set($ref, [...(from ?? []), node]);
+      for (const root of roots) follow($ref, root, [node]);
     }
-    mapSchemas(schema, (each, at) => {
-      enter(each, before + at);
-    });
-    seen.set(schema, below + 1);
-    return below + 1;
-  };
-  levelsOf(document, '', 1);
+  }
+  return nodes;
+}
+
+/**
+ * @param made how much was multiplied out before, where several schemas are one grammar
+ * @throws SchemaError that names the place, at a keyword whose value is of another kind, or what it has too much of
+ */
+export function checkSchema(document: unknown, made: Multiplied = { count: 0 }): void {
+  const nodes = schemasOf(document);
+  const levels = levelsOf(nodes);
+  if (levels > MAX_LEVELS) {
+    throw new SchemaError(
+      `it must have at most ${MAX_LEVELS} schemas within each other, references followed, got ${levels}`,
+    );
+  }
+  multiplyOut(nodes, made);
 }

@@ -1,0 +1,54 @@
+/** The thread of grammars while it is slow, without a model: its first grammar takes it a second and more. */
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import type { Constraint } from '../../src/engine/constraint.js';
+import type { EngineCore } from '../../src/engine/core.js';
+import { Grammars } from '../../src/engine/grammar/grammars.js';
+import { Inbox } from '../../src/engine/inbox.js';
+import type { GenerateMessage } from '../../src/engine/messages.js';
+import { loadManifest } from '../../src/model/manifest-io.js';
+import { greedy, holdProcess, MODEL } from './helper.js';
+
+t.setTimeout(240_000);
+const manifest = loadManifest(MODEL);
+const options = { tokenizer: join(MODEL, manifest.tokenizer), endTokens: manifest.eosTokens };
+const grammar = { kind: 'json', schema: '{}' } as const;
+
+void t.test('a thread that is stuck is noticed though others ask for grammars meanwhile', async (t) => {
+  holdProcess(t);
+  const grammars = new Grammars({ ...options, silenceMs: 100 }, () => undefined);
+  const lost: string[] = [];
+  const all: Promise<unknown>[] = [];
+  // Each of them comes sooner than the silence is over.
+  for (let each = 0; each < 7 && lost.length === 0; each++) {
+    const opened = grammars.open(`g${each}`, grammar, []).catch((error: unknown) => lost.push(String(error)));
+    all.push(opened);
+    await delay(40);
+  }
+  t.ok(all.length < 7, `lost after ${all.length} of 7`);
+  await Promise.all(all);
+  t.match(lost[0], /takes too long/);
+});
+
+void t.test('a request without a grammar counts those that wait for theirs, and these keep their places', async (t) => {
+  holdProcess(t);
+  const submitted = new Map<string, number | null | undefined>();
+  let done: () => void = () => undefined;
+  const all = new Promise<void>((resolve) => (done = resolve));
+  const core = {
+    isFull: () => false,
+    submit: ({ id }: GenerateMessage, constraint: Constraint | null, elsewhere?: number | null) => {
+      submitted.set(id, elsewhere);
+      constraint?.close();
+      if (submitted.size === 3) done();
+    },
+  } as unknown as EngineCore;
+  const inbox = new Inbox(core, options, () => undefined);
+  inbox.generate(greedy('a', [1], 1, 1, { grammar }));
+  inbox.generate(greedy('b', [1], 1, 1, { grammar }));
+  inbox.generate(greedy('plain', [1], 1, 1));
+  t.equal(submitted.get('plain'), 2);
+  await all;
+  t.strictSame([submitted.get('a'), submitted.get('b')], [null, null]);
+});

@@ -1,0 +1,123 @@
+/** How deep and how large a schema may be before the grammar library reads it. */
+import t from 'tap';
+import { checkSchema } from '../../src/engine/grammar/schema-check.js';
+
+const TOO_DEEP = /^it must have at most 256 schemas within each other, references followed, got \d+$/;
+const TOO_LARGE = /must be at most 8192 schemas where what meets in it/;
+
+const ref = (name: string) => ({ $ref: `#/$defs/${name}` });
+const object = (...names: string[]) => ({
+  type: 'object',
+  properties: Object.fromEntries(names.map((name) => [name, { type: 'integer' }])),
+});
+const some = <T>(count: number, make: (index: number) => T): T[] => Array.from({ length: count }, (_, i) => make(i));
+const pair = (name: string) => ({ anyOf: [object(`a${name}`), object(`b${name}`)] });
+const enumOf = (count: number) => ({ enum: some(count, (i) => `value ${i}`) });
+
+void t.test('a circle counts as all that can lie within each other in it, wherever it is entered', (t) => {
+  // Each of `ring` lists refers to the next one, and the reference is a schema of its own.
+  const ring = (name: string, length: number) =>
+    Object.fromEntries(
+      some(length, (i) => [`${name}${i}`, { type: 'array', items: ref(`${name}${(i + 1) % length}`) }]),
+    );
+  const deep = { $defs: { ...ring('a', 127) }, items: ref('a5') };
+  t.doesNotThrow(() => {
+    checkSchema(deep);
+  });
+  t.throws(() => {
+    checkSchema({ ...deep, $defs: ring('a', 128) });
+  }, TOO_DEEP);
+  // The way goes round the second ring and leaves it right before its end, whatever was seen first.
+  const joined = { ...ring('a', 70), ...ring('b', 70), b68: { prefixItems: [ref('a69')], items: ref('b69') } };
+  for (const entries of [Object.entries(joined), Object.entries(joined).reverse()]) {
+    t.throws(() => {
+      checkSchema({ $defs: Object.fromEntries(entries), items: ref('b69') });
+    }, TOO_DEEP);
+  }
+  t.end();
+});
+
+void t.test('a circle of many alternatives counts as deep as its ways are, not as wide', (t) => {
+  // As a syntax tree: 60 kinds of nodes, each with four children of any kind.
+  const kinds = some(60, (i) => `k${i}`);
+  const node = (kind: string) => ({
+    type: 'object',
+    properties: { kind: { const: kind }, ...Object.fromEntries(some(4, (i) => [`child${i}`, ref('any')])) },
+  });
+  const $defs = { any: { anyOf: kinds.map(ref) }, ...Object.fromEntries(kinds.map((kind) => [kind, node(kind)])) };
+  t.doesNotThrow(() => {
+    checkSchema({ $defs, ...ref('any') });
+  });
+  t.end();
+});
+
+void t.test('unions that meet may not be multiplied out to too much', (t) => {
+  const eight = { allOf: some(8, (i) => pair(`${i}`)) };
+  const nine = { allOf: some(9, (i) => pair(`${i}`)) };
+  for (const schema of [
+    eight,
+    // Alone, or beside what is no union, however large.
+    enumOf(2000),
+    { type: 'string', ...enumOf(2000) },
+    { anyOf: some(500, (i) => object(`a${i}`)) },
+    { type: 'object', properties: { x: { type: 'integer' } }, anyOf: some(200, (i) => object(`a${i}`)) },
+    { allOf: some(200, (i) => object(`a${i}`, `b${i}`)) },
+    { allOf: some(12, () => ({ type: ['object', 'string', 'null'] })) },
+    { allOf: some(12, (i) => ({ minLength: i })) },
+    // They meet in no answer.
+    { anyOf: some(100, (i) => ({ type: 'object', properties: { x: enumOf(20), y: pair(`${i}`) } })) },
+    { allOf: some(12, (i) => ({ type: 'object', properties: { [`p${i}`]: pair('') } })) },
+  ]) {
+    t.doesNotThrow(
+      () => {
+        checkSchema(schema);
+      },
+      JSON.stringify(schema).slice(0, 80),
+    );
+  }
+  for (const schema of [
+    nine,
+    { allOf: [enumOf(100), enumOf(100)] },
+    { anyOf: some(80, (i) => object(`a${i}`)), oneOf: some(80, (i) => object(`b${i}`)) },
+    { ...ref('a'), $defs: { a: { anyOf: some(80, (i) => object(`a${i}`)) } }, oneOf: some(80, (i) => object(`b${i}`)) },
+    // Below what meets, by name and by the rest.
+    { allOf: some(10, (i) => ({ type: 'object', properties: { x: pair(`${i}`) } })) },
+    { allOf: some(10, (i) => ({ type: 'object', additionalProperties: pair(`${i}`) })) },
+    { allOf: some(10, (i) => ({ type: 'array', items: pair(`${i}`) })) },
+    // Copies of what is large.
+    { allOf: [object(...some(100, (i) => `p${i}`)), pair('x'), pair('y'), pair('z'), pair('u'), pair('v'), pair('w')] },
+    // None of them is too much by itself.
+    { properties: Object.fromEntries(some(3, (i) => [`p${i}`, structuredClone(eight)])) },
+  ]) {
+    t.throws(
+      () => {
+        checkSchema(schema);
+      },
+      TOO_LARGE,
+      JSON.stringify(schema).slice(0, 80),
+    );
+  }
+  const made = { count: 0 };
+  checkSchema(eight, made);
+  checkSchema(eight, made);
+  t.throws(() => {
+    checkSchema(eight, made);
+  }, TOO_LARGE);
+  t.end();
+});
+
+void t.test('references that meet end, circles too', (t) => {
+  const chain = (name: string) => ({ type: 'object', properties: { next: ref(name), [name]: { type: 'integer' } } });
+  t.doesNotThrow(() => {
+    checkSchema({ $defs: { a: chain('a'), b: chain('b') }, allOf: [ref('a'), ref('b')] });
+  });
+  // Twice as many at each level.
+  const level = (name: string, i: number) => ({ properties: { x: ref(`${name}${i + 1}`), y: ref(`${name}${i + 1}`) } });
+  const levels = (name: string) => some(20, (i) => [`${name}${i}`, { type: 'object', ...level(name, i) }] as const);
+  const ends = { a20: object('x'), b20: object('y') };
+  const $defs = { ...Object.fromEntries([...levels('a'), ...levels('b')]), ...ends };
+  t.throws(() => {
+    checkSchema({ $defs, allOf: [ref('a0'), ref('b0')] });
+  }, TOO_LARGE);
+  t.end();
+});

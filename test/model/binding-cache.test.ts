@@ -1,0 +1,30 @@
+/** Bindings that are kept, and freed where there are too many. */
+import t from 'tap';
+import { BindingCache } from '../../src/model/binding-cache.js';
+
+void t.test('each is made once and run each time; past the limit all are freed', async (t) => {
+  const alive = new Set<string>();
+  let made = 0;
+  let runs = 0;
+  const cache = new BindingCache(4);
+  const run = (key: string): void => {
+    cache.run(key, () => {
+      made++;
+      alive.add(key);
+      return { run: () => runs++, dispose: () => alive.delete(key) };
+    });
+  };
+  for (const key of ['a', 'b', 'a', 'b', 'c', 'd']) run(key);
+  t.equal(made, 4);
+  t.equal(runs, 6);
+  for (let first = 0; first < 10; first++) {
+    for (let rows = 1; rows < 10; rows++) {
+      run(`${first}/${rows}`);
+      t.ok(alive.size <= 4, `${alive.size} alive`);
+    }
+  }
+  cache.dispose();
+  t.equal(alive.size, 0);
+  run('a');
+  t.strictSame([...alive], ['a'], 'and it goes on');
+});

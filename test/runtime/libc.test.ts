@@ -1,0 +1,19 @@
+/** The C library's calls for memory. */
+import { execFileSync } from 'node:child_process';
+import 'koffi';
+import t from 'tap';
+
+void t.test("pages are as large as the system's, whatever the processor", async (t) => {
+  const { arch } = process;
+  Object.defineProperty(process, 'arch', { value: 'arm64' });
+  t.teardown(() => Object.defineProperty(process, 'arch', { value: arch }));
+  const { PAGE, reserve, residentPages, unreserve, viewMemory } = await import('../../src/runtime/libc.js');
+  const page = Number(execFileSync('getconf', ['PAGESIZE'], { encoding: 'utf8' }));
+  // Were it larger, mincore would write beyond what it is given below.
+  if (!t.equal(PAGE, page)) return;
+  const address = reserve(256 * page);
+  const written = new Uint8Array(viewMemory(address, 256 * page));
+  for (let at = 0; at < written.length; at += 4 * page) written[at] = 1;
+  t.equal(residentPages(address, written.length), 64);
+  unreserve(address, written.length);
+});
