@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { ChatBody } from '../../src/api/schemas/chat.js';
@@ -457,6 +459,63 @@ void t.test('what is no HTTP gets a JSON error and a closed socket', async (t) =
   t.match(await exchange(server.port, noHost), /^HTTP\/1\.1 400 .*"param":"host"/s);
   const expect = 'GET /health HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nConnection: close\r\n\r\n';
   t.match(await exchange(server.port, expect), /^HTTP\/1\.1 200 .*"ok"/s, 'an unknown expectation is ignored');
+});
+
+void t.test('a client of CONNECT that resets or never closes does no harm', async (t) => {
+  const server = await build(t);
+  const connectRequest = 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n';
+  const untilClosed = async (): Promise<void> => {
+    for (let tries = 0; tries < 1000; tries++) {
+      const open = await new Promise((resolve) => {
+        server.app.server.getConnections((_error, count) => {
+          resolve(count);
+        });
+      });
+      if (open === 0) return;
+      await delay(10);
+    }
+    t.fail('a connection stays open');
+  };
+  for (const after of ['data', 'connect'] as const) {
+    const resetting = net.connect(server.port, '127.0.0.1', () => resetting.write(connectRequest));
+    resetting.once(after, () => setImmediate(() => resetting.resetAndDestroy()));
+    await once(resetting, 'close');
+    await untilClosed();
+  }
+  const halfOpen = net.connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true });
+  t.teardown(() => halfOpen.destroy());
+  halfOpen.on('error', () => undefined);
+  halfOpen.write(connectRequest);
+  halfOpen.resume();
+  await once(halfOpen, 'end');
+  await untilClosed();
+  t.notOk(halfOpen.writableEnded, 'the client has not closed');
+});
+
+void t.test('what is no HTTP ends a connection whose answer runs, and is not written into it', async (t) => {
+  const server = await build(t, says('one two three four five', { pace: 20 }));
+  const post = (body: object): string => {
+    const text = JSON.stringify(body);
+    const head = 'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json';
+    return `${head}\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
+  };
+  for (const stream of [true, false]) {
+    const socket = net.connect(server.port, '127.0.0.1', () => socket.write(post({ messages, stream })));
+    let answer = '';
+    socket.on('data', (data: Buffer) => (answer += data.toString()));
+    socket.on('error', () => undefined);
+    const closed = once(socket, 'close');
+    if (stream) await once(socket, 'data');
+    for (let tries = 0; server.engine.live === 0 && tries < 500; tries++) await delay(10);
+    socket.write('NONSENSE\r\n\r\n');
+    await closed;
+    t.notMatch(answer, /HTTP\/1\.1 400/, `stream ${stream}`);
+    for (let tries = 0; server.engine.live > 0 && tries < 500; tries++) await delay(10);
+  }
+  t.equal(server.engine.cancelled.length, 2);
+  const bad = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+  const chunked = `${bad}Transfer-Encoding: chunked\r\n\r\nNONSENSE\r\n`;
+  t.match(await exchange(server.port, chunked), /^HTTP\/1\.1 400 .*"bad_request"/s, 'its own request has its answer');
 });
 
 void t.test('a full queue is a 429 with Retry-After, streamed or not', async (t) => {
