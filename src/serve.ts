@@ -179,7 +179,6 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   } finally {
     await engine.close();
     await app.close();
-    ops?.server.closeAllConnections();
     await ops?.close();
     stopWatching();
     const sent = (await tracing?.shutdown()) ?? true;

@@ -1,4 +1,5 @@
 /** Connections that end early, stall, or meet a shutdown. */
+import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
@@ -124,6 +125,16 @@ void t.test('half a request is dropped after the request time-out', async (t) =>
   const server = await build(t, undefined, { options: { requestTimeout: 0.3 } });
   const answer = await exchange(server.port, 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le');
   t.match(answer, /^HTTP\/1\.1 408 .*"request_timeout"/s);
+});
+
+void t.test('a server that closes does not wait for connections that have sent nothing', async (t) => {
+  const server = await build(t);
+  const silent = net.connect(server.port, '127.0.0.1');
+  silent.on('error', () => undefined);
+  t.teardown(() => silent.destroy());
+  await once(server.app.server, 'connection');
+  const closed = server.app.close().then(() => 'closed');
+  t.equal(await Promise.race([closed, delay(5000, 'open', { ref: false })]), 'closed');
 });
 
 void t.test('a drain lets running answers finish, refuses new ones and closes idle connections', async (t) => {
