@@ -173,8 +173,16 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     const signal = await Promise.race([stopping, start(engine, options.model).then(() => stopping)]);
     log.info({ signal, running: metrics.live }, 'draining');
     context.draining = true;
-    const clean = await drain(app, () => metrics.live, options.drainTimeout * 1000);
-    log[clean ? 'info' : 'warn']({ running: metrics.live }, clean ? 'drained' : 'drain time-out, answers were cut');
+    const running = {
+      get live() {
+        return metrics.live;
+      },
+      stop: () => {
+        log.warn({ running: metrics.live }, 'drain time-out, the answers that run are stopped');
+        engine.cancelAll('cancelled');
+      },
+    };
+    if (await drain(app, running, options.drainTimeout * 1000)) log.info('drained');
     return 0;
   } finally {
     await engine.close();

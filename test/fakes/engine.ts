@@ -120,6 +120,10 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
 
   /** The process dies: every live sequence is lost. */
   die(): void {
+  cancelAll(reason: CancelReason): void {
+    for (const id of this.#live.keys()) this.cancel(id, reason);
+  }
+
     this.ready = null;
     for (const { sink, timer } of this.#live.values()) {
       clearTimeout(timer);
