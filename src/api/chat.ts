@@ -5,10 +5,17 @@ import type { ChatTool } from '../model/tool-form.js';
 import type { Answer } from './answer.js';
 import type { CallPart } from './call-reader.js';
 import type { ChoiceToken } from './choice.js';
-import type { ApiContext, ApiRequest } from './context.js';
+import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { chatLogprobs } from './logprobs.js';
 import { chatMessages, textOf } from './messages.js';
-import { encodePrompt, encodePrediction, planGeneration, type GenerationPlan, type Prompt } from './request.js';
+import {
+  encodePrompt,
+  encodePrediction,
+  planGeneration,
+  tooLong,
+  type GenerationPlan,
+  type Prompt,
+} from './request.js';
 import { formatGrammar } from './response-format.js';
 import { ChatBody, type ChatMessageBody } from './schemas/chat.js';
 import type { ToolCall } from './schemas/tools.js';
@@ -39,6 +46,12 @@ export async function chatPrompt(
   }
   const plain = chatMessages(messages);
   try {
+  const { maxLength } = readyEngine(context);
+  // Rendering holds up all others: what can't fit is refused before.
+  const units = messages.reduce((sum, message) => sum + textOf(message).length, 0);
+  if (messages.length > maxLength || units > maxLength * context.model.tokenizer.longestToken) {
+    throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
+  }
     const text = template.render(plain, addGenerationPrompt, tools);
     return await encodePrompt(context, text, addSpecial, 'messages');
   } catch (error) {

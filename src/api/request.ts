@@ -74,7 +74,8 @@ export async function encodePrediction(context: ApiContext, text: string): Promi
   return text === '' ? [] : (await encodePrompt(context, text, false, 'prediction.content')).ids;
 }
 
-function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {
+/** The error for a prompt that leaves no room. @param prompt its tokens */
+export function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {
   const asked = maxTokens === null ? '' : ` and asks for ${maxTokens} more`;
   return new ApiError(
     'context_length_exceeded',

@@ -5,6 +5,7 @@ import t from 'tap';
 import { ChatBody } from '../../src/api/schemas/chat.js';
 import { CompletionBody } from '../../src/api/schemas/completions.js';
 import { DetokenizeBody, TokenizeBody } from '../../src/api/schemas/tokenize.js';
+import { ChatTemplate } from '../../src/model/chat-template.js';
 import { READY } from '../fakes/engine.js';
 import { asText, nested } from '../fakes/nested.js';
 import { build, events, exchange, says } from '../fakes/server.js';
@@ -380,6 +381,21 @@ void t.test('context_length_exceeded has its code, and a huge prompt is refused 
     const response = await server.post('/v1/completions', { prompt });
     t.equal(response.status, 400);
     t.equal(((await response.json()) as ErrorAnswer).error.code, 'context_length_exceeded');
+  }
+});
+
+void t.test('messages that can not fit are refused before they are rendered', async (t) => {
+  const chat = new ChatTemplate("{{ raise_exception('rendered') }}", {});
+  const server = await build(t, undefined, { model: { chat } });
+  const body = (length: number, content: string) => ({
+    messages: Array.from({ length }, () => ({ role: 'user', content })),
+  });
+  const code = async (path: string, fields: object): Promise<unknown> =>
+    ((await (await server.post(path, fields)).json()) as ErrorAnswer).error.code;
+  for (const path of ['/v1/chat/completions', '/tokenize']) {
+    t.equal(await code(path, body(257, '')), 'context_length_exceeded', path);
+    t.equal(await code(path, body(4, 'x'.repeat(200_000))), 'context_length_exceeded', path);
+    t.equal(await code(path, body(256, 'x')), 'invalid_value', `${path}: these may fit`);
   }
 });
 
