@@ -27,6 +27,8 @@ import { refuseUnsupported, refuseUnsupportedOfMessages } from './unsupported.js
 export interface PromptFrame {
   readonly addGenerationPrompt: boolean;
   readonly addSpecial: boolean;
+  /** Tokens that the prompt may have; absent: what the server holds. */
+  readonly most?: number;
 }
 
 /**
@@ -37,23 +39,23 @@ export async function chatPrompt(
   context: ApiContext,
   messages: readonly ChatMessageBody[],
   tools: readonly ChatTool[],
-  { addGenerationPrompt, addSpecial }: PromptFrame,
+  { addGenerationPrompt, addSpecial, most }: PromptFrame,
 ): Promise<Prompt> {
   refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
   if (template === null) {
     throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
   }
-  const plain = chatMessages(messages);
-  try {
   const { maxLength } = readyEngine(context);
   // Rendering holds up all others: what can't fit is refused before.
   const units = messages.reduce((sum, message) => sum + textOf(message).length, 0);
   if (messages.length > maxLength || units > maxLength * context.model.tokenizer.longestToken) {
     throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
   }
+  const plain = chatMessages(messages);
+  try {
     const text = template.render(plain, addGenerationPrompt, tools);
-    return await encodePrompt(context, text, addSpecial, 'messages');
+    return await encodePrompt(context, text, addSpecial, 'messages', most);
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
     throw new ApiError('invalid_value', `The chat template refuses these messages: ${error.message}`, 'messages');
