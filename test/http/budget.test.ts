@@ -113,6 +113,23 @@ void t.test('the default exit holds for requests without budget and depth only',
   await server.post('/v1/completions', prompt, { 'X-Latency-Budget-Ms': '100' });
   await server.post('/v1/completions', prompt, { 'X-Exit-Layer': '30' });
   t.same(
+void t.test('a contradiction names what the caller wrote', async (t) => {
+  const server = await build(t);
+  const cases: [Record<string, string>, object, string][] = [
+    [{ 'X-Min-Exit-Layer': '25', 'X-Max-Exit-Layer': '15' }, {}, 'X-Max-Exit-Layer'],
+    [{ 'X-Min-Exit-Layer': '25' }, { sortie: { max_exit_layer: 15 } }, 'sortie.max_exit_layer'],
+    [{ 'X-Exit-Layer': '20' }, { model: 'fake:15' }, 'X-Exit-Layer'],
+    [{}, { model: 'fake:15', sortie: { exit_layer: 20 } }, 'sortie.exit_layer'],
+    [{ 'X-Min-Exit-Layer': '20' }, { model: 'fake:15' }, 'X-Min-Exit-Layer'],
+    [{}, { model: 'fake:15', sortie: { min_exit_layer: 20 } }, 'sortie.min_exit_layer'],
+  ];
+  for (const [headers, fields, param] of cases) {
+    const response = await server.post('/v1/completions', { ...prompt, ...fields }, headers);
+    t.equal(response.status, 400, param);
+    t.equal(((await response.json()) as ErrorAnswer).error.param, param);
+  }
+});
+
     server.engine.requests.map(({ depth }) => depth.maxExit),
     [15, 30, 30],
   );
