@@ -109,3 +109,7 @@ void t.test('API keys come from the option and the file', (t) => {
   t.throws(() => loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'absent') }), /ENOENT/);
   t.end();
 });
+  for (const key of ['two words', 'caf\u00e9']) {
+    const message = '--api-key: key 2 must be one word of printable ASCII characters';
+    t.throws(() => loadApiKeys({ apiKey: ['gamma', key], apiKeyFile: null }), { name: 'OptionError', message });
+  }
