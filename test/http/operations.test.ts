@@ -265,6 +265,8 @@ void t.test('API keys: either header, several keys, health and metrics stay open
     { authorization: 'Bearer alpha' },
     { authorization: 'bearer beta' },
     { 'x-api-key': 'beta' },
+    { authorization: 'Bearer made-up', 'x-api-key': 'beta' },
+    { authorization: 'Bearer alpha', 'x-api-key': 'made-up' },
   ]) {
     t.equal((await ask(headers as unknown as Record<string, string>)).status, 200);
   }
