@@ -292,6 +292,9 @@ void t.test('CORS is off by default and on for named origins', async (t) => {
   t.equal(stream.headers.get('access-control-allow-origin'), 'https://app.example', 'on streams too');
   const preflight = await fetch(`${open.url}/v1/completions`, { method: 'OPTIONS', headers });
   t.equal(preflight.status, 204);
+  const plain = await fetch(`${open.url}/v1/completions`, { method: 'OPTIONS' });
+  t.equal(plain.status, 204, 'OPTIONS that is no preflight');
+  t.equal(await plain.text(), '');
 });
 
 void t.test('the document and its page come without the network', async (t) => {
