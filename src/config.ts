@@ -111,6 +111,21 @@ const list: Kind<readonly string[]> = {
   },
 };
 
+/** As browsers write an origin: scheme and host, and the port where it is not the usual one. */
+function isOrigin(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, host } = new URL(text);
+  return host !== '' && `${protocol}//${host}` === text;
+}
+
+const originList: Kind<readonly string[]> = {
+  rule: 'a list of origins such as https://app.example (no path, no slash at the end) separated by commas, or *',
+  parse: (value) => {
+    const items = list.parse(value);
+    return items?.every((item) => item === '*' || isOrigin(item)) === true ? items : undefined;
+  },
+};
+
 const kernelList: Kind<readonly ('int4' | 'w8a8' | 'fp32' | 'fp16')[] | null> = {
   rule: 'a list of int4, w8a8, fp32, fp16, separated by commas',
   parse: (value) => {
@@ -202,8 +217,22 @@ export const SERVE_OPTIONS = {
     'total latency budget of requests that state none, ms',
     'none',
   ),
-  minExit: spec('min-exit', 'LAYER', optionalLayer, null, 'no request goes shallower', 'the shallowest'),
-  maxExit: spec('max-exit', 'LAYER', optionalLayer, null, 'no request goes deeper', 'the deepest'),
+  minExit: spec(
+    'min-exit',
+    'LAYER',
+    optionalLayer,
+    null,
+    'no request goes shallower, unless its key has a bound of its own',
+    'the shallowest',
+  ),
+  maxExit: spec(
+    'max-exit',
+    'LAYER',
+    optionalLayer,
+    null,
+    'no request goes deeper, unless its key has a bound of its own',
+    'the deepest',
+  ),
   shedDepth: spec(
     'shed-depth',
     'on|off',
@@ -274,8 +303,15 @@ export const SERVE_OPTIONS = {
   ),
   keepAlive: spec('keep-alive', 'SECONDS', seconds(0.1, 3600), 15, 'a silent stream gets a comment line that often'),
   apiKey: spec('api-key', 'KEYS', list, [], 'API keys, separated by commas', 'no key is asked for'),
-  apiKeyFile: spec('api-key-file', 'FILE', optionalText, null, 'file with an API key a line', 'none'),
-  corsOrigin: spec('cors-origin', 'ORIGINS', list, [], 'origins that browsers may call from, or *', 'none'),
+  apiKeyFile: spec(
+    'api-key-file',
+    'FILE',
+    optionalText,
+    null,
+    'file with an API key a line, or JSON with names, limits and bounds of each key',
+    'none',
+  ),
+  corsOrigin: spec('cors-origin', 'ORIGINS', originList, [], 'origins that browsers may call from, or *', 'none'),
   drainTimeout: spec('drain-timeout', 'SECONDS', seconds(0, 3600), 30, 'on SIGTERM, running answers may take so long'),
   logLevel: spec(
     'log-level',

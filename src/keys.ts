@@ -27,6 +27,10 @@ export interface ApiKey {
   readonly policy: RequestPolicy;
 }
 
+/** What a header can carry as one word: any other key could never be presented. */
+const PRESENTABLE = /^[\x21-\x7e]+$/;
+const PRESENTABLE_RULE = 'one word of printable ASCII characters';
+
 const closed = { additionalProperties: false };
 const count = Type.Optional(Type.Integer({ minimum: 1 }));
 const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss, min_exit_layer, max_exit_layer } =
@@ -34,7 +38,7 @@ const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss, min_exit_la
 
 const KeyEntry = Type.Object(
   {
-    key: Type.Optional(Type.String({ minLength: 1 })),
+    key: Type.Optional(Type.String({ pattern: PRESENTABLE.source })),
     sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
     name: Type.Optional(Type.String({ pattern: '^[\\w.-]{1,64}$' })),
     limits: Type.Optional(
@@ -64,6 +68,9 @@ export function openKey(key: string): ApiKey {
 
 /** @throws OptionError when the file can't be read or holds no key: a server meant to be closed must not open. */
 export function loadApiKeys({ apiKey, apiKeyFile }: Pick<ServeOptions, 'apiKey' | 'apiKeyFile'>): ApiKey[] {
+  // Like a key of the file, a wrong one is not shown.
+  const wrong = apiKey.findIndex((key) => !PRESENTABLE.test(key));
+  if (wrong >= 0) throw new OptionError(`--api-key: key ${wrong + 1} must be ${PRESENTABLE_RULE}`);
   const keys = apiKey.map(openKey);
   if (apiKeyFile === null) return keys;
   let text: string;
@@ -79,12 +86,16 @@ export function loadApiKeys({ apiKey, apiKeyFile }: Pick<ServeOptions, 'apiKey' 
   return all;
 }
 
-/** A key a line, # for comments. */
+/** A key a line; lines that begin with # are comments. Errors name the line, never what is in it. */
 function plainKeys(text: string, file: string): ApiKey[] {
-  const keys = text
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'));
+  const lines = text.split('\n').map((line) => line.trim());
+  const wrong = lines.findIndex((line) => line !== '' && !line.startsWith('#') && !PRESENTABLE.test(line));
+  if (wrong >= 0) {
+    throw new OptionError(
+      `--api-key-file: the key in line ${wrong + 1} must be ${PRESENTABLE_RULE}, without a comment`,
+    );
+  }
+  const keys = lines.filter((line) => line !== '' && !line.startsWith('#'));
   if (keys.length === 0) throw new OptionError(`--api-key-file must hold at least one key, got "${file}"`);
   return keys.map(openKey);
 }

@@ -8,6 +8,7 @@ import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 import type { RequestPolicy } from './api/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
+import { monotonicMs } from './clock.js';
 import { OptionError, type ServeOptions } from './config.js';
 import { EngineClient } from './engine/client.js';
 import type { EngineOptions } from './engine/options.js';
@@ -83,11 +84,22 @@ async function listen(app: FastifyInstance, host: string, port: number, option: 
   return (app.server.address() as AddressInfo).port;
 }
 
-/** Resolves with the first of these signals. A second one ends the process at once. */
+/**
+ * Signals that come closer together are one wish, ms: on Ctrl+C the terminal signals all processes of `npm start`, and npm
+ * passes its own on.
+ */
+const ONE_WISH_MS = 1000;
+
+/** Resolves with the first of these signals. A later one ends the process at once. */
 async function firstSignal(): Promise<NodeJS.Signals> {
   const signals = ['SIGTERM', 'SIGINT'] as const;
   const [signal] = (await Promise.race(signals.map((name) => once(process, name)))) as [NodeJS.Signals];
-  for (const name of signals) process.on(name, () => process.exit(130));
+  const first = monotonicMs();
+  for (const name of signals) {
+    process.on(name, () => {
+      if (monotonicMs() - first >= ONE_WISH_MS) process.exit(130);
+    });
+  }
   return signal;
 }
 
@@ -161,13 +173,20 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     const signal = await Promise.race([stopping, start(engine, options.model).then(() => stopping)]);
     log.info({ signal, running: metrics.live }, 'draining');
     context.draining = true;
-    const clean = await drain(app, () => metrics.live, options.drainTimeout * 1000);
-    log[clean ? 'info' : 'warn']({ running: metrics.live }, clean ? 'drained' : 'drain time-out, answers were cut');
+    const running = {
+      get live() {
+        return metrics.live;
+      },
+      stop: () => {
+        log.warn({ running: metrics.live }, 'drain time-out, the answers that run are stopped');
+        engine.cancelAll('cancelled');
+      },
+    };
+    if (await drain(app, running, options.drainTimeout * 1000)) log.info('drained');
     return 0;
   } finally {
     await engine.close();
     await app.close();
-    ops?.server.closeAllConnections();
     await ops?.close();
     stopWatching();
     const sent = (await tracing?.shutdown()) ?? true;

@@ -43,6 +43,12 @@ void t.test('sizes, lists, switches and times', (t) => {
   t.end();
 });
 
+void t.test('origins are taken as browsers write them', (t) => {
+  const origins = ['*', 'https://app.example', 'http://localhost:3000', 'http://[::1]:8080', 'tauri://localhost'];
+  t.same(resolveOptions({ corsOrigin: origins.join(',') }, {}).corsOrigin, origins);
+  t.end();
+});
+
 void t.test('a wrong value names the option, the rule and the value', (t) => {
   const wrong: [Record<string, string>, Record<string, string>, RegExp][] = [
     [{ port: '70000' }, {}, /^--port must be an integer from 0 to 65535, got "70000"$/],
@@ -57,6 +63,11 @@ void t.test('a wrong value names the option, the rule and the value', (t) => {
     [{ logPrompts: 'maybe' }, {}, /on or off/],
     [{ defaultExit: '1.5' }, {}, /exit layer/],
     [{ apiKey: 'a,,b' }, {}, /list/],
+    [{ corsOrigin: 'https://app.example/' }, {}, /^--cors-origin must be a list of origins/],
+    [{ corsOrigin: 'app.example' }, {}, /--cors-origin/],
+    [{ corsOrigin: 'localhost:3000' }, {}, /--cors-origin/],
+    [{ corsOrigin: 'https://app.example:443' }, {}, /--cors-origin/],
+    [{ corsOrigin: '*, https://app.example/x' }, {}, /--cors-origin/],
     [{ logLevel: 'loud' }, {}, /one of trace/],
   ];
   for (const [flags, env, message] of wrong)
@@ -106,6 +117,10 @@ void t.test('API keys come from the option and the file', (t) => {
   const dir = t.testdir({ keys: '# staff\nalpha\n\n beta \n', none: '# nothing\n' });
   t.same(loadApiKeys({ apiKey: ['gamma'], apiKeyFile: join(dir, 'keys') }), ['gamma', 'alpha', 'beta'].map(openKey));
   t.throws(() => loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'none') }), OptionError);
+  for (const key of ['two words', 'caf\u00e9']) {
+    const message = '--api-key: key 2 must be one word of printable ASCII characters';
+    t.throws(() => loadApiKeys({ apiKey: ['gamma', key], apiKeyFile: null }), { name: 'OptionError', message });
+  }
   t.throws(() => loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'absent') }), /ENOENT/);
   t.end();
 });

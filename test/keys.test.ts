@@ -47,6 +47,10 @@ void t.test('a wrong file names the place and no key', (t) => {
     [{ keys: [{ key: 'secret', default_budget: { budget_on_miss: 'reject' } }] }, /\/default_budget must have/],
     [{ keys: [{ key: 'secret', default_budget: { slo_ttft_ms: -1 } }] }, /\/keys\/0\/default_budget\/slo_ttft_ms/],
     [{ keys: [{ key: 'secret' }, { key: 'secret' }] }, /must not repeat a key/],
+    [{ keys: [{ key: 'secret with blanks' }] }, /\/keys\/0\/key/],
+    [{ keys: [{ key: 'secr\u00e9t' }] }, /\/keys\/0\/key/],
+    ['# staff\nalpha\nsecret # comment\n', /line 3 must be one word of printable ASCII characters/],
+    ['secret\u00a0x', /line 1 must be/],
   ];
   for (const [file, message] of cases) {
     try {

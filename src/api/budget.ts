@@ -12,27 +12,37 @@ export type Headers = Readonly<Record<string, string | string[] | undefined>>;
 /** Nothing waits longer than a day; also keeps arithmetic on instants exact. */
 const MAX_MS = 86_400_000;
 
-/** @returns the header's text, the first where it came several times. */
+/** @returns the header's text, the first where it came several times: Node.js joins them. */
 export function headerText(headers: Headers, name: string): string | undefined {
   const value = headers[name.toLowerCase()];
-  return Array.isArray(value) ? value[0] : value;
+  return Array.isArray(value) ? value[0] : value?.split(', ')[0];
+}
+
+/** @returns NaN for what is no plain number */
+function numberIn(text: string): number {
+  return /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) : NaN;
 }
 
 /** Positive milliseconds of the first of these headers that is present. */
-function milliseconds(headers: Headers, names: readonly string[], unitMs = 1): number | null {
+function milliseconds(headers: Headers, names: readonly string[]): number | null {
   for (const name of names) {
     const text = headerText(headers, name);
     if (text === undefined) continue;
-    const value = /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) * unitMs : NaN;
+    const value = numberIn(text);
     if (value > 0 && value <= MAX_MS) return value;
-    const unit = unitMs === 1 ? 'milliseconds' : 'seconds';
-    throw new ApiError(
-      'invalid_value',
-      `${name} must be a number of ${unit} above 0 and at most ${MAX_MS / unitMs}, got ${shown(text)}.`,
-      name,
-    );
+    const rule = `must be a number of milliseconds above 0 and at most ${MAX_MS}`;
+    throw new ApiError('invalid_value', `${name} ${rule}, got ${shown(text)}.`, name);
   }
   return null;
+}
+
+/** How long a proxy waits, which may be very long: nobody asks for that. */
+function proxyTimeout(headers: Headers, name: string, unit: 'milliseconds' | 'seconds'): number | null {
+  const text = headerText(headers, name);
+  if (text === undefined) return null;
+  const value = numberIn(text) * (unit === 'seconds' ? 1000 : 1);
+  if (value > 0) return Math.min(value, MAX_MS);
+  throw new ApiError('invalid_value', `${name} must be a number of ${unit} above 0, got ${shown(text)}.`, name);
 }
 
 /** gRPC's own format: up to 8 digits and a unit. */
@@ -43,7 +53,7 @@ function grpcTimeout(headers: Headers): number | null {
   if (text === undefined) return null;
   const match = /^(\d{1,8})([HMSmun])$/.exec(text);
   const value = Number(match?.[1]) * (GRPC_UNITS_MS[match?.[2] ?? ''] ?? NaN);
-  if (value > 0) return value;
+  if (value > 0) return Math.min(value, MAX_MS);
   throw new ApiError(
     'invalid_value',
     `grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n, above 0, got ${shown(text)}.`,
@@ -89,8 +99,8 @@ export function requestBudget(
   const bounds = [
     stated.totalMs,
     grpcTimeout(headers),
-    milliseconds(headers, ['Request-Timeout'], 1000),
-    milliseconds(headers, ['x-envoy-expected-rq-timeout-ms']),
+    proxyTimeout(headers, 'Request-Timeout', 'seconds'),
+    proxyTimeout(headers, 'x-envoy-expected-rq-timeout-ms', 'milliseconds'),
   ].filter((bound) => bound !== null);
   const totalMs = bounds.length === 0 ? null : Math.min(...bounds);
   const { ttftMs, tpotMs } = stated;

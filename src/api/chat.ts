@@ -5,10 +5,17 @@ import type { ChatTool } from '../model/tool-form.js';
 import type { Answer } from './answer.js';
 import type { CallPart } from './call-reader.js';
 import type { ChoiceToken } from './choice.js';
-import type { ApiContext, ApiRequest } from './context.js';
+import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { chatLogprobs } from './logprobs.js';
 import { chatMessages, textOf } from './messages.js';
-import { encodePrompt, encodePrediction, planGeneration, type GenerationPlan, type Prompt } from './request.js';
+import {
+  encodePrompt,
+  encodePrediction,
+  planGeneration,
+  tooLong,
+  type GenerationPlan,
+  type Prompt,
+} from './request.js';
 import { formatGrammar } from './response-format.js';
 import { ChatBody, type ChatMessageBody } from './schemas/chat.js';
 import type { ToolCall } from './schemas/tools.js';
@@ -20,6 +27,8 @@ import { refuseUnsupported, refuseUnsupportedOfMessages } from './unsupported.js
 export interface PromptFrame {
   readonly addGenerationPrompt: boolean;
   readonly addSpecial: boolean;
+  /** Tokens that the prompt may have; absent: what the server holds. */
+  readonly most?: number;
 }
 
 /**
@@ -30,17 +39,23 @@ export async function chatPrompt(
   context: ApiContext,
   messages: readonly ChatMessageBody[],
   tools: readonly ChatTool[],
-  { addGenerationPrompt, addSpecial }: PromptFrame,
+  { addGenerationPrompt, addSpecial, most }: PromptFrame,
 ): Promise<Prompt> {
   refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
   if (template === null) {
     throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
   }
+  const { maxLength } = readyEngine(context);
+  // Rendering holds up all others: what can't fit is refused before.
+  const units = messages.reduce((sum, message) => sum + textOf(message).length, 0);
+  if (messages.length > maxLength || units > maxLength * context.model.tokenizer.longestToken) {
+    throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
+  }
   const plain = chatMessages(messages);
   try {
     const text = template.render(plain, addGenerationPrompt, tools);
-    return await encodePrompt(context, text, addSpecial, 'messages');
+    return await encodePrompt(context, text, addSpecial, 'messages', most);
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
     throw new ApiError('invalid_value', `The chat template refuses these messages: ${error.message}`, 'messages');

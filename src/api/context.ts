@@ -52,7 +52,7 @@ export interface ApiRequest<Body> {
 /** Where a streamed answer goes. */
 export interface EventStream {
   /** Sends the status line; only the first call has an effect. */
-  open(headers: Readonly<Record<string, string>>): void;
+  open(): void;
   /** @param data an event's JSON text */
   send(data: string): void;
   /** Ends with an error: a plain JSON answer while the stream is not open, else an error event. */

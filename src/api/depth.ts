@@ -5,6 +5,7 @@
  */
 import { ApiError, shown } from '../errors.js';
 import { headerText, type Headers } from './budget.js';
+import type { RequestPolicy } from './policy.js';
 import type { SortieRequest } from './schemas/shared.js';
 import type { ServedModel } from './served-model.js';
 
@@ -25,11 +26,15 @@ function checkedExit(exits: Exits, layer: number, written: string, param: string
   );
 }
 
+/** @returns the layer, and where the caller wrote it; null where nowhere */
 function exitOption(exits: Exits, headers: Headers, header: string, twin: number | undefined, twinName: string) {
-  if (twin !== undefined) return checkedExit(exits, twin, String(twin), `sortie.${twinName}`);
+  if (twin !== undefined) {
+    const param = `sortie.${twinName}`;
+    return { layer: checkedExit(exits, twin, String(twin), param), param };
+  }
   const text = headerText(headers, header);
   if (text === undefined) return null;
-  return checkedExit(exits, /^\d+$/.test(text) ? Number(text) : NaN, text, header);
+  return { layer: checkedExit(exits, /^\d+$/.test(text) ? Number(text) : NaN, text, header), param: header };
 }
 
 /**
@@ -48,13 +53,19 @@ export function modelExit(model: ServedModel, name: string | undefined): number 
   );
 }
 
-/** What the operator says about depth; null leaves it to the model. */
-export interface DepthPolicy {
-  /** No request goes shallower or deeper. */
-  readonly minExit: number | null;
-  readonly maxExit: number | null;
+/** What the operator says about depth. */
+export interface DepthPolicy extends DepthLimits {
   /** Greatest depth of a request that names none. */
   readonly defaultExit: number | null;
+}
+
+/** Bounds that hold whatever a request asks for; null leaves one to the model. */
+type DepthLimits = Pick<RequestPolicy, 'minExit' | 'maxExit'>;
+
+/** The exits that a caller may use, shallowest first. */
+export function allowedExits({ exits }: Pick<ServedModel, 'exits'>, { minExit, maxExit }: DepthLimits): Exits {
+  const layers = exits.map(({ layer }) => layer);
+  return layers.filter((layer) => layer >= (minExit ?? layer) && layer <= (maxExit ?? layer));
 }
 
 /**
@@ -69,38 +80,34 @@ export function requestDepth(
   policy: DepthPolicy,
 ): DepthBounds {
   const exits = model.exits.map(({ layer }) => layer);
-  const floor = policy.minExit ?? exits[0] ?? 0;
-  const ceiling = policy.maxExit ?? exits.at(-1) ?? 0;
+  const allowed = allowedExits(model, policy);
+  const floor = allowed[0] ?? 0;
+  const ceiling = allowed.at(-1) ?? 0;
   const byName = modelExit(model, name);
   const exact = exitOption(exits, headers, 'X-Exit-Layer', body?.exit_layer, 'exit_layer');
   const least = exitOption(exits, headers, 'X-Min-Exit-Layer', body?.min_exit_layer, 'min_exit_layer');
   const most = exitOption(exits, headers, 'X-Max-Exit-Layer', body?.max_exit_layer, 'max_exit_layer');
-  const pinned = exact ?? byName;
-  const minExit = pinned ?? Math.max(least ?? floor, floor);
-  const maxExit = pinned ?? Math.min(most ?? Math.max(policy.defaultExit ?? ceiling, minExit), ceiling);
-  const param =
-    exact !== null
-      ? 'X-Exit-Layer'
-      : byName !== null
-        ? 'model'
-        : most !== null
-          ? 'X-Max-Exit-Layer'
-          : 'X-Min-Exit-Layer';
-  if ((pinned ?? most ?? ceiling) < floor || (pinned ?? least ?? floor) > ceiling) {
-    const allowed = exits.filter((layer) => layer >= floor && layer <= ceiling);
+  const pin = exact ?? (byName === null ? null : { layer: byName, param: 'model' });
+  const minExit = pin?.layer ?? Math.max(least?.layer ?? floor, floor);
+  const maxExit = pin?.layer ?? Math.min(most?.layer ?? Math.max(policy.defaultExit ?? ceiling, minExit), ceiling);
+  const shallow = pin ?? most;
+  const deep = pin ?? least;
+  const outside =
+    shallow !== null && shallow.layer < floor ? shallow : deep !== null && deep.layer > ceiling ? deep : null;
+  if (outside !== null) {
     const rule = `This caller may use the exits ${allowed.join(', ')}; the request asks for another depth.`;
-    throw new ApiError('invalid_value', rule, param, { exits: allowed });
+    throw new ApiError('invalid_value', rule, outside.param, { exits: allowed });
   }
   const fits =
-    (byName === null || exact === null || byName === exact) &&
-    (least ?? minExit) <= minExit &&
-    (most ?? maxExit) >= maxExit &&
+    (byName === null || exact === null || byName === exact.layer) &&
+    (least?.layer ?? minExit) <= minExit &&
+    (most?.layer ?? maxExit) >= maxExit &&
     minExit <= maxExit;
   if (fits) return { minExit, maxExit };
   throw new ApiError(
     'invalid_value',
     'X-Min-Exit-Layer, X-Exit-Layer (or the depth in the model name) and X-Max-Exit-Layer contradict each other.',
-    exact === null ? 'X-Max-Exit-Layer' : 'X-Exit-Layer',
+    (exact ?? most ?? least)?.param ?? 'model',
     { exits },
   );
 }

@@ -1,6 +1,8 @@
 /** GET /v1/models and /props: what is served. */
-import { readyEngine, type ApiContext } from './context.js';
-import { modelExit } from './depth.js';
+import { ApiError } from '../errors.js';
+import { readyEngine, type ApiContext, type Caller } from './context.js';
+import { allowedExits, modelExit } from './depth.js';
+import { policyOf } from './policy.js';
 
 function card(context: ApiContext, exit: number | null) {
   const { model, engine } = context;
@@ -17,25 +19,36 @@ function card(context: ApiContext, exit: number | null) {
   };
 }
 
-/** One card for the routed model and one per pinned exit. @throws ApiError loading */
-export function listModels(context: ApiContext): object {
+function exitsFor({ model, limits }: ApiContext, { policy }: Caller): readonly number[] {
+  return allowedExits(model, policyOf(limits.policy, policy));
+}
+
+/** One card for the routed model and one per exit that the caller may pin. @throws ApiError loading */
+export function listModels(context: ApiContext, caller: Caller): object {
   readyEngine(context);
   return {
     object: 'list',
-    data: [card(context, null), ...context.model.exits.map(({ layer }) => card(context, layer))],
+    data: [card(context, null), ...exitsFor(context, caller).map((layer) => card(context, layer))],
   };
 }
 
-/** @throws ApiError model_not_found or loading */
-export function getModel(context: ApiContext, name: string): object {
+/** @throws ApiError model_not_found (also where the caller may not use that exit) or loading */
+export function getModel(context: ApiContext, name: string, caller: Caller): object {
   readyEngine(context);
-  return card(context, modelExit(context.model, name));
+  const exit = modelExit(context.model, name);
+  if (exit !== null && !exitsFor(context, caller).includes(exit)) {
+    throw new ApiError('model_not_found', `This caller may not use the exit ${exit}.`, 'model');
+  }
+  return card(context, exit);
 }
 
-/** Exits, calibration and limits. @throws ApiError loading */
-export function props(context: ApiContext): object {
+/** Exits, calibration and limits, with the bounds that hold for the caller. @throws ApiError loading */
+export function props(context: ApiContext, caller: Caller): object {
   const ready = readyEngine(context);
   const { model, limits } = context;
+  const allowed = exitsFor(context, caller);
+  const [shallowest = 0] = allowed;
+  const deepest = allowed.at(-1) ?? 0;
   return {
     model: model.name,
     licence: model.licence,
@@ -46,7 +59,9 @@ export function props(context: ApiContext): object {
       agreement: quality.agreement ?? null,
       dry: dry ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength } : null,
     })),
-    default_exit: limits.defaultExit ?? model.exits.at(-1)?.layer ?? null,
+    default_exit: Math.min(Math.max(limits.defaultExit ?? deepest, shallowest), deepest),
+    min_exit_layer: shallowest,
+    max_exit_layer: deepest,
     device: ready.device,
     kernels: ready.kernels,
     limits: {

@@ -8,7 +8,7 @@ import type { Budget } from '../engine/messages.js';
 export interface RequestPolicy {
   /** Of requests that state none. */
   readonly defaultBudget: Budget | null;
-  /** No request goes shallower or deeper, whatever it asks for; null where the model is the bound. */
+  /** Requests go no shallower and no deeper, whatever they ask for; null where the model is the bound. */
   readonly minExit: number | null;
   readonly maxExit: number | null;
 }

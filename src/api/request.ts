@@ -46,6 +46,8 @@ export interface GenerationPlan {
 
 /**
  * Tokenizes a prompt as far as it can fit; others run meanwhile.
+ * @param most tokens that it may have; absent: what the server holds. Work is bounded by that in any case: no text is
+ * taken that has more characters than the longest tokens could spell.
  * @throws ApiError context_length_exceeded or invalid_value (empty, or with a token that the model has no row for)
  */
 export async function encodePrompt(
@@ -53,11 +55,14 @@ export async function encodePrompt(
   text: string,
   addSpecial: boolean,
   param: string,
+  most?: number,
 ): Promise<Prompt> {
   const { maxLength } = readyEngine(context);
   const { tokenizer } = context.model;
   const ids =
-    text.length > maxLength * tokenizer.longestToken ? null : await tokenizer.encodeLong(text, addSpecial, maxLength);
+    text.length > maxLength * tokenizer.longestToken
+      ? null
+      : await tokenizer.encodeLong(text, addSpecial, most ?? maxLength);
   if (ids === null) throw tooLong(maxLength, `over ${maxLength}`, null, param);
   if (ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
   const wrong = ids.find((id) => id >= tokenizer.vocabulary);
@@ -74,7 +79,8 @@ export async function encodePrediction(context: ApiContext, text: string): Promi
   return text === '' ? [] : (await encodePrompt(context, text, false, 'prediction.content')).ids;
 }
 
-function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {
+/** The error for a prompt that leaves no room. @param prompt its tokens */
+export function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {
   const asked = maxTokens === null ? '' : ` and asks for ${maxTokens} more`;
   return new ApiError(
     'context_length_exceeded',

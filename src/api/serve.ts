@@ -95,24 +95,25 @@ export async function serveWhole<Body>(
 
 /**
  * Streams an answer. The status line goes out with the first token, so that a refusal is still a plain error.
- * @param open takes the response over; not called before the request is accepted
+ * @param open takes the response over, with headers that are known when the status line goes out; not called before the
+ * request is accepted
  * @throws ApiError like serveWhole, as long as nothing was sent
  */
 export async function serveStream<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
   endpoint: Endpoint<Body>,
-  open: () => EventStream,
+  open: (headers: () => Readonly<Record<string, string>>) => EventStream,
 ): Promise<void> {
   const plan = await endpoint.plan(context, request);
   const shapes = endpoint.chunks(context);
   request.trace?.describe(askedAttributes(plan));
   const settle = request.caller.reserve(mostTokens(plan));
-  const out = open();
+  const out = open(() => answer.headers());
   const begun = new Set<number>();
   const reasons: string[] = [];
   const send = (chunk: object, extra: object = {}): void => {
-    out.open(answer.headers());
+    out.open();
     const usage = plan.continuousUsage ? { usage: answer.usage() } : plan.includeUsage ? { usage: null } : {};
     out.send(JSON.stringify({ ...chunk, ...usage, ...extra }));
   };

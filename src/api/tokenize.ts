@@ -27,14 +27,20 @@ export async function tokenize(context: ApiContext, body: TokenizeBody): Promise
   const frame = {
     addGenerationPrompt: body.add_generation_prompt ?? true,
     addSpecial: body.add_special_tokens ?? false,
+    // Counting is what it is asked for: it may well be that the count is too high for an answer.
+    most: Infinity,
   };
   const tokens =
     body.messages !== undefined
       ? (await chatPrompt(context, body.messages, chatTools(body.tools ?? []), frame)).ids
-      : body.prompt === ''
-        ? []
-        : (await encodePrompt(context, body.prompt ?? '', body.add_special_tokens ?? true, 'prompt')).ids;
+      : await promptTokens(context, body.prompt ?? '', body.add_special_tokens ?? true);
   return { count: tokens.length, max_model_len: maxLength, tokens: [...tokens] };
+}
+
+async function promptTokens(context: ApiContext, text: string, addSpecial: boolean): Promise<readonly number[]> {
+  // Empty it can be counted, too, though not answered.
+  if (text === '') return context.model.tokenizer.encode(text, addSpecial);
+  return (await encodePrompt(context, text, addSpecial, 'prompt', Infinity)).ids;
 }
 
 /** @throws ApiError invalid_value for an id outside the vocabulary */

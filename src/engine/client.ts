@@ -89,6 +89,10 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     if (this.#sinks.has(id)) this.#send({ type: 'cancel', id, reason });
   }
 
+  cancelAll(reason: CancelReason): void {
+    for (const id of this.#sinks.keys()) this.cancel(id, reason);
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     const child = this.#child;

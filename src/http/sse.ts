@@ -19,28 +19,33 @@ export function onGone(reply: FastifyReply, listener: () => void): void {
 /**
  * Takes the response over from Fastify.
  * @param keepAliveMs silence after which a comment line is sent
+ * @param headers what is known when the status line goes out, be it for a comment line
  */
-export function eventStream(reply: FastifyReply, keepAliveMs: number): EventStream {
+export function eventStream(
+  reply: FastifyReply,
+  keepAliveMs: number,
+  headers: () => Readonly<Record<string, string>>,
+): EventStream {
   reply.hijack();
   const { raw } = reply;
   let over = false;
   const silence = setInterval(() => {
-    open({});
+    open();
     raw.write(': keep-alive\n\n');
   }, keepAliveMs);
 
-  function head(status: number, headers: Readonly<Record<string, string>>): void {
+  function head(status: number, more: Readonly<Record<string, string>>): void {
     // What hooks have set for Fastify's own answer (request id, CORS) goes out here too.
     for (const [name, value] of Object.entries(reply.getHeaders())) {
       if (value !== undefined) raw.setHeader(name, value);
     }
-    raw.writeHead(status, headers);
+    raw.writeHead(status, more);
   }
 
-  function open(headers: Readonly<Record<string, string>>): void {
+  function open(): void {
     if (raw.headersSent || over) return;
     head(200, {
-      ...headers,
+      ...headers(),
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache',
       'x-accel-buffering': 'no',

@@ -57,11 +57,16 @@ void t.test('no accepted request is lost, later ones are refused with 503, exit 
   t.same(await exit, [0, null]);
 });
 
-void t.test('at the drain deadline the rest is cut, exit code 0', async (t) => {
+void t.test('at the drain deadline the rest ends with an error that says why, exit code 0', async (t) => {
   const server = await serve(t, embeddedModel, ['--drain-timeout', '1']);
   const exit = once(server.process, 'exit');
   const response = await post(server, '/v1/completions', { ...body, max_tokens: 2000, stream: true });
+  const whole = post(server, '/v1/completions', { ...body, max_tokens: 2000 });
+  await until('both run', async () => (await metric(server, 'sortie_num_requests_running')) === 2);
   server.process.kill('SIGTERM');
-  await t.rejects(response.text(), 'the connection is closed in mid-answer');
+  t.match(await response.text(), /"code":"draining".*\n\ndata: \[DONE\]\n\n$/s);
+  const refused = await whole;
+  t.equal(refused.status, 503);
+  t.match(await refused.json(), { error: { type: 'unavailable_error', code: 'draining' } });
   t.same(await exit, [0, null]);
 });

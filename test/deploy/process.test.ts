@@ -2,9 +2,10 @@
 import { once } from 'node:events';
 import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
-import { createServer, type AddressInfo } from 'node:net';
+import { connect, createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import t from 'tap';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
 import { collect } from '../fakes/collector.js';
 import { main, portOf, serve, start, tinyModel, until } from './helper.js';
 
@@ -112,6 +113,39 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     await t.rejects(fetch(`${url}/health`), 'nothing answers any more');
   });
 }
+
+const HEAD = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+
+/** Begins a request, for the rest of which a drain waits. */
+async function holdUp(t: Test, url: string): Promise<void> {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  t.teardown(() => socket.destroy());
+  socket.on('error', () => undefined);
+  socket.write(`${HEAD}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n`);
+  await once(socket, 'data');
+}
+
+void t.test('Ctrl+C under npm signals twice at once: the drain goes on, exit code 0', async (t) => {
+  const { process: server, url } = await serve(t, model, ['--request-timeout', '2']);
+  await holdUp(t, url);
+  const exit = once(server, 'exit');
+  server.kill('SIGINT');
+  await sleep(10);
+  server.kill('SIGINT');
+  t.same(await exit, [0, null]);
+});
+
+void t.test('a second signal later on ends the process at once, exit code 130', async (t) => {
+  const { process: server, url } = await serve(t, model, ['--request-timeout', '60']);
+  await holdUp(t, url);
+  const exit = once(server, 'exit');
+  server.kill('SIGINT');
+  await until('draining', async () => (await fetch(`${url}/health/ready`)).status === 503);
+  await sleep(1100);
+  server.kill('SIGINT');
+  t.same(await exit, [130, null]);
+});
 
 void t.test('a port in use is named, exit code 1', async (t) => {
   const other = createServer().listen(0, '127.0.0.1');

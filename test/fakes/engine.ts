@@ -39,6 +39,8 @@ export interface Script {
   readonly pace?: number;
   /** Milliseconds before the plan. */
   readonly delay?: number;
+  /** Milliseconds between the plan and the first token. */
+  readonly prefill?: number;
 }
 
 export const READY: ReadyMessage = {
@@ -118,6 +120,10 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     }, 1);
   }
 
+  cancelAll(reason: CancelReason): void {
+    for (const id of this.#live.keys()) this.cancel(id, reason);
+  }
+
   /** The process dies: every live sequence is lost. */
   die(): void {
     this.ready = null;
@@ -162,7 +168,12 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
         this.#step({ prompts: [event] });
       }
     }
-    this.#next(request, sink, script, 0);
+    const first = (): void => {
+      this.#next(request, sink, script, 0);
+    };
+    const live = this.#live.get(request.id);
+    if (script.prefill === undefined || live === undefined) first();
+    else live.timer = setTimeout(first, script.prefill);
   }
 
   #next(request: Request, sink: SequenceSink, script: Script, index: number): void {

@@ -27,6 +27,12 @@ void t.test('headers and body twins become the budget', async (t) => {
     [{ 'grpc-timeout': '150m', 'X-Latency-Budget-Ms': '250' }, {}, { ...none, totalMs: 150 }],
     [{ 'Request-Timeout': '0.5', 'X-Latency-Budget-Ms': '250' }, {}, { ...none, totalMs: 250 }],
     [{ 'x-envoy-expected-rq-timeout-ms': '15000' }, {}, { ...none, totalMs: 15000 }],
+    [{ 'x-envoy-expected-rq-timeout-ms': '99999999999' }, {}, { ...none, totalMs: 86_400_000 }],
+    [{ 'Request-Timeout': '86401' }, {}, { ...none, totalMs: 86_400_000 }],
+    [{ 'grpc-timeout': '99999999H' }, {}, { ...none, totalMs: 86_400_000 }],
+    // As Node.js joins a header that came twice.
+    [{ 'x-envoy-expected-rq-timeout-ms': '300, 300' }, {}, { ...none, totalMs: 300 }],
+    [{ 'X-Latency-Budget-Ms': '250, 99' }, {}, { ...none, totalMs: 250 }],
     [{ 'X-Stainless-Timeout': '600' }, {}, null],
     [{}, { latency_budget_ms: null }, null],
   ];
@@ -105,6 +111,23 @@ void t.test('a depth that is no exit lists the exits; contradictions are refused
     (await server.post('/v1/completions', { ...prompt, model: 'fake:15' }, { 'X-Exit-Layer': '20' })).status,
     400,
   );
+});
+
+void t.test('a contradiction names what the caller wrote', async (t) => {
+  const server = await build(t);
+  const cases: [Record<string, string>, object, string][] = [
+    [{ 'X-Min-Exit-Layer': '25', 'X-Max-Exit-Layer': '15' }, {}, 'X-Max-Exit-Layer'],
+    [{ 'X-Min-Exit-Layer': '25' }, { sortie: { max_exit_layer: 15 } }, 'sortie.max_exit_layer'],
+    [{ 'X-Exit-Layer': '20' }, { model: 'fake:15' }, 'X-Exit-Layer'],
+    [{}, { model: 'fake:15', sortie: { exit_layer: 20 } }, 'sortie.exit_layer'],
+    [{ 'X-Min-Exit-Layer': '20' }, { model: 'fake:15' }, 'X-Min-Exit-Layer'],
+    [{}, { model: 'fake:15', sortie: { min_exit_layer: 20 } }, 'sortie.min_exit_layer'],
+  ];
+  for (const [headers, fields, param] of cases) {
+    const response = await server.post('/v1/completions', { ...prompt, ...fields }, headers);
+    t.equal(response.status, 400, param);
+    t.equal(((await response.json()) as ErrorAnswer).error.param, param);
+  }
 });
 
 void t.test('the default exit holds for requests without budget and depth only', async (t) => {

@@ -188,4 +188,9 @@ void t.test('a silent stream gets a comment line', async (t) => {
   const server = await build(t, says('Paris.', { pace: 120 }), { options: { keepAlive: 0.1 } });
   const raw = await (await server.post('/v1/chat/completions', { messages, stream: true })).text();
   t.match(raw, /: keep-alive\n\n/);
+  const late = await build(t, says('Paris.', { prefill: 500 }), { options: { keepAlive: 0.1 } });
+  const opened = await late.post('/v1/chat/completions', { messages, stream: true });
+  t.match(await opened.text(), /^: keep-alive\n\n/, 'opened by a comment line');
+  t.equal(opened.headers.get('x-exit-layer'), '30', 'and with what was known of the plan');
+  t.equal(opened.headers.get('x-predicted-ttft-ms'), '1.5');
 });

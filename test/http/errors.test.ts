@@ -1,8 +1,11 @@
+import { once } from 'node:events';
+import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { ChatBody } from '../../src/api/schemas/chat.js';
 import { CompletionBody } from '../../src/api/schemas/completions.js';
 import { DetokenizeBody, TokenizeBody } from '../../src/api/schemas/tokenize.js';
+import { ChatTemplate } from '../../src/model/chat-template.js';
 import { READY } from '../fakes/engine.js';
 import { asText, nested } from '../fakes/nested.js';
 import { build, events, exchange, says } from '../fakes/server.js';
@@ -381,6 +384,21 @@ void t.test('context_length_exceeded has its code, and a huge prompt is refused 
   }
 });
 
+void t.test('messages that can not fit are refused before they are rendered', async (t) => {
+  const chat = new ChatTemplate("{{ raise_exception('rendered') }}", {});
+  const server = await build(t, undefined, { model: { chat } });
+  const body = (length: number, content: string) => ({
+    messages: Array.from({ length }, () => ({ role: 'user', content })),
+  });
+  const code = async (path: string, fields: object): Promise<unknown> =>
+    ((await (await server.post(path, fields)).json()) as ErrorAnswer).error.code;
+  for (const path of ['/v1/chat/completions', '/tokenize']) {
+    t.equal(await code(path, body(257, '')), 'context_length_exceeded', path);
+    t.equal(await code(path, body(4, 'x'.repeat(200_000))), 'context_length_exceeded', path);
+    t.equal(await code(path, body(256, 'x')), 'invalid_value', `${path}: these may fit`);
+  }
+});
+
 void t.test('statuses of the table, each with its body', async (t) => {
   const server = await build(t, says('x'), { options: { maxBody: 2048 } });
   const check = async (response: Response, status: number, type: string, code: string): Promise<void> => {
@@ -457,6 +475,63 @@ void t.test('what is no HTTP gets a JSON error and a closed socket', async (t) =
   t.match(await exchange(server.port, noHost), /^HTTP\/1\.1 400 .*"param":"host"/s);
   const expect = 'GET /health HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nConnection: close\r\n\r\n';
   t.match(await exchange(server.port, expect), /^HTTP\/1\.1 200 .*"ok"/s, 'an unknown expectation is ignored');
+});
+
+void t.test('a client of CONNECT that resets or never closes does no harm', async (t) => {
+  const server = await build(t);
+  const connectRequest = 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n';
+  const untilClosed = async (): Promise<void> => {
+    for (let tries = 0; tries < 1000; tries++) {
+      const open = await new Promise((resolve) => {
+        server.app.server.getConnections((_error, count) => {
+          resolve(count);
+        });
+      });
+      if (open === 0) return;
+      await delay(10);
+    }
+    t.fail('a connection stays open');
+  };
+  for (const after of ['data', 'connect'] as const) {
+    const resetting = net.connect(server.port, '127.0.0.1', () => resetting.write(connectRequest));
+    resetting.once(after, () => setImmediate(() => resetting.resetAndDestroy()));
+    await once(resetting, 'close');
+    await untilClosed();
+  }
+  const halfOpen = net.connect({ port: server.port, host: '127.0.0.1', allowHalfOpen: true });
+  t.teardown(() => halfOpen.destroy());
+  halfOpen.on('error', () => undefined);
+  halfOpen.write(connectRequest);
+  halfOpen.resume();
+  await once(halfOpen, 'end');
+  await untilClosed();
+  t.notOk(halfOpen.writableEnded, 'the client has not closed');
+});
+
+void t.test('what is no HTTP ends a connection whose answer runs, and is not written into it', async (t) => {
+  const server = await build(t, says('one two three four five', { pace: 20 }));
+  const post = (body: object): string => {
+    const text = JSON.stringify(body);
+    const head = 'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json';
+    return `${head}\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
+  };
+  for (const stream of [true, false]) {
+    const socket = net.connect(server.port, '127.0.0.1', () => socket.write(post({ messages, stream })));
+    let answer = '';
+    socket.on('data', (data: Buffer) => (answer += data.toString()));
+    socket.on('error', () => undefined);
+    const closed = once(socket, 'close');
+    if (stream) await once(socket, 'data');
+    for (let tries = 0; server.engine.live === 0 && tries < 500; tries++) await delay(10);
+    socket.write('NONSENSE\r\n\r\n');
+    await closed;
+    t.notMatch(answer, /HTTP\/1\.1 400/, `stream ${stream}`);
+    for (let tries = 0; server.engine.live > 0 && tries < 500; tries++) await delay(10);
+  }
+  t.equal(server.engine.cancelled.length, 2);
+  const bad = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+  const chunked = `${bad}Transfer-Encoding: chunked\r\n\r\nNONSENSE\r\n`;
+  t.match(await exchange(server.port, chunked), /^HTTP\/1\.1 400 .*"bad_request"/s, 'its own request has its answer');
 });
 
 void t.test('a full queue is a 429 with Retry-After, streamed or not', async (t) => {

@@ -1,9 +1,10 @@
 /** Connections that end early, stall, or meet a shutdown. */
+import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { drain } from '../../src/http/drain.js';
-import { build, exchange, says } from '../fakes/server.js';
+import { drain, type Running } from '../../src/http/drain.js';
+import { build, events, exchange, says, type TestServer } from '../fakes/server.js';
 
 const long = says('one two three four five six seven eight nine ten', { pace: 20 });
 const messages = [{ role: 'user', content: 'Count' }];
@@ -126,6 +127,31 @@ void t.test('half a request is dropped after the request time-out', async (t) =>
   t.match(answer, /^HTTP\/1\.1 408 .*"request_timeout"/s);
 });
 
+void t.test('a server that closes does not wait for connections that have sent nothing', async (t) => {
+  const server = await build(t);
+  const silent = net.connect(server.port, '127.0.0.1');
+  silent.on('error', () => undefined);
+  t.teardown(() => silent.destroy());
+  await once(server.app.server, 'connection');
+  const closed = server.app.close().then(() => 'closed');
+  t.equal(await Promise.race([closed, delay(5000, 'open', { ref: false })]), 'closed');
+});
+
+/** What a drain waits for and stops. */
+function runningOf({ context, engine }: TestServer): Running {
+  return {
+    get live() {
+      return context.api.metrics.live;
+    },
+    stop: () => {
+      engine.cancelAll('cancelled');
+    },
+  };
+}
+
+/** Half a request: there is an open response for it. */
+const HALF = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{';
+
 void t.test('a drain lets running answers finish, refuses new ones and closes idle connections', async (t) => {
   const server = await build(t, long);
   const idle = net.connect(server.port, '127.0.0.1');
@@ -133,7 +159,7 @@ void t.test('a drain lets running answers finish, refuses new ones and closes id
   const running = server.post('/v1/chat/completions', { messages, stream: true });
   await until(() => server.engine.live === 1);
   server.context.draining = true;
-  const drained = drain(server.app, () => server.context.api.metrics.live, 5000);
+  const drained = drain(server.app, runningOf(server), 5000);
   for (const path of ['/health/ready', '/v1/models']) t.equal((await fetch(server.url + path)).status, 503, path);
   const refused = await server.post('/v1/chat/completions', { messages });
   t.equal(refused.status, 503);
@@ -145,10 +171,24 @@ void t.test('a drain lets running answers finish, refuses new ones and closes id
   await t.rejects(fetch(`${server.url}/health`), 'the port is closed');
 });
 
-void t.test('a drain that takes too long cuts', async (t) => {
-  const server = await build(t, says('one two three', { pace: 2000 }));
-  server.post('/v1/chat/completions', { messages, stream: true }).catch(() => undefined);
-  await until(() => server.engine.live === 1);
+void t.test('at the deadline of a drain each answer ends with an error that says why', async (t) => {
+  const server = await build(t, says('one two three', { pace: 20_000 }));
+  const streamed = await server.post('/v1/chat/completions', { messages, stream: true });
+  const whole = server.post('/v1/chat/completions', { messages, n: 2 });
+  const unread = net.connect(server.port, '127.0.0.1', () => unread.write(HALF));
+  unread.on('error', () => undefined);
+  await until(() => server.engine.live === 3 && server.app.openResponses.size === 3);
   server.context.draining = true;
-  t.equal(await drain(server.app, () => server.context.api.metrics.live, 100), false);
+  t.equal(await drain(server.app, runningOf(server), 100), false);
+  const error = { type: 'unavailable_error', code: 'draining' };
+  const data = await events(streamed);
+  t.equal(data.at(-1), '[DONE]');
+  t.match(JSON.parse(data.at(-2) ?? ''), { error });
+  t.match(JSON.parse(data[0] ?? ''), { choices: [{ delta: { content: 'one' } }] });
+  const refused = await whole;
+  t.equal(refused.status, 503);
+  t.equal(refused.headers.get('retry-after'), '5');
+  t.match(await refused.json(), { error });
+  await until(() => server.app.openResponses.size === 0);
+  t.equal(server.app.openResponses.size, 0, 'what stays open is cut');
 });

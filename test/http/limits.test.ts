@@ -132,6 +132,38 @@ void t.test('requests in flight', async (t) => {
   t.equal((await ask()).status, 200);
 });
 
+void t.test('what is told of the exits is what the caller may use', async (t) => {
+  const server = await build(t, undefined, {
+    limits: { defaultExit: 30, policy: { defaultBudget: null, minExit: 15, maxExit: null } },
+    apiKeys: [key('k', { policy: { maxExit: 20 } }), key('shallow', { policy: { minExit: 10, maxExit: 10 } }), 'open'],
+  });
+  const cases: [string, number[]][] = [
+    ['k', [15, 20]],
+    ['shallow', [10]],
+    ['open', [15, 20, 25, 30]],
+  ];
+  for (const [who, exits] of cases) {
+    const get = (path: string) => fetch(server.url + path, { headers: as(who) });
+    const { data } = (await (await get('/v1/models')).json()) as { data: { id: string }[] };
+    t.same(
+      data.map(({ id }) => id),
+      ['fake', ...exits.map((layer) => `fake:${layer}`)],
+      who,
+    );
+    for (const layer of [10, 15, 20, 25, 30]) {
+      const card = await get(`/v1/models/fake:${layer}`);
+      t.equal(card.status, exits.includes(layer) ? 200 : 404, `${who}, ${layer}`);
+    }
+    t.match(await (await get('/props')).json(), {
+      default_exit: exits.at(-1),
+      min_exit_layer: exits[0],
+      max_exit_layer: exits.at(-1),
+    });
+    await server.post('/v1/completions', { prompt }, as(who));
+    t.equal(server.engine.requests.at(-1)?.depth.maxExit, exits.at(-1), 'and what is done');
+  }
+});
+
 void t.test('the policy of a key: default budget and bounds of depth', async (t) => {
   const defaultBudget = { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'truncate' } as const;
   const server = await build(t, undefined, {
@@ -159,6 +191,10 @@ void t.test('the policy of a key: default budget and bounds of depth', async (t)
     [{}, { model: 'fake:30' }, 'model'],
     [{ 'X-Min-Exit-Layer': '30' }, {}, 'X-Min-Exit-Layer'],
     [{ 'X-Max-Exit-Layer': '10' }, {}, 'X-Max-Exit-Layer'],
+    [{ 'X-Min-Exit-Layer': '30', 'X-Max-Exit-Layer': '30' }, {}, 'X-Min-Exit-Layer'],
+    [{ 'X-Exit-Layer': '20' }, { sortie: { exit_layer: 30 } }, 'sortie.exit_layer'],
+    [{}, { sortie: { min_exit_layer: 30 } }, 'sortie.min_exit_layer'],
+    [{}, { sortie: { max_exit_layer: 10 } }, 'sortie.max_exit_layer'],
   ];
   for (const [headers, body, param] of cases) {
     const response = await server.post('/v1/completions', { prompt, ...body }, as('k', headers));

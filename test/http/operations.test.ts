@@ -73,6 +73,21 @@ void t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {
   t.equal((await server.post('/tokenize', { model: 'other', prompt: 'x' })).status, 404);
 });
 
+void t.test('tokenize counts what is too long to be answered, or empty', async (t) => {
+  const server = await build(t, undefined, { model: { tokenizer: withBegin() } });
+  const ask = async (fields: object): Promise<number> => {
+    const response = await server.post('/tokenize', fields);
+    t.equal(response.status, 200);
+    return ((await response.json()) as { count: number }).count;
+  };
+  const text = 'word '.repeat(1000);
+  const tokens = tokenizer.encode(text, false).length;
+  t.equal(await ask({ prompt: text }), tokens + 1);
+  t.ok((await ask({ messages: [{ role: 'user', content: text }] })) > tokens);
+  t.equal(await ask({ prompt: '' }), 1, 'the begin token');
+  t.equal(await ask({ prompt: '', add_special_tokens: false }), 0);
+});
+
 void t.test('add_special_tokens of an answer is as /tokenize has it', async (t) => {
   const server = await build(t, undefined, { model: { tokenizer: withBegin() } });
   const chat = { messages: [{ role: 'user', content: 'Hi' }] };
@@ -250,6 +265,8 @@ void t.test('API keys: either header, several keys, health and metrics stay open
     { authorization: 'Bearer alpha' },
     { authorization: 'bearer beta' },
     { 'x-api-key': 'beta' },
+    { authorization: 'Bearer made-up', 'x-api-key': 'beta' },
+    { authorization: 'Bearer alpha', 'x-api-key': 'made-up' },
   ]) {
     t.equal((await ask(headers as unknown as Record<string, string>)).status, 200);
   }
@@ -275,6 +292,9 @@ void t.test('CORS is off by default and on for named origins', async (t) => {
   t.equal(stream.headers.get('access-control-allow-origin'), 'https://app.example', 'on streams too');
   const preflight = await fetch(`${open.url}/v1/completions`, { method: 'OPTIONS', headers });
   t.equal(preflight.status, 204);
+  const plain = await fetch(`${open.url}/v1/completions`, { method: 'OPTIONS' });
+  t.equal(plain.status, 204, 'OPTIONS that is no preflight');
+  t.equal(await plain.text(), '');
 });
 
 void t.test('the document and its page come without the network', async (t) => {

@@ -205,6 +205,17 @@ void t.test('a history of calls and results is part of the prompt, also of /toke
   t.strictSame(counted.tokens, ids);
 });
 
+void t.test('a call without arguments may come back with an empty text', async (t) => {
+  const server = await build(t);
+  for (const text of ['', ' \n', '{}']) {
+    const call = { id: 'a', type: 'function', function: { name: 'get_weather', arguments: text } };
+    const history = [...messages, { role: 'assistant', content: null, tool_calls: [call] }];
+    t.equal((await server.post(PATH, { messages: history, tools })).status, 200);
+  }
+  const [first, ...others] = server.engine.requests.map(({ prompt }) => prompt);
+  for (const other of others) t.strictSame(other, first);
+});
+
 void t.test('what can not be served is a 400 that names the parameter', async (t) => {
   const server = await build(t);
   const named = (name: string) => ({ type: 'function', function: { name } });

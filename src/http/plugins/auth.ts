@@ -17,10 +17,10 @@ declare module 'fastify' {
   }
 }
 
-function presentedKey(request: FastifyRequest): string | null {
+/** In both headers: SDKs always send a Bearer token, and be it a made-up one beside the caller's own X-Api-Key. */
+function presentedKeys(request: FastifyRequest): string[] {
   const bearer = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1];
-  const header = request.headers['x-api-key'];
-  return bearer ?? (typeof header === 'string' ? header : null);
+  return [bearer, request.headers['x-api-key']].filter((text) => typeof text === 'string');
 }
 
 /** @param keys none: every request passes */
@@ -33,14 +33,13 @@ export function registerAuth(app: FastifyInstance, keys: readonly ApiKey[]): voi
   });
 
   function keyOf(request: FastifyRequest): ApiKey {
-    const text = presentedKey(request);
-    if (text === null) {
+    const presented = presentedKeys(request).map(keyDigest);
+    if (presented.length === 0) {
       const how = 'Authorization: Bearer KEY or X-Api-Key: KEY';
       throw new ApiError('invalid_api_key', `This server asks for an API key (${how}).`);
     }
-    const presented = keyDigest(text);
     // Every key is compared, so that time tells nothing about which one was near.
-    const [key] = keys.filter(({ digest }) => timingSafeEqual(digest, presented));
+    const [key] = presented.flatMap((each) => keys.filter(({ digest }) => timingSafeEqual(digest, each)));
     if (key === undefined) throw new ApiError('invalid_api_key', 'The API key is wrong.');
     return key;
   }

@@ -110,16 +110,40 @@ const SOCKET_ERRORS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
 const NO_HTTP = ['bad_request', 'This is not a valid HTTP request.'] as const;
 
 /** Answers on a socket whose request could not be parsed or did not arrive in time. */
-export function clientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+export function clientError(this: FastifyInstance, error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable || isAnswering(this, socket)) {
     socket.destroy();
     return;
   }
   refuseSocket(socket, new ApiError(...(SOCKET_ERRORS[error.code ?? ''] ?? NO_HTTP)));
 }
 
-/** Answers where there is no response to write to, and closes. */
+/** Whether an earlier request of the connection is still being answered: what is written there is read as its answer. */
+function isAnswering({ openResponses }: FastifyInstance, socket: Socket): boolean {
+  // A request that has not arrived whole is the one at fault, and has its answer unless that has begun.
+  return [...openResponses.keys()].some(
+    ({ req, headersSent }) => req.socket === socket && (headersSent || req.complete),
+  );
+}
+
+/** How long a refused client has to read its answer and close. */
+const LINGER_MS = 2000;
+
+/**
+ * Answers where there is no response to write to, and closes. Node.js may have let go of the socket (it does on CONNECT),
+ * so nobody else looks after its errors and its end.
+ */
 export function refuseSocket(socket: Duplex, error: ApiError): void {
+  const destroy = (): void => {
+    socket.destroy();
+  };
+  const linger = setTimeout(destroy, LINGER_MS);
+  socket.on('error', destroy);
+  socket.once('close', () => {
+    clearTimeout(linger);
+  });
+  // Closed with bytes that nobody read, a connection is reset, and the answer may be lost with it.
+  socket.resume();
   const body = JSON.stringify(error.body());
   socket.end(
     `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status] ?? ''}\r\nContent-Type: application/json\r\n` +

@@ -28,7 +28,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
       note: (fields) => Object.assign(request.notes, fields),
     };
     if (body.stream === true) {
-      await serveStream(context.api, api, endpoint, () => eventStream(reply, keepAliveMs));
+      await serveStream(context.api, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));
       return reply;
     }
     const answer = await serveWhole(context.api, api, endpoint, (listener) => {

@@ -28,13 +28,13 @@ export function registerModels(app: FastifyInstance, context: HttpContext): void
       schema: {
         operationId: 'listModels',
         tags,
-        response: answers(list, 'The routed model and one per exit.', [401, 405, 503]),
+        response: answers(list, 'The routed model and one per exit that the caller may use.', [401, 405, 503]),
       },
     },
-    () => {
+    (request) => {
       // Some clusters probe here: like /health/ready it says when no new work should come.
       if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
-      return listModels(context.api);
+      return listModels(context.api, request.caller);
     },
   );
   app.get<{ Params: { model: string } }>(
@@ -48,11 +48,11 @@ export function registerModels(app: FastifyInstance, context: HttpContext): void
         response: answers(Card, 'One model.', [401, 404, 405, 503]),
       },
     },
-    (request) => getModel(context.api, request.params.model),
+    (request) => getModel(context.api, request.params.model, request.caller),
   );
   // Names have slashes, as on the Hub (org/name), and clients write them so. In the document it is the route above.
   app.get<{ Params: { '*': string } }>('/v1/models/*', { config, schema: { hide: true } }, (request) =>
-    getModel(context.api, request.params['*']),
+    getModel(context.api, request.params['*'], request.caller),
   );
   app.get(
     '/props',
@@ -69,6 +69,6 @@ export function registerModels(app: FastifyInstance, context: HttpContext): void
         ),
       },
     },
-    () => props(context.api),
+    (request) => props(context.api, request.caller),
   );
 }
