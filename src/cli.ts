@@ -134,6 +134,7 @@ function program(finish: (code: number) => void): Command {
     .option('--slots <n>', 'sequences at once', positive)
     .option('--kv-positions <n>', 'positions of KV cache', positive)
     .option('--max-length <n>', 'positions of a sequence', positive)
+    .option('--prefill-chunk <tokens>', 'most prompt tokens between two decode steps, as of the server', positive)
     .option('--target <share>', 'attainment that the replicas must reach', fraction)
     .option('--max-replicas <n>', 'most replicas to try', positive)
     .option('--noise <share>', "relative noise of a step's time", fraction)

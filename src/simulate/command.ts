@@ -4,7 +4,8 @@
  * Knows: files, progress, the parts of a simulation. Must not know: command-line flags (cli), the real engine.
  */
 import { readFile, writeFile } from 'node:fs/promises';
-import { type Policy, costModel, defaultPolicy, predictMs } from '../router/planner.js';
+import { SERVE_OPTIONS } from '../config.js';
+import { type Policy, chunkSizes, costModel, defaultPolicy, predictMs } from '../router/planner.js';
 import { parseCostFile } from './costs.js';
 import { type Machine, simulate } from './engine.js';
 import { noisy } from './noise.js';
@@ -31,6 +32,8 @@ export interface SimulateOptions {
   readonly slots: number;
   readonly kvPositions: number;
   readonly maxLength: number;
+  /** Most prompt positions between two decode steps: the server's --prefill-chunk. */
+  readonly prefillChunk: number;
   /** Attainment to reach: the number of replicas that do is reported for each speed. */
   readonly target: number;
   readonly maxReplicas: number;
@@ -52,6 +55,7 @@ export const simulateDefaults = {
   slots: 32,
   kvPositions: 100_000,
   maxLength: 8192,
+  prefillChunk: SERVE_OPTIONS.prefillChunk.default,
   target: 0.99,
   maxReplicas: 64,
   noise: 0.05,
@@ -74,6 +78,7 @@ export async function simulateCommand(
   const trace = parseTrace(await readFile(options.trace, 'utf8'));
   const { cost, shape } = parseCostFile(await readFile(options.cost, 'utf8'));
   const model = costModel(cost, shape);
+  const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
   const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
   const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };
   const classes = classesFor(
@@ -93,7 +98,7 @@ export async function simulateCommand(
         requests.filter((__, i) => i % replicas === replica),
         { slots, kvPositions, overheadMs, actual },
         model,
-        defaultPolicy,
+        policy,
       );
     }).flat();
     return reportOf(outcomes, shape);

@@ -60,7 +60,7 @@ void t.test('noise: the mean stays, spells double it for a while', async (t) => 
 void t.test('truncate on a noisy machine: at most one step late, and seldom at all', async (t) => {
   let cut = 0;
   let late = 0;
-  for (const [i, requests] of fc.sample(arrivals, { numRuns: 40, seed: 7 }).entries()) {
+  for (const [i, requests] of fc.sample(arrivals, { numRuns: 60, seed: 7 }).entries()) {
     const stated = requests.map((request): SimulatedRequest => ({
       ...request,
       budget: { totalMs: 150 + ((i * 37) % 350), ttftMs: null, tpotMs: null, onMiss: 'truncate' },
