@@ -15,6 +15,11 @@ export interface Row {
   readonly index: number;
 }
 
+/** Whether a job that something was promised to may sit steps out: a pace has to be held all along. */
+export function mayRest({ deadlines }: Job): boolean {
+  return deadlines.tpot === Infinity;
+}
+
 /** @returns the rows that rest; never the one that is due first */
 export function resting(plan: DepthPlan, rows: readonly Row[]): Job[] {
   const { batch, agenda, exits } = plan;
@@ -24,15 +29,15 @@ export function resting(plan: DepthPlan, rows: readonly Row[]): Job[] {
     counts[exit] = (counts[exit] ?? 0) + by;
   };
   for (const row of rows) add(row, 1);
-  const mayRest = rows
-    .filter(({ job }) => job.bound && !agenda.lost.has(job) && job.deadlines.tpot === Infinity)
+  const able = rows
+    .filter(({ job }) => job.bound && !agenda.lost.has(job) && mayRest(job))
     .sort((a, b) => a.job.deadlines.end - b.job.deadlines.end);
-  if (mayRest.length === 0) return [];
+  if (able.length === 0) return [];
   const paces = pacesOf(batch, plan);
   const newest = rows.reduce((most, { job }) => Math.max(most, job.live?.lastTokenAt ?? 0), 0);
   const rested: Job[] = [];
-  for (let last = mayRest.length - 1; last >= 0; last -= 1) {
-    const row = mayRest[last];
+  for (let last = able.length - 1; last >= 0; last -= 1) {
+    const row = able[last];
     if (row === undefined) break;
     const stepMs = batch.step(counts);
     // Who rested in the last step comes back only when there is time to spare: coming and going moves slots.

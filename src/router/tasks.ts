@@ -35,7 +35,10 @@ export interface Loads {
   readonly steps: Float64Array;
   /** By job: whether its work counts. */
   readonly counts: Uint8Array;
-  /** By job: whether what it needs once happens in the next step, whoever is due before (catch-up does). */
+  /**
+   * By job: whether what it needs once is a catch-up. Where it is decided on, it happens in the next step, whoever is due
+   * before; until then it is due with the job's own steps.
+   */
   readonly atOnce: Uint8Array;
 }
 
