@@ -103,7 +103,16 @@ function at(batch: Batch, self: number, exit: number): Instants {
 function roomFor(batch: Batch, self: number): number {
   const job = batch.jobs[self];
   const agenda = new Agenda(batch, true);
-  return job === undefined || agenda.lost.has(job) ? 0 : agenda.room(self, stepGrain(batch));
+  if (job === undefined || agenda.lost.has(job)) return 0;
+  return takesAnothers(batch, self, agenda.lost) ? 0 : agenda.room(self, stepGrain(batch));
+}
+
+/** Whether somebody is given up for a job who would not be without it: an older promise goes before a new one. */
+function takesAnothers(batch: Batch, self: number, lost: ReadonlySet<Job>): boolean {
+  if (lost.size === 0) return false;
+  const jobs = batch.jobs.map((job, i) => (i === self ? { ...job, promised: false } : job));
+  const without = new Agenda({ ...batch, jobs }, true).lost;
+  return [...lost].some((job) => !without.has(job));
 }
 
 /** Milliseconds of the shortest step that prefills while others decode: one that began for others is in the way. */
