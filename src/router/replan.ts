@@ -6,6 +6,7 @@
  */
 import { batchOf } from './batch.js';
 import { isBlocked } from './crowd.js';
+import { byInstant } from './deadlines.js';
 import { type Job, stepsLeft } from './jobs.js';
 import type { CostModel } from './model.js';
 import { DepthPlan } from './plan.js';
@@ -70,7 +71,7 @@ function putOff({ agenda, batch, exits }: DepthPlan, rows: readonly Row[]): void
     return job.bound && !agenda.lost.has(job) && exit < job.present && batch.onceMs(index, exit) > 0;
   });
   let spent = 0;
-  for (const row of changes.sort((a, b) => (due(a) === due(b) ? 0 : due(a) - due(b)))) {
+  for (const row of changes.sort((a, b) => byInstant(due(a), due(b)))) {
     const { job, index } = row;
     const onceMs = batch.onceMs(index, exits[index] ?? job.present);
     const mayStay = mayRest(job) && job.present <= job.max;

@@ -4,6 +4,7 @@ import {
   type DepthShape,
   type RouterState,
   type SequenceState,
+  chooseChunk,
   noDemand,
   nothingLearned,
   observeArrival,
@@ -71,4 +72,14 @@ void t.test('a budget that nothing was promised for is served by its deadline, b
   const tight = [prompt('a', 170, true), prompt('b', 170, false)];
   t.same(lost(tight), ['b']);
   t.same(lost([prompt('a', 170, false), prompt('b', 170, true)]), ['a']);
+});
+
+void t.test('a prompt that was given up goes on after those that can be in time', async (t) => {
+  const next = (live: SequenceState[]): string | undefined =>
+    chooseChunk(replan(live, state(live), sample, exactPolicy).plan)?.id;
+  const sooner = prompt('sooner', 160, false);
+  t.equal(next([sooner, prompt('a', 170, true)]), 'a', 'it could be in time alone');
+  const late = { ...prompt('late', 500, true), arrivedAt: -10_000 };
+  t.equal(next([late, prompt('a', 170, true)]), 'a', 'its turn by the share of those that are late has long come');
+  t.equal(next([late]), 'late', 'where nobody else waits, it goes on');
 });
