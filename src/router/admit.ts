@@ -16,11 +16,11 @@ import { promptMs } from './steps.js';
 import type { Admission, Budget, Policy, Prediction, RouterState, WaitingRequest } from './types.js';
 
 /**
- * @param asked its `exit` and `promised` are ignored: admission decides them
+ * @param asked its `exit`, `promised` and `told` are ignored: admission decides them
  * @param state without the request
  */
 export function admit(asked: WaitingRequest, state: RouterState, model: CostModel, policy: Policy): Admission {
-  const request: WaitingRequest = { ...asked, promised: true };
+  const request: WaitingRequest = { ...asked, promised: true, told: true };
   const ordered = order([...state.waiting, request], state, model, policy);
   const batch = batchOf(state, ordered, model, policy, ordered.length);
   const self = batch.jobs.findIndex((job) => job.request === request);

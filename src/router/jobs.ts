@@ -21,8 +21,9 @@ export interface Job {
   readonly deadlines: Deadlines;
   /** Has a budget: it is served by its deadline. */
   readonly bound: boolean;
-  /** Whether admission found the budget feasible: where not all can be kept, these are. */
+  /** Whether plans hold time for its budget, and whether its caller relies on it: where not all can be kept, these are. */
   readonly promised: boolean;
+  readonly told: boolean;
   /** Still before its next token can be sampled: prompt (or, after preemption, prompt and answer) to be processed. */
   readonly prefilling: boolean;
   /** Positions that all stages up to its exit must have processed before its next decode step. */
@@ -54,6 +55,7 @@ export function jobOf(
     deadlines: deadlinesOf(request.arrivedAt, request.budget, policy),
     bound: hasBudget(request.budget),
     promised: request.promised !== false,
+    told: request.told !== false,
     prefilling,
     target: prefilling ? whole : whole - 1,
     length: plannedLength(lengths, request.maxTokens, request.generated, policy.lengthQuantile),

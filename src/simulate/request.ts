@@ -68,6 +68,7 @@ export function toWaiting(each: LiveRequest): WaitingRequest {
   return {
     ...{ id, arrivedAt, promptLength, generated, firstTokenAt, maxTokens, exit, minExit, maxExit, budget },
     promised: each.promised ?? true,
+    told: each.told ?? true,
   };
 }
 
