@@ -130,6 +130,11 @@ export function stepsLeft(job: Job, length: number = job.length): number {
   return Math.max(0, length - job.request.generated - (job.prefilling ? 1 : 0));
 }
 
+/** Latest instant of the last token by pace, if the first one comes at an instant. */
+export function pacedEnd({ length, deadlines }: Job, firstAt: number): number {
+  return length < 2 ? Infinity : firstAt + deadlines.tpot * (length - 1);
+}
+
 /** Mean positions that attention reads for this job until it ends. */
 export function meanContext(job: Job): number {
   return job.request.promptLength + (job.request.generated + job.length) / 2;

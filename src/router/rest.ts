@@ -5,7 +5,7 @@
  * Knows: the depth plan. Must not know: requests that nothing was promised to (replan.ts).
  */
 import type { Batch } from './batch.js';
-import { type Job, gapAt, stepsLeft } from './jobs.js';
+import { type Job, gapAt, pacedEnd, stepsLeft } from './jobs.js';
 import type { DepthPlan } from './plan.js';
 import { planChunk } from './policy.js';
 
@@ -51,28 +51,45 @@ export function resting(plan: DepthPlan, rows: readonly Row[]): Job[] {
   return rested;
 }
 
+/** An instant by which a job's first token, or all that is left of it, must be there. */
+interface Goal {
+  readonly index: number;
+  readonly isFirst: boolean;
+  readonly due: number;
+}
+
+function goalsOf(job: Job, index: number): Goal[] {
+  const { firstTokenAt, deadlines } = job;
+  const end = Math.min(deadlines.end, firstTokenAt === null ? Infinity : pacedEnd(job, firstTokenAt));
+  const first = job.prefilling && firstTokenAt === null ? deadlines.first : Infinity;
+  return [
+    { index, isFirst: true, due: first },
+    { index, isFirst: false, due: end },
+  ].filter(({ due }) => due < Infinity);
+}
+
 /** The longest step that each job with a deadline can bear until it is done, the prompts before it paid for. */
 function pacesOf(batch: Batch, { agenda, exits }: DepthPlan): { due: number; stepMs: number }[] {
   const { jobs, state, policy } = batch;
   // Who waits for a slot gains nothing by the rest of those who hold one.
-  const bound = [...jobs.keys()].filter((i) => {
-    const job = jobs[i];
-    return job?.bound === true && job.live !== null && !agenda.lost.has(job);
-  });
-  bound.sort((a, b) => (jobs[a]?.deadlines.end ?? 0) - (jobs[b]?.deadlines.end ?? 0));
+  const goals = jobs.flatMap((job, i) =>
+    job.bound && job.live !== null && !agenda.lost.has(job) ? goalsOf(job, i) : [],
+  );
+  goals.sort((a, b) => a.due - b.due);
   const chunk = planChunk(policy);
+  const paid = new Set<number>();
   let prompts = 0;
-  return bound.flatMap((i) => {
-    const job = jobs[i];
+  return goals.flatMap(({ index, isFirst, due }) => {
+    const job = jobs[index];
     if (job === undefined) return [];
-    const exit = exits[i] ?? job.min;
-    prompts += batch.onceMs(i, exit);
+    const exit = exits[index] ?? job.min;
+    if (!paid.has(index)) prompts += batch.onceMs(index, exit);
+    paid.add(index);
     const chunks = job.prefilling
       ? Math.max(1, Math.ceil(gapAt(job, exit, batch.model) / chunk), job.target / chunk)
       : 0;
-    const steps = stepsLeft(job) + chunks;
-    const due = job.deadlines.end;
-    if (due === Infinity || steps <= 0) return [];
+    const steps = chunks + (isFirst ? 0 : stepsLeft(job));
+    if (steps <= 0) return [];
     const left = (due - state.now) / (1 + policy.margin) - prompts;
     return left <= 0 ? [] : [{ due, stepMs: left / steps }];
   });

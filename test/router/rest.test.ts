@@ -1,0 +1,45 @@
+/** Who sits a step out for whom. */
+import t from 'tap';
+import { type Budget, type RouterState, type SequenceState, nothingLearned, replan } from '../../src/router/planner.js';
+import { exactPolicy, noMargin } from './arbitrary.js';
+import { layers, sample } from './sample.js';
+
+const NOW = 1000;
+const nothing: Budget = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+
+/** In the middle of an answer that is to stay at an exit: 40 tokens of 80. */
+function decoding(id: string, exit: number, budget: Partial<Budget>): SequenceState {
+  return {
+    ...{ id, arrivedAt: 0, promptLength: 200, generated: 40, maxTokens: 80, minExit: exit, exit, maxExit: exit },
+    ...{ budget: { ...nothing, ...budget }, promised: true, tokensAtExit: 40 },
+    ...{ firstTokenAt: NOW - 39 * 8, lastTokenAt: NOW, frontier: layers.map((layer) => (layer <= exit ? 239 : 0)) },
+  };
+}
+
+/** A prompt that just came, for the shallowest exit. */
+function prompt(budget: Partial<Budget>): SequenceState {
+  return {
+    ...{ ...decoding('prompt', 10, budget), arrivedAt: NOW, generated: 0, frontier: layers.map(() => 0) },
+    ...{ firstTokenAt: null, lastTokenAt: null, tokensAtExit: 0 },
+  };
+}
+
+const loose = Array.from({ length: 8 }, (_, i) => decoding(`loose${i}`, 30, { totalMs: 20_000 }));
+
+function pausedOf(live: SequenceState[], now = NOW): readonly string[] {
+  const learned = { ...nothingLearned, promises: noMargin, told: noMargin };
+  const state: RouterState = { now, slots: 16, kvRoom: 1e6, live, waiting: [], learned };
+  const { paused, plan } = replan(live, state, sample, exactPolicy);
+  if (plan.agenda.lost.size > 0) throw new Error('nobody has to be given up');
+  return paused;
+}
+
+void t.test('answers with time rest for a first token that is due before', async (t) => {
+  t.strictSame(pausedOf([...loose, prompt({ ttftMs: 2_000 })]), []);
+  t.ok(pausedOf([...loose, prompt({ ttftMs: 50 })]).length > 3);
+});
+
+void t.test('answers with time rest for a pace that all of them together can not hold', async (t) => {
+  t.strictSame(pausedOf([...loose, decoding('paced', 10, { tpotMs: 30 })]), []);
+  t.ok(pausedOf([...loose, decoding('paced', 10, { tpotMs: 8 })]).length > 3);
+});
