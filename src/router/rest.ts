@@ -29,9 +29,11 @@ export function resting(plan: DepthPlan, rows: readonly Row[]): Job[] {
     counts[exit] = (counts[exit] ?? 0) + by;
   };
   for (const row of rows) add(row, 1);
+  // Only a first token was asked for, and it is there: the rest has its turn like what has no budget.
+  const dueOf = ({ job }: Row): number => (job.deadlines.end === Infinity ? batch.due(job) : job.deadlines.end);
   const able = rows
     .filter(({ job }) => job.bound && !agenda.lost.has(job) && mayRest(job))
-    .sort((a, b) => a.job.deadlines.end - b.job.deadlines.end);
+    .sort((a, b) => dueOf(a) - dueOf(b));
   if (able.length === 0) return [];
   const paces = pacesOf(batch, plan);
   const newest = rows.reduce((most, { job }) => Math.max(most, job.live?.lastTokenAt ?? 0), 0);
@@ -43,7 +45,8 @@ export function resting(plan: DepthPlan, rows: readonly Row[]): Job[] {
     // Who rested in the last step comes back only when there is time to spare: coming and going moves slots.
     const slept = (row.job.live?.lastTokenAt ?? newest) < newest;
     const wanted = slept ? stepMs * (1 + batch.policy.hysteresis) : stepMs;
-    const pressed = paces.some(({ due, stepMs: limit }) => due < row.job.deadlines.end && limit < wanted);
+    const own = dueOf(row);
+    const pressed = paces.some(({ due, stepMs: limit }) => due < own && limit < wanted);
     if (!pressed) continue;
     add(row, -1);
     rested.push(row.job);

@@ -1,6 +1,13 @@
 /** Who sits a step out for whom. */
 import t from 'tap';
-import { type Budget, type RouterState, type SequenceState, nothingLearned, replan } from '../../src/router/planner.js';
+import {
+  type Budget,
+  type RouterState,
+  type SequenceState,
+  nothingLearned,
+  order,
+  replan,
+} from '../../src/router/planner.js';
 import { exactPolicy, noMargin } from './arbitrary.js';
 import { layers, sample } from './sample.js';
 
@@ -42,4 +49,24 @@ void t.test('answers with time rest for a first token that is due before', async
 void t.test('answers with time rest for a pace that all of them together can not hold', async (t) => {
   t.strictSame(pausedOf([...loose, decoding('paced', 10, { tpotMs: 30 })]), []);
   t.ok(pausedOf([...loose, decoding('paced', 10, { tpotMs: 8 })]).length > 3);
+});
+
+void t.test('an answer whose first token is there rests for others, but not for ever', async (t) => {
+  const begun = decoding('begun', 30, { ttftMs: 500 });
+  const tight = (now: number): SequenceState => ({
+    ...{ ...decoding('tight', 10, { totalMs: 12 + 40 * 5 }), arrivedAt: now },
+    ...{ firstTokenAt: now, lastTokenAt: now },
+  });
+  t.strictSame(pausedOf([begun, tight(NOW)]), ['begun']);
+  t.strictSame(pausedOf([begun, tight(60_000)], 60_000), []);
+});
+
+void t.test('nor does it wait for ever for a slot that it gave back', async (t) => {
+  const { id, ...begun } = decoding('begun', 30, { ttftMs: 500 });
+  const others = Array.from({ length: 3 }, (_, i) => ({
+    ...decoding(`other${i}`, 30, { totalMs: 70_000 }),
+    generated: 0,
+  }));
+  const state = { now: 60_000, slots: 16, kvRoom: 1e6, live: [], learned: nothingLearned };
+  t.equal(order([...others, { id, ...begun }], state, sample, exactPolicy)[0]?.id, id);
 });
