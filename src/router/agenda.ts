@@ -147,17 +147,22 @@ export class Agenda {
     return own;
   }
 
-  /** Whether a row that nothing was promised to may run beside all others; takes the time if so. */
+  /** Whether a row that nothing was promised to may run beside all others, as deep as it goes; takes the time if so. */
   ride(exit: number): boolean {
-    const { used, until } = this.#work;
+    const { used, until, reach } = this.#work;
     const row = this.levels.row[exit] ?? 0;
     const coming = this.#coming;
+    const costs = this.#scratch;
     for (let i = 0; i < used.length; i += 1) {
-      const more = row * (until[i] ?? 0);
+      const runs = until[i] ?? 0;
+      const more = row * runs + this.#deeperMs(runs, 0, exit);
+      costs[i] = more;
       if (this.#active[i] === 0 || more <= 0) continue;
       if ((used[i] ?? 0) + more + this.#foresight * (coming[i] ?? 0) > this.#within(i, RIDE)) return false;
     }
-    for (let i = 0; i < used.length; i += 1) used[i] = (used[i] ?? 0) + row * (until[i] ?? 0);
+    for (let i = 0; i < used.length; i += 1) used[i] = (used[i] ?? 0) + (costs[i] ?? 0);
+    const longest = until.at(-1) ?? 0;
+    for (let level = 0; level <= exit; level += 1) reach[level] = Math.max(reach[level] ?? 0, longest);
     return true;
   }
 

@@ -70,3 +70,15 @@ void t.test('nor does it wait for ever for a slot that it gave back', async (t) 
   const state = { now: 60_000, slots: 16, kvRoom: 1e6, live: [], learned: nothingLearned };
   t.equal(order([...others, { id, ...begun }], state, sample, exactPolicy)[0]?.id, id);
 });
+
+void t.test('a deep row without a budget pays for the layers that it alone brings', async (t) => {
+  const free = { ...decoding('free', 30, {}), budget: null };
+  const shallow = (leftMs: number): SequenceState => ({
+    ...{ ...decoding('shallow', 10, { totalMs: leftMs + exactPolicy.requestOverheadMs }), arrivedAt: NOW },
+    ...{ firstTokenAt: NOW, lastTokenAt: NOW },
+  });
+  t.strictSame(pausedOf([shallow(2_000), free]), []);
+  t.strictSame(pausedOf([shallow(280), free]), ['free']);
+  const along = { ...free, id: 'along', minExit: 10, exit: 10, maxExit: 10 };
+  t.strictSame(pausedOf([shallow(280), along]), [], 'one that leaves as early costs next to nothing');
+});
