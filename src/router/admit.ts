@@ -57,12 +57,14 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
 /**
  * Whether a budget that is served in any case is promised: plans have room for it, and it is larger than what is predicted
  * at the shallowest exit, by what was learnt of such promises. Room alone tells less: it holds what is due by then, not
- * what makes such answers late. (Where refusals shed the load, room tells more.)
+ * what makes such answers late. (Where refusals shed the load, room tells more.) A first token and a pace are promised by
+ * room, with its margin, whether there is a total or not.
  */
 function isPromised(budget: Budget | null, room: number, shallowMs: () => number, state: RouterState): boolean {
   const totalMs = budget?.totalMs ?? null;
-  if (totalMs === null) return room >= careful(state);
-  return room >= 1 && totalMs >= shallowMs() * careOf(state.learned.told, state.now);
+  const hasParts = budget !== null && (budget.ttftMs !== null || budget.tpotMs !== null);
+  if (room < (hasParts || totalMs === null ? careful(state) : 1)) return false;
+  return totalMs === null || totalMs >= shallowMs() * careOf(state.learned.told, state.now);
 }
 
 /** How many times the work due must fit before a promise is made by room. */
@@ -73,10 +75,10 @@ function careful({ learned, now }: RouterState): number {
 /** What is promised is predicted: depth gives way before the budget is missed. */
 function within(prediction: Prediction, budget: Budget | null): Prediction {
   const totalMs = Math.min(prediction.totalMs, budget?.totalMs ?? Infinity);
-  const ttftMs = Math.min(prediction.ttftMs, totalMs);
-  const { tpotMs } = prediction;
+  const ttftMs = Math.min(prediction.ttftMs, totalMs, budget?.ttftMs ?? Infinity);
   const after = prediction.totalMs - prediction.ttftMs;
-  return { ttftMs, tpotMs: after > 0 ? (tpotMs * (totalMs - ttftMs)) / after : tpotMs, totalMs };
+  const tpotMs = after > 0 ? (prediction.tpotMs * (totalMs - ttftMs)) / after : prediction.tpotMs;
+  return { ttftMs, tpotMs: Math.min(tpotMs, budget?.tpotMs ?? Infinity), totalMs };
 }
 
 interface Instants {

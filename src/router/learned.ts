@@ -15,7 +15,7 @@ export interface Learned {
   readonly demand: Demand;
   /** Of everything that was called feasible: what plans and refusals leave to spare. */
   readonly promises: Promises;
-  /** Of what is served in any case, and was called feasible by its prediction. */
+  /** Of totals that are served in any case, and were called feasible by their prediction. */
   readonly told: Promises;
   /** Of the whole answer, and of its first token. */
   readonly total: Estimate;
@@ -67,7 +67,9 @@ export function observeEnd(
   if (budget !== null && admission.feasible) {
     const kept = whole && isWithin(budget, finish);
     promises = observePromise(promises, kept, endedAt);
-    if (budget.onMiss !== 'reject' && budget.totalMs !== null) told = observePromise(told, kept, endedAt);
+    // A first token or a pace that was missed says nothing of how far to trust predictions of totals.
+    const keptTotal = whole && isWithin({ ...budget, ttftMs: null, tpotMs: null }, finish);
+    if (budget.onMiss !== 'reject' && budget.totalMs !== null) told = observePromise(told, keptTotal, endedAt);
   }
   if (!whole) return { ...learned, promises, told };
   const { total, ttft } = admission.outlook;

@@ -96,6 +96,34 @@ void t.test('each kind of promise learns from its own', async (t) => {
   }
 });
 
+void t.test('a first token beside a total needs the margin that it needs alone', async (t) => {
+  const learned = { ...nothingLearned, promises: { ...nothingLearned.promises, margin: 1, at: 0 } };
+  const on = (ttftMs: number, totalMs: number | null) => {
+    const request = { ...asks(0, 'continue'), budget: { totalMs, ttftMs, tpotMs: null, onMiss: 'continue' as const } };
+    return admit(request, { ...idle, learned }, sample, defaultPolicy);
+  };
+  const room = (ttftMs: number): number => {
+    const admission = on(ttftMs, null);
+    return admission.kind === 'admit' ? admission.outlook.total.room : 0;
+  };
+  let ttftMs = 10;
+  while (room(ttftMs) < 1.5) ttftMs += 1;
+  for (const totalMs of [null, 60_000]) {
+    t.match(on(ttftMs, totalMs), { bound: true, feasible: false });
+    t.match(on(2 * ttftMs, totalMs), { bound: true, feasible: true });
+  }
+});
+
+void t.test('predictions of totals learn from totals alone', async (t) => {
+  const request = { ...asks(5000, 'continue'), budget: { ...asks(5000, 'continue').budget, ttftMs: 200 } };
+  const admission = admit(request, { ...idle, learned: nothingLearned }, sample, defaultPolicy);
+  t.match(admission, { feasible: true });
+  const end = { firstTokenAt: 2000, endedAt: 2500, tokens: 50, whole: true };
+  const { promises, told } = observeEnd(nothingLearned, request, admission, end, defaultPolicy);
+  t.ok(promises.margin > nothingLearned.promises.margin, 'the first token was late');
+  t.ok(told.margin < nothingLearned.told.margin, 'the answer was not');
+});
+
 void t.test('an estimate finds the median of what comes of forecasts, and what it depends on', async (t) => {
   const random = seeded(2);
   let estimate = noEstimate;

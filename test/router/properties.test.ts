@@ -144,8 +144,12 @@ void t.test('what is called feasible is predicted within its budget', (t) => {
       const learned = { ...now.learned, total: { weights: learnt } };
       const admission = admit({ ...request, budget: wanted }, { ...now, learned }, sample, exactPolicy);
       if (admission.kind === 'refuse' || !admission.feasible) return true;
-      const { totalMs, ttftMs } = admission.prediction;
-      return totalMs <= (wanted.totalMs ?? Infinity) && ttftMs <= totalMs;
+      const { totalMs, ttftMs, tpotMs } = admission.prediction;
+      return (
+        totalMs <= (wanted.totalMs ?? Infinity) &&
+        ttftMs <= Math.min(totalMs, wanted.ttftMs ?? Infinity) &&
+        tpotMs <= (wanted.tpotMs ?? Infinity)
+      );
     }),
     runs,
   );
