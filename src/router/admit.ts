@@ -118,11 +118,12 @@ function takesAnothers(batch: Batch, self: number, lost: ReadonlySet<Job>): bool
 }
 
 /** Milliseconds of the shortest step that prefills while others decode: one that began for others is in the way. */
-function stepGrain({ jobs, model, policy, step }: Batch): number {
+function stepGrain({ jobs, model, policy, state, step }: Batch): number {
   if (jobs.length < 2) return 0;
   const [chunk = 1] = policy.chunks;
   const rows = new Int32Array(model.shape.exits.length);
-  rows[0] = jobs.length;
+  // Whoever waits is in no step.
+  rows[0] = Math.min(jobs.length, state.slots);
   return step(rows) + promptMs(model, rows.length - 1, chunk, chunk);
 }
 

@@ -96,6 +96,21 @@ void t.test('each kind of promise learns from its own', async (t) => {
   }
 });
 
+void t.test('the step that is in the way is no larger than the batch, however many wait', async (t) => {
+  const room = (count: number): number => {
+    const waiting = Array.from({ length: count }, (_, i) => ({ ...asks(0, 'continue'), id: `${i}`, budget: null }));
+    const admission = admit(
+      asks(500, 'continue'),
+      { ...idle, waiting, learned: nothingLearned },
+      sample,
+      defaultPolicy,
+    );
+    return admission.kind === 'admit' ? admission.outlook.total.room : 0;
+  };
+  t.ok(room(4) > 0);
+  t.equal(room(300), room(4));
+});
+
 void t.test('a first token beside a total needs the margin that it needs alone', async (t) => {
   const learned = { ...nothingLearned, promises: { ...nothingLearned.promises, margin: 1, at: 0 } };
   const on = (ttftMs: number, totalMs: number | null) => {
