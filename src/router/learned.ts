@@ -5,7 +5,7 @@
  */
 import { type Demand, noDemand, observeArrival } from './demand.js';
 import { isWithin } from './deadlines.js';
-import { type Estimate, noEstimate, observeEstimate } from './estimate.js';
+import { type Estimate, type Outlook, estimateMs, noEstimate, observeEstimate } from './estimate.js';
 import { type LengthModel, noLengths, observeLength, plannedLength } from './lengths.js';
 import { type Promises, noPromises, noneTold, observePromise } from './promises.js';
 import type { Admission, Policy, WaitingRequest } from './types.js';
@@ -71,8 +71,24 @@ export function observeEnd(
     const keptTotal = whole && isWithin({ ...budget, ttftMs: null, tpotMs: null }, finish);
     if (budget.onMiss !== 'reject' && budget.totalMs !== null) told = observePromise(told, keptTotal, endedAt);
   }
-  if (!whole) return { ...learned, promises, told };
   const { total, ttft } = admission.outlook;
+  if (!whole) {
+    // It would have taken longer still: that says something only where it took longer than predicted already.
+    const atLeast = (estimate: Estimate, outlook: Outlook): Estimate => {
+      const ms = finish.endedAt - arrivedAt;
+      return ms > estimateMs(estimate, outlook) ? observeEstimate(estimate, outlook, ms) : estimate;
+    };
+    return {
+      ...learned,
+      promises,
+      told,
+      total: atLeast(learned.total, total),
+      ttft:
+        firstTokenAt === null
+          ? atLeast(learned.ttft, ttft)
+          : observeEstimate(learned.ttft, ttft, finish.firstTokenAt - arrivedAt),
+    };
+  }
   return {
     ...learned,
     promises,

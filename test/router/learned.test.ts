@@ -139,6 +139,23 @@ void t.test('predictions of totals learn from totals alone', async (t) => {
   t.ok(told.margin < nothingLearned.told.margin, 'the answer was not');
 });
 
+void t.test('a cut answer teaches what it took at least, where that is more than was predicted', async (t) => {
+  const request = asks(5000, 'truncate');
+  const admission = admit(request, { ...idle, learned: nothingLearned }, sample, defaultPolicy);
+  if (admission.kind === 'refuse') throw new Error('there is room');
+  const learn = (endedAt: number, firstTokenAt: number | null) => {
+    const end = { firstTokenAt, endedAt, tokens: firstTokenAt === null ? 0 : 20, whole: false };
+    return observeEnd(nothingLearned, request, admission, end, defaultPolicy);
+  };
+  const { total, ttft } = admission.outlook;
+  const late = learn(4_990, null);
+  t.ok(estimateMs(late.total, total) > total.forecastMs);
+  t.ok(estimateMs(late.ttft, ttft) > ttft.forecastMs, 'no token by then');
+  const soon = learn(total.forecastMs / 2, 1);
+  t.equal(estimateMs(soon.total, total), total.forecastMs, 'who knows how long it would have taken');
+  t.ok(estimateMs(soon.ttft, ttft) < ttft.forecastMs, 'its first token was there');
+});
+
 void t.test('an estimate finds the median of what comes of forecasts, and what it depends on', async (t) => {
   const random = seeded(2);
   let estimate = noEstimate;
