@@ -98,7 +98,7 @@ function at(batch: Batch, self: number, exit: number): Instants {
   const end = future.end[self] ?? 0;
   const { paceMs } = model.correction;
   if (job === undefined || paceMs === 0 || state.live.length === 0) return { first, end };
-  return { first, end: (end + first + stepsLeft(job, job.likely) * paceMs) / 2 };
+  return { first, end: (end + first + Math.max(0, stepsLeft(job, job.likely) - 1) * paceMs) / 2 };
 }
 
 /** How many times its budget holds what is due by then, everybody at their shallowest; 0 where it takes another's. */

@@ -140,7 +140,9 @@ export function isOpen(job: Job, now: number, model: CostModel, policy: Policy, 
 /** Whether the first token could still be in time: later, nothing is gained by hurrying. */
 function isFirstOpen(job: Job, now: number, model: CostModel, policy: Policy, crowded: boolean): boolean {
   const { first } = job.deadlines;
-  return first !== Infinity && now + (crowded ? TURN : 1) * missingMs(job, job.min, model, planChunk(policy)) <= first;
+  if (first === Infinity) return false;
+  const ms = missingMs(job, job.min, model, planChunk(policy)) + loneStepMs(model, job.min, meanContext(job));
+  return now + (crowded ? TURN : 1) * ms <= first;
 }
 
 /**

@@ -42,7 +42,9 @@ export function chooseChunk(
   const decoding: Row[] = [];
   jobs.forEach((job, index) => {
     if (job.live === null || !isLive(job)) return;
-    if (job.prefilling) prompts.push({ job, exit: exits[index] ?? job.present, index, due: dueOf(job, plan) });
+    const exit = exits[index] ?? job.present;
+    // Who lacks only the last position decodes.
+    if (job.prefilling && gapAt(job, exit, model) > 0) prompts.push({ job, exit, index, due: dueOf(job, plan) });
     else if (!paused.has(job.request.id)) decoding.push({ job, index });
   });
   prompts.sort((a, b) => byInstant(a.due, b.due) || byInstant(batch.due(a.job), batch.due(b.job)));

@@ -91,7 +91,8 @@ function pacesOf(batch: Batch, { agenda, exits }: DepthPlan): { due: number; ste
     const chunks = job.prefilling
       ? Math.max(1, Math.ceil(gapAt(job, exit, batch.model) / chunk), job.target / chunk)
       : 0;
-    const steps = chunks + (isFirst ? 0 : stepsLeft(job));
+    // With the last chunk it decodes already.
+    const steps = job.prefilling ? chunks + (isFirst ? 0 : Math.max(0, stepsLeft(job) - 1)) : stepsLeft(job);
     if (steps <= 0) return [];
     const left = (due - state.now) / (1 + policy.margin) - prompts;
     return left <= 0 ? [] : [{ due, stepMs: left / steps }];

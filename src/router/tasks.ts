@@ -84,7 +84,7 @@ export function tasksOf({ jobs, state, policy }: Batch, loads: Loads, levels: Le
       return;
     }
     const ready = due - (loads.steps[index] ?? 0) * tokenMs(levels, job.min, 1);
-    const begin = job.firstTokenAt === null ? Math.min(first, ready) : ready;
+    const begin = job.firstTokenAt === null ? Math.min(first - tokenMs(levels, job.min, 1), ready) : ready;
     push(true, begin);
     push(false, Math.max(begin, due));
   });
