@@ -157,6 +157,12 @@ function program(finish: (code: number) => void): Command {
     .option('--slots <n>', 'sequences at once', positive, simulateDefaults.slots)
     .option('--kv-positions <n>', 'positions of KV cache', positive, simulateDefaults.kvPositions)
     .option('--max-length <n>', 'positions of a sequence', positive, simulateDefaults.maxLength)
+    .option(
+      '--prefill-chunk <tokens>',
+      'most prompt tokens between two decode steps, as of the server',
+      positive,
+      simulateDefaults.prefillChunk,
+    )
     .option('--target <share>', 'attainment that the replicas must reach', share, simulateDefaults.target)
     .option('--max-replicas <n>', 'most replicas to try', positive, simulateDefaults.maxReplicas)
     .option('--noise <share>', "relative noise of a step's time", fraction, simulateDefaults.noise)

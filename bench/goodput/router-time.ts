@@ -78,6 +78,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
       if (isMeasured) admitted += ms;
       if (isMeasured) arrivals += 1;
       sequence.admission = value;
+      planning.arrived(sequence, now);
       sequences.push(sequence);
     }
     const { value, ms } = timed(() => {

@@ -322,7 +322,7 @@ export class EngineCore {
     const accepted = this.#speculation.verify(sequence, draft, (choice) => this.#take(sequence, choice, at));
     const tokens = Math.max(1, sequence.generated - before);
     if (advanced.work.length === 0) this.#speculation.observe(sequence, draft, tokens, cycleMs);
-    const work = stepWork(this.#planning, decode, advanced, [], ms);
+    const work = stepWork(this.#planning, decode, advanced, [], { ms, cycleMs });
     return {
       ...work,
       predictedMs: work.predictedMs + (tokens - 1) * plainMs,
@@ -393,7 +393,7 @@ export class EngineCore {
   ): StepWork | null {
     if (advanced.work.length === 0 && rows.length === 0) return null;
     const decode = decodeWork(rows, this.#planning.shape);
-    const work = stepWork(this.#planning, decode, advanced, stageRows, ms);
+    const work = stepWork(this.#planning, decode, advanced, stageRows, { ms, cycleMs });
     const waited = this.scheduler.running.length + this.scheduler.waiting.length > 1;
     this.#planning.stepDone({ decode, prefill: advanced.work }, cycleMs, waited);
     return { ...work, kernelRuns: this.executor.takeRuns(), slowdown: this.#planning.slowdown };

@@ -3,12 +3,12 @@
  *
  * Knows: options, manifest, runtime. Must not know: requests.
  */
-import { chunkSizes } from './chunks.js';
 import type { EngineOptions } from './options.js';
 import { loadManifest } from '../model/manifest-io.js';
 import type { KernelName, Manifest } from '../model/manifest.js';
 import { bytesPerPosition, StagedModel } from '../model/staged-model.js';
 import { loadCompressedWeights } from '../model/weight-files.js';
+import { chunkSizes } from '../router/planner.js';
 import { cpuDevice } from '../runtime/cpu.js';
 import { cudaDevice } from '../runtime/cuda.js';
 import { createEnvironment } from '../runtime/environment.js';

@@ -205,7 +205,9 @@ export interface StepMessage {
 
 export interface StepWork {
   readonly ms: number;
-  /** What the cost model said before it learnt from this step. */
+  /** The same with what lies between the step before and this one: what the cost model learns, and so predicts. */
+  readonly cycleMs: number;
+  /** What the cost model said of `cycleMs` before it learnt from this step. */
   readonly predictedMs: number;
   /** Rows decoded in each trunk stage. */
   readonly stageRows: readonly number[];

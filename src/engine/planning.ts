@@ -221,6 +221,7 @@ export class Planning {
       generated: sequence.generated,
       maxTokens: request.maxTokens,
       promised: admission?.kind !== 'admit' || admission.bound,
+      told: admission?.kind !== 'admit' || admission.feasible,
       exit: exits[sequence.exit]?.layer ?? 0,
       minExit,
       maxExit,

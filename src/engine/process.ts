@@ -8,8 +8,7 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { monotonicMs } from '../clock.js';
-import { defaultPolicy } from '../router/planner.js';
-import { chunkSizes } from './chunks.js';
+import { chunkSizes, defaultPolicy } from '../router/planner.js';
 import { EngineCore } from './core.js';
 import { Executor } from './executor.js';
 import type { GrammarOptions } from './grammar/grammars.js';

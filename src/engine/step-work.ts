@@ -23,23 +23,24 @@ export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Wo
   return { rows: byExit, context: rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / rows.length };
 }
 
-/** Everything that metrics want but the kernels that ran. @param ms how long it took */
+/** Everything that metrics want but the kernels that ran. @param took as StepWork has it */
 export function stepWork(
   planning: Planning,
   decode: Work['decode'],
   advanced: AdvanceTotals,
   stageRows: readonly number[],
-  ms: number,
+  took: Pick<StepWork, 'ms' | 'cycleMs'>,
 ): Omit<StepWork, 'kernelRuns'> {
   const work: Work = { decode, prefill: advanced.work };
   const predict = (part: Work): number => planning.predictMs(part);
   return {
-    ms,
+    ms: took.ms,
+    cycleMs: took.cycleMs,
     predictedMs: predict(work),
     stageRows,
     prefillTokens: advanced.prefilled,
     catchUpTokens: advanced.caughtUp,
-    exitMs: exitTimes(planning.shape, work, predict, ms),
+    exitMs: exitTimes(planning.shape, work, predict, took.ms),
     slowdown: planning.slowdown,
   };
 }

@@ -16,11 +16,11 @@ import { promptMs } from './steps.js';
 import type { Admission, Budget, Policy, Prediction, RouterState, WaitingRequest } from './types.js';
 
 /**
- * @param asked its `exit` and `promised` are ignored: admission decides them
+ * @param asked its `exit`, `promised` and `told` are ignored: admission decides them
  * @param state without the request
  */
 export function admit(asked: WaitingRequest, state: RouterState, model: CostModel, policy: Policy): Admission {
-  const request: WaitingRequest = { ...asked, promised: true };
+  const request: WaitingRequest = { ...asked, promised: true, told: true };
   const ordered = order([...state.waiting, request], state, model, policy);
   const batch = batchOf(state, ordered, model, policy, ordered.length);
   const self = batch.jobs.findIndex((job) => job.request === request);
@@ -57,12 +57,14 @@ export function admit(asked: WaitingRequest, state: RouterState, model: CostMode
 /**
  * Whether a budget that is served in any case is promised: plans have room for it, and it is larger than what is predicted
  * at the shallowest exit, by what was learnt of such promises. Room alone tells less: it holds what is due by then, not
- * what makes such answers late. (Where refusals shed the load, room tells more.)
+ * what makes such answers late. (Where refusals shed the load, room tells more.) A first token and a pace are promised by
+ * room, with its margin, whether there is a total or not.
  */
 function isPromised(budget: Budget | null, room: number, shallowMs: () => number, state: RouterState): boolean {
   const totalMs = budget?.totalMs ?? null;
-  if (totalMs === null) return room >= careful(state);
-  return room >= 1 && totalMs >= shallowMs() * careOf(state.learned.told, state.now);
+  const hasParts = budget !== null && (budget.ttftMs !== null || budget.tpotMs !== null);
+  if (room < (hasParts || totalMs === null ? careful(state) : 1)) return false;
+  return totalMs === null || totalMs >= shallowMs() * careOf(state.learned.told, state.now);
 }
 
 /** How many times the work due must fit before a promise is made by room. */
@@ -73,10 +75,10 @@ function careful({ learned, now }: RouterState): number {
 /** What is promised is predicted: depth gives way before the budget is missed. */
 function within(prediction: Prediction, budget: Budget | null): Prediction {
   const totalMs = Math.min(prediction.totalMs, budget?.totalMs ?? Infinity);
-  const ttftMs = Math.min(prediction.ttftMs, totalMs);
-  const { tpotMs } = prediction;
+  const ttftMs = Math.min(prediction.ttftMs, totalMs, budget?.ttftMs ?? Infinity);
   const after = prediction.totalMs - prediction.ttftMs;
-  return { ttftMs, tpotMs: after > 0 ? (tpotMs * (totalMs - ttftMs)) / after : tpotMs, totalMs };
+  const tpotMs = after > 0 ? (prediction.tpotMs * (totalMs - ttftMs)) / after : prediction.tpotMs;
+  return { ttftMs, tpotMs: Math.min(tpotMs, budget?.tpotMs ?? Infinity), totalMs };
 }
 
 interface Instants {
@@ -96,22 +98,32 @@ function at(batch: Batch, self: number, exit: number): Instants {
   const end = future.end[self] ?? 0;
   const { paceMs } = model.correction;
   if (job === undefined || paceMs === 0 || state.live.length === 0) return { first, end };
-  return { first, end: (end + first + stepsLeft(job, job.likely) * paceMs) / 2 };
+  return { first, end: (end + first + Math.max(0, stepsLeft(job, job.likely) - 1) * paceMs) / 2 };
 }
 
 /** How many times its budget holds what is due by then, everybody at their shallowest; 0 where it takes another's. */
 function roomFor(batch: Batch, self: number): number {
   const job = batch.jobs[self];
   const agenda = new Agenda(batch, true);
-  return job === undefined || agenda.lost.has(job) ? 0 : agenda.room(self, stepGrain(batch));
+  if (job === undefined || agenda.lost.has(job)) return 0;
+  return takesAnothers(batch, self, agenda.lost) ? 0 : agenda.room(self, stepGrain(batch));
+}
+
+/** Whether somebody is given up for a job who would not be without it: an older promise goes before a new one. */
+function takesAnothers(batch: Batch, self: number, lost: ReadonlySet<Job>): boolean {
+  if (lost.size === 0) return false;
+  const jobs = batch.jobs.map((job, i) => (i === self ? { ...job, promised: false } : job));
+  const without = new Agenda({ ...batch, jobs }, true).lost;
+  return [...lost].some((job) => !without.has(job));
 }
 
 /** Milliseconds of the shortest step that prefills while others decode: one that began for others is in the way. */
-function stepGrain({ jobs, model, policy, step }: Batch): number {
+function stepGrain({ jobs, model, policy, state, step }: Batch): number {
   if (jobs.length < 2) return 0;
   const [chunk = 1] = policy.chunks;
   const rows = new Int32Array(model.shape.exits.length);
-  rows[0] = jobs.length;
+  // Whoever waits is in no step.
+  rows[0] = Math.min(jobs.length, state.slots);
   return step(rows) + promptMs(model, rows.length - 1, chunk, chunk);
 }
 

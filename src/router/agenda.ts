@@ -7,7 +7,7 @@
  * The single machine's rule: serving by earliest deadline keeps all deadlines if any order does. So a set of jobs is
  * feasible when for each deadline the work due by then fits.
  */
-import { flags, floats } from './arrays.js';
+import { flags, floats, integers } from './arrays.js';
 import type { Batch } from './batch.js';
 import { comingWork } from './coming.js';
 import { giveUp } from './give-up.js';
@@ -44,6 +44,8 @@ export class Agenda {
   /** By job: its first and its last task. */
   readonly #begins: Int32Array;
   readonly #ends: Int32Array;
+  /** By job: the task from which on what it needs once is counted. */
+  readonly #charged: Int32Array;
   readonly #scratch: Float64Array;
 
   /** @param promisedOnly whether jobs that nothing was promised to are left out */
@@ -65,6 +67,7 @@ export class Agenda {
     this.#ends = new Int32Array(jobs.length);
     for (let i = this.#tasks.length - 1; i >= 0; i -= 1) this.#begins[this.#tasks[i]?.job ?? 0] = i;
     this.#tasks.forEach(({ job }, i) => (this.#ends[job] = i));
+    this.#charged = integers(jobs, (_, i) => (this.#loads.atOnce[i] === 1 ? this.#ends : this.#begins)[i] ?? 0);
     this.#open = floats(this.#tasks, ({ open }) => open);
     this.#whole = floats(this.#tasks, ({ whole }) => whole);
     this.#active = flags(this.#tasks, ({ job }) => this.#loads.counts[job] === 1);
@@ -87,6 +90,11 @@ export class Agenda {
   /** Milliseconds of its own that a job may spend before its answer is due, a share of its budget kept. */
   spendableOf(job: number, reserve: number): number {
     return this.#within(this.#ends[job] ?? -1, reserve);
+  }
+
+  /** When a job with a budget is due, as it was asked for or by its pace. */
+  dueOf(job: number): number {
+    return this.#tasks[this.#ends[job] ?? -1]?.due ?? Infinity;
   }
 
   /** Work due by a job's end, ms. */
@@ -139,17 +147,22 @@ export class Agenda {
     return own;
   }
 
-  /** Whether a row that nothing was promised to may run beside all others; takes the time if so. */
+  /** Whether a row that nothing was promised to may run beside all others, as deep as it goes; takes the time if so. */
   ride(exit: number): boolean {
-    const { used, until } = this.#work;
+    const { used, until, reach } = this.#work;
     const row = this.levels.row[exit] ?? 0;
     const coming = this.#coming;
+    const costs = this.#scratch;
     for (let i = 0; i < used.length; i += 1) {
-      const more = row * (until[i] ?? 0);
+      const runs = until[i] ?? 0;
+      const more = row * runs + this.#deeperMs(runs, 0, exit);
+      costs[i] = more;
       if (this.#active[i] === 0 || more <= 0) continue;
       if ((used[i] ?? 0) + more + this.#foresight * (coming[i] ?? 0) > this.#within(i, RIDE)) return false;
     }
-    for (let i = 0; i < used.length; i += 1) used[i] = (used[i] ?? 0) + row * (until[i] ?? 0);
+    for (let i = 0; i < used.length; i += 1) used[i] = (used[i] ?? 0) + (costs[i] ?? 0);
+    const longest = until.at(-1) ?? 0;
+    for (let level = 0; level <= exit; level += 1) reach[level] = Math.max(reach[level] ?? 0, longest);
     return true;
   }
 
@@ -168,15 +181,16 @@ export class Agenda {
     const isReached = (reach[to] ?? 0) >= own;
     const first = atOnce[job] === 1 ? 0 : (this.#begins[job] ?? 0);
     const last = this.#ends[job] ?? 0;
-    const onceMore = onceMs - (once[job] ?? 0);
+    const charged = this.#charged[job] ?? 0;
+    const before = once[job] ?? 0;
     const ridden = along[job] ?? 0;
     const costs = this.#scratch;
     const coming = this.#coming;
     const foresight = this.#foresight;
     for (let i = 0; i < costs.length; i += 1) {
       const runs = i >= last ? own : Math.min(ridden, until[i] ?? 0);
-      const more =
-        (i >= first ? onceMore : 0) + runs * rowMs + (isReached || runs === 0 ? 0 : this.#deeperMs(runs, from, to));
+      const onceMore = (i >= first ? onceMs : 0) - (i >= charged ? before : 0);
+      const more = onceMore + runs * rowMs + (isReached || runs === 0 ? 0 : this.#deeperMs(runs, from, to));
       costs[i] = more;
       if (more <= 0 || this.#active[i] === 0) continue;
       const needed = (used[i] ?? 0) + more + foresight * (coming[i] ?? 0);
@@ -185,6 +199,7 @@ export class Agenda {
     for (let i = 0; i < costs.length; i += 1) used[i] = (used[i] ?? 0) + (costs[i] ?? 0);
     exits[job] = to;
     once[job] = onceMs;
+    this.#charged[job] = first;
     for (let level = 0; level <= to; level += 1) reach[level] = Math.max(reach[level] ?? 0, own);
     return true;
   }

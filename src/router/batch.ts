@@ -140,7 +140,9 @@ export function isOpen(job: Job, now: number, model: CostModel, policy: Policy, 
 /** Whether the first token could still be in time: later, nothing is gained by hurrying. */
 function isFirstOpen(job: Job, now: number, model: CostModel, policy: Policy, crowded: boolean): boolean {
   const { first } = job.deadlines;
-  return first !== Infinity && now + (crowded ? TURN : 1) * missingMs(job, job.min, model, planChunk(policy)) <= first;
+  if (first === Infinity) return false;
+  const ms = missingMs(job, job.min, model, planChunk(policy)) + loneStepMs(model, job.min, meanContext(job));
+  return now + (crowded ? TURN : 1) * ms <= first;
 }
 
 /**
@@ -157,6 +159,10 @@ export function serviceDeadline(job: Job, now: number, open: boolean, model: Cos
   // The first token is due before the answer: what comes first decides. One that is late by now is no deadline any more.
   const isDue = job.firstTokenAt === null && isFirstOpen(job, now, model, policy, false);
   const due = Math.min(end, isDue ? first : Infinity);
-  // Only a pace was asked for: nothing is late, and it takes its turn as if it had been given that pace.
-  return due === Infinity ? arrivedAt + tpot * job.length : due;
+  if (due !== Infinity) return due;
+  // Only a pace was asked for: nothing is late, and it takes its turn as if it had been given that pace. Or only a first
+  // token, which is there: the rest must not starve.
+  return tpot === Infinity
+    ? virtualDeadline(arrivedAt, aloneMs(job, job.max, model, policy), policy)
+    : arrivedAt + tpot * job.length;
 }

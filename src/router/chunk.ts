@@ -5,7 +5,7 @@
  */
 import type { Batch } from './batch.js';
 import { isBlocked } from './crowd.js';
-import { virtualDeadline } from './deadlines.js';
+import { byInstant, virtualDeadline } from './deadlines.js';
 import { type Job, advanceWork, gapAt } from './jobs.js';
 import { type CostModel, predictMs } from './model.js';
 import type { DepthPlan } from './plan.js';
@@ -42,10 +42,12 @@ export function chooseChunk(
   const decoding: Row[] = [];
   jobs.forEach((job, index) => {
     if (job.live === null || !isLive(job)) return;
-    if (job.prefilling) prompts.push({ job, exit: exits[index] ?? job.present, index, due: batch.due(job) });
+    const exit = exits[index] ?? job.present;
+    // Who lacks only the last position decodes.
+    if (job.prefilling && gapAt(job, exit, model) > 0) prompts.push({ job, exit, index, due: dueOf(job, plan) });
     else if (!paused.has(job.request.id)) decoding.push({ job, index });
   });
-  prompts.sort((a, b) => a.due - b.due);
+  prompts.sort((a, b) => byInstant(a.due, b.due) || byInstant(batch.due(a.job), batch.due(b.job)));
   const first = prompts[0];
   if (first === undefined) return null;
   const smallest = policy.chunks[0] ?? 1;
@@ -73,6 +75,11 @@ export function chooseChunk(
 interface Place extends Row {
   readonly exit: number;
   readonly due: number;
+}
+
+/** Whoever was given up is due after everybody else: only time that all others can spare makes him less late. */
+function dueOf(job: Job, { agenda, batch }: DepthPlan): number {
+  return agenda.lost.has(job) ? Infinity : batch.due(job);
 }
 
 /** Whether others' depth still goes before a prompt: it did not wait for long, measured by its own budget. */

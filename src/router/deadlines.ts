@@ -24,6 +24,11 @@ export function deadlinesOf(arrivedAt: number, budget: Budget | null, policy: Po
   };
 }
 
+/** Sorts by rising instant; several of them may be never. */
+export function byInstant(a: number, b: number): number {
+  return a === b ? 0 : a - b;
+}
+
 /** What became of an answer, as the caller sees it: instants in ms. */
 export interface Finish {
   readonly arrivedAt: number;

@@ -11,9 +11,9 @@ export interface Load {
   readonly exit: number;
   /** 0 for a sequence that decodes already. */
   readonly prefillMs: number;
-  /** Steps that its prefill is spread over; at least 1 where there is something to prefill. */
+  /** Steps that its prefill is spread over, at least 1 before its next token: in the last one it decodes already. */
   readonly chunks: number;
-  /** Decode steps after the prefill. */
+  /** Decode steps, that one included. */
   readonly steps: number;
   readonly holdsSlot: boolean;
   /** KV positions it holds now, and will take until its end beyond those. */
@@ -28,7 +28,7 @@ export interface Room {
 }
 
 export interface Forecast {
-  /** By job: instant of the token that ends its prefill (now, where it decodes already), and of its last token. */
+  /** By job: instant of the first token after its prefill (now, where it decodes already), and of its last token. */
   readonly first: Float64Array;
   readonly end: Float64Array;
   /** By job: decode steps that run until it ends, its own and others'. */
@@ -111,9 +111,11 @@ export function forecast(
       freeSlots -= 1;
       freePositions -= load.positions;
     }
-    advance(load.chunks, load.prefillMs / load.chunks);
-    first[job] = time;
+    const chunkMs = load.prefillMs / load.chunks;
+    advance(load.chunks - 1, chunkMs);
     join(job, load);
+    advance(1, chunkMs);
+    first[job] = time;
     settle();
   }
   for (let top = active.at(-1); top !== undefined; top = active.at(-1)) advance(top.last - clock, 0);

@@ -1,6 +1,6 @@
 /**
  * Whose deadlines can't be kept: the fewest are late when the largest jobs are given up (Moore and Hodgson), those that
- * nothing was promised to before those that something was.
+ * no time was held for first, then those whose callers were told nothing, promises last.
  *
  * Knows: jobs, the work by deadline. Must not know: depth.
  */
@@ -20,7 +20,7 @@ export function giveUp({ jobs, state }: Batch, work: Work, levels: Levels): Set<
   const planned = loads.steps.slice();
   jobs.forEach((job, i) => (loads.steps[i] = stepsLeft(job, job.likely)));
   const limits = tasks.map(({ job, due }) => patience(jobs[job], due, state.now));
-  const rank = (job: number): number => aloneAt(job, loads, levels) + (jobs[job]?.promised === false ? UNPROMISED : 0);
+  const rank = (job: number): number => aloneAt(job, loads, levels) + CLASS * classOf(jobs[job]);
   for (;;) {
     work.add();
     const late = tasks.findIndex(({ job }, i) => loads.counts[job] === 1 && (used[i] ?? 0) > (limits[i] ?? 0));
@@ -37,5 +37,10 @@ export function giveUp({ jobs, state }: Batch, work: Work, levels: Levels): Set<
   return lost;
 }
 
-/** Ranks what was not promised above any work. */
-const UNPROMISED = 1e12;
+/** Ranks a class above any work of the one before. */
+const CLASS = 1e12;
+
+/** 0 where the caller relies on the budget, 1 where plans only hold time for it, 2 where not even that. */
+function classOf(job: Job | undefined): number {
+  return job?.promised === false ? 2 : Number(job?.told === false);
+}

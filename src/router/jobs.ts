@@ -21,11 +21,12 @@ export interface Job {
   readonly deadlines: Deadlines;
   /** Has a budget: it is served by its deadline. */
   readonly bound: boolean;
-  /** Whether admission found the budget feasible: where not all can be kept, these are. */
+  /** Whether plans hold time for its budget, and whether its caller relies on it: where not all can be kept, these are. */
   readonly promised: boolean;
+  readonly told: boolean;
   /** Still before its next token can be sampled: prompt (or, after preemption, prompt and answer) to be processed. */
   readonly prefilling: boolean;
-  /** Positions that all stages up to its exit must have processed before its next decode step. */
+  /** Positions that all stages up to its exit must have processed before its next decode step: all but the last. */
   readonly target: number;
   /** Tokens to plan for, those already emitted included: what it may well come to. */
   readonly length: number;
@@ -54,8 +55,9 @@ export function jobOf(
     deadlines: deadlinesOf(request.arrivedAt, request.budget, policy),
     bound: hasBudget(request.budget),
     promised: request.promised !== false,
+    told: request.told !== false,
     prefilling,
-    target: prefilling ? whole : whole - 1,
+    target: whole - 1,
     length: plannedLength(lengths, request.maxTokens, request.generated, policy.lengthQuantile),
     likely: plannedLength(lengths, request.maxTokens, request.generated, Math.min(0.5, policy.lengthQuantile)),
     firstTokenAt: request.firstTokenAt ?? null,
@@ -118,14 +120,19 @@ function advanceMs(frontier: readonly number[], exit: number, upTo: number, mode
 /** Corrected milliseconds of all positions that the exit's units still miss. */
 export function missingMs(job: Job, exit: number, model: CostModel, chunk: number): number {
   const { frontier = [] } = job.request;
-  if ((frontier[0] ?? 0) === 0) return promptMs(model, exit, job.target, chunk);
   if (gapAt(job, exit, model) === 0) return 0;
+  if ((frontier[0] ?? 0) === 0) return promptMs(model, exit, job.target, chunk);
   return advanceMs(frontier, exit, job.target, model, chunk);
 }
 
-/** Decode steps left to a length after the prefill, whose last position gives a token by itself. */
+/** Decode steps left to a length: one for each token, the first one after the prompt included. */
 export function stepsLeft(job: Job, length: number = job.length): number {
-  return Math.max(0, length - job.request.generated - (job.prefilling ? 1 : 0));
+  return Math.max(0, length - job.request.generated);
+}
+
+/** Latest instant of the last token by pace, if the first one comes at an instant. */
+export function pacedEnd({ length, deadlines }: Job, firstAt: number): number {
+  return length < 2 ? Infinity : firstAt + deadlines.tpot * (length - 1);
 }
 
 /** Mean positions that attention reads for this job until it ends. */

@@ -5,7 +5,7 @@
  */
 import { type Demand, noDemand, observeArrival } from './demand.js';
 import { isWithin } from './deadlines.js';
-import { type Estimate, noEstimate, observeEstimate } from './estimate.js';
+import { type Estimate, type Outlook, estimateMs, noEstimate, observeEstimate } from './estimate.js';
 import { type LengthModel, noLengths, observeLength, plannedLength } from './lengths.js';
 import { type Promises, noPromises, noneTold, observePromise } from './promises.js';
 import type { Admission, Policy, WaitingRequest } from './types.js';
@@ -15,7 +15,7 @@ export interface Learned {
   readonly demand: Demand;
   /** Of everything that was called feasible: what plans and refusals leave to spare. */
   readonly promises: Promises;
-  /** Of what is served in any case, and was called feasible by its prediction. */
+  /** Of totals that are served in any case, and were called feasible by their prediction. */
   readonly told: Promises;
   /** Of the whole answer, and of its first token. */
   readonly total: Estimate;
@@ -67,10 +67,28 @@ export function observeEnd(
   if (budget !== null && admission.feasible) {
     const kept = whole && isWithin(budget, finish);
     promises = observePromise(promises, kept, endedAt);
-    if (budget.onMiss !== 'reject' && budget.totalMs !== null) told = observePromise(told, kept, endedAt);
+    // A first token or a pace that was missed says nothing of how far to trust predictions of totals.
+    const keptTotal = whole && isWithin({ ...budget, ttftMs: null, tpotMs: null }, finish);
+    if (budget.onMiss !== 'reject' && budget.totalMs !== null) told = observePromise(told, keptTotal, endedAt);
   }
-  if (!whole) return { ...learned, promises, told };
   const { total, ttft } = admission.outlook;
+  if (!whole) {
+    // It would have taken longer still: that says something only where it took longer than predicted already.
+    const atLeast = (estimate: Estimate, outlook: Outlook): Estimate => {
+      const ms = finish.endedAt - arrivedAt;
+      return ms > estimateMs(estimate, outlook) ? observeEstimate(estimate, outlook, ms) : estimate;
+    };
+    return {
+      ...learned,
+      promises,
+      told,
+      total: atLeast(learned.total, total),
+      ttft:
+        firstTokenAt === null
+          ? atLeast(learned.ttft, ttft)
+          : observeEstimate(learned.ttft, ttft, finish.firstTokenAt - arrivedAt),
+    };
+  }
   return {
     ...learned,
     promises,

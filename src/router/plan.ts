@@ -123,6 +123,6 @@ export class DepthPlan {
     const to = job === undefined ? from : topOf(job);
     if (job === undefined || to <= from) return 0;
     const once = batch.onceMs(i, to) - batch.onceMs(i, from);
-    return worthOf(batch, agenda.levels, from, to, agenda.stepsOf(i) + Number(job.prefilling), once);
+    return worthOf(batch, agenda.levels, from, to, agenda.stepsOf(i), once);
   }
 }

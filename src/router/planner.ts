@@ -35,7 +35,7 @@ export { noDemand, observeArrival } from './demand.js';
 export { advanceWork } from './jobs.js';
 export { order } from './order.js';
 export { isOverdue } from './overdue.js';
-export { defaultPolicy } from './policy.js';
+export { chunkSizes, defaultPolicy } from './policy.js';
 export { type DepthPlan, planAsIs } from './plan.js';
 export { type Planned, replan } from './replan.js';
 export type * from './types.js';

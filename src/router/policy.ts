@@ -5,6 +5,17 @@
  */
 import type { Policy } from './types.js';
 
+/** Few, so that few shapes reach ONNX Runtime's allocator. */
+const SIZES = [16, 32, 64, 128, 256, 512, 1024, 2048];
+
+/** Prefill chunk sizes of an engine: rising, up to `most` positions, which is itself one of them. */
+export function chunkSizes(most: number): readonly number[] {
+  return [...SIZES.filter((size) => size < most), most];
+}
+
+/** Largest chunk that plans assume, positions: beyond it a chunk gains little and stalls its neighbours. */
+const PLANNED_CHUNK = 128;
+
 export const defaultPolicy: Policy = {
   // Half of the answers would overrun a median; at 0.9 a tenth of them must catch up by going shallower.
   lengthQuantile: 0.9,
@@ -15,7 +26,7 @@ export const defaultPolicy: Policy = {
   dwellTokens: 8,
   noBudgetShare: 0.1,
   shedDepth: false,
-  chunks: [16, 32, 64, 128, 256, 512],
+  chunks: chunkSizes(PLANNED_CHUNK),
   // One chunk that plans assume, of the embedded model at full depth, on 2 cores: 75 to 100 ms.
   maxStallMs: 120,
   // From the last step to the last byte at the client, on a machine whose cores compute: 8 to 12 ms were measured.
@@ -24,9 +35,6 @@ export const defaultPolicy: Policy = {
   foresight: 2,
   urgency: 0.75,
 };
-
-/** Largest chunk that plans assume, positions: beyond it a chunk gains little and stalls its neighbours. */
-const PLANNED_CHUNK = 128;
 
 /** Chunk size that plans assume: an engine that runs larger ones takes them where nobody waits. */
 export function planChunk(policy: Policy): number {

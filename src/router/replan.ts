@@ -6,10 +6,11 @@
  */
 import { batchOf } from './batch.js';
 import { isBlocked } from './crowd.js';
+import { byInstant } from './deadlines.js';
 import { type Job, stepsLeft } from './jobs.js';
 import type { CostModel } from './model.js';
 import { DepthPlan } from './plan.js';
-import { type Row, resting } from './rest.js';
+import { type Row, mayRest, resting } from './rest.js';
 import type { Policy, Replan, RouterState, SequenceState } from './types.js';
 
 /** Who is that many steps from its end makes room for somebody soon, and costs the others little. */
@@ -47,6 +48,7 @@ export function replan(
   );
   plan.begin();
   plan.deepen(policy);
+  putOff(plan, rows);
   const running = rows.filter(({ job }) => !paused.includes(job.request.id));
   paused.push(...resting(plan, running).map((job) => job.request.id));
 
@@ -56,6 +58,26 @@ export function replan(
     return exit === job.present || layer === undefined ? [] : [{ id: job.request.id, exit: layer }];
   });
   return { exits, paused, plan };
+}
+
+/**
+ * Takes back changes down whose catch-ups would hold up those who are due before: who rests needs no cheaper exit. Those
+ * that are due first have the first say.
+ */
+function putOff({ agenda, batch, exits }: DepthPlan, rows: readonly Row[]): void {
+  const due = (row: Row): number => agenda.dueOf(row.index);
+  const changes = rows.filter(({ job, index }) => {
+    const exit = exits[index] ?? job.present;
+    return job.bound && !agenda.lost.has(job) && exit < job.present && batch.onceMs(index, exit) > 0;
+  });
+  let spent = 0;
+  for (const row of changes.sort((a, b) => byInstant(due(a), due(b)))) {
+    const { job, index } = row;
+    const onceMs = batch.onceMs(index, exits[index] ?? job.present);
+    const mayStay = mayRest(job) && job.present <= job.max;
+    if (mayStay && agenda.spareBefore(due(row), index, false) < spent + onceMs) exits[index] = job.present;
+    else spent += onceMs;
+  }
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 import { flags, floats, integers } from './arrays.js';
 import { type Batch, stretchOf } from './batch.js';
-import { type Job, stepsLeft } from './jobs.js';
+import { type Job, pacedEnd, stepsLeft } from './jobs.js';
 import { type Levels, tokenMs } from './levels.js';
 
 /** A job's prompt, or the decode steps after it. */
@@ -35,7 +35,10 @@ export interface Loads {
   readonly steps: Float64Array;
   /** By job: whether its work counts. */
   readonly counts: Uint8Array;
-  /** By job: whether what it needs once happens in the next step, whoever is due before (catch-up does). */
+  /**
+   * By job: whether what it needs once is a catch-up. Where it is decided on, it happens in the next step, whoever is due
+   * before; until then it is due with the job's own steps.
+   */
   readonly atOnce: Uint8Array;
 }
 
@@ -69,9 +72,8 @@ export function tasksOf({ jobs, state, policy }: Batch, loads: Loads, levels: Le
   const tasks: Task[] = [];
   jobs.forEach((job, index) => {
     if (!job.bound) return;
-    const { first, end, tpot } = job.deadlines;
-    const paced = job.length < 2 ? Infinity : (job.firstTokenAt ?? state.now + ahead) + tpot * (job.length - 1);
-    const due = Math.min(end, paced);
+    const { first, end } = job.deadlines;
+    const due = Math.min(end, pacedEnd(job, job.firstTokenAt ?? state.now + ahead));
     const push = (isPrompt: boolean, at: number): void => {
       const left = Math.max(0, at - state.now);
       const whole = at === Infinity ? 0 : Math.max(0, at - job.request.arrivedAt) / stretch;
@@ -82,7 +84,7 @@ export function tasksOf({ jobs, state, policy }: Batch, loads: Loads, levels: Le
       return;
     }
     const ready = due - (loads.steps[index] ?? 0) * tokenMs(levels, job.min, 1);
-    const begin = job.firstTokenAt === null ? Math.min(first, ready) : ready;
+    const begin = job.firstTokenAt === null ? Math.min(first - tokenMs(levels, job.min, 1), ready) : ready;
     push(true, begin);
     push(false, Math.max(begin, due));
   });

@@ -63,6 +63,8 @@ export interface WaitingRequest extends DepthRequest {
   readonly frontier?: readonly number[];
   /** Whether plans hold time for its budget before others get a chance (Admission's `bound`). Absent: yes. */
   readonly promised?: boolean;
+  /** Whether its caller was told that the budget is kept (Admission's `feasible`). Absent: yes. */
+  readonly told?: boolean;
 }
 
 /** A request that holds a slot. */

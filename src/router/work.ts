@@ -37,7 +37,6 @@ export class Work {
     const { row, fixed } = this.levels;
     const { exits, once, steps, counts, atOnce } = this.loads;
     let work = 0;
-    for (let job = 0; job < counts.length; job += 1) if (counts[job] === 1 && atOnce[job] === 1) work += once[job] ?? 0;
     let longest = 0;
     let deepest = 0;
     let credit = Infinity;
@@ -53,6 +52,8 @@ export class Work {
           const rowMs = row[exit] ?? 0;
           const alone = fixed[exit] ?? 0;
           const along = trust * Math.max(0, Math.min(own, longest, rowMs > 0 ? credit / rowMs : Infinity));
+          // Nobody has to change his exit before his own deadline asks for it: a change that does not fit is put off.
+          if (atOnce[job] === 1) work += once[job] ?? 0;
           work += own * (rowMs + alone) - along * Math.min(alone, deepest);
           credit -= along * rowMs;
           this.along[job] = along;

@@ -4,7 +4,7 @@
  * Knows: files, progress, the parts of a simulation. Must not know: command-line flags (cli), the real engine.
  */
 import { readFile, writeFile } from 'node:fs/promises';
-import { type Policy, costModel, defaultPolicy, predictMs } from '../router/planner.js';
+import { type Policy, chunkSizes, costModel, defaultPolicy, predictMs } from '../router/planner.js';
 import { parseCostFile } from './costs.js';
 import { type Machine, simulate } from './engine.js';
 import { noisy } from './noise.js';
@@ -29,6 +29,7 @@ export async function simulateCommand(
   const trace = parseTrace(await readFile(options.trace, 'utf8'));
   const { cost, shape } = parseCostFile(await readFile(options.cost, 'utf8'));
   const model = costModel(cost, shape);
+  const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
   const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
   const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };
   const classes = classesFor(
@@ -48,7 +49,7 @@ export async function simulateCommand(
         requests.filter((__, i) => i % replicas === replica),
         { slots, kvPositions, overheadMs, actual },
         model,
-        defaultPolicy,
+        policy,
       );
     }).flat();
     return reportOf(outcomes, shape);

@@ -118,7 +118,7 @@ export function* simulate(
       if (admission.kind === 'admit') learned = withIt;
       admissions.set(each.id, admission);
       if (admission.kind === 'refuse') end(each, 'refused');
-      else waiting.push({ ...each, exit: admission.exit, promised: admission.bound });
+      else waiting.push({ ...each, exit: admission.exit, promised: admission.bound, told: admission.feasible });
     }
 
     // 2. Free slots go to the waiting, in order of service.

@@ -4,6 +4,8 @@
  * Knows: options. Must not know: command-line flags (cli), how anything is simulated.
  */
 
+import { SERVE_OPTIONS } from '../config.js';
+
 export interface SimulateOptions {
   /** The server's own log, or a CSV in the format of the Azure LLM inference traces (trace.ts). */
   readonly trace: string;
@@ -21,6 +23,8 @@ export interface SimulateOptions {
   readonly slots: number;
   readonly kvPositions: number;
   readonly maxLength: number;
+  /** Most prompt positions between two decode steps: the server's --prefill-chunk. */
+  readonly prefillChunk: number;
   /** Attainment to reach: the number of replicas that do is reported for each speed. */
   readonly target: number;
   readonly maxReplicas: number;
@@ -42,6 +46,7 @@ export const simulateDefaults = {
   slots: 32,
   kvPositions: 100_000,
   maxLength: 8192,
+  prefillChunk: SERVE_OPTIONS.prefillChunk.default,
   target: 0.99,
   maxReplicas: 64,
   noise: 0.05,

@@ -39,9 +39,9 @@ export interface LiveRequest extends SequenceState {
   readonly preemptions: number;
 }
 
-/** Still before its next token can be decoded: its prompt, or after preemption all of it, is to be processed. */
+/** Still before its next token can be decoded: its prompt, or after preemption all of it but the last position, is to be processed. */
 export function isPrefilling({ generated, frontier, promptLength }: LiveRequest): boolean {
-  return generated === 0 || (frontier[0] ?? 0) < promptLength + generated - 1;
+  return (frontier[0] ?? 0) < promptLength + generated - 1;
 }
 
 /** A request that nothing was done for yet. */
@@ -68,6 +68,7 @@ export function toWaiting(each: LiveRequest): WaitingRequest {
   return {
     ...{ id, arrivedAt, promptLength, generated, firstTokenAt, maxTokens, exit, minExit, maxExit, budget },
     promised: each.promised ?? true,
+    told: each.told ?? true,
   };
 }
 
@@ -93,7 +94,7 @@ function unitsOf(exit: number, { shape }: CostModel): number[] {
 
 /**
  * The work of one step. Whoever changed its exit catches up first and decodes as soon as it has; only when nobody has
- * to, a prompt goes on.
+ * to, a prompt goes on, and decodes in the same step when only its last position is left.
  */
 export function planStep(
   live: readonly LiveRequest[],
@@ -107,7 +108,7 @@ export function planStep(
   const least = (each: LiveRequest): number =>
     unitsOf(exitOf(each), model).reduce((least, unit) => Math.min(least, each.frontier[unit] ?? 0), Infinity);
   const whole = (each: LiveRequest): number => each.promptLength + each.generated;
-  /** How far each gets; whoever gets to its end gives a token. */
+  /** How far each gets; whoever decodes its last position gives a token. */
   const targets = new Map<string, number>();
 
   const prefill: PrefillWork[] = [];
@@ -123,12 +124,13 @@ export function planStep(
     goOn(each, whole(each) - 1, largest);
   }
   const prompt = live.find((each) => each.id === chunk?.id);
-  if (prefill.length === 0 && prompt !== undefined) goOn(prompt, whole(prompt), chunk?.positions ?? 0);
+  if (prefill.length === 0 && prompt !== undefined) goOn(prompt, whole(prompt) - 1, chunk?.positions ?? 0);
+  const ready = prompt !== undefined && isPrefilling(prompt) ? [...decoding, prompt] : decoding;
 
   const rows = new Array<number>(shape.exits.length).fill(0);
   let context = 0;
   let count = 0;
-  for (const each of decoding) {
+  for (const each of ready) {
     if ((targets.get(each.id) ?? least(each)) < whole(each) - 1) continue;
     const exit = exitOf(each);
     rows[exit] = (rows[exit] ?? 0) + 1;

@@ -120,7 +120,7 @@ export class RequestMetrics {
   #worked(work: StepWork): void {
     const { series } = this;
     series.steps.observe(work.ms / 1000);
-    if (work.predictedMs > 0) series.stepRatio.observe(work.ms / work.predictedMs);
+    if (work.predictedMs > 0) series.stepRatio.observe(work.cycleMs / work.predictedMs);
     series.slowdown.set(work.slowdown);
     work.stageRows.forEach((rows, stage) => {
       series.stageRows.inc({ stage: String(stage) }, rows);
@@ -142,9 +142,11 @@ export class RequestMetrics {
     const { series } = this;
     series.planned.inc({ exit_layer: String(event.exit) });
     series.predictedTtft.observe(event.predictedTtftMs / 1000);
-    series.predictedTpot.observe(event.predictedTpotMs / 1000);
-    if (!event.bound) series.infeasible.inc();
+    // An answer of one token has no later ones.
+    if (event.predictedTpotMs > 0) series.predictedTpot.observe(event.predictedTpotMs / 1000);
     const live = this.#live.get(event.id);
+    // Without a budget there is a deadline all the same where load is shed by depth.
+    if (!event.bound && live !== undefined && live.budget !== null) series.infeasible.inc();
     if (live === undefined) return;
     live.plan = event;
     live.lastExit = event.exit;
@@ -182,13 +184,14 @@ export class RequestMetrics {
     if (REJECTIONS.has(reason)) this.#outcome(live, 'rejected');
   }
 
-  #ended(event: EndedEvent): void {
+  #ended(said: EndedEvent): void {
     const { series } = this;
+    const live = this.#live.get(said.id);
+    const event = live !== undefined && isCut(live, said) ? { ...said, reason: 'deadline' as const } : said;
     series.promptTokens.inc(event.promptTokens);
     series.prefixQueries.inc(event.promptTokens);
     series.prefixHits.inc(event.cachedTokens);
     series.preemptions.inc(event.preemptions);
-    const live = this.#live.get(event.id);
     if (live === undefined) return;
     this.#live.delete(event.id);
     if (event.reason === 'error') series.failed.inc({ reason: 'error' });
@@ -245,6 +248,12 @@ export class RequestMetrics {
   #outcome({ budget }: Live, outcome: BudgetOutcome): void {
     if (budget !== null) this.series.budgets.inc({ budget_class: budgetClass(budget), outcome });
   }
+}
+
+/** Whether the gateway had cut an answer at its deadline when the engine's step ended it. */
+function isCut({ arrivedAt, budget }: Live, { reason, endedAt }: EndedEvent): boolean {
+  if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return false;
+  return (reason === 'stop' || reason === 'length') && endedAt - arrivedAt > budget.totalMs;
 }
 
 function actualTimes({ arrivedAt, lastAt, tokens }: Live, { firstTokenAt, endedAt }: EndedEvent) {

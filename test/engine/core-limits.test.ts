@@ -1,6 +1,6 @@
 /** What a core counts: rows of a coming step, the time of a step, places in the queue, bytes of a prefix. With costs made up. */
 import t from 'tap';
-import { chunkSizes } from '../../src/engine/chunks.js';
+import { chunkSizes } from '../../src/router/planner.js';
 import { EngineCore, type CoreOptions } from '../../src/engine/core.js';
 import { defaultPolicy } from '../../src/router/planner.js';
 import type { CostPoint } from '../../src/router/cost.js';

@@ -4,7 +4,6 @@ import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { calibrationPlan, calibrate } from '../../src/engine/calibrate.js';
-import { chunkSizes } from '../../src/engine/chunks.js';
 import { EngineCore } from '../../src/engine/core.js';
 import { Executor } from '../../src/engine/executor.js';
 import { loadModel } from '../../src/engine/load.js';
@@ -12,7 +11,7 @@ import type { EndedEvent, RefusedEvent, StepMessage, TokenEvent } from '../../sr
 import type { EngineOptions } from '../../src/engine/options.js';
 import type { Slot } from '../../src/engine/slot.js';
 import { monotonicMs } from '../../src/clock.js';
-import { defaultPolicy } from '../../src/router/planner.js';
+import { chunkSizes, defaultPolicy } from '../../src/router/planner.js';
 import type { CostTable } from '../../src/router/cost.js';
 
 export { greedy } from '../../bench/greedy-request.js';

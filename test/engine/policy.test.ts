@@ -1,11 +1,12 @@
 import t from 'tap';
 import { arrange } from '../../src/engine/arrange.js';
-import { chunkEnd, chunkSizes } from '../../src/engine/chunks.js';
+import { chunkEnd } from '../../src/engine/chunks.js';
 import { kernelChoice } from '../../src/engine/kernels.js';
 import { findPrefix } from '../../src/engine/prefix.js';
 import { randomStream } from '../../src/engine/random.js';
 import { GREEDY, sampleFull, sampleTop } from '../../src/engine/sampler.js';
 import { Slot } from '../../src/engine/slot.js';
+import { chunkSizes } from '../../src/router/planner.js';
 
 void t.test('arrange brings the deepest rows to the front and says what is wasted', async (t) => {
   t.strictSame(

@@ -241,6 +241,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       load: { running: this.#live.size, waiting: 0, kvUsed: 0.25, kvCached: 0.125 },
       work: {
         ms: 1,
+        cycleMs: 1,
         predictedMs: 1,
         stageRows: [1, 1, 1, 1, 1],
         prefillTokens: 0,

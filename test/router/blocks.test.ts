@@ -61,6 +61,35 @@ void t.test('a change of exit is not taken where its catch-up eats what it saves
   t.equal(exitOf(nearly), 30, 'one token left: deep is cheaper than catching up');
 });
 
+/** Deep answers with time enough, whose shallower exits would have to catch up from the start. */
+const deep = Array.from({ length: 6 }, (_, i): SequenceState => ({ ...decoding(20_000), id: `deep${i}` }));
+
+/** A short question with so many ms left for its answer. */
+const short = (leftMs: number): SequenceState => ({
+  ...{
+    ...decoding(leftMs + exactPolicy.requestOverheadMs),
+    id: 'short',
+    arrivedAt: 300,
+    promptLength: 20,
+    generated: 0,
+  },
+  ...{ maxTokens: 4, frontier: new Array<number>(10).fill(0), exit: 8, tokensAtExit: 0 },
+  ...{ firstTokenAt: null, lastTokenAt: null },
+});
+
+void t.test('who is in the way of a tight answer rests; nobody catches up in a shallower block first', async (t) => {
+  t.match(admit(short(38), state(deep), blockSample, exactPolicy), { kind: 'admit', bound: true });
+  t.match(admit(short(8), state(deep), blockSample, exactPolicy), { kind: 'admit', bound: false }, 'in no time');
+  const live = [...deep, short(38)];
+  const { exits, paused, plan } = replan(live, state(live), blockSample, exactPolicy);
+  t.equal(plan.agenda.lost.size, 0);
+  t.strictSame(
+    exits.filter(({ id }) => id !== 'short'),
+    [],
+  );
+  t.ok(paused.length >= 3, `${paused.length} rest`);
+});
+
 void t.test('a prompt is prefilled in the trunk up to its exit, and in the block', async (t) => {
   const prompt = { ...decoding(900, 8), generated: 0, frontier: new Array<number>(10).fill(0), firstTokenAt: null };
   t.ok((chooseChunk(planAsIs(state([prompt]), blockSample, exactPolicy))?.positions ?? 0) > 0);

@@ -4,6 +4,7 @@ import {
   type DepthShape,
   type RouterState,
   type SequenceState,
+  chooseChunk,
   noDemand,
   nothingLearned,
   observeArrival,
@@ -71,4 +72,22 @@ void t.test('a budget that nothing was promised for is served by its deadline, b
   const tight = [prompt('a', 170, true), prompt('b', 170, false)];
   t.same(lost(tight), ['b']);
   t.same(lost([prompt('a', 170, false), prompt('b', 170, true)]), ['a']);
+});
+
+void t.test('what a caller was told is kept before what plans only hold time for', async (t) => {
+  const lost = (live: SequenceState[]): string[] =>
+    [...replan(live, state(live), sample, exactPolicy).plan.agenda.lost].map(({ request }) => request.id);
+  const held = { ...prompt('held', 170, true), told: false };
+  t.same(lost([held, { ...prompt('told', 170, true), promptLength: 210 }]), ['held'], 'though it is the smaller one');
+  t.same(lost([held, prompt('open', 170, false)]), ['open']);
+});
+
+void t.test('a prompt that was given up goes on after those that can be in time', async (t) => {
+  const next = (live: SequenceState[]): string | undefined =>
+    chooseChunk(replan(live, state(live), sample, exactPolicy).plan)?.id;
+  const sooner = prompt('sooner', 160, false);
+  t.equal(next([sooner, prompt('a', 170, true)]), 'a', 'it could be in time alone');
+  const late = { ...prompt('late', 500, true), arrivedAt: -10_000 };
+  t.equal(next([late, prompt('a', 170, true)]), 'a', 'its turn by the share of those that are late has long come');
+  t.equal(next([late]), 'late', 'where nobody else waits, it goes on');
 });

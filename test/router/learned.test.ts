@@ -96,6 +96,66 @@ void t.test('each kind of promise learns from its own', async (t) => {
   }
 });
 
+void t.test('the step that is in the way is no larger than the batch, however many wait', async (t) => {
+  const room = (count: number): number => {
+    const waiting = Array.from({ length: count }, (_, i) => ({ ...asks(0, 'continue'), id: `${i}`, budget: null }));
+    const admission = admit(
+      asks(500, 'continue'),
+      { ...idle, waiting, learned: nothingLearned },
+      sample,
+      defaultPolicy,
+    );
+    return admission.kind === 'admit' ? admission.outlook.total.room : 0;
+  };
+  t.ok(room(4) > 0);
+  t.equal(room(300), room(4));
+});
+
+void t.test('a first token beside a total needs the margin that it needs alone', async (t) => {
+  const learned = { ...nothingLearned, promises: { ...nothingLearned.promises, margin: 1, at: 0 } };
+  const on = (ttftMs: number, totalMs: number | null) => {
+    const request = { ...asks(0, 'continue'), budget: { totalMs, ttftMs, tpotMs: null, onMiss: 'continue' as const } };
+    return admit(request, { ...idle, learned }, sample, defaultPolicy);
+  };
+  const room = (ttftMs: number): number => {
+    const admission = on(ttftMs, null);
+    return admission.kind === 'admit' ? admission.outlook.total.room : 0;
+  };
+  let ttftMs = 10;
+  while (room(ttftMs) < 1.5) ttftMs += 1;
+  for (const totalMs of [null, 60_000]) {
+    t.match(on(ttftMs, totalMs), { bound: true, feasible: false });
+    t.match(on(2 * ttftMs, totalMs), { bound: true, feasible: true });
+  }
+});
+
+void t.test('predictions of totals learn from totals alone', async (t) => {
+  const request = { ...asks(5000, 'continue'), budget: { ...asks(5000, 'continue').budget, ttftMs: 200 } };
+  const admission = admit(request, { ...idle, learned: nothingLearned }, sample, defaultPolicy);
+  t.match(admission, { feasible: true });
+  const end = { firstTokenAt: 2000, endedAt: 2500, tokens: 50, whole: true };
+  const { promises, told } = observeEnd(nothingLearned, request, admission, end, defaultPolicy);
+  t.ok(promises.margin > nothingLearned.promises.margin, 'the first token was late');
+  t.ok(told.margin < nothingLearned.told.margin, 'the answer was not');
+});
+
+void t.test('a cut answer teaches what it took at least, where that is more than was predicted', async (t) => {
+  const request = asks(5000, 'truncate');
+  const admission = admit(request, { ...idle, learned: nothingLearned }, sample, defaultPolicy);
+  if (admission.kind === 'refuse') throw new Error('there is room');
+  const learn = (endedAt: number, firstTokenAt: number | null) => {
+    const end = { firstTokenAt, endedAt, tokens: firstTokenAt === null ? 0 : 20, whole: false };
+    return observeEnd(nothingLearned, request, admission, end, defaultPolicy);
+  };
+  const { total, ttft } = admission.outlook;
+  const late = learn(4_990, null);
+  t.ok(estimateMs(late.total, total) > total.forecastMs);
+  t.ok(estimateMs(late.ttft, ttft) > ttft.forecastMs, 'no token by then');
+  const soon = learn(total.forecastMs / 2, 1);
+  t.equal(estimateMs(soon.total, total), total.forecastMs, 'who knows how long it would have taken');
+  t.ok(estimateMs(soon.ttft, ttft) < ttft.forecastMs, 'its first token was there');
+});
+
 void t.test('an estimate finds the median of what comes of forecasts, and what it depends on', async (t) => {
   const random = seeded(2);
   let estimate = noEstimate;

@@ -6,6 +6,7 @@ import {
   type WaitingRequest,
   admit,
   chooseChunk,
+  chunkSizes,
   defaultPolicy,
   noDemand,
   noLengths,
@@ -118,8 +119,9 @@ void t.test('a larger share brings requests without a budget on faster among tig
 });
 
 void t.test('what the command line assumes is what the router assumes', async (t) => {
-  const { foresight, lengthQuantile, noBudgetShare, maxStall } = SERVE_OPTIONS;
+  const { foresight, lengthQuantile, noBudgetShare, maxStall, prefillChunk } = SERVE_OPTIONS;
   const flags = [foresight.default, lengthQuantile.default, noBudgetShare.default, maxStall.default];
   const { maxStallMs } = defaultPolicy;
   t.same(flags, [defaultPolicy.foresight, defaultPolicy.lengthQuantile, defaultPolicy.noBudgetShare, maxStallMs]);
+  t.same(defaultPolicy.chunks, chunkSizes(prefillChunk.default));
 });

@@ -1,6 +1,16 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { type Admission, type Budget, admit, defaultPolicy, predictMs, replan } from '../../src/router/planner.js';
+import { Agenda } from '../../src/router/agenda.js';
+import { batchOf } from '../../src/router/batch.js';
+import {
+  type Admission,
+  type Budget,
+  type WaitingRequest,
+  admit,
+  defaultPolicy,
+  predictMs,
+  replan,
+} from '../../src/router/planner.js';
 import { type Outcome, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { arrivals, budget, exactPolicy, live, state, waiting } from './arbitrary.js';
@@ -134,13 +144,48 @@ void t.test('what is called feasible is predicted within its budget', (t) => {
       const learned = { ...now.learned, total: { weights: learnt } };
       const admission = admit({ ...request, budget: wanted }, { ...now, learned }, sample, exactPolicy);
       if (admission.kind === 'refuse' || !admission.feasible) return true;
-      const { totalMs, ttftMs } = admission.prediction;
-      return totalMs <= (wanted.totalMs ?? Infinity) && ttftMs <= totalMs;
+      const { totalMs, ttftMs, tpotMs } = admission.prediction;
+      return (
+        totalMs <= (wanted.totalMs ?? Infinity) &&
+        ttftMs <= Math.min(totalMs, wanted.ttftMs ?? Infinity) &&
+        tpotMs <= (wanted.tpotMs ?? Infinity)
+      );
     }),
     runs,
   );
   t.end();
 });
+
+void t.test('an admission that plans hold time for loses nobody who was kept without it', (t) => {
+  const ids = (agenda: Agenda): string[] => [...agenda.lost].map(({ request }) => request.id);
+  let tried = 0;
+  fc.assert(
+    fc.property(state, waiting, fc.integer({ min: 20, max: 3_000 }), (now, asked, totalMs) => {
+      // Beside promises that can't all be kept any more.
+      const all = { live: now.live.map(promisedSoon), waiting: now.waiting.map(promisedSoon) };
+      const budget: Budget = { totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+      const request = { ...asked, arrivedAt: now.now, budget };
+      const admission = admit(request, { ...now, ...all }, sample, exactPolicy);
+      if (admission.kind === 'refuse' || !admission.bound) return true;
+      const lostWith = (promised: boolean): string[] => {
+        const queue = [...all.waiting, { ...request, promised }];
+        return ids(new Agenda(batchOf({ ...now, ...all }, queue, sample, exactPolicy), true));
+      };
+      const before = lostWith(false);
+      if (before.length > 0) tried += 1;
+      return lostWith(true).every((id) => before.includes(id));
+    }),
+    { ...runs, numRuns: 400 },
+  );
+  t.ok(tried > 20, `${tried} where somebody is late`);
+  t.end();
+});
+
+/** A request with a promise that is due within a second. */
+function promisedSoon<Request extends WaitingRequest>(request: Request): Request {
+  const totalMs = 10_000 - request.arrivedAt + 100 + (request.promptLength % 900);
+  return { ...request, promised: true, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' } };
+}
 
 void t.test('the least feasible budget is feasible on an otherwise idle engine, and less is not', (t) => {
   fc.assert(

@@ -60,7 +60,7 @@ void t.test('noise: the mean stays, spells double it for a while', async (t) => 
 void t.test('truncate on a noisy machine: at most one step late, and seldom at all', async (t) => {
   let cut = 0;
   let late = 0;
-  for (const [i, requests] of fc.sample(arrivals, { numRuns: 40, seed: 7 }).entries()) {
+  for (const [i, requests] of fc.sample(arrivals, { numRuns: 60, seed: 7 }).entries()) {
     const stated = requests.map((request): SimulatedRequest => ({
       ...request,
       budget: { totalMs: 150 + ((i * 37) % 350), ttftMs: null, tpotMs: null, onMiss: 'truncate' },
@@ -86,4 +86,29 @@ void t.test('what a caller waits for outside the engine is in what is reported',
   const one = { ...request, budget: null };
   const took = (overheadMs: number): number => serve([one], { overheadMs }).outcomes[0]?.endedAt ?? 0;
   t.equal(took(10) - took(0), 10);
+});
+
+void t.test('a prompt stops one position short: its first token is a decode row with the head', async (t) => {
+  const [one] = fc.sample(arrivals, { numRuns: 1, seed: 1 })[0] ?? [];
+  if (one === undefined) throw new Error('a sample has a request');
+  const served = (promptLength: number, tokens: number) => {
+    const request = { ...one, budget: null, promptLength, tokens, maxTokens: tokens };
+    const { outcomes, steps } = serve([request], { overheadMs: exactPolicy.requestOverheadMs });
+    const rows = steps.map(({ work }) => work.decode?.rows.reduce((sum, count) => sum + count, 0) ?? 0);
+    const positions = steps.map(({ work }) => work.prefill.reduce((sum, each) => sum + each.positions, 0));
+    const [outcome] = outcomes;
+    if (outcome?.admission.kind !== 'admit') throw new Error('it was served');
+    return { rows, positions, predicted: outcome.admission.prediction, outcome };
+  };
+  t.match(served(100, 2), { rows: [1, 1], positions: [99, 0] });
+  t.match(served(1, 2), { rows: [1, 1], positions: [0, 0] });
+  // A length that the tables of planning hold: 112 positions and the last.
+  for (const tokens of [1, 20]) {
+    const { predicted, outcome } = served(113, tokens);
+    const { endedAt, firstTokenAt, request } = outcome;
+    const ratio = predicted.totalMs / (endedAt - request.arrivedAt);
+    t.ok(Math.abs(ratio - 1) < 0.03, `predicted total over actual: ${ratio}`);
+    const first = predicted.ttftMs / ((firstTokenAt ?? 0) - request.arrivedAt);
+    t.ok(Math.abs(first - 1) < 0.03, `predicted first token over actual: ${first}`);
+  }
 });

@@ -108,6 +108,29 @@ void t.test('a budget that no plan has room for counts as infeasible, one that i
   t.equal(await value('planned_infeasible_total'), 1);
 });
 
+void t.test('without a budget nothing is infeasible, and one token has no pace', async (t) => {
+  const { metrics, value } = fixture();
+  metrics.begin('free', { arrivedAt: 0, promptTokens: 3, maxTokens: 1, budget: null });
+  const shed = { ...planned('free', 10), feasible: false, bound: false, predictedTpotMs: 0 };
+  metrics.step(step(100, { planned: [shed] }));
+  t.equal(await value('planned_infeasible_total'), 0);
+  t.equal(await value('request_predicted_tpot_seconds_count'), 0);
+  t.equal(await value('request_predicted_ttft_seconds_count'), 1);
+});
+
+void t.test('an answer that the gateway cut in the step that ended it is truncated', async (t) => {
+  const { metrics, value } = fixture();
+  for (const id of ['cut', 'whole']) {
+    const cut: Budget = { ...budget(200), onMiss: 'truncate' };
+    metrics.begin(id, { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: cut });
+  }
+  metrics.step(step(300, { ended: [ended('cut', 'length', 230), ended('whole', 'length', 199)] }));
+  const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
+  t.same([await outcome('truncated'), await outcome('met'), await outcome('missed')], [1, 1, 0]);
+  t.equal(await value('request_success_total{finished_reason="deadline"'), 1);
+  t.equal(await value('request_success_total{finished_reason="length"'), 1);
+});
+
 void t.test('every end of a request with a budget has its outcome', async (t) => {
   const { metrics, begin, value } = fixture();
   for (const id of ['met', 'late', 'cut', 'gone', 'broken', 'refused', 'lost']) begin(id, 200);
@@ -183,6 +206,7 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
         tokens: [{ id: 'a', token: 1, exit, logprobs: null }],
         work: {
           ms: 5,
+          cycleMs: 8,
           predictedMs: 4,
           stageRows: [1, 1],
           prefillTokens: 0,
@@ -207,6 +231,7 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
   t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="30"'), 2);
   t.equal(await value('engine_kernel_runs_total{unit="stage0",mode="decode",kernel="w8a8"'), 3);
   t.equal(await value('engine_slowdown_ratio'), 1.5);
+  t.equal(await value('engine_step_drift_ratio_sum'), 6, 'of the cycle, which is what is predicted');
   t.equal(await value('spec_decode_num_drafts_total{source="lookup"'), 3);
   t.equal(await value('spec_decode_num_draft_tokens_total{source="lookup"'), 12);
   t.equal(await value('spec_decode_num_accepted_tokens_total{source="lookup"'), 9);

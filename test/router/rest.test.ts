@@ -1,0 +1,84 @@
+/** Who sits a step out for whom. */
+import t from 'tap';
+import {
+  type Budget,
+  type RouterState,
+  type SequenceState,
+  nothingLearned,
+  order,
+  replan,
+} from '../../src/router/planner.js';
+import { exactPolicy, noMargin } from './arbitrary.js';
+import { layers, sample } from './sample.js';
+
+const NOW = 1000;
+const nothing: Budget = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+
+/** In the middle of an answer that is to stay at an exit: 40 tokens of 80. */
+function decoding(id: string, exit: number, budget: Partial<Budget>): SequenceState {
+  return {
+    ...{ id, arrivedAt: 0, promptLength: 200, generated: 40, maxTokens: 80, minExit: exit, exit, maxExit: exit },
+    ...{ budget: { ...nothing, ...budget }, promised: true, tokensAtExit: 40 },
+    ...{ firstTokenAt: NOW - 39 * 8, lastTokenAt: NOW, frontier: layers.map((layer) => (layer <= exit ? 239 : 0)) },
+  };
+}
+
+/** A prompt that just came, for the shallowest exit. */
+function prompt(budget: Partial<Budget>): SequenceState {
+  return {
+    ...{ ...decoding('prompt', 10, budget), arrivedAt: NOW, generated: 0, frontier: layers.map(() => 0) },
+    ...{ firstTokenAt: null, lastTokenAt: null, tokensAtExit: 0 },
+  };
+}
+
+const loose = Array.from({ length: 8 }, (_, i) => decoding(`loose${i}`, 30, { totalMs: 20_000 }));
+
+function pausedOf(live: SequenceState[], now = NOW): readonly string[] {
+  const learned = { ...nothingLearned, promises: noMargin, told: noMargin };
+  const state: RouterState = { now, slots: 16, kvRoom: 1e6, live, waiting: [], learned };
+  const { paused, plan } = replan(live, state, sample, exactPolicy);
+  if (plan.agenda.lost.size > 0) throw new Error('nobody has to be given up');
+  return paused;
+}
+
+void t.test('answers with time rest for a first token that is due before', async (t) => {
+  t.strictSame(pausedOf([...loose, prompt({ ttftMs: 2_000 })]), []);
+  t.ok(pausedOf([...loose, prompt({ ttftMs: 50 })]).length > 3);
+});
+
+void t.test('answers with time rest for a pace that all of them together can not hold', async (t) => {
+  t.strictSame(pausedOf([...loose, decoding('paced', 10, { tpotMs: 30 })]), []);
+  t.ok(pausedOf([...loose, decoding('paced', 10, { tpotMs: 8 })]).length > 3);
+});
+
+void t.test('an answer whose first token is there rests for others, but not for ever', async (t) => {
+  const begun = decoding('begun', 30, { ttftMs: 500 });
+  const tight = (now: number): SequenceState => ({
+    ...{ ...decoding('tight', 10, { totalMs: 12 + 40 * 5 }), arrivedAt: now },
+    ...{ firstTokenAt: now, lastTokenAt: now },
+  });
+  t.strictSame(pausedOf([begun, tight(NOW)]), ['begun']);
+  t.strictSame(pausedOf([begun, tight(60_000)], 60_000), []);
+});
+
+void t.test('nor does it wait for ever for a slot that it gave back', async (t) => {
+  const { id, ...begun } = decoding('begun', 30, { ttftMs: 500 });
+  const others = Array.from({ length: 3 }, (_, i) => ({
+    ...decoding(`other${i}`, 30, { totalMs: 70_000 }),
+    generated: 0,
+  }));
+  const state = { now: 60_000, slots: 16, kvRoom: 1e6, live: [], learned: nothingLearned };
+  t.equal(order([...others, { id, ...begun }], state, sample, exactPolicy)[0]?.id, id);
+});
+
+void t.test('a deep row without a budget pays for the layers that it alone brings', async (t) => {
+  const free = { ...decoding('free', 30, {}), budget: null };
+  const shallow = (leftMs: number): SequenceState => ({
+    ...{ ...decoding('shallow', 10, { totalMs: leftMs + exactPolicy.requestOverheadMs }), arrivedAt: NOW },
+    ...{ firstTokenAt: NOW, lastTokenAt: NOW },
+  });
+  t.strictSame(pausedOf([shallow(2_000), free]), []);
+  t.strictSame(pausedOf([shallow(280), free]), ['free']);
+  const along = { ...free, id: 'along', minExit: 10, exit: 10, maxExit: 10 };
+  t.strictSame(pausedOf([shallow(280), along]), [], 'one that leaves as early costs next to nothing');
+});
