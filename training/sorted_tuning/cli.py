@@ -21,6 +21,20 @@ Precision = Annotated[
 Data = Annotated[list[Path], typer.Option(help="JSONL of questions and answers; may be repeated.")]
 
 
+def _layers(boundaries: str | None) -> tuple[int, ...]:
+    """Trunk layers of "9,14"; none where none are given."""
+    from sorted_tuning.exits import parse_exits
+
+    return tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
+
+
+def _texts(files: list[Path] | None) -> list[str]:
+    """The instructions of all these files."""
+    from sorted_tuning.evaluation.evaluate import read_instructions
+
+    return [text for file in files or () for text in read_instructions(file)]
+
+
 @app.command()
 def calibrate(
     model: Model,
@@ -80,18 +94,15 @@ def targets(
     compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
 ) -> None:
     """The base's top-k distribution at every position, once; also cuts the data into windows."""
-    from sorted_tuning.evaluation.evaluate import read_instructions
-    from sorted_tuning.exits import parse_exits
     from sorted_tuning.load import load_base, load_tokenizer
     from sorted_tuning.precision import resolve
     from sorted_tuning.targets import write_targets
 
     settings = {"length": length, "k": top_k, "batch": batch, "seed": seed, "precision": resolve(precision, device)}
     base = load_base(model).to(device)
-    kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
     choices = {"compile": compile, "from_starts": from_starts, "once": once, "answers_first": answers_first}
-    choices["never"] = [text for file in never or () for text in read_instructions(file)]
-    count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=kept, **choices)
+    choices["never"] = _texts(never)
+    count = write_targets(base, load_tokenizer(model), data, out, **settings, boundaries=_layers(boundaries), **choices)
     typer.echo(f"{count} training tokens -> {out}")
 
 
@@ -107,13 +118,12 @@ def states(
     compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
 ) -> None:
     """The same targets with the trunk's states after other layers: no head runs, and no layer behind them."""
-    from sorted_tuning.exits import parse_exits
     from sorted_tuning.load import load_base
     from sorted_tuning.precision import resolve
     from sorted_tuning.targets import write_states
 
     settings = {"batch": batch, "precision": resolve(precision, device), "compile": compile}
-    kept = tuple(e.layer for e in parse_exits(boundaries))
+    kept = _layers(boundaries)
     count = write_states(load_base(model).to(device), of, out, boundaries=kept, **settings)
     typer.echo(f"{count} training tokens -> {out}")
 
@@ -235,8 +245,13 @@ def generate(
     boundaries: Annotated[
         str | None, typer.Option(help="With --targets: keep the trunk's states after these layers, as `targets` does.")
     ] = None,
-    length: Annotated[int, typer.Option(min=2, help="With --targets: tokens per window.")] = 256,
-    top_k: Annotated[int, typer.Option(min=1, help="With --targets: probabilities kept per position.")] = 32,
+    length: Annotated[
+        int | None, typer.Option(min=2, help="With --targets: tokens per window; 256 where none are given.")
+    ] = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --targets: probabilities per position; 32 where none are given."),
+    ] = None,
     question_temperature: Annotated[
         float | None, typer.Option(min=0.01, help="Of sampling questions; 1 where none is given.")
     ] = None,
@@ -254,8 +269,6 @@ def generate(
     from sorted_tuning.completions import Sampler
     from sorted_tuning.converse import Conversations
     from sorted_tuning.data import HELD_OUT, read_rows
-    from sorted_tuning.evaluation.evaluate import read_instructions
-    from sorted_tuning.exits import parse_exits
     from sorted_tuning.first_words import FirstWords, read_first_words
     from sorted_tuning.generate import ANSWER, QUESTION, Style
     from sorted_tuning.generate import generate as run
@@ -277,8 +290,8 @@ def generate(
         raise TuningError("cut: must be given with --short, which drops longer answers otherwise")
     if targets and (model is None or held_out is None):
         raise TuningError("targets: must be given with --model and --held-out")
-    if (held_out or boundaries) and targets is None:
-        raise TuningError("held_out, boundaries: must be given with --targets")
+    if (held_out or boundaries or length or top_k) and targets is None:
+        raise TuningError("held_out, boundaries, length, top_k: must be given with --targets")
     if targets and targets.exists():
         raise TuningError(f"targets: must be a new file for the rows of this start, found {targets}")
     if whole and question_temperature:
@@ -290,11 +303,10 @@ def generate(
         Draw(short or ANSWER.max_tokens, answer_temperature, ANSWER.top_k, ANSWER.min_p),
         ended=short is not None and not cut,
     )
-    taboo = [text for file in never or () for text in read_instructions(file)]
+    taboo = _texts(never)
     lessons = None
     if targets:
-        kept = tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
-        lessons = LessonWindows(length, kept, top_k)
+        lessons = LessonWindows(length or 256, _layers(boundaries), top_k or 32)
         taboo += [row.question for row in read_rows(held_out)[:HELD_OUT]]
     if model:
         kind = dtype_of(resolve(precision, device))

@@ -104,6 +104,8 @@ def test_generate_writes_targets_that_a_run_can_learn_from(files, tmp_path):
         (["--cut"], "cut: must be given with --short"),
         (["--targets", "out"], "must be given with --model and --held-out"),
         (["--boundaries", "1"], "must be given with --targets"),
+        (["--length", "32"], "must be given with --targets"),
+        (["--top-k", "8"], "must be given with --targets"),
         (["--targets", "out", "--held-out", "ROWS", "--boundaries", "9"], "trunk layers 1 to 3, got 9"),
     ],
 )
