@@ -74,10 +74,10 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     // Evenly spread over an answer's steps.
     while (sequences.length < Math.min(live, 1 + (step * live) / (PROMPT_STEPS + ANSWER))) {
       const sequence = arrive();
-      const { value, ms } = timed(() => planning.admit(sequence, sequences, [], room, now));
+      const { value, ms } = timed(() => planning.admit([sequence], sequences, [], room, now));
       if (isMeasured) admitted += ms;
       if (isMeasured) arrivals += 1;
-      sequence.admission = value;
+      sequence.admission = value[0] ?? null;
       planning.arrived(sequence, now);
       sequences.push(sequence);
     }

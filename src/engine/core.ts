@@ -4,9 +4,10 @@
  * A step is: end what was cancelled or is overdue; admit; re-plan depths; advance one chunk; decode the batch; sample.
  * Knows: scheduler, planning, executor. Must not know: processes, HTTP, text ("purely token id sequences").
  */
-import type { Admission, Policy } from '../router/planner.js';
+import type { Policy } from '../router/planner.js';
 import type { CostTable } from '../router/cost.js';
 import { depthShape } from '../router/planner.js';
+import { Arrivals } from './arrivals.js';
 import { type Advance, advanceOf, catchUpsOf } from './advances.js';
 import { type Constraint } from './constraint.js';
 import { type Chosen, chooseTokens, isPlainGreedy } from './choose.js';
@@ -26,7 +27,7 @@ import { place } from './place.js';
 import { Planning } from './planning.js';
 import { scorePrompt } from './prompt-scores.js';
 import { Scheduler, type SchedulerLimits } from './scheduler.js';
-import { Sequence } from './sequence.js';
+import type { Sequence } from './sequence.js';
 import { maySpeculate, type Speculate } from './speculation/rule.js';
 import { type Draft, Speculation } from './speculation/speculation.js';
 import { type AdvanceTotals, decodeWork, stepWork } from './step-work.js';
@@ -46,6 +47,7 @@ export class EngineCore {
   readonly #planning: Planning;
   readonly #outbox = new Outbox();
   readonly #speculation: Speculation;
+  readonly #arrivals: Arrivals;
   /** When the step before ended; null after a rest. */
   #stepEndedAt: number | null = null;
 
@@ -57,11 +59,13 @@ export class EngineCore {
     this.scheduler = new Scheduler(executor.table, options);
     this.#planning = new Planning(depthShape(executor.model.manifest), costs, options.policy, options.slowdown);
     this.#speculation = new Speculation(executor);
+    this.#arrivals = new Arrivals(executor, this.scheduler, this.#planning, this.#outbox);
   }
 
   /** Whether `step` has anything to do or to tell. */
   get busy(): boolean {
-    return this.scheduler.running.length + this.scheduler.waiting.length > 0 || this.#outbox.hasNews;
+    const { running, waiting } = this.scheduler;
+    return running.length + waiting.length + this.#arrivals.count > 0 || this.#outbox.hasNews;
   }
 
   /** Whether a sequence can't go on for want of a mask. */
@@ -72,82 +76,41 @@ export class EngineCore {
   /** Whether `step` has nothing to do before a mask comes. */
   get isStalled(): boolean {
     const { running, waiting } = this.scheduler;
-    const othersWait = waiting.length > 0 || this.#outbox.hasNews;
+    const othersWait = waiting.length + this.#arrivals.count > 0 || this.#outbox.hasNews;
     return !othersWait && running.length > 0 && running.every(({ awaitsMask }) => awaitsMask);
   }
 
   /**
-   * Accepts or refuses a request; the next step's message says which.
+   * Takes a request; the next step accepts or refuses it, and its message says which.
    * @param elsewhere requests that wait before they are submitted and have places in the queue; null for one of those
    */
   submit(request: GenerateMessage, constraint: Constraint | null = null, elsewhere: number | null = 0): void {
-    const { id, prompt, maxTokens } = request;
-    const refuse = (reason: RefusedEvent['reason'], leastFeasibleMs: number | null): void => {
-      constraint?.close();
-      this.#outbox.refused.push({ id, reason, leastFeasibleMs });
-    };
-    if (prompt.length === 0 || prompt.length + maxTokens > this.executor.model.limits.capacity) {
-      refuse('too_long', null);
-      return;
-    }
-    // The gateway refuses them, with more words; here one would end the engine, and with it everybody's answers.
-    if (!this.#areKnown(prompt) || !this.#areKnown(request.prediction ?? [])) {
-      refuse('unknown_token', null);
-      return;
-    }
-    const now = this.options.clock();
-    const { sequence, admission } = this.#admit(request, constraint, now);
-    if (admission.kind === 'refuse') {
-      refuse('budget_infeasible', admission.leastFeasibleMs);
-      return;
-    }
-    sequence.exit = this.executor.model.exitIndex(admission.exit);
-    sequence.admission = admission;
-    if (!this.scheduler.enqueue(sequence, elsewhere)) {
-      refuse('queue_full', null);
-      return;
-    }
-    this.#planning.arrived(sequence, now);
-    this.#outbox.planned.push({
-      id,
-      exit: admission.exit,
-      predictedTtftMs: admission.prediction.ttftMs,
-      predictedTpotMs: admission.prediction.tpotMs,
-      predictedMs: admission.prediction.totalMs,
-      feasible: admission.feasible,
-      bound: admission.bound,
-    });
-    if (request.promptLogprobs !== null) this.#outbox.prompts.push({ id, logprobs: [null] });
+    this.#arrivals.submit(request, constraint, elsewhere);
   }
 
   /** Refuses a request that was never submitted. */
   refuse(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
-    this.#outbox.refused.push({ leastFeasibleMs: null, ...event });
+    this.#arrivals.refuse(event);
   }
 
   /** Refuses a request whose budget was over before it was submitted. */
   refuseLate(request: GenerateMessage): void {
-    const { admission } = this.#admit(request, null, this.options.clock());
-    const leastFeasibleMs = admission.kind === 'refuse' ? admission.leastFeasibleMs : null;
-    this.#outbox.refused.push({ id: request.id, reason: 'budget_infeasible', leastFeasibleMs });
+    this.#arrivals.refuseLate(request, this.#room(), this.options.clock());
   }
 
   /** Ends a request that was never submitted. */
-  abandon({ id, prompt }: GenerateMessage, reason: CancelReason): void {
-    this.#outbox.ended.push({
-      ...{ id, reason, error: null, promptTokens: prompt.length, cachedTokens: 0, preemptions: 0 },
-      ...{ startedAt: null, firstTokenAt: null, endedAt: this.options.clock() },
-    });
+  abandon(request: GenerateMessage, reason: CancelReason): void {
+    this.#arrivals.abandon(request, reason, this.options.clock());
   }
 
   /** Whether the queue has no place left. @param elsewhere requests that wait before they are submitted */
   isFull(elsewhere: number): boolean {
-    return this.scheduler.isFull(elsewhere);
+    return this.#arrivals.isFull(elsewhere);
   }
 
   /** Ends a sequence at the next step. Unknown ids are ignored: the answer may just have ended. */
   cancel(id: string, reason: CancelReason = 'cancelled'): void {
-    const sequence = this.scheduler.find(id);
+    const sequence = this.scheduler.find(id) ?? this.#arrivals.find(id);
     if (sequence) sequence.ending = reason;
   }
 
@@ -160,6 +123,7 @@ export class EngineCore {
   step(): StepMessage {
     const { clock } = this.options;
     const startedAt = clock();
+    this.#arrivals.admit(this.#room(), startedAt);
     this.#endDue(startedAt);
     this.scheduler.reorder(
       this.#planning.order(this.scheduler.running, this.scheduler.waiting, this.#room(), startedAt),
@@ -201,19 +165,6 @@ export class EngineCore {
     const message = this.#outbox.take(at, this.#load(), work);
     this.#stepEndedAt = this.busy ? at : null;
     return message;
-  }
-
-  #admit(
-    request: GenerateMessage,
-    constraint: Constraint | null,
-    now: number,
-  ): { sequence: Sequence; admission: Admission } {
-    const { model, units } = this.executor;
-    const sequence = new Sequence(request, model.exitIndex(request.depth.maxExit), constraint, units.exits);
-    this.scheduler.lookUp(sequence);
-    const { running, waiting } = this.scheduler;
-    const admission = this.#planning.admit(sequence, running, waiting, this.#room(), now);
-    return { sequence, admission };
   }
 
   #endDue(now: number): void {
@@ -261,12 +212,6 @@ export class EngineCore {
     const sequence = running.find(({ id }) => id === chunk?.id);
     if (sequence === undefined || chunk === null) return [];
     return [advanceOf(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#planning)];
-  }
-
-  /** Whether the embedding has a row for each. */
-  #areKnown(tokens: readonly number[]): boolean {
-    const { vocab } = this.executor.model.manifest.architecture;
-    return tokens.every((token) => Number.isInteger(token) && token >= 0 && token < vocab);
   }
 
   #advance(advances: readonly Advance[]): AdvanceTotals {

@@ -5,7 +5,7 @@
  */
 import {
   type Admission,
-  admit,
+  admitAll,
   advanceWork,
   type Chunk,
   chooseChunk,
@@ -82,22 +82,20 @@ export class Planning {
     this.#costs = costModel(table, shape, slowdown);
   }
 
-  /** What was refused takes no time, so no plan may leave time for more of it: see `arrived`. */
+  /** Admits what arrived since the last step. What is taken is learnt of by `arrived`: no plan leaves time for what isn't. */
   admit(
-    sequence: Sequence,
+    arrived: readonly Sequence[],
     live: readonly Sequence[],
     waiting: readonly Sequence[],
     room: EngineRoom,
     now: number,
-  ): Admission {
+  ): Admission[] {
     if (live.length === 0 && waiting.length === 0) {
       this.#costs = rest(this.#costs, now - (this.#busyAt ?? now));
       this.#busyAt = now;
     }
-    const request = this.#plain(sequence);
-    const state = this.#state(live, waiting, room, now);
-    const learned = observeRequest(this.#learned, request, now);
-    return admit(request, { ...state, learned }, this.#costs, this.policy);
+    const requests = arrived.map((sequence) => this.#plain(sequence));
+    return admitAll(requests, this.#state(live, waiting, room, now), this.#costs, this.policy);
   }
 
   /** Learns of a request that was admitted and has its place in the queue. */

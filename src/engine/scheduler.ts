@@ -25,11 +25,9 @@ export class Scheduler {
     readonly limits: SchedulerLimits,
   ) {}
 
-  /** False when the queue is full. @param elsewhere as for `isFull`; null for one that has its place already */
-  enqueue(sequence: Sequence, elsewhere: number | null = 0): boolean {
-    if (elsewhere !== null && this.isFull(elsewhere)) return false;
+  /** See `isFull`: whoever has a place in the queue is taken. */
+  enqueue(sequence: Sequence): void {
     this.waiting.push(sequence);
-    return true;
   }
 
   /** @param elsewhere requests that wait as well, but not here */

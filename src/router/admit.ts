@@ -1,56 +1,113 @@
 /**
  * Admission: the deepest exit that makes a new request's budget here and now, or the least budget that would do.
  *
- * Knows: the agenda with the request in it. Must not know: what happens after it was admitted (replan).
+ * Knows: who has room (room.ts), the depth plan, forecasts. Must not know: what happens after it was admitted (replan).
  */
-import { Agenda } from './agenda.js';
-import { type Batch, aloneMs, batchOf, outlook, stretchOf } from './batch.js';
+import { type Batch, aloneMs, batchOf, outlook } from './batch.js';
 import { type Outlook, estimateMs } from './estimate.js';
 import { type Job, stepsLeft } from './jobs.js';
-import type { Learned } from './learned.js';
+import { type Learned, observeRequest } from './learned.js';
 import type { CostModel } from './model.js';
 import { order } from './order.js';
 import { DepthPlan } from './plan.js';
-import { careOf, marginOf } from './promises.js';
-import { promptMs } from './steps.js';
+import { careOf } from './promises.js';
+import { careful, leastFeasible, roomFor } from './room.js';
 import type { Admission, Budget, Policy, Prediction, RouterState, WaitingRequest } from './types.js';
 
-/**
- * @param asked its `exit`, `promised` and `told` are ignored: admission decides them
- * @param state without the request
- */
+/** One request alone: see `admitAll`. */
 export function admit(asked: WaitingRequest, state: RouterState, model: CostModel, policy: Policy): Admission {
-  const request: WaitingRequest = { ...asked, promised: true, told: true };
-  const ordered = order([...state.waiting, request], state, model, policy);
-  const batch = batchOf(state, ordered, model, policy, ordered.length);
-  const self = batch.jobs.findIndex((job) => job.request === request);
-  const job = batch.jobs[self];
-  if (job === undefined) throw new Error('a request to admit must be among the waiting');
+  const [admission] = admitAll([asked], state, model, policy);
+  if (admission === undefined) throw new Error('one request has one admission');
+  return admission;
+}
 
-  const room = job.bound ? roomFor(batch, self) : Infinity;
-  const bound = room >= 1;
-  const { learned } = state;
-  const isRefusable = request.budget?.onMiss === 'reject';
-  if (isRefusable && room < careful(state)) {
-    return { kind: 'refuse', leastFeasibleMs: leastFeasible(batch, self) };
+/**
+ * Admits what arrived since the last step. Promises are made one after the other; depths and predictions know of all
+ * who are admitted: the first of a burst isn't told what it would get without the others.
+ * @param asked their `exit`, `promised` and `told` are ignored: admission decides them
+ * @param state without them
+ * @returns by request
+ */
+export function admitAll(
+  asked: readonly WaitingRequest[],
+  state: RouterState,
+  model: CostModel,
+  policy: Policy,
+): Admission[] {
+  const batchWith = (requests: readonly WaitingRequest[], learned: Learned): Batch => {
+    const known: RouterState = { ...state, learned, waiting: [...state.waiting, ...requests] };
+    return batchOf(known, order(known.waiting, known, model, policy), model, policy, known.waiting.length);
+  };
+  const decisions: Decision[] = [];
+  const taken: WaitingRequest[] = [];
+  let { learned } = state;
+  let batch: Batch | null = null;
+  for (const request of asked) {
+    const counted = observeRequest(learned, request, state.now);
+    batch = batchWith([...taken, { ...request, promised: true, told: true }], counted);
+    const self = placeOf(batch, request.id);
+    const room = batch.jobs[self]?.bound === true ? roomFor(batch, self) : Infinity;
+    if (request.budget?.onMiss === 'reject' && room < careful(state)) {
+      decisions.push({ kind: 'refuse', leastFeasibleMs: leastFeasible(batch, self) });
+      continue;
+    }
+    const bound = room >= 1;
+    taken.push({ ...request, promised: bound, told: bound });
+    decisions.push({ kind: 'admit', id: request.id, room });
+    learned = counted;
   }
+  // Each batch holds one as if it were promised its budget, and taken at all. Of one alone that decides nothing more.
+  const all = batch !== null && asked.length === 1 ? batch : batchWith(taken, learned);
+  const exits = depthsOf(all, new Map(taken.map(({ id, promised }) => [id, promised === true])));
+  return decisions.map((each) => {
+    return each.kind === 'refuse' ? each : admissionOf(all, exits, placeOf(all, each.id), each.room);
+  });
+}
+
+type Refusal = Extract<Admission, { kind: 'refuse' }>;
+type Decision = Refusal | { readonly kind: 'admit'; readonly id: string; readonly room: number };
+
+/** Its place among the jobs of a batch. @throws Error where it is not there */
+function placeOf({ jobs }: Batch, id: string): number {
+  const place = jobs.findIndex(({ request }) => request.id === id);
+  if (place < 0) throw new Error('a request to admit must be among the waiting');
+  return place;
+}
+
+/** By job: the exit that it has, or begins with where it is taken now. @param taken ids, and whether plans count on them */
+function depthsOf(batch: Batch, taken: ReadonlyMap<string, boolean>): number[] {
   const plan = new DepthPlan(batch);
   plan.keep();
   plan.begin();
-  const exit = !job.bound ? job.max : bound ? (plan.exits[self] ?? job.min) : job.min;
-  const outlookAt = (exit: number): Outlooks => outlookOf(batch, job, exit, at(batch, self, exit), room);
+  return batch.jobs.map((job, i) => {
+    const isCounted = taken.get(job.request.id);
+    if (isCounted === undefined) return job.present;
+    if (!job.bound) return job.max;
+    return isCounted ? (plan.exits[i] ?? job.min) : job.min;
+  });
+}
+
+/** @param room see room.ts; Infinity without a budget */
+function admissionOf(batch: Batch, exits: readonly number[], self: number, room: number): Admission {
+  const { jobs, state, model } = batch;
+  const job = jobs[self];
+  const exit = exits[self];
+  if (job === undefined || exit === undefined) throw new Error('a request to admit must be among the waiting');
+  const { learned } = state;
+  const { budget, maxExit } = job.request;
+  const outlookAt = (exit: number): Outlooks => outlookOf(batch, job, exit, at(batch, exits, self, exit), room);
   const outlook = outlookAt(exit);
   const prediction = predictionOf(job, outlook, learned);
   // Depth is given up where time gets short, so what counts is how long it takes without.
   const shallowMs = (): number => estimateMs(learned.total, (exit === job.min ? outlook : outlookAt(job.min)).total);
-  const feasible = isRefusable || isPromised(request.budget, room, shallowMs, state);
+  const feasible = budget?.onMiss === 'reject' || isPromised(budget, room, shallowMs, state);
   return {
     kind: 'admit',
-    exit: model.shape.exits[exit]?.layer ?? request.maxExit,
-    prediction: feasible ? within(prediction, request.budget) : prediction,
+    exit: model.shape.exits[exit]?.layer ?? maxExit,
+    prediction: feasible ? within(prediction, budget) : prediction,
     outlook,
     feasible,
-    bound,
+    bound: room >= 1,
   };
 }
 
@@ -65,11 +122,6 @@ function isPromised(budget: Budget | null, room: number, shallowMs: () => number
   const hasParts = budget !== null && (budget.ttftMs !== null || budget.tpotMs !== null);
   if (room < (hasParts || totalMs === null ? careful(state) : 1)) return false;
   return totalMs === null || totalMs >= shallowMs() * careOf(state.learned.told, state.now);
-}
-
-/** How many times the work due must fit before a promise is made by room. */
-function careful({ learned, now }: RouterState): number {
-  return 1 + marginOf(learned.promises, now);
 }
 
 /** What is promised is predicted: depth gives way before the budget is missed. */
@@ -87,85 +139,18 @@ interface Instants {
 }
 
 /**
- * Instants of one job at an exit, with everybody else at the exit they have now. While others decode, the pace that
+ * Instants of one job at an exit, with everybody else at theirs. While others decode, the pace that
  * they get lately counts as much as the pace of those who are known: it holds what arrivals do to it.
  */
-function at(batch: Batch, self: number, exit: number): Instants {
+function at(batch: Batch, exits: readonly number[], self: number, exit: number): Instants {
   const { jobs, state, model } = batch;
   const job = jobs[self];
-  const future = outlook(batch, (each) => (each === job ? exit : each.present));
+  const future = outlook(batch, (_, i) => (i === self ? exit : (exits[i] ?? 0)));
   const first = future.first[self] ?? 0;
   const end = future.end[self] ?? 0;
   const { paceMs } = model.correction;
   if (job === undefined || paceMs === 0 || state.live.length === 0) return { first, end };
   return { first, end: (end + first + Math.max(0, stepsLeft(job, job.likely) - 1) * paceMs) / 2 };
-}
-
-/** How many times its budget holds what is due by then, everybody at their shallowest; 0 where it takes another's. */
-function roomFor(batch: Batch, self: number): number {
-  const job = batch.jobs[self];
-  const agenda = new Agenda(batch, true);
-  if (job === undefined || agenda.lost.has(job)) return 0;
-  return takesAnothers(batch, self, agenda.lost) ? 0 : agenda.room(self, stepGrain(batch));
-}
-
-/** Whether somebody is given up for a job who would not be without it: an older promise goes before a new one. */
-function takesAnothers(batch: Batch, self: number, lost: ReadonlySet<Job>): boolean {
-  if (lost.size === 0) return false;
-  const jobs = batch.jobs.map((job, i) => (i === self ? { ...job, promised: false } : job));
-  const without = new Agenda({ ...batch, jobs }, true).lost;
-  return [...lost].some((job) => !without.has(job));
-}
-
-/** Milliseconds of the shortest step that prefills while others decode: one that began for others is in the way. */
-function stepGrain({ jobs, model, policy, state, step }: Batch): number {
-  if (jobs.length < 2) return 0;
-  const [chunk = 1] = policy.chunks;
-  const rows = new Int32Array(model.shape.exits.length);
-  // Whoever waits is in no step.
-  rows[0] = Math.min(jobs.length, state.slots);
-  return step(rows) + promptMs(model, rows.length - 1, chunk, chunk);
-}
-
-/** How near the least feasible budget is found, and how many agendas that may take where as many jobs are there. */
-const NEAR = 0.05;
-const TRIES = 10;
-const MANY = 64;
-
-/**
- * The least total budget that would be admitted here and now, counted from arrival: between none and what serves the
- * request after everybody else. Where many are there, the latter: a refusal must stay cheap.
- */
-function leastFeasible(batch: Batch, self: number): number {
-  const { policy, state, jobs } = batch;
-  const wouldDo = (waitMs: number): boolean => roomFor(dueAt(batch, self, state.now + waitMs), self) >= careful(state);
-  let most = lastMs(batch, self);
-  let least = 0;
-  let tries = jobs.length > MANY ? 2 : TRIES;
-  // What is expected to arrive meanwhile is not in it, and others may be due later still.
-  for (; tries > 0 && !wouldDo(most); tries -= 1) {
-    least = most;
-    most *= 1.5;
-  }
-  for (; tries > 0 && most - least > NEAR * most; tries -= 1) {
-    const between = (least + most) / 2;
-    if (wouldDo(between)) most = between;
-    else least = between;
-  }
-  const arrivedAt = jobs[self]?.request.arrivedAt ?? state.now;
-  return Math.ceil(state.now + most - arrivedAt + policy.requestOverheadMs);
-}
-
-/** Milliseconds from now to the last token of a request that is served after everybody else, at its shallowest. */
-function lastMs(batch: Batch, self: number): number {
-  const agenda = new Agenda(dueAt(batch, self, Number.MAX_VALUE), true);
-  return (agenda.workUntil(self) * stretchOf(batch.jobs, batch.policy) + stepGrain(batch)) * careful(batch.state);
-}
-
-/** The batch as it would be with that instant as the only deadline of one of its jobs. */
-function dueAt(batch: Batch, self: number, end: number): Batch {
-  const deadlines = { first: Infinity, end, tpot: Infinity };
-  return { ...batch, jobs: batch.jobs.map((job, i) => (i === self ? { ...job, deadlines } : job)) };
 }
 
 type Outlooks = Extract<Admission, { kind: 'admit' }>['outlook'];

@@ -98,9 +98,9 @@ function loadOf(job: Job, index: number, exit: number, { model, policy, onceMs }
 }
 
 /** The future of all jobs, each at its exit and up to its likely length. */
-export function outlook(batch: Batch, exitOf: (job: Job) => number): Forecast {
+export function outlook(batch: Batch, exitOf: (job: Job, index: number) => number): Forecast {
   const { jobs, state, step } = batch;
-  const loads = jobs.map((job, index) => loadOf(job, index, exitOf(job), batch));
+  const loads = jobs.map((job, index) => loadOf(job, index, exitOf(job, index), batch));
   const queue = [...jobs.keys()].filter((i) => jobs[i]?.prefilling === true);
   queue.sort((a, b) => batch.due(jobs[a]) - batch.due(jobs[b]));
   const room = { slots: state.slots - state.live.length, positions: state.kvRoom };

@@ -16,7 +16,7 @@
 import { type CorrectedPart, learn, rested } from './correct.js';
 import { type CostModel, type Work, cascadeMs, prefillMs, unitMs } from './model.js';
 
-export { admit } from './admit.js';
+export { admit, admitAll } from './admit.js';
 export { FORESEEN } from './batch.js';
 export { type Chunk, chooseChunk } from './chunk.js';
 export { isWithin } from './deadlines.js';

@@ -12,7 +12,7 @@ import {
   type Policy,
   type RouterState,
   type Work,
-  admit,
+  admitAll,
   chooseChunk,
   correct,
   isOverdue,
@@ -110,15 +110,22 @@ export function* simulate(
       model = rest(model, later - now);
       now = later;
     }
+    const arrived: LiveRequest[] = [];
     for (let request = requests[next]; request !== undefined && request.arrivedAt <= now; request = requests[next]) {
       next += 1;
-      const each = start(request, model.shape);
-      const withIt = observeRequest(learned, each, request.arrivedAt);
-      const admission = admit(toWaiting(each), { ...state(), learned: withIt }, model, policy);
-      if (admission.kind === 'admit') learned = withIt;
+      arrived.push(start(request, model.shape));
+    }
+    const decided = arrived.length === 0 ? [] : admitAll(arrived.map(toWaiting), state(), model, policy);
+    for (const [i, each] of arrived.entries()) {
+      const admission = decided[i];
+      if (admission === undefined) continue;
       admissions.set(each.id, admission);
-      if (admission.kind === 'refuse') end(each, 'refused');
-      else waiting.push({ ...each, exit: admission.exit, promised: admission.bound, told: admission.feasible });
+      if (admission.kind === 'refuse') {
+        end(each, 'refused');
+        continue;
+      }
+      learned = observeRequest(learned, each, now);
+      waiting.push({ ...each, exit: admission.exit, promised: admission.bound, told: admission.feasible });
     }
 
     // 2. Free slots go to the waiting, in order of service.

@@ -111,3 +111,22 @@ void t.test('a shallow request takes no deep prefix that has no room, and runs b
     for (const slot of table.slots) table.drop(slot);
   }
 });
+
+void t.test(
+  'requests that arrive between two steps are admitted by the next one, and may be cancelled before it',
+  async (t) => {
+    const engine = core(() => 0);
+    const ids = ['a', 'b', 'c'];
+    for (const id of ids) engine.submit(greedy(id, [3, 4], deepest, 2, { arrivedAt: 0 }));
+    t.ok(engine.busy);
+    t.notOk(engine.isStalled);
+    engine.cancel('b');
+    const { planned, ended, load } = engine.step();
+    t.strictSame(
+      planned.map(({ id }) => id),
+      ids,
+    );
+    t.match(ended, [{ id: 'b', reason: 'cancelled' }]);
+    t.equal(load.running + load.waiting, 2);
+  },
+);

@@ -108,13 +108,13 @@ void t.test('what was refused takes no time: a flood of refusals leaves plans as
     const { request } = decoding(id, totalMs);
     return new Sequence({ ...request, arrivedAt, prompt, depth: { ...request.depth, budget } }, 4);
   };
-  const before = planning.admit(asking('before', 2000, 'reject', 0), [], [], room, 0);
+  const [before] = planning.admit([asking('before', 2000, 'reject', 0)], [], [], room, 0);
   t.match(before, { kind: 'admit', exit: 30, feasible: true });
   for (let i = 0; i < 40; i += 1) {
-    const hopeless = planning.admit(asking(`r${i}`, 16, 'reject', 100 * i), [], [], room, 100 * i);
-    t.equal(hopeless.kind, 'refuse');
+    const [hopeless] = planning.admit([asking(`r${i}`, 16, 'reject', 100 * i)], [], [], room, 100 * i);
+    t.match(hopeless, { kind: 'refuse' });
   }
-  const after = planning.admit(asking('after', 2000, 'reject', 4000), [], [], room, 4000);
+  const [after] = planning.admit([asking('after', 2000, 'reject', 4000)], [], [], room, 4000);
   t.match(after, { kind: 'admit', exit: 30, feasible: true });
 });
 
@@ -123,8 +123,8 @@ void t.test('a budget that a stored prefix makes feasible is not refused', async
   const prompt = Array.from({ length: 3000 }, (_, i) => i);
   const { request } = decoding('turn', 400, 'reject');
   const sequence = new Sequence({ ...request, prompt, maxTokens: 20 }, 4);
-  const admit = () => planning.admit(sequence, [], [], { slots: 16, kvRoom: 1e6 }, 0);
-  t.equal(admit().kind, 'refuse');
+  const admit = () => planning.admit([sequence], [], [], { slots: 16, kvRoom: 1e6 }, 0)[0];
+  t.match(admit(), { kind: 'refuse' });
   const slot = new Slot(0, shape.stages.length + shape.exits.length);
   slot.tokens = prompt;
   for (let unit = 0; unit < slot.frontiers.length; unit += 1) slot.reach(unit, 2900);

@@ -1,0 +1,126 @@
+/**
+ * Requests that arrived since the last step: who is taken, and what is told of it.
+ *
+ * A step takes tens of milliseconds, in which a whole burst may arrive. Admitted one by one, the first of it would be
+ * told what it gets without the others: they are admitted together, when the next step begins.
+ * Knows: the queue, planning, the outbox. Must not know: slots, graphs, what a step runs.
+ */
+import type { Constraint } from './constraint.js';
+import type { Executor } from './executor.js';
+import type { CancelReason, GenerateMessage, RefusedEvent } from './messages.js';
+import type { Outbox } from './outbox.js';
+import type { EngineRoom, Planning } from './planning.js';
+import type { Scheduler } from './scheduler.js';
+import { Sequence } from './sequence.js';
+
+/** A request that is neither admitted nor refused yet. */
+interface Arrival {
+  readonly sequence: Sequence;
+  readonly constraint: Constraint | null;
+}
+
+export class Arrivals {
+  #since: Arrival[] = [];
+
+  constructor(
+    private readonly executor: Executor,
+    private readonly scheduler: Scheduler,
+    private readonly planning: Planning,
+    private readonly outbox: Outbox,
+  ) {}
+
+  get count(): number {
+    return this.#since.length;
+  }
+
+  /** Whether the queue has no place left. @param elsewhere requests that wait, but neither here nor in the queue */
+  isFull(elsewhere: number): boolean {
+    return this.scheduler.isFull(elsewhere + this.#since.length);
+  }
+
+  find(id: string): Sequence | undefined {
+    return this.#since.find(({ sequence }) => sequence.id === id)?.sequence;
+  }
+
+  /** Takes a request for the next step, or refuses what can't be served. @param elsewhere see `EngineCore.submit` */
+  submit(request: GenerateMessage, constraint: Constraint | null, elsewhere: number | null): void {
+    const reason = this.#fault(request) ?? (elsewhere !== null && this.isFull(elsewhere) ? 'queue_full' : null);
+    if (reason === null) this.#since.push({ sequence: this.#sequence(request, constraint), constraint });
+    else {
+      constraint?.close();
+      this.#refuse(request.id, reason);
+    }
+  }
+
+  /** Refuses a request that was never submitted. */
+  refuse(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
+    this.outbox.refused.push({ leastFeasibleMs: null, ...event });
+  }
+
+  /** Refuses a request whose budget was over before it was submitted. */
+  refuseLate(request: GenerateMessage, room: EngineRoom, now: number): void {
+    const { running, waiting } = this.scheduler;
+    const [admission] = this.planning.admit([this.#sequence(request, null)], running, waiting, room, now);
+    this.#refuse(request.id, 'budget_infeasible', admission?.kind === 'refuse' ? admission.leastFeasibleMs : null);
+  }
+
+  /** Ends a request that was never submitted. */
+  abandon({ id, prompt }: GenerateMessage, reason: CancelReason, at: number): void {
+    this.outbox.ended.push({
+      ...{ id, reason, error: null, promptTokens: prompt.length, cachedTokens: 0, preemptions: 0 },
+      ...{ startedAt: null, firstTokenAt: null, endedAt: at },
+    });
+  }
+
+  /** Admits to the queue, or refuses, all that arrived. */
+  admit(room: EngineRoom, now: number): void {
+    if (this.#since.length === 0) return;
+    const arrived = this.#since;
+    this.#since = [];
+    const sequences = arrived.map(({ sequence }) => sequence);
+    for (const sequence of sequences) this.scheduler.lookUp(sequence);
+    const { running, waiting } = this.scheduler;
+    const admissions = this.planning.admit(sequences, running, waiting, room, now);
+    for (const [i, { sequence, constraint }] of arrived.entries()) {
+      const admission = admissions[i];
+      if (admission?.kind !== 'admit') {
+        constraint?.close();
+        this.#refuse(sequence.id, 'budget_infeasible', admission?.leastFeasibleMs ?? null);
+        continue;
+      }
+      const { exit, prediction, feasible, bound } = admission;
+      sequence.exit = this.executor.model.exitIndex(exit);
+      sequence.admission = admission;
+      this.scheduler.enqueue(sequence);
+      this.planning.arrived(sequence, now);
+      this.outbox.planned.push({
+        ...{ id: sequence.id, exit, feasible, bound },
+        predictedTtftMs: prediction.ttftMs,
+        predictedTpotMs: prediction.tpotMs,
+        predictedMs: prediction.totalMs,
+      });
+      if (sequence.request.promptLogprobs !== null) this.outbox.prompts.push({ id: sequence.id, logprobs: [null] });
+    }
+  }
+
+  #fault({ prompt, maxTokens, prediction }: GenerateMessage): RefusedEvent['reason'] | null {
+    if (prompt.length === 0 || prompt.length + maxTokens > this.executor.model.limits.capacity) return 'too_long';
+    // The gateway refuses them, with more words; here one would end the engine, and with it everybody's answers.
+    return this.#areKnown(prompt) && this.#areKnown(prediction ?? []) ? null : 'unknown_token';
+  }
+
+  /** Whether the embedding has a row for each. */
+  #areKnown(tokens: readonly number[]): boolean {
+    const { vocab } = this.executor.model.manifest.architecture;
+    return tokens.every((token) => Number.isInteger(token) && token >= 0 && token < vocab);
+  }
+
+  #sequence(request: GenerateMessage, constraint: Constraint | null): Sequence {
+    const { model, units } = this.executor;
+    return new Sequence(request, model.exitIndex(request.depth.maxExit), constraint, units.exits);
+  }
+
+  #refuse(id: string, reason: RefusedEvent['reason'], leastFeasibleMs: number | null = null): void {
+    this.outbox.refused.push({ id, reason, leastFeasibleMs });
+  }
+}
