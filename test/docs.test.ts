@@ -6,6 +6,10 @@ import { packageRoot } from '../src/config.js';
 import { GGML_FORMATS } from '../src/convert/gguf/dequantize.js';
 import { ERRORS } from '../src/errors.js';
 
+interface Document {
+  readonly paths: Record<string, Record<string, { readonly responses: Record<string, { readonly headers: object }> }>>;
+}
+
 const documentOf = (name: string): string => readFileSync(join(packageRoot, 'docs', name), 'utf8');
 
 void t.test('every error is in the table of docs/clients.md, under its status', async (t) => {
@@ -15,6 +19,17 @@ void t.test('every error is in the table of docs/clients.md, under its status', 
       rows.some((row) => row.startsWith(`| ${status} `) && row.includes(`\`${code}\``)),
       code,
     );
+});
+
+void t.test('every header of answers in openapi.json is in docs/clients.md', async (t) => {
+  const { paths } = JSON.parse(readFileSync(join(packageRoot, 'openapi', 'openapi.json'), 'utf8')) as Document;
+  const answers = Object.values(paths).flatMap((path) =>
+    Object.values(path).flatMap((o) => Object.values(o.responses)),
+  );
+  const names = new Set(answers.flatMap(({ headers }) => Object.keys(headers)));
+  t.ok(names.has('x-exit-layer'));
+  const text = documentOf('clients.md').toLowerCase();
+  for (const name of names) t.ok(text.includes(`\`${name.replace(/(?<=^x-ratelimit-).*/, '*')}`), name);
 });
 
 void t.test('every type of GGUF weights that is read is in docs/models.md', async (t) => {

@@ -13,6 +13,7 @@ import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import type { GenerationPlan } from './request.js';
 import { guarded } from './guarded.js';
 import { ofChoice } from './sampling.js';
+import type { HeadersOf, planHeaders } from './schemas/headers.js';
 import type { SortieReport, Usage } from './schemas/shared.js';
 
 export interface AnswerListener {
@@ -182,7 +183,7 @@ export class Answer {
       'x-exit-layer': String(plan.exit),
       'x-predicted-ttft-ms': String(rounded(plan.predictedTtftMs)),
       'x-predicted-tpot-ms': String(rounded(plan.predictedTpotMs)),
-    };
+    } satisfies HeadersOf<typeof planHeaders>;
   }
 
   /** Something was thrown: a fault of this server's own, unless it is an ApiError. */

@@ -1,13 +1,21 @@
 /** Cross-origin calls from browsers: off unless the operator names origins. */
 import cors from '@fastify/cors';
 import type { FastifyInstance } from 'fastify';
+import {
+  planHeaders,
+  requestIdHeader,
+  requestLimitHeaders,
+  retryHeaders,
+  tokenLimitHeaders,
+} from '../../api/schemas/headers.js';
 
-const EXPOSED = [
-  ...['x-request-id', 'x-exit-layer', 'x-predicted-ttft-ms', 'x-predicted-tpot-ms', 'retry-after', 'retry-after-ms'],
-  ...['requests', 'tokens'].flatMap((what) =>
-    ['limit', 'remaining', 'reset'].map((value) => `x-ratelimit-${value}-${what}`),
-  ),
-];
+const EXPOSED = Object.keys({
+  ...requestIdHeader,
+  ...planHeaders,
+  ...retryHeaders,
+  ...requestLimitHeaders,
+  ...tokenLimitHeaders,
+});
 
 export async function registerCors(app: FastifyInstance, origins: readonly string[]): Promise<void> {
   if (origins.length === 0) return;

@@ -7,7 +7,9 @@ import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
 import { ApiError, shown, toApiError, type ErrorCode } from '../../errors.js';
+import { idHeader } from './headers.js';
 
 type ValidationError = NonNullable<FastifyError['validation']>[number] & {
   readonly data?: unknown;
@@ -80,14 +82,14 @@ export function asApiError(error: unknown): ApiError {
 }
 
 /** The standard one in whole seconds, and the one that OpenAI's SDKs prefer. */
-function retryHeaders(ms: number): Record<string, string> {
+function waitHeaders(ms: number): HeadersOf<typeof retryHeaders> {
   return { 'retry-after': String(Math.ceil(ms / 1000)), 'retry-after-ms': String(Math.ceil(ms)) };
 }
 
 /** Headers that go with an error. */
-export function errorHeaders(error: ApiError): Record<string, string> {
+export function errorHeaders(error: ApiError): Partial<HeadersOf<typeof retryHeaders & typeof challengeHeader>> {
   return {
-    ...(error.retryAfterMs === null ? {} : retryHeaders(error.retryAfterMs)),
+    ...(error.retryAfterMs === null ? {} : waitHeaders(error.retryAfterMs)),
     ...(error.status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
   };
 }
@@ -99,7 +101,7 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   // Before routing no hook has run, so the id is set here too.
   void reply
     .code(answer.status)
-    .headers({ 'x-request-id': request.id, ...errorHeaders(answer) })
+    .headers({ ...idHeader(request), ...errorHeaders(answer) })
     .send(answer.body());
 }
 
@@ -169,7 +171,7 @@ export function registerErrors(app: FastifyInstance): void {
     const allowed = [...new Set(matching.flatMap(({ methods }) => methods))];
     if (allowed.length === 0)
       return new ApiError('route_not_found', `There is no ${request.method} ${shown(path)} here.`);
-    void reply.header('allow', allowed.join(', '));
+    void reply.headers({ allow: allowed.join(', ') } satisfies HeadersOf<typeof allowHeader>);
     const instead = `use ${allowed.join(' or ')}`;
     return new ApiError('method_not_allowed', `${request.method} is not allowed here; ${instead}.`);
   };

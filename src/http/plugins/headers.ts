@@ -1,7 +1,8 @@
 /** Headers of every answer: the request id, and what keeps browsers from guessing. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { HeadersOf, requestIdHeader } from '../../api/schemas/headers.js';
 
 /** The caller's X-Request-Id where it is one printable word, else a new one. */
 export function requestId(request: Pick<IncomingMessage, 'headers'>): string {
@@ -9,10 +10,14 @@ export function requestId(request: Pick<IncomingMessage, 'headers'>): string {
   return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
 }
 
+export function idHeader({ id }: FastifyRequest): HeadersOf<typeof requestIdHeader> {
+  return { 'x-request-id': id };
+}
+
 export function registerHeaders(app: FastifyInstance): void {
   app.addHook('onRequest', async (request, reply) => {
     void reply.headers({
-      'x-request-id': request.id,
+      ...idHeader(request),
       'x-content-type-options': 'nosniff',
       'x-frame-options': 'DENY',
       'referrer-policy': 'no-referrer',

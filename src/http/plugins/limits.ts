@@ -6,6 +6,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Caller } from '../../api/context.js';
 import { openPolicy } from '../../api/policy.js';
+import { rateLimitHeaders, type Limited } from '../../api/schemas/headers.js';
 import { monotonicMs } from '../../clock.js';
 import { ApiError } from '../../errors.js';
 import type { ApiKey } from '../../keys.js';
@@ -44,20 +45,22 @@ function duration(ms: number): string {
   return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${Math.ceil(seconds % 60)}s`;
 }
 
-function tell(reply: FastifyReply, what: 'requests' | 'tokens', bucket: Bucket): void {
+function tell(reply: FastifyReply, what: Limited, bucket: Bucket): void {
   const now = monotonicMs();
-  void reply.headers({
-    [`x-ratelimit-limit-${what}`]: String(bucket.perMinute),
-    [`x-ratelimit-remaining-${what}`]: String(Math.max(0, Math.floor(bucket.level(now)))),
-    [`x-ratelimit-reset-${what}`]: duration(bucket.waitMs(bucket.perMinute, now)),
-  });
+  void reply.headers(
+    rateLimitHeaders(what, {
+      limit: String(bucket.perMinute),
+      remaining: String(Math.max(0, Math.floor(bucket.level(now)))),
+      reset: duration(bucket.waitMs(bucket.perMinute, now)),
+    }),
+  );
 }
 
 export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpContext): void {
   const meters = new Map(apiKeys.map((key) => [key, meterOf(key)]));
   app.decorateRequest('caller');
 
-  function exceeded(limit: 'requests' | 'tokens' | 'in_flight', message: string, waitMs: number): ApiError {
+  function exceeded(limit: Limited | 'in_flight', message: string, waitMs: number): ApiError {
     series.limited.inc({ limit });
     return new ApiError('rate_limit_exceeded', message, null, {}, waitMs);
   }

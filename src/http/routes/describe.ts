@@ -1,5 +1,14 @@
 /** What openapi.json says of answers and headers. Nothing here validates: header values are checked in src/api. */
 import Type, { type TSchema } from 'typebox';
+import {
+  allowHeader,
+  challengeHeader,
+  planHeaders,
+  requestIdHeader,
+  requestLimitHeaders,
+  retryHeaders,
+  tokenLimitHeaders,
+} from '../../api/schemas/headers.js';
 
 const text = (description: string, example: string) => Type.Optional(Type.String({ description, examples: [example] }));
 
@@ -26,6 +35,31 @@ const ERROR_STATUSES = {
   503: 'Loading, draining, engine restarting, or the budget is infeasible; see Retry-After.',
 } as const;
 
+type Status = 200 | keyof typeof ERROR_STATUSES;
+
+type HeaderSchemas = Readonly<Record<string, TSchema>>;
+
+const STATUS_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
+  401: challengeHeader,
+  405: allowHeader,
+  429: retryHeaders,
+  503: retryHeaders,
+};
+
+const limitHeaders = { ...requestLimitHeaders, ...tokenLimitHeaders };
+
+/** Of routes that generate: a limit of requests is told once the key is known, one of tokens once they are counted. */
+const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
+  200: { ...planHeaders, ...limitHeaders },
+  400: limitHeaders,
+  404: requestLimitHeaders,
+  413: requestLimitHeaders,
+  415: requestLimitHeaders,
+  429: limitHeaders,
+  500: limitHeaders,
+  503: limitHeaders,
+};
+
 /** The name of the error schema among the document's components. */
 export const ERROR_SCHEMA_ID = 'Error';
 
@@ -36,20 +70,31 @@ const json = (schema: object) => ({ 'application/json': { schema } });
 
 /**
  * @param statuses errors that the endpoint can give
- * @param events whether the answer may be a stream of server-sent events instead
+ * @param generates whether the answer may be a stream of server-sent events instead, and has a plan and limits
  */
 export function answers(
   answer: TSchema,
   description: string,
-  statuses: readonly (keyof typeof ERROR_STATUSES)[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
-  events = false,
+  statuses: readonly Exclude<Status, 200>[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
+  generates = false,
 ) {
   const error = json({ $ref: `${ERROR_SCHEMA_ID}#` });
+  const headers = (status: Status): HeaderSchemas => ({
+    ...requestIdHeader,
+    ...STATUS_HEADERS[status],
+    ...(generates ? GENERATION_HEADERS[status] : {}),
+  });
   return {
     200: {
       description,
-      content: { ...json(answer), ...(events ? { 'text/event-stream': { schema: EVENT } } : {}) },
+      headers: headers(200),
+      content: { ...json(answer), ...(generates ? { 'text/event-stream': { schema: EVENT } } : {}) },
     },
-    ...Object.fromEntries(statuses.map((status) => [status, { description: ERROR_STATUSES[status], content: error }])),
+    ...Object.fromEntries(
+      statuses.map((status) => [
+        status,
+        { description: ERROR_STATUSES[status], headers: headers(status), content: error },
+      ]),
+    ),
   };
 }

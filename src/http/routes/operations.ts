@@ -1,6 +1,7 @@
 /** Liveness, readiness, metrics, version: for clusters and operators. None asks for a key. */
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
+import { requestIdHeader } from '../../api/schemas/headers.js';
 import { ApiError } from '../../errors.js';
 import type { HttpContext } from '../state.js';
 import { answers } from './describe.js';
@@ -38,7 +39,14 @@ export function registerHealth(app: FastifyInstance, context: HttpContext): void
 export function registerMetrics(app: FastifyInstance, context: HttpContext): void {
   app.get(
     '/metrics',
-    { schema: { operationId: 'metrics', tags, produces: ['text/plain'], response: { 200: Type.String() } } },
+    {
+      schema: {
+        operationId: 'metrics',
+        tags,
+        produces: ['text/plain'],
+        response: { 200: { ...Type.String(), headers: requestIdHeader } },
+      },
+    },
     async (_request, reply) => {
       void reply.type(context.series.registry.contentType);
       return context.series.registry.metrics();

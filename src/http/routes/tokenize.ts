@@ -5,6 +5,9 @@ import { detokenize, tokenize } from '../../api/tokenize.js';
 import type { HttpContext } from '../state.js';
 import { answers } from './describe.js';
 
+/** No limit of a key holds here, and only the length of an answer is asked of the engine. */
+const ERRORS = [400, 401, 404, 405, 413, 415, 500] as const;
+
 export function registerTokenize(app: FastifyInstance, context: HttpContext): void {
   const config = { protected: true };
   const tags = ['Tokens'];
@@ -12,7 +15,12 @@ export function registerTokenize(app: FastifyInstance, context: HttpContext): vo
     '/tokenize',
     {
       config,
-      schema: { operationId: 'tokenize', tags, body: TokenizeBody, response: answers(TokenizeAnswer, 'Token ids.') },
+      schema: {
+        operationId: 'tokenize',
+        tags,
+        body: TokenizeBody,
+        response: answers(TokenizeAnswer, 'Token ids.', [...ERRORS, 503]),
+      },
     },
     (request) => tokenize(context.api, request.body),
   );
@@ -20,7 +28,12 @@ export function registerTokenize(app: FastifyInstance, context: HttpContext): vo
     '/detokenize',
     {
       config,
-      schema: { operationId: 'detokenize', tags, body: DetokenizeBody, response: answers(DetokenizeAnswer, 'Text.') },
+      schema: {
+        operationId: 'detokenize',
+        tags,
+        body: DetokenizeBody,
+        response: answers(DetokenizeAnswer, 'Text.', ERRORS),
+      },
     },
     (request) => detokenize(context.api, request.body),
   );

@@ -1,0 +1,167 @@
+/** openapi.json against the server: each of its answers is provoked, and has the headers that are declared for it. */
+import t, { type Test } from 'tap';
+import type { TSchema } from 'typebox';
+import { Value } from 'typebox/value';
+import { openKey } from '../../src/keys.js';
+import type { FakeEngine } from '../fakes/engine.js';
+import { build, type TestServer } from '../fakes/server.js';
+
+interface Declared {
+  readonly headers?: Readonly<Record<string, { readonly schema: TSchema; readonly description?: string }>>;
+}
+
+interface Operation {
+  readonly operationId: string;
+  readonly responses: Readonly<Record<string, Declared>>;
+}
+
+interface Document {
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+}
+
+/** An operation of the document, and where it is. */
+interface Place {
+  readonly path: string;
+  readonly method: string;
+  readonly operation: Operation;
+}
+
+function placesOf({ app }: TestServer): Place[] {
+  const { paths } = app.swagger() as unknown as Document;
+  return Object.entries(paths).flatMap(([path, operations]) =>
+    Object.entries(operations).map(([name, operation]) => ({ path, method: name.toUpperCase(), operation })),
+  );
+}
+
+/** What Node.js and Fastify send by themselves; OpenAPI describes Content-Type by the names of `content`. */
+const FRAMEWORK = ['connection', 'content-length', 'content-type', 'date', 'keep-alive', 'transfer-encoding'];
+
+/** Told to browsers and proxies, not to callers. */
+const BETWEEN = ['cache-control', 'referrer-policy', 'x-accel-buffering', 'x-content-type-options', 'x-frame-options'];
+
+/** A request that is answered with 200, by path. */
+const BODIES: Readonly<Record<string, object>> = {
+  '/v1/completions': { prompt: 'Hello' },
+  '/v1/chat/completions': { messages: [{ role: 'user', content: 'Hello' }] },
+  '/tokenize': { prompt: 'Hello' },
+  '/detokenize': { tokens: [1] },
+};
+
+const limited = {
+  ...openKey('sesame'),
+  limits: { requestsPerMinute: 1000, tokensPerMinute: 1000, requestsInFlight: null },
+};
+
+const authorization = { authorization: 'Bearer sesame' };
+const jsonType = { 'content-type': 'application/json' };
+
+const refuse = (reason: 'queue_full' | 'budget_infeasible' | 'unknown_token') => () => ({
+  tokens: [],
+  refuse: { reason, leastFeasibleMs: null },
+});
+
+/** How a status is had from a path: what is other than in the request that is answered with 200. */
+interface Provocation {
+  readonly method?: string;
+  readonly path?: string;
+  readonly headers?: Record<string, string>;
+  readonly body?: object;
+  readonly script?: FakeEngine['script'];
+  readonly first?: (server: TestServer) => void;
+}
+
+const PROVOKED: Readonly<Record<string, Provocation>> = {
+  200: {},
+  400: { body: { model: 1, prompt: 1, messages: 1, tokens: 1 } },
+  401: { headers: jsonType },
+  404: { path: '/v1/models/gpt-9', body: { model: 'gpt-9' } },
+  405: { method: 'DELETE', headers: authorization },
+  413: { body: { prompt: 'x'.repeat(3000) } },
+  415: { headers: { ...authorization, 'content-type': 'text/plain' } },
+  500: {
+    body: { model: 'fake' },
+    first: ({ context }) => {
+      Object.defineProperty(context.api.model, 'name', {
+        get() {
+          throw new Error('broken');
+        },
+      });
+    },
+  },
+  503: {
+    first: ({ engine }) => {
+      engine.ready = null;
+    },
+  },
+};
+
+/** Of paths that generate: where that can be, once the key's tokens are counted, so that all is told of its limits. */
+const GENERATION: Readonly<Record<string, Provocation>> = {
+  ...PROVOKED,
+  400: { script: refuse('unknown_token') },
+  429: { script: refuse('queue_full') },
+  500: { script: () => ({ tokens: [], end: 'error' }) },
+  503: { script: refuse('budget_infeasible') },
+};
+
+/** @param more of the body */
+function ask(server: TestServer, { path, method }: Place, provocation: Provocation, more: object): Promise<Response> {
+  const body = BODIES[path];
+  const name = body === undefined ? (provocation.path ?? path.replace('{model}', 'fake')) : path;
+  return fetch(server.url + name, {
+    method: provocation.method ?? method,
+    headers: provocation.headers ?? { ...authorization, ...jsonType },
+    ...(body !== undefined &&
+      provocation.method === undefined && { body: JSON.stringify({ ...body, ...provocation.body, ...more }) }),
+  });
+}
+
+/** The headers are those that are declared, no fewer and no more, and as they are declared. */
+function check(t: Test, response: Response, { headers = {} }: Declared): void {
+  const sent = [...response.headers.keys()].filter((name) => !FRAMEWORK.includes(name) && !BETWEEN.includes(name));
+  t.same(sent.sort(), Object.keys(headers).sort());
+  for (const [name, { schema, description }] of Object.entries(headers)) {
+    const text = response.headers.get(name) ?? '';
+    const isNumber = 'type' in schema && (schema.type === 'integer' || schema.type === 'number');
+    t.ok(Value.Check(schema, isNumber ? Number(text) : text), `${name}: ${text}`);
+    t.ok(description, `${name} is described`);
+  }
+}
+
+/** @param generates whether to try the operations that do, or the others */
+async function tryAll(t: Test, generates: boolean): Promise<void> {
+  const places = placesOf(await build(t)).filter(({ path }) => path.endsWith('/completions') === generates);
+  const provocations = generates ? GENERATION : PROVOKED;
+  const statuses = new Set(places.flatMap(({ operation }) => Object.keys(operation.responses)));
+  t.same([...statuses].sort(), Object.keys(provocations), 'every status is provoked');
+  for (const [status, provocation] of Object.entries(provocations))
+    await t.test(status, async (t) => {
+      const server = await build(t, provocation.script, { apiKeys: [limited], options: { maxBody: 2048 } });
+      provocation.first?.(server);
+      for (const place of places) {
+        const { operationId, responses } = place.operation;
+        const declared = responses[status];
+        if (declared === undefined) continue;
+        for (const more of generates ? [{}, { stream: true }] : [{}])
+          await t.test(operationId + JSON.stringify(more), async (t) => {
+            const response = await ask(server, place, provocation, more);
+            await response.text();
+            t.equal(response.status, Number(status));
+            check(t, response, declared);
+          });
+      }
+    });
+}
+
+void t.test('answers of routes that generate have the headers that are declared', (t) => tryAll(t, true));
+
+void t.test('answers of all others have the headers that are declared', (t) => tryAll(t, false));
+
+void t.test('a page of another origin may read what says something of an answer', async (t) => {
+  const server = await build(t, undefined, { options: { corsOrigin: ['https://a.b'] } });
+  const place = placesOf(server).find(({ path }) => path === '/v1/completions');
+  const { 200: whole, 429: limit } = place?.operation.responses ?? {};
+  const response = await server.post('/v1/completions', { prompt: 'Hello' }, { origin: 'https://a.b' });
+  const exposed = response.headers.get('access-control-expose-headers')?.split(', ') ?? [];
+  t.same(exposed.sort(), [...new Set(Object.keys({ ...whole?.headers, ...limit?.headers }))].sort());
+});
