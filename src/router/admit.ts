@@ -5,6 +5,7 @@
  */
 import { type Batch, aloneMs, batchOf, outlook } from './batch.js';
 import { type Outlook, estimateMs } from './estimate.js';
+import { ratesOf } from './demand.js';
 import { type Job, stepsLeft } from './jobs.js';
 import { type Learned, observeRequest } from './learned.js';
 import type { CostModel } from './model.js';
@@ -58,9 +59,12 @@ export function admitAll(
   }
   // Each batch holds one as if it were promised its budget, and taken at all. Of one alone that decides nothing more.
   const all = batch !== null && asked.length === 1 ? batch : batchWith(taken, learned);
+  // Those who arrived just now are there: what comes after them is what came before.
+  const perMs = ratesOf(state.learned.demand, state.now).requests;
   const exits = depthsOf(all, new Map(taken.map(({ id, promised }) => [id, promised === true])));
   return decisions.map((each) => {
-    return each.kind === 'refuse' ? each : admissionOf(all, exits, placeOf(all, each.id), each.room);
+    if (each.kind === 'refuse') return each;
+    return admissionOf(all, exits, placeOf(all, each.id), { room: each.room, perMs });
   });
 }
 
@@ -87,15 +91,25 @@ function depthsOf(batch: Batch, taken: ReadonlyMap<string, boolean>): number[] {
   });
 }
 
-/** @param room see room.ts; Infinity without a budget */
-function admissionOf(batch: Batch, exits: readonly number[], self: number, room: number): Admission {
+/** What a prediction goes by beside the batch. */
+interface Circumstances {
+  /** See room.ts; Infinity without a budget. */
+  readonly room: number;
+  /** Requests that arrive in a millisecond. */
+  readonly perMs: number;
+}
+
+/** What a request is told that is taken. */
+function admissionOf(batch: Batch, exits: readonly number[], self: number, circumstances: Circumstances): Admission {
   const { jobs, state, model } = batch;
   const job = jobs[self];
   const exit = exits[self];
   if (job === undefined || exit === undefined) throw new Error('a request to admit must be among the waiting');
   const { learned } = state;
+  const { room } = circumstances;
   const { budget, maxExit } = job.request;
-  const outlookAt = (exit: number): Outlooks => outlookOf(batch, job, exit, at(batch, exits, self, exit), room);
+  const outlookAt = (exit: number): Outlooks =>
+    outlookOf(batch, job, exit, at(batch, exits, self, exit), circumstances);
   const outlook = outlookAt(exit);
   const prediction = predictionOf(job, outlook, learned);
   // Depth is given up where time gets short, so what counts is how long it takes without.
@@ -156,14 +170,21 @@ function at(batch: Batch, exits: readonly number[], self: number, exit: number):
 type Outlooks = Extract<Admission, { kind: 'admit' }>['outlook'];
 
 /** What the forecast says, and what tells how far to trust it. */
-function outlookOf(batch: Batch, job: Job, exit: number, { first, end }: Instants, room: number): Outlooks {
-  const { state, model, policy } = batch;
+function outlookOf(
+  batch: Batch,
+  job: Job,
+  exit: number,
+  { first, end }: Instants,
+  { room, perMs }: Circumstances,
+): Outlooks {
+  const { jobs, state, model, policy } = batch;
   const overhead = state.now - job.request.arrivedAt + policy.requestOverheadMs;
   const aloneTotalMs = aloneMs(job, job.max, model, policy) + policy.requestOverheadMs;
   const depthMs = aloneMs(job, exit, model, policy) + policy.requestOverheadMs;
   const { budget } = job.request;
   const of = (forecastMs: number): Outlook => {
-    return { forecastMs, aloneMs: aloneTotalMs, depthMs, budgetMs: budget?.totalMs ?? Infinity, room };
+    const coming = (perMs * forecastMs) / jobs.length;
+    return { forecastMs, aloneMs: aloneTotalMs, depthMs, budgetMs: budget?.totalMs ?? Infinity, room, coming };
   };
   return { total: of(end - state.now + overhead), ttft: of(first - state.now + overhead) };
 }

@@ -5,7 +5,7 @@
  */
 import { type Demand, noDemand, observeArrival } from './demand.js';
 import { isWithin } from './deadlines.js';
-import { type Estimate, type Outlook, estimateMs, noEstimate, observeEstimate } from './estimate.js';
+import { type Estimate, type Outlook, estimateMs, firstTotal, noEstimate, observeEstimate } from './estimate.js';
 import { type LengthModel, noLengths, observeLength, plannedLength } from './lengths.js';
 import { type Promises, noPromises, noneTold, observePromise } from './promises.js';
 import type { Admission, Policy, WaitingRequest } from './types.js';
@@ -27,7 +27,7 @@ export const nothingLearned: Learned = {
   demand: noDemand,
   promises: noPromises,
   told: noneTold,
-  total: noEstimate,
+  total: firstTotal,
   ttft: noEstimate,
 };
 

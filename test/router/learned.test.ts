@@ -1,6 +1,6 @@
 /** What is learnt from requests: how careful promises are, what predictions are worth. */
 import t from 'tap';
-import { estimateMs, noEstimate, observeEstimate } from '../../src/router/estimate.js';
+import { estimateMs, firstTotal, noEstimate, observeEstimate } from '../../src/router/estimate.js';
 import { nothingLearned, observeEnd } from '../../src/router/learned.js';
 import { type Budget, admit, defaultPolicy } from '../../src/router/planner.js';
 import { careOf, marginOf, noPromises, noneTold, observePromise } from '../../src/router/promises.js';
@@ -148,11 +148,12 @@ void t.test('a cut answer teaches what it took at least, where that is more than
     return observeEnd(nothingLearned, request, admission, end, defaultPolicy);
   };
   const { total, ttft } = admission.outlook;
+  const before = estimateMs(nothingLearned.total, total);
   const late = learn(4_990, null);
-  t.ok(estimateMs(late.total, total) > total.forecastMs);
+  t.ok(estimateMs(late.total, total) > before);
   t.ok(estimateMs(late.ttft, ttft) > ttft.forecastMs, 'no token by then');
   const soon = learn(total.forecastMs / 2, 1);
-  t.equal(estimateMs(soon.total, total), total.forecastMs, 'who knows how long it would have taken');
+  t.equal(estimateMs(soon.total, total), before, 'who knows how long it would have taken');
   t.ok(estimateMs(soon.ttft, ttft) < ttft.forecastMs, 'its first token was there');
 });
 
@@ -160,7 +161,7 @@ void t.test('an estimate finds the median of what comes of forecasts, and what i
   const random = seeded(2);
   let estimate = noEstimate;
   const outlook = (loose: boolean, forecastMs: number) => {
-    return { forecastMs, aloneMs: 200, depthMs: 200, budgetMs: loose ? 2000 : 400, room: loose ? 5 : 1.5 };
+    return { forecastMs, aloneMs: 200, depthMs: 200, budgetMs: loose ? 2000 : 400, room: loose ? 5 : 1.5, coming: 0 };
   };
   t.equal(estimateMs(estimate, outlook(true, 300)), 300, 'nothing learnt: the forecast');
   for (let i = 0; i < 600; i += 1) {
@@ -177,9 +178,26 @@ void t.test('an estimate finds the median of what comes of forecasts, and what i
   t.same(observeEstimate(estimate, outlook(true, 300), NaN), estimate, 'no time teaches nothing');
 });
 
+void t.test(
+  'a forecast beyond the budget comes to little more than the budget, and company to come counts',
+  async (t) => {
+    const seen = { forecastMs: 1000, aloneMs: 500, depthMs: 500, budgetMs: 2000, room: 2, coming: 0 };
+    const loose = estimateMs(firstTotal, seen);
+    const tight = estimateMs(firstTotal, { ...seen, budgetMs: 500 });
+    t.ok(tight < 0.8 * loose && tight > 500, `${tight} of ${loose}`);
+    t.ok(estimateMs(firstTotal, { ...seen, coming: 2 }) > 1.1 * loose);
+    let estimate = noEstimate;
+    for (let i = 0; i < 400; i += 1) {
+      const coming = i % 2;
+      estimate = observeEstimate(estimate, { ...seen, coming }, coming === 0 ? 1000 : 1500);
+    }
+    t.ok(estimateMs(estimate, { ...seen, coming: 1 }) > 1.1 * estimateMs(estimate, seen), 'learnt, too');
+  },
+);
+
 void t.test('estimates stay sane when traffic never changes', async (t) => {
   let estimate = noEstimate;
-  const same = { forecastMs: 300, aloneMs: 200, depthMs: 200, budgetMs: Infinity, room: Infinity };
+  const same = { forecastMs: 300, aloneMs: 200, depthMs: 200, budgetMs: Infinity, room: Infinity, coming: 0 };
   for (let i = 0; i < 20_000; i += 1) estimate = observeEstimate(estimate, same, 330);
   t.ok(Math.abs(estimateMs(estimate, same) - 330) < 1);
   t.ok(estimate.weights.every(Number.isFinite));
