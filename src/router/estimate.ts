@@ -40,11 +40,11 @@ const MOST = Math.log(4);
 export const noEstimate: Estimate = { weights: new Array<number>(FACTS).fill(0) };
 
 /**
- * What totals begin with, fitted to simulations of other traffic than any that is reported (18 kinds, pooled). What they
- * agree on is that a forecast beyond the budget comes to little more than the budget, since depth gives way, and that
+ * What totals begin with, fitted to simulations of other traffic than any that is reported (eight kinds, pooled). What they
+ * agree on is that a forecast beyond the budget comes to no more than the budget, since depth gives way, and that
  * arrivals take longer than nothing.
  */
-export const firstTotal: Estimate = { weights: [0.03, -0.23, 0.06, -0.04, -0.06, -0.73, 0.15] };
+export const firstTotal: Estimate = { weights: [-0.12, -0.11, 0.07, -0.02, 0, -0.8, 0.2] };
 
 const clamp = (value: number, limit: number): number => Math.min(limit, Math.max(-limit, value));
 
