@@ -178,22 +178,19 @@ void t.test('an estimate finds the median of what comes of forecasts, and what i
   t.same(observeEstimate(estimate, outlook(true, 300), NaN), estimate, 'no time teaches nothing');
 });
 
-void t.test(
-  'a forecast beyond the budget comes to no more than the budget, and company to come counts',
-  async (t) => {
-    const seen = { forecastMs: 1000, aloneMs: 500, depthMs: 500, budgetMs: 2000, room: 2, coming: 0 };
-    const loose = estimateMs(firstTotal, seen);
-    const tight = estimateMs(firstTotal, { ...seen, budgetMs: 500 });
-    t.ok(tight < 0.8 * loose && tight < 600, `${tight} of ${loose}`);
-    t.ok(estimateMs(firstTotal, { ...seen, coming: 2 }) > 1.1 * loose);
-    let estimate = noEstimate;
-    for (let i = 0; i < 400; i += 1) {
-      const coming = i % 2;
-      estimate = observeEstimate(estimate, { ...seen, coming }, coming === 0 ? 1000 : 1500);
-    }
-    t.ok(estimateMs(estimate, { ...seen, coming: 1 }) > 1.1 * estimateMs(estimate, seen), 'learnt, too');
-  },
-);
+void t.test('a forecast beyond the budget comes to no more than the budget, and company to come counts', async (t) => {
+  const seen = { forecastMs: 1000, aloneMs: 500, depthMs: 500, budgetMs: 2000, room: 2, coming: 0 };
+  const loose = estimateMs(firstTotal, seen);
+  const tight = estimateMs(firstTotal, { ...seen, budgetMs: 500 });
+  t.ok(tight < 0.8 * loose && tight < 600, `${tight} of ${loose}`);
+  t.ok(estimateMs(firstTotal, { ...seen, coming: 2 }) > 1.1 * loose);
+  let estimate = noEstimate;
+  for (let i = 0; i < 400; i += 1) {
+    const coming = i % 2;
+    estimate = observeEstimate(estimate, { ...seen, coming }, coming === 0 ? 1000 : 1500);
+  }
+  t.ok(estimateMs(estimate, { ...seen, coming: 1 }) > 1.1 * estimateMs(estimate, seen), 'learnt, too');
+});
 
 void t.test('estimates stay sane when traffic never changes', async (t) => {
   let estimate = noEstimate;
