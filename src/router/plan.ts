@@ -85,7 +85,7 @@ export class DepthPlan {
     jobs.forEach((job, i) => {
       const top = topOf(job);
       if (!job.bound || top <= (exits[i] ?? 0) || agenda.lost.has(job)) return;
-      // What can't be paid for need not be priced: a sixth of a step's planning.
+      // What can't be paid for need not be priced: 13% of a step's planning.
       if (only === undefined && !this.#isOpen(i, (exits[i] ?? 0) + 1, reserve)) return;
       ranked.push(i);
       worth[i] = this.#worthOf(i, top);
