@@ -91,7 +91,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     for (const { id, exit } of value.exits) sequences.find((each) => each.id === id)?.changeExit(layers.indexOf(exit));
     now += deepStepMs;
     sequences.forEach((sequence) => {
-      advance(sequence, now);
+      advance(sequence, unitsOf(shape, sequence.exit), now);
     });
     const left = sequences.filter(({ generated }) => generated < ANSWER);
     sequences.splice(0, sequences.length, ...left);
@@ -106,11 +106,20 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
   };
 }
 
-/** A part of the prompt, or a token, in every unit. */
-function advance(sequence: Sequence, now: number): void {
+/** A part of the prompt in every unit that its exit needs; then a token, for which its last position is processed too. */
+function advance(sequence: Sequence, units: readonly number[], now: number): void {
   const { slot, promptLength, tokens } = sequence;
   if (slot === null) return;
-  const end = Math.min(tokens.length - 1, slot.length + Math.ceil(promptLength / PROMPT_STEPS));
-  for (let unit = 0; unit < slot.frontiers.length; unit++) slot.reach(unit, end);
-  if (end === tokens.length - 1) sequence.accept(1, now);
+  const last = tokens.length - 1;
+  const end = Math.min(last, slot.length + Math.ceil(promptLength / PROMPT_STEPS));
+  for (const unit of units) slot.reach(unit, end === last ? end + 1 : end);
+  if (end === last) sequence.accept(1, now);
+}
+
+/** Units of a slot that an exit needs: its stages, and its block, which come after all stages. */
+function unitsOf({ stages, exits }: DepthShape, exit: number): number[] {
+  const { stage, block } = exits[exit] ?? { stage: 0, block: null };
+  const units = Array.from({ length: stage + 1 }, (_, unit) => unit);
+  const before = exits.slice(0, exit).filter((each) => each.block !== null).length;
+  return block === null ? units : [...units, stages.length + before];
 }

@@ -66,10 +66,11 @@ function paceOf(budget: Budget | null, tokens: number): number {
  */
 export function dueWithin(demand: Demand, now: number, urgency: number): (horizonMs: number) => Arrivals {
   const fade = fadeOf(demand, now) / MEMORY;
-  const classes = demand.classes.slice(0, CLASSES - 1).flatMap((each, i) => {
-    // The middle of the class.
-    const dueMs = urgency * 1.4 * 2 ** (BASE + i);
-    return fade === 0 || each.requests === 0 ? [] : [{ ...each, dueMs }];
+  const classes: (Arrivals & { readonly dueMs: number })[] = [];
+  demand.classes.forEach(({ requests, positions, tokens }, i) => {
+    if (fade === 0 || requests === 0 || i === CLASSES - 1) return;
+    // The middle of the class. Field by field: every task reads these, and reads what is spread slowly (5% of a step).
+    classes.push({ requests, positions, tokens, dueMs: urgency * 1.4 * 2 ** (BASE + i) });
   });
   return (horizonMs) => {
     let requests = 0;

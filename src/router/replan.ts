@@ -31,7 +31,10 @@ export function replan(
   const batch = batchOf({ ...state, live: sequences }, state.waiting, model, policy);
   const live = batch.jobs.slice(0, sequences.length);
   const plan = new DepthPlan(batch);
-  const rows = live.flatMap((job, index): Row[] => (job.prefilling ? [] : [{ job, index }]));
+  const rows: Row[] = [];
+  live.forEach((job, index) => {
+    if (!job.prefilling) rows.push({ job, index });
+  });
 
   const paused = admitUnbound(
     plan,
@@ -49,13 +52,15 @@ export function replan(
   plan.begin();
   plan.deepen(policy);
   putOff(plan, rows);
-  const running = rows.filter(({ job }) => !paused.includes(job.request.id));
+  const asleep = new Set(paused);
+  const running = rows.filter(({ job }) => !asleep.has(job.request.id));
   paused.push(...resting(plan, running).map((job) => job.request.id));
 
-  const exits = live.flatMap((job, i) => {
+  const exits: { id: string; exit: number }[] = [];
+  live.forEach((job, i) => {
     const exit = plan.exits[i] ?? job.present;
     const layer = model.shape.exits[exit]?.layer;
-    return exit === job.present || layer === undefined ? [] : [{ id: job.request.id, exit: layer }];
+    if (exit !== job.present && layer !== undefined) exits.push({ id: job.request.id, exit: layer });
   });
   return { exits, paused, plan };
 }
@@ -87,6 +92,7 @@ function putOff({ agenda, batch, exits }: DepthPlan, rows: readonly Row[]): void
 function admitUnbound(plan: DepthPlan, rows: readonly Row[], live: readonly Job[]): string[] {
   const { agenda, batch, exits } = plan;
   const { state, policy } = batch;
+  if (rows.length === 0) return [];
   // Pausing gives its time to those who run; where nobody is promised anything, everybody runs.
   const promised = live.filter((job) => job.bound && !agenda.lost.has(job));
   if (!promised.some((job) => !job.prefilling)) return [];

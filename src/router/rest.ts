@@ -4,7 +4,6 @@
  *
  * Knows: the depth plan. Must not know: requests that nothing was promised to (replan.ts).
  */
-import type { Batch } from './batch.js';
 import { type Job, gapAt, pacedEnd, stepsLeft } from './jobs.js';
 import type { DepthPlan } from './plan.js';
 import { planChunk } from './policy.js';
@@ -35,20 +34,24 @@ export function resting(plan: DepthPlan, rows: readonly Row[]): Job[] {
     .filter(({ job }) => job.bound && !agenda.lost.has(job) && mayRest(job))
     .sort((a, b) => dueOf(a) - dueOf(b));
   if (able.length === 0) return [];
-  const paces = pacesOf(batch, plan);
+  const paces = pacesOf(plan);
   const newest = rows.reduce((most, { job }) => Math.max(most, job.live?.lastTokenAt ?? 0), 0);
   const rested: Job[] = [];
+  let stepMs = batch.step(counts);
+  // From the latest on, so that the paces that are due before a row get fewer from one to the next.
+  let before = paces.length;
   for (let last = able.length - 1; last >= 0; last -= 1) {
     const row = able[last];
     if (row === undefined) break;
-    const stepMs = batch.step(counts);
     // Who rested in the last step comes back only when there is time to spare: coming and going moves slots.
     const slept = (row.job.live?.lastTokenAt ?? newest) < newest;
     const wanted = slept ? stepMs * (1 + batch.policy.hysteresis) : stepMs;
     const own = dueOf(row);
-    const pressed = paces.some(({ due, stepMs: limit }) => due < own && limit < wanted);
-    if (!pressed) continue;
+    while (before > 0 && (paces[before - 1]?.due ?? 0) >= own) before -= 1;
+    const isPressed = (paces[before - 1]?.leastMs ?? Infinity) < wanted;
+    if (!isPressed) continue;
     add(row, -1);
+    stepMs = batch.step(counts);
     rested.push(row.job);
   }
   return rested;
@@ -61,40 +64,49 @@ interface Goal {
   readonly due: number;
 }
 
-function goalsOf(job: Job, index: number): Goal[] {
-  const { firstTokenAt, deadlines } = job;
-  const end = Math.min(deadlines.end, firstTokenAt === null ? Infinity : pacedEnd(job, firstTokenAt));
-  const first = job.prefilling && firstTokenAt === null ? deadlines.first : Infinity;
-  return [
-    { index, isFirst: true, due: first },
-    { index, isFirst: false, due: end },
-  ].filter(({ due }) => due < Infinity);
+/** By rising instant. Who waits for a slot has none: it gains nothing by the rest of those who hold one. */
+function goalsOf({ batch, agenda }: DepthPlan): Goal[] {
+  const goals: Goal[] = [];
+  batch.jobs.forEach((job, index) => {
+    const { bound, live, firstTokenAt, deadlines, prefilling } = job;
+    if (!bound || live === null || agenda.lost.has(job)) return;
+    const first = prefilling && firstTokenAt === null ? deadlines.first : Infinity;
+    const end = Math.min(deadlines.end, firstTokenAt === null ? Infinity : pacedEnd(job, firstTokenAt));
+    if (first < Infinity) goals.push({ index, isFirst: true, due: first });
+    if (end < Infinity) goals.push({ index, isFirst: false, due: end });
+  });
+  return goals.sort((a, b) => a.due - b.due);
 }
 
-/** The longest step that each job with a deadline can bear until it is done, the prompts before it paid for. */
-function pacesOf(batch: Batch, { agenda, exits }: DepthPlan): { due: number; stepMs: number }[] {
-  const { jobs, state, policy } = batch;
-  // Who waits for a slot gains nothing by the rest of those who hold one.
-  const goals = jobs.flatMap((job, i) =>
-    job.bound && job.live !== null && !agenda.lost.has(job) ? goalsOf(job, i) : [],
-  );
-  goals.sort((a, b) => a.due - b.due);
+/** What those can bear who are due by an instant. */
+interface Pace {
+  readonly due: number;
+  /** Longest step that all of them can bear until they are done, the prompts before them paid for. */
+  readonly leastMs: number;
+}
+
+/** By rising instant, so that the last one before an instant says what all those before it can bear. */
+function pacesOf(plan: DepthPlan): Pace[] {
+  const { batch, exits } = plan;
+  const { jobs, state, policy, model } = batch;
   const chunk = planChunk(policy);
-  const paid = new Set<number>();
+  const paid = new Uint8Array(jobs.length);
   let prompts = 0;
-  return goals.flatMap(({ index, isFirst, due }) => {
+  let leastMs = Infinity;
+  const paces: Pace[] = [];
+  for (const { index, isFirst, due } of goalsOf(plan)) {
     const job = jobs[index];
-    if (job === undefined) return [];
+    if (job === undefined) continue;
     const exit = exits[index] ?? job.min;
-    if (!paid.has(index)) prompts += batch.onceMs(index, exit);
-    paid.add(index);
-    const chunks = job.prefilling
-      ? Math.max(1, Math.ceil(gapAt(job, exit, batch.model) / chunk), job.target / chunk)
-      : 0;
+    if (paid[index] === 0) prompts += batch.onceMs(index, exit);
+    paid[index] = 1;
+    const chunks = job.prefilling ? Math.max(1, Math.ceil(gapAt(job, exit, model) / chunk), job.target / chunk) : 0;
     // With the last chunk it decodes already.
     const steps = job.prefilling ? chunks + (isFirst ? 0 : Math.max(0, stepsLeft(job) - 1)) : stepsLeft(job);
-    if (steps <= 0) return [];
     const left = (due - state.now) / (1 + policy.margin) - prompts;
-    return left <= 0 ? [] : [{ due, stepMs: left / steps }];
-  });
+    if (steps <= 0 || left <= 0) continue;
+    leastMs = Math.min(leastMs, left / steps);
+    paces.push({ due, leastMs });
+  }
+  return paces;
 }
