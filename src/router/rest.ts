@@ -5,7 +5,7 @@
  * Knows: the depth plan. Must not know: requests that nothing was promised to (replan.ts).
  */
 import type { Batch } from './batch.js';
-import { type Job, gapAt, pacedEnd, stepsLeft } from './jobs.js';
+import { type Job, expectedOf, gapAt, pacedEnd, stepsLeft } from './jobs.js';
 import type { DepthPlan } from './plan.js';
 import { planChunk } from './policy.js';
 
@@ -89,7 +89,7 @@ function pacesOf(batch: Batch, { agenda, exits }: DepthPlan): { due: number; ste
     if (!paid.has(index)) prompts += batch.onceMs(index, exit);
     paid.add(index);
     const chunks = job.prefilling
-      ? Math.max(1, Math.ceil(gapAt(job, exit, batch.model) / chunk), job.target / chunk)
+      ? Math.max(1, Math.ceil(gapAt(job, exit, batch.model, expectedOf(job)) / chunk), job.target / chunk)
       : 0;
     // With the last chunk it decodes already.
     const steps = job.prefilling ? chunks + (isFirst ? 0 : Math.max(0, stepsLeft(job) - 1)) : stepsLeft(job);
