@@ -78,13 +78,17 @@ export class Arrivals {
     const arrived = this.#since;
     this.#since = [];
     const sequences = arrived.map(({ sequence }) => sequence);
-    for (const sequence of sequences) this.scheduler.lookUp(sequence);
+    sequences.forEach((sequence, i) => {
+      this.scheduler.lookUp(sequence, sequences.slice(0, i));
+    });
     const { running, waiting } = this.scheduler;
     const admissions = this.planning.admit(sequences, running, waiting, room, now);
     for (const [i, { sequence, constraint }] of arrived.entries()) {
       const admission = admissions[i];
       if (admission?.kind !== 'admit') {
         constraint?.close();
+        // Whose prompt was to follow its own looks for another.
+        sequence.isOver = true;
         this.#refuse(sequence.id, 'budget_infeasible', admission?.leastFeasibleMs ?? null);
         continue;
       }

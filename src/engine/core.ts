@@ -129,6 +129,7 @@ export class EngineCore {
       this.#planning.order(this.scheduler.running, this.scheduler.waiting, this.#room(), startedAt),
     );
     this.scheduler.start(startedAt);
+    this.scheduler.follow(() => clock() - startedAt < this.options.policy.maxStallMs);
     const paused = this.#replan(startedAt);
     this.scheduler.makeRoom();
     const { running } = this.scheduler;
@@ -211,6 +212,8 @@ export class EngineCore {
     const chunk = this.#planning.chunk(running, waiting, this.#room(), now, paused);
     const sequence = running.find(({ id }) => id === chunk?.id);
     if (sequence === undefined || chunk === null) return [];
+    // Whoever goes on takes along what another prompt has done of its own.
+    this.scheduler.share(sequence);
     return [advanceOf(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#planning)];
   }
 

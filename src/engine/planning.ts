@@ -207,11 +207,8 @@ export class Planning {
   #plain(sequence: Sequence): SequenceState {
     const { request, admission } = sequence;
     const { minExit, maxExit, budget } = request.depth;
-    const { stages, exits } = this.shape;
-    const frontier: number[] = [];
-    for (let stage = 0; stage < stages.length; stage++) frontier.push(sequence.frontier(stage));
-    let block = stages.length;
-    for (const exit of exits) frontier.push(exit.block === null ? 0 : sequence.frontier(block++));
+    const frontier = this.#frontier((unit) => sequence.frontier(unit));
+    const isLed = sequence.leader !== null;
     return {
       id: sequence.id,
       arrivedAt: request.arrivedAt,
@@ -220,14 +217,25 @@ export class Planning {
       maxTokens: request.maxTokens,
       promised: admission?.kind !== 'admit' || admission.bound,
       told: admission?.kind !== 'admit' || admission.feasible,
-      exit: exits[sequence.exit]?.layer ?? 0,
+      exit: this.shape.exits[sequence.exit]?.layer ?? 0,
       minExit,
       maxExit,
       budget,
       frontier,
+      expected: isLed ? this.#frontier((unit) => sequence.expected(unit)) : frontier,
       firstTokenAt: sequence.firstTokenAt,
       lastTokenAt: sequence.lastTokenAt,
       tokensAtExit: sequence.tokensAtExit,
     };
+  }
+
+  /** Positions by stage, then by exit (SequenceState). */
+  #frontier(at: (unit: number) => number): number[] {
+    const { stages, exits } = this.shape;
+    const frontier: number[] = [];
+    for (let stage = 0; stage < stages.length; stage++) frontier.push(at(stage));
+    let block = stages.length;
+    for (const exit of exits) frontier.push(exit.block === null ? 0 : at(block++));
+    return frontier;
   }
 }

@@ -3,6 +3,7 @@
  *
  * Knows: sequences, slots, bytes. Must not know: graphs, sampling, HTTP.
  */
+import { leaderOf } from './leader.js';
 import { findPrefix, type PrefixMatch } from './prefix.js';
 import type { Sequence } from './sequence.js';
 import type { SlotTable } from './slot-table.js';
@@ -54,10 +55,15 @@ export class Scheduler {
     return Math.max(0, this.limits.kvBytes - this.demand);
   }
 
-  /** Looks up what a sequence without a slot would find done already, for plans that are made before it gets one. */
-  lookUp(sequence: Sequence): void {
+  /**
+   * Looks up what a sequence without a slot would find done already, and whose prompt will bring more of it, for plans
+   * that are made before it gets one.
+   * @param beside those that arrived with it, before it, and are not in the queue yet
+   */
+  lookUp(sequence: Sequence, beside: readonly Sequence[] = []): void {
     const match = this.#match(sequence);
     sequence.prefix = match && { slot: match.slot, tokens: match.slot.tokens, length: match.length };
+    this.#lookForLeader(sequence, beside);
   }
 
   /** Puts the waiting into another order. @param ordered the same sequences */
@@ -85,6 +91,44 @@ export class Scheduler {
     }
   }
 
+  /**
+   * Gives those that follow another's prompt what they share with it, once it is there or comes no more: that takes
+   * time as well, so after the first one only while there is some.
+   */
+  follow(hasTime: () => boolean): void {
+    for (const sequence of this.waiting) if (sequence.leader?.by.isOver === true) this.lookUp(sequence);
+    let copies = 0;
+    for (const sequence of this.running) {
+      const { leader } = sequence;
+      if (leader === null) continue;
+      const ahead = leader.by.slot;
+      if (ahead !== null && isAhead(sequence, leader.by)) {
+        // It was let go first: from now on it leads.
+        sequence.leader = null;
+        if (this.#reuses(leader.by)) leader.by.leader ??= { by: sequence, length: leader.length };
+        continue;
+      }
+      if (ahead !== null && ahead.least(this.table.needed(leader.by.exit)) < leader.length) continue;
+      if (copies > 0 && !hasTime()) return;
+      if (this.share(sequence)) copies++;
+      sequence.leader = null;
+      if (ahead === null) this.#lookForLeader(sequence);
+    }
+  }
+
+  /** Gives a prompt what others have done of it since it got its slot. @returns whether there was anything */
+  share(sequence: Sequence): boolean {
+    const { slot } = sequence;
+    const match = slot && sequence.isPrompt ? this.#match(sequence) : null;
+    if (!slot || !match) return false;
+    if (this.#excess(sequence, match) > this.freeBytes && this.running.length > 1) return false;
+    if (sequence.preemptions === 0) sequence.cachedTokens += Math.max(0, match.length - slot.length);
+    this.table.touch(match.slot);
+    this.table.copyPrefix(match.slot, slot, match.length);
+    this.#evict();
+    return true;
+  }
+
   /** Makes room for the next step: stored prefixes go first, then the newest sequences wait again. */
   makeRoom(): void {
     while (this.demand > this.limits.kvBytes && this.running.length > 1) {
@@ -102,6 +146,8 @@ export class Scheduler {
     if (queued >= 0) this.waiting.splice(queued, 1);
     const { slot } = sequence;
     sequence.slot = null;
+    sequence.isOver = true;
+    sequence.leader = null;
     if (!slot) return;
     slot.live = false;
     this.table.touch(slot);
@@ -117,6 +163,7 @@ export class Scheduler {
     this.running.splice(this.running.indexOf(sequence), 1);
     if (sequence.slot) this.table.drop(sequence.slot);
     sequence.slot = null;
+    sequence.leader = null;
     sequence.preemptions++;
     this.waiting.unshift(sequence);
   }
@@ -133,9 +180,19 @@ export class Scheduler {
     }
   }
 
-  #match({ tokens, request }: Sequence): PrefixMatch | null {
-    const reusable = this.limits.prefixReuse && request.promptLogprobs === null;
-    return reusable ? findPrefix(tokens, this.table.slots) : null;
+  #match(sequence: Sequence): PrefixMatch | null {
+    const { tokens, exit, slot } = sequence;
+    return this.#reuses(sequence) ? findPrefix(tokens, this.table.slots, this.table.needed(exit), slot) : null;
+  }
+
+  #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
+    const all = [...this.running, ...this.waiting, ...beside];
+    const place = all.indexOf(sequence);
+    sequence.leader = this.#reuses(sequence) ? leaderOf(sequence, place < 0 ? all : all.slice(0, place)) : null;
+  }
+
+  #reuses({ request }: Sequence): boolean {
+    return this.limits.prefixReuse && request.promptLogprobs === null;
   }
 
   /** Bytes of a prefix beyond what a sequence's exit needs of it. */
@@ -161,4 +218,9 @@ export class Scheduler {
     sequence.slot = slot;
     if (sequence.preemptions === 0) sequence.cachedTokens = match?.length ?? 0;
   }
+}
+
+/** Whether a prompt has got further than another. */
+function isAhead({ slot }: Sequence, other: Sequence): boolean {
+  return (slot?.length ?? 0) > (other.slot?.length ?? 0);
 }

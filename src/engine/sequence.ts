@@ -6,11 +6,13 @@
 import type { Dry } from '../model/manifest.js';
 import { type Constraint, isPending } from './constraint.js';
 import { repetitions } from './dry.js';
+import type { Lead } from './leader.js';
 import type { DraftCount, DraftSource, EndReason, GenerateMessage } from './messages.js';
 import type { Admission } from '../router/types.js';
 import { Draws } from './random.js';
 import { needsAllLogits } from './sampler.js';
 import type { Slot } from './slot.js';
+import type { ExitUnits } from './units.js';
 import { DraftLength } from './speculation/draft-length.js';
 
 export class Sequence {
@@ -25,6 +27,10 @@ export class Sequence {
   slot: Slot | null = null;
   /** While it waits: the slot that held its first `length` tokens when it came, as long as it holds those `tokens`. */
   prefix: { readonly slot: Slot; readonly tokens: readonly number[]; readonly length: number } | null = null;
+  /** Whose prompt brings a part of its own before its turn; null where nobody's does. */
+  leader: Lead | null = null;
+  /** It has ended. */
+  isOver = false;
   /** Index of the exit that its next token is taken from. */
   exit: number;
   /** What the planner said when it came; null before. */
@@ -50,8 +56,8 @@ export class Sequence {
     exit: number,
     /** What its tokens must keep to, or null. */
     readonly constraint: Constraint | null = null,
-    /** The exits, with their own rules against loops. */
-    private readonly exits: readonly { readonly dry: Dry | null }[] = [],
+    /** The exits, with the units that they need and their own rules against loops. */
+    private readonly exits: readonly Pick<ExitUnits, 'needed' | 'dry'>[] = [],
   ) {
     this.id = request.id;
     this.tokens = [...request.prompt];
@@ -67,6 +73,20 @@ export class Sequence {
     if (this.slot !== null) return this.slot.frontier(unit);
     if (this.prefix?.slot.tokens !== this.prefix?.tokens) return 0;
     return Math.min(this.prefix?.length ?? 0, this.prefix?.slot.frontier(unit) ?? 0);
+  }
+
+  /** Positions that a unit will have processed by its turn: with those that its leader brings. */
+  expected(unit: number): number {
+    const own = this.frontier(unit);
+    if (this.leader === null || this.leader.by.isOver) return own;
+    const { by, length } = this.leader;
+    const isNeeded = by.exits[by.exit]?.needed.includes(unit) === true;
+    return Math.max(own, isNeeded ? length : Math.min(length, by.frontier(unit)));
+  }
+
+  /** Whether it still has tokens to prefill, with a slot or without. */
+  get isPrompt(): boolean {
+    return this.slot === null || this.slot.length < this.tokens.length - 1;
   }
 
   /** Whether the top of the logits can't decide its next token. */

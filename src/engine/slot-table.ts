@@ -64,6 +64,11 @@ export class SlotTable {
     return length * (kv + kept * this.model.hiddenBytes);
   }
 
+  /** Units that an exit needs. */
+  needed(exit: number): readonly number[] {
+    return this.units.exits[exit]?.needed ?? [];
+  }
+
   used(which: 'live' | 'cached'): number {
     return this.#slots.reduce((sum, slot) => sum + (slot.live === (which === 'live') ? this.bytes(slot) : 0), 0);
   }
@@ -94,19 +99,25 @@ export class SlotTable {
     return oldest;
   }
 
-  /** Copies the first `length` positions' caches and kept states of one slot into another, empty one. */
+  /**
+   * Copies the first `length` positions' caches and kept states of one slot into another that holds fewer of the same
+   * tokens, or none: what it has stays.
+   */
   copyPrefix(from: Slot, to: Slot, length: number): void {
     const { stages, trunk, branched } = this.units;
+    const before = [...to.frontiers];
     stages.forEach((stage, unit) => {
       const end = Math.min(length, from.frontier(unit));
-      stage.kv.copy(from.index, to.index, end);
+      if (end <= to.frontier(unit)) return;
+      stage.kv.copy(from.index, to.index, to.frontier(unit), end);
       to.reach(unit, end);
     });
     for (let boundary = 1; boundary <= trunk; boundary++) {
-      const start = branched[boundary] || boundary >= trunk ? 0 : to.frontier(boundary);
+      const kept = before[boundary - 1] ?? 0;
+      const start = branched[boundary] || boundary >= trunk ? kept : Math.max(kept, to.frontier(boundary));
       this.model.boundaries[boundary]?.copy(from.index, to.index, start, to.frontier(boundary - 1));
     }
-    to.tokens = from.tokens.slice(0, length);
+    if (length > to.tokens.length) to.tokens = from.tokens.slice(0, length);
   }
 
   /** Exchanges the places of two slots, contents and all. */

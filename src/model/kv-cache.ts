@@ -62,18 +62,19 @@ export class KvCache {
     );
   }
 
-  /** Copies positions [0, length) of a slot to another. */
-  copy(from: number, to: number, length: number): void {
-    if (length === 0) return;
+  /** Copies positions [start, end) of a slot to another. */
+  copy(from: number, to: number, start: number, end: number): void {
+    if (end <= start) return;
+    const offset = BigInt(start * this.#positionBytes);
     for (const { source, target } of this.#rows(from, to))
-      this.device.copy(target, source, length * this.#positionBytes);
+      this.device.copy(target + offset, source + offset, (end - start) * this.#positionBytes);
   }
 
   /** Exchanges two slots of which positions [0, lengthA) and [0, lengthB) are valid. */
   swap(a: number, b: number, lengthA: number, lengthB: number): void {
     if (lengthA === 0 || lengthB === 0) {
-      this.copy(a, b, lengthA);
-      this.copy(b, a, lengthB);
+      this.copy(a, b, 0, lengthA);
+      this.copy(b, a, 0, lengthB);
       return;
     }
     this.#swapSpace ??= this.device.alloc(this.#rowBytes);

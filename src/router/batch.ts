@@ -6,7 +6,7 @@
 import { isCrowded } from './crowd.js';
 import { virtualDeadline } from './deadlines.js';
 import { type Forecast, type Load, forecast } from './forecast.js';
-import { type Job, gapAt, jobOf, meanContext, missingMs, stepsLeft } from './jobs.js';
+import { type Job, expectedOf, gapAt, jobOf, meanContext, missingMs, stepsLeft } from './jobs.js';
 import type { CostModel } from './model.js';
 import { planChunk } from './policy.js';
 import { type StepMs, loneStepMs, promptMs, stepTable } from './steps.js';
@@ -63,7 +63,7 @@ export function batchOf(
     if (job === undefined) return 0;
     // A catch-up runs in one piece where it can.
     const chunk = job.prefilling ? planChunk(policy) : (policy.chunks.at(-1) ?? 1);
-    if ((once[at] ?? -1) < 0) once[at] = missingMs(job, exit, model, chunk);
+    if ((once[at] ?? -1) < 0) once[at] = missingMs(job, exit, model, chunk, expectedOf(job));
     return once[at] ?? 0;
   };
   return { jobs, due, step, onceMs, state, model, policy };
@@ -89,7 +89,7 @@ function loadOf(job: Job, index: number, exit: number, { model, policy, onceMs }
   return {
     exit,
     prefillMs,
-    chunks: job.prefilling ? Math.max(1, Math.ceil(gapAt(job, exit, model) / chunk)) : 0,
+    chunks: job.prefilling ? Math.max(1, Math.ceil(gapAt(job, exit, model, expectedOf(job)) / chunk)) : 0,
     steps: stepsLeft(job, job.likely),
     holdsSlot: job.live !== null,
     held,

@@ -72,9 +72,19 @@ export function frontierAt(frontier: readonly number[], exit: number, { shape }:
   return block === null ? least : Math.min(least, frontier[shape.stages.length + exit] ?? 0);
 }
 
+/** What is processed by now. */
+function frontierOf({ request }: Job): readonly number[] {
+  return request.frontier ?? [];
+}
+
+/** What will be by its turn. */
+export function expectedOf(job: Job): readonly number[] {
+  return job.request.expected ?? frontierOf(job);
+}
+
 /** Positions that an exit's units still miss: the prompt's rest, or the catch-up of a deeper exit. */
-export function gapAt(job: Job, exit: number, model: CostModel): number {
-  return Math.max(0, job.target - frontierAt(job.request.frontier ?? [], exit, model));
+export function gapAt(job: Job, exit: number, model: CostModel, frontier = frontierOf(job)): number {
+  return Math.max(0, job.target - frontierAt(frontier, exit, model));
 }
 
 /**
@@ -118,9 +128,8 @@ function advanceMs(frontier: readonly number[], exit: number, upTo: number, mode
 }
 
 /** Corrected milliseconds of all positions that the exit's units still miss. */
-export function missingMs(job: Job, exit: number, model: CostModel, chunk: number): number {
-  const { frontier = [] } = job.request;
-  if (gapAt(job, exit, model) === 0) return 0;
+export function missingMs(job: Job, exit: number, model: CostModel, chunk: number, frontier = frontierOf(job)): number {
+  if (gapAt(job, exit, model, frontier) === 0) return 0;
   if ((frontier[0] ?? 0) === 0) return promptMs(model, exit, job.target, chunk);
   return advanceMs(frontier, exit, job.target, model, chunk);
 }

@@ -37,7 +37,7 @@ const LIKELY = 0.5;
 /** Learns of a request that arrives. Its own admission counts it; keep the value only where it was admitted. */
 export function observeRequest(learned: Learned, request: WaitingRequest, now: number): Learned {
   const { maxTokens, budget } = request;
-  const positions = request.promptLength - (request.frontier?.[0] ?? 0);
+  const positions = request.promptLength - ((request.expected ?? request.frontier)?.[0] ?? 0);
   const tokens = plannedLength(learned.lengths, maxTokens, 0, LIKELY);
   return { ...learned, demand: observeArrival(learned.demand, now, positions, tokens, budget) };
 }

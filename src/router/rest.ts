@@ -4,7 +4,7 @@
  *
  * Knows: the depth plan. Must not know: requests that nothing was promised to (replan.ts).
  */
-import { type Job, gapAt, pacedEnd, stepsLeft } from './jobs.js';
+import { type Job, expectedOf, gapAt, pacedEnd, stepsLeft } from './jobs.js';
 import type { DepthPlan } from './plan.js';
 import { planChunk } from './policy.js';
 
@@ -100,7 +100,8 @@ function pacesOf(plan: DepthPlan): Pace[] {
     const exit = exits[index] ?? job.min;
     if (paid[index] === 0) prompts += batch.onceMs(index, exit);
     paid[index] = 1;
-    const chunks = job.prefilling ? Math.max(1, Math.ceil(gapAt(job, exit, model) / chunk), job.target / chunk) : 0;
+    const gap = gapAt(job, exit, model, expectedOf(job));
+    const chunks = job.prefilling ? Math.max(1, Math.ceil(gap / chunk), job.target / chunk) : 0;
     // With the last chunk it decodes already.
     const steps = job.prefilling ? chunks + (isFirst ? 0 : Math.max(0, stepsLeft(job) - 1)) : stepsLeft(job);
     const left = (due - state.now) / (1 + policy.margin) - prompts;

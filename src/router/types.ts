@@ -61,6 +61,11 @@ export interface WaitingRequest extends DepthRequest {
   readonly exit: number;
   /** What a stored prefix spares it, as in SequenceState. Absent: nothing. */
   readonly frontier?: readonly number[];
+  /**
+   * The same by its turn, with what another prompt that begins alike brings until then: what plans count on. Who is
+   * served first goes by `frontier`: the other one has to. Absent: nothing is brought.
+   */
+  readonly expected?: readonly number[];
   /** Whether plans hold time for its budget before others get a chance (Admission's `bound`). Absent: yes. */
   readonly promised?: boolean;
   /** Whether its caller was told that the budget is kept (Admission's `feasible`). Absent: yes. */

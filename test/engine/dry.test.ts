@@ -80,7 +80,10 @@ void t.test('each token goes by the rule of its exit; what keeps to a form has n
     close: () => undefined,
   };
   const sequence = (dry?: Sampling['dry'], form: Constraint | null = null): Sequence => {
-    const made = new Sequence(greedy('a', [5], 15, 20, withDry(dry)), 0, form, [{ dry: RULE }, { dry: null }]);
+    const made = new Sequence(greedy('a', [5], 15, 20, withDry(dry)), 0, form, [
+      { dry: RULE, needed: [0] },
+      { dry: null, needed: [0, 1] },
+    ]);
     for (const token of said.slice(1)) made.accept(token, 0);
     return made;
   };

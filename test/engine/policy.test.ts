@@ -66,11 +66,29 @@ void t.test('prefix: longest exact match, taken over only when nothing much is l
   stored.tokens = Array.from({ length: 40 }, (_, i) => i);
   stored.reach(0, 40);
   const tokens = [...stored.tokens, 1, 2, 3];
-  t.match(findPrefix(tokens, [stored]), { length: 40, takeOver: true });
+  t.match(findPrefix(tokens, [stored], [0]), { length: 40, takeOver: true });
   stored.live = true;
-  t.match(findPrefix(tokens, [stored]), { length: 40, takeOver: false });
-  t.equal(findPrefix(tokens.slice(0, 18), [stored]), null, 'fewer than 16 can be reused');
-  t.equal(findPrefix([5, ...tokens], [stored]), null);
+  t.match(findPrefix(tokens, [stored], [0]), { length: 40, takeOver: false });
+  t.match(findPrefix(tokens.slice(0, 42), [stored], [0]), { length: 39 }, 'never is one left to prefill');
+  t.match(findPrefix(tokens.slice(0, 41), [stored], [0]), { length: 40 }, 'where nothing is, all but the last');
+  t.match(findPrefix(tokens.slice(0, 18), [stored], [0]), { length: 17 });
+  t.equal(findPrefix(tokens.slice(0, 16), [stored], [0]), null, 'fewer than 16 can be reused');
+  t.equal(findPrefix([5, ...tokens], [stored], [0]), null);
+});
+
+void t.test('prefix: what spares most at an exit, beyond what is there', async (t) => {
+  const tokens = Array.from({ length: 60 }, (_, i) => i);
+  const [shallow, deep] = [new Slot(0, 3), new Slot(1, 3)];
+  shallow.tokens = deep.tokens = tokens;
+  shallow.reach(0, 50);
+  deep.reach(0, 40);
+  deep.reach(1, 40);
+  t.match(findPrefix(tokens, [shallow, deep], [0]), { slot: { index: 0 }, length: 50 });
+  t.match(findPrefix(tokens, [shallow, deep], [0, 1]), { slot: { index: 1 }, length: 40 });
+  t.match(findPrefix(tokens, [shallow, deep], [0, 1], deep), null, '10 more are not worth it');
+  t.match(findPrefix(tokens, [shallow, deep], [0, 1], shallow), { slot: { index: 1 }, length: 40 });
+  shallow.reach(0, 60);
+  t.match(findPrefix(tokens, [shallow], [0, 1]), { length: 57 }, 'deeper units have theirs to process');
 });
 
 void t.test('kernel: the cheaper one at these rows', async (t) => {

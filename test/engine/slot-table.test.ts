@@ -4,7 +4,7 @@ import { place } from '../../src/engine/place.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import type { Slot } from '../../src/engine/slot.js';
 import { PAGE, residentPages, viewMemory } from '../../src/runtime/libc.js';
-import { drain, greedy, makeCore, makeExecutor, openSlot } from './helper.js';
+import { advanceTo, drain, greedy, logitsAt, makeCore, makeExecutor, openSlot } from './helper.js';
 
 const executor = await makeExecutor(t);
 const { table, units } = executor;
@@ -136,5 +136,42 @@ void t.test('who takes over a stored prefix does not keep what came after it', (
   t.equal(second?.cachedTokens, 210);
   t.ok((stored?.touched ?? Infinity) < 230, `${stored?.touched ?? NaN} positions`);
   drain(core);
+  t.end();
+});
+
+void t.test('a prefix is copied behind what is there, in each unit as far as the other has come', (t) => {
+  const tokens = Array.from({ length: 90 }, (_, i) => 300 + ((i * 37) % 400));
+  const last = units.exits.length - 1;
+  const [from, to, alone] = [openSlot(executor, tokens), openSlot(executor, tokens), openSlot(executor, tokens)];
+  // As far as [exit, positions] each.
+  for (const [source, own] of [
+    [
+      [last, 60],
+      [0, 30],
+    ],
+    [
+      [0, 60],
+      [last, 30],
+    ],
+    [
+      [1, 60],
+      [0, 60],
+    ],
+  ] as const) {
+    advanceTo(executor, from, source[0], source[1]);
+    advanceTo(executor, to, own[0], own[1]);
+    table.copyPrefix(from, to, 60);
+    t.equal(to.length, 60);
+    for (const exit of [0, last]) {
+      advanceTo(executor, to, exit, 89);
+      advanceTo(executor, alone, exit, 89);
+      t.strictSame(
+        logitsAt(executor, to, exit),
+        logitsAt(executor, alone, exit),
+        `exit ${exit} after ${source.join()} on ${own.join()}`,
+      );
+    }
+    for (const slot of [from, to, alone]) table.truncate(slot, 0);
+  }
   t.end();
 });
