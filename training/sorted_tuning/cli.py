@@ -449,6 +449,13 @@ def export(
             "layers between."
         ),
     ] = None,
+    with_start: Annotated[
+        bool,
+        typer.Option(
+            "--with-start",
+            help="With --run-dir: the model that the first run began with counts as one of the runs of the mean.",
+        ),
+    ] = False,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
 ) -> None:
     """A Hugging Face folder (plus exit-blocks.safetensors) that `sortie convert` reads."""
@@ -468,10 +475,12 @@ def export(
         raise TuningError("export: must be given exactly one of --run-dir and --model")
     if blocks_from is not None and model is None:
         raise TuningError("blocks-from: must be given with --model")
+    if with_start and not run:
+        raise TuningError("with-start: must be given with --run-dir")
     if run:
         if exits is not None:
             raise TuningError(f"exits: are those of the run, so must not be given with --run-dir, got {exits!r}")
-        export_runs(run, out, getattr(torch, dtype))
+        export_runs(run, out, getattr(torch, dtype), with_start)
     elif blocks_from is not None:
         found, blocks = read_blocks(blocks_from)
         wanted = parse_exits(exits) if exits else found

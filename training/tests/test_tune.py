@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sorted_tuning.cli import app
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import parse_exits
-from sorted_tuning.export import export
+from sorted_tuning.export import export, load_sorted
 from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.load import load_base
 from sorted_tuning.model import SortedLlama
@@ -175,6 +175,10 @@ def test_the_mean_of_runs(config, tmp_path):
     for (name, a), b, m in zip(one.state_dict().items(), two.state_dict().values(), mean.state_dict().values()):
         assert torch.allclose(m, (a + b) / 2, atol=1e-7), name
     assert not _equal(one.blocks, two.blocks) and _equal(one.base, mean.base)
+    start = load_sorted(Path(config.model), parse_exits("1+1,4")).state_dict()
+    half = mean_model([tmp_path / "one"], with_start=True)[0].state_dict()
+    for (name, a), m in zip(one.state_dict().items(), half.values()):
+        assert torch.allclose(m, (a + start[name]) / 2, atol=1e-7), name
     with pytest.raises(TuningError, match="must have the exits of .*one, 1[+]1,4, got 1,2,4"):
         mean_model([tmp_path / "one", tmp_path / "other"])
 

@@ -247,20 +247,28 @@ def must_hold_out(run: Path, data: Path, documents: list[list[int]], vocab: int)
             )
 
 
-def mean_model(runs: list[Path]) -> tuple[SortedLlama, TuneConfig]:
-    """The mean of the weights at the newest checkpoints of runs that went on from one another (arXiv 2203.05482)."""
+def mean_model(runs: list[Path], with_start: bool = False) -> tuple[SortedLlama, TuneConfig]:
+    """The mean of the weights at the newest checkpoints of runs that went on from one another (arXiv 2203.05482).
+
+    with_start counts the model that the first run began with as one of them: text of another kind is forgotten less
+    (arXiv 2109.01903).
+    """
     model, config = tuned_model(runs[0])
     total = model.state_dict()
+    count = len(runs) + with_start
+    if with_start:
+        start = load_sorted(Path(config.model), parse_exits(config.exits)).state_dict()
+        total = {name: value + start[name] for name, value in total.items()}
     for run in runs[1:]:
         other, its = tuned_model(run)
         if its.exits != config.exits:
             raise TuningError(f"run: {run} must have the exits of {runs[0]}, {config.exits}, got {its.exits}")
         total = {name: value + total[name] for name, value in other.state_dict().items()}
-    model.load_state_dict({name: value / len(runs) for name, value in total.items()})
+    model.load_state_dict({name: value / count for name, value in total.items()})
     return model, config
 
 
-def export_runs(runs: list[Path], out: Path, dtype: torch.dtype) -> None:
+def export_runs(runs: list[Path], out: Path, dtype: torch.dtype, with_start: bool = False) -> None:
     """Export the mean of runs as a Hugging Face folder with exit-blocks.safetensors."""
-    model, config = mean_model(runs)
+    model, config = mean_model(runs, with_start)
     export(model, load_tokenizer(Path(config.model)), out, dtype, licence_of(Path(config.model)))
