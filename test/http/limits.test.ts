@@ -1,6 +1,7 @@
 /** What a key may use: told in OpenAI's headers, refused with 429, given back. */
 import t from 'tap';
 import { Bucket } from '../../src/http/bucket.js';
+import { duration } from '../../src/http/plugins/limits.js';
 import { openKey, type ApiKey } from '../../src/keys.js';
 import { build, says, tokenizer } from '../fakes/server.js';
 
@@ -17,6 +18,12 @@ function key(text: string, { limits, policy, ...fields }: KeyFields): ApiKey {
 const as = (text: string, more: Record<string, string> = {}) => ({ authorization: `Bearer ${text}`, ...more });
 const prompt = 'Hello';
 const promptTokens = tokenizer.encode(prompt, true).length;
+
+void t.test('durations are written as OpenAI writes them', (t) => {
+  const written = [0.2, 999, 1500, 59_990, 60_000, 90_500, 119_600, 360_000].map(duration);
+  t.strictSame(written, ['1ms', '999ms', '1.5s', '59.99s', '1m0s', '1m31s', '2m0s', '6m0s']);
+  t.end();
+});
 
 void t.test('a bucket holds a minute, fills all the time, and takes back what was not used', (t) => {
   const bucket = new Bucket(60, 0);

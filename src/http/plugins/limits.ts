@@ -39,10 +39,11 @@ function meterOf({ limits }: ApiKey): Meter {
 }
 
 /** As OpenAI writes durations: 20ms, 1.5s, 6m0s. */
-function duration(ms: number): string {
+export function duration(ms: number): string {
   if (ms < 1000) return `${Math.ceil(ms)}ms`;
   const seconds = Math.ceil(ms / 10) / 100;
-  return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${Math.ceil(seconds % 60)}s`;
+  const whole = Math.ceil(seconds);
+  return seconds < 60 ? `${seconds}s` : `${Math.floor(whole / 60)}m${whole % 60}s`;
 }
 
 function tell(reply: FastifyReply, what: Limited, bucket: Bucket): void {
