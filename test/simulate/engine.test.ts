@@ -98,17 +98,17 @@ void t.test('a prompt stops one position short: its first token is a decode row 
     const positions = steps.map(({ work }) => work.prefill.reduce((sum, each) => sum + each.positions, 0));
     const [outcome] = outcomes;
     if (outcome?.admission.kind !== 'admit') throw new Error('it was served');
-    return { rows, positions, predicted: outcome.admission.prediction, outcome };
+    return { rows, positions, outlook: outcome.admission.outlook, outcome };
   };
   t.match(served(100, 2), { rows: [1, 1], positions: [99, 0] });
   t.match(served(1, 2), { rows: [1, 1], positions: [0, 0] });
   // A length that the tables of planning hold: 112 positions and the last.
   for (const tokens of [1, 20]) {
-    const { predicted, outcome } = served(113, tokens);
+    const { outlook, outcome } = served(113, tokens);
     const { endedAt, firstTokenAt, request } = outcome;
-    const ratio = predicted.totalMs / (endedAt - request.arrivedAt);
-    t.ok(Math.abs(ratio - 1) < 0.03, `predicted total over actual: ${ratio}`);
-    const first = predicted.ttftMs / ((firstTokenAt ?? 0) - request.arrivedAt);
-    t.ok(Math.abs(first - 1) < 0.03, `predicted first token over actual: ${first}`);
+    const ratio = outlook.total.forecastMs / (endedAt - request.arrivedAt);
+    t.ok(Math.abs(ratio - 1) < 0.03, `forecast of the total over actual: ${ratio}`);
+    const first = outlook.ttft.forecastMs / ((firstTokenAt ?? 0) - request.arrivedAt);
+    t.ok(Math.abs(first - 1) < 0.03, `forecast of the first token over actual: ${first}`);
   }
 });
