@@ -13,14 +13,9 @@ import type { EngineRoom, Planning } from './planning.js';
 import type { Scheduler } from './scheduler.js';
 import { Sequence } from './sequence.js';
 
-/** A request that is neither admitted nor refused yet. */
-interface Arrival {
-  readonly sequence: Sequence;
-  readonly constraint: Constraint | null;
-}
-
 export class Arrivals {
-  #since: Arrival[] = [];
+  /** Neither admitted nor refused yet. */
+  #since: Sequence[] = [];
 
   constructor(
     private readonly executor: Executor,
@@ -39,13 +34,13 @@ export class Arrivals {
   }
 
   find(id: string): Sequence | undefined {
-    return this.#since.find(({ sequence }) => sequence.id === id)?.sequence;
+    return this.#since.find((sequence) => sequence.id === id);
   }
 
   /** Takes a request for the next step, or refuses what can't be served. @param elsewhere see `EngineCore.submit` */
   submit(request: GenerateMessage, constraint: Constraint | null, elsewhere: number | null): void {
     const reason = this.#fault(request) ?? (elsewhere !== null && this.isFull(elsewhere) ? 'queue_full' : null);
-    if (reason === null) this.#since.push({ sequence: this.#sequence(request, constraint), constraint });
+    if (reason === null) this.#since.push(this.#sequence(request, constraint));
     else {
       constraint?.close();
       this.#refuse(request.id, reason);
@@ -77,16 +72,15 @@ export class Arrivals {
     if (this.#since.length === 0) return;
     const arrived = this.#since;
     this.#since = [];
-    const sequences = arrived.map(({ sequence }) => sequence);
-    sequences.forEach((sequence, i) => {
-      this.scheduler.lookUp(sequence, sequences.slice(0, i));
+    arrived.forEach((sequence, i) => {
+      this.scheduler.lookUp(sequence, arrived.slice(0, i));
     });
     const { running, waiting } = this.scheduler;
-    const admissions = this.planning.admit(sequences, running, waiting, room, now);
-    for (const [i, { sequence, constraint }] of arrived.entries()) {
+    const admissions = this.planning.admit(arrived, running, waiting, room, now);
+    for (const [i, sequence] of arrived.entries()) {
       const admission = admissions[i];
       if (admission?.kind !== 'admit') {
-        constraint?.close();
+        sequence.constraint?.close();
         // Whose prompt was to follow its own looks for another.
         sequence.isOver = true;
         this.#refuse(sequence.id, 'budget_infeasible', admission?.leastFeasibleMs ?? null);

@@ -15,13 +15,6 @@ import { careOf } from './promises.js';
 import { careful, leastFeasible, roomFor } from './room.js';
 import type { Admission, Budget, Policy, Prediction, RouterState, WaitingRequest } from './types.js';
 
-/** One request alone: see `admitAll`. */
-export function admit(asked: WaitingRequest, state: RouterState, model: CostModel, policy: Policy): Admission {
-  const [admission] = admitAll([asked], state, model, policy);
-  if (admission === undefined) throw new Error('one request has one admission');
-  return admission;
-}
-
 /**
  * Admits what arrived since the last step. Promises are made one after the other; depths and predictions know of all
  * who are admitted: the first of a burst isn't told what it would get without the others.
@@ -57,6 +50,8 @@ export function admitAll(
     decisions.push({ kind: 'admit', id: request.id, room });
     learned = counted;
   }
+  // Nobody's depth is left to plan: a refusal must stay cheap.
+  if (taken.length === 0) return decisions.flatMap((each) => (each.kind === 'refuse' ? [each] : []));
   // Each batch holds one as if it were promised its budget, and taken at all. Of one alone that decides nothing more.
   const all = batch !== null && asked.length === 1 ? batch : batchWith(taken, learned);
   // Those who arrived just now are there: what comes after them is what came before.

@@ -1,8 +1,8 @@
 /**
  * The seam between router and engine: everything that a scheduler calls, in the order in which a step calls it.
  *
- *   arrival    observeRequest(learned, request)    -> what keeps arriving: kept if it is admitted
- *              admit(request, state, ...)          -> exit at start, prediction; or refusal
+ *   arrivals   admitAll(requests, state, ...)      -> for each exit at start and prediction, or refusal
+ *              observeRequest(learned, request)    -> what keeps arriving: for those that were admitted
  *   each step  order(waiting, now, ...)            -> who gets the free slots
  *              replan(live, state, ...)            -> changes of exit, who pauses, and the step's plan
  *              chooseChunk(plan, paused, ...)      -> which prompt goes on, by how many positions
@@ -16,7 +16,7 @@
 import { type CorrectedPart, learn, rested } from './correct.js';
 import { type CostModel, type Work, cascadeMs, prefillMs, unitMs } from './model.js';
 
-export { admit, admitAll } from './admit.js';
+export { admitAll } from './admit.js';
 export { FORESEEN } from './batch.js';
 export { type Chunk, chooseChunk } from './chunk.js';
 export { isWithin } from './deadlines.js';

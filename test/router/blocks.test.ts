@@ -4,7 +4,6 @@ import t from 'tap';
 import {
   type SequenceState,
   type Work,
-  admit,
   advanceWork,
   chooseChunk,
   nothingLearned,
@@ -15,6 +14,7 @@ import {
 import { jobOf, missingMs } from '../../src/router/jobs.js';
 import { type Outcome, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
+import { admit } from './alone.js';
 import { arrivals, exactPolicy, noMargin } from './arbitrary.js';
 import { blockLayers, blockSample } from './sample.js';
 

@@ -5,12 +5,12 @@ import {
   type Budget,
   type RouterState,
   type WaitingRequest,
-  admit,
   admitAll,
   defaultPolicy,
   nothingLearned,
   observeRequest,
 } from '../../src/router/planner.js';
+import { admit } from './alone.js';
 import { sample } from './sample.js';
 
 const idle: RouterState = { now: 0, slots: 16, kvRoom: 1e6, live: [], waiting: [], learned: nothingLearned };

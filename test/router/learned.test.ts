@@ -2,9 +2,10 @@
 import t from 'tap';
 import { estimateMs, firstTotal, noEstimate, observeEstimate } from '../../src/router/estimate.js';
 import { nothingLearned, observeEnd } from '../../src/router/learned.js';
-import { type Budget, admit, defaultPolicy } from '../../src/router/planner.js';
+import { type Budget, defaultPolicy } from '../../src/router/planner.js';
 import { careOf, marginOf, noPromises, noneTold, observePromise } from '../../src/router/promises.js';
 import { seeded } from '../../src/simulate/workload.js';
+import { admit } from './alone.js';
 import { sample } from './sample.js';
 
 void t.test('promises settle where as many are kept as is aimed at', async (t) => {

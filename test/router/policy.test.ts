@@ -4,7 +4,6 @@ import {
   type Policy,
   type RouterState,
   type WaitingRequest,
-  admit,
   chooseChunk,
   chunkSizes,
   defaultPolicy,
@@ -19,6 +18,7 @@ import { SERVE_OPTIONS } from '../../src/config.js';
 import { type Outcome, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { predictMs } from '../../src/router/planner.js';
+import { admit } from './alone.js';
 import { layers, sample } from './sample.js';
 
 const request: WaitingRequest = {

@@ -6,13 +6,13 @@ import {
   type Admission,
   type Budget,
   type WaitingRequest,
-  admit,
   defaultPolicy,
   predictMs,
   replan,
 } from '../../src/router/planner.js';
 import { type Outcome, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
+import { admit } from './alone.js';
 import { arrivals, budget, exactPolicy, live, state, waiting } from './arbitrary.js';
 import { layers, sample } from './sample.js';
 
