@@ -41,8 +41,18 @@ def test_the_questions_that_come_along_are_twenty_of_each_kind_once(name):
         assert is_right(f"It is {question.right[0]}.", question), question
 
 
-def test_no_run_has_learnt_from_a_question_of_the_second_examination():
-    asked = {same_question(text) for text in read_instructions(DATA / "questions-more.json")}
+def test_the_third_examination_has_a_right_answer_to_each_question():
+    questions = read_questions(DATA / "questions-asked.json")
+    asked = read_instructions(DATA / "questions-asked.json")
+    assert len(questions) == len(asked) == 175
+    for question, text in zip(questions, asked, strict=True):
+        assert is_right(f"{question.right[0]}.", question), question
+        assert question.kind == "reading" or not is_right(text, question), f"repeating it would be right: {text}"
+
+
+@pytest.mark.parametrize("name", ["questions-more.json", "questions-asked.json"])
+def test_no_run_has_learnt_from_a_question_of_a_later_examination(name):
+    asked = {same_question(text) for text in read_instructions(DATA / name)}
     assert asked.isdisjoint(same_question(text) for text in read_instructions(DATA / "questions.json"))
     for file in DATA.glob("selfgen-*.jsonl.gz"):
         assert asked.isdisjoint(same_question(row.question) for row in read_rows(file)), file
