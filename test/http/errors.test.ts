@@ -436,6 +436,30 @@ void t.test('statuses of the table, each with its body', async (t) => {
   await check(await fetch(`${server.url}/%zz`), 400, 'invalid_request_error', 'bad_request');
 });
 
+void t.test('a path that is not here is told of before the body is looked at', async (t) => {
+  const server = await build(t, says('x'), { options: { maxBody: 2048 } });
+  const form = new FormData();
+  form.set('file', new Blob(['x'.repeat(100)]), 'speech.mp3');
+  const bodies: [string, RequestInit][] = [
+    ['a form', { body: form }],
+    ['no body', {}],
+    ['a large one', { body: '"' + 'x'.repeat(3000) + '"', headers: { 'content-type': 'application/json' } }],
+    ['half a JSON', { body: '{', headers: { 'content-type': 'application/json' } }],
+    ['compressed', { body: 'x', headers: { 'content-type': 'application/json', 'content-encoding': 'gzip' } }],
+  ];
+  for (const [name, init] of bodies) {
+    const unknown = await fetch(`${server.url}/v1/audio/transcriptions`, { method: 'POST', ...init });
+    t.equal(unknown.status, 404, name);
+    t.equal(unknown.headers.get('x-content-type-options'), 'nosniff');
+    t.match(await unknown.json(), {
+      error: { code: 'route_not_found', message: /POST "\/v1\/audio\/transcriptions"/ },
+    });
+    const known = await fetch(`${server.url}/v1/models`, { method: 'POST', ...init });
+    t.equal(known.status, 405, name);
+    t.match(await known.json(), { error: { code: 'method_not_allowed' } });
+  }
+});
+
 void t.test('null for an optional field is the same as leaving it out, at any depth', async (t) => {
   const server = await build(t);
   const again = { refusal: null, annotations: null, audio: null, function_call: null, tool_calls: null };

@@ -180,7 +180,9 @@ export function registerErrors(app: FastifyInstance): void {
     const early = (error as FastifyError).code === 'FST_ERR_ROUTE_MISSING_CONTENT_TYPE';
     sendError(early ? noRoute(request, reply) : error, request, reply);
   });
-  app.setNotFoundHandler((request, reply) => {
-    throw noRoute(request, reply);
+  // Fastify's own handler comes after the body: an upload to a path that is not here would be told to be JSON.
+  app.addHook('preParsing', (request, reply, _payload, done) => {
+    if (request.is404) throw noRoute(request, reply);
+    done();
   });
 }
