@@ -460,6 +460,31 @@ void t.test('a path that is not here is told of before the body is looked at', a
   }
 });
 
+void t.test('a body that is refused does not end its connection, so that the answer arrives', async (t) => {
+  const server = await build(t, says('x'), { options: { maxBody: 2048 } });
+  const post = (type: string, body: string, more = ''): string =>
+    `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\n${more}\r\n${body}`;
+  const large = 'x'.repeat(500_000);
+  const sized = `Content-Length: ${large.length}\r\n`;
+  const chunked = `${large.length.toString(16)}\r\n${large}\r\n0\r\n\r\n`;
+  const last = 'GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
+  const requests: [string, number][] = [
+    [post('application/json', large, sized), 413],
+    [post('application/json', chunked, 'Transfer-Encoding: chunked\r\n'), 413],
+    [post('application/octet-stream', large, sized), 415],
+    [post('application/octet-stream', chunked, 'Transfer-Encoding: chunked\r\n'), 415],
+    [post('application/json', '{', 'Content-Length: 1\r\n'), 400],
+  ];
+  for (const [request, status] of requests) {
+    const text = await exchange(server.port, request + last);
+    t.strictSame(
+      [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, code]) => Number(code)),
+      [status, 200],
+      `${status}, and the request after it is answered`,
+    );
+  }
+});
+
 void t.test('null for an optional field is the same as leaving it out, at any depth', async (t) => {
   const server = await build(t);
   const again = { refusal: null, annotations: null, audio: null, function_call: null, tool_calls: null };
