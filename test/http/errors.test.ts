@@ -380,7 +380,9 @@ void t.test('context_length_exceeded has its code, and a huge prompt is refused 
   for (const prompt of ['word '.repeat(300), 'x'.repeat(900_000)]) {
     const response = await server.post('/v1/completions', { prompt });
     t.equal(response.status, 400);
-    t.equal(((await response.json()) as ErrorAnswer).error.code, 'context_length_exceeded');
+    const { error } = (await response.json()) as ErrorAnswer;
+    t.equal(error.code, 'context_length_exceeded');
+    t.match(error.message, /^This model's maximum context length is 256 tokens/, 'the words that clients look for');
   }
 });
 
