@@ -82,11 +82,9 @@ export async function encodePrediction(context: ApiContext, text: string): Promi
 /** The error for a prompt that leaves no room. @param prompt its tokens */
 export function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {
   const asked = maxTokens === null ? '' : ` and asks for ${maxTokens} more`;
-  return new ApiError(
-    'context_length_exceeded',
-    `This server holds ${maxLength} tokens for prompt and answer; the prompt has ${prompt}${asked}.`,
-    param,
-  );
+  // OpenAI's words to begin with: clients that shorten a conversation by themselves tell this error by them.
+  const rule = `This model's maximum context length is ${maxLength} tokens for prompt and answer together`;
+  return new ApiError('context_length_exceeded', `${rule}; the prompt has ${prompt}${asked}.`, param);
 }
 
 /** @throws ApiError invalid_value for an id outside the vocabulary */

@@ -128,6 +128,21 @@ void t.test('a schema that is none is refused with a reason, and the next one wo
   t.ok(all.get('right')?.ended);
 });
 
+void t.test('a reason says what is wrong, and names no option of the library', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, options, () => undefined);
+  const wrong: [unknown, RegExp][] = [
+    [{ type: 'string', pattern: '[a-' }, /^regex parse error: unclosed character class, in "\[a-"$/],
+    [{ type: 'string', pattern: '(?=a)b' }, /^regex parse error: look-around.*, in "\(\?=a\)b"$/],
+    [{ oneOf: [{ type: 'string' }, { maxLength: 3 }] }, /^oneOf .* overlap; use anyOf$/],
+  ];
+  for (const [schema, message] of wrong) {
+    inbox.generate(ask('a', schema));
+    const { refused } = (await answersOf(core, ['a'])).get('a') ?? {};
+    t.match(refused, { reason: 'grammar', detail: message });
+  }
+});
+
 void t.test('more grammars than there are parsers wait for each other; cancelled ones give theirs back', async (t) => {
   const core = makeCore(executor);
   const inbox = new Inbox(core, options, () => undefined);

@@ -380,7 +380,9 @@ void t.test('context_length_exceeded has its code, and a huge prompt is refused 
   for (const prompt of ['word '.repeat(300), 'x'.repeat(900_000)]) {
     const response = await server.post('/v1/completions', { prompt });
     t.equal(response.status, 400);
-    t.equal(((await response.json()) as ErrorAnswer).error.code, 'context_length_exceeded');
+    const { error } = (await response.json()) as ErrorAnswer;
+    t.equal(error.code, 'context_length_exceeded');
+    t.match(error.message, /^This model's maximum context length is 256 tokens/, 'the words that clients look for');
   }
 });
 
@@ -434,6 +436,55 @@ void t.test('statuses of the table, each with its body', async (t) => {
   await check(await server.post('/v1/completions', ''), 400, 'invalid_request_error', 'invalid_json');
   await check(await server.post('/v1/completions', '[1]'), 400, 'invalid_request_error', 'invalid_value');
   await check(await fetch(`${server.url}/%zz`), 400, 'invalid_request_error', 'bad_request');
+});
+
+void t.test('a path that is not here is told of before the body is looked at', async (t) => {
+  const server = await build(t, says('x'), { options: { maxBody: 2048 } });
+  const form = new FormData();
+  form.set('file', new Blob(['x'.repeat(100)]), 'speech.mp3');
+  const bodies: [string, RequestInit][] = [
+    ['a form', { body: form }],
+    ['no body', {}],
+    ['a large one', { body: '"' + 'x'.repeat(3000) + '"', headers: { 'content-type': 'application/json' } }],
+    ['half a JSON', { body: '{', headers: { 'content-type': 'application/json' } }],
+    ['compressed', { body: 'x', headers: { 'content-type': 'application/json', 'content-encoding': 'gzip' } }],
+  ];
+  for (const [name, init] of bodies) {
+    const unknown = await fetch(`${server.url}/v1/audio/transcriptions`, { method: 'POST', ...init });
+    t.equal(unknown.status, 404, name);
+    t.equal(unknown.headers.get('x-content-type-options'), 'nosniff');
+    t.match(await unknown.json(), {
+      error: { code: 'route_not_found', message: /POST "\/v1\/audio\/transcriptions"/ },
+    });
+    const known = await fetch(`${server.url}/v1/models`, { method: 'POST', ...init });
+    t.equal(known.status, 405, name);
+    t.match(await known.json(), { error: { code: 'method_not_allowed' } });
+  }
+});
+
+void t.test('a body that is refused does not end its connection, so that the answer arrives', async (t) => {
+  const server = await build(t, says('x'), { options: { maxBody: 2048 } });
+  const post = (type: string, body: string, more = ''): string =>
+    `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\n${more}\r\n${body}`;
+  const large = 'x'.repeat(500_000);
+  const sized = `Content-Length: ${large.length}\r\n`;
+  const chunked = `${large.length.toString(16)}\r\n${large}\r\n0\r\n\r\n`;
+  const last = 'GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
+  const requests: [string, number][] = [
+    [post('application/json', large, sized), 413],
+    [post('application/json', chunked, 'Transfer-Encoding: chunked\r\n'), 413],
+    [post('application/octet-stream', large, sized), 415],
+    [post('application/octet-stream', chunked, 'Transfer-Encoding: chunked\r\n'), 415],
+    [post('application/json', '{', 'Content-Length: 1\r\n'), 400],
+  ];
+  for (const [request, status] of requests) {
+    const text = await exchange(server.port, request + last);
+    t.strictSame(
+      [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, code]) => Number(code)),
+      [status, 200],
+      `${status}, and the request after it is answered`,
+    );
+  }
 });
 
 void t.test('null for an optional field is the same as leaving it out, at any depth', async (t) => {

@@ -3,6 +3,7 @@
  *
  * Knows: JSON Schema and Lark in the library's dialect, the form of calls. Must not know: threads, tokens.
  */
+import { shown } from '../../errors.js';
 import { CALL } from '../../model/tool-form.js';
 import type { CallsGrammar, Grammar } from '../messages.js';
 import { checkSchema } from './schema-check.js';
@@ -65,6 +66,18 @@ export interface Complaint {
   readonly part: number | null;
 }
 
+/** Names an option of the library's, which callers can't set. */
+const ONE_OF = /oneOf constraints are not supported\. Enable .*/;
+
+/** Its first line; of a regular expression the next ones say what is wrong with it. */
+function firstOf(text: string): string {
+  const [line = '', pattern = '', ...more] = text.split('\n');
+  const reason = more.find((each) => each.startsWith('error: '))?.replace('error: ', '');
+  if (!line.endsWith('regex parse error:') || reason === undefined) return line;
+  // One of several lines is shown otherwise.
+  return `${line} ${reason}${pattern.startsWith('    ') ? `, in ${shown(pattern.trim())}` : ''}`;
+}
+
 /**
  * What is wrong with a grammar, in one line: of what the library says, the first.
  * @returns null for everything else, since the library throws strings
@@ -72,8 +85,9 @@ export interface Complaint {
 export function complaintOf(error: unknown, grammar: Grammar): Complaint | null {
   if (error instanceof SchemaError) return { message: error.message, part: error.part };
   if (typeof error !== 'string') return null;
-  const [line = ''] = error.split('\n');
-  const text = line.replace(/^Failed to (compute mask|consume token): /, '');
+  const text = firstOf(error)
+    .replace(/^Failed to (compute mask|consume token): /, '')
+    .replace(ONE_OF, "oneOf can only be kept to where its branches can't overlap; use anyOf");
   // In Lark it begins with the place: "at 4(5): failed to compile JSON schema: ...".
   const place =
     grammar.kind === 'calls' ? /^(?:at )?(\d+)\(\d+\): (?:failed to compile JSON schema: )?(.*)$/.exec(text) : null;

@@ -59,7 +59,7 @@ function logUnknown(request: FastifyRequest, body: object, properties: object): 
 }
 
 export function registerBody(app: FastifyInstance): void {
-  app.addHook('onRequest', (request, _reply, done) => {
+  app.addHook('preParsing', (request, _reply, _payload, done) => {
     const encoding = request.headers['content-encoding'];
     if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
       const message = `The body must be sent as it is, without content-encoding, got ${shown(encoding)}.`;

@@ -176,11 +176,17 @@ export function registerErrors(app: FastifyInstance): void {
     return new ApiError('method_not_allowed', `${request.method} is not allowed here; ${instead}.`);
   };
   app.setErrorHandler((error, request, reply) => {
+    const { code } = error as Partial<FastifyError>;
+    // Fastify closes after a body that it did not take. Closed with bytes that nobody read, a connection is reset, and
+    // the answer may be lost with it; kept open, Node.js reads what is left.
+    if (code?.startsWith('FST_ERR_CTP_') === true) reply.removeHeader('connection');
     // Fastify asks QUERY for a content type before it looks for a route; no route here takes QUERY.
-    const early = (error as FastifyError).code === 'FST_ERR_ROUTE_MISSING_CONTENT_TYPE';
+    const early = code === 'FST_ERR_ROUTE_MISSING_CONTENT_TYPE';
     sendError(early ? noRoute(request, reply) : error, request, reply);
   });
-  app.setNotFoundHandler((request, reply) => {
-    throw noRoute(request, reply);
+  // Fastify's own handler comes after the body: an upload to a path that is not here would be told to be JSON.
+  app.addHook('preParsing', (request, reply, _payload, done) => {
+    if (request.is404) throw noRoute(request, reply);
+    done();
   });
 }
