@@ -234,3 +234,22 @@ void t.test('predictions count a shared prompt once, and only while somebody bri
   t.equal(core.scheduler.find('c')?.leader?.by.id, 'b', 'the next one brings it');
   drain(core);
 });
+
+void t.test('nothing is promised by what a prompt would have brought that is refused in the same step', async (t) => {
+  const depth = (totalMs: number): GenerateMessage['depth'] => ({
+    ...{ minExit: deepest, maxExit: deepest },
+    budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' },
+  });
+  const hopeless = ask('hopeless', [], { depth: depth(20) });
+  const [tight, loose] = [ask('tight', [], { depth: depth(150) }), ask('loose', [], { depth: depth(2000) })];
+  const refusedOf = (requests: readonly GenerateMessage[]): string[] => {
+    const core = makeCore();
+    for (const request of requests) core.submit(request);
+    const refused = core.step().refused.map(({ id }) => id);
+    executor.forget(0);
+    return refused;
+  };
+  t.strictSame(refusedOf([tight]), ['tight'], 'its prompt takes longer than its budget');
+  t.strictSame(refusedOf([hopeless, tight]), ['hopeless', 'tight']);
+  t.strictSame(refusedOf([hopeless, tight, loose]), ['hopeless', 'tight']);
+});
