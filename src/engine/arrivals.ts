@@ -8,10 +8,17 @@
 import type { Constraint } from './constraint.js';
 import type { Executor } from './executor.js';
 import type { CancelReason, GenerateMessage, RefusedEvent } from './messages.js';
+import type { Admission } from '../router/types.js';
 import type { Outbox } from './outbox.js';
 import type { EngineRoom, Planning } from './planning.js';
 import type { Scheduler } from './scheduler.js';
 import { Sequence } from './sequence.js';
+
+/** One that is admitted, and how. */
+interface Taken {
+  readonly sequence: Sequence;
+  readonly admission: Extract<Admission, { kind: 'admit' }>;
+}
 
 export class Arrivals {
   /** Neither admitted nor refused yet. */
@@ -69,36 +76,48 @@ export class Arrivals {
 
   /** Admits to the queue, or refuses, all that arrived. */
   admit(room: EngineRoom, now: number): void {
-    if (this.#since.length === 0) return;
-    const arrived = this.#since;
+    let asked = this.#since;
     this.#since = [];
-    arrived.forEach((sequence, i) => {
-      this.scheduler.lookUp(sequence, arrived.slice(0, i));
+    while (asked.length > 0) {
+      const taken = this.#admitted(asked, room, now);
+      const isFinal = taken.every(({ sequence }) => sequence.leader?.by.isOver !== true);
+      if (isFinal) for (const each of taken) this.#enqueue(each, now);
+      // Who counted on the prompt of one that was refused is asked again, without it.
+      asked = isFinal ? [] : taken.map(({ sequence }) => sequence);
+    }
+  }
+
+  /** Those that are admitted if they are asked together; refuses the others. */
+  #admitted(asked: readonly Sequence[], room: EngineRoom, now: number): Taken[] {
+    asked.forEach((sequence, i) => {
+      this.scheduler.lookUp(sequence, asked.slice(0, i));
     });
     const { running, waiting } = this.scheduler;
-    const admissions = this.planning.admit(arrived, running, waiting, room, now);
-    for (const [i, sequence] of arrived.entries()) {
+    const admissions = this.planning.admit(asked, running, waiting, room, now);
+    return asked.flatMap((sequence, i) => {
       const admission = admissions[i];
-      if (admission?.kind !== 'admit') {
-        sequence.constraint?.close();
-        // Whose prompt was to follow its own looks for another.
-        sequence.isOver = true;
-        this.#refuse(sequence.id, 'budget_infeasible', admission?.leastFeasibleMs ?? null);
-        continue;
-      }
-      const { exit, prediction, feasible, bound } = admission;
-      sequence.exit = this.executor.model.exitIndex(exit);
-      sequence.admission = admission;
-      this.scheduler.enqueue(sequence);
-      this.planning.arrived(sequence, now);
-      this.outbox.planned.push({
-        ...{ id: sequence.id, exit, feasible, bound },
-        predictedTtftMs: prediction.ttftMs,
-        predictedTpotMs: prediction.tpotMs,
-        predictedMs: prediction.totalMs,
-      });
-      if (sequence.request.promptLogprobs !== null) this.outbox.prompts.push({ id: sequence.id, logprobs: [null] });
-    }
+      if (admission?.kind === 'admit') return { sequence, admission };
+      sequence.constraint?.close();
+      // Whose prompt was to follow its own looks for another.
+      sequence.isOver = true;
+      this.#refuse(sequence.id, 'budget_infeasible', admission?.leastFeasibleMs ?? null);
+      return [];
+    });
+  }
+
+  #enqueue({ sequence, admission }: Taken, now: number): void {
+    const { exit, prediction, feasible, bound } = admission;
+    sequence.exit = this.executor.model.exitIndex(exit);
+    sequence.admission = admission;
+    this.scheduler.enqueue(sequence);
+    this.planning.arrived(sequence, now);
+    this.outbox.planned.push({
+      ...{ id: sequence.id, exit, feasible, bound },
+      predictedTtftMs: prediction.ttftMs,
+      predictedTpotMs: prediction.tpotMs,
+      predictedMs: prediction.totalMs,
+    });
+    if (sequence.request.promptLogprobs !== null) this.outbox.prompts.push({ id: sequence.id, logprobs: [null] });
   }
 
   #fault({ prompt, maxTokens, prediction }: GenerateMessage): RefusedEvent['reason'] | null {

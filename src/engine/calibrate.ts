@@ -25,7 +25,7 @@ export function calibrationPlan(maxRows: number, maxChunk: number, capacity: num
   const upTo = (values: readonly number[], most: number): number[] => [
     ...new Set([...values.filter((value) => value < most), most]),
   ];
-  const chunks = upTo([8, 32], Math.min(maxChunk, 128)).filter((chunk) => chunk <= capacity);
+  const chunks = upTo([8, 32], Math.min(maxChunk, 128, capacity));
   return {
     rows: upTo([1, 4], Math.min(maxRows, 16)),
     chunks,

@@ -27,7 +27,9 @@ export function leaderOf(sequence: Sequence, before: readonly Sequence[]): Lead 
   let best: Lead | null = null;
   for (const by of before.slice(-COMPARED).reverse()) {
     const most = Math.min(sequence.tokens.length, by.tokens.length) - 1;
-    if (most < (best?.length ?? 0) || !by.isPrompt || dueOf(by) > dueOf(sequence) || follows(by, sequence)) continue;
+    // Who is about to end brings nothing any more.
+    if (by.ending !== null || most < (best?.length ?? 0)) continue;
+    if (!by.isPrompt || dueOf(by) > dueOf(sequence) || follows(by, sequence)) continue;
     const length = commonLength(sequence.tokens, by.tokens, most);
     // Of equal ones the oldest: the others follow it as well.
     if (length >= (best?.length ?? 0)) best = { by, length };

@@ -15,6 +15,7 @@ import {
   type DepthPlan,
   type DepthShape,
   FORESEEN,
+  frontierAt,
   isOverdue,
   type Learned,
   nothingLearned,
@@ -163,7 +164,7 @@ export class Planning {
   /** What advancing a sequence to a position at its exit will run. */
   advanceWork(sequence: Sequence, end: number): Work['prefill'] {
     const { frontier } = this.#plain(sequence);
-    const start = Math.min(...frontier.slice(0, (this.shape.exits[sequence.exit]?.stage ?? 0) + 1));
+    const start = frontierAt(frontier, sequence.exit, this.#costs);
     return advanceWork(frontier, sequence.exit, end, this.#costs, Math.max(1, end - start));
   }
 

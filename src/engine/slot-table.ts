@@ -160,8 +160,8 @@ export class SlotTable {
 
   #giveBack(slot: Slot, from: number): void {
     if (!this.model.device.lazy || slot.touched <= from) return;
-    for (const { kv } of this.units.stages) kv.giveBack(slot.index, from, slot.touched);
-    for (const store of this.model.boundaries) store?.giveBack(slot.index, from, slot.touched);
+    for (const { kv } of this.units.stages) kv.giveBack(slot.index, from);
+    for (const store of this.model.boundaries) store?.giveBack(slot.index, from);
     slot.touched = from;
   }
 }

@@ -42,8 +42,9 @@ export class BoundaryStore {
     if (bytesA > 0) this.device.copy(this.address(b, 0), this.#swapSpace, bytesA);
   }
 
-  giveBack(slot: number, from: number, to: number): void {
-    if (to > from) this.device.giveBack(this.address(slot, from), (to - from) * this.positionBytes);
+  /** Tells that a slot's positions from `from` on are no longer needed. */
+  giveBack(slot: number, from: number): void {
+    this.device.giveBack(this.address(slot, from), this.#slotBytes - from * this.positionBytes);
   }
 
   dispose(): void {

@@ -86,10 +86,11 @@ export class KvCache {
     }
   }
 
-  /** Tells that positions [from, to) of a slot are no longer needed. */
-  giveBack(slot: number, from: number, to: number): void {
+  /** Tells that a slot's positions from `from` on are no longer needed. */
+  giveBack(slot: number, from: number): void {
+    const start = from * this.#positionBytes;
     for (const { source } of this.#rows(slot, slot))
-      this.device.giveBack(source + BigInt(from * this.#positionBytes), (to - from) * this.#positionBytes);
+      this.device.giveBack(source + BigInt(start), this.#rowBytes - start);
   }
 
   dispose(): void {

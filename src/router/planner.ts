@@ -32,7 +32,7 @@ export {
   predictMs,
 } from './model.js';
 export { noDemand, observeArrival } from './demand.js';
-export { advanceWork } from './jobs.js';
+export { advanceWork, frontierAt } from './jobs.js';
 export { order } from './order.js';
 export { isOverdue } from './overdue.js';
 export { chunkSizes, defaultPolicy } from './policy.js';

@@ -14,6 +14,7 @@ import {
   type WaitingRequest,
   type Work,
   advanceWork,
+  frontierAt,
   predictMs,
 } from '../router/planner.js';
 
@@ -105,8 +106,7 @@ export function planStep(
   const { shape } = model;
   const largest = policy.chunks.at(-1) ?? 1;
   const exitOf = (each: LiveRequest): number => shape.exits.findIndex((exit) => exit.layer === each.exit);
-  const least = (each: LiveRequest): number =>
-    unitsOf(exitOf(each), model).reduce((least, unit) => Math.min(least, each.frontier[unit] ?? 0), Infinity);
+  const least = (each: LiveRequest): number => frontierAt(each.frontier, exitOf(each), model);
   const whole = (each: LiveRequest): number => each.promptLength + each.generated;
   /** How far each gets; whoever decodes its last position gives a token. */
   const targets = new Map<string, number>();

@@ -5,7 +5,7 @@ import { GREEDY } from '../../src/engine/sampler.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import { Slot } from '../../src/engine/slot.js';
 import { defaultPolicy, type OnMiss } from '../../src/router/planner.js';
-import { shape, table } from '../router/sample.js';
+import { blockLayers, blockShape, blockTable, shape, table } from '../router/sample.js';
 
 function decoding(id: string, totalMs: number, onMiss: OnMiss = 'continue'): Sequence {
   const request: GenerateMessage = {
@@ -27,6 +27,22 @@ void t.test('truncate ends before a step that would end after the deadline, othe
   const chunk = { exit: 4, positions: 128, context: 0, chunk: 128 };
   t.ok(planning.isOverdue(sequence, 965, { decode, prefill: [chunk] }));
   t.notOk(planning.isOverdue(decoding('b', 1000, 'continue'), 990, { decode, prefill: [chunk] }));
+});
+
+void t.test('the catch-up of an exit block is counted in one piece, as it runs', async (t) => {
+  const planning = new Planning(blockShape, blockTable, defaultPolicy);
+  const { request } = decoding('a', 1000, 'truncate');
+  const prompt = Array.from({ length: 129 }, (_, i) => i);
+  const sequence = new Sequence({ ...request, prompt, depth: { ...request.depth, minExit: 8 } }, 0);
+  const slot = new Slot(0, 2 * blockLayers.length - 1);
+  for (let stage = 0; stage < blockLayers.length; stage++) slot.reach(stage, 128);
+  sequence.slot = slot;
+  const prefill = planning.advanceWork(sequence, 128);
+  const piece = { exit: 0, positions: 128, context: 0, chunk: 128, from: 1 };
+  t.strictSame(prefill, [piece]);
+  const decode = { rows: [1, 0, 0, 0, 0], context: 129 };
+  const ms = planning.predictMs({ decode, prefill: [piece] });
+  t.notOk(planning.isOverdue(sequence, 988 - 1.1 * ms, { decode, prefill }), 'there is time for it');
 });
 
 void t.test(

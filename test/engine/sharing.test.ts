@@ -1,7 +1,7 @@
 /** Prompts that begin alike and arrive together: computed once, whatever becomes of the one that goes first. */
 import t from 'tap';
 import { EngineCore, type CoreOptions } from '../../src/engine/core.js';
-import type { EndedEvent, GenerateMessage, StepMessage } from '../../src/engine/messages.js';
+import type { Budget, EndedEvent, GenerateMessage, StepMessage } from '../../src/engine/messages.js';
 import { chunkSizes, defaultPolicy } from '../../src/router/planner.js';
 import type { CostPoint } from '../../src/router/cost.js';
 import { drain, greedy, makeExecutor } from './helper.js';
@@ -233,4 +233,29 @@ void t.test('predictions count a shared prompt once, and only while somebody bri
   t.equal(a?.isOver, true);
   t.equal(core.scheduler.find('c')?.leader?.by.id, 'b', 'the next one brings it');
   drain(core);
+});
+
+void t.test('nothing is promised by what a prompt would have brought that ends in the same step', async (t) => {
+  const budget = (totalMs: number): Budget => ({ totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' });
+  const depth = (totalMs: number): GenerateMessage['depth'] => ({
+    ...{ minExit: deepest, maxExit: deepest, budget: budget(totalMs) },
+  });
+  const hopeless = ask('hopeless', [], { depth: depth(20) });
+  const [tight, loose] = [ask('tight', [], { depth: depth(150) }), ask('loose', [], { depth: depth(2000) })];
+  const refusedOf = (requests: readonly GenerateMessage[]): string[] => {
+    const core = makeCore();
+    for (const request of requests) core.submit(request);
+    const refused = core.step().refused.map(({ id }) => id);
+    executor.forget(0);
+    return refused;
+  };
+  t.strictSame(refusedOf([tight]), ['tight'], 'its prompt takes longer than its budget');
+  t.strictSame(refusedOf([hopeless, tight]), ['hopeless', 'tight']);
+  t.strictSame(refusedOf([hopeless, tight, loose]), ['hopeless', 'tight']);
+
+  const core = makeCore();
+  core.submit(ask('gone', [], { depth: { ...depth(20), budget: { ...budget(20), onMiss: 'continue' } } }));
+  core.submit(tight);
+  core.cancel('gone');
+  t.match(core.step(), { ended: [{ id: 'gone' }], refused: [{ id: 'tight' }] });
 });

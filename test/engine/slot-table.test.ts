@@ -109,6 +109,29 @@ void t.test('an empty place that a long one leaves is empty', (t) => {
   t.end();
 });
 
+void t.test('a place that was given back is empty, wherever its pages ended', (t) => {
+  const slot = openSlot(executor, []);
+  for (const length of [1607, 1200, 803, 90, 1]) {
+    write(slot, length, 1);
+    table.drop(slot);
+    t.equal(committed(slot.index), 0, `after ${length} positions`);
+  }
+  t.end();
+});
+
+void t.test('what a batch computes for nobody behind a stored prefix goes back with it', (t) => {
+  const positionsOfPage = PAGE / (rowsOf(0)[0]?.[1] ?? 1);
+  const [stored, decoding] = [openSlot(executor, []), openSlot(executor, [4, 5])];
+  write(stored, 20 * positionsOfPage, 1);
+  stored.live = false;
+  t.ok(stored.index < decoding.index);
+  advanceTo(executor, decoding, units.exits.length - 1, 1);
+  executor.decode([{ slot: decoding, exit: executor.exit(units.exits.length - 1) }]);
+  table.drop(stored);
+  t.equal(committed(stored.index), 0);
+  t.end();
+});
+
 void t.test('rolling back gives a long rest back, and keeps a short one', (t) => {
   const slot = openSlot(executor, []);
   write(slot, long, 1);

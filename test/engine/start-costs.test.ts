@@ -1,8 +1,13 @@
 import { join } from 'node:path';
 import t from 'tap';
 import type { EngineOptions } from '../../src/engine/options.js';
+import { calibrationPlan } from '../../src/engine/calibrate.js';
 import { type StartCosts, drift, startCosts } from '../../src/engine/start-costs.js';
+import { monotonicMs } from '../../src/clock.js';
+import { loadManifest } from '../../src/model/manifest-io.js';
+import { bytesPerPosition } from '../../src/model/staged-model.js';
 import type { CostTable, UnitCost } from '../../src/router/cost.js';
+import { costModel, depthShape } from '../../src/router/planner.js';
 import { table } from '../router/sample.js';
 import { engineOptions, makeExecutor } from './helper.js';
 import { tinyModel } from './tiny-model.js';
@@ -59,4 +64,17 @@ void t.test('kept costs are used while they hold, measured again when the machin
   t.match(faster, { source: 'measured', slowdown: 1, note: /steps take 0\.25 of what it says/ });
   t.same(start(0.25), { ...faster, source: 'cache', note: null }, 'what was measured again was kept');
   t.same(start(1).costs, faster.costs, 'and stays when the machine is busy again');
+});
+
+void t.test('where the cache holds a few positions, no more are measured, and costs are complete', async (t) => {
+  const modelDir = await tinyModel(t, 'float');
+  const kvMemoryBytes = 5 * bytesPerPosition(loadManifest(modelDir));
+  const options = engineOptions({ modelDir, kvMemoryBytes });
+  const executor = await makeExecutor(t, options);
+  const { limits, manifest } = executor.model;
+  t.equal(limits.capacity, 5);
+  const { chunks, contexts } = calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity);
+  // What lies beyond the cache is not its own: nothing is run unless the plan is right.
+  if (!t.equal(Math.max(...contexts) + Math.max(...chunks), limits.capacity)) return;
+  t.doesNotThrow(() => costModel(startCosts(executor, options, monotonicMs).costs, depthShape(manifest)));
 });

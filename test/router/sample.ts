@@ -70,13 +70,12 @@ export const blockShape: DepthShape = {
   })),
 };
 
-export const blockSample: CostModel = costModel(
-  {
-    units: [
-      ...blockLayers.map((layer, i) => body(`trunk-${layer}`, (layer - (blockLayers[i - 1] ?? 0)) / 30)),
-      ...blockShape.exits.flatMap(({ block }) => (block === null ? [] : [body(block, 2 / 30)])),
-      { unit: 'head', kernel: 'w8a8', decode: points(head, 1, 0), prefill: [] },
-    ],
-  },
-  blockShape,
-);
+export const blockTable: CostTable = {
+  units: [
+    ...blockLayers.map((layer, i) => body(`trunk-${layer}`, (layer - (blockLayers[i - 1] ?? 0)) / 30)),
+    ...blockShape.exits.flatMap(({ block }) => (block === null ? [] : [body(block, 2 / 30)])),
+    { unit: 'head', kernel: 'w8a8', decode: points(head, 1, 0), prefill: [] },
+  ],
+};
+
+export const blockSample: CostModel = costModel(blockTable, blockShape);

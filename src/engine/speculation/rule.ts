@@ -13,7 +13,6 @@ import type { GenerateMessage } from '../messages.js';
 export type Speculate = 'off' | 'unseeded' | 'all';
 
 /** The operator's `off` is the last word; then the request's own. */
-
 export function maySpeculate(request: GenerateMessage, mode: Speculate): boolean {
   const { speculate, prediction, sampling, grammar } = request;
   // A mask is made for one token after another.
