@@ -39,6 +39,14 @@ function positive(value: string): number {
   throw new InvalidArgumentError('must be a positive integer');
 }
 
+/** The server's rule: each one more is a thread. */
+function threads(value: string): number {
+  const { kind } = SERVE_OPTIONS.threads;
+  const number = kind.parse(value);
+  if (number !== undefined) return number;
+  throw new InvalidArgumentError(`must be ${kind.rule}`);
+}
+
 function fraction(value: string): number {
   if (/^\d{1,9}(\.\d{1,9})?$/.test(value)) return Number(value);
   throw new InvalidArgumentError('must be a number that is not negative');
@@ -158,7 +166,7 @@ function program(finish: (code: number) => void): Command {
   root
     .command('calibrate <dir>')
     .description('measure what a model folder costs on this machine, as JSON for simulate')
-    .option('--threads <n>', 'compute threads', positive, SERVE_OPTIONS.threads.default)
+    .option('--threads <n>', 'compute threads', threads, SERVE_OPTIONS.threads.default)
     .action(async (dir: string, options: { readonly threads: number }) => {
       const { calibrateCommand } = await import('./engine/calibrate-command.js');
       output().write(await calibrateCommand(dir, options.threads));

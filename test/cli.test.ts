@@ -48,6 +48,14 @@ void t.test('simulate refuses what no simulation can be of', async (t) => {
   }
 });
 
+void t.test('calibrate takes as many threads as serve', async (t) => {
+  for (const value of ['0', '1025', 'x']) {
+    const { code, text } = await printed(t, ['calibrate', '/x', '--threads', value]);
+    t.equal(code, 2, value);
+    t.match(text, /must be an integer from 1 to 1024/);
+  }
+});
+
 void t.test('every option of convert is in the table of docs/models.md', async (t) => {
   const { text } = await printed(t, ['convert', '--help']);
   const options = [...text.matchAll(/^ +(--[a-z-]+)/gm)].map(([, option]) => option ?? '');
