@@ -48,6 +48,18 @@ void t.test('simulate refuses what no simulation can be of', async (t) => {
   }
 });
 
+void t.test('simulate names the option whose file can not be read', async (t) => {
+  const dir = t.testdir({});
+  for (const [args, message] of [
+    [['--trace', dir, '--cost', '/x'], `error: --trace must be a readable file, got "${dir}" (EISDIR)`],
+    [['--trace', '/x', '--cost', '/x'], 'error: --trace must be a readable file, got "/x" (ENOENT)'],
+  ] as const) {
+    const { code, text } = await printed(t, ['simulate', ...args]);
+    t.equal(code, 1);
+    t.equal(text.trim(), message);
+  }
+});
+
 void t.test('calibrate takes as many threads as serve', async (t) => {
   for (const value of ['0', '1025', 'x']) {
     const { code, text } = await printed(t, ['calibrate', '/x', '--threads', value]);
