@@ -39,6 +39,14 @@ function positive(value: string): number {
   throw new InvalidArgumentError('must be a positive integer');
 }
 
+/** The server's rule: each one more is a thread. */
+function threads(value: string): number {
+  const { kind } = SERVE_OPTIONS.threads;
+  const number = kind.parse(value);
+  if (number !== undefined) return number;
+  throw new InvalidArgumentError(`must be ${kind.rule}`);
+}
+
 function fraction(value: string): number {
   if (/^\d{1,9}(\.\d{1,9})?$/.test(value)) return Number(value);
   throw new InvalidArgumentError('must be a number that is not negative');
@@ -72,11 +80,35 @@ function optionOf(spec: OptionSpec<unknown>): Option {
   return isSwitch ? option.preset('on') : option;
 }
 
+/** A reader that has seen enough is no fault: the command ends as other tools do, quietly and by SIGPIPE's number. */
+function outputLost({ code, message }: NodeJS.ErrnoException): void {
+  if (code !== 'EPIPE') complain(`error: cannot write the output: ${message}\n`);
+  process.exit(code === 'EPIPE' ? 128 + constants.signals.SIGPIPE : 1);
+}
+
+/**
+ * Standard output of commands that print. `serve` must not touch it: its log has a writer of its own, which lives on
+ * without a reader, and Node.js would make the pipe below it non-blocking.
+ */
+function output(): NodeJS.WriteStream {
+  if (!process.stdout.listeners('error').includes(outputLost)) process.stdout.on('error', outputLost);
+  return process.stdout;
+}
+
+const unheard = (): void => undefined;
+
+/** Writes to standard error; where nobody reads it, the exit code has to do. */
+function complain(text: string): void {
+  if (!process.stderr.listeners('error').includes(unheard)) process.stderr.on('error', unheard);
+  process.stderr.write(text);
+}
+
 /** Commands load their modules when they run: `serve` must not pay for the converter, nor the other way round. */
 function program(finish: (code: number) => void): Command {
   const root = new Command('sortie')
     .description('LLM serving where depth is a dial: one sorted model, every depth, a latency budget per request')
     .version(VERSION)
+    .configureOutput({ writeOut: (text) => output().write(text), writeErr: complain })
     .showHelpAfterError('(add --help for what is possible)');
 
   const serve = root.command('serve').description('serve a model folder with the API of OpenAI');
@@ -120,7 +152,7 @@ function program(finish: (code: number) => void): Command {
     .option('--force', 'replace an existing model folder', false)
     .action(async (source: string, options: ConvertFlags) => {
       const { convertCommand } = await import('./convert/command.js');
-      await convertCommand({ source, ...options });
+      await convertCommand({ source, ...options }, output());
     });
 
   root
@@ -128,16 +160,16 @@ function program(finish: (code: number) => void): Command {
     .description('print what a model folder holds and verify its checksums')
     .action(async (dir: string) => {
       const { inspectCommand } = await import('./convert/command.js');
-      await inspectCommand({ dir });
+      await inspectCommand({ dir }, output());
     });
 
   root
     .command('calibrate <dir>')
     .description('measure what a model folder costs on this machine, as JSON for simulate')
-    .option('--threads <n>', 'compute threads', positive, SERVE_OPTIONS.threads.default)
+    .option('--threads <n>', 'compute threads', threads, SERVE_OPTIONS.threads.default)
     .action(async (dir: string, options: { readonly threads: number }) => {
       const { calibrateCommand } = await import('./engine/calibrate-command.js');
-      process.stdout.write(await calibrateCommand(dir, options.threads));
+      output().write(await calibrateCommand(dir, options.threads));
     });
 
   root
@@ -177,7 +209,7 @@ function program(finish: (code: number) => void): Command {
     .action(async (options: SimulateFlags) => {
       const { simulateCommand } = await import('./simulate/command.js');
       await simulateCommand({ ...simulateDefaults, ...options }, (line) => {
-        process.stdout.write(`${line}\n`);
+        output().write(`${line}\n`);
       });
     });
 
@@ -186,7 +218,7 @@ function program(finish: (code: number) => void): Command {
     .description('print the OpenAPI document of this server')
     .action(async () => {
       const { openapiDocument } = await import('./http/openapi.js');
-      process.stdout.write(await openapiDocument(VERSION));
+      output().write(await openapiDocument(VERSION));
     });
 
   for (const command of [root, ...root.commands]) command.exitOverride();
@@ -223,7 +255,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   } catch (error) {
     // Commander has printed its own errors; help and version are no errors.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
-    process.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`);
+    complain(`error: ${error instanceof Error ? error.message : String(error)}\n`);
     return exitCode(error);
   }
 }

@@ -1,5 +1,7 @@
 /** The command line: what it shows and what it refuses, before a command runs. */
-import { readFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { run } from '../src/cli.js';
@@ -46,6 +48,26 @@ void t.test('simulate refuses what no simulation can be of', async (t) => {
   }
 });
 
+void t.test('simulate names the option whose file can not be read', async (t) => {
+  const dir = t.testdir({});
+  for (const [args, message] of [
+    [['--trace', dir, '--cost', '/x'], `error: --trace must be a readable file, got "${dir}" (EISDIR)`],
+    [['--trace', '/x', '--cost', '/x'], 'error: --trace must be a readable file, got "/x" (ENOENT)'],
+  ] as const) {
+    const { code, text } = await printed(t, ['simulate', ...args]);
+    t.equal(code, 1);
+    t.equal(text.trim(), message);
+  }
+});
+
+void t.test('calibrate takes as many threads as serve', async (t) => {
+  for (const value of ['0', '1025', 'x']) {
+    const { code, text } = await printed(t, ['calibrate', '/x', '--threads', value]);
+    t.equal(code, 2, value);
+    t.match(text, /must be an integer from 1 to 1024/);
+  }
+});
+
 void t.test('every option of convert is in the table of docs/models.md', async (t) => {
   const { text } = await printed(t, ['convert', '--help']);
   const options = [...text.matchAll(/^ +(--[a-z-]+)/gm)].map(([, option]) => option ?? '');
@@ -53,3 +75,40 @@ void t.test('every option of convert is in the table of docs/models.md', async (
   t.ok(options.length > 10);
   for (const option of options) t.match(docs, new RegExp(`^\\| \`${option}[ \`]`, 'm'), option);
 });
+
+const main = join(packageRoot, 'dist', 'src', 'main.js');
+
+/** Runs a command whose output nobody reads. @returns its exit code and what it complained of */
+async function unread(args: readonly string[]): Promise<{ code: unknown; errors: string }> {
+  const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let errors = '';
+  child.stderr.on('data', (data: Buffer) => (errors += data.toString()));
+  child.stdout.destroy();
+  const [code] = (await once(child, 'close')) as unknown[];
+  return { code, errors };
+}
+
+void t.test('without a reader a command ends quietly, and a conversion leaves nothing', async (t) => {
+  const dir = t.testdir({});
+  const tiny = join(packageRoot, 'test', 'golden', 'tiny');
+  const convert = ['convert', tiny, '--exits', '1,2,3,4,5', '--kernels', 'fp32,int4,w8a8', '--out', join(dir, 'out')];
+  for (const args of [['openapi'], convert]) t.same(await unread(args), { code: 141, errors: '' }, args.join(' '));
+  t.strictSame(readdirSync(dir), []);
+});
+
+void t.test(
+  'output that can not be written is told in a line, and errors that nobody hears change no exit code',
+  async (t) => {
+    const full = openSync('/dev/full', 'w');
+    t.teardown(() => {
+      closeSync(full);
+    });
+    for (const args of [['openapi'], ['--help']]) {
+      const { status, stderr } = spawnSync(process.execPath, [main, ...args], { stdio: ['ignore', full, 'pipe'] });
+      t.equal(status, 1);
+      t.match(stderr.toString(), /^error: cannot write the output: ENOSPC.*\n$/);
+    }
+    const { status } = spawnSync(process.execPath, [main, 'nothing'], { stdio: ['ignore', 'ignore', full] });
+    t.equal(status, 2);
+  },
+);

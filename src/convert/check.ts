@@ -17,6 +17,10 @@ export function checkArchitecture(arch: Architecture): void {
   rule(arch.heads % arch.kvHeads === 0, `heads (${arch.heads}) must be a multiple of KV heads (${arch.kvHeads})`);
   // GroupQueryAttention's rotary kernels step in multiples of 8 pairs.
   rule(arch.headDim % 16 === 0, `head size must be a multiple of 16, got ${arch.headDim}`);
+  // With others every answer is NaN; NaN itself JSON can't say, and no server would read the manifest.
+  const { normEps, ropeTheta, ropeScaling } = arch;
+  for (const [key, value] of Object.entries({ normEps, ropeTheta, ...ropeScaling }))
+    if (typeof value === 'number') rule(value > 0 && value < Infinity, `${key} must be above 0, got ${value}`);
 }
 
 /** Exits must be strictly increasing and end at the last layer. */

@@ -19,7 +19,12 @@ export class SourceFile {
     } catch (cause) {
       throw new ConvertError('bad_source', `cannot open ${path}: ${(cause as Error).message}`);
     }
-    this.size = fstatSync(this.fd).size;
+    const stat = fstatSync(this.fd);
+    if (!stat.isFile()) {
+      closeSync(this.fd);
+      throw new ConvertError('bad_source', `cannot read ${path}: it is ${stat.isDirectory() ? 'a folder' : 'no file'}`);
+    }
+    this.size = stat.size;
   }
 
   /** Bytes [offset, offset + length), in a buffer of their own (aligned, so any typed array can view it). */

@@ -7,9 +7,18 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { monotonicMs } from '../clock.js';
 import { DeadlineWatch } from './deadline-watch.js';
 import type { Engine, EngineEvents, SequenceSink } from './engine.js';
-import type { CancelReason, FromEngine, GenerateMessage, ReadyMessage, StepMessage, ToEngine } from './messages.js';
+import type {
+  CancelReason,
+  EndedEvent,
+  FromEngine,
+  GenerateMessage,
+  ReadyMessage,
+  StepMessage,
+  ToEngine,
+} from './messages.js';
 import type { EngineOptions } from './options.js';
 import { silenceOf, Watchdog } from './watchdog.js';
 
@@ -25,6 +34,14 @@ const STOP_MS = 2000;
 /** The engine said that it can't start, and why. */
 export class EngineStartError extends Error {
   override readonly name = 'EngineStartError';
+}
+
+/** The end of an answer that the engine has not told of. */
+function endedUnheard(id: string, reason: CancelReason): EndedEvent {
+  return {
+    ...{ id, reason, error: null, promptTokens: 0, cachedTokens: 0 },
+    ...{ startedAt: null, firstTokenAt: null, endedAt: monotonicMs(), preemptions: 0 },
+  };
 }
 
 export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
@@ -90,7 +107,11 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   cancelAll(reason: CancelReason): void {
-    for (const id of this.#sinks.keys()) this.cancel(id, reason);
+    for (const id of [...this.#sinks.keys()]) {
+      this.cancel(id, reason);
+      // Not when the engine says so: it may be in a step of seconds, or stuck, and nobody waits for that any more.
+      this.#take(id)?.ended(endedUnheard(id, reason));
+    }
   }
 
   async close(): Promise<void> {
@@ -116,6 +137,11 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     this.#child = child;
+    // It ends by itself when its channel closes, unless it is stuck.
+    const kill = (): void => {
+      child.kill('SIGKILL');
+    };
+    process.once('exit', kill);
     this.#isSilent = false;
     const startedAt = performance.now();
     return new Promise((resolve, reject) => {
@@ -143,6 +169,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       });
       const gone = (why: string): void => {
         clearTimeout(late);
+        process.off('exit', kill);
         if (this.#child !== child) return;
         const wasReady = this.#ready !== null;
         this.#watchdog.stop();

@@ -48,7 +48,7 @@ export interface Engine {
   generate(request: Omit<GenerateMessage, 'type'>, sink: SequenceSink): void;
   /** `ended` follows with that reason, unless another came first. */
   cancel(id: string, reason: CancelReason): void;
-  /** Ends all live sequences as `cancel` does. */
+  /** Ends all live sequences as `cancel` does, but at once, whatever the engine is doing. */
   cancelAll(reason: CancelReason): void;
   on<K extends keyof EngineEvents>(event: K, listener: (...args: EngineEvents[K]) => void): this;
   /** Ends the process; live sequences end with `lost`. */

@@ -119,6 +119,12 @@ class StartError extends Error {
   }
 }
 
+/** With the stack of what should not have happened; who states a wrong option reads one line. */
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error instanceof StartError ? error.message : (error.stack ?? error.message);
+}
+
 function send(message: FromEngine): void {
   // An error means that the gateway is gone: `disconnect` ends this process.
   process.send?.(message, () => undefined);
@@ -133,7 +139,7 @@ main().catch((error: unknown) => {
   const message: FatalMessage = {
     type: 'fatal',
     kind: error instanceof StartError ? 'model' : 'internal',
-    message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+    message: messageOf(error),
   };
   process.send?.(message, () => process.exit(1));
 });

@@ -26,8 +26,8 @@ export async function simulateCommand(
   options: SimulateOptions,
   say: (line: string) => void = console.error,
 ): Promise<SpeedReport[]> {
-  const trace = parseTrace(await readFile(options.trace, 'utf8'));
-  const { cost, shape } = parseCostFile(await readFile(options.cost, 'utf8'));
+  const trace = parseTrace(await read('--trace', options.trace));
+  const { cost, shape } = parseCostFile(await read('--cost', options.cost));
   const model = costModel(cost, shape);
   const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
   const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
@@ -65,6 +65,16 @@ export async function simulateCommand(
   if (options.out !== null) await writeFile(options.out, `${JSON.stringify({ options, reports }, null, 2)}\n`);
   if (options.plot !== null) await writeFile(options.plot, plotOf(reports));
   return reports;
+}
+
+/** @throws Error that names the option: the system's own names no file where a folder is read. */
+async function read(option: string, file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Error(`${option} must be a readable file, got "${file}" (${code ?? 'unreadable'})`, { cause: error });
+  }
 }
 
 function drain(

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { embeddedModel, metric, post, serve, until } from './helper.js';
+import { embeddedModel, enginePid, metric, post, serve, tinyModel, until } from './helper.js';
 
 const EACH = 12;
 const TOKENS = 40;
@@ -70,3 +70,45 @@ void t.test('at the drain deadline the rest ends with an error that says why, ex
   t.match(await refused.json(), { error: { type: 'unavailable_error', code: 'draining' } });
   t.same(await exit, [0, null]);
 });
+
+void t.test('an engine that is stuck holds up neither that error nor the end', async (t) => {
+  const server = await serve(t, tinyModel(t.testdir({})), ['--drain-timeout', '1']);
+  const exit = once(server.process, 'exit');
+  const engine = enginePid(server);
+  process.kill(engine, 'SIGSTOP');
+  const stream = post(server, '/v1/completions', { ...body, stream: true });
+  const whole = post(server, '/v1/completions', body);
+  await sleep(300);
+  server.process.kill('SIGTERM');
+  for (const answer of [stream, whole]) {
+    const refused = await answer;
+    t.equal(refused.status, 503);
+    t.match(await refused.json(), { error: { type: 'unavailable_error', code: 'draining' } });
+  }
+  t.same(await exit, [0, null]);
+  t.notOk(isAlive(engine));
+});
+
+void t.test('a second signal takes an engine along that is stuck', async (t) => {
+  const server = await serve(t, tinyModel(t.testdir({})));
+  const exit = once(server.process, 'exit');
+  const engine = enginePid(server);
+  process.kill(engine, 'SIGSTOP');
+  const lost = post(server, '/v1/completions', body).catch(() => null);
+  await sleep(300);
+  server.process.kill('SIGTERM');
+  await sleep(1200);
+  server.process.kill('SIGTERM');
+  t.same(await exit, [130, null]);
+  await lost;
+  await until('the engine is gone', async () => !isAlive(engine));
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -23,6 +23,13 @@ function run(args: readonly string[], env: Record<string, string> = {}) {
 }
 
 t.setTimeout(180_000);
+void t.test('a kernel that the model does not offer is named in a line', (t) => {
+  const { status, stderr } = run(['--model', model, '--kernels', 'int4']);
+  t.equal(status, 1);
+  t.equal(stderr, 'error: --kernels: the model offers fp32, not int4\n');
+  t.end();
+});
+
 void t.test('a damaged, shortened or missing file of the model is named, exit code 1', (t) => {
   const files = readdirSync(model).filter((name) => name !== 'manifest.json' && name !== 'README.md');
   t.ok(files.length > 5);

@@ -439,6 +439,21 @@ void t.test('tokens beyond the embedding: added ones are warned of, those that p
   );
 });
 
+void t.test('what is no id ends no answer, and the manifest can be read', async (t) => {
+  const dir = t.testdir();
+  const ids = { 'tokenizer.ggml.eos_token_id': 1.5, 'tokenizer.ggml.bos_token_id': 0.5 };
+  const odd = writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...ids });
+  const config = { eos_token_id: [1, 1.5], bos_token_id: 0.5 };
+  for (const [source, eosTokens] of [
+    [odd, []],
+    [writeFolder(path.join(dir, 'hf'), tinyWeights(1), { config }), [1]],
+  ] as const) {
+    const out = path.join(dir, 'out');
+    await convert({ ...OPTIONS, source, out, force: true });
+    t.match(loadManifest(out), { bosToken: null, eosTokens });
+  }
+});
+
 void t.test('bad input gives one clear error and leaves nothing behind', async (t) => {
   const edit = (change: (weights: Weights) => void): Weights => {
     const weights = tinyWeights(1);
@@ -569,6 +584,37 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       /model\.safetensors\.index\.json must have a weight_map of file names by tensor/,
       (dir) => path.dirname(write(folder(dir), 'model.safetensors.index.json', index)),
     ]),
+    ...(
+      [
+        ['llama.rope.freq_base', NaN, 'ropeTheta'],
+        ['llama.rope.freq_base', 0, 'ropeTheta'],
+        ['llama.attention.layer_norm_rms_epsilon', -1, 'normEps'],
+      ] as const
+    ).map(([key, value, name]): Case => [
+      `${key} ${value}`,
+      'unsupported_architecture',
+      new RegExp(`${name} must be above 0, got ${value}`),
+      (dir) => file(dir, { [key]: value }),
+    ]),
+    [
+      'a rope scaling that divides by 0',
+      'unsupported_architecture',
+      /factor must be above 0, got 0/,
+      (dir) =>
+        folder(dir, undefined, {
+          rope_scaling: {
+            ...{ rope_type: 'llama3', factor: 0, low_freq_factor: 1 },
+            ...{ high_freq_factor: 4, original_max_position_embeddings: 16 },
+          },
+        }),
+    ],
+    [
+      'exit blocks that are a folder',
+      'bad_source',
+      /^cannot read \S+convert: it is a folder$/,
+      folder,
+      { exitBlocks: import.meta.dirname },
+    ],
     ['no GGUF', 'bad_source', /is not a GGUF file/, (dir) => write(dir, 'x.gguf', 'something else entirely')],
     [
       'a GGML type without a decoder',

@@ -524,6 +524,8 @@ void t.test('what is no HTTP gets a JSON error and a closed socket', async (t) =
   t.match(await exchange(server.port, 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n'), /^HTTP\/1\.1 405 .*"error"/s);
   const noHost = 'GET /health HTTP/1.1\r\nConnection: close\r\n\r\n';
   t.match(await exchange(server.port, noHost), /^HTTP\/1\.1 400 .*"param":"host"/s);
+  const hosts = 'GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\nConnection: close\r\n\r\n';
+  t.match(await exchange(server.port, hosts), /^HTTP\/1\.1 400 .*one header Host, got 2.*"param":"host"/s);
   const expect = 'GET /health HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nConnection: close\r\n\r\n';
   t.match(await exchange(server.port, expect), /^HTTP\/1\.1 200 .*"ok"/s, 'an unknown expectation is ignored');
 });

@@ -44,7 +44,7 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
   const template = metadata.get('tokenizer.chat_template');
   const id = (key: string): number | null => {
     const value = metadata.get(`tokenizer.ggml.${key}_token_id`);
-    return typeof value === 'number' && value < tokens.length ? value : null;
+    return typeof value === 'number' && Number.isInteger(value) && value < tokens.length ? value : null;
   };
   const flag = (key: string, fallback: boolean): boolean =>
     (metadata.get(`tokenizer.ggml.${key}`) as boolean | undefined) ?? fallback;

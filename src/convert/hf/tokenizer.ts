@@ -64,7 +64,7 @@ function readTemplate(folder: string, { chat_template: template }: Json): string
 }
 
 function ids(value: unknown): number[] {
-  return (Array.isArray(value) ? value : [value]).filter((id) => typeof id === 'number');
+  return (Array.isArray(value) ? value : [value]).filter((id): id is number => Number.isInteger(id));
 }
 
 /** From a token, as tokenizer_config.json writes it (its text, or an object of its content), to its id. */

@@ -41,6 +41,11 @@ export async function writeFolder<T>(output: Output, write: (folder: string) => 
   const temporary = `${target}.partial-${run}`;
   mkdirSync(path.dirname(target), { recursive: true });
   mkdirSync(temporary);
+  const remove = (): void => {
+    rmSync(temporary, { recursive: true, force: true });
+  };
+  // A process that ends in mid-conversion, since nobody reads what it prints, say, runs nothing of what follows.
+  process.once('exit', remove);
   try {
     const result = await write(temporary);
     for (const name of readdirSync(temporary)) sync(path.join(temporary, name));
@@ -50,8 +55,10 @@ export async function writeFolder<T>(output: Output, write: (folder: string) => 
     replace(target, temporary, `${target}.old-${run}`);
     return result;
   } catch (error) {
-    rmSync(temporary, { recursive: true, force: true });
+    remove();
     throw error;
+  } finally {
+    process.off('exit', remove);
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * What Node.js would refuse by itself and without a body: a request without Host, an Expect that it does not know,
- * CONNECT. Here they get an error like any other.
+ * CONNECT. Here they get an error like any other, and so does a second Host, which it would overlook.
  *
  * Knows: Node's HTTP server. Must not know: routes.
  */
@@ -15,9 +15,11 @@ export function registerProtocol(app: FastifyInstance): void {
     refuseSocket(socket, new ApiError('method_not_allowed', 'CONNECT is not allowed here: this is no proxy.'));
   });
   app.addHook('onRequest', (request, _reply, done) => {
-    const { httpVersion, headers } = request.raw;
-    if (httpVersion === '1.1' && headers.host === undefined) {
-      throw new ApiError('bad_request', 'HTTP/1.1 asks for the header Host.', 'host');
+    const { httpVersion, headersDistinct } = request.raw;
+    // Two: a proxy before this server may have gone by the other one.
+    const hosts = headersDistinct.host?.length ?? 0;
+    if (hosts > 1 || (hosts === 0 && httpVersion === '1.1')) {
+      throw new ApiError('bad_request', `HTTP/1.1 asks for one header Host, got ${hosts}.`, 'host');
     }
     done();
   });
