@@ -334,7 +334,7 @@ def answers(
     instructions: Annotated[Path, typer.Option(help="PandaLM's test set, or data/questions.json.")],
     out: Annotated[Path, typer.Option(help="JSONL file to append to.")],
     variant: Annotated[str, typer.Option(help="What `evaluate` calls them; `base` is what all are measured against.")],
-    limit: Annotated[int, typer.Option(min=1, help="How many instructions.")] = 170,
+    limit: Annotated[int | None, typer.Option(min=1, help="How many instructions; all when not given.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
     plain: Annotated[
         bool, typer.Option("--plain", help="Without the rules against loops that the exits have.")
@@ -363,7 +363,7 @@ def evaluate(
     instructions: Annotated[
         Path | None, typer.Option(help="PandaLM's test set, or data/questions.json, for greedy answers.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many instructions.")] = 170,
+    limit: Annotated[int | None, typer.Option(min=1, help="How many instructions; all when not given.")] = None,
     answers: Annotated[Path | None, typer.Option(help="With --instructions: a file written by `answers`.")] = None,
     kernels: Annotated[str, typer.Option(help="Kernels whose rounding is measured too, with commas.")] = "w8a8,int4",
     weight_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,

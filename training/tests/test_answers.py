@@ -37,6 +37,18 @@ def test_each_exit_is_asked_once_and_greedily(server, tmp_path):
     assert TOKENIZER.decode(found["1"][1].prompt).endswith("Say something longer.<|im_end|>\n<|im_start|>assistant\n")
 
 
+@pytest.mark.parametrize(("options", "count"), [([], 180), (["--limit", "3"], 3)])
+def test_all_instructions_are_asked_unless_fewer_are_wanted(server, files, tmp_path, options, count):
+    server.reply = lambda body: ("yes", "stop")
+    (tmp_path / "asked.json").write_text(json.dumps([{"instruction": f"Say {n}."} for n in range(180)]))
+    arguments = ["answers", "--server", f"http://127.0.0.1:{server.server_port}", "--server-model", "m", "--exits", "1"]
+    arguments += ["--tokenizer", str(files / "base"), "--instructions", str(tmp_path / "asked.json")]
+    arguments += ["--variant", "served", "--workers", "2", "--out", str(tmp_path / "answers.jsonl"), *options]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == count
+
+
 def test_the_exits_rules_against_loops_hold_unless_plain_answers_are_asked_for(server, tmp_path):
     server.reply = lambda body: ("yes", "stop")
     ask_for(server, tmp_path / "own.jsonl", ("1",))
