@@ -80,9 +80,10 @@ export class Arrivals {
     this.#since = [];
     while (asked.length > 0) {
       const taken = this.#admitted(asked, room, now);
-      const isFinal = taken.every(({ sequence }) => sequence.leader?.by.isOver !== true);
+      const followsRefused = ({ sequence }: Taken): boolean => sequence.leader?.by.isOver === true;
+      const isFinal = taken.length === asked.length || !taken.some(followsRefused);
       if (isFinal) for (const each of taken) this.#enqueue(each, now);
-      // Who counted on the prompt of one that was refused is asked again, without it.
+      // Who counted on the prompt of one that was refused is asked again, without it: of fewer each time.
       asked = isFinal ? [] : taken.map(({ sequence }) => sequence);
     }
   }

@@ -39,8 +39,15 @@ export class EngineStartError extends Error {
 /** The end of an answer that the engine has not told of. */
 function endedUnheard(id: string, reason: CancelReason): EndedEvent {
   return {
-    ...{ id, reason, error: null, promptTokens: 0, cachedTokens: 0 },
-    ...{ startedAt: null, firstTokenAt: null, endedAt: monotonicMs(), preemptions: 0 },
+    id,
+    reason,
+    error: null,
+    promptTokens: 0,
+    cachedTokens: 0,
+    startedAt: null,
+    firstTokenAt: null,
+    endedAt: monotonicMs(),
+    preemptions: 0,
   };
 }
 
