@@ -85,6 +85,11 @@ export class ApiError extends Error {
   }
 }
 
+/** The client left: there is nobody to tell. */
+export class ClientGone extends Error {
+  override readonly name = 'ClientGone';
+}
+
 /** What a caller may see of any thrown value: an ApiError as it is, everything else without its text. */
 export function toApiError(error: unknown): ApiError {
   return error instanceof ApiError

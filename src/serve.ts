@@ -16,6 +16,7 @@ import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/drain.js';
 import type { HttpContext } from './http/state.js';
 import { checkKeyExits, loadApiKeys } from './keys.js';
+import { EncodingThread } from './model/encoding/encoding-thread.js';
 import { loadManifest, verifyFiles } from './model/manifest-io.js';
 import { collectGarbage } from './memory.js';
 import { createLogger, type Logger } from './telemetry/log.js';
@@ -141,6 +142,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     model.exits.map(({ layer }) => layer),
   );
   const engine = new EngineClient(engineOptions(options));
+  const encoding = new EncodingThread(model.tokenizerFile);
   const series = createSeries(model.name);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
@@ -148,7 +150,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   tracing?.observe(engine);
   logEngine(engine, log);
   const context: HttpContext = {
-    api: { engine, model, limits: { ...options, policy }, metrics },
+    api: { engine, model, encoding, limits: { ...options, policy }, metrics },
     series,
     options,
     apiKeys,
@@ -180,12 +182,14 @@ export async function serveForever(options: ServeOptions, version: string): Prom
       stop: () => {
         log.warn({ running: metrics.live }, 'drain time-out, the answers that run are stopped');
         engine.cancelAll('cancelled');
+        void encoding.close();
       },
     };
     if (await drain(app, running, options.drainTimeout * 1000)) log.info('drained');
     return 0;
   } finally {
     await engine.close();
+    await encoding.close();
     await app.close();
     await ops?.close();
     stopWatching();

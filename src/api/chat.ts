@@ -12,10 +12,12 @@ import {
   encodePrompt,
   encodePrediction,
   planGeneration,
+  promptPatience,
   tooLong,
   type GenerationPlan,
   type Prompt,
 } from './request.js';
+import type { Patience } from './patience.js';
 import { formatGrammar } from './response-format.js';
 import { ChatBody, type ChatMessageBody } from './schemas/chat.js';
 import type { ToolCall } from './schemas/tools.js';
@@ -29,6 +31,7 @@ export interface PromptFrame {
   readonly addSpecial: boolean;
   /** Tokens that the prompt may have; absent: what the server holds. */
   readonly most?: number;
+  readonly patience: Patience;
 }
 
 /**
@@ -39,7 +42,7 @@ export async function chatPrompt(
   context: ApiContext,
   messages: readonly ChatMessageBody[],
   tools: readonly ChatTool[],
-  { addGenerationPrompt, addSpecial, most }: PromptFrame,
+  { addGenerationPrompt, ...encoding }: PromptFrame,
 ): Promise<Prompt> {
   refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
@@ -55,7 +58,7 @@ export async function chatPrompt(
   const plain = chatMessages(messages);
   try {
     const text = template.render(plain, addGenerationPrompt, tools);
-    return await encodePrompt(context, text, addSpecial, 'messages', most);
+    return await encodePrompt(context, text, { ...encoding, param: 'messages' });
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
     throw new ApiError('invalid_value', `The chat template refuses these messages: ${error.message}`, 'messages');
@@ -70,7 +73,8 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   }
   const { tools, grammar } = planTools(body);
   // Templates write the begin token themselves.
-  const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false };
+  const patience = promptPatience(context, request);
+  const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false, patience };
   return planGeneration(context, request, {
     prompts: [await chatPrompt(context, body.messages, tools, frame)],
     promptParam: 'messages',
@@ -79,7 +83,7 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
     echo: false,
     grammar: grammar ?? formatGrammar(body.response_format),
-    prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction)) : null,
+    prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), patience) : null,
   });
 }
 

@@ -4,7 +4,7 @@ import type { Answer } from './answer.js';
 import type { ChoiceToken } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from './logprobs.js';
-import { encodePrompt, planGeneration, type GenerationPlan, type Prompt } from './request.js';
+import { encodePrompt, planGeneration, promptPatience, type GenerationPlan, type Prompt } from './request.js';
 import { formatGrammar } from './response-format.js';
 import { CompletionBody } from './schemas/completions.js';
 import type { ChunkShapes, Endpoint } from './serve.js';
@@ -33,9 +33,10 @@ function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
   return { ids, text: fits ? context.model.tokenizer.decode(ids, { special: true }) : '' };
 }
 
-async function prompts(context: ApiContext, body: CompletionBody): Promise<Prompt[]> {
-  const { prompt, add_special_tokens: addSpecial = true } = body;
-  if (typeof prompt === 'string') return [await encodePrompt(context, prompt, addSpecial, 'prompt')];
+async function prompts(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<Prompt[]> {
+  const { prompt, add_special_tokens: addSpecial = true } = request.body;
+  const encoding = { addSpecial, param: 'prompt', patience: promptPatience(context, request) };
+  if (typeof prompt === 'string') return [await encodePrompt(context, prompt, encoding)];
   if (isTokenIds(prompt)) return [idsPrompt(context, prompt)];
   const { maxChoices } = context.limits;
   if (prompt.length > maxChoices) {
@@ -47,9 +48,7 @@ async function prompts(context: ApiContext, body: CompletionBody): Promise<Promp
   }
   const encoded: Prompt[] = [];
   for (const item of prompt) {
-    encoded.push(
-      typeof item === 'string' ? await encodePrompt(context, item, addSpecial, 'prompt') : idsPrompt(context, item),
-    );
+    encoded.push(typeof item === 'string' ? await encodePrompt(context, item, encoding) : idsPrompt(context, item));
   }
   return encoded;
 }
@@ -63,7 +62,7 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
     throw new ApiError('invalid_value', 'max_tokens must be at least 1, or echo must be true.', 'max_tokens');
   }
   return planGeneration(context, request, {
-    prompts: await prompts(context, body),
+    prompts: await prompts(context, request),
     promptParam: 'prompt',
     maxTokens,
     defaultTokens: DEFAULT_MAX_TOKENS,

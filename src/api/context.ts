@@ -2,6 +2,7 @@
 import type { Engine } from '../engine/engine.js';
 import type { ReadyMessage } from '../engine/messages.js';
 import { ApiError } from '../errors.js';
+import type { EncodingThread } from '../model/encoding/encoding-thread.js';
 import type { RequestMetrics } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/tracing.js';
 import type { Headers } from './budget.js';
@@ -32,6 +33,8 @@ export interface Caller {
 export interface ApiContext {
   readonly engine: Engine;
   readonly model: ServedModel;
+  /** Where the texts are encoded that would hold up the event loop. */
+  readonly encoding: EncodingThread;
   readonly limits: Limits;
   readonly metrics: RequestMetrics;
 }
@@ -43,6 +46,8 @@ export interface ApiRequest<Body> {
   readonly headers: Headers;
   readonly body: Body;
   readonly caller: Caller;
+  /** Aborts with `ClientGone`. */
+  readonly gone: AbortSignal;
   /** Null where tracing is off. */
   readonly trace: RequestTrace | null;
   /** Adds fields to the request's log line. */

@@ -8,6 +8,7 @@ import { ApiError, shown } from '../errors.js';
 import { requestBudget } from './budget.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { requestDepth, type DepthBounds } from './depth.js';
+import { patienceOf, whileWaited, type Patience } from './patience.js';
 import { policyOf } from './policy.js';
 import type { PlannedGrammar } from './response-format.js';
 import { sampling } from './sampling.js';
@@ -44,25 +45,37 @@ export interface GenerationPlan {
   readonly continuousUsage: boolean;
 }
 
+/** How a text becomes a prompt. */
+export interface Encoding {
+  readonly addSpecial: boolean;
+  /** The field that holds it, for errors. */
+  readonly param: string;
+  readonly patience: Patience;
+  /**
+   * Tokens that it may have; absent: what the server holds. Work is bounded by that in any case: no text is taken that has
+   * more characters than the longest tokens could spell.
+   */
+  readonly most?: number;
+}
+
 /**
  * Tokenizes a prompt as far as it can fit; others run meanwhile.
- * @param most tokens that it may have; absent: what the server holds. Work is bounded by that in any case: no text is
- * taken that has more characters than the longest tokens could spell.
- * @throws ApiError context_length_exceeded or invalid_value (empty, or with a token that the model has no row for)
+ * @throws ApiError context_length_exceeded or invalid_value (empty, or with a token that the model has no row for), or as
+ * `whileWaited` does
  */
 export async function encodePrompt(
   context: ApiContext,
   text: string,
-  addSpecial: boolean,
-  param: string,
-  most?: number,
+  { addSpecial, param, patience, most }: Encoding,
 ): Promise<Prompt> {
   const { maxLength } = readyEngine(context);
   const { tokenizer } = context.model;
   const ids =
     text.length > maxLength * tokenizer.longestToken
       ? null
-      : await tokenizer.encodeLong(text, addSpecial, most ?? maxLength);
+      : await whileWaited(context, patience, (elsewhere) =>
+          tokenizer.encodeLong(text, addSpecial, most ?? maxLength, elsewhere),
+        );
   if (ids === null) throw tooLong(maxLength, `over ${maxLength}`, null, param);
   if (ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
   const wrong = ids.find((id) => id >= tokenizer.vocabulary);
@@ -74,9 +87,24 @@ export async function encodePrompt(
   return { ids, text };
 }
 
-/** @throws ApiError context_length_exceeded where no answer could be so long, invalid_value as for a prompt */
-export async function encodePrediction(context: ApiContext, text: string): Promise<readonly number[]> {
-  return text === '' ? [] : (await encodePrompt(context, text, false, 'prediction.content')).ids;
+/** @throws ApiError context_length_exceeded where no answer could be so long, else as for a prompt */
+export async function encodePrediction(
+  context: ApiContext,
+  text: string,
+  patience: Patience,
+): Promise<readonly number[]> {
+  if (text === '') return [];
+  return (await encodePrompt(context, text, { addSpecial: false, param: 'prediction.content', patience })).ids;
+}
+
+/** The budget that a request has, be it by the policy. @throws ApiError invalid_value */
+function budgetOf({ limits }: ApiContext, { headers, body, caller }: ApiRequest<GenerationBody>): Budget | null {
+  return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy).defaultBudget);
+}
+
+/** How long the request's prompts are waited for. @throws ApiError invalid_value for a wrong budget */
+export function promptPatience(context: ApiContext, request: ApiRequest<GenerationBody>): Patience {
+  return patienceOf(request, budgetOf(context, request));
 }
 
 /** The error for a prompt that leaves no room. @param prompt its tokens */
@@ -119,7 +147,7 @@ export function planGeneration(
   const { vocabulary } = model.tokenizer;
   const { maxLength } = readyEngine(context);
   const policy = policyOf(limits.policy, request.caller.policy);
-  const budget = requestBudget(headers, body.sortie, policy.defaultBudget);
+  const budget = budgetOf(context, request);
   const defaultExit = budget === null ? limits.defaultExit : null;
   const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit });
   const n = body.n ?? 1;

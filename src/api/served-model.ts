@@ -21,6 +21,8 @@ export interface ServedModel {
   /** Ids that end an answer. */
   readonly eosTokens: readonly number[];
   readonly tokenizer: TextTokenizer;
+  /** Its file, for who reads it again. */
+  readonly tokenizerFile: string;
   /** Null for a model that has no chat template: chat is then refused. */
   readonly chat: ChatTemplate | null;
 }
@@ -44,7 +46,8 @@ function loadTemplate(file: string, specials: Readonly<Record<string, string>>):
 /** @throws when a file of the folder is missing or malformed; the message names it. */
 export function loadServedModel(dir: string, name: string | null): ServedModel {
   const manifest = loadManifest(dir);
-  const tokenizer = loadTokenizer(join(dir, manifest.tokenizer), manifest.architecture.vocab);
+  const tokenizerFile = join(dir, manifest.tokenizer);
+  const tokenizer = loadTokenizer(tokenizerFile, manifest.architecture.vocab);
   const specials = {
     bos_token: manifest.bosToken === null ? '' : tokenizer.decode([manifest.bosToken], { special: true }),
     eos_token: tokenizer.decode(manifest.eosTokens.slice(0, 1), { special: true }),
@@ -57,6 +60,7 @@ export function loadServedModel(dir: string, name: string | null): ServedModel {
     context: manifest.architecture.context,
     eosTokens: manifest.eosTokens,
     tokenizer,
+    tokenizerFile,
     chat: manifest.chatTemplate === null ? null : loadTemplate(join(dir, manifest.chatTemplate), specials),
   };
 }

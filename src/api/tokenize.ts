@@ -1,8 +1,8 @@
 /** POST /tokenize and /detokenize. Knows: the tokenizer. Must not know: the engine's work. */
 import { ApiError } from '../errors.js';
 import { chatPrompt } from './chat.js';
-import { encodePrompt } from './request.js';
-import { readyEngine, type ApiContext } from './context.js';
+import { encodePrompt, type Encoding } from './request.js';
+import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { modelExit } from './depth.js';
 import { chatTools } from './tools.js';
 import { ChatBody } from './schemas/chat.js';
@@ -14,7 +14,10 @@ import { refuseUnsupported } from './unsupported.js';
 const COUNTED = { ...CompletionBody.properties, ...ChatBody.properties, ...TokenizeBody.properties };
 
 /** @throws ApiError invalid_value unless exactly one of prompt and messages is given, or unsupported_parameter */
-export async function tokenize(context: ApiContext, body: TokenizeBody): Promise<TokenizeAnswer> {
+export async function tokenize(
+  context: ApiContext,
+  { body, gone }: Pick<ApiRequest<TokenizeBody>, 'body' | 'gone'>,
+): Promise<TokenizeAnswer> {
   refuseUnsupported(body, COUNTED);
   modelExit(context.model, body.model);
   const { maxLength } = readyEngine(context);
@@ -29,18 +32,23 @@ export async function tokenize(context: ApiContext, body: TokenizeBody): Promise
     addSpecial: body.add_special_tokens ?? false,
     // Counting is what it is asked for: it may well be that the count is too high for an answer.
     most: Infinity,
+    patience: { gone, deadlineAt: null },
   };
   const tokens =
     body.messages !== undefined
       ? (await chatPrompt(context, body.messages, chatTools(body.tools ?? []), frame)).ids
-      : await promptTokens(context, body.prompt ?? '', body.add_special_tokens ?? true);
+      : await promptTokens(context, body.prompt ?? '', { ...frame, addSpecial: body.add_special_tokens ?? true });
   return { count: tokens.length, max_model_len: maxLength, tokens: [...tokens] };
 }
 
-async function promptTokens(context: ApiContext, text: string, addSpecial: boolean): Promise<readonly number[]> {
+async function promptTokens(
+  context: ApiContext,
+  text: string,
+  encoding: Omit<Encoding, 'param'>,
+): Promise<readonly number[]> {
   // Empty it can be counted, too, though not answered.
-  if (text === '') return context.model.tokenizer.encode(text, addSpecial);
-  return (await encodePrompt(context, text, addSpecial, 'prompt', Infinity)).ids;
+  if (text === '') return context.model.tokenizer.encode(text, encoding.addSpecial);
+  return (await encodePrompt(context, text, { ...encoding, param: 'prompt' })).ids;
 }
 
 /** @throws ApiError invalid_value for an id outside the vocabulary */

@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import type { Engine } from '../engine/engine.js';
 import { openPolicy } from '../api/policy.js';
 import type { ServedModel } from '../api/served-model.js';
+import { EncodingThread } from '../model/encoding/encoding-thread.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
 import { createApp } from './app.js';
@@ -15,6 +16,7 @@ export async function openapiDocument(version: string): Promise<string> {
     api: {
       engine: {} as Engine,
       model: {} as ServedModel,
+      encoding: new EncodingThread(''),
       limits: { defaultExit: null, maxTokensDefault: 1, maxChoices: 1, policy: openPolicy },
       metrics: new RequestMetrics(series),
     },

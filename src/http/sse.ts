@@ -5,7 +5,7 @@
  */
 import type { FastifyReply } from 'fastify';
 import type { EventStream } from '../api/context.js';
-import type { ApiError } from '../errors.js';
+import { ClientGone, type ApiError } from '../errors.js';
 import { isSent, onClosed } from './closed.js';
 import { errorHeaders } from './plugins/errors.js';
 
@@ -14,6 +14,15 @@ export function onGone(reply: FastifyReply, listener: () => void): void {
   onClosed(reply, () => {
     if (!isSent(reply)) listener();
   });
+}
+
+/** Aborts with `ClientGone` when the client leaves before the answer's end. */
+export function goneSignal(reply: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  onGone(reply, () => {
+    gone.abort(new ClientGone());
+  });
+  return gone.signal;
 }
 
 /**

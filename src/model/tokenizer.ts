@@ -4,19 +4,17 @@
  * Knows: the vocabulary. Must not know: requests, chat roles, the engine.
  */
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
-import { Tokenizer } from '@huggingface/tokenizers';
 import { Detokenizer } from './detokenizer.js';
-import { boundaryOf, textPieces } from './text-pieces.js';
+import { hubTokenizer, type Encode } from './hub-tokenizer.js';
+import { boundaryOf, LONG_PIECE, textPieces } from './text-pieces.js';
 import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.js';
 
-/** What is used of the library, whose own types don't resolve under Node's module rules. */
-interface HubTokenizer {
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
-}
-const HubTokenizer = Tokenizer as unknown as new (json: object, config: object) => HubTokenizer;
+/** Like `TextTokenizer.encode`, where nobody is held up by it. */
+export type EncodeElsewhere = (text: string, addSpecial: boolean) => Promise<Iterable<number>>;
 
 export class TextTokenizer {
-  readonly #hub: HubTokenizer;
+  /** @param addSpecial whether the tokenizer's own begin and end tokens are added, where it has any */
+  readonly encode: Encode;
   readonly #tokens: TokenBytes;
   /** Where a long text may be cut; null where the ids would be others. */
   readonly #boundary: RegExp | null;
@@ -30,33 +28,33 @@ export class TextTokenizer {
    * @param rows of the model's embedding
    */
   constructor(json: unknown, rows = Infinity) {
-    this.#hub = new HubTokenizer(json as object, {});
+    this.encode = hubTokenizer(json as object);
     this.#tokens = tokenBytes(json as TokenizerJson);
     this.#boundary = this.#tokens.byteLevel ? boundaryOf(json as TokenizerJson) : null;
     this.vocabulary = Math.min(this.#tokens.bytes.length, rows);
     this.longestToken = this.#tokens.bytes.reduce((most, token) => Math.max(most, token?.length ?? 0), 1);
   }
 
-  /** @param addSpecial whether the tokenizer's own begin and end tokens are added, where it has any */
-  encode(text: string, addSpecial: boolean): number[] {
-    return this.#hub.encode(text, { add_special_tokens: addSpecial }).ids;
-  }
-
   /**
    * Like encode, but lets others run between the pieces of a long text and stops early.
+   * @param elsewhere encodes what is too long for one go and can't be cut
    * @returns null when there are more than `most` tokens
    */
-  async encodeLong(text: string, addSpecial: boolean, most: number): Promise<number[] | null> {
+  async encodeLong(
+    text: string,
+    addSpecial: boolean,
+    most: number,
+    elsewhere: EncodeElsewhere,
+  ): Promise<number[] | null> {
     const special = addSpecial ? this.encode('', true) : [];
-    if (this.#boundary === null || special.length > 1) {
-      const ids = this.encode(text, addSpecial);
-      return ids.length > most ? null : ids;
-    }
+    const boundary = special.length > 1 ? null : this.#boundary;
     // One special token is one at the beginning.
-    const ids = special;
-    for (const piece of textPieces(text, this.#boundary)) {
+    const ids = boundary === null ? [] : special;
+    const ownSpecial = boundary === null && addSpecial;
+    for (const piece of boundary === null ? [text] : textPieces(text, boundary)) {
       if (ids.length > 0) await yieldToOthers();
-      for (const id of this.encode(piece, false)) ids.push(id);
+      const isLong = piece.length > LONG_PIECE;
+      for (const id of isLong ? await elsewhere(piece, ownSpecial) : this.encode(piece, ownSpecial)) ids.push(id);
       if (ids.length > most) return null;
     }
     return ids;

@@ -3,7 +3,7 @@
  *
  * Knows: files, progress, the parts of a simulation. Must not know: command-line flags (cli), the real engine.
  */
-import { readFile, writeFile } from 'node:fs/promises';
+import { open, readFile, writeFile } from 'node:fs/promises';
 import { type Policy, chunkSizes, costModel, defaultPolicy, predictMs } from '../router/planner.js';
 import { parseCostFile } from './costs.js';
 import { type Machine, simulate } from './engine.js';
@@ -28,6 +28,9 @@ export async function simulateCommand(
 ): Promise<SpeedReport[]> {
   const trace = parseTrace(await read('--trace', options.trace));
   const { cost, shape } = parseCostFile(await read('--cost', options.cost));
+  // A simulation may take minutes: they are not to be lost for want of a place.
+  await checkWritable('--out', options.out);
+  await checkWritable('--plot', options.plot);
   const model = costModel(cost, shape);
   const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
   const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
@@ -74,6 +77,19 @@ async function read(option: string, file: string): Promise<string> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     throw new Error(`${option} must be a readable file, got "${file}" (${code ?? 'unreadable'})`, { cause: error });
+  }
+}
+
+/** Leaves what the file holds. @throws Error that names the option */
+async function checkWritable(option: string, file: string | null): Promise<void> {
+  if (file === null) return;
+  try {
+    await (await open(file, 'a')).close();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Error(`${option} must be a file that can be written, got "${file}" (${code ?? 'unwritable'})`, {
+      cause: error,
+    });
   }
 }
 

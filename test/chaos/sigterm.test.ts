@@ -71,6 +71,23 @@ void t.test('at the drain deadline the rest ends with an error that says why, ex
   t.same(await exit, [0, null]);
 });
 
+void t.test('nor do texts that are tokenized hold up the end', async (t) => {
+  const server = await serve(t, embeddedModel, ['--drain-timeout', '1']);
+  const exit = once(server.process, 'exit');
+  // Some seconds each, one after another.
+  const prompt = 'xyz'.repeat(200_000);
+  const texts = Array.from({ length: 8 }, () => post(server, '/tokenize', { prompt }, alone));
+  await sleep(300);
+  server.process.kill('SIGTERM');
+  const refused = (await Promise.all(texts)).filter(({ status }) => status !== 200);
+  t.ok(refused.length > 0);
+  for (const each of refused) {
+    t.equal(each.status, 503);
+    t.match(await each.json(), { error: { type: 'unavailable_error', code: 'draining' } });
+  }
+  t.same(await exit, [0, null]);
+});
+
 void t.test('an engine that is stuck holds up neither that error nor the end', async (t) => {
   const server = await serve(t, tinyModel(t.testdir({})), ['--drain-timeout', '1']);
   const exit = once(server.process, 'exit');

@@ -11,6 +11,7 @@ import { resolveOptions } from '../../src/config.js';
 import { createApp, createOpsApp } from '../../src/http/app.js';
 import type { HttpContext } from '../../src/http/state.js';
 import { openKey, type ApiKey } from '../../src/keys.js';
+import { EncodingThread } from '../../src/model/encoding/encoding-thread.js';
 import { ChatTemplate } from '../../src/model/chat-template.js';
 import { TextTokenizer } from '../../src/model/tokenizer.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
@@ -20,7 +21,9 @@ import { FakeEngine, type Script } from './engine.js';
 
 const modelDir = resolveOptions({}, process.env).model;
 
-const tokenizerJson = JSON.parse(readFileSync(join(modelDir, 'tokenizer.json'), 'utf8')) as object;
+export const tokenizerFile = join(modelDir, 'tokenizer.json');
+
+export const tokenizerJson = JSON.parse(readFileSync(tokenizerFile, 'utf8')) as object;
 
 export const tokenizer = new TextTokenizer(tokenizerJson);
 
@@ -69,6 +72,7 @@ export const model: ServedModel = {
   context: 8192,
   eosTokens: [2],
   tokenizer,
+  tokenizerFile,
   chat: new ChatTemplate(chatTemplate, {}),
 };
 
@@ -78,6 +82,7 @@ export interface Overrides {
   readonly options?: Partial<HttpContext['options']>;
   readonly apiKeys?: readonly (string | ApiKey)[];
   readonly tracing?: Tracing;
+  readonly encoding?: EncodingThread;
   readonly log?: (line: string) => void;
 }
 
@@ -112,6 +117,7 @@ export async function build(
     api: {
       engine,
       model: { ...model, ...overrides.model },
+      encoding: overrides.encoding ?? new EncodingThread(tokenizerFile),
       limits: { defaultExit: null, maxTokensDefault: 64, maxChoices: 8, policy: openPolicy, ...overrides.limits },
       metrics,
     },
@@ -145,6 +151,7 @@ export async function build(
       each.server.closeAllConnections();
       await each.close();
     }
+    await context.api.encoding.close();
     await engine.close();
   });
   return {

@@ -1,17 +1,23 @@
 /** What the command hands on: prompts are cut as the server that is to be sized cuts them. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { simulateCommand } from '../../src/simulate/command.js';
 import { simulateDefaults } from '../../src/simulate/options.js';
 import { shape, table } from '../router/sample.js';
 
-void t.test("a smaller --prefill-chunk makes prompts slower; the default is the server's", async (t) => {
+/** Four requests, and what they cost. */
+async function files(t: Test): Promise<{ dir: string; trace: string; cost: string }> {
   const dir = t.testdir({});
   const [trace, cost] = [join(dir, 'trace.csv'), join(dir, 'cost.json')];
   const arrivals = Array.from({ length: 4 }, (_, i) => `2023-11-16 18:15:4${i}.0000000,600,4`);
   await writeFile(trace, ['TIMESTAMP,ContextTokens,GeneratedTokens', ...arrivals, ''].join('\n'));
   await writeFile(cost, JSON.stringify({ cost: table, shape }));
+  return { dir, trace, cost };
+}
+
+void t.test("a smaller --prefill-chunk makes prompts slower; the default is the server's", async (t) => {
+  const { trace, cost } = await files(t);
   const ttft = async (chunk: { readonly prefillChunk?: number }): Promise<number> => {
     const options = { ...simulateDefaults, trace, cost, speeds: [1], noise: 0, maxReplicas: 1, ...chunk };
     const [report] = await simulateCommand(options, () => undefined);
@@ -20,4 +26,20 @@ void t.test("a smaller --prefill-chunk makes prompts slower; the default is the 
   const usual = await ttft({});
   t.equal(usual, await ttft({ prefillChunk: 128 }));
   t.ok((await ttft({ prefillChunk: 16 })) > 1.3 * usual, `${usual} ms in chunks of 128`);
+});
+
+void t.test('what can not be written is told before anything is simulated', async (t) => {
+  const { dir, trace, cost } = await files(t);
+  for (const option of ['out', 'plot']) {
+    for (const [file, code] of [
+      [dir, 'EISDIR'],
+      [join(dir, 'no', 'such.json'), 'ENOENT'],
+    ] as const) {
+      const lines: string[] = [];
+      const options = { ...simulateDefaults, trace, cost, speeds: [1], maxReplicas: 1, [option]: file };
+      const run = simulateCommand(options, (line) => lines.push(line));
+      await t.rejects(run, { message: `--${option} must be a file that can be written, got "${file}" (${code})` });
+      t.same(lines, []);
+    }
+  }
 });

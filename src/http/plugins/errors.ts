@@ -8,7 +8,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
-import { ApiError, shown, toApiError, type ErrorCode } from '../../errors.js';
+import { ApiError, ClientGone, shown, toApiError, type ErrorCode } from '../../errors.js';
 import { idHeader } from './headers.js';
 
 type ValidationError = NonNullable<FastifyError['validation']>[number] & {
@@ -176,6 +176,10 @@ export function registerErrors(app: FastifyInstance): void {
     return new ApiError('method_not_allowed', `${request.method} is not allowed here; ${instead}.`);
   };
   app.setErrorHandler((error, request, reply) => {
+    if (error instanceof ClientGone) {
+      reply.hijack();
+      return;
+    }
     const { code } = error as Partial<FastifyError>;
     // Fastify closes after a body that it did not take. Closed with bytes that nobody read, a connection is reset, and
     // the answer may be lost with it; kept open, Node.js reads what is left.

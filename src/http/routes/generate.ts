@@ -7,7 +7,7 @@ import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';
 import { type Endpoint, serveStream, serveWhole } from '../../api/serve.js';
 import { monotonicMs } from '../../clock.js';
-import { eventStream, onGone } from '../sse.js';
+import { eventStream, goneSignal, onGone } from '../sse.js';
 import type { HttpContext } from '../state.js';
 import { answers, budgetHeaders } from './describe.js';
 
@@ -24,6 +24,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
       headers: request.headers,
       body,
       caller: request.caller,
+      gone: goneSignal(reply),
       trace: request.trace,
       note: (fields) => Object.assign(request.notes, fields),
     };

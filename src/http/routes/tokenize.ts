@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { DetokenizeAnswer, DetokenizeBody, TokenizeAnswer, TokenizeBody } from '../../api/schemas/tokenize.js';
 import { detokenize, tokenize } from '../../api/tokenize.js';
+import { goneSignal } from '../sse.js';
 import type { HttpContext } from '../state.js';
 import { answers } from './describe.js';
 
@@ -19,10 +20,10 @@ export function registerTokenize(app: FastifyInstance, context: HttpContext): vo
         operationId: 'tokenize',
         tags,
         body: TokenizeBody,
-        response: answers(TokenizeAnswer, 'Token ids.', [...ERRORS, 503]),
+        response: answers(TokenizeAnswer, 'Token ids.', [...ERRORS, 429, 503]),
       },
     },
-    (request) => tokenize(context.api, request.body),
+    (request, reply) => tokenize(context.api, { body: request.body, gone: goneSignal(reply) }),
   );
   app.post<{ Body: DetokenizeBody }>(
     '/detokenize',

@@ -1,0 +1,58 @@
+/**
+ * How long the tokens of a prompt are waited for: until the client leaves, its budget is over, or the server ends.
+ *
+ * Knows: the thread that encodes and its refusals, budgets. Must not know: prompts, HTTP.
+ */
+import { monotonicMs } from '../clock.js';
+import type { Budget } from '../engine/messages.js';
+import { ApiError } from '../errors.js';
+import { EncodingRefused } from '../model/encoding/encoding-thread.js';
+import type { EncodeElsewhere } from '../model/tokenizer.js';
+import type { ApiContext, ApiRequest } from './context.js';
+
+export interface Patience {
+  /** Aborts with `ClientGone`. */
+  readonly gone: AbortSignal;
+  /** When nobody wants the answer any more, on the monotonic clock; or null. */
+  readonly deadlineAt: number | null;
+}
+
+export function patienceOf(
+  { gone, arrivedAt }: Pick<ApiRequest<unknown>, 'gone' | 'arrivedAt'>,
+  budget: Budget | null,
+): Patience {
+  const ends = budget !== null && budget.totalMs !== null && budget.onMiss !== 'continue';
+  return { gone, deadlineAt: ends ? arrivedAt + budget.totalMs : null };
+}
+
+/**
+ * Hands a way to encode beside the event loop to `act`, for as long as that is waited for.
+ * @throws ApiError budget_infeasible, queue_full or draining, or ClientGone
+ */
+export async function whileWaited<T>(
+  { encoding }: Pick<ApiContext, 'encoding'>,
+  { gone, deadlineAt }: Patience,
+  act: (elsewhere: EncodeElsewhere) => Promise<T>,
+): Promise<T> {
+  const over = new AbortController();
+  const leave = (): void => {
+    over.abort(gone.reason);
+  };
+  const late = (): void => {
+    const message = 'The budget was over before the prompt was tokenized.';
+    over.abort(new ApiError('budget_infeasible', message, null, { least_feasible_budget_ms: null }));
+  };
+  const timer = deadlineAt === null ? undefined : setTimeout(late, Math.max(0, deadlineAt - monotonicMs()));
+  gone.addEventListener('abort', leave);
+  if (gone.aborted) leave();
+  try {
+    return await act((text, addSpecial) => encoding.encode(text, addSpecial, over.signal));
+  } catch (error) {
+    if (!(error instanceof EncodingRefused)) throw error;
+    if (error.reason === 'closed') throw new ApiError('draining', 'The server is shutting down.');
+    throw new ApiError('queue_full', 'Too many long texts are being tokenized; try again shortly.');
+  } finally {
+    clearTimeout(timer);
+    gone.removeEventListener('abort', leave);
+  }
+}
