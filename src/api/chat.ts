@@ -51,8 +51,8 @@ export async function chatPrompt(
   }
   const { maxLength } = readyEngine(context);
   // Rendering holds up all others: what can't fit is refused before.
-  const units = messages.reduce((sum, message) => sum + textOf(message).length, 0);
-  if (messages.length > maxLength || units > maxLength * context.model.tokenizer.longestToken) {
+  const said = messages.map(textOf).join('');
+  if (messages.length > maxLength || context.model.tokenizer.mustExceed(said, maxLength)) {
     throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
   }
   const plain = chatMessages(messages);

@@ -53,7 +53,7 @@ export interface Encoding {
   readonly patience: Patience;
   /**
    * Tokens that it may have; absent: what the server holds. Work is bounded by that in any case: no text is taken that has
-   * more characters than the longest tokens could spell.
+   * more bytes than the longest tokens could spell.
    */
   readonly most?: number;
 }
@@ -70,12 +70,11 @@ export async function encodePrompt(
 ): Promise<Prompt> {
   const { maxLength } = readyEngine(context);
   const { tokenizer } = context.model;
-  const ids =
-    text.length > maxLength * tokenizer.longestToken
-      ? null
-      : await whileWaited(context, patience, (elsewhere) =>
-          tokenizer.encodeLong(text, addSpecial, most ?? maxLength, elsewhere),
-        );
+  const ids = tokenizer.mustExceed(text, maxLength)
+    ? null
+    : await whileWaited(context, patience, (elsewhere) =>
+        tokenizer.encodeLong(text, addSpecial, most ?? maxLength, elsewhere),
+      );
   if (ids === null) throw tooLong(maxLength, `over ${maxLength}`, null, param);
   if (ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
   const wrong = ids.find((id) => id >= tokenizer.vocabulary);

@@ -11,6 +11,7 @@ export interface TokenizerJson {
   readonly decoder: DecoderJson | null;
   readonly added_tokens?: readonly AddedTokenJson[];
   readonly pre_tokenizer?: PreTokenizerJson | null;
+  readonly normalizer?: object | null;
 }
 
 interface AddedTokenJson {

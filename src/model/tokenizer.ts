@@ -20,8 +20,10 @@ export class TextTokenizer {
   readonly #boundary: RegExp | null;
   /** Ids that the model can read run from 0 to vocabulary - 1: an added token may have no row in its embedding. */
   readonly vocabulary: number;
-  /** UTF-16 units of the longest token: a text of more than n times that can't be n tokens. */
-  readonly longestToken: number;
+  /** Bytes of the longest token. */
+  readonly #longest: number;
+  /** Whether tokens spell a text byte by byte as it is written. */
+  readonly #isVerbatim: boolean;
 
   /**
    * @param json the parsed tokenizer.json
@@ -32,7 +34,15 @@ export class TextTokenizer {
     this.#tokens = tokenBytes(json as TokenizerJson);
     this.#boundary = this.#tokens.byteLevel ? boundaryOf(json as TokenizerJson) : null;
     this.vocabulary = Math.min(this.#tokens.bytes.length, rows);
-    this.longestToken = this.#tokens.bytes.reduce((most, token) => Math.max(most, token?.length ?? 0), 1);
+    this.#longest = this.#tokens.bytes.reduce((most, token) => Math.max(most, token?.length ?? 0), 1);
+    this.#isVerbatim = this.#tokens.byteLevel && ((json as TokenizerJson).normalizer ?? null) === null;
+  }
+
+  /** Whether a text is too long to be no more than `most` tokens, whatever it says: known before it is encoded. */
+  mustExceed(text: string, most: number): boolean {
+    // A normalizer may join what is written as several bytes, so there only UTF-16 units count.
+    const length = this.#isVerbatim ? Buffer.byteLength(text) : text.length;
+    return length > most * this.#longest;
   }
 
   /**

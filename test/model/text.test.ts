@@ -90,6 +90,19 @@ void t.test('a long text stops being encoded when it is too long', async (t) => 
   t.ok(performance.now() - began < 2000);
 });
 
+void t.test('a text that must be too long is told by its bytes, unless a normalizer may join some', (t) => {
+  const json = stops('gpt-2');
+  const plain = new TextTokenizer(json);
+  const longest = Math.max(...Array.from({ length: plain.vocabulary }, (_, id) => plain.spelling(id).length));
+  t.notOk(plain.mustExceed('x'.repeat(10 * longest), 10));
+  t.ok(plain.mustExceed('x'.repeat(10 * longest + 1), 10));
+  const three = '\u8a9e'.repeat(10 * longest);
+  t.ok(plain.mustExceed(three, 10), 'three bytes each');
+  t.notOk(new TextTokenizer({ ...json, normalizer: { type: 'NFC' } }).mustExceed(three, 10));
+  for (const text of samples) t.notOk(tokenizer.mustExceed(text, tokenizer.encode(text, false).length));
+  t.end();
+});
+
 void t.test('others run while a long text is encoded', async (t) => {
   let turns = 0;
   const timer = setInterval(() => turns++, 1);
