@@ -3,6 +3,7 @@ import t, { type Test } from 'tap';
 import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { openKey } from '../../src/keys.js';
+import { EncodingRefused } from '../../src/model/encoding/encoding-thread.js';
 import type { FakeEngine } from '../fakes/engine.js';
 import { build, type TestServer } from '../fakes/server.js';
 
@@ -76,8 +77,15 @@ const PROVOKED: Readonly<Record<string, Provocation>> = {
   401: { headers: jsonType },
   404: { path: '/v1/models/gpt-9', body: { model: 'gpt-9' } },
   405: { method: 'DELETE', headers: authorization },
-  413: { body: { prompt: 'x'.repeat(3000) } },
+  413: { body: { prompt: 'x'.repeat(20_000) } },
   415: { headers: { ...authorization, 'content-type': 'text/plain' } },
+  429: {
+    body: { prompt: 'x'.repeat(10_000) },
+    first: ({ context, engine }) => {
+      if (engine.ready !== null) engine.ready = { ...engine.ready, maxLength: 8192 };
+      context.api.encoding.encode = () => Promise.reject(new EncodingRefused('full'));
+    },
+  },
   500: {
     body: { model: 'fake' },
     first: ({ context }) => {
@@ -136,7 +144,7 @@ async function tryAll(t: Test, generates: boolean): Promise<void> {
   t.same([...statuses].sort(), Object.keys(provocations), 'every status is provoked');
   for (const [status, provocation] of Object.entries(provocations))
     await t.test(status, async (t) => {
-      const server = await build(t, provocation.script, { apiKeys: [limited], options: { maxBody: 2048 } });
+      const server = await build(t, provocation.script, { apiKeys: [limited], options: { maxBody: 16_384 } });
       provocation.first?.(server);
       for (const place of places) {
         const { operationId, responses } = place.operation;
