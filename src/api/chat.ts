@@ -9,15 +9,16 @@ import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { chatLogprobs } from './logprobs.js';
 import { chatMessages, textOf } from './messages.js';
 import {
+  budgetOf,
   encodePrompt,
   encodePrediction,
   planGeneration,
-  promptPatience,
   tooLong,
+  type Encoding,
   type GenerationPlan,
   type Prompt,
 } from './request.js';
-import type { Patience } from './patience.js';
+import { patienceOf } from './patience.js';
 import { formatGrammar } from './response-format.js';
 import { ChatBody, type ChatMessageBody } from './schemas/chat.js';
 import type { ToolCall } from './schemas/tools.js';
@@ -26,12 +27,8 @@ import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from './unsupported.js';
 
 /** What is put around messages: after them the beginning of the answer, and the tokenizer's own begin and end tokens. */
-export interface PromptFrame {
+export interface PromptFrame extends Omit<Encoding, 'param'> {
   readonly addGenerationPrompt: boolean;
-  readonly addSpecial: boolean;
-  /** Tokens that the prompt may have; absent: what the server holds. */
-  readonly most?: number;
-  readonly patience: Patience;
 }
 
 /**
@@ -73,9 +70,11 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   }
   const { tools, grammar } = planTools(body);
   // Templates write the begin token themselves.
-  const patience = promptPatience(context, request);
+  const budget = budgetOf(context, request);
+  const patience = patienceOf(request, budget);
   const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false, patience };
   return planGeneration(context, request, {
+    budget,
     prompts: [await chatPrompt(context, body.messages, tools, frame)],
     promptParam: 'messages',
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,

@@ -3,8 +3,9 @@ import { ApiError } from '../errors.js';
 import type { Answer } from './answer.js';
 import type { ChoiceToken } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
+import { patienceOf, type Patience } from './patience.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from './logprobs.js';
-import { encodePrompt, planGeneration, promptPatience, type GenerationPlan, type Prompt } from './request.js';
+import { budgetOf, encodePrompt, planGeneration, type GenerationPlan, type Prompt } from './request.js';
 import { formatGrammar } from './response-format.js';
 import { CompletionBody } from './schemas/completions.js';
 import type { ChunkShapes, Endpoint } from './serve.js';
@@ -33,9 +34,9 @@ function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
   return { ids, text: fits ? context.model.tokenizer.decode(ids, { special: true }) : '' };
 }
 
-async function prompts(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<Prompt[]> {
-  const { prompt, add_special_tokens: addSpecial = true } = request.body;
-  const encoding = { addSpecial, param: 'prompt', patience: promptPatience(context, request) };
+async function prompts(context: ApiContext, body: CompletionBody, patience: Patience): Promise<Prompt[]> {
+  const { prompt, add_special_tokens: addSpecial = true } = body;
+  const encoding = { addSpecial, param: 'prompt', patience };
   if (typeof prompt === 'string') return [await encodePrompt(context, prompt, encoding)];
   if (isTokenIds(prompt)) return [idsPrompt(context, prompt)];
   const { maxChoices } = context.limits;
@@ -61,8 +62,10 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
   if (maxTokens === 0 && !echo) {
     throw new ApiError('invalid_value', 'max_tokens must be at least 1, or echo must be true.', 'max_tokens');
   }
+  const budget = budgetOf(context, request);
   return planGeneration(context, request, {
-    prompts: await prompts(context, request),
+    budget,
+    prompts: await prompts(context, body, patienceOf(request, budget)),
     promptParam: 'prompt',
     maxTokens,
     defaultTokens: DEFAULT_MAX_TOKENS,

@@ -64,8 +64,6 @@ export interface EventStream {
   fail(error: ApiError): void;
   /** Sends [DONE] and ends. */
   end(): void;
-  /** Called once when the client goes before the end. */
-  onGone(listener: () => void): void;
 }
 
 /** An answer in one piece. */

@@ -26,33 +26,35 @@ export function patienceOf(
 }
 
 /**
- * Hands a way to encode beside the event loop to `act`, for as long as that is waited for.
- * @throws ApiError budget_infeasible, queue_full or draining, or ClientGone
+ * A way to encode beside the event loop, for as long as that is waited for. What ends the wait is only watched while a text
+ * is there: most prompts have none.
+ * @returns a function that throws ApiError budget_infeasible, queue_full or draining, or ClientGone
  */
-export async function whileWaited<T>(
+export function encodeWhileWaited(
   { encoding }: Pick<ApiContext, 'encoding'>,
   { gone, deadlineAt }: Patience,
-  act: (elsewhere: EncodeElsewhere) => Promise<T>,
-): Promise<T> {
-  const over = new AbortController();
-  const leave = (): void => {
-    over.abort(gone.reason);
+): EncodeElsewhere {
+  return async (text, addSpecial) => {
+    const over = new AbortController();
+    const leave = (): void => {
+      over.abort(gone.reason);
+    };
+    const late = (): void => {
+      const message = 'The budget was over before the prompt was tokenized.';
+      over.abort(new ApiError('budget_infeasible', message, null, { least_feasible_budget_ms: null }));
+    };
+    const timer = deadlineAt === null ? undefined : setTimeout(late, Math.max(0, deadlineAt - monotonicMs()));
+    gone.addEventListener('abort', leave);
+    if (gone.aborted) leave();
+    try {
+      return await encoding.encode(text, addSpecial, over.signal);
+    } catch (error) {
+      if (!(error instanceof EncodingRefused)) throw error;
+      if (error.reason === 'closed') throw new ApiError('draining', 'The server is shutting down.');
+      throw new ApiError('queue_full', 'Too many long texts are being tokenized; try again shortly.');
+    } finally {
+      clearTimeout(timer);
+      gone.removeEventListener('abort', leave);
+    }
   };
-  const late = (): void => {
-    const message = 'The budget was over before the prompt was tokenized.';
-    over.abort(new ApiError('budget_infeasible', message, null, { least_feasible_budget_ms: null }));
-  };
-  const timer = deadlineAt === null ? undefined : setTimeout(late, Math.max(0, deadlineAt - monotonicMs()));
-  gone.addEventListener('abort', leave);
-  if (gone.aborted) leave();
-  try {
-    return await act((text, addSpecial) => encoding.encode(text, addSpecial, over.signal));
-  } catch (error) {
-    if (!(error instanceof EncodingRefused)) throw error;
-    if (error.reason === 'closed') throw new ApiError('draining', 'The server is shutting down.');
-    throw new ApiError('queue_full', 'Too many long texts are being tokenized; try again shortly.');
-  } finally {
-    clearTimeout(timer);
-    gone.removeEventListener('abort', leave);
-  }
 }

@@ -8,7 +8,7 @@ import { ApiError, shown } from '../errors.js';
 import { requestBudget } from './budget.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { requestDepth, type DepthBounds } from './depth.js';
-import { patienceOf, whileWaited, type Patience } from './patience.js';
+import { encodeWhileWaited, type Patience } from './patience.js';
 import { policyOf } from './policy.js';
 import type { PlannedGrammar } from './response-format.js';
 import { sampling } from './sampling.js';
@@ -61,7 +61,7 @@ export interface Encoding {
 /**
  * Tokenizes a prompt as far as it can fit; others run meanwhile.
  * @throws ApiError context_length_exceeded or invalid_value (empty, or with a token that the model has no row for), or as
- * `whileWaited` does
+ * `encodeWhileWaited` does
  */
 export async function encodePrompt(
   context: ApiContext,
@@ -72,9 +72,7 @@ export async function encodePrompt(
   const { tokenizer } = context.model;
   const ids = tokenizer.mustExceed(text, maxLength)
     ? null
-    : await whileWaited(context, patience, (elsewhere) =>
-        tokenizer.encodeLong(text, addSpecial, most ?? maxLength, elsewhere),
-      );
+    : await tokenizer.encodeLong(text, addSpecial, most ?? maxLength, encodeWhileWaited(context, patience));
   if (ids === null) throw tooLong(maxLength, `over ${maxLength}`, null, param);
   if (ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
   const wrong = ids.find((id) => id >= tokenizer.vocabulary);
@@ -97,13 +95,8 @@ export async function encodePrediction(
 }
 
 /** The budget that a request has, be it by the policy. @throws ApiError invalid_value */
-function budgetOf({ limits }: ApiContext, { headers, body, caller }: ApiRequest<GenerationBody>): Budget | null {
+export function budgetOf({ limits }: ApiContext, { headers, body, caller }: ApiRequest<GenerationBody>): Budget | null {
   return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy).defaultBudget);
-}
-
-/** How long the request's prompts are waited for. @throws ApiError invalid_value for a wrong budget */
-export function promptPatience(context: ApiContext, request: ApiRequest<GenerationBody>): Patience {
-  return patienceOf(request, budgetOf(context, request));
 }
 
 /** The error for a prompt that leaves no room. @param prompt its tokens */
@@ -123,6 +116,7 @@ function stopTokens({ stop_token_ids: ids = [] }: GenerationBody, vocabulary: nu
 }
 
 export interface PlanInput {
+  readonly budget: Budget | null;
   readonly prompts: readonly Prompt[];
   /** Name of the field that holds the prompt, for errors. */
   readonly promptParam: string;
@@ -146,7 +140,7 @@ export function planGeneration(
   const { vocabulary } = model.tokenizer;
   const { maxLength } = readyEngine(context);
   const policy = policyOf(limits.policy, request.caller.policy);
-  const budget = budgetOf(context, request);
+  const { budget } = input;
   const defaultExit = budget === null ? limits.defaultExit : null;
   const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit });
   const n = body.n ?? 1;

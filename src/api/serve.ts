@@ -39,14 +39,13 @@ export interface Endpoint<Body> {
 }
 
 /**
- * @param onGone tells when the client went: the answer is cancelled, and the promise stays open
+ * When the client goes, the answer is cancelled, and the promise stays open.
  * @throws ApiError when the request, the engine's refusal or its failure asks for one
  */
 export async function serveWhole<Body>(
   context: ApiContext,
   request: ApiRequest<Body>,
   endpoint: Endpoint<Body>,
-  onGone: (listener: () => void) => void,
 ): Promise<JsonAnswer> {
   const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan));
@@ -86,9 +85,7 @@ export async function serveWhole<Body>(
       },
     };
     const answer = new Answer(context, plan, request, listener, settle);
-    onGone(() => {
-      answer.cancel();
-    });
+    cancelWhenGone(answer, request.gone);
     answer.start();
   });
 }
@@ -142,10 +139,16 @@ export async function serveStream<Body>(
     },
   };
   const answer = new Answer(context, plan, request, listener, settle);
-  out.onGone(() => {
-    answer.cancel();
-  });
+  cancelWhenGone(answer, request.gone);
   answer.start();
+}
+
+function cancelWhenGone(answer: Answer, gone: AbortSignal): void {
+  const cancel = (): void => {
+    answer.cancel();
+  };
+  if (gone.aborted) cancel();
+  else gone.addEventListener('abort', cancel);
 }
 
 /** Prompt and answer of every choice, at the longest. */

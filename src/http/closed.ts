@@ -2,6 +2,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
+import { ClientGone } from '../errors.js';
 
 /** What waits for each connection: one listener on the socket, however many requests are pipelined on it. */
 const waiting = new WeakMap<Socket, Set<() => void>>();
@@ -47,6 +48,15 @@ export function onClosed(reply: FastifyReply, listener: () => void): void {
 /** Whether every byte went out. `writableFinished` says so, too, when a socket is destroyed with bytes left. */
 export function isSent({ raw }: FastifyReply): boolean {
   return sent.get(raw) === true;
+}
+
+/** Aborts with `ClientGone` when the client leaves before the answer's end. (`request.signal` fires too early.) */
+export function goneSignal(reply: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  onClosed(reply, () => {
+    if (!isSent(reply)) gone.abort(new ClientGone());
+  });
+  return gone.signal;
 }
 
 /** The status that the client was told; where it left before it was told any, nginx's number for that. */

@@ -5,25 +5,9 @@
  */
 import type { FastifyReply } from 'fastify';
 import type { EventStream } from '../api/context.js';
-import { ClientGone, type ApiError } from '../errors.js';
-import { isSent, onClosed } from './closed.js';
+import type { ApiError } from '../errors.js';
+import { onClosed } from './closed.js';
 import { errorHeaders } from './plugins/errors.js';
-
-/** Calls the listener once when the client leaves before the answer's end. (`request.signal` fires too early.) */
-export function onGone(reply: FastifyReply, listener: () => void): void {
-  onClosed(reply, () => {
-    if (!isSent(reply)) listener();
-  });
-}
-
-/** Aborts with `ClientGone` when the client leaves before the answer's end. */
-export function goneSignal(reply: FastifyReply): AbortSignal {
-  const gone = new AbortController();
-  onGone(reply, () => {
-    gone.abort(new ClientGone());
-  });
-  return gone.signal;
-}
 
 /**
  * Takes the response over from Fastify.
@@ -89,9 +73,6 @@ export function eventStream(
       if (over) return;
       close();
       raw.end('data: [DONE]\n\n');
-    },
-    onGone(listener) {
-      onGone(reply, listener);
     },
   };
 }

@@ -7,7 +7,8 @@ import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';
 import { type Endpoint, serveStream, serveWhole } from '../../api/serve.js';
 import { monotonicMs } from '../../clock.js';
-import { eventStream, goneSignal, onGone } from '../sse.js';
+import { goneSignal } from '../closed.js';
+import { eventStream } from '../sse.js';
 import type { HttpContext } from '../state.js';
 import { answers, budgetHeaders } from './describe.js';
 
@@ -32,9 +33,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
       await serveStream(context.api, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));
       return reply;
     }
-    const answer = await serveWhole(context.api, api, endpoint, (listener) => {
-      onGone(reply, listener);
-    });
+    const answer = await serveWhole(context.api, api, endpoint);
     void reply.headers(answer.headers);
     return answer.body;
   };

@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { DetokenizeAnswer, DetokenizeBody, TokenizeAnswer, TokenizeBody } from '../../api/schemas/tokenize.js';
 import { detokenize, tokenize } from '../../api/tokenize.js';
-import { goneSignal } from '../sse.js';
+import { goneSignal } from '../closed.js';
 import type { HttpContext } from '../state.js';
 import { answers } from './describe.js';
 
