@@ -6,7 +6,7 @@
 import type { EngineOptions } from './options.js';
 import { loadManifest } from '../model/manifest-io.js';
 import type { KernelName, Manifest } from '../model/manifest.js';
-import { bytesPerPosition, StagedModel } from '../model/staged-model.js';
+import { allocatedPerPosition, bytesPerPosition, StagedModel } from '../model/staged-model.js';
 import { loadCompressedWeights } from '../model/weight-files.js';
 import { chunkSizes } from '../router/planner.js';
 import { cpuDevice } from '../runtime/cpu.js';
@@ -24,13 +24,11 @@ export async function loadModel(options: EngineOptions): Promise<StagedModel> {
   const environment = createEnvironment(options.threads);
   const device = options.device === 'cuda' ? cudaDevice(environment) : cpuDevice(environment);
   const slots = options.maxRunning + (options.prefixReuse ? PREFIX_SLOTS : 0);
-  const positions = Math.floor(options.kvMemoryBytes / bytesPerPosition(manifest));
-  // A device that commits memory at once must fit all slots into the budget.
-  const capacity = Math.min(manifest.architecture.context, device.lazy ? positions : Math.floor(positions / slots));
+  // A device that commits memory at once must fit all slots into the budget, and every cache that a slot may ever use.
+  const perPosition = device.lazy ? bytesPerPosition(manifest) : allocatedPerPosition(manifest) * slots;
+  const capacity = Math.min(manifest.architecture.context, Math.floor(options.kvMemoryBytes / perPosition));
   if (capacity < 1)
-    throw new Error(
-      `--kv-memory: ${options.kvMemoryBytes} bytes hold no sequence; a position takes ${bytesPerPosition(manifest)}`,
-    );
+    throw new Error(`--kv-memory: ${options.kvMemoryBytes} bytes hold no sequence; a position takes ${perPosition}`);
   return new StagedModel(
     options.modelDir,
     manifest,

@@ -64,7 +64,7 @@ export class StagedModel {
   ) {
     const spec = { weights, wideSums: device.kind === 'cpu' && saturates(environment, device) };
     const session = (file: string): Session => new Session(environment, device, join(dir, file), spec);
-    const { architecture, floatType } = manifest;
+    const { architecture } = manifest;
     const stage = (entry: StageEntry): Stage => ({
       entry,
       sessions: new Map(
@@ -81,17 +81,16 @@ export class StagedModel {
         type: kvType(manifest),
       }),
     });
-    this.hiddenBytes = architecture.hidden * elementBytes(floatType);
+    this.hiddenBytes = stateBytes(manifest);
     this.embed = session(manifest.embed);
     this.head = session(manifest.head);
     this.select = session(manifest.select);
     this.argmax = session(manifest.argmax);
     this.stages = manifest.stages.map(stage);
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && stage(entry.block) }));
-    this.boundaries = [null, ...this.stages].map((owner, index) =>
-      owner === null || !this.#isKept(index)
-        ? null
-        : new BoundaryStore(device, limits.slots, limits.capacity, this.hiddenBytes),
+    const kept = keptBoundaries(manifest);
+    this.boundaries = [null, ...this.stages].map((_, index) =>
+      kept.has(index) ? new BoundaryStore(device, limits.slots, limits.capacity, this.hiddenBytes) : null,
     );
   }
 
@@ -115,23 +114,47 @@ export class StagedModel {
     for (const store of this.boundaries) store?.dispose();
     for (const session of [this.embed, this.head, this.select, this.argmax]) session.dispose();
   }
-
-  /** A boundary's states are kept when a stage or a block may need them later. */
-  #isKept(boundary: number): boolean {
-    return boundary < this.stages.length || this.exits.some(({ block }) => block?.entry.boundary === boundary);
-  }
 }
 
 /** What one position of a sequence takes at most: the KV cache of all layers, one exit block, kept states. */
 export function bytesPerPosition(manifest: Manifest): number {
-  const { kvHeads, headDim, hidden } = manifest.architecture;
-  const layers =
-    manifest.stages.reduce((sum, stage) => sum + stage.layers, 0) +
-    Math.max(...manifest.exits.map(({ block }) => block?.layers ?? 0));
-  const kept = manifest.exits.filter(({ block }) => block !== null).length;
-  return (
-    layers * 2 * kvHeads * headDim * elementBytes(kvType(manifest)) + kept * hidden * elementBytes(manifest.floatType)
-  );
+  const blocks = blockLayers(manifest);
+  const kept = blocks.filter((layers) => layers > 0).length;
+  return (trunkLayers(manifest) + Math.max(...blocks)) * layerBytes(manifest) + kept * stateBytes(manifest);
+}
+
+/** What one position of a slot takes where memory is committed at once: all blocks' KV caches and all kept states. */
+export function allocatedPerPosition(manifest: Manifest): number {
+  const layers = blockLayers(manifest).reduce((a, b) => a + b, trunkLayers(manifest));
+  return layers * layerBytes(manifest) + keptBoundaries(manifest).size * stateBytes(manifest);
+}
+
+/** Boundaries whose states a stage or a block may need later; a first stage computes embeddings anew. */
+function keptBoundaries({ stages, exits }: Manifest): ReadonlySet<number> {
+  return new Set([
+    ...[...stages.keys()].slice(1),
+    ...exits.flatMap(({ block }) => (block === null ? [] : [block.boundary])),
+  ]);
+}
+
+function trunkLayers({ stages }: Manifest): number {
+  return stages.reduce((sum, stage) => sum + stage.layers, 0);
+}
+
+/** Of each exit. */
+function blockLayers({ exits }: Manifest): number[] {
+  return exits.map(({ block }) => block?.layers ?? 0);
+}
+
+/** Of keys and values of one position in one layer. */
+function layerBytes(manifest: Manifest): number {
+  const { kvHeads, headDim } = manifest.architecture;
+  return 2 * kvHeads * headDim * elementBytes(kvType(manifest));
+}
+
+/** Of one hidden state. */
+function stateBytes({ architecture, floatType }: Manifest): number {
+  return architecture.hidden * elementBytes(floatType);
 }
 
 function kvType({ kvType, floatType }: Manifest): ElementType {

@@ -1,0 +1,43 @@
+import t from 'tap';
+import { loadManifest } from '../../src/model/manifest-io.js';
+import { allocatedPerPosition, bytesPerPosition, StagedModel } from '../../src/model/staged-model.js';
+import { loadCompressedWeights } from '../../src/model/weight-files.js';
+import { cpuDevice } from '../../src/runtime/cpu.js';
+import { createEnvironment } from '../../src/runtime/environment.js';
+import { MODEL } from '../engine/helper.js';
+import { tinyModel } from '../engine/tiny-model.js';
+
+const SLOTS = 3;
+const CAPACITY = 20;
+
+/** Bytes that loading a model asks its device for. */
+async function allocated(dir: string): Promise<number> {
+  const manifest = loadManifest(dir);
+  const environment = createEnvironment(1);
+  const device = cpuDevice(environment);
+  let bytes = 0;
+  const alloc = (size: number): bigint => {
+    bytes += size;
+    return device.alloc(size);
+  };
+  const limits = { slots: SLOTS, capacity: CAPACITY, maxRows: 1, maxChunk: 1 };
+  const weights = await loadCompressedWeights(dir, manifest);
+  new StagedModel(dir, manifest, environment, { ...device, alloc }, manifest.kernels, limits, weights).dispose();
+  return bytes;
+}
+
+void t.test('a device that commits memory at once takes what is counted for a position of a slot', async (t) => {
+  for (const dir of [MODEL, await tinyModel(t, 'float'), await tinyModel(t, 'int8')]) {
+    const manifest = loadManifest(dir);
+    t.equal(await allocated(dir), allocatedPerPosition(manifest) * SLOTS * CAPACITY, manifest.name);
+  }
+});
+
+void t.test('it takes more than a sequence uses, by the blocks of all exits but one', (t) => {
+  const manifest = loadManifest(MODEL);
+  const { kvHeads, headDim } = manifest.architecture;
+  const blocks = manifest.exits.map(({ block }) => block?.layers ?? 0);
+  const others = blocks.reduce((a, b) => a + b, 0) - Math.max(...blocks);
+  t.equal(allocatedPerPosition(manifest) - bytesPerPosition(manifest), others * 2 * kvHeads * headDim * 4);
+  t.end();
+});
