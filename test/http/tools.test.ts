@@ -227,7 +227,7 @@ void t.test('what can not be served is a 400 that names the parameter', async (t
     [{ tools: [], tool_choice: 'none' }, 'tool_choice'],
     [{ tools: undefined, parallel_tool_calls: false }, 'parallel_tool_calls'],
     [{ tools: [{}] }, 'tools[0].type'],
-    [{ tools: [{ type: 'custom', custom: { name: 'f' } }] }, 'tools[0].function'],
+    [{ tools: [{ type: 'custom', custom: { name: 'f' } }] }, 'tools[0].type'],
     [{ tools: [{ ...time, type: 'custom' }] }, 'tools[0].type'],
     [{ tools: [{ type: 'function' }] }, 'tools[0].function'],
     [{ tools: [named('not a name')] }, 'tools[0].function.name'],

@@ -11,9 +11,14 @@ import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../.
 import { ApiError, ClientGone, shown, toApiError, type ErrorCode } from '../../errors.js';
 import { idHeader } from './headers.js';
 
+interface Rule {
+  readonly const?: unknown;
+  readonly 'x-rule'?: string;
+}
+
 type ValidationError = NonNullable<FastifyError['validation']>[number] & {
   readonly data?: unknown;
-  readonly parentSchema?: { readonly 'x-rule'?: string; readonly properties?: object };
+  readonly parentSchema?: Rule & { readonly properties?: Readonly<Record<string, Rule>> };
 };
 
 /** "/messages/0/content" -> "messages[0].content". */
@@ -36,6 +41,8 @@ function validationError(errors: readonly ValidationError[]): ApiError {
   const error = errors.findLast(({ keyword }) => keyword === 'anyOf') ?? errors[0];
   if (error === undefined) return new ApiError('invalid_value', 'The request body is not valid.');
   if (error.keyword === 'required') {
+    const kind = otherKind(error);
+    if (kind !== null) return kind;
     const missing = fieldOf(error.instancePath, error.params.missingProperty);
     return new ApiError('invalid_value', `${missing} is required.`, missing);
   }
@@ -50,9 +57,22 @@ function validationError(errors: readonly ValidationError[]): ApiError {
       unknown,
     );
   }
-  const rule = error.parentSchema?.['x-rule'];
-  const must = rule === undefined ? (error.message ?? 'must be valid') : `must be ${rule}`;
-  return new ApiError('invalid_value', `${param || 'The body'} ${must}, got ${shown(error.data)}.`, param || null);
+  return brokenRule(param, error.parentSchema, error.data, error.message);
+}
+
+function brokenRule(param: string, rule: Rule | undefined, data: unknown, otherwise = 'must be valid'): ApiError {
+  const must = rule?.['x-rule'] === undefined ? otherwise : `must be ${rule['x-rule']}`;
+  return new ApiError('invalid_value', `${param || 'The body'} ${must}, got ${shown(data)}.`, param || null);
+}
+
+/** An object of another kind than its field that says which may be has other fields: the kind is what is wrong. */
+function otherKind({ instancePath, data, parentSchema }: ValidationError): ApiError | null {
+  for (const [name, rule] of Object.entries(parentSchema?.properties ?? {})) {
+    const value = (data as Readonly<Record<string, unknown>>)[name];
+    if (rule.const !== undefined && value !== undefined && value !== rule.const)
+      return brokenRule(fieldOf(instancePath, name), rule, value, `must be ${JSON.stringify(rule.const)}`);
+  }
+  return null;
 }
 
 /** Fastify's codes that have a status of their own in the table. */
