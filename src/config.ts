@@ -10,10 +10,19 @@ import { fileURLToPath } from 'node:url';
 /** Two levels above the compiled src/*.js. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
 
+/** A user that is a number alone may have none; the root then, as containers have it: nothing is written there. */
+function home(): string {
+  try {
+    return homedir();
+  } catch {
+    return '/';
+  }
+}
+
 /** Where caches go by the XDG convention. */
 function defaultCacheDir(env: Readonly<Record<string, string | undefined>>): string {
   const base = env.XDG_CACHE_HOME;
-  return join(base === undefined || base === '' ? join(homedir(), '.cache') : base, 'sortie');
+  return join(base === undefined || base === '' ? join(home(), '.cache') : base, 'sortie');
 }
 
 /** A value that breaks its option's rule. The process exits with code 2. */

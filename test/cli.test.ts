@@ -78,6 +78,22 @@ void t.test('every option of convert is in the table of docs/models.md', async (
 
 const main = join(packageRoot, 'dist', 'src', 'main.js');
 
+// As Node.js has it for a user that is no more than a number, without HOME.
+const homeless = `import os from 'node:os';
+import { syncBuiltinESMExports } from 'node:module';
+os.homedir = () => { throw new Error('ENOENT'); };
+syncBuiltinESMExports();`;
+
+void t.test('a user without a home has a command line', (t) => {
+  const args = ['--import', `data:text/javascript,${encodeURIComponent(homeless)}`, main, 'serve', '--help'];
+  const { status, stderr } = spawnSync(process.execPath, args, {
+    encoding: 'utf8',
+    env: { ...process.env, XDG_CACHE_HOME: '' },
+  });
+  t.same({ status, stderr }, { status: 0, stderr: '' });
+  t.end();
+});
+
 /** Runs a command whose output nobody reads. @returns its exit code and what it complained of */
 async function unread(args: readonly string[]): Promise<{ code: unknown; errors: string }> {
   const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });

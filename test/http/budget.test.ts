@@ -156,6 +156,22 @@ void t.test('the report says whether the budget was met', async (t) => {
   t.match(await met('0.001'), { met: false, budget_ms: 0.001 });
 });
 
+void t.test(
+  'an answer that was cut at its deadline has met its total, but not the time of a first token',
+  async (t) => {
+    // As EngineClient ends it by its watch of deadlines: never before the deadline.
+    const server = await build(t, () => ({ tokens: [5, 6], end: 'deadline' }));
+    const truncate = { 'X-Latency-Budget-Ms': '0.001', 'X-Budget-On-Miss': 'truncate' };
+    for (const [headers, met] of [
+      [truncate, true],
+      [{ ...truncate, 'X-SLO-TTFT-Ms': '0.001' }, false],
+    ] as const) {
+      const response = await server.post('/v1/completions', prompt, headers);
+      t.match(await response.json(), { choices: [{ finish_reason: 'length' }], sortie: { met } });
+    }
+  },
+);
+
 void t.test('an answer that its deadline comes before its plan is an empty one, streamed or not', async (t) => {
   const server = await build(t, () => ({ tokens: [5], delay: 10_000 }));
   const headers = { 'X-Latency-Budget-Ms': '40', 'X-Budget-On-Miss': 'truncate' };
