@@ -56,7 +56,7 @@ const values = new Command('soak')
 /** Starts the server on a free port; of its log, warnings and errors are shown. */
 async function startServer(): Promise<{ child: ChildProcess; url: string }> {
   const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', values.model, '--threads', values.threads];
-  const main = join(import.meta.dirname, '..', 'src', 'main.js');
+  const main = join(packageRoot, 'dist', 'src', 'main.js');
   const child = spawn(process.execPath, [main, ...args, '--kv-memory', values.kvMemory, '--max-queue', '32'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -5,7 +5,7 @@ import t from 'tap';
 import { environmentName, helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS } from '../src/config.js';
 import { loadApiKeys, openKey } from '../src/keys.js';
 
-const main = join(import.meta.dirname, '..', 'src', 'main.js');
+const main = join(packageRoot, 'dist', 'src', 'main.js');
 
 function sortie(args: string[], env: Record<string, string> = {}) {
   return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env: { ...process.env, ...env } });

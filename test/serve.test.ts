@@ -4,8 +4,9 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { packageRoot } from '../src/config.js';
 
-const main = join(import.meta.dirname, '..', 'src', 'main.js');
+const main = join(packageRoot, 'dist', 'src', 'main.js');
 
 interface Server {
   readonly child: ChildProcess;

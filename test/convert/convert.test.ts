@@ -5,6 +5,7 @@ import { PassThrough, Writable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { exitCode } from '../../src/cli.js';
+import { packageRoot } from '../../src/config.js';
 import { convert } from '../../src/convert/convert.js';
 import { ConvertError } from '../../src/convert/errors.js';
 import { convertCommand, describe } from '../../src/convert/command.js';
@@ -611,9 +612,9 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     [
       'exit blocks that are a folder',
       'bad_source',
-      /^cannot read \S+convert: it is a folder$/,
+      /^cannot read \S+: it is a folder$/,
       folder,
-      { exitBlocks: import.meta.dirname },
+      { exitBlocks: packageRoot },
     ],
     ['no GGUF', 'bad_source', /is not a GGUF file/, (dir) => write(dir, 'x.gguf', 'something else entirely')],
     [

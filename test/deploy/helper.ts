@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
 
-export const main = join(import.meta.dirname, '..', '..', 'src', 'main.js');
+export const main = join(packageRoot, 'dist', 'src', 'main.js');
 
 /** Starts a program that ends with the test at the latest. */
 export function start(t: Test, command: string, args: readonly string[]): ChildProcess {
