@@ -1,7 +1,9 @@
-/** Tokens where what an answer keeps to leaves no choice. */
+/** Tokens where what an answer keeps to, or its least length, leaves no choice. */
 import t from 'tap';
 import { chooseTokens } from '../../src/engine/choose.js';
 import type { Constraint } from '../../src/engine/constraint.js';
+import type { Sampling } from '../../src/engine/messages.js';
+import { GREEDY } from '../../src/engine/sampler.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import type { HeadLane } from '../../src/model/head-lane.js';
 import { greedy } from '../../bench/greedy-request.js';
@@ -54,4 +56,41 @@ void t.test('an answer that is complete ends before min_tokens, with an end toke
 void t.test('one that may go on goes on', async (t) => {
   t.strictSame(chosen(allowing(5, 6, 7)), [5, null]);
   t.strictSame(chosen(allowing(4, 7), [7]), [4, null]);
+});
+
+void t.test('an end token comes as soon as the least length is there, and not before', async (t) => {
+  // 0 is the likeliest.
+  const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { minTokens: 2, stopTokens: [0] }), 0);
+  const reasons = [1, 2, 3].map(() => sequence.accept(chooseTokens(head, [sequence])[0]?.token ?? NaN, 0));
+  t.strictSame(reasons, [null, null, 'stop']);
+  t.strictSame(sequence.tokens, [3, 4, 1, 1]);
+});
+
+void t.test('log-probabilities are of the model, whatever a bias makes of its choice', async (t) => {
+  const sampling = { ...GREEDY, logitBias: [[5, 100]] as const };
+  const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { logprobs: 2, sampling }), 0);
+  const [choice] = chooseTokens(head, [sequence]);
+  const lse = 9;
+  t.strictSame(choice, {
+    token: 5,
+    logprobs: {
+      logprob: VOCAB - 5 - lse,
+      top: [
+        [0, VOCAB - lse],
+        [1, VOCAB - 1 - lse],
+      ],
+    },
+  });
+});
+
+void t.test('penalties count what the prompt and the answer hold', async (t) => {
+  const answer = (penalty: Partial<Sampling>): number[] => {
+    const sampling = { ...GREEDY, ...penalty };
+    const sequence = new Sequence(greedy('a', [0, 0], 1, 20, { sampling }), 0);
+    for (let i = 0; i < 4; i++) sequence.accept(chooseTokens(head, [sequence])[0]?.token ?? NaN, 0);
+    return sequence.tokens.slice(2);
+  };
+  t.strictSame(answer({ frequencyPenalty: 0.6 }), [0, 0, 1, 0], 'each time');
+  t.strictSame(answer({ presencePenalty: 0.6 }), [0, 0, 0, 0], 'once');
+  t.strictSame(answer({ repetitionPenalty: 1.5 }), [1, 2, 0, 0], 'in the prompt, too');
 });

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { chmodSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { EngineClient, EngineStartError } from '../../src/engine/client.js';
@@ -159,6 +160,26 @@ void t.test('an engine that does not get ready is ended, and its start has faile
   const engine = new EngineClient(engineOptions(), undefined, 20);
   await t.rejects(engine.start(), { name: 'EngineStartError', message: /not ready after 20 ms and was ended/ });
   t.equal(engine.pid, null);
+});
+
+void t.test('one that got ready in time is left alone', async (t) => {
+  const { execPath } = process;
+  // In place of Node.js and the engine: it is ready at once.
+  const ready = JSON.stringify({ type: 'ready', cost: { units: [] }, maxLength: 1, exits: [] });
+  const dir = t.testdir({
+    engine: `#!${execPath}\nprocess.on('message', ({ type }) => type === 'stop' && process.exit());\nprocess.send(${ready});\n`,
+    'package.json': '{"type":"commonjs"}',
+  });
+  chmodSync(`${dir}/engine`, 0o755);
+  process.execPath = `${dir}/engine`;
+  t.teardown(() => (process.execPath = execPath));
+  const engine = new EngineClient(engineOptions(), undefined, 4000);
+  t.teardown(() => engine.close());
+  await engine.start();
+  let downs = 0;
+  engine.on('down', () => downs++);
+  await delay(4500);
+  t.equal(downs, 0);
 });
 
 void t.test('who answers is left alone, and a suspended gateway counts its pause as one look', async (t) => {

@@ -1,7 +1,14 @@
-/** What a core counts: rows of a coming step, the time of a step, places in the queue, bytes of a prefix. With costs made up. */
+/**
+ * What a core counts: rows of a coming step, the time of a step, places in the queue, positions, bytes of a prefix; and
+ * what it closes. With costs made up.
+ */
 import t from 'tap';
 import { chunkSizes } from '../../src/router/planner.js';
+import type { Constraint } from '../../src/engine/constraint.js';
 import { EngineCore, type CoreOptions } from '../../src/engine/core.js';
+import type { EndedEvent, StepMessage } from '../../src/engine/messages.js';
+import { Scheduler } from '../../src/engine/scheduler.js';
+import { Sequence } from '../../src/engine/sequence.js';
 import { defaultPolicy } from '../../src/router/planner.js';
 import type { CostPoint } from '../../src/router/cost.js';
 import { greedy, makeExecutor } from './helper.js';
@@ -38,6 +45,13 @@ function core(clock: () => number, limits: Partial<CoreOptions> = {}): EngineCor
     clock,
     ...limits,
   });
+}
+
+/** Steps until nothing is left to do. */
+function stepsOf(engine: EngineCore): StepMessage[] {
+  const steps: StepMessage[] = [];
+  while (engine.busy) steps.push(engine.step());
+  return steps;
 }
 
 const prompt = (length: number) => Array.from({ length }, (_, i) => 3 + (i % 20));
@@ -130,3 +144,146 @@ void t.test(
     t.equal(load.running + load.waiting, 2);
   },
 );
+
+void t.test('whichever way a request with a grammar ends, its parser is given back', async (t) => {
+  const closed: string[] = [];
+  const constraint = (id: string, more: Partial<Constraint> = {}): Constraint => ({
+    ...{ mask: null, binds: false, free: true, ends: false, failed: null, accept: () => undefined },
+    close: () => void closed.push(id),
+    ...more,
+  });
+  const { capacity } = executor.model.limits;
+  const budget = (onMiss: 'truncate' | 'reject') => ({ totalMs: 50, ttftMs: null, tpotMs: null, onMiss });
+  const depth = (onMiss: 'truncate' | 'reject') => ({ minExit: deepest, maxExit: deepest, budget: budget(onMiss) });
+  const engine = core(() => 0);
+  const ask = { arrivedAt: 0 };
+  engine.submit(greedy('too long', [3], deepest, capacity, ask), constraint('too long'), null);
+  engine.submit(greedy('infeasible', [3], deepest, 2, { ...ask, depth: depth('reject') }), constraint('infeasible'));
+  engine.submit(greedy('late', [3], deepest, 2, { ...ask, depth: depth('truncate') }), constraint('late'));
+  engine.submit(greedy('cancelled', [3], deepest, 2, ask), constraint('cancelled'));
+  engine.submit(greedy('whole', [3], deepest, 2, ask), constraint('whole'));
+  engine.submit(greedy('complete', [3], deepest, 2, ask), constraint('complete', { free: false, ends: true }));
+  const failed = { message: 'broken', isLost: true };
+  engine.submit(greedy('lost', [3], deepest, 2, ask), constraint('lost', { free: false, failed }));
+  engine.cancel('cancelled');
+  const steps = stepsOf(engine);
+  const refused = steps.flatMap((step) => step.refused.map(({ id, reason }) => [id, reason]));
+  t.same(Object.fromEntries(refused), { 'too long': 'too_long', infeasible: 'budget_infeasible' });
+  const ended = steps.flatMap((step) => step.ended.map(({ id, reason }) => [id, reason]));
+  t.same(Object.fromEntries(ended), {
+    ...{ late: 'deadline', cancelled: 'cancelled', whole: 'length', complete: 'stop', lost: 'error' },
+  });
+  t.same(closed.sort(), [...refused, ...ended].map(([id]) => id).sort(), 'each once');
+});
+
+void t.test('who waits for a mask holds up nobody else', async (t) => {
+  const engine = core(() => 0);
+  const pending: Constraint = {
+    ...{ mask: null, binds: true, free: false, ends: false, failed: null },
+    ...{ accept: () => undefined, close: () => undefined },
+  };
+  engine.submit(greedy('masked', [3], deepest, 2, { arrivedAt: 0 }), pending);
+  engine.step();
+  t.ok(engine.isStalled, 'nothing is to be done');
+  engine.submit(greedy('free', [3], deepest, 1, { arrivedAt: 0 }));
+  t.notOk(engine.isStalled);
+  t.match(engine.step(), { tokens: [{ id: 'free' }], ended: [{ id: 'free' }] });
+  t.ok(engine.isStalled);
+  engine.cancel('masked');
+  t.notOk(engine.isStalled);
+  t.match(engine.step().ended, [{ id: 'masked', reason: 'cancelled' }]);
+});
+
+void t.test('prompt and answer may fill a slot to its last position', async (t) => {
+  const { capacity } = executor.model.limits;
+  const engine = core(() => 0);
+  engine.submit(greedy('full', [3, 4], deepest, capacity - 2, { arrivedAt: 0 }));
+  engine.submit(greedy('beyond', [3, 4], deepest, capacity - 1, { arrivedAt: 0 }));
+  engine.cancel('full');
+  t.match(engine.step(), { planned: [{ id: 'full' }], refused: [{ id: 'beyond', reason: 'too_long' }] });
+});
+
+void t.test('of stored prefixes the one goes first that was used longest ago', async (t) => {
+  const { table } = executor;
+  const positions = 150;
+  const engine = core(() => 0, { prefixReuse: true, kvBytes: table.bytesAt(units.exits.length - 1, positions) });
+  const cachedOf = (id: string, first: number): number | undefined => {
+    // Each takes up to 42 positions and one to come: three are stored, or one runs beside two.
+    const tokens = [first, ...prompt(39)];
+    engine.submit(greedy(id, tokens, deepest, 2, { arrivedAt: 0 }));
+    const [ended] = stepsOf(engine).flatMap((step) => step.ended);
+    return ended?.cachedTokens;
+  };
+  t.same([cachedOf('a', 31), cachedOf('b', 32), cachedOf('c', 33)], [0, 0, 0]);
+  t.equal(cachedOf('a again', 31), 39);
+  t.equal(cachedOf('d', 34), 0, 'takes the room of the second');
+  t.same([cachedOf('a', 31), cachedOf('c', 33), cachedOf('b', 32)], [39, 39, 0]);
+  for (const slot of table.slots) table.drop(slot);
+});
+
+void t.test('who gave its slot back began when it first had one, and takes no place of the queue', async (t) => {
+  const { table } = executor;
+  const room = table.bytesAt(units.exits.length - 1, 100);
+  let now = 0;
+  const engine = core(() => now, { kvBytes: room });
+  engine.submit(greedy('old', prompt(40), deepest, 30, { arrivedAt: 0 }));
+  engine.submit(greedy('young', prompt(40), deepest, 30, { arrivedAt: 1 }));
+  const ended: EndedEvent[] = [];
+  let resumed = 0;
+  while (engine.busy) {
+    const before = engine.scheduler.waiting.length;
+    ended.push(...engine.step().ended);
+    if (before > engine.scheduler.waiting.length) resumed = now;
+    now += 10;
+  }
+  const young = ended.find(({ id }) => id === 'young');
+  t.match(young, { reason: 'length', preemptions: 1, startedAt: 0 });
+  t.ok(resumed > 0, 'it waited again');
+
+  const scheduler = new Scheduler(table, { maxRunning: 0, maxQueue: 1, kvBytes: room, prefixReuse: false });
+  const preempted = new Sequence(greedy('preempted', [3], deepest, 2), 0);
+  preempted.preemptions = 1;
+  scheduler.enqueue(preempted);
+  t.notOk(scheduler.isFull());
+  scheduler.enqueue(new Sequence(greedy('waits', [3], deepest, 2), 0));
+  t.ok(scheduler.isFull());
+});
+
+void t.test('what is refused or ended before it is submitted is told though nothing runs', async (t) => {
+  const engine = core(() => 0);
+  t.notOk(engine.busy);
+  engine.refuse({ id: 'refused', reason: 'queue_full' });
+  t.ok(engine.busy);
+  t.match(engine.step().refused, [{ id: 'refused', reason: 'queue_full' }]);
+  t.notOk(engine.busy);
+  engine.abandon(greedy('left', [3], deepest, 2), 'cancelled');
+  t.ok(engine.busy);
+  t.match(engine.step().ended, [{ id: 'left', reason: 'cancelled' }]);
+  t.notOk(engine.busy);
+});
+
+void t.test('only an end token is told as one', async (t) => {
+  const engine = core(() => 0);
+  engine.submit(greedy('cut', [3, 4], deepest, 3, { arrivedAt: 0, logprobs: 0 }));
+  const steps = stepsOf(engine);
+  const [last] = steps.flatMap(({ tokens }) => tokens).slice(-1);
+  const [ended] = steps.flatMap((step) => step.ended);
+  t.equal(ended?.reason, 'length');
+  t.equal(ended?.endToken, undefined);
+  engine.submit(
+    greedy('ends', [3, 4], deepest, 3, { arrivedAt: 0, logprobs: 0, minTokens: 2, stopTokens: [last?.token ?? NaN] }),
+  );
+  t.match(
+    stepsOf(engine).flatMap((step) => step.ended),
+    [{ reason: 'stop', endToken: { token: last?.token } }],
+  );
+});
+
+void t.test('an answer tells when it began, when its first token came and when it ended', async (t) => {
+  let now = 0;
+  const engine = core(() => now);
+  engine.submit(greedy('a', [3], deepest, 3, { arrivedAt: 0 }));
+  const ended: EndedEvent[] = [];
+  for (now = 10; engine.busy; now += 10) ended.push(...engine.step().ended);
+  t.match(ended, [{ startedAt: 10, firstTokenAt: 10, endedAt: 30 }]);
+});

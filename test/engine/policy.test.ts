@@ -118,6 +118,7 @@ void t.test('random: same seed, same stream, uniform', async (t) => {
     Array.from({ length: 5 }, () => b()),
   );
   t.not(draws[0], c());
+  t.not(draws[0], randomStream(1 + 2 ** 32)(), 'seeds have more than 32 bits');
   const mean = draws.reduce((sum, draw) => sum + draw, 0) / draws.length;
   t.ok(Math.abs(mean - 0.5) < 0.015, `mean ${mean}`);
 });
@@ -159,4 +160,8 @@ void t.test('penalties, bias and min_tokens change the choice', async (t) => {
   t.equal(pick({ presencePenalty: 1 }, { ...nothing, answer: new Map([[0, 1]]) }), 1);
   t.equal(pick({ frequencyPenalty: 0.3 }, { ...nothing, answer: new Map([[0, 2]]) }), 1);
   t.equal(pick({ repetitionPenalty: 2 }, { ...nothing, prompt: new Set([0]) }), 1);
+  t.equal(pick({ repetitionPenalty: 2 }, { ...nothing, answer: new Map([[0, 1]]) }), 1);
+  const below = Float32Array.of(-3, -2, -2.5);
+  const penalized = { ...GREEDY, repetitionPenalty: 2 };
+  t.equal(sampleFull(below, penalized, { ...nothing, prompt: new Set([1]) }, 0.5), 2, 'less likely below 0, too');
 });

@@ -118,6 +118,7 @@ void t.test('prompts that only begin alike share that', async (t) => {
 void t.test('without prefix reuse each computes its own; scored prompts do as well, and lead others', async (t) => {
   const pair = [ask('a'), ask('b')];
   t.equal(run(makeCore({ prefixReuse: false }), pair).prefilled, 126);
+  t.equal(table.used('cached'), 0, 'and nothing is kept');
   executor.forget(0);
   t.equal(run(makeCore(), [ask('a'), ask('b', [], { promptLogprobs: 0 })]).prefilled, 126);
   executor.forget(0);

@@ -28,17 +28,26 @@ const AGAINST_LOOPS = { multiplier: 5, base: 2, allowedLength: 1 };
 
 const core = (speculate: 'off' | 'all'): EngineCore => makeCore(tiny, { speculate, prefixReuse: false });
 
+interface Course extends Answer {
+  readonly steps: number;
+  readonly drafts: readonly DraftCount[];
+  /** Positions that were computed but by decoding and by verifying drafts. */
+  readonly advanced: number;
+}
+
 /** One answer, the steps that decoded it, and what was drafted in them. */
-function answerOf(core: EngineCore, request: GenerateMessage): Answer & { steps: number; drafts: DraftCount[] } {
+function answerOf(core: EngineCore, request: GenerateMessage): Course {
   const drafts: DraftCount[] = [];
   let steps = 0;
+  let advanced = 0;
   core.submit(request);
   const answer = drain(core, ({ tokens, work }) => {
     if (tokens.length > 0) steps++;
     if (work?.draft) drafts.push(work.draft);
+    advanced += (work?.prefillTokens ?? 0) + (work?.catchUpTokens ?? 0);
   }).get(request.id);
   if (!answer) throw new Error('no answer');
-  return { ...answer, steps, drafts };
+  return { ...answer, steps, drafts, advanced };
 }
 
 t.afterEach(() => {
@@ -149,6 +158,7 @@ void t.test('drafted answers are the plain ones, token for token, in fewer steps
         plain.events.map(({ exit: at, logprobs }) => [at, logprobs?.top.map(([id]) => id)]),
       );
       t.equal(plain.ended?.drafts, undefined);
+      t.equal(drafted.advanced, plain.advanced, 'nothing that was verified is computed again');
       rounds += drafted.drafts.length;
       if (kind === 'greedy') t.ok(drafted.steps < plain.steps, `${drafted.steps} steps instead of ${plain.steps}`);
       const total = (key: 'drafted' | 'accepted', of: readonly DraftCount[]): number =>

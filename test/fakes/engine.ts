@@ -35,6 +35,10 @@ export interface Script {
   readonly loseAfter?: number;
   /** What is told to have been drafted. */
   readonly drafts?: EndedEvent['drafts'];
+  /** Prompt tokens that are told to have been reused; 2 where absent. */
+  readonly cachedTokens?: number;
+  /** What the plan says beside what it says by itself. */
+  readonly plan?: Partial<PlannedEvent>;
   /** Milliseconds between tokens. */
   readonly pace?: number;
   /** Milliseconds before the plan. */
@@ -156,6 +160,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       predictedMs: 10,
       feasible: true,
       bound: true,
+      ...script.plan,
     };
     sink.planned(planned);
     this.#step({ planned: [planned] });
@@ -218,7 +223,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       reason,
       error: reason === 'error' ? 'secret detail' : null,
       promptTokens: live.request.prompt.length,
-      cachedTokens: 2,
+      cachedTokens: script?.cachedTokens ?? 2,
       startedAt: live.request.arrivedAt + 1,
       firstTokenAt: live.sent > 0 ? live.request.arrivedAt + 2 : null,
       endedAt: now,

@@ -28,6 +28,7 @@ void t.test('headers and body twins become the budget', async (t) => {
     [{ 'Request-Timeout': '0.5', 'X-Latency-Budget-Ms': '250' }, {}, { ...none, totalMs: 250 }],
     [{ 'x-envoy-expected-rq-timeout-ms': '15000' }, {}, { ...none, totalMs: 15000 }],
     [{ 'x-envoy-expected-rq-timeout-ms': '99999999999' }, {}, { ...none, totalMs: 86_400_000 }],
+    [{ 'X-Latency-Budget-Ms': '86400000' }, {}, { ...none, totalMs: 86_400_000 }],
     [{ 'Request-Timeout': '86401' }, {}, { ...none, totalMs: 86_400_000 }],
     [{ 'grpc-timeout': '99999999H' }, {}, { ...none, totalMs: 86_400_000 }],
     // As Node.js joins a header that came twice.
@@ -135,9 +136,10 @@ void t.test('the default exit holds for requests without budget and depth only',
   await server.post('/v1/completions', prompt);
   await server.post('/v1/completions', prompt, { 'X-Latency-Budget-Ms': '100' });
   await server.post('/v1/completions', prompt, { 'X-Exit-Layer': '30' });
+  await server.post('/v1/completions', prompt, { 'X-Min-Exit-Layer': '20' });
   t.same(
     server.engine.requests.map(({ depth }) => depth.maxExit),
-    [15, 30, 30],
+    [15, 30, 30, 20],
   );
 });
 
@@ -171,6 +173,45 @@ void t.test(
     }
   },
 );
+
+void t.test('each part of a budget can be missed by itself', async (t) => {
+  // The first token comes 2 ms after the request, the others later.
+  const server = await build(t, () => ({ tokens: [5, 5, 5], pace: 5 }));
+  const cases: [object, boolean][] = [
+    [{ slo_ttft_ms: 1 }, false],
+    [{ slo_ttft_ms: 3 }, true],
+    [{ slo_tpot_ms: 0.001 }, false],
+    [{ slo_tpot_ms: 60_000 }, true],
+    [{ slo_ttft_ms: 3, slo_tpot_ms: 0.001, latency_budget_ms: 60_000 }, false],
+    [{ slo_ttft_ms: 3, slo_tpot_ms: 60_000, latency_budget_ms: 60_000 }, true],
+  ];
+  for (const [sortie, met] of cases) {
+    const response = await server.post('/v1/completions', { ...prompt, sortie });
+    t.match(await response.json(), { sortie: { met } }, JSON.stringify(sortie));
+  }
+});
+
+void t.test('the report is of the slowest choice, and its time per token is of those after the first', async (t) => {
+  const server = await build(t, ({ id }) => ({
+    tokens: [5, 5, 5],
+    pace: 5,
+    ...(id.endsWith('-1') && {
+      plan: { predictedTtftMs: 7, predictedTpotMs: 3, predictedMs: 50, feasible: false },
+    }),
+  }));
+  const times: number[] = [];
+  server.engine.on('step', ({ ended }) => {
+    for (const { firstTokenAt, endedAt } of ended) times.push((endedAt - (firstTokenAt ?? NaN)) / 2);
+  });
+  const response = await server.post('/v1/completions', { ...prompt, n: 3 });
+  const { sortie } = (await response.json()) as { sortie: { tpot_ms: number } };
+  t.match(sortie, {
+    plan: { predicted_ttft_ms: 7, predicted_tpot_ms: 3, feasible: false },
+    predicted_ms: 50,
+    ttft_ms: 2,
+  });
+  t.ok(Math.abs(sortie.tpot_ms - Math.max(...times)) < 0.001, `${sortie.tpot_ms} of ${times.join(', ')}`);
+});
 
 void t.test('an answer that its deadline comes before its plan is an empty one, streamed or not', async (t) => {
   const server = await build(t, () => ({ tokens: [5], delay: 10_000 }));

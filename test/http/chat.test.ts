@@ -44,6 +44,8 @@ void t.test('raw bytes of a stream: role with the first token, one finish reason
     stream_options: { include_usage: true },
   });
   t.match(response.headers.get('content-type'), /^text\/event-stream/);
+  t.equal(response.headers.get('cache-control'), 'no-cache');
+  t.equal(response.headers.get('x-accel-buffering'), 'no', 'nginx would hold events back');
   t.equal(response.headers.get('x-exit-layer'), '30');
   const raw = await response.text();
   t.ok(raw.endsWith('\n\ndata: [DONE]\n\n'));

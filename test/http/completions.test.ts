@@ -73,6 +73,33 @@ void t.test('several prompts in every form, n each, keep their order', async (t)
   );
   const flat = (await (await server.post('/v1/completions', { prompt: ids[0] })).json()) as Body;
   t.equal(flat.choices.length, 1);
+  const most = await server.post('/v1/completions', { prompt: Array.from({ length: 8 }, () => 'Alpha') });
+  t.equal(((await most.json()) as Body).choices.length, 8, 'as many as are allowed');
+});
+
+void t.test('prompts fill the context each for itself, to its last token', async (t) => {
+  const server = await build(t);
+  const prompt = (length: number): number[] => Array.from({ length }, () => 504);
+  const ask = async (fields: object): Promise<[number, number[]]> => {
+    const response = await server.post('/v1/completions', fields);
+    await response.text();
+    return [response.status, server.engine.requests.splice(0).map(({ maxTokens }) => maxTokens)];
+  };
+  t.same(await ask({ prompt: [prompt(3), prompt(245), prompt(3)] }), [200, [16, 11, 16]]);
+  t.same(await ask({ prompt: prompt(255), max_tokens: 1 }), [200, [1]]);
+  t.same(await ask({ prompt: prompt(255), max_tokens: 2 }), [400, []]);
+  t.same(await ask({ prompt: prompt(255) }), [200, [1]]);
+  t.same(await ask({ prompt: prompt(256) }), [400, []]);
+  const scored = { prompt: prompt(256), echo: true, logprobs: 0, max_tokens: 0 };
+  const [choice] = ((await (await server.post('/v1/completions', scored)).json()) as Body).choices;
+  t.equal(choice?.text, tokenizer.decode(prompt(256)), 'one that is only scored may be as long as the context');
+});
+
+void t.test('usage counts what each prompt found done already, once for all of its answers', async (t) => {
+  const server = await build(t, ({ prompt }) => ({ tokens: [5], cachedTokens: prompt.length }));
+  const ask = { prompt: [[1], [1, 2, 3, 4, 5]], n: 2 };
+  const { usage } = (await (await server.post('/v1/completions', ask)).json()) as Body;
+  t.match(usage, { prompt_tokens: 6, completion_tokens: 4, prompt_tokens_details: { cached_tokens: 6 } });
 });
 
 void t.test('raw bytes of a stream: one token a chunk, one finish reason a choice, usage, [DONE]', async (t) => {
@@ -301,6 +328,8 @@ void t.test('a stop string is not looked for before min_tokens', async (t) => {
   const ask = { prompt: 'Count', stop: ' two', min_tokens: 3 };
   const body = (await (await server.post('/v1/completions', ask)).json()) as Body;
   t.equal(body.choices[0]?.text, 'one two one');
+  const exact = (await (await server.post('/v1/completions', { ...ask, min_tokens: 2 })).json()) as Body;
+  t.equal(exact.choices[0]?.text, 'one', 'the last of them may complete it');
 });
 
 void t.test('characters of several tokens come whole, in every chunk', async (t) => {

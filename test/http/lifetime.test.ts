@@ -164,6 +164,7 @@ void t.test('a drain lets running answers finish, refuses new ones and closes id
   const refused = await server.post('/v1/chat/completions', { messages });
   t.equal(refused.status, 503);
   t.equal(refused.headers.get('retry-after'), '5');
+  t.equal(refused.headers.get('connection'), 'close', 'the next request finds another server');
   t.match(await refused.json(), { error: { type: 'unavailable_error', code: 'draining' } });
   t.equal((await fetch(`${server.url}/health`)).status, 200, 'liveness goes on');
   t.match(await (await running).text(), /ten.*\[DONE\]\n\n$/s);

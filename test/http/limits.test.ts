@@ -61,6 +61,7 @@ void t.test('requests a minute: told, then refused with the time to wait', async
   t.match(refused.headers.get('retry-after'), /^(29|30)$/);
   const ms = Number(refused.headers.get('retry-after-ms'));
   t.ok(ms > 25_000 && ms <= 30_000, `${ms}`);
+  t.ok(Number(refused.headers.get('retry-after')) * 1000 >= ms, 'whole seconds are never too few');
   t.equal(refused.headers.get('x-ratelimit-remaining-requests'), '0');
   t.equal((await ask('free')).status, 200, 'another key has limits of its own');
   const models = await fetch(`${server.url}/v1/models`, { headers: as('limited') });
@@ -81,6 +82,9 @@ void t.test('tokens a minute: the longest answer is reserved, the rest comes bac
   t.equal(refused.status, 429);
   t.match(await refused.json(), { error: { code: 'rate_limit_exceeded', message: /100 tokens a minute/ } });
   t.ok(Number(refused.headers.get('retry-after')) >= 1);
+  t.equal(refused.headers.get('x-ratelimit-limit-tokens'), '100');
+  t.match(refused.headers.get('x-ratelimit-remaining-tokens'), /^\d+$/);
+  t.match(await (await fetch(`${server.url}/metrics`)).text(), /key_limited_total\{limit="tokens",[^}]*\} 1\n/);
   await begun.text();
   const used = promptTokens + tokenizer.encode('one two three', false).length;
   const next = await ask(20);
@@ -91,6 +95,7 @@ void t.test('tokens a minute: the longest answer is reserved, the rest comes bac
   const large = await ask(200);
   t.equal(large.status, 400, 'what never fits is not worth a retry');
   t.match(await large.json(), { error: { code: 'invalid_value', param: 'max_tokens' } });
+  t.equal((await ask(60, { n: 2 })).status, 400, 'every choice may be the longest');
 });
 
 void t.test('a request that is refused or left uses no more tokens than it got', async (t) => {
@@ -135,6 +140,7 @@ void t.test('requests in flight', async (t) => {
   t.equal(second.status, 429);
   t.equal(second.headers.get('retry-after'), '1');
   t.match(await second.json(), { error: { code: 'rate_limit_exceeded' } });
+  t.match(await (await fetch(`${server.url}/metrics`)).text(), /key_limited_total\{limit="in_flight",[^}]*\} 1\n/);
   await first.text();
   t.equal((await ask()).status, 200);
 });

@@ -360,8 +360,10 @@ void t.test('with all connections of the first port taken, the second one answer
       return socket;
     }),
   );
-  const refused = connect(server.port, '127.0.0.1').resume();
+  let told = '';
+  const refused = connect(server.port, '127.0.0.1').on('data', (data: Buffer) => (told += data.toString()));
   await once(refused, 'close');
+  t.equal(told, '', 'closed at once, not for want of a request');
   for (const path of ['/health', '/health/ready', '/metrics']) {
     t.equal((await fetch(server.opsUrl + path)).status, 200, path);
   }

@@ -239,3 +239,37 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
   t.equal(await value('actual_over_predicted_ratio_sum{time="tpot"'), 1);
   t.equal(await value('actual_over_predicted_ratio_sum{time="total"'), 1);
 });
+
+void t.test('an answer and the engine beside it: every figure that is told of them', async (t) => {
+  const { metrics, begin, value } = fixture();
+  begin('a', 1000);
+  const load = { running: 2, waiting: 3, kvUsed: 0.5, kvCached: 0.25 };
+  const work = {
+    ...{ ms: 5, cycleMs: 8, predictedMs: 4, stageRows: [4, 2], prefillTokens: 7, catchUpTokens: 6 },
+    ...{ exitMs: [], kernelRuns: [], slowdown: 1 },
+  };
+  metrics.step(step(10, { planned: [planned('a', 30)], work, load }));
+  const token = { id: 'a', token: 1, exit: 30, logprobs: null };
+  for (const at of [2000, 3000, 4000]) metrics.step(step(at, { tokens: [token], load }));
+  const times = { startedAt: 500, firstTokenAt: 2000, endedAt: 5000 };
+  metrics.step(
+    step(5000, { ended: [{ ...ended('a', 'length', 5000), ...times, cachedTokens: 2, preemptions: 4 }], load }),
+  );
+  const told: Record<string, number> = {
+    ...{ engine_up: 1, num_requests_running: 2, num_requests_waiting: 3 },
+    ...{ kv_cache_usage_perc: 0.5, kv_cache_reusable_perc: 0.25 },
+    ...{ 'engine_stage_rows_total{stage="0"': 4, 'engine_stage_rows_total{stage="1"': 2 },
+    ...{ engine_prefill_tokens_total: 7, engine_catch_up_tokens_total: 6 },
+    ...{ prompt_tokens_total: 3, prefix_cache_queries_total: 3, prefix_cache_hits_total: 2, num_preemptions_total: 4 },
+    ...{ generation_tokens_total: 3, 'request_success_total{finished_reason="length"': 1 },
+    ...{ request_prompt_tokens_sum: 3, request_generation_tokens_sum: 3, request_params_max_tokens_sum: 9 },
+    ...{ e2e_request_latency_seconds_sum: 5, request_queue_time_seconds_sum: 0.5 },
+    ...{ request_inference_time_seconds_sum: 4.5, request_prefill_time_seconds_sum: 1.5 },
+    ...{ time_to_first_token_seconds_sum: 2, request_decode_time_seconds_sum: 2 },
+    ...{ request_time_per_output_token_seconds_sum: 1, inter_token_latency_seconds_sum: 2 },
+  };
+  for (const [name, figure] of Object.entries(told)) t.equal(await value(name), figure, name);
+  metrics.down();
+  const gauges = ['engine_up', 'num_requests_running', 'num_requests_waiting', 'kv_cache_usage_perc'];
+  for (const name of [...gauges, 'kv_cache_reusable_perc']) t.equal(await value(name), 0, `${name} of no engine`);
+});
