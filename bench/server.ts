@@ -16,12 +16,14 @@ export interface Server {
   readonly stop: () => Promise<void>;
 }
 
+/** The built command line. */
+export const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
+
 /** How long a server may take until it is ready. */
 const LIMIT_MS = 120_000;
 
 /** Starts `sortie serve`. @param options flags and values beside model and port */
 export function startSortie(model: string, options: readonly string[]): Promise<Server> {
-  const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
   const serve = ['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', model, '--log-level', 'error'];
   return startServer([process.execPath, main, ...serve, ...options], '/health/ready');
 }

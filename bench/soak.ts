@@ -20,6 +20,7 @@ import { packageRoot } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { seeded } from '../src/simulate/workload.js';
 import { positive } from './options.js';
+import { main } from './server.js';
 import { ENDS, send } from './soak/client.js';
 import { childrenOf, residentMb, slope } from './soak/memory.js';
 import { nextRequest } from './soak/mix.js';
@@ -56,7 +57,6 @@ const values = new Command('soak')
 /** Starts the server on a free port; of its log, warnings and errors are shown. */
 async function startServer(): Promise<{ child: ChildProcess; url: string }> {
   const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', values.model, '--threads', values.threads];
-  const main = join(packageRoot, 'dist', 'src', 'main.js');
   const child = spawn(process.execPath, [main, ...args, '--kv-memory', values.kvMemory, '--max-queue', '32'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });

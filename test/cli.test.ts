@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { run } from '../src/cli.js';
 import { packageRoot } from '../src/config.js';
+import { main } from './deploy/helper.js';
 
 /** Exit code, and what was printed; nothing may be asserted while the outputs are held. */
 async function printed(t: Test, args: string[]): Promise<{ code: number; text: string }> {
@@ -75,8 +76,6 @@ void t.test('every option of convert is in the table of docs/models.md', async (
   t.ok(options.length > 10);
   for (const option of options) t.match(docs, new RegExp(`^\\| \`${option}[ \`]`, 'm'), option);
 });
-
-const main = join(packageRoot, 'dist', 'src', 'main.js');
 
 // As Node.js has it for a user that is no more than a number, without HOME.
 const homeless = `import os from 'node:os';

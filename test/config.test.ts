@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { environmentName, helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS } from '../src/config.js';
 import { loadApiKeys, openKey } from '../src/keys.js';
-
-const main = join(packageRoot, 'dist', 'src', 'main.js');
+import { main } from './deploy/helper.js';
 
 function sortie(args: string[], env: Record<string, string> = {}) {
   return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', env: { ...process.env, ...env } });

@@ -1,12 +1,9 @@
 /** The whole server as a process, on the embedded model: start, answers at every depth. test/chaos has the faults. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { packageRoot } from '../src/config.js';
-
-const main = join(packageRoot, 'dist', 'src', 'main.js');
+import { main } from './deploy/helper.js';
 
 interface Server {
   readonly child: ChildProcess;
