@@ -22,8 +22,13 @@ void t.test('a loop that is held up shows, however often it is scraped, until it
   }
   const busy = await lag();
   t.ok(busy > 0.06 && busy < 5, `${busy} s while each turn took 100 ms`);
-  await sleep(1000);
-  const idle = await lag();
+  // On a machine that is shared one window may be late by itself: the gauge has to come down, if not at the first look
+  // (nor only when looks at rest outnumber the others a hundred times, as without windows).
+  let idle = busy;
+  for (const end = monotonicMs() + 5000; idle >= busy / 2 && monotonicMs() < end;) {
+    await sleep(100);
+    idle = await lag();
+  }
   t.ok(idle < busy / 2, `${idle} s at rest`);
   stop();
   series.gatewayLag.set(7);
