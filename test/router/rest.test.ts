@@ -82,3 +82,15 @@ void t.test('a deep row without a budget pays for the layers that it alone bring
   const along = { ...free, id: 'along', minExit: 10, exit: 10, maxExit: 10 };
   t.strictSame(pausedOf([shallow(280), along]), [], 'one that leaves as early costs next to nothing');
 });
+
+void t.test('rows without a budget ride along as long as there is time; one deep row pays for the next', async (t) => {
+  const free = (count: number, exit: number): SequenceState[] =>
+    Array.from({ length: count }, (_, i) => ({ ...decoding(`free${i}`, exit, {}), budget: null }));
+  const shallow: SequenceState = {
+    ...{ ...decoding('shallow', 10, { totalMs: 480 + exactPolicy.requestOverheadMs }), arrivedAt: NOW },
+    ...{ firstTokenAt: NOW, lastTokenAt: NOW },
+  };
+  const pausing = pausedOf([shallow, ...free(12, 10)]).length;
+  t.ok(pausing > 0 && pausing < 12, `${pausing} of 12`);
+  t.strictSame(pausedOf([shallow, ...free(2, 30)]), [], 'the second one brings no layers of its own');
+});
