@@ -11,7 +11,7 @@ import {
 } from '../../src/router/planner.js';
 import { admit } from './alone.js';
 import { exactPolicy, noMargin } from './arbitrary.js';
-import { sample } from './sample.js';
+import { layers, sample } from './sample.js';
 
 const exact: Learned = { ...nothingLearned, promises: noMargin, told: noMargin };
 const total = (totalMs: number): Budget => ({ totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' });
@@ -71,4 +71,10 @@ void t.test('no promise is made of the time of an older one, though the new one 
     told(asks('new', 300), { waiting: [asks('a', totalMs), asks('b', totalMs)] }).bound;
   t.equal(beside(2000), true, 'there is time for all');
   t.equal(beside(340), false, 'it would be in time, and they would not');
+});
+
+void t.test('what another prompt brings by its turn needs no room', async (t) => {
+  const led = { ...asks('new', 160), expected: layers.map(() => 190) };
+  t.equal(told(asks('new', 160)).bound, false);
+  t.equal(told(led).bound, true);
 });
