@@ -2,6 +2,7 @@
 import t from 'tap';
 import {
   type Budget,
+  type CostModel,
   type Learned,
   type Policy,
   type WaitingRequest,
@@ -27,11 +28,15 @@ interface Circumstances {
   readonly waiting?: readonly WaitingRequest[];
   readonly learned?: Learned;
   readonly policy?: Partial<Policy>;
+  readonly model?: CostModel;
 }
 
-function told(request: WaitingRequest, { waiting = [], learned = exact, policy = {} }: Circumstances = {}) {
+function told(
+  request: WaitingRequest,
+  { waiting = [], learned = exact, policy = {}, model = sample }: Circumstances = {},
+) {
   const state = { now: 0, slots: 16, kvRoom: 1e6, live: [], waiting, learned };
-  const admission = admit(request, state, sample, { ...exactPolicy, ...policy });
+  const admission = admit(request, state, model, { ...exactPolicy, ...policy });
   if (admission.kind === 'refuse') throw new Error('nobody asked for a refusal');
   return { exit: admission.exit, bound: admission.bound, room: admission.outlook.total.room };
 }
@@ -77,4 +82,20 @@ void t.test('what another prompt brings by its turn needs no room', async (t) =>
   const led = { ...asks('new', 160), expected: layers.map(() => 190) };
   t.equal(told(asks('new', 160)).bound, false);
   t.equal(told(led).bound, true);
+});
+
+void t.test('a machine that is half as fast has half the room', async (t) => {
+  const slow = { ...sample, correction: { ...sample.correction, speed: 2 } };
+  const ratio = told(asks('new', 1000), { model: slow }).room / told(asks('new', 1000)).room;
+  t.ok(Math.abs(ratio - 0.5) < 1e-9, `${ratio}`);
+});
+
+void t.test('the budget that a refusal names counts from arrival', async (t) => {
+  const least = (arrivedAt: number): number => {
+    const request = { ...asks('new', 0), arrivedAt, budget: { ...total(1), onMiss: 'reject' as const } };
+    const state = { now: 0, slots: 16, kvRoom: 1e6, live: [], waiting: [], learned: exact };
+    const admission = admit(request, state, sample, exactPolicy);
+    return admission.kind === 'refuse' ? admission.leastFeasibleMs : NaN;
+  };
+  t.equal(least(-400), least(0) + 400);
 });
