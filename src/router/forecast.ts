@@ -31,8 +31,6 @@ export interface Forecast {
   /** By job: instant of the first token after its prefill (now, where it decodes already), and of its last token. */
   readonly first: Float64Array;
   readonly end: Float64Array;
-  /** By job: decode steps that run until it ends, its own and others'. */
-  readonly steps: Float64Array;
 }
 
 /**
@@ -49,7 +47,6 @@ export function forecast(
   const count = loads.length;
   const first = new Float64Array(count).fill(now);
   const end = new Float64Array(count);
-  const steps = new Float64Array(count);
   const exits = loads.reduce((most, load) => Math.max(most, load.exit), 0) + 1;
   const rows = new Int32Array(exits);
   // Decoding jobs by rising last step, as parallel stacks with the next to finish on top.
@@ -72,7 +69,6 @@ export function forecast(
       const load = loads[top.job];
       if (load === undefined) continue;
       end[top.job] = time;
-      steps[top.job] = clock;
       rows[load.exit] = (rows[load.exit] ?? 0) - 1;
       freeSlots += 1;
       freePositions += load.held + load.positions;
@@ -119,5 +115,5 @@ export function forecast(
     settle();
   }
   for (let top = active.at(-1); top !== undefined; top = active.at(-1)) advance(top.last - clock, 0);
-  return { first, end, steps };
+  return { first, end };
 }

@@ -94,3 +94,31 @@ void t.test(
     t.end();
   },
 );
+
+void t.test('lengths: who is beyond the short answers is planned for as the long ones', (t) => {
+  let lengths = noLengths;
+  for (let i = 0; i < 200; i += 1) lengths = observeLength(lengths, 256, i % 4 === 0 ? 200 : 10);
+  t.ok(plannedLength(lengths, 256, 0, 0.5) < 15);
+  t.ok(plannedLength(lengths, 256, 50, 0.5) >= 180, `${plannedLength(lengths, 256, 50, 0.5)}`);
+  t.end();
+});
+
+void t.test('after a long rest, what was measured before it says nothing', (t) => {
+  const idle = rest(
+    live(sample, () => 4, 1000),
+    60_000,
+  );
+  const after = live(idle, () => 1, 3 * tableMs);
+  t.ok(ratio(after) <= ratio(idle), `${ratio(after)} after ${ratio(idle)}`);
+  t.end();
+});
+
+void t.test('one kind of work is never taken to be much further off than another: the machine is', (t) => {
+  const chunk: Work = { decode: null, prefill: [{ exit: 4, positions: 128, context: 0, chunk: 128 }] };
+  const chunkMs = predictMs(sample, chunk);
+  let model = sample;
+  for (let i = 0; i < 4000; i += 1) model = correct(correct(model, step, tableMs), chunk, 10 * chunkMs);
+  const apart = predictMs(model, chunk) / chunkMs / ratio(model);
+  t.ok(apart > 1.5 && apart < 3, `${apart}`);
+  t.end();
+});

@@ -91,3 +91,23 @@ void t.test('a prompt that was given up goes on after those that can be in time'
   t.equal(next([late, prompt('a', 170, true)]), 'a', 'its turn by the share of those that are late has long come');
   t.equal(next([late]), 'late', 'where nobody else waits, it goes on');
 });
+
+/** Decodes at the shallowest exit. */
+const answer = (id: string, totalMs: number, tokensAtExit: number): SequenceState => ({
+  ...{ ...prompt(id, totalMs, true), generated: 5, firstTokenAt: 995, lastTokenAt: 1000, tokensAtExit },
+  frontier: layers.map((layer) => (layer === 10 ? 204 : 0)),
+});
+const exitsOf = (...live: SequenceState[]) => replan(live, state(live), sample, exactPolicy).exits;
+
+void t.test('an answer goes deeper only after some tokens at its exit', async (t) => {
+  const { dwellTokens } = exactPolicy;
+  t.strictSame(exitsOf(answer('a', 60_000, dwellTokens - 1)), []);
+  t.strictSame(exitsOf(answer('a', 60_000, dwellTokens)), [{ id: 'a', exit: 30 }]);
+});
+
+void t.test('no catch-up is begun in front of somebody who has no time for it', async (t) => {
+  const nearly = (totalMs: number): SequenceState => ({ ...answer('nearly', totalMs, 30), maxExit: 10, maxTokens: 8 });
+  const loose = answer('loose', 60_000, 30);
+  t.strictSame(exitsOf(nearly(2_000), loose), [{ id: 'loose', exit: 30 }]);
+  t.strictSame(exitsOf(nearly(220), loose), []);
+});

@@ -1,7 +1,8 @@
 /** What is learnt from requests: how careful promises are, what predictions are worth. */
 import t from 'tap';
+import { dueWithin, ratesOf } from '../../src/router/demand.js';
 import { estimateMs, firstTotal, noEstimate, observeEstimate } from '../../src/router/estimate.js';
-import { nothingLearned, observeEnd } from '../../src/router/learned.js';
+import { nothingLearned, observeEnd, observeRequest } from '../../src/router/learned.js';
 import { type Budget, defaultPolicy } from '../../src/router/planner.js';
 import { careOf, marginOf, noPromises, noneTold, observePromise } from '../../src/router/promises.js';
 import { seeded } from '../../src/simulate/workload.js';
@@ -215,3 +216,26 @@ void t.test(
     t.equal(on(300_000, justEnough).kind, 'admit');
   },
 );
+
+void t.test('a promise is kept when the caller has the last byte in time, not the engine its last token', async (t) => {
+  const request = asks(5000, 'continue');
+  const admission = admit(request, { ...idle, learned: nothingLearned }, sample, defaultPolicy);
+  const margin = (endedAt: number): number => {
+    const end = { firstTokenAt: 100, endedAt, tokens: 50, whole: true };
+    return observeEnd(nothingLearned, request, admission, end, defaultPolicy).promises.margin;
+  };
+  t.ok(margin(5000 - defaultPolicy.requestOverheadMs) < nothingLearned.promises.margin);
+  t.ok(margin(5000 - defaultPolicy.requestOverheadMs + 1) > nothingLearned.promises.margin);
+});
+
+void t.test('what keeps arriving is what has to be computed, due by whatever part of a budget says so', async (t) => {
+  const request = asks(5000, 'continue');
+  const positions = (more: object): number =>
+    ratesOf(observeRequest(nothingLearned, { ...request, ...more }, 0).demand, 0).positions;
+  t.ok(Math.abs(positions({ frontier: [80] }) / positions({}) - 0.2) < 1e-9, 'a stored prefix is not');
+  const due = (budget: Budget | null): number =>
+    dueWithin(observeRequest(nothingLearned, { ...request, budget }, 0).demand, 0, 1)(10_000).requests;
+  const unstated = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' } as const;
+  t.ok(due({ ...unstated, ttftMs: 100, tpotMs: 10 }) > 0);
+  t.equal(due(null), 0);
+});

@@ -141,3 +141,20 @@ void t.test('what was preempted after its first token is not late for it', async
   const fresh = { ...waiting('fresh', NOW - 100, null), budget: asks };
   t.strictSame(ordered([begun, fresh], []), ['fresh', 'begun'], 'a first token is due before what is on its way');
 });
+
+void t.test('however few the slots, one is for those that are late or have no budget', async (t) => {
+  const [a, ...rest] = late.map(({ id }) => id);
+  t.strictSame(ordered([...open, ...late], [], 4), [a, ...open.map(({ id }) => id), ...rest]);
+});
+
+void t.test(
+  'what is due first goes first: a first token before its answer, a tight pace before a loose one',
+  async (t) => {
+    const asks = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' } as const;
+    const begins = { ...waiting('begins', NOW, null), budget: { ...asks, totalMs: 60_000, ttftMs: 1_000 } };
+    t.strictSame(ordered([waiting('ends', NOW, 5_000), begins], []), ['begins', 'ends']);
+    const loose = { ...waiting('loose', NOW - 100, null), budget: { ...asks, tpotMs: 100 } };
+    const tight = { ...waiting('tight', NOW, null), budget: { ...asks, tpotMs: 20 } };
+    t.strictSame(ordered([loose, tight], []), ['tight', 'loose']);
+  },
+);

@@ -82,3 +82,35 @@ void t.test('a deep row without a budget pays for the layers that it alone bring
   const along = { ...free, id: 'along', minExit: 10, exit: 10, maxExit: 10 };
   t.strictSame(pausedOf([shallow(280), along]), [], 'one that leaves as early costs next to nothing');
 });
+
+void t.test('rows without a budget ride along as long as there is time; one deep row pays for the next', async (t) => {
+  const free = (count: number, exit: number): SequenceState[] =>
+    Array.from({ length: count }, (_, i) => ({ ...decoding(`free${i}`, exit, {}), budget: null }));
+  const shallow: SequenceState = {
+    ...{ ...decoding('shallow', 10, { totalMs: 480 + exactPolicy.requestOverheadMs }), arrivedAt: NOW },
+    ...{ firstTokenAt: NOW, lastTokenAt: NOW },
+  };
+  const pausing = pausedOf([shallow, ...free(12, 10)]).length;
+  t.ok(pausing > 0 && pausing < 12, `${pausing} of 12`);
+  t.strictSame(pausedOf([shallow, ...free(2, 30)]), [], 'the second one brings no layers of its own');
+});
+
+void t.test('a row without a budget gets its share, but not of what was promised before it came', async (t) => {
+  const free = (lastTokenAt: number): SequenceState => ({ ...decoding('free', 30, {}), budget: null, lastTokenAt });
+  const tight = (arrivedAt: number): SequenceState => ({
+    ...{ ...decoding('tight', 10, { totalMs: NOW + 280 - arrivedAt }), arrivedAt },
+    ...{ firstTokenAt: NOW, lastTokenAt: NOW },
+  });
+  t.strictSame(pausedOf([tight(NOW), free(NOW)]), ['free'], 'it had its turn');
+  t.strictSame(pausedOf([tight(NOW), free(NOW - 200)]), [], 'it is its turn');
+  t.strictSame(pausedOf([tight(-1), free(NOW - 200)]), ['free']);
+});
+
+void t.test('who rests comes back only with time to spare: coming and going moves slots', async (t) => {
+  const resting = (tpotMs: number, lastTokenAt: number): number =>
+    pausedOf([...loose.map((each) => ({ ...each, lastTokenAt })), decoding('paced', 10, { tpotMs })]).length;
+  let tpotMs = 8;
+  while (resting(tpotMs, NOW) > 0) tpotMs += 0.1;
+  t.ok(resting(tpotMs, NOW - 50) > 0, `at ${tpotMs} ms a token`);
+  t.equal(resting(2 * tpotMs, NOW - 50), 0);
+});
