@@ -63,6 +63,8 @@ rain
   const alone = template.render(conversation.slice(0, 1), true, [weather]);
   t.match(alone, /^<\|im_start\|>system\n# Tools\n/, 'without a system message of the caller');
   t.match(alone, /<\|im_start\|>user\nWeather in Paris/);
+  const empty = template.render([{ role: 'system', content: '' }, ...conversation.slice(0, 1)], true, [weather]);
+  t.equal(empty, alone, 'with an empty one');
   const later = template.render(conversation, true);
   t.notMatch(later, /# Tools|system/, 'a history of calls needs no tools');
   t.match(later, /<tool_call>\n.*<tool_response>\nrain/s);
