@@ -121,3 +121,39 @@ void t.test('references that meet end, circles too', (t) => {
   }, TOO_LARGE);
   t.end();
 });
+
+void t.test('a union that references double is read at once, and too much where it meets another', (t) => {
+  const twice = (i: number) => ({ anyOf: [ref(`a${i + 1}`), ref(`a${i + 1}`)] });
+  const doubled = { ...Object.fromEntries(some(60, (i) => [`a${i}`, twice(i)])), a60: object('x') };
+  t.doesNotThrow(() => {
+    checkSchema({ $defs: doubled, ...ref('a0') });
+  });
+  t.throws(() => {
+    checkSchema({ $defs: doubled, ...ref('a0'), type: 'object' });
+  }, TOO_LARGE);
+  t.end();
+});
+
+void t.test('integers are bounded above by more than the least of 64 bits', (t) => {
+  const least = -(2 ** 63);
+  const rule = /^(maximum|exclusiveMaximum) must be a number above -2\^63, got -/;
+  for (const bound of [{ maximum: least }, { exclusiveMaximum: least }, { maximum: -1e21 }]) {
+    t.throws(() => {
+      checkSchema({ type: 'integer', minimum: -1e21, ...bound });
+    }, rule);
+  }
+  for (const bound of [{ minimum: -1e21, maximum: least + 1024 }, { exclusiveMinimum: -1e21 }]) {
+    t.doesNotThrow(() => {
+      checkSchema({ type: 'integer', ...bound });
+    });
+  }
+  for (const bound of [
+    { exclusiveMaximum: true, maximum: 5 },
+    { exclusiveMinimum: false, minimum: 5 },
+  ]) {
+    t.doesNotThrow(() => {
+      checkSchema({ type: 'integer', ...bound });
+    }, 'as the fourth draft says it');
+  }
+  t.end();
+});
