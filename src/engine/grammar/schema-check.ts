@@ -59,7 +59,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   maxProperties: COUNT,
 };
 
-/** Schemas that "#" may mean: every reference is looked up in each of them. */
+/** Schemas that "#" may mean beside the document: every reference is looked up in each of them. */
 const MAX_IDS = 16;
 /** Schemas within each other, references followed: the library's stack took 400 and not 540. */
 const MAX_LEVELS = 256;
@@ -107,7 +107,7 @@ function schemasOf(document: unknown): ReadonlyMap<SchemaObject, SchemaNode> {
     });
     const { $id, $ref } = value;
     if (typeof $id === 'string' && value !== document) {
-      if (roots.push(value) > MAX_IDS) throw new SchemaError(`it must have at most ${MAX_IDS} $id`);
+      if (roots.push(value) - 1 > MAX_IDS) throw new SchemaError(`it must have at most ${MAX_IDS} $id`);
       for (const [ref, from] of refs) follow(ref, value, from);
     }
     if (typeof $ref === 'string') {
