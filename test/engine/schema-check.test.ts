@@ -164,6 +164,7 @@ void t.test('unions that meet may not be multiplied out to too much', (t) => {
     // By name in one, and by the rest in the other.
     { allOf: [{ additionalProperties: enumOf(100) }, { properties: { x: enumOf(100) } }] },
     { allOf: [{ properties: { x: enumOf(100) } }, { additionalProperties: enumOf(100) }] },
+    { allOf: [{ additionalProperties: enumOf(20) }, ...[20, 21].map((n) => ({ properties: { x: enumOf(n) } }))] },
     { allOf: [{ items: enumOf(100) }, { prefixItems: [enumOf(100)] }] },
     { allOf: [{ prefixItems: [enumOf(100)] }, { items: enumOf(100) }] },
     {
