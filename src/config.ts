@@ -13,7 +13,8 @@ export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
 /** A user that is a number alone may have none; the root then, as containers have it: nothing is written there. */
 function home(): string {
   try {
-    return homedir();
+    // Empty where HOME is: what is relative to that would be in whatever folder this runs in.
+    return homedir() || '/';
   } catch {
     return '/';
   }
@@ -100,7 +101,11 @@ const oneOf = <const T extends string>(...values: readonly T[]): Kind<T> => ({
 
 const onOff: Kind<boolean> = {
   rule: 'on or off',
-  parse: (text) => ({ on: true, true: true, '1': true, off: false, false: false, '0': false })[text.toLowerCase()],
+  parse: (text) => {
+    const word = text.toLowerCase();
+    if (['on', 'true', '1'].includes(word)) return true;
+    return ['off', 'false', '0'].includes(word) ? false : undefined;
+  },
 };
 
 const text: Kind<string> = { rule: 'a text', parse: (value) => (value === '' ? undefined : value) };

@@ -93,6 +93,17 @@ void t.test('a user without a home has a command line', (t) => {
   t.end();
 });
 
+void t.test('an empty HOME is no home: nothing is kept in the folder that the server happens to run in', (t) => {
+  const show = `import { SERVE_OPTIONS } from ${JSON.stringify(new URL('../src/config.js', import.meta.url).href)};
+console.log(SERVE_OPTIONS.cacheDir.default);`;
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '--eval', show], {
+    encoding: 'utf8',
+    env: { ...process.env, HOME: '', XDG_CACHE_HOME: '' },
+  });
+  t.match(stdout, /^\/.*\/sortie\n$/);
+  t.end();
+});
+
 /** Runs a command whose output nobody reads. @returns its exit code and what it complained of */
 async function unread(args: readonly string[]): Promise<{ code: unknown; errors: string }> {
   const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });

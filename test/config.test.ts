@@ -60,6 +60,8 @@ void t.test('a wrong value names the option, the rule and the value', (t) => {
     [{ modelName: 'a:b' }, {}, /--model-name/],
     [{ drainTimeout: '-1' }, {}, /seconds from 0/],
     [{ logPrompts: 'maybe' }, {}, /on or off/],
+    // What every object of JavaScript has is no switch.
+    [{ logPrompts: 'constructor' }, {}, /on or off/],
     [{ defaultExit: '1.5' }, {}, /exit layer/],
     [{ apiKey: 'a,,b' }, {}, /list/],
     [{ corsOrigin: 'https://app.example/' }, {}, /^--cors-origin must be a list of origins/],

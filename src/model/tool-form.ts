@@ -72,15 +72,16 @@ interface Message extends PlainMessage {
  */
 export function withoutTools(messages: readonly Message[], tools: readonly ChatTool[]): PlainMessage[] {
   const plain: PlainMessage[] = [];
-  const [first] = messages;
-  const system = first?.role === 'system' ? first.content : '';
+  const [first, ...others] = messages;
+  // An empty one as well: templates refuse a second.
+  const system = first?.role === 'system' ? first.content : null;
   if (tools.length > 0) plain.push({ role: 'system', content: SYSTEM.render({ system, tools }) });
   let results: string[] = [];
   const say = (): void => {
     if (results.length > 0) plain.push({ role: 'user', content: results.join('\n') });
     results = [];
   };
-  for (const { role, content, tool_calls: calls } of tools.length > 0 && system !== '' ? messages.slice(1) : messages) {
+  for (const { role, content, tool_calls: calls } of tools.length > 0 && system !== null ? others : messages) {
     if (role === 'tool') {
       results.push(`<tool_response>\n${content}\n</tool_response>`);
       continue;

@@ -334,6 +334,7 @@ void t.test('a malformed schema is told its place, and an answer beside it goes 
       /^properties\.a\.items\.anyOf\[1\]\.minLength must be/,
     ],
     [{ properties: { a: { required: ['x', 5] } } }, /^properties\.a\.required must be an array of strings, got/],
+    [{ type: 'integer', minimum: -1e19, maximum: -1e19 }, /^maximum must be a number above -2\^63, got -1/],
     [{ prefixItems: [{}, 'x'] }, /^prefixItems\[1\] must be an object or a boolean, got "x"/],
     [hidden, /^\$ref \("#\/x-hidden\/a~1b"\)\.minLength must be/],
     [chain(300), /^it must have at most 256 schemas within each other/],

@@ -51,6 +51,77 @@ void t.test('a circle of many alternatives counts as deep as its ways are, not a
   t.end();
 });
 
+void t.test('what many refer to counts once on each way, and parts that are referred to as well', (t) => {
+  const names = some(200, (i) => `p${i}`);
+  const $defs = {
+    shared: { type: 'string' },
+    ...Object.fromEntries(names.map((name) => [name, { items: ref('shared') }])),
+  };
+  t.doesNotThrow(() => {
+    checkSchema({ $defs, properties: Object.fromEntries(names.map((name) => [name, ref(name)])) });
+  });
+  // Lists in lists, the innermost of which may be any of them.
+  const places = some(60, (i) => ({ $ref: `#${'/items'.repeat(i)}` }));
+  t.doesNotThrow(() => {
+    checkSchema(places.reduce<object>((items) => ({ type: 'array', items }), { anyOf: places }));
+  });
+  t.end();
+});
+
+const wrong = { minLength: 'x' };
+
+void t.test('a malformed schema is found wherever schemas lie, and wherever a reference points', (t) => {
+  const places: Record<string, object> = {
+    items: { items: wrong },
+    'items[0]': { items: [wrong] },
+    additionalItems: { additionalItems: wrong },
+    'prefixItems[0]': { prefixItems: [wrong] },
+    additionalProperties: { additionalProperties: wrong },
+    'anyOf[0]': { anyOf: [wrong] },
+    'oneOf[0]': { oneOf: [wrong] },
+    'allOf[0]': { allOf: [wrong] },
+    'properties.a': { properties: { a: wrong } },
+    'patternProperties.^a': { patternProperties: { '^a': wrong } },
+    '$defs.a': { $defs: { a: wrong } },
+    'definitions.a': { definitions: { a: wrong } },
+    '$ref ("#/x/a~01b")': { $ref: '#/x/a~01b', x: { 'a~1b': wrong } },
+    '$ref ("#/x/a%20b")': { $ref: '#/x/a%20b', x: { 'a b': wrong } },
+    '$ref ("#/x/100%")': { $ref: '#/x/100%', x: { '100%': wrong } },
+    // What "#" means there was not known yet.
+    '$ref ("http://h/#/y")': { $ref: 'http://h/#/y', $defs: { h: { $id: 'http://h/', y: wrong } } },
+  };
+  for (const [place, schema] of Object.entries(places)) {
+    const message = `${place}.minLength must be a whole number of at least 0, got "x"`;
+    t.throws(
+      () => {
+        checkSchema(schema);
+      },
+      { message },
+    );
+  }
+  // The library says by itself what points at nothing.
+  for (const $ref of ['#/toString', '#/x/y', '#name']) {
+    t.doesNotThrow(() => {
+      checkSchema({ $ref });
+    }, $ref);
+  }
+  t.end();
+});
+
+void t.test('a schema has at most 16 others that name themselves', (t) => {
+  const named = (count: number) => ({ $id: 'http://h/', prefixItems: some(count, (i) => ({ $id: `http://h/${i}` })) });
+  t.doesNotThrow(() => {
+    checkSchema(named(16));
+  });
+  t.throws(
+    () => {
+      checkSchema(named(17));
+    },
+    { message: 'it must have at most 16 $id' },
+  );
+  t.end();
+});
+
 void t.test('unions that meet may not be multiplied out to too much', (t) => {
   const eight = { allOf: some(8, (i) => pair(`${i}`)) };
   const nine = { allOf: some(9, (i) => pair(`${i}`)) };
@@ -64,7 +135,12 @@ void t.test('unions that meet may not be multiplied out to too much', (t) => {
     { allOf: some(200, (i) => object(`a${i}`, `b${i}`)) },
     { allOf: some(12, () => ({ type: ['object', 'string', 'null'] })) },
     { allOf: some(12, (i) => ({ minLength: i })) },
+    // As many as may be.
+    { allOf: [enumOf(8192), { minLength: 1 }] },
+    // Whatever it is, it is one of these.
+    { allOf: some(12, (i) => ({ anyOf: [object(`a${i}`), object(`b${i}`), true] })) },
     // They meet in no answer.
+    { allOf: [{ type: 'string', enum: some(100, (i) => i) }, { enum: some(100, (i) => i) }] },
     { anyOf: some(100, (i) => ({ type: 'object', properties: { x: enumOf(20), y: pair(`${i}`) } })) },
     { allOf: some(12, (i) => ({ type: 'object', properties: { [`p${i}`]: pair('') } })) },
   ]) {
@@ -84,7 +160,30 @@ void t.test('unions that meet may not be multiplied out to too much', (t) => {
     { allOf: some(10, (i) => ({ type: 'object', properties: { x: pair(`${i}`) } })) },
     { allOf: some(10, (i) => ({ type: 'object', additionalProperties: pair(`${i}`) })) },
     { allOf: some(10, (i) => ({ type: 'array', items: pair(`${i}`) })) },
+    { allOf: some(10, (i) => ({ type: 'array', items: [], additionalItems: pair(`${i}`) })) },
+    // By name in one, and by the rest in the other.
+    { allOf: [{ additionalProperties: enumOf(100) }, { properties: { x: enumOf(100) } }] },
+    { allOf: [{ properties: { x: enumOf(100) } }, { additionalProperties: enumOf(100) }] },
+    { allOf: [{ additionalProperties: enumOf(20) }, ...[20, 21].map((n) => ({ properties: { x: enumOf(n) } }))] },
+    { allOf: [{ items: enumOf(100) }, { prefixItems: [enumOf(100)] }] },
+    { allOf: [{ prefixItems: [enumOf(100)] }, { items: enumOf(100) }] },
+    {
+      allOf: some(14, (i) => ({
+        anyOf: [
+          { type: 'integer', minimum: i },
+          { type: 'integer', maximum: 99 + i },
+        ],
+      })),
+    },
+    { allOf: some(14, (i) => ({ anyOf: [object(`a${i}`), object(`b${i}`), false] })) },
+    { allOf: [enumOf(8193), { minLength: 1 }] },
+    // Of all that "#" may mean, the largest.
+    ...[enumOf(100), object('x')].map((a, index, both) => ({
+      $defs: { a, h: { $id: 'http://h/', $defs: { a: both[1 - index] } } },
+      allOf: [ref('a'), enumOf(100)],
+    })),
     // Copies of what is large.
+    { allOf: [object(...some(4100, (i) => `p${i}`)), pair('x')] },
     { allOf: [object(...some(100, (i) => `p${i}`)), pair('x'), pair('y'), pair('z'), pair('u'), pair('v'), pair('w')] },
     // None of them is too much by itself.
     { properties: Object.fromEntries(some(3, (i) => [`p${i}`, structuredClone(eight)])) },
@@ -119,5 +218,41 @@ void t.test('references that meet end, circles too', (t) => {
   t.throws(() => {
     checkSchema({ $defs, allOf: [ref('a0'), ref('b0')] });
   }, TOO_LARGE);
+  t.end();
+});
+
+void t.test('a union that references double is read at once, and too much where it meets another', (t) => {
+  const twice = (i: number) => ({ anyOf: [ref(`a${i + 1}`), ref(`a${i + 1}`)] });
+  const doubled = { ...Object.fromEntries(some(60, (i) => [`a${i}`, twice(i)])), a60: object('x') };
+  t.doesNotThrow(() => {
+    checkSchema({ $defs: doubled, ...ref('a0') });
+  });
+  t.throws(() => {
+    checkSchema({ $defs: doubled, ...ref('a0'), type: 'object' });
+  }, TOO_LARGE);
+  t.end();
+});
+
+void t.test('integers are bounded above by more than the least of 64 bits', (t) => {
+  const least = -(2 ** 63);
+  const rule = /^(maximum|exclusiveMaximum) must be a number above -2\^63, got -/;
+  for (const bound of [{ maximum: least }, { exclusiveMaximum: least }, { maximum: -1e21 }]) {
+    t.throws(() => {
+      checkSchema({ type: 'integer', minimum: -1e21, ...bound });
+    }, rule);
+  }
+  for (const bound of [{ minimum: -1e21, maximum: least + 1024 }, { exclusiveMinimum: -1e21 }]) {
+    t.doesNotThrow(() => {
+      checkSchema({ type: 'integer', ...bound });
+    });
+  }
+  for (const bound of [
+    { exclusiveMaximum: true, maximum: 5 },
+    { exclusiveMinimum: false, minimum: 5 },
+  ]) {
+    t.doesNotThrow(() => {
+      checkSchema({ type: 'integer', ...bound });
+    }, 'as the fourth draft says it');
+  }
   t.end();
 });

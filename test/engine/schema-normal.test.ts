@@ -59,6 +59,12 @@ void t.test('a union whose branches list other values of a property becomes anyO
     discriminator,
     anyOf: [{ $ref: '#/$defs/Cat' }, { $ref: '#/$defs/Dog', required }, { $ref: '#/$defs/Bird', required }],
   });
+  const inline = ['a', 'b'].map((kind) => ({ type: 'object', properties: { kind: { const: kind } }, required: ['x'] }));
+  t.strictSame(
+    normalSchema({ oneOf: inline }),
+    { anyOf: inline.map((each) => ({ ...each, required: ['x', 'kind'] })) },
+    'beside what they require themselves',
+  );
   t.end();
 });
 
@@ -72,6 +78,8 @@ void t.test('another union stays', (t) => {
     { oneOf: [a, { ...b, properties: { kind: { enum: ['b', 'a'] } } }] },
     { oneOf: [a, { ...b, properties: { kind: { type: 'string' } } }] },
     { oneOf: [a, { ...b, properties: { other: { const: 'b' } } }] },
+    // Two objects that are equal.
+    { oneOf: [a, b].map((each) => ({ ...each, properties: { kind: { const: { x: 1 } } } })) },
     // Neither is against what is no object.
     { oneOf: [a, { properties: b.properties }] },
     { oneOf: [{ type: 'string' }, { type: 'null' }] },

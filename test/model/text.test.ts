@@ -61,7 +61,7 @@ void t.test('texts are cut only where the pre-tokenizer splits them', async (t) 
   for (const pre of ['gpt-2', 'smollm', 'llama-bpe']) await exact(stops(pre), pre);
   const gpt2 = stops('gpt-2');
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
-  const add = (token: { content: string; rstrip?: boolean }): TokenizerJson => {
+  const add = (token: { content: string; lstrip?: boolean; rstrip?: boolean }): TokenizerJson => {
     const flags = { special: true, normalized: false, single_word: false, lstrip: false, rstrip: false };
     return { ...gpt2, added_tokens: [...(gpt2.added_tokens ?? []), { id: 265, ...flags, ...token }] };
   };
@@ -73,6 +73,7 @@ void t.test('texts are cut only where the pre-tokenizer splits them', async (t) 
       true,
     ],
     ['a token that swallows spaces', add({ content: 'c', rstrip: true }), false],
+    ['a token that swallows spaces before it', add({ content: 'c', lstrip: true }), false],
     ['a token that holds a space', add({ content: 'c a' }), false],
     ['a token that holds a stop', add({ content: 'a.b' }), true],
   ];
@@ -80,7 +81,7 @@ void t.test('texts are cut only where the pre-tokenizer splits them', async (t) 
     t.equal(splits(json).length > 1, isCut, name);
     await exact(json, name);
   }
-  t.match(splits(gpt2)[0], /a\.$/, 'a stop ends a word in GPT-2');
+  for (const pre of ['gpt-2', 'smollm']) t.match(splits(stops(pre))[0], /a\.$/, `a stop ends a word in ${pre}`);
   t.match(splits(stops('llama-bpe'))[1], /^ a\.b/, "a space alone begins one in Llama 3's");
 });
 
@@ -124,6 +125,8 @@ void t.test('the detokenizer never splits a character, whatever the tokens', (t)
   );
   const replacement = new Detokenizer((id) => Uint8Array.of(id));
   t.equal([0xef, 0xbf, 0xbd].map((byte) => replacement.push(byte)).join(''), '\ufffd', 'which is a character, too');
+  const mark = new Detokenizer((id) => Uint8Array.of(id));
+  t.equal([0xef, 0xbb, 0xbf].map((byte) => mark.push(byte)).join(''), '\ufeff', 'as is a byte order mark');
   const cut = new Detokenizer((id) => Uint8Array.of(id));
   t.equal(cut.push(0xe2), '');
   t.equal(cut.end(), '\ufffd', 'an unfinished character shows at the end');
@@ -152,6 +155,24 @@ void t.test('byte-fallback vocabularies decode too', (t) => {
   t.end();
 });
 
+void t.test('what tokens stand for that are spelt otherwise than most', (t) => {
+  const bytesOf = (token: string, type: string) => {
+    const { bytes } = tokenBytes({ model: { vocab: { [token]: 0 } }, decoder: { type } });
+    return Buffer.from(bytes[0] ?? []).toString('latin1');
+  };
+  t.equal(bytesOf('\u0120a', 'ByteLevel'), ' a');
+  t.equal(bytesOf(' a', 'ByteLevel'), ' a', 'its text, where it is no spelling of bytes');
+  t.equal(bytesOf('<0x0a>', 'ByteFallback'), '\n');
+  t.equal(bytesOf('<0x0A>b', 'ByteFallback'), '<0x0A>b');
+  const strips = (prepend_scheme?: string) =>
+    tokenBytes({
+      model: { vocab: {} },
+      decoder: { type: 'Metaspace', ...(prepend_scheme === undefined ? {} : { prepend_scheme }) },
+    }).stripsLeadingSpace;
+  t.same([strips('never'), strips('first'), strips()], [false, true, true]);
+  t.end();
+});
+
 void t.test('stop strings: found across pushes, never shown, nothing held longer than needed', (t) => {
   const stops = new StopStrings(['STOP', '\n\n']);
   t.same(stops.push('ab S'), { text: 'ab ', stop: null });
@@ -159,6 +180,7 @@ void t.test('stop strings: found across pushes, never shown, nothing held longer
   t.same(stops.push('ART\n'), { text: 'START', stop: null });
   t.same(stops.push('x\n'), { text: '\nx', stop: null });
   t.same(stops.push('\nrest'), { text: '', stop: '\n\n' });
+  t.equal(stops.end(), '', 'nothing of it is left');
   fc.assert(
     fc.property(
       fc.string({ unit: fc.constantFrom('a', 'b'), maxLength: 30 }),

@@ -63,9 +63,20 @@ rain
   const alone = template.render(conversation.slice(0, 1), true, [weather]);
   t.match(alone, /^<\|im_start\|>system\n# Tools\n/, 'without a system message of the caller');
   t.match(alone, /<\|im_start\|>user\nWeather in Paris/);
+  const empty = template.render([{ role: 'system', content: '' }, ...conversation.slice(0, 1)], true, [weather]);
+  t.equal(empty, alone, 'with an empty one');
   const later = template.render(conversation, true);
   t.notMatch(later, /# Tools|system/, 'a history of calls needs no tools');
   t.match(later, /<tool_call>\n.*<tool_response>\nrain/s);
+  const again: ChatMessage[] = [
+    { role: 'assistant', content: '', tool_calls: [call('c', 'Oslo')] },
+    { role: 'tool', content: 'snow', tool_call_id: 'c' },
+  ];
+  t.match(
+    template.render([...conversation, ...again], false),
+    /user\n<tool_response>\nsnow\n<\/tool_response><\|im_end\|>\n$/,
+    'each round has its own results',
+  );
   t.end();
 });
 
@@ -79,6 +90,17 @@ void t.test('a template that knows them in this form is left to it', (t) => {
     text,
     '[get_weather]user:Weather in Paris and Köln?|assistant:Let me see.<tool_call>{"city": "Paris"}</tool_call>' +
       '<tool_call>{"city": "Köln"}</tool_call>|tool:sunny|tool:rain|',
+  );
+  const defined = new ChatTemplate(`{% if tools is defined %}told of <tool_call>{% endif %}.`, {});
+  t.equal(defined.render(conversation, false), '.', 'and told of none where there are none');
+  const ofCalls = source.replace(
+    '{% if tools %}{% for tool in tools %}[{{ tool.function.name }}]{% endfor %}{% endif %}',
+    '',
+  );
+  t.match(
+    new ChatTemplate(ofCalls, {}).render(conversation, false, [weather]),
+    /# Tools/,
+    'one that knows calls alone is not',
   );
   const otherForm = source.replaceAll('tool_call>', 'python_tag>');
   t.match(

@@ -240,6 +240,66 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
   t.equal(await value('actual_over_predicted_ratio_sum{time="total"'), 1);
 });
 
+void t.test('each part of a budget that is missed is counted, and one token has no pace', async (t) => {
+  const { metrics, value } = fixture();
+  const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
+  const tight: Budget = { totalMs: 200, ttftMs: 10, tpotMs: 5, onMiss: 'continue' };
+  const budgets = { both: tight, pace: { ...tight, ttftMs: null }, one: { ...tight, ttftMs: null } };
+  for (const [id, each] of Object.entries(budgets)) metrics.begin(id, { ...facts, budget: each });
+  const tokens = ['both', 'pace'].map((id) => ({ id, token: 1, exit: 30, logprobs: null }));
+  const one = { id: 'one', token: 1, exit: 30, logprobs: null };
+  metrics.step(step(20, { tokens: [...tokens, one] }));
+  metrics.step(step(40, { tokens, ended: Object.keys(budgets).map((id) => ended(id, 'stop', 40)) }));
+  t.equal(await value('request_ttft_slo_violation_total'), 1);
+  t.equal(await value('request_tpot_slo_violation_total'), 2);
+  t.equal(await value('request_time_per_output_token_seconds_count'), 2);
+  const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
+  t.same([await outcome('missed'), await outcome('met')], [2, 1]);
+});
+
+void t.test('an answer that its client left says nothing of predictions, nor does one without any', async (t) => {
+  const { metrics, begin, value } = fixture();
+  for (const id of ['left', 'unpredicted']) begin(id, 1000);
+  const nothing = { predictedTtftMs: 0, predictedTpotMs: 0, predictedMs: 0 };
+  metrics.step(step(10, { planned: [planned('left', 30), { ...planned('unpredicted', 30), ...nothing }] }));
+  metrics.step(step(40, { ended: [ended('left', 'cancelled', 40), ended('unpredicted', 'stop', 40)] }));
+  for (const time of ['ttft', 'total']) t.equal(await value(`actual_over_predicted_ratio_count{time="${time}"`), 0);
+});
+
+void t.test('what ends otherwise than by itself was not cut, and what continues is late', async (t) => {
+  const { metrics, value } = fixture();
+  const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
+  const cut: Budget = { ...budget(200), onMiss: 'truncate' };
+  for (const id of ['left', 'broken']) metrics.begin(id, { ...facts, budget: cut });
+  metrics.begin('refusing', { ...facts, budget: { ...cut, onMiss: 'reject' } });
+  metrics.step(
+    step(300, {
+      ended: [ended('left', 'cancelled', 230), ended('broken', 'error', 230), ended('refusing', 'stop', 230)],
+    }),
+  );
+  const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
+  t.same([await outcome('truncated'), await outcome('missed')], [0, 2]);
+  t.equal(await value('request_success_total{finished_reason="deadline"'), 0);
+});
+
+void t.test('times are never negative, and an engine counts each time that it goes down', async (t) => {
+  const { metrics, begin, value } = fixture();
+  metrics.ready({ ...READY, loadMs: 1500, calibrateMs: 500 });
+  t.equal(await value('engine_load_seconds'), 2);
+  metrics.begin('early', { arrivedAt: 50, promptTokens: 3, maxTokens: 9, budget: null });
+  begin('a', null);
+  // It was cut before the engine's clock came to its arrival.
+  metrics.step(step(40, { ended: [ended('early', 'stop', 40)] }));
+  t.equal(await value('e2e_request_latency_seconds_sum'), 0);
+  t.equal(await value('time_to_first_token_seconds_sum'), 0);
+  const work = { ms: 5, cycleMs: 8, predictedMs: 0, stageRows: [], prefillTokens: 0, catchUpTokens: 0 };
+  metrics.step(step(50, { work: { ...work, exitMs: [], kernelRuns: [], slowdown: 1 } }));
+  t.equal(await value('engine_step_drift_ratio_count'), 0, 'nothing was predicted of this step');
+  metrics.down();
+  metrics.down();
+  t.equal(await value('engine_down_total'), 2);
+});
+
 void t.test('an answer and the engine beside it: every figure that is told of them', async (t) => {
   const { metrics, begin, value } = fixture();
   begin('a', 1000);

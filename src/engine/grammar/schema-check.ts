@@ -25,6 +25,10 @@ const COUNT: Rule = { type: Type.Integer({ minimum: 0 }), rule: 'a whole number 
 const NUMBER: Rule = { type: Type.Number(), rule: 'a number' };
 /** The fourth draft's are booleans. */
 const EXCLUSIVE: Rule = { type: Type.Union([Type.Number(), Type.Boolean()]), rule: 'a number' };
+/** Between bounds of integers that are both the least one of 64 bits or below, the library looks without end. */
+const ABOVE = { exclusiveMinimum: -(2 ** 63) };
+const MOST: Rule = { type: Type.Number(ABOVE), rule: 'a number above -2^63' };
+const EXCLUSIVE_MOST: Rule = { type: Type.Union([Type.Number(ABOVE), Type.Boolean()]), rule: MOST.rule };
 const TEXT: Rule = { type: Type.String(), rule: 'a string' };
 const LIST: Rule = { type: Type.Array(Type.Unknown()), rule: 'an array' };
 const NAMED: Rule = { type: Type.Record(Type.String(), Type.Unknown()), rule: 'an object' };
@@ -41,9 +45,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   pattern: TEXT,
   format: TEXT,
   minimum: NUMBER,
-  maximum: NUMBER,
+  maximum: MOST,
   exclusiveMinimum: EXCLUSIVE,
-  exclusiveMaximum: EXCLUSIVE,
+  exclusiveMaximum: EXCLUSIVE_MOST,
   multipleOf: NUMBER,
   prefixItems: LIST,
   minItems: COUNT,
@@ -55,7 +59,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   maxProperties: COUNT,
 };
 
-/** Schemas that "#" may mean: every reference is looked up in each of them. */
+/** Schemas that "#" may mean beside the document: every reference is looked up in each of them. */
 const MAX_IDS = 16;
 /** Schemas within each other, references followed: the library's stack took 400 and not 540. */
 const MAX_LEVELS = 256;
@@ -103,7 +107,7 @@ function schemasOf(document: unknown): ReadonlyMap<SchemaObject, SchemaNode> {
     });
     const { $id, $ref } = value;
     if (typeof $id === 'string' && value !== document) {
-      if (roots.push(value) > MAX_IDS) throw new SchemaError(`it must have at most ${MAX_IDS} $id`);
+      if (roots.push(value) - 1 > MAX_IDS) throw new SchemaError(`it must have at most ${MAX_IDS} $id`);
       for (const [ref, from] of refs) follow(ref, value, from);
     }
     if (typeof $ref === 'string') {

@@ -13,6 +13,8 @@ import type { SchemaNode } from './schema-levels.js';
  * Xeon). What only stands next to each other is bounded by the length of the text.
  */
 const MAX_MADE = 8192;
+/** Branches of a type that are told apart: whatever more of them meet, it is too much. References double them. */
+const MAX_BRANCHES = MAX_MADE + 1;
 
 /** Schemas below one: ".name" and "*" of an object, "[0]" and "[]" of an array. */
 type Branch = ReadonlyMap<string, () => Union>;
@@ -69,13 +71,19 @@ function sizeOf(union: Union): number {
 
 function either(options: unknown, unionOf: (schema: unknown) => Union): Union {
   if (!Array.isArray(options)) return null;
-  const all = new Map<string, Branch[]>();
+  const all = new Map<string, readonly Branch[]>();
   for (const option of options) {
     const union = unionOf(option);
     if (union === null) return null;
-    for (const [type, branches] of union) all.set(type, [...(all.get(type) ?? []), ...branches]);
+    for (const [type, branches] of union) all.set(type, joined(all.get(type), branches));
   }
   return all;
+}
+
+/** At most MAX_BRANCHES, as each of them is. */
+function joined(some: readonly Branch[] = [], more: readonly Branch[]): readonly Branch[] {
+  if (some.length === 0) return more;
+  return some.length >= MAX_BRANCHES ? some : [...some, ...more].slice(0, MAX_BRANCHES);
 }
 
 function typeOf(value: unknown): string {
@@ -90,9 +98,9 @@ function ownOf(schema: SchemaObject, unionOf: (schema: unknown) => Union): Union
   const isFree = (type ?? null) === null && OF_TYPES.every((key) => (schema[key] ?? null) === null);
   const listed: unknown = value === undefined ? values : [value];
   if (Array.isArray(listed)) {
-    const all = new Map<string, Branch[]>();
+    const all = new Map<string, readonly Branch[]>();
     for (const name of listed.map(typeOf)) {
-      if (types.has(name)) all.set(name, [...(all.get(name) ?? []), LEAF]);
+      if (types.has(name)) all.set(name, joined(all.get(name), [LEAF]));
     }
     return all;
   }

@@ -1,0 +1,106 @@
+/** The gateway's end of an engine that is up and says nothing: a script in its place, without a model. */
+import { chmodSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { monotonicMs } from '../../src/clock.js';
+import { EngineClient } from '../../src/engine/client.js';
+import type { SequenceSink } from '../../src/engine/engine.js';
+import type { EndReason } from '../../src/engine/messages.js';
+import { engineOptions, greedy } from './helper.js';
+
+interface Silent {
+  readonly engine: EngineClient;
+  /** Ends the engine. @returns what it was told until then, in order: types of messages with their ids */
+  readonly told: () => Promise<string[]>;
+}
+
+/** An engine that is ready at once, notes what it is told and answers none of it. */
+async function silent(t: Test): Promise<Silent> {
+  const { execPath } = process;
+  const ready = JSON.stringify({ type: 'ready', cost: { units: [] }, maxLength: 1, exits: [1] });
+  const dir = t.testdir({
+    engine: `#!${execPath}
+const { appendFileSync } = require('node:fs');
+process.on('message', ({ type, id = '' }) => {
+  appendFileSync(__dirname + '/told', type + ' ' + id + '\\n');
+});
+process.on('disconnect', () => process.exit());
+process.send(${ready});
+`,
+    'package.json': '{"type":"commonjs"}',
+    told: '',
+  });
+  chmodSync(`${dir}/engine`, 0o755);
+  process.execPath = `${dir}/engine`;
+  const engine = new EngineClient(engineOptions());
+  try {
+    await engine.start();
+  } finally {
+    process.execPath = execPath;
+  }
+  t.teardown(() => engine.close());
+  return {
+    engine,
+    told: async () => {
+      await engine.close();
+      return readFileSync(join(dir, 'told'), 'utf8').split('\n').slice(0, -1);
+    },
+  };
+}
+
+/** Notes how an answer ends, each time that it does. */
+function sinkOf(ends: string[], id: string): SequenceSink {
+  const nothing = (): void => undefined;
+  const end = (how: EndReason | 'lost'): void => {
+    ends.push(`${id} ${how}`);
+  };
+  return {
+    ...{ planned: nothing, prompt: nothing, token: nothing, refused: nothing },
+    ended: ({ reason }) => {
+      end(reason);
+    },
+    lost: () => {
+      end('lost');
+    },
+  };
+}
+
+void t.test('all answers are cancelled at once, once, and the engine is told; closing ends it', async (t) => {
+  const { engine, told } = await silent(t);
+  const ends: string[] = [];
+  for (const id of ['a', 'b']) engine.generate(greedy(id, [1], 1, 9), sinkOf(ends, id));
+  engine.cancelAll('cancelled');
+  t.same(ends, ['a cancelled', 'b cancelled']);
+  engine.cancel('a', 'stop');
+  t.same(await told(), ['generate a', 'generate b', 'cancel a', 'cancel b', 'stop ']);
+  t.equal(engine.pid, null);
+  t.equal(ends.length, 2, 'they are not lost as well');
+});
+
+void t.test('a deadline ends an answer that asked for it, and the engine is told', async (t) => {
+  const { engine, told } = await silent(t);
+  const ends: string[] = [];
+  const depth = (onMiss: 'truncate' | 'continue') => ({
+    ...{ minExit: 1, maxExit: 1 },
+    budget: { totalMs: 1, ttftMs: null, tpotMs: null, onMiss },
+  });
+  const arrivedAt = monotonicMs();
+  engine.generate({ ...greedy('late', [1], 1, 9), arrivedAt, depth: depth('continue') }, sinkOf(ends, 'late'));
+  const cut = new Promise<void>((resolve) => {
+    const sink = sinkOf(ends, 'cut');
+    engine.generate(
+      { ...greedy('cut', [1], 1, 9), arrivedAt, depth: depth('truncate') },
+      {
+        ...sink,
+        ended: (event) => {
+          sink.ended(event);
+          resolve();
+        },
+      },
+    );
+  });
+  await cut;
+  t.same(ends, ['cut deadline']);
+  t.same(await told(), ['generate late', 'generate cut', 'cancel cut', 'stop ']);
+  t.same(ends, ['cut deadline', 'late lost']);
+});
