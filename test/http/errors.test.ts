@@ -401,6 +401,36 @@ void t.test('messages that can not fit are refused before they are rendered', as
   }
 });
 
+void t.test('calls and tools that can not fit are refused before they are rendered', async (t) => {
+  const chat = new ChatTemplate("{{ raise_exception('rendered') }}", {});
+  const server = await build(t, undefined, { model: { chat } });
+  const code = async (path: string, fields: object): Promise<unknown> =>
+    ((await (await server.post(path, fields)).json()) as ErrorAnswer).error.code;
+  const call = (args: string, id: string) => ({ id, type: 'function', function: { name: 'f', arguments: args } });
+  const calls = (count: number, args: string) => ({
+    messages: [
+      { role: 'user', content: 'x' },
+      { role: 'assistant', tool_calls: Array.from({ length: count }, (_, i) => call(args, String(i))) },
+    ],
+  });
+  const tool = (length: number) => ({
+    messages: [{ role: 'user', content: 'x' }],
+    tools: [{ type: 'function', function: { name: 'f', parameters: { type: 'object', required: zeros(length) } } }],
+  });
+  const zeros = (length: number): number[] => Array.from({ length }, () => 0);
+  for (const path of ['/v1/chat/completions', '/tokenize']) {
+    for (const [name, fields] of Object.entries({
+      calls: calls(100, '{}'),
+      items: calls(1, JSON.stringify({ a: zeros(300) })),
+      members: calls(1, JSON.stringify(Object.fromEntries(zeros(300).map((zero, i) => [`k${i}`, zero])))),
+      schema: tool(300),
+    }))
+      t.equal(await code(path, fields), 'context_length_exceeded', `${path}: ${name}`);
+    for (const [name, fields] of Object.entries({ calls: calls(2, '{"a": [0]}'), tool: tool(100) }))
+      t.equal(await code(path, fields), 'invalid_value', `${path}: ${name} that may fit`);
+  }
+});
+
 void t.test('statuses of the table, each with its body', async (t) => {
   const server = await build(t, says('x'), { options: { maxBody: 2048 } });
   const check = async (response: Response, status: number, type: string, code: string): Promise<void> => {
