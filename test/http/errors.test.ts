@@ -323,8 +323,8 @@ void t.test('a fault in mid-answer ends that answer and nothing else', async (t)
     },
   };
   server.engine.generate = (request, sink) => {
-    const token: typeof sink.token = (event) => {
-      sink.token(request.maxTokens === 13 ? { ...event, logprobs } : event);
+    const token: typeof sink.token = (event, at) => {
+      sink.token(request.maxTokens === 13 ? { ...event, logprobs } : event, at);
     };
     generate(request, { ...sink, token });
   };
