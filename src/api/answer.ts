@@ -147,7 +147,7 @@ export class Answer {
     // As the metrics have it: what is cut at its deadline, as its caller asked, is in time, though a timer is always a hair
     // late.
     const isCut = this.#ends.some((end) => end?.reason === 'deadline');
-    const times = this.#ends.map((end, i) => tokenTimes(end, this.choices[i]?.completionTokens ?? 0));
+    const times = this.#ends.map((end, i) => tokenTimes(end, this.choices[i]));
     const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
     const tpot = worst(times.map((time) => time.tpot));
     const started = worst(this.#ends.map((end) => end?.startedAt ?? null));
@@ -251,10 +251,15 @@ export class Answer {
   }
 }
 
-function tokenTimes(end: EndedEvent | undefined, tokens: number): { firstAt: number | null; tpot: number | null } {
+function tokenTimes(
+  end: EndedEvent | undefined,
+  choice: Pick<Choice, 'completionTokens' | 'lastTokenAt'> | undefined,
+): { firstAt: number | null; tpot: number | null } {
   const firstAt = end?.firstTokenAt ?? null;
-  if (end === undefined || firstAt === null || tokens < 2) return { firstAt, tpot: null };
-  return { firstAt, tpot: (end.endedAt - firstAt) / (tokens - 1) };
+  const lastAt = choice?.lastTokenAt ?? null;
+  const tokens = choice?.completionTokens ?? 0;
+  if (firstAt === null || lastAt === null || tokens < 2) return { firstAt, tpot: null };
+  return { firstAt, tpot: Math.max(0, lastAt - firstAt) / (tokens - 1) };
 }
 
 function worst(values: readonly (number | null)[]): number | null {

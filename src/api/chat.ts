@@ -8,6 +8,7 @@ import type { ChoiceToken } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { chatLogprobs } from './logprobs.js';
 import { chatMessages, textOf } from './messages.js';
+import { hasMoreValues } from './nesting.js';
 import {
   budgetOf,
   encodePrompt,
@@ -53,6 +54,9 @@ export async function chatPrompt(
     throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
   }
   const plain = chatMessages(messages);
+  // Templates write them value by value, slowly, and hardly one is said in less than a token.
+  const structured = [tools, plain.map(({ tool_calls: calls }) => calls ?? [])].flat(2);
+  if (hasMoreValues(structured, maxLength)) throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
   try {
     const text = template.render(plain, addGenerationPrompt, tools);
     return await encodePrompt(context, text, { ...encoding, param: 'messages' });

@@ -81,6 +81,8 @@ export class Choice implements SequenceSink {
   /** Of the prompt's tokens so far: they come chunk by chunk. */
   readonly promptLogprobs: (TokenLogprobs | null)[] = [];
   completionTokens = 0;
+  /** When the last of these tokens was drawn: an end token is none, and what ends an answer may take a step more. */
+  lastTokenAt: number | null = null;
   /** Tokens by the exit that emitted them. */
   readonly exitLayers = new Map<number, number>();
 
@@ -103,9 +105,10 @@ export class Choice implements SequenceSink {
     this.promptLogprobs.push(...event.logprobs);
   }
 
-  token(event: TokenEvent): void {
+  token(event: TokenEvent, at: number): void {
     if (this.#stopped) return;
     this.completionTokens++;
+    this.lastTokenAt = at;
     this.exitLayers.set(event.exit, (this.exitLayers.get(event.exit) ?? 0) + 1);
     this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
     const text = this.spec.detokenizer.push(event.token);

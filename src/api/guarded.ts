@@ -7,10 +7,10 @@ import type { SequenceSink } from '../engine/engine.js';
 /** @param failed is told what a method of the sink threw */
 export function guarded(sink: SequenceSink, failed: (error: unknown) => void): SequenceSink {
   const guard =
-    <E>(act: (event: E) => void) =>
-    (event: E): void => {
+    <E extends unknown[]>(act: (...event: E) => void) =>
+    (...event: E): void => {
       try {
-        act(event);
+        act(...event);
       } catch (error) {
         failed(error);
       }
@@ -25,8 +25,8 @@ export function guarded(sink: SequenceSink, failed: (error: unknown) => void): S
     prompt: guard((event) => {
       sink.prompt(event);
     }),
-    token: guard((event) => {
-      sink.token(event);
+    token: guard((event, at) => {
+      sink.token(event, at);
     }),
     ended: guard((event) => {
       sink.ended(event);

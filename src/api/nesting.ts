@@ -1,5 +1,5 @@
 /**
- * How deep a caller's values may be nested.
+ * How deep a caller's values may be nested, and how many there are.
  *
  * Knows: objects and arrays. Must not know: what they mean.
  */
@@ -23,4 +23,18 @@ export function isTooDeep(value: unknown): boolean {
     level = level.flatMap((each) => (Array.isArray(each) ? each : Object.values(each)).filter(isNested));
   }
   return false;
+}
+
+/** Whether there are more than that many values in one, itself counted. What lies beyond is not looked at. */
+export function hasMoreValues(value: unknown, most: number): boolean {
+  const left = [value];
+  let seen = 1;
+  while (left.length > 0 && seen <= most) {
+    const each = left.pop();
+    if (!isNested(each)) continue;
+    const children: unknown[] = Array.isArray(each) ? each : Object.values(each);
+    seen += children.length;
+    if (seen <= most) for (const child of children) left.push(child);
+  }
+  return seen > most;
 }

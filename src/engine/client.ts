@@ -223,7 +223,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#deadlines.hear(step);
     for (const event of step.planned) this.#sinks.get(event.id)?.planned(event);
     for (const event of step.prompts) this.#sinks.get(event.id)?.prompt(event);
-    for (const event of step.tokens) this.#sinks.get(event.id)?.token(event);
+    for (const event of step.tokens) this.#sinks.get(event.id)?.token(event, step.at);
     for (const event of step.refused) this.#take(event.id)?.refused(event);
     for (const event of step.ended) this.#take(event.id)?.ended(event);
     this.emit('step', step);

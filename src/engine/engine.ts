@@ -22,7 +22,8 @@ export interface SequenceSink {
   planned(event: PlannedEvent): void;
   refused(event: RefusedEvent): void;
   prompt(event: PromptEvent): void;
-  token(event: TokenEvent): void;
+  /** @param at when the step that drew it was over */
+  token(event: TokenEvent, at: number): void;
   ended(event: EndedEvent): void;
   /** The engine process died or can't be reached; nothing more comes for this sequence. */
   lost(message: string): void;

@@ -42,7 +42,7 @@ function choiceOf(spec: Partial<ChoiceSpec>): Course {
 
 const say = ({ choice }: Course, text: string): void => {
   for (const token of tokenizer.encode(text, false))
-    choice.token({ id: 'a', token, exit: 30, logprobs: fakeLogprobs(token, 0) });
+    choice.token({ id: 'a', token, exit: 30, logprobs: fakeLogprobs(token, 0) }, 0);
 };
 
 /** An end token beside it, as the engine tells it where log-probabilities are asked for. */

@@ -205,8 +205,9 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       logprobs: request.logprobs === null ? null : fakeLogprobs(token, request.logprobs),
     };
     live.sent++;
-    sink.token(event);
-    this.#step({ tokens: [event] });
+    const at = monotonicMs();
+    sink.token(event, at);
+    this.#step({ tokens: [event], at });
     if (!this.#live.has(request.id) || this.cancelled.includes(request.id)) return;
     live.timer = setTimeout(() => {
       this.#next(request, sink, script, index + 1);

@@ -323,8 +323,8 @@ void t.test('a fault in mid-answer ends that answer and nothing else', async (t)
     },
   };
   server.engine.generate = (request, sink) => {
-    const token: typeof sink.token = (event) => {
-      sink.token(request.maxTokens === 13 ? { ...event, logprobs } : event);
+    const token: typeof sink.token = (event, at) => {
+      sink.token(request.maxTokens === 13 ? { ...event, logprobs } : event, at);
     };
     generate(request, { ...sink, token });
   };
@@ -398,6 +398,36 @@ void t.test('messages that can not fit are refused before they are rendered', as
     t.equal(await code(path, body(257, '')), 'context_length_exceeded', path);
     t.equal(await code(path, body(4, 'x'.repeat(200_000))), 'context_length_exceeded', path);
     t.equal(await code(path, body(256, 'x')), 'invalid_value', `${path}: these may fit`);
+  }
+});
+
+void t.test('calls and tools that can not fit are refused before they are rendered', async (t) => {
+  const chat = new ChatTemplate("{{ raise_exception('rendered') }}", {});
+  const server = await build(t, undefined, { model: { chat } });
+  const code = async (path: string, fields: object): Promise<unknown> =>
+    ((await (await server.post(path, fields)).json()) as ErrorAnswer).error.code;
+  const call = (args: string, id: string) => ({ id, type: 'function', function: { name: 'f', arguments: args } });
+  const calls = (count: number, args: string) => ({
+    messages: [
+      { role: 'user', content: 'x' },
+      { role: 'assistant', tool_calls: Array.from({ length: count }, (_, i) => call(args, String(i))) },
+    ],
+  });
+  const tool = (length: number) => ({
+    messages: [{ role: 'user', content: 'x' }],
+    tools: [{ type: 'function', function: { name: 'f', parameters: { type: 'object', required: zeros(length) } } }],
+  });
+  const zeros = (length: number): number[] => Array.from({ length }, () => 0);
+  for (const path of ['/v1/chat/completions', '/tokenize']) {
+    for (const [name, fields] of Object.entries({
+      calls: calls(100, '{}'),
+      items: calls(1, JSON.stringify({ a: zeros(300) })),
+      members: calls(1, JSON.stringify(Object.fromEntries(zeros(300).map((zero, i) => [`k${i}`, zero])))),
+      schema: tool(300),
+    }))
+      t.equal(await code(path, fields), 'context_length_exceeded', `${path}: ${name}`);
+    for (const [name, fields] of Object.entries({ calls: calls(2, '{"a": [0]}'), tool: tool(100) }))
+      t.equal(await code(path, fields), 'invalid_value', `${path}: ${name} that may fit`);
   }
 });
 

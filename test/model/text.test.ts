@@ -202,6 +202,42 @@ void t.test('stop strings: found across pushes, never shown, nothing held longer
   t.end();
 });
 
+void t.test('stop strings: as naive search has it, for strings that overlap themselves and each other', (t) => {
+  const word = (least: number, most: number) =>
+    fc.string({ unit: fc.constantFrom('a', 'b'), minLength: least, maxLength: most });
+  fc.assert(
+    fc.property(fc.array(word(1, 6), { minLength: 1, maxLength: 4 }), fc.array(word(0, 5)), (stops, pieces) => {
+      const scan = new StopStrings(stops);
+      let [text, shown] = ['', ''];
+      for (const piece of pieces) {
+        text += piece;
+        const result = scan.push(piece);
+        shown += result.text;
+        const found = stops.map((stop) => text.indexOf(stop)).filter((index) => index >= 0);
+        if (found.length > 0) return result.stop !== null && shown === text.slice(0, Math.min(...found));
+        const held = text.slice(shown.length);
+        const isHeld = held === '' || stops.some((stop) => stop.startsWith(held));
+        if (result.stop !== null || !text.startsWith(shown) || !isHeld) return false;
+      }
+      return shown + scan.end() === text;
+    }),
+  );
+  t.end();
+});
+
+void t.test('stop strings: a long one and a text that nearly repeats it take no longer than the text', (t) => {
+  const long = 100_000;
+  const stops = new StopStrings(['0', '1', '2', '3'].map((end) => '-'.repeat(2 * long) + end));
+  const before = performance.now();
+  for (let i = 0; i < 3; i++) {
+    for (let at = 0; at < long; at += 16) stops.push('-'.repeat(16));
+    t.equal(stops.push('x').text.length, long + 1);
+  }
+  // Comparing every end took minutes.
+  t.ok(performance.now() - before < 10_000);
+  t.end();
+});
+
 void t.test('a chat template renders, and its refusal is told', (t) => {
   const template = new ChatTemplate(
     "{% if messages[0]['role'] != 'user' %}{{ raise_exception('user first') }}{% endif %}{{ bos_token }}" +
