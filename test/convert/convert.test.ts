@@ -861,11 +861,13 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       'good.json': '{"1": {"kl": 0.5, "agreement": 0.75}}',
       'bad.json': '{"2": {}}',
       'odd.json': '{"1": {"kl": "low"}}',
+      'percent.json': '{"1": {"agreement": 75}}',
     });
     const source = folder(dir);
     const quality = (name: string) => run(dir, source, { quality: path.join(dir, name) });
     await t.rejects(quality('bad.json'), { code: 'bad_exits', message: /2 is none of the exits 1, 3/ });
     await t.rejects(quality('odd.json'), { code: 'bad_source', message: /\/1\/kl must be number/ });
+    await t.rejects(quality('percent.json'), { code: 'bad_source', message: /\/1\/agreement must be <= 1/ });
     t.strictSame(
       (await quality('good.json')).exits.map((exit) => exit.quality),
       [{ kl: 0.5, agreement: 0.75 }, {}],
