@@ -823,6 +823,7 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     const at = (name: string) => path.join(dir, name);
     const source = folder(dir);
     symlinkSync(source, at('link'));
+    symlinkSync(at('nothing'), at('dangling'));
     const quality = at('empty/quality.json');
     const force = (out: string, options: Partial<ConvertOptions> = {}) =>
       run(dir, source, { out: at(out), force: true, ...options });
@@ -839,6 +840,7 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
         { code: 'out_exists', message: /--force replaces only an empty folder or a model/ },
         out,
       );
+    await t.rejects(force('dangling'), { code: 'out_exists', message: /is a link to what does not exist$/ });
     t.equal(readFileSync(at('notes/notes.txt'), 'utf8'), 'of years');
     t.ok(readdirSync(source).includes('model.safetensors'));
     writeFileSync(quality, '{"1": {"kl": 0.5}}');
