@@ -442,16 +442,29 @@ void t.test('tokens beyond the embedding: added ones are warned of, those that p
 
 void t.test('what is no id ends no answer, and the manifest can be read', async (t) => {
   const dir = t.testdir();
-  const ids = { 'tokenizer.ggml.eos_token_id': 1.5, 'tokenizer.ggml.bos_token_id': 0.5 };
-  const odd = writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...ids });
-  const config = { eos_token_id: [1, 1.5], bos_token_id: 0.5 };
-  for (const [source, eosTokens] of [
-    [odd, []],
-    [writeFolder(path.join(dir, 'hf'), tinyWeights(1), { config }), [1]],
+  const odd = (name: string, eos: number, bos: number) => {
+    const ids = { 'tokenizer.ggml.eos_token_id': eos, 'tokenizer.ggml.bos_token_id': bos };
+    const file = path.join(dir, `${name}.gguf`);
+    writeFileSync(file, gguf(tinyWeights(1), { ...ggufMetadata(), ...ids }));
+    return file;
+  };
+  const folder = (name: string, config: object) => writeFolder(path.join(dir, name), tinyWeights(1), { config });
+  for (const [source, eosTokens, isWarned] of [
+    [odd('fractions', 1.5, 0.5), [], true],
+    [odd('negative', -1, -1), [], true],
+    [folder('hf', { eos_token_id: [1, 1.5, -1, 1e300], bos_token_id: 0.5 }), [1], false],
+    [folder('none', { eos_token_id: -1, bos_token_id: -1 }), [], true],
+    [folder('beyond', { eos_token_id: SHAPE.vocab, bos_token_id: -1 }), [SHAPE.vocab], true],
   ] as const) {
     const out = path.join(dir, 'out');
-    await convert({ ...OPTIONS, source, out, force: true });
-    t.match(loadManifest(out), { bosToken: null, eosTokens });
+    const warnings: string[] = [];
+    await convert({ ...OPTIONS, source, out, force: true }, undefined, (text) => warnings.push(text));
+    t.match(loadManifest(out), { bosToken: null, eosTokens }, source);
+    t.equal(
+      warnings.some((text) => text.includes('no token that ends an answer')),
+      isWarned,
+      source,
+    );
   }
 });
 
