@@ -40,6 +40,11 @@ const OPTIONS: Omit<ConvertOptions, 'source' | 'out'> = {
   force: false,
 };
 
+const LLAMA3 = {
+  ...{ rope_type: 'llama3', factor: 8, low_freq_factor: 1 },
+  ...{ high_freq_factor: 4, original_max_position_embeddings: 16 },
+};
+
 function run(dir: string, source: string, options: Partial<ConvertOptions> = {}) {
   return convert({ ...OPTIONS, source, out: path.join(dir, 'out'), name: 'tiny', ...options });
 }
@@ -48,6 +53,50 @@ function writeGguf(dir: string, weights: Weights, metadata = ggufMetadata(), hal
   const file = path.join(dir, 'tiny.gguf');
   writeFileSync(file, gguf(weights, metadata, half));
   return file;
+}
+
+/** The beginning of a GGUF file. @param rest integers after it, each with its bytes */
+function damagedGguf(
+  tensors: number,
+  keys: number,
+  rest: readonly (readonly [value: number, bytes: 1 | 4 | 8])[],
+): Buffer {
+  const head = [
+    [0x46554747, 4],
+    [3, 4],
+    [tensors, 8],
+    [keys, 8],
+  ] as const;
+  return Buffer.concat(
+    [...head, ...rest].map(([value, bytes]) => {
+      const part = Buffer.alloc(8);
+      part.writeBigUInt64LE(BigInt(value));
+      return part.subarray(0, bytes);
+    }),
+  );
+}
+
+/** A key whose value is an array of one array, and so on. */
+function nestedGguf(depth: number): Buffer {
+  const arrays = Array.from(
+    { length: depth },
+    () =>
+      [
+        [9, 4],
+        [1, 8],
+      ] as const,
+  ).flat();
+  return damagedGguf(0, 1, [[1, 8], [0x6b, 1], [9, 4], ...arrays, [0, 4], [0, 8]]);
+}
+
+/** A tensor named t that claims the most dimensions, with some of them in the file. */
+function manyDimensions(): Buffer {
+  const head = damagedGguf(1, 0, [
+    [1, 8],
+    [0x74, 1],
+    [0xffffffff, 4],
+  ]);
+  return Buffer.concat([head, Buffer.alloc(8 * 1000)]);
 }
 
 /** Graphs and weights of a folder by file name. */
@@ -614,13 +663,7 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       'a rope scaling that divides by 0',
       'unsupported_architecture',
       /factor must be above 0, got 0/,
-      (dir) =>
-        folder(dir, undefined, {
-          rope_scaling: {
-            ...{ rope_type: 'llama3', factor: 0, low_freq_factor: 1 },
-            ...{ high_freq_factor: 4, original_max_position_embeddings: 16 },
-          },
-        }),
+      (dir) => folder(dir, undefined, { rope_scaling: { ...LLAMA3, factor: 0 } }),
     ],
     [
       'exit blocks that are a folder',
@@ -797,6 +840,60 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
         { ...value, kernels: [kernel] },
       ]),
     ),
+    [
+      'more layers than can be counted',
+      'missing_tensor',
+      /no tensor for model\.layers\.3\.input_layernorm\.weight/,
+      (dir) => file(dir, { 'llama.block_count': 2 ** 52 }),
+      { exits: [2 ** 52] },
+    ],
+    [
+      'a context that no table holds',
+      'unsupported_architecture',
+      /context must be at most 16777216, got 1000000000000/,
+      (dir) => folder(dir, undefined, { max_position_embeddings: 1e12 }),
+    ],
+    [
+      'a rope scaling of part of a position',
+      'unsupported_architecture',
+      /originalContext must be an integer, got 8192\.5/,
+      (dir) => folder(dir, undefined, { rope_scaling: { ...LLAMA3, original_max_position_embeddings: 8192.5 } }),
+    ],
+    [
+      'a rope scaling that is only named',
+      'bad_source',
+      /rope scaling must be an object or null, got "linear"/,
+      (dir) => folder(dir, undefined, { rope_scaling: 'linear' }),
+    ],
+    [
+      'token types that are no list',
+      'bad_source',
+      /tokenizer\.ggml\.token_type must be a list, got 5/,
+      (dir) => file(dir, { 'tokenizer.ggml.token_type': 5 }),
+    ],
+    [
+      'arrays of arrays in a GGUF',
+      'bad_source',
+      /holds an array of arrays/,
+      (dir) => write(dir, 'x.gguf', nestedGguf(50_000)),
+    ],
+    [
+      'a tensor of more dimensions than there are',
+      'bad_source',
+      /tensor t must have at most 4 dimensions, got 4294967295/,
+      (dir) => write(dir, 'x.gguf', manyDimensions()),
+    ],
+    [
+      'a token id that no table reaches',
+      'bad_source',
+      /\/added_tokens\/0\/id must be <= 16777216/,
+      (dir) => {
+        const source = folder(dir);
+        const added_tokens = [{ id: 4_294_967_290, content: '<pad>', special: true }];
+        write(source, 'tokenizer.json', JSON.stringify(tokenizerJson({ added_tokens })));
+        return source;
+      },
+    ],
     ['--weight-bits of int4', 'bad_option', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
     ['--block of w8a8', 'bad_option', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
     [
