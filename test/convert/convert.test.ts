@@ -1,5 +1,5 @@
 /** The whole conversion: the same model from every format gives the same folder; bad input gives one clear error. */
-import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
@@ -966,6 +966,16 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       [`out.partial-${process.pid}`],
       'nothing else is left',
     );
+  });
+
+  const shared = '/dev/shm';
+  const isMounted = existsSync(shared) && statSync(shared).dev !== statSync(path.dirname(shared)).dev;
+  await t.test('an output folder that is a mount point', { skip: !isMounted && 'nothing is mounted' }, async (t) => {
+    const dir = t.testdir();
+    await t.rejects(run(dir, folder(dir), { out: shared, force: true }), {
+      code: 'bad_option',
+      message: `--out must be a folder that can be renamed, got the mount point ${shared}`,
+    });
   });
 
   await t.test('quality of a layer that is no exit', async (t) => {

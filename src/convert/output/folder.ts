@@ -76,6 +76,9 @@ function checkReplaceable(target: string, { out, force, inputs }: Output): void 
     );
   if (!force)
     throw new ConvertError('out_exists', `--out ${out} exists; choose another folder or add --force to replace it`);
+  // The system renames no mount point, which would be known when the conversion is done.
+  if (lstatSync(target).dev !== statSync(path.dirname(target)).dev)
+    throw new ConvertError('bad_option', `--out must be a folder that can be renamed, got the mount point ${out}`);
   if (!isModelFolder(real))
     throw new ConvertError(
       'out_exists',
