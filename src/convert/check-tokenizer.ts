@@ -27,7 +27,7 @@ export function checkTokenizer(tokenizer: SourceTokenizer, rows: number): string
   loads('tokenizer', () => new TextTokenizer(json, rows));
   if (chatTemplate !== null) loads('chat template', () => new ChatTemplate(chatTemplate, {}));
   const warnings = checkIds(json, tokenizer, rows);
-  if (tokenizer.eosTokens.length === 0)
+  if (!tokenizer.eosTokens.some((id) => id < rows))
     warnings.push('the source names no token that ends an answer: each will be as long as its request allows');
   if (chatTemplate === null)
     warnings.push('the source has no chat template, or several without a default: chat completions will be refused');

@@ -7,6 +7,9 @@ import type { Architecture } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer, type ModelSource } from './source.js';
 
+/** Longer ones are no model's, and their rotary tables no array's. */
+const MAX_CONTEXT = 2 ** 24;
+
 /** The sizes that the graphs rely on. */
 export function checkArchitecture(arch: Architecture): void {
   const rule = (ok: boolean, text: string): void => {
@@ -14,6 +17,7 @@ export function checkArchitecture(arch: Architecture): void {
   };
   for (const key of ['layers', 'hidden', 'heads', 'kvHeads', 'headDim', 'ffn', 'vocab', 'context'] as const)
     rule(Number.isInteger(arch[key]) && arch[key] > 0, `${key} must be a positive integer, got ${arch[key]}`);
+  rule(arch.context <= MAX_CONTEXT, `context must be at most ${MAX_CONTEXT}, got ${arch.context}`);
   rule(arch.heads % arch.kvHeads === 0, `heads (${arch.heads}) must be a multiple of KV heads (${arch.kvHeads})`);
   // GroupQueryAttention's rotary kernels step in multiples of 8 pairs.
   rule(arch.headDim % 16 === 0, `head size must be a multiple of 16, got ${arch.headDim}`);
@@ -21,6 +25,8 @@ export function checkArchitecture(arch: Architecture): void {
   const { normEps, ropeTheta, ropeScaling } = arch;
   for (const [key, value] of Object.entries({ normEps, ropeTheta, ...ropeScaling }))
     if (typeof value === 'number') rule(value > 0 && value < Infinity, `${key} must be above 0, got ${value}`);
+  const originalContext = ropeScaling?.originalContext ?? 1;
+  rule(Number.isInteger(originalContext), `originalContext must be an integer, got ${originalContext}`);
 }
 
 /** Exits must be strictly increasing and end at the last layer. */

@@ -64,7 +64,7 @@ export const Quality = Type.Object({
   /** Mean KL divergence from the base's full depth, nats per token. */
   kl: Type.Optional(Type.Number()),
   /** Share of positions whose most likely token is the base's. The router ranks exits by it. */
-  agreement: Type.Optional(Type.Number()),
+  agreement: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
 });
 export type Quality = Static<typeof Quality>;
 

@@ -32,7 +32,9 @@ export class TraceError extends Error {
 }
 
 /** Entries by rising time, of either format: a log is what has lines of JSON. @throws TraceError */
-export function parseTrace(text: string): TraceEntry[] {
+export function parseTrace(file: string): TraceEntry[] {
+  // Editors put a mark before either format.
+  const text = file.replace(/^\uFEFF/, '');
   const entries = /^\{/m.test(text) ? logEntries(text) : csvEntries(text);
   if (entries.length === 0) throw new TraceError('the trace must have at least one request');
   entries.sort((a, b) => a.atMs - b.atMs);
@@ -42,7 +44,7 @@ export function parseTrace(text: string): TraceEntry[] {
 
 function csvEntries(text: string): TraceEntry[] {
   const lines = text.split(/\r?\n/);
-  if (lines[0]?.replace(/^\uFEFF/, '') !== HEADER) {
+  if (lines[0] !== HEADER) {
     throw new TraceError(`line 1 of the trace must be "${HEADER}", not "${(lines[0] ?? '').slice(0, 80)}"`);
   }
   const entries: TraceEntry[] = [];

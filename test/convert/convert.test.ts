@@ -1,5 +1,5 @@
 /** The whole conversion: the same model from every format gives the same folder; bad input gives one clear error. */
-import { readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
 import { gunzipSync } from 'node:zlib';
@@ -40,6 +40,11 @@ const OPTIONS: Omit<ConvertOptions, 'source' | 'out'> = {
   force: false,
 };
 
+const LLAMA3 = {
+  ...{ rope_type: 'llama3', factor: 8, low_freq_factor: 1 },
+  ...{ high_freq_factor: 4, original_max_position_embeddings: 16 },
+};
+
 function run(dir: string, source: string, options: Partial<ConvertOptions> = {}) {
   return convert({ ...OPTIONS, source, out: path.join(dir, 'out'), name: 'tiny', ...options });
 }
@@ -48,6 +53,50 @@ function writeGguf(dir: string, weights: Weights, metadata = ggufMetadata(), hal
   const file = path.join(dir, 'tiny.gguf');
   writeFileSync(file, gguf(weights, metadata, half));
   return file;
+}
+
+/** The beginning of a GGUF file. @param rest integers after it, each with its bytes */
+function damagedGguf(
+  tensors: number,
+  keys: number,
+  rest: readonly (readonly [value: number, bytes: 1 | 4 | 8])[],
+): Buffer {
+  const head = [
+    [0x46554747, 4],
+    [3, 4],
+    [tensors, 8],
+    [keys, 8],
+  ] as const;
+  return Buffer.concat(
+    [...head, ...rest].map(([value, bytes]) => {
+      const part = Buffer.alloc(8);
+      part.writeBigUInt64LE(BigInt(value));
+      return part.subarray(0, bytes);
+    }),
+  );
+}
+
+/** A key whose value is an array of one array, and so on. */
+function nestedGguf(depth: number): Buffer {
+  const arrays = Array.from(
+    { length: depth },
+    () =>
+      [
+        [9, 4],
+        [1, 8],
+      ] as const,
+  ).flat();
+  return damagedGguf(0, 1, [[1, 8], [0x6b, 1], [9, 4], ...arrays, [0, 4], [0, 8]]);
+}
+
+/** A tensor named t that claims the most dimensions, with some of them in the file. */
+function manyDimensions(): Buffer {
+  const head = damagedGguf(1, 0, [
+    [1, 8],
+    [0x74, 1],
+    [0xffffffff, 4],
+  ]);
+  return Buffer.concat([head, Buffer.alloc(8 * 1000)]);
 }
 
 /** Graphs and weights of a folder by file name. */
@@ -442,16 +491,29 @@ void t.test('tokens beyond the embedding: added ones are warned of, those that p
 
 void t.test('what is no id ends no answer, and the manifest can be read', async (t) => {
   const dir = t.testdir();
-  const ids = { 'tokenizer.ggml.eos_token_id': 1.5, 'tokenizer.ggml.bos_token_id': 0.5 };
-  const odd = writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...ids });
-  const config = { eos_token_id: [1, 1.5], bos_token_id: 0.5 };
-  for (const [source, eosTokens] of [
-    [odd, []],
-    [writeFolder(path.join(dir, 'hf'), tinyWeights(1), { config }), [1]],
+  const odd = (name: string, eos: number, bos: number) => {
+    const ids = { 'tokenizer.ggml.eos_token_id': eos, 'tokenizer.ggml.bos_token_id': bos };
+    const file = path.join(dir, `${name}.gguf`);
+    writeFileSync(file, gguf(tinyWeights(1), { ...ggufMetadata(), ...ids }));
+    return file;
+  };
+  const folder = (name: string, config: object) => writeFolder(path.join(dir, name), tinyWeights(1), { config });
+  for (const [source, eosTokens, isWarned] of [
+    [odd('fractions', 1.5, 0.5), [], true],
+    [odd('negative', -1, -1), [], true],
+    [folder('hf', { eos_token_id: [1, 1.5, -1, 1e300], bos_token_id: 0.5 }), [1], false],
+    [folder('none', { eos_token_id: -1, bos_token_id: -1 }), [], true],
+    [folder('beyond', { eos_token_id: SHAPE.vocab, bos_token_id: -1 }), [SHAPE.vocab], true],
   ] as const) {
     const out = path.join(dir, 'out');
-    await convert({ ...OPTIONS, source, out, force: true });
-    t.match(loadManifest(out), { bosToken: null, eosTokens });
+    const warnings: string[] = [];
+    await convert({ ...OPTIONS, source, out, force: true }, undefined, (text) => warnings.push(text));
+    t.match(loadManifest(out), { bosToken: null, eosTokens }, source);
+    t.equal(
+      warnings.some((text) => text.includes('no token that ends an answer')),
+      isWarned,
+      source,
+    );
   }
 });
 
@@ -601,13 +663,7 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
       'a rope scaling that divides by 0',
       'unsupported_architecture',
       /factor must be above 0, got 0/,
-      (dir) =>
-        folder(dir, undefined, {
-          rope_scaling: {
-            ...{ rope_type: 'llama3', factor: 0, low_freq_factor: 1 },
-            ...{ high_freq_factor: 4, original_max_position_embeddings: 16 },
-          },
-        }),
+      (dir) => folder(dir, undefined, { rope_scaling: { ...LLAMA3, factor: 0 } }),
     ],
     [
       'exit blocks that are a folder',
@@ -784,6 +840,60 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
         { ...value, kernels: [kernel] },
       ]),
     ),
+    [
+      'more layers than can be counted',
+      'missing_tensor',
+      /no tensor for model\.layers\.3\.input_layernorm\.weight/,
+      (dir) => file(dir, { 'llama.block_count': 2 ** 52 }),
+      { exits: [2 ** 52] },
+    ],
+    [
+      'a context that no table holds',
+      'unsupported_architecture',
+      /context must be at most 16777216, got 1000000000000/,
+      (dir) => folder(dir, undefined, { max_position_embeddings: 1e12 }),
+    ],
+    [
+      'a rope scaling of part of a position',
+      'unsupported_architecture',
+      /originalContext must be an integer, got 8192\.5/,
+      (dir) => folder(dir, undefined, { rope_scaling: { ...LLAMA3, original_max_position_embeddings: 8192.5 } }),
+    ],
+    [
+      'a rope scaling that is only named',
+      'bad_source',
+      /rope scaling must be an object or null, got "linear"/,
+      (dir) => folder(dir, undefined, { rope_scaling: 'linear' }),
+    ],
+    [
+      'token types that are no list',
+      'bad_source',
+      /tokenizer\.ggml\.token_type must be a list, got 5/,
+      (dir) => file(dir, { 'tokenizer.ggml.token_type': 5 }),
+    ],
+    [
+      'arrays of arrays in a GGUF',
+      'bad_source',
+      /holds an array of arrays/,
+      (dir) => write(dir, 'x.gguf', nestedGguf(50_000)),
+    ],
+    [
+      'a tensor of more dimensions than there are',
+      'bad_source',
+      /tensor t must have at most 4 dimensions, got 4294967295/,
+      (dir) => write(dir, 'x.gguf', manyDimensions()),
+    ],
+    [
+      'a token id that no table reaches',
+      'bad_source',
+      /\/added_tokens\/0\/id must be <= 16777216/,
+      (dir) => {
+        const source = folder(dir);
+        const added_tokens = [{ id: 4_294_967_290, content: '<pad>', special: true }];
+        write(source, 'tokenizer.json', JSON.stringify(tokenizerJson({ added_tokens })));
+        return source;
+      },
+    ],
     ['--weight-bits of int4', 'bad_option', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
     ['--block of w8a8', 'bad_option', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
     [
@@ -823,6 +933,7 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     const at = (name: string) => path.join(dir, name);
     const source = folder(dir);
     symlinkSync(source, at('link'));
+    symlinkSync(at('nothing'), at('dangling'));
     const quality = at('empty/quality.json');
     const force = (out: string, options: Partial<ConvertOptions> = {}) =>
       run(dir, source, { out: at(out), force: true, ...options });
@@ -839,6 +950,7 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
         { code: 'out_exists', message: /--force replaces only an empty folder or a model/ },
         out,
       );
+    await t.rejects(force('dangling'), { code: 'out_exists', message: /is a link to what does not exist$/ });
     t.equal(readFileSync(at('notes/notes.txt'), 'utf8'), 'of years');
     t.ok(readdirSync(source).includes('model.safetensors'));
     writeFileSync(quality, '{"1": {"kl": 0.5}}');
@@ -856,16 +968,28 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     );
   });
 
+  const shared = '/dev/shm';
+  const isMounted = existsSync(shared) && statSync(shared).dev !== statSync(path.dirname(shared)).dev;
+  await t.test('an output folder that is a mount point', { skip: !isMounted && 'nothing is mounted' }, async (t) => {
+    const dir = t.testdir();
+    await t.rejects(run(dir, folder(dir), { out: shared, force: true }), {
+      code: 'bad_option',
+      message: `--out must be a folder that can be renamed, got the mount point ${shared}`,
+    });
+  });
+
   await t.test('quality of a layer that is no exit', async (t) => {
     const dir = t.testdir({
       'good.json': '{"1": {"kl": 0.5, "agreement": 0.75}}',
       'bad.json': '{"2": {}}',
       'odd.json': '{"1": {"kl": "low"}}',
+      'percent.json': '{"1": {"agreement": 75}}',
     });
     const source = folder(dir);
     const quality = (name: string) => run(dir, source, { quality: path.join(dir, name) });
     await t.rejects(quality('bad.json'), { code: 'bad_exits', message: /2 is none of the exits 1, 3/ });
     await t.rejects(quality('odd.json'), { code: 'bad_source', message: /\/1\/kl must be number/ });
+    await t.rejects(quality('percent.json'), { code: 'bad_source', message: /\/1\/agreement must be <= 1/ });
     t.strictSame(
       (await quality('good.json')).exits.map((exit) => exit.quality),
       [{ kl: 0.5, agreement: 0.75 }, {}],

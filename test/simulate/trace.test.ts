@@ -38,6 +38,8 @@ void t.test('reads the log of the server: answered completions, at the time when
     { atMs: 0, promptTokens: 12, outputTokens: 64 },
     { atMs: 1000, promptTokens: 30, outputTokens: 7 },
   ]);
+  t.equal(parseTrace(`\uFEFF${answered(10_000, 2500, 30, 7)}\n`).length, 1, 'behind a byte order mark');
+  t.equal(parseTrace(`\uFEFF${header}\n2023-11-16 18:15:46,374,44\n`).length, 1, 'the other format too');
   t.throws(() => parseTrace('{"msg":"model loaded"}\n'), /at least one request/);
   t.end();
 });

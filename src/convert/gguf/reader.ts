@@ -27,6 +27,8 @@ export interface Gguf {
 
 const MAGIC = 0x46554747; // "GGUF"
 const DEFAULT_ALIGNMENT = 32;
+/** GGML_MAX_DIMS */
+const MAX_RANK = 4;
 /** Headers of large vocabularies are a few MB; the reader takes the file in windows of this size. */
 const WINDOW = 16 << 20;
 
@@ -96,6 +98,8 @@ class Cursor {
         return this.string();
       case 9: {
         const element = this.u32();
+        // Nobody writes them, and llama.cpp reads none: a damaged file may nest them deeper than the stack is.
+        if (element === 9) throw new ConvertError('bad_source', `${this.file.path}: metadata holds an array of arrays`);
         const length = this.u64();
         const out: GgufValue[] = [];
         for (let i = 0; i < length; i++) out.push(this.value(element));
@@ -134,6 +138,11 @@ export function readGguf(path: string): Gguf {
     for (let i = 0; i < tensorCount; i++) {
       const name = cursor.string();
       const rank = cursor.u32();
+      if (rank > MAX_RANK)
+        throw new ConvertError(
+          'bad_source',
+          `${path}: tensor ${name.slice(0, 80)} must have at most ${MAX_RANK} dimensions, got ${rank}`,
+        );
       const shape: number[] = [];
       for (let d = 0; d < rank; d++) shape.unshift(cursor.u64());
       const type = cursor.u32();

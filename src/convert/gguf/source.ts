@@ -66,7 +66,8 @@ function source(gguf: Gguf): ModelSource {
     [LAYER.k, architecture.kvHeads],
     [LAYER.kBias, architecture.kvHeads],
   ]);
-  for (let i = 0; i < architecture.layers; i++)
+  // A file may claim billions of layers: that those beyond its tensors are missing is said by whoever needs them.
+  for (let i = 0; i < Math.min(architecture.layers, gguf.tensors.size); i++)
     for (const [ggufName, name] of LAYER_NAMES) map(`blk.${i}.${ggufName}`, trunkLayer(i) + name, heads.get(name));
 
   const exits = metadata.get('sorted.exits');

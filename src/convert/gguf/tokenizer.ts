@@ -40,11 +40,13 @@ type Metadata = ReadonlyMap<string, GgufValue>;
 export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer {
   const model = metadata.get('tokenizer.ggml.model');
   const tokens = list(metadata, 'tokenizer.ggml.tokens', path).map(String);
-  const types = (metadata.get('tokenizer.ggml.token_type') as number[] | undefined) ?? tokens.map(() => 1);
+  const types = metadata.has('tokenizer.ggml.token_type')
+    ? list(metadata, 'tokenizer.ggml.token_type', path).map(Number)
+    : tokens.map(() => 1);
   const template = metadata.get('tokenizer.chat_template');
   const id = (key: string): number | null => {
     const value = metadata.get(`tokenizer.ggml.${key}_token_id`);
-    return typeof value === 'number' && Number.isInteger(value) && value < tokens.length ? value : null;
+    return typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < tokens.length ? value : null;
   };
   const flag = (key: string, fallback: boolean): boolean =>
     (metadata.get(`tokenizer.ggml.${key}`) as boolean | undefined) ?? fallback;
@@ -208,6 +210,10 @@ function bosTemplate(content: string, id: number): object {
 
 function list(metadata: Metadata, key: string, path: string): GgufValue[] {
   const value = metadata.get(key);
-  if (!Array.isArray(value)) throw new ConvertError('bad_source', `${path}: metadata ${key} is missing`);
+  if (!Array.isArray(value))
+    throw new ConvertError(
+      'bad_source',
+      `${path}: metadata ${key} must be a list, got ${value === undefined ? 'nothing' : JSON.stringify(value).slice(0, 60)}`,
+    );
   return value;
 }

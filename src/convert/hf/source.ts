@@ -89,7 +89,7 @@ function readArchitecture(config: Json, file: string): Architecture {
   const hidden = number('hidden_size');
   const heads = number('num_attention_heads');
   // transformers 5 moved rope_theta and rope_scaling into rope_parameters.
-  const rope = (config.rope_parameters ?? config.rope_scaling ?? null) as Json | null;
+  const rope = ropeOf(config.rope_parameters ?? config.rope_scaling ?? null, file);
   return {
     family: 'llama',
     layers: number('num_hidden_layers'),
@@ -106,6 +106,14 @@ function readArchitecture(config: Json, file: string): Architecture {
     tiedHead: config.tie_word_embeddings === true,
     attentionBias: config.attention_bias === true,
   };
+}
+
+function ropeOf(value: unknown, file: string): Json | null {
+  if (typeof value === 'object' && !Array.isArray(value)) return value as Json | null;
+  throw new ConvertError(
+    'bad_source',
+    `${file}: rope scaling must be an object or null, got ${JSON.stringify(value).slice(0, 60)}`,
+  );
 }
 
 function readScaling(rope: Json | null, file: string): Architecture['ropeScaling'] {

@@ -12,20 +12,18 @@ import { ConvertError } from '../errors.js';
 import type { SourceTokenizer } from '../source.js';
 import { readJson, readOptionalJson, type Json } from './json.js';
 
+/** Tables of tokens are as long as the largest id says: of a damaged one, minutes and gigabytes. */
+const Id = Type.Integer({ minimum: 0, maximum: 2 ** 24 });
+
 /** What is read here of tokenizer.json. */
 const Parts = Type.Object({
   model: Type.Object({
     type: Type.Optional(Type.String()),
-    vocab: Type.Union([
-      Type.Record(Type.String(), Type.Integer({ minimum: 0 })),
-      Type.Array(Type.Tuple([Type.String(), Type.Number()])),
-    ]),
+    vocab: Type.Union([Type.Record(Type.String(), Id), Type.Array(Type.Tuple([Type.String(), Type.Number()]))]),
     byte_fallback: Type.Optional(Type.Boolean()),
   }),
   added_tokens: Type.Optional(
-    Type.Array(
-      Type.Object({ id: Type.Integer({ minimum: 0 }), content: Type.String(), special: Type.Optional(Type.Boolean()) }),
-    ),
+    Type.Array(Type.Object({ id: Id, content: Type.String(), special: Type.Optional(Type.Boolean()) })),
   ),
 });
 
@@ -64,7 +62,7 @@ function readTemplate(folder: string, { chat_template: template }: Json): string
 }
 
 function ids(value: unknown): number[] {
-  return (Array.isArray(value) ? value : [value]).filter((id): id is number => Number.isInteger(id));
+  return (Array.isArray(value) ? value : [value]).filter((id): id is number => Number.isSafeInteger(id) && id >= 0);
 }
 
 /** From a token, as tokenizer_config.json writes it (its text, or an object of its content), to its id. */

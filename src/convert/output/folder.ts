@@ -8,6 +8,7 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -63,7 +64,9 @@ export async function writeFolder<T>(output: Output, write: (folder: string) => 
 }
 
 function checkReplaceable(target: string, { out, force, inputs }: Output): void {
-  if (!existsSync(target)) return;
+  if (lstatSync(target, { throwIfNoEntry: false }) === undefined) return;
+  // A folder can't take its place: told now, not when the conversion is done.
+  if (!existsSync(target)) throw new ConvertError('out_exists', `--out ${out} is a link to what does not exist`);
   const real = realpathSync(target);
   const held = inputs.find((input) => existsSync(input) && isWithin(realpathSync(input), real));
   if (held !== undefined)
@@ -73,6 +76,9 @@ function checkReplaceable(target: string, { out, force, inputs }: Output): void 
     );
   if (!force)
     throw new ConvertError('out_exists', `--out ${out} exists; choose another folder or add --force to replace it`);
+  // The system renames no mount point, which would be known when the conversion is done.
+  if (lstatSync(target).dev !== statSync(path.dirname(target)).dev)
+    throw new ConvertError('bad_option', `--out must be a folder that can be renamed, got the mount point ${out}`);
   if (!isModelFolder(real))
     throw new ConvertError(
       'out_exists',
