@@ -174,7 +174,7 @@ export function planGeneration(
     minTokens,
     stops: typeof stop === 'string' ? [stop] : stop,
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
-    sampling: sampling(body, vocabulary),
+    sampling: sampling(body, vocabulary, choices),
     logprobs: input.logprobs,
     echo: input.echo,
     depth,

@@ -10,8 +10,15 @@ import type { GenerationBody } from './schemas/shared.js';
  */
 const LEAST_TEMPERATURE = 1e-5;
 
-function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number): [number, number][] {
-  return Object.entries(entries).map(([key, bias]) => {
+/** Each choice carries them all: one may bias every token, many together no more than that. */
+function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number, choices: number): [number, number][] {
+  const listed = Object.entries(entries);
+  const most = Math.floor(vocabulary / choices);
+  if (listed.length > most) {
+    const rule = `logit_bias must have at most ${most} entries with ${choices} choices, got ${listed.length}.`;
+    throw new ApiError('invalid_value', rule, 'logit_bias');
+  }
+  return listed.map(([key, bias]) => {
     const id = /^\d+$/.test(key) ? Number(key) : NaN;
     if (id < vocabulary) return [id, bias];
     throw new ApiError(
@@ -39,8 +46,12 @@ function dry(body: GenerationBody): Dry | undefined {
   return { multiplier, base: body.dry_base ?? 1.75, allowedLength: body.dry_allowed_length ?? 2 };
 }
 
-/** @throws ApiError invalid_value for a logit_bias outside the vocabulary, or a rule against loops without its size */
-export function sampling(body: GenerationBody, vocabulary: number): Sampling {
+/**
+ * @param choices how many answers the request asks for
+ * @throws ApiError invalid_value for a logit_bias outside the vocabulary or of too many entries for so many choices, or a
+ * rule against loops without its size
+ */
+export function sampling(body: GenerationBody, vocabulary: number, choices: number): Sampling {
   const rule = dry(body);
   const { temperature = 1 } = body;
   return {
@@ -53,11 +64,14 @@ export function sampling(body: GenerationBody, vocabulary: number): Sampling {
     frequencyPenalty: body.frequency_penalty ?? 0,
     repetitionPenalty: body.repetition_penalty ?? 1,
     ...(rule && { dry: rule }),
-    logitBias: logitBias(body.logit_bias ?? {}, vocabulary),
+    logitBias: logitBias(body.logit_bias ?? {}, vocabulary, choices),
   };
 }
 
 /** The sampling of choice i: with a seed, each choice has one of its own, so that the whole answer repeats. */
 export function ofChoice(base: Sampling, index: number): Sampling {
-  return base.seed === null ? base : { ...base, seed: base.seed + index };
+  if (base.seed === null) return base;
+  // Above the largest safe integer two sums are the same number.
+  const isSafe = base.seed <= Number.MAX_SAFE_INTEGER - index;
+  return { ...base, seed: isSafe ? base.seed + index : base.seed - index };
 }

@@ -71,6 +71,10 @@ void t.test('several prompts in every form, n each, keep their order', async (t)
     server.engine.requests.slice(0, 4).map(({ sampling }) => sampling.seed),
     [7, 8, 7, 8],
   );
+  await server.post('/v1/completions', { prompt: 'Alpha', n: 4, seed: Number.MAX_SAFE_INTEGER });
+  const seeds = server.engine.requests.slice(-4).map(({ sampling }) => sampling.seed);
+  t.equal(new Set(seeds).size, 4, 'the largest seed has no larger ones beside it');
+  t.ok(seeds.every(Number.isSafeInteger));
   const flat = (await (await server.post('/v1/completions', { prompt: ids[0] })).json()) as Body;
   t.equal(flat.choices.length, 1);
   const most = await server.post('/v1/completions', { prompt: Array.from({ length: 8 }, () => 'Alpha') });

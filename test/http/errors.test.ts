@@ -16,6 +16,9 @@ interface ErrorAnswer {
 
 const messages = [{ role: 'user', content: 'Hi' }];
 
+/** A bias for each of so many tokens. */
+const biased = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, id) => [id, 1]));
+
 void t.test('each wrong parameter is a 400 that names it', async (t) => {
   const server = await build(t);
   const wrong: [string, object, string][] = [
@@ -30,6 +33,7 @@ void t.test('each wrong parameter is a 400 that names it', async (t) => {
     ['logit_bias id', { logit_bias: { '49152': 1 } }, 'logit_bias'],
     ['logit_bias value', { logit_bias: { '1': 101 } }, 'logit_bias[1]'],
     ['logit_bias key', { logit_bias: { x: 1 } }, 'logit_bias'],
+    ['logit_bias of many tokens for many choices', { logit_bias: biased(6145), n: 8 }, 'logit_bias'],
     ['dry_multiplier', { dry_multiplier: -1 }, 'dry_multiplier'],
     ['dry_base without dry_multiplier', { dry_base: 2 }, 'dry_base'],
     ['dry_allowed_length without dry_multiplier', { dry_allowed_length: 3 }, 'dry_allowed_length'],
@@ -384,6 +388,22 @@ void t.test('context_length_exceeded has its code, and a huge prompt is refused 
     t.equal(error.code, 'context_length_exceeded');
     t.match(error.message, /^This model's maximum context length is 256 tokens/, 'the words that clients look for');
   }
+});
+
+void t.test('one choice may bias every token, eight an eighth of them each', async (t) => {
+  const server = await build(t, says('x'));
+  for (const fields of [{ logit_bias: biased(49_152) }, { logit_bias: biased(6144), n: 8 }])
+    t.equal((await server.post('/v1/completions', { prompt: 'x', ...fields })).status, 200);
+});
+
+void t.test('a body has at most a thousand fields, known or not', async (t) => {
+  const server = await build(t, says('x'));
+  const fields = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`x${i}`, 1]));
+  t.equal((await server.post('/v1/completions', { prompt: 'x', ...fields(998) })).status, 200);
+  const response = await server.post('/v1/completions', { prompt: 'x', ...fields(1000) });
+  t.equal(response.status, 400);
+  const message = /^The body must have at most 1000 fields, got 100\d\.$/;
+  t.match(await response.json(), { error: { code: 'invalid_value', param: null, message } });
 });
 
 void t.test('messages that can not fit are refused before they are rendered', async (t) => {

@@ -11,6 +11,9 @@ import { ApiError, shown } from '../../errors.js';
 /** A caller can't fill the log with names. */
 const MAX_LOGGED = 20;
 
+/** No route has a tenth of it: what is read field by field, known or not, must not hold up other callers. */
+const MAX_FIELDS = 1000;
+
 /** What is read here of a route's schema. */
 interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>;
@@ -51,6 +54,13 @@ function refuseDeep(body: object): void {
   throw new ApiError('invalid_value', `${param} must be nested at most ${MAX_NESTING} deep.`, param);
 }
 
+/** @throws ApiError invalid_value */
+function refuseMany(body: object): void {
+  const { length } = Object.keys(body);
+  if (length <= MAX_FIELDS) return;
+  throw new ApiError('invalid_value', `The body must have at most ${MAX_FIELDS} fields, got ${length}.`);
+}
+
 /** Tells the log of fields that the route's schema does not have. */
 function logUnknown(request: FastifyRequest, body: object, properties: object): void {
   const unknown = Object.keys(body).filter((key) => !(key in properties));
@@ -70,7 +80,10 @@ export function registerBody(app: FastifyInstance): void {
   app.addHook('preValidation', (request, _reply, done) => {
     const schema = request.routeOptions.schema?.body as Schema | undefined;
     if (schema !== undefined) {
-      if (isObject(request.body)) refuseDeep(request.body);
+      if (isObject(request.body)) {
+        refuseMany(request.body);
+        refuseDeep(request.body);
+      }
       request.body = withoutNulls(request.body, schema);
       if (isObject(request.body)) logUnknown(request, request.body, schema.properties ?? {});
     }
