@@ -4,7 +4,7 @@
  * Knows: the framework's options. Must not know: routes.
  */
 import { fastify, LogController, type FastifyInstance } from 'fastify';
-import { registerAccessLog } from './plugins/access-log.js';
+import { accessLog, registerAccessLog } from './plugins/access-log.js';
 import { clientError, registerErrors, sendError } from './plugins/errors.js';
 import { registerHeaders, requestId } from './plugins/headers.js';
 import { registerOpenResponses } from './plugins/open-responses.js';
@@ -13,6 +13,7 @@ import type { HttpContext } from './state.js';
 
 export function createBase(context: HttpContext): FastifyInstance {
   const timeoutMs = context.options.requestTimeout * 1000;
+  const watch = accessLog(context);
   const app = fastify({
     loggerInstance: context.log,
     // access-log.ts writes one line per request instead of Fastify's two.
@@ -33,7 +34,11 @@ export function createBase(context: HttpContext): FastifyInstance {
     return503OnClosing: false,
     // A connection that has sent nothing is not idle for Node.js: a close would wait for it for ever.
     forceCloseConnections: true,
-    frameworkErrors: sendError,
+    // A path that can't be read meets no hook.
+    frameworkErrors: (error, request, reply) => {
+      watch(request, reply);
+      sendError(error, request, reply);
+    },
     clientErrorHandler: clientError,
     ajv: {
       customOptions: {
@@ -52,7 +57,7 @@ export function createBase(context: HttpContext): FastifyInstance {
   app.removeContentTypeParser('text/plain');
   registerErrors(app);
   // First: what another hook refuses has a line as well.
-  registerAccessLog(app, context);
+  registerAccessLog(app, context, watch);
   registerProtocol(app);
   registerOpenResponses(app, context.options.stallTimeout * 1000);
   registerHeaders(app);

@@ -485,7 +485,11 @@ void t.test('statuses of the table, each with its body', async (t) => {
   await check(await server.post('/v1/completions', '{"prompt":'), 400, 'invalid_request_error', 'invalid_json');
   await check(await server.post('/v1/completions', ''), 400, 'invalid_request_error', 'invalid_json');
   await check(await server.post('/v1/completions', '[1]'), 400, 'invalid_request_error', 'invalid_value');
-  await check(await fetch(`${server.url}/%zz`), 400, 'invalid_request_error', 'bad_request');
+  const unread = await fetch(`${server.url}/v1/models/%zz`);
+  await check(unread, 400, 'invalid_request_error', 'bad_request');
+  t.equal(unread.headers.get('x-content-type-options'), 'nosniff');
+  const count = 'sortie_http_requests_total{method="GET",route="unknown",status="400"';
+  t.ok((await (await fetch(`${server.url}/metrics`)).text()).includes(count), 'a path that meets no hook is counted');
 });
 
 void t.test('a path that is not here is told of before the body is looked at', async (t) => {

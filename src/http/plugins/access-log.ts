@@ -13,22 +13,16 @@ declare module 'fastify' {
 /** Probes and scrapes come every few seconds: not worth a line. */
 const QUIET = /^\/(health|metrics|v2\/health)/;
 
-export function registerAccessLog(app: FastifyInstance, context: HttpContext): void {
-  app.decorateRequest('notes');
-  // From 0: an alert on faults asks for an increase, and the first of a series that was not there shows none. What only
-  // reads has next to nothing to break on.
-  app.addHook('onRoute', ({ method, url }) => {
-    if (method === 'POST') context.series.http.inc({ method, route: url, status: '500' }, 0);
-  });
+/** @returns writes and counts one request when it is over, whatever refuses it */
+export function accessLog(context: HttpContext): (request: FastifyRequest, reply: FastifyReply) => void {
   // Not onResponse: Fastify calls that for what was sent whole, never for a client that left.
-  app.addHook('onRequest', (request, reply, done) => {
+  return (request, reply) => {
     request.notes = {};
     onClosed(reply, () => {
       if (!isSent(reply)) request.notes.cancelled = true;
       log(request, reply);
     });
-    done();
-  });
+  };
 
   function log(request: FastifyRequest, reply: FastifyReply): void {
     const route = request.routeOptions.url ?? 'unknown';
@@ -44,4 +38,22 @@ export function registerAccessLog(app: FastifyInstance, context: HttpContext): v
     };
     request.log[QUIET.test(route) ? 'debug' : 'info'](line, 'request');
   }
+}
+
+/** @param watch of {@link accessLog} */
+export function registerAccessLog(
+  app: FastifyInstance,
+  context: HttpContext,
+  watch: ReturnType<typeof accessLog>,
+): void {
+  app.decorateRequest('notes');
+  // From 0: an alert on faults asks for an increase, and the first of a series that was not there shows none. What only
+  // reads has next to nothing to break on.
+  app.addHook('onRoute', ({ method, url }) => {
+    if (method === 'POST') context.series.http.inc({ method, route: url, status: '500' }, 0);
+  });
+  app.addHook('onRequest', (request, reply, done) => {
+    watch(request, reply);
+    done();
+  });
 }

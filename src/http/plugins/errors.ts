@@ -9,7 +9,7 @@ import type { Duplex } from 'node:stream';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
 import { ApiError, ClientGone, shown, toApiError, type ErrorCode } from '../../errors.js';
-import { idHeader } from './headers.js';
+import { commonHeaders } from './headers.js';
 
 interface Rule {
   readonly const?: unknown;
@@ -118,10 +118,10 @@ export function errorHeaders(error: ApiError): Partial<HeadersOf<typeof retryHea
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const answer = asApiError(error);
   if (answer.status === 500) request.log.error({ err: error }, 'request failed');
-  // Before routing no hook has run, so the id is set here too.
+  // Before routing no hook has run, so what every answer has is set here too.
   void reply
     .code(answer.status)
-    .headers({ ...idHeader(request), ...errorHeaders(answer) })
+    .headers({ ...commonHeaders(request), ...errorHeaders(answer) })
     .send(answer.body());
 }
 

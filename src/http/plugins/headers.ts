@@ -10,17 +10,22 @@ export function requestId(request: Pick<IncomingMessage, 'headers'>): string {
   return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
 }
 
-export function idHeader({ id }: FastifyRequest): HeadersOf<typeof requestIdHeader> {
+function idHeader({ id }: FastifyRequest): HeadersOf<typeof requestIdHeader> {
   return { 'x-request-id': id };
+}
+
+/** What every answer has. */
+export function commonHeaders(request: FastifyRequest): Readonly<Record<string, string>> {
+  return {
+    ...idHeader(request),
+    'x-content-type-options': 'nosniff',
+    'x-frame-options': 'DENY',
+    'referrer-policy': 'no-referrer',
+  };
 }
 
 export function registerHeaders(app: FastifyInstance): void {
   app.addHook('onRequest', async (request, reply) => {
-    void reply.headers({
-      ...idHeader(request),
-      'x-content-type-options': 'nosniff',
-      'x-frame-options': 'DENY',
-      'referrer-policy': 'no-referrer',
-    });
+    void reply.headers(commonHeaders(request));
   });
 }
