@@ -1,27 +1,8 @@
 /** Which prompt goes on beside those who decode, and for whom it waits. */
 import t from 'tap';
-import {
-  type Budget,
-  type RouterState,
-  type SequenceState,
-  chooseChunk,
-  nothingLearned,
-  replan,
-} from '../../src/router/planner.js';
-import { exactPolicy, noMargin } from './arbitrary.js';
-import { layers, sample } from './sample.js';
-
-const NOW = 1000;
-const nothing: Budget = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
-
-/** In the middle of an answer at full depth: 40 tokens of 80. */
-function decoding(id: string, budget: Partial<Budget>): SequenceState {
-  return {
-    ...{ id, arrivedAt: 0, promptLength: 200, generated: 40, maxTokens: 80, minExit: 10, exit: 30, maxExit: 30 },
-    ...{ budget: { ...nothing, ...budget }, promised: true, tokensAtExit: 40 },
-    ...{ firstTokenAt: NOW - 39 * 8, lastTokenAt: NOW, frontier: layers.map(() => 239) },
-  };
-}
+import { type Budget, type SequenceState, chooseChunk } from '../../src/router/planner.js';
+import { decoding, nothing, NOW, planOf } from './decoding.js';
+import { layers } from './sample.js';
 
 function prompt(arrivedAt: number, budget: Partial<Budget> | null): SequenceState {
   return {
@@ -33,9 +14,7 @@ function prompt(arrivedAt: number, budget: Partial<Budget> | null): SequenceStat
 
 /** Positions of the prompt that go on; 0 where it waits. */
 function positions(...live: SequenceState[]): number {
-  const learned = { ...nothingLearned, promises: noMargin, told: noMargin };
-  const state: RouterState = { now: NOW, slots: 16, kvRoom: 1e6, live, waiting: [], learned };
-  const { plan, paused } = replan(live, state, sample, exactPolicy);
+  const { plan, paused } = planOf(live);
   return chooseChunk(plan, new Set(paused))?.positions ?? 0;
 }
 

@@ -1,32 +1,14 @@
 /** What each part of a budget asks for, when it is planned for and when it is judged. */
 import t from 'tap';
-import {
-  type Budget,
-  type RouterState,
-  type SequenceState,
-  isWithin,
-  nothingLearned,
-  replan,
-} from '../../src/router/planner.js';
-import { exactPolicy, noMargin } from './arbitrary.js';
-import { layers, sample } from './sample.js';
+import { type Budget, type SequenceState, isWithin } from '../../src/router/planner.js';
+import { decoding as answer, nothing, NOW, planOf } from './decoding.js';
+import { layers } from './sample.js';
 
-const NOW = 1000;
-const nothing: Budget = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
-
-/** In the middle of an answer at full depth: 40 tokens of 80. */
-function decoding(budget: Partial<Budget>): SequenceState {
-  return {
-    ...{ id: 'a', arrivedAt: 0, promptLength: 200, generated: 40, maxTokens: 80, minExit: 10, exit: 30, maxExit: 30 },
-    ...{ budget: { ...nothing, ...budget }, promised: true, tokensAtExit: 40 },
-    ...{ firstTokenAt: NOW - 39 * 4, lastTokenAt: NOW, frontier: layers.map(() => 239) },
-  };
-}
+/** In the middle of an answer, with 4 ms a token so far. */
+const decoding = (budget: Partial<Budget>) => answer('a', budget, { firstTokenAt: NOW - 39 * 4 });
 
 function planned(sequence: SequenceState): { exit: number; lost: number } {
-  const learned = { ...nothingLearned, promises: noMargin, told: noMargin };
-  const state: RouterState = { now: NOW, slots: 16, kvRoom: 1e6, live: [sequence], waiting: [], learned };
-  const { exits, plan } = replan([sequence], state, sample, exactPolicy);
+  const { exits, plan } = planOf([sequence]);
   return { exit: exits[0]?.exit ?? sequence.exit, lost: plan.agenda.lost.size };
 }
 

@@ -1,26 +1,14 @@
 /** Who sits a step out for whom. */
 import t from 'tap';
-import {
-  type Budget,
-  type RouterState,
-  type SequenceState,
-  nothingLearned,
-  order,
-  replan,
-} from '../../src/router/planner.js';
-import { exactPolicy, noMargin } from './arbitrary.js';
+import { type Budget, type SequenceState, nothingLearned, order } from '../../src/router/planner.js';
+import { exactPolicy } from './arbitrary.js';
+import { decoding as answer, NOW, planOf } from './decoding.js';
 import { layers, sample } from './sample.js';
 
-const NOW = 1000;
-const nothing: Budget = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
-
-/** In the middle of an answer that is to stay at an exit: 40 tokens of 80. */
+/** In the middle of an answer that is to stay at an exit. */
 function decoding(id: string, exit: number, budget: Partial<Budget>): SequenceState {
-  return {
-    ...{ id, arrivedAt: 0, promptLength: 200, generated: 40, maxTokens: 80, minExit: exit, exit, maxExit: exit },
-    ...{ budget: { ...nothing, ...budget }, promised: true, tokensAtExit: 40 },
-    ...{ firstTokenAt: NOW - 39 * 8, lastTokenAt: NOW, frontier: layers.map((layer) => (layer <= exit ? 239 : 0)) },
-  };
+  const frontier = layers.map((layer) => (layer <= exit ? 239 : 0));
+  return answer(id, budget, { minExit: exit, exit, maxExit: exit, frontier });
 }
 
 /** A prompt that just came, for the shallowest exit. */
@@ -34,9 +22,7 @@ function prompt(budget: Partial<Budget>): SequenceState {
 const loose = Array.from({ length: 8 }, (_, i) => decoding(`loose${i}`, 30, { totalMs: 20_000 }));
 
 function pausedOf(live: SequenceState[], now = NOW): readonly string[] {
-  const learned = { ...nothingLearned, promises: noMargin, told: noMargin };
-  const state: RouterState = { now, slots: 16, kvRoom: 1e6, live, waiting: [], learned };
-  const { paused, plan } = replan(live, state, sample, exactPolicy);
+  const { paused, plan } = planOf(live, now);
   if (plan.agenda.lost.size > 0) throw new Error('nobody has to be given up');
   return paused;
 }
