@@ -10,14 +10,10 @@ export function requestId(request: Pick<IncomingMessage, 'headers'>): string {
   return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
 }
 
-function idHeader({ id }: FastifyRequest): HeadersOf<typeof requestIdHeader> {
-  return { 'x-request-id': id };
-}
-
 /** What every answer has. */
-export function commonHeaders(request: FastifyRequest): Readonly<Record<string, string>> {
+export function commonHeaders({ id }: FastifyRequest): HeadersOf<typeof requestIdHeader> & Record<string, string> {
   return {
-    ...idHeader(request),
+    'x-request-id': id,
     'x-content-type-options': 'nosniff',
     'x-frame-options': 'DENY',
     'referrer-policy': 'no-referrer',
