@@ -15,14 +15,12 @@ function isNested(value: unknown): value is object {
   return typeof value === 'object' && value !== null;
 }
 
-/** Whether a value holds more than MAX_NESTING levels of objects and arrays. Level by level: no stack to overflow. */
-export function isTooDeep(value: unknown): boolean {
-  let level = [value].filter(isNested);
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth === MAX_NESTING) return true;
-    level = level.flatMap((each) => (Array.isArray(each) ? each : Object.values(each)).filter(isNested));
-  }
-  return false;
+/** Whether a value holds more than MAX_NESTING levels of objects and arrays: its own recursion ends there. */
+export function isTooDeep(value: unknown, most = MAX_NESTING): boolean {
+  if (!isNested(value)) return false;
+  if (most === 0) return true;
+  const children: unknown[] = Array.isArray(value) ? value : Object.values(value);
+  return children.some((child) => isTooDeep(child, most - 1));
 }
 
 /** Whether there are more than that many values in one, itself counted. What lies beyond is not looked at. */
