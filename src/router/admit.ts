@@ -106,14 +106,15 @@ function admissionOf(batch: Batch, exits: readonly number[], self: number, circu
   const outlookAt = (exit: number): Outlooks =>
     outlookOf(batch, job, exit, at(batch, exits, self, exit), circumstances);
   const outlook = outlookAt(exit);
-  const prediction = predictionOf(job, outlook, learned);
   // Depth is given up where time gets short, so what counts is how long it takes without.
   const shallowMs = (): number => estimateMs(learned.total, (exit === job.min ? outlook : outlookAt(job.min)).total);
   const feasible = budget?.onMiss === 'reject' || isPromised(budget, room, shallowMs, state);
   return {
     kind: 'admit',
     exit: model.shape.exits[exit]?.layer ?? maxExit,
-    prediction: feasible ? within(prediction, budget) : prediction,
+    prediction: feasible
+      ? within(predictionOf(job, outlook, learned), budget)
+      : predictionOf(job, outlook, learned, leastMsOf(batch, job)),
     outlook,
     feasible,
     bound: room >= 1,
@@ -184,8 +185,16 @@ function outlookOf(
   return { total: of(end - state.now + overhead), ttft: of(first - state.now + overhead) };
 }
 
-function predictionOf(job: Job, outlook: Outlooks, learned: Learned): Prediction {
-  const totalMs = estimateMs(learned.total, outlook.total);
+/**
+ * What an answer takes on an idle machine at its shallowest exit. Estimates expect that depth gives way until the budget
+ * is made (estimate.ts): below this it can't.
+ */
+function leastMsOf({ state, model, policy }: Batch, job: Job): number {
+  return state.now - job.request.arrivedAt + policy.requestOverheadMs + aloneMs(job, job.min, model, policy);
+}
+
+function predictionOf(job: Job, outlook: Outlooks, learned: Learned, leastMs = 0): Prediction {
+  const totalMs = Math.max(leastMs, estimateMs(learned.total, outlook.total));
   const ttftMs = Math.min(totalMs, estimateMs(learned.ttft, outlook.ttft));
   return { ttftMs, tpotMs: job.likely < 2 ? 0 : (totalMs - ttftMs) / (job.likely - 1), totalMs };
 }

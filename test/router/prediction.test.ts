@@ -81,6 +81,17 @@ void t.test('what is not promised is predicted as it will be, not as it was aske
   t.ok(prediction.totalMs > 100, `${prediction.totalMs}`);
 });
 
+void t.test('what no depth can make is predicted at the least depth: nothing gives way below it', async (t) => {
+  const pinned = told({ ...asks(null), exit: 10, maxExit: 10 }).outlook.total.aloneMs;
+  for (const budget of [1, 20, 50]) {
+    const { feasible, exit, prediction } = told(asks(budget));
+    t.notOk(feasible);
+    t.equal(exit, 10);
+    t.ok(prediction.totalMs >= pinned, `${prediction.totalMs} of ${pinned}`);
+    t.ok(prediction.tpotMs > 0, 'later tokens take time');
+  }
+});
+
 void t.test('those who arrive just now are no sign of more to come', async (t) => {
   const burst = Array.from({ length: 4 }, (_, i) => ({ ...asks(5000), id: `r${i}` }));
   for (const admission of admitAll(burst, idle, sample, exactPolicy)) {
