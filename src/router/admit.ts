@@ -193,8 +193,18 @@ function leastMsOf({ state, model, policy }: Batch, job: Job): number {
   return state.now - job.request.arrivedAt + policy.requestOverheadMs + aloneMs(job, job.min, model, policy);
 }
 
+/** How many times as much, or as little, of the time goes to the later tokens as the forecast says, at most. */
+const APART = 2;
+
+/**
+ * Total and first token are learnt apart. Where most of the time goes to one part, what is left of the total for the other
+ * is the difference of two large numbers: a pace that no step ever had, or none. There the forecast says how they share it.
+ */
 function predictionOf(job: Job, outlook: Outlooks, learned: Learned, leastMs = 0): Prediction {
   const totalMs = Math.max(leastMs, estimateMs(learned.total, outlook.total));
-  const ttftMs = Math.min(totalMs, estimateMs(learned.ttft, outlook.ttft));
-  return { ttftMs, tpotMs: job.likely < 2 ? 0 : (totalMs - ttftMs) / (job.likely - 1), totalMs };
+  const learnedMs = estimateMs(learned.ttft, outlook.ttft);
+  if (job.likely < 2) return { ttftMs: Math.min(totalMs, learnedMs), tpotMs: 0, totalMs };
+  const forecastMs = (totalMs * (outlook.total.forecastMs - outlook.ttft.forecastMs)) / outlook.total.forecastMs;
+  const laterMs = Math.min(totalMs, APART * forecastMs, Math.max(forecastMs / APART, totalMs - learnedMs));
+  return { ttftMs: totalMs - laterMs, tpotMs: laterMs / (job.likely - 1), totalMs };
 }
