@@ -114,7 +114,7 @@ function admissionOf(batch: Batch, exits: readonly number[], self: number, circu
     exit: model.shape.exits[exit]?.layer ?? maxExit,
     prediction: feasible
       ? within(predictionOf(job, outlook, learned), budget)
-      : predictionOf(job, outlook, learned, leastMsOf(batch, job)),
+      : untilCut(predictionOf(job, outlook, learned, leastMsOf(batch, job)), budget),
     outlook,
     feasible,
     bound: room >= 1,
@@ -141,6 +141,12 @@ function within(prediction: Prediction, budget: Budget | null): Prediction {
   const after = prediction.totalMs - prediction.ttftMs;
   const tpotMs = after > 0 ? (prediction.tpotMs * (totalMs - ttftMs)) / after : prediction.tpotMs;
   return { ttftMs, tpotMs: Math.min(tpotMs, budget?.tpotMs ?? Infinity), totalMs };
+}
+
+/** An answer that is cut at its deadline is over then, at the pace that it has. */
+function untilCut({ ttftMs, tpotMs, totalMs }: Prediction, budget: Budget | null): Prediction {
+  const endMs = (budget?.onMiss === 'truncate' ? budget.totalMs : null) ?? Infinity;
+  return { ttftMs: Math.min(ttftMs, endMs), tpotMs, totalMs: Math.min(totalMs, endMs) };
 }
 
 interface Instants {

@@ -109,6 +109,15 @@ void t.test('what no depth can make is predicted at the least depth: nothing giv
   }
 });
 
+void t.test('what will be cut at its deadline is over then, and no faster for it', async (t) => {
+  const late = told(asks(50));
+  const cut = told(asks(50, 'truncate'));
+  t.notOk(cut.feasible);
+  t.equal(cut.prediction.totalMs, 50);
+  t.ok(cut.prediction.ttftMs <= 50);
+  t.equal(cut.prediction.tpotMs, late.prediction.tpotMs);
+});
+
 void t.test('those who arrive just now are no sign of more to come', async (t) => {
   const burst = Array.from({ length: 4 }, (_, i) => ({ ...asks(5000), id: `r${i}` }));
   for (const admission of admitAll(burst, idle, sample, exactPolicy)) {
