@@ -356,7 +356,7 @@ function parseValue<T>(spec: OptionSpec<T>, source: string, text: string): T {
 /**
  * Options from what the command line gave (by key; absent where it gave none), then the environment, then defaults.
  * An empty environment variable counts as unset.
- * @throws OptionError for a value that breaks its rule.
+ * @throws OptionError for a value that breaks its rule, or one port for both servers.
  */
 export function resolveOptions(
   flags: Readonly<Record<string, string | undefined>>,
@@ -370,7 +370,12 @@ export function resolveOptions(
     if (twin !== undefined && twin !== '') return [key, parseValue(spec, variable, twin)] as const;
     return [key, spec.default] as const;
   });
-  return Object.fromEntries(entries) as unknown as ServeOptions;
+  const options = Object.fromEntries(entries) as unknown as ServeOptions;
+  // Two free ports differ by themselves.
+  if (options.port !== 0 && options.opsPort === options.port) {
+    throw new OptionError(`--ops-port must be another port than --port, got "${options.port}" for both`);
+  }
+  return options;
 }
 
 /** The help text of one option, with its default and its environment twin. */

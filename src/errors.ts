@@ -83,6 +83,11 @@ export class ApiError extends Error {
   body(): ErrorBody {
     return { error: { message: this.message, type: this.type, param: this.param, code: this.code, ...this.extra } };
   }
+
+  /** For the log. The message quotes the request, which no log holds unasked. */
+  logged(): Readonly<Record<string, string>> {
+    return { code: this.code, ...(this.param === null ? {} : { param: this.param.slice(0, 64) }) };
+  }
 }
 
 /** The client left: there is nobody to tell. */

@@ -10,6 +10,7 @@ import { Value } from 'typebox/value';
 import { openPolicy, policyOf, type RequestPolicy } from './api/policy.js';
 import { SortieRequest } from './api/schemas/shared.js';
 import { OptionError, type ServeOptions } from './config.js';
+import { faultOf } from './schema-fault.js';
 
 export interface KeyLimits {
   readonly requestsPerMinute: number | null;
@@ -109,10 +110,7 @@ function jsonKeys(text: string): ApiKey[] {
     throw new OptionError('--api-key-file must hold valid JSON, or keys that do not begin with "{"');
   }
   if (!Value.Check(KeyFile, json)) {
-    const [error] = Value.Errors(KeyFile, json);
-    throw new OptionError(
-      `--api-key-file: ${[error?.instancePath, error?.message ?? 'is not valid'].filter(Boolean).join(' ')}`,
-    );
+    throw new OptionError(`--api-key-file: ${faultOf(KeyFile, json) ?? 'is not valid'}`);
   }
   return json.keys.map((entry, index) => keyOf(entry, `--api-key-file: /keys/${index}`));
 }

@@ -76,6 +76,17 @@ void t.test('a wrong value names the option, the rule and the value', (t) => {
   t.end();
 });
 
+void t.test('the second port is another one, unless both are free ones', (t) => {
+  for (const [flags, env] of [
+    [{ opsPort: '8080' }, {}],
+    [{ port: '9000' }, { SORTIE_OPS_PORT: '9000' }],
+  ] as const) {
+    t.throws(() => resolveOptions(flags, env), { message: /^--ops-port must be another port than --port, got "\d+"/ });
+  }
+  t.equal(resolveOptions({ port: '0', opsPort: '0' }, {}).opsPort, 0);
+  t.end();
+});
+
 void t.test('every option has a unique flag, an environment twin and its default in --help', (t) => {
   const specs = Object.entries(SERVE_OPTIONS);
   t.equal(new Set(specs.map(([, { flag }]) => flag)).size, specs.length);

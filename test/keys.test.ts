@@ -42,7 +42,11 @@ void t.test('a wrong file names the place and no key', (t) => {
     [{ keys: [] }, /\/keys /],
     [{ keys: [{ name: 'nobody' }] }, /\/keys\/0 must have either key or sha256/],
     [{ keys: [{ key: 'secret', sha256: '0'.repeat(64) }] }, /\/keys\/0 must have either key or sha256/],
-    [{ keys: [{ key: 'secret', limit: {} }] }, /\/keys\/0/],
+    [{ keys: [{ key: 'secret', limit: {} }] }, /: \/keys\/0\/limit is no field of this file$/],
+    [
+      { keys: [{ key: 'secret', default_budget: { slo_ttft_ms: 1, budget_on_miss: 'stop' } }] },
+      /budget_on_miss must be continue or truncate or reject$/,
+    ],
     [{ keys: [{ key: 'secret', limits: { requests_per_minute: 0 } }] }, /\/keys\/0\/limits\/requests_per_minute/],
     [{ keys: [{ key: 'secret', default_budget: { budget_on_miss: 'reject' } }] }, /\/default_budget must have/],
     [{ keys: [{ key: 'secret', default_budget: { slo_ttft_ms: -1 } }] }, /\/keys\/0\/default_budget\/slo_ttft_ms/],

@@ -69,7 +69,7 @@ export async function chatPrompt(
 async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationPlan> {
   const { body } = request;
   refuseUnsupported(body, ChatBody.properties);
-  if (body.top_logprobs !== undefined && body.logprobs !== true) {
+  if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }
   const { tools, grammar } = planTools(body);

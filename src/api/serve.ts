@@ -135,6 +135,8 @@ export async function serveStream<Body>(
     },
     failed(error) {
       request.trace?.describe({ 'error.type': error.code });
+      // A stream that has begun is a 200: its line would not tell that it failed.
+      request.note(error.logged());
       out.fail(error);
     },
   };

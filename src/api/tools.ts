@@ -61,14 +61,16 @@ function checkTogether(body: ChatBody, isForced: boolean): void {
   if (body.logprobs === true) refuse('logprobs', 'they are of text, and there will be none');
 }
 
+const withoutTools = (param: string): ApiError => wrong(`${param} is only allowed with tools.`, param);
+
 /** @throws ApiError invalid_value for everything about tools that can't be served */
 export function planTools(body: ChatBody): ToolPlan {
   const tools = chatTools(body.tools ?? []);
   const { tool_choice: choice = 'auto', parallel_tool_calls: isParallel = true } = body;
   if (tools.length === 0) {
-    for (const param of ['tool_choice', 'parallel_tool_calls'] as const) {
-      if (body[param] !== undefined) throw wrong(`${param} is only allowed with tools.`, param);
-    }
+    // None is what there is without tools.
+    if (body.tool_choice !== undefined && choice !== 'none') throw withoutTools('tool_choice');
+    if (body.parallel_tool_calls !== undefined) throw withoutTools('parallel_tool_calls');
   }
   const named = typeof choice === 'object' ? choice.function.name : null;
   const index = tools.findIndex(({ function: { name } }) => name === named);

@@ -5,8 +5,8 @@
  */
 import { readFileSync } from 'node:fs';
 import Type, { type Static } from 'typebox';
-import { Value } from 'typebox/value';
 import { Quality } from '../model/manifest.js';
+import { faultOf } from '../schema-fault.js';
 import { ConvertError } from './errors.js';
 
 const QualityFile = Type.Record(Type.String({ pattern: '^[1-9][0-9]*$' }), Quality);
@@ -19,8 +19,8 @@ export function readQuality(file: string, exits: readonly number[]): ReadonlyMap
   } catch (cause) {
     throw new ConvertError('bad_source', `cannot read ${file}: ${(cause as Error).message}`);
   }
-  const [first] = Value.Errors(QualityFile, json);
-  if (first) throw new ConvertError('bad_source', `${file}: ${first.instancePath || '/'} ${first.message}`);
+  const fault = faultOf(QualityFile, json);
+  if (fault !== null) throw new ConvertError('bad_source', `${file}: ${fault}`);
   const entries = Object.entries(json as Static<typeof QualityFile>).map(
     ([layer, quality]) => [Number(layer), quality] as const,
   );

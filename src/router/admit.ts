@@ -106,14 +106,15 @@ function admissionOf(batch: Batch, exits: readonly number[], self: number, circu
   const outlookAt = (exit: number): Outlooks =>
     outlookOf(batch, job, exit, at(batch, exits, self, exit), circumstances);
   const outlook = outlookAt(exit);
-  const prediction = predictionOf(job, outlook, learned);
   // Depth is given up where time gets short, so what counts is how long it takes without.
   const shallowMs = (): number => estimateMs(learned.total, (exit === job.min ? outlook : outlookAt(job.min)).total);
   const feasible = budget?.onMiss === 'reject' || isPromised(budget, room, shallowMs, state);
   return {
     kind: 'admit',
     exit: model.shape.exits[exit]?.layer ?? maxExit,
-    prediction: feasible ? within(prediction, budget) : prediction,
+    prediction: feasible
+      ? within(predictionOf(job, outlook, learned), budget)
+      : untilCut(predictionOf(job, outlook, learned, leastMsOf(batch, job)), budget),
     outlook,
     feasible,
     bound: room >= 1,
@@ -140,6 +141,12 @@ function within(prediction: Prediction, budget: Budget | null): Prediction {
   const after = prediction.totalMs - prediction.ttftMs;
   const tpotMs = after > 0 ? (prediction.tpotMs * (totalMs - ttftMs)) / after : prediction.tpotMs;
   return { ttftMs, tpotMs: Math.min(tpotMs, budget?.tpotMs ?? Infinity), totalMs };
+}
+
+/** An answer that is cut at its deadline is over then, at the pace that it has. */
+function untilCut({ ttftMs, tpotMs, totalMs }: Prediction, budget: Budget | null): Prediction {
+  const endMs = (budget?.onMiss === 'truncate' ? budget.totalMs : null) ?? Infinity;
+  return { ttftMs: Math.min(ttftMs, endMs), tpotMs, totalMs: Math.min(totalMs, endMs) };
 }
 
 interface Instants {
@@ -184,8 +191,26 @@ function outlookOf(
   return { total: of(end - state.now + overhead), ttft: of(first - state.now + overhead) };
 }
 
-function predictionOf(job: Job, outlook: Outlooks, learned: Learned): Prediction {
-  const totalMs = estimateMs(learned.total, outlook.total);
-  const ttftMs = Math.min(totalMs, estimateMs(learned.ttft, outlook.ttft));
-  return { ttftMs, tpotMs: job.likely < 2 ? 0 : (totalMs - ttftMs) / (job.likely - 1), totalMs };
+/**
+ * What an answer takes on an idle machine at its shallowest exit. Estimates expect that depth gives way until the budget
+ * is made (estimate.ts): below this it can't.
+ */
+function leastMsOf({ state, model, policy }: Batch, job: Job): number {
+  return state.now - job.request.arrivedAt + policy.requestOverheadMs + aloneMs(job, job.min, model, policy);
+}
+
+/** How many times as much, or as little, of the time goes to the later tokens as the forecast says, at most. */
+const APART = 2;
+
+/**
+ * Total and first token are learnt apart. Where most of the time goes to one part, what is left of the total for the other
+ * is the difference of two large numbers: a pace that no step ever had, or none. There the forecast says how they share it.
+ */
+function predictionOf(job: Job, outlook: Outlooks, learned: Learned, leastMs = 0): Prediction {
+  const totalMs = Math.max(leastMs, estimateMs(learned.total, outlook.total));
+  const learnedMs = estimateMs(learned.ttft, outlook.ttft);
+  if (job.likely < 2) return { ttftMs: Math.min(totalMs, learnedMs), tpotMs: 0, totalMs };
+  const forecastMs = (totalMs * (outlook.total.forecastMs - outlook.ttft.forecastMs)) / outlook.total.forecastMs;
+  const laterMs = Math.min(totalMs, APART * forecastMs, Math.max(forecastMs / APART, totalMs - learnedMs));
+  return { ttftMs: totalMs - laterMs, tpotMs: laterMs / (job.likely - 1), totalMs };
 }

@@ -49,15 +49,18 @@ const MANY = 64;
 /**
  * The least total budget that would be admitted here and now, counted from arrival: between none and what serves the
  * request after everybody else. Where many are there, the latter: a refusal must stay cheap.
+ * @returns null where none was found: what keeps arriving may leave no room for any
  */
-export function leastFeasible(batch: Batch, self: number): number {
+export function leastFeasible(batch: Batch, self: number): number | null {
   const { policy, state, jobs } = batch;
   const wouldDo = (waitMs: number): boolean => roomFor(dueAt(batch, self, state.now + waitMs), self) >= careful(state);
   let most = lastMs(batch, self);
   let least = 0;
   let tries = jobs.length > MANY ? 2 : TRIES;
   // What is expected to arrive meanwhile is not in it, and others may be due later still.
-  for (; tries > 0 && !wouldDo(most); tries -= 1) {
+  while (!wouldDo(most)) {
+    tries -= 1;
+    if (tries === 0) return null;
     least = most;
     most *= 1.5;
   }

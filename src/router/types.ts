@@ -147,7 +147,7 @@ export type Admission =
       readonly bound: boolean;
     }
   /** Least total budget that would be promised now, from arrival. */
-  | { readonly kind: 'refuse'; readonly leastFeasibleMs: number };
+  | { readonly kind: 'refuse'; readonly leastFeasibleMs: number | null };
 
 /** What changes before the next step; sequences that are not named go on as they are. */
 export interface Replan {

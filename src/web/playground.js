@@ -17,16 +17,17 @@ async function fillModels() {
   $('model').replaceChildren(...data.map(option));
 }
 
-/** Yields the JSON of each event. */
+/** Yields the JSON of each event. @throws Error where the stream ends before its own last event */
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = '';
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) return;
+    if (done) throw new Error('The connection was closed in the middle of the answer.');
     const blocks = (text + value).split('\n\n');
     text = blocks.pop();
     for (const block of blocks) {
+      if (block === 'data: [DONE]') return;
       if (block.startsWith('data: {')) yield JSON.parse(block.slice(6));
     }
   }
@@ -49,24 +50,26 @@ function showReport(report) {
       return pair;
     }),
   );
-  $('report').hidden = false;
 }
 
+/** What there is of the answer stays. */
 function fail(message) {
-  $('answer').className = 'error';
-  $('answer').textContent = message;
+  $('error').textContent = message;
 }
 
-async function send() {
-  running?.abort();
-  running = new AbortController();
-  $('answer').className = '';
-  $('answer').textContent = '';
-  $('report').hidden = true;
+/** What an error response says; one of a proxy is no JSON of ours. */
+async function messageOf(response) {
+  const body = await response.json().catch(() => null);
+  return body?.error?.message ?? `HTTP ${response.status}`;
+}
+
+async function answer(signal) {
+  // The list is empty where the model was being loaded, or a key was missing, when the page was.
+  if ($('model').options.length === 0) await fillModels();
   const budget = Number($('budget').value);
   const response = await fetch('v1/chat/completions', {
     method: 'POST',
-    signal: running.signal,
+    signal,
     headers: { ...headers(), ...(budget > 0 ? { 'x-latency-budget-ms': String(budget) } : {}) },
     body: JSON.stringify({
       model: $('model').value || null,
@@ -76,7 +79,7 @@ async function send() {
       stream: true,
     }),
   });
-  if (!response.ok) return fail((await response.json()).error.message);
+  if (!response.ok) return fail(await messageOf(response));
   for await (const event of events(response)) {
     if (event.error) return fail(event.error.message);
     $('answer').textContent += event.choices[0]?.delta.content ?? '';
@@ -84,15 +87,35 @@ async function send() {
   }
 }
 
+/** One answer at a time: sending again ends the one before. */
+async function send() {
+  running?.abort();
+  const own = new AbortController();
+  running = own;
+  $('answer').textContent = '';
+  $('error').textContent = '';
+  $('report').replaceChildren();
+  $('stop').disabled = false;
+  try {
+    await answer(own.signal);
+  } catch (error) {
+    if (!own.signal.aborted) fail(error.message);
+  }
+  if (running === own) $('stop').disabled = true;
+}
+
 $('form').addEventListener('submit', (event) => {
   event.preventDefault();
-  send().catch((error) => {
-    if (error.name !== 'AbortError') fail(String(error.message));
-  });
+  void send();
 });
+$('prompt').addEventListener('keydown', (event) => {
+  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) $('form').requestSubmit();
+});
+$('stop').addEventListener('click', () => running?.abort());
 $('budget').addEventListener('input', () => {
   const budget = Number($('budget').value);
   $('budget-text').textContent = budget === 0 ? 'none' : `${budget} ms`;
 });
-$('key').addEventListener('change', fillModels);
-await fillModels();
+const list = () => fillModels().catch((error) => fail(error.message));
+$('key').addEventListener('change', list);
+await list();

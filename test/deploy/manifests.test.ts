@@ -137,6 +137,7 @@ interface Deployment extends Resource {
       };
       readonly spec: {
         readonly terminationGracePeriodSeconds: number;
+        readonly enableServiceLinks?: boolean;
         readonly containers: readonly [
           {
             readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
@@ -240,6 +241,14 @@ void t.test('EndpointPickerConfig has its shape, names only plugins that it has,
 void t.test('the grace period exceeds the sleep before SIGTERM and the drain together', (t) => {
   const drain = Number(container.env.find(({ name }) => name === 'SORTIE_DRAIN_TIMEOUT')?.value);
   t.ok(template.spec.terminationGracePeriodSeconds > container.lifecycle.preStop.sleep.seconds + drain);
+  t.end();
+});
+
+void t.test('no variable that Kubernetes sets for the Service is taken for an option', (t) => {
+  const { metadata } = only('sortie.yaml', 'Service') as Resource;
+  const variable = `${metadata.name.toUpperCase().replaceAll('-', '_')}_PORT`;
+  t.throws(() => resolveOptions({}, { [variable]: 'tcp://10.96.12.7:80' }), { message: /SORTIE_PORT must be/ });
+  t.equal(template.spec.enableServiceLinks, false);
   t.end();
 });
 

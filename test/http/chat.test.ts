@@ -112,6 +112,22 @@ void t.test('an empty answer still has a role chunk and a finish chunk', async (
   );
 });
 
+void t.test('a choice of no tool, and of no log-probabilities, needs neither tools nor logprobs', async (t) => {
+  const server = await build(t);
+  for (const fields of [
+    { tool_choice: 'none' },
+    { tools: [], tool_choice: 'none' },
+    { top_logprobs: 0 },
+    { logprobs: false, top_logprobs: 0 },
+  ]) {
+    const response = await server.post('/v1/chat/completions', { messages, ...fields });
+    t.equal(response.status, 200, JSON.stringify(fields));
+    t.match(await response.json(), { choices: [{ logprobs: null }] });
+  }
+  const response = await server.post('/v1/chat/completions', { messages, top_logprobs: 1 });
+  t.match(await response.json(), { error: { code: 'invalid_value', param: 'top_logprobs' } });
+});
+
 void t.test('logprobs: true gives token, bytes and top_logprobs', async (t) => {
   const server = await build(t, says('Paris'));
   const response = await server.post('/v1/chat/completions', { messages, logprobs: true, top_logprobs: 2 });

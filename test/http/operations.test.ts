@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import t from 'tap';
-import { build, tokenizer, withBegin } from '../fakes/server.js';
+import { build, says, tokenizer, withBegin } from '../fakes/server.js';
 
 void t.test('model cards: the routed model and one per exit', async (t) => {
   const server = await build(t);
@@ -221,6 +221,42 @@ void t.test('a line of the log says what was planned and how long it took, and h
   };
   for (const line of requests) {
     t.match(line, { reqId: 'r2', route: '/v1/completions', status: 200, ms: Number, prompt_tokens: 1, sortie });
+  }
+});
+
+void t.test('the line of a request that failed says why, a stream that had begun as well', async (t) => {
+  const lines: string[] = [];
+  const server = await build(t, says('one two', { loseAfter: 1 }), { log: (line) => lines.push(line) });
+  const requests = (): unknown[] =>
+    lines.map((line) => JSON.parse(line) as { msg: string }).filter((line) => line.msg === 'request');
+  const next = async (): Promise<void> => {
+    const before = requests().length;
+    while (requests().length === before) await new Promise((resolve) => setImmediate(resolve));
+  };
+  const path = '/v1/completions';
+  for (const [body, line] of [
+    [
+      { prompt: 'x', temperature: 9 },
+      { status: 400, code: 'invalid_value', param: 'temperature' },
+    ],
+    ['{', { status: 400, code: 'invalid_json' }],
+    [
+      { prompt: 'x', model: 'y' },
+      { status: 404, code: 'model_not_found', param: 'model' },
+    ],
+    [
+      { prompt: 'x', stream: true },
+      { status: 200, code: 'engine_lost' },
+    ],
+    [
+      { prompt: 'x', sortie: { ['y'.repeat(99)]: 1 } },
+      { status: 400, param: /^sortie\.y{20,57}$/ },
+    ],
+  ] as const) {
+    const written = next();
+    await (await server.post(path, body)).text();
+    await written;
+    t.match(requests().at(-1), line);
   }
 });
 

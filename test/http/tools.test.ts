@@ -224,7 +224,7 @@ void t.test('what can not be served is a 400 that names the parameter', async (t
   const call = { id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } };
   const wrong: [object, string][] = [
     [{ tools: undefined, tool_choice: 'auto' }, 'tool_choice'],
-    [{ tools: [], tool_choice: 'none' }, 'tool_choice'],
+    [{ tools: [], tool_choice: 'required' }, 'tool_choice'],
     [{ tools: undefined, parallel_tool_calls: false }, 'parallel_tool_calls'],
     [{ tools: [{}] }, 'tools[0].type'],
     [{ tools: [{ type: 'custom', custom: { name: 'f' } }] }, 'tools[0].type'],

@@ -75,7 +75,7 @@ void t.test('what is late by experience is not promised, though there is room; a
   const on = (totalMs: number, onMiss: Budget['onMiss'], learned = late) =>
     admit(asks(totalMs, onMiss), { ...idle, learned }, sample, defaultPolicy);
   const least = on(1, 'reject');
-  const enough = least.kind === 'refuse' ? least.leastFeasibleMs : 0;
+  const enough = least.kind === 'refuse' ? (least.leastFeasibleMs ?? 0) : 0;
   const [waits, refused] = [on(enough, 'continue'), on(enough, 'reject')];
   t.match(refused, { kind: 'admit', feasible: true });
   t.match(waits, { kind: 'admit', feasible: false, bound: true });
@@ -211,7 +211,7 @@ void t.test(
     const on = (now: number, totalMs: number) =>
       admit({ ...asks(totalMs, 'reject'), arrivedAt: now }, { ...idle, now, learned }, sample, defaultPolicy);
     const least = on(0, 1);
-    const justEnough = least.kind === 'refuse' ? 0.7 * least.leastFeasibleMs : 0;
+    const justEnough = least.kind === 'refuse' ? 0.7 * (least.leastFeasibleMs ?? 0) : 0;
     t.equal(on(0, justEnough).kind, 'refuse');
     t.equal(on(300_000, justEnough).kind, 'admit');
   },

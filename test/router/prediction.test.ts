@@ -68,8 +68,25 @@ void t.test('first token, pace and total fit together, the total cut to what is 
 void t.test('no first token is predicted after the end, whatever was learnt of either', async (t) => {
   const { ttftMs, tpotMs, totalMs } = told(asks(null), { learned: experience(0.3, 4) }).prediction;
   t.ok(ttftMs <= totalMs, `${ttftMs} of ${totalMs}`);
-  t.ok(tpotMs >= 0);
+  t.ok(tpotMs > 0, 'later tokens take time');
 });
+
+void t.test(
+  'a long prompt with a short answer gets no pace that no step has, whatever was learnt of either',
+  async (t) => {
+    const request = { ...asks(null), promptLength: 4000, maxTokens: 4 };
+    const expected = told(request, { learned: experience(1) }).prediction.tpotMs;
+    for (const [total, ttft] of [
+      [1.2, 0.6],
+      [0.6, 1.2],
+      [3, 0.3],
+    ] as const) {
+      const { ttftMs, tpotMs, totalMs } = told(request, { learned: experience(total, ttft) }).prediction;
+      t.ok(tpotMs > (expected * total) / 2.1 && tpotMs < expected * total * 2.1, `${tpotMs} ms beside ${expected}`);
+      t.ok(Math.abs(ttftMs + tpotMs * 3 - totalMs) < 1e-6, `${ttftMs}, ${tpotMs}, ${totalMs}`);
+    }
+  },
+);
 
 void t.test('an answer of one token has no pace', async (t) => {
   t.equal(told({ ...asks(null), maxTokens: 1 }).prediction.tpotMs, 0);
@@ -79,6 +96,26 @@ void t.test('what is not promised is predicted as it will be, not as it was aske
   const { feasible, prediction } = told(asks(50), { learned: experience(1) });
   t.notOk(feasible);
   t.ok(prediction.totalMs > 100, `${prediction.totalMs}`);
+});
+
+void t.test('what no depth can make is predicted at the least depth: nothing gives way below it', async (t) => {
+  const pinned = told({ ...asks(null), exit: 10, maxExit: 10 }).outlook.total.aloneMs;
+  for (const budget of [1, 20, 50]) {
+    const { feasible, exit, prediction } = told(asks(budget));
+    t.notOk(feasible);
+    t.equal(exit, 10);
+    t.ok(prediction.totalMs >= pinned, `${prediction.totalMs} of ${pinned}`);
+    t.ok(prediction.tpotMs > 0, 'later tokens take time');
+  }
+});
+
+void t.test('what will be cut at its deadline is over then, and no faster for it', async (t) => {
+  const late = told(asks(50));
+  const cut = told(asks(50, 'truncate'));
+  t.notOk(cut.feasible);
+  t.equal(cut.prediction.totalMs, 50);
+  t.ok(cut.prediction.ttftMs <= 50);
+  t.equal(cut.prediction.tpotMs, late.prediction.tpotMs);
 });
 
 void t.test('those who arrive just now are no sign of more to come', async (t) => {

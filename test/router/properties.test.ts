@@ -130,7 +130,7 @@ void t.test('only reject refuses, and what it says would be feasible', (t) => {
     fc.property(state, waiting, budget, (now, request, wanted) => {
       const admission = admit({ ...request, budget: wanted }, now, sample, exactPolicy);
       if (admission.kind === 'admit') return true;
-      return wanted.onMiss === 'reject' && admission.leastFeasibleMs > 0;
+      return wanted.onMiss === 'reject' && (admission.leastFeasibleMs ?? 0) > 0;
     }),
     runs,
   );
@@ -195,8 +195,8 @@ void t.test('the least feasible budget is feasible on an otherwise idle engine, 
       const ask = (totalMs: number): Admission =>
         admit({ ...request, arrivedAt: now.now, budget: of(totalMs) }, idle, sample, exactPolicy);
       const refused = ask(1);
-      if (refused.kind !== 'refuse') return false;
-      return ask(refused.leastFeasibleMs).kind === 'admit' && ask(refused.leastFeasibleMs * 0.9).kind === 'refuse';
+      const least = refused.kind === 'refuse' ? refused.leastFeasibleMs : null;
+      return least !== null && ask(least).kind === 'admit' && ask(least * 0.9).kind === 'refuse';
     }),
     runs,
   );
@@ -211,9 +211,9 @@ void t.test('what a refusal says would be feasible is admitted in the same state
       const ask = (totalMs: number): Admission =>
         admit({ ...request, arrivedAt: now.now, budget: of(totalMs) }, now, sample, defaultPolicy);
       const refused = ask(1);
-      if (refused.kind !== 'refuse') return false;
+      const least = refused.kind === 'refuse' ? refused.leastFeasibleMs : null;
       if (now.live.length + now.waiting.length > 1) loaded += 1;
-      return ask(refused.leastFeasibleMs).kind === 'admit';
+      return least !== null && ask(least).kind === 'admit';
     }),
     runs,
   );

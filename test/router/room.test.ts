@@ -95,7 +95,19 @@ void t.test('the budget that a refusal names counts from arrival', async (t) => 
     const request = { ...asks('new', 0), arrivedAt, budget: { ...total(1), onMiss: 'reject' as const } };
     const state = { now: 0, slots: 16, kvRoom: 1e6, live: [], waiting: [], learned: exact };
     const admission = admit(request, state, sample, exactPolicy);
-    return admission.kind === 'refuse' ? admission.leastFeasibleMs : NaN;
+    return admission.kind === 'refuse' ? (admission.leastFeasibleMs ?? NaN) : NaN;
   };
   t.equal(least(-400), least(0) + 400);
+});
+
+void t.test('a refusal names no budget where what keeps arriving leaves room for none', async (t) => {
+  const least = (learned: Learned) => {
+    const request = { ...asks('new', 1), budget: { ...total(1), onMiss: 'reject' as const } };
+    const state = { now: 0, slots: 16, kvRoom: 1e6, live: [], waiting: [], learned };
+    return admit(request, state, sample, exactPolicy);
+  };
+  t.match(least(exact), { kind: 'refuse', leastFeasibleMs: Number });
+  let demand = noDemand;
+  for (let at = -3000; at < 0; at += 5) demand = observeArrival(demand, at, 2000, 500, total(200));
+  t.match(least({ ...exact, demand }), { kind: 'refuse', leastFeasibleMs: null });
 });

@@ -118,6 +118,7 @@ export function errorHeaders(error: ApiError): Partial<HeadersOf<typeof retryHea
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const answer = asApiError(error);
   if (answer.status === 500) request.log.error({ err: error }, 'request failed');
+  Object.assign(request.notes, answer.logged());
   // Before routing no hook has run, so what every answer has is set here too.
   void reply
     .code(answer.status)
