@@ -8,6 +8,7 @@ import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Value } from 'typebox/value';
+import { faultOf } from '../schema-fault.js';
 import { Manifest, MANIFEST_VERSION, type FileEntry } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
@@ -27,8 +28,8 @@ export function loadManifest(dir: string): Manifest {
   const version = (json as { version?: unknown } | null)?.version;
   if (typeof version === 'number' && !(Number.isInteger(version) && version >= 1 && version <= MANIFEST_VERSION))
     throw new Error(`${file}: version must be 1 to ${MANIFEST_VERSION}, got ${version}`);
-  const [first] = Value.Errors(Manifest, json);
-  if (first) throw new Error(`${file}: ${first.instancePath || '/'} ${first.message}`);
+  const fault = faultOf(Manifest, json);
+  if (fault !== null) throw new Error(`${file}: ${fault}`);
   return Value.Decode(Manifest, json);
 }
 

@@ -6,6 +6,7 @@
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
 import { CostTableSchema } from '../router/cost-schema.js';
+import { faultOf } from '../schema-fault.js';
 
 export const CostFile = Type.Object({
   cost: CostTableSchema,
@@ -39,6 +40,5 @@ export function parseCostFile(text: string): CostFile {
     throw new CostFileError(`the cost file must be JSON: ${error instanceof Error ? error.message : String(error)}`);
   }
   if (Value.Check(CostFile, parsed)) return parsed;
-  const first = Value.Errors(CostFile, parsed)[0];
-  throw new CostFileError(`the cost file ${first?.instancePath ?? ''} ${first?.message ?? 'has the wrong shape'}`);
+  throw new CostFileError(`the cost file: ${faultOf(CostFile, parsed) ?? 'has the wrong shape'}`);
 }

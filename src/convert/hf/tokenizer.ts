@@ -8,6 +8,7 @@ import path from 'node:path';
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
 import { vocabularyEntries, type TokenizerJson } from '../../model/token-bytes.js';
+import { faultOf } from '../../schema-fault.js';
 import { ConvertError } from '../errors.js';
 import type { SourceTokenizer } from '../source.js';
 import { readJson, readOptionalJson, type Json } from './json.js';
@@ -78,8 +79,8 @@ function tokenIds(json: Json, file: string): (token: unknown) => number | null {
 
 /** Throws ConvertError for what @huggingface/tokenizers misreads or can't read. */
 function checked(json: Json, file: string): TokenizerJson {
-  const [fault] = Value.Errors(Parts, json);
-  if (fault) throw new ConvertError('bad_source', `${file}: ${fault.instancePath || '/'} ${fault.message}`);
+  const fault = faultOf(Parts, json);
+  if (fault !== null) throw new ConvertError('bad_source', `${file}: ${fault}`);
   const { model } = json as Static<typeof Parts>;
   const { type = 'BPE' } = model;
   if (type !== (Array.isArray(model.vocab) ? 'Unigram' : 'BPE'))
