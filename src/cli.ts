@@ -20,12 +20,14 @@ export const VERSION = (JSON.parse(readFileSync(join(packageRoot, 'package.json'
 
 const KERNELS = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
 
+/** Each once: graphs are written, and counted, for each that is named. */
 function kernels(value: string): (typeof KERNELS)[number][] {
-  return value.split(',').map((item) => {
+  const names = value.split(',').map((item) => {
     const kernel = KERNELS.find((name) => name === item.trim());
     if (kernel === undefined) throw new InvalidArgumentError(`must be a list of ${KERNELS.join(', ')}`);
     return kernel;
   });
+  return [...new Set(names)];
 }
 
 function exits(value: string): number[] {

@@ -39,6 +39,7 @@ void t.test('sizes, lists, switches and times', (t) => {
     defaultExit: null,
     kernels: ['int4', 'w8a8'],
   });
+  t.same(resolveOptions({ kernels: 'w8a8,int4,w8a8' }, {}).kernels, ['w8a8', 'int4'], 'each is loaded once');
   t.end();
 });
 
@@ -70,6 +71,16 @@ void t.test('a wrong value names the option, the rule and the value', (t) => {
     [{ corsOrigin: 'https://app.example:443' }, {}, /--cors-origin/],
     [{ corsOrigin: '*, https://app.example/x' }, {}, /--cors-origin/],
     [{ logLevel: 'loud' }, {}, /one of trace/],
+  ];
+  for (const [flags, env, message] of wrong)
+    t.throws(() => resolveOptions(flags, env), { name: 'OptionError', message });
+  t.end();
+});
+
+void t.test('a wrong list of API keys is not shown: errors end up in logs', (t) => {
+  const wrong: [Record<string, string>, Record<string, string>, RegExp][] = [
+    [{ apiKey: 'sk-one,,sk-two' }, {}, /^--api-key must be a list separated by commas$/],
+    [{}, { SORTIE_API_KEY: 'sk-one,' }, /^SORTIE_API_KEY must be a list separated by commas$/],
   ];
   for (const [flags, env, message] of wrong)
     t.throws(() => resolveOptions(flags, env), { name: 'OptionError', message });
