@@ -52,11 +52,28 @@ void t.test('off, and not even loaded, unless an endpoint is named', async (t) =
   ]) {
     t.equal(await startTracing(env, '1', log), null);
   }
-  await t.rejects(
-    startTracing({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://x', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }, '1', log),
-    /OTEL_EXPORTER_OTLP_PROTOCOL must be http\/protobuf or http\/json, got "grpc"/,
-  );
 });
+
+void t.test(
+  'the protocol is one that is served, by the variable that says it; an empty one says nothing',
+  async (t) => {
+    const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' };
+    for (const name of ['OTEL_EXPORTER_OTLP_PROTOCOL', 'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL']) {
+      await t.rejects(
+        startTracing({ ...endpoint, [name]: 'grpc' }, '1', log),
+        { name: 'OptionError', message: `${name} must be http/protobuf or http/json, got "grpc"` },
+        name,
+      );
+      const tracing = await startTracing({ ...endpoint, [name]: '' }, '1', log);
+      t.not(tracing, null, 'on, by the default');
+      await tracing?.shutdown();
+    }
+    await t.rejects(
+      startTracing({ ...endpoint, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: '', OTEL_EXPORTER_OTLP_PROTOCOL: 'x' }, '1', log),
+      { message: 'OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or http/json, got "x"' },
+    );
+  },
+);
 
 void t.test("a request continues its caller's trace, with queue, prefill, decode and replans below it", async (t) => {
   const server = await traced(t, says('one two three four', { exits: [30, 15, 15, 30], pace: 5 }));
