@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import { startTracing, type Tracing } from '../../src/telemetry/tracing.js';
 import { collect, valuesOf, type CollectedSpan, type Collector } from '../fakes/collector.js';
 import type { Script } from '../fakes/engine.js';
-import { build, says, type TestServer } from '../fakes/server.js';
+import { build, exchange, says, type TestServer } from '../fakes/server.js';
 
 const log = pino({ level: 'silent' });
 const VARIABLES = { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json', OTEL_SERVICE_NAME: 'gateway-7' };
@@ -201,6 +201,14 @@ void t.test('errors: of the caller, of the engine, of the connection', async (t)
       [{ 'http.response.status_code': 200, 'error.type': 'engine_lost' }, 2],
     ],
   );
+});
+
+void t.test('a request that does not arrive whole has the status that it was told', async (t) => {
+  const server = await traced(t, says('one'));
+  const head = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+  await exchange(server.port, `${head}Transfer-Encoding: chunked\r\n\r\nno number\r\n`);
+  const root = named(await server.spans(), 'POST /v1/completions');
+  t.match(root.values, { 'http.response.status_code': 400, 'error.type': '400' });
 });
 
 void t.test('a client that leaves ends the span of its request', async (t) => {
