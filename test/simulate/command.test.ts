@@ -1,5 +1,5 @@
 /** What the command hands on: prompts are cut as the server that is to be sized cuts them. */
-import { writeFile } from 'node:fs/promises';
+import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { simulateCommand } from '../../src/simulate/command.js';
@@ -42,4 +42,26 @@ void t.test('what can not be written is told before anything is simulated', asyn
       t.same(lines, []);
     }
   }
+});
+
+void t.test('neither the report nor the plot is written over what is read, nor over the other', async (t) => {
+  const { dir, trace, cost } = await files(t);
+  const before = await readFile(trace, 'utf8');
+  const [linked, both] = [join(dir, 'linked'), join(dir, 'both')];
+  await link(cost, linked);
+  for (const [places, message] of [
+    [{ out: trace }, `--out must be another file than --trace, got "${trace}"`],
+    [{ plot: linked }, `--plot must be another file than --cost, got "${linked}"`],
+    [{ out: both, plot: both }, `--plot must be another file than --out, got "${both}"`],
+  ] as const) {
+    const options = { ...simulateDefaults, trace, cost, speeds: [1], maxReplicas: 1, ...places };
+    await t.rejects(
+      simulateCommand(options, () => undefined),
+      { message },
+    );
+  }
+  t.equal(await readFile(trace, 'utf8'), before);
+  const nowhere = { out: '/dev/null', plot: '/dev/null' };
+  const options = { ...simulateDefaults, trace, cost, speeds: [1], maxReplicas: 1, ...nowhere };
+  t.equal((await simulateCommand(options, () => undefined)).length, 1, 'what keeps nothing may be both');
 });
