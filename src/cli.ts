@@ -79,6 +79,8 @@ function optionOf(spec: OptionSpec<unknown>): Option {
   const isSwitch = spec.value === 'on|off';
   const flag = isSwitch ? `--${spec.flag} [${spec.value}]` : `--${spec.flag} <${spec.value}>`;
   const option = new Option(flag, helpText(spec));
+  // Commander takes what begins with --no- for the denial of another option, and its value for that one's.
+  option.negate = false;
   return isSwitch ? option.preset('on') : option;
 }
 

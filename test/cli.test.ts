@@ -5,7 +5,7 @@ import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { run } from '../src/cli.js';
-import { packageRoot } from '../src/config.js';
+import { packageRoot, SERVE_OPTIONS } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { main } from './deploy/helper.js';
 
@@ -67,6 +67,15 @@ void t.test('calibrate takes as many threads as serve', async (t) => {
     const { code, text } = await printed(t, ['calibrate', '/x', '--threads', value]);
     t.equal(code, 2, value);
     t.match(text, /must be an integer from 1 to 1024/);
+  }
+});
+
+void t.test('every flag of serve reaches its option', async (t) => {
+  for (const { flag } of Object.values(SERVE_OPTIONS)) {
+    // No option takes an empty text; a flag that is lost would get as far as the folder.
+    const { code, text } = await printed(t, ['serve', '--model', '/none', `--${flag}=`]);
+    t.equal(code, 2, flag);
+    t.match(text, `error: --${flag} must be `);
   }
 });
 
