@@ -65,3 +65,21 @@ void t.test('neither the report nor the plot is written over what is read, nor o
   const options = { ...simulateDefaults, trace, cost, speeds: [1], maxReplicas: 1, ...nowhere };
   t.equal((await simulateCommand(options, () => undefined)).length, 1, 'what keeps nothing may be both');
 });
+
+void t.test('the replicas that are told are the least that reach the target', async (t) => {
+  const { dir, cost } = await files(t);
+  // All at once: each replica more has a share of them.
+  const burst = join(dir, 'burst.csv');
+  const lines = Array.from({ length: 40 }, () => '2023-11-16 18:15:46.0000000,600,20');
+  await writeFile(burst, ['TIMESTAMP,ContextTokens,GeneratedTokens', ...lines, ''].join('\n'));
+  const told = async (maxReplicas: number): Promise<number | null | undefined> => {
+    const options = { ...simulateDefaults, trace: burst, cost, speeds: [1], noise: 0, target: 0.95, maxReplicas };
+    const [report] = await simulateCommand(options, () => undefined);
+    return report?.replicas;
+  };
+  const least = (await told(64)) ?? 0;
+  t.ok(least > 2, `found between two powers of two: ${least}`);
+  t.equal(await told(least), least, 'the last number that is tried counts');
+  t.equal(await told(least - 1), null);
+  t.equal(await told(1), null);
+});
