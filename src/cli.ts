@@ -49,6 +49,14 @@ function threads(value: string): number {
   throw new InvalidArgumentError(`must be ${kind.rule}`);
 }
 
+/** The rule of --model-name: it is what requests call the model. */
+function modelName(value: string): string {
+  const { kind } = SERVE_OPTIONS.modelName;
+  const name = kind.parse(value);
+  if (typeof name === 'string') return name;
+  throw new InvalidArgumentError(`must be ${kind.rule}`);
+}
+
 function fraction(value: string): number {
   if (/^\d{1,9}(\.\d{1,9})?$/.test(value)) return Number(value);
   throw new InvalidArgumentError('must be a number that is not negative');
@@ -151,7 +159,7 @@ function program(finish: (code: number) => void): Command {
       'against loops at the exits below full depth: multiplier, base and allowed length of DRY, such as 8,2,3',
       fractions,
     )
-    .option('--name <name>', "name in the manifest (default: the folder's)")
+    .option('--name <name>', "name in the manifest (default: the folder's)", modelName)
     .option('--compress', 'gzip the weight files', false)
     .option('--force', 'replace an existing model folder', false)
     .action(async (source: string, options: ConvertFlags) => {

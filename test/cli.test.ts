@@ -79,6 +79,14 @@ void t.test('every flag of serve reaches its option', async (t) => {
   }
 });
 
+void t.test('convert takes the names that serve takes', async (t) => {
+  for (const value of ['', 'a:b', 'a b']) {
+    const { code, text } = await printed(t, ['convert', '/none', '--out', '/none/out', '--name', value]);
+    t.equal(code, 2, value);
+    t.match(text, /must be a name of letters, digits/);
+  }
+});
+
 void t.test('a kernel that convert is told twice is written once', async (t) => {
   const out = join(t.testdir({}), 'out');
   const tiny = join(packageRoot, 'test', 'golden', 'tiny');
