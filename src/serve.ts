@@ -25,7 +25,8 @@ import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
 import { startTracing } from './telemetry/tracing.js';
 
-function engineOptions(options: ServeOptions): EngineOptions {
+/** What the engine process is told of the server's options. */
+export function engineOptions(options: ServeOptions): EngineOptions {
   return {
     modelDir: options.model,
     device: options.device,
