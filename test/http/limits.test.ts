@@ -69,6 +69,22 @@ void t.test('requests a minute: told, then refused with the time to wait', async
   t.match(await (await fetch(`${server.url}/metrics`)).text(), /key_limited_total\{limit="requests",[^}]*\} 1\n/);
 });
 
+void t.test('a refusal costs nothing: who asks again waits no longer', async (t) => {
+  const limits = { requests: { requestsPerMinute: 1 }, tokens: { tokensPerMinute: promptTokens + 2 } };
+  const server = await build(t, undefined, {
+    apiKeys: Object.entries(limits).map(([name, limit]) => key(name, { limits: limit })),
+  });
+  for (const who of Object.keys(limits)) {
+    const ask = () => server.post('/v1/completions', { prompt, max_tokens: 2 }, as(who));
+    t.equal((await ask()).status, 200, who);
+    for (let i = 0; i < 3; i++) {
+      const refused = await ask();
+      t.equal(refused.status, 429, who);
+      t.ok(Number(refused.headers.get('retry-after-ms')) <= 60_000, `${who}: a minute fills it`);
+    }
+  }
+});
+
 void t.test('tokens a minute: the longest answer is reserved, the rest comes back', async (t) => {
   const limits = { tokensPerMinute: 100 };
   const server = await build(t, says('one two three', { pace: 20 }), { apiKeys: [key('k', { limits })] });

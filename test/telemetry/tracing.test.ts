@@ -246,6 +246,33 @@ void t.test('the engine goes down: what it had begun is sent, as failed', async 
   t.match(decode, { status: { code: 2, message: 'engine_lost' } });
 });
 
+void t.test('what the engine failed on has its last span failed, and no other', async (t) => {
+  const server = await traced(t, says('one two', { end: 'error' }));
+  await (await server.post('/v1/completions', { prompt: 'Hi' })).text();
+  const spans = await server.spans();
+  t.match(named(spans, 'decode'), { status: { code: 2, message: 'engine_failed' } });
+  for (const name of ['queue', 'prefill']) t.equal(named(spans, name).status?.code ?? 0, 0, name);
+});
+
+void t.test('what was refused has no spans of its own, also when the engine goes down after it', async (t) => {
+  const server = await traced(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
+  t.equal((await server.post('/v1/completions', { prompt: 'Hi' })).status, 429);
+  server.engine.die();
+  t.same(
+    (await server.spans()).map(({ name }) => name),
+    ['POST /v1/completions'],
+  );
+});
+
+void t.test('of many changes of depth the first 64 are spans, and all are counted', async (t) => {
+  const exits = Array.from({ length: 70 }, (_, i) => (i % 2 === 0 ? 30 : 15));
+  const server = await traced(t, () => ({ tokens: exits.map(() => 500), exits }));
+  await (await server.post('/v1/completions', { prompt: 'Hi', max_tokens: 70 })).text();
+  const spans = await server.spans();
+  t.equal(named(spans, 'decode').values['sortie.replans'], 69);
+  t.equal(spans.filter(({ name }) => name === 'replan').length, 64);
+});
+
 void t.test('a caller who does not sample is not traced', async (t) => {
   const server = await traced(t, says('one two'));
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00';
