@@ -233,3 +233,22 @@ void t.test('the policy of a key: default budget and bounds of depth', async (t)
     t.same(error.exits, [15, 20, 25]);
   }
 });
+
+void t.test('the log names the key, never its text, in whatever case its scheme is written', async (t) => {
+  const log: string[] = [];
+  const server = await build(t, undefined, {
+    apiKeys: [key('sesame', { name: 'team-a' }), 'nameless'],
+    log: (line) => log.push(line),
+  });
+  const names: unknown[] = [];
+  for (const authorization of ['Bearer sesame', 'bearer sesame', 'BEARER  sesame ', 'Bearer nameless']) {
+    const before = log.length;
+    const answer = await server.post('/v1/completions', { prompt, max_tokens: 2 }, { authorization });
+    t.equal(answer.status, 200, authorization);
+    await answer.text();
+    while (log.length === before) await new Promise(setImmediate);
+    names.push((JSON.parse(log.at(-1) ?? '') as { key?: string }).key);
+  }
+  t.same(names, ['team-a', 'team-a', 'team-a', undefined]);
+  t.notMatch(log.join('\n'), /sesame|nameless/);
+});
