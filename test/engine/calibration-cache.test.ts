@@ -14,7 +14,7 @@ const key: CalibrationKey = {
 };
 
 void t.test('what was measured is there again, for the same model, machine, threads and runtime only', async (t) => {
-  const dir = join(t.testdir(), 'cache');
+  const dir = join(t.testdir(), 'home', 'cache');
   t.same(readCalibration(dir, key), { cost: null, why: null }, 'nothing yet');
   t.equal(writeCalibration(dir, key, table), null);
   t.same(readCalibration(dir, key).cost, table);
