@@ -191,6 +191,30 @@ void t.test('a drain lets running answers finish, refuses new ones and closes id
   await t.rejects(fetch(`${server.url}/health`), 'the port is closed');
 });
 
+void t.test('a drain closes a connection that is kept for the next request, while an answer still runs', async (t) => {
+  const server = await build(t, says('one two three', { pace: 60_000 }));
+  const kept = net.connect(server.port, '127.0.0.1', () => kept.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\n'));
+  await once(kept, 'data');
+  const running = server.post('/v1/chat/completions', { messages });
+  await until(() => server.engine.live === 1);
+  server.context.draining = true;
+  const drained = drain(server.app, runningOf(server), 5000);
+  await once(kept, 'close');
+  t.equal(server.engine.live, 1);
+  server.engine.cancelAll('cancelled');
+  t.equal((await running).status, 503);
+  t.equal(await drained, true);
+});
+
+void t.test('a drain waits for a request that has arrived in part', async (t) => {
+  const server = await build(t);
+  const half = net.connect(server.port, '127.0.0.1', () => half.write(HALF));
+  half.on('error', () => undefined);
+  await until(() => server.app.openResponses.size === 1);
+  server.context.draining = true;
+  t.equal(await drain(server.app, runningOf(server), 100), false);
+});
+
 void t.test('at the deadline of a drain each answer ends with an error that says why', async (t) => {
   const server = await build(t, says('one two three', { pace: 20_000 }));
   const streamed = await server.post('/v1/chat/completions', { messages, stream: true });
