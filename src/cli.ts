@@ -20,12 +20,14 @@ export const VERSION = (JSON.parse(readFileSync(join(packageRoot, 'package.json'
 
 const KERNELS = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
 
+/** Each once: graphs are written, and counted, for each that is named. */
 function kernels(value: string): (typeof KERNELS)[number][] {
-  return value.split(',').map((item) => {
+  const names = value.split(',').map((item) => {
     const kernel = KERNELS.find((name) => name === item.trim());
     if (kernel === undefined) throw new InvalidArgumentError(`must be a list of ${KERNELS.join(', ')}`);
     return kernel;
   });
+  return [...new Set(names)];
 }
 
 function exits(value: string): number[] {
@@ -44,6 +46,14 @@ function threads(value: string): number {
   const { kind } = SERVE_OPTIONS.threads;
   const number = kind.parse(value);
   if (number !== undefined) return number;
+  throw new InvalidArgumentError(`must be ${kind.rule}`);
+}
+
+/** The rule of --model-name: it is what requests call the model. */
+function modelName(value: string): string {
+  const { kind } = SERVE_OPTIONS.modelName;
+  const name = kind.parse(value);
+  if (typeof name === 'string') return name;
   throw new InvalidArgumentError(`must be ${kind.rule}`);
 }
 
@@ -77,6 +87,8 @@ function optionOf(spec: OptionSpec<unknown>): Option {
   const isSwitch = spec.value === 'on|off';
   const flag = isSwitch ? `--${spec.flag} [${spec.value}]` : `--${spec.flag} <${spec.value}>`;
   const option = new Option(flag, helpText(spec));
+  // Commander takes what begins with --no- for the denial of another option, and its value for that one's.
+  option.negate = false;
   return isSwitch ? option.preset('on') : option;
 }
 
@@ -147,7 +159,7 @@ function program(finish: (code: number) => void): Command {
       'against loops at the exits below full depth: multiplier, base and allowed length of DRY, such as 8,2,3',
       fractions,
     )
-    .option('--name <name>', "name in the manifest (default: the folder's)")
+    .option('--name <name>', "name in the manifest (default: the folder's)", modelName)
     .option('--compress', 'gzip the weight files', false)
     .option('--force', 'replace an existing model folder', false)
     .action(async (source: string, options: ConvertFlags) => {

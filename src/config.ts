@@ -36,6 +36,8 @@ interface Kind<T> {
   readonly rule: string;
   /** @returns undefined when the text breaks the rule. */
   parse(text: string): T | undefined;
+  /** Whether a wrong text is kept out of the error, which ends up in logs. */
+  readonly isSecret?: true;
 }
 
 export interface OptionSpec<T> {
@@ -125,6 +127,8 @@ const list: Kind<readonly string[]> = {
   },
 };
 
+const secretList: Kind<readonly string[]> = { ...list, isSecret: true };
+
 /** As browsers write an origin: scheme and host, and the port where it is not the usual one. */
 function isOrigin(text: string): boolean {
   if (!URL.canParse(text)) return false;
@@ -145,7 +149,8 @@ const kernelList: Kind<readonly ('int4' | 'w8a8' | 'fp32' | 'fp16')[] | null> = 
   parse: (value) => {
     const known = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
     const items = value.split(',').map((item) => known.find((kernel) => kernel === item.trim()));
-    return items.every((item) => item !== undefined) ? items : undefined;
+    // Each one more is loaded and measured, named before or not.
+    return items.every((item) => item !== undefined) ? [...new Set(items)] : undefined;
   },
 };
 
@@ -316,7 +321,7 @@ export const SERVE_OPTIONS = {
     'a client that reads nothing of its answer for so long is cut',
   ),
   keepAlive: spec('keep-alive', 'SECONDS', seconds(0.1, 3600), 15, 'a silent stream gets a comment line that often'),
-  apiKey: spec('api-key', 'KEYS', list, [], 'API keys, separated by commas', 'no key is asked for'),
+  apiKey: spec('api-key', 'KEYS', secretList, [], 'API keys, separated by commas', 'no key is asked for'),
   apiKeyFile: spec(
     'api-key-file',
     'FILE',
@@ -346,11 +351,11 @@ export function environmentName(flag: string): string {
   return `SORTIE_${flag.toUpperCase().replaceAll('-', '_')}`;
 }
 
-/** @throws OptionError naming the option as the user wrote it, the rule and the value. */
-function parseValue<T>(spec: OptionSpec<T>, source: string, text: string): T {
-  const value = spec.kind.parse(text);
-  if (value === undefined) throw new OptionError(`${source} must be ${spec.kind.rule}, got "${text}"`);
-  return value;
+/** @throws OptionError naming the option as the user wrote it, the rule and, where it is no secret, the value. */
+function parseValue<T>({ kind }: OptionSpec<T>, source: string, text: string): T {
+  const value = kind.parse(text);
+  if (value !== undefined) return value;
+  throw new OptionError(`${source} must be ${kind.rule}${kind.isSecret === true ? '' : `, got "${text}"`}`);
 }
 
 /**

@@ -76,12 +76,15 @@ export function loadApiKeys({ apiKey, apiKeyFile }: Pick<ServeOptions, 'apiKey' 
   if (apiKeyFile === null) return keys;
   let text: string;
   try {
-    text = readFileSync(apiKeyFile, 'utf8');
+    // Editors put a mark before either form.
+    text = readFileSync(apiKeyFile, 'utf8').replace(/^\uFEFF/, '');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     throw new OptionError(`--api-key-file must be a readable file, got "${apiKeyFile}" (${code ?? 'unreadable'})`);
   }
-  const all = [...keys, ...(text.trimStart().startsWith('{') ? jsonKeys(text) : plainKeys(text, apiKeyFile))];
+  // A list is JSON of the wrong form: as lines it would make keys of its brackets.
+  const isJson = /^\s*[{[]/.test(text);
+  const all = [...keys, ...(isJson ? jsonKeys(text) : plainKeys(text, apiKeyFile))];
   const digests = new Set(all.map(({ digest }) => digest.toString('hex')));
   if (digests.size < all.length) throw new OptionError('--api-key-file must not repeat a key, nor one of --api-key');
   return all;
@@ -107,7 +110,7 @@ function jsonKeys(text: string): ApiKey[] {
   try {
     json = JSON.parse(text);
   } catch {
-    throw new OptionError('--api-key-file must hold valid JSON, or keys that do not begin with "{"');
+    throw new OptionError('--api-key-file must hold valid JSON, or a first key that does not begin with "{" or "["');
   }
   if (!Value.Check(KeyFile, json)) {
     throw new OptionError(`--api-key-file: ${faultOf(KeyFile, json) ?? 'is not valid'}`);

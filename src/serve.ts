@@ -25,7 +25,8 @@ import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
 import { startTracing } from './telemetry/tracing.js';
 
-function engineOptions(options: ServeOptions): EngineOptions {
+/** What the engine process is told of the server's options. */
+export function engineOptions(options: ServeOptions): EngineOptions {
   return {
     modelDir: options.model,
     device: options.device,
@@ -116,10 +117,10 @@ function logEngine(engine: EngineClient, log: Logger): void {
 }
 
 /** Checks the folder while the engine loads it: a damaged file is named, whatever the engine makes of it. */
-async function start(engine: EngineClient, dir: string): Promise<void> {
+async function start(engine: EngineClient, dir: string, signal: AbortSignal): Promise<void> {
   const started = engine.start();
   started.catch(() => undefined);
-  await verifyFiles(dir, loadManifest(dir));
+  await verifyFiles(dir, loadManifest(dir), signal);
   await started;
   await collectGarbage();
 }
@@ -160,6 +161,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     draining: false,
   };
   const stopWatching = watchLoopLag(series);
+  const ending = new AbortController();
   const app = await createApp(context);
   const ops = options.opsPort === null ? null : await createOpsApp(context, app);
   try {
@@ -172,7 +174,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
       { port, ...(opsPort === null ? {} : { opsPort }), host, model: model.name },
       `listening on http://localhost:${port} (${more})`,
     );
-    const signal = await Promise.race([stopping, start(engine, options.model).then(() => stopping)]);
+    const signal = await Promise.race([stopping, start(engine, options.model, ending.signal).then(() => stopping)]);
     log.info({ signal, running: metrics.live }, 'draining');
     context.draining = true;
     const running = {
@@ -188,6 +190,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     if (await drain(app, running, options.drainTimeout * 1000)) log.info('drained');
     return 0;
   } finally {
+    ending.abort();
     await engine.close();
     await encoding.close();
     await app.close();

@@ -5,7 +5,8 @@ import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { run } from '../src/cli.js';
-import { packageRoot } from '../src/config.js';
+import { packageRoot, SERVE_OPTIONS } from '../src/config.js';
+import { loadManifest } from '../src/model/manifest-io.js';
 import { main } from './deploy/helper.js';
 
 /** Exit code, and what was printed; nothing may be asserted while the outputs are held. */
@@ -67,6 +68,31 @@ void t.test('calibrate takes as many threads as serve', async (t) => {
     t.equal(code, 2, value);
     t.match(text, /must be an integer from 1 to 1024/);
   }
+});
+
+void t.test('every flag of serve reaches its option', async (t) => {
+  for (const { flag } of Object.values(SERVE_OPTIONS)) {
+    // No option takes an empty text; a flag that is lost would get as far as the folder.
+    const { code, text } = await printed(t, ['serve', '--model', '/none', `--${flag}=`]);
+    t.equal(code, 2, flag);
+    t.match(text, `error: --${flag} must be `);
+  }
+});
+
+void t.test('convert takes the names that serve takes', async (t) => {
+  for (const value of ['', 'a:b', 'a b']) {
+    const { code, text } = await printed(t, ['convert', '/none', '--out', '/none/out', '--name', value]);
+    t.equal(code, 2, value);
+    t.match(text, /must be a name of letters, digits/);
+  }
+});
+
+void t.test('a kernel that convert is told twice is written once', async (t) => {
+  const out = join(t.testdir({}), 'out');
+  const tiny = join(packageRoot, 'test', 'golden', 'tiny');
+  const { code } = await printed(t, ['convert', tiny, '--kernels', 'fp32,int4,fp32', '--out', out]);
+  t.equal(code, 0);
+  t.same(loadManifest(out).kernels, ['fp32', 'int4']);
 });
 
 void t.test('every option of convert is in the table of docs/models.md', async (t) => {

@@ -39,6 +39,20 @@ void t.test('sizes, lists, switches and times', (t) => {
     defaultExit: null,
     kernels: ['int4', 'w8a8'],
   });
+  t.same(resolveOptions({ kernels: 'w8a8,int4,w8a8' }, {}).kernels, ['w8a8', 'int4'], 'each is loaded once');
+  t.end();
+});
+
+void t.test('sizes are taken in every unit, and the least and the greatest value of a range', (t) => {
+  const units = { '': 1, B: 1, K: 2 ** 10, KiB: 2 ** 10, kB: 1e3, M: 2 ** 20, MiB: 2 ** 20, MB: 1e6 };
+  const large = { G: 2 ** 30, gib: 2 ** 30, GB: 1e9, T: 2 ** 40, TiB: 2 ** 40, TB: 1e12 };
+  for (const [unit, bytes] of Object.entries({ ...units, ...large }))
+    t.equal(resolveOptions({ maxBody: `4096${unit}` }, {}).maxBody, 4096 * bytes, unit);
+  t.equal(resolveOptions({ kvMemory: '1 MiB' }, {}).kvMemory, 2 ** 20, 'the least that is taken');
+  for (const port of [0, 65535]) t.equal(resolveOptions({ port: String(port) }, {}).port, port);
+  for (const share of [0.01, 1]) t.equal(resolveOptions({ noBudgetShare: String(share) }, {}).noBudgetShare, share);
+  for (const wait of [0.1, 3600]) t.equal(resolveOptions({ stallTimeout: String(wait) }, {}).stallTimeout, wait);
+  t.equal(resolveOptions({ modelName: 'm'.repeat(128) }, {}).modelName?.length, 128);
   t.end();
 });
 
@@ -84,6 +98,16 @@ void t.test('the second port is another one, unless both are free ones', (t) => 
     t.throws(() => resolveOptions(flags, env), { message: /^--ops-port must be another port than --port, got "\d+"/ });
   }
   t.equal(resolveOptions({ port: '0', opsPort: '0' }, {}).opsPort, 0);
+  t.end();
+});
+
+void t.test('a wrong list of API keys is not shown: errors end up in logs', (t) => {
+  const wrong: [Record<string, string>, Record<string, string>, RegExp][] = [
+    [{ apiKey: 'sk-one,,sk-two' }, {}, /^--api-key must be a list separated by commas$/],
+    [{}, { SORTIE_API_KEY: 'sk-one,' }, /^SORTIE_API_KEY must be a list separated by commas$/],
+  ];
+  for (const [flags, env, message] of wrong)
+    t.throws(() => resolveOptions(flags, env), { name: 'OptionError', message });
   t.end();
 });
 

@@ -36,9 +36,22 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
   t.end();
 });
 
+void t.test('a file is read as Windows editors write it: with a mark before it, and their line ends', (t) => {
+  for (const file of ['\uFEFF{\r\n"keys": [{ "key": "alpha" }]\r\n}', '\uFEFFalpha\r\n', '\uFEFF# staff\r\nalpha'])
+    t.strictSame(
+      load(t, file).map(({ digest }) => digest),
+      [keyDigest('alpha')],
+      JSON.stringify(file),
+    );
+  t.end();
+});
+
 void t.test('a wrong file names the place and no key', (t) => {
   const cases: [unknown, RegExp][] = [
     ['{ "keys": ', /valid JSON/],
+    // Its lines would be keys: "[" among them.
+    [['secret'], /must be object/],
+    ['[\n  "secret"\n]\n', /must be object/],
     [{ keys: [] }, /\/keys /],
     [{ keys: [{ name: 'nobody' }] }, /\/keys\/0 must have either key or sha256/],
     [{ keys: [{ key: 'secret', sha256: '0'.repeat(64) }] }, /\/keys\/0 must have either key or sha256/],

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { OptionError, resolveOptions } from '../src/config.js';
-import { requestPolicy } from '../src/serve.js';
+import { engineOptions, requestPolicy } from '../src/serve.js';
 
 const exits = [10, 20, 30].map((layer) => ({ layer })) as unknown as Parameters<typeof requestPolicy>[0]['exits'];
 
@@ -37,4 +37,18 @@ void t.test('what the router may be told has rules', async (t) => {
     /--no-budget-share must be a number from 0.01 to 1, got "0"/,
   );
   t.throws(() => resolveOptions({ defaultBudget: '-1' }, {}), /--default-budget must be an integer/);
+});
+
+void t.test('each option of the engine comes from its own flag', async (t) => {
+  const flags = {
+    ...{ model: '/m', device: 'cuda', threads: '3', kvMemory: '5MiB', maxRunning: '7', maxQueue: '9' },
+    ...{ prefillChunk: '11', kernels: 'int4', prefixReuse: 'off', speculate: 'all', cacheDir: '/c', recalibrate: 'on' },
+    ...{ lengthQuantile: '0.5', noBudgetShare: '0.25', shedDepth: 'on', foresight: '3', maxStall: '13' },
+  };
+  const told = {
+    ...{ modelDir: '/m', device: 'cuda', threads: 3, kvMemoryBytes: 5 * 2 ** 20, maxRunning: 7, maxQueue: 9 },
+    ...{ prefillChunk: 11, kernels: ['int4'], prefixReuse: false, speculate: 'all', cacheDir: '/c', recalibrate: true },
+    policy: { lengthQuantile: 0.5, noBudgetShare: 0.25, shedDepth: true, foresight: 3, maxStallMs: 13 },
+  };
+  t.same(engineOptions(resolveOptions(flags, {})), told);
 });

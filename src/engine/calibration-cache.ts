@@ -4,8 +4,8 @@
  * Knows: files, what a measurement depends on. Must not know: how it is measured. Nothing here throws: a cache that
  * can't be read or written costs a second of measuring, and the log says why.
  */
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import Type from 'typebox';
@@ -84,13 +84,19 @@ export function readCalibration(dir: string, key: CalibrationKey): Cached {
 
 /** Not recursive: that never returns below folders that refuse it with ENOENT, such as /proc. */
 function makeDir(dir: string): void {
-  if (!existsSync(dir)) mkdirSync(dir);
+  try {
+    mkdirSync(dir);
+  } catch (error) {
+    // Where it was there all along, or another server has just made it, that is no reason.
+    if (!existsSync(dir)) throw error;
+  }
 }
 
 /** @returns why it could not be written, or null */
 export function writeCalibration(dir: string, key: CalibrationKey, cost: CostTable): string | null {
   const file = fileOf(dir, key);
-  const draft = `${file}.${process.pid}`;
+  // Not by the process alone: in containers that share the folder, each server's may have the same id.
+  const draft = `${file}.${process.pid}-${randomBytes(4).toString('hex')}`;
   try {
     makeDir(dirname(dir));
     makeDir(dir);
@@ -99,6 +105,16 @@ export function writeCalibration(dir: string, key: CalibrationKey, cost: CostTab
     renameSync(draft, file);
     return null;
   } catch (error) {
+    removeDraft(draft);
     return `${file} can't be written (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`;
+  }
+}
+
+/** A full disk leaves the beginning of one, and each start would leave another. */
+function removeDraft(draft: string): void {
+  try {
+    rmSync(draft, { force: true });
+  } catch {
+    // Where nothing can be removed, nothing could be written either.
   }
 }

@@ -45,9 +45,17 @@ export function onClosed(reply: FastifyReply, listener: () => void): void {
   raw.once('close', closed);
 }
 
+/** The status of each response in whose place its connection was answered. */
+const refused = new WeakMap<ServerResponse, number>();
+
+/** Notes what a connection was told whose request did not arrive whole: nothing goes out by its response. */
+export function noteRefused(response: ServerResponse, status: number): void {
+  refused.set(response, status);
+}
+
 /** Whether every byte went out. `writableFinished` says so, too, when a socket is destroyed with bytes left. */
 export function isSent({ raw }: FastifyReply): boolean {
-  return sent.get(raw) === true;
+  return sent.get(raw) === true || refused.has(raw);
 }
 
 /** Aborts with `ClientGone` when the client leaves before the answer's end. (`request.signal` fires too early.) */
@@ -61,5 +69,5 @@ export function goneSignal(reply: FastifyReply): AbortSignal {
 
 /** The status that the client was told; where it left before it was told any, nginx's number for that. */
 export function statusOf({ raw }: FastifyReply): number {
-  return raw.headersSent ? raw.statusCode : 499;
+  return raw.headersSent ? raw.statusCode : (refused.get(raw) ?? 499);
 }

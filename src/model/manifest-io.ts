@@ -33,22 +33,25 @@ export function loadManifest(dir: string): Manifest {
   return Value.Decode(Manifest, json);
 }
 
-/** Size and SHA-256 of a file, streamed. */
-export async function describeFile(dir: string, name: string): Promise<FileEntry> {
+/** Size and SHA-256 of a file, streamed. @throws the reason of the signal where it is aborted */
+export async function describeFile(dir: string, name: string, signal?: AbortSignal): Promise<FileEntry> {
   const file = path.join(dir, name);
   const hash = createHash('sha256');
-  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash);
+  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash, { signal });
   return { path: name, size: statSync(file).size, sha256: hash.digest('hex') };
 }
 
-/** Compares every listed file with its size and SHA-256; the error names the first that differs. */
-export async function verifyFiles(dir: string, manifest: Manifest): Promise<void> {
+/**
+ * Compares every listed file with its size and SHA-256; the error names the first that differs.
+ * @param signal ends it: large models take minutes
+ */
+export async function verifyFiles(dir: string, manifest: Manifest, signal?: AbortSignal): Promise<void> {
   for (const entry of manifest.files) {
     const file = path.join(dir, entry.path);
     const size = statSync(file, { throwIfNoEntry: false })?.size;
     if (size === undefined) throw new Error(`${file} is missing`);
     if (size !== entry.size) throw new Error(`${file} has ${size} bytes, the manifest says ${entry.size}`);
-    const { sha256 } = await describeFile(dir, entry.path);
+    const { sha256 } = await describeFile(dir, entry.path, signal);
     if (sha256 !== entry.sha256)
       throw new Error(`${file} is damaged: SHA-256 ${sha256}, the manifest says ${entry.sha256}`);
   }

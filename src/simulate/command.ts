@@ -3,7 +3,7 @@
  *
  * Knows: files, progress, the parts of a simulation. Must not know: command-line flags (cli), the real engine.
  */
-import { open, readFile, writeFile } from 'node:fs/promises';
+import { open, readFile, stat, writeFile } from 'node:fs/promises';
 import { type Policy, chunkSizes, costModel, defaultPolicy, predictMs } from '../router/planner.js';
 import { parseCostFile } from './costs.js';
 import { type Machine, simulate } from './engine.js';
@@ -31,6 +31,12 @@ export async function simulateCommand(
   // A simulation may take minutes: they are not to be lost for want of a place.
   await checkWritable('--out', options.out);
   await checkWritable('--plot', options.plot);
+  await checkDistinct({
+    '--trace': options.trace,
+    '--cost': options.cost,
+    '--out': options.out,
+    '--plot': options.plot,
+  });
   const model = costModel(cost, shape);
   const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
   const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
@@ -90,6 +96,21 @@ async function checkWritable(option: string, file: string | null): Promise<void>
     throw new Error(`${option} must be a file that can be written, got "${file}" (${code ?? 'unwritable'})`, {
       cause: error,
     });
+  }
+}
+
+/** @throws Error that names two options: what is written last would take the place of what else is in their file */
+async function checkDistinct(files: Readonly<Record<string, string | null>>): Promise<void> {
+  const options = new Map<string, string>();
+  for (const [option, file] of Object.entries(files)) {
+    if (file === null) continue;
+    const stats = await stat(file);
+    // A terminal or a pipe keeps nothing that could be lost.
+    if (!stats.isFile()) continue;
+    const id = `${stats.dev}:${stats.ino}`;
+    const other = options.get(id);
+    if (other !== undefined) throw new Error(`${option} must be another file than ${other}, got "${file}"`);
+    options.set(id, option);
   }
 }
 

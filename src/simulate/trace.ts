@@ -14,11 +14,14 @@ export interface TraceEntry {
   readonly outputTokens: number;
 }
 
+/** The latest instant of Date, ms: sums of what is below it are exact enough to count with. */
+const LAST_MS = 8.64e15;
+
 /** A log line of an answered completion (http/plugins/access-log.ts): `time` is when its last byte went out, in ms. */
 const AnsweredLine = Type.Object({
   msg: Type.Literal('request'),
-  time: Type.Number(),
-  ms: Type.Number(),
+  time: Type.Number({ minimum: 0, maximum: LAST_MS }),
+  ms: Type.Number({ minimum: 0, maximum: LAST_MS }),
   prompt_tokens: Type.Integer({ minimum: 1 }),
   completion_tokens: Type.Integer({ minimum: 0 }),
 });

@@ -23,13 +23,18 @@ const GETTER = {
 
 /** Both exporters read endpoint, headers, time-out and compression from the environment. */
 async function exporterOf(env: Readonly<Record<string, string | undefined>>): Promise<SpanExporter> {
-  const protocol = env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL ?? env.OTEL_EXPORTER_OTLP_PROTOCOL ?? 'http/protobuf';
+  const names = ['OTEL_EXPORTER_OTLP_TRACES_PROTOCOL', 'OTEL_EXPORTER_OTLP_PROTOCOL'] as const;
+  // An empty variable is unset, as the specification has it.
+  const [[name, protocol] = [names[1], 'http/protobuf']] = names.flatMap((each) => {
+    const value = env[each] ?? '';
+    return value === '' ? [] : [[each, value] as const];
+  });
   if (protocol === 'http/json') {
     const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-http');
     return new OTLPTraceExporter();
   }
   if (protocol !== 'http/protobuf') {
-    throw new OptionError(`OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or http/json, got "${protocol}"`);
+    throw new OptionError(`${name} must be http/protobuf or http/json, got "${protocol}"`);
   }
   const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto');
   return new OTLPTraceExporter();

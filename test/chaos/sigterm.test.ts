@@ -1,7 +1,10 @@
 /** SIGTERM under load: what was accepted is answered whole. */
 import { once } from 'node:events';
+import { truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
 import { embeddedModel, enginePid, metric, post, serve, tinyModel, until } from './helper.js';
 
 const EACH = 12;
@@ -85,6 +88,21 @@ void t.test('nor do texts that are tokenized hold up the end', async (t) => {
     t.equal(each.status, 503);
     t.match(await each.json(), { error: { type: 'unavailable_error', code: 'draining' } });
   }
+  t.same(await exit, [0, null]);
+});
+
+void t.test('nor do the checksums of a large model', async (t) => {
+  const model = tinyModel(t.testdir({}));
+  // Nothing of it is on disk; to read it takes longer than any test.
+  const size = 2 ** 40;
+  writeFileSync(join(model, 'large.bin'), '');
+  truncateSync(join(model, 'large.bin'), size);
+  const manifest = loadManifest(model);
+  const files = [...manifest.files, { path: 'large.bin', size, sha256: '0'.repeat(64) }];
+  writeFileSync(join(model, MANIFEST_FILE), JSON.stringify({ ...manifest, files }));
+  const server = await serve(t, model);
+  const exit = once(server.process, 'exit');
+  server.process.kill('SIGTERM');
   t.same(await exit, [0, null]);
 });
 

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import {
@@ -14,7 +14,7 @@ const key: CalibrationKey = {
 };
 
 void t.test('what was measured is there again, for the same model, machine, threads and runtime only', async (t) => {
-  const dir = join(t.testdir(), 'cache');
+  const dir = join(t.testdir(), 'home', 'cache');
   t.same(readCalibration(dir, key), { cost: null, why: null }, 'nothing yet');
   t.equal(writeCalibration(dir, key, table), null);
   t.same(readCalibration(dir, key).cost, table);
@@ -46,4 +46,26 @@ void t.test('a folder that can not be written is a reason, not an error', async 
   const dir = t.testdir({ file: '' });
   t.match(writeCalibration(join(dir, 'file', 'cache'), key, table), /can't be written/);
   if (process.platform === 'linux') t.match(writeCalibration('/proc/nope', key, table), /can't be written/);
+});
+
+void t.test('what can not be put in its place leaves nothing behind', async (t) => {
+  const dir = join(t.testdir(), 'cache');
+  t.equal(writeCalibration(dir, key, table), null);
+  const [name = ''] = readdirSync(dir);
+  t.strictSame(readdirSync(dir), [name], 'nor does what can');
+  rmSync(join(dir, name));
+  // A file can't take the place of a folder.
+  mkdirSync(join(dir, name));
+  t.match(writeCalibration(dir, key, table), /can't be written \(EISDIR\)/);
+  t.strictSame(readdirSync(dir), [name]);
+});
+
+void t.test('the draft of a server that shares the folder, and by chance the process id, is left alone', async (t) => {
+  const dir = join(t.testdir(), 'cache');
+  t.equal(writeCalibration(dir, key, table), null);
+  const theirs = join(dir, `${readdirSync(dir)[0] ?? ''}.${process.pid}`);
+  writeFileSync(theirs, 'half');
+  t.equal(writeCalibration(dir, key, table), null);
+  t.equal(readFileSync(theirs, 'utf8'), 'half');
+  t.same(readCalibration(dir, key).cost, table);
 });

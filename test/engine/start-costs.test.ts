@@ -1,10 +1,11 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { EngineOptions } from '../../src/engine/options.js';
 import { calibrationPlan } from '../../src/engine/calibrate.js';
 import { type StartCosts, drift, startCosts } from '../../src/engine/start-costs.js';
 import { monotonicMs } from '../../src/clock.js';
-import { loadManifest } from '../../src/model/manifest-io.js';
+import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
 import { bytesPerPosition } from '../../src/model/staged-model.js';
 import type { CostTable, UnitCost } from '../../src/router/cost.js';
 import { costModel, depthShape } from '../../src/router/planner.js';
@@ -65,6 +66,26 @@ void t.test('kept costs are used while they hold, measured again when the machin
   t.same(start(0.25), { ...faster, source: 'cache', note: null }, 'what was measured again was kept');
   t.same(start(1).costs, faster.costs, 'and stays when the machine is busy again');
 });
+
+void t.test(
+  'kept costs are those of the model and of the threads, and are not asked for where all is to be measured',
+  async (t) => {
+    const modelDir = await tinyModel(t, 'float');
+    const dir = t.testdir();
+    const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(dir, 'cache') });
+    const executor = await makeExecutor(t, options);
+    const source = (other: Partial<EngineOptions>): string =>
+      startCosts(executor, { ...options, ...other }, ticking(1)).source;
+    t.equal(source({}), 'measured');
+    t.equal(source({}), 'cache');
+    t.equal(source({ recalibrate: true }), 'measured');
+    t.equal(source({ threads: options.threads + 1 }), 'measured');
+    const { name, ...manifest } = loadManifest(modelDir);
+    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, name: `${name}-2` }));
+    t.equal(source({ modelDir: dir }), 'measured');
+    t.equal(source({}), 'cache', 'what was there is there still');
+  },
+);
 
 void t.test('where the cache holds a few positions, no more are measured, and costs are complete', async (t) => {
   const modelDir = await tinyModel(t, 'float');

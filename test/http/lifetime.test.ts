@@ -127,6 +127,25 @@ void t.test('half a request is dropped after the request time-out', async (t) =>
   t.match(answer, /^HTTP\/1\.1 408 .*"request_timeout"/s);
 });
 
+void t.test('a request that does not arrive whole is logged and counted by what it was told', async (t) => {
+  const log: string[] = [];
+  const server = await build(t, undefined, { options: { requestTimeout: 0.3 }, log: (line) => log.push(line) });
+  const head = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+  for (const [rest, status] of [
+    ['Content-Length: 9\r\n\r\n{', 408],
+    ['Transfer-Encoding: chunked\r\n\r\nno number\r\n', 400],
+  ] as const) {
+    const before = linesOf(log, 'request').length;
+    t.match(await exchange(server.port, head + rest), new RegExp(`^HTTP/1\\.1 ${status} `));
+    await until(() => linesOf(log, 'request').length > before);
+    const line = linesOf(log, 'request').at(-1);
+    t.match(line, { route: '/v1/completions', status });
+    t.equal(line?.cancelled, undefined, 'its client did not leave');
+    const metrics = await (await fetch(`${server.url}/metrics`)).text();
+    t.match(metrics, `sortie_http_requests_total{method="POST",route="/v1/completions",status="${status}"`);
+  }
+});
+
 void t.test('a server that closes does not wait for connections that have sent nothing', async (t) => {
   const server = await build(t);
   const silent = net.connect(server.port, '127.0.0.1');
@@ -170,6 +189,30 @@ void t.test('a drain lets running answers finish, refuses new ones and closes id
   t.match(await (await running).text(), /ten.*\[DONE\]\n\n$/s);
   t.equal(await drained, true);
   await t.rejects(fetch(`${server.url}/health`), 'the port is closed');
+});
+
+void t.test('a drain closes a connection that is kept for the next request, while an answer still runs', async (t) => {
+  const server = await build(t, says('one two three', { pace: 60_000 }));
+  const kept = net.connect(server.port, '127.0.0.1', () => kept.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\n'));
+  await once(kept, 'data');
+  const running = server.post('/v1/chat/completions', { messages });
+  await until(() => server.engine.live === 1);
+  server.context.draining = true;
+  const drained = drain(server.app, runningOf(server), 5000);
+  await once(kept, 'close');
+  t.equal(server.engine.live, 1);
+  server.engine.cancelAll('cancelled');
+  t.equal((await running).status, 503);
+  t.equal(await drained, true);
+});
+
+void t.test('a drain waits for a request that has arrived in part', async (t) => {
+  const server = await build(t);
+  const half = net.connect(server.port, '127.0.0.1', () => half.write(HALF));
+  half.on('error', () => undefined);
+  await until(() => server.app.openResponses.size === 1);
+  server.context.draining = true;
+  t.equal(await drain(server.app, runningOf(server), 100), false);
 });
 
 void t.test('at the deadline of a drain each answer ends with an error that says why', async (t) => {

@@ -69,6 +69,22 @@ void t.test('requests a minute: told, then refused with the time to wait', async
   t.match(await (await fetch(`${server.url}/metrics`)).text(), /key_limited_total\{limit="requests",[^}]*\} 1\n/);
 });
 
+void t.test('a refusal costs nothing: who asks again waits no longer', async (t) => {
+  const limits = { requests: { requestsPerMinute: 1 }, tokens: { tokensPerMinute: promptTokens + 2 } };
+  const server = await build(t, undefined, {
+    apiKeys: Object.entries(limits).map(([name, limit]) => key(name, { limits: limit })),
+  });
+  for (const who of Object.keys(limits)) {
+    const ask = () => server.post('/v1/completions', { prompt, max_tokens: 2 }, as(who));
+    t.equal((await ask()).status, 200, who);
+    for (let i = 0; i < 3; i++) {
+      const refused = await ask();
+      t.equal(refused.status, 429, who);
+      t.ok(Number(refused.headers.get('retry-after-ms')) <= 60_000, `${who}: a minute fills it`);
+    }
+  }
+});
+
 void t.test('tokens a minute: the longest answer is reserved, the rest comes back', async (t) => {
   const limits = { tokensPerMinute: 100 };
   const server = await build(t, says('one two three', { pace: 20 }), { apiKeys: [key('k', { limits })] });
@@ -216,4 +232,23 @@ void t.test('the policy of a key: default budget and bounds of depth', async (t)
     t.equal(error.param, param);
     t.same(error.exits, [15, 20, 25]);
   }
+});
+
+void t.test('the log names the key, never its text, in whatever case its scheme is written', async (t) => {
+  const log: string[] = [];
+  const server = await build(t, undefined, {
+    apiKeys: [key('sesame', { name: 'team-a' }), 'nameless'],
+    log: (line) => log.push(line),
+  });
+  const names: unknown[] = [];
+  for (const authorization of ['Bearer sesame', 'bearer sesame', 'BEARER  sesame ', 'Bearer nameless']) {
+    const before = log.length;
+    const answer = await server.post('/v1/completions', { prompt, max_tokens: 2 }, { authorization });
+    t.equal(answer.status, 200, authorization);
+    await answer.text();
+    while (log.length === before) await new Promise(setImmediate);
+    names.push((JSON.parse(log.at(-1) ?? '') as { key?: string }).key);
+  }
+  t.same(names, ['team-a', 'team-a', 'team-a', undefined]);
+  t.notMatch(log.join('\n'), /sesame|nameless/);
 });

@@ -1,5 +1,5 @@
 /** What the command hands on: prompts are cut as the server that is to be sized cuts them. */
-import { writeFile } from 'node:fs/promises';
+import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { simulateCommand } from '../../src/simulate/command.js';
@@ -42,4 +42,44 @@ void t.test('what can not be written is told before anything is simulated', asyn
       t.same(lines, []);
     }
   }
+});
+
+void t.test('neither the report nor the plot is written over what is read, nor over the other', async (t) => {
+  const { dir, trace, cost } = await files(t);
+  const before = await readFile(trace, 'utf8');
+  const [linked, both] = [join(dir, 'linked'), join(dir, 'both')];
+  await link(cost, linked);
+  for (const [places, message] of [
+    [{ out: trace }, `--out must be another file than --trace, got "${trace}"`],
+    [{ plot: linked }, `--plot must be another file than --cost, got "${linked}"`],
+    [{ out: both, plot: both }, `--plot must be another file than --out, got "${both}"`],
+  ] as const) {
+    const options = { ...simulateDefaults, trace, cost, speeds: [1], maxReplicas: 1, ...places };
+    await t.rejects(
+      simulateCommand(options, () => undefined),
+      { message },
+    );
+  }
+  t.equal(await readFile(trace, 'utf8'), before);
+  const nowhere = { out: '/dev/null', plot: '/dev/null' };
+  const options = { ...simulateDefaults, trace, cost, speeds: [1], maxReplicas: 1, ...nowhere };
+  t.equal((await simulateCommand(options, () => undefined)).length, 1, 'what keeps nothing may be both');
+});
+
+void t.test('the replicas that are told are the least that reach the target', async (t) => {
+  const { dir, cost } = await files(t);
+  // All at once: each replica more has a share of them.
+  const burst = join(dir, 'burst.csv');
+  const lines = Array.from({ length: 40 }, () => '2023-11-16 18:15:46.0000000,600,20');
+  await writeFile(burst, ['TIMESTAMP,ContextTokens,GeneratedTokens', ...lines, ''].join('\n'));
+  const told = async (maxReplicas: number): Promise<number | null | undefined> => {
+    const options = { ...simulateDefaults, trace: burst, cost, speeds: [1], noise: 0, target: 0.95, maxReplicas };
+    const [report] = await simulateCommand(options, () => undefined);
+    return report?.replicas;
+  };
+  const least = (await told(64)) ?? 0;
+  t.ok(least > 2, `found between two powers of two: ${least}`);
+  t.equal(await told(least), least, 'the last number that is tried counts');
+  t.equal(await told(least - 1), null);
+  t.equal(await told(1), null);
 });

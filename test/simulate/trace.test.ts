@@ -41,5 +41,8 @@ void t.test('reads the log of the server: answered completions, at the time when
   t.equal(parseTrace(`\uFEFF${answered(10_000, 2500, 30, 7)}\n`).length, 1, 'behind a byte order mark');
   t.equal(parseTrace(`\uFEFF${header}\n2023-11-16 18:15:46,374,44\n`).length, 1, 'the other format too');
   t.throws(() => parseTrace('{"msg":"model loaded"}\n'), /at least one request/);
+  // No time of a request: a simulation would wait for it for ever.
+  const wrong = [answered(1e300, 1, 30, 7), answered(10_000, -1e300, 30, 7), answered(10_000, 1e300, 30, 7)];
+  t.equal(parseTrace([...wrong, answered(10_000, 2500, 30, 7)].join('\n')).length, 1);
   t.end();
 });

@@ -124,7 +124,7 @@ void t.test('an answer that the gateway cut in the step that ended it is truncat
     const cut: Budget = { ...budget(200), onMiss: 'truncate' };
     metrics.begin(id, { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: cut });
   }
-  metrics.step(step(300, { ended: [ended('cut', 'length', 230), ended('whole', 'length', 199)] }));
+  metrics.step(step(300, { ended: [ended('cut', 'length', 230), ended('whole', 'length', 200)] }));
   const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
   t.same([await outcome('truncated'), await outcome('met'), await outcome('missed')], [1, 1, 0]);
   t.equal(await value('request_success_total{finished_reason="deadline"'), 1);
@@ -295,9 +295,12 @@ void t.test('times are never negative, and an engine counts each time that it go
   const work = { ms: 5, cycleMs: 8, predictedMs: 0, stageRows: [], prefillTokens: 0, catchUpTokens: 0 };
   metrics.step(step(50, { work: { ...work, exitMs: [], kernelRuns: [], slowdown: 1 } }));
   t.equal(await value('engine_step_drift_ratio_count'), 0, 'nothing was predicted of this step');
+  t.equal(metrics.live, 1);
   metrics.down();
+  t.equal(metrics.live, 0, 'nobody waits for what is lost');
   metrics.down();
   t.equal(await value('engine_down_total'), 2);
+  t.equal(await value('request_failure_total{reason="engine_lost"'), 1, 'and it is lost once');
 });
 
 void t.test('an answer and the engine beside it: every figure that is told of them', async (t) => {
@@ -306,7 +309,7 @@ void t.test('an answer and the engine beside it: every figure that is told of th
   const load = { running: 2, waiting: 3, kvUsed: 0.5, kvCached: 0.25 };
   const work = {
     ...{ ms: 5, cycleMs: 8, predictedMs: 4, stageRows: [4, 2], prefillTokens: 7, catchUpTokens: 6 },
-    ...{ exitMs: [], kernelRuns: [], slowdown: 1 },
+    ...{ exitMs: [0.5], kernelRuns: [], slowdown: 1 },
   };
   metrics.step(step(10, { planned: [planned('a', 30)], work, load }));
   const token = { id: 'a', token: 1, exit: 30, logprobs: null };
@@ -327,6 +330,8 @@ void t.test('an answer and the engine beside it: every figure that is told of th
     ...{ request_inference_time_seconds_sum: 4.5, request_prefill_time_seconds_sum: 1.5 },
     ...{ time_to_first_token_seconds_sum: 2, request_decode_time_seconds_sum: 2 },
     ...{ request_time_per_output_token_seconds_sum: 1, inter_token_latency_seconds_sum: 2 },
+    ...{ request_predicted_ttft_seconds_sum: 0.01, request_predicted_tpot_seconds_sum: 0.01 },
+    ...{ 'engine_exit_seconds_total{exit_layer="10"': 0.0005, 'engine_exit_seconds_total{exit_layer="30"': 0 },
   };
   for (const [name, figure] of Object.entries(told)) t.equal(await value(name), figure, name);
   metrics.down();

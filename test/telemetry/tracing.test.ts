@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import { startTracing, type Tracing } from '../../src/telemetry/tracing.js';
 import { collect, valuesOf, type CollectedSpan, type Collector } from '../fakes/collector.js';
 import type { Script } from '../fakes/engine.js';
-import { build, says, type TestServer } from '../fakes/server.js';
+import { build, exchange, says, type TestServer } from '../fakes/server.js';
 
 const log = pino({ level: 'silent' });
 const VARIABLES = { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json', OTEL_SERVICE_NAME: 'gateway-7' };
@@ -52,11 +52,28 @@ void t.test('off, and not even loaded, unless an endpoint is named', async (t) =
   ]) {
     t.equal(await startTracing(env, '1', log), null);
   }
-  await t.rejects(
-    startTracing({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://x', OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }, '1', log),
-    /OTEL_EXPORTER_OTLP_PROTOCOL must be http\/protobuf or http\/json, got "grpc"/,
-  );
 });
+
+void t.test(
+  'the protocol is one that is served, by the variable that says it; an empty one says nothing',
+  async (t) => {
+    const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' };
+    for (const name of ['OTEL_EXPORTER_OTLP_PROTOCOL', 'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL']) {
+      await t.rejects(
+        startTracing({ ...endpoint, [name]: 'grpc' }, '1', log),
+        { name: 'OptionError', message: `${name} must be http/protobuf or http/json, got "grpc"` },
+        name,
+      );
+      const tracing = await startTracing({ ...endpoint, [name]: '' }, '1', log);
+      t.not(tracing, null, 'on, by the default');
+      await tracing?.shutdown();
+    }
+    await t.rejects(
+      startTracing({ ...endpoint, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: '', OTEL_EXPORTER_OTLP_PROTOCOL: 'x' }, '1', log),
+      { message: 'OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or http/json, got "x"' },
+    );
+  },
+);
 
 void t.test("a request continues its caller's trace, with queue, prefill, decode and replans below it", async (t) => {
   const server = await traced(t, says('one two three four', { exits: [30, 15, 15, 30], pace: 5 }));
@@ -186,6 +203,14 @@ void t.test('errors: of the caller, of the engine, of the connection', async (t)
   );
 });
 
+void t.test('a request that does not arrive whole has the status that it was told', async (t) => {
+  const server = await traced(t, says('one'));
+  const head = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+  await exchange(server.port, `${head}Transfer-Encoding: chunked\r\n\r\nno number\r\n`);
+  const root = named(await server.spans(), 'POST /v1/completions');
+  t.match(root.values, { 'http.response.status_code': 400, 'error.type': '400' });
+});
+
 void t.test('a client that leaves ends the span of its request', async (t) => {
   const server = await traced(t, says('one two three four', { pace: 50 }));
   for (const stream of [true, false]) {
@@ -219,6 +244,33 @@ void t.test('the engine goes down: what it had begun is sent, as failed', async 
   await response.text();
   const decode = named(await server.spans(), 'decode');
   t.match(decode, { status: { code: 2, message: 'engine_lost' } });
+});
+
+void t.test('what the engine failed on has its last span failed, and no other', async (t) => {
+  const server = await traced(t, says('one two', { end: 'error' }));
+  await (await server.post('/v1/completions', { prompt: 'Hi' })).text();
+  const spans = await server.spans();
+  t.match(named(spans, 'decode'), { status: { code: 2, message: 'engine_failed' } });
+  for (const name of ['queue', 'prefill']) t.equal(named(spans, name).status?.code ?? 0, 0, name);
+});
+
+void t.test('what was refused has no spans of its own, also when the engine goes down after it', async (t) => {
+  const server = await traced(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
+  t.equal((await server.post('/v1/completions', { prompt: 'Hi' })).status, 429);
+  server.engine.die();
+  t.same(
+    (await server.spans()).map(({ name }) => name),
+    ['POST /v1/completions'],
+  );
+});
+
+void t.test('of many changes of depth the first 64 are spans, and all are counted', async (t) => {
+  const exits = Array.from({ length: 70 }, (_, i) => (i % 2 === 0 ? 30 : 15));
+  const server = await traced(t, () => ({ tokens: exits.map(() => 500), exits }));
+  await (await server.post('/v1/completions', { prompt: 'Hi', max_tokens: 70 })).text();
+  const spans = await server.spans();
+  t.equal(named(spans, 'decode').values['sortie.replans'], 69);
+  t.equal(spans.filter(({ name }) => name === 'replan').length, 64);
 });
 
 void t.test('a caller who does not sample is not traced', async (t) => {

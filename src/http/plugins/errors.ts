@@ -3,12 +3,13 @@
  *
  * Knows: Fastify's error codes. Must not know: endpoints.
  */
-import { STATUS_CODES } from 'node:http';
+import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
 import { ApiError, ClientGone, shown, toApiError, type ErrorCode } from '../../errors.js';
+import { noteRefused } from '../closed.js';
 import { commonHeaders } from './headers.js';
 
 interface Rule {
@@ -134,19 +135,22 @@ const NO_HTTP = ['bad_request', 'This is not a valid HTTP request.'] as const;
 
 /** Answers on a socket whose request could not be parsed or did not arrive in time. */
 export function clientError(this: FastifyInstance, error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable || isAnswering(this, socket)) {
+  const open = [...this.openResponses.keys()].filter(({ req }) => req.socket === socket);
+  if (error.code === 'ECONNRESET' || !socket.writable || open.some(isAnswering)) {
     socket.destroy();
     return;
   }
-  refuseSocket(socket, new ApiError(...(SOCKET_ERRORS[error.code ?? ''] ?? NO_HTTP)));
+  const answer = new ApiError(...(SOCKET_ERRORS[error.code ?? ''] ?? NO_HTTP));
+  for (const response of open) noteRefused(response, answer.status);
+  refuseSocket(socket, answer);
 }
 
-/** Whether an earlier request of the connection is still being answered: what is written there is read as its answer. */
-function isAnswering({ openResponses }: FastifyInstance, socket: Socket): boolean {
-  // A request that has not arrived whole is the one at fault, and has its answer unless that has begun.
-  return [...openResponses.keys()].some(
-    ({ req, headersSent }) => req.socket === socket && (headersSent || req.complete),
-  );
+/**
+ * Whether what is written to the connection would be read as this answer. A request that has not arrived whole is the
+ * one at fault, and has its answer unless that has begun.
+ */
+function isAnswering({ req, headersSent }: ServerResponse): boolean {
+  return headersSent || req.complete;
 }
 
 /** How long a refused client has to read its answer and close. */
