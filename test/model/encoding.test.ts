@@ -113,6 +113,13 @@ void t.test('an idle thread is ended, and one that is wanted again is kept', asy
   }
 });
 
+void t.test('where the system has no room for a thread, each text fails and none is left behind', async (t) => {
+  // Stands for that: Node.js throws at once here as well.
+  const thread = threadOf(t, (() => 0) as unknown as string);
+  const lost = { name: 'EncodingLost', message: /lost: .*could not be cloned/ };
+  for (let each = 0; each < 9; each++) await t.rejects(thread.encode('Hello', false), lost);
+});
+
 void t.test('a thread that can not start or dies fails its text, and the next one has another thread', async (t) => {
   const file = join(t.testdir(), 'tokenizer.json');
   const thread = threadOf(t, file);
