@@ -147,6 +147,7 @@ void t.test('a whole number that is excluded is so where the other bound has the
     { minimum: -0.5, maximum: 0 },
     { minimum: 0, exclusiveMinimum: false, maximum: 0.5 },
     { exclusiveMinimum: 0.25, maximum: 0.5 },
+    { minimum: -0.5, exclusiveMaximum: -0.25 },
     { exclusiveMinimum: -0.5, exclusiveMaximum: 0.25 },
     { minimum: 0.25, exclusiveMinimum: 0, maximum: 0.5 },
     { exclusiveMinimum: -1, maximum: -0.5 },
