@@ -84,6 +84,21 @@ void t.test('who leaves ends the work, and nobody else', async (t) => {
   await t.rejects(thread.encode('Hello', false, running.signal), { message: 'left' }, 'nor does it begin');
 });
 
+void t.test('who leaves while it waits does not end the work of another', async (t) => {
+  const file = join(t.testdir(), 'tokenizer.json');
+  writeFileSync(file, JSON.stringify(tokenizerJson));
+  const thread = threadOf(t, file);
+  await thread.encode('Hello', false);
+  // Only a new thread reads it, and fails.
+  writeFileSync(file, '');
+  const waiting = new AbortController();
+  const running = thread.encode('Hello', false);
+  const left = t.rejects(thread.encode('Hello', false, waiting.signal), { message: 'left' });
+  waiting.abort(new Error('left'));
+  await left;
+  t.same([...(await running)], tokenizer.encode('Hello', false));
+});
+
 void t.test('eight texts at once, more are refused; those that wait are, too, when it is closed', async (t) => {
   const thread = threadOf(t);
   const waiting = Array.from({ length: 8 }, () => thread.encode(endless, false));
