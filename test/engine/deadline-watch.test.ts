@@ -34,6 +34,7 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
   watch.add(request('continue', 60, 'continue'));
   watch.add(request('ended before', 60));
   watch.hear(heard(['a', 'continue', 'ended before'], ['a']));
+  watch.hear({ ...heard([], ['a']), at: 9 });
   watch.drop('ended before');
   await sleep(120);
   t.match(ends, [

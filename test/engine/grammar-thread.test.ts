@@ -5,6 +5,7 @@ import t from 'tap';
 import type { Constraint } from '../../src/engine/constraint.js';
 import type { EngineCore } from '../../src/engine/core.js';
 import { Grammars } from '../../src/engine/grammar/grammars.js';
+import { grammarVocabulary } from '../../src/engine/grammar/vocabulary.js';
 import { Inbox } from '../../src/engine/inbox.js';
 import type { GenerateMessage } from '../../src/engine/messages.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
@@ -51,4 +52,24 @@ void t.test('a request without a grammar counts those that wait for theirs, and 
   t.equal(submitted.get('plain'), 2);
   await all;
   t.strictSame([submitted.get('a'), submitted.get('b')], [null, null]);
+});
+
+void t.test('where the system has no room for a thread, grammars are lost and give their places back', async (t) => {
+  // Stands for that: Node.js throws at once here as well.
+  const tokenizer = (() => 0) as unknown as string;
+  const grammars = new Grammars({ ...options, tokenizer }, () => undefined);
+  const lost = { name: 'GrammarsLost', message: /lost: .*could not be cloned/ };
+  const all = Array.from({ length: 20 }, (_, index) => grammars.open(`g${index}`, grammar, []));
+  await Promise.all(all.map((each) => t.rejects(each, lost)));
+});
+
+void t.test('a token may be spelt as what objects inherit', (t) => {
+  const bytes = ['__proto__', 'constructor', 'a'].map((text) => Buffer.from(text));
+  const { vocab } = grammarVocabulary({ bytes, special: new Set(), byteLevel: true, stripsLeadingSpace: false }, 2);
+  t.strictSame(Object.entries(vocab), [
+    ['__proto__', 0],
+    ['constructor', 1],
+    ['a', 2],
+  ]);
+  t.end();
 });

@@ -143,6 +143,27 @@ void t.test('a reason says what is wrong, and names no option of the library', a
   }
 });
 
+void t.test('a bound that is excluded is no answer, however close the other one is', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, options, () => undefined);
+  const bounds = [
+    { exclusiveMinimum: 0, maximum: 0.3 },
+    { exclusiveMinimum: 5, exclusiveMaximum: 5.5 },
+    { minimum: -0.3, exclusiveMaximum: 0 },
+  ];
+  // It would say the whole number and end.
+  const bias = [...tokenizer.encode('05', false).map((id) => [id, 60] as const), [end, 50] as const];
+  const sampling = { ...GREEDY, logitBias: bias };
+  for (const [index, bound] of bounds.entries()) {
+    inbox.generate(ask(`${index}`, { type: 'number', ...bound }, { sampling, maxTokens: 20 }));
+  }
+  const all = await answersOf(core, Object.keys(bounds));
+  for (const [index, bound] of bounds.entries()) {
+    const text = tokenizer.decode(all.get(`${index}`)?.tokens ?? []);
+    t.ok(Value.Check({ type: 'number', ...bound }, JSON.parse(text)), `${JSON.stringify(bound)}: ${text}`);
+  }
+});
+
 void t.test('more grammars than there are parsers wait for each other; cancelled ones give theirs back', async (t) => {
   const core = makeCore(executor);
   const inbox = new Inbox(core, options, () => undefined);
@@ -334,6 +355,11 @@ void t.test('a malformed schema is told its place, and an answer beside it goes 
       /^properties\.a\.items\.anyOf\[1\]\.minLength must be/,
     ],
     [{ properties: { a: { required: ['x', 5] } } }, /^properties\.a\.required must be an array of strings, got/],
+    [{ type: 'integer', multipleOf: 300_007 }, /^multipleOf must have a least common multiple of at most 10000/],
+    [
+      { allOf: ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'].map((pattern) => ({ pattern })) },
+      /^it must have at most 8 pat/,
+    ],
     [{ type: 'integer', minimum: -1e19, maximum: -1e19 }, /^maximum must be a number above -2\^63, got -1/],
     [{ prefixItems: [{}, 'x'] }, /^prefixItems\[1\] must be an object or a boolean, got "x"/],
     [hidden, /^\$ref \("#\/x-hidden\/a~1b"\)\.minLength must be/],

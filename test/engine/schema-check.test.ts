@@ -1,6 +1,7 @@
 /** How deep and how large a schema may be before the grammar library reads it. */
 import t from 'tap';
 import { checkSchema } from '../../src/engine/grammar/schema-check.js';
+import { nothingMade } from '../../src/engine/grammar/schema-product.js';
 
 const TOO_DEEP = /^it must have at most 256 schemas within each other, references followed, got \d+$/;
 const TOO_LARGE = /must be at most 8192 schemas where what meets in it/;
@@ -196,7 +197,7 @@ void t.test('unions that meet may not be multiplied out to too much', (t) => {
       JSON.stringify(schema).slice(0, 80),
     );
   }
-  const made = { count: 0 };
+  const made = nothingMade();
   checkSchema(eight, made);
   checkSchema(eight, made);
   t.throws(() => {
@@ -233,26 +234,134 @@ void t.test('a union that references double is read at once, and too much where 
   t.end();
 });
 
-void t.test('integers are bounded above by more than the least of 64 bits', (t) => {
-  const least = -(2 ** 63);
-  const rule = /^(maximum|exclusiveMaximum) must be a number above -2\^63, got -/;
-  for (const bound of [{ maximum: least }, { exclusiveMaximum: least }, { maximum: -1e21 }]) {
-    t.throws(() => {
-      checkSchema({ type: 'integer', minimum: -1e21, ...bound });
-    }, rule);
-  }
-  for (const bound of [{ minimum: -1e21, maximum: least + 1024 }, { exclusiveMinimum: -1e21 }]) {
-    t.doesNotThrow(() => {
-      checkSchema({ type: 'integer', ...bound });
-    });
-  }
-  for (const bound of [
-    { exclusiveMaximum: true, maximum: 5 },
-    { exclusiveMinimum: false, minimum: 5 },
+void t.test(
+  'integers are bounded above by more than the least of 64 bits, and below by less than the greatest',
+  (t) => {
+    const least = -(2 ** 63);
+    const rule = /^(maximum|exclusiveMaximum) must be a number above -2\^63, got -/;
+    for (const bound of [{ maximum: least }, { exclusiveMaximum: least }, { maximum: -1e21 }]) {
+      t.throws(() => {
+        checkSchema({ type: 'integer', minimum: -1e21, ...bound });
+      }, rule);
+    }
+    for (const bound of [{ minimum: -least }, { exclusiveMinimum: -least }, { minimum: 1e21, maximum: 1e21 }]) {
+      t.throws(() => {
+        checkSchema({ type: 'integer', ...bound });
+      }, /^(minimum|exclusiveMinimum) must be a number below 2\^63, got /);
+    }
+    for (const bound of [
+      { minimum: -1e21, maximum: least + 1024 },
+      { exclusiveMinimum: -1e21 },
+      { minimum: -least - 1024, maximum: 1e21 },
+    ]) {
+      t.doesNotThrow(() => {
+        checkSchema({ type: 'integer', ...bound });
+      });
+    }
+    for (const bound of [
+      { exclusiveMaximum: true, maximum: 5 },
+      { exclusiveMinimum: false, minimum: 5 },
+    ]) {
+      t.doesNotThrow(() => {
+        checkSchema({ type: 'integer', ...bound });
+      }, 'as the fourth draft says it');
+    }
+    t.end();
+  },
+);
+
+void t.test('what must be a multiple has few remainders, all of a request together', (t) => {
+  const rule = /^multipleOf must have a least common multiple of at most 10000, over all that there are .*, got more$/;
+  const multiples = (...all: number[]) => ({ anyOf: all.map((multipleOf) => ({ type: 'number', multipleOf })) });
+  for (const right of [
+    multiples(16, 625),
+    multiples(10_000_000),
+    multiples(9973),
+    multiples(-9973),
+    multiples(0.01, 0.5, 0.25, 60, 1000, 1e7),
+    multiples(9e-7, 9e21),
+    multiples(100, 100, 99.99),
+    multiples(0),
   ]) {
     t.doesNotThrow(() => {
-      checkSchema({ type: 'integer', ...bound });
-    }, 'as the fourth draft says it');
+      checkSchema(right);
+    }, JSON.stringify(right));
+  }
+  for (const wrong of [
+    multiples(10_001),
+    multiples(0, 10_001),
+    multiples(1_000_003),
+    multiples(-10.001),
+    multiples(1.0001e-7),
+    multiples(97, 89, 2),
+    multiples(2, 3, 5, 7, 11, 13),
+    { properties: { a: { multipleOf: 101 }, b: { items: { multipleOf: 103 } } } },
+  ]) {
+    t.throws(
+      () => {
+        checkSchema(wrong);
+      },
+      rule,
+      JSON.stringify(wrong),
+    );
+  }
+  const made = nothingMade();
+  checkSchema(multiples(9973), made);
+  checkSchema(multiples(27), made);
+  checkSchema({ type: 'number' }, made);
+  checkSchema(multiples(100), made);
+  t.throws(() => {
+    checkSchema(multiples(2), made);
+  }, rule);
+  t.end();
+});
+
+void t.test('a text keeps to few patterns, and an object has few kinds of names', (t) => {
+  const texts = (count: number, format?: string) => ({
+    allOf: some(count, (i) => ({ type: 'string', pattern: `x${i}y` })),
+    ...(format === undefined ? {} : { format }),
+  });
+  const names = (count: number, first = 0) => ({
+    type: 'object',
+    patternProperties: Object.fromEntries(some(count, (i) => [`^p${first + i}x`, { type: 'integer' }])),
+  });
+  for (const right of [
+    texts(8),
+    texts(7, 'date'),
+    { allOf: some(20, () => ({ pattern: '^a' })) },
+    { anyOf: some(100, (i) => ({ pattern: `x${i}y` })) },
+    { properties: Object.fromEntries(some(20, (i) => [`p${i}`, texts(8)])) },
+    names(32),
+    { allOf: [names(16), names(16, 16), names(16)] },
+    { anyOf: some(4, (i) => names(32, 32 * i)) },
+  ]) {
+    t.doesNotThrow(
+      () => {
+        checkSchema(right);
+      },
+      JSON.stringify(right).slice(0, 80),
+    );
+  }
+  const manyTexts = /^(it|items|\$defs\.a) must have at most 8 patterns and formats that one text keeps to, got 9$/;
+  const manyNames = /^(it|items) must have at most 32 patternProperties that hold together, got \d+$/;
+  for (const [wrong, rule] of [
+    [texts(9), manyTexts],
+    [texts(8, 'date'), manyTexts],
+    [{ items: texts(9) }, manyTexts],
+    [{ ...texts(7), ...ref('a'), $defs: { a: texts(8, 'date') } }, manyTexts],
+    [{ allOf: some(9, (i) => ({ properties: { x: { pattern: `x${i}y` } } })) }, manyTexts],
+    [{ allOf: some(9, (i) => ({ items: { anyOf: [{ pattern: `x${i}y` }, { type: 'null' }] } })) }, manyTexts],
+    [names(33), manyNames],
+    [{ items: { patternProperties: names(33).patternProperties } }, manyNames],
+    [{ allOf: [names(20), names(20, 20)] }, manyNames],
+  ] as const) {
+    t.throws(
+      () => {
+        checkSchema(wrong);
+      },
+      rule,
+      JSON.stringify(wrong).slice(0, 80),
+    );
   }
   t.end();
 });

@@ -98,3 +98,65 @@ void t.test('another union stays', (t) => {
   }
   t.end();
 });
+
+void t.test('a whole number that is excluded is so where the other bound has the same whole part', (t) => {
+  const type = 'number';
+  for (const [said, meant] of [
+    [
+      { exclusiveMinimum: 0, maximum: 0.5 },
+      { minimum: 5e-7, maximum: 0.5 },
+    ],
+    [
+      { exclusiveMinimum: 5, exclusiveMaximum: 5.5 },
+      { minimum: 5 + 5e-7, exclusiveMaximum: 5.5 },
+    ],
+    [
+      { minimum: 0, exclusiveMinimum: true, maximum: 0.5 },
+      { minimum: 5e-7, maximum: 0.5 },
+    ],
+    [
+      { minimum: -1, exclusiveMinimum: 0, maximum: 0.5 },
+      { minimum: 5e-7, maximum: 0.5 },
+    ],
+    [
+      { minimum: -0.5, exclusiveMaximum: 0 },
+      { minimum: -0.5, maximum: -5e-7 },
+    ],
+    [
+      { exclusiveMinimum: -5.5, exclusiveMaximum: -5 },
+      { exclusiveMinimum: -5.5, maximum: -5 - 5e-7 },
+    ],
+    // Nothing lies between them.
+    [
+      { exclusiveMinimum: 1, maximum: 1 + 2 ** -52 },
+      { minimum: 1 + 2 ** -52, maximum: 1 + 2 ** -52 },
+    ],
+    [
+      { minimum: -1 - 2 ** -52, exclusiveMaximum: -1 },
+      { minimum: -1 - 2 ** -52, maximum: -1 - 2 ** -52 },
+    ],
+  ] as const) {
+    t.strictSame(normalSchema({ type, ...said }), { type, ...meant }, JSON.stringify(said));
+    t.strictSame(normalSchema({ items: { type, ...said } }), { items: { type, ...meant } }, 'wherever it is');
+  }
+  for (const schema of [
+    { exclusiveMinimum: 0 },
+    { exclusiveMaximum: 0 },
+    { exclusiveMinimum: 0, maximum: 1 },
+    { minimum: 0, maximum: 0.5 },
+    { minimum: -0.5, maximum: 0 },
+    { minimum: 0, exclusiveMinimum: false, maximum: 0.5 },
+    { exclusiveMinimum: 0.25, maximum: 0.5 },
+    { minimum: -0.5, exclusiveMaximum: -0.25 },
+    { exclusiveMinimum: -0.5, exclusiveMaximum: 0.25 },
+    { minimum: 0.25, exclusiveMinimum: 0, maximum: 0.5 },
+    { exclusiveMinimum: -1, maximum: -0.5 },
+    { minimum: 0.5, exclusiveMaximum: 1 },
+    { exclusiveMinimum: 0, maximum: 0 },
+    { exclusiveMinimum: 0, maximum: -0.5 },
+    { exclusiveMinimum: null, maximum: 0.5 },
+  ]) {
+    t.strictSame(normalSchema(schema), schema, JSON.stringify(schema));
+  }
+  t.end();
+});

@@ -84,6 +84,21 @@ void t.test('who leaves ends the work, and nobody else', async (t) => {
   await t.rejects(thread.encode('Hello', false, running.signal), { message: 'left' }, 'nor does it begin');
 });
 
+void t.test('who leaves while it waits does not end the work of another', async (t) => {
+  const file = join(t.testdir(), 'tokenizer.json');
+  writeFileSync(file, JSON.stringify(tokenizerJson));
+  const thread = threadOf(t, file);
+  await thread.encode('Hello', false);
+  // Only a new thread reads it, and fails.
+  writeFileSync(file, '');
+  const waiting = new AbortController();
+  const running = thread.encode('Hello', false);
+  const left = t.rejects(thread.encode('Hello', false, waiting.signal), { message: 'left' });
+  waiting.abort(new Error('left'));
+  await left;
+  t.same([...(await running)], tokenizer.encode('Hello', false));
+});
+
 void t.test('eight texts at once, more are refused; those that wait are, too, when it is closed', async (t) => {
   const thread = threadOf(t);
   const waiting = Array.from({ length: 8 }, () => thread.encode(endless, false));
@@ -111,6 +126,13 @@ void t.test('an idle thread is ended, and one that is wanted again is kept', asy
     );
     t.equal(await again, idleMs > 1 ? 'kept' : 'started anew', `idle for ${name}`);
   }
+});
+
+void t.test('where the system has no room for a thread, each text fails and none is left behind', async (t) => {
+  // Stands for that: Node.js throws at once here as well.
+  const thread = threadOf(t, (() => 0) as unknown as string);
+  const lost = { name: 'EncodingLost', message: /lost: .*could not be cloned/ };
+  for (let each = 0; each < 9; each++) await t.rejects(thread.encode('Hello', false), lost);
 });
 
 void t.test('a thread that can not start or dies fails its text, and the next one has another thread', async (t) => {

@@ -181,6 +181,7 @@ void t.test('stop strings: found across pushes, never shown, nothing held longer
   t.same(stops.push('x\n'), { text: '\nx', stop: null });
   t.same(stops.push('\nrest'), { text: '', stop: '\n\n' });
   t.equal(stops.end(), '', 'nothing of it is left');
+  t.same(new StopStrings(['ab', 'a']).push('xab'), { text: 'x', stop: 'ab' }, 'of two at one place the first named');
   fc.assert(
     fc.property(
       fc.string({ unit: fc.constantFrom('a', 'b'), maxLength: 30 }),

@@ -47,6 +47,17 @@ export interface GrammarOptions {
   readonly silenceMs?: number;
 }
 
+/** @throws GrammarsLost */
+function startWorker(workerData: GrammarThreadData): Worker {
+  try {
+    return new Worker(new URL('./thread.js', import.meta.url), { workerData });
+  } catch (error) {
+    throw lost(error instanceof Error ? error.message : String(error));
+  }
+}
+
+const lost = (why: string): GrammarsLost => new GrammarsLost(`the thread of grammars was lost: ${why}`);
+
 class Live implements Constraint {
   mask: Uint8Array | null = null;
   binds = false;
@@ -134,8 +145,9 @@ export class Grammars {
     this.#live.set(id, live);
     try {
       await new Promise<void>((resolve, reject) => {
-        this.#opening.set(id, { resolve, reject });
+        // Throws where the system has no room for a thread: then nothing opens.
         this.#send({ type: 'open', id, grammar });
+        this.#opening.set(id, { resolve, reject });
       });
       return live;
     } catch (error) {
@@ -177,7 +189,7 @@ export class Grammars {
     const [end = 0] = this.options.endTokens;
     const workerData: GrammarThreadData = { tokenizer: this.options.tokenizer, end };
     this.#isLoaded = false;
-    const thread = new Worker(new URL('./thread.js', import.meta.url), { workerData });
+    const thread = startWorker(workerData);
     thread.on('message', (message: FromGrammars) => {
       // What an ended one had still to say is not owed any more.
       if (this.#thread !== thread) return;
@@ -246,11 +258,11 @@ export class Grammars {
     this.#owed = 0;
     this.#relax();
     void thread.terminate();
-    const message = `the thread of grammars was lost: ${why}`;
-    for (const id of this.#live.keys()) this.#fail(id, { message, isLost: true });
+    const error = lost(why);
+    for (const id of this.#live.keys()) this.#fail(id, { message: error.message, isLost: true });
     const opening = [...this.#opening.values()];
     this.#opening.clear();
-    for (const each of opening) each.reject(new GrammarsLost(message));
+    for (const each of opening) each.reject(error);
     this.changed();
   }
 }

@@ -9,7 +9,7 @@ import type { CallsGrammar, Grammar } from '../messages.js';
 import { checkSchema } from './schema-check.js';
 import { SchemaError } from './schema-error.js';
 import { normalSchema } from './schema-normal.js';
-import type { Multiplied } from './schema-product.js';
+import { nothingMade, type Multiplied } from './schema-product.js';
 
 export type LibraryGrammar =
   { readonly type: 'json_schema'; readonly schema: object } | { readonly type: 'lark'; readonly grammar: string };
@@ -18,7 +18,7 @@ export type LibraryGrammar =
 const OPTIONS = { whitespace_flexible: false, item_separator: ', ', key_separator: ': ' };
 
 /** @throws SchemaError */
-function withOptions(schema: string, made: Multiplied = { count: 0 }): object {
+function withOptions(schema: string, made = nothingMade()): object {
   const given = JSON.parse(schema) as unknown;
   checkSchema(given, made);
   const json = normalSchema(given);
@@ -34,7 +34,7 @@ function lark({ functions, most }: CallsGrammar): string {
   const more = most > 1 ? ` (${JSON.stringify(CALL.between)} call){0,${most - 1}}` : '';
   const names = functions.map((_, index) => `f${index}`).join(' | ');
   // All of them are compiled for one request.
-  const made: Multiplied = { count: 0 };
+  const made: Multiplied = nothingMade();
   return [
     `start: call${more}`,
     `call: ${JSON.stringify(CALL.open)} (${names}) ${JSON.stringify(CALL.close)}`,

@@ -2,8 +2,8 @@
  * Whether the keywords of a caller's schema have values of the right kind, how deep it gets, and how large.
  *
  * The library panics on some that have not (it cuts what it complains of within a character), overflows its stack on
- * long chains of references and runs out of memory on unions that it multiplies out, and a panic takes every other answer
- * along. No meta-schema fits: the library reads keywords of all drafts in one schema, follows references to places where
+ * long chains of references, runs out of memory on unions that it multiplies out and looks for minutes at patterns and
+ * multiples that meet, and a panic takes every other answer along. No meta-schema fits: the library reads keywords of all drafts in one schema, follows references to places where
  * no draft has schemas, and minds no annotations.
  *
  * Knows: what the library reads. Must not know: which schemas can be kept to.
@@ -14,7 +14,8 @@ import { shown } from '../../errors.js';
 import { isSchemaObject, mapSchemas, referred, type SchemaObject } from './keywords.js';
 import { SchemaError } from './schema-error.js';
 import { levelsOf, type SchemaNode } from './schema-levels.js';
-import { multiplyOut, type Multiplied } from './schema-product.js';
+import { countMultiples } from './schema-multiples.js';
+import { multiplyOut, nothingMade } from './schema-product.js';
 
 interface Rule {
   readonly type: TSchema;
@@ -23,11 +24,14 @@ interface Rule {
 
 const COUNT: Rule = { type: Type.Integer({ minimum: 0 }), rule: 'a whole number of at least 0' };
 const NUMBER: Rule = { type: Type.Number(), rule: 'a number' };
-/** The fourth draft's are booleans. */
-const EXCLUSIVE: Rule = { type: Type.Union([Type.Number(), Type.Boolean()]), rule: 'a number' };
+/** Above more than the greatest integer of 64 bits the library allows that one. */
+const BELOW = { exclusiveMaximum: 2 ** 63 };
+const LEAST: Rule = { type: Type.Number(BELOW), rule: 'a number below 2^63' };
 /** Between bounds of integers that are both the least one of 64 bits or below, the library looks without end. */
 const ABOVE = { exclusiveMinimum: -(2 ** 63) };
 const MOST: Rule = { type: Type.Number(ABOVE), rule: 'a number above -2^63' };
+/** The fourth draft's are booleans. */
+const EXCLUSIVE_LEAST: Rule = { type: Type.Union([Type.Number(BELOW), Type.Boolean()]), rule: LEAST.rule };
 const EXCLUSIVE_MOST: Rule = { type: Type.Union([Type.Number(ABOVE), Type.Boolean()]), rule: MOST.rule };
 const TEXT: Rule = { type: Type.String(), rule: 'a string' };
 const LIST: Rule = { type: Type.Array(Type.Unknown()), rule: 'an array' };
@@ -44,9 +48,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   maxLength: COUNT,
   pattern: TEXT,
   format: TEXT,
-  minimum: NUMBER,
+  minimum: LEAST,
   maximum: MOST,
-  exclusiveMinimum: EXCLUSIVE,
+  exclusiveMinimum: EXCLUSIVE_LEAST,
   exclusiveMaximum: EXCLUSIVE_MOST,
   multipleOf: NUMBER,
   prefixItems: LIST,
@@ -123,7 +127,7 @@ function schemasOf(document: unknown): ReadonlyMap<SchemaObject, SchemaNode> {
  * @param made how much was multiplied out before, where several schemas are one grammar
  * @throws SchemaError that names the place, at a keyword whose value is of another kind, or what it has too much of
  */
-export function checkSchema(document: unknown, made: Multiplied = { count: 0 }): void {
+export function checkSchema(document: unknown, made = nothingMade()): void {
   const nodes = schemasOf(document);
   const levels = levelsOf(nodes);
   if (levels > MAX_LEVELS) {
@@ -131,5 +135,6 @@ export function checkSchema(document: unknown, made: Multiplied = { count: 0 }):
       `it must have at most ${MAX_LEVELS} schemas within each other, references followed, got ${levels}`,
     );
   }
+  countMultiples(nodes.keys(), made);
   multiplyOut(nodes, made);
 }

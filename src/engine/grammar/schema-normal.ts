@@ -1,5 +1,5 @@
 /**
- * Schemas as clients generate them, said in the keywords that the library has. Every answer that the result allows is
+ * Schemas as clients generate them, said in the keywords that the library has and keeps to. Every answer that the result allows is
  * one that the schema allows.
  *
  * Knows: what pydantic, zod and OpenAPI write. Must not know: the library's grammars, callers.
@@ -84,6 +84,44 @@ function required(schema: SchemaObject | undefined): readonly unknown[] {
   return Array.isArray(names) ? names : [];
 }
 
+/** How much of what lies between two bounds an answer can't be, next to one that is excluded. */
+const MOVED = 1e-6;
+
+/**
+ * Of numbers between a whole one that is excluded and one with the same whole part, as above 0 up to 0.3, the library
+ * allows the excluded one. So that bound is said as the nearest one that may be.
+ */
+function apart(schema: SchemaObject): SchemaObject {
+  const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, ...rest } = schema;
+  const above = excluded(minimum, exclusiveMinimum);
+  const below = excluded(maximum, exclusiveMaximum);
+  const low = Math.max(above ?? -Infinity, numberOf(minimum) ?? -Infinity);
+  const high = Math.min(below ?? Infinity, numberOf(maximum) ?? Infinity);
+  if (!(low < high && high - low < 1)) return schema;
+  if (low >= 0 && low === above && Number.isInteger(low)) {
+    const least = low + (high - low) * MOVED;
+    return { ...rest, minimum: least > low ? least : high, ...kept({ maximum, exclusiveMaximum }) };
+  }
+  if (high <= 0 && high === below && Number.isInteger(high)) {
+    const most = high - (high - low) * MOVED;
+    return { ...rest, ...kept({ minimum, exclusiveMinimum }), maximum: most < high ? most : low };
+  }
+  return schema;
+}
+
+/** A bound that no answer may be, or null. @param exclusive in the fourth draft whether the other one is excluded */
+function excluded(bound: unknown, exclusive: unknown): number | null {
+  return numberOf(exclusive === true ? bound : exclusive);
+}
+
+function numberOf(value: unknown): number | null {
+  return typeof value === 'number' ? value : null;
+}
+
+function kept(bounds: SchemaObject): SchemaObject {
+  return Object.fromEntries(Object.entries(bounds).filter(([, bound]) => bound !== undefined));
+}
+
 /** @param document checked (schema-check.ts) */
 export function normalSchema(document: unknown): unknown {
   // A reference into a union would lose its place.
@@ -92,10 +130,10 @@ export function normalSchema(document: unknown): unknown {
     if (!isSchemaObject(schema)) return schema;
     const root = typeof schema.$id === 'string' ? schema : outer;
     const { oneOf, ...rest } = mapSchemas(schema, (each) => normal(each, root));
-    const kept = Object.fromEntries(Object.entries(rest).filter(([key, value]) => !isEmpty(key, value)));
-    if (oneOf === undefined) return kept;
-    const anyOf = isKept || 'anyOf' in kept || !Array.isArray(oneOf) ? null : branches(oneOf, root);
-    return anyOf === null ? { ...kept, oneOf } : { ...kept, anyOf };
+    const asking = apart(Object.fromEntries(Object.entries(rest).filter(([key, value]) => !isEmpty(key, value))));
+    if (oneOf === undefined) return asking;
+    const anyOf = isKept || 'anyOf' in asking || !Array.isArray(oneOf) ? null : branches(oneOf, root);
+    return anyOf === null ? { ...asking, oneOf } : { ...asking, anyOf };
   };
   return normal(document, document);
 }

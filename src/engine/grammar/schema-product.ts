@@ -13,10 +13,21 @@ import type { SchemaNode } from './schema-levels.js';
  * Xeon). What only stands next to each other is bounded by the length of the text.
  */
 const MAX_MADE = 8192;
+/**
+ * Patterns and formats that one text keeps to, and names of `patternProperties` that are told apart from each other: the
+ * library takes twice as long for each more of the first (14 of them 15 s), and by the cube of the second (400: 14 s).
+ */
+const MAX_PATTERNS = [
+  { mark: '/', most: 8, what: 'patterns and formats that one text keeps to' },
+  { mark: '?', most: 32, what: 'patternProperties that hold together' },
+];
 /** Branches of a type that are told apart: whatever more of them meet, it is too much. References double them. */
 const MAX_BRANCHES = MAX_MADE + 1;
 
-/** Schemas below one: ".name" and "*" of an object, "[0]" and "[]" of an array. */
+/**
+ * Schemas below one: ".name" and "*" of an object, "[0]" and "[]" of an array. Beside them what it keeps to: "/pattern" of
+ * a text, "?pattern" of an object's names.
+ */
 type Branch = ReadonlyMap<string, () => Union>;
 /** The branches of each type; null is anything. */
 type Union = ReadonlyMap<string, readonly Branch[]> | null;
@@ -24,7 +35,11 @@ type Union = ReadonlyMap<string, readonly Branch[]> | null;
 /** What was made so far. */
 export interface Multiplied {
   count: number;
+  /** Of multiples (schema-multiples.ts). */
+  remainders: number;
 }
+
+export const nothingMade = (): Multiplied => ({ count: 0, remainders: 0 });
 
 const TYPES = ['null', 'boolean', 'number', 'string', 'array', 'object'];
 /** Keywords that ask for something without a `type`. */
@@ -56,7 +71,7 @@ export function multiplyOut(nodes: ReadonlyMap<SchemaObject, SchemaNode>, made: 
     const { allOf, anyOf, oneOf } = schema;
     // Of several documents that a reference may mean, the largest.
     const meant = targets.map(unionOf).sort((a, b) => sizeOf(b) - sizeOf(a))[0] ?? null;
-    const parts = [ownOf(schema, unionOf), meant, either(anyOf, unionOf), either(oneOf, unionOf)];
+    const parts = [ownOf(schema, place, unionOf), meant, either(anyOf, unionOf), either(oneOf, unionOf)];
     if (Array.isArray(allOf)) parts.push(...allOf.map(unionOf));
     const union = parts.reduce((a, b) => meet(a, b, { made, place, level: 1 }));
     known.set(schema, union);
@@ -92,7 +107,7 @@ function typeOf(value: unknown): string {
 }
 
 /** What a schema asks for by itself. */
-function ownOf(schema: SchemaObject, unionOf: (schema: unknown) => Union): Union {
+function ownOf(schema: SchemaObject, place: string, unionOf: (schema: unknown) => Union): Union {
   const { type, const: value, enum: values } = schema;
   const types = new Set<unknown>([type ?? TYPES].flat().map((each) => (each === 'integer' ? 'number' : each)));
   const isFree = (type ?? null) === null && OF_TYPES.every((key) => (schema[key] ?? null) === null);
@@ -105,16 +120,32 @@ function ownOf(schema: SchemaObject, unionOf: (schema: unknown) => Union): Union
     return all;
   }
   if (isFree) return null;
-  const below: Readonly<Record<string, Branch>> = { object: members(schema, unionOf), array: items(schema, unionOf) };
+  const below: Readonly<Record<string, Branch>> = {
+    string: text(schema),
+    object: members(schema, unionOf),
+    array: items(schema, unionOf),
+  };
+  checkPatterns(below.object ?? LEAF, place);
   return new Map(TYPES.filter((name) => types.has(name)).map((name) => [name, [below[name] ?? LEAF]]));
 }
 
+const NOTHING = (): Union => null;
+
+function text({ pattern, format }: SchemaObject): Branch {
+  const kept = new Map<string, () => Union>();
+  if (typeof pattern === 'string') kept.set(`/pattern ${pattern}`, NOTHING);
+  if (typeof format === 'string') kept.set(`/format ${format}`, NOTHING);
+  return kept;
+}
+
 function members(schema: SchemaObject, unionOf: (schema: unknown) => Union): Branch {
-  const { properties, additionalProperties: rest } = schema;
+  const { properties, patternProperties, additionalProperties: rest } = schema;
   const below = new Map<string, () => Union>();
   if (isSchemaObject(properties)) {
     for (const [name, each] of Object.entries(properties)) below.set(`.${name}`, () => unionOf(each));
   }
+  if (isSchemaObject(patternProperties))
+    for (const name of Object.keys(patternProperties)) below.set(`?${name}`, NOTHING);
   if (rest !== undefined) below.set('*', () => unionOf(rest));
   return below;
 }
@@ -172,5 +203,16 @@ function merge(one: Branch, other: Branch, isProduct: boolean, { made, place, le
         `(allOf, anyOf and oneOf beside other keywords, $ref) is multiplied out, got more`,
     );
   }
+  checkPatterns(merged, place);
   return merged;
+}
+
+function checkPatterns(branch: Branch, place: string): void {
+  for (const { mark, most, what } of MAX_PATTERNS) {
+    let count = 0;
+    for (const key of branch.keys()) if (key.startsWith(mark)) count++;
+    if (count > most) {
+      throw new SchemaError(`${place === '' ? 'it' : place} must have at most ${most} ${what}, got ${count}`);
+    }
+  }
 }

@@ -25,12 +25,13 @@ function spelling(bytes: Uint8Array): string {
 /** @param end the token that may come where a text is complete */
 export function grammarVocabulary({ bytes, special }: TokenBytes, end: number): GrammarVocabulary {
   const name = (id: number): string => `<|${id}|>`;
-  const vocab: Record<string, number> = {};
+  const vocab = new Map<string, number>();
   bytes.forEach((token, id) => {
-    if (token !== undefined) vocab[special.has(id) ? name(id) : spelling(token)] = id;
+    if (token !== undefined) vocab.set(special.has(id) ? name(id) : spelling(token), id);
   });
   return {
-    vocab,
+    // Not by assignment: a token may be spelt as what an object inherits.
+    vocab: Object.fromEntries(vocab),
     added_tokens: [...special].map((id) => ({ id, content: name(id), special: true })),
     eos_token_id: end,
   };

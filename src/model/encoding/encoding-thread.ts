@@ -95,7 +95,13 @@ export class EncodingThread {
     this.#keep();
     const [job] = this.#jobs;
     if (job !== undefined) {
-      this.#thread ??= this.#start();
+      try {
+        this.#thread ??= this.#start();
+      } catch (error) {
+        // The system has no room for one more.
+        this.#fail(error instanceof Error ? error.message : String(error));
+        return;
+      }
       this.#thread.postMessage({ text: job.text, addSpecial: job.addSpecial } satisfies EncodeMessage);
     } else if (this.#thread !== null) {
       this.#idle = setTimeout(() => void this.#end(), this.idleMs);
@@ -121,10 +127,14 @@ export class EncodingThread {
     return thread;
   }
 
-  /** Others wait for another thread. */
   #lose(thread: Worker, why: string): void {
     if (this.#thread !== thread) return;
     this.#thread = null;
+    this.#fail(why);
+  }
+
+  /** Others wait for another thread. */
+  #fail(why: string): void {
     this.#jobs.shift()?.reject(new EncodingLost(`the thread that encodes was lost: ${why}`));
     this.#begin();
   }
