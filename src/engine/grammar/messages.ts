@@ -9,12 +9,18 @@ export interface GrammarThreadData {
 }
 
 export type ToGrammars =
-  | { readonly type: 'open'; readonly id: string; readonly grammar: Grammar }
+  | {
+      readonly type: 'open';
+      readonly id: string;
+      readonly grammar: Grammar;
+      /** What came before, where another thread had it. */
+      readonly tokens: readonly number[];
+    }
   | { readonly type: 'accept'; readonly id: string; readonly token: number }
   | { readonly type: 'close'; readonly id: string };
 
-/** One answer to each `open` and `accept`. */
-export type FromGrammars =
+/** One answer to each `open` and `accept`, in order. */
+export type GrammarAnswer =
   | {
       readonly type: 'next';
       readonly id: string;
@@ -30,11 +36,15 @@ export type FromGrammars =
       readonly message: string;
       /** Index of the function that is wrong, or null. */
       readonly part: number | null;
-    }
+    };
+
+export type FromGrammars =
+  | GrammarAnswer
+  /** First of all, unasked. */
+  | { readonly type: 'loaded' }
   | {
-      /** The library broke down on it: the thread does nothing more, and must be ended. */
+      /** The library broke down instead: the thread does nothing more, and must be ended. */
       readonly type: 'broken';
-      readonly id: string;
       /** For the log. */
       readonly message: string;
     };

@@ -3,8 +3,8 @@
  *
  * The library panics on some that have not (it cuts what it complains of within a character), overflows its stack on
  * long chains of references, runs out of memory on unions that it multiplies out and looks for minutes at patterns and
- * multiples that meet, and a panic takes every other answer along. No meta-schema fits: the library reads keywords of all drafts in one schema, follows references to places where
- * no draft has schemas, and minds no annotations.
+ * multiples that meet, and all other answers wait while its thread is replaced. No meta-schema fits: the library reads
+ * keywords of all drafts in one schema, follows references to places where no draft has schemas, and minds no annotations.
  *
  * Knows: what the library reads. Must not know: which schemas can be kept to.
  */

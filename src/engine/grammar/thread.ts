@@ -41,13 +41,17 @@ if (port === null) throw new Error('this module is the body of a thread');
 const { tokenizer, end } = workerData as GrammarThreadData;
 const tokens = tokenBytes(JSON.parse(readFileSync(tokenizer, 'utf8')) as TokenizerJson);
 const vocabulary = grammarVocabulary(tokens, end);
+say({ type: 'loaded' });
 const free: Parser[] = [];
 const live = new Map<string, Live>();
 
+function say(message: FromGrammars, transfer: ArrayBuffer[] = []): void {
+  port?.postMessage(message, transfer);
+}
+
 function next(id: string, { parser, left }: Live): void {
   const mask = parser.isComplete() ? null : parser.getTokenMask();
-  const message: FromGrammars = { type: 'next', id, mask, binds: left <= 0 };
-  port?.postMessage(message, mask === null ? [] : [mask.buffer as ArrayBuffer]);
+  say({ type: 'next', id, mask, binds: left <= 0 }, mask === null ? [] : [mask.buffer as ArrayBuffer]);
 }
 
 /** @returns once the next message may be read: never, after the library broke down */
@@ -57,28 +61,35 @@ function answer(id: string, each: Live, act: () => void): Promise<void> {
     next(id, each);
   } catch (error) {
     const complaint = complaintOf(error, each.grammar);
-    const message: FromGrammars =
-      complaint === null ? { type: 'broken', id, message: String(error) } : { type: 'wrong', id, ...complaint };
-    port?.postMessage(message);
-    if (complaint === null) return new Promise(() => undefined);
+    if (complaint === null) {
+      say({ type: 'broken', message: String(error) });
+      return new Promise(() => undefined);
+    }
+    say({ type: 'wrong', id, ...complaint });
   }
   return Promise.resolve();
 }
 
-async function open(id: string, grammar: Grammar): Promise<void> {
+function advance(each: Live, token: number): void {
+  each.left -= tokens.bytes[token]?.length ?? 0;
+  each.parser.advance(token);
+}
+
+async function open(id: string, grammar: Grammar, before: readonly number[]): Promise<void> {
   const parser = free.pop() ?? (await GuidanceParser.create({ type: 'json_schema', schema: {} }, vocabulary));
   const isOptional = grammar.kind === 'calls' && grammar.isOptional;
   const each: Live = { parser, grammar, left: isOptional ? CALL_BEGINS.length : 0 };
   live.set(id, each);
   await answer(id, each, () => {
     parser.reset(libraryGrammar(grammar));
+    for (const token of before) advance(each, token);
   });
 }
 
 async function handle(message: ToGrammars): Promise<void> {
   const { id } = message;
   if (message.type === 'open') {
-    await open(id, message.grammar);
+    await open(id, message.grammar, message.tokens);
     return;
   }
   const each = live.get(id);
@@ -89,8 +100,7 @@ async function handle(message: ToGrammars): Promise<void> {
     return;
   }
   await answer(id, each, () => {
-    each.left -= tokens.bytes[message.token]?.length ?? 0;
-    each.parser.advance(message.token);
+    advance(each, message.token);
   });
 }
 
