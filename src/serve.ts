@@ -118,9 +118,11 @@ function logEngine(engine: EngineClient, log: Logger): void {
 
 /** Checks the folder while the engine loads it: a damaged file is named, whatever the engine makes of it. */
 async function start(engine: EngineClient, dir: string, signal: AbortSignal): Promise<void> {
-  const started = engine.start();
+  const checked = verifyFiles(dir, loadManifest(dir), signal);
+  // Requests wait for both: a damaged file would end the process under them.
+  const started = engine.start(checked);
   started.catch(() => undefined);
-  await verifyFiles(dir, loadManifest(dir), signal);
+  await checked;
   await started;
   await collectGarbage();
 }

@@ -73,6 +73,8 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   );
   /** Whether the process was ended because it said nothing. */
   #isSilent = false;
+  /** What no process is ready before. */
+  #checked = Promise.resolve();
 
   /**
    * @param leastSilenceMs for tests: how long an engine may say nothing although it is asked, at least
@@ -95,7 +97,10 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     return this.#child?.pid ?? null;
   }
 
-  async start(): Promise<ReadyMessage> {
+  async start(checked: Promise<void> = Promise.resolve()): Promise<ReadyMessage> {
+    this.#checked = checked;
+    // Whoever handed it in learns what is wrong.
+    checked.catch(() => undefined);
     return this.#launch();
   }
 
@@ -163,11 +168,12 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         if (message.type === 'pong') return;
         if (message.type === 'ready') {
           clearTimeout(late);
-          this.#ready = message;
-          const longest = { chunk: this.options.prefillChunk, context: message.maxLength };
-          this.#watchdog.start(silenceOf(message.cost, longest, this.leastSilenceMs));
-          resolve(message);
-          this.emit('ready', message);
+          const isReady = (): void => {
+            if (this.#child !== child) return;
+            this.#becomeReady(message);
+            resolve(message);
+          };
+          this.#checked.then(isReady, () => undefined);
         } else if (message.type === 'fatal') {
           reason = message.message;
         } else {
@@ -200,6 +206,13 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         gone(reason ?? `the engine process ${how} (${signal ?? `code ${code ?? 'unknown'}`})`);
       });
     });
+  }
+
+  #becomeReady(message: ReadyMessage): void {
+    this.#ready = message;
+    const longest = { chunk: this.options.prefillChunk, context: message.maxLength };
+    this.#watchdog.start(silenceOf(message.cost, longest, this.leastSilenceMs));
+    this.emit('ready', message);
   }
 
   async #restart(): Promise<void> {

@@ -42,9 +42,10 @@ export interface Engine {
   readonly ready: ReadyMessage | null;
   /**
    * Starts the process and resolves when the model is loaded.
+   * @param checked what must be over before it counts as ready, too; where it fails, it never does
    * @throws when the first start fails for a reason that a restart can't mend (model folder, device).
    */
-  start(): Promise<ReadyMessage>;
+  start(checked?: Promise<void>): Promise<ReadyMessage>;
   /** Calls `sink.lost` when no process is ready. */
   generate(request: Omit<GenerateMessage, 'type'>, sink: SequenceSink): void;
   /** `ended` follows with that reason, unless another came first. */

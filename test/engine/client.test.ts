@@ -47,6 +47,31 @@ function watch(engine: EngineClient, id: string, maxTokens: number): Watched {
   return watched;
 }
 
+void t.test(
+  'an engine that is loaded is not ready before the files are checked, nor where they are wrong',
+  async (t) => {
+    const [waiting, wrong, free] = [1, 2, 3].map(() => new EngineClient(engineOptions())) as [
+      EngineClient,
+      EngineClient,
+      EngineClient,
+    ];
+    t.teardown(() => Promise.all([waiting, wrong, free].map((engine) => engine.close())));
+    let check = (): void => undefined;
+    const ready = waiting.start(new Promise<void>((resolve) => (check = resolve)));
+    const never = wrong.start(Promise.reject(new Error('damaged'))).catch((error: unknown) => error);
+    // Started after them: when it is ready, they are loaded as well, or nearly.
+    await free.start();
+    await delay(500);
+    t.strictSame([waiting.ready, wrong.ready], [null, null]);
+    t.equal(await watch(waiting, 'early', 4).end, 'lost');
+    check();
+    t.equal((await ready).type, 'ready');
+    t.equal(await watch(waiting, 'late', 4).end, 'length');
+    await wrong.close();
+    t.type(await never, EngineStartError);
+  },
+);
+
 void t.test('kill -9 in mid-answer: the answers end, the engine comes back and serves', async (t) => {
   const engine = new EngineClient(engineOptions());
   t.teardown(() => engine.close());
