@@ -30,7 +30,24 @@ export function loadManifest(dir: string): Manifest {
     throw new Error(`${file}: version must be 1 to ${MANIFEST_VERSION}, got ${version}`);
   const fault = faultOf(Manifest, json);
   if (fault !== null) throw new Error(`${file}: ${fault}`);
-  return Value.Decode(Manifest, json);
+  const manifest = Value.Decode(Manifest, json);
+  const disorder = disorderOf(manifest);
+  if (disorder !== null) throw new Error(`${file}: ${disorder}`);
+  return manifest;
+}
+
+/** What a manifest that was edited by hand has out of order: it would be served, by the wrong layers. */
+function disorderOf({ stages, exits }: Manifest): string | null {
+  if (exits.length !== stages.length) return `/exits must be one for each of the ${stages.length} stages`;
+  let before = 0;
+  for (const [i, { layer, stage, block }] of exits.entries()) {
+    if (stages[i]?.boundary !== i) return `/stages/${i}/boundary must be ${i}`;
+    if (stage !== i) return `/exits/${i}/stage must be ${i}`;
+    if (layer <= before) return `/exits/${i}/layer must be above ${before}`;
+    if (block !== null && block.boundary !== i + 1) return `/exits/${i}/block/boundary must be ${i + 1}`;
+    before = layer;
+  }
+  return null;
 }
 
 /** Size and SHA-256 of a file, streamed. @throws the reason of the signal where it is aborted */

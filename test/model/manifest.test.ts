@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
+import { MODEL } from '../engine/helper.js';
 
 void t.test('a version that is not known is named, and what is no model folder is told so', (t) => {
   const dir = t.testdir({});
@@ -13,5 +14,25 @@ void t.test('a version that is not known is named, and what is no model folder i
   }
   writeFileSync(join(dir, MANIFEST_FILE), '{');
   t.throws(() => loadManifest(dir), { message: /^cannot read .*manifest\.json: / });
+  t.end();
+});
+
+void t.test('stages and exits that are out of order are named', (t) => {
+  const dir = t.testdir();
+  const manifest = loadManifest(MODEL);
+  const [stages, exits] = [manifest.stages, manifest.exits];
+  const [first, second] = exits;
+  if (first === undefined || second === undefined) throw new Error('the model has several exits');
+  const wrong: [object, RegExp][] = [
+    [{ exits: exits.slice(1) }, /: \/exits must be one for each of the \d+ stages$/],
+    [{ exits: [second, first, ...exits.slice(2)] }, /: \/exits\/0\/stage must be 0$/],
+    [{ exits: [{ ...first, layer: second.layer }, ...exits.slice(1)] }, /: \/exits\/1\/layer must be above \d+$/],
+    [{ exits: [{ ...first, block: second.block }, ...exits.slice(1)] }, /: \/exits\/0\/block\/boundary must be 1$/],
+    [{ stages: [...stages].reverse() }, /: \/stages\/0\/boundary must be 0$/],
+  ];
+  for (const [part, message] of wrong) {
+    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, ...part }));
+    t.throws(() => loadManifest(dir), { message });
+  }
   t.end();
 });
