@@ -7,6 +7,7 @@ import { fastify, LogController, type FastifyInstance } from 'fastify';
 import { accessLog, registerAccessLog } from './plugins/access-log.js';
 import { clientError, registerErrors, sendError } from './plugins/errors.js';
 import { registerHeaders, requestId } from './plugins/headers.js';
+import { registerJson } from './plugins/json.js';
 import { registerOpenResponses } from './plugins/open-responses.js';
 import { registerProtocol } from './plugins/protocol.js';
 import type { HttpContext } from './state.js';
@@ -55,6 +56,7 @@ export function createBase(context: HttpContext): FastifyInstance {
   // Schemas describe answers; they must not rewrite them (Fastify's serializer turns null into "" or {}).
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.removeContentTypeParser('text/plain');
+  registerJson(app);
   registerErrors(app);
   // First: what another hook refuses has a line as well.
   registerAccessLog(app, context, watch);

@@ -724,3 +724,19 @@ void t.test('an engine that goes before it hears of a request leaves nothing beh
     }
   }
 });
+
+void t.test('what is wrong with a body that is no JSON is told, and where', async (t) => {
+  const server = await build(t, says('x'));
+  const wrong: [string, RegExp][] = [
+    ['{"model": "m",\n "prompt": "a"\n "n": 2}', /^The body is not valid JSON: Expected .* at line 3, column 2\.$/],
+    ['{"prompt": it}', /^The body is not valid JSON: Unexpected token 'i', .*\{"prompt": it\}.*\.$/],
+    ['{"prompt":', /^The body is not valid JSON: Unexpected end of JSON input\.$/],
+    ['{"prompt": "a", "__proto__": {}}', /^The body has a key named __proto__, /],
+    ['{"a": {"constructor": {"prototype": 1}}}', /^The body has a key named __proto__, or prototype within /],
+    ['', /^The body is empty/],
+  ];
+  for (const [body, message] of wrong) {
+    const { error } = (await (await server.post('/v1/completions', body)).json()) as { error: { message: string } };
+    t.match(error, { code: 'invalid_json', message });
+  }
+});

@@ -84,7 +84,6 @@ const FRAMEWORK: Readonly<Record<string, readonly [ErrorCode, string]>> = {
     'The body must be JSON with content-type application/json.',
   ],
   FST_ERR_CTP_EMPTY_JSON_BODY: ['invalid_json', 'The body is empty; it must be a JSON object.'],
-  FST_ERR_CTP_INVALID_JSON_BODY: ['invalid_json', 'The body is not valid JSON.'],
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['bad_request', 'The body is not as long as content-length says.'],
   FST_ERR_BAD_URL: ['bad_request', 'The path is not a valid URL path.'],
 };
@@ -95,7 +94,6 @@ export function asApiError(error: unknown): ApiError {
   if (validation !== undefined) return validationError(validation);
   const known = FRAMEWORK[code ?? ''];
   if (known !== undefined) return new ApiError(...known);
-  if (error instanceof SyntaxError) return new ApiError('invalid_json', 'The body is not valid JSON.');
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new ApiError('bad_request', 'The request is malformed.');
   }
@@ -205,10 +203,11 @@ export function registerErrors(app: FastifyInstance): void {
       reply.hijack();
       return;
     }
-    const { code } = error as Partial<FastifyError>;
+    const { code } = error as Partial<FastifyError | ApiError>;
     // Fastify closes after a body that it did not take. Closed with bytes that nobody read, a connection is reset, and
     // the answer may be lost with it; kept open, Node.js reads what is left.
-    if (code?.startsWith('FST_ERR_CTP_') === true) reply.removeHeader('connection');
+    const isOfBody = code === 'invalid_json' || code?.startsWith('FST_ERR_CTP_') === true;
+    if (isOfBody) reply.removeHeader('connection');
     // Fastify asks QUERY for a content type before it looks for a route; no route here takes QUERY.
     const early = code === 'FST_ERR_ROUTE_MISSING_CONTENT_TYPE';
     sendError(early ? noRoute(request, reply) : error, request, reply);
