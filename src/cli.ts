@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS, type OptionSpec } from './config.js';
 import { ConvertError, Interrupted } from './convert/errors.js';
+import type { KernelName } from './model/manifest.js';
 import { simulateDefaults, type SimulateOptions } from './simulate/options.js';
 
 /** Wrong usage, by the convention of Unix tools. */
@@ -18,16 +19,13 @@ const USAGE_ERROR = 2;
 export const VERSION = (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string })
   .version;
 
-const KERNELS = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
-
-/** Each once: graphs are written, and counted, for each that is named. */
-function kernels(value: string): (typeof KERNELS)[number][] {
-  const names = value.split(',').map((item) => {
-    const kernel = KERNELS.find((name) => name === item.trim());
-    if (kernel === undefined) throw new InvalidArgumentError(`must be a list of ${KERNELS.join(', ')}`);
-    return kernel;
-  });
-  return [...new Set(names)];
+/** Holds an option of another command to the rule of the one of serve that means the same. */
+function ruleOf<T>({ kind }: OptionSpec<T>): (value: string) => NonNullable<T> {
+  return (value) => {
+    const parsed = kind.parse(value);
+    if (parsed != null) return parsed;
+    throw new InvalidArgumentError(`must be ${kind.rule}`);
+  };
 }
 
 function exits(value: string): number[] {
@@ -39,22 +37,6 @@ function exits(value: string): number[] {
 function positive(value: string): number {
   if (/^[1-9]\d{0,8}$/.test(value)) return Number(value);
   throw new InvalidArgumentError('must be a positive integer');
-}
-
-/** The server's rule: each one more is a thread. */
-function threads(value: string): number {
-  const { kind } = SERVE_OPTIONS.threads;
-  const number = kind.parse(value);
-  if (number !== undefined) return number;
-  throw new InvalidArgumentError(`must be ${kind.rule}`);
-}
-
-/** The rule of --model-name: it is what requests call the model. */
-function modelName(value: string): string {
-  const { kind } = SERVE_OPTIONS.modelName;
-  const name = kind.parse(value);
-  if (typeof name === 'string') return name;
-  throw new InvalidArgumentError(`must be ${kind.rule}`);
 }
 
 function fraction(value: string): number {
@@ -138,7 +120,9 @@ function program(finish: (code: number) => void): Command {
     .description('turn a GGUF file or a Hugging Face folder into a model folder')
     .requiredOption('--out <dir>', 'model folder to write')
     .option('--exits <layers>', 'trunk layers after which a sequence may leave, such as 10,20,30', exits)
-    .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', kernels, ['w8a8' as const])
+    .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', ruleOf(SERVE_OPTIONS.kernels), [
+      'w8a8',
+    ])
     .option('--block <n>', 'weights per scale of int4: 16, 32, 64, 128 or 256 (default: 32)', positive)
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option(
@@ -159,7 +143,7 @@ function program(finish: (code: number) => void): Command {
       'against loops at the exits below full depth: multiplier, base and allowed length of DRY, such as 8,2,3',
       fractions,
     )
-    .option('--name <name>', "name in the manifest (default: the folder's)", modelName)
+    .option('--name <name>', "name in the manifest (default: the folder's)", ruleOf(SERVE_OPTIONS.modelName))
     .option('--compress', 'gzip the weight files', false)
     .option('--force', 'replace an existing model folder', false)
     .action(async (source: string, options: ConvertFlags) => {
@@ -178,7 +162,7 @@ function program(finish: (code: number) => void): Command {
   root
     .command('calibrate <dir>')
     .description('measure what a model folder costs on this machine, as JSON for simulate')
-    .option('--threads <n>', 'compute threads', threads, SERVE_OPTIONS.threads.default)
+    .option('--threads <n>', 'compute threads', ruleOf(SERVE_OPTIONS.threads), SERVE_OPTIONS.threads.default)
     .action(async (dir: string, options: { readonly threads: number }) => {
       const { calibrateCommand } = await import('./engine/calibrate-command.js');
       output().write(await calibrateCommand(dir, options.threads));
@@ -240,7 +224,7 @@ function program(finish: (code: number) => void): Command {
 interface ConvertFlags {
   readonly out: string;
   readonly exits?: number[];
-  readonly kernels: (typeof KERNELS)[number][];
+  readonly kernels: readonly KernelName[];
   readonly block?: number;
   readonly exitBlocks?: string;
   readonly calibration?: string;

@@ -149,7 +149,7 @@ const kernelList: Kind<readonly ('int4' | 'w8a8' | 'fp32' | 'fp16')[] | null> = 
   parse: (value) => {
     const known = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
     const items = value.split(',').map((item) => known.find((kernel) => kernel === item.trim()));
-    // Each one more is loaded and measured, named before or not.
+    // Each one more is loaded and measured, or converted, named before or not.
     return items.every((item) => item !== undefined) ? [...new Set(items)] : undefined;
   },
 };

@@ -194,7 +194,7 @@ async function writeModel(
       licence: source.licence,
       origin: source.origin,
       architecture: arch,
-      kernels,
+      kernels: [...kernels],
       floatType,
       kvType,
       embed,

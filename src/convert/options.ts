@@ -16,7 +16,7 @@ export interface ConvertOptions {
   /** Trunk layers after which a sequence may leave; without it the exits that the source declares, else full depth. */
   exits?: number[];
   /** Preferred first. fp16 stands alone: it changes the type of the KV cache. */
-  kernels: KernelName[];
+  kernels: readonly KernelName[];
   /** Weights per scale of int4; 32 without it. */
   block?: number;
   /** safetensors file of exit blocks; see exit-blocks.ts. */

@@ -63,6 +63,7 @@ async function messageOf(response) {
   return body?.error?.message ?? `HTTP ${response.status}`;
 }
 
+/** @throws Error that says why there is no answer, or not all of it */
 async function answer(signal) {
   // The list is empty where the model was being loaded, or a key was missing, when the page was.
   if ($('model').options.length === 0) await fillModels();
@@ -79,9 +80,9 @@ async function answer(signal) {
       stream: true,
     }),
   });
-  if (!response.ok) return fail(await messageOf(response));
+  if (!response.ok) throw new Error(await messageOf(response));
   for await (const event of events(response)) {
-    if (event.error) return fail(event.error.message);
+    if (event.error) throw new Error(event.error.message);
     $('answer').textContent += event.choices[0]?.delta.content ?? '';
     if (event.sortie) showReport(event.sortie);
   }

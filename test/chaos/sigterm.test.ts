@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
+import { main, portOf, start } from '../deploy/helper.js';
 import { embeddedModel, enginePid, metric, post, serve, tinyModel, until } from './helper.js';
 
 const EACH = 12;
@@ -100,9 +101,12 @@ void t.test('nor do the checksums of a large model', async (t) => {
   const manifest = loadManifest(model);
   const files = [...manifest.files, { path: 'large.bin', size, sha256: '0'.repeat(64) }];
   writeFileSync(join(model, MANIFEST_FILE), JSON.stringify({ ...manifest, files }));
-  const server = await serve(t, model);
-  const exit = once(server.process, 'exit');
-  server.process.kill('SIGTERM');
+  // It listens, but is not ready before they are made.
+  const server = start(t, process.execPath, [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model]);
+  const port = await portOf(server);
+  t.equal((await fetch(`http://127.0.0.1:${port}/health/ready`)).status, 503);
+  const exit = once(server, 'exit');
+  server.kill('SIGTERM');
   t.same(await exit, [0, null]);
 });
 

@@ -158,23 +158,66 @@ void t.test('where no other thread gets ready, those beside it are lost as well'
   beside.close();
 });
 
-void t.test('who is lost in mid-answer takes no other along either', async (t) => {
-  const { grammars, hurry } = watched(t);
+/** Stands for a panic in mid-answer: the library's glue can't take it. */
+const BREAKING_TOKEN = 1n as unknown as number;
+
+void t.test('who breaks the library in mid-answer is lost, and takes no other along', async (t) => {
+  const { grammars, threads } = watched(t);
   const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
-  const [first = 0, second = 0] = encoder.encode(text, false);
-  const lost = await grammars.open('lost', JSON_GRAMMAR, ends);
-  // Timers are next after this: the thread's answer, which comes in no time, is read after the silence is over.
-  await turn();
-  hurry();
-  lost.accept(first);
-  const until = performance.now() + 20;
-  while (performance.now() < until);
-  await new Promise((resolve) => setTimeout(resolve));
-  t.match(lost.failed, { message: /too long/, isLost: true });
-  lost.close();
-  await write(beside, [first, second]);
+  const other: Grammar = { kind: 'json', schema: '{"type":"boolean"}' };
+  const breaking = await grammars.open('breaking', other, ends);
+  breaking.accept(BREAKING_TOKEN);
+  await settled(breaking);
+  t.match(breaking.failed, { message: /BigInt/, isLost: true });
+  breaking.close();
+  await write(beside, encoder.encode(text, false));
   t.equal(beside.failed, null);
   beside.close();
+  await t.rejects(grammars.open('again', other, ends), { name: 'GrammarError', message: /breaks/ });
+  t.equal(threads(), 2);
+});
+
+void t.test('whom nobody waits for any more takes no second thread along either', async (t) => {
+  const { grammars, threads, hurry } = watched(t);
+  const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
+  hurry();
+  const left = grammars.open('left', LARGE, ends);
+  grammars.abandon('left');
+  await t.rejects(left, { name: 'GrammarAbandoned' });
+  while (threads() === 1) await turn();
+  await t.rejects(grammars.open('again', LARGE, ends), { name: 'GrammarsLost', message: /too long/ });
+  await write(beside, encoder.encode(text, false));
+  t.equal(beside.failed, null);
+  t.equal(threads(), 2);
+  beside.close();
+});
+
+void t.test('an answer that is complete is not lost with the thread', async (t) => {
+  const { grammars, own, threads } = watched(t);
+  const complete = await grammars.open('complete', JSON_GRAMMAR, ends);
+  await write(complete, encoder.encode(text, false));
+  t.ok(complete.ends);
+  const begun = await grammars.open('begun', JSON_GRAMMAR, ends);
+  own.tokenizer = '/nowhere/tokenizer.json';
+  await t.rejects(grammars.open('broken', BREAKS, ends), { name: 'GrammarError' });
+  while (begun.failed === null) await turn();
+  t.equal(threads(), 2);
+  t.equal(complete.failed, null);
+});
+
+void t.test('a step that takes longer than the thread may be silent for costs no answer', async (t) => {
+  holdProcess(t);
+  const own = { tokenizer, endTokens: ends, silenceMs: 60_000 };
+  const grammars = new Grammars(own, () => undefined);
+  const constraint = await grammars.open('a', JSON_GRAMMAR, ends);
+  own.silenceMs = 1000;
+  // As steps are: timers are next, what came meanwhile is read after them.
+  await turn();
+  constraint.accept(encoder.encode(text, false)[0] ?? 0);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, own.silenceMs + 50);
+  await settled(constraint);
+  t.equal(constraint.failed, null);
+  constraint.close();
 });
 
 void t.test('a grammar is shunned for a minute, and the oldest ones are forgotten', (t) => {

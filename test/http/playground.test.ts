@@ -219,6 +219,23 @@ void t.test('an error of a proxy that is no JSON is told by its status', async (
   t.equal(element('error').textContent, 'HTTP 502');
 });
 
+void t.test('the error of an answer that another has taken the place of is not told', async (t) => {
+  const body = new TransformStream<Uint8Array, Uint8Array>();
+  const refused: Answer = (signal) => {
+    signal.addEventListener('abort', () => void body.writable.abort(signal.reason).catch(() => undefined));
+    return new Response(body.readable, { status: 503 });
+  };
+  const { stream, answer } = streamed();
+  const { element, send } = await open(t, [refused, answer]);
+  send();
+  await settled();
+  send();
+  stream.say(delta('Paris'));
+  await settled();
+  t.equal(element('answer').textContent, 'Paris');
+  t.equal(element('error').textContent, '');
+});
+
 void t.test('depths that could not be listed at first are, when something is sent', async (t) => {
   const loading = () => Response.json({ error: { message: 'loading' } }, { status: 503 });
   const { answer } = streamed();

@@ -79,7 +79,7 @@ export class Grammars {
     const { endTokens: allEnds } = this.options;
     const ownEnds = allEnds.filter((token) => stopTokens.includes(token));
     const send = (message: ToGrammars): void => {
-      this.#send(message);
+      this.#send(message, grammar);
     };
     const live = new Live({ id, grammar, ownEnds, allEnds }, send, () => {
       if (this.#live.delete(id)) this.#next();
@@ -117,9 +117,9 @@ export class Grammars {
   }
 
   /** @throws GrammarsLost */
-  #send(message: ToGrammars): void {
+  #send(message: ToGrammars, grammar: Grammar): void {
     if (message.type !== 'close') this.#thread ??= this.#start();
-    this.#thread?.send(message);
+    this.#thread?.send(message, grammar);
   }
 
   /** @throws GrammarsLost */
@@ -162,15 +162,16 @@ export class Grammars {
   #lose({ why, culprit, isBroken, wasLoaded }: Loss): void {
     this.#thread = null;
     const error = lost(why);
-    const guilty = culprit === null ? undefined : this.#live.get(culprit);
-    if (culprit !== null && guilty !== undefined) {
+    if (culprit !== null) {
       // Whoever brought along what breaks the library must not bring it again.
       const own = isBroken ? new GrammarError('the grammar library breaks down on it', null) : error;
-      this.#shunned.add(guilty.grammar, own);
-      this.#giveUp(culprit, error, own);
+      this.#shunned.add(culprit.grammar, own);
+      this.#giveUp(culprit.id, error, own);
     }
     for (const [id, live] of this.#live) {
-      if (live !== guilty && live.failed === null && !(wasLoaded && this.#takeUp(live))) this.#giveUp(id, error);
+      // Neither who failed nor who is complete, but not ended yet, asks for anything more.
+      if (live.failed !== null || live.ends) continue;
+      if (!(wasLoaded && this.#takeUp(live))) this.#giveUp(id, error);
     }
     this.changed();
   }

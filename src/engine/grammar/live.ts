@@ -32,10 +32,6 @@ export class Live implements Constraint {
     private readonly closed: () => void,
   ) {}
 
-  get grammar(): Grammar {
-    return this.spec.grammar;
-  }
-
   /** Asks a thread that knows nothing of it for the mask that it is at. @throws what sending does */
   open(): void {
     const { id, grammar } = this.spec;

@@ -1,6 +1,6 @@
 /**
- * Schemas as clients generate them, said in the keywords that the library has and keeps to. Every answer that the result allows is
- * one that the schema allows.
+ * Schemas as clients generate them, said in the keywords that the library has and keeps to. Every answer that the result
+ * allows is one that the schema allows.
  *
  * Knows: what pydantic, zod and OpenAPI write. Must not know: the library's grammars, callers.
  */

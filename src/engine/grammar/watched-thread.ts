@@ -5,19 +5,28 @@
  * Knows: threads and the messages. Must not know: sequences, what becomes of those that it held.
  */
 import { Worker } from 'node:worker_threads';
+import type { Grammar } from '../messages.js';
 import type { FromGrammars, GrammarAnswer, GrammarThreadData, ToGrammars } from './messages.js';
 
 /** A thread that is silent for longer is stuck in a grammar, or starved, ms. */
 const SILENCE_MS = 10_000;
 /** The same while it loads, a second's work on a machine that may be busy. */
 const LOADING_MS = 30_000;
+/** Where this process was in a long step, or suspended, what came or comes after all is read between two looks. */
+const LOOKS = 2;
+
+/** Whose message a thread was at. It may be closed by now: clients leave, budgets are over. */
+export interface Culprit {
+  readonly id: string;
+  readonly grammar: Grammar;
+}
 
 /** How a thread ended. */
 export interface Loss {
   /** For the log. */
   readonly why: string;
-  /** Whose message it was at; null where it was at none, or had not got that far. */
-  readonly culprit: string | null;
+  /** Null where it was at no message, or had not got that far. */
+  readonly culprit: Culprit | null;
   /** Whether the library broke down on that message. */
   readonly isBroken: boolean;
   /** Whether it had got ready: if not, neither will another one. */
@@ -33,7 +42,7 @@ export interface ThreadListener {
 export class WatchedThread {
   readonly #worker: Worker;
   /** Whose answers it owes, in order. */
-  readonly #owed: string[] = [];
+  readonly #owed: Culprit[] = [];
   #isLoaded = false;
   #isOver = false;
   #watch: NodeJS.Timeout | null = null;
@@ -58,10 +67,11 @@ export class WatchedThread {
     this.#worker.unref();
   }
 
-  send(message: ToGrammars): void {
+  /** @param grammar that the message is about */
+  send(message: ToGrammars, grammar: Grammar): void {
     this.#worker.postMessage(message);
     if (message.type === 'close') return;
-    this.#owed.push(message.id);
+    this.#owed.push({ id: message.id, grammar });
     // What is asked of a thread that is stuck makes it no younger.
     if (this.#watch === null) this.#guard();
   }
@@ -85,14 +95,17 @@ export class WatchedThread {
   #guard(): void {
     this.#relax();
     if (this.#owed.length === 0) return;
-    const lose = (): void => {
-      this.#lose('it takes too long');
+    let looks = 0;
+    const look = (): void => {
+      looks++;
+      if (looks === LOOKS) this.#lose('it takes too long');
     };
-    this.#watch = setTimeout(lose, this.options.silenceMs ?? (this.#isLoaded ? SILENCE_MS : LOADING_MS)).unref();
+    const silenceMs = this.options.silenceMs ?? (this.#isLoaded ? SILENCE_MS : LOADING_MS);
+    this.#watch = setInterval(look, silenceMs / LOOKS).unref();
   }
 
   #relax(): void {
-    if (this.#watch !== null) clearTimeout(this.#watch);
+    if (this.#watch !== null) clearInterval(this.#watch);
     this.#watch = null;
   }
 
