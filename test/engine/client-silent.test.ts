@@ -84,6 +84,8 @@ void t.test('a deadline ends an answer that asked for it, and the engine is told
     ...{ minExit: 1, maxExit: 1 },
     budget: { totalMs: 1, ttftMs: null, tpotMs: null, onMiss },
   });
+  const cuts: string[] = [];
+  engine.on('cut', ({ id }) => cuts.push(`${id}, after ${ends.join()}`));
   const arrivedAt = monotonicMs();
   engine.generate({ ...greedy('late', [1], 1, 9), arrivedAt, depth: depth('continue') }, sinkOf(ends, 'late'));
   const cut = new Promise<void>((resolve) => {
@@ -101,6 +103,7 @@ void t.test('a deadline ends an answer that asked for it, and the engine is told
   });
   await cut;
   t.same(ends, ['cut deadline']);
+  t.same(cuts, ['cut, after cut deadline'], 'and metrics are');
   t.same(await told(), ['generate late', 'generate cut', 'cancel cut', 'stop ']);
   t.same(ends, ['cut deadline', 'late lost']);
 });

@@ -218,8 +218,12 @@ void t.test('the report is of the slowest choice, and its time per token is of t
 
 void t.test('an answer that its deadline comes before its plan is an empty one, streamed or not', async (t) => {
   const server = await build(t, () => ({ tokens: [5], delay: 10_000 }));
-  const headers = { 'X-Latency-Budget-Ms': '40', 'X-Budget-On-Miss': 'truncate' };
-  for (const stream of [false, true]) {
+  const truncate = { 'X-Latency-Budget-Ms': '40', 'X-Budget-On-Miss': 'truncate' };
+  for (const [stream, headers, met] of [
+    [false, truncate, true],
+    [true, truncate, true],
+    [false, { ...truncate, 'X-SLO-TTFT-Ms': '0.001' }, false],
+  ] as const) {
     const asked = server.post('/v1/completions', { ...prompt, stream }, headers);
     while (server.engine.live === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     // As EngineClient ends it by its watch of deadlines.
@@ -231,7 +235,7 @@ void t.test('an answer that its deadline comes before its plan is an empty one, 
     const body: unknown = JSON.parse(stream ? (text.split('data: ').at(-2) ?? '') : text);
     t.match(body, {
       choices: [{ text: '', finish_reason: 'length' }],
-      sortie: { plan: { exit_layer: 0, feasible: false }, exit_layers: {}, ttft_ms: null },
+      sortie: { plan: { exit_layer: 0, feasible: false }, exit_layers: {}, ttft_ms: null, met },
     });
   }
 });
