@@ -180,6 +180,22 @@ void t.test('who waits counts on what its leader left when that ended', async (t
   scheduler.finish(leads);
   scheduler.follow(() => true);
   t.equal(waits.frontier(0), 39);
+  if (waits.prefix) waits.prefix.slot.tokens = [];
+  t.equal(waits.frontier(0), 0, 'as long as it is there');
+});
+
+void t.test('what a leader brings is expected in the stages that it needs, and while it is there', async (t) => {
+  const { scheduler } = over(2);
+  const [leads, follows] = [sequence('leads', prompt(40), {}, SHALLOW), sequence('follows', prompt(40))];
+  start(scheduler, leads);
+  scheduler.lookUp(follows);
+  leads.slot?.reach(0, 20);
+  const expected = (): number[] => [0, 1].map((unit) => follows.expected(unit));
+  t.same(expected(), [39, 0]);
+  leads.slot?.reach(1, 10);
+  t.same(expected(), [39, 10], 'what it has done deeper than it needs');
+  scheduler.finish(leads);
+  t.same(expected(), [0, 0]);
 });
 
 void t.test('a leader is due no later, follows nobody behind it, and brings enough to be worth it', async (t) => {
