@@ -107,6 +107,16 @@ void t.test(
       { id: half, offset: 5 },
       { id: 2, offset: 6 },
     ]);
+
+    const special = choiceOf({});
+    special.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
+    end(special, 'length');
+    t.match([special.text, special.tokens], ['', [{ id: 0, offset: 0 }]]);
+
+    const stopped = choiceOf({ stops: ['\ufffd'] });
+    stopped.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
+    end(stopped, 'length');
+    t.same([stopped.text, stopped.finished], ['', 'stop'], 'only the end shows what it is');
   },
 );
 
