@@ -198,6 +198,7 @@ void t.test('the report is of the slowest choice, and its time per token is of t
     ...(id.endsWith('-1') && {
       plan: { predictedTtftMs: 7, predictedTpotMs: 3, predictedMs: 50, feasible: false },
     }),
+    ...(id.endsWith('-2') && { plan: { exit: 15 } }),
   }));
   const times: number[] = [];
   const lastAt = new Map<string, number>();
@@ -209,9 +210,10 @@ void t.test('the report is of the slowest choice, and its time per token is of t
   const response = await server.post('/v1/completions', { ...prompt, n: 3 });
   const { sortie } = (await response.json()) as { sortie: { tpot_ms: number } };
   t.match(sortie, {
-    plan: { predicted_ttft_ms: 7, predicted_tpot_ms: 3, feasible: false },
+    plan: { exit_layer: 30, predicted_ttft_ms: 7, predicted_tpot_ms: 3, feasible: false },
+    exit_layers: { 30: 9 },
     predicted_ms: 50,
-    ttft_ms: 2,
+    ...{ ttft_ms: 2, queue_ms: 1 },
   });
   t.ok(Math.abs(sortie.tpot_ms - Math.max(...times)) < 0.001, `${sortie.tpot_ms} of ${times.join(', ')}`);
 });
