@@ -149,6 +149,7 @@ export class Answer {
     const isCut = this.#ends.some((end) => end?.reason === 'deadline');
     const times = this.#ends.map((end, i) => tokenTimes(end, this.choices[i]));
     const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
+    const awaited = worst(times.map(({ awaitedTo }) => (awaitedTo === null ? null : awaitedTo - arrivedAt)));
     const tpot = worst(times.map((time) => time.tpot));
     const started = worst(this.#ends.map((end) => end?.startedAt ?? null));
     const { drafted, accepted } = this.#drafts();
@@ -170,7 +171,7 @@ export class Answer {
         budget === null
           ? null
           : (isCut || actual <= (budget.totalMs ?? Infinity)) &&
-            (ttft ?? 0) <= (budget.ttftMs ?? Infinity) &&
+            (awaited ?? 0) <= (budget.ttftMs ?? Infinity) &&
             (tpot ?? 0) <= (budget.tpotMs ?? Infinity),
       queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
       draft_tokens: drafted,
@@ -251,15 +252,23 @@ export class Answer {
   }
 }
 
+interface TokenTimes {
+  readonly firstAt: number | null;
+  /** Until when the first token was awaited: in vain where the deadline came before it. */
+  readonly awaitedTo: number | null;
+  readonly tpot: number | null;
+}
+
 function tokenTimes(
   end: EndedEvent | undefined,
   choice: Pick<Choice, 'completionTokens' | 'lastTokenAt'> | undefined,
-): { firstAt: number | null; tpot: number | null } {
+): TokenTimes {
   const firstAt = end?.firstTokenAt ?? null;
+  const awaitedTo = firstAt ?? (end?.reason === 'deadline' ? end.endedAt : null);
   const lastAt = choice?.lastTokenAt ?? null;
   const tokens = choice?.completionTokens ?? 0;
-  if (firstAt === null || lastAt === null || tokens < 2) return { firstAt, tpot: null };
-  return { firstAt, tpot: Math.max(0, lastAt - firstAt) / (tokens - 1) };
+  if (firstAt === null || lastAt === null || tokens < 2) return { firstAt, awaitedTo, tpot: null };
+  return { firstAt, awaitedTo, tpot: Math.max(0, lastAt - firstAt) / (tokens - 1) };
 }
 
 function worst(values: readonly (number | null)[]): number | null {

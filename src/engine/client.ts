@@ -60,6 +60,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   readonly #deadlines = new DeadlineWatch((end) => {
     this.cancel(end.id, 'deadline');
     this.#take(end.id)?.ended(end);
+    this.emit('cut', end);
   });
 
   readonly #watchdog = new Watchdog(

@@ -66,7 +66,7 @@ export class DeadlineWatch {
     const { promptTokens, firstTokenAt } = watched;
     this.due({
       ...{ id, reason: 'deadline', error: null, promptTokens, cachedTokens: 0 },
-      ...{ startedAt: firstTokenAt, firstTokenAt, endedAt: now, preemptions: 0 },
+      ...{ startedAt: null, firstTokenAt, endedAt: now, preemptions: 0 },
     });
   }
 }

@@ -33,6 +33,8 @@ export interface EngineEvents {
   ready: [ReadyMessage];
   /** After the sinks were called. */
   step: [StepMessage];
+  /** An answer ended at its deadline before the process said so: its sink was told, and steps may still speak of it. */
+  cut: [EndedEvent];
   /** The process ended; it is started again unless the engine is closed. */
   down: [message: string];
 }

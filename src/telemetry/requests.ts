@@ -33,6 +33,8 @@ const CACHE_BLOCK = 64;
 
 interface Live extends SequenceFacts {
   plan: PlannedEvent | null;
+  /** How it ended for its caller, where that was before the engine told of an end. */
+  cut: EndedEvent | null;
   firstAt: number | null;
   lastAt: number | null;
   lastExit: number | null;
@@ -58,6 +60,9 @@ export class RequestMetrics {
     engine.on('ready', (ready) => {
       this.ready(ready);
     });
+    engine.on('cut', (end) => {
+      this.cut(end);
+    });
     engine.on('down', () => {
       this.down();
     });
@@ -65,7 +70,13 @@ export class RequestMetrics {
 
   /** Announces a sequence before the engine hears of it. */
   begin(id: string, facts: SequenceFacts): void {
-    this.#live.set(id, { ...facts, plan: null, firstAt: null, lastAt: null, lastExit: null, tokens: 0 });
+    this.#live.set(id, { ...facts, plan: null, cut: null, firstAt: null, lastAt: null, lastExit: null, tokens: 0 });
+  }
+
+  /** It was ended at its deadline: that is its answer, whatever becomes of it in the engine. */
+  cut(end: EndedEvent): void {
+    const live = this.#live.get(end.id);
+    if (live !== undefined) live.cut = end;
   }
 
   /** Its answer broke in the gateway. What the engine still says of it counts as work, not as an answer. */
@@ -98,9 +109,14 @@ export class RequestMetrics {
     const { series } = this;
     series.engineUp.set(0);
     series.engineDown.inc();
-    series.failed.inc({ reason: 'engine_lost' }, this.#live.size);
     for (const gauge of [series.running, series.waiting, series.kvUsage, series.kvCached]) gauge.set(0);
-    for (const live of this.#live.values()) this.#outcome(live, 'missed');
+    for (const live of this.#live.values()) {
+      if (live.cut !== null) this.#answered(live, live.cut);
+      else {
+        series.failed.inc({ reason: 'engine_lost' });
+        this.#outcome(live, 'missed');
+      }
+    }
     this.#live.clear();
   }
 
@@ -158,7 +174,8 @@ export class RequestMetrics {
     series.generationTokens.inc();
     series.exitTokens.inc({ exit_layer: exit });
     const live = this.#live.get(event.id);
-    if (live === undefined) return;
+    // What comes after the cut is none of the answer.
+    if (live?.cut !== null) return;
     if (live.plan !== null)
       series.plannedExitTokens.inc({ planned_exit_layer: String(live.plan.exit), exit_layer: exit });
     if (live.lastAt !== null) {
@@ -179,21 +196,32 @@ export class RequestMetrics {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.#live.delete(id);
+    if (live.cut !== null) {
+      this.#answered(live, live.cut);
+      return;
+    }
     this.series.failed.inc({ reason });
     // The others are the caller's mistakes: a 400 says nothing about whether budgets are kept.
     if (REJECTIONS.has(reason)) this.#outcome(live, 'rejected');
   }
 
-  #ended(said: EndedEvent): void {
+  #ended(event: EndedEvent): void {
     const { series } = this;
-    const live = this.#live.get(said.id);
-    const event = live !== undefined && isCut(live, said) ? { ...said, reason: 'deadline' as const } : said;
+    const live = this.#live.get(event.id);
     series.promptTokens.inc(event.promptTokens);
     series.prefixQueries.inc(event.promptTokens);
     series.prefixHits.inc(event.cachedTokens);
     series.preemptions.inc(event.preemptions);
     if (live === undefined) return;
     this.#live.delete(event.id);
+    // When it was started and what it took is the engine's to say, even where its end came too late.
+    const { reason, firstTokenAt, endedAt } = live.cut ?? event;
+    this.#answered(live, { ...event, reason, firstTokenAt, endedAt });
+  }
+
+  /** Counts an answer by its end, which its caller was told. */
+  #answered(live: Live, event: EndedEvent): void {
+    const { series } = this;
     if (event.reason === 'error') series.failed.inc({ reason: 'error' });
     else series.success.inc({ finished_reason: FINISHED_REASON[event.reason] });
     series.requestPromptTokens.observe(event.promptTokens);
@@ -235,7 +263,9 @@ export class RequestMetrics {
     const { budget } = live;
     if (budget === null) return 'met';
     const { ttftMs, tpotMs, totalMs } = actualTimes(live, event);
-    const missedTtft = (ttftMs ?? 0) > (budget.ttftMs ?? Infinity);
+    // Cut before its first token, it has waited for that in vain all the time.
+    const awaitedMs = ttftMs ?? (event.reason === 'deadline' ? totalMs : 0);
+    const missedTtft = awaitedMs > (budget.ttftMs ?? Infinity);
     const missedTpot = (tpotMs ?? 0) > (budget.tpotMs ?? Infinity);
     if (missedTtft) this.series.ttftViolation.inc();
     if (missedTpot) this.series.tpotViolation.inc();
@@ -248,12 +278,6 @@ export class RequestMetrics {
   #outcome({ budget }: Live, outcome: BudgetOutcome): void {
     if (budget !== null) this.series.budgets.inc({ budget_class: budgetClass(budget), outcome });
   }
-}
-
-/** Whether the gateway had cut an answer at its deadline when the engine's step ended it. */
-function isCut({ arrivedAt, budget }: Live, { reason, endedAt }: EndedEvent): boolean {
-  if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return false;
-  return (reason === 'stop' || reason === 'length') && endedAt - arrivedAt > budget.totalMs;
 }
 
 function actualTimes({ arrivedAt, lastAt, tokens }: Live, { firstTokenAt, endedAt }: EndedEvent) {

@@ -41,6 +41,8 @@ interface Live {
   readonly index: number;
   readonly facts: SequenceFacts;
   plan: PlannedEvent | null;
+  /** How it ended for its caller, where that was before the engine told of an end. */
+  cut: EndedEvent | null;
   exit: number | null;
   firstAt: number | null;
   lastAt: number | null;
@@ -56,7 +58,16 @@ export class SequenceSpans {
   constructor(private readonly tracer: Tracer) {}
 
   begin(id: string, index: number, facts: SequenceFacts, parent: Context): void {
-    const nothing = { plan: null, exit: null, firstAt: null, lastAt: null, tokens: 0, replans: 0, changes: [] };
+    const nothing = {
+      plan: null,
+      cut: null,
+      exit: null,
+      firstAt: null,
+      lastAt: null,
+      tokens: 0,
+      replans: 0,
+      changes: [],
+    };
     this.#live.set(id, { parent, index, facts, ...nothing });
   }
 
@@ -64,10 +75,15 @@ export class SequenceSpans {
     engine.on('step', (step) => {
       if (this.#live.size > 0) this.#step(step);
     });
+    engine.on('cut', (end) => {
+      const live = this.#live.get(end.id);
+      if (live !== undefined) live.cut = end;
+    });
     engine.on('down', () => {
       const now = monotonicMs();
       for (const live of this.#live.values()) {
-        this.#make(live, { startedAt: null, firstTokenAt: live.firstAt, endedAt: now }, {}, 'engine_lost');
+        if (live.cut !== null) this.#ended(live, live.cut);
+        else this.#make(live, { startedAt: null, firstTokenAt: live.firstAt, endedAt: now }, {}, 'engine_lost');
       }
       this.#live.clear();
     });
@@ -97,15 +113,19 @@ export class SequenceSpans {
       const live = this.#live.get(event.id);
       if (live === undefined) continue;
       this.#live.delete(event.id);
-      const { promptTokens, cachedTokens, preemptions, reason } = event;
-      const outcome = {
-        'gen_ai.usage.input_tokens': promptTokens,
-        'sortie.cached_tokens': cachedTokens,
-        'sortie.preemptions': preemptions,
-        'gen_ai.response.finish_reasons': [reason],
-      };
-      this.#make(live, event, outcome, reason === 'error' ? 'engine_failed' : null);
+      this.#ended(live, { ...event, reason: live.cut?.reason ?? event.reason });
     }
+  }
+
+  #ended(live: Live, event: EndedEvent): void {
+    const { promptTokens, cachedTokens, preemptions, reason } = event;
+    const outcome = {
+      'gen_ai.usage.input_tokens': promptTokens,
+      'sortie.cached_tokens': cachedTokens,
+      'sortie.preemptions': preemptions,
+      'gen_ai.response.finish_reasons': [reason],
+    };
+    this.#make(live, event, outcome, reason === 'error' ? 'engine_failed' : null);
   }
 
   #make(

@@ -83,3 +83,54 @@ void t.test('an end token has an entry where a prompt is echoed, behind the text
   end(stopped, 'stop', 2);
   t.equal(stopped.tokens.length, 1, 'none after a stop string');
 });
+
+void t.test(
+  'each token has its entry at the end, also one without text and one that is half a character',
+  async (t) => {
+    const [half = NaN] = tokenizer.encode('🜁', false);
+    const course = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two!'] });
+    say(course, 'one two');
+    // Special, and so without text.
+    course.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
+    t.equal(course.text, 'one', 'the rest may yet be a stop string');
+    end(course, 'length');
+    t.equal(course.text, 'one two');
+    t.match(course.tokens, [{ offset: 5 }, { offset: 8 }, { id: 0, offset: 12 }]);
+    t.equal(course.finished, 'length');
+
+    const cut = choiceOf({ echoLength: 5, showsEndToken: true });
+    cut.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
+    t.equal(cut.text, '');
+    end(cut, 'stop', 2);
+    t.equal(cut.text, '\ufffd');
+    t.match(cut.tokens, [
+      { id: half, offset: 5 },
+      { id: 2, offset: 6 },
+    ]);
+
+    const special = choiceOf({});
+    special.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
+    end(special, 'length');
+    t.match([special.text, special.tokens], ['', [{ id: 0, offset: 0 }]]);
+
+    const stopped = choiceOf({ stops: ['\ufffd'] });
+    stopped.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
+    end(stopped, 'length');
+    t.same([stopped.text, stopped.finished], ['', 'stop'], 'only the end shows what it is');
+  },
+);
+
+void t.test('an answer whose stop string was found is whole, although the server stopped it', async (t) => {
+  const course = choiceOf({ stops: [' two'] });
+  say(course, 'one two');
+  end(course, 'cancelled');
+  t.equal(course.finished, 'stop');
+  const going = choiceOf({});
+  say(going, 'one two');
+  t.throws(
+    () => {
+      end(going, 'cancelled');
+    },
+    { code: 'draining' },
+  );
+});

@@ -3,7 +3,8 @@ import t from 'tap';
 import { chooseTokens } from '../../src/engine/choose.js';
 import type { Constraint } from '../../src/engine/constraint.js';
 import type { Sampling } from '../../src/engine/messages.js';
-import { GREEDY } from '../../src/engine/sampler.js';
+import { Draws } from '../../src/engine/random.js';
+import { GREEDY, sampleFull } from '../../src/engine/sampler.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import type { HeadLane } from '../../src/model/head-lane.js';
 import { greedy } from '../../bench/greedy-request.js';
@@ -11,13 +12,14 @@ import { greedy } from '../../bench/greedy-request.js';
 const VOCAB = 8;
 /** Falling: 0 is what the model would rather say. */
 const logits = Float32Array.from({ length: VOCAB }, (_, id) => VOCAB - id);
+const nothing = (): void => undefined;
 const head = {
   inverseTemperatures: new Float32Array(1),
   targets: new BigInt64Array(1),
   argmaxIds: new BigInt64Array(1),
-  argmax: () => undefined,
-  lower: () => undefined,
-  select: () => undefined,
+  argmax: nothing,
+  lower: nothing,
+  select: nothing,
   selected: () => ({
     values: logits,
     ids: BigInt64Array.from(logits, (_, id) => BigInt(id)),
@@ -93,4 +95,29 @@ void t.test('penalties count what the prompt and the answer hold', async (t) => 
   t.strictSame(answer({ frequencyPenalty: 0.6 }), [0, 0, 1, 0], 'each time');
   t.strictSame(answer({ presencePenalty: 0.6 }), [0, 0, 0, 0], 'once');
   t.strictSame(answer({ repetitionPenalty: 1.5 }), [1, 2, 0, 0], 'in the prompt, too');
+});
+
+void t.test('rows of different temperatures are drawn as from all logits, by the draws of each', async (t) => {
+  const rows = [0, 0.25, 2, 1].map((temperature, seed) => ({ ...GREEDY, temperature, seed: seed + 1 }));
+  const inverseTemperatures = new Float32Array(rows.length);
+  const lse = (inverse: number): number => Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit * inverse), 0));
+  const batch = {
+    ...{ argmax: nothing, lower: nothing, select: nothing, fullLogits: () => logits.slice() },
+    inverseTemperatures,
+    targets: new BigInt64Array(rows.length),
+    argmaxIds: new BigInt64Array(rows.length),
+    // As the device has it: with the temperature that it was told.
+    selected: (row: number) => ({ ...head.selected(row), lse: lse(1), lseT: lse(inverseTemperatures[row] ?? NaN) }),
+  } as unknown as HeadLane;
+  const sequences = rows.map((sampling) => new Sequence(greedy('a', [1], 1, 99, { sampling }), 0));
+  const draws = rows.map(({ seed }) => new Draws(seed));
+  const none = { prompt: new Set<number>(), answer: new Map<number, number>() };
+  for (let i = 0; i < 40; i++) {
+    const expected = rows.map((sampling, row) =>
+      // A greedy row takes no draw.
+      sampleFull(logits.slice(), sampling, none, row === 0 ? 0 : (draws[row]?.next() ?? NaN)),
+    );
+    const tokens = chooseTokens(batch, sequences).map(({ token }) => token);
+    t.strictSame(tokens, expected);
+  }
 });

@@ -65,11 +65,22 @@ function sinkOf(ends: string[], id: string): SequenceSink {
   };
 }
 
+/** A minute, after which the answer is cut. */
+const truncated = {
+  ...{ minExit: 1, maxExit: 1 },
+  budget: { totalMs: 60_000, ttftMs: null, tpotMs: null, onMiss: 'truncate' },
+} as const;
+
+const timers = (): number => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length;
+
 void t.test('all answers are cancelled at once, once, and the engine is told; closing ends it', async (t) => {
   const { engine, told } = await silent(t);
   const ends: string[] = [];
-  for (const id of ['a', 'b']) engine.generate(greedy(id, [1], 1, 9), sinkOf(ends, id));
+  const before = timers();
+  for (const id of ['a', 'b']) engine.generate(greedy(id, [1], 1, 9, { depth: truncated }), sinkOf(ends, id));
+  t.equal(timers(), before + 2);
   engine.cancelAll('cancelled');
+  t.equal(timers(), before, 'none waits for what is over');
   t.same(ends, ['a cancelled', 'b cancelled']);
   engine.cancel('a', 'stop');
   t.same(await told(), ['generate a', 'generate b', 'cancel a', 'cancel b', 'stop ']);
@@ -84,6 +95,8 @@ void t.test('a deadline ends an answer that asked for it, and the engine is told
     ...{ minExit: 1, maxExit: 1 },
     budget: { totalMs: 1, ttftMs: null, tpotMs: null, onMiss },
   });
+  const cuts: string[] = [];
+  engine.on('cut', ({ id }) => cuts.push(`${id}, after ${ends.join()}`));
   const arrivedAt = monotonicMs();
   engine.generate({ ...greedy('late', [1], 1, 9), arrivedAt, depth: depth('continue') }, sinkOf(ends, 'late'));
   const cut = new Promise<void>((resolve) => {
@@ -101,6 +114,12 @@ void t.test('a deadline ends an answer that asked for it, and the engine is told
   });
   await cut;
   t.same(ends, ['cut deadline']);
-  t.same(await told(), ['generate late', 'generate cut', 'cancel cut', 'stop ']);
-  t.same(ends, ['cut deadline', 'late lost']);
+  t.same(cuts, ['cut, after cut deadline'], 'and metrics are');
+  const before = timers();
+  engine.generate(greedy('waits', [1], 1, 9, { depth: truncated }), sinkOf(ends, 'waits'));
+  t.equal(timers(), before + 1);
+  t.same(await told(), ['generate late', 'generate cut', 'cancel cut', 'generate waits', 'stop ']);
+  t.ok(timers() <= before, 'none waits for what was lost');
+  engine.cancelAll('cancelled');
+  t.same(ends, ['cut deadline', 'late lost', 'waits lost'], 'each once');
 });

@@ -6,12 +6,13 @@ import t from 'tap';
 import { chunkSizes } from '../../src/router/planner.js';
 import type { Constraint } from '../../src/engine/constraint.js';
 import { EngineCore, type CoreOptions } from '../../src/engine/core.js';
-import type { EndedEvent, StepMessage } from '../../src/engine/messages.js';
+import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../src/engine/messages.js';
+import { scorePrompt } from '../../src/engine/prompt-scores.js';
 import { Scheduler } from '../../src/engine/scheduler.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import { defaultPolicy } from '../../src/router/planner.js';
 import type { CostPoint } from '../../src/router/cost.js';
-import { greedy, makeExecutor } from './helper.js';
+import { greedy, logitsAt, makeExecutor, openSlot } from './helper.js';
 import { tinyModel } from './tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
@@ -258,7 +259,7 @@ void t.test('what is refused or ended before it is submitted is told though noth
   t.notOk(engine.busy);
   engine.abandon(greedy('left', [3], deepest, 2), 'cancelled');
   t.ok(engine.busy);
-  t.match(engine.step().ended, [{ id: 'left', reason: 'cancelled' }]);
+  t.match(engine.step().ended, [{ id: 'left', reason: 'cancelled', promptTokens: 1 }]);
   t.notOk(engine.busy);
 });
 
@@ -287,3 +288,58 @@ void t.test('an answer tells when it began, when its first token came and when i
   for (now = 10; engine.busy; now += 10) ended.push(...engine.step().ended);
   t.match(ended, [{ startedAt: 10, firstTokenAt: 10, endedAt: 30 }]);
 });
+
+void t.test('a prompt is scored as its tokens would be decoded, whatever its chunks', async (t) => {
+  const scored = prompt(60);
+  const scoresOf = (chunk: number): [logprobs: (TokenLogprobs | null)[], events: number] => {
+    const engine = core(() => 0, { prefillChunk: chunk, policy: { ...defaultPolicy, chunks: chunkSizes(chunk) } });
+    engine.submit(greedy('scored', scored, deepest, 0, { arrivedAt: 0, promptLogprobs: 2 }));
+    const steps = stepsOf(engine);
+    t.match(steps.at(-1)?.ended, [{ reason: 'length', firstTokenAt: null }]);
+    const events = steps.flatMap(({ prompts }) => prompts);
+    return [events.flatMap(({ logprobs }) => logprobs), events.length];
+  };
+  // The whole one comes last: what it leaves in memory would be right for the pieces, too.
+  const [pieces, events] = scoresOf(8);
+  const [whole] = scoresOf(64);
+  t.ok(events > 5, 'piece by piece');
+  t.equal(whole.length, scored.length);
+  t.equal(whole[0], null, 'nothing comes before the first one');
+  t.strictSame(pieces, whole);
+
+  const slot = openSlot(executor, scored.slice(0, 1));
+  scored.slice(1).forEach((token, i) => {
+    const logits = logitsAt(executor, slot, units.exits.length - 1);
+    const lse = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0));
+    const { logprob = NaN, top = [] } = whole[i + 1] ?? {};
+    t.ok(Math.abs(logprob - ((logits[token] ?? NaN) - lse)) < 0.01, `${logprob} of token ${i + 1}`);
+    t.equal(top.length, 2);
+    for (const [id, value] of top) t.ok(Math.abs(value - ((logits[id] ?? NaN) - lse)) < 0.01);
+    slot.tokens.push(token);
+  });
+  executor.forget(0);
+});
+
+void t.test(
+  'each token of a prompt is scored once, also where an exit catches up over it and over the answer',
+  async (t) => {
+    const asked = greedy('scored', prompt(20), deepest, 9, { promptLogprobs: 0 });
+    const sequence = new Sequence(asked, units.exits.length - 1);
+    sequence.tokens.push(3, 4, 5);
+    const slot = openSlot(executor, sequence.tokens);
+    const events: PromptEvent[] = [];
+    const counts = [
+      [0, 12],
+      [units.exits.length - 1, 16],
+      [0, 22],
+      [units.exits.length - 1, 22],
+    ].map(([exit = 0, end = 0]) => {
+      sequence.changeExit(exit);
+      scorePrompt(executor, sequence, executor.advance(slot, exit, end).output, events);
+      return events.splice(0).map(({ logprobs }) => logprobs.length);
+    });
+    // Of 20 tokens all but the first.
+    t.strictSame(counts, [[12], [4], [3], []]);
+    executor.forget(0);
+  },
+);

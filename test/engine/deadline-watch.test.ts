@@ -38,7 +38,7 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
   watch.drop('ended before');
   await sleep(120);
   t.match(ends, [
-    { id: 'a', reason: 'deadline', firstTokenAt: 7, promptTokens: 3 },
+    { id: 'a', reason: 'deadline', startedAt: null, firstTokenAt: 7, promptTokens: 3 },
     { id: 'no plan', reason: 'deadline', firstTokenAt: null },
   ]);
   t.equal(ends.length, 2);

@@ -74,6 +74,10 @@ void t.test('prefix: longest exact match, taken over only when nothing much is l
   t.match(findPrefix(tokens.slice(0, 18), [stored], [0]), { length: 17 });
   t.equal(findPrefix(tokens.slice(0, 16), [stored], [0]), null, 'fewer than 16 can be reused');
   t.equal(findPrefix([5, ...tokens], [stored], [0]), null);
+  stored.live = false;
+  const first = (length: number) => [...stored.tokens.slice(0, length), 1, 2, 3];
+  t.match(findPrefix(first(21), [stored], [0]), { length: 21, takeOver: true });
+  t.match(findPrefix(first(20), [stored], [0]), { length: 20, takeOver: false }, 'as much would be lost');
 });
 
 void t.test('prefix: what spares most at an exit, beyond what is there', async (t) => {

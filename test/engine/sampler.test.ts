@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import type { Sampling } from '../../src/engine/messages.js';
-import { adjust, GREEDY, sampleFull, type TokenCounts } from '../../src/engine/sampler.js';
+import { adjust, GREEDY, sampleFull, sampleTop, type TokenCounts } from '../../src/engine/sampler.js';
 
 /** The rules in their plainest form. */
 function naive(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number | null {
@@ -42,8 +42,8 @@ const row = fc
 const rules = fc.record({
   temperature: fc.constantFrom(0, 0.3, 1, 2),
   topK: fc.constantFrom(0, 1, 7, 200, 5000),
-  topP: fc.constantFrom(1, 0.999, 0.9, 0.3),
-  minP: fc.constantFrom(0, 0.001, 0.2),
+  topP: fc.constantFrom(1, 0.999, 0.9, 0.3, 0),
+  minP: fc.constantFrom(0, 0.001, 0.2, 1),
   repetitionPenalty: fc.constantFrom(1, 1.3),
   presencePenalty: fc.constantFrom(0, 0.7),
 });
@@ -62,4 +62,16 @@ void t.test('sampling equals sorting everything', async (t) => {
     { numRuns: 500 },
   );
   t.equal(sampleFull(new Float32Array(3).fill(-Infinity), GREEDY, counts, 0.5), null, 'nothing is possible');
+});
+
+void t.test('what may fall below the known top is not guessed at', async (t) => {
+  // A hundred tokens as likely as each other, of which ten are known.
+  const ids = Array.from({ length: 10 }, (_, i) => i);
+  const flat = { values: ids.map(() => 0), ids, lseT: Math.log(100) };
+  const draw = (rule: Partial<Sampling>, u: number): number | null =>
+    sampleTop(flat, { ...GREEDY, temperature: 1, ...rule }, u);
+  t.same([draw({}, 0.055), draw({}, 0.5)], [5, null]);
+  t.same([draw({ topK: 5 }, 0.5), draw({ topK: 10 }, 0.99), draw({ topK: 11 }, 0.055)], [2, 9, null]);
+  t.same([draw({ topP: 0.075 }, 0.99), draw({ topP: 0.5 }, 0.055)], [7, null]);
+  t.equal(draw({ minP: 0.5 }, 0.055), null);
 });

@@ -198,6 +198,7 @@ void t.test('the report is of the slowest choice, and its time per token is of t
     ...(id.endsWith('-1') && {
       plan: { predictedTtftMs: 7, predictedTpotMs: 3, predictedMs: 50, feasible: false },
     }),
+    ...(id.endsWith('-2') && { plan: { exit: 15 } }),
   }));
   const times: number[] = [];
   const lastAt = new Map<string, number>();
@@ -209,17 +210,22 @@ void t.test('the report is of the slowest choice, and its time per token is of t
   const response = await server.post('/v1/completions', { ...prompt, n: 3 });
   const { sortie } = (await response.json()) as { sortie: { tpot_ms: number } };
   t.match(sortie, {
-    plan: { predicted_ttft_ms: 7, predicted_tpot_ms: 3, feasible: false },
+    plan: { exit_layer: 30, predicted_ttft_ms: 7, predicted_tpot_ms: 3, feasible: false },
+    exit_layers: { 30: 9 },
     predicted_ms: 50,
-    ttft_ms: 2,
+    ...{ ttft_ms: 2, queue_ms: 1 },
   });
   t.ok(Math.abs(sortie.tpot_ms - Math.max(...times)) < 0.001, `${sortie.tpot_ms} of ${times.join(', ')}`);
 });
 
 void t.test('an answer that its deadline comes before its plan is an empty one, streamed or not', async (t) => {
   const server = await build(t, () => ({ tokens: [5], delay: 10_000 }));
-  const headers = { 'X-Latency-Budget-Ms': '40', 'X-Budget-On-Miss': 'truncate' };
-  for (const stream of [false, true]) {
+  const truncate = { 'X-Latency-Budget-Ms': '40', 'X-Budget-On-Miss': 'truncate' };
+  for (const [stream, headers, met] of [
+    [false, truncate, true],
+    [true, truncate, true],
+    [false, { ...truncate, 'X-SLO-TTFT-Ms': '0.001' }, false],
+  ] as const) {
     const asked = server.post('/v1/completions', { ...prompt, stream }, headers);
     while (server.engine.live === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     // As EngineClient ends it by its watch of deadlines.
@@ -231,7 +237,7 @@ void t.test('an answer that its deadline comes before its plan is an empty one, 
     const body: unknown = JSON.parse(stream ? (text.split('data: ').at(-2) ?? '') : text);
     t.match(body, {
       choices: [{ text: '', finish_reason: 'length' }],
-      sortie: { plan: { exit_layer: 0, feasible: false }, exit_layers: {}, ttft_ms: null },
+      sortie: { plan: { exit_layer: 0, feasible: false }, exit_layers: {}, ttft_ms: null, met },
     });
   }
 });

@@ -3,7 +3,7 @@ import type { Budget, EndedEvent, EndReason, PlannedEvent, StepMessage } from '.
 import { budgetClass } from '../../src/telemetry/budget-class.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import { createSeries } from '../../src/telemetry/series.js';
-import { READY } from '../fakes/engine.js';
+import { FakeEngine, READY } from '../fakes/engine.js';
 
 const budget = (totalMs: number | null): Budget => ({
   totalMs,
@@ -118,17 +118,57 @@ void t.test('without a budget nothing is infeasible, and one token has no pace',
   t.equal(await value('request_predicted_ttft_seconds_count'), 1);
 });
 
-void t.test('an answer that the gateway cut in the step that ended it is truncated', async (t) => {
+void t.test('an answer that was cut is truncated, whatever the engine makes of it', async (t) => {
+  const ids = ['length', 'error', 'refused', 'silent', 'whole', 'late'];
   const { metrics, value } = fixture();
-  for (const id of ['cut', 'whole']) {
-    const cut: Budget = { ...budget(200), onMiss: 'truncate' };
-    metrics.begin(id, { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: cut });
+  const truncate: Budget = { ...budget(200), onMiss: 'truncate' };
+  for (const id of ids) metrics.begin(id, { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: truncate });
+  const token = (id: string) => ({ id, token: 1, exit: 30, logprobs: null });
+  metrics.step(step(20, { tokens: [token('length'), token('silent')] }));
+  for (const id of ids.slice(0, 4)) {
+    const firstTokenAt = id === 'length' || id === 'silent' ? 20 : null;
+    metrics.cut({ ...ended(id, 'deadline', 200), startedAt: null, firstTokenAt });
   }
-  metrics.step(step(300, { ended: [ended('cut', 'length', 230), ended('whole', 'length', 200)] }));
+  metrics.step(
+    step(300, {
+      tokens: [token('length')],
+      refused: [{ id: 'refused', reason: 'queue_full', leastFeasibleMs: null }],
+      ended: [
+        { ...ended('length', 'length', 300), startedAt: 5 },
+        { ...ended('error', 'error', 300), firstTokenAt: 300 },
+        ended('whole', 'length', 200),
+        // Nobody cut it.
+        ended('late', 'length', 230),
+      ],
+    }),
+  );
+  metrics.down();
   const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
-  t.same([await outcome('truncated'), await outcome('met'), await outcome('missed')], [1, 1, 0]);
+  const outcomes = ['truncated', 'met', 'missed', 'rejected'];
+  t.same(await Promise.all(outcomes.map(outcome)), [4, 1, 1, 0]);
+  t.equal(await value('request_success_total{finished_reason="deadline"'), 4);
+  t.equal(await value('request_success_total{finished_reason="length"'), 2);
+  for (const reason of ['error', 'queue_full', 'engine_lost'])
+    t.equal(await value(`request_failure_total{reason="${reason}"`), 0, reason);
+  t.equal(await value('generation_tokens_total'), 3, 'what came after it was work');
+  t.equal(await value('request_generation_tokens_sum'), 2, 'but none of an answer');
+  t.equal(await value('e2e_request_latency_seconds_sum'), (4 * 200 + 200 + 230) / 1000);
+  t.equal(await value('time_to_first_token_seconds_count'), 4);
+  t.equal(metrics.live, 0);
+});
+
+void t.test('what the engine cut before it went down is not lost with it', async (t) => {
+  const { metrics, value } = fixture();
+  const engine = new FakeEngine(() => ({ tokens: [] }));
+  metrics.observe(engine);
+  const truncate: Budget = { ...budget(200), onMiss: 'truncate' };
+  for (const id of ['cut', 'lost'])
+    metrics.begin(id, { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: truncate });
+  engine.emit('cut', ended('cut', 'deadline', 200));
+  engine.emit('cut', ended('unknown', 'deadline', 200));
+  engine.emit('down', 'killed');
   t.equal(await value('request_success_total{finished_reason="deadline"'), 1);
-  t.equal(await value('request_success_total{finished_reason="length"'), 1);
+  t.equal(await value('request_failure_total{reason="engine_lost"'), 1);
 });
 
 void t.test('every end of a request with a budget has its outcome', async (t) => {
@@ -171,16 +211,18 @@ void t.test('a refusal for want of room is a rejected budget, the mistake of a c
   t.equal(metrics.live, 0);
 });
 
-void t.test('cut at its deadline, an answer is missed only where its first token was late', async (t) => {
+void t.test('cut at its deadline, an answer is missed only where its first token was late or never came', async (t) => {
   const { metrics, value } = fixture();
   const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
   metrics.begin('cut', { ...facts, budget: { ...budget(200), ttftMs: 30 } });
   metrics.begin('late', { ...facts, budget: { ...budget(200), ttftMs: 10 } });
+  metrics.begin('never', { ...facts, budget: { ...budget(200), ttftMs: 10 } });
   // The engine's clock may be a hair behind the deadline that it cut at.
-  metrics.step(step(201, { ended: [ended('cut', 'deadline', 201), ended('late', 'deadline', 201)] }));
+  const never = { ...ended('never', 'deadline', 201), firstTokenAt: null };
+  metrics.step(step(201, { ended: [ended('cut', 'deadline', 201), ended('late', 'deadline', 201), never] }));
   const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
-  t.same([await outcome('truncated'), await outcome('missed')], [1, 1]);
-  t.equal(await value('request_ttft_slo_violation_total'), 1);
+  t.same([await outcome('truncated'), await outcome('missed')], [1, 2]);
+  t.equal(await value('request_ttft_slo_violation_total'), 2);
 });
 
 void t.test('an answer that breaks in the gateway is a failure, not one that its client left', async (t) => {
@@ -322,7 +364,7 @@ void t.test('an answer and the engine beside it: every figure that is told of th
     ...{ engine_up: 1, num_requests_running: 2, num_requests_waiting: 3 },
     ...{ kv_cache_usage_perc: 0.5, kv_cache_reusable_perc: 0.25 },
     ...{ 'engine_stage_rows_total{stage="0"': 4, 'engine_stage_rows_total{stage="1"': 2 },
-    ...{ engine_prefill_tokens_total: 7, engine_catch_up_tokens_total: 6 },
+    ...{ engine_step_seconds_sum: 0.005, engine_prefill_tokens_total: 7, engine_catch_up_tokens_total: 6 },
     ...{ prompt_tokens_total: 3, prefix_cache_queries_total: 3, prefix_cache_hits_total: 2, num_preemptions_total: 4 },
     ...{ generation_tokens_total: 3, 'request_success_total{finished_reason="length"': 1 },
     ...{ request_prompt_tokens_sum: 3, request_generation_tokens_sum: 3, request_params_max_tokens_sum: 9 },

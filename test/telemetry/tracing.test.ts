@@ -1,6 +1,7 @@
 /** Traces as they arrive at a collector. */
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
+import { monotonicMs } from '../../src/clock.js';
 import { startTracing, type Tracing } from '../../src/telemetry/tracing.js';
 import { collect, valuesOf, type CollectedSpan, type Collector } from '../fakes/collector.js';
 import type { Script } from '../fakes/engine.js';
@@ -244,6 +245,22 @@ void t.test('the engine goes down: what it had begun is sent, as failed', async 
   await response.text();
   const decode = named(await server.spans(), 'decode');
   t.match(decode, { status: { code: 2, message: 'engine_lost' } });
+});
+
+void t.test('an answer that was cut at its deadline did not fail, whatever becomes of the engine', async (t) => {
+  for (const fails of [true, false]) {
+    const server = await traced(t, says('one two', { pace: 20, ...(fails && { end: 'error' }) }));
+    const response = await server.post('/v1/completions', { prompt: 'Hi', stream: true });
+    const { id = '' } = server.engine.requests[0] ?? {};
+    const times = { startedAt: null, firstTokenAt: monotonicMs(), endedAt: monotonicMs() };
+    const cut = { ...times, promptTokens: 1, cachedTokens: 0, preemptions: 0 };
+    server.engine.emit('cut', { id, reason: 'deadline', error: null, ...cut });
+    if (!fails) server.engine.die();
+    await response.text();
+    const decode = named(await server.spans(), 'decode');
+    t.equal(decode.status?.code ?? 0, 0);
+    t.same(decode.values['gen_ai.response.finish_reasons'], ['deadline']);
+  }
 });
 
 void t.test('what the engine failed on has its last span failed, and no other', async (t) => {
