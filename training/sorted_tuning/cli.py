@@ -463,7 +463,7 @@ def export(
 
     from sorted_tuning.exits import parse_exits
     from sorted_tuning.export import export as write
-    from sorted_tuning.export import load_sorted
+    from sorted_tuning.export import load_sorted, put_blocks
     from sorted_tuning.lengthen import lengthen_blocks
     from sorted_tuning.load import licence_of, load_tokenizer
     from sorted_tuning.reference.blocks import read_blocks
@@ -485,7 +485,7 @@ def export(
         found, blocks = read_blocks(blocks_from)
         wanted = parse_exits(exits) if exits else found
         sorted_model = load_sorted(model, wanted)
-        sorted_model.blocks.load_state_dict(lengthen_blocks(sorted_model.base, blocks, found, wanted))
+        put_blocks(sorted_model, lengthen_blocks(sorted_model.base, blocks, found, wanted), blocks_from)
         write(sorted_model, load_tokenizer(model), out, getattr(torch, dtype), licence_of(model))
     else:
         fresh = load_sorted(model, parse_exits(exits) if exits else None)

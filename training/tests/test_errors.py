@@ -11,7 +11,9 @@ from sorted_tuning.cli import app
 from sorted_tuning.data import read_rows, training_documents
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import check_exits, parse_exits
+from sorted_tuning.export import put_blocks
 from sorted_tuning.load import load_base
+from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
 from sorted_tuning.targets import read_targets, write_targets
 from sorted_tuning.tuning import checkpoint
@@ -192,3 +194,10 @@ def test_the_command_line_asks_for_what_a_new_run_needs(tmp_path):
     result = CliRunner().invoke(app, ["tune", "--run-dir", str(tmp_path)])
     assert isinstance(result.exception, TuningError)
     assert str(result.exception) == "model: must be given to start a run, got none"
+
+
+def test_blocks_of_another_shape(tmp_path):
+    small = SortedLlama(tiny_llama(seed=3), parse_exits("1+1,4"))
+    blocks = {name: value[..., :8] for name, value in small.blocks.state_dict().items()}
+    with pytest.raises(TuningError, match=f"^{tmp_path}: blocks must be of the model's shape: size mismatch"):
+        put_blocks(small, blocks, tmp_path)
