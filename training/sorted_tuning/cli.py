@@ -130,6 +130,7 @@ def states(
 
 @app.command()
 def tune(
+    ctx: typer.Context,
     run: Annotated[
         Path,
         typer.Option(
@@ -176,18 +177,28 @@ def tune(
 ) -> None:
     """Tune every exit at once.
 
-    A run that has begun goes on from its last checkpoint with its own settings; only --targets may name other data.
+    A run that has a checkpoint goes on from there with its own settings; only --targets may name other data.
     """
     from sorted_tuning.precision import default_device, resolve
+    from sorted_tuning.tuning import checkpoint
     from sorted_tuning.tuning.config import TuneConfig
     from sorted_tuning.tuning.tune import tune as train
 
+    given = {name for name in TuneConfig.__dataclass_fields__ if ctx.get_parameter_source(name).name == "COMMANDLINE"}
+    if precision == "auto":
+        given.discard("precision")  # which may be another one on another machine
     precision = resolve(precision, default_device())
     options = locals() | {"model": str(model) if model else None, "targets": tuple(map(str, targets or ()))}
-    saved = run / "config.json"
-    if saved.is_file():
+    if checkpoint.latest(run):
         # A schedule that changes in mid-run is another run, so what was asked at its start holds; data may grow.
+        saved = run / "config.json"
         config = TuneConfig.load(saved)
+        for name in sorted(given - {"targets"}):
+            if options[name] != getattr(config, name):
+                raise TuningError(
+                    f"{name}: must stay {getattr(config, name)!r} in a run that has a checkpoint ({run}), "
+                    f"got {options[name]!r}; another setting is another run"
+                )
         if targets and options["targets"] != config.targets:
             config = dataclasses.replace(config, targets=options["targets"])
             config.save(saved)
