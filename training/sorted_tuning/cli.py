@@ -18,7 +18,15 @@ Exits = Annotated[str | None, typer.Option(help='Exits as "10,15,30", or "9+1,14
 Precision = Annotated[
     str, typer.Option(help="bf16 (weights that learn stay fp32), fp32, or auto: the faster of the two.")
 ]
+
 Data = Annotated[list[Path], typer.Option(help="JSONL of questions and answers; may be repeated.")]
+
+
+def _place(param: typer.CallbackParam, path: Path | None) -> Path | None:
+    """What an option names is a file that can be written when the work is done."""
+    from sorted_tuning.files import place_for
+
+    return path and place_for(param.name, path)
 
 
 def _layers(boundaries: str | None) -> tuple[int, ...]:
@@ -39,7 +47,7 @@ def _texts(files: list[Path] | None) -> list[str]:
 def calibrate(
     model: Model,
     data: Data,
-    out: Annotated[Path, typer.Option(help="safetensors file to write.")],
+    out: Annotated[Path, typer.Option(help="safetensors file to write.", callback=_place)],
     exits: Exits = None,
     documents: Annotated[int, typer.Option(min=1, help="How many training documents to run.")] = 64,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens used of each document.")] = 1024,
@@ -66,7 +74,7 @@ def calibrate(
 def targets(
     model: Model,
     data: Data,
-    out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.")],
+    out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.", callback=_place)],
     length: Annotated[int, typer.Option(min=2, help="Tokens per window.")] = 512,
     top_k: Annotated[int, typer.Option(min=0, help="Teacher probabilities kept per position; 0 for the ce loss.")] = 32,
     batch: Annotated[int, typer.Option(min=1, help="Windows per teacher step.")] = 8,
@@ -110,7 +118,7 @@ def targets(
 def states(
     model: Model,
     of: Annotated[Path, typer.Option(help="File written by `targets`, whose windows and probabilities are taken.")],
-    out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.")],
+    out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.", callback=_place)],
     boundaries: Annotated[str, typer.Option(help='Keep the trunk\'s states after these layers, e.g. "9,14,19,24".')],
     batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 16,
     device: Annotated[str, typer.Option(help="Where the trunk runs, e.g. cpu or cuda.")] = "cpu",
@@ -213,7 +221,7 @@ def tune(
 
 @app.command()
 def generate(
-    out: Annotated[Path, typer.Option(help="JSONL file to append to.")],
+    out: Annotated[Path, typer.Option(help="JSONL file to append to.", callback=_place)],
     model: Annotated[
         Path | None, typer.Option(help="The base model, which samples here: GGUF file or Hugging Face folder.")
     ] = None,
@@ -247,7 +255,8 @@ def generate(
         Path | None,
         typer.Option(
             help="With --model: a new targets file (safetensors) of this start's rows: what the base says of each "
-            "position is known once it has sampled them, so `targets` needn't run."
+            "position is known once it has sampled them, so `targets` needn't run.",
+            callback=_place,
         ),
     ] = None,
     held_out: Annotated[
@@ -343,7 +352,7 @@ def answers(
     exits: Annotated[str, typer.Option(help="The exits that answer, as the server numbers them, with commas.")],
     tokenizer: Annotated[Path, typer.Option(help="GGUF file or folder whose chat template is used.")],
     instructions: Annotated[Path, typer.Option(help="PandaLM's test set, or data/questions.json.")],
-    out: Annotated[Path, typer.Option(help="JSONL file to append to.")],
+    out: Annotated[Path, typer.Option(help="JSONL file to append to.", callback=_place)],
     variant: Annotated[str, typer.Option(help="What `evaluate` calls them; `base` is what all are measured against.")],
     limit: Annotated[int | None, typer.Option(min=1, help="How many instructions; all when not given.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
@@ -507,7 +516,7 @@ def export(
 @app.command()
 def golden(
     folder: Annotated[Path, typer.Argument(help="Converted model folder (with manifest.json).")],
-    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.", callback=_place)],
     kernel: Annotated[str | None, typer.Option(help="Whose weights; the folder's first kernel by default.")] = None,
 ) -> None:
     """Golden logits of a converted folder, by plain PyTorch over its dequantized weights."""

@@ -8,10 +8,13 @@ import torch
 from typer.testing import CliRunner
 
 from sorted_tuning.cli import app
+from sorted_tuning.completions import Sampler
 from sorted_tuning.data import read_rows, training_documents
 from sorted_tuning.errors import TuningError
+from sorted_tuning.evaluation.evaluate import read_instructions
 from sorted_tuning.exits import check_exits, parse_exits
 from sorted_tuning.export import put_blocks
+from sorted_tuning.first_words import read_first_words
 from sorted_tuning.load import load_base
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
@@ -201,3 +204,56 @@ def test_blocks_of_another_shape(tmp_path):
     blocks = {name: value[..., :8] for name, value in small.blocks.state_dict().items()}
     with pytest.raises(TuningError, match=f"^{tmp_path}: blocks must be of the model's shape: size mismatch"):
         put_blocks(small, blocks, tmp_path)
+
+
+@pytest.mark.parametrize("command", ["calibrate", "targets", "states", "generate", "answers"])
+def test_a_place_that_can_t_be_written_is_told_before_the_work(tmp_path, command):
+    (tmp_path / "file").touch()
+    for place, rule in [(tmp_path, "be a file to write"), (tmp_path / "file" / "out", "lie in a folder")]:
+        result = CliRunner().invoke(app, [command, "--out", str(place), *REQUIRED.get(command, [])])
+        assert isinstance(result.exception, TuningError)
+        assert str(result.exception).startswith(f"out: must {rule}, got ")
+
+
+REQUIRED = {
+    "calibrate": ["--model", "none", "--data", "none"],
+    "targets": ["--model", "none", "--data", "none"],
+    "states": ["--model", "none", "--of", "none", "--boundaries", "1"],
+    "answers": ["--server", "none", "--server-model", "m", "--exits", "1", "--tokenizer", "none"]
+    + ["--instructions", "none", "--variant", "v"],
+}
+"""Options without which a command does not begin."""
+
+
+def test_the_folder_of_a_result_is_made(files, tmp_path):
+    out = tmp_path / "new" / "folder" / "states.safetensors"
+    arguments = ["states", "--model", files / "base", "--of", files / "targets.safetensors", "--boundaries", "1"]
+    arguments += ["--no-compile", "--precision", "fp32", "--out", out]
+    assert CliRunner().invoke(app, [str(argument) for argument in arguments]).exception is None
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (None, "instructions: must be a file of UTF-8 text, got .*asked.json: .*No such file"),
+        ('{"q": 1}\n{"q": 2}', "instructions: .*asked.json must be JSON: Extra data"),
+        ('{"q": 1}', "instructions: .*asked.json must be a list of objects with a string"),
+        ('[{"q": 1}]', "instructions: .*asked.json must be a list of objects with a string"),
+    ],
+)
+def test_instructions_that_are_none(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "asked.json").write_text(text)
+    with pytest.raises(TuningError, match=message):
+        read_instructions(tmp_path / "asked.json")
+
+
+def test_a_server_that_is_not_there():
+    with pytest.raises(TuningError, match="server: http://127.0.0.1:1/v1/completions must be reachable: "):
+        Sampler("http://127.0.0.1:1", "m").complete("hi", "stop", 0, {})
+
+
+def test_first_words_in_no_file(tmp_path):
+    with pytest.raises(TuningError, match="starts: must be a file of UTF-8 text, got .*none.txt: .*No such file"):
+        read_first_words(tmp_path / "none.txt", None)
