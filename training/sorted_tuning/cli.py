@@ -31,9 +31,12 @@ def _place(param: typer.CallbackParam, path: Path | None) -> Path | None:
 
 def _layers(boundaries: str | None) -> tuple[int, ...]:
     """Trunk layers of "9,14"; none where none are given."""
-    from sorted_tuning.exits import parse_exits
-
-    return tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
+    if not boundaries:
+        return ()
+    parts = [part.strip() for part in boundaries.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise TuningError(f"boundaries: must be trunk layers with commas, got {boundaries!r}")
+    return tuple(map(int, parts))
 
 
 def _texts(files: list[Path] | None) -> list[str]:
@@ -366,7 +369,10 @@ def answers(
     from sorted_tuning.load import load_tokenizer
 
     asked = read_instructions(instructions)[:limit]
-    settings = {"variant": variant, "exits": exits.split(","), "workers": workers, "plain": plain}
+    numbers = [exit_.strip() for exit_ in exits.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise TuningError(f"exits: must be numbers with commas, as the server has them, got {exits!r}")
+    settings = {"variant": variant, "exits": numbers, "workers": workers, "plain": plain}
     new = ask(server, server_model, load_tokenizer(tokenizer), asked, out, **settings)
     typer.echo(f"{new} new answers -> {out}")
 
@@ -409,6 +415,9 @@ def evaluate(
     dtype = dtype_of(resolve(precision))
     if answers is not None and instructions is None:
         raise TuningError("answers: must come with the --instructions that they are answers to")
+    for name, value in {"judge": judge, "limit": limit}.items():
+        if value is not None and instructions is None:
+            raise TuningError(f"{name}: must come with the --instructions whose answers it is for, got {value}")
     if run is not None and model is not None or (run is None and model is None and answers is None):
         raise TuningError("evaluate: must be given one of --run-dir and --model, or neither and --answers")
     if data is None and instructions is None:

@@ -257,3 +257,11 @@ def test_a_server_that_is_not_there():
 def test_first_words_in_no_file(tmp_path):
     with pytest.raises(TuningError, match="starts: must be a file of UTF-8 text, got .*none.txt: .*No such file"):
         read_first_words(tmp_path / "none.txt", None)
+
+
+@pytest.mark.parametrize("boundaries", ["x", "1,", "1+1"])
+def test_boundaries_that_are_no_layers(files, tmp_path, boundaries):
+    arguments = ["states", "--model", files / "base", "--of", files / "targets.safetensors"]
+    arguments += ["--boundaries", boundaries, "--out", tmp_path / "out", "--no-compile", "--precision", "fp32"]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert str(result.exception) == f"boundaries: must be trunk layers with commas, got {boundaries!r}"
