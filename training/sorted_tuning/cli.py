@@ -428,6 +428,7 @@ def evaluate(
             raise TuningError(f"kernels: must be of {', '.join(KERNELS)}, got {name!r}")
     tokenizer = load_tokenizer(base)
     texts = steps.cut(held_out(tokenizer, data)[:documents], TEST_LENGTH) if data is not None else []
+    judged = Judge(judge) if judge else None
     teacher = load_base(base).to(dtype)
     if run is not None and data is not None:
         must_hold_out(run, data, texts, teacher.config.vocab_size)
@@ -440,7 +441,6 @@ def evaluate(
     if instructions is not None:
         asked = steps.read_instructions(instructions)[:limit]
         questions = read_questions(instructions)
-        judged = Judge(judge) if judge else None
         served = read_answers(answers, tokenizer, asked) if answers else {}
 
         def keep(table: steps.Table) -> None:

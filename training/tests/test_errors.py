@@ -7,11 +7,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from sorted_tuning.chat_template import Template
 from sorted_tuning.cli import app
 from sorted_tuning.completions import Sampler
 from sorted_tuning.data import read_rows, training_documents
 from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.evaluate import read_instructions
+from sorted_tuning.evaluation.judge import Judge
 from sorted_tuning.exits import check_exits, parse_exits
 from sorted_tuning.export import put_blocks
 from sorted_tuning.first_words import read_first_words
@@ -265,3 +267,15 @@ def test_boundaries_that_are_no_layers(files, tmp_path, boundaries):
     arguments += ["--boundaries", boundaries, "--out", tmp_path / "out", "--no-compile", "--precision", "fp32"]
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert str(result.exception) == f"boundaries: must be trunk layers with commas, got {boundaries!r}"
+
+
+def test_a_model_without_a_chat_template():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(TuningError, match="model: must have a chat template, found none"):
+        Template.of(tokenizer)
+
+
+def test_a_judge_that_is_no_model(tmp_path):
+    with pytest.raises(TuningError, match="judge: must be a .gguf file or a folder with config.json, got .*none"):
+        Judge(tmp_path / "none")
