@@ -70,7 +70,7 @@ export function openCalibration(file: string): Calibration {
   const squares = (input: string, k: number): Float32Array | null => {
     const name = `${input}.hessian`;
     if (!names.has(name)) return null;
-    checkTensor(source, name, [k, k]);
+    checkTensor(source, name, [k, k], file);
     return diagonal(source, name, k);
   };
   // Gate and up read the same input, one after the other: keep the last factor.
@@ -80,7 +80,7 @@ export function openCalibration(file: string): Calibration {
       const name = `${prefix}.${INPUT_OF[label]}.hessian`;
       if (!names.has(name)) return quantizeToNearest;
       if (last?.name === name) return last.quantizer;
-      checkTensor(source, name, [k, k]);
+      checkTensor(source, name, [k, k], file);
       const moments = levelledMoments(source.tensor(name).rows(0, k), k, levels[INPUT_OF[label]]);
       last = { name, quantizer: gptq(inverseFactor(moments, k)) };
       return last.quantizer;
@@ -89,7 +89,7 @@ export function openCalibration(file: string): Calibration {
       const [k, v] = ['k_max', 'v_max'].map((part) => {
         const name = `${prefix}.${part}`;
         if (!names.has(name)) return null;
-        checkTensor(source, name, [channels]);
+        checkTensor(source, name, [channels], file);
         return source.tensor(name).rows(0, 1);
       });
       return k && v ? { k, v: v.map((value, i) => value / (levels.values?.[i] ?? 1)) } : null;

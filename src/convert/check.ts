@@ -64,13 +64,21 @@ export function layerShapes(arch: Architecture): Map<string, number[]> {
   return new Map(shapes);
 }
 
-/** Throws ConvertError where the source's tensor is missing or has another shape. */
-export function checkTensor(source: Pick<ModelSource, 'tensor'>, name: string, shape: readonly number[]): void {
+/**
+ * Throws ConvertError where the source's tensor is missing or has another shape.
+ * @param file that an error names, where it is not the model itself
+ */
+export function checkTensor(
+  source: Pick<ModelSource, 'tensor'>,
+  name: string,
+  shape: readonly number[],
+  file?: string,
+): void {
   const found = source.tensor(name).shape;
   if (found.length !== shape.length || found.some((size, i) => size !== shape[i]))
     throw new ConvertError(
       'wrong_shape',
-      `tensor ${name} must have shape [${shape.join(', ')}], got [${found.join(', ')}]`,
+      `${file === undefined ? '' : `${file}: `}tensor ${name} must have shape [${shape.join(', ')}], got [${found.join(', ')}]`,
     );
 }
 

@@ -98,7 +98,7 @@ async function writeModel(
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
   const dry = dryRule(options, exits);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
-  const kvType = chooseKv(options, calibration, arch) ? 'i8' : floatType;
+  const kvType = chooseKv(options, calibration, arch, blocks) ? 'i8' : floatType;
   const format = vocabularyFormat(options, arch);
   const blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
   const total = (arch.layers + blockLayers) * kernels.length + 3;
@@ -170,8 +170,7 @@ async function writeModel(
       const depth = blocks.depths.get(exit) ?? 0;
       const branch: StageLayer[] = [];
       for (let i = 0; i < depth; i++) {
-        const prefix = exitLayer(exit, i);
-        branch.push(await layerOf(blocks.source, prefix, prefix.slice(0, -1)));
+        branch.push(await layerOf(blocks.source, exitLayer(exit, i), blockLayerName(exit, i)));
       }
       const number = numbers[s] ?? exit;
       exitEntries.push({
@@ -227,13 +226,21 @@ async function writeModel(
  * Whether the KV cache holds bytes: a quarter of the memory, and attention over one position rounds as attention over
  * many does. Its price is prefill: ONNX Runtime's CPU kernel reads keys of bytes row by row, 2 to 3 times slower.
  */
-function chooseKv({ kv, kernels }: ConvertOptions, calibration: Calibration, arch: Architecture): boolean {
+function chooseKv(
+  { kv, kernels, calibration: file }: ConvertOptions,
+  calibration: Calibration,
+  arch: Architecture,
+  blocks: ExitBlocks,
+): boolean {
   if (kv !== 'int8') return false;
   if (kernels.includes('fp16')) throw new ConvertError('bad_option', `--kv int8 can't be combined with --kernels fp16`);
-  if (calibration.layer(trunkName(0)).kvRange(arch.kvHeads * arch.headDim) === null)
+  const names = Array.from({ length: arch.layers }, (_, i) => trunkName(i));
+  for (const [exit, depth] of blocks.depths) for (let i = 0; i < depth; i++) names.push(blockLayerName(exit, i));
+  const missing = names.find((name) => calibration.layer(name).kvRange(arch.kvHeads * arch.headDim) === null);
+  if (missing !== undefined)
     throw new ConvertError(
       'bad_option',
-      '--kv int8 needs a --calibration file that holds k_max and v_max of each layer',
+      `--kv int8 needs a --calibration file that holds k_max and v_max of each layer, got ${file === undefined ? 'none' : `${file} without those of ${missing}`}`,
     );
   return true;
 }
@@ -253,6 +260,11 @@ function exitNumbers(exits: readonly number[], blocks: ExitBlocks): number[] {
 /** What the initializers of a trunk layer begin with. */
 function trunkName(layer: number): string {
   return `layers.${layer}`;
+}
+
+/** What the initializers of a block's layer begin with. */
+function blockLayerName(exit: number, index: number): string {
+  return exitLayer(exit, index).slice(0, -1);
 }
 
 /** w8a8's own where it is among the kernels, since it reads many rows fastest; blocks beside int4 alone. */

@@ -40,7 +40,7 @@ export function openExitBlocks(file: string, exits: readonly number[], arch: Arc
       if (!exits.slice(0, -1).includes(exit))
         throw new ConvertError(
           'bad_exits',
-          `${file}: ${name} belongs to none of the exits ${exits.slice(0, -1).join(', ')} before full depth`,
+          `--exits must name ${exit} below the last layer, since ${file} has a block of it (${name}), got ${exits.join(',')}`,
         );
       const depth = match[2] === undefined ? 0 : Number(match[2]) + 1;
       depths.set(exit, Math.max(depths.get(exit) ?? 0, depth));
@@ -48,7 +48,7 @@ export function openExitBlocks(file: string, exits: readonly number[], arch: Arc
     const shapes = layerShapes(arch);
     const known = new Set<string>();
     const check = (name: string, shape: readonly number[]): void => {
-      checkTensor(source, name, shape);
+      checkTensor(source, name, shape, file);
       known.add(name);
     };
     for (const [exit, depth] of depths) {

@@ -1035,7 +1035,13 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     writeFileSync(exitBlocks, safetensors([['exits.2.norm.weight', weight(random(1), [SHAPE.hidden])]]));
     await t.rejects(run(dir, folder(dir), { exitBlocks }), {
       code: 'bad_exits',
-      message: /exits\.2\.norm\.weight belongs to none of the exits 1/,
+      message:
+        /^--exits must name 2 below the last layer, since .*blocks.safetensors has a block of it \(exits\.2\.norm\.weight\), got 1,3$/,
+    });
+    writeFileSync(exitBlocks, safetensors([['exits.1.norm.weight', weight(random(1), [8])]]));
+    await t.rejects(run(dir, folder(dir), { exitBlocks }), {
+      code: 'wrong_shape',
+      message: `${exitBlocks}: tensor exits.1.norm.weight must have shape [64], got [8]`,
     });
     writeFileSync(
       exitBlocks,
@@ -1189,5 +1195,8 @@ void t.test('a calibration that holds the ranges of keys and values puts the KV 
   t.equal(await kvType({ kernels: ['fp32'], calibration: all, kv: 'int8' }), 'i8');
   await t.rejects(kvType({ kernels: ['w8a8'], kv: 'int8' }), /--kv int8 needs a --calibration file/);
   await t.rejects(kvType({ kernels: ['fp16'], calibration: all, kv: 'int8' }), /--kernels fp16/);
-  await t.rejects(kvType({ kernels: ['w8a8'], calibration: ranges(2), kv: 'int8' }), /no k_max and v_max of layers\.2/);
+  await t.rejects(kvType({ kernels: ['w8a8'], calibration: ranges(2), kv: 'int8' }), {
+    code: 'bad_option',
+    message: /--kv int8 needs .* k_max and v_max of each layer, got .* without those of layers\.2$/,
+  });
 });

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from sorted_tuning.errors import TuningError
+
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     """The chat prompt up to where the assistant's answer begins."""
+    if not tokenizer.chat_template:
+        raise TuningError(f"model: must have a chat template, found none in {tokenizer.name_or_path}")
     turns = [{"role": "user", "content": question}]
     return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 

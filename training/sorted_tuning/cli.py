@@ -18,14 +18,25 @@ Exits = Annotated[str | None, typer.Option(help='Exits as "10,15,30", or "9+1,14
 Precision = Annotated[
     str, typer.Option(help="bf16 (weights that learn stay fp32), fp32, or auto: the faster of the two.")
 ]
+
 Data = Annotated[list[Path], typer.Option(help="JSONL of questions and answers; may be repeated.")]
+
+
+def _place(param: typer.CallbackParam, path: Path | None) -> Path | None:
+    """What an option names is a file that can be written when the work is done."""
+    from sorted_tuning.files import place_for
+
+    return path and place_for(param.name, path)
 
 
 def _layers(boundaries: str | None) -> tuple[int, ...]:
     """Trunk layers of "9,14"; none where none are given."""
-    from sorted_tuning.exits import parse_exits
-
-    return tuple(e.layer for e in parse_exits(boundaries)) if boundaries else ()
+    if not boundaries:
+        return ()
+    parts = [part.strip() for part in boundaries.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise TuningError(f"boundaries: must be trunk layers with commas, got {boundaries!r}")
+    return tuple(map(int, parts))
 
 
 def _texts(files: list[Path] | None) -> list[str]:
@@ -39,7 +50,7 @@ def _texts(files: list[Path] | None) -> list[str]:
 def calibrate(
     model: Model,
     data: Data,
-    out: Annotated[Path, typer.Option(help="safetensors file to write.")],
+    out: Annotated[Path, typer.Option(help="safetensors file to write.", callback=_place)],
     exits: Exits = None,
     documents: Annotated[int, typer.Option(min=1, help="How many training documents to run.")] = 64,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens used of each document.")] = 1024,
@@ -66,7 +77,7 @@ def calibrate(
 def targets(
     model: Model,
     data: Data,
-    out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.")],
+    out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.", callback=_place)],
     length: Annotated[int, typer.Option(min=2, help="Tokens per window.")] = 512,
     top_k: Annotated[int, typer.Option(min=0, help="Teacher probabilities kept per position; 0 for the ce loss.")] = 32,
     batch: Annotated[int, typer.Option(min=1, help="Windows per teacher step.")] = 8,
@@ -110,7 +121,7 @@ def targets(
 def states(
     model: Model,
     of: Annotated[Path, typer.Option(help="File written by `targets`, whose windows and probabilities are taken.")],
-    out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.")],
+    out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.", callback=_place)],
     boundaries: Annotated[str, typer.Option(help='Keep the trunk\'s states after these layers, e.g. "9,14,19,24".')],
     batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 16,
     device: Annotated[str, typer.Option(help="Where the trunk runs, e.g. cpu or cuda.")] = "cpu",
@@ -130,6 +141,7 @@ def states(
 
 @app.command()
 def tune(
+    ctx: typer.Context,
     run: Annotated[
         Path,
         typer.Option(
@@ -176,18 +188,28 @@ def tune(
 ) -> None:
     """Tune every exit at once.
 
-    A run that has begun goes on from its last checkpoint with its own settings; only --targets may name other data.
+    A run that has a checkpoint goes on from there with its own settings; only --targets may name other data.
     """
     from sorted_tuning.precision import default_device, resolve
+    from sorted_tuning.tuning import checkpoint
     from sorted_tuning.tuning.config import TuneConfig
     from sorted_tuning.tuning.tune import tune as train
 
+    given = {name for name in TuneConfig.__dataclass_fields__ if ctx.get_parameter_source(name).name == "COMMANDLINE"}
+    if precision == "auto":
+        given.discard("precision")  # which may be another one on another machine
     precision = resolve(precision, default_device())
     options = locals() | {"model": str(model) if model else None, "targets": tuple(map(str, targets or ()))}
-    saved = run / "config.json"
-    if saved.is_file():
+    if checkpoint.latest(run):
         # A schedule that changes in mid-run is another run, so what was asked at its start holds; data may grow.
+        saved = run / "config.json"
         config = TuneConfig.load(saved)
+        for name in sorted(given - {"targets"}):
+            if options[name] != getattr(config, name):
+                raise TuningError(
+                    f"{name}: must stay {getattr(config, name)!r} in a run that has a checkpoint ({run}), "
+                    f"got {options[name]!r}; another setting is another run"
+                )
         if targets and options["targets"] != config.targets:
             config = dataclasses.replace(config, targets=options["targets"])
             config.save(saved)
@@ -202,7 +224,7 @@ def tune(
 
 @app.command()
 def generate(
-    out: Annotated[Path, typer.Option(help="JSONL file to append to.")],
+    out: Annotated[Path, typer.Option(help="JSONL file to append to.", callback=_place)],
     model: Annotated[
         Path | None, typer.Option(help="The base model, which samples here: GGUF file or Hugging Face folder.")
     ] = None,
@@ -236,7 +258,8 @@ def generate(
         Path | None,
         typer.Option(
             help="With --model: a new targets file (safetensors) of this start's rows: what the base says of each "
-            "position is known once it has sampled them, so `targets` needn't run."
+            "position is known once it has sampled them, so `targets` needn't run.",
+            callback=_place,
         ),
     ] = None,
     held_out: Annotated[
@@ -332,7 +355,7 @@ def answers(
     exits: Annotated[str, typer.Option(help="The exits that answer, as the server numbers them, with commas.")],
     tokenizer: Annotated[Path, typer.Option(help="GGUF file or folder whose chat template is used.")],
     instructions: Annotated[Path, typer.Option(help="PandaLM's test set, or data/questions.json.")],
-    out: Annotated[Path, typer.Option(help="JSONL file to append to.")],
+    out: Annotated[Path, typer.Option(help="JSONL file to append to.", callback=_place)],
     variant: Annotated[str, typer.Option(help="What `evaluate` calls them; `base` is what all are measured against.")],
     limit: Annotated[int | None, typer.Option(min=1, help="How many instructions; all when not given.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
@@ -346,7 +369,10 @@ def answers(
     from sorted_tuning.load import load_tokenizer
 
     asked = read_instructions(instructions)[:limit]
-    settings = {"variant": variant, "exits": exits.split(","), "workers": workers, "plain": plain}
+    numbers = [exit_.strip() for exit_ in exits.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise TuningError(f"exits: must be numbers with commas, as the server has them, got {exits!r}")
+    settings = {"variant": variant, "exits": numbers, "workers": workers, "plain": plain}
     new = ask(server, server_model, load_tokenizer(tokenizer), asked, out, **settings)
     typer.echo(f"{new} new answers -> {out}")
 
@@ -389,6 +415,9 @@ def evaluate(
     dtype = dtype_of(resolve(precision))
     if answers is not None and instructions is None:
         raise TuningError("answers: must come with the --instructions that they are answers to")
+    for name, value in {"judge": judge, "limit": limit}.items():
+        if value is not None and instructions is None:
+            raise TuningError(f"{name}: must come with the --instructions whose answers it is for, got {value}")
     if run is not None and model is not None or (run is None and model is None and answers is None):
         raise TuningError("evaluate: must be given one of --run-dir and --model, or neither and --answers")
     if data is None and instructions is None:
@@ -399,6 +428,7 @@ def evaluate(
             raise TuningError(f"kernels: must be of {', '.join(KERNELS)}, got {name!r}")
     tokenizer = load_tokenizer(base)
     texts = steps.cut(held_out(tokenizer, data)[:documents], TEST_LENGTH) if data is not None else []
+    judged = Judge(judge) if judge else None
     teacher = load_base(base).to(dtype)
     if run is not None and data is not None:
         must_hold_out(run, data, texts, teacher.config.vocab_size)
@@ -411,7 +441,6 @@ def evaluate(
     if instructions is not None:
         asked = steps.read_instructions(instructions)[:limit]
         questions = read_questions(instructions)
-        judged = Judge(judge) if judge else None
         served = read_answers(answers, tokenizer, asked) if answers else {}
 
         def keep(table: steps.Table) -> None:
@@ -463,7 +492,7 @@ def export(
 
     from sorted_tuning.exits import parse_exits
     from sorted_tuning.export import export as write
-    from sorted_tuning.export import load_sorted
+    from sorted_tuning.export import load_sorted, put_blocks
     from sorted_tuning.lengthen import lengthen_blocks
     from sorted_tuning.load import licence_of, load_tokenizer
     from sorted_tuning.reference.blocks import read_blocks
@@ -485,7 +514,7 @@ def export(
         found, blocks = read_blocks(blocks_from)
         wanted = parse_exits(exits) if exits else found
         sorted_model = load_sorted(model, wanted)
-        sorted_model.blocks.load_state_dict(lengthen_blocks(sorted_model.base, blocks, found, wanted))
+        put_blocks(sorted_model, lengthen_blocks(sorted_model.base, blocks, found, wanted), blocks_from)
         write(sorted_model, load_tokenizer(model), out, getattr(torch, dtype), licence_of(model))
     else:
         fresh = load_sorted(model, parse_exits(exits) if exits else None)
@@ -496,7 +525,7 @@ def export(
 @app.command()
 def golden(
     folder: Annotated[Path, typer.Argument(help="Converted model folder (with manifest.json).")],
-    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.", callback=_place)],
     kernel: Annotated[str | None, typer.Option(help="Whose weights; the folder's first kernel by default.")] = None,
 ) -> None:
     """Golden logits of a converted folder, by plain PyTorch over its dequantized weights."""

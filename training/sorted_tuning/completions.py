@@ -19,7 +19,10 @@ class Sampler:
     def complete(self, prompt: str, stop: str, seed: int, settings: dict) -> tuple[str, bool]:
         """The text, and whether it ended by itself."""
         body = {"model": self.model, "prompt": prompt, "stop": [stop], "seed": seed, **settings}
-        reply = self.session.post(self.url, json=body, timeout=TIMEOUT_S)
+        try:
+            reply = self.session.post(self.url, json=body, timeout=TIMEOUT_S)
+        except requests.RequestException as error:
+            raise TuningError(f"server: {self.url} must be reachable: {error}") from error
         if not reply.ok:
             raise TuningError(f"server: {self.url} must answer with 200, got {reply.status_code}: {reply.text[:200]}")
         choice = reply.json()["choices"][0]

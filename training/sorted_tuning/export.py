@@ -75,8 +75,18 @@ def load_sorted(source: Path, exits: tuple[Exit, ...] | None, dtype: torch.dtype
         exits = exits or saved[0]
     model = SortedLlama(load_base(source, dtype), exits)
     if saved is not None:
-        model.blocks.load_state_dict({name.removeprefix("exits."): value for name, value in saved[1].items()})
+        put_blocks(model, {name.removeprefix("exits."): value for name, value in saved[1].items()}, blocks)
     return model.eval()
+
+
+def put_blocks(model: SortedLlama, blocks: dict[str, torch.Tensor], where: Path) -> None:
+    """Load the exit blocks that `where` holds; those of a model of another shape are an error."""
+    try:
+        model.blocks.load_state_dict(blocks)
+    except RuntimeError as error:
+        # One line for each tensor, below a title.
+        first = str(error).splitlines()[1].strip()
+        raise TuningError(f"{where}: blocks must be of the model's shape: {first}") from error
 
 
 def _saved_blocks(path: Path) -> tuple[tuple[Exit, ...], dict[str, torch.Tensor]]:

@@ -5,7 +5,6 @@ Knows the lines and the words that fill the gaps in them. Must not know who asks
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sorted_tuning.errors import TuningError
+from sorted_tuning.files import read_json, read_text
 
 STARTS = (
     "", "What", "How", "Write", "Explain", "Can you", "I", "Give me", "Why", "Describe", "Create", "Tell me", "Is",
@@ -43,7 +43,7 @@ def read_first_words(lines: Path, words: Path | None) -> FirstWords:
 
     words: JSON object of the words for each gap.
     """
-    read = tuple(line.replace("\\n", "\n") for line in lines.read_text("utf-8").split("\n") if line.strip())
+    read = tuple(line.replace("\\n", "\n") for line in read_text("starts", lines).split("\n") if line.strip())
     if not read:
         raise TuningError(f"starts: {lines} must hold at least one line, got none")
     known = _read_words(words) if words else {}
@@ -56,10 +56,7 @@ def read_first_words(lines: Path, words: Path | None) -> FirstWords:
 
 def _read_words(path: Path) -> dict[str, tuple[str, ...]]:
     rule = f"words: {path} must be a JSON object of non-empty lists of words"
-    try:
-        read = json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise TuningError(f"{rule}: {error}") from error
+    read = read_json("words", path)
     if not isinstance(read, dict):
         raise TuningError(f"{rule}, got a {type(read).__name__}")
     for name, words in read.items():

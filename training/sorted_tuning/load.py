@@ -15,19 +15,19 @@ from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM, PreTrained
 from sorted_tuning.errors import TuningError
 
 
-def _located(source: Path) -> tuple[str, dict[str, str]]:
+def located(source: Path, option: str = "model") -> tuple[str, dict[str, str]]:
     """Arguments for from_pretrained: the folder, and the file's name where the source is a GGUF file."""
     source = Path(source)
     if source.is_file() and source.suffix == ".gguf":
         return str(source.parent), {"gguf_file": source.name}
     if source.is_dir() and (source / "config.json").is_file():
         return str(source), {}
-    raise TuningError(f"model: must be a .gguf file or a folder with config.json, got {source}")
+    raise TuningError(f"{option}: must be a .gguf file or a folder with config.json, got {source}")
 
 
 def load_base(source: Path, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
     """Load the causal LM in `dtype` (GGUF blocks are dequantized); anything but the Llama architecture is an error."""
-    where, kind = _located(source)
+    where, kind = located(source)
     config = AutoConfig.from_pretrained(where, **kind)
     if config.model_type != "llama":
         raise TuningError(f"model: must be of the llama architecture, got {config.model_type!r} in {source}")
@@ -43,7 +43,7 @@ def load_base(source: Path, dtype: torch.dtype = torch.float32) -> LlamaForCausa
 
 def load_tokenizer(source: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer and its chat template from the same place as the model."""
-    where, kind = _located(source)
+    where, kind = located(source)
     tokenizer = AutoTokenizer.from_pretrained(where, **kind)
     if kind and _gguf_text(Path(source), "tokenizer.ggml.pre") == "smollm":
         # transformers drops the digit splitting of this pre-tokenizer when it reads a GGUF file.
@@ -58,7 +58,7 @@ def load_tokenizer(source: Path) -> PreTrainedTokenizerBase:
 
 def licence_of(source: Path) -> str | None:
     """The licence that the file, or the model card of the folder, names."""
-    where, kind = _located(source)
+    where, kind = located(source)
     if kind:
         return _gguf_text(Path(source), "general.license")
     card = Path(where) / "README.md"

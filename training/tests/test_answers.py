@@ -1,6 +1,7 @@
 """Answers of a server: asked once, read back, and measured like those that are generated here."""
 
 import json
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -143,6 +144,8 @@ def test_plain_answers_and_others_do_not_mix(server, tmp_path):
     "options, message",
     [
         (["--answers", "x"], "must come with the --instructions"),
+        (["--data", "x", "--judge", "x"], "judge: must come with the --instructions whose answers it is for, got x"),
+        (["--data", "x", "--limit", "3"], "limit: must come with the --instructions whose answers it is for, got 3"),
         (["--data", "x"], "one of --run-dir and --model"),
         (["--data", "x", "--model", "a", "--run-dir", "b"], "one of --run-dir and --model"),
     ],
@@ -150,3 +153,34 @@ def test_plain_answers_and_others_do_not_mix(server, tmp_path):
 def test_evaluate_says_what_it_needs(files, tmp_path, options, message):
     out = CliRunner().invoke(app, ["evaluate", "--base", str(files / "base"), "--out", str(tmp_path), *options])
     assert isinstance(out.exception, TuningError) and message in str(out.exception)
+
+
+def test_after_an_error_no_more_is_asked(server, tmp_path):
+    def reply(_body):
+        time.sleep(0.01)
+        return 503
+
+    server.reply = reply
+    asked = [f"Say {n}." for n in range(300)]
+    with pytest.raises(TuningError, match="must answer with 200, got 503"):
+        ask_for(server, tmp_path / "answers.jsonl", ("4",), asked=asked)
+    assert len(server.bodies) < len(asked)
+
+
+def test_exits_are_read_by_their_depth_whichever_was_answered_first(tmp_path):
+    rows = [
+        {"variant": "base", "exit": exit_, "n": 0, "q": ASKED[0], "plain": False, "text": exit_, "ended": True}
+        for exit_ in ("30", "9", "10")
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert list(read_answers(tmp_path / "answers.jsonl", TOKENIZER, ASKED[:1])["base"]) == ["9", "10", "30"]
+
+
+@pytest.mark.parametrize("exits", ["x", "10,", "8+2"])
+def test_exits_to_ask_are_numbers(files, tmp_path, exits):
+    (tmp_path / "asked.json").write_text(json.dumps([{"instruction": "Say hi."}]))
+    arguments = ["answers", "--server", "none", "--server-model", "m", "--exits", exits]
+    arguments += ["--tokenizer", str(files / "base"), "--instructions", str(tmp_path / "asked.json")]
+    arguments += ["--variant", "served", "--out", str(tmp_path / "answers.jsonl")]
+    result = CliRunner().invoke(app, arguments)
+    assert str(result.exception) == f"exits: must be numbers with commas, as the server has them, got {exits!r}"

@@ -7,11 +7,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from sorted_tuning.chat_template import Template
 from sorted_tuning.cli import app
+from sorted_tuning.completions import Sampler
 from sorted_tuning.data import read_rows, training_documents
 from sorted_tuning.errors import TuningError
+from sorted_tuning.evaluation.evaluate import read_instructions
+from sorted_tuning.evaluation.judge import Judge
 from sorted_tuning.exits import check_exits, parse_exits
+from sorted_tuning.export import put_blocks
+from sorted_tuning.first_words import read_first_words
 from sorted_tuning.load import load_base
+from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
 from sorted_tuning.targets import read_targets, write_targets
 from sorted_tuning.tuning import checkpoint
@@ -192,3 +199,83 @@ def test_the_command_line_asks_for_what_a_new_run_needs(tmp_path):
     result = CliRunner().invoke(app, ["tune", "--run-dir", str(tmp_path)])
     assert isinstance(result.exception, TuningError)
     assert str(result.exception) == "model: must be given to start a run, got none"
+
+
+def test_blocks_of_another_shape(tmp_path):
+    small = SortedLlama(tiny_llama(seed=3), parse_exits("1+1,4"))
+    blocks = {name: value[..., :8] for name, value in small.blocks.state_dict().items()}
+    with pytest.raises(TuningError, match=f"^{tmp_path}: blocks must be of the model's shape: size mismatch"):
+        put_blocks(small, blocks, tmp_path)
+
+
+@pytest.mark.parametrize("command", ["calibrate", "targets", "states", "generate", "answers"])
+def test_a_place_that_can_t_be_written_is_told_before_the_work(tmp_path, command):
+    (tmp_path / "file").touch()
+    for place, rule in [(tmp_path, "be a file to write"), (tmp_path / "file" / "out", "lie in a folder")]:
+        result = CliRunner().invoke(app, [command, "--out", str(place), *REQUIRED.get(command, [])])
+        assert isinstance(result.exception, TuningError)
+        assert str(result.exception).startswith(f"out: must {rule}, got ")
+
+
+REQUIRED = {
+    "calibrate": ["--model", "none", "--data", "none"],
+    "targets": ["--model", "none", "--data", "none"],
+    "states": ["--model", "none", "--of", "none", "--boundaries", "1"],
+    "answers": ["--server", "none", "--server-model", "m", "--exits", "1", "--tokenizer", "none"]
+    + ["--instructions", "none", "--variant", "v"],
+}
+"""Options without which a command does not begin."""
+
+
+def test_the_folder_of_a_result_is_made(files, tmp_path):
+    out = tmp_path / "new" / "folder" / "states.safetensors"
+    arguments = ["states", "--model", files / "base", "--of", files / "targets.safetensors", "--boundaries", "1"]
+    arguments += ["--no-compile", "--precision", "fp32", "--out", out]
+    assert CliRunner().invoke(app, [str(argument) for argument in arguments]).exception is None
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (None, "instructions: must be a file of UTF-8 text, got .*asked.json: .*No such file"),
+        ('{"q": 1}\n{"q": 2}', "instructions: .*asked.json must be JSON: Extra data"),
+        ('{"q": 1}', "instructions: .*asked.json must be a list of objects with a string"),
+        ('[{"q": 1}]', "instructions: .*asked.json must be a list of objects with a string"),
+    ],
+)
+def test_instructions_that_are_none(tmp_path, text, message):
+    if text is not None:
+        (tmp_path / "asked.json").write_text(text)
+    with pytest.raises(TuningError, match=message):
+        read_instructions(tmp_path / "asked.json")
+
+
+def test_a_server_that_is_not_there():
+    with pytest.raises(TuningError, match="server: http://127.0.0.1:1/v1/completions must be reachable: "):
+        Sampler("http://127.0.0.1:1", "m").complete("hi", "stop", 0, {})
+
+
+def test_first_words_in_no_file(tmp_path):
+    with pytest.raises(TuningError, match="starts: must be a file of UTF-8 text, got .*none.txt: .*No such file"):
+        read_first_words(tmp_path / "none.txt", None)
+
+
+@pytest.mark.parametrize("boundaries", ["x", "1,", "1+1"])
+def test_boundaries_that_are_no_layers(files, tmp_path, boundaries):
+    arguments = ["states", "--model", files / "base", "--of", files / "targets.safetensors"]
+    arguments += ["--boundaries", boundaries, "--out", tmp_path / "out", "--no-compile", "--precision", "fp32"]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert str(result.exception) == f"boundaries: must be trunk layers with commas, got {boundaries!r}"
+
+
+def test_a_model_without_a_chat_template():
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(TuningError, match="model: must have a chat template, found none"):
+        Template.of(tokenizer)
+
+
+def test_a_judge_that_is_no_model(tmp_path):
+    with pytest.raises(TuningError, match="judge: must be a .gguf file or a folder with config.json, got .*none"):
+        Judge(tmp_path / "none")

@@ -253,7 +253,7 @@ def test_gaps_in_first_words_are_filled_and_the_same_gap_alike(tmp_path):
         ("Is {n} odd", '{"n": []}', r"words: .*words.json must be a JSON object of non-empty .*, got \[\] for 'n'"),
         ("Is {n} odd", '{"n": [1]}', r"words: .*words.json must be a JSON object of non-empty .*, got \[1\] for 'n'"),
         ("Is {n} odd", "[]", "words: .*words.json must be a JSON object of non-empty lists of words, got a list"),
-        ("Is {n} odd", "{", "words: .*words.json must be a JSON object of non-empty lists of words: Expecting"),
+        ("Is {n} odd", "{", "words: .*words.json must be JSON: Expecting"),
     ],
 )
 def test_first_words_must_be_there(tmp_path, lines, words, error):

@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.model import SortedLlama
+from sorted_tuning.reference import blocks
 from sorted_tuning.reference.blocks import read_blocks
 from sorted_tuning.reference.converted import read_manifest, read_weights
 from sorted_tuning.reference.golden import TOP, golden
@@ -238,7 +239,7 @@ def test_queries_that_carry_attentions_scale(tmp_path, scale):
 def test_blocks_of_the_embedded_model_go_back_onto_a_base(tmp_path):
     """Names and shapes are those of the model that was tuned; the norms are nobody else's."""
     folder = Path(__file__).parents[2] / "models" / "smollm2-135m-sorted"
-    exits, blocks = read_blocks(folder)
+    exits, found = read_blocks(folder)
     arch = read_manifest(folder)["architecture"]
     config = LlamaConfig(
         hidden_size=arch["hidden"], intermediate_size=arch["ffn"], num_hidden_layers=arch["layers"],
@@ -247,11 +248,25 @@ def test_blocks_of_the_embedded_model_go_back_onto_a_base(tmp_path):
     )  # fmt: skip
     with torch.device("meta"):
         model = SortedLlama(LlamaForCausalLM(config), exits)
-    assert {n: w.shape for n, w in blocks.items()} == {n: w.shape for n, w in model.blocks.state_dict().items()}
-    norms = [blocks[f"{e.layer}.norm.weight"] for e in exits if e.block]
+    assert {n: w.shape for n, w in found.items()} == {n: w.shape for n, w in model.blocks.state_dict().items()}
+    norms = [found[f"{e.layer}.norm.weight"] for e in exits if e.block]
     assert all(not torch.equal(a, b) for a, b in zip(norms, norms[1:]))
     stages, plain = [{"layers": 30}], [{"block": None}]
     manifest = {"format": "sortie", "version": 2, "architecture": arch, "stages": stages, "exits": plain}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(TuningError, match="blocks-from: must be a model folder with exit blocks"):
         read_blocks(tmp_path)
+
+
+def test_blocks_with_biases_go_back_onto_a_base(monkeypatch, tmp_path):
+    model = SortedLlama(other_llama(), parse_exits("1+1,3"))
+    model.blocks.load_state_dict({n: torch.randn_like(w) for n, w in model.blocks.state_dict().items()})
+    parts, weights = as_folder(model)
+    manifest = parts | {"kernels": ["fp32"], "stages": [{"layers": 1}, {"layers": 2}]}
+    monkeypatch.setattr(blocks, "read_manifest", lambda _: manifest)
+    monkeypatch.setattr(blocks, "read_weights", lambda *_: weights)
+    exits, found = read_blocks(tmp_path)
+    assert exits == model.exits
+    expected = model.blocks.state_dict()
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())

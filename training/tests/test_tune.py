@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -237,3 +238,25 @@ def test_metrics_beyond_a_checkpoint_are_dropped_on_resume(every_step, tmp_path)
         file.write('{"step": 100, "tok')  # torn by a kill
     Tuner(every_step, tmp_path, quiet)
     assert [r["step"] for r in read_whole_lines(tmp_path / "metrics.jsonl") if "loss" in r] == [1, 2, 3, 4, 5]
+
+
+def command_line(config, run, *options):
+    arguments = ["tune", "--run-dir", run, "--model", config.model, "--targets", config.targets[0]]
+    arguments += ["--exits", config.exits, "--precision", "fp32", "--no-compile", "--total-tokens", 512]
+    return CliRunner().invoke(app, [*map(str, arguments), *options])
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_may_have_other_settings(config, tmp_path):
+    failed = command_line(config, tmp_path, "--lr", "1e38", "--warmup-tokens", "0")
+    assert re.search("must stay finite, .*no checkpoint had been written yet; lower the rate", str(failed.exception))
+    assert command_line(config, tmp_path, "--lr", "1e-3").exception is None
+    assert TuneConfig.load(tmp_path / "config.json").lr == 1e-3
+    assert [tokens for tokens, _, _ in curve(tmp_path)] == [128, 256, 384, 512]
+
+
+def test_a_run_with_a_checkpoint_keeps_its_settings(config, tmp_path):
+    assert command_line(config, tmp_path, "--lr", "1e-3").exception is None
+    assert command_line(config, tmp_path, "--lr", "1e-3").exception is None, "the same command goes on"
+    other = command_line(config, tmp_path, "--lr", "1e-4")
+    assert isinstance(other.exception, TuningError)
+    assert re.search(r"^lr: must stay 0.001 in a run that has a checkpoint \(.*\), got 0.0001", str(other.exception))

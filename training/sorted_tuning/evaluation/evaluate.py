@@ -17,6 +17,7 @@ from sorted_tuning.evaluation.scores import score
 from sorted_tuning.evaluation.served import Answers
 from sorted_tuning.evaluation.variants import base_exits, in_kernel
 from sorted_tuning.exits import Exit
+from sorted_tuning.files import read_json
 from sorted_tuning.model import SortedLlama
 
 Table = dict[str, dict[str, dict[str, float]]]
@@ -28,11 +29,17 @@ BASE = "base"
 
 def read_instructions(path: Path) -> list[str]:
     """The PandaLM test set's distinct instructions, each with its input below it."""
-    rows = json.loads(Path(path).read_text("utf-8"))
+    rows = read_json("instructions", path)
+    if not isinstance(rows, list) or not all(_is_instruction(row) for row in rows):
+        raise TuningError(f'instructions: {path} must be a list of objects with a string "instruction"')
     texts = ["\n\n".join(filter(None, (row["instruction"], row.get("input")))) for row in rows]
     if not texts:
         raise TuningError(f"instructions: {path} must hold at least one, got none")
     return list(dict.fromkeys(texts))
+
+
+def _is_instruction(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("instruction"), str)
 
 
 def variants(

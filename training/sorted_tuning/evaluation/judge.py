@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sorted_tuning.evaluation.answers import Answer
+from sorted_tuning.load import located
 
 MARGIN = 0.1
 """Nats per token that count as a tie."""
@@ -25,7 +26,7 @@ class Judge:
     """A causal LM from a GGUF file or a folder."""
 
     def __init__(self, source: Path):
-        where, kind = (str(source.parent), {"gguf_file": source.name}) if source.is_file() else (str(source), {})
+        where, kind = located(source, "judge")
         self.tokenizer = AutoTokenizer.from_pretrained(where, **kind)
         self.model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, **kind).eval()
         self._known: dict[tuple[str, str], float] = {}

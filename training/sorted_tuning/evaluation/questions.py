@@ -8,13 +8,13 @@ Knows texts. Must not know models.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sorted_tuning.errors import TuningError
+from sorted_tuning.files import read_json
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Question:
 
 def read_questions(path: Path) -> list[Question] | None:
     """Those of a file of instructions that says what is right, one for each row; None where a row doesn't."""
-    rows = json.loads(Path(path).read_text("utf-8"))
+    rows = read_json("instructions", path)
     if not all(row.get("right") for row in rows):
         return None
     texts = [(row["instruction"], row.get("input")) for row in rows]

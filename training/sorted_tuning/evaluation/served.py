@@ -61,14 +61,18 @@ def ask(
 
     with Path(out).open("a", encoding="utf-8") as file, ThreadPoolExecutor(workers) as pool:
         running = [pool.submit(one, *which) for which in wanted]
-        for future in tqdm(as_completed(running), total=len(wanted), desc=variant, unit="answer", mininterval=10):
-            file.write(json.dumps(future.result(), ensure_ascii=False) + "\n")
-            file.flush()
+        try:
+            for future in tqdm(as_completed(running), total=len(wanted), desc=variant, unit="answer", mininterval=10):
+                file.write(json.dumps(future.result(), ensure_ascii=False) + "\n")
+                file.flush()
+        finally:
+            # After an error or Ctrl+C nobody keeps what is still to be asked.
+            pool.shutdown(wait=False, cancel_futures=True)
     return len(wanted)
 
 
 def read_answers(path: Path, tokenizer: PreTrainedTokenizerBase, instructions: list[str]) -> Answers:
-    """Every variant and exit of the file.
+    """Every variant and exit of the file, the exits by their depth.
 
     Raises a TuningError where one lacks the answer to an instruction, or answers another one in its place, or has
     answers with the rules against loops and without.
@@ -82,17 +86,16 @@ def read_answers(path: Path, tokenizer: PreTrainedTokenizerBase, instructions: l
         whose = (row["variant"], row["exit"])
         _must_answer(path, row, instructions, ways.setdefault(whose, row.get("plain")))
         texts.setdefault(whose, {})[row["n"]] = row
-    found: Answers = {}
-    for (variant, exit_), by_number in texts.items():
+    found: Answers = {variant: {} for variant, _ in texts}
+    # Rows come as they were answered. Of numbers that are written out, the longer one is the larger.
+    for (variant, exit_), by_number in sorted(texts.items(), key=lambda item: (len(item[0][1]), item[0][1])):
         missing = [n for n in range(len(instructions)) if n not in by_number]
         if missing:
             raise TuningError(
                 f"answers: {path} must answer all {len(instructions)} instructions at {variant} {exit_}, "
                 f"lacks {len(missing)}, first number {missing[0]}"
             )
-        found.setdefault(variant, {})[exit_] = [
-            _answer(tokenizer, text, by_number[n]) for n, text in enumerate(instructions)
-        ]
+        found[variant][exit_] = [_answer(tokenizer, text, by_number[n]) for n, text in enumerate(instructions)]
     return found
 
 

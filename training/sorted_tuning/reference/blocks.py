@@ -14,7 +14,7 @@ from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import Exit
 from sorted_tuning.reference.converted import read_manifest, read_weights
 
-_PARTS = {"o": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
+_PARTS = {"gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
 _NORMS = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
 
 
@@ -33,8 +33,10 @@ def read_blocks(folder: Path) -> tuple[tuple[Exit, ...], dict[str, torch.Tensor]
         state[f"{exit_.layer}.norm.weight"] = weights["norms"][entry["norm"]]
         for i in range(exit_.block):
             ours, theirs = f"exits.{exit_.layer}.layers.{i}", f"{exit_.layer}.layers.{i}"
-            for name, rows in zip("qkv", weights[f"{ours}.qkv.weight"].split([q, kv, kv])):
-                state[f"{theirs}.self_attn.{name}_proj.weight"] = rows.contiguous()
+            for kind in ("weight", "bias") if f"{ours}.qkv.bias" in weights else ("weight",):
+                for name, rows in zip("qkv", weights[f"{ours}.qkv.{kind}"].split([q, kv, kv])):
+                    state[f"{theirs}.self_attn.{name}_proj.{kind}"] = rows.contiguous()
+                state[f"{theirs}.self_attn.o_proj.{kind}"] = weights[f"{ours}.o.{kind}"]
             for part, name in _PARTS.items():
                 state[f"{theirs}.{name}.weight"] = weights[f"{ours}.{part}.weight"]
             for part, name in _NORMS.items():

@@ -82,9 +82,9 @@ class Tuner:
         elif self.accelerator.is_main_process:
             self.run.mkdir(parents=True, exist_ok=True)
             self.config.save(self.run / "config.json")
-        self.metrics = (
-            MetricsFile(self.run / "metrics.jsonl", self.tokens) if self.accelerator.is_main_process else None
-        )
+        # Without a checkpoint nothing counts, not even the score of the start: its settings may have been others.
+        kept = self.tokens if last else -1
+        self.metrics = MetricsFile(self.run / "metrics.jsonl", kept) if self.accelerator.is_main_process else None
 
     def train(self) -> None:
         """Run until total_tokens; checkpoints by the clock (a pause costs nothing), scores by tokens."""
@@ -170,8 +170,12 @@ class Tuner:
     def _must_be_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):
             last = checkpoint.latest(self.run)
-            kept = f"the last good checkpoint is {last}" if last else "no checkpoint had been written yet"
-            raise TuningError(f"{what}: must stay finite, got {value} at step {self.step + 1}; {kept}. Lower the rate.")
+            advice = (
+                f"the last good checkpoint is {last}; a new run with a lower rate may start from its export"
+                if last
+                else "no checkpoint had been written yet; lower the rate"
+            )
+            raise TuningError(f"{what}: must stay finite, got {value} at step {self.step + 1}; {advice}")
 
     def _quantize_when_due(self) -> None:
         if self.config.quantize and not self.quantized and self.tokens >= self.config.quantize_from:
