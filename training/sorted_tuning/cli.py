@@ -192,7 +192,7 @@ def tune(
     """
     from sorted_tuning.precision import default_device, resolve
     from sorted_tuning.tuning import checkpoint
-    from sorted_tuning.tuning.config import TuneConfig
+    from sorted_tuning.tuning.config import MACHINE, TuneConfig
     from sorted_tuning.tuning.tune import tune as train
 
     given = {name for name in TuneConfig.__dataclass_fields__ if ctx.get_parameter_source(name).name == "COMMANDLINE"}
@@ -204,15 +204,15 @@ def tune(
         # A schedule that changes in mid-run is another run, so what was asked at its start holds; data may grow.
         saved = run / "config.json"
         config = TuneConfig.load(saved)
-        for name in sorted(given - {"targets"}):
+        free = {"targets", *MACHINE}
+        for name in sorted(given - free):
             if options[name] != getattr(config, name):
                 raise TuningError(
                     f"{name}: must stay {getattr(config, name)!r} in a run that has a checkpoint ({run}), "
                     f"got {options[name]!r}; another setting is another run"
                 )
-        if targets and options["targets"] != config.targets:
-            config = dataclasses.replace(config, targets=options["targets"])
-            config.save(saved)
+        config = dataclasses.replace(config, **{name: options[name] for name in given & free})
+        config.save(saved)
     else:
         for name in ("model", "targets", "exits"):
             if not options[name]:

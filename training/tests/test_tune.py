@@ -260,3 +260,6 @@ def test_a_run_with_a_checkpoint_keeps_its_settings(config, tmp_path):
     other = command_line(config, tmp_path, "--lr", "1e-4")
     assert isinstance(other.exception, TuningError)
     assert re.search(r"^lr: must stay 0.001 in a run that has a checkpoint \(.*\), got 0.0001", str(other.exception))
+    elsewhere = command_line(config, tmp_path, "--lr", "1e-3", "--threads", "1")
+    assert elsewhere.exception is None, "another machine has threads of its own"
+    assert TuneConfig.load(tmp_path / "config.json").threads == 1

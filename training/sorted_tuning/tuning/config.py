@@ -19,6 +19,10 @@ MODES = {
 }
 
 
+# Settings that say how a machine runs, not what: another one may go on with its own.
+MACHINE = ("compile", "threads", "checkpoint_minutes")
+
+
 @dataclass(frozen=True)
 class TuneConfig:
     """See the command line's help for what each field does."""
