@@ -77,10 +77,7 @@ async function settled(constraint: Constraint): Promise<void> {
 }
 
 const text = '{"name": "bcd", "list": [true, false, true]}';
-const ANSWERS = [
-  { name: 'json', grammar: JSON_GRAMMAR, text },
-  { name: 'calls', grammar: CALLS, text: `<tool_call>\n{"name": "f", "arguments": ${text}}\n</tool_call>` },
-];
+const call = `<tool_call>\n{"name": "f", "arguments": ${text}}\n</tool_call>`;
 
 /** What a constraint says at a token: which may come, and whether it binds. */
 const stateOf = ({ mask, binds }: Constraint): string =>
@@ -99,39 +96,36 @@ async function write(constraint: Constraint, tokens: readonly number[]): Promise
   return [...states, stateOf(constraint)];
 }
 
-for (const { name, grammar, text } of ANSWERS) {
-  const tokens = encoder.encode(text, false);
+void t.test('an answer beside one that takes the thread along goes on as if nothing had been', async (t) => {
+  const tokens = encoder.encode(call, false);
   const half = tokens.length >> 1;
+  const { grammars, threads, hurry } = watched(t);
+  const alone = await grammars.open('alone', CALLS, ends);
+  const states = await write(alone, tokens);
+  t.equal(alone.failed, null);
+  alone.close();
+  t.equal(threads(), 1);
 
-  void t.test(`${name}: an answer beside one that takes the thread along goes on as if nothing had been`, async (t) => {
-    const { grammars, threads, hurry } = watched(t);
-    const alone = await grammars.open('alone', grammar, ends);
-    const states = await write(alone, tokens);
-    t.equal(alone.failed, null);
-    alone.close();
-    t.equal(threads(), 1);
-
-    // At every place, with its mask there, on its way, or taken while another thread takes over.
-    const beside = await grammars.open('beside', grammar, ends);
-    const seen = await write(beside, tokens.slice(0, half));
-    const broken = grammars.open('broken', BREAKS, ends);
-    beside.accept(tokens[half] ?? 0);
-    await t.rejects(broken, { name: 'GrammarError', message: /breaks/ });
-    t.equal(threads(), 2);
-    seen.push(...(await write(beside, tokens.slice(half + 1, half + 2))));
-    hurry();
-    await t.rejects(grammars.open('stuck', LARGE, ends), { name: 'GrammarsLost', message: /too long/ });
-    t.equal(threads(), 3);
-    const token = tokens[half + 2] ?? 0;
-    t.equal(beside.mask?.[token], 1, 'its mask was there');
-    beside.accept(token);
-    seen.push(...(await write(beside, tokens.slice(half + 3))));
-    t.equal(beside.failed, null);
-    t.strictSame(seen, states);
-    beside.close();
-    t.equal(threads(), 3);
-  });
-}
+  // At every place, with its mask there, on its way, or taken while another thread takes over.
+  const beside = await grammars.open('beside', CALLS, ends);
+  const seen = await write(beside, tokens.slice(0, half));
+  const broken = grammars.open('broken', BREAKS, ends);
+  beside.accept(tokens[half] ?? 0);
+  await t.rejects(broken, { name: 'GrammarError', message: /breaks/ });
+  t.equal(threads(), 2);
+  seen.push(...(await write(beside, tokens.slice(half + 1, half + 2))));
+  hurry();
+  await t.rejects(grammars.open('stuck', LARGE, ends), { name: 'GrammarsLost', message: /too long/ });
+  t.equal(threads(), 3);
+  const token = tokens[half + 2] ?? 0;
+  t.equal(beside.mask?.[token], 1, 'its mask was there');
+  beside.accept(token);
+  seen.push(...(await write(beside, tokens.slice(half + 3))));
+  t.equal(beside.failed, null);
+  t.strictSame(seen, states);
+  beside.close();
+  t.equal(threads(), 3);
+});
 
 void t.test('one that took a thread along takes no other', async (t) => {
   const { grammars, threads, hurry } = watched(t);
