@@ -47,10 +47,12 @@ export class Watchdog {
   /**
    * @param ask makes the engine say something
    * @param silent called once when it says nothing
+   * @param looks after which the next one finds it silent
    */
   constructor(
     private readonly ask: () => void,
     private readonly silent: () => void,
+    private readonly looks = LOOKS,
   ) {}
 
   /** Begins to watch, anew where it does already. */
@@ -58,7 +60,7 @@ export class Watchdog {
     this.stop();
     this.#timer = setInterval(() => {
       this.#look();
-    }, silenceMs / LOOKS);
+    }, silenceMs / this.looks);
     this.#timer.unref();
   }
 
@@ -74,7 +76,7 @@ export class Watchdog {
   }
 
   #look(): void {
-    if (this.#unheard < LOOKS) {
+    if (this.#unheard < this.looks) {
       this.#unheard += 1;
       this.ask();
       return;

@@ -6,15 +6,13 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { Grammar } from '../messages.js';
+import { Watchdog } from '../watchdog.js';
 import type { FromGrammars, GrammarAnswer, GrammarThreadData, ToGrammars } from './messages.js';
 
 /** A thread that is silent for longer is stuck in a grammar, or starved, ms. */
 const SILENCE_MS = 10_000;
 /** The same while it loads, a second's work on a machine that may be busy. */
 const LOADING_MS = 30_000;
-/** Where this process was in a long step, or suspended, what came or comes after all is read between two looks. */
-const LOOKS = 2;
-
 /** Whose message a thread was at. It may be closed by now: clients leave, budgets are over. */
 export interface Culprit {
   readonly id: string;
@@ -45,7 +43,14 @@ export class WatchedThread {
   readonly #owed: Culprit[] = [];
   #isLoaded = false;
   #isOver = false;
-  #watch: NodeJS.Timeout | null = null;
+  /** Where this process was in a long step, or suspended, what came or comes after all is read between its two looks. */
+  readonly #watchdog = new Watchdog(
+    () => undefined,
+    () => {
+      this.#lose('it takes too long');
+    },
+    1,
+  );
 
   /** @throws Error where the system has no room for a thread */
   constructor(
@@ -73,7 +78,7 @@ export class WatchedThread {
     if (message.type === 'close') return;
     this.#owed.push({ id: message.id, grammar });
     // What is asked of a thread that is stuck makes it no younger.
-    if (this.#watch === null) this.#guard();
+    if (this.#owed.length === 1) this.#guard();
   }
 
   #answered(message: FromGrammars): void {
@@ -93,26 +98,15 @@ export class WatchedThread {
 
   /** Ends a thread that is stuck while answers are owed. Begins anew where it watches already. */
   #guard(): void {
-    this.#relax();
-    if (this.#owed.length === 0) return;
-    let looks = 0;
-    const look = (): void => {
-      looks++;
-      if (looks === LOOKS) this.#lose('it takes too long');
-    };
     const silenceMs = this.options.silenceMs ?? (this.#isLoaded ? SILENCE_MS : LOADING_MS);
-    this.#watch = setInterval(look, silenceMs / LOOKS).unref();
-  }
-
-  #relax(): void {
-    if (this.#watch !== null) clearInterval(this.#watch);
-    this.#watch = null;
+    if (this.#owed.length === 0) this.#watchdog.stop();
+    else this.#watchdog.start(silenceMs / 2);
   }
 
   #lose(why: string, isBroken = false): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#relax();
+    this.#watchdog.stop();
     void this.#worker.terminate();
     const culprit = this.#isLoaded ? (this.#owed[0] ?? null) : null;
     this.listener.lost({ why, culprit, isBroken, wasLoaded: this.#isLoaded });

@@ -16,7 +16,7 @@ function placeOf(text: string, position: number): string {
 }
 
 /** What Node.js says of a text, with a place that can be found; a few characters of the text may be in it. */
-function faultOf(text: string): string {
+function wrongIn(text: string): string {
   try {
     JSON.parse(text);
     return FORBIDDEN;
@@ -36,7 +36,7 @@ export function registerJson(app: FastifyInstance): void {
     void parse(request, body, (error, value) => {
       const isEmpty = body.length === 0;
       if (error === null || isEmpty) done(error, value);
-      else done(new ApiError('invalid_json', `The body ${faultOf(body)}.`));
+      else done(new ApiError('invalid_json', `The body ${wrongIn(body)}.`));
     });
   });
 }
