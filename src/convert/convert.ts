@@ -27,7 +27,7 @@ import { embedGraph, headGraph, type VocabularyFormat } from './onnx/ends.js';
 import type { Graph } from './onnx/graph.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import { stageGraph, type StageLayer } from './onnx/stage.js';
-import { checkOptions, type ConvertOptions, DEFAULT_BLOCK, dryRule } from './options.js';
+import { checkOptions, type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './options.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { pause } from './pause.js';
@@ -189,7 +189,7 @@ async function writeModel(
     const manifest: Manifest = {
       format: 'sortie',
       version: MANIFEST_VERSION,
-      name: options.name ?? path.basename(path.resolve(options.out)),
+      name: nameOf(options),
       licence: source.licence,
       origin: source.origin,
       architecture: arch,

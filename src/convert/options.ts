@@ -3,7 +3,9 @@
  *
  * Knows: options. Must not know: command lines, formats, graphs.
  */
+import path from 'node:path';
 import { Value } from 'typebox/value';
+import { SERVE_OPTIONS } from '../config.js';
 import { Dry, type KernelName } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 
@@ -50,6 +52,19 @@ export interface ConvertOptions {
 export function checkOptions(options: ConvertOptions): void {
   checkKernels(options);
   checkUsed(options);
+  nameOf(options);
+}
+
+/**
+ * What requests call the model: the name that was given, or the output folder's.
+ * @throws ConvertError bad_option where that folder's is no name of a model
+ */
+export function nameOf({ name, out }: ConvertOptions): string {
+  const { kind } = SERVE_OPTIONS.modelName;
+  const own = name ?? path.basename(path.resolve(out));
+  if (kind.parse(own) !== undefined) return own;
+  const got = name === undefined ? `none, and the folder's, ${own}, is no such name` : own;
+  throw new ConvertError('bad_option', `--name must be ${kind.rule}, got ${got}`);
 }
 
 /** No option without effect. */

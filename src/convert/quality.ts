@@ -9,7 +9,11 @@ import { Quality } from '../model/manifest.js';
 import { faultOf } from '../schema-fault.js';
 import { ConvertError } from './errors.js';
 
-const QualityFile = Type.Record(Type.String({ pattern: '^[1-9][0-9]*$' }), Quality);
+// A key that is spelt wrong would leave the router without its figure.
+const QualityFile = Type.Record(
+  Type.String({ pattern: '^[1-9][0-9]*$' }),
+  Type.Object(Quality.properties, { additionalProperties: false }),
+);
 
 /** Quality by exit layer. Throws where the file is malformed or names a layer that is no exit. */
 export function readQuality(file: string, exits: readonly number[]): ReadonlyMap<number, Quality> {

@@ -978,18 +978,29 @@ void t.test('bad input gives one clear error and leaves nothing behind', async (
     });
   });
 
+  await t.test('a folder whose name no request can say is no name', async (t) => {
+    const dir = t.testdir();
+    const message = /^--name must be a name of letters, .*, got none, and the folder's, mine:15, is no such name$/;
+    await t.rejects(convert({ ...OPTIONS, source: folder(dir), out: path.join(dir, 'mine:15') }), {
+      code: 'bad_option',
+      message,
+    });
+  });
+
   await t.test('quality of a layer that is no exit', async (t) => {
     const dir = t.testdir({
       'good.json': '{"1": {"kl": 0.5, "agreement": 0.75}}',
       'bad.json': '{"2": {}}',
       'odd.json': '{"1": {"kl": "low"}}',
       'percent.json': '{"1": {"agreement": 75}}',
+      'spelt.json': '{"1": {"agrement": 0.75}}',
     });
     const source = folder(dir);
     const quality = (name: string) => run(dir, source, { quality: path.join(dir, name) });
     await t.rejects(quality('bad.json'), { code: 'bad_exits', message: /2 is none of the exits 1, 3/ });
     await t.rejects(quality('odd.json'), { code: 'bad_source', message: /\/1\/kl must be number/ });
     await t.rejects(quality('percent.json'), { code: 'bad_source', message: /\/1\/agreement must be <= 1/ });
+    await t.rejects(quality('spelt.json'), { code: 'bad_source', message: /\/1\/agrement is no field of this file/ });
     t.strictSame(
       (await quality('good.json')).exits.map((exit) => exit.quality),
       [{ kl: 0.5, agreement: 0.75 }, {}],

@@ -224,16 +224,30 @@ void t.test('a slot stays a prefix as far as its tokens go', async (t) => {
   t.ok((cached[0]?.cached ?? 0) > repeating.length, 'the answer is reused, too');
 });
 
-void t.test('drafts never take more memory than there is', async (t) => {
-  const positions = repeating.length + 12;
-  const tight = makeCore(tiny, { speculate: 'all', kvMemoryBytes: tiny.model.bytesPerPosition * positions });
-  const request = greedy('a', repeating, deepest, 10);
-  tight.submit(request);
-  const answer = drain(tight, ({ load }) => {
-    t.ok(load.kvUsed <= 1);
-  }).get('a');
-  tiny.forget(0);
-  t.strictSame(answer?.tokens, answerOf(core('off'), request).tokens);
+void t.test('drafts take no memory that a prompt beside them was promised', (t) => {
+  const exit = layers.length - 1;
+  const prompt = Array.from({ length: 100 }, (_, i) => 3 + ((i * 37) % 190));
+  const before = 8;
+  const most = repeating.length + before + 6;
+  const kvMemoryBytes = tiny.table.bytesAt(exit, most) + tiny.table.bytesAt(exit, prompt.length + 1);
+  let drafts = 0;
+  // Whether a draft is worth trying goes by the clock.
+  for (let tries = 0; drafts === 0 && tries < 10; tries++) {
+    const tight = makeCore(tiny, { speculate: 'all', prefixReuse: false, kvMemoryBytes, prefillChunk: 8 });
+    tight.submit(greedy('a', repeating, deepest, 40));
+    let told = 0;
+    drain(tight, ({ tokens, work }) => {
+      if (work?.draft && work.prefillTokens > 0 && work.draft.drafted > 0) {
+        drafts++;
+        t.ok(repeating.length + told + work.draft.drafted + 1 <= most, `${work.draft.drafted} after ${told}`);
+      }
+      if (told < before && told + tokens.length >= before) tight.submit(greedy('b', prompt, deepest, 1));
+      told += tokens.length;
+    });
+    tiny.forget(0);
+  }
+  t.ok(drafts > 0, 'something is drafted while the prompt is read');
+  t.end();
 });
 
 void t.test(
