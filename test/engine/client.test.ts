@@ -9,6 +9,9 @@ import { engineOptions, greedy, PROMPTS } from './helper.js';
 import { tinyModel } from './tiny-model.js';
 
 const prompt = PROMPTS[0] ?? [];
+/** What is about processes needs no large model: this one starts in a fraction of a second, and has 256 positions. */
+const tiny = engineOptions({ modelDir: await tinyModel(t, 'float') });
+const [one, most] = [[1], 250];
 
 interface Watched {
   readonly tokens: number[];
@@ -51,8 +54,7 @@ function watch(engine: EngineClient, id: string, maxTokens: number, ids = prompt
 void t.test(
   'an engine that is loaded is not ready before the files are checked, nor where they are wrong',
   async (t) => {
-    const options = engineOptions({ modelDir: await tinyModel(t, 'float') });
-    const [waiting, wrong, free] = [new EngineClient(options), new EngineClient(options), new EngineClient(options)];
+    const [waiting, wrong, free] = [new EngineClient(tiny), new EngineClient(tiny), new EngineClient(tiny)];
     t.teardown(() => Promise.all([waiting, wrong, free].map((engine) => engine.close())));
     let check = (): void => undefined;
     const ready = waiting.start(new Promise<void>((resolve) => (check = resolve)));
@@ -64,7 +66,7 @@ void t.test(
     t.equal(await watch(waiting, 'early', 4).end, 'lost');
     check();
     t.equal((await ready).type, 'ready');
-    t.match(await watch(waiting, 'late', 4, [1]).end, /^(length|stop)$/);
+    t.match(await watch(waiting, 'late', 4, one).end, /^(length|stop)$/);
     await wrong.close();
     t.type(await never, EngineStartError);
   },
@@ -92,15 +94,15 @@ void t.test('kill -9 in mid-answer: the answers end, the engine comes back and s
 });
 
 void t.test('cancel ends a sequence with its reason; an unknown id is ignored', async (t) => {
-  const engine = new EngineClient(engineOptions());
+  const engine = new EngineClient(tiny);
   t.teardown(() => engine.close());
   await engine.start();
-  const answer = watch(engine, 'a', 1000);
+  const answer = watch(engine, 'a', most, one);
   await answer.first;
   engine.cancel('nobody', 'cancelled');
   engine.cancel('a', 'cancelled');
   t.equal(await answer.end, 'cancelled');
-  t.ok(answer.tokens.length < 1000);
+  t.ok(answer.tokens.length < most);
 });
 
 void t.test('a folder that is no model fails the start, and is not tried again', async (t) => {
@@ -113,14 +115,14 @@ void t.test('a process that can not be made fails the start, and in a restart is
   const { execPath } = process;
   t.teardown(() => (process.execPath = execPath));
   process.execPath = '/nowhere/node';
-  const never = new EngineClient(engineOptions());
+  const never = new EngineClient(tiny);
   const failed = never.start();
   await never.close();
   await t.rejects(failed, { name: 'EngineStartError', message: /ENOENT/ });
   t.equal(never.pid, null);
 
   process.execPath = execPath;
-  const engine = new EngineClient(engineOptions());
+  const engine = new EngineClient(tiny);
   t.teardown(() => engine.close());
   await engine.start();
   process.execPath = '/nowhere/node';
@@ -133,14 +135,14 @@ void t.test('a process that can not be made fails the start, and in a restart is
   process.kill(engine.pid ?? 0, 'SIGKILL');
   await back;
   t.match(reasons, [/SIGKILL/, /ENOENT/]);
-  t.equal(await watch(engine, 'a', 1).end, 'length');
+  t.equal(await watch(engine, 'a', 1, one).end, 'length');
 });
 
 void t.test('closing ends the process and what it was doing', async (t) => {
-  const engine = new EngineClient(engineOptions());
+  const engine = new EngineClient(tiny);
   await engine.start();
   const pid = engine.pid ?? 0;
-  const answer = watch(engine, 'a', 1000);
+  const answer = watch(engine, 'a', most, one);
   await answer.first;
   await engine.close();
   t.equal(await answer.end, 'lost');
@@ -148,19 +150,19 @@ void t.test('closing ends the process and what it was doing', async (t) => {
 });
 
 void t.test('an engine that is stopped or stuck is ended and started again', async (t) => {
-  const engine = new EngineClient(engineOptions(), 1500);
+  const engine = new EngineClient(tiny, 1500);
   t.teardown(() => engine.close());
   await engine.start();
   const before = engine.pid;
   const back = once(engine, 'ready');
   const down = once(engine, 'down');
   process.kill(before ?? 0, 'SIGSTOP');
-  const answer = watch(engine, 'a', 500);
+  const answer = watch(engine, 'a', most, one);
   t.equal(await answer.end, 'lost');
   t.match(await down, [/took no message any more/]);
   await back;
   t.not(engine.pid, before);
-  t.equal(await watch(engine, 'b', 3).end, 'length');
+  t.equal(await watch(engine, 'b', 3, one).end, 'length');
 });
 
 void t.test('how long an engine may be silent: half a minute, or twenty of its longest steps', async (t) => {
@@ -180,7 +182,7 @@ void t.test('how long an engine may be silent: half a minute, or twenty of its l
 });
 
 void t.test('an engine that does not get ready is ended, and its start has failed', async (t) => {
-  const engine = new EngineClient(engineOptions(), undefined, 20);
+  const engine = new EngineClient(tiny, undefined, 20);
   await t.rejects(engine.start(), { name: 'EngineStartError', message: /not ready after 20 ms and was ended/ });
   t.equal(engine.pid, null);
 });
