@@ -5,7 +5,7 @@
  */
 import { timerUntil } from '../clock.js';
 import type { EngineCore } from './core.js';
-import { GrammarError, Grammars, type GrammarOptions } from './grammar/grammars.js';
+import { GrammarError, type Grammars } from './grammar/grammars.js';
 import type { CancelReason, GenerateMessage, Grammar } from './messages.js';
 
 /** A request whose grammar is being compiled. */
@@ -16,17 +16,14 @@ interface Opening {
 }
 
 export class Inbox {
-  readonly #grammars: Grammars;
   readonly #opening = new Map<string, Opening>();
 
   /** @param changed called when the core has something new to do */
   constructor(
     private readonly core: EngineCore,
-    options: GrammarOptions,
+    private readonly grammars: Grammars,
     private readonly changed: () => void,
-  ) {
-    this.#grammars = new Grammars(options, changed);
-  }
+  ) {}
 
   generate(request: GenerateMessage): void {
     if (request.grammar == null || request.maxTokens === 0) this.core.submit(request, null, this.#opening.size);
@@ -45,14 +42,14 @@ export class Inbox {
       this.core.cancel(id, reason);
       return;
     }
-    this.#grammars.abandon(id);
+    this.grammars.abandon(id);
     this.core.abandon(request, reason);
   }
 
   #refuse(id: string): void {
     const request = this.#take(id);
     if (request === null) return;
-    this.#grammars.abandon(id);
+    this.grammars.abandon(id);
     this.core.refuseLate(request);
   }
 
@@ -60,7 +57,7 @@ export class Inbox {
     const { id, stopTokens } = request;
     this.#opening.set(id, { request, timer: this.#watch(request) });
     try {
-      const constraint = await this.#grammars.open(id, grammar, stopTokens);
+      const constraint = await this.grammars.open(id, grammar, stopTokens);
       if (this.#take(id) === null) constraint.close();
       // It had a place in the queue from the beginning.
       else this.core.submit(request, constraint, null);

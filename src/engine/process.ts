@@ -11,7 +11,7 @@ import { monotonicMs } from '../clock.js';
 import { chunkSizes, defaultPolicy } from '../router/planner.js';
 import { EngineCore } from './core.js';
 import { Executor } from './executor.js';
-import type { GrammarOptions } from './grammar/grammars.js';
+import { type GrammarOptions, Grammars } from './grammar/grammars.js';
 import { Inbox } from './inbox.js';
 import { loadModel } from './load.js';
 import type { FatalMessage, FromEngine, ReadyMessage, ToEngine } from './messages.js';
@@ -33,9 +33,10 @@ async function main(): Promise<void> {
 
   let wake: () => void = () => undefined;
   const woken = (): Promise<void> => new Promise((resolve) => (wake = resolve));
-  const inbox = new Inbox(core, grammarOptions(options.modelDir), () => {
+  const changed = (): void => {
     wake();
-  });
+  };
+  const inbox = new Inbox(core, new Grammars(grammarOptions(options.modelDir), changed), changed);
   process.on('message', (message: ToEngine) => {
     if (message.type === 'generate') inbox.generate(message);
     else if (message.type === 'cancel') inbox.cancel(message.id, message.reason);

@@ -45,7 +45,7 @@ void t.test('a request without a grammar counts those that wait for theirs, and 
       if (submitted.size === 3) done();
     },
   } as unknown as EngineCore;
-  const inbox = new Inbox(core, options, () => undefined);
+  const inbox = new Inbox(core, new Grammars(options, () => undefined), () => undefined);
   inbox.generate(greedy('a', [1], 1, 1, { grammar }));
   inbox.generate(greedy('b', [1], 1, 1, { grammar }));
   inbox.generate(greedy('plain', [1], 1, 1));

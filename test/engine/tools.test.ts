@@ -20,6 +20,8 @@ const file = join(MODEL, manifest.tokenizer);
 const tokenizer = new TextTokenizer(JSON.parse(readFileSync(file, 'utf8')));
 const template = new ChatTemplate(readFileSync(join(MODEL, manifest.chatTemplate ?? ''), 'utf8'), {});
 const options = { tokenizer: file, endTokens: manifest.eosTokens };
+/** For all whose schemas take no thread along: a thread reads the vocabulary for a second or two. */
+const grammars = new Grammars(options, () => undefined);
 const exits = executor.units.exits.map(({ layer }) => layer);
 const ends = [exits[0] ?? 0, exits.at(-1) ?? 0];
 
@@ -95,7 +97,7 @@ function validates(t: Test, { name, text }: { name: string; text: string }): voi
 void t.test('a call that must come has arguments that keep to their schema, at every depth', async (t) => {
   for (const exit of ends) {
     const core = makeCore(executor);
-    const inbox = new Inbox(core, options, () => undefined);
+    const inbox = new Inbox(core, grammars, () => undefined);
     const hot = { ...GREEDY, temperature: 1.5, seed: 7, topK: 50 };
     const named = functions.slice(1, 2);
     inbox.generate(ask('greedy', {}, exit));
@@ -120,7 +122,7 @@ void t.test('a call that must come has arguments that keep to their schema, at e
 void t.test('an answer that may be text is the text that it would have been', async (t) => {
   for (const exit of ends) {
     const core = makeCore(executor);
-    const inbox = new Inbox(core, options, () => undefined);
+    const inbox = new Inbox(core, grammars, () => undefined);
     const short = { maxTokens: 12 };
     const sampled = { ...short, sampling: { ...GREEDY, temperature: 0.8, seed: 3, repetitionPenalty: 1.1 } };
     inbox.generate(ask('optional', { isOptional: true }, exit, short));
@@ -152,7 +154,7 @@ void t.test('an answer that begins like a call is kept to its form from there on
   const text = template.render([...history, { role: 'user', content: 'Weather in Paris?' }], true);
   const prompt = tokenizer.encode(text, false);
   const core = makeCore(executor);
-  const inbox = new Inbox(core, options, () => undefined);
+  const inbox = new Inbox(core, grammars, () => undefined);
   inbox.generate(ask('copied', { isOptional: true }, exits.at(-1) ?? 0, { prompt }));
   const answer = (await answersOf(core, ['copied'])).get('copied');
   t.equal(answer?.ended?.reason, 'stop', tokenizer.decode(answer?.tokens ?? []));
@@ -163,7 +165,6 @@ void t.test('an answer that begins like a call is kept to its form from there on
 
 void t.test('until an answer is known to be a call, masks only watch', async (t) => {
   holdProcess(t);
-  const grammars = new Grammars(options, () => undefined);
   const grammar = { kind: 'calls', functions, most: 1, isOptional: true } as const;
   const masked = async (constraint: Constraint): Promise<Uint8Array> => {
     while (constraint.mask === null) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -192,7 +193,7 @@ void t.test('until an answer is known to be a call, masks only watch', async (t)
 
 void t.test('a schema that can not be kept to is told with its function', async (t) => {
   const core = makeCore(executor);
-  const inbox = new Inbox(core, options, () => undefined);
+  const inbox = new Inbox(core, grammars, () => undefined);
   const wrong = (schema: object): Partial<CallsGrammar> => ({
     functions: [...functions, { name: 'wrong', schema: JSON.stringify(schema) }],
   });
