@@ -362,8 +362,11 @@ def answers(
     plain: Annotated[
         bool, typer.Option("--plain", help="Without the rules against loops that the exits have.")
     ] = False,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Draws of each answer (temperature 0.7), for `evaluate --samples`; 0: greedy.")
+    ] = 0,
 ) -> None:
-    """Greedy answers of a served model to instructions, for `evaluate --answers`; goes on where the file ends."""
+    """Answers of a served model to instructions, for `evaluate --answers`; goes on where the file ends."""
     from sorted_tuning.evaluation.evaluate import read_instructions
     from sorted_tuning.evaluation.served import ask
     from sorted_tuning.load import load_tokenizer
@@ -372,7 +375,7 @@ def answers(
     numbers = [exit_.strip() for exit_ in exits.split(",")]
     if not all(number.isdecimal() for number in numbers):
         raise TuningError(f"exits: must be numbers with commas, as the server has them, got {exits!r}")
-    settings = {"variant": variant, "exits": numbers, "workers": workers, "plain": plain}
+    settings = {"variant": variant, "exits": numbers, "workers": workers, "plain": plain, "samples": samples}
     new = ask(server, server_model, load_tokenizer(tokenizer), asked, out, **settings)
     typer.echo(f"{new} new answers -> {out}")
 
@@ -391,6 +394,9 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="How many instructions; all when not given.")] = None,
     answers: Annotated[Path | None, typer.Option(help="With --instructions: a file written by `answers`.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(help="What the base drew (`answers --samples`): which questions it can do.")
+    ] = None,
     kernels: Annotated[str, typer.Option(help="Kernels whose rounding is measured too, with commas.")] = "w8a8,int4",
     weight_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,
     head_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,
@@ -402,8 +408,8 @@ def evaluate(
     from sorted_tuning.data import held_out
     from sorted_tuning.evaluation import evaluate as steps
     from sorted_tuning.evaluation.judge import Judge
-    from sorted_tuning.evaluation.questions import read_questions
-    from sorted_tuning.evaluation.served import read_answers
+    from sorted_tuning.evaluation.questions import read_questions, sure_of
+    from sorted_tuning.evaluation.served import read_answers, read_draws
     from sorted_tuning.exits import parse_exits
     from sorted_tuning.export import load_sorted
     from sorted_tuning.fakequant import KERNELS
@@ -415,7 +421,7 @@ def evaluate(
     dtype = dtype_of(resolve(precision))
     if answers is not None and instructions is None:
         raise TuningError("answers: must come with the --instructions that they are answers to")
-    for name, value in {"judge": judge, "limit": limit}.items():
+    for name, value in {"judge": judge, "limit": limit, "samples": samples}.items():
         if value is not None and instructions is None:
             raise TuningError(f"{name}: must come with the --instructions whose answers it is for, got {value}")
     if run is not None and model is not None or (run is None and model is None and answers is None):
@@ -441,13 +447,17 @@ def evaluate(
     if instructions is not None:
         asked = steps.read_instructions(instructions)[:limit]
         questions = read_questions(instructions)
+        questions = questions and questions[:limit]
+        if samples and not questions:
+            raise TuningError(f"samples: must come with questions that say what is right, {instructions} has none")
+        sure = sure_of(questions, read_draws(samples, asked)) if samples and questions else None
         served = read_answers(answers, tokenizer, asked) if answers else {}
 
         def keep(table: steps.Table) -> None:
             steps.write_report(out, tables | {"greedy answers": table})
 
         tables["greedy answers"], theirs = steps.greedy(
-            models, teacher, tokenizer, asked, judged, batch, served, keep, questions and questions[:limit]
+            models, teacher, tokenizer, asked, judged, batch, served, keep, questions, sure
         )
         steps.write_answers(out, tokenizer, asked, theirs)
         texts = steps.cut([a.prompt + a.ids for a in theirs], TEST_LENGTH)

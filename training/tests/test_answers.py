@@ -10,7 +10,7 @@ from sorted_tuning.cli import app
 from sorted_tuning.data import read_rows
 from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.evaluate import greedy
-from sorted_tuning.evaluation.served import ask, read_answers
+from sorted_tuning.evaluation.served import ask, read_answers, read_draws
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.model import SortedLlama
 from sorted_tuning.reference.tiny import byte_tokenizer
@@ -19,9 +19,9 @@ TOKENIZER = byte_tokenizer()
 ASKED = ["Say hi.", "Say something longer."]
 
 
-def ask_for(server, out, exits=("1", "4"), variant="served", plain=False, asked=ASKED):
+def ask_for(server, out, exits=("1", "4"), variant="served", asked=ASKED, **settings):
     url = f"http://127.0.0.1:{server.server_port}"
-    return ask(url, "m", TOKENIZER, asked, out, variant=variant, exits=list(exits), workers=2, plain=plain)
+    return ask(url, "m", TOKENIZER, asked, out, variant=variant, exits=list(exits), workers=2, **settings)
 
 
 def test_each_exit_is_asked_once_and_greedily(server, tmp_path):
@@ -57,6 +57,22 @@ def test_the_exits_rules_against_loops_hold_unless_plain_answers_are_asked_for(s
     server.bodies.clear()
     ask_for(server, tmp_path / "plain.jsonl", ("1",), plain=True)
     assert [body["dry_multiplier"] for body in server.bodies] == [0, 0]
+
+
+def test_draws_are_asked_for_each_once_beside_the_greedy_answers(server, tmp_path):
+    out = tmp_path / "answers.jsonl"
+    server.reply = lambda body: (f"{body['seed']} at {body['temperature']}", "stop")
+    assert ask_for(server, out, ("4",)) == 2
+    assert ask_for(server, out, ("4",), samples=2) == 4
+    assert ask_for(server, out, ("4",), samples=3) == 2
+    assert ask_for(server, out, ("4",)) == 0
+    assert sorted(map(sorted, read_draws(out, ASKED))) == [["0 at 0.7", "1 at 0.7", "2 at 0.7"]] * 2
+    assert [TOKENIZER.decode(a.ids) for a in read_answers(out, TOKENIZER, ASKED)["served"]["4"]] == ["0 at 0"] * 2
+    with pytest.raises(TuningError, match="draw each answer as often, has 0 to 3 draws"):
+        read_draws(out, [*ASKED, "Say more."])
+    ask_for(server, out, ("1",), samples=3)
+    with pytest.raises(TuningError, match="hold what one exit drew"):
+        read_draws(out, ASKED)
 
 
 def test_line_separators_within_an_answer_end_no_line_of_the_file(server, tmp_path):

@@ -11,7 +11,7 @@ from sorted_tuning.cli import app
 from sorted_tuning.data import read_rows, same_question
 from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.evaluate import read_instructions
-from sorted_tuning.evaluation.questions import Question, is_right, read_questions, rightness
+from sorted_tuning.evaluation.questions import Question, is_right, read_questions, rightness, sure_of
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -30,6 +30,14 @@ def test_right_answers_are_counted_among_those_that_the_base_has_right():
     found = rightness(asked, ["yes", "no", "yes", "yes"], ["yes", "yes", "yes", "no"])
     assert found == {"right": 0.75, "of_base": 2 / 3, "a": 0.5, "b": 1.0}
     assert rightness(asked, ["yes"] * 4, ["no"] * 4) == {"right": 1.0}
+
+
+def test_the_base_is_sure_where_it_draws_four_right_answers_of_five():
+    asked = [Question("a", ("yes",)), Question("a", ("yes",)), Question("b", ("yes",))]
+    sure = sure_of(asked, [["yes"] * 4 + ["no"], ["yes"] * 3 + ["no"] * 2, ["yes"] * 5])
+    assert sure == [True, False, True]
+    found = rightness(asked, ["yes", "yes", "no"], ["no", "yes", "no"], sure)
+    assert found == {"right": 2 / 3, "of_base": 1.0, "sure": 2.0, "of_sure": 0.5, "a": 1.0}
 
 
 @pytest.mark.parametrize("name", ["questions.json", "questions-more.json"])
@@ -74,10 +82,15 @@ def test_the_table_says_what_was_right(files, tmp_path):
     rows = [("base", "4", 0, "yes"), ("base", "4", 1, "3"), ("served", "1", 0, "no"), ("served", "1", 1, "2")]
     lines = [json.dumps(dict(zip(("variant", "exit", "n", "text"), row)) | {"ended": True}) for row in rows]
     (tmp_path / "answers.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    drawn = [("base", "4", 0, "no", 0), ("base", "4", 1, "2", 0)]
+    lines = [json.dumps(dict(zip(("variant", "exit", "n", "text", "sample"), row)) | {"ended": True}) for row in drawn]
+    (tmp_path / "drawn.jsonl").write_text("".join(f"{line}\n" for line in lines))
     arguments = ["evaluate", "--base", str(files / "base"), "--instructions", str(tmp_path / "asked.json")]
-    arguments += ["--answers", str(tmp_path / "answers.jsonl"), "--precision", "fp32", "--out", str(tmp_path / "table")]
+    arguments += ["--answers", str(tmp_path / "answers.jsonl"), "--samples", str(tmp_path / "drawn.jsonl")]
+    arguments += ["--precision", "fp32", "--out", str(tmp_path / "table")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "table" / "evaluation.json").read_text())["greedy answers"]
     base, served = found["base"]["4"], found["served"]["1"]
     assert (base["right"], base["of_base"], served["right"], served["of_base"]) == (0.5, 1, 0.5, 0)
+    assert (base["sure"], base["of_sure"], served["of_sure"]) == (1, 0, 1)

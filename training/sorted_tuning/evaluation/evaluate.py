@@ -68,10 +68,11 @@ def greedy(
     served: Answers,
     keep: Callable[[Table], None],
     questions: list[Question] | None = None,
+    sure: list[bool] | None = None,
 ) -> tuple[Table, list[Answer]]:
     """What greedy answers are like, and how they do against the base's; also the base's answers.
 
-    With `questions`, one for each instruction, also how many are right.
+    With `questions`, one for each instruction, also how many are right; with `sure`, of those that it marks, too.
 
     `keep` is given the table after each exit, a minute or so apart: who stops the run has what was done.
 
@@ -90,7 +91,7 @@ def greedy(
     known = _texts(tokenizer, theirs)
 
     def right(ours: list[Answer]) -> dict[str, float]:
-        return rightness(questions, _texts(tokenizer, ours), known) if questions else {}
+        return rightness(questions, _texts(tokenizer, ours), known, sure) if questions else {}
 
     table: Table = {BASE: {str(full.exits[0]): qualities(theirs, base) | right(theirs)}}
     for name, exits in (answers | {name: exits for name, exits in served.items() if name != BASE}).items():

@@ -47,17 +47,32 @@ def _holds(text: str, phrases: Sequence[str]) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE) for phrase in phrases)
 
 
-def rightness(questions: list[Question], ours: list[str], base: list[str]) -> dict[str, float]:
+def rightness(
+    questions: list[Question], ours: list[str], base: list[str], sure: list[bool] | None = None
+) -> dict[str, float]:
     """Share of right answers, of those to what the base answers rightly (`of_base`), and the latter by kind.
 
-    `of_base` is left out where the base answers nothing (of a kind) rightly.
+    `of_base` is left out where the base answers nothing (of a kind) rightly. With `sure` (sure_of) also how many the
+    base is sure of, and the share of right answers to them (`of_sure`).
     """
     right = [is_right(text, question) for text, question in zip(ours, questions, strict=True)]
     known = [is_right(text, question) for text, question in zip(base, questions, strict=True)]
     found = {"right": _share(right), "of_base": _share([r for r, k in zip(right, known) if k])}
+    if sure is not None:
+        found |= {"sure": float(sum(sure)), "of_sure": _share([r for r, s in zip(right, sure) if s])}
     for kind in dict.fromkeys(question.kind for question in questions):
         found[kind] = _share([r for r, k, question in zip(right, known, questions) if k and question.kind == kind])
     return {name: share for name, share in found.items() if share is not None}
+
+
+SURE = 0.8
+"""Share of its draws that the base has right where it can do a question, and not by luck."""
+
+
+def sure_of(questions: list[Question], draws: list[list[str]]) -> list[bool]:
+    """Which questions are answered rightly by SURE of what was drawn for each."""
+    rights = ([is_right(text, q) for text in each] for each, q in zip(draws, questions, strict=True))
+    return [sum(right) >= SURE * len(right) for right in rights]
 
 
 def _share(flags: list[bool]) -> float | None:

@@ -1,9 +1,10 @@
-"""Greedy answers of a served model, kept in a JSONL file: what a user gets, kernels and all, and much faster than here.
+"""Answers of a served model, kept in a JSONL file: what a user gets, kernels and all, and much faster than here.
 
 A row is {"variant", "exit", "n", "q", "plain", "text", "ended"}: whose answer to which instruction (its place in the
-list and its text), whether without the rules against loops, and whether it ended by itself. Resumable: what is in the
-file is not asked again. An answer to another instruction in that place, or with other rules, is an error: it never
-stands for the one that is wanted. Rows from before `q` and `plain` were kept can't be compared: they are taken as is.
+list and its text), whether without the rules against loops, and whether it ended by itself. It is greedy, or drawn:
+then it has a "sample", the draw's number. Resumable: what is in the file is not asked again. An answer to another
+instruction in that place, or with other rules, is an error: it never stands for the one that is wanted. Rows from
+before `q` and `plain` were kept can't be compared: they are taken as is.
 Knows the file and HTTP. Must not know measures.
 """
 
@@ -23,6 +24,8 @@ from sorted_tuning.evaluation.answers import LIMIT, Answer
 from sorted_tuning.jsonl import read_whole_lines
 
 GREEDY = {"max_tokens": LIMIT, "temperature": 0}
+DRAWN = {"max_tokens": 96, "temperature": 0.7}
+"""Draws are for short questions, whose right answers are short."""
 
 Answers = dict[str, dict[str, list[Answer]]]
 """variant -> exit -> answers in the order of the instructions"""
@@ -39,25 +42,30 @@ def ask(
     exits: list[str],
     workers: int,
     plain: bool = False,
+    samples: int = 0,
 ) -> int:
     """Append the answers that `out` lacks, of each exit through the model name `model:exit`; returns how many.
 
-    `plain`: the most likely tokens and nothing else, without the rules against loops that a model folder may hold.
+    `plain`: without the rules against loops that a model folder may hold. `samples`: that many draws of each answer
+    instead of the greedy one.
     Raises a TuningError, and asks nothing, where an answer that is there was to something else.
     """
     rows = [row for row in read_whole_lines(out) if row["variant"] == variant and row["exit"] in exits]
     for row in rows:
         _must_answer(out, row, instructions, plain)
-    known = {(row["variant"], row["exit"], row["n"]) for row in rows}
-    wanted = [(e, n) for e in exits for n in range(len(instructions)) if (variant, e, n) not in known]
+    known = {(row["exit"], row["n"], row.get("sample")) for row in rows}
+    draws = range(samples) if samples else [None]
+    every = ((e, n, draw) for e in exits for n in range(len(instructions)) for draw in draws)
+    wanted = [one for one in every if one not in known]
     samplers = {e: Sampler(url, f"{model}:{e}") for e in exits}
     stop = str(tokenizer.eos_token)
 
-    def one(exit_: str, n: int) -> dict:
+    def one(exit_: str, n: int, draw: int | None) -> dict:
         prompt = prompt_text(tokenizer, instructions[n])
-        text, ended = samplers[exit_].complete(prompt, stop, 0, GREEDY | ({"dry_multiplier": 0} if plain else {}))
+        settings = (GREEDY if draw is None else DRAWN) | ({"dry_multiplier": 0} if plain else {})
+        text, ended = samplers[exit_].complete(prompt, stop, draw or 0, settings)
         asked = {"variant": variant, "exit": exit_, "n": n, "q": instructions[n], "plain": plain}
-        return asked | {"text": text, "ended": ended}
+        return asked | ({} if draw is None else {"sample": draw}) | {"text": text, "ended": ended}
 
     with Path(out).open("a", encoding="utf-8") as file, ThreadPoolExecutor(workers) as pool:
         running = [pool.submit(one, *which) for which in wanted]
@@ -72,12 +80,12 @@ def ask(
 
 
 def read_answers(path: Path, tokenizer: PreTrainedTokenizerBase, instructions: list[str]) -> Answers:
-    """Every variant and exit of the file, the exits by their depth.
+    """The greedy answers of every variant and exit of the file, the exits by their depth.
 
     Raises a TuningError where one lacks the answer to an instruction, or answers another one in its place, or has
     answers with the rules against loops and without.
     """
-    rows = read_whole_lines(path)
+    rows = [row for row in read_whole_lines(path) if "sample" not in row]
     if not rows:
         raise TuningError(f"answers: {path} must hold answers written by `sorted-tuning answers`, got none")
     texts: dict[tuple[str, str], dict[int, dict]] = {}
@@ -97,6 +105,23 @@ def read_answers(path: Path, tokenizer: PreTrainedTokenizerBase, instructions: l
             )
         found[variant][exit_] = [_answer(tokenizer, text, by_number[n]) for n, text in enumerate(instructions)]
     return found
+
+
+def read_draws(path: Path, instructions: list[str]) -> list[list[str]]:
+    """The texts that one exit of one variant drew, for each instruction as many as for any other.
+
+    Raises a TuningError where the file holds those of several, or other numbers of them.
+    """
+    rows = [row for row in read_whole_lines(path) if "sample" in row]
+    if len({(row["variant"], row["exit"]) for row in rows}) != 1:
+        raise TuningError(f"samples: {path} must hold what one exit drew (`sorted-tuning answers --samples`)")
+    for row in rows:
+        _must_answer(path, row, instructions, None)
+    texts = [[row["text"] for row in rows if row["n"] == n] for n in range(len(instructions))]
+    counts = {len(each) for each in texts}
+    if len(counts) != 1:
+        raise TuningError(f"samples: {path} must draw each answer as often, has {min(counts)} to {max(counts)} draws")
+    return texts
 
 
 def _must_answer(path: Path, row: dict, instructions: list[str], plain: bool | None) -> None:
