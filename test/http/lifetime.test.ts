@@ -80,7 +80,7 @@ void t.test('what is refused before its route has its line, too', async (t) => {
   const log: string[] = [];
   const server = await build(t, undefined, { log: (line) => log.push(line) });
   await exchange(server.port, 'GET /version HTTP/1.1\r\nConnection: close\r\n\r\n');
-  await until(() => log.length > 0);
+  await until(() => linesOf(log, 'request').length > 0);
   t.match(linesOf(log, 'request'), [{ route: '/version', status: 400 }]);
 });
 

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import t from 'tap';
+import { monotonicMs } from '../../src/clock.js';
 import { build, says, tokenizer, withBegin } from '../fakes/server.js';
 
 void t.test('model cards: the routed model and one per exit', async (t) => {
@@ -210,8 +211,10 @@ void t.test('a line of the log says what was planned and how long it took, and h
   for (const stream of [false, true]) {
     await (await server.post('/v1/completions', { prompt: 'x', stream }, { 'x-request-id': 'r2' })).text();
   }
-  for (let tries = 0; tries < 100 && lines.length < 2; tries++) await new Promise((resolve) => setTimeout(resolve, 10));
-  const requests = lines.map((line) => JSON.parse(line) as { msg: string }).filter(({ msg }) => msg === 'request');
+  const told = (): { msg: string }[] =>
+    lines.map((line) => JSON.parse(line) as { msg: string }).filter(({ msg }) => msg === 'request');
+  for (let tries = 0; tries < 100 && told().length < 2; tries++) await new Promise((go) => setTimeout(go, 10));
+  const requests = told();
   t.equal(requests.length, 2);
   const sortie = {
     plan: { exit_layer: 30, predicted_ttft_ms: 1.5 },
@@ -219,9 +222,46 @@ void t.test('a line of the log says what was planned and how long it took, and h
     ttft_ms: Number,
     queue_ms: Number,
   };
+  // The router's simulation takes its requests from these lines.
+  const counts = { prompt_tokens: 1, completion_tokens: tokenizer.encode('Paris is the capital.', false).length };
   for (const line of requests) {
-    t.match(line, { reqId: 'r2', route: '/v1/completions', status: 200, ms: Number, prompt_tokens: 1, sortie });
+    t.match(line, { reqId: 'r2', route: '/v1/completions', status: 200, ms: Number, model: 'fake', ...counts, sortie });
   }
+});
+
+void t.test('probes and scrapes have no line at the usual level; what others take is told in ms', async (t) => {
+  const lines: string[] = [];
+  const server = await build(t, undefined, { log: (line) => lines.push(line) });
+  // Fastify tells of its port.
+  lines.length = 0;
+  for (const path of ['/health', '/health/ready', '/v2/health/live', '/v2/health/ready', '/metrics']) {
+    t.equal((await fetch(server.url + path)).status, 200, path);
+  }
+  const before = monotonicMs();
+  await fetch(`${server.url}/version`);
+  while (lines.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  const took = monotonicMs() - before;
+  const [line, ...others] = lines.map((line) => JSON.parse(line) as { ms: number });
+  t.match(line, { route: '/version', status: 200 });
+  t.same(others, []);
+  t.ok(line && line.ms > 0 && line.ms <= took, `${line?.ms} of ${took} ms`);
+});
+
+void t.test('a line tells of fields that are not known, of a few and in short', async (t) => {
+  const lines: string[] = [];
+  const server = await build(t, undefined, { log: (line) => lines.push(line) });
+  const unknown = Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`x${i}${'y'.repeat(100)}`, 1]));
+  for (const more of [unknown, { user: 'known', stop: null }]) {
+    t.equal((await server.post('/v1/completions', { prompt: 'x', ...more })).status, 200);
+  }
+  const told = lines.map((line) => JSON.parse(line) as { msg: string; fields: string[] });
+  const ignored = told.filter(({ msg }) => msg === 'unknown fields ignored');
+  const names = Object.keys(unknown).map((name) => name.slice(0, 64));
+  t.same(
+    ignored.map(({ fields }) => fields),
+    [names.slice(0, 20)],
+    'and nothing of the request that has none',
+  );
 });
 
 void t.test('the line of a request that failed says why, a stream that had begun as well', async (t) => {
@@ -331,6 +371,9 @@ void t.test('CORS is off by default and on for named origins', async (t) => {
   const plain = await fetch(`${open.url}/v1/completions`, { method: 'OPTIONS' });
   t.equal(plain.status, 204, 'OPTIONS that is no preflight');
   t.equal(await plain.text(), '');
+  const all = await build(t, undefined, { options: { corsOrigin: ['https://app.example', '*'] } });
+  const anywhere = await fetch(`${all.url}/health`, { headers: { origin: 'https://elsewhere.example' } });
+  t.equal(anywhere.headers.get('access-control-allow-origin'), '*', 'and for all of them');
 });
 
 void t.test('the document and its page come without the network', async (t) => {
