@@ -5,7 +5,7 @@ import { monotonicMs } from '../../src/clock.js';
 import { startTracing, type Tracing } from '../../src/telemetry/tracing.js';
 import { collect, valuesOf, type CollectedSpan, type Collector } from '../fakes/collector.js';
 import type { Script } from '../fakes/engine.js';
-import { build, exchange, says, type TestServer } from '../fakes/server.js';
+import { build, exchange, says, type Overrides, type TestServer } from '../fakes/server.js';
 
 const log = pino({ level: 'silent' });
 const VARIABLES = { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json', OTEL_SERVICE_NAME: 'gateway-7' };
@@ -16,7 +16,7 @@ interface Traced extends TestServer {
   spans(): Promise<CollectedSpan[]>;
 }
 
-async function traced(t: Test, script: () => Script, apiKeys: string[] = []): Promise<Traced> {
+async function traced(t: Test, script: () => Script, overrides: Overrides = {}): Promise<Traced> {
   const collector = await collect(t);
   // The SDK reads the process's own variables.
   const before = { ...process.env };
@@ -24,7 +24,7 @@ async function traced(t: Test, script: () => Script, apiKeys: string[] = []): Pr
   const tracing: Tracing | null = await startTracing(process.env, '1.2.3', log);
   process.env = before;
   if (tracing === null) throw new Error('tracing is off');
-  const server = await build(t, script, { tracing, apiKeys });
+  const server = await build(t, script, { ...overrides, tracing });
   return {
     ...server,
     collector,
@@ -77,7 +77,9 @@ void t.test(
 );
 
 void t.test("a request continues its caller's trace, with queue, prefill, decode and replans below it", async (t) => {
-  const server = await traced(t, says('one two three four', { exits: [30, 15, 15, 30], pace: 5 }));
+  const lines: string[] = [];
+  const script = says('one two three four', { exits: [30, 15, 15, 30], pace: 5 });
+  const server = await traced(t, script, { log: (line) => lines.push(line) });
   const traceId = '0af7651916cd43dd8448eb211c80319c';
   const answer = await server.post(
     '/v1/chat/completions',
@@ -88,7 +90,7 @@ void t.test("a request continues its caller's trace, with queue, prefill, decode
       max_tokens: 9,
       stream: true,
     },
-    { traceparent: `00-${traceId}-b7ad6b7169203331-01`, 'X-Latency-Budget-Ms': '5000' },
+    { traceparent: `00-${traceId}-b7ad6b7169203331-01`, 'X-Latency-Budget-Ms': '5000', 'X-Request-Id': 'r1' },
   );
   await answer.text();
   const spans = await server.spans();
@@ -110,17 +112,22 @@ void t.test("a request continues its caller's trace, with queue, prefill, decode
   t.match(root.values, {
     'http.request.method': 'POST',
     'http.route': '/v1/chat/completions',
+    'url.path': '/v1/chat/completions',
+    'url.scheme': 'http',
     'http.response.status_code': 200,
     'gen_ai.operation.name': 'chat',
     'gen_ai.provider.name': 'sortie',
     'gen_ai.request.model': 'fake',
+    'gen_ai.response.model': 'fake',
     'gen_ai.request.max_tokens': 9,
     'gen_ai.request.seed': 7,
     'gen_ai.usage.output_tokens': 4,
     'gen_ai.response.finish_reasons': ['stop'],
     'sortie.budget_ms': 5000,
     'sortie.budget_met': true,
+    'sortie.request_id': 'r1',
   });
+  t.match(JSON.parse(lines.at(-1) ?? ''), { msg: 'request', trace_id: traceId }, 'the log leads to the trace');
 
   const parts = ['queue', 'prefill', 'decode'].map((name) => named(spans, name));
   for (const part of parts) t.equal(part.parentSpanId, root.spanId, part.name);
@@ -181,11 +188,16 @@ void t.test('each choice has its spans; without a caller a trace begins here', a
   const root = named(spans, 'POST /v1/completions');
   t.notOk(root.parentSpanId);
   t.match(root.traceId, /^[0-9a-f]{32}$/);
-  t.match(root.values, { 'gen_ai.operation.name': 'text_completion', 'gen_ai.request.choice.count': 2 });
+  t.match(root.values, {
+    'gen_ai.operation.name': 'text_completion',
+    'gen_ai.request.choice.count': 2,
+    'gen_ai.usage.output_tokens': 4,
+    'gen_ai.response.finish_reasons': ['stop', 'stop'],
+  });
 });
 
 void t.test('errors: of the caller, of the engine, of the connection', async (t) => {
-  const server = await traced(t, says('one two', { loseAfter: 1 }), ['sesame']);
+  const server = await traced(t, says('one two', { loseAfter: 1 }), { apiKeys: ['sesame'] });
   const post = (body: object, key = 'sesame') =>
     server.post('/v1/completions', { prompt: 'Hi', ...body }, { authorization: `Bearer ${key}` });
   await (await post({}, 'wrong')).text();
