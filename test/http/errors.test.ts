@@ -155,6 +155,12 @@ void t.test('a bottomless value is a 400 that names the field, wherever it is', 
       t.equal(list.status, 400, `${path}: the body itself`);
     }
   }
+  const long = await server.post('/v1/completions', asText({ prompt: 'Hello', ['x'.repeat(99)]: nested(101) }));
+  t.match(
+    await long.json(),
+    { error: { param: 'x'.repeat(40), message: /^x{40} must be nested/ } },
+    'a part of its name',
+  );
 });
 
 void t.test('arguments of a call are text, and may not be nested deeper than the body', async (t) => {
@@ -379,6 +385,15 @@ void t.test('chat refuses what it does not build', async (t) => {
   t.equal((await server.post('/v1/chat/completions', { messages, ...neutral })).status, 200);
 });
 
+void t.test('a model without a chat template says what to use instead', async (t) => {
+  const server = await build(t, undefined, { model: { chat: null } });
+  const response = await server.post('/v1/chat/completions', { messages });
+  t.equal(response.status, 400);
+  const error = { code: 'unsupported_parameter', param: 'messages', message: /use \/v1\/completions/ };
+  t.match(await response.json(), { error });
+  t.equal((await server.post('/v1/completions', { prompt: 'Hi' })).status, 200);
+});
+
 void t.test('context_length_exceeded has its code, and a huge prompt is refused without tokenizing it', async (t) => {
   const server = await build(t);
   for (const prompt of ['word '.repeat(300), 'x'.repeat(900_000)]) {
@@ -399,10 +414,10 @@ void t.test('one choice may bias every token, eight an eighth of them each', asy
 void t.test('a body has at most a thousand fields, known or not', async (t) => {
   const server = await build(t, says('x'));
   const fields = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`x${i}`, 1]));
-  t.equal((await server.post('/v1/completions', { prompt: 'x', ...fields(998) })).status, 200);
+  t.equal((await server.post('/v1/completions', { prompt: 'x', ...fields(999) })).status, 200);
   const response = await server.post('/v1/completions', { prompt: 'x', ...fields(1000) });
   t.equal(response.status, 400);
-  const message = /^The body must have at most 1000 fields, got 100\d\.$/;
+  const message = 'The body must have at most 1000 fields, got 1001.';
   t.match(await response.json(), { error: { code: 'invalid_value', param: null, message } });
 });
 
@@ -481,6 +496,10 @@ void t.test('statuses of the table, each with its body', async (t) => {
   for (const headers of [{ 'content-type': 'text/plain' }, { 'content-encoding': 'gzip' }]) {
     const response = await server.post('/v1/completions', { prompt: 'x' }, headers);
     await check(response, 415, 'invalid_request_error', 'unsupported_media_type');
+  }
+  for (const encoding of ['identity', 'Identity']) {
+    const response = await server.post('/v1/completions', { prompt: 'x' }, { 'content-encoding': encoding });
+    t.equal(response.status, 200, `${encoding}: as it is`);
   }
   await check(await server.post('/v1/completions', '{"prompt":'), 400, 'invalid_request_error', 'invalid_json');
   await check(await server.post('/v1/completions', ''), 400, 'invalid_request_error', 'invalid_json');
@@ -563,6 +582,12 @@ void t.test('null for an optional field is the same as leaving it out, at any de
   });
   t.equal(response.status, 200);
   t.match(server.engine.requests[0]?.grammar, { schema: JSON.stringify(schema) }, 'nulls of the schema itself stay');
+  const needed = await server.post('/v1/chat/completions', { messages: null });
+  t.match(
+    await needed.json(),
+    { error: { message: /^messages must be .*, got null\.$/ } },
+    'one that is needed was there',
+  );
 });
 
 void t.test('null of an error stays null on the wire', async (t) => {
@@ -578,6 +603,8 @@ void t.test('what is no HTTP gets a JSON error and a closed socket', async (t) =
   t.match(await exchange(server.port, 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n'), /^HTTP\/1\.1 405 .*"error"/s);
   const noHost = 'GET /health HTTP/1.1\r\nConnection: close\r\n\r\n';
   t.match(await exchange(server.port, noHost), /^HTTP\/1\.1 400 .*"param":"host"/s);
+  const older = 'GET /health HTTP/1.0\r\n\r\n';
+  t.match(await exchange(server.port, older), /^HTTP\/1\.1 200 .*"ok"/s, 'HTTP/1.0 asks for none');
   const hosts = 'GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\nConnection: close\r\n\r\n';
   t.match(await exchange(server.port, hosts), /^HTTP\/1\.1 400 .*one header Host, got 2.*"param":"host"/s);
   const expect = 'GET /health HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nConnection: close\r\n\r\n';
