@@ -2,7 +2,9 @@ import t from 'tap';
 import { build, events, says, tokenizer } from '../fakes/server.js';
 
 interface Chunk {
+  id: string;
   object: string;
+  created: number;
   choices: {
     index: number;
     delta: { role?: string; content?: string };
@@ -20,7 +22,9 @@ void t.test('a chat answer has one assistant message', async (t) => {
   const response = await server.post('/v1/chat/completions', { model: 'fake', messages });
   const body = (await response.json()) as Record<string, unknown>;
   t.match(body, {
+    id: /^chatcmpl-\w{24}$/,
     object: 'chat.completion',
+    created: Number,
     model: 'fake',
     choices: [
       {
@@ -55,6 +59,9 @@ void t.test('raw bytes of a stream: role with the first token, one finish reason
     'events of one data line each',
   );
   const chunks = lines.slice(0, -1).map((line) => JSON.parse(line.slice(6)) as Chunk);
+  const { id, object, created } = chunks[0] ?? {};
+  t.match({ id, object }, { id: /^chatcmpl-\w{24}$/, object: 'chat.completion.chunk' });
+  for (const chunk of chunks) t.match(chunk, { id, object, created }, 'parts of one answer');
   const ids = tokenizer.encode('Paris is nice.', false);
   t.equal(chunks.length, ids.length + 2, 'one token per chunk, then finish, then usage');
   t.same(chunks[0]?.choices[0]?.delta, { role: 'assistant', content: tokenizer.decode(ids.slice(0, 1)) });
@@ -68,6 +75,7 @@ void t.test('raw bytes of a stream: role with the first token, one finish reason
   t.same(usage?.choices, []);
   t.equal(usage?.usage?.completion_tokens, ids.length);
   t.same(usage?.sortie?.exit_layers, { 30: ids.length });
+  t.equal(chunks.filter(({ sortie }) => sortie !== undefined).length, 1, 'one report');
 });
 
 void t.test(
@@ -93,7 +101,10 @@ void t.test(
 void t.test('n choices stream under their index, each with one role and one finish reason', async (t) => {
   const server = await build(t, says('Paris.', { pace: 1 }));
   const raw = await events(await server.post('/v1/chat/completions', { messages, n: 3, stream: true }));
-  const choices = raw.slice(0, -1).flatMap((chunk) => (JSON.parse(chunk) as Chunk).choices);
+  const chunks = raw.slice(0, -1).map((chunk) => JSON.parse(chunk) as Chunk);
+  const reports = chunks.flatMap(({ sortie }) => sortie ?? []);
+  t.same(reports, [chunks.at(-1)?.sortie], 'the last of all has the report');
+  const choices = chunks.flatMap((chunk) => chunk.choices);
   for (const index of [0, 1, 2]) {
     const own = choices.filter((choice) => choice.index === index);
     t.equal(own.map(({ delta }) => delta.content ?? '').join(''), 'Paris.');
@@ -129,16 +140,30 @@ void t.test('a choice of no tool, and of no log-probabilities, needs neither too
 });
 
 void t.test('logprobs: true gives token, bytes and top_logprobs', async (t) => {
-  const server = await build(t, says('Paris'));
-  const response = await server.post('/v1/chat/completions', { messages, logprobs: true, top_logprobs: 2 });
-  const [id = 0] = tokenizer.encode('Paris', false);
-  const body = (await response.json()) as {
-    choices: [{ logprobs: { content: { token: string; bytes: number[]; top_logprobs: unknown[] }[] } }];
+  const server = await build(t, says('Paris is'));
+  const ask = { messages, logprobs: true, top_logprobs: 2 };
+  const entry = (id: number, logprob: number) => {
+    const token = tokenizer.decode([id]);
+    return { token, logprob, bytes: [...Buffer.from(token)] };
   };
-  const first = body.choices[0].logprobs.content[0];
-  t.equal(first?.token, tokenizer.decode([id]));
-  t.same(first?.bytes, [...Buffer.from(tokenizer.decode([id]))]);
-  t.equal(first?.top_logprobs.length, 2);
+  const content = tokenizer
+    .encode('Paris is', false)
+    .map((id) => ({ ...entry(id, -0.5), top_logprobs: [entry(id, -0.5), entry(id + 1, -1.5)] }));
+  const whole = (await (await server.post('/v1/chat/completions', ask)).json()) as Chunk;
+  t.same(whole.choices[0]?.logprobs, { content, refusal: null });
+  const chunks = await events(await server.post('/v1/chat/completions', { ...ask, stream: true }));
+  const choices = chunks.slice(0, -1).flatMap((chunk) => (JSON.parse(chunk) as Chunk).choices);
+  t.same(
+    choices.map(({ logprobs }) => logprobs),
+    [...content.map((token) => ({ content: [token], refusal: null })), null],
+    'streamed with its token',
+  );
+  const alone = await server.post('/v1/chat/completions', { messages, logprobs: true });
+  t.same(
+    ((await alone.json()) as Chunk).choices[0]?.logprobs,
+    { content: content.map((token) => ({ ...token, top_logprobs: [] })), refusal: null },
+    'no others unless they are asked for',
+  );
 });
 
 void t.test('content parts, developer role, max_completion_tokens', async (t) => {
