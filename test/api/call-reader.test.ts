@@ -83,14 +83,16 @@ void t.test('text is handed on as it is, whatever it begins with', (t) => {
 void t.test('a call that is cut anywhere shows what there is of its arguments, and nothing else', (t) => {
   const whole = { name: 'f', arguments: '{"a": {"b": "}"}, "c": [{}]}' };
   const text = spelt(whole);
-  for (let length = 0; length < text.length; length++) {
-    const { reader, parts } = read(text.slice(0, length), [3], false);
-    const end = reader.end();
-    const [call] = joined([...parts, ...end.parts]);
-    assert.ok(end.text === '' && !reader.isComplete);
-    const inside = length - CALL.open.length - 1 - CALL.middle.length;
-    const expected = inside < 0 ? '' : whole.arguments.slice(0, inside);
-    assert.equal(call?.arguments ?? '', expected, `${length} characters`);
+  for (const before of ['', text + CALL.between]) {
+    for (let length = 0; length < text.length; length++) {
+      const { reader, parts } = read(before + text.slice(0, length), [3], false);
+      const end = reader.end();
+      const call = joined([...parts, ...end.parts])[before === '' ? 0 : 1];
+      assert.ok(end.text === '' && !reader.isComplete);
+      const inside = length - CALL.open.length - 1 - CALL.middle.length;
+      const expected = inside < 0 ? '' : whole.arguments.slice(0, inside);
+      assert.equal(call?.arguments ?? '', expected, `${length} characters`);
+    }
   }
   t.end();
 });

@@ -279,6 +279,15 @@ void t.test('what can not be served is a 400 that names the parameter', async (t
       { messages: [...messages, assistant({ ...call, function: { name: 'f', arguments: '[]' } })] },
       'messages[1].tool_calls[0].function.arguments',
     ],
+    [
+      {
+        messages: [
+          ...messages,
+          { role: 'assistant', tool_calls: [call, { ...call, id: 'b', function: { name: 'f', arguments: 'x' } }] },
+        ],
+      },
+      'messages[1].tool_calls[1].function.arguments',
+    ],
     [{ messages: [...messages, assistant({})] }, 'messages[1].tool_calls[0].id'],
   ];
   for (const [fields, param] of wrong) {
@@ -287,6 +296,9 @@ void t.test('what can not be served is a 400 that names the parameter', async (t
     t.equal(response.status, 400, param);
     t.equal(error.param, param, error.message);
   }
+  const nameless = { messages: [...messages, assistant(call), { role: 'tool', content: 'x' }] };
+  const { error } = (await (await server.post(PATH, nameless)).json()) as ErrorAnswer;
+  t.equal(error.message, 'messages[2].tool_call_id is required.', 'not: must be another, got undefined');
   const completion = await server.post('/v1/completions', { prompt: 'x', tools });
   t.match(await completion.json(), { error: { code: 'unsupported_parameter', param: 'tools' } });
   const alone = await server.post('/tokenize', { prompt: 'x', tools });
