@@ -40,6 +40,9 @@ void t.test('a bucket holds a minute, fills all the time, and takes back what wa
   bucket.take(90, 2000);
   t.equal(bucket.waitMs(1, 2000), 31_000, 'a debt is filled first');
   t.equal(bucket.level(1000), -30, 'a clock that goes back adds nothing');
+  const full = new Bucket(60, 0);
+  full.take(60, 60_000);
+  t.equal(full.level(60_000), 0, 'what is full gains nothing');
   t.end();
 });
 
