@@ -30,8 +30,6 @@ export function createBase(context: HttpContext): FastifyInstance {
       // protocol.ts asks for it, with a body.
       requireHostHeader: false,
     },
-    // A model's name has up to 128 characters and an exit; the router's own limit is 100.
-    routerOptions: { maxParamLength: 256 },
     return503OnClosing: false,
     // A connection that has sent nothing is not idle for Node.js: a close would wait for it for ever.
     forceCloseConnections: true,
