@@ -11,6 +11,7 @@ import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './clock.js';
 import { OptionError, type ServeOptions } from './config.js';
 import { EngineClient } from './engine/client.js';
+import type { Engine } from './engine/engine.js';
 import type { EngineOptions } from './engine/options.js';
 import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/drain.js';
@@ -105,7 +106,8 @@ async function firstSignal(): Promise<NodeJS.Signals> {
   return signal;
 }
 
-function logEngine(engine: EngineClient, log: Logger): void {
+/** What an operator reads of the engine's process. */
+export function logEngine(engine: Engine, log: Logger): void {
   engine.on('ready', ({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs, calibration }) => {
     const costs = calibration?.source;
     log.info({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs, costs }, 'engine ready');

@@ -1,6 +1,8 @@
+import { pino } from 'pino';
 import t from 'tap';
 import { OptionError, resolveOptions } from '../src/config.js';
-import { engineOptions, requestPolicy } from '../src/serve.js';
+import { engineOptions, logEngine, requestPolicy } from '../src/serve.js';
+import { FakeEngine, READY } from './fakes/engine.js';
 
 const exits = [10, 20, 30].map((layer) => ({ layer })) as unknown as Parameters<typeof requestPolicy>[0]['exits'];
 
@@ -51,4 +53,24 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
     policy: { lengthQuantile: 0.5, noBudgetShare: 0.25, shedDepth: true, foresight: 3, maxStallMs: 13 },
   };
   t.same(engineOptions(resolveOptions(flags, {})), told);
+});
+
+void t.test('the log tells when the engine is ready, why kept costs were not used, and why it went down', async (t) => {
+  const lines: string[] = [];
+  const engine = new FakeEngine(() => ({ tokens: [] }));
+  logEngine(engine, pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) }));
+  const { device, kernels, exits, maxLength, slots, loadMs, calibrateMs } = READY;
+  const ready = { ...{ device, kernels, exits, maxLength, slots, loadMs, calibrateMs }, msg: 'engine ready' };
+  engine.emit('ready', { ...READY, calibration: { source: 'cache', note: null } });
+  engine.emit('ready', { ...READY, calibration: { source: 'measured', note: 'the checksum is wrong' } });
+  engine.die();
+  t.strictSame(
+    lines.map((line) => JSON.parse(line) as unknown),
+    [
+      { level: 30, ...ready, costs: 'cache' },
+      { level: 30, ...ready, costs: 'measured' },
+      { level: 40, reason: 'the checksum is wrong', msg: 'the cache of measured costs is not usable' },
+      { level: 50, reason: 'killed', msg: 'engine down, starting it again' },
+    ],
+  );
 });

@@ -57,6 +57,7 @@ void t.test('what can not be put in its place leaves nothing behind', async (t) 
   // A file can't take the place of a folder.
   mkdirSync(join(dir, name));
   t.match(writeCalibration(dir, key, table), /can't be written \(EISDIR\)/);
+  t.match(readCalibration(dir, key), { cost: null, why: /can't be read \(EISDIR\)/ });
   t.strictSame(readdirSync(dir), [name]);
 });
 

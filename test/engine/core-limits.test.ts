@@ -328,6 +328,7 @@ void t.test(
     sequence.tokens.push(3, 4, 5);
     const slot = openSlot(executor, sequence.tokens);
     const events: PromptEvent[] = [];
+    const all: PromptEvent['logprobs'][number][] = [];
     const counts = [
       [0, 12],
       [units.exits.length - 1, 16],
@@ -336,10 +337,18 @@ void t.test(
     ].map(([exit = 0, end = 0]) => {
       sequence.changeExit(exit);
       scorePrompt(executor, sequence, executor.advance(slot, exit, end).output, events);
+      all.push(...events.flatMap(({ logprobs }) => logprobs));
       return events.splice(0).map(({ logprobs }) => logprobs.length);
     });
     // Of 20 tokens all but the first.
     t.strictSame(counts, [[12], [4], [3], []]);
+
+    const alone = new Sequence(asked, units.exits.length - 1);
+    scorePrompt(executor, alone, executor.advance(openSlot(executor, alone.tokens), alone.exit, 16).output, events);
+    const expected = events.flatMap(({ logprobs }) => logprobs).slice(12);
+    for (const [i, each] of all.slice(12, 16).entries()) {
+      t.ok(Math.abs((each?.logprob ?? NaN) - (expected[i]?.logprob ?? NaN)) < 0.01, `token ${i + 13} by its own state`);
+    }
     executor.forget(0);
   },
 );

@@ -42,16 +42,19 @@ void t.test('a request without a grammar counts those that wait for theirs, and 
     submit: ({ id }: GenerateMessage, constraint: Constraint | null, elsewhere?: number | null) => {
       submitted.set(id, elsewhere);
       constraint?.close();
-      if (submitted.size === 3) done();
+      if (submitted.size === 4) done();
     },
   } as unknown as EngineCore;
-  const inbox = new Inbox(core, new Grammars(options, () => undefined), () => undefined);
+  let told = 0;
+  const inbox = new Inbox(core, new Grammars(options, () => undefined), () => told++);
   inbox.generate(greedy('a', [1], 1, 1, { grammar }));
   inbox.generate(greedy('b', [1], 1, 1, { grammar }));
   inbox.generate(greedy('plain', [1], 1, 1));
-  t.equal(submitted.get('plain'), 2);
+  inbox.generate(greedy('scored', [1], 1, 0, { grammar }));
+  t.strictSame([submitted.get('plain'), submitted.get('scored')], [2, 2], 'no answer keeps to nothing');
   await all;
   t.strictSame([submitted.get('a'), submitted.get('b')], [null, null]);
+  t.equal(told, 2, 'the loop of steps is told of each');
 });
 
 void t.test('where the system has no room for a thread, grammars are lost and give their places back', async (t) => {
@@ -60,7 +63,12 @@ void t.test('where the system has no room for a thread, grammars are lost and gi
   const grammars = new Grammars({ ...options, tokenizer }, () => undefined);
   const lost = { name: 'GrammarsLost', message: /lost: .*could not be cloned/ };
   const all = Array.from({ length: 20 }, (_, index) => grammars.open(`g${index}`, grammar, []));
-  await Promise.all(all.map((each) => t.rejects(each, lost)));
+  const left = grammars.open('left', grammar, []);
+  grammars.abandon('left');
+  await Promise.all([
+    t.rejects(left, { name: 'GrammarAbandoned' }, 'who leaves while it waits for a place needs none'),
+    ...all.map((each) => t.rejects(each, lost)),
+  ]);
 });
 
 void t.test('a token may be spelt as what objects inherit', (t) => {

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import Value from 'typebox/value';
 import { monotonicMs } from '../../src/clock.js';
+import { isPending } from '../../src/engine/constraint.js';
 import { Grammars } from '../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../src/engine/grammar/vocabulary.js';
 import { Inbox } from '../../src/engine/inbox.js';
@@ -104,6 +105,18 @@ void t.test('penalties, bias, log-probabilities and min_tokens go with it; ignor
     logprobs.every((value) => value <= 0 && Number.isFinite(value)),
     "the model's own, not the grammar's",
   );
+});
+
+void t.test('where an answer may go on or end, it may end with the tokens that it stops at alone', async (t) => {
+  holdProcess(t);
+  const [one = 0, two = 0] = tokenizer.encode('12', false);
+  for (const stopTokens of [[end], []]) {
+    const number = await grammars.open('number', { kind: 'json', schema: '{"type":"integer"}' }, stopTokens);
+    number.accept(one);
+    while (isPending(number)) await delay(1);
+    t.strictSame([number.mask?.[two], number.mask?.[end]], [1, stopTokens.length]);
+    number.close();
+  }
 });
 
 void t.test('a schema that is none is refused with a reason, and the next one works', async (t) => {

@@ -123,6 +123,7 @@ void t.test('random: same seed, same stream, uniform', async (t) => {
   );
   t.not(draws[0], c());
   t.not(draws[0], randomStream(1 + 2 ** 32)(), 'seeds have more than 32 bits');
+  t.not(randomStream(null)(), randomStream(null)(), 'without a seed, another one each time');
   const mean = draws.reduce((sum, draw) => sum + draw, 0) / draws.length;
   t.ok(Math.abs(mean - 0.5) < 0.015, `mean ${mean}`);
 });

@@ -199,13 +199,17 @@ void t.test('what a leader brings is expected in the stages that it needs, and w
 });
 
 void t.test('a leader is due no later, follows nobody behind it, and brings enough to be worth it', async (t) => {
-  const budget = (totalMs: number): Partial<GenerateMessage> => {
-    const within: Budget = { totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+  const budget = (totalMs: number | null, ttftMs: number | null = null): Partial<GenerateMessage> => {
+    const within: Budget = { totalMs, ttftMs, tpotMs: null, onMiss: 'continue' };
     return { depth: { minExit: 1, maxExit: 2, budget: within } };
   };
   const [soon, later] = [sequence('soon', prompt(40), budget(100)), sequence('later', prompt(40), budget(200))];
   t.equal(leaderOf(soon, [later]), null);
   t.match(leaderOf(later, [soon]), { by: { id: 'soon' }, length: 39 });
+  t.equal(leaderOf(sequence('begins sooner', prompt(40), budget(null, 50)), [soon]), null);
+  const others = Array.from({ length: 64 }, (_, i) => sequence(`other ${i}`, prompt(40, i + 1), budget(100)));
+  t.match(leaderOf(later, [...others, soon]), { by: { id: 'soon' } }, 'the newest 64 are compared');
+  t.equal(leaderOf(later, [soon, ...others]), null, 'and no others');
   const [a, b, c] = [sequence('a', prompt(40)), sequence('b', prompt(40)), sequence('c', prompt(40))];
   b.leader = { by: c, length: 39 };
   a.leader = { by: b, length: 39 };

@@ -1,14 +1,16 @@
-import { writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { EngineOptions } from '../../src/engine/options.js';
 import { calibrationPlan } from '../../src/engine/calibrate.js';
+import { fileDigest, machineName } from '../../src/engine/calibration-cache.js';
 import { type StartCosts, drift, startCosts } from '../../src/engine/start-costs.js';
 import { monotonicMs } from '../../src/clock.js';
 import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
 import { bytesPerPosition } from '../../src/model/staged-model.js';
 import type { CostTable, UnitCost } from '../../src/router/cost.js';
 import { costModel, depthShape } from '../../src/router/planner.js';
+import { loadOrt } from '../../src/runtime/ort-api.js';
 import { table } from '../router/sample.js';
 import { engineOptions, makeExecutor } from './helper.js';
 import { tinyModel } from './tiny-model.js';
@@ -39,6 +41,9 @@ void t.test('costs are stale where steps are cheaper now, and a slowdown where t
   const [first, ...rest] = table.units;
   t.ok(first);
   t.equal(drift({ units: rest }, table).stale, true, 'a unit that was not kept');
+  const dearer = scaled(table, 50, 50).units.map((unit) => ({ ...unit, kernel: 'int4' as const }));
+  const both: CostTable = { units: [...table.units, ...dearer] };
+  t.match(drift(both, both), { ratio: 1, stale: false, slowdown: 1 }, 'each kernel by its own costs');
   t.end();
 });
 
@@ -53,8 +58,15 @@ void t.test('kept costs are used while they hold, measured again when the machin
   const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(t.testdir(), 'cache') });
   const executor = await makeExecutor(t, options);
   const start = (ms: number): StartCosts => startCosts(executor, options, ticking(ms));
+  const looks = (): number => {
+    let count = 0;
+    startCosts(executor, options, () => ++count);
+    return count;
+  };
+  const all = looks();
+  t.ok(looks() * 4 < all, 'of what is kept a few points are measured');
   const first = start(1);
-  t.match(first, { source: 'measured', note: null, slowdown: 1 });
+  t.match(first, { source: 'cache', note: null, slowdown: 1 });
   t.same(start(1.2), { ...first, source: 'cache' }, 'a drifting clock changes nothing');
 
   const slower = start(3);
@@ -77,11 +89,19 @@ void t.test(
     const source = (other: Partial<EngineOptions>): string =>
       startCosts(executor, { ...options, ...other }, ticking(1)).source;
     t.equal(source({}), 'measured');
+    const [name = ''] = readdirSync(join(dir, 'cache'));
+    const { key } = JSON.parse(readFileSync(join(dir, 'cache', name), 'utf8')) as { key: unknown };
+    t.strictSame(key, {
+      ...{ manifest: fileDigest(join(modelDir, MANIFEST_FILE)), machine: machineName(), threads: options.threads },
+      ...{ device: 'cpu', kernels: executor.kernels, runtime: loadOrt().version },
+      plan: calibrationPlan(options.maxRunning, options.prefillChunk, executor.model.limits.capacity),
+    });
     t.equal(source({}), 'cache');
     t.equal(source({ recalibrate: true }), 'measured');
     t.equal(source({ threads: options.threads + 1 }), 'measured');
-    const { name, ...manifest } = loadManifest(modelDir);
-    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, name: `${name}-2` }));
+    const manifest = loadManifest(modelDir);
+    const renamed = { ...manifest, name: `${manifest.name}-2` };
+    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify(renamed));
     t.equal(source({ modelDir: dir }), 'measured');
     t.equal(source({}), 'cache', 'what was there is there still');
   },

@@ -85,6 +85,25 @@ void t.test('texts are cut only where the pre-tokenizer splits them', async (t) 
   t.match(splits(stops('llama-bpe'))[1], /^ a\.b/, "a space alone begins one in Llama 3's");
 });
 
+void t.test('a text is encoded up to the most tokens that it may have, and with the tokens around it', async (t) => {
+  const text = samples.join(' ').repeat(60);
+  const whole = tokenizer.encode(text, false);
+  t.same(await tokenizer.encodeLong(text, false, whole.length, here), whole);
+  t.equal(await tokenizer.encodeLong(text, false, whole.length - 1, here), null);
+  const special_tokens = Object.fromEntries(['<s>', '</s>'].map((id, i) => [id, { id, ids: [i], tokens: [id] }]));
+  const [begin, end] = ['<s>', '</s>'].map((id) => ({ SpecialToken: { id, type_id: 0 } }));
+  const single = [begin, { Sequence: { id: 'A', type_id: 0 } }, end];
+  const framed = {
+    ...stops('gpt-2'),
+    post_processor: { type: 'TemplateProcessing', single, pair: [], special_tokens },
+  };
+  const both = new TextTokenizer(framed);
+  const elsewhere = (piece: string, addSpecial: boolean) => Promise.resolve(both.encode(piece, addSpecial));
+  const ids = await both.encodeLong('a b', true, Infinity, elsewhere);
+  t.same([ids?.[0], ids?.at(-1)], [0, 1]);
+  t.same(ids?.slice(1, -1), both.encode('a b', false));
+});
+
 void t.test('a long text stops being encoded when it is too long', async (t) => {
   const began = performance.now();
   t.equal(await tokenizer.encodeLong('word '.repeat(1_000_000), false, 1000, here), null);
@@ -137,6 +156,10 @@ void t.test('special tokens have no text, but a spelling', (t) => {
   const [id = -1] = tokenizer.encode('<|im_end|>', false);
   t.equal(tokenizer.decode([id]), '');
   t.equal(tokenizer.decode([id], { special: true }), '<|im_end|>');
+  const added_tokens = ['<tool_call>', '<end>'].map((content, id) => ({ id, content, special: content === '<end>' }));
+  const { bytes, special } = tokenBytes({ model: { vocab: {} }, decoder: { type: 'ByteLevel' }, added_tokens });
+  t.same([...special], [1], 'added ones that are not special are text');
+  t.equal(Buffer.from(bytes[0] ?? []).toString(), '<tool_call>');
   t.end();
 });
 
@@ -162,6 +185,7 @@ void t.test('what tokens stand for that are spelt otherwise than most', (t) => {
   };
   t.equal(bytesOf('\u0120a', 'ByteLevel'), ' a');
   t.equal(bytesOf(' a', 'ByteLevel'), ' a', 'its text, where it is no spelling of bytes');
+  t.equal(bytesOf('\u2581\u2581a\u2581', 'ByteFallback'), '  a ');
   t.equal(bytesOf('<0x0a>', 'ByteFallback'), '\n');
   t.equal(bytesOf('<0x0A>b', 'ByteFallback'), '<0x0A>b');
   const strips = (prepend_scheme?: string) =>

@@ -1,4 +1,7 @@
 /** Traces as they arrive at a collector. */
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { monotonicMs } from '../../src/clock.js';
@@ -139,6 +142,7 @@ void t.test("a request continues its caller's trace, with queue, prefill, decode
   });
   t.match(prefill?.values, { 'gen_ai.usage.input_tokens': root.values['gen_ai.usage.input_tokens'] });
   t.match(decode?.values, { 'gen_ai.usage.output_tokens': 4, 'sortie.exit_layer': 30 });
+  t.match(decode?.values, { 'sortie.cached_tokens': 2, 'sortie.preemptions': 0 });
   t.equal(decode?.values['sortie.replans'], 2);
   const replans = spans.filter(({ name }) => name === 'replan');
   t.match(
@@ -177,10 +181,12 @@ void t.test('times follow the wall clock when it is set', async (t) => {
   }
 });
 
-void t.test('each choice has its spans; without a caller a trace begins here', async (t) => {
+void t.test('each choice has its spans, once; without a caller a trace begins here', async (t) => {
   const server = await traced(t, says('one two'));
   await (await server.post('/v1/completions', { prompt: 'Hi', n: 2 })).json();
+  server.engine.die();
   const spans = await server.spans();
+  t.equal(spans.length, 1 + 2 * 3, 'and none again when the engine goes down after it');
   const indices = spans
     .filter(({ name }) => name === 'decode')
     .map((span) => valuesOf(span.attributes)['sortie.choice.index']);
@@ -254,9 +260,13 @@ void t.test('the engine goes down: what it had begun is sent, as failed', async 
   const server = await traced(t, says('one two three four', { pace: 30 }));
   const response = await server.post('/v1/completions', { prompt: 'Hi', stream: true });
   server.engine.die();
+  server.engine.die();
   await response.text();
-  const decode = named(await server.spans(), 'decode');
+  const spans = await server.spans();
+  t.equal(spans.length, 3, 'once, and no prefill: only the engine knew when it began');
+  const decode = named(spans, 'decode');
   t.match(decode, { status: { code: 2, message: 'engine_lost' } });
+  t.equal(named(spans, 'queue').endTimeUnixNano, decode.startTimeUnixNano);
 });
 
 void t.test('an answer that was cut at its deadline did not fail, whatever becomes of the engine', async (t) => {
@@ -283,6 +293,16 @@ void t.test('what the engine failed on has its last span failed, and no other', 
   for (const name of ['queue', 'prefill']) t.equal(named(spans, name).status?.code ?? 0, 0, name);
 });
 
+void t.test('what ends before its first token has a prefill all the same, and fails there', async (t) => {
+  const server = await traced(t, () => ({ tokens: [], end: 'error' }));
+  await (await server.post('/v1/completions', { prompt: 'Hi' })).text();
+  const spans = await server.spans();
+  t.same(spans.map(({ name }) => name).sort(), ['POST /v1/completions', 'prefill', 'queue']);
+  const prefill = named(spans, 'prefill');
+  t.match(prefill, { status: { code: 2, message: 'engine_failed' }, values: { 'sortie.cached_tokens': 2 } });
+  t.equal(named(spans, 'queue').status?.code ?? 0, 0);
+});
+
 void t.test('what was refused has no spans of its own, also when the engine goes down after it', async (t) => {
   const server = await traced(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
   t.equal((await server.post('/v1/completions', { prompt: 'Hi' })).status, 429);
@@ -300,6 +320,28 @@ void t.test('of many changes of depth the first 64 are spans, and all are counte
   const spans = await server.spans();
   t.equal(named(spans, 'decode').values['sortie.replans'], 69);
   t.equal(spans.filter(({ name }) => name === 'replan').length, 64);
+});
+
+void t.test('a collector that refuses is told of in the log, and nothing is left that holds up the end', async (t) => {
+  const collector = createServer((_, response) => response.writeHead(400).end()).listen(0, '127.0.0.1');
+  await once(collector, 'listening');
+  t.teardown(() => collector.close());
+  const told: string[] = [];
+  const warns = pino({ level: 'warn' }, { write: (line) => told.push(line) });
+  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
+  const tracing = await startTracing(process.env, '1.2.3', warns);
+  delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT;
+  const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+  const before = timers();
+  const request = tracing?.request('POST /', {}, monotonicMs(), {});
+  request?.end(200);
+  request?.describe({ 'sortie.budget_met': true });
+  t.equal(await tracing?.shutdown(), true, 'in time');
+  t.equal(timers(), before);
+  // The other tests' loggers were there before.
+  const own = told.filter((line) => !line.includes('overwrite'));
+  t.match(own, [/"component":"opentelemetry","msg":"traces were not sent: .*Bad Request"/]);
+  t.equal(own.length, 1, 'nothing of what is said of a request that was left');
 });
 
 void t.test('a caller who does not sample is not traced', async (t) => {
