@@ -207,7 +207,8 @@ export function startRequest(
       if (status >= 400 && error === null) span.setAttribute('error.type', String(status));
       // By the convention of HTTP servers, the caller's own mistakes are no errors of the span.
       if (status >= 500 || (error !== null && status < 400)) span.setStatus({ code: SpanStatusCode.ERROR });
-      span.end();
+      // The SDK's own end is by Date.now(): for a short request before its start.
+      span.end(epoch(monotonicMs()));
     },
   };
 }
