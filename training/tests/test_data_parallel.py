@@ -3,11 +3,13 @@
 import dataclasses
 import os
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from runs import curve, quiet, stop_after
 
+from sorted_tuning.errors import TuningError
 from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.tuning.tune import Tuner, tune
 
@@ -63,3 +65,18 @@ def test_exits_of_weight_0_keep_no_process_waiting(config, tmp_path):
     spawn(with_unread_exits, tmp_path, dataclasses.replace(config, batch=2, total_tokens=3 * 128), tmp_path)
     assert [set(loss) for _, loss, _ in curve(tmp_path / "blocks")] == [{"2+1"}] * 3
     assert [set(loss) for _, loss, _ in curve(tmp_path / "soft")] == [{"1", "2"}] * 3
+
+
+def with_a_loss_that_one_process_lost(config, folder):
+    tuner = Tuner(config, folder / "run", quiet)
+    if dist.get_rank() == 1:
+        with torch.no_grad():
+            tuner.sorted.base.model.norm.weight[0] = float("nan")
+    with pytest.raises(TuningError, match="loss: must stay finite, got nan at step 1; no checkpoint"):
+        tuner.train()
+
+
+def test_a_loss_that_one_process_lost_stops_them_all(config, tmp_path):
+    config = dataclasses.replace(config, batch=2)
+    spawn(with_a_loss_that_one_process_lost, tmp_path, config, tmp_path)
+    assert not curve(tmp_path / "run")

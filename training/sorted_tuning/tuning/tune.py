@@ -127,7 +127,9 @@ class Tuner:
         losses = self.objective(ids, top_ids, top_p, at.to(device), wanted, learns, states=states, order=order)
         weights = torch.tensor([config.weights()[i] for i in active], device=device)
         loss = (losses * weights).sum() / weights.sum()
-        self._must_be_finite("loss", loss.item())
+        # All processes': one that stops alone would leave the others waiting for its gradient.
+        told = self.accelerator.reduce(losses.detach(), "mean")
+        self._must_be_finite("loss", float((told * weights).sum() / weights.sum()))
         self.accelerator.backward(loss)
         rates = set_rates(self.optimizer.param_groups, config, self.tokens)
         norm = float(self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip))
@@ -140,7 +142,7 @@ class Tuner:
             {
                 "step": self.step,
                 "tokens": self.tokens,
-                "loss": {str(e): round(v, 6) for e, v in zip(wanted, losses.tolist())},
+                "loss": {str(e): round(v, 6) for e, v in zip(wanted, told.tolist())},
                 "gradient": round(norm, 4),
                 "lr": rates,
                 "tokens_per_second": round(seen / (time.monotonic() - started), 1),
