@@ -91,21 +91,15 @@ void t.test('a port in use is named, exit code 1', async (t) => {
 const NONSENSE = '-1, ,';
 
 void t.test('an option out of range names option, rule and value, exit code 2, as flag and as variable', (t) => {
-  const wrong: [flag: string, value: string][] = [
-    ['port', '65536'],
+  // What each option takes is config's own test; whether the model has such an exit is known once it is loaded.
+  for (const [flag, value] of [
     ['threads', '0'],
-    ['kv-memory', '1KiB'],
-    ['drain-timeout', '-1'],
-    ['device', 'tpu'],
-    ['kernels', 'int3'],
     ['default-exit', '3'],
-  ];
-  for (const [flag, value] of wrong) {
+  ] as const) {
     const asFlag = run([`--${flag}=${value}`, '--model', model]);
     t.equal(asFlag.status, 2, flag);
     t.match(asFlag.stderr, `--${flag} must be `);
     t.match(asFlag.stderr, `got "${value}"`);
-    if (flag === 'port') continue;
     const asVariable = run(['--model', model], { [environmentName(flag)]: value });
     t.equal(asVariable.status, 2, environmentName(flag));
     t.match(asVariable.stderr, `got "${value}"`);
