@@ -90,6 +90,22 @@ void t.test('a wrong value names the option, the rule and the value', (t) => {
   t.end();
 });
 
+void t.test('a wrong value is told as a flag and as a variable', (t) => {
+  const wrong = {
+    ...{ port: '65536', threads: '0', kvMemory: '1KiB', drainTimeout: '-1', device: 'tpu', kernels: 'int3' },
+    defaultExit: '0',
+  };
+  for (const [name, value] of Object.entries(wrong)) {
+    const { flag } = SERVE_OPTIONS[name as keyof typeof wrong];
+    for (const [flags, env, told] of [
+      [{ [name]: value }, {}, `--${flag}`],
+      [{}, { [environmentName(flag)]: value }, environmentName(flag)],
+    ] as const)
+      t.throws(() => resolveOptions(flags, env), { message: new RegExp(`^${told} must be .*, got "${value}"$`) });
+  }
+  t.end();
+});
+
 void t.test('the second port is another one, unless both are free ones', (t) => {
   for (const [flags, env] of [
     [{ opsPort: '8080' }, {}],

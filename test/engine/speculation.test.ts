@@ -230,13 +230,17 @@ void t.test('drafts take no memory that a prompt beside them was promised', (t) 
   const before = 8;
   const most = repeating.length + before + 6;
   const kvMemoryBytes = tiny.table.bytesAt(exit, most) + tiny.table.bytesAt(exit, prompt.length + 1);
+  const request = greedy('a', repeating, deepest, 40);
+  const plain = answerOf(core('off'), request).tokens;
+  tiny.forget(0);
   let drafts = 0;
   // Whether a draft is worth trying goes by the clock.
   for (let tries = 0; drafts === 0 && tries < 10; tries++) {
     const tight = makeCore(tiny, { speculate: 'all', prefixReuse: false, kvMemoryBytes, prefillChunk: 8 });
-    tight.submit(greedy('a', repeating, deepest, 40));
+    tight.submit(request);
     let told = 0;
-    drain(tight, ({ tokens, work }) => {
+    const answers = drain(tight, ({ tokens, work, load }) => {
+      t.ok(load.kvUsed <= 1);
       if (work?.draft && work.prefillTokens > 0 && work.draft.drafted > 0) {
         drafts++;
         t.ok(repeating.length + told + work.draft.drafted + 1 <= most, `${work.draft.drafted} after ${told}`);
@@ -245,6 +249,7 @@ void t.test('drafts take no memory that a prompt beside them was promised', (t) 
       told += tokens.length;
     });
     tiny.forget(0);
+    t.strictSame(answers.get('a')?.tokens, plain);
   }
   t.ok(drafts > 0, 'something is drafted while the prompt is read');
   t.end();
