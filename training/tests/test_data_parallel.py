@@ -1,32 +1,15 @@
 """Two data-parallel CPU processes through accelerate, as `accelerate launch` starts them: DDP over gloo."""
 
 import dataclasses
-import os
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from runs import curve, quiet, stop_after
+from runs import curve, quiet, spawn, stop_after
 
 from sorted_tuning.errors import TuningError
 from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.tuning.tune import Tuner, tune
-
-
-def in_process(rank, work, meeting_point, *arguments):
-    """One of the two: what the launcher's environment says, then the work."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"ACCELERATE_USE_CPU": "true"}
-    dist.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=2)
-    work(*arguments)
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def spawn(work, folder, *arguments):
-    mp.spawn(in_process, (work, folder / "meet", *arguments), nprocs=2)
 
 
 def whole_and_resumed(config, every_step, folder):

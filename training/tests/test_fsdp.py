@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import curve, quiet
-from test_data_parallel import spawn
+from accelerate import FullyShardedDataParallelPlugin
+from runs import curve, quiet, spawn
 
 from sorted_tuning.fakequant import quantize_layers
 from sorted_tuning.jsonl import read_whole_lines
@@ -17,6 +18,7 @@ from sorted_tuning.targets import read_targets
 from sorted_tuning.tuning.heldout import held_out_scores
 from sorted_tuning.tuning.objective import SortedObjective
 from sorted_tuning.tuning.parameters import layers
+from sorted_tuning.tuning.sharding import BF16, set_precision
 from sorted_tuning.tuning.tune import tune, tuned_model
 
 TRAINING = Path(__file__).parents[1]
@@ -75,3 +77,15 @@ def test_one_process_reads_what_sharded_ones_saved_in_bf16(config, tmp_path):
     for exit_, kl in last.items():
         assert abs(kl - alone[exit_]) < 0.02 * kl + 2e-3  # bf16 against fp32
         assert exit_ == "4" or first[exit_] - kl > 5e-3
+
+
+def test_a_sharded_run_sums_gradients_in_fp32():
+    def policy(version, precision):
+        plugin = FullyShardedDataParallelPlugin(fsdp_version=version)
+        plugin.set_mixed_precision("bf16")
+        state = SimpleNamespace(fsdp_plugin=plugin)
+        set_precision(SimpleNamespace(is_fsdp2=version == 2, mixed_precision=precision, state=state))
+        return plugin.mixed_precision_policy
+
+    assert policy(2, "bf16") == BF16 and BF16.reduce_dtype == torch.float32 and BF16.output_dtype is None
+    assert policy(2, "no") != BF16 and policy(1, "bf16") != BF16

@@ -16,5 +16,5 @@ def set_precision(accelerator: Accelerator) -> None:
     accelerate's own choice for bf16, for which its configuration file has no option, sums gradients in bf16 and rounds
     the losses that the objective returns to it.
     """
-    if getattr(accelerator, "is_fsdp2", False) and accelerator.mixed_precision == "bf16":
+    if accelerator.is_fsdp2 and accelerator.mixed_precision == "bf16":
         accelerator.state.fsdp_plugin.mixed_precision_policy = BF16
