@@ -80,6 +80,20 @@ export const Dry = Type.Object({
 });
 export type Dry = Static<typeof Dry>;
 
+/** A share of the answers, and the tokens within which that share ends. */
+export const LengthQuantile = Type.Tuple([
+  Type.Number({ exclusiveMinimum: 0, exclusiveMaximum: 1 }),
+  Type.Integer({ minimum: 1 }),
+]);
+export type LengthQuantile = Static<typeof LengthQuantile>;
+
+/** How long an exit's answers are, by kind of request (bench/lengths): rising shares with rising numbers of tokens. */
+export const Lengths = Type.Object({
+  /** Answers to chat messages that state no limit. Longer answers than the measurement's cap have no share here. */
+  chat: Type.Array(LengthQuantile),
+});
+export type Lengths = Static<typeof Lengths>;
+
 export const StageEntry = Type.Object({
   name: Type.String(),
   /** The boundary whose hidden states the stage reads: 0 is the embedding, b > 0 the output of trunk stage b - 1. */
@@ -105,6 +119,11 @@ export const ExitEntry = Type.Object({
   quality: Quality,
   /** What keeps its answers from looping where a request says nothing of repetition; absent: nothing does. */
   dry: Type.Optional(Dry),
+  /**
+   * What the router expects of answers' lengths until it has seen answers: `Lengths`, absent where nothing was measured.
+   * A folder with any other value is served without a prior (engine/length-prior.ts).
+   */
+  lengths: Type.Optional(Type.Unknown()),
 });
 export type ExitEntry = Static<typeof ExitEntry>;
 

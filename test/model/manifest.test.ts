@@ -36,3 +36,22 @@ void t.test('stages and exits that are out of order are named', (t) => {
   }
   t.end();
 });
+
+void t.test('lengths of answers are optional, and no fault of theirs keeps a folder from being loaded', (t) => {
+  const dir = t.testdir();
+  const manifest = loadManifest(MODEL);
+  const load = (lengths: unknown) => {
+    const exits = manifest.exits.map((exit) => ({ ...exit, lengths }));
+    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, exits }));
+    return loadManifest(dir).exits[0]?.lengths;
+  };
+  t.equal(load(undefined), undefined);
+  const chat = [
+    [0.5, 20],
+    [0.9, 100],
+  ];
+  t.strictSame(load({ chat }), { chat });
+  t.strictSame(load({ chat: [] }), { chat: [] });
+  for (const wrong of [{ chat: [[0, 20]] }, { chat: 'short' }, {}, [], 7, null]) t.strictSame(load(wrong), wrong);
+  t.end();
+});

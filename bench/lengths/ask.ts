@@ -1,0 +1,101 @@
+/**
+ * Asks questions over HTTP at every exit, greedily and sampled, and counts the tokens of the answers.
+ *
+ * Knows: chat completions. Must not know: processes, files, what the lengths are for.
+ */
+
+/** How long one answer is. */
+export interface Length {
+  readonly tokens: number;
+  /** The answer reached the cap and did not end by itself. */
+  readonly isCut: boolean;
+}
+
+/** Lengths of one question's answers, by exit layer. */
+export type LengthsByExit = Readonly<Record<string, Length>>;
+
+export interface QuestionLengths {
+  /** The chat template's tokens included. */
+  readonly promptTokens: number;
+  readonly greedy: LengthsByExit;
+  readonly sampled: LengthsByExit;
+}
+
+export interface Asking {
+  readonly url: string;
+  readonly model: string;
+  /** Exit layers, each of which answers every question twice. */
+  readonly exits: readonly number[];
+  /** Most tokens of an answer. */
+  readonly cap: number;
+  /** Question i is sampled at temperature 1 with seed + i. */
+  readonly seed: number;
+  /** Requests that run at once. */
+  readonly clients: number;
+}
+
+interface Job {
+  readonly question: number;
+  readonly exit: number;
+  readonly seed: number | null;
+}
+
+interface Body {
+  readonly choices: readonly { readonly finish_reason: string }[];
+  readonly usage: { readonly prompt_tokens: number; readonly completion_tokens: number };
+}
+
+/**
+ * Asks all questions, exit by exit.
+ * @param progress called after each answer with how many of how many are there
+ * @throws Error naming the status where the server refuses
+ */
+export async function askAll(
+  questions: readonly string[],
+  asking: Asking,
+  progress: (done: number, all: number) => void,
+): Promise<QuestionLengths[]> {
+  const jobs = asking.exits.flatMap((exit) =>
+    [false, true].flatMap((isSampled) =>
+      questions.map((_, question): Job => ({ question, exit, seed: isSampled ? asking.seed + question : null })),
+    ),
+  );
+  const found = questions.map((): Mutable => ({ promptTokens: 0, greedy: {}, sampled: {} }));
+  let next = 0;
+  let done = 0;
+  await Promise.all(
+    Array.from({ length: asking.clients }, async () => {
+      for (let job = jobs[next++]; job !== undefined; job = jobs[next++]) {
+        const { choices, usage } = await ask(questions[job.question] ?? '', job, asking);
+        const into = found[job.question];
+        if (into === undefined) return;
+        into.promptTokens = usage.prompt_tokens;
+        const length = { tokens: usage.completion_tokens, isCut: choices[0]?.finish_reason === 'length' };
+        (job.seed === null ? into.greedy : into.sampled)[job.exit] = length;
+        progress(++done, jobs.length);
+      }
+    }),
+  );
+  return found;
+}
+
+interface Mutable {
+  promptTokens: number;
+  readonly greedy: Record<string, Length>;
+  readonly sampled: Record<string, Length>;
+}
+
+async function ask(content: string, { exit, seed }: Job, { url, model, cap }: Asking): Promise<Body> {
+  const response = await fetch(`${url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'x-exit-layer': String(exit) },
+    body: JSON.stringify({
+      model,
+      messages: [{ role: 'user', content }],
+      max_tokens: cap,
+      ...(seed === null ? { temperature: 0 } : { temperature: 1, seed }),
+    }),
+  });
+  if (response.status !== 200) throw new Error(`the server answered ${response.status}: ${await response.text()}`);
+  return (await response.json()) as Body;
+}
