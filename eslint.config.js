@@ -1,17 +1,37 @@
-// Imports run one way: http -> api -> engine -> router | model -> runtime (ARCHITECTURE.md).
-// config, errors and clock may be used by all of them, telemetry by all but the router.
+// Imports run one way: http -> api -> engine -> router | model; router -> cost; model -> runtime (ARCHITECTURE.md).
+// config, errors and clock may be used by all of them, telemetry by all but the router and the cost model.
+// Nothing in src but the command line imports simulate, and nothing imports bench.
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 
 const layers = [
-  { target: './src/runtime', from: ['model', 'convert', 'engine', 'router', 'api', 'http', 'web'] },
-  { target: './src/model', from: ['convert', 'engine', 'router', 'api', 'http', 'web'] },
-  { target: './src/router', from: ['runtime', 'model', 'convert', 'engine', 'api', 'http', 'web', 'telemetry'] },
-  { target: './src/convert', from: ['engine', 'router', 'api', 'http', 'web'] },
-  { target: './src/engine', from: ['convert', 'api', 'http', 'web'] },
-  { target: './src/telemetry', from: ['runtime', 'convert', 'router', 'api', 'http', 'web'] },
-  { target: './src/api', from: ['runtime', 'convert', 'http', 'web'] },
-  { target: './src/http', from: ['runtime', 'convert'] },
+  { target: 'runtime', from: ['model', 'convert', 'engine', 'router', 'cost', 'api', 'http', 'web'] },
+  { target: 'model', from: ['convert', 'engine', 'router', 'cost', 'api', 'http', 'web'] },
+  { target: 'cost', from: ['runtime', 'model', 'convert', 'engine', 'router', 'api', 'http', 'web', 'telemetry'] },
+  { target: 'router', from: ['runtime', 'model', 'convert', 'engine', 'api', 'http', 'web', 'telemetry'] },
+  { target: 'convert', from: ['engine', 'router', 'cost', 'api', 'http', 'web'] },
+  { target: 'engine', from: ['convert', 'api', 'http', 'web'] },
+  { target: 'telemetry', from: ['runtime', 'convert', 'router', 'cost', 'api', 'http', 'web'] },
+  { target: 'api', from: ['runtime', 'convert', 'http', 'web'] },
+  { target: 'http', from: ['runtime', 'convert'] },
+];
+const ways = 'imports run one way: http -> api -> engine -> router | model; router -> cost; model -> runtime';
+
+/** What a folder of src must not import. */
+const zone = (target, from, message) => ({
+  target: `./src/${target}`,
+  from: from.map((dir) => `./src/${dir}`),
+  message,
+});
+const zones = [
+  ...layers.map(({ target, from }) => zone(target, from, ways)),
+  ...layers.map(({ target }) => zone(target, ['simulate'], 'only the command line imports the simulator')),
+  zone(
+    'simulate',
+    ['runtime', 'model', 'convert', 'engine', 'api', 'http', 'web', 'telemetry'],
+    'the simulator knows the router and its costs alone',
+  ),
+  { target: './src', from: './bench', message: 'the server imports no bench' },
 ];
 
 export default tseslint.config(
@@ -27,16 +47,7 @@ export default tseslint.config(
       '@typescript-eslint/switch-exhaustiveness-check': 'error',
       '@typescript-eslint/consistent-type-imports': 'error',
       'import-x/no-cycle': 'error',
-      'import-x/no-restricted-paths': [
-        'error',
-        {
-          zones: layers.map(({ target, from }) => ({
-            target,
-            from: from.map((dir) => `./src/${dir}`),
-            message: 'imports run one way: http -> api -> engine -> router | model -> runtime',
-          })),
-        },
-      ],
+      'import-x/no-restricted-paths': ['error', { zones }],
     },
     settings: {
       'import-x/resolver-next': [(await import('eslint-import-resolver-typescript')).createTypeScriptImportResolver()],

@@ -1,39 +1,41 @@
 /**
  * Goodput under load, over HTTP: Sortie routed by budgets, Sortie at fixed depths, and with --peer llama-server.
  *
- *   npm run bench:goodput -- --trace FILE [--out DIR] [--peer DIR --peer-model FILE] [--loads 0.5,0.8,1,1.5,2] ...
+ *   npm run bench:goodput -- --questions FILE [--out DIR] [--peer DIR --peer-model FILE] [--loads 0.5,0.8,1,1.5,2] ...
+ *   npm run bench:goodput -- --lengths stated --trace FILE ...
  *
- * Every side gets the same requests at the same instants. Load 1 is what full depth completes with clients that never
- * pause. Budgets are 2, 4 and 10 times what full depth alone takes on the idle machine. Writes goodput.json,
- * attainment.svg (against load) and quality.svg (mean quality against attainment); with the same options, a later call
- * adds its sides, loads and arrivals to the same files, so that a long bench can be run in pieces.
+ * Every side gets the same requests at the same instants. Lengths are natural: chat questions state no limit, and the
+ * server does not know where an answer ends. With stated lengths every request asks for exactly the tokens of a trace.
+ * Load 1 is what full depth completes with clients that never pause. Budgets are 2, 4 and 10 times what full depth alone
+ * takes on the idle machine. Writes goodput.json, attainment.svg (against load) and quality.svg (mean quality against
+ * attainment); with the same options, a later call adds its sides, loads and arrivals to the same files, so that a long
+ * bench can be run in pieces.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { packageRoot } from '../src/config.js';
-import type { Architecture } from '../src/model/manifest.js';
-import { loadManifest } from '../src/model/manifest-io.js';
-import { depthShape } from '../src/router/planner.js';
-import { parseCostFile } from '../src/simulate/costs.js';
-import type { SimulatedRequest } from '../src/simulate/request.js';
-import { type TraceEntry, parseTrace } from '../src/simulate/trace.js';
-import type { BudgetClass } from '../src/simulate/workload.js';
-import { classesFor, requestsOf, seeded } from '../src/simulate/workload.js';
 import { calibrateCommand } from '../src/engine/calibrate-command.js';
-import { complete } from './goodput/client.js';
-import { type Arrivals, type Sent, arrivalTimes, closedLoop, openLoop, promptOf } from './goodput/load.js';
+import { loadManifest } from '../src/model/manifest-io.js';
+import { depthShape } from '../src/cost/model.js';
+import { parseCostFile } from '../src/simulate/costs.js';
+import { seeded } from '../src/simulate/workload.js';
+import { lineOf, missLines } from './goodput/lines.js';
+import { arrivalTimes, closedLoop, openLoop, rateOf } from './goodput/load.js';
 import { plots } from './goodput/plots.js';
-import { type Run, earlier, withRun } from './goodput/record.js';
+import { type Traffic, earlier, withRun } from './goodput/record.js';
 import { routerTime } from './goodput/router-time.js';
 import { type Side, sidesOf } from './goodput/side.js';
-import { isMet, summaryOf } from './goodput/summary.js';
+import { type Source, naturalSource, statedSource } from './goodput/source.js';
+import { summaryOf } from './goodput/summary.js';
 import { positive, positives } from './options.js';
 import { type Server, startPeer, startSortie } from './server.js';
-import { median } from './stats.js';
 
 interface Options {
-  readonly trace: string | undefined;
+  readonly lengths: string;
+  readonly questions?: string;
+  readonly keep: string;
+  readonly trace?: string;
   readonly out: string;
   readonly model: string;
   readonly peer?: string;
@@ -54,7 +56,13 @@ interface Options {
 
 const values = new Command('bench:goodput')
   .description('attainment, quality and goodput under load, over HTTP: routed, fixed depths, llama-server')
-  .option('--trace <file>', 'CSV in the format of the Azure LLM inference traces; needed but for --router-time')
+  .option('--lengths <kind>', 'natural (answers end by themselves) or stated (exact lengths from a trace)', 'natural')
+  .option(
+    '--questions <file>',
+    'natural lengths: JSON array of {instruction, input}, or a text with one question a line',
+  )
+  .option('--keep <n>', 'natural lengths: most questions that are kept', '60')
+  .option('--trace <file>', 'stated lengths: CSV in the format of the Azure LLM inference traces')
   .option('--out <dir>', 'where the JSON and the plots go', 'runs/goodput')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
   .option('--peer <dir>', 'a build of llama.cpp: runs its llama-server, too')
@@ -65,23 +73,26 @@ const values = new Command('bench:goodput')
     'auto',
   )
   .option('--loads <list>', 'multiples of what full depth completes', '0.5,0.8,1,1.5,2')
-  .option('--arrivals <list>', 'poisson, bursty or both', 'poisson,bursty')
+  .option('--arrivals <list>', 'some of poisson, bursty and closed (clients that never pause)', 'poisson,bursty')
   .option('--fixed <list>', 'exits of the sides that serve one depth', '30,20,10')
   .option('--sides <list>', 'only these: routed, truncate, "fixed 30", llama-server ...; default: all')
   .option('--requests <n>', 'requests of each run', '120')
-  .option('--length-scale <x>', 'factor on the lengths of the trace', '0.1')
+  .option('--length-scale <x>', 'stated lengths: factor on those of the trace', '0.1')
   .option('--threads <n>', 'compute threads of every side', '2')
   .option('--slots <n>', 'sequences at once, of every side', '16')
   .option('--seed <n>', 'seed of arrivals and budgets', '1')
-  .option('--misses', 'print every request that was late although it was found feasible', false)
+  .option('--misses', 'print every request that was late although its budget was guaranteed', false)
   .option('--router-time', 'measure what the router takes for a step with 64 requests, and nothing else', false)
   .parse()
   .opts<Options>();
 
-function arrivalKinds(): Arrivals[] {
+/** Jobs that capacity is measured with. */
+const SAMPLE = 60;
+
+function trafficKinds(): Traffic[] {
   return values.arrivals.split(',').map((kind) => {
-    if (kind === 'poisson' || kind === 'bursty') return kind;
-    throw new Error(`--arrivals must be poisson, bursty or both, got "${values.arrivals}"`);
+    if (kind === 'poisson' || kind === 'bursty' || kind === 'closed') return kind;
+    throw new Error(`--arrivals must be some of poisson, bursty and closed, got "${values.arrivals}"`);
   });
 }
 
@@ -95,6 +106,19 @@ function chosen(sides: readonly Side[]): Side[] {
   });
 }
 
+/** @throws Error naming the option that is missing or wrong */
+function sourceOf({ lengths, questions, trace, keep, lengthScale }: Options): Source {
+  const seed = positive('--seed', values.seed);
+  if (lengths === 'natural') {
+    if (questions === undefined) throw new Error('--questions FILE must be given with --lengths natural');
+    return naturalSource(questions, positive('--keep', keep), seed);
+  }
+  if (lengths !== 'stated') throw new Error(`--lengths must be natural or stated, got "${lengths}"`);
+  if (trace === undefined) throw new Error('--trace FILE must be given with --lengths stated');
+  console.error("oracle: requests tell the router their answer's exact length, which no client does");
+  return statedSource(trace, positive('--length-scale', lengthScale), seed);
+}
+
 const file = join(values.out, 'goodput.json');
 
 async function main(): Promise<void> {
@@ -105,8 +129,7 @@ async function main(): Promise<void> {
     await sayRouterTime();
     return;
   }
-  if (values.trace === undefined) throw new Error('--trace FILE must be given, but for --router-time');
-  const trace = parseTrace(await readFile(values.trace, 'utf8'));
+  const source = sourceOf(values);
   const manifest = loadManifest(values.model);
   const exits = manifest.exits.map(({ layer }) => layer);
   const deepest = exits.at(-1) ?? 0;
@@ -119,8 +142,7 @@ async function main(): Promise<void> {
   const sides = chosen(sidesOf(fixed, values.peer !== undefined));
   const slots = positive('--slots', values.slots);
 
-  const { requests, lengthScale, threads, seed } = values;
-  let record = earlier(file, { model: manifest.name, requests, lengthScale, threads, slots, seed });
+  let record = earlier(file, { model: manifest.name, ...comparable(), slots });
   let setup = record.setup;
   await mkdir(values.out, { recursive: true });
 
@@ -129,12 +151,13 @@ async function main(): Promise<void> {
     const sortie = await sortieServer(slots);
     try {
       if (setup === null) {
-        const classes = await idleClasses(sortie, manifest.name, deepest, manifest.architecture);
-        const sample = workload(trace, classes, manifest.architecture, 60);
-        const headers = { 'x-exit-layer': String(deepest) };
-        const perSecond = await closedLoop(sortie.url, manifest.name, sample.requests, sample.prompts, slots, headers);
+        const idle = await source.measure(sortie.url, manifest, deepest);
+        const headers = (): Record<string, string> => ({ 'x-exit-layer': String(deepest) });
+        const sample = source.jobs(idle, manifest, SAMPLE);
+        const target = { url: sortie.url, model: manifest.name, headers };
+        const perSecond = rateOf(await closedLoop(target, sample, slots));
         console.error(`full depth completes ${perSecond.toFixed(2)} requests/s with ${slots} clients`);
-        setup = { perSecond, classes };
+        setup = { perSecond, idle };
         record = { ...record, setup };
       }
       await runSides(sortie, ours);
@@ -152,31 +175,38 @@ async function main(): Promise<void> {
     }
   }
 
-  async function runSides(server: Server, its: readonly Side[]): Promise<void> {
+  async function runSides({ url }: Server, its: readonly Side[]): Promise<void> {
     if (setup === null) return;
-    for (const arrivals of arrivalKinds()) {
-      for (const load of positives('--loads', values.loads)) {
-        const perSecond = load * setup.perSecond;
-        const { requests, prompts } = workload(
-          trace,
-          setup.classes,
-          manifest.architecture,
-          positive('--requests', values.requests),
-        );
-        const times = arrivalTimes(requests.length, perSecond, arrivals, seeded(positive('--seed', values.seed) + 2));
-        const timed = requests.map((request, i) => ({ ...request, arrivedAt: times[i] ?? 0 }));
-        for (const side of its) {
-          const sent = await openLoop(server.url, manifest.name, timed, prompts, side.headers);
-          const run = { side: side.name, arrivals, load, perSecond, ...summaryOf(sent, quality, deepest) };
+    const jobs = source.jobs(setup.idle, manifest, positive('--requests', values.requests));
+    for (const arrivals of trafficKinds()) {
+      for (const load of arrivals === 'closed' ? [null] : positives('--loads', values.loads)) {
+        const perSecond = load === null ? null : load * setup.perSecond;
+        for (const { name, headers } of its) {
+          const target = { url, model: manifest.name, headers };
+          const sent =
+            arrivals === 'closed' || perSecond === null
+              ? await closedLoop(target, jobs, 2 * slots)
+              : await openLoop(target, jobs, arrivalTimes(jobs.length, perSecond, arrivals, random()));
+          const run = { side: name, arrivals, load, perSecond, ...summaryOf(sent, quality, deepest) };
           record = withRun(record, run);
           console.error(lineOf(run));
-          if (values.misses) sayMisses(sent);
+          if (values.misses) for (const line of missLines(sent)) console.error(line);
           await writeFile(file, `${JSON.stringify(record, null, 2)}\n`);
-          for (const [name, svg] of plots(record.runs)) await writeFile(join(values.out, name), svg);
+          for (const [plot, svg] of plots(record.runs)) await writeFile(join(values.out, plot), svg);
         }
       }
     }
   }
+}
+
+/** The numbers that arrivals are drawn with, the same for every side. */
+const random = (): (() => number) => seeded(positive('--seed', values.seed) + 2);
+
+/** Options that make runs comparable, those of the lengths' kind alone. */
+function comparable(): Record<string, string | undefined> {
+  const { lengths, questions, keep, trace, lengthScale, requests, threads, seed } = values;
+  const kind = lengths === 'natural' ? { questions, keep } : { trace, lengthScale };
+  return { lengths, ...kind, requests, threads, seed };
 }
 
 async function sayRouterTime(): Promise<void> {
@@ -200,74 +230,6 @@ function sortieServer(slots: number): Promise<Server> {
 function llamaServer(slots: number): Promise<Server> {
   const { peer = '', peerModel = '', peerAttention: attention } = values;
   return startPeer(peer, peerModel, { threads: positive('--threads', values.threads), slots, attention });
-}
-
-function sayMisses(sent: readonly Sent[]): void {
-  for (const { request, answer } of sent.filter((each) => each.answer.feasible === true && !isMet(each))) {
-    const { id, budgetClass, promptLength, maxTokens, budget } = request;
-    console.error(
-      `  ${id} ${budgetClass} prompt ${promptLength} tokens ${answer.tokens}/${maxTokens} budget ${(budget?.totalMs ?? 0).toFixed(0)}`,
-      `took ${answer.totalMs.toFixed(0)} (server says ${answer.actualMs?.toFixed(0) ?? '-'}, queue ${answer.queueMs?.toFixed(0) ?? '-'})`,
-      `ttft ${answer.ttftMs?.toFixed(0) ?? '-'} predicted ${answer.predictedMs?.toFixed(0) ?? '-'} exits ${JSON.stringify(answer.exits)}`,
-    );
-  }
-}
-
-/** The same requests for every side: lengths and classes from the trace, prompts of their own. */
-function workload(
-  trace: readonly TraceEntry[],
-  classes: readonly BudgetClass[],
-  { vocab: vocabulary, context }: Architecture,
-  limit: number,
-) {
-  const seed = positive('--seed', values.seed);
-  const scale = {
-    speed: 1,
-    length: positive('--length-scale', values.lengthScale),
-    limit,
-    maxLength: Math.min(1000, context),
-  };
-  const requests: SimulatedRequest[] = requestsOf(trace, classes, scale, seeded(seed));
-  const random = seeded(seed + 1);
-  return { requests, prompts: requests.map(({ promptLength }) => promptOf(promptLength, random, vocabulary)) };
-}
-
-/** Budget classes by what full depth takes on this machine while it is idle. */
-async function idleClasses(
-  server: Server,
-  model: string,
-  deepest: number,
-  { vocab: vocabulary, context }: Architecture,
-): Promise<BudgetClass[]> {
-  const prefill: number[] = [];
-  const decode: number[] = [];
-  for (let i = 0; i < 7; i += 1) {
-    const prompt = promptOf(Math.min(256, context >> 1), seeded(100 + i), vocabulary);
-    const headers = { 'x-exit-layer': String(deepest) };
-    const { ttftMs, totalMs, tokens, status } = await complete(server.url, model, { prompt, maxTokens: 48, headers });
-    if (ttftMs === null || tokens < 2) throw new Error(`the server answered ${status} without tokens`);
-    prefill.push(ttftMs / prompt.length);
-    decode.push((totalMs - ttftMs) / (tokens - 1));
-  }
-  console.error(
-    `idle, full depth: ${median(prefill).toFixed(3)} ms per prompt token, ${median(decode).toFixed(2)} per token`,
-  );
-  return classesFor(median(prefill), median(decode));
-}
-
-const percent = (share: number | null): string => (share === null ? '-' : `${(100 * share).toFixed(1)}%`);
-
-function lineOf(run: Run): string {
-  return [
-    `${run.arrivals} ${run.load}x ${run.side}: ${percent(run.attainment)} in budget`,
-    `of feasible ${percent(run.attainmentOfFeasible)}`,
-    `quality ${run.meanQuality.toFixed(3)}`,
-    `goodput ${run.goodput.toFixed(2)}/s`,
-    `ttft p99 ${run.ttftP99Ms.toFixed(0)} ms`,
-    `prediction error ${percent(run.predictionError)}`,
-    `latest ${run.latestMs.toFixed(0)} ms`,
-    `failed ${run.failed}`,
-  ].join(', ');
 }
 
 await main().catch((error: unknown) => {

@@ -23,6 +23,7 @@ export function greedy(
     logprobs: null,
     promptLogprobs: null,
     depth: { minExit: exit, maxExit: exit, budget: null },
+    lengthGroup: { kind: 'completion', key: null },
     ...overrides,
   };
 }

@@ -12,6 +12,7 @@ import { helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS, type
 import { ConvertError, Interrupted } from './convert/errors.js';
 import type { KernelName } from './model/manifest.js';
 import { simulateDefaults, type SimulateOptions } from './simulate/options.js';
+import { LIMITS } from './simulate/workload.js';
 
 /** Wrong usage, by the convention of Unix tools. */
 const USAGE_ERROR = 2;
@@ -199,6 +200,11 @@ function program(finish: (code: number) => void): Command {
       'mean seconds between spells in which steps take twice as long, 0 for none',
       fraction,
       simulateDefaults.slowSpells,
+    )
+    .addOption(
+      new Option('--limits <kind>', "stated tells the router each answer's length, as no client does")
+        .choices(LIMITS)
+        .default(simulateDefaults.limits),
     )
     .option('--overhead-ms <ms>', 'what a caller waits for outside the engine', fraction, simulateDefaults.overheadMs)
     .option('--seed <n>', 'seed of everything random', positive, simulateDefaults.seed)

@@ -6,6 +6,7 @@
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { defaultPolicy } from './router/index.js';
 
 /** Two levels above the compiled src/*.js. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
@@ -266,19 +267,19 @@ export const SERVE_OPTIONS = {
     0.1,
     'share of the machine that requests without a budget get under any load',
   ),
-  lengthQuantile: spec(
-    'length-quantile',
+  attainmentWeight: spec(
+    'attainment-weight',
     'SHARE',
-    fraction(0.01, 1),
-    0.9,
-    'plans assume answers longer than this share of those seen; 1 assumes max_tokens',
+    fraction(0, 1),
+    defaultPolicy.attainmentWeight,
+    'attainment against quality: 1 goes deeper only where no budget is put at risk, 0 weighs quality alone',
   ),
-  foresight: spec(
-    'foresight',
+  arrivalHeadroom: spec(
+    'arrival-headroom',
     'X',
     fraction(0, 10),
-    2,
-    'plans leave time for this many times the arrivals of late; 0 spends all on depth',
+    defaultPolicy.arrivalHeadroom,
+    'plans leave time for this many times the expected arrivals; 0 spends all on depth',
   ),
   maxStall: spec(
     'max-stall',

@@ -40,10 +40,10 @@ export function engineOptions(options: ServeOptions): EngineOptions {
     prefixReuse: options.prefixReuse,
     speculate: options.speculate,
     policy: {
-      lengthQuantile: options.lengthQuantile,
+      attainmentWeight: options.attainmentWeight,
       noBudgetShare: options.noBudgetShare,
       shedDepth: options.shedDepth,
-      foresight: options.foresight,
+      arrivalHeadroom: options.arrivalHeadroom,
       maxStallMs: options.maxStall,
     },
     cacheDir: options.cacheDir,
@@ -108,10 +108,17 @@ async function firstSignal(): Promise<NodeJS.Signals> {
 
 /** What an operator reads of the engine's process. */
 export function logEngine(engine: Engine, log: Logger): void {
-  engine.on('ready', ({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs, calibration }) => {
+  // An engine that comes back loads the same folder.
+  let toldFault: string | null = null;
+  engine.on('ready', ({ calibration, lengthPriorFault = null, ...ready }) => {
+    const { device, kernels, exits, maxLength, slots, loadMs, calibrateMs } = ready;
     const costs = calibration?.source;
     log.info({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs, costs }, 'engine ready');
     if (calibration?.note != null) log.warn({ reason: calibration.note }, 'the cache of measured costs is not usable');
+    if (lengthPriorFault !== null && lengthPriorFault !== toldFault) {
+      log.warn({ reason: lengthPriorFault }, 'the model folder has no usable prior of output lengths');
+    }
+    toldFault = lengthPriorFault;
   });
   engine.on('down', (message) => {
     log.error({ reason: message }, 'engine down, starting it again');

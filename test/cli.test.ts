@@ -34,6 +34,7 @@ void t.test('simulate shows its defaults', async (t) => {
     ['overhead-ms', '10'],
   ] as const)
     t.match(help, new RegExp(`--${option} <[a-z]+> [^<]*\\(default: ${value}\\)`), option);
+  t.match(help, /--limits <kind> [^<]*\(choices: "stated", "unstated", default: "unstated"\)/);
 });
 
 void t.test('simulate refuses what no simulation can be of', async (t) => {
@@ -43,6 +44,7 @@ void t.test('simulate refuses what no simulation can be of', async (t) => {
     ['--length-scale', '0', /must be a number above 0/],
     ['--target', '2', /must be a share, above 0 and at most 1/],
     ['--target', '0', /must be a number above 0/],
+    ['--limits', 'exact', /Allowed choices are stated, unstated/],
   ] as const) {
     const { code, text } = await printed(t, ['simulate', '--trace', '/x', '--cost', '/x', option, value]);
     t.equal(code, 2, `${option} ${value}`);

@@ -27,16 +27,26 @@ void t.test('a bound must be an exit, and the least at most the greatest', async
 
 void t.test('what the router may be told has rules', async (t) => {
   const options = resolveOptions(
-    { lengthQuantile: '0.5', shedDepth: 'on', recalibrate: 'on' },
-    { SORTIE_NO_BUDGET_SHARE: '0.25', SORTIE_FORESIGHT: '0', SORTIE_MAX_STALL: '20', SORTIE_CACHE_DIR: '/c' },
+    { attainmentWeight: '0.75', shedDepth: 'on', recalibrate: 'on' },
+    { SORTIE_NO_BUDGET_SHARE: '0.25', SORTIE_ARRIVAL_HEADROOM: '0', SORTIE_MAX_STALL: '20', SORTIE_CACHE_DIR: '/c' },
   );
   t.match(options, {
-    ...{ lengthQuantile: 0.5, shedDepth: true, recalibrate: true, noBudgetShare: 0.25 },
-    ...{ foresight: 0, maxStall: 20, cacheDir: '/c' },
+    ...{ attainmentWeight: 0.75, shedDepth: true, recalibrate: true, noBudgetShare: 0.25 },
+    ...{ arrivalHeadroom: 0, maxStall: 20, cacheDir: '/c' },
   });
   t.throws(
     () => resolveOptions({ noBudgetShare: '0' }, {}),
     /--no-budget-share must be a number from 0.01 to 1, got "0"/,
+  );
+  for (const weight of [0, 1])
+    t.equal(resolveOptions({ attainmentWeight: String(weight) }, {}).attainmentWeight, weight);
+  t.throws(
+    () => resolveOptions({ attainmentWeight: '1.1' }, {}),
+    /--attainment-weight must be a number from 0 to 1, got "1.1"/,
+  );
+  t.throws(
+    () => resolveOptions({}, { SORTIE_ARRIVAL_HEADROOM: '11' }),
+    /SORTIE_ARRIVAL_HEADROOM must be a number from 0 to 10, got "11"/,
   );
   t.throws(() => resolveOptions({ defaultBudget: '-1' }, {}), /--default-budget must be an integer/);
 });
@@ -45,32 +55,43 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
   const flags = {
     ...{ model: '/m', device: 'cuda', threads: '3', kvMemory: '5MiB', maxRunning: '7', maxQueue: '9' },
     ...{ prefillChunk: '11', kernels: 'int4', prefixReuse: 'off', speculate: 'all', cacheDir: '/c', recalibrate: 'on' },
-    ...{ lengthQuantile: '0.5', noBudgetShare: '0.25', shedDepth: 'on', foresight: '3', maxStall: '13' },
+    ...{ attainmentWeight: '0.75', noBudgetShare: '0.25', shedDepth: 'on', arrivalHeadroom: '3', maxStall: '13' },
   };
   const told = {
     ...{ modelDir: '/m', device: 'cuda', threads: 3, kvMemoryBytes: 5 * 2 ** 20, maxRunning: 7, maxQueue: 9 },
     ...{ prefillChunk: 11, kernels: ['int4'], prefixReuse: false, speculate: 'all', cacheDir: '/c', recalibrate: true },
-    policy: { lengthQuantile: 0.5, noBudgetShare: 0.25, shedDepth: true, foresight: 3, maxStallMs: 13 },
+    policy: { attainmentWeight: 0.75, noBudgetShare: 0.25, shedDepth: true, arrivalHeadroom: 3, maxStallMs: 13 },
   };
   t.same(engineOptions(resolveOptions(flags, {})), told);
 });
 
-void t.test('the log tells when the engine is ready, why kept costs were not used, and why it went down', async (t) => {
-  const lines: string[] = [];
-  const engine = new FakeEngine(() => ({ tokens: [] }));
-  logEngine(engine, pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) }));
-  const { device, kernels, exits, maxLength, slots, loadMs, calibrateMs } = READY;
-  const ready = { ...{ device, kernels, exits, maxLength, slots, loadMs, calibrateMs }, msg: 'engine ready' };
-  engine.emit('ready', { ...READY, calibration: { source: 'cache', note: null } });
-  engine.emit('ready', { ...READY, calibration: { source: 'measured', note: 'the checksum is wrong' } });
-  engine.die();
-  t.strictSame(
-    lines.map((line) => JSON.parse(line) as unknown),
-    [
-      { level: 30, ...ready, costs: 'cache' },
-      { level: 30, ...ready, costs: 'measured' },
-      { level: 40, reason: 'the checksum is wrong', msg: 'the cache of measured costs is not usable' },
-      { level: 50, reason: 'killed', msg: 'engine down, starting it again' },
-    ],
-  );
-});
+void t.test(
+  'the log tells of a ready engine, of costs and priors that were not used, and why it went down',
+  async (t) => {
+    const lines: string[] = [];
+    const engine = new FakeEngine(() => ({ tokens: [] }));
+    logEngine(engine, pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) }));
+    const { device, kernels, exits, maxLength, slots, loadMs, calibrateMs } = READY;
+    const ready = { ...{ device, kernels, exits, maxLength, slots, loadMs, calibrateMs }, msg: 'engine ready' };
+    engine.emit('ready', { ...READY, calibration: { source: 'cache', note: null } });
+    engine.emit('ready', { ...READY, calibration: { source: 'measured', note: 'the checksum is wrong' } });
+    engine.emit('ready', { ...READY, lengthPriorFault: 'exit 10 has no lengths' });
+    engine.emit('ready', { ...READY, lengthPriorFault: 'exit 10 has no lengths' });
+    engine.die();
+    t.strictSame(
+      lines.map((line) => JSON.parse(line) as unknown),
+      [
+        { level: 30, ...ready, costs: 'cache' },
+        { level: 30, ...ready, costs: 'measured' },
+        { level: 40, reason: 'the checksum is wrong', msg: 'the cache of measured costs is not usable' },
+        { level: 30, ...ready },
+        {
+          ...{ level: 40, reason: 'exit 10 has no lengths' },
+          msg: 'the model folder has no usable prior of output lengths',
+        },
+        { level: 30, ...ready },
+        { level: 50, reason: 'killed', msg: 'engine down, starting it again' },
+      ],
+    );
+  },
+);

@@ -1,21 +1,42 @@
 /**
- * Open-loop load: requests leave when their time has come, whether or not earlier ones are answered.
+ * Load on a server: open, where requests leave when their time has come, or closed, where clients never pause.
  *
  * Knows: arrival processes, one client. Must not know: which server answers.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { performance } from 'node:perf_hooks';
-import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { type Answered, complete } from './client.js';
+import { type Answered, type Asked, complete } from './client.js';
 
+/** Arrival processes of open load. */
 export type Arrivals = 'poisson' | 'bursty';
 
 /** Requests that come together in a burst; bursts are a Poisson process of their own at the same mean rate. */
 const BURST = 8;
 
+/** One request of the bench, whichever side answers it. */
+export interface Job {
+  readonly id: string;
+  readonly budgetClass: string;
+  readonly budgetMs: number;
+  /** Tokens of full depth's answer. */
+  readonly tokens: number;
+  /** Whether the request asks for exactly so many tokens; otherwise an answer is whole where it ends by itself. */
+  readonly isExact: boolean;
+  readonly asked: Asked;
+}
+
 export interface Sent {
-  readonly request: SimulatedRequest;
+  readonly job: Job;
+  /** Milliseconds from the run's start. */
+  readonly atMs: number;
   readonly answer: Answered;
+}
+
+/** Where requests go, and how each asks for its depth by its budget in ms. */
+export interface Target {
+  readonly url: string;
+  readonly model: string;
+  readonly headers: (budgetMs: number) => Record<string, string>;
 }
 
 /** Instants of arrival, ms from the start, at a mean of `perSecond`. */
@@ -28,56 +49,39 @@ export function arrivalTimes(count: number, perSecond: number, arrivals: Arrival
   });
 }
 
-/** Token ids that no two requests share, so that prefix reuse has nothing to find. */
-export function promptOf(length: number, random: () => number, vocabulary: number): number[] {
-  return Array.from({ length }, () => 100 + Math.floor(random() * (vocabulary - 200)));
-}
-
-/** Sends every request at its arrival and waits for all answers. */
-export async function openLoop(
-  url: string,
-  model: string,
-  requests: readonly SimulatedRequest[],
-  prompts: readonly (readonly number[])[],
-  headers: (budgetMs: number) => Record<string, string>,
-): Promise<Sent[]> {
+/** Sends every job at its instant and waits for all answers. @param times ms from the start, one of each job */
+export async function openLoop(target: Target, jobs: readonly Job[], times: readonly number[]): Promise<Sent[]> {
   const start = performance.now();
   const sent: Promise<Sent>[] = [];
-  for (const [i, request] of requests.entries()) {
-    const wait = request.arrivedAt - (performance.now() - start);
+  for (const [i, job] of jobs.entries()) {
+    const atMs = times[i] ?? 0;
+    const wait = atMs - (performance.now() - start);
     if (wait > 1) await sleep(wait);
-    const asked = {
-      prompt: prompts[i] ?? [],
-      maxTokens: request.maxTokens,
-      headers: headers(request.budget?.totalMs ?? 0),
-    };
-    sent.push(complete(url, model, asked).then((answer) => ({ request, answer })));
+    sent.push(send(target, job, atMs));
   }
   return Promise.all(sent);
 }
 
-/** Requests per second that a server completes with so many clients that never pause: its capacity. */
-export async function closedLoop(
-  url: string,
-  model: string,
-  requests: readonly SimulatedRequest[],
-  prompts: readonly (readonly number[])[],
-  clients: number,
-  headers: Record<string, string>,
-): Promise<number> {
+/** So many clients send the jobs, each its next one as soon as it has an answer. */
+export async function closedLoop(target: Target, jobs: readonly Job[], clients: number): Promise<Sent[]> {
   const start = performance.now();
+  const sent: Sent[] = [];
   let next = 0;
-  let done = 0;
   await Promise.all(
     Array.from({ length: clients }, async () => {
-      for (let i = next++; i < requests.length; i = next++) {
-        const request = requests[i];
-        if (request === undefined) return;
-        const asked = { prompt: prompts[i] ?? [], maxTokens: request.maxTokens, headers };
-        const { status } = await complete(url, model, asked);
-        if (status === 200) done += 1;
-      }
+      for (let job = jobs[next++]; job !== undefined; job = jobs[next++])
+        sent.push(await send(target, job, performance.now() - start));
     }),
   );
-  return done / ((performance.now() - start) / 1000);
+  return sent;
+}
+
+/** Requests per second that came to a full answer: of a closed loop, the server's capacity. */
+export function rateOf(sent: readonly Sent[]): number {
+  const lastMs = sent.reduce((most, { atMs, answer }) => Math.max(most, atMs + answer.totalMs), 0);
+  return sent.filter(({ answer }) => answer.status === 200).length / (lastMs / 1000);
+}
+
+async function send({ url, model, headers }: Target, job: Job, atMs: number): Promise<Sent> {
+  return { job, atMs, answer: await complete(url, model, job.asked, headers(job.budgetMs)) };
 }

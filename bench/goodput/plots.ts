@@ -4,12 +4,12 @@ import type { Run } from './record.js';
 
 /** @returns file names and SVG texts: attainment against load, quality against attainment */
 export function plots(runs: readonly Run[]): [file: string, svg: string][] {
-  const sorted = [...runs].sort((a, b) => a.load - b.load);
+  const sorted = [...runs].sort((a, b) => (a.load ?? 0) - (b.load ?? 0));
   const keys = [...new Set(sorted.map(({ side, arrivals }) => `${side}, ${arrivals}`))].sort();
-  const series = (point: (run: Run) => readonly [number, number]): Plot['series'] =>
+  const series = (points: (run: Run) => (readonly [number, number])[]): Plot['series'] =>
     keys.map((name) => ({
       name,
-      points: sorted.filter(({ side, arrivals }) => `${side}, ${arrivals}` === name).map(point),
+      points: sorted.filter(({ side, arrivals }) => `${side}, ${arrivals}` === name).flatMap(points),
     }));
   return [
     [
@@ -19,7 +19,7 @@ export function plots(runs: readonly Run[]): [file: string, svg: string][] {
         x: 'load, multiples of full-depth capacity',
         y: 'attainment',
         yRange: [0, 1],
-        series: series(({ load, attainment }) => [load, attainment]),
+        series: series(({ load, attainment }) => (load === null ? [] : [[load, attainment]])),
       }),
     ],
     [
@@ -28,7 +28,7 @@ export function plots(runs: readonly Run[]): [file: string, svg: string][] {
         title: 'Mean quality of tokens against attainment',
         x: 'attainment',
         y: 'mean agreement with full depth',
-        series: series(({ attainment, meanQuality }) => [attainment, meanQuality]),
+        series: series(({ attainment, meanQuality }) => [[attainment, meanQuality]]),
       }),
     ],
   ];

@@ -7,19 +7,31 @@
 import { existsSync, readFileSync } from 'node:fs';
 import type { BudgetClass } from '../../src/simulate/workload.js';
 import type { Arrivals } from './load.js';
+import type { KnownQuestion } from './natural.js';
 import type { Summary } from './summary.js';
+
+/** How requests come: open load, or from clients that never pause. */
+export type Traffic = Arrivals | 'closed';
 
 export interface Run extends Summary {
   readonly side: string;
-  readonly arrivals: Arrivals;
-  readonly load: number;
-  readonly perSecond: number;
+  readonly arrivals: Traffic;
+  /** Multiple of what full depth completes; null where clients never pause. */
+  readonly load: number | null;
+  /** Requests per second that the load sends; null where clients never pause. */
+  readonly perSecond: number | null;
 }
+
+/** What full depth takes on the idle machine. */
+export type Idle =
+  | { readonly lengths: 'stated'; readonly classes: readonly BudgetClass[] }
+  | { readonly lengths: 'natural'; readonly questions: readonly KnownQuestion[] };
 
 /** Full depth on the idle machine, and what load 1 is. */
 export interface Setup {
+  /** Requests per second that full depth completes with clients that never pause. */
   readonly perSecond: number;
-  readonly classes: readonly BudgetClass[];
+  readonly idle: Idle;
 }
 
 export interface Record {

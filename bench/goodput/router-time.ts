@@ -4,12 +4,13 @@
  * Knows: the engine's planning, a cost table. Must not know: servers.
  */
 import { performance } from 'node:perf_hooks';
-import { Planning } from '../../src/engine/planning.js';
+import { RouterAdapter } from '../../src/engine/router-adapter.js';
 import { GREEDY } from '../../src/engine/sampler.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import { Slot } from '../../src/engine/slot.js';
-import type { CostTable } from '../../src/router/cost.js';
-import { type DepthShape, costModel, defaultPolicy, predictMs } from '../../src/router/planner.js';
+import type { CostTable } from '../../src/cost/table.js';
+import { type DepthShape, costModel, predictMs } from '../../src/cost/model.js';
+import { defaultPolicy } from '../../src/router/index.js';
 
 export interface RouterTime {
   readonly live: number;
@@ -37,7 +38,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
   const stepMs = (exit: number): number =>
     predictMs(model, { decode: { rows: rows(exit), context: 300 }, prefill: [] });
   const deepStepMs = stepMs(layers.length - 1);
-  const planning = new Planning(shape, table, defaultPolicy);
+  const router = new RouterAdapter(shape, table, defaultPolicy);
   const room = { slots: live, kvRoom: 1e6 };
   let count = 0;
   let now = 0;
@@ -46,9 +47,9 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     const totalMs = (ANSWER + PROMPT_STEPS) * deepStepMs * (0.5 + (number % 5) / 2);
     const sequence = new Sequence(
       {
-        ...{ type: 'generate', id: `r${number}`, arrivedAt: now, maxTokens: ANSWER, minTokens: 0, stopTokens: [] },
+        ...{ type: 'generate', id: `r${number}`, arrivedAt: now, maxTokens: ANSWER, minTokens: 0, stopTokens: [2] },
         prompt: Array.from({ length: 100 + ((number * 37) % 300) }, (_, i) => i),
-        ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null },
+        ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null, lengthGroup: { kind: 'chat', key: null } },
         depth: {
           ...{ minExit: layers[0] ?? 1, maxExit: layers.at(-1) ?? 1 },
           budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' },
@@ -74,21 +75,25 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     // Evenly spread over an answer's steps.
     while (sequences.length < Math.min(live, 1 + (step * live) / (PROMPT_STEPS + ANSWER))) {
       const sequence = arrive();
-      const { value, ms } = timed(() => planning.admit([sequence], sequences, [], room, now));
+      const { value, ms } = timed(() => router.admit([sequence], { ...room, live: sequences, waiting: [], now }));
       if (isMeasured) admitted += ms;
       if (isMeasured) arrivals += 1;
       sequence.admission = value[0] ?? null;
-      planning.arrived(sequence, now);
+      router.enqueued(sequence, now);
       sequences.push(sequence);
     }
     const { value, ms } = timed(() => {
-      planning.order(sequences, [], room, now);
-      const plan = planning.replan(sequences, [], room, now);
-      planning.chunk(sequences, [], room, now, new Set(plan.paused));
+      const context = { ...room, live: sequences, waiting: [], now };
+      router.order(context);
+      const plan = router.planStep(context);
+      router.choosePrefill(context, new Set(plan.paused));
       return plan;
     });
     if (isMeasured) planned += ms;
-    for (const { id, exit } of value.exits) sequences.find((each) => each.id === id)?.changeExit(layers.indexOf(exit));
+    for (const { id, exit } of value.exits) {
+      const sequence = sequences.find((each) => each.id === id);
+      if (sequence !== undefined) sequence.exit = layers.indexOf(exit);
+    }
     now += deepStepMs;
     sequences.forEach((sequence) => {
       advance(sequence, unitsOf(shape, sequence.exit), now);

@@ -4,24 +4,29 @@
  * Knows: answers, budgets, quality of exits. Must not know: servers.
  */
 import { median } from '../stats.js';
+import type { Answered } from './client.js';
 import type { Sent } from './load.js';
 
 export interface Summary {
   readonly requests: number;
   /** Share of all requests that came whole and inside their total budget. */
   readonly attainment: number;
-  /** The same among those that the server said were feasible; null where it doesn't say. */
-  readonly attainmentOfFeasible: number | null;
-  readonly feasible: number | null;
+  /** The same among those that the server guaranteed; null where it guarantees nothing of any. */
+  readonly attainmentOfGuaranteed: number | null;
+  readonly guaranteed: number | null;
   readonly byClass: Readonly<Record<string, number>>;
   /** Requests inside their budget per second. */
   readonly goodput: number;
+  /** Mean over tokens of their exit's layer. */
+  readonly meanExit: number;
   /** Mean over tokens of the agreement of their exit. */
   readonly meanQuality: number;
   readonly ttftP50Ms: number;
   readonly ttftP99Ms: number;
   /** Median of |actual - predicted| / predicted of the total; null where nothing was predicted. */
   readonly predictionError: number | null;
+  /** Share of the answers whose total lies inside the predicted interval, 8 in 10 if it is right; null without one. */
+  readonly insideInterval: number | null;
   /** Most milliseconds by which an answer was late. */
   readonly latestMs: number;
   readonly failed: number;
@@ -29,29 +34,39 @@ export interface Summary {
 
 const share = (part: number, all: number): number => (all === 0 ? 1 : part / all);
 
-export function isMet({ request, answer }: Sent): boolean {
-  return (
-    answer.status === 200 &&
-    answer.tokens === request.maxTokens &&
-    answer.totalMs <= (request.budget?.totalMs ?? Infinity)
+/** Whether the answer ended where it should: at its exact length, or by itself. */
+const isWhole = ({ job, answer }: Sent): boolean =>
+  answer.status === 200 && (job.isExact ? answer.tokens === job.tokens : answer.finishReason === 'stop');
+
+/** Whether the answer came whole and inside its budget. */
+export function isMet(sent: Sent): boolean {
+  return isWhole(sent) && sent.answer.totalMs <= sent.job.budgetMs;
+}
+
+/** Share of the answers whose total lies between the predicted 10th and 90th percentile; null where there are none. */
+export function intervalShare(answers: readonly Answered[]): number | null {
+  const inside = answers.flatMap(({ status, totalMs, predictedP10Ms: from, predictedP90Ms: to }) =>
+    status !== 200 || from === null || to === null ? [] : from <= totalMs && totalMs <= to,
   );
+  return inside.length === 0 ? null : share(inside.filter((isInside) => isInside).length, inside.length);
 }
 
 /** @param quality of an exit layer; `deepest` where the server doesn't say which exit it used */
 export function summaryOf(sent: readonly Sent[], quality: (layer: number) => number, deepest: number): Summary {
-  const feasible = sent.filter(({ answer }) => answer.feasible === true);
-  const told = sent.some(({ answer }) => answer.feasible !== null);
-  const names = [...new Set(sent.map(({ request }) => request.budgetClass))].sort();
+  const guaranteed = sent.filter(({ answer }) => answer.serviceClass === 'guaranteed');
+  const told = sent.some(({ answer }) => answer.serviceClass !== null);
+  const names = [...new Set(sent.map(({ job }) => job.budgetClass))].sort();
   const met = sent.filter(isMet).length;
-  let tokens = 0;
-  let sum = 0;
-  for (const { answer } of sent) {
-    for (const [layer, count] of Object.entries(answer.exits ?? { [deepest]: answer.tokens })) {
-      tokens += count;
-      sum += count * quality(Number(layer));
-    }
-  }
-  const lastMs = sent.reduce((most, { request, answer }) => Math.max(most, request.arrivedAt + answer.totalMs), 0);
+  const byExit = sent.flatMap(({ answer }) =>
+    Object.entries(answer.exits ?? { [deepest]: answer.tokens }).map(
+      ([layer, count]) => [Number(layer), count] as const,
+    ),
+  );
+  const tokens = Math.max(
+    1,
+    byExit.reduce((sum, [, count]) => sum + count, 0),
+  );
+  const lastMs = sent.reduce((most, { atMs, answer }) => Math.max(most, atMs + answer.totalMs), 0);
   const ttfts = sent.flatMap(({ answer }) => answer.ttftMs ?? []).sort((a, b) => a - b);
   const errors = sent.flatMap(({ answer }) =>
     answer.predictedMs === null || answer.status !== 200 ? [] : Math.abs(answer.totalMs / answer.predictedMs - 1),
@@ -59,23 +74,22 @@ export function summaryOf(sent: readonly Sent[], quality: (layer: number) => num
   return {
     requests: sent.length,
     attainment: share(met, sent.length),
-    attainmentOfFeasible: told ? share(feasible.filter(isMet).length, feasible.length) : null,
-    feasible: told ? feasible.length : null,
+    attainmentOfGuaranteed: told ? share(guaranteed.filter(isMet).length, guaranteed.length) : null,
+    guaranteed: told ? guaranteed.length : null,
     byClass: Object.fromEntries(
       names.map((name) => {
-        const own = sent.filter(({ request }) => request.budgetClass === name);
+        const own = sent.filter(({ job }) => job.budgetClass === name);
         return [name, share(own.filter(isMet).length, own.length)];
       }),
     ),
     goodput: met / Math.max(1e-3, lastMs / 1000),
-    meanQuality: sum / Math.max(1, tokens),
+    meanExit: byExit.reduce((sum, [layer, count]) => sum + layer * count, 0) / tokens,
+    meanQuality: byExit.reduce((sum, [layer, count]) => sum + quality(layer) * count, 0) / tokens,
     ttftP50Ms: median(ttfts),
     ttftP99Ms: ttfts[Math.floor(0.99 * (ttfts.length - 1))] ?? NaN,
     predictionError: errors.length === 0 ? null : median(errors),
-    latestMs: sent.reduce(
-      (most, { request, answer }) => Math.max(most, answer.totalMs - (request.budget?.totalMs ?? Infinity)),
-      -Infinity,
-    ),
+    insideInterval: intervalShare(sent.map(({ answer }) => answer)),
+    latestMs: sent.reduce((most, { job, answer }) => Math.max(most, answer.totalMs - job.budgetMs), -Infinity),
     failed: sent.filter(({ answer }) => answer.status !== 200).length,
   };
 }

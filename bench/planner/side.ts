@@ -1,44 +1,69 @@
 /**
- * The sides of the planner's bench: what a side makes of a request, and what its run came to.
+ * The sides of the planner's bench: what a side makes of a request, which router serves it, and what its run came to.
  *
- * Knows: simulator, reports. Must not know: where requests come from, how results are printed.
+ * Knows: simulator, routers. Must not know: where requests come from, how results are printed.
  */
-import { type CostModel, type Work, defaultPolicy, predictMs } from '../../src/router/planner.js';
-import { type Outcome, simulate } from '../../src/simulate/engine.js';
+import { type CostModel, type Work, predictMs } from '../../src/cost/model.js';
+import type { CostTable } from '../../src/cost/table.js';
+import { type LengthPrior, type Policy, Router } from '../../src/router/index.js';
+import { type Outcome, type RouterFacade, simulate } from '../../src/simulate/engine.js';
 import { noisy } from '../../src/simulate/noise.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { seeded } from '../../src/simulate/workload.js';
+import { SimpleRouter } from './simple.js';
 import type { MachineKind } from './workload.js';
+
+export interface Machine {
+  readonly model: CostModel;
+  readonly table: CostTable;
+  readonly prior: LengthPrior | null;
+  readonly policy: Policy;
+  readonly slots: number;
+  readonly kind: MachineKind;
+  readonly seed: number;
+  /** Clients that never pause; null for open arrivals. */
+  readonly clients: number | null;
+}
 
 export interface Side {
   readonly name: string;
   /** The request as this side sees it; it is judged by what it was. */
   readonly see: (request: SimulatedRequest) => SimulatedRequest;
+  readonly router: (machine: Machine) => RouterFacade;
 }
 
-/** Routed by budgets (ending late, or cut at the deadline), and depths that know nothing of budgets. */
+const routed = ({ model, table, policy, prior }: Machine): RouterFacade =>
+  new Router(model.shape, table, policy, prior);
+
+const withBudget = (onMiss: 'truncate' | 'reject') => (request: SimulatedRequest) => ({
+  ...request,
+  budget: request.budget && { ...request.budget, onMiss },
+});
+
+/** The answer runs to its full-depth length at every exit, and the router is told so. */
+function exact(request: SimulatedRequest): SimulatedRequest {
+  const tokens = request.lengths.at(-1) ?? 1;
+  return { ...request, lengths: request.lengths.map(() => tokens), maxTokens: tokens, isExactLength: true };
+}
+
+/** The router with what clients tell it, the same told the exact lengths, a simple router, and pinned exits. */
 export function sidesOf(exits: readonly number[]): Side[] {
   return [
-    { name: 'routed', see: (request) => request },
-    {
-      name: 'truncate',
-      see: ({ budget, ...rest }) => ({ ...rest, budget: budget && { ...budget, onMiss: 'truncate' } }),
-    },
+    { name: 'routed', see: (request) => request, router: routed },
+    { name: 'oracle', see: exact, router: routed },
+    { name: 'simple', see: (request) => request, router: (machine) => new SimpleRouter(machine) },
+    { name: 'simple oracle', see: exact, router: (machine) => new SimpleRouter(machine) },
+    { name: 'truncate', see: withBudget('truncate'), router: routed },
+    { name: 'reject', see: withBudget('reject'), router: routed },
     ...exits.map((layer): Side => ({
-      name: `fixed ${layer}`,
+      name: `pinned ${layer}`,
       see: (request) => ({ ...request, budget: null, minExit: layer, maxExit: layer }),
+      router: routed,
     })),
   ];
 }
 
-export interface Machine {
-  readonly model: CostModel;
-  readonly slots: number;
-  readonly kind: MachineKind;
-  readonly seed: number;
-}
-
-/** A caller's wait outside the engine. */
+/** A client's wait outside the engine, ms. */
 const OVERHEAD_MS = 10;
 /** 20% a step, and spells in which steps take twice as long, a sixth of the time. */
 const NOISE = { step: 0.2, spellEveryS: 6 };
@@ -52,37 +77,39 @@ const KV_POSITIONS = 1e6;
 
 /** Serves all requests. @returns their outcomes, with the requests as they were */
 export function serve(side: Side, requests: readonly SimulatedRequest[], machine: Machine): Outcome[] {
-  const { model, slots, seed } = machine;
+  const { model, slots, seed, policy, clients } = machine;
   const noise = machine.kind === 'noisy' ? noisy(NOISE, seeded(seed * 7 + 3)) : (ms: number): number => ms;
   const run = simulate(
     requests.map((request) => side.see(request)),
     {
-      ...{ slots, kvPositions: KV_POSITIONS, overheadMs: OVERHEAD_MS },
+      slots,
+      kvPositions: KV_POSITIONS,
+      overheadMs: OVERHEAD_MS,
+      clients,
       actual: (work, now) =>
         machine.kind === 'shared' ? sharedMs(work, predictMs(model, work)) : noise(predictMs(model, work), now),
     },
+    side.router(machine),
     model,
-    defaultPolicy,
+    policy,
   );
   const asked = new Map(requests.map((request) => [request.id, request]));
   for (let next = run.next(); ; next = run.next()) {
     if (next.done === true) {
-      return next.value.map((outcome) => ({ ...outcome, request: asked.get(outcome.request.id) ?? outcome.request }));
+      return next.value.map((outcome) => {
+        const { arrivedAt } = outcome.request;
+        return { ...outcome, request: { ...(asked.get(outcome.request.id) ?? outcome.request), arrivedAt } };
+      });
     }
   }
 }
 
 /** Requests per second that full depth completes with clients that never pause. */
-export function capacityOf(
-  requests: readonly SimulatedRequest[],
-  model: CostModel,
-  slots: number,
-  kind: MachineKind,
-): number {
-  const deepest = model.shape.exits.at(-1)?.layer ?? 0;
+export function capacityOf(requests: readonly SimulatedRequest[], machine: Machine): number {
+  const deepest = machine.model.shape.exits.at(-1)?.layer ?? 0;
   const side = sidesOf([deepest]).at(-1);
   if (side === undefined) throw new Error('a model has an exit');
-  const outcomes = serve(side, requests, { model, slots, kind, seed: 0 });
+  const outcomes = serve(side, requests, machine);
   const endedAt = outcomes.reduce((latest, outcome) => Math.max(latest, outcome.endedAt), 0);
   return (1000 * outcomes.length) / endedAt;
 }

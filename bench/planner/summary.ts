@@ -3,72 +3,94 @@
  *
  * Knows: reports. Must not know: simulators, files.
  */
-import type { DepthShape } from '../../src/router/planner.js';
+import type { DepthShape } from '../../src/cost/model.js';
 import type { Outcome } from '../../src/simulate/engine.js';
-import { isMet, reportOf } from '../../src/simulate/report.js';
+import { isGuaranteed, isMet, reportOf } from '../../src/simulate/report.js';
 import type { Cell } from './workload.js';
 
 export interface Result extends Cell {
   readonly side: string;
   readonly requests: number;
-  /** Share in budget, of all and of the promised; share that was promised. */
+  /** Share in budget of all requests, share that was guaranteed, and share of these that was kept. */
   readonly attainment: number;
-  readonly attainmentOfFeasible: number;
-  readonly feasible: number;
+  readonly guaranteed: number;
+  readonly kept: number;
   readonly quality: number;
   readonly depth: number;
   readonly predictionError: number;
+  /** Share of outcomes within the predicted 10% to 90% interval. */
+  readonly inInterval: number;
   readonly ttftP99Ms: number;
-  /** By how much the latest one missed its total budget, ms; negative where none did. */
-  readonly latestMs: number;
+  /**
+   * Longest wait of a request without a budget, or past it: answers that end until its first token, for each request ahead
+   * of it at its arrival (at least the slots). First come, first served has at most 1.
+   */
+  readonly overtaken: number;
 }
 
-export function resultOf(cell: Cell, side: string, outcomes: readonly Outcome[], shape: DepthShape): Result {
+export function resultOf(
+  cell: Cell,
+  side: string,
+  runs: readonly (readonly Outcome[])[],
+  shape: DepthShape,
+  slots: number,
+): Result {
+  const outcomes = runs.flat();
   const report = reportOf(outcomes, shape);
-  const promised = outcomes.filter(({ admission }) => admission.kind === 'admit' && admission.feasible);
   return {
     ...cell,
     side,
     requests: outcomes.length,
     attainment: report.attainment,
-    attainmentOfFeasible: report.attainmentOfFeasible,
-    feasible: promised.length / Math.max(1, outcomes.length),
+    guaranteed: report.guaranteed / Math.max(1, outcomes.length),
+    kept: report.kept,
     quality: report.meanQuality,
     depth: report.meanDepth,
     predictionError: report.predictionError,
+    inInterval: report.inInterval,
     ttftP99Ms: report.ttftMs.p99,
-    latestMs: outcomes.reduce(
-      (most, { request, endedAt }) =>
-        Math.max(most, endedAt - request.arrivedAt - (request.budget?.totalMs ?? Infinity)),
-      -Infinity,
-    ),
+    overtaken: Math.max(...runs.map((run) => overtakenOf(run, slots))),
   };
 }
 
-/** Late ones that were promised to be in time, for a look at why. */
+function overtakenOf(run: readonly Outcome[], slots: number): number {
+  let most = 0;
+  for (const each of run) {
+    if (each.request.budget !== null && isMet(each)) continue;
+    const { arrivedAt } = each.request;
+    const ahead = run.filter(({ request, endedAt }) => request.arrivedAt < arrivedAt && endedAt > arrivedAt).length;
+    const startedAt = each.firstTokenAt ?? each.endedAt;
+    const ended = run.filter(({ endedAt }) => endedAt > arrivedAt && endedAt < startedAt).length;
+    most = Math.max(most, ended / Math.max(slots, ahead));
+  }
+  return most;
+}
+
+/** Late ones that were guaranteed, for a look at why. */
 export function missesOf(outcomes: readonly Outcome[]): Outcome[] {
-  return outcomes.filter((each) => each.admission.kind === 'admit' && each.admission.feasible && !isMet(each));
+  return outcomes.filter((each) => isGuaranteed(each) && !isMet(each));
 }
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`.padStart(6);
 
-export const cellName = ({ arrivals, load, machine }: Cell): string =>
-  `${machine === 'steady' ? '' : `${machine} `}${arrivals} ${load}`;
+export const cellName = ({ workload, arrivals, load, machine }: Cell): string =>
+  `${workload} ${machine === 'steady' ? '' : `${machine} `}${arrivals} ${load}`;
 
-export const HEADER = `${'cell'.padEnd(18)} ${'side'.padEnd(9)} in budget promised kept  quality depth error ttft p99 latest`;
+export const HEADER = `${'cell'.padEnd(26)} ${'side'.padEnd(13)} in budget guarant. kept    quality depth error interval ttft p99 overtaken`;
 
 export function lineOf(result: Result): string {
-  const { side, attainment, feasible, attainmentOfFeasible, quality, depth, predictionError } = result;
+  const { side, attainment, guaranteed, kept, quality, depth, predictionError, inInterval } = result;
   return [
-    cellName(result).padEnd(18),
-    side.padEnd(9),
+    cellName(result).padEnd(26),
+    side.padEnd(13),
     `   ${percent(attainment)}`,
-    `  ${percent(feasible)}`,
-    percent(attainmentOfFeasible),
+    `  ${percent(guaranteed)}`,
+    percent(kept),
     `  ${quality.toFixed(3)}`,
     depth.toFixed(1).padStart(5),
     percent(predictionError),
-    result.ttftP99Ms.toFixed(0).padStart(6),
-    result.latestMs.toFixed(0).padStart(7),
+    percent(inInterval),
+    result.ttftP99Ms.toFixed(0).padStart(8),
+    result.overtaken.toFixed(1).padStart(6),
   ].join(' ');
 }

@@ -1,12 +1,14 @@
 /**
- * What the planner is tried on: a trace's lengths, made-up arrivals, three classes of budgets, from a seed.
+ * Workloads of the planner's bench: lengths, arrivals and three classes of budgets, from a seed.
  *
- * Knows: traces, arrival processes, what full depth takes. Must not know: how requests are served.
+ * Knows: traces, measured answer lengths, arrival processes, what full depth takes. Must not know: how requests are served.
  */
-import { type CostModel, predictMs } from '../../src/router/planner.js';
+import Type from 'typebox';
+import { Value } from 'typebox/value';
+import { type CostModel, predictMs } from '../../src/cost/model.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import type { TraceEntry } from '../../src/simulate/trace.js';
-import { type BudgetClass, classesFor, requestsOf, seeded } from '../../src/simulate/workload.js';
+import { type BudgetClass, budgetOf, classesFor, seeded } from '../../src/simulate/workload.js';
 import { type Arrivals, arrivalTimes } from '../goodput/load.js';
 
 /** Seeds to choose parameters by, and seeds to report by: what was chosen on the first must hold on the second. */
@@ -20,22 +22,64 @@ export type SeedSet = keyof typeof SEEDS;
 export const MACHINES = ['steady', 'noisy', 'shared'] as const;
 export type MachineKind = (typeof MACHINES)[number];
 
+/**
+ * `chat`: measured answers that full depth ends within 512 tokens; `short`: within 120; `prompts`: 50 to 512 positions and
+ * 4 to 64 tokens; `trace`: a trace's lengths, the same at every exit. Prompts of the first two are a trace's.
+ */
+export const WORKLOADS = ['chat', 'short', 'prompts', 'trace'] as const;
+export type Workload = (typeof WORKLOADS)[number];
+
+/** `unstated`: no max_tokens; `loose`: a bound of two to eight times the full-depth length. */
+export const LIMITS = ['unstated', 'loose'] as const;
+export type Limits = (typeof LIMITS)[number];
+
 /** One kind of traffic on one kind of machine. */
 export interface Cell {
-  readonly arrivals: Arrivals;
+  readonly workload: Workload;
+  /** `closed`: clients that never pause, two a slot for each unit of load. */
+  readonly arrivals: Arrivals | 'closed';
   /** 1 is what full depth completes with clients that never pause. */
   readonly load: number;
   readonly machine: MachineKind;
 }
 
-export interface Lengths {
+/** Answer lengths of one question by exit, shallowest first, tokens. */
+export type Answer = readonly number[];
+
+export interface Material {
   readonly trace: readonly TraceEntry[];
+  readonly answers: readonly Answer[];
+  readonly exits: number;
   readonly requests: number;
   /** Prompts and answers are that many times as long as in the trace. */
   readonly scale: number;
+  readonly limits: Limits;
+  /** Share of the requests that state no budget. */
+  readonly noBudget: number;
 }
 
-const LONGEST = 1000;
+const Lengths = Type.Record(Type.String(), Type.Object({ tokens: Type.Integer(), isCut: Type.Boolean() }));
+const LengthsFile = Type.Object({
+  cap: Type.Integer(),
+  answers: Type.Array(Type.Object({ greedy: Lengths, sampled: Lengths })),
+});
+
+/** Answers of `bench:lengths` that full depth ended by itself; a cut one at another exit counts as twice the cap. @throws Error */
+export function parseAnswers(text: string, layers: readonly number[]): Answer[] {
+  const file: unknown = JSON.parse(text);
+  if (!Value.Check(LengthsFile, file)) throw new Error('--lengths must be a file of bench:lengths');
+  return file.answers.flatMap(({ greedy, sampled }) =>
+    [greedy, sampled].flatMap((byExit) => {
+      const answer = layers.map((layer) => byExit[String(layer)]);
+      if (answer.some((each) => each === undefined) || answer.at(-1)?.isCut === true) return [];
+      return [answer.map((each) => (each?.isCut === true ? 2 * file.cap : Math.max(1, each?.tokens ?? 1)))];
+    }),
+  );
+}
+
+const LONGEST = 1024;
+const UNSTATED_TOKENS = 1024;
+const SHORT_TOKENS = 120;
 
 /** Budgets of 2, 4 and 10 times what full depth alone takes by the cost model. */
 export function budgetClasses(model: CostModel): BudgetClass[] {
@@ -49,28 +93,75 @@ export function budgetClasses(model: CostModel): BudgetClass[] {
 }
 
 /** Requests that all arrive at once: what capacity is measured with. */
-export function closedLoad(lengths: Lengths, classes: readonly BudgetClass[]): SimulatedRequest[] {
-  return drawn(lengths, classes, 0).map((request) => ({ ...request, arrivedAt: 0 }));
+export function closedLoad(
+  material: Material,
+  workload: Workload,
+  classes: readonly BudgetClass[],
+): SimulatedRequest[] {
+  return drawn(material, workload, classes, 0).map((request) => ({ ...request, arrivedAt: 0 }));
 }
 
 /** A seed's requests, from a stretch of the trace of its own. */
 export function openLoad(
-  lengths: Lengths,
+  material: Material,
+  cell: Pick<Cell, 'workload' | 'arrivals'>,
   classes: readonly BudgetClass[],
   perSecond: number,
-  arrivals: Arrivals,
   seed: number,
 ): SimulatedRequest[] {
-  const times = arrivalTimes(lengths.requests, perSecond, arrivals, seeded(seed * 7 + 2));
-  return drawn(lengths, classes, seed).map((request, i) => ({ ...request, arrivedAt: times[i] ?? 0 }));
+  const requests = drawn(material, cell.workload, classes, seed);
+  if (cell.arrivals === 'closed') return requests;
+  const times = arrivalTimes(requests.length, perSecond, cell.arrivals, seeded(seed * 7 + 2));
+  return requests.map((request, i) => ({ ...request, arrivedAt: times[i] ?? 0 }));
 }
 
-function drawn({ trace, requests, scale }: Lengths, classes: readonly BudgetClass[], seed: number): SimulatedRequest[] {
+function drawn(
+  material: Material,
+  workload: Workload,
+  classes: readonly BudgetClass[],
+  seed: number,
+): SimulatedRequest[] {
+  const { trace, requests, scale, limits, noBudget } = material;
+  const random = seeded(seed * 7 + 1);
   const from = (seed * requests) % Math.max(1, trace.length - requests);
-  return requestsOf(
-    trace.slice(from),
-    classes,
-    { speed: 1, length: scale, limit: requests, maxLength: LONGEST },
-    seeded(seed * 7 + 1),
-  );
+  const answers = material.answers.filter((answer) => workload !== 'short' || (answer.at(-1) ?? 0) <= SHORT_TOKENS);
+  return trace.slice(from, from + requests).map((entry, i) => {
+    const lengths = lengthsOf(entry, workload, answers, material, random);
+    const tokens = lengths.at(-1) ?? 1;
+    const wanted =
+      workload === 'prompts' ? 50 + Math.floor(random() * 463) : Math.max(1, Math.round(entry.promptTokens * scale));
+    const promptLength = Math.min(LONGEST - 24, wanted);
+    const most = limits === 'loose' ? tokens * 2 ** (1 + Math.floor(random() * 3)) : UNSTATED_TOKENS;
+    const budgetClass = classes[Math.floor(random() * classes.length)];
+    const hasBudget = random() >= noBudget && budgetClass !== undefined;
+    return {
+      id: `r${i}`,
+      arrivedAt: 0,
+      promptLength,
+      lengths,
+      maxTokens: Math.max(1, most),
+      isExactLength: false,
+      lengthGroup: { kind: 'chat', key: null },
+      budget: hasBudget ? budgetOf(budgetClass, promptLength, tokens) : null,
+      minExit: null,
+      maxExit: null,
+      budgetClass: hasBudget ? budgetClass.name : 'none',
+    };
+  });
+}
+
+function lengthsOf(
+  entry: TraceEntry,
+  workload: Workload,
+  answers: readonly Answer[],
+  { exits, scale }: Material,
+  random: () => number,
+): readonly number[] {
+  if (workload === 'trace') return new Array<number>(exits).fill(Math.max(1, Math.round(entry.outputTokens * scale)));
+  const answer = answers[Math.floor(random() * answers.length)];
+  if (answer === undefined) throw new Error(`no measured answers for the workload ${workload}`);
+  if (workload !== 'prompts') return answer;
+  // Short answers: a shallow exit differs from full depth by the ratio that it had for a measured question.
+  const tokens = 4 + Math.floor(random() * 61);
+  return answer.map((length) => Math.max(1, Math.round((tokens * length) / (answer.at(-1) ?? 1))));
 }

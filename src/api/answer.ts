@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { monotonicMs } from '../clock.js';
-import type { DraftSource, EndedEvent } from '../engine/messages.js';
+import type { DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../engine/messages.js';
 import { ApiError, toApiError } from '../errors.js';
 import { characters } from './characters.js';
 import { Choice, type FinishReason, type Piece } from './choice.js';
@@ -88,6 +88,7 @@ export class Answer {
           logprobs: plan.logprobs,
           promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
           depth: { ...plan.depth, budget: plan.budget },
+          lengthGroup: plan.lengthGroup,
           grammar: plan.grammar?.grammar ?? null,
           prediction: plan.prediction,
           speculate: plan.speculate,
@@ -153,16 +154,24 @@ export class Answer {
     const tpot = worst(times.map((time) => time.tpot));
     const started = worst(this.#ends.map((end) => end?.startedAt ?? null));
     const { drafted, accepted } = this.#drafts();
+    const probability = plans.reduce<number | null>(
+      (least, plan) => (plan.probability === null ? least : Math.min(least ?? 1, plan.probability)),
+      null,
+    );
     return {
       plan: {
+        service_class: this.#serviceClass(),
         exit_layer: plans[0]?.exit ?? 0,
-        predicted_ttft_ms: rounded(Math.max(0, ...plans.map((plan) => plan.predictedTtftMs))),
-        predicted_tpot_ms: rounded(Math.max(0, ...plans.map((plan) => plan.predictedTpotMs))),
-        // Without a plan, what its deadline came before, nothing was promised.
-        feasible: this.choices.every(({ plan }) => plan?.feasible === true),
+        expected_tokens: Math.round(total(plans, 'expectedTokens')),
+        expected_tokens_p90: Math.round(total(plans, 'expectedTokensP90')),
+        probability: probability === null ? null : rounded(probability),
+        predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
+        predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
       },
       exit_layers: layers,
-      predicted_ms: rounded(Math.max(0, ...plans.map((plan) => plan.predictedMs))),
+      predicted_ms: slowest(plans, 'predictedMs'),
+      predicted_p10_ms: slowest(plans, 'predictedP10Ms'),
+      predicted_p90_ms: slowest(plans, 'predictedP90Ms'),
       actual_ms: rounded(actual),
       ttft_ms: ttft === null ? null : rounded(ttft),
       tpot_ms: tpot === null ? null : rounded(tpot),
@@ -179,7 +188,14 @@ export class Answer {
     };
   }
 
-  /** What the planner said at admission, for the response's headers. */
+  /** The weakest class of all choices. A choice whose deadline came before its plan has no capacity. */
+  #serviceClass(): ServiceClass {
+    if (this.plan.budget === null) return 'none';
+    const classes = this.choices.map(({ plan }) => plan?.serviceClass ?? 'best_effort');
+    return WEAKEST_FIRST.find((each) => classes.includes(each)) ?? 'none';
+  }
+
+  /** What the router said at admission, for the response's headers. */
   headers(): Record<string, string> {
     const plan = this.choices.find((choice) => choice.plan !== null)?.plan;
     if (plan === undefined || plan === null) return {};
@@ -275,7 +291,19 @@ function worst(values: readonly (number | null)[]): number | null {
   return values.reduce((most, value) => (value === null ? most : Math.max(most ?? value, value)), null);
 }
 
-/** Microseconds are enough for a reader. */
-function rounded(ms: number): number {
-  return Math.round(ms * 1000) / 1000;
+const WEAKEST_FIRST: readonly ServiceClass[] = ['best_effort', 'reserved', 'guaranteed'];
+
+type Predicted = 'predictedTtftMs' | 'predictedTpotMs' | 'predictedMs' | 'predictedP10Ms' | 'predictedP90Ms';
+
+function slowest(plans: readonly PlannedEvent[], time: Predicted): number {
+  return rounded(Math.max(0, ...plans.map((plan) => plan[time])));
+}
+
+function total(plans: readonly PlannedEvent[], length: 'expectedTokens' | 'expectedTokensP90'): number {
+  return plans.reduce((sum, plan) => sum + plan[length], 0);
+}
+
+/** Microseconds, and thousandths of a probability, are enough for a reader. */
+function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000;
 }

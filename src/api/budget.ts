@@ -23,58 +23,81 @@ function numberIn(text: string): number {
   return /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) : NaN;
 }
 
-/** Positive milliseconds of the first of these headers that is present. */
-function milliseconds(headers: Headers, names: readonly string[]): number | null {
-  for (const name of names) {
-    const text = headerText(headers, name);
-    if (text === undefined) continue;
-    const value = numberIn(text);
-    if (value > 0 && value <= MAX_MS) return value;
-    const rule = `must be a number of milliseconds above 0 and at most ${MAX_MS}`;
-    throw new ApiError('invalid_value', `${name} ${rule}, got ${shown(text)}.`, name);
-  }
-  return null;
+/** @returns the values of a header, in order. Node.js joins repeated headers by commas, as lists are written. */
+function headerValues(headers: Headers, name: string): readonly string[] {
+  const texts = [headers[name.toLowerCase()] ?? []].flat();
+  return texts.flatMap((text) => text.split(',')).map((text) => text.trim());
 }
 
-/** How long a proxy waits, which may be very long: nobody asks for that. */
+/**
+ * The least value of a header, or null where the header is absent.
+ * @param rule completes "NAME must be ..."
+ * @param read gives what is not above 0, or NaN, for a text that breaks the rule
+ * @throws ApiError invalid_value that names the header and the value
+ */
+function leastOf(headers: Headers, name: string, rule: string, read: (text: string) => number): number | null {
+  const texts = headerValues(headers, name);
+  const values = texts.map((text, index) => {
+    const value = read(text);
+    if (value > 0) return value;
+    throw wrongValue(name, rule, texts, index);
+  });
+  return least(values);
+}
+
+function wrongValue(name: string, rule: string, texts: readonly string[], index: number): ApiError {
+  const place = texts.length === 1 ? '' : ` as value ${index + 1} of ${texts.length}`;
+  return new ApiError('invalid_value', `${name} must be ${rule}, got ${shown(texts[index] ?? '')}${place}.`, name);
+}
+
+function least(values: readonly (number | null)[]): number | null {
+  const stated = values.filter((value) => value !== null);
+  return stated.length === 0 ? null : Math.min(...stated);
+}
+
+/** The least of what these headers, names for one time, state. */
+function milliseconds(headers: Headers, ...names: readonly string[]): number | null {
+  const rule = `a number of milliseconds above 0 and at most ${MAX_MS}`;
+  const read = (text: string): number => {
+    const value = numberIn(text);
+    return value <= MAX_MS ? value : NaN;
+  };
+  return least(names.map((name) => leastOf(headers, name, rule, read)));
+}
+
+/** How long a proxy waits, which may be longer than any budget. */
 function proxyTimeout(headers: Headers, name: string, unit: 'milliseconds' | 'seconds'): number | null {
-  const text = headerText(headers, name);
-  if (text === undefined) return null;
-  const value = numberIn(text) * (unit === 'seconds' ? 1000 : 1);
-  if (value > 0) return Math.min(value, MAX_MS);
-  throw new ApiError('invalid_value', `${name} must be a number of ${unit} above 0, got ${shown(text)}.`, name);
+  const rule = `a number of ${unit} above 0`;
+  return leastOf(headers, name, rule, (text) => Math.min(numberIn(text) * (unit === 'seconds' ? 1000 : 1), MAX_MS));
 }
 
 /** gRPC's own format: up to 8 digits and a unit. */
 const GRPC_UNITS_MS: Readonly<Record<string, number>> = { H: 3.6e6, M: 6e4, S: 1e3, m: 1, u: 1e-3, n: 1e-6 };
 
 function grpcTimeout(headers: Headers): number | null {
-  const text = headerText(headers, 'grpc-timeout');
-  if (text === undefined) return null;
-  const match = /^(\d{1,8})([HMSmun])$/.exec(text);
-  const value = Number(match?.[1]) * (GRPC_UNITS_MS[match?.[2] ?? ''] ?? NaN);
-  if (value > 0) return Math.min(value, MAX_MS);
-  throw new ApiError(
-    'invalid_value',
-    `grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n, above 0, got ${shown(text)}.`,
-    'grpc-timeout',
-  );
+  return leastOf(headers, 'grpc-timeout', '1 to 8 digits and one of H, M, S, m, u, n, above 0', (text) => {
+    const match = /^(\d{1,8})([HMSmun])$/.exec(text);
+    return Math.min(Number(match?.[1]) * (GRPC_UNITS_MS[match?.[2] ?? ''] ?? NaN), MAX_MS);
+  });
 }
 
+/** Actions on a miss have no order, so all values must agree. */
 function onMiss(headers: Headers): OnMiss | null {
-  const text = headerText(headers, 'X-Budget-On-Miss');
-  if (text === undefined) return null;
-  if (text === 'continue' || text === 'truncate' || text === 'reject') return text;
-  throw new ApiError(
-    'invalid_value',
-    `X-Budget-On-Miss must be continue, truncate or reject, got ${shown(text)}.`,
-    'X-Budget-On-Miss',
-  );
+  const name = 'X-Budget-On-Miss';
+  const texts = headerValues(headers, name);
+  const values = texts.map((text, index): OnMiss => {
+    if (text === 'continue' || text === 'truncate' || text === 'reject') return text;
+    throw wrongValue(name, 'continue, truncate or reject', texts, index);
+  });
+  const [first = null, ...others] = new Set(values);
+  if (others.length === 0) return first;
+  const rule = 'must have one value, got different ones';
+  throw new ApiError('invalid_value', `${name} ${rule}: ${[first, ...others].join(', ')}.`, name);
 }
 
 /**
- * The budget that a request states, else the fallback, or null. The body's twin wins over a header; the time-outs of
- * proxies only lower the total, and what to do on a miss can be said alone.
+ * The budget that a request states, else the fallback, or null. The body's twin wins over a header; of several values in
+ * headers the least counts. The time-outs of proxies only lower the total, and what to do on a miss can be said alone.
  * @param fallback of requests that state neither a total nor the time of a token
  * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param.
  */
@@ -84,9 +107,9 @@ export function requestBudget(
   fallback: Budget | null,
 ): Budget | null {
   const header = {
-    total: milliseconds(headers, ['X-Latency-Budget-Ms']),
-    ttft: milliseconds(headers, ['X-SLO-TTFT-Ms', 'x-llm-d-slo-ttft-ms']),
-    tpot: milliseconds(headers, ['X-SLO-TPOT-Ms', 'x-llm-d-slo-tpot-ms']),
+    total: milliseconds(headers, 'X-Latency-Budget-Ms'),
+    ttft: milliseconds(headers, 'X-SLO-TTFT-Ms', 'x-llm-d-slo-ttft-ms'),
+    tpot: milliseconds(headers, 'X-SLO-TPOT-Ms', 'x-llm-d-slo-tpot-ms'),
     onMiss: onMiss(headers),
   };
   const own = {
@@ -96,13 +119,12 @@ export function requestBudget(
   };
   const isStated = own.totalMs !== null || own.ttftMs !== null || own.tpotMs !== null;
   const stated = isStated ? own : { ...own, ...fallback };
-  const bounds = [
+  const totalMs = least([
     stated.totalMs,
     grpcTimeout(headers),
     proxyTimeout(headers, 'Request-Timeout', 'seconds'),
     proxyTimeout(headers, 'x-envoy-expected-rq-timeout-ms', 'milliseconds'),
-  ].filter((bound) => bound !== null);
-  const totalMs = bounds.length === 0 ? null : Math.min(...bounds);
+  ]);
   const { ttftMs, tpotMs } = stated;
   if (totalMs === null && ttftMs === null && tpotMs === null) return null;
   const inherited = isStated ? null : fallback?.onMiss;

@@ -78,6 +78,7 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   const patience = patienceOf(request, budget);
   const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false, patience };
   return planGeneration(context, request, {
+    endpoint: 'chat',
     budget,
     prompts: [await chatPrompt(context, body.messages, tools, frame)],
     promptParam: 'messages',

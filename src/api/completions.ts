@@ -64,6 +64,7 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
   }
   const budget = budgetOf(context, request);
   return planGeneration(context, request, {
+    endpoint: 'completion',
     budget,
     prompts: await prompts(context, body, patienceOf(request, budget)),
     promptParam: 'prompt',

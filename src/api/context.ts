@@ -20,6 +20,8 @@ export interface Limits {
 
 /** Who asks, and what that one may do. */
 export interface Caller {
+  /** Name of its API key; null without keys, or for a key without a name. */
+  readonly keyName: string | null;
   readonly policy: RequestPolicy;
   /**
    * Takes tokens from the caller's allowance before any work is done.

@@ -25,8 +25,8 @@ export function refusal(event: RefusedEvent, grammar: PlannedGrammar | null): Ap
       return new ApiError('invalid_value', 'The prompt holds a token that the model does not know.');
     case 'budget_infeasible': {
       const least = event.leastFeasibleMs === null ? null : Math.ceil(event.leastFeasibleMs);
-      const hint = least === null ? '' : `; the least feasible now is ${least} ms`;
-      return new ApiError('budget_infeasible', `Not even the shallowest plan makes the budget${hint}.`, null, {
+      const hint = least === null ? '' : `; the smallest budget accepted at this moment is ${least} ms`;
+      return new ApiError('budget_infeasible', `No exit can meet the latency budget${hint}.`, null, {
         least_feasible_budget_ms: least,
       });
     }

@@ -3,10 +3,10 @@
  *
  * Knows: limits. Must not know: response shapes.
  */
-import type { Budget, Sampling } from '../engine/messages.js';
+import type { Budget, LengthGroup, Sampling } from '../engine/messages.js';
 import { ApiError, shown } from '../errors.js';
 import { requestBudget } from './budget.js';
-import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
+import { readyEngine, type ApiContext, type ApiRequest, type Caller } from './context.js';
 import { requestDepth, type DepthBounds } from './depth.js';
 import { encodeWhileWaited, type Patience } from './patience.js';
 import { policyOf } from './policy.js';
@@ -35,6 +35,7 @@ export interface GenerationPlan {
   readonly echo: boolean;
   readonly depth: DepthBounds;
   readonly budget: Budget | null;
+  readonly lengthGroup: LengthGroup;
   /** What answers keep to; null for any text. */
   readonly grammar: PlannedGrammar | null;
   /** Tokens that answers are expected to hold, or null. */
@@ -116,6 +117,7 @@ function stopTokens({ stop_token_ids: ids = [] }: GenerationBody, vocabulary: nu
 }
 
 export interface PlanInput {
+  readonly endpoint: 'chat' | 'completion';
   readonly budget: Budget | null;
   readonly prompts: readonly Prompt[];
   /** Name of the field that holds the prompt, for errors. */
@@ -127,6 +129,12 @@ export interface PlanInput {
   readonly echo: boolean;
   readonly grammar: PlannedGrammar | null;
   readonly prediction: readonly number[] | null;
+}
+
+/** What tells how long answers get: a grammar says more than the endpoint. */
+function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
+  const kind = grammar === null ? endpoint : grammar.grammar.kind === 'json' ? 'schema' : 'tools';
+  return { kind, key: keyName };
 }
 
 /** @throws ApiError for everything that the limits, the model or the budget contract refuse */
@@ -179,6 +187,7 @@ export function planGeneration(
     echo: input.echo,
     depth,
     budget,
+    lengthGroup: lengthGroup(request.caller, input),
     grammar: input.grammar,
     prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,

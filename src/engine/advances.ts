@@ -3,10 +3,10 @@
  *
  * Knows: sequences, what their exits need, what that costs. Must not know: which prompt goes on (router), decoding.
  */
-import type { Work } from '../router/planner.js';
+import type { Work } from '../cost/model.js';
 import { chunkEnd } from './chunks.js';
 import type { Executor } from './executor.js';
-import type { Planning } from './planning.js';
+import type { RouterAdapter } from './router-adapter.js';
 import type { Sequence } from './sequence.js';
 
 /** A run of positions of one sequence, and the work that it is. */
@@ -18,10 +18,10 @@ export interface Advance {
 }
 
 /** The next positions of a sequence, at most `most`. */
-export function advanceOf(sequence: Sequence, most: number, executor: Executor, planning: Planning): Advance {
+export function advanceOf(sequence: Sequence, most: number, executor: Executor, router: RouterAdapter): Advance {
   const start = sequence.slot?.least(executor.exit(sequence.exit).needed) ?? 0;
   const end = chunkEnd(start, most, sequence.tokens.length - 1);
-  return { sequence, end, work: planning.advanceWork(sequence, end) };
+  return { sequence, end, work: router.advanceWork(sequence, end) };
 }
 
 /**
@@ -33,7 +33,7 @@ export function advanceOf(sequence: Sequence, most: number, executor: Executor, 
 export function catchUpsOf(
   running: readonly Sequence[],
   executor: Executor,
-  planning: Planning,
+  router: RouterAdapter,
   chunk: number,
   stallMs: number,
 ): Advance[] {
@@ -44,8 +44,8 @@ export function catchUpsOf(
     // Shorter than that it is a prompt; and who is where its exit needs it decodes.
     if (slot === null || slot.length < tokens.length - 1) continue;
     if (sequence.isDecodable(executor.exit(exit).needed)) continue;
-    const next = advanceOf(sequence, chunk, executor, planning);
-    ms += planning.predictMs({ decode: null, prefill: next.work });
+    const next = advanceOf(sequence, chunk, executor, router);
+    ms += router.predictMs({ decode: null, prefill: next.work });
     if (advances.length > 0 && ms > stallMs) break;
     advances.push(next);
   }

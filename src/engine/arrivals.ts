@@ -3,14 +3,14 @@
  *
  * A step takes tens of milliseconds, in which a whole burst may arrive. Admitted one by one, the first of it would be
  * told what it gets without the others: they are admitted together, when the next step begins.
- * Knows: the queue, planning, the outbox. Must not know: slots, graphs, what a step runs.
+ * Knows: the queue, the router, the outbox. Must not know: slots, graphs, what a step runs.
  */
 import type { Constraint } from './constraint.js';
 import type { Executor } from './executor.js';
 import type { CancelReason, GenerateMessage, RefusedEvent } from './messages.js';
-import type { Admission } from '../router/types.js';
+import type { Admission } from '../router/index.js';
 import type { Outbox } from './outbox.js';
-import type { EngineRoom, Planning } from './planning.js';
+import type { EngineRoom, RouterAdapter } from './router-adapter.js';
 import type { Scheduler } from './scheduler.js';
 import { Sequence } from './sequence.js';
 
@@ -27,7 +27,7 @@ export class Arrivals {
   constructor(
     private readonly executor: Executor,
     private readonly scheduler: Scheduler,
-    private readonly planning: Planning,
+    private readonly router: RouterAdapter,
     private readonly outbox: Outbox,
   ) {}
 
@@ -62,8 +62,9 @@ export class Arrivals {
   /** Refuses a request whose budget was over before it was submitted. */
   refuseLate(request: GenerateMessage, room: EngineRoom, now: number): void {
     const { running, waiting } = this.scheduler;
-    const [admission] = this.planning.admit([this.#sequence(request, null)], running, waiting, room, now);
-    this.#refuse(request.id, 'budget_infeasible', admission?.kind === 'refuse' ? admission.leastFeasibleMs : null);
+    const context = { ...room, live: running, waiting, now };
+    const [admission] = this.router.admit([this.#sequence(request, null)], context);
+    this.#refuse(request.id, 'budget_infeasible', admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
   }
 
   /** Ends a request that was never submitted. */
@@ -94,7 +95,7 @@ export class Arrivals {
       this.scheduler.lookUp(sequence, asked.slice(0, i));
     });
     const { running, waiting } = this.scheduler;
-    const admissions = this.planning.admit(asked, running, waiting, room, now);
+    const admissions = this.router.admit(asked, { ...room, live: running, waiting, now });
     return asked.flatMap((sequence, i) => {
       const admission = admissions[i];
       if (admission?.kind === 'admit') return { sequence, admission };
@@ -107,16 +108,23 @@ export class Arrivals {
   }
 
   #enqueue({ sequence, admission }: Taken, now: number): void {
-    const { exit, prediction, feasible, bound } = admission;
+    const { exit, prediction, serviceClass, expectedTokens, expectedTokensP90, probability } = admission;
     sequence.exit = this.executor.model.exitIndex(exit);
     sequence.admission = admission;
     this.scheduler.enqueue(sequence);
-    this.planning.arrived(sequence, now);
+    this.router.enqueued(sequence, now);
     this.outbox.planned.push({
-      ...{ id: sequence.id, exit, feasible, bound },
+      id: sequence.id,
+      exit,
+      serviceClass,
+      expectedTokens,
+      expectedTokensP90,
+      probability,
       predictedTtftMs: prediction.ttftMs,
       predictedTpotMs: prediction.tpotMs,
       predictedMs: prediction.totalMs,
+      predictedP10Ms: prediction.p10Ms,
+      predictedP90Ms: prediction.p90Ms,
     });
     if (sequence.request.promptLogprobs !== null) this.outbox.prompts.push({ id: sequence.id, logprobs: [null] });
   }

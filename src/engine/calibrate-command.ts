@@ -1,6 +1,6 @@
 /** `sortie calibrate`: the cost table of a model folder on this machine, in the form that `sortie simulate` reads. */
 import { monotonicMs } from '../clock.js';
-import { depthShape } from '../router/planner.js';
+import { depthShape } from '../cost/model.js';
 import { calibrate, calibrationPlan } from './calibrate.js';
 import { Executor } from './executor.js';
 import { loadModel } from './load.js';

@@ -3,7 +3,7 @@
  *
  * Knows: the executor, a clock. Must not know: requests. The caches hold zeros then; cost does not depend on values.
  */
-import type { CostPoint, CostTable, UnitCost } from '../router/cost.js';
+import type { CostPoint, CostTable, UnitCost } from '../cost/table.js';
 import type { Executor } from './executor.js';
 
 export interface CalibrationPlan {

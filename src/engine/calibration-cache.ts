@@ -10,8 +10,8 @@ import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import Type from 'typebox';
 import { Value } from 'typebox/value';
-import type { CostTable } from '../router/cost.js';
-import { CostTableSchema } from '../router/cost-schema.js';
+import type { CostTable } from '../cost/table.js';
+import { CostTableSchema } from '../cost/table.js';
 
 /** Everything that changes what a unit costs. */
 export interface CalibrationKey {

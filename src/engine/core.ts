@@ -2,16 +2,17 @@
  * The engine without its process: requests in, one message per step out.
  *
  * A step is: end what was cancelled or is overdue; admit; re-plan depths; advance one chunk; decode the batch; sample.
- * Knows: scheduler, planning, executor. Must not know: processes, HTTP, text ("purely token id sequences").
+ * Knows: scheduler, router, executor. Must not know: processes, HTTP, text ("purely token id sequences").
  */
-import type { Policy } from '../router/planner.js';
-import type { CostTable } from '../router/cost.js';
-import { depthShape } from '../router/planner.js';
+import type { Policy } from '../router/index.js';
+import type { CostTable } from '../cost/table.js';
+import { depthShape } from '../cost/model.js';
 import { Arrivals } from './arrivals.js';
 import { type Advance, advanceOf, catchUpsOf } from './advances.js';
 import { type Constraint } from './constraint.js';
 import { type Chosen, chooseTokens, isPlainGreedy } from './choose.js';
 import type { Executor } from './executor.js';
+import { folderPrior } from './length-prior.js';
 import type {
   CancelReason,
   EndedEvent,
@@ -24,7 +25,7 @@ import type {
 } from './messages.js';
 import { Outbox } from './outbox.js';
 import { place } from './place.js';
-import { Planning } from './planning.js';
+import { type EngineRoom, RouterAdapter, type StepContext } from './router-adapter.js';
 import { scorePrompt } from './prompt-scores.js';
 import { Scheduler, type SchedulerLimits } from './scheduler.js';
 import type { Sequence } from './sequence.js';
@@ -44,7 +45,9 @@ export interface CoreOptions extends SchedulerLimits {
 
 export class EngineCore {
   readonly scheduler: Scheduler;
-  readonly #planning: Planning;
+  /** Why the model folder's prior of output lengths is not used; null where it is. */
+  readonly lengthPriorFault: string | null;
+  readonly #router: RouterAdapter;
   readonly #outbox = new Outbox();
   readonly #speculation: Speculation;
   readonly #arrivals: Arrivals;
@@ -57,9 +60,12 @@ export class EngineCore {
     private readonly options: CoreOptions,
   ) {
     this.scheduler = new Scheduler(executor.table, options);
-    this.#planning = new Planning(depthShape(executor.model.manifest), costs, options.policy, options.slowdown);
+    const { manifest } = executor.model;
+    const { prior, fault } = folderPrior(manifest);
+    this.lengthPriorFault = fault;
+    this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, prior, options.slowdown);
     this.#speculation = new Speculation(executor);
-    this.#arrivals = new Arrivals(executor, this.scheduler, this.#planning, this.#outbox);
+    this.#arrivals = new Arrivals(executor, this.scheduler, this.#router, this.#outbox);
   }
 
   /** Whether `step` has anything to do or to tell. */
@@ -125,9 +131,7 @@ export class EngineCore {
     const startedAt = clock();
     this.#arrivals.admit(this.#room(), startedAt);
     this.#endDue(startedAt);
-    this.scheduler.reorder(
-      this.#planning.order(this.scheduler.running, this.scheduler.waiting, this.#room(), startedAt),
-    );
+    this.scheduler.reorder(this.#router.order(this.#context(startedAt)));
     this.scheduler.start(startedAt);
     this.scheduler.follow(() => clock() - startedAt < this.options.policy.maxStallMs);
     const paused = this.#replan(startedAt);
@@ -191,30 +195,32 @@ export class EngineCore {
   #endOverdue(rows: readonly Sequence[], advances: readonly Advance[], now: number): void {
     const all = [...this.scheduler.running, ...this.scheduler.waiting];
     if (!all.some(({ request }) => request.depth.budget?.onMiss === 'truncate')) return;
-    const work = { decode: decodeWork(rows, this.#planning.shape), prefill: advances.flatMap((each) => each.work) };
-    for (const sequence of all) if (this.#planning.isOverdue(sequence, now, work)) this.#end(sequence, 'deadline', now);
+    const work = { decode: decodeWork(rows, this.#router.shape), prefill: advances.flatMap((each) => each.work) };
+    for (const sequence of all) if (this.#router.isOverdue(sequence, now, work)) this.#end(sequence, 'deadline', now);
   }
 
   #replan(now: number): ReadonlySet<string> {
-    const { running, waiting } = this.scheduler;
-    const plan = this.#planning.replan(running, waiting, this.#room(), now);
-    for (const { id, exit } of plan.exits) this.scheduler.find(id)?.changeExit(this.executor.model.exitIndex(exit));
+    const plan = this.#router.planStep(this.#context(now));
+    for (const { id, exit } of plan.exits) {
+      const sequence = this.scheduler.find(id);
+      if (sequence !== undefined) sequence.exit = this.executor.model.exitIndex(exit);
+    }
     return new Set(plan.paused);
   }
 
   /** Who advances in this step: all who must catch up, since their plans count on it; else the prompt that the router names. */
   #advances(now: number, paused: ReadonlySet<string>): Advance[] {
-    const { running, waiting } = this.scheduler;
+    const { running } = this.scheduler;
     const { prefillChunk, policy } = this.options;
-    const catchUps = catchUpsOf(running, this.executor, this.#planning, prefillChunk, policy.maxStallMs);
+    const catchUps = catchUpsOf(running, this.executor, this.#router, prefillChunk, policy.maxStallMs);
     if (catchUps.length > 0) return catchUps;
     if (running.every((each) => each.isDecodable(this.executor.exit(each.exit).needed))) return [];
-    const chunk = this.#planning.chunk(running, waiting, this.#room(), now, paused);
+    const chunk = this.#router.choosePrefill(this.#context(now), paused);
     const sequence = running.find(({ id }) => id === chunk?.id);
     if (sequence === undefined || chunk === null) return [];
     // Whoever goes on takes along what another prompt has done of its own.
     this.scheduler.share(sequence);
-    return [advanceOf(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#planning)];
+    return [advanceOf(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#router)];
   }
 
   #advance(advances: readonly Advance[]): AdvanceTotals {
@@ -244,9 +250,9 @@ export class EngineCore {
     if (!maySpeculate(request, this.options.speculate)) return null;
     if (request.depth.budget?.onMiss === 'truncate') {
       // A round takes no longer than two steps.
-      const decode = decodeWork([sequence], this.#planning.shape);
-      const twoSteps = { decode, prefill: this.#planning.advanceWork(sequence, tokens.length) };
-      if (this.#planning.isOverdue(sequence, this.options.clock(), twoSteps)) return null;
+      const decode = decodeWork([sequence], this.#router.shape);
+      const twoSteps = { decode, prefill: this.#router.advanceWork(sequence, tokens.length) };
+      if (this.#router.isOverdue(sequence, this.options.clock(), twoSteps)) return null;
     }
     const { table } = this.executor;
     const bytes = table.bytesAt(exit, tokens.length + 1);
@@ -264,13 +270,13 @@ export class EngineCore {
     advanced: AdvanceTotals,
     { at, ms, cycleMs }: { at: number; ms: number; cycleMs: number },
   ): StepWork {
-    const decode = decodeWork([sequence], this.#planning.shape);
-    const plainMs = this.#planning.predictMs({ decode, prefill: [] });
+    const decode = decodeWork([sequence], this.#router.shape);
+    const plainMs = this.#router.predictMs({ decode, prefill: [] });
     const before = sequence.generated;
     const accepted = this.#speculation.verify(sequence, draft, (choice) => this.#take(sequence, choice, at));
     const tokens = Math.max(1, sequence.generated - before);
     if (advanced.work.length === 0) this.#speculation.observe(sequence, draft, tokens, cycleMs);
-    const work = stepWork(this.#planning, decode, advanced, [], { ms, cycleMs });
+    const work = stepWork(this.#router, decode, advanced, [], { ms, cycleMs });
     return {
       ...work,
       predictedMs: work.predictedMs + (tokens - 1) * plainMs,
@@ -314,8 +320,10 @@ export class EngineCore {
     this.scheduler.finish(sequence);
     sequence.constraint?.close();
     const failure = reason === 'error' ? sequence.constraint?.failed : null;
-    const whole = reason === 'stop' || reason === 'length';
-    if (whole || reason === 'deadline') this.#planning.answerDone(sequence, at, whole);
+    const isWhole = reason === 'stop' || reason === 'length';
+    if (reason !== 'error') {
+      this.#router.observeEnd(sequence, at, isWhole ? 'ended' : reason === 'deadline' ? 'deadline' : 'cancelled');
+    }
     this.#outbox.ended.push({
       id: sequence.id,
       reason,
@@ -340,14 +348,19 @@ export class EngineCore {
     cycleMs: number,
   ): StepWork | null {
     if (advanced.work.length === 0 && rows.length === 0) return null;
-    const decode = decodeWork(rows, this.#planning.shape);
-    const work = stepWork(this.#planning, decode, advanced, stageRows, { ms, cycleMs });
+    const decode = decodeWork(rows, this.#router.shape);
+    const work = stepWork(this.#router, decode, advanced, stageRows, { ms, cycleMs });
     const waited = this.scheduler.running.length + this.scheduler.waiting.length > 1;
-    this.#planning.stepDone({ decode, prefill: advanced.work }, cycleMs, waited);
-    return { ...work, kernelRuns: this.executor.takeRuns(), slowdown: this.#planning.slowdown };
+    this.#router.observeStep({ decode, prefill: advanced.work }, cycleMs, waited);
+    return { ...work, kernelRuns: this.executor.takeRuns(), slowdown: this.#router.slowdown };
   }
 
-  #room(): { slots: number; kvRoom: number } {
+  #context(now: number): StepContext {
+    const { running, waiting } = this.scheduler;
+    return { ...this.#room(), live: running, waiting, now };
+  }
+
+  #room(): EngineRoom {
     return {
       slots: this.options.maxRunning,
       kvRoom: Math.floor(this.scheduler.freeBytes / this.executor.model.bytesPerPosition),

@@ -9,7 +9,7 @@ import { DecodeLane } from '../model/decode-lane.js';
 import { HeadLane } from '../model/head-lane.js';
 import type { KernelName } from '../model/manifest.js';
 import type { Stage, StagedModel } from '../model/staged-model.js';
-import type { CostTable } from '../router/cost.js';
+import type { CostTable } from '../cost/table.js';
 import { advance, type Advanced, type KernelChoice } from './advance.js';
 import { decode, type DecodeRow } from './decode.js';
 import { kernelChoice, noted } from './kernels.js';

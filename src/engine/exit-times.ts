@@ -4,7 +4,7 @@
  * Knows: the work of a step and what its parts should cost. Must not know: sequences, clocks.
  * Prefill and decode share the time as they were predicted to; rows of a decode step share theirs by their depth.
  */
-import type { DepthShape, Work } from '../router/planner.js';
+import type { DepthShape, Work } from '../cost/model.js';
 
 /**
  * @param cost predicted milliseconds of a part of the work

@@ -4,8 +4,8 @@
  * Knows: the cost table. Must not know: sessions.
  */
 import type { KernelName } from '../model/manifest.js';
-import type { CostTable } from '../router/cost.js';
-import { costAt, type Curve, curveOf } from '../router/curve.js';
+import type { CostTable } from '../cost/table.js';
+import { costAt, type Curve, curveOf } from '../cost/curve.js';
 import type { KernelChoice } from './advance.js';
 import type { KernelRun } from './messages.js';
 

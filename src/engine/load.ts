@@ -8,7 +8,7 @@ import { loadManifest } from '../model/manifest-io.js';
 import type { KernelName, Manifest } from '../model/manifest.js';
 import { allocatedPerPosition, bytesPerPosition, StagedModel } from '../model/staged-model.js';
 import { loadCompressedWeights } from '../model/weight-files.js';
-import { chunkSizes } from '../router/planner.js';
+import { chunkSizes } from '../router/index.js';
 import { cpuDevice } from '../runtime/cpu.js';
 import { cudaDevice } from '../runtime/cuda.js';
 import { createEnvironment } from '../runtime/environment.js';

@@ -6,10 +6,10 @@
  * both processes share.
  */
 import type { Architecture, Dry, KernelName } from '../model/manifest.js';
-import type { CostTable } from '../router/cost.js';
-import type { DepthRequest } from '../router/types.js';
+import type { CostTable } from '../cost/table.js';
+import type { DepthRequest, ServiceClass } from '../router/index.js';
 
-export type { Budget, DepthRequest, OnMiss } from '../router/types.js';
+export type { Budget, DepthRequest, OnMiss, ServiceClass } from '../router/index.js';
 
 export interface Sampling {
   /** 0 is greedy. */
@@ -27,6 +27,14 @@ export interface Sampling {
   readonly dry?: Dry;
   /** [token id, bias] pairs. */
   readonly logitBias: readonly (readonly [number, number])[];
+}
+
+/** Requests of one group are expected to have answers of similar lengths. */
+export interface LengthGroup {
+  /** What is asked for: `schema` and `tools` where a grammar holds, else the endpoint. */
+  readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
+  /** Name of the API key; null without keys, or for a key without a name. */
+  readonly key: string | null;
 }
 
 /** One answer to one prompt. A request with n choices or several prompts sends several of these. */
@@ -49,6 +57,7 @@ export interface GenerateMessage {
   /** The same for the prompt's own tokens (echo). */
   readonly promptLogprobs: number | null;
   readonly depth: DepthRequest;
+  readonly lengthGroup: LengthGroup;
   /** What the answer must keep to. Absent or null: any text. */
   readonly grammar?: Grammar | null;
   /** Tokens that the answer is expected to hold; drafts are taken from them. */
@@ -115,7 +124,7 @@ export interface TokenLogprobs {
   readonly top: readonly (readonly [number, number])[];
 }
 
-/** What the planner decided when it admitted a request. */
+/** What the router decided when it admitted a request. */
 export interface PlannedEvent {
   readonly id: string;
   /** Exit layer at start. */
@@ -123,10 +132,16 @@ export interface PlannedEvent {
   readonly predictedTtftMs: number;
   readonly predictedTpotMs: number;
   readonly predictedMs: number;
-  /** Whether the budget is promised. */
-  readonly feasible: boolean;
-  /** False where not even the shallowest allowed plan has room before the deadline, promised or not. */
-  readonly bound: boolean;
+  /** Interval of the total time that holds 80% of the outcomes. */
+  readonly predictedP10Ms: number;
+  readonly predictedP90Ms: number;
+  readonly serviceClass: ServiceClass;
+  /** Median length of the answer, by which the plan goes. */
+  readonly expectedTokens: number;
+  /** Length that 90% of such answers do not exceed. */
+  readonly expectedTokensP90: number;
+  /** Probability that the total budget is met as planned; null without a total budget. */
+  readonly probability: number | null;
 }
 
 /** A request that is not admitted. */
@@ -137,7 +152,7 @@ export interface RefusedEvent {
    * have kept to it is gone for now.
    */
   readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'unknown_token' | 'grammar' | 'grammars_lost';
-  /** Least total budget that would be feasible now; null where it does not apply. */
+  /** Least total budget that would be guaranteed at this moment; null where none applies. */
   readonly leastFeasibleMs: number | null;
   /** What is wrong with the grammar, for the caller; how it was lost, for the log. */
   readonly detail?: string;
@@ -253,6 +268,8 @@ export interface ReadyMessage {
   readonly loadMs: number;
   readonly calibrateMs: number;
   readonly calibration?: Calibration;
+  /** Why the folder's prior of output lengths is not used, for the log; null where it is. */
+  readonly lengthPriorFault?: string | null;
 }
 
 /** The engine could not start or can't go on; it exits right after. `model` names a broken model folder. */

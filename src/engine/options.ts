@@ -4,13 +4,13 @@
  * Knows: the names and units. Must not know: flags and environment variables (config.ts).
  */
 import type { KernelName } from '../model/manifest.js';
-import type { Policy } from '../router/planner.js';
+import type { Policy } from '../router/index.js';
 import type { Speculate } from './speculation/rule.js';
 
 /** What the operator may decide of the router's policy. */
 export type OperatorPolicy = Pick<
   Policy,
-  'lengthQuantile' | 'noBudgetShare' | 'shedDepth' | 'foresight' | 'maxStallMs'
+  'attainmentWeight' | 'noBudgetShare' | 'shedDepth' | 'arrivalHeadroom' | 'maxStallMs'
 >;
 
 export interface EngineOptions {

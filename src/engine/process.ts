@@ -8,7 +8,7 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { monotonicMs } from '../clock.js';
-import { chunkSizes, defaultPolicy } from '../router/planner.js';
+import { chunkSizes, defaultPolicy } from '../router/index.js';
 import { EngineCore } from './core.js';
 import { Executor } from './executor.js';
 import { type GrammarOptions, Grammars } from './grammar/grammars.js';
@@ -101,6 +101,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       loadMs: loadedAt - startedAt,
       calibrateMs: monotonicMs() - loadedAt,
       calibration,
+      lengthPriorFault: core.lengthPriorFault,
     },
   };
 }

@@ -8,7 +8,7 @@ import { type Constraint, isPending } from './constraint.js';
 import { repetitions } from './dry.js';
 import type { Lead } from './leader.js';
 import type { DraftCount, DraftSource, EndReason, GenerateMessage } from './messages.js';
-import type { Admission } from '../router/types.js';
+import type { Admission } from '../router/index.js';
 import { Draws } from './random.js';
 import { needsAllLogits } from './sampler.js';
 import type { Slot } from './slot.js';
@@ -33,10 +33,10 @@ export class Sequence {
   isOver = false;
   /** Index of the exit that its next token is taken from. */
   exit: number;
-  /** What the planner said when it came; null before. */
+  /** What the router said when it came; null before. */
   admission: Admission | null = null;
-  /** Tokens since the exit last changed. */
-  tokensAtExit = 0;
+  /** Tokens of the answer in order, by index of the exit that they were taken from. */
+  readonly path: { readonly exit: number; tokens: number }[] = [];
   /** Set by a cancel; the next step ends it. */
   ending: EndReason | null = null;
   startedAt: number | null = null;
@@ -131,13 +131,6 @@ export class Sequence {
     this.drafts.splice(index < 0 ? this.drafts.length : index, 1, count);
   }
 
-  /** Takes its next tokens from another exit. */
-  changeExit(exit: number): void {
-    if (exit === this.exit) return;
-    this.exit = exit;
-    this.tokensAtExit = 0;
-  }
-
   /** Whether its next token can be decoded: the units that its exit needs lack only the last position. */
   isDecodable(needed: readonly number[]): boolean {
     return this.slot !== null && this.slot.least(needed) >= this.tokens.length - 1;
@@ -152,11 +145,13 @@ export class Sequence {
   accept(token: number, at: number): EndReason | null {
     this.firstTokenAt ??= at;
     this.lastTokenAt = at;
-    this.tokensAtExit++;
     // Before its least length it is chosen only where the constraint allows nothing else (choose.ts).
     const mayStop = this.generated >= this.request.minTokens || this.constraint?.binds === true;
     if (mayStop && this.request.stopTokens.includes(token)) return 'stop';
     this.tokens.push(token);
+    const part = this.path.at(-1);
+    if (part?.exit === this.exit) part.tokens++;
+    else this.path.push({ exit: this.exit, tokens: 1 });
     this.constraint?.accept(token);
     if (this.#adjustsLogits) this.counts.answer.set(token, (this.counts.answer.get(token) ?? 0) + 1);
     return this.generated >= this.request.maxTokens ? 'length' : null;

@@ -9,7 +9,7 @@
  */
 import { join } from 'node:path';
 import { MANIFEST_FILE } from '../model/manifest-io.js';
-import type { CostPoint, CostTable, UnitCost } from '../router/cost.js';
+import type { CostPoint, CostTable, UnitCost } from '../cost/table.js';
 import { loadOrt } from '../runtime/ort-api.js';
 import { type CalibrationPlan, calibrate, calibrationPlan } from './calibrate.js';
 import {

@@ -3,10 +3,10 @@
  *
  * Knows: sequences' exits and lengths, predicted costs. Must not know: how a step runs.
  */
-import type { DepthShape, Work } from '../router/planner.js';
+import type { DepthShape, Work } from '../cost/model.js';
 import { exitTimes } from './exit-times.js';
 import type { StepWork } from './messages.js';
-import type { Planning } from './planning.js';
+import type { RouterAdapter } from './router-adapter.js';
 import type { Sequence } from './sequence.js';
 
 /** The part of a step before it decodes. */
@@ -25,14 +25,14 @@ export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Wo
 
 /** Everything that metrics want but the kernels that ran. @param took as StepWork has it */
 export function stepWork(
-  planning: Planning,
+  router: RouterAdapter,
   decode: Work['decode'],
   advanced: AdvanceTotals,
   stageRows: readonly number[],
   took: Pick<StepWork, 'ms' | 'cycleMs'>,
 ): Omit<StepWork, 'kernelRuns'> {
   const work: Work = { decode, prefill: advanced.work };
-  const predict = (part: Work): number => planning.predictMs(part);
+  const predict = (part: Work): number => router.predictMs(part);
   return {
     ms: took.ms,
     cycleMs: took.cycleMs,
@@ -40,7 +40,7 @@ export function stepWork(
     stageRows,
     prefillTokens: advanced.prefilled,
     catchUpTokens: advanced.caughtUp,
-    exitMs: exitTimes(planning.shape, work, predict, took.ms),
-    slowdown: planning.slowdown,
+    exitMs: exitTimes(router.shape, work, predict, took.ms),
+    slowdown: router.slowdown,
   };
 }

@@ -5,7 +5,7 @@
  *
  * Counted in looks, not by the clock: where this process itself was suspended, that is one look, however long it took.
  */
-import type { CostPoint, CostTable } from '../router/cost.js';
+import type { CostPoint, CostTable } from '../cost/table.js';
 
 /** Looks after which silence is no step that takes long. */
 const LOOKS = 6;

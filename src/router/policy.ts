@@ -1,11 +1,57 @@
 /**
- * The operator's policy when nothing was said.
- *
- * Knows: defaults and why, and what follows from a policy alone. Must not know: flags and their names (config).
+ * Every tunable of the router, with unit, default and how it was found. docs/router.md says what each is worth: a rule
+ * stays only where the ablation (`bench:planner --set`) shows its effect.
  */
-import type { Policy } from './types.js';
 
-/** Few, so that few shapes reach ONNX Runtime's allocator. */
+export interface Policy {
+  // What an operator sets.
+
+  /** Weight of an answer in time against its quality, 0..1: an answer counts weight + (1 - weight) x quality, if in time. */
+  readonly attainmentWeight: number;
+  /** Share of the machine that requests without a budget, or past it, get under any load: above 0, to 1. */
+  readonly noBudgetShare: number;
+  /** Requests without a budget get shallower under load, as if their budget were 1/noBudgetShare of full depth alone. */
+  readonly shedDepth: boolean;
+  /** Plans leave time for this many times the expected arrivals at the shallowest exit; 0 for none. */
+  readonly arrivalHeadroom: number;
+  /** No chunk stalls decoding sequences for longer than this where a smaller one exists, ms. */
+  readonly maxStallMs: number;
+
+  // What the machine and the server are.
+
+  /** Prefill chunk sizes that the engine can run, positions, rising. */
+  readonly chunks: readonly number[];
+  /** Time of a request outside the engine's steps: HTTP, tokenizing, detokenizing; ms. */
+  readonly requestOverheadMs: number;
+
+  // What simulation found.
+
+  /** Predicted step times count with this share more: steps vary by a few percent. */
+  readonly margin: number;
+  /** Share of every budget that stays unspent: for depth in force, and for depth of a new prompt. */
+  readonly keepReserve: number;
+  readonly beginReserve: number;
+  /** Share of every budget that rows without a deadline leave alone. */
+  readonly backfillReserve: number;
+  /** Probability, 0..1, by which a floor is in time where any exit is; see planning-state.ts. */
+  readonly floorConfidence: number;
+  /** Tokens of an estimated length after which its exit is decided again: a deeper exit counts for these alone. */
+  readonly commitTokens: number;
+  /** Probability, 0..1, that the answer of a guaranteed budget is no longer than its plan. */
+  readonly guarantee: number;
+  /** Times that the loss of another, guaranteed request counts in the objective. */
+  readonly guaranteeWeight: number;
+  /** Share of its budget after which an expected arrival is due, 0..1: 1 trusts that each waits for its deadline. */
+  readonly arrivalDueFraction: number;
+  /** Each point of the learnt safety margin adds that many times itself to arrivalHeadroom. */
+  readonly arrivalCaution: number;
+  /** With every slot held, prompts go on while fewer than this share of the slots decodes. */
+  readonly minBatchFill: number;
+  /** In a queue as long as the slots, completion times count with this factor. */
+  readonly congestionFactor: number;
+}
+
+/** Few sizes, so that few shapes reach ONNX Runtime's allocator. */
 const SIZES = [16, 32, 64, 128, 256, 512, 1024, 2048];
 
 /** Prefill chunk sizes of an engine: rising, up to `most` positions, which is itself one of them. */
@@ -13,32 +59,36 @@ export function chunkSizes(most: number): readonly number[] {
   return [...SIZES.filter((size) => size < most), most];
 }
 
-/** Largest chunk that plans assume, positions: beyond it a chunk gains little and stalls its neighbours. */
+/** Largest chunk that plans assume, positions: beyond it a chunk gains little and stalls decoding sequences. */
 const PLANNED_CHUNK = 128;
 
 export const defaultPolicy: Policy = {
-  // Half of the answers would overrun a median; at 0.9 a tenth of them must catch up by going shallower.
-  lengthQuantile: 0.9,
-  // Steps vary by a few per cent from one to the next even where the model is right on average.
-  margin: 0.08,
-  // Above the noise of one step, below the cost difference of two neighbouring exits (17 to 50%).
-  hysteresis: 0.1,
-  dwellTokens: 8,
+  attainmentWeight: 0.5,
   noBudgetShare: 0.1,
   shedDepth: false,
-  chunks: chunkSizes(PLANNED_CHUNK),
-  // One chunk that plans assume, of the embedded model at full depth, on 2 cores: 75 to 100 ms.
+  arrivalHeadroom: 2,
+  // One planned chunk of the embedded model at full depth on two cores takes 75 to 100 ms.
   maxStallMs: 120,
-  // From the last step to the last byte at the client, on a machine whose cores compute: 8 to 12 ms were measured.
+  chunks: chunkSizes(PLANNED_CHUNK),
+  // Measured from the last step to the last byte at the client: 8 to 12 ms.
   requestOverheadMs: 12,
-  // Arrivals come in clusters: with room for the mean alone, every cluster finds the time spent.
-  foresight: 2,
-  urgency: 0.75,
+  margin: 0.08,
+  keepReserve: 0.05,
+  beginReserve: 0.25,
+  backfillReserve: 0.25,
+  floorConfidence: 0.9,
+  commitTokens: 32,
+  guarantee: 0.9995,
+  guaranteeWeight: 40,
+  arrivalDueFraction: 0.75,
+  arrivalCaution: 5,
+  minBatchFill: 0.25,
+  congestionFactor: 1.2,
 };
 
-/** Chunk size that plans assume: an engine that runs larger ones takes them where nobody waits. */
-export function planChunk(policy: Policy): number {
-  let chunk = policy.chunks[0] ?? PLANNED_CHUNK;
-  for (const size of policy.chunks) if (size <= PLANNED_CHUNK) chunk = size;
+/** Chunk size that plans assume: an engine with larger ones takes them where no sequence decodes. */
+export function plannedChunk({ chunks }: Policy): number {
+  let chunk = chunks[0] ?? PLANNED_CHUNK;
+  for (const size of chunks) if (size <= PLANNED_CHUNK) chunk = size;
   return chunk;
 }

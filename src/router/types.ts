@@ -1,17 +1,14 @@
 /**
- * The router's plain data: what a caller asks for, what the engine tells, what a plan is.
+ * The router's plain data: what a client asks for, what the engine reports, what a plan says.
  *
- * Knows: times, counts, exits. Must not know: the engine's objects, messages, clocks, ONNX Runtime.
- * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice.
+ * All times are milliseconds; instants ("...At", now) are on one monotonic clock of the caller's choice. Exits are layers
+ * of the model here; inside the router they are indices into DepthShape.exits.
  */
 
-import type { Outlook } from './estimate.js';
-import type { Learned } from './learned.js';
-
-/** What is done when even the shallowest plan can't make the budget (design: budget contract). */
+/** What happens when no exit can meet the budget: the answer ends late, ends at its deadline, or does not begin. */
 export type OnMiss = 'continue' | 'truncate' | 'reject';
 
-/** A caller's latency budget. Null fields were not stated. */
+/** A client's latency budget. Null fields were not stated. */
 export interface Budget {
   /** From arrival of the request to the last byte. */
   readonly totalMs: number | null;
@@ -21,137 +18,132 @@ export interface Budget {
   readonly onMiss: OnMiss;
 }
 
-/** The depths a request may use: a pinned depth has minExit = maxExit. Both are exit layers of the model. */
+/**
+ * `guaranteed`: capacity is held, and the client may rely on the budget. `reserved`: capacity is held. `best_effort`: a
+ * budget that no exit has capacity for. `none`: the request states no budget.
+ */
+export type ServiceClass = 'guaranteed' | 'reserved' | 'best_effort' | 'none';
+
+/** The depths a request may use: a pinned depth has minExit = maxExit. */
 export interface DepthRequest {
   readonly minExit: number;
   readonly maxExit: number;
   readonly budget: Budget | null;
 }
 
-/** One exit of the model, shallowest first in DepthShape. */
-export interface ExitShape {
-  /** The number a caller names. */
-  readonly layer: number;
-  /** Index of the last trunk stage it needs. */
-  readonly stage: number;
-  /** Cost unit of its exit block, or null where it has none. */
-  readonly block: string | null;
-  /** Measured agreement with full depth, 0..1. Only the order and the differences matter. */
-  readonly quality: number;
+/** Requests whose answers get about as long: the unit of output-length estimation. */
+export interface LengthGroup {
+  readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
+  /** Name of the API key; null without keys. */
+  readonly key: string | null;
 }
 
-/** What the router must know of the model: which units run for which exit. */
-export interface DepthShape {
-  /** Cost units of the trunk stages, in order. */
-  readonly stages: readonly string[];
-  readonly exits: readonly ExitShape[];
-}
-
-/** A request that holds no slot: not started, or preempted. */
-export interface WaitingRequest extends DepthRequest {
+/** A request, with or without a slot. */
+export interface RequestView extends DepthRequest {
   readonly id: string;
   readonly arrivedAt: number;
   readonly promptLength: number;
-  /** Tokens emitted before it was preempted; 0 for a new one. */
+  /** Tokens emitted so far; above 0 without a slot after a preemption. */
   readonly generated: number;
-  /** When the first of them was emitted. Absent: none was. */
-  readonly firstTokenAt?: number | null;
+  readonly firstTokenAt: number | null;
   readonly maxTokens: number;
-  /** Exit layer that admission planned. */
+  /** The answer runs to maxTokens whatever it says: the client asked for no end token. */
+  readonly isExactLength: boolean;
+  readonly lengthGroup: LengthGroup;
+  /** Exit in force, or planned at admission. */
   readonly exit: number;
-  /** What a stored prefix spares it, as in SequenceState. Absent: nothing. */
-  readonly frontier?: readonly number[];
+  readonly serviceClass: ServiceClass;
   /**
-   * The same by its turn, with what another prompt that begins alike brings until then: what plans count on. Who is
-   * served first goes by `frontier`: the other one has to. Absent: nothing is brought.
+   * Positions that each trunk stage has processed (index = stage), then the exit blocks' (index = number of stages + index
+   * of the exit). A missing entry counts as none processed. Without a slot: what a stored prefix saves.
    */
-  readonly expected?: readonly number[];
-  /** Whether plans hold time for its budget before others get a chance (Admission's `bound`). Absent: yes. */
-  readonly promised?: boolean;
-  /** Whether its caller was told that the budget is kept (Admission's `feasible`). Absent: yes. */
-  readonly told?: boolean;
+  readonly frontier: readonly number[];
+  /** The same at its turn, with the prefix that another live prompt brings until then. */
+  readonly expectedFrontier: readonly number[];
 }
 
 /** A request that holds a slot. */
-export interface SequenceState extends WaitingRequest {
-  /**
-   * Positions that each trunk stage has processed (index = stage), then, for exits with a block, those of the block
-   * (index = number of stages + index of the exit). A missing entry of a block counts as none processed.
-   */
-  readonly frontier: readonly number[];
-  readonly firstTokenAt: number | null;
+export interface SequenceView extends RequestView {
   readonly lastTokenAt: number | null;
-  /** Tokens emitted since its exit last changed: what hysteresis counts. */
-  readonly tokensAtExit: number;
 }
 
 /** The engine as planning sees it. */
-export interface RouterState {
+export interface EngineState {
   readonly now: number;
   /** Sequences that may be live at once. */
   readonly slots: number;
   /** Free KV positions. */
   readonly kvRoom: number;
-  readonly live: readonly SequenceState[];
-  /** In order of service: as order() gave them, new ones at the end until it is asked again. */
-  readonly waiting: readonly WaitingRequest[];
-  /** From the requests before: how long answers get, what keeps arriving, what promises and predictions are worth. */
-  readonly learned: Learned;
-}
-
-/** The operator's policy, all defaults in policy.ts. */
-export interface Policy {
-  /** Quantile of the learnt output lengths that plans assume, 0..1; 1 plans for max_tokens. */
-  readonly lengthQuantile: number;
-  /** Predictions are held to fit with this much to spare (0.05 is 5%), for what no model foresees. */
-  readonly margin: number;
-  /** A sequence that rested goes on only when its step fits with this much more to spare. */
-  readonly hysteresis: number;
-  /** A deeper exit is taken up in mid-answer only after that many tokens at the present one. */
-  readonly dwellTokens: number;
-  /** Share of the machine that requests without a (still feasible) budget get under any load, above 0, to 1. */
-  readonly noBudgetShare: number;
-  /** Whether requests without a budget get shallower under load, as if their budget were 1/noBudgetShare of full depth alone. */
-  readonly shedDepth: boolean;
-  /** Prefill chunk sizes that the engine can run, rising. */
-  readonly chunks: readonly number[];
-  /** No chunk stalls decoding sequences for longer than this where a smaller one exists. */
-  readonly maxStallMs: number;
-  /** What a request spends outside the engine's steps: HTTP, tokenizing, detokenizing. */
-  readonly requestOverheadMs: number;
-  /** Plans leave time for this many times the present demand, at the depth that they plan; 0 spends all there is. */
-  readonly foresight: number;
-  /** Share of its budget after which an arrival is expected to be due, 0..1: 1 trusts that each waits for its deadline. */
-  readonly urgency: number;
+  readonly live: readonly SequenceView[];
+  /** In order of service. */
+  readonly waiting: readonly RequestView[];
 }
 
 export interface Prediction {
   readonly ttftMs: number;
   /** Mean per token after the first. */
   readonly tpotMs: number;
-  /** From arrival to the last token, at the planned length. */
+  /** From arrival to the last token: the median, and the bounds that hold 80% of outcomes. */
   readonly totalMs: number;
+  readonly p10Ms: number;
+  readonly p90Ms: number;
 }
 
-export type Admission =
-  | {
-      readonly kind: 'admit';
-      /** Exit layer at start. */
-      readonly exit: number;
-      readonly prediction: Prediction;
-      /** Whether its budget is promised: the shallowest allowed plan makes it with the learnt margin to spare. */
-      readonly feasible: boolean;
-      /** What the prediction goes by, kept to learn from when the answer has ended. */
-      readonly outlook: { readonly total: Outlook; readonly ttft: Outlook };
-      /** Whether plans hold time for it: the shallowest allowed plan makes it, be it barely. */
-      readonly bound: boolean;
-    }
-  /** Least total budget that would be promised now, from arrival. */
-  | { readonly kind: 'refuse'; readonly leastFeasibleMs: number | null };
+/** What a prediction goes by; kept until the answer has ended, to learn from (estimators/latency.ts). */
+export interface LatencyFeatures {
+  /** The forecast of the batch as it is, and the request alone on the machine at its deepest exit; ms. */
+  readonly forecastMs: number;
+  readonly aloneMs: number;
+  /** Its total budget, ms; Infinity where it has none. */
+  readonly budgetMs: number;
+  /** Arrivals that are expected until the end, for each request that is present. */
+  readonly arrivals: number;
+}
+
+export interface Admitted {
+  readonly kind: 'admit';
+  /** Exit layer at start. */
+  readonly exit: number;
+  readonly serviceClass: ServiceClass;
+  readonly prediction: Prediction;
+  /** Median and 90th percentile of the output length that the plan goes by, tokens. */
+  readonly expectedTokens: number;
+  readonly expectedTokensP90: number;
+  /** Time until its deadlines over all work due by then; Infinity without a budget. */
+  readonly headroom: number;
+  /** Probability that the total budget is met as planned; null without a total budget. */
+  readonly probability: number | null;
+  readonly features: { readonly total: LatencyFeatures; readonly ttft: LatencyFeatures };
+}
+
+/** @see Budget.onMiss `reject`. `leastFeasibleMs`: least total budget that would be guaranteed now; null: none found. */
+export interface Rejected {
+  readonly kind: 'reject';
+  readonly leastFeasibleMs: number | null;
+}
+
+export type Admission = Admitted | Rejected;
 
 /** What changes before the next step; sequences that are not named go on as they are. */
-export interface Replan {
+export interface DepthPlan {
   readonly exits: readonly { readonly id: string; readonly exit: number }[];
-  /** Sequences that sit this step out, so that those with a budget keep it (never longer than noBudgetShare allows). */
+  /** Sequences that skip this decode step. */
   readonly paused: readonly string[];
+}
+
+/** A part of one prompt that the next step prefills. */
+export interface PrefillChunk {
+  readonly id: string;
+  /** Counted from the stage of its exit that is furthest behind. */
+  readonly positions: number;
+}
+
+/** How an answer ended. Instants in ms. */
+export interface AnswerEnd {
+  readonly firstTokenAt: number | null;
+  readonly endedAt: number;
+  /** Tokens in order, by exit layer: the exit path. */
+  readonly path: readonly { readonly exit: number; readonly tokens: number }[];
+  /** `ended`: by itself or at maxTokens; `deadline`: cut there; `cancelled`: by the client. */
+  readonly reason: 'ended' | 'deadline' | 'cancelled';
 }

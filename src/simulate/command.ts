@@ -4,7 +4,8 @@
  * Knows: files, progress, the parts of a simulation. Must not know: command-line flags (cli), the real engine.
  */
 import { open, readFile, stat, writeFile } from 'node:fs/promises';
-import { type Policy, chunkSizes, costModel, defaultPolicy, predictMs } from '../router/planner.js';
+import { type CostModel, costModel, predictMs } from '../cost/model.js';
+import { type Policy, Router, chunkSizes, defaultPolicy } from '../router/index.js';
 import { parseCostFile } from './costs.js';
 import { type Machine, simulate } from './engine.js';
 import { noisy } from './noise.js';
@@ -48,7 +49,7 @@ export async function simulateCommand(
 
   const runAt = (speed: number, replicas: number): Report => {
     const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
-    const requests = requestsOf(trace, classes, scale, seeded(options.seed));
+    const requests = requestsOf(trace, classes, scale, seeded(options.seed), shape.exits.length, options.limits);
     const { slots, kvPositions, overheadMs } = options;
     // Replicas behind a balancer that deals requests out in turn.
     const outcomes = Array.from({ length: replicas }, (_, replica) => {
@@ -57,6 +58,7 @@ export async function simulateCommand(
       return drain(
         requests.filter((__, i) => i % replicas === replica),
         { slots, kvPositions, overheadMs, actual },
+        new Router(shape, cost, policy),
         model,
         policy,
       );
@@ -117,10 +119,11 @@ async function checkDistinct(files: Readonly<Record<string, string | null>>): Pr
 function drain(
   requests: readonly SimulatedRequest[],
   machine: Machine,
-  model: ReturnType<typeof costModel>,
+  router: Router,
+  model: CostModel,
   policy: Policy,
 ) {
-  const run = simulate(requests, machine, model, policy);
+  const run = simulate(requests, machine, router, model, policy);
   for (let next = run.next(); ; next = run.next()) if (next.done === true) return next.value;
 }
 

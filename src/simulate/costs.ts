@@ -5,7 +5,7 @@
  */
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
-import { CostTableSchema } from '../router/cost-schema.js';
+import { CostTableSchema } from '../cost/table.js';
 import { faultOf } from '../schema-fault.js';
 
 export const CostFile = Type.Object({

@@ -5,6 +5,7 @@
  */
 
 import { SERVE_OPTIONS } from '../config.js';
+import type { Limits } from './workload.js';
 
 export interface SimulateOptions {
   /** The server's own log, or a CSV in the format of the Azure LLM inference traces (trace.ts). */
@@ -34,6 +35,8 @@ export interface SimulateOptions {
   readonly slowSpells: number;
   /** Milliseconds that a caller waits for outside the engine. */
   readonly overheadMs: number;
+  /** Whether requests state their lengths exactly, as max_tokens, or leave it out as chat clients do. */
+  readonly limits: Limits;
   readonly seed: number;
 }
 
@@ -52,5 +55,6 @@ export const simulateDefaults = {
   noise: 0.05,
   slowSpells: 0,
   overheadMs: 10,
+  limits: 'unstated' as Limits,
   seed: 1,
 } satisfies Omit<SimulateOptions, 'trace' | 'cost'>;

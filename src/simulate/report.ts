@@ -3,25 +3,23 @@
  *
  * Knows: outcomes. Must not know: files, plots.
  */
-import { type DepthShape, isWithin } from '../router/planner.js';
+import type { DepthShape } from '../cost/model.js';
+import { isWithin } from '../router/index.js';
 import type { Outcome } from './engine.js';
 
 export interface ClassReport {
   readonly name: string;
   readonly requests: number;
-  /** Share of all requests that ended whole and inside their budget; those without one count when they ended. */
+  /** Share of all requests that ended whole and inside their budget; requests without one count when they ended. */
   readonly attainment: number;
-  /** The same among those that admission found feasible. */
-  readonly attainmentOfFeasible: number;
-  readonly feasible: number;
-  readonly refused: number;
+  /** Guaranteed requests, and the share of them that was kept. */
+  readonly guaranteed: number;
+  readonly kept: number;
+  readonly rejected: number;
 }
 
-export interface Report {
-  readonly requests: number;
+export interface Report extends Omit<ClassReport, 'name'> {
   readonly seconds: number;
-  readonly attainment: number;
-  readonly attainmentOfFeasible: number;
   /** Requests inside their budget per second. */
   readonly goodput: number;
   readonly tokensPerSecond: number;
@@ -33,6 +31,8 @@ export interface Report {
   readonly ttftMs: { readonly p50: number; readonly p99: number };
   /** Median of |predicted total / actual total - 1|. */
   readonly predictionError: number;
+  /** Share of outcomes within their predicted 10% to 90% interval. */
+  readonly inInterval: number;
   readonly classes: readonly ClassReport[];
 }
 
@@ -51,20 +51,20 @@ function quantile(values: readonly number[], q: number): number {
 
 export function reportOf(outcomes: readonly Outcome[], shape: DepthShape): Report {
   const byExit = new Map<number, number>();
-  for (const { exits } of outcomes) for (const [layer, n] of exits) byExit.set(layer, (byExit.get(layer) ?? 0) + n);
+  for (const { path } of outcomes) {
+    for (const { exit, tokens } of path) byExit.set(exit, (byExit.get(exit) ?? 0) + tokens);
+  }
   const tokens = [...byExit.values()].reduce((sum, n) => sum + n, 0);
   const mean = (value: (layer: number) => number): number =>
     [...byExit].reduce((sum, [layer, n]) => sum + value(layer) * n, 0) / Math.max(1, tokens);
   const start = outcomes.reduce((least, { request }) => Math.min(least, request.arrivedAt), Infinity);
   const end = outcomes.reduce((most, { endedAt }) => Math.max(most, endedAt), start);
   const seconds = outcomes.length === 0 ? 0 : (end - start) / 1000;
-  const whole = classReport('all', outcomes);
   const finished = outcomes.filter(({ reason }) => reason === 'length');
+  const names = [...new Set(outcomes.map(({ request }) => request.budgetClass))].sort();
   return {
-    requests: outcomes.length,
+    ...classReport('all', outcomes),
     seconds,
-    attainment: whole.attainment,
-    attainmentOfFeasible: whole.attainmentOfFeasible,
     goodput: seconds === 0 ? 0 : outcomes.filter(isMet).length / seconds,
     tokensPerSecond: seconds === 0 ? 0 : tokens / seconds,
     meanDepth: mean((layer) => layer),
@@ -72,7 +72,8 @@ export function reportOf(outcomes: readonly Outcome[], shape: DepthShape): Repor
     exits: Object.fromEntries([...byExit].sort(([a], [b]) => a - b).map(([layer, n]) => [layer, n / tokens])),
     ttftMs: ttft(finished),
     predictionError: quantile(finished.map(errorOf), 0.5),
-    classes: [...new Set(outcomes.map(({ request }) => request.budgetClass))].sort().map((name) =>
+    inInterval: share(finished.filter(isInInterval).length, finished.length),
+    classes: names.map((name) =>
       classReport(
         name,
         outcomes.filter(({ request }) => request.budgetClass === name),
@@ -82,15 +83,26 @@ export function reportOf(outcomes: readonly Outcome[], shape: DepthShape): Repor
 }
 
 function classReport(name: string, outcomes: readonly Outcome[]): ClassReport {
-  const feasible = outcomes.filter(({ admission }) => admission.kind === 'admit' && admission.feasible);
+  const guaranteed = outcomes.filter(isGuaranteed);
   return {
     name,
     requests: outcomes.length,
     attainment: share(outcomes.filter(isMet).length, outcomes.length),
-    attainmentOfFeasible: share(feasible.filter(isMet).length, feasible.length),
-    feasible: feasible.length,
-    refused: outcomes.filter(({ reason }) => reason === 'refused').length,
+    guaranteed: guaranteed.length,
+    kept: share(guaranteed.filter(isMet).length, guaranteed.length),
+    rejected: outcomes.filter(({ reason }) => reason === 'refused').length,
   };
+}
+
+/** Whether the client may rely on the budget. */
+export function isGuaranteed({ admission }: Outcome): boolean {
+  return admission.kind === 'admit' && admission.serviceClass === 'guaranteed';
+}
+
+function isInInterval({ admission, request, endedAt }: Outcome): boolean {
+  if (admission.kind !== 'admit') return false;
+  const ms = endedAt - request.arrivedAt;
+  return ms >= admission.prediction.p10Ms && ms <= admission.prediction.p90Ms;
 }
 
 function ttft(outcomes: readonly Outcome[]): Report['ttftMs'] {

@@ -3,28 +3,30 @@
  *
  * Knows: frontiers and tokens. Must not know: who decides exits and chunks.
  */
+import { type CostModel, type DepthShape, type PrefillWork, type Work, predictMs } from '../cost/model.js';
 import {
   type Budget,
-  type Chunk,
-  type CostModel,
-  type DepthShape,
+  type LengthGroup,
   type Policy,
-  type PrefillWork,
-  type SequenceState,
-  type WaitingRequest,
-  type Work,
+  type PrefillChunk,
+  type SequenceView,
   advanceWork,
   frontierAt,
-  predictMs,
-} from '../router/planner.js';
+} from '../router/index.js';
 
 export interface SimulatedRequest {
   readonly id: string;
   readonly arrivedAt: number;
   readonly promptLength: number;
-  /** Length that the answer will have, unknown to the planner. */
-  readonly tokens: number;
+  /**
+   * Tokens of the answer by exit index, shallowest first: it ends with the first token that makes it so long at the exit of
+   * that token.
+   */
+  readonly lengths: readonly number[];
   readonly maxTokens: number;
+  /** Whether the router is told that the answer runs to maxTokens, as no client does. */
+  readonly isExactLength: boolean;
+  readonly lengthGroup: LengthGroup;
   readonly budget: Budget | null;
   /** Null: the model's own bounds. */
   readonly minExit: number | null;
@@ -33,9 +35,12 @@ export interface SimulatedRequest {
   readonly budgetClass: string;
 }
 
-export interface LiveRequest extends SequenceState {
+export interface LiveRequest extends SequenceView {
   readonly request: SimulatedRequest;
-  readonly byExit: ReadonlyMap<number, number>;
+  /** Tokens in order, by exit layer. */
+  readonly path: readonly { readonly exit: number; readonly tokens: number }[];
+  /** Tokens over its length at the exit of its last token: it ends at 1. */
+  readonly progress: number;
   readonly replans: number;
   readonly preemptions: number;
 }
@@ -45,32 +50,51 @@ export function isPrefilling({ generated, frontier, promptLength }: LiveRequest)
   return (frontier[0] ?? 0) < promptLength + generated - 1;
 }
 
-/** A request that nothing was done for yet. */
+/** Whether an answer is complete. */
+export function isDone({ progress, generated, maxTokens }: LiveRequest): boolean {
+  return progress > 1 - 1e-9 || generated >= maxTokens;
+}
+
+/** A request without any work done. */
 export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest {
   const minExit = request.minExit ?? shape.exits[0]?.layer ?? 0;
   const maxExit = request.maxExit ?? shape.exits.at(-1)?.layer ?? 0;
-  const { id, arrivedAt, promptLength, maxTokens, budget } = request;
+  const { id, arrivedAt, promptLength, maxTokens, isExactLength, lengthGroup, budget } = request;
+  const frontier = new Array<number>(shape.stages.length + shape.exits.length).fill(0);
   return {
-    ...{ id, arrivedAt, promptLength, maxTokens, budget, request, minExit, maxExit, exit: maxExit },
+    id,
+    arrivedAt,
+    promptLength,
+    maxTokens,
+    isExactLength,
+    lengthGroup,
+    budget,
+    request,
+    minExit,
+    maxExit,
+    exit: maxExit,
+    serviceClass: 'guaranteed',
     generated: 0,
-    frontier: new Array<number>(shape.stages.length + shape.exits.length).fill(0),
+    frontier,
+    expectedFrontier: frontier,
     firstTokenAt: null,
     lastTokenAt: null,
-    tokensAtExit: 0,
-    byExit: new Map(),
+    path: [],
+    progress: 0,
     replans: 0,
     preemptions: 0,
   };
 }
 
-/** What the planner may see of a request without a slot. */
-export function toWaiting(each: LiveRequest): WaitingRequest {
-  const { id, arrivedAt, promptLength, generated, firstTokenAt, maxTokens, exit, minExit, maxExit, budget } = each;
-  return {
-    ...{ id, arrivedAt, promptLength, generated, firstTokenAt, maxTokens, exit, minExit, maxExit, budget },
-    promised: each.promised ?? true,
-    told: each.told ?? true,
-  };
+/** A request with another frontier. */
+function withFrontier(each: LiveRequest, frontier: readonly number[]): LiveRequest {
+  return { ...each, frontier, expectedFrontier: frontier };
+}
+
+/** A request that lost its slot: it keeps its tokens and prefills again. */
+export function preempted(each: LiveRequest): LiveRequest {
+  const frontier = each.frontier.map(() => 0);
+  return { ...withFrontier(each, frontier), preemptions: each.preemptions + 1 };
 }
 
 export interface StepPlan {
@@ -79,11 +103,11 @@ export interface StepPlan {
   readonly advance: (live: readonly LiveRequest[], now: number) => LiveRequest[];
 }
 
-/** What the planner decided of a step. */
+/** What the router decided of a step. */
 export interface StepParts {
-  /** Who may decode in this step. */
+  /** Sequences that may decode in this step. */
   readonly decoding: readonly LiveRequest[];
-  readonly chunk: Chunk | null;
+  readonly chunk: PrefillChunk | null;
 }
 
 /** Trunk stages that an exit needs, then its block: indices into a frontier. */
@@ -145,15 +169,19 @@ export function planStep(
       if (target === undefined) return each;
       const units = new Set(unitsOf(exitOf(each), model));
       const frontier = each.frontier.map((at, unit) => (units.has(unit) ? Math.max(at, target) : at));
-      if (target < whole(each)) return { ...each, frontier };
+      if (target < whole(each)) return withFrontier(each, frontier);
+      const last = each.path.at(-1);
+      const path =
+        last?.exit === each.exit
+          ? [...each.path.slice(0, -1), { exit: each.exit, tokens: last.tokens + 1 }]
+          : [...each.path, { exit: each.exit, tokens: 1 }];
       return {
-        ...each,
-        frontier,
+        ...withFrontier(each, frontier),
         generated: each.generated + 1,
         firstTokenAt: each.firstTokenAt ?? now,
         lastTokenAt: now,
-        tokensAtExit: each.tokensAtExit + 1,
-        byExit: new Map(each.byExit).set(each.exit, (each.byExit.get(each.exit) ?? 0) + 1),
+        path,
+        progress: (each.generated + 1) / Math.max(1, each.request.lengths[exitOf(each)] ?? 1),
       };
     });
   return { work: { decode, prefill }, advance };

@@ -1,9 +1,9 @@
 /**
  * Who holds a slot in a simulation: as the engine's scheduler does it, counted in KV positions.
  *
- * Knows: positions, order of arrival. Must not know: the planner's order of service (it is passed in), prefix reuse.
+ * Knows: positions, order of arrival. Must not know: the router's order of service (it is passed in), prefix reuse.
  */
-import type { LiveRequest } from './request.js';
+import { type LiveRequest, preempted } from './request.js';
 
 export interface Room {
   readonly slots: number;
@@ -47,16 +47,12 @@ export function preempt(
   room: Room,
 ): { readonly live: LiveRequest[]; readonly preempted: LiveRequest[] } {
   const running = [...live];
-  const preempted: LiveRequest[] = [];
+  const gone: LiveRequest[] = [];
   const demand = (): number => running.reduce((sum, each) => sum + need(each), 0);
   while (running.length > 1 && demand() > room.kvPositions) {
     const newest = running.reduce((a, b) => (b.arrivedAt >= a.arrivedAt ? b : a));
     running.splice(running.indexOf(newest), 1);
-    preempted.unshift({
-      ...newest,
-      frontier: newest.frontier.map(() => 0),
-      preemptions: newest.preemptions + 1,
-    });
+    gone.unshift(preempted(newest));
   }
-  return { live: running, preempted };
+  return { live: running, preempted: gone };
 }

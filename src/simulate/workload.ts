@@ -3,7 +3,7 @@
  *
  * Knows: traces, classes. Must not know: how requests are served.
  */
-import type { Budget, OnMiss } from '../router/planner.js';
+import type { Budget, OnMiss } from '../router/index.js';
 import type { SimulatedRequest } from './request.js';
 import type { TraceEntry } from './trace.js';
 
@@ -54,12 +54,24 @@ export function budgetOf(
   return { totalMs: total, ttftMs, tpotMs, onMiss };
 }
 
-/** @param random numbers in [0, 1): which class a request falls into */
+/** What a chat request that states no max_tokens may get. */
+const UNSTATED_TOKENS = 1024;
+
+/** Whether requests tell the router the length of their answers, as no client does (`stated`), or leave max_tokens out. */
+export const LIMITS = ['stated', 'unstated'] as const;
+export type Limits = (typeof LIMITS)[number];
+
+/**
+ * Requests with a trace's lengths, at every exit the same.
+ * @param random numbers in [0, 1): which class a request falls into
+ */
 export function requestsOf(
   trace: readonly TraceEntry[],
   classes: readonly BudgetClass[],
   scale: Scale,
   random: () => number,
+  exits: number,
+  limits: Limits,
 ): SimulatedRequest[] {
   const weights = classes.reduce((sum, each) => sum + each.weight, 0);
   return trace.slice(0, scale.limit).map((entry, i) => {
@@ -72,8 +84,11 @@ export function requestsOf(
       id: `r${i}`,
       arrivedAt: entry.atMs / scale.speed,
       promptLength,
-      tokens,
-      maxTokens: tokens,
+      lengths: new Array<number>(exits).fill(tokens),
+      maxTokens:
+        limits === 'stated' ? tokens : Math.max(tokens, Math.min(UNSTATED_TOKENS, scale.maxLength - promptLength)),
+      isExactLength: limits === 'stated',
+      lengthGroup: { kind: 'chat', key: null },
       budget: budgetClass === undefined ? null : budgetOf(budgetClass, promptLength, tokens),
       minExit: null,
       maxExit: null,

@@ -3,7 +3,7 @@
  *
  * Knows: which values a label can have. Must not know: when they are counted.
  */
-import type { DraftSource } from '../engine/messages.js';
+import type { DraftSource, ServiceClass } from '../engine/messages.js';
 import { BUDGET_CLASSES } from './budget-class.js';
 import type { Series } from './series.js';
 
@@ -13,6 +13,8 @@ import type { Series } from './series.js';
  */
 const BUDGET_OUTCOMES = ['met', 'missed', 'truncated', 'rejected'] as const;
 export type BudgetOutcome = (typeof BUDGET_OUTCOMES)[number];
+
+const SERVICE_CLASSES = ['guaranteed', 'reserved', 'best_effort', 'none'] as const satisfies readonly ServiceClass[];
 
 const DRAFT_SOURCES = ['prediction', 'lookup', 'exit'] as const satisfies readonly DraftSource[];
 
@@ -38,6 +40,7 @@ export function initialize(series: Series): void {
     for (const counter of [series.drafts, series.draftTokens, series.acceptedTokens]) counter.inc({ source }, 0);
   }
   for (const time of ['ttft', 'tpot', 'total']) series.ratio.zero({ time });
+  for (const outcome of ['kept', 'missed']) series.guarantees.inc({ outcome }, 0);
   for (const budget_class of BUDGET_CLASSES) {
     for (const outcome of BUDGET_OUTCOMES) series.budgets.inc({ budget_class, outcome }, 0);
   }
@@ -49,7 +52,8 @@ export function initialize(series: Series): void {
  */
 export function initializeExits(series: Series, exits: readonly string[], seen: ReadonlySet<string>): void {
   for (const exit_layer of exits) {
-    for (const counter of [series.exitTokens, series.planned, series.exitTime]) counter.inc({ exit_layer }, 0);
+    for (const counter of [series.exitTokens, series.exitTime]) counter.inc({ exit_layer }, 0);
+    for (const service_class of SERVICE_CLASSES) series.planned.inc({ exit_layer, service_class }, 0);
     if (!seen.has(exit_layer)) series.exitItl.zero({ exit_layer });
     for (const planned_exit_layer of exits) series.plannedExitTokens.inc({ planned_exit_layer, exit_layer }, 0);
   }

@@ -156,13 +156,11 @@ export class RequestMetrics {
 
   #planned(event: PlannedEvent): void {
     const { series } = this;
-    series.planned.inc({ exit_layer: String(event.exit) });
+    series.planned.inc({ exit_layer: String(event.exit), service_class: event.serviceClass });
     series.predictedTtft.observe(event.predictedTtftMs / 1000);
     // An answer of one token has no later ones.
     if (event.predictedTpotMs > 0) series.predictedTpot.observe(event.predictedTpotMs / 1000);
     const live = this.#live.get(event.id);
-    // Without a budget there is a deadline all the same where load is shed by depth.
-    if (!event.bound && live !== undefined && live.budget !== null) series.infeasible.inc();
     if (live === undefined) return;
     live.plan = event;
     live.lastExit = event.exit;
@@ -275,8 +273,11 @@ export class RequestMetrics {
     return totalMs > (budget.totalMs ?? Infinity) ? 'missed' : 'met';
   }
 
-  #outcome({ budget }: Live, outcome: BudgetOutcome): void {
-    if (budget !== null) this.series.budgets.inc({ budget_class: budgetClass(budget), outcome });
+  #outcome({ budget, plan }: Live, outcome: BudgetOutcome): void {
+    if (budget === null) return;
+    this.series.budgets.inc({ budget_class: budgetClass(budget), outcome });
+    if (plan?.serviceClass !== 'guaranteed') return;
+    this.series.guarantees.inc({ outcome: outcome === 'met' || outcome === 'truncated' ? 'kept' : 'missed' });
   }
 }
 

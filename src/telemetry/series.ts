@@ -70,18 +70,20 @@ export function createSeries(modelName: string) {
       PER_TOKEN_S,
       ['exit_layer'],
     ),
-    planned: counter('planned_total', 'Sequences by the exit layer planned at admission.', ['exit_layer']),
+    planned: counter('planned_total', 'Sequences by the exit layer and the service class planned at admission.', [
+      'exit_layer',
+      'service_class',
+    ]),
     replans: counter('exit_changes_total', 'Changes of exit after admission, token by token.', ['direction']),
-    infeasible: counter(
-      'planned_infeasible_total',
-      'Sequences planned although not even the shallowest exit has room for their budget.',
-    ),
     predictedTtft: histogram('request_predicted_ttft_seconds', 'Predicted time to first token.', TTFT_S),
     predictedTpot: histogram('request_predicted_tpot_seconds', 'Predicted time per later token.', PER_TOKEN_S),
     ttftViolation: counter('request_ttft_slo_violation_total', 'Sequences whose first token missed its budget.'),
     tpotViolation: counter('request_tpot_slo_violation_total', 'Sequences whose later tokens missed their budget.'),
     budgets: counter('budget_requests_total', 'Sequences with a budget, by its class and its outcome.', [
       'budget_class',
+      'outcome',
+    ]),
+    guarantees: counter('guarantees_total', 'Ended sequences whose budget was guaranteed: kept or missed.', [
       'outcome',
     ]),
     ratio: histogram('actual_over_predicted_ratio', 'Actual over predicted time: ttft, tpot or total.', RATIO, [

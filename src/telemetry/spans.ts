@@ -153,7 +153,7 @@ export class SequenceSpans {
             'sortie.plan.predicted_ttft_ms': plan.predictedTtftMs,
             'sortie.plan.predicted_tpot_ms': plan.predictedTpotMs,
             'sortie.plan.predicted_ms': plan.predictedMs,
-            'sortie.plan.feasible': plan.feasible,
+            'sortie.plan.service_class': plan.serviceClass,
           }),
       ...(facts.budget?.totalMs == null ? {} : { 'sortie.budget_ms': facts.budget.totalMs }),
     });

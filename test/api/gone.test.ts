@@ -15,7 +15,7 @@ void t.test('nothing is generated for a client that left while its request was r
   const settled: number[] = [];
   const request = {
     ...{ arrivedAt: 0, headers: {}, body: { prompt: 'Hello' }, gone, trace: null, note: () => undefined },
-    caller: { policy: openPolicy, reserve: () => (tokens: number) => void settled.push(tokens) },
+    caller: { keyName: null, policy: openPolicy, reserve: () => (tokens: number) => void settled.push(tokens) },
   };
   // It stays open: nobody waits for it.
   void serveWhole(context.api, request, completions);

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { advanceOf, catchUpsOf } from '../../src/engine/advances.js';
 import type { Executor } from '../../src/engine/executor.js';
-import type { Planning } from '../../src/engine/planning.js';
+import type { RouterAdapter } from '../../src/engine/router-adapter.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import { Slot } from '../../src/engine/slot.js';
 import { greedy } from '../../bench/greedy-request.js';
@@ -10,11 +10,11 @@ import { greedy } from '../../bench/greedy-request.js';
 const exits = [{ needed: [0] }, { needed: [0, 1] }];
 const executor = { exit: (index: number) => exits[index] } as unknown as Executor;
 /** A position takes a millisecond. */
-const planning = {
+const router = {
   advanceWork: ({ slot }: Sequence, end: number) => [{ positions: end - (slot?.frontier(1) ?? 0) }],
   predictMs: ({ prefill }: { prefill: { positions: number }[] }) =>
     prefill.reduce((sum, { positions }) => sum + positions, 0),
-} as unknown as Planning;
+} as unknown as RouterAdapter;
 
 /** One of 40 tokens that its stages have processed so far. */
 function sequence(id: string, frontiers: readonly [number, number], exit = 1): Sequence {
@@ -25,7 +25,7 @@ function sequence(id: string, frontiers: readonly [number, number], exit = 1): S
 }
 
 const catchUps = (running: readonly Sequence[], chunk: number, stallMs: number): [string, number][] =>
-  catchUpsOf(running, executor, planning, chunk, stallMs).map(({ sequence: { id }, end }) => [id, end]);
+  catchUpsOf(running, executor, router, chunk, stallMs).map(({ sequence: { id }, end }) => [id, end]);
 
 void t.test('only those catch up whose prompt is done and whose exit lacks more than the last position', async (t) => {
   const waits = sequence('waits', [39, 0]);
@@ -51,7 +51,7 @@ void t.test('all at once as long as the step may take, one in any case', async (
 
 void t.test('a chunk ends where the exit needs it, and leaves no position alone', async (t) => {
   const end = (most: number, done: [number, number]): number =>
-    advanceOf(sequence('a', done), most, executor, planning).end;
+    advanceOf(sequence('a', done), most, executor, router).end;
   t.same([end(8, [39, 10]), end(128, [39, 10]), end(28, [39, 10])], [18, 39, 37]);
   t.equal(end(8, [0, 0]), 8);
 });

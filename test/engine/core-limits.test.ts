@@ -3,15 +3,15 @@
  * what it closes. With costs made up.
  */
 import t from 'tap';
-import { chunkSizes } from '../../src/router/planner.js';
+import { chunkSizes } from '../../src/router/index.js';
 import type { Constraint } from '../../src/engine/constraint.js';
 import { EngineCore, type CoreOptions } from '../../src/engine/core.js';
 import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../src/engine/messages.js';
 import { scorePrompt } from '../../src/engine/prompt-scores.js';
 import { Scheduler } from '../../src/engine/scheduler.js';
 import { Sequence } from '../../src/engine/sequence.js';
-import { defaultPolicy } from '../../src/router/planner.js';
-import type { CostPoint } from '../../src/router/cost.js';
+import { defaultPolicy } from '../../src/router/index.js';
+import type { CostPoint } from '../../src/cost/table.js';
 import { greedy, logitsAt, makeExecutor, openSlot } from './helper.js';
 import { tinyModel } from './tiny-model.js';
 
@@ -335,7 +335,7 @@ void t.test(
       [0, 22],
       [units.exits.length - 1, 22],
     ].map(([exit = 0, end = 0]) => {
-      sequence.changeExit(exit);
+      sequence.exit = exit;
       scorePrompt(executor, sequence, executor.advance(slot, exit, end).output, events);
       all.push(...events.flatMap(({ logprobs }) => logprobs));
       return events.splice(0).map(({ logprobs }) => logprobs.length);

@@ -4,10 +4,11 @@ import { monotonicMs } from '../../src/clock.js';
 import { DeadlineWatch } from '../../src/engine/deadline-watch.js';
 import type { EndedEvent, GenerateMessage, OnMiss, StepMessage } from '../../src/engine/messages.js';
 import { GREEDY } from '../../src/engine/sampler.js';
+import { plannedEvent } from '../fakes/engine.js';
 
 const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): GenerateMessage => ({
   ...{ type: 'generate', id, arrivedAt: monotonicMs(), prompt: [1, 2, 3], maxTokens: 9, minTokens: 0, stopTokens: [] },
-  ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null },
+  ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null, lengthGroup: { kind: 'chat', key: null } },
   depth: { minExit: 1, maxExit: 2, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss } },
 });
 
@@ -15,9 +16,7 @@ function heard(planned: readonly string[], tokens: readonly string[]): StepMessa
   return {
     ...{ type: 'step', at: 7, refused: [], prompts: [], ended: [], work: null },
     load: { running: 0, waiting: 0, kvUsed: 0, kvCached: 0 },
-    planned: planned.map((id) => {
-      return { id, exit: 1, predictedTtftMs: 1, predictedTpotMs: 1, predictedMs: 1, feasible: true, bound: true };
-    }),
+    planned: planned.map((id) => plannedEvent(id, 1)),
     tokens: tokens.map((id) => ({ id, token: 5, exit: 1, logprobs: null })),
   };
 }

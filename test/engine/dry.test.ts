@@ -90,11 +90,11 @@ void t.test('each token goes by the rule of its exit; what keeps to a form has n
   const own = sequence();
   t.strictSame([...own.repeated()], [[4, 8]]);
   t.strictSame([...own.repeated([4])], [[1, 16]], 'after a draft');
-  own.changeExit(1);
+  own.exit = 1;
   t.strictSame([...own.repeated()], [], 'none at this exit');
   t.strictSame([...sequence(OFF).repeated()], []);
   const stated = sequence({ ...RULE, multiplier: 1 });
-  stated.changeExit(1);
+  stated.exit = 1;
   t.strictSame([...stated.repeated()], [[4, 1]], "the request's, wherever it leaves");
   t.equal(sequence(RULE, constraint).dry, null);
   t.same(sequence(RULE, { ...constraint, free: true }).dry, RULE, 'any text may come');

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { exitTimes } from '../../src/engine/exit-times.js';
-import type { DepthShape, Work } from '../../src/router/planner.js';
+import type { DepthShape, Work } from '../../src/cost/model.js';
 
 const shape: DepthShape = {
   stages: ['a', 'b'],

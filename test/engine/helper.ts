@@ -11,8 +11,8 @@ import type { EndedEvent, RefusedEvent, StepMessage, TokenEvent } from '../../sr
 import type { EngineOptions } from '../../src/engine/options.js';
 import type { Slot } from '../../src/engine/slot.js';
 import { monotonicMs } from '../../src/clock.js';
-import { chunkSizes, defaultPolicy } from '../../src/router/planner.js';
-import type { CostTable } from '../../src/router/cost.js';
+import { chunkSizes, defaultPolicy } from '../../src/router/index.js';
+import type { CostTable } from '../../src/cost/table.js';
 
 export { greedy } from '../../bench/greedy-request.js';
 

@@ -6,7 +6,7 @@ import { findPrefix } from '../../src/engine/prefix.js';
 import { randomStream } from '../../src/engine/random.js';
 import { GREEDY, sampleFull, sampleTop } from '../../src/engine/sampler.js';
 import { Slot } from '../../src/engine/slot.js';
-import { chunkSizes } from '../../src/router/planner.js';
+import { chunkSizes } from '../../src/router/index.js';
 
 void t.test('arrange brings the deepest rows to the front and says what is wasted', async (t) => {
   t.strictSame(

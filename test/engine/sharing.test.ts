@@ -2,8 +2,8 @@
 import t from 'tap';
 import { EngineCore, type CoreOptions } from '../../src/engine/core.js';
 import type { Budget, EndedEvent, GenerateMessage, StepMessage } from '../../src/engine/messages.js';
-import { chunkSizes, defaultPolicy } from '../../src/router/planner.js';
-import type { CostPoint } from '../../src/router/cost.js';
+import { chunkSizes, defaultPolicy } from '../../src/router/index.js';
+import type { CostPoint } from '../../src/cost/table.js';
 import { drain, greedy, makeExecutor } from './helper.js';
 import { tinyModel } from './tiny-model.js';
 

@@ -8,8 +8,8 @@ import { type StartCosts, drift, startCosts } from '../../src/engine/start-costs
 import { monotonicMs } from '../../src/clock.js';
 import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
 import { bytesPerPosition } from '../../src/model/staged-model.js';
-import type { CostTable, UnitCost } from '../../src/router/cost.js';
-import { costModel, depthShape } from '../../src/router/planner.js';
+import type { CostTable, UnitCost } from '../../src/cost/table.js';
+import { costModel, depthShape } from '../../src/cost/model.js';
 import { loadOrt } from '../../src/runtime/ort-api.js';
 import { table } from '../router/sample.js';
 import { engineOptions, makeExecutor } from './helper.js';

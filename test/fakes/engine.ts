@@ -82,6 +82,15 @@ export function fakeLogprobs(id: number, count: number): TokenLogprobs {
   return { logprob: -0.5, top: Array.from({ length: count }, (_, n) => [id + n, -0.5 - n] as const) };
 }
 
+/** A plan of a guaranteed budget. */
+export function plannedEvent(id: string, exit: number, overrides: Partial<PlannedEvent> = {}): PlannedEvent {
+  return {
+    ...{ id, exit, predictedTtftMs: 1.5, predictedTpotMs: 0.5, predictedMs: 10, predictedP10Ms: 8, predictedP90Ms: 14 },
+    ...{ serviceClass: 'guaranteed', expectedTokens: 6, expectedTokensP90: 12, probability: 0.998 },
+    ...overrides,
+  };
+}
+
 export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   ready: ReadyMessage | null = READY;
   readonly requests: Request[] = [];
@@ -152,16 +161,14 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       this.#step({ refused: [refused] });
       return;
     }
-    const planned: PlannedEvent = {
-      id: request.id,
-      exit: request.depth.maxExit,
-      predictedTtftMs: 1.5,
-      predictedTpotMs: 0.5,
-      predictedMs: 10,
-      feasible: true,
-      bound: true,
+    const { budget, maxExit } = request.depth;
+    const planned = plannedEvent(request.id, maxExit, {
+      serviceClass: budget === null ? 'none' : 'guaranteed',
+      expectedTokens: Math.min(6, request.maxTokens),
+      expectedTokensP90: Math.min(12, request.maxTokens),
+      probability: budget?.totalMs == null ? null : 0.998,
       ...script.plan,
-    };
+    });
     sink.planned(planned);
     this.#step({ planned: [planned] });
     if (request.promptLogprobs !== null) {

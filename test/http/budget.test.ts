@@ -1,5 +1,6 @@
 import t from 'tap';
-import { build } from '../fakes/server.js';
+import type { Script } from '../fakes/engine.js';
+import { build, exchange } from '../fakes/server.js';
 
 interface ErrorAnswer {
   error: { message: string; param: string | null; exits?: number[] };
@@ -31,9 +32,6 @@ void t.test('headers and body twins become the budget', async (t) => {
     [{ 'X-Latency-Budget-Ms': '86400000' }, {}, { ...none, totalMs: 86_400_000 }],
     [{ 'Request-Timeout': '86401' }, {}, { ...none, totalMs: 86_400_000 }],
     [{ 'grpc-timeout': '99999999H' }, {}, { ...none, totalMs: 86_400_000 }],
-    // As Node.js joins a header that came twice.
-    [{ 'x-envoy-expected-rq-timeout-ms': '300, 300' }, {}, { ...none, totalMs: 300 }],
-    [{ 'X-Latency-Budget-Ms': '250, 99' }, {}, { ...none, totalMs: 250 }],
     [{ 'X-Stainless-Timeout': '600' }, {}, null],
     [{}, { latency_budget_ms: null }, null],
   ];
@@ -43,6 +41,72 @@ void t.test('headers and body twins become the budget', async (t) => {
     const got = server.engine.requests.at(-1)?.depth.budget;
     t.same(got, want, JSON.stringify([headers, sortie]));
   }
+});
+
+void t.test('of a budget that headers state several times the least counts', async (t) => {
+  const server = await build(t);
+  const none = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+  const [total, ttft, tpot] = ['X-Latency-Budget-Ms', 'X-SLO-TTFT-Ms', 'X-SLO-TPOT-Ms'];
+  const cases: [Record<string, string>, object, object][] = [
+    [{ [total]: '500, 800' }, {}, { totalMs: 500 }],
+    [{ [total]: '800,500' }, {}, { totalMs: 500 }],
+    [{ [total]: ' 800 ,\t500.5 , 501' }, {}, { totalMs: 500.5 }],
+    [{ [ttft]: '90, 80' }, {}, { ttftMs: 80 }],
+    [{ [tpot]: '9, 12' }, {}, { tpotMs: 9 }],
+    [{ [ttft]: '80', 'x-llm-d-slo-ttft-ms': '70' }, {}, { ttftMs: 70 }],
+    [{ [ttft]: '60', 'x-llm-d-slo-ttft-ms': '70, 65' }, {}, { ttftMs: 60 }],
+    [{ [tpot]: '9', 'x-llm-d-slo-tpot-ms': '8' }, {}, { tpotMs: 8 }],
+    [{ 'grpc-timeout': '2S, 150m' }, {}, { totalMs: 150 }],
+    [{ 'Request-Timeout': '3, 2' }, {}, { totalMs: 2000 }],
+    [{ 'x-envoy-expected-rq-timeout-ms': '300, 200', [total]: '250, 400' }, {}, { totalMs: 200 }],
+    [{ [total]: '300', 'X-Budget-On-Miss': 'truncate, truncate' }, {}, { totalMs: 300, onMiss: 'truncate' }],
+    [{ [total]: '500, 300' }, { latency_budget_ms: 400 }, { totalMs: 400 }],
+    [{ [ttft]: '50', 'x-llm-d-slo-ttft-ms': '70' }, { slo_ttft_ms: 60 }, { ttftMs: 60 }],
+  ];
+  for (const [headers, sortie, want] of cases) {
+    const response = await server.post('/v1/completions', { ...prompt, sortie }, headers);
+    t.equal(response.status, 200);
+    const got = server.engine.requests.at(-1)?.depth.budget;
+    t.same(got, { ...none, ...want }, JSON.stringify([headers, sortie]));
+  }
+});
+
+void t.test('a budget header in two lines counts with the least of them', async (t) => {
+  const server = await build(t);
+  const body = JSON.stringify(prompt);
+  const lines = [
+    ...['POST /v1/completions HTTP/1.1', 'Host: x', 'Connection: close', 'Content-Type: application/json'],
+    ...['X-Latency-Budget-Ms: 800', 'X-SLO-TTFT-Ms: 90', 'X-Latency-Budget-Ms: 500', 'X-SLO-TTFT-Ms: 95'],
+    `Content-Length: ${body.length}`,
+  ];
+  t.match(await exchange(server.port, `${lines.join('\r\n')}\r\n\r\n${body}`), /^HTTP\/1\.1 200 /);
+  t.match(server.engine.requests.at(-1)?.depth.budget, { totalMs: 500, ttftMs: 90 });
+});
+
+void t.test('of several values the one that can not be read is named', async (t) => {
+  const server = await build(t);
+  const cases: [Record<string, string>, string, string][] = [
+    [{ 'X-Latency-Budget-Ms': '500, fast' }, 'X-Latency-Budget-Ms', '"fast" as value 2 of 2'],
+    [{ 'X-Latency-Budget-Ms': '0, 500' }, 'X-Latency-Budget-Ms', '"0" as value 1 of 2'],
+    [{ 'X-Latency-Budget-Ms': '500,,800' }, 'X-Latency-Budget-Ms', '"" as value 2 of 3'],
+    [{ 'X-Latency-Budget-Ms': '500, 99999999999' }, 'X-Latency-Budget-Ms', '"99999999999" as value 2 of 2'],
+    [{ 'X-SLO-TTFT-Ms': '80', 'x-llm-d-slo-ttft-ms': 'soon' }, 'x-llm-d-slo-ttft-ms', '"soon"'],
+    [{ 'X-SLO-TPOT-Ms': '9, -1', 'x-llm-d-slo-tpot-ms': '8' }, 'X-SLO-TPOT-Ms', '"-1" as value 2 of 2'],
+    [{ 'grpc-timeout': '2S, 5' }, 'grpc-timeout', '"5" as value 2 of 2'],
+    [{ 'Request-Timeout': '2, x' }, 'Request-Timeout', '"x" as value 2 of 2'],
+    [{ 'X-Budget-On-Miss': 'truncate, shrug' }, 'X-Budget-On-Miss', '"shrug" as value 2 of 2'],
+    [{ 'X-Budget-On-Miss': 'truncate, reject' }, 'X-Budget-On-Miss', 'different ones: truncate, reject'],
+    [{ 'X-Budget-On-Miss': 'reject, reject, continue' }, 'X-Budget-On-Miss', 'different ones: reject, continue'],
+  ];
+  for (const [headers, param, got] of cases) {
+    const response = await server.post('/v1/completions', prompt, headers);
+    t.equal(response.status, 400, JSON.stringify(headers));
+    const { error } = (await response.json()) as ErrorAnswer;
+    t.equal(error.param, param);
+    t.ok(error.message.startsWith(`${param} must `), error.message);
+    t.ok(error.message.endsWith(`${got}.`), error.message);
+  }
+  t.equal(server.engine.requests.length, 0);
 });
 
 void t.test('a malformed or non-positive budget is a 400 with its header as param', async (t) => {
@@ -153,7 +217,9 @@ void t.test('the report says whether the budget was met', async (t) => {
     met: true,
     budget_ms: 10000,
     predicted_ms: 10,
-    plan: { exit_layer: 30, feasible: true },
+    predicted_p10_ms: 8,
+    predicted_p90_ms: 14,
+    plan: { service_class: 'guaranteed', exit_layer: 30, expected_tokens: 6, probability: 0.998 },
   });
   t.match(await met('0.001'), { met: false, budget_ms: 0.001 });
 });
@@ -196,7 +262,7 @@ void t.test('the report is of the slowest choice, and its time per token is of t
     tokens: [5, 5, 5],
     pace: 5,
     ...(id.endsWith('-1') && {
-      plan: { predictedTtftMs: 7, predictedTpotMs: 3, predictedMs: 50, feasible: false },
+      plan: { predictedTtftMs: 7, predictedTpotMs: 3, predictedMs: 50, predictedP90Ms: 70 },
     }),
     ...(id.endsWith('-2') && { plan: { exit: 15 } }),
   }));
@@ -210,16 +276,47 @@ void t.test('the report is of the slowest choice, and its time per token is of t
   const response = await server.post('/v1/completions', { ...prompt, n: 3 });
   const { sortie } = (await response.json()) as { sortie: { tpot_ms: number } };
   t.match(sortie, {
-    plan: { exit_layer: 30, predicted_ttft_ms: 7, predicted_tpot_ms: 3, feasible: false },
+    plan: { exit_layer: 30, predicted_ttft_ms: 7, predicted_tpot_ms: 3 },
     exit_layers: { 30: 9 },
     predicted_ms: 50,
+    predicted_p10_ms: 8,
+    predicted_p90_ms: 70,
     ...{ ttft_ms: 2, queue_ms: 1 },
   });
   t.ok(Math.abs(sortie.tpot_ms - Math.max(...times)) < 0.001, `${sortie.tpot_ms} of ${times.join(', ')}`);
 });
 
+void t.test('the plan of several choices has the weakest class, the least probability and all tokens', async (t) => {
+  const plans: readonly Script['plan'][] = [
+    { serviceClass: 'guaranteed', expectedTokens: 3.4, expectedTokensP90: 8, probability: 0.99951 },
+    { serviceClass: 'reserved', expectedTokens: 4.3, expectedTokensP90: 9, probability: 0.91239 },
+    { serviceClass: 'best_effort', expectedTokens: 5, expectedTokensP90: 10, probability: null },
+  ];
+  const server = await build(t, ({ id }) => ({ tokens: [5], plan: plans[Number(id.split('-')[1])] ?? {} }));
+  const budget = { 'X-Latency-Budget-Ms': '10000' };
+  for (const [n, headers, plan] of [
+    [1, budget, { service_class: 'guaranteed', expected_tokens: 3, expected_tokens_p90: 8, probability: 1 }],
+    [2, budget, { service_class: 'reserved', expected_tokens: 8, expected_tokens_p90: 17, probability: 0.912 }],
+    [3, budget, { service_class: 'best_effort', expected_tokens: 13, expected_tokens_p90: 27, probability: 0.912 }],
+  ] as const) {
+    const response = await server.post('/v1/completions', { ...prompt, n }, headers);
+    t.match(await response.json(), { sortie: { plan } }, `${n} choices`);
+  }
+});
+
+void t.test('a request without a budget has the class none and no probability', async (t) => {
+  const server = await build(t);
+  const response = await server.post('/v1/completions', prompt);
+  const { sortie } = (await response.json()) as { sortie: { plan: object } };
+  t.strictSame(sortie.plan, {
+    ...{ service_class: 'none', exit_layer: 30, expected_tokens: 6, expected_tokens_p90: 12, probability: null },
+    ...{ predicted_ttft_ms: 1.5, predicted_tpot_ms: 0.5 },
+  });
+});
+
 void t.test('an answer that its deadline comes before its plan is an empty one, streamed or not', async (t) => {
   const server = await build(t, () => ({ tokens: [5], delay: 10_000 }));
+  const noPlan = { service_class: 'best_effort', exit_layer: 0, expected_tokens: 0, probability: null };
   const truncate = { 'X-Latency-Budget-Ms': '40', 'X-Budget-On-Miss': 'truncate' };
   for (const [stream, headers, met] of [
     [false, truncate, true],
@@ -237,7 +334,7 @@ void t.test('an answer that its deadline comes before its plan is an empty one, 
     const body: unknown = JSON.parse(stream ? (text.split('data: ').at(-2) ?? '') : text);
     t.match(body, {
       choices: [{ text: '', finish_reason: 'length' }],
-      sortie: { plan: { exit_layer: 0, feasible: false }, exit_layers: {}, ttft_ms: null, met },
+      sortie: { plan: noPlan, exit_layers: {}, ttft_ms: null, met },
     });
   }
 });

@@ -678,12 +678,18 @@ void t.test('a full queue is a 429 with Retry-After, streamed or not', async (t)
   }
 });
 
-void t.test('an infeasible budget is a 503 that says what is feasible', async (t) => {
+void t.test('an infeasible budget is a 503 that names the smallest budget that is accepted', async (t) => {
   const server = await build(t, () => ({ tokens: [], refuse: { reason: 'budget_infeasible', leastFeasibleMs: 41.2 } }));
   const headers = { 'x-latency-budget-ms': '5', 'x-budget-on-miss': 'reject' };
   const response = await server.post('/v1/chat/completions', { messages }, headers);
   t.equal(response.status, 503);
-  t.match(await response.json(), { error: { code: 'budget_infeasible', least_feasible_budget_ms: 42 } });
+  t.match(await response.json(), {
+    error: {
+      code: 'budget_infeasible',
+      message: 'No exit can meet the latency budget; the smallest budget accepted at this moment is 42 ms.',
+      least_feasible_budget_ms: 42,
+    },
+  });
 });
 
 void t.test('one refused choice cancels its siblings', async (t) => {

@@ -1,25 +1,12 @@
-/** Random but possible states of an engine, for property tests. */
+/** Random but possible requests and states of an engine, for property tests. */
 import fc from 'fast-check';
-import {
-  type Budget,
-  type Policy,
-  type RouterState,
-  type SequenceState,
-  type WaitingRequest,
-  defaultPolicy,
-  nothingLearned,
-} from '../../src/router/planner.js';
+import type { Budget, EngineState, RequestView, SequenceView } from '../../src/router/index.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
+import { asking, chat, simulated, stateOf } from './fixtures.js';
 import { layers } from './sample.js';
 
-/** Answers get as long as max_tokens says: nothing is learnt, everything is known. */
-export const exactPolicy: Policy = { ...defaultPolicy, lengthQuantile: 1 };
-
-/** Of promises that need no margin, and of which nothing is left to learn. */
-export const noMargin = { margin: 0, first: 0, at: 0, seen: Infinity, aim: 0.99 };
-
-/** Nothing is learnt, and nothing has to be. */
-const exact = { ...nothingLearned, promises: noMargin, told: noMargin };
+/** Fixed seeds: a failure must be there again tomorrow. Shrinking takes minutes. */
+export const runs = { numRuns: 150, seed: 20_26, endOnFailure: true };
 
 const exit = fc.constantFrom(...layers);
 
@@ -30,66 +17,82 @@ export const budget: fc.Arbitrary<Budget> = fc.record({
   onMiss: fc.constantFrom('continue', 'truncate', 'reject'),
 });
 
+export const factor = fc.double({ min: 1, max: 20, noNaN: true });
+
+/** The same budget with every stated limit `times` as large. */
+export function larger(small: Budget, times: number): Budget {
+  const grow = (ms: number | null): number | null => (ms === null ? null : ms * times);
+  return { ...small, totalMs: grow(small.totalMs), ttftMs: grow(small.ttftMs), tpotMs: grow(small.tpotMs) };
+}
+
 /** Bounds in order, and an exit between them. */
 const depth = fc.tuple(exit, exit, exit).map((three) => {
   const [minExit = 10, middle = 10, maxExit = 10] = [...three].sort((a, b) => a - b);
   return { minExit, exit: middle, maxExit };
 });
 
-export const waiting: fc.Arbitrary<WaitingRequest> = fc
+const lengthGroup = fc.record({
+  kind: fc.constantFrom('chat' as const, 'completion' as const, 'schema' as const, 'tools' as const),
+  key: fc.option(fc.constantFrom('a', 'b')),
+});
+
+/** A waiting request of an engine whose time is 10 s. */
+export const waiting: fc.Arbitrary<RequestView> = fc
   .record({
     id: fc.uuid(),
     arrivedAt: fc.integer({ min: 0, max: 10_000 }),
     promptLength: fc.integer({ min: 1, max: 1500 }),
     maxTokens: fc.integer({ min: 1, max: 300 }),
+    isExactLength: fc.boolean(),
+    lengthGroup,
     budget: fc.option(budget),
-    promised: fc.boolean(),
+    serviceClass: fc.constantFrom('guaranteed' as const, 'reserved' as const, 'best_effort' as const),
     depth,
   })
-  .map(({ depth: bounds, ...rest }) => ({ ...rest, ...bounds, generated: 0 }));
+  .map(({ depth: bounds, id, budget: stated, ...rest }) => asking(id, stated, { ...rest, ...bounds }));
 
 /** Somewhere in its prompt, or in the middle of its answer. */
-export const live: fc.Arbitrary<SequenceState> = fc
+export const live: fc.Arbitrary<SequenceView> = fc
   .record({ request: waiting, progress: fc.double({ min: 0, max: 1, noNaN: true }), tokensAtExit: fc.nat(30) })
   .map(({ request, progress, tokensAtExit }) => {
-    const decoding = progress > 0.3;
-    const generated = decoding ? Math.max(1, Math.floor((request.maxTokens - 1) * progress)) : 0;
-    const seen = decoding ? request.promptLength + generated - 1 : Math.floor(request.promptLength * progress);
-    const firstTokenAt = decoding ? request.arrivedAt + 50 : null;
+    const isDecoding = progress > 0.3;
+    const generated = isDecoding ? Math.max(1, Math.floor((request.maxTokens - 1) * progress)) : 0;
+    const seen = isDecoding ? request.promptLength + generated - 1 : Math.floor(request.promptLength * progress);
+    const firstTokenAt = isDecoding ? request.arrivedAt + 50 : null;
+    const frontier = layers.map((layer) => (layer <= request.exit ? seen : Math.floor(seen / 2)));
     return {
-      ...request,
-      generated,
-      frontier: layers.map((layer) => (layer <= request.exit ? seen : Math.floor(seen / 2))),
-      firstTokenAt,
+      ...{ ...request, generated, firstTokenAt, tokensAtExit, frontier, expectedFrontier: frontier },
       lastTokenAt: firstTokenAt === null ? null : firstTokenAt + generated * 5,
-      tokensAtExit,
     };
   });
 
-export const state: fc.Arbitrary<RouterState> = fc
+export const state: fc.Arbitrary<EngineState> = fc
   .record({
-    live: fc.array(live, { maxLength: 20 }),
-    waiting: fc.array(waiting, { maxLength: 10 }),
+    live: fc.uniqueArray(live, { maxLength: 20, selector: ({ id }) => id }),
+    waiting: fc.uniqueArray(waiting, { maxLength: 10, selector: ({ id }) => id }),
     kvRoom: fc.integer({ min: 0, max: 100_000 }),
   })
-  .map((some) => ({ ...some, now: 10_000, slots: 24, learned: exact }));
+  .map((some) => stateOf({ ...some, now: 10_000, slots: 24 }));
 
-/** A few seconds of arrivals, in bursts or not. */
+/** A few seconds of arrivals, in bursts or not: exact and natural lengths, with any budget or none. */
 export const arrivals: fc.Arbitrary<SimulatedRequest[]> = fc
   .array(
     fc.record({
       gapMs: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 400 })),
       promptLength: fc.integer({ min: 1, max: 600 }),
       tokens: fc.integer({ min: 1, max: 60 }),
+      isExactLength: fc.boolean(),
       budget: fc.option(budget, { freq: 6 }),
     }),
     { minLength: 1, maxLength: 30 },
   )
   .map((all) => {
     let arrivedAt = 0;
-    return all.map(({ gapMs, ...request }, i) => {
+    return all.map(({ gapMs, promptLength, tokens, isExactLength, budget: stated }, i) => {
       arrivedAt += gapMs;
-      const bounds = { minExit: null, maxExit: null, budgetClass: 'any' };
-      return { id: `r${i}`, arrivedAt, maxTokens: request.tokens, ...request, ...bounds };
+      return simulated(`r${i}`, arrivedAt, stated, {
+        ...{ promptLength, isExactLength, lengthGroup: chat, lengths: layers.map(() => tokens) },
+        maxTokens: isExactLength ? tokens : 256,
+      });
     });
   });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { simulateCommand } from '../../src/simulate/command.js';
 import { simulateDefaults } from '../../src/simulate/options.js';
+import type { Limits } from '../../src/simulate/workload.js';
 import { shape, table } from '../router/sample.js';
 
 /** Four requests, and what they cost. */
@@ -26,6 +27,26 @@ void t.test("a smaller --prefill-chunk makes prompts slower; the default is the 
   const usual = await ttft({});
   t.equal(usual, await ttft({ prefillChunk: 128 }));
   t.ok((await ttft({ prefillChunk: 16 })) > 1.3 * usual, `${usual} ms in chunks of 128`);
+});
+
+void t.test('predictions of answers whose lengths are stated are closer', async (t) => {
+  const { trace, cost } = await files(t);
+  const error = async (limits?: Limits): Promise<number> => {
+    const options = {
+      ...simulateDefaults,
+      trace,
+      cost,
+      speeds: [1],
+      noise: 0,
+      maxReplicas: 1,
+      ...(limits && { limits }),
+    };
+    const [report] = await simulateCommand(options, () => undefined);
+    return report?.predictionError ?? NaN;
+  };
+  const [usual, unstated, stated] = [await error(), await error('unstated'), await error('stated')];
+  t.equal(usual, unstated);
+  t.ok(stated < 0.5 * unstated, `${stated} and ${unstated}`);
 });
 
 void t.test('what can not be written is told before anything is simulated', async (t) => {

@@ -1,22 +1,30 @@
 /** What makes the simulator like a machine: memory that runs out, steps that take longer than they should. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type Policy, type Work, defaultPolicy, predictMs } from '../../src/router/planner.js';
+import { type Work, predictMs } from '../../src/cost/model.js';
+import { Router, defaultPolicy } from '../../src/router/index.js';
 import { type Outcome, type SimulatedStep, simulate } from '../../src/simulate/engine.js';
 import { noisy } from '../../src/simulate/noise.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { seeded } from '../../src/simulate/workload.js';
-import { arrivals, exactPolicy } from '../router/arbitrary.js';
-import { sample } from '../router/sample.js';
+import { arrivals } from '../router/arbitrary.js';
+import { sample, shape, table } from '../router/sample.js';
 
 const exact = (work: Work): number => predictMs(sample, work);
+
+/** The same request with a length that the router knows. */
+function exactly(request: SimulatedRequest): SimulatedRequest {
+  const tokens = Math.min(request.maxTokens, request.lengths.at(-1) ?? 1);
+  return { ...request, lengths: shape.exits.map(() => tokens), maxTokens: tokens, isExactLength: true };
+}
 
 function serve(
   requests: readonly SimulatedRequest[],
   machine: Partial<Parameters<typeof simulate>[1]>,
-  policy: Policy = exactPolicy,
 ): { outcomes: Outcome[]; steps: SimulatedStep[] } {
-  const run = simulate(requests, { slots: 8, kvPositions: 1e6, actual: exact, ...machine }, sample, policy);
+  const router = new Router(shape, table, defaultPolicy);
+  const all = { slots: 8, kvPositions: 1e6, actual: exact, ...machine };
+  const run = simulate(requests.map(exactly), all, router, sample, defaultPolicy);
   const steps: SimulatedStep[] = [];
   for (let next = run.next(); ; next = run.next()) {
     if (next.done === true) return { outcomes: next.value, steps };
@@ -36,9 +44,9 @@ void t.test('preemption: memory is never exceeded, and no token is lost', async 
           const held = live.reduce((sum, { promptLength, generated }) => sum + promptLength + generated, 0);
           return live.length <= 1 || held <= kvPositions;
         }) &&
-        outcomes.every(({ request, reason, tokens, exits }) => {
-          const counted = [...exits.values()].reduce((sum, count) => sum + count, 0);
-          return counted === tokens && (reason !== 'length' || tokens === request.tokens);
+        outcomes.every(({ request, reason, tokens, path }) => {
+          const counted = path.reduce((sum, part) => sum + part.tokens, 0);
+          return counted === tokens && (reason !== 'length' || tokens === request.maxTokens);
         })
       );
     }),
@@ -66,7 +74,7 @@ void t.test('truncate on a noisy machine: at most one step late, and seldom at a
       budget: { totalMs: 150 + ((i * 37) % 350), ttftMs: null, tpotMs: null, onMiss: 'truncate' },
     }));
     const noise = noisy({ step: 0.2, spellEveryS: 2 }, seeded(i));
-    const { outcomes, steps } = serve(stated, { actual: (work, now) => noise(exact(work), now) }, defaultPolicy);
+    const { outcomes, steps } = serve(stated, { actual: (work, now) => noise(exact(work), now) });
     const longest = steps.reduce((most, { ms }) => Math.max(most, ms), 0);
     for (const { request, endedAt, reason } of outcomes) {
       const lateMs = endedAt - request.arrivedAt - (request.budget?.totalMs ?? 0);
@@ -92,23 +100,23 @@ void t.test('a prompt stops one position short: its first token is a decode row 
   const [one] = fc.sample(arrivals, { numRuns: 1, seed: 1 })[0] ?? [];
   if (one === undefined) throw new Error('a sample has a request');
   const served = (promptLength: number, tokens: number) => {
-    const request = { ...one, budget: null, promptLength, tokens, maxTokens: tokens };
-    const { outcomes, steps } = serve([request], { overheadMs: exactPolicy.requestOverheadMs });
+    const request = { ...one, budget: null, promptLength, lengths: [tokens], maxTokens: tokens };
+    const { outcomes, steps } = serve([request], { overheadMs: defaultPolicy.requestOverheadMs });
     const rows = steps.map(({ work }) => work.decode?.rows.reduce((sum, count) => sum + count, 0) ?? 0);
     const positions = steps.map(({ work }) => work.prefill.reduce((sum, each) => sum + each.positions, 0));
     const [outcome] = outcomes;
     if (outcome?.admission.kind !== 'admit') throw new Error('it was served');
-    return { rows, positions, outlook: outcome.admission.outlook, outcome };
+    return { rows, positions, features: outcome.admission.features, outcome };
   };
   t.match(served(100, 2), { rows: [1, 1], positions: [99, 0] });
   t.match(served(1, 2), { rows: [1, 1], positions: [0, 0] });
   // A length that the tables of planning hold: 112 positions and the last.
   for (const tokens of [1, 20]) {
-    const { outlook, outcome } = served(113, tokens);
+    const { features, outcome } = served(113, tokens);
     const { endedAt, firstTokenAt, request } = outcome;
-    const ratio = outlook.total.forecastMs / (endedAt - request.arrivedAt);
+    const ratio = features.total.forecastMs / (endedAt - request.arrivedAt);
     t.ok(Math.abs(ratio - 1) < 0.03, `forecast of the total over actual: ${ratio}`);
-    const first = outlook.ttft.forecastMs / ((firstTokenAt ?? 0) - request.arrivedAt);
+    const first = features.ttft.forecastMs / ((firstTokenAt ?? 0) - request.arrivedAt);
     t.ok(Math.abs(first - 1) < 0.03, `forecast of the first token over actual: ${first}`);
   }
 });

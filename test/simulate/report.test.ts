@@ -1,5 +1,6 @@
 /** What a simulated run came to, from outcomes that are known. */
 import t from 'tap';
+import type { Admission, ServiceClass } from '../../src/router/index.js';
 import type { Outcome } from '../../src/simulate/engine.js';
 import { reportOf } from '../../src/simulate/report.js';
 import { shape } from '../router/sample.js';
@@ -8,25 +9,36 @@ type Known = Partial<Pick<Outcome, 'reason' | 'firstTokenAt' | 'endedAt' | 'toke
   readonly arrivedAt?: number;
   readonly budgetClass?: string;
   readonly exits?: readonly (readonly [layer: number, tokens: number])[];
-  readonly feasible?: boolean;
+  readonly serviceClass?: ServiceClass;
   readonly predictedMs?: number;
 };
 
-/** By default ten tokens at full depth within a budget of a second: the first after 100 ms, the last after 500. */
+/** By default ten tokens at full depth within a guaranteed budget of a second: the first after 100 ms, the last after 500. */
 function outcome(known: Known = {}): Outcome {
-  const { arrivedAt = 0, budgetClass = 'tight', feasible = true, predictedMs = 500, exits, ...rest } = known;
-  const outlook = { forecastMs: predictedMs } as never;
+  const {
+    arrivedAt = 0,
+    budgetClass = 'tight',
+    serviceClass = 'guaranteed',
+    predictedMs = 500,
+    exits,
+    ...rest
+  } = known;
+  const features = { forecastMs: predictedMs } as never;
+  const path = exits ?? [[30, 10]];
+  const admission: Admission = {
+    ...{ kind: 'admit', exit: 30, serviceClass, features: { total: features, ttft: features } },
+    ...{ expectedTokens: 10, expectedTokensP90: 10, headroom: 1, probability: 1 },
+    prediction: { ttftMs: 100, tpotMs: 40, totalMs: predictedMs, p10Ms: 0.8 * predictedMs, p90Ms: 1.2 * predictedMs },
+  };
   return {
     request: {
-      ...{ id: 'r', arrivedAt, promptLength: 20, tokens: 10, maxTokens: 10, minExit: null, maxExit: null, budgetClass },
+      ...{ id: 'r', arrivedAt, promptLength: 20, lengths: shape.exits.map(() => 10), maxTokens: 10, budgetClass },
+      ...{ minExit: null, maxExit: null, isExactLength: true, lengthGroup: { kind: 'chat', key: null } },
       budget: { totalMs: 1000, ttftMs: null, tpotMs: null, onMiss: 'continue' },
     },
-    admission: {
-      ...{ kind: 'admit', exit: 30, feasible, bound: true, outlook: { total: outlook, ttft: outlook } },
-      prediction: { ttftMs: 100, tpotMs: 40, totalMs: predictedMs },
-    },
+    admission: rest.reason === 'refused' ? { kind: 'reject', leastFeasibleMs: 2000 } : admission,
     ...{ firstTokenAt: arrivedAt + 100, endedAt: arrivedAt + 500, tokens: 10, reason: 'length' },
-    ...{ exits: new Map(exits ?? [[30, 10]]), replans: 0, preemptions: 0 },
+    ...{ path: path.map(([exit, tokens]) => ({ exit, tokens })), replans: 0, preemptions: 0 },
     ...rest,
   };
 }
@@ -36,19 +48,25 @@ void t.test('attainment, goodput and depth, of all and of each class', async (t)
     [
       outcome(),
       outcome({ arrivedAt: 500, endedAt: 1501, exits: [[10, 10]], budgetClass: 'loose' }),
-      outcome({ arrivedAt: 1500, reason: 'deadline', exits: [[10, 5]], budgetClass: 'loose', feasible: false }),
-      outcome({ arrivedAt: 1500, reason: 'refused', firstTokenAt: null, endedAt: 1500, exits: [], feasible: false }),
+      outcome({
+        arrivedAt: 1500,
+        reason: 'deadline',
+        exits: [[10, 5]],
+        budgetClass: 'loose',
+        serviceClass: 'reserved',
+      }),
+      outcome({ arrivedAt: 1500, reason: 'refused', firstTokenAt: null, endedAt: 1500, exits: [] }),
     ],
     shape,
   );
   t.match(report, {
-    ...{ requests: 4, seconds: 2, attainment: 0.25, attainmentOfFeasible: 0.5, goodput: 0.5, tokensPerSecond: 12.5 },
+    ...{ requests: 4, seconds: 2, attainment: 0.25, guaranteed: 2, kept: 0.5, goodput: 0.5, tokensPerSecond: 12.5 },
     exits: { 10: 0.6, 30: 0.4 },
     meanDepth: 18,
     ttftMs: { p50: 100, p99: 100 },
     classes: [
-      { name: 'loose', requests: 2, attainment: 0, feasible: 1, attainmentOfFeasible: 0, refused: 0 },
-      { name: 'tight', requests: 2, attainment: 0.5, feasible: 1, attainmentOfFeasible: 1, refused: 1 },
+      { name: 'loose', requests: 2, attainment: 0, guaranteed: 1, kept: 0, rejected: 0 },
+      { name: 'tight', requests: 2, attainment: 0.5, guaranteed: 1, kept: 1, rejected: 1 },
     ],
   });
   const quality = (layer: number): number => shape.exits.find((exit) => exit.layer === layer)?.quality ?? 0;
@@ -61,6 +79,8 @@ void t.test('how far predictions lay off is the median, and nothing is no time a
     shape,
   );
   t.equal(report.predictionError.toFixed(6), '0.200000');
+  // From 320 to 480 ms, from 400 to 600 ms, and from 800 to 1200 ms.
+  t.equal(report.inInterval.toFixed(6), '0.333333');
   t.match(reportOf([], shape), {
     requests: 0,
     seconds: 0,

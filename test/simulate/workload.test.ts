@@ -1,6 +1,6 @@
 /** Requests from a trace: what of it is taken, when they come and how long they are. */
 import t from 'tap';
-import { classesFor, requestsOf, seeded, type Scale } from '../../src/simulate/workload.js';
+import { classesFor, requestsOf, seeded, type Limits, type Scale } from '../../src/simulate/workload.js';
 
 const trace = [
   { atMs: 0, promptTokens: 100, outputTokens: 10 },
@@ -9,8 +9,10 @@ const trace = [
 ];
 const classes = classesFor(2, 5);
 
-const requests = (scale: Partial<Scale> = {}) =>
-  requestsOf(trace, classes, { speed: 1, length: 1, limit: 500, maxLength: 8192, ...scale }, seeded(1));
+const EXITS = 3;
+
+const requests = (scale: Partial<Scale> = {}, limits: Limits = 'unstated') =>
+  requestsOf(trace, classes, { speed: 1, length: 1, limit: 500, maxLength: 8192, ...scale }, seeded(1), EXITS, limits);
 
 void t.test('arrivals come faster, lengths grow, and the trace is cut from its end', async (t) => {
   t.same(
@@ -18,7 +20,7 @@ void t.test('arrivals come faster, lengths grow, and the trace is cut from its e
     [0, 1000, 2250],
   );
   t.same(
-    requests({ length: 2 }).map(({ promptLength, tokens }) => [promptLength, tokens]),
+    requests({ length: 2 }).map(({ promptLength, lengths }) => [promptLength, ...new Set(lengths)]),
     [
       [200, 20],
       [7792, 400],
@@ -27,7 +29,7 @@ void t.test('arrivals come faster, lengths grow, and the trace is cut from its e
     'a prompt leaves room for its answer, and each answer has a token',
   );
   t.same(
-    requests({ maxLength: 50 }).map(({ promptLength, tokens }) => [promptLength, tokens]),
+    requests({ maxLength: 50 }).map(({ promptLength, lengths }) => [promptLength, ...new Set(lengths)]),
     [
       [40, 10],
       [1, 49],
@@ -39,18 +41,39 @@ void t.test('arrivals come faster, lengths grow, and the trace is cut from its e
 
 void t.test('budgets are by class: 50 ms, and a multiple of what full depth takes alone', async (t) => {
   const times = { tight: 2, medium: 4, loose: 10 };
-  for (const { budgetClass, budget, promptLength, tokens } of requests()) {
+  for (const { budgetClass, budget, promptLength, lengths } of requests()) {
     const multiple = times[budgetClass as keyof typeof times];
-    t.equal(budget?.totalMs, 50 + multiple * (2 * promptLength + 5 * tokens), budgetClass);
+    t.equal(budget?.totalMs, 50 + multiple * (2 * promptLength + 5 * (lengths[0] ?? NaN)), budgetClass);
   }
   const many = requestsOf(
     Array.from({ length: 3000 }, () => ({ atMs: 0, promptTokens: 1, outputTokens: 1 })),
     classes,
     { speed: 1, length: 1, limit: 3000, maxLength: 8192 },
     seeded(1),
+    EXITS,
+    'unstated',
   );
   for (const name of Object.keys(times)) {
     const share = many.filter(({ budgetClass }) => budgetClass === name).length / many.length;
     t.ok(Math.abs(share - 1 / 3) < 0.05, `${name}: ${share}`);
   }
+});
+
+void t.test('every exit answers with the length of the trace, which only stated limits tell the router', async (t) => {
+  for (const limits of ['stated', 'unstated'] as const) {
+    const all = requests({}, limits);
+    t.same(
+      all.map(({ lengths }) => lengths),
+      [10, 200, 1].map((tokens) => new Array<number>(EXITS).fill(tokens)),
+    );
+    t.same(
+      all.map(({ maxTokens, isExactLength }) => [maxTokens, isExactLength]),
+      limits === 'stated' ? [10, 200, 1].map((tokens) => [tokens, true]) : new Array(3).fill([1024, false]),
+    );
+  }
+  t.same(
+    requests({ maxLength: 50 }).map(({ maxTokens }) => maxTokens),
+    [10, 49, 49],
+    'no answer goes past the longest sequence',
+  );
 });

@@ -3,7 +3,7 @@ import type { Budget, EndedEvent, EndReason, PlannedEvent, StepMessage } from '.
 import { budgetClass } from '../../src/telemetry/budget-class.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import { createSeries } from '../../src/telemetry/series.js';
-import { FakeEngine, READY } from '../fakes/engine.js';
+import { FakeEngine, plannedEvent, READY } from '../fakes/engine.js';
 
 const budget = (totalMs: number | null): Budget => ({
   totalMs,
@@ -12,8 +12,8 @@ const budget = (totalMs: number | null): Budget => ({
   onMiss: 'continue',
 });
 
-function planned(id: string, exit: number): PlannedEvent {
-  return { id, exit, predictedTtftMs: 10, predictedTpotMs: 10, predictedMs: 40, feasible: true, bound: true };
+function planned(id: string, exit: number, overrides: Partial<PlannedEvent> = {}): PlannedEvent {
+  return plannedEvent(id, exit, { predictedTtftMs: 10, predictedTpotMs: 10, predictedMs: 40, ...overrides });
 }
 
 function ended(id: string, reason: EndReason, endedAt: number): EndedEvent {
@@ -56,6 +56,9 @@ void t.test('what has not happened yet is 0, not absent', async (t) => {
     'request_success_total{finished_reason="abort"',
     'budget_requests_total{budget_class="per_token",outcome="rejected"',
     'exit_tokens_total{exit_layer="15"',
+    'planned_total{exit_layer="15",service_class="best_effort"',
+    'guarantees_total{outcome="kept"',
+    'guarantees_total{outcome="missed"',
     'engine_exit_seconds_total{exit_layer="30"',
     'planned_exit_tokens_total{planned_exit_layer="30",exit_layer="10"',
     'exit_inter_token_latency_seconds_count{exit_layer="10"',
@@ -92,30 +95,60 @@ void t.test('budgets have classes by their total', (t) => {
   t.end();
 });
 
-void t.test('a budget that no plan has room for counts as infeasible, one that is not promised does not', async (t) => {
+void t.test('plans count by exit and service class, and one token has no pace', async (t) => {
   const { metrics, begin, value } = fixture();
-  for (const id of ['hopeless', 'unsure', 'sure']) begin(id, 200);
-  const unpromised = { feasible: false, bound: false };
+  for (const id of ['a', 'b', 'c', 'd']) begin(id, 200);
+  metrics.begin('free', { arrivedAt: 0, promptTokens: 3, maxTokens: 1, budget: null });
   metrics.step(
     step(100, {
       planned: [
-        { ...planned('hopeless', 10), ...unpromised },
-        { ...planned('unsure', 10), ...unpromised, bound: true },
-        planned('sure', 10),
+        planned('a', 10),
+        planned('b', 10, { serviceClass: 'reserved' }),
+        planned('c', 10, { serviceClass: 'best_effort' }),
+        planned('d', 15, { serviceClass: 'best_effort' }),
+        planned('free', 10, { serviceClass: 'none', predictedTpotMs: 0 }),
       ],
     }),
   );
-  t.equal(await value('planned_infeasible_total'), 1);
+  const classes = ['guaranteed', 'reserved', 'best_effort', 'none'];
+  const counted = (exit: number) =>
+    Promise.all(classes.map((each) => value(`planned_total{exit_layer="${exit}",service_class="${each}"`)));
+  t.same(await counted(10), [1, 1, 1, 1]);
+  t.same(await counted(15), [0, 0, 1, 0]);
+  t.same(await counted(20), [0, 0, 0, 0], 'an exit without plans is 0');
+  t.equal(await value('request_predicted_tpot_seconds_count'), 4);
+  t.equal(await value('request_predicted_ttft_seconds_count'), 5);
 });
 
-void t.test('without a budget nothing is infeasible, and one token has no pace', async (t) => {
-  const { metrics, value } = fixture();
-  metrics.begin('free', { arrivedAt: 0, promptTokens: 3, maxTokens: 1, budget: null });
-  const shed = { ...planned('free', 10), feasible: false, bound: false, predictedTpotMs: 0 };
-  metrics.step(step(100, { planned: [shed] }));
-  t.equal(await value('planned_infeasible_total'), 0);
-  t.equal(await value('request_predicted_tpot_seconds_count'), 0);
-  t.equal(await value('request_predicted_ttft_seconds_count'), 1);
+void t.test('a guarantee is kept by an answer in time, cut or not, and missed by any other end', async (t) => {
+  const { metrics, begin, value } = fixture();
+  const ids = ['met', 'cut', 'late', 'broken', 'refused', 'lost', 'gone', 'reserved'];
+  for (const id of ids) begin(id, 200);
+  metrics.begin('free', { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: null });
+  metrics.step(
+    step(10, {
+      planned: [...ids, 'free'].map((id) =>
+        planned(id, 10, id === 'reserved' || id === 'free' ? { serviceClass: 'reserved' } : {}),
+      ),
+    }),
+  );
+  metrics.step(
+    step(300, {
+      refused: [{ id: 'refused', reason: 'grammars_lost', leastFeasibleMs: null }],
+      ended: [
+        ended('met', 'stop', 199),
+        ended('cut', 'deadline', 200),
+        ended('late', 'length', 201),
+        ended('broken', 'error', 10),
+        ended('gone', 'cancelled', 10),
+        ended('reserved', 'length', 201),
+        ended('free', 'length', 201),
+      ],
+    }),
+  );
+  metrics.down();
+  const outcome = (of: string) => value(`guarantees_total{outcome="${of}"`);
+  t.same([await outcome('kept'), await outcome('missed')], [2, 4], 'late, broken, refused and lost are missed');
 });
 
 void t.test('an answer that was cut is truncated, whatever the engine makes of it', async (t) => {

@@ -137,7 +137,7 @@ void t.test("a request continues its caller's trace, with queue, prefill, decode
   const [queue, prefill, decode] = parts;
   t.match(queue?.values, {
     'sortie.plan.exit_layer': 30,
-    'sortie.plan.feasible': true,
+    'sortie.plan.service_class': 'guaranteed',
     'sortie.plan.predicted_ms': 10,
   });
   t.match(prefill?.values, { 'gen_ai.usage.input_tokens': root.values['gen_ai.usage.input_tokens'] });

@@ -154,15 +154,28 @@ export type Usage = Static<typeof Usage>;
 /** What only this server has to say about an answer. */
 export const SortieReport = Type.Object({
   plan: Type.Object({
+    service_class: Type.Union(
+      [Type.Literal('guaranteed'), Type.Literal('reserved'), Type.Literal('best_effort'), Type.Literal('none')],
+      {
+        description:
+          'guaranteed: capacity is held for the budget, and 995 of 1000 such budgets are to be kept. reserved: capacity ' +
+          'is held, without the guarantee. best_effort: no exit has capacity for the budget at admission, or the ' +
+          'budget was missed. none: the request states no budget.',
+      },
+    ),
     exit_layer: Type.Integer(),
+    expected_tokens: Type.Integer({ description: 'Median length of the answer, by which the plan goes.' }),
+    expected_tokens_p90: Type.Integer({ description: 'Length that 90% of such answers do not exceed.' }),
+    probability: Type.Union([Type.Number({ minimum: 0, maximum: 1 }), Type.Null()], {
+      description: 'Probability that the total budget is met as planned. Null without a total budget.',
+    }),
     predicted_ttft_ms: Type.Number(),
     predicted_tpot_ms: Type.Number(),
-    feasible: Type.Boolean({
-      description: 'Whether the budget was promised at admission: of such promises, 199 in 200 are to be kept.',
-    }),
   }),
   exit_layers: Type.Record(Type.String(), Type.Integer(), { description: 'Tokens by the exit that emitted them.' }),
   predicted_ms: Type.Number(),
+  predicted_p10_ms: Type.Number({ description: '80% of the outcomes lie between this and predicted_p90_ms.' }),
+  predicted_p90_ms: Type.Number(),
   actual_ms: Type.Number(),
   ttft_ms: NullableNumber,
   tpot_ms: NullableNumber,

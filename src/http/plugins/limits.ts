@@ -23,7 +23,7 @@ declare module 'fastify' {
 const unlimited = (): void => undefined;
 
 /** Somebody without a key, on a server that asks for none. */
-const anybody: Caller = { policy: openPolicy, reserve: () => unlimited };
+const anybody: Caller = { keyName: null, policy: openPolicy, reserve: () => unlimited };
 
 /** What a key has used. */
 interface Meter {
@@ -105,6 +105,7 @@ export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpCo
     if (key !== null && meter !== undefined) {
       const { tokens } = meter;
       request.caller = {
+        keyName: key.name,
         policy: key.policy,
         reserve: (most) => (tokens === null ? unlimited : reserve(tokens, reply, most)),
       };

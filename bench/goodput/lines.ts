@@ -1,0 +1,36 @@
+/** What the goodput bench prints. Knows: runs, answers. Must not know: servers, files. */
+import type { Sent } from './load.js';
+import type { Run } from './record.js';
+import { isMet } from './summary.js';
+
+const percent = (share: number | null): string => (share === null ? '-' : `${(100 * share).toFixed(1)}%`);
+const whole = (ms: number | null): string => ms?.toFixed(0) ?? '-';
+
+/** One run as a line. */
+export function lineOf(run: Run): string {
+  return [
+    `${run.arrivals} ${run.load === null ? '' : `${run.load}x `}${run.side}: ${percent(run.attainment)} in budget`,
+    `of ${run.guaranteed ?? '-'} guaranteed ${percent(run.attainmentOfGuaranteed)}`,
+    `exit ${run.meanExit.toFixed(1)}`,
+    `quality ${run.meanQuality.toFixed(3)}`,
+    `goodput ${run.goodput.toFixed(2)}/s`,
+    `ttft p99 ${run.ttftP99Ms.toFixed(0)} ms`,
+    `prediction error ${percent(run.predictionError)}`,
+    `inside the interval ${percent(run.insideInterval)}`,
+    `latest ${run.latestMs.toFixed(0)} ms`,
+    `failed ${run.failed}`,
+  ].join(', ');
+}
+
+/** A line for each request that was late although the server guaranteed its budget. */
+export function missLines(sent: readonly Sent[]): string[] {
+  return sent
+    .filter((each) => each.answer.serviceClass === 'guaranteed' && !isMet(each))
+    .map(({ job, answer }) =>
+      [
+        `  ${job.id} ${job.budgetClass} ${answer.tokens} tokens, full depth alone ${job.tokens}, budget ${whole(job.budgetMs)}`,
+        `took ${whole(answer.totalMs)} (server says ${whole(answer.actualMs)}, queue ${whole(answer.queueMs)})`,
+        `ttft ${whole(answer.ttftMs)} predicted ${whole(answer.predictedMs)} exits ${JSON.stringify(answer.exits)}`,
+      ].join(' '),
+    );
+}

@@ -1,0 +1,47 @@
+/**
+ * Where the jobs of the bench come from: questions of natural length, or a trace's stated lengths.
+ *
+ * Knows: files of questions and traces, what each measures of the idle server. Must not know: sides, load.
+ */
+import { readFileSync } from 'node:fs';
+import type { Manifest } from '../../src/model/manifest.js';
+import { parseTrace } from '../../src/simulate/trace.js';
+import { readQuestions } from '../questions.js';
+import type { Job } from './load.js';
+import { idleQuestions, naturalJobs } from './natural.js';
+import type { Idle } from './record.js';
+import { idleClasses, statedJobs } from './stated.js';
+
+export interface Source {
+  /** What full depth takes on the idle server. @param deepest its exit layer */
+  readonly measure: (url: string, manifest: Manifest, deepest: number) => Promise<Idle>;
+  /** The first jobs, the same for every side. */
+  readonly jobs: (idle: Idle, manifest: Manifest, limit: number) => Job[];
+}
+
+/** @param keep most questions of the file that the bench keeps */
+export function naturalSource(file: string, keep: number, seed: number): Source {
+  const lengths = 'natural';
+  const questions = readQuestions(file);
+  return {
+    measure: async (url, { name }, deepest) => ({
+      lengths,
+      questions: await idleQuestions(url, name, deepest, questions, keep),
+    }),
+    jobs: (idle, _, limit) => (idle.lengths === lengths ? naturalJobs(idle.questions, limit, seed) : []),
+  };
+}
+
+/** @param scale factor on the trace's lengths */
+export function statedSource(file: string, scale: number, seed: number): Source {
+  const lengths = 'stated';
+  const trace = parseTrace(readFileSync(file, 'utf8'));
+  return {
+    measure: async (url, { name, architecture }, deepest) => ({
+      lengths,
+      classes: await idleClasses(url, name, deepest, architecture),
+    }),
+    jobs: (idle, { architecture }, limit) =>
+      idle.lengths === lengths ? statedJobs(trace, idle.classes, architecture, { limit, scale, seed }) : [],
+  };
+}

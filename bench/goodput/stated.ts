@@ -1,0 +1,60 @@
+/**
+ * Jobs of stated length: a trace's lengths, prompts of random tokens, and answers of exactly `max_tokens`.
+ *
+ * Knows: traces, budget classes, one client. Must not know: sides, load.
+ */
+import type { Architecture } from '../../src/model/manifest.js';
+import type { TraceEntry } from '../../src/simulate/trace.js';
+import { type BudgetClass, classesFor, requestsOf, seeded } from '../../src/simulate/workload.js';
+import { median } from '../stats.js';
+import { complete, exactly } from './client.js';
+import type { Job } from './load.js';
+
+/** Longest sequence of a job, tokens. */
+const LONGEST = 1000;
+
+/** Token ids that no two requests share, so that prefix reuse has nothing to find. */
+function promptOf(length: number, random: () => number, vocabulary: number): number[] {
+  return Array.from({ length }, () => 100 + Math.floor(random() * (vocabulary - 200)));
+}
+
+/** The same jobs for every side: lengths and classes from the trace, prompts of their own. @param scale of lengths */
+export function statedJobs(
+  trace: readonly TraceEntry[],
+  classes: readonly BudgetClass[],
+  { vocab, context }: Architecture,
+  { limit, scale, seed }: { readonly limit: number; readonly scale: number; readonly seed: number },
+): Job[] {
+  const scaled = { speed: 1, length: scale, limit, maxLength: Math.min(LONGEST, context) };
+  const random = seeded(seed + 1);
+  return requestsOf(trace, classes, scaled, seeded(seed), 1, 'stated').map(
+    ({ id, budgetClass, budget, promptLength, maxTokens }) => ({
+      ...{ id, budgetClass, budgetMs: budget?.totalMs ?? Infinity },
+      ...{ tokens: maxTokens, isExact: true },
+      asked: exactly(promptOf(promptLength, random, vocab), maxTokens),
+    }),
+  );
+}
+
+/** Budget classes by what full depth takes on this machine while it is idle. @throws Error where no tokens come */
+export async function idleClasses(
+  url: string,
+  model: string,
+  deepest: number,
+  { vocab, context }: Architecture,
+): Promise<BudgetClass[]> {
+  const prefill: number[] = [];
+  const decode: number[] = [];
+  for (let i = 0; i < 7; i += 1) {
+    const prompt = promptOf(Math.min(256, context >> 1), seeded(100 + i), vocab);
+    const answer = await complete(url, model, exactly(prompt, 48), { 'x-exit-layer': String(deepest) });
+    const { ttftMs, totalMs, tokens, status } = answer;
+    if (ttftMs === null || tokens < 2) throw new Error(`the server answered ${status} without tokens`);
+    prefill.push(ttftMs / prompt.length);
+    decode.push((totalMs - ttftMs) / (tokens - 1));
+  }
+  console.error(
+    `idle, full depth: ${median(prefill).toFixed(3)} ms per prompt token, ${median(decode).toFixed(2)} per token`,
+  );
+  return classesFor(median(prefill), median(decode));
+}

@@ -1,0 +1,46 @@
+/**
+ * Safety margin of guarantees: online quantile tracking. A miss adds STEP to the margin, a kept guarantee takes
+ * STEP x (1 - TARGET) / TARGET off, so it settles where the target share is kept, whatever makes answers late.
+ *
+ * A margin that rejects all requests has no outcome to fall by, so its excess decays without outcomes.
+ */
+
+export interface SafetyMargin {
+  /** As of the last outcome: see marginAt. */
+  readonly margin: number;
+  /** Instant of the last outcome, ms. */
+  readonly at: number;
+  readonly outcomes: number;
+}
+
+/** Share of guarantees that are to be kept. */
+const TARGET = 0.995;
+/** What a miss adds: a tenth, as much as a slow spell of a shared machine takes. */
+const STEP = 0.1;
+const INITIAL = 0.1;
+const MOST = 1;
+/** Added before the first outcome, and outcomes after which half of it is left. */
+const COLD_START = 0.5;
+const COLD_START_HALF_LIFE = 10;
+/** A margin above its initial value holds for so long without an outcome; its excess halves each half-life after, ms. */
+const HOLD_MS = 10_000;
+const HALF_LIFE_MS = 10_000;
+
+export const initialMargin: SafetyMargin = { margin: INITIAL, at: -Infinity, outcomes: 0 };
+
+/** Share by which a budget must exceed the planned time, at an instant. */
+export function marginAt({ margin, at }: SafetyMargin, now: number): number {
+  const idleMs = now - at - HOLD_MS;
+  return margin <= INITIAL || idleMs <= 0 ? margin : INITIAL + (margin - INITIAL) * 2 ** (-idleMs / HALF_LIFE_MS);
+}
+
+/** Factor on a predicted time that a guaranteed budget must exceed, more while few outcomes are known. */
+export function safetyFactor(margin: SafetyMargin, now: number): number {
+  return 1 + marginAt(margin, now) + COLD_START / (1 + margin.outcomes / COLD_START_HALF_LIFE);
+}
+
+/** Learns at an instant that a guarantee was kept or missed. */
+export function observeGuarantee(margin: SafetyMargin, isKept: boolean, now: number): SafetyMargin {
+  const next = marginAt(margin, now) + (isKept ? (-STEP * (1 - TARGET)) / TARGET : STEP);
+  return { margin: Math.min(MOST, Math.max(0, next)), at: now, outcomes: margin.outcomes + 1 };
+}

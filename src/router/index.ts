@@ -1,0 +1,260 @@
+/**
+ * The router: everything that a scheduler asks it, in the order of a step. Engine and simulator drive the same one.
+ *
+ *   arrivals   admit(arrived, state)        -> service class, exit and prediction, or rejection with the least budget
+ *              enqueued(request, now)       -> arrival rates: for requests that were admitted
+ *   each step  order(state)                 -> which requests get the free slots
+ *              planStep(summary, state)     -> changes of exit, and the sequences that skip the step
+ *              choosePrefill(...)           -> which prompt goes on, by how many positions
+ *              isOverdue(request, ...)      -> whether onMiss `truncate` ends it before this step
+ *              observeStep(work, ms, ...)   -> drift of the costs
+ *   end        observeEnd(request, ...)     -> output lengths, safety margins, predictions
+ *
+ * No clock, no I/O, no randomness.
+ */
+import { decayWhileIdle, observeStep } from '../cost/drift.js';
+import { type CostModel, type DepthShape, type Work, costModel, exitIndex, predictMs } from '../cost/model.js';
+import type { CostTable } from '../cost/table.js';
+import { admitAll, withArrival } from './admission.js';
+import { DepthAllocation } from './depth.js';
+import { Arrivals } from './estimators/arrivals.js';
+import {
+  type LatencyModel,
+  type Offsets,
+  initialTotal,
+  initialTtft,
+  observeBounds,
+  observeLatency,
+  predictedMs,
+} from './estimators/latency.js';
+import { type LengthPrior, OutputLengths } from './estimators/output-length.js';
+import { initialMargin, marginAt, observeGuarantee } from './estimators/safety-margin.js';
+import { PLANNED_WAITING, PlanningState } from './planning-state.js';
+import type { Policy } from './policy.js';
+import { choosePrefill } from './prefill.js';
+import { isOverdue, order } from './queue.js';
+import { advanceWork, frontierAt, isWithin } from './request.js';
+import type {
+  Admission,
+  AnswerEnd,
+  DepthPlan,
+  EngineState,
+  LatencyFeatures,
+  PrefillChunk,
+  RequestView,
+} from './types.js';
+
+export { type LengthPrior, lengthPriorOf, priorFault } from './estimators/output-length.js';
+export { chunkSizes, defaultPolicy, type Policy } from './policy.js';
+export { advanceWork, frontierAt, hasBudget, isWithin } from './request.js';
+export type * from './types.js';
+
+/** What decides whether a held plan still fits, without a state: building one takes a tenth of planning. */
+export interface StepSummary {
+  readonly now: number;
+  readonly liveIds: readonly string[];
+  /** Live sequences whose prompts lack more than the last position. */
+  readonly promptIds: ReadonlySet<string>;
+  readonly waiting: number;
+  readonly hasBudgets: boolean;
+}
+
+/** A plan holds for one step, and for one more with each so many requests: planning grows faster than a step does. */
+const REQUESTS_PER_STEP = 24;
+
+interface HeldPlan {
+  readonly allocation: DepthAllocation;
+  readonly paused: readonly string[];
+  readonly known: ReadonlySet<string>;
+  stepsLeft: number;
+}
+
+export class Router {
+  readonly #lengths: OutputLengths;
+  #costs: CostModel;
+  #arrivals = Arrivals.none;
+  #margin = initialMargin;
+  #total: LatencyModel = initialTotal;
+  #ttft: LatencyModel = initialTtft;
+  /** Bounds of totals, with exact and with estimated lengths. */
+  #exactOffsets: Offsets = { low: -0.2, high: 0.2 };
+  #estimatedOffsets: Offsets = { low: 0, high: 0 };
+  #busyAt: number | null = null;
+  #held: HeldPlan | null = null;
+  /** Requests of the last order, and whether they were late; starts of others since a late one began. */
+  #waited: ReadonlyMap<string, boolean> = new Map();
+  #startsSinceLate = 0;
+  /** When the share of late prompts is due again. */
+  #shareDueAt = -Infinity;
+
+  /** @param slowdown how many times slower than the table the machine is at start */
+  constructor(
+    readonly shape: DepthShape,
+    table: CostTable,
+    private readonly policy: Policy,
+    lengthPrior: LengthPrior | null = null,
+    slowdown = 1,
+  ) {
+    this.#costs = costModel(table, shape, slowdown);
+    this.#lengths = new OutputLengths(shape.exits.length, lengthPrior);
+  }
+
+  admit(arrived: readonly RequestView[], state: EngineState): Admission[] {
+    if (state.live.length === 0 && state.waiting.length === 0) {
+      this.#costs = decayWhileIdle(this.#costs, state.now - (this.#busyAt ?? state.now));
+      this.#busyAt = state.now;
+    }
+    return admitAll(arrived, state, {
+      ...this.#planning(),
+      expected: this.#expected(state.now),
+      margin: this.#margin,
+      total: this.#total,
+      ttft: this.#ttft,
+      offsets: (isExact) => (isExact ? this.#exactOffsets : this.#estimatedOffsets),
+    });
+  }
+
+  /** Learns of a request that was admitted and has its place in the queue. */
+  enqueued(request: RequestView, now: number): void {
+    this.#arrivals = withArrival(this.#expected(now), request, this.#planning(), now);
+  }
+
+  /** The waiting requests in order of service. */
+  order(state: EngineState): RequestView[] {
+    for (const { id } of state.live) {
+      const wasLate = this.#waited.get(id);
+      if (wasLate !== undefined) this.#startsSinceLate = wasLate ? 0 : this.#startsSinceLate + 1;
+    }
+    const { requests, lateIds } = order(state, this.#planning(), this.#startsSinceLate);
+    this.#waited = new Map(requests.map(({ id }) => [id, lateIds.has(id)]));
+    return requests;
+  }
+
+  /** Depth and pauses of the next step. Without budgets every sequence goes as deep as it may. */
+  planStep(summary: StepSummary, state: () => EngineState): DepthPlan {
+    this.#busyAt = summary.now;
+    if (!summary.hasBudgets && !this.policy.shedDepth) {
+      this.#held = null;
+      return { exits: state().live.map(({ id, maxExit }) => ({ id, exit: maxExit })), paused: [] };
+    }
+    if (this.#held !== null && this.#held.stepsLeft > 0 && this.#isKnown(summary.promptIds)) {
+      this.#held.stepsLeft -= 1;
+      return { exits: [], paused: this.#held.paused };
+    }
+    const full = state();
+    const planning = new PlanningState(full, this.#planning());
+    const allocation = new DepthAllocation(planning, this.#expected(full.now));
+    allocation.keep();
+    const paused = allocation.backfill(full.live.length).map((i) => planning.at(i).request.id);
+    allocation.begin();
+    const exits = full.live.flatMap(({ id }, i) => {
+      const exit = allocation.exits[i] ?? planning.at(i).currentExit;
+      const layer = this.shape.exits[exit]?.layer;
+      return exit === planning.at(i).currentExit || layer === undefined ? [] : { id, exit: layer };
+    });
+    const requests = summary.liveIds.length + Math.min(PLANNED_WAITING, summary.waiting);
+    const stepsLeft = Math.floor(requests / REQUESTS_PER_STEP);
+    this.#held = { allocation, paused, known: new Set(summary.liveIds), stepsLeft };
+    return { exits, paused };
+  }
+
+  /** @param paused ids of the sequences that skip the step; `state` is asked only where no plan is held */
+  choosePrefill(summary: StepSummary, paused: ReadonlySet<string>, state: () => EngineState): PrefillChunk | null {
+    let allocation = this.#held !== null && this.#isKnown(summary.promptIds) ? this.#held.allocation : null;
+    if (allocation === null) {
+      const full = state();
+      allocation = new DepthAllocation(new PlanningState(full, this.#planning()), this.#expected(full.now));
+      allocation.keep(true);
+    }
+    // A sequence that lost its slot, and a prompt that is done since the plan was made, are passed over.
+    const holders = new Set(summary.liveIds);
+    const isShareDue = summary.now >= this.#shareDueAt;
+    const chunk = choosePrefill(allocation, paused, isShareDue, ({ isPrefilling, request }) =>
+      (isPrefilling ? summary.promptIds : holders).has(request.id),
+    );
+    if (chunk !== null && chunk.shareMs > 0) this.#shareDueAt = summary.now + chunk.shareMs / this.policy.noBudgetShare;
+    return chunk;
+  }
+
+  /** Whether onMiss `truncate` ends a request before a step. */
+  isOverdue(request: RequestView, now: number, work: Work): boolean {
+    if (request.budget?.onMiss !== 'truncate') return false;
+    return isOverdue(request, now, this.predictMs(work), this.policy.requestOverheadMs);
+  }
+
+  /** What advancing a sequence to a position at an exit (index) runs. */
+  advanceWork(frontier: readonly number[], exit: number, end: number): Work['prefill'] {
+    const start = frontierAt(frontier, exit, this.#costs);
+    return advanceWork(frontier, exit, end, this.#costs, Math.max(1, end - start));
+  }
+
+  /** Learns from a finished step. @param isContended whether another sequence waited for it */
+  observeStep(work: Work, actualMs: number, isContended = false): void {
+    this.#costs = observeStep(this.#costs, work, actualMs, isContended);
+  }
+
+  predictMs(work: Work): number {
+    return predictMs(this.#costs, work);
+  }
+
+  /** How many times slower the machine is than at the measurement of the table. */
+  get slowdown(): number {
+    return this.#costs.drift.slowdown;
+  }
+
+  /** Learns from an answer that ended. */
+  observeEnd(request: RequestView, admission: Admission | null, end: AnswerEnd): void {
+    this.#observeLength(request, end);
+    if (admission?.kind !== 'admit' || end.reason === 'cancelled') return;
+    const { requestOverheadMs } = this.policy;
+    const { arrivedAt, budget } = request;
+    const isWhole = end.reason === 'ended';
+    const tokens = end.path.reduce((sum, part) => sum + part.tokens, 0);
+    const endedAt = end.endedAt + requestOverheadMs;
+    const firstTokenAt = (end.firstTokenAt ?? end.endedAt) + requestOverheadMs;
+    const finish = { arrivedAt, firstTokenAt, endedAt, tokens };
+    if (admission.serviceClass === 'guaranteed') {
+      this.#margin = observeGuarantee(this.#margin, isWhole && isWithin(budget, finish), end.endedAt);
+    }
+    const { total, ttft } = admission.features;
+    this.#total = observed(this.#total, total, endedAt - arrivedAt, isWhole);
+    this.#ttft = observed(this.#ttft, ttft, firstTokenAt - arrivedAt, isWhole || end.firstTokenAt !== null);
+    if (!isWhole) return;
+    const { p10Ms, p90Ms } = admission.prediction;
+    const offsets = request.isExactLength ? this.#exactOffsets : this.#estimatedOffsets;
+    const next = observeBounds(offsets, p10Ms, p90Ms, endedAt - arrivedAt);
+    if (request.isExactLength) this.#exactOffsets = next;
+    else this.#estimatedOffsets = next;
+  }
+
+  /** An answer that was cut, or ran to its limit, is censored. */
+  #observeLength({ isExactLength, lengthGroup, maxTokens, budget }: RequestView, { path, reason }: AnswerEnd): void {
+    if (isExactLength) return;
+    const tokens = path.reduce((sum, part) => sum + part.tokens, 0);
+    this.#lengths.observe(
+      lengthGroup,
+      budget?.totalMs ?? null,
+      path.map(({ exit, tokens: count }) => ({ exit: exitIndex(this.shape, exit), tokens: count })),
+      reason === 'ended' && tokens < maxTokens,
+    );
+  }
+
+  #planning() {
+    return { model: this.#costs, policy: this.policy, lengths: this.#lengths };
+  }
+
+  #expected(now: number) {
+    return { arrivals: this.#arrivals, safetyMargin: marginAt(this.#margin, now) };
+  }
+
+  /** Whether the held plan counts on all of these. */
+  #isKnown(ids: ReadonlySet<string>): boolean {
+    for (const id of ids) if (this.#held?.known.has(id) !== true) return false;
+    return true;
+  }
+}
+
+/** An answer that was cut would have taken longer still: it teaches only where it is later than predicted already. */
+function observed(model: LatencyModel, features: LatencyFeatures, actualMs: number, isWhole: boolean): LatencyModel {
+  return isWhole || actualMs > predictedMs(model, features) ? observeLatency(model, features, actualMs) : model;
+}

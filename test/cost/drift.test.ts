@@ -1,0 +1,108 @@
+/** Drift: predictions follow the machine within a second, and neither its noise nor one hiccup. */
+import t from 'tap';
+import { decayWhileIdle, observeStep } from '../../src/cost/drift.js';
+import { type CostModel, type Work, predictMs } from '../../src/cost/model.js';
+import { sample } from '../router/sample.js';
+
+const step: Work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
+const prompt: Work = { decode: null, prefill: [{ exit: 4, positions: 128, context: 0, chunk: 128 }] };
+const tableMs = predictMs(sample, step);
+const promptMs = predictMs(sample, prompt);
+
+/** Steps that each take `factor` times what the table says, until `forMs` have passed. */
+function run(model: CostModel, factor: (i: number) => number, forMs: number): CostModel {
+  let now = model;
+  for (let i = 0, ms = 0; ms < forMs; i += 1) {
+    const actual = tableMs * factor(i);
+    now = observeStep(now, step, actual);
+    ms += actual;
+  }
+  return now;
+}
+
+const ratio = (model: CostModel): number => predictMs(model, step) / tableMs;
+
+void t.test('a slow spell raises predictions within a second, and they come back', async (t) => {
+  const slow = run(sample, () => 1.5, 1000);
+  t.ok(Math.abs(ratio(slow) - 1.5) < 0.08, `after a second: ${ratio(slow)}`);
+  t.ok(slow.drift.slowdown > 1.3, 'the machine is taken to be slow, not one size of work');
+  const back = run(slow, () => 1, 5000);
+  t.ok(Math.abs(ratio(back) - 1) < 0.05, `afterwards: ${ratio(back)}`);
+});
+
+void t.test('a machine that is faster than its table is followed, too', async (t) => {
+  t.ok(Math.abs(ratio(run(sample, () => 0.5, 5000)) - 0.5) < 0.05);
+});
+
+void t.test('a slowdown that no step confirms decays', async (t) => {
+  const slow = run(sample, () => 4, 1000);
+  t.equal(ratio(decayWhileIdle(slow, 0)), ratio(slow));
+  t.equal(ratio(decayWhileIdle(slow, NaN)), ratio(slow));
+  t.ok(ratio(decayWhileIdle(slow, 1000)) > 3, 'not at once');
+  const idle = decayWhileIdle(slow, 60_000);
+  t.ok(ratio(idle) < 1.1, `after a minute: ${ratio(idle)}`);
+  const twice = decayWhileIdle(decayWhileIdle(slow, 7000), 8000);
+  t.ok(Math.abs(ratio(twice) - ratio(decayWhileIdle(slow, 15_000))) < 1e-9, 'two idle times count as their sum');
+  t.ok(ratio(run(idle, () => 4, 500)) > 3, 'the next slow steps raise it again');
+  const fast = run(sample, () => 0.5, 5000);
+  t.equal(ratio(decayWhileIdle(fast, 60_000)), ratio(fast), 'a machine that is faster than its table stays so');
+});
+
+void t.test('ratios from before a long idle time move nothing after it', async (t) => {
+  const idle = decayWhileIdle(
+    run(sample, () => 4, 1000),
+    60_000,
+  );
+  const after = run(idle, () => 1, 3 * tableMs);
+  t.ok(ratio(after) <= ratio(idle), `${ratio(after)} after ${ratio(idle)}`);
+});
+
+void t.test('a single hiccup moves little, and is soon forgotten', async (t) => {
+  const steady = run(sample, () => 1, 500);
+  const after = observeStep(steady, step, tableMs * 30);
+  t.ok(ratio(after) < 1.3, `${ratio(after)}`);
+  t.ok(ratio(run(after, () => 1, 200)) < 1.15);
+});
+
+void t.test('noise of 20% leaves predictions within 10%', async (t) => {
+  const noisy = run(sample, (i) => 1 + 0.2 * Math.sin(i * 12.9898), 5000);
+  t.ok(Math.abs(ratio(noisy) - 1) < 0.1, `${ratio(noisy)}`);
+});
+
+void t.test('one size of work is never taken to be far off by itself: the machine is', async (t) => {
+  let model = sample;
+  for (let i = 0; i < 4000; i += 1) model = observeStep(observeStep(model, step, tableMs), prompt, 10 * promptMs);
+  const apart = predictMs(model, prompt) / promptMs / ratio(model);
+  t.ok(apart > 1.5 && apart < 3, `${apart}`);
+});
+
+void t.test('an error of the table for one kind of work is learnt beside the slowdown', async (t) => {
+  let model = sample;
+  for (let i = 0; i < 4000; i += 1) model = observeStep(observeStep(model, step, tableMs), prompt, 1.3 * promptMs);
+  const promptRatio = predictMs(model, prompt) / promptMs;
+  t.ok(Math.abs(promptRatio - 1.3) < 0.1, `prompts ${promptRatio}`);
+  t.ok(Math.abs(ratio(model) - 1) < 0.1, `decode ${ratio(model)}`);
+});
+
+void t.test('a slowdown has a limit', async (t) => {
+  const model = run(sample, () => 1e6, 1e9);
+  t.ok(model.drift.slowdown <= 20, `${model.drift.slowdown}`);
+});
+
+void t.test('a step without a cost or a time teaches nothing', async (t) => {
+  t.equal(observeStep(sample, { decode: null, prefill: [] }, 5), sample);
+  for (const ms of [NaN, 0, -1, Infinity]) t.equal(observeStep(sample, step, ms), sample, `${ms} ms`);
+});
+
+void t.test(
+  'a prompt raises the TPOT of contending sequences, and says nothing of it where it runs alone',
+  async (t) => {
+    const tpot = (model: CostModel): number => model.drift.tpotMs;
+    t.equal(tpot(observeStep(sample, prompt, 75)), 0, 'a first prompt says nothing');
+    t.equal(tpot(observeStep(sample, prompt, 75, true)), 0, 'nor does a prompt before any decode step');
+    const decoded = observeStep(observeStep(sample, prompt, 75), step, tableMs);
+    t.ok(Math.abs(tpot(decoded) - tableMs) < 1e-9, `${tpot(decoded)}`);
+    t.equal(tpot(observeStep(decoded, prompt, 75)), tpot(decoded), 'a prompt that runs alone');
+    t.ok(tpot(observeStep(decoded, prompt, 75, true)) > tpot(decoded), 'a prompt that other sequences wait for');
+  },
+);

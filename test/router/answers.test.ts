@@ -1,0 +1,200 @@
+/** Requests over time: how deep an answer begins, how it gets shallower, what its client is told and gets. */
+import t, { type Test } from 'tap';
+import { type Budget, type Router, defaultPolicy } from '../../src/router/index.js';
+import { isGuaranteed, isMet } from '../../src/simulate/report.js';
+import type { SimulatedRequest } from '../../src/simulate/request.js';
+import { seeded } from '../../src/simulate/workload.js';
+import { outcomeOf, routerOf, serve, simulated, total } from './fixtures.js';
+import { layers } from './sample.js';
+
+/** Longer than nearly all answers of the prior; no client says so. */
+const long: Partial<SimulatedRequest> = { lengths: layers.map(() => 900), maxTokens: 1024, isExactLength: false };
+const aloneMs = (exit: number): number =>
+  outcomeOf(serve([simulated('a', 0, null, { ...long, minExit: exit, maxExit: exit })]).outcomes, 'a').endedAt;
+
+void t.test('an answer begins deep and gets shallower as it outlives what was likely', async (t) => {
+  const [shallowestMs, deepestMs] = [aloneMs(10), aloneMs(30)];
+  for (const share of [0.6, 0.75, 0.9]) {
+    const totalMs = shallowestMs + share * (deepestMs - shallowestMs);
+    const outcome = outcomeOf(serve([simulated('a', 0, total(totalMs), long)]).outcomes, 'a');
+    const exits = outcome.path.map(({ exit }) => exit);
+    t.equal(exits[0], 30, `${Math.round(totalMs)} ms: ${exits.join(', ')}`);
+    t.ok((exits.at(-1) ?? 30) < 30, 'it ends shallower');
+    t.same(
+      exits,
+      [...exits].sort((a, b) => b - a),
+      'it never gets deeper',
+    );
+    t.ok(outcome.endedAt <= totalMs, `${outcome.endedAt} of ${totalMs} ms`);
+    t.equal(outcome.tokens, 900);
+  }
+});
+
+void t.test('a guaranteed answer is in time, however long it gets', async (t) => {
+  let guaranteed = 0;
+  for (const tokens of [50, 300, 600, 900]) {
+    for (let totalMs = 500; totalMs < 8000; totalMs *= 1.4) {
+      const request = simulated('a', 0, total(totalMs), { ...long, lengths: layers.map(() => tokens) });
+      const outcome = outcomeOf(serve([request]).outcomes, 'a');
+      if (!isGuaranteed(outcome)) continue;
+      guaranteed += 1;
+      if (!isMet(outcome)) t.fail(`${tokens} tokens in ${Math.round(totalMs)} ms: ${outcome.endedAt} ms`);
+    }
+  }
+  t.ok(guaranteed > 5, `${guaranteed}`);
+});
+
+void t.test('an answer of a likely length keeps its depth', async (t) => {
+  const request = simulated('a', 0, total(2000), { ...long, lengths: layers.map(() => 100) });
+  const { path, endedAt } = outcomeOf(serve([request]).outcomes, 'a');
+  t.same(path, [{ exit: 30, tokens: 100 }]);
+  t.ok(endedAt <= 2000);
+});
+
+interface Load {
+  readonly count: number;
+  /** Multiples of what the machine serves at full depth without batching. */
+  readonly load: number;
+  readonly isExactLength?: boolean;
+  readonly budgetOf: (i: number, aloneMs: number) => Budget | null;
+}
+
+/** Requests as a Poisson process, prompts and answers of many lengths. */
+function poisson({ count, load, isExactLength = true, budgetOf }: Load, seed = 1): SimulatedRequest[] {
+  const random = seeded(seed);
+  let arrivedAt = 0;
+  return Array.from({ length: count }, (_, i) => {
+    const tokens = Math.min(300, Math.ceil(-60 * Math.log(1 - random())));
+    const promptLength = 20 + Math.floor(300 * random());
+    // A request at full depth by itself: 0.3 ms a position, 5.3 ms a token.
+    const alone = 0.3 * promptLength + 5.3 * tokens;
+    arrivedAt += ((0.3 * 170 + 5.3 * 60) / load) * -Math.log(1 - random());
+    const maxTokens = isExactLength ? tokens : 1024;
+    const more = { promptLength, maxTokens, isExactLength, lengths: layers.map(() => tokens) };
+    return simulated(`r${i}`, arrivedAt, budgetOf(i, alone), more);
+  });
+}
+
+const mixed = (i: number, alone: number): Budget => total(60 + alone * ([2, 4, 10][i % 3] ?? 2));
+
+void t.test('with exact lengths at load 0.8, 99 of 100 guarantees are kept, and most budgets have one', async (t) => {
+  const { outcomes } = serve(poisson({ count: 400, load: 0.8, budgetOf: mixed }));
+  const guaranteed = outcomes.filter(isGuaranteed);
+  const kept = guaranteed.filter(isMet).length;
+  t.ok(kept >= 0.99 * guaranteed.length, `${kept} of ${guaranteed.length}`);
+  t.ok(guaranteed.length > 200, `${guaranteed.length} of 400`);
+  t.ok(outcomes.filter(isMet).length >= 0.97 * 400, `${outcomes.filter(isMet).length} of 400 in time`);
+});
+
+void t.test('with natural lengths at load 0.8, 98 of 100 guarantees are kept', async (t) => {
+  const { outcomes } = serve(poisson({ count: 400, load: 0.8, isExactLength: false, budgetOf: mixed }));
+  const guaranteed = outcomes.filter(isGuaranteed);
+  const kept = guaranteed.filter(isMet).length;
+  t.ok(kept >= 0.98 * guaranteed.length, `${kept} of ${guaranteed.length}`);
+  t.ok(guaranteed.length > 20, `${guaranteed.length} of 400`);
+});
+
+/** A machine whose router looks again at each rejection: at the budget that it names. */
+function asksAgain(router: Router): {
+  readonly router: Router;
+  readonly asked: () => { again: number; taken: number };
+} {
+  let [again, taken] = [0, 0];
+  const admit: Router['admit'] = (arrived, state) => {
+    const found = router.admit(arrived, state);
+    arrived.forEach((request, i) => {
+      const answer = found[i];
+      if (answer?.kind !== 'reject' || answer.leastFeasibleMs === null || arrived.length > 1) return;
+      again += 1;
+      const asks = { ...request, budget: total(answer.leastFeasibleMs, 'reject') };
+      if (router.admit([asks], state)[0]?.kind === 'admit') taken += 1;
+    });
+    return found;
+  };
+  const watched = new Proxy(router, {
+    get: (target, name) => {
+      if (name === 'admit') return admit;
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+    },
+  });
+  return { router: watched, asked: () => ({ again, taken }) };
+}
+
+void t.test(
+  'reject: each rejected request is admitted at the budget that its rejection names, in the same state',
+  async (t) => {
+    for (const isExactLength of [true, false]) {
+      // An answer of unknown length is guaranteed where nearly the longest one fits.
+      const tight = (i: number, alone: number): Budget =>
+        total(20 + (isExactLength ? alone : 1500) * ([0.5, 1, 3][i % 3] ?? 1), 'reject');
+      const { router, asked } = asksAgain(routerOf({ requestOverheadMs: 0 }));
+      const requests = poisson({ count: 300, load: 1.5, isExactLength, budgetOf: tight }, 2);
+      const { outcomes } = serve(requests, { router });
+      const { again, taken } = asked();
+      t.ok(again > 50, `${again} asked again`);
+      t.equal(taken, again);
+      const accepted = outcomes.filter(({ reason }) => reason !== 'refused');
+      t.ok(accepted.length > 30, `${accepted.length} accepted`);
+      if (!isExactLength) continue;
+      const kept = accepted.filter(isMet).length;
+      t.ok(kept >= 0.99 * accepted.length, `${kept} of ${accepted.length} kept`);
+    }
+  },
+);
+
+/** Milliseconds until the first token of one request in the middle of closed-loop clients without budgets. */
+function ttftAmong(t: Test, budget: Budget | null): number {
+  const others = Array.from({ length: 120 }, (_, i) =>
+    simulated(`r${i}`, 0, null, { isExactLength: false, maxTokens: 256 }),
+  );
+  const requests = others.toSpliced(60, 0, simulated('budgeted', 0, budget, { isExactLength: false, maxTokens: 256 }));
+  const { outcomes } = serve(requests, { machine: { slots: 16, clients: 20 } });
+  t.equal(outcomes.length, 121, 'every request ends');
+  const { request, firstTokenAt } = outcomeOf(outcomes, 'budgeted');
+  if (firstTokenAt === null) throw new Error('the request was to be served');
+  return firstTokenAt - request.arrivedAt;
+}
+
+void t.test('starvation: a budget among closed-loop clients without any is no disadvantage', async (t) => {
+  const free = ttftAmong(t, null);
+  for (const ms of [50, 200, 1000, 20_000]) {
+    const ttftMs = ttftAmong(t, total(ms));
+    t.ok(ttftMs <= 3 * free, `${ms} ms: first token after ${ttftMs} ms, ${free} ms without a budget`);
+  }
+});
+
+void t.test(
+  'starvation: a request without a budget ends within twice 1/share of its own time among tight ones',
+  async (t) => {
+    // Twice what the machine can serve, for as long as the request lives.
+    const tight = Array.from({ length: 400 }, (_, i) =>
+      simulated(`tight${i}`, i * 25, total(600, 'reject'), { lengths: layers.map(() => 30), maxTokens: 30 }),
+    );
+    const free = simulated('free', 1000, null, { lengths: layers.map(() => 30), maxTokens: 30 });
+    const all = [...tight, free].sort((a, b) => a.arrivedAt - b.arrivedAt);
+    const served = outcomeOf(serve(all, { machine: { slots: 8 } }).outcomes, 'free');
+    const alone = outcomeOf(serve([free]).outcomes, 'free');
+    const tookMs = served.endedAt - 1000;
+    const ownMs = alone.endedAt - 1000;
+    t.ok(tookMs <= (2 * ownMs) / defaultPolicy.noBudgetShare, `${tookMs} ms of ${ownMs} ms alone`);
+    t.same(served.path, [{ exit: 30, tokens: 30 }], 'at full depth all along');
+  },
+);
+
+void t.test('starvation: under a Poisson load of 2 every request ends whole, with a budget and without', async (t) => {
+  const budgetOf = (i: number, alone: number): Budget | null => (i % 3 === 0 ? null : mixed(i, alone));
+  for (const isExactLength of [true, false]) {
+    const requests = poisson({ count: 300, load: 2, isExactLength, budgetOf }, 3);
+    const { outcomes } = serve(requests);
+    t.equal(outcomes.length, 300);
+    t.ok(
+      outcomes.every(({ tokens, request }) => tokens === request.lengths[0]),
+      'no token is lost',
+    );
+    t.ok(
+      outcomes.every(({ endedAt }) => endedAt < 3 * (requests.at(-1)?.arrivedAt ?? 0)),
+      'nor does any request wait for ever',
+    );
+  }
+});

@@ -1,0 +1,101 @@
+/** What each part of a budget means, and what advancing a sequence runs. */
+import fc from 'fast-check';
+import t from 'tap';
+import { predictMs } from '../../src/cost/model.js';
+import { OutputLengths } from '../../src/router/estimators/output-length.js';
+import { defaultPolicy } from '../../src/router/policy.js';
+import {
+  advanceWork,
+  deadlinesOf,
+  frontierAt,
+  hasBudget,
+  isWithin,
+  plannedRequest,
+  setupMs,
+} from '../../src/router/request.js';
+import { runs } from './arbitrary.js';
+import { prompting, total, unstated } from './fixtures.js';
+import { blockLayers, blockSample, sample } from './sample.js';
+
+void t.test('every stated part of a budget is judged, and nothing else', async (t) => {
+  const finish = { arrivedAt: 100, firstTokenAt: 200, endedAt: 500, tokens: 11 };
+  t.ok(isWithin(null, finish));
+  t.ok(isWithin(unstated, finish));
+  t.ok(isWithin({ ...unstated, totalMs: 400, ttftMs: 100, tpotMs: 30 }, finish), 'just in time for all');
+  t.notOk(isWithin({ ...unstated, totalMs: 399 }, finish));
+  t.notOk(isWithin({ ...unstated, ttftMs: 99 }, finish));
+  t.notOk(isWithin({ ...unstated, tpotMs: 29 }, finish));
+  t.ok(isWithin({ ...unstated, tpotMs: 1 }, { ...finish, tokens: 1 }), 'one token has no TPOT');
+});
+
+void t.test('a budget that states nothing is none', async (t) => {
+  t.notOk(hasBudget(null));
+  t.notOk(hasBudget(unstated));
+  for (const part of ['totalMs', 'ttftMs', 'tpotMs']) t.ok(hasBudget({ ...unstated, [part]: 1 }), part);
+});
+
+void t.test('deadlines count from arrival, less what a request takes outside the engine', async (t) => {
+  const policy = { ...defaultPolicy, requestOverheadMs: 12 };
+  const budget = { ...unstated, totalMs: 400, ttftMs: 100, tpotMs: 30 };
+  t.same(deadlinesOf(1000, budget, policy), { firstToken: 1088, end: 1388, tpotMs: 30 });
+  t.same(deadlinesOf(1000, null, policy), { firstToken: Infinity, end: Infinity, tpotMs: Infinity });
+  t.equal(deadlinesOf(1000, total(50), policy).firstToken, Infinity);
+});
+
+const STAGES = blockLayers.length;
+
+void t.test('a frontier is what the unit furthest behind has processed', async (t) => {
+  const frontier = [50, 40, 30, 0, 0, 20, 45];
+  t.equal(frontierAt(frontier, 0, blockSample), 20, 'the block of the first exit');
+  t.equal(frontierAt(frontier, 1, blockSample), 40, 'a stage');
+  t.equal(frontierAt(frontier, 2, blockSample), 0, 'a block without an entry');
+  t.equal(frontierAt(frontier, 4, blockSample), 0, 'the deepest exit has no block');
+  t.equal(frontierAt([], 2, sample), 0);
+  t.equal(frontierAt([7, 7, 7], 2, sample), 7);
+});
+
+void t.test('a change to a shallower exit runs the catch-up of its block alone', async (t) => {
+  const deep = [...blockLayers.map(() => 239), ...blockLayers.map(() => 0)];
+  const work = advanceWork(deep, 0, 239, blockSample, 128);
+  t.same(
+    work.map(({ positions, context, from, to }) => [positions, context, from, to]),
+    [[239, 0, 1, undefined]],
+  );
+  t.same(advanceWork(deep, 4, 239, blockSample, 128), [], 'nothing where all units are there');
+});
+
+void t.test('stages that are equally far run in one piece', async (t) => {
+  const work = advanceWork([100, 100, 60, 60, 0], 4, 120, sample, 128);
+  t.same(
+    work.map(({ positions, context, from, to }) => [positions, context, from, to]),
+    [
+      [20, 100, 0, 2],
+      [60, 60, 2, 4],
+      [120, 0, 4, 5],
+    ],
+  );
+});
+
+void t.test('a prompt is prefilled in the trunk up to its exit, and in the block', async (t) => {
+  const none = new Array<number>(2 * STAGES).fill(0);
+  const ms = (exit: number): number =>
+    predictMs(blockSample, { decode: null, prefill: advanceWork(none, exit, 200, blockSample, 128) });
+  t.ok(Math.abs(ms(0) / ms(4) - 10 / 30) < 0.02, `${ms(0)} of ${ms(4)}: 8 layers and 2`);
+});
+
+void t.test('the setup of an exit costs what its pieces cost', async () => {
+  const positions = fc.array(fc.nat(200), { minLength: 2 * STAGES, maxLength: 2 * STAGES });
+  const lengths = new OutputLengths(STAGES, null);
+  fc.assert(
+    fc.property(positions, fc.nat(STAGES - 1), fc.constantFrom(16, 64, 128, 512), (some, exit, chunk) => {
+      // At least one position is there: a prompt's very beginning is priced by a table, in whole grains.
+      const frontier = some.map((at, unit) => (unit === 0 ? at + 1 : at));
+      const request = prompting('a', null, { frontier, maxExit: 30, minExit: 8, exit: 30 });
+      const planned = plannedRequest(request, request, blockSample, lengths, defaultPolicy);
+      const prefill = advanceWork(frontier, exit, planned.target, blockSample, chunk);
+      const expected = predictMs(blockSample, { decode: null, prefill });
+      return Math.abs(setupMs(planned, exit, blockSample, chunk) - expected) <= 1e-9 * expected;
+    }),
+    runs,
+  );
+});
