@@ -1,10 +1,10 @@
 /**
  * Output length as a distribution, by exit and group of requests: a discrete hazard of ending in each band of tokens.
  *
- * An answer is evidence for each band that it passed, at the exit that it had there; answers that were cut (deadline,
- * max_tokens, disconnect) are censored: they passed their bands and ended in none. Each level of the hierarchy shrinks to
- * the one above: key -> kind -> prior of the model. A level scales the hazard above by one ratio for all exits and one for
- * each (proportional hazards), so few answers move the whole distribution, and then learns band by band.
+ * An answer is evidence for each band that it passed, at the exit that it had there. An answer that was cut (deadline,
+ * max_tokens, disconnect) is censored: it passed its bands and ended in none. Each level of the hierarchy shrinks to the
+ * one above: budget band -> key -> kind -> prior of the model. A level scales the hazard above by one ratio for all exits
+ * and one for each (proportional hazards), so few answers move the whole distribution, and then learns band by band.
  */
 import type { LengthGroup } from '../types.js';
 
