@@ -1,5 +1,5 @@
 /**
- * Order of service: earliest reachable deadline first, and every third start for the oldest late request.
+ * Order of service: earliest reachable deadline first, and every sixth start for the oldest late request.
  *
  * A late request has no budget, or one that can't be met any more. Without a share of the starts it would wait behind each
  * new request in overload; with the first place, every new request would be late as well.
@@ -9,7 +9,7 @@ import { plannedRequest } from './request.js';
 import type { EngineState, RequestView } from './types.js';
 
 /** Starts of reachable requests before a late one is due. */
-const STARTS_BEFORE_LATE = 2;
+const STARTS_BEFORE_LATE = 5;
 
 export interface Ordered {
   readonly requests: RequestView[];

@@ -14,7 +14,6 @@ function holding({ id, budget, arrivedAt }: RequestView): SequenceView {
 }
 
 const late = Array.from({ length: 5 }, (_, i) => waiting(`late${i}`, LATER - 90_000 + i, 500));
-const open = Array.from({ length: 3 }, (_, i) => waiting(`open${i}`, LATER - 50, 5_000 + i));
 const ordered = (
   all: readonly RequestView[],
   live: readonly SequenceView[] = [],
@@ -28,25 +27,17 @@ void t.test('earlier deadlines go first, ties by arrival', async (t) => {
   t.strictSame(ordered([]), []);
 });
 
-void t.test(
-  'every third start is for the oldest late request, and the rest wait behind reachable deadlines',
-  async (t) => {
-    const router = routerOf();
-    const [a, ...rest] = idsOf(late);
-    const [first, second, third] = open;
-    if (first === undefined || second === undefined || third === undefined) throw new Error('three requests are open');
-    t.strictSame(ordered([...open, ...late], [], { router }), [...idsOf(open), a, ...rest]);
-    const begun = [first, second].map(holding);
-    t.strictSame(ordered([third, ...late], begun, { router }), [a, 'open2', ...rest], 'two others began');
-    const [oldest, ...younger] = late;
-    if (oldest === undefined) throw new Error('five requests are late');
-    t.strictSame(
-      ordered([third, ...younger], [...begun, holding(oldest)], { router }),
-      ['open2', ...rest],
-      'a late one began',
-    );
-  },
-);
+void t.test('every sixth start is for the oldest late request, the rest wait behind reachable deadlines', async (t) => {
+  const router = routerOf();
+  const many = Array.from({ length: 6 }, (_, i) => waiting(`many${i}`, LATER - 50, 5_000 + i));
+  const [a, ...rest] = idsOf(late);
+  t.strictSame(ordered([...many, ...late], [], { router }), [...idsOf(many), a, ...rest]);
+  const begun = many.slice(0, 5).map(holding);
+  t.strictSame(ordered([...many.slice(5), ...late], begun, { router }), [a, 'many5', ...rest], 'five others began');
+  const live = [...begun, ...late.slice(0, 1).map(holding)];
+  const left = [...many.slice(5), ...late.slice(1)];
+  t.strictSame(ordered(left, live, { router }), ['many5', ...rest], 'a late one began');
+});
 
 void t.test('where no deadline is reachable, the first arrival goes first', async (t) => {
   t.strictSame(ordered(late), idsOf(late));

@@ -53,7 +53,7 @@ void t.test('a first token that is late hurries no prompt: those that can be in 
   const [ours, theirs] = [serve(requests).outcomes, queued(requests)].map((all) => all.filter(isMet).length);
   if (ours === undefined || theirs === undefined) throw new Error('two runs');
   t.ok(theirs < 100, `it is too much for a queue: ${theirs} in time`);
-  // Late requests take every third start.
+  // Late requests take every sixth start.
   t.ok(ours > 2 * theirs, `${ours} in time, ${theirs} by a queue`);
 });
 
