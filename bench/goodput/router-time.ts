@@ -39,7 +39,6 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     predictMs(model, { decode: { rows: rows(exit), context: 300 }, prefill: [] });
   const deepStepMs = stepMs(layers.length - 1);
   const router = new RouterAdapter(shape, table, defaultPolicy);
-  const room = { slots: live, kvRoom: 1e6 };
   let count = 0;
   let now = 0;
   const arrive = (): Sequence => {
@@ -75,7 +74,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     // Evenly spread over an answer's steps.
     while (sequences.length < Math.min(live, 1 + (step * live) / (PROMPT_STEPS + ANSWER))) {
       const sequence = arrive();
-      const { value, ms } = timed(() => router.admit([sequence], { ...room, live: sequences, waiting: [], now }));
+      const { value, ms } = timed(() => router.admit([sequence], { slots: live, live: sequences, waiting: [], now }));
       if (isMeasured) admitted += ms;
       if (isMeasured) arrivals += 1;
       sequence.admission = value[0] ?? null;
@@ -83,7 +82,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
       sequences.push(sequence);
     }
     const { value, ms } = timed(() => {
-      const context = { ...room, live: sequences, waiting: [], now };
+      const context = { slots: live, live: sequences, waiting: [], now };
       router.order(context);
       const plan = router.planStep(context);
       router.choosePrefill(context, new Set(plan.paused));

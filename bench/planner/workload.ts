@@ -8,7 +8,7 @@ import { Value } from 'typebox/value';
 import { type CostModel, predictMs } from '../../src/cost/model.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import type { TraceEntry } from '../../src/simulate/trace.js';
-import { type BudgetClass, budgetOf, classesFor, seeded } from '../../src/simulate/workload.js';
+import { type BudgetClass, UNSTATED_TOKENS, budgetOf, classesFor, seeded } from '../../src/simulate/workload.js';
 import { type Arrivals, arrivalTimes } from '../goodput/load.js';
 
 /** Seeds to choose parameters by, and seeds to report by: what was chosen on the first must hold on the second. */
@@ -78,7 +78,6 @@ export function parseAnswers(text: string, layers: readonly number[]): Answer[] 
 }
 
 const LONGEST = 1024;
-const UNSTATED_TOKENS = 1024;
 const SHORT_TOKENS = 120;
 
 /** Budgets of 2, 4 and 10 times what full depth alone takes by the cost model. */

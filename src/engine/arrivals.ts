@@ -10,7 +10,7 @@ import type { Executor } from './executor.js';
 import type { CancelReason, GenerateMessage, RefusedEvent } from './messages.js';
 import type { Admission } from '../router/index.js';
 import type { Outbox } from './outbox.js';
-import type { EngineRoom, RouterAdapter } from './router-adapter.js';
+import type { RouterAdapter, StepContext } from './router-adapter.js';
 import type { Scheduler } from './scheduler.js';
 import { Sequence } from './sequence.js';
 
@@ -60,9 +60,7 @@ export class Arrivals {
   }
 
   /** Refuses a request whose budget was over before it was submitted. */
-  refuseLate(request: GenerateMessage, room: EngineRoom, now: number): void {
-    const { running, waiting } = this.scheduler;
-    const context = { ...room, live: running, waiting, now };
+  refuseLate(request: GenerateMessage, context: StepContext): void {
     const [admission] = this.router.admit([this.#sequence(request, null)], context);
     this.#refuse(request.id, 'budget_infeasible', admission?.kind === 'reject' ? admission.leastFeasibleMs : null);
   }
@@ -76,26 +74,25 @@ export class Arrivals {
   }
 
   /** Admits to the queue, or refuses, all that arrived. */
-  admit(room: EngineRoom, now: number): void {
+  admit(context: StepContext): void {
     let asked = this.#since;
     this.#since = [];
     while (asked.length > 0) {
-      const taken = this.#admitted(asked, room, now);
+      const taken = this.#admitted(asked, context);
       const followsRefused = ({ sequence }: Taken): boolean => sequence.leader?.by.isOver === true;
       const isFinal = taken.length === asked.length || !taken.some(followsRefused);
-      if (isFinal) for (const each of taken) this.#enqueue(each, now);
+      if (isFinal) for (const each of taken) this.#enqueue(each, context.now);
       // Who counted on the prompt of one that was refused is asked again, without it: of fewer each time.
       asked = isFinal ? [] : taken.map(({ sequence }) => sequence);
     }
   }
 
   /** Those that are admitted if they are asked together; refuses the others. */
-  #admitted(asked: readonly Sequence[], room: EngineRoom, now: number): Taken[] {
+  #admitted(asked: readonly Sequence[], context: StepContext): Taken[] {
     asked.forEach((sequence, i) => {
       this.scheduler.lookUp(sequence, asked.slice(0, i));
     });
-    const { running, waiting } = this.scheduler;
-    const admissions = this.router.admit(asked, { ...room, live: running, waiting, now });
+    const admissions = this.router.admit(asked, context);
     return asked.flatMap((sequence, i) => {
       const admission = admissions[i];
       if (admission?.kind === 'admit') return { sequence, admission };

@@ -25,7 +25,7 @@ import type {
 } from './messages.js';
 import { Outbox } from './outbox.js';
 import { place } from './place.js';
-import { type EngineRoom, RouterAdapter, type StepContext } from './router-adapter.js';
+import { RouterAdapter, type StepContext } from './router-adapter.js';
 import { scorePrompt } from './prompt-scores.js';
 import { Scheduler, type SchedulerLimits } from './scheduler.js';
 import type { Sequence } from './sequence.js';
@@ -101,7 +101,7 @@ export class EngineCore {
 
   /** Refuses a request whose budget was over before it was submitted. */
   refuseLate(request: GenerateMessage): void {
-    this.#arrivals.refuseLate(request, this.#room(), this.options.clock());
+    this.#arrivals.refuseLate(request, this.#context(this.options.clock()));
   }
 
   /** Ends a request that was never submitted. */
@@ -129,7 +129,7 @@ export class EngineCore {
   step(): StepMessage {
     const { clock } = this.options;
     const startedAt = clock();
-    this.#arrivals.admit(this.#room(), startedAt);
+    this.#arrivals.admit(this.#context(startedAt));
     this.#endDue(startedAt);
     this.scheduler.reorder(this.#router.order(this.#context(startedAt)));
     this.scheduler.start(startedAt);
@@ -357,14 +357,7 @@ export class EngineCore {
 
   #context(now: number): StepContext {
     const { running, waiting } = this.scheduler;
-    return { ...this.#room(), live: running, waiting, now };
-  }
-
-  #room(): EngineRoom {
-    return {
-      slots: this.options.maxRunning,
-      kvRoom: Math.floor(this.scheduler.freeBytes / this.executor.model.bytesPerPosition),
-    };
+    return { slots: this.options.maxRunning, live: running, waiting, now };
   }
 
   #load(): LoadSnapshot {

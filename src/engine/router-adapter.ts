@@ -3,9 +3,8 @@
  *
  * Knows: sequences and the router. Must not know: slots' memory, sampling.
  */
-import type { Work } from '../cost/model.js';
+import type { DepthShape, Work } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
-import type { DepthShape } from '../cost/model.js';
 import {
   type Admission,
   type AnswerEnd,
@@ -20,15 +19,10 @@ import {
 } from '../router/index.js';
 import type { Sequence } from './sequence.js';
 
-/** Capacity of the engine beside its sequences. */
-export interface EngineRoom {
-  readonly slots: number;
-  /** Positions that the KV budget still holds at full depth. */
-  readonly kvRoom: number;
-}
-
 /** The engine at the beginning of a step. */
-export interface StepContext extends EngineRoom {
+export interface StepContext {
+  /** Sequences that may be live at once. */
+  readonly slots: number;
   readonly live: readonly Sequence[];
   readonly waiting: readonly Sequence[];
   readonly now: number;
@@ -110,11 +104,10 @@ export class RouterAdapter {
     this.#router.observeEnd(this.#view(sequence), admission, { firstTokenAt, endedAt, path, reason });
   }
 
-  #state({ live, waiting, slots, kvRoom, now }: StepContext): EngineState {
+  #state({ live, waiting, slots, now }: StepContext): EngineState {
     return {
       now,
       slots,
-      kvRoom,
       live: live.map((sequence) => this.#view(sequence)),
       waiting: waiting.map((sequence) => this.#view(sequence)),
     };

@@ -124,7 +124,7 @@ export class Feasibility {
 
   /**
    * How many times the time until a request's deadlines holds the work due by then, with every request at its floor;
-   * 0 where a later deadline fits without the request, but not with it. Call it before any exit gets deeper.
+   * 0 where a later deadline fits without the request, but not with it. Call it last: it leaves the demand without shares.
    * @param blockingMs a step that may be running already
    * @param ownMs time at the floor that the request needs beyond its mean, for stated probabilities
    * @returns for each of `ownMs`
@@ -352,15 +352,17 @@ export class Feasibility {
   #chargeSharedSteps(): void {
     this.#stepsByDepth.fill(0);
     const { perRow } = this.state.cost;
-    this.#phases.forEach(({ load, isPrefill }, p) => {
-      if (!load.isCounted || isPrefill) return;
+    for (const phase of this.#phases) {
+      const { load, isPrefill } = phase;
+      if (!load.isCounted || isPrefill) continue;
       this.#reach(load.exit, load.steps);
-      if (load.sharedSteps === 0) return;
+      if (load.sharedSteps === 0) continue;
       const rowMs = perRow[load.exit] ?? 0;
-      for (const before of this.#phases.slice(0, p)) {
+      for (const before of this.#phases) {
+        if (before === phase) break;
         before.demandMs += Math.min(load.sharedSteps, before.stepsBefore) * rowMs;
       }
-    });
+    }
   }
 
   /** Work that is expected to arrive and to be due before each deadline, at the shallowest exit. */

@@ -72,8 +72,6 @@ export interface EngineState {
   readonly now: number;
   /** Sequences that may be live at once. */
   readonly slots: number;
-  /** Free KV positions. */
-  readonly kvRoom: number;
   readonly live: readonly SequenceView[];
   /** In order of service. */
   readonly waiting: readonly RequestView[];

@@ -9,7 +9,7 @@
 import { type CostModel, type Work } from '../cost/model.js';
 import { type Admission, type EngineState, type Policy, type Router, type StepSummary } from '../router/index.js';
 import { type LiveRequest, type SimulatedRequest, isDone, isPrefilling, planStep, start } from './request.js';
-import { type Room, fill, freePositions, preempt } from './slots.js';
+import { type Room, fill, preempt } from './slots.js';
 
 /** What the simulated engine asks of a router: the facade that the real engine drives. */
 export type RouterFacade = Pick<
@@ -79,7 +79,6 @@ export function* simulate(
   const state = (): EngineState => ({
     now,
     slots: machine.slots,
-    kvRoom: freePositions(live, machine),
     live,
     waiting,
   });
@@ -177,8 +176,9 @@ export function* simulate(
 
     // 6. Tokens out.
     live = step.advance(live, now);
-    for (const each of live) if (isDone(each)) end(each, 'length');
-    live = live.filter((each) => !isDone(each));
+    const done = live.filter((each) => isDone(each, costs.shape));
+    for (const each of done) end(each, 'length');
+    live = live.filter((each) => !done.includes(each));
     yield { now, ms, work: step.work, live, waiting: waiting.length };
   }
   return outcomes;

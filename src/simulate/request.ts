@@ -39,8 +39,6 @@ export interface LiveRequest extends SequenceView {
   readonly request: SimulatedRequest;
   /** Tokens in order, by exit layer. */
   readonly path: readonly { readonly exit: number; readonly tokens: number }[];
-  /** Tokens over its length at the exit of its last token: it ends at 1. */
-  readonly progress: number;
   readonly replans: number;
   readonly preemptions: number;
 }
@@ -50,9 +48,10 @@ export function isPrefilling({ generated, frontier, promptLength }: LiveRequest)
   return (frontier[0] ?? 0) < promptLength + generated - 1;
 }
 
-/** Whether an answer is complete. */
-export function isDone({ progress, generated, maxTokens }: LiveRequest): boolean {
-  return progress > 1 - 1e-9 || generated >= maxTokens;
+/** Whether an answer is complete: it has its length at the exit of its last token. */
+export function isDone({ request, path, generated, maxTokens }: LiveRequest, { exits }: DepthShape): boolean {
+  const exit = exits.findIndex(({ layer }) => layer === path.at(-1)?.exit);
+  return generated >= Math.min(maxTokens, request.lengths[exit] ?? Infinity);
 }
 
 /** A request without any work done. */
@@ -80,7 +79,6 @@ export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest
     firstTokenAt: null,
     lastTokenAt: null,
     path: [],
-    progress: 0,
     replans: 0,
     preemptions: 0,
   };
@@ -181,7 +179,6 @@ export function planStep(
         firstTokenAt: each.firstTokenAt ?? now,
         lastTokenAt: now,
         path,
-        progress: (each.generated + 1) / Math.max(1, each.request.lengths[exitOf(each)] ?? 1),
       };
     });
   return { work: { decode, prefill }, advance };

@@ -16,7 +16,7 @@ function need({ promptLength, generated }: LiveRequest): number {
 }
 
 /** Positions that nobody needs for the next token. */
-export function freePositions(live: readonly LiveRequest[], { kvPositions }: Room): number {
+function freePositions(live: readonly LiveRequest[], { kvPositions }: Room): number {
   return Math.max(0, kvPositions - live.reduce((sum, each) => sum + need(each), 0));
 }
 

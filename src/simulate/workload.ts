@@ -55,7 +55,7 @@ export function budgetOf(
 }
 
 /** What a chat request that states no max_tokens may get. */
-const UNSTATED_TOKENS = 1024;
+export const UNSTATED_TOKENS = 1024;
 
 /** Whether requests tell the router the length of their answers, as no client does (`stated`), or leave max_tokens out. */
 export const LIMITS = ['stated', 'unstated'] as const;

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { GenerateMessage } from '../../src/engine/messages.js';
-import { type EngineRoom, RouterAdapter, type StepContext } from '../../src/engine/router-adapter.js';
+import { RouterAdapter, type StepContext } from '../../src/engine/router-adapter.js';
 import { GREEDY } from '../../src/engine/sampler.js';
 import { Sequence } from '../../src/engine/sequence.js';
 import { Slot } from '../../src/engine/slot.js';
@@ -19,10 +19,9 @@ function decoding(id: string, totalMs: number, onMiss: OnMiss = 'continue'): Seq
 }
 
 const decode = { rows: [0, 0, 0, 0, 1], context: 100 };
-const room: EngineRoom = { slots: 64, kvRoom: 1e6 };
 
 function contextOf(live: readonly Sequence[], now: number): StepContext {
-  return { ...room, live, waiting: [], now };
+  return { slots: 64, live, waiting: [], now };
 }
 
 void t.test('truncate ends before a step that would end after the deadline, others prompts included', async (t) => {
@@ -120,7 +119,7 @@ void t.test(
 
 void t.test('what was rejected takes no time: a flood of rejections leaves plans as they were', async (t) => {
   const router = new RouterAdapter(shape, table, defaultPolicy);
-  const context = (now: number): StepContext => ({ slots: 16, kvRoom: 1e6, live: [], waiting: [], now });
+  const context = (now: number): StepContext => ({ slots: 16, live: [], waiting: [], now });
   const asking = (id: string, totalMs: number, onMiss: OnMiss, arrivedAt: number): Sequence => {
     const prompt = Array.from({ length: 1000 }, (_, i) => i);
     const budget = { totalMs, ttftMs: null, tpotMs: null, onMiss };
@@ -142,7 +141,7 @@ void t.test('a budget that a stored prefix makes feasible is not rejected', asyn
   const prompt = Array.from({ length: 3000 }, (_, i) => i);
   const { request } = decoding('turn', 400, 'reject');
   const sequence = new Sequence({ ...request, prompt, maxTokens: 20 }, 4);
-  const admit = () => router.admit([sequence], { slots: 16, kvRoom: 1e6, live: [], waiting: [], now: 0 })[0];
+  const admit = () => router.admit([sequence], { slots: 16, live: [], waiting: [], now: 0 })[0];
   t.match(admit(), { kind: 'reject' });
   const slot = new Slot(0, shape.stages.length + shape.exits.length);
   slot.tokens = prompt;

@@ -53,15 +53,15 @@ export const waiting: fc.Arbitrary<RequestView> = fc
 
 /** Somewhere in its prompt, or in the middle of its answer. */
 export const live: fc.Arbitrary<SequenceView> = fc
-  .record({ request: waiting, progress: fc.double({ min: 0, max: 1, noNaN: true }), tokensAtExit: fc.nat(30) })
-  .map(({ request, progress, tokensAtExit }) => {
+  .record({ request: waiting, progress: fc.double({ min: 0, max: 1, noNaN: true }) })
+  .map(({ request, progress }) => {
     const isDecoding = progress > 0.3;
     const generated = isDecoding ? Math.max(1, Math.floor((request.maxTokens - 1) * progress)) : 0;
     const seen = isDecoding ? request.promptLength + generated - 1 : Math.floor(request.promptLength * progress);
     const firstTokenAt = isDecoding ? request.arrivedAt + 50 : null;
     const frontier = layers.map((layer) => (layer <= request.exit ? seen : Math.floor(seen / 2)));
     return {
-      ...{ ...request, generated, firstTokenAt, tokensAtExit, frontier, expectedFrontier: frontier },
+      ...{ ...request, generated, firstTokenAt, frontier, expectedFrontier: frontier },
       lastTokenAt: firstTokenAt === null ? null : firstTokenAt + generated * 5,
     };
   });
@@ -70,7 +70,6 @@ export const state: fc.Arbitrary<EngineState> = fc
   .record({
     live: fc.uniqueArray(live, { maxLength: 20, selector: ({ id }) => id }),
     waiting: fc.uniqueArray(waiting, { maxLength: 10, selector: ({ id }) => id }),
-    kvRoom: fc.integer({ min: 0, max: 100_000 }),
   })
   .map((some) => stateOf({ ...some, now: 10_000, slots: 24 }));
 

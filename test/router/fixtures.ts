@@ -64,7 +64,7 @@ export function answering(id: string, budget: Budget | null, more: Partial<Seque
 }
 
 export function stateOf(parts: Partial<EngineState> = {}): EngineState {
-  return { now: NOW, slots: 16, kvRoom: 1e6, live: [], waiting: [], ...parts };
+  return { now: NOW, slots: 16, live: [], waiting: [], ...parts };
 }
 
 export function summaryOf({ now, live, waiting }: EngineState): StepSummary {
