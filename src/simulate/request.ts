@@ -3,7 +3,7 @@
  *
  * Knows: frontiers and tokens. Must not know: who decides exits and chunks.
  */
-import { type CostModel, type DepthShape, type PrefillWork, type Work, predictMs } from '../cost/model.js';
+import { type CostModel, type DepthShape, type PrefillWork, type Work, exitIndex, predictMs } from '../cost/model.js';
 import {
   type Budget,
   type LengthGroup,
@@ -49,9 +49,10 @@ export function isPrefilling({ generated, frontier, promptLength }: LiveRequest)
 }
 
 /** Whether an answer is complete: it has its length at the exit of its last token. */
-export function isDone({ request, path, generated, maxTokens }: LiveRequest, { exits }: DepthShape): boolean {
-  const exit = exits.findIndex(({ layer }) => layer === path.at(-1)?.exit);
-  return generated >= Math.min(maxTokens, request.lengths[exit] ?? Infinity);
+export function isDone({ request, path, generated, maxTokens }: LiveRequest, shape: DepthShape): boolean {
+  const last = path.at(-1);
+  if (last === undefined) return generated >= maxTokens;
+  return generated >= Math.min(maxTokens, request.lengths[exitIndex(shape, last.exit)] ?? Infinity);
 }
 
 /** A request without any work done. */
@@ -127,7 +128,7 @@ export function planStep(
 ): StepPlan {
   const { shape } = model;
   const largest = policy.chunks.at(-1) ?? 1;
-  const exitOf = (each: LiveRequest): number => shape.exits.findIndex((exit) => exit.layer === each.exit);
+  const exitOf = (each: LiveRequest): number => exitIndex(shape, each.exit);
   const least = (each: LiveRequest): number => frontierAt(each.frontier, exitOf(each), model);
   const whole = (each: LiveRequest): number => each.promptLength + each.generated;
   /** How far each gets; whoever decodes its last position gives a token. */
