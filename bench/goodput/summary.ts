@@ -11,7 +11,7 @@ export interface Summary {
   readonly requests: number;
   /** Share of all requests that came whole and inside their total budget. */
   readonly attainment: number;
-  /** The same among those that the server guaranteed; null where it guarantees nothing of any. */
+  /** The same among guaranteed requests; null without one. */
   readonly attainmentOfGuaranteed: number | null;
   readonly guaranteed: number | null;
   readonly byClass: Readonly<Record<string, number>>;

@@ -31,7 +31,7 @@ export function quantiles(lengths: readonly Length[]): LengthQuantile[] {
   return pairs.filter(([, tokens], i) => tokens !== pairs[i + 1]?.[1]);
 }
 
-/** A manifest's text with the prior of each exit in it, and all else as it is. @param text JSON of two spaces' indent */
+/** A manifest's text with the prior of each exit in it, and the rest unchanged. @param text JSON of two spaces' indent */
 export function withPrior(text: string, answers: readonly QuestionLengths[]): string {
   const manifest = JSON.parse(text) as { exits: ({ layer: number } & Record<string, unknown>)[] };
   const exits = manifest.exits.map((exit) => {

@@ -89,7 +89,7 @@ export interface Prediction {
 
 /** What a prediction goes by; kept until the answer has ended, to learn from (estimators/latency.ts). */
 export interface LatencyFeatures {
-  /** The forecast of the batch as it is, and the request alone on the machine at its deepest exit; ms. */
+  /** The forecast of the present batch, and the request alone on the machine at its deepest exit; ms. */
   readonly forecastMs: number;
   readonly aloneMs: number;
   /** Its total budget, ms; Infinity where it has none. */

@@ -41,7 +41,7 @@ void t.test('beyond what the shallowest exit can serve, more budgets are kept th
   }
 });
 
-void t.test('a first token that is late hurries no prompt: those that can be in time are', async (t) => {
+void t.test('a late first token hurries no prompt: more first tokens are in time than by a queue', async (t) => {
   const requests = Array.from({ length: 300 }, (_, i) =>
     simulated(
       `r${i}`,
