@@ -1,6 +1,6 @@
 /** One answer of an engine process. Knows: EngineClient. Must not know: what is measured. */
-import type { EngineClient } from '../src/engine/client.js';
-import type { EndedEvent, GenerateMessage } from '../src/engine/messages.js';
+import type { EngineClient } from '../src/engine/client/client.js';
+import type { EndedEvent, GenerateMessage } from '../src/engine/protocol.js';
 
 /**
  * @param token called with each token's arrival

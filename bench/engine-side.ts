@@ -1,6 +1,6 @@
 /** Our engine process as a side of the bench. Knows: EngineClient. Must not know: peers, HTTP. */
-import { EngineClient } from '../src/engine/client.js';
-import type { EngineOptions } from '../src/engine/options.js';
+import { EngineClient } from '../src/engine/client/client.js';
+import type { EngineOptions } from '../src/engine/client/options.js';
 import { answerOf } from './engine-answer.js';
 import { greedy } from './greedy-request.js';
 import { RateMeter } from './rate-meter.js';

@@ -15,7 +15,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { packageRoot } from '../src/config.js';
-import { calibrateCommand } from '../src/engine/calibrate-command.js';
+import { calibrateCommand } from '../src/engine/calibration/command.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { depthShape } from '../src/cost/model.js';
 import { parseCostFile } from '../src/simulate/costs.js';

@@ -1,7 +1,7 @@
 /** A request at one exit, for benches and tests. Knows: the engine's messages. Must not know: engines. */
-import { monotonicMs } from '../src/clock.js';
-import type { GenerateMessage } from '../src/engine/messages.js';
-import { GREEDY } from '../src/engine/sampler.js';
+import { monotonicMs } from '../src/util/clock.js';
+import type { GenerateMessage } from '../src/engine/protocol.js';
+import { GREEDY } from '../src/engine/sampling/sampler.js';
 
 /** A request that arrives now and decodes `maxTokens` tokens greedily at one exit, whatever they are. */
 export function greedy(

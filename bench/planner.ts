@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path';
 import { Command } from 'commander';
 import { packageRoot } from '../src/config.js';
 import { costModel } from '../src/cost/model.js';
-import { folderPrior } from '../src/engine/length-prior.js';
+import { folderPrior } from '../src/engine/worker/length-prior.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { type Policy, defaultPolicy } from '../src/router/index.js';
 import { parseCostFile } from '../src/simulate/costs.js';

@@ -1,5 +1,5 @@
 /** From tokens' arrivals to rates. Knows: arrivals of one scenario. Must not know: sides. */
-import { monotonicMs } from '../src/clock.js';
+import { monotonicMs } from '../src/util/clock.js';
 import type { Rate, Scenario } from './scenario.js';
 
 /**

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
-import { monotonicMs } from '../src/clock.js';
+import { monotonicMs } from '../src/util/clock.js';
 import { packageRoot } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { seeded } from '../src/simulate/workload.js';

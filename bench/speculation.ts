@@ -10,11 +10,11 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { loadServedModel } from '../src/api/served-model.js';
-import { monotonicMs } from '../src/clock.js';
+import { monotonicMs } from '../src/util/clock.js';
 import { OptionError, packageRoot } from '../src/config.js';
-import { EngineClient } from '../src/engine/client.js';
-import type { DraftCount } from '../src/engine/messages.js';
-import { GREEDY } from '../src/engine/sampler.js';
+import { EngineClient } from '../src/engine/client/client.js';
+import type { DraftCount } from '../src/engine/protocol.js';
+import { GREEDY } from '../src/engine/sampling/sampler.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
 import { greedy } from './greedy-request.js';

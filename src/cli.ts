@@ -165,7 +165,7 @@ function program(finish: (code: number) => void): Command {
     .description('measure what a model folder costs on this machine, as JSON for simulate')
     .option('--threads <n>', 'compute threads', ruleOf(SERVE_OPTIONS.threads), SERVE_OPTIONS.threads.default)
     .action(async (dir: string, options: { readonly threads: number }) => {
-      const { calibrateCommand } = await import('./engine/calibrate-command.js');
+      const { calibrateCommand } = await import('./engine/calibration/command.js');
       output().write(await calibrateCommand(dir, options.threads));
     });
 

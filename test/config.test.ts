@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { environmentName, helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS } from '../src/config.js';
-import { loadApiKeys, openKey } from '../src/keys.js';
+import { loadApiKeys, openKey } from '../src/http/keys.js';
 import { main } from './deploy/helper.js';
 
 function sortie(args: string[], env: Record<string, string> = {}) {

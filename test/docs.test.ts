@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../src/config.js';
 import { GGML_FORMATS } from '../src/convert/gguf/dequantize.js';
-import { ERRORS } from '../src/errors.js';
+import { ERRORS } from '../src/api/errors.js';
 
 interface Document {
   readonly paths: Record<string, Record<string, { readonly responses: Record<string, { readonly headers: object }> }>>;

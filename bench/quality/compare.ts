@@ -3,7 +3,7 @@
  *
  * Knows: what is compared. Must not know: files, how it is printed.
  */
-import type { Executor } from '../../src/engine/executor.js';
+import type { Executor } from '../../src/engine/execution/executor.js';
 import { type Distribution, distributionOf, divergence, type Means, Tally } from './divergence.js';
 import { visitExits } from './exit-logits.js';
 

@@ -4,8 +4,8 @@
  * Knows: rows of {"q": question, "a": answer, "done": ended by itself}, the chat template. Must not know: models.
  */
 import { readFileSync } from 'node:fs';
-import type { ChatTemplate } from '../../src/model/chat-template.js';
-import type { TextTokenizer } from '../../src/model/tokenizer.js';
+import type { ChatTemplate } from '../../src/text/chat-template.js';
+import type { TextTokenizer } from '../../src/text/tokenizer.js';
 
 export interface Row {
   readonly question: string;

@@ -3,8 +3,8 @@
  *
  * Knows: the executor. Must not know: what is compared with what.
  */
-import { Executor } from '../../src/engine/executor.js';
-import { loadModel } from '../../src/engine/load.js';
+import { Executor } from '../../src/engine/execution/executor.js';
+import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { KernelName } from '../../src/model/manifest.js';
 
 /** Rows of a head run: their logits lie in memory together. */

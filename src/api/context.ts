@@ -1,12 +1,12 @@
 /** What serving an endpoint needs, handed in by the HTTP layer. Must not know: HTTP frameworks. */
-import type { Engine } from '../engine/engine.js';
-import type { ReadyMessage } from '../engine/messages.js';
-import { ApiError } from '../errors.js';
-import type { EncodingThread } from '../model/encoding/encoding-thread.js';
+import type { Engine } from '../engine/client/engine.js';
+import type { ReadyMessage } from '../engine/protocol.js';
+import { ApiError } from './errors.js';
+import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { RequestMetrics } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/tracing.js';
-import type { Headers } from './budget.js';
-import type { RequestPolicy } from './policy.js';
+import type { Headers } from './params/budget.js';
+import type { RequestPolicy } from './params/policy.js';
 import type { ServedModel } from './served-model.js';
 
 export interface Limits {

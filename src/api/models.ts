@@ -1,8 +1,8 @@
 /** GET /v1/models and /props: what is served. */
-import { ApiError } from '../errors.js';
+import { ApiError } from './errors.js';
 import { readyEngine, type ApiContext, type Caller } from './context.js';
-import { allowedExits, modelExit } from './depth.js';
-import { policyOf } from './policy.js';
+import { allowedExits, modelExit } from './params/depth.js';
+import { policyOf } from './params/policy.js';
 
 function card(context: ApiContext, exit: number | null) {
   const { model, engine } = context;

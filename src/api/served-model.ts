@@ -5,10 +5,10 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { ChatTemplate } from '../model/chat-template.js';
+import { ChatTemplate } from '../text/chat-template.js';
 import type { ExitEntry } from '../model/manifest.js';
 import { loadManifest, MANIFEST_FILE } from '../model/manifest-io.js';
-import { TextTokenizer } from '../model/tokenizer.js';
+import { TextTokenizer } from '../text/tokenizer.js';
 
 export interface ServedModel {
   readonly name: string;

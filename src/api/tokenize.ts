@@ -1,14 +1,14 @@
 /** POST /tokenize and /detokenize. Knows: the tokenizer. Must not know: the engine's work. */
-import { ApiError } from '../errors.js';
-import { chatPrompt } from './chat.js';
-import { encodePrompt, type Encoding } from './request.js';
+import { ApiError } from './errors.js';
+import { chatPrompt } from './chat/chat.js';
+import { encodePrompt, type Encoding } from './generation/request.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
-import { modelExit } from './depth.js';
-import { chatTools } from './tools.js';
+import { modelExit } from './params/depth.js';
+import { chatTools } from './chat/tools.js';
 import { ChatBody } from './schemas/chat.js';
 import { CompletionBody } from './schemas/completions.js';
 import { TokenizeBody, type DetokenizeAnswer, type DetokenizeBody, type TokenizeAnswer } from './schemas/tokenize.js';
-import { refuseUnsupported } from './unsupported.js';
+import { refuseUnsupported } from './params/unsupported.js';
 
 /** What else an answer's body may hold: it can be counted as it is. */
 const COUNTED = { ...CompletionBody.properties, ...ChatBody.properties, ...TokenizeBody.properties };

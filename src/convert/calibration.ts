@@ -12,7 +12,7 @@
 import { checkTensor } from './check.js';
 import { ConvertError } from './errors.js';
 import { openSafetensors, type Safetensors } from './hf/safetensors.js';
-import { NOT_LEVELLED, type InputName, type Levels } from './levelling/levels.js';
+import { NOT_LEVELLED, type InputName, type Levels } from './smoothing/scales.js';
 import { gptq, inverseFactor } from './quantize/gptq.js';
 import { quantizeToNearest, type Int4Quantizer } from './quantize/int4.js';
 

@@ -4,9 +4,9 @@
  *
  * Knows: tokenizer.json. Must not know: how text is tokenized, file formats.
  */
-import { ChatTemplate } from '../model/chat-template.js';
-import { TextTokenizer } from '../model/tokenizer.js';
-import { vocabularyEntries, type TokenizerJson } from '../model/token-bytes.js';
+import { ChatTemplate } from '../text/chat-template.js';
+import { TextTokenizer } from '../text/tokenizer.js';
+import { vocabularyEntries, type TokenizerJson } from '../text/token-bytes.js';
 import { ConvertError } from './errors.js';
 import type { SourceTokenizer } from './source.js';
 

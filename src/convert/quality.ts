@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import Type, { type Static } from 'typebox';
 import { Quality } from '../model/manifest.js';
-import { faultOf } from '../schema-fault.js';
+import { faultOf } from '../util/validation-message.js';
 import { ConvertError } from './errors.js';
 
 // A key that is spelt wrong would leave the router without its figure.

@@ -4,15 +4,15 @@
  * Knows: its request, tokens, slot and progress. Must not know: the model, other sequences.
  */
 import type { Dry } from '../model/manifest.js';
-import { type Constraint, isPending } from './constraint.js';
-import { repetitions } from './dry.js';
-import type { Lead } from './leader.js';
-import type { DraftCount, DraftSource, EndReason, GenerateMessage } from './messages.js';
+import { type Constraint, isPending } from './sampling/constraint.js';
+import { repetitions } from './sampling/dry.js';
+import type { Lead } from './slots/prefix-group.js';
+import type { DraftCount, DraftSource, EndReason, GenerateMessage } from './protocol.js';
 import type { Admission } from '../router/index.js';
-import { Draws } from './random.js';
-import { needsAllLogits } from './sampler.js';
-import type { Slot } from './slot.js';
-import type { ExitUnits } from './units.js';
+import { Draws } from './sampling/random.js';
+import { needsAllLogits } from './sampling/sampler.js';
+import type { Slot } from './slots/slot.js';
+import type { ExitUnits } from './execution/units.js';
 import { DraftLength } from './speculation/draft-length.js';
 
 export class Sequence {
@@ -145,7 +145,7 @@ export class Sequence {
   accept(token: number, at: number): EndReason | null {
     this.firstTokenAt ??= at;
     this.lastTokenAt = at;
-    // Before its least length it is chosen only where the constraint allows nothing else (choose.ts).
+    // Before its least length it is chosen only where the constraint allows nothing else (sampling/sample-batch.ts).
     const mayStop = this.generated >= this.request.minTokens || this.constraint?.binds === true;
     if (mayStop && this.request.stopTokens.includes(token)) return 'stop';
     this.tokens.push(token);

@@ -4,12 +4,12 @@
  * Knows: which plugin comes when, and on which port. Must not know: process concerns, what an endpoint does.
  */
 import type { FastifyInstance } from 'fastify';
-import { createBase } from './base.js';
-import { registerAuth } from './plugins/auth.js';
+import { createBase } from './create-server.js';
+import { registerAuth } from './auth.js';
 import { registerBody } from './plugins/body.js';
 import { registerCors } from './plugins/cors.js';
 import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/docs.js';
-import { registerDrain } from './plugins/drain.js';
+import { registerDrain } from './plugins/reject-when-draining.js';
 import { registerLimits } from './plugins/limits.js';
 import { registerGeneration } from './routes/generate.js';
 import { registerHealth, registerMetrics } from './routes/operations.js';
@@ -17,7 +17,7 @@ import { registerModels } from './routes/models.js';
 import { registerPlayground } from './routes/playground.js';
 import { registerTracing } from './plugins/tracing.js';
 import { registerTokenize } from './routes/tokenize.js';
-import type { HttpContext } from './state.js';
+import type { HttpContext } from './context.js';
 
 /** @returns an app that is ready to listen; without /docs, and by default /metrics, where they have a port of their own */
 export async function createApp(context: HttpContext): Promise<FastifyInstance> {

@@ -1,9 +1,9 @@
 /** The OpenAPI document as text, the same bytes each time: `npm run openapi` commits it, CI compares. */
 import { pino } from 'pino';
-import type { Engine } from '../engine/engine.js';
-import { openPolicy } from '../api/policy.js';
+import type { Engine } from '../engine/client/engine.js';
+import { openPolicy } from '../api/params/policy.js';
 import type { ServedModel } from '../api/served-model.js';
-import { EncodingThread } from '../model/encoding/encoding-thread.js';
+import { EncodingThread } from '../text/encoding/encoding-thread.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
 import { createApp } from './app.js';

@@ -1,12 +1,12 @@
 /**
  * One answer as server-sent events on a raw response.
  *
- * Knows: the wire and silence. Must not know: what an event says, slow readers (plugins/open-responses.ts cuts them).
+ * Knows: the wire and silence. Must not know: what an event says, slow readers (plugins/in-flight.ts cuts them).
  */
 import type { FastifyReply } from 'fastify';
 import type { EventStream } from '../api/context.js';
-import type { ApiError } from '../errors.js';
-import { onClosed } from './closed.js';
+import type { ApiError } from '../api/errors.js';
+import { onClosed } from './response-lifecycle.js';
 import { errorHeaders } from './plugins/errors.js';
 
 /**

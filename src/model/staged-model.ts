@@ -10,7 +10,7 @@ import type { Environment } from '../runtime/environment.js';
 import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
 import { type ElementType, elementBytes } from '../runtime/tensor.js';
-import { BoundaryStore } from './boundary-store.js';
+import { BoundaryStore } from './hidden-state-cache.js';
 import { KvCache } from './kv-cache.js';
 import type { ExitEntry, KernelName, Manifest, StageEntry } from './manifest.js';
 

@@ -6,7 +6,7 @@
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
 import { CostTableSchema } from '../cost/table.js';
-import { faultOf } from '../schema-fault.js';
+import { faultOf } from '../util/validation-message.js';
 
 export const CostFile = Type.Object({
   cost: CostTableSchema,

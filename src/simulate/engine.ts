@@ -168,7 +168,7 @@ export function* simulate(
     now += ms;
     router.observeStep(step.work, ms, live.length + waiting.length > 1);
 
-    // 5. The gateway's timer ends what a slow step holds up past its deadline (engine/deadline-watch.ts).
+    // 5. The gateway's timer ends what a slow step holds up past its deadline (engine/client/deadline-timer.ts).
     const held = [...live, ...waiting].filter((each) => cutAt(each, overheadMs) < now);
     for (const each of held) end(each, 'deadline', cutAt(each, overheadMs));
     live = live.filter((each) => !held.includes(each));

@@ -1,5 +1,5 @@
 /** Classes of budgets, so that attainment of tight and loose ones can be told apart. A closed set: it labels a series. */
-import type { Budget } from '../engine/messages.js';
+import type { Budget } from '../engine/protocol.js';
 
 /** Upper bounds of the classes of total budgets, ms: interactive turns, then answers, then batch work. */
 const TOTAL_CLASSES = [

@@ -3,7 +3,7 @@
  *
  * Knows: which values a label can have. Must not know: when they are counted.
  */
-import type { DraftSource, ServiceClass } from '../engine/messages.js';
+import type { DraftSource, ServiceClass } from '../engine/protocol.js';
 import { BUDGET_CLASSES } from './budget-class.js';
 import type { Series } from './series.js';
 

@@ -3,7 +3,7 @@
  *
  * Knows: what was asked of each live sequence. Must not know: HTTP, text. Runs after the answers went out.
  */
-import type { Engine } from '../engine/engine.js';
+import type { Engine } from '../engine/client/engine.js';
 import type {
   Budget,
   EndedEvent,
@@ -13,7 +13,7 @@ import type {
   StepMessage,
   StepWork,
   TokenEvent,
-} from '../engine/messages.js';
+} from '../engine/protocol.js';
 import { budgetClass } from './budget-class.js';
 import { initialize, initializeExits, type BudgetOutcome } from './labels.js';
 import type { Series } from './series.js';

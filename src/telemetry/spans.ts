@@ -7,9 +7,9 @@
  * Spans of sequences are made when they end, from the engine's own instants: the hot path only notes exits.
  */
 import { type Context, type Span, SpanKind, SpanStatusCode, trace, type Tracer } from '@opentelemetry/api';
-import { monotonicMs } from '../clock.js';
-import type { Engine } from '../engine/engine.js';
-import type { EndedEvent, PlannedEvent, StepMessage } from '../engine/messages.js';
+import { monotonicMs } from '../util/clock.js';
+import type { Engine } from '../engine/client/engine.js';
+import type { EndedEvent, PlannedEvent, StepMessage } from '../engine/protocol.js';
 import type { SequenceFacts } from './requests.js';
 import type { Attributes, RequestTrace } from './tracing.js';
 

@@ -3,7 +3,7 @@
  *
  * Knows: when tracing is on. Must not know: the SDK (otel.ts), HTTP frameworks.
  */
-import type { Engine } from '../engine/engine.js';
+import type { Engine } from '../engine/client/engine.js';
 import type { Logger } from './log.js';
 import type { SequenceFacts } from './requests.js';
 

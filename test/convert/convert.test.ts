@@ -14,7 +14,7 @@ import type { ConvertOptions } from '../../src/convert/options.js';
 import { loadServedModel } from '../../src/api/served-model.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
 import { externalTensors } from '../../src/model/onnx-weights.js';
-import { TextTokenizer } from '../../src/model/tokenizer.js';
+import { TextTokenizer } from '../../src/text/tokenizer.js';
 import {
   CONFIG,
   gguf,

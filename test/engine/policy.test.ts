@@ -1,11 +1,11 @@
 import t from 'tap';
-import { arrange } from '../../src/engine/arrange.js';
-import { chunkEnd } from '../../src/engine/chunks.js';
-import { kernelChoice } from '../../src/engine/kernels.js';
-import { findPrefix } from '../../src/engine/prefix.js';
-import { randomStream } from '../../src/engine/random.js';
-import { GREEDY, sampleFull, sampleTop } from '../../src/engine/sampler.js';
-import { Slot } from '../../src/engine/slot.js';
+import { arrange } from '../../src/engine/slots/arrange.js';
+import { chunkEnd } from '../../src/engine/execution/chunks.js';
+import { kernelChoice } from '../../src/engine/execution/kernels.js';
+import { findPrefix } from '../../src/engine/slots/prefix.js';
+import { randomStream } from '../../src/engine/sampling/random.js';
+import { GREEDY, sampleFull, sampleTop } from '../../src/engine/sampling/sampler.js';
+import { Slot } from '../../src/engine/slots/slot.js';
 import { chunkSizes } from '../../src/router/index.js';
 
 void t.test('arrange brings the deepest rows to the front and says what is wasted', async (t) => {

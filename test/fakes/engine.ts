@@ -4,8 +4,8 @@
  * Knows: the engine's contract. Lets a test refuse, stall, lose and observe.
  */
 import { EventEmitter } from 'node:events';
-import { monotonicMs } from '../../src/clock.js';
-import type { Engine, EngineEvents, SequenceSink } from '../../src/engine/engine.js';
+import { monotonicMs } from '../../src/util/clock.js';
+import type { Engine, EngineEvents, SequenceSink } from '../../src/engine/client/engine.js';
 import type {
   CancelReason,
   EndedEvent,
@@ -18,7 +18,7 @@ import type {
   StepMessage,
   TokenEvent,
   TokenLogprobs,
-} from '../../src/engine/messages.js';
+} from '../../src/engine/protocol.js';
 
 type Request = Omit<GenerateMessage, 'type'>;
 

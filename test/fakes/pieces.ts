@@ -1,5 +1,5 @@
 /** A small tokenizer in the manner of SentencePiece (Llama 2): words hold the space before them, and texts begin with one. */
-import { TextTokenizer } from '../../src/model/tokenizer.js';
+import { TextTokenizer } from '../../src/text/tokenizer.js';
 
 const SPACE = '\u2581';
 const SPECIAL = ['<unk>', '<s>', '</s>'];

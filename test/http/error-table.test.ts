@@ -1,7 +1,7 @@
-/** Every code of the table in src/errors.ts, provoked over a connection. A code without an entry here does not compile. */
+/** Every code of the table in src/api/errors.ts, provoked over a connection. A code without an entry here does not compile. */
 import t, { type Test } from 'tap';
-import { ERRORS, type ErrorCode } from '../../src/errors.js';
-import { openKey } from '../../src/keys.js';
+import { ERRORS, type ErrorCode } from '../../src/api/errors.js';
+import { openKey } from '../../src/http/keys.js';
 import { build, exchange, says, type Overrides, type TestServer } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';
 

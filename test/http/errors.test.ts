@@ -5,7 +5,7 @@ import t from 'tap';
 import { ChatBody } from '../../src/api/schemas/chat.js';
 import { CompletionBody } from '../../src/api/schemas/completions.js';
 import { DetokenizeBody, TokenizeBody } from '../../src/api/schemas/tokenize.js';
-import { ChatTemplate } from '../../src/model/chat-template.js';
+import { ChatTemplate } from '../../src/text/chat-template.js';
 import { READY } from '../fakes/engine.js';
 import { asText, nested } from '../fakes/nested.js';
 import { build, events, exchange, says } from '../fakes/server.js';

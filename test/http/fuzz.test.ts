@@ -1,7 +1,7 @@
 /** Bodies that no client would send: never a 500, never a request that the engine can't take. */
 import fc from 'fast-check';
 import t from 'tap';
-import { CALL } from '../../src/model/tool-form.js';
+import { CALL } from '../../src/text/tool-form.js';
 import { targets } from '../fakes/bodies.js';
 import { asText } from '../fakes/nested.js';
 import { build, says } from '../fakes/server.js';

@@ -2,8 +2,8 @@
 import t, { type Test } from 'tap';
 import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
-import { openKey } from '../../src/keys.js';
-import { EncodingRefused } from '../../src/model/encoding/encoding-thread.js';
+import { openKey } from '../../src/http/keys.js';
+import { EncodingRefused } from '../../src/text/encoding/encoding-thread.js';
 import type { FakeEngine } from '../fakes/engine.js';
 import { build, type TestServer } from '../fakes/server.js';
 

@@ -1,6 +1,6 @@
 /** Groups of requests, by which the engine learns how long answers get. */
 import t from 'tap';
-import { openKey } from '../../src/keys.js';
+import { openKey } from '../../src/http/keys.js';
 import { build } from '../fakes/server.js';
 
 const messages = [{ role: 'user', content: 'Hello' }];

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { drain, type Running } from '../../src/http/drain.js';
+import { drain, type Running } from '../../src/http/shutdown.js';
 import { build, events, exchange, says, type TestServer } from '../fakes/server.js';
 
 const long = says('one two three four five six seven eight nine ten', { pace: 20 });

@@ -1,8 +1,8 @@
 /** What a key may use: told in OpenAI's headers, refused with 429, given back. */
 import t from 'tap';
-import { Bucket } from '../../src/http/bucket.js';
+import { Bucket } from '../../src/http/token-bucket.js';
 import { duration } from '../../src/http/plugins/limits.js';
-import { openKey, type ApiKey } from '../../src/keys.js';
+import { openKey, type ApiKey } from '../../src/http/keys.js';
 import { build, says, tokenizer } from '../fakes/server.js';
 
 type KeyFields = Omit<Partial<ApiKey>, 'limits' | 'policy'> & {

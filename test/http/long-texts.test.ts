@@ -1,7 +1,7 @@
 /** Unbroken texts: tokenized beside everything else, and for no longer than somebody waits. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { EncodingThread } from '../../src/model/encoding/encoding-thread.js';
+import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
 import { build, tokenizerFile, type Overrides, type TestServer } from '../fakes/server.js';
 
 const unbroken = 'xyz'.repeat(100_000);

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import t from 'tap';
-import { monotonicMs } from '../../src/clock.js';
+import { monotonicMs } from '../../src/util/clock.js';
 import { build, says, tokenizer, withBegin } from '../fakes/server.js';
 
 void t.test('model cards: the routed model and one per exit', async (t) => {

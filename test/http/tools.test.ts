@@ -1,6 +1,6 @@
 /** Tools over HTTP: what the engine is asked for, and what becomes of an answer that it kept to its grammar. */
 import t from 'tap';
-import type { CallsGrammar } from '../../src/engine/messages.js';
+import type { CallsGrammar } from '../../src/engine/protocol.js';
 import { READY } from '../fakes/engine.js';
 import { build as buildSmall, events, says, tokenizer } from '../fakes/server.js';
 

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import t from 'tap';
-import { collectGarbage } from '../../src/memory.js';
+import { collectGarbage } from '../../src/util/memory.js';
 import { createEnvironment } from '../../src/runtime/environment.js';
 import { loadOrt } from '../../src/runtime/ort-api.js';
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { monotonicMs } from '../../src/clock.js';
+import { monotonicMs } from '../../src/util/clock.js';
 import { watchLoopLag } from '../../src/telemetry/loop-lag.js';
 import { createSeries } from '../../src/telemetry/series.js';
 

@@ -9,7 +9,7 @@ import { pipeline } from 'node:stream/promises';
 import { constants, createGzip } from 'node:zlib';
 import { DATA_SIZE, type DataType } from '../../model/onnx-proto.js';
 import type { ExternalTensor } from '../../model/onnx-weights.js';
-import { pause } from '../pause.js';
+import { pause } from '../yield.js';
 
 /** Hosts of git repositories warn from 50 MB on; a single tensor larger than this gets a file of its own. */
 const FILE_LIMIT = 48_000_000;

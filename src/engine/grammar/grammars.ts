@@ -4,12 +4,12 @@
  *
  * Knows: the thread and its messages. Must not know: the grammar library, logits, scheduling.
  */
-import type { Constraint, ConstraintFailure } from '../constraint.js';
-import type { Grammar } from '../messages.js';
-import { Live } from './live.js';
+import type { Constraint, ConstraintFailure } from '../sampling/constraint.js';
+import type { Grammar } from '../protocol.js';
+import { Live } from './grammar-session.js';
 import type { GrammarAnswer, ToGrammars } from './messages.js';
-import { Shunned } from './shunned.js';
-import { type Loss, WatchedThread } from './watched-thread.js';
+import { Shunned } from './quarantine.js';
+import { type Loss, WatchedThread } from './supervised-worker.js';
 
 /** Grammars at once: each parser holds some 15 MB. More wait. */
 const MAX_OPEN = 8;

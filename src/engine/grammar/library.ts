@@ -3,13 +3,13 @@
  *
  * Knows: JSON Schema and Lark in the library's dialect, the form of calls. Must not know: threads, tokens.
  */
-import { shown } from '../../errors.js';
-import { CALL } from '../../model/tool-form.js';
-import type { CallsGrammar, Grammar } from '../messages.js';
+import { CALL } from '../../text/tool-form.js';
+import type { CallsGrammar, Grammar } from '../protocol.js';
 import { checkSchema } from './schema-check.js';
 import { SchemaError } from './schema-error.js';
 import { normalSchema } from './schema-normal.js';
-import { nothingMade, type Multiplied } from './schema-product.js';
+import { nothingMade, type Multiplied } from './schema-expansion.js';
+import { quoted } from '../../util/quoted.js';
 
 export type LibraryGrammar =
   { readonly type: 'json_schema'; readonly schema: object } | { readonly type: 'lark'; readonly grammar: string };
@@ -75,7 +75,7 @@ function firstOf(text: string): string {
   const reason = more.find((each) => each.startsWith('error: '))?.replace('error: ', '');
   if (!line.endsWith('regex parse error:') || reason === undefined) return line;
   // One of several lines is shown otherwise.
-  return `${line} ${reason}${pattern.startsWith('    ') ? `, in ${shown(pattern.trim())}` : ''}`;
+  return `${line} ${reason}${pattern.startsWith('    ') ? `, in ${quoted(pattern.trim())}` : ''}`;
 }
 
 /**

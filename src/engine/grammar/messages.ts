@@ -1,5 +1,5 @@
 /** What is said between the engine's thread and the thread of grammars. */
-import type { Grammar } from '../messages.js';
+import type { Grammar } from '../protocol.js';
 
 export interface GrammarThreadData {
   /** Path of the model's tokenizer.json. */

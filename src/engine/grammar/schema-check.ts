@@ -10,12 +10,12 @@
  */
 import Type, { type TSchema } from 'typebox';
 import Value from 'typebox/value';
-import { shown } from '../../errors.js';
 import { isSchemaObject, mapSchemas, referred, type SchemaObject } from './keywords.js';
 import { SchemaError } from './schema-error.js';
 import { levelsOf, type SchemaNode } from './schema-levels.js';
-import { countMultiples } from './schema-multiples.js';
-import { multiplyOut, nothingMade } from './schema-product.js';
+import { countMultiples } from './schema-multiple-of.js';
+import { multiplyOut, nothingMade } from './schema-expansion.js';
+import { quoted } from '../../util/quoted.js';
 
 interface Rule {
   readonly type: TSchema;
@@ -73,7 +73,7 @@ function checkKeywords(schema: SchemaObject, before: string): void {
   for (const [key, { type, rule }] of Object.entries(RULES)) {
     const value = Object.hasOwn(schema, key) ? schema[key] : null;
     if (value === null || Value.Check(type, value)) continue;
-    throw new SchemaError(`${before}${key} must be ${rule}, got ${shown(value)}`);
+    throw new SchemaError(`${before}${key} must be ${rule}, got ${quoted(value)}`);
   }
 }
 
@@ -92,13 +92,13 @@ function schemasOf(document: unknown): ReadonlyMap<SchemaObject, SchemaNode> {
     const target = referred(ref, root);
     if (target === undefined) return;
     const [{ place } = { place: '' }] = from;
-    found.push({ value: target, place: `${place === '' ? '' : `${place}.`}$ref (${shown(ref)})` });
+    found.push({ value: target, place: `${place === '' ? '' : `${place}.`}$ref (${quoted(ref)})` });
     if (isSchemaObject(target)) for (const node of from) node.targets.push(target);
   };
   for (const { value, place } of found) {
     if (typeof value === 'boolean') continue;
     if (!isSchemaObject(value)) {
-      throw new SchemaError(`${place === '' ? 'it' : place} must be an object or a boolean, got ${shown(value)}`);
+      throw new SchemaError(`${place === '' ? 'it' : place} must be an object or a boolean, got ${quoted(value)}`);
     }
     if (nodes.has(value)) continue;
     const before = place === '' ? '' : `${place}.`;

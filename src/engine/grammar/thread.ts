@@ -9,9 +9,9 @@
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import * as llguidance from 'transformers-llguidance';
-import { tokenBytes, type TokenizerJson } from '../../model/token-bytes.js';
-import { CALL_BEGINS } from '../../model/tool-form.js';
-import type { Grammar } from '../messages.js';
+import { tokenBytes, type TokenizerJson } from '../../text/token-bytes.js';
+import { CALL_BEGINS } from '../../text/tool-form.js';
+import type { Grammar } from '../protocol.js';
 import { complaintOf, libraryGrammar, type LibraryGrammar } from './library.js';
 import type { FromGrammars, GrammarThreadData, ToGrammars } from './messages.js';
 import { grammarVocabulary, type GrammarVocabulary } from './vocabulary.js';

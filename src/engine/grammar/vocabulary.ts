@@ -3,7 +3,7 @@
  *
  * Knows: the library's spelling. Must not know: threads, sequences.
  */
-import type { TokenBytes } from '../../model/token-bytes.js';
+import type { TokenBytes } from '../../text/token-bytes.js';
 
 /** What is used of the library's tokenizer data. */
 export interface GrammarVocabulary {

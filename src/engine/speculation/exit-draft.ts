@@ -5,9 +5,9 @@
  *
  * What the shallow stages compute for a draft is not lost: verification goes on from their states.
  */
-import { draftToken } from '../choose.js';
-import { chunkEnd } from '../chunks.js';
-import type { Executor } from '../executor.js';
+import { draftToken } from '../sampling/sample-batch.js';
+import { chunkEnd } from '../execution/chunks.js';
+import type { Executor } from '../execution/executor.js';
 import type { Sequence } from '../sequence.js';
 
 /** Least probability of a token that the shallow exit may go on from (the paper's 13B: 0.7 to 0.95). */

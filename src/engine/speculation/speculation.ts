@@ -8,13 +8,13 @@
  * the draws that plain decoding would make, and kept as far as they are the draft's: the answer is distributed as if
  * nothing had been drafted, whatever the draft.
  */
-import { type Chosen, choiceOf, prepareChoices } from '../choose.js';
-import type { Executor } from '../executor.js';
-import type { DraftSource } from '../messages.js';
+import { type Chosen, choiceOf, prepareChoices } from '../sampling/sample-batch.js';
+import type { Executor } from '../execution/executor.js';
+import type { DraftSource } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 import { draftAt, draftExits } from './exit-draft.js';
 import { lookUp, lookUpIn } from './lookup.js';
-import { Payoff, PlainPace } from './payoff.js';
+import { Payoff, PlainPace } from './speedup.js';
 
 export interface Draft {
   readonly source: DraftSource;

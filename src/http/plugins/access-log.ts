@@ -1,7 +1,7 @@
 /** One log line and one count per request, when its last byte went out or its client left. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { isSent, onClosed, statusOf } from '../closed.js';
-import type { HttpContext } from '../state.js';
+import { isSent, onClosed, statusOf } from '../response-lifecycle.js';
+import type { HttpContext } from '../context.js';
 
 declare module 'fastify' {
   interface FastifyRequest {

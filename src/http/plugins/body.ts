@@ -5,8 +5,9 @@
  * Knows: JSON schemas. Must not know: what a field means.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { isTooDeep, MAX_NESTING } from '../../api/nesting.js';
-import { ApiError, shown } from '../../errors.js';
+import { isTooDeep, MAX_NESTING } from '../../api/params/nesting.js';
+import { ApiError } from '../../api/errors.js';
+import { quoted } from '../../util/quoted.js';
 
 /** A caller can't fill the log with names. */
 const MAX_LOGGED = 20;
@@ -72,7 +73,7 @@ export function registerBody(app: FastifyInstance): void {
   app.addHook('preParsing', (request, _reply, _payload, done) => {
     const encoding = request.headers['content-encoding'];
     if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
-      const message = `The body must be sent as it is, without content-encoding, got ${shown(encoding)}.`;
+      const message = `The body must be sent as it is, without content-encoding, got ${quoted(encoding)}.`;
       throw new ApiError('unsupported_media_type', message, 'content-encoding');
     }
     done();

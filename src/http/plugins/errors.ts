@@ -8,9 +8,10 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
-import { ApiError, ClientGone, shown, toApiError, type ErrorCode } from '../../errors.js';
-import { noteRefused } from '../closed.js';
+import { ApiError, ClientGone, toApiError, type ErrorCode } from '../../api/errors.js';
+import { noteRefused } from '../response-lifecycle.js';
 import { commonHeaders } from './headers.js';
+import { quoted } from '../../util/quoted.js';
 
 interface Rule {
   readonly const?: unknown;
@@ -63,7 +64,7 @@ function validationError(errors: readonly ValidationError[]): ApiError {
 
 function brokenRule(param: string, rule: Rule | undefined, data: unknown, otherwise = 'must be valid'): ApiError {
   const must = rule?.['x-rule'] === undefined ? otherwise : `must be ${rule['x-rule']}`;
-  return new ApiError('invalid_value', `${param || 'The body'} ${must}, got ${shown(data)}.`, param || null);
+  return new ApiError('invalid_value', `${param || 'The body'} ${must}, got ${quoted(data)}.`, param || null);
 }
 
 /** An object of another kind than its field that says which may be has other fields: the kind is what is wrong. */
@@ -193,7 +194,7 @@ export function registerErrors(app: FastifyInstance): void {
     const matching = routes.filter(({ pattern }) => pattern.test(path));
     const allowed = [...new Set(matching.flatMap(({ methods }) => methods))];
     if (allowed.length === 0)
-      return new ApiError('route_not_found', `There is no ${request.method} ${shown(path)} here.`);
+      return new ApiError('route_not_found', `There is no ${request.method} ${quoted(path)} here.`);
     void reply.headers({ allow: allowed.join(', ') } satisfies HeadersOf<typeof allowHeader>);
     const instead = `use ${allowed.join(' or ')}`;
     return new ApiError('method_not_allowed', `${request.method} is not allowed here; ${instead}.`);

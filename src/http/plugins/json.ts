@@ -4,7 +4,7 @@
  * Knows: JSON text. Must not know: what a body means.
  */
 import type { FastifyInstance } from 'fastify';
-import { ApiError } from '../../errors.js';
+import { ApiError } from '../../api/errors.js';
 
 /** Names that code elsewhere could take for its own: no body has them. */
 const FORBIDDEN = 'has a key named __proto__, or prototype within constructor, which no body may have';

@@ -5,14 +5,14 @@
  */
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Caller } from '../../api/context.js';
-import { openPolicy } from '../../api/policy.js';
+import { openPolicy } from '../../api/params/policy.js';
 import { rateLimitHeaders, type Limited } from '../../api/schemas/headers.js';
-import { monotonicMs } from '../../clock.js';
-import { ApiError } from '../../errors.js';
-import type { ApiKey } from '../../keys.js';
-import { Bucket } from '../bucket.js';
-import { onClosed } from '../closed.js';
-import type { HttpContext } from '../state.js';
+import { monotonicMs } from '../../util/clock.js';
+import { ApiError } from '../../api/errors.js';
+import type { ApiKey } from '../keys.js';
+import { Bucket } from '../token-bucket.js';
+import { onClosed } from '../response-lifecycle.js';
+import type { HttpContext } from '../context.js';
 
 declare module 'fastify' {
   interface FastifyRequest {

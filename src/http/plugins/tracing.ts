@@ -1,9 +1,9 @@
 /** A span for each request that generates, from its arrival to its last byte; it continues the caller's trace. */
 import type { FastifyInstance } from 'fastify';
-import { monotonicMs } from '../../clock.js';
+import { monotonicMs } from '../../util/clock.js';
 import type { RequestTrace } from '../../telemetry/tracing.js';
-import { isSent, onClosed, statusOf } from '../closed.js';
-import type { HttpContext } from '../state.js';
+import { isSent, onClosed, statusOf } from '../response-lifecycle.js';
+import type { HttpContext } from '../context.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {

@@ -1,15 +1,15 @@
 /** POST /v1/completions and /v1/chat/completions. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { chat } from '../../api/chat.js';
-import { completions } from '../../api/completions.js';
+import { chat } from '../../api/chat/chat.js';
+import { completions } from '../../api/completions/completions.js';
 import type { ApiRequest } from '../../api/context.js';
 import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';
-import { type Endpoint, serveStream, serveWhole } from '../../api/serve.js';
-import { monotonicMs } from '../../clock.js';
-import { goneSignal } from '../closed.js';
+import { type Endpoint, serveStream, serveWhole } from '../../api/generation/serve.js';
+import { monotonicMs } from '../../util/clock.js';
+import { goneSignal } from '../response-lifecycle.js';
 import { eventStream } from '../sse.js';
-import type { HttpContext } from '../state.js';
+import type { HttpContext } from '../context.js';
 import { answers, budgetHeaders } from './describe.js';
 
 function handler<Body extends { readonly stream?: boolean; readonly user?: string }>(

@@ -2,8 +2,8 @@
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
 import { getModel, listModels, props } from '../../api/models.js';
-import { ApiError } from '../../errors.js';
-import type { HttpContext } from '../state.js';
+import { ApiError } from '../../api/errors.js';
+import type { HttpContext } from '../context.js';
 import { answers } from './describe.js';
 
 const Card = Type.Object({

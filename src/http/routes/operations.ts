@@ -2,8 +2,8 @@
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
 import { requestIdHeader } from '../../api/schemas/headers.js';
-import { ApiError } from '../../errors.js';
-import type { HttpContext } from '../state.js';
+import { ApiError } from '../../api/errors.js';
+import type { HttpContext } from '../context.js';
 import { answers } from './describe.js';
 
 const Status = Type.Object({ status: Type.String() });

@@ -2,8 +2,8 @@
 import type { FastifyInstance } from 'fastify';
 import { DetokenizeAnswer, DetokenizeBody, TokenizeAnswer, TokenizeBody } from '../../api/schemas/tokenize.js';
 import { detokenize, tokenize } from '../../api/tokenize.js';
-import { goneSignal } from '../closed.js';
-import type { HttpContext } from '../state.js';
+import { goneSignal } from '../response-lifecycle.js';
+import type { HttpContext } from '../context.js';
 import { answers } from './describe.js';
 
 /** No limit of a key holds here, and only the length of an answer is asked of the engine. */

@@ -1,0 +1,165 @@
+/** POST /v1/chat/completions: from a valid body to an answer. Knows: the endpoint's shapes. */
+import { ApiError } from '../errors.js';
+import { ChatTemplateError } from '../../text/chat-template.js';
+import type { ChatTool } from '../../text/tool-form.js';
+import type { Answer } from '../generation/answer.js';
+import type { CallPart } from '../generation/call-reader.js';
+import type { ChoiceToken } from '../generation/choice.js';
+import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
+import { chatLogprobs } from '../generation/logprobs.js';
+import { chatMessages, textOf } from './messages.js';
+import { hasMoreValues } from '../params/nesting.js';
+import {
+  budgetOf,
+  encodePrompt,
+  encodePrediction,
+  planGeneration,
+  tooLong,
+  type Encoding,
+  type GenerationPlan,
+  type Prompt,
+} from '../generation/request.js';
+import { patienceOf } from '../generation/wait-limit.js';
+import { formatGrammar } from '../params/response-format.js';
+import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
+import type { ToolCall } from '../schemas/tools.js';
+import type { ChunkShapes, Endpoint } from '../generation/serve.js';
+import { planTools } from './tools.js';
+import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupported.js';
+
+/** What is put around messages: after them the beginning of the answer, and the tokenizer's own begin and end tokens. */
+export interface PromptFrame extends Omit<Encoding, 'param'> {
+  readonly addGenerationPrompt: boolean;
+}
+
+/**
+ * The messages as the prompt that the model was tuned with.
+ * @param tools that the model may call
+ */
+export async function chatPrompt(
+  context: ApiContext,
+  messages: readonly ChatMessageBody[],
+  tools: readonly ChatTool[],
+  { addGenerationPrompt, ...encoding }: PromptFrame,
+): Promise<Prompt> {
+  refuseUnsupportedOfMessages(messages);
+  const template = context.model.chat;
+  if (template === null) {
+    throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
+  }
+  const { maxLength } = readyEngine(context);
+  // Rendering holds up all others: what can't fit is refused before.
+  const said = messages.map(textOf).join('');
+  if (messages.length > maxLength || context.model.tokenizer.mustExceed(said, maxLength)) {
+    throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
+  }
+  const plain = chatMessages(messages);
+  // Templates write them value by value, slowly, and hardly one is said in less than a token.
+  const structured = [tools, plain.map(({ tool_calls: calls }) => calls ?? [])].flat(2);
+  if (hasMoreValues(structured, maxLength)) throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
+  try {
+    const text = template.render(plain, addGenerationPrompt, tools);
+    return await encodePrompt(context, text, { ...encoding, param: 'messages' });
+  } catch (error) {
+    if (!(error instanceof ChatTemplateError)) throw error;
+    throw new ApiError('invalid_value', `The chat template refuses these messages: ${error.message}`, 'messages');
+  }
+}
+
+async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise<GenerationPlan> {
+  const { body } = request;
+  refuseUnsupported(body, ChatBody.properties);
+  if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
+    throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
+  }
+  const { tools, grammar } = planTools(body);
+  // Templates write the begin token themselves.
+  const budget = budgetOf(context, request);
+  const patience = patienceOf(request, budget);
+  const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false, patience };
+  return planGeneration(context, request, {
+    endpoint: 'chat',
+    budget,
+    prompts: [await chatPrompt(context, body.messages, tools, frame)],
+    promptParam: 'messages',
+    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
+    defaultTokens: context.limits.maxTokensDefault,
+    logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
+    echo: false,
+    grammar: grammar ?? formatGrammar(body.response_format),
+    prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), patience) : null,
+  });
+}
+
+function logprobs(context: ApiContext, answer: Answer, tokens: readonly ChoiceToken[]) {
+  if (answer.plan.logprobs === null) return null;
+  return { content: chatLogprobs(context.model.tokenizer, tokens), refusal: null };
+}
+
+function head(answer: Answer, object: 'chat.completion' | 'chat.completion.chunk') {
+  return { id: `chatcmpl-${answer.id}`, object, created: answer.created, model: answer.plan.modelName };
+}
+
+function callDelta({ index, id, name, arguments: text }: CallPart, first: boolean) {
+  const begins = id === undefined ? {} : { id, type: 'function' };
+  const named = name === undefined ? {} : { name };
+  const tool_calls = [{ index, ...begins, function: { ...named, arguments: text } }];
+  return first ? { content: null, tool_calls } : { tool_calls };
+}
+
+/** Parts put together again. */
+function toolCalls(parts: readonly CallPart[]): ToolCall[] {
+  const calls: ToolCall[] = [];
+  for (const { index, id = '', name = '', arguments: text } of parts) {
+    const call = (calls[index] ??= { id, type: 'function', function: { name, arguments: '' } });
+    call.function.arguments += text;
+  }
+  return calls;
+}
+
+function message(text: string, calls: readonly ToolCall[]) {
+  const role = 'assistant';
+  return calls.length === 0
+    ? { role, content: text, refusal: null }
+    : { role, content: null, refusal: null, tool_calls: calls };
+}
+
+function chunks(context: ApiContext): ChunkShapes {
+  const chunk = (answer: Answer) => head(answer, 'chat.completion.chunk');
+  return {
+    // The role comes with the first token, never before it: an early chunk would fake the time to first token.
+    delta: (answer, index, { text, tokens, call }, first) => ({
+      ...chunk(answer),
+      choices: [
+        {
+          index,
+          delta: {
+            ...(first ? { role: 'assistant' } : {}),
+            ...(call === null ? { content: text } : callDelta(call, first)),
+          },
+          logprobs: call === null ? logprobs(context, answer, tokens) : null,
+          finish_reason: null,
+        },
+      ],
+    }),
+    finish: (answer, index, reason) => ({
+      ...chunk(answer),
+      choices: [{ index, delta: {}, logprobs: null, finish_reason: reason }],
+    }),
+    empty: (answer) => ({ ...chunk(answer), choices: [] }),
+  };
+}
+
+export const chat: Endpoint<ChatBody> = {
+  plan,
+  chunks,
+  whole: (context, answer, choices) => ({
+    ...head(answer, 'chat.completion'),
+    choices: choices.map(({ text, tokens, calls, finishReason }, index) => ({
+      index,
+      message: message(text, toolCalls(calls)),
+      logprobs: calls.length === 0 ? logprobs(context, answer, tokens) : null,
+      finish_reason: finishReason,
+    })),
+  }),
+};

@@ -1,0 +1,129 @@
+/** POST /v1/completions: from a valid body to an answer. Knows: the endpoint's shapes. */
+import { ApiError } from '../errors.js';
+import type { Answer } from '../generation/answer.js';
+import type { ChoiceToken } from '../generation/choice.js';
+import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
+import { patienceOf, type Patience } from '../generation/wait-limit.js';
+import { completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
+import { budgetOf, encodePrompt, planGeneration, type GenerationPlan, type Prompt } from '../generation/request.js';
+import { formatGrammar } from '../params/response-format.js';
+import { CompletionBody } from '../schemas/completions.js';
+import type { ChunkShapes, Endpoint } from '../generation/serve.js';
+import { refuseUnsupported } from '../params/unsupported.js';
+
+/** OpenAI's default for this endpoint. */
+const DEFAULT_MAX_TOKENS = 16;
+
+function isTokenIds(prompt: readonly unknown[]): prompt is readonly number[] {
+  return prompt.every((item) => typeof item === 'number');
+}
+
+function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
+  const { vocabulary } = context.model.tokenizer;
+  const wrong = ids.find((id) => id >= vocabulary);
+  if (wrong !== undefined) {
+    throw new ApiError(
+      'invalid_value',
+      `prompt must hold token ids from 0 to ${vocabulary - 1}, got ${wrong}.`,
+      'prompt',
+    );
+  }
+  if (ids.length === 0) throw new ApiError('invalid_value', 'prompt must not be empty.', 'prompt');
+  // Spelling out a prompt that can't fit would only cost time; planGeneration refuses it.
+  const fits = ids.length <= readyEngine(context).maxLength;
+  return { ids, text: fits ? context.model.tokenizer.decode(ids, { special: true }) : '' };
+}
+
+async function prompts(context: ApiContext, body: CompletionBody, patience: Patience): Promise<Prompt[]> {
+  const { prompt, add_special_tokens: addSpecial = true } = body;
+  const encoding = { addSpecial, param: 'prompt', patience };
+  if (typeof prompt === 'string') return [await encodePrompt(context, prompt, encoding)];
+  if (isTokenIds(prompt)) return [idsPrompt(context, prompt)];
+  const { maxChoices } = context.limits;
+  if (prompt.length > maxChoices) {
+    throw new ApiError(
+      'invalid_value',
+      `prompt must have at most ${maxChoices} items, got ${prompt.length}.`,
+      'prompt',
+    );
+  }
+  const encoded: Prompt[] = [];
+  for (const item of prompt) {
+    encoded.push(typeof item === 'string' ? await encodePrompt(context, item, encoding) : idsPrompt(context, item));
+  }
+  return encoded;
+}
+
+async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<GenerationPlan> {
+  const { body } = request;
+  refuseUnsupported(body, CompletionBody.properties);
+  const echo = body.echo === true;
+  const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
+  if (maxTokens === 0 && !echo) {
+    throw new ApiError('invalid_value', 'max_tokens must be at least 1, or echo must be true.', 'max_tokens');
+  }
+  const budget = budgetOf(context, request);
+  return planGeneration(context, request, {
+    endpoint: 'completion',
+    budget,
+    prompts: await prompts(context, body, patienceOf(request, budget)),
+    promptParam: 'prompt',
+    maxTokens,
+    defaultTokens: DEFAULT_MAX_TOKENS,
+    logprobs: body.logprobs ?? null,
+    echo,
+    grammar: formatGrammar(body.response_format),
+    prediction: null,
+  });
+}
+
+/** Text and tokens with the echoed prompt before them, where it was asked for. */
+function withEcho(context: ApiContext, answer: Answer, index: number, text: string, tokens: readonly ChoiceToken[]) {
+  if (!answer.plan.echo) return { text, tokens };
+  const prompt = answer.promptOf(index);
+  const scored: ScoredToken[] =
+    answer.plan.logprobs === null
+      ? []
+      : promptTokens(context.model.tokenizer, prompt, answer.choices[index]?.promptLogprobs ?? []);
+  return { text: prompt.text + text, tokens: [...scored, ...tokens] };
+}
+
+function choice(context: ApiContext, answer: Answer, index: number, text: string, tokens: readonly ScoredToken[]) {
+  const logprobs = answer.plan.logprobs === null ? null : completionLogprobs(context.model.tokenizer, tokens);
+  return { index, text, logprobs, finish_reason: null };
+}
+
+function head(answer: Answer) {
+  return {
+    id: `cmpl-${answer.id}`,
+    object: 'text_completion',
+    created: answer.created,
+    model: answer.plan.modelName,
+  };
+}
+
+function chunks(context: ApiContext): ChunkShapes {
+  return {
+    delta(answer, index, { text, tokens }, first) {
+      const all = first ? withEcho(context, answer, index, text, tokens) : { text, tokens };
+      return { ...head(answer), choices: [choice(context, answer, index, all.text, all.tokens)] };
+    },
+    finish: (answer, index, reason) => ({
+      ...head(answer),
+      choices: [{ index, text: '', logprobs: null, finish_reason: reason }],
+    }),
+    empty: (answer) => ({ ...head(answer), choices: [] }),
+  };
+}
+
+export const completions: Endpoint<CompletionBody> = {
+  plan,
+  chunks,
+  whole: (context, answer, choices) => ({
+    ...head(answer),
+    choices: choices.map(({ text, tokens, finishReason }, index) => {
+      const all = withEcho(context, answer, index, text, tokens);
+      return { ...choice(context, answer, index, all.text, all.tokens), finish_reason: finishReason };
+    }),
+  }),
+};

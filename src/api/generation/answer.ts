@@ -1,0 +1,309 @@
+/**
+ * All choices of one request: starts them, ends them together, adds up what they used.
+ *
+ * Knows: choices. Must not know: JSON shapes of an endpoint, HTTP.
+ */
+import { randomBytes } from 'node:crypto';
+import { monotonicMs } from '../../util/clock.js';
+import type { DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../engine/protocol.js';
+import { ApiError, toApiError } from '../errors.js';
+import { characters } from '../../util/code-points.js';
+import { Choice, type FinishReason, type Piece } from './choice.js';
+import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
+import type { GenerationPlan } from './request.js';
+import { guarded } from './error-boundary.js';
+import { ofChoice } from '../params/sampling.js';
+import type { HeadersOf, planHeaders } from '../schemas/headers.js';
+import type { SortieReport, Usage } from '../schemas/shared.js';
+
+export interface AnswerListener {
+  delta(index: number, piece: Piece): void;
+  /** @param last whether it was the last choice: `done` follows */
+  finished(index: number, reason: FinishReason, last: boolean): void;
+  /** After the last choice finished. */
+  done(): void;
+  /** The whole request failed; the other choices were cancelled. Said at most once, and nothing follows. */
+  failed(error: ApiError): void;
+}
+
+export class Answer {
+  /** Unique on this server; choices add their index. */
+  readonly id = randomBytes(12).toString('hex');
+  readonly created = Math.floor(Date.now() / 1000);
+  readonly choices: readonly Choice[];
+  readonly #ends: (EndedEvent | undefined)[] = [];
+  #left: number;
+  #over = false;
+
+  constructor(
+    private readonly context: ApiContext,
+    readonly plan: GenerationPlan,
+    private readonly request: Pick<ApiRequest<unknown>, 'arrivedAt' | 'trace' | 'note'>,
+    private readonly listener: AnswerListener,
+    /** Told once what was used, whichever way it ends. */
+    private readonly settle: (tokens: number) => void,
+  ) {
+    const count = plan.prompts.length * plan.n;
+    this.#left = count;
+    this.choices = Array.from({ length: count }, (_, index) => this.#choice(index));
+  }
+
+  promptOf(index: number) {
+    const prompt = this.plan.prompts[Math.floor(index / this.plan.n)];
+    if (prompt === undefined) throw new RangeError(`no choice ${index}`);
+    return prompt;
+  }
+
+  start(): void {
+    try {
+      this.#start();
+    } catch (error) {
+      this.#broken(error);
+    }
+  }
+
+  #start(): void {
+    const { plan, context } = this;
+    // It may have gone while the prompt was tokenized; what it is never told of would stay announced for ever.
+    readyEngine(context);
+    this.choices.forEach((choice, index) => {
+      if (this.#over) return;
+      const promptIndex = Math.floor(index / plan.n);
+      const maxTokens = plan.maxTokens[promptIndex] ?? 0;
+      const id = this.#idOf(index);
+      const prompt = this.promptOf(index).ids;
+      const { arrivedAt } = this.request;
+      const facts = { arrivedAt, promptTokens: prompt.length, maxTokens, budget: plan.budget };
+      context.metrics.begin(id, facts);
+      this.request.trace?.begin(id, index, facts);
+      context.engine.generate(
+        {
+          id,
+          arrivedAt,
+          prompt,
+          maxTokens,
+          minTokens: plan.minTokens,
+          stopTokens: plan.stopTokens,
+          sampling: ofChoice(plan.sampling, index % plan.n),
+          logprobs: plan.logprobs,
+          promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
+          depth: { ...plan.depth, budget: plan.budget },
+          lengthGroup: plan.lengthGroup,
+          grammar: plan.grammar?.grammar ?? null,
+          prediction: plan.prediction,
+          speculate: plan.speculate,
+        },
+        guarded(choice, (error) => {
+          this.#broken(error);
+        }),
+      );
+    });
+  }
+
+  /** The client is gone: nothing more is said. */
+  cancel(): void {
+    if (this.#over) return;
+    this.#end();
+    this.choices.forEach((_, index) => {
+      if (this.#ends[index] === undefined) this.context.engine.cancel(this.#idOf(index), 'cancelled');
+    });
+  }
+
+  usage(): Usage {
+    const prompt = this.plan.prompts.reduce((sum, { ids }) => sum + ids.length, 0);
+    const completion = this.choices.reduce((sum, choice) => sum + choice.completionTokens, 0);
+    const cached = this.plan.prompts.reduce((sum, _, i) => sum + (this.#ends[i * this.plan.n]?.cachedTokens ?? 0), 0);
+    const predicted = this.#drafts('prediction');
+    return {
+      prompt_tokens: prompt,
+      completion_tokens: completion,
+      total_tokens: prompt + completion,
+      prompt_tokens_details: { cached_tokens: cached },
+      completion_tokens_details: {
+        accepted_prediction_tokens: predicted.accepted,
+        rejected_prediction_tokens: predicted.drafted - predicted.accepted,
+      },
+    };
+  }
+
+  /** What was drafted for all choices. @param from the source that counts; absent: all of them */
+  #drafts(from?: DraftSource): { drafted: number; accepted: number } {
+    const counts = this.#ends.flatMap((end) => end?.drafts ?? []);
+    const counted = counts.filter(({ source }) => from === undefined || source === from);
+    return {
+      drafted: counted.reduce((sum, { drafted }) => sum + drafted, 0),
+      accepted: counted.reduce((sum, { accepted }) => sum + accepted, 0),
+    };
+  }
+
+  report(): SortieReport {
+    const { budget } = this.plan;
+    const { arrivedAt } = this.request;
+    const plans = this.choices.flatMap(({ plan }) => plan ?? []);
+    const layers: Record<string, number> = {};
+    for (const { exitLayers } of this.choices) {
+      for (const [layer, count] of exitLayers) layers[layer] = (layers[layer] ?? 0) + count;
+    }
+    const actual = monotonicMs() - arrivedAt;
+    // As the metrics have it: what is cut at its deadline, as its caller asked, is in time, though a timer is always a hair
+    // late.
+    const isCut = this.#ends.some((end) => end?.reason === 'deadline');
+    const times = this.#ends.map((end, i) => tokenTimes(end, this.choices[i]));
+    const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
+    const awaited = worst(times.map(({ awaitedTo }) => (awaitedTo === null ? null : awaitedTo - arrivedAt)));
+    const tpot = worst(times.map((time) => time.tpot));
+    const started = worst(this.#ends.map((end) => end?.startedAt ?? null));
+    const { drafted, accepted } = this.#drafts();
+    const probability = plans.reduce<number | null>(
+      (least, plan) => (plan.probability === null ? least : Math.min(least ?? 1, plan.probability)),
+      null,
+    );
+    return {
+      plan: {
+        service_class: this.#serviceClass(),
+        exit_layer: plans[0]?.exit ?? 0,
+        expected_tokens: Math.round(total(plans, 'expectedTokens')),
+        expected_tokens_p90: Math.round(total(plans, 'expectedTokensP90')),
+        probability: probability === null ? null : rounded(probability),
+        predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
+        predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
+      },
+      exit_layers: layers,
+      predicted_ms: slowest(plans, 'predictedMs'),
+      predicted_p10_ms: slowest(plans, 'predictedP10Ms'),
+      predicted_p90_ms: slowest(plans, 'predictedP90Ms'),
+      actual_ms: rounded(actual),
+      ttft_ms: ttft === null ? null : rounded(ttft),
+      tpot_ms: tpot === null ? null : rounded(tpot),
+      budget_ms: budget?.totalMs ?? null,
+      met:
+        budget === null
+          ? null
+          : (isCut || actual <= (budget.totalMs ?? Infinity)) &&
+            (awaited ?? 0) <= (budget.ttftMs ?? Infinity) &&
+            (tpot ?? 0) <= (budget.tpotMs ?? Infinity),
+      queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
+      draft_tokens: drafted,
+      accepted_draft_tokens: accepted,
+    };
+  }
+
+  /** The weakest class of all choices. A choice whose deadline came before its plan has no capacity. */
+  #serviceClass(): ServiceClass {
+    if (this.plan.budget === null) return 'none';
+    const classes = this.choices.map(({ plan }) => plan?.serviceClass ?? 'best_effort');
+    return WEAKEST_FIRST.find((each) => classes.includes(each)) ?? 'none';
+  }
+
+  /** What the router said at admission, for the response's headers. */
+  headers(): Record<string, string> {
+    const plan = this.choices.find((choice) => choice.plan !== null)?.plan;
+    if (plan === undefined || plan === null) return {};
+    return {
+      'x-exit-layer': String(plan.exit),
+      'x-predicted-ttft-ms': String(rounded(plan.predictedTtftMs)),
+      'x-predicted-tpot-ms': String(rounded(plan.predictedTpotMs)),
+    } satisfies HeadersOf<typeof planHeaders>;
+  }
+
+  /** Something was thrown: a fault of this server's own, unless it is an ApiError. */
+  #broken(error: unknown): void {
+    if (!(error instanceof ApiError)) {
+      this.request.note({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    }
+    if (this.#over) return;
+    if (!(error instanceof ApiError)) {
+      // Before the cancel, which would make them the wish of a client that left.
+      this.choices.forEach((_, index) => {
+        this.context.metrics.broken(this.#idOf(index));
+      });
+    }
+    this.cancel();
+    this.listener.failed(toApiError(error));
+  }
+
+  #end(): void {
+    this.#over = true;
+    const isBegun = this.choices.some(({ plan }) => plan !== null);
+    this.settle(isBegun ? this.usage().total_tokens : 0);
+  }
+
+  #idOf(index: number): string {
+    return `${this.id}-${index}`;
+  }
+
+  #choice(index: number): Choice {
+    const { plan, context, listener } = this;
+    const spec = {
+      detokenizer: context.model.tokenizer.detokenizer(),
+      stops: plan.stops,
+      minTokens: plan.minTokens,
+      echoLength: plan.echo ? characters(this.promptOf(index).text) : 0,
+      showsEndToken: plan.echo,
+      grammar: plan.grammar,
+    };
+    return new Choice(spec, {
+      delta: (piece) => {
+        if (!this.#over) listener.delta(index, piece);
+      },
+      stopped: () => {
+        context.engine.cancel(this.#idOf(index), 'stop');
+      },
+      finished: ({ finishReason, event }) => {
+        this.#ends[index] = event;
+        if (this.#over) return;
+        const last = --this.#left === 0;
+        listener.finished(index, finishReason, last);
+        if (!last) return;
+        listener.done();
+        this.#end();
+      },
+      failed: (error, fault) => {
+        if (this.#over) return;
+        if (fault !== null) this.request.note({ fault });
+        this.cancel();
+        listener.failed(error);
+      },
+    });
+  }
+}
+
+interface TokenTimes {
+  readonly firstAt: number | null;
+  /** Until when the first token was awaited: in vain where the deadline came before it. */
+  readonly awaitedTo: number | null;
+  readonly tpot: number | null;
+}
+
+function tokenTimes(
+  end: EndedEvent | undefined,
+  choice: Pick<Choice, 'completionTokens' | 'lastTokenAt'> | undefined,
+): TokenTimes {
+  const firstAt = end?.firstTokenAt ?? null;
+  const awaitedTo = firstAt ?? (end?.reason === 'deadline' ? end.endedAt : null);
+  const lastAt = choice?.lastTokenAt ?? null;
+  const tokens = choice?.completionTokens ?? 0;
+  if (firstAt === null || lastAt === null || tokens < 2) return { firstAt, awaitedTo, tpot: null };
+  return { firstAt, awaitedTo, tpot: Math.max(0, lastAt - firstAt) / (tokens - 1) };
+}
+
+function worst(values: readonly (number | null)[]): number | null {
+  return values.reduce((most, value) => (value === null ? most : Math.max(most ?? value, value)), null);
+}
+
+const WEAKEST_FIRST: readonly ServiceClass[] = ['best_effort', 'reserved', 'guaranteed'];
+
+type Predicted = 'predictedTtftMs' | 'predictedTpotMs' | 'predictedMs' | 'predictedP10Ms' | 'predictedP90Ms';
+
+function slowest(plans: readonly PlannedEvent[], time: Predicted): number {
+  return rounded(Math.max(0, ...plans.map((plan) => plan[time])));
+}
+
+function total(plans: readonly PlannedEvent[], length: 'expectedTokens' | 'expectedTokensP90'): number {
+  return plans.reduce((sum, plan) => sum + plan[length], 0);
+}
+
+/** Microseconds, and thousandths of a probability, are enough for a reader. */
+function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}

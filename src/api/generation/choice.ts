@@ -1,0 +1,200 @@
+/**
+ * One answer to one prompt, from the engine's events to text.
+ *
+ * Knows: tokens, stop strings, what is held back. Must not know: JSON shapes, HTTP.
+ */
+import type { SequenceSink } from '../../engine/client/engine.js';
+import type {
+  EndedEvent,
+  PlannedEvent,
+  PromptEvent,
+  RefusedEvent,
+  TokenEvent,
+  TokenLogprobs,
+} from '../../engine/protocol.js';
+import { ApiError } from '../errors.js';
+import type { Detokenizer } from '../../text/detokenizer.js';
+import { StopStrings } from '../../text/stop-strings.js';
+import { characters } from '../../util/code-points.js';
+import { CallReader, type CallPart } from './call-reader.js';
+import { grammarsLost, refusal } from './engine-errors.js';
+import type { PlannedGrammar } from '../params/response-format.js';
+
+export interface ChoiceToken {
+  readonly id: number;
+  readonly logprobs: TokenLogprobs | null;
+  /** Where it starts in the choice's text (an echoed prompt included), in code points. */
+  readonly offset: number;
+}
+
+/** What came: text with the tokens that start in it, or a part of a call. */
+export interface Piece {
+  readonly text: string;
+  readonly tokens: readonly ChoiceToken[];
+  /** Then there is no text. */
+  readonly call: CallPart | null;
+}
+
+export type FinishReason = 'stop' | 'length' | 'tool_calls';
+
+export interface ChoiceSpec {
+  readonly detokenizer: Detokenizer;
+  readonly stops: readonly string[];
+  /** Stop strings are not looked for before that many tokens. */
+  readonly minTokens: number;
+  /** Code points of the echoed prompt, where the answer's offsets start. */
+  readonly echoLength: number;
+  /**
+   * Whether a sampled end token gets an entry among the tokens, without text: harnesses that score an echoed prompt with
+   * one token more (lm-eval) take the last entry for the generated one.
+   */
+  readonly showsEndToken: boolean;
+  /** What the engine keeps it to. */
+  readonly grammar: PlannedGrammar | null;
+}
+
+export interface ChoiceEnd {
+  readonly finishReason: FinishReason;
+  readonly event: EndedEvent;
+}
+
+export interface ChoiceListener {
+  /** Never empty. */
+  delta(piece: Piece): void;
+  /** A stop string was found: the sequence should be cancelled; `finished` follows. */
+  stopped(): void;
+  finished(end: ChoiceEnd): void;
+  /** @param fault for the log, or null */
+  failed(error: ApiError, fault: string | null): void;
+}
+
+export class Choice implements SequenceSink {
+  readonly #stops: StopStrings;
+  /** Null where there is only text. */
+  #calls: CallReader | null;
+  #pending: ChoiceToken[] = [];
+  /** Code points decoded and shown so far, echo included. The first is ahead by what is held back. */
+  #decoded: number;
+  #shown: number;
+  #stopped = false;
+  plan: PlannedEvent | null = null;
+  /** Of the prompt's tokens so far: they come chunk by chunk. */
+  readonly promptLogprobs: (TokenLogprobs | null)[] = [];
+  completionTokens = 0;
+  /** When the last of these tokens was drawn: an end token is none, and what ends an answer may take a step more. */
+  lastTokenAt: number | null = null;
+  /** Tokens by the exit that emitted them. */
+  readonly exitLayers = new Map<number, number>();
+
+  constructor(
+    private readonly spec: ChoiceSpec,
+    private readonly listener: ChoiceListener,
+  ) {
+    this.#stops = new StopStrings(spec.stops);
+    const grammar = spec.grammar?.grammar;
+    this.#calls = grammar?.kind === 'calls' ? new CallReader(grammar.isOptional) : null;
+    this.#decoded = spec.echoLength;
+    this.#shown = spec.echoLength;
+  }
+
+  planned(event: PlannedEvent): void {
+    this.plan = event;
+  }
+
+  prompt(event: PromptEvent): void {
+    this.promptLogprobs.push(...event.logprobs);
+  }
+
+  token(event: TokenEvent, at: number): void {
+    if (this.#stopped) return;
+    this.completionTokens++;
+    this.lastTokenAt = at;
+    this.exitLayers.set(event.exit, (this.exitLayers.get(event.exit) ?? 0) + 1);
+    this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
+    const text = this.spec.detokenizer.push(event.token);
+    this.#decoded += characters(text);
+    if (this.#read(text)) this.listener.stopped();
+  }
+
+  ended(event: EndedEvent): void {
+    if (event.reason === 'error') {
+      this.listener.failed(
+        event.isLost === true ? grammarsLost() : new ApiError('engine_failed', 'The engine failed on this request.'),
+        event.error,
+      );
+    } else if (event.reason === 'cancelled' && !this.#stopped) {
+      this.#fail('draining', 'The server is shutting down and stopped this answer.');
+    } else {
+      const stopped = this.#stopped || this.#flush() || event.reason === 'stop';
+      const { endToken } = event;
+      if (endToken && this.spec.showsEndToken && !this.#stopped) {
+        const token = { id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown };
+        this.listener.delta({ text: '', tokens: [token], call: null });
+      }
+      const whole = this.#calls?.isComplete === true ? 'tool_calls' : 'stop';
+      this.listener.finished({ finishReason: stopped ? whole : 'length', event });
+    }
+  }
+
+  refused(event: RefusedEvent): void {
+    const fault = event.reason === 'grammars_lost' ? (event.detail ?? null) : null;
+    this.listener.failed(refusal(event, this.spec.grammar), fault);
+  }
+
+  lost(): void {
+    this.#fail('engine_lost', 'The engine went down during this request and is being started again.');
+  }
+
+  /** Shows what was held back. @returns whether its end completed a stop string. */
+  #flush(): boolean {
+    const rest = this.#calls?.end();
+    this.#callParts(rest?.parts ?? []);
+    // A character that a cut call lacks a part of is no part of the call.
+    if (rest !== undefined && !this.#calls?.isText) return false;
+    const stopped = this.#advance((rest?.text ?? '') + this.spec.detokenizer.end());
+    if (!stopped) this.#show(this.#stops.end(), Infinity);
+    return stopped;
+  }
+
+  #fail(code: 'engine_lost' | 'draining', message: string): void {
+    this.listener.failed(new ApiError(code, message), null);
+  }
+
+  /** Tells calls from text. @returns whether a stop string was found; they are looked for in text only. */
+  #read(text: string): boolean {
+    if (this.#calls === null) return this.#advance(text);
+    const read = this.#calls.push(text);
+    this.#callParts(read.parts);
+    if (!this.#calls.isText) return false;
+    this.#calls = null;
+    return this.#advance(read.text);
+  }
+
+  #callParts(parts: readonly CallPart[]): void {
+    if (parts.length > 0) this.#pending = [];
+    for (const call of parts) this.listener.delta({ text: '', tokens: [], call });
+  }
+
+  /** @returns whether a stop string was found. */
+  #advance(text: string): boolean {
+    if (this.completionTokens < this.spec.minTokens) {
+      this.#show(text);
+      return false;
+    }
+    const scan = this.#stops.push(text);
+    this.#stopped = scan.stop !== null;
+    this.#show(scan.text);
+    if (this.#stopped) this.#pending = [];
+    return this.#stopped;
+  }
+
+  /** @param before tokens that start before this offset go out with the text; absent: those that start within it */
+  #show(text: string, before?: number): void {
+    const end = this.#shown + characters(text);
+    const out = this.#pending.filter(({ offset }) => offset < (before ?? end));
+    if (text === '' && out.length === 0) return;
+    this.#pending = this.#pending.slice(out.length);
+    this.#shown = end;
+    this.listener.delta({ text, tokens: out, call: null });
+  }
+}

@@ -1,0 +1,34 @@
+/** What a caller is told when the engine refuses. Knows: the engine's reasons. Must not know: HTTP. */
+import type { RefusedEvent } from '../../engine/protocol.js';
+import { ApiError } from '../errors.js';
+import type { PlannedGrammar } from '../params/response-format.js';
+
+export function grammarsLost(): ApiError {
+  return new ApiError('grammars_lost', 'What keeps answers to a schema is being started again; try again shortly.');
+}
+
+/** @param grammar that the request was planned with */
+export function refusal(event: RefusedEvent, grammar: PlannedGrammar | null): ApiError {
+  switch (event.reason) {
+    case 'queue_full':
+      return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
+    case 'grammar': {
+      const place = grammar?.placeOf(event.part ?? null) ?? null;
+      const rule = `must be a JSON schema that can be kept to: ${event.detail ?? 'it can not'}`;
+      return new ApiError('invalid_value', `${place ?? 'The schema'} ${rule}`, place);
+    }
+    case 'grammars_lost':
+      return grammarsLost();
+    case 'too_long':
+      return new ApiError('context_length_exceeded', 'Prompt and answer are longer than this server can hold.');
+    case 'unknown_token':
+      return new ApiError('invalid_value', 'The prompt holds a token that the model does not know.');
+    case 'budget_infeasible': {
+      const least = event.leastFeasibleMs === null ? null : Math.ceil(event.leastFeasibleMs);
+      const hint = least === null ? '' : `; the smallest budget accepted at this moment is ${least} ms`;
+      return new ApiError('budget_infeasible', `No exit can meet the latency budget${hint}.`, null, {
+        least_feasible_budget_ms: least,
+      });
+    }
+  }
+}

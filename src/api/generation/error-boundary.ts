@@ -1,0 +1,38 @@
+/**
+ * A fault in one answer must end that answer, not the process: events arrive on the channel to the engine, where nobody
+ * else would catch it.
+ */
+import type { SequenceSink } from '../../engine/client/engine.js';
+
+/** @param failed is told what a method of the sink threw */
+export function guarded(sink: SequenceSink, failed: (error: unknown) => void): SequenceSink {
+  const guard =
+    <E extends unknown[]>(act: (...event: E) => void) =>
+    (...event: E): void => {
+      try {
+        act(...event);
+      } catch (error) {
+        failed(error);
+      }
+    };
+  return {
+    planned: guard((event) => {
+      sink.planned(event);
+    }),
+    refused: guard((event) => {
+      sink.refused(event);
+    }),
+    prompt: guard((event) => {
+      sink.prompt(event);
+    }),
+    token: guard((event, at) => {
+      sink.token(event, at);
+    }),
+    ended: guard((event) => {
+      sink.ended(event);
+    }),
+    lost: guard((message) => {
+      sink.lost(message);
+    }),
+  };
+}

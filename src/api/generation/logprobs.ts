@@ -1,0 +1,80 @@
+/** Log-probabilities in the two shapes that OpenAI has. Knows: token spellings. */
+import { isUtf8 } from 'node:buffer';
+import type { TokenLogprobs } from '../../engine/protocol.js';
+import type { TextTokenizer } from '../../text/tokenizer.js';
+import { characters } from '../../util/code-points.js';
+import type { ChoiceToken } from './choice.js';
+import type { Prompt } from './request.js';
+import type { ChatLogprob } from '../schemas/chat.js';
+import type { CompletionLogprobs } from '../schemas/completions.js';
+
+/** A token of the text with what the model thought of it; null for the first of a prompt. */
+export interface ScoredToken {
+  readonly id: number;
+  /** In code points of the text. */
+  readonly offset: number;
+  readonly logprobs: TokenLogprobs | null;
+}
+
+/** Completions have no bytes beside a token's text, and parts of characters would all be spelt alike: OpenAI's spelling. */
+function named(tokenizer: TextTokenizer, id: number): string {
+  const bytes = tokenizer.spelling(id);
+  if (isUtf8(bytes)) return tokenizer.spelt(id);
+  return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}`;
+}
+
+export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly ScoredToken[]): CompletionLogprobs {
+  return {
+    tokens: tokens.map(({ id }) => named(tokenizer, id)),
+    token_logprobs: tokens.map(({ logprobs }) => logprobs?.logprob ?? null),
+    // The chosen token is always among them, even with logprobs: 0. It comes last, so that it wins where two ids are
+    // spelt alike.
+    top_logprobs: tokens.map(({ id, logprobs }) =>
+      logprobs === null
+        ? null
+        : Object.fromEntries<number>([
+            ...logprobs.top.map(([top, value]): [string, number] => [named(tokenizer, top), value]),
+            [named(tokenizer, id), logprobs.logprob],
+          ]),
+    ),
+    text_offset: tokens.map(({ offset }) => offset),
+  };
+}
+
+export function chatLogprobs(tokenizer: TextTokenizer, tokens: readonly ChoiceToken[]): ChatLogprob[] {
+  const entry = (id: number, logprob: number) => ({
+    token: tokenizer.spelt(id),
+    logprob,
+    bytes: [...tokenizer.spelling(id)],
+  });
+  return tokens.flatMap(({ id, logprobs }) =>
+    logprobs === null
+      ? []
+      : { ...entry(id, logprobs.logprob), top_logprobs: logprobs.top.map(([top, value]) => entry(top, value)) },
+  );
+}
+
+/** The prompt's tokens where `echo` shows them, with offsets in its text. */
+export function promptTokens(
+  tokenizer: TextTokenizer,
+  { ids, text }: Prompt,
+  logprobs: readonly (TokenLogprobs | null)[],
+): ScoredToken[] {
+  const detokenizer = tokenizer.detokenizer({ special: true });
+  /** Of what the tokenizer put there itself, a begin token or a space before a word, nothing is in the text. */
+  const shownOf = (id: number, piece: string, at: number): string => {
+    if (text.startsWith(piece, at)) return piece;
+    if (tokenizer.isSpecial(id)) return '';
+    return piece.startsWith(' ') && !text.startsWith(' ', at) ? piece.slice(1) : piece;
+  };
+  /** In UTF-16 units; offsets are in code points. */
+  let at = 0;
+  let offset = 0;
+  return ids.map((id, index) => {
+    const token = { id, offset, logprobs: logprobs[index] ?? null };
+    const shown = shownOf(id, detokenizer.push(id), at);
+    at += shown.length;
+    offset += characters(shown);
+    return token;
+  });
+}

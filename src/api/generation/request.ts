@@ -1,0 +1,198 @@
+/**
+ * What completions and chat have in common between a valid body and the engine: refusals, lengths, depth, budget.
+ *
+ * Knows: limits. Must not know: response shapes.
+ */
+import type { Budget, LengthGroup, Sampling } from '../../engine/protocol.js';
+import { ApiError } from '../errors.js';
+import { requestBudget } from '../params/budget.js';
+import { readyEngine, type ApiContext, type ApiRequest, type Caller } from '../context.js';
+import { requestDepth, type DepthBounds } from '../params/depth.js';
+import { encodeWhileWaited, type Patience } from './wait-limit.js';
+import { policyOf } from '../params/policy.js';
+import type { PlannedGrammar } from '../params/response-format.js';
+import { sampling } from '../params/sampling.js';
+import type { GenerationBody } from '../schemas/shared.js';
+import { quoted } from '../../util/quoted.js';
+
+/** One prompt in both forms. */
+export interface Prompt {
+  readonly ids: readonly number[];
+  readonly text: string;
+}
+
+/** Everything that the engine is asked for, the same for all choices except the prompt. */
+export interface GenerationPlan {
+  readonly modelName: string;
+  readonly prompts: readonly Prompt[];
+  /** Answers per prompt. */
+  readonly n: number;
+  readonly maxTokens: readonly number[];
+  readonly minTokens: number;
+  readonly stops: readonly string[];
+  readonly stopTokens: readonly number[];
+  readonly sampling: Sampling;
+  readonly logprobs: number | null;
+  readonly echo: boolean;
+  readonly depth: DepthBounds;
+  readonly budget: Budget | null;
+  readonly lengthGroup: LengthGroup;
+  /** What answers keep to; null for any text. */
+  readonly grammar: PlannedGrammar | null;
+  /** Tokens that answers are expected to hold, or null. */
+  readonly prediction: readonly number[] | null;
+  /** Null: as the engine is set. */
+  readonly speculate: boolean | null;
+  readonly includeUsage: boolean;
+  readonly continuousUsage: boolean;
+}
+
+/** How a text becomes a prompt. */
+export interface Encoding {
+  readonly addSpecial: boolean;
+  /** The field that holds it, for errors. */
+  readonly param: string;
+  readonly patience: Patience;
+  /**
+   * Tokens that it may have; absent: what the server holds. Work is bounded by that in any case: no text is taken that has
+   * more bytes than the longest tokens could spell.
+   */
+  readonly most?: number;
+}
+
+/**
+ * Tokenizes a prompt as far as it can fit; others run meanwhile.
+ * @throws ApiError context_length_exceeded or invalid_value (empty, or with a token that the model has no row for), or as
+ * `encodeWhileWaited` does
+ */
+export async function encodePrompt(
+  context: ApiContext,
+  text: string,
+  { addSpecial, param, patience, most }: Encoding,
+): Promise<Prompt> {
+  const { maxLength } = readyEngine(context);
+  const { tokenizer } = context.model;
+  const ids = tokenizer.mustExceed(text, maxLength)
+    ? null
+    : await tokenizer.encodeLong(text, addSpecial, most ?? maxLength, encodeWhileWaited(context, patience));
+  if (ids === null) throw tooLong(maxLength, `over ${maxLength}`, null, param);
+  if (ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
+  const wrong = ids.find((id) => id >= tokenizer.vocabulary);
+  if (wrong !== undefined) {
+    const token = `${quoted(tokenizer.spelt(wrong))} (id ${wrong})`;
+    const rule = `must hold tokens that the model knows, with ids up to ${tokenizer.vocabulary - 1}`;
+    throw new ApiError('invalid_value', `${param} ${rule}, got ${token}.`, param);
+  }
+  return { ids, text };
+}
+
+/** @throws ApiError context_length_exceeded where no answer could be so long, else as for a prompt */
+export async function encodePrediction(
+  context: ApiContext,
+  text: string,
+  patience: Patience,
+): Promise<readonly number[]> {
+  if (text === '') return [];
+  return (await encodePrompt(context, text, { addSpecial: false, param: 'prediction.content', patience })).ids;
+}
+
+/** The budget that a request has, be it by the policy. @throws ApiError invalid_value */
+export function budgetOf({ limits }: ApiContext, { headers, body, caller }: ApiRequest<GenerationBody>): Budget | null {
+  return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy).defaultBudget);
+}
+
+/** The error for a prompt that leaves no room. @param prompt its tokens */
+export function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {
+  const asked = maxTokens === null ? '' : ` and asks for ${maxTokens} more`;
+  // OpenAI's words to begin with: clients that shorten a conversation by themselves tell this error by them.
+  const rule = `This model's maximum context length is ${maxLength} tokens for prompt and answer together`;
+  return new ApiError('context_length_exceeded', `${rule}; the prompt has ${prompt}${asked}.`, param);
+}
+
+/** @throws ApiError invalid_value for an id outside the vocabulary */
+function stopTokens({ stop_token_ids: ids = [] }: GenerationBody, vocabulary: number): readonly number[] {
+  const wrong = ids.find((id) => id >= vocabulary);
+  if (wrong === undefined) return ids;
+  const rule = `stop_token_ids must hold token ids from 0 to ${vocabulary - 1}, got ${wrong}.`;
+  throw new ApiError('invalid_value', rule, 'stop_token_ids');
+}
+
+export interface PlanInput {
+  readonly endpoint: 'chat' | 'completion';
+  readonly budget: Budget | null;
+  readonly prompts: readonly Prompt[];
+  /** Name of the field that holds the prompt, for errors. */
+  readonly promptParam: string;
+  /** Null fills the context up to `defaultTokens`. */
+  readonly maxTokens: number | null;
+  readonly defaultTokens: number;
+  readonly logprobs: number | null;
+  readonly echo: boolean;
+  readonly grammar: PlannedGrammar | null;
+  readonly prediction: readonly number[] | null;
+}
+
+/** What tells how long answers get: a grammar says more than the endpoint. */
+function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
+  const kind = grammar === null ? endpoint : grammar.grammar.kind === 'json' ? 'schema' : 'tools';
+  return { kind, key: keyName };
+}
+
+/** @throws ApiError for everything that the limits, the model or the budget contract refuse */
+export function planGeneration(
+  context: ApiContext,
+  request: ApiRequest<GenerationBody>,
+  input: PlanInput,
+): GenerationPlan {
+  const { body, headers } = request;
+  const { model, limits } = context;
+  const { vocabulary } = model.tokenizer;
+  const { maxLength } = readyEngine(context);
+  const policy = policyOf(limits.policy, request.caller.policy);
+  const { budget } = input;
+  const defaultExit = budget === null ? limits.defaultExit : null;
+  const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit });
+  const n = body.n ?? 1;
+  const choices = n * input.prompts.length;
+  if (choices > limits.maxChoices) {
+    const rule = `n times the number of prompts must be at most ${limits.maxChoices}, got ${choices}.`;
+    throw new ApiError('invalid_value', rule, input.prompts.length > 1 ? input.promptParam : 'n');
+  }
+  if (body.stream_options !== undefined && body.stream !== true) {
+    throw new ApiError('invalid_value', 'stream_options is only allowed with stream: true.', 'stream_options');
+  }
+  const maxTokens = input.prompts.map(({ ids }) => {
+    const room = maxLength - ids.length;
+    const asked = input.maxTokens ?? Math.min(input.defaultTokens, room);
+    if (asked > room || room < (input.maxTokens === 0 ? 0 : 1)) {
+      throw tooLong(maxLength, ids.length, input.maxTokens, input.promptParam);
+    }
+    return asked;
+  });
+  const minTokens = body.min_tokens ?? 0;
+  if (maxTokens.some((most) => minTokens > most)) {
+    const rule = `min_tokens must be at most max_tokens (${Math.min(...maxTokens)}), got ${minTokens}.`;
+    throw new ApiError('invalid_value', rule, 'min_tokens');
+  }
+  const stop = body.stop ?? [];
+  return {
+    modelName: body.model ?? model.name,
+    prompts: input.prompts,
+    n,
+    maxTokens,
+    minTokens,
+    stops: typeof stop === 'string' ? [stop] : stop,
+    stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
+    sampling: sampling(body, vocabulary, choices),
+    logprobs: input.logprobs,
+    echo: input.echo,
+    depth,
+    budget,
+    lengthGroup: lengthGroup(request.caller, input),
+    grammar: input.grammar,
+    prediction: input.prediction,
+    speculate: body.sortie?.speculate ?? null,
+    includeUsage: body.stream_options?.include_usage === true,
+    continuousUsage: body.stream_options?.continuous_usage_stats === true,
+  };
+}

@@ -1,0 +1,164 @@
+/**
+ * Runs an answer in one of two ways: collected into one body, or as a stream of events.
+ *
+ * Knows: the order of events that clients rely on. Must not know: an endpoint's plan and shapes (handed in), HTTP.
+ */
+import { Answer, type AnswerListener } from './answer.js';
+import type { CallPart } from './call-reader.js';
+import type { ChoiceToken, FinishReason, Piece } from './choice.js';
+import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from '../context.js';
+import type { GenerationPlan } from './request.js';
+import { answeredAttributes, askedAttributes } from './trace-attributes.js';
+
+/** A choice as it was collected. */
+export interface Collected {
+  text: string;
+  readonly tokens: ChoiceToken[];
+  readonly calls: CallPart[];
+  finishReason: FinishReason;
+}
+
+/** The chunks of one endpoint. */
+export interface ChunkShapes {
+  delta(answer: Answer, index: number, piece: Piece, first: boolean): object;
+  finish(answer: Answer, index: number, reason: FinishReason): object;
+  /** Choices empty: the carrier of usage. */
+  empty(answer: Answer): object;
+}
+
+/** The only piece of an empty answer. */
+const NOTHING: Piece = { text: '', tokens: [], call: null };
+
+/** What makes an endpoint. */
+export interface Endpoint<Body> {
+  /** @throws ApiError for everything that the request may not ask for */
+  plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
+  /** The body of a whole answer, without usage and report. */
+  whole(context: ApiContext, answer: Answer, choices: readonly Collected[]): object;
+  chunks(context: ApiContext): ChunkShapes;
+}
+
+/**
+ * When the client goes, the answer is cancelled, and the promise stays open.
+ * @throws ApiError when the request, the engine's refusal or its failure asks for one
+ */
+export async function serveWhole<Body>(
+  context: ApiContext,
+  request: ApiRequest<Body>,
+  endpoint: Endpoint<Body>,
+): Promise<JsonAnswer> {
+  const plan = await endpoint.plan(context, request);
+  request.trace?.describe(askedAttributes(plan));
+  const settle = request.caller.reserve(mostTokens(plan));
+  return new Promise((resolve, reject) => {
+    const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
+      text: '',
+      tokens: [],
+      calls: [],
+      finishReason: 'length',
+    }));
+    const listener: AnswerListener = {
+      delta(index, { text, tokens, call }) {
+        const choice = choices[index];
+        if (choice === undefined) return;
+        choice.text += text;
+        choice.tokens.push(...tokens);
+        if (call !== null) choice.calls.push(call);
+      },
+      finished(index, reason) {
+        const choice = choices[index];
+        if (choice !== undefined) choice.finishReason = reason;
+      },
+      done() {
+        const report = answer.report();
+        request.note(noted(answer, report));
+        const reasons = choices.map(({ finishReason }) => finishReason);
+        request.trace?.describe(answeredAttributes(answer, reasons));
+        resolve({
+          headers: answer.headers(),
+          body: { ...endpoint.whole(context, answer, choices), usage: answer.usage(), sortie: report },
+        });
+      },
+      failed(error) {
+        request.trace?.describe({ 'error.type': error.code });
+        reject(error);
+      },
+    };
+    const answer = new Answer(context, plan, request, listener, settle);
+    cancelWhenGone(answer, request.gone);
+    answer.start();
+  });
+}
+
+/**
+ * Streams an answer. The status line goes out with the first token, so that a refusal is still a plain error.
+ * @param open takes the response over, with headers that are known when the status line goes out; not called before the
+ * request is accepted
+ * @throws ApiError like serveWhole, as long as nothing was sent
+ */
+export async function serveStream<Body>(
+  context: ApiContext,
+  request: ApiRequest<Body>,
+  endpoint: Endpoint<Body>,
+  open: (headers: () => Readonly<Record<string, string>>) => EventStream,
+): Promise<void> {
+  const plan = await endpoint.plan(context, request);
+  const shapes = endpoint.chunks(context);
+  request.trace?.describe(askedAttributes(plan));
+  const settle = request.caller.reserve(mostTokens(plan));
+  const out = open(() => answer.headers());
+  const begun = new Set<number>();
+  const reasons: string[] = [];
+  const send = (chunk: object, extra: object = {}): void => {
+    out.open();
+    const usage = plan.continuousUsage ? { usage: answer.usage() } : plan.includeUsage ? { usage: null } : {};
+    out.send(JSON.stringify({ ...chunk, ...usage, ...extra }));
+  };
+  const listener: AnswerListener = {
+    delta(index, piece) {
+      const first = !begun.has(index);
+      begun.add(index);
+      send(shapes.delta(answer, index, piece, first));
+    },
+    finished(index, reason, last) {
+      reasons[index] = reason;
+      if (!begun.has(index)) send(shapes.delta(answer, index, NOTHING, true));
+      const report = last && !plan.includeUsage ? { sortie: answer.report() } : {};
+      send(shapes.finish(answer, index, reason), report);
+    },
+    done() {
+      const report = answer.report();
+      if (plan.includeUsage) send(shapes.empty(answer), { usage: answer.usage(), sortie: report });
+      request.note(noted(answer, report));
+      request.trace?.describe(answeredAttributes(answer, reasons));
+      out.end();
+    },
+    failed(error) {
+      request.trace?.describe({ 'error.type': error.code });
+      // A stream that has begun is a 200: its line would not tell that it failed.
+      request.note(error.logged());
+      out.fail(error);
+    },
+  };
+  const answer = new Answer(context, plan, request, listener, settle);
+  cancelWhenGone(answer, request.gone);
+  answer.start();
+}
+
+function cancelWhenGone(answer: Answer, gone: AbortSignal): void {
+  const cancel = (): void => {
+    answer.cancel();
+  };
+  if (gone.aborted) cancel();
+  else gone.addEventListener('abort', cancel);
+}
+
+/** Prompt and answer of every choice, at the longest. */
+function mostTokens({ prompts, maxTokens, n }: GenerationPlan): number {
+  return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * (maxTokens[index] ?? 0), 0);
+}
+
+function noted(answer: Answer, report: object): Record<string, unknown> {
+  const { prompt_tokens, completion_tokens } = answer.usage();
+  return { model: answer.plan.modelName, prompt_tokens, completion_tokens, sortie: report };
+}

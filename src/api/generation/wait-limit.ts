@@ -1,0 +1,60 @@
+/**
+ * How long the tokens of a prompt are waited for: until the client leaves, its budget is over, or the server ends.
+ *
+ * Knows: the thread that encodes and its refusals, budgets. Must not know: prompts, HTTP.
+ */
+import { monotonicMs } from '../../util/clock.js';
+import type { Budget } from '../../engine/protocol.js';
+import { ApiError } from '../errors.js';
+import { EncodingRefused } from '../../text/encoding/encoding-thread.js';
+import type { EncodeElsewhere } from '../../text/tokenizer.js';
+import type { ApiContext, ApiRequest } from '../context.js';
+
+export interface Patience {
+  /** Aborts with `ClientGone`. */
+  readonly gone: AbortSignal;
+  /** When nobody wants the answer any more, on the monotonic clock; or null. */
+  readonly deadlineAt: number | null;
+}
+
+export function patienceOf(
+  { gone, arrivedAt }: Pick<ApiRequest<unknown>, 'gone' | 'arrivedAt'>,
+  budget: Budget | null,
+): Patience {
+  const ends = budget !== null && budget.totalMs !== null && budget.onMiss !== 'continue';
+  return { gone, deadlineAt: ends ? arrivedAt + budget.totalMs : null };
+}
+
+/**
+ * A way to encode beside the event loop, for as long as that is waited for. What ends the wait is only watched while a text
+ * is there: most prompts have none.
+ * @returns a function that throws ApiError budget_infeasible, queue_full or draining, or ClientGone
+ */
+export function encodeWhileWaited(
+  { encoding }: Pick<ApiContext, 'encoding'>,
+  { gone, deadlineAt }: Patience,
+): EncodeElsewhere {
+  return async (text, addSpecial) => {
+    const over = new AbortController();
+    const leave = (): void => {
+      over.abort(gone.reason);
+    };
+    const late = (): void => {
+      const message = 'The budget was over before the prompt was tokenized.';
+      over.abort(new ApiError('budget_infeasible', message, null, { least_feasible_budget_ms: null }));
+    };
+    const timer = deadlineAt === null ? undefined : setTimeout(late, Math.max(0, deadlineAt - monotonicMs()));
+    gone.addEventListener('abort', leave);
+    if (gone.aborted) leave();
+    try {
+      return await encoding.encode(text, addSpecial, over.signal);
+    } catch (error) {
+      if (!(error instanceof EncodingRefused)) throw error;
+      if (error.reason === 'closed') throw new ApiError('draining', 'The server is shutting down.');
+      throw new ApiError('queue_full', 'Too many long texts are being tokenized; try again shortly.');
+    } finally {
+      clearTimeout(timer);
+      gone.removeEventListener('abort', leave);
+    }
+  };
+}

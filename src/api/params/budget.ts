@@ -1,0 +1,133 @@
+/**
+ * Latency budget of a request, from its headers and their body twins.
+ *
+ * Knows: the names and units of the budget contract. Must not know: plans, HTTP frameworks.
+ */
+import type { Budget, OnMiss } from '../../engine/protocol.js';
+import { ApiError } from '../errors.js';
+import type { SortieRequest } from '../schemas/shared.js';
+import { quoted } from '../../util/quoted.js';
+
+export type Headers = Readonly<Record<string, string | string[] | undefined>>;
+
+/** Nothing waits longer than a day; also keeps arithmetic on instants exact. */
+const MAX_MS = 86_400_000;
+
+/** @returns the header's text, the first where it came several times: Node.js joins them. */
+export function headerText(headers: Headers, name: string): string | undefined {
+  const value = headers[name.toLowerCase()];
+  return Array.isArray(value) ? value[0] : value?.split(', ')[0];
+}
+
+/** @returns NaN for what is no plain number */
+function numberIn(text: string): number {
+  return /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) : NaN;
+}
+
+/** @returns the values of a header, in order. Node.js joins repeated headers by commas, as lists are written. */
+function headerValues(headers: Headers, name: string): readonly string[] {
+  const texts = [headers[name.toLowerCase()] ?? []].flat();
+  return texts.flatMap((text) => text.split(',')).map((text) => text.trim());
+}
+
+/**
+ * The least value of a header, or null where the header is absent.
+ * @param rule completes "NAME must be ..."
+ * @param read gives what is not above 0, or NaN, for a text that breaks the rule
+ * @throws ApiError invalid_value that names the header and the value
+ */
+function leastOf(headers: Headers, name: string, rule: string, read: (text: string) => number): number | null {
+  const texts = headerValues(headers, name);
+  const values = texts.map((text, index) => {
+    const value = read(text);
+    if (value > 0) return value;
+    throw wrongValue(name, rule, texts, index);
+  });
+  return least(values);
+}
+
+function wrongValue(name: string, rule: string, texts: readonly string[], index: number): ApiError {
+  const place = texts.length === 1 ? '' : ` as value ${index + 1} of ${texts.length}`;
+  return new ApiError('invalid_value', `${name} must be ${rule}, got ${quoted(texts[index] ?? '')}${place}.`, name);
+}
+
+function least(values: readonly (number | null)[]): number | null {
+  const stated = values.filter((value) => value !== null);
+  return stated.length === 0 ? null : Math.min(...stated);
+}
+
+/** The least of what these headers, names for one time, state. */
+function milliseconds(headers: Headers, ...names: readonly string[]): number | null {
+  const rule = `a number of milliseconds above 0 and at most ${MAX_MS}`;
+  const read = (text: string): number => {
+    const value = numberIn(text);
+    return value <= MAX_MS ? value : NaN;
+  };
+  return least(names.map((name) => leastOf(headers, name, rule, read)));
+}
+
+/** How long a proxy waits, which may be longer than any budget. */
+function proxyTimeout(headers: Headers, name: string, unit: 'milliseconds' | 'seconds'): number | null {
+  const rule = `a number of ${unit} above 0`;
+  return leastOf(headers, name, rule, (text) => Math.min(numberIn(text) * (unit === 'seconds' ? 1000 : 1), MAX_MS));
+}
+
+/** gRPC's own format: up to 8 digits and a unit. */
+const GRPC_UNITS_MS: Readonly<Record<string, number>> = { H: 3.6e6, M: 6e4, S: 1e3, m: 1, u: 1e-3, n: 1e-6 };
+
+function grpcTimeout(headers: Headers): number | null {
+  return leastOf(headers, 'grpc-timeout', '1 to 8 digits and one of H, M, S, m, u, n, above 0', (text) => {
+    const match = /^(\d{1,8})([HMSmun])$/.exec(text);
+    return Math.min(Number(match?.[1]) * (GRPC_UNITS_MS[match?.[2] ?? ''] ?? NaN), MAX_MS);
+  });
+}
+
+/** Actions on a miss have no order, so all values must agree. */
+function onMiss(headers: Headers): OnMiss | null {
+  const name = 'X-Budget-On-Miss';
+  const texts = headerValues(headers, name);
+  const values = texts.map((text, index): OnMiss => {
+    if (text === 'continue' || text === 'truncate' || text === 'reject') return text;
+    throw wrongValue(name, 'continue, truncate or reject', texts, index);
+  });
+  const [first = null, ...others] = new Set(values);
+  if (others.length === 0) return first;
+  const rule = 'must have one value, got different ones';
+  throw new ApiError('invalid_value', `${name} ${rule}: ${[first, ...others].join(', ')}.`, name);
+}
+
+/**
+ * The budget that a request states, else the fallback, or null. The body's twin wins over a header; of several values in
+ * headers the least counts. The time-outs of proxies only lower the total, and what to do on a miss can be said alone.
+ * @param fallback of requests that state neither a total nor the time of a token
+ * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param.
+ */
+export function requestBudget(
+  headers: Headers,
+  body: SortieRequest | undefined,
+  fallback: Budget | null,
+): Budget | null {
+  const header = {
+    total: milliseconds(headers, 'X-Latency-Budget-Ms'),
+    ttft: milliseconds(headers, 'X-SLO-TTFT-Ms', 'x-llm-d-slo-ttft-ms'),
+    tpot: milliseconds(headers, 'X-SLO-TPOT-Ms', 'x-llm-d-slo-tpot-ms'),
+    onMiss: onMiss(headers),
+  };
+  const own = {
+    totalMs: body?.latency_budget_ms ?? header.total,
+    ttftMs: body?.slo_ttft_ms ?? header.ttft,
+    tpotMs: body?.slo_tpot_ms ?? header.tpot,
+  };
+  const isStated = own.totalMs !== null || own.ttftMs !== null || own.tpotMs !== null;
+  const stated = isStated ? own : { ...own, ...fallback };
+  const totalMs = least([
+    stated.totalMs,
+    grpcTimeout(headers),
+    proxyTimeout(headers, 'Request-Timeout', 'seconds'),
+    proxyTimeout(headers, 'x-envoy-expected-rq-timeout-ms', 'milliseconds'),
+  ]);
+  const { ttftMs, tpotMs } = stated;
+  if (totalMs === null && ttftMs === null && tpotMs === null) return null;
+  const inherited = isStated ? null : fallback?.onMiss;
+  return { totalMs, ttftMs, tpotMs, onMiss: body?.budget_on_miss ?? header.onMiss ?? inherited ?? 'continue' };
+}

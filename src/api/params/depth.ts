@@ -1,0 +1,114 @@
+/**
+ * The depths that a request allows: from the model's name, headers and their body twins.
+ *
+ * Knows: the exits of the model. Must not know: budgets, plans.
+ */
+import { ApiError } from '../errors.js';
+import { headerText, type Headers } from './budget.js';
+import type { RequestPolicy } from './policy.js';
+import type { SortieRequest } from '../schemas/shared.js';
+import type { ServedModel } from '../served-model.js';
+import { quoted } from '../../util/quoted.js';
+
+export interface DepthBounds {
+  readonly minExit: number;
+  readonly maxExit: number;
+}
+
+type Exits = readonly number[];
+
+function checkedExit(exits: Exits, layer: number, written: string, param: string): number {
+  if (exits.includes(layer)) return layer;
+  throw new ApiError(
+    'invalid_value',
+    `${param} must be an exit of the model (${exits.join(', ')}), got ${quoted(written)}.`,
+    param,
+    { exits },
+  );
+}
+
+/** @returns the layer, and where the caller wrote it; null where nowhere */
+function exitOption(exits: Exits, headers: Headers, header: string, twin: number | undefined, twinName: string) {
+  if (twin !== undefined) {
+    const param = `sortie.${twinName}`;
+    return { layer: checkedExit(exits, twin, String(twin), param), param };
+  }
+  const text = headerText(headers, header);
+  if (text === undefined) return null;
+  return { layer: checkedExit(exits, /^\d+$/.test(text) ? Number(text) : NaN, text, header), param: header };
+}
+
+/**
+ * The exit that a model name pins, or null for the routed name.
+ * @throws ApiError model_not_found for any other name.
+ */
+export function modelExit(model: ServedModel, name: string | undefined): number | null {
+  if (name === undefined || name === model.name) return null;
+  const pinned = model.exits.find(({ layer }) => name === `${model.name}:${layer}`);
+  if (pinned !== undefined) return pinned.layer;
+  const names = [model.name, ...model.exits.map(({ layer }) => `${model.name}:${layer}`)];
+  throw new ApiError(
+    'model_not_found',
+    `The model ${quoted(name)} is not served here; this server has ${names.join(', ')}.`,
+    'model',
+  );
+}
+
+/** What the operator says about depth. */
+export interface DepthPolicy extends DepthLimits {
+  /** Greatest depth of a request that names none. */
+  readonly defaultExit: number | null;
+}
+
+/** Bounds that hold whatever a request asks for; null leaves one to the model. */
+type DepthLimits = Pick<RequestPolicy, 'minExit' | 'maxExit'>;
+
+/** The exits that a caller may use, shallowest first. */
+export function allowedExits({ exits }: Pick<ServedModel, 'exits'>, { minExit, maxExit }: DepthLimits): Exits {
+  const layers = exits.map(({ layer }) => layer);
+  return layers.filter((layer) => layer >= (minExit ?? layer) && layer <= (maxExit ?? layer));
+}
+
+/**
+ * @throws ApiError model_not_found, or invalid_value for a depth that is no exit or not allowed, or for bounds that
+ * contradict
+ */
+export function requestDepth(
+  model: ServedModel,
+  name: string | undefined,
+  headers: Headers,
+  body: SortieRequest | undefined,
+  policy: DepthPolicy,
+): DepthBounds {
+  const exits = model.exits.map(({ layer }) => layer);
+  const allowed = allowedExits(model, policy);
+  const floor = allowed[0] ?? 0;
+  const ceiling = allowed.at(-1) ?? 0;
+  const byName = modelExit(model, name);
+  const exact = exitOption(exits, headers, 'X-Exit-Layer', body?.exit_layer, 'exit_layer');
+  const least = exitOption(exits, headers, 'X-Min-Exit-Layer', body?.min_exit_layer, 'min_exit_layer');
+  const most = exitOption(exits, headers, 'X-Max-Exit-Layer', body?.max_exit_layer, 'max_exit_layer');
+  const pin = exact ?? (byName === null ? null : { layer: byName, param: 'model' });
+  const minExit = pin?.layer ?? Math.max(least?.layer ?? floor, floor);
+  const maxExit = pin?.layer ?? Math.min(most?.layer ?? Math.max(policy.defaultExit ?? ceiling, minExit), ceiling);
+  const shallow = pin ?? most;
+  const deep = pin ?? least;
+  const outside =
+    shallow !== null && shallow.layer < floor ? shallow : deep !== null && deep.layer > ceiling ? deep : null;
+  if (outside !== null) {
+    const rule = `This caller may use the exits ${allowed.join(', ')}; the request asks for another depth.`;
+    throw new ApiError('invalid_value', rule, outside.param, { exits: allowed });
+  }
+  const fits =
+    (byName === null || exact === null || byName === exact.layer) &&
+    (least?.layer ?? minExit) <= minExit &&
+    (most?.layer ?? maxExit) >= maxExit &&
+    minExit <= maxExit;
+  if (fits) return { minExit, maxExit };
+  throw new ApiError(
+    'invalid_value',
+    'X-Min-Exit-Layer, X-Exit-Layer (or the depth in the model name) and X-Max-Exit-Layer contradict each other.',
+    (exact ?? most ?? least)?.param ?? 'model',
+    { exits },
+  );
+}

@@ -1,0 +1,26 @@
+/** `response_format` as what an answer must keep to. Knows: OpenAI's three kinds, llama.cpp's schema. Must not know: grammars. */
+import type { Grammar } from '../../engine/protocol.js';
+import { schemaText } from './schema-limits.js';
+import type { ResponseFormat } from '../schemas/shared.js';
+
+/** What answers must keep to, and where the caller said so. */
+export interface PlannedGrammar {
+  readonly grammar: Grammar;
+  /** The parameter at fault where it can't be kept to. @param part index of a function, where it is known */
+  placeOf(part: number | null): string;
+}
+
+const PARAM = 'response_format';
+
+/**
+ * @returns null for any text
+ * @throws ApiError invalid_value for a schema that is too large
+ */
+export function formatGrammar(format: ResponseFormat | undefined): PlannedGrammar | null {
+  if (format === undefined || format.type === 'text') return null;
+  const schema =
+    format.type === 'json_schema'
+      ? schemaText(format.json_schema.schema, `${PARAM}.json_schema.schema`, PARAM)
+      : schemaText(format.schema ?? { type: 'object' }, `${PARAM}.schema`, PARAM);
+  return { grammar: { kind: 'json', schema }, placeOf: () => PARAM };
+}

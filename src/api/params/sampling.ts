@@ -1,0 +1,78 @@
+/** Sampling parameters of a request body, in the engine's terms. Knows: the vocabulary's size. */
+import type { Dry } from '../../model/manifest.js';
+import type { Sampling } from '../../engine/protocol.js';
+import { ApiError } from '../errors.js';
+import type { GenerationBody } from '../schemas/shared.js';
+import { quoted } from '../../util/quoted.js';
+
+/**
+ * Lower temperatures are 0 (vLLM has the same bound): the logits that they divide would outgrow floats, and what is left
+ * of the probabilities, NaN, picks any token. Long before that nothing but the most likely token is drawn.
+ */
+const LEAST_TEMPERATURE = 1e-5;
+
+/** Each choice carries them all: one may bias every token, many together no more than that. */
+function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number, choices: number): [number, number][] {
+  const listed = Object.entries(entries);
+  const most = Math.floor(vocabulary / choices);
+  if (listed.length > most) {
+    const rule = `logit_bias must have at most ${most} entries with ${choices} choices, got ${listed.length}.`;
+    throw new ApiError('invalid_value', rule, 'logit_bias');
+  }
+  return listed.map(([key, bias]) => {
+    const id = /^\d+$/.test(key) ? Number(key) : NaN;
+    if (id < vocabulary) return [id, bias];
+    throw new ApiError(
+      'invalid_value',
+      `logit_bias keys must be token ids from 0 to ${vocabulary - 1}, got ${quoted(key)}.`,
+      'logit_bias',
+    );
+  });
+}
+
+/**
+ * The rule against loops that a request states, in llama.cpp's names and with its defaults. A request that states
+ * another penalty has decided what repetition costs: then the exit's own rule is off.
+ * @returns undefined where it says nothing
+ * @throws ApiError invalid_value for details of a rule that is not asked for
+ */
+function dry(body: GenerationBody): Dry | undefined {
+  const isStated = (value: number | null | undefined): boolean => (value ?? null) !== null;
+  const penalties = [body.presence_penalty, body.frequency_penalty, body.repetition_penalty];
+  for (const name of ['dry_base', 'dry_allowed_length'] as const)
+    if (isStated(body[name]) && !isStated(body.dry_multiplier))
+      throw new ApiError('invalid_value', `${name} needs dry_multiplier, got ${body[name]} without it.`, name);
+  const multiplier = body.dry_multiplier ?? (penalties.some(isStated) ? 0 : null);
+  if (multiplier === null) return undefined;
+  return { multiplier, base: body.dry_base ?? 1.75, allowedLength: body.dry_allowed_length ?? 2 };
+}
+
+/**
+ * @param choices how many answers the request asks for
+ * @throws ApiError invalid_value for a logit_bias outside the vocabulary or of too many entries for so many choices, or a
+ * rule against loops without its size
+ */
+export function sampling(body: GenerationBody, vocabulary: number, choices: number): Sampling {
+  const rule = dry(body);
+  const { temperature = 1 } = body;
+  return {
+    temperature: temperature < LEAST_TEMPERATURE ? 0 : temperature,
+    topP: body.top_p ?? 1,
+    topK: Math.max(0, body.top_k ?? 0),
+    minP: body.min_p ?? 0,
+    seed: body.seed ?? null,
+    presencePenalty: body.presence_penalty ?? 0,
+    frequencyPenalty: body.frequency_penalty ?? 0,
+    repetitionPenalty: body.repetition_penalty ?? 1,
+    ...(rule && { dry: rule }),
+    logitBias: logitBias(body.logit_bias ?? {}, vocabulary, choices),
+  };
+}
+
+/** The sampling of choice i: with a seed, each choice has one of its own, so that the whole answer repeats. */
+export function ofChoice(base: Sampling, index: number): Sampling {
+  if (base.seed === null) return base;
+  // Above the largest safe integer two sums are the same number.
+  const isSafe = base.seed <= Number.MAX_SAFE_INTEGER - index;
+  return { ...base, seed: isSafe ? base.seed + index : base.seed - index };
+}

@@ -1,0 +1,94 @@
+/**
+ * A decoder layer whose inputs are levelled: the same function in other weights. The division is folded into what
+ * makes the input (a norm's weights; the values for attention's output; up for the MLP's), the multiplication into
+ * what reads it. All kernels of a folder then read the same layer.
+ *
+ * Knows: which weights of a llama layer make and read which input. Must not know: how factors are chosen, kernels.
+ */
+import type { Architecture } from '../../model/manifest.js';
+import type { StageLayer } from '../onnx/stage.js';
+import { LAYER, type ModelSource, type SourceTensor } from '../source.js';
+import { columnMaxima, scaledColumns, scaledRows } from '../weight.js';
+import { levellingFactors } from './factors.js';
+import type { Levels } from './scales.js';
+
+/** A layer whose tensors know its factors. */
+export function levelledLayer(layer: StageLayer, arch: Architecture): StageLayer {
+  const levels = levelsOf(layer, arch);
+  return { ...layer, source: levelledSource(layer, levels), calibration: layer.calibration.levelled(levels) };
+}
+
+/** The factors of a layer's inputs, from what was measured of them; none where nothing was. */
+function levelsOf({ source, prefix, calibration }: StageLayer, arch: Architecture): Levels {
+  const factors = (squares: Float32Array | null, fold: (maxima: Float32Array) => Float32Array, ...readers: string[]) =>
+    squares && levellingFactors(squares, fold(columnMaxima(readers.map((part) => source.tensor(prefix + part)))));
+  const { hidden, heads, headDim, ffn } = arch;
+  const asIs = (values: Float32Array): Float32Array => values;
+  const attentionOut = calibration.squares('attn_out', heads * headDim);
+  const values = factors(
+    attentionOut && perValue(attentionOut, arch, (a, b) => a + b),
+    (maxima) => perValue(maxima, arch, Math.max),
+    LAYER.o,
+  );
+  return {
+    attn_in: factors(calibration.squares('attn_in', hidden), asIs, LAYER.q, LAYER.k, LAYER.v),
+    attn_out: values && perHead(values, arch),
+    values,
+    mlp_in: factors(calibration.squares('mlp_in', hidden), asIs, LAYER.gate, LAYER.up),
+    mlp_out: factors(calibration.squares('mlp_out', ffn), asIs, LAYER.down),
+  };
+}
+
+/** The layer's tensors with the factors folded in. */
+function levelledSource({ source, prefix }: StageLayer, levels: Levels): Pick<ModelSource, 'tensor'> {
+  const { attn_in, attn_out, values, mlp_in, mlp_out } = levels;
+  const divisor = (factors: Float32Array | null) => factors?.map((factor) => 1 / factor) ?? null;
+  const columns = (factors: Float32Array | null) => (tensor: SourceTensor) => scaledColumns(tensor, factors);
+  const rows = (factors: Float32Array | null) => (tensor: SourceTensor) => scaledRows(tensor, divisor(factors));
+  const folded = new Map<string, (tensor: SourceTensor) => SourceTensor>([
+    [LAYER.attnNorm, columns(divisor(attn_in))],
+    [LAYER.q, columns(attn_in)],
+    [LAYER.k, columns(attn_in)],
+    [LAYER.v, (tensor) => rows(values)(columns(attn_in)(tensor))],
+    [LAYER.vBias, columns(divisor(values))],
+    [LAYER.o, columns(attn_out)],
+    [LAYER.mlpNorm, columns(divisor(mlp_in))],
+    [LAYER.gate, columns(mlp_in)],
+    [LAYER.up, (tensor) => rows(mlp_out)(columns(mlp_in)(tensor))],
+    [LAYER.down, columns(mlp_out)],
+  ]);
+  return {
+    tensor(name) {
+      const tensor = source.tensor(name);
+      const fold = name.startsWith(prefix) ? folded.get(name.slice(prefix.length)) : undefined;
+      return fold?.(tensor) ?? tensor;
+    },
+  };
+}
+
+/**
+ * A KV head's channels serve several query heads, whose outputs are channels of their own: one number for each channel
+ * of the values, combined over those.
+ */
+function perValue(
+  channels: Float32Array,
+  { heads, kvHeads, headDim }: Architecture,
+  combine: (a: number, b: number) => number,
+): Float32Array {
+  const group = heads / kvHeads;
+  const out = new Float32Array(kvHeads * headDim);
+  channels.forEach((value, i) => {
+    const at = Math.floor(i / headDim / group) * headDim + (i % headDim);
+    out[at] = combine(out[at] ?? 0, value);
+  });
+  return out;
+}
+
+/** The other way round: each query head's channels have the factors of its KV head. */
+function perHead(values: Float32Array, { heads, kvHeads, headDim }: Architecture): Float32Array {
+  const group = heads / kvHeads;
+  return Float32Array.from(
+    { length: heads * headDim },
+    (_, i) => values[Math.floor(i / headDim / group) * headDim + (i % headDim)] ?? 1,
+  );
+}

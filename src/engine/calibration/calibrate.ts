@@ -1,0 +1,134 @@
+/**
+ * Measures what every unit costs on this machine, at start.
+ *
+ * Knows: the executor, a clock. Must not know: requests. The caches hold zeros then; cost does not depend on values.
+ */
+import type { CostPoint, CostTable, UnitCost } from '../../cost/table.js';
+import type { Executor } from '../execution/executor.js';
+
+export interface CalibrationPlan {
+  /** Rows of decode steps, rising. */
+  readonly rows: readonly number[];
+  /** Positions of prefill chunks, rising. */
+  readonly chunks: readonly number[];
+  /** Positions of past, rising. */
+  readonly contexts: readonly number[];
+  /** Each point is the least of that many runs: noise only ever adds. */
+  readonly repeats: number;
+  /** Past that many milliseconds each point is one run: on a machine that is busy with other things, a rough table now
+   * beats a good one after a minute; corrections follow online. */
+  readonly patienceMs: number;
+}
+
+/** Points that take about a second for the embedded model, cut to what the engine can run. */
+export function calibrationPlan(maxRows: number, maxChunk: number, capacity: number): CalibrationPlan {
+  const upTo = (values: readonly number[], most: number): number[] => [
+    ...new Set([...values.filter((value) => value < most), most]),
+  ];
+  const chunks = upTo([8, 32], Math.min(maxChunk, 128, capacity));
+  return {
+    rows: upTo([1, 4], Math.min(maxRows, 16)),
+    chunks,
+    contexts: [...new Set([0, Math.max(0, Math.min(512, capacity - Math.max(...chunks)))])],
+    repeats: 2,
+    patienceMs: 1000,
+  };
+}
+
+interface Timed {
+  readonly point: Omit<CostPoint, 'ms'>;
+  readonly run: () => void;
+  ms: number;
+}
+
+/** @param now milliseconds on a monotonic clock */
+export function calibrate(executor: Executor, plan: CalibrationPlan, now: () => number): CostTable {
+  const { units, kernels } = executor;
+  const timed: Timed[] = [];
+  const measure = (
+    sizes: readonly number[],
+    contexts: readonly number[],
+    run: (rows: number, context: number) => void,
+  ): Timed[] => {
+    const points = contexts.flatMap((context) =>
+      sizes.map((rows): Timed => ({
+        point: { rows, context },
+        run: () => {
+          run(rows, context);
+        },
+        ms: Infinity,
+      })),
+    );
+    timed.push(...points);
+    return points;
+  };
+
+  const stages = kernels.flatMap((kernel) =>
+    units.stages.map(({ entry }, unit) => ({
+      unit: entry.name,
+      kernel,
+      /** Stages of the trunk differ only in how many of the same layers they have. */
+      layers: unit < units.trunk ? entry.layers : null,
+      decode: measure(plan.rows, plan.contexts, (rows, context) => {
+        executor.runRows(unit, kernel, rows, context);
+      }),
+      prefill: measure(plan.chunks, plan.contexts, (positions, context) => {
+        executor.runChunk(unit, kernel, context, positions);
+      }),
+    })),
+  );
+  const [kernel = 'fp32'] = kernels;
+  const embed = measure(plan.rows, [0], (rows) => {
+    executor.runEmbed(rows);
+  });
+  const head = measure(plan.rows, [0], (rows) => {
+    executor.runHead(rows);
+  });
+  inRounds(timed, plan, now);
+  for (const each of kernels) {
+    const trunk = stages.filter((stage) => stage.kernel === each && stage.layers !== null);
+    smooth(trunk.map(({ layers, decode }) => ({ layers: layers ?? 1, points: decode })));
+    smooth(trunk.map(({ layers, prefill }) => ({ layers: layers ?? 1, points: prefill })));
+  }
+  executor.forget(Math.max(...plan.contexts) + Math.max(...plan.chunks));
+  const costs: UnitCost[] = stages.map(({ unit, kernel: own, decode, prefill }) => {
+    return { unit, kernel: own, decode: decode.map(costOf), prefill: prefill.map(costOf) };
+  });
+  const embedding = embed.map(costOf);
+  return {
+    units: [
+      ...costs,
+      { unit: 'embed', kernel, decode: embedding, prefill: embedding },
+      { unit: 'head', kernel, decode: head.map(costOf), prefill: [] },
+    ],
+  };
+}
+
+const costOf = ({ point, ms }: Timed): CostPoint => ({ ...point, ms });
+
+/** All points again and again, so that a slow spell of the machine disturbs a round and not all runs of one point. */
+function inRounds(timed: readonly Timed[], { repeats, patienceMs }: CalibrationPlan, now: () => number): void {
+  const startedAt = now();
+  // One round more than repeats: the first run of a shape binds and allocates.
+  for (let round = 0; round <= repeats; round += 1) {
+    for (const each of timed) {
+      if (now() - startedAt > patienceMs && each.ms < Infinity) continue;
+      const start = now();
+      each.run();
+      each.ms = Math.min(each.ms, now() - start);
+    }
+  }
+}
+
+/** No stage costs more per layer than the middle one: what is above was disturbed while it was measured. */
+function smooth(stages: readonly { readonly layers: number; readonly points: readonly Timed[] }[]): void {
+  const [first] = stages;
+  first?.points.forEach((_, i) => {
+    const perLayer = stages.map(({ layers, points }) => (points[i]?.ms ?? Infinity) / layers).sort((a, b) => a - b);
+    const middle = perLayer[perLayer.length >> 1] ?? Infinity;
+    for (const { layers, points } of stages) {
+      const point = points[i];
+      if (point !== undefined) point.ms = Math.min(point.ms, middle * layers);
+    }
+  });
+}

@@ -1,0 +1,50 @@
+/**
+ * Which kernel a unit runs: the one whose measured cost is least for these rows and this past.
+ *
+ * Knows: the cost table. Must not know: sessions.
+ */
+import type { KernelName } from '../../model/manifest.js';
+import type { CostTable } from '../../cost/table.js';
+import { costAt, type Curve, curveOf } from '../../cost/curve.js';
+import type { KernelChoice } from './run-prefill.js';
+import type { KernelRun } from '../protocol.js';
+
+interface KernelCurves {
+  readonly kernel: KernelName;
+  readonly decode: Curve;
+  readonly prefill: Curve;
+}
+
+/** @param names the units' names, in unit order; @param kernels those that are loaded, preferred first */
+export function kernelChoice(names: readonly string[], kernels: readonly KernelName[], table: CostTable): KernelChoice {
+  const [only] = kernels;
+  if (only === undefined) throw new RangeError('no kernel is loaded');
+  if (kernels.length === 1) return () => only;
+  const curves = names.map((name) =>
+    kernels.flatMap((kernel): KernelCurves[] => {
+      const cost = table.units.find((unit) => unit.unit === name && unit.kernel === kernel);
+      return cost ? [{ kernel, decode: curveOf(cost.decode), prefill: curveOf(cost.prefill) }] : [];
+    }),
+  );
+  return (unit, mode, rows, context) => {
+    let best = only;
+    let least = Infinity;
+    for (const curve of curves[unit] ?? []) {
+      const ms = costAt(curve[mode], rows, context);
+      if (ms < least) {
+        least = ms;
+        best = curve.kernel;
+      }
+    }
+    return best;
+  };
+}
+
+/** The same choice, written down for the metrics: units ask right before they run. @param names the units' names */
+export function noted(choice: KernelChoice, names: readonly string[], runs: KernelRun[]): KernelChoice {
+  return (unit, mode, rows, context) => {
+    const kernel = choice(unit, mode, rows, context);
+    runs.push({ unit: names[unit] ?? '', mode, kernel });
+    return kernel;
+  };
+}

@@ -1,0 +1,95 @@
+/**
+ * The primitive: advance the stages of one slot to a position. Prefill, catch-up and verification are calls of it.
+ *
+ * Knows: frontiers, where hidden states are read and kept. Must not know: requests, sampling, scheduling.
+ */
+import type { ChunkLane } from '../../model/prefill-runner.js';
+import type { KernelName } from '../../model/manifest.js';
+import type { StagedModel } from '../../model/staged-model.js';
+import type { Slot } from '../slots/slot.js';
+import type { ExitUnits, Units } from './units.js';
+
+/** Which kernel a unit runs for a number of rows and positions of past. */
+export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => KernelName;
+
+export interface Advanced {
+  /** Positions that the first stage processed: new ones. */
+  readonly prefilled: number;
+  /** Positions that a deeper stage or a block processed without the first stage: catch-up. */
+  readonly caughtUp: number;
+  /** The exit's hidden states of positions [start, end), valid until the next call. */
+  readonly output: { readonly address: bigint; readonly start: number; readonly end: number } | null;
+}
+
+/**
+ * Advances every unit that `exit` needs to `end` positions.
+ * @param end at most the slot's tokens, and at most one chunk beyond the least frontier of those units
+ * @throws RangeError beyond that: the buffers hold one chunk
+ */
+export function advance(
+  model: StagedModel,
+  units: Units,
+  lane: ChunkLane,
+  slot: Slot,
+  exit: ExitUnits,
+  end: number,
+  kernel: KernelChoice,
+): Advanced {
+  const start = slot.least(exit.needed);
+  if (end - start > model.limits.maxChunk || end > slot.tokens.length)
+    throw new RangeError(`positions ${start} to ${end} are more than a chunk or than there are tokens`);
+  const prefilled = Math.max(0, end - slot.length);
+  let widest = 0;
+  let output: Advanced['output'] = null;
+  /** Where the states that the stage before just wrote lie, if they begin at `start`. */
+  let fresh: { address: bigint; start: number } | null = null;
+
+  if (prefilled > 0) {
+    fresh = { address: lane.scratch(0), start: slot.length };
+    lane.embed(slot.tokens.slice(slot.length, end), fresh.address);
+  }
+  for (const unit of exit.needed) {
+    const stage = units.stages[unit];
+    const start = slot.frontier(unit);
+    const count = end - start;
+    if (!stage || count <= 0) continue;
+    const { boundary } = stage.entry;
+    const isBlock = unit >= units.trunk;
+    const input: bigint = fresh?.start === start && !isBlock ? fresh.address : kept(model, boundary, slot.index, start);
+    const next = boundary + 1;
+    const address: bigint =
+      !isBlock && mustKeep(model, units, slot, exit, unit, start)
+        ? kept(model, next, slot.index, start)
+        : lane.scratch(next);
+    lane.stage(stage, kernel(unit, 'prefill', count, start), slot.index, start, count, input, address);
+    slot.reach(unit, end);
+    widest = Math.max(widest, count);
+    if (!isBlock) fresh = { address, start };
+    output = { address, start, end };
+  }
+  return { prefilled, caughtUp: Math.max(0, widest - prefilled), output };
+}
+
+/**
+ * Whether a trunk stage's output must survive the call: an exit block reads its boundary, or the next stage does not
+ * process the same positions right away.
+ */
+function mustKeep(
+  model: StagedModel,
+  units: Units,
+  slot: Slot,
+  exit: ExitUnits,
+  stage: number,
+  start: number,
+): boolean {
+  const boundary = stage + 1;
+  if (!model.boundaries[boundary]) return false;
+  if (units.branched[boundary]) return true;
+  return stage === exit.stage || slot.frontier(stage + 1) !== start;
+}
+
+function kept(model: StagedModel, boundary: number, slot: number, position: number): bigint {
+  const store = model.boundaries[boundary];
+  if (!store) throw new RangeError(`boundary ${boundary} keeps no states`);
+  return store.address(slot, position);
+}

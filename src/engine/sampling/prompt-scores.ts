@@ -1,0 +1,40 @@
+/**
+ * Log-probabilities of a prompt's own tokens (echo), chunk by chunk as prefill yields their hidden states.
+ *
+ * Knows: the head lane. Must not know: scheduling.
+ */
+import type { Advanced } from '../execution/run-prefill.js';
+import { describe } from './sample-batch.js';
+import type { Executor } from '../execution/executor.js';
+import type { PromptEvent, TokenLogprobs } from '../protocol.js';
+import type { Sequence } from '../sequence.js';
+
+/** Scores what a chunk reached. */
+export function scorePrompt(
+  executor: Executor,
+  sequence: Sequence,
+  output: Advanced['output'],
+  events: PromptEvent[],
+): void {
+  const alternatives = sequence.request.promptLogprobs;
+  if (alternatives === null || output === null) return;
+  const { head, model } = executor;
+  const scores: TokenLogprobs[] = [];
+  // Position p predicts token p + 1.
+  const start = Math.max(output.start, sequence.promptScored - 1);
+  const end = Math.min(output.end, sequence.promptLength - 1);
+  const { norm } = executor.exit(sequence.exit);
+  for (let first = start; first < end; first += model.limits.maxRows) {
+    const rows = Math.min(model.limits.maxRows, end - first);
+    head.inverseTemperatures.fill(1, 0, rows);
+    for (let row = 0; row < rows; row++) head.targets[row] = BigInt(sequence.tokens[first + row + 1] ?? 0);
+    head.logitsOf(output.address + BigInt((first - output.start) * model.hiddenBytes), rows, norm);
+    head.select(0, rows);
+    for (let row = 0; row < rows; row++) {
+      const selected = head.selected(row);
+      scores.push(describe(selected, selected.target, alternatives));
+    }
+  }
+  sequence.promptScored += scores.length;
+  if (scores.length > 0) events.push({ id: sequence.id, logprobs: scores });
+}

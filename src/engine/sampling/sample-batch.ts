@@ -1,0 +1,152 @@
+/**
+ * From a batch's logits to one token per row.
+ *
+ * Knows: the head lane and the sampler. Must not know: slots, scheduling.
+ */
+import type { HeadLane, SelectedRow } from '../../model/head-runner.js';
+import { applyMask } from './constraint.js';
+import type { Sampling, TokenLogprobs } from '../protocol.js';
+import { sampleFull, sampleTop } from './sampler.js';
+import type { Sequence } from '../sequence.js';
+
+export interface Chosen {
+  readonly token: number;
+  readonly logprobs: TokenLogprobs | null;
+}
+
+/** Greedy without anything else: the argmax graph alone decides. Such rows must come first in the batch. */
+export function isPlainGreedy(sequence: Sequence): boolean {
+  return (
+    sequence.request.sampling.temperature === 0 &&
+    sequence.request.logprobs === null &&
+    !sequence.wantsAllLogits &&
+    !mustGoOn(sequence)
+  );
+}
+
+/** @param sequences row i's sequence; the plain greedy ones first */
+export function chooseTokens(head: HeadLane, sequences: readonly Sequence[]): Chosen[] {
+  sequences.forEach((sequence, row) => {
+    if (lowersInPlace(sequence)) head.lower(row, sequence.repeated());
+  });
+  const greedy = sequences.findIndex((sequence) => !isPlainGreedy(sequence));
+  const plain = greedy < 0 ? sequences.length : greedy;
+  if (plain > 0) head.argmax(plain);
+  select(head, plain, sequences.slice(plain));
+  return sequences.map((sequence, row) => choiceOf(head, row, sequence, row < plain));
+}
+
+/**
+ * Readies the head's rows for one sequence, as its next positions: row i, which has what follows i draft tokens, is
+ * chosen by `choiceOf` after the sequence took them.
+ * @returns whether the argmax graph alone decides
+ */
+export function prepareChoices(head: HeadLane, sequence: Sequence, draft: readonly number[]): boolean {
+  const isArgmax = isPlainGreedy(sequence);
+  const rows = draft.length + 1;
+  if (lowersInPlace(sequence))
+    for (let row = 0; row < rows; row++) head.lower(row, sequence.repeated(draft.slice(0, row)));
+  if (isArgmax) head.argmax(rows);
+  else select(head, 0, new Array<Sequence>(rows).fill(sequence));
+  return isArgmax;
+}
+
+/** The token of a row that is ready. @param isArgmax whether it is by the argmax graph */
+export function choiceOf(head: HeadLane, row: number, sequence: Sequence, isArgmax: boolean): Chosen {
+  return isArgmax ? { token: Number(head.argmaxIds[row]), logprobs: null } : choose(head, row, sequence);
+}
+
+/**
+ * What row 0 drafts for a token that the sequence has yet to draw: with the very draw, so that it is the token itself
+ * wherever both distributions agree.
+ * @param ahead draws before that one
+ * @param confident null where the token is less likely than that, at temperature 1
+ */
+export function draftToken(head: HeadLane, sequence: Sequence, ahead: number, confident: number): number | null {
+  head.lower(0, sequence.repeated());
+  select(head, 0, [sequence]);
+  const selected = head.selected(0);
+  const { sampling } = sequence.request;
+  const token = sampleTop(selected, sampling, sampling.temperature > 0 ? sequence.peekDraw(ahead) : 0);
+  if (token === null) return null;
+  const logit = selected.values[selected.ids.indexOf(BigInt(token))] ?? -Infinity;
+  return Math.exp(logit - selected.lse) >= confident ? token : null;
+}
+
+/** Runs the select graph for rows from `first` on. */
+function select(head: HeadLane, first: number, sequences: readonly Sequence[]): void {
+  if (sequences.length === 0) return;
+  sequences.forEach(({ request }, index) => {
+    const { temperature } = request.sampling;
+    head.inverseTemperatures[first + index] = temperature > 0 ? 1 / temperature : 1;
+    head.targets[first + index] = 0n;
+  });
+  head.select(first, sequences.length);
+}
+
+/** What a selected row says about one token. @param logit the token's logit */
+export function describe(row: SelectedRow, logit: number, alternatives: number): TokenLogprobs {
+  return {
+    logprob: logit - row.lse,
+    top: Array.from({ length: Math.min(alternatives, row.values.length) }, (_, i) => [
+      Number(row.ids[i]),
+      (row.values[i] ?? 0) - row.lse,
+    ]),
+  };
+}
+
+function choose(head: HeadLane, row: number, sequence: Sequence): Chosen {
+  const { request } = sequence;
+  const selected = head.selected(row);
+  const bias = [
+    ...(mustGoOn(sequence) ? withoutEnd(request.stopTokens) : []),
+    ...(lowersInPlace(sequence) ? [] : lowered(sequence)),
+  ];
+  const sampling: Sampling =
+    bias.length === 0 ? request.sampling : { ...request.sampling, logitBias: [...request.sampling.logitBias, ...bias] };
+  const u = sequence.draw();
+  const direct = sequence.wantsAllLogits || sampling !== request.sampling ? null : sampleTop(selected, sampling, u);
+  let token: number;
+  let logit: number;
+  if (direct !== null) {
+    token = direct;
+    logit = selected.values[selected.ids.indexOf(BigInt(token))] ?? NaN;
+  } else {
+    const logits = head.fullLogits(row);
+    const own = logits.slice();
+    if (sequence.constraint?.binds && sequence.constraint.mask) applyMask(own, sequence.constraint.mask);
+    // Where nothing is possible, what the model would rather say is better than any id.
+    token = sampleFull(own, sampling, sequence.counts, u) ?? Number(selected.ids[0]);
+    logit = logits[token] ?? NaN;
+  }
+  return { token, logprobs: request.logprobs === null ? null : describe(selected, logit, request.logprobs) };
+}
+
+/**
+ * Whether the device's own logits may be lowered where the sequence repeats itself: then no graph has to be asked for
+ * more. Not where log-probabilities are told, which are those of before, or where a penalty multiplies them.
+ */
+function lowersInPlace(sequence: Sequence): boolean {
+  return sequence.request.logprobs === null && !sequence.wantsAllLogits;
+}
+
+/** What is repeated, as a bias. */
+function lowered(sequence: Sequence): (readonly [number, number])[] {
+  return Array.from(sequence.repeated(), ([id, amount]) => [id, -amount] as const);
+}
+
+/** Whether an end token may not come yet (min_tokens). What has no other way to go on may end. */
+function mustGoOn(sequence: Sequence): boolean {
+  const { request, generated } = sequence;
+  return generated < request.minTokens && request.stopTokens.length > 0 && !mayOnlyEnd(sequence);
+}
+
+/** Whether what an answer keeps to is complete and allows nothing more. */
+function mayOnlyEnd({ request, constraint }: Sequence): boolean {
+  if (constraint?.binds !== true || constraint.mask === null) return false;
+  return constraint.mask.every((allowed, id) => allowed !== 1 || request.stopTokens.includes(id));
+}
+
+function withoutEnd(stopTokens: readonly number[]): (readonly [number, number])[] {
+  return stopTokens.map((id) => [id, -Infinity]);
+}

@@ -1,0 +1,39 @@
+/**
+ * Moves the rows of a batch together before it decodes, where that pays.
+ *
+ * Knows: slots, what moving and wasted rows cost. Must not know: requests, sampling.
+ */
+import { arrange } from './arrange.js';
+import type { Executor } from '../execution/executor.js';
+import type { Sequence } from '../sequence.js';
+import type { Slot } from './slot.js';
+import type { SlotTable } from './slot-table.js';
+
+/** Steps over which exchanging slots must pay for itself: a typical answer has more left. */
+const ARRANGE_HORIZON = 32;
+/**
+ * Bytes per millisecond that slots move with, what it takes besides to make their pages and to give the old ones back
+ * (measured, 2 cores: 40 and 400 positions change places in 4 ms, in 16 with pages), and what a row too many costs in
+ * a layer of the embedded model (0.018 ms with w8a8, 0.04 with int4).
+ */
+const MOVE_BYTES_PER_MS = 6e6;
+const FRESH_BYTES_PER_MS = 2e6;
+const WASTED_ROW_LAYER_MS = 0.02;
+
+/** Exchanges slots where the rows that the batch would compute for nobody cost more than the exchange. */
+export function place(executor: Executor, rows: readonly Sequence[]): void {
+  const { table, units } = executor;
+  const placed = rows.flatMap(({ slot, exit }) =>
+    slot ? { index: slot.index, stage: executor.exit(exit).stage } : [],
+  );
+  const { swaps, waste } = arrange(placed, units.trunk);
+  if (swaps.length === 0) return;
+  const wastedLayers = waste.reduce((sum, count, stage) => sum + count * (units.stages[stage]?.entry.layers ?? 0), 0);
+  const movingMs = swaps.reduce((sum, [a, b]) => sum + swapMs(table, table.at(a), table.at(b)), 0);
+  if (movingMs > wastedLayers * WASTED_ROW_LAYER_MS * ARRANGE_HORIZON) return;
+  for (const [a, b] of swaps) table.swap(table.at(a), table.at(b));
+}
+
+function swapMs(table: SlotTable, a: Slot, b: Slot): number {
+  return table.swapBytes(a, b) / MOVE_BYTES_PER_MS + table.freshBytes(a, b) / FRESH_BYTES_PER_MS;
+}

@@ -1,0 +1,226 @@
+/**
+ * Who holds a slot: admission from the queue, prefix reuse, eviction and preemption within the KV budget.
+ *
+ * Knows: sequences, slots, bytes. Must not know: graphs, sampling, HTTP.
+ */
+import { leaderOf } from './prefix-group.js';
+import { findPrefix, type PrefixMatch } from './prefix.js';
+import type { Sequence } from '../sequence.js';
+import type { SlotTable } from './slot-table.js';
+
+export interface SchedulerLimits {
+  readonly maxRunning: number;
+  /** Waiting requests, preempted ones not counted. */
+  readonly maxQueue: number;
+  readonly kvBytes: number;
+  readonly prefixReuse: boolean;
+}
+
+export class Scheduler {
+  /** Hold a slot, in order of admission. */
+  readonly running: Sequence[] = [];
+  readonly waiting: Sequence[] = [];
+
+  constructor(
+    private readonly table: SlotTable,
+    readonly limits: SchedulerLimits,
+  ) {}
+
+  /** See `isFull`: whoever has a place in the queue is taken. */
+  enqueue(sequence: Sequence): void {
+    this.waiting.push(sequence);
+  }
+
+  /** @param elsewhere requests that wait as well, but not here */
+  isFull(elsewhere = 0): boolean {
+    const queued = this.waiting.filter(({ preemptions }) => preemptions === 0).length;
+    return queued + elsewhere >= this.limits.maxQueue + this.freeSlots;
+  }
+
+  find(id: string): Sequence | undefined {
+    return this.running.find((each) => each.id === id) ?? this.waiting.find((each) => each.id === id);
+  }
+
+  get freeSlots(): number {
+    return Math.max(0, this.limits.maxRunning - this.running.length);
+  }
+
+  /** Bytes that live sequences need for their next position, their whole prompts counted. */
+  get demand(): number {
+    return this.running.reduce((sum, sequence) => sum + this.#need(sequence), 0);
+  }
+
+  /** Bytes that are not promised to live sequences. */
+  get freeBytes(): number {
+    return Math.max(0, this.limits.kvBytes - this.demand);
+  }
+
+  /**
+   * Looks up what a sequence without a slot would find done already, and whose prompt will bring more of it, for plans
+   * that are made before it gets one.
+   * @param beside those that arrived with it, before it, and are not in the queue yet
+   */
+  lookUp(sequence: Sequence, beside: readonly Sequence[] = []): void {
+    const match = this.#match(sequence);
+    sequence.prefix = match && { slot: match.slot, tokens: match.slot.tokens, length: match.length };
+    this.#lookForLeader(sequence, beside);
+  }
+
+  /** Puts the waiting into another order. @param ordered the same sequences */
+  reorder(ordered: readonly Sequence[]): void {
+    this.waiting.splice(0, this.waiting.length, ...ordered);
+  }
+
+  /** Starts waiting sequences in order while slots and memory last. */
+  start(now: number): void {
+    while (this.freeSlots > 0) {
+      const [sequence] = this.waiting;
+      if (!sequence) break;
+      const need = this.table.bytesAt(sequence.exit, sequence.tokens.length + 1);
+      const isAlone = this.running.length === 0;
+      if (need > this.freeBytes && !isAlone) break;
+      this.waiting.shift();
+      const match = this.#match(sequence);
+      // A prefix comes with all that its sequence went through, deeper stages too: where only what is needed has room,
+      // it would be given back, and copied, at every step.
+      const fits = match !== null && (isAlone || need + this.#excess(sequence, match) <= this.freeBytes);
+      this.#place(sequence, fits ? match : null);
+      sequence.startedAt ??= now;
+      this.running.push(sequence);
+      this.#evict();
+    }
+  }
+
+  /**
+   * Gives those that follow another's prompt what they share with it, once it is there or comes no more: that takes
+   * time as well, so after the first one only while there is some.
+   */
+  follow(hasTime: () => boolean): void {
+    for (const sequence of this.waiting) if (sequence.leader?.by.isOver === true) this.lookUp(sequence);
+    let copies = 0;
+    for (const sequence of this.running) {
+      const { leader } = sequence;
+      if (leader === null) continue;
+      const ahead = leader.by.slot;
+      if (ahead !== null && isAhead(sequence, leader.by)) {
+        // It was let go first: from now on it leads.
+        sequence.leader = null;
+        if (this.#reuses(leader.by)) leader.by.leader ??= { by: sequence, length: leader.length };
+        continue;
+      }
+      if (ahead !== null && ahead.least(this.table.needed(leader.by.exit)) < leader.length) continue;
+      if (copies > 0 && !hasTime()) return;
+      if (this.share(sequence)) copies++;
+      sequence.leader = null;
+      if (ahead === null) this.#lookForLeader(sequence);
+    }
+  }
+
+  /** Gives a prompt what others have done of it since it got its slot. @returns whether there was anything */
+  share(sequence: Sequence): boolean {
+    const { slot } = sequence;
+    const match = slot && sequence.isPrompt ? this.#match(sequence) : null;
+    if (!slot || !match) return false;
+    if (this.#excess(sequence, match) > this.freeBytes && this.running.length > 1) return false;
+    if (sequence.preemptions === 0) sequence.cachedTokens += Math.max(0, match.length - slot.length);
+    this.table.touch(match.slot);
+    this.table.copyPrefix(match.slot, slot, match.length);
+    this.#evict();
+    return true;
+  }
+
+  /** Makes room for the next step: stored prefixes go first, then the newest sequences wait again. */
+  makeRoom(): void {
+    while (this.demand > this.limits.kvBytes && this.running.length > 1) {
+      const newest = this.running.reduce((a, b) => (b.request.arrivedAt >= a.request.arrivedAt ? b : a));
+      this.#preempt(newest);
+    }
+    this.#evict();
+  }
+
+  /** Takes a sequence out of service; its slot stays as a reusable prefix. */
+  finish(sequence: Sequence): void {
+    const index = this.running.indexOf(sequence);
+    if (index >= 0) this.running.splice(index, 1);
+    const queued = this.waiting.indexOf(sequence);
+    if (queued >= 0) this.waiting.splice(queued, 1);
+    const { slot } = sequence;
+    sequence.slot = null;
+    sequence.isOver = true;
+    sequence.leader = null;
+    if (!slot) return;
+    slot.live = false;
+    this.table.touch(slot);
+    if (!this.limits.prefixReuse || slot.length === 0) this.table.drop(slot);
+  }
+
+  #need(sequence: Sequence): number {
+    const ahead = this.table.bytesAt(sequence.exit, sequence.tokens.length + 1);
+    return sequence.slot ? Math.max(ahead, this.table.bytes(sequence.slot)) : ahead;
+  }
+
+  #preempt(sequence: Sequence): void {
+    this.running.splice(this.running.indexOf(sequence), 1);
+    if (sequence.slot) this.table.drop(sequence.slot);
+    sequence.slot = null;
+    sequence.leader = null;
+    sequence.preemptions++;
+    this.waiting.unshift(sequence);
+  }
+
+  /** Drops stored prefixes until they fit beside the live sequences. */
+  #evict(): void {
+    let stored = this.table.used('cached');
+    const room = this.limits.kvBytes - this.demand;
+    while (stored > room) {
+      const oldest = this.table.leastRecentlyUsed();
+      if (!oldest) return;
+      stored -= this.table.bytes(oldest);
+      this.table.drop(oldest);
+    }
+  }
+
+  #match(sequence: Sequence): PrefixMatch | null {
+    const { tokens, exit, slot } = sequence;
+    return this.#reuses(sequence) ? findPrefix(tokens, this.table.slots, this.table.needed(exit), slot) : null;
+  }
+
+  #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
+    const all = [...this.running, ...this.waiting, ...beside];
+    const place = all.indexOf(sequence);
+    sequence.leader = this.#reuses(sequence) ? leaderOf(sequence, place < 0 ? all : all.slice(0, place)) : null;
+  }
+
+  #reuses({ request }: Sequence): boolean {
+    return this.limits.prefixReuse && request.promptLogprobs === null;
+  }
+
+  /** Bytes of a prefix beyond what a sequence's exit needs of it. */
+  #excess({ exit }: Sequence, { slot, length }: PrefixMatch): number {
+    return Math.max(0, this.table.bytes(slot, length) - this.table.bytesAt(exit, length));
+  }
+
+  /** Gives a sequence a slot, with as much of its prefix as the match holds. */
+  #place(sequence: Sequence, match: PrefixMatch | null): void {
+    if (match) this.table.touch(match.slot);
+    let slot = match?.takeOver ? match.slot : this.table.takeFree(match?.slot);
+    if (!slot) {
+      // Every other slot is live: the stored match is the only one left.
+      slot = match && !match.slot.live ? match.slot : null;
+      if (!slot) throw new RangeError('no slot is free');
+    }
+    if (slot === match?.slot) this.table.truncate(slot, match.length);
+    else if (match) this.table.copyPrefix(match.slot, slot, match.length);
+    slot.tokens = sequence.tokens;
+    slot.live = true;
+    sequence.prefix = null;
+    this.table.touch(slot);
+    sequence.slot = slot;
+    if (sequence.preemptions === 0) sequence.cachedTokens = match?.length ?? 0;
+  }
+}
+
+/** Whether a prompt has got further than another. */
+function isAhead({ slot }: Sequence, other: Sequence): boolean {
+  return (slot?.length ?? 0) > (other.slot?.length ?? 0);
+}

@@ -1,0 +1,95 @@
+/**
+ * Requests on their way into the core: those with a grammar wait until it is compiled, or until nobody waits for them.
+ *
+ * Knows: the core and grammars, what a budget says of a miss. Must not know: processes, steps.
+ */
+import { timerUntil } from '../../util/clock.js';
+import type { EngineCore } from './core.js';
+import { GrammarError, type Grammars } from '../grammar/grammars.js';
+import type { CancelReason, GenerateMessage, Grammar } from '../protocol.js';
+
+/** A request whose grammar is being compiled. */
+interface Opening {
+  readonly request: GenerateMessage;
+  /** Rings when its budget is over. */
+  readonly timer: NodeJS.Timeout | null;
+}
+
+export class Inbox {
+  readonly #opening = new Map<string, Opening>();
+
+  /** @param changed called when the core has something new to do */
+  constructor(
+    private readonly core: EngineCore,
+    private readonly grammars: Grammars,
+    private readonly changed: () => void,
+  ) {}
+
+  generate(request: GenerateMessage): void {
+    if (request.grammar == null || request.maxTokens === 0) this.core.submit(request, null, this.#opening.size);
+    else if (this.core.isFull(this.#opening.size)) this.core.refuse({ id: request.id, reason: 'queue_full' });
+    else void this.#open(request, request.grammar);
+  }
+
+  /** Requests that wait here and not in the core's queue. */
+  get waiting(): number {
+    return this.#opening.size;
+  }
+
+  cancel(id: string, reason: CancelReason): void {
+    const request = this.#take(id);
+    if (request === null) {
+      this.core.cancel(id, reason);
+      return;
+    }
+    this.grammars.abandon(id);
+    this.core.abandon(request, reason);
+  }
+
+  #refuse(id: string): void {
+    const request = this.#take(id);
+    if (request === null) return;
+    this.grammars.abandon(id);
+    this.core.refuseLate(request);
+  }
+
+  async #open(request: GenerateMessage, grammar: Grammar): Promise<void> {
+    const { id, stopTokens } = request;
+    this.#opening.set(id, { request, timer: this.#watch(request) });
+    try {
+      const constraint = await this.grammars.open(id, grammar, stopTokens);
+      if (this.#take(id) === null) constraint.close();
+      // It had a place in the queue from the beginning.
+      else this.core.submit(request, constraint, null);
+    } catch (error) {
+      // Null: it was told already how it ended.
+      if (this.#take(id) === null) return;
+      const detail = error instanceof Error ? error.message : String(error);
+      if (error instanceof GrammarError) this.core.refuse({ id, reason: 'grammar', detail, part: error.part });
+      else this.core.refuse({ id, reason: 'grammars_lost', detail });
+    }
+    this.changed();
+  }
+
+  /** A request that no longer waits here, or null where it does not. */
+  #take(id: string): GenerateMessage | null {
+    const opening = this.#opening.get(id);
+    if (opening === undefined) return null;
+    this.#opening.delete(id);
+    if (opening.timer !== null) clearTimeout(opening.timer);
+    return opening.request;
+  }
+
+  /** Ends the wait when the budget is over: the core, which does that else, does not know the request yet. */
+  #watch({ id, arrivedAt, depth: { budget } }: GenerateMessage): NodeJS.Timeout | null {
+    const isRefused = budget?.onMiss === 'reject';
+    const until = Math.min(budget?.totalMs ?? Infinity, isRefused ? (budget.ttftMs ?? Infinity) : Infinity);
+    if (until === Infinity || budget?.onMiss === 'continue') return null;
+    const end = (): void => {
+      if (isRefused) this.#refuse(id);
+      else this.cancel(id, 'deadline');
+      this.changed();
+    };
+    return setTimeout(end, timerUntil(arrivedAt + until)).unref();
+  }
+}

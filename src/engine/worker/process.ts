@@ -1,0 +1,147 @@
+/**
+ * Entry of the engine process: loads the model, then steps as long as there is work.
+ *
+ * Knows: the messages and the IPC channel to its parent. Must not know: HTTP, text.
+ * Calls into ONNX Runtime are synchronous: nothing else needs this event loop during a step. Messages are read
+ * between steps. The process ends when its parent does.
+ */
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { monotonicMs } from '../../util/clock.js';
+import { chunkSizes, defaultPolicy } from '../../router/index.js';
+import { EngineCore } from './core.js';
+import { Executor } from '../execution/executor.js';
+import { type GrammarOptions, Grammars } from '../grammar/grammars.js';
+import { Inbox } from './grammar-queue.js';
+import { loadModel } from '../execution/load-model.js';
+import type { FatalMessage, FromEngine, ReadyMessage, ToEngine } from '../protocol.js';
+import { loadManifest } from '../../model/manifest-io.js';
+import type { EngineOptions } from '../client/options.js';
+import { collectGarbage } from '../../util/memory.js';
+import { useHugePages } from '../../runtime/huge-pages.js';
+import { trimHeap } from '../../runtime/libc.js';
+import { startCosts } from '../calibration/startup.js';
+
+/** How long a step waits for masks, ms. */
+const MASK_WAIT_MS = 2;
+
+async function main(): Promise<void> {
+  const options = JSON.parse(process.argv[2] ?? '') as EngineOptions;
+  const { core, ready } = await start(options).catch((error: unknown) => {
+    throw new StartError(error);
+  });
+
+  let wake: () => void = () => undefined;
+  const woken = (): Promise<void> => new Promise((resolve) => (wake = resolve));
+  const changed = (): void => {
+    wake();
+  };
+  const inbox = new Inbox(core, new Grammars(grammarOptions(options.modelDir), changed), changed);
+  process.on('message', (message: ToEngine) => {
+    if (message.type === 'generate') inbox.generate(message);
+    else if (message.type === 'cancel') inbox.cancel(message.id, message.reason);
+    else if (message.type === 'ping') send({ type: 'pong' });
+    else process.exit(0);
+    wake();
+  });
+  send(ready);
+
+  for (;;) {
+    if (!core.busy || core.isStalled) {
+      core.rest();
+      await woken();
+      continue;
+    }
+    const { load, ...step } = core.step();
+    send({ ...step, load: { ...load, waiting: load.waiting + inbox.waiting } });
+    await new Promise(setImmediate);
+    // A mask takes a fraction of a step: worth the wait, since its sequence would miss the whole step.
+    const until = monotonicMs() + MASK_WAIT_MS;
+    while (core.awaitsMasks && monotonicMs() < until) await Promise.race([woken(), delay(MASK_WAIT_MS)]);
+  }
+}
+
+function grammarOptions(modelDir: string): GrammarOptions {
+  const { tokenizer, eosTokens } = loadManifest(modelDir);
+  return { tokenizer: join(modelDir, tokenizer), endTokens: eosTokens };
+}
+
+async function start(options: EngineOptions): Promise<{ core: EngineCore; ready: ReadyMessage }> {
+  const startedAt = monotonicMs();
+  const executor = new Executor(await loadModel(options));
+  const loadedAt = monotonicMs();
+  const { manifest, limits, device, bytesPerPosition } = executor.model;
+  const { costs, slowdown, ...calibration } = startCosts(executor, options, monotonicMs);
+  executor.useCosts(costs);
+  await releaseLoadMemory();
+  const core = new EngineCore(executor, costs, {
+    slowdown,
+    maxRunning: options.maxRunning,
+    maxQueue: options.maxQueue,
+    kvBytes: options.kvMemoryBytes,
+    prefixReuse: options.prefixReuse,
+    prefillChunk: options.prefillChunk,
+    speculate: options.speculate ?? 'off',
+    policy: { ...defaultPolicy, ...options.policy, chunks: chunkSizes(options.prefillChunk) },
+    clock: monotonicMs,
+  });
+  return {
+    core,
+    ready: {
+      type: 'ready',
+      name: manifest.name,
+      architecture: manifest.architecture,
+      exits: manifest.exits.map(({ layer }) => layer),
+      maxLength: limits.capacity,
+      slots: options.maxRunning,
+      kvTokens: Math.floor(options.kvMemoryBytes / bytesPerPosition),
+      kernels: executor.kernels,
+      device: device.kind,
+      cost: costs,
+      loadMs: loadedAt - startedAt,
+      calibrateMs: monotonicMs() - loadedAt,
+      calibration,
+      lengthPriorFault: core.lengthPriorFault,
+    },
+  };
+}
+
+/** Loading leaves inflated weight files and ONNX Runtime's unpacked copies behind: twice the model. */
+async function releaseLoadMemory(): Promise<void> {
+  await collectGarbage();
+  trimHeap();
+  // What is left is mostly weights.
+  useHugePages();
+}
+
+/** A start that failed because of the model folder, the device or the options: a restart can't mend it. */
+class StartError extends Error {
+  constructor(cause: unknown) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}
+
+/** With the stack of what should not have happened; who states a wrong option reads one line. */
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error instanceof StartError ? error.message : (error.stack ?? error.message);
+}
+
+function send(message: FromEngine): void {
+  // An error means that the gateway is gone: `disconnect` ends this process.
+  process.send?.(message, () => undefined);
+}
+
+process.on('disconnect', () => process.exit(0));
+// Ctrl-C reaches the whole process group; the gateway decides when the engine ends.
+process.on('SIGINT', () => undefined);
+process.on('SIGTERM', () => undefined);
+
+main().catch((error: unknown) => {
+  const message: FatalMessage = {
+    type: 'fatal',
+    kind: error instanceof StartError ? 'model' : 'internal',
+    message: messageOf(error),
+  };
+  process.send?.(message, () => process.exit(1));
+});

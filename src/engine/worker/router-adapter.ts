@@ -1,0 +1,172 @@
+/**
+ * The engine's side of the router: sequences as plain data, and the router's answers as the engine needs them.
+ *
+ * Knows: sequences and the router. Must not know: slots' memory, sampling.
+ */
+import type { DepthShape, Work } from '../../cost/model.js';
+import type { CostTable } from '../../cost/table.js';
+import {
+  type Admission,
+  type AnswerEnd,
+  type DepthPlan,
+  type EngineState,
+  type LengthPrior,
+  type Policy,
+  type PrefillChunk,
+  Router,
+  type SequenceView,
+  type StepSummary,
+} from '../../router/index.js';
+import type { Sequence } from '../sequence.js';
+
+/** The engine at the beginning of a step. */
+export interface StepContext {
+  /** Sequences that may be live at once. */
+  readonly slots: number;
+  readonly live: readonly Sequence[];
+  readonly waiting: readonly Sequence[];
+  readonly now: number;
+}
+
+export class RouterAdapter {
+  readonly #router: Router;
+
+  constructor(
+    readonly shape: DepthShape,
+    table: CostTable,
+    policy: Policy,
+    lengthPrior: LengthPrior | null = null,
+    slowdown = 1,
+  ) {
+    this.#router = new Router(shape, table, policy, lengthPrior, slowdown);
+  }
+
+  /** Admits what arrived since the last step. `enqueued` learns of admitted requests: plans leave no time for others. */
+  admit(arrived: readonly Sequence[], context: StepContext): Admission[] {
+    return this.#router.admit(
+      arrived.map((sequence) => this.#view(sequence)),
+      this.#state(context),
+    );
+  }
+
+  /** Learns of a request that was admitted and has its place in the queue. */
+  enqueued(sequence: Sequence, now: number): void {
+    this.#router.enqueued(this.#view(sequence), now);
+  }
+
+  /** The waiting in order of service. */
+  order(context: StepContext): Sequence[] {
+    const { waiting } = context;
+    if (waiting.length === 0) return [];
+    const byId = new Map(waiting.map((sequence) => [sequence.id, sequence]));
+    return this.#router.order(this.#state(context)).flatMap(({ id }) => byId.get(id) ?? []);
+  }
+
+  /** Depths and pauses of the next step. */
+  planStep(context: StepContext): DepthPlan {
+    return this.#router.planStep(summaryOf(context), () => this.#state(context));
+  }
+
+  /** @param paused ids of the sequences that skip the step */
+  choosePrefill(context: StepContext, paused: ReadonlySet<string>): PrefillChunk | null {
+    return this.#router.choosePrefill(summaryOf(context), paused, () => this.#state(context));
+  }
+
+  /** Whether onMiss `truncate` ends a sequence before a step. @param work the step that is about to run */
+  isOverdue(sequence: Sequence, now: number, work: Work): boolean {
+    if (sequence.request.depth.budget?.onMiss !== 'truncate') return false;
+    return this.#router.isOverdue(this.#view(sequence), now, work);
+  }
+
+  /** What advancing a sequence to a position at its exit runs. */
+  advanceWork(sequence: Sequence, end: number): Work['prefill'] {
+    return this.#router.advanceWork(this.#view(sequence).frontier, sequence.exit, end);
+  }
+
+  /** Learns from a finished step. @param isContended whether another sequence waited for it */
+  observeStep(work: Work, actualMs: number, isContended = false): void {
+    this.#router.observeStep(work, actualMs, isContended);
+  }
+
+  predictMs(work: Work): number {
+    return this.#router.predictMs(work);
+  }
+
+  /** How many times slower the machine is than at the measurement of its costs. */
+  get slowdown(): number {
+    return this.#router.slowdown;
+  }
+
+  /** Learns from an answer that ended. */
+  observeEnd(sequence: Sequence, endedAt: number, reason: AnswerEnd['reason']): void {
+    const { admission, firstTokenAt } = sequence;
+    const path = sequence.path.map(({ exit, tokens }) => ({ exit: this.#layer(exit), tokens }));
+    this.#router.observeEnd(this.#view(sequence), admission, { firstTokenAt, endedAt, path, reason });
+  }
+
+  #state({ live, waiting, slots, now }: StepContext): EngineState {
+    return {
+      now,
+      slots,
+      live: live.map((sequence) => this.#view(sequence)),
+      waiting: waiting.map((sequence) => this.#view(sequence)),
+    };
+  }
+
+  /**
+   * A sequence as plain data, with a slot or without. Field by field: an object that is spread from another one is slow to
+   * make and slow to read, and plans read little else (half of their time, measured).
+   */
+  #view(sequence: Sequence): SequenceView {
+    const { request, admission } = sequence;
+    const { minExit, maxExit, budget } = request.depth;
+    const frontier = this.#frontier((unit) => sequence.frontier(unit));
+    return {
+      id: sequence.id,
+      arrivedAt: request.arrivedAt,
+      promptLength: sequence.promptLength,
+      generated: sequence.generated,
+      maxTokens: request.maxTokens,
+      isExactLength: request.stopTokens.length === 0 && (request.grammar ?? null) === null,
+      lengthGroup: request.lengthGroup,
+      serviceClass: admission?.kind === 'admit' ? admission.serviceClass : 'guaranteed',
+      exit: this.#layer(sequence.exit),
+      minExit,
+      maxExit,
+      budget,
+      frontier,
+      expectedFrontier: sequence.leader === null ? frontier : this.#frontier((unit) => sequence.expected(unit)),
+      firstTokenAt: sequence.firstTokenAt,
+      lastTokenAt: sequence.lastTokenAt,
+    };
+  }
+
+  #layer(exit: number): number {
+    const layer = this.shape.exits[exit]?.layer;
+    if (layer === undefined) throw new RangeError(`no exit ${exit} of ${this.shape.exits.length}`);
+    return layer;
+  }
+
+  /** Positions by stage, then by exit (RequestView). */
+  #frontier(at: (unit: number) => number): number[] {
+    const { stages, exits } = this.shape;
+    const frontier: number[] = [];
+    for (let stage = 0; stage < stages.length; stage++) frontier.push(at(stage));
+    let block = stages.length;
+    for (const exit of exits) frontier.push(exit.block === null ? 0 : at(block++));
+    return frontier;
+  }
+}
+
+function summaryOf({ live, waiting, now }: StepContext): StepSummary {
+  const promptIds = new Set<string>();
+  for (const { id, slot, tokens } of live) if ((slot?.length ?? 0) < tokens.length - 1) promptIds.add(id);
+  const hasBudget = ({ request }: Sequence): boolean => request.depth.budget !== null;
+  return {
+    now,
+    liveIds: live.map(({ id }) => id),
+    promptIds,
+    waiting: waiting.length,
+    hasBudgets: live.some(hasBudget) || waiting.some(hasBudget),
+  };
+}

@@ -1,0 +1,39 @@
+/** Collects the events of a step for its one message. Knows: the messages. Must not know: why they happen. */
+import type {
+  EndedEvent,
+  LoadSnapshot,
+  PlannedEvent,
+  PromptEvent,
+  RefusedEvent,
+  StepMessage,
+  StepWork,
+  TokenEvent,
+} from '../protocol.js';
+
+export class Outbox {
+  readonly planned: PlannedEvent[] = [];
+  readonly refused: RefusedEvent[] = [];
+  readonly prompts: PromptEvent[] = [];
+  readonly tokens: TokenEvent[] = [];
+  readonly ended: EndedEvent[] = [];
+
+  /** Whether something is told of requests that no step is needed for. */
+  get hasNews(): boolean {
+    return this.refused.length + this.ended.length > 0;
+  }
+
+  /** The message of everything so far; the outbox is empty afterwards. */
+  take(at: number, load: LoadSnapshot, work: StepWork | null): StepMessage {
+    return {
+      type: 'step',
+      at,
+      planned: this.planned.splice(0),
+      refused: this.refused.splice(0),
+      prompts: this.prompts.splice(0),
+      tokens: this.tokens.splice(0),
+      ended: this.ended.splice(0),
+      load,
+      work,
+    };
+  }
+}

@@ -1,0 +1,171 @@
+/**
+ * API keys from the option and the file, each with what it may do.
+ *
+ * Knows: the two forms of the file (docs/operations.md). Must not know: HTTP. No key is kept as text.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import Type, { type Static } from 'typebox';
+import { Value } from 'typebox/value';
+import { openPolicy, policyOf, type RequestPolicy } from '../api/params/policy.js';
+import { SortieRequest } from '../api/schemas/shared.js';
+import { OptionError, type ServeOptions } from '../config.js';
+import { faultOf } from '../util/validation-message.js';
+
+export interface KeyLimits {
+  readonly requestsPerMinute: number | null;
+  /** Prompt and answer together. */
+  readonly tokensPerMinute: number | null;
+  readonly requestsInFlight: number | null;
+}
+
+export interface ApiKey {
+  /** SHA-256 of the key. */
+  readonly digest: Buffer;
+  /** For the log; null where the operator gave none. */
+  readonly name: string | null;
+  readonly limits: KeyLimits;
+  readonly policy: RequestPolicy;
+}
+
+/** What a header can carry as one word: any other key could never be presented. */
+const PRESENTABLE = /^[\x21-\x7e]+$/;
+const PRESENTABLE_RULE = 'one word of printable ASCII characters';
+
+const closed = { additionalProperties: false };
+const count = Type.Optional(Type.Integer({ minimum: 1 }));
+const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss, min_exit_layer, max_exit_layer } =
+  SortieRequest.properties;
+
+const KeyEntry = Type.Object(
+  {
+    key: Type.Optional(Type.String({ pattern: PRESENTABLE.source })),
+    sha256: Type.Optional(Type.String({ pattern: '^[0-9a-f]{64}$' })),
+    name: Type.Optional(Type.String({ pattern: '^[\\w.-]{1,64}$' })),
+    limits: Type.Optional(
+      Type.Object({ requests_per_minute: count, tokens_per_minute: count, requests_in_flight: count }, closed),
+    ),
+    default_budget: Type.Optional(
+      Type.Object({ latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss }, { ...closed, minProperties: 1 }),
+    ),
+    min_exit_layer,
+    max_exit_layer,
+  },
+  closed,
+);
+type KeyEntry = Static<typeof KeyEntry>;
+
+const KeyFile = Type.Object({ keys: Type.Array(KeyEntry, { minItems: 1 }) }, closed);
+
+export function keyDigest(key: string): Buffer {
+  return createHash('sha256').update(key).digest();
+}
+
+/** A key that may do everything. */
+export function openKey(key: string): ApiKey {
+  const limits = { requestsPerMinute: null, tokensPerMinute: null, requestsInFlight: null };
+  return { digest: keyDigest(key), name: null, limits, policy: openPolicy };
+}
+
+/** @throws OptionError when the file can't be read or holds no key: a server meant to be closed must not open. */
+export function loadApiKeys({ apiKey, apiKeyFile }: Pick<ServeOptions, 'apiKey' | 'apiKeyFile'>): ApiKey[] {
+  // Like a key of the file, a wrong one is not shown.
+  const wrong = apiKey.findIndex((key) => !PRESENTABLE.test(key));
+  if (wrong >= 0) throw new OptionError(`--api-key: key ${wrong + 1} must be ${PRESENTABLE_RULE}`);
+  const keys = apiKey.map(openKey);
+  if (apiKeyFile === null) return keys;
+  let text: string;
+  try {
+    // Editors put a mark before either form.
+    text = readFileSync(apiKeyFile, 'utf8').replace(/^\uFEFF/, '');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new OptionError(`--api-key-file must be a readable file, got "${apiKeyFile}" (${code ?? 'unreadable'})`);
+  }
+  // A list is JSON of the wrong form: as lines it would make keys of its brackets.
+  const isJson = /^\s*[{[]/.test(text);
+  const all = [...keys, ...(isJson ? jsonKeys(text) : plainKeys(text, apiKeyFile))];
+  const digests = new Set(all.map(({ digest }) => digest.toString('hex')));
+  if (digests.size < all.length) throw new OptionError('--api-key-file must not repeat a key, nor one of --api-key');
+  return all;
+}
+
+/** A key a line; lines that begin with # are comments. Errors name the line, never what is in it. */
+function plainKeys(text: string, file: string): ApiKey[] {
+  const lines = text.split('\n').map((line) => line.trim());
+  const wrong = lines.findIndex((line) => line !== '' && !line.startsWith('#') && !PRESENTABLE.test(line));
+  if (wrong >= 0) {
+    throw new OptionError(
+      `--api-key-file: the key in line ${wrong + 1} must be ${PRESENTABLE_RULE}, without a comment`,
+    );
+  }
+  const keys = lines.filter((line) => line !== '' && !line.startsWith('#'));
+  if (keys.length === 0) throw new OptionError(`--api-key-file must hold at least one key, got "${file}"`);
+  return keys.map(openKey);
+}
+
+/** Errors name the place, never its value: it may be a key. */
+function jsonKeys(text: string): ApiKey[] {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    throw new OptionError('--api-key-file must hold valid JSON, or a first key that does not begin with "{" or "["');
+  }
+  if (!Value.Check(KeyFile, json)) {
+    throw new OptionError(`--api-key-file: ${faultOf(KeyFile, json) ?? 'is not valid'}`);
+  }
+  return json.keys.map((entry, index) => keyOf(entry, `--api-key-file: /keys/${index}`));
+}
+
+function keyOf(entry: KeyEntry, place: string): ApiKey {
+  const { key, sha256, name, limits, default_budget: budget } = entry;
+  if ((key === undefined) === (sha256 === undefined)) throw new OptionError(`${place} must have either key or sha256`);
+  const times = [budget?.latency_budget_ms, budget?.slo_ttft_ms, budget?.slo_tpot_ms];
+  if (budget !== undefined && times.every((ms) => ms === undefined)) {
+    throw new OptionError(`${place}/default_budget must have latency_budget_ms, slo_ttft_ms or slo_tpot_ms`);
+  }
+  const [totalMs, ttftMs, tpotMs] = times.map((ms) => ms ?? null);
+  return {
+    digest: key === undefined ? Buffer.from(sha256 ?? '', 'hex') : keyDigest(key),
+    name: name ?? null,
+    limits: {
+      requestsPerMinute: limits?.requests_per_minute ?? null,
+      tokensPerMinute: limits?.tokens_per_minute ?? null,
+      requestsInFlight: limits?.requests_in_flight ?? null,
+    },
+    policy: {
+      defaultBudget:
+        budget === undefined
+          ? null
+          : {
+              totalMs: totalMs ?? null,
+              ttftMs: ttftMs ?? null,
+              tpotMs: tpotMs ?? null,
+              onMiss: budget.budget_on_miss ?? 'continue',
+            },
+      minExit: entry.min_exit_layer ?? null,
+      maxExit: entry.max_exit_layer ?? null,
+    },
+  };
+}
+
+/**
+ * @param all what holds for every caller
+ * @throws OptionError when a key names a depth that is no exit of the model, or may use none
+ */
+export function checkKeyExits(keys: readonly ApiKey[], all: RequestPolicy, exits: readonly number[]): void {
+  for (const { policy } of keys) {
+    const { minExit, maxExit } = policyOf(all, policy);
+    for (const [field, exit] of [
+      ['min_exit_layer', policy.minExit] as const,
+      ['max_exit_layer', policy.maxExit] as const,
+    ]) {
+      if (exit === null || exits.includes(exit)) continue;
+      throw new OptionError(`--api-key-file: ${field} must be an exit of the model (${exits.join(', ')}), got ${exit}`);
+    }
+    if (minExit !== null && maxExit !== null && minExit > maxExit) {
+      throw new OptionError(`--api-key-file: the least exit of a key must be at most ${maxExit}, got ${minExit}`);
+    }
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * The responses that have begun and not ended: what a drain waits for. Those whose client does not read are cut.
+ *
+ * Knows: sockets. Must not know: what is answered.
+ */
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import { monotonicMs } from '../../util/clock.js';
+import { onClosed } from '../response-lifecycle.js';
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    readonly openResponses: ReadonlyMap<ServerResponse, FastifyRequest>;
+  }
+}
+
+/** @param stallMs how long a connection may hold unsent bytes without any of them being taken */
+export function registerOpenResponses(app: FastifyInstance, stallMs: number): void {
+  const open = new Map<ServerResponse, FastifyRequest>();
+  app.decorate('openResponses', open);
+  app.addHook('onRequest', (request, reply, done) => {
+    open.set(reply.raw, request);
+    onClosed(reply, () => open.delete(reply.raw));
+    done();
+  });
+
+  /** When each socket last took bytes, and how many it has taken. */
+  const progress = new WeakMap<Socket, { readonly taken: number; readonly at: number }>();
+  const sweep = setInterval(
+    () => {
+      const now = monotonicMs();
+      const oldest = new Map<Socket, FastifyRequest>();
+      for (const request of open.values()) {
+        if (!oldest.has(request.raw.socket)) oldest.set(request.raw.socket, request);
+      }
+      for (const [socket, request] of oldest) {
+        const taken = socket.bytesWritten - socket.writableLength;
+        const last = progress.get(socket);
+        if (socket.writableLength === 0 || last?.taken !== taken) {
+          progress.set(socket, { taken, at: now });
+        } else if (now - last.at >= stallMs) {
+          request.log.warn({ unsent: socket.writableLength }, 'the client does not read: its connection is cut');
+          socket.destroy();
+        }
+      }
+    },
+    Math.min(1000, stallMs / 4),
+  );
+  sweep.unref();
+  app.addHook('onClose', (_app, done) => {
+    clearInterval(sweep);
+    done();
+  });
+}

@@ -1,0 +1,13 @@
+/** While the server drains, running answers finish and new ones are refused. */
+import type { FastifyInstance } from 'fastify';
+import { ApiError } from '../../api/errors.js';
+import type { HttpContext } from '../context.js';
+
+export function registerDrain(app: FastifyInstance, context: HttpContext): void {
+  app.addHook('onRequest', async (request, reply) => {
+    if (!context.draining) return;
+    void reply.header('connection', 'close');
+    if (request.routeOptions.config.inference !== true) return;
+    throw new ApiError('draining', 'The server is shutting down; another one will answer.');
+  });
+}

@@ -1,0 +1,136 @@
+/** One answer from the engine's events: what still comes of it when it is over for its reader. */
+import t from 'tap';
+import { Choice, type ChoiceSpec, type ChoiceToken, type FinishReason } from '../../../src/api/generation/choice.js';
+import type { EndedEvent, EndReason } from '../../../src/engine/protocol.js';
+import { fakeLogprobs } from '../../fakes/engine.js';
+import { tokenizer } from '../../fakes/server.js';
+
+interface Course {
+  readonly choice: Choice;
+  text: string;
+  readonly tokens: ChoiceToken[];
+  stops: number;
+  finished: FinishReason | null;
+}
+
+function choiceOf(spec: Partial<ChoiceSpec>): Course {
+  const choice = new Choice(
+    {
+      detokenizer: tokenizer.detokenizer(),
+      stops: [],
+      minTokens: 0,
+      echoLength: 0,
+      showsEndToken: false,
+      grammar: null,
+      ...spec,
+    },
+    {
+      delta: ({ text, tokens }) => {
+        course.text += text;
+        course.tokens.push(...tokens);
+      },
+      stopped: () => course.stops++,
+      finished: ({ finishReason }) => (course.finished = finishReason),
+      failed: (error) => {
+        throw error;
+      },
+    },
+  );
+  const course: Course = { choice, text: '', tokens: [], stops: 0, finished: null };
+  return course;
+}
+
+const say = ({ choice }: Course, text: string): void => {
+  for (const token of tokenizer.encode(text, false))
+    choice.token({ id: 'a', token, exit: 30, logprobs: fakeLogprobs(token, 0) }, 0);
+};
+
+/** An end token beside it, as the engine tells it where log-probabilities are asked for. */
+function end({ choice }: Course, reason: EndReason, endToken?: number): void {
+  const event: EndedEvent = {
+    ...{ id: 'a', reason, error: null, promptTokens: 1, cachedTokens: 0, preemptions: 0 },
+    ...{ startedAt: 0, firstTokenAt: 0, endedAt: 1 },
+    ...(endToken !== undefined && { endToken: { token: endToken, logprobs: fakeLogprobs(endToken, 0) } }),
+  };
+  choice.ended(event);
+}
+
+void t.test('what the engine still says after a stop string is neither shown nor counted', async (t) => {
+  const course = choiceOf({ stops: [' two'] });
+  say(course, 'one two');
+  // A step that had begun when the cancel went out.
+  say(course, ' three two');
+  end(course, 'stop', 2);
+  t.equal(course.text, 'one');
+  t.equal(course.stops, 1);
+  t.equal(course.choice.completionTokens, 2);
+  t.same([...course.choice.exitLayers], [[30, 2]]);
+  t.equal(course.finished, 'stop');
+});
+
+void t.test('an end token has an entry where a prompt is echoed, behind the text', async (t) => {
+  const plain = choiceOf({ echoLength: 5 });
+  say(plain, 'one two');
+  end(plain, 'stop', 2);
+  t.equal(plain.tokens.length, 2);
+  const echoed = choiceOf({ echoLength: 5, showsEndToken: true });
+  say(echoed, 'one two');
+  end(echoed, 'stop', 2);
+  t.match(echoed.tokens, [{ offset: 5 }, { offset: 8 }, { id: 2, offset: 12, logprobs: { logprob: -0.5 } }]);
+  t.equal(echoed.choice.completionTokens, 2, 'it is none of the answer');
+  const stopped = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two'] });
+  say(stopped, 'one two');
+  end(stopped, 'stop', 2);
+  t.equal(stopped.tokens.length, 1, 'none after a stop string');
+});
+
+void t.test(
+  'each token has its entry at the end, also one without text and one that is half a character',
+  async (t) => {
+    const [half = NaN] = tokenizer.encode('🜁', false);
+    const course = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two!'] });
+    say(course, 'one two');
+    // Special, and so without text.
+    course.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
+    t.equal(course.text, 'one', 'the rest may yet be a stop string');
+    end(course, 'length');
+    t.equal(course.text, 'one two');
+    t.match(course.tokens, [{ offset: 5 }, { offset: 8 }, { id: 0, offset: 12 }]);
+    t.equal(course.finished, 'length');
+
+    const cut = choiceOf({ echoLength: 5, showsEndToken: true });
+    cut.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
+    t.equal(cut.text, '');
+    end(cut, 'stop', 2);
+    t.equal(cut.text, '\ufffd');
+    t.match(cut.tokens, [
+      { id: half, offset: 5 },
+      { id: 2, offset: 6 },
+    ]);
+
+    const special = choiceOf({});
+    special.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
+    end(special, 'length');
+    t.match([special.text, special.tokens], ['', [{ id: 0, offset: 0 }]]);
+
+    const stopped = choiceOf({ stops: ['\ufffd'] });
+    stopped.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
+    end(stopped, 'length');
+    t.same([stopped.text, stopped.finished], ['', 'stop'], 'only the end shows what it is');
+  },
+);
+
+void t.test('an answer whose stop string was found is whole, although the server stopped it', async (t) => {
+  const course = choiceOf({ stops: [' two'] });
+  say(course, 'one two');
+  end(course, 'cancelled');
+  t.equal(course.finished, 'stop');
+  const going = choiceOf({});
+  say(going, 'one two');
+  t.throws(
+    () => {
+      end(going, 'cancelled');
+    },
+    { code: 'draining' },
+  );
+});

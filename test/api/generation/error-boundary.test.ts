@@ -1,0 +1,48 @@
+import t from 'tap';
+import { guarded } from '../../../src/api/generation/error-boundary.js';
+import type { SequenceSink } from '../../../src/engine/client/engine.js';
+
+const EVENTS = ['planned', 'refused', 'prompt', 'token', 'ended', 'lost'] as const;
+
+/** A sink each of whose methods does this with its own name and what it is given. */
+function sinkOf(
+  act: (name: string, event: unknown[]) => void,
+): Record<keyof SequenceSink, (...event: unknown[]) => void> {
+  const methods = EVENTS.map(
+    (name) =>
+      [
+        name,
+        (...event: unknown[]) => {
+          act(name, event);
+        },
+      ] as const,
+  );
+  return Object.fromEntries(methods) as ReturnType<typeof sinkOf>;
+}
+
+void t.test('what any event of an answer throws is told, and goes no further', (t) => {
+  const told: unknown[] = [];
+  const broken = sinkOf((name) => {
+    throw new Error(name);
+  });
+  const sink = guarded(broken, (error) => told.push(error)) as unknown as typeof broken;
+  for (const name of EVENTS) sink[name]();
+  t.match(
+    told,
+    EVENTS.map((name) => new Error(name)),
+  );
+  t.equal(told.length, EVENTS.length);
+  t.end();
+});
+
+void t.test('events arrive whole', (t) => {
+  const seen: unknown[] = [];
+  const whole = sinkOf((name, event) => seen.push(name, event));
+  const sink = guarded(whole, (error) => seen.push(error)) as unknown as typeof whole;
+  for (const name of EVENTS) sink[name](1, ...(name === 'token' ? [2] : []));
+  t.same(
+    seen,
+    EVENTS.flatMap((name) => [name, name === 'token' ? [1, 2] : [1]]),
+  );
+  t.end();
+});

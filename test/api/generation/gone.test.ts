@@ -1,0 +1,35 @@
+/** Clients that left before any work was begun for them. */
+import t from 'tap';
+import { completions } from '../../../src/api/completions/completions.js';
+import { encodeWhileWaited } from '../../../src/api/generation/wait-limit.js';
+import { openPolicy } from '../../../src/api/params/policy.js';
+import { serveStream, serveWhole } from '../../../src/api/generation/serve.js';
+import { ClientGone } from '../../../src/api/errors.js';
+import type { EncodingThread } from '../../../src/text/encoding/encoding-thread.js';
+import { build } from '../../fakes/server.js';
+
+const gone = AbortSignal.abort(new ClientGone());
+
+void t.test('nothing is generated for a client that left while its request was read', async (t) => {
+  const { engine, context } = await build(t);
+  const settled: number[] = [];
+  const request = {
+    ...{ arrivedAt: 0, headers: {}, body: { prompt: 'Hello' }, gone, trace: null, note: () => undefined },
+    caller: { keyName: null, policy: openPolicy, reserve: () => (tokens: number) => void settled.push(tokens) },
+  };
+  // It stays open: nobody waits for it.
+  void serveWhole(context.api, request, completions);
+  const none = { open: () => undefined, send: () => undefined, fail: () => undefined, end: () => undefined };
+  await serveStream(context.api, request, completions, () => none);
+  t.same(engine.requests, []);
+  t.same(settled, [0, 0], 'and nothing is taken from its allowance');
+});
+
+void t.test('nothing is tokenized for a client that left before', async (t) => {
+  const encode: EncodingThread['encode'] = (_text, _addSpecial, signal) => {
+    signal?.throwIfAborted();
+    return Promise.resolve(Uint32Array.of(1));
+  };
+  const encoding = { encode } as unknown as EncodingThread;
+  await t.rejects(encodeWhileWaited({ encoding }, { gone, deadlineAt: null })('text', false), ClientGone);
+});

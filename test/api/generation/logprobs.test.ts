@@ -1,0 +1,26 @@
+import t from 'tap';
+import { completionLogprobs } from '../../../src/api/generation/logprobs.js';
+import type { TextTokenizer } from '../../../src/text/tokenizer.js';
+
+/** Each token's own bytes. */
+function tokenizerOf(...spellings: (string | number[])[]): TextTokenizer {
+  const spelling = (id: number) => Buffer.from(spellings[id] as string);
+  return { spelling, spelt: (id: number) => spelling(id).toString() } as unknown as TextTokenizer;
+}
+
+void t.test('of two tokens that are spelt alike the chosen one is told', (t) => {
+  const top = [[0, -0.25] as const, [2, -3] as const];
+  const tokens = [{ id: 1, offset: 0, logprobs: { logprob: -1.5, top } }];
+  t.match(completionLogprobs(tokenizerOf('a', 'a', 'b'), tokens), {
+    tokens: ['a'],
+    token_logprobs: [-1.5],
+    top_logprobs: [{ a: -1.5, b: -3 }],
+  });
+  t.end();
+});
+
+void t.test('bytes that are no text have two digits each', (t) => {
+  const tokens = [{ id: 0, offset: 0, logprobs: null }];
+  t.same(completionLogprobs(tokenizerOf([0x0a, 0xf0]), tokens).tokens, ['bytes:\\x0a\\xf0']);
+  t.end();
+});

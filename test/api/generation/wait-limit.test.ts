@@ -1,0 +1,17 @@
+import t from 'tap';
+import { patienceOf } from '../../../src/api/generation/wait-limit.js';
+import type { Budget } from '../../../src/engine/protocol.js';
+
+void t.test('a prompt is waited for until the whole budget is over, where the answer ends then', (t) => {
+  const gone = new AbortController().signal;
+  const deadlineOf = (budget: Budget | null) => patienceOf({ gone, arrivedAt: 1000 }, budget).deadlineAt;
+  const total = { totalMs: 250, ttftMs: 20, tpotMs: null };
+  const first = { totalMs: null, ttftMs: 20, tpotMs: 5 };
+  t.equal(deadlineOf(null), null);
+  for (const onMiss of ['reject', 'truncate'] as const) {
+    t.equal(deadlineOf({ ...total, onMiss }), 1250, onMiss);
+    t.equal(deadlineOf({ ...first, onMiss }), null, `${onMiss}: a late first token is waited for`);
+  }
+  t.equal(deadlineOf({ ...total, onMiss: 'continue' }), null);
+  t.end();
+});

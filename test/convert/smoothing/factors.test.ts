@@ -1,0 +1,50 @@
+/** Which inputs are levelled, and by what. */
+import t from 'tap';
+import { imbalance, levellingFactors } from '../../../src/convert/smoothing/factors.js';
+
+const ones = (k: number): Float32Array => new Float32Array(k).fill(1);
+
+void t.test('imbalance is 1 where all channels are alike and grows with an outlier, whatever the unit', (t) => {
+  t.equal(imbalance(ones(16)), 1);
+  t.equal(imbalance(new Float32Array(16)), 1, 'an input that is always zero is level');
+  const outlier = ones(100);
+  outlier[7] = 10_000;
+  t.ok(Math.abs(imbalance(outlier) - 10 / Math.sqrt(1.0099)) < 0.1, String(imbalance(outlier)));
+  t.ok(Math.abs(imbalance(outlier.map((value) => value * 1000)) - imbalance(outlier)) < 1e-6, 'sums do as means do');
+  t.end();
+});
+
+void t.test('an input that is level enough stays as it is', (t) => {
+  const channels = ones(64);
+  channels[3] = 4;
+  t.equal(levellingFactors(channels, ones(64)), null);
+  t.end();
+});
+
+void t.test('an outlier is divided, and the more so the smaller its weights are', (t) => {
+  const channels = ones(64);
+  channels[3] = 10_000;
+  const columns = ones(64);
+  const factors = levellingFactors(channels, columns);
+  if (factors === null) throw new Error('not levelled');
+  t.ok((factors[3] ?? 0) > 5 * (factors[0] ?? 0));
+  t.equal(factors[1], factors[0]);
+  columns[3] = 0.01;
+  t.ok((levellingFactors(channels, columns)?.[3] ?? 0) > (factors[3] ?? 0));
+  const product = factors.reduce((sum, factor) => sum + Math.log(factor), 0);
+  t.ok(Math.abs(product) < 1e-3, 'factors are centred on 1');
+  t.end();
+});
+
+void t.test('channels that are always zero or that nobody reads keep a factor of 1', (t) => {
+  const channels = ones(64);
+  channels[0] = 10_000;
+  channels[1] = 0;
+  const columns = ones(64);
+  columns[2] = 0;
+  const factors = levellingFactors(channels, columns);
+  t.equal(factors?.[1], 1);
+  t.equal(factors?.[2], 1);
+  t.ok(factors?.every((factor) => factor > 0 && Number.isFinite(factor)));
+  t.end();
+});

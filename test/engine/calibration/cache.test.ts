@@ -1,0 +1,72 @@
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import {
+  type CalibrationKey,
+  machineName,
+  readCalibration,
+  writeCalibration,
+} from '../../../src/engine/calibration/cache.js';
+import { table } from '../../router/sample.js';
+
+const key: CalibrationKey = {
+  ...{ manifest: 'a', machine: machineName(), threads: 2, device: 'cpu', kernels: ['w8a8'], runtime: '1', plan: {} },
+};
+
+void t.test('what was measured is there again, for the same model, machine, threads and runtime only', async (t) => {
+  const dir = join(t.testdir(), 'home', 'cache');
+  t.same(readCalibration(dir, key), { cost: null, why: null }, 'nothing yet');
+  t.equal(writeCalibration(dir, key, table), null);
+  t.same(readCalibration(dir, key).cost, table);
+  for (const other of [{ manifest: 'b' }, { machine: 'x' }, { threads: 3 }, { runtime: '2' }, { kernels: ['int4'] }]) {
+    t.equal(readCalibration(dir, { ...key, ...other }).cost, null, JSON.stringify(other));
+  }
+});
+
+void t.test('a corrupt or foreign file is passed over, with a reason', async (t) => {
+  const dir = join(t.testdir(), 'cache');
+  writeCalibration(dir, key, table);
+  const file = join(dir, readdirSync(dir)[0] ?? '');
+  const text = readFileSync(file, 'utf8');
+  const broken: [string, RegExp][] = [
+    [text.slice(0, 100), /not JSON/],
+    ['{}', /shape/],
+    [text.replace(/"ms":[\d.]+/, '"ms":99'), /checksum/],
+    [text.replace('"manifest":"a"', '"manifest":"z"'), /another model/],
+  ];
+  for (const [content, reason] of broken) {
+    writeFileSync(file, content);
+    const { cost, why } = readCalibration(dir, key);
+    t.equal(cost, null);
+    t.match(why, reason);
+  }
+});
+
+void t.test('a folder that can not be written is a reason, not an error', async (t) => {
+  const dir = t.testdir({ file: '' });
+  t.match(writeCalibration(join(dir, 'file', 'cache'), key, table), /can't be written/);
+  if (process.platform === 'linux') t.match(writeCalibration('/proc/nope', key, table), /can't be written/);
+});
+
+void t.test('what can not be put in its place leaves nothing behind', async (t) => {
+  const dir = join(t.testdir(), 'cache');
+  t.equal(writeCalibration(dir, key, table), null);
+  const [name = ''] = readdirSync(dir);
+  t.strictSame(readdirSync(dir), [name], 'nor does what can');
+  rmSync(join(dir, name));
+  // A file can't take the place of a folder.
+  mkdirSync(join(dir, name));
+  t.match(writeCalibration(dir, key, table), /can't be written \(EISDIR\)/);
+  t.match(readCalibration(dir, key), { cost: null, why: /can't be read \(EISDIR\)/ });
+  t.strictSame(readdirSync(dir), [name]);
+});
+
+void t.test('the draft of a server that shares the folder, and by chance the process id, is left alone', async (t) => {
+  const dir = join(t.testdir(), 'cache');
+  t.equal(writeCalibration(dir, key, table), null);
+  const theirs = join(dir, `${readdirSync(dir)[0] ?? ''}.${process.pid}`);
+  writeFileSync(theirs, 'half');
+  t.equal(writeCalibration(dir, key, table), null);
+  t.equal(readFileSync(theirs, 'utf8'), 'half');
+  t.same(readCalibration(dir, key).cost, table);
+});

@@ -1,0 +1,121 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import type { EngineOptions } from '../../../src/engine/client/options.js';
+import { calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
+import { fileDigest, machineName } from '../../../src/engine/calibration/cache.js';
+import { type StartCosts, drift, startCosts } from '../../../src/engine/calibration/startup.js';
+import { monotonicMs } from '../../../src/util/clock.js';
+import { loadManifest, MANIFEST_FILE } from '../../../src/model/manifest-io.js';
+import { bytesPerPosition } from '../../../src/model/staged-model.js';
+import type { CostTable, UnitCost } from '../../../src/cost/table.js';
+import { costModel, depthShape } from '../../../src/cost/model.js';
+import { loadOrt } from '../../../src/runtime/ort-api.js';
+import { table } from '../../router/sample.js';
+import { engineOptions, makeExecutor } from '../helper.js';
+import { tinyModel } from '../tiny-model.js';
+
+const scaled = (costs: CostTable, decode: number, prefill: number): CostTable => ({
+  units: costs.units.map((unit): UnitCost => ({
+    ...unit,
+    decode: unit.decode.map((point) => ({ ...point, ms: point.ms * decode })),
+    prefill: unit.prefill.map((point) => ({ ...point, ms: point.ms * prefill })),
+  })),
+});
+
+void t.test('costs are stale where steps are cheaper now, and a slowdown where they are dearer', (t) => {
+  const cases: [number, number, Omit<ReturnType<typeof drift>, 'ratio'>][] = [
+    [1, 1, { stale: false, slowdown: 1 }],
+    [1.25, 0.8, { stale: false, slowdown: 1 }],
+    [0.3, 0.3, { stale: true, slowdown: 1 }],
+    [1, 0.3, { stale: true, slowdown: 1 }],
+    [3, 3, { stale: false, slowdown: 3 }],
+    [3, 1.2, { stale: false, slowdown: 1 }],
+    [1000, 1000, { stale: true, slowdown: 1000 }],
+  ];
+  for (const [decode, prefill, expected] of cases) {
+    const found = drift(table, scaled(table, decode, prefill));
+    t.equal(found.stale, expected.stale, `${decode} and ${prefill}`);
+    t.ok(Math.abs(found.slowdown - expected.slowdown) < 1e-6, `${decode} and ${prefill}: ${found.slowdown}`);
+  }
+  const [first, ...rest] = table.units;
+  t.ok(first);
+  t.equal(drift({ units: rest }, table).stale, true, 'a unit that was not kept');
+  const dearer = scaled(table, 50, 50).units.map((unit) => ({ ...unit, kernel: 'int4' as const }));
+  const both: CostTable = { units: [...table.units, ...dearer] };
+  t.match(drift(both, both), { ratio: 1, stale: false, slowdown: 1 }, 'each kernel by its own costs');
+  t.end();
+});
+
+/** A clock on which each step of the executor takes that many milliseconds. */
+function ticking(ms: number): () => number {
+  let now = 0;
+  return () => (now += ms);
+}
+
+void t.test('kept costs are used while they hold, measured again when the machine is faster', async (t) => {
+  const modelDir = await tinyModel(t, 'float');
+  const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(t.testdir(), 'cache') });
+  const executor = await makeExecutor(t, options);
+  const start = (ms: number): StartCosts => startCosts(executor, options, ticking(ms));
+  const looks = (): number => {
+    let count = 0;
+    startCosts(executor, options, () => ++count);
+    return count;
+  };
+  const all = looks();
+  t.ok(looks() * 4 < all, 'of what is kept a few points are measured');
+  const first = start(1);
+  t.match(first, { source: 'cache', note: null, slowdown: 1 });
+  t.same(start(1.2), { ...first, source: 'cache' }, 'a drifting clock changes nothing');
+
+  const slower = start(3);
+  t.match(slower, { source: 'cache', note: null, costs: first.costs });
+  t.ok(Math.abs(slower.slowdown - 3) < 1e-6);
+
+  const faster = start(0.25);
+  t.match(faster, { source: 'measured', slowdown: 1, note: /steps take 0\.25 of what it says/ });
+  t.same(start(0.25), { ...faster, source: 'cache', note: null }, 'what was measured again was kept');
+  t.same(start(1).costs, faster.costs, 'and stays when the machine is busy again');
+});
+
+void t.test(
+  'kept costs are those of the model and of the threads, and are not asked for where all is to be measured',
+  async (t) => {
+    const modelDir = await tinyModel(t, 'float');
+    const dir = t.testdir();
+    const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(dir, 'cache') });
+    const executor = await makeExecutor(t, options);
+    const source = (other: Partial<EngineOptions>): string =>
+      startCosts(executor, { ...options, ...other }, ticking(1)).source;
+    t.equal(source({}), 'measured');
+    const [name = ''] = readdirSync(join(dir, 'cache'));
+    const { key } = JSON.parse(readFileSync(join(dir, 'cache', name), 'utf8')) as { key: unknown };
+    t.strictSame(key, {
+      ...{ manifest: fileDigest(join(modelDir, MANIFEST_FILE)), machine: machineName(), threads: options.threads },
+      ...{ device: 'cpu', kernels: executor.kernels, runtime: loadOrt().version },
+      plan: calibrationPlan(options.maxRunning, options.prefillChunk, executor.model.limits.capacity),
+    });
+    t.equal(source({}), 'cache');
+    t.equal(source({ recalibrate: true }), 'measured');
+    t.equal(source({ threads: options.threads + 1 }), 'measured');
+    const manifest = loadManifest(modelDir);
+    const renamed = { ...manifest, name: `${manifest.name}-2` };
+    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify(renamed));
+    t.equal(source({ modelDir: dir }), 'measured');
+    t.equal(source({}), 'cache', 'what was there is there still');
+  },
+);
+
+void t.test('where the cache holds a few positions, no more are measured, and costs are complete', async (t) => {
+  const modelDir = await tinyModel(t, 'float');
+  const kvMemoryBytes = 5 * bytesPerPosition(loadManifest(modelDir));
+  const options = engineOptions({ modelDir, kvMemoryBytes });
+  const executor = await makeExecutor(t, options);
+  const { limits, manifest } = executor.model;
+  t.equal(limits.capacity, 5);
+  const { chunks, contexts } = calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity);
+  // What lies beyond the cache is not its own: nothing is run unless the plan is right.
+  if (!t.equal(Math.max(...contexts) + Math.max(...chunks), limits.capacity)) return;
+  t.doesNotThrow(() => costModel(startCosts(executor, options, monotonicMs).costs, depthShape(manifest)));
+});

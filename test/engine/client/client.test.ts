@@ -1,0 +1,230 @@
+import { once } from 'node:events';
+import { chmodSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import { EngineClient, EngineStartError } from '../../../src/engine/client/client.js';
+import type { SequenceSink } from '../../../src/engine/client/engine.js';
+import { silenceOf, Watchdog } from '../../../src/engine/client/watchdog.js';
+import { engineOptions, greedy, PROMPTS } from '../helper.js';
+import { tinyModel } from '../tiny-model.js';
+
+const prompt = PROMPTS[0] ?? [];
+/** For what no answer has to last for: it starts in a fraction of a second, and has 256 positions, soon written. */
+const tiny = engineOptions({ modelDir: await tinyModel(t, 'float') });
+const [one, most] = [[1], 250];
+
+interface Watched {
+  readonly tokens: number[];
+  readonly end: Promise<string>;
+  readonly first: Promise<void>;
+}
+
+/** Starts a request and watches it. */
+function watch(engine: EngineClient, id: string, maxTokens: number, ids = prompt): Watched {
+  const tokens: number[] = [];
+  let end!: (how: string) => void;
+  let first!: () => void;
+  const watched = {
+    tokens,
+    end: new Promise<string>((resolve) => (end = resolve)),
+    first: new Promise<void>((resolve) => (first = resolve)),
+  };
+  const sink: SequenceSink = {
+    planned: () => undefined,
+    prompt: () => undefined,
+    token: ({ token }) => {
+      tokens.push(token);
+      first();
+    },
+    refused: ({ reason }) => {
+      end(reason);
+    },
+    ended: ({ reason }) => {
+      end(reason);
+    },
+    lost: () => {
+      end('lost');
+    },
+  };
+  const exit = engine.ready?.exits.at(-1) ?? 0;
+  engine.generate(greedy(id, ids, exit, maxTokens), sink);
+  return watched;
+}
+
+void t.test(
+  'an engine that is loaded is not ready before the files are checked, nor where they are wrong',
+  async (t) => {
+    const [waiting, wrong, free] = [new EngineClient(tiny), new EngineClient(tiny), new EngineClient(tiny)];
+    t.teardown(() => Promise.all([waiting, wrong, free].map((engine) => engine.close())));
+    let check = (): void => undefined;
+    const ready = waiting.start(new Promise<void>((resolve) => (check = resolve)));
+    const never = wrong.start(Promise.reject(new Error('damaged'))).catch((error: unknown) => error);
+    // Started after them: when it is ready, they are loaded as well, or nearly.
+    await free.start();
+    await delay(500);
+    t.strictSame([waiting.ready, wrong.ready], [null, null]);
+    t.equal(await watch(waiting, 'early', 4).end, 'lost');
+    check();
+    t.equal((await ready).type, 'ready');
+    t.match(await watch(waiting, 'late', 4, one).end, /^(length|stop)$/);
+    await wrong.close();
+    t.type(await never, EngineStartError);
+  },
+);
+
+void t.test('kill -9 in mid-answer: the answers end, the engine comes back and serves', async (t) => {
+  const engine = new EngineClient(engineOptions());
+  t.teardown(() => engine.close());
+  await engine.start();
+  const before = engine.pid;
+  const answers = [watch(engine, 'a', 500), watch(engine, 'b', 500)];
+  await Promise.all(answers.map(({ first }) => first));
+  const down = once(engine, 'down');
+  const back = once(engine, 'ready');
+  process.kill(before ?? 0, 'SIGKILL');
+  t.strictSame(await Promise.all(answers.map(({ end }) => end)), ['lost', 'lost']);
+  await down;
+  t.equal(engine.ready, null, 'not ready in between');
+  t.equal(await watch(engine, 'c', 1).end, 'lost', 'a request in between ends at once');
+  await back;
+  t.not(engine.pid, before);
+  const again = watch(engine, 'd', 3);
+  t.equal(await again.end, 'length');
+  t.equal(again.tokens.length, 3);
+});
+
+void t.test('cancel ends a sequence with its reason; an unknown id is ignored', async (t) => {
+  const engine = new EngineClient(engineOptions());
+  t.teardown(() => engine.close());
+  await engine.start();
+  const answer = watch(engine, 'a', 1000);
+  await answer.first;
+  engine.cancel('nobody', 'cancelled');
+  engine.cancel('a', 'cancelled');
+  t.equal(await answer.end, 'cancelled');
+  t.ok(answer.tokens.length < 1000);
+});
+
+void t.test('a folder that is no model fails the start, and is not tried again', async (t) => {
+  const engine = new EngineClient(engineOptions({ modelDir: t.testdir({}) }));
+  await t.rejects(engine.start(), EngineStartError);
+  t.equal(engine.pid, null);
+});
+
+void t.test('a process that can not be made fails the start, and in a restart is tried again', async (t) => {
+  const { execPath } = process;
+  t.teardown(() => (process.execPath = execPath));
+  process.execPath = '/nowhere/node';
+  const never = new EngineClient(tiny);
+  const failed = never.start();
+  await never.close();
+  await t.rejects(failed, { name: 'EngineStartError', message: /ENOENT/ });
+  t.equal(never.pid, null);
+
+  process.execPath = execPath;
+  const engine = new EngineClient(tiny);
+  t.teardown(() => engine.close());
+  await engine.start();
+  process.execPath = '/nowhere/node';
+  const reasons: string[] = [];
+  engine.on('down', (reason) => {
+    reasons.push(reason);
+    if (reasons.length === 2) process.execPath = execPath;
+  });
+  const back = once(engine, 'ready');
+  process.kill(engine.pid ?? 0, 'SIGKILL');
+  await back;
+  t.match(reasons, [/SIGKILL/, /ENOENT/]);
+  t.equal(await watch(engine, 'a', 1, one).end, 'length');
+});
+
+void t.test('closing ends the process and what it was doing', async (t) => {
+  const engine = new EngineClient(engineOptions());
+  await engine.start();
+  const pid = engine.pid ?? 0;
+  const answer = watch(engine, 'a', 1000);
+  await answer.first;
+  await engine.close();
+  t.equal(await answer.end, 'lost');
+  t.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
+});
+
+void t.test('an engine that is stopped or stuck is ended and started again', async (t) => {
+  const engine = new EngineClient(tiny, 1500);
+  t.teardown(() => engine.close());
+  await engine.start();
+  const before = engine.pid;
+  const back = once(engine, 'ready');
+  const down = once(engine, 'down');
+  process.kill(before ?? 0, 'SIGSTOP');
+  const answer = watch(engine, 'a', most, one);
+  t.equal(await answer.end, 'lost');
+  t.match(await down, [/took no message any more/]);
+  await back;
+  t.not(engine.pid, before);
+  t.equal(await watch(engine, 'b', 3, one).end, 'length');
+});
+
+void t.test('how long an engine may be silent: half a minute, or twenty of its longest steps', async (t) => {
+  const unit = (ms: number) => ({ unit: 'u', kernel: 'w8a8', decode: [], prefill: [{ rows: 128, context: 0, ms }] });
+  const usual = { chunk: 128, context: 2048 };
+  t.equal(silenceOf({ units: [unit(20), unit(30)] }, usual), 30_000);
+  t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }, usual), 100_000);
+  t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }, { chunk: 1024, context: 2048 }), 800_000, 'of its chunks');
+  t.equal(silenceOf({ units: [unit(2_000)] }, { chunk: 8192, context: 256 }), 80_000, 'no longer than a sequence');
+  const points = [
+    { rows: 8, context: 0, ms: 900 },
+    { rows: 128, context: 0, ms: 1000 },
+    { rows: 128, context: 512, ms: 1500 },
+  ];
+  const growing = { units: [{ unit: 'u', kernel: 'w8a8', decode: [], prefill: points }] };
+  t.equal(silenceOf(growing, { chunk: 128, context: 2560 }), 20 * 3500, 'after the longest past');
+});
+
+void t.test('an engine that does not get ready is ended, and its start has failed', async (t) => {
+  const engine = new EngineClient(tiny, undefined, 20);
+  await t.rejects(engine.start(), { name: 'EngineStartError', message: /not ready after 20 ms and was ended/ });
+  t.equal(engine.pid, null);
+});
+
+void t.test('one that got ready in time is left alone', async (t) => {
+  const { execPath } = process;
+  // In place of Node.js and the engine: it is ready at once.
+  const ready = JSON.stringify({ type: 'ready', cost: { units: [] }, maxLength: 1, exits: [] });
+  const dir = t.testdir({
+    engine: `#!${execPath}\nprocess.on('message', ({ type }) => type === 'stop' && process.exit());\nprocess.send(${ready});\n`,
+    'package.json': '{"type":"commonjs"}',
+  });
+  chmodSync(`${dir}/engine`, 0o755);
+  process.execPath = `${dir}/engine`;
+  t.teardown(() => (process.execPath = execPath));
+  const engine = new EngineClient(engineOptions(), undefined, 4000);
+  t.teardown(() => engine.close());
+  await engine.start();
+  let downs = 0;
+  engine.on('down', () => downs++);
+  await delay(4500);
+  t.equal(downs, 0);
+});
+
+void t.test('who answers is left alone, and a suspended gateway counts its pause as one look', async (t) => {
+  let silent = 0;
+  let asked = 0;
+  const watchdog = new Watchdog(
+    () => {
+      asked += 1;
+      if (asked > 3) return;
+      watchdog.heard();
+    },
+    () => (silent += 1),
+  );
+  watchdog.start(120);
+  await delay(55);
+  const until = performance.now() + 400;
+  while (performance.now() < until);
+  await delay(1);
+  t.equal(silent, 0, 'after a pause of three times the silence');
+  await delay(300);
+  t.equal(silent, 1, 'once');
+  watchdog.stop();
+});

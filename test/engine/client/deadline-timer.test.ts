@@ -1,0 +1,61 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { monotonicMs } from '../../../src/util/clock.js';
+import { DeadlineWatch } from '../../../src/engine/client/deadline-timer.js';
+import type { EndedEvent, GenerateMessage, OnMiss, StepMessage } from '../../../src/engine/protocol.js';
+import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { plannedEvent } from '../../fakes/engine.js';
+
+const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): GenerateMessage => ({
+  ...{ type: 'generate', id, arrivedAt: monotonicMs(), prompt: [1, 2, 3], maxTokens: 9, minTokens: 0, stopTokens: [] },
+  ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null, lengthGroup: { kind: 'chat', key: null } },
+  depth: { minExit: 1, maxExit: 2, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss } },
+});
+
+function heard(planned: readonly string[], tokens: readonly string[]): StepMessage {
+  return {
+    ...{ type: 'step', at: 7, refused: [], prompts: [], ended: [], work: null },
+    load: { running: 0, waiting: 0, kvUsed: 0, kvCached: 0 },
+    planned: planned.map((id) => plannedEvent(id, 1)),
+    tokens: tokens.map((id) => ({ id, token: 5, exit: 1, logprobs: null })),
+  };
+}
+
+void t.test('an answer ends at its deadline while the engine is silent, planned or not', async (t) => {
+  const ends: EndedEvent[] = [];
+  const watch = new DeadlineWatch((end) => ends.push(end));
+  t.teardown(() => {
+    watch.clear();
+  });
+  const asked = request('a', 60);
+  watch.add(asked);
+  watch.add(request('no plan', 60));
+  watch.add(request('continue', 60, 'continue'));
+  watch.add(request('ended before', 60));
+  watch.hear(heard(['a', 'continue', 'ended before'], ['a']));
+  watch.hear({ ...heard([], ['a']), at: 9 });
+  watch.drop('ended before');
+  await sleep(120);
+  t.match(ends, [
+    { id: 'a', reason: 'deadline', startedAt: null, firstTokenAt: 7, promptTokens: 3 },
+    { id: 'no plan', reason: 'deadline', firstTokenAt: null },
+  ]);
+  t.equal(ends.length, 2);
+  for (const { id, endedAt } of ends) {
+    const lateMs = endedAt - asked.arrivedAt - 60;
+    t.ok(lateMs >= 0 && lateMs < 50, `${id}: ${lateMs} ms`);
+  }
+});
+
+void t.test('the engine has a moment to plan what has no time at all', async (t) => {
+  const ends: EndedEvent[] = [];
+  const watch = new DeadlineWatch((end) => ends.push(end));
+  t.teardown(() => {
+    watch.clear();
+  });
+  const asked = request('a', 1);
+  watch.add(asked);
+  await sleep(40);
+  t.equal(ends.length, 1);
+  t.ok((ends[0]?.endedAt ?? 0) - asked.arrivedAt >= 9);
+});

@@ -1,0 +1,57 @@
+/** Who catches up in a step, and how far: on slots of two stages, with costs made up. */
+import t from 'tap';
+import { advanceOf, catchUpsOf } from '../../../src/engine/execution/select-prefill.js';
+import type { Executor } from '../../../src/engine/execution/executor.js';
+import type { RouterAdapter } from '../../../src/engine/worker/router-adapter.js';
+import { Sequence } from '../../../src/engine/sequence.js';
+import { Slot } from '../../../src/engine/slots/slot.js';
+import { greedy } from '../../../bench/greedy-request.js';
+
+const exits = [{ needed: [0] }, { needed: [0, 1] }];
+const executor = { exit: (index: number) => exits[index] } as unknown as Executor;
+/** A position takes a millisecond. */
+const router = {
+  advanceWork: ({ slot }: Sequence, end: number) => [{ positions: end - (slot?.frontier(1) ?? 0) }],
+  predictMs: ({ prefill }: { prefill: { positions: number }[] }) =>
+    prefill.reduce((sum, { positions }) => sum + positions, 0),
+} as unknown as RouterAdapter;
+
+/** One of 40 tokens that its stages have processed so far. */
+function sequence(id: string, frontiers: readonly [number, number], exit = 1): Sequence {
+  const made = new Sequence(greedy(id, new Array<number>(40).fill(1), 2, 9), exit);
+  made.slot = new Slot(0, 2);
+  frontiers.forEach((end, unit) => made.slot?.reach(unit, end));
+  return made;
+}
+
+const catchUps = (running: readonly Sequence[], chunk: number, stallMs: number): [string, number][] =>
+  catchUpsOf(running, executor, router, chunk, stallMs).map(({ sequence: { id }, end }) => [id, end]);
+
+void t.test('only those catch up whose prompt is done and whose exit lacks more than the last position', async (t) => {
+  const waits = sequence('waits', [39, 0]);
+  waits.slot = null;
+  const running = [
+    sequence('prompt', [38, 0]),
+    sequence('decodes', [39, 39]),
+    sequence('decodes shallow', [39, 0], 0),
+    waits,
+    sequence('behind', [39, 30]),
+  ];
+  t.same(catchUps(running, 128, 1000), [['behind', 39]]);
+});
+
+void t.test('all at once as long as the step may take, one in any case', async (t) => {
+  const running = ['a', 'b', 'c'].map((id) => sequence(id, [39, 29]));
+  const of = (stallMs: number): string[] => catchUps(running, 128, stallMs).map(([id]) => id);
+  t.same(of(1000), ['a', 'b', 'c']);
+  t.same(of(20), ['a', 'b']);
+  t.same(of(19), ['a']);
+  t.same(of(1), ['a']);
+});
+
+void t.test('a chunk ends where the exit needs it, and leaves no position alone', async (t) => {
+  const end = (most: number, done: [number, number]): number =>
+    advanceOf(sequence('a', done), most, executor, router).end;
+  t.same([end(8, [39, 10]), end(128, [39, 10]), end(28, [39, 10])], [18, 39, 37]);
+  t.equal(end(8, [0, 0]), 8);
+});

@@ -1,0 +1,236 @@
+/** A grammar that takes the thread of grammars along, without a model: what becomes of those beside it. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { type Constraint, isPending } from '../../../src/engine/sampling/constraint.js';
+import { Grammars } from '../../../src/engine/grammar/grammars.js';
+import { Shunned } from '../../../src/engine/grammar/quarantine.js';
+import type { Grammar } from '../../../src/engine/protocol.js';
+import { loadManifest } from '../../../src/model/manifest-io.js';
+import { TextTokenizer } from '../../../src/text/tokenizer.js';
+import { holdProcess, MODEL } from '../helper.js';
+
+t.setTimeout(240_000);
+const manifest = loadManifest(MODEL);
+const tokenizer = join(MODEL, manifest.tokenizer);
+const ends = manifest.eosTokens;
+
+const encoder = new TextTokenizer(JSON.parse(readFileSync(tokenizer, 'utf8')));
+
+const schema = JSON.stringify({
+  type: 'object',
+  properties: { name: { enum: ['a', 'bcd'] }, list: { type: 'array', items: { type: 'boolean' }, maxItems: 4 } },
+  required: ['name', 'list'],
+  additionalProperties: false,
+});
+const JSON_GRAMMAR: Grammar = { kind: 'json', schema };
+/** Not bound before it has begun. */
+const CALLS: Grammar = { kind: 'calls', functions: [{ name: 'f', schema }], most: 1, isOptional: true };
+/** Takes the thread a tenth of a second and more. */
+const LARGE: Grammar = {
+  kind: 'json',
+  schema: JSON.stringify({
+    type: 'object',
+    properties: Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`name ${i}`, JSON.parse(schema)])),
+  }),
+};
+/** Stands for a panic: nothing that the library says of a grammar. The API lets none through. */
+const BREAKS: Grammar = { kind: 'json', schema: '{' };
+
+interface Watched {
+  readonly grammars: Grammars;
+  /** Changed before a thread is started, it counts for that one. */
+  readonly own: { tokenizer: string };
+  /** How many threads were started. */
+  readonly threads: () => number;
+  /** What is asked next takes too long. */
+  readonly hurry: () => void;
+}
+
+function watched(t: Test): Watched {
+  holdProcess(t);
+  let threads = 0;
+  const count = (): void => {
+    threads++;
+  };
+  process.on('worker', count);
+  t.teardown(() => process.off('worker', count));
+  let isHurried = false;
+  const own = {
+    tokenizer,
+    endTokens: ends,
+    get silenceMs(): number {
+      const ms = isHurried ? 1 : 60_000;
+      isHurried = false;
+      return ms;
+    },
+  };
+  const hurry = (): void => {
+    isHurried = true;
+  };
+  return { grammars: new Grammars(own, () => undefined), own, threads: () => threads, hurry };
+}
+
+async function settled(constraint: Constraint): Promise<void> {
+  while (isPending(constraint)) await turn();
+}
+
+const text = '{"name": "bcd", "list": [true, false, true]}';
+const call = `<tool_call>\n{"name": "f", "arguments": ${text}}\n</tool_call>`;
+
+/** What a constraint says at a token: which may come, and whether it binds. */
+const stateOf = ({ mask, binds }: Constraint): string =>
+  `${binds} ${mask?.reduce((sum, allowed, id) => (sum * 31 + allowed * id) % 1_000_003, 0)}`;
+
+/** Writes tokens as far as they are allowed. @returns what the constraint said before each, and at the end */
+async function write(constraint: Constraint, tokens: readonly number[]): Promise<string[]> {
+  const states: string[] = [];
+  for (const token of tokens) {
+    await settled(constraint);
+    states.push(stateOf(constraint));
+    if (constraint.binds && constraint.mask?.[token] !== 1) throw new Error(`${token} may not come: ${states.length}`);
+    constraint.accept(token);
+  }
+  await settled(constraint);
+  return [...states, stateOf(constraint)];
+}
+
+void t.test('an answer beside one that takes the thread along goes on as if nothing had been', async (t) => {
+  const tokens = encoder.encode(call, false);
+  const half = tokens.length >> 1;
+  const { grammars, threads, hurry } = watched(t);
+  const alone = await grammars.open('alone', CALLS, ends);
+  const states = await write(alone, tokens);
+  t.equal(alone.failed, null);
+  alone.close();
+  t.equal(threads(), 1);
+
+  // At every place, with its mask there, on its way, or taken while another thread takes over.
+  const beside = await grammars.open('beside', CALLS, ends);
+  const seen = await write(beside, tokens.slice(0, half));
+  const broken = grammars.open('broken', BREAKS, ends);
+  beside.accept(tokens[half] ?? 0);
+  await t.rejects(broken, { name: 'GrammarError', message: /breaks/ });
+  t.equal(threads(), 2);
+  seen.push(...(await write(beside, tokens.slice(half + 1, half + 2))));
+  hurry();
+  await t.rejects(grammars.open('stuck', LARGE, ends), { name: 'GrammarsLost', message: /too long/ });
+  t.equal(threads(), 3);
+  const token = tokens[half + 2] ?? 0;
+  t.equal(beside.mask?.[token], 1, 'its mask was there');
+  beside.accept(token);
+  seen.push(...(await write(beside, tokens.slice(half + 3))));
+  t.equal(beside.failed, null);
+  t.strictSame(seen, states);
+  beside.close();
+  t.equal(threads(), 3);
+});
+
+void t.test('one that took a thread along takes no other', async (t) => {
+  const { grammars, threads, hurry } = watched(t);
+  await t.rejects(grammars.open('a', BREAKS, ends), { name: 'GrammarError' });
+  hurry();
+  await t.rejects(grammars.open('b', JSON_GRAMMAR, ends), { name: 'GrammarsLost' });
+  const before = threads();
+  await t.rejects(grammars.open('c', BREAKS, ends), { name: 'GrammarError', message: /breaks/ });
+  (await grammars.open('d', CALLS, ends)).close();
+  t.equal(threads(), before + 1);
+  // More than there are places for at once.
+  for (let i = 0; i < 10; i++) await t.rejects(grammars.open(`e${i}`, BREAKS, ends), { name: 'GrammarError' });
+  t.equal(threads(), before + 1);
+});
+
+void t.test('where no other thread gets ready, those beside it are lost as well', async (t) => {
+  const { grammars, own, threads } = watched(t);
+  const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
+  own.tokenizer = '/nowhere/tokenizer.json';
+  await t.rejects(grammars.open('broken', BREAKS, ends), { name: 'GrammarError' });
+  while (beside.failed === null) await turn();
+  t.match(beside.failed, { message: /lost: .*ENOENT/, isLost: true });
+  t.equal(threads(), 2, 'and no third one is started');
+  beside.close();
+});
+
+/** Stands for a panic in mid-answer: the library's glue can't take it. */
+const BREAKING_TOKEN = 1n as unknown as number;
+
+void t.test('who breaks the library in mid-answer is lost, and takes no other along', async (t) => {
+  const { grammars, threads } = watched(t);
+  const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
+  const other: Grammar = { kind: 'json', schema: '{"type":"boolean"}' };
+  const breaking = await grammars.open('breaking', other, ends);
+  breaking.accept(BREAKING_TOKEN);
+  await settled(breaking);
+  t.match(breaking.failed, { message: /BigInt/, isLost: true });
+  breaking.close();
+  await write(beside, encoder.encode(text, false));
+  t.equal(beside.failed, null);
+  beside.close();
+  await t.rejects(grammars.open('again', other, ends), { name: 'GrammarError', message: /breaks/ });
+  t.equal(threads(), 2);
+});
+
+void t.test('whom nobody waits for any more takes no second thread along either', async (t) => {
+  const { grammars, threads, hurry } = watched(t);
+  const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
+  hurry();
+  const left = grammars.open('left', LARGE, ends);
+  grammars.abandon('left');
+  await t.rejects(left, { name: 'GrammarAbandoned' });
+  while (threads() === 1) await turn();
+  await t.rejects(grammars.open('again', LARGE, ends), { name: 'GrammarsLost', message: /too long/ });
+  await write(beside, encoder.encode(text, false));
+  t.equal(beside.failed, null);
+  t.equal(threads(), 2);
+  beside.close();
+});
+
+void t.test('an answer that is complete is not lost with the thread', async (t) => {
+  const { grammars, own, threads } = watched(t);
+  const complete = await grammars.open('complete', JSON_GRAMMAR, ends);
+  await write(complete, encoder.encode(text, false));
+  t.ok(complete.ends);
+  const begun = await grammars.open('begun', JSON_GRAMMAR, ends);
+  own.tokenizer = '/nowhere/tokenizer.json';
+  await t.rejects(grammars.open('broken', BREAKS, ends), { name: 'GrammarError' });
+  while (begun.failed === null) await turn();
+  t.equal(threads(), 2);
+  t.equal(complete.failed, null);
+});
+
+void t.test('a step that takes longer than the thread may be silent for costs no answer', async (t) => {
+  holdProcess(t);
+  const own = { tokenizer, endTokens: ends, silenceMs: 60_000 };
+  const grammars = new Grammars(own, () => undefined);
+  const constraint = await grammars.open('a', JSON_GRAMMAR, ends);
+  own.silenceMs = 1000;
+  // As steps are: timers are next, what came meanwhile is read after them.
+  await turn();
+  constraint.accept(encoder.encode(text, false)[0] ?? 0);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, own.silenceMs + 50);
+  await settled(constraint);
+  t.equal(constraint.failed, null);
+  constraint.close();
+});
+
+void t.test('a grammar is shunned for a minute, and the oldest ones are forgotten', (t) => {
+  let now = 0;
+  const shunned = new Shunned(() => now);
+  const check = (grammar: Grammar) => (): void => {
+    shunned.check(grammar);
+  };
+  const of = (i: number): Grammar => ({ kind: 'json', schema: `{"maxItems":${i}}` });
+  shunned.add(of(0), new Error('first'));
+  t.throws(check(of(0)), /first/);
+  t.doesNotThrow(check(of(1)));
+  now = 60_000;
+  t.doesNotThrow(check(of(0)));
+  shunned.add(of(0), new Error('again'));
+  now += 59_999;
+  t.throws(check(of(0)), /again/);
+  for (let i = 1; i <= 256; i++) shunned.add(of(i), new Error(`${i}`));
+  t.doesNotThrow(check(of(0)));
+  t.throws(check(of(1)), /1/);
+  t.end();
+});

@@ -1,0 +1,467 @@
+/** Answers that keep to a grammar, on the real model: whatever it would rather say. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import Value from 'typebox/value';
+import { monotonicMs } from '../../../src/util/clock.js';
+import { isPending } from '../../../src/engine/sampling/constraint.js';
+import { Grammars } from '../../../src/engine/grammar/grammars.js';
+import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
+import { Inbox } from '../../../src/engine/worker/grammar-queue.js';
+import type { GenerateMessage } from '../../../src/engine/protocol.js';
+import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { tokenBytes, type TokenizerJson } from '../../../src/text/token-bytes.js';
+import { TextTokenizer } from '../../../src/text/tokenizer.js';
+import { answersOf, greedy, holdProcess, makeCore, makeExecutor, MODEL } from '../helper.js';
+import { PYDANTIC, ZOD } from './schemas.js';
+
+t.setTimeout(240_000);
+const executor = await makeExecutor(t);
+const { manifest } = executor.model;
+const file = join(MODEL, manifest.tokenizer);
+const json = JSON.parse(readFileSync(file, 'utf8')) as TokenizerJson;
+const tokenizer = new TextTokenizer(json);
+const options = { tokenizer: file, endTokens: manifest.eosTokens };
+/** For all whose schemas take no thread along: a thread reads the vocabulary for a second or two. */
+const grammars = new Grammars(options, () => undefined);
+const deepest = executor.units.exits.at(-1)?.layer ?? 0;
+const [end = 0] = manifest.eosTokens;
+
+t.afterEach(() => {
+  executor.forget(0);
+});
+
+function ask(id: string, schema: unknown, more: Partial<GenerateMessage> = {}): GenerateMessage {
+  const text = '<|im_start|>user\nTell me about a city, as JSON.<|im_end|>\n<|im_start|>assistant\n';
+  return greedy(id, tokenizer.encode(text, false), deepest, 120, {
+    stopTokens: manifest.eosTokens,
+    grammar: schema === null ? null : { kind: 'json', schema: JSON.stringify(schema) },
+    ...more,
+  });
+}
+
+const city = {
+  type: 'object',
+  properties: {
+    name: { type: 'string', minLength: 1, maxLength: 20 },
+    inhabitants: { type: 'integer', minimum: 1, maximum: 40_000_000 },
+    kind: { enum: ['capital', 'Großstadt', '町'] },
+    rivers: { type: 'array', items: { type: 'string', maxLength: 10 }, minItems: 1, maxItems: 2 },
+  },
+  required: ['name', 'inhabitants', 'kind', 'rivers'],
+  additionalProperties: false,
+};
+
+void t.test('greedy and sampled, in one batch with a free one: each keeps to its own schema', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, grammars, () => undefined);
+  const hot = { ...GREEDY, temperature: 1.5, seed: 3, topK: 40 };
+  const shapes: Record<string, unknown> = {
+    greedy: city,
+    hot: city,
+    flag: { type: 'boolean' },
+    word: { enum: ['a€😀', 'Köln'] },
+    any: { type: 'object', maxProperties: 2, additionalProperties: { type: 'string', maxLength: 8 } },
+  };
+  for (const [id, schema] of Object.entries(shapes)) {
+    inbox.generate(ask(id, schema, id === 'hot' ? { sampling: hot } : {}));
+  }
+  inbox.generate(ask('free', null, { maxTokens: 40 }));
+  const all = await answersOf(core, [...Object.keys(shapes), 'free']);
+  for (const [id, schema] of Object.entries(shapes)) {
+    const answer = all.get(id);
+    const text = tokenizer.decode(answer?.tokens ?? []);
+    t.equal(answer?.ended?.reason, 'stop', `${id}: ${text}`);
+    t.ok(Value.Check(schema as object, JSON.parse(text)), `${id}: ${text}`);
+    t.notOk(answer?.tokens.includes(end), 'the end token is not part of it');
+  }
+  const alone = makeCore(executor);
+  alone.submit(ask('free', null, { maxTokens: 40 }));
+  t.same(
+    (await answersOf(alone, ['free'])).get('free')?.tokens,
+    all.get('free')?.tokens,
+    'its company changes nothing',
+  );
+});
+
+void t.test('penalties, bias, log-probabilities and min_tokens go with it; ignore_eos still ends', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, grammars, () => undefined);
+  const sampling = { ...GREEDY, presencePenalty: 1, repetitionPenalty: 1.2, logitBias: [[90, 50] as const] };
+  inbox.generate(ask('a', { enum: ['yes', 'no'] }, { sampling, logprobs: 2, minTokens: 50 }));
+  inbox.generate(ask('b', { enum: ['yes', 'no'] }, { stopTokens: [] }));
+  const logprobs: number[] = [];
+  const all = await answersOf(core, ['a', 'b'], ({ tokens }) => {
+    for (const token of tokens) if (token.logprobs) logprobs.push(token.logprobs.logprob);
+  });
+  for (const id of ['a', 'b']) {
+    const answer = all.get(id);
+    t.match(tokenizer.decode(answer?.tokens ?? []), /^"(yes|no)"$/);
+    t.equal(answer?.ended?.reason, 'stop');
+  }
+  t.equal(logprobs.length, all.get('a')?.tokens.length);
+  t.ok(
+    logprobs.every((value) => value <= 0 && Number.isFinite(value)),
+    "the model's own, not the grammar's",
+  );
+});
+
+void t.test('where an answer may go on or end, it may end with the tokens that it stops at alone', async (t) => {
+  holdProcess(t);
+  const [one = 0, two = 0] = tokenizer.encode('12', false);
+  for (const stopTokens of [[end], []]) {
+    const number = await grammars.open('number', { kind: 'json', schema: '{"type":"integer"}' }, stopTokens);
+    number.accept(one);
+    while (isPending(number)) await delay(1);
+    t.strictSame([number.mask?.[two], number.mask?.[end]], [1, stopTokens.length]);
+    number.close();
+  }
+});
+
+void t.test('a schema that is none is refused with a reason, and the next one works', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, grammars, () => undefined);
+  const wrong: [unknown, RegExp][] = [
+    [{ type: 'banana' }, /banana/],
+    [{ $ref: '#/nowhere' }, /nowhere/],
+    [{ type: 'string', pattern: '[a-' }, /regex/],
+    [{ not: { type: 'string' } }, /not/],
+    [false, /Unsatisfiable/i],
+  ];
+  wrong.forEach(([schema], index) => {
+    inbox.generate(ask(`w${index}`, schema));
+  });
+  inbox.generate(ask('right', true, { maxTokens: 3 }));
+  const all = await answersOf(core, [...wrong.map((_, index) => `w${index}`), 'right']);
+  wrong.forEach(([, message], index) => {
+    const refused = all.get(`w${index}`)?.refused;
+    t.equal(refused?.reason, 'grammar');
+    t.match(refused?.detail, message);
+    t.notMatch(refused?.detail, /\n|<state>/, 'one line, without the insides of the parser');
+  });
+  t.ok(all.get('right')?.ended);
+});
+
+void t.test('a reason says what is wrong, and names no option of the library', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, grammars, () => undefined);
+  const wrong: [unknown, RegExp][] = [
+    [{ type: 'string', pattern: '[a-' }, /^regex parse error: unclosed character class, in "\[a-"$/],
+    [{ type: 'string', pattern: '(?=a)b' }, /^regex parse error: look-around.*, in "\(\?=a\)b"$/],
+    [{ oneOf: [{ type: 'string' }, { maxLength: 3 }] }, /^oneOf .* overlap; use anyOf$/],
+  ];
+  for (const [schema, message] of wrong) {
+    inbox.generate(ask('a', schema));
+    const { refused } = (await answersOf(core, ['a'])).get('a') ?? {};
+    t.match(refused, { reason: 'grammar', detail: message });
+  }
+});
+
+void t.test('a bound that is excluded is no answer, however close the other one is', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, grammars, () => undefined);
+  const bounds = [
+    { exclusiveMinimum: 0, maximum: 0.3 },
+    { exclusiveMinimum: 5, exclusiveMaximum: 5.5 },
+    { minimum: -0.3, exclusiveMaximum: 0 },
+  ];
+  // It would say the whole number and end.
+  const bias = [...tokenizer.encode('05', false).map((id) => [id, 60] as const), [end, 50] as const];
+  const sampling = { ...GREEDY, logitBias: bias };
+  for (const [index, bound] of bounds.entries()) {
+    inbox.generate(ask(`${index}`, { type: 'number', ...bound }, { sampling, maxTokens: 20 }));
+  }
+  const all = await answersOf(core, Object.keys(bounds));
+  for (const [index, bound] of bounds.entries()) {
+    const text = tokenizer.decode(all.get(`${index}`)?.tokens ?? []);
+    t.ok(Value.Check({ type: 'number', ...bound }, JSON.parse(text)), `${JSON.stringify(bound)}: ${text}`);
+  }
+});
+
+void t.test('more grammars than there are parsers wait for each other; cancelled ones give theirs back', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, grammars, () => undefined);
+  const ids = Array.from({ length: 12 }, (_, index) => `g${index}`);
+  for (const id of ids) inbox.generate(ask(id, { type: 'string' }, { maxTokens: 6 }));
+  // In mid-compilation, and in mid-answer.
+  inbox.cancel('g0', 'cancelled');
+  const all = await answersOf(core, ids, ({ tokens }) => {
+    if (tokens.some(({ id }) => id === 'g1')) inbox.cancel('g1', 'stop');
+  });
+  t.equal(all.get('g0')?.ended?.reason, 'cancelled');
+  t.equal(all.get('g1')?.ended?.reason, 'stop');
+  for (const id of ids.slice(2)) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^"/, id);
+});
+
+/** As many as there are parsers, none of them stepped: whoever comes next waits. */
+const HOLDERS = Array.from({ length: 8 }, (_, index) => `h${index}`);
+
+void t.test('who is cancelled while its grammar is awaited ends at once, and gives its place back', async (t) => {
+  const core = makeCore(executor, { maxRunning: 10, maxQueue: 0 });
+  const inbox = new Inbox(core, grammars, () => undefined);
+  for (const id of [...HOLDERS, 'waits', 'stops']) inbox.generate(ask(id, { type: 'boolean' }));
+  inbox.generate(ask('full', { type: 'boolean' }));
+  t.equal(inbox.waiting, 10);
+  t.match(core.step().refused, [{ id: 'full', reason: 'queue_full' }]);
+  t.notOk(core.busy, 'nothing else is to be told');
+  // One that is being compiled, and one without a parser.
+  inbox.cancel('h0', 'cancelled');
+  inbox.cancel('waits', 'cancelled');
+  t.ok(core.busy, 'which is told though nothing runs');
+  t.match(core.step().ended, [
+    { id: 'h0', reason: 'cancelled', startedAt: null, promptTokens: Number },
+    { id: 'waits', reason: 'cancelled', startedAt: null },
+  ]);
+  t.equal(inbox.waiting, 8);
+  inbox.generate(ask('late', { type: 'boolean' }));
+  let again = 0;
+  const rest = [...HOLDERS.slice(1), 'stops', 'late'];
+  const all = await answersOf(core, rest, ({ ended, refused }) => {
+    again += [...ended, ...refused].filter(({ id }) => !rest.includes(id)).length;
+  });
+  for (const id of rest) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^(true|false)$/, id);
+  t.equal(again, 0, 'nobody ends twice');
+  t.equal(inbox.waiting, 0);
+});
+
+void t.test('a budget that is over while a parser is awaited ends the wait, as the budget says', async (t) => {
+  const core = makeCore(executor);
+  let changes = 0;
+  const inbox = new Inbox(core, grammars, () => changes++);
+  for (const id of HOLDERS) inbox.generate(ask(id, { type: 'boolean' }));
+  while (inbox.waiting > 0) await delay(1);
+  changes = 0;
+  const arrivedAt = monotonicMs();
+  const budgets = {
+    cut: { totalMs: 50, onMiss: 'truncate' },
+    refused: { totalMs: 50, onMiss: 'reject' },
+    first: { totalMs: null, ttftMs: 50, onMiss: 'reject' },
+    late: { totalMs: 50, onMiss: 'continue' },
+  } as const;
+  for (const [id, some] of Object.entries(budgets)) {
+    const budget = { ttftMs: null, tpotMs: null, ...some };
+    const depth = { minExit: deepest, maxExit: deepest, budget };
+    inbox.generate(ask(id, { type: 'boolean' }, { arrivedAt, depth }));
+  }
+  while (inbox.waiting > 1 && monotonicMs() < arrivedAt + 5000) await delay(1);
+  t.equal(changes, 3, 'the loop of steps is told');
+  const { ended, refused } = core.step();
+  t.match(ended, [{ id: 'cut', reason: 'deadline', firstTokenAt: null }]);
+  t.same(refused.map(({ id, reason }) => [id, reason]).sort(), [
+    ['first', 'budget_infeasible'],
+    ['refused', 'budget_infeasible'],
+  ]);
+  for (const { leastFeasibleMs } of refused) t.ok((leastFeasibleMs ?? 0) > 50, `${leastFeasibleMs ?? NaN} ms`);
+  const lateMs = (ended[0]?.endedAt ?? Infinity) - arrivedAt - 50;
+  t.ok(lateMs > -2 && lateMs < 500, `${lateMs} ms after its deadline`);
+  const all = await answersOf(core, [...HOLDERS, 'late']);
+  t.match(tokenizer.decode(all.get('late')?.tokens ?? []), /^(true|false)$/, 'which finishes late');
+});
+
+void t.test('a thread that dies takes its grammars along, not the engine', async (t) => {
+  holdProcess(t);
+  let told = 0;
+  const grammars = new Grammars({ ...options, tokenizer: '/nowhere/tokenizer.json' }, () => told++);
+  const any = { kind: 'json', schema: '{}' } as const;
+  await t.rejects(grammars.open('a', any, []), { name: 'GrammarsLost', message: /ENOENT/ });
+  await t.rejects(grammars.open('b', any, []), { name: 'GrammarsLost' }, 'another one is started, and tried');
+  t.equal(told, 2);
+});
+
+void t.test(
+  'what a lost thread owed is refused as lost, not as wrong, and so is what a starved one owes',
+  async (t) => {
+    holdProcess(t);
+    for (const lost of [{ tokenizer: '/nowhere/tokenizer.json' }, { silenceMs: 1 }]) {
+      const core = makeCore(executor);
+      const inbox = new Inbox(core, new Grammars({ ...options, ...lost }, () => undefined), () => undefined);
+      inbox.generate(ask('a', city));
+      t.match((await answersOf(core, ['a'])).get('a')?.refused, { reason: 'grammars_lost', detail: /lost/ });
+    }
+  },
+);
+
+/** Takes the thread a tenth of a second and more. */
+const large = {
+  type: 'object',
+  properties: Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`name ${i}`, city])),
+};
+
+void t.test('an answer whose thread is lost in the middle ends as lost', async (t) => {
+  holdProcess(t);
+  const core = makeCore(executor);
+  const starving = { ...options, silenceMs: 60_000 };
+  const inbox = new Inbox(core, new Grammars(starving, () => undefined), () => undefined);
+  inbox.generate(ask('a', city));
+  const all = await answersOf(core, ['a'], ({ tokens }) => {
+    if (tokens.length === 0 || starving.silenceMs === 0) return;
+    // From now on no answer comes soon enough, since the thread has this one to read first.
+    starving.silenceMs = 0;
+    inbox.generate(ask('b', large));
+  });
+  t.match(all.get('a')?.ended, { reason: 'error', error: /lost/, isLost: true });
+});
+
+void t.test('schemas as zod and pydantic write them are kept to', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, grammars, () => undefined);
+  const schemas = Object.entries<object>({ ...ZOD, ...PYDANTIC });
+  // Begun right is enough: unbounded strings go on.
+  for (const [name, schema] of schemas) inbox.generate(ask(name, schema, { maxTokens: 24 }));
+  const all = await answersOf(
+    core,
+    schemas.map(([name]) => name),
+  );
+  for (const [name, schema] of schemas) {
+    const answer = all.get(name);
+    const text = tokenizer.decode(answer?.tokens ?? []);
+    t.match(answer?.ended?.reason, /^(stop|length)$/, `${name}: ${answer?.refused?.detail ?? text}`);
+    if (answer?.ended?.reason === 'stop') t.ok(Value.Check(schema, JSON.parse(text)), text);
+  }
+});
+
+/** The library cuts what it complains of at byte 100, here within a character, and panics. */
+const panic = { type: 'string', minLength: 'é'.repeat(60) };
+
+/** Lists in lists by reference, which overflow the library's stack; from the innermost on or from the outermost. */
+function chain(length: number, isReversed = false): object {
+  const names = Array.from({ length }, (_, index) => index);
+  const lists = names.map((index) => [`a${index + 1}`, { items: { $ref: `#/$defs/a${index}` } }] as const);
+  const $defs = { a0: { type: 'string' }, ...Object.fromEntries(isReversed ? lists.toReversed() : lists) };
+  return { $defs, items: { $ref: `#/$defs/a${length}` } };
+}
+
+/** Two rings of lists, the first entered near the end of the second, which is entered at its end: see below. */
+function rings(length: number): object {
+  const list = (name: string, ...first: string[]) => ({
+    type: 'array',
+    items: { $ref: `#/$defs/${name}` },
+    ...(first.length > 0 ? { prefixItems: first.map((each) => ({ $ref: `#/$defs/${each}` })) } : {}),
+  });
+  const $defs: Record<string, object> = {};
+  for (const ring of [0, 1]) {
+    for (let index = 0; index < length; index++) {
+      const isNext = ring === 1 && index === length - 2;
+      $defs[`r${ring}_${index}`] = list(`r${ring}_${(index + 1) % length}`, ...(isNext ? [`r0_${length - 1}`] : []));
+    }
+  }
+  for (let index = 0; index < length; index++) {
+    $defs[`way${index}`] = list(index < length - 1 ? `way${index + 1}` : `r1_${length - 1}`);
+  }
+  return { $defs, ...list('way0') };
+}
+
+/** Objects of which each is one of two, all at once. */
+function pairs(count: number): object {
+  const object = (name: string) => ({ type: 'object', properties: { [name]: { type: 'integer' } } });
+  const both = (_: unknown, index: number) => ({ anyOf: [object(`a${index}`), object(`b${index}`)] });
+  return { allOf: Array.from({ length: count }, both) };
+}
+
+void t.test('a malformed schema is told its place, and an answer beside it goes on', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, grammars, () => undefined);
+  inbox.generate(ask('beside', city));
+  const hidden = { $ref: '#/x-hidden/a~1b', 'x-hidden': { 'a/b': panic } };
+  const elsewhere = { $ref: 'http://h/#/y', $defs: { h: { $id: 'http://h/', y: panic } } };
+  const wrong: [unknown, RegExp][] = [
+    [panic, /^minLength must be a whole number of at least 0, got "é+\.\.\.$/],
+    [
+      { properties: { a: { items: { anyOf: [true, panic] } } } },
+      /^properties\.a\.items\.anyOf\[1\]\.minLength must be/,
+    ],
+    [{ properties: { a: { required: ['x', 5] } } }, /^properties\.a\.required must be an array of strings, got/],
+    [{ type: 'integer', multipleOf: 300_007 }, /^multipleOf must have a least common multiple of at most 10000/],
+    [
+      { allOf: ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'].map((pattern) => ({ pattern })) },
+      /^it must have at most 8 pat/,
+    ],
+    [{ type: 'integer', minimum: -1e19, maximum: -1e19 }, /^maximum must be a number above -2\^63, got -1/],
+    [{ prefixItems: [{}, 'x'] }, /^prefixItems\[1\] must be an object or a boolean, got "x"/],
+    [hidden, /^\$ref \("#\/x-hidden\/a~1b"\)\.minLength must be/],
+    [chain(300), /^it must have at most 256 schemas within each other/],
+    [chain(300, true), /^it must have at most 256 schemas within each other/],
+    [rings(120), /^it must have at most 256 schemas within each other, references followed, got \d+$/],
+    [pairs(11), /^it must be at most 8192 schemas where what meets in it \(allOf, .*\) is multiplied out, got more$/],
+    [{ properties: { a: { $ref: '#/$defs/a' } }, $defs: { a: pairs(9) } }, /^\$defs\.a must be at most 8192 schemas/],
+    [elsewhere, /^\$ref \("http:\/\/h\/#\/y"\)\.minLength must be/],
+  ];
+  // Names and values that look like keywords.
+  const right = { properties: { minLength: { const: panic } }, examples: [panic], minimum: null, type: 'object' };
+  let isLate = false;
+  const all = await answersOf(
+    core,
+    ['beside', ...wrong.map((_, index) => `w${index}`), 'right', 'deep', 'calls'],
+    () => {
+      if (isLate) return;
+      isLate = true;
+      for (const [index, [schema]] of wrong.entries()) inbox.generate(ask(`w${index}`, schema));
+      inbox.generate(ask('right', right, { maxTokens: 3 }));
+      inbox.generate(ask('deep', chain(100), { maxTokens: 3 }));
+      const functions = ['{}', JSON.stringify(panic)].map((schema, index) => ({ name: `f${index}`, schema }));
+      const grammar = { kind: 'calls', functions, most: 1, isOptional: false } as const;
+      inbox.generate(ask('calls', null, { grammar }));
+    },
+  );
+  for (const [index, [, detail]] of wrong.entries()) {
+    t.match(all.get(`w${index}`)?.refused, { reason: 'grammar', detail });
+  }
+  t.match(all.get('calls')?.refused, { reason: 'grammar', detail: /^minLength must be/, part: 1 });
+  for (const id of ['right', 'deep']) t.equal(all.get(id)?.ended?.reason, 'length');
+  const answer = all.get('beside');
+  t.match(answer?.ended, { reason: 'stop' });
+  t.ok(Value.Check(city, JSON.parse(tokenizer.decode(answer?.tokens ?? []))));
+});
+
+void t.test('whose schema breaks the library is not told to try again; those beside it notice nothing', async (t) => {
+  holdProcess(t);
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, new Grammars(options, () => undefined), () => undefined);
+  inbox.generate(ask('beside', city));
+  // Stands for a panic: nothing that the library says of a grammar. The API lets none through.
+  const schema = '{';
+  let isLate = false;
+  const all = await answersOf(core, ['beside', 'culprit'], () => {
+    if (isLate) return;
+    isLate = true;
+    inbox.generate(ask('culprit', null, { grammar: { kind: 'json', schema } }));
+  });
+  t.match(all.get('culprit')?.refused, { reason: 'grammar', detail: /breaks/ });
+  t.match(all.get('beside')?.ended, { reason: 'stop' });
+  inbox.generate(ask('alone', city));
+  const alone = (await answersOf(core, ['alone'])).get('alone');
+  t.strictSame(all.get('beside')?.tokens, alone?.tokens);
+});
+
+void t.test('requests that wait for a parser have a place in the queue, or none', async (t) => {
+  const core = makeCore(executor, { maxRunning: 1, maxQueue: 2 });
+  const inbox = new Inbox(core, grammars, () => undefined);
+  const ids = ['q0', 'q1', 'q2', 'q3', 'q4'];
+  for (const id of ids) inbox.generate(ask(id, { type: 'boolean' }));
+  t.equal(inbox.waiting, 3);
+  const all = await answersOf(core, ids);
+  t.strictSame(
+    ids.filter((id) => all.get(id)?.refused?.reason === 'queue_full'),
+    ['q3', 'q4'],
+  );
+  t.equal(inbox.waiting, 0);
+});
+
+void t.test('every token has a spelling of its own, which says its bytes', (t) => {
+  const { vocab, added_tokens: added } = grammarVocabulary(tokenBytes(json), end);
+  t.equal(Object.keys(vocab).length, tokenizer.vocabulary);
+  const names = new Map(Object.entries(vocab).map(([name, id]) => [id, name]));
+  const special = new Set(added.map(({ id }) => id));
+  for (let id = 0; id < tokenizer.vocabulary; id += 7) {
+    if (special.has(id)) continue;
+    // As the library reads it.
+    const bytes = Array.from(names.get(id) ?? '', (character) => {
+      const code = character.codePointAt(0) ?? 0;
+      return code >= 0x100 ? code - 0x100 : code;
+    });
+    t.same(bytes, [...tokenizer.spelling(id)]);
+  }
+  t.ok(special.has(end));
+  t.end();
+});

@@ -1,0 +1,83 @@
+/** The thread of grammars while it is slow, without a model: its first grammar takes it a second and more. */
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import t from 'tap';
+import type { Constraint } from '../../../src/engine/sampling/constraint.js';
+import type { EngineCore } from '../../../src/engine/worker/core.js';
+import { Grammars } from '../../../src/engine/grammar/grammars.js';
+import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
+import { Inbox } from '../../../src/engine/worker/grammar-queue.js';
+import type { GenerateMessage } from '../../../src/engine/protocol.js';
+import { loadManifest } from '../../../src/model/manifest-io.js';
+import { greedy, holdProcess, MODEL } from '../helper.js';
+
+t.setTimeout(240_000);
+const manifest = loadManifest(MODEL);
+const options = { tokenizer: join(MODEL, manifest.tokenizer), endTokens: manifest.eosTokens };
+const grammar = { kind: 'json', schema: '{}' } as const;
+
+void t.test('a thread that is stuck is noticed though others ask for grammars meanwhile', async (t) => {
+  holdProcess(t);
+  const grammars = new Grammars({ ...options, silenceMs: 100 }, () => undefined);
+  const lost: string[] = [];
+  const all: Promise<unknown>[] = [];
+  // Each of them comes sooner than the silence is over.
+  for (let each = 0; each < 7 && lost.length === 0; each++) {
+    const opened = grammars.open(`g${each}`, grammar, []).catch((error: unknown) => lost.push(String(error)));
+    all.push(opened);
+    await delay(40);
+  }
+  t.ok(all.length < 7, `lost after ${all.length} of 7`);
+  await Promise.all(all);
+  t.match(lost[0], /takes too long/);
+});
+
+void t.test('a request without a grammar counts those that wait for theirs, and these keep their places', async (t) => {
+  holdProcess(t);
+  const submitted = new Map<string, number | null | undefined>();
+  let done: () => void = () => undefined;
+  const all = new Promise<void>((resolve) => (done = resolve));
+  const core = {
+    isFull: () => false,
+    submit: ({ id }: GenerateMessage, constraint: Constraint | null, elsewhere?: number | null) => {
+      submitted.set(id, elsewhere);
+      constraint?.close();
+      if (submitted.size === 4) done();
+    },
+  } as unknown as EngineCore;
+  let told = 0;
+  const inbox = new Inbox(core, new Grammars(options, () => undefined), () => told++);
+  inbox.generate(greedy('a', [1], 1, 1, { grammar }));
+  inbox.generate(greedy('b', [1], 1, 1, { grammar }));
+  inbox.generate(greedy('plain', [1], 1, 1));
+  inbox.generate(greedy('scored', [1], 1, 0, { grammar }));
+  t.strictSame([submitted.get('plain'), submitted.get('scored')], [2, 2], 'no answer keeps to nothing');
+  await all;
+  t.strictSame([submitted.get('a'), submitted.get('b')], [null, null]);
+  t.equal(told, 2, 'the loop of steps is told of each');
+});
+
+void t.test('where the system has no room for a thread, grammars are lost and give their places back', async (t) => {
+  // Stands for that: Node.js throws at once here as well.
+  const tokenizer = (() => 0) as unknown as string;
+  const grammars = new Grammars({ ...options, tokenizer }, () => undefined);
+  const lost = { name: 'GrammarsLost', message: /lost: .*could not be cloned/ };
+  const all = Array.from({ length: 20 }, (_, index) => grammars.open(`g${index}`, grammar, []));
+  const left = grammars.open('left', grammar, []);
+  grammars.abandon('left');
+  await Promise.all([
+    t.rejects(left, { name: 'GrammarAbandoned' }, 'who leaves while it waits for a place needs none'),
+    ...all.map((each) => t.rejects(each, lost)),
+  ]);
+});
+
+void t.test('a token may be spelt as what objects inherit', (t) => {
+  const bytes = ['__proto__', 'constructor', 'a'].map((text) => Buffer.from(text));
+  const { vocab } = grammarVocabulary({ bytes, special: new Set(), byteLevel: true, stripsLeadingSpace: false }, 2);
+  t.strictSame(Object.entries(vocab), [
+    ['__proto__', 0],
+    ['constructor', 1],
+    ['a', 2],
+  ]);
+  t.end();
+});

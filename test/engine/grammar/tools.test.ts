@@ -1,0 +1,209 @@
+/** Calls of functions on the real model, at its shallowest and its deepest exit: whatever it would rather say. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import Value from 'typebox/value';
+import { CallReader, type CallPart } from '../../../src/api/generation/call-reader.js';
+import type { Constraint } from '../../../src/engine/sampling/constraint.js';
+import { Grammars } from '../../../src/engine/grammar/grammars.js';
+import { Inbox } from '../../../src/engine/worker/grammar-queue.js';
+import type { CallsGrammar, GenerateMessage } from '../../../src/engine/protocol.js';
+import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { ChatTemplate, type ChatMessage } from '../../../src/text/chat-template.js';
+import { TextTokenizer } from '../../../src/text/tokenizer.js';
+import { answersOf, greedy, holdProcess, makeCore, makeExecutor, MODEL } from '../helper.js';
+
+t.setTimeout(240_000);
+const executor = await makeExecutor(t);
+const { manifest } = executor.model;
+const file = join(MODEL, manifest.tokenizer);
+const tokenizer = new TextTokenizer(JSON.parse(readFileSync(file, 'utf8')));
+const template = new ChatTemplate(readFileSync(join(MODEL, manifest.chatTemplate ?? ''), 'utf8'), {});
+const options = { tokenizer: file, endTokens: manifest.eosTokens };
+/** For all whose schemas take no thread along: a thread reads the vocabulary for a second or two. */
+const grammars = new Grammars(options, () => undefined);
+const exits = executor.units.exits.map(({ layer }) => layer);
+const ends = [exits[0] ?? 0, exits.at(-1) ?? 0];
+
+t.afterEach(() => {
+  executor.forget(0);
+});
+
+const schemas: Record<string, object> = {
+  get_weather: {
+    type: 'object',
+    properties: {
+      city: { type: 'string', minLength: 1, maxLength: 20 },
+      unit: { enum: ['°C', '°F'] },
+      days: { type: 'array', items: { type: 'integer', minimum: 1, maximum: 7 }, minItems: 1, maxItems: 2 },
+    },
+    required: ['city', 'unit', 'days'],
+    additionalProperties: false,
+  },
+  'set-alarm_2': {
+    type: 'object',
+    properties: { at: { $ref: '#/$defs/time' }, label: { type: 'string', maxLength: 12 } },
+    required: ['at'],
+    additionalProperties: false,
+    $defs: {
+      time: {
+        type: 'object',
+        properties: { hour: { type: 'integer', minimum: 0, maximum: 23 } },
+        required: ['hour'],
+        additionalProperties: false,
+      },
+    },
+  },
+  nothing: { type: 'object', properties: {}, additionalProperties: false },
+};
+const functions = Object.entries(schemas).map(([name, schema]) => ({ name, schema: JSON.stringify(schema) }));
+const tools = Object.entries(schemas).map(([name, parameters]) => ({
+  type: 'function' as const,
+  function: { name, parameters },
+}));
+
+function ask(
+  id: string,
+  grammar: Partial<CallsGrammar>,
+  exit: number,
+  more: Partial<GenerateMessage> = {},
+): GenerateMessage {
+  const text = template.render([{ role: 'user', content: 'What will the weather in Paris be?' }], true, tools);
+  return greedy(id, tokenizer.encode(text, false), exit, 300, {
+    stopTokens: manifest.eosTokens,
+    grammar: { kind: 'calls', functions, most: 1, isOptional: false, ...grammar },
+    ...more,
+  });
+}
+
+/** Reads an answer as the gateway does. */
+function callsOf(tokens: readonly number[]): { name: string; text: string }[] {
+  const reader = new CallReader(false);
+  const calls: { name: string; text: string }[] = [];
+  const detokenizer = tokenizer.detokenizer();
+  const parts: CallPart[] = tokens.flatMap((id) => reader.push(detokenizer.push(id)).parts);
+  for (const { index, name = '', arguments: text } of parts) {
+    const call = (calls[index] ??= { name, text: '' });
+    call.text += text;
+  }
+  if (!reader.isComplete) throw new Error(`not whole: ${tokenizer.decode(tokens)}`);
+  return calls;
+}
+
+function validates(t: Test, { name, text }: { name: string; text: string }): void {
+  t.ok(Value.Check(schemas[name] ?? {}, JSON.parse(text)), `${name} ${text}`);
+}
+
+void t.test('a call that must come has arguments that keep to their schema, at every depth', async (t) => {
+  for (const exit of ends) {
+    const core = makeCore(executor);
+    const inbox = new Inbox(core, grammars, () => undefined);
+    const hot = { ...GREEDY, temperature: 1.5, seed: 7, topK: 50 };
+    const named = functions.slice(1, 2);
+    inbox.generate(ask('greedy', {}, exit));
+    inbox.generate(ask('hot', {}, exit, { sampling: hot }));
+    inbox.generate(ask('named', { functions: named }, exit));
+    inbox.generate(ask('several', { most: 2 }, exit, { sampling: { ...hot, seed: 8 }, minTokens: 60 }));
+    const all = await answersOf(core, ['greedy', 'hot', 'named', 'several']);
+    for (const [id, { tokens, ended }] of all) {
+      t.equal(ended?.reason, 'stop', `${id} at ${exit}: ${tokenizer.decode(tokens)}`);
+      const calls = callsOf(tokens);
+      for (const call of calls) validates(t, call);
+      if (id === 'named')
+        t.strictSame(
+          calls.map(({ name }) => name),
+          ['set-alarm_2'],
+        );
+      t.ok(calls.length >= 1 && calls.length <= (id === 'several' ? 2 : 1));
+    }
+  }
+});
+
+void t.test('an answer that may be text is the text that it would have been', async (t) => {
+  for (const exit of ends) {
+    const core = makeCore(executor);
+    const inbox = new Inbox(core, grammars, () => undefined);
+    const short = { maxTokens: 12 };
+    const sampled = { ...short, sampling: { ...GREEDY, temperature: 0.8, seed: 3, repetitionPenalty: 1.1 } };
+    inbox.generate(ask('optional', { isOptional: true }, exit, short));
+    inbox.generate(ask('sampled', { isOptional: true }, exit, sampled));
+    const all = await answersOf(core, ['optional', 'sampled']);
+    const alone = makeCore(executor);
+    alone.submit(ask('optional', {}, exit, { ...short, grammar: null }));
+    alone.submit(ask('sampled', {}, exit, { ...sampled, grammar: null }));
+    const free = await answersOf(alone, ['optional', 'sampled']);
+    for (const id of ['optional', 'sampled']) {
+      t.notMatch(tokenizer.decode(all.get(id)?.tokens ?? []), /^<tool_/);
+      t.strictSame(all.get(id)?.tokens, free.get(id)?.tokens, `${id} at ${exit}`);
+      t.equal(all.get(id)?.ended?.reason, free.get(id)?.ended?.reason);
+    }
+  }
+});
+
+void t.test('an answer that begins like a call is kept to its form from there on', async (t) => {
+  // The model goes on as the conversation went so far.
+  const history = ['Rome', 'Oslo', 'Lima', 'Cairo'].flatMap((city, index): ChatMessage[] => {
+    const call = { name: 'get_weather', arguments: { city } };
+    return [
+      { role: 'user', content: `Weather in ${city}?` },
+      { role: 'assistant', content: '', tool_calls: [{ id: `c${index}`, type: 'function', function: call }] },
+      { role: 'tool', content: 'sunny', tool_call_id: `c${index}` },
+      { role: 'assistant', content: 'It is sunny.' },
+    ];
+  });
+  const text = template.render([...history, { role: 'user', content: 'Weather in Paris?' }], true);
+  const prompt = tokenizer.encode(text, false);
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, grammars, () => undefined);
+  inbox.generate(ask('copied', { isOptional: true }, exits.at(-1) ?? 0, { prompt }));
+  const answer = (await answersOf(core, ['copied'])).get('copied');
+  t.equal(answer?.ended?.reason, 'stop', tokenizer.decode(answer?.tokens ?? []));
+  const calls = callsOf(answer?.tokens ?? []);
+  t.match(calls, [{ name: 'get_weather', text: /Paris/ }]);
+  for (const call of calls) validates(t, call);
+});
+
+void t.test('until an answer is known to be a call, masks only watch', async (t) => {
+  holdProcess(t);
+  const grammar = { kind: 'calls', functions, most: 1, isOptional: true } as const;
+  const masked = async (constraint: Constraint): Promise<Uint8Array> => {
+    while (constraint.mask === null) await new Promise((resolve) => setTimeout(resolve, 1));
+    return constraint.mask;
+  };
+  const call = await grammars.open('call', grammar, manifest.eosTokens);
+  for (const id of tokenizer.encode('<tool_', false)) {
+    t.notOk(call.binds);
+    t.equal((await masked(call))[id], 1);
+    call.accept(id);
+  }
+  await masked(call);
+  t.ok(call.binds && !call.free);
+  const text = await grammars.open('text', grammar, manifest.eosTokens);
+  for (const id of tokenizer.encode('<toolbox', false)) {
+    if (!text.free) await masked(text);
+    text.accept(id);
+  }
+  t.ok(text.free && !text.binds && text.mask === null && !text.ends);
+  call.close();
+  text.close();
+  // Both gave their places back, and only once: as many as there are parsers may come again.
+  const again = await Promise.all(Array.from({ length: 8 }, (_, i) => grammars.open(`again${i}`, grammar, [])));
+  for (const each of again) each.close();
+});
+
+void t.test('a schema that can not be kept to is told with its function', async (t) => {
+  const core = makeCore(executor);
+  const inbox = new Inbox(core, grammars, () => undefined);
+  const wrong = (schema: object): Partial<CallsGrammar> => ({
+    functions: [...functions, { name: 'wrong', schema: JSON.stringify(schema) }],
+  });
+  inbox.generate(ask('type', wrong({ type: 'object', properties: { a: { type: 'banana' } } }), ends[0] ?? 0));
+  inbox.generate(ask('not', wrong({ type: 'object', not: {} }), ends[0] ?? 0));
+  inbox.generate(ask('ref', wrong({ type: 'object', properties: { a: { $ref: '#/nowhere' } } }), ends[0] ?? 0));
+  inbox.generate(ask('never', wrong({ type: 'object', properties: { a: false }, required: ['a'] }), ends[0] ?? 0));
+  const all = await answersOf(core, ['type', 'not', 'ref', 'never']);
+  for (const [id, { refused }] of all) {
+    t.match(refused, { reason: 'grammar', part: functions.length }, `${id}: ${refused?.detail ?? ''}`);
+    t.notMatch(refused?.detail, /\n|lark|^at /);
+  }
+});

@@ -1,0 +1,155 @@
+/** Answers that don't loop: the rule alone, and what becomes of the real model's answers by it. */
+import fc from 'fast-check';
+import t from 'tap';
+import { repetitions } from '../../../src/engine/sampling/dry.js';
+import type { GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
+import type { Constraint } from '../../../src/engine/sampling/constraint.js';
+import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { Sequence } from '../../../src/engine/sequence.js';
+import { drain, greedy, makeCore, makeExecutor, PROMPTS } from '../helper.js';
+
+const RULE = { multiplier: 8, base: 2, allowedLength: 3 };
+const OFF = { ...RULE, multiplier: 0 };
+
+const withDry = (dry: Sampling['dry']): Partial<GenerateMessage> => ({
+  sampling: dry === undefined ? GREEDY : { ...GREEDY, dry },
+});
+
+/** How often the 4-gram comes that comes most often; an answer loops where it is more than four times. */
+function mostFrequent4Gram(tokens: readonly number[]): number {
+  const counts = new Map<string, number>();
+  for (let i = 0; i + 4 <= tokens.length; i++) {
+    const key = tokens.slice(i, i + 4).join();
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  return Math.max(0, ...counts.values());
+}
+
+void t.test('what would repeat three tokens or more loses by their number', async (t) => {
+  const after = (answer: readonly number[], rule = RULE): [number, number][] => [...repetitions(answer, 0, rule)];
+  t.strictSame(after([1, 2, 3, 4, 1, 2]), [], 'two are allowed');
+  t.strictSame(after([1, 2, 3, 4, 1, 2, 3]), [[4, 8]]);
+  t.strictSame(after([9, 1, 2, 3, 4, 9, 1, 2, 3]), [[4, 16]], 'four of them');
+  t.strictSame(after([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3]), [[5, 8], [4, 8]], 'whatever followed'); // prettier-ignore
+  t.strictSame(after([1, 2, 3, 4, 9, 1, 2, 3, 4, 9, 1, 2, 3]), [[4, 256]], 'the longest counts');
+  t.strictSame(after([7, 7, 7, 7]), [[7, 8]]);
+  t.strictSame(after([1, 2, 3, 4, 1, 2, 3], OFF), []);
+  t.strictSame(after([]), []);
+  t.strictSame([...repetitions([1, 2, 3, 4, 1, 2, 3], 4, RULE)], [], 'quoting the prompt is no repetition');
+});
+
+void t.test('finds every repetition, and nothing else', async () => {
+  const rules = fc.record({
+    multiplier: fc.constant(1),
+    base: fc.constant(2),
+    allowedLength: fc.integer({ min: 1, max: 4 }),
+  });
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 0, max: 2 }), { maxLength: 40 }),
+      fc.nat(8),
+      rules,
+      (tokens, start, rule) => {
+        const answer = tokens.slice(start);
+        const expected = new Map<number, number>();
+        for (let at = 1; at < answer.length; at++)
+          for (let n = rule.allowedLength; n <= at; n++)
+            if (answer.slice(at - n, at).join() === answer.slice(answer.length - n).join()) {
+              const token = answer[at] ?? NaN;
+              expected.set(token, Math.max(expected.get(token) ?? 0, 2 ** (n - rule.allowedLength)));
+            }
+        const found = repetitions(tokens, start, rule);
+        const same =
+          found.size === expected.size && [...found].every(([token, amount]) => expected.get(token) === amount);
+        if (!same) throw new Error(`got ${JSON.stringify([...found])}, not ${JSON.stringify([...expected])}`);
+      },
+    ),
+    { numRuns: 2000 },
+  );
+});
+
+void t.test('each token goes by the rule of its exit; what keeps to a form has none', async (t) => {
+  const said = [5, 1, 2, 3, 4, 1, 2, 3];
+  const constraint = {
+    mask: null,
+    binds: true,
+    free: false,
+    ends: false,
+    failed: null,
+    accept: () => undefined,
+    close: () => undefined,
+  };
+  const sequence = (dry?: Sampling['dry'], form: Constraint | null = null): Sequence => {
+    const made = new Sequence(greedy('a', [5], 15, 20, withDry(dry)), 0, form, [
+      { dry: RULE, needed: [0] },
+      { dry: null, needed: [0, 1] },
+    ]);
+    for (const token of said.slice(1)) made.accept(token, 0);
+    return made;
+  };
+  const own = sequence();
+  t.strictSame([...own.repeated()], [[4, 8]]);
+  t.strictSame([...own.repeated([4])], [[1, 16]], 'after a draft');
+  own.exit = 1;
+  t.strictSame([...own.repeated()], [], 'none at this exit');
+  t.strictSame([...sequence(OFF).repeated()], []);
+  const stated = sequence({ ...RULE, multiplier: 1 });
+  stated.exit = 1;
+  t.strictSame([...stated.repeated()], [[4, 1]], "the request's, wherever it leaves");
+  t.equal(sequence(RULE, constraint).dry, null);
+  t.same(sequence(RULE, { ...constraint, free: true }).dry, RULE, 'any text may come');
+});
+
+const executor = await makeExecutor(t);
+const layers = executor.units.exits.map(({ layer }) => layer);
+const full = layers.at(-1) ?? 0;
+
+function answers(requests: readonly GenerateMessage[]): number[][] {
+  const core = makeCore(executor, { prefixReuse: false });
+  for (const request of requests) core.submit(request);
+  const all = drain(core);
+  return requests.map(({ id }) => all.get(id)?.tokens ?? []);
+}
+
+const asked = (
+  exit: number,
+  name: string,
+  prompt: readonly number[],
+  more: Partial<GenerateMessage> = {},
+): GenerateMessage => greedy(name, prompt, exit, 80, { stopTokens: [2], ...more });
+
+void t.test('greedy answers loop at half depth, unless the manifest or the request has a rule', async (t) => {
+  for (const exit of layers.slice(0, -1)) {
+    const own = answers(PROMPTS.map((prompt, i) => asked(exit, `own ${i}`, prompt)));
+    for (const tokens of own) t.ok(mostFrequent4Gram(tokens) <= 4, `no loop at ${exit}`);
+    const stated = answers(PROMPTS.map((prompt, i) => asked(exit, `stated ${i}`, prompt, withDry(RULE))));
+    t.strictSame(stated, own, `the manifest's rule at ${exit} is the one that is tested here`);
+  }
+  const plain = answers(PROMPTS.map((prompt, i) => asked(15, `plain ${i}`, prompt, withDry(OFF))));
+  t.ok(
+    plain.some((tokens) => mostFrequent4Gram(tokens) > 4),
+    'without it some do',
+  );
+});
+
+void t.test('full depth is the base: it has no rule of its own', async (t) => {
+  const own = answers(PROMPTS.map((prompt, i) => asked(full, `own ${i}`, prompt)));
+  t.strictSame(own, answers(PROMPTS.map((prompt, i) => asked(full, `off ${i}`, prompt, withDry(OFF)))));
+  t.notSame(
+    own,
+    answers(PROMPTS.map((prompt, i) => asked(full, `on ${i}`, prompt, withDry({ ...RULE, allowedLength: 1 })))),
+  );
+});
+
+void t.test('is the same by the device and by the sampler', async (t) => {
+  for (const sampling of [
+    GREEDY,
+    { ...GREEDY, temperature: 0.7, seed: 3 },
+    { ...GREEDY, temperature: 0.7, topK: 20, seed: 4 },
+  ]) {
+    const lowered = answers(PROMPTS.map((prompt, i) => asked(15, `a ${i}`, prompt, { sampling })));
+    // Log-probabilities are those before the rule, so that the device's logits stay.
+    const told = answers(PROMPTS.map((prompt, i) => asked(15, `b ${i}`, prompt, { sampling, logprobs: 0 })));
+    t.strictSame(told, lowered);
+  }
+});

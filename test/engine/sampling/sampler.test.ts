@@ -1,0 +1,77 @@
+/** The sampler that sorts only what a draw needs against one that sorts everything. */
+import fc from 'fast-check';
+import t from 'tap';
+import type { Sampling } from '../../../src/engine/protocol.js';
+import { adjust, GREEDY, sampleFull, sampleTop, type TokenCounts } from '../../../src/engine/sampling/sampler.js';
+
+/** The rules in their plainest form. */
+function naive(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number | null {
+  adjust(logits, sampling, counts);
+  const { temperature, topK, topP, minP } = sampling;
+  let rest = [...logits.keys()]
+    .filter((id) => logits[id] !== -Infinity)
+    .sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0) || a - b)
+    .map((id) => ({ id, p: 0 }));
+  const best = logits[rest[0]?.id ?? 0] ?? 0;
+  if (rest.length === 0 || temperature === 0) return rest[0]?.id ?? null;
+  if (topK > 0) rest = rest.slice(0, topK);
+  for (const each of rest) each.p = Math.exp(((logits[each.id] ?? 0) - best) / temperature);
+  const total = rest.reduce((sum, { p }) => sum + p, 0);
+  let mass = 0;
+  const end = rest.findIndex(({ p }, i) => {
+    if (i > 0 && (p < minP * (rest[0]?.p ?? 0) || mass >= topP * total)) return true;
+    mass += p;
+    return false;
+  });
+  if (end >= 0) rest = rest.slice(0, end);
+  let left = u * mass;
+  for (const { id, p } of rest) if ((left -= p) < 0) return id;
+  return rest.at(-1)?.id ?? 0;
+}
+
+const row = fc
+  .tuple(fc.integer({ min: 1, max: 3000 }), fc.integer(), fc.constantFrom(0.5, 3, 12), fc.boolean())
+  .map(([length, seed, spread, masked]) =>
+    Float32Array.from({ length }, (_, i) => {
+      const noise = Math.imul(i + 1, 0x9e3779b1 ^ seed) >>> 0;
+      // Steps of a quarter make ties.
+      return masked && noise % 3 === 0 ? -Infinity : Math.round(Math.sin(noise) * spread * 4) / 4 + 0;
+    }),
+  );
+
+const rules = fc.record({
+  temperature: fc.constantFrom(0, 0.3, 1, 2),
+  topK: fc.constantFrom(0, 1, 7, 200, 5000),
+  topP: fc.constantFrom(1, 0.999, 0.9, 0.3, 0),
+  minP: fc.constantFrom(0, 0.001, 0.2, 1),
+  repetitionPenalty: fc.constantFrom(1, 1.3),
+  presencePenalty: fc.constantFrom(0, 0.7),
+});
+
+void t.test('sampling equals sorting everything', async (t) => {
+  const counts = { prompt: new Set([0, 5, 9]), answer: new Map([[5, 2]]) };
+  fc.assert(
+    fc.property(row, rules, fc.double({ min: 0, max: 0.999999, noNaN: true }), (logits, change, u) => {
+      // Penalties of tokens that the row does not have would only add properties to the array.
+      if (logits.length < 10) return;
+      const sampling = { ...GREEDY, ...change };
+      const expected = naive(logits.slice(), sampling, counts, u);
+      const token = sampleFull(logits.slice(), sampling, counts, u);
+      if (token !== expected) throw new Error(`got ${token ?? 'nothing'}, not ${expected ?? 'nothing'}`);
+    }),
+    { numRuns: 500 },
+  );
+  t.equal(sampleFull(new Float32Array(3).fill(-Infinity), GREEDY, counts, 0.5), null, 'nothing is possible');
+});
+
+void t.test('what may fall below the known top is not guessed at', async (t) => {
+  // A hundred tokens as likely as each other, of which ten are known.
+  const ids = Array.from({ length: 10 }, (_, i) => i);
+  const flat = { values: ids.map(() => 0), ids, lseT: Math.log(100) };
+  const draw = (rule: Partial<Sampling>, u: number): number | null =>
+    sampleTop(flat, { ...GREEDY, temperature: 1, ...rule }, u);
+  t.same([draw({}, 0.055), draw({}, 0.5)], [5, null]);
+  t.same([draw({ topK: 5 }, 0.5), draw({ topK: 10 }, 0.99), draw({ topK: 11 }, 0.055)], [2, 9, null]);
+  t.same([draw({ topP: 0.075 }, 0.99), draw({ topP: 0.5 }, 0.055)], [7, null]);
+  t.equal(draw({ minP: 0.5 }, 0.055), null);
+});

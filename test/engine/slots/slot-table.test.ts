@@ -1,0 +1,200 @@
+/** The memory behind slots: what is committed follows what they hold. */
+import t from 'tap';
+import { place } from '../../../src/engine/slots/compaction.js';
+import { Sequence } from '../../../src/engine/sequence.js';
+import type { Slot } from '../../../src/engine/slots/slot.js';
+import { PAGE, residentPages, viewMemory } from '../../../src/runtime/libc.js';
+import { advanceTo, drain, greedy, logitsAt, makeCore, makeExecutor, openSlot } from '../helper.js';
+
+const executor = await makeExecutor(t);
+const { table, units } = executor;
+const long = 2000;
+const short = 40;
+
+t.afterEach(() => {
+  executor.forget(0);
+});
+
+/** Each head's rows of a place, as [address, bytes of a position]. */
+function rowsOf(index: number): [bigint, number][] {
+  return units.stages.flatMap(({ kv }) =>
+    Object.values(kv.tensors('past', index, 1)).flatMap((tensor) => {
+      const { address, dims, type } = tensor;
+      tensor.dispose();
+      const [, heads = 0, capacity = 0, width = 0] = dims;
+      const position = width * (type === 'f32' ? 4 : type === 'f16' ? 2 : 1);
+      return Array.from({ length: heads }, (_, head): [bigint, number] => [
+        address + BigInt(head * capacity * position),
+        position,
+      ]);
+    }),
+  );
+}
+
+/** Writes a slot's first positions in every unit. */
+function write(slot: Slot, length: number, value: number): void {
+  for (const [address, position] of rowsOf(slot.index)) {
+    new Uint8Array(viewMemory(address, length * position)).fill(value);
+  }
+  units.stages.forEach((_, unit) => {
+    slot.reach(unit, length);
+  });
+  slot.tokens = Array.from({ length }, (_, i) => i);
+}
+
+/** Positions of a place that are in memory, in whole pages, of the row that has most. */
+function committed(index: number): number {
+  const counts = rowsOf(index).map(([address, position]) => {
+    const bytes = Math.ceil((2 * long * position) / PAGE) * PAGE;
+    return (residentPages(address, bytes) * PAGE) / position;
+  });
+  return Math.max(...counts);
+}
+
+/** Whether a slot holds what was written. */
+function holds(slot: Slot, value: number): boolean {
+  return rowsOf(slot.index).every(([address, position]) =>
+    new Uint8Array(viewMemory(address, slot.length * position)).every((byte) => byte === value),
+  );
+}
+
+const close = (positions: number, length: number): boolean => positions >= length && positions <= length + 16;
+
+void t.test('two that are exchanged leave nothing behind, time and again', (t) => {
+  const [a, b] = [openSlot(executor, []), openSlot(executor, [])];
+  write(a, long, 1);
+  write(b, short, 2);
+  for (let round = 0; round < 3; round++) {
+    t.equal(table.freshBytes(a, b), table.bytes(a) * (1 - short / long), 'what goes into new pages');
+    table.swap(a, b);
+    for (const slot of [a, b]) {
+      const held = committed(slot.index);
+      t.ok(close(held, slot.length), `${held} positions of ${slot.length}`);
+      t.equal(slot.touched, slot.length);
+    }
+    t.ok(holds(a, 1) && holds(b, 2));
+  }
+  t.end();
+});
+
+void t.test('a long sequence moves only where that pays, its new pages counted', (t) => {
+  const sequence = (slot: Slot): Sequence => {
+    const made = new Sequence(greedy(`s${slot.index}`, slot.tokens, 0, 1), units.exits.length - 1);
+    made.slot = slot;
+    return made;
+  };
+  const places = (length: number): number => {
+    executor.forget(0);
+    const slots = Array.from({ length: 5 }, () => openSlot(executor, []));
+    const [, , , , last] = slots;
+    if (last === undefined) throw new Error('no slot is free');
+    write(last, length, 1);
+    place(executor, [sequence(last)]);
+    return last.index;
+  };
+  t.equal(places(1000), 0, 'four rows for nobody cost more');
+  t.equal(places(2500), 4, 'they do not');
+  t.end();
+});
+
+void t.test('an empty place that a long one leaves is empty', (t) => {
+  const slot = openSlot(executor, []);
+  write(slot, long, 1);
+  const from = slot.index;
+  const other = table.slots.find(({ live }) => !live);
+  if (other === undefined) throw new Error('no slot is free');
+  table.swap(slot, other);
+  t.equal(committed(from), 0);
+  t.ok(holds(slot, 1));
+  t.end();
+});
+
+void t.test('a place that was given back is empty, wherever its pages ended', (t) => {
+  const slot = openSlot(executor, []);
+  for (const length of [1607, 1200, 803, 90, 1]) {
+    write(slot, length, 1);
+    table.drop(slot);
+    t.equal(committed(slot.index), 0, `after ${length} positions`);
+  }
+  t.end();
+});
+
+void t.test('what a batch computes for nobody behind a stored prefix goes back with it', (t) => {
+  const positionsOfPage = PAGE / (rowsOf(0)[0]?.[1] ?? 1);
+  const [stored, decoding] = [openSlot(executor, []), openSlot(executor, [4, 5])];
+  write(stored, 20 * positionsOfPage, 1);
+  stored.live = false;
+  t.ok(stored.index < decoding.index);
+  advanceTo(executor, decoding, units.exits.length - 1, 1);
+  executor.decode([{ slot: decoding, exit: executor.exit(units.exits.length - 1) }]);
+  table.drop(stored);
+  t.equal(committed(stored.index), 0);
+  t.end();
+});
+
+void t.test('rolling back gives a long rest back, and keeps a short one', (t) => {
+  const slot = openSlot(executor, []);
+  write(slot, long, 1);
+  table.truncate(slot, long - 100);
+  t.ok(close(committed(slot.index), long), 'not worth the calls');
+  table.truncate(slot, 1000);
+  const held = committed(slot.index);
+  t.ok(close(held, 1000), `${held} positions of 1000`);
+  t.ok(holds(slot, 1));
+  t.end();
+});
+
+void t.test('who takes over a stored prefix does not keep what came after it', (t) => {
+  const core = makeCore(executor);
+  const prompt = Array.from({ length: 400 }, (_, i) => 260 + ((i * 37) % 400));
+  const exit = units.exits[0]?.layer ?? 0;
+  core.submit(greedy('first', prompt, exit, 1));
+  drain(core);
+  const stored = table.slots.find(({ length }) => length > 0);
+  t.ok((stored?.touched ?? 0) >= 400);
+  core.submit(greedy('second', [...prompt.slice(0, 210), 300, 301, 302, 303], exit, 2));
+  core.step();
+  const [second] = core.scheduler.running;
+  t.equal(second?.slot, stored, 'taken over');
+  t.equal(second?.cachedTokens, 210);
+  t.ok((stored?.touched ?? Infinity) < 230, `${stored?.touched ?? NaN} positions`);
+  drain(core);
+  t.end();
+});
+
+void t.test('a prefix is copied behind what is there, in each unit as far as the other has come', (t) => {
+  const tokens = Array.from({ length: 90 }, (_, i) => 300 + ((i * 37) % 400));
+  const last = units.exits.length - 1;
+  const [from, to, alone] = [openSlot(executor, tokens), openSlot(executor, tokens), openSlot(executor, tokens)];
+  // As far as [exit, positions] each.
+  for (const [source, own] of [
+    [
+      [last, 60],
+      [0, 30],
+    ],
+    [
+      [0, 60],
+      [last, 30],
+    ],
+    [
+      [1, 60],
+      [0, 60],
+    ],
+  ] as const) {
+    advanceTo(executor, from, source[0], source[1]);
+    advanceTo(executor, to, own[0], own[1]);
+    table.copyPrefix(from, to, 60);
+    t.equal(to.length, 60);
+    for (const exit of [0, last]) {
+      advanceTo(executor, to, exit, 89);
+      advanceTo(executor, alone, exit, 89);
+      t.strictSame(
+        logitsAt(executor, to, exit),
+        logitsAt(executor, alone, exit),
+        `exit ${exit} after ${source.join()} on ${own.join()}`,
+      );
+    }
+    for (const slot of [from, to, alone]) table.truncate(slot, 0);
+  }
+  t.end();
+});

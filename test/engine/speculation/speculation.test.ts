@@ -1,0 +1,286 @@
+/**
+ * Speculative decoding changes how fast an answer comes, and nothing else. Over a cache of bytes one position rounds as
+ * many do (ARCHITECTURE.md, "Depth, exactly"), so there drafted answers are the plain ones to the last token.
+ */
+import t from 'tap';
+import type { EngineCore } from '../../../src/engine/worker/core.js';
+import type { DraftCount, GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
+import { Draws } from '../../../src/engine/sampling/random.js';
+import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { Sequence } from '../../../src/engine/sequence.js';
+import { DraftLength } from '../../../src/engine/speculation/draft-length.js';
+import { draftAt, draftExits } from '../../../src/engine/speculation/exit-draft.js';
+import { lookUp, lookUpIn } from '../../../src/engine/speculation/lookup.js';
+import { Payoff, PlainPace } from '../../../src/engine/speculation/speedup.js';
+import { maySpeculate } from '../../../src/engine/speculation/eligibility.js';
+import { type Answer, advanceTo, drain, greedy, makeCore, makeExecutor, MODEL, openSlot, PROMPTS } from '../helper.js';
+import { tinyModel } from '../tiny-model.js';
+
+const tiny = await makeExecutor(t, { modelDir: await tinyModel(t, 'int8') });
+const layers = tiny.units.exits.map(({ layer }) => layer);
+const [shallow = 0, deepest = 0] = layers;
+/** Three tokens and what follows them, again and again. */
+const repeating = Array.from({ length: 24 }, (_, i) => 2 + (i % 6) * 31);
+const SAMPLED: Sampling = { ...GREEDY, temperature: 0.8, seed: 5 };
+
+/** Whatever comes a second time loses much, so that hardly an answer stays what it was. */
+const AGAINST_LOOPS = { multiplier: 5, base: 2, allowedLength: 1 };
+
+const core = (speculate: 'off' | 'all'): EngineCore => makeCore(tiny, { speculate, prefixReuse: false });
+
+interface Course extends Answer {
+  readonly steps: number;
+  readonly drafts: readonly DraftCount[];
+  /** Positions that were computed but by decoding and by verifying drafts. */
+  readonly advanced: number;
+}
+
+/** One answer, the steps that decoded it, and what was drafted in them. */
+function answerOf(core: EngineCore, request: GenerateMessage): Course {
+  const drafts: DraftCount[] = [];
+  let steps = 0;
+  let advanced = 0;
+  core.submit(request);
+  const answer = drain(core, ({ tokens, work }) => {
+    if (tokens.length > 0) steps++;
+    if (work?.draft) drafts.push(work.draft);
+    advanced += (work?.prefillTokens ?? 0) + (work?.catchUpTokens ?? 0);
+  }).get(request.id);
+  if (!answer) throw new Error('no answer');
+  return { ...answer, steps, drafts, advanced };
+}
+
+t.afterEach(() => {
+  tiny.forget(0);
+});
+
+void t.test('looks up what followed the last three tokens, the latest first', async (t) => {
+  t.strictSame(lookUp([1, 2, 3, 4, 9, 1, 2, 3, 5, 6, 1, 2, 3], 3), [5, 6, 1]);
+  t.strictSame(lookUp([1, 2, 3, 4, 2, 3], 3), [], 'two tokens are too few');
+  t.strictSame(lookUp([1, 2], 3), []);
+  t.strictSame(lookUp([7, 7, 7, 7], 5), [7, 7, 7, 7, 7], 'what repeats itself goes on');
+  t.strictSame(lookUp([1, 2, 3, 1, 2, 3, 1, 2, 3], 4), [1, 2, 3, 1]);
+});
+
+void t.test('follows a prediction from its beginning, and finds its place again', async (t) => {
+  const expected = [1, 2, 3, 4, 5, 6, 7, 8];
+  t.strictSame(lookUpIn(expected, [], 3), [1, 2, 3]);
+  t.strictSame(lookUpIn(expected, [1, 2], 3), [3, 4, 5]);
+  t.strictSame(lookUpIn(expected, [9, 4, 5, 6], 4), [7, 8]);
+  t.strictSame(lookUpIn(expected, [9], 4), []);
+  t.strictSame(lookUpIn(expected, expected, 4), [], 'nothing is left of it');
+});
+
+void t.test('drafts grow while all are accepted and shrink while none is', async (t) => {
+  const length = new DraftLength();
+  const first = length.tokens;
+  length.observe(first, first);
+  t.equal(length.tokens, 2 * first);
+  for (let i = 0; i < 10; i++) length.observe(length.tokens, length.tokens);
+  const most = length.tokens;
+  t.ok(most < 32, `${most} at most`);
+  length.observe(most, 1);
+  t.equal(length.tokens, most, 'a part accepted changes nothing');
+  for (let i = 0; i < 10; i++) length.observe(length.tokens, 0);
+  t.ok(length.tokens >= 1 && length.tokens < first);
+});
+
+void t.test('a way of drafting that does not pay is left, and tried again now and then', async (t) => {
+  const payoff = new Payoff();
+  t.ok(payoff.tryNow(), 'at first');
+  for (let i = 0; i < 100; i++) payoff.observe(8, 10);
+  t.ok(payoff.ratio < 0.9);
+  const tries = Array.from({ length: 1000 }, () => payoff.tryNow()).filter(Boolean).length;
+  t.ok(tries > 0 && tries < 20, `${tries} of 1000`);
+  for (let i = 0; i < 100; i++) payoff.observe(20, 10);
+  t.ok(payoff.tryNow() && payoff.ratio > 1.5);
+  const pace = new PlainPace();
+  t.ok(pace.isDue(), 'before anything is known');
+  pace.observe(10);
+  for (let i = 0; i < 60; i++) pace.observe(20);
+  t.ok(Math.abs(pace.ms - 20) < 0.1);
+  pace.observe(10_000);
+  t.ok(pace.ms < 40, 'a hiccup');
+  const due = Array.from({ length: 120 }, () => pace.isDue()).filter(Boolean).length;
+  t.ok(due > 4 && due < 20, `${due} of 120 rounds are plain`);
+  payoff.observe(0, 0);
+  t.ok(payoff.ratio > 1.5, 'a round without times teaches nothing');
+});
+
+void t.test('draws can be looked ahead in and stay what they are', async (t) => {
+  const [plain, peeked] = [new Draws(3), new Draws(3)];
+  const expected = Array.from({ length: 6 }, () => plain.next());
+  t.equal(peeked.peek(2), expected[2]);
+  t.equal(peeked.peek(0), expected[0]);
+  t.strictSame(
+    Array.from({ length: 6 }, () => peeked.next()),
+    expected,
+  );
+});
+
+void t.test('who may be drafted for', async (t) => {
+  const request = (more: Partial<GenerateMessage>): GenerateMessage => greedy('a', [1], deepest, 4, more);
+  const unseeded = request({ sampling: { ...SAMPLED, seed: null } });
+  t.notOk(maySpeculate(unseeded, 'off'));
+  t.ok(maySpeculate(unseeded, 'unseeded'));
+  t.notOk(maySpeculate(request({ sampling: SAMPLED }), 'unseeded'), 'the same seed gives the same answer');
+  t.notOk(maySpeculate(request({}), 'unseeded'), 'so does greedy');
+  t.ok(maySpeculate(request({}), 'all'));
+  t.ok(maySpeculate(request({ speculate: true }), 'unseeded'), 'the request may allow it');
+  t.ok(maySpeculate(request({ prediction: [1] }), 'unseeded'), 'who predicts wants it used');
+  t.notOk(maySpeculate(request({ speculate: true }), 'off'), 'the operator has the last word');
+  t.notOk(maySpeculate({ ...unseeded, speculate: false }, 'all'));
+  t.notOk(maySpeculate({ ...unseeded, grammar: { kind: 'json', schema: '{}' } }, 'all'), 'masks come token by token');
+});
+
+void t.test('drafted answers are the plain ones, token for token, in fewer steps', async (t) => {
+  const kinds: Record<string, Partial<GenerateMessage>> = {
+    greedy: {},
+    seeded: { sampling: SAMPLED },
+    'with top_k': { sampling: { ...SAMPLED, temperature: 1.5, topK: 5 } },
+    'with penalties': { sampling: { ...SAMPLED, frequencyPenalty: 0.5, repetitionPenalty: 1.1 } },
+    'with a rule against loops': { sampling: { ...GREEDY, dry: AGAINST_LOOPS } },
+    'sampled with a rule against loops': { sampling: { ...SAMPLED, dry: AGAINST_LOOPS } },
+    'with log-probabilities and a rule against loops': { logprobs: 3, sampling: { ...GREEDY, dry: AGAINST_LOOPS } },
+    'with log-probabilities': { logprobs: 3 },
+    'with an end token': { stopTokens: Array.from({ length: 40 }, (_, i) => i), minTokens: 5 },
+  };
+  let rounds = 0;
+  for (const [kind, more] of Object.entries(kinds))
+    for (const exit of [shallow, deepest]) {
+      const request = greedy(kind, repeating, exit, 40, more);
+      const plain = answerOf(core('off'), request);
+      const drafted = answerOf(core('all'), request);
+      t.strictSame(drafted.tokens, plain.tokens, `${kind} at ${exit}`);
+      t.strictSame(drafted.ended?.reason, plain.ended?.reason);
+      t.strictSame(
+        drafted.events.map(({ exit: at, logprobs }) => [at, logprobs?.top.map(([id]) => id)]),
+        plain.events.map(({ exit: at, logprobs }) => [at, logprobs?.top.map(([id]) => id)]),
+      );
+      t.equal(plain.ended?.drafts, undefined);
+      t.equal(drafted.advanced, plain.advanced, 'nothing that was verified is computed again');
+      rounds += drafted.drafts.length;
+      if (kind === 'greedy') t.ok(drafted.steps < plain.steps, `${drafted.steps} steps instead of ${plain.steps}`);
+      const total = (key: 'drafted' | 'accepted', of: readonly DraftCount[]): number =>
+        of.reduce((sum, count) => sum + count[key], 0);
+      for (const key of ['drafted', 'accepted'] as const)
+        t.equal(total(key, drafted.ended?.drafts ?? []), total(key, drafted.drafts), `${key} is told at the end`);
+      t.equal(tiny.table.used('live'), 0);
+    }
+  t.ok(rounds > 20, `${rounds} rounds had a draft`);
+});
+
+void t.test('what a rule against loops forbids is not drafted', async (t) => {
+  const loop = greedy('loop', [3, 5, 8, 13], deepest, 60);
+  const prediction = answerOf(core('off'), loop).tokens;
+  const rule = { multiplier: 100, base: 2, allowedLength: 3 };
+  const { drafts } = answerOf(core('all'), { ...loop, prediction, sampling: { ...GREEDY, dry: rule } });
+  const sum = (of: (count: DraftCount) => number): number => drafts.reduce((sum, count) => sum + of(count), 0);
+  const drafted = sum((count) => count.drafted);
+  t.ok(drafted > 0, 'until it would repeat itself, the prediction is right');
+  t.equal(
+    sum(({ accepted }) => accepted),
+    drafted,
+    'and then it is left',
+  );
+});
+
+void t.test('a prediction is drafted from; a wrong one changes nothing', async (t) => {
+  const request = greedy('a', PROMPTS[1]?.map((id) => id % 200) ?? [], deepest, 24, { speculate: true });
+  const plain = answerOf(core('off'), request);
+  const right = answerOf(core('all'), { ...request, prediction: plain.tokens });
+  t.strictSame(right.tokens, plain.tokens);
+  t.ok(right.steps <= 6, `${right.steps} steps for ${right.tokens.length} tokens`);
+  t.equal(right.ended?.drafts?.find(({ source }) => source === 'prediction')?.accepted, 24 - right.steps);
+  const wrong = answerOf(core('all'), { ...request, prediction: plain.tokens.map((id) => (id + 1) % 200) });
+  t.strictSame(wrong.tokens, plain.tokens);
+});
+
+void t.test('in company nothing is drafted, and what was drafted before leaves no trace', async (t) => {
+  const a = greedy('a', repeating, deepest, 30);
+  const b = greedy('b', [...repeating].reverse(), shallow, 30, { sampling: SAMPLED });
+  const expected = [a, b].map((request) => answerOf(core('off'), request).tokens);
+  const both = core('all');
+  both.submit(a);
+  let steps = 0;
+  const answers = drain(both, ({ work }) => {
+    if (++steps === 3) both.submit(b);
+    const rows = work?.stageRows[0] ?? 0;
+    if (rows > 1) t.equal(work?.draft, undefined);
+  });
+  t.strictSame(answers.get('a')?.tokens, expected[0]);
+  t.strictSame(answers.get('b')?.tokens, expected[1]);
+});
+
+void t.test('a slot stays a prefix as far as its tokens go', async (t) => {
+  const cached = (['off', 'all'] as const).map((speculate) => {
+    const reusing = makeCore(tiny, { speculate });
+    const one = answerOf(reusing, greedy('one', repeating, deepest, 20));
+    const two = answerOf(reusing, greedy('two', [...repeating, ...one.tokens, 77], deepest, 8));
+    tiny.forget(0);
+    return { tokens: two.tokens, cached: two.ended?.cachedTokens };
+  });
+  t.strictSame(cached[1], cached[0]);
+  t.ok((cached[0]?.cached ?? 0) > repeating.length, 'the answer is reused, too');
+});
+
+void t.test('drafts take no memory that a prompt beside them was promised', (t) => {
+  const exit = layers.length - 1;
+  const prompt = Array.from({ length: 100 }, (_, i) => 3 + ((i * 37) % 190));
+  const before = 8;
+  const most = repeating.length + before + 6;
+  const kvMemoryBytes = tiny.table.bytesAt(exit, most) + tiny.table.bytesAt(exit, prompt.length + 1);
+  const request = greedy('a', repeating, deepest, 40);
+  const plain = answerOf(core('off'), request).tokens;
+  tiny.forget(0);
+  let drafts = 0;
+  // Whether a draft is worth trying goes by the clock.
+  for (let tries = 0; drafts === 0 && tries < 10; tries++) {
+    const tight = makeCore(tiny, { speculate: 'all', prefixReuse: false, kvMemoryBytes, prefillChunk: 8 });
+    tight.submit(request);
+    let told = 0;
+    const answers = drain(tight, ({ tokens, work, load }) => {
+      t.ok(load.kvUsed <= 1);
+      if (work?.draft && work.prefillTokens > 0 && work.draft.drafted > 0) {
+        drafts++;
+        t.ok(repeating.length + told + work.draft.drafted + 1 <= most, `${work.draft.drafted} after ${told}`);
+      }
+      if (told < before && told + tokens.length >= before) tight.submit(greedy('b', prompt, deepest, 1));
+      told += tokens.length;
+    });
+    tiny.forget(0);
+    t.strictSame(answers.get('a')?.tokens, plain);
+  }
+  t.ok(drafts > 0, 'something is drafted while the prompt is read');
+  t.end();
+});
+
+void t.test(
+  'a shallower exit of the embedded model drafts what it is sure of, and verification goes on from there',
+  async (t) => {
+    const executor = await makeExecutor(t, { modelDir: MODEL });
+    const deep = executor.units.exits.length - 1;
+    const start = PROMPTS[0] ?? [];
+    const text = [...start, 7042, 30, 198, ...start, 7042];
+    const sequence = new Sequence(greedy('a', text, executor.exit(deep).layer, 8), deep);
+    const slot = openSlot(executor, []);
+    slot.tokens = sequence.tokens;
+    sequence.slot = slot;
+    advanceTo(executor, slot, deep, text.length - 1);
+    t.strictSame(
+      draftExits(executor, sequence),
+      executor.units.exits.slice(0, -1).map((_, exit) => exit),
+    );
+    const drafts = draftExits(executor, sequence).map((exit) => {
+      const draft = draftAt(executor, sequence, exit, 4);
+      t.strictSame(sequence.tokens, text, 'the sequence is as it was');
+      t.ok(slot.frontier(0) >= text.length && slot.frontier(deep) === text.length - 1, 'shallow stages are ahead');
+      slot.truncate(text.length - 1);
+      return draft;
+    });
+    t.ok(
+      drafts.some((draft) => draft.length > 0),
+      `drafted ${drafts.map((draft) => draft.length).join(', ')}`,
+    );
+  },
+);

@@ -1,0 +1,354 @@
+/**
+ * What a core counts: rows of a coming step, the time of a step, places in the queue, positions, bytes of a prefix; and
+ * what it closes. With costs made up.
+ */
+import t from 'tap';
+import { chunkSizes } from '../../../src/router/index.js';
+import type { Constraint } from '../../../src/engine/sampling/constraint.js';
+import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
+import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../../src/engine/protocol.js';
+import { scorePrompt } from '../../../src/engine/sampling/prompt-scores.js';
+import { Scheduler } from '../../../src/engine/slots/slot-manager.js';
+import { Sequence } from '../../../src/engine/sequence.js';
+import { defaultPolicy } from '../../../src/router/index.js';
+import type { CostPoint } from '../../../src/cost/table.js';
+import { greedy, logitsAt, makeExecutor, openSlot } from '../helper.js';
+import { tinyModel } from '../tiny-model.js';
+
+const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
+const { units, kernels } = executor;
+const deepest = units.exits.at(-1)?.layer ?? 0;
+
+/** A row costs 100 ms in the first stage, and nothing else costs anything to speak of. */
+function core(clock: () => number, limits: Partial<CoreOptions> = {}): EngineCore {
+  const points = (ms: number): CostPoint[] => [1, 4, 16].map((rows) => ({ rows, context: 0, ms: ms * rows }));
+  const [kernel = 'fp32'] = kernels;
+  const costs = {
+    units: [
+      ...units.stages.map(({ entry }, index) => ({
+        unit: entry.name,
+        kernel,
+        decode: points(index === 0 ? 100 : 0.001),
+        prefill: points(0.001),
+      })),
+      { unit: 'embed', kernel, decode: points(0.001), prefill: points(0.001) },
+      { unit: 'head', kernel, decode: points(0.001), prefill: [] },
+    ],
+  };
+  return new EngineCore(executor, costs, {
+    maxRunning: 8,
+    maxQueue: 8,
+    kvBytes: 2 ** 30,
+    prefixReuse: false,
+    prefillChunk: 8,
+    speculate: 'off',
+    policy: { ...defaultPolicy, chunks: chunkSizes(8) },
+    clock,
+    ...limits,
+  });
+}
+
+/** Steps until nothing is left to do. */
+function stepsOf(engine: EngineCore): StepMessage[] {
+  const steps: StepMessage[] = [];
+  while (engine.busy) steps.push(engine.step());
+  return steps;
+}
+
+const prompt = (length: number) => Array.from({ length }, (_, i) => 3 + (i % 20));
+
+void t.test('prompts that are not done are no rows of the coming step', async (t) => {
+  const engine = core(() => 0);
+  const budget = { totalMs: 400, ttftMs: null, tpotMs: null, onMiss: 'truncate' } as const;
+  const depth = { minExit: deepest, maxExit: deepest, budget };
+  engine.submit(greedy('cut', [3], deepest, 2, { arrivedAt: 0, depth }));
+  for (const id of ['a', 'b', 'c', 'd', 'e']) engine.submit(greedy(id, prompt(40), deepest, 2, { arrivedAt: 0 }));
+  const { tokens, ended } = engine.step();
+  t.strictSame(ended, [], 'one row takes a quarter of its budget, six would take more');
+  t.match(tokens, [{ id: 'cut' }]);
+});
+
+void t.test('the time in which nothing could go on is no step that took long', async (t) => {
+  const slowdowns = [true, false].map((rests) => {
+    let now = 0;
+    const engine = core(() => (now += 25));
+    engine.submit(greedy('a', [3], deepest, 40, { arrivedAt: 0 }));
+    let slowdown = 1;
+    for (let step = 0; step < 20; step++) {
+      slowdown = engine.step().work?.slowdown ?? slowdown;
+      if (rests) engine.rest();
+      now += 5000;
+    }
+    return slowdown;
+  });
+  const [rested = NaN, waited = NaN] = slowdowns;
+  t.ok(rested <= 1.5, `${rested}`);
+  t.ok(waited > 3, `${waited}`);
+});
+
+void t.test('who waits before it is submitted has a place, which it keeps', async (t) => {
+  const engine = core(() => 0, { maxRunning: 1, maxQueue: 1 });
+  const submit = (id: string, elsewhere: number | null): void => {
+    engine.submit(greedy(id, [3], deepest, 2, { arrivedAt: 0 }), null, elsewhere);
+  };
+  submit('first', 1);
+  submit('beyond', 1);
+  submit('kept', null);
+  submit('later', 0);
+  t.strictSame(
+    engine.step().refused.map(({ id, reason }) => [id, reason]),
+    [
+      ['beyond', 'queue_full'],
+      ['later', 'queue_full'],
+    ],
+  );
+});
+
+void t.test('a shallow request takes no deep prefix that has no room, and runs beside it', async (t) => {
+  const shallowest = units.exits[0]?.layer ?? 0;
+  const shared = prompt(60);
+  const { table } = executor;
+  const deep = table.bytesAt(units.exits.length - 1, 90);
+  for (const [room, cached] of [
+    [table.bytesAt(0, 75), 0],
+    [deep, 60],
+  ] as const) {
+    const engine = core(() => 0, { prefixReuse: true, kvBytes: deep + room });
+    engine.submit(greedy('deep', [...shared, 4, 5, 6, 7], deepest, 20, { arrivedAt: 0 }));
+    while (engine.scheduler.running[0]?.generated !== 2) engine.step();
+    engine.submit(greedy('shallow', [...shared, 8, 9, 10, 11], shallowest, 4, { arrivedAt: 1 }));
+    const ended = [];
+    while (engine.busy) ended.push(...engine.step().ended);
+    t.match(ended, [
+      { id: 'shallow', reason: 'length', preemptions: 0, cachedTokens: cached },
+      { id: 'deep', reason: 'length', preemptions: 0 },
+    ]);
+    for (const slot of table.slots) table.drop(slot);
+  }
+});
+
+void t.test(
+  'requests that arrive between two steps are admitted by the next one, and may be cancelled before it',
+  async (t) => {
+    const engine = core(() => 0);
+    const ids = ['a', 'b', 'c'];
+    for (const id of ids) engine.submit(greedy(id, [3, 4], deepest, 2, { arrivedAt: 0 }));
+    t.ok(engine.busy);
+    t.notOk(engine.isStalled);
+    engine.cancel('b');
+    const { planned, ended, load } = engine.step();
+    t.strictSame(
+      planned.map(({ id }) => id),
+      ids,
+    );
+    t.match(ended, [{ id: 'b', reason: 'cancelled' }]);
+    t.equal(load.running + load.waiting, 2);
+  },
+);
+
+void t.test('whichever way a request with a grammar ends, its parser is given back', async (t) => {
+  const closed: string[] = [];
+  const constraint = (id: string, more: Partial<Constraint> = {}): Constraint => ({
+    ...{ mask: null, binds: false, free: true, ends: false, failed: null, accept: () => undefined },
+    close: () => void closed.push(id),
+    ...more,
+  });
+  const { capacity } = executor.model.limits;
+  const budget = (onMiss: 'truncate' | 'reject') => ({ totalMs: 50, ttftMs: null, tpotMs: null, onMiss });
+  const depth = (onMiss: 'truncate' | 'reject') => ({ minExit: deepest, maxExit: deepest, budget: budget(onMiss) });
+  const engine = core(() => 0);
+  const ask = { arrivedAt: 0 };
+  engine.submit(greedy('too long', [3], deepest, capacity, ask), constraint('too long'), null);
+  engine.submit(greedy('infeasible', [3], deepest, 2, { ...ask, depth: depth('reject') }), constraint('infeasible'));
+  engine.submit(greedy('late', [3], deepest, 2, { ...ask, depth: depth('truncate') }), constraint('late'));
+  engine.submit(greedy('cancelled', [3], deepest, 2, ask), constraint('cancelled'));
+  engine.submit(greedy('whole', [3], deepest, 2, ask), constraint('whole'));
+  engine.submit(greedy('complete', [3], deepest, 2, ask), constraint('complete', { free: false, ends: true }));
+  const failed = { message: 'broken', isLost: true };
+  engine.submit(greedy('lost', [3], deepest, 2, ask), constraint('lost', { free: false, failed }));
+  engine.cancel('cancelled');
+  const steps = stepsOf(engine);
+  const refused = steps.flatMap((step) => step.refused.map(({ id, reason }) => [id, reason]));
+  t.same(Object.fromEntries(refused), { 'too long': 'too_long', infeasible: 'budget_infeasible' });
+  const ended = steps.flatMap((step) => step.ended.map(({ id, reason }) => [id, reason]));
+  t.same(Object.fromEntries(ended), {
+    ...{ late: 'deadline', cancelled: 'cancelled', whole: 'length', complete: 'stop', lost: 'error' },
+  });
+  t.same(closed.sort(), [...refused, ...ended].map(([id]) => id).sort(), 'each once');
+});
+
+void t.test('who waits for a mask holds up nobody else', async (t) => {
+  const engine = core(() => 0);
+  const pending: Constraint = {
+    ...{ mask: null, binds: true, free: false, ends: false, failed: null },
+    ...{ accept: () => undefined, close: () => undefined },
+  };
+  engine.submit(greedy('masked', [3], deepest, 2, { arrivedAt: 0 }), pending);
+  engine.step();
+  t.ok(engine.isStalled, 'nothing is to be done');
+  engine.submit(greedy('free', [3], deepest, 1, { arrivedAt: 0 }));
+  t.notOk(engine.isStalled);
+  t.match(engine.step(), { tokens: [{ id: 'free' }], ended: [{ id: 'free' }] });
+  t.ok(engine.isStalled);
+  engine.cancel('masked');
+  t.notOk(engine.isStalled);
+  t.match(engine.step().ended, [{ id: 'masked', reason: 'cancelled' }]);
+});
+
+void t.test('prompt and answer may fill a slot to its last position', async (t) => {
+  const { capacity } = executor.model.limits;
+  const engine = core(() => 0);
+  engine.submit(greedy('full', [3, 4], deepest, capacity - 2, { arrivedAt: 0 }));
+  engine.submit(greedy('beyond', [3, 4], deepest, capacity - 1, { arrivedAt: 0 }));
+  engine.cancel('full');
+  t.match(engine.step(), { planned: [{ id: 'full' }], refused: [{ id: 'beyond', reason: 'too_long' }] });
+});
+
+void t.test('of stored prefixes the one goes first that was used longest ago', async (t) => {
+  const { table } = executor;
+  const positions = 150;
+  const engine = core(() => 0, { prefixReuse: true, kvBytes: table.bytesAt(units.exits.length - 1, positions) });
+  const cachedOf = (id: string, first: number): number | undefined => {
+    // Each takes up to 42 positions and one to come: three are stored, or one runs beside two.
+    const tokens = [first, ...prompt(39)];
+    engine.submit(greedy(id, tokens, deepest, 2, { arrivedAt: 0 }));
+    const [ended] = stepsOf(engine).flatMap((step) => step.ended);
+    return ended?.cachedTokens;
+  };
+  t.same([cachedOf('a', 31), cachedOf('b', 32), cachedOf('c', 33)], [0, 0, 0]);
+  t.equal(cachedOf('a again', 31), 39);
+  t.equal(cachedOf('d', 34), 0, 'takes the room of the second');
+  t.same([cachedOf('a', 31), cachedOf('c', 33), cachedOf('b', 32)], [39, 39, 0]);
+  for (const slot of table.slots) table.drop(slot);
+});
+
+void t.test('who gave its slot back began when it first had one, and takes no place of the queue', async (t) => {
+  const { table } = executor;
+  const room = table.bytesAt(units.exits.length - 1, 100);
+  let now = 0;
+  const engine = core(() => now, { kvBytes: room });
+  engine.submit(greedy('old', prompt(40), deepest, 30, { arrivedAt: 0 }));
+  engine.submit(greedy('young', prompt(40), deepest, 30, { arrivedAt: 1 }));
+  const ended: EndedEvent[] = [];
+  let resumed = 0;
+  while (engine.busy) {
+    const before = engine.scheduler.waiting.length;
+    ended.push(...engine.step().ended);
+    if (before > engine.scheduler.waiting.length) resumed = now;
+    now += 10;
+  }
+  const young = ended.find(({ id }) => id === 'young');
+  t.match(young, { reason: 'length', preemptions: 1, startedAt: 0 });
+  t.ok(resumed > 0, 'it waited again');
+
+  const scheduler = new Scheduler(table, { maxRunning: 0, maxQueue: 1, kvBytes: room, prefixReuse: false });
+  const preempted = new Sequence(greedy('preempted', [3], deepest, 2), 0);
+  preempted.preemptions = 1;
+  scheduler.enqueue(preempted);
+  t.notOk(scheduler.isFull());
+  scheduler.enqueue(new Sequence(greedy('waits', [3], deepest, 2), 0));
+  t.ok(scheduler.isFull());
+});
+
+void t.test('what is refused or ended before it is submitted is told though nothing runs', async (t) => {
+  const engine = core(() => 0);
+  t.notOk(engine.busy);
+  engine.refuse({ id: 'refused', reason: 'queue_full' });
+  t.ok(engine.busy);
+  t.match(engine.step().refused, [{ id: 'refused', reason: 'queue_full' }]);
+  t.notOk(engine.busy);
+  engine.abandon(greedy('left', [3], deepest, 2), 'cancelled');
+  t.ok(engine.busy);
+  t.match(engine.step().ended, [{ id: 'left', reason: 'cancelled', promptTokens: 1 }]);
+  t.notOk(engine.busy);
+});
+
+void t.test('only an end token is told as one', async (t) => {
+  const engine = core(() => 0);
+  engine.submit(greedy('cut', [3, 4], deepest, 3, { arrivedAt: 0, logprobs: 0 }));
+  const steps = stepsOf(engine);
+  const [last] = steps.flatMap(({ tokens }) => tokens).slice(-1);
+  const [ended] = steps.flatMap((step) => step.ended);
+  t.equal(ended?.reason, 'length');
+  t.equal(ended?.endToken, undefined);
+  engine.submit(
+    greedy('ends', [3, 4], deepest, 3, { arrivedAt: 0, logprobs: 0, minTokens: 2, stopTokens: [last?.token ?? NaN] }),
+  );
+  t.match(
+    stepsOf(engine).flatMap((step) => step.ended),
+    [{ reason: 'stop', endToken: { token: last?.token } }],
+  );
+});
+
+void t.test('an answer tells when it began, when its first token came and when it ended', async (t) => {
+  let now = 0;
+  const engine = core(() => now);
+  engine.submit(greedy('a', [3], deepest, 3, { arrivedAt: 0 }));
+  const ended: EndedEvent[] = [];
+  for (now = 10; engine.busy; now += 10) ended.push(...engine.step().ended);
+  t.match(ended, [{ startedAt: 10, firstTokenAt: 10, endedAt: 30 }]);
+});
+
+void t.test('a prompt is scored as its tokens would be decoded, whatever its chunks', async (t) => {
+  const scored = prompt(60);
+  const scoresOf = (chunk: number): [logprobs: (TokenLogprobs | null)[], events: number] => {
+    const engine = core(() => 0, { prefillChunk: chunk, policy: { ...defaultPolicy, chunks: chunkSizes(chunk) } });
+    engine.submit(greedy('scored', scored, deepest, 0, { arrivedAt: 0, promptLogprobs: 2 }));
+    const steps = stepsOf(engine);
+    t.match(steps.at(-1)?.ended, [{ reason: 'length', firstTokenAt: null }]);
+    const events = steps.flatMap(({ prompts }) => prompts);
+    return [events.flatMap(({ logprobs }) => logprobs), events.length];
+  };
+  // The whole one comes last: what it leaves in memory would be right for the pieces, too.
+  const [pieces, events] = scoresOf(8);
+  const [whole] = scoresOf(64);
+  t.ok(events > 5, 'piece by piece');
+  t.equal(whole.length, scored.length);
+  t.equal(whole[0], null, 'nothing comes before the first one');
+  t.strictSame(pieces, whole);
+
+  const slot = openSlot(executor, scored.slice(0, 1));
+  scored.slice(1).forEach((token, i) => {
+    const logits = logitsAt(executor, slot, units.exits.length - 1);
+    const lse = Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit), 0));
+    const { logprob = NaN, top = [] } = whole[i + 1] ?? {};
+    t.ok(Math.abs(logprob - ((logits[token] ?? NaN) - lse)) < 0.01, `${logprob} of token ${i + 1}`);
+    t.equal(top.length, 2);
+    for (const [id, value] of top) t.ok(Math.abs(value - ((logits[id] ?? NaN) - lse)) < 0.01);
+    slot.tokens.push(token);
+  });
+  executor.forget(0);
+});
+
+void t.test(
+  'each token of a prompt is scored once, also where an exit catches up over it and over the answer',
+  async (t) => {
+    const asked = greedy('scored', prompt(20), deepest, 9, { promptLogprobs: 0 });
+    const sequence = new Sequence(asked, units.exits.length - 1);
+    sequence.tokens.push(3, 4, 5);
+    const slot = openSlot(executor, sequence.tokens);
+    const events: PromptEvent[] = [];
+    const all: PromptEvent['logprobs'][number][] = [];
+    const counts = [
+      [0, 12],
+      [units.exits.length - 1, 16],
+      [0, 22],
+      [units.exits.length - 1, 22],
+    ].map(([exit = 0, end = 0]) => {
+      sequence.exit = exit;
+      scorePrompt(executor, sequence, executor.advance(slot, exit, end).output, events);
+      all.push(...events.flatMap(({ logprobs }) => logprobs));
+      return events.splice(0).map(({ logprobs }) => logprobs.length);
+    });
+    // Of 20 tokens all but the first.
+    t.strictSame(counts, [[12], [4], [3], []]);
+
+    const alone = new Sequence(asked, units.exits.length - 1);
+    scorePrompt(executor, alone, executor.advance(openSlot(executor, alone.tokens), alone.exit, 16).output, events);
+    const expected = events.flatMap(({ logprobs }) => logprobs).slice(12);
+    for (const [i, each] of all.slice(12, 16).entries()) {
+      t.ok(Math.abs((each?.logprob ?? NaN) - (expected[i]?.logprob ?? NaN)) < 0.01, `token ${i + 13} by its own state`);
+    }
+    executor.forget(0);
+  },
+);

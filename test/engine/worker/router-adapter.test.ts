@@ -1,0 +1,151 @@
+import t from 'tap';
+import type { GenerateMessage } from '../../../src/engine/protocol.js';
+import { RouterAdapter, type StepContext } from '../../../src/engine/worker/router-adapter.js';
+import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { Sequence } from '../../../src/engine/sequence.js';
+import { Slot } from '../../../src/engine/slots/slot.js';
+import { defaultPolicy, type OnMiss } from '../../../src/router/index.js';
+import { blockLayers, blockShape, blockTable, shape, table } from '../../router/sample.js';
+
+function decoding(id: string, totalMs: number, onMiss: OnMiss = 'continue'): Sequence {
+  const request: GenerateMessage = {
+    ...{ type: 'generate', id, arrivedAt: 0, prompt: [1, 2, 3], maxTokens: 100, minTokens: 0, stopTokens: [] },
+    ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null, lengthGroup: { kind: 'chat', key: null } },
+    depth: { minExit: 10, maxExit: 30, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss } },
+  };
+  const sequence = new Sequence(request, 4);
+  sequence.accept(5, 10);
+  return sequence;
+}
+
+const decode = { rows: [0, 0, 0, 0, 1], context: 100 };
+
+function contextOf(live: readonly Sequence[], now: number): StepContext {
+  return { slots: 64, live, waiting: [], now };
+}
+
+void t.test('truncate ends before a step that would end after the deadline, others prompts included', async (t) => {
+  const router = new RouterAdapter(shape, table, defaultPolicy);
+  const sequence = decoding('a', 1000, 'truncate');
+  t.notOk(router.isOverdue(sequence, 950, { decode, prefill: [] }));
+  const chunk = { exit: 4, positions: 128, context: 0, chunk: 128 };
+  t.ok(router.isOverdue(sequence, 965, { decode, prefill: [chunk] }));
+  t.notOk(router.isOverdue(decoding('b', 1000, 'continue'), 990, { decode, prefill: [chunk] }));
+});
+
+void t.test('the catch-up of an exit block is counted in one piece, as it runs', async (t) => {
+  const router = new RouterAdapter(blockShape, blockTable, defaultPolicy);
+  const { request } = decoding('a', 1000, 'truncate');
+  const prompt = Array.from({ length: 129 }, (_, i) => i);
+  const sequence = new Sequence({ ...request, prompt, depth: { ...request.depth, minExit: 8 } }, 0);
+  const slot = new Slot(0, 2 * blockLayers.length - 1);
+  for (let stage = 0; stage < blockLayers.length; stage++) slot.reach(stage, 128);
+  sequence.slot = slot;
+  const prefill = router.advanceWork(sequence, 128);
+  const piece = { exit: 0, positions: 128, context: 0, chunk: 128, from: 1 };
+  t.strictSame(prefill, [piece]);
+  const decode = { rows: [1, 0, 0, 0, 0], context: 129 };
+  const ms = router.predictMs({ decode, prefill: [piece] });
+  t.notOk(router.isOverdue(sequence, 988 - 1.1 * ms, { decode, prefill }), 'there is time for it');
+});
+
+void t.test(
+  'truncate counts on an ordinary step where some are slow: the gateway ends what those hold up',
+  async (t) => {
+    const router = new RouterAdapter(shape, table, defaultPolicy);
+    const begun = decoding('a', 1000, 'truncate');
+    const fresh = new Sequence(begun.request, 4);
+    const work = { decode, prefill: [] };
+    for (let i = 0; i < 64; i += 1) router.observeStep(work, router.predictMs(work) * (i % 8 === 0 ? 8 : 1));
+    const ms = router.predictMs(work);
+    for (const sequence of [begun, fresh]) {
+      t.notOk(router.isOverdue(sequence, 988 - 1.1 * ms, work));
+      t.ok(router.isOverdue(sequence, 988 - 0.9 * ms, work));
+    }
+  },
+);
+
+void t.test('a plan holds for one step, for two from 24 sequences on, for three from 48 on', async (t) => {
+  for (const [count, holds] of [
+    [10, 1],
+    [30, 2],
+    [60, 3],
+  ] as const) {
+    const router = new RouterAdapter(shape, table, defaultPolicy);
+    const live = Array.from({ length: count }, (_, i) => decoding(`r${i}`, 500));
+    const planned = Array.from(
+      { length: 6 },
+      (_, step) => router.planStep(contextOf(live, 20 + 5 * step)).exits.length > 0,
+    );
+    t.strictSame(
+      planned,
+      planned.map((_, step) => step % holds === 0),
+      `${count} sequences`,
+    );
+  }
+});
+
+void t.test(
+  'while a plan holds, its prompts go on, those that are done are passed over, new ones are planned for',
+  async (t) => {
+    const router = new RouterAdapter(shape, table, defaultPolicy);
+    const prompt = (id: string): Sequence => {
+      const { request } = decoding(id, 60_000);
+      const sequence = new Sequence({ ...request, prompt: Array.from({ length: 400 }, (_, i) => i) }, 4);
+      sequence.slot = new Slot(0, shape.stages.length + shape.exits.length);
+      return sequence;
+    };
+    const [first, second, late] = [prompt('first'), prompt('second'), prompt('late')];
+    const rest = Array.from({ length: 24 }, (_, i) => {
+      const sequence = decoding(`r${i}`, 60_000);
+      sequence.slot = new Slot(0, shape.stages.length + shape.exits.length);
+      sequence.slot.reach(0, sequence.tokens.length - 1);
+      return sequence;
+    });
+    const live = [first, second, ...rest];
+    const chosen = (all: readonly Sequence[], now: number): string | undefined =>
+      router.choosePrefill(contextOf(all, now), new Set())?.id;
+    router.planStep(contextOf(live, 20));
+    t.equal(chosen(live, 20), 'first');
+    router.planStep(contextOf(live, 30));
+    t.equal(chosen(live, 30), 'first', 'by the plan of the step before');
+    first.slot?.reach(0, 399);
+    t.equal(chosen(live, 30), 'second');
+    second.slot?.reach(0, 399);
+    t.equal(chosen(live, 30), undefined);
+    t.equal(chosen([...live, late], 30), 'late');
+  },
+);
+
+void t.test('what was rejected takes no time: a flood of rejections leaves plans as they were', async (t) => {
+  const router = new RouterAdapter(shape, table, defaultPolicy);
+  const context = (now: number): StepContext => ({ slots: 16, live: [], waiting: [], now });
+  const asking = (id: string, totalMs: number, onMiss: OnMiss, arrivedAt: number): Sequence => {
+    const prompt = Array.from({ length: 1000 }, (_, i) => i);
+    const budget = { totalMs, ttftMs: null, tpotMs: null, onMiss };
+    const { request } = decoding(id, totalMs);
+    return new Sequence({ ...request, arrivedAt, prompt, depth: { ...request.depth, budget } }, 4);
+  };
+  const [before] = router.admit([asking('before', 2000, 'reject', 0)], context(0));
+  t.match(before, { kind: 'admit', exit: 30, serviceClass: 'guaranteed' });
+  for (let i = 0; i < 40; i += 1) {
+    const [hopeless] = router.admit([asking(`r${i}`, 16, 'reject', 100 * i)], context(100 * i));
+    t.match(hopeless, { kind: 'reject' });
+  }
+  const [after] = router.admit([asking('after', 2000, 'reject', 4000)], context(4000));
+  t.match(after, { kind: 'admit', exit: 30, serviceClass: 'guaranteed' });
+});
+
+void t.test('a budget that a stored prefix makes feasible is not rejected', async (t) => {
+  const router = new RouterAdapter(shape, table, defaultPolicy);
+  const prompt = Array.from({ length: 3000 }, (_, i) => i);
+  const { request } = decoding('turn', 400, 'reject');
+  const sequence = new Sequence({ ...request, prompt, maxTokens: 20 }, 4);
+  const admit = () => router.admit([sequence], { slots: 16, live: [], waiting: [], now: 0 })[0];
+  t.match(admit(), { kind: 'reject' });
+  const slot = new Slot(0, shape.stages.length + shape.exits.length);
+  slot.tokens = prompt;
+  for (let unit = 0; unit < slot.frontiers.length; unit += 1) slot.reach(unit, 2900);
+  sequence.prefix = { slot, tokens: prompt, length: 2900 };
+  t.match(admit(), { kind: 'admit', serviceClass: 'guaranteed' });
+});

@@ -1,0 +1,262 @@
+/** Prompts that begin alike and arrive together: computed once, whatever becomes of the one that goes first. */
+import t from 'tap';
+import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
+import type { Budget, EndedEvent, GenerateMessage, StepMessage } from '../../../src/engine/protocol.js';
+import { chunkSizes, defaultPolicy } from '../../../src/router/index.js';
+import type { CostPoint } from '../../../src/cost/table.js';
+import { drain, greedy, makeExecutor } from '../helper.js';
+import { tinyModel } from '../tiny-model.js';
+
+const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
+const { units, table, kernels } = executor;
+const [shallowest = 0, deepest = 0] = [units.exits[0]?.layer, units.exits.at(-1)?.layer];
+
+t.afterEach(() => {
+  executor.forget(0);
+});
+
+/** A position costs a millisecond in each stage, be it decoded or prefilled. Time stands still. */
+function makeCore(limits: Partial<CoreOptions> = {}): EngineCore {
+  const points: CostPoint[] = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows }));
+  const [kernel = 'fp32'] = kernels;
+  const costs = {
+    units: [
+      ...units.stages.map(({ entry }) => ({ unit: entry.name, kernel, decode: points, prefill: points })),
+      { unit: 'embed', kernel, decode: points, prefill: points },
+      { unit: 'head', kernel, decode: points, prefill: [] },
+    ],
+  };
+  return new EngineCore(executor, costs, {
+    maxRunning: 8,
+    maxQueue: 8,
+    kvBytes: 2 ** 30,
+    prefixReuse: true,
+    prefillChunk: 16,
+    speculate: 'off',
+    policy: { ...defaultPolicy, chunks: chunkSizes(16) },
+    clock: () => 0,
+    ...limits,
+  });
+}
+
+const SHARED = Array.from({ length: 64 }, (_, i) => 3 + ((i * 7) % 20));
+
+const ask = (id: string, rest: readonly number[] = [], overrides: Partial<GenerateMessage> = {}): GenerateMessage =>
+  greedy(id, [...SHARED, ...rest], deepest, 6, { arrivedAt: 0, ...overrides });
+
+const atExit = (exit: number): Partial<GenerateMessage> => ({
+  depth: { minExit: exit, maxExit: exit, budget: null },
+});
+
+function alone(request: GenerateMessage): number[] {
+  const core = makeCore({ prefixReuse: false });
+  core.submit(request);
+  const answer = drain(core).get(request.id);
+  executor.forget(0);
+  return answer?.tokens ?? [];
+}
+
+interface Course {
+  readonly tokens: ReadonlyMap<string, number[]>;
+  readonly ended: ReadonlyMap<string, EndedEvent | null>;
+  readonly prefilled: number;
+  readonly caughtUp: number;
+  /** By request: the step of its first token. */
+  readonly firstStep: ReadonlyMap<string, number>;
+}
+
+/** What comes of requests that arrive within one step. */
+function run(
+  core: EngineCore,
+  requests: readonly GenerateMessage[],
+  each: (step: StepMessage) => void = () => undefined,
+): Course {
+  for (const request of requests) core.submit(request);
+  let [steps, prefilled, caughtUp] = [0, 0, 0];
+  const firstStep = new Map<string, number>();
+  const answers = drain(core, (step) => {
+    steps++;
+    prefilled += step.work?.prefillTokens ?? 0;
+    caughtUp += step.work?.catchUpTokens ?? 0;
+    for (const { id } of step.tokens) if (!firstStep.has(id)) firstStep.set(id, steps);
+    each(step);
+  });
+  const tokens = new Map([...answers].map(([id, answer]) => [id, answer.tokens]));
+  const ended = new Map([...answers].map(([id, answer]) => [id, answer.ended]));
+  return { tokens, ended, prefilled, caughtUp, firstStep };
+}
+
+void t.test('four equal prompts are computed once, and answered as each alone', async (t) => {
+  const requests = ['a', 'b', 'c', 'd'].map((id) => ask(id));
+  const expected = alone(ask('alone'));
+  const { tokens, ended, prefilled, firstStep } = run(makeCore(), requests);
+  t.equal(prefilled, 63, 'all but the last position, which is decoded');
+  for (const { id } of requests) t.strictSame(tokens.get(id), expected);
+  t.strictSame(
+    requests.map(({ id }) => ended.get(id)?.cachedTokens),
+    [0, 63, 63, 63],
+  );
+  const [first, ...others] = requests.map(({ id }) => firstStep.get(id) ?? 0);
+  t.strictSame(
+    others,
+    [1, 1, 1].map((later) => (first ?? 0) + later),
+    'right after the first one',
+  );
+});
+
+void t.test('prompts that only begin alike share that', async (t) => {
+  const requests = [30, 31, 32].map((token) => ask(`r${token}`, [token, token, 4, 5]));
+  const expected = requests.map(alone);
+  const { tokens, ended, prefilled } = run(makeCore(), requests);
+  t.equal(prefilled, 64 + 3 * 3, 'the rest of each but its last position');
+  requests.forEach(({ id }, i) => {
+    t.strictSame(tokens.get(id), expected[i]);
+    t.equal(ended.get(id)?.cachedTokens, i === 0 ? 0 : 64);
+  });
+});
+
+void t.test('without prefix reuse each computes its own; scored prompts do as well, and lead others', async (t) => {
+  const pair = [ask('a'), ask('b')];
+  t.equal(run(makeCore({ prefixReuse: false }), pair).prefilled, 126);
+  t.equal(table.used('cached'), 0, 'and nothing is kept');
+  executor.forget(0);
+  t.equal(run(makeCore(), [ask('a'), ask('b', [], { promptLogprobs: 0 })]).prefilled, 126);
+  executor.forget(0);
+  t.equal(run(makeCore(), [ask('a', [], { promptLogprobs: 0 }), ask('b')]).prefilled, 63);
+});
+
+void t.test('who goes first and is cancelled leaves what it did to the others', async (t) => {
+  const expected = alone(ask('alone'));
+  const core = makeCore();
+  let steps = 0;
+  const { tokens, ended, prefilled } = run(core, [ask('a'), ask('b'), ask('c')], () => {
+    if (++steps === 2) core.cancel('a');
+  });
+  t.equal(ended.get('a')?.reason, 'cancelled');
+  t.equal(prefilled, 63, 'the next one goes on where it was');
+  t.strictSame(
+    ['b', 'c'].map((id) => tokens.get(id)),
+    [expected, expected],
+  );
+  t.strictSame(
+    ['b', 'c'].map((id) => ended.get(id)?.cachedTokens),
+    [32, 63],
+  );
+});
+
+void t.test('who goes first and loses its slot follows', async (t) => {
+  const expected = alone(ask('alone'));
+  const core = makeCore();
+  let steps = 0;
+  const { tokens, ended } = run(core, [ask('a'), ask('b'), ask('c')], () => {
+    if (++steps !== 2) return;
+    // As makeRoom does it.
+    const first = core.scheduler.find('a');
+    if (first?.slot) table.drop(first.slot);
+    if (first) Object.assign(first, { slot: null, leader: null, preemptions: 1 });
+    core.scheduler.running.shift();
+    if (first) core.scheduler.waiting.unshift(first);
+  });
+  for (const id of ['a', 'b', 'c']) {
+    t.strictSame(tokens.get(id), expected);
+    t.equal(ended.get(id)?.reason, 'length');
+  }
+});
+
+void t.test('who goes first at a shallower exit spares the others its stages', async (t) => {
+  const expected = alone(ask('alone'));
+  const { tokens, prefilled, caughtUp } = run(makeCore(), [ask('a', [], atExit(shallowest)), ask('b'), ask('c')]);
+  t.ok(prefilled <= 63 + 2, `${prefilled}: the first stage once`);
+  t.ok(caughtUp <= 63 + 2, `${caughtUp}: the deeper ones once`);
+  t.strictSame(
+    ['b', 'c'].map((id) => tokens.get(id)),
+    [expected, expected],
+  );
+  executor.forget(0);
+  const deep = run(makeCore(), [ask('a'), ask('b', [], atExit(shallowest))]);
+  t.ok(deep.prefilled <= 63 + 2, `${deep.prefilled}`);
+  t.strictSame(deep.tokens.get('a'), expected);
+});
+
+void t.test('who is due earlier waits for nobody, and leads', async (t) => {
+  const depth = {
+    minExit: deepest,
+    maxExit: deepest,
+    budget: { totalMs: 1000, ttftMs: null, tpotMs: null, onMiss: 'continue' },
+  } as const;
+  const core = makeCore();
+  core.submit(ask('first'));
+  core.step();
+  const { ended, prefilled, firstStep, tokens } = run(core, [ask('hurried', [], { depth })]);
+  t.ok((firstStep.get('hurried') ?? 99) < (firstStep.get('first') ?? 0), JSON.stringify([...firstStep]));
+  t.equal(prefilled, 63 - 16, 'it takes along what is there');
+  t.equal(ended.get('hurried')?.cachedTokens, 16);
+  t.equal(ended.get('first')?.cachedTokens, 47);
+  t.strictSame(tokens.get('first'), tokens.get('hurried'));
+});
+
+void t.test('where memory is tight, each gets its answer all the same', async (t) => {
+  const expected = alone(ask('alone'));
+  const deep = units.exits.length - 1;
+  for (const room of [71, 100, 150, 290]) {
+    const core = makeCore({ kvBytes: table.bytesAt(deep, room) });
+    const { tokens, ended } = run(core, [ask('a'), ask('b'), ask('c'), ask('d')]);
+    for (const id of ['a', 'b', 'c', 'd']) {
+      t.equal(ended.get(id)?.reason, 'length', `${id} in ${room}`);
+      t.strictSame(tokens.get(id)?.slice(0, 1), expected.slice(0, 1));
+    }
+    executor.forget(0);
+  }
+});
+
+void t.test('one slot for all: each takes the prompt of the one before', async (t) => {
+  const expected = alone(ask('alone'));
+  const { tokens, prefilled } = run(makeCore({ maxRunning: 1 }), [ask('a'), ask('b'), ask('c')]);
+  t.equal(prefilled, 63);
+  t.strictSame(
+    ['a', 'b', 'c'].map((id) => tokens.get(id)),
+    [expected, expected, expected],
+  );
+});
+
+void t.test('predictions count a shared prompt once, and only while somebody brings it', async (t) => {
+  const core = makeCore();
+  const planned = new Map<string, number>();
+  for (const id of ['a', 'b', 'c', 'd']) core.submit(ask(id));
+  for (const { id, predictedTtftMs } of core.step().planned) planned.set(id, predictedTtftMs);
+  const [first = 0, , , last = 0] = ['a', 'b', 'c', 'd'].map((id) => planned.get(id));
+  t.ok(last < 1.5 * first, `${last} ms after ${first}`);
+  const [a, b] = ['a', 'b'].map((id) => core.scheduler.find(id));
+  t.equal(b?.frontier(0), 0);
+  t.equal(b?.expected(0), 63);
+  core.cancel('a');
+  core.step();
+  t.equal(a?.isOver, true);
+  t.equal(core.scheduler.find('c')?.leader?.by.id, 'b', 'the next one brings it');
+  drain(core);
+});
+
+void t.test('nothing is promised by what a prompt would have brought that ends in the same step', async (t) => {
+  const budget = (totalMs: number): Budget => ({ totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' });
+  const depth = (totalMs: number): GenerateMessage['depth'] => ({
+    ...{ minExit: deepest, maxExit: deepest, budget: budget(totalMs) },
+  });
+  const hopeless = ask('hopeless', [], { depth: depth(20) });
+  const [tight, loose] = [ask('tight', [], { depth: depth(150) }), ask('loose', [], { depth: depth(2000) })];
+  const refusedOf = (requests: readonly GenerateMessage[]): string[] => {
+    const core = makeCore();
+    for (const request of requests) core.submit(request);
+    const refused = core.step().refused.map(({ id }) => id);
+    executor.forget(0);
+    return refused;
+  };
+  t.strictSame(refusedOf([tight]), ['tight'], 'its prompt takes longer than its budget');
+  t.strictSame(refusedOf([hopeless, tight]), ['hopeless', 'tight']);
+  t.strictSame(refusedOf([hopeless, tight, loose]), ['hopeless', 'tight']);
+
+  const core = makeCore();
+  core.submit(ask('gone', [], { depth: { ...depth(20), budget: { ...budget(20), onMiss: 'continue' } } }));
+  core.submit(tight);
+  core.cancel('gone');
+  t.match(core.step(), { ended: [{ id: 'gone' }], refused: [{ id: 'tight' }] });
+});

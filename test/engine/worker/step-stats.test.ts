@@ -1,0 +1,25 @@
+import t from 'tap';
+import { exitTimes } from '../../../src/engine/worker/exit-times.js';
+import type { DepthShape, Work } from '../../../src/cost/model.js';
+
+const shape: DepthShape = {
+  stages: ['a', 'b'],
+  exits: [10, 30].map((layer, stage) => ({ layer, stage, block: null, quality: 1 })),
+};
+const prefill = { exit: 1, positions: 8, context: 0, chunk: 8 };
+/** Decode is predicted to take 4 ms, each prefill 6. */
+const cost = ({ decode, prefill }: Work): number => (decode === null ? 0 : 4) + prefill.length * 6;
+
+void t.test('a step is shared by predicted cost and depth, to the last millisecond', (t) => {
+  const decode = { rows: [3, 1], context: 5 };
+  t.same(exitTimes(shape, { decode, prefill: [] }, cost, 12), [6, 6], 'three rows of 10 layers weigh one of 30');
+  t.same(exitTimes(shape, { decode: null, prefill: [prefill] }, cost, 12), [0, 12]);
+  t.same(exitTimes(shape, { decode, prefill: [prefill] }, cost, 20), [4, 16]);
+  t.same(exitTimes(shape, { decode: { rows: [0, 2], context: 5 }, prefill: [] }, cost, 7), [0, 7]);
+  t.same(
+    exitTimes(shape, { decode, prefill: [] }, () => 0, 7),
+    [0, 0],
+    'nothing to share by',
+  );
+  t.end();
+});

@@ -1,0 +1,96 @@
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { openPolicy } from '../../src/api/params/policy.js';
+import { checkKeyExits, keyDigest, loadApiKeys, type ApiKey } from '../../src/http/keys.js';
+
+function load(t: Test, file: unknown): ApiKey[] {
+  const dir = t.testdir({ 'keys.json': typeof file === 'string' ? file : JSON.stringify(file) });
+  return loadApiKeys({ apiKey: [], apiKeyFile: join(dir, 'keys.json') });
+}
+
+void t.test('a JSON file gives each key its limits and its policy', (t) => {
+  const keys = load(t, {
+    keys: [
+      {
+        key: 'alpha',
+        name: 'team-a',
+        limits: { requests_per_minute: 60, tokens_per_minute: 10000, requests_in_flight: 4 },
+        default_budget: { latency_budget_ms: 500, budget_on_miss: 'truncate' },
+        min_exit_layer: 15,
+        max_exit_layer: 25,
+      },
+      { sha256: keyDigest('beta').toString('hex') },
+    ],
+  });
+  t.same(keys[0], {
+    digest: keyDigest('alpha'),
+    name: 'team-a',
+    limits: { requestsPerMinute: 60, tokensPerMinute: 10000, requestsInFlight: 4 },
+    policy: {
+      defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'truncate' },
+      minExit: 15,
+      maxExit: 25,
+    },
+  });
+  t.match(keys[1], { digest: keyDigest('beta'), name: null, policy: openPolicy });
+  t.end();
+});
+
+void t.test('a file is read as Windows editors write it: with a mark before it, and their line ends', (t) => {
+  for (const file of ['\uFEFF{\r\n"keys": [{ "key": "alpha" }]\r\n}', '\uFEFFalpha\r\n', '\uFEFF# staff\r\nalpha'])
+    t.strictSame(
+      load(t, file).map(({ digest }) => digest),
+      [keyDigest('alpha')],
+      JSON.stringify(file),
+    );
+  t.end();
+});
+
+void t.test('a wrong file names the place and no key', (t) => {
+  const cases: [unknown, RegExp][] = [
+    ['{ "keys": ', /valid JSON/],
+    // Its lines would be keys: "[" among them.
+    [['secret'], /must be object/],
+    ['[\n  "secret"\n]\n', /must be object/],
+    [{ keys: [] }, /\/keys /],
+    [{ keys: [{ name: 'nobody' }] }, /\/keys\/0 must have either key or sha256/],
+    [{ keys: [{ key: 'secret', sha256: '0'.repeat(64) }] }, /\/keys\/0 must have either key or sha256/],
+    [{ keys: [{ key: 'secret', limit: {} }] }, /: \/keys\/0\/limit is no field of this file$/],
+    [
+      { keys: [{ key: 'secret', default_budget: { slo_ttft_ms: 1, budget_on_miss: 'stop' } }] },
+      /budget_on_miss must be continue or truncate or reject$/,
+    ],
+    [{ keys: [{ key: 'secret', limits: { requests_per_minute: 0 } }] }, /\/keys\/0\/limits\/requests_per_minute/],
+    [{ keys: [{ key: 'secret', default_budget: { budget_on_miss: 'reject' } }] }, /\/default_budget must have/],
+    [{ keys: [{ key: 'secret', default_budget: { slo_ttft_ms: -1 } }] }, /\/keys\/0\/default_budget\/slo_ttft_ms/],
+    [{ keys: [{ key: 'secret' }, { key: 'secret' }] }, /must not repeat a key/],
+    [{ keys: [{ key: 'secret with blanks' }] }, /\/keys\/0\/key/],
+    [{ keys: [{ key: 'secr\u00e9t' }] }, /\/keys\/0\/key/],
+    ['# staff\nalpha\nsecret # comment\n', /line 3 must be one word of printable ASCII characters/],
+    ['secret\u00a0x', /line 1 must be/],
+  ];
+  for (const [file, message] of cases) {
+    try {
+      load(t, file);
+      t.fail(`accepted ${JSON.stringify(file)}`);
+    } catch (error) {
+      t.match((error as Error).message, message);
+      t.notMatch((error as Error).message, /secret/);
+    }
+  }
+  t.end();
+});
+
+void t.test('exits of a key must be exits of the model, and leave one', (t) => {
+  const exits = [10, 20, 30];
+  const key = (fields: object) => load(t, { keys: [{ key: 'alpha', ...fields }] });
+  const all = { ...openPolicy, minExit: 20 };
+  checkKeyExits(key({ min_exit_layer: 10, max_exit_layer: 10 }), all, exits);
+  t.throws(() => {
+    checkKeyExits(key({ min_exit_layer: 12 }), openPolicy, exits);
+  }, /min_exit_layer must be an exit of the model \(10, 20, 30\), got 12/);
+  t.throws(() => {
+    checkKeyExits(key({ max_exit_layer: 10 }), all, exits);
+  }, /at most 10, got 20/);
+  t.end();
+});

@@ -1,0 +1,19 @@
+import type { FastifyReply } from 'fastify';
+import t from 'tap';
+import { ClientGone } from '../../src/api/errors.js';
+import { goneSignal, onClosed } from '../../src/http/response-lifecycle.js';
+
+void t.test('who comes when a response is over already hears of it at once', (t) => {
+  for (const [response, connection] of [
+    [true, false],
+    [false, true],
+  ] as const) {
+    const raw = { destroyed: response };
+    const reply = { raw, request: { raw: { socket: { destroyed: connection } } } } as unknown as FastifyReply;
+    let heard = 0;
+    onClosed(reply, () => heard++);
+    t.equal(heard, 1);
+    t.type(goneSignal(reply).reason, ClientGone, 'and is not worked for');
+  }
+  t.end();
+});

@@ -1,0 +1,59 @@
+/** Kept states of slots that are copied and change places: what deeper stages catch up over. */
+import t, { type Test } from 'tap';
+import { BoundaryStore } from '../../src/model/hidden-state-cache.js';
+import { cpuDevice } from '../../src/runtime/cpu.js';
+import { createEnvironment } from '../../src/runtime/environment.js';
+
+const device = cpuDevice(createEnvironment(1));
+const CAPACITY = 6;
+
+interface Slots {
+  readonly store: BoundaryStore;
+  /** The positions of a slot. */
+  readonly read: (slot: number) => number[];
+}
+
+/** Two slots of a byte a position, the first of which holds 11 to 16, the second 21 to 26. */
+function slots(t: Test): Slots {
+  const store = new BoundaryStore(device, 2, CAPACITY, 1);
+  t.teardown(() => {
+    store.dispose();
+  });
+  for (const slot of [0, 1]) {
+    device.write(
+      store.address(slot, 0),
+      Uint8Array.from({ length: CAPACITY }, (_, i) => 10 * (slot + 1) + i + 1),
+    );
+  }
+  const read = (slot: number): number[] => {
+    const bytes = new Uint8Array(CAPACITY);
+    device.read(store.address(slot, 0), bytes);
+    return [...bytes];
+  };
+  return { store, read };
+}
+
+void t.test('positions are copied to where they were, and no others', (t) => {
+  const { store, read } = slots(t);
+  store.copy(0, 1, 2, 4);
+  store.copy(0, 1, 5, 5);
+  t.same(read(1), [21, 22, 13, 14, 25, 26]);
+  t.same(read(0), [11, 12, 13, 14, 15, 16]);
+  t.end();
+});
+
+void t.test('slots change places whole, also with one that holds nothing', (t) => {
+  for (const [a, b] of [
+    [6, 2],
+    [2, 6],
+    [3, 0],
+    [0, 3],
+  ] as const) {
+    const { store, read } = slots(t);
+    const [first, second] = [read(0), read(1)];
+    store.swap(0, 1, a, b);
+    t.same(read(1).slice(0, a), first.slice(0, a), `${a} and ${b}`);
+    t.same(read(0).slice(0, b), second.slice(0, b), `${a} and ${b}`);
+  }
+  t.end();
+});

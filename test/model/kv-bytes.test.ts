@@ -1,0 +1,56 @@
+/**
+ * A KV cache of bytes: decoding and catching up leave the same bits, so depth may change in mid-answer, and a sequence
+ * be resumed, without a trace.
+ */
+import t from 'tap';
+import { loadManifest } from '../../src/model/manifest-io.js';
+import { advanceTo, distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
+import { tinyModel } from '../engine/tiny-model.js';
+
+const bytesModel = await tinyModel(t, 'int8');
+const floatModel = await tinyModel(t, 'float');
+const executor = await makeExecutor(t, { modelDir: bytesModel });
+const context = loadManifest(bytesModel).architecture.context;
+const prompt = Array.from({ length: Math.min(context - 1, 60) }, (_, i) => 2 + ((i * 37) % 200));
+const last = prompt.length - 1;
+
+t.afterEach(() => {
+  executor.forget(0);
+});
+
+void t.test('a position takes a quarter of the bytes', async (t) => {
+  const floats = await makeExecutor(t, { modelDir: floatModel });
+  t.equal(executor.model.bytesPerPosition * 4, floats.model.bytesPerPosition);
+});
+
+void t.test('answers are those of a cache of floats but for rounding', async (t) => {
+  const floats = await makeExecutor(t, { modelDir: floatModel });
+  for (const exit of [0, 1]) {
+    const [bytes, expected] = [executor, floats].map((each) => {
+      const slot = openSlot(each, prompt);
+      advanceTo(each, slot, exit, last);
+      return logitsAt(each, slot, exit);
+    });
+    const error = distance(bytes ?? new Float32Array(0), expected ?? new Float32Array(0));
+    t.ok(error > 0 && error < 0.5, `exit ${exit}: ${error}`);
+  }
+});
+
+void t.test('decoding leaves the bits that a chunk leaves, shallow first or not', async (t) => {
+  const chunked = openSlot(executor, prompt);
+  advanceTo(executor, chunked, 1, last);
+  const expected = logitsAt(executor, chunked, 1);
+  for (const shallow of [0, 15, 30]) {
+    const slot = openSlot(executor, prompt.slice(0, 11));
+    advanceTo(executor, slot, 0, 10);
+    if (shallow === 0) advanceTo(executor, slot, 1, 10);
+    for (let next = 11; next <= last; next++) {
+      const exit = next - 11 < shallow ? 0 : 1;
+      // What the deep stage missed while the sequence left early is caught up in one chunk.
+      advanceTo(executor, slot, exit, next - 1);
+      executor.decode([{ slot, exit: executor.exit(exit) }]);
+      slot.tokens.push(prompt[next] ?? -1);
+    }
+    t.equal(distance(logitsAt(executor, slot, 1), expected), 0, `${shallow} tokens at the shallow exit`);
+  }
+});

@@ -1,0 +1,151 @@
+/** Texts that are encoded in a thread: with the ids of `encode`, for as long as somebody waits, one after another. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
+import { TextTokenizer } from '../../src/text/tokenizer.js';
+import { tokenizer, tokenizerFile, tokenizerJson } from '../fakes/server.js';
+
+function threadOf(t: Test, file = tokenizerFile): EncodingThread {
+  const thread = new EncodingThread(file);
+  t.teardown(() => thread.close());
+  return thread;
+}
+
+/** Nothing to cut at: these would hold up the event loop. */
+const unbroken = {
+  letters: 'xyz'.repeat(4000),
+  spaces: ' '.repeat(9000),
+  Chinese: '天地玄黄宇宙洪荒'.repeat(1200),
+  emoji: '👩‍👩‍👧‍👦🏳️‍🌈'.repeat(600),
+  'letters between words': `Two words. ${'xyz'.repeat(4000)} and two more. ${'words '.repeat(1000)}`,
+};
+
+void t.test('an unbroken text has the ids of encode, from the thread', async (t) => {
+  const thread = threadOf(t);
+  for (const [name, text] of Object.entries(unbroken)) {
+    let used = 0;
+    const elsewhere = (piece: string, addSpecial: boolean): Promise<Uint32Array> => {
+      used++;
+      return thread.encode(piece, addSpecial);
+    };
+    t.same(await tokenizer.encodeLong(text, true, Infinity, elsewhere), tokenizer.encode(text, true), name);
+    t.equal(used, 1, `${name}: in the thread`);
+    t.equal(await tokenizer.encodeLong(text, true, 100, elsewhere), null, `${name}: too many tokens`);
+  }
+});
+
+void t.test('so has a text of a tokenizer that allows no cut, with its begin and end tokens', async (t) => {
+  const special = { SpecialToken: { id: '<|endoftext|>', type_id: 0 } };
+  const json = {
+    ...tokenizerJson,
+    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false },
+    post_processor: {
+      type: 'TemplateProcessing',
+      single: [special, { Sequence: { id: 'A', type_id: 0 } }, special],
+      pair: [],
+      special_tokens: { '<|endoftext|>': { id: '<|endoftext|>', ids: [0], tokens: ['<|endoftext|>'] } },
+    },
+  };
+  const file = join(t.testdir(), 'tokenizer.json');
+  writeFileSync(file, JSON.stringify(json));
+  const thread = threadOf(t, file);
+  const own = new TextTokenizer(json);
+  const elsewhere = (text: string, addSpecial: boolean) => thread.encode(text, addSpecial);
+  const text = 'The capital of France is Paris. '.repeat(300);
+  for (const addSpecial of [true, false]) {
+    const ids = await own.encodeLong(text, addSpecial, Infinity, elsewhere);
+    t.same(ids, own.encode(text, addSpecial), `special tokens: ${addSpecial}`);
+    t.equal(ids?.[0] === 0 && ids.at(-1) === 0, addSpecial);
+  }
+});
+
+/** Takes a second and more. */
+const endless = 'xyz'.repeat(50_000);
+
+void t.test('who leaves ends the work, and nobody else', async (t) => {
+  const thread = threadOf(t);
+  const [running, waiting] = [new AbortController(), new AbortController()];
+  const order: string[] = [];
+  const ended = (name: string) => () => order.push(name);
+  const results = [
+    t.rejects(thread.encode(endless, false, running.signal), { message: 'left' }).then(ended('running')),
+    t.rejects(thread.encode(endless, false, waiting.signal), { message: 'left, too' }).then(ended('waiting')),
+    thread.encode('Hello', false).then((ids) => {
+      t.same([...ids], tokenizer.encode('Hello', false));
+      order.push('other');
+    }),
+  ];
+  waiting.abort(new Error('left, too'));
+  running.abort(new Error('left'));
+  await Promise.all(results);
+  t.same(order.slice(-1), ['other']);
+  await t.rejects(thread.encode('Hello', false, running.signal), { message: 'left' }, 'nor does it begin');
+});
+
+void t.test('who leaves while it waits does not end the work of another', async (t) => {
+  const file = join(t.testdir(), 'tokenizer.json');
+  writeFileSync(file, JSON.stringify(tokenizerJson));
+  const thread = threadOf(t, file);
+  await thread.encode('Hello', false);
+  // Only a new thread reads it, and fails.
+  writeFileSync(file, '');
+  const waiting = new AbortController();
+  const running = thread.encode('Hello', false);
+  const left = t.rejects(thread.encode('Hello', false, waiting.signal), { message: 'left' });
+  waiting.abort(new Error('left'));
+  await left;
+  t.same([...(await running)], tokenizer.encode('Hello', false));
+});
+
+void t.test('eight texts at once, more are refused; those that wait are, too, when it is closed', async (t) => {
+  const thread = threadOf(t);
+  const waiting = Array.from({ length: 8 }, () => thread.encode(endless, false));
+  const closed = waiting.map((each) => t.rejects(each, { name: 'EncodingRefused', reason: 'closed' }));
+  await t.rejects(thread.encode('Hello', false), { name: 'EncodingRefused', reason: 'full' });
+  await thread.close();
+  await Promise.all(closed);
+  await t.rejects(thread.encode('Hello', false), { name: 'EncodingRefused', reason: 'closed' }, 'as who comes later');
+});
+
+void t.test('an idle thread is ended, and one that is wanted again is kept', async (t) => {
+  const threads = { 'an hour': 3_600_000, 'no time': 1 };
+  for (const [name, idleMs] of Object.entries(threads)) {
+    const file = join(t.testdir(), 'tokenizer.json');
+    writeFileSync(file, JSON.stringify(tokenizerJson));
+    const thread = new EncodingThread(file, idleMs);
+    t.teardown(() => thread.close());
+    await thread.encode('Hello', false);
+    // Only a new one reads it.
+    writeFileSync(file, '');
+    await delay(50);
+    const again = thread.encode('Hello', false).then(
+      () => 'kept',
+      () => 'started anew',
+    );
+    t.equal(await again, idleMs > 1 ? 'kept' : 'started anew', `idle for ${name}`);
+  }
+});
+
+void t.test('where the system has no room for a thread, each text fails and none is left behind', async (t) => {
+  // Stands for that: Node.js throws at once here as well.
+  const thread = threadOf(t, (() => 0) as unknown as string);
+  const lost = { name: 'EncodingLost', message: /lost: .*could not be cloned/ };
+  for (let each = 0; each < 9; each++) await t.rejects(thread.encode('Hello', false), lost);
+});
+
+void t.test('a thread that can not start or dies fails its text, and the next one has another thread', async (t) => {
+  const file = join(t.testdir(), 'tokenizer.json');
+  const thread = threadOf(t, file);
+  const lost = { name: 'EncodingLost' };
+  await Promise.all([
+    t.rejects(thread.encode('Hello', false), { ...lost, message: /ENOENT/ }),
+    t.rejects(thread.encode('Hello', false), lost, 'nor does who waited hang'),
+  ]);
+  writeFileSync(file, JSON.stringify(tokenizerJson));
+  const noText = null as unknown as string;
+  const [died, next] = [thread.encode(noText, false), thread.encode('Hello', false)];
+  await t.rejects(died, lost);
+  t.same([...(await next)], tokenizer.encode('Hello', false));
+});

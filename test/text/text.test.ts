@@ -1,0 +1,275 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { ChatTemplate, ChatTemplateError } from '../../src/text/chat-template.js';
+import { Detokenizer } from '../../src/text/detokenizer.js';
+import { StopStrings } from '../../src/text/stop-strings.js';
+import { ggufTokenizer } from '../../src/convert/gguf/tokenizer.js';
+import { boundaryOf, textPieces } from '../../src/text/text-pieces.js';
+import { tokenBytes, type TokenizerJson } from '../../src/text/token-bytes.js';
+import { TextTokenizer } from '../../src/text/tokenizer.js';
+import { ggufMetadata, tinyVocabulary } from '../convert/tiny.js';
+import { tokenizer } from '../fakes/server.js';
+
+const samples = [
+  'The capital of France is Paris.',
+  'naïve café — “quotes” … 日本語です。次の文。 한국어 🦊🏳️‍🌈',
+  "it's 12345 o'clock,\n\n\tdon't   panic!  ",
+  'def f(x):\n    return x ** 2  # comment\n',
+];
+
+/** These can all be cut. */
+const here = (): Promise<never> => Promise.reject(new Error('a long piece'));
+
+void t.test('decode undoes encode', (t) => {
+  for (const text of samples) t.equal(tokenizer.decode(tokenizer.encode(text, true)), text);
+  t.end();
+});
+
+void t.test('pieces of a long text encode to the same ids as the whole', async (t) => {
+  for (const sample of samples) {
+    const text = sample.repeat(300);
+    t.same(await tokenizer.encodeLong(text, true, Infinity, here), tokenizer.encode(text, true));
+  }
+});
+
+/** A tokenizer of bytes that knows `.b` as one token, with the pre-tokenizer that llama.cpp calls so. */
+function stops(pre: string): TokenizerJson {
+  const { tokens, merges } = tinyVocabulary();
+  const metadata = {
+    ...ggufMetadata(),
+    'tokenizer.ggml.pre': pre,
+    'tokenizer.ggml.tokens': [...tokens, '.b'],
+    'tokenizer.ggml.merges': [...merges, '. b'],
+    'tokenizer.ggml.token_type': [3, 3, ...tokens.slice(1).map(() => 1)],
+    'tokenizer.ggml.add_bos_token': true,
+  };
+  return JSON.parse(ggufTokenizer(new Map(Object.entries(metadata)), 'tiny.gguf').json) as TokenizerJson;
+}
+
+void t.test('texts are cut only where the pre-tokenizer splits them', async (t) => {
+  const text = `${'a.b'.repeat(1000)} ${'a.b c,d  e '.repeat(1000)}`;
+  const splits = (json: TokenizerJson): string[] => {
+    const boundary = boundaryOf(json);
+    return boundary === null ? [text] : [...textPieces(text, boundary)];
+  };
+  const exact = async (json: TokenizerJson, name: string): Promise<void> => {
+    const own = new TextTokenizer(json);
+    const elsewhere = (piece: string, addSpecial: boolean) => Promise.resolve(own.encode(piece, addSpecial));
+    t.equal(splits(json).join(''), text, name);
+    t.same(await own.encodeLong(text, true, Infinity, elsewhere), own.encode(text, true), name);
+  };
+  for (const pre of ['gpt-2', 'smollm', 'llama-bpe']) await exact(stops(pre), pre);
+  const gpt2 = stops('gpt-2');
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
+  const add = (token: { content: string; lstrip?: boolean; rstrip?: boolean }): TokenizerJson => {
+    const flags = { special: true, normalized: false, single_word: false, lstrip: false, rstrip: false };
+    return { ...gpt2, added_tokens: [...(gpt2.added_tokens ?? []), { id: 265, ...flags, ...token }] };
+  };
+  const others: [name: string, json: TokenizerJson, isCut: boolean][] = [
+    ['one word', { ...gpt2, pre_tokenizer: byteLevel }, false],
+    [
+      'a space before each text',
+      { ...gpt2, pre_tokenizer: { ...byteLevel, use_regex: true, add_prefix_space: true } },
+      true,
+    ],
+    ['a token that swallows spaces', add({ content: 'c', rstrip: true }), false],
+    ['a token that swallows spaces before it', add({ content: 'c', lstrip: true }), false],
+    ['a token that holds a space', add({ content: 'c a' }), false],
+    ['a token that holds a stop', add({ content: 'a.b' }), true],
+  ];
+  for (const [name, json, isCut] of others) {
+    t.equal(splits(json).length > 1, isCut, name);
+    await exact(json, name);
+  }
+  for (const pre of ['gpt-2', 'smollm']) t.match(splits(stops(pre))[0], /a\.$/, `a stop ends a word in ${pre}`);
+  t.match(splits(stops('llama-bpe'))[1], /^ a\.b/, "a space alone begins one in Llama 3's");
+});
+
+void t.test('a text is encoded up to the most tokens that it may have, and with the tokens around it', async (t) => {
+  const text = samples.join(' ').repeat(60);
+  const whole = tokenizer.encode(text, false);
+  t.same(await tokenizer.encodeLong(text, false, whole.length, here), whole);
+  t.equal(await tokenizer.encodeLong(text, false, whole.length - 1, here), null);
+  const special_tokens = Object.fromEntries(['<s>', '</s>'].map((id, i) => [id, { id, ids: [i], tokens: [id] }]));
+  const [begin, end] = ['<s>', '</s>'].map((id) => ({ SpecialToken: { id, type_id: 0 } }));
+  const single = [begin, { Sequence: { id: 'A', type_id: 0 } }, end];
+  const framed = {
+    ...stops('gpt-2'),
+    post_processor: { type: 'TemplateProcessing', single, pair: [], special_tokens },
+  };
+  const both = new TextTokenizer(framed);
+  const elsewhere = (piece: string, addSpecial: boolean) => Promise.resolve(both.encode(piece, addSpecial));
+  const ids = await both.encodeLong('a b', true, Infinity, elsewhere);
+  t.same([ids?.[0], ids?.at(-1)], [0, 1]);
+  t.same(ids?.slice(1, -1), both.encode('a b', false));
+});
+
+void t.test('a long text stops being encoded when it is too long', async (t) => {
+  const began = performance.now();
+  t.equal(await tokenizer.encodeLong('word '.repeat(1_000_000), false, 1000, here), null);
+  t.ok(performance.now() - began < 2000);
+});
+
+void t.test('a text that must be too long is told by its bytes, unless a normalizer may join some', (t) => {
+  const json = stops('gpt-2');
+  const plain = new TextTokenizer(json);
+  const longest = Math.max(...Array.from({ length: plain.vocabulary }, (_, id) => plain.spelling(id).length));
+  t.notOk(plain.mustExceed('x'.repeat(10 * longest), 10));
+  t.ok(plain.mustExceed('x'.repeat(10 * longest + 1), 10));
+  const three = '\u8a9e'.repeat(10 * longest);
+  t.ok(plain.mustExceed(three, 10), 'three bytes each');
+  t.notOk(new TextTokenizer({ ...json, normalizer: { type: 'NFC' } }).mustExceed(three, 10));
+  for (const text of samples) t.notOk(tokenizer.mustExceed(text, tokenizer.encode(text, false).length));
+  t.end();
+});
+
+void t.test('others run while a long text is encoded', async (t) => {
+  let turns = 0;
+  const timer = setInterval(() => turns++, 1);
+  await tokenizer.encodeLong(samples.join(' ').repeat(200), false, Infinity, here);
+  clearInterval(timer);
+  t.ok(turns > 3);
+});
+
+void t.test('the detokenizer never splits a character, whatever the tokens', (t) => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (text) => {
+      const bytes = Buffer.from(text);
+      const one = new Detokenizer((id) => Uint8Array.of(id));
+      const parts = [...bytes].map((byte) => one.push(byte));
+      // A text may hold U+FFFD of its own.
+      const isWhole = text.includes('\ufffd') || parts.every((part) => !part.includes('\ufffd'));
+      return isWhole && parts.join('') + one.end() === text;
+    }),
+  );
+  const replacement = new Detokenizer((id) => Uint8Array.of(id));
+  t.equal([0xef, 0xbf, 0xbd].map((byte) => replacement.push(byte)).join(''), '\ufffd', 'which is a character, too');
+  const mark = new Detokenizer((id) => Uint8Array.of(id));
+  t.equal([0xef, 0xbb, 0xbf].map((byte) => mark.push(byte)).join(''), '\ufeff', 'as is a byte order mark');
+  const cut = new Detokenizer((id) => Uint8Array.of(id));
+  t.equal(cut.push(0xe2), '');
+  t.equal(cut.end(), '\ufffd', 'an unfinished character shows at the end');
+  t.end();
+});
+
+void t.test('special tokens have no text, but a spelling', (t) => {
+  const [id = -1] = tokenizer.encode('<|im_end|>', false);
+  t.equal(tokenizer.decode([id]), '');
+  t.equal(tokenizer.decode([id], { special: true }), '<|im_end|>');
+  const added_tokens = ['<tool_call>', '<end>'].map((content, id) => ({ id, content, special: content === '<end>' }));
+  const { bytes, special } = tokenBytes({ model: { vocab: {} }, decoder: { type: 'ByteLevel' }, added_tokens });
+  t.same([...special], [1], 'added ones that are not special are text');
+  t.equal(Buffer.from(bytes[0] ?? []).toString(), '<tool_call>');
+  t.end();
+});
+
+void t.test('byte-fallback vocabularies decode too', (t) => {
+  const json = {
+    model: { vocab: { '\u2581Hi': 0, '<0xE2>': 1, '<0x82>': 2, '<0xAC>': 3 } },
+    decoder: {
+      type: 'Sequence',
+      decoders: [{ type: 'Replace' }, { type: 'ByteFallback' }, { type: 'Fuse' }, { type: 'Strip' }],
+    },
+  };
+  const { bytes, stripsLeadingSpace } = tokenBytes(json);
+  t.ok(stripsLeadingSpace);
+  const detokenizer = new Detokenizer((id) => bytes[id] ?? new Uint8Array());
+  t.equal([0, 1, 2, 3].map((id) => detokenizer.push(id)).join(''), ' Hi€');
+  t.end();
+});
+
+void t.test('what tokens stand for that are spelt otherwise than most', (t) => {
+  const bytesOf = (token: string, type: string) => {
+    const { bytes } = tokenBytes({ model: { vocab: { [token]: 0 } }, decoder: { type } });
+    return Buffer.from(bytes[0] ?? []).toString('latin1');
+  };
+  t.equal(bytesOf('\u0120a', 'ByteLevel'), ' a');
+  t.equal(bytesOf(' a', 'ByteLevel'), ' a', 'its text, where it is no spelling of bytes');
+  t.equal(bytesOf('\u2581\u2581a\u2581', 'ByteFallback'), '  a ');
+  t.equal(bytesOf('<0x0a>', 'ByteFallback'), '\n');
+  t.equal(bytesOf('<0x0A>b', 'ByteFallback'), '<0x0A>b');
+  const strips = (prepend_scheme?: string) =>
+    tokenBytes({
+      model: { vocab: {} },
+      decoder: { type: 'Metaspace', ...(prepend_scheme === undefined ? {} : { prepend_scheme }) },
+    }).stripsLeadingSpace;
+  t.same([strips('never'), strips('first'), strips()], [false, true, true]);
+  t.end();
+});
+
+void t.test('stop strings: found across pushes, never shown, nothing held longer than needed', (t) => {
+  const stops = new StopStrings(['STOP', '\n\n']);
+  t.same(stops.push('ab S'), { text: 'ab ', stop: null });
+  t.same(stops.push('T'), { text: '', stop: null });
+  t.same(stops.push('ART\n'), { text: 'START', stop: null });
+  t.same(stops.push('x\n'), { text: '\nx', stop: null });
+  t.same(stops.push('\nrest'), { text: '', stop: '\n\n' });
+  t.equal(stops.end(), '', 'nothing of it is left');
+  t.same(new StopStrings(['ab', 'a']).push('xab'), { text: 'x', stop: 'ab' }, 'of two at one place the first named');
+  fc.assert(
+    fc.property(
+      fc.string({ unit: fc.constantFrom('a', 'b'), maxLength: 30 }),
+      fc.integer({ min: 1, max: 5 }),
+      (text, step) => {
+        const scan = new StopStrings(['aba', 'bb']);
+        const found = [text.indexOf('aba'), text.indexOf('bb')].filter((index) => index >= 0);
+        const want = found.length === 0 ? text : text.slice(0, Math.min(...found));
+        let out = '';
+        for (let at = 0; at < text.length; at += step) {
+          const result = scan.push(text.slice(at, at + step));
+          out += result.text;
+          if (result.stop !== null) return out === want;
+        }
+        return out + scan.end() === want;
+      },
+    ),
+  );
+  t.end();
+});
+
+void t.test('stop strings: as naive search has it, for strings that overlap themselves and each other', (t) => {
+  const word = (least: number, most: number) =>
+    fc.string({ unit: fc.constantFrom('a', 'b'), minLength: least, maxLength: most });
+  fc.assert(
+    fc.property(fc.array(word(1, 6), { minLength: 1, maxLength: 4 }), fc.array(word(0, 5)), (stops, pieces) => {
+      const scan = new StopStrings(stops);
+      let [text, shown] = ['', ''];
+      for (const piece of pieces) {
+        text += piece;
+        const result = scan.push(piece);
+        shown += result.text;
+        const found = stops.map((stop) => text.indexOf(stop)).filter((index) => index >= 0);
+        if (found.length > 0) return result.stop !== null && shown === text.slice(0, Math.min(...found));
+        const held = text.slice(shown.length);
+        const isHeld = held === '' || stops.some((stop) => stop.startsWith(held));
+        if (result.stop !== null || !text.startsWith(shown) || !isHeld) return false;
+      }
+      return shown + scan.end() === text;
+    }),
+  );
+  t.end();
+});
+
+void t.test('stop strings: a long one and a text that nearly repeats it take no longer than the text', (t) => {
+  const long = 100_000;
+  const stops = new StopStrings(['0', '1', '2', '3'].map((end) => '-'.repeat(2 * long) + end));
+  const before = performance.now();
+  for (let i = 0; i < 3; i++) {
+    for (let at = 0; at < long; at += 16) stops.push('-'.repeat(16));
+    t.equal(stops.push('x').text.length, long + 1);
+  }
+  // Comparing every end took minutes.
+  t.ok(performance.now() - before < 10_000);
+  t.end();
+});
+
+void t.test('a chat template renders, and its refusal is told', (t) => {
+  const template = new ChatTemplate(
+    "{% if messages[0]['role'] != 'user' %}{{ raise_exception('user first') }}{% endif %}{{ bos_token }}" +
+      '{% for message in messages %}[{{ message.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}',
+    { bos_token: '<s>' },
+  );
+  t.equal(template.render([{ role: 'user', content: 'Hi' }], true), '<s>[Hi]>');
+  t.throws(() => template.render([{ role: 'system', content: 'x' }], true), ChatTemplateError);
+  t.end();
+});
