@@ -11,12 +11,12 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci
 COPY tsconfig.json ./
 COPY src ./src
-# Only what runs is carried on: production dependencies, and ONNX Runtime for Linux alone.
+# The image keeps production dependencies only, and ONNX Runtime for Linux only.
 RUN npm run build \
     && npm prune --omit=dev \
     && rm -rf node_modules/onnxruntime-node/bin/napi-v6/darwin node_modules/onnxruntime-node/bin/napi-v6/win32 dist/.tsbuildinfo
 
-# The CUDA provider is too large for the npm registry; ONNX Runtime's own script fetches it. Nothing else downloads.
+# The CUDA provider is too large for the npm registry; ONNX Runtime's own script fetches it. No other step downloads.
 FROM build AS build-cuda
 RUN ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js
 
@@ -51,7 +51,7 @@ COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY src/web ./src/web
 COPY models ./models
-# A number, so that Kubernetes can check runAsNonRoot. The server writes nothing but --cache-dir, and does without it: a
+# A number, so that Kubernetes can check runAsNonRoot. The server writes only --cache-dir and runs without it: a
 # read-only root works.
 USER 10001:10001
 EXPOSE 8080

@@ -1,7 +1,8 @@
 /**
- * Every option of the server in one table: flag, environment twin, default, unit, range.
+ * Every option of the server in one table by group: flag, environment variable, default, unit, range, effect.
+ * `npm run docs:configuration` writes docs/configuration.md from it.
  *
- * Knows: names, rules and defaults. Must not know: what uses an option.
+ * Knows: names, rules and defaults. Must not know: the code that uses an option.
  */
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
@@ -32,9 +33,14 @@ export class OptionError extends Error {
   override readonly name = 'OptionError';
 }
 
-/** How the text of an option becomes its value; `rule` completes "must be ...". */
+/** How the text of an option becomes its value. */
 interface Kind<T> {
+  /** Completes "must be ...". */
   readonly rule: string;
+  /** The rule in short, for the table in docs/configuration.md. */
+  readonly type: string;
+  /** Unit of a plain number. */
+  readonly unit?: string;
   /** @returns undefined when the text breaks the rule. */
   parse(text: string): T | undefined;
   /** Whether a wrong text is kept out of the error, which ends up in logs. */
@@ -42,19 +48,22 @@ interface Kind<T> {
 }
 
 export interface OptionSpec<T> {
-  /** Without the dashes; the environment twin is SORTIE_ + upper case with underscores. */
+  /** Without the dashes; the environment variable is SORTIE_ + upper case with underscores. */
   readonly flag: string;
   /** Stands for the value in --help. */
   readonly value: string;
   readonly kind: Kind<T>;
   readonly default: T;
+  /** The effect, in --help and in docs/configuration.md. */
   readonly help: string;
   /** How --help names the default, where its plain form says little. */
   readonly defaultText?: string;
 }
 
-const integer = (min: number, max: number): Kind<number> => ({
+const integer = (min: number, max: number, unit = ''): Kind<number> => ({
   rule: `an integer from ${min} to ${max}`,
+  type: `integer, ${min} to ${max}`,
+  unit,
   parse: (text) => {
     const value = /^-?\d+$/.test(text) ? Number(text) : NaN;
     return value >= min && value <= max ? value : undefined;
@@ -63,6 +72,8 @@ const integer = (min: number, max: number): Kind<number> => ({
 
 const seconds = (min: number, max: number): Kind<number> => ({
   rule: `a number of seconds from ${min} to ${max}`,
+  type: `number, ${min} to ${max}`,
+  unit: 's',
   parse: (text) => {
     const value = /^\d+(\.\d+)?s?$/.test(text) ? Number(text.replace('s', '')) : NaN;
     return value >= min && value <= max ? value : undefined;
@@ -88,6 +99,8 @@ const UNITS: Readonly<Record<string, number>> = {
 
 const bytes = (min: number, minText: string): Kind<number> => ({
   rule: `a size of at least ${minText}, such as 512MiB or 2GiB`,
+  type: `size, at least ${minText}`,
+  unit: 'bytes',
   parse: (text) => {
     const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text);
     const unit = UNITS[(match?.[2] ?? '').toUpperCase()];
@@ -99,11 +112,13 @@ const bytes = (min: number, minText: string): Kind<number> => ({
 
 const oneOf = <const T extends string>(...values: readonly T[]): Kind<T> => ({
   rule: `one of ${values.join(', ')}`,
+  type: values.join(', '),
   parse: (text) => values.find((value) => value === text),
 });
 
 const onOff: Kind<boolean> = {
   rule: 'on or off',
+  type: 'on or off',
   parse: (text) => {
     const word = text.toLowerCase();
     if (['on', 'true', '1'].includes(word)) return true;
@@ -111,17 +126,19 @@ const onOff: Kind<boolean> = {
   },
 };
 
-const text: Kind<string> = { rule: 'a text', parse: (value) => (value === '' ? undefined : value) };
+const text: Kind<string> = { rule: 'a text', type: 'text', parse: (value) => (value === '' ? undefined : value) };
 
-const optionalText: Kind<string | null> = { rule: 'a text', parse: (value) => (value === '' ? undefined : value) };
+const optionalText: Kind<string | null> = text;
 
 const name: Kind<string | null> = {
   rule: 'a name of letters, digits, ".", "_", "-" and "/" (a colon separates the depth)',
+  type: 'name',
   parse: (value) => (/^[\w.\-/]{1,128}$/.test(value) ? value : undefined),
 };
 
 const list: Kind<readonly string[]> = {
   rule: 'a list separated by commas',
+  type: 'list',
   parse: (value) => {
     const items = value.split(',').map((item) => item.trim());
     return items.every((item) => item !== '') ? items : undefined;
@@ -139,6 +156,7 @@ function isOrigin(text: string): boolean {
 
 const originList: Kind<readonly string[]> = {
   rule: 'a list of origins such as https://app.example (no path, no slash at the end) separated by commas, or *',
+  type: 'list of origins, or *',
   parse: (value) => {
     const items = list.parse(value);
     return items?.every((item) => item === '*' || isOrigin(item)) === true ? items : undefined;
@@ -147,6 +165,7 @@ const originList: Kind<readonly string[]> = {
 
 const kernelList: Kind<readonly ('int4' | 'w8a8' | 'fp32' | 'fp16')[] | null> = {
   rule: 'a list of int4, w8a8, fp32, fp16, separated by commas',
+  type: 'list of int4, w8a8, fp32, fp16',
   parse: (value) => {
     const known = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
     const items = value.split(',').map((item) => known.find((kernel) => kernel === item.trim()));
@@ -157,20 +176,24 @@ const kernelList: Kind<readonly ('int4' | 'w8a8' | 'fp32' | 'fp16')[] | null> = 
 
 const optionalPort: Kind<number | null> = integer(0, 65535);
 
-const fraction = (min: number, max: number): Kind<number> => ({
+const fraction = (min: number, max: number, unit: string): Kind<number> => ({
   rule: `a number from ${min} to ${max}`,
+  type: `number, ${min} to ${max}`,
+  unit,
   parse: (text) => {
     const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
     return value >= min && value <= max ? value : undefined;
   },
 });
 
-const optionalMs: Kind<number | null> = integer(1, 86_400_000);
+const optionalMs: Kind<number | null> = integer(1, 86_400_000, 'ms');
 
-const optionalLayer: Kind<number | null> = integer(1, 9999);
+const optionalLayer: Kind<number | null> = integer(1, 9999, 'layer');
 
 const exitLayer: Kind<number | null> = {
   rule: 'an exit layer of the model, or "deepest"',
+  type: 'integer, or deepest',
+  unit: 'layer',
   parse: (value) => (value === 'deepest' ? null : /^[1-9]\d{0,3}$/.test(value) ? Number(value) : undefined),
 };
 
@@ -185,163 +208,244 @@ function spec<T>(
   return { flag, value, kind, default: initial, help, ...(defaultText === undefined ? {} : { defaultText }) };
 }
 
+type AnySpec = OptionSpec<never> | OptionSpec<unknown>;
+
+/** The options by topic. */
+export const OPTION_GROUPS = {
+  'Address and ports': {
+    port: spec('port', 'N', integer(0, 65535), 8080, 'port to listen on; 0 takes a free one'),
+    opsPort: spec(
+      'ops-port',
+      'N',
+      optionalPort,
+      null,
+      'moves /metrics and the API documents to a port with its own connection limit',
+      'none',
+    ),
+    mainMetrics: spec('main-metrics', 'on|off', onOff, false, 'keeps /metrics on the first port beside --ops-port'),
+    host: spec('host', 'ADDRESS', text, '0.0.0.0', 'address to listen on; 127.0.0.1 accepts this machine only'),
+  },
+  'Model and hardware': {
+    model: spec(
+      'model',
+      'DIR',
+      text,
+      join(packageRoot, 'models', 'smollm2-135m-sorted'),
+      'model folder that `sortie convert` wrote',
+      'the embedded model',
+    ),
+    modelName: spec('model-name', 'NAME', name, null, 'model name in requests', "the manifest's name"),
+    kernels: spec('kernels', 'LIST', kernelList, null, 'kernels to load and measure', 'all of the model'),
+    device: spec('device', 'NAME', oneOf('cpu', 'cuda'), 'cpu', 'hardware that runs the model'),
+    threads: spec(
+      'threads',
+      'N',
+      integer(1, 1024, 'threads'),
+      availableParallelism(),
+      'threads of the engine: physical cores that no other process needs',
+      'all cores',
+    ),
+    kvMemory: spec('kv-memory', 'SIZE', bytes(2 ** 20, '1MiB'), 2 ** 30, 'memory of the KV cache', '1GiB'),
+  },
+  Capacity: {
+    maxRunning: spec('max-running', 'N', integer(1, 1024, 'sequences'), 32, 'most sequences that run at a time'),
+    maxQueue: spec(
+      'max-queue',
+      'N',
+      integer(0, 1_000_000, 'sequences'),
+      256,
+      'most sequences that wait, 0 for none; one more gets a 429',
+    ),
+    prefillChunk: spec(
+      'prefill-chunk',
+      'TOKENS',
+      integer(1, 8192, 'tokens'),
+      128,
+      'most prompt tokens between two decode steps; more: faster prompts, longer gaps',
+    ),
+    prefixReuse: spec('prefix-reuse', 'on|off', onOff, true, 'reuses the KV cache of equal prompt beginnings'),
+    speculate: spec(
+      'speculate',
+      'ANSWERS',
+      oneOf('off', 'unseeded', 'all'),
+      'unseeded',
+      'answers that use drafts while they decode alone; unseeded: sampled without a seed',
+    ),
+  },
+  'Depth and length': {
+    defaultExit: spec(
+      'default-exit',
+      'LAYER',
+      exitLayer,
+      null,
+      'exit of requests that state neither a budget nor a depth',
+      'deepest',
+    ),
+    minExit: spec(
+      'min-exit',
+      'LAYER',
+      optionalLayer,
+      null,
+      "shallowest exit of a request; a key's own bound wins",
+      'the shallowest',
+    ),
+    maxExit: spec(
+      'max-exit',
+      'LAYER',
+      optionalLayer,
+      null,
+      "deepest exit of a request; a key's own bound wins",
+      'the deepest',
+    ),
+    maxTokensDefault: spec(
+      'max-tokens-default',
+      'TOKENS',
+      integer(1, 1_000_000, 'tokens'),
+      1024,
+      'max_tokens of chat requests that state none; the context bounds it',
+    ),
+    maxChoices: spec(
+      'max-choices',
+      'N',
+      integer(1, 4096, 'answers'),
+      64,
+      'most answers to one request (prompts times n); more get a 400',
+    ),
+  },
+  'Requests without a budget': {
+    defaultBudget: spec(
+      'default-budget',
+      'MS',
+      optionalMs,
+      null,
+      'total latency budget of requests that state none',
+      'none',
+    ),
+    noBudgetShare: spec(
+      'no-budget-share',
+      'SHARE',
+      fraction(0.01, 1, 'share'),
+      0.1,
+      'share of the machine that these requests get under any load',
+    ),
+    shedDepth: spec(
+      'shed-depth',
+      'on|off',
+      onOff,
+      false,
+      'under load these requests get shallower; off: they keep full depth and wait',
+    ),
+  },
+  Planning: {
+    attainmentWeight: spec(
+      'attainment-weight',
+      'SHARE',
+      fraction(0, 1, 'share'),
+      defaultPolicy.attainmentWeight,
+      'attainment against quality: 1 risks no budget for depth, 0 weighs quality alone',
+    ),
+    arrivalHeadroom: spec(
+      'arrival-headroom',
+      'X',
+      fraction(0, 10, 'factor'),
+      defaultPolicy.arrivalHeadroom,
+      'plans leave time for this many times the expected arrivals; 0 leaves none',
+    ),
+    maxStall: spec(
+      'max-stall',
+      'MS',
+      integer(1, 60_000, 'ms'),
+      120,
+      'longest stall of other sequences by one prompt chunk, if a smaller chunk exists',
+    ),
+  },
+  'Measured costs': {
+    cacheDir: spec(
+      'cache-dir',
+      'DIR',
+      text,
+      defaultCacheDir(process.env),
+      'folder that keeps measured step costs between starts',
+      '$XDG_CACHE_HOME/sortie or ~/.cache/sortie',
+    ),
+    recalibrate: spec('recalibrate', 'on|off', onOff, false, 'measures step costs again although the cache has them'),
+  },
+  Access: {
+    apiKey: spec('api-key', 'KEYS', secretList, [], 'API keys; the process list shows this flag', 'none'),
+    apiKeyFile: spec(
+      'api-key-file',
+      'FILE',
+      optionalText,
+      null,
+      'file with an API key a line, or JSON with limits and bounds of each key',
+      'none',
+    ),
+    corsOrigin: spec('cors-origin', 'ORIGINS', originList, [], 'origins of web pages that may call, or *', 'none'),
+  },
+  Clients: {
+    maxBody: spec(
+      'max-body',
+      'SIZE',
+      bytes(1024, '1KiB'),
+      4 * 2 ** 20,
+      'largest request body; a larger one gets a 413',
+      '4MiB',
+    ),
+    maxConnections: spec(
+      'max-connections',
+      'N',
+      integer(1, 1_000_000, 'connections'),
+      4096,
+      'most open connections of a port; further ones are closed',
+    ),
+    requestTimeout: spec(
+      'request-timeout',
+      'SECONDS',
+      seconds(0.1, 3600),
+      30,
+      'time for a request to arrive in full; a slower one gets a 408',
+    ),
+    stallTimeout: spec(
+      'stall-timeout',
+      'SECONDS',
+      seconds(0.1, 3600),
+      60,
+      'time without reading after which the connection of a client is closed',
+    ),
+    keepAlive: spec('keep-alive', 'SECONDS', seconds(0.1, 3600), 15, 'interval of comment lines in a silent stream'),
+  },
+  'Shutdown and log': {
+    drainTimeout: spec(
+      'drain-timeout',
+      'SECONDS',
+      seconds(0, 3600),
+      30,
+      'time that running answers have to finish after SIGTERM',
+    ),
+    logLevel: spec(
+      'log-level',
+      'LEVEL',
+      oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
+      'info',
+      'least severe level that is logged',
+    ),
+    logPrompts: spec('log-prompts', 'on|off', onOff, false, 'writes request bodies to the log'),
+  },
+} as const satisfies Record<string, Record<string, AnySpec>>;
+
+/** Every option by its key. */
 export const SERVE_OPTIONS = {
-  port: spec('port', 'N', integer(0, 65535), 8080, 'port to listen on; 0 takes a free one'),
-  opsPort: spec(
-    'ops-port',
-    'N',
-    optionalPort,
-    null,
-    'a second port, for /metrics and /docs, which are then not on the first',
-    'none',
-  ),
-  mainMetrics: spec('main-metrics', 'on|off', onOff, false, 'keep /metrics on the first port beside --ops-port'),
-  host: spec('host', 'ADDRESS', text, '0.0.0.0', 'address to listen on; 127.0.0.1 keeps it to this machine'),
-  model: spec(
-    'model',
-    'DIR',
-    text,
-    join(packageRoot, 'models', 'smollm2-135m-sorted'),
-    'model folder, as `sortie convert` writes it',
-    'the embedded model',
-  ),
-  modelName: spec('model-name', 'NAME', name, null, 'name that requests use', "the manifest's name"),
-  device: spec('device', 'NAME', oneOf('cpu', 'cuda'), 'cpu', 'where the model runs'),
-  threads: spec('threads', 'N', integer(1, 1024), availableParallelism(), 'threads of the engine', 'all cores'),
-  kvMemory: spec('kv-memory', 'SIZE', bytes(2 ** 20, '1MiB'), 2 ** 30, 'memory of the KV cache', '1GiB'),
-  kernels: spec('kernels', 'LIST', kernelList, null, 'kernels to load', 'all that the model offers'),
-  maxRunning: spec('max-running', 'N', integer(1, 1024), 32, 'most sequences that decode at once'),
-  maxQueue: spec('max-queue', 'N', integer(0, 1_000_000), 256, 'most sequences that wait; one more gets a 429'),
-  prefillChunk: spec('prefill-chunk', 'TOKENS', integer(1, 8192), 128, 'most prompt tokens between two decode steps'),
-  prefixReuse: spec('prefix-reuse', 'on|off', onOff, true, 'reuse the KV cache of equal prompt beginnings'),
-  speculate: spec(
-    'speculate',
-    'WHOM',
-    oneOf('off', 'unseeded', 'all'),
-    'unseeded',
-    'whose answers are drafted and verified while they decode alone: off, unseeded (sampled without a seed) or all',
-  ),
-  defaultExit: spec(
-    'default-exit',
-    'LAYER',
-    exitLayer,
-    null,
-    'depth of requests that state neither a budget nor a depth',
-    'deepest',
-  ),
-  defaultBudget: spec(
-    'default-budget',
-    'MS',
-    optionalMs,
-    null,
-    'total latency budget of requests that state none, ms',
-    'none',
-  ),
-  minExit: spec(
-    'min-exit',
-    'LAYER',
-    optionalLayer,
-    null,
-    'no request goes shallower, unless its key has a bound of its own',
-    'the shallowest',
-  ),
-  maxExit: spec(
-    'max-exit',
-    'LAYER',
-    optionalLayer,
-    null,
-    'no request goes deeper, unless its key has a bound of its own',
-    'the deepest',
-  ),
-  shedDepth: spec(
-    'shed-depth',
-    'on|off',
-    onOff,
-    false,
-    'under load, requests without a budget go shallower, too; off: they keep full depth and wait',
-  ),
-  noBudgetShare: spec(
-    'no-budget-share',
-    'SHARE',
-    fraction(0.01, 1),
-    0.1,
-    'share of the machine that requests without a budget get under any load',
-  ),
-  attainmentWeight: spec(
-    'attainment-weight',
-    'SHARE',
-    fraction(0, 1),
-    defaultPolicy.attainmentWeight,
-    'attainment against quality: 1 goes deeper only where no budget is put at risk, 0 weighs quality alone',
-  ),
-  arrivalHeadroom: spec(
-    'arrival-headroom',
-    'X',
-    fraction(0, 10),
-    defaultPolicy.arrivalHeadroom,
-    'plans leave time for this many times the expected arrivals; 0 spends all on depth',
-  ),
-  maxStall: spec(
-    'max-stall',
-    'MS',
-    integer(1, 60_000),
-    120,
-    'longest that one prompt chunk holds up the others, ms, where a smaller chunk exists',
-  ),
-  cacheDir: spec(
-    'cache-dir',
-    'DIR',
-    text,
-    defaultCacheDir(process.env),
-    'keeps what was measured of model and machine',
-    '$XDG_CACHE_HOME/sortie or ~/.cache/sortie',
-  ),
-  recalibrate: spec('recalibrate', 'on|off', onOff, false, 'measure anew although there is something in the cache'),
-  maxTokensDefault: spec(
-    'max-tokens-default',
-    'TOKENS',
-    integer(1, 1_000_000),
-    1024,
-    'answer length where a chat request states none; less where the context ends',
-  ),
-  maxChoices: spec('max-choices', 'N', integer(1, 4096), 64, 'most answers to one request (prompts times n)'),
-  maxBody: spec('max-body', 'SIZE', bytes(1024, '1KiB'), 4 * 2 ** 20, 'largest request body', '4MiB'),
-  maxConnections: spec('max-connections', 'N', integer(1, 1_000_000), 4096, 'most open connections'),
-  requestTimeout: spec(
-    'request-timeout',
-    'SECONDS',
-    seconds(0.1, 3600),
-    30,
-    'a request that has not arrived whole by then is dropped',
-  ),
-  stallTimeout: spec(
-    'stall-timeout',
-    'SECONDS',
-    seconds(0.1, 3600),
-    60,
-    'a client that reads nothing of its answer for so long is cut',
-  ),
-  keepAlive: spec('keep-alive', 'SECONDS', seconds(0.1, 3600), 15, 'a silent stream gets a comment line that often'),
-  apiKey: spec('api-key', 'KEYS', secretList, [], 'API keys, separated by commas', 'no key is asked for'),
-  apiKeyFile: spec(
-    'api-key-file',
-    'FILE',
-    optionalText,
-    null,
-    'file with an API key a line, or JSON with names, limits and bounds of each key',
-    'none',
-  ),
-  corsOrigin: spec('cors-origin', 'ORIGINS', originList, [], 'origins that browsers may call from, or *', 'none'),
-  drainTimeout: spec('drain-timeout', 'SECONDS', seconds(0, 3600), 30, 'on SIGTERM, running answers may take so long'),
-  logLevel: spec(
-    'log-level',
-    'LEVEL',
-    oneOf('trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
-    'info',
-    'least level that is logged',
-  ),
-  logPrompts: spec('log-prompts', 'on|off', onOff, false, 'write request bodies to the log'),
-} as const satisfies Record<string, OptionSpec<never> | OptionSpec<unknown>>;
+  ...OPTION_GROUPS['Address and ports'],
+  ...OPTION_GROUPS['Model and hardware'],
+  ...OPTION_GROUPS.Capacity,
+  ...OPTION_GROUPS['Depth and length'],
+  ...OPTION_GROUPS['Requests without a budget'],
+  ...OPTION_GROUPS.Planning,
+  ...OPTION_GROUPS['Measured costs'],
+  ...OPTION_GROUPS.Access,
+  ...OPTION_GROUPS.Clients,
+  ...OPTION_GROUPS['Shutdown and log'],
+} as const satisfies Record<string, AnySpec>;
 
 /** The value of every option. */
 export type ServeOptions = {
@@ -384,9 +488,12 @@ export function resolveOptions(
   return options;
 }
 
-/** The help text of one option, with its default and its environment twin. */
+/** The default of an option as --help and docs/configuration.md name it. */
+export function defaultText({ default: initial, defaultText }: OptionSpec<unknown>): string {
+  return defaultText ?? (typeof initial === 'boolean' ? (initial ? 'on' : 'off') : String(initial));
+}
+
+/** The help text of one option, with its default and its environment variable. */
 export function helpText(spec: OptionSpec<unknown>): string {
-  const initial =
-    spec.defaultText ?? (typeof spec.default === 'boolean' ? (spec.default ? 'on' : 'off') : String(spec.default));
-  return `${spec.help} (default: ${initial}; env: ${environmentName(spec.flag)})`;
+  return `${spec.help} (default: ${defaultText(spec)}; env: ${environmentName(spec.flag)})`;
 }

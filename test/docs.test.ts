@@ -1,16 +1,91 @@
-/** What the documents say of tables in the code. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+/** Documents against the tables in the code, the files that they name, and each other. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../src/config.js';
 import { GGML_FORMATS } from '../src/convert/gguf/dequantize.js';
 import { ERRORS } from '../src/api/errors.js';
+import { createSeries } from '../src/telemetry/series.js';
 
 interface Document {
   readonly paths: Record<string, Record<string, { readonly responses: Record<string, { readonly headers: object }> }>>;
 }
 
-const documentOf = (name: string): string => readFileSync(join(packageRoot, 'docs', name), 'utf8');
+const docs = join(packageRoot, 'docs');
+const documentOf = (name: string): string => readFileSync(join(docs, name), 'utf8');
+
+/** The names in code marks in the cells of one column of every table. */
+function namesInColumn(text: string, column: number): string[] {
+  const cells = text.split('\n').flatMap((line) => (line.startsWith('|') ? [line.split('|')[column + 1] ?? ''] : []));
+  return cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, name = '']) => name));
+}
+
+void t.test('docs/configuration.md is current: npm run docs:configuration writes it', async (t) => {
+  const page = spawnSync(process.execPath, [join(packageRoot, 'dist', 'docs', 'configuration.js')], {
+    encoding: 'utf8',
+  });
+  t.equal(page.status, 0);
+  t.equal(documentOf('configuration.md'), page.stdout);
+});
+
+void t.test('every error of load, limits and server faults is in docs/runbook.md', async (t) => {
+  const symptoms = documentOf('runbook.md')
+    .split('\n')
+    .map((line) => line.split('|')[1] ?? '');
+  const codes = Object.entries(ERRORS).filter(([, { status }]) => status === 429 || status >= 500);
+  t.ok(codes.length > 5);
+  for (const [code, { status }] of codes)
+    t.ok(
+      symptoms.some((cell) => cell.includes(`${status} `) && cell.includes(`\`${code}\``)),
+      code,
+    );
+});
+
+void t.test('every series in docs/metrics.md is exported', async (t) => {
+  const exported = createSeries('m').registry;
+  const names = namesInColumn(documentOf('metrics.md'), 0).filter((name) => !name.startsWith('sortie_...'));
+  t.ok(names.length > 15, `${names.length} names`);
+  for (const name of names) t.ok(exported.getSingleMetric(`sortie_${name}`), name);
+});
+
+void t.test('every test that docs/reliability.md names exists', async (t) => {
+  const files = readdirSync(join(packageRoot, 'test'), { recursive: true, encoding: 'utf8' });
+  const names = namesInColumn(documentOf('reliability.md'), 2);
+  t.ok(names.length > 20, `${names.length} names`);
+  for (const name of names) {
+    const area = name.includes('/') ? `${dirname(name)}/` : '';
+    const end = `${name.slice(area.length)}.test.ts`;
+    const isIt = (file: string): boolean => file.startsWith(area) && (file === end || file.endsWith(`/${end}`));
+    t.ok(files.some(isIt), name);
+  }
+});
+
+/** GitHub's anchor of a heading. */
+function anchorOf(heading: string): string {
+  const text = heading.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').toLowerCase();
+  return text.replace(/[^\p{L}\p{N}\s_-]/gu, '').replaceAll(' ', '-');
+}
+
+void t.test('every link between the documents leads to a file and a heading', async (t) => {
+  const pages = readdirSync(docs).filter((name) => name.endsWith('.md'));
+  const files = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', ...pages.map((name) => `docs/${name}`)];
+  let count = 0;
+  for (const file of files) {
+    const text = readFileSync(join(packageRoot, file), 'utf8').replace(/^```.*?^```/gms, '');
+    for (const [, target = ''] of text.matchAll(/\]\((?!https?:)([^)\s]+)\)/g)) {
+      const [path = '', anchor] = target.split('#');
+      const to = path === '' ? join(packageRoot, file) : join(packageRoot, dirname(file), path);
+      if (!existsSync(to)) t.fail(`${file} links to ${relative(packageRoot, to)}`);
+      else if (anchor !== undefined) {
+        const headings = [...readFileSync(to, 'utf8').matchAll(/^#+ (.*)$/gm)].map(([, title = '']) => anchorOf(title));
+        if (!headings.includes(anchor)) t.fail(`${file} links to ${target}`);
+      }
+      count += 1;
+    }
+  }
+  t.ok(count > 50, `${count} links`);
+});
 
 void t.test('every error is in the table of docs/clients.md, under its status', async (t) => {
   const rows = documentOf('clients.md').split('\n');

@@ -1,7 +1,7 @@
 /**
  * API keys from the option and the file, each with what it may do.
  *
- * Knows: the two forms of the file (docs/operations.md). Must not know: HTTP. No key is kept as text.
+ * Knows: the two forms of the file (docs/running.md). Must not know: HTTP. No key is kept as text.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';

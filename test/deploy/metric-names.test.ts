@@ -46,8 +46,8 @@ void t.test('recorded series that deploy/ names are recorded', (t) => {
   t.end();
 });
 
-void t.test('every alert is in the table of docs/operations.md', (t) => {
-  const docs = readFileSync(join(packageRoot, 'docs', 'operations.md'), 'utf8');
+void t.test('every alert is in the table of docs/runbook.md', (t) => {
+  const docs = readFileSync(join(packageRoot, 'docs', 'runbook.md'), 'utf8');
   const alerts = [...readFileSync(join(deploy, 'prometheus', 'alerts.yml'), 'utf8').matchAll(/alert: (\w+)/g)];
   for (const [, name = ''] of alerts) t.match(docs, new RegExp(`^\\|[^|]*\\b${name}\\b`, 'm'), name);
   t.ok(alerts.length > 5);
