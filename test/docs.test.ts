@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { attainmentPlot } from '../bench/planner/attainment-plot.js';
 import { packageRoot } from '../src/config.js';
 import { GGML_FORMATS } from '../src/convert/gguf/dequantize.js';
 import { ERRORS } from '../src/errors.js';
@@ -34,4 +35,8 @@ void t.test('every response header of openapi.json is in docs/clients.md or docs
 
 void t.test('every type of GGUF weights that is read is in docs/models.md', async (t) => {
   for (const { name } of GGML_FORMATS.values()) t.ok(documentOf('models.md').includes(`\`${name}\``), name);
+});
+
+void t.test('docs/img/attainment.svg shows the results table of docs/router.md', async (t) => {
+  t.equal(documentOf('img/attainment.svg'), attainmentPlot(documentOf('router.md')));
 });
