@@ -128,7 +128,7 @@ function program(finish: (code: number) => void): Command {
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option(
       '--calibration <file>',
-      'safetensors file of measurements: levelled w8a8 inputs, better int4 rounding, KV in bytes',
+      'safetensors file of measurements: smoothed w8a8 inputs, better int4 rounding, KV in bytes',
     )
     .addOption(
       new Option('--kv <type>', 'KV cache in float, or in int8: a quarter of the memory, slower prefill').choices([

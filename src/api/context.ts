@@ -49,11 +49,11 @@ export interface ApiRequest<Body> {
   readonly body: Body;
   readonly caller: Caller;
   /** Aborts with `ClientGone`. */
-  readonly gone: AbortSignal;
+  readonly signal: AbortSignal;
   /** Null where tracing is off. */
   readonly trace: RequestTrace | null;
   /** Adds fields to the request's log line. */
-  note(fields: Readonly<Record<string, unknown>>): void;
+  addLogFields(fields: Readonly<Record<string, unknown>>): void;
 }
 
 /** Where a streamed answer goes. */

@@ -16,7 +16,7 @@ const COUNTED = { ...CompletionBody.properties, ...ChatBody.properties, ...Token
 /** @throws ApiError invalid_value unless exactly one of prompt and messages is given, or unsupported_parameter */
 export async function tokenize(
   context: ApiContext,
-  { body, gone }: Pick<ApiRequest<TokenizeBody>, 'body' | 'gone'>,
+  { body, signal }: Pick<ApiRequest<TokenizeBody>, 'body' | 'signal'>,
 ): Promise<TokenizeAnswer> {
   refuseUnsupported(body, COUNTED);
   modelExit(context.model, body.model);
@@ -32,7 +32,7 @@ export async function tokenize(
     addSpecial: body.add_special_tokens ?? false,
     // Counting is what it is asked for: it may well be that the count is too high for an answer.
     most: Infinity,
-    patience: { gone, deadlineAt: null },
+    waitLimit: { signal, deadlineAt: null },
   };
   const tokens =
     body.messages !== undefined

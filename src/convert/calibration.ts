@@ -2,17 +2,17 @@
  * What was measured on sample text, from a safetensors file, e.g. for `layers.3` or, of an exit block,
  * `exits.10.layers.0`:
  * - `{layer}.{input}.hessian` f32 [K, K]: second moments X^T X of a linear layer's input, for GPTQ; the diagonal says
- *   how large its channels are, for levelling;
+ *   how large its channels are, for smoothing;
  * - `head_in.hessian`: the same of the head's input, over all exits;
  * - `{layer}.k_max`, `{layer}.v_max` f32 [kv_heads * head_dim]: the largest magnitude of each channel of the keys (as
  *   the cache holds them, rotated) and of the values, for KV caches of bytes.
  *
- * Knows: that naming. Must not know: how the file was measured, how rounding works, how levels are chosen.
+ * Knows: that naming. Must not know: how the file was measured, how rounding works, how smoothing factors are chosen.
  */
 import { checkTensor } from './check.js';
 import { ConvertError } from './errors.js';
 import { openSafetensors, type Safetensors } from './hf/safetensors.js';
-import { NOT_LEVELLED, type InputName, type Levels } from './smoothing/scales.js';
+import { NO_SMOOTHING, type InputName, type LayerFactors } from './smoothing/layer-factors.js';
 import { gptq, inverseFactor } from './quantize/gptq.js';
 import { quantizeToNearest, type Int4Quantizer } from './quantize/int4.js';
 
@@ -33,8 +33,8 @@ export interface LayerCalibration {
   kvRange(channels: number): KvRange | null;
   /** Sums over tokens of the squares of an input's k channels, or null where nobody measured them. */
   squares(input: InputName, k: number): Float32Array | null;
-  /** The same of the layer when its inputs are levelled. */
-  levelled(levels: Levels): LayerCalibration;
+  /** The same of the layer when its inputs are smoothed. */
+  smoothed(factors: LayerFactors): LayerCalibration;
 }
 
 export interface Calibration {
@@ -49,7 +49,7 @@ const NOTHING: LayerCalibration = {
   int4: () => quantizeToNearest,
   kvRange: () => null,
   squares: () => null,
-  levelled: () => NOTHING,
+  smoothed: () => NOTHING,
 };
 
 /** Without measurements: round to nearest, level nothing, keep the KV cache in floats. */
@@ -75,13 +75,13 @@ export function openCalibration(file: string): Calibration {
   };
   // Gate and up read the same input, one after the other: keep the last factor.
   let last: { name: string; quantizer: Int4Quantizer } | null = null;
-  const layer = (prefix: string, levels: Levels): LayerCalibration => ({
+  const layer = (prefix: string, factors: LayerFactors): LayerCalibration => ({
     int4(label, k) {
       const name = `${prefix}.${INPUT_OF[label]}.hessian`;
       if (!names.has(name)) return quantizeToNearest;
       if (last?.name === name) return last.quantizer;
       checkTensor(source, name, [k, k], file);
-      const moments = levelledMoments(source.tensor(name).rows(0, k), k, levels[INPUT_OF[label]]);
+      const moments = smoothedMoments(source.tensor(name).rows(0, k), k, factors[INPUT_OF[label]]);
       last = { name, quantizer: gptq(inverseFactor(moments, k)) };
       return last.quantizer;
     },
@@ -92,16 +92,16 @@ export function openCalibration(file: string): Calibration {
         checkTensor(source, name, [channels], file);
         return source.tensor(name).rows(0, 1);
       });
-      return k && v ? { k, v: v.map((value, i) => value / (levels.values?.[i] ?? 1)) } : null;
+      return k && v ? { k, v: v.map((value, i) => value / (factors.values?.[i] ?? 1)) } : null;
     },
     squares(input, k) {
-      const factors = levels[input];
-      return squares(`${prefix}.${input}`, k)?.map((value, i) => value / (factors?.[i] ?? 1) ** 2) ?? null;
+      const byChannel = factors[input];
+      return squares(`${prefix}.${input}`, k)?.map((value, i) => value / (byChannel?.[i] ?? 1) ** 2) ?? null;
     },
-    levelled: (next) => layer(prefix, next),
+    smoothed: (next) => layer(prefix, next),
   });
   return {
-    layer: (name) => layer(name, NOT_LEVELLED),
+    layer: (name) => layer(name, NO_SMOOTHING),
     head: (k) => squares('head_in', k),
     close: () => {
       source.close();
@@ -116,7 +116,7 @@ function diagonal(source: Safetensors, name: string, k: number): Float32Array {
 }
 
 /** Second moments of x / factors from those of x; in place. */
-function levelledMoments(moments: Float32Array, k: number, factors: Float32Array | null): Float32Array {
+function smoothedMoments(moments: Float32Array, k: number, factors: Float32Array | null): Float32Array {
   if (factors)
     for (let i = 0; i < k; i++)
       for (let j = 0; j < k; j++) {

@@ -21,8 +21,8 @@ import { ConvertError } from './errors.js';
 import { exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { openGguf } from './gguf/source.js';
 import { openHuggingFace } from './hf/source.js';
-import { levelledHead } from './smoothing/head.js';
-import { levelledLayer } from './smoothing/layer.js';
+import { smoothedHead } from './smoothing/head.js';
+import { smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
 import type { Graph } from './onnx/graph.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
@@ -30,7 +30,7 @@ import { stageGraph, type StageLayer } from './onnx/stage.js';
 import { checkOptions, type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './options.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
-import { pause } from './yield.js';
+import { yieldToEventLoop } from './yield.js';
 import { levelsOf } from './quantize/int8.js';
 import { readQuality } from './quality.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer, type ModelSource } from './source.js';
@@ -122,7 +122,7 @@ async function writeModel(
       source.tensor(FINAL_NORM).rows(0, 1),
       ...normed.map((exit) => blocks.source.tensor(exitNorm(exit)).rows(0, 1)),
     ];
-    const { weight, undo } = levelledHead(
+    const { weight, undo } = smoothedHead(
       source.tensor(arch.tiedHead ? EMBEDDING : HEAD),
       format.kind === 'w8a8' ? calibration.head(arch.hidden) : null,
     );
@@ -151,9 +151,9 @@ async function writeModel(
       return { name, boundary, layers: layers.length, graphs };
     };
     const layerOf = async (from: StageLayer['source'], prefix: string, name: string): Promise<StageLayer> => {
-      await pause(signal);
+      await yieldToEventLoop(signal);
       const layer = { source: from, prefix, name, calibration: calibration.layer(name) };
-      return kernels.includes('w8a8') ? levelledLayer(layer, arch) : layer;
+      return kernels.includes('w8a8') ? smoothedLayer(layer, arch) : layer;
     };
     const stages: StageEntry[] = [];
     for (const [s, exit] of exits.entries()) {

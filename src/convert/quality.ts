@@ -6,7 +6,7 @@
 import { readFileSync } from 'node:fs';
 import Type, { type Static } from 'typebox';
 import { Quality } from '../model/manifest.js';
-import { faultOf } from '../util/validation-message.js';
+import { validationMessage } from '../util/validation-message.js';
 import { ConvertError } from './errors.js';
 
 // A key that is spelt wrong would leave the router without its figure.
@@ -23,7 +23,7 @@ export function readQuality(file: string, exits: readonly number[]): ReadonlyMap
   } catch (cause) {
     throw new ConvertError('bad_source', `cannot read ${file}: ${(cause as Error).message}`);
   }
-  const fault = faultOf(QualityFile, json);
+  const fault = validationMessage(QualityFile, json);
   if (fault !== null) throw new ConvertError('bad_source', `${file}: ${fault}`);
   const entries = Object.entries(json as Static<typeof QualityFile>).map(
     ([layer, quality]) => [Number(layer), quality] as const,

@@ -6,7 +6,7 @@
 import { setImmediate as othersRan } from 'node:timers/promises';
 
 /** Lets events be handled. Throws the reason of a signal that is aborted by then. */
-export async function pause(signal: AbortSignal | undefined): Promise<void> {
+export async function yieldToEventLoop(signal: AbortSignal | undefined): Promise<void> {
   await othersRan();
   signal?.throwIfAborted();
 }

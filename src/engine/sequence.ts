@@ -5,8 +5,8 @@
  */
 import type { Dry } from '../model/manifest.js';
 import { type Constraint, isPending } from './sampling/constraint.js';
-import { repetitions } from './sampling/dry.js';
-import type { Lead } from './slots/prefix-group.js';
+import { repetitionPenalties } from './sampling/dry.js';
+import type { PrefixLeader } from './slots/prefix-group.js';
 import type { DraftCount, DraftSource, EndReason, GenerateMessage } from './protocol.js';
 import type { Admission } from '../router/index.js';
 import { Draws } from './sampling/random.js';
@@ -28,7 +28,7 @@ export class Sequence {
   /** While it waits: the slot that held its first `length` tokens when it came, as long as it holds those `tokens`. */
   prefix: { readonly slot: Slot; readonly tokens: readonly number[]; readonly length: number } | null = null;
   /** Whose prompt brings a part of its own before its turn; null where nobody's does. */
-  leader: Lead | null = null;
+  leader: PrefixLeader | null = null;
   /** It has ended. */
   isOver = false;
   /** Index of the exit that its next token is taken from. */
@@ -76,12 +76,12 @@ export class Sequence {
   }
 
   /** Positions that a unit will have processed by its turn: with those that its leader brings. */
-  expected(unit: number): number {
+  expectedFrontier(unit: number): number {
     const own = this.frontier(unit);
-    if (this.leader === null || this.leader.by.isOver) return own;
-    const { by, length } = this.leader;
-    const isNeeded = by.exits[by.exit]?.needed.includes(unit) === true;
-    return Math.max(own, isNeeded ? length : Math.min(length, by.frontier(unit)));
+    if (this.leader === null || this.leader.sequence.isOver) return own;
+    const { sequence: leader, length } = this.leader;
+    const isNeeded = leader.exits[leader.exit]?.needed.includes(unit) === true;
+    return Math.max(own, isNeeded ? length : Math.min(length, leader.frontier(unit)));
   }
 
   /** Whether it still has tokens to prefill, with a slot or without. */
@@ -91,7 +91,7 @@ export class Sequence {
 
   /** Whether the top of the logits can't decide its next token. */
   get wantsAllLogits(): boolean {
-    return this.#adjustsLogits || this.constraint?.binds === true;
+    return this.#adjustsLogits || this.constraint?.enforced === true;
   }
 
   /**
@@ -100,14 +100,14 @@ export class Sequence {
    */
   get dry(): Dry | null {
     const rule = this.request.sampling.dry ?? this.exits[this.exit]?.dry ?? null;
-    return (this.constraint?.free ?? true) && rule !== null && rule.multiplier > 0 ? rule : null;
+    return (this.constraint?.released ?? true) && rule !== null && rule.multiplier > 0 ? rule : null;
   }
 
   /** What the tokens lose that would go on with a repetition. @param draft tokens that come before them */
-  repeated(draft: readonly number[] = []): ReadonlyMap<number, number> {
+  dryPenalties(draft: readonly number[] = []): ReadonlyMap<number, number> {
     const { dry } = this;
     if (dry === null) return new Map();
-    return repetitions(draft.length > 0 ? [...this.tokens, ...draft] : this.tokens, this.promptLength, dry);
+    return repetitionPenalties(draft.length > 0 ? [...this.tokens, ...draft] : this.tokens, this.promptLength, dry);
   }
 
   get generated(): number {
@@ -146,7 +146,7 @@ export class Sequence {
     this.firstTokenAt ??= at;
     this.lastTokenAt = at;
     // Before its least length it is chosen only where the constraint allows nothing else (sampling/sample-batch.ts).
-    const mayStop = this.generated >= this.request.minTokens || this.constraint?.binds === true;
+    const mayStop = this.generated >= this.request.minTokens || this.constraint?.enforced === true;
     if (mayStop && this.request.stopTokens.includes(token)) return 'stop';
     this.tokens.push(token);
     const part = this.path.at(-1);

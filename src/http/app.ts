@@ -4,12 +4,12 @@
  * Knows: which plugin comes when, and on which port. Must not know: process concerns, what an endpoint does.
  */
 import type { FastifyInstance } from 'fastify';
-import { createBase } from './create-server.js';
+import { createServer } from './create-server.js';
 import { registerAuth } from './auth.js';
 import { registerBody } from './plugins/body.js';
 import { registerCors } from './plugins/cors.js';
 import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/docs.js';
-import { registerDrain } from './plugins/reject-when-draining.js';
+import { registerRejectWhenDraining } from './plugins/reject-when-draining.js';
 import { registerLimits } from './plugins/limits.js';
 import { registerGeneration } from './routes/generate.js';
 import { registerHealth, registerMetrics } from './routes/operations.js';
@@ -21,11 +21,11 @@ import type { HttpContext } from './context.js';
 
 /** @returns an app that is ready to listen; without /docs, and by default /metrics, where they have a port of their own */
 export async function createApp(context: HttpContext): Promise<FastifyInstance> {
-  const app = createBase(context);
+  const app = createServer(context);
   registerTracing(app, context);
   await registerCors(app, context.options.corsOrigin);
   registerAuth(app, context.apiKeys);
-  registerDrain(app, context);
+  registerRejectWhenDraining(app, context);
   registerLimits(app, context);
   registerBody(app);
   await describeRoutes(app, context.version);
@@ -47,8 +47,8 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
  * @returns an app that is ready to listen
  */
 export async function createOpsApp(context: HttpContext, main: FastifyInstance): Promise<FastifyInstance> {
-  const app = createBase(context);
-  registerDrain(app, context);
+  const app = createServer(context);
+  registerRejectWhenDraining(app, context);
   await registerForeignDocs(app, main);
   registerHealth(app, context);
   registerMetrics(app, context);

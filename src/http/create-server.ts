@@ -8,11 +8,11 @@ import { accessLog, registerAccessLog } from './plugins/access-log.js';
 import { clientError, registerErrors, sendError } from './plugins/errors.js';
 import { registerHeaders, requestId } from './plugins/headers.js';
 import { registerJson } from './plugins/json.js';
-import { registerOpenResponses } from './plugins/in-flight.js';
-import { registerProtocol } from './plugins/http-conformance.js';
+import { registerInFlight } from './plugins/in-flight.js';
+import { registerHttpConformance } from './plugins/http-conformance.js';
 import type { HttpContext } from './context.js';
 
-export function createBase(context: HttpContext): FastifyInstance {
+export function createServer(context: HttpContext): FastifyInstance {
   const timeoutMs = context.options.requestTimeout * 1000;
   const watch = accessLog(context);
   const app = fastify({
@@ -58,8 +58,8 @@ export function createBase(context: HttpContext): FastifyInstance {
   registerErrors(app);
   // First: what another hook refuses has a line as well.
   registerAccessLog(app, context, watch);
-  registerProtocol(app);
-  registerOpenResponses(app, context.options.stallTimeout * 1000);
+  registerHttpConformance(app);
+  registerInFlight(app, context.options.stallTimeout * 1000);
   registerHeaders(app);
   return app;
 }

@@ -10,7 +10,7 @@ import { Value } from 'typebox/value';
 import { openPolicy, policyOf, type RequestPolicy } from '../api/params/policy.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import { OptionError, type ServeOptions } from '../config.js';
-import { faultOf } from '../util/validation-message.js';
+import { validationMessage } from '../util/validation-message.js';
 
 export interface KeyLimits {
   readonly requestsPerMinute: number | null;
@@ -113,7 +113,7 @@ function jsonKeys(text: string): ApiKey[] {
     throw new OptionError('--api-key-file must hold valid JSON, or a first key that does not begin with "{" or "["');
   }
   if (!Value.Check(KeyFile, json)) {
-    throw new OptionError(`--api-key-file: ${faultOf(KeyFile, json) ?? 'is not valid'}`);
+    throw new OptionError(`--api-key-file: ${validationMessage(KeyFile, json) ?? 'is not valid'}`);
   }
   return json.keys.map((entry, index) => keyOf(entry, `--api-key-file: /keys/${index}`));
 }

@@ -59,7 +59,7 @@ export function isSent({ raw }: FastifyReply): boolean {
 }
 
 /** Aborts with `ClientGone` when the client leaves before the answer's end. (`request.signal` fires too early.) */
-export function goneSignal(reply: FastifyReply): AbortSignal {
+export function clientAbortSignal(reply: FastifyReply): AbortSignal {
   const gone = new AbortController();
   onClosed(reply, () => {
     if (!isSent(reply)) gone.abort(new ClientGone());

@@ -40,7 +40,7 @@ export async function drain(app: FastifyInstance, running: Running, timeoutMs: n
 /** @returns whether no answer ran and no response was open within that time */
 async function quiet(app: FastifyInstance, running: Running, timeoutMs: number): Promise<boolean> {
   const deadline = monotonicMs() + timeoutMs;
-  const isQuiet = (): boolean => running.live + app.openResponses.size === 0;
+  const isQuiet = (): boolean => running.live + app.inFlightResponses.size === 0;
   while (!isQuiet() && monotonicMs() < deadline) {
     app.server.closeIdleConnections();
     await delay(POLL_MS);

@@ -8,7 +8,7 @@
 
 const MINUTE_MS = 60_000;
 
-export class Bucket {
+export class TokenBucket {
   #level: number;
   #at: number;
 

@@ -11,7 +11,7 @@ import { BindingCache, MAX_RANGES } from './binding-cache.js';
 import type { KernelName } from './manifest.js';
 import type { Stage, StagedModel } from './staged-model.js';
 
-export class DecodeLane {
+export class DecodeRunner {
   /** Token ids of the rows, written by the caller. */
   readonly ids: BigInt64Array;
   /** Positions before this one, for each row: what GroupQueryAttention calls seqlens_k. Written by the caller. */

@@ -19,7 +19,7 @@ export interface SelectedRow {
   readonly target: number;
 }
 
-export class HeadLane {
+export class HeadRunner {
   /** Norm table rows, inverse temperatures and targets of the rows, written by the caller. */
   readonly norms: BigInt64Array;
   readonly inverseTemperatures: Float32Array;
@@ -91,7 +91,7 @@ export class HeadLane {
   }
 
   /** Lowers single logits of a row, for `argmax` and `select` after it. @param amounts by token id */
-  lower(row: number, amounts: ReadonlyMap<number, number>): void {
+  applyPenalties(row: number, amounts: ReadonlyMap<number, number>): void {
     const { device, manifest } = this.model;
     const logit = new Float32Array(1);
     const bytes = new Uint8Array(logit.buffer);

@@ -5,7 +5,7 @@
  */
 import type { Device } from '../runtime/device.js';
 
-export class BoundaryStore {
+export class HiddenStateCache {
   readonly #base: bigint;
   readonly #slotBytes: number;
   #swapSpace: bigint | null = null;

@@ -8,7 +8,7 @@ import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Value } from 'typebox/value';
-import { faultOf } from '../util/validation-message.js';
+import { validationMessage } from '../util/validation-message.js';
 import { Manifest, MANIFEST_VERSION, type FileEntry } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
@@ -28,7 +28,7 @@ export function loadManifest(dir: string): Manifest {
   const version = (json as { version?: unknown } | null)?.version;
   if (typeof version === 'number' && !(Number.isInteger(version) && version >= 1 && version <= MANIFEST_VERSION))
     throw new Error(`${file}: version must be 1 to ${MANIFEST_VERSION}, got ${version}`);
-  const fault = faultOf(Manifest, json);
+  const fault = validationMessage(Manifest, json);
   if (fault !== null) throw new Error(`${file}: ${fault}`);
   const manifest = Value.Decode(Manifest, json);
   const disorder = disorderOf(manifest);

@@ -8,7 +8,7 @@ import { hostI32, hostI64, Tensor } from '../runtime/tensor.js';
 import type { KernelName } from './manifest.js';
 import type { Stage, StagedModel } from './staged-model.js';
 
-export class ChunkLane {
+export class PrefillRunner {
   readonly #ids;
   readonly #past = hostI32(1);
   readonly #total = hostI32(1);

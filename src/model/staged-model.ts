@@ -10,7 +10,7 @@ import type { Environment } from '../runtime/environment.js';
 import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
 import { type ElementType, elementBytes } from '../runtime/tensor.js';
-import { BoundaryStore } from './hidden-state-cache.js';
+import { HiddenStateCache } from './hidden-state-cache.js';
 import { KvCache } from './kv-cache.js';
 import type { ExitEntry, KernelName, Manifest, StageEntry } from './manifest.js';
 
@@ -45,7 +45,7 @@ export class StagedModel {
   readonly stages: readonly Stage[];
   readonly exits: readonly Exit[];
   /** Boundary b > 0 is stage b - 1's output; index 0 is null (embeddings are computed anew). */
-  readonly boundaries: readonly (BoundaryStore | null)[];
+  readonly boundaries: readonly (HiddenStateCache | null)[];
   /** Bytes of one hidden state. */
   readonly hiddenBytes: number;
 
@@ -62,7 +62,7 @@ export class StagedModel {
     readonly limits: ModelLimits,
     weights: WeightFiles,
   ) {
-    const spec = { weights, wideSums: device.kind === 'cpu' && saturates(environment, device) };
+    const spec = { weights, accumulateInt32: device.kind === 'cpu' && saturates(environment, device) };
     const session = (file: string): Session => new Session(environment, device, join(dir, file), spec);
     const { architecture } = manifest;
     const stage = (entry: StageEntry): Stage => ({
@@ -90,7 +90,7 @@ export class StagedModel {
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && stage(entry.block) }));
     const kept = keptBoundaries(manifest);
     this.boundaries = [null, ...this.stages].map((_, index) =>
-      kept.has(index) ? new BoundaryStore(device, limits.slots, limits.capacity, this.hiddenBytes) : null,
+      kept.has(index) ? new HiddenStateCache(device, limits.slots, limits.capacity, this.hiddenBytes) : null,
     );
   }
 

@@ -30,12 +30,12 @@ export const PROBE_GRAPH = [
   'AggQQgQKABAVQhEKDWNvbS5taWNyb3NvZnQQAQ==',
 ].join('');
 
-/** @param wideSums whether the product runs on the kernels that add in 32 bits; false asks what the others do. */
-export function saturates(environment: Environment, device: Device, wideSums = false): boolean {
+/** @param accumulateInt32 whether the product runs on the kernels that add in 32 bits; false asks what the others do. */
+export function saturates(environment: Environment, device: Device, accumulateInt32 = false): boolean {
   const { rows, width, columns } = PROBE;
   const session = new Session(environment, device, Buffer.from(PROBE_GRAPH, 'base64'), {
     weights: new Map(),
-    wideSums,
+    accumulateInt32,
   });
   const x = hostF32(rows * width);
   const y = hostF32(rows * columns);

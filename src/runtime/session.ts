@@ -18,7 +18,7 @@ export interface SessionSpec {
    * Products of unsigned and signed bytes by kernels that add in 32 bits; slower, and only needed where the others
    * saturate (saturation.ts).
    */
-  readonly wideSums: boolean;
+  readonly accumulateInt32: boolean;
 }
 
 export interface BindingSpec {
@@ -78,7 +78,7 @@ export class Session {
     readonly environment: Environment,
     readonly device: Device,
     graph: string | Uint8Array,
-    { weights, wideSums }: SessionSpec,
+    { weights, accumulateInt32 }: SessionSpec,
   ) {
     const { ort } = environment;
     const options = ort.create('CreateSessionOptions');
@@ -88,7 +88,7 @@ export class Session {
       ort.call('DisableMemPattern', options);
       ort.call('AddSessionConfigEntry', options, 'session.use_env_allocators', '1');
       if (device.kind === 'cuda') appendCuda(environment, options);
-      if (wideSums) ort.call('AddSessionConfigEntry', options, 'session.x64quantprecision', '1');
+      if (accumulateInt32) ort.call('AddSessionConfigEntry', options, 'session.x64quantprecision', '1');
       if (weights.size > 0) {
         const buffers = [...weights.values()];
         ort.call(

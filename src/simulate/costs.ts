@@ -6,7 +6,7 @@
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
 import { CostTableSchema } from '../cost/table.js';
-import { faultOf } from '../util/validation-message.js';
+import { validationMessage } from '../util/validation-message.js';
 
 export const CostFile = Type.Object({
   cost: CostTableSchema,
@@ -40,5 +40,5 @@ export function parseCostFile(text: string): CostFile {
     throw new CostFileError(`the cost file must be JSON: ${error instanceof Error ? error.message : String(error)}`);
   }
   if (Value.Check(CostFile, parsed)) return parsed;
-  throw new CostFileError(`the cost file: ${faultOf(CostFile, parsed) ?? 'has the wrong shape'}`);
+  throw new CostFileError(`the cost file: ${validationMessage(CostFile, parsed) ?? 'has the wrong shape'}`);
 }

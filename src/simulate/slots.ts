@@ -1,5 +1,5 @@
 /**
- * Who holds a slot in a simulation: as the engine's scheduler does it, counted in KV positions.
+ * Who holds a slot in a simulation: as the engine's slot manager does it, counted in KV positions.
  *
  * Knows: positions, order of arrival. Must not know: the router's order of service (it is passed in), prefix reuse.
  */

@@ -3,14 +3,14 @@
  *
  * Knows: the vocabulary. Must not know: requests, chat roles, the engine.
  */
-import { setImmediate as yieldToOthers } from 'node:timers/promises';
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import { Detokenizer } from './detokenizer.js';
 import { hubTokenizer, type Encode } from './hub-tokenizer.js';
 import { boundaryOf, LONG_PIECE, textPieces } from './text-pieces.js';
 import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.js';
 
 /** Like `TextTokenizer.encode`, where nobody is held up by it. */
-export type EncodeElsewhere = (text: string, addSpecial: boolean) => Promise<Iterable<number>>;
+export type EncodeInWorker = (text: string, addSpecial: boolean) => Promise<Iterable<number>>;
 
 export class TextTokenizer {
   /** @param addSpecial whether the tokenizer's own begin and end tokens are added, where it has any */
@@ -47,14 +47,14 @@ export class TextTokenizer {
 
   /**
    * Like encode, but lets others run between the pieces of a long text and stops early.
-   * @param elsewhere encodes what is too long for one go and can't be cut
+   * @param encodeInWorker encodes what is too long for one go and can't be cut
    * @returns null when there are more than `most` tokens
    */
   async encodeLong(
     text: string,
     addSpecial: boolean,
     most: number,
-    elsewhere: EncodeElsewhere,
+    encodeInWorker: EncodeInWorker,
   ): Promise<number[] | null> {
     const special = addSpecial ? this.encode('', true) : [];
     const boundary = special.length > 1 ? null : this.#boundary;
@@ -62,9 +62,9 @@ export class TextTokenizer {
     const ids = boundary === null ? [] : special;
     const ownSpecial = boundary === null && addSpecial;
     for (const piece of boundary === null ? [text] : textPieces(text, boundary)) {
-      if (ids.length > 0) await yieldToOthers();
+      if (ids.length > 0) await yieldToEventLoop();
       const isLong = piece.length > LONG_PIECE;
-      for (const id of isLong ? await elsewhere(piece, ownSpecial) : this.encode(piece, ownSpecial)) ids.push(id);
+      for (const id of isLong ? await encodeInWorker(piece, ownSpecial) : this.encode(piece, ownSpecial)) ids.push(id);
       if (ids.length > most) return null;
     }
     return ids;

@@ -4,6 +4,6 @@
 const PAIRS = /[\uD800-\uDBFF][\uDC00-\uDFFF]/g;
 
 /** @returns the number of code points: what Python calls the length of a string, and vLLM's offsets count */
-export function characters(text: string): number {
+export function codePointLength(text: string): number {
   return text.length - (text.match(PAIRS)?.length ?? 0);
 }

@@ -8,7 +8,7 @@ import type { TLocalizedValidationError } from 'typebox/error';
 import { Value } from 'typebox/value';
 
 /** The first fault; null where there is none. */
-export function faultOf(schema: TSchema, value: unknown): string | null {
+export function validationMessage(schema: TSchema, value: unknown): string | null {
   const errors = Value.Errors(schema, value);
   const fault = firstOf(errors);
   if (fault === undefined) return null;

@@ -89,7 +89,7 @@ export function drain(core: EngineCore, each: (step: StepMessage) => void = () =
   return answers;
 }
 
-/** What came of a request that an inbox was given. */
+/** What came of a request that a grammar queue was given. */
 export interface Outcome {
   readonly tokens: number[];
   ended: EndedEvent | null;

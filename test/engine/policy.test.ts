@@ -1,6 +1,6 @@
 import t from 'tap';
-import { arrange } from '../../src/engine/slots/arrange.js';
-import { chunkEnd } from '../../src/engine/execution/chunks.js';
+import { planCompaction } from '../../src/engine/slots/compaction.js';
+import { chunkEnd } from '../../src/engine/execution/select-prefill.js';
 import { kernelChoice } from '../../src/engine/execution/kernels.js';
 import { findPrefix } from '../../src/engine/slots/prefix.js';
 import { randomStream } from '../../src/engine/sampling/random.js';
@@ -10,7 +10,7 @@ import { chunkSizes } from '../../src/router/index.js';
 
 void t.test('arrange brings the deepest rows to the front and says what is wasted', async (t) => {
   t.strictSame(
-    arrange(
+    planCompaction(
       [
         { index: 0, stage: 1 },
         { index: 1, stage: 0 },
@@ -20,7 +20,7 @@ void t.test('arrange brings the deepest rows to the front and says what is waste
     [],
   );
   t.strictSame(
-    arrange(
+    planCompaction(
       [
         { index: 0, stage: 0 },
         { index: 1, stage: 1 },
@@ -29,7 +29,7 @@ void t.test('arrange brings the deepest rows to the front and says what is waste
     ),
     { swaps: [[0, 1]], waste: [0, 1] },
   );
-  const { swaps, waste } = arrange(
+  const { swaps, waste } = planCompaction(
     [
       { index: 5, stage: 1 },
       { index: 2, stage: 0 },
@@ -41,7 +41,7 @@ void t.test('arrange brings the deepest rows to the front and says what is waste
   t.strictSame(waste, [3, 4]);
   const rows = [3, 7, 1, 9, 4].map((index, i) => ({ index, stage: i % 3 }));
   const at = new Map(rows.map(({ index, stage }) => [index, stage]));
-  for (const [a, b] of arrange(rows, 3).swaps) {
+  for (const [a, b] of planCompaction(rows, 3).swaps) {
     const [left, right] = [at.get(a), at.get(b)];
     at.delete(a);
     at.delete(b);

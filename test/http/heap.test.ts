@@ -60,5 +60,5 @@ void t.test('requests that end well, are refused, fail or are left', async (t) =
   t.ok(grown < 2 * BATCH * MOST_BYTES_EACH, `${(grown / (2 * BATCH)).toFixed(0)} bytes retained for each request`);
   t.comment(`${(grown / (2 * BATCH)).toFixed(0)} bytes retained for each request`);
   t.equal(server.context.api.metrics.live, 0);
-  t.equal(server.app.openResponses.size, 0);
+  t.equal(server.app.inFlightResponses.size, 0);
 });

@@ -33,7 +33,7 @@ void t.test('a client that leaves cancels its sequences, streamed or not', async
   }
   await until(() => server.context.api.metrics.live === 0);
   t.equal(server.context.api.metrics.live, 0);
-  t.equal(server.app.openResponses.size, 0);
+  t.equal(server.app.inFlightResponses.size, 0);
 });
 
 /** The lines of a log that say this. */
@@ -109,8 +109,8 @@ void t.test('a client that never reads is cut after the stall time-out', async (
     );
   }
   await until(() => server.engine.requests.length > 0);
-  await until(() => server.app.openResponses.size === 0);
-  t.equal(server.app.openResponses.size, 0);
+  await until(() => server.app.inFlightResponses.size === 0);
+  t.equal(server.app.inFlightResponses.size, 0);
   t.equal(server.engine.live, 0);
   const [cut, ...others] = linesOf(log, 'the client does not read: its connection is cut');
   t.match(cut, { level: 40, unsent: Number });
@@ -210,7 +210,7 @@ void t.test('a drain waits for a request that has arrived in part', async (t) =>
   const server = await build(t);
   const half = net.connect(server.port, '127.0.0.1', () => half.write(HALF));
   half.on('error', () => undefined);
-  await until(() => server.app.openResponses.size === 1);
+  await until(() => server.app.inFlightResponses.size === 1);
   server.context.draining = true;
   t.equal(await drain(server.app, runningOf(server), 100), false);
 });
@@ -221,7 +221,7 @@ void t.test('at the deadline of a drain each answer ends with an error that says
   const whole = server.post('/v1/chat/completions', { messages, n: 2 });
   const unread = net.connect(server.port, '127.0.0.1', () => unread.write(HALF));
   unread.on('error', () => undefined);
-  await until(() => server.engine.live === 3 && server.app.openResponses.size === 3);
+  await until(() => server.engine.live === 3 && server.app.inFlightResponses.size === 3);
   server.context.draining = true;
   t.equal(await drain(server.app, runningOf(server), 100), false);
   const error = { type: 'unavailable_error', code: 'draining' };
@@ -233,6 +233,6 @@ void t.test('at the deadline of a drain each answer ends with an error that says
   t.equal(refused.status, 503);
   t.equal(refused.headers.get('retry-after'), '5');
   t.match(await refused.json(), { error });
-  await until(() => server.app.openResponses.size === 0);
-  t.equal(server.app.openResponses.size, 0, 'what stays open is cut');
+  await until(() => server.app.inFlightResponses.size === 0);
+  t.equal(server.app.inFlightResponses.size, 0, 'what stays open is cut');
 });

@@ -1,6 +1,6 @@
 /** What a key may use: told in OpenAI's headers, refused with 429, given back. */
 import t from 'tap';
-import { Bucket } from '../../src/http/token-bucket.js';
+import { TokenBucket } from '../../src/http/token-bucket.js';
 import { duration } from '../../src/http/plugins/limits.js';
 import { openKey, type ApiKey } from '../../src/http/keys.js';
 import { build, says, tokenizer } from '../fakes/server.js';
@@ -26,7 +26,7 @@ void t.test('durations are written as OpenAI writes them', (t) => {
 });
 
 void t.test('a bucket holds a minute, fills all the time, and takes back what was not used', (t) => {
-  const bucket = new Bucket(60, 0);
+  const bucket = new TokenBucket(60, 0);
   t.equal(bucket.waitMs(60, 0), 0);
   t.equal(bucket.waitMs(61, 0), Infinity, 'more than a minute holds');
   bucket.take(60, 0);
@@ -40,7 +40,7 @@ void t.test('a bucket holds a minute, fills all the time, and takes back what wa
   bucket.take(90, 2000);
   t.equal(bucket.waitMs(1, 2000), 31_000, 'a debt is filled first');
   t.equal(bucket.level(1000), -30, 'a clock that goes back adds nothing');
-  const full = new Bucket(60, 0);
+  const full = new TokenBucket(60, 0);
   full.take(60, 60_000);
   t.equal(full.level(60_000), 0, 'what is full gains nothing');
   t.end();

@@ -84,7 +84,7 @@ for (const [path, body] of Object.entries(bodies)) {
     for (let i = 0; i < 500 && (encoding.ends.length === 0 || lines().length === 0); i++) await delay(10);
     await delay(20);
     t.same(encoding.ends, ['ClientGone']);
-    t.equal(server.app.openResponses.size, 0);
+    t.equal(server.app.inFlightResponses.size, 0);
     t.match(lines(), [{ msg: 'request', status: 499, cancelled: true }], 'which is nothing to report');
     t.equal(lines().length, 1);
   });
@@ -111,7 +111,7 @@ void t.test('too many are refused as overload, and those that wait when the serv
   const others = Array.from({ length: 7 }, () => encoding.encode(unbroken, false));
   for (const other of others) other.catch(() => undefined);
   const last = server.post('/tokenize', bodies['/tokenize']);
-  const isNext = (): boolean => server.app.openResponses.size > 0;
+  const isNext = (): boolean => server.app.inFlightResponses.size > 0;
   for (let i = 0; i < 500 && !isNext(); i++) await delay(10);
   const statuses: number[] = [];
   for (const [path, body] of Object.entries(bodies)) {

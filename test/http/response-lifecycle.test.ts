@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify';
 import t from 'tap';
 import { ClientGone } from '../../src/api/errors.js';
-import { goneSignal, onClosed } from '../../src/http/response-lifecycle.js';
+import { clientAbortSignal, onClosed } from '../../src/http/response-lifecycle.js';
 
 void t.test('who comes when a response is over already hears of it at once', (t) => {
   for (const [response, connection] of [
@@ -13,7 +13,7 @@ void t.test('who comes when a response is over already hears of it at once', (t)
     let heard = 0;
     onClosed(reply, () => heard++);
     t.equal(heard, 1);
-    t.type(goneSignal(reply).reason, ClientGone, 'and is not worked for');
+    t.type(clientAbortSignal(reply).reason, ClientGone, 'and is not worked for');
   }
   t.end();
 });

@@ -15,7 +15,7 @@ void t.test('each row has its own logits, top, temperature and target, wherever 
   head.norms.fill(0n, 0, ROWS);
   head.logits(ROWS);
   const [first, ...others] = Array.from({ length: ROWS }, (_, row) => head.fullLogits(row));
-  head.lower(1, new Map([[5, 2]]));
+  head.applyPenalties(1, new Map([[5, 2]]));
   t.same(head.fullLogits(0), first, 'what one loses no other does');
   t.ok(Math.abs((others[0]?.[5] ?? NaN) - (head.fullLogits(1)[5] ?? NaN) - 2) < 1e-5);
 

@@ -1,6 +1,6 @@
 /** Kept states of slots that are copied and change places: what deeper stages catch up over. */
 import t, { type Test } from 'tap';
-import { BoundaryStore } from '../../src/model/hidden-state-cache.js';
+import { HiddenStateCache } from '../../src/model/hidden-state-cache.js';
 import { cpuDevice } from '../../src/runtime/cpu.js';
 import { createEnvironment } from '../../src/runtime/environment.js';
 
@@ -8,14 +8,14 @@ const device = cpuDevice(createEnvironment(1));
 const CAPACITY = 6;
 
 interface Slots {
-  readonly store: BoundaryStore;
+  readonly store: HiddenStateCache;
   /** The positions of a slot. */
   readonly read: (slot: number) => number[];
 }
 
 /** Two slots of a byte a position, the first of which holds 11 to 16, the second 21 to 26. */
 function slots(t: Test): Slots {
-  const store = new BoundaryStore(device, 2, CAPACITY, 1);
+  const store = new HiddenStateCache(device, 2, CAPACITY, 1);
   t.teardown(() => {
     store.dispose();
   });

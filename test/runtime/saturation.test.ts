@@ -12,7 +12,7 @@ void t.test('the graph of the probe is the product that its comment names', asyn
   const zero = graph.constant('zero', 'u8', [], Uint8Array.of(128));
   const largest = graph.constant('largest', 'i8', [], Int8Array.of(127));
   const shape = graph.constant('shape', 'i64', [2], BigInt64Array.of(BigInt(width), BigInt(columns)));
-  // Made when the graph is loaded, as levelled weights are.
+  // Made when the graph is loaded, as smoothed weights are.
   const weight = graph.node('Expand', [largest, shape], ['weight']);
   const scale = graph.constant('scale', 'f32', [], Float32Array.of(1));
   const bytes = graph.node('QuantizeLinear', [x, unit, zero], ['bytes']);

@@ -32,7 +32,7 @@ async function traced(t: Test, script: () => Script, overrides: Overrides = {}):
     ...server,
     collector,
     spans: async () => {
-      for (let tries = 0; server.app.openResponses.size > 0 && tries < 100; tries++) {
+      for (let tries = 0; server.app.inFlightResponses.size > 0 && tries < 100; tries++) {
         await new Promise((resolve) => setTimeout(resolve, 10));
       }
       await tracing.shutdown();

@@ -1,7 +1,7 @@
 /** What is said of a file that breaks its schema: the place that its writer has to change, and what may stand there. */
 import t from 'tap';
 import Type, { type TSchema } from 'typebox';
-import { faultOf } from '../../src/util/validation-message.js';
+import { validationMessage } from '../../src/util/validation-message.js';
 
 const list = Type.Array(Type.Tuple([Type.String(), Type.Number()]));
 const record = Type.Record(Type.String(), Type.Integer({ minimum: 0 }));
@@ -29,7 +29,7 @@ void t.test('a fault is told where it is, whichever branch of a union it is in',
     ],
   ];
   for (const [schema, value, fault] of cases)
-    t.equal(faultOf(Type.Object({ at: schema }), { at: value }), fault, JSON.stringify(value));
-  t.equal(faultOf(object, []), '/ must be object');
+    t.equal(validationMessage(Type.Object({ at: schema }), { at: value }), fault, JSON.stringify(value));
+  t.equal(validationMessage(object, []), '/ must be object');
   t.end();
 });

@@ -19,7 +19,7 @@ import {
   type GenerationPlan,
   type Prompt,
 } from '../generation/request.js';
-import { patienceOf } from '../generation/wait-limit.js';
+import { waitLimitOf } from '../generation/wait-limit.js';
 import { formatGrammar } from '../params/response-format.js';
 import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
 import type { ToolCall } from '../schemas/tools.js';
@@ -75,8 +75,8 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   const { tools, grammar } = planTools(body);
   // Templates write the begin token themselves.
   const budget = budgetOf(context, request);
-  const patience = patienceOf(request, budget);
-  const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false, patience };
+  const waitLimit = waitLimitOf(request, budget);
+  const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false, waitLimit };
   return planGeneration(context, request, {
     endpoint: 'chat',
     budget,
@@ -87,7 +87,7 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
     echo: false,
     grammar: grammar ?? formatGrammar(body.response_format),
-    prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), patience) : null,
+    prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), waitLimit) : null,
   });
 }
 

@@ -3,7 +3,7 @@ import { ApiError } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
 import type { ChoiceToken } from '../generation/choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
-import { patienceOf, type Patience } from '../generation/wait-limit.js';
+import { waitLimitOf, type WaitLimit } from '../generation/wait-limit.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
 import { budgetOf, encodePrompt, planGeneration, type GenerationPlan, type Prompt } from '../generation/request.js';
 import { formatGrammar } from '../params/response-format.js';
@@ -34,9 +34,9 @@ function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
   return { ids, text: fits ? context.model.tokenizer.decode(ids, { special: true }) : '' };
 }
 
-async function prompts(context: ApiContext, body: CompletionBody, patience: Patience): Promise<Prompt[]> {
+async function prompts(context: ApiContext, body: CompletionBody, waitLimit: WaitLimit): Promise<Prompt[]> {
   const { prompt, add_special_tokens: addSpecial = true } = body;
-  const encoding = { addSpecial, param: 'prompt', patience };
+  const encoding = { addSpecial, param: 'prompt', waitLimit };
   if (typeof prompt === 'string') return [await encodePrompt(context, prompt, encoding)];
   if (isTokenIds(prompt)) return [idsPrompt(context, prompt)];
   const { maxChoices } = context.limits;
@@ -66,7 +66,7 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
   return planGeneration(context, request, {
     endpoint: 'completion',
     budget,
-    prompts: await prompts(context, body, patienceOf(request, budget)),
+    prompts: await prompts(context, body, waitLimitOf(request, budget)),
     promptParam: 'prompt',
     maxTokens,
     defaultTokens: DEFAULT_MAX_TOKENS,

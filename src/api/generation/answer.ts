@@ -7,11 +7,11 @@ import { randomBytes } from 'node:crypto';
 import { monotonicMs } from '../../util/clock.js';
 import type { DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../engine/protocol.js';
 import { ApiError, toApiError } from '../errors.js';
-import { characters } from '../../util/code-points.js';
+import { codePointLength } from '../../util/code-points.js';
 import { Choice, type FinishReason, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import type { GenerationPlan } from './request.js';
-import { guarded } from './error-boundary.js';
+import { withErrorBoundary } from './error-boundary.js';
 import { ofChoice } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport, Usage } from '../schemas/shared.js';
@@ -38,7 +38,7 @@ export class Answer {
   constructor(
     private readonly context: ApiContext,
     readonly plan: GenerationPlan,
-    private readonly request: Pick<ApiRequest<unknown>, 'arrivedAt' | 'trace' | 'note'>,
+    private readonly request: Pick<ApiRequest<unknown>, 'arrivedAt' | 'trace' | 'addLogFields'>,
     private readonly listener: AnswerListener,
     /** Told once what was used, whichever way it ends. */
     private readonly settle: (tokens: number) => void,
@@ -93,7 +93,7 @@ export class Answer {
           prediction: plan.prediction,
           speculate: plan.speculate,
         },
-        guarded(choice, (error) => {
+        withErrorBoundary(choice, (error) => {
           this.#broken(error);
         }),
       );
@@ -209,7 +209,7 @@ export class Answer {
   /** Something was thrown: a fault of this server's own, unless it is an ApiError. */
   #broken(error: unknown): void {
     if (!(error instanceof ApiError)) {
-      this.request.note({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+      this.request.addLogFields({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
     }
     if (this.#over) return;
     if (!(error instanceof ApiError)) {
@@ -238,7 +238,7 @@ export class Answer {
       detokenizer: context.model.tokenizer.detokenizer(),
       stops: plan.stops,
       minTokens: plan.minTokens,
-      echoLength: plan.echo ? characters(this.promptOf(index).text) : 0,
+      echoLength: plan.echo ? codePointLength(this.promptOf(index).text) : 0,
       showsEndToken: plan.echo,
       grammar: plan.grammar,
     };
@@ -260,7 +260,7 @@ export class Answer {
       },
       failed: (error, fault) => {
         if (this.#over) return;
-        if (fault !== null) this.request.note({ fault });
+        if (fault !== null) this.request.addLogFields({ fault });
         this.cancel();
         listener.failed(error);
       },

@@ -15,9 +15,9 @@ import type {
 import { ApiError } from '../errors.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
 import { StopStrings } from '../../text/stop-strings.js';
-import { characters } from '../../util/code-points.js';
+import { codePointLength } from '../../util/code-points.js';
 import { CallReader, type CallPart } from './call-reader.js';
-import { grammarsLost, refusal } from './engine-errors.js';
+import { grammarsLostError, engineError } from './engine-errors.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 
 export interface ChoiceToken {
@@ -112,14 +112,16 @@ export class Choice implements SequenceSink {
     this.exitLayers.set(event.exit, (this.exitLayers.get(event.exit) ?? 0) + 1);
     this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
     const text = this.spec.detokenizer.push(event.token);
-    this.#decoded += characters(text);
+    this.#decoded += codePointLength(text);
     if (this.#read(text)) this.listener.stopped();
   }
 
   ended(event: EndedEvent): void {
     if (event.reason === 'error') {
       this.listener.failed(
-        event.isLost === true ? grammarsLost() : new ApiError('engine_failed', 'The engine failed on this request.'),
+        event.isLost === true
+          ? grammarsLostError()
+          : new ApiError('engine_failed', 'The engine failed on this request.'),
         event.error,
       );
     } else if (event.reason === 'cancelled' && !this.#stopped) {
@@ -138,7 +140,7 @@ export class Choice implements SequenceSink {
 
   refused(event: RefusedEvent): void {
     const fault = event.reason === 'grammars_lost' ? (event.detail ?? null) : null;
-    this.listener.failed(refusal(event, this.spec.grammar), fault);
+    this.listener.failed(engineError(event, this.spec.grammar), fault);
   }
 
   lost(): void {
@@ -190,7 +192,7 @@ export class Choice implements SequenceSink {
 
   /** @param before tokens that start before this offset go out with the text; absent: those that start within it */
   #show(text: string, before?: number): void {
-    const end = this.#shown + characters(text);
+    const end = this.#shown + codePointLength(text);
     const out = this.#pending.filter(({ offset }) => offset < (before ?? end));
     if (text === '' && out.length === 0) return;
     this.#pending = this.#pending.slice(out.length);

@@ -3,12 +3,12 @@ import type { RefusedEvent } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 
-export function grammarsLost(): ApiError {
+export function grammarsLostError(): ApiError {
   return new ApiError('grammars_lost', 'What keeps answers to a schema is being started again; try again shortly.');
 }
 
 /** @param grammar that the request was planned with */
-export function refusal(event: RefusedEvent, grammar: PlannedGrammar | null): ApiError {
+export function engineError(event: RefusedEvent, grammar: PlannedGrammar | null): ApiError {
   switch (event.reason) {
     case 'queue_full':
       return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
@@ -18,7 +18,7 @@ export function refusal(event: RefusedEvent, grammar: PlannedGrammar | null): Ap
       return new ApiError('invalid_value', `${place ?? 'The schema'} ${rule}`, place);
     }
     case 'grammars_lost':
-      return grammarsLost();
+      return grammarsLostError();
     case 'too_long':
       return new ApiError('context_length_exceeded', 'Prompt and answer are longer than this server can hold.');
     case 'unknown_token':

@@ -5,7 +5,7 @@
 import type { SequenceSink } from '../../engine/client/engine.js';
 
 /** @param failed is told what a method of the sink threw */
-export function guarded(sink: SequenceSink, failed: (error: unknown) => void): SequenceSink {
+export function withErrorBoundary(sink: SequenceSink, failed: (error: unknown) => void): SequenceSink {
   const guard =
     <E extends unknown[]>(act: (...event: E) => void) =>
     (...event: E): void => {

@@ -2,7 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import type { TokenLogprobs } from '../../engine/protocol.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
-import { characters } from '../../util/code-points.js';
+import { codePointLength } from '../../util/code-points.js';
 import type { ChoiceToken } from './choice.js';
 import type { Prompt } from './request.js';
 import type { ChatLogprob } from '../schemas/chat.js';
@@ -74,7 +74,7 @@ export function promptTokens(
     const token = { id, offset, logprobs: logprobs[index] ?? null };
     const shown = shownOf(id, detokenizer.push(id), at);
     at += shown.length;
-    offset += characters(shown);
+    offset += codePointLength(shown);
     return token;
   });
 }

@@ -8,7 +8,7 @@ import { ApiError } from '../errors.js';
 import { requestBudget } from '../params/budget.js';
 import { readyEngine, type ApiContext, type ApiRequest, type Caller } from '../context.js';
 import { requestDepth, type DepthBounds } from '../params/depth.js';
-import { encodeWhileWaited, type Patience } from './wait-limit.js';
+import { encodeWithin, type WaitLimit } from './wait-limit.js';
 import { policyOf } from '../params/policy.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 import { sampling } from '../params/sampling.js';
@@ -52,7 +52,7 @@ export interface Encoding {
   readonly addSpecial: boolean;
   /** The field that holds it, for errors. */
   readonly param: string;
-  readonly patience: Patience;
+  readonly waitLimit: WaitLimit;
   /**
    * Tokens that it may have; absent: what the server holds. Work is bounded by that in any case: no text is taken that has
    * more bytes than the longest tokens could spell.
@@ -68,13 +68,13 @@ export interface Encoding {
 export async function encodePrompt(
   context: ApiContext,
   text: string,
-  { addSpecial, param, patience, most }: Encoding,
+  { addSpecial, param, waitLimit, most }: Encoding,
 ): Promise<Prompt> {
   const { maxLength } = readyEngine(context);
   const { tokenizer } = context.model;
   const ids = tokenizer.mustExceed(text, maxLength)
     ? null
-    : await tokenizer.encodeLong(text, addSpecial, most ?? maxLength, encodeWhileWaited(context, patience));
+    : await tokenizer.encodeLong(text, addSpecial, most ?? maxLength, encodeWithin(context, waitLimit));
   if (ids === null) throw tooLong(maxLength, `over ${maxLength}`, null, param);
   if (ids.length === 0) throw new ApiError('invalid_value', `${param} must not be empty.`, param);
   const wrong = ids.find((id) => id >= tokenizer.vocabulary);
@@ -90,10 +90,10 @@ export async function encodePrompt(
 export async function encodePrediction(
   context: ApiContext,
   text: string,
-  patience: Patience,
+  waitLimit: WaitLimit,
 ): Promise<readonly number[]> {
   if (text === '') return [];
-  return (await encodePrompt(context, text, { addSpecial: false, param: 'prediction.content', patience })).ids;
+  return (await encodePrompt(context, text, { addSpecial: false, param: 'prediction.content', waitLimit })).ids;
 }
 
 /** The budget that a request has, be it by the policy. @throws ApiError invalid_value */

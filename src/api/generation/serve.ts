@@ -71,7 +71,7 @@ export async function serveWhole<Body>(
       },
       done() {
         const report = answer.report();
-        request.note(noted(answer, report));
+        request.addLogFields(logFields(answer, report));
         const reasons = choices.map(({ finishReason }) => finishReason);
         request.trace?.describe(answeredAttributes(answer, reasons));
         resolve({
@@ -85,7 +85,7 @@ export async function serveWhole<Body>(
       },
     };
     const answer = new Answer(context, plan, request, listener, settle);
-    cancelWhenGone(answer, request.gone);
+    cancelWhenGone(answer, request.signal);
     answer.start();
   });
 }
@@ -129,19 +129,19 @@ export async function serveStream<Body>(
     done() {
       const report = answer.report();
       if (plan.includeUsage) send(shapes.empty(answer), { usage: answer.usage(), sortie: report });
-      request.note(noted(answer, report));
+      request.addLogFields(logFields(answer, report));
       request.trace?.describe(answeredAttributes(answer, reasons));
       out.end();
     },
     failed(error) {
       request.trace?.describe({ 'error.type': error.code });
       // A stream that has begun is a 200: its line would not tell that it failed.
-      request.note(error.logged());
+      request.addLogFields(error.logged());
       out.fail(error);
     },
   };
   const answer = new Answer(context, plan, request, listener, settle);
-  cancelWhenGone(answer, request.gone);
+  cancelWhenGone(answer, request.signal);
   answer.start();
 }
 
@@ -158,7 +158,7 @@ function mostTokens({ prompts, maxTokens, n }: GenerationPlan): number {
   return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * (maxTokens[index] ?? 0), 0);
 }
 
-function noted(answer: Answer, report: object): Record<string, unknown> {
+function logFields(answer: Answer, report: object): Record<string, unknown> {
   const { prompt_tokens, completion_tokens } = answer.usage();
   return { model: answer.plan.modelName, prompt_tokens, completion_tokens, sortie: report };
 }

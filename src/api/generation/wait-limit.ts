@@ -7,22 +7,22 @@ import { monotonicMs } from '../../util/clock.js';
 import type { Budget } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
 import { EncodingRefused } from '../../text/encoding/encoding-thread.js';
-import type { EncodeElsewhere } from '../../text/tokenizer.js';
+import type { EncodeInWorker } from '../../text/tokenizer.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 
-export interface Patience {
+export interface WaitLimit {
   /** Aborts with `ClientGone`. */
-  readonly gone: AbortSignal;
+  readonly signal: AbortSignal;
   /** When nobody wants the answer any more, on the monotonic clock; or null. */
   readonly deadlineAt: number | null;
 }
 
-export function patienceOf(
-  { gone, arrivedAt }: Pick<ApiRequest<unknown>, 'gone' | 'arrivedAt'>,
+export function waitLimitOf(
+  { signal, arrivedAt }: Pick<ApiRequest<unknown>, 'signal' | 'arrivedAt'>,
   budget: Budget | null,
-): Patience {
+): WaitLimit {
   const ends = budget !== null && budget.totalMs !== null && budget.onMiss !== 'continue';
-  return { gone, deadlineAt: ends ? arrivedAt + budget.totalMs : null };
+  return { signal, deadlineAt: ends ? arrivedAt + budget.totalMs : null };
 }
 
 /**
@@ -30,22 +30,22 @@ export function patienceOf(
  * is there: most prompts have none.
  * @returns a function that throws ApiError budget_infeasible, queue_full or draining, or ClientGone
  */
-export function encodeWhileWaited(
+export function encodeWithin(
   { encoding }: Pick<ApiContext, 'encoding'>,
-  { gone, deadlineAt }: Patience,
-): EncodeElsewhere {
+  { signal, deadlineAt }: WaitLimit,
+): EncodeInWorker {
   return async (text, addSpecial) => {
     const over = new AbortController();
     const leave = (): void => {
-      over.abort(gone.reason);
+      over.abort(signal.reason);
     };
     const late = (): void => {
       const message = 'The budget was over before the prompt was tokenized.';
       over.abort(new ApiError('budget_infeasible', message, null, { least_feasible_budget_ms: null }));
     };
     const timer = deadlineAt === null ? undefined : setTimeout(late, Math.max(0, deadlineAt - monotonicMs()));
-    gone.addEventListener('abort', leave);
-    if (gone.aborted) leave();
+    signal.addEventListener('abort', leave);
+    if (signal.aborted) leave();
     try {
       return await encoding.encode(text, addSpecial, over.signal);
     } catch (error) {
@@ -54,7 +54,7 @@ export function encodeWhileWaited(
       throw new ApiError('queue_full', 'Too many long texts are being tokenized; try again shortly.');
     } finally {
       clearTimeout(timer);
-      gone.removeEventListener('abort', leave);
+      signal.removeEventListener('abort', leave);
     }
   };
 }

@@ -8,7 +8,7 @@ import path from 'node:path';
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
 import { vocabularyEntries, type TokenizerJson } from '../../text/token-bytes.js';
-import { faultOf } from '../../util/validation-message.js';
+import { validationMessage } from '../../util/validation-message.js';
 import { ConvertError } from '../errors.js';
 import type { SourceTokenizer } from '../source.js';
 import { readJson, readOptionalJson, type Json } from './json.js';
@@ -79,7 +79,7 @@ function tokenIds(json: Json, file: string): (token: unknown) => number | null {
 
 /** Throws ConvertError for what @huggingface/tokenizers misreads or can't read. */
 function checked(json: Json, file: string): TokenizerJson {
-  const fault = faultOf(Parts, json);
+  const fault = validationMessage(Parts, json);
   if (fault !== null) throw new ConvertError('bad_source', `${file}: ${fault}`);
   const { model } = json as Static<typeof Parts>;
   const { type = 'BPE' } = model;

@@ -133,7 +133,7 @@ function embedBlocks(graph: Graph, name: string, arch: Architecture, store: Weig
   graph.node('Slice', [rows, index('from', 0), index('to', arch.hidden), index('axis', 2)], ['hidden']);
 }
 
-/** A scale for each token, and one for each channel that levelling the head changed. */
+/** A scale for each token, and one for each channel that smoothing the head changed. */
 function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store: WeightStore): void {
   const weight = useBytes(graph, store, name);
   const rows = graph.node('Gather', [weight.bytes, 'ids'], ['embed.rows']);

@@ -9,7 +9,7 @@ import { pipeline } from 'node:stream/promises';
 import { constants, createGzip } from 'node:zlib';
 import { DATA_SIZE, type DataType } from '../../model/onnx-proto.js';
 import type { ExternalTensor } from '../../model/onnx-weights.js';
-import { pause } from '../yield.js';
+import { yieldToEventLoop } from '../yield.js';
 
 /** Hosts of git repositories warn from 50 MB on; a single tensor larger than this gets a file of its own. */
 const FILE_LIMIT = 48_000_000;
@@ -45,7 +45,7 @@ export class WeightStore {
 
   /** Appends a tensor whose bytes come in pieces; the pieces must add up to dims. */
   async add(name: string, dtype: DataType, dims: number[], pieces: Iterable<ArrayBufferView>): Promise<ExternalTensor> {
-    await pause(this.signal);
+    await yieldToEventLoop(this.signal);
     const length = dims.reduce((a, b) => a * b, DATA_SIZE[dtype]);
     let offset = Math.ceil(this.position / ALIGNMENT) * ALIGNMENT;
     if (this.fd !== null && offset + length > FILE_LIMIT) await this.finishFile();

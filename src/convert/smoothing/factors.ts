@@ -1,5 +1,5 @@
 /**
- * Factors that level an input's channels before its rows are rounded to bytes (SmoothQuant, arXiv 2211.10438): the input
+ * Factors that smooth an input's channels before its rows are rounded to bytes (SmoothQuant, arXiv 2211.10438): the input
  * is divided by them, the columns of the weights that read it are multiplied.
  *
  * Knows: arithmetic. Must not know: tensors, where the factors are folded in.
@@ -13,7 +13,7 @@ const EXPONENT = 0.5;
 
 /**
  * Inputs whose largest channel, as a root mean square, is at least this many times the root mean square of all are
- * levelled. Below it the step of a row's bytes is small against most channels already: on the embedded model levelling
+ * smoothed. Below it the step of a row's bytes is small against most channels already: on the embedded model smoothing
  * the rest, too, gained nothing, mean over the exits.
  */
 const IMBALANCE = 4;
@@ -36,7 +36,7 @@ export function imbalance(squares: Float32Array): number {
  * @param squares of the input's channels, as means or as sums
  * @param columnMaxima largest magnitude of each column of the weights that read it
  */
-export function levellingFactors(squares: Float32Array, columnMaxima: Float32Array): Float32Array | null {
+export function smoothingFactors(squares: Float32Array, columnMaxima: Float32Array): Float32Array | null {
   if (imbalance(squares) < IMBALANCE) return null;
   const logs = Float64Array.from(squares, (square, i) => {
     const column = columnMaxima[i] ?? 0;

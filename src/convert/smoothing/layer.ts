@@ -1,5 +1,5 @@
 /**
- * A decoder layer whose inputs are levelled: the same function in other weights. The division is folded into what
+ * A decoder layer whose inputs are smoothed: the same function in other weights. The division is folded into what
  * makes the input (a norm's weights; the values for attention's output; up for the MLP's), the multiplication into
  * what reads it. All kernels of a folder then read the same layer.
  *
@@ -9,19 +9,19 @@ import type { Architecture } from '../../model/manifest.js';
 import type { StageLayer } from '../onnx/stage.js';
 import { LAYER, type ModelSource, type SourceTensor } from '../source.js';
 import { columnMaxima, scaledColumns, scaledRows } from '../weight.js';
-import { levellingFactors } from './factors.js';
-import type { Levels } from './scales.js';
+import { smoothingFactors } from './factors.js';
+import type { LayerFactors } from './layer-factors.js';
 
 /** A layer whose tensors know its factors. */
-export function levelledLayer(layer: StageLayer, arch: Architecture): StageLayer {
-  const levels = levelsOf(layer, arch);
-  return { ...layer, source: levelledSource(layer, levels), calibration: layer.calibration.levelled(levels) };
+export function smoothedLayer(layer: StageLayer, arch: Architecture): StageLayer {
+  const factors = factorsOf(layer, arch);
+  return { ...layer, source: smoothedSource(layer, factors), calibration: layer.calibration.smoothed(factors) };
 }
 
 /** The factors of a layer's inputs, from what was measured of them; none where nothing was. */
-function levelsOf({ source, prefix, calibration }: StageLayer, arch: Architecture): Levels {
+function factorsOf({ source, prefix, calibration }: StageLayer, arch: Architecture): LayerFactors {
   const factors = (squares: Float32Array | null, fold: (maxima: Float32Array) => Float32Array, ...readers: string[]) =>
-    squares && levellingFactors(squares, fold(columnMaxima(readers.map((part) => source.tensor(prefix + part)))));
+    squares && smoothingFactors(squares, fold(columnMaxima(readers.map((part) => source.tensor(prefix + part)))));
   const { hidden, heads, headDim, ffn } = arch;
   const asIs = (values: Float32Array): Float32Array => values;
   const attentionOut = calibration.squares('attn_out', heads * headDim);
@@ -40,8 +40,8 @@ function levelsOf({ source, prefix, calibration }: StageLayer, arch: Architectur
 }
 
 /** The layer's tensors with the factors folded in. */
-function levelledSource({ source, prefix }: StageLayer, levels: Levels): Pick<ModelSource, 'tensor'> {
-  const { attn_in, attn_out, values, mlp_in, mlp_out } = levels;
+function smoothedSource({ source, prefix }: StageLayer, factors: LayerFactors): Pick<ModelSource, 'tensor'> {
+  const { attn_in, attn_out, values, mlp_in, mlp_out } = factors;
   const divisor = (factors: Float32Array | null) => factors?.map((factor) => 1 / factor) ?? null;
   const columns = (factors: Float32Array | null) => (tensor: SourceTensor) => scaledColumns(tensor, factors);
   const rows = (factors: Float32Array | null) => (tensor: SourceTensor) => scaledRows(tensor, divisor(factors));

@@ -22,14 +22,14 @@ const TOLERANCE = 1.35;
 /** No machine is so busy; past that a check measured something else. */
 const MOST = 20;
 
-export interface StartCosts extends Calibration {
+export interface StartupCalibration extends Calibration {
   readonly costs: CostTable;
   /** How many times slower than `costs` the machine is now; 1: as they say. */
   readonly slowdown: number;
 }
 
 /** @param now milliseconds on a monotonic clock */
-export function startCosts(executor: Executor, options: EngineOptions, now: () => number): StartCosts {
+export function calibrateAtStartup(executor: Executor, options: EngineOptions, now: () => number): StartupCalibration {
   const { limits, device } = executor.model;
   const plan = calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity);
   const measured = (): CostTable => calibrate(executor, plan, now);
@@ -47,7 +47,7 @@ export function startCosts(executor: Executor, options: EngineOptions, now: () =
   const { cost, why } = options.recalibrate === true ? { cost: null, why: null } : readCalibration(dir, key);
   let reason = why;
   if (cost !== null) {
-    const { ratio, stale, slowdown } = drift(cost, calibrate(executor, smallest(plan), now));
+    const { ratio, stale, slowdown } = compareCosts(cost, calibrate(executor, smallest(plan), now));
     if (!stale) return { costs: cost, slowdown, source: 'cache', note: null };
     reason = `steps take ${ratio.toFixed(2)} of what it says, so all was measured again`;
   }
@@ -61,7 +61,7 @@ function smallest(plan: CalibrationPlan): CalibrationPlan {
   return { ...plan, rows: plan.rows.slice(0, 1), chunks: plan.chunks.slice(0, 1), contexts: plan.contexts.slice(0, 1) };
 }
 
-export interface Drift {
+export interface CostComparison {
   /** What the units take now, all together, as a multiple of what was kept; of the kind of work that is the most below it. */
   readonly ratio: number;
   /** Kept while the machine was busy: not worth keeping. */
@@ -71,7 +71,7 @@ export interface Drift {
 }
 
 /** Compares kept costs with those of the same points, measured now; points that were not kept make them stale. */
-export function drift(kept: CostTable, now: CostTable): Drift {
+export function compareCosts(kept: CostTable, now: CostTable): CostComparison {
   const decode = ratioOf(kept, now, (unit) => unit.decode);
   const prefill = ratioOf(kept, now, (unit) => unit.prefill);
   const ratio = Math.min(decode, prefill);

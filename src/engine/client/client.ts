@@ -8,7 +8,7 @@ import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { monotonicMs } from '../../util/clock.js';
-import { DeadlineWatch } from './deadline-timer.js';
+import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents, SequenceSink } from './engine.js';
 import type {
   CancelReason,
@@ -20,7 +20,8 @@ import type {
   ToEngine,
 } from '../protocol.js';
 import type { EngineOptions } from './options.js';
-import { silenceOf, Watchdog } from './watchdog.js';
+import { silenceOf } from './silence.js';
+import { Watchdog } from '../../util/watchdog.js';
 
 /** Milliseconds before a start after the n-th failure in a row; the last one repeats. */
 const BACK_OFF_MS = [0, 500, 1000, 2000, 5000, 10_000, 30_000];
@@ -57,7 +58,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   readonly #closing = new AbortController();
   #failures = 0;
   readonly #sinks = new Map<string, SequenceSink>();
-  readonly #deadlines = new DeadlineWatch((end) => {
+  readonly #deadlines = new DeadlineTimer((end) => {
     this.cancel(end.id, 'deadline');
     this.#take(end.id)?.ended(end);
     this.emit('cut', end);

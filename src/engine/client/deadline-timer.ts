@@ -17,7 +17,7 @@ interface Watched {
 /** How long the engine has to plan a request in any case, ms: headers tell the plan. */
 const PLAN_MS = 10;
 
-export class DeadlineWatch {
+export class DeadlineTimer {
   readonly #watched = new Map<string, Watched>();
 
   /** @param due called at the deadline of an answer that did not end before, with what ends it */

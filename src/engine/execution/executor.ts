@@ -1,18 +1,18 @@
 /**
- * The model with its lanes, slots and units: everything that a step runs on, in one place.
+ * The model with its runners, slots and units: everything that a step runs on, in one place.
  *
  * Knows: how to call advance and decode, and how to run a unit alone for measuring it. Must not know: requests,
  * scheduling.
  */
-import { ChunkLane } from '../../model/prefill-runner.js';
-import { DecodeLane } from '../../model/decode-runner.js';
-import { HeadLane } from '../../model/head-runner.js';
+import { PrefillRunner } from '../../model/prefill-runner.js';
+import { DecodeRunner } from '../../model/decode-runner.js';
+import { HeadRunner } from '../../model/head-runner.js';
 import type { KernelName } from '../../model/manifest.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
 import type { CostTable } from '../../cost/table.js';
-import { advance, type Advanced, type KernelChoice } from './run-prefill.js';
-import { decode, type DecodeRow } from './run-decode.js';
-import { kernelChoice, noted } from './kernels.js';
+import { runPrefill, type PrefillResult, type KernelChoice } from './run-prefill.js';
+import { runDecode, type DecodeRow } from './run-decode.js';
+import { kernelChoice, recordedChoice } from './kernels.js';
 import type { KernelRun } from '../protocol.js';
 import type { Slot } from '../slots/slot.js';
 import { SlotTable } from '../slots/slot-table.js';
@@ -21,9 +21,9 @@ import { type ExitUnits, type Units, unitsOf } from './units.js';
 export class Executor {
   readonly units: Units;
   readonly table: SlotTable;
-  readonly head: HeadLane;
-  readonly #chunks: ChunkLane;
-  readonly #rows: DecodeLane;
+  readonly head: HeadRunner;
+  readonly #prefillRunner: PrefillRunner;
+  readonly #decodeRunner: DecodeRunner;
   #kernel: KernelChoice;
   readonly #runs: KernelRun[] = [];
 
@@ -31,10 +31,10 @@ export class Executor {
   constructor(readonly model: StagedModel) {
     this.units = unitsOf(model);
     this.table = new SlotTable(model, this.units);
-    this.head = new HeadLane(model);
-    this.#chunks = new ChunkLane(model);
-    this.#rows = new DecodeLane(model);
-    this.#kernel = this.#noted(kernelChoice([], this.kernels.slice(0, 1), { units: [] }));
+    this.head = new HeadRunner(model);
+    this.#prefillRunner = new PrefillRunner(model);
+    this.#decodeRunner = new DecodeRunner(model);
+    this.#kernel = this.#recorded(kernelChoice([], this.kernels.slice(0, 1), { units: [] }));
   }
 
   /** Kernels that are loaded for the stages, preferred first. */
@@ -44,7 +44,7 @@ export class Executor {
 
   /** Chooses kernels by these costs from now on. */
   useCosts(table: CostTable): void {
-    this.#kernel = this.#noted(kernelChoice(this.#names(), this.kernels, table));
+    this.#kernel = this.#recorded(kernelChoice(this.#names(), this.kernels, table));
   }
 
   /** Which kernels ran since the last call. */
@@ -60,30 +60,30 @@ export class Executor {
   }
 
   /** See run-prefill.ts. */
-  advance(slot: Slot, exit: number, end: number): Advanced {
-    return advance(this.model, this.units, this.#chunks, slot, this.exit(exit), end, this.#kernel);
+  advance(slot: Slot, exit: number, end: number): PrefillResult {
+    return runPrefill(this.model, this.units, this.#prefillRunner, slot, this.exit(exit), end, this.#kernel);
   }
 
   /** See run-decode.ts. */
   decode(rows: readonly DecodeRow[]): number[] {
-    return decode(this.model, this.units, this.table, this.#rows, this.head, rows, this.#kernel);
+    return runDecode(this.model, this.units, this.table, this.#decodeRunner, this.head, rows, this.#kernel);
   }
 
   /** Runs one unit over slots [0, rows) as if each held `context` positions. */
   runRows(unit: number, kernel: KernelName, rows: number, context: number): void {
-    this.#rows.pasts.fill(context, 0, rows);
-    if (unit < this.units.trunk) this.#rows.stage(unit, kernel, rows, context);
-    else this.#rows.block(this.#stage(unit), kernel, 0, rows, context);
+    this.#decodeRunner.pasts.fill(context, 0, rows);
+    if (unit < this.units.trunk) this.#decodeRunner.stage(unit, kernel, rows, context);
+    else this.#decodeRunner.block(this.#stage(unit), kernel, 0, rows, context);
   }
 
   /** Runs one unit over a chunk of slot 0 as if it held `context` positions. */
   runChunk(unit: number, kernel: KernelName, context: number, positions: number): void {
-    const input = this.#chunks.scratch(0);
-    this.#chunks.stage(this.#stage(unit), kernel, 0, context, positions, input, this.#chunks.scratch(1));
+    const input = this.#prefillRunner.scratch(0);
+    this.#prefillRunner.stage(this.#stage(unit), kernel, 0, context, positions, input, this.#prefillRunner.scratch(1));
   }
 
   runEmbed(rows: number): void {
-    this.#rows.embed(rows);
+    this.#decodeRunner.embed(rows);
   }
 
   /** Logits and what sampling reads of them. */
@@ -103,7 +103,7 @@ export class Executor {
 
   dispose(): void {
     this.head.dispose();
-    this.#rows.dispose();
+    this.#decodeRunner.dispose();
     this.model.dispose();
   }
 
@@ -111,8 +111,8 @@ export class Executor {
     return this.units.stages.map(({ entry }) => entry.name);
   }
 
-  #noted(choice: KernelChoice): KernelChoice {
-    return noted(choice, this.#names(), this.#runs);
+  #recorded(choice: KernelChoice): KernelChoice {
+    return recordedChoice(choice, this.#names(), this.#runs);
   }
 
   #stage(unit: number): Stage {

@@ -41,7 +41,7 @@ export function kernelChoice(names: readonly string[], kernels: readonly KernelN
 }
 
 /** The same choice, written down for the metrics: units ask right before they run. @param names the units' names */
-export function noted(choice: KernelChoice, names: readonly string[], runs: KernelRun[]): KernelChoice {
+export function recordedChoice(choice: KernelChoice, names: readonly string[], runs: KernelRun[]): KernelChoice {
   return (unit, mode, rows, context) => {
     const kernel = choice(unit, mode, rows, context);
     runs.push({ unit: names[unit] ?? '', mode, kernel });

@@ -7,8 +7,8 @@
  * prefill, a stored prefix, an empty slot, a shallower exit) compute garbage into their own frontier's position, which
  * is beyond everything valid and is written again before it is read.
  */
-import type { DecodeLane } from '../../model/decode-runner.js';
-import type { HeadLane } from '../../model/head-runner.js';
+import type { DecodeRunner } from '../../model/decode-runner.js';
+import type { HeadRunner } from '../../model/head-runner.js';
 import type { StagedModel } from '../../model/staged-model.js';
 import type { KernelChoice } from './run-prefill.js';
 import type { Slot } from '../slots/slot.js';
@@ -22,15 +22,15 @@ export interface DecodeRow {
 }
 
 /**
- * Runs the batch and leaves the logits of rows[i] as row i of the head lane.
+ * Runs the batch and leaves the logits of rows[i] as row i of the head runner.
  * @returns how many valid rows each trunk stage ran
  */
-export function decode(
+export function runDecode(
   model: StagedModel,
   units: Units,
   table: SlotTable,
-  lane: DecodeLane,
-  head: HeadLane,
+  runner: DecodeRunner,
+  head: HeadRunner,
   rows: readonly DecodeRow[],
   kernel: KernelChoice,
 ): number[] {
@@ -38,17 +38,17 @@ export function decode(
     rows.reduce((most, row) => (uses(row) ? Math.max(most, row.slot.index + 1) : most), 0);
 
   const width = reach(() => true);
-  lane.ids.fill(0n, 0, width);
-  for (const { slot } of rows) lane.ids[slot.index] = BigInt(slot.tokens.at(-1) ?? 0);
-  lane.embed(width);
+  runner.ids.fill(0n, 0, width);
+  for (const { slot } of rows) runner.ids[slot.index] = BigInt(slot.tokens.at(-1) ?? 0);
+  runner.embed(width);
 
   const stageRows: number[] = [];
   const headRow = new Map(rows.map((row, index) => [row.slot, index]));
   for (let stage = 0; stage < units.trunk; stage++) {
     const count = reach(({ exit }) => exit.stage >= stage);
     if (count === 0) break;
-    const longest = setPasts(table, lane, stage, 0, count);
-    lane.stage(stage, kernel(stage, 'decode', count, longest), count, longest);
+    const longest = setPasts(table, runner, stage, 0, count);
+    runner.stage(stage, kernel(stage, 'decode', count, longest), count, longest);
     const boundary = stage + 1;
     const store = model.boundaries[boundary] ?? null;
     const here = rows.filter(({ exit }) => exit.stage >= stage);
@@ -56,13 +56,13 @@ export function decode(
     for (const { slot, exit } of here) {
       const position = slot.frontier(stage);
       if (store && (units.branched[boundary] || exit.stage === stage))
-        model.device.copy(store.address(slot.index, position), lane.hidden(boundary, slot.index), model.hiddenBytes);
+        model.device.copy(store.address(slot.index, position), runner.hidden(boundary, slot.index), model.hiddenBytes);
     }
     runBlocks(
       model,
       units,
       table,
-      lane,
+      runner,
       head,
       headRow,
       here.filter(({ exit }) => exit.stage === stage),
@@ -80,8 +80,8 @@ function runBlocks(
   model: StagedModel,
   units: Units,
   table: SlotTable,
-  lane: DecodeLane,
-  head: HeadLane,
+  runner: DecodeRunner,
+  head: HeadRunner,
   headRow: ReadonlyMap<Slot, number>,
   leaving: readonly DecodeRow[],
   kernel: KernelChoice,
@@ -92,22 +92,22 @@ function runBlocks(
     const indices = leaving.map(({ slot }) => slot.index);
     const first = Math.min(...indices);
     const count = Math.max(...indices) - first + 1;
-    const longest = setPasts(table, lane, block, first, count);
-    lane.block(stage, kernel(block, 'decode', count, longest), first, count, longest);
+    const longest = setPasts(table, runner, block, first, count);
+    runner.block(stage, kernel(block, 'decode', count, longest), first, count, longest);
     for (const { slot } of leaving) slot.reach(block, slot.frontier(block) + 1);
   }
   for (const { slot, exit } of leaving) {
-    const source = stage ? lane.blockOutput(slot.index) : lane.hidden(exit.stage + 1, slot.index);
+    const source = stage ? runner.blockOutput(slot.index) : runner.hidden(exit.stage + 1, slot.index);
     model.device.copy(head.input(headRow.get(slot) ?? 0), source, model.hiddenBytes);
   }
 }
 
 /** Writes each row's past for a unit: its own frontier there. @returns the longest */
-function setPasts(table: SlotTable, lane: DecodeLane, unit: number, first: number, count: number): number {
+function setPasts(table: SlotTable, runner: DecodeRunner, unit: number, first: number, count: number): number {
   let longest = 0;
   for (let row = first; row < first + count; row++) {
     const past = table.at(row).frontier(unit);
-    lane.pasts[row] = past;
+    runner.pasts[row] = past;
     longest = Math.max(longest, past);
   }
   return longest;

@@ -3,7 +3,7 @@
  *
  * Knows: frontiers, where hidden states are read and kept. Must not know: requests, sampling, scheduling.
  */
-import type { ChunkLane } from '../../model/prefill-runner.js';
+import type { PrefillRunner } from '../../model/prefill-runner.js';
 import type { KernelName } from '../../model/manifest.js';
 import type { StagedModel } from '../../model/staged-model.js';
 import type { Slot } from '../slots/slot.js';
@@ -12,7 +12,7 @@ import type { ExitUnits, Units } from './units.js';
 /** Which kernel a unit runs for a number of rows and positions of past. */
 export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => KernelName;
 
-export interface Advanced {
+export interface PrefillResult {
   /** Positions that the first stage processed: new ones. */
   readonly prefilled: number;
   /** Positions that a deeper stage or a block processed without the first stage: catch-up. */
@@ -26,27 +26,27 @@ export interface Advanced {
  * @param end at most the slot's tokens, and at most one chunk beyond the least frontier of those units
  * @throws RangeError beyond that: the buffers hold one chunk
  */
-export function advance(
+export function runPrefill(
   model: StagedModel,
   units: Units,
-  lane: ChunkLane,
+  runner: PrefillRunner,
   slot: Slot,
   exit: ExitUnits,
   end: number,
   kernel: KernelChoice,
-): Advanced {
+): PrefillResult {
   const start = slot.least(exit.needed);
   if (end - start > model.limits.maxChunk || end > slot.tokens.length)
     throw new RangeError(`positions ${start} to ${end} are more than a chunk or than there are tokens`);
   const prefilled = Math.max(0, end - slot.length);
   let widest = 0;
-  let output: Advanced['output'] = null;
+  let output: PrefillResult['output'] = null;
   /** Where the states that the stage before just wrote lie, if they begin at `start`. */
   let fresh: { address: bigint; start: number } | null = null;
 
   if (prefilled > 0) {
-    fresh = { address: lane.scratch(0), start: slot.length };
-    lane.embed(slot.tokens.slice(slot.length, end), fresh.address);
+    fresh = { address: runner.scratch(0), start: slot.length };
+    runner.embed(slot.tokens.slice(slot.length, end), fresh.address);
   }
   for (const unit of exit.needed) {
     const stage = units.stages[unit];
@@ -60,8 +60,8 @@ export function advance(
     const address: bigint =
       !isBlock && mustKeep(model, units, slot, exit, unit, start)
         ? kept(model, next, slot.index, start)
-        : lane.scratch(next);
-    lane.stage(stage, kernel(unit, 'prefill', count, start), slot.index, start, count, input, address);
+        : runner.scratch(next);
+    runner.stage(stage, kernel(unit, 'prefill', count, start), slot.index, start, count, input, address);
     slot.reach(unit, end);
     widest = Math.max(widest, count);
     if (!isBlock) fresh = { address, start };

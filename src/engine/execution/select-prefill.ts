@@ -4,13 +4,12 @@
  * Knows: sequences, what their exits need, what that costs. Must not know: which prompt goes on (router), decoding.
  */
 import type { Work } from '../../cost/model.js';
-import { chunkEnd } from './chunks.js';
 import type { Executor } from './executor.js';
 import type { RouterAdapter } from '../worker/router-adapter.js';
 import type { Sequence } from '../sequence.js';
 
 /** A run of positions of one sequence, and the work that it is. */
-export interface Advance {
+export interface PrefillTask {
   readonly sequence: Sequence;
   /** Where it ends. */
   readonly end: number;
@@ -18,7 +17,7 @@ export interface Advance {
 }
 
 /** The next positions of a sequence, at most `most`. */
-export function advanceOf(sequence: Sequence, most: number, executor: Executor, router: RouterAdapter): Advance {
+export function prefillTask(sequence: Sequence, most: number, executor: Executor, router: RouterAdapter): PrefillTask {
   const start = sequence.slot?.least(executor.exit(sequence.exit).needed) ?? 0;
   const end = chunkEnd(start, most, sequence.tokens.length - 1);
   return { sequence, end, work: router.advanceWork(sequence, end) };
@@ -30,24 +29,33 @@ export function advanceOf(sequence: Sequence, most: number, executor: Executor, 
  * @param chunk most positions of each
  * @param stallMs about as long as a step may take for it, beyond the first one
  */
-export function catchUpsOf(
+export function catchUpTasks(
   running: readonly Sequence[],
   executor: Executor,
   router: RouterAdapter,
   chunk: number,
   stallMs: number,
-): Advance[] {
-  const advances: Advance[] = [];
+): PrefillTask[] {
+  const advances: PrefillTask[] = [];
   let ms = 0;
   for (const sequence of running) {
     const { slot, tokens, exit } = sequence;
     // Shorter than that it is a prompt; and who is where its exit needs it decodes.
     if (slot === null || slot.length < tokens.length - 1) continue;
     if (sequence.isDecodable(executor.exit(exit).needed)) continue;
-    const next = advanceOf(sequence, chunk, executor, router);
+    const next = prefillTask(sequence, chunk, executor, router);
     ms += router.predictMs({ decode: null, prefill: next.work });
     if (advances.length > 0 && ms > stallMs) break;
     advances.push(next);
   }
   return advances;
+}
+
+/**
+ * Where a chunk from `start` ends that may have `most` positions. It leaves no single position for the next one:
+ * attention over one position rounds otherwise than over several, and the answer must not depend on the chunk size.
+ */
+export function chunkEnd(start: number, most: number, target: number): number {
+  const end = Math.min(start + most, target);
+  return target - end === 1 && end - start > 2 ? end - 1 : end;
 }

@@ -6,10 +6,10 @@
  */
 import type { Constraint, ConstraintFailure } from '../sampling/constraint.js';
 import type { Grammar } from '../protocol.js';
-import { Live } from './grammar-session.js';
+import { GrammarSession } from './grammar-session.js';
 import type { GrammarAnswer, ToGrammars } from './messages.js';
-import { Shunned } from './quarantine.js';
-import { type Loss, WatchedThread } from './supervised-worker.js';
+import { Quarantine } from './quarantine.js';
+import { type Loss, SupervisedWorker } from './supervised-worker.js';
 
 /** Grammars at once: each parser holds some 15 MB. More wait. */
 const MAX_OPEN = 8;
@@ -54,12 +54,12 @@ interface Opening {
 }
 
 export class Grammars {
-  #thread: WatchedThread | null = null;
-  readonly #live = new Map<string, Live>();
+  #thread: SupervisedWorker | null = null;
+  readonly #sessions = new Map<string, GrammarSession>();
   readonly #opening = new Map<string, Opening>();
   /** Those that wait for a parser, in order. */
   readonly #queue = new Map<string, Opening>();
-  readonly #shunned = new Shunned();
+  readonly #quarantine = new Quarantine();
 
   /** @param changed called when a constraint has a new mask, or none any more */
   constructor(
@@ -73,7 +73,7 @@ export class Grammars {
    * @throws GrammarError for a grammar that can't be kept to, GrammarsLost where the thread was lost, GrammarAbandoned
    */
   async open(id: string, grammar: Grammar, stopTokens: readonly number[]): Promise<Constraint> {
-    if (this.#live.size >= MAX_OPEN) {
+    if (this.#sessions.size >= MAX_OPEN) {
       await new Promise<void>((resolve, reject) => this.#queue.set(id, { resolve, reject }));
     }
     const { endTokens: allEnds } = this.options;
@@ -81,20 +81,20 @@ export class Grammars {
     const send = (message: ToGrammars): void => {
       this.#send(message, grammar);
     };
-    const live = new Live({ id, grammar, ownEnds, allEnds }, send, () => {
-      if (this.#live.delete(id)) this.#next();
+    const session = new GrammarSession({ id, grammar, ownEnds, allEnds }, send, () => {
+      if (this.#sessions.delete(id)) this.#next();
     });
-    this.#live.set(id, live);
+    this.#sessions.set(id, session);
     try {
-      this.#shunned.check(grammar);
+      this.#quarantine.check(grammar);
       await new Promise<void>((resolve, reject) => {
         // Throws where the system has no room for a thread: then nothing opens.
-        live.open();
+        session.open();
         this.#opening.set(id, { resolve, reject });
       });
-      return live;
+      return session;
     } catch (error) {
-      live.close();
+      session.close();
       throw error;
     }
   }
@@ -123,10 +123,10 @@ export class Grammars {
   }
 
   /** @throws GrammarsLost */
-  #start(): WatchedThread {
+  #start(): SupervisedWorker {
     const { tokenizer, endTokens } = this.options;
     try {
-      return new WatchedThread({ tokenizer, end: endTokens[0] ?? 0 }, this.options, {
+      return new SupervisedWorker({ tokenizer, end: endTokens[0] ?? 0 }, this.options, {
         answered: (answer) => {
           this.#answer(answer);
         },
@@ -143,43 +143,43 @@ export class Grammars {
     const { id } = answer;
     const opening = this.#opening.get(id);
     this.#opening.delete(id);
-    if (answer.type === 'wrong') {
+    if (answer.type === 'invalid') {
       if (opening) opening.reject(new GrammarError(answer.message, answer.part));
       else this.#fail(id, { message: answer.message, isLost: false });
     } else {
-      this.#live.get(id)?.next(answer.mask, answer.binds);
+      this.#sessions.get(id)?.next(answer.mask, answer.enforced);
       opening?.resolve();
     }
     this.changed();
   }
 
   #fail(id: string, why: ConstraintFailure): void {
-    const live = this.#live.get(id);
-    if (live) live.failed = why;
+    const session = this.#sessions.get(id);
+    if (session) session.failed = why;
   }
 
   /** Whose grammar it was is lost with the thread; all others go on in another one, from the tokens that they have. */
-  #lose({ why, culprit, isBroken, wasLoaded }: Loss): void {
+  #lose({ why, offender, isCrashed, wasLoaded }: Loss): void {
     this.#thread = null;
     const error = lost(why);
-    if (culprit !== null) {
+    if (offender !== null) {
       // Whoever brought along what breaks the library must not bring it again.
-      const own = isBroken ? new GrammarError('the grammar library breaks down on it', null) : error;
-      this.#shunned.add(culprit.grammar, own);
-      this.#giveUp(culprit.id, error, own);
+      const own = isCrashed ? new GrammarError('the grammar library breaks down on it', null) : error;
+      this.#quarantine.add(offender.grammar, own);
+      this.#giveUp(offender.id, error, own);
     }
-    for (const [id, live] of this.#live) {
+    for (const [id, session] of this.#sessions) {
       // Neither who failed nor who is complete, but not ended yet, asks for anything more.
-      if (live.failed !== null || live.ends) continue;
-      if (!(wasLoaded && this.#takeUp(live))) this.#giveUp(id, error);
+      if (session.failed !== null || session.complete) continue;
+      if (!(wasLoaded && this.#takeUp(session))) this.#giveUp(id, error);
     }
     this.changed();
   }
 
   /** @returns whether there is a thread to take it up */
-  #takeUp(live: Live): boolean {
+  #takeUp(session: GrammarSession): boolean {
     try {
-      live.open();
+      session.open();
       return true;
     } catch {
       return false;

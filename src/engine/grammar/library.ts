@@ -8,7 +8,7 @@ import type { CallsGrammar, Grammar } from '../protocol.js';
 import { checkSchema } from './schema-check.js';
 import { SchemaError } from './schema-error.js';
 import { normalSchema } from './schema-normal.js';
-import { nothingMade, type Multiplied } from './schema-expansion.js';
+import { noExpansion, type Expansion } from './schema-expansion.js';
 import { quoted } from '../../util/quoted.js';
 
 export type LibraryGrammar =
@@ -18,9 +18,9 @@ export type LibraryGrammar =
 const OPTIONS = { whitespace_flexible: false, item_separator: ', ', key_separator: ': ' };
 
 /** @throws SchemaError */
-function withOptions(schema: string, made = nothingMade()): object {
+function withOptions(schema: string, expansion = noExpansion()): object {
   const given = JSON.parse(schema) as unknown;
-  checkSchema(given, made);
+  checkSchema(given, expansion);
   const json = normalSchema(given);
   // A schema may be `true`; the library's options need an object.
   const object = typeof json === 'object' && json !== null ? json : { anyOf: [json] };
@@ -34,20 +34,20 @@ function lark({ functions, most }: CallsGrammar): string {
   const more = most > 1 ? ` (${JSON.stringify(CALL.between)} call){0,${most - 1}}` : '';
   const names = functions.map((_, index) => `f${index}`).join(' | ');
   // All of them are compiled for one request.
-  const made: Multiplied = nothingMade();
+  const expansion: Expansion = noExpansion();
   return [
     `start: call${more}`,
     `call: ${JSON.stringify(CALL.open)} (${names}) ${JSON.stringify(CALL.close)}`,
     ...functions.map(
       ({ name, schema }, index) =>
-        `f${index}: ${JSON.stringify(name + CALL.middle)} %json ${JSON.stringify(ofFunction(index, schema, made))}`,
+        `f${index}: ${JSON.stringify(name + CALL.middle)} %json ${JSON.stringify(ofFunction(index, schema, expansion))}`,
     ),
   ].join('\n');
 }
 
-function ofFunction(index: number, schema: string, made: Multiplied): object {
+function ofFunction(index: number, schema: string, expansion: Expansion): object {
   try {
-    return withOptions(schema, made);
+    return withOptions(schema, expansion);
   } catch (error) {
     throw error instanceof SchemaError ? new SchemaError(error.message, index) : error;
   }
@@ -60,7 +60,7 @@ export function libraryGrammar(grammar: Grammar): LibraryGrammar {
     : { type: 'lark', grammar: lark(grammar) };
 }
 
-export interface Complaint {
+export interface InvalidGrammar {
   readonly message: string;
   /** Index of the function whose schema it is about; null where it is about the whole. */
   readonly part: number | null;
@@ -82,7 +82,7 @@ function firstOf(text: string): string {
  * What is wrong with a grammar, in one line: of what the library says, the first.
  * @returns null for everything else, since the library throws strings
  */
-export function complaintOf(error: unknown, grammar: Grammar): Complaint | null {
+export function toInvalidGrammar(error: unknown, grammar: Grammar): InvalidGrammar | null {
   if (error instanceof SchemaError) return { message: error.message, part: error.part };
   if (typeof error !== 'string') return null;
   const text = firstOf(error)

@@ -27,10 +27,10 @@ export type GrammarAnswer =
       /** Null: nothing may come any more. */
       readonly mask: Uint8Array | null;
       /** Whether the mask must be kept to (constraint.ts). */
-      readonly binds: boolean;
+      readonly enforced: boolean;
     }
   | {
-      readonly type: 'wrong';
+      readonly type: 'invalid';
       readonly id: string;
       /** Meant for the caller. */
       readonly message: string;
@@ -44,7 +44,7 @@ export type FromGrammars =
   | { readonly type: 'loaded' }
   | {
       /** The library broke down instead: the thread does nothing more, and must be ended. */
-      readonly type: 'broken';
+      readonly type: 'crashed';
       /** For the log. */
       readonly message: string;
     };

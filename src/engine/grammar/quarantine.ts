@@ -8,10 +8,10 @@ import { monotonicMs } from '../../util/clock.js';
 import type { Grammar } from '../protocol.js';
 
 /** Clients try twice more by themselves, within seconds; what starved a thread may be over after that. */
-const SHUNNED_MS = 60_000;
+const QUARANTINE_MS = 60_000;
 const MOST = 256;
 
-export class Shunned {
+export class Quarantine {
   /** By digest, oldest first. */
   readonly #known = new Map<string, { readonly until: number; readonly error: Error }>();
 
@@ -20,7 +20,7 @@ export class Shunned {
   add(grammar: Grammar, error: Error): void {
     const digest = digestOf(grammar);
     this.#known.delete(digest);
-    this.#known.set(digest, { until: this.clock() + SHUNNED_MS, error });
+    this.#known.set(digest, { until: this.clock() + QUARANTINE_MS, error });
     const [oldest] = this.#known.keys();
     if (this.#known.size > MOST && oldest !== undefined) this.#known.delete(oldest);
   }

@@ -14,7 +14,7 @@ import { isSchemaObject, mapSchemas, referred, type SchemaObject } from './keywo
 import { SchemaError } from './schema-error.js';
 import { levelsOf, type SchemaNode } from './schema-levels.js';
 import { countMultiples } from './schema-multiple-of.js';
-import { multiplyOut, nothingMade } from './schema-expansion.js';
+import { expandSchemas, noExpansion } from './schema-expansion.js';
 import { quoted } from '../../util/quoted.js';
 
 interface Rule {
@@ -124,10 +124,10 @@ function schemasOf(document: unknown): ReadonlyMap<SchemaObject, SchemaNode> {
 }
 
 /**
- * @param made how much was multiplied out before, where several schemas are one grammar
+ * @param expansion how much was multiplied out before, where several schemas are one grammar
  * @throws SchemaError that names the place, at a keyword whose value is of another kind, or what it has too much of
  */
-export function checkSchema(document: unknown, made = nothingMade()): void {
+export function checkSchema(document: unknown, expansion = noExpansion()): void {
   const nodes = schemasOf(document);
   const levels = levelsOf(nodes);
   if (levels > MAX_LEVELS) {
@@ -135,6 +135,6 @@ export function checkSchema(document: unknown, made = nothingMade()): void {
       `it must have at most ${MAX_LEVELS} schemas within each other, references followed, got ${levels}`,
     );
   }
-  countMultiples(nodes.keys(), made);
-  multiplyOut(nodes, made);
+  countMultiples(nodes.keys(), expansion);
+  expandSchemas(nodes, expansion);
 }

@@ -12,7 +12,7 @@ import type { SchemaNode } from './schema-levels.js';
  * Schemas that may come of it: the library takes a second or two for these, and four times as many end it (2 cores of a
  * Xeon). What only stands next to each other is bounded by the length of the text.
  */
-const MAX_MADE = 8192;
+const MAX_SCHEMAS = 8192;
 /**
  * Patterns and formats that one text keeps to, and names of `patternProperties` that are told apart from each other: the
  * library takes twice as long for each more of the first (14 of them 15 s), and by the cube of the second (400: 14 s).
@@ -22,7 +22,7 @@ const MAX_PATTERNS = [
   { mark: '?', most: 32, what: 'patternProperties that hold together' },
 ];
 /** Branches of a type that are told apart: whatever more of them meet, it is too much. References double them. */
-const MAX_BRANCHES = MAX_MADE + 1;
+const MAX_BRANCHES = MAX_SCHEMAS + 1;
 
 /**
  * Schemas below one: ".name" and "*" of an object, "[0]" and "[]" of an array. Beside them what it keeps to: "/pattern" of
@@ -33,13 +33,13 @@ type Branch = ReadonlyMap<string, () => Union>;
 type Union = ReadonlyMap<string, readonly Branch[]> | null;
 
 /** What was made so far. */
-export interface Multiplied {
+export interface Expansion {
   count: number;
   /** Of multiples (schema-multiple-of.ts). */
   remainders: number;
 }
 
-export const nothingMade = (): Multiplied => ({ count: 0, remainders: 0 });
+export const noExpansion = (): Expansion => ({ count: 0, remainders: 0 });
 
 const TYPES = ['null', 'boolean', 'number', 'string', 'array', 'object'];
 /** Keywords that ask for something without a `type`. */
@@ -55,10 +55,10 @@ const MAX_LEVELS = 256;
 
 /**
  * @param nodes checked (schema-check.ts), at most some hundred within each other
- * @param made grows by what this document makes
+ * @param expansion grows by what this document makes
  * @throws SchemaError with the place where it becomes too much
  */
-export function multiplyOut(nodes: ReadonlyMap<SchemaObject, SchemaNode>, made: Multiplied): void {
+export function expandSchemas(nodes: ReadonlyMap<SchemaObject, SchemaNode>, expansion: Expansion): void {
   const known = new Map<SchemaObject, Union>();
   const unionOf = (schema: unknown): Union => {
     if (schema === false) return new Map();
@@ -73,7 +73,7 @@ export function multiplyOut(nodes: ReadonlyMap<SchemaObject, SchemaNode>, made: 
     const meant = targets.map(unionOf).sort((a, b) => sizeOf(b) - sizeOf(a))[0] ?? null;
     const parts = [ownOf(schema, place, unionOf), meant, either(anyOf, unionOf), either(oneOf, unionOf)];
     if (Array.isArray(allOf)) parts.push(...allOf.map(unionOf));
-    const union = parts.reduce((a, b) => meet(a, b, { made, place, level: 1 }));
+    const union = parts.reduce((a, b) => intersect(a, b, { expansion, place, level: 1 }));
     known.set(schema, union);
     return union;
   };
@@ -162,12 +162,12 @@ function items(schema: SchemaObject, unionOf: (schema: unknown) => Union): Branc
 }
 
 interface Meeting {
-  readonly made: Multiplied;
+  readonly expansion: Expansion;
   readonly place: string;
   readonly level: number;
 }
 
-function meet(a: Union, b: Union, meeting: Meeting): Union {
+function intersect(a: Union, b: Union, meeting: Meeting): Union {
   if (a === null || meeting.level > MAX_LEVELS) return b;
   if (b === null) return a;
   const met = new Map<string, Branch[]>();
@@ -181,25 +181,25 @@ function meet(a: Union, b: Union, meeting: Meeting): Union {
 }
 
 /** @param isProduct whether it is one of several, each of which is a copy */
-function merge(one: Branch, other: Branch, isProduct: boolean, { made, place, level }: Meeting): Branch {
+function merge(one: Branch, other: Branch, isProduct: boolean, { expansion, place, level }: Meeting): Branch {
   const merged = new Map(other);
   const restOf = (branch: Branch, key: string) =>
     branch.get(key.startsWith('.') ? '*' : key.startsWith('[') ? '[]' : '');
-  const below = { made, place, level: level + 1 };
+  const below = { expansion, place, level: level + 1 };
   for (const [key, left] of one) {
     const right = other.get(key) ?? restOf(other, key);
-    const both = right === undefined ? null : meet(left(), right(), below);
+    const both = right === undefined ? null : intersect(left(), right(), below);
     merged.set(key, right === undefined ? left : () => both);
   }
   for (const [key, right] of other) {
     const left = one.has(key) ? undefined : restOf(one, key);
-    const both = left === undefined ? null : meet(left(), right(), below);
+    const both = left === undefined ? null : intersect(left(), right(), below);
     if (left !== undefined) merged.set(key, () => both);
   }
-  made.count += isProduct ? 1 + merged.size : 1;
-  if (made.count > MAX_MADE) {
+  expansion.count += isProduct ? 1 + merged.size : 1;
+  if (expansion.count > MAX_SCHEMAS) {
     throw new SchemaError(
-      `${place === '' ? 'it' : place} must be at most ${MAX_MADE} schemas where what meets in it ` +
+      `${place === '' ? 'it' : place} must be at most ${MAX_SCHEMAS} schemas where what meets in it ` +
         `(allOf, anyOf and oneOf beside other keywords, $ref) is multiplied out, got more`,
     );
   }

@@ -6,7 +6,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { Grammar } from '../protocol.js';
-import { Watchdog } from '../client/watchdog.js';
+import { Watchdog } from '../../util/watchdog.js';
 import type { FromGrammars, GrammarAnswer, GrammarThreadData, ToGrammars } from './messages.js';
 
 /** A thread that is silent for longer is stuck in a grammar, or starved, ms. */
@@ -14,7 +14,7 @@ const SILENCE_MS = 10_000;
 /** The same while it loads, a second's work on a machine that may be busy. */
 const LOADING_MS = 30_000;
 /** Whose message a thread was at. It may be closed by now: clients leave, budgets are over. */
-export interface Culprit {
+export interface Offender {
   readonly id: string;
   readonly grammar: Grammar;
 }
@@ -24,9 +24,9 @@ export interface Loss {
   /** For the log. */
   readonly why: string;
   /** Null where it was at no message, or had not got that far. */
-  readonly culprit: Culprit | null;
+  readonly offender: Offender | null;
   /** Whether the library broke down on that message. */
-  readonly isBroken: boolean;
+  readonly isCrashed: boolean;
   /** Whether it had got ready: if not, neither will another one. */
   readonly wasLoaded: boolean;
 }
@@ -37,10 +37,10 @@ export interface ThreadListener {
   lost(loss: Loss): void;
 }
 
-export class WatchedThread {
+export class SupervisedWorker {
   readonly #worker: Worker;
   /** Whose answers it owes, in order. */
-  readonly #owed: Culprit[] = [];
+  readonly #pending: Offender[] = [];
   #isLoaded = false;
   #isOver = false;
   /** Where this process was in a long step, or suspended, what came or comes after all is read between its two looks. */
@@ -76,21 +76,21 @@ export class WatchedThread {
   send(message: ToGrammars, grammar: Grammar): void {
     this.#worker.postMessage(message);
     if (message.type === 'close') return;
-    this.#owed.push({ id: message.id, grammar });
+    this.#pending.push({ id: message.id, grammar });
     // What is asked of a thread that is stuck makes it no younger.
-    if (this.#owed.length === 1) this.#guard();
+    if (this.#pending.length === 1) this.#guard();
   }
 
   #answered(message: FromGrammars): void {
     // What an ended one had still to say is not owed any more.
     if (this.#isOver) return;
     this.#isLoaded = true;
-    if (message.type === 'broken') {
+    if (message.type === 'crashed') {
       this.#lose(message.message, true);
       return;
     }
     if (message.type !== 'loaded') {
-      this.#owed.shift();
+      this.#pending.shift();
       this.listener.answered(message);
     }
     this.#guard();
@@ -99,16 +99,16 @@ export class WatchedThread {
   /** Ends a thread that is stuck while answers are owed. Begins anew where it watches already. */
   #guard(): void {
     const silenceMs = this.options.silenceMs ?? (this.#isLoaded ? SILENCE_MS : LOADING_MS);
-    if (this.#owed.length === 0) this.#watchdog.stop();
+    if (this.#pending.length === 0) this.#watchdog.stop();
     else this.#watchdog.start(silenceMs / 2);
   }
 
-  #lose(why: string, isBroken = false): void {
+  #lose(why: string, isCrashed = false): void {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#watchdog.stop();
     void this.#worker.terminate();
-    const culprit = this.#isLoaded ? (this.#owed[0] ?? null) : null;
-    this.listener.lost({ why, culprit, isBroken, wasLoaded: this.#isLoaded });
+    const offender = this.#isLoaded ? (this.#pending[0] ?? null) : null;
+    this.listener.lost({ why, offender, isCrashed, wasLoaded: this.#isLoaded });
   }
 }

@@ -12,7 +12,7 @@ import * as llguidance from 'transformers-llguidance';
 import { tokenBytes, type TokenizerJson } from '../../text/token-bytes.js';
 import { CALL_BEGINS } from '../../text/tool-form.js';
 import type { Grammar } from '../protocol.js';
-import { complaintOf, libraryGrammar, type LibraryGrammar } from './library.js';
+import { toInvalidGrammar, libraryGrammar, type LibraryGrammar } from './library.js';
 import type { FromGrammars, GrammarThreadData, ToGrammars } from './messages.js';
 import { grammarVocabulary, type GrammarVocabulary } from './vocabulary.js';
 
@@ -29,7 +29,7 @@ const { GuidanceParser } = llguidance as unknown as {
   GuidanceParser: { create(grammar: LibraryGrammar, vocabulary: GrammarVocabulary): Promise<Parser> };
 };
 
-interface Live {
+interface Session {
   readonly parser: Parser;
   readonly grammar: Grammar;
   /** Bytes before its masks bind. */
@@ -43,34 +43,34 @@ const tokens = tokenBytes(JSON.parse(readFileSync(tokenizer, 'utf8')) as Tokeniz
 const vocabulary = grammarVocabulary(tokens, end);
 say({ type: 'loaded' });
 const free: Parser[] = [];
-const live = new Map<string, Live>();
+const sessions = new Map<string, Session>();
 
 function say(message: FromGrammars, transfer: ArrayBuffer[] = []): void {
   port?.postMessage(message, transfer);
 }
 
-function next(id: string, { parser, left }: Live): void {
+function next(id: string, { parser, left }: Session): void {
   const mask = parser.isComplete() ? null : parser.getTokenMask();
-  say({ type: 'next', id, mask, binds: left <= 0 }, mask === null ? [] : [mask.buffer as ArrayBuffer]);
+  say({ type: 'next', id, mask, enforced: left <= 0 }, mask === null ? [] : [mask.buffer as ArrayBuffer]);
 }
 
 /** @returns once the next message may be read: never, after the library broke down */
-function answer(id: string, each: Live, act: () => void): Promise<void> {
+function answer(id: string, each: Session, act: () => void): Promise<void> {
   try {
     act();
     next(id, each);
   } catch (error) {
-    const complaint = complaintOf(error, each.grammar);
-    if (complaint === null) {
-      say({ type: 'broken', message: String(error) });
+    const invalid = toInvalidGrammar(error, each.grammar);
+    if (invalid === null) {
+      say({ type: 'crashed', message: String(error) });
       return new Promise(() => undefined);
     }
-    say({ type: 'wrong', id, ...complaint });
+    say({ type: 'invalid', id, ...invalid });
   }
   return Promise.resolve();
 }
 
-function advance(each: Live, token: number): void {
+function advance(each: Session, token: number): void {
   each.left -= tokens.bytes[token]?.length ?? 0;
   each.parser.advance(token);
 }
@@ -78,8 +78,8 @@ function advance(each: Live, token: number): void {
 async function open(id: string, grammar: Grammar, before: readonly number[]): Promise<void> {
   const parser = free.pop() ?? (await GuidanceParser.create({ type: 'json_schema', schema: {} }, vocabulary));
   const isOptional = grammar.kind === 'calls' && grammar.isOptional;
-  const each: Live = { parser, grammar, left: isOptional ? CALL_BEGINS.length : 0 };
-  live.set(id, each);
+  const each: Session = { parser, grammar, left: isOptional ? CALL_BEGINS.length : 0 };
+  sessions.set(id, each);
   await answer(id, each, () => {
     parser.reset(libraryGrammar(grammar));
     for (const token of before) advance(each, token);
@@ -92,10 +92,10 @@ async function handle(message: ToGrammars): Promise<void> {
     await open(id, message.grammar, message.tokens);
     return;
   }
-  const each = live.get(id);
+  const each = sessions.get(id);
   if (each === undefined) return;
   if (message.type === 'close') {
-    live.delete(id);
+    sessions.delete(id);
     free.push(each.parser);
     return;
   }

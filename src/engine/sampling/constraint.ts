@@ -4,11 +4,11 @@ export interface Constraint {
   /** By token id: 1 may come next. Null while it is being found out, or once anything may come. */
   readonly mask: Uint8Array | null;
   /** Whether the mask must be kept to. Until then it only tells what the answer becomes by what comes. */
-  readonly binds: boolean;
+  readonly enforced: boolean;
   /** Another kind of answer came: from now on anything may, and nothing more is asked. */
-  readonly free: boolean;
+  readonly released: boolean;
   /** Nothing may come any more: the answer is complete. */
-  readonly ends: boolean;
+  readonly complete: boolean;
   /** Why it can't go on, or null. */
   readonly failed: ConstraintFailure | null;
   /** Tells which token came. */
@@ -25,8 +25,8 @@ export interface ConstraintFailure {
 }
 
 /** Whether the next token can't be chosen yet. */
-export function isPending({ mask, free, ends, failed }: Constraint): boolean {
-  return mask === null && !free && !ends && failed === null;
+export function isPending({ mask, released, complete, failed }: Constraint): boolean {
+  return mask === null && !released && !complete && failed === null;
 }
 
 /** Makes what may not come impossible. @param logits changed in place */

@@ -18,7 +18,7 @@ const LONGEST_MATCH = 64;
  * @param start where the answer begins
  * @returns positive amounts by token id; empty where nothing is repeated
  */
-export function repetitions(
+export function repetitionPenalties(
   tokens: readonly number[],
   start: number,
   { multiplier, base, allowedLength }: Dry,

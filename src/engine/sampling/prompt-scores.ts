@@ -1,9 +1,9 @@
 /**
  * Log-probabilities of a prompt's own tokens (echo), chunk by chunk as prefill yields their hidden states.
  *
- * Knows: the head lane. Must not know: scheduling.
+ * Knows: the head runner. Must not know: scheduling.
  */
-import type { Advanced } from '../execution/run-prefill.js';
+import type { PrefillResult } from '../execution/run-prefill.js';
 import { describe } from './sample-batch.js';
 import type { Executor } from '../execution/executor.js';
 import type { PromptEvent, TokenLogprobs } from '../protocol.js';
@@ -13,7 +13,7 @@ import type { Sequence } from '../sequence.js';
 export function scorePrompt(
   executor: Executor,
   sequence: Sequence,
-  output: Advanced['output'],
+  output: PrefillResult['output'],
   events: PromptEvent[],
 ): void {
   const alternatives = sequence.request.promptLogprobs;

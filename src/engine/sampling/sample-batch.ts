@@ -1,15 +1,15 @@
 /**
  * From a batch's logits to one token per row.
  *
- * Knows: the head lane and the sampler. Must not know: slots, scheduling.
+ * Knows: the head runner and the sampler. Must not know: slots, scheduling.
  */
-import type { HeadLane, SelectedRow } from '../../model/head-runner.js';
+import type { HeadRunner, SelectedRow } from '../../model/head-runner.js';
 import { applyMask } from './constraint.js';
 import type { Sampling, TokenLogprobs } from '../protocol.js';
 import { sampleFull, sampleTop } from './sampler.js';
 import type { Sequence } from '../sequence.js';
 
-export interface Chosen {
+export interface SampledToken {
   readonly token: number;
   readonly logprobs: TokenLogprobs | null;
 }
@@ -25,15 +25,15 @@ export function isPlainGreedy(sequence: Sequence): boolean {
 }
 
 /** @param sequences row i's sequence; the plain greedy ones first */
-export function chooseTokens(head: HeadLane, sequences: readonly Sequence[]): Chosen[] {
+export function sampleBatch(head: HeadRunner, sequences: readonly Sequence[]): SampledToken[] {
   sequences.forEach((sequence, row) => {
-    if (lowersInPlace(sequence)) head.lower(row, sequence.repeated());
+    if (penalizesInPlace(sequence)) head.applyPenalties(row, sequence.dryPenalties());
   });
   const greedy = sequences.findIndex((sequence) => !isPlainGreedy(sequence));
   const plain = greedy < 0 ? sequences.length : greedy;
   if (plain > 0) head.argmax(plain);
   select(head, plain, sequences.slice(plain));
-  return sequences.map((sequence, row) => choiceOf(head, row, sequence, row < plain));
+  return sequences.map((sequence, row) => sampledToken(head, row, sequence, row < plain));
 }
 
 /**
@@ -41,18 +41,18 @@ export function chooseTokens(head: HeadLane, sequences: readonly Sequence[]): Ch
  * chosen by `choiceOf` after the sequence took them.
  * @returns whether the argmax graph alone decides
  */
-export function prepareChoices(head: HeadLane, sequence: Sequence, draft: readonly number[]): boolean {
+export function prepareVerification(head: HeadRunner, sequence: Sequence, draft: readonly number[]): boolean {
   const isArgmax = isPlainGreedy(sequence);
   const rows = draft.length + 1;
-  if (lowersInPlace(sequence))
-    for (let row = 0; row < rows; row++) head.lower(row, sequence.repeated(draft.slice(0, row)));
+  if (penalizesInPlace(sequence))
+    for (let row = 0; row < rows; row++) head.applyPenalties(row, sequence.dryPenalties(draft.slice(0, row)));
   if (isArgmax) head.argmax(rows);
   else select(head, 0, new Array<Sequence>(rows).fill(sequence));
   return isArgmax;
 }
 
 /** The token of a row that is ready. @param isArgmax whether it is by the argmax graph */
-export function choiceOf(head: HeadLane, row: number, sequence: Sequence, isArgmax: boolean): Chosen {
+export function sampledToken(head: HeadRunner, row: number, sequence: Sequence, isArgmax: boolean): SampledToken {
   return isArgmax ? { token: Number(head.argmaxIds[row]), logprobs: null } : choose(head, row, sequence);
 }
 
@@ -62,8 +62,8 @@ export function choiceOf(head: HeadLane, row: number, sequence: Sequence, isArgm
  * @param ahead draws before that one
  * @param confident null where the token is less likely than that, at temperature 1
  */
-export function draftToken(head: HeadLane, sequence: Sequence, ahead: number, confident: number): number | null {
-  head.lower(0, sequence.repeated());
+export function draftToken(head: HeadRunner, sequence: Sequence, ahead: number, confident: number): number | null {
+  head.applyPenalties(0, sequence.dryPenalties());
   select(head, 0, [sequence]);
   const selected = head.selected(0);
   const { sampling } = sequence.request;
@@ -74,7 +74,7 @@ export function draftToken(head: HeadLane, sequence: Sequence, ahead: number, co
 }
 
 /** Runs the select graph for rows from `first` on. */
-function select(head: HeadLane, first: number, sequences: readonly Sequence[]): void {
+function select(head: HeadRunner, first: number, sequences: readonly Sequence[]): void {
   if (sequences.length === 0) return;
   sequences.forEach(({ request }, index) => {
     const { temperature } = request.sampling;
@@ -95,12 +95,12 @@ export function describe(row: SelectedRow, logit: number, alternatives: number):
   };
 }
 
-function choose(head: HeadLane, row: number, sequence: Sequence): Chosen {
+function choose(head: HeadRunner, row: number, sequence: Sequence): SampledToken {
   const { request } = sequence;
   const selected = head.selected(row);
   const bias = [
     ...(mustGoOn(sequence) ? withoutEnd(request.stopTokens) : []),
-    ...(lowersInPlace(sequence) ? [] : lowered(sequence)),
+    ...(penalizesInPlace(sequence) ? [] : penaltyBias(sequence)),
   ];
   const sampling: Sampling =
     bias.length === 0 ? request.sampling : { ...request.sampling, logitBias: [...request.sampling.logitBias, ...bias] };
@@ -114,7 +114,7 @@ function choose(head: HeadLane, row: number, sequence: Sequence): Chosen {
   } else {
     const logits = head.fullLogits(row);
     const own = logits.slice();
-    if (sequence.constraint?.binds && sequence.constraint.mask) applyMask(own, sequence.constraint.mask);
+    if (sequence.constraint?.enforced && sequence.constraint.mask) applyMask(own, sequence.constraint.mask);
     // Where nothing is possible, what the model would rather say is better than any id.
     token = sampleFull(own, sampling, sequence.counts, u) ?? Number(selected.ids[0]);
     logit = logits[token] ?? NaN;
@@ -126,13 +126,13 @@ function choose(head: HeadLane, row: number, sequence: Sequence): Chosen {
  * Whether the device's own logits may be lowered where the sequence repeats itself: then no graph has to be asked for
  * more. Not where log-probabilities are told, which are those of before, or where a penalty multiplies them.
  */
-function lowersInPlace(sequence: Sequence): boolean {
+function penalizesInPlace(sequence: Sequence): boolean {
   return sequence.request.logprobs === null && !sequence.wantsAllLogits;
 }
 
 /** What is repeated, as a bias. */
-function lowered(sequence: Sequence): (readonly [number, number])[] {
-  return Array.from(sequence.repeated(), ([id, amount]) => [id, -amount] as const);
+function penaltyBias(sequence: Sequence): (readonly [number, number])[] {
+  return Array.from(sequence.dryPenalties(), ([id, amount]) => [id, -amount] as const);
 }
 
 /** Whether an end token may not come yet (min_tokens). What has no other way to go on may end. */
@@ -143,7 +143,7 @@ function mustGoOn(sequence: Sequence): boolean {
 
 /** Whether what an answer keeps to is complete and allows nothing more. */
 function mayOnlyEnd({ request, constraint }: Sequence): boolean {
-  if (constraint?.binds !== true || constraint.mask === null) return false;
+  if (constraint?.enforced !== true || constraint.mask === null) return false;
   return constraint.mask.every((allowed, id) => allowed !== 1 || request.stopTokens.includes(id));
 }
 

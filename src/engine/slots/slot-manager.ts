@@ -8,7 +8,7 @@ import { findPrefix, type PrefixMatch } from './prefix.js';
 import type { Sequence } from '../sequence.js';
 import type { SlotTable } from './slot-table.js';
 
-export interface SchedulerLimits {
+export interface SlotManagerLimits {
   readonly maxRunning: number;
   /** Waiting requests, preempted ones not counted. */
   readonly maxQueue: number;
@@ -16,14 +16,14 @@ export interface SchedulerLimits {
   readonly prefixReuse: boolean;
 }
 
-export class Scheduler {
+export class SlotManager {
   /** Hold a slot, in order of admission. */
   readonly running: Sequence[] = [];
   readonly waiting: Sequence[] = [];
 
   constructor(
     private readonly table: SlotTable,
-    readonly limits: SchedulerLimits,
+    readonly limits: SlotManagerLimits,
   ) {}
 
   /** See `isFull`: whoever has a place in the queue is taken. */
@@ -95,20 +95,20 @@ export class Scheduler {
    * Gives those that follow another's prompt what they share with it, once it is there or comes no more: that takes
    * time as well, so after the first one only while there is some.
    */
-  follow(hasTime: () => boolean): void {
-    for (const sequence of this.waiting) if (sequence.leader?.by.isOver === true) this.lookUp(sequence);
+  syncFollowers(hasTime: () => boolean): void {
+    for (const sequence of this.waiting) if (sequence.leader?.sequence.isOver === true) this.lookUp(sequence);
     let copies = 0;
     for (const sequence of this.running) {
       const { leader } = sequence;
       if (leader === null) continue;
-      const ahead = leader.by.slot;
-      if (ahead !== null && isAhead(sequence, leader.by)) {
+      const ahead = leader.sequence.slot;
+      if (ahead !== null && isAhead(sequence, leader.sequence)) {
         // It was let go first: from now on it leads.
         sequence.leader = null;
-        if (this.#reuses(leader.by)) leader.by.leader ??= { by: sequence, length: leader.length };
+        if (this.#reuses(leader.sequence)) leader.sequence.leader ??= { sequence: sequence, length: leader.length };
         continue;
       }
-      if (ahead !== null && ahead.least(this.table.needed(leader.by.exit)) < leader.length) continue;
+      if (ahead !== null && ahead.least(this.table.needed(leader.sequence.exit)) < leader.length) continue;
       if (copies > 0 && !hasTime()) return;
       if (this.share(sequence)) copies++;
       sequence.leader = null;

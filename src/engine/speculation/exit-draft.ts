@@ -6,7 +6,7 @@
  * What the shallow stages compute for a draft is not lost: verification goes on from their states.
  */
 import { draftToken } from '../sampling/sample-batch.js';
-import { chunkEnd } from '../execution/chunks.js';
+import { chunkEnd } from '../execution/select-prefill.js';
 import type { Executor } from '../execution/executor.js';
 import type { Sequence } from '../sequence.js';
 

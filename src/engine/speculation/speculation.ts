@@ -8,23 +8,23 @@
  * the draws that plain decoding would make, and kept as far as they are the draft's: the answer is distributed as if
  * nothing had been drafted, whatever the draft.
  */
-import { type Chosen, choiceOf, prepareChoices } from '../sampling/sample-batch.js';
+import { type SampledToken, sampledToken, prepareVerification } from '../sampling/sample-batch.js';
 import type { Executor } from '../execution/executor.js';
 import type { DraftSource } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 import { draftAt, draftExits } from './exit-draft.js';
 import { lookUp, lookUpIn } from './lookup.js';
-import { Payoff, PlainPace } from './speedup.js';
+import { Speedup, BaselineStep } from './speedup.js';
 
 export interface Draft {
   readonly source: DraftSource;
   readonly tokens: readonly number[];
-  readonly payoff: Payoff;
+  readonly payoff: Speedup;
 }
 
 export class Speculation {
-  readonly #payoffs = new Map<string, Payoff>();
-  readonly #paces = new Map<number, PlainPace>();
+  readonly #payoffs = new Map<string, Speedup>();
+  readonly #paces = new Map<number, BaselineStep>();
 
   constructor(private readonly executor: Executor) {}
 
@@ -58,16 +58,16 @@ export class Speculation {
    * @param take appends a token to the sequence; false where the answer ends with it
    * @returns how many of the draft were drawn
    */
-  verify(sequence: Sequence, draft: Draft, take: (choice: Chosen) => boolean): number {
+  verify(sequence: Sequence, draft: Draft, take: (choice: SampledToken) => boolean): number {
     const { head } = this.executor;
     const { slot, tokens } = sequence;
     const before = tokens.length;
-    const isArgmax = prepareChoices(head, sequence, draft.tokens);
+    const isArgmax = prepareVerification(head, sequence, draft.tokens);
     let accepted = 0;
     // Counted as they come: the answer's end, which tells them, may come with any of them.
     sequence.countDraft(draft.source, draft.tokens.length, 0);
     for (let goesOn = true; goesOn;) {
-      const choice = choiceOf(head, accepted, sequence, isArgmax);
+      const choice = sampledToken(head, accepted, sequence, isArgmax);
       const isDraft = choice.token === draft.tokens[accepted];
       if (isDraft) {
         accepted++;
@@ -88,9 +88,9 @@ export class Speculation {
     else draft.payoff.observe(tokens * pace.ms, ms);
   }
 
-  #pace({ exit }: Sequence): PlainPace {
+  #pace({ exit }: Sequence): BaselineStep {
     let pace = this.#paces.get(exit);
-    if (!pace) this.#paces.set(exit, (pace = new PlainPace()));
+    if (!pace) this.#paces.set(exit, (pace = new BaselineStep()));
     return pace;
   }
 
@@ -100,7 +100,7 @@ export class Speculation {
     const expected = request.prediction ?? null;
     const predicted = expected === null ? [] : lookUpIn(expected, tokens.slice(promptLength), length);
     const source = predicted.length > 0 ? 'prediction' : 'lookup';
-    const draft = unlowered(sequence, predicted.length > 0 ? predicted : lookUp(tokens, length));
+    const draft = untilPenalized(sequence, predicted.length > 0 ? predicted : lookUp(tokens, length));
     const payoff = this.#payoff(sequence, source);
     return draft.length > 0 && payoff.tryNow() ? { source, tokens: draft, payoff } : null;
   }
@@ -118,17 +118,17 @@ export class Speculation {
   }
 
   /** Each exit and each manner of sampling has its own: what is likely is repeated, and what repeats itself is likely. */
-  #payoff({ exit, request }: Sequence, source: string): Payoff {
+  #payoff({ exit, request }: Sequence, source: string): Speedup {
     const key = `${source}, ${exit}, ${request.sampling.temperature > 0 ? 'sampled' : 'greedy'}`;
     let payoff = this.#payoffs.get(key);
-    if (!payoff) this.#payoffs.set(key, (payoff = new Payoff()));
+    if (!payoff) this.#payoffs.set(key, (payoff = new Speedup()));
     return payoff;
   }
 }
 
 /** A draft up to the first token that the sequence's rule against loops makes unlikely: what repeats itself is one. */
-function unlowered(sequence: Sequence, draft: readonly number[]): readonly number[] {
+function untilPenalized(sequence: Sequence, draft: readonly number[]): readonly number[] {
   if (sequence.dry === null) return draft;
-  const end = draft.findIndex((token, i) => sequence.repeated(draft.slice(0, i)).has(token));
+  const end = draft.findIndex((token, i) => sequence.dryPenalties(draft.slice(0, i)).has(token));
   return end < 0 ? draft : draft.slice(0, end);
 }

@@ -5,7 +5,7 @@
  */
 
 /** Before anything was measured: worth trying. */
-const HOPE = 1.2;
+const INITIAL_SPEEDUP = 1.2;
 /** A way that gains less than that is left: rounds are measured roughly, and drafts make steps uneven. */
 const LEAST = 1.05;
 /** Weight of the latest round or step. */
@@ -18,7 +18,7 @@ const RETRY = 200;
 const PLAIN = 12;
 
 /** What a lone sequence's step takes without a draft. */
-export class PlainPace {
+export class BaselineStep {
   #ms = 0;
   #rounds = 0;
 
@@ -38,8 +38,8 @@ export class PlainPace {
   }
 }
 
-export class Payoff {
-  #ratio = HOPE;
+export class Speedup {
+  #ratio = INITIAL_SPEEDUP;
   #left = 0;
 
   /** Mean speed-up, as far as it is known. */

@@ -3,15 +3,15 @@
  *
  * A step takes tens of milliseconds, in which a whole burst may arrive. Admitted one by one, the first of it would be
  * told what it gets without the others: they are admitted together, when the next step begins.
- * Knows: the queue, the router, the outbox. Must not know: slots, graphs, what a step runs.
+ * Knows: the queue, the router, the step output. Must not know: slots, graphs, what a step runs.
  */
 import type { Constraint } from '../sampling/constraint.js';
 import type { Executor } from '../execution/executor.js';
 import type { CancelReason, GenerateMessage, RefusedEvent } from '../protocol.js';
 import type { Admission } from '../../router/index.js';
-import type { Outbox } from './step-output.js';
+import type { StepOutput } from './step-output.js';
 import type { RouterAdapter, StepContext } from './router-adapter.js';
-import type { Scheduler } from '../slots/slot-manager.js';
+import type { SlotManager } from '../slots/slot-manager.js';
 import { Sequence } from '../sequence.js';
 
 /** One that is admitted, and how. */
@@ -20,15 +20,15 @@ interface Taken {
   readonly admission: Extract<Admission, { kind: 'admit' }>;
 }
 
-export class Arrivals {
+export class AdmissionQueue {
   /** Neither admitted nor refused yet. */
   #since: Sequence[] = [];
 
   constructor(
     private readonly executor: Executor,
-    private readonly scheduler: Scheduler,
+    private readonly slotManager: SlotManager,
     private readonly router: RouterAdapter,
-    private readonly outbox: Outbox,
+    private readonly output: StepOutput,
   ) {}
 
   get count(): number {
@@ -37,7 +37,7 @@ export class Arrivals {
 
   /** Whether the queue has no place left. @param elsewhere requests that wait, but neither here nor in the queue */
   isFull(elsewhere: number): boolean {
-    return this.scheduler.isFull(elsewhere + this.#since.length);
+    return this.slotManager.isFull(elsewhere + this.#since.length);
   }
 
   find(id: string): Sequence | undefined {
@@ -56,7 +56,7 @@ export class Arrivals {
 
   /** Refuses a request that was never submitted. */
   refuse(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
-    this.outbox.refused.push({ leastFeasibleMs: null, ...event });
+    this.output.refused.push({ leastFeasibleMs: null, ...event });
   }
 
   /** Refuses a request whose budget was over before it was submitted. */
@@ -67,7 +67,7 @@ export class Arrivals {
 
   /** Ends a request that was never submitted. */
   abandon({ id, prompt }: GenerateMessage, reason: CancelReason, at: number): void {
-    this.outbox.ended.push({
+    this.output.ended.push({
       ...{ id, reason, error: null, promptTokens: prompt.length, cachedTokens: 0, preemptions: 0 },
       ...{ startedAt: null, firstTokenAt: null, endedAt: at },
     });
@@ -79,7 +79,7 @@ export class Arrivals {
     this.#since = [];
     while (asked.length > 0) {
       const taken = this.#admitted(asked, context);
-      const followsRefused = ({ sequence }: Taken): boolean => sequence.leader?.by.isOver === true;
+      const followsRefused = ({ sequence }: Taken): boolean => sequence.leader?.sequence.isOver === true;
       const isFinal = taken.length === asked.length || !taken.some(followsRefused);
       if (isFinal) for (const each of taken) this.#enqueue(each, context.now);
       // Who counted on the prompt of one that was refused is asked again, without it: of fewer each time.
@@ -90,7 +90,7 @@ export class Arrivals {
   /** Those that are admitted if they are asked together; refuses the others. */
   #admitted(asked: readonly Sequence[], context: StepContext): Taken[] {
     asked.forEach((sequence, i) => {
-      this.scheduler.lookUp(sequence, asked.slice(0, i));
+      this.slotManager.lookUp(sequence, asked.slice(0, i));
     });
     const admissions = this.router.admit(asked, context);
     return asked.flatMap((sequence, i) => {
@@ -108,9 +108,9 @@ export class Arrivals {
     const { exit, prediction, serviceClass, expectedTokens, expectedTokensP90, probability } = admission;
     sequence.exit = this.executor.model.exitIndex(exit);
     sequence.admission = admission;
-    this.scheduler.enqueue(sequence);
+    this.slotManager.enqueue(sequence);
     this.router.enqueued(sequence, now);
-    this.outbox.planned.push({
+    this.output.planned.push({
       id: sequence.id,
       exit,
       serviceClass,
@@ -123,7 +123,7 @@ export class Arrivals {
       predictedP10Ms: prediction.p10Ms,
       predictedP90Ms: prediction.p90Ms,
     });
-    if (sequence.request.promptLogprobs !== null) this.outbox.prompts.push({ id: sequence.id, logprobs: [null] });
+    if (sequence.request.promptLogprobs !== null) this.output.prompts.push({ id: sequence.id, logprobs: [null] });
   }
 
   #fault({ prompt, maxTokens, prediction }: GenerateMessage): RefusedEvent['reason'] | null {
@@ -144,6 +144,6 @@ export class Arrivals {
   }
 
   #refuse(id: string, reason: RefusedEvent['reason'], leastFeasibleMs: number | null = null): void {
-    this.outbox.refused.push({ id, reason, leastFeasibleMs });
+    this.output.refused.push({ id, reason, leastFeasibleMs });
   }
 }

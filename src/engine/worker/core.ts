@@ -2,15 +2,15 @@
  * The engine without its process: requests in, one message per step out.
  *
  * A step is: end what was cancelled or is overdue; admit; re-plan depths; advance one chunk; decode the batch; sample.
- * Knows: scheduler, router, executor. Must not know: processes, HTTP, text ("purely token id sequences").
+ * Knows: slot manager, router, executor. Must not know: processes, HTTP, text ("purely token id sequences").
  */
 import type { Policy } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
 import { depthShape } from '../../cost/model.js';
-import { Arrivals } from './admission-queue.js';
-import { type Advance, advanceOf, catchUpsOf } from '../execution/select-prefill.js';
+import { AdmissionQueue } from './admission-queue.js';
+import { type PrefillTask, prefillTask, catchUpTasks } from '../execution/select-prefill.js';
 import { type Constraint } from '../sampling/constraint.js';
-import { type Chosen, chooseTokens, isPlainGreedy } from '../sampling/sample-batch.js';
+import { type SampledToken, sampleBatch, isPlainGreedy } from '../sampling/sample-batch.js';
 import type { Executor } from '../execution/executor.js';
 import { folderPrior } from './length-prior.js';
 import type {
@@ -23,17 +23,17 @@ import type {
   StepMessage,
   StepWork,
 } from '../protocol.js';
-import { Outbox } from './step-output.js';
-import { place } from '../slots/compaction.js';
+import { StepOutput } from './step-output.js';
+import { compact } from '../slots/compaction.js';
 import { RouterAdapter, type StepContext } from './router-adapter.js';
 import { scorePrompt } from '../sampling/prompt-scores.js';
-import { Scheduler, type SchedulerLimits } from '../slots/slot-manager.js';
+import { SlotManager, type SlotManagerLimits } from '../slots/slot-manager.js';
 import type { Sequence } from '../sequence.js';
 import { maySpeculate, type Speculate } from '../speculation/eligibility.js';
 import { type Draft, Speculation } from '../speculation/speculation.js';
 import { type AdvanceTotals, decodeWork, stepWork } from './step-stats.js';
 
-export interface CoreOptions extends SchedulerLimits {
+export interface CoreOptions extends SlotManagerLimits {
   readonly policy: Policy;
   /** How many times slower than the costs the machine is at start; 1 where absent. */
   readonly slowdown?: number;
@@ -44,13 +44,13 @@ export interface CoreOptions extends SchedulerLimits {
 }
 
 export class EngineCore {
-  readonly scheduler: Scheduler;
+  readonly slotManager: SlotManager;
   /** Why the model folder's prior of output lengths is not used; null where it is. */
   readonly lengthPriorFault: string | null;
   readonly #router: RouterAdapter;
-  readonly #outbox = new Outbox();
+  readonly #output = new StepOutput();
   readonly #speculation: Speculation;
-  readonly #arrivals: Arrivals;
+  readonly #admissions: AdmissionQueue;
   /** When the step before ended; null after a rest. */
   #stepEndedAt: number | null = null;
 
@@ -59,30 +59,30 @@ export class EngineCore {
     costs: CostTable,
     private readonly options: CoreOptions,
   ) {
-    this.scheduler = new Scheduler(executor.table, options);
+    this.slotManager = new SlotManager(executor.table, options);
     const { manifest } = executor.model;
     const { prior, fault } = folderPrior(manifest);
     this.lengthPriorFault = fault;
     this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, prior, options.slowdown);
     this.#speculation = new Speculation(executor);
-    this.#arrivals = new Arrivals(executor, this.scheduler, this.#router, this.#outbox);
+    this.#admissions = new AdmissionQueue(executor, this.slotManager, this.#router, this.#output);
   }
 
   /** Whether `step` has anything to do or to tell. */
   get busy(): boolean {
-    const { running, waiting } = this.scheduler;
-    return running.length + waiting.length + this.#arrivals.count > 0 || this.#outbox.hasNews;
+    const { running, waiting } = this.slotManager;
+    return running.length + waiting.length + this.#admissions.count > 0 || this.#output.hasNews;
   }
 
   /** Whether a sequence can't go on for want of a mask. */
   get awaitsMasks(): boolean {
-    return this.scheduler.running.some(({ awaitsMask }) => awaitsMask);
+    return this.slotManager.running.some(({ awaitsMask }) => awaitsMask);
   }
 
   /** Whether `step` has nothing to do before a mask comes. */
   get isStalled(): boolean {
-    const { running, waiting } = this.scheduler;
-    const othersWait = waiting.length + this.#arrivals.count > 0 || this.#outbox.hasNews;
+    const { running, waiting } = this.slotManager;
+    const othersWait = waiting.length + this.#admissions.count > 0 || this.#output.hasNews;
     return !othersWait && running.length > 0 && running.every(({ awaitsMask }) => awaitsMask);
   }
 
@@ -91,32 +91,32 @@ export class EngineCore {
    * @param elsewhere requests that wait before they are submitted and have places in the queue; null for one of those
    */
   submit(request: GenerateMessage, constraint: Constraint | null = null, elsewhere: number | null = 0): void {
-    this.#arrivals.submit(request, constraint, elsewhere);
+    this.#admissions.submit(request, constraint, elsewhere);
   }
 
   /** Refuses a request that was never submitted. */
   refuse(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
-    this.#arrivals.refuse(event);
+    this.#admissions.refuse(event);
   }
 
   /** Refuses a request whose budget was over before it was submitted. */
   refuseLate(request: GenerateMessage): void {
-    this.#arrivals.refuseLate(request, this.#context(this.options.clock()));
+    this.#admissions.refuseLate(request, this.#context(this.options.clock()));
   }
 
   /** Ends a request that was never submitted. */
   abandon(request: GenerateMessage, reason: CancelReason): void {
-    this.#arrivals.abandon(request, reason, this.options.clock());
+    this.#admissions.abandon(request, reason, this.options.clock());
   }
 
   /** Whether the queue has no place left. @param elsewhere requests that wait before they are submitted */
   isFull(elsewhere: number): boolean {
-    return this.#arrivals.isFull(elsewhere);
+    return this.#admissions.isFull(elsewhere);
   }
 
   /** Ends a sequence at the next step. Unknown ids are ignored: the answer may just have ended. */
   cancel(id: string, reason: CancelReason = 'cancelled'): void {
-    const sequence = this.scheduler.find(id) ?? this.#arrivals.find(id);
+    const sequence = this.slotManager.find(id) ?? this.#admissions.find(id);
     if (sequence) sequence.ending = reason;
   }
 
@@ -129,14 +129,14 @@ export class EngineCore {
   step(): StepMessage {
     const { clock } = this.options;
     const startedAt = clock();
-    this.#arrivals.admit(this.#context(startedAt));
+    this.#admissions.admit(this.#context(startedAt));
     this.#endDue(startedAt);
-    this.scheduler.reorder(this.#router.order(this.#context(startedAt)));
-    this.scheduler.start(startedAt);
-    this.scheduler.follow(() => clock() - startedAt < this.options.policy.maxStallMs);
+    this.slotManager.reorder(this.#router.order(this.#context(startedAt)));
+    this.slotManager.start(startedAt);
+    this.slotManager.syncFollowers(() => clock() - startedAt < this.options.policy.maxStallMs);
     const paused = this.#replan(startedAt);
-    this.scheduler.makeRoom();
-    const { running } = this.scheduler;
+    this.slotManager.makeRoom();
+    const { running } = this.slotManager;
 
     const advances = this.#advances(startedAt, paused);
     this.#endOverdue(
@@ -167,16 +167,16 @@ export class EngineCore {
       this.#emit(rows, at);
     }
     this.#endScored(at);
-    const message = this.#outbox.take(at, this.#load(), work);
+    const message = this.#output.take(at, this.#load(), work);
     this.#stepEndedAt = this.busy ? at : null;
     return message;
   }
 
   #endDue(now: number): void {
-    for (const sequence of [...this.scheduler.running, ...this.scheduler.waiting]) {
+    for (const sequence of [...this.slotManager.running, ...this.slotManager.waiting]) {
       if (sequence.ending) this.#end(sequence, sequence.ending, now);
       else if (sequence.constraint?.failed != null) this.#end(sequence, 'error', now);
-      else if (sequence.constraint?.ends === true) this.#end(sequence, 'stop', now);
+      else if (sequence.constraint?.complete === true) this.#end(sequence, 'stop', now);
     }
   }
 
@@ -185,15 +185,15 @@ export class EngineCore {
   }
 
   /** Whether a sequence joins the rows of a step that makes these advances first. */
-  #isDecodableAfter(sequence: Sequence, advances: readonly Advance[]): boolean {
+  #isDecodableAfter(sequence: Sequence, advances: readonly PrefillTask[]): boolean {
     const last = sequence.tokens.length - 1;
     if (sequence.isDecodable(this.executor.exit(sequence.exit).needed)) return true;
     return advances.some((each) => each.sequence === sequence && each.end >= last);
   }
 
   /** Ends whose deadline falls into the step that is about to run, before it runs. */
-  #endOverdue(rows: readonly Sequence[], advances: readonly Advance[], now: number): void {
-    const all = [...this.scheduler.running, ...this.scheduler.waiting];
+  #endOverdue(rows: readonly Sequence[], advances: readonly PrefillTask[], now: number): void {
+    const all = [...this.slotManager.running, ...this.slotManager.waiting];
     if (!all.some(({ request }) => request.depth.budget?.onMiss === 'truncate')) return;
     const work = { decode: decodeWork(rows, this.#router.shape), prefill: advances.flatMap((each) => each.work) };
     for (const sequence of all) if (this.#router.isOverdue(sequence, now, work)) this.#end(sequence, 'deadline', now);
@@ -202,34 +202,34 @@ export class EngineCore {
   #replan(now: number): ReadonlySet<string> {
     const plan = this.#router.planStep(this.#context(now));
     for (const { id, exit } of plan.exits) {
-      const sequence = this.scheduler.find(id);
+      const sequence = this.slotManager.find(id);
       if (sequence !== undefined) sequence.exit = this.executor.model.exitIndex(exit);
     }
     return new Set(plan.paused);
   }
 
   /** Who advances in this step: all who must catch up, since their plans count on it; else the prompt that the router names. */
-  #advances(now: number, paused: ReadonlySet<string>): Advance[] {
-    const { running } = this.scheduler;
+  #advances(now: number, paused: ReadonlySet<string>): PrefillTask[] {
+    const { running } = this.slotManager;
     const { prefillChunk, policy } = this.options;
-    const catchUps = catchUpsOf(running, this.executor, this.#router, prefillChunk, policy.maxStallMs);
+    const catchUps = catchUpTasks(running, this.executor, this.#router, prefillChunk, policy.maxStallMs);
     if (catchUps.length > 0) return catchUps;
     if (running.every((each) => each.isDecodable(this.executor.exit(each.exit).needed))) return [];
     const chunk = this.#router.choosePrefill(this.#context(now), paused);
     const sequence = running.find(({ id }) => id === chunk?.id);
     if (sequence === undefined || chunk === null) return [];
     // Whoever goes on takes along what another prompt has done of its own.
-    this.scheduler.share(sequence);
-    return [advanceOf(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#router)];
+    this.slotManager.share(sequence);
+    return [prefillTask(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#router)];
   }
 
-  #advance(advances: readonly Advance[]): AdvanceTotals {
+  #advance(advances: readonly PrefillTask[]): AdvanceTotals {
     let prefilled = 0;
     let caughtUp = 0;
     for (const { sequence, end } of advances) {
       if (!sequence.slot) continue;
       const done = this.executor.advance(sequence.slot, sequence.exit, end);
-      scorePrompt(this.executor, sequence, done.output, this.#outbox.prompts);
+      scorePrompt(this.executor, sequence, done.output, this.#output.prompts);
       prefilled += done.prefilled;
       caughtUp += done.caughtUp;
     }
@@ -237,7 +237,7 @@ export class EngineCore {
   }
 
   #decode(rows: Sequence[]): number[] {
-    place(this.executor, rows);
+    compact(this.executor, rows);
     rows.sort((a, b) => Number(isPlainGreedy(b)) - Number(isPlainGreedy(a)));
     return this.executor.decode(
       rows.flatMap(({ slot, exit }) => (slot ? { slot, exit: this.executor.exit(exit) } : [])),
@@ -257,7 +257,7 @@ export class EngineCore {
     const { table } = this.executor;
     const bytes = table.bytesAt(exit, tokens.length + 1);
     let most = request.maxTokens - generated - 1;
-    while (most > 0 && table.bytesAt(exit, tokens.length + 1 + most) - bytes > this.scheduler.freeBytes) most >>= 1;
+    while (most > 0 && table.bytesAt(exit, tokens.length + 1 + most) - bytes > this.slotManager.freeBytes) most >>= 1;
     const draft = this.#speculation.draft(sequence, most);
     if (draft !== null) this.#speculation.run(sequence, draft);
     return draft;
@@ -286,7 +286,7 @@ export class EngineCore {
   }
 
   #emit(rows: readonly Sequence[], at: number): void {
-    const chosen = chooseTokens(this.executor.head, rows);
+    const chosen = sampleBatch(this.executor.head, rows);
     rows.forEach((sequence, row) => {
       const choice = chosen[row];
       if (choice) this.#take(sequence, choice, at);
@@ -294,11 +294,11 @@ export class EngineCore {
   }
 
   /** Gives a sequence its next token. @returns false where its answer ends with it */
-  #take(sequence: Sequence, { token, logprobs }: Chosen, at: number): boolean {
+  #take(sequence: Sequence, { token, logprobs }: SampledToken, at: number): boolean {
     const before = sequence.generated;
     const reason = sequence.accept(token, at);
     if (sequence.generated > before)
-      this.#outbox.tokens.push({
+      this.#output.tokens.push({
         id: sequence.id,
         token,
         exit: this.executor.exit(sequence.exit).layer,
@@ -311,20 +311,20 @@ export class EngineCore {
 
   /** Ends requests that only wanted their prompt scored. */
   #endScored(at: number): void {
-    for (const sequence of [...this.scheduler.running])
+    for (const sequence of [...this.slotManager.running])
       if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.executor.exit(sequence.exit).needed))
         this.#end(sequence, 'length', at);
   }
 
   #end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null = null): void {
-    this.scheduler.finish(sequence);
+    this.slotManager.finish(sequence);
     sequence.constraint?.close();
     const failure = reason === 'error' ? sequence.constraint?.failed : null;
     const isWhole = reason === 'stop' || reason === 'length';
     if (reason !== 'error') {
       this.#router.observeEnd(sequence, at, isWhole ? 'ended' : reason === 'deadline' ? 'deadline' : 'cancelled');
     }
-    this.#outbox.ended.push({
+    this.#output.ended.push({
       id: sequence.id,
       reason,
       error: failure?.message ?? null,
@@ -350,18 +350,18 @@ export class EngineCore {
     if (advanced.work.length === 0 && rows.length === 0) return null;
     const decode = decodeWork(rows, this.#router.shape);
     const work = stepWork(this.#router, decode, advanced, stageRows, { ms, cycleMs });
-    const waited = this.scheduler.running.length + this.scheduler.waiting.length > 1;
+    const waited = this.slotManager.running.length + this.slotManager.waiting.length > 1;
     this.#router.observeStep({ decode, prefill: advanced.work }, cycleMs, waited);
     return { ...work, kernelRuns: this.executor.takeRuns(), slowdown: this.#router.slowdown };
   }
 
   #context(now: number): StepContext {
-    const { running, waiting } = this.scheduler;
+    const { running, waiting } = this.slotManager;
     return { slots: this.options.maxRunning, live: running, waiting, now };
   }
 
   #load(): LoadSnapshot {
-    const { running, waiting } = this.scheduler;
+    const { running, waiting } = this.slotManager;
     const { kvBytes } = this.options;
     return {
       running: running.length,

@@ -15,7 +15,7 @@ interface Opening {
   readonly timer: NodeJS.Timeout | null;
 }
 
-export class Inbox {
+export class GrammarQueue {
   readonly #opening = new Map<string, Opening>();
 
   /** @param changed called when the core has something new to do */

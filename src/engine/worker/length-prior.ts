@@ -7,7 +7,7 @@
 import Type from 'typebox';
 import { type Manifest, Lengths } from '../../model/manifest.js';
 import { type LengthPrior, lengthPriorOf, priorFault } from '../../router/index.js';
-import { faultOf } from '../../util/validation-message.js';
+import { validationMessage } from '../../util/validation-message.js';
 
 export interface FolderPrior {
   /** Null: the router's own prior. */
@@ -21,7 +21,7 @@ export function folderPrior({ exits }: Pick<Manifest, 'exits'>): FolderPrior {
   const measured: { readonly lengths: Lengths }[] = [];
   for (const [i, { layer, lengths }] of exits.entries()) {
     if (lengths === undefined) return without(`exit ${layer} has no lengths`);
-    const fault = faultOf(Type.Object({ lengths: Lengths }), { lengths });
+    const fault = validationMessage(Type.Object({ lengths: Lengths }), { lengths });
     if (fault !== null) return without(`/exits/${i}${fault}`);
     measured.push({ lengths: lengths as Lengths });
   }

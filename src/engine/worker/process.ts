@@ -12,7 +12,7 @@ import { chunkSizes, defaultPolicy } from '../../router/index.js';
 import { EngineCore } from './core.js';
 import { Executor } from '../execution/executor.js';
 import { type GrammarOptions, Grammars } from '../grammar/grammars.js';
-import { Inbox } from './grammar-queue.js';
+import { GrammarQueue } from './grammar-queue.js';
 import { loadModel } from '../execution/load-model.js';
 import type { FatalMessage, FromEngine, ReadyMessage, ToEngine } from '../protocol.js';
 import { loadManifest } from '../../model/manifest-io.js';
@@ -20,7 +20,7 @@ import type { EngineOptions } from '../client/options.js';
 import { collectGarbage } from '../../util/memory.js';
 import { useHugePages } from '../../runtime/huge-pages.js';
 import { trimHeap } from '../../runtime/libc.js';
-import { startCosts } from '../calibration/startup.js';
+import { calibrateAtStartup } from '../calibration/startup.js';
 
 /** How long a step waits for masks, ms. */
 const MASK_WAIT_MS = 2;
@@ -36,10 +36,10 @@ async function main(): Promise<void> {
   const changed = (): void => {
     wake();
   };
-  const inbox = new Inbox(core, new Grammars(grammarOptions(options.modelDir), changed), changed);
+  const grammarQueue = new GrammarQueue(core, new Grammars(grammarOptions(options.modelDir), changed), changed);
   process.on('message', (message: ToEngine) => {
-    if (message.type === 'generate') inbox.generate(message);
-    else if (message.type === 'cancel') inbox.cancel(message.id, message.reason);
+    if (message.type === 'generate') grammarQueue.generate(message);
+    else if (message.type === 'cancel') grammarQueue.cancel(message.id, message.reason);
     else if (message.type === 'ping') send({ type: 'pong' });
     else process.exit(0);
     wake();
@@ -53,7 +53,7 @@ async function main(): Promise<void> {
       continue;
     }
     const { load, ...step } = core.step();
-    send({ ...step, load: { ...load, waiting: load.waiting + inbox.waiting } });
+    send({ ...step, load: { ...load, waiting: load.waiting + grammarQueue.waiting } });
     await new Promise(setImmediate);
     // A mask takes a fraction of a step: worth the wait, since its sequence would miss the whole step.
     const until = monotonicMs() + MASK_WAIT_MS;
@@ -71,7 +71,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
   const executor = new Executor(await loadModel(options));
   const loadedAt = monotonicMs();
   const { manifest, limits, device, bytesPerPosition } = executor.model;
-  const { costs, slowdown, ...calibration } = startCosts(executor, options, monotonicMs);
+  const { costs, slowdown, ...calibration } = calibrateAtStartup(executor, options, monotonicMs);
   executor.useCosts(costs);
   await releaseLoadMemory();
   const core = new EngineCore(executor, costs, {

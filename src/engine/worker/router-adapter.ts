@@ -135,7 +135,7 @@ export class RouterAdapter {
       maxExit,
       budget,
       frontier,
-      expectedFrontier: sequence.leader === null ? frontier : this.#frontier((unit) => sequence.expected(unit)),
+      expectedFrontier: sequence.leader === null ? frontier : this.#frontier((unit) => sequence.expectedFrontier(unit)),
       firstTokenAt: sequence.firstTokenAt,
       lastTokenAt: sequence.lastTokenAt,
     };

@@ -10,7 +10,7 @@ import type {
   TokenEvent,
 } from '../protocol.js';
 
-export class Outbox {
+export class StepOutput {
   readonly planned: PlannedEvent[] = [];
   readonly refused: RefusedEvent[] = [];
   readonly prompts: PromptEvent[] = [];
@@ -22,7 +22,7 @@ export class Outbox {
     return this.refused.length + this.ended.length > 0;
   }
 
-  /** The message of everything so far; the outbox is empty afterwards. */
+  /** The message of everything so far; it is empty afterwards. */
   take(at: number, load: LoadSnapshot, work: StepWork | null): StepMessage {
     return {
       type: 'step',

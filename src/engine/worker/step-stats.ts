@@ -4,7 +4,6 @@
  * Knows: sequences' exits and lengths, predicted costs. Must not know: how a step runs.
  */
 import type { DepthShape, Work } from '../../cost/model.js';
-import { exitTimes } from './exit-times.js';
 import type { StepWork } from '../protocol.js';
 import type { RouterAdapter } from './router-adapter.js';
 import type { Sequence } from '../sequence.js';
@@ -43,4 +42,32 @@ export function stepWork(
     exitMs: exitTimes(router.shape, work, predict, took.ms),
     slowdown: router.slowdown,
   };
+}
+
+/**
+ * Milliseconds of a step by exit: prefill and decode share the time as they were predicted to; rows of a decode step share
+ * theirs by their depth.
+ * @param cost predicted milliseconds of a part of the work
+ * @returns milliseconds by exit, in the order of shape.exits; their sum is `ms`
+ */
+export function exitTimes(shape: DepthShape, work: Work, cost: (part: Work) => number, ms: number): number[] {
+  const shares = shape.exits.map(() => 0);
+  const add = (exit: number, share: number): void => {
+    shares[exit] = (shares[exit] ?? 0) + share;
+  };
+  for (const part of work.prefill) add(part.exit, cost({ decode: null, prefill: [part] }));
+  if (work.decode !== null) {
+    const depths = work.decode.rows.map((rows, exit) => rows * (shape.exits[exit]?.layer ?? 0));
+    const depth = sum(depths);
+    const decodeMs = cost({ decode: work.decode, prefill: [] });
+    depths.forEach((each, exit) => {
+      if (each > 0) add(exit, (decodeMs * each) / depth);
+    });
+  }
+  const total = sum(shares);
+  return shares.map((share) => (total > 0 ? (ms * share) / total : 0));
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((all, value) => all + value, 0);
 }

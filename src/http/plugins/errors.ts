@@ -134,7 +134,7 @@ const NO_HTTP = ['bad_request', 'This is not a valid HTTP request.'] as const;
 
 /** Answers on a socket whose request could not be parsed or did not arrive in time. */
 export function clientError(this: FastifyInstance, error: NodeJS.ErrnoException, socket: Socket): void {
-  const open = [...this.openResponses.keys()].filter(({ req }) => req.socket === socket);
+  const open = [...this.inFlightResponses.keys()].filter(({ req }) => req.socket === socket);
   if (error.code === 'ECONNRESET' || !socket.writable || open.some(isAnswering)) {
     socket.destroy();
     return;

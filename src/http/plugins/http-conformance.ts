@@ -8,7 +8,7 @@ import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../../api/errors.js';
 import { refuseSocket } from './errors.js';
 
-export function registerProtocol(app: FastifyInstance): void {
+export function registerHttpConformance(app: FastifyInstance): void {
   // An expectation that is not met may be ignored, too: the answer says all that there is to say.
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
   app.server.on('connect', (_request, socket) => {

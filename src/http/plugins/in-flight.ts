@@ -11,14 +11,14 @@ import { onClosed } from '../response-lifecycle.js';
 
 declare module 'fastify' {
   interface FastifyInstance {
-    readonly openResponses: ReadonlyMap<ServerResponse, FastifyRequest>;
+    readonly inFlightResponses: ReadonlyMap<ServerResponse, FastifyRequest>;
   }
 }
 
 /** @param stallMs how long a connection may hold unsent bytes without any of them being taken */
-export function registerOpenResponses(app: FastifyInstance, stallMs: number): void {
+export function registerInFlight(app: FastifyInstance, stallMs: number): void {
   const open = new Map<ServerResponse, FastifyRequest>();
-  app.decorate('openResponses', open);
+  app.decorate('inFlightResponses', open);
   app.addHook('onRequest', (request, reply, done) => {
     open.set(reply.raw, request);
     onClosed(reply, () => open.delete(reply.raw));

@@ -10,7 +10,7 @@ import { rateLimitHeaders, type Limited } from '../../api/schemas/headers.js';
 import { monotonicMs } from '../../util/clock.js';
 import { ApiError } from '../../api/errors.js';
 import type { ApiKey } from '../keys.js';
-import { Bucket } from '../token-bucket.js';
+import { TokenBucket } from '../token-bucket.js';
 import { onClosed } from '../response-lifecycle.js';
 import type { HttpContext } from '../context.js';
 
@@ -27,14 +27,14 @@ const anybody: Caller = { keyName: null, policy: openPolicy, reserve: () => unli
 
 /** What a key has used. */
 interface Meter {
-  readonly requests: Bucket | null;
-  readonly tokens: Bucket | null;
+  readonly requests: TokenBucket | null;
+  readonly tokens: TokenBucket | null;
   inFlight: number;
 }
 
 function meterOf({ limits }: ApiKey): Meter {
-  const bucket = (perMinute: number | null): Bucket | null =>
-    perMinute === null ? null : new Bucket(perMinute, monotonicMs());
+  const bucket = (perMinute: number | null): TokenBucket | null =>
+    perMinute === null ? null : new TokenBucket(perMinute, monotonicMs());
   return { requests: bucket(limits.requestsPerMinute), tokens: bucket(limits.tokensPerMinute), inFlight: 0 };
 }
 
@@ -46,7 +46,7 @@ export function duration(ms: number): string {
   return seconds < 60 ? `${seconds}s` : `${Math.floor(whole / 60)}m${whole % 60}s`;
 }
 
-function tell(reply: FastifyReply, what: Limited, bucket: Bucket): void {
+function tell(reply: FastifyReply, what: Limited, bucket: TokenBucket): void {
   const now = monotonicMs();
   void reply.headers(
     rateLimitHeaders(what, {
@@ -84,7 +84,7 @@ export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpCo
     onClosed(reply, () => meter.inFlight--);
   }
 
-  function reserve(bucket: Bucket, reply: FastifyReply, tokens: number): (used: number) => void {
+  function reserve(bucket: TokenBucket, reply: FastifyReply, tokens: number): (used: number) => void {
     const waitMs = bucket.waitMs(tokens, monotonicMs());
     const rule = `This API key may use ${bucket.perMinute} tokens a minute, prompt and answer together`;
     if (waitMs === Infinity) {

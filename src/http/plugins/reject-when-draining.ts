@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';
 
-export function registerDrain(app: FastifyInstance, context: HttpContext): void {
+export function registerRejectWhenDraining(app: FastifyInstance, context: HttpContext): void {
   app.addHook('onRequest', async (request, reply) => {
     if (!context.draining) return;
     void reply.header('connection', 'close');

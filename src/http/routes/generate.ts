@@ -7,7 +7,7 @@ import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';
 import { type Endpoint, serveStream, serveWhole } from '../../api/generation/serve.js';
 import { monotonicMs } from '../../util/clock.js';
-import { goneSignal } from '../response-lifecycle.js';
+import { clientAbortSignal } from '../response-lifecycle.js';
 import { eventStream } from '../sse.js';
 import type { HttpContext } from '../context.js';
 import { answers, budgetHeaders } from './describe.js';
@@ -25,9 +25,9 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
       headers: request.headers,
       body,
       caller: request.caller,
-      gone: goneSignal(reply),
+      signal: clientAbortSignal(reply),
       trace: request.trace,
-      note: (fields) => Object.assign(request.notes, fields),
+      addLogFields: (fields) => Object.assign(request.notes, fields),
     };
     if (body.stream === true) {
       await serveStream(context.api, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));

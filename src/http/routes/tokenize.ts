@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { DetokenizeAnswer, DetokenizeBody, TokenizeAnswer, TokenizeBody } from '../../api/schemas/tokenize.js';
 import { detokenize, tokenize } from '../../api/tokenize.js';
-import { goneSignal } from '../response-lifecycle.js';
+import { clientAbortSignal } from '../response-lifecycle.js';
 import type { HttpContext } from '../context.js';
 import { answers } from './describe.js';
 
@@ -23,7 +23,7 @@ export function registerTokenize(app: FastifyInstance, context: HttpContext): vo
         response: answers(TokenizeAnswer, 'Token ids.', [...ERRORS, 429, 503]),
       },
     },
-    (request, reply) => tokenize(context.api, { body: request.body, gone: goneSignal(reply) }),
+    (request, reply) => tokenize(context.api, { body: request.body, signal: clientAbortSignal(reply) }),
   );
   app.post<{ Body: DetokenizeBody }>(
     '/detokenize',

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { guarded } from '../../../src/api/generation/error-boundary.js';
+import { withErrorBoundary } from '../../../src/api/generation/error-boundary.js';
 import type { SequenceSink } from '../../../src/engine/client/engine.js';
 
 const EVENTS = ['planned', 'refused', 'prompt', 'token', 'ended', 'lost'] as const;
@@ -25,7 +25,7 @@ void t.test('what any event of an answer throws is told, and goes no further', (
   const broken = sinkOf((name) => {
     throw new Error(name);
   });
-  const sink = guarded(broken, (error) => told.push(error)) as unknown as typeof broken;
+  const sink = withErrorBoundary(broken, (error) => told.push(error)) as unknown as typeof broken;
   for (const name of EVENTS) sink[name]();
   t.match(
     told,
@@ -38,7 +38,7 @@ void t.test('what any event of an answer throws is told, and goes no further', (
 void t.test('events arrive whole', (t) => {
   const seen: unknown[] = [];
   const whole = sinkOf((name, event) => seen.push(name, event));
-  const sink = guarded(whole, (error) => seen.push(error)) as unknown as typeof whole;
+  const sink = withErrorBoundary(whole, (error) => seen.push(error)) as unknown as typeof whole;
   for (const name of EVENTS) sink[name](1, ...(name === 'token' ? [2] : []));
   t.same(
     seen,

@@ -1,20 +1,20 @@
 /** Clients that left before any work was begun for them. */
 import t from 'tap';
 import { completions } from '../../../src/api/completions/completions.js';
-import { encodeWhileWaited } from '../../../src/api/generation/wait-limit.js';
+import { encodeWithin } from '../../../src/api/generation/wait-limit.js';
 import { openPolicy } from '../../../src/api/params/policy.js';
 import { serveStream, serveWhole } from '../../../src/api/generation/serve.js';
 import { ClientGone } from '../../../src/api/errors.js';
 import type { EncodingThread } from '../../../src/text/encoding/encoding-thread.js';
 import { build } from '../../fakes/server.js';
 
-const gone = AbortSignal.abort(new ClientGone());
+const signal = AbortSignal.abort(new ClientGone());
 
 void t.test('nothing is generated for a client that left while its request was read', async (t) => {
   const { engine, context } = await build(t);
   const settled: number[] = [];
   const request = {
-    ...{ arrivedAt: 0, headers: {}, body: { prompt: 'Hello' }, gone, trace: null, note: () => undefined },
+    ...{ arrivedAt: 0, headers: {}, body: { prompt: 'Hello' }, signal, trace: null, addLogFields: () => undefined },
     caller: { keyName: null, policy: openPolicy, reserve: () => (tokens: number) => void settled.push(tokens) },
   };
   // It stays open: nobody waits for it.
@@ -31,5 +31,5 @@ void t.test('nothing is tokenized for a client that left before', async (t) => {
     return Promise.resolve(Uint32Array.of(1));
   };
   const encoding = { encode } as unknown as EncodingThread;
-  await t.rejects(encodeWhileWaited({ encoding }, { gone, deadlineAt: null })('text', false), ClientGone);
+  await t.rejects(encodeWithin({ encoding }, { signal, deadlineAt: null })('text', false), ClientGone);
 });

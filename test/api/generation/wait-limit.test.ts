@@ -1,10 +1,10 @@
 import t from 'tap';
-import { patienceOf } from '../../../src/api/generation/wait-limit.js';
+import { waitLimitOf } from '../../../src/api/generation/wait-limit.js';
 import type { Budget } from '../../../src/engine/protocol.js';
 
 void t.test('a prompt is waited for until the whole budget is over, where the answer ends then', (t) => {
-  const gone = new AbortController().signal;
-  const deadlineOf = (budget: Budget | null) => patienceOf({ gone, arrivedAt: 1000 }, budget).deadlineAt;
+  const signal = new AbortController().signal;
+  const deadlineOf = (budget: Budget | null) => waitLimitOf({ signal, arrivedAt: 1000 }, budget).deadlineAt;
   const total = { totalMs: 250, ttftMs: 20, tpotMs: null };
   const first = { totalMs: null, ttftMs: 20, tpotMs: 5 };
   t.equal(deadlineOf(null), null);

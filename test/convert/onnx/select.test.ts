@@ -14,7 +14,7 @@ function argmaxOf(vocab: number, logits: Float32Array): number[] {
   const device = cpuDevice(environment);
   const session = new Session(environment, device, argmaxGraph(vocab).encode(), {
     weights: new Map(),
-    wideSums: false,
+    accumulateInt32: false,
   });
   const input = hostF32(ROWS * vocab);
   input.data.set(logits);

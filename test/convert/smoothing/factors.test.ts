@@ -1,6 +1,6 @@
-/** Which inputs are levelled, and by what. */
+/** Which inputs are smoothed, and by what. */
 import t from 'tap';
-import { imbalance, levellingFactors } from '../../../src/convert/smoothing/factors.js';
+import { imbalance, smoothingFactors } from '../../../src/convert/smoothing/factors.js';
 
 const ones = (k: number): Float32Array => new Float32Array(k).fill(1);
 
@@ -17,7 +17,7 @@ void t.test('imbalance is 1 where all channels are alike and grows with an outli
 void t.test('an input that is level enough stays as it is', (t) => {
   const channels = ones(64);
   channels[3] = 4;
-  t.equal(levellingFactors(channels, ones(64)), null);
+  t.equal(smoothingFactors(channels, ones(64)), null);
   t.end();
 });
 
@@ -25,12 +25,12 @@ void t.test('an outlier is divided, and the more so the smaller its weights are'
   const channels = ones(64);
   channels[3] = 10_000;
   const columns = ones(64);
-  const factors = levellingFactors(channels, columns);
-  if (factors === null) throw new Error('not levelled');
+  const factors = smoothingFactors(channels, columns);
+  if (factors === null) throw new Error('not smoothed');
   t.ok((factors[3] ?? 0) > 5 * (factors[0] ?? 0));
   t.equal(factors[1], factors[0]);
   columns[3] = 0.01;
-  t.ok((levellingFactors(channels, columns)?.[3] ?? 0) > (factors[3] ?? 0));
+  t.ok((smoothingFactors(channels, columns)?.[3] ?? 0) > (factors[3] ?? 0));
   const product = factors.reduce((sum, factor) => sum + Math.log(factor), 0);
   t.ok(Math.abs(product) < 1e-3, 'factors are centred on 1');
   t.end();
@@ -42,7 +42,7 @@ void t.test('channels that are always zero or that nobody reads keep a factor of
   channels[1] = 0;
   const columns = ones(64);
   columns[2] = 0;
-  const factors = levellingFactors(channels, columns);
+  const factors = smoothingFactors(channels, columns);
   t.equal(factors?.[1], 1);
   t.equal(factors?.[2], 1);
   t.ok(factors?.every((factor) => factor > 0 && Number.isFinite(factor)));

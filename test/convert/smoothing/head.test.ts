@@ -1,5 +1,5 @@
 /**
- * A tied head whose input has outlier channels, levelled: the embedding stays what it was, logits in bytes come nearer
+ * A tied head whose input has outlier channels, smoothed: the embedding stays what it was, logits in bytes come nearer
  * to those in floats. Runs the real graphs.
  */
 import { writeFileSync } from 'node:fs';
@@ -30,12 +30,12 @@ async function folders(t: Test, tied: boolean, ...each: Partial<ConvertOptions>[
   writeFileSync(calibration, safetensors(new Map([['head_in.hessian', moments]])));
   const source = writeFolder(path.join(dir, 'hf'), weights);
   const made: string[] = [];
-  for (const [i, { calibration: levelled, ...options }] of each.entries()) {
+  for (const [i, { calibration: smoothed, ...options }] of each.entries()) {
     const out = path.join(dir, `out-${i}`);
     await convert({
       ...{ source, out, exits: [1, 3], kernels: ['fp32', 'w8a8'], compress: false, force: false },
       ...options,
-      ...(levelled !== undefined && { calibration }),
+      ...(smoothed !== undefined && { calibration }),
     });
     made.push(out);
   }
@@ -63,24 +63,24 @@ async function headAnswer(t: Test, modelDir: string): Promise<Float32Array> {
 }
 
 for (const tied of [true, false])
-  void t.test(`${tied ? 'tied' : 'own'} head: a levelled input costs less in bytes`, async (t) => {
-    const [exact, plain, levelled] = await folders(t, tied, { kernels: ['fp32'] }, {}, { calibration: 'yes' });
+  void t.test(`${tied ? 'tied' : 'own'} head: a smoothed input costs less in bytes`, async (t) => {
+    const [exact, plain, smoothed] = await folders(t, tied, { kernels: ['fp32'] }, {}, { calibration: 'yes' });
     const expected = await headAnswer(t, exact ?? '');
     const before = distance(await headAnswer(t, plain ?? ''), expected);
-    const after = distance(await headAnswer(t, levelled ?? ''), expected);
+    const after = distance(await headAnswer(t, smoothed ?? ''), expected);
     t.ok(after < before / 4, `${before} before, ${after} after`);
   });
 
-void t.test('an embedding that shares the levelled weight stays what it was', async (t) => {
-  const [exact, levelled] = await folders(t, true, { kernels: ['fp32'] }, { calibration: 'yes' });
+void t.test('an embedding that shares the smoothed weight stays what it was', async (t) => {
+  const [exact, smoothed] = await folders(t, true, { kernels: ['fp32'] }, { calibration: 'yes' });
   const expected = await answer(t, exact ?? '');
   const scale = Math.max(...expected.map(Math.abs));
-  const error = distance(await answer(t, levelled ?? ''), expected);
+  const error = distance(await answer(t, smoothed ?? ''), expected);
   t.ok(error < 0.05 * scale, `${error} of ${scale}`);
 });
 
-void t.test('a head that is not w8a8 is not levelled', async (t) => {
+void t.test('a head that is not w8a8 is not smoothed', async (t) => {
   const blocks: Partial<ConvertOptions> = { kernels: ['fp32', 'int4'] };
-  const [plain, levelled] = await folders(t, true, blocks, { ...blocks, calibration: 'yes' });
-  t.strictSame(await answer(t, levelled ?? ''), await answer(t, plain ?? ''));
+  const [plain, smoothed] = await folders(t, true, blocks, { ...blocks, calibration: 'yes' });
+  t.strictSame(await answer(t, smoothed ?? ''), await answer(t, plain ?? ''));
 });

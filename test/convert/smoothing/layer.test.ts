@@ -72,7 +72,7 @@ function measurements(names: readonly string[]): [string, Weight][] {
 
 interface Folders {
   readonly plain: string;
-  readonly levelled: string;
+  readonly smoothed: string;
 }
 
 /** A model with outliers, an exit block and (optionally) attention biases, converted without and with a calibration. */
@@ -119,7 +119,7 @@ async function folders(dir: string, kernels: KernelName[], biased = false): Prom
     });
     return out;
   };
-  return { plain: await run('plain', {}), levelled: await run('levelled', { calibration }) };
+  return { plain: await run('plain', {}), smoothed: await run('smoothed', { calibration }) };
 }
 
 /** Logits at the exit block and at full depth. */
@@ -152,32 +152,32 @@ function changes(a: string, b: string, graph: string): string[] {
 }
 
 for (const biased of [false, true])
-  void t.test(`levelled graphs in floats compute the same${biased ? ', with attention biases' : ''}`, async (t) => {
-    const { plain, levelled } = await folders(t.testdir(), ['fp32', 'w8a8'], biased);
+  void t.test(`smoothed graphs in floats compute the same${biased ? ', with attention biases' : ''}`, async (t) => {
+    const { plain, smoothed } = await folders(t.testdir(), ['fp32', 'w8a8'], biased);
     const expected = await answers(t, plain, 'fp32');
     const scale = Math.max(...expected.map((logits) => Math.max(...logits.map(Math.abs))));
-    const difference = worst(await answers(t, levelled, 'fp32'), expected);
+    const difference = worst(await answers(t, smoothed, 'fp32'), expected);
     t.ok(difference <= 1e-5 * Math.max(1, scale), `${difference} of ${scale}`);
-    t.ok(changes(levelled, plain, 'stage-1.fp32.onnx').includes('layers.2.attn_norm'), 'it is another layer');
+    t.ok(changes(smoothed, plain, 'stage-1.fp32.onnx').includes('layers.2.attn_norm'), 'it is another layer');
   });
 
-void t.test('rounding to 8 bits costs far less on levelled inputs', async (t) => {
-  const { plain, levelled } = await folders(t.testdir(), ['w8a8', 'fp32'], true);
+void t.test('rounding to 8 bits costs far less on smoothed inputs', async (t) => {
+  const { plain, smoothed } = await folders(t.testdir(), ['w8a8', 'fp32'], true);
   const exact = await answers(t, plain, 'fp32');
   const before = worst(await answers(t, plain, 'w8a8'), exact);
-  const after = worst(await answers(t, levelled, 'w8a8'), exact);
+  const after = worst(await answers(t, smoothed, 'w8a8'), exact);
   t.ok(after < before / 3, `${before} before, ${after} after`);
 });
 
-void t.test('int4 beside w8a8 reads the levelled layer, its second moments levelled too', async (t) => {
-  const { plain, levelled } = await folders(t.testdir(), ['int4', 'w8a8', 'fp32'], true);
+void t.test('int4 beside w8a8 reads the smoothed layer, its second moments smoothed too', async (t) => {
+  const { plain, smoothed } = await folders(t.testdir(), ['int4', 'w8a8', 'fp32'], true);
   const expected = await answers(t, plain, 'fp32');
   const before = worst(await answers(t, plain, 'int4'), expected);
-  const after = worst(await answers(t, levelled, 'int4'), expected);
+  const after = worst(await answers(t, smoothed, 'int4'), expected);
   t.ok(after < before, `${before} before, ${after} after`);
 });
 
-void t.test('a folder without w8a8 is not levelled', async (t) => {
-  const { plain, levelled } = await folders(t.testdir(), ['fp32', 'int4']);
-  t.strictSame(await answers(t, levelled, 'fp32'), await answers(t, plain, 'fp32'));
+void t.test('a folder without w8a8 is not smoothed', async (t) => {
+  const { plain, smoothed } = await folders(t.testdir(), ['fp32', 'int4']);
+  t.strictSame(await answers(t, smoothed, 'fp32'), await answers(t, plain, 'fp32'));
 });

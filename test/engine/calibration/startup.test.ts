@@ -4,7 +4,7 @@ import t from 'tap';
 import type { EngineOptions } from '../../../src/engine/client/options.js';
 import { calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
 import { fileDigest, machineName } from '../../../src/engine/calibration/cache.js';
-import { type StartCosts, drift, startCosts } from '../../../src/engine/calibration/startup.js';
+import { type StartupCalibration, compareCosts, calibrateAtStartup } from '../../../src/engine/calibration/startup.js';
 import { monotonicMs } from '../../../src/util/clock.js';
 import { loadManifest, MANIFEST_FILE } from '../../../src/model/manifest-io.js';
 import { bytesPerPosition } from '../../../src/model/staged-model.js';
@@ -24,7 +24,7 @@ const scaled = (costs: CostTable, decode: number, prefill: number): CostTable =>
 });
 
 void t.test('costs are stale where steps are cheaper now, and a slowdown where they are dearer', (t) => {
-  const cases: [number, number, Omit<ReturnType<typeof drift>, 'ratio'>][] = [
+  const cases: [number, number, Omit<ReturnType<typeof compareCosts>, 'ratio'>][] = [
     [1, 1, { stale: false, slowdown: 1 }],
     [1.25, 0.8, { stale: false, slowdown: 1 }],
     [0.3, 0.3, { stale: true, slowdown: 1 }],
@@ -34,16 +34,16 @@ void t.test('costs are stale where steps are cheaper now, and a slowdown where t
     [1000, 1000, { stale: true, slowdown: 1000 }],
   ];
   for (const [decode, prefill, expected] of cases) {
-    const found = drift(table, scaled(table, decode, prefill));
+    const found = compareCosts(table, scaled(table, decode, prefill));
     t.equal(found.stale, expected.stale, `${decode} and ${prefill}`);
     t.ok(Math.abs(found.slowdown - expected.slowdown) < 1e-6, `${decode} and ${prefill}: ${found.slowdown}`);
   }
   const [first, ...rest] = table.units;
   t.ok(first);
-  t.equal(drift({ units: rest }, table).stale, true, 'a unit that was not kept');
+  t.equal(compareCosts({ units: rest }, table).stale, true, 'a unit that was not kept');
   const dearer = scaled(table, 50, 50).units.map((unit) => ({ ...unit, kernel: 'int4' as const }));
   const both: CostTable = { units: [...table.units, ...dearer] };
-  t.match(drift(both, both), { ratio: 1, stale: false, slowdown: 1 }, 'each kernel by its own costs');
+  t.match(compareCosts(both, both), { ratio: 1, stale: false, slowdown: 1 }, 'each kernel by its own costs');
   t.end();
 });
 
@@ -57,10 +57,10 @@ void t.test('kept costs are used while they hold, measured again when the machin
   const modelDir = await tinyModel(t, 'float');
   const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(t.testdir(), 'cache') });
   const executor = await makeExecutor(t, options);
-  const start = (ms: number): StartCosts => startCosts(executor, options, ticking(ms));
+  const start = (ms: number): StartupCalibration => calibrateAtStartup(executor, options, ticking(ms));
   const looks = (): number => {
     let count = 0;
-    startCosts(executor, options, () => ++count);
+    calibrateAtStartup(executor, options, () => ++count);
     return count;
   };
   const all = looks();
@@ -87,7 +87,7 @@ void t.test(
     const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(dir, 'cache') });
     const executor = await makeExecutor(t, options);
     const source = (other: Partial<EngineOptions>): string =>
-      startCosts(executor, { ...options, ...other }, ticking(1)).source;
+      calibrateAtStartup(executor, { ...options, ...other }, ticking(1)).source;
     t.equal(source({}), 'measured');
     const [name = ''] = readdirSync(join(dir, 'cache'));
     const { key } = JSON.parse(readFileSync(join(dir, 'cache', name), 'utf8')) as { key: unknown };
@@ -117,5 +117,5 @@ void t.test('where the cache holds a few positions, no more are measured, and co
   const { chunks, contexts } = calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity);
   // What lies beyond the cache is not its own: nothing is run unless the plan is right.
   if (!t.equal(Math.max(...contexts) + Math.max(...chunks), limits.capacity)) return;
-  t.doesNotThrow(() => costModel(startCosts(executor, options, monotonicMs).costs, depthShape(manifest)));
+  t.doesNotThrow(() => costModel(calibrateAtStartup(executor, options, monotonicMs).costs, depthShape(manifest)));
 });

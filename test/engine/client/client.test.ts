@@ -4,7 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { EngineClient, EngineStartError } from '../../../src/engine/client/client.js';
 import type { SequenceSink } from '../../../src/engine/client/engine.js';
-import { silenceOf, Watchdog } from '../../../src/engine/client/watchdog.js';
+import { silenceOf } from '../../../src/engine/client/silence.js';
+import { Watchdog } from '../../../src/util/watchdog.js';
 import { engineOptions, greedy, PROMPTS } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 

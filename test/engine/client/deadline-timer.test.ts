@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { monotonicMs } from '../../../src/util/clock.js';
-import { DeadlineWatch } from '../../../src/engine/client/deadline-timer.js';
+import { DeadlineTimer } from '../../../src/engine/client/deadline-timer.js';
 import type { EndedEvent, GenerateMessage, OnMiss, StepMessage } from '../../../src/engine/protocol.js';
 import { GREEDY } from '../../../src/engine/sampling/sampler.js';
 import { plannedEvent } from '../../fakes/engine.js';
@@ -23,7 +23,7 @@ function heard(planned: readonly string[], tokens: readonly string[]): StepMessa
 
 void t.test('an answer ends at its deadline while the engine is silent, planned or not', async (t) => {
   const ends: EndedEvent[] = [];
-  const watch = new DeadlineWatch((end) => ends.push(end));
+  const watch = new DeadlineTimer((end) => ends.push(end));
   t.teardown(() => {
     watch.clear();
   });
@@ -49,7 +49,7 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
 
 void t.test('the engine has a moment to plan what has no time at all', async (t) => {
   const ends: EndedEvent[] = [];
-  const watch = new DeadlineWatch((end) => ends.push(end));
+  const watch = new DeadlineTimer((end) => ends.push(end));
   t.teardown(() => {
     watch.clear();
   });

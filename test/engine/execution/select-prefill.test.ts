@@ -1,6 +1,6 @@
 /** Who catches up in a step, and how far: on slots of two stages, with costs made up. */
 import t from 'tap';
-import { advanceOf, catchUpsOf } from '../../../src/engine/execution/select-prefill.js';
+import { prefillTask, catchUpTasks } from '../../../src/engine/execution/select-prefill.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
 import type { RouterAdapter } from '../../../src/engine/worker/router-adapter.js';
 import { Sequence } from '../../../src/engine/sequence.js';
@@ -25,7 +25,7 @@ function sequence(id: string, frontiers: readonly [number, number], exit = 1): S
 }
 
 const catchUps = (running: readonly Sequence[], chunk: number, stallMs: number): [string, number][] =>
-  catchUpsOf(running, executor, router, chunk, stallMs).map(({ sequence: { id }, end }) => [id, end]);
+  catchUpTasks(running, executor, router, chunk, stallMs).map(({ sequence: { id }, end }) => [id, end]);
 
 void t.test('only those catch up whose prompt is done and whose exit lacks more than the last position', async (t) => {
   const waits = sequence('waits', [39, 0]);
@@ -51,7 +51,7 @@ void t.test('all at once as long as the step may take, one in any case', async (
 
 void t.test('a chunk ends where the exit needs it, and leaves no position alone', async (t) => {
   const end = (most: number, done: [number, number]): number =>
-    advanceOf(sequence('a', done), most, executor, router).end;
+    prefillTask(sequence('a', done), most, executor, router).end;
   t.same([end(8, [39, 10]), end(128, [39, 10]), end(28, [39, 10])], [18, 39, 37]);
   t.equal(end(8, [0, 0]), 8);
 });

@@ -5,7 +5,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { type Constraint, isPending } from '../../../src/engine/sampling/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
-import { Shunned } from '../../../src/engine/grammar/quarantine.js';
+import { Quarantine } from '../../../src/engine/grammar/quarantine.js';
 import type { Grammar } from '../../../src/engine/protocol.js';
 import { loadManifest } from '../../../src/model/manifest-io.js';
 import { TextTokenizer } from '../../../src/text/tokenizer.js';
@@ -79,9 +79,9 @@ async function settled(constraint: Constraint): Promise<void> {
 const text = '{"name": "bcd", "list": [true, false, true]}';
 const call = `<tool_call>\n{"name": "f", "arguments": ${text}}\n</tool_call>`;
 
-/** What a constraint says at a token: which may come, and whether it binds. */
-const stateOf = ({ mask, binds }: Constraint): string =>
-  `${binds} ${mask?.reduce((sum, allowed, id) => (sum * 31 + allowed * id) % 1_000_003, 0)}`;
+/** What a constraint says at a token: which may come, and whether it enforced. */
+const stateOf = ({ mask, enforced }: Constraint): string =>
+  `${enforced} ${mask?.reduce((sum, allowed, id) => (sum * 31 + allowed * id) % 1_000_003, 0)}`;
 
 /** Writes tokens as far as they are allowed. @returns what the constraint said before each, and at the end */
 async function write(constraint: Constraint, tokens: readonly number[]): Promise<string[]> {
@@ -89,7 +89,8 @@ async function write(constraint: Constraint, tokens: readonly number[]): Promise
   for (const token of tokens) {
     await settled(constraint);
     states.push(stateOf(constraint));
-    if (constraint.binds && constraint.mask?.[token] !== 1) throw new Error(`${token} may not come: ${states.length}`);
+    if (constraint.enforced && constraint.mask?.[token] !== 1)
+      throw new Error(`${token} may not come: ${states.length}`);
     constraint.accept(token);
   }
   await settled(constraint);
@@ -190,7 +191,7 @@ void t.test('an answer that is complete is not lost with the thread', async (t) 
   const { grammars, own, threads } = watched(t);
   const complete = await grammars.open('complete', JSON_GRAMMAR, ends);
   await write(complete, encoder.encode(text, false));
-  t.ok(complete.ends);
+  t.ok(complete.complete);
   const begun = await grammars.open('begun', JSON_GRAMMAR, ends);
   own.tokenizer = '/nowhere/tokenizer.json';
   await t.rejects(grammars.open('broken', BREAKS, ends), { name: 'GrammarError' });
@@ -214,22 +215,22 @@ void t.test('a step that takes longer than the thread may be silent for costs no
   constraint.close();
 });
 
-void t.test('a grammar is shunned for a minute, and the oldest ones are forgotten', (t) => {
+void t.test('a grammar is in quarantine for a minute, and the oldest ones are forgotten', (t) => {
   let now = 0;
-  const shunned = new Shunned(() => now);
+  const quarantine = new Quarantine(() => now);
   const check = (grammar: Grammar) => (): void => {
-    shunned.check(grammar);
+    quarantine.check(grammar);
   };
   const of = (i: number): Grammar => ({ kind: 'json', schema: `{"maxItems":${i}}` });
-  shunned.add(of(0), new Error('first'));
+  quarantine.add(of(0), new Error('first'));
   t.throws(check(of(0)), /first/);
   t.doesNotThrow(check(of(1)));
   now = 60_000;
   t.doesNotThrow(check(of(0)));
-  shunned.add(of(0), new Error('again'));
+  quarantine.add(of(0), new Error('again'));
   now += 59_999;
   t.throws(check(of(0)), /again/);
-  for (let i = 1; i <= 256; i++) shunned.add(of(i), new Error(`${i}`));
+  for (let i = 1; i <= 256; i++) quarantine.add(of(i), new Error(`${i}`));
   t.doesNotThrow(check(of(0)));
   t.throws(check(of(1)), /1/);
   t.end();

@@ -8,7 +8,7 @@ import { monotonicMs } from '../../../src/util/clock.js';
 import { isPending } from '../../../src/engine/sampling/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
-import { Inbox } from '../../../src/engine/worker/grammar-queue.js';
+import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
 import type { GenerateMessage } from '../../../src/engine/protocol.js';
 import { GREEDY } from '../../../src/engine/sampling/sampler.js';
 import { tokenBytes, type TokenizerJson } from '../../../src/text/token-bytes.js';
@@ -55,7 +55,7 @@ const city = {
 
 void t.test('greedy and sampled, in one batch with a free one: each keeps to its own schema', async (t) => {
   const core = makeCore(executor);
-  const inbox = new Inbox(core, grammars, () => undefined);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const hot = { ...GREEDY, temperature: 1.5, seed: 3, topK: 40 };
   const shapes: Record<string, unknown> = {
     greedy: city,
@@ -65,9 +65,9 @@ void t.test('greedy and sampled, in one batch with a free one: each keeps to its
     any: { type: 'object', maxProperties: 2, additionalProperties: { type: 'string', maxLength: 8 } },
   };
   for (const [id, schema] of Object.entries(shapes)) {
-    inbox.generate(ask(id, schema, id === 'hot' ? { sampling: hot } : {}));
+    grammarQueue.generate(ask(id, schema, id === 'hot' ? { sampling: hot } : {}));
   }
-  inbox.generate(ask('free', null, { maxTokens: 40 }));
+  grammarQueue.generate(ask('free', null, { maxTokens: 40 }));
   const all = await answersOf(core, [...Object.keys(shapes), 'free']);
   for (const [id, schema] of Object.entries(shapes)) {
     const answer = all.get(id);
@@ -87,10 +87,10 @@ void t.test('greedy and sampled, in one batch with a free one: each keeps to its
 
 void t.test('penalties, bias, log-probabilities and min_tokens go with it; ignore_eos still ends', async (t) => {
   const core = makeCore(executor);
-  const inbox = new Inbox(core, grammars, () => undefined);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const sampling = { ...GREEDY, presencePenalty: 1, repetitionPenalty: 1.2, logitBias: [[90, 50] as const] };
-  inbox.generate(ask('a', { enum: ['yes', 'no'] }, { sampling, logprobs: 2, minTokens: 50 }));
-  inbox.generate(ask('b', { enum: ['yes', 'no'] }, { stopTokens: [] }));
+  grammarQueue.generate(ask('a', { enum: ['yes', 'no'] }, { sampling, logprobs: 2, minTokens: 50 }));
+  grammarQueue.generate(ask('b', { enum: ['yes', 'no'] }, { stopTokens: [] }));
   const logprobs: number[] = [];
   const all = await answersOf(core, ['a', 'b'], ({ tokens }) => {
     for (const token of tokens) if (token.logprobs) logprobs.push(token.logprobs.logprob);
@@ -121,7 +121,7 @@ void t.test('where an answer may go on or end, it may end with the tokens that i
 
 void t.test('a schema that is none is refused with a reason, and the next one works', async (t) => {
   const core = makeCore(executor);
-  const inbox = new Inbox(core, grammars, () => undefined);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const wrong: [unknown, RegExp][] = [
     [{ type: 'banana' }, /banana/],
     [{ $ref: '#/nowhere' }, /nowhere/],
@@ -130,9 +130,9 @@ void t.test('a schema that is none is refused with a reason, and the next one wo
     [false, /Unsatisfiable/i],
   ];
   wrong.forEach(([schema], index) => {
-    inbox.generate(ask(`w${index}`, schema));
+    grammarQueue.generate(ask(`w${index}`, schema));
   });
-  inbox.generate(ask('right', true, { maxTokens: 3 }));
+  grammarQueue.generate(ask('right', true, { maxTokens: 3 }));
   const all = await answersOf(core, [...wrong.map((_, index) => `w${index}`), 'right']);
   wrong.forEach(([, message], index) => {
     const refused = all.get(`w${index}`)?.refused;
@@ -145,14 +145,14 @@ void t.test('a schema that is none is refused with a reason, and the next one wo
 
 void t.test('a reason says what is wrong, and names no option of the library', async (t) => {
   const core = makeCore(executor);
-  const inbox = new Inbox(core, grammars, () => undefined);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const wrong: [unknown, RegExp][] = [
     [{ type: 'string', pattern: '[a-' }, /^regex parse error: unclosed character class, in "\[a-"$/],
     [{ type: 'string', pattern: '(?=a)b' }, /^regex parse error: look-around.*, in "\(\?=a\)b"$/],
     [{ oneOf: [{ type: 'string' }, { maxLength: 3 }] }, /^oneOf .* overlap; use anyOf$/],
   ];
   for (const [schema, message] of wrong) {
-    inbox.generate(ask('a', schema));
+    grammarQueue.generate(ask('a', schema));
     const { refused } = (await answersOf(core, ['a'])).get('a') ?? {};
     t.match(refused, { reason: 'grammar', detail: message });
   }
@@ -160,7 +160,7 @@ void t.test('a reason says what is wrong, and names no option of the library', a
 
 void t.test('a bound that is excluded is no answer, however close the other one is', async (t) => {
   const core = makeCore(executor);
-  const inbox = new Inbox(core, grammars, () => undefined);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const bounds = [
     { exclusiveMinimum: 0, maximum: 0.3 },
     { exclusiveMinimum: 5, exclusiveMaximum: 5.5 },
@@ -170,7 +170,7 @@ void t.test('a bound that is excluded is no answer, however close the other one 
   const bias = [...tokenizer.encode('05', false).map((id) => [id, 60] as const), [end, 50] as const];
   const sampling = { ...GREEDY, logitBias: bias };
   for (const [index, bound] of bounds.entries()) {
-    inbox.generate(ask(`${index}`, { type: 'number', ...bound }, { sampling, maxTokens: 20 }));
+    grammarQueue.generate(ask(`${index}`, { type: 'number', ...bound }, { sampling, maxTokens: 20 }));
   }
   const all = await answersOf(core, Object.keys(bounds));
   for (const [index, bound] of bounds.entries()) {
@@ -181,13 +181,13 @@ void t.test('a bound that is excluded is no answer, however close the other one 
 
 void t.test('more grammars than there are parsers wait for each other; cancelled ones give theirs back', async (t) => {
   const core = makeCore(executor);
-  const inbox = new Inbox(core, grammars, () => undefined);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const ids = Array.from({ length: 12 }, (_, index) => `g${index}`);
-  for (const id of ids) inbox.generate(ask(id, { type: 'string' }, { maxTokens: 6 }));
+  for (const id of ids) grammarQueue.generate(ask(id, { type: 'string' }, { maxTokens: 6 }));
   // In mid-compilation, and in mid-answer.
-  inbox.cancel('g0', 'cancelled');
+  grammarQueue.cancel('g0', 'cancelled');
   const all = await answersOf(core, ids, ({ tokens }) => {
-    if (tokens.some(({ id }) => id === 'g1')) inbox.cancel('g1', 'stop');
+    if (tokens.some(({ id }) => id === 'g1')) grammarQueue.cancel('g1', 'stop');
   });
   t.equal(all.get('g0')?.ended?.reason, 'cancelled');
   t.equal(all.get('g1')?.ended?.reason, 'stop');
@@ -199,22 +199,22 @@ const HOLDERS = Array.from({ length: 8 }, (_, index) => `h${index}`);
 
 void t.test('who is cancelled while its grammar is awaited ends at once, and gives its place back', async (t) => {
   const core = makeCore(executor, { maxRunning: 10, maxQueue: 0 });
-  const inbox = new Inbox(core, grammars, () => undefined);
-  for (const id of [...HOLDERS, 'waits', 'stops']) inbox.generate(ask(id, { type: 'boolean' }));
-  inbox.generate(ask('full', { type: 'boolean' }));
-  t.equal(inbox.waiting, 10);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
+  for (const id of [...HOLDERS, 'waits', 'stops']) grammarQueue.generate(ask(id, { type: 'boolean' }));
+  grammarQueue.generate(ask('full', { type: 'boolean' }));
+  t.equal(grammarQueue.waiting, 10);
   t.match(core.step().refused, [{ id: 'full', reason: 'queue_full' }]);
   t.notOk(core.busy, 'nothing else is to be told');
   // One that is being compiled, and one without a parser.
-  inbox.cancel('h0', 'cancelled');
-  inbox.cancel('waits', 'cancelled');
+  grammarQueue.cancel('h0', 'cancelled');
+  grammarQueue.cancel('waits', 'cancelled');
   t.ok(core.busy, 'which is told though nothing runs');
   t.match(core.step().ended, [
     { id: 'h0', reason: 'cancelled', startedAt: null, promptTokens: Number },
     { id: 'waits', reason: 'cancelled', startedAt: null },
   ]);
-  t.equal(inbox.waiting, 8);
-  inbox.generate(ask('late', { type: 'boolean' }));
+  t.equal(grammarQueue.waiting, 8);
+  grammarQueue.generate(ask('late', { type: 'boolean' }));
   let again = 0;
   const rest = [...HOLDERS.slice(1), 'stops', 'late'];
   const all = await answersOf(core, rest, ({ ended, refused }) => {
@@ -222,15 +222,15 @@ void t.test('who is cancelled while its grammar is awaited ends at once, and giv
   });
   for (const id of rest) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^(true|false)$/, id);
   t.equal(again, 0, 'nobody ends twice');
-  t.equal(inbox.waiting, 0);
+  t.equal(grammarQueue.waiting, 0);
 });
 
 void t.test('a budget that is over while a parser is awaited ends the wait, as the budget says', async (t) => {
   const core = makeCore(executor);
   let changes = 0;
-  const inbox = new Inbox(core, grammars, () => changes++);
-  for (const id of HOLDERS) inbox.generate(ask(id, { type: 'boolean' }));
-  while (inbox.waiting > 0) await delay(1);
+  const grammarQueue = new GrammarQueue(core, grammars, () => changes++);
+  for (const id of HOLDERS) grammarQueue.generate(ask(id, { type: 'boolean' }));
+  while (grammarQueue.waiting > 0) await delay(1);
   changes = 0;
   const arrivedAt = monotonicMs();
   const budgets = {
@@ -242,9 +242,9 @@ void t.test('a budget that is over while a parser is awaited ends the wait, as t
   for (const [id, some] of Object.entries(budgets)) {
     const budget = { ttftMs: null, tpotMs: null, ...some };
     const depth = { minExit: deepest, maxExit: deepest, budget };
-    inbox.generate(ask(id, { type: 'boolean' }, { arrivedAt, depth }));
+    grammarQueue.generate(ask(id, { type: 'boolean' }, { arrivedAt, depth }));
   }
-  while (inbox.waiting > 1 && monotonicMs() < arrivedAt + 5000) await delay(1);
+  while (grammarQueue.waiting > 1 && monotonicMs() < arrivedAt + 5000) await delay(1);
   t.equal(changes, 3, 'the loop of steps is told');
   const { ended, refused } = core.step();
   t.match(ended, [{ id: 'cut', reason: 'deadline', firstTokenAt: null }]);
@@ -275,8 +275,12 @@ void t.test(
     holdProcess(t);
     for (const lost of [{ tokenizer: '/nowhere/tokenizer.json' }, { silenceMs: 1 }]) {
       const core = makeCore(executor);
-      const inbox = new Inbox(core, new Grammars({ ...options, ...lost }, () => undefined), () => undefined);
-      inbox.generate(ask('a', city));
+      const grammarQueue = new GrammarQueue(
+        core,
+        new Grammars({ ...options, ...lost }, () => undefined),
+        () => undefined,
+      );
+      grammarQueue.generate(ask('a', city));
       t.match((await answersOf(core, ['a'])).get('a')?.refused, { reason: 'grammars_lost', detail: /lost/ });
     }
   },
@@ -292,23 +296,23 @@ void t.test('an answer whose thread is lost in the middle ends as lost', async (
   holdProcess(t);
   const core = makeCore(executor);
   const starving = { ...options, silenceMs: 60_000 };
-  const inbox = new Inbox(core, new Grammars(starving, () => undefined), () => undefined);
-  inbox.generate(ask('a', city));
+  const grammarQueue = new GrammarQueue(core, new Grammars(starving, () => undefined), () => undefined);
+  grammarQueue.generate(ask('a', city));
   const all = await answersOf(core, ['a'], ({ tokens }) => {
     if (tokens.length === 0 || starving.silenceMs === 0) return;
     // From now on no answer comes soon enough, since the thread has this one to read first.
     starving.silenceMs = 0;
-    inbox.generate(ask('b', large));
+    grammarQueue.generate(ask('b', large));
   });
   t.match(all.get('a')?.ended, { reason: 'error', error: /lost/, isLost: true });
 });
 
 void t.test('schemas as zod and pydantic write them are kept to', async (t) => {
   const core = makeCore(executor);
-  const inbox = new Inbox(core, grammars, () => undefined);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const schemas = Object.entries<object>({ ...ZOD, ...PYDANTIC });
   // Begun right is enough: unbounded strings go on.
-  for (const [name, schema] of schemas) inbox.generate(ask(name, schema, { maxTokens: 24 }));
+  for (const [name, schema] of schemas) grammarQueue.generate(ask(name, schema, { maxTokens: 24 }));
   const all = await answersOf(
     core,
     schemas.map(([name]) => name),
@@ -361,8 +365,8 @@ function pairs(count: number): object {
 
 void t.test('a malformed schema is told its place, and an answer beside it goes on', async (t) => {
   const core = makeCore(executor);
-  const inbox = new Inbox(core, grammars, () => undefined);
-  inbox.generate(ask('beside', city));
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
+  grammarQueue.generate(ask('beside', city));
   const hidden = { $ref: '#/x-hidden/a~1b', 'x-hidden': { 'a/b': panic } };
   const elsewhere = { $ref: 'http://h/#/y', $defs: { h: { $id: 'http://h/', y: panic } } };
   const wrong: [unknown, RegExp][] = [
@@ -396,12 +400,12 @@ void t.test('a malformed schema is told its place, and an answer beside it goes 
     () => {
       if (isLate) return;
       isLate = true;
-      for (const [index, [schema]] of wrong.entries()) inbox.generate(ask(`w${index}`, schema));
-      inbox.generate(ask('right', right, { maxTokens: 3 }));
-      inbox.generate(ask('deep', chain(100), { maxTokens: 3 }));
+      for (const [index, [schema]] of wrong.entries()) grammarQueue.generate(ask(`w${index}`, schema));
+      grammarQueue.generate(ask('right', right, { maxTokens: 3 }));
+      grammarQueue.generate(ask('deep', chain(100), { maxTokens: 3 }));
       const functions = ['{}', JSON.stringify(panic)].map((schema, index) => ({ name: `f${index}`, schema }));
       const grammar = { kind: 'calls', functions, most: 1, isOptional: false } as const;
-      inbox.generate(ask('calls', null, { grammar }));
+      grammarQueue.generate(ask('calls', null, { grammar }));
     },
   );
   for (const [index, [, detail]] of wrong.entries()) {
@@ -417,35 +421,35 @@ void t.test('a malformed schema is told its place, and an answer beside it goes 
 void t.test('whose schema breaks the library is not told to try again; those beside it notice nothing', async (t) => {
   holdProcess(t);
   const core = makeCore(executor);
-  const inbox = new Inbox(core, new Grammars(options, () => undefined), () => undefined);
-  inbox.generate(ask('beside', city));
+  const grammarQueue = new GrammarQueue(core, new Grammars(options, () => undefined), () => undefined);
+  grammarQueue.generate(ask('beside', city));
   // Stands for a panic: nothing that the library says of a grammar. The API lets none through.
   const schema = '{';
   let isLate = false;
-  const all = await answersOf(core, ['beside', 'culprit'], () => {
+  const all = await answersOf(core, ['beside', 'offender'], () => {
     if (isLate) return;
     isLate = true;
-    inbox.generate(ask('culprit', null, { grammar: { kind: 'json', schema } }));
+    grammarQueue.generate(ask('offender', null, { grammar: { kind: 'json', schema } }));
   });
-  t.match(all.get('culprit')?.refused, { reason: 'grammar', detail: /breaks/ });
+  t.match(all.get('offender')?.refused, { reason: 'grammar', detail: /breaks/ });
   t.match(all.get('beside')?.ended, { reason: 'stop' });
-  inbox.generate(ask('alone', city));
+  grammarQueue.generate(ask('alone', city));
   const alone = (await answersOf(core, ['alone'])).get('alone');
   t.strictSame(all.get('beside')?.tokens, alone?.tokens);
 });
 
 void t.test('requests that wait for a parser have a place in the queue, or none', async (t) => {
   const core = makeCore(executor, { maxRunning: 1, maxQueue: 2 });
-  const inbox = new Inbox(core, grammars, () => undefined);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const ids = ['q0', 'q1', 'q2', 'q3', 'q4'];
-  for (const id of ids) inbox.generate(ask(id, { type: 'boolean' }));
-  t.equal(inbox.waiting, 3);
+  for (const id of ids) grammarQueue.generate(ask(id, { type: 'boolean' }));
+  t.equal(grammarQueue.waiting, 3);
   const all = await answersOf(core, ids);
   t.strictSame(
     ids.filter((id) => all.get(id)?.refused?.reason === 'queue_full'),
     ['q3', 'q4'],
   );
-  t.equal(inbox.waiting, 0);
+  t.equal(grammarQueue.waiting, 0);
 });
 
 void t.test('every token has a spelling of its own, which says its bytes', (t) => {

@@ -6,7 +6,7 @@ import type { Constraint } from '../../../src/engine/sampling/constraint.js';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
-import { Inbox } from '../../../src/engine/worker/grammar-queue.js';
+import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
 import type { GenerateMessage } from '../../../src/engine/protocol.js';
 import { loadManifest } from '../../../src/model/manifest-io.js';
 import { greedy, holdProcess, MODEL } from '../helper.js';
@@ -46,11 +46,11 @@ void t.test('a request without a grammar counts those that wait for theirs, and 
     },
   } as unknown as EngineCore;
   let told = 0;
-  const inbox = new Inbox(core, new Grammars(options, () => undefined), () => told++);
-  inbox.generate(greedy('a', [1], 1, 1, { grammar }));
-  inbox.generate(greedy('b', [1], 1, 1, { grammar }));
-  inbox.generate(greedy('plain', [1], 1, 1));
-  inbox.generate(greedy('scored', [1], 1, 0, { grammar }));
+  const grammarQueue = new GrammarQueue(core, new Grammars(options, () => undefined), () => told++);
+  grammarQueue.generate(greedy('a', [1], 1, 1, { grammar }));
+  grammarQueue.generate(greedy('b', [1], 1, 1, { grammar }));
+  grammarQueue.generate(greedy('plain', [1], 1, 1));
+  grammarQueue.generate(greedy('scored', [1], 1, 0, { grammar }));
   t.strictSame([submitted.get('plain'), submitted.get('scored')], [2, 2], 'no answer keeps to nothing');
   await all;
   t.strictSame([submitted.get('a'), submitted.get('b')], [null, null]);

@@ -6,7 +6,7 @@ import Value from 'typebox/value';
 import { CallReader, type CallPart } from '../../../src/api/generation/call-reader.js';
 import type { Constraint } from '../../../src/engine/sampling/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
-import { Inbox } from '../../../src/engine/worker/grammar-queue.js';
+import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
 import type { CallsGrammar, GenerateMessage } from '../../../src/engine/protocol.js';
 import { GREEDY } from '../../../src/engine/sampling/sampler.js';
 import { ChatTemplate, type ChatMessage } from '../../../src/text/chat-template.js';
@@ -97,13 +97,13 @@ function validates(t: Test, { name, text }: { name: string; text: string }): voi
 void t.test('a call that must come has arguments that keep to their schema, at every depth', async (t) => {
   for (const exit of ends) {
     const core = makeCore(executor);
-    const inbox = new Inbox(core, grammars, () => undefined);
+    const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
     const hot = { ...GREEDY, temperature: 1.5, seed: 7, topK: 50 };
     const named = functions.slice(1, 2);
-    inbox.generate(ask('greedy', {}, exit));
-    inbox.generate(ask('hot', {}, exit, { sampling: hot }));
-    inbox.generate(ask('named', { functions: named }, exit));
-    inbox.generate(ask('several', { most: 2 }, exit, { sampling: { ...hot, seed: 8 }, minTokens: 60 }));
+    grammarQueue.generate(ask('greedy', {}, exit));
+    grammarQueue.generate(ask('hot', {}, exit, { sampling: hot }));
+    grammarQueue.generate(ask('named', { functions: named }, exit));
+    grammarQueue.generate(ask('several', { most: 2 }, exit, { sampling: { ...hot, seed: 8 }, minTokens: 60 }));
     const all = await answersOf(core, ['greedy', 'hot', 'named', 'several']);
     for (const [id, { tokens, ended }] of all) {
       t.equal(ended?.reason, 'stop', `${id} at ${exit}: ${tokenizer.decode(tokens)}`);
@@ -122,11 +122,11 @@ void t.test('a call that must come has arguments that keep to their schema, at e
 void t.test('an answer that may be text is the text that it would have been', async (t) => {
   for (const exit of ends) {
     const core = makeCore(executor);
-    const inbox = new Inbox(core, grammars, () => undefined);
+    const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
     const short = { maxTokens: 12 };
     const sampled = { ...short, sampling: { ...GREEDY, temperature: 0.8, seed: 3, repetitionPenalty: 1.1 } };
-    inbox.generate(ask('optional', { isOptional: true }, exit, short));
-    inbox.generate(ask('sampled', { isOptional: true }, exit, sampled));
+    grammarQueue.generate(ask('optional', { isOptional: true }, exit, short));
+    grammarQueue.generate(ask('sampled', { isOptional: true }, exit, sampled));
     const all = await answersOf(core, ['optional', 'sampled']);
     const alone = makeCore(executor);
     alone.submit(ask('optional', {}, exit, { ...short, grammar: null }));
@@ -154,8 +154,8 @@ void t.test('an answer that begins like a call is kept to its form from there on
   const text = template.render([...history, { role: 'user', content: 'Weather in Paris?' }], true);
   const prompt = tokenizer.encode(text, false);
   const core = makeCore(executor);
-  const inbox = new Inbox(core, grammars, () => undefined);
-  inbox.generate(ask('copied', { isOptional: true }, exits.at(-1) ?? 0, { prompt }));
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
+  grammarQueue.generate(ask('copied', { isOptional: true }, exits.at(-1) ?? 0, { prompt }));
   const answer = (await answersOf(core, ['copied'])).get('copied');
   t.equal(answer?.ended?.reason, 'stop', tokenizer.decode(answer?.tokens ?? []));
   const calls = callsOf(answer?.tokens ?? []);
@@ -172,18 +172,18 @@ void t.test('until an answer is known to be a call, masks only watch', async (t)
   };
   const call = await grammars.open('call', grammar, manifest.eosTokens);
   for (const id of tokenizer.encode('<tool_', false)) {
-    t.notOk(call.binds);
+    t.notOk(call.enforced);
     t.equal((await masked(call))[id], 1);
     call.accept(id);
   }
   await masked(call);
-  t.ok(call.binds && !call.free);
+  t.ok(call.enforced && !call.released);
   const text = await grammars.open('text', grammar, manifest.eosTokens);
   for (const id of tokenizer.encode('<toolbox', false)) {
-    if (!text.free) await masked(text);
+    if (!text.released) await masked(text);
     text.accept(id);
   }
-  t.ok(text.free && !text.binds && text.mask === null && !text.ends);
+  t.ok(text.released && !text.enforced && text.mask === null && !text.complete);
   call.close();
   text.close();
   // Both gave their places back, and only once: as many as there are parsers may come again.
@@ -193,14 +193,16 @@ void t.test('until an answer is known to be a call, masks only watch', async (t)
 
 void t.test('a schema that can not be kept to is told with its function', async (t) => {
   const core = makeCore(executor);
-  const inbox = new Inbox(core, grammars, () => undefined);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const wrong = (schema: object): Partial<CallsGrammar> => ({
     functions: [...functions, { name: 'wrong', schema: JSON.stringify(schema) }],
   });
-  inbox.generate(ask('type', wrong({ type: 'object', properties: { a: { type: 'banana' } } }), ends[0] ?? 0));
-  inbox.generate(ask('not', wrong({ type: 'object', not: {} }), ends[0] ?? 0));
-  inbox.generate(ask('ref', wrong({ type: 'object', properties: { a: { $ref: '#/nowhere' } } }), ends[0] ?? 0));
-  inbox.generate(ask('never', wrong({ type: 'object', properties: { a: false }, required: ['a'] }), ends[0] ?? 0));
+  grammarQueue.generate(ask('type', wrong({ type: 'object', properties: { a: { type: 'banana' } } }), ends[0] ?? 0));
+  grammarQueue.generate(ask('not', wrong({ type: 'object', not: {} }), ends[0] ?? 0));
+  grammarQueue.generate(ask('ref', wrong({ type: 'object', properties: { a: { $ref: '#/nowhere' } } }), ends[0] ?? 0));
+  grammarQueue.generate(
+    ask('never', wrong({ type: 'object', properties: { a: false }, required: ['a'] }), ends[0] ?? 0),
+  );
   const all = await answersOf(core, ['type', 'not', 'ref', 'never']);
   for (const [id, { refused }] of all) {
     t.match(refused, { reason: 'grammar', part: functions.length }, `${id}: ${refused?.detail ?? ''}`);

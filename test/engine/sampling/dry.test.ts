@@ -1,7 +1,7 @@
 /** Answers that don't loop: the rule alone, and what becomes of the real model's answers by it. */
 import fc from 'fast-check';
 import t from 'tap';
-import { repetitions } from '../../../src/engine/sampling/dry.js';
+import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
 import type { GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
 import type { Constraint } from '../../../src/engine/sampling/constraint.js';
 import { GREEDY } from '../../../src/engine/sampling/sampler.js';
@@ -26,7 +26,9 @@ function mostFrequent4Gram(tokens: readonly number[]): number {
 }
 
 void t.test('what would repeat three tokens or more loses by their number', async (t) => {
-  const after = (answer: readonly number[], rule = RULE): [number, number][] => [...repetitions(answer, 0, rule)];
+  const after = (answer: readonly number[], rule = RULE): [number, number][] => [
+    ...repetitionPenalties(answer, 0, rule),
+  ];
   t.strictSame(after([1, 2, 3, 4, 1, 2]), [], 'two are allowed');
   t.strictSame(after([1, 2, 3, 4, 1, 2, 3]), [[4, 8]]);
   t.strictSame(after([9, 1, 2, 3, 4, 9, 1, 2, 3]), [[4, 16]], 'four of them');
@@ -35,7 +37,7 @@ void t.test('what would repeat three tokens or more loses by their number', asyn
   t.strictSame(after([7, 7, 7, 7]), [[7, 8]]);
   t.strictSame(after([1, 2, 3, 4, 1, 2, 3], OFF), []);
   t.strictSame(after([]), []);
-  t.strictSame([...repetitions([1, 2, 3, 4, 1, 2, 3], 4, RULE)], [], 'quoting the prompt is no repetition');
+  t.strictSame([...repetitionPenalties([1, 2, 3, 4, 1, 2, 3], 4, RULE)], [], 'quoting the prompt is no repetition');
 });
 
 void t.test('finds every repetition, and nothing else', async () => {
@@ -58,7 +60,7 @@ void t.test('finds every repetition, and nothing else', async () => {
               const token = answer[at] ?? NaN;
               expected.set(token, Math.max(expected.get(token) ?? 0, 2 ** (n - rule.allowedLength)));
             }
-        const found = repetitions(tokens, start, rule);
+        const found = repetitionPenalties(tokens, start, rule);
         const same =
           found.size === expected.size && [...found].every(([token, amount]) => expected.get(token) === amount);
         if (!same) throw new Error(`got ${JSON.stringify([...found])}, not ${JSON.stringify([...expected])}`);
@@ -72,9 +74,9 @@ void t.test('each token goes by the rule of its exit; what keeps to a form has n
   const said = [5, 1, 2, 3, 4, 1, 2, 3];
   const constraint = {
     mask: null,
-    binds: true,
-    free: false,
-    ends: false,
+    enforced: true,
+    released: false,
+    complete: false,
     failed: null,
     accept: () => undefined,
     close: () => undefined,
@@ -88,16 +90,16 @@ void t.test('each token goes by the rule of its exit; what keeps to a form has n
     return made;
   };
   const own = sequence();
-  t.strictSame([...own.repeated()], [[4, 8]]);
-  t.strictSame([...own.repeated([4])], [[1, 16]], 'after a draft');
+  t.strictSame([...own.dryPenalties()], [[4, 8]]);
+  t.strictSame([...own.dryPenalties([4])], [[1, 16]], 'after a draft');
   own.exit = 1;
-  t.strictSame([...own.repeated()], [], 'none at this exit');
-  t.strictSame([...sequence(OFF).repeated()], []);
+  t.strictSame([...own.dryPenalties()], [], 'none at this exit');
+  t.strictSame([...sequence(OFF).dryPenalties()], []);
   const stated = sequence({ ...RULE, multiplier: 1 });
   stated.exit = 1;
-  t.strictSame([...stated.repeated()], [[4, 1]], "the request's, wherever it leaves");
+  t.strictSame([...stated.dryPenalties()], [[4, 1]], "the request's, wherever it leaves");
   t.equal(sequence(RULE, constraint).dry, null);
-  t.same(sequence(RULE, { ...constraint, free: true }).dry, RULE, 'any text may come');
+  t.same(sequence(RULE, { ...constraint, released: true }).dry, RULE, 'any text may come');
 });
 
 const executor = await makeExecutor(t);

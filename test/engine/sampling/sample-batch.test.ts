@@ -1,12 +1,12 @@
 /** Tokens where what an answer keeps to, or its least length, leaves no choice. */
 import t from 'tap';
-import { chooseTokens } from '../../../src/engine/sampling/sample-batch.js';
+import { sampleBatch } from '../../../src/engine/sampling/sample-batch.js';
 import type { Constraint } from '../../../src/engine/sampling/constraint.js';
 import type { Sampling } from '../../../src/engine/protocol.js';
 import { Draws } from '../../../src/engine/sampling/random.js';
 import { GREEDY, sampleFull } from '../../../src/engine/sampling/sampler.js';
 import { Sequence } from '../../../src/engine/sequence.js';
-import type { HeadLane } from '../../../src/model/head-runner.js';
+import type { HeadRunner } from '../../../src/model/head-runner.js';
 import { greedy } from '../../../bench/greedy-request.js';
 
 const VOCAB = 8;
@@ -18,7 +18,7 @@ const head = {
   targets: new BigInt64Array(1),
   argmaxIds: new BigInt64Array(1),
   argmax: nothing,
-  lower: nothing,
+  applyPenalties: nothing,
   select: nothing,
   selected: () => ({
     values: logits,
@@ -28,15 +28,15 @@ const head = {
     target: 0,
   }),
   fullLogits: () => logits.slice(),
-} as unknown as HeadLane;
+} as unknown as HeadRunner;
 
 /** One that allows these tokens, and nothing after them. */
 function allowing(...ids: number[]): Constraint {
   return {
     mask: Uint8Array.from({ length: VOCAB }, (_, id) => Number(ids.includes(id))),
-    binds: true,
-    free: false,
-    ends: false,
+    enforced: true,
+    released: false,
+    complete: false,
     failed: null,
     accept: () => undefined,
     close: () => undefined,
@@ -46,7 +46,7 @@ function allowing(...ids: number[]): Constraint {
 /** What a sequence with min_tokens chooses at first, and how it ends with it. */
 function chosen(constraint: Constraint, stopTokens = [6, 7]): [number | undefined, string | null] {
   const sequence = new Sequence(greedy('a', [1, 2], 1, 20, { minTokens: 5, stopTokens }), 0, constraint);
-  const [choice] = chooseTokens(head, [sequence]);
+  const [choice] = sampleBatch(head, [sequence]);
   return [choice?.token, sequence.accept(choice?.token ?? NaN, 0)];
 }
 
@@ -63,7 +63,7 @@ void t.test('one that may go on goes on', async (t) => {
 void t.test('an end token comes as soon as the least length is there, and not before', async (t) => {
   // 0 is the likeliest.
   const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { minTokens: 2, stopTokens: [0] }), 0);
-  const reasons = [1, 2, 3].map(() => sequence.accept(chooseTokens(head, [sequence])[0]?.token ?? NaN, 0));
+  const reasons = [1, 2, 3].map(() => sequence.accept(sampleBatch(head, [sequence])[0]?.token ?? NaN, 0));
   t.strictSame(reasons, [null, null, 'stop']);
   t.strictSame(sequence.tokens, [3, 4, 1, 1]);
 });
@@ -71,7 +71,7 @@ void t.test('an end token comes as soon as the least length is there, and not be
 void t.test('log-probabilities are of the model, whatever a bias makes of its choice', async (t) => {
   const sampling = { ...GREEDY, logitBias: [[5, 100]] as const };
   const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { logprobs: 2, sampling }), 0);
-  const [choice] = chooseTokens(head, [sequence]);
+  const [choice] = sampleBatch(head, [sequence]);
   const lse = 9;
   t.strictSame(choice, {
     token: 5,
@@ -89,7 +89,7 @@ void t.test('penalties count what the prompt and the answer hold', async (t) => 
   const answer = (penalty: Partial<Sampling>): number[] => {
     const sampling = { ...GREEDY, ...penalty };
     const sequence = new Sequence(greedy('a', [0, 0], 1, 20, { sampling }), 0);
-    for (let i = 0; i < 4; i++) sequence.accept(chooseTokens(head, [sequence])[0]?.token ?? NaN, 0);
+    for (let i = 0; i < 4; i++) sequence.accept(sampleBatch(head, [sequence])[0]?.token ?? NaN, 0);
     return sequence.tokens.slice(2);
   };
   t.strictSame(answer({ frequencyPenalty: 0.6 }), [0, 0, 1, 0], 'each time');
@@ -102,13 +102,13 @@ void t.test('rows of different temperatures are drawn as from all logits, by the
   const inverseTemperatures = new Float32Array(rows.length);
   const lse = (inverse: number): number => Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit * inverse), 0));
   const batch = {
-    ...{ argmax: nothing, lower: nothing, select: nothing, fullLogits: () => logits.slice() },
+    ...{ argmax: nothing, applyPenalties: nothing, select: nothing, fullLogits: () => logits.slice() },
     inverseTemperatures,
     targets: new BigInt64Array(rows.length),
     argmaxIds: new BigInt64Array(rows.length),
     // As the device has it: with the temperature that it was told.
     selected: (row: number) => ({ ...head.selected(row), lse: lse(1), lseT: lse(inverseTemperatures[row] ?? NaN) }),
-  } as unknown as HeadLane;
+  } as unknown as HeadRunner;
   const sequences = rows.map((sampling) => new Sequence(greedy('a', [1], 1, 99, { sampling }), 0));
   const draws = rows.map(({ seed }) => new Draws(seed));
   const none = { prompt: new Set<number>(), answer: new Map<number, number>() };
@@ -117,7 +117,7 @@ void t.test('rows of different temperatures are drawn as from all logits, by the
       // A greedy row takes no draw.
       sampleFull(logits.slice(), sampling, none, row === 0 ? 0 : (draws[row]?.next() ?? NaN)),
     );
-    const tokens = chooseTokens(batch, sequences).map(({ token }) => token);
+    const tokens = sampleBatch(batch, sequences).map(({ token }) => token);
     t.strictSame(tokens, expected);
   }
 });

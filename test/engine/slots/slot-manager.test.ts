@@ -2,7 +2,7 @@
 import t from 'tap';
 import { leaderOf } from '../../../src/engine/slots/prefix-group.js';
 import type { Budget, GenerateMessage } from '../../../src/engine/protocol.js';
-import { Scheduler, type SchedulerLimits } from '../../../src/engine/slots/slot-manager.js';
+import { SlotManager, type SlotManagerLimits } from '../../../src/engine/slots/slot-manager.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import { SlotTable } from '../../../src/engine/slots/slot-table.js';
 import type { Units } from '../../../src/engine/execution/units.js';
@@ -18,12 +18,12 @@ const exits = [0, 1].map((stage) => ({
 const units = { stages: [{ kv }, { kv }], trunk: 2, exits, branched: [false, false, false] } as unknown as Units;
 const [SHALLOW, DEEP] = [0, 1];
 
-/** A scheduler over so many slots, of bytes that last for everybody unless a test says otherwise. */
-function over(slots: number, limits: Partial<SchedulerLimits> = {}): { scheduler: Scheduler; table: SlotTable } {
+/** A slot manager over so many slots, of bytes that last for everybody unless a test says otherwise. */
+function over(slots: number, limits: Partial<SlotManagerLimits> = {}): { slotManager: SlotManager; table: SlotTable } {
   const model = { limits: { slots }, hiddenBytes: 0, boundaries: [null, null, null], device: { lazy: false } };
   const table = new SlotTable(model as unknown as StagedModel, units);
   const all = { maxRunning: slots, maxQueue: 9, kvBytes: 1e6, prefixReuse: true, ...limits };
-  return { scheduler: new Scheduler(table, all), table };
+  return { slotManager: new SlotManager(table, all), table };
 }
 
 /** A prompt of so many tokens, which begins like all others of the same kind. */
@@ -33,9 +33,9 @@ function sequence(id: string, tokens: readonly number[], more: Partial<GenerateM
   return new Sequence(greedy(id, tokens, exit, 9, { arrivedAt: 0, ...more }), exit, null, exits);
 }
 
-function start(scheduler: Scheduler, ...sequences: Sequence[]): void {
-  for (const each of sequences) scheduler.enqueue(each);
-  scheduler.start(0);
+function start(slotManager: SlotManager, ...sequences: Sequence[]): void {
+  for (const each of sequences) slotManager.enqueue(each);
+  slotManager.start(0);
 }
 
 /** What its stages do to all of its tokens but the last. */
@@ -44,11 +44,11 @@ function prefill({ slot, tokens, exit }: Sequence): void {
 }
 
 /** Runs one from its start to its end, so that it is a stored prefix. */
-function store(scheduler: Scheduler, id: string, tokens: readonly number[]): void {
+function store(slotManager: SlotManager, id: string, tokens: readonly number[]): void {
   const each = sequence(id, tokens);
-  start(scheduler, each);
+  start(slotManager, each);
   prefill(each);
-  scheduler.finish(each);
+  slotManager.finish(each);
 }
 
 void t.test('one starts as soon as its prompt and a token more have room; alone it starts in any case', async (t) => {
@@ -58,81 +58,81 @@ void t.test('one starts as soon as its prompt and a token more have room; alone 
     [2 * 41 + 2 * 21 - 1, 1],
     [10, 1],
   ] as const) {
-    const { scheduler } = over(2, { kvBytes });
-    start(scheduler, first, second);
-    t.equal(scheduler.running.length, running, `${kvBytes} bytes`);
+    const { slotManager } = over(2, { kvBytes });
+    start(slotManager, first, second);
+    t.equal(slotManager.running.length, running, `${kvBytes} bytes`);
   }
 });
 
 void t.test('of those that arrived together the one gives its slot back that was started last', async (t) => {
-  const { scheduler } = over(3, { kvBytes: 2 * (31 + 31 + 21) });
+  const { slotManager } = over(3, { kvBytes: 2 * (31 + 31 + 21) });
   const all = ['a', 'b', 'c'].map((id, kind) => sequence(id, prompt(id === 'c' ? 20 : 30, kind)));
-  start(scheduler, ...all);
-  t.equal(scheduler.running.length, 3);
+  start(slotManager, ...all);
+  t.equal(slotManager.running.length, 3);
   all[0]?.tokens.push(1);
-  scheduler.makeRoom();
+  slotManager.makeRoom();
   t.same(
-    scheduler.running.map(({ id }) => id),
+    slotManager.running.map(({ id }) => id),
     ['a', 'b'],
   );
-  t.match(scheduler.waiting, [{ id: 'c', preemptions: 1, slot: null }]);
+  t.match(slotManager.waiting, [{ id: 'c', preemptions: 1, slot: null }]);
 });
 
 void t.test('what is found done counts as cached when one starts for the first time, and no more after', async (t) => {
-  const { scheduler, table } = over(3);
-  store(scheduler, 'stored', prompt(40));
+  const { slotManager, table } = over(3);
+  store(slotManager, 'stored', prompt(40));
   const resumed = sequence('resumed', [...prompt(40).slice(0, 30), 7, 8, 9, 10]);
-  start(scheduler, resumed);
+  start(slotManager, resumed);
   t.equal(resumed.cachedTokens, 30);
   // It had to give its slot back, and another one made all of its prompt meanwhile.
-  scheduler.running.splice(0);
+  slotManager.running.splice(0);
   if (resumed.slot) table.drop(resumed.slot);
   Object.assign(resumed, { slot: null, preemptions: 1 });
-  store(scheduler, 'other', resumed.tokens);
-  start(scheduler, resumed);
+  store(slotManager, 'other', resumed.tokens);
+  start(slotManager, resumed);
   t.equal(resumed.slot?.length, 33, 'it takes what there is');
   t.equal(resumed.cachedTokens, 30);
   const live = sequence('live', [...resumed.tokens, 11, 12, 13]);
   resumed.tokens.push(11, 12, 13, 14, ...prompt(30, 2));
   live.tokens.push(14, ...prompt(30, 2), 5);
-  start(scheduler, live);
+  start(slotManager, live);
   prefill(live);
-  t.ok(scheduler.share(resumed));
+  t.ok(slotManager.share(resumed));
   t.equal(resumed.cachedTokens, 30, 'nor where another is ahead of it');
 });
 
 void t.test('a stored prefix that is used stays, whoever ends and starts around it', async (t) => {
-  const { scheduler } = over(3, { kvBytes: 2 * (40 + 80 + 41) });
+  const { slotManager } = over(3, { kvBytes: 2 * (40 + 80 + 41) });
   const [early, late] = [sequence('early', prompt(40, 1)), sequence('late', prompt(40, 2))];
-  start(scheduler, early, late);
+  start(slotManager, early, late);
   for (const each of [early, late]) prefill(each);
-  scheduler.finish(late);
-  scheduler.finish(early);
+  slotManager.finish(late);
+  slotManager.finish(early);
   const long = sequence('long', prompt(100, 3));
-  start(scheduler, long);
+  start(slotManager, long);
   const found = (kind: number): number => {
     const probe = sequence('probe', prompt(60, kind));
-    scheduler.lookUp(probe);
+    slotManager.lookUp(probe);
     return probe.frontier(0);
   };
   t.same([found(1), found(2)], [39, 0], 'the one that ended first went first, not the one that began first');
 
   const other = over(4, { kvBytes: 2 * 160 });
-  store(other.scheduler, 'system', prompt(80));
-  store(other.scheduler, 'once', prompt(40, 1));
+  store(other.slotManager, 'system', prompt(80));
+  store(other.slotManager, 'once', prompt(40, 1));
   // Much of it is lost if its slot is taken: what is shared is copied.
-  start(other.scheduler, sequence('copies', [...prompt(30), 7, 8, 9, 10]));
-  start(other.scheduler, sequence('long', prompt(40, 3)));
+  start(other.slotManager, sequence('copies', [...prompt(30), 7, 8, 9, 10]));
+  start(other.slotManager, sequence('long', prompt(40, 3)));
   const [system, once] = [sequence('s', prompt(90)), sequence('o', prompt(90, 1))];
-  for (const each of [system, once]) other.scheduler.lookUp(each);
+  for (const each of [system, once]) other.slotManager.lookUp(each);
   t.same([system.frontier(0), once.frontier(0)], [79, 0]);
 });
 
 void t.test('where the only slot left holds the prefix, it is cut to what is shared', async (t) => {
-  const { scheduler } = over(2);
-  store(scheduler, 'stored', prompt(100));
+  const { slotManager } = over(2);
+  store(slotManager, 'stored', prompt(100));
   const [live, next] = [sequence('live', prompt(20, 1)), sequence('next', [...prompt(40), 7, 8, 9, 10])];
-  start(scheduler, live, next);
+  start(slotManager, live, next);
   t.equal(next.slot?.length, 40);
   t.equal(next.cachedTokens, 40);
 });
@@ -142,59 +142,59 @@ void t.test('a shallow prompt takes nothing deep that has no room beside others'
     [39, true],
     [38, false],
   ] as const) {
-    const { scheduler } = over(2, { kvBytes: 2 * 41 + 51 + spare });
+    const { slotManager } = over(2, { kvBytes: 2 * 41 + 51 + spare });
     const [deep, shallow] = [sequence('deep', prompt(40)), sequence('shallow', prompt(50), {}, SHALLOW)];
-    start(scheduler, deep, shallow);
+    start(slotManager, deep, shallow);
     prefill(deep);
-    t.equal(scheduler.share(shallow), isShared, `${spare} bytes`);
+    t.equal(slotManager.share(shallow), isShared, `${spare} bytes`);
     t.equal(shallow.slot?.length, isShared ? 39 : 0);
   }
 });
 
 void t.test('after the first follower others take what they share only while there is time', async (t) => {
-  const { scheduler } = over(4);
+  const { slotManager } = over(4);
   const all = ['leads', 'b', 'c', 'd'].map((id) => sequence(id, prompt(40)));
   const [leads, ...others] = all;
   for (const each of all) {
-    scheduler.lookUp(each);
-    scheduler.enqueue(each);
+    slotManager.lookUp(each);
+    slotManager.enqueue(each);
   }
-  scheduler.start(0);
-  t.ok(others.every(({ leader }) => leader?.by === leads));
+  slotManager.start(0);
+  t.ok(others.every(({ leader }) => leader?.sequence === leads));
   if (leads) prefill(leads);
   const taken = (): number[] => others.map(({ slot }) => slot?.length ?? 0);
-  scheduler.follow(() => false);
+  slotManager.syncFollowers(() => false);
   t.same(taken(), [39, 0, 0]);
-  scheduler.follow(() => true);
+  slotManager.syncFollowers(() => true);
   t.same(taken(), [39, 39, 39]);
 });
 
 void t.test('who waits counts on what its leader left when that ended', async (t) => {
-  const { scheduler } = over(1);
+  const { slotManager } = over(1);
   const [leads, waits] = [sequence('leads', prompt(40)), sequence('waits', prompt(40))];
-  start(scheduler, leads);
-  scheduler.lookUp(waits);
-  scheduler.enqueue(waits);
-  t.equal(waits.leader?.by, leads);
+  start(slotManager, leads);
+  slotManager.lookUp(waits);
+  slotManager.enqueue(waits);
+  t.equal(waits.leader?.sequence, leads);
   prefill(leads);
-  scheduler.finish(leads);
-  scheduler.follow(() => true);
+  slotManager.finish(leads);
+  slotManager.syncFollowers(() => true);
   t.equal(waits.frontier(0), 39);
   if (waits.prefix) waits.prefix.slot.tokens = [];
   t.equal(waits.frontier(0), 0, 'as long as it is there');
 });
 
 void t.test('what a leader brings is expected in the stages that it needs, and while it is there', async (t) => {
-  const { scheduler } = over(2);
+  const { slotManager } = over(2);
   const [leads, follows] = [sequence('leads', prompt(40), {}, SHALLOW), sequence('follows', prompt(40))];
-  start(scheduler, leads);
-  scheduler.lookUp(follows);
+  start(slotManager, leads);
+  slotManager.lookUp(follows);
   leads.slot?.reach(0, 20);
-  const expected = (): number[] => [0, 1].map((unit) => follows.expected(unit));
+  const expected = (): number[] => [0, 1].map((unit) => follows.expectedFrontier(unit));
   t.same(expected(), [39, 0]);
   leads.slot?.reach(1, 10);
   t.same(expected(), [39, 10], 'what it has done deeper than it needs');
-  scheduler.finish(leads);
+  slotManager.finish(leads);
   t.same(expected(), [0, 0]);
 });
 
@@ -205,19 +205,19 @@ void t.test('a leader is due no later, follows nobody behind it, and brings enou
   };
   const [soon, later] = [sequence('soon', prompt(40), budget(100)), sequence('later', prompt(40), budget(200))];
   t.equal(leaderOf(soon, [later]), null);
-  t.match(leaderOf(later, [soon]), { by: { id: 'soon' }, length: 39 });
+  t.match(leaderOf(later, [soon]), { sequence: { id: 'soon' }, length: 39 });
   t.equal(leaderOf(sequence('begins sooner', prompt(40), budget(null, 50)), [soon]), null);
   const others = Array.from({ length: 64 }, (_, i) => sequence(`other ${i}`, prompt(40, i + 1), budget(100)));
-  t.match(leaderOf(later, [...others, soon]), { by: { id: 'soon' } }, 'the newest 64 are compared');
+  t.match(leaderOf(later, [...others, soon]), { sequence: { id: 'soon' } }, 'the newest 64 are compared');
   t.equal(leaderOf(later, [soon, ...others]), null, 'and no others');
   const [a, b, c] = [sequence('a', prompt(40)), sequence('b', prompt(40)), sequence('c', prompt(40))];
-  b.leader = { by: c, length: 39 };
-  a.leader = { by: b, length: 39 };
+  b.leader = { sequence: c, length: 39 };
+  a.leader = { sequence: b, length: 39 };
   t.equal(leaderOf(c, [a, b]), null, 'it would wait for itself');
   a.leader = b.leader = null;
-  t.match(leaderOf(c, [a, b]), { by: { id: 'a' } }, 'of equal ones the oldest');
-  const { scheduler } = over(2);
-  start(scheduler, a, b);
+  t.match(leaderOf(c, [a, b]), { sequence: { id: 'a' } }, 'of equal ones the oldest');
+  const { slotManager } = over(2);
+  start(slotManager, a, b);
   b.slot?.reach(0, 23);
   t.match(leaderOf(b, [a]), { length: 39 });
   b.slot?.reach(0, 24);

@@ -1,6 +1,6 @@
 /** The memory behind slots: what is committed follows what they hold. */
 import t from 'tap';
-import { place } from '../../../src/engine/slots/compaction.js';
+import { compact } from '../../../src/engine/slots/compaction.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import type { Slot } from '../../../src/engine/slots/slot.js';
 import { PAGE, residentPages, viewMemory } from '../../../src/runtime/libc.js';
@@ -89,7 +89,7 @@ void t.test('a long sequence moves only where that pays, its new pages counted',
     const [, , , , last] = slots;
     if (last === undefined) throw new Error('no slot is free');
     write(last, length, 1);
-    place(executor, [sequence(last)]);
+    compact(executor, [sequence(last)]);
     return last.index;
   };
   t.equal(places(1000), 0, 'four rows for nobody cost more');
@@ -154,7 +154,7 @@ void t.test('who takes over a stored prefix does not keep what came after it', (
   t.ok((stored?.touched ?? 0) >= 400);
   core.submit(greedy('second', [...prompt.slice(0, 210), 300, 301, 302, 303], exit, 2));
   core.step();
-  const [second] = core.scheduler.running;
+  const [second] = core.slotManager.running;
   t.equal(second?.slot, stored, 'taken over');
   t.equal(second?.cachedTokens, 210);
   t.ok((stored?.touched ?? Infinity) < 230, `${stored?.touched ?? NaN} positions`);

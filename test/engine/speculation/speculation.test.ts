@@ -11,7 +11,7 @@ import { Sequence } from '../../../src/engine/sequence.js';
 import { DraftLength } from '../../../src/engine/speculation/draft-length.js';
 import { draftAt, draftExits } from '../../../src/engine/speculation/exit-draft.js';
 import { lookUp, lookUpIn } from '../../../src/engine/speculation/lookup.js';
-import { Payoff, PlainPace } from '../../../src/engine/speculation/speedup.js';
+import { Speedup, BaselineStep } from '../../../src/engine/speculation/speedup.js';
 import { maySpeculate } from '../../../src/engine/speculation/eligibility.js';
 import { type Answer, advanceTo, drain, greedy, makeCore, makeExecutor, MODEL, openSlot, PROMPTS } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
@@ -86,7 +86,7 @@ void t.test('drafts grow while all are accepted and shrink while none is', async
 });
 
 void t.test('a way of drafting that does not pay is left, and tried again now and then', async (t) => {
-  const payoff = new Payoff();
+  const payoff = new Speedup();
   t.ok(payoff.tryNow(), 'at first');
   for (let i = 0; i < 100; i++) payoff.observe(8, 10);
   t.ok(payoff.ratio < 0.9);
@@ -94,7 +94,7 @@ void t.test('a way of drafting that does not pay is left, and tried again now an
   t.ok(tries > 0 && tries < 20, `${tries} of 1000`);
   for (let i = 0; i < 100; i++) payoff.observe(20, 10);
   t.ok(payoff.tryNow() && payoff.ratio > 1.5);
-  const pace = new PlainPace();
+  const pace = new BaselineStep();
   t.ok(pace.isDue(), 'before anything is known');
   pace.observe(10);
   for (let i = 0; i < 60; i++) pace.observe(20);

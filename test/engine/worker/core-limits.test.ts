@@ -8,7 +8,7 @@ import type { Constraint } from '../../../src/engine/sampling/constraint.js';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
 import type { EndedEvent, PromptEvent, StepMessage, TokenLogprobs } from '../../../src/engine/protocol.js';
 import { scorePrompt } from '../../../src/engine/sampling/prompt-scores.js';
-import { Scheduler } from '../../../src/engine/slots/slot-manager.js';
+import { SlotManager } from '../../../src/engine/slots/slot-manager.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import { defaultPolicy } from '../../../src/router/index.js';
 import type { CostPoint } from '../../../src/cost/table.js';
@@ -115,7 +115,7 @@ void t.test('a shallow request takes no deep prefix that has no room, and runs b
   ] as const) {
     const engine = core(() => 0, { prefixReuse: true, kvBytes: deep + room });
     engine.submit(greedy('deep', [...shared, 4, 5, 6, 7], deepest, 20, { arrivedAt: 0 }));
-    while (engine.scheduler.running[0]?.generated !== 2) engine.step();
+    while (engine.slotManager.running[0]?.generated !== 2) engine.step();
     engine.submit(greedy('shallow', [...shared, 8, 9, 10, 11], shallowest, 4, { arrivedAt: 1 }));
     const ended = [];
     while (engine.busy) ended.push(...engine.step().ended);
@@ -149,7 +149,7 @@ void t.test(
 void t.test('whichever way a request with a grammar ends, its parser is given back', async (t) => {
   const closed: string[] = [];
   const constraint = (id: string, more: Partial<Constraint> = {}): Constraint => ({
-    ...{ mask: null, binds: false, free: true, ends: false, failed: null, accept: () => undefined },
+    ...{ mask: null, enforced: false, released: true, complete: false, failed: null, accept: () => undefined },
     close: () => void closed.push(id),
     ...more,
   });
@@ -163,9 +163,9 @@ void t.test('whichever way a request with a grammar ends, its parser is given ba
   engine.submit(greedy('late', [3], deepest, 2, { ...ask, depth: depth('truncate') }), constraint('late'));
   engine.submit(greedy('cancelled', [3], deepest, 2, ask), constraint('cancelled'));
   engine.submit(greedy('whole', [3], deepest, 2, ask), constraint('whole'));
-  engine.submit(greedy('complete', [3], deepest, 2, ask), constraint('complete', { free: false, ends: true }));
+  engine.submit(greedy('complete', [3], deepest, 2, ask), constraint('complete', { released: false, complete: true }));
   const failed = { message: 'broken', isLost: true };
-  engine.submit(greedy('lost', [3], deepest, 2, ask), constraint('lost', { free: false, failed }));
+  engine.submit(greedy('lost', [3], deepest, 2, ask), constraint('lost', { released: false, failed }));
   engine.cancel('cancelled');
   const steps = stepsOf(engine);
   const refused = steps.flatMap((step) => step.refused.map(({ id, reason }) => [id, reason]));
@@ -180,7 +180,7 @@ void t.test('whichever way a request with a grammar ends, its parser is given ba
 void t.test('who waits for a mask holds up nobody else', async (t) => {
   const engine = core(() => 0);
   const pending: Constraint = {
-    ...{ mask: null, binds: true, free: false, ends: false, failed: null },
+    ...{ mask: null, enforced: true, released: false, complete: false, failed: null },
     ...{ accept: () => undefined, close: () => undefined },
   };
   engine.submit(greedy('masked', [3], deepest, 2, { arrivedAt: 0 }), pending);
@@ -232,22 +232,22 @@ void t.test('who gave its slot back began when it first had one, and takes no pl
   const ended: EndedEvent[] = [];
   let resumed = 0;
   while (engine.busy) {
-    const before = engine.scheduler.waiting.length;
+    const before = engine.slotManager.waiting.length;
     ended.push(...engine.step().ended);
-    if (before > engine.scheduler.waiting.length) resumed = now;
+    if (before > engine.slotManager.waiting.length) resumed = now;
     now += 10;
   }
   const young = ended.find(({ id }) => id === 'young');
   t.match(young, { reason: 'length', preemptions: 1, startedAt: 0 });
   t.ok(resumed > 0, 'it waited again');
 
-  const scheduler = new Scheduler(table, { maxRunning: 0, maxQueue: 1, kvBytes: room, prefixReuse: false });
+  const slotManager = new SlotManager(table, { maxRunning: 0, maxQueue: 1, kvBytes: room, prefixReuse: false });
   const preempted = new Sequence(greedy('preempted', [3], deepest, 2), 0);
   preempted.preemptions = 1;
-  scheduler.enqueue(preempted);
-  t.notOk(scheduler.isFull());
-  scheduler.enqueue(new Sequence(greedy('waits', [3], deepest, 2), 0));
-  t.ok(scheduler.isFull());
+  slotManager.enqueue(preempted);
+  t.notOk(slotManager.isFull());
+  slotManager.enqueue(new Sequence(greedy('waits', [3], deepest, 2), 0));
+  t.ok(slotManager.isFull());
 });
 
 void t.test('what is refused or ended before it is submitted is told though nothing runs', async (t) => {

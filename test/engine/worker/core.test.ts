@@ -73,7 +73,7 @@ void t.test('200 requests at random depths, lengths and cancels: each ends once,
   }
   t.ok(cancelled > 10, `${cancelled} were cancelled`);
   t.equal(executor.table.used('live'), used, 'no live slot is left');
-  t.equal(core.scheduler.running.length + core.scheduler.waiting.length, 0);
+  t.equal(core.slotManager.running.length + core.slotManager.waiting.length, 0);
 });
 
 void t.test('a stop string ends a sequence as a stop, and steps tell whom and what they ran', async (t) => {
@@ -113,7 +113,7 @@ void t.test('a full KV budget preempts the newest and resumes it where it was', 
   let before = -1;
   const answers = drain(core, ({ load }) => {
     t.ok(load.kvUsed <= 1, 'within the budget');
-    const waiting = core.scheduler.waiting.find(({ id, preemptions }) => id === 'young' && preemptions > 0);
+    const waiting = core.slotManager.waiting.find(({ id, preemptions }) => id === 'young' && preemptions > 0);
     if (waiting) before = waiting.generated;
   });
   t.strictSame(answers.get('old')?.tokens, expected[0]);
@@ -158,7 +158,7 @@ void t.test('admission counts on a stored prefix, and only while it is stored', 
   const again = predictedMs('second', next);
   t.ok(again < fresh / 3, `${again} ms, ${fresh} ms without`);
   const waiting = new Sequence(greedy('third', next, deepest, 2), exits.length - 1);
-  core.scheduler.lookUp(waiting);
+  core.slotManager.lookUp(waiting);
   t.equal(waiting.frontier(0), 903, 'all but the last one');
   if (waiting.prefix) waiting.prefix.slot.tokens = [];
   t.equal(waiting.frontier(0), 0, 'another sequence took its slot');
@@ -182,7 +182,7 @@ void t.test('a long prompt never stalls a stream by more than one chunk', async 
     if (!work || work.prefillTokens === 0) return;
     withPrefill++;
     worst = Math.max(worst, work.prefillTokens);
-    if (core.scheduler.find('stream'))
+    if (core.slotManager.find('stream'))
       t.ok(
         tokens.some(({ id }) => id === 'stream'),
         'the stream goes on',

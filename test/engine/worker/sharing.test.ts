@@ -151,11 +151,11 @@ void t.test('who goes first and loses its slot follows', async (t) => {
   const { tokens, ended } = run(core, [ask('a'), ask('b'), ask('c')], () => {
     if (++steps !== 2) return;
     // As makeRoom does it.
-    const first = core.scheduler.find('a');
+    const first = core.slotManager.find('a');
     if (first?.slot) table.drop(first.slot);
     if (first) Object.assign(first, { slot: null, leader: null, preemptions: 1 });
-    core.scheduler.running.shift();
-    if (first) core.scheduler.waiting.unshift(first);
+    core.slotManager.running.shift();
+    if (first) core.slotManager.waiting.unshift(first);
   });
   for (const id of ['a', 'b', 'c']) {
     t.strictSame(tokens.get(id), expected);
@@ -226,13 +226,13 @@ void t.test('predictions count a shared prompt once, and only while somebody bri
   for (const { id, predictedTtftMs } of core.step().planned) planned.set(id, predictedTtftMs);
   const [first = 0, , , last = 0] = ['a', 'b', 'c', 'd'].map((id) => planned.get(id));
   t.ok(last < 1.5 * first, `${last} ms after ${first}`);
-  const [a, b] = ['a', 'b'].map((id) => core.scheduler.find(id));
+  const [a, b] = ['a', 'b'].map((id) => core.slotManager.find(id));
   t.equal(b?.frontier(0), 0);
-  t.equal(b?.expected(0), 63);
+  t.equal(b?.expectedFrontier(0), 63);
   core.cancel('a');
   core.step();
   t.equal(a?.isOver, true);
-  t.equal(core.scheduler.find('c')?.leader?.by.id, 'b', 'the next one brings it');
+  t.equal(core.slotManager.find('c')?.leader?.sequence.id, 'b', 'the next one brings it');
   drain(core);
 });
 

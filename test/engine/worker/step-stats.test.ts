@@ -1,5 +1,5 @@
 import t from 'tap';
-import { exitTimes } from '../../../src/engine/worker/exit-times.js';
+import { exitTimes } from '../../../src/engine/worker/step-stats.js';
 import type { DepthShape, Work } from '../../../src/cost/model.js';
 
 const shape: DepthShape = {

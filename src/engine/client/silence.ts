@@ -1,14 +1,10 @@
 /**
- * Notices an engine process that lives and says nothing any more: stuck in a native call, stopped, or in an endless loop.
+ * How long an engine may be silent before it counts as stuck.
  *
- * Knows: time without a word. Must not know: processes, what is said.
- *
- * Counted in looks, not by the clock: where this process itself was suspended, that is one look, however long it took.
+ * Knows: measured costs, the positions of its longest step. Must not know: processes, timers.
  */
 import type { CostPoint, CostTable } from '../../cost/table.js';
 
-/** Looks after which silence is no step that takes long. */
-const LOOKS = 6;
 /** Shortest silence that ends an engine, ms. */
 const LEAST_MS = 30_000;
 /** How many times as long as measured its longest step may take: a busy machine, and then some. */
@@ -38,50 +34,4 @@ function chunkMs(measured: readonly CostPoint[], { chunk, context }: LongestStep
   const perPosition = span > 0 ? Math.max(0, last.ms - first.ms) / span : 0;
   const more = perPosition * Math.max(0, context - last.context);
   return ((Math.max(first.ms, last.ms) + more) * Math.max(rows, Math.min(chunk, context))) / rows;
-}
-
-export class Watchdog {
-  #timer: NodeJS.Timeout | null = null;
-  #unheard = 0;
-
-  /**
-   * @param ask makes the engine say something
-   * @param silent called once when it says nothing
-   * @param looks after which the next one finds it silent
-   */
-  constructor(
-    private readonly ask: () => void,
-    private readonly silent: () => void,
-    private readonly looks = LOOKS,
-  ) {}
-
-  /** Begins to watch, anew where it does already. */
-  start(silenceMs: number): void {
-    this.stop();
-    this.#timer = setInterval(() => {
-      this.#look();
-    }, silenceMs / this.looks);
-    this.#timer.unref();
-  }
-
-  /** The engine said something. */
-  heard(): void {
-    this.#unheard = 0;
-  }
-
-  stop(): void {
-    if (this.#timer !== null) clearInterval(this.#timer);
-    this.#timer = null;
-    this.#unheard = 0;
-  }
-
-  #look(): void {
-    if (this.#unheard < this.looks) {
-      this.#unheard += 1;
-      this.ask();
-      return;
-    }
-    this.stop();
-    this.silent();
-  }
 }
