@@ -1,8 +1,8 @@
 /**
- * The engine without its process: requests in, one message per step out.
+ * The engine without its process: requests come in, each step returns one message.
  *
- * A step is: end what was cancelled or is overdue; admit; re-plan depths; advance one chunk; decode the batch; sample.
- * Knows: slot manager, router, executor. Must not know: processes, HTTP, text ("purely token id sequences").
+ * A step schedules (admission, deadlines, slots, exits, prefill), executes (prefill, then decode or a draft) and commits
+ * (cost model, sampling, ends, message). It knows token ids, never text, HTTP or processes.
  */
 import type { Policy } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
@@ -43,6 +43,26 @@ export interface CoreOptions extends SlotManagerLimits {
   readonly clock: () => number;
 }
 
+/** The decisions of a step. */
+interface Schedule {
+  readonly startedAt: number;
+  /** Ids of the sequences that skip the decode step. */
+  readonly paused: ReadonlySet<string>;
+  readonly prefill: readonly PrefillTask[];
+}
+
+/** The work of a step, with logits that are not sampled yet. */
+interface StepRun {
+  readonly at: number;
+  readonly took: { readonly ms: number; readonly cycleMs: number };
+  readonly prefilled: AdvanceTotals;
+  /** Sequences that decoded, in the order of the head's rows. */
+  readonly rows: readonly Sequence[];
+  /** The draft of the only row; null for a plain decode step. */
+  readonly draft: Draft | null;
+  readonly stageRows: readonly number[];
+}
+
 export class EngineCore {
   readonly slotManager: SlotManager;
   /** Why the model folder's prior of output lengths is not used; null where it is. */
@@ -51,7 +71,7 @@ export class EngineCore {
   readonly #output = new StepOutput();
   readonly #speculation: Speculation;
   readonly #admissions: AdmissionQueue;
-  /** When the step before ended; null after a rest. */
+  /** End of the previous step; null while the loop is idle. */
   #stepEndedAt: number | null = null;
 
   constructor(
@@ -68,18 +88,18 @@ export class EngineCore {
     this.#admissions = new AdmissionQueue(executor, this.slotManager, this.#router, this.#output);
   }
 
-  /** Whether `step` has anything to do or to tell. */
+  /** Whether `step` has work or events to report. */
   get busy(): boolean {
     const { running, waiting } = this.slotManager;
     return running.length + waiting.length + this.#admissions.count > 0 || this.#output.hasNews;
   }
 
-  /** Whether a sequence can't go on for want of a mask. */
+  /** Whether a sequence waits for the mask of its grammar. */
   get awaitsMasks(): boolean {
     return this.slotManager.running.some(({ awaitsMask }) => awaitsMask);
   }
 
-  /** Whether `step` has nothing to do before a mask comes. */
+  /** Whether every sequence waits for a mask, and no request waits for a step. */
   get isStalled(): boolean {
     const { running, waiting } = this.slotManager;
     const othersWait = waiting.length + this.#admissions.count > 0 || this.#output.hasNews;
@@ -87,85 +107,91 @@ export class EngineCore {
   }
 
   /**
-   * Takes a request; the next step accepts or refuses it, and its message says which.
-   * @param elsewhere requests that wait before they are submitted and have places in the queue; null for one of those
+   * Takes a request. The next step admits or rejects it, and its message says which.
+   * @param elsewhere requests in the grammar queue, which count against the queue's size; null for one of them
    */
   submit(request: GenerateMessage, constraint: Constraint | null = null, elsewhere: number | null = 0): void {
     this.#admissions.submit(request, constraint, elsewhere);
   }
 
-  /** Refuses a request that was never submitted. */
+  /** Rejects a request that was never submitted. */
   refuse(event: Omit<RefusedEvent, 'leastFeasibleMs'>): void {
     this.#admissions.refuse(event);
   }
 
-  /** Refuses a request whose budget was over before it was submitted. */
+  /** Rejects a request whose budget ended before it was submitted. */
   refuseLate(request: GenerateMessage): void {
     this.#admissions.refuseLate(request, this.#context(this.options.clock()));
   }
 
-  /** Ends a request that was never submitted. */
+  /** Cancels a request that was never submitted. */
   abandon(request: GenerateMessage, reason: CancelReason): void {
     this.#admissions.abandon(request, reason, this.options.clock());
   }
 
-  /** Whether the queue has no place left. @param elsewhere requests that wait before they are submitted */
+  /** Whether the queue is full. @param elsewhere requests in the grammar queue */
   isFull(elsewhere: number): boolean {
     return this.#admissions.isFull(elsewhere);
   }
 
-  /** Ends a sequence at the next step. Unknown ids are ignored: the answer may just have ended. */
+  /** Cancels a sequence at the next step. An unknown id is ignored: its answer may have ended already. */
   cancel(id: string, reason: CancelReason = 'cancelled'): void {
     const sequence = this.slotManager.find(id) ?? this.#admissions.find(id);
     if (sequence) sequence.ending = reason;
   }
 
-  /** Tells that no step follows the last one for now: the time until the next one is none of a step's. */
+  /** The loop is idle from here on: the time until the next step belongs to no step. */
   rest(): void {
     this.#stepEndedAt = null;
   }
 
-  /** Does one step and tells what happened. */
+  /** Runs one step and reports its events. */
   step(): StepMessage {
-    const { clock } = this.options;
-    const startedAt = clock();
+    const schedule = this.#schedule(this.options.clock());
+    const run = this.#execute(schedule);
+    return this.#commit(run);
+  }
+
+  /** Decides what the step runs: admission, deadlines, slots, exits, and prefill or catch-up. */
+  #schedule(startedAt: number): Schedule {
+    const { clock, policy } = this.options;
     this.#admissions.admit(this.#context(startedAt));
     this.#endDue(startedAt);
     this.slotManager.reorder(this.#router.order(this.#context(startedAt)));
     this.slotManager.start(startedAt);
-    this.slotManager.syncFollowers(() => clock() - startedAt < this.options.policy.maxStallMs);
+    this.slotManager.syncFollowers(() => clock() - startedAt < policy.maxStallMs);
     const paused = this.#replan(startedAt);
     this.slotManager.makeRoom();
-    const { running } = this.slotManager;
-
-    const advances = this.#advances(startedAt, paused);
-    this.#endOverdue(
-      running.filter((each) => this.#mayDecode(each, paused) && this.#isDecodableAfter(each, advances)),
-      advances,
-      startedAt,
+    const prefill = this.#selectPrefill(startedAt, paused);
+    const rows = this.slotManager.running.filter(
+      (each) => this.#mayDecode(each, paused) && this.#isDecodableAfter(each, prefill),
     );
-    // Decode rows after the chunk: a prompt that it completes joins this very batch.
-    const advanced = this.#advance(advances.filter(({ sequence }) => sequence.slot !== null));
-    const ready = (each: Sequence): boolean =>
+    this.#endOverdue(rows, prefill, startedAt);
+    return { startedAt, paused, prefill: prefill.filter(({ sequence }) => sequence.slot !== null) };
+  }
+
+  /** Runs prefill, then one decode step or the verification of a draft. A prompt that is complete joins the batch. */
+  #execute({ startedAt, paused, prefill }: Schedule): StepRun {
+    const { clock } = this.options;
+    const prefilled = this.#runPrefill(prefill);
+    const isReady = (each: Sequence): boolean =>
       this.#mayDecode(each, paused) && each.isDecodable(this.executor.exit(each.exit).needed);
-    // The chunk may have taken longer than it should have.
-    if (advances.length > 0) this.#endOverdue(running.filter(ready), [], clock());
-    const rows = running.filter(ready);
+    // Prefill may take longer than its prediction: a deadline that a decode step would exceed ends its answer here.
+    if (prefill.length > 0) this.#endOverdue(this.slotManager.running.filter(isReady), [], clock());
+    const rows = this.slotManager.running.filter(isReady);
     const [lone] = rows;
-    const draft = lone && rows.length === 1 ? this.#draft(lone) : null;
+    const draft = lone !== undefined && rows.length === 1 ? this.#runDraft(lone) : null;
     const stageRows = rows.length > 0 && draft === null ? this.#decode(rows) : [];
     const at = clock();
-    // Plans count on the whole cycle: what lies between two steps (sampling, messages, admission) takes time as well.
-    const ms = at - startedAt;
-    const cycleMs = at - (this.#stepEndedAt ?? startedAt);
-    const work =
-      lone && draft !== null
-        ? this.#verify(lone, draft, advanced, { at, ms, cycleMs })
-        : this.#learn(advanced, rows, stageRows, ms, cycleMs);
-    if (draft === null) {
-      if (lone && rows.length === 1 && advanced.work.length === 0) this.#speculation.observe(lone, null, 1, cycleMs);
-      this.#emit(rows, at);
-    }
+    // Sampling, messages and admission between two steps take time as well, and plans count on the whole cycle.
+    const took = { ms: at - startedAt, cycleMs: at - (this.#stepEndedAt ?? startedAt) };
+    return { at, took, prefilled, rows, draft, stageRows };
+  }
+
+  /** Learns the step's cost, samples and emits tokens, ends answers, and builds the message. */
+  #commit(run: StepRun): StepMessage {
+    const { at, draft } = run;
+    const work = draft === null ? this.#commitBatch(run) : this.#commitDraft(run, draft);
     this.#endScored(at);
     const message = this.#output.take(at, this.#load(), work);
     this.#stepEndedAt = this.busy ? at : null;
@@ -184,18 +210,18 @@ export class EngineCore {
     return !paused.has(sequence.id) && sequence.request.maxTokens > 0 && !sequence.awaitsMask;
   }
 
-  /** Whether a sequence joins the rows of a step that makes these advances first. */
-  #isDecodableAfter(sequence: Sequence, advances: readonly PrefillTask[]): boolean {
+  /** Whether a sequence can decode after these prefill tasks. */
+  #isDecodableAfter(sequence: Sequence, tasks: readonly PrefillTask[]): boolean {
     const last = sequence.tokens.length - 1;
     if (sequence.isDecodable(this.executor.exit(sequence.exit).needed)) return true;
-    return advances.some((each) => each.sequence === sequence && each.end >= last);
+    return tasks.some((each) => each.sequence === sequence && each.end >= last);
   }
 
-  /** Ends whose deadline falls into the step that is about to run, before it runs. */
-  #endOverdue(rows: readonly Sequence[], advances: readonly PrefillTask[], now: number): void {
+  /** Ends every `truncate` answer whose deadline falls into the step that is about to run. */
+  #endOverdue(rows: readonly Sequence[], tasks: readonly PrefillTask[], now: number): void {
     const all = [...this.slotManager.running, ...this.slotManager.waiting];
     if (!all.some(({ request }) => request.depth.budget?.onMiss === 'truncate')) return;
-    const work = { decode: decodeWork(rows, this.#router.shape), prefill: advances.flatMap((each) => each.work) };
+    const work = { decode: decodeWork(rows, this.#router.shape), prefill: tasks.flatMap((each) => each.work) };
     for (const sequence of all) if (this.#router.isOverdue(sequence, now, work)) this.#end(sequence, 'deadline', now);
   }
 
@@ -208,8 +234,8 @@ export class EngineCore {
     return new Set(plan.paused);
   }
 
-  /** Who advances in this step: all who must catch up, since their plans count on it; else the prompt that the router names. */
-  #advances(now: number, paused: ReadonlySet<string>): PrefillTask[] {
+  /** Every catch-up, since plans count on it; without one, a chunk of the prompt that the router names. */
+  #selectPrefill(now: number, paused: ReadonlySet<string>): PrefillTask[] {
     const { running } = this.slotManager;
     const { prefillChunk, policy } = this.options;
     const catchUps = catchUpTasks(running, this.executor, this.#router, prefillChunk, policy.maxStallMs);
@@ -218,22 +244,22 @@ export class EngineCore {
     const chunk = this.#router.choosePrefill(this.#context(now), paused);
     const sequence = running.find(({ id }) => id === chunk?.id);
     if (sequence === undefined || chunk === null) return [];
-    // Whoever goes on takes along what another prompt has done of its own.
+    // The prompt starts from the prefix that another prompt has computed by this step.
     this.slotManager.share(sequence);
     return [prefillTask(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#router)];
   }
 
-  #advance(advances: readonly PrefillTask[]): AdvanceTotals {
+  #runPrefill(tasks: readonly PrefillTask[]): AdvanceTotals {
     let prefilled = 0;
     let caughtUp = 0;
-    for (const { sequence, end } of advances) {
+    for (const { sequence, end } of tasks) {
       if (!sequence.slot) continue;
       const done = this.executor.advance(sequence.slot, sequence.exit, end);
       scorePrompt(this.executor, sequence, done.output, this.#output.prompts);
       prefilled += done.prefilled;
       caughtUp += done.caughtUp;
     }
-    return { work: advances.flatMap(({ work }) => work), prefilled, caughtUp };
+    return { work: tasks.flatMap(({ work }) => work), prefilled, caughtUp };
   }
 
   #decode(rows: Sequence[]): number[] {
@@ -244,12 +270,12 @@ export class EngineCore {
     );
   }
 
-  /** A draft for the only sequence that decodes, run and not yet verified; null where none is worth it. */
-  #draft(sequence: Sequence): Draft | null {
+  /** Drafts for a sequence that decodes alone and runs the draft through its exit; null without a draft worth its cost. */
+  #runDraft(sequence: Sequence): Draft | null {
     const { request, generated, tokens, exit } = sequence;
     if (!maySpeculate(request, this.options.speculate)) return null;
     if (request.depth.budget?.onMiss === 'truncate') {
-      // A round takes no longer than two steps.
+      // Drafting and verification together take no longer than two steps.
       const decode = decodeWork([sequence], this.#router.shape);
       const twoSteps = { decode, prefill: this.#router.advanceWork(sequence, tokens.length) };
       if (this.#router.isOverdue(sequence, this.options.clock(), twoSteps)) return null;
@@ -263,20 +289,17 @@ export class EngineCore {
     return draft;
   }
 
-  /** Emits what a draft brought. The cost model learns nothing from it: plans count on plain steps. */
-  #verify(
-    sequence: Sequence,
-    draft: Draft,
-    advanced: AdvanceTotals,
-    { at, ms, cycleMs }: { at: number; ms: number; cycleMs: number },
-  ): StepWork {
-    const decode = decodeWork([sequence], this.#router.shape);
+  /** Emits the accepted tokens of a draft. The cost model learns nothing from it: plans count on plain steps. */
+  #commitDraft({ at, took, prefilled, rows }: StepRun, draft: Draft): StepWork {
+    const [sequence] = rows;
+    if (sequence === undefined) throw new Error('a draft without its sequence');
+    const decode = decodeWork(rows, this.#router.shape);
     const plainMs = this.#router.predictMs({ decode, prefill: [] });
     const before = sequence.generated;
     const accepted = this.#speculation.verify(sequence, draft, (choice) => this.#take(sequence, choice, at));
     const tokens = Math.max(1, sequence.generated - before);
-    if (advanced.work.length === 0) this.#speculation.observe(sequence, draft, tokens, cycleMs);
-    const work = stepWork(this.#router, decode, advanced, [], { ms, cycleMs });
+    if (prefilled.work.length === 0) this.#speculation.observe(sequence, draft, tokens, took.cycleMs);
+    const work = stepWork(this.#router, decode, prefilled, [], took);
     return {
       ...work,
       predictedMs: work.predictedMs + (tokens - 1) * plainMs,
@@ -285,15 +308,31 @@ export class EngineCore {
     };
   }
 
-  #emit(rows: readonly Sequence[], at: number): void {
-    const chosen = sampleBatch(this.executor.head, rows);
+  /** Samples and emits one token for each row. @returns null where the step ran nothing */
+  #commitBatch(run: StepRun): StepWork | null {
+    const { at, took, prefilled, rows } = run;
+    const work = this.#learn(run);
+    const [lone] = rows;
+    if (lone !== undefined && rows.length === 1 && prefilled.work.length === 0)
+      this.#speculation.observe(lone, null, 1, took.cycleMs);
+    const sampled = sampleBatch(this.executor.head, rows);
     rows.forEach((sequence, row) => {
-      const choice = chosen[row];
-      if (choice) this.#take(sequence, choice, at);
+      const token = sampled[row];
+      if (token) this.#take(sequence, token, at);
     });
+    return work;
   }
 
-  /** Gives a sequence its next token. @returns false where its answer ends with it */
+  #learn({ took, prefilled, rows, stageRows }: StepRun): StepWork | null {
+    if (prefilled.work.length === 0 && rows.length === 0) return null;
+    const decode = decodeWork(rows, this.#router.shape);
+    const work = stepWork(this.#router, decode, prefilled, stageRows, took);
+    const waited = this.slotManager.running.length + this.slotManager.waiting.length > 1;
+    this.#router.observeStep({ decode, prefill: prefilled.work }, took.cycleMs, waited);
+    return { ...work, kernelRuns: this.executor.takeRuns(), slowdown: this.#router.slowdown };
+  }
+
+  /** Appends and emits a sequence's next token. @returns false where its answer ends with it */
   #take(sequence: Sequence, { token, logprobs }: SampledToken, at: number): boolean {
     const before = sequence.generated;
     const reason = sequence.accept(token, at);
@@ -309,7 +348,7 @@ export class EngineCore {
     return reason === null;
   }
 
-  /** Ends requests that only wanted their prompt scored. */
+  /** Ends requests that asked for prompt scores only. */
   #endScored(at: number): void {
     for (const sequence of [...this.slotManager.running])
       if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.executor.exit(sequence.exit).needed))
@@ -338,21 +377,6 @@ export class EngineCore {
       ...(endToken && { endToken }),
       ...(sequence.drafts.length > 0 && { drafts: [...sequence.drafts] }),
     });
-  }
-
-  #learn(
-    advanced: AdvanceTotals,
-    rows: readonly Sequence[],
-    stageRows: readonly number[],
-    ms: number,
-    cycleMs: number,
-  ): StepWork | null {
-    if (advanced.work.length === 0 && rows.length === 0) return null;
-    const decode = decodeWork(rows, this.#router.shape);
-    const work = stepWork(this.#router, decode, advanced, stageRows, { ms, cycleMs });
-    const waited = this.slotManager.running.length + this.slotManager.waiting.length > 1;
-    this.#router.observeStep({ decode, prefill: advanced.work }, cycleMs, waited);
-    return { ...work, kernelRuns: this.executor.takeRuns(), slowdown: this.#router.slowdown };
   }
 
   #context(now: number): StepContext {
