@@ -1,37 +1,75 @@
-// Imports run one way: http -> api -> engine -> router | model; router -> cost; model -> runtime (ARCHITECTURE.md).
-// config, errors and clock may be used by all of them, telemetry by all but the router and the cost model.
-// Nothing in src but the command line imports simulate, and nothing imports bench.
+// Imports run one way (ARCHITECTURE.md): http -> api -> engine/client and engine/protocol.ts; in the engine process
+// engine -> router | model; router -> cost; model -> runtime. Text is apart from tensors. util imports nothing of src.
+// Only the command line imports simulate and convert, and nothing of src imports bench.
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
+import noImportCycle from './.ci/no-import-cycle.js';
 
-const layers = [
-  { target: 'runtime', from: ['model', 'convert', 'engine', 'router', 'cost', 'api', 'http', 'web'] },
-  { target: 'model', from: ['convert', 'engine', 'router', 'cost', 'api', 'http', 'web'] },
-  { target: 'cost', from: ['runtime', 'model', 'convert', 'engine', 'router', 'api', 'http', 'web', 'telemetry'] },
-  { target: 'router', from: ['runtime', 'model', 'convert', 'engine', 'api', 'http', 'web', 'telemetry'] },
-  { target: 'convert', from: ['engine', 'router', 'cost', 'api', 'http', 'web'] },
-  { target: 'engine', from: ['convert', 'api', 'http', 'web'] },
-  { target: 'telemetry', from: ['runtime', 'convert', 'router', 'cost', 'api', 'http', 'web'] },
-  { target: 'api', from: ['runtime', 'convert', 'http', 'web'] },
-  { target: 'http', from: ['runtime', 'convert'] },
+/** The folders of src. */
+const folders = [
+  ...['util', 'runtime', 'model', 'text', 'cost', 'router', 'engine', 'telemetry'],
+  ...['api', 'http', 'web', 'convert', 'simulate'],
 ];
-const ways = 'imports run one way: http -> api -> engine -> router | model; router -> cost; model -> runtime';
 
-/** What a folder of src must not import. */
+/** The folders that each folder imports. The gateway's part of the engine has a rule of its own. */
+const layers = {
+  util: [],
+  runtime: ['util'],
+  model: ['util', 'runtime'],
+  text: ['util'],
+  cost: ['util'],
+  router: ['util', 'cost'],
+  engine: ['util', 'runtime', 'model', 'text', 'cost', 'router'],
+  telemetry: ['util', 'engine'],
+  api: ['util', 'model', 'text', 'engine', 'telemetry'],
+  http: ['util', 'text', 'engine', 'telemetry', 'api'],
+  convert: ['util', 'runtime', 'model', 'text'],
+  simulate: ['util', 'cost', 'router'],
+};
+
+/** Forbids a file or folder of src the imports from other paths of src. */
 const zone = (target, from, message) => ({
   target: `./src/${target}`,
-  from: from.map((dir) => `./src/${dir}`),
+  from: from.map((path) => `./src/${path}`),
   message,
 });
+/** Forbids a file or folder of src all imports from a folder, with exceptions. */
+const only = (target, from, except, message) => ({
+  target: `./src/${target}`,
+  from: `./src/${from}`,
+  except: except.map((path) => `./${path}`),
+  message,
+});
+
+const gateway = ['api', 'http', 'telemetry', 'serve.ts'];
+const engineParts = ['worker', 'slots', 'execution', 'sampling', 'calibration', 'speculation', 'grammar'];
+
 const zones = [
-  ...layers.map(({ target, from }) => zone(target, from, ways)),
-  ...layers.map(({ target }) => zone(target, ['simulate'], 'only the command line imports the simulator')),
-  zone(
-    'simulate',
-    ['runtime', 'model', 'convert', 'engine', 'api', 'http', 'web', 'telemetry'],
-    'the simulator knows the router and its costs alone',
+  ...Object.entries(layers).map(([folder, imports]) =>
+    zone(
+      folder,
+      [...folders.filter((each) => each !== folder && !imports.includes(each)), 'cli.ts', 'main.ts', 'serve.ts'],
+      `${folder} imports ${imports.length === 0 ? 'no other folder of src' : `only ${imports.join(', ')}`}`,
+    ),
   ),
-  { target: './src', from: './bench', message: 'the server imports no bench' },
+  // The two processes share the protocol, and nothing else.
+  ...gateway.map((target) =>
+    only(target, 'engine', ['client', 'protocol.ts'], 'the gateway imports engine/client and engine/protocol.ts alone'),
+  ),
+  zone(
+    'engine/client',
+    [...engineParts.map((part) => `engine/${part}`), 'engine/sequence.ts'],
+    "the engine's client runs in the gateway: the protocol is all that it shares with the engine process",
+  ),
+  ...[...engineParts, 'sequence.ts'].map((part) =>
+    only(`engine/${part}`, 'engine/client', ['options.ts'], 'the engine process knows nothing of the gateway'),
+  ),
+  zone('engine/protocol.ts', [...engineParts.map((part) => `engine/${part}`), 'engine/client'], 'the protocol is data'),
+  // The root.
+  zone('serve.ts', ['convert', 'simulate', 'runtime', 'router', 'cost', 'cli.ts'], 'serve wires gateway and engine'),
+  zone('config.ts', [...folders.filter((each) => !['util', 'router'].includes(each)), 'cli.ts', 'serve.ts'], 'options'),
+  { target: './src', from: ['./bench', './test'], message: 'the server imports no bench and no test' },
+  { target: './bench', from: './test', message: 'benches import no tests' },
 ];
 
 export default tseslint.config(
@@ -39,15 +77,15 @@ export default tseslint.config(
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.strictTypeChecked, tseslint.configs.stylisticTypeChecked],
-    plugins: { 'import-x': importX },
+    plugins: { 'import-x': importX, sortie: { rules: { 'no-import-cycle': noImportCycle } } },
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {
       '@typescript-eslint/no-explicit-any': 'error',
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
       '@typescript-eslint/switch-exhaustiveness-check': 'error',
       '@typescript-eslint/consistent-type-imports': 'error',
-      'import-x/no-cycle': 'error',
       'import-x/no-restricted-paths': ['error', { zones }],
+      'sortie/no-import-cycle': 'error',
     },
     settings: {
       'import-x/resolver-next': [(await import('eslint-import-resolver-typescript')).createTypeScriptImportResolver()],

@@ -18,7 +18,8 @@ import { type Policy, defaultPolicy } from '../src/router/index.js';
 import { parseCostFile } from '../src/simulate/costs.js';
 import { parseTrace } from '../src/simulate/trace.js';
 import { positive, positives } from './options.js';
-import { type Machine, capacityOf, serve, sidesOf } from './planner/side.js';
+import type { Machine } from './planner/machine.js';
+import { capacityOf, serve, sidesOf } from './planner/side.js';
 import { HEADER, type Result, cellName, lineOf, missesOf, resultOf } from './planner/summary.js';
 import {
   type Cell,

@@ -3,27 +3,14 @@
  *
  * Knows: simulator, routers. Must not know: where requests come from, how results are printed.
  */
-import { type CostModel, type Work, predictMs } from '../../src/cost/model.js';
-import type { CostTable } from '../../src/cost/table.js';
-import { type LengthPrior, type Policy, Router } from '../../src/router/index.js';
+import { type Work, predictMs } from '../../src/cost/model.js';
+import { Router } from '../../src/router/index.js';
 import { type Outcome, type RouterFacade, simulate } from '../../src/simulate/engine.js';
 import { noisy } from '../../src/simulate/noise.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { seeded } from '../../src/simulate/workload.js';
+import type { Machine } from './machine.js';
 import { SimpleRouter } from './simple.js';
-import type { MachineKind } from './workload.js';
-
-export interface Machine {
-  readonly model: CostModel;
-  readonly table: CostTable;
-  readonly prior: LengthPrior | null;
-  readonly policy: Policy;
-  readonly slots: number;
-  readonly kind: MachineKind;
-  readonly seed: number;
-  /** Clients that never pause; null for open arrivals. */
-  readonly clients: number | null;
-}
 
 export interface Side {
   readonly name: string;

@@ -19,7 +19,7 @@ import type {
 } from '../../src/router/index.js';
 import { advanceWork, hasBudget, isWithin } from '../../src/router/index.js';
 import type { RouterFacade } from '../../src/simulate/engine.js';
-import type { Machine } from './side.js';
+import type { Machine } from './machine.js';
 
 const CHUNK = 128;
 /** Share of answers that a plan covers. */

@@ -4,7 +4,7 @@ import type { ReadyMessage } from '../engine/protocol.js';
 import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { RequestMetrics } from '../telemetry/requests.js';
-import type { RequestTrace } from '../telemetry/tracing.js';
+import type { RequestTrace } from '../telemetry/trace.js';
 import type { Headers } from './params/budget.js';
 import type { RequestPolicy } from './params/policy.js';
 import type { ServedModel } from './served-model.js';

@@ -6,7 +6,6 @@
 import type { Dry } from '../model/manifest.js';
 import { type Constraint, isPending } from './sampling/constraint.js';
 import { repetitionPenalties } from './sampling/dry.js';
-import type { PrefixLeader } from './slots/prefix-group.js';
 import type { DraftCount, DraftSource, EndReason, GenerateMessage } from './protocol.js';
 import type { Admission } from '../router/index.js';
 import { Draws } from './sampling/random.js';
@@ -14,6 +13,12 @@ import { needsAllLogits } from './sampling/sampler.js';
 import type { Slot } from './slots/slot.js';
 import type { ExitUnits } from './execution/units.js';
 import { DraftLength } from './speculation/draft-length.js';
+
+/** Another sequence that will have processed the first `length` tokens before this one's turn. */
+export interface PrefixLeader {
+  readonly sequence: Sequence;
+  readonly length: number;
+}
 
 export class Sequence {
   readonly id: string;

@@ -3,7 +3,7 @@ import type { ApiContext } from '../api/context.js';
 import type { ServeOptions } from '../config.js';
 import type { ApiKey } from './keys.js';
 import type { Logger } from '../telemetry/log.js';
-import type { Tracing } from '../telemetry/tracing.js';
+import type { Tracing } from '../telemetry/trace.js';
 import type { Series } from '../telemetry/series.js';
 
 export type HttpOptions = Pick<

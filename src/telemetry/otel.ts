@@ -11,7 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { OptionError } from '../config.js';
 import type { Logger } from './log.js';
 import { SequenceSpans, startRequest } from './spans.js';
-import type { Tracing } from './tracing.js';
+import type { Tracing } from './trace.js';
 
 /** A collector that does not answer must not hold up the end of the process for longer, ms. */
 const SHUTDOWN_MS = 5000;

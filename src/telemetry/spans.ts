@@ -11,7 +11,7 @@ import { monotonicMs } from '../util/clock.js';
 import type { Engine } from '../engine/client/engine.js';
 import type { EndedEvent, PlannedEvent, StepMessage } from '../engine/protocol.js';
 import type { SequenceFacts } from './requests.js';
-import type { Attributes, RequestTrace } from './tracing.js';
+import type { Attributes, RequestTrace } from './trace.js';
 
 /** Date.now() tells whole milliseconds: only what is further off is a step of the wall clock, or its drift. */
 const TOLERANCE_MS = 2;

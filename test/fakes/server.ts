@@ -15,7 +15,7 @@ import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
 import { ChatTemplate } from '../../src/text/chat-template.js';
 import { TextTokenizer } from '../../src/text/tokenizer.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
-import type { Tracing } from '../../src/telemetry/tracing.js';
+import type { Tracing } from '../../src/telemetry/trace.js';
 import { createSeries } from '../../src/telemetry/series.js';
 import { FakeEngine, type Script } from './engine.js';
 

@@ -1,5 +1,5 @@
 /** What a trace tells of a generation, in the names of OpenTelemetry's GenAI conventions where there are any. No text. */
-import type { Attributes } from '../../telemetry/tracing.js';
+import type { Attributes } from '../../telemetry/trace.js';
 import type { Answer } from './answer.js';
 import type { GenerationPlan } from './request.js';
 

@@ -5,7 +5,9 @@
  */
 import type { KernelName } from '../../model/manifest.js';
 import type { Policy } from '../../router/index.js';
-import type { Speculate } from '../speculation/eligibility.js';
+
+/** `unseeded`: answers that nobody can ask for twice, and those whose requests allow it. */
+export type Speculate = 'off' | 'unseeded' | 'all';
 
 /** What the operator may decide of the router's policy. */
 export type OperatorPolicy = Pick<

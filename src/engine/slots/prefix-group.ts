@@ -8,16 +8,10 @@
  * soon as it is there.
  */
 import { LEAST_MATCH, commonLength } from './prefix.js';
-import type { Sequence } from '../sequence.js';
+import type { PrefixLeader, Sequence } from '../sequence.js';
 
 /** Sequences that are compared, newest first: those that arrive together are next to each other. */
 const COMPARED = 64;
-
-/** Another sequence that will have processed the first `length` tokens before this one's turn. */
-export interface PrefixLeader {
-  readonly sequence: Sequence;
-  readonly length: number;
-}
 
 /**
  * The one with the longest common beginning among those that still have to prefill it and are due no later.

@@ -17,7 +17,7 @@ export interface PrefixMatch {
 
 /**
  * Positions left to prefill where any are: the last token's is decoded, and a prefill of one position rounds otherwise
- * (chunks.ts).
+ * (execution/select-prefill.ts).
  */
 const LEFT = 3;
 

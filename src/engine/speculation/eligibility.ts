@@ -7,10 +7,8 @@
  * (ARCHITECTURE.md, "Depth, exactly"): the distribution is the same, but where two tokens are nearly tied, an answer
  * that was drafted in parts may go the other way. Who asks for the same answer twice is not to notice.
  */
+import type { Speculate } from '../client/options.js';
 import type { GenerateMessage } from '../protocol.js';
-
-/** `unseeded`: answers that nobody can ask for twice, and those whose requests allow it. */
-export type Speculate = 'off' | 'unseeded' | 'all';
 
 /** The operator's `off` is the last word; then the request's own. */
 export function maySpeculate(request: GenerateMessage, mode: Speculate): boolean {

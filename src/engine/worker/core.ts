@@ -29,7 +29,8 @@ import { RouterAdapter, type StepContext } from './router-adapter.js';
 import { scorePrompt } from '../sampling/prompt-scores.js';
 import { SlotManager, type SlotManagerLimits } from '../slots/slot-manager.js';
 import type { Sequence } from '../sequence.js';
-import { maySpeculate, type Speculate } from '../speculation/eligibility.js';
+import type { Speculate } from '../client/options.js';
+import { maySpeculate } from '../speculation/eligibility.js';
 import { type Draft, Speculation } from '../speculation/speculation.js';
 import { type AdvanceTotals, decodeWork, stepWork } from './step-stats.js';
 

@@ -1,7 +1,7 @@
 /** A span for each request that generates, from its arrival to its last byte; it continues the caller's trace. */
 import type { FastifyInstance } from 'fastify';
 import { monotonicMs } from '../../util/clock.js';
-import type { RequestTrace } from '../../telemetry/tracing.js';
+import type { RequestTrace } from '../../telemetry/trace.js';
 import { isSent, onClosed, statusOf } from '../response-lifecycle.js';
 import type { HttpContext } from '../context.js';
 
