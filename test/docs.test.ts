@@ -3,7 +3,6 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import t from 'tap';
-import { attainmentPlot } from '../bench/planner/attainment-plot.js';
 import { packageRoot } from '../src/config.js';
 import { GGML_FORMATS } from '../src/convert/gguf/dequantize.js';
 import { ERRORS } from '../src/api/errors.js';
@@ -112,6 +111,11 @@ void t.test('every type of GGUF weights that is read is in docs/models.md', asyn
   for (const { name } of GGML_FORMATS.values()) t.ok(documentOf('models.md').includes(`\`${name}\``), name);
 });
 
-void t.test('docs/img/attainment.svg shows the results table of docs/router.md', async (t) => {
-  t.equal(documentOf('img/attainment.svg'), attainmentPlot(documentOf('router.md')));
+void t.test('the plots in docs/img are current: npm run docs:plots writes them', async (t) => {
+  const folder = t.testdir({});
+  const { status } = spawnSync(process.execPath, [join(packageRoot, 'dist', 'docs', 'plots.js'), folder]);
+  t.equal(status, 0);
+  const names = readdirSync(folder);
+  t.strictSame(names, readdirSync(join(docs, 'img')));
+  for (const name of names) t.equal(documentOf(`img/${name}`), readFileSync(join(folder, name), 'utf8'), name);
 });
