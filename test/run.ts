@@ -1,5 +1,6 @@
 /**
- * Runs all test files, two at a time: `tap` runs this file, and this file runs the others.
+ * Runs the test files that are named, or all, two at a time: `tap` runs this file, and this file runs the others.
+ * A name is a path from here without `.test.js`.
  *
  * tap's runner loads a recorder of modules into each process that a test starts. The recorder serves coverage, and it
  * costs a second of processor time per process. A file that starts here runs without it.
@@ -18,9 +19,9 @@ function rank(name: string): number {
 }
 
 const folder = join(packageRoot, 'dist', 'test');
-const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-  .filter((name) => name.endsWith('.test.js'))
-  .sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+const all = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.test.js'));
+const named = process.argv.slice(2).map((name) => `${name}.test.js`);
+const names = (named.length > 0 ? named : all).sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
 
 t.setTimeout(0);
 t.jobs = 2;
