@@ -40,8 +40,8 @@ function launch(t: Test, args: string[], stdout: 'pipe' | number = 'pipe'): Omit
   return { child, exit, output: () => text };
 }
 
-async function start(t: Test, args: string[] = []): Promise<Server> {
-  const server = launch(t, ['--port', '0', ...args]);
+async function start(t: Test): Promise<Server> {
+  const server = launch(t, ['--port', '0']);
   const port = (): string | undefined => /"port":(\d+)/.exec(server.output())?.[1];
   await until(() => port() !== undefined);
   const url = `http://127.0.0.1:${port() ?? ''}`;
@@ -64,9 +64,9 @@ interface Completion {
 }
 
 const prompt = 'The capital of France is';
+const { url } = await start(t);
 
 void t.test('answers at every depth, streamed as whole, and the same again', async (t) => {
-  const { url } = await start(t);
   const depths = ['10', '15', '20', '25', '30'];
   const ask = { prompt, max_tokens: 12, temperature: 0 };
   for (const depth of depths) {
@@ -89,7 +89,6 @@ void t.test('answers at every depth, streamed as whole, and the same again', asy
 });
 
 void t.test('scoring a prompt: echo, logprobs, max_tokens 0', async (t) => {
-  const { url } = await start(t);
   const score = async (text: string): Promise<number> => {
     const response = await post(`${url}/v1/completions`, { prompt: text, echo: true, logprobs: 1, max_tokens: 0 });
     const body = (await response.json()) as {
@@ -107,7 +106,6 @@ void t.test('scoring a prompt: echo, logprobs, max_tokens 0', async (t) => {
 });
 
 void t.test('response_format: streamed or not, at any depth, the answer keeps to the schema', async (t) => {
-  const { url } = await start(t);
   const schema = {
     type: 'object',
     properties: {

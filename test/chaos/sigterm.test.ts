@@ -1,6 +1,6 @@
 /** SIGTERM under load: what was accepted is answered whole. */
 import { once } from 'node:events';
-import { truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -11,6 +11,8 @@ import { embeddedModel, enginePid, metric, post, serve, tinyModel, until } from 
 const EACH = 12;
 const TOKENS = 40;
 const body = { prompt: 'Count: one, two,', max_tokens: TOKENS, ignore_eos: true };
+const shallow = { ...body, sortie: { exit_layer: loadManifest(embeddedModel).exits[0]?.layer } };
+const tiny = tinyModel(t.testdir({}));
 // A connection that is kept may be closed under the next request, so each request has one of its own here.
 const alone = { connection: 'close' };
 
@@ -19,9 +21,9 @@ void t.test('no accepted request is lost, later ones are refused with 503, exit 
   // Fewer run than are sent: some wait when the signal comes, and waiting is accepted, too.
   const server = await serve(t, embeddedModel, ['--drain-timeout', '120', '--max-running', '8']);
   const exit = once(server.process, 'exit');
-  const whole = Array.from({ length: EACH }, () => post(server, '/v1/completions', body, alone));
+  const whole = Array.from({ length: EACH }, () => post(server, '/v1/completions', shallow, alone));
   const streams = Array.from({ length: EACH }, () =>
-    post(server, '/v1/completions', { ...body, stream: true, stream_options: { include_usage: true } }, alone),
+    post(server, '/v1/completions', { ...shallow, stream: true, stream_options: { include_usage: true } }, alone),
   );
   await until('all are accepted', async () => {
     const [running, waiting] = [
@@ -93,7 +95,8 @@ void t.test('nor do texts that are tokenized hold up the end', async (t) => {
 });
 
 void t.test('nor do the checksums of a large model', async (t) => {
-  const model = tinyModel(t.testdir({}));
+  const model = join(t.testdir({}), 'large');
+  cpSync(tiny, model, { recursive: true });
   // Nothing of it is on disk; to read it takes longer than any test.
   const size = 2 ** 40;
   writeFileSync(join(model, 'large.bin'), '');
@@ -111,7 +114,7 @@ void t.test('nor do the checksums of a large model', async (t) => {
 });
 
 void t.test('an engine that is stuck holds up neither that error nor the end', async (t) => {
-  const server = await serve(t, tinyModel(t.testdir({})), ['--drain-timeout', '1']);
+  const server = await serve(t, tiny, ['--drain-timeout', '1']);
   const exit = once(server.process, 'exit');
   const engine = enginePid(server);
   process.kill(engine, 'SIGSTOP');
@@ -129,7 +132,7 @@ void t.test('an engine that is stuck holds up neither that error nor the end', a
 });
 
 void t.test('a second signal takes an engine along that is stuck', async (t) => {
-  const server = await serve(t, tinyModel(t.testdir({})));
+  const server = await serve(t, tiny);
   const exit = once(server.process, 'exit');
   const engine = enginePid(server);
   process.kill(engine, 'SIGSTOP');

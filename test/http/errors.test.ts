@@ -487,6 +487,11 @@ void t.test('statuses of the table, each with its body', async (t) => {
     t.equal(answer.headers.get('allow'), 'GET, HEAD', method);
     await check(answer, 405, 'invalid_request_error', 'method_not_allowed');
   }
+  const unknown = await fetch(`${server.url}/v1/models/fake?x`, { method: 'CONJURE' });
+  t.equal(unknown.headers.get('allow'), 'GET, HEAD', 'a method that no parser knows');
+  await check(unknown, 405, 'invalid_request_error', 'method_not_allowed');
+  const nowhere = await fetch(`${server.url}/nowhere`, { method: 'CONJURE' });
+  await check(nowhere, 404, 'not_found_error', 'route_not_found');
   await check(
     await server.post('/v1/completions', { prompt: 'x'.repeat(3000) }),
     413,
@@ -597,7 +602,13 @@ void t.test('null of an error stays null on the wire', async (t) => {
 
 void t.test('what is no HTTP gets a JSON error and a closed socket', async (t) => {
   const server = await build(t);
-  t.match(await exchange(server.port, 'NONSENSE\r\n\r\n'), /^HTTP\/1\.1 400 .*"invalid_request_error"/s);
+  for (const nonsense of ['NONSENSE\r\n\r\n', 'CONJURE /health', 'CONJURE /health HTTP/1.1 x\r\n\r\n'])
+    t.match(await exchange(server.port, nonsense), /^HTTP\/1\.1 400 .*"invalid_request_error"/s);
+  t.match(
+    await exchange(server.port, 'get /health HTTP/1.1\r\nHost: x\r\n\r\n'),
+    /^HTTP\/1\.1 405 .*\r\nallow: GET, HEAD\r\n.*"get is not allowed here; use GET or HEAD\."/s,
+    'names of methods are case-sensitive',
+  );
   const huge = `GET /health HTTP/1.1\r\nHost: x\r\nX-Big: ${'a'.repeat(40_000)}\r\n\r\n`;
   t.match(await exchange(server.port, huge), /^HTTP\/1\.1 431 .*"headers_too_large"/s);
   t.match(await exchange(server.port, 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n'), /^HTTP\/1\.1 405 .*"error"/s);

@@ -10,12 +10,24 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
 import { ApiError, ClientGone, toApiError, type ErrorCode } from '../../api/errors.js';
 import { noteRefused } from '../response-lifecycle.js';
-import { commonHeaders } from './headers.js';
+import { commonHeaders, requestId } from './headers.js';
 import { quoted } from '../../util/quoted.js';
 
 interface Rule {
   readonly const?: unknown;
   readonly 'x-rule'?: string;
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The error of a request that no route takes: the path is unknown, or the path has other methods. */
+    readonly routeError: (method: string, url: string) => RouteError;
+  }
+}
+
+interface RouteError {
+  readonly error: ApiError;
+  readonly headers: Partial<HeadersOf<typeof allowHeader>>;
 }
 
 type ValidationError = NonNullable<FastifyError['validation']>[number] & {
@@ -132,16 +144,38 @@ const SOCKET_ERRORS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
 };
 const NO_HTTP = ['bad_request', 'This is not a valid HTTP request.'] as const;
 
+/** An error of Node's HTTP parser: `rawPacket` are the bytes that it got last, and `bytesParsed` where it stopped. */
+interface ParserError extends NodeJS.ErrnoException {
+  readonly rawPacket?: unknown;
+  readonly bytesParsed?: number;
+}
+
+/** A request line, RFC 9112, section 3. */
+const REQUEST_LINE = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP\/1\.[01]\r?$/;
+
+/** The request line with the method that the parser does not know: method and path. Null where it is no such line. */
+function unknownMethod({ code, rawPacket, bytesParsed = 0 }: ParserError): { method: string; url: string } | null {
+  if (code !== 'HPE_INVALID_METHOD' || !Buffer.isBuffer(rawPacket)) return null;
+  const start = rawPacket.lastIndexOf('\n', bytesParsed) + 1;
+  const end = rawPacket.indexOf('\n', start);
+  const [, method, url] = REQUEST_LINE.exec(rawPacket.toString('latin1', start, Math.max(start, end))) ?? [];
+  return method === undefined || url === undefined ? null : { method, url };
+}
+
 /** Answers on a socket whose request could not be parsed or did not arrive in time. */
-export function clientError(this: FastifyInstance, error: NodeJS.ErrnoException, socket: Socket): void {
+export function clientError(this: FastifyInstance, error: ParserError, socket: Socket): void {
   const open = [...this.inFlightResponses.keys()].filter(({ req }) => req.socket === socket);
   if (error.code === 'ECONNRESET' || !socket.writable || open.some(isAnswering)) {
     socket.destroy();
     return;
   }
-  const answer = new ApiError(...(SOCKET_ERRORS[error.code ?? ''] ?? NO_HTTP));
+  const line = unknownMethod(error);
+  const { error: answer, headers } =
+    line === null
+      ? { error: new ApiError(...(SOCKET_ERRORS[error.code ?? ''] ?? NO_HTTP)), headers: {} }
+      : this.routeError(line.method, line.url);
   for (const response of open) noteRefused(response, answer.status);
-  refuseSocket(socket, answer);
+  refuseSocket(socket, answer, headers);
 }
 
 /**
@@ -159,7 +193,7 @@ const LINGER_MS = 2000;
  * Answers where there is no response to write to, and closes. Node.js may have let go of the socket (it does on CONNECT),
  * so nobody else looks after its errors and its end.
  */
-export function refuseSocket(socket: Duplex, error: ApiError): void {
+export function refuseSocket(socket: Duplex, error: ApiError, headers: Readonly<Record<string, string>> = {}): void {
   const destroy = (): void => {
     socket.destroy();
   };
@@ -171,10 +205,15 @@ export function refuseSocket(socket: Duplex, error: ApiError): void {
   // Closed with bytes that nobody read, a connection is reset, and the answer may be lost with it.
   socket.resume();
   const body = JSON.stringify(error.body());
-  socket.end(
-    `HTTP/1.1 ${error.status} ${STATUS_CODES[error.status] ?? ''}\r\nContent-Type: application/json\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  );
+  const all = {
+    'content-type': 'application/json',
+    'content-length': Buffer.byteLength(body),
+    connection: 'close',
+    ...commonHeaders({ id: requestId({ headers: {} }) }),
+    ...headers,
+  };
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${error.status} ${STATUS_CODES[error.status] ?? ''}\r\n${lines.join('')}\r\n${body}`);
 }
 
 /** The paths of a route: `:name` is a part, and a `*` at the end any parts. CORS has all paths, `*`: no route. */
@@ -189,15 +228,22 @@ export function registerErrors(app: FastifyInstance): void {
   app.addHook('onRoute', ({ url, method }) => {
     routes.push({ pattern: pathsOf(url), methods: [method].flat() });
   });
-  const noRoute = (request: FastifyRequest, reply: FastifyReply): ApiError => {
-    const path = request.url.split('?')[0] ?? '';
+  const routeError = (method: string, url: string): RouteError => {
+    const path = url.split('?')[0] ?? '';
     const matching = routes.filter(({ pattern }) => pattern.test(path));
     const allowed = [...new Set(matching.flatMap(({ methods }) => methods))];
-    if (allowed.length === 0)
-      return new ApiError('route_not_found', `There is no ${request.method} ${quoted(path)} here.`);
-    void reply.headers({ allow: allowed.join(', ') } satisfies HeadersOf<typeof allowHeader>);
-    const instead = `use ${allowed.join(' or ')}`;
-    return new ApiError('method_not_allowed', `${request.method} is not allowed here; ${instead}.`);
+    const name = method.slice(0, 40);
+    if (allowed.length === 0) {
+      return { error: new ApiError('route_not_found', `There is no ${name} ${quoted(path)} here.`), headers: {} };
+    }
+    const message = `${name} is not allowed here; use ${allowed.join(' or ')}.`;
+    return { error: new ApiError('method_not_allowed', message), headers: { allow: allowed.join(', ') } };
+  };
+  app.decorate('routeError', routeError);
+  const noRoute = (request: FastifyRequest, reply: FastifyReply): ApiError => {
+    const { error, headers } = routeError(request.method, request.url);
+    void reply.headers(headers);
+    return error;
   };
   app.setErrorHandler((error, request, reply) => {
     if (error instanceof ClientGone) {

@@ -11,7 +11,9 @@ export function requestId(request: Pick<IncomingMessage, 'headers'>): string {
 }
 
 /** What every answer has. */
-export function commonHeaders({ id }: FastifyRequest): HeadersOf<typeof requestIdHeader> & Record<string, string> {
+export function commonHeaders({
+  id,
+}: Pick<FastifyRequest, 'id'>): HeadersOf<typeof requestIdHeader> & Record<string, string> {
   return {
     'x-request-id': id,
     'x-content-type-options': 'nosniff',

@@ -9,6 +9,10 @@ import { ApiError } from '../../api/errors.js';
 import { refuseSocket } from './errors.js';
 
 export function registerHttpConformance(app: FastifyInstance): void {
+  // Node.js 20.19.2 parses QUERY, and its list of methods lacks the name.
+  app.server.prependListener('request', (request) => {
+    request.method ??= 'QUERY';
+  });
   // An expectation that is not met may be ignored, too: the answer says all that there is to say.
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response));
   app.server.on('connect', (_request, socket) => {

@@ -73,37 +73,46 @@ void t.test(
   },
 );
 
-void t.test('kill -9 in mid-answer: the answers end, the engine comes back and serves', async (t) => {
+void t.test('an engine of the embedded model, whose answers last', async (t) => {
   const engine = new EngineClient(engineOptions());
   t.teardown(() => engine.close());
   await engine.start();
-  const before = engine.pid;
-  const answers = [watch(engine, 'a', 500), watch(engine, 'b', 500)];
-  await Promise.all(answers.map(({ first }) => first));
-  const down = once(engine, 'down');
-  const back = once(engine, 'ready');
-  process.kill(before ?? 0, 'SIGKILL');
-  t.strictSame(await Promise.all(answers.map(({ end }) => end)), ['lost', 'lost']);
-  await down;
-  t.equal(engine.ready, null, 'not ready in between');
-  t.equal(await watch(engine, 'c', 1).end, 'lost', 'a request in between ends at once');
-  await back;
-  t.not(engine.pid, before);
-  const again = watch(engine, 'd', 3);
-  t.equal(await again.end, 'length');
-  t.equal(again.tokens.length, 3);
-});
 
-void t.test('cancel ends a sequence with its reason; an unknown id is ignored', async (t) => {
-  const engine = new EngineClient(engineOptions());
-  t.teardown(() => engine.close());
-  await engine.start();
-  const answer = watch(engine, 'a', 1000);
-  await answer.first;
-  engine.cancel('nobody', 'cancelled');
-  engine.cancel('a', 'cancelled');
-  t.equal(await answer.end, 'cancelled');
-  t.ok(answer.tokens.length < 1000);
+  await t.test('cancel ends a sequence with its reason; an unknown id is ignored', async (t) => {
+    const answer = watch(engine, 'a', 1000);
+    await answer.first;
+    engine.cancel('nobody', 'cancelled');
+    engine.cancel('a', 'cancelled');
+    t.equal(await answer.end, 'cancelled');
+    t.ok(answer.tokens.length < 1000);
+  });
+
+  await t.test('kill -9 in mid-answer: the answers end, the engine comes back and serves', async (t) => {
+    const before = engine.pid;
+    const answers = [watch(engine, 'a', 500), watch(engine, 'b', 500)];
+    await Promise.all(answers.map(({ first }) => first));
+    const down = once(engine, 'down');
+    const back = once(engine, 'ready');
+    process.kill(before ?? 0, 'SIGKILL');
+    t.strictSame(await Promise.all(answers.map(({ end }) => end)), ['lost', 'lost']);
+    await down;
+    t.equal(engine.ready, null, 'not ready in between');
+    t.equal(await watch(engine, 'c', 1).end, 'lost', 'a request in between ends at once');
+    await back;
+    t.not(engine.pid, before);
+    const again = watch(engine, 'd', 3);
+    t.equal(await again.end, 'length');
+    t.equal(again.tokens.length, 3);
+  });
+
+  await t.test('closing ends the process and what it was doing', async (t) => {
+    const pid = engine.pid ?? 0;
+    const answer = watch(engine, 'a', 1000);
+    await answer.first;
+    await engine.close();
+    t.equal(await answer.end, 'lost');
+    t.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
+  });
 });
 
 void t.test('a folder that is no model fails the start, and is not tried again', async (t) => {
@@ -137,17 +146,6 @@ void t.test('a process that can not be made fails the start, and in a restart is
   await back;
   t.match(reasons, [/SIGKILL/, /ENOENT/]);
   t.equal(await watch(engine, 'a', 1, one).end, 'length');
-});
-
-void t.test('closing ends the process and what it was doing', async (t) => {
-  const engine = new EngineClient(engineOptions());
-  await engine.start();
-  const pid = engine.pid ?? 0;
-  const answer = watch(engine, 'a', 1000);
-  await answer.first;
-  await engine.close();
-  t.equal(await answer.end, 'lost');
-  t.throws(() => process.kill(pid, 0), { code: 'ESRCH' });
 });
 
 void t.test('an engine that is stopped or stuck is ended and started again', async (t) => {

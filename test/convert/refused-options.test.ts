@@ -1,0 +1,211 @@
+/** Options that no conversion takes: each gives one clear error and leaves nothing behind. */
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { convert } from '../../src/convert/convert.js';
+import { describe } from '../../src/convert/command.js';
+import { inspect } from '../../src/convert/inspect.js';
+import type { ConvertOptions } from '../../src/convert/options.js';
+import { loadManifest } from '../../src/model/manifest-io.js';
+import { LAYER_SHAPES, random, safetensors, SHAPE, weight, type Weight } from './tiny.js';
+import { folder, refuses, type Case } from './refused.js';
+import { run, OPTIONS } from './conversion.js';
+
+void t.test('options and exits', (t) =>
+  refuses(t, [
+    ['exits that fall', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
+    ['exits that stop short', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
+    ['fp16 beside another kernel', 'bad_option', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
+    ['9 bits in a byte', 'bad_option', /--head-bits must be .*, got 9/, folder, { headBits: 9 }],
+    ['4 bits in a byte', 'bad_option', /--weight-bits must be .*, got 4/, folder, { weightBits: 4 }],
+    ['a block of 48', 'bad_option', /--block must be .*, got 48/, folder, { block: 48 }],
+    ...(
+      [
+        ['--block', '--kernels int4', { block: 64 }],
+        ['--weight-bits', '--kernels w8a8', { weightBits: 7 }],
+        ['--head-bits', '--kernels w8a8 or int4', { headBits: 7 }],
+        ['--calibration', '--kernels w8a8 or int4, or --kv int8', { calibration: 'x' }],
+      ] as const
+    ).flatMap(([option, rule, value]) =>
+      (['fp32', 'fp16'] as const).map((kernel): Case => [
+        `${option} without effect in ${kernel}`,
+        'bad_option',
+        new RegExp(`^${option} has an effect only with ${rule}, got ${option} \\w+ with --kernels ${kernel}$`),
+        folder,
+        { ...value, kernels: [kernel] },
+      ]),
+    ),
+    ['--weight-bits of int4', 'bad_option', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
+    ['--block of w8a8', 'bad_option', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
+    [
+      'a rule against loops for full depth alone',
+      'bad_option',
+      /--dry is for exits below full depth, got --dry 8,2,3 with --exits 3/,
+      folder,
+      { exits: [3], dry: [8, 2, 3] },
+    ],
+  ]),
+);
+
+void t.test('an output folder that exists', async (t) => {
+  const dir = t.testdir();
+  const source = folder(dir);
+  await run(dir, source);
+  await t.rejects(run(dir, source), { code: 'out_exists' });
+  await run(dir, source, { force: true });
+  t.ok(loadManifest(path.join(dir, 'out')));
+});
+
+void t.test('--force replaces neither what is converted nor what is no model folder', async (t) => {
+  const dir = t.testdir({
+    notes: { 'notes.txt': 'of years' },
+    foreign: { 'manifest.json': '{"format": "another"}' },
+    empty: {},
+    file: 'text',
+    [`out.partial-${process.pid}`]: { 'stale.bin': 'of a killed run' },
+  });
+  const at = (name: string) => path.join(dir, name);
+  const source = folder(dir);
+  symlinkSync(source, at('link'));
+  symlinkSync(at('nothing'), at('dangling'));
+  const quality = at('empty/quality.json');
+  const force = (out: string, options: Partial<ConvertOptions> = {}) =>
+    run(dir, source, { out: at(out), force: true, ...options });
+  for (const out of ['hf', '.', 'link'])
+    for (const forced of [true, false])
+      await t.rejects(
+        force(out, { force: forced }),
+        { code: 'bad_option', message: /--out must be a folder that holds nothing to convert, got .* with .*hf$/ },
+        out,
+      );
+  for (const out of ['notes', 'foreign', 'file'])
+    await t.rejects(
+      force(out),
+      { code: 'out_exists', message: /--force replaces only an empty folder or a model/ },
+      out,
+    );
+  await t.rejects(force('dangling'), { code: 'out_exists', message: /is a link to what does not exist$/ });
+  t.equal(readFileSync(at('notes/notes.txt'), 'utf8'), 'of years');
+  t.ok(readdirSync(source).includes('model.safetensors'));
+  writeFileSync(quality, '{"1": {"kl": 0.5}}');
+  await t.rejects(force('empty', { quality }), { code: 'bad_option', message: /with .*quality\.json$/ });
+  rmSync(quality);
+  await force('empty');
+  await force('empty');
+  t.ok(loadManifest(at('empty')));
+  await force('out');
+  t.notOk(readdirSync(at('out')).includes('stale.bin'));
+  t.strictSame(
+    readdirSync(dir).filter((name) => /partial|old/.test(name)),
+    [`out.partial-${process.pid}`],
+    'nothing else is left',
+  );
+});
+
+const shared = '/dev/shm';
+const isMounted = existsSync(shared) && statSync(shared).dev !== statSync(path.dirname(shared)).dev;
+void t.test('an output folder that is a mount point', { skip: !isMounted && 'nothing is mounted' }, async (t) => {
+  const dir = t.testdir();
+  await t.rejects(run(dir, folder(dir), { out: shared, force: true }), {
+    code: 'bad_option',
+    message: `--out must be a folder that can be renamed, got the mount point ${shared}`,
+  });
+});
+
+void t.test('a folder whose name no request can say is no name', async (t) => {
+  const dir = t.testdir();
+  const message = /^--name must be a name of letters, .*, got none, and the folder's, mine:15, is no such name$/;
+  await t.rejects(convert({ ...OPTIONS, source: folder(dir), out: path.join(dir, 'mine:15') }), {
+    code: 'bad_option',
+    message,
+  });
+});
+
+void t.test('quality of a layer that is no exit', async (t) => {
+  const dir = t.testdir({
+    'good.json': '{"1": {"kl": 0.5, "agreement": 0.75}}',
+    'bad.json': '{"2": {}}',
+    'odd.json': '{"1": {"kl": "low"}}',
+    'percent.json': '{"1": {"agreement": 75}}',
+    'spelt.json': '{"1": {"agrement": 0.75}}',
+  });
+  const source = folder(dir);
+  const quality = (name: string) => run(dir, source, { quality: path.join(dir, name) });
+  await t.rejects(quality('bad.json'), { code: 'bad_exits', message: /2 is none of the exits 1, 3/ });
+  await t.rejects(quality('odd.json'), { code: 'bad_source', message: /\/1\/kl must be number/ });
+  await t.rejects(quality('percent.json'), { code: 'bad_source', message: /\/1\/agreement must be <= 1/ });
+  await t.rejects(quality('spelt.json'), { code: 'bad_source', message: /\/1\/agrement is no field of this file/ });
+  t.strictSame(
+    (await quality('good.json')).exits.map((exit) => exit.quality),
+    [{ kl: 0.5, agreement: 0.75 }, {}],
+  );
+});
+
+void t.test('a rule against loops is for the exits below full depth', async (t) => {
+  const dir = t.testdir();
+  const source = folder(dir);
+  for (const dry of [
+    [8, 2],
+    [8, 0.5, 3],
+    [8, 2, 0],
+    [8, 2, 2.5],
+    [-1, 2, 3],
+  ])
+    await t.rejects(run(dir, source, { dry }), { code: 'bad_option', message: `got ${dry.join(',')}` });
+  t.strictSame(
+    (await run(dir, source, { dry: [8, 2, 3] })).exits.map((exit) => exit.dry),
+    [{ multiplier: 8, base: 2, allowedLength: 3 }, undefined],
+  );
+  t.match(describe(dir, await inspect(path.join(dir, 'out'))), /exit +1 .*, dry 8,2,3\n/);
+});
+
+void t.test('an exit that runs no more layers than the one before', async (t) => {
+  const dir = t.testdir();
+  const next = random(3);
+  const exitBlocks = path.join(dir, 'blocks.safetensors');
+  const blocks = [
+    ['exits.1.norm.weight', weight(next, [SHAPE.hidden])],
+    ...LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const),
+  ] as const;
+  writeFileSync(exitBlocks, safetensors(new Map(blocks)));
+  await t.rejects(run(dir, folder(dir), { exits: [1, 2, 3], exitBlocks }), {
+    code: 'bad_exits',
+    message: /must run more layers than the one before, its block included; got 2, 2, 3/,
+  });
+});
+
+void t.test('exit blocks of another model', async (t) => {
+  const dir = t.testdir();
+  const exitBlocks = path.join(dir, 'blocks.safetensors');
+  writeFileSync(exitBlocks, safetensors([['exits.2.norm.weight', weight(random(1), [SHAPE.hidden])]]));
+  await t.rejects(run(dir, folder(dir), { exitBlocks }), {
+    code: 'bad_exits',
+    message:
+      /^--exits must name 2 below the last layer, since .*blocks.safetensors has a block of it \(exits\.2\.norm\.weight\), got 1,3$/,
+  });
+  writeFileSync(exitBlocks, safetensors([['exits.1.norm.weight', weight(random(1), [8])]]));
+  await t.rejects(run(dir, folder(dir), { exitBlocks }), {
+    code: 'wrong_shape',
+    message: `${exitBlocks}: tensor exits.1.norm.weight must have shape [64], got [8]`,
+  });
+  writeFileSync(
+    exitBlocks,
+    safetensors([['exits.1.layers.0.mlp.up_proj.weight', weight(random(1), [SHAPE.ffn, SHAPE.hidden])]]),
+  );
+  await t.rejects(run(dir, folder(dir), { exitBlocks }), {
+    code: 'missing_tensor',
+    message: /exits\.1\.norm\.weight/,
+  });
+  writeFileSync(
+    exitBlocks,
+    safetensors(
+      ['exits.1.norm.weight', ...LAYER_SHAPES.map(([name]) => `exits.1.layers.0.${name}`)]
+        .map((name, i): [string, Weight] => [name, weight(random(i), LAYER_SHAPES[i - 1]?.[1] ?? [SHAPE.hidden])])
+        .concat([['exits.1.layers.0.mlp.up_proj.bias', weight(random(1), [SHAPE.ffn])]]),
+    ),
+  );
+  await t.rejects(run(dir, folder(dir), { exitBlocks }), {
+    code: 'unsupported_feature',
+    message: /got exits\.1\.layers\.0\.mlp\.up_proj\.bias/,
+  });
+});

@@ -1,0 +1,409 @@
+/** Sources that no conversion takes: each gives one clear error and leaves nothing behind. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { packageRoot } from '../../src/config.js';
+import { gguf, ggufMetadata, random, SHAPE, tinyWeights, tokenizerJson, weight } from './tiny.js';
+import { edit, file, folder, refuses, write, type Case } from './refused.js';
+import { writeGguf } from './conversion.js';
+
+const bytes = () => gguf(tinyWeights(1), ggufMetadata());
+
+const LLAMA3 = {
+  ...{ rope_type: 'llama3', factor: 8, low_freq_factor: 1 },
+  ...{ high_freq_factor: 4, original_max_position_embeddings: 16 },
+};
+
+/** The beginning of a GGUF file. @param rest integers after it, each with its bytes */
+function damagedGguf(
+  tensors: number,
+  keys: number,
+  rest: readonly (readonly [value: number, bytes: 1 | 4 | 8])[],
+): Buffer {
+  const head = [
+    [0x46554747, 4],
+    [3, 4],
+    [tensors, 8],
+    [keys, 8],
+  ] as const;
+  return Buffer.concat(
+    [...head, ...rest].map(([value, bytes]) => {
+      const part = Buffer.alloc(8);
+      part.writeBigUInt64LE(BigInt(value));
+      return part.subarray(0, bytes);
+    }),
+  );
+}
+
+/** A key whose value is an array of one array, and so on. */
+function nestedGguf(depth: number): Buffer {
+  const arrays = Array.from(
+    { length: depth },
+    () =>
+      [
+        [9, 4],
+        [1, 8],
+      ] as const,
+  ).flat();
+  return damagedGguf(0, 1, [[1, 8], [0x6b, 1], [9, 4], ...arrays, [0, 4], [0, 8]]);
+}
+
+/** A tensor named t that claims the most dimensions, with some of them in the file. */
+function manyDimensions(): Buffer {
+  const head = damagedGguf(1, 0, [
+    [1, 8],
+    [0x74, 1],
+    [0xffffffff, 4],
+  ]);
+  return Buffer.concat([head, Buffer.alloc(8 * 1000)]);
+}
+
+void t.test('files that are damaged or of no known form', (t) =>
+  refuses(t, [
+    ['no such source', 'bad_source', /does not exist/, (dir) => path.join(dir, 'nothing')],
+    [
+      'a GGUF cut off in the weights',
+      'truncated_file',
+      /is truncated/,
+      (dir) => write(dir, 'x.gguf', bytes().subarray(0, -5000)),
+    ],
+    [
+      'a GGUF cut off in the header',
+      'truncated_file',
+      /is truncated/,
+      (dir) => write(dir, 'x.gguf', bytes().subarray(0, 3000)),
+    ],
+    [
+      'a part of a GGUF in several files',
+      'bad_source',
+      /must be a whole model, got part 2 of 3; llama-gguf-split --merge joins them/,
+      (dir) => file(dir, { 'split.no': 1, 'split.count': 3 }),
+    ],
+    ...[0, 0.5, 'x'].map((alignment): Case => [
+      `a GGUF aligned to ${alignment}`,
+      'bad_source',
+      /tiny\.gguf: general\.alignment must be a positive integer, got /,
+      (dir) => file(dir, { 'general.alignment': alignment }),
+    ]),
+    ...['null', '[]', '{"x": null}', '{"x": {"dtype": "F32", "shape": [1], "data_offsets": [null, 4]}}'].map(
+      (header): Case => [
+        `a safetensors header ${header}`,
+        'bad_source',
+        /model\.safetensors is not a safetensors file: its (header is no object|entry x must have dtype)/,
+        (dir) => {
+          const length = Buffer.alloc(8);
+          length.writeBigUInt64LE(BigInt(header.length));
+          return path.dirname(write(folder(dir), 'model.safetensors', Buffer.concat([length, Buffer.from(header)])));
+        },
+      ],
+    ),
+    ...['{"weight_map": {"x": 5}}', '{"weight_map": [null]}', '{}'].map((index): Case => [
+      `an index ${index}`,
+      'bad_source',
+      /model\.safetensors\.index\.json must have a weight_map of file names by tensor/,
+      (dir) => path.dirname(write(folder(dir), 'model.safetensors.index.json', index)),
+    ]),
+    [
+      'exit blocks that are a folder',
+      'bad_source',
+      /^cannot read \S+: it is a folder$/,
+      folder,
+      { exitBlocks: packageRoot },
+    ],
+    ['no GGUF', 'bad_source', /is not a GGUF file/, (dir) => write(dir, 'x.gguf', 'something else entirely')],
+    [
+      'a GGML type without a decoder',
+      'unknown_dtype',
+      /output_norm\.weight has ggml type 10/,
+      (dir) => write(dir, 'x.gguf', gguf(tinyWeights(1), ggufMetadata(), false, { 'output_norm.weight': 10 })),
+    ],
+    [
+      'a cut off safetensors',
+      'truncated_file',
+      /is truncated/,
+      (dir) => {
+        const source = folder(dir);
+        const name = path.join(source, 'model.safetensors');
+        writeFileSync(name, readFileSync(name).subarray(0, -100));
+        return source;
+      },
+    ],
+    [
+      'an unknown dtype',
+      'unknown_dtype',
+      /has dtype F64/,
+      (dir) => {
+        const source = folder(dir);
+        const name = path.join(source, 'model.safetensors');
+        writeFileSync(name, readFileSync(name).toString('latin1').replace('"dtype":"F32"', '"dtype":"F64"'), 'latin1');
+        return source;
+      },
+    ],
+    [
+      'a tokenizer.json that is no JSON',
+      'bad_source',
+      /cannot read .*tokenizer\.json: /,
+      (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": ')),
+    ],
+    [
+      'a tokenizer.json without a vocabulary',
+      'bad_source',
+      /tokenizer\.json: \/model must have required properties vocab/,
+      (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": {}}')),
+    ],
+    [
+      'a rope scaling that is only named',
+      'bad_source',
+      /rope scaling must be an object or null, got "linear"/,
+      (dir) => folder(dir, undefined, { rope_scaling: 'linear' }),
+    ],
+    [
+      'token types that are no list',
+      'bad_source',
+      /tokenizer\.ggml\.token_type must be a list, got 5/,
+      (dir) => file(dir, { 'tokenizer.ggml.token_type': 5 }),
+    ],
+    [
+      'arrays of arrays in a GGUF',
+      'bad_source',
+      /holds an array of arrays/,
+      (dir) => write(dir, 'x.gguf', nestedGguf(50_000)),
+    ],
+    [
+      'a tensor of more dimensions than there are',
+      'bad_source',
+      /tensor t must have at most 4 dimensions, got 4294967295/,
+      (dir) => write(dir, 'x.gguf', manyDimensions()),
+    ],
+    [
+      'a token id that no table reaches',
+      'bad_source',
+      /\/added_tokens\/0\/id must be <= 16777216/,
+      (dir) => {
+        const source = folder(dir);
+        const added_tokens = [{ id: 4_294_967_290, content: '<pad>', special: true }];
+        write(source, 'tokenizer.json', JSON.stringify(tokenizerJson({ added_tokens })));
+        return source;
+      },
+    ],
+  ]),
+);
+
+void t.test('architectures', (t) =>
+  refuses(t, [
+    [
+      'another architecture in a folder',
+      'unsupported_architecture',
+      /LlamaForCausalLM, got MistralForCausalLM/,
+      (dir) => folder(dir, undefined, { architectures: ['MistralForCausalLM'] }),
+    ],
+    [
+      'another architecture in a GGUF',
+      'unsupported_architecture',
+      /must be llama, got "qwen2"/,
+      (dir) => file(dir, { 'general.architecture': 'qwen2' }),
+    ],
+    ...(
+      [
+        ['llama.rope.freq_base', NaN, 'ropeTheta'],
+        ['llama.rope.freq_base', 0, 'ropeTheta'],
+        ['llama.attention.layer_norm_rms_epsilon', -1, 'normEps'],
+      ] as const
+    ).map(([key, value, name]): Case => [
+      `${key} ${value}`,
+      'unsupported_architecture',
+      new RegExp(`${name} must be above 0, got ${value}`),
+      (dir) => file(dir, { [key]: value }),
+    ]),
+    [
+      'a rope scaling that divides by 0',
+      'unsupported_architecture',
+      /factor must be above 0, got 0/,
+      (dir) => folder(dir, undefined, { rope_scaling: { ...LLAMA3, factor: 0 } }),
+    ],
+    [
+      'a context that no table holds',
+      'unsupported_architecture',
+      /context must be at most 16777216, got 1000000000000/,
+      (dir) => folder(dir, undefined, { max_position_embeddings: 1e12 }),
+    ],
+    [
+      'a rope scaling of part of a position',
+      'unsupported_architecture',
+      /originalContext must be an integer, got 8192\.5/,
+      (dir) => folder(dir, undefined, { rope_scaling: { ...LLAMA3, original_max_position_embeddings: 8192.5 } }),
+    ],
+  ]),
+);
+
+void t.test('tensors that are missing, misshapen or not finite', (t) =>
+  refuses(t, [
+    [
+      'a missing tensor in a folder',
+      'missing_tensor',
+      /layers\.1\.mlp\.up_proj/,
+      (dir) =>
+        folder(
+          dir,
+          edit((w) => w.delete('model.layers.1.mlp.up_proj.weight')),
+        ),
+    ],
+    [
+      'a missing tensor in a GGUF',
+      'missing_tensor',
+      /layers\.0\.self_attn\.k_proj/,
+      (dir) =>
+        writeGguf(
+          dir,
+          edit((w) => w.delete('model.layers.0.self_attn.k_proj.weight')),
+        ),
+    ],
+    [
+      'a wrong shape',
+      'wrong_shape',
+      /model\.norm\.weight must have shape \[64\], got \[32\]/,
+      (dir) =>
+        folder(
+          dir,
+          edit((w) => w.set('model.norm.weight', weight(random(1), [32]))),
+        ),
+    ],
+    [
+      'NaN',
+      'not_finite',
+      /down_proj\.weight holds NaN at index 5/,
+      (dir) =>
+        folder(
+          dir,
+          edit((w) => w.get('model.layers.2.mlp.down_proj.weight')?.data.fill(NaN, 5, 6)),
+        ),
+    ],
+    [
+      'infinity in a GGUF',
+      'not_finite',
+      /blk\.2\.ffn_down\.weight holds Infinity at index 7/,
+      (dir) =>
+        writeGguf(
+          dir,
+          edit((w) => w.get('model.layers.2.mlp.down_proj.weight')?.data.fill(Infinity, 7, 8)),
+        ),
+    ],
+    [
+      'more layers than can be counted',
+      'missing_tensor',
+      /no tensor for model\.layers\.3\.input_layernorm\.weight/,
+      (dir) => file(dir, { 'llama.block_count': 2 ** 52 }),
+      { exits: [2 ** 52] },
+    ],
+  ]),
+);
+
+void t.test('features that the converter does not know', (t) =>
+  refuses(t, [
+    [
+      'rope scaling of another kind',
+      'unsupported_feature',
+      /got "yarn"/,
+      (dir) => folder(dir, undefined, { rope_scaling: { rope_type: 'yarn', factor: 2 } }),
+    ],
+    [
+      'linear rope scaling by its older name and without a type, which is linear',
+      'unsupported_feature',
+      /llama\.rope\.scale_linear must be 0 or 1, got 4/,
+      (dir) => file(dir, { 'llama.rope.scale_linear': 4 }),
+    ],
+    [
+      'a rope scaling factor without a type, which is linear',
+      'unsupported_feature',
+      /llama\.rope\.scaling\.factor must be 0 or 1, got 2/,
+      (dir) => file(dir, { 'llama.rope.scaling.factor': 2 }),
+    ],
+    [
+      'a bias of the FFN in a GGUF',
+      'unsupported_feature',
+      /biases only of attention, in every layer\), got blk\.1\.ffn_up\.bias/,
+      (dir) =>
+        writeGguf(
+          dir,
+          edit((w) => w.set('blk.1.ffn_up.bias', weight(random(1), [SHAPE.ffn]))),
+        ),
+    ],
+    [
+      'a bias of one layer in a GGUF',
+      'unsupported_feature',
+      /got model\.layers\.2\.self_attn\.o_proj\.bias/,
+      (dir) =>
+        writeGguf(
+          dir,
+          edit((w) => w.set('blk.2.attn_output.bias', weight(random(1), [SHAPE.hidden]))),
+        ),
+    ],
+    [
+      'biases that the config denies',
+      'unsupported_feature',
+      /got model\.layers\.0\.self_attn\.q_proj\.bias/,
+      (dir) =>
+        folder(
+          dir,
+          edit((w) => w.set('model.layers.0.self_attn.q_proj.bias', weight(random(1), [SHAPE.hidden]))),
+        ),
+    ],
+    [
+      'a tensor of another architecture in a folder',
+      'unsupported_feature',
+      /got model\.layers\.0\.self_attn\.q_norm\.weight/,
+      (dir) =>
+        folder(
+          dir,
+          edit((w) => w.set('model.layers.0.self_attn.q_norm.weight', weight(random(1), [SHAPE.headDim]))),
+        ),
+    ],
+    [
+      'an unknown pre-tokenizer',
+      'unsupported_feature',
+      /smollm, gpt-2, llama-bpe, got deepseek-llm/,
+      (dir) => file(dir, { 'tokenizer.ggml.pre': 'deepseek-llm' }),
+    ],
+    [
+      'a tokenizer of words',
+      'unsupported_feature',
+      /model must be BPE or Unigram, got WordPiece/,
+      (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": {"type": "WordPiece", "vocab": {}}}')),
+    ],
+    [
+      'Unigram with bytes, which the library does not know',
+      'unsupported_feature',
+      /byte_fallback must be false for Unigram, got true/,
+      (dir) => {
+        const json = { model: { type: 'Unigram', vocab: [['a', -1]], byte_fallback: true } };
+        return path.dirname(write(folder(dir), 'tokenizer.json', JSON.stringify(json)));
+      },
+    ],
+    [
+      'a GGUF from before pre-tokenizers were named',
+      'unsupported_feature',
+      /smollm, gpt-2, llama-bpe, got nothing/,
+      (dir) => {
+        const metadata = Object.entries(ggufMetadata()).filter(([key]) => key !== 'tokenizer.ggml.pre');
+        return writeGguf(dir, tinyWeights(1), Object.fromEntries(metadata));
+      },
+    ],
+    ...[
+      { type: 'UnicodeScripts' },
+      { type: 'CharDelimiterSplit', delimiter: '-' },
+      { type: 'Split', pattern: { Regex: '(?i)a|b' }, behavior: 'Isolated', invert: false },
+    ].map((step): Case => [
+      `a pre-tokenizer that the library can't build: ${step.type}`,
+      'unsupported_feature',
+      /the source's tokenizer must be one that the server can load, got: .*(Unknown PreTokenizer|Invalid regular)/,
+      (dir) =>
+        path.dirname(write(folder(dir), 'tokenizer.json', JSON.stringify(tokenizerJson({ pre_tokenizer: step })))),
+    ]),
+    [
+      "a chat template that the library can't read",
+      'unsupported_feature',
+      /the source's chat template must be one that the server can load, got: Unknown statement type: include/,
+      (dir) => path.dirname(write(folder(dir), 'chat_template.jinja', "{% include 'other' %}")),
+    ],
+  ]),
+);

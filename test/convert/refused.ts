@@ -1,0 +1,51 @@
+/** Sources of conversions that are refused. */
+import { readdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import type { Test } from 'tap';
+import type { ConvertOptions } from '../../src/convert/options.js';
+import { run, writeGguf } from './conversion.js';
+import { ggufMetadata, tinyWeights, writeFolder, type Weights } from './tiny.js';
+
+export type Case = [
+  name: string,
+  code: string,
+  message: RegExp,
+  source: (dir: string) => string,
+  options?: Partial<ConvertOptions>,
+];
+
+/** Converts the source of each case: it gives one clear error and leaves nothing behind. */
+export async function refuses(t: Test, cases: readonly Case[]): Promise<void> {
+  for (const [name, code, message, source, options] of cases) {
+    await t.test(name, async (t) => {
+      const dir = t.testdir();
+      const input = source(dir);
+      const before = readdirSync(dir);
+      await t.rejects(run(dir, input, options), { name: 'ConvertError', code, message });
+      t.strictSame(readdirSync(dir), before);
+    });
+  }
+}
+
+/** Weights with a change. */
+export function edit(change: (weights: Weights) => void): Weights {
+  const weights = tinyWeights(1);
+  change(weights);
+  return weights;
+}
+
+/** A folder as Hugging Face's. */
+export function folder(dir: string, weights = tinyWeights(1), config = {}): string {
+  return writeFolder(path.join(dir, 'hf'), weights, { config });
+}
+
+/** A GGUF file with other metadata. */
+export function file(dir: string, metadata: object = {}): string {
+  return writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...metadata });
+}
+
+export function write(dir: string, name: string, data: string | Buffer): string {
+  const file = path.join(dir, name);
+  writeFileSync(file, data);
+  return file;
+}
