@@ -87,12 +87,11 @@ export interface Prediction {
   readonly p90Ms: number;
 }
 
-/** What a prediction goes by; kept until the answer has ended, to learn from (estimators/latency.ts). */
-export interface LatencyFeatures {
-  /** The forecast of the present batch, and the request alone on the machine at its deepest exit; ms. */
-  readonly forecastMs: number;
-  readonly aloneMs: number;
-  /** Its total budget, ms; Infinity where it has none. */
+/** The present batch played to the end of one request, ms, and the facts that say how far to trust it. */
+export interface Forecast {
+  readonly totalMs: number;
+  readonly ttftMs: number;
+  /** Total budget, ms; Infinity where the request has none. */
   readonly budgetMs: number;
   /** Arrivals that are expected until the end, for each request that is present. */
   readonly arrivals: number;
@@ -111,7 +110,7 @@ export interface Admitted {
   readonly headroom: number;
   /** Probability that the total budget is met as planned; null without a total budget. */
   readonly probability: number | null;
-  readonly features: { readonly total: LatencyFeatures; readonly ttft: LatencyFeatures };
+  readonly forecast: Forecast;
 }
 
 /** @see Budget.onMiss `reject`. `leastFeasibleMs`: least total budget that would be guaranteed now; null: none found. */
