@@ -1,8 +1,6 @@
 /**
- * Costs that planning asks for at every step, tabulated: decode steps by context, prompts by length, and the affine view
- * of a step (a fixed part per depth and a part per row).
- *
- * The tables hold table costs, which never change, so they live as long as the model's curves.
+ * Costs that planning asks for at every step, tabulated: decode steps by context, and prompts by length. The affine view
+ * of a step has a fixed part per depth and a part per row.
  */
 import { type CostModel, cascadeMs, prefillMs, unitDecodeMs } from './model.js';
 
@@ -21,9 +19,7 @@ export function stepTable(model: CostModel, context: number): StepMs {
     if (rows === 0) return 0;
     return ((known[unit] ??= [])[rows] ??= unitDecodeMs(model, unit, rows, grain * CONTEXT_GRAIN));
   };
-  return (rows) => {
-    return cascadeMs(model, rows, cost) * model.drift.slowdown;
-  };
+  return (rows) => cascadeMs(model, rows, cost) * model.drift.slowdown;
 }
 
 /** Milliseconds of a step of one row that leaves at an exit, drift included. */

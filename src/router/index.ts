@@ -1,14 +1,12 @@
 /**
  * The router: everything that a scheduler asks it, in the order of a step. Engine and simulator drive the same one.
  *
- *   arrivals   admit(arrived, state)        -> service class, exit and prediction, or rejection with the least budget
- *              enqueued(request, now)       -> arrival rates: for requests that were admitted
- *   each step  order(state)                 -> which requests get the free slots
- *              planStep(summary, state)     -> changes of exit, and the sequences that skip the step
- *              choosePrefill(...)           -> which prompt goes on, by how many positions
- *              isOverdue(request, ...)      -> whether onMiss `truncate` ends it before this step
- *              observeStep(work, ms, ...)   -> drift of the costs
- *   end        observeEnd(request, ...)     -> output lengths, safety margins, predictions
+ * - Arrivals: `admit` gives service class, exit and prediction, or a rejection with the least budget. `enqueued` learns
+ *   the arrival rates of admitted requests.
+ * - Each step: `order` gives the order of service. `planStep` names new exits and the sequences that skip the step.
+ *   `choosePrefill` names a prompt and its positions. `isOverdue` ends a request with onMiss `truncate`.
+ *   `observeStep` learns the drift of the costs.
+ * - End: `observeEnd` learns output lengths, the safety margin and the bounds of predictions.
  *
  * No clock, no I/O, no randomness.
  */
@@ -35,7 +33,7 @@ export { hasBudget, isWithin } from './request.js';
 export { advanceWork, frontierAt } from '../cost/frontier.js';
 export type * from './types.js';
 
-/** What decides whether a held plan still fits, without a state: building one takes a tenth of planning. */
+/** The facts that decide whether a held plan still fits: building a whole state takes a tenth of planning. */
 export interface StepSummary {
   readonly now: number;
   readonly liveIds: readonly string[];
@@ -157,7 +155,7 @@ export class Router {
     return this.predictMs(work) > arrivedAt + budget.totalMs - this.policy.requestOverheadMs - now;
   }
 
-  /** What advancing a sequence to a position at an exit (index) runs. */
+  /** The work that advances a sequence to a position at an exit (index). */
   advanceWork(frontier: readonly number[], exit: number, end: number): Work['prefill'] {
     const start = frontierAt(frontier, exit, this.#costs);
     return advanceWork(frontier, exit, end, this.#costs, Math.max(1, end - start));

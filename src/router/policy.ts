@@ -4,7 +4,7 @@
  */
 
 export interface Policy {
-  // What an operator sets.
+  // An operator sets these.
 
   /** Weight of an answer in time against its quality, 0..1: an answer counts weight + (1 - weight) x quality, if in time. */
   readonly attainmentWeight: number;
@@ -17,14 +17,14 @@ export interface Policy {
   /** No chunk stalls decoding sequences for longer than this where a smaller one exists, ms. */
   readonly maxStallMs: number;
 
-  // What the machine and the server are.
+  // The machine and the server determine these.
 
   /** Prefill chunk sizes that the engine can run, positions, rising. */
   readonly chunks: readonly number[];
   /** Time of a request outside the engine's steps: HTTP, tokenizing, detokenizing; ms. */
   readonly requestOverheadMs: number;
 
-  // What simulation found.
+  // Simulation found these.
 
   /** Predicted step times count with this share more: steps vary by a few percent. */
   readonly margin: number;

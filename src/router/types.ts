@@ -5,7 +5,7 @@
  * of the model here; inside the router they are indices into DepthShape.exits.
  */
 
-/** What happens when no exit can meet the budget: the answer ends late, ends at its deadline, or does not begin. */
+/** The outcome where no exit can meet the budget: the answer ends late, ends at its deadline, or does not begin. */
 export type OnMiss = 'continue' | 'truncate' | 'reject';
 
 /** A client's latency budget. Null fields were not stated. */
@@ -19,8 +19,10 @@ export interface Budget {
 }
 
 /**
- * `guaranteed`: capacity is held, and the client may rely on the budget. `reserved`: capacity is held. `best_effort`: a
- * budget that no exit has capacity for. `none`: the request states no budget.
+ * - `guaranteed`: capacity is held, and the client may rely on the budget.
+ * - `reserved`: capacity is held.
+ * - `best_effort`: a budget that no exit has capacity for.
+ * - `none`: the request states no budget.
  */
 export type ServiceClass = 'guaranteed' | 'reserved' | 'best_effort' | 'none';
 
@@ -121,7 +123,7 @@ export interface Rejected {
 
 export type Admission = Admitted | Rejected;
 
-/** What changes before the next step; sequences that are not named go on as they are. */
+/** Changes before the next step; sequences that are not named go on as they are. */
 export interface DepthPlan {
   readonly exits: readonly { readonly id: string; readonly exit: number }[];
   /** Sequences that skip this decode step. */

@@ -64,7 +64,7 @@ void t.test('a run of stages costs its own part, and a catch-up leaves out what 
   t.ok(isNear(low / all, 15 / 30));
 });
 
-void t.test('what a step costs beside its graphs counts for every step', async (t) => {
+void t.test('the cost of a step beside its graphs counts for every step', async (t) => {
   const step = { unit: 'step', kernel: '', decode: [1, 4].map((rows) => ({ rows, context: 0, ms: 0.5 })), prefill: [] };
   const model = costModel({ units: [...table.units, step] }, shape);
   const rows = [0, 0, 0, 0, 2];

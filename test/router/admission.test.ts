@@ -177,7 +177,7 @@ void t.test('no guarantee is made out of the time of an older one, though the ne
   t.equal(beside(270), 'best_effort', 'it would be in time, and the older ones would not');
 });
 
-void t.test('what another prompt brings by its turn needs no headroom', async (t) => {
+void t.test('a prefix that another prompt brings by its turn needs no headroom', async (t) => {
   const led = asking('new', total(160), { expectedFrontier: layers.map(() => 190) });
   t.equal(classOf(routerOf(), asking('new', total(160))), 'best_effort');
   t.not(classOf(routerOf(), led), 'best_effort');
@@ -267,7 +267,7 @@ void t.test('prediction: first token, TPOT and total fit together', async (t) =>
       if (found.kind === 'reject') continue;
       const { ttftMs, tpotMs, totalMs } = found.prediction;
       t.ok(ttftMs > 0 && tpotMs > 0 && ttftMs <= totalMs, `${ttftMs}, ${tpotMs}, ${totalMs}`);
-      // What will be cut ends at its deadline, and is no faster for it.
+      // An answer that will be cut ends at its deadline, and is no faster for it.
       if (budget?.onMiss === 'truncate') continue;
       t.ok(Math.abs(ttftMs + tpotMs * 49 - totalMs) < 1e-6 * totalMs, `${ttftMs} + 49 x ${tpotMs}, not ${totalMs}`);
     }

@@ -66,7 +66,7 @@ void t.test('chunk sizes rise up to the largest, which is one of them', async (t
   t.same(chunkSizes(8), [8]);
 });
 
-void t.test('what the command line assumes is what the router assumes', async (t) => {
+void t.test('the command line and the router assume the same', async (t) => {
   const { noBudgetShare, maxStall, prefillChunk } = SERVE_OPTIONS;
   t.equal(noBudgetShare.default, defaultPolicy.noBudgetShare);
   t.equal(maxStall.default, defaultPolicy.maxStallMs);

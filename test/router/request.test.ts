@@ -1,4 +1,4 @@
-/** What each part of a budget means, and what advancing a sequence runs. */
+/** The meaning of each part of a budget, and the work that advances a sequence. */
 import fc from 'fast-check';
 import t from 'tap';
 import { predictMs } from '../../src/cost/model.js';
