@@ -53,12 +53,6 @@ export class SimpleRouter implements RouterFacade {
       let exit = max;
       while (exit > min && takesMs(exit) > leftMs) exit -= 1;
       const totalMs = takesMs(exit);
-      const feature = {
-        forecastMs: totalMs,
-        aloneMs: totalMs,
-        budgetMs: leftMs,
-        arrivals: 0,
-      };
       return {
         kind: 'admit',
         exit: this.#costs.shape.exits[exit]?.layer ?? request.maxExit,
@@ -68,7 +62,7 @@ export class SimpleRouter implements RouterFacade {
         expectedTokensP90: 0,
         headroom: takesMs(min) > 0 ? leftMs / takesMs(min) : Infinity,
         probability: null,
-        features: { total: feature, ttft: feature },
+        forecast: { totalMs, ttftMs: queueMs, budgetMs: leftMs, arrivals: 0 },
       };
     });
   }

@@ -31,10 +31,9 @@ export function curveOf(points: readonly CostPoint[]): Curve {
 /** Milliseconds at (rows, context); 0 for no rows. Never falls with rows, nor below the nearest line beyond the ends. */
 export function costAt(curve: Curve, rows: number, context: number): number {
   if (rows <= 0) return 0;
-  const first = curve[0];
-  if (first === undefined) return 0;
-  let below = first;
-  let above = first;
+  let [above] = curve;
+  if (above === undefined) return 0;
+  let below = above;
   for (const line of curve) {
     below = above;
     above = line;

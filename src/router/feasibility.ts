@@ -1,18 +1,18 @@
 /**
- * The processor-demand test of earliest deadline first: all work that is due by each deadline must fit before it. What is
- * left over is slack, which depth may spend.
+ * The processor-demand test of earliest deadline first: all work that is due by each deadline must fit before it. Slack is
+ * the time that is left over, which depth may spend.
  *
  * Rows share steps: rows that are due later share the steps of rows that are due earlier, while those have slack for it.
  */
-import { promptMs, tokenMs } from '../cost/step-costs.js';
+import { at } from '../cost/model.js';
+import { type ExitCost, promptMs, tokenMs } from '../cost/step-costs.js';
 import type { Arrivals } from './estimators/arrivals.js';
 import type { PlanningState } from './planning-state.js';
 import { plannedChunk } from './policy.js';
-import { type PlannedRequest, stepsLeft, tpotDeadline } from './request.js';
+import type { PlannedRequest } from './request.js';
 
 /** Work of one request with a deadline, at the exit that it is counted at. */
 interface Load {
-  readonly i: number;
   readonly planned: PlannedRequest;
   exit: number;
   /** Prefill or catch-up, ms, then mean decode steps. */
@@ -22,16 +22,13 @@ interface Load {
   isCounted: boolean;
   /** Steps that it shares with earlier deadlines. */
   sharedSteps: number;
-  prefill: Phase | null;
-  decode: Phase | null;
 }
 
 /** Prefill or decode of one request, with its deadline. */
 interface Phase {
   readonly load: Load;
+  /** Prefill that is due before its decode: only a first token has such a deadline. */
   readonly isPrefill: boolean;
-  /** Index by deadline. */
-  order: number;
   readonly dueAt: number;
   /** Planned work that fits until the deadline, and that would have fitted since arrival; ms. */
   readonly remainingMs: number;
@@ -42,7 +39,7 @@ interface Phase {
   demandMs: number;
   floorDemandMs: number;
   stepsBefore: number;
-  /** What the exit that is tried adds. */
+  /** Work that the tried exit adds. */
   addedMs: number;
 }
 
@@ -57,26 +54,29 @@ const CLASS_RANK = { guaranteed: 0, reserved: 1, best_effort: 2, none: 2 } as co
 /** Demand by deadline of a set of requests, and the exits that it is counted at. */
 export class Feasibility {
   /** Requests whose deadline can't be met, or would cost more other requests theirs: load shedding. */
-  readonly dropped: ReadonlySet<number>;
-  /** By request; null without a deadline. */
-  readonly #loads: readonly (Load | null)[];
+  readonly dropped: ReadonlySet<PlannedRequest>;
   /** By rising deadline. */
   readonly #phases: readonly Phase[];
+  /** Of requests with a deadline. */
+  readonly #decodes: ReadonlyMap<PlannedRequest, Phase>;
+  readonly #costs: readonly ExitCost[];
   /** By exit: decode steps that reach it. */
-  readonly #stepsByDepth: Float64Array;
+  readonly #stepsByDepth: number[];
   readonly #arrivalFactor: number;
 
   /** @param isCounted whether a request's work counts; absent: of every request with a deadline */
   constructor(
     private readonly state: PlanningState,
     { arrivals, safetyMargin }: Expected,
-    isCounted: (i: number) => boolean = () => true,
+    isCounted: (planned: PlannedRequest) => boolean = () => true,
   ) {
-    const { requests, policy } = state;
+    const { requests, policy, costs } = state;
+    this.#costs = costs;
     this.#arrivalFactor = policy.arrivalHeadroom * (1 + policy.arrivalCaution * safetyMargin);
-    this.#loads = requests.map((planned, i) => (planned.hasDeadline ? loadOf(state, planned, i, isCounted(i)) : null));
-    this.#phases = this.#phasesOf();
-    this.#stepsByDepth = new Float64Array(state.exits);
+    const loads = requests.filter((each) => each.hasDeadline).map((each) => loadOf(each, costs, isCounted(each)));
+    this.#phases = this.#phasesOf(loads);
+    this.#decodes = new Map(this.#phases.flatMap((phase) => (phase.isPrefill ? [] : [[phase.load.planned, phase]])));
+    this.#stepsByDepth = costs.map(() => 0);
     this.dropped = this.#shedLoad();
     this.#expect(arrivals);
     this.#addUp();
@@ -84,38 +84,39 @@ export class Feasibility {
     for (const phase of this.#phases) phase.floorDemandMs = phase.demandMs;
   }
 
-  /** The exit that a request's work is counted at: its deepest without a deadline. */
-  exitOf(i: number): number {
-    return this.#loads[i]?.exit ?? this.state.at(i).maxExit;
+  /** The exit that a request's work is counted at: the floor of a dropped one, the deepest without a deadline. */
+  exitOf(planned: PlannedRequest): number {
+    if (this.dropped.has(planned)) return planned.floor;
+    return this.#decodes.get(planned)?.load.exit ?? planned.maxExit;
   }
 
   /** Mean decode steps that a request is counted with. */
-  stepsOf(i: number): number {
-    return this.#loads[i]?.steps ?? 0;
+  stepsOf(planned: PlannedRequest): number {
+    return this.#decodes.get(planned)?.load.steps ?? 0;
   }
 
   /** Work that is due by the end of a request, its own included; ms. */
-  demandOf(i: number): number {
-    const load = this.#loads[i];
-    if (load?.decode == null) return 0;
-    const ownMs = load.setupMs + load.steps * tokenMs(this.state.cost, load.exit, 1);
-    return load.decode.demandMs + (load.isCounted ? 0 : ownMs);
+  demandOf(planned: PlannedRequest): number {
+    const decode = this.#decodes.get(planned);
+    if (decode === undefined) return 0;
+    const { exit, setupMs, steps, isCounted } = decode.load;
+    return decode.demandMs + (isCounted ? 0 : setupMs + steps * this.#tokenMs(exit));
   }
 
   /** Time until the end of a request that no work takes; negative where work takes more, ms. */
-  slackOf(i: number): number {
-    return (this.#loads[i]?.decode?.remainingMs ?? Infinity) - this.demandOf(i);
+  slackOf(planned: PlannedRequest): number {
+    return (this.#decodes.get(planned)?.remainingMs ?? Infinity) - this.demandOf(planned);
   }
 
   /**
    * Least slack of other requests with an earlier deadline and a known length, each at its floor. An estimated length
    * holds no prompt up: its mean is soon wrong, and a thin batch makes all requests late.
    */
-  slackBefore(dueAt: number, self: number): number {
+  slackBefore(dueAt: number, self: PlannedRequest): number {
     let least = Infinity;
-    for (const { load, dueAt: at, remainingMs, floorDemandMs } of this.#phases) {
-      if (at >= dueAt) break;
-      if (load.isCounted && load.i !== self && load.planned.lengths === null) {
+    for (const { load, dueAt: before, remainingMs, floorDemandMs } of this.#phases) {
+      if (before >= dueAt) break;
+      if (load.isCounted && load.planned !== self && load.planned.request.isExactLength) {
         least = Math.min(least, remainingMs - floorDemandMs);
       }
     }
@@ -123,43 +124,37 @@ export class Feasibility {
   }
 
   /**
-   * How many times the time until a request's deadlines holds the work due by then, with every request at its floor;
-   * 0 where a later deadline fits without the request, but not with it. Call it last: it leaves the demand without shares.
-   * @param blockingMs a step that may be running already
-   * @param ownMs time at the floor that the request needs beyond its mean, for stated probabilities
-   * @returns for each of `ownMs`
+   * Headroom of a request: the time until its deadlines over the work due by then, with every request at its floor. It is 0
+   * where a later deadline fits without the request, but not with it. Call it last: it leaves the demand without shares.
+   * @param beyondMs time at the floor that the request needs beyond its mean, for a stated probability
+   * @returns without, and with that time
    */
-  headrooms(self: number, blockingMs: number, ownMs: readonly number[]): number[] {
-    const own = this.#loads[self];
-    if (own == null) return ownMs.map(() => Infinity);
-    const { arrivalHeadroom } = this.state.policy;
+  headrooms(self: PlannedRequest, beyondMs: number): [number, number] {
+    const own = this.#decodes.get(self)?.load;
+    if (own === undefined) return [Infinity, Infinity];
     own.isCounted = false;
     this.#addUp();
-    const without = this.#phases.map(({ demandMs }) => demandMs);
+    const wasLate = this.#phases.map(({ demandMs, remainingMs }) => demandMs > remainingMs);
     own.isCounted = true;
     this.#addUp();
-    const isHarmless = this.#phases.every(
-      ({ load, demandMs, remainingMs }, p) =>
-        load === own || !load.isCounted || demandMs <= remainingMs || (without[p] ?? 0) > remainingMs,
-    );
-    const least = ownMs.map(() => Infinity);
-    for (const { load, remainingMs, isPrefill, demandMs, arrivalsMs } of this.#phases) {
-      if (load !== own) continue;
-      ownMs.forEach((beyond, k) => {
-        const work = demandMs + blockingMs + Math.min(1, arrivalHeadroom) * arrivalsMs + (isPrefill ? 0 : beyond);
-        if (work > 0) least[k] = Math.min(least[k] ?? 0, remainingMs / work);
-      });
+    let [likely, guaranteed] = [Infinity, Infinity];
+    for (const [p, { load, remainingMs, isPrefill, demandMs, arrivalsMs }] of this.#phases.entries()) {
+      if (load === own) {
+        const work = demandMs + Math.min(1, this.state.policy.arrivalHeadroom) * arrivalsMs;
+        likely = Math.min(likely, remainingMs / work);
+        guaranteed = Math.min(guaranteed, remainingMs / (isPrefill ? work : work + beyondMs));
+      } else if (load.isCounted && demandMs > remainingMs && wasLate[p] === false) return [0, 0];
     }
-    return isHarmless ? least : ownMs.map(() => 0);
+    return [likely, guaranteed];
   }
 
   /** Takes time for a row without a deadline that runs beside all others, if there is slack for it. */
   tryBackfill(exit: number): boolean {
-    const perRow = this.state.cost.perRow[exit] ?? 0;
+    const { rowMs } = at(this.#costs, exit);
     for (const phase of this.#phases) {
-      phase.addedMs = perRow * phase.stepsBefore + this.#deeperMs(phase.stepsBefore, 0, exit);
+      phase.addedMs = rowMs * phase.stepsBefore + this.#deeperMs(phase.stepsBefore, 0, exit);
       if (!phase.load.isCounted || phase.addedMs <= 0) continue;
-      if (this.#slackOf(phase, this.state.policy.backfillReserve) < 0) return false;
+      if (this.#slackOf(phase, this.state.policy.beginReserve) < 0) return false;
     }
     this.#take(exit, this.#phases.at(-1)?.stepsBefore ?? 0);
     return true;
@@ -170,58 +165,62 @@ export class Feasibility {
    * time that it takes. A known length is met or not, so no deadline of a known length may be missed for depth.
    * @param reserve share of every budget that must be left over
    */
-  tryDeepen(i: number, to: number, reserve: number): boolean {
-    const { state } = this;
-    const own = this.#loads[i];
-    if (own == null) return false;
-    const { perRow, fixed } = state.cost;
-    const { exit: from, setupMs: setupFrom, steps: stepsFrom } = own;
-    const { deep, rest } = state.path(i, to);
-    const setupMs = state.setupMs(i, to) - setupFrom;
-    const rowMs = (perRow[to] ?? 0) - (perRow[from] ?? 0);
-    const ownMs = this.#rowsMs(i, to) - this.#rowsMs(i, from);
-    const isLongest = stepsFrom >= (this.#stepsByDepth[from] ?? 0);
-    const savedMs = isLongest ? Math.min(0, deep + rest - stepsFrom) * (fixed[from] ?? 0) : 0;
-    const { prefill, decode } = own;
+  tryDeepen(planned: PlannedRequest, to: number, reserve: number): boolean {
+    const decode = this.#decodes.get(planned);
+    if (decode === undefined) return false;
+    const own = decode.load;
+    const { exit: from } = own;
+    const { deep, rest } = planned.path(to);
+    const setupMs = planned.setupMs(to) - own.setupMs;
+    const rowMs = at(this.#costs, to).rowMs - at(this.#costs, from).rowMs;
+    const ownMs = this.#rowsMs(planned, to) - this.#rowsMs(planned, from);
+    const isLongest = own.steps >= at(this.#stepsByDepth, from);
+    const savedMs = isLongest ? Math.min(0, deep + rest - own.steps) * at(this.#costs, from).fixedMs : 0;
+    let [isStarted, isOver] = [false, false];
     const add = (phase: Phase): number => {
-      const isOver = phase.order >= (decode?.order ?? 0);
       const runs = isOver ? deep : Math.min(own.sharedSteps, deep, phase.stepsBefore);
-      const isStarted = phase.order >= (prefill ?? decode ?? phase).order;
       phase.addedMs =
         (isStarted ? setupMs : 0) + (isOver ? ownMs + savedMs : runs * rowMs) + this.#deeperMs(runs, from, to);
       return phase.addedMs;
     };
-    if (decode === null) return false;
     // Other requests only lose, so the request's own gain comes first.
+    [isStarted, isOver] = [true, true];
     const ownAdded = add(decode);
     const ownSlack = this.#slackOf(decode, reserve);
-    if (own.planned.lengths === null && ownSlack < 0) return false;
-    let gain = state.pathValue(i, to, ownSlack) - state.pathValue(i, from, ownSlack + ownAdded);
+    if (planned.request.isExactLength && ownSlack < 0) return false;
+    let gain = planned.pathValue(to, ownSlack) - planned.pathValue(from, ownSlack + ownAdded);
+    [isStarted, isOver] = [false, false];
     for (const phase of this.#phases) {
       if (gain <= 0) return false;
       const { load, isPrefill } = phase;
+      isStarted ||= load === own;
+      isOver ||= phase === decode;
       const added = add(phase);
       if (phase === decode || !load.isCounted || added <= 0) continue;
       const slack = this.#slackOf(phase, reserve);
-      const isKnown = load.planned.lengths === null;
-      if ((isKnown || (isPrefill && slack + added >= 0)) && slack < 0) return false;
-      if (isKnown || isPrefill) continue;
-      const loss = state.pathValue(load.i, load.exit, slack + added) - state.pathValue(load.i, load.exit, slack);
-      gain -= loss * (load.planned.request.serviceClass === 'guaranteed' ? state.policy.guaranteeWeight : 1);
+      const other = load.planned;
+      if (other.request.isExactLength && slack < 0) return false;
+      if (isPrefill && slack < 0 && slack + added >= 0) return false;
+      if (other.request.isExactLength || isPrefill) continue;
+      const loss = other.pathValue(load.exit, slack + added) - other.pathValue(load.exit, slack);
+      gain -= loss * (other.request.serviceClass === 'guaranteed' ? this.state.policy.guaranteeWeight : 1);
     }
     if (gain <= 0) return false;
     own.exit = to;
-    own.setupMs = state.setupMs(i, to);
+    own.setupMs = planned.setupMs(to);
     own.steps = deep + rest;
     this.#take(to, deep);
     return true;
   }
 
+  #tokenMs(exit: number): number {
+    return tokenMs(at(this.#costs, exit), 1);
+  }
+
   /** Row costs of a request's path: its steps at an exit, and later at its floor; ms. */
-  #rowsMs(i: number, exit: number): number {
-    const { perRow } = this.state.cost;
-    const { deep, rest } = this.state.path(i, exit);
-    return deep * (perRow[exit] ?? 0) + rest * (perRow[this.state.floor(i)] ?? 0);
+  #rowsMs(planned: PlannedRequest, exit: number): number {
+    const { deep, rest } = planned.path(exit);
+    return deep * at(this.#costs, exit).rowMs + rest * at(this.#costs, planned.floor).rowMs;
   }
 
   /** Time left before a deadline while a share of the whole budget stays unspent, with what is tried. */
@@ -235,111 +234,94 @@ export class Feasibility {
   }
 
   #reach(exit: number, steps: number): void {
-    const by = this.#stepsByDepth;
-    for (let depth = 0; depth <= exit; depth += 1) by[depth] = Math.max(by[depth] ?? 0, steps);
+    this.#stepsByDepth.forEach((known, depth, all) => {
+      if (depth <= exit) all[depth] = Math.max(known, steps);
+    });
   }
 
-  /** What steps cost that no other row brings as deep. */
+  /** Fixed cost of the steps that no other row brings as deep, ms. */
   #deeperMs(runs: number, from: number, to: number): number {
-    const { fixed } = this.state.cost;
     let ms = 0;
     for (let depth = from + 1; depth <= to; depth += 1) {
-      const alone = runs - (this.#stepsByDepth[depth] ?? 0);
-      if (alone > 0) ms += alone * ((fixed[depth] ?? 0) - (fixed[depth - 1] ?? 0));
+      const alone = runs - at(this.#stepsByDepth, depth);
+      if (alone > 0) ms += alone * (at(this.#costs, depth).fixedMs - at(this.#costs, depth - 1).fixedMs);
     }
     return ms;
   }
 
   /** By rising deadline, the prefill of a request before its decode. */
-  #phasesOf(): Phase[] {
-    const { state, inflation, cost } = this.state;
-    let prefillMs = 0;
-    for (const load of this.#loads) if (load?.planned.isPrefilling === true) prefillMs += load.setupMs;
-    const phases: Phase[] = [];
-    for (const load of this.#loads) {
-      if (load === null) continue;
-      const { planned, exit, steps } = load;
-      const { deadlines, request, isPrefilling } = planned;
-      const dueAt = Math.min(
-        deadlines.end,
-        tpotDeadline(planned, request.firstTokenAt ?? state.now + prefillMs, steps),
-      );
-      const push = (isPrefill: boolean, at: number): void => {
-        const remainingMs = Math.max(0, at - state.now) / inflation;
-        const windowMs = at === Infinity ? 0 : Math.max(0, at - request.arrivedAt) / inflation;
-        const sums = { order: 0, arrivalsMs: 0, demandMs: 0, floorDemandMs: 0, stepsBefore: 0, addedMs: 0 };
-        phases.push({ load, isPrefill, dueAt: at, remainingMs, windowMs, ...sums });
-      };
-      if (!isPrefilling) {
-        push(false, dueAt);
-        continue;
-      }
-      const oneMs = tokenMs(cost, exit, 1);
-      const readyAt = dueAt - Math.min(steps, stepsLeft(planned, exit, 0.5)) * oneMs;
-      const prefillAt = request.firstTokenAt === null ? Math.min(deadlines.firstToken - oneMs, readyAt) : readyAt;
-      push(true, prefillAt);
-      push(false, Math.max(prefillAt, dueAt));
-    }
-    phases.sort((a, b) => a.dueAt - b.dueAt || a.load.i - b.load.i || Number(b.isPrefill) - Number(a.isPrefill));
-    phases.forEach((phase, order) => {
-      phase.order = order;
-      phase.load[phase.isPrefill ? 'prefill' : 'decode'] = phase;
+  #phasesOf(loads: readonly Load[]): Phase[] {
+    const { now, inflation } = this.state;
+    const prefillMs = loads.reduce((sum, { planned, setupMs }) => sum + (planned.isPrefilling ? setupMs : 0), 0);
+    const phaseOf = (load: Load, isPrefill: boolean, dueAt: number): Phase => ({
+      load,
+      isPrefill,
+      dueAt,
+      remainingMs: Math.max(0, dueAt - now) / inflation,
+      windowMs: dueAt === Infinity ? 0 : Math.max(0, dueAt - load.planned.request.arrivedAt) / inflation,
+      arrivalsMs: 0,
+      demandMs: 0,
+      floorDemandMs: 0,
+      stepsBefore: 0,
+      addedMs: 0,
     });
-    return phases;
+    const phases: Phase[] = [];
+    for (const load of loads) {
+      const { deadlines, request, isPrefilling } = load.planned;
+      const { end, firstToken, tpotMs } = deadlines;
+      const tokens = request.generated + load.steps;
+      const firstAt = request.firstTokenAt ?? now + prefillMs;
+      const dueAt = tokens < 2 || tpotMs === Infinity ? end : Math.min(end, firstAt + tpotMs * (tokens - 1));
+      let prefillAt = -Infinity;
+      if (isPrefilling && firstToken !== Infinity && request.firstTokenAt === null) {
+        prefillAt = firstToken - this.#tokenMs(load.exit);
+        phases.push(phaseOf(load, true, prefillAt));
+      }
+      phases.push(phaseOf(load, false, Math.max(prefillAt, dueAt)));
+    }
+    return phases.sort((a, b) => (a.dueAt === b.dueAt ? 0 : a.dueAt - b.dueAt));
   }
 
   /**
    * Moore-Hodgson: where a deadline can't be met, the largest request due by then is dropped, of the lowest service class
    * first. At median lengths and without a margin: a long answer is only likely to be late.
    */
-  #shedLoad(): Set<number> {
-    const { state } = this;
-    const dropped = new Set<number>();
-    const means = this.#loads.map((load) => load?.steps ?? 0);
-    for (const load of this.#loads) {
-      if (load !== null) load.steps = Math.min(load.steps, stepsLeft(load.planned, load.exit, 0.5));
-    }
+  #shedLoad(): Set<PlannedRequest> {
+    const dropped = new Set<PlannedRequest>();
+    for (const { load } of this.#phases) load.steps = load.planned.stepsLeft(load.exit, 0.5);
     const rank = ({ setupMs, steps, exit, planned }: Load): number =>
-      setupMs + steps * tokenMs(state.cost, exit, 1) + 1e12 * CLASS_RANK[planned.request.serviceClass];
+      setupMs + steps * this.#tokenMs(exit) + 1e12 * CLASS_RANK[planned.request.serviceClass];
     for (;;) {
       this.#addUp();
       const late = this.#phases.findIndex(
-        ({ load, demandMs, dueAt }) => load.isCounted && demandMs > Math.max(0, dueAt - state.state.now),
+        ({ load, demandMs, dueAt }) => load.isCounted && demandMs > Math.max(0, dueAt - this.state.now),
       );
       if (late < 0) break;
-      let largest: Load | null = null;
-      for (const { load } of this.#phases.slice(0, late + 1)) {
-        if (load.isCounted && (largest === null || rank(load) > rank(largest))) largest = load;
-      }
-      if (largest === null) break;
-      largest.isCounted = false;
-      dropped.add(largest.i);
+      const due = this.#phases.slice(0, late + 1).filter(({ load }) => load.isCounted);
+      const { load } = due.reduce((largest, each) => (rank(each.load) > rank(largest.load) ? each : largest));
+      load.isCounted = false;
+      dropped.add(load.planned);
     }
-    this.#loads.forEach((load, i) => {
-      if (load !== null) load.steps = means[i] ?? 0;
-    });
+    for (const { load } of this.#phases) load.steps = load.planned.meanSteps(load.exit);
     return dropped;
   }
 
   /** Adds up the demand by deadline. */
   #addUp(): void {
-    const { perRow, fixed } = this.state.cost;
-    let demand = 0;
-    let longest = 0;
-    let deepest = 0;
-    let slack = Infinity;
+    let [demand, longest, deepestMs, slack] = [0, 0, 0, Infinity];
+    const prefilled = new Set<Load>();
     for (const phase of this.#phases) {
       const { load, isPrefill, remainingMs } = phase;
       if (load.isCounted) {
-        if (isPrefill || !load.planned.isPrefilling) demand += load.setupMs;
-        if (!isPrefill) {
-          const rowMs = perRow[load.exit] ?? 0;
-          const alone = fixed[load.exit] ?? 0;
+        if (!prefilled.has(load)) demand += load.setupMs;
+        if (isPrefill) prefilled.add(load);
+        else {
+          const { rowMs, fixedMs } = at(this.#costs, load.exit);
           load.sharedSteps = Math.max(0, Math.min(load.steps, longest, rowMs > 0 ? slack / rowMs : Infinity));
-          demand += load.steps * (rowMs + alone) - load.sharedSteps * Math.min(alone, deepest);
+          demand += load.steps * (rowMs + fixedMs) - load.sharedSteps * Math.min(fixedMs, deepestMs);
           slack -= load.sharedSteps * rowMs;
           longest = Math.max(longest, load.steps);
-          deepest = Math.max(deepest, alone);
+          deepestMs = Math.max(deepestMs, fixedMs);
         }
         slack = Math.min(slack, Math.max(0, remainingMs - demand));
       }
@@ -350,56 +332,40 @@ export class Feasibility {
 
   /** Charges shared rows to the earlier deadlines whose steps they share; call it after `#addUp`, once. */
   #chargeSharedSteps(): void {
-    this.#stepsByDepth.fill(0);
-    const { perRow } = this.state.cost;
-    for (const phase of this.#phases) {
-      const { load, isPrefill } = phase;
-      if (!load.isCounted || isPrefill) continue;
+    this.#phases.forEach(({ load, isPrefill }, p) => {
+      if (!load.isCounted || isPrefill) return;
       this.#reach(load.exit, load.steps);
-      if (load.sharedSteps === 0) continue;
-      const rowMs = perRow[load.exit] ?? 0;
-      for (const before of this.#phases) {
-        if (before === phase) break;
-        before.demandMs += Math.min(load.sharedSteps, before.stepsBefore) * rowMs;
+      if (load.sharedSteps === 0) return;
+      for (const before of this.#phases.slice(0, p)) {
+        before.demandMs += Math.min(load.sharedSteps, before.stepsBefore) * at(this.#costs, load.exit).rowMs;
       }
-    }
+    });
   }
 
   /** Work that is expected to arrive and to be due before each deadline, at the shallowest exit. */
   #expect(arrivals: Arrivals): void {
-    const { model, policy, state, cost } = this.state;
+    const { model, policy, now } = this.state;
     if (policy.arrivalHeadroom === 0) return;
     const chunk = plannedChunk(policy);
     const positionMs = promptMs(model, 0, chunk, chunk) / chunk;
-    const rowMs = cost.perRow[0] ?? 0;
-    const dueWithin = arrivals.dueWithin(state.now, policy.arrivalDueFraction);
+    const dueWithin = arrivals.dueWithin(now, policy.arrivalDueFraction);
     for (const phase of this.#phases) {
       if (phase.dueAt === Infinity) break;
-      const { requests, positions, tokens } = dueWithin(phase.dueAt - state.now);
+      const { requests, positions, tokens } = dueWithin(phase.dueAt - now);
       // Fewer expected arrivals than ln 2 are more likely none, and count the less.
-      phase.arrivalsMs = Math.min(1, requests / Math.LN2) * (positions * positionMs + tokens * rowMs);
+      const work = positions * positionMs + tokens * at(this.#costs, 0).rowMs;
+      phase.arrivalsMs = Math.min(1, requests / Math.LN2) * work;
     }
   }
 }
 
 /** A request at its floor, or at its current exit where the change costs more than it saves. */
-function loadOf(state: PlanningState, planned: PlannedRequest, i: number, isCounted: boolean): Load {
-  const { isPrefilling, currentExit, maxExit } = planned;
-  const floor = state.floor(i);
+function loadOf(planned: PlannedRequest, costs: readonly ExitCost[], isCounted: boolean): Load {
+  const { isPrefilling, currentExit, maxExit, floor } = planned;
   const totalMs = (exit: number): number =>
-    state.setupMs(i, exit) + state.meanSteps(i, exit) * tokenMs(state.cost, exit, 1);
-  const mayStay = !isPrefilling && currentExit <= maxExit && state.setupMs(i, floor) > 0;
+    planned.setupMs(exit) + planned.meanSteps(exit) * tokenMs(at(costs, exit), 1);
+  const mayStay = !isPrefilling && currentExit <= maxExit && planned.setupMs(floor) > 0;
   const exit = mayStay && totalMs(currentExit) < totalMs(floor) ? currentExit : floor;
-  const steps = state.meanSteps(i, exit);
-  return {
-    i,
-    planned,
-    exit,
-    setupMs: state.setupMs(i, exit),
-    steps,
-    isCounted,
-    sharedSteps: 0,
-    prefill: null,
-    decode: null,
-  };
+  const steps = planned.meanSteps(exit);
+  return { planned, exit, setupMs: planned.setupMs(exit), steps, isCounted, sharedSteps: 0 };
 }

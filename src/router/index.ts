@@ -1,55 +1,39 @@
 /**
  * The router: everything that a scheduler asks it, in the order of a step. Engine and simulator drive the same one.
  *
- *   arrivals   admit(arrived, state)        -> service class, exit and prediction, or rejection with the least budget
- *              enqueued(request, now)       -> arrival rates: for requests that were admitted
- *   each step  order(state)                 -> which requests get the free slots
- *              planStep(summary, state)     -> changes of exit, and the sequences that skip the step
- *              choosePrefill(...)           -> which prompt goes on, by how many positions
- *              isOverdue(request, ...)      -> whether onMiss `truncate` ends it before this step
- *              observeStep(work, ms, ...)   -> drift of the costs
- *   end        observeEnd(request, ...)     -> output lengths, safety margins, predictions
+ * - Arrivals: `admit` gives service class, exit and prediction, or a rejection with the least budget. `enqueued` learns
+ *   the arrival rates of admitted requests.
+ * - Each step: `order` gives the order of service. `planStep` names new exits and the sequences that skip the step.
+ *   `choosePrefill` names a prompt and its positions. `isOverdue` ends a request with onMiss `truncate`.
+ *   `observeStep` learns the drift of the costs.
+ * - End: `observeEnd` learns output lengths, the safety margin and the bounds of predictions.
  *
  * No clock, no I/O, no randomness.
  */
 import { decayWhileIdle, observeStep } from '../cost/drift.js';
-import { type CostModel, type DepthShape, type Work, costModel, exitIndex, predictMs } from '../cost/model.js';
+import { advanceWork, frontierAt } from '../cost/frontier.js';
+import { type CostModel, type DepthShape, type Work, at, costModel, exitIndex, predictMs } from '../cost/model.js';
 import type { CostTable } from '../cost/table.js';
 import { admitAll, withArrival } from './admission.js';
-import { DepthAllocation } from './depth.js';
+import { type Allocation, allocateDepth } from './depth.js';
 import { Arrivals } from './estimators/arrivals.js';
-import {
-  type LatencyModel,
-  type Offsets,
-  initialTotal,
-  initialTtft,
-  observeBounds,
-  observeLatency,
-  predictedMs,
-} from './estimators/latency.js';
+import { type Offsets, observeBounds } from './estimators/latency.js';
 import { type LengthPrior, OutputLengths } from './estimators/output-length.js';
 import { initialMargin, marginAt, observeGuarantee } from './estimators/safety-margin.js';
 import { PLANNED_WAITING, PlanningState } from './planning-state.js';
 import type { Policy } from './policy.js';
 import { choosePrefill } from './prefill.js';
-import { isOverdue, order } from './queue.js';
-import { advanceWork, frontierAt, isWithin } from './request.js';
-import type {
-  Admission,
-  AnswerEnd,
-  DepthPlan,
-  EngineState,
-  LatencyFeatures,
-  PrefillChunk,
-  RequestView,
-} from './types.js';
+import { order } from './queue.js';
+import { isWithin } from './request.js';
+import type { Admission, AnswerEnd, DepthPlan, EngineState, PrefillChunk, RequestView } from './types.js';
 
 export { type LengthPrior, lengthPriorOf, priorFault } from './estimators/output-length.js';
 export { chunkSizes, defaultPolicy, type Policy } from './policy.js';
-export { advanceWork, frontierAt, hasBudget, isWithin } from './request.js';
+export { hasBudget, isWithin } from './request.js';
+export { advanceWork, frontierAt } from '../cost/frontier.js';
 export type * from './types.js';
 
-/** What decides whether a held plan still fits, without a state: building one takes a tenth of planning. */
+/** The facts that decide whether a held plan still fits: building a whole state takes a tenth of planning. */
 export interface StepSummary {
   readonly now: number;
   readonly liveIds: readonly string[];
@@ -63,7 +47,7 @@ export interface StepSummary {
 const REQUESTS_PER_STEP = 24;
 
 interface HeldPlan {
-  readonly allocation: DepthAllocation;
+  readonly allocation: Allocation;
   readonly paused: readonly string[];
   readonly known: ReadonlySet<string>;
   stepsLeft: number;
@@ -74,8 +58,6 @@ export class Router {
   #costs: CostModel;
   #arrivals = Arrivals.none;
   #margin = initialMargin;
-  #total: LatencyModel = initialTotal;
-  #ttft: LatencyModel = initialTtft;
   /** Bounds of totals, with exact and with estimated lengths. */
   #exactOffsets: Offsets = { low: -0.2, high: 0.2 };
   #estimatedOffsets: Offsets = { low: 0, high: 0 };
@@ -108,8 +90,6 @@ export class Router {
       ...this.#planning(),
       expected: this.#expected(state.now),
       margin: this.#margin,
-      total: this.#total,
-      ttft: this.#ttft,
       offsets: (isExact) => (isExact ? this.#exactOffsets : this.#estimatedOffsets),
     });
   }
@@ -141,16 +121,12 @@ export class Router {
       this.#held.stepsLeft -= 1;
       return { exits: [], paused: this.#held.paused };
     }
-    const full = state();
-    const planning = new PlanningState(full, this.#planning());
-    const allocation = new DepthAllocation(planning, this.#expected(full.now));
-    allocation.keep();
-    const paused = allocation.backfill(full.live.length).map((i) => planning.at(i).request.id);
-    allocation.begin();
-    const exits = full.live.flatMap(({ id }, i) => {
-      const exit = allocation.exits[i] ?? planning.at(i).currentExit;
-      const layer = this.shape.exits[exit]?.layer;
-      return exit === planning.at(i).currentExit || layer === undefined ? [] : { id, exit: layer };
+    const allocation = this.#allocate(state());
+    const paused = allocation.paused.map(({ request }) => request.id);
+    const exits = allocation.state.requests.flatMap((planned) => {
+      const exit = allocation.feasibility.exitOf(planned);
+      if (planned.live === null || exit === planned.currentExit) return [];
+      return { id: planned.request.id, exit: at(this.shape.exits, exit).layer };
     });
     const requests = summary.liveIds.length + Math.min(PLANNED_WAITING, summary.waiting);
     const stepsLeft = Math.floor(requests / REQUESTS_PER_STEP);
@@ -160,12 +136,8 @@ export class Router {
 
   /** @param paused ids of the sequences that skip the step; `state` is asked only where no plan is held */
   choosePrefill(summary: StepSummary, paused: ReadonlySet<string>, state: () => EngineState): PrefillChunk | null {
-    let allocation = this.#held !== null && this.#isKnown(summary.promptIds) ? this.#held.allocation : null;
-    if (allocation === null) {
-      const full = state();
-      allocation = new DepthAllocation(new PlanningState(full, this.#planning()), this.#expected(full.now));
-      allocation.keep(true);
-    }
+    const held = this.#isKnown(summary.promptIds) ? this.#held : null;
+    const allocation = held?.allocation ?? this.#allocate(state());
     // A sequence that lost its slot, and a prompt that is done since the plan was made, are passed over.
     const holders = new Set(summary.liveIds);
     const isShareDue = summary.now >= this.#shareDueAt;
@@ -178,11 +150,12 @@ export class Router {
 
   /** Whether onMiss `truncate` ends a request before a step. */
   isOverdue(request: RequestView, now: number, work: Work): boolean {
-    if (request.budget?.onMiss !== 'truncate') return false;
-    return isOverdue(request, now, this.predictMs(work), this.policy.requestOverheadMs);
+    const { budget, arrivedAt } = request;
+    if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return false;
+    return this.predictMs(work) > arrivedAt + budget.totalMs - this.policy.requestOverheadMs - now;
   }
 
-  /** What advancing a sequence to a position at an exit (index) runs. */
+  /** The work that advances a sequence to a position at an exit (index). */
   advanceWork(frontier: readonly number[], exit: number, end: number): Work['prefill'] {
     const start = frontierAt(frontier, exit, this.#costs);
     return advanceWork(frontier, exit, end, this.#costs, Math.max(1, end - start));
@@ -216,9 +189,6 @@ export class Router {
     if (admission.serviceClass === 'guaranteed') {
       this.#margin = observeGuarantee(this.#margin, isWhole && isWithin(budget, finish), end.endedAt);
     }
-    const { total, ttft } = admission.features;
-    this.#total = observed(this.#total, total, endedAt - arrivedAt, isWhole);
-    this.#ttft = observed(this.#ttft, ttft, firstTokenAt - arrivedAt, isWhole || end.firstTokenAt !== null);
     if (!isWhole) return;
     const { p10Ms, p90Ms } = admission.prediction;
     const offsets = request.isExactLength ? this.#exactOffsets : this.#estimatedOffsets;
@@ -247,14 +217,13 @@ export class Router {
     return { arrivals: this.#arrivals, safetyMargin: marginAt(this.#margin, now) };
   }
 
+  #allocate(state: EngineState): Allocation {
+    return allocateDepth(new PlanningState(state, this.#planning()), this.#expected(state.now));
+  }
+
   /** Whether the held plan counts on all of these. */
   #isKnown(ids: ReadonlySet<string>): boolean {
     for (const id of ids) if (this.#held?.known.has(id) !== true) return false;
     return true;
   }
-}
-
-/** An answer that was cut would have taken longer still: it teaches only where it is later than predicted already. */
-function observed(model: LatencyModel, features: LatencyFeatures, actualMs: number, isWhole: boolean): LatencyModel {
-  return isWhole || actualMs > predictedMs(model, features) ? observeLatency(model, features, actualMs) : model;
 }

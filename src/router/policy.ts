@@ -4,7 +4,7 @@
  */
 
 export interface Policy {
-  // What an operator sets.
+  // An operator sets these.
 
   /** Weight of an answer in time against its quality, 0..1: an answer counts weight + (1 - weight) x quality, if in time. */
   readonly attainmentWeight: number;
@@ -17,22 +17,20 @@ export interface Policy {
   /** No chunk stalls decoding sequences for longer than this where a smaller one exists, ms. */
   readonly maxStallMs: number;
 
-  // What the machine and the server are.
+  // The machine and the server determine these.
 
   /** Prefill chunk sizes that the engine can run, positions, rising. */
   readonly chunks: readonly number[];
   /** Time of a request outside the engine's steps: HTTP, tokenizing, detokenizing; ms. */
   readonly requestOverheadMs: number;
 
-  // What simulation found.
+  // Simulation found these.
 
   /** Predicted step times count with this share more: steps vary by a few percent. */
   readonly margin: number;
-  /** Share of every budget that stays unspent: for depth in force, and for depth of a new prompt. */
+  /** Share of every budget that stays unspent: for depth in force, and for a new prompt or rows without a deadline. */
   readonly keepReserve: number;
   readonly beginReserve: number;
-  /** Share of every budget that rows without a deadline leave alone. */
-  readonly backfillReserve: number;
   /** Probability, 0..1, by which a floor is in time where any exit is; see planning-state.ts. */
   readonly floorConfidence: number;
   /** Tokens of an estimated length after which its exit is decided again: a deeper exit counts for these alone. */
@@ -47,8 +45,6 @@ export interface Policy {
   readonly arrivalCaution: number;
   /** With every slot held, prompts go on while fewer than this share of the slots decodes. */
   readonly minBatchFill: number;
-  /** In a queue as long as the slots, completion times count with this factor. */
-  readonly congestionFactor: number;
 }
 
 /** Few sizes, so that few shapes reach ONNX Runtime's allocator. */
@@ -75,7 +71,6 @@ export const defaultPolicy: Policy = {
   margin: 0.08,
   keepReserve: 0.05,
   beginReserve: 0.25,
-  backfillReserve: 0.25,
   floorConfidence: 0.9,
   commitTokens: 32,
   guarantee: 0.9995,
@@ -83,7 +78,6 @@ export const defaultPolicy: Policy = {
   arrivalDueFraction: 0.75,
   arrivalCaution: 5,
   minBatchFill: 0.25,
-  congestionFactor: 1.2,
 };
 
 /** Chunk size that plans assume: an engine with larger ones takes them where no sequence decodes. */

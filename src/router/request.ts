@@ -1,15 +1,36 @@
 /**
- * One request in planning units: deadlines as instants, work left as milliseconds and tokens at each exit.
+ * One request in planning units: deadlines as instants, work left as milliseconds and tokens at each exit, and its floor.
  *
- * Knows: one request, the cost model, output lengths. Must not know: other requests.
+ * Knows: one request, the moment of planning. Must not know: other requests.
  */
-import { type CostModel, type PrefillWork, exitIndex, predictMs } from '../cost/model.js';
-import { oneRowStepMs, promptMs } from '../cost/step-costs.js';
+import { advanceMs, frontierAt } from '../cost/frontier.js';
+import { type CostModel, at, exitIndex } from '../cost/model.js';
+import { type ExitCost, oneRowStepMs, promptMs, tokenMs } from '../cost/step-costs.js';
 import type { LengthDistribution, OutputLengths } from './estimators/output-length.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Budget, RequestView, SequenceView } from './types.js';
 
-/** What a budget means in instants; Infinity where it says nothing. */
+/** Rows that share a step, about, where costs of exits are compared. */
+const SHARED_ROWS = 4;
+
+/** The estimates that every plan uses. */
+export interface Planning {
+  readonly model: CostModel;
+  readonly policy: Policy;
+  readonly lengths: OutputLengths;
+}
+
+/** The estimates, and the state of the engine as far as one request depends on it. */
+export interface Moment extends Planning {
+  readonly now: number;
+  readonly isCongested: boolean;
+  /** By exit, at the present context. */
+  readonly costs: readonly ExitCost[];
+  /** Factor on each planned millisecond: the margin, and the share of requests without a budget, if any is present. */
+  readonly inflation: number;
+}
+
+/** The instants of a budget; Infinity where it states nothing. */
 export interface Deadlines {
   readonly firstToken: number;
   readonly end: number;
@@ -17,11 +38,16 @@ export interface Deadlines {
   readonly tpotMs: number;
 }
 
-/** A request as planning sees it: exits are indices into the shape. */
-export interface PlannedRequest {
-  readonly request: RequestView;
-  /** Null while it holds no slot. */
-  readonly live: SequenceView | null;
+/** Mean decode steps of an answer that begins at an exit: there, and later at the floor. */
+export interface Path {
+  readonly deep: number;
+  readonly rest: number;
+  /** Steps until the exit is decided again, if the answer gets so long; Infinity where it keeps its exit. */
+  readonly commit: number;
+}
+
+/** Exits are indices into the shape. */
+export class PlannedRequest {
   readonly minExit: number;
   readonly maxExit: number;
   readonly currentExit: number;
@@ -31,8 +57,235 @@ export interface PlannedRequest {
   readonly isPrefilling: boolean;
   /** Positions that every stage of its exit has processed before its next decode step: all but the last. */
   readonly target: number;
-  /** By exit; null where the answer runs to maxTokens. */
-  readonly lengths: readonly LengthDistribution[] | null;
+  /** Mean positions that attention reads for this request until it ends. */
+  readonly meanContext: number;
+  /** By exit; empty where the answer runs to maxTokens. */
+  readonly #lengths: readonly LengthDistribution[];
+  /** By exit. */
+  readonly #setupMs: number[] = [];
+  readonly #paths: Path[] = [];
+  #floor: number | undefined;
+  #dueAt: number | undefined;
+
+  /** @param live null while it holds no slot */
+  constructor(
+    readonly request: RequestView,
+    readonly live: SequenceView | null,
+    private readonly moment: Moment,
+  ) {
+    const { model, policy } = moment;
+    const { budget, arrivedAt, generated } = request;
+    this.minExit = exitIndex(model.shape, request.minExit);
+    this.maxExit = exitIndex(model.shape, request.maxExit);
+    this.currentExit = exitIndex(model.shape, request.exit);
+    this.target = request.promptLength + generated - 1;
+    this.isPrefilling = generated === 0 || (live?.frontier[0] ?? 0) < this.target;
+    this.#lengths = lengthsOf(request, moment.lengths);
+    this.meanContext = request.promptLength + generated + this.meanStepsLeft(this.maxExit) / 2;
+    const isShed = policy.shedDepth && budget === null;
+    this.hasDeadline = isShed || hasBudget(budget);
+    this.deadlines = deadlinesOf(arrivedAt, budget, policy);
+    if (isShed) this.deadlines = { ...this.deadlines, end: this.#virtualDeadline(this.#wholeMs()) };
+  }
+
+  /**
+   * Mean decode steps left at an exit: one for each token, the first one after the prompt included.
+   * @param most steps that count: an estimate beyond them counts as them
+   */
+  meanStepsLeft(exit: number, most = Infinity, after = 0): number {
+    const { maxTokens } = this.request;
+    const generated = this.request.generated + after;
+    const mean = this.#lengths[exit]?.meanLeft(generated, Math.min(maxTokens, generated + most));
+    return mean ?? Math.max(0, maxTokens - generated);
+  }
+
+  /** Decode steps left that a share of such answers does not exceed at an exit. */
+  stepsLeft(exit: number, share: number): number {
+    const { generated, maxTokens } = this.request;
+    return (this.#lengths[exit]?.quantile(share, generated, maxTokens) ?? maxTokens) - generated;
+  }
+
+  /** Probability that at most so many decode steps are left at an exit. */
+  probabilityWithin(exit: number, steps: number): number {
+    const { generated, maxTokens } = this.request;
+    if (steps >= maxTokens - generated) return 1;
+    const length = this.#lengths[exit];
+    if (length === undefined) return 0;
+    return 1 - length.longerThan(generated + Math.max(0, steps)) / Math.max(1e-9, length.longerThan(generated));
+  }
+
+  /** Positions that an exit's units lack: the rest of the prompt, or the catch-up of a deeper exit. */
+  remainingPrefill(exit: number, frontier = this.request.frontier): number {
+    return Math.max(0, this.target - frontierAt(frontier, exit, this.moment.model));
+  }
+
+  /** Prefill or catch-up that an exit takes first, ms. A catch-up runs in one piece where it can. */
+  setupMs(exit: number): number {
+    const { model, policy } = this.moment;
+    const chunk = this.isPrefilling ? plannedChunk(policy) : at(policy.chunks, policy.chunks.length - 1);
+    return (this.#setupMs[exit] ??= advanceMs(this.request.expectedFrontier, exit, this.target, model, chunk));
+  }
+
+  /** Milliseconds that the request most likely takes on an idle machine at an exit. */
+  aloneMs(exit: number): number {
+    return this.setupMs(exit) + this.stepsLeft(exit, 0.5) * this.#stepMs(exit);
+  }
+
+  /**
+   * The floor: the exit that bounds the answer. It is the cheapest exit that is in time with the stated probability, or the
+   * one most likely to be in time where none is.
+   */
+  get floor(): number {
+    return (this.#floor ??= this.#floorOf());
+  }
+
+  /**
+   * Mean decode steps left on the path of an exit: `deep` at the exit, until it is decided again, and `rest` at the floor.
+   * Steps count as far as they fit before the request's own deadline.
+   */
+  path(exit: number): Path {
+    return (this.#paths[exit] ??= this.#pathOf(exit));
+  }
+
+  /** Mean decode steps left on the path of an exit. */
+  meanSteps(exit: number): number {
+    const { deep, rest } = this.path(exit);
+    return deep + rest;
+  }
+
+  /**
+   * Probability that the request ends in time on the path of an exit.
+   * @param slackMs time left beyond the mean path; negative where not even that fits
+   */
+  pathProbability(exit: number, slackMs: number): number {
+    const { floor } = this;
+    const { deep, rest, commit } = this.path(exit);
+    const deepMs = this.#tokenMs(exit);
+    if (commit === Infinity) return this.probabilityWithin(exit, deep + slackMs / deepMs);
+    const beyondMs = slackMs + rest * this.#tokenMs(floor);
+    if (beyondMs < 0) return this.probabilityWithin(exit, commit + beyondMs / deepMs);
+    const within = this.probabilityWithin(exit, commit);
+    const before = 1 - this.probabilityWithin(floor, commit);
+    const later = 1 - this.probabilityWithin(floor, commit + beyondMs / this.#tokenMs(floor));
+    return within + (1 - within) * (before <= 0 ? 1 : 1 - later / before);
+  }
+
+  /** Value of the path of an exit: an answer in time, by the operator's weight of attainment, and its quality. */
+  pathValue(exit: number, slackMs: number): number {
+    const { attainmentWeight } = this.moment.policy;
+    const { exits } = this.moment.model.shape;
+    const { deep, rest } = this.path(exit);
+    const quality = deep * at(exits, exit).quality + rest * at(exits, this.floor).quality;
+    const worth = attainmentWeight + ((1 - attainmentWeight) * quality) / Math.max(1e-9, deep + rest);
+    return this.pathProbability(exit, slackMs) * worth;
+  }
+
+  /**
+   * Whether the budget can still be met at the median length: by an idle machine, or under congestion, at the observed TPOT.
+   * A request that is urgent but hopeless in company would only make others late.
+   */
+  get isReachable(): boolean {
+    const { now, isCongested, model } = this.moment;
+    const { deadlines, minExit } = this;
+    if (!this.hasDeadline) return false;
+    if (deadlines.end === Infinity && this.#isFirstTokenDue) return now + this.#firstTokenMs <= deadlines.firstToken;
+    const stepMs = Math.max(this.#stepMs(minExit), isCongested ? model.drift.tpotMs : 0);
+    return now + this.setupMs(minExit) + this.stepsLeft(minExit, 0.5) * stepMs <= deadlines.end;
+  }
+
+  /** Instant by which the request is to be served: its deadline while it can be met, else its virtual deadline. */
+  get dueAt(): number {
+    return (this.#dueAt ??= this.#serviceDeadline());
+  }
+
+  #serviceDeadline(): number {
+    const { request, deadlines, moment, maxExit } = this;
+    const { firstToken, end, tpotMs } = deadlines;
+    if (!this.isReachable) return this.#virtualDeadline(this.aloneMs(maxExit));
+    // The first token is due before the answer. A first token that is late is no deadline.
+    const isFirstDue = this.#isFirstTokenDue && moment.now + this.#firstTokenMs <= firstToken;
+    const due = Math.min(end, isFirstDue ? firstToken : Infinity);
+    if (due !== Infinity) return due;
+    // A budget of TPOT alone is never late: the request takes its turn as if that TPOT gave its deadline.
+    if (tpotMs === Infinity) return this.#virtualDeadline(this.aloneMs(maxExit));
+    return request.arrivedAt + tpotMs * (request.generated + this.stepsLeft(maxExit, 0.9));
+  }
+
+  get #isFirstTokenDue(): boolean {
+    return this.deadlines.firstToken !== Infinity && this.request.firstTokenAt === null;
+  }
+
+  /** Milliseconds until the first token at the shallowest exit, alone on the machine. */
+  get #firstTokenMs(): number {
+    return this.setupMs(this.minExit) + this.#stepMs(this.minExit);
+  }
+
+  #stepMs(exit: number): number {
+    return oneRowStepMs(this.moment.model, exit, this.meanContext);
+  }
+
+  #tokenMs(exit: number, rows = 1): number {
+    return tokenMs(at(this.moment.costs, exit), rows);
+  }
+
+  /** All of its work, whatever is done of it, so that the deadline of shedding by depth stays where it is; ms. */
+  #wholeMs(): number {
+    const { model, policy } = this.moment;
+    const { promptLength, generated } = this.request;
+    const prompt = promptMs(model, this.maxExit, promptLength, plannedChunk(policy));
+    return prompt + (generated + this.stepsLeft(this.maxExit, 0.5)) * this.#stepMs(this.maxExit);
+  }
+
+  #virtualDeadline(aloneMs: number): number {
+    return virtualDeadline(this.request.arrivedAt, aloneMs, this.moment.policy);
+  }
+
+  #floorOf(): number {
+    const { minExit, maxExit, deadlines } = this;
+    const { now, inflation, policy } = this.moment;
+    const openMs = (deadlines.end - now) / inflation;
+    let [cheapest, leastMs] = [-1, Infinity];
+    let [likeliest, mostLikely] = [minExit, -1];
+    for (let exit = minExit; exit <= maxExit; exit += 1) {
+      const setup = this.setupMs(exit);
+      const inTime = openMs === Infinity ? 1 : this.probabilityWithin(exit, (openMs - setup) / this.#tokenMs(exit));
+      if (inTime > mostLikely + 1e-6) [mostLikely, likeliest] = [inTime, exit];
+      const ms = setup + this.meanStepsLeft(exit) * this.#tokenMs(exit, SHARED_ROWS);
+      if (inTime >= policy.floorConfidence && ms < leastMs) [leastMs, cheapest] = [ms, exit];
+    }
+    return cheapest < 0 ? likeliest : cheapest;
+  }
+
+  #pathOf(exit: number): Path {
+    const { floor, request, deadlines, moment } = this;
+    const openMs = (deadlines.end - moment.now) / moment.inflation - this.setupMs(exit);
+    const fitting = (ms: number, at: number): number => (ms === Infinity ? ms : Math.max(1, ms / this.#tokenMs(at)));
+    if (request.isExactLength || exit === floor) {
+      return { deep: this.meanStepsLeft(exit, fitting(openMs, exit)), rest: 0, commit: Infinity };
+    }
+    const left = request.maxTokens - request.generated;
+    const commit = Math.min(moment.policy.commitTokens, left, fitting(openMs, exit));
+    const deep = this.meanStepsLeft(exit, commit);
+    const longer = 1 - this.probabilityWithin(exit, commit);
+    const most = fitting(openMs - commit * this.#tokenMs(exit), floor);
+    return { deep, rest: longer * this.meanStepsLeft(floor, most, commit), commit };
+  }
+}
+
+/** The distributions of a request's length, by exit; empty where the answer runs to maxTokens. */
+export function lengthsOf(
+  { isExactLength, lengthGroup, budget }: RequestView,
+  lengths: OutputLengths,
+): readonly LengthDistribution[] {
+  return isExactLength ? [] : lengths.of(lengthGroup, budget?.totalMs ?? null);
+}
+
+/**
+ * When a request without a budget, or past it, is due. Work of `aloneMs` on an idle machine may take 1/share of it, so the
+ * request gets its share of the machine and never starves.
+ */
+export function virtualDeadline(arrivedAt: number, aloneMs: number, { noBudgetShare }: Policy): number {
+  return arrivedAt + aloneMs / noBudgetShare;
 }
 
 /** Whether a budget states anything at all. */
@@ -42,146 +295,12 @@ export function hasBudget(budget: Budget | null): budget is Budget {
 
 /** The request's overhead outside the engine is taken off. */
 export function deadlinesOf(arrivedAt: number, budget: Budget | null, { requestOverheadMs }: Policy): Deadlines {
-  const at = arrivedAt - requestOverheadMs;
+  const from = arrivedAt - requestOverheadMs;
   return {
-    firstToken: at + (budget?.ttftMs ?? Infinity),
-    end: at + (budget?.totalMs ?? Infinity),
+    firstToken: from + (budget?.ttftMs ?? Infinity),
+    end: from + (budget?.totalMs ?? Infinity),
     tpotMs: budget?.tpotMs ?? Infinity,
   };
-}
-
-export function plannedRequest(
-  request: RequestView,
-  live: SequenceView | null,
-  { shape }: CostModel,
-  lengths: OutputLengths,
-  policy: Policy,
-): PlannedRequest {
-  const known = request.promptLength + request.generated;
-  return {
-    request,
-    live,
-    minExit: exitIndex(shape, request.minExit),
-    maxExit: exitIndex(shape, request.maxExit),
-    currentExit: exitIndex(shape, request.exit),
-    deadlines: deadlinesOf(request.arrivedAt, request.budget, policy),
-    hasDeadline: hasBudget(request.budget),
-    isPrefilling: request.generated === 0 || (live?.frontier[0] ?? 0) < known - 1,
-    target: known - 1,
-    lengths: request.isExactLength ? null : lengths.of(request.lengthGroup, request.budget?.totalMs ?? null),
-  };
-}
-
-/**
- * Mean decode steps left at an exit: one for each token, the first one after the prompt included.
- * @param most steps that count: what is left beyond them counts as them
- */
-export function meanStepsLeft({ request, lengths }: PlannedRequest, exit: number, most = Infinity): number {
-  const { generated, maxTokens } = request;
-  const known = lengths?.[exit]?.meanLeft(generated, Math.min(maxTokens, generated + most));
-  return known ?? Math.max(0, maxTokens - generated);
-}
-
-/** Decode steps left that a share of such answers does not exceed at an exit. */
-export function stepsLeft({ request, lengths }: PlannedRequest, exit: number, share: number): number {
-  const { generated, maxTokens } = request;
-  return (lengths?.[exit]?.quantile(share, generated, maxTokens) ?? maxTokens) - generated;
-}
-
-/** Probability that at most so many decode steps are left at an exit. */
-export function probabilityWithin({ request, lengths }: PlannedRequest, exit: number, steps: number): number {
-  const { generated, maxTokens } = request;
-  if (steps >= maxTokens - generated) return 1;
-  const longer = lengths?.[exit];
-  if (longer === undefined) return 0;
-  return 1 - longer.longerThan(generated + Math.max(0, steps)) / Math.max(1e-9, longer.longerThan(generated));
-}
-
-/** Least number of positions that any unit of an exit has processed. */
-export function frontierAt(frontier: readonly number[], exit: number, { shape }: CostModel): number {
-  const { stage, block } = shape.exits[exit] ?? { stage: -1, block: null };
-  let least = Infinity;
-  for (let s = 0; s <= stage; s += 1) least = Math.min(least, frontier[s] ?? 0);
-  return block === null ? least : Math.min(least, frontier[shape.stages.length + exit] ?? 0);
-}
-
-/** Positions that an exit's units still lack: the rest of the prompt, or the catch-up of a deeper exit. */
-export function remainingPrefill(
-  planned: PlannedRequest,
-  exit: number,
-  model: CostModel,
-  frontier = planned.request.frontier,
-): number {
-  return Math.max(0, planned.target - frontierAt(frontier, exit, model));
-}
-
-/**
- * What brings every unit of an exit to `upTo` positions: one piece per run of stages that are equally far, one for the
- * exit's block. Empty where all are there.
- */
-export function advanceWork(
-  frontier: readonly number[],
-  exit: number,
-  upTo: number,
-  { shape }: CostModel,
-  chunk: number,
-): PrefillWork[] {
-  const { stage, block } = shape.exits[exit] ?? { stage: -1, block: null };
-  const work: PrefillWork[] = [];
-  for (let from = 0; from <= stage;) {
-    const context = frontier[from] ?? 0;
-    let to = from + 1;
-    while (to <= stage && (frontier[to] ?? 0) === context) to += 1;
-    if (context < upTo) work.push({ exit, positions: upTo - context, context, chunk, from, to });
-    from = to;
-  }
-  const context = block === null ? upTo : (frontier[shape.stages.length + exit] ?? 0);
-  if (context < upTo) work.push({ exit, positions: upTo - context, context, chunk, from: stage + 1 });
-  return work;
-}
-
-/** Setup cost of an exit, ms: all positions that its units still lack. */
-export function setupMs(
-  planned: PlannedRequest,
-  exit: number,
-  model: CostModel,
-  chunk: number,
-  frontier = planned.request.frontier,
-): number {
-  if (remainingPrefill(planned, exit, model, frontier) === 0) return 0;
-  if ((frontier[0] ?? 0) === 0) return promptMs(model, exit, planned.target, chunk);
-  return predictMs(model, { decode: null, prefill: advanceWork(frontier, exit, planned.target, model, chunk) });
-}
-
-/** Latest instant of the last token by TPOT, if the first one comes at an instant and so many follow. */
-export function tpotDeadline({ request, deadlines }: PlannedRequest, firstAt: number, stepsToCome: number): number {
-  const tokens = request.generated + stepsToCome;
-  return tokens < 2 || deadlines.tpotMs === Infinity ? Infinity : firstAt + deadlines.tpotMs * (tokens - 1);
-}
-
-/** Mean positions that attention reads for this request until it ends. */
-export function meanContext(planned: PlannedRequest): number {
-  const { promptLength, generated } = planned.request;
-  return promptLength + generated + meanStepsLeft(planned, planned.maxExit) / 2;
-}
-
-/** Milliseconds that the request most likely takes on an idle machine at an exit. */
-export function aloneMs(planned: PlannedRequest, exit: number, model: CostModel, policy: Policy): number {
-  const stepMs = oneRowStepMs(model, exit, meanContext(planned));
-  return setupMs(planned, exit, model, plannedChunk(policy)) + stepsLeft(planned, exit, 0.5) * stepMs;
-}
-
-/**
- * When a request without a budget, or past it, is due, so that it gets its share of the machine and never starves: what
- * takes `aloneMs` on an idle machine may take 1/share of it.
- */
-export function virtualDeadline(arrivedAt: number, aloneMs: number, { noBudgetShare }: Policy): number {
-  return arrivedAt + aloneMs / noBudgetShare;
-}
-
-/** Sorts by rising instant; several of them may be never. */
-export function byInstant(a: number, b: number): number {
-  return a === b ? 0 : a - b;
 }
 
 /** An answer as its client sees it: instants in ms. */
@@ -194,12 +313,11 @@ export interface Finish {
 
 /** Whether an answer came within all that its budget states. */
 export function isWithin(budget: Budget | null, { arrivedAt, firstTokenAt, endedAt, tokens }: Finish): boolean {
-  if (budget === null) return true;
-  const within = (ms: number, limit: number | null): boolean => limit === null || ms <= limit;
+  const within = (ms: number, limit: number | null | undefined): boolean => limit == null || ms <= limit;
   const tpot = tokens < 2 ? 0 : (endedAt - firstTokenAt) / (tokens - 1);
   return (
-    within(endedAt - arrivedAt, budget.totalMs) &&
-    within(firstTokenAt - arrivedAt, budget.ttftMs) &&
-    within(tpot, budget.tpotMs)
+    within(endedAt - arrivedAt, budget?.totalMs) &&
+    within(firstTokenAt - arrivedAt, budget?.ttftMs) &&
+    within(tpot, budget?.tpotMs)
   );
 }

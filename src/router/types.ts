@@ -5,7 +5,7 @@
  * of the model here; inside the router they are indices into DepthShape.exits.
  */
 
-/** What happens when no exit can meet the budget: the answer ends late, ends at its deadline, or does not begin. */
+/** The outcome where no exit can meet the budget: the answer ends late, ends at its deadline, or does not begin. */
 export type OnMiss = 'continue' | 'truncate' | 'reject';
 
 /** A client's latency budget. Null fields were not stated. */
@@ -19,8 +19,10 @@ export interface Budget {
 }
 
 /**
- * `guaranteed`: capacity is held, and the client may rely on the budget. `reserved`: capacity is held. `best_effort`: a
- * budget that no exit has capacity for. `none`: the request states no budget.
+ * - `guaranteed`: capacity is held, and the client may rely on the budget.
+ * - `reserved`: capacity is held.
+ * - `best_effort`: a budget that no exit has capacity for.
+ * - `none`: the request states no budget.
  */
 export type ServiceClass = 'guaranteed' | 'reserved' | 'best_effort' | 'none';
 
@@ -87,12 +89,11 @@ export interface Prediction {
   readonly p90Ms: number;
 }
 
-/** What a prediction goes by; kept until the answer has ended, to learn from (estimators/latency.ts). */
-export interface LatencyFeatures {
-  /** The forecast of the present batch, and the request alone on the machine at its deepest exit; ms. */
-  readonly forecastMs: number;
-  readonly aloneMs: number;
-  /** Its total budget, ms; Infinity where it has none. */
+/** The present batch played to the end of one request, ms, and the facts that say how far to trust it. */
+export interface Forecast {
+  readonly totalMs: number;
+  readonly ttftMs: number;
+  /** Total budget, ms; Infinity where the request has none. */
   readonly budgetMs: number;
   /** Arrivals that are expected until the end, for each request that is present. */
   readonly arrivals: number;
@@ -111,7 +112,7 @@ export interface Admitted {
   readonly headroom: number;
   /** Probability that the total budget is met as planned; null without a total budget. */
   readonly probability: number | null;
-  readonly features: { readonly total: LatencyFeatures; readonly ttft: LatencyFeatures };
+  readonly forecast: Forecast;
 }
 
 /** @see Budget.onMiss `reject`. `leastFeasibleMs`: least total budget that would be guaranteed now; null: none found. */
@@ -122,7 +123,7 @@ export interface Rejected {
 
 export type Admission = Admitted | Rejected;
 
-/** What changes before the next step; sequences that are not named go on as they are. */
+/** Changes before the next step; sequences that are not named go on as they are. */
 export interface DepthPlan {
   readonly exits: readonly { readonly id: string; readonly exit: number }[];
   /** Sequences that skip this decode step. */

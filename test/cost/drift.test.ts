@@ -7,7 +7,6 @@ import { sample } from '../router/sample.js';
 const step: Work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
 const prompt: Work = { decode: null, prefill: [{ exit: 4, positions: 128, context: 0, chunk: 128 }] };
 const tableMs = predictMs(sample, step);
-const promptMs = predictMs(sample, prompt);
 
 /** Steps that each take `factor` times what the table says, until `forMs` have passed. */
 function run(model: CostModel, factor: (i: number) => number, forMs: number): CostModel {
@@ -38,7 +37,7 @@ void t.test('a slowdown that no step confirms decays', async (t) => {
   const slow = run(sample, () => 4, 1000);
   t.equal(ratio(decayWhileIdle(slow, 0)), ratio(slow));
   t.equal(ratio(decayWhileIdle(slow, NaN)), ratio(slow));
-  t.ok(ratio(decayWhileIdle(slow, 1000)) > 3, 'not at once');
+  t.ok(ratio(decayWhileIdle(slow, 1000)) > 3, 'not immediately');
   const idle = decayWhileIdle(slow, 60_000);
   t.ok(ratio(idle) < 1.1, `after a minute: ${ratio(idle)}`);
   const twice = decayWhileIdle(decayWhileIdle(slow, 7000), 8000);
@@ -67,21 +66,6 @@ void t.test('a single hiccup moves little, and is soon forgotten', async (t) => 
 void t.test('noise of 20% leaves predictions within 10%', async (t) => {
   const noisy = run(sample, (i) => 1 + 0.2 * Math.sin(i * 12.9898), 5000);
   t.ok(Math.abs(ratio(noisy) - 1) < 0.1, `${ratio(noisy)}`);
-});
-
-void t.test('one size of work is never taken to be far off by itself: the machine is', async (t) => {
-  let model = sample;
-  for (let i = 0; i < 4000; i += 1) model = observeStep(observeStep(model, step, tableMs), prompt, 10 * promptMs);
-  const apart = predictMs(model, prompt) / promptMs / ratio(model);
-  t.ok(apart > 1.5 && apart < 3, `${apart}`);
-});
-
-void t.test('an error of the table for one kind of work is learnt beside the slowdown', async (t) => {
-  let model = sample;
-  for (let i = 0; i < 4000; i += 1) model = observeStep(observeStep(model, step, tableMs), prompt, 1.3 * promptMs);
-  const promptRatio = predictMs(model, prompt) / promptMs;
-  t.ok(Math.abs(promptRatio - 1.3) < 0.1, `prompts ${promptRatio}`);
-  t.ok(Math.abs(ratio(model) - 1) < 0.1, `decode ${ratio(model)}`);
 });
 
 void t.test('a slowdown has a limit', async (t) => {

@@ -1,6 +1,6 @@
 /** Cost of a step by its units: trunk stages, exit blocks, head and what a step costs beside its graphs. */
 import t from 'tap';
-import { costModel, depthShape, exitIndex, predictMs, prefillMs, sizeIndex } from '../../src/cost/model.js';
+import { costModel, depthShape, exitIndex, predictMs, prefillMs } from '../../src/cost/model.js';
 import type { CostPoint, CostTable } from '../../src/cost/table.js';
 import { blockSample, layers, sample, shape, table } from '../router/sample.js';
 
@@ -64,7 +64,7 @@ void t.test('a run of stages costs its own part, and a catch-up leaves out what 
   t.ok(isNear(low / all, 15 / 30));
 });
 
-void t.test('what a step costs beside its graphs counts for every step', async (t) => {
+void t.test('the cost of a step beside its graphs counts for every step', async (t) => {
   const step = { unit: 'step', kernel: '', decode: [1, 4].map((rows) => ({ rows, context: 0, ms: 0.5 })), prefill: [] };
   const model = costModel({ units: [...table.units, step] }, shape);
   const rows = [0, 0, 0, 0, 2];
@@ -105,8 +105,4 @@ void t.test('an exit layer has its index, and a layer without an exit is an erro
     [0, 1, 2, 3, 4],
   );
   t.throws(() => exitIndex(shape, 12), /exit layer 12 .* 10, 15, 20, 25, 30/);
-});
-
-void t.test('sizes of work share an index by powers of two, the largest one included', async (t) => {
-  t.same([0, 1, 2, 3, 4, 127, 128, 1e9].map(sizeIndex), [0, 0, 1, 1, 2, 6, 7, 11]);
 });

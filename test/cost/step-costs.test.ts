@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { observeStep } from '../../src/cost/drift.js';
-import { type CostModel, predictMs } from '../../src/cost/model.js';
+import { type CostModel, at, predictMs } from '../../src/cost/model.js';
 import { affineStepCost, oneRowStepMs, promptMs, stepTable, tokenMs } from '../../src/cost/step-costs.js';
 import { runs } from '../router/arbitrary.js';
 import { blockSample, sample } from '../router/sample.js';
@@ -67,9 +67,8 @@ void t.test(
         const step = stepTable(model, context);
         const cost = affineStepCost(step, 5, many);
         return [0, 1, 2, 3, 4].every((exit) => {
-          const [perRow, fixed] = [cost.perRow[exit] ?? 0, cost.fixed[exit] ?? 0];
-          const isRising =
-            exit === 0 || (perRow >= (cost.perRow[exit - 1] ?? 0) && fixed >= (cost.fixed[exit - 1] ?? 0));
+          const { rowMs: perRow, fixedMs: fixed } = at(cost, exit);
+          const isRising = exit === 0 || (perRow >= at(cost, exit - 1).rowMs && fixed >= at(cost, exit - 1).fixedMs);
           const rows = new Int32Array(5);
           const isMet = [1, many].every((count) => {
             rows[exit] = count;
@@ -88,6 +87,6 @@ void t.test(
 void t.test('a token costs less in company', async (t) => {
   const cost = affineStepCost(stepTable(sample, 200), 5, 8);
   const rows = Int32Array.of(0, 0, 0, 0, 1);
-  t.ok(Math.abs(tokenMs(cost, 4, 1) - stepTable(sample, 200)(rows)) < 1e-9);
-  t.ok(tokenMs(cost, 4, 8) < 0.5 * tokenMs(cost, 4, 1));
+  t.ok(Math.abs(tokenMs(at(cost, 4), 1) - stepTable(sample, 200)(rows)) < 1e-9);
+  t.ok(tokenMs(at(cost, 4), 8) < 0.5 * tokenMs(at(cost, 4), 1));
 });

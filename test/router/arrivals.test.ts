@@ -13,7 +13,7 @@ function regular(gapMs: number, budget: Budget | null, sinceMs = 60_000): Arriva
 
 void t.test('rates are those of the arrivals, and fall without them', async (t) => {
   const arrivals = regular(100, total(1));
-  // What is due within a second, a millisecond after its arrival.
+  // Requests that are due within a second, a millisecond after their arrival.
   const { requests, positions, tokens } = arrivals.dueWithin(0, 1)(1001);
   t.ok(Math.abs(requests / 10 - 1) < 0.05, `${requests}`);
   t.ok(Math.abs(positions / requests - 200) < 1e-6);

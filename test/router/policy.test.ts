@@ -45,7 +45,7 @@ void t.test('arrivalHeadroom: arrivals with tighter budgets take depth', async (
 void t.test('requestOverheadMs: what a request takes outside the engine is not there for it', async (t) => {
   const at = (requestOverheadMs: number) => admitted(routerOf({ requestOverheadMs }), asking('a', total(400)));
   t.ok(at(0).exit > at(150).exit, `${at(0).exit} and ${at(150).exit}`);
-  t.ok(at(150).features.total.forecastMs > 0);
+  t.ok(at(150).forecast.totalMs > 0);
 });
 
 void t.test('attainmentWeight: quality alone begins deeper than attainment alone', async (t) => {
@@ -66,7 +66,7 @@ void t.test('chunk sizes rise up to the largest, which is one of them', async (t
   t.same(chunkSizes(8), [8]);
 });
 
-void t.test('what the command line assumes is what the router assumes', async (t) => {
+void t.test('the command line and the router assume the same', async (t) => {
   const { noBudgetShare, maxStall, prefillChunk } = SERVE_OPTIONS;
   t.equal(noBudgetShare.default, defaultPolicy.noBudgetShare);
   t.equal(maxStall.default, defaultPolicy.maxStallMs);

@@ -1,4 +1,4 @@
-/** What holds in any state, and of any traffic. */
+/** Properties that hold in any state, and for any traffic. */
 import fc from 'fast-check';
 import t from 'tap';
 import type { Budget, OnMiss, SequenceView } from '../../src/router/index.js';

@@ -106,17 +106,17 @@ void t.test('a prompt stops one position short: its first token is a decode row 
     const positions = steps.map(({ work }) => work.prefill.reduce((sum, each) => sum + each.positions, 0));
     const [outcome] = outcomes;
     if (outcome?.admission.kind !== 'admit') throw new Error('it was served');
-    return { rows, positions, features: outcome.admission.features, outcome };
+    return { rows, positions, forecast: outcome.admission.forecast, outcome };
   };
   t.match(served(100, 2), { rows: [1, 1], positions: [99, 0] });
   t.match(served(1, 2), { rows: [1, 1], positions: [0, 0] });
   // A length that the tables of planning hold: 112 positions and the last.
   for (const tokens of [1, 20]) {
-    const { features, outcome } = served(113, tokens);
+    const { forecast, outcome } = served(113, tokens);
     const { endedAt, firstTokenAt, request } = outcome;
-    const ratio = features.total.forecastMs / (endedAt - request.arrivedAt);
+    const ratio = forecast.totalMs / (endedAt - request.arrivedAt);
     t.ok(Math.abs(ratio - 1) < 0.03, `forecast of the total over actual: ${ratio}`);
-    const first = features.ttft.forecastMs / ((firstTokenAt ?? 0) - request.arrivedAt);
+    const first = forecast.ttftMs / ((firstTokenAt ?? 0) - request.arrivedAt);
     t.ok(Math.abs(first - 1) < 0.03, `forecast of the first token over actual: ${first}`);
   }
 });

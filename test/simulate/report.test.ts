@@ -23,11 +23,11 @@ function outcome(known: Known = {}): Outcome {
     exits,
     ...rest
   } = known;
-  const features = { forecastMs: predictedMs } as never;
   const path = exits ?? [[30, 10]];
   const admission: Admission = {
-    ...{ kind: 'admit', exit: 30, serviceClass, features: { total: features, ttft: features } },
+    ...{ kind: 'admit', exit: 30, serviceClass },
     ...{ expectedTokens: 10, expectedTokensP90: 10, headroom: 1, probability: 1 },
+    forecast: { totalMs: predictedMs, ttftMs: 100, budgetMs: Infinity, arrivals: 0 },
     prediction: { ttftMs: 100, tpotMs: 40, totalMs: predictedMs, p10Ms: 0.8 * predictedMs, p90Ms: 1.2 * predictedMs },
   };
   return {

@@ -43,7 +43,7 @@ export class Arrivals {
   }
 
   /**
-   * What is expected to arrive and to be due within the next so many ms, as a function of these.
+   * Arrivals that are expected to come and to be due within the next so many ms, as a function of these.
    * @param dueFraction share of their budget after which arrivals are due
    */
   dueWithin(now: number, dueFraction: number): (horizonMs: number) => ArrivalSums {

@@ -4,7 +4,7 @@
  * An answer is evidence for each band that it passed, at the exit that it had there. An answer that was cut (deadline,
  * max_tokens, disconnect) is censored: it passed its bands and ended in none. Each level of the hierarchy shrinks to the
  * one above: budget band -> key -> kind -> prior of the model. A level scales the hazard above by one ratio for all exits
- * and one for each (proportional hazards), so few answers move the whole distribution, and then learns band by band.
+ * and one for each (proportional hazards). So few answers move the whole distribution. It then learns band by band.
  */
 import type { LengthGroup } from '../types.js';
 
@@ -251,7 +251,7 @@ export function lengthPriorOf(manifest: {
   return prior.length === manifest.exits.length ? prior : null;
 }
 
-/** What is wrong with a prior for so many exits, or null: the router serves with the default prior then. */
+/** The fault of a prior for so many exits, or null. With a fault the router serves with the default prior. */
 export function priorFault(prior: LengthPrior, exits: number): string | null {
   if (prior.length !== exits) return `has ${prior.length} exits, the model ${exits}`;
   for (const quantiles of prior) {

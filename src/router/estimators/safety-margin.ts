@@ -15,7 +15,7 @@ export interface SafetyMargin {
 
 /** Share of guarantees that are to be kept. */
 const TARGET = 0.995;
-/** What a miss adds: a tenth, as much as a slow spell of a shared machine takes. */
+/** A miss adds a tenth, as much as a slow spell of a shared machine takes. */
 const STEP = 0.1;
 const INITIAL = 0.1;
 const MOST = 1;
