@@ -26,7 +26,7 @@ let created: Environment | undefined;
 export function createEnvironment(threads: number): Environment {
   if (created) return created;
   // Sessions read it when they are made. For one row and for chunks the plain kernel is faster than the tiled one up to
-  // 1,000 positions (docs/measurements.md has the figures), and its scratch of heads x chunk x context floats is small.
+  // 1,000 positions (docs/benchmarks.md has the figures), and its scratch of heads x chunk x context floats is small.
   process.env.ORT_GQA_DISABLE_FLASH_ATTENTION ??= '1';
   const ort = loadOrt();
   const options = ort.create('CreateThreadingOptions');

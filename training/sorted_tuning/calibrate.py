@@ -1,14 +1,14 @@
-"""What a converter must know of a model's activations.
+"""Measurements of a model's activations, for the converter.
 
-Second moments of every linear layer's input: what a GPTQ-like quantizer needs (arXiv 2210.17323 section 3).
+Second moments of every linear layer's input, for a GPTQ-like quantizer (arXiv 2210.17323 section 3).
 
     H = sum over tokens t of x_t x_t^T,  f32 [K, K], K the input width of the linear layer
 
-The largest magnitude of every channel of the keys (rotated, as a KV cache holds them) and of the values: what a KV
-cache of bytes needs, f32 [kv_heads * head_dim] as `{layer}.k_max` and `{layer}.v_max`.
+The largest magnitude of every channel of the keys (rotated, as a KV cache holds them) and of the values, for a KV cache
+of bytes: f32 [kv_heads * head_dim] as `{layer}.k_max` and `{layer}.v_max`.
 
-Written as safetensors: `layers.{i}.{attn_in,attn_out,mlp_in,mlp_out}.hessian` for the trunk,
-`exits.{layer}.layers.{i}.{...}.hessian` for exit blocks, and `tokens` (f32 scalar): how many x were summed.
+The file (safetensors) holds `layers.{i}.{attn_in,attn_out,mlp_in,mlp_out}.hessian` for the trunk,
+`exits.{layer}.layers.{i}.{...}.hessian` for exit blocks, and `tokens` (f32 scalar), the number of summed x.
 attn_in feeds q, k and v; attn_out feeds o; mlp_in feeds gate and up; mlp_out feeds down.
 `head_in.hessian` is the same of the head's input, summed over all exits.
 """

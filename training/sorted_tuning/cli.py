@@ -23,7 +23,7 @@ Data = Annotated[list[Path], typer.Option(help="JSONL of questions and answers; 
 
 
 def _place(param: typer.CallbackParam, path: Path | None) -> Path | None:
-    """What an option names is a file that can be written when the work is done."""
+    """Check, before the work, that the option's file can be written."""
     from sorted_tuning.files import place_for
 
     return path and place_for(param.name, path)
@@ -100,7 +100,7 @@ def targets(
         list[Path] | None,
         typer.Option(help="Instructions, as `evaluate` reads them, that must not be learnt; may be repeated."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where the teacher runs, e.g. cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the teacher, e.g. cpu or cuda.")] = "cpu",
     precision: Precision = "auto",
     compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
 ) -> None:
@@ -124,11 +124,11 @@ def states(
     out: Annotated[Path, typer.Option(help="Targets file (safetensors) to write.", callback=_place)],
     boundaries: Annotated[str, typer.Option(help='Keep the trunk\'s states after these layers, e.g. "9,14,19,24".')],
     batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 16,
-    device: Annotated[str, typer.Option(help="Where the trunk runs, e.g. cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the trunk, e.g. cpu or cuda.")] = "cpu",
     precision: Precision = "auto",
     compile: Annotated[bool, typer.Option(help="Compile the layers.")] = True,
 ) -> None:
-    """The same targets with the trunk's states after other layers: no head runs, and no layer behind them."""
+    """The same targets with the trunk's states after other layers; neither the head nor later layers run."""
     from sorted_tuning.load import load_base
     from sorted_tuning.precision import resolve
     from sorted_tuning.targets import write_states
@@ -186,9 +186,9 @@ def tune(
     eval_tokens: Annotated[int, typer.Option(help="Tokens between held-out scores.")] = 500_000,
     seed: Annotated[int, typer.Option(help="Seed of order and positions.")] = 1,
 ) -> None:
-    """Tune every exit at once.
+    """Tune all exits together.
 
-    A run that has a checkpoint goes on from there with its own settings; only --targets may name other data.
+    A run that has a checkpoint continues from there with its own settings; only --targets may name other data.
     """
     from sorted_tuning.precision import default_device, resolve
     from sorted_tuning.tuning import checkpoint
@@ -197,11 +197,11 @@ def tune(
 
     given = {name for name in TuneConfig.__dataclass_fields__ if ctx.get_parameter_source(name).name == "COMMANDLINE"}
     if precision == "auto":
-        given.discard("precision")  # which may be another one on another machine
+        given.discard("precision")  # another machine may resolve auto to another precision
     precision = resolve(precision, default_device())
     options = locals() | {"model": str(model) if model else None, "targets": tuple(map(str, targets or ()))}
     if checkpoint.latest(run):
-        # A schedule that changes in mid-run is another run, so what was asked at its start holds; data may grow.
+        # A schedule that changes mid-run makes another run, so the settings of its start hold; data may grow.
         saved = run / "config.json"
         config = TuneConfig.load(saved)
         free = {"targets", *MACHINE}
@@ -235,7 +235,7 @@ def generate(
         Path | None, typer.Option(help="With --server: GGUF file or folder whose chat template is used.")
     ] = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows the file shall hold.")] = 1000,
-    batch: Annotated[int, typer.Option(min=1, help="With --model: rows sampled at once.")] = 384,
+    batch: Annotated[int, typer.Option(min=1, help="With --model: rows sampled together.")] = 384,
     server_model: Annotated[str, typer.Option(help="With --server: model name sent to it.")] = "default",
     workers: Annotated[int, typer.Option(min=1, help="With --server: requests in flight.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the questions' first words and of the sampling.")] = 1,
@@ -249,7 +249,7 @@ def generate(
         bool, typer.Option("--whole", help="With --starts: its lines are whole questions, to which nothing is added.")
     ] = False,
     short: Annotated[
-        int | None, typer.Option(min=1, help="Keep only questions and answers of at most so many tokens, which end.")
+        int | None, typer.Option(min=1, help="Keep only questions and answers that end within this many tokens.")
     ] = None,
     cut: Annotated[
         bool, typer.Option("--cut", help="With --short: keep the beginnings of longer answers, too.")
@@ -257,8 +257,8 @@ def generate(
     targets: Annotated[
         Path | None,
         typer.Option(
-            help="With --model: a new targets file (safetensors) of this start's rows: what the base says of each "
-            "position is known once it has sampled them, so `targets` needn't run.",
+            help="With --model: a new targets file (safetensors) of this start's rows. The base has computed its "
+            "distribution at each position when it samples them, so `targets` needn't run.",
             callback=_place,
         ),
     ] = None,
@@ -283,10 +283,10 @@ def generate(
         list[Path] | None,
         typer.Option(help="Instructions, as `evaluate` reads them, that must not be among the questions; repeatable."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where --model runs, e.g. cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of --model, e.g. cpu or cuda.")] = "cpu",
     precision: Precision = "auto",
 ) -> None:
-    """Self-generated questions and answers from the base model; goes on where the file ends."""
+    """Self-generated questions and answers from the base model; continues an existing file."""
     from sorted_tuning.ask_server import server_attempts
     from sorted_tuning.chat_template import Template
     from sorted_tuning.completions import Sampler
@@ -356,7 +356,7 @@ def answers(
     tokenizer: Annotated[Path, typer.Option(help="GGUF file or folder whose chat template is used.")],
     instructions: Annotated[Path, typer.Option(help="PandaLM's test set, or data/questions.json.")],
     out: Annotated[Path, typer.Option(help="JSONL file to append to.", callback=_place)],
-    variant: Annotated[str, typer.Option(help="What `evaluate` calls them; `base` is what all are measured against.")],
+    variant: Annotated[str, typer.Option(help="Their name in `evaluate`; `base` is the reference of all others.")],
     limit: Annotated[int | None, typer.Option(min=1, help="How many instructions; all when not given.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Requests in flight.")] = 32,
     plain: Annotated[
@@ -366,7 +366,7 @@ def answers(
         int, typer.Option(min=0, help="Draws of each answer (temperature 0.7), for `evaluate --samples`; 0: greedy.")
     ] = 0,
 ) -> None:
-    """Answers of a served model to instructions, for `evaluate --answers`; goes on where the file ends."""
+    """Answers of a served model to instructions, for `evaluate --answers`; continues an existing file."""
     from sorted_tuning.evaluation.evaluate import read_instructions
     from sorted_tuning.evaluation.served import ask
     from sorted_tuning.load import load_tokenizer
@@ -395,16 +395,16 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="How many instructions; all when not given.")] = None,
     answers: Annotated[Path | None, typer.Option(help="With --instructions: a file written by `answers`.")] = None,
     samples: Annotated[
-        Path | None, typer.Option(help="What the base drew (`answers --samples`): which questions it can do.")
+        Path | None, typer.Option(help="The base's draws (`answers --samples`), which show the questions it can do.")
     ] = None,
     kernels: Annotated[str, typer.Option(help="Kernels whose rounding is measured too, with commas.")] = "w8a8,int4",
     weight_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,
     head_bits: Annotated[float, typer.Option(help="As given to `sortie convert`.", min=5, max=8)] = 8,
     judge: Annotated[Path | None, typer.Option(help="GGUF file or folder of a model that judges answers.")] = None,
     precision: Precision = "auto",
-    batch: Annotated[int, typer.Option(min=1, help="Answers generated at once.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Answers generated together.")] = 16,
 ) -> None:
-    """KL, agreement, perplexity and what greedy answers are like, at every exit and for every kernel."""
+    """KL, agreement, perplexity and measures of greedy answers, at every exit and for every kernel."""
     from sorted_tuning.data import held_out
     from sorted_tuning.evaluation import evaluate as steps
     from sorted_tuning.evaluation.judge import Judge

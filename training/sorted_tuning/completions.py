@@ -1,4 +1,4 @@
-"""A client of POST /v1/completions. Knows HTTP. Must not know what is asked."""
+"""A client of POST /v1/completions. Knows HTTP. Must not know questions."""
 
 from __future__ import annotations
 

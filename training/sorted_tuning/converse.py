@@ -1,4 +1,4 @@
-"""Questions and answers from the model itself, a batch of attempts at once: each step is a token of every one.
+"""Questions and answers from the model itself, a batch of attempts together: each step adds a token to every attempt.
 
 Knows the turns of an attempt. Must not know how a model is stepped (lockstep.py) or files.
 """
@@ -18,14 +18,14 @@ from sorted_tuning.notes import LessonWindows, Notes
 from sorted_tuning.sampling import Draw
 
 CHECK_EVERY = 32
-"""Tokens of an answer between two looks at whether it loops: such an answer is given up."""
+"""Tokens of an answer between two checks for loops. A looping answer is dropped."""
 
 
 class Conversations:
-    """Attempts of one model. `rows`: how many a batch begins with.
+    """Attempts of one model. `rows`: the number of attempts that a batch begins with.
 
-    dtype: what products are computed in, where not in the model's own type. lessons: where to lay what the model said
-    at each position of the rows that are made.
+    dtype: the type of products, if not the model's own. lessons: collects the model's distribution at each position
+    of the finished rows.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Conversations:
         begun = [(n, *self.style.first_words(self.seed, n)) for n in range(first, first + self.rows)]
         chance = begun[0][2].getrandbits(62)
         if self.style.question is None:
-            # A question that is whole is known before it is asked, or asked twice by the same batch.
+            # A whole question may be known already, or occur twice in the same batch.
             new = {start: n for n, start, _ in reversed(begun) if not known(start)}
             yield from [None] * (len(begun) - len(new))
             begun = [attempt for attempt in begun if new.get(attempt[1]) == attempt[0]]
@@ -91,7 +91,7 @@ class Conversations:
         return Notes(self.lessons.boundaries, self.lessons.k, rows, room, self.model.config.hidden_size)
 
     def _turns(self, n: int, start: str, known: Callable[[str], bool]) -> Generator[tuple[int, Draw], int, dict | None]:
-        """One attempt: says which token comes next and how to draw the one after it, is sent that, returns the row."""
+        """One attempt: yields its next token and how to draw the one after it, receives that one, returns the row."""
         question = yield from self._question(start)
         if question is None or (self.style.question and known(question)):
             return None

@@ -1,8 +1,8 @@
 """Instruction data: JSONL rows {"q": question, "a": answer, "done": ended by itself} into token sequences.
 
 Knows rows, documents and windows. Must not know models or losses.
-The first `HELD_OUT` usable rows of a file are the test set: never trained on, never used for calibration, nor are other
-rows that ask the same.
+The first `HELD_OUT` usable rows of a file are the test set. Training and calibration use neither these rows nor others
+that ask the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sorted_tuning.errors import TuningError
 from sorted_tuning.text import same_question
 
 HELD_OUT = 40
-"""Rows at a file's start that stay out of training; every table of the project was measured on these."""
+"""Rows at a file's start that stay out of training. Every table of the project is measured on them."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ def windows(documents: list[list[int]], length: int, seed: int) -> torch.Tensor:
 
 
 def windows_from_starts(documents: list[list[int]], length: int, seed: int, once: bool = False) -> torch.Tensor:
-    """Shuffled int32 windows [N, length], one for each document, which begins it, as a request begins its sequence.
+    """Shuffled int32 windows [N, length]. Each document begins one window, as a request begins its sequence.
 
-    What a short document leaves free holds the beginning of those after it; what is longer than a window is dropped.
-    once: a document that the window before held to its end begins none, so that short ones are not repeated.
+    After a short document the window holds the beginning of the next ones. The end of a long document is dropped.
+    once: a document that the previous window held to its end begins none, so that short ones are not repeated.
     """
     order = _shuffled(documents, seed)
     if sum(map(len, order)) < length:
@@ -146,7 +146,7 @@ def windows_from_starts(documents: list[list[int]], length: int, seed: int, once
 def answer_positions(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> torch.Tensor:
     """Bool [N, T]: where in windows i32 [N, T] the next token is one of an answer, or ends it.
 
-    What a window cuts off in front counts as no answer, since it may be a question.
+    Tokens before the first beginning in a window do not count as an answer, since they may be a question.
     """
     template = Template.of(tokenizer)
     head = torch.tensor(tokenizer.encode(template.after.removeprefix(template.stop), add_special_tokens=False))

@@ -1,4 +1,4 @@
-"""What an exit is, and how a list of exits is written on a command line.
+"""Exits, and how a command line writes a list of them.
 
 Knows only numbers: which trunk layer an exit follows and how many layers of its own it carries.
 Must not know tensors.
@@ -21,7 +21,7 @@ class Exit:
 
     @property
     def executed(self) -> int:
-        """Layers that run for one token of this exit: what its speed depends on."""
+        """Layers that run for one token of this exit; its speed depends on them."""
         return self.layer + self.block
 
     def __str__(self) -> str:

@@ -37,8 +37,8 @@ def export(
 ) -> None:
     """Write config.json, model.safetensors, the tokenizer and, where there are blocks, exit-blocks.safetensors.
 
-    The licence, where it is known, goes into a model card: who converts the folder reads it there. Blocks and a card
-    that an earlier export left, and this one doesn't have, are removed; a card that says more is not ours and stays.
+    A known licence goes into a model card, where `sortie convert` reads it. Blocks and a card of an earlier export that
+    this one doesn't have are removed; a card with further text is not ours and stays.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@
 - int4: weights in blocks of 32 along the input, values -8..7, scale = code x the row's unit, code the nearest to
   (the entry of largest magnitude / -8) / unit; activations 8 bits, one scale per token and block of 32.
 Rounding is half to even, like ONNX Runtime's; of int4 weights half up, like the converter's. Norms, attention and the
-(frozen) head stay as they are. What the converter does with measured inputs (levelling, GPTQ) isn't done here.
+(frozen) head stay as they are. Levelling and GPTQ, for which the converter needs measured inputs, are not simulated.
 Knows number formats. Must not know models beyond "has nn.Linear children".
 """
 
@@ -24,7 +24,7 @@ MAX_CODE = 127
 """Largest code of an int4 scale."""
 
 COARSEST = 1.148
-"""The converter's coarsest int4 scale, as a multiple of (largest weight / 8): what the largest code stands for."""
+"""The converter's coarsest int4 scale, as a multiple of (largest weight / 8): the value of the largest code."""
 
 
 def _straight_through(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
@@ -94,8 +94,8 @@ KERNELS = {"w8a8": W8A8Linear, "int4": Int4Linear}
 def quantize_layers(layers: list[nn.Module], kernel: str, weight_bits: float = 8) -> None:
     """Make every nn.Linear inside `layers` round as the kernel does, in place. weight_bits: the converter's, of w8a8.
 
-    The module stays and its class changes: sharding (FSDP2) puts gathered weights into the modules that it has seen, so
-    one that took another's place would be left with a shard.
+    The module stays and its class changes. Sharding (FSDP2) puts gathered weights into the modules that it has seen,
+    so a replacement module would hold only a shard.
     """
     for layer in layers:
         for module in layer.modules():

@@ -1,6 +1,6 @@
-"""Files that a command is given: read with an error that names the option, and places that a result can be written to.
+"""Files of a command line: read with an error that names the option, and checked paths for results.
 
-Knows text and JSON. Must not know what is in them.
+Knows text and JSON. Must not know their contents.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def read_json(option: str, path: Path) -> object:
 
 
 def place_for(option: str, path: Path) -> Path:
-    """A path to write a file to, whose folder is there from now on: told before the work whose result it holds."""
+    """A path to write a file to; makes its folder. An unwritable path is an error before the work starts."""
     if path.is_dir():
         raise TuningError(f"{option}: must be a file to write, got the folder {path}")
     try:

@@ -1,6 +1,6 @@
 """How self-generated questions begin, so that a small model's questions don't all begin alike.
 
-Knows the lines and the words that fill the gaps in them. Must not know who asks.
+Knows the lines and the words that fill the gaps in them. Must not know sampling.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Self-generated instruction data, Magpie style (arXiv 2406.08464): the model writes the question, then the answer.
 
-The chat template up to where the user's words begin is the prompt of the question; what comes back is put into the
-template and answered. Resumable: rows are appended, each with its attempt number `n`; a new start goes on after the
-highest. Knows styles, filters and the file. Must not know who samples: a server (ask_server.py) or the model itself,
-many rows at once (converse.py).
+The chat template up to where the user's words begin is the prompt of the question. The sampled question is put into
+the template and answered. Resumable: rows are appended, each with its attempt number `n`, and a new start continues
+after the highest. Knows styles, filters and the file. Must not know the sampler: a server (ask_server.py), or the model
+itself with many rows together (converse.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUESTION = Draw(max_tokens=120, temperature=1.0, top_k=64, min_p=0.02)
 ANSWER = Draw(max_tokens=320, temperature=0.7, top_k=50, min_p=0.02)
 
 GIVE_UP = 20_000
-"""Attempts in a row that make no row: the questions that can be asked are used up, or the model has no answers."""
+"""Failed attempts in succession after which `generate` stops: questions are used up, or the model has no answers."""
 
 Attempts = Callable[[int, Callable[[str], bool]], Iterator[dict | None]]
 """From the first attempt's number and whether a question is known already: rows without end, None for a failed one."""
@@ -50,13 +50,13 @@ class Style:
         return self.starts.draw(rng), rng
 
     def row(self, n: int, question: str, answer: str, done: bool) -> dict | None:
-        """The row of attempt n; None where its answer is empty, loops, or lacks the end that it must have."""
+        """The row of attempt n; None if its answer is empty, loops, or lacks a required end."""
         usable = usable_answer(answer) and (done or not self.ended)
         return {"n": n, "q": question, "a": answer, "done": done} if usable else None
 
 
 def usable_question(start: str, rest: str) -> str | None:
-    """The whole question, from its first words and what was sampled; None where it is empty or loops."""
+    """The whole question, from its first words and the sampled rest; None if it is empty or loops."""
     question = (start + rest).strip()
     return None if not rest.strip() or len(question) < 8 or loops(question.split()) else question
 
@@ -69,7 +69,7 @@ def usable_answer(answer: str) -> bool:
 def generate(attempts: Attempts, out: Path, rows: int, never: Collection[str] = ()) -> int:
     """Append rows to `out` until it holds `rows` of them; returns how many are new. `never`: questions of no row.
 
-    A TuningError where attempts make no row any more; the rows so far stay.
+    A TuningError if attempts no longer make rows; the finished rows stay.
     """
     out = Path(out)
     old = read_whole_lines(out)

@@ -1,4 +1,4 @@
-"""JSON-lines files that are appended to by runs which may be killed at any moment."""
+"""JSON-lines files to which runs append that may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def read_whole_lines(path: Path) -> list[dict]:
-    """Every record; empty where there is no file. A last line without its end, torn by a kill, is cut off the file."""
+    """Every record; none without a file. An incomplete last line, left by a kill, is removed from the file."""
     if not path.is_file():
         return []
     text = path.read_text("utf-8")

@@ -1,8 +1,8 @@
 """The last layer of an exit block, which may answer at some positions alone.
 
-A step reads an exit at a sample of its positions, and nothing comes after its last layer: only keys and values are
-needed at every position, queries, output and MLP where somebody reads. At a quarter of the positions that leaves 30%
-of a layer of SmolLM2-135M's shape, and the gradient is the same.
+A step reads an exit at a sample of its positions, and no layer follows its last one. So every position needs keys and
+values, and only the sampled ones need queries, output and MLP. At a quarter of the positions that leaves 30% of the
+work of a layer of SmolLM2-135M's shape, and the gradient is the same.
 Knows one decoder layer. Must not know losses or how positions are chosen.
 """
 

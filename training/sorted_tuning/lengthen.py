@@ -1,7 +1,7 @@
 """Give a tuned exit block more layers at the same executed depth, without changing what it answers.
 
-An exit of l + k layers that leaves the trunk one layer earlier and carries one layer more starts with a copy of the
-trunk layer between: the same function, with a layer more that can learn.
+The new exit leaves the trunk one layer earlier and carries one layer more, a copy of the trunk layer between. It
+computes the same function, with one more layer that can learn.
 Knows blocks' weights by name. Must not know training or files.
 """
 

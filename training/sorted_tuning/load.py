@@ -32,7 +32,7 @@ def load_base(source: Path, dtype: torch.dtype = torch.float32) -> LlamaForCausa
     if config.model_type != "llama":
         raise TuningError(f"model: must be of the llama architecture, got {config.model_type!r} in {source}")
     model = LlamaForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation="sdpa", **kind)
-    # A dequantized model is a plain one: keep the origin's quantization out of what we export.
+    # A dequantized model is a plain one: keep the origin's quantization out of the export.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     # transformers 5.2x marks the model itself, too, and then refuses to save it.

@@ -1,8 +1,8 @@
-"""Samples many rows at once with the model itself: all rows stand at the same position of their own texts.
+"""Samples many rows together with the model itself: all rows stand at the same position of their own texts.
 
-A batch begins with one prefix, whose keys and values are computed once, and every step adds a token to every row:
-so no row is padded and none waits for another's prompt. A row that is done leaves.
-Knows how a Llama is stepped and how a token is drawn. Must not know what the texts are.
+A batch begins with one prefix, whose keys and values are computed once. Every step adds a token to every row, so no row
+is padded or waits for another row's prompt. A finished row leaves.
+Knows how a Llama is stepped and how a token is drawn. Must not know the texts.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def _attend(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of a prefix, or of one query [B, heads, 1, D], over keys and values [B, KV heads, S, D].
 
-    For one query the heads that share a KV head are passed as so many queries of a single head: PyTorch on a CPU
-    would read the keys and values once for each of them.
+    For one query, the heads that share a KV head are passed as queries of a single head. Otherwise PyTorch on a CPU
+    reads the keys and values once for each of them.
     """
     if query.shape[2] > 1:
         out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
@@ -44,7 +44,7 @@ AttentionInterface.register("lockstep", _attend)
 
 
 class _KeysAndValues:
-    """What `LlamaAttention` asks of a cache: keys and values [B, heads, room, head size] for each layer, in place."""
+    """The cache that `LlamaAttention` uses: keys and values [B, heads, room, head size] for each layer, in place."""
 
     def __init__(self, model: LlamaForCausalLM, rows: int, room: int, dtype: torch.dtype):
         config = model.config
@@ -87,10 +87,10 @@ class Lockstep:
         dtype: torch.dtype | None = None,
         notes: Notes | None = None,
     ):
-        """So many rows that all begin with the prefix; room: the most tokens of a row, with it.
+        """`rows` rows that all begin with the prefix; room: the most tokens of a row, with the prefix.
 
-        dtype: what products are computed in, where not in the model's own type. notes: where to keep what the
-        model says at each position. Sets the model's attention.
+        dtype: the type of products, if not the model's own. notes: collects the model's states and distributions at
+        each position. Sets the model's attention.
         """
         self.model, self.rows, self.generator, self.notes = model, rows, generator, notes
         self.dtype = dtype or model.dtype
@@ -106,7 +106,7 @@ class Lockstep:
         return draw_tokens(values[:, 0], tokens[:, 0], draws, self.generator).tolist()
 
     def lesson(self, row: int, ids: list[int]) -> Lesson:
-        """What was noted of a row, whose tokens so far are these."""
+        """The notes of a row, whose tokens so far are these."""
         if self.notes is None:
             raise ValueError("a batch without notes has no lessons")
         return self.notes.lesson(row, ids)

@@ -9,9 +9,9 @@ L = 1/|B| sum over n in B of L_n). With z = W h, q = softmax(z):
       sum over v in T of p_v log(p_v / q_v) + p_r log(p_r / q_r),  p_r = 1 - sum_T p_v,  q_r = 1 - sum_T q_v
   It is 0 exactly where q agrees with p on T, and it never asks for q_r = 0, as renormalized top-k would.
 
-The forward pass computes the gradients too (they are needed for every row anyway) and walks over chunks of rows:
-chunk x vocabulary numbers of memory instead of N x vocabulary. What touches all logits is two functions, which
-`compiled()` fuses: each then reads them once, in the type that the matrix product left.
+The forward pass also computes the gradients, which every row needs anyway. It walks over chunks of rows, with
+chunk x vocabulary numbers of memory instead of N x vocabulary. Two functions touch all logits, and `compiled()` fuses
+them: each then reads the logits once, in the type of the matrix product.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from sorted_tuning.vocabulary import sample_vocabulary
 
 CHUNK = 256
-"""Rows of logits held at once. Every product reads the whole head: from here on it is bound by arithmetic."""
+"""Rows of logits held together. Every product reads the whole head; from this size on, arithmetic bounds it."""
 
 EPSILON = 1e-6
 """Least rest mass: fp32's softmax sum is not more accurate than this."""
@@ -43,7 +43,7 @@ def _scaled_softmax(z: torch.Tensor, lse: torch.Tensor, factor: torch.Tensor) ->
 
 @dataclass(frozen=True)
 class LogitKernels:
-    """What runs over whole rows of logits."""
+    """Functions over whole rows of logits."""
 
     log_sum_exp: Callable[[torch.Tensor], torch.Tensor] = _log_sum_exp
     scaled_softmax: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = _scaled_softmax
@@ -125,7 +125,7 @@ class _FusedHeadLoss(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a step samples the vocabulary (vocabulary.py): order i64 [V], a random permutation of it; size: how many."""
+    """How a step samples the vocabulary (vocabulary.py): `size` tokens by order i64 [V], a random permutation."""
 
     order: torch.Tensor
     size: int

@@ -93,10 +93,11 @@ class SortedLlama(nn.Module):
     ) -> dict[int, torch.Tensor]:
         """Normalized hidden states [B, S, H] by exit layer, for ids [B, S] without padding (causal attention).
 
-        Runs no trunk layer beyond the deepest exit wanted. trunk_grad=False records no graph through the trunk: then
-        only blocks learn. trunk_input, where given, is applied to the embeddings before the first layer. states, where
-        given, are the trunk's outputs [B, S, H] by exit layer: the trunk doesn't run at all. at, where given, are the
-        positions i64 [B, n] by exit layer that are read: the result has only these, [B, n, H].
+        Runs no trunk layer beyond the deepest wanted exit.
+        trunk_grad: without it no graph through the trunk is recorded, and only blocks learn.
+        trunk_input: applied to the embeddings before the first layer.
+        states: the trunk's outputs [B, S, H] by exit layer, with which the trunk doesn't run.
+        at: positions i64 [B, n] by exit layer; the result then has only these, [B, n, H].
         """
         wanted = self.exits if wanted is None else wanted
         at = at or {}

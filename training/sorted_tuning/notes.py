@@ -1,7 +1,7 @@
-"""What the base says while it samples, kept: text that it writes is then learnt from without a second run of it.
+"""The base's states and distributions, kept while it samples: tuning on its text then needs no second run of the base.
 
-A targets file (targets.py) needs the trunk's states and the most likely tokens at each position. Whoever samples a row
-has computed both already, so they are noted, and rows that are kept are laid out in windows.
+A targets file (targets.py) needs the trunk's states and the most likely tokens at each position. Sampling a row
+computes both, so they are noted, and finished rows are laid out in windows.
 Knows positions of rows and windows. Must not know how a model is stepped, texts or files.
 """
 
@@ -24,10 +24,10 @@ class Lesson:
 
 
 class Notes:
-    """Of a batch of rows that stand at the same position. Rows may leave; the others keep their notes."""
+    """Notes of a batch of rows that stand at the same position. Rows may leave; the others keep their notes."""
 
     def __init__(self, boundaries: Sequence[int], k: int, rows: int, room: int, hidden: int):
-        """So many rows of at most `room` tokens; states [H] after the trunk layers in `boundaries`."""
+        """`rows` rows of at most `room` tokens; states [H] after the trunk layers in `boundaries`."""
         self.states = {n: torch.empty(rows, room, hidden, dtype=torch.bfloat16) for n in boundaries}
         self.top_ids = torch.empty(rows, room, k, dtype=torch.int32)
         self.top_p = torch.empty(rows, room, k, dtype=torch.float16)
@@ -49,17 +49,18 @@ class Notes:
         self.row = self.row[torch.tensor(order, dtype=torch.long)]
 
     def lesson(self, number: int, ids: list[int]) -> Lesson:
-        """A copy of what was noted of a row, whose tokens were these."""
+        """A copy of a row's notes, whose tokens were these."""
         row, end = self.row[number], len(ids)
         states = {n: held[row, :end].clone() for n, held in self.states.items()}
         return Lesson(ids, states, self.top_ids[row, :end].clone(), self.top_p[row, :end].clone())
 
 
 class LessonWindows:
-    """Windows of `length` tokens, each of which begins with a row. What doesn't fit the last of a window is cut off.
+    """Windows of `length` tokens, each of which begins with a row. The last row of a window is cut off at its end.
 
-    A row's states know nothing of the rows before it in its window, as a request's know nothing of other requests'.
-    boundaries and k: which layers' states and how many likely tokens to note for it.
+    A row's states do not depend on the previous rows in its window, as a request's do not depend on other requests.
+
+    boundaries, k: the layers whose states, and the number of likely tokens, that are noted.
     """
 
     def __init__(self, length: int, boundaries: Sequence[int], k: int):
@@ -69,7 +70,7 @@ class LessonWindows:
         self.full: list[dict[str, torch.Tensor]] = []
 
     def add(self, lesson: Lesson) -> None:
-        """Put a row behind those that are there."""
+        """Append a row."""
         self.open.append(lesson)
         self.held += len(lesson.ids)
         if self.held >= self.length:

@@ -1,4 +1,4 @@
-"""In which precision a device multiplies.
+"""The precision in which a device multiplies.
 
 Knows: PyTorch's devices. Must not know: models, losses.
 """
@@ -16,10 +16,10 @@ Precision = Literal["bf16", "fp32"]
 
 
 def resolve(precision: str, device: str = "cpu") -> Precision:
-    """What `auto` is on a device, and a TuningError for a name that is none.
+    """Resolve `auto` for a device; an unknown name is a TuningError.
 
-    Not every processor that has bf16 products is faster with them, and where there are none PyTorch's stand-in is a
-    hundred times slower than fp32: so on a CPU the two are timed.
+    A processor with bf16 products need not be faster with them. Without bf16 products, PyTorch's emulation is a hundred
+    times slower than fp32. So on a CPU both are timed.
     """
     if precision == "auto":
         return "bf16" if _multiplies_bf16(device) else "fp32"
@@ -36,7 +36,7 @@ def dtype_of(precision: Precision) -> torch.dtype:
 
 
 def default_device() -> str:
-    """Where accelerate puts a run."""
+    """The device on which accelerate places a run."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -1,12 +1,14 @@
-"""The teacher's next-token distribution, computed once: what self-distillation learns from.
+"""The teacher's next-token distribution, computed once, from which self-distillation learns.
 
-A targets file (safetensors) holds `ids` i32 [N, T] and, for the base's distribution p at each position, `top_ids`
-i32 [N, T, K] and `top_p` f16 [N, T, K] (true probabilities by falling p, not renormalized). Held-out documents come
-along as `test.ids` [40, T] (padded at the end), `test.length` i32 [40], `test.top_ids`, `test.top_p`. K = 0 keeps the
-windows alone: enough for the cross-entropy loss. `first` bool [N, T], where there is one, marks the positions that a
-step takes before any other when it samples some: those that write an answer. With boundaries, `state.{n}` bf16
-[N, T, H] is what the untouched trunk hands on after n layers: a run that leaves the trunk still (mode `blocks`) never
-has to run it again.
+A targets file (safetensors) holds:
+
+- `ids` i32 [N, T], and of the base's distribution p at each position `top_ids` i32 [N, T, K] and `top_p` f16 [N, T, K]:
+  true probabilities by falling p, not renormalized. K = 0 keeps the windows alone, for the cross-entropy loss.
+- The held-out documents: `test.ids` [40, T] (padded at the end), `test.length` i32 [40], `test.top_ids`, `test.top_p`.
+- `first` bool [N, T], optional: the positions that a step samples before any other (positions of answers).
+- `state.{n}` bf16 [N, T, H] for each boundary n: the states of the untouched trunk after n layers. A run with a frozen
+  trunk (mode `blocks`) then never runs it.
+
 Knows the file. Must not know exits or optimizers.
 """
 
@@ -42,9 +44,9 @@ TEST_LENGTH = 256
 class Targets:
     """Windows with the teacher's top-k at each position; top_ids and top_p are None where only windows were kept.
 
-    first: positions to take before any other, or None where no file marks any (a file without marks: all alike).
-    states: trunk layer -> hidden states [N, T, H] after it, for the boundaries that were kept; trunk: the fingerprint
-    of the model that they are of.
+    first: positions to take before any other; None if no file marks any. A file without marks marks all alike.
+    states: trunk layer -> hidden states [N, T, H] after it, for the kept boundaries.
+    trunk: the fingerprint of their model.
     """
 
     ids: torch.Tensor
@@ -108,7 +110,7 @@ def _through_trunk(
     depth: int,
     states: dict[int, torch.Tensor],
 ) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Fills `states`; yields which windows and what they are after `depth` layers [B, T, H], a batch at a time."""
+    """Fills `states`; yields windows and their states after `depth` layers [B, T, H], a batch at a time."""
     llama = base.model
     for start in tqdm(range(0, len(ids), batch), desc="targets", unit="batch", mininterval=30):
         at = slice(start, start + batch)
@@ -146,9 +148,9 @@ def write_targets(
 ) -> int:
     """Cut the data into windows, run the teacher and write the targets file; returns the number of training tokens.
 
-    compile: fuse the base's layers first, in place. from_starts: each window begins with a document,
-    once: which no window before held whole. answers_first: mark the positions that write an answer. never: questions
-    of no document that is learnt.
+    compile: fuse the base's layers first, in place. from_starts: each window begins with a document. once: no document
+    begins a window that the previous one held whole. answers_first: mark the positions of answers. never: questions
+    that no training document may ask.
     """
     check_boundaries(base, boundaries)
     if boundaries and not k:
@@ -181,7 +183,7 @@ def write_lessons(
     batch: int,
     precision: Precision,
 ) -> int:
-    """Write what the base said while it sampled as a targets file; returns the number of training tokens.
+    """Write the base's notes of its sampling as a targets file; returns the number of training tokens.
 
     Positions that write an answer come first in it. held_out_in: the data file whose first rows are the test set.
     """
@@ -218,7 +220,7 @@ def _metadata(base: LlamaForCausalLM, states: bool) -> dict[str, str]:
 
 
 def check_boundaries(base: LlamaForCausalLM, boundaries: tuple[int, ...]) -> None:
-    """A TuningError where the trunk has no such layers, or nothing comes after them."""
+    """A TuningError if the trunk has no such layers, or no layer after them."""
     layers = base.config.num_hidden_layers
     for n in boundaries:
         if not 1 <= n < layers:
@@ -309,7 +311,7 @@ def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
 
 @contextmanager
 def _opened(path: Path, vocab: int) -> Iterator[safe_open]:
-    """A targets file for this vocabulary, open. What can't be read in it is a TuningError, too."""
+    """A targets file for this vocabulary, open. A read error is a TuningError, too."""
     try:
         with safe_open(path, "pt") as file:
             own = (file.metadata() or {}).get("vocab")

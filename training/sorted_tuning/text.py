@@ -1,4 +1,4 @@
-"""Properties of a piece of text as a sequence of words or tokens. Knows nothing of models."""
+"""Properties of a piece of text as a sequence of words or tokens. Must not know models."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ def distinct(items: Sequence[Hashable], n: int = 3) -> float:
 
 
 def same_question(question: str) -> str:
-    """What two questions that count as one share: words and signs, but not case, spaces and how they end."""
+    """The words and signs of a question, without case, spaces and ending: equal for questions that count as one."""
     return " ".join(question.lower().split()).rstrip(".?! ")

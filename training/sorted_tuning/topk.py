@@ -1,6 +1,6 @@
 """The k largest of each row, for rows as long as a vocabulary.
 
-Knows arithmetic. Must not know what the numbers mean.
+Knows arithmetic. Must not know the meaning of the numbers.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ GROUP = 64
 def top_k(x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Values and indices [R, k] of the k largest in each row of x [R, N], in falling order.
 
-    Those lie in the k groups with the largest maxima, so only these are searched: on a CPU less than half the time of
-    torch.topk over the whole row.
+    They lie in the k groups with the largest maxima, so only these are searched. On a CPU that takes less than half the
+    time of torch.topk over the whole row.
     """
     rows, n = x.shape
     if n % GROUP or n // GROUP <= k:

@@ -1,12 +1,12 @@
 """A sample of the vocabulary, by which a softmax over all of it is estimated.
 
-Most of a step's arithmetic is the head: 49,152 tokens, of which a few thousand matter to a batch. So the normalizer is
-estimated by importance sampling (arXiv 1412.2007 section 3): with the taught tokens A counted as they are and n of the
-N others drawn uniformly,
-    Z = sum over v in A of e^z_v + sum over the drawn v of (N / n) e^z_v,
-which is unbiased for the whole sum. log(N / n), added to the drawn tokens' logits, makes every formula of a softmax
-hold as it stands, gradients included. What an exit would learn to put on a token that nobody teaches is seen in n / N
-of the steps, with a weight of N / n.
+Most of a step's arithmetic is the head: 49,152 tokens, of which a few thousand matter to a batch. Importance sampling
+(arXiv 1412.2007 section 3) estimates the normalizer. The taught tokens A count as they are, and n of the N others are
+drawn uniformly:
+    Z = sum over v in A of e^z_v + sum over the drawn v of (N / n) e^z_v.
+The estimate is unbiased for the whole sum. log(N / n), added to the drawn tokens' logits, makes every formula of a
+softmax hold as it stands, gradients included. The gradient of a token that no target names appears in n / N of the
+steps, with a weight of N / n.
 Knows token ids. Must not know losses or models.
 """
 
@@ -21,8 +21,8 @@ import torch
 
 @dataclass(frozen=True)
 class VocabularySample:
-    """ids i64 [S]: the tokens whose logits are computed; bias f32 [S]: what is added to these; place i64 [V]: where a
-    token stands in ids (only those taught have a place)."""
+    """ids i64 [S]: the tokens whose logits are computed. bias f32 [S]: added to these logits. place i64 [V]: a token's
+    place in ids; only taught tokens have one."""
 
     ids: torch.Tensor
     bias: torch.Tensor
@@ -32,8 +32,8 @@ class VocabularySample:
 def sample_vocabulary(taught: torch.Tensor, order: torch.Tensor, size: int) -> VocabularySample | None:
     """`size` tokens of the vocabulary: all in `taught` (ids of any shape) and the first others in `order`.
 
-    order: i64 [V], a random permutation of the vocabulary. None where the taught tokens alone would fill half of the
-    sample, so that few would stand for many: then the whole vocabulary is the better choice, and a warning says so.
+    order: i64 [V], a random permutation of the vocabulary. Returns None, with a warning, if the taught tokens alone
+    fill half of the sample. Few tokens would then stand for many, and the whole vocabulary is the better choice.
     """
     vocab = len(order)
     used = torch.zeros(vocab, dtype=torch.bool, device=order.device)

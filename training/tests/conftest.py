@@ -27,7 +27,7 @@ def base():
 @pytest.fixture
 @torch.no_grad()
 def talker(base):
-    """The tiny model, whose texts come to an end: random weights hardly ever say so."""
+    """The tiny model, whose texts come to an end: random weights hardly ever end one."""
     ids = torch.randint(3, 259, (8, 200), generator=torch.Generator().manual_seed(1))
     h = base.model(ids).last_hidden_state.flatten(0, 1)
     mean = h.mean(0)

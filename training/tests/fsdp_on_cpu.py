@@ -1,6 +1,6 @@
-"""The program `sorted_tuning` on sharded CPU processes: what a launch on GPUs runs, but for the device.
+"""The program `sorted_tuning` on sharded CPU processes: a launch on GPUs, apart from the device.
 
-accelerate shards on GPUs alone. Of its own code that decision is changed, nothing else. STOP_AFTER, a number of steps,
+accelerate shards on GPUs alone; this file changes only that decision. STOP_AFTER, a number of steps,
 ends the run there, as a kill would.
 """
 

@@ -1,4 +1,4 @@
-"""Runs of the tests: what a curve is, how one is interrupted, and how two processes share one."""
+"""Runs of the tests: their curves, interruptions, and two processes that share one run."""
 
 import os
 
@@ -33,7 +33,7 @@ def stop_after(tuner, steps):
 
 
 def in_process(rank, work, meeting_point, *arguments):
-    """One of the two: what the launcher's environment says, then the work."""
+    """One of the two processes: sets the launcher's environment, then does the work."""
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"ACCELERATE_USE_CPU": "true"}

@@ -1,4 +1,4 @@
-"""Answers of a server: asked once, read back, and measured like those that are generated here."""
+"""Answers of a server: requested once, read back, and measured like generated ones."""
 
 import json
 import time
@@ -104,7 +104,7 @@ def test_served_answers_are_rows_of_the_table(server, tmp_path, base):
         served,
         lambda part: kept.append(list(part.get("served", {}))),
     )
-    assert kept == [["1"], ["1", "4"]], "who stops the run has the exits that were done"
+    assert kept == [["1"], ["1", "4"]], "the file has the finished exits"
     assert set(table) == {"base", "served"} and set(table["served"]) == {"1", "4"}
     assert [TOKENIZER.decode(a.ids) for a in theirs] == ["yes", "yes"]
     assert table["served"]["4"] == table["base"]["4"]
@@ -166,12 +166,12 @@ def test_plain_answers_and_others_do_not_mix(server, tmp_path):
         (["--data", "x", "--model", "a", "--run-dir", "b"], "one of --run-dir and --model"),
     ],
 )
-def test_evaluate_says_what_it_needs(files, tmp_path, options, message):
+def test_evaluate_names_missing_options(files, tmp_path, options, message):
     out = CliRunner().invoke(app, ["evaluate", "--base", str(files / "base"), "--out", str(tmp_path), *options])
     assert isinstance(out.exception, TuningError) and message in str(out.exception)
 
 
-def test_after_an_error_no_more_is_asked(server, tmp_path):
+def test_after_an_error_no_further_request_is_sent(server, tmp_path):
     def reply(_body):
         time.sleep(0.01)
         return 503
@@ -183,7 +183,7 @@ def test_after_an_error_no_more_is_asked(server, tmp_path):
     assert len(server.bodies) < len(asked)
 
 
-def test_exits_are_read_by_their_depth_whichever_was_answered_first(tmp_path):
+def test_exits_are_read_by_depth_in_any_order_of_answers(tmp_path):
     rows = [
         {"variant": "base", "exit": exit_, "n": 0, "q": ASKED[0], "plain": False, "text": exit_, "ended": True}
         for exit_ in ("30", "9", "10")

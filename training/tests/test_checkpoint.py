@@ -1,4 +1,4 @@
-"""Checkpoints of wrapped models: what wraps a layer changes no name in them."""
+"""Checkpoints of wrapped models: wrapping a layer changes no name in them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which documents are learnt, and windows of tokens from them."""
+"""The choice of training documents, and windows of their tokens."""
 
 import json
 
@@ -26,7 +26,7 @@ def write_rows(path, questions):
     return path
 
 
-def test_what_is_held_out_is_asked_by_no_document_of_any_file(tmp_path):
+def test_no_document_of_any_file_asks_a_held_out_question(tmp_path):
     tokenizer = byte_tokenizer()
     first = write_rows(tmp_path / "first", [f"Test {n}?" for n in range(HELD_OUT)] + ["test  3", "New?"])
     more = write_rows(tmp_path / "more", ["Newer?", "TEST 39.", "What is the capital of France?"])

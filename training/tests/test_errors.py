@@ -132,7 +132,7 @@ def test_targets_of_another_vocabulary_or_none(files, tmp_path):
         read_targets([tmp_path / "none"], 260)
 
 
-def test_windows_can_t_hold_documents_once_that_they_don_t_begin_with(files, tmp_path):
+def test_once_needs_windows_that_begin_with_documents(files, tmp_path):
     settings = {"length": 16, "k": 8, "batch": 8, "seed": 1, "precision": "fp32", "once": True}
     base = load_base(files / "base")
     with pytest.raises(TuningError, match="once: must be given with --from-starts"):
@@ -195,7 +195,7 @@ def test_a_checkpoint_of_another_mode_is_refused(config, tmp_path):
         Tuner(dataclasses.replace(config, mode="hybrid", exits="1+1,4"), tmp_path, print)
 
 
-def test_the_command_line_asks_for_what_a_new_run_needs(tmp_path):
+def test_the_command_line_names_the_missing_options_of_a_new_run(tmp_path):
     result = CliRunner().invoke(app, ["tune", "--run-dir", str(tmp_path)])
     assert isinstance(result.exception, TuningError)
     assert str(result.exception) == "model: must be given to start a run, got none"
@@ -209,7 +209,7 @@ def test_blocks_of_another_shape(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["calibrate", "targets", "states", "generate", "answers"])
-def test_a_place_that_can_t_be_written_is_told_before_the_work(tmp_path, command):
+def test_an_unwritable_path_is_an_error_before_the_work(tmp_path, command):
     (tmp_path / "file").touch()
     for place, rule in [(tmp_path, "be a file to write"), (tmp_path / "file" / "out", "lie in a folder")]:
         result = CliRunner().invoke(app, [command, "--out", str(place), *REQUIRED.get(command, [])])
@@ -251,7 +251,7 @@ def test_instructions_that_are_none(tmp_path, text, message):
         read_instructions(tmp_path / "asked.json")
 
 
-def test_a_server_that_is_not_there():
+def test_an_unreachable_server():
     with pytest.raises(TuningError, match="server: http://127.0.0.1:1/v1/completions must be reachable: "):
         Sampler("http://127.0.0.1:1", "m").complete("hi", "stop", 0, {})
 

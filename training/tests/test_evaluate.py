@@ -92,7 +92,7 @@ def test_the_command_writes_the_table(files, tmp_path):
     assert [row["q"] for row in given] == ["Say hi.\n\nx"] and set(given[0]) == {"q", "a", "done"}
 
 
-def test_a_run_is_measured_on_what_it_held_out(files, tmp_path, config):
+def test_a_run_is_measured_on_its_held_out_documents(files, tmp_path, config):
     tune(dataclasses.replace(config, total_tokens=128), tmp_path / "run", lambda _line: None)
     rows = (files / "rows.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "other.jsonl").write_text("".join([*rows[:2], rows[-1] + "\n", *rows[2:-1]]))
@@ -123,7 +123,7 @@ def test_a_run_is_measured_on_what_it_held_out(files, tmp_path, config):
     assert evaluate(tmp_path / "other.jsonl").exit_code == 0, "nothing is known of a run whose targets are gone"
 
 
-def test_a_stopped_evaluation_has_what_was_done(files, tmp_path, monkeypatch):
+def test_a_stopped_evaluation_keeps_its_finished_exits(files, tmp_path, monkeypatch):
     (tmp_path / "asked.json").write_text('[{"instruction": "Say hi.", "input": ""}]')
     base = str(files / "base")
     asked = []

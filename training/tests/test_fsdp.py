@@ -25,7 +25,7 @@ TRAINING = Path(__file__).parents[1]
 
 
 def launch(config, run, stop_after=None):
-    """Run `tune` with the settings of `config` on two sharded processes; the exit code and what was said."""
+    """Run `tune` with the settings of `config` on two sharded processes; returns the exit code and the output."""
     options = ["--run-dir", run]
     for field in dataclasses.fields(config):
         value, flag = getattr(config, field.name), f"--{field.name.replace('_', '-')}"

@@ -104,7 +104,7 @@ def greedy(base, ids, steps):
 
 
 @pytest.mark.parametrize("prefix", [[], [7], [7, 8, 9, 10]])
-def test_rows_in_lockstep_say_what_the_model_says_alone(base, prefix):
+def test_rows_in_lockstep_equal_the_model_alone(base, prefix):
     firsts = [20, 30, 40, 50, 60]
     alone = {first: greedy(base, [*prefix, first], 12) for first in firsts}
     steps = Lockstep(base, prefix, len(firsts), len(prefix) + 13, torch.Generator())

@@ -70,7 +70,7 @@ def test_a_block_starts_as_the_last_layers_and_norm(base):
     assert torch.equal(block.norm.weight, base.model.norm.weight)
 
 
-def test_an_exit_teaches_only_what_lies_below_it(base):
+def test_an_exit_teaches_only_the_layers_below_it(base):
     model = SortedLlama(base, parse_exits("2,4"))
     model(IDS)[2].sum().backward()
     names = touched(base.model)
@@ -78,7 +78,7 @@ def test_an_exit_teaches_only_what_lies_below_it(base):
     assert not any(n.startswith(("layers.2.", "layers.3.")) for n in names)
 
 
-def test_a_still_trunk_gets_no_gradient_but_blocks_do(base):
+def test_a_frozen_trunk_gets_no_gradient_but_blocks_do(base):
     model = SortedLlama(base, parse_exits("1+1,2+1,4"))
     sum(h.sum() for n, h in model(IDS, trunk_grad=False).items() if n != 4).backward()
     assert not touched(base)

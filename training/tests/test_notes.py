@@ -1,4 +1,4 @@
-"""What a model notes while it samples is what it says of the finished text."""
+"""The notes that a model takes while it samples equal its distributions over the finished text."""
 
 import json
 
@@ -27,7 +27,7 @@ class Kept(LessonWindows):
         super().add(lesson)
 
 
-def test_what_is_noted_of_a_row_is_what_the_model_says_of_it_alone(talker, tmp_path):
+def test_notes_of_a_row_equal_the_models_own_distributions(talker, tmp_path):
     tokenizer, lessons = byte_tokenizer(), Kept(64, (1, 3), 8)
     attempts = Conversations(talker, tokenizer, rows=16, seed=5, lessons=lessons).attempts
     generate(attempts, tmp_path / "rows.jsonl", 12)
@@ -51,7 +51,7 @@ def lesson(*ids):
     return Lesson(list(ids), {2: held.view(-1, 1).bfloat16()}, held.view(-1, 1).int(), held.view(-1, 1).half())
 
 
-def test_each_window_begins_with_a_row_and_what_is_too_much_is_cut_off():
+def test_each_window_begins_with_a_row_and_ends_at_its_length():
     lessons = LessonWindows(4, (2,), 1)
     for row in (lesson(1, 2, 3), lesson(4, 5, 6), lesson(7, 8, 9, 10), lesson(11, 12)):
         lessons.add(row)

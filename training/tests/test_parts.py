@@ -55,7 +55,7 @@ def test_positions_that_come_first_are_taken_before_any_other():
     assert torch.equal(rows[:, [0, 2]], alike[:, [0, 2]])
 
 
-def test_rounding_keeps_what_its_grid_holds():
+def test_rounding_keeps_values_of_its_grid():
     rows = torch.tensor([[127.0, -64, 3, 0.4], [0, 0, 0, 0]])
     assert round_rows(rows).tolist() == [[127, -64, 3, 0], [0, 0, 0, 0]]
 

@@ -1,4 +1,4 @@
-"""What counts as a right answer, and how an exit's right answers are counted against the base's."""
+"""Right answers, and how an exit's right answers are counted against the base's."""
 
 import json
 from collections import Counter
@@ -66,7 +66,7 @@ def test_no_run_has_learnt_from_a_question_of_a_later_examination(name):
         assert asked.isdisjoint(same_question(row.question) for row in read_rows(file)), file
 
 
-def test_a_file_that_does_not_say_what_is_right_has_no_questions(tmp_path):
+def test_a_file_without_right_answers_has_no_questions(tmp_path):
     file = tmp_path / "asked.json"
     file.write_text('[{"instruction": "Say hi."}, {"instruction": "2+2?", "right": ["4"]}]')
     assert read_questions(file) is None
@@ -75,7 +75,7 @@ def test_a_file_that_does_not_say_what_is_right_has_no_questions(tmp_path):
         read_questions(file)
 
 
-def test_the_table_says_what_was_right(files, tmp_path):
+def test_the_table_has_the_right_answers(files, tmp_path):
     (tmp_path / "asked.json").write_text(
         '[{"instruction": "Say", "right": ["yes"]}, {"instruction": "2?", "right": ["2"]}]'
     )

@@ -237,7 +237,7 @@ def test_queries_that_carry_attentions_scale(tmp_path, scale):
 
 
 def test_blocks_of_the_embedded_model_go_back_onto_a_base(tmp_path):
-    """Names and shapes are those of the model that was tuned; the norms are nobody else's."""
+    """Names and shapes are those of the model that was tuned; the norms are their own."""
     folder = Path(__file__).parents[2] / "models" / "smollm2-135m-sorted"
     exits, found = read_blocks(folder)
     arch = read_manifest(folder)["architecture"]

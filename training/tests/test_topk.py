@@ -7,7 +7,7 @@ from sorted_tuning.topk import top_k
 
 
 @pytest.mark.parametrize(("n", "k"), [(4096, 32), (4096, 1), (1000, 8), (2048, 32), (64, 64)])
-def test_top_k_finds_what_topk_finds(n, k):
+def test_top_k_equals_torch_topk(n, k):
     torch.manual_seed(n + k)
     x = torch.randn(50, n)
     x[0, :100] += 10  # a whole group, and more, above all others

@@ -1,4 +1,4 @@
-"""A run on the tiny model: it learns, it resumes to the bit, each mode moves what it should and nothing else."""
+"""A run on the tiny model: it learns, it resumes to the bit, and each mode moves only its own parameters."""
 
 import dataclasses
 import json
@@ -63,7 +63,7 @@ def test_it_learns_and_leaves_metrics_and_a_plot(config, tmp_path):
         ("hybrid", "1+1,2+1,4", {"trunk_from": 10**9}, {"blocks", "block norms"}),
     ],
 )
-def test_each_mode_moves_what_it_should(config, tmp_path, files, mode, exits, options, moved):
+def test_each_mode_moves_only_its_own_parameters(config, tmp_path, files, mode, exits, options, moved):
     config = dataclasses.replace(config, mode=mode, exits=exits, total_tokens=2 * 128, **options)
     tune(config, tmp_path, quiet)
     model, _ = tuned_model(tmp_path)
@@ -80,7 +80,7 @@ def test_each_mode_moves_what_it_should(config, tmp_path, files, mode, exits, op
     assert _equal(*pairs[3]) == ("layers" not in moved or bool({"trunk_layers", "exit_weights"} & set(options)))
 
 
-def test_kept_states_stand_in_for_the_still_trunk(config, tmp_path, files):
+def test_kept_states_replace_the_frozen_trunk(config, tmp_path, files):
     """States are kept in bf16, so the curves agree to its rounding; a run on another trunk refuses them."""
     config = dataclasses.replace(config, mode="blocks", exits="1+1,2+2,4")
     kept = dataclasses.replace(config, targets=(str(tmp_path / "states.safetensors"),))
@@ -115,7 +115,7 @@ def test_targets_learn_no_question_that_they_must_never(tmp_path, files):
     assert "q40" in text and "q41" in text and text.count("<|im_start|>user") == 2
 
 
-def test_states_after_other_layers_are_what_targets_would_have_kept(tmp_path, files):
+def test_states_after_other_layers_equal_those_of_targets(tmp_path, files):
     """Also of targets that kept none; the probabilities are those of the file, so the head is not needed."""
     settings = {"length": 32, "k": 8, "batch": 8, "seed": 1, "precision": "fp32"}
     base, wanted, before, out = load_base(files / "base"), *(tmp_path / f"{n}.safetensors" for n in range(3))
@@ -184,7 +184,7 @@ def test_the_mean_of_runs(config, tmp_path):
         mean_model([tmp_path / "one", tmp_path / "other"])
 
 
-def test_a_run_from_before_several_files_resumes(config, tmp_path):
+def test_a_run_with_the_older_single_targets_setting_resumes(config, tmp_path):
     saved = dataclasses.asdict(config) | {"targets": config.targets[0]}
     (tmp_path / "config.json").write_text(json.dumps(saved))
     assert TuneConfig.load(tmp_path / "config.json") == config

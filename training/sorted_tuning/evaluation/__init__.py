@@ -1,1 +1,1 @@
-"""`evaluate`: the table of what each depth is worth, for the base's own exits and the sorted model in every kernel."""
+"""`evaluate`: the quality of each depth, for the base's own exits and the sorted model in every kernel."""

@@ -1,6 +1,6 @@
-"""Greedy answers of each exit to instructions, and what they are like.
+"""Greedy answers of each exit to instructions, and their measures.
 
-Knows generation and the base's opinion of an answer. Must not know judges.
+Knows generation and the base's likelihood of an answer. Must not know judges.
 """
 
 from __future__ import annotations

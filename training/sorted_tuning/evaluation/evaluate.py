@@ -1,4 +1,4 @@
-"""The whole table: which models, which documents, which measures; as JSON and as Markdown."""
+"""The whole table (models, documents, measures) as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Table = dict[str, dict[str, dict[str, float]]]
 """variant -> exit -> measure -> value"""
 
 BASE = "base"
-"""The untouched model at full depth: what all others are measured against."""
+"""The untouched model at full depth, the reference of all others."""
 
 
 def read_instructions(path: Path) -> list[str]:
@@ -45,7 +45,7 @@ def _is_instruction(row: object) -> bool:
 def variants(
     model: SortedLlama, base: LlamaForCausalLM, kernels: list[str], weight_bits: float = 8, head_bits: float = 8
 ) -> dict[str, SortedLlama]:
-    """What the table compares, by name. The bits are the converter's options."""
+    """The models of the table, by name. The bits are the converter's options."""
     table = {"base exits": base_exits(base, model.exits), "sorted": model}
     return table | {f"sorted {kernel}": in_kernel(model, kernel, weight_bits, head_bits) for kernel in kernels}
 
@@ -70,14 +70,14 @@ def greedy(
     questions: list[Question] | None = None,
     sure: list[bool] | None = None,
 ) -> tuple[Table, list[Answer]]:
-    """What greedy answers are like, and how they do against the base's; also the base's answers.
+    """Measures of greedy answers, on their own and against the base's; also the base's answers.
 
     With `questions`, one for each instruction, also how many are right; with `sure`, of those that it marks, too.
 
-    `keep` is given the table after each exit, a minute or so apart: who stops the run has what was done.
+    `keep` gets the table after each exit, about once a minute, so that a stopped run keeps its finished exits.
 
-    Answers of the models are generated here but for those in `served`, which were given by a server under the same
-    name. Where these hold a variant "base" (its deepest exit), that is the base; else it answers here.
+    Answers of the models are generated here, except those in `served`, which a server gave under the same name.
+    If `served` holds a variant "base", its deepest exit is the base; else the base answers here.
     """
     full = SortedLlama(base, (Exit(base.config.num_hidden_layers),))
     given = list(served.get(BASE, {}).values())
@@ -127,7 +127,7 @@ def write_report(out: Path, tables: dict[str, Table]) -> None:
 def write_answers(
     out: Path, tokenizer: PreTrainedTokenizerBase, instructions: list[str], answers: list[Answer]
 ) -> None:
-    """answers.jsonl in folder `out`: rows as those of data, for who measures other things on the same text."""
+    """answers.jsonl in folder `out`: rows in the format of data, for other measurements on the same text."""
     texts = _texts(tokenizer, answers)
     rows = [{"q": q, "a": text, "done": a.ended} for q, text, a in zip(instructions, texts, answers, strict=True)]
     Path(out).mkdir(parents=True, exist_ok=True)

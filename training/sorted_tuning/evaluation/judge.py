@@ -2,8 +2,8 @@
 
     score = (W - L) / N        W: answers whose NLL per token under the judge is lower by more than a margin
 
-A looping or empty answer loses against one that is neither. What it measures is how likely an unrelated small
-language model finds the text after the instruction: fluency and being on topic, not truth.
+A looping or empty answer loses against one that is neither. The score measures how likely an unrelated small language
+model finds the text after the instruction: fluency and being on topic, not truth.
 Knows answers as text and the judge. Must not know exits.
 """
 
@@ -32,7 +32,7 @@ class Judge:
         self._known: dict[tuple[str, str], float] = {}
 
     def nll(self, instruction: str, text: str) -> float:
-        """Nats per token of `text` as what follows the instruction. The base's answers are asked for at every exit."""
+        """Nats per token of `text` after the instruction. The base's answers are asked for at every exit."""
         key = (instruction, text)
         if key not in self._known:
             self._known[key] = self._nll(instruction, text)
@@ -49,7 +49,7 @@ class Judge:
 
 
 def _spoilt(answer: Answer) -> bool:
-    """Whether it loses against any that isn't."""
+    """Whether the answer loses against any other."""
     return not answer.ids or answer.looping
 
 
@@ -69,7 +69,7 @@ def pairwise(
     total = 0
     pairs = list(zip(instructions, ours, theirs))
     for text, a, b in tqdm(pairs, desc=name, unit="pair", mininterval=10):
-        # Half of the answers of a small model loop: these lose unread.
+        # Half of a small model's answers loop: the judge need not read them.
         read = not _spoilt(a) and not _spoilt(b) and a.ids != b.ids
         a_nll, b_nll = (judge.nll(text, tokenizer.decode(x.ids)) if read else 0.0 for x in (a, b))
         total += verdict(a, b, a_nll, b_nll)

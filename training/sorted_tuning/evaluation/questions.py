@@ -1,8 +1,8 @@
 """Questions whose right answers are known: of what the base answers rightly, how much does an exit answer rightly?
 
 An answer is right when it holds one of the words or phrases that are right, as whole words in any case, and none of
-those that are wrong. So it measures knowledge and understanding of short questions, not style; an answer that says the
-right word among others counts, as it does in exact-match scores of other question sets.
+those that are wrong. So it measures knowledge and understanding of short questions, not style. An answer with the right
+word among others counts, as in exact-match scores of other question sets.
 Knows texts. Must not know models.
 """
 
@@ -19,7 +19,7 @@ from sorted_tuning.files import read_json
 
 @dataclass(frozen=True)
 class Question:
-    """What is right and what is wrong in an answer to one instruction; `kind` groups them."""
+    """Right and wrong words of an answer to one instruction; `kind` groups instructions."""
 
     kind: str
     right: tuple[str, ...]
@@ -27,7 +27,7 @@ class Question:
 
 
 def read_questions(path: Path) -> list[Question] | None:
-    """Those of a file of instructions that says what is right, one for each row; None where a row doesn't."""
+    """The questions of a file of instructions with right answers, one for each row; None if a row has none."""
     rows = read_json("instructions", path)
     if not all(row.get("right") for row in rows):
         return None
@@ -50,7 +50,7 @@ def _holds(text: str, phrases: Sequence[str]) -> bool:
 def rightness(
     questions: list[Question], ours: list[str], base: list[str], sure: list[bool] | None = None
 ) -> dict[str, float]:
-    """Share of right answers, of those to what the base answers rightly (`of_base`), and the latter by kind.
+    """Share of right answers: of all questions, of those that the base has right (`of_base`), and the latter by kind.
 
     `of_base` is left out where the base answers nothing (of a kind) rightly. With `sure` (sure_of) also how many the
     base is sure of, and the share of right answers to them (`of_sure`).
@@ -66,11 +66,11 @@ def rightness(
 
 
 SURE = 0.8
-"""Share of its draws that the base has right where it can do a question, and not by luck."""
+"""Least share of right draws of a question that the base can do, and not by luck."""
 
 
 def sure_of(questions: list[Question], draws: list[list[str]]) -> list[bool]:
-    """Which questions are answered rightly by SURE of what was drawn for each."""
+    """Which questions have a share of SURE right draws or more."""
     rights = ([is_right(text, q) for text in each] for each, q in zip(draws, questions, strict=True))
     return [sum(right) >= SURE * len(right) for right in rights]
 

@@ -1,10 +1,10 @@
-"""Answers of a served model, kept in a JSONL file: what a user gets, kernels and all, and much faster than here.
+"""Answers of a served model in a JSONL file: the answers that a client gets, with the served kernels, and fast.
 
-A row is {"variant", "exit", "n", "q", "plain", "text", "ended"}: whose answer to which instruction (its place in the
-list and its text), whether without the rules against loops, and whether it ended by itself. It is greedy, or drawn:
-then it has a "sample", the draw's number. Resumable: what is in the file is not asked again. An answer to another
-instruction in that place, or with other rules, is an error: it never stands for the one that is wanted. Rows from
-before `q` and `plain` were kept can't be compared: they are taken as is.
+A row is {"variant", "exit", "n", "q", "plain", "text", "ended"}. `n` and `q` are the instruction's place in the list
+and its text, `plain` is true without the rules against loops, `ended` is true if the answer ended by itself. A drawn
+answer has a "sample", the draw's number; others are greedy. Resumable: an answer in the file is not asked for again. An
+answer to another instruction in that place, or with other rules, is an error. Rows of older files without `q` and
+`plain` cannot be compared and are accepted.
 Knows the file and HTTP. Must not know measures.
 """
 
@@ -48,7 +48,7 @@ def ask(
 
     `plain`: without the rules against loops that a model folder may hold. `samples`: that many draws of each answer
     instead of the greedy one.
-    Raises a TuningError, and asks nothing, where an answer that is there was to something else.
+    Raises a TuningError, and sends nothing, if an answer in the file belongs to another instruction.
     """
     rows = [row for row in read_whole_lines(out) if row["variant"] == variant and row["exit"] in exits]
     for row in rows:
@@ -74,7 +74,7 @@ def ask(
                 file.write(json.dumps(future.result(), ensure_ascii=False) + "\n")
                 file.flush()
         finally:
-            # After an error or Ctrl+C nobody keeps what is still to be asked.
+            # After an error or Ctrl+C no answer would be kept, so no further request is sent.
             pool.shutdown(wait=False, cancel_futures=True)
     return len(wanted)
 
@@ -95,7 +95,7 @@ def read_answers(path: Path, tokenizer: PreTrainedTokenizerBase, instructions: l
         _must_answer(path, row, instructions, ways.setdefault(whose, row.get("plain")))
         texts.setdefault(whose, {})[row["n"]] = row
     found: Answers = {variant: {} for variant, _ in texts}
-    # Rows come as they were answered. Of numbers that are written out, the longer one is the larger.
+    # Rows have the order of their answers. Of two written numbers, the longer one is the larger.
     for (variant, exit_), by_number in sorted(texts.items(), key=lambda item: (len(item[0][1]), item[0][1])):
         missing = [n for n in range(len(instructions)) if n not in by_number]
         if missing:
@@ -108,9 +108,9 @@ def read_answers(path: Path, tokenizer: PreTrainedTokenizerBase, instructions: l
 
 
 def read_draws(path: Path, instructions: list[str]) -> list[list[str]]:
-    """The texts that one exit of one variant drew, for each instruction as many as for any other.
+    """The texts that one exit of one variant drew, equally many for each instruction.
 
-    Raises a TuningError where the file holds those of several, or other numbers of them.
+    Raises a TuningError if the file holds several exits or variants, or unequal numbers of draws.
     """
     rows = [row for row in read_whole_lines(path) if "sample" in row]
     if len({(row["variant"], row["exit"]) for row in rows}) != 1:
@@ -125,7 +125,7 @@ def read_draws(path: Path, instructions: list[str]) -> list[list[str]]:
 
 
 def _must_answer(path: Path, row: dict, instructions: list[str], plain: bool | None) -> None:
-    """Whether a row answers the instruction at its place, with or without rules as the others do (None: unknown)."""
+    """Check that a row answers the instruction at its place, with the same rules as the others (None: unknown)."""
     where = f"number {row['n']} at {row['variant']} {row['exit']}"
     wanted = instructions[row["n"]] if row["n"] < len(instructions) else None
     if wanted is not None and row.get("q", wanted) != wanted:

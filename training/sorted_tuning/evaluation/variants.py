@@ -20,7 +20,7 @@ def base_exits(base, exits: tuple[Exit, ...]) -> SortedLlama:
 
 
 def in_kernel(model: SortedLlama, kernel: str, weight_bits: float = 8, head_bits: float = 8) -> SortedLlama:
-    """A copy that rounds like a served kernel: linears as the kernel does; of embedding and head the weights alone.
+    """A copy that rounds like a served kernel: linear layers as the kernel, embedding and head in their weights alone.
 
     These have a scale for each token with w8a8, for each 64 columns with int4. weight_bits (w8a8) and head_bits are the
     converter's options of these names.

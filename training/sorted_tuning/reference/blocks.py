@@ -1,6 +1,6 @@
-"""The exit blocks of a converted model folder as a Hugging Face state dict: where a later run may start from.
+"""The exit blocks of a converted model folder as a Hugging Face state dict, from which a later run may start.
 
-Dequantized, so as exact as the kernel that the folder holds (a w8a8 block is within 0.01 nats of what was tuned).
+Dequantized, so as exact as the folder's kernel (a w8a8 block is within 0.01 nats of the tuned one).
 Knows both namings. Must not know training.
 """
 

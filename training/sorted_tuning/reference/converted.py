@@ -1,6 +1,6 @@
 """Read a converted model folder back into fp32 tensors, whatever kernel its graphs use.
 
-Knows the manifest and the ONNX operators that hold weights. Must not know ONNX Runtime: nothing is run here.
+Knows the manifest and the ONNX operators that hold weights. Must not know ONNX Runtime: no graph runs here.
 Linear weights come back as [out, in]; names are those of the initializers without their kernel's suffix.
 """
 
@@ -113,7 +113,7 @@ def _embedding(raw: Tensors, name: str) -> np.ndarray:
 
 
 def _unscale_queries(found: Tensors, node: onnx.NodeProto, attributes: dict) -> None:
-    """Takes out of the queries' rows what of attention's 1 / sqrt(head size) they carry."""
+    """Removes the part of attention's 1 / sqrt(head size) that the queries' rows carry."""
     layer = node.output[0].removesuffix(".attention.out")
     heads, kv_heads = attributes["num_heads"], attributes["kv_num_heads"]
     for name in (f"{layer}.qkv.weight", f"{layer}.qkv.bias"):
@@ -152,7 +152,7 @@ def _ends(name: str, word: str) -> bool:
 
 
 def _key(name: str) -> str:
-    """`layers.0.qkv.weight_q4`, or what the graph makes of it when it is loaded -> `layers.0.qkv.weight`."""
+    """`layers.0.qkv.weight_q4`, or the tensor that the graph makes of it at load -> `layers.0.qkv.weight`."""
     return re.sub(r"\.weight(_\w+)?$", ".weight", name.removesuffix(".turned"))
 
 

@@ -1,6 +1,6 @@
 """Golden files: for five prompts the token ids and the eight highest logits of the last position at every exit.
 
-Knows prompts and the golden files' shape. The engine's tests read these files, and nothing else from here.
+Knows prompts and the golden files' shape. The engine's tests read these files alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROMPTS = (
     "def fibonacci(n):\n    if n < 2:\n        return n\n    return",
     "In 1969, two astronauts walked on the Moon. Naïve café owners — 东京, Ελλάδα 🚀 — watched it on",
 )
-"""One plain, one chat, one in mid-answer, one of code, one with digits, accents, other scripts and an emoji."""
+"""One plain, one chat, one mid-answer, one of code, one with digits, accents, other scripts and an emoji."""
 
 Logits = Callable[[list[int]], dict[int, torch.Tensor]]
 

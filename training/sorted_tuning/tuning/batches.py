@@ -1,4 +1,4 @@
-"""Which windows, positions and tokens a step sees: a function of (seed, step), so that resuming needs no generator."""
+"""Windows, positions and tokens of a step as a function of (seed, step), so that resuming needs no generator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sampled_positions(
 ) -> torch.Tensor:
     """For each exit and window its own random `share` of positions 0..length-1, [exits, windows, n].
 
-    An unbiased gradient for less work. As many in each window: whole batches keep one shape. first: bool
+    An unbiased gradient for less work. Each window has equally many, so that batches keep one shape. first: bool
     [windows, >= length], the positions that are taken before any other: the gradient then leans to them.
     """
     n = max(1, round(length * share))

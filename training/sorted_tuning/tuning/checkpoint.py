@@ -1,4 +1,4 @@
-"""Checkpoints: what learns, its optimizer state and how far the run is; in torch's distributed format.
+"""Checkpoints: parameters that learn, their optimizer state and the run's progress, in torch's distributed format.
 
 A checkpoint written by eight sharded processes loads into one, and the other way round. Frozen weights are not
 stored: they are the base's. A checkpoint folder appears whole or not at all (written beside, then renamed).
@@ -31,7 +31,7 @@ KEPT = 2
 _OPTIONS = StateDictOptions(ignore_frozen_params=True, strict=False)
 
 _WRAPPERS = {"module", "_checkpoint_wrapped_module", "_orig_mod"}
-"""What DistributedDataParallel, activation checkpointing and torch.compile put into a parameter's name."""
+"""Parts of a parameter's name from DistributedDataParallel, activation checkpointing and torch.compile."""
 
 
 def stored_name(name: str) -> str:
@@ -87,7 +87,7 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer | 
     set_model_state_dict(model, state["model"], options=_OPTIONS)
     if optimizer is not None:
         set_optimizer_state_dict(model, optimizer, state["optimizer"], options=_OPTIONS)
-        # Loading gives every parameter a state, also where none was stored: the run would go on differently with it.
+        # Loading gives every parameter a state, also where none was stored: the run would continue differently with it.
         for name, parameter in model.named_parameters():
             if not any(key.startswith(f"optimizer.state.{stored_name(name)}.") for key in stored):
                 optimizer.state.pop(parameter, None)

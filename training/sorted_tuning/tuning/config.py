@@ -19,7 +19,7 @@ MODES = {
 }
 
 
-# Settings that say how a machine runs, not what: another one may go on with its own.
+# Settings of the machine, not of the run: another machine may continue with its own.
 MACHINE = ("compile", "threads", "checkpoint_minutes")
 
 
@@ -72,7 +72,7 @@ class TuneConfig:
         weights = self.weights()
         _rule("exit_weights", len(weights) == len(exits), f"{len(exits)} numbers, one per exit", self.exit_weights)
         _rule("exit_weights", min(weights) >= 0 and sum(weights) > 0, "not negative, and not all 0", self.exit_weights)
-        # A still trunk teaches nothing to an exit without a block, and a step needs one that learns.
+        # With a frozen trunk, an exit without a block learns nothing, and a step needs an exit that learns.
         still = self.mode == "blocks" or (self.mode == "hybrid" and self.trunk_from > 0)
         learns = any(weight > 0 and (e.block or not still) for e, weight in zip(exits, weights))
         _rule("exit_weights", learns, "over 0 at an exit with a block while the trunk is still", self.exit_weights)

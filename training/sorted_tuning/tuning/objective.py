@@ -39,8 +39,7 @@ class SortedObjective(nn.Module):
         top_p_bits is top_p (f16) viewed as int16: sharded mixed precision casts every floating input to bf16.
         With cross entropy, positions end before the last one, which has no next token. With score: positions are bool
         [B, T], and the held-out sums [E, 2] of KL and of agreeing positions come back. With states [B, T, H] by exit
-        layer the trunk doesn't run (model.py). order, i64 [V], is a random permutation of the vocabulary, where a
-        sample of it is to be computed.
+        layer the trunk doesn't run (model.py). For a sampled vocabulary, order i64 [V] is a random permutation of it.
         """
         top_p = None if top_p_bits is None else top_p_bits.view(torch.float16)
         weight, losses = self.model.head, []

@@ -1,4 +1,4 @@
-"""What learns in each mode, and at which rate."""
+"""The parameters that learn in each mode, and their rates."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sorted_tuning.tuning.schedule import lr_factor
 def freeze(model: SortedLlama, config: TuneConfig) -> None:
     """Set requires_grad: the trunk's layers and norm unless mode is blocks, the blocks, the embeddings if asked.
 
-    The blocks' own norms may stay: a converted folder keeps them beside the head, so that its file stays the same, too.
-    What no exit of a weight over 0 runs stays: it never has a gradient, for which data-parallel processes would wait.
+    The blocks' own norms may stay frozen: a converted folder keeps them beside the head, whose file stays the same.
+    Layers that run for no exit of positive weight stay frozen: data-parallel processes would wait for their gradient.
     """
     model.requires_grad_(False)
     read = [exit_ for exit_, weight in zip(model.exits, config.weights()) if weight > 0]
@@ -60,12 +60,12 @@ def trunk_learns(config: TuneConfig, tokens: int) -> bool:
 
 
 def active_exits(exits: tuple[Exit, ...], config: TuneConfig, tokens: int) -> list[int]:
-    """Indices of the exits that have anything to learn now: with a still trunk, only those with blocks."""
+    """Indices of the exits that can learn at this point: with a frozen trunk, only those with blocks."""
     weights = config.weights()
     learns = trunk_learns(config, tokens)
     return [i for i, e in enumerate(exits) if weights[i] > 0 and (learns or e.block)]
 
 
 def layers(model: SortedLlama) -> list[nn.Module]:
-    """Every decoder layer, of trunk and blocks: what is compiled and fake-quantized."""
+    """Every decoder layer of trunk and blocks, to be compiled and fake-quantized."""
     return [*model.base.model.layers, *(layer for block in model.blocks.values() for layer in block.layers)]

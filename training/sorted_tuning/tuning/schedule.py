@@ -8,7 +8,7 @@ import math
 def lr_factor(tokens: int, *, start: int, total: int, warmup: int, minimum: float) -> float:
     """Linear warm-up over `warmup` tokens after `start`, then a cosine from 1 down to `minimum` at `total`.
 
-    0 before `start`: the part that isn't tuned yet.
+    0 up to `start`, while the part is not tuned yet.
     """
     if tokens < start:
         return 0.0

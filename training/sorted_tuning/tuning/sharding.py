@@ -1,4 +1,4 @@
-"""In which precision a sharded run computes. Knows accelerate and torch's FSDP2. Must not know models."""
+"""The precision of a sharded run. Knows accelerate and torch's FSDP2. Must not know models."""
 
 from __future__ import annotations
 

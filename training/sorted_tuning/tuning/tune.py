@@ -1,6 +1,6 @@
 """The training loop: every step all exits, on accelerate, so that one process or many sharded ones run the same code.
 
-Knows the order of things within a step and a run. The parts are in this package's other files.
+Knows the order of operations within a step and a run. The parts are in this package's other files.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Tuner:
         self.config, self.run, self.say = config, Path(run), say
         if config.threads:
             torch.set_num_threads(config.threads)
-        # A hybrid's trunk has no gradient at first, which plain data parallelism must be told.
+        # A hybrid's trunk has no gradient at first; plain data parallelism needs this flag for it.
         replicas = DistributedDataParallelKwargs(find_unused_parameters=config.mode == "hybrid")
         mixed = "bf16" if config.precision == "bf16" else "no"
         self.accelerator = Accelerator(mixed_precision=mixed, kwargs_handlers=[replicas])
@@ -82,7 +82,7 @@ class Tuner:
         elif self.accelerator.is_main_process:
             self.run.mkdir(parents=True, exist_ok=True)
             self.config.save(self.run / "config.json")
-        # Without a checkpoint nothing counts, not even the score of the start: its settings may have been others.
+        # Without a checkpoint no earlier line counts, not even the score of the start: its settings may have differed.
         kept = self.tokens if last else -1
         self.metrics = MetricsFile(self.run / "metrics.jsonl", kept) if self.accelerator.is_main_process else None
 
@@ -104,7 +104,7 @@ class Tuner:
                 saved_at, saved_tokens = time.monotonic(), self.tokens
         if self.tokens > saved_tokens:
             self._save()
-        # Also where the last step's checkpoint was written before, by the clock or before a kill.
+        # Also if the last step's checkpoint exists already, written by the clock or ahead of a kill.
         self._quantize_when_due()
         self._score_once()
         self._plot()
@@ -127,9 +127,9 @@ class Tuner:
         losses = self.objective(ids, top_ids, top_p, at.to(device), wanted, learns, states=states, order=order)
         weights = torch.tensor([config.weights()[i] for i in active], device=device)
         loss = (losses * weights).sum() / weights.sum()
-        # All processes': one that stops alone would leave the others waiting for its gradient.
-        told = self.accelerator.reduce(losses.detach(), "mean")
-        self._must_be_finite("loss", float((told * weights).sum() / weights.sum()))
+        # Reduced over all processes: if one stopped alone, the others would wait for its gradient.
+        reduced = self.accelerator.reduce(losses.detach(), "mean")
+        self._must_be_finite("loss", float((reduced * weights).sum() / weights.sum()))
         self.accelerator.backward(loss)
         rates = set_rates(self.optimizer.param_groups, config, self.tokens)
         norm = float(self.accelerator.clip_grad_norm_(self.objective.parameters(), config.clip))
@@ -142,7 +142,7 @@ class Tuner:
             {
                 "step": self.step,
                 "tokens": self.tokens,
-                "loss": {str(e): round(v, 6) for e, v in zip(wanted, told.tolist())},
+                "loss": {str(e): round(v, 6) for e, v in zip(wanted, reduced.tolist())},
                 "gradient": round(norm, 4),
                 "lr": rates,
                 "tokens_per_second": round(seen / (time.monotonic() - started), 1),
@@ -156,7 +156,7 @@ class Tuner:
         return rows.tensor_split(world)[rank]
 
     def _states(self, rows: torch.Tensor, wanted: tuple[Exit, ...]) -> dict[int, torch.Tensor] | None:
-        """What the untouched trunk hands to the wanted exits, or None where it has to run (or to round) itself."""
+        """The untouched trunk's states for the wanted exits, or None if the trunk has to run (or to round) itself."""
         kept = self.targets.states
         if self.quantized or not all(e.layer in kept for e in wanted):
             return None
@@ -219,7 +219,7 @@ class Tuner:
 
 
 def tune(config: TuneConfig, run: Path, say: Say) -> None:
-    """Start the run in folder `run`, or go on from its last checkpoint."""
+    """Start the run in folder `run`, or continue from its last checkpoint."""
     Tuner(config, run, say).train()
 
 
@@ -238,7 +238,7 @@ def tuned_model(run: Path) -> tuple[SortedLlama, TuneConfig]:
 def must_hold_out(run: Path, data: Path, documents: list[list[int]], vocab: int) -> None:
     """A TuningError where a run has other held-out documents than these, the first ones of `data` or all.
 
-    It may have learnt them. Where its targets file is gone, nothing is known and nothing is said.
+    It may have learnt them. Without its targets file the check is skipped.
     """
     config = TuneConfig.load(Path(run) / "config.json")
     targets = Path(config.targets[0])
@@ -254,9 +254,9 @@ def must_hold_out(run: Path, data: Path, documents: list[list[int]], vocab: int)
 
 
 def mean_model(runs: list[Path], with_start: bool = False) -> tuple[SortedLlama, TuneConfig]:
-    """The mean of the weights at the newest checkpoints of runs that went on from one another (arXiv 2203.05482).
+    """The mean of the weights at the newest checkpoints of runs that continued one another (arXiv 2203.05482).
 
-    with_start counts the model that the first run began with as one of them: text of another kind is forgotten less
+    with_start includes the model that the first run began with, so that the mean forgets less of other kinds of text
     (arXiv 2109.01903).
     """
     model, config = tuned_model(runs[0])
