@@ -3,9 +3,9 @@
  *
  * - Arrivals: `admit` gives service class, exit and prediction, or a rejection with the least budget. `enqueued` learns
  *   the arrival rates of admitted requests.
- * - Each step: `order` gives the order of service. `planStep` names new exits and the sequences that skip the step.
- *   `choosePrefill` names a prompt and its positions. `isOverdue` ends a request with onMiss `truncate`.
- *   `observeStep` learns the drift of the costs.
+ * - Each step: `order` gives the order of service. Then `planStep` names new exits and the sequences that skip the step.
+ *   Then `choosePrefill` names a prompt and its positions. Before the step `isOverdue` ends a request with onMiss
+ *   `truncate`. After the step `observeStep` learns the drift of the costs.
  * - End: `observeEnd` learns output lengths, the safety margin and the bounds of predictions.
  *
  * No clock, no I/O, no randomness.
