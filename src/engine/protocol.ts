@@ -1,8 +1,8 @@
 /**
  * The only contract between gateway and engine process: plain data that survives structured clone.
  *
- * Knows: what is said. Must not know: who says it, HTTP, text, ONNX Runtime.
- * All times are milliseconds; instants ("...At") are on the machine-wide monotonic clock (src/util/clock.ts), which
+ * Must not know: HTTP, text, ONNX Runtime.
+ * All times are milliseconds. Instants ("...At") are on the machine-wide monotonic clock (src/util/clock.ts), which
  * both processes share.
  */
 import type { Architecture, Dry, KernelName } from '../model/manifest.js';
@@ -10,6 +10,12 @@ import type { CostTable } from '../cost/table.js';
 import type { DepthRequest, ServiceClass } from '../router/index.js';
 
 export type { Budget, DepthRequest, OnMiss, ServiceClass } from '../router/index.js';
+
+declare const exitUnit: unique symbol;
+/** Names an exit by its number of layers: in options, requests, events and metrics. */
+export type ExitLayer = number & { readonly [exitUnit]?: 'layer' };
+/** Names an exit by its index in the manifest's list: inside the engine and the cost model. */
+export type ExitIndex = number & { readonly [exitUnit]?: 'index' };
 
 export interface Sampling {
   /** 0 is greedy. */
@@ -23,7 +29,7 @@ export interface Sampling {
   readonly frequencyPenalty: number;
   /** 1 is off. */
   readonly repetitionPenalty: number;
-  /** Absent: as the exit of each token has it. */
+  /** Absent: the DRY rule of each token's exit. */
   readonly dry?: Dry;
   /** [token id, bias] pairs. */
   readonly logitBias: readonly (readonly [number, number])[];
@@ -31,7 +37,7 @@ export interface Sampling {
 
 /** Requests of one group are expected to have answers of similar lengths. */
 export interface LengthGroup {
-  /** What is asked for: `schema` and `tools` where a grammar holds, else the endpoint. */
+  /** `schema` and `tools` for answers with a grammar, else the endpoint. */
   readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
   /** Name of the API key; null without keys, or for a key without a name. */
   readonly key: string | null;
@@ -41,76 +47,76 @@ export interface LengthGroup {
 export interface GenerateMessage {
   readonly type: 'generate';
   readonly id: string;
-  /** When the HTTP request arrived. */
+  /** Arrival of the HTTP request. */
   readonly arrivedAt: number;
   /** At least one token id. */
   readonly prompt: readonly number[];
-  /** 0 is allowed with promptLogprobs only: nothing is generated. */
+  /** 0 is allowed with promptLogprobs only: the engine generates nothing. */
   readonly maxTokens: number;
-  /** End tokens are not sampled before that many tokens. */
+  /** The engine samples no end token before this many tokens. */
   readonly minTokens: number;
-  /** Ids that end the answer (empty with ignore_eos). The end token itself is not emitted. */
+  /** Ids that end the answer (empty with ignore_eos). The engine does not emit the end token itself. */
   readonly stopTokens: readonly number[];
   readonly sampling: Sampling;
-  /** Null: none; 0..20: the chosen token's log-probability and that many alternatives. */
+  /** Null: none. 0 to 20: log-probability of the sampled token, and of this many alternatives. */
   readonly logprobs: number | null;
   /** The same for the prompt's own tokens (echo). */
   readonly promptLogprobs: number | null;
   readonly depth: DepthRequest;
   readonly lengthGroup: LengthGroup;
-  /** What the answer must keep to. Absent or null: any text. */
+  /** Constrains the answer. Absent or null: any text. */
   readonly grammar?: Grammar | null;
-  /** Tokens that the answer is expected to hold; drafts are taken from them. */
+  /** Tokens that the client expects in the answer; a source of drafts. */
   readonly prediction?: readonly number[] | null;
-  /** Whether it may be drafted; absent or null: as the engine's options say. */
+  /** Whether drafts are allowed; absent or null: by the engine's options. */
   readonly speculate?: boolean | null;
 }
 
-/** Where a draft comes from: the caller's prediction, the text so far, or a shallower exit. */
+/** Source of a draft: the client's prediction, the text so far, or a shallower exit. */
 export type DraftSource = 'prediction' | 'lookup' | 'exit';
 
 export interface DraftCount {
   readonly source: DraftSource;
-  /** Tokens drafted, and those of them that the answer's own exit confirmed. */
   readonly drafted: number;
+  /** Drafted tokens that the answer's own exit confirmed. */
   readonly accepted: number;
 }
 
-/** JSON by a schema, which is text. */
+/** JSON that validates against a schema, which is given as text. */
 export interface JsonGrammar {
   readonly kind: 'json';
   readonly schema: string;
 }
 
-/** Calls of functions, in the form of text/tool-form.ts. */
+/** Function calls, in the format of text/tool-form.ts. */
 export interface CallsGrammar {
   readonly kind: 'calls';
-  /** At least one; the schema of its arguments is text. */
+  /** At least one; `schema` is the JSON schema of its arguments, as text. */
   readonly functions: readonly { readonly name: string; readonly schema: string }[];
-  /** Calls in one answer. */
+  /** Most calls in one answer. */
   readonly most: number;
-  /** The answer may be any text instead, unless it begins like a call. */
+  /** The answer may be any text, unless it begins like a call. */
   readonly isOptional: boolean;
 }
 
 export type Grammar = JsonGrammar | CallsGrammar;
 
-/** Why a sequence is ended early: nobody waits for it, its text holds a stop string, or it was cut at its deadline. */
+/** Reason of an early end: client or operator cancelled, the text holds a stop string, or the deadline is over. */
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
 
-/** Ends a sequence early; the engine answers with `ended` and this reason. Unknown ids are ignored. */
+/** Ends a sequence early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
 export interface CancelMessage {
   readonly type: 'cancel';
   readonly id: string;
   readonly reason: CancelReason;
 }
 
-/** The engine finishes nothing more and exits 0. */
+/** The engine exits with code 0, without finishing anything. */
 export interface StopMessage {
   readonly type: 'stop';
 }
 
-/** Asks for a `pong`: whether the engine still takes messages. */
+/** Asks for a `pong`, which shows that the engine still reads messages. */
 export interface PingMessage {
   readonly type: 'ping';
 }
@@ -120,57 +126,57 @@ export type ToEngine = GenerateMessage | CancelMessage | PingMessage | StopMessa
 export interface TokenLogprobs {
   /** Log-probability of the token under the model's own distribution (temperature 1, before penalties). */
   readonly logprob: number;
-  /** Most likely tokens, [id, log-probability], falling. */
+  /** Most likely tokens as [id, log-probability], descending. */
   readonly top: readonly (readonly [number, number])[];
 }
 
-/** What the router decided when it admitted a request. */
+/** The router's decision for an admitted request. */
 export interface PlannedEvent {
   readonly id: string;
-  /** Exit layer at start. */
-  readonly exit: number;
+  /** Exit at start. */
+  readonly exit: ExitLayer;
   readonly predictedTtftMs: number;
   readonly predictedTpotMs: number;
   readonly predictedMs: number;
-  /** Interval of the total time that holds 80% of the outcomes. */
+  /** 80% of the outcomes lie between these two total times. */
   readonly predictedP10Ms: number;
   readonly predictedP90Ms: number;
   readonly serviceClass: ServiceClass;
-  /** Median length of the answer, by which the plan goes. */
+  /** Median length of such answers, which the plan uses. */
   readonly expectedTokens: number;
-  /** Length that 90% of such answers do not exceed. */
+  /** 90th percentile of the length of such answers. */
   readonly expectedTokensP90: number;
-  /** Probability that the total budget is met as planned; null without a total budget. */
+  /** Probability that the plan meets the total budget; null without a total budget. */
   readonly probability: number | null;
 }
 
-/** A request that is not admitted. */
+/** A rejected request. */
 export interface RefusedEvent {
   readonly id: string;
   /**
-   * `unknown_token`: an id that the model has no row for; `grammar`: it can't be kept to; `grammars_lost`: what would
-   * have kept to it is gone for now.
+   * `unknown_token`: the embedding has no row for an id. `grammar`: the grammar is invalid. `grammars_lost`: the grammar
+   * thread failed, and a retry may succeed.
    */
   readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'unknown_token' | 'grammar' | 'grammars_lost';
   /** Least total budget that would be guaranteed at this moment; null where none applies. */
   readonly leastFeasibleMs: number | null;
-  /** What is wrong with the grammar, for the caller; how it was lost, for the log. */
+  /** For `grammar`, the fault, for the client. For `grammars_lost`, the cause, for the log. */
   readonly detail?: string;
-  /** Index of the function that is wrong, where it is one of several. */
+  /** Index of the function with the fault, if the request has several. */
   readonly part?: number | null;
 }
 
 export interface PromptEvent {
   readonly id: string;
-  /** The next prompt tokens, in order, over one or several events; the very first has no prediction and is null. */
+  /** The next prompt tokens in order, over one or several events. The first token has no prediction: its entry is null. */
   readonly logprobs: readonly (TokenLogprobs | null)[];
 }
 
 export interface TokenEvent {
   readonly id: string;
   readonly token: number;
-  /** Exit layer that emitted it. */
-  readonly exit: number;
+  /** Exit that emitted the token. */
+  readonly exit: ExitLayer;
   readonly logprobs: TokenLogprobs | null;
 }
 
@@ -179,9 +185,9 @@ export type EndReason = 'stop' | 'length' | 'deadline' | 'cancelled' | 'error';
 export interface EndedEvent {
   readonly id: string;
   readonly reason: EndReason;
-  /** Message for the log when reason is `error`, else null. */
+  /** Message for the log with reason `error`, else null. */
   readonly error: string | null;
-  /** The error is none of this answer's own: the same request may well succeed. */
+  /** This answer did not cause the error: the same request may succeed. */
   readonly isLost?: boolean;
   readonly promptTokens: number;
   /** Prompt tokens that prefix reuse saved. */
@@ -190,17 +196,18 @@ export interface EndedEvent {
   readonly firstTokenAt: number | null;
   readonly endedAt: number;
   readonly preemptions: number;
-  /** The end token that was sampled, which is no part of the answer: for requests with log-probabilities. */
+  /** The sampled end token, which is not part of the answer; only for requests with log-probabilities. */
   readonly endToken?: { readonly token: number; readonly logprobs: TokenLogprobs };
-  /** What was drafted, by source; absent where nothing was. */
+  /** Draft counts by source; absent without drafts. */
   readonly drafts?: readonly DraftCount[];
 }
 
 export interface LoadSnapshot {
   readonly running: number;
   readonly waiting: number;
-  /** Share of the KV budget in use by live sequences and by reusable prefixes. */
+  /** Share of the KV budget that live sequences use. */
   readonly kvUsed: number;
+  /** Share of the KV budget that reusable prefixes use. */
   readonly kvCached: number;
 }
 
@@ -214,28 +221,29 @@ export interface StepMessage {
   readonly tokens: readonly TokenEvent[];
   readonly ended: readonly EndedEvent[];
   readonly load: LoadSnapshot;
-  /** What the step ran, for metrics; null where the step only did bookkeeping. */
+  /** Work of the step, for metrics; null for a step with bookkeeping only. */
   readonly work: StepWork | null;
 }
 
 export interface StepWork {
+  /** Duration of the step. */
   readonly ms: number;
-  /** The same with what lies between the step before and this one: what the cost model learns, and so predicts. */
+  /** Duration with the time since the previous step; the cost model learns and predicts this figure. */
   readonly cycleMs: number;
-  /** What the cost model said of `cycleMs` before it learnt from this step. */
+  /** Prediction of `cycleMs` by the cost model, made before it learnt from this step. */
   readonly predictedMs: number;
   /** Rows decoded in each trunk stage. */
   readonly stageRows: readonly number[];
   readonly prefillTokens: number;
   /** Positions that deeper stages caught up over. */
   readonly catchUpTokens: number;
-  /** The draft that was verified; absent where there was none. */
+  /** The verified draft; absent without one. */
   readonly draft?: DraftCount;
-  /** The step's milliseconds by the exit (index in the model's exits) whose sequences they were spent on. */
+  /** The step's milliseconds, attributed to the exits of its sequences; by ExitIndex. */
   readonly exitMs: readonly number[];
   /** One entry for each run of a stage or exit block. */
   readonly kernelRuns: readonly KernelRun[];
-  /** How many times slower the machine is now than when its costs were measured at start, as the cost model learnt. */
+  /** How many times slower the machine is now than at calibration, as the cost model learnt. */
   readonly slowdown: number;
 }
 
@@ -246,19 +254,19 @@ export interface KernelRun {
   readonly kernel: KernelName;
 }
 
-/** Where the costs come from, and what was wrong with the cache, for the log. */
+/** Source of the costs, and the fault of the cache, for the log. */
 export interface Calibration {
   readonly source: 'cache' | 'measured';
   readonly note: string | null;
 }
 
-/** Said once, when the model is loaded and measured. */
+/** Sent once, after the model is loaded and measured. */
 export interface ReadyMessage {
   readonly type: 'ready';
   readonly name: string;
   readonly architecture: Architecture;
-  readonly exits: readonly number[];
-  /** Positions a sequence may have: the model's context, less where the KV budget is smaller. */
+  readonly exits: readonly ExitLayer[];
+  /** Most positions of a sequence: the model's context, or less under a smaller KV budget. */
   readonly maxLength: number;
   readonly slots: number;
   readonly kvTokens: number;
@@ -268,18 +276,18 @@ export interface ReadyMessage {
   readonly loadMs: number;
   readonly calibrateMs: number;
   readonly calibration?: Calibration;
-  /** Why the folder's prior of output lengths is not used, for the log; null where it is. */
+  /** Why the engine does not use the folder's prior of output lengths, for the log; null if it does. */
   readonly lengthPriorFault?: string | null;
 }
 
-/** The engine could not start or can't go on; it exits right after. `model` names a broken model folder. */
+/** The engine could not start or cannot go on; it exits right after. `model` means a broken model folder. */
 export interface FatalMessage {
   readonly type: 'fatal';
   readonly kind: 'model' | 'device' | 'internal';
   readonly message: string;
 }
 
-/** The answer to a ping, between two steps. */
+/** Reply to a ping, sent between two steps. */
 export interface PongMessage {
   readonly type: 'pong';
 }

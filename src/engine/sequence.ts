@@ -1,12 +1,12 @@
 /**
- * One request's answer in the making: the only mutable per-request object of the engine.
+ * One request's answer in progress: the only mutable per-request object of the engine.
  *
- * Knows: its request, tokens, slot and progress. Must not know: the model, other sequences.
+ * Must not know: the model, other sequences.
  */
 import type { Dry } from '../model/manifest.js';
 import { type Constraint, isPending } from './sampling/constraint.js';
 import { repetitionPenalties } from './sampling/dry.js';
-import type { DraftCount, DraftSource, EndReason, GenerateMessage } from './protocol.js';
+import type { DraftCount, DraftSource, EndReason, ExitIndex, GenerateMessage } from './protocol.js';
 import type { Admission } from '../router/index.js';
 import { Draws } from './sampling/random.js';
 import { needsAllLogits } from './sampling/sampler.js';
@@ -27,44 +27,48 @@ export class Sequence {
   readonly promptLength: number;
   readonly #draws: Draws;
   readonly #adjustsLogits: boolean;
+  readonly #exits: readonly Pick<ExitUnits, 'needed' | 'dry'>[];
   readonly counts: { prompt: Set<number>; answer: Map<number, number> };
-  /** Null while it waits. */
+  /** Null while the sequence waits. */
   slot: Slot | null = null;
-  /** While it waits: the slot that held its first `length` tokens when it came, as long as it holds those `tokens`. */
+  /**
+   * While the sequence waits: a slot that held its first `length` tokens at its arrival. Valid as long as the slot holds
+   * the same `tokens`.
+   */
   prefix: { readonly slot: Slot; readonly tokens: readonly number[]; readonly length: number } | null = null;
-  /** Whose prompt brings a part of its own before its turn; null where nobody's does. */
+  /** An earlier prompt that will process a common prefix before this sequence's turn, or null. */
   leader: PrefixLeader | null = null;
-  /** It has ended. */
+  /** The sequence has ended. */
   isOver = false;
-  /** Index of the exit that its next token is taken from. */
-  exit: number;
-  /** What the router said when it came; null before. */
+  /** Exit of the next token. */
+  exit: ExitIndex;
+  /** The router's decision at its arrival; null before. */
   admission: Admission | null = null;
-  /** Tokens of the answer in order, by index of the exit that they were taken from. */
-  readonly path: { readonly exit: number; tokens: number }[] = [];
-  /** Set by a cancel; the next step ends it. */
+  /** Tokens of the answer in order, as runs of equal exit. */
+  readonly path: { readonly exit: ExitIndex; tokens: number }[] = [];
+  /** Set by a cancel; the next step ends the sequence. */
   ending: EndReason | null = null;
   startedAt: number | null = null;
   firstTokenAt: number | null = null;
   lastTokenAt: number | null = null;
   cachedTokens = 0;
   preemptions = 0;
-  /** Prompt tokens whose log-probabilities were sent; the first has none. */
+  /** Prompt tokens whose log-probabilities were sent. The first token has none and counts as sent. */
   promptScored = 1;
-  /** How much is drafted for it. */
   readonly draftLength = new DraftLength();
-  /** What was drafted for it, by source. */
+  /** Draft counts by source. */
   readonly drafts: DraftCount[] = [];
 
   constructor(
     readonly request: GenerateMessage,
-    exit: number,
-    /** What its tokens must keep to, or null. */
+    exit: ExitIndex,
+    /** Constrains the tokens of the answer; null without a grammar. */
     readonly constraint: Constraint | null = null,
-    /** The exits, with the units that they need and their own rules against loops. */
-    private readonly exits: readonly Pick<ExitUnits, 'needed' | 'dry'>[] = [],
+    /** All exits, with the units they need and their DRY rules. */
+    exits: readonly Pick<ExitUnits, 'needed' | 'dry'>[] = [],
   ) {
     this.id = request.id;
+    this.#exits = exits;
     this.tokens = [...request.prompt];
     this.promptLength = request.prompt.length;
     this.exit = exit;
@@ -73,42 +77,41 @@ export class Sequence {
     this.counts = { prompt: this.#adjustsLogits ? new Set(request.prompt) : new Set(), answer: new Map() };
   }
 
-  /** Positions that a unit has processed; of one that waits, what a stored prefix will spare it. */
+  /** Positions that a unit has processed. For a waiting sequence: positions that a stored prefix will save. */
   frontier(unit: number): number {
     if (this.slot !== null) return this.slot.frontier(unit);
-    if (this.prefix?.slot.tokens !== this.prefix?.tokens) return 0;
-    return Math.min(this.prefix?.length ?? 0, this.prefix?.slot.frontier(unit) ?? 0);
+    if (this.prefix === null || this.prefix.slot.tokens !== this.prefix.tokens) return 0;
+    return Math.min(this.prefix.length, this.prefix.slot.frontier(unit));
   }
 
-  /** Positions that a unit will have processed by its turn: with those that its leader brings. */
+  /** Positions that a unit will have processed by its turn, with the common prefix of its leader. */
   expectedFrontier(unit: number): number {
     const own = this.frontier(unit);
     if (this.leader === null || this.leader.sequence.isOver) return own;
     const { sequence: leader, length } = this.leader;
-    const isNeeded = leader.exits[leader.exit]?.needed.includes(unit) === true;
+    const isNeeded = leader.#exits[leader.exit]?.needed.includes(unit) === true;
     return Math.max(own, isNeeded ? length : Math.min(length, leader.frontier(unit)));
   }
 
-  /** Whether it still has tokens to prefill, with a slot or without. */
+  /** Whether tokens are left to prefill, with or without a slot. */
   get isPrompt(): boolean {
     return this.slot === null || this.slot.length < this.tokens.length - 1;
   }
 
-  /** Whether the top of the logits can't decide its next token. */
+  /** Whether the next token needs all logits instead of the largest ones. */
   get wantsAllLogits(): boolean {
     return this.#adjustsLogits || this.constraint?.enforced === true;
   }
 
   /**
-   * The rule against loops that its next token is chosen by. None where a form is kept to: a form repeats itself, and
-   * ends by itself.
+   * DRY rule for the next token. Null under a grammar: its text repeats itself legitimately, and the grammar ends it.
    */
   get dry(): Dry | null {
-    const rule = this.request.sampling.dry ?? this.exits[this.exit]?.dry ?? null;
+    const rule = this.request.sampling.dry ?? this.#exits[this.exit]?.dry ?? null;
     return (this.constraint?.released ?? true) && rule !== null && rule.multiplier > 0 ? rule : null;
   }
 
-  /** What the tokens lose that would go on with a repetition. @param draft tokens that come before them */
+  /** Penalties of tokens that would continue a repetition, by token id. @param draft tokens that come before the next */
   dryPenalties(draft: readonly number[] = []): ReadonlyMap<number, number> {
     const { dry } = this;
     if (dry === null) return new Map();
@@ -119,12 +122,12 @@ export class Sequence {
     return this.tokens.length - this.promptLength;
   }
 
-  /** Uniform in [0, 1): what its next token is drawn with. */
+  /** Uniform in [0, 1), for the next token. */
   draw(): number {
     return this.#draws.next();
   }
 
-  /** What `draw` will give after `ahead` others. */
+  /** The result of `draw` after `ahead` other draws. */
   peekDraw(ahead: number): number {
     return this.#draws.peek(ahead);
   }
@@ -136,21 +139,21 @@ export class Sequence {
     this.drafts.splice(index < 0 ? this.drafts.length : index, 1, count);
   }
 
-  /** Whether its next token can be decoded: the units that its exit needs lack only the last position. */
+  /** Whether the next token can be decoded: the units that its exit needs lack only the last position. */
   isDecodable(needed: readonly number[]): boolean {
     return this.slot !== null && this.slot.least(needed) >= this.tokens.length - 1;
   }
 
-  /** Whether its next token can be chosen but for a mask that is still being made. */
+  /** Whether only a pending grammar mask keeps the next token from being sampled. */
   get awaitsMask(): boolean {
     return this.constraint !== null && this.ending === null && isPending(this.constraint);
   }
 
-  /** Appends a sampled token. @returns why the answer ends with it, or null; an end token is not appended */
+  /** Appends a sampled token, unless it is an end token. @returns why the answer ends with it, or null */
   accept(token: number, at: number): EndReason | null {
     this.firstTokenAt ??= at;
     this.lastTokenAt = at;
-    // Before its least length it is chosen only where the constraint allows nothing else (sampling/sample-batch.ts).
+    // Under min_tokens, sampling picks an end token only if the constraint allows nothing else (sample-batch.ts).
     const mayStop = this.generated >= this.request.minTokens || this.constraint?.enforced === true;
     if (mayStop && this.request.stopTokens.includes(token)) return 'stop';
     this.tokens.push(token);

@@ -47,7 +47,7 @@ export async function makeExecutor(t: Test, overrides: Partial<EngineOptions> = 
 
 let costs: CostTable | undefined;
 
-/** A core over an executor; costs are measured once per test process. */
+/** A core over an executor. Costs are measured once per test process. */
 export function makeCore(executor: Executor, overrides: Partial<EngineOptions> = {}): EngineCore {
   const options = engineOptions(overrides);
   costs ??= calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, monotonicMs);
@@ -69,7 +69,7 @@ export interface Answer {
   ended: EndedEvent | null;
 }
 
-/** Steps a core until it is idle. @param each called after every step */
+/** Runs steps until a core is idle. @param each called after every step */
 export function drain(core: EngineCore, each: (step: StepMessage) => void = () => undefined): Map<string, Answer> {
   const answers = new Map<string, Answer>();
   const of = (id: string): Answer => {
@@ -89,14 +89,14 @@ export function drain(core: EngineCore, each: (step: StepMessage) => void = () =
   return answers;
 }
 
-/** What came of a request that a grammar queue was given. */
+/** Outcome of a request in a grammar queue. */
 export interface Outcome {
   readonly tokens: number[];
   ended: EndedEvent | null;
   refused: RefusedEvent | null;
 }
 
-/** Steps until nothing is left of these requests, letting the thread of grammars speak in between. */
+/** Runs steps until these requests have ended, with turns of the event loop for the grammar thread in between. */
 export async function answersOf(
   core: EngineCore,
   ids: readonly string[],
@@ -114,13 +114,13 @@ export async function answersOf(
       for (const event of step.refused) Object.assign(all.get(event.id) ?? {}, { refused: event });
       onStep(step);
     }
-    // Spinning would take the thread's share of a busy machine.
+    // Spinning would take CPU time from the grammar thread on a busy machine.
     await (isReady ? turn() : delay(1));
   }
   return all;
 }
 
-/** The thread of grammars holds no process; in the engine the channel to the gateway does. */
+/** Keeps the process alive during a test: the grammar thread does not, and in the engine the IPC channel does. */
 export function holdProcess(t: Test): void {
   const held = setInterval(() => undefined, 1000);
   t.teardown(() => {
@@ -158,14 +158,14 @@ export function distance(a: Float32Array, b: Float32Array): number {
   return a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] ?? NaN))), 0);
 }
 
-/** Root mean square of the differences, but for what all have in common: a shift of all logits changes nothing. */
+/** Root mean square of the differences without their mean, because a common shift of all logits changes nothing. */
 export function rms(a: Float32Array, b: Float32Array): number {
   const offsets = a.map((value, index) => value - (b[index] ?? NaN));
   const shift = offsets.reduce((sum, offset) => sum + offset, 0) / offsets.length;
   return Math.sqrt(offsets.reduce((sum, offset) => sum + (offset - shift) ** 2, 0) / offsets.length);
 }
 
-/** By how much the largest leads. */
+/** Difference of the two largest logits. */
 export function margin(logits: Float32Array): number {
   const [first = NaN, second = NaN] = logits.toSorted((a, b) => b - a);
   return first - second;

@@ -8,7 +8,7 @@ import { GREEDY, sampleFull, sampleTop } from '../../src/engine/sampling/sampler
 import { Slot } from '../../src/engine/slots/slot.js';
 import { chunkSizes } from '../../src/router/index.js';
 
-void t.test('arrange brings the deepest rows to the front and says what is wasted', async (t) => {
+void t.test('planCompaction moves the deepest rows to the front and counts unneeded rows', async (t) => {
   t.strictSame(
     planCompaction(
       [
@@ -54,14 +54,14 @@ void t.test('arrange brings the deepest rows to the front and says what is waste
   );
 });
 
-void t.test('chunks: sizes rise to the limit, and none leaves one position over', async (t) => {
+void t.test('chunks: sizes rise to the limit, and no chunk leaves a single position', async (t) => {
   t.strictSame(chunkSizes(100), [16, 32, 64, 100]);
   t.equal(chunkEnd(0, 64, 200), 64);
   t.equal(chunkEnd(0, 64, 65), 63);
   t.equal(chunkEnd(0, 64, 10), 10);
 });
 
-void t.test('prefix: longest exact match, taken over only when nothing much is lost', async (t) => {
+void t.test('prefix: longest exact match; its slot is taken over only if most of it matches', async (t) => {
   const stored = new Slot(0, 1);
   stored.tokens = Array.from({ length: 40 }, (_, i) => i);
   stored.reach(0, 40);
@@ -69,18 +69,22 @@ void t.test('prefix: longest exact match, taken over only when nothing much is l
   t.match(findPrefix(tokens, [stored], [0]), { length: 40, takeOver: true });
   stored.live = true;
   t.match(findPrefix(tokens, [stored], [0]), { length: 40, takeOver: false });
-  t.match(findPrefix(tokens.slice(0, 42), [stored], [0]), { length: 39 }, 'never is one left to prefill');
-  t.match(findPrefix(tokens.slice(0, 41), [stored], [0]), { length: 40 }, 'where nothing is, all but the last');
+  t.match(findPrefix(tokens.slice(0, 42), [stored], [0]), { length: 39 }, 'never a single position to prefill');
+  t.match(findPrefix(tokens.slice(0, 41), [stored], [0]), { length: 40 }, 'with nothing to prefill, all but the last');
   t.match(findPrefix(tokens.slice(0, 18), [stored], [0]), { length: 17 });
   t.equal(findPrefix(tokens.slice(0, 16), [stored], [0]), null, 'fewer than 16 can be reused');
   t.equal(findPrefix([5, ...tokens], [stored], [0]), null);
   stored.live = false;
   const first = (length: number) => [...stored.tokens.slice(0, length), 1, 2, 3];
   t.match(findPrefix(first(21), [stored], [0]), { length: 21, takeOver: true });
-  t.match(findPrefix(first(20), [stored], [0]), { length: 20, takeOver: false }, 'as much would be lost');
+  t.match(
+    findPrefix(first(20), [stored], [0]),
+    { length: 20, takeOver: false },
+    'half of the stored prefix would be lost',
+  );
 });
 
-void t.test('prefix: what spares most at an exit, beyond what is there', async (t) => {
+void t.test('prefix: the match that saves most at an exit, beyond the own slot', async (t) => {
   const tokens = Array.from({ length: 60 }, (_, i) => i);
   const [shallow, deep] = [new Slot(0, 3), new Slot(1, 3)];
   shallow.tokens = deep.tokens = tokens;
@@ -89,13 +93,13 @@ void t.test('prefix: what spares most at an exit, beyond what is there', async (
   deep.reach(1, 40);
   t.match(findPrefix(tokens, [shallow, deep], [0]), { slot: { index: 0 }, length: 50 });
   t.match(findPrefix(tokens, [shallow, deep], [0, 1]), { slot: { index: 1 }, length: 40 });
-  t.match(findPrefix(tokens, [shallow, deep], [0, 1], deep), null, '10 more are not worth it');
+  t.match(findPrefix(tokens, [shallow, deep], [0, 1], deep), null, '10 further positions are too few');
   t.match(findPrefix(tokens, [shallow, deep], [0, 1], shallow), { slot: { index: 1 }, length: 40 });
   shallow.reach(0, 60);
-  t.match(findPrefix(tokens, [shallow], [0, 1]), { length: 57 }, 'deeper units have theirs to process');
+  t.match(findPrefix(tokens, [shallow], [0, 1]), { length: 57 }, 'the deeper units have positions to process');
 });
 
-void t.test('kernel: the cheaper one at these rows', async (t) => {
+void t.test('kernel: the cheapest for these rows', async (t) => {
   const cost = (kernel: string, one: number, many: number) => ({
     unit: 's',
     kernel,
@@ -123,12 +127,12 @@ void t.test('random: same seed, same stream, uniform', async (t) => {
   );
   t.not(draws[0], c());
   t.not(draws[0], randomStream(1 + 2 ** 32)(), 'seeds have more than 32 bits');
-  t.not(randomStream(null)(), randomStream(null)(), 'without a seed, another one each time');
+  t.not(randomStream(null)(), randomStream(null)(), 'without a seed, a new stream each time');
   const mean = draws.reduce((sum, draw) => sum + draw, 0) / draws.length;
   t.ok(Math.abs(mean - 0.5) < 0.015, `mean ${mean}`);
 });
 
-void t.test('sampling from the top equals sampling from everything', async (t) => {
+void t.test('sampling from the top logits equals sampling from all', async (t) => {
   const logits = Float32Array.from({ length: 500 }, (_, i) => Math.sin(i * 12.9898) * 40);
   const order = [...logits.keys()].sort((a, b) => (logits[b] ?? 0) - (logits[a] ?? 0));
   const variants = [
@@ -154,7 +158,7 @@ void t.test('sampling from the top equals sampling from everything', async (t) =
   }
 });
 
-void t.test('penalties, bias and min_tokens change the choice', async (t) => {
+void t.test('penalties and bias change the sampled token', async (t) => {
   const logits = Float32Array.of(3, 2.5, 1);
   const nothing = { prompt: new Set<number>(), answer: new Map<number, number>() };
   const pick = (change: object, counts = nothing): number | null =>
@@ -168,5 +172,5 @@ void t.test('penalties, bias and min_tokens change the choice', async (t) => {
   t.equal(pick({ repetitionPenalty: 2 }, { ...nothing, answer: new Map([[0, 1]]) }), 1);
   const below = Float32Array.of(-3, -2, -2.5);
   const penalized = { ...GREEDY, repetitionPenalty: 2 };
-  t.equal(sampleFull(below, penalized, { ...nothing, prompt: new Set([1]) }, 0.5), 2, 'less likely below 0, too');
+  t.equal(sampleFull(below, penalized, { ...nothing, prompt: new Set([1]) }, 0.5), 2, 'also for logits below 0');
 });

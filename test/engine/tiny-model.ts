@@ -13,7 +13,7 @@ const tiny = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url)
 /** Every channel of the tiny model's keys and values stays below this. */
 const RANGE = 4;
 
-/** Converts it with exits after two layers and after all. @returns the folder, which ends with the test */
+/** Converts the tiny model with exits after two layers and after all. @returns a folder, removed after the test */
 export async function tinyModel(t: Test, kv: 'float' | 'int8'): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'sortie-tiny-'));
   t.teardown(() => rm(dir, { recursive: true }));

@@ -1,8 +1,8 @@
 /**
- * Keeps what a calibration measured, so that the next start of the same model on the same machine needs none.
+ * Stores measured costs, so that the next start of the same model on the same machine needs no calibration.
  *
- * Knows: files, what a measurement depends on. Must not know: how it is measured. Nothing here throws: a cache that
- * can't be read or written costs a second of measuring, and the log says why.
+ * Knows: files, and the inputs that a measurement depends on. Must not know: how costs are measured.
+ * No function here throws when the cache cannot be read or written: the engine measures for a second, and logs why.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,7 +23,7 @@ export interface CalibrationKey {
   readonly device: string;
   readonly kernels: readonly string[];
   readonly runtime: string;
-  /** What was measured. */
+  /** Points that were measured. */
   readonly plan: unknown;
 }
 
@@ -41,7 +41,7 @@ export function machineName(): string {
   try {
     flags = /^flags\s*:\s*(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? '';
   } catch {
-    // Not Linux: the model has to do.
+    // Without /proc/cpuinfo (not Linux), the processor's model name is the only key.
   }
   const all = cpus();
   return `${all[0]?.model ?? process.arch} x ${all.length} ${digest(flags).slice(0, 16)}`;
@@ -56,9 +56,9 @@ function fileOf(dir: string, key: CalibrationKey): string {
 }
 
 export interface Cached {
-  /** Null where nothing usable is there. */
+  /** Null where no usable entry exists. */
   readonly cost: CostTable | null;
-  /** Why it isn't, for the log; null where there simply is none yet. */
+  /** Reason for the log; null with a cost, and where no entry exists yet. */
   readonly why: string | null;
 }
 
@@ -73,8 +73,8 @@ export function readCalibration(dir: string, key: CalibrationKey): Cached {
   }
   try {
     const entry: unknown = JSON.parse(text);
-    if (!Value.Check(Entry, entry)) return { cost: null, why: `${file} has not the shape of a calibration` };
-    if (digest(entry.key) !== digest(key)) return { cost: null, why: `${file} is of another model or machine` };
+    if (!Value.Check(Entry, entry)) return { cost: null, why: `${file} does not have the shape of a calibration` };
+    if (digest(entry.key) !== digest(key)) return { cost: null, why: `${file} belongs to another model or machine` };
     if (digest(entry.cost) !== entry.checksum) return { cost: null, why: `the checksum of ${file} is wrong` };
     return { cost: entry.cost, why: null };
   } catch {
@@ -82,26 +82,26 @@ export function readCalibration(dir: string, key: CalibrationKey): Cached {
   }
 }
 
-/** Not recursive: that never returns below folders that refuse it with ENOENT, such as /proc. */
+/** Not recursive: under folders that fail with ENOENT, such as /proc, a recursive mkdir never returns. */
 function makeDir(dir: string): void {
   try {
     mkdirSync(dir);
   } catch (error) {
-    // Where it was there all along, or another server has just made it, that is no reason.
+    // An existing folder is fine: another server may just have created it.
     if (!existsSync(dir)) throw error;
   }
 }
 
-/** @returns why it could not be written, or null */
+/** @returns the reason of a failed write, or null */
 export function writeCalibration(dir: string, key: CalibrationKey, cost: CostTable): string | null {
   const file = fileOf(dir, key);
-  // Not by the process alone: in containers that share the folder, each server's may have the same id.
+  // The process id alone is not unique: containers that share the folder may use the same ids.
   const draft = `${file}.${process.pid}-${randomBytes(4).toString('hex')}`;
   try {
     makeDir(dirname(dir));
     makeDir(dir);
     writeFileSync(draft, JSON.stringify({ key, checksum: digest(cost), cost }));
-    // Whole or not at all: another server may read it right now.
+    // The rename is atomic: another server never reads half a file.
     renameSync(draft, file);
     return null;
   } catch (error) {
@@ -110,11 +110,11 @@ export function writeCalibration(dir: string, key: CalibrationKey, cost: CostTab
   }
 }
 
-/** A full disk leaves the beginning of one, and each start would leave another. */
+/** Removes the temporary file: on a full disk, each start would leave another one. */
 function removeDraft(draft: string): void {
   try {
     rmSync(draft, { force: true });
   } catch {
-    // Where nothing can be removed, nothing could be written either.
+    // A folder that rejects removals rejected the write as well.
   }
 }

@@ -1,26 +1,28 @@
 /**
- * Measures what every unit costs on this machine, at start.
+ * Measures the cost of every unit on this machine at start.
  *
- * Knows: the executor, a clock. Must not know: requests. The caches hold zeros then; cost does not depend on values.
+ * The KV caches hold zeros at that time; costs do not depend on values.
  */
 import type { CostPoint, CostTable, UnitCost } from '../../cost/table.js';
 import type { Executor } from '../execution/executor.js';
 
 export interface CalibrationPlan {
-  /** Rows of decode steps, rising. */
+  /** Rows of decode steps, ascending. */
   readonly rows: readonly number[];
-  /** Positions of prefill chunks, rising. */
+  /** Positions of prefill chunks, ascending. */
   readonly chunks: readonly number[];
-  /** Positions of past, rising. */
+  /** Positions of past, ascending. */
   readonly contexts: readonly number[];
-  /** Each point is the least of that many runs: noise only ever adds. */
+  /** Runs of each point; the fastest counts, because noise only adds time. */
   readonly repeats: number;
-  /** Past that many milliseconds each point is one run: on a machine that is busy with other things, a rough table now
-   * beats a good one after a minute; corrections follow online. */
+  /**
+   * After this many milliseconds, each point runs once. On a busy machine, a rough table now is better than a good one
+   * after a minute; the cost model corrects it online.
+   */
   readonly patienceMs: number;
 }
 
-/** Points that take about a second for the embedded model, cut to what the engine can run. */
+/** Points that take about a second for the embedded model, limited to sizes that the engine can run. */
 export function calibrationPlan(maxRows: number, maxChunk: number, capacity: number): CalibrationPlan {
   const upTo = (values: readonly number[], most: number): number[] => [
     ...new Set([...values.filter((value) => value < most), most]),
@@ -67,7 +69,7 @@ export function calibrate(executor: Executor, plan: CalibrationPlan, now: () => 
     units.stages.map(({ entry }, unit) => ({
       unit: entry.name,
       kernel,
-      /** Stages of the trunk differ only in how many of the same layers they have. */
+      /** Trunk stages differ only in their number of layers. */
       layers: unit < units.trunk ? entry.layers : null,
       decode: measure(plan.rows, plan.contexts, (rows, context) => {
         executor.runRows(unit, kernel, rows, context);
@@ -106,11 +108,11 @@ export function calibrate(executor: Executor, plan: CalibrationPlan, now: () => 
 
 const costOf = ({ point, ms }: Timed): CostPoint => ({ ...point, ms });
 
-/** All points again and again, so that a slow spell of the machine disturbs a round and not all runs of one point. */
+/** Measures all points in rounds: a slow spell of the machine then disturbs one round, not all runs of one point. */
 function inRounds(timed: readonly Timed[], { repeats, patienceMs }: CalibrationPlan, now: () => number): void {
   const startedAt = now();
-  // One round more than repeats: the first run of a shape binds and allocates.
-  for (let round = 0; round <= repeats; round += 1) {
+  // One round more than `repeats`: the first run of a shape binds and allocates.
+  for (let round = 0; round <= repeats; round++) {
     for (const each of timed) {
       if (now() - startedAt > patienceMs && each.ms < Infinity) continue;
       const start = now();
@@ -120,7 +122,7 @@ function inRounds(timed: readonly Timed[], { repeats, patienceMs }: CalibrationP
   }
 }
 
-/** No stage costs more per layer than the middle one: what is above was disturbed while it was measured. */
+/** Limits each stage to the median cost per layer: a higher value was disturbed during its measurement. */
 function smooth(stages: readonly { readonly layers: number; readonly points: readonly Timed[] }[]): void {
   const [first] = stages;
   first?.points.forEach((_, i) => {

@@ -1,4 +1,4 @@
-/** `sortie calibrate`: the cost table of a model folder on this machine, in the form that `sortie simulate` reads. */
+/** `sortie calibrate` prints the cost table of a model folder on this machine, in the input form of `sortie simulate`. */
 import { monotonicMs } from '../../util/clock.js';
 import { depthShape } from '../../cost/model.js';
 import { calibrate, calibrationPlan } from './calibrate.js';

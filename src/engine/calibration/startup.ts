@@ -1,11 +1,10 @@
 /**
- * What units cost when a server starts: kept by an earlier start and checked against a few steps, or measured now.
+ * The costs of units at server start: read from the cache and checked with a few steps, or measured.
  *
- * Knows: the cache of calibrations, how far its costs may be off. Must not know: requests.
- *
- * Noise only ever adds. So costs that are well above what steps take now were measured on a busy machine: they are
- * measured again, and kept. Costs that are well below are the quiet machine's, and this one is busy: they stay, and the
- * cost model begins with the slowdown that it would have to learn from late answers.
+ * Noise only adds time, so the two directions of a difference mean different things:
+ * - Cached costs well above the measured ones come from a busy machine. The engine measures and stores them again.
+ * - Cached costs well below the measured ones mean that this machine is busy. The engine keeps them, and the cost model
+ *   starts with the measured slowdown instead of learning it from late answers.
  */
 import { join } from 'node:path';
 import { MANIFEST_FILE } from '../../model/manifest-io.js';
@@ -17,14 +16,14 @@ import type { Executor } from '../execution/executor.js';
 import type { Calibration } from '../protocol.js';
 import type { EngineOptions } from '../client/options.js';
 
-/** Costs may be off by that factor either way: clocks drift by 20%, and a check is of few runs. */
+/** Accepted factor between cached and measured costs: clocks drift by 20%, and a check has few runs. */
 const TOLERANCE = 1.35;
-/** No machine is so busy; past that a check measured something else. */
-const MOST = 20;
+/** No machine is slower than its cached costs by more than this factor; a larger ratio means different work. */
+const MAX_RATIO = 20;
 
 export interface StartupCalibration extends Calibration {
   readonly costs: CostTable;
-  /** How many times slower than `costs` the machine is now; 1: as they say. */
+  /** How many times slower than `costs` the machine is now; 1 is as fast as `costs`. */
   readonly slowdown: number;
 }
 
@@ -49,28 +48,28 @@ export function calibrateAtStartup(executor: Executor, options: EngineOptions, n
   if (cost !== null) {
     const { ratio, stale, slowdown } = compareCosts(cost, calibrate(executor, smallest(plan), now));
     if (!stale) return { costs: cost, slowdown, source: 'cache', note: null };
-    reason = `steps take ${ratio.toFixed(2)} of what it says, so all was measured again`;
+    reason = `steps take ${ratio.toFixed(2)} times the cached costs, so the engine measured all costs again`;
   }
   const costs = measured();
   const notes = [reason, writeCalibration(dir, key, costs)].filter((note) => note !== null);
   return { costs, slowdown: 1, source: 'measured', note: notes.length === 0 ? null : notes.join('; ') };
 }
 
-/** The cheapest point of each unit: 0.3 s for the embedded model, most of it bindings that a first request would make. */
+/** The cheapest point of each unit: 0.3 s for the embedded model, mostly bindings that the first request needs anyway. */
 function smallest(plan: CalibrationPlan): CalibrationPlan {
   return { ...plan, rows: plan.rows.slice(0, 1), chunks: plan.chunks.slice(0, 1), contexts: plan.contexts.slice(0, 1) };
 }
 
 export interface CostComparison {
-  /** What the units take now, all together, as a multiple of what was kept; of the kind of work that is the most below it. */
+  /** Measured over cached time, summed over all units; the smaller ratio of decode and prefill. */
   readonly ratio: number;
-  /** Kept while the machine was busy: not worth keeping. */
+  /** The cached costs must be measured again. */
   readonly stale: boolean;
-  /** What to begin with where they are kept: 1 within the tolerance. */
+  /** Initial slowdown of the cost model if the cached costs stay; 1 within the tolerance. */
   readonly slowdown: number;
 }
 
-/** Compares kept costs with those of the same points, measured now; points that were not kept make them stale. */
+/** Compares cached costs with measured costs of the same points; a point missing in the cache makes it stale. */
 export function compareCosts(kept: CostTable, now: CostTable): CostComparison {
   const decode = ratioOf(kept, now, (unit) => unit.decode);
   const prefill = ratioOf(kept, now, (unit) => unit.prefill);
@@ -78,7 +77,7 @@ export function compareCosts(kept: CostTable, now: CostTable): CostComparison {
   const slow = Math.max(decode, prefill);
   return {
     ratio,
-    stale: !(ratio >= 1 / TOLERANCE && slow <= MOST),
+    stale: !(ratio >= 1 / TOLERANCE && slow <= MAX_RATIO),
     slowdown: ratio > TOLERANCE ? ratio : 1,
   };
 }

@@ -1,7 +1,7 @@
 /**
- * The gateway's end of the engine process: starts it, hands events to their sequences, starts it again when it dies.
+ * The gateway's end of the engine process: starts it, passes events to their sequences, restarts it when it dies.
  *
- * Knows: child processes and the messages. Must not know: what the engine computes, HTTP.
+ * Knows: child processes and the protocol. Must not know: the work of the engine, HTTP.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter } from 'node:events';
@@ -23,22 +23,22 @@ import type { EngineOptions } from './options.js';
 import { silenceOf } from './silence.js';
 import { Watchdog } from '../../util/watchdog.js';
 
-/** Milliseconds before a start after the n-th failure in a row; the last one repeats. */
+/** Delay of a start after the n-th failure in a row; the last one repeats. */
 const BACK_OFF_MS = [0, 500, 1000, 2000, 5000, 10_000, 30_000];
-/** A process that lived that long was healthy: its death starts the back-off anew. */
+/** A process that lived this long was healthy: after its death, the back-off starts from the beginning. */
 const HEALTHY_MS = 60_000;
-/** How long a process may take to get ready, ms: large models on slow disks take minutes. */
+/** Limit of the time to ready: large models on slow disks take minutes. */
 const START_MS = 900_000;
-/** How long a process may take to end by itself. */
+/** Time between a stop message and the kill. */
 const STOP_MS = 2000;
 
-/** The engine said that it can't start, and why. */
+/** The engine reported that it cannot start, and why. */
 export class EngineStartError extends Error {
   override readonly name = 'EngineStartError';
 }
 
-/** The end of an answer that the engine has not told of. */
-function endedUnheard(id: string, reason: CancelReason): EndedEvent {
+/** The end of an answer that the engine has not reported. */
+function unreportedEnd(id: string, reason: CancelReason): EndedEvent {
   return {
     id,
     reason,
@@ -73,35 +73,37 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       this.#child?.kill('SIGKILL');
     },
   );
-  /** Whether the process was ended because it said nothing. */
+  /** Whether the watchdog killed the process. */
   #isSilent = false;
-  /** What no process is ready before. */
+  /** Must resolve before the engine counts as ready. */
   #checked = Promise.resolve();
+  readonly #options: EngineOptions;
+  readonly #leastSilenceMs: number | undefined;
+  readonly #startMs: number;
 
   /**
-   * @param leastSilenceMs for tests: how long an engine may say nothing although it is asked, at least
-   * @param startMs for tests: how long one may take to get ready
+   * @param leastSilenceMs for tests: lower limit of the silence after which the watchdog kills the engine
+   * @param startMs for tests: limit of the time to ready
    */
-  constructor(
-    private readonly options: EngineOptions,
-    private readonly leastSilenceMs?: number,
-    private readonly startMs = START_MS,
-  ) {
+  constructor(options: EngineOptions, leastSilenceMs?: number, startMs = START_MS) {
     super();
+    this.#options = options;
+    this.#leastSilenceMs = leastSilenceMs;
+    this.#startMs = startMs;
   }
 
   get ready(): ReadyMessage | null {
     return this.#ready;
   }
 
-  /** Process id of the engine, for tests and logs; null while there is none. */
+  /** Process id of the engine, for tests and logs; null without a process. */
   get pid(): number | null {
     return this.#child?.pid ?? null;
   }
 
   async start(checked: Promise<void> = Promise.resolve()): Promise<ReadyMessage> {
     this.#checked = checked;
-    // Whoever handed it in learns what is wrong.
+    // The caller handles the rejection.
     checked.catch(() => undefined);
     return this.#launch();
   }
@@ -123,8 +125,8 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   cancelAll(reason: CancelReason): void {
     for (const id of [...this.#sinks.keys()]) {
       this.cancel(id, reason);
-      // Not when the engine says so: it may be in a step of seconds, or stuck, and nobody waits for that any more.
-      this.#take(id)?.ended(endedUnheard(id, reason));
+      // The sink does not wait for the engine's event: the engine may be stuck, or in a step of seconds.
+      this.#take(id)?.ended(unreportedEnd(id, reason));
     }
   }
 
@@ -132,30 +134,30 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#closing.abort();
     const child = this.#child;
     if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise<void>((resolve) =>
+    const exited = new Promise<void>((resolve) =>
       child.once('exit', () => {
         resolve();
       }),
     );
     this.#send({ type: 'stop' });
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
-    await ended;
+    await exited;
     clearTimeout(timer);
   }
 
-  /** Starts a process and resolves when it is ready. @throws EngineStartError when it ends before, or never is. */
+  /** Starts a process and resolves when it is ready. @throws EngineStartError if it exits first or takes too long */
   #launch(): Promise<ReadyMessage> {
     const child = fork(
       fileURLToPath(new URL('../worker/process.js', import.meta.url)),
-      [JSON.stringify(this.options)],
+      [JSON.stringify(this.#options)],
       {
-        // Tensors in mappings of their own go back to the system when loading frees them; glibc would keep them.
+        // With a fixed threshold, glibc maps each large tensor separately, and freed ones go back to the system.
         env: { ...process.env, MALLOC_MMAP_THRESHOLD_: String(2 ** 20) },
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       },
     );
     this.#child = child;
-    // It ends by itself when its channel closes, unless it is stuck.
+    // A process exits when its channel closes, unless it is stuck.
     const kill = (): void => {
       child.kill('SIGKILL');
     };
@@ -164,11 +166,11 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     const startedAt = performance.now();
     return new Promise((resolve, reject) => {
       let reason: string | null = null;
-      // The watchdog asks only who is ready: loading answers nothing.
+      // The watchdog pings only a ready engine: an engine that loads does not answer.
       const late = setTimeout(() => {
-        reason = `the engine was not ready after ${this.startMs} ms and was ended`;
+        reason = `the gateway killed the engine, which was not ready after ${this.#startMs} ms`;
         child.kill('SIGKILL');
-      }, this.startMs).unref();
+      }, this.#startMs).unref();
       child.on('message', (message: FromEngine) => {
         this.#watchdog.heard();
         if (message.type === 'pong') return;
@@ -204,20 +206,21 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       };
       child.on('error', (error) => {
         reason = error.message;
-        // Where there never was a process (too many of them, or of open files), no exit follows.
+        // If the system cannot create the process (too many processes or open files), no exit event follows.
         if (child.pid === undefined) gone(reason);
       });
       child.once('exit', (code, signal) => {
-        const how = this.#isSilent ? 'took no message any more and was ended' : 'ended';
-        gone(reason ?? `the engine process ${how} (${signal ?? `code ${code ?? 'unknown'}`})`);
+        const name = 'the engine process';
+        const how = this.#isSilent ? `the gateway killed ${name}, which stopped answering` : `${name} exited`;
+        gone(reason ?? `${how} (${signal ?? `code ${code ?? 'unknown'}`})`);
       });
     });
   }
 
   #becomeReady(message: ReadyMessage): void {
     this.#ready = message;
-    const longest = { chunk: this.options.prefillChunk, context: message.maxLength };
-    this.#watchdog.start(silenceOf(message.cost, longest, this.leastSilenceMs));
+    const longest = { chunk: this.#options.prefillChunk, context: message.maxLength };
+    this.#watchdog.start(silenceOf(message.cost, longest, this.#leastSilenceMs));
     this.emit('ready', message);
   }
 
@@ -263,7 +266,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   #send(message: ToEngine): void {
-    // A failed send means that the process is gone: its exit event ends the sequences.
+    // A failed send means that the process is gone; its exit event ends the sequences.
     if (this.#child?.connected) this.#child.send(message, () => undefined);
   }
 }

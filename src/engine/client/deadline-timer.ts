@@ -1,8 +1,8 @@
 /**
- * Ends answers with `truncate` at their deadline when the engine can't: a step that takes longer than any before it
- * ends when it ends, but the gateway's event loop is free meanwhile. One that was not even planned by then ends as well.
+ * Ends answers with `truncate` at their deadline when the engine cannot: a step may take longer than predicted, and the
+ * gateway's event loop is free meanwhile. An answer that has no plan at its deadline ends as well.
  *
- * Knows: deadlines, what was heard of each answer. Must not know: how the engine ends them by itself (overdue.ts).
+ * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (RouterAdapter.isOverdue).
  */
 import { monotonicMs, timerUntil } from '../../util/clock.js';
 import type { EndedEvent, GenerateMessage, StepMessage } from '../protocol.js';
@@ -14,14 +14,18 @@ interface Watched {
   firstTokenAt: number | null;
 }
 
-/** How long the engine has to plan a request in any case, ms: headers tell the plan. */
+/** Least time for the engine to plan a request: response headers report the plan. */
 const PLAN_MS = 10;
 
 export class DeadlineTimer {
   readonly #watched = new Map<string, Watched>();
 
-  /** @param due called at the deadline of an answer that did not end before, with what ends it */
-  constructor(private readonly due: (end: EndedEvent) => void) {}
+  readonly #due: (end: EndedEvent) => void;
+
+  /** @param due receives the end of an answer that is still open at its deadline */
+  constructor(due: (end: EndedEvent) => void) {
+    this.#due = due;
+  }
 
   add({ id, arrivedAt, prompt, depth }: Omit<GenerateMessage, 'type'>): void {
     const { budget } = depth;
@@ -64,9 +68,16 @@ export class DeadlineTimer {
     }
     this.drop(id);
     const { promptTokens, firstTokenAt } = watched;
-    this.due({
-      ...{ id, reason: 'deadline', error: null, promptTokens, cachedTokens: 0 },
-      ...{ startedAt: null, firstTokenAt, endedAt: now, preemptions: 0 },
+    this.#due({
+      id,
+      reason: 'deadline',
+      error: null,
+      promptTokens,
+      cachedTokens: 0,
+      startedAt: null,
+      firstTokenAt,
+      endedAt: now,
+      preemptions: 0,
     });
   }
 }

@@ -1,15 +1,15 @@
 /**
- * What the engine process is started with. Plain data: it travels as one JSON argument.
+ * Options of the engine process. Plain data: the gateway passes them as one JSON argument.
  *
- * Knows: the names and units. Must not know: flags and environment variables (config.ts).
+ * Must not know: flags and environment variables (config.ts).
  */
 import type { KernelName } from '../../model/manifest.js';
 import type { Policy } from '../../router/index.js';
 
-/** `unseeded`: answers that nobody can ask for twice, and those whose requests allow it. */
+/** `unseeded`: answers that no client can reproduce, and answers whose requests allow drafts. */
 export type Speculate = 'off' | 'unseeded' | 'all';
 
-/** What the operator may decide of the router's policy. */
+/** Part of the router's policy that the operator sets. */
 export type OperatorPolicy = Pick<
   Policy,
   'attainmentWeight' | 'noBudgetShare' | 'shedDepth' | 'arrivalHeadroom' | 'maxStallMs'
@@ -20,24 +20,24 @@ export interface EngineOptions {
   readonly device: 'cpu' | 'cuda';
   /** Threads of the one pool that all sessions share. */
   readonly threads: number;
-  /** Bytes for KV cache and kept hidden states, live sequences and reusable prefixes together. */
+  /** Bytes for KV cache and stored hidden states, of live sequences and reusable prefixes together. */
   readonly kvMemoryBytes: number;
-  /** Most sequences that decode at once. */
+  /** Most sequences that decode concurrently. */
   readonly maxRunning: number;
-  /** Most requests that wait for a slot; one more is refused. */
+  /** Most requests that wait for a slot; the engine rejects further ones. */
   readonly maxQueue: number;
   /** Most prompt positions between two decode steps. */
   readonly prefillChunk: number;
   /** Kernels to load, or null for all that the model offers. */
   readonly kernels: readonly KernelName[] | null;
-  /** Sequence ends kept for prefix reuse: false turns reuse off. */
+  /** Whether slots of finished sequences stay as reusable prefixes. */
   readonly prefixReuse: boolean;
-  /** Whose answers are drafted; absent: `off`. */
+  /** Answers that may be drafted; absent: `off`. */
   readonly speculate?: Speculate;
-  /** Absent: the router's own. */
+  /** Absent: the router's default. */
   readonly policy?: OperatorPolicy;
-  /** Folder that keeps measured costs; absent: they are measured at every start. */
+  /** Folder of cached costs; absent: the engine measures them at every start. */
   readonly cacheDir?: string;
-  /** Measures although there are costs in the cache. */
+  /** Ignores cached costs and measures. */
   readonly recalibrate?: boolean;
 }

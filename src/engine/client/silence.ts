@@ -1,30 +1,30 @@
 /**
- * How long an engine may be silent before it counts as stuck.
+ * Time without a message after which an engine counts as stuck.
  *
- * Knows: measured costs, the positions of its longest step. Must not know: processes, timers.
+ * Must not know: processes, timers.
  */
 import type { CostPoint, CostTable } from '../../cost/table.js';
 
-/** Shortest silence that ends an engine, ms. */
-const LEAST_MS = 30_000;
-/** How many times as long as measured its longest step may take: a busy machine, and then some. */
-const SLOWER = 20;
+/** Shortest silence after which the gateway kills an engine. */
+const LEAST_SILENCE_MS = 30_000;
+/** Factor between the measured and the accepted time of the longest step: the machine may be busy. */
+const SLOWDOWN_LIMIT = 20;
 
 /** Positions of an engine's longest step. */
 export interface LongestStep {
-  /** Of a chunk. */
+  /** Most positions of a chunk. */
   readonly chunk: number;
-  /** Of a sequence. */
+  /** Most positions of a sequence. */
   readonly context: number;
 }
 
-/** How long an engine may be silent, ms: it says nothing in mid-step, and steps of large models take seconds. */
-export function silenceOf({ units }: CostTable, longest: LongestStep, leastMs = LEAST_MS): number {
+/** Accepted silence in ms. The engine answers between steps only, and steps of large models take seconds. */
+export function silenceOf({ units }: CostTable, longest: LongestStep, leastMs = LEAST_SILENCE_MS): number {
   const ms = units.reduce((sum, { prefill }) => sum + chunkMs(prefill, longest), 0);
-  return Math.max(leastMs, SLOWER * ms);
+  return Math.max(leastMs, SLOWDOWN_LIMIT * ms);
 }
 
-/** What a chunk at the end of the longest sequence takes: chunks are measured with fewer positions and a shorter past. */
+/** Time of a chunk at the end of the longest sequence, extrapolated: measured chunks and contexts are shorter. */
 function chunkMs(measured: readonly CostPoint[], { chunk, context }: LongestStep): number {
   const rows = Math.max(0, ...measured.map((point) => point.rows));
   const points = measured.filter((point) => point.rows === rows).sort((a, b) => a.context - b.context);

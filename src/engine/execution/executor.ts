@@ -1,8 +1,7 @@
 /**
- * The model with its runners, slots and units: everything that a step runs on, in one place.
+ * The model with its runners, slots and units: everything that a step runs on.
  *
- * Knows: how to call advance and decode, and how to run a unit alone for measuring it. Must not know: requests,
- * scheduling.
+ * Must not know: requests, scheduling.
  */
 import { PrefillRunner } from '../../model/prefill-runner.js';
 import { DecodeRunner } from '../../model/decode-runner.js';
@@ -10,10 +9,10 @@ import { HeadRunner } from '../../model/head-runner.js';
 import type { KernelName } from '../../model/manifest.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
 import type { CostTable } from '../../cost/table.js';
-import { runPrefill, type PrefillResult, type KernelChoice } from './run-prefill.js';
-import { runDecode, type DecodeRow } from './run-decode.js';
+import { runPrefill, type KernelChoice, type PrefillContext, type PrefillResult } from './run-prefill.js';
+import { runDecode, type DecodeContext, type DecodeRow } from './run-decode.js';
 import { kernelChoice, recordedChoice } from './kernels.js';
-import type { KernelRun } from '../protocol.js';
+import type { ExitIndex, KernelRun } from '../protocol.js';
 import type { Slot } from '../slots/slot.js';
 import { SlotTable } from '../slots/slot-table.js';
 import { type ExitUnits, type Units, unitsOf } from './units.js';
@@ -22,19 +21,21 @@ export class Executor {
   readonly units: Units;
   readonly table: SlotTable;
   readonly head: HeadRunner;
-  readonly #prefillRunner: PrefillRunner;
-  readonly #decodeRunner: DecodeRunner;
+  readonly #prefill: PrefillContext;
+  readonly #decode: DecodeContext;
   #kernel: KernelChoice;
   readonly #runs: KernelRun[] = [];
 
   /** Until `useCosts`, every unit runs the preferred kernel. */
   constructor(readonly model: StagedModel) {
-    this.units = unitsOf(model);
-    this.table = new SlotTable(model, this.units);
+    const units = unitsOf(model);
+    this.units = units;
+    this.table = new SlotTable(model, units);
     this.head = new HeadRunner(model);
-    this.#prefillRunner = new PrefillRunner(model);
-    this.#decodeRunner = new DecodeRunner(model);
     this.#kernel = this.#recorded(kernelChoice([], this.kernels.slice(0, 1), { units: [] }));
+    const kernel: KernelChoice = (...run) => this.#kernel(...run);
+    this.#prefill = { model, units, kernel, runner: new PrefillRunner(model) };
+    this.#decode = { model, units, kernel, runner: new DecodeRunner(model), table: this.table, head: this.head };
   }
 
   /** Kernels that are loaded for the stages, preferred first. */
@@ -42,51 +43,52 @@ export class Executor {
     return [...this.#stage(0).sessions.keys()];
   }
 
-  /** Chooses kernels by these costs from now on. */
+  /** Selects kernels by these costs from the next step on. */
   useCosts(table: CostTable): void {
     this.#kernel = this.#recorded(kernelChoice(this.#names(), this.kernels, table));
   }
 
-  /** Which kernels ran since the last call. */
+  /** Returns the kernels that ran since the last call. */
   takeRuns(): KernelRun[] {
     return this.#runs.splice(0);
   }
 
-  /** @throws RangeError when there is no such exit */
-  exit(index: number): ExitUnits {
+  /** @throws RangeError for an index without an exit */
+  exit(index: ExitIndex): ExitUnits {
     const exit = this.units.exits[index];
     if (!exit) throw new RangeError(`exit ${index} does not exist`);
     return exit;
   }
 
   /** See run-prefill.ts. */
-  advance(slot: Slot, exit: number, end: number): PrefillResult {
-    return runPrefill(this.model, this.units, this.#prefillRunner, slot, this.exit(exit), end, this.#kernel);
+  advance(slot: Slot, exit: ExitIndex, end: number): PrefillResult {
+    return runPrefill(this.#prefill, slot, this.exit(exit), end);
   }
 
   /** See run-decode.ts. */
   decode(rows: readonly DecodeRow[]): number[] {
-    return runDecode(this.model, this.units, this.table, this.#decodeRunner, this.head, rows, this.#kernel);
+    return runDecode(this.#decode, rows);
   }
 
   /** Runs one unit over slots [0, rows) as if each held `context` positions. */
   runRows(unit: number, kernel: KernelName, rows: number, context: number): void {
-    this.#decodeRunner.pasts.fill(context, 0, rows);
-    if (unit < this.units.trunk) this.#decodeRunner.stage(unit, kernel, rows, context);
-    else this.#decodeRunner.block(this.#stage(unit), kernel, 0, rows, context);
+    const { runner } = this.#decode;
+    runner.pasts.fill(context, 0, rows);
+    if (unit < this.units.trunk) runner.stage(unit, kernel, rows, context);
+    else runner.block(this.#stage(unit), kernel, 0, rows, context);
   }
 
   /** Runs one unit over a chunk of slot 0 as if it held `context` positions. */
   runChunk(unit: number, kernel: KernelName, context: number, positions: number): void {
-    const input = this.#prefillRunner.scratch(0);
-    this.#prefillRunner.stage(this.#stage(unit), kernel, 0, context, positions, input, this.#prefillRunner.scratch(1));
+    const { runner } = this.#prefill;
+    runner.stage(this.#stage(unit), kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
   }
 
   runEmbed(rows: number): void {
-    this.#decodeRunner.embed(rows);
+    this.#decode.runner.embed(rows);
   }
 
-  /** Logits and what sampling reads of them. */
+  /** Computes logits, and selects the values that sampling reads. */
   runHead(rows: number): void {
     this.head.inverseTemperatures.fill(1, 0, rows);
     this.head.logits(rows);
@@ -103,7 +105,7 @@ export class Executor {
 
   dispose(): void {
     this.head.dispose();
-    this.#decodeRunner.dispose();
+    this.#decode.runner.dispose();
     this.model.dispose();
   }
 

@@ -1,7 +1,7 @@
 /**
- * Which kernel a unit runs: the one whose measured cost is least for these rows and this past.
+ * Selects the kernel of a unit: the one with the least measured cost for these rows and this past.
  *
- * Knows: the cost table. Must not know: sessions.
+ * Must not know: sessions.
  */
 import type { KernelName } from '../../model/manifest.js';
 import type { CostTable } from '../../cost/table.js';
@@ -15,7 +15,10 @@ interface KernelCurves {
   readonly prefill: Curve;
 }
 
-/** @param names the units' names, in unit order; @param kernels those that are loaded, preferred first */
+/**
+ * @param names names of the units, in unit order
+ * @param kernels loaded kernels, preferred first
+ */
 export function kernelChoice(names: readonly string[], kernels: readonly KernelName[], table: CostTable): KernelChoice {
   const [only] = kernels;
   if (only === undefined) throw new RangeError('no kernel is loaded');
@@ -40,7 +43,7 @@ export function kernelChoice(names: readonly string[], kernels: readonly KernelN
   };
 }
 
-/** The same choice, written down for the metrics: units ask right before they run. @param names the units' names */
+/** The same choice, recorded for the metrics: each unit asks right before it runs. @param names names of the units */
 export function recordedChoice(choice: KernelChoice, names: readonly string[], runs: KernelRun[]): KernelChoice {
   return (unit, mode, rows, context) => {
     const kernel = choice(unit, mode, rows, context);

@@ -1,7 +1,7 @@
 /**
- * From engine options to a loaded model: how many slots and positions the KV budget gives, which kernels, the device.
+ * From engine options to a loaded model: kernels, device, and the slots and positions that the KV budget allows.
  *
- * Knows: options, manifest, runtime. Must not know: requests.
+ * Must not know: requests.
  */
 import type { EngineOptions } from '../client/options.js';
 import { loadManifest } from '../../model/manifest-io.js';
@@ -13,10 +13,10 @@ import { cpuDevice } from '../../runtime/cpu.js';
 import { cudaDevice } from '../../runtime/cuda.js';
 import { createEnvironment } from '../../runtime/environment.js';
 
-/** Slots that hold reusable prefixes when all others decode. */
+/** Slots for reusable prefixes beside the decoding ones. */
 const PREFIX_SLOTS = 16;
 
-/** @throws Error when the folder is no model, lacks the kernels, or the KV budget holds no sequence */
+/** @throws Error when the folder is not a model, lacks a kernel, or the KV budget holds no sequence */
 export async function loadModel(options: EngineOptions): Promise<StagedModel> {
   const manifest = loadManifest(options.modelDir);
   const kernels = chooseKernels(manifest, options);
@@ -24,11 +24,13 @@ export async function loadModel(options: EngineOptions): Promise<StagedModel> {
   const environment = createEnvironment(options.threads);
   const device = options.device === 'cuda' ? cudaDevice(environment) : cpuDevice(environment);
   const slots = options.maxRunning + (options.prefixReuse ? PREFIX_SLOTS : 0);
-  // A device that commits memory at once must fit all slots into the budget, and every cache that a slot may ever use.
+  // A device that commits memory immediately must fit every cache of every slot into the budget.
   const perPosition = device.lazy ? bytesPerPosition(manifest) : allocatedPerPosition(manifest) * slots;
   const capacity = Math.min(manifest.architecture.context, Math.floor(options.kvMemoryBytes / perPosition));
   if (capacity < 1)
-    throw new Error(`--kv-memory: ${options.kvMemoryBytes} bytes hold no sequence; a position takes ${perPosition}`);
+    throw new Error(
+      `--kv-memory: ${options.kvMemoryBytes} bytes are too few for a sequence; a position takes ${perPosition}`,
+    );
   return new StagedModel(
     options.modelDir,
     manifest,

@@ -1,11 +1,11 @@
 /**
- * One decode step for a batch: every row one position, each leaving at its own exit.
+ * One decode step for a batch: each row runs one position and leaves at its own exit.
  *
- * Knows: the cascade over slots, which rows are valid in which unit. Must not know: sampling, scheduling.
+ * Must not know: sampling, scheduling.
  *
- * The batch of stage s is the slots [0, n_s). Rows in that range that do not need the stage (another sequence's
- * prefill, a stored prefix, an empty slot, a shallower exit) compute garbage into their own frontier's position, which
- * is beyond everything valid and is written again before it is read.
+ * The batch of stage s is the slots [0, n_s). Some rows of that range do not need the stage: another sequence's prefill,
+ * a stored prefix, an empty slot, a shallower exit. Such a row computes garbage into the position of its own frontier.
+ * This position lies beyond all valid ones, and is written again before it is read.
  */
 import type { DecodeRunner } from '../../model/decode-runner.js';
 import type { HeadRunner } from '../../model/head-runner.js';
@@ -15,35 +15,47 @@ import type { Slot } from '../slots/slot.js';
 import type { SlotTable } from '../slots/slot-table.js';
 import type { ExitUnits, Units } from './units.js';
 
-/** A row to decode: all units that its exit needs have processed all of its tokens but the last. */
+/** The executor's parts that decoding runs on. */
+export interface DecodeContext {
+  readonly model: StagedModel;
+  readonly units: Units;
+  readonly table: SlotTable;
+  readonly runner: DecodeRunner;
+  readonly head: HeadRunner;
+  readonly kernel: KernelChoice;
+}
+
+/** A row to decode: all units that its exit needs have processed all of its tokens except the last. */
 export interface DecodeRow {
   readonly slot: Slot;
   readonly exit: ExitUnits;
 }
 
+/** A row of the batch, with its row in the head runner. */
+interface HeadRow extends DecodeRow {
+  readonly headRow: number;
+}
+
 /**
  * Runs the batch and leaves the logits of rows[i] as row i of the head runner.
- * @returns how many valid rows each trunk stage ran
+ * @returns number of valid rows that each trunk stage ran
  */
-export function runDecode(
-  model: StagedModel,
-  units: Units,
-  table: SlotTable,
-  runner: DecodeRunner,
-  head: HeadRunner,
-  rows: readonly DecodeRow[],
-  kernel: KernelChoice,
-): number[] {
+export function runDecode(context: DecodeContext, batch: readonly DecodeRow[]): number[] {
+  const { model, units, table, runner, head, kernel } = context;
+  const rows: HeadRow[] = batch.map(({ slot, exit }, headRow) => ({ slot, exit, headRow }));
   const reach = (uses: (row: DecodeRow) => boolean): number =>
     rows.reduce((most, row) => (uses(row) ? Math.max(most, row.slot.index + 1) : most), 0);
 
   const width = reach(() => true);
   runner.ids.fill(0n, 0, width);
-  for (const { slot } of rows) runner.ids[slot.index] = BigInt(slot.tokens.at(-1) ?? 0);
+  for (const { slot } of rows) {
+    const token = slot.tokens.at(-1);
+    if (token === undefined) throw new RangeError(`slot ${slot.index} has no token to decode`);
+    runner.ids[slot.index] = BigInt(token);
+  }
   runner.embed(width);
 
   const stageRows: number[] = [];
-  const headRow = new Map(rows.map((row, index) => [row.slot, index]));
   for (let stage = 0; stage < units.trunk; stage++) {
     const count = reach(({ exit }) => exit.stage >= stage);
     if (count === 0) break;
@@ -59,14 +71,8 @@ export function runDecode(
         model.device.copy(store.address(slot.index, position), runner.hidden(boundary, slot.index), model.hiddenBytes);
     }
     runBlocks(
-      model,
-      units,
-      table,
-      runner,
-      head,
-      headRow,
+      context,
       here.filter(({ exit }) => exit.stage === stage),
-      kernel,
     );
     for (const { slot } of here) slot.reach(stage, slot.frontier(stage) + 1);
   }
@@ -76,16 +82,7 @@ export function runDecode(
 }
 
 /** Takes the rows that leave at one boundary to the head, through their exit block where they have one. */
-function runBlocks(
-  model: StagedModel,
-  units: Units,
-  table: SlotTable,
-  runner: DecodeRunner,
-  head: HeadRunner,
-  headRow: ReadonlyMap<Slot, number>,
-  leaving: readonly DecodeRow[],
-  kernel: KernelChoice,
-): void {
+function runBlocks({ model, units, table, runner, head, kernel }: DecodeContext, leaving: readonly HeadRow[]): void {
   const block = leaving.find(({ exit }) => exit.block !== null)?.exit.block ?? null;
   const stage = block === null ? undefined : units.stages[block];
   if (block !== null && stage) {
@@ -96,13 +93,13 @@ function runBlocks(
     runner.block(stage, kernel(block, 'decode', count, longest), first, count, longest);
     for (const { slot } of leaving) slot.reach(block, slot.frontier(block) + 1);
   }
-  for (const { slot, exit } of leaving) {
+  for (const { slot, exit, headRow } of leaving) {
     const source = stage ? runner.blockOutput(slot.index) : runner.hidden(exit.stage + 1, slot.index);
-    model.device.copy(head.input(headRow.get(slot) ?? 0), source, model.hiddenBytes);
+    model.device.copy(head.input(headRow), source, model.hiddenBytes);
   }
 }
 
-/** Writes each row's past for a unit: its own frontier there. @returns the longest */
+/** Writes each row's past for a unit, which is its own frontier there. @returns the longest */
 function setPasts(table: SlotTable, runner: DecodeRunner, unit: number, first: number, count: number): number {
   let longest = 0;
   for (let row = first; row < first + count; row++) {

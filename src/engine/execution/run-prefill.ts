@@ -1,7 +1,7 @@
 /**
- * The primitive: advance the stages of one slot to a position. Prefill, catch-up and verification are calls of it.
+ * Advances the stages of one slot to a position. Prefill, catch-up and verification are calls of this primitive.
  *
- * Knows: frontiers, where hidden states are read and kept. Must not know: requests, sampling, scheduling.
+ * Must not know: requests, sampling, scheduling.
  */
 import type { PrefillRunner } from '../../model/prefill-runner.js';
 import type { KernelName } from '../../model/manifest.js';
@@ -9,13 +9,21 @@ import type { StagedModel } from '../../model/staged-model.js';
 import type { Slot } from '../slots/slot.js';
 import type { ExitUnits, Units } from './units.js';
 
-/** Which kernel a unit runs for a number of rows and positions of past. */
+/** Selects the kernel that a unit runs for a number of rows and positions of past. */
 export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => KernelName;
 
+/** The executor's parts that prefill runs on. */
+export interface PrefillContext {
+  readonly model: StagedModel;
+  readonly units: Units;
+  readonly runner: PrefillRunner;
+  readonly kernel: KernelChoice;
+}
+
 export interface PrefillResult {
-  /** Positions that the first stage processed: new ones. */
+  /** New positions, which the first stage processed. */
   readonly prefilled: number;
-  /** Positions that a deeper stage or a block processed without the first stage: catch-up. */
+  /** Catch-up: positions that a deeper stage or a block processed without the first stage. */
   readonly caughtUp: number;
   /** The exit's hidden states of positions [start, end), valid until the next call. */
   readonly output: { readonly address: bigint; readonly start: number; readonly end: number } | null;
@@ -26,22 +34,15 @@ export interface PrefillResult {
  * @param end at most the slot's tokens, and at most one chunk beyond the least frontier of those units
  * @throws RangeError beyond that: the buffers hold one chunk
  */
-export function runPrefill(
-  model: StagedModel,
-  units: Units,
-  runner: PrefillRunner,
-  slot: Slot,
-  exit: ExitUnits,
-  end: number,
-  kernel: KernelChoice,
-): PrefillResult {
+export function runPrefill(context: PrefillContext, slot: Slot, exit: ExitUnits, end: number): PrefillResult {
+  const { model, units, runner, kernel } = context;
   const start = slot.least(exit.needed);
   if (end - start > model.limits.maxChunk || end > slot.tokens.length)
-    throw new RangeError(`positions ${start} to ${end} are more than a chunk or than there are tokens`);
+    throw new RangeError(`positions ${start} to ${end} exceed a chunk or the tokens of the slot`);
   const prefilled = Math.max(0, end - slot.length);
   let widest = 0;
   let output: PrefillResult['output'] = null;
-  /** Where the states that the stage before just wrote lie, if they begin at `start`. */
+  /** Address of the states that the previous stage just wrote, and their first position. */
   let fresh: { address: bigint; start: number } | null = null;
 
   if (prefilled > 0) {
@@ -55,12 +56,11 @@ export function runPrefill(
     if (!stage || count <= 0) continue;
     const { boundary } = stage.entry;
     const isBlock = unit >= units.trunk;
-    const input: bigint = fresh?.start === start && !isBlock ? fresh.address : kept(model, boundary, slot.index, start);
+    const input: bigint =
+      fresh?.start === start && !isBlock ? fresh.address : stored(model, boundary, slot.index, start);
     const next = boundary + 1;
     const address: bigint =
-      !isBlock && mustKeep(model, units, slot, exit, unit, start)
-        ? kept(model, next, slot.index, start)
-        : runner.scratch(next);
+      !isBlock && mustStore(context, slot, exit, unit) ? stored(model, next, slot.index, start) : runner.scratch(next);
     runner.stage(stage, kernel(unit, 'prefill', count, start), slot.index, start, count, input, address);
     slot.reach(unit, end);
     widest = Math.max(widest, count);
@@ -74,22 +74,16 @@ export function runPrefill(
  * Whether a trunk stage's output must survive the call: an exit block reads its boundary, or the next stage does not
  * process the same positions right away.
  */
-function mustKeep(
-  model: StagedModel,
-  units: Units,
-  slot: Slot,
-  exit: ExitUnits,
-  stage: number,
-  start: number,
-): boolean {
+function mustStore({ model, units }: PrefillContext, slot: Slot, exit: ExitUnits, stage: number): boolean {
   const boundary = stage + 1;
   if (!model.boundaries[boundary]) return false;
   if (units.branched[boundary]) return true;
-  return stage === exit.stage || slot.frontier(stage + 1) !== start;
+  return stage === exit.stage || slot.frontier(stage + 1) !== slot.frontier(stage);
 }
 
-function kept(model: StagedModel, boundary: number, slot: number, position: number): bigint {
+/** Address of a stored hidden state. */
+function stored(model: StagedModel, boundary: number, slot: number, position: number): bigint {
   const store = model.boundaries[boundary];
-  if (!store) throw new RangeError(`boundary ${boundary} keeps no states`);
+  if (!store) throw new RangeError(`boundary ${boundary} has no hidden-state cache`);
   return store.address(slot, position);
 }

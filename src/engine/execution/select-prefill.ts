@@ -1,17 +1,17 @@
 /**
- * Positions that a step brings to where a sequence's exit needs them: catch-up, or a chunk of a prompt.
+ * Selects positions for a step to prefill: a catch-up, or a chunk of a prompt.
  *
- * Knows: sequences, what their exits need, what that costs. Must not know: which prompt goes on (router), decoding.
+ * Must not know: which prompt goes on (the router selects it), decoding.
  */
 import type { Work } from '../../cost/model.js';
 import type { Executor } from './executor.js';
 import type { RouterAdapter } from '../worker/router-adapter.js';
 import type { Sequence } from '../sequence.js';
 
-/** A run of positions of one sequence, and the work that it is. */
+/** A run of positions of one sequence, and its work. */
 export interface PrefillTask {
   readonly sequence: Sequence;
-  /** Where it ends. */
+  /** First position that the task leaves out. */
   readonly end: number;
   readonly work: Work['prefill'];
 }
@@ -24,10 +24,10 @@ export function prefillTask(sequence: Sequence, most: number, executor: Executor
 }
 
 /**
- * Those whose exit changed and whose units there lack more than the last position. All at once, since each sits out
- * until it has caught up: where many go to another exit block together, one a step would leave the rest idle.
- * @param chunk most positions of each
- * @param stallMs about as long as a step may take for it, beyond the first one
+ * Catch-ups of sequences whose exit changed and whose units there lack more than the last position. A sequence does not
+ * decode until it has caught up. So several catch-ups share a step when many sequences change their exit block together.
+ * @param chunk most positions of each sequence
+ * @param stallMs approximate time limit of all catch-ups after the first
  */
 export function catchUpTasks(
   running: readonly Sequence[],
@@ -36,24 +36,24 @@ export function catchUpTasks(
   chunk: number,
   stallMs: number,
 ): PrefillTask[] {
-  const advances: PrefillTask[] = [];
+  const tasks: PrefillTask[] = [];
   let ms = 0;
   for (const sequence of running) {
     const { slot, tokens, exit } = sequence;
-    // Shorter than that it is a prompt; and who is where its exit needs it decodes.
+    // A shorter slot belongs to a prompt, and a sequence that has the positions its exit needs decodes.
     if (slot === null || slot.length < tokens.length - 1) continue;
     if (sequence.isDecodable(executor.exit(exit).needed)) continue;
     const next = prefillTask(sequence, chunk, executor, router);
     ms += router.predictMs({ decode: null, prefill: next.work });
-    if (advances.length > 0 && ms > stallMs) break;
-    advances.push(next);
+    if (tasks.length > 0 && ms > stallMs) break;
+    tasks.push(next);
   }
-  return advances;
+  return tasks;
 }
 
 /**
- * Where a chunk from `start` ends that may have `most` positions. It leaves no single position for the next one:
- * attention over one position rounds otherwise than over several, and the answer must not depend on the chunk size.
+ * End of a chunk of at most `most` positions. The chunk leaves no single position for the next one: attention over one
+ * position rounds differently than over several, and the answer must not depend on the chunk size.
  */
 export function chunkEnd(start: number, most: number, target: number): number {
   const end = Math.min(start + most, target);

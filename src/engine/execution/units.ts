@@ -1,22 +1,23 @@
 /**
- * The units that own a KV cache: trunk stages first, then exit blocks. One frontier per unit and sequence.
+ * The units that own a KV cache: trunk stages first, then exit blocks. Each sequence has one frontier per unit.
  *
- * Knows: which units an exit needs. Must not know: sequences, kernels.
+ * Must not know: sequences, kernels.
  */
 import type { Dry } from '../../model/manifest.js';
+import type { ExitLayer } from '../protocol.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
 
 export interface ExitUnits {
-  readonly layer: number;
+  readonly layer: ExitLayer;
   /** Last trunk stage. */
   readonly stage: number;
   /** Unit index of the exit's block, or null. */
   readonly block: number | null;
   /** Row of the head's norm table. */
   readonly norm: number;
-  /** Its manifest's rule against loops, or null. */
+  /** The manifest's DRY rule for this exit, or null. */
   readonly dry: Dry | null;
-  /** Every unit that must reach the last position before this exit can answer. */
+  /** Units that must have processed all positions before this exit emits a token. */
   readonly needed: readonly number[];
 }
 
@@ -24,7 +25,7 @@ export interface Units {
   readonly stages: readonly Stage[];
   readonly trunk: number;
   readonly exits: readonly ExitUnits[];
-  /** Whether an exit block reads boundary b: its states are kept for all positions. */
+  /** Whether an exit block reads boundary b: its hidden states stay stored for all positions. */
   readonly branched: readonly boolean[];
 }
 

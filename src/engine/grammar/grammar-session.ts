@@ -1,7 +1,7 @@
 /**
- * What bounds one answer, as the thread of grammars tells it.
+ * The grammar constraint of one answer, as the grammar thread reports it.
  *
- * Knows: masks, end tokens, what it said to the thread. Must not know: threads, the grammar library, logits.
+ * Must not know: threads, the grammar library, logits.
  */
 import type { Constraint, ConstraintFailure } from '../sampling/constraint.js';
 import type { Grammar } from '../protocol.js';
@@ -10,7 +10,7 @@ import type { ToGrammars } from './messages.js';
 export interface GrammarSessionSpec {
   readonly id: string;
   readonly grammar: Grammar;
-  /** End tokens that this request may choose. */
+  /** End tokens that this request allows. */
   readonly ownEnds: readonly number[];
   readonly allEnds: readonly number[];
 }
@@ -21,30 +21,33 @@ export class GrammarSession implements Constraint {
   released = false;
   complete = false;
   failed: ConstraintFailure | null = null;
-  /** All that came, for another thread to go on from. */
+  /** All accepted tokens, for another thread to continue from. */
   readonly #tokens: number[] = [];
-  /** Masks that the thread owes: more than one only where another thread took over. */
+  /** Masks that the thread still has to send; more than one only after another thread took over. */
   #pending = 0;
+  readonly #spec: GrammarSessionSpec;
+  readonly #send: (message: ToGrammars) => void;
+  readonly #closed: () => void;
 
-  constructor(
-    private readonly spec: GrammarSessionSpec,
-    private readonly send: (message: ToGrammars) => void,
-    private readonly closed: () => void,
-  ) {}
-
-  /** Asks a thread that knows nothing of it for the mask that it is at. @throws what sending does */
-  open(): void {
-    const { id, grammar } = this.spec;
-    this.#pending = 1;
-    this.send({ type: 'open', id, grammar, tokens: [...this.#tokens] });
+  constructor(spec: GrammarSessionSpec, send: (message: ToGrammars) => void, closed: () => void) {
+    this.#spec = spec;
+    this.#send = send;
+    this.#closed = closed;
   }
 
-  /** @param mask of the library: it knows one end token, the first. Null where nothing may come */
+  /** Opens the session on a new thread and requests the current mask. @throws the error of `send` */
+  open(): void {
+    const { id, grammar } = this.#spec;
+    this.#pending = 1;
+    this.#send({ type: 'open', id, grammar, tokens: [...this.#tokens] });
+  }
+
+  /** @param mask from the library, which knows only the first end token; null if no token may come */
   next(mask: Uint8Array | null, enforced: boolean): void {
     this.#pending--;
-    // A token came while a thread took over: this is the mask before it.
+    // A token was accepted while a thread took over: this mask is the one before it.
     if (this.#pending > 0) return;
-    const { ownEnds, allEnds } = this.spec;
+    const { ownEnds, allEnds } = this.#spec;
     this.enforced = enforced;
     if (mask !== null) {
       const mayEnd = mask[allEnds[0] ?? -1] === 1;
@@ -65,11 +68,11 @@ export class GrammarSession implements Constraint {
     this.mask = null;
     this.#tokens.push(token);
     this.#pending++;
-    this.send({ type: 'accept', id: this.spec.id, token });
+    this.#send({ type: 'accept', id: this.#spec.id, token });
   }
 
   close(): void {
-    this.send({ type: 'close', id: this.spec.id });
-    this.closed();
+    this.#send({ type: 'close', id: this.#spec.id });
+    this.#closed();
   }
 }

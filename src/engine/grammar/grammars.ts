@@ -1,8 +1,8 @@
 /**
- * The engine's end of the thread of grammars: starts it with the first grammar, hands masks to their sequences. Where one
- * grammar takes the thread along, another thread goes on with all others.
+ * The engine's end of the grammar thread: starts it with the first grammar, and passes masks to their sequences. If one
+ * grammar breaks the thread, another thread continues all other grammars.
  *
- * Knows: the thread and its messages. Must not know: the grammar library, logits, scheduling.
+ * Must not know: the grammar library, logits, scheduling.
  */
 import type { Constraint, ConstraintFailure } from '../sampling/constraint.js';
 import type { Grammar } from '../protocol.js';
@@ -11,28 +11,28 @@ import type { GrammarAnswer, ToGrammars } from './messages.js';
 import { Quarantine } from './quarantine.js';
 import { type Loss, SupervisedWorker } from './supervised-worker.js';
 
-/** Grammars at once: each parser holds some 15 MB. More wait. */
-const MAX_OPEN = 8;
+/** Most concurrent grammars: each parser holds some 15 MB. Further requests wait. */
+const MAX_OPEN_GRAMMARS = 8;
 
-/** No grammar that can be kept to; the message is meant for the caller. */
+/** The grammar is invalid; the message is meant for the client. */
 export class GrammarError extends Error {
   override readonly name = 'GrammarError';
 
   constructor(
     message: string,
-    /** Index of the function that is wrong, or null. */
+    /** Index of the function with the fault, or null. */
     readonly part: number | null,
   ) {
     super(message);
   }
 }
 
-/** The thread was lost, whatever the grammar. The message may tell of this machine: it is for the log. */
+/** The thread was lost, whatever the grammar. The message may describe this machine: it is for the log. */
 export class GrammarsLost extends Error {
   override readonly name = 'GrammarsLost';
 }
 
-/** Nobody waits for the grammar any more. */
+/** The request ended before its grammar was open. */
 export class GrammarAbandoned extends Error {
   override readonly name = 'GrammarAbandoned';
 }
@@ -42,11 +42,11 @@ export interface GrammarOptions {
   readonly tokenizer: string;
   /** Ids that end an answer; at least one. */
   readonly endTokens: readonly number[];
-  /** For tests: how long the thread may be silent, ms. */
+  /** For tests: longest silence of the thread, ms. */
   readonly silenceMs?: number;
 }
 
-const lost = (why: string): GrammarsLost => new GrammarsLost(`the thread of grammars was lost: ${why}`);
+const lost = (why: string): GrammarsLost => new GrammarsLost(`the grammar thread was lost: ${why}`);
 
 interface Opening {
   resolve(): void;
@@ -57,26 +57,28 @@ export class Grammars {
   #thread: SupervisedWorker | null = null;
   readonly #sessions = new Map<string, GrammarSession>();
   readonly #opening = new Map<string, Opening>();
-  /** Those that wait for a parser, in order. */
+  /** Requests that wait for a parser, in order. */
   readonly #queue = new Map<string, Opening>();
   readonly #quarantine = new Quarantine();
+  readonly #options: GrammarOptions;
+  readonly #changed: () => void;
 
-  /** @param changed called when a constraint has a new mask, or none any more */
-  constructor(
-    private readonly options: GrammarOptions,
-    private readonly changed: () => void,
-  ) {}
+  /** @param changed called when a constraint has a new mask or has ended */
+  constructor(options: GrammarOptions, changed: () => void) {
+    this.#options = options;
+    this.#changed = changed;
+  }
 
   /**
    * @param stopTokens ids that end this answer
    * @returns a constraint with its first mask
-   * @throws GrammarError for a grammar that can't be kept to, GrammarsLost where the thread was lost, GrammarAbandoned
+   * @throws GrammarError for an invalid grammar, GrammarsLost for a lost thread, GrammarAbandoned after `abandon`
    */
   async open(id: string, grammar: Grammar, stopTokens: readonly number[]): Promise<Constraint> {
-    if (this.#sessions.size >= MAX_OPEN) {
+    if (this.#sessions.size >= MAX_OPEN_GRAMMARS) {
       await new Promise<void>((resolve, reject) => this.#queue.set(id, { resolve, reject }));
     }
-    const { endTokens: allEnds } = this.options;
+    const { endTokens: allEnds } = this.#options;
     const ownEnds = allEnds.filter((token) => stopTokens.includes(token));
     const send = (message: ToGrammars): void => {
       this.#send(message, grammar);
@@ -88,7 +90,7 @@ export class Grammars {
     try {
       this.#quarantine.check(grammar);
       await new Promise<void>((resolve, reject) => {
-        // Throws where the system has no room for a thread: then nothing opens.
+        // Throws if the system cannot create a thread; then nothing opens.
         session.open();
         this.#opening.set(id, { resolve, reject });
       });
@@ -99,12 +101,12 @@ export class Grammars {
     }
   }
 
-  /** Ends the wait for a constraint, if `open` is still to give it: the parser, or the place in the queue, is free. */
+  /** Ends the wait of a pending `open`: its parser, or its place in the queue, is free. */
   abandon(id: string): void {
     for (const waiting of [this.#queue, this.#opening]) {
       const opening = waiting.get(id);
       waiting.delete(id);
-      opening?.reject(new GrammarAbandoned('nobody waits for it'));
+      opening?.reject(new GrammarAbandoned('the request has ended'));
     }
   }
 
@@ -124,9 +126,9 @@ export class Grammars {
 
   /** @throws GrammarsLost */
   #start(): SupervisedWorker {
-    const { tokenizer, endTokens } = this.options;
+    const { tokenizer, endTokens } = this.#options;
     try {
-      return new SupervisedWorker({ tokenizer, end: endTokens[0] ?? 0 }, this.options, {
+      return new SupervisedWorker({ tokenizer, end: endTokens[0] ?? 0 }, this.#options, {
         answered: (answer) => {
           this.#answer(answer);
         },
@@ -150,7 +152,7 @@ export class Grammars {
       this.#sessions.get(id)?.next(answer.mask, answer.enforced);
       opening?.resolve();
     }
-    this.changed();
+    this.#changed();
   }
 
   #fail(id: string, why: ConstraintFailure): void {
@@ -158,25 +160,25 @@ export class Grammars {
     if (session) session.failed = why;
   }
 
-  /** Whose grammar it was is lost with the thread; all others go on in another one, from the tokens that they have. */
+  /** Fails the offender's request with the thread; all others continue on another thread, from their tokens. */
   #lose({ why, offender, isCrashed, wasLoaded }: Loss): void {
     this.#thread = null;
     const error = lost(why);
     if (offender !== null) {
-      // Whoever brought along what breaks the library must not bring it again.
-      const own = isCrashed ? new GrammarError('the grammar library breaks down on it', null) : error;
+      // The same grammar would break the next thread as well.
+      const own = isCrashed ? new GrammarError('the grammar library crashes on this grammar', null) : error;
       this.#quarantine.add(offender.grammar, own);
       this.#giveUp(offender.id, error, own);
     }
     for (const [id, session] of this.#sessions) {
-      // Neither who failed nor who is complete, but not ended yet, asks for anything more.
+      // A failed or complete session that is still open requests nothing more.
       if (session.failed !== null || session.complete) continue;
       if (!(wasLoaded && this.#takeUp(session))) this.#giveUp(id, error);
     }
-    this.changed();
+    this.#changed();
   }
 
-  /** @returns whether there is a thread to take it up */
+  /** @returns whether a thread took it up */
   #takeUp(session: GrammarSession): boolean {
     try {
       session.open();

@@ -1,4 +1,4 @@
-/** Where a JSON schema holds others. Knows: keywords of all drafts that the library reads. Must not know: what they ask. */
+/** Walks the schemas within a JSON schema. Knows: keywords of all drafts that the library reads, not their rules. */
 
 export type SchemaObject = Readonly<Record<string, unknown>>;
 
@@ -12,8 +12,8 @@ export function isSchemaObject(value: unknown): value is SchemaObject {
 }
 
 /**
- * A copy of a schema with other schemas in it. Values that are no schemas, such as `const` and `examples`, stay.
- * @param each of a schema right below, with its place: "items", "anyOf[1]", "properties.name"
+ * Copies a schema with its subschemas replaced. Values that are not schemas, such as `const` and `examples`, stay.
+ * @param each replaces a direct subschema; `place` is its path: "items", "anyOf[1]", "properties.name"
  */
 export function mapSchemas(schema: SchemaObject, each: (schema: unknown, place: string) => unknown): SchemaObject {
   const replaced = (key: string, value: unknown): unknown => {
@@ -27,9 +27,9 @@ export function mapSchemas(schema: SchemaObject, each: (schema: unknown, place: 
 }
 
 /**
- * What the JSON pointer at the end of a `$ref` points at, whatever document is named before it.
- * @param root what "#" means
- * @returns undefined where there is nothing, and for a reference by another name
+ * Resolves the JSON pointer at the end of a `$ref`. The document in front of it is ignored.
+ * @param root value of "#"
+ * @returns undefined if the pointer leads nowhere, and for a reference by another name
  */
 export function referred(ref: unknown, root: unknown): unknown {
   const fragment = typeof ref === 'string' ? /#((?:\/.*)?)$/su.exec(ref)?.[1] : undefined;
@@ -43,13 +43,13 @@ export function referred(ref: unknown, root: unknown): unknown {
   return value;
 }
 
-/** A step of a JSON pointer in a URI. */
+/** Decodes a step of a JSON pointer in a URI. */
 function unescaped(step: string): string {
   let text = step;
   try {
     text = decodeURIComponent(step);
   } catch {
-    // No escape then.
+    // The step holds no valid escape sequence.
   }
   return text.replaceAll('~1', '/').replaceAll('~0', '~');
 }

@@ -1,7 +1,7 @@
 /**
- * A grammar as llguidance takes it, and what llguidance says of one in words for a caller.
+ * A grammar in the form that llguidance takes, and llguidance's errors as messages for a client.
  *
- * Knows: JSON Schema and Lark in the library's dialect, the form of calls. Must not know: threads, tokens.
+ * Must not know: threads, tokens.
  */
 import { CALL } from '../../text/tool-form.js';
 import type { CallsGrammar, Grammar } from '../protocol.js';
@@ -14,7 +14,7 @@ import { quoted } from '../../util/quoted.js';
 export type LibraryGrammar =
   { readonly type: 'json_schema'; readonly schema: object } | { readonly type: 'lark'; readonly grammar: string };
 
-/** On one line: small models can go on with white space for ever, and the gateway finds the end of a call by it. */
+/** On one line: small models can repeat white space forever, and the gateway finds the end of a call by its line. */
 const OPTIONS = { whitespace_flexible: false, item_separator: ', ', key_separator: ': ' };
 
 /** @throws SchemaError */
@@ -27,13 +27,13 @@ function withOptions(schema: string, expansion = noExpansion()): object {
   return { ...object, 'x-guidance': OPTIONS };
 }
 
-/** Rules before those of the functions, a line each. */
+/** Lines before the rules of the functions; each rule is a line. */
 const RULES_BEFORE = 2;
 
 function lark({ functions, most }: CallsGrammar): string {
   const more = most > 1 ? ` (${JSON.stringify(CALL.between)} call){0,${most - 1}}` : '';
   const names = functions.map((_, index) => `f${index}`).join(' | ');
-  // All of them are compiled for one request.
+  // One request compiles all functions together, so they share one limit.
   const expansion: Expansion = noExpansion();
   return [
     `start: call${more}`,
@@ -53,7 +53,7 @@ function ofFunction(index: number, schema: string, expansion: Expansion): object
   }
 }
 
-/** @throws SchemaError for one that the library must not see */
+/** @throws SchemaError for a grammar that the library must not see */
 export function libraryGrammar(grammar: Grammar): LibraryGrammar {
   return grammar.kind === 'json'
     ? { type: 'json_schema', schema: withOptions(grammar.schema) }
@@ -62,33 +62,33 @@ export function libraryGrammar(grammar: Grammar): LibraryGrammar {
 
 export interface InvalidGrammar {
   readonly message: string;
-  /** Index of the function whose schema it is about; null where it is about the whole. */
+  /** Index of the function whose schema has the fault; null if the fault concerns the whole grammar. */
   readonly part: number | null;
 }
 
-/** Names an option of the library's, which callers can't set. */
+/** This message names an option of the library that clients cannot set. */
 const ONE_OF = /oneOf constraints are not supported\. Enable .*/;
 
-/** Its first line; of a regular expression the next ones say what is wrong with it. */
+/** The message's first line. For a regular expression, also the reason, which follows on later lines. */
 function firstOf(text: string): string {
   const [line = '', pattern = '', ...more] = text.split('\n');
   const reason = more.find((each) => each.startsWith('error: '))?.replace('error: ', '');
   if (!line.endsWith('regex parse error:') || reason === undefined) return line;
-  // One of several lines is shown otherwise.
+  // The library indents a pattern of one line, and prints longer patterns differently.
   return `${line} ${reason}${pattern.startsWith('    ') ? `, in ${quoted(pattern.trim())}` : ''}`;
 }
 
 /**
- * What is wrong with a grammar, in one line: of what the library says, the first.
- * @returns null for everything else, since the library throws strings
+ * Maps an error of the library to an invalid grammar: the first fault, on one line.
+ * @returns null for any error but a SchemaError or a string, which the library throws
  */
 export function toInvalidGrammar(error: unknown, grammar: Grammar): InvalidGrammar | null {
   if (error instanceof SchemaError) return { message: error.message, part: error.part };
   if (typeof error !== 'string') return null;
   const text = firstOf(error)
     .replace(/^Failed to (compute mask|consume token): /, '')
-    .replace(ONE_OF, "oneOf can only be kept to where its branches can't overlap; use anyOf");
-  // In Lark it begins with the place: "at 4(5): failed to compile JSON schema: ...".
+    .replace(ONE_OF, "oneOf is supported only if its branches can't overlap; use anyOf");
+  // A message about Lark starts with the place: "at 4(5): failed to compile JSON schema: ...".
   const place =
     grammar.kind === 'calls' ? /^(?:at )?(\d+)\(\d+\): (?:failed to compile JSON schema: )?(.*)$/.exec(text) : null;
   const part = Number(place?.[1]) - 1 - RULES_BEFORE;

@@ -1,10 +1,10 @@
-/** What is said between the engine's thread and the thread of grammars. */
+/** Messages between the engine's main thread and the grammar thread. */
 import type { Grammar } from '../protocol.js';
 
 export interface GrammarThreadData {
   /** Path of the model's tokenizer.json. */
   readonly tokenizer: string;
-  /** The token that may come where a text is complete. */
+  /** End token that masks allow at the end of a complete text. */
   readonly end: number;
 }
 
@@ -13,7 +13,7 @@ export type ToGrammars =
       readonly type: 'open';
       readonly id: string;
       readonly grammar: Grammar;
-      /** What came before, where another thread had it. */
+      /** Accepted tokens, if another thread had the session before. */
       readonly tokens: readonly number[];
     }
   | { readonly type: 'accept'; readonly id: string; readonly token: number }
@@ -24,26 +24,26 @@ export type GrammarAnswer =
   | {
       readonly type: 'next';
       readonly id: string;
-      /** Null: nothing may come any more. */
+      /** Null: no token may come. */
       readonly mask: Uint8Array | null;
-      /** Whether the mask must be kept to (constraint.ts). */
+      /** Whether the mask is binding (constraint.ts). */
       readonly enforced: boolean;
     }
   | {
       readonly type: 'invalid';
       readonly id: string;
-      /** Meant for the caller. */
+      /** Meant for the client. */
       readonly message: string;
-      /** Index of the function that is wrong, or null. */
+      /** Index of the function with the fault, or null. */
       readonly part: number | null;
     };
 
 export type FromGrammars =
   | GrammarAnswer
-  /** First of all, unasked. */
+  /** Sent once, before all answers. */
   | { readonly type: 'loaded' }
   | {
-      /** The library broke down instead: the thread does nothing more, and must be ended. */
+      /** The library crashed instead of answering: the thread does nothing more and must be terminated. */
       readonly type: 'crashed';
       /** For the log. */
       readonly message: string;

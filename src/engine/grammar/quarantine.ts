@@ -1,35 +1,39 @@
 /**
- * Grammars that took their thread along a short while ago, so that none does it twice in a row.
+ * Grammars that recently broke their thread. They are rejected for a while, so that no grammar breaks two threads.
  *
- * Knows: grammars as data, and the errors that came of them. Must not know: threads.
+ * Must not know: threads.
  */
 import { createHash } from 'node:crypto';
 import { monotonicMs } from '../../util/clock.js';
 import type { Grammar } from '../protocol.js';
 
-/** Clients try twice more by themselves, within seconds; what starved a thread may be over after that. */
+/** Clients retry twice within seconds. A machine that starved a thread may have recovered after this time. */
 const QUARANTINE_MS = 60_000;
-const MOST = 256;
+/** Most grammars in quarantine. */
+const MAX_GRAMMARS = 256;
 
 export class Quarantine {
   /** By digest, oldest first. */
   readonly #known = new Map<string, { readonly until: number; readonly error: Error }>();
+  readonly #clock: () => number;
 
-  constructor(private readonly clock: () => number = monotonicMs) {}
+  constructor(clock: () => number = monotonicMs) {
+    this.#clock = clock;
+  }
 
   add(grammar: Grammar, error: Error): void {
     const digest = digestOf(grammar);
     this.#known.delete(digest);
-    this.#known.set(digest, { until: this.clock() + QUARANTINE_MS, error });
+    this.#known.set(digest, { until: this.#clock() + QUARANTINE_MS, error });
     const [oldest] = this.#known.keys();
-    if (this.#known.size > MOST && oldest !== undefined) this.#known.delete(oldest);
+    if (this.#known.size > MAX_GRAMMARS && oldest !== undefined) this.#known.delete(oldest);
   }
 
-  /** @throws the error that came of this grammar lately */
+  /** @throws the error of this grammar while it is in quarantine */
   check(grammar: Grammar): void {
     if (this.#known.size === 0) return;
     const found = this.#known.get(digestOf(grammar));
-    if (found !== undefined && this.clock() < found.until) throw found.error;
+    if (found !== undefined && this.#clock() < found.until) throw found.error;
   }
 }
 

@@ -1,63 +1,67 @@
 /**
- * The thread of grammars, watched: it owes an answer to each `open` and `accept`, in order, and is ended where it breaks
- * down or is silent for too long.
+ * Supervises the grammar thread, which answers each `open` and `accept` in order. A thread that crashes or stays silent for
+ * too long is terminated.
  *
- * Knows: threads and the messages. Must not know: sequences, what becomes of those that it held.
+ * Must not know: sequences, and what happens to the sessions of a lost thread.
  */
 import { Worker } from 'node:worker_threads';
 import type { Grammar } from '../protocol.js';
 import { Watchdog } from '../../util/watchdog.js';
 import type { FromGrammars, GrammarAnswer, GrammarThreadData, ToGrammars } from './messages.js';
 
-/** A thread that is silent for longer is stuck in a grammar, or starved, ms. */
+/** A thread that is silent for longer is stuck in a grammar, or starved. */
 const SILENCE_MS = 10_000;
-/** The same while it loads, a second's work on a machine that may be busy. */
+/** The same while the thread loads, which takes a second on an idle machine. */
 const LOADING_MS = 30_000;
-/** Whose message a thread was at. It may be closed by now: clients leave, budgets are over. */
+
+/** The session whose message a thread was processing. It may be closed by now: clients disconnect, budgets expire. */
 export interface Offender {
   readonly id: string;
   readonly grammar: Grammar;
 }
 
-/** How a thread ended. */
+/** The end of a thread. */
 export interface Loss {
   /** For the log. */
   readonly why: string;
-  /** Null where it was at no message, or had not got that far. */
+  /** Null if the thread was processing no message, or had not loaded. */
   readonly offender: Offender | null;
-  /** Whether the library broke down on that message. */
+  /** Whether the library crashed on that message. */
   readonly isCrashed: boolean;
-  /** Whether it had got ready: if not, neither will another one. */
+  /** Whether the thread had loaded; if not, another thread will not load either. */
   readonly wasLoaded: boolean;
 }
 
 export interface ThreadListener {
   answered(answer: GrammarAnswer): void;
-  /** Nothing comes after it. */
+  /** The last call. */
   lost(loss: Loss): void;
 }
 
 export class SupervisedWorker {
   readonly #worker: Worker;
-  /** Whose answers it owes, in order. */
+  /** Senders of unanswered messages, in order. */
   readonly #pending: Offender[] = [];
   #isLoaded = false;
   #isOver = false;
-  /** Where this process was in a long step, or suspended, what came or comes after all is read between its two looks. */
+  readonly #options: { readonly silenceMs?: number };
+  readonly #listener: ThreadListener;
+  /**
+   * A thread times out at the second of two checks. Between them, this process reads answers that arrived during a long
+   * step or a suspension.
+   */
   readonly #watchdog = new Watchdog(
     () => undefined,
     () => {
-      this.#lose('it takes too long');
+      this.#lose('it did not answer in time');
     },
     1,
   );
 
-  /** @throws Error where the system has no room for a thread */
-  constructor(
-    data: GrammarThreadData,
-    private readonly options: { readonly silenceMs?: number },
-    private readonly listener: ThreadListener,
-  ) {
+  /** @throws Error if the system cannot create a thread */
+  constructor(data: GrammarThreadData, options: { readonly silenceMs?: number }, listener: ThreadListener) {
+    this.#options = options;
+    this.#listener = listener;
     this.#worker = new Worker(new URL('./thread.js', import.meta.url), { workerData: data });
     this.#worker.on('message', (message: FromGrammars) => {
       this.#answered(message);
@@ -66,23 +70,23 @@ export class SupervisedWorker {
       this.#lose(error.message);
     });
     this.#worker.on('exit', (code) => {
-      this.#lose(`it ended with code ${code}`);
+      this.#lose(`it exited with code ${code}`);
     });
-    // After its listeners, which would hold the process again.
+    // Called after the listeners are added: adding one refs the worker again.
     this.#worker.unref();
   }
 
-  /** @param grammar that the message is about */
+  /** @param grammar of the message's session */
   send(message: ToGrammars, grammar: Grammar): void {
     this.#worker.postMessage(message);
     if (message.type === 'close') return;
     this.#pending.push({ id: message.id, grammar });
-    // What is asked of a thread that is stuck makes it no younger.
+    // Messages to a thread that is already busy do not restart its time limit.
     if (this.#pending.length === 1) this.#guard();
   }
 
   #answered(message: FromGrammars): void {
-    // What an ended one had still to say is not owed any more.
+    // A terminated thread may still deliver messages; they are ignored.
     if (this.#isOver) return;
     this.#isLoaded = true;
     if (message.type === 'crashed') {
@@ -91,14 +95,14 @@ export class SupervisedWorker {
     }
     if (message.type !== 'loaded') {
       this.#pending.shift();
-      this.listener.answered(message);
+      this.#listener.answered(message);
     }
     this.#guard();
   }
 
-  /** Ends a thread that is stuck while answers are owed. Begins anew where it watches already. */
+  /** Starts or restarts the time limit while answers are pending. */
   #guard(): void {
-    const silenceMs = this.options.silenceMs ?? (this.#isLoaded ? SILENCE_MS : LOADING_MS);
+    const silenceMs = this.#options.silenceMs ?? (this.#isLoaded ? SILENCE_MS : LOADING_MS);
     if (this.#pending.length === 0) this.#watchdog.stop();
     else this.#watchdog.start(silenceMs / 2);
   }
@@ -109,6 +113,6 @@ export class SupervisedWorker {
     this.#watchdog.stop();
     void this.#worker.terminate();
     const offender = this.#isLoaded ? (this.#pending[0] ?? null) : null;
-    this.listener.lost({ why, offender, isCrashed, wasLoaded: this.#isLoaded });
+    this.#listener.lost({ why, offender, isCrashed, wasLoaded: this.#isLoaded });
   }
 }

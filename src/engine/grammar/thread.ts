@@ -1,10 +1,10 @@
 /**
- * The thread of grammars: JSON schemas and calls become masks over the vocabulary, beside the engine's steps.
+ * The grammar thread: turns JSON schemas and calls into masks over the vocabulary, beside the engine's steps.
  *
- * Knows: llguidance. Must not know: sequences' depth, budgets, logits.
- * Parsers are expensive to make (a second, tens of megabytes) and cheap to set to another grammar: they are kept.
- * Whatever is not an error of a grammar ends the thread; the other side (grammars.ts) starts another one. A panic of the
- * library leaves its memory as it happens to be, so that nothing else may run there after it.
+ * Must not know: sequences' depth, budgets, logits.
+ * A parser is expensive to create (a second, tens of megabytes) and cheap to reset to another grammar, so it is reused.
+ * Any error that is not a fault of a grammar ends the thread; the other side (grammars.ts) starts another one. After a
+ * panic, the library's memory is undefined, so no other grammar may run there.
  */
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -16,13 +16,13 @@ import { toInvalidGrammar, libraryGrammar, type LibraryGrammar } from './library
 import type { FromGrammars, GrammarThreadData, ToGrammars } from './messages.js';
 import { grammarVocabulary, type GrammarVocabulary } from './vocabulary.js';
 
-/** What is used of the library, whose own types don't resolve under Node's module rules. It throws strings. */
+/** The part of the library in use; its own types do not resolve under Node's module rules. It throws strings. */
 interface Parser {
   reset(grammar: LibraryGrammar): void;
   advance(token: number): void;
-  /** Whether nothing may come any more. */
+  /** Whether no token may come. */
   isComplete(): boolean;
-  /** By token id: 1 may come next. */
+  /** By token id: 1 for a token that may come next. */
   getTokenMask(): Uint8Array;
 }
 const { GuidanceParser } = llguidance as unknown as {
@@ -32,12 +32,12 @@ const { GuidanceParser } = llguidance as unknown as {
 interface Session {
   readonly parser: Parser;
   readonly grammar: Grammar;
-  /** Bytes before its masks bind. */
+  /** Bytes until the masks are enforced. */
   left: number;
 }
 
 const port = parentPort;
-if (port === null) throw new Error('this module is the body of a thread');
+if (port === null) throw new Error('this module must run as a worker thread');
 const { tokenizer, end } = workerData as GrammarThreadData;
 const tokens = tokenBytes(JSON.parse(readFileSync(tokenizer, 'utf8')) as TokenizerJson);
 const vocabulary = grammarVocabulary(tokens, end);
@@ -54,7 +54,7 @@ function next(id: string, { parser, left }: Session): void {
   say({ type: 'next', id, mask, enforced: left <= 0 }, mask === null ? [] : [mask.buffer as ArrayBuffer]);
 }
 
-/** @returns once the next message may be read: never, after the library broke down */
+/** @returns a promise that resolves when the next message may be read; never after a crash of the library */
 function answer(id: string, each: Session, act: () => void): Promise<void> {
   try {
     act();
@@ -104,7 +104,7 @@ async function handle(message: ToGrammars): Promise<void> {
   });
 }
 
-// One after another: a parser in the making must not be overtaken.
+// Messages run one after another: none may overtake a parser that is being created.
 let last = Promise.resolve();
 port.on('message', (message: ToGrammars) => {
   last = last.then(() => handle(message));

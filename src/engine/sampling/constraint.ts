@@ -1,35 +1,35 @@
-/** What bounds the next token of a sequence. Knows: token ids. Must not know: grammars, how masks are made. */
+/** Limits the next token of a sequence. Knows: token ids. Must not know: grammars, how masks are made. */
 
 export interface Constraint {
-  /** By token id: 1 may come next. Null while it is being found out, or once anything may come. */
+  /** By token id: 1 for a token that may come next. Null while the mask is pending, after release, and if no token may come. */
   readonly mask: Uint8Array | null;
-  /** Whether the mask must be kept to. Until then it only tells what the answer becomes by what comes. */
+  /** Whether the mask is binding. Before, any token may come, and the token decides the kind of answer. */
   readonly enforced: boolean;
-  /** Another kind of answer came: from now on anything may, and nothing more is asked. */
+  /** Another kind of answer began: any token may come, and the constraint has no further effect. */
   readonly released: boolean;
-  /** Nothing may come any more: the answer is complete. */
+  /** The answer is complete: no token may come. */
   readonly complete: boolean;
-  /** Why it can't go on, or null. */
+  /** The failure of the constraint, or null. */
   readonly failed: ConstraintFailure | null;
-  /** Tells which token came. */
+  /** Reports the next token. */
   accept(token: number): void;
-  /** Nothing more is asked. */
+  /** Frees the constraint's resources. */
   close(): void;
 }
 
 export interface ConstraintFailure {
   /** For the log. */
   readonly message: string;
-  /** It was not the answer's fault: the same request may well succeed. */
+  /** This answer did not cause the failure: the same request may succeed. */
   readonly isLost: boolean;
 }
 
-/** Whether the next token can't be chosen yet. */
+/** Whether the next token has to wait for a mask. */
 export function isPending({ mask, released, complete, failed }: Constraint): boolean {
   return mask === null && !released && !complete && failed === null;
 }
 
-/** Makes what may not come impossible. @param logits changed in place */
+/** Sets the logits of excluded tokens to -Infinity, in place. */
 export function applyMask(logits: Float32Array, mask: Uint8Array): void {
   for (let id = 0; id < logits.length; id++) if (mask[id] !== 1) logits[id] = -Infinity;
 }

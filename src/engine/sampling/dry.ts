@@ -1,22 +1,22 @@
 /**
- * DRY ("don't repeat yourself"): makes a token less likely the longer a piece of the answer it would repeat.
+ * DRY ("don't repeat yourself"): penalizes tokens that would continue a repetition, by the length of the repetition.
  *
- * Knows: token ids. Must not know: logits, sequences, exits.
+ * Must not know: logits, sequences, exits.
  *
- * The rule is that of llama.cpp's `dry` sampler without sequence breakers: where the last n tokens have stood before,
- * the token that followed them there loses multiplier * base^(n - allowedLength), once n is allowedLength or more.
- * Text that doesn't repeat itself is left as it is, which no penalty on single tokens does.
+ * The rule is that of llama.cpp's `dry` sampler without sequence breakers. If the last n tokens occurred earlier, the
+ * token that followed them there loses multiplier * base^(n - allowedLength), from n = allowedLength on. Text without
+ * repetitions stays unchanged, unlike with penalties on single tokens.
  */
 import type { Dry } from '../../model/manifest.js';
 
-/** No match is followed further back: its penalty is beyond every logit long before. */
-const LONGEST_MATCH = 64;
+/** Longest repetition that is measured: its penalty exceeds every logit. */
+const LONGEST_MATCH_TOKENS = 64;
 
 /**
- * What each token that would go on with a repetition loses.
- * @param tokens prompt and answer, up to the token that is looked for; quoting the prompt is no repetition
- * @param start where the answer begins
- * @returns positive amounts by token id; empty where nothing is repeated
+ * Penalties of tokens that would continue a repetition.
+ * @param tokens prompt and answer, up to the token to sample; a quotation of the prompt is not a repetition
+ * @param start first position of the answer
+ * @returns positive amounts by token id; empty without a repetition
  */
 export function repetitionPenalties(
   tokens: readonly number[],
@@ -28,10 +28,11 @@ export function repetitionPenalties(
   const lengths = new Map<number, number>();
   for (let at = last - 1; at >= start; at--) {
     const next = tokens[at + 1];
-    // A token that loses the most already loses no more: a loop of one token would be compared all over.
-    if (tokens[at] !== tokens[last] || next === undefined || lengths.get(next) === LONGEST_MATCH) continue;
+    // A token with the largest penalty is skipped: otherwise a loop of one token would compare all positions.
+    if (tokens[at] !== tokens[last] || next === undefined || lengths.get(next) === LONGEST_MATCH_TOKENS) continue;
     let length = 1;
-    while (length < LONGEST_MATCH && at - length >= start && tokens[at - length] === tokens[last - length]) length++;
+    while (length < LONGEST_MATCH_TOKENS && at - length >= start && tokens[at - length] === tokens[last - length])
+      length++;
     if (length < allowedLength) continue;
     lengths.set(next, Math.max(length, lengths.get(next) ?? 0));
   }

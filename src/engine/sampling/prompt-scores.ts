@@ -1,7 +1,7 @@
 /**
- * Log-probabilities of a prompt's own tokens (echo), chunk by chunk as prefill yields their hidden states.
+ * Log-probabilities of a prompt's own tokens (echo), chunk by chunk as prefill produces their hidden states.
  *
- * Knows: the head runner. Must not know: scheduling.
+ * Must not know: scheduling.
  */
 import type { PrefillResult } from '../execution/run-prefill.js';
 import { describe } from './sample-batch.js';
@@ -9,7 +9,7 @@ import type { Executor } from '../execution/executor.js';
 import type { PromptEvent, TokenLogprobs } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 
-/** Scores what a chunk reached. */
+/** Scores the positions that a chunk has reached, and adds them to `events`. */
 export function scorePrompt(
   executor: Executor,
   sequence: Sequence,
@@ -20,14 +20,14 @@ export function scorePrompt(
   if (alternatives === null || output === null) return;
   const { head, model } = executor;
   const scores: TokenLogprobs[] = [];
-  // Position p predicts token p + 1.
+  // The logits of position p predict token p + 1.
   const start = Math.max(output.start, sequence.promptScored - 1);
   const end = Math.min(output.end, sequence.promptLength - 1);
   const { norm } = executor.exit(sequence.exit);
   for (let first = start; first < end; first += model.limits.maxRows) {
     const rows = Math.min(model.limits.maxRows, end - first);
     head.inverseTemperatures.fill(1, 0, rows);
-    for (let row = 0; row < rows; row++) head.targets[row] = BigInt(sequence.tokens[first + row + 1] ?? 0);
+    sequence.tokens.slice(first + 1, first + 1 + rows).forEach((token, row) => (head.targets[row] = BigInt(token)));
     head.logitsOf(output.address + BigInt((first - output.start) * model.hiddenBytes), rows, norm);
     head.select(0, rows);
     for (let row = 0; row < rows; row++) {

@@ -1,7 +1,7 @@
 /** A seedable stream of uniform numbers (sfc32, Chris Doty-Humphrey's PractRand): same seed, same stream, anywhere. */
 import { randomInt } from 'node:crypto';
 
-/** A stream that can be looked ahead in. */
+/** A stream that allows looking ahead. */
 export class Draws {
   readonly #stream: () => number;
   readonly #ahead: number[] = [];
@@ -16,7 +16,7 @@ export class Draws {
     return this.#ahead.shift() ?? this.#stream();
   }
 
-  /** What `next` will give after `skip` others. */
+  /** The result of `next` after `skip` other calls. */
   peek(skip: number): number {
     while (this.#ahead.length <= skip) this.#ahead.push(this.#stream());
     return this.#ahead[skip] ?? NaN;
@@ -39,7 +39,7 @@ export function randomStream(seed: number | null): () => number {
     c |= 0;
     return (sum >>> 0) / 2 ** 32;
   };
-  // The first outputs of neighbouring seeds are alike.
+  // The first outputs of neighbouring seeds are similar.
   for (let round = 0; round < 12; round++) next();
   return next;
 }

@@ -1,7 +1,7 @@
 /**
- * From a batch's logits to one token per row.
+ * Samples one token per row from a batch's logits.
  *
- * Knows: the head runner and the sampler. Must not know: slots, scheduling.
+ * Must not know: slots, scheduling.
  */
 import type { HeadRunner, SelectedRow } from '../../model/head-runner.js';
 import { applyMask } from './constraint.js';
@@ -14,7 +14,7 @@ export interface SampledToken {
   readonly logprobs: TokenLogprobs | null;
 }
 
-/** Greedy without anything else: the argmax graph alone decides. Such rows must come first in the batch. */
+/** Greedy without any other setting: the argmax graph alone decides. These rows must come first in the batch. */
 export function isPlainGreedy(sequence: Sequence): boolean {
   return (
     sequence.request.sampling.temperature === 0 &&
@@ -24,7 +24,7 @@ export function isPlainGreedy(sequence: Sequence): boolean {
   );
 }
 
-/** @param sequences row i's sequence; the plain greedy ones first */
+/** @param sequences sequences by row, plain greedy ones first */
 export function sampleBatch(head: HeadRunner, sequences: readonly Sequence[]): SampledToken[] {
   sequences.forEach((sequence, row) => {
     if (penalizesInPlace(sequence)) head.applyPenalties(row, sequence.dryPenalties());
@@ -37,8 +37,8 @@ export function sampleBatch(head: HeadRunner, sequences: readonly Sequence[]): S
 }
 
 /**
- * Readies the head's rows for one sequence, as its next positions: row i, which has what follows i draft tokens, is
- * chosen by `choiceOf` after the sequence took them.
+ * Prepares the head's rows for the next positions of one sequence. Row i holds the logits after i draft tokens;
+ * `sampledToken` samples from it once the sequence has accepted these tokens.
  * @returns whether the argmax graph alone decides
  */
 export function prepareVerification(head: HeadRunner, sequence: Sequence, draft: readonly number[]): boolean {
@@ -51,16 +51,16 @@ export function prepareVerification(head: HeadRunner, sequence: Sequence, draft:
   return isArgmax;
 }
 
-/** The token of a row that is ready. @param isArgmax whether it is by the argmax graph */
+/** Samples the token of a prepared row. @param isArgmax whether the argmax graph decides */
 export function sampledToken(head: HeadRunner, row: number, sequence: Sequence, isArgmax: boolean): SampledToken {
   return isArgmax ? { token: Number(head.argmaxIds[row]), logprobs: null } : choose(head, row, sequence);
 }
 
 /**
- * What row 0 drafts for a token that the sequence has yet to draw: with the very draw, so that it is the token itself
- * wherever both distributions agree.
- * @param ahead draws before that one
- * @param confident null where the token is less likely than that, at temperature 1
+ * Drafts a token from row 0 with the random draw that the sequence will use for this position. The draft is then equal
+ * to the sampled token wherever both distributions agree.
+ * @param ahead draws before this one
+ * @param confident least probability at temperature 1; below it, the result is null
  */
 export function draftToken(head: HeadRunner, sequence: Sequence, ahead: number, confident: number): number | null {
   head.applyPenalties(0, sequence.dryPenalties());
@@ -84,7 +84,7 @@ function select(head: HeadRunner, first: number, sequences: readonly Sequence[])
   head.select(first, sequences.length);
 }
 
-/** What a selected row says about one token. @param logit the token's logit */
+/** Log-probability of one token in a selected row, with alternatives. @param logit the token's logit */
 export function describe(row: SelectedRow, logit: number, alternatives: number): TokenLogprobs {
   return {
     logprob: logit - row.lse,
@@ -115,7 +115,7 @@ function choose(head: HeadRunner, row: number, sequence: Sequence): SampledToken
     const logits = head.fullLogits(row);
     const own = logits.slice();
     if (sequence.constraint?.enforced && sequence.constraint.mask) applyMask(own, sequence.constraint.mask);
-    // Where nothing is possible, what the model would rather say is better than any id.
+    // If the mask excludes every token, the model's most likely token is the fallback.
     token = sampleFull(own, sampling, sequence.counts, u) ?? Number(selected.ids[0]);
     logit = logits[token] ?? NaN;
   }
@@ -123,25 +123,25 @@ function choose(head: HeadRunner, row: number, sequence: Sequence): SampledToken
 }
 
 /**
- * Whether the device's own logits may be lowered where the sequence repeats itself: then no graph has to be asked for
- * more. Not where log-probabilities are told, which are those of before, or where a penalty multiplies them.
+ * Whether DRY penalties may change the device's own logits, which spares reading the full row. Not for requests with
+ * log-probabilities, which are those before penalties, and not under a multiplicative penalty.
  */
 function penalizesInPlace(sequence: Sequence): boolean {
   return sequence.request.logprobs === null && !sequence.wantsAllLogits;
 }
 
-/** What is repeated, as a bias. */
+/** DRY penalties as logit biases. */
 function penaltyBias(sequence: Sequence): (readonly [number, number])[] {
   return Array.from(sequence.dryPenalties(), ([id, amount]) => [id, -amount] as const);
 }
 
-/** Whether an end token may not come yet (min_tokens). What has no other way to go on may end. */
+/** Whether min_tokens forbids an end token. An answer that can only end may end. */
 function mustGoOn(sequence: Sequence): boolean {
   const { request, generated } = sequence;
   return generated < request.minTokens && request.stopTokens.length > 0 && !mayOnlyEnd(sequence);
 }
 
-/** Whether what an answer keeps to is complete and allows nothing more. */
+/** Whether the constraint allows end tokens only. */
 function mayOnlyEnd({ request, constraint }: Sequence): boolean {
   if (constraint?.enforced !== true || constraint.mask === null) return false;
   return constraint.mask.every((allowed, id) => allowed !== 1 || request.stopTokens.includes(id));

@@ -1,12 +1,12 @@
 /**
- * Choosing a token: pure functions over logits.
+ * Samples a token: pure functions over logits.
  *
- * Knows: sampling rules (temperature, top_k, top_p, min_p, penalties, bias). Must not know: sequences, tensors.
+ * Must not know: sequences, tensors.
  * The order of the rules is vLLM's: bias and penalties on logits, temperature, then top_k, top_p and min_p.
  */
 import type { Sampling } from '../protocol.js';
 
-/** The most likely token, nothing else. */
+/** Always samples the most likely token. */
 export const GREEDY: Sampling = {
   temperature: 0,
   topP: 1,
@@ -19,20 +19,20 @@ export const GREEDY: Sampling = {
   logitBias: [],
 };
 
-/** The largest logits of a row, falling, and the log-sum-exp of all of them divided by the temperature. */
+/** The largest logits of a row, descending, and the log-sum-exp of all of them divided by the temperature. */
 export interface TopLogits {
   readonly values: ArrayLike<number>;
   readonly ids: ArrayLike<number | bigint>;
   readonly lseT: number;
 }
 
-/** How often each token occurred: in the prompt (repetition penalty only) and in the answer. */
+/** Tokens of the prompt (for the repetition penalty) and counts of the answer's tokens. */
 export interface TokenCounts {
   readonly prompt: ReadonlySet<number>;
   readonly answer: ReadonlyMap<number, number>;
 }
 
-/** Whether a request changes logits one by one, so that the top of the unchanged ones can't decide. */
+/** Whether a request changes single logits, so that the largest unchanged logits cannot decide. */
 export function needsAllLogits(sampling: Sampling): boolean {
   return (
     sampling.presencePenalty !== 0 ||
@@ -43,9 +43,9 @@ export function needsAllLogits(sampling: Sampling): boolean {
 }
 
 /**
- * Samples from the top logits alone, exactly as from all of them.
+ * Samples from the largest logits, with the same result as from all logits.
  * @param u uniform in [0, 1)
- * @returns the token, or null when the draw may fall below the known top: then `sampleFull` decides with the same u
+ * @returns the token, or null when the draw may fall below the largest logits: then `sampleFull` decides with the same u
  */
 export function sampleTop(top: TopLogits, sampling: Sampling, u: number): number | null {
   const { values, ids, lseT } = top;
@@ -55,14 +55,14 @@ export function sampleTop(top: TopLogits, sampling: Sampling, u: number): number
   const count = sampling.topK > 0 ? Math.min(sampling.topK, known) : known;
   if (sampling.topK > known) return null;
   const inverse = 1 / sampling.temperature;
-  // With top_k, probabilities are relative to the kept tokens; without, to all (lseT).
+  // With top_k, probabilities are relative to the kept tokens; without it, to all tokens (lseT).
   const probabilities = new Float64Array(count);
   let kept = 0;
   for (let i = 0; i < count; i++) kept += probabilities[i] = Math.exp((values[i] ?? -Infinity) * inverse - lseT);
   const total = sampling.topK > 0 ? kept : 1;
   const cut = nucleus(probabilities, total, sampling);
   const complete = sampling.topK > 0 || cut.closed;
-  // What top_p or min_p keep in all ends below the known top: its mass is unknown.
+  // The tokens kept by top_p or min_p reach below the known logits, so their total mass is unknown.
   if (!complete && (sampling.topP < 1 || sampling.minP > 0)) return null;
   const mass = complete ? cut.mass : total;
   let left = u * mass;
@@ -70,18 +70,18 @@ export function sampleTop(top: TopLogits, sampling: Sampling, u: number): number
     left -= probabilities[i] ?? 0;
     if (left < 0) return Number(ids[i]);
   }
-  // Rounding of u * mass may leave a crumb after the last token of a complete set.
+  // Rounding of u * mass may leave a remainder after the last token of a complete set.
   return complete ? Number(ids[cut.count - 1]) : null;
 }
 
-/** Tokens that are sorted at first where no top_k says how many; few draws need more. */
-const FIRST_SORTED = 256;
+/** Tokens to sort first without a top_k; few draws need more. */
+const FIRST_SORTED_TOKENS = 256;
 
 /**
- * Samples from all logits of a row. Sorts no more of them than the draw needs: as many as top_k keeps, or the largest
- * few hundred, then eight times as many until the draw falls among them.
+ * Samples from all logits of a row. It sorts only as many as the draw needs: first top_k or FIRST_SORTED_TOKENS of them, then
+ * eight times as many, until the draw falls among them.
  * @param logits changed in place
- * @returns null where no token is possible
+ * @returns null if no token is possible
  */
 export function sampleFull(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number | null {
   adjust(logits, sampling, counts);
@@ -90,15 +90,15 @@ export function sampleFull(logits: Float32Array, sampling: Sampling, counts: Tok
   const kept = { ...sampling, topK: Math.min(sampling.topK, possible) };
   const inverse = sampling.temperature === 0 ? 1 : 1 / sampling.temperature;
   const greedy = sampling.temperature === 0 || kept.topK === 1;
-  const first = greedy ? 1 : kept.topK || FIRST_SORTED;
+  const first = greedy ? 1 : kept.topK || FIRST_SORTED_TOKENS;
   let lseT: number | null = null;
   for (let count = first; ; count *= 8) {
     const ids = largest(logits, count);
     const values = ids.map((id) => logits[id] ?? -Infinity);
     const best = (values[0] ?? 0) * inverse;
-    // With top_k, probabilities are relative to the kept ones: any constant does.
+    // With top_k, probabilities are relative to the kept tokens: any constant works.
     lseT ??= greedy || kept.topK > 0 ? best : best + Math.log(sumOfExp(logits, inverse, best));
-    // Once all are sorted, nothing can be kept below them.
+    // With all logits sorted, no kept token lies below them.
     const rules = ids.length === possible ? { ...kept, topK: kept.topK || possible } : kept;
     const token = sampleTop({ values, ids, lseT }, rules, u);
     if (token !== null) return token;
@@ -125,7 +125,7 @@ export function adjust(logits: Float32Array, sampling: Sampling, counts: TokenCo
   for (const [id, bias] of sampling.logitBias) logits[id] = (logits[id] ?? 0) + bias;
 }
 
-/** How many of the falling probabilities top_p and min_p keep, and whether tokens below them can't be kept. */
+/** Number and mass of the probabilities that top_p and min_p keep; `closed` if no token below them can be kept. */
 function nucleus(
   probabilities: Float64Array,
   total: number,
@@ -141,18 +141,18 @@ function nucleus(
   return { count: probabilities.length, mass, closed: topP < 1 && mass >= topP * total };
 }
 
-/** Room for a token id below the order of its logit in one exact number. */
+/** Bits for a token id below its logit's sort key, so that both fit one exact number. */
 const ID_BITS = 20;
 
-/** The bits of a float turned round so that they fall while it rises, 32 bits unsigned. */
+/** Maps the bits of a float to an unsigned 32-bit key that falls while the float rises. */
 function falling(bits: number): number {
   return bits >= 2 ** 31 ? bits : 2 ** 31 - 1 - bits;
 }
 
-/** How many logits have each value of the upper half of `falling`; of the row that `fillBins` saw last. */
+/** Histogram of the upper 16 bits of `falling`, for the row that `fillBins` read last. */
 const bins = new Uint32Array(2 ** 16);
 
-/** @returns how many tokens are possible at all */
+/** @returns number of possible tokens */
 function fillBins(logits: Float32Array): number {
   const bits = new Uint32Array(logits.buffer, logits.byteOffset, logits.length);
   bins.fill(0);
@@ -167,9 +167,9 @@ function fillBins(logits: Float32Array): number {
 }
 
 /**
- * The ids of the `least` largest logits, falling (of equal ones the lower id first), and of those that share a bin with
- * the last of them. Logit and id become one number, because sorting numbers natively is several times faster than
- * calling a comparison.
+ * The ids of at least the `least` largest logits, descending; of equal logits, the lower id first. All logits in the bin
+ * of the last one are included. Logit and id form one number, because native sorting of numbers is several times faster
+ * than sorting with a comparison function.
  */
 function largest(logits: Float32Array, least: number): number[] {
   let count = 0;

@@ -1,22 +1,20 @@
 /**
- * Moves the rows of a batch together before it decodes, where that pays.
+ * Moves the rows of a batch together before it decodes, if the move costs less than it saves.
  *
- * Knows: slots, what moving and wasted rows cost. Must not know: requests, sampling.
+ * Must not know: requests, sampling.
  */
 import type { Executor } from '../execution/executor.js';
 import type { Sequence } from '../sequence.js';
 import type { Slot } from './slot.js';
 import type { SlotTable } from './slot-table.js';
 
-/** Steps over which exchanging slots must pay for itself: a typical answer has more left. */
+/** Steps over which an exchange of slots must pay off; a typical answer has more left. */
 const COMPACTION_HORIZON_STEPS = 32;
-/**
- * Bytes per millisecond that slots move with, what it takes besides to make their pages and to give the old ones back
- * (measured, 2 cores: 40 and 400 positions change places in 4 ms, in 16 with pages), and what a row too many costs in
- * a layer of the embedded model (0.018 ms with w8a8, 0.04 with int4).
- */
+/** Bandwidth of moving slots between written pages (2 cores: 4 ms to exchange 40 and 400 positions). */
 const MOVE_BYTES_PER_MS = 6e6;
+/** Bandwidth of committing new pages and releasing the old ones (2 cores: the same exchange takes 16 ms with it). */
 const FRESH_BYTES_PER_MS = 2e6;
+/** Cost of an unneeded row in a layer of the embedded model (0.018 ms with w8a8, 0.04 ms with int4). */
 const WASTED_ROW_LAYER_MS = 0.02;
 
 export interface DecodingRow {
@@ -28,13 +26,13 @@ export interface DecodingRow {
 export interface CompactionPlan {
   /** Index pairs to exchange, in order. */
   readonly swaps: readonly (readonly [number, number])[];
-  /** Rows per stage that are computed for nobody as things lie now. */
+  /** Unneeded rows per stage in the present order. */
   readonly waste: readonly number[];
 }
 
 /**
- * Which slots to exchange so that the batch of each stage is dense: deepest rows first. Pure.
- * @param rows the decoding rows, any order; a row may lie at any index
+ * Selects slots to exchange so that the batch of each stage is dense: deepest rows first. Pure.
+ * @param rows decoding rows, in any order and at any index
  */
 export function planCompaction(rows: readonly DecodingRow[], stages: number): CompactionPlan {
   const waste = Array.from({ length: stages }, (_, stage) => {
@@ -48,7 +46,7 @@ export function planCompaction(rows: readonly DecodingRow[], stages: number): Co
   wanted.forEach((stage, target) => {
     const present = at.get(target);
     if (present === stage) return;
-    // The row to bring here is the one that lies furthest out, so that the range shrinks.
+    // Of the candidates, the row with the highest index moves here, so that the range shrinks.
     let source = -1;
     for (const [index, depth] of at) if (index > target && depth === stage && index > source) source = index;
     if (source < 0) return;
@@ -60,7 +58,7 @@ export function planCompaction(rows: readonly DecodingRow[], stages: number): Co
   return { swaps, waste };
 }
 
-/** Exchanges slots where the rows that the batch would compute for nobody cost more than the exchange. */
+/** Exchanges slots where the unneeded rows of the batch cost more than the exchange. */
 export function compact(executor: Executor, rows: readonly Sequence[]): void {
   const { table, units } = executor;
   const placed = rows.flatMap(({ slot, exit }) =>

@@ -1,41 +1,41 @@
 /**
- * Prompts that begin alike and are under way together: one goes first, the others take from it what they share.
+ * Links prompts in progress that share a prefix: one prompt leads, and the others copy the shared part from it.
  *
- * Pure. Knows: sequences, their tokens, who is due when. Must not know: memory, plans.
+ * Pure. Must not know: memory, plans.
  *
- * Nobody is held up by it: who goes first is the router's choice, and whoever does takes along what any other has done
- * by then (SlotManager.share). A leader only tells what is coming, so that plans count it once and it is taken over as
- * soon as it is there.
+ * A leader delays no other prompt: the router decides which prompt runs first, and that prompt copies any progress that
+ * exists by then (SlotManager.share). The link announces the coming prefix. Plans then count it once, and followers copy
+ * it as soon as it is ready.
  */
-import { LEAST_MATCH, commonLength } from './prefix.js';
+import { LEAST_MATCH_TOKENS, commonLength } from './prefix.js';
 import type { PrefixLeader, Sequence } from '../sequence.js';
 
-/** Sequences that are compared, newest first: those that arrive together are next to each other. */
-const COMPARED = 64;
+/** Most sequences that are compared, newest first: sequences of one burst are neighbours. */
+const COMPARED_SEQUENCES = 64;
 
 /**
- * The one with the longest common beginning among those that still have to prefill it and are due no later.
- * @param before those that are ahead of the sequence in order of service, newest last
+ * The sequence with the longest common prefix among those that still prefill it and are due no later.
+ * @param before sequences ahead in order of service, newest last
  */
 export function leaderOf(sequence: Sequence, before: readonly Sequence[]): PrefixLeader | null {
   let best: PrefixLeader | null = null;
-  for (const by of before.slice(-COMPARED).reverse()) {
-    const most = Math.min(sequence.tokens.length, by.tokens.length) - 1;
-    // Who is about to end brings nothing any more.
-    if (by.ending !== null || most < (best?.length ?? 0)) continue;
-    if (!by.isPrompt || dueOf(by) > dueOf(sequence) || follows(by, sequence)) continue;
-    const length = commonLength(sequence.tokens, by.tokens, most);
-    // Of equal ones the oldest: the others follow it as well.
-    if (length >= (best?.length ?? 0)) best = { sequence: by, length };
+  for (const candidate of before.slice(-COMPARED_SEQUENCES).reverse()) {
+    const most = Math.min(sequence.tokens.length, candidate.tokens.length) - 1;
+    // An ending sequence processes nothing more.
+    if (candidate.ending !== null || most < (best?.length ?? 0)) continue;
+    if (!candidate.isPrompt || dueOf(candidate) > dueOf(sequence) || follows(candidate, sequence)) continue;
+    const length = commonLength(sequence.tokens, candidate.tokens, most);
+    // Of equal lengths, the oldest sequence wins: the others follow it as well.
+    if (length >= (best?.length ?? 0)) best = { sequence: candidate, length };
   }
-  return best !== null && best.length >= sequence.frontier(0) + LEAST_MATCH ? best : null;
+  return best !== null && best.length >= sequence.frontier(0) + LEAST_MATCH_TOKENS ? best : null;
 }
 
 function dueOf({ request: { arrivedAt, depth } }: Sequence): number {
   return arrivedAt + Math.min(depth.budget?.totalMs ?? Infinity, depth.budget?.ttftMs ?? Infinity);
 }
 
-/** Whether a sequence waits for another, be it through others. */
+/** Whether a sequence follows another, directly or through others. */
 function follows(sequence: Sequence, other: Sequence): boolean {
   for (let at: Sequence | undefined = sequence; at !== undefined; at = at.leader?.sequence)
     if (at === other) return true;

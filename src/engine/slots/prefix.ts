@@ -1,27 +1,27 @@
 /**
- * Prefix reuse: which stored or live sequence begins with the same tokens.
+ * Prefix reuse: finds a stored or live sequence that begins with the same tokens.
  *
- * Pure. Knows: tokens and frontiers. Must not know: memory. Only exact token matches count; nothing else is shared.
+ * Pure. Must not know: memory. Only exact token matches count.
  */
 import type { Slot } from './slot.js';
 
 /** Shorter matches cost more to copy and to track than to compute. */
-export const LEAST_MATCH = 16;
+export const LEAST_MATCH_TOKENS = 16;
 
 export interface PrefixMatch {
   readonly slot: Slot;
   readonly length: number;
-  /** The stored sequence is not live and nearly all of it matches: take its slot instead of copying. */
+  /** The stored sequence is not live and most of it matches: take its slot instead of a copy. */
   readonly takeOver: boolean;
 }
 
 /**
- * Positions left to prefill where any are: the last token's is decoded, and a prefill of one position rounds otherwise
- * (execution/select-prefill.ts).
+ * Positions left to prefill, unless none is left: the last token is decoded, and a prefill of one position rounds
+ * differently (chunkEnd in select-prefill.ts).
  */
-const LEFT = 3;
+const LEAST_LEFT_POSITIONS = 3;
 
-/** How many tokens both begin with, at most `most`. */
+/** Number of equal tokens at the beginning of both, at most `most`. */
 export function commonLength(a: readonly number[], b: readonly number[], most: number): number {
   let length = 0;
   while (length < most && a[length] === b[length]) length++;
@@ -29,10 +29,10 @@ export function commonLength(a: readonly number[], b: readonly number[], most: n
 }
 
 /**
- * The match that spares most; null where none is worth it. It holds all but the last position where nothing is left to
- * prefill then.
- * @param needed units that the sequence's exit needs: only what they have processed spares anything
- * @param own its slot, where it has one: only what is beyond that counts
+ * The match that saves most positions; null if no match is worthwhile. A match that leaves nothing to prefill holds all
+ * positions but the last.
+ * @param needed units that the sequence's exit needs; only their processed positions count
+ * @param own the sequence's slot, if it has one; only positions beyond it count
  */
 export function findPrefix(
   tokens: readonly number[],
@@ -41,23 +41,23 @@ export function findPrefix(
   own: Slot | null = null,
 ): PrefixMatch | null {
   let best: PrefixMatch | null = null;
-  let spared = 0;
+  let saved = 0;
   for (const slot of slots) {
     if (slot === own) continue;
     const most = Math.min(tokens.length - 1, slot.length);
-    if (most < LEAST_MATCH || gain(slot, most, needed, own) <= spared) continue;
+    if (most < LEAST_MATCH_TOKENS || gain(slot, most, needed, own) <= saved) continue;
     const common = commonLength(tokens, slot.tokens, most);
     const isWhole = common === tokens.length - 1 && slot.least(needed) >= common;
-    const length = isWhole ? common : Math.min(common, tokens.length - LEFT);
+    const length = isWhole ? common : Math.min(common, tokens.length - LEAST_LEFT_POSITIONS);
     const gained = gain(slot, length, needed, own);
-    if (length < LEAST_MATCH || gained < LEAST_MATCH || gained <= spared) continue;
+    if (length < LEAST_MATCH_TOKENS || gained < LEAST_MATCH_TOKENS || gained <= saved) continue;
     best = { slot, length, takeOver: !slot.live && length * 2 > slot.length };
-    spared = gained;
+    saved = gained;
   }
   return best;
 }
 
-/** Positions, of all units together, that the first `length` of a slot spare. */
+/** Positions, summed over all units, that the first `length` of a slot save. */
 function gain(slot: Slot, length: number, needed: readonly number[], own: Slot | null): number {
   let positions = 0;
   for (const unit of needed)

@@ -1,7 +1,7 @@
 /**
- * Who holds a slot: admission from the queue, prefix reuse, eviction and preemption within the KV budget.
+ * Assigns slots to sequences: admission from the queue, prefix reuse, eviction and preemption within the KV budget.
  *
- * Knows: sequences, slots, bytes. Must not know: graphs, sampling, HTTP.
+ * Must not know: graphs, sampling, HTTP.
  */
 import { leaderOf } from './prefix-group.js';
 import { findPrefix, type PrefixMatch } from './prefix.js';
@@ -10,28 +10,31 @@ import type { SlotTable } from './slot-table.js';
 
 export interface SlotManagerLimits {
   readonly maxRunning: number;
-  /** Waiting requests, preempted ones not counted. */
+  /** Most waiting requests, without preempted ones. */
   readonly maxQueue: number;
   readonly kvBytes: number;
   readonly prefixReuse: boolean;
 }
 
 export class SlotManager {
-  /** Hold a slot, in order of admission. */
+  /** Sequences with a slot, in order of admission. */
   readonly running: Sequence[] = [];
   readonly waiting: Sequence[] = [];
+  readonly #table: SlotTable;
 
   constructor(
-    private readonly table: SlotTable,
+    table: SlotTable,
     readonly limits: SlotManagerLimits,
-  ) {}
+  ) {
+    this.#table = table;
+  }
 
-  /** See `isFull`: whoever has a place in the queue is taken. */
+  /** Adds a sequence without a check; see `isFull`. */
   enqueue(sequence: Sequence): void {
     this.waiting.push(sequence);
   }
 
-  /** @param elsewhere requests that wait as well, but not here */
+  /** @param elsewhere requests that wait outside this queue */
   isFull(elsewhere = 0): boolean {
     const queued = this.waiting.filter(({ preemptions }) => preemptions === 0).length;
     return queued + elsewhere >= this.limits.maxQueue + this.freeSlots;
@@ -45,20 +48,19 @@ export class SlotManager {
     return Math.max(0, this.limits.maxRunning - this.running.length);
   }
 
-  /** Bytes that live sequences need for their next position, their whole prompts counted. */
+  /** Bytes that live sequences need up to their next position, with their whole prompts. */
   get demand(): number {
     return this.running.reduce((sum, sequence) => sum + this.#need(sequence), 0);
   }
 
-  /** Bytes that are not promised to live sequences. */
+  /** Bytes of the budget that no live sequence needs. */
   get freeBytes(): number {
     return Math.max(0, this.limits.kvBytes - this.demand);
   }
 
   /**
-   * Looks up what a sequence without a slot would find done already, and whose prompt will bring more of it, for plans
-   * that are made before it gets one.
-   * @param beside those that arrived with it, before it, and are not in the queue yet
+   * Finds the stored prefix and the leader of a sequence without a slot, for plans that are made before it gets one.
+   * @param beside earlier sequences of the same burst that are not in the queue yet
    */
   lookUp(sequence: Sequence, beside: readonly Sequence[] = []): void {
     const match = this.#match(sequence);
@@ -66,7 +68,7 @@ export class SlotManager {
     this.#lookForLeader(sequence, beside);
   }
 
-  /** Puts the waiting into another order. @param ordered the same sequences */
+  /** Replaces the order of the waiting sequences. @param ordered the same sequences */
   reorder(ordered: readonly Sequence[]): void {
     this.waiting.splice(0, this.waiting.length, ...ordered);
   }
@@ -76,13 +78,13 @@ export class SlotManager {
     while (this.freeSlots > 0) {
       const [sequence] = this.waiting;
       if (!sequence) break;
-      const need = this.table.bytesAt(sequence.exit, sequence.tokens.length + 1);
+      const need = this.#table.bytesAt(sequence.exit, sequence.tokens.length + 1);
       const isAlone = this.running.length === 0;
       if (need > this.freeBytes && !isAlone) break;
       this.waiting.shift();
       const match = this.#match(sequence);
-      // A prefix comes with all that its sequence went through, deeper stages too: where only what is needed has room,
-      // it would be given back, and copied, at every step.
+      // A prefix includes the deeper stages that its sequence used. If only the needed part fits, makeRoom would evict
+      // it, and `share` copy it again, at every step.
       const fits = match !== null && (isAlone || need + this.#excess(sequence, match) <= this.freeBytes);
       this.#place(sequence, fits ? match : null);
       sequence.startedAt ??= now;
@@ -92,8 +94,8 @@ export class SlotManager {
   }
 
   /**
-   * Gives those that follow another's prompt what they share with it, once it is there or comes no more: that takes
-   * time as well, so after the first one only while there is some.
+   * Copies a shared prefix from its leader to the followers, once the leader has computed it or ended. After the first
+   * copy, it goes on only while the step has time.
    */
   syncFollowers(hasTime: () => boolean): void {
     for (const sequence of this.waiting) if (sequence.leader?.sequence.isOver === true) this.lookUp(sequence);
@@ -103,12 +105,12 @@ export class SlotManager {
       if (leader === null) continue;
       const ahead = leader.sequence.slot;
       if (ahead !== null && isAhead(sequence, leader.sequence)) {
-        // It was let go first: from now on it leads.
+        // The follower started first: from now on it leads.
         sequence.leader = null;
-        if (this.#reuses(leader.sequence)) leader.sequence.leader ??= { sequence: sequence, length: leader.length };
+        if (this.#reuses(leader.sequence)) leader.sequence.leader ??= { sequence, length: leader.length };
         continue;
       }
-      if (ahead !== null && ahead.least(this.table.needed(leader.sequence.exit)) < leader.length) continue;
+      if (ahead !== null && ahead.least(this.#table.needed(leader.sequence.exit)) < leader.length) continue;
       if (copies > 0 && !hasTime()) return;
       if (this.share(sequence)) copies++;
       sequence.leader = null;
@@ -116,20 +118,20 @@ export class SlotManager {
     }
   }
 
-  /** Gives a prompt what others have done of it since it got its slot. @returns whether there was anything */
+  /** Copies to a prompt the positions that others have processed since it got its slot. @returns whether any exist */
   share(sequence: Sequence): boolean {
     const { slot } = sequence;
     const match = slot && sequence.isPrompt ? this.#match(sequence) : null;
     if (!slot || !match) return false;
     if (this.#excess(sequence, match) > this.freeBytes && this.running.length > 1) return false;
     if (sequence.preemptions === 0) sequence.cachedTokens += Math.max(0, match.length - slot.length);
-    this.table.touch(match.slot);
-    this.table.copyPrefix(match.slot, slot, match.length);
+    this.#table.touch(match.slot);
+    this.#table.copyPrefix(match.slot, slot, match.length);
     this.#evict();
     return true;
   }
 
-  /** Makes room for the next step: stored prefixes go first, then the newest sequences wait again. */
+  /** Frees memory for the next step: preempts the newest sequences while the live ones need too much, then evicts. */
   makeRoom(): void {
     while (this.demand > this.limits.kvBytes && this.running.length > 1) {
       const newest = this.running.reduce((a, b) => (b.request.arrivedAt >= a.request.arrivedAt ? b : a));
@@ -138,7 +140,7 @@ export class SlotManager {
     this.#evict();
   }
 
-  /** Takes a sequence out of service; its slot stays as a reusable prefix. */
+  /** Ends a sequence; its slot stays as a reusable prefix. */
   finish(sequence: Sequence): void {
     const index = this.running.indexOf(sequence);
     if (index >= 0) this.running.splice(index, 1);
@@ -150,39 +152,39 @@ export class SlotManager {
     sequence.leader = null;
     if (!slot) return;
     slot.live = false;
-    this.table.touch(slot);
-    if (!this.limits.prefixReuse || slot.length === 0) this.table.drop(slot);
+    this.#table.touch(slot);
+    if (!this.limits.prefixReuse || slot.length === 0) this.#table.drop(slot);
   }
 
   #need(sequence: Sequence): number {
-    const ahead = this.table.bytesAt(sequence.exit, sequence.tokens.length + 1);
-    return sequence.slot ? Math.max(ahead, this.table.bytes(sequence.slot)) : ahead;
+    const ahead = this.#table.bytesAt(sequence.exit, sequence.tokens.length + 1);
+    return sequence.slot ? Math.max(ahead, this.#table.bytes(sequence.slot)) : ahead;
   }
 
   #preempt(sequence: Sequence): void {
     this.running.splice(this.running.indexOf(sequence), 1);
-    if (sequence.slot) this.table.drop(sequence.slot);
+    if (sequence.slot) this.#table.drop(sequence.slot);
     sequence.slot = null;
     sequence.leader = null;
     sequence.preemptions++;
     this.waiting.unshift(sequence);
   }
 
-  /** Drops stored prefixes until they fit beside the live sequences. */
+  /** Evicts stored prefixes until they fit beside the live sequences. */
   #evict(): void {
-    let stored = this.table.used('cached');
+    let stored = this.#table.used('cached');
     const room = this.limits.kvBytes - this.demand;
     while (stored > room) {
-      const oldest = this.table.leastRecentlyUsed();
+      const oldest = this.#table.leastRecentlyUsed();
       if (!oldest) return;
-      stored -= this.table.bytes(oldest);
-      this.table.drop(oldest);
+      stored -= this.#table.bytes(oldest);
+      this.#table.drop(oldest);
     }
   }
 
   #match(sequence: Sequence): PrefixMatch | null {
     const { tokens, exit, slot } = sequence;
-    return this.#reuses(sequence) ? findPrefix(tokens, this.table.slots, this.table.needed(exit), slot) : null;
+    return this.#reuses(sequence) ? findPrefix(tokens, this.#table.slots, this.#table.needed(exit), slot) : null;
   }
 
   #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
@@ -197,30 +199,30 @@ export class SlotManager {
 
   /** Bytes of a prefix beyond what a sequence's exit needs of it. */
   #excess({ exit }: Sequence, { slot, length }: PrefixMatch): number {
-    return Math.max(0, this.table.bytes(slot, length) - this.table.bytesAt(exit, length));
+    return Math.max(0, this.#table.bytes(slot, length) - this.#table.bytesAt(exit, length));
   }
 
-  /** Gives a sequence a slot, with as much of its prefix as the match holds. */
+  /** Gives a sequence a slot, filled with the matched prefix. */
   #place(sequence: Sequence, match: PrefixMatch | null): void {
-    if (match) this.table.touch(match.slot);
-    let slot = match?.takeOver ? match.slot : this.table.takeFree(match?.slot);
+    if (match) this.#table.touch(match.slot);
+    let slot = match?.takeOver ? match.slot : this.#table.takeFree(match?.slot);
     if (!slot) {
-      // Every other slot is live: the stored match is the only one left.
+      // Every other slot is live, so the match's own stored slot is the last candidate.
       slot = match && !match.slot.live ? match.slot : null;
       if (!slot) throw new RangeError('no slot is free');
     }
-    if (slot === match?.slot) this.table.truncate(slot, match.length);
-    else if (match) this.table.copyPrefix(match.slot, slot, match.length);
+    if (slot === match?.slot) this.#table.truncate(slot, match.length);
+    else if (match) this.#table.copyPrefix(match.slot, slot, match.length);
     slot.tokens = sequence.tokens;
     slot.live = true;
     sequence.prefix = null;
-    this.table.touch(slot);
+    this.#table.touch(slot);
     sequence.slot = slot;
     if (sequence.preemptions === 0) sequence.cachedTokens = match?.length ?? 0;
   }
 }
 
-/** Whether a prompt has got further than another. */
+/** Whether a prompt has more positions than another. */
 function isAhead({ slot }: Sequence, other: Sequence): boolean {
   return (slot?.length ?? 0) > (other.slot?.length ?? 0);
 }

@@ -1,23 +1,25 @@
 /**
- * All slots of the KV cache: who lies where, how many bytes they use, and moving them.
+ * All slots of the KV cache: their places, their bytes, and moves between them.
  *
- * Knows: slots and the model's buffers. Must not know: requests, scheduling policy.
+ * Must not know: requests, scheduling policy.
  */
 import type { StagedModel } from '../../model/staged-model.js';
 import { Slot } from './slot.js';
-import type { Units } from '../execution/units.js';
+import type { ExitIndex } from '../protocol.js';
+import type { ExitUnits, Units } from '../execution/units.js';
 
-/** Positions behind a sequence whose pages are worth some hundred calls to give them back: a prompt's chunk. */
-const LEAST_TAIL = 128;
+/** Least unused positions behind a sequence that are worth some hundred calls to release their pages: a chunk. */
+const LEAST_TAIL_POSITIONS = 128;
 
 export class SlotTable {
   readonly #slots: Slot[];
+  readonly #model: StagedModel;
+  readonly #units: Units;
   #clock = 0;
 
-  constructor(
-    private readonly model: StagedModel,
-    private readonly units: Units,
-  ) {
+  constructor(model: StagedModel, units: Units) {
+    this.#model = model;
+    this.#units = units;
     this.#slots = Array.from({ length: model.limits.slots }, (_, index) => new Slot(index, units.stages.length));
   }
 
@@ -36,52 +38,51 @@ export class SlotTable {
     slot.lastUsed = ++this.#clock;
   }
 
-  /** Bytes of KV cache and kept states that a slot uses, or its first `length` positions. */
+  /** Bytes of KV cache and stored hidden states of a slot, or of its first `length` positions. */
   bytes(slot: Slot, length = Infinity): number {
-    const { stages, trunk, branched } = this.units;
+    const { stages, trunk, branched } = this.#units;
     const frontier = (unit: number): number => Math.min(length, slot.frontier(unit));
     let bytes = 0;
     stages.forEach((stage, unit) => (bytes += frontier(unit) * stage.kv.bytesPerPosition));
     for (let boundary = 1; boundary <= trunk; boundary++) {
-      if (this.model.boundaries[boundary] === null) continue;
-      const kept = branched[boundary]
+      if (this.#model.boundaries[boundary] === null) continue;
+      const stored = branched[boundary]
         ? frontier(boundary - 1)
         : frontier(boundary - 1) - (boundary < trunk ? frontier(boundary) : frontier(boundary - 1));
-      bytes += kept * this.model.hiddenBytes;
+      bytes += stored * this.#model.hiddenBytes;
     }
     return bytes;
   }
 
   /** Bytes of a sequence of `length` positions at an exit. */
-  bytesAt(exit: number, length: number): number {
-    const { stages, exits, trunk, branched } = this.units;
-    const plan = exits[exit];
-    if (!plan) return 0;
-    const kv = plan.needed.reduce((sum, unit) => sum + (stages[unit]?.kv.bytesPerPosition ?? 0), 0);
-    const kept = plan.needed.filter(
-      (unit) => unit < trunk && this.model.boundaries[unit + 1] !== null && (unit === plan.stage || branched[unit + 1]),
+  bytesAt(exit: ExitIndex, length: number): number {
+    const { stages, trunk, branched } = this.#units;
+    const { needed, stage } = this.#exit(exit);
+    const kv = needed.reduce((sum, unit) => sum + (stages[unit]?.kv.bytesPerPosition ?? 0), 0);
+    const stored = needed.filter(
+      (unit) => unit < trunk && this.#model.boundaries[unit + 1] !== null && (unit === stage || branched[unit + 1]),
     ).length;
-    return length * (kv + kept * this.model.hiddenBytes);
+    return length * (kv + stored * this.#model.hiddenBytes);
   }
 
   /** Units that an exit needs. */
-  needed(exit: number): readonly number[] {
-    return this.units.exits[exit]?.needed ?? [];
+  needed(exit: ExitIndex): readonly number[] {
+    return this.#exit(exit).needed;
   }
 
   used(which: 'live' | 'cached'): number {
     return this.#slots.reduce((sum, slot) => sum + (slot.live === (which === 'live') ? this.bytes(slot) : 0), 0);
   }
 
-  /** Forgets a slot's content and gives its memory back. */
+  /** Empties a slot and releases its memory. */
   drop(slot: Slot): void {
-    this.#giveBack(slot, 0);
+    this.#release(slot, 0);
     slot.frontiers.fill(0);
     slot.tokens = [];
     slot.live = false;
   }
 
-  /** The reusable prefix that was used longest ago, or null. */
+  /** The least recently used reusable prefix, or null. */
   leastRecentlyUsed(except?: Slot): Slot | null {
     let oldest: Slot | null = null;
     for (const slot of this.#slots)
@@ -90,7 +91,7 @@ export class SlotTable {
     return oldest;
   }
 
-  /** The empty slot with the lowest index, else the least recently used prefix but `except` (dropped), else null. */
+  /** The empty slot with the lowest index, else the least recently used prefix (dropped) other than `except`, else null. */
   takeFree(except?: Slot): Slot | null {
     const empty = this.#slots.find((slot) => !slot.live && slot.length === 0);
     if (empty) return empty;
@@ -100,11 +101,11 @@ export class SlotTable {
   }
 
   /**
-   * Copies the first `length` positions' caches and kept states of one slot into another that holds fewer of the same
-   * tokens, or none: what it has stays.
+   * Copies the caches and hidden states of the first `length` positions to another slot. The target may hold some of
+   * the same tokens; they stay.
    */
   copyPrefix(from: Slot, to: Slot, length: number): void {
-    const { stages, trunk, branched } = this.units;
+    const { stages, trunk, branched } = this.#units;
     const before = [...to.frontiers];
     stages.forEach((stage, unit) => {
       const end = Math.min(length, from.frontier(unit));
@@ -113,41 +114,41 @@ export class SlotTable {
       to.reach(unit, end);
     });
     for (let boundary = 1; boundary <= trunk; boundary++) {
-      const kept = before[boundary - 1] ?? 0;
-      const start = branched[boundary] || boundary >= trunk ? kept : Math.max(kept, to.frontier(boundary));
-      this.model.boundaries[boundary]?.copy(from.index, to.index, start, to.frontier(boundary - 1));
+      const stored = before[boundary - 1] ?? 0;
+      const start = branched[boundary] || boundary >= trunk ? stored : Math.max(stored, to.frontier(boundary));
+      this.#model.boundaries[boundary]?.copy(from.index, to.index, start, to.frontier(boundary - 1));
     }
     if (length > to.tokens.length) to.tokens = from.tokens.slice(0, length);
   }
 
-  /** Exchanges the places of two slots, contents and all. */
+  /** Exchanges the places of two slots with their contents. */
   swap(a: Slot, b: Slot): void {
-    const { stages } = this.units;
+    const { stages } = this.#units;
     stages.forEach((stage, unit) => {
       stage.kv.swap(a.index, b.index, a.frontier(unit), b.frontier(unit));
     });
-    for (const store of this.model.boundaries) store?.swap(a.index, b.index, a.length, b.length);
+    for (const store of this.#model.boundaries) store?.swap(a.index, b.index, a.length, b.length);
     this.#slots[a.index] = b;
     this.#slots[b.index] = a;
     [a.index, b.index] = [b.index, a.index];
-    // Each has what the other wrote in its place, beyond its own length as well.
+    // Each place keeps the positions that the other slot wrote beyond the new length.
     [a.touched, b.touched] = [Math.max(a.length, b.touched), Math.max(b.length, a.touched)];
     this.#trim(a);
     this.#trim(b);
   }
 
-  /** Rolls a slot back to at most `length` positions; the memory of a long rest goes back. */
+  /** Rolls a slot back to at most `length` positions; a long tail's memory is released. */
   truncate(slot: Slot, length: number): void {
     slot.truncate(length);
     this.#trim(slot);
   }
 
-  /** Bytes that `swap` would move. */
+  /** Bytes that `swap` moves. */
   swapBytes(a: Slot, b: Slot): number {
     return this.bytes(a) + this.bytes(b);
   }
 
-  /** How many of them it would move into pages that hold nothing yet. */
+  /** Bytes that `swap` moves into pages without memory. */
   freshBytes(a: Slot, b: Slot): number {
     const beyond = (slot: Slot, other: Slot): number =>
       slot.length > other.touched ? this.bytes(slot) * (1 - other.touched / slot.length) : 0;
@@ -155,13 +156,19 @@ export class SlotTable {
   }
 
   #trim(slot: Slot): void {
-    if (slot.touched - slot.length >= LEAST_TAIL) this.#giveBack(slot, slot.length);
+    if (slot.touched - slot.length >= LEAST_TAIL_POSITIONS) this.#release(slot, slot.length);
   }
 
-  #giveBack(slot: Slot, from: number): void {
-    if (!this.model.device.lazy || slot.touched <= from) return;
-    for (const { kv } of this.units.stages) kv.giveBack(slot.index, from);
-    for (const store of this.model.boundaries) store?.giveBack(slot.index, from);
+  #exit(exit: ExitIndex): ExitUnits {
+    const units = this.#units.exits[exit];
+    if (!units) throw new RangeError(`exit ${exit} does not exist`);
+    return units;
+  }
+
+  #release(slot: Slot, from: number): void {
+    if (!this.#model.device.lazy || slot.touched <= from) return;
+    for (const { kv } of this.#units.stages) kv.giveBack(slot.index, from);
+    for (const store of this.#model.boundaries) store?.giveBack(slot.index, from);
     slot.touched = from;
   }
 }

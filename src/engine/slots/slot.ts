@@ -1,23 +1,23 @@
 /**
- * What a slot of the KV cache holds: tokens, and for each unit the frontier (positions it has processed).
+ * One slot of the KV cache: tokens, and for each unit its frontier (positions it has processed).
  *
- * Knows: the bookkeeping and its invariants. Must not know: memory (SlotTable moves it), requests.
+ * Must not know: memory (SlotTable moves it), requests.
  *
- * Invariants: deeper trunk stages never lead shallower ones; boundary b keeps the states of [frontier of its next
- * stage, frontier of the stage before), or of all positions where an exit block reads it.
+ * Invariants: a deeper trunk stage never leads a shallower one. Boundary b stores hidden states from the frontier of its
+ * next stage up to the frontier of its previous stage. If an exit block reads b, it stores those of all positions.
  */
 export class Slot {
-  /** Tokens whose positions some unit may have processed; the sequence's own array while it is live. */
+  /** Tokens whose positions a unit may have processed; while the slot is live, the sequence's own array. */
   tokens: number[] = [];
   readonly frontiers: Int32Array;
-  /** A live sequence owns it; without an owner it is a reusable prefix, or empty. */
+  /** A live sequence owns the slot; otherwise it is a reusable prefix, or empty. */
   live = false;
-  /** Step of its last use, for evicting the least recently used prefix. */
+  /** Logical time of its last use, for eviction of the least recently used prefix. */
   lastUsed = 0;
-  /** Most positions written since its memory was given back. */
+  /** Most positions written since its memory was released. */
   touched = 0;
 
-  /** @param index where it lies in the KV buffers; changes when slots are swapped */
+  /** @param index place in the KV buffers; changes when slots are swapped */
   constructor(
     public index: number,
     units: number,
@@ -29,7 +29,7 @@ export class Slot {
     return this.frontiers[unit] ?? 0;
   }
 
-  /** Least frontier among units: how far all of them have come. */
+  /** Least frontier among units. */
   least(units: readonly number[]): number {
     let least = Infinity;
     for (const unit of units) least = Math.min(least, this.frontier(unit));

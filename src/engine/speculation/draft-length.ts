@@ -1,16 +1,16 @@
 /**
- * How many tokens to draft: more while all are accepted, fewer when none is.
+ * Adapts the number of tokens to draft: more while all are accepted, fewer when none is.
  *
- * Knows: counts. Must not know: where drafts come from.
+ * Must not know: where drafts come from.
  */
 
-const FIRST = 4;
-const LEAST = 2;
-/** A position more costs about a tenth of a step, accepted or not. */
-const MOST = 8;
+const FIRST_TOKENS = 4;
+const MIN_TOKENS = 2;
+/** Each further position costs about a tenth of a step, accepted or not. */
+const MAX_TOKENS = 8;
 
 export class DraftLength {
-  #tokens = FIRST;
+  #tokens = FIRST_TOKENS;
 
   get tokens(): number {
     return this.#tokens;
@@ -18,7 +18,7 @@ export class DraftLength {
 
   observe(drafted: number, accepted: number): void {
     if (drafted === 0) return;
-    if (accepted === drafted) this.#tokens = Math.min(MOST, 2 * this.#tokens);
-    else if (accepted === 0) this.#tokens = Math.max(LEAST, this.#tokens >> 1);
+    if (accepted === drafted) this.#tokens = Math.min(MAX_TOKENS, 2 * this.#tokens);
+    else if (accepted === 0) this.#tokens = Math.max(MIN_TOKENS, this.#tokens >> 1);
   }
 }

@@ -1,19 +1,19 @@
 /**
- * Whose answers may be drafted and verified.
+ * Selects the answers that may be drafted and verified.
  *
- * Knows: requests and the operator's word. Must not know: how drafts are made.
+ * Must not know: how drafts are made.
  *
- * Verification runs several positions at once, and attention over several rounds otherwise than over one
- * (ARCHITECTURE.md, "Depth, exactly"): the distribution is the same, but where two tokens are nearly tied, an answer
- * that was drafted in parts may go the other way. Who asks for the same answer twice is not to notice.
+ * Verification runs several positions in one pass. Attention over several positions rounds differently than over one
+ * (ARCHITECTURE.md, "Depth, exactly"). The distribution is the same, but at a near-tie of two tokens a drafted answer may
+ * differ. So answers that a client can reproduce are not drafted by default.
  */
 import type { Speculate } from '../client/options.js';
 import type { GenerateMessage } from '../protocol.js';
 
-/** The operator's `off` is the last word; then the request's own. */
+/** The operator's `off` overrides the request; otherwise the request decides. */
 export function maySpeculate(request: GenerateMessage, mode: Speculate): boolean {
   const { speculate, prediction, sampling, grammar } = request;
-  // A mask is made for one token after another.
+  // Grammar masks are computed for one token after another.
   if (mode === 'off' || speculate === false || (grammar ?? null) !== null) return false;
   if (mode === 'all' || speculate === true || (prediction ?? null) !== null) return true;
   return sampling.temperature > 0 && sampling.seed === null;

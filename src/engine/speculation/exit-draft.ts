@@ -1,23 +1,24 @@
 /**
- * Self-speculation: drafts from a shallower exit of the same model, as long as it is sure of itself.
+ * Self-speculation: drafts tokens at a shallower exit of the same model while that exit is confident.
  *
- * Knows: the executor, how a draft is sampled. Must not know: whether it pays.
+ * Must not know: whether drafts pay off.
  *
- * What the shallow stages compute for a draft is not lost: verification goes on from their states.
+ * Verification reuses the states that the shallow stages compute for a draft.
  */
 import { draftToken } from '../sampling/sample-batch.js';
 import { chunkEnd } from '../execution/select-prefill.js';
 import type { Executor } from '../execution/executor.js';
+import type { ExitIndex } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 
-/** Least probability of a token that the shallow exit may go on from (the paper's 13B: 0.7 to 0.95). */
-const CONFIDENT = 0.6;
+/** Least probability of a drafted token (the paper's 13B model: 0.7 to 0.95). */
+const LEAST_PROBABILITY = 0.6;
 
 /**
- * Exits that can draft for a sequence: those that leave the trunk before its own does, and whose units lack no more
- * than a chunk of positions.
+ * Exits that can draft for a sequence. Such an exit leaves the trunk earlier than the sequence's own exit, and its units
+ * lack at most one chunk of positions.
  */
-export function draftExits(executor: Executor, { slot, exit, tokens }: Sequence): number[] {
+export function draftExits(executor: Executor, { slot, exit, tokens }: Sequence): ExitIndex[] {
   const { stage } = executor.exit(exit);
   const least = tokens.length - 1 - executor.model.limits.maxChunk;
   return executor.units.exits.flatMap((each, index) =>
@@ -25,8 +26,8 @@ export function draftExits(executor: Executor, { slot, exit, tokens }: Sequence)
   );
 }
 
-/** Drafts at most `most` tokens at an exit. The sequence's tokens are as they were afterwards, its stages are ahead. */
-export function draftAt(executor: Executor, sequence: Sequence, exit: number, most: number): number[] {
+/** Drafts at most `most` tokens at an exit. Afterwards, the sequence has its old tokens, and its stages are ahead. */
+export function draftAt(executor: Executor, sequence: Sequence, exit: ExitIndex, most: number): number[] {
   const { slot, tokens } = sequence;
   const units = executor.exit(exit);
   const before = tokens.length;
@@ -37,7 +38,7 @@ export function draftAt(executor: Executor, sequence: Sequence, exit: number, mo
   }
   while (tokens.length - before < most) {
     executor.decode([{ slot, exit: units }]);
-    const token = draftToken(executor.head, sequence, tokens.length - before, CONFIDENT);
+    const token = draftToken(executor.head, sequence, tokens.length - before, LEAST_PROBABILITY);
     if (token === null) break;
     tokens.push(token);
   }

@@ -1,34 +1,35 @@
 /**
- * Drafts from text that is there already: what followed the last tokens where they stood before (prompt lookup
- * decoding), or a text that the caller expects.
+ * Drafts from existing text: the continuation of an earlier occurrence of the last tokens (prompt lookup decoding), or a
+ * text that the client expects.
  *
- * Knows: token ids. Must not know: models, sequences.
+ * Must not know: models, sequences.
  */
 
-/** Tokens that must agree before what follows them is worth a try. */
-const KEY = 3;
+/** Tokens that must agree at the end of the text and at the earlier occurrence. */
+const KEY_TOKENS = 3;
 
 /**
- * What followed the latest earlier occurrence of the text's last three tokens. A text that repeats itself goes on
- * repeating: past the end, the draft is read from itself.
- * @returns at most `most` tokens; none without such an occurrence
+ * Continues the text like the latest earlier occurrence of its last three tokens. If the continuation reaches the end of
+ * the text, it goes on with its own tokens: a text that repeats itself keeps repeating.
+ * @returns at most `most` tokens; none without an earlier occurrence
  */
 export function lookUp(text: readonly number[], most: number): number[] {
   const end = text.length;
-  for (let at = end - 1; at >= KEY; at--) if (isSameEnd(text, at, text, end, KEY)) return follow(text, at, most);
+  for (let at = end - 1; at >= KEY_TOKENS; at--)
+    if (isSameEnd(text, at, text, end, KEY_TOKENS)) return follow(text, at, most);
   return [];
 }
 
 /**
- * What follows in an expected text: from its beginning as long as the answer is that beginning, else after the
- * answer's last three tokens.
+ * Continues an answer from an expected text. An answer that is the beginning of that text continues there; any other
+ * answer continues after its last three tokens.
  * @returns at most `most` tokens
  */
 export function lookUpIn(expected: readonly number[], answer: readonly number[], most: number): number[] {
   const end = answer.length;
   if (end <= expected.length && isSameEnd(expected, end, answer, end, end)) return expected.slice(end, end + most);
-  for (let at = KEY; at < expected.length; at++)
-    if (end >= KEY && isSameEnd(expected, at, answer, end, KEY)) return expected.slice(at, at + most);
+  for (let at = KEY_TOKENS; at < expected.length; at++)
+    if (end >= KEY_TOKENS && isSameEnd(expected, at, answer, end, KEY_TOKENS)) return expected.slice(at, at + most);
   return [];
 }
 

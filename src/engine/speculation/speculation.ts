@@ -1,16 +1,16 @@
 /**
  * Speculative decoding of a sequence that decodes alone: a draft, then all of its positions in one pass.
  *
- * Knows: sources of drafts, what they brought so far, the executor. Must not know: scheduling, plans, budgets.
+ * Must not know: scheduling, plans, budgets.
  *
- * A step of one row waits for weights to come from memory; a few positions more read the same weights. In a batch the
- * rows share them already, so only a lone sequence is drafted for. Tokens are drawn from the sequence's own exit, with
- * the draws that plain decoding would make, and kept as far as they are the draft's: the answer is distributed as if
- * nothing had been drafted, whatever the draft.
+ * A step of one row waits for weights to arrive from memory, and a few further positions share the same weights. In a
+ * batch, the rows share them already, so only a lone sequence gets a draft. The sequence's own exit samples the tokens
+ * with the same random draws as plain decoding, and accepts the draft as far as it agrees. So the distribution of the
+ * answer does not depend on the draft.
  */
 import { type SampledToken, sampledToken, prepareVerification } from '../sampling/sample-batch.js';
 import type { Executor } from '../execution/executor.js';
-import type { DraftSource } from '../protocol.js';
+import type { DraftSource, ExitIndex } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 import { draftAt, draftExits } from './exit-draft.js';
 import { lookUp, lookUpIn } from './lookup.js';
@@ -19,52 +19,55 @@ import { Speedup, BaselineStep } from './speedup.js';
 export interface Draft {
   readonly source: DraftSource;
   readonly tokens: readonly number[];
-  readonly payoff: Speedup;
+  readonly speedup: Speedup;
 }
 
 export class Speculation {
-  readonly #payoffs = new Map<string, Speedup>();
-  readonly #paces = new Map<number, BaselineStep>();
+  readonly #speedups = new Map<string, Speedup>();
+  readonly #baselines = new Map<ExitIndex, BaselineStep>();
+  readonly #executor: Executor;
 
-  constructor(private readonly executor: Executor) {}
+  constructor(executor: Executor) {
+    this.#executor = executor;
+  }
 
   /**
-   * A draft of what comes next, where one is worth trying.
-   * @param most tokens that the sequence and its memory have room for, beside the next one
+   * Drafts the next tokens if a draft is likely to pay off.
+   * @param most tokens that the sequence and its memory allow, beside the next one
    */
   draft(sequence: Sequence, most: number): Draft | null {
-    const { maxRows, maxChunk } = this.executor.model.limits;
+    const { maxRows, maxChunk } = this.#executor.model.limits;
     const length = Math.min(most, maxRows - 1, maxChunk - 1, sequence.draftLength.tokens);
-    if (length < 1 || this.#pace(sequence).isDue()) return null;
+    if (length < 1 || this.#baseline(sequence).isDue()) return null;
     return this.#fromText(sequence, length) ?? this.#fromExit(sequence, length);
   }
 
-  /** Runs the last token and the draft through the sequence's exit: row i of the head has what follows i draft tokens. */
+  /** Runs the last token and the draft through the sequence's exit: row i of the head has the state after i draft tokens. */
   run({ slot, exit, tokens }: Sequence, draft: Draft): void {
-    const { head, model } = this.executor;
+    const { head, model } = this.#executor;
     if (slot === null) return;
     const before = tokens.length;
     tokens.push(...draft.tokens);
-    const { output } = this.executor.advance(slot, exit, tokens.length);
+    const { output } = this.#executor.advance(slot, exit, tokens.length);
     tokens.length = before;
     if (output === null) throw new Error('verification ran no stage');
     const rows = draft.tokens.length + 1;
     const first = output.address + BigInt((before - 1 - output.start) * model.hiddenBytes);
-    head.logitsOf(first, rows, this.executor.exit(exit).norm);
+    head.logitsOf(first, rows, this.#executor.exit(exit).norm);
   }
 
   /**
-   * Draws tokens as long as they are the draft's, and the one that is not. Positions beyond are rolled back.
-   * @param take appends a token to the sequence; false where the answer ends with it
-   * @returns how many of the draft were drawn
+   * Samples tokens while they agree with the draft, and the first one that differs. Further positions are rolled back.
+   * @param take appends a token to the sequence; false if the answer ends with it
+   * @returns number of accepted draft tokens
    */
   verify(sequence: Sequence, draft: Draft, take: (choice: SampledToken) => boolean): number {
-    const { head } = this.executor;
+    const { head } = this.#executor;
     const { slot, tokens } = sequence;
     const before = tokens.length;
     const isArgmax = prepareVerification(head, sequence, draft.tokens);
     let accepted = 0;
-    // Counted as they come: the answer's end, which tells them, may come with any of them.
+    // Counted one by one: any token may end the answer, and the end event reports the counts.
     sequence.countDraft(draft.source, draft.tokens.length, 0);
     for (let goesOn = true; goesOn;) {
       const choice = sampledToken(head, accepted, sequence, isArgmax);
@@ -75,58 +78,59 @@ export class Speculation {
       }
       goesOn = take(choice) && isDraft;
     }
-    // Also where the answer is over: its slot stays as a prefix. An end token is none of its tokens.
+    // The slot of a finished answer stays as a prefix, so it is truncated as well. It holds no end token.
     slot?.truncate(Math.min(before + accepted, tokens.length));
     sequence.draftLength.observe(draft.tokens.length, accepted);
     return accepted;
   }
 
-  /** Learns from a step of a lone sequence, with the draft that it verified or with none. @param tokens that it brought */
+  /** Learns from a step of a lone sequence, with its verified draft or without. @param tokens tokens that it produced */
   observe(sequence: Sequence, draft: Draft | null, tokens: number, ms: number): void {
-    const pace = this.#pace(sequence);
-    if (draft === null) pace.observe(ms);
-    else draft.payoff.observe(tokens * pace.ms, ms);
+    const baseline = this.#baseline(sequence);
+    if (draft === null) baseline.observe(ms);
+    else draft.speedup.observe(tokens * baseline.ms, ms);
   }
 
-  #pace({ exit }: Sequence): BaselineStep {
-    let pace = this.#paces.get(exit);
-    if (!pace) this.#paces.set(exit, (pace = new BaselineStep()));
-    return pace;
+  #baseline({ exit }: Sequence): BaselineStep {
+    let baseline = this.#baselines.get(exit);
+    if (!baseline) this.#baselines.set(exit, (baseline = new BaselineStep()));
+    return baseline;
   }
 
-  /** Text that is there costs nothing to look at. */
+  /** Drafts from the client's prediction or the text so far, which costs no model run. */
   #fromText(sequence: Sequence, length: number): Draft | null {
     const { request, tokens, promptLength } = sequence;
     const expected = request.prediction ?? null;
     const predicted = expected === null ? [] : lookUpIn(expected, tokens.slice(promptLength), length);
     const source = predicted.length > 0 ? 'prediction' : 'lookup';
     const draft = untilPenalized(sequence, predicted.length > 0 ? predicted : lookUp(tokens, length));
-    const payoff = this.#payoff(sequence, source);
-    return draft.length > 0 && payoff.tryNow() ? { source, tokens: draft, payoff } : null;
+    const speedup = this.#speedup(sequence, source);
+    return draft.length > 0 && speedup.tryNow() ? { source, tokens: draft, speedup } : null;
   }
 
   #fromExit(sequence: Sequence, length: number): Draft | null {
-    // Penalties and biases need all logits of each draft.
+    // Penalties and biases would need all logits of each draft token.
     if (sequence.wantsAllLogits) return null;
-    const exits = draftExits(this.executor, sequence).map((exit) => ({
+    const exits = draftExits(this.#executor, sequence).map((exit) => ({
       exit,
-      payoff: this.#payoff(sequence, `exit ${exit}`),
+      speedup: this.#speedup(sequence, `exit ${exit}`),
     }));
-    const [best] = exits.filter(({ payoff }) => payoff.tryNow()).sort((a, b) => b.payoff.ratio - a.payoff.ratio);
+    const [best] = exits.filter(({ speedup }) => speedup.tryNow()).sort((a, b) => b.speedup.ratio - a.speedup.ratio);
     if (best === undefined) return null;
-    return { source: 'exit', tokens: draftAt(this.executor, sequence, best.exit, length), payoff: best.payoff };
+    const { exit, speedup } = best;
+    return { source: 'exit', tokens: draftAt(this.#executor, sequence, exit, length), speedup };
   }
 
-  /** Each exit and each manner of sampling has its own: what is likely is repeated, and what repeats itself is likely. */
-  #payoff({ exit, request }: Sequence, source: string): Speedup {
+  /** Speed-up by source, exit, and greedy or sampled decoding: greedy text repeats itself more often. */
+  #speedup({ exit, request }: Sequence, source: string): Speedup {
     const key = `${source}, ${exit}, ${request.sampling.temperature > 0 ? 'sampled' : 'greedy'}`;
-    let payoff = this.#payoffs.get(key);
-    if (!payoff) this.#payoffs.set(key, (payoff = new Speedup()));
-    return payoff;
+    let speedup = this.#speedups.get(key);
+    if (!speedup) this.#speedups.set(key, (speedup = new Speedup()));
+    return speedup;
   }
 }
 
-/** A draft up to the first token that the sequence's rule against loops makes unlikely: what repeats itself is one. */
+/** Cuts a draft at the first token that the sequence's DRY rule penalizes. */
 function untilPenalized(sequence: Sequence, draft: readonly number[]): readonly number[] {
   if (sequence.dry === null) return draft;
   const end = draft.findIndex((token, i) => sequence.dryPenalties(draft.slice(0, i)).has(token));

@@ -1,62 +1,62 @@
 /**
- * Whether a way of drafting pays here: how long its tokens would have taken one by one, over how long they took.
+ * Estimates whether a source of drafts pays off: time of its tokens one by one, over their time with drafts.
  *
- * Knows: times. Must not know: where drafts come from.
+ * Must not know: where drafts come from.
  */
 
-/** Before anything was measured: worth trying. */
+/** Prior without measurements: worth trying. */
 const INITIAL_SPEEDUP = 1.2;
-/** A way that gains less than that is left: rounds are measured roughly, and drafts make steps uneven. */
-const LEAST = 1.05;
+/** A source below this speed-up is skipped: measurements are rough, and drafts make step times uneven. */
+const MIN_SPEEDUP = 1.05;
 /** Weight of the latest round or step. */
 const GAIN = 0.04;
-/** One round is as good as this at most: a lucky one says little of the next. */
-const LIMIT = 4;
-/** Of that many rounds that a way was left in, one tries it again: texts and machines change. */
-const RETRY = 200;
-/** Of that many rounds one is without a draft, so that what a step takes without stays known. */
-const PLAIN = 12;
+/** Upper limit of one round's speed-up: a lucky round says little about the next. */
+const MAX_SPEEDUP = 4;
+/** A skipped source is tried once in this many rounds: texts and machines change. */
+const RETRY_ROUNDS = 200;
+/** One in this many rounds runs without a draft, so that the baseline stays known. */
+const BASELINE_ROUNDS = 12;
 
-/** What a lone sequence's step takes without a draft. */
+/** Time of a lone sequence's step without a draft. */
 export class BaselineStep {
   #ms = 0;
   #rounds = 0;
 
-  /** Mean milliseconds of late; 0: unknown. */
+  /** Exponential mean in ms; 0: unknown. */
   get ms(): number {
     return this.#ms;
   }
 
-  /** Whether the round that begins is to be without a draft, asked once a round. */
+  /** Whether the next round must run without a draft. Called once per round. */
   isDue(): boolean {
-    this.#rounds = (this.#rounds + 1) % PLAIN;
+    this.#rounds = (this.#rounds + 1) % BASELINE_ROUNDS;
     return this.#ms === 0 || this.#rounds === 0;
   }
 
   observe(ms: number): void {
-    this.#ms = this.#ms === 0 ? ms : this.#ms + (Math.min(ms, LIMIT * this.#ms) - this.#ms) * 4 * GAIN;
+    this.#ms = this.#ms === 0 ? ms : this.#ms + (Math.min(ms, MAX_SPEEDUP * this.#ms) - this.#ms) * 4 * GAIN;
   }
 }
 
 export class Speedup {
   #ratio = INITIAL_SPEEDUP;
-  #left = 0;
+  #skipped = 0;
 
-  /** Mean speed-up, as far as it is known. */
+  /** Mean speed-up as far as measured. */
   get ratio(): number {
     return this.#ratio;
   }
 
-  /** Whether to draft in this way now: asked once a round, since one that was left is tried again now and then. */
+  /** Whether the next round should use this source. Called once per round, because a skipped source is retried. */
   tryNow(): boolean {
-    if (this.#ratio >= LEAST) return true;
-    this.#left = (this.#left + 1) % RETRY;
-    return this.#left === 0;
+    if (this.#ratio >= MIN_SPEEDUP) return true;
+    this.#skipped = (this.#skipped + 1) % RETRY_ROUNDS;
+    return this.#skipped === 0;
   }
 
-  /** Learns from a round. @param plainMs what its tokens would have taken without drafts */
+  /** Learns from a round. @param plainMs estimated time of its tokens without drafts */
   observe(plainMs: number, tookMs: number): void {
     if (!(plainMs > 0) || !(tookMs > 0)) return;
-    this.#ratio += (Math.min(LIMIT, plainMs / tookMs) - this.#ratio) * GAIN;
+    this.#ratio += (Math.min(MAX_SPEEDUP, plainMs / tookMs) - this.#ratio) * GAIN;
   }
 }

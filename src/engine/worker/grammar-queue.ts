@@ -1,7 +1,7 @@
 /**
- * Requests on their way into the core: those with a grammar wait until it is compiled, or until nobody waits for them.
+ * Requests on their way into the core. Requests with a grammar wait until it is compiled, cancelled, or out of budget.
  *
- * Knows: the core and grammars, what a budget says of a miss. Must not know: processes, steps.
+ * Must not know: processes, steps.
  */
 import { timerUntil } from '../../util/clock.js';
 import type { EngineCore } from './core.js';
@@ -11,27 +11,30 @@ import type { CancelReason, GenerateMessage, Grammar } from '../protocol.js';
 /** A request whose grammar is being compiled. */
 interface Opening {
   readonly request: GenerateMessage;
-  /** Rings when its budget is over. */
+  /** Fires when the budget expires. */
   readonly timer: NodeJS.Timeout | null;
 }
 
 export class GrammarQueue {
   readonly #opening = new Map<string, Opening>();
+  readonly #core: EngineCore;
+  readonly #grammars: Grammars;
+  readonly #changed: () => void;
 
-  /** @param changed called when the core has something new to do */
-  constructor(
-    private readonly core: EngineCore,
-    private readonly grammars: Grammars,
-    private readonly changed: () => void,
-  ) {}
+  /** @param changed called when the core has new work */
+  constructor(core: EngineCore, grammars: Grammars, changed: () => void) {
+    this.#core = core;
+    this.#grammars = grammars;
+    this.#changed = changed;
+  }
 
   generate(request: GenerateMessage): void {
-    if (request.grammar == null || request.maxTokens === 0) this.core.submit(request, null, this.#opening.size);
-    else if (this.core.isFull(this.#opening.size)) this.core.refuse({ id: request.id, reason: 'queue_full' });
+    if (request.grammar == null || request.maxTokens === 0) this.#core.submit(request, null, this.#opening.size);
+    else if (this.#core.isFull(this.#opening.size)) this.#core.refuse({ id: request.id, reason: 'queue_full' });
     else void this.#open(request, request.grammar);
   }
 
-  /** Requests that wait here and not in the core's queue. */
+  /** Requests that wait here, outside the core's queue. */
   get waiting(): number {
     return this.#opening.size;
   }
@@ -39,39 +42,39 @@ export class GrammarQueue {
   cancel(id: string, reason: CancelReason): void {
     const request = this.#take(id);
     if (request === null) {
-      this.core.cancel(id, reason);
+      this.#core.cancel(id, reason);
       return;
     }
-    this.grammars.abandon(id);
-    this.core.abandon(request, reason);
+    this.#grammars.abandon(id);
+    this.#core.abandon(request, reason);
   }
 
   #refuse(id: string): void {
     const request = this.#take(id);
     if (request === null) return;
-    this.grammars.abandon(id);
-    this.core.refuseLate(request);
+    this.#grammars.abandon(id);
+    this.#core.refuseLate(request);
   }
 
   async #open(request: GenerateMessage, grammar: Grammar): Promise<void> {
     const { id, stopTokens } = request;
-    this.#opening.set(id, { request, timer: this.#watch(request) });
+    this.#opening.set(id, { request, timer: this.#timer(request) });
     try {
-      const constraint = await this.grammars.open(id, grammar, stopTokens);
+      const constraint = await this.#grammars.open(id, grammar, stopTokens);
       if (this.#take(id) === null) constraint.close();
-      // It had a place in the queue from the beginning.
-      else this.core.submit(request, constraint, null);
+      // Null: the request already has a place in the queue.
+      else this.#core.submit(request, constraint, null);
     } catch (error) {
-      // Null: it was told already how it ended.
+      // Null: its end was already reported.
       if (this.#take(id) === null) return;
       const detail = error instanceof Error ? error.message : String(error);
-      if (error instanceof GrammarError) this.core.refuse({ id, reason: 'grammar', detail, part: error.part });
-      else this.core.refuse({ id, reason: 'grammars_lost', detail });
+      if (error instanceof GrammarError) this.#core.refuse({ id, reason: 'grammar', detail, part: error.part });
+      else this.#core.refuse({ id, reason: 'grammars_lost', detail });
     }
-    this.changed();
+    this.#changed();
   }
 
-  /** A request that no longer waits here, or null where it does not. */
+  /** Removes a request; null if it does not wait here. */
   #take(id: string): GenerateMessage | null {
     const opening = this.#opening.get(id);
     if (opening === undefined) return null;
@@ -80,15 +83,15 @@ export class GrammarQueue {
     return opening.request;
   }
 
-  /** Ends the wait when the budget is over: the core, which does that else, does not know the request yet. */
-  #watch({ id, arrivedAt, depth: { budget } }: GenerateMessage): NodeJS.Timeout | null {
+  /** Ends the wait when the budget expires. The core enforces budgets only after `submit`. */
+  #timer({ id, arrivedAt, depth: { budget } }: GenerateMessage): NodeJS.Timeout | null {
     const isRefused = budget?.onMiss === 'reject';
     const until = Math.min(budget?.totalMs ?? Infinity, isRefused ? (budget.ttftMs ?? Infinity) : Infinity);
     if (until === Infinity || budget?.onMiss === 'continue') return null;
     const end = (): void => {
       if (isRefused) this.#refuse(id);
       else this.cancel(id, 'deadline');
-      this.changed();
+      this.#changed();
     };
     return setTimeout(end, timerUntil(arrivedAt + until)).unref();
   }

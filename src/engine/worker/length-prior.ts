@@ -1,8 +1,8 @@
 /**
- * The prior of output lengths that a model folder brings. A folder without a usable one is served with the router's own
- * prior, and the log tells why.
+ * The prior of output lengths in a model folder. If the folder has no usable prior, the router uses its own, and the log
+ * states the reason.
  *
- * Knows: the manifest, the router's rules for a prior. Must not know: the log.
+ * Must not know: the log.
  */
 import Type from 'typebox';
 import { type Manifest, Lengths } from '../../model/manifest.js';
@@ -12,7 +12,7 @@ import { validationMessage } from '../../util/validation-message.js';
 export interface FolderPrior {
   /** Null: the router's own prior. */
   readonly prior: LengthPrior | null;
-  /** What is wrong with the folder's prior; null for one that is used. */
+  /** Fault of the folder's prior; null if it is used. */
   readonly fault: string | null;
 }
 

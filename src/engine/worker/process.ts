@@ -1,9 +1,9 @@
 /**
- * Entry of the engine process: loads the model, then steps as long as there is work.
+ * Entry of the engine process: loads the model, then runs steps while there is work.
  *
- * Knows: the messages and the IPC channel to its parent. Must not know: HTTP, text.
- * Calls into ONNX Runtime are synchronous: nothing else needs this event loop during a step. Messages are read
- * between steps. The process ends when its parent does.
+ * Must not know: HTTP, text.
+ * Calls into ONNX Runtime are synchronous, so the process reads messages between steps only. The process exits when its
+ * parent does.
  */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -22,7 +22,7 @@ import { useHugePages } from '../../runtime/huge-pages.js';
 import { trimHeap } from '../../runtime/libc.js';
 import { calibrateAtStartup } from '../calibration/startup.js';
 
-/** How long a step waits for masks, ms. */
+/** Longest wait of a step for grammar masks. */
 const MASK_WAIT_MS = 2;
 
 async function main(): Promise<void> {
@@ -55,7 +55,7 @@ async function main(): Promise<void> {
     const { load, ...step } = core.step();
     send({ ...step, load: { ...load, waiting: load.waiting + grammarQueue.waiting } });
     await new Promise(setImmediate);
-    // A mask takes a fraction of a step: worth the wait, since its sequence would miss the whole step.
+    // A mask takes a fraction of a step. Without the wait, its sequence would miss a whole step.
     const until = monotonicMs() + MASK_WAIT_MS;
     while (core.awaitsMasks && monotonicMs() < until) await Promise.race([woken(), delay(MASK_WAIT_MS)]);
   }
@@ -106,34 +106,34 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
   };
 }
 
-/** Loading leaves inflated weight files and ONNX Runtime's unpacked copies behind: twice the model. */
+/** Loading leaves inflated weight files and ONNX Runtime's unpacked copies in memory: twice the model. */
 async function releaseLoadMemory(): Promise<void> {
   await collectGarbage();
   trimHeap();
-  // What is left is mostly weights.
+  // The remaining memory is mostly weights.
   useHugePages();
 }
 
-/** A start that failed because of the model folder, the device or the options: a restart can't mend it. */
+/** A failed start because of the model folder, the device or the options; a restart would fail as well. */
 class StartError extends Error {
   constructor(cause: unknown) {
     super(cause instanceof Error ? cause.message : String(cause), { cause });
   }
 }
 
-/** With the stack of what should not have happened; who states a wrong option reads one line. */
+/** Unexpected errors keep their stack; an error of the options is one line for the operator. */
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return error instanceof StartError ? error.message : (error.stack ?? error.message);
 }
 
 function send(message: FromEngine): void {
-  // An error means that the gateway is gone: `disconnect` ends this process.
+  // A failed send means that the gateway is gone; `disconnect` ends this process.
   process.send?.(message, () => undefined);
 }
 
 process.on('disconnect', () => process.exit(0));
-// Ctrl-C reaches the whole process group; the gateway decides when the engine ends.
+// Ctrl-C signals the whole process group; the gateway decides when the engine exits.
 process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
 

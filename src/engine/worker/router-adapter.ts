@@ -1,7 +1,7 @@
 /**
- * The engine's side of the router: sequences as plain data, and the router's answers as the engine needs them.
+ * The engine's side of the router: maps sequences to plain data, and the router's answers to the engine's types.
  *
- * Knows: sequences and the router. Must not know: slots' memory, sampling.
+ * Must not know: slots' memory, sampling.
  */
 import type { DepthShape, Work } from '../../cost/model.js';
 import type { CostTable } from '../../cost/table.js';
@@ -17,11 +17,12 @@ import {
   type SequenceView,
   type StepSummary,
 } from '../../router/index.js';
+import type { ExitIndex } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 
 /** The engine at the beginning of a step. */
 export interface StepContext {
-  /** Sequences that may be live at once. */
+  /** Most live sequences. */
   readonly slots: number;
   readonly live: readonly Sequence[];
   readonly waiting: readonly Sequence[];
@@ -41,7 +42,7 @@ export class RouterAdapter {
     this.#router = new Router(shape, table, policy, lengthPrior, slowdown);
   }
 
-  /** Admits what arrived since the last step. `enqueued` learns of admitted requests: plans leave no time for others. */
+  /** Admits requests that arrived since the last step. The caller reports admitted ones with `enqueued`. */
   admit(arrived: readonly Sequence[], context: StepContext): Admission[] {
     return this.#router.admit(
       arrived.map((sequence) => this.#view(sequence)),
@@ -49,12 +50,12 @@ export class RouterAdapter {
     );
   }
 
-  /** Learns of a request that was admitted and has its place in the queue. */
+  /** Reports an admitted request that has its place in the queue; until then, plans leave no time for it. */
   enqueued(sequence: Sequence, now: number): void {
     this.#router.enqueued(this.#view(sequence), now);
   }
 
-  /** The waiting in order of service. */
+  /** The waiting sequences in order of service. */
   order(context: StepContext): Sequence[] {
     const { waiting } = context;
     if (waiting.length === 0) return [];
@@ -62,7 +63,7 @@ export class RouterAdapter {
     return this.#router.order(this.#state(context)).flatMap(({ id }) => byId.get(id) ?? []);
   }
 
-  /** Depths and pauses of the next step. */
+  /** Exits and pauses of the next step. */
   planStep(context: StepContext): DepthPlan {
     return this.#router.planStep(summaryOf(context), () => this.#state(context));
   }
@@ -78,7 +79,7 @@ export class RouterAdapter {
     return this.#router.isOverdue(this.#view(sequence), now, work);
   }
 
-  /** What advancing a sequence to a position at its exit runs. */
+  /** Work of advancing a sequence to position `end` at its exit. */
   advanceWork(sequence: Sequence, end: number): Work['prefill'] {
     return this.#router.advanceWork(this.#view(sequence).frontier, sequence.exit, end);
   }
@@ -92,7 +93,7 @@ export class RouterAdapter {
     return this.#router.predictMs(work);
   }
 
-  /** How many times slower the machine is than at the measurement of its costs. */
+  /** How many times slower the machine is now than at calibration. */
   get slowdown(): number {
     return this.#router.slowdown;
   }
@@ -114,8 +115,8 @@ export class RouterAdapter {
   }
 
   /**
-   * A sequence as plain data, with a slot or without. Field by field: an object that is spread from another one is slow to
-   * make and slow to read, and plans read little else (half of their time, measured).
+   * A sequence as plain data, with or without a slot. Built field by field: a spread object is slow to create and slow to
+   * read, and took half of the planning time.
    */
   #view(sequence: Sequence): SequenceView {
     const { request, admission } = sequence;
@@ -141,7 +142,7 @@ export class RouterAdapter {
     };
   }
 
-  #layer(exit: number): number {
+  #layer(exit: ExitIndex): number {
     const layer = this.shape.exits[exit]?.layer;
     if (layer === undefined) throw new RangeError(`no exit ${exit} of ${this.shape.exits.length}`);
     return layer;

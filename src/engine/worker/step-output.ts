@@ -1,4 +1,4 @@
-/** Collects the events of a step for its one message. Knows: the messages. Must not know: why they happen. */
+/** Collects the events of a step for its message. Must not know: why they happen. */
 import type {
   EndedEvent,
   LoadSnapshot,
@@ -17,12 +17,12 @@ export class StepOutput {
   readonly tokens: TokenEvent[] = [];
   readonly ended: EndedEvent[] = [];
 
-  /** Whether something is told of requests that no step is needed for. */
+  /** Whether rejections or ends are pending, which must be sent without waiting for a step. */
   get hasNews(): boolean {
     return this.refused.length + this.ended.length > 0;
   }
 
-  /** The message of everything so far; it is empty afterwards. */
+  /** The message with all events so far; empties the output. */
   take(at: number, load: LoadSnapshot, work: StepWork | null): StepMessage {
     return {
       type: 'step',

@@ -1,28 +1,28 @@
 /**
- * What a step ran, as the router counts it and as metrics tell it.
+ * The work of a step, as the router counts it and as metrics report it.
  *
- * Knows: sequences' exits and lengths, predicted costs. Must not know: how a step runs.
+ * Must not know: how a step runs.
  */
 import type { DepthShape, Work } from '../../cost/model.js';
 import type { StepWork } from '../protocol.js';
 import type { RouterAdapter } from './router-adapter.js';
 import type { Sequence } from '../sequence.js';
 
-/** The part of a step before it decodes. */
+/** Prefill and catch-up of a step. */
 export interface AdvanceTotals {
   readonly work: Work['prefill'];
   readonly prefilled: number;
   readonly caughtUp: number;
 }
 
-/** One position of each row; null where there is none. */
+/** One position for each row; null without rows. */
 export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Work['decode'] {
   if (rows.length === 0) return null;
   const byExit = exits.map((_, exit) => rows.filter((row) => row.exit === exit).length);
   return { rows: byExit, context: rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / rows.length };
 }
 
-/** Everything that metrics want but the kernels that ran. @param took as StepWork has it */
+/** All metrics of a step except the kernels that ran. @param took durations, see StepWork */
 export function stepWork(
   router: RouterAdapter,
   decode: Work['decode'],
@@ -45,8 +45,8 @@ export function stepWork(
 }
 
 /**
- * Milliseconds of a step by exit: prefill and decode share the time as they were predicted to; rows of a decode step share
- * theirs by their depth.
+ * Splits a step's time by exit. Prefill and decode share it in proportion to their predicted times; the rows of a decode
+ * step share theirs in proportion to their exit layer.
  * @param cost predicted milliseconds of a part of the work
  * @returns milliseconds by exit, in the order of shape.exits; their sum is `ms`
  */

@@ -10,12 +10,18 @@ import {
 import { table } from '../../router/sample.js';
 
 const key: CalibrationKey = {
-  ...{ manifest: 'a', machine: machineName(), threads: 2, device: 'cpu', kernels: ['w8a8'], runtime: '1', plan: {} },
+  manifest: 'a',
+  machine: machineName(),
+  threads: 2,
+  device: 'cpu',
+  kernels: ['w8a8'],
+  runtime: '1',
+  plan: {},
 };
 
-void t.test('what was measured is there again, for the same model, machine, threads and runtime only', async (t) => {
+void t.test('a stored calibration is read back only for the same model, machine, threads and runtime', async (t) => {
   const dir = join(t.testdir(), 'home', 'cache');
-  t.same(readCalibration(dir, key), { cost: null, why: null }, 'nothing yet');
+  t.same(readCalibration(dir, key), { cost: null, why: null }, 'nothing stored yet');
   t.equal(writeCalibration(dir, key, table), null);
   t.same(readCalibration(dir, key).cost, table);
   for (const other of [{ manifest: 'b' }, { machine: 'x' }, { threads: 3 }, { runtime: '2' }, { kernels: ['int4'] }]) {
@@ -23,7 +29,7 @@ void t.test('what was measured is there again, for the same model, machine, thre
   }
 });
 
-void t.test('a corrupt or foreign file is passed over, with a reason', async (t) => {
+void t.test('a corrupt or foreign file is skipped with a reason', async (t) => {
   const dir = join(t.testdir(), 'cache');
   writeCalibration(dir, key, table);
   const file = join(dir, readdirSync(dir)[0] ?? '');
@@ -42,17 +48,17 @@ void t.test('a corrupt or foreign file is passed over, with a reason', async (t)
   }
 });
 
-void t.test('a folder that can not be written is a reason, not an error', async (t) => {
+void t.test('an unwritable folder is a reason, not an error', async (t) => {
   const dir = t.testdir({ file: '' });
   t.match(writeCalibration(join(dir, 'file', 'cache'), key, table), /can't be written/);
   if (process.platform === 'linux') t.match(writeCalibration('/proc/nope', key, table), /can't be written/);
 });
 
-void t.test('what can not be put in its place leaves nothing behind', async (t) => {
+void t.test('a failed write leaves no temporary file behind', async (t) => {
   const dir = join(t.testdir(), 'cache');
   t.equal(writeCalibration(dir, key, table), null);
   const [name = ''] = readdirSync(dir);
-  t.strictSame(readdirSync(dir), [name], 'nor does what can');
+  t.strictSame(readdirSync(dir), [name], 'a successful write leaves none either');
   rmSync(join(dir, name));
   // A file can't take the place of a folder.
   mkdirSync(join(dir, name));
@@ -61,7 +67,7 @@ void t.test('what can not be put in its place leaves nothing behind', async (t) 
   t.strictSame(readdirSync(dir), [name]);
 });
 
-void t.test('the draft of a server that shares the folder, and by chance the process id, is left alone', async (t) => {
+void t.test("another server's temporary file stays, even with the same process id", async (t) => {
   const dir = join(t.testdir(), 'cache');
   t.equal(writeCalibration(dir, key, table), null);
   const theirs = join(dir, `${readdirSync(dir)[0] ?? ''}.${process.pid}`);

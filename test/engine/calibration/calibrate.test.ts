@@ -1,11 +1,11 @@
-/** What a calibration makes of its measurements, on a machine and a clock that are made up. */
+/** The results of a calibration, on a fake machine with a fake clock. */
 import t from 'tap';
 import { calibrate, type CalibrationPlan } from '../../../src/engine/calibration/calibrate.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
 
 const plan: CalibrationPlan = { rows: [1], chunks: [8], contexts: [0], repeats: 2, patienceMs: 1000 };
 
-/** @param msOf what the n-th run of a stage takes */
+/** @param msOf duration of the n-th run of a stage */
 function machine(layers: readonly number[], msOf: (stage: number, run: number) => number) {
   let now = 0;
   let forgotten = 0;
@@ -33,18 +33,18 @@ function machine(layers: readonly number[], msOf: (stage: number, run: number) =
   return { ms, runs, forgotten };
 }
 
-void t.test('a point is the least of its runs, of which the first binds', async (t) => {
+void t.test('a point is the fastest of its runs; the first run binds', async (t) => {
   const { ms, runs, forgotten } = machine([2, 2, 2], (_, run) => [90, 8, 40][run] ?? 0);
   t.same(ms, [8, 8, 8]);
   t.same([...new Set(runs.values())], [3]);
-  t.equal(forgotten, 8, 'the positions that were run are given back');
+  t.equal(forgotten, 8, 'the executor forgets the measured positions');
 });
 
-void t.test('a stage that was disturbed costs per layer what the middle one costs', async (t) => {
+void t.test('a disturbed stage gets the median cost per layer', async (t) => {
   t.same(machine([2, 4, 1], (stage) => [20, 44, 90][stage] ?? 0).ms, [20, 44, 11]);
 });
 
-void t.test('past its patience each point is one run', async (t) => {
+void t.test('after patienceMs each point runs once', async (t) => {
   const { ms, runs } = machine([1], (_, run) => [1200, 5][run] ?? 0);
   t.same(ms, [1200]);
   t.same([...runs.values()], [1, 1]);

@@ -23,7 +23,7 @@ const scaled = (costs: CostTable, decode: number, prefill: number): CostTable =>
   })),
 });
 
-void t.test('costs are stale where steps are cheaper now, and a slowdown where they are dearer', (t) => {
+void t.test('cheaper steps make cached costs stale, dearer steps are a slowdown', (t) => {
   const cases: [number, number, Omit<ReturnType<typeof compareCosts>, 'ratio'>][] = [
     [1, 1, { stale: false, slowdown: 1 }],
     [1.25, 0.8, { stale: false, slowdown: 1 }],
@@ -40,10 +40,10 @@ void t.test('costs are stale where steps are cheaper now, and a slowdown where t
   }
   const [first, ...rest] = table.units;
   t.ok(first);
-  t.equal(compareCosts({ units: rest }, table).stale, true, 'a unit that was not kept');
+  t.equal(compareCosts({ units: rest }, table).stale, true, 'a unit missing in the cache');
   const dearer = scaled(table, 50, 50).units.map((unit) => ({ ...unit, kernel: 'int4' as const }));
   const both: CostTable = { units: [...table.units, ...dearer] };
-  t.match(compareCosts(both, both), { ratio: 1, stale: false, slowdown: 1 }, 'each kernel by its own costs');
+  t.match(compareCosts(both, both), { ratio: 1, stale: false, slowdown: 1 }, 'each kernel has its own costs');
   t.end();
 });
 
@@ -53,7 +53,7 @@ function ticking(ms: number): () => number {
   return () => (now += ms);
 }
 
-void t.test('kept costs are used while they hold, measured again when the machine is faster', async (t) => {
+void t.test('cached costs are used until the machine is faster, then measured again', async (t) => {
   const modelDir = await tinyModel(t, 'float');
   const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(t.testdir(), 'cache') });
   const executor = await makeExecutor(t, options);
@@ -64,7 +64,7 @@ void t.test('kept costs are used while they hold, measured again when the machin
     return count;
   };
   const all = looks();
-  t.ok(looks() * 4 < all, 'of what is kept a few points are measured');
+  t.ok(looks() * 4 < all, 'a check of cached costs measures a few points only');
   const first = start(1);
   t.match(first, { source: 'cache', note: null, slowdown: 1 });
   t.same(start(1.2), { ...first, source: 'cache' }, 'a drifting clock changes nothing');
@@ -74,40 +74,41 @@ void t.test('kept costs are used while they hold, measured again when the machin
   t.ok(Math.abs(slower.slowdown - 3) < 1e-6);
 
   const faster = start(0.25);
-  t.match(faster, { source: 'measured', slowdown: 1, note: /steps take 0\.25 of what it says/ });
-  t.same(start(0.25), { ...faster, source: 'cache', note: null }, 'what was measured again was kept');
-  t.same(start(1).costs, faster.costs, 'and stays when the machine is busy again');
+  t.match(faster, { source: 'measured', slowdown: 1, note: /steps take 0\.25 times the cached costs/ });
+  t.same(start(0.25), { ...faster, source: 'cache', note: null }, 'the new costs are stored');
+  t.same(start(1).costs, faster.costs, 'they stay when the machine is busy again');
 });
 
-void t.test(
-  'kept costs are those of the model and of the threads, and are not asked for where all is to be measured',
-  async (t) => {
-    const modelDir = await tinyModel(t, 'float');
-    const dir = t.testdir();
-    const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(dir, 'cache') });
-    const executor = await makeExecutor(t, options);
-    const source = (other: Partial<EngineOptions>): string =>
-      calibrateAtStartup(executor, { ...options, ...other }, ticking(1)).source;
-    t.equal(source({}), 'measured');
-    const [name = ''] = readdirSync(join(dir, 'cache'));
-    const { key } = JSON.parse(readFileSync(join(dir, 'cache', name), 'utf8')) as { key: unknown };
-    t.strictSame(key, {
-      ...{ manifest: fileDigest(join(modelDir, MANIFEST_FILE)), machine: machineName(), threads: options.threads },
-      ...{ device: 'cpu', kernels: executor.kernels, runtime: loadOrt().version },
-      plan: calibrationPlan(options.maxRunning, options.prefillChunk, executor.model.limits.capacity),
-    });
-    t.equal(source({}), 'cache');
-    t.equal(source({ recalibrate: true }), 'measured');
-    t.equal(source({ threads: options.threads + 1 }), 'measured');
-    const manifest = loadManifest(modelDir);
-    const renamed = { ...manifest, name: `${manifest.name}-2` };
-    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify(renamed));
-    t.equal(source({ modelDir: dir }), 'measured');
-    t.equal(source({}), 'cache', 'what was there is there still');
-  },
-);
+void t.test('cached costs belong to a model and a thread count; recalibrate ignores them', async (t) => {
+  const modelDir = await tinyModel(t, 'float');
+  const dir = t.testdir();
+  const options: EngineOptions = engineOptions({ modelDir, cacheDir: join(dir, 'cache') });
+  const executor = await makeExecutor(t, options);
+  const source = (other: Partial<EngineOptions>): string =>
+    calibrateAtStartup(executor, { ...options, ...other }, ticking(1)).source;
+  t.equal(source({}), 'measured');
+  const [name = ''] = readdirSync(join(dir, 'cache'));
+  const { key } = JSON.parse(readFileSync(join(dir, 'cache', name), 'utf8')) as { key: unknown };
+  t.strictSame(key, {
+    manifest: fileDigest(join(modelDir, MANIFEST_FILE)),
+    machine: machineName(),
+    threads: options.threads,
+    device: 'cpu',
+    kernels: executor.kernels,
+    runtime: loadOrt().version,
+    plan: calibrationPlan(options.maxRunning, options.prefillChunk, executor.model.limits.capacity),
+  });
+  t.equal(source({}), 'cache');
+  t.equal(source({ recalibrate: true }), 'measured');
+  t.equal(source({ threads: options.threads + 1 }), 'measured');
+  const manifest = loadManifest(modelDir);
+  const renamed = { ...manifest, name: `${manifest.name}-2` };
+  writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify(renamed));
+  t.equal(source({ modelDir: dir }), 'measured');
+  t.equal(source({}), 'cache', 'the first entry is still stored');
+});
 
-void t.test('where the cache holds a few positions, no more are measured, and costs are complete', async (t) => {
+void t.test('a KV cache of few positions is measured within its size, and costs are complete', async (t) => {
   const modelDir = await tinyModel(t, 'float');
   const kvMemoryBytes = 5 * bytesPerPosition(loadManifest(modelDir));
   const options = engineOptions({ modelDir, kvMemoryBytes });
@@ -115,7 +116,7 @@ void t.test('where the cache holds a few positions, no more are measured, and co
   const { limits, manifest } = executor.model;
   t.equal(limits.capacity, 5);
   const { chunks, contexts } = calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity);
-  // What lies beyond the cache is not its own: nothing is run unless the plan is right.
+  // A run beyond the cache would touch foreign memory, so the test runs only a correct plan.
   if (!t.equal(Math.max(...contexts) + Math.max(...chunks), limits.capacity)) return;
   t.doesNotThrow(() => costModel(calibrateAtStartup(executor, options, monotonicMs).costs, depthShape(manifest)));
 });

@@ -1,4 +1,4 @@
-/** The gateway's end of an engine that is up and says nothing: a script in its place, without a model. */
+/** The gateway's end of a silent engine: a script in place of the process, without a model. */
 import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -10,11 +10,11 @@ import { engineOptions, greedy } from '../helper.js';
 
 interface Silent {
   readonly engine: EngineClient;
-  /** Ends the engine. @returns what it was told until then, in order: types of messages with their ids */
-  readonly told: () => Promise<string[]>;
+  /** Closes the engine. @returns types of its received messages with their ids, in order */
+  readonly received: () => Promise<string[]>;
 }
 
-/** An engine that is ready at once, notes what it is told and answers none of it. */
+/** An engine that is ready immediately, records its messages and answers none. */
 async function silent(t: Test): Promise<Silent> {
   const { execPath } = process;
   const ready = JSON.stringify({ type: 'ready', cost: { units: [] }, maxLength: 1, exits: [1] });
@@ -22,13 +22,13 @@ async function silent(t: Test): Promise<Silent> {
     engine: `#!${execPath}
 const { appendFileSync } = require('node:fs');
 process.on('message', ({ type, id = '' }) => {
-  appendFileSync(__dirname + '/told', type + ' ' + id + '\\n');
+  appendFileSync(__dirname + '/received', type + ' ' + id + '\\n');
 });
 process.on('disconnect', () => process.exit());
 process.send(${ready});
 `,
     'package.json': '{"type":"commonjs"}',
-    told: '',
+    received: '',
   });
   chmodSync(`${dir}/engine`, 0o755);
   process.execPath = `${dir}/engine`;
@@ -41,21 +41,24 @@ process.send(${ready});
   t.teardown(() => engine.close());
   return {
     engine,
-    told: async () => {
+    received: async () => {
       await engine.close();
-      return readFileSync(join(dir, 'told'), 'utf8').split('\n').slice(0, -1);
+      return readFileSync(join(dir, 'received'), 'utf8').split('\n').slice(0, -1);
     },
   };
 }
 
-/** Notes how an answer ends, each time that it does. */
+/** Records every end of an answer. */
 function sinkOf(ends: string[], id: string): SequenceSink {
   const nothing = (): void => undefined;
   const end = (how: EndReason | 'lost'): void => {
     ends.push(`${id} ${how}`);
   };
   return {
-    ...{ planned: nothing, prompt: nothing, token: nothing, refused: nothing },
+    planned: nothing,
+    prompt: nothing,
+    token: nothing,
+    refused: nothing,
     ended: ({ reason }) => {
       end(reason);
     },
@@ -65,34 +68,36 @@ function sinkOf(ends: string[], id: string): SequenceSink {
   };
 }
 
-/** A minute, after which the answer is cut. */
+/** A budget of a minute with `truncate`. */
 const truncated = {
-  ...{ minExit: 1, maxExit: 1 },
+  minExit: 1,
+  maxExit: 1,
   budget: { totalMs: 60_000, ttftMs: null, tpotMs: null, onMiss: 'truncate' },
 } as const;
 
 const timers = (): number => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length;
 
-void t.test('all answers are cancelled at once, once, and the engine is told; closing ends it', async (t) => {
-  const { engine, told } = await silent(t);
+void t.test('cancelAll ends each answer immediately and once, and close stops the engine', async (t) => {
+  const { engine, received } = await silent(t);
   const ends: string[] = [];
   const before = timers();
   for (const id of ['a', 'b']) engine.generate(greedy(id, [1], 1, 9, { depth: truncated }), sinkOf(ends, id));
   t.equal(timers(), before + 2);
   engine.cancelAll('cancelled');
-  t.equal(timers(), before, 'none waits for what is over');
+  t.equal(timers(), before, 'no deadline timer is left');
   t.same(ends, ['a cancelled', 'b cancelled']);
   engine.cancel('a', 'stop');
-  t.same(await told(), ['generate a', 'generate b', 'cancel a', 'cancel b', 'stop ']);
+  t.same(await received(), ['generate a', 'generate b', 'cancel a', 'cancel b', 'stop ']);
   t.equal(engine.pid, null);
-  t.equal(ends.length, 2, 'they are not lost as well');
+  t.equal(ends.length, 2, 'no answer is lost as well');
 });
 
-void t.test('a deadline ends an answer that asked for it, and the engine is told', async (t) => {
-  const { engine, told } = await silent(t);
+void t.test('a truncate deadline ends the answer and cancels it in the engine', async (t) => {
+  const { engine, received } = await silent(t);
   const ends: string[] = [];
   const depth = (onMiss: 'truncate' | 'continue') => ({
-    ...{ minExit: 1, maxExit: 1 },
+    minExit: 1,
+    maxExit: 1,
     budget: { totalMs: 1, ttftMs: null, tpotMs: null, onMiss },
   });
   const cuts: string[] = [];
@@ -114,12 +119,12 @@ void t.test('a deadline ends an answer that asked for it, and the engine is told
   });
   await cut;
   t.same(ends, ['cut deadline']);
-  t.same(cuts, ['cut, after cut deadline'], 'and metrics are');
+  t.same(cuts, ['cut, after cut deadline'], 'the cut event follows the sink call');
   const before = timers();
   engine.generate(greedy('waits', [1], 1, 9, { depth: truncated }), sinkOf(ends, 'waits'));
   t.equal(timers(), before + 1);
-  t.same(await told(), ['generate late', 'generate cut', 'cancel cut', 'generate waits', 'stop ']);
-  t.ok(timers() <= before, 'none waits for what was lost');
+  t.same(await received(), ['generate late', 'generate cut', 'cancel cut', 'generate waits', 'stop ']);
+  t.ok(timers() <= before, 'no deadline timer of a lost answer is left');
   engine.cancelAll('cancelled');
   t.same(ends, ['cut deadline', 'late lost', 'waits lost'], 'each once');
 });

@@ -10,7 +10,7 @@ import { engineOptions, greedy, PROMPTS } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const prompt = PROMPTS[0] ?? [];
-/** For what no answer has to last for: it starts in a fraction of a second, and has 256 positions, soon written. */
+/** For tests that need no long answers: it starts in a fraction of a second and has 256 positions. */
 const tiny = engineOptions({ modelDir: await tinyModel(t, 'float') });
 const [one, most] = [[1], 250];
 
@@ -52,42 +52,39 @@ function watch(engine: EngineClient, id: string, maxTokens: number, ids = prompt
   return watched;
 }
 
-void t.test(
-  'an engine that is loaded is not ready before the files are checked, nor where they are wrong',
-  async (t) => {
-    const [waiting, wrong, free] = [new EngineClient(tiny), new EngineClient(tiny), new EngineClient(tiny)];
-    t.teardown(() => Promise.all([waiting, wrong, free].map((engine) => engine.close())));
-    let check = (): void => undefined;
-    const ready = waiting.start(new Promise<void>((resolve) => (check = resolve)));
-    const never = wrong.start(Promise.reject(new Error('damaged'))).catch((error: unknown) => error);
-    // Started after them: when it is ready, they are loaded as well, or nearly.
-    await free.start();
-    await delay(500);
-    t.strictSame([waiting.ready, wrong.ready], [null, null]);
-    t.equal(await watch(waiting, 'early', 4).end, 'lost');
-    check();
-    t.equal((await ready).type, 'ready');
-    t.match(await watch(waiting, 'late', 4, one).end, /^(length|stop)$/);
-    await wrong.close();
-    t.type(await never, EngineStartError);
-  },
-);
+void t.test('a loaded engine is ready only after the file check, and never if the check fails', async (t) => {
+  const [waiting, wrong, free] = [new EngineClient(tiny), new EngineClient(tiny), new EngineClient(tiny)];
+  t.teardown(() => Promise.all([waiting, wrong, free].map((engine) => engine.close())));
+  let check = (): void => undefined;
+  const ready = waiting.start(new Promise<void>((resolve) => (check = resolve)));
+  const never = wrong.start(Promise.reject(new Error('damaged'))).catch((error: unknown) => error);
+  // Started last: when this engine is ready, the others are loaded as well, or nearly.
+  await free.start();
+  await delay(500);
+  t.strictSame([waiting.ready, wrong.ready], [null, null]);
+  t.equal(await watch(waiting, 'early', 4).end, 'lost');
+  check();
+  t.equal((await ready).type, 'ready');
+  t.match(await watch(waiting, 'late', 4, one).end, /^(length|stop)$/);
+  await wrong.close();
+  t.type(await never, EngineStartError);
+});
 
-void t.test('an engine of the embedded model, whose answers last', async (t) => {
+void t.test('the embedded model, with long answers', async (t) => {
   const engine = new EngineClient(engineOptions());
   t.teardown(() => engine.close());
   await engine.start();
 
-  await t.test('cancel ends a sequence with its reason; an unknown id is ignored', async (t) => {
+  await t.test('cancel ends a sequence with its reason and ignores an unknown id', async (t) => {
     const answer = watch(engine, 'a', 1000);
     await answer.first;
-    engine.cancel('nobody', 'cancelled');
+    engine.cancel('unknown', 'cancelled');
     engine.cancel('a', 'cancelled');
     t.equal(await answer.end, 'cancelled');
     t.ok(answer.tokens.length < 1000);
   });
 
-  await t.test('kill -9 in mid-answer: the answers end, the engine comes back and serves', async (t) => {
+  await t.test('kill -9 mid-stream: the answers are lost, the engine restarts and serves', async (t) => {
     const before = engine.pid;
     const answers = [watch(engine, 'a', 500), watch(engine, 'b', 500)];
     await Promise.all(answers.map(({ first }) => first));
@@ -96,8 +93,8 @@ void t.test('an engine of the embedded model, whose answers last', async (t) => 
     process.kill(before ?? 0, 'SIGKILL');
     t.strictSame(await Promise.all(answers.map(({ end }) => end)), ['lost', 'lost']);
     await down;
-    t.equal(engine.ready, null, 'not ready in between');
-    t.equal(await watch(engine, 'c', 1).end, 'lost', 'a request in between ends at once');
+    t.equal(engine.ready, null, 'not ready during the restart');
+    t.equal(await watch(engine, 'c', 1).end, 'lost', 'a request during the restart is lost immediately');
     await back;
     t.not(engine.pid, before);
     const again = watch(engine, 'd', 3);
@@ -105,7 +102,7 @@ void t.test('an engine of the embedded model, whose answers last', async (t) => 
     t.equal(again.tokens.length, 3);
   });
 
-  await t.test('closing ends the process and what it was doing', async (t) => {
+  await t.test('close stops the process and its answers', async (t) => {
     const pid = engine.pid ?? 0;
     const answer = watch(engine, 'a', 1000);
     await answer.first;
@@ -115,13 +112,13 @@ void t.test('an engine of the embedded model, whose answers last', async (t) => 
   });
 });
 
-void t.test('a folder that is no model fails the start, and is not tried again', async (t) => {
+void t.test('a folder without a model fails the start, without a retry', async (t) => {
   const engine = new EngineClient(engineOptions({ modelDir: t.testdir({}) }));
   await t.rejects(engine.start(), EngineStartError);
   t.equal(engine.pid, null);
 });
 
-void t.test('a process that can not be made fails the start, and in a restart is tried again', async (t) => {
+void t.test('a failed process creation fails the first start, and is retried in a restart', async (t) => {
   const { execPath } = process;
   t.teardown(() => (process.execPath = execPath));
   process.execPath = '/nowhere/node';
@@ -148,7 +145,7 @@ void t.test('a process that can not be made fails the start, and in a restart is
   t.equal(await watch(engine, 'a', 1, one).end, 'length');
 });
 
-void t.test('an engine that is stopped or stuck is ended and started again', async (t) => {
+void t.test('a stopped or stuck engine is killed and restarted', async (t) => {
   const engine = new EngineClient(tiny, 1500);
   t.teardown(() => engine.close());
   await engine.start();
@@ -158,37 +155,37 @@ void t.test('an engine that is stopped or stuck is ended and started again', asy
   process.kill(before ?? 0, 'SIGSTOP');
   const answer = watch(engine, 'a', most, one);
   t.equal(await answer.end, 'lost');
-  t.match(await down, [/took no message any more/]);
+  t.match(await down, [/killed the engine process, which stopped answering/]);
   await back;
   t.not(engine.pid, before);
   t.equal(await watch(engine, 'b', 3, one).end, 'length');
 });
 
-void t.test('how long an engine may be silent: half a minute, or twenty of its longest steps', async (t) => {
+void t.test('silenceOf: at least 30 s, or 20 of the longest steps', async (t) => {
   const unit = (ms: number) => ({ unit: 'u', kernel: 'w8a8', decode: [], prefill: [{ rows: 128, context: 0, ms }] });
   const usual = { chunk: 128, context: 2048 };
   t.equal(silenceOf({ units: [unit(20), unit(30)] }, usual), 30_000);
   t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }, usual), 100_000);
-  t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }, { chunk: 1024, context: 2048 }), 800_000, 'of its chunks');
-  t.equal(silenceOf({ units: [unit(2_000)] }, { chunk: 8192, context: 256 }), 80_000, 'no longer than a sequence');
+  t.equal(silenceOf({ units: [unit(2_000), unit(3_000)] }, { chunk: 1024, context: 2048 }), 800_000, 'longer chunks');
+  t.equal(silenceOf({ units: [unit(2_000)] }, { chunk: 8192, context: 256 }), 80_000, 'at most a sequence');
   const points = [
     { rows: 8, context: 0, ms: 900 },
     { rows: 128, context: 0, ms: 1000 },
     { rows: 128, context: 512, ms: 1500 },
   ];
   const growing = { units: [{ unit: 'u', kernel: 'w8a8', decode: [], prefill: points }] };
-  t.equal(silenceOf(growing, { chunk: 128, context: 2560 }), 20 * 3500, 'after the longest past');
+  t.equal(silenceOf(growing, { chunk: 128, context: 2560 }), 20 * 3500, 'behind the longest past');
 });
 
-void t.test('an engine that does not get ready is ended, and its start has failed', async (t) => {
+void t.test('an engine that does not get ready is killed, and its start fails', async (t) => {
   const engine = new EngineClient(tiny, undefined, 20);
-  await t.rejects(engine.start(), { name: 'EngineStartError', message: /not ready after 20 ms and was ended/ });
+  await t.rejects(engine.start(), { name: 'EngineStartError', message: /killed the engine.* not ready after 20 ms/ });
   t.equal(engine.pid, null);
 });
 
-void t.test('one that got ready in time is left alone', async (t) => {
+void t.test('an engine that got ready in time stays alive', async (t) => {
   const { execPath } = process;
-  // In place of Node.js and the engine: it is ready at once.
+  // Runs in place of Node.js and the engine; it is ready immediately.
   const ready = JSON.stringify({ type: 'ready', cost: { units: [] }, maxLength: 1, exits: [] });
   const dir = t.testdir({
     engine: `#!${execPath}\nprocess.on('message', ({ type }) => type === 'stop' && process.exit());\nprocess.send(${ready});\n`,
@@ -206,7 +203,7 @@ void t.test('one that got ready in time is left alone', async (t) => {
   t.equal(downs, 0);
 });
 
-void t.test('who answers is left alone, and a suspended gateway counts its pause as one look', async (t) => {
+void t.test('an answering engine is left alone, and a suspension of the gateway counts as one check', async (t) => {
   let silent = 0;
   let asked = 0;
   const watchdog = new Watchdog(
@@ -222,7 +219,7 @@ void t.test('who answers is left alone, and a suspended gateway counts its pause
   const until = performance.now() + 400;
   while (performance.now() < until);
   await delay(1);
-  t.equal(silent, 0, 'after a pause of three times the silence');
+  t.equal(silent, 0, 'after a suspension of three times the silence');
   await delay(300);
   t.equal(silent, 1, 'once');
   watchdog.stop();

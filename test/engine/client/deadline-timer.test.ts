@@ -7,14 +7,28 @@ import { GREEDY } from '../../../src/engine/sampling/sampler.js';
 import { plannedEvent } from '../../fakes/engine.js';
 
 const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): GenerateMessage => ({
-  ...{ type: 'generate', id, arrivedAt: monotonicMs(), prompt: [1, 2, 3], maxTokens: 9, minTokens: 0, stopTokens: [] },
-  ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null, lengthGroup: { kind: 'chat', key: null } },
+  type: 'generate',
+  id,
+  arrivedAt: monotonicMs(),
+  prompt: [1, 2, 3],
+  maxTokens: 9,
+  minTokens: 0,
+  stopTokens: [],
+  sampling: GREEDY,
+  logprobs: null,
+  promptLogprobs: null,
+  lengthGroup: { kind: 'chat', key: null },
   depth: { minExit: 1, maxExit: 2, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss } },
 });
 
 function heard(planned: readonly string[], tokens: readonly string[]): StepMessage {
   return {
-    ...{ type: 'step', at: 7, refused: [], prompts: [], ended: [], work: null },
+    type: 'step',
+    at: 7,
+    refused: [],
+    prompts: [],
+    ended: [],
+    work: null,
     load: { running: 0, waiting: 0, kvUsed: 0, kvCached: 0 },
     planned: planned.map((id) => plannedEvent(id, 1)),
     tokens: tokens.map((id) => ({ id, token: 5, exit: 1, logprobs: null })),
@@ -47,7 +61,7 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
   }
 });
 
-void t.test('the engine has a moment to plan what has no time at all', async (t) => {
+void t.test('the engine has 10 ms to plan a request whose budget is already over', async (t) => {
   const ends: EndedEvent[] = [];
   const watch = new DeadlineTimer((end) => ends.push(end));
   t.teardown(() => {

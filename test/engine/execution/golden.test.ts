@@ -1,11 +1,13 @@
 /**
  * Top-8 logits against a plain PyTorch reference over the same dequantized weights (training/, `golden`).
  *
- * Bounds, absolute, on logits of 2 (tiny) to 20 (embedded). fp32 differs by summation order only: 1e-3. w8a8 rounds
- * activations to 8 bits per row, which the reference does not: each product adds noise of 1/254 of the row's largest
- * activation. int4 rounds activations per block likewise; for the tiny model the reference has the weights before
- * rounding to 4 bits, and a width of 64 averages little of that out (0.57 worst, 0.34 rms measured;
- * other seeds than the committed one reach 1.7 and 0.9).
+ * Bounds are absolute, on logits of 2 (tiny) to 20 (embedded):
+ * - fp32 differs by summation order only.
+ * - w8a8 rounds activations to 8 bits per row, unlike the reference. Each product adds noise of 1/254 of the row's
+ *   largest activation.
+ * - int4 rounds activations per block in the same way. For the tiny model, the reference has the weights before rounding
+ *   to 4 bits, and a width of 64 averages out little of that. Measured: 0.57 worst, 0.34 rms. Other seeds than the
+ *   committed one reach 1.7 and 0.9.
  */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -30,7 +32,7 @@ interface Bound {
   readonly rms: number;
 }
 
-/** 30 layers of w8a8, its inputs smoothed: 0.017 nats from the same weights in fp32 (0.44 and 0.26 measured). */
+/** 30 layers of w8a8 with smoothed inputs: 0.017 nats from the same weights in fp32 (0.44 worst and 0.26 rms measured). */
 const EMBEDDED: Bound = { worst: 0.8, rms: 0.4 };
 
 const BOUNDS: Record<KernelName, Bound> = {
@@ -53,7 +55,7 @@ function check(t: Test, executor: Executor, { prompts }: Golden, kernel: KernelN
       const logits = logitsAt(executor, slot, exit);
       executor.table.drop(slot);
       const offsets = expected.ids.map((id, rank) => (logits[id] ?? NaN) - (expected.logits[rank] ?? NaN));
-      // A shift of all logits changes no probability; the bound for fp32 is on the logits as they are.
+      // A common shift changes no probability. The bound for fp32 applies to the logits without a shift.
       const shift = kernel === 'fp32' ? 0 : offsets.reduce((sum, offset) => sum + offset, 0) / offsets.length;
       const errors = offsets.map((offset) => Math.abs(offset - shift));
       const worst = Math.max(...errors);

@@ -11,11 +11,11 @@ t.afterEach(() => {
   executor.forget(0);
 });
 
-void t.test('going deeper later gives the bits of going deep at once', async (t) => {
+void t.test('deepening later gives the same bits as a deep prefill', async (t) => {
   const whole = openSlot(executor, prompt);
   advanceTo(executor, whole, deepest, last);
   const expected = executor.units.exits.map((_, exit) => {
-    // The trunk is there already: what is left is the exit's own block.
+    // The trunk has these positions already; only the exit's own block is left.
     advanceTo(executor, whole, exit, last);
     const logits = logitsAt(executor, whole, exit);
     whole.truncate(last);
@@ -30,7 +30,7 @@ void t.test('going deeper later gives the bits of going deep at once', async (t)
   }
 });
 
-void t.test('chunk size does not change a bit', async (t) => {
+void t.test('the chunk size changes no bit', async (t) => {
   const first = openSlot(executor, prompt);
   advanceTo(executor, first, deepest, last);
   const expected = logitsAt(executor, first, deepest);
@@ -43,23 +43,23 @@ void t.test('chunk size does not change a bit', async (t) => {
 });
 
 /**
- * Attention over one position (decode) and over several (catch-up) differ in the last bits of a float, and now and then
- * that moves a rounding to 8 bits (ARCHITECTURE.md, "Depth, exactly"). So where one run decoded what the other caught up
- * over, logits agree to w8a8's own noise (rms .21 measured), and tokens wherever the choice is clear by more than that;
- * elsewhere, and with a cache of bytes everywhere, bits are equal.
+ * Attention over one position (decode) and over several (catch-up) differs in the last bits of a float. Occasionally,
+ * that changes a rounding to 8 bits (ARCHITECTURE.md, "Depth, exactly"). If one run decodes positions and the other
+ * catches up over them, logits agree to w8a8's own noise (rms .21 measured). Tokens agree where the choice is clearer than
+ * that. All other bits are equal, and with a KV cache of bytes, all bits are equal.
  */
 const NOISE_RMS = 0.35;
 const CLEAR = 1;
 
-/** A text that goes on by itself: "The cat sat on the mat. The cat sat on the mat. The cat". */
+/** A text that continues by itself: "The cat sat on the mat. The cat sat on the mat. The cat". */
 const REPEATING = [504, 2644, 2643, 335, 260, 1171, 30, 378, 2644, 2643, 335, 260, 1171, 30, 378, 2644];
 
 for (const start of [PROMPTS[0] ?? [], REPEATING])
-  void t.test(`depth 10 -> 30 -> 15 after ${start.length} tokens gives what all depths all along give`, async (t) => {
+  void t.test(`depth 10 -> 30 -> 15 after ${start.length} tokens equals a run with all depths all along`, async (t) => {
     const depths = [0, 0, 0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1, 1].map((exit) => Math.min(exit, deepest));
     const firstDeep = depths.findIndex((exit) => exit !== depths[0]);
 
-    // All depths all along: every step runs the whole trunk, the token comes from the exit that the schedule names.
+    // All depths all along: every step runs the whole trunk, and the token comes from the scheduled exit.
     const all = openSlot(executor, start);
     const expected: Float32Array[] = [];
     for (const exit of depths) {
@@ -95,7 +95,7 @@ for (const start of [PROMPTS[0] ?? [], REPEATING])
       varied.tokens.push(all.tokens[target + 1] ?? -1);
     }
     t.ok(clear >= 6, `${clear} steps are clear`);
-    t.ok(varied.frontier(0) > varied.frontier(deepest), 'the deep stages were left behind at the end');
+    t.ok(varied.frontier(0) > varied.frontier(deepest), 'the deep stages lag behind at the end');
   });
 
 void t.test('rollback is exact: decode, truncate, decode again', async (t) => {
@@ -113,7 +113,7 @@ void t.test('rollback is exact: decode, truncate, decode again', async (t) => {
   t.equal(distance(logitsAt(executor, slot, deepest), expected), 0);
 });
 
-void t.test('a row does not depend on its neighbours, their depths, or its place', async (t) => {
+void t.test('a row does not depend on its neighbours, their depths, or its slot', async (t) => {
   const alone = openSlot(executor, prompt);
   advanceTo(executor, alone, deepest, last);
   const expected = logitsAt(executor, alone, deepest);
@@ -128,7 +128,7 @@ void t.test('a row does not depend on its neighbours, their depths, or its place
   t.equal(distance(executor.head.fullLogits(3), expected), 0);
 });
 
-void t.test('a copied prefix answers like the original, shallow and deep', async (t) => {
+void t.test('a copied prefix gives the logits of the original, shallow and deep', async (t) => {
   const source = openSlot(executor, prompt);
   advanceTo(executor, source, 1, 256);
   executor.advance(source, deepest, 100);
@@ -141,7 +141,7 @@ void t.test('a copied prefix answers like the original, shallow and deep', async
   copy.live = true;
   copy.tokens = prompt.slice(0, 201);
   t.equal(copy.frontier(1), 200);
-  t.equal(copy.frontier(deepest), 100, 'what deeper stages miss is caught up');
+  t.equal(copy.frontier(deepest), 100, 'the deeper stages catch up over the rest');
   executor.advance(copy, deepest, 200);
   t.equal(distance(logitsAt(executor, copy, deepest), logitsAt(executor, expected, deepest)), 0);
 });

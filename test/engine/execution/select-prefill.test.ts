@@ -1,4 +1,4 @@
-/** Who catches up in a step, and how far: on slots of two stages, with costs made up. */
+/** Selection of catch-ups and chunks, on slots of two stages with fake costs. */
 import t from 'tap';
 import { prefillTask, catchUpTasks } from '../../../src/engine/execution/select-prefill.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
@@ -16,7 +16,7 @@ const router = {
     prefill.reduce((sum, { positions }) => sum + positions, 0),
 } as unknown as RouterAdapter;
 
-/** One of 40 tokens that its stages have processed so far. */
+/** A sequence of 40 tokens whose stages have processed these positions. */
 function sequence(id: string, frontiers: readonly [number, number], exit = 1): Sequence {
   const made = new Sequence(greedy(id, new Array<number>(40).fill(1), 2, 9), exit);
   made.slot = new Slot(0, 2);
@@ -27,7 +27,7 @@ function sequence(id: string, frontiers: readonly [number, number], exit = 1): S
 const catchUps = (running: readonly Sequence[], chunk: number, stallMs: number): [string, number][] =>
   catchUpTasks(running, executor, router, chunk, stallMs).map(({ sequence: { id }, end }) => [id, end]);
 
-void t.test('only those catch up whose prompt is done and whose exit lacks more than the last position', async (t) => {
+void t.test('only sequences with a complete prompt and more than one missing position catch up', async (t) => {
   const waits = sequence('waits', [39, 0]);
   waits.slot = null;
   const running = [
@@ -40,7 +40,7 @@ void t.test('only those catch up whose prompt is done and whose exit lacks more 
   t.same(catchUps(running, 128, 1000), [['behind', 39]]);
 });
 
-void t.test('all at once as long as the step may take, one in any case', async (t) => {
+void t.test('catch-ups share a step within the stall limit; the first always runs', async (t) => {
   const running = ['a', 'b', 'c'].map((id) => sequence(id, [39, 29]));
   const of = (stallMs: number): string[] => catchUps(running, 128, stallMs).map(([id]) => id);
   t.same(of(1000), ['a', 'b', 'c']);
@@ -49,7 +49,7 @@ void t.test('all at once as long as the step may take, one in any case', async (
   t.same(of(1), ['a']);
 });
 
-void t.test('a chunk ends where the exit needs it, and leaves no position alone', async (t) => {
+void t.test('a chunk ends at the positions that the exit needs, and leaves no single position', async (t) => {
   const end = (most: number, done: [number, number]): number =>
     prefillTask(sequence('a', done), most, executor, router).end;
   t.same([end(8, [39, 10]), end(128, [39, 10]), end(28, [39, 10])], [18, 39, 37]);

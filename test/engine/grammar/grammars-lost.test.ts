@@ -1,4 +1,4 @@
-/** A grammar that takes the thread of grammars along, without a model: what becomes of those beside it. */
+/** A grammar that breaks the grammar thread, without a model: the sequences beside it continue. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -25,9 +25,9 @@ const schema = JSON.stringify({
   additionalProperties: false,
 });
 const JSON_GRAMMAR: Grammar = { kind: 'json', schema };
-/** Not bound before it has begun. */
+/** The mask is not enforced before a call has begun. */
 const CALLS: Grammar = { kind: 'calls', functions: [{ name: 'f', schema }], most: 1, isOptional: true };
-/** Takes the thread a tenth of a second and more. */
+/** Takes the thread 100 ms or more. */
 const LARGE: Grammar = {
   kind: 'json',
   schema: JSON.stringify({
@@ -35,16 +35,16 @@ const LARGE: Grammar = {
     properties: Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`name ${i}`, JSON.parse(schema)])),
   }),
 };
-/** Stands for a panic: nothing that the library says of a grammar. The API lets none through. */
+/** Stands for a panic: an error that is not a message about the grammar. The API rejects such a schema. */
 const BREAKS: Grammar = { kind: 'json', schema: '{' };
 
 interface Watched {
   readonly grammars: Grammars;
-  /** Changed before a thread is started, it counts for that one. */
+  /** A change applies to the next thread. */
   readonly own: { tokenizer: string };
-  /** How many threads were started. */
+  /** Number of started threads. */
   readonly threads: () => number;
-  /** What is asked next takes too long. */
+  /** Makes the next message time out. */
   readonly hurry: () => void;
 }
 
@@ -79,11 +79,11 @@ async function settled(constraint: Constraint): Promise<void> {
 const text = '{"name": "bcd", "list": [true, false, true]}';
 const call = `<tool_call>\n{"name": "f", "arguments": ${text}}\n</tool_call>`;
 
-/** What a constraint says at a token: which may come, and whether it enforced. */
+/** State of a constraint before a token: a hash of its mask, and whether the mask is enforced. */
 const stateOf = ({ mask, enforced }: Constraint): string =>
   `${enforced} ${mask?.reduce((sum, allowed, id) => (sum * 31 + allowed * id) % 1_000_003, 0)}`;
 
-/** Writes tokens as far as they are allowed. @returns what the constraint said before each, and at the end */
+/** Accepts tokens as far as they are allowed. @returns the states before each token, and at the end */
 async function write(constraint: Constraint, tokens: readonly number[]): Promise<string[]> {
   const states: string[] = [];
   for (const token of tokens) {
@@ -97,7 +97,7 @@ async function write(constraint: Constraint, tokens: readonly number[]): Promise
   return [...states, stateOf(constraint)];
 }
 
-void t.test('an answer beside one that takes the thread along goes on as if nothing had been', async (t) => {
+void t.test('an answer beside a grammar that breaks the thread continues unchanged', async (t) => {
   const tokens = encoder.encode(call, false);
   const half = tokens.length >> 1;
   const { grammars, threads, hurry } = watched(t);
@@ -107,19 +107,19 @@ void t.test('an answer beside one that takes the thread along goes on as if noth
   alone.close();
   t.equal(threads(), 1);
 
-  // At every place, with its mask there, on its way, or taken while another thread takes over.
+  // At every point: with its mask present, pending, or requested while another thread takes over.
   const beside = await grammars.open('beside', CALLS, ends);
   const seen = await write(beside, tokens.slice(0, half));
   const broken = grammars.open('broken', BREAKS, ends);
   beside.accept(tokens[half] ?? 0);
-  await t.rejects(broken, { name: 'GrammarError', message: /breaks/ });
+  await t.rejects(broken, { name: 'GrammarError', message: /crashes/ });
   t.equal(threads(), 2);
   seen.push(...(await write(beside, tokens.slice(half + 1, half + 2))));
   hurry();
-  await t.rejects(grammars.open('stuck', LARGE, ends), { name: 'GrammarsLost', message: /too long/ });
+  await t.rejects(grammars.open('stuck', LARGE, ends), { name: 'GrammarsLost', message: /not answer in time/ });
   t.equal(threads(), 3);
   const token = tokens[half + 2] ?? 0;
-  t.equal(beside.mask?.[token], 1, 'its mask was there');
+  t.equal(beside.mask?.[token], 1, 'its mask was present');
   beside.accept(token);
   seen.push(...(await write(beside, tokens.slice(half + 3))));
   t.equal(beside.failed, null);
@@ -128,35 +128,35 @@ void t.test('an answer beside one that takes the thread along goes on as if noth
   t.equal(threads(), 3);
 });
 
-void t.test('one that took a thread along takes no other', async (t) => {
+void t.test('a grammar that broke a thread breaks no second one', async (t) => {
   const { grammars, threads, hurry } = watched(t);
   await t.rejects(grammars.open('a', BREAKS, ends), { name: 'GrammarError' });
   hurry();
   await t.rejects(grammars.open('b', JSON_GRAMMAR, ends), { name: 'GrammarsLost' });
   const before = threads();
-  await t.rejects(grammars.open('c', BREAKS, ends), { name: 'GrammarError', message: /breaks/ });
+  await t.rejects(grammars.open('c', BREAKS, ends), { name: 'GrammarError', message: /crashes/ });
   (await grammars.open('d', CALLS, ends)).close();
   t.equal(threads(), before + 1);
-  // More than there are places for at once.
+  // More than the number of parsers.
   for (let i = 0; i < 10; i++) await t.rejects(grammars.open(`e${i}`, BREAKS, ends), { name: 'GrammarError' });
   t.equal(threads(), before + 1);
 });
 
-void t.test('where no other thread gets ready, those beside it are lost as well', async (t) => {
+void t.test('if no other thread gets ready, the other grammars are lost as well', async (t) => {
   const { grammars, own, threads } = watched(t);
   const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
   own.tokenizer = '/nowhere/tokenizer.json';
   await t.rejects(grammars.open('broken', BREAKS, ends), { name: 'GrammarError' });
   while (beside.failed === null) await turn();
   t.match(beside.failed, { message: /lost: .*ENOENT/, isLost: true });
-  t.equal(threads(), 2, 'and no third one is started');
+  t.equal(threads(), 2, 'no third thread is started');
   beside.close();
 });
 
-/** Stands for a panic in mid-answer: the library's glue can't take it. */
+/** Stands for a panic mid-stream: the library's bindings cannot convert it. */
 const BREAKING_TOKEN = 1n as unknown as number;
 
-void t.test('who breaks the library in mid-answer is lost, and takes no other along', async (t) => {
+void t.test('a token that breaks the library fails its own answer only', async (t) => {
   const { grammars, threads } = watched(t);
   const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
   const other: Grammar = { kind: 'json', schema: '{"type":"boolean"}' };
@@ -168,11 +168,11 @@ void t.test('who breaks the library in mid-answer is lost, and takes no other al
   await write(beside, encoder.encode(text, false));
   t.equal(beside.failed, null);
   beside.close();
-  await t.rejects(grammars.open('again', other, ends), { name: 'GrammarError', message: /breaks/ });
+  await t.rejects(grammars.open('again', other, ends), { name: 'GrammarError', message: /crashes/ });
   t.equal(threads(), 2);
 });
 
-void t.test('whom nobody waits for any more takes no second thread along either', async (t) => {
+void t.test('an abandoned grammar that breaks its thread is in quarantine as well', async (t) => {
   const { grammars, threads, hurry } = watched(t);
   const beside = await grammars.open('beside', JSON_GRAMMAR, ends);
   hurry();
@@ -180,14 +180,14 @@ void t.test('whom nobody waits for any more takes no second thread along either'
   grammars.abandon('left');
   await t.rejects(left, { name: 'GrammarAbandoned' });
   while (threads() === 1) await turn();
-  await t.rejects(grammars.open('again', LARGE, ends), { name: 'GrammarsLost', message: /too long/ });
+  await t.rejects(grammars.open('again', LARGE, ends), { name: 'GrammarsLost', message: /not answer in time/ });
   await write(beside, encoder.encode(text, false));
   t.equal(beside.failed, null);
   t.equal(threads(), 2);
   beside.close();
 });
 
-void t.test('an answer that is complete is not lost with the thread', async (t) => {
+void t.test('a complete answer survives the loss of the thread', async (t) => {
   const { grammars, own, threads } = watched(t);
   const complete = await grammars.open('complete', JSON_GRAMMAR, ends);
   await write(complete, encoder.encode(text, false));
@@ -200,13 +200,13 @@ void t.test('an answer that is complete is not lost with the thread', async (t) 
   t.equal(complete.failed, null);
 });
 
-void t.test('a step that takes longer than the thread may be silent for costs no answer', async (t) => {
+void t.test('a step longer than the accepted silence of the thread fails no answer', async (t) => {
   holdProcess(t);
   const own = { tokenizer, endTokens: ends, silenceMs: 60_000 };
   const grammars = new Grammars(own, () => undefined);
   const constraint = await grammars.open('a', JSON_GRAMMAR, ends);
   own.silenceMs = 1000;
-  // As steps are: timers are next, what came meanwhile is read after them.
+  // As in a step: timers run first, and messages that arrived meanwhile are read after them.
   await turn();
   constraint.accept(encoder.encode(text, false)[0] ?? 0);
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, own.silenceMs + 50);
@@ -215,7 +215,7 @@ void t.test('a step that takes longer than the thread may be silent for costs no
   constraint.close();
 });
 
-void t.test('a grammar is in quarantine for a minute, and the oldest ones are forgotten', (t) => {
+void t.test('a grammar is in quarantine for a minute; more than 256 push out the oldest', (t) => {
   let now = 0;
   const quarantine = new Quarantine(() => now);
   const check = (grammar: Grammar) => (): void => {

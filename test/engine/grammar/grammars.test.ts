@@ -1,4 +1,4 @@
-/** Answers that keep to a grammar, on the real model: whatever it would rather say. */
+/** Answers under a grammar, on the real model. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -23,7 +23,7 @@ const file = join(MODEL, manifest.tokenizer);
 const json = JSON.parse(readFileSync(file, 'utf8')) as TokenizerJson;
 const tokenizer = new TextTokenizer(json);
 const options = { tokenizer: file, endTokens: manifest.eosTokens };
-/** For all whose schemas take no thread along: a thread reads the vocabulary for a second or two. */
+/** Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. */
 const grammars = new Grammars(options, () => undefined);
 const deepest = executor.units.exits.at(-1)?.layer ?? 0;
 const [end = 0] = manifest.eosTokens;
@@ -53,7 +53,7 @@ const city = {
   additionalProperties: false,
 };
 
-void t.test('greedy and sampled, in one batch with a free one: each keeps to its own schema', async (t) => {
+void t.test('greedy, sampled and unconstrained answers share a batch, each under its own schema', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const hot = { ...GREEDY, temperature: 1.5, seed: 3, topK: 40 };
@@ -74,18 +74,18 @@ void t.test('greedy and sampled, in one batch with a free one: each keeps to its
     const text = tokenizer.decode(answer?.tokens ?? []);
     t.equal(answer?.ended?.reason, 'stop', `${id}: ${text}`);
     t.ok(Value.Check(schema as object, JSON.parse(text)), `${id}: ${text}`);
-    t.notOk(answer?.tokens.includes(end), 'the end token is not part of it');
+    t.notOk(answer?.tokens.includes(end), 'the end token is not part of the answer');
   }
   const alone = makeCore(executor);
   alone.submit(ask('free', null, { maxTokens: 40 }));
   t.same(
     (await answersOf(alone, ['free'])).get('free')?.tokens,
     all.get('free')?.tokens,
-    'its company changes nothing',
+    'the constrained answers beside it change nothing',
   );
 });
 
-void t.test('penalties, bias, log-probabilities and min_tokens go with it; ignore_eos still ends', async (t) => {
+void t.test('a grammar combines with penalties, bias, logprobs and min_tokens; ignore_eos still ends', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const sampling = { ...GREEDY, presencePenalty: 1, repetitionPenalty: 1.2, logitBias: [[90, 50] as const] };
@@ -103,11 +103,11 @@ void t.test('penalties, bias, log-probabilities and min_tokens go with it; ignor
   t.equal(logprobs.length, all.get('a')?.tokens.length);
   t.ok(
     logprobs.every((value) => value <= 0 && Number.isFinite(value)),
-    "the model's own, not the grammar's",
+    'log-probabilities of the model, without the mask',
   );
 });
 
-void t.test('where an answer may go on or end, it may end with the tokens that it stops at alone', async (t) => {
+void t.test('an answer that may end allows only the end tokens of its request', async (t) => {
   holdProcess(t);
   const [one = 0, two = 0] = tokenizer.encode('12', false);
   for (const stopTokens of [[end], []]) {
@@ -119,7 +119,7 @@ void t.test('where an answer may go on or end, it may end with the tokens that i
   }
 });
 
-void t.test('a schema that is none is refused with a reason, and the next one works', async (t) => {
+void t.test('an invalid schema is rejected with a reason, and the next one works', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const wrong: [unknown, RegExp][] = [
@@ -138,12 +138,12 @@ void t.test('a schema that is none is refused with a reason, and the next one wo
     const refused = all.get(`w${index}`)?.refused;
     t.equal(refused?.reason, 'grammar');
     t.match(refused?.detail, message);
-    t.notMatch(refused?.detail, /\n|<state>/, 'one line, without the insides of the parser');
+    t.notMatch(refused?.detail, /\n|<state>/, 'one line, without internals of the parser');
   });
   t.ok(all.get('right')?.ended);
 });
 
-void t.test('a reason says what is wrong, and names no option of the library', async (t) => {
+void t.test('a rejection states the fault and names no option of the library', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const wrong: [unknown, RegExp][] = [
@@ -158,7 +158,7 @@ void t.test('a reason says what is wrong, and names no option of the library', a
   }
 });
 
-void t.test('a bound that is excluded is no answer, however close the other one is', async (t) => {
+void t.test('an excluded bound is never an answer, however close the other bound is', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const bounds = [
@@ -166,7 +166,7 @@ void t.test('a bound that is excluded is no answer, however close the other one 
     { exclusiveMinimum: 5, exclusiveMaximum: 5.5 },
     { minimum: -0.3, exclusiveMaximum: 0 },
   ];
-  // It would say the whole number and end.
+  // Without the mask, the model would write the whole number and end.
   const bias = [...tokenizer.encode('05', false).map((id) => [id, 60] as const), [end, 50] as const];
   const sampling = { ...GREEDY, logitBias: bias };
   for (const [index, bound] of bounds.entries()) {
@@ -179,12 +179,12 @@ void t.test('a bound that is excluded is no answer, however close the other one 
   }
 });
 
-void t.test('more grammars than there are parsers wait for each other; cancelled ones give theirs back', async (t) => {
+void t.test('grammars beyond the number of parsers wait; a cancelled one frees its parser', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const ids = Array.from({ length: 12 }, (_, index) => `g${index}`);
   for (const id of ids) grammarQueue.generate(ask(id, { type: 'string' }, { maxTokens: 6 }));
-  // In mid-compilation, and in mid-answer.
+  // During compilation, and mid-stream.
   grammarQueue.cancel('g0', 'cancelled');
   const all = await answersOf(core, ids, ({ tokens }) => {
     if (tokens.some(({ id }) => id === 'g1')) grammarQueue.cancel('g1', 'stop');
@@ -194,21 +194,21 @@ void t.test('more grammars than there are parsers wait for each other; cancelled
   for (const id of ids.slice(2)) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^"/, id);
 });
 
-/** As many as there are parsers, none of them stepped: whoever comes next waits. */
+/** As many as there are parsers, and no step runs: the next request waits. */
 const HOLDERS = Array.from({ length: 8 }, (_, index) => `h${index}`);
 
-void t.test('who is cancelled while its grammar is awaited ends at once, and gives its place back', async (t) => {
+void t.test('a cancel during the wait for a grammar ends the request immediately and frees its place', async (t) => {
   const core = makeCore(executor, { maxRunning: 10, maxQueue: 0 });
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   for (const id of [...HOLDERS, 'waits', 'stops']) grammarQueue.generate(ask(id, { type: 'boolean' }));
   grammarQueue.generate(ask('full', { type: 'boolean' }));
   t.equal(grammarQueue.waiting, 10);
   t.match(core.step().refused, [{ id: 'full', reason: 'queue_full' }]);
-  t.notOk(core.busy, 'nothing else is to be told');
-  // One that is being compiled, and one without a parser.
+  t.notOk(core.busy, 'no other event is pending');
+  // The first is being compiled; the second has no parser.
   grammarQueue.cancel('h0', 'cancelled');
   grammarQueue.cancel('waits', 'cancelled');
-  t.ok(core.busy, 'which is told though nothing runs');
+  t.ok(core.busy, 'the ends are sent although no sequence runs');
   t.match(core.step().ended, [
     { id: 'h0', reason: 'cancelled', startedAt: null, promptTokens: Number },
     { id: 'waits', reason: 'cancelled', startedAt: null },
@@ -221,11 +221,11 @@ void t.test('who is cancelled while its grammar is awaited ends at once, and giv
     again += [...ended, ...refused].filter(({ id }) => !rest.includes(id)).length;
   });
   for (const id of rest) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^(true|false)$/, id);
-  t.equal(again, 0, 'nobody ends twice');
+  t.equal(again, 0, 'no request ends twice');
   t.equal(grammarQueue.waiting, 0);
 });
 
-void t.test('a budget that is over while a parser is awaited ends the wait, as the budget says', async (t) => {
+void t.test('a budget that expires during the wait for a parser ends the wait by its onMiss', async (t) => {
   const core = makeCore(executor);
   let changes = 0;
   const grammarQueue = new GrammarQueue(core, grammars, () => changes++);
@@ -245,7 +245,7 @@ void t.test('a budget that is over while a parser is awaited ends the wait, as t
     grammarQueue.generate(ask(id, { type: 'boolean' }, { arrivedAt, depth }));
   }
   while (grammarQueue.waiting > 1 && monotonicMs() < arrivedAt + 5000) await delay(1);
-  t.equal(changes, 3, 'the loop of steps is told');
+  t.equal(changes, 3, 'the step loop wakes up');
   const { ended, refused } = core.step();
   t.match(ended, [{ id: 'cut', reason: 'deadline', firstTokenAt: null }]);
   t.same(refused.map(({ id, reason }) => [id, reason]).sort(), [
@@ -256,43 +256,40 @@ void t.test('a budget that is over while a parser is awaited ends the wait, as t
   const lateMs = (ended[0]?.endedAt ?? Infinity) - arrivedAt - 50;
   t.ok(lateMs > -2 && lateMs < 500, `${lateMs} ms after its deadline`);
   const all = await answersOf(core, [...HOLDERS, 'late']);
-  t.match(tokenizer.decode(all.get('late')?.tokens ?? []), /^(true|false)$/, 'which finishes late');
+  t.match(tokenizer.decode(all.get('late')?.tokens ?? []), /^(true|false)$/, 'it finishes late');
 });
 
-void t.test('a thread that dies takes its grammars along, not the engine', async (t) => {
+void t.test('a thread that dies fails its grammars, not the engine', async (t) => {
   holdProcess(t);
-  let told = 0;
-  const grammars = new Grammars({ ...options, tokenizer: '/nowhere/tokenizer.json' }, () => told++);
+  let changes = 0;
+  const grammars = new Grammars({ ...options, tokenizer: '/nowhere/tokenizer.json' }, () => changes++);
   const any = { kind: 'json', schema: '{}' } as const;
   await t.rejects(grammars.open('a', any, []), { name: 'GrammarsLost', message: /ENOENT/ });
-  await t.rejects(grammars.open('b', any, []), { name: 'GrammarsLost' }, 'another one is started, and tried');
-  t.equal(told, 2);
+  await t.rejects(grammars.open('b', any, []), { name: 'GrammarsLost' }, 'another thread is started and tried');
+  t.equal(changes, 2);
 });
 
-void t.test(
-  'what a lost thread owed is refused as lost, not as wrong, and so is what a starved one owes',
-  async (t) => {
-    holdProcess(t);
-    for (const lost of [{ tokenizer: '/nowhere/tokenizer.json' }, { silenceMs: 1 }]) {
-      const core = makeCore(executor);
-      const grammarQueue = new GrammarQueue(
-        core,
-        new Grammars({ ...options, ...lost }, () => undefined),
-        () => undefined,
-      );
-      grammarQueue.generate(ask('a', city));
-      t.match((await answersOf(core, ['a'])).get('a')?.refused, { reason: 'grammars_lost', detail: /lost/ });
-    }
-  },
-);
+void t.test('grammars of a lost or starved thread are rejected as lost, not as invalid', async (t) => {
+  holdProcess(t);
+  for (const lost of [{ tokenizer: '/nowhere/tokenizer.json' }, { silenceMs: 1 }]) {
+    const core = makeCore(executor);
+    const grammarQueue = new GrammarQueue(
+      core,
+      new Grammars({ ...options, ...lost }, () => undefined),
+      () => undefined,
+    );
+    grammarQueue.generate(ask('a', city));
+    t.match((await answersOf(core, ['a'])).get('a')?.refused, { reason: 'grammars_lost', detail: /lost/ });
+  }
+});
 
-/** Takes the thread a tenth of a second and more. */
+/** Takes the thread 100 ms or more. */
 const large = {
   type: 'object',
   properties: Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`name ${i}`, city])),
 };
 
-void t.test('an answer whose thread is lost in the middle ends as lost', async (t) => {
+void t.test('an answer whose thread is lost mid-stream ends as lost', async (t) => {
   holdProcess(t);
   const core = makeCore(executor);
   const starving = { ...options, silenceMs: 60_000 };
@@ -300,18 +297,18 @@ void t.test('an answer whose thread is lost in the middle ends as lost', async (
   grammarQueue.generate(ask('a', city));
   const all = await answersOf(core, ['a'], ({ tokens }) => {
     if (tokens.length === 0 || starving.silenceMs === 0) return;
-    // From now on no answer comes soon enough, since the thread has this one to read first.
+    // From here on, every reply is late, because the thread processes this message first.
     starving.silenceMs = 0;
     grammarQueue.generate(ask('b', large));
   });
   t.match(all.get('a')?.ended, { reason: 'error', error: /lost/, isLost: true });
 });
 
-void t.test('schemas as zod and pydantic write them are kept to', async (t) => {
+void t.test('answers validate against schemas written by zod and pydantic', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const schemas = Object.entries<object>({ ...ZOD, ...PYDANTIC });
-  // Begun right is enough: unbounded strings go on.
+  // A valid beginning is enough: strings without a limit run on.
   for (const [name, schema] of schemas) grammarQueue.generate(ask(name, schema, { maxTokens: 24 }));
   const all = await answersOf(
     core,
@@ -325,10 +322,10 @@ void t.test('schemas as zod and pydantic write them are kept to', async (t) => {
   }
 });
 
-/** The library cuts what it complains of at byte 100, here within a character, and panics. */
+/** The library cuts its message at byte 100, here within a character, and panics. */
 const panic = { type: 'string', minLength: 'é'.repeat(60) };
 
-/** Lists in lists by reference, which overflow the library's stack; from the innermost on or from the outermost. */
+/** Nested lists by reference, which overflow the library's stack; defined from the innermost on or the outermost. */
 function chain(length: number, isReversed = false): object {
   const names = Array.from({ length }, (_, index) => index);
   const lists = names.map((index) => [`a${index + 1}`, { items: { $ref: `#/$defs/a${index}` } }] as const);
@@ -336,7 +333,7 @@ function chain(length: number, isReversed = false): object {
   return { $defs, items: { $ref: `#/$defs/a${length}` } };
 }
 
-/** Two rings of lists, the first entered near the end of the second, which is entered at its end: see below. */
+/** Two rings of lists. The first is entered near the end of the second, and the second is entered at its end. */
 function rings(length: number): object {
   const list = (name: string, ...first: string[]) => ({
     type: 'array',
@@ -356,14 +353,14 @@ function rings(length: number): object {
   return { $defs, ...list('way0') };
 }
 
-/** Objects of which each is one of two, all at once. */
+/** Objects that each match one of two schemas, all combined. */
 function pairs(count: number): object {
   const object = (name: string) => ({ type: 'object', properties: { [name]: { type: 'integer' } } });
   const both = (_: unknown, index: number) => ({ anyOf: [object(`a${index}`), object(`b${index}`)] });
   return { allOf: Array.from({ length: count }, both) };
 }
 
-void t.test('a malformed schema is told its place, and an answer beside it goes on', async (t) => {
+void t.test('a malformed schema is rejected with its path, and an answer beside it continues', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   grammarQueue.generate(ask('beside', city));
@@ -418,12 +415,12 @@ void t.test('a malformed schema is told its place, and an answer beside it goes 
   t.ok(Value.Check(city, JSON.parse(tokenizer.decode(answer?.tokens ?? []))));
 });
 
-void t.test('whose schema breaks the library is not told to try again; those beside it notice nothing', async (t) => {
+void t.test('a schema that crashes the library is rejected as invalid; an answer beside it continues', async (t) => {
   holdProcess(t);
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, new Grammars(options, () => undefined), () => undefined);
   grammarQueue.generate(ask('beside', city));
-  // Stands for a panic: nothing that the library says of a grammar. The API lets none through.
+  // Stands for a panic: an error that is not a message about the grammar. The API rejects such a schema.
   const schema = '{';
   let isLate = false;
   const all = await answersOf(core, ['beside', 'offender'], () => {
@@ -431,14 +428,14 @@ void t.test('whose schema breaks the library is not told to try again; those bes
     isLate = true;
     grammarQueue.generate(ask('offender', null, { grammar: { kind: 'json', schema } }));
   });
-  t.match(all.get('offender')?.refused, { reason: 'grammar', detail: /breaks/ });
+  t.match(all.get('offender')?.refused, { reason: 'grammar', detail: /crashes/ });
   t.match(all.get('beside')?.ended, { reason: 'stop' });
   grammarQueue.generate(ask('alone', city));
   const alone = (await answersOf(core, ['alone'])).get('alone');
   t.strictSame(all.get('beside')?.tokens, alone?.tokens);
 });
 
-void t.test('requests that wait for a parser have a place in the queue, or none', async (t) => {
+void t.test('requests that wait for a parser take places in the queue', async (t) => {
   const core = makeCore(executor, { maxRunning: 1, maxQueue: 2 });
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const ids = ['q0', 'q1', 'q2', 'q3', 'q4'];
@@ -452,14 +449,14 @@ void t.test('requests that wait for a parser have a place in the queue, or none'
   t.equal(grammarQueue.waiting, 0);
 });
 
-void t.test('every token has a spelling of its own, which says its bytes', (t) => {
+void t.test('every token has its own spelling, which encodes its bytes', (t) => {
   const { vocab, added_tokens: added } = grammarVocabulary(tokenBytes(json), end);
   t.equal(Object.keys(vocab).length, tokenizer.vocabulary);
   const names = new Map(Object.entries(vocab).map(([name, id]) => [id, name]));
   const special = new Set(added.map(({ id }) => id));
   for (let id = 0; id < tokenizer.vocabulary; id += 7) {
     if (special.has(id)) continue;
-    // As the library reads it.
+    // Decodes the spelling as the library does.
     const bytes = Array.from(names.get(id) ?? '', (character) => {
       const code = character.codePointAt(0) ?? 0;
       return code >= 0x100 ? code - 0x100 : code;

@@ -1,4 +1,4 @@
-/** What the grammar library says, as a caller reads it. */
+/** Messages of the grammar library, as a client reads them. */
 import t from 'tap';
 import { toInvalidGrammar } from '../../../src/engine/grammar/library.js';
 import { SchemaError } from '../../../src/engine/grammar/schema-error.js';
@@ -7,16 +7,16 @@ const json = { kind: 'json', schema: '{}' } as const;
 const functions = ['a', 'b'].map((name) => ({ name, schema: '{}' }));
 const calls = { kind: 'calls', functions, most: 1, isOptional: false } as const;
 
-void t.test('a complaint is the first line, without what the library was doing', (t) => {
+void t.test('an error is its first line, without the operation of the library', (t) => {
   const message = 'Unimplemented keys: ["not"]';
   for (const doing of ['', 'Failed to compute mask: ', 'Failed to consume token: ']) {
     t.same(toInvalidGrammar(`${doing}${message}\n<state>\n</state>`, json), { message, part: null });
   }
-  t.equal(toInvalidGrammar('x'.repeat(300), json)?.message.length, 200, 'it may hold all of a schema');
+  t.equal(toInvalidGrammar('x'.repeat(300), json)?.message.length, 200, 'the message may contain a whole schema');
   t.end();
 });
 
-void t.test('of a call it is told which function it is about, unless it is about none', (t) => {
+void t.test('an error of a call names the function, unless it concerns none', (t) => {
   const said = 'failed to compile JSON schema: Unimplemented keys: ["not"]';
   for (const [line, part] of [
     [1, null],
@@ -24,16 +24,16 @@ void t.test('of a call it is told which function it is about, unless it is about
     [3, 0],
     [4, 1],
   ] as const) {
-    const complaint = { message: 'Unimplemented keys: ["not"]', part };
-    t.same(toInvalidGrammar(`Failed to compute mask: at ${line}(5): ${said}`, calls), complaint, `line ${line}`);
-    t.same(toInvalidGrammar(`${line}(17): ${said}`, calls), complaint);
+    const expected = { message: 'Unimplemented keys: ["not"]', part };
+    t.same(toInvalidGrammar(`Failed to compute mask: at ${line}(5): ${said}`, calls), expected, `line ${line}`);
+    t.same(toInvalidGrammar(`${line}(17): ${said}`, calls), expected);
   }
-  t.same(toInvalidGrammar('at 4(5): x', json), { message: 'at 4(5): x', part: null }, 'a schema may say that');
+  t.same(toInvalidGrammar('at 4(5): x', json), { message: 'at 4(5): x', part: null }, 'the text may be in a schema');
   t.same(toInvalidGrammar(new SchemaError('it must be less', 1), calls), { message: 'it must be less', part: 1 });
   t.end();
 });
 
-void t.test('what is no complaint of a grammar is none', (t) => {
+void t.test('any other error is not an invalid grammar', (t) => {
   for (const error of [new RangeError('Maximum call stack size exceeded'), undefined, 5]) {
     t.equal(toInvalidGrammar(error, calls), null);
   }

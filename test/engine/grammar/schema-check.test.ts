@@ -1,4 +1,4 @@
-/** How deep and how large a schema may be before the grammar library reads it. */
+/** Limits on the depth and size of a schema before the grammar library reads it. */
 import t from 'tap';
 import { checkSchema } from '../../../src/engine/grammar/schema-check.js';
 import { noExpansion } from '../../../src/engine/grammar/schema-expansion.js';
@@ -15,7 +15,7 @@ const some = <T>(count: number, make: (index: number) => T): T[] => Array.from({
 const pair = (name: string) => ({ anyOf: [object(`a${name}`), object(`b${name}`)] });
 const enumOf = (count: number) => ({ enum: some(count, (i) => `value ${i}`) });
 
-void t.test('a circle counts as all that can lie within each other in it, wherever it is entered', (t) => {
+void t.test('a reference cycle counts with its deepest nesting, from every entry', (t) => {
   // Each of `ring` lists refers to the next one, and the reference is a schema of its own.
   const ring = (name: string, length: number) =>
     Object.fromEntries(
@@ -28,7 +28,7 @@ void t.test('a circle counts as all that can lie within each other in it, wherev
   t.throws(() => {
     checkSchema({ ...deep, $defs: ring('a', 128) });
   }, TOO_DEEP);
-  // The way goes round the second ring and leaves it right before its end, whatever was seen first.
+  // The path goes round the second ring and leaves it right before its end, in any order of definitions.
   const joined = { ...ring('a', 70), ...ring('b', 70), b68: { prefixItems: [ref('a69')], items: ref('b69') } };
   for (const entries of [Object.entries(joined), Object.entries(joined).reverse()]) {
     t.throws(() => {
@@ -38,8 +38,8 @@ void t.test('a circle counts as all that can lie within each other in it, wherev
   t.end();
 });
 
-void t.test('a circle of many alternatives counts as deep as its ways are, not as wide', (t) => {
-  // As a syntax tree: 60 kinds of nodes, each with four children of any kind.
+void t.test('a cycle of many alternatives counts by the depth of its paths, not by its width', (t) => {
+  // Like a syntax tree: 60 kinds of nodes, each with four children of any kind.
   const kinds = some(60, (i) => `k${i}`);
   const node = (kind: string) => ({
     type: 'object',
@@ -52,7 +52,7 @@ void t.test('a circle of many alternatives counts as deep as its ways are, not a
   t.end();
 });
 
-void t.test('what many refer to counts once on each way, and parts that are referred to as well', (t) => {
+void t.test('a shared target counts once on each path, and referenced parts count as well', (t) => {
   const names = some(200, (i) => `p${i}`);
   const $defs = {
     shared: { type: 'string' },
@@ -61,7 +61,7 @@ void t.test('what many refer to counts once on each way, and parts that are refe
   t.doesNotThrow(() => {
     checkSchema({ $defs, properties: Object.fromEntries(names.map((name) => [name, ref(name)])) });
   });
-  // Lists in lists, the innermost of which may be any of them.
+  // Nested lists; the innermost may be any of them.
   const places = some(60, (i) => ({ $ref: `#${'/items'.repeat(i)}` }));
   t.doesNotThrow(() => {
     checkSchema(places.reduce<object>((items) => ({ type: 'array', items }), { anyOf: places }));
@@ -71,7 +71,7 @@ void t.test('what many refer to counts once on each way, and parts that are refe
 
 const wrong = { minLength: 'x' };
 
-void t.test('a malformed schema is found wherever schemas lie, and wherever a reference points', (t) => {
+void t.test('a malformed schema is found at every place of a schema and behind every reference', (t) => {
   const places: Record<string, object> = {
     items: { items: wrong },
     'items[0]': { items: [wrong] },
@@ -88,7 +88,7 @@ void t.test('a malformed schema is found wherever schemas lie, and wherever a re
     '$ref ("#/x/a~01b")': { $ref: '#/x/a~01b', x: { 'a~1b': wrong } },
     '$ref ("#/x/a%20b")': { $ref: '#/x/a%20b', x: { 'a b': wrong } },
     '$ref ("#/x/100%")': { $ref: '#/x/100%', x: { '100%': wrong } },
-    // What "#" means there was not known yet.
+    // The meaning of "#" there is known only after the $id.
     '$ref ("http://h/#/y")': { $ref: 'http://h/#/y', $defs: { h: { $id: 'http://h/', y: wrong } } },
   };
   for (const [place, schema] of Object.entries(places)) {
@@ -100,7 +100,7 @@ void t.test('a malformed schema is found wherever schemas lie, and wherever a re
       { message },
     );
   }
-  // The library says by itself what points at nothing.
+  // The library itself reports references that lead nowhere.
   for (const $ref of ['#/toString', '#/x/y', '#name']) {
     t.doesNotThrow(() => {
       checkSchema({ $ref });
@@ -109,7 +109,7 @@ void t.test('a malformed schema is found wherever schemas lie, and wherever a re
   t.end();
 });
 
-void t.test('a schema has at most 16 others that name themselves', (t) => {
+void t.test('a schema has at most 16 other schemas with an $id', (t) => {
   const named = (count: number) => ({ $id: 'http://h/', prefixItems: some(count, (i) => ({ $id: `http://h/${i}` })) });
   t.doesNotThrow(() => {
     checkSchema(named(16));
@@ -123,12 +123,12 @@ void t.test('a schema has at most 16 others that name themselves', (t) => {
   t.end();
 });
 
-void t.test('unions that meet may not be multiplied out to too much', (t) => {
+void t.test('intersecting unions are limited in their expansion', (t) => {
   const eight = { allOf: some(8, (i) => pair(`${i}`)) };
   const nine = { allOf: some(9, (i) => pair(`${i}`)) };
   for (const schema of [
     eight,
-    // Alone, or beside what is no union, however large.
+    // Alone, or beside a schema without a union, of any size.
     enumOf(2000),
     { type: 'string', ...enumOf(2000) },
     { anyOf: some(500, (i) => object(`a${i}`)) },
@@ -136,11 +136,11 @@ void t.test('unions that meet may not be multiplied out to too much', (t) => {
     { allOf: some(200, (i) => object(`a${i}`, `b${i}`)) },
     { allOf: some(12, () => ({ type: ['object', 'string', 'null'] })) },
     { allOf: some(12, (i) => ({ minLength: i })) },
-    // As many as may be.
+    // Exactly at the limit.
     { allOf: [enumOf(8192), { minLength: 1 }] },
-    // Whatever it is, it is one of these.
+    // Every value matches one branch.
     { allOf: some(12, (i) => ({ anyOf: [object(`a${i}`), object(`b${i}`), true] })) },
-    // They meet in no answer.
+    // No value matches both.
     { allOf: [{ type: 'string', enum: some(100, (i) => i) }, { enum: some(100, (i) => i) }] },
     { anyOf: some(100, (i) => ({ type: 'object', properties: { x: enumOf(20), y: pair(`${i}`) } })) },
     { allOf: some(12, (i) => ({ type: 'object', properties: { [`p${i}`]: pair('') } })) },
@@ -157,12 +157,12 @@ void t.test('unions that meet may not be multiplied out to too much', (t) => {
     { allOf: [enumOf(100), enumOf(100)] },
     { anyOf: some(80, (i) => object(`a${i}`)), oneOf: some(80, (i) => object(`b${i}`)) },
     { ...ref('a'), $defs: { a: { anyOf: some(80, (i) => object(`a${i}`)) } }, oneOf: some(80, (i) => object(`b${i}`)) },
-    // Below what meets, by name and by the rest.
+    // Below the intersection, by name and by the rest.
     { allOf: some(10, (i) => ({ type: 'object', properties: { x: pair(`${i}`) } })) },
     { allOf: some(10, (i) => ({ type: 'object', additionalProperties: pair(`${i}`) })) },
     { allOf: some(10, (i) => ({ type: 'array', items: pair(`${i}`) })) },
     { allOf: some(10, (i) => ({ type: 'array', items: [], additionalItems: pair(`${i}`) })) },
-    // By name in one, and by the rest in the other.
+    // By name in one schema, and by the rest in the other.
     { allOf: [{ additionalProperties: enumOf(100) }, { properties: { x: enumOf(100) } }] },
     { allOf: [{ properties: { x: enumOf(100) } }, { additionalProperties: enumOf(100) }] },
     { allOf: [{ additionalProperties: enumOf(20) }, ...[20, 21].map((n) => ({ properties: { x: enumOf(n) } }))] },
@@ -178,15 +178,15 @@ void t.test('unions that meet may not be multiplied out to too much', (t) => {
     },
     { allOf: some(14, (i) => ({ anyOf: [object(`a${i}`), object(`b${i}`), false] })) },
     { allOf: [enumOf(8193), { minLength: 1 }] },
-    // Of all that "#" may mean, the largest.
+    // Of all possible meanings of "#", the largest counts.
     ...[enumOf(100), object('x')].map((a, index, both) => ({
       $defs: { a, h: { $id: 'http://h/', $defs: { a: both[1 - index] } } },
       allOf: [ref('a'), enumOf(100)],
     })),
-    // Copies of what is large.
+    // Copies of a large schema.
     { allOf: [object(...some(4100, (i) => `p${i}`)), pair('x')] },
     { allOf: [object(...some(100, (i) => `p${i}`)), pair('x'), pair('y'), pair('z'), pair('u'), pair('v'), pair('w')] },
-    // None of them is too much by itself.
+    // Each is small enough on its own.
     { properties: Object.fromEntries(some(3, (i) => [`p${i}`, structuredClone(eight)])) },
   ]) {
     t.throws(
@@ -206,7 +206,7 @@ void t.test('unions that meet may not be multiplied out to too much', (t) => {
   t.end();
 });
 
-void t.test('references that meet end, circles too', (t) => {
+void t.test('intersections of references terminate, including cycles', (t) => {
   const chain = (name: string) => ({ type: 'object', properties: { next: ref(name), [name]: { type: 'integer' } } });
   t.doesNotThrow(() => {
     checkSchema({ $defs: { a: chain('a'), b: chain('b') }, allOf: [ref('a'), ref('b')] });
@@ -222,7 +222,7 @@ void t.test('references that meet end, circles too', (t) => {
   t.end();
 });
 
-void t.test('a union that references double is read at once, and too much where it meets another', (t) => {
+void t.test('a union that doubles by references is read quickly, and too large in an intersection', (t) => {
   const twice = (i: number) => ({ anyOf: [ref(`a${i + 1}`), ref(`a${i + 1}`)] });
   const doubled = { ...Object.fromEntries(some(60, (i) => [`a${i}`, twice(i)])), a60: object('x') };
   t.doesNotThrow(() => {
@@ -234,43 +234,40 @@ void t.test('a union that references double is read at once, and too much where 
   t.end();
 });
 
-void t.test(
-  'integers are bounded above by more than the least of 64 bits, and below by less than the greatest',
-  (t) => {
-    const least = -(2 ** 63);
-    const rule = /^(maximum|exclusiveMaximum) must be a number above -2\^63, got -/;
-    for (const bound of [{ maximum: least }, { exclusiveMaximum: least }, { maximum: -1e21 }]) {
-      t.throws(() => {
-        checkSchema({ type: 'integer', minimum: -1e21, ...bound });
-      }, rule);
-    }
-    for (const bound of [{ minimum: -least }, { exclusiveMinimum: -least }, { minimum: 1e21, maximum: 1e21 }]) {
-      t.throws(() => {
-        checkSchema({ type: 'integer', ...bound });
-      }, /^(minimum|exclusiveMinimum) must be a number below 2\^63, got /);
-    }
-    for (const bound of [
-      { minimum: -1e21, maximum: least + 1024 },
-      { exclusiveMinimum: -1e21 },
-      { minimum: -least - 1024, maximum: 1e21 },
-    ]) {
-      t.doesNotThrow(() => {
-        checkSchema({ type: 'integer', ...bound });
-      });
-    }
-    for (const bound of [
-      { exclusiveMaximum: true, maximum: 5 },
-      { exclusiveMinimum: false, minimum: 5 },
-    ]) {
-      t.doesNotThrow(() => {
-        checkSchema({ type: 'integer', ...bound });
-      }, 'as the fourth draft says it');
-    }
-    t.end();
-  },
-);
+void t.test('integer bounds leave a range within 64 bits', (t) => {
+  const least = -(2 ** 63);
+  const rule = /^(maximum|exclusiveMaximum) must be a number above -2\^63, got -/;
+  for (const bound of [{ maximum: least }, { exclusiveMaximum: least }, { maximum: -1e21 }]) {
+    t.throws(() => {
+      checkSchema({ type: 'integer', minimum: -1e21, ...bound });
+    }, rule);
+  }
+  for (const bound of [{ minimum: -least }, { exclusiveMinimum: -least }, { minimum: 1e21, maximum: 1e21 }]) {
+    t.throws(() => {
+      checkSchema({ type: 'integer', ...bound });
+    }, /^(minimum|exclusiveMinimum) must be a number below 2\^63, got /);
+  }
+  for (const bound of [
+    { minimum: -1e21, maximum: least + 1024 },
+    { exclusiveMinimum: -1e21 },
+    { minimum: -least - 1024, maximum: 1e21 },
+  ]) {
+    t.doesNotThrow(() => {
+      checkSchema({ type: 'integer', ...bound });
+    });
+  }
+  for (const bound of [
+    { exclusiveMaximum: true, maximum: 5 },
+    { exclusiveMinimum: false, minimum: 5 },
+  ]) {
+    t.doesNotThrow(() => {
+      checkSchema({ type: 'integer', ...bound });
+    }, 'boolean exclusive bounds of draft 4');
+  }
+  t.end();
+});
 
-void t.test('what must be a multiple has few remainders, all of a request together', (t) => {
+void t.test('multipleOf has a limited least common multiple, over all schemas of a request', (t) => {
   const rule = /^multipleOf must have a least common multiple of at most 10000, over all that there are .*, got more$/;
   const multiples = (...all: number[]) => ({ anyOf: all.map((multipleOf) => ({ type: 'number', multipleOf })) });
   for (const right of [
@@ -316,7 +313,7 @@ void t.test('what must be a multiple has few remainders, all of a request togeth
   t.end();
 });
 
-void t.test('a text keeps to few patterns, and an object has few kinds of names', (t) => {
+void t.test('patterns of one text and patternProperties of one object are limited', (t) => {
   const texts = (count: number, format?: string) => ({
     allOf: some(count, (i) => ({ type: 'string', pattern: `x${i}y` })),
     ...(format === undefined ? {} : { format }),

@@ -1,9 +1,9 @@
-/** What is said otherwise of a schema before the grammar library reads it, and what stays as it is. */
+/** Changes to a schema before the grammar library reads it, and the parts that stay. */
 import t from 'tap';
 import { normalSchema } from '../../../src/engine/grammar/schema-normal.js';
 import { PYDANTIC, ZOD } from './schemas.js';
 
-void t.test('what asks for nothing is left out, wherever a schema is', (t) => {
+void t.test('keywords without effect are removed at every place of a schema', (t) => {
   const nothing = [
     { propertyNames: true },
     { propertyNames: {} },
@@ -36,7 +36,7 @@ void t.test('what asks for nothing is left out, wherever a schema is', (t) => {
   t.end();
 });
 
-void t.test('values, known formats and what does ask for something stay', (t) => {
+void t.test('values, known formats and keywords with an effect stay', (t) => {
   const value = { uniqueItems: false, format: 'path', propertyNames: true, oneOf: [] };
   for (const schema of [
     true,
@@ -51,7 +51,7 @@ void t.test('values, known formats and what does ask for something stay', (t) =>
   t.end();
 });
 
-void t.test('a union whose branches list other values of a property becomes anyOf, and they require it', (t) => {
+void t.test('oneOf with distinct values of a property becomes anyOf, and the branches require it', (t) => {
   const { $defs, discriminator } = PYDANTIC['Annotated[Cat | Dog | Bird, Field(discriminator="kind")]'];
   const required = ['kind'];
   t.strictSame(normalSchema(PYDANTIC['Annotated[Cat | Dog | Bird, Field(discriminator="kind")]']), {
@@ -63,12 +63,12 @@ void t.test('a union whose branches list other values of a property becomes anyO
   t.strictSame(
     normalSchema({ oneOf: inline }),
     { anyOf: inline.map((each) => ({ ...each, required: ['x', 'kind'] })) },
-    'beside what they require themselves',
+    'added to their own required properties',
   );
   t.end();
 });
 
-void t.test('another union stays', (t) => {
+void t.test('other unions stay', (t) => {
   const a = { type: 'object', properties: { kind: { const: 'a' } }, required: ['kind'] };
   const b = { ...a, properties: { kind: { const: 'b' } } };
   const root = { $defs: { a, b, circle: { $ref: '#/$defs/circle' } } };
@@ -78,9 +78,9 @@ void t.test('another union stays', (t) => {
     { oneOf: [a, { ...b, properties: { kind: { enum: ['b', 'a'] } } }] },
     { oneOf: [a, { ...b, properties: { kind: { type: 'string' } } }] },
     { oneOf: [a, { ...b, properties: { other: { const: 'b' } } }] },
-    // Two objects that are equal.
+    // Two equal objects.
     { oneOf: [a, b].map((each) => ({ ...each, properties: { kind: { const: { x: 1 } } } })) },
-    // Neither is against what is no object.
+    // The second branch also accepts values that are not objects.
     { oneOf: [a, { properties: b.properties }] },
     { oneOf: [{ type: 'string' }, { type: 'null' }] },
     { oneOf: [a, true] },
@@ -89,7 +89,7 @@ void t.test('another union stays', (t) => {
     { ...root, oneOf: [a, { $ref: '#/$defs/circle' }] },
     { ...root, oneOf: [a, { $ref: '#b' }] },
     { ...root, oneOf: [a, { $ref: 'http://else/#/$defs/b' }] },
-    // "#" is the one that has an $id.
+    // "#" means the schema with the $id.
     { ...root, items: { $id: 'http://here', oneOf: refs } },
     { ...root, oneOf: refs, anyOf: [true] },
     { ...root, oneOf: refs, properties: { a: { $ref: '#/oneOf/0' } } },
@@ -99,7 +99,7 @@ void t.test('another union stays', (t) => {
   t.end();
 });
 
-void t.test('a whole number that is excluded is so where the other bound has the same whole part', (t) => {
+void t.test('an excluded whole number becomes a bound beside it if the other bound is less than 1 away', (t) => {
   const type = 'number';
   for (const [said, meant] of [
     [
@@ -126,7 +126,7 @@ void t.test('a whole number that is excluded is so where the other bound has the
       { exclusiveMinimum: -5.5, exclusiveMaximum: -5 },
       { exclusiveMinimum: -5.5, maximum: -5 - 5e-7 },
     ],
-    // Nothing lies between them.
+    // No value lies between the bounds.
     [
       { exclusiveMinimum: 1, maximum: 1 + 2 ** -52 },
       { minimum: 1 + 2 ** -52, maximum: 1 + 2 ** -52 },
@@ -137,7 +137,7 @@ void t.test('a whole number that is excluded is so where the other bound has the
     ],
   ] as const) {
     t.strictSame(normalSchema({ type, ...said }), { type, ...meant }, JSON.stringify(said));
-    t.strictSame(normalSchema({ items: { type, ...said } }), { items: { type, ...meant } }, 'wherever it is');
+    t.strictSame(normalSchema({ items: { type, ...said } }), { items: { type, ...meant } }, 'within another schema');
   }
   for (const schema of [
     { exclusiveMinimum: 0 },

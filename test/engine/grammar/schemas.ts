@@ -1,4 +1,4 @@
-/** JSON schemas as the libraries of clients write them, word for word. */
+/** JSON schemas exactly as client libraries generate them. */
 
 const zod = (schema: object) => ({ $schema: 'https://json-schema.org/draft/2020-12/schema', ...schema });
 

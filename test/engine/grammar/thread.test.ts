@@ -1,4 +1,4 @@
-/** The thread of grammars while it is slow, without a model: its first grammar takes it a second and more. */
+/** A slow grammar thread, without a model: its first grammar takes a second or more. */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
@@ -16,12 +16,12 @@ const manifest = loadManifest(MODEL);
 const options = { tokenizer: join(MODEL, manifest.tokenizer), endTokens: manifest.eosTokens };
 const grammar = { kind: 'json', schema: '{}' } as const;
 
-void t.test('a thread that is stuck is noticed though others ask for grammars meanwhile', async (t) => {
+void t.test('a stuck thread is noticed although further grammars are requested meanwhile', async (t) => {
   holdProcess(t);
   const grammars = new Grammars({ ...options, silenceMs: 100 }, () => undefined);
   const lost: string[] = [];
   const all: Promise<unknown>[] = [];
-  // Each of them comes sooner than the silence is over.
+  // Each request comes before the time limit is over.
   for (let each = 0; each < 7 && lost.length === 0; each++) {
     const opened = grammars.open(`g${each}`, grammar, []).catch((error: unknown) => lost.push(String(error)));
     all.push(opened);
@@ -29,10 +29,10 @@ void t.test('a thread that is stuck is noticed though others ask for grammars me
   }
   t.ok(all.length < 7, `lost after ${all.length} of 7`);
   await Promise.all(all);
-  t.match(lost[0], /takes too long/);
+  t.match(lost[0], /not answer in time/);
 });
 
-void t.test('a request without a grammar counts those that wait for theirs, and these keep their places', async (t) => {
+void t.test('a request without a grammar counts the waiting ones, and these keep their places', async (t) => {
   holdProcess(t);
   const submitted = new Map<string, number | null | undefined>();
   let done: () => void = () => undefined;
@@ -45,20 +45,24 @@ void t.test('a request without a grammar counts those that wait for theirs, and 
       if (submitted.size === 4) done();
     },
   } as unknown as EngineCore;
-  let told = 0;
-  const grammarQueue = new GrammarQueue(core, new Grammars(options, () => undefined), () => told++);
+  let changes = 0;
+  const grammarQueue = new GrammarQueue(core, new Grammars(options, () => undefined), () => changes++);
   grammarQueue.generate(greedy('a', [1], 1, 1, { grammar }));
   grammarQueue.generate(greedy('b', [1], 1, 1, { grammar }));
   grammarQueue.generate(greedy('plain', [1], 1, 1));
   grammarQueue.generate(greedy('scored', [1], 1, 0, { grammar }));
-  t.strictSame([submitted.get('plain'), submitted.get('scored')], [2, 2], 'no answer keeps to nothing');
+  t.strictSame(
+    [submitted.get('plain'), submitted.get('scored')],
+    [2, 2],
+    'a request without an answer needs no grammar',
+  );
   await all;
   t.strictSame([submitted.get('a'), submitted.get('b')], [null, null]);
-  t.equal(told, 2, 'the loop of steps is told of each');
+  t.equal(changes, 2, 'the step loop wakes up for each');
 });
 
-void t.test('where the system has no room for a thread, grammars are lost and give their places back', async (t) => {
-  // Stands for that: Node.js throws at once here as well.
+void t.test('if the system cannot create a thread, grammars are lost and free their places', async (t) => {
+  // Stands for that case: Node.js throws synchronously here as well.
   const tokenizer = (() => 0) as unknown as string;
   const grammars = new Grammars({ ...options, tokenizer }, () => undefined);
   const lost = { name: 'GrammarsLost', message: /lost: .*could not be cloned/ };
@@ -66,12 +70,12 @@ void t.test('where the system has no room for a thread, grammars are lost and gi
   const left = grammars.open('left', grammar, []);
   grammars.abandon('left');
   await Promise.all([
-    t.rejects(left, { name: 'GrammarAbandoned' }, 'who leaves while it waits for a place needs none'),
+    t.rejects(left, { name: 'GrammarAbandoned' }, 'an abandoned request needs no place'),
     ...all.map((each) => t.rejects(each, lost)),
   ]);
 });
 
-void t.test('a token may be spelt as what objects inherit', (t) => {
+void t.test('a token may be spelt like an inherited property', (t) => {
   const bytes = ['__proto__', 'constructor', 'a'].map((text) => Buffer.from(text));
   const { vocab } = grammarVocabulary({ bytes, special: new Set(), byteLevel: true, stripsLeadingSpace: false }, 2);
   t.strictSame(Object.entries(vocab), [

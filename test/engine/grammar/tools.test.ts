@@ -1,4 +1,4 @@
-/** Calls of functions on the real model, at its shallowest and its deepest exit: whatever it would rather say. */
+/** Function calls on the real model, at its shallowest and its deepest exit. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -20,7 +20,7 @@ const file = join(MODEL, manifest.tokenizer);
 const tokenizer = new TextTokenizer(JSON.parse(readFileSync(file, 'utf8')));
 const template = new ChatTemplate(readFileSync(join(MODEL, manifest.chatTemplate ?? ''), 'utf8'), {});
 const options = { tokenizer: file, endTokens: manifest.eosTokens };
-/** For all whose schemas take no thread along: a thread reads the vocabulary for a second or two. */
+/** Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. */
 const grammars = new Grammars(options, () => undefined);
 const exits = executor.units.exits.map(({ layer }) => layer);
 const ends = [exits[0] ?? 0, exits.at(-1) ?? 0];
@@ -94,7 +94,7 @@ function validates(t: Test, { name, text }: { name: string; text: string }): voi
   t.ok(Value.Check(schemas[name] ?? {}, JSON.parse(text)), `${name} ${text}`);
 }
 
-void t.test('a call that must come has arguments that keep to their schema, at every depth', async (t) => {
+void t.test('the arguments of a required call validate against their schema at every depth', async (t) => {
   for (const exit of ends) {
     const core = makeCore(executor);
     const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
@@ -119,7 +119,7 @@ void t.test('a call that must come has arguments that keep to their schema, at e
   }
 });
 
-void t.test('an answer that may be text is the text that it would have been', async (t) => {
+void t.test('an optional call does not change an answer that is text', async (t) => {
   for (const exit of ends) {
     const core = makeCore(executor);
     const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
@@ -140,8 +140,8 @@ void t.test('an answer that may be text is the text that it would have been', as
   }
 });
 
-void t.test('an answer that begins like a call is kept to its form from there on', async (t) => {
-  // The model goes on as the conversation went so far.
+void t.test('an answer that begins like a call follows its format from there on', async (t) => {
+  // The model continues the pattern of the conversation.
   const history = ['Rome', 'Oslo', 'Lima', 'Cairo'].flatMap((city, index): ChatMessage[] => {
     const call = { name: 'get_weather', arguments: { city } };
     return [
@@ -163,7 +163,7 @@ void t.test('an answer that begins like a call is kept to its form from there on
   for (const call of calls) validates(t, call);
 });
 
-void t.test('until an answer is known to be a call, masks only watch', async (t) => {
+void t.test('masks are not enforced until an answer is known to be a call', async (t) => {
   holdProcess(t);
   const grammar = { kind: 'calls', functions, most: 1, isOptional: true } as const;
   const masked = async (constraint: Constraint): Promise<Uint8Array> => {
@@ -186,12 +186,12 @@ void t.test('until an answer is known to be a call, masks only watch', async (t)
   t.ok(text.released && !text.enforced && text.mask === null && !text.complete);
   call.close();
   text.close();
-  // Both gave their places back, and only once: as many as there are parsers may come again.
+  // Each freed its parser exactly once: as many grammars as parsers can open again.
   const again = await Promise.all(Array.from({ length: 8 }, (_, i) => grammars.open(`again${i}`, grammar, [])));
   for (const each of again) each.close();
 });
 
-void t.test('a schema that can not be kept to is told with its function', async (t) => {
+void t.test('an unsupported schema is rejected with the index of its function', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
   const wrong = (schema: object): Partial<CallsGrammar> => ({

@@ -1,4 +1,4 @@
-/** Answers that don't loop: the rule alone, and what becomes of the real model's answers by it. */
+/** Answers without loops: the DRY rule alone, and its effect on the real model's answers. */
 import fc from 'fast-check';
 import t from 'tap';
 import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
@@ -15,7 +15,7 @@ const withDry = (dry: Sampling['dry']): Partial<GenerateMessage> => ({
   sampling: dry === undefined ? GREEDY : { ...GREEDY, dry },
 });
 
-/** How often the 4-gram comes that comes most often; an answer loops where it is more than four times. */
+/** Count of the most frequent 4-gram. A count above four means that the answer loops. */
 function mostFrequent4Gram(tokens: readonly number[]): number {
   const counts = new Map<string, number>();
   for (let i = 0; i + 4 <= tokens.length; i++) {
@@ -25,22 +25,22 @@ function mostFrequent4Gram(tokens: readonly number[]): number {
   return Math.max(0, ...counts.values());
 }
 
-void t.test('what would repeat three tokens or more loses by their number', async (t) => {
+void t.test('a token that would repeat three tokens or more is penalized by their number', async (t) => {
   const after = (answer: readonly number[], rule = RULE): [number, number][] => [
     ...repetitionPenalties(answer, 0, rule),
   ];
-  t.strictSame(after([1, 2, 3, 4, 1, 2]), [], 'two are allowed');
+  t.strictSame(after([1, 2, 3, 4, 1, 2]), [], 'two tokens are allowed');
   t.strictSame(after([1, 2, 3, 4, 1, 2, 3]), [[4, 8]]);
-  t.strictSame(after([9, 1, 2, 3, 4, 9, 1, 2, 3]), [[4, 16]], 'four of them');
-  t.strictSame(after([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3]), [[5, 8], [4, 8]], 'whatever followed'); // prettier-ignore
-  t.strictSame(after([1, 2, 3, 4, 9, 1, 2, 3, 4, 9, 1, 2, 3]), [[4, 256]], 'the longest counts');
+  t.strictSame(after([9, 1, 2, 3, 4, 9, 1, 2, 3]), [[4, 16]], 'four tokens');
+  t.strictSame(after([1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3]), [[5, 8], [4, 8]], 'every continuation'); // prettier-ignore
+  t.strictSame(after([1, 2, 3, 4, 9, 1, 2, 3, 4, 9, 1, 2, 3]), [[4, 256]], 'the longest repetition counts');
   t.strictSame(after([7, 7, 7, 7]), [[7, 8]]);
   t.strictSame(after([1, 2, 3, 4, 1, 2, 3], OFF), []);
   t.strictSame(after([]), []);
-  t.strictSame([...repetitionPenalties([1, 2, 3, 4, 1, 2, 3], 4, RULE)], [], 'quoting the prompt is no repetition');
+  t.strictSame([...repetitionPenalties([1, 2, 3, 4, 1, 2, 3], 4, RULE)], [], 'a quotation of the prompt is allowed');
 });
 
-void t.test('finds every repetition, and nothing else', async () => {
+void t.test('repetitionPenalties finds every repetition, and nothing else', async () => {
   const rules = fc.record({
     multiplier: fc.constant(1),
     base: fc.constant(2),
@@ -70,7 +70,7 @@ void t.test('finds every repetition, and nothing else', async () => {
   );
 });
 
-void t.test('each token goes by the rule of its exit; what keeps to a form has none', async (t) => {
+void t.test('each token uses the DRY rule of its exit; an answer under a grammar has none', async (t) => {
   const said = [5, 1, 2, 3, 4, 1, 2, 3];
   const constraint = {
     mask: null,
@@ -93,13 +93,13 @@ void t.test('each token goes by the rule of its exit; what keeps to a form has n
   t.strictSame([...own.dryPenalties()], [[4, 8]]);
   t.strictSame([...own.dryPenalties([4])], [[1, 16]], 'after a draft');
   own.exit = 1;
-  t.strictSame([...own.dryPenalties()], [], 'none at this exit');
+  t.strictSame([...own.dryPenalties()], [], 'no rule at this exit');
   t.strictSame([...sequence(OFF).dryPenalties()], []);
   const stated = sequence({ ...RULE, multiplier: 1 });
   stated.exit = 1;
-  t.strictSame([...stated.dryPenalties()], [[4, 1]], "the request's, wherever it leaves");
+  t.strictSame([...stated.dryPenalties()], [[4, 1]], "the request's rule, at every exit");
   t.equal(sequence(RULE, constraint).dry, null);
-  t.same(sequence(RULE, { ...constraint, released: true }).dry, RULE, 'any text may come');
+  t.same(sequence(RULE, { ...constraint, released: true }).dry, RULE, 'a released constraint allows any text');
 });
 
 const executor = await makeExecutor(t);
@@ -120,21 +120,21 @@ const asked = (
   more: Partial<GenerateMessage> = {},
 ): GenerateMessage => greedy(name, prompt, exit, 80, { stopTokens: [2], ...more });
 
-void t.test('greedy answers loop at half depth, unless the manifest or the request has a rule', async (t) => {
+void t.test('greedy answers loop at half depth without a DRY rule of manifest or request', async (t) => {
   for (const exit of layers.slice(0, -1)) {
     const own = answers(PROMPTS.map((prompt, i) => asked(exit, `own ${i}`, prompt)));
     for (const tokens of own) t.ok(mostFrequent4Gram(tokens) <= 4, `no loop at ${exit}`);
     const stated = answers(PROMPTS.map((prompt, i) => asked(exit, `stated ${i}`, prompt, withDry(RULE))));
-    t.strictSame(stated, own, `the manifest's rule at ${exit} is the one that is tested here`);
+    t.strictSame(stated, own, `the manifest's rule at ${exit} equals the tested rule`);
   }
   const plain = answers(PROMPTS.map((prompt, i) => asked(15, `plain ${i}`, prompt, withDry(OFF))));
   t.ok(
     plain.some((tokens) => mostFrequent4Gram(tokens) > 4),
-    'without it some do',
+    'without the rule, some answers loop',
   );
 });
 
-void t.test('full depth is the base: it has no rule of its own', async (t) => {
+void t.test('full depth is the base model and has no DRY rule of its own', async (t) => {
   const own = answers(PROMPTS.map((prompt, i) => asked(full, `own ${i}`, prompt)));
   t.strictSame(own, answers(PROMPTS.map((prompt, i) => asked(full, `off ${i}`, prompt, withDry(OFF)))));
   t.notSame(
@@ -143,15 +143,15 @@ void t.test('full depth is the base: it has no rule of its own', async (t) => {
   );
 });
 
-void t.test('is the same by the device and by the sampler', async (t) => {
+void t.test('penalties on the device and in the sampler give the same tokens', async (t) => {
   for (const sampling of [
     GREEDY,
     { ...GREEDY, temperature: 0.7, seed: 3 },
     { ...GREEDY, temperature: 0.7, topK: 20, seed: 4 },
   ]) {
-    const lowered = answers(PROMPTS.map((prompt, i) => asked(15, `a ${i}`, prompt, { sampling })));
-    // Log-probabilities are those before the rule, so that the device's logits stay.
-    const told = answers(PROMPTS.map((prompt, i) => asked(15, `b ${i}`, prompt, { sampling, logprobs: 0 })));
-    t.strictSame(told, lowered);
+    const onDevice = answers(PROMPTS.map((prompt, i) => asked(15, `a ${i}`, prompt, { sampling })));
+    // Log-probabilities are those before the rule, so the device's logits stay unchanged.
+    const inSampler = answers(PROMPTS.map((prompt, i) => asked(15, `b ${i}`, prompt, { sampling, logprobs: 0 })));
+    t.strictSame(inSampler, onDevice);
   }
 });

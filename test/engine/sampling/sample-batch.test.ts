@@ -1,4 +1,4 @@
-/** Tokens where what an answer keeps to, or its least length, leaves no choice. */
+/** Sampling under a constraint, a least length, penalties and temperatures, with a fake head. */
 import t from 'tap';
 import { sampleBatch } from '../../../src/engine/sampling/sample-batch.js';
 import type { Constraint } from '../../../src/engine/sampling/constraint.js';
@@ -10,7 +10,7 @@ import type { HeadRunner } from '../../../src/model/head-runner.js';
 import { greedy } from '../../../bench/greedy-request.js';
 
 const VOCAB = 8;
-/** Falling: 0 is what the model would rather say. */
+/** Descending: the model prefers token 0. */
 const logits = Float32Array.from({ length: VOCAB }, (_, id) => VOCAB - id);
 const nothing = (): void => undefined;
 const head = {
@@ -30,7 +30,7 @@ const head = {
   fullLogits: () => logits.slice(),
 } as unknown as HeadRunner;
 
-/** One that allows these tokens, and nothing after them. */
+/** A constraint that allows only these tokens. */
 function allowing(...ids: number[]): Constraint {
   return {
     mask: Uint8Array.from({ length: VOCAB }, (_, id) => Number(ids.includes(id))),
@@ -43,32 +43,32 @@ function allowing(...ids: number[]): Constraint {
   };
 }
 
-/** What a sequence with min_tokens chooses at first, and how it ends with it. */
+/** First token of a sequence with min_tokens, and the reason if it ends the answer. */
 function chosen(constraint: Constraint, stopTokens = [6, 7]): [number | undefined, string | null] {
   const sequence = new Sequence(greedy('a', [1, 2], 1, 20, { minTokens: 5, stopTokens }), 0, constraint);
   const [choice] = sampleBatch(head, [sequence]);
   return [choice?.token, sequence.accept(choice?.token ?? NaN, 0)];
 }
 
-void t.test('an answer that is complete ends before min_tokens, with an end token', async (t) => {
+void t.test('a complete answer ends before min_tokens, with an end token', async (t) => {
   t.strictSame(chosen(allowing(7)), [7, 'stop']);
   t.strictSame(chosen(allowing(6, 7)), [6, 'stop']);
 });
 
-void t.test('one that may go on goes on', async (t) => {
+void t.test('an answer that may continue does so before min_tokens', async (t) => {
   t.strictSame(chosen(allowing(5, 6, 7)), [5, null]);
   t.strictSame(chosen(allowing(4, 7), [7]), [4, null]);
 });
 
-void t.test('an end token comes as soon as the least length is there, and not before', async (t) => {
-  // 0 is the likeliest.
+void t.test('an end token comes as soon as min_tokens is reached, and not earlier', async (t) => {
+  // Token 0 is the most likely one.
   const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { minTokens: 2, stopTokens: [0] }), 0);
   const reasons = [1, 2, 3].map(() => sequence.accept(sampleBatch(head, [sequence])[0]?.token ?? NaN, 0));
   t.strictSame(reasons, [null, null, 'stop']);
   t.strictSame(sequence.tokens, [3, 4, 1, 1]);
 });
 
-void t.test('log-probabilities are of the model, whatever a bias makes of its choice', async (t) => {
+void t.test('log-probabilities are those of the model, without the bias', async (t) => {
   const sampling = { ...GREEDY, logitBias: [[5, 100]] as const };
   const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { logprobs: 2, sampling }), 0);
   const [choice] = sampleBatch(head, [sequence]);
@@ -85,28 +85,31 @@ void t.test('log-probabilities are of the model, whatever a bias makes of its ch
   });
 });
 
-void t.test('penalties count what the prompt and the answer hold', async (t) => {
+void t.test('penalties count the tokens of prompt and answer', async (t) => {
   const answer = (penalty: Partial<Sampling>): number[] => {
     const sampling = { ...GREEDY, ...penalty };
     const sequence = new Sequence(greedy('a', [0, 0], 1, 20, { sampling }), 0);
     for (let i = 0; i < 4; i++) sequence.accept(sampleBatch(head, [sequence])[0]?.token ?? NaN, 0);
     return sequence.tokens.slice(2);
   };
-  t.strictSame(answer({ frequencyPenalty: 0.6 }), [0, 0, 1, 0], 'each time');
+  t.strictSame(answer({ frequencyPenalty: 0.6 }), [0, 0, 1, 0], 'for each occurrence');
   t.strictSame(answer({ presencePenalty: 0.6 }), [0, 0, 0, 0], 'once');
-  t.strictSame(answer({ repetitionPenalty: 1.5 }), [1, 2, 0, 0], 'in the prompt, too');
+  t.strictSame(answer({ repetitionPenalty: 1.5 }), [1, 2, 0, 0], 'including the prompt');
 });
 
-void t.test('rows of different temperatures are drawn as from all logits, by the draws of each', async (t) => {
+void t.test('rows of different temperatures sample as from all logits, each with its own draws', async (t) => {
   const rows = [0, 0.25, 2, 1].map((temperature, seed) => ({ ...GREEDY, temperature, seed: seed + 1 }));
   const inverseTemperatures = new Float32Array(rows.length);
   const lse = (inverse: number): number => Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit * inverse), 0));
   const batch = {
-    ...{ argmax: nothing, applyPenalties: nothing, select: nothing, fullLogits: () => logits.slice() },
+    argmax: nothing,
+    applyPenalties: nothing,
+    select: nothing,
+    fullLogits: () => logits.slice(),
     inverseTemperatures,
     targets: new BigInt64Array(rows.length),
     argmaxIds: new BigInt64Array(rows.length),
-    // As the device has it: with the temperature that it was told.
+    // As on the device: with the temperature in the input.
     selected: (row: number) => ({ ...head.selected(row), lse: lse(1), lseT: lse(inverseTemperatures[row] ?? NaN) }),
   } as unknown as HeadRunner;
   const sequences = rows.map((sampling) => new Sequence(greedy('a', [1], 1, 99, { sampling }), 0));

@@ -1,10 +1,10 @@
-/** The sampler that sorts only what a draw needs against one that sorts everything. */
+/** The sampler, which sorts only as many logits as a draw needs, against one that sorts all. */
 import fc from 'fast-check';
 import t from 'tap';
 import type { Sampling } from '../../../src/engine/protocol.js';
 import { adjust, GREEDY, sampleFull, sampleTop, type TokenCounts } from '../../../src/engine/sampling/sampler.js';
 
-/** The rules in their plainest form. */
+/** The sampling rules in their plainest form. */
 function naive(logits: Float32Array, sampling: Sampling, counts: TokenCounts, u: number): number | null {
   adjust(logits, sampling, counts);
   const { temperature, topK, topP, minP } = sampling;
@@ -34,7 +34,7 @@ const row = fc
   .map(([length, seed, spread, masked]) =>
     Float32Array.from({ length }, (_, i) => {
       const noise = Math.imul(i + 1, 0x9e3779b1 ^ seed) >>> 0;
-      // Steps of a quarter make ties.
+      // Steps of a quarter create ties.
       return masked && noise % 3 === 0 ? -Infinity : Math.round(Math.sin(noise) * spread * 4) / 4 + 0;
     }),
   );
@@ -52,7 +52,7 @@ void t.test('sampling equals sorting everything', async (t) => {
   const counts = { prompt: new Set([0, 5, 9]), answer: new Map([[5, 2]]) };
   fc.assert(
     fc.property(row, rules, fc.double({ min: 0, max: 0.999999, noNaN: true }), (logits, change, u) => {
-      // Penalties of tokens that the row does not have would only add properties to the array.
+      // Penalties of ids beyond the row would only add properties to the array.
       if (logits.length < 10) return;
       const sampling = { ...GREEDY, ...change };
       const expected = naive(logits.slice(), sampling, counts, u);
@@ -61,11 +61,11 @@ void t.test('sampling equals sorting everything', async (t) => {
     }),
     { numRuns: 500 },
   );
-  t.equal(sampleFull(new Float32Array(3).fill(-Infinity), GREEDY, counts, 0.5), null, 'nothing is possible');
+  t.equal(sampleFull(new Float32Array(3).fill(-Infinity), GREEDY, counts, 0.5), null, 'no token is possible');
 });
 
-void t.test('what may fall below the known top is not guessed at', async (t) => {
-  // A hundred tokens as likely as each other, of which ten are known.
+void t.test('sampleTop returns null if the draw may fall below the top logits', async (t) => {
+  // A hundred equally likely tokens, of which ten are in the top.
   const ids = Array.from({ length: 10 }, (_, i) => i);
   const flat = { values: ids.map(() => 0), ids, lseT: Math.log(100) };
   const draw = (rule: Partial<Sampling>, u: number): number | null =>

@@ -1,4 +1,4 @@
-/** Who holds a slot, and what it finds there: on slots of two stages whose positions take a byte each, without a model. */
+/** Slots and prefixes of sequences: on slots of two stages whose positions take a byte each, without a model. */
 import t from 'tap';
 import { leaderOf } from '../../../src/engine/slots/prefix-group.js';
 import type { Budget, GenerateMessage } from '../../../src/engine/protocol.js';
@@ -18,7 +18,7 @@ const exits = [0, 1].map((stage) => ({
 const units = { stages: [{ kv }, { kv }], trunk: 2, exits, branched: [false, false, false] } as unknown as Units;
 const [SHALLOW, DEEP] = [0, 1];
 
-/** A slot manager over so many slots, of bytes that last for everybody unless a test says otherwise. */
+/** A slot manager with enough bytes for all tests that set no limit. */
 function over(slots: number, limits: Partial<SlotManagerLimits> = {}): { slotManager: SlotManager; table: SlotTable } {
   const model = { limits: { slots }, hiddenBytes: 0, boundaries: [null, null, null], device: { lazy: false } };
   const table = new SlotTable(model as unknown as StagedModel, units);
@@ -26,7 +26,7 @@ function over(slots: number, limits: Partial<SlotManagerLimits> = {}): { slotMan
   return { slotManager: new SlotManager(table, all), table };
 }
 
-/** A prompt of so many tokens, which begins like all others of the same kind. */
+/** A prompt of this length. Prompts of one kind share their beginning. */
 const prompt = (length: number, kind = 0): number[] => Array.from({ length }, (_, i) => 1000 * kind + i);
 
 function sequence(id: string, tokens: readonly number[], more: Partial<GenerateMessage> = {}, exit = DEEP): Sequence {
@@ -38,12 +38,12 @@ function start(slotManager: SlotManager, ...sequences: Sequence[]): void {
   slotManager.start(0);
 }
 
-/** What its stages do to all of its tokens but the last. */
+/** Processes all tokens of a sequence except the last, in the stages it needs. */
 function prefill({ slot, tokens, exit }: Sequence): void {
   for (const unit of exits[exit]?.needed ?? []) slot?.reach(unit, tokens.length - 1);
 }
 
-/** Runs one from its start to its end, so that it is a stored prefix. */
+/** Runs a sequence from start to end, so that it becomes a stored prefix. */
 function store(slotManager: SlotManager, id: string, tokens: readonly number[]): void {
   const each = sequence(id, tokens);
   start(slotManager, each);
@@ -51,7 +51,7 @@ function store(slotManager: SlotManager, id: string, tokens: readonly number[]):
   slotManager.finish(each);
 }
 
-void t.test('one starts as soon as its prompt and a token more have room; alone it starts in any case', async (t) => {
+void t.test('a sequence starts if its prompt and one token fit; a lone sequence always starts', async (t) => {
   const [first, second] = [sequence('first', prompt(40)), sequence('second', prompt(20, 1))];
   for (const [kvBytes, running] of [
     [2 * 41 + 2 * 21, 2],
@@ -64,7 +64,7 @@ void t.test('one starts as soon as its prompt and a token more have room; alone 
   }
 });
 
-void t.test('of those that arrived together the one gives its slot back that was started last', async (t) => {
+void t.test('of sequences that arrived together, the last one started is preempted', async (t) => {
   const { slotManager } = over(3, { kvBytes: 2 * (31 + 31 + 21) });
   const all = ['a', 'b', 'c'].map((id, kind) => sequence(id, prompt(id === 'c' ? 20 : 30, kind)));
   start(slotManager, ...all);
@@ -78,19 +78,19 @@ void t.test('of those that arrived together the one gives its slot back that was
   t.match(slotManager.waiting, [{ id: 'c', preemptions: 1, slot: null }]);
 });
 
-void t.test('what is found done counts as cached when one starts for the first time, and no more after', async (t) => {
+void t.test('a prefix counts as cached at the first start of a sequence only', async (t) => {
   const { slotManager, table } = over(3);
   store(slotManager, 'stored', prompt(40));
   const resumed = sequence('resumed', [...prompt(40).slice(0, 30), 7, 8, 9, 10]);
   start(slotManager, resumed);
   t.equal(resumed.cachedTokens, 30);
-  // It had to give its slot back, and another one made all of its prompt meanwhile.
+  // The sequence was preempted, and another one prefilled the same prompt meanwhile.
   slotManager.running.splice(0);
   if (resumed.slot) table.drop(resumed.slot);
   Object.assign(resumed, { slot: null, preemptions: 1 });
   store(slotManager, 'other', resumed.tokens);
   start(slotManager, resumed);
-  t.equal(resumed.slot?.length, 33, 'it takes what there is');
+  t.equal(resumed.slot?.length, 33, 'the sequence takes over the stored positions');
   t.equal(resumed.cachedTokens, 30);
   const live = sequence('live', [...resumed.tokens, 11, 12, 13]);
   resumed.tokens.push(11, 12, 13, 14, ...prompt(30, 2));
@@ -98,10 +98,10 @@ void t.test('what is found done counts as cached when one starts for the first t
   start(slotManager, live);
   prefill(live);
   t.ok(slotManager.share(resumed));
-  t.equal(resumed.cachedTokens, 30, 'nor where another is ahead of it');
+  t.equal(resumed.cachedTokens, 30, 'a copy from a live sequence does not count either');
 });
 
-void t.test('a stored prefix that is used stays, whoever ends and starts around it', async (t) => {
+void t.test('a used prefix stays stored while other sequences end and start', async (t) => {
   const { slotManager } = over(3, { kvBytes: 2 * (40 + 80 + 41) });
   const [early, late] = [sequence('early', prompt(40, 1)), sequence('late', prompt(40, 2))];
   start(slotManager, early, late);
@@ -115,12 +115,12 @@ void t.test('a stored prefix that is used stays, whoever ends and starts around 
     slotManager.lookUp(probe);
     return probe.frontier(0);
   };
-  t.same([found(1), found(2)], [39, 0], 'the one that ended first went first, not the one that began first');
+  t.same([found(1), found(2)], [39, 0], 'evicted by order of end, not of start');
 
   const other = over(4, { kvBytes: 2 * 160 });
   store(other.slotManager, 'system', prompt(80));
   store(other.slotManager, 'once', prompt(40, 1));
-  // Much of it is lost if its slot is taken: what is shared is copied.
+  // Taking over its slot would lose most of it, so the shared part is copied.
   start(other.slotManager, sequence('copies', [...prompt(30), 7, 8, 9, 10]));
   start(other.slotManager, sequence('long', prompt(40, 3)));
   const [system, once] = [sequence('s', prompt(90)), sequence('o', prompt(90, 1))];
@@ -128,7 +128,7 @@ void t.test('a stored prefix that is used stays, whoever ends and starts around 
   t.same([system.frontier(0), once.frontier(0)], [79, 0]);
 });
 
-void t.test('where the only slot left holds the prefix, it is cut to what is shared', async (t) => {
+void t.test('if the last slot holds the prefix, it is truncated to the shared part', async (t) => {
   const { slotManager } = over(2);
   store(slotManager, 'stored', prompt(100));
   const [live, next] = [sequence('live', prompt(20, 1)), sequence('next', [...prompt(40), 7, 8, 9, 10])];
@@ -137,7 +137,7 @@ void t.test('where the only slot left holds the prefix, it is cut to what is sha
   t.equal(next.cachedTokens, 40);
 });
 
-void t.test('a shallow prompt takes nothing deep that has no room beside others', async (t) => {
+void t.test('a shallow prompt copies no deep prefix that does not fit beside others', async (t) => {
   for (const [spare, isShared] of [
     [39, true],
     [38, false],
@@ -151,7 +151,7 @@ void t.test('a shallow prompt takes nothing deep that has no room beside others'
   }
 });
 
-void t.test('after the first follower others take what they share only while there is time', async (t) => {
+void t.test('after the first follower, others copy their prefix only while the step has time', async (t) => {
   const { slotManager } = over(4);
   const all = ['leads', 'b', 'c', 'd'].map((id) => sequence(id, prompt(40)));
   const [leads, ...others] = all;
@@ -169,7 +169,7 @@ void t.test('after the first follower others take what they share only while the
   t.same(taken(), [39, 39, 39]);
 });
 
-void t.test('who waits counts on what its leader left when that ended', async (t) => {
+void t.test('a waiting sequence reuses the slot of its ended leader', async (t) => {
   const { slotManager } = over(1);
   const [leads, waits] = [sequence('leads', prompt(40)), sequence('waits', prompt(40))];
   start(slotManager, leads);
@@ -181,10 +181,10 @@ void t.test('who waits counts on what its leader left when that ended', async (t
   slotManager.syncFollowers(() => true);
   t.equal(waits.frontier(0), 39);
   if (waits.prefix) waits.prefix.slot.tokens = [];
-  t.equal(waits.frontier(0), 0, 'as long as it is there');
+  t.equal(waits.frontier(0), 0, 'only while the slot holds the prefix');
 });
 
-void t.test('what a leader brings is expected in the stages that it needs, and while it is there', async (t) => {
+void t.test('a leader is expected to process the prefix in the stages it needs, until it ends', async (t) => {
   const { slotManager } = over(2);
   const [leads, follows] = [sequence('leads', prompt(40), {}, SHALLOW), sequence('follows', prompt(40))];
   start(slotManager, leads);
@@ -193,12 +193,12 @@ void t.test('what a leader brings is expected in the stages that it needs, and w
   const expected = (): number[] => [0, 1].map((unit) => follows.expectedFrontier(unit));
   t.same(expected(), [39, 0]);
   leads.slot?.reach(1, 10);
-  t.same(expected(), [39, 10], 'what it has done deeper than it needs');
+  t.same(expected(), [39, 10], 'deeper stages count as far as they have come');
   slotManager.finish(leads);
   t.same(expected(), [0, 0]);
 });
 
-void t.test('a leader is due no later, follows nobody behind it, and brings enough to be worth it', async (t) => {
+void t.test('a leader is due no later, does not follow its follower, and shares enough tokens', async (t) => {
   const budget = (totalMs: number | null, ttftMs: number | null = null): Partial<GenerateMessage> => {
     const within: Budget = { totalMs, ttftMs, tpotMs: null, onMiss: 'continue' };
     return { depth: { minExit: 1, maxExit: 2, budget: within } };
@@ -208,14 +208,14 @@ void t.test('a leader is due no later, follows nobody behind it, and brings enou
   t.match(leaderOf(later, [soon]), { sequence: { id: 'soon' }, length: 39 });
   t.equal(leaderOf(sequence('begins sooner', prompt(40), budget(null, 50)), [soon]), null);
   const others = Array.from({ length: 64 }, (_, i) => sequence(`other ${i}`, prompt(40, i + 1), budget(100)));
-  t.match(leaderOf(later, [...others, soon]), { sequence: { id: 'soon' } }, 'the newest 64 are compared');
-  t.equal(leaderOf(later, [soon, ...others]), null, 'and no others');
+  t.match(leaderOf(later, [...others, soon]), { sequence: { id: 'soon' } }, 'among the newest 64');
+  t.equal(leaderOf(later, [soon, ...others]), null, 'older than the newest 64');
   const [a, b, c] = [sequence('a', prompt(40)), sequence('b', prompt(40)), sequence('c', prompt(40))];
   b.leader = { sequence: c, length: 39 };
   a.leader = { sequence: b, length: 39 };
-  t.equal(leaderOf(c, [a, b]), null, 'it would wait for itself');
+  t.equal(leaderOf(c, [a, b]), null, 'a cycle');
   a.leader = b.leader = null;
-  t.match(leaderOf(c, [a, b]), { sequence: { id: 'a' } }, 'of equal ones the oldest');
+  t.match(leaderOf(c, [a, b]), { sequence: { id: 'a' } }, 'of equal prefixes the oldest sequence');
   const { slotManager } = over(2);
   start(slotManager, a, b);
   b.slot?.reach(0, 23);

@@ -1,4 +1,4 @@
-/** The memory behind slots: what is committed follows what they hold. */
+/** The memory behind slots: committed pages follow the positions that slots hold. */
 import t from 'tap';
 import { compact } from '../../../src/engine/slots/compaction.js';
 import { Sequence } from '../../../src/engine/sequence.js';
@@ -15,7 +15,7 @@ t.afterEach(() => {
   executor.forget(0);
 });
 
-/** Each head's rows of a place, as [address, bytes of a position]. */
+/** Rows of each head at a slot index, as [address, bytes of a position]. */
 function rowsOf(index: number): [bigint, number][] {
   return units.stages.flatMap(({ kv }) =>
     Object.values(kv.tensors('past', index, 1)).flatMap((tensor) => {
@@ -42,7 +42,7 @@ function write(slot: Slot, length: number, value: number): void {
   slot.tokens = Array.from({ length }, (_, i) => i);
 }
 
-/** Positions of a place that are in memory, in whole pages, of the row that has most. */
+/** Resident positions at a slot index, rounded to whole pages: the maximum over all rows. */
 function committed(index: number): number {
   const counts = rowsOf(index).map(([address, position]) => {
     const bytes = Math.ceil((2 * long * position) / PAGE) * PAGE;
@@ -51,7 +51,7 @@ function committed(index: number): number {
   return Math.max(...counts);
 }
 
-/** Whether a slot holds what was written. */
+/** Whether a slot holds the written value. */
 function holds(slot: Slot, value: number): boolean {
   return rowsOf(slot.index).every(([address, position]) =>
     new Uint8Array(viewMemory(address, slot.length * position)).every((byte) => byte === value),
@@ -60,12 +60,12 @@ function holds(slot: Slot, value: number): boolean {
 
 const close = (positions: number, length: number): boolean => positions >= length && positions <= length + 16;
 
-void t.test('two that are exchanged leave nothing behind, time and again', (t) => {
+void t.test('exchanged slots leave no pages behind, even repeatedly', (t) => {
   const [a, b] = [openSlot(executor, []), openSlot(executor, [])];
   write(a, long, 1);
   write(b, short, 2);
   for (let round = 0; round < 3; round++) {
-    t.equal(table.freshBytes(a, b), table.bytes(a) * (1 - short / long), 'what goes into new pages');
+    t.equal(table.freshBytes(a, b), table.bytes(a) * (1 - short / long), 'bytes that move into new pages');
     table.swap(a, b);
     for (const slot of [a, b]) {
       const held = committed(slot.index);
@@ -77,7 +77,7 @@ void t.test('two that are exchanged leave nothing behind, time and again', (t) =
   t.end();
 });
 
-void t.test('a long sequence moves only where that pays, its new pages counted', (t) => {
+void t.test('a long sequence moves only if that pays off, including its new pages', (t) => {
   const sequence = (slot: Slot): Sequence => {
     const made = new Sequence(greedy(`s${slot.index}`, slot.tokens, 0, 1), units.exits.length - 1);
     made.slot = slot;
@@ -92,12 +92,12 @@ void t.test('a long sequence moves only where that pays, its new pages counted',
     compact(executor, [sequence(last)]);
     return last.index;
   };
-  t.equal(places(1000), 0, 'four rows for nobody cost more');
-  t.equal(places(2500), 4, 'they do not');
+  t.equal(places(1000), 0, 'four unneeded rows cost more than the move');
+  t.equal(places(2500), 4, 'four unneeded rows cost less than the move');
   t.end();
 });
 
-void t.test('an empty place that a long one leaves is empty', (t) => {
+void t.test('a long sequence that moves leaves an empty place', (t) => {
   const slot = openSlot(executor, []);
   write(slot, long, 1);
   const from = slot.index;
@@ -109,7 +109,7 @@ void t.test('an empty place that a long one leaves is empty', (t) => {
   t.end();
 });
 
-void t.test('a place that was given back is empty, wherever its pages ended', (t) => {
+void t.test('a released slot is empty, at any page boundary', (t) => {
   const slot = openSlot(executor, []);
   for (const length of [1607, 1200, 803, 90, 1]) {
     write(slot, length, 1);
@@ -119,7 +119,7 @@ void t.test('a place that was given back is empty, wherever its pages ended', (t
   t.end();
 });
 
-void t.test('what a batch computes for nobody behind a stored prefix goes back with it', (t) => {
+void t.test('positions that a batch writes behind a stored prefix are released with it', (t) => {
   const positionsOfPage = PAGE / (rowsOf(0)[0]?.[1] ?? 1);
   const [stored, decoding] = [openSlot(executor, []), openSlot(executor, [4, 5])];
   write(stored, 20 * positionsOfPage, 1);
@@ -132,11 +132,11 @@ void t.test('what a batch computes for nobody behind a stored prefix goes back w
   t.end();
 });
 
-void t.test('rolling back gives a long rest back, and keeps a short one', (t) => {
+void t.test('a truncated slot releases a long tail and keeps a short one', (t) => {
   const slot = openSlot(executor, []);
   write(slot, long, 1);
   table.truncate(slot, long - 100);
-  t.ok(close(committed(slot.index), long), 'not worth the calls');
+  t.ok(close(committed(slot.index), long), 'a short tail is not worth the calls');
   table.truncate(slot, 1000);
   const held = committed(slot.index);
   t.ok(close(held, 1000), `${held} positions of 1000`);
@@ -144,7 +144,7 @@ void t.test('rolling back gives a long rest back, and keeps a short one', (t) =>
   t.end();
 });
 
-void t.test('who takes over a stored prefix does not keep what came after it', (t) => {
+void t.test('a sequence that takes over a stored prefix does not keep its tail', (t) => {
   const core = makeCore(executor);
   const prompt = Array.from({ length: 400 }, (_, i) => 260 + ((i * 37) % 400));
   const exit = units.exits[0]?.layer ?? 0;
@@ -162,11 +162,11 @@ void t.test('who takes over a stored prefix does not keep what came after it', (
   t.end();
 });
 
-void t.test('a prefix is copied behind what is there, in each unit as far as the other has come', (t) => {
+void t.test('a prefix is copied behind the present positions, in each unit as far as its source has come', (t) => {
   const tokens = Array.from({ length: 90 }, (_, i) => 300 + ((i * 37) % 400));
   const last = units.exits.length - 1;
   const [from, to, alone] = [openSlot(executor, tokens), openSlot(executor, tokens), openSlot(executor, tokens)];
-  // As far as [exit, positions] each.
+  // Source and own progress, as [exit, positions].
   for (const [source, own] of [
     [
       [last, 60],

@@ -1,6 +1,6 @@
 /**
- * Speculative decoding changes how fast an answer comes, and nothing else. Over a cache of bytes one position rounds as
- * many do (ARCHITECTURE.md, "Depth, exactly"), so there drafted answers are the plain ones to the last token.
+ * Speculative decoding changes the speed of an answer, and nothing else. With a KV cache of bytes, one position rounds
+ * like many (ARCHITECTURE.md, "Depth, exactly"). There, a drafted answer equals the plain one to the last token.
  */
 import t from 'tap';
 import type { EngineCore } from '../../../src/engine/worker/core.js';
@@ -19,11 +19,11 @@ import { tinyModel } from '../tiny-model.js';
 const tiny = await makeExecutor(t, { modelDir: await tinyModel(t, 'int8') });
 const layers = tiny.units.exits.map(({ layer }) => layer);
 const [shallow = 0, deepest = 0] = layers;
-/** Three tokens and what follows them, again and again. */
+/** Three tokens and their continuation, repeated. */
 const repeating = Array.from({ length: 24 }, (_, i) => 2 + (i % 6) * 31);
 const SAMPLED: Sampling = { ...GREEDY, temperature: 0.8, seed: 5 };
 
-/** Whatever comes a second time loses much, so that hardly an answer stays what it was. */
+/** A strong DRY rule on single tokens: it changes nearly every answer. */
 const AGAINST_LOOPS = { multiplier: 5, base: 2, allowedLength: 1 };
 
 const core = (speculate: 'off' | 'all'): EngineCore => makeCore(tiny, { speculate, prefixReuse: false });
@@ -31,11 +31,11 @@ const core = (speculate: 'off' | 'all'): EngineCore => makeCore(tiny, { speculat
 interface Course extends Answer {
   readonly steps: number;
   readonly drafts: readonly DraftCount[];
-  /** Positions that were computed but by decoding and by verifying drafts. */
+  /** Positions computed by prefill and catch-up. */
   readonly advanced: number;
 }
 
-/** One answer, the steps that decoded it, and what was drafted in them. */
+/** One answer, the steps that decoded it, and their drafts. */
 function answerOf(core: EngineCore, request: GenerateMessage): Course {
   const drafts: DraftCount[] = [];
   let steps = 0;
@@ -54,21 +54,21 @@ t.afterEach(() => {
   tiny.forget(0);
 });
 
-void t.test('looks up what followed the last three tokens, the latest first', async (t) => {
+void t.test('lookUp continues like the latest occurrence of the last three tokens', async (t) => {
   t.strictSame(lookUp([1, 2, 3, 4, 9, 1, 2, 3, 5, 6, 1, 2, 3], 3), [5, 6, 1]);
   t.strictSame(lookUp([1, 2, 3, 4, 2, 3], 3), [], 'two tokens are too few');
   t.strictSame(lookUp([1, 2], 3), []);
-  t.strictSame(lookUp([7, 7, 7, 7], 5), [7, 7, 7, 7, 7], 'what repeats itself goes on');
+  t.strictSame(lookUp([7, 7, 7, 7], 5), [7, 7, 7, 7, 7], 'a repetition goes on');
   t.strictSame(lookUp([1, 2, 3, 1, 2, 3, 1, 2, 3], 4), [1, 2, 3, 1]);
 });
 
-void t.test('follows a prediction from its beginning, and finds its place again', async (t) => {
+void t.test('lookUpIn follows a prediction from its beginning, and finds its place again', async (t) => {
   const expected = [1, 2, 3, 4, 5, 6, 7, 8];
   t.strictSame(lookUpIn(expected, [], 3), [1, 2, 3]);
   t.strictSame(lookUpIn(expected, [1, 2], 3), [3, 4, 5]);
   t.strictSame(lookUpIn(expected, [9, 4, 5, 6], 4), [7, 8]);
   t.strictSame(lookUpIn(expected, [9], 4), []);
-  t.strictSame(lookUpIn(expected, expected, 4), [], 'nothing is left of it');
+  t.strictSame(lookUpIn(expected, expected, 4), [], 'the prediction is used up');
 });
 
 void t.test('drafts grow while all are accepted and shrink while none is', async (t) => {
@@ -80,34 +80,34 @@ void t.test('drafts grow while all are accepted and shrink while none is', async
   const most = length.tokens;
   t.ok(most < 32, `${most} at most`);
   length.observe(most, 1);
-  t.equal(length.tokens, most, 'a part accepted changes nothing');
+  t.equal(length.tokens, most, 'partial acceptance changes nothing');
   for (let i = 0; i < 10; i++) length.observe(length.tokens, 0);
   t.ok(length.tokens >= 1 && length.tokens < first);
 });
 
-void t.test('a way of drafting that does not pay is left, and tried again now and then', async (t) => {
-  const payoff = new Speedup();
-  t.ok(payoff.tryNow(), 'at first');
-  for (let i = 0; i < 100; i++) payoff.observe(8, 10);
-  t.ok(payoff.ratio < 0.9);
-  const tries = Array.from({ length: 1000 }, () => payoff.tryNow()).filter(Boolean).length;
+void t.test('a source of drafts that does not pay off is skipped, and retried now and then', async (t) => {
+  const speedup = new Speedup();
+  t.ok(speedup.tryNow(), 'at first');
+  for (let i = 0; i < 100; i++) speedup.observe(8, 10);
+  t.ok(speedup.ratio < 0.9);
+  const tries = Array.from({ length: 1000 }, () => speedup.tryNow()).filter(Boolean).length;
   t.ok(tries > 0 && tries < 20, `${tries} of 1000`);
-  for (let i = 0; i < 100; i++) payoff.observe(20, 10);
-  t.ok(payoff.tryNow() && payoff.ratio > 1.5);
-  const pace = new BaselineStep();
-  t.ok(pace.isDue(), 'before anything is known');
-  pace.observe(10);
-  for (let i = 0; i < 60; i++) pace.observe(20);
-  t.ok(Math.abs(pace.ms - 20) < 0.1);
-  pace.observe(10_000);
-  t.ok(pace.ms < 40, 'a hiccup');
-  const due = Array.from({ length: 120 }, () => pace.isDue()).filter(Boolean).length;
-  t.ok(due > 4 && due < 20, `${due} of 120 rounds are plain`);
-  payoff.observe(0, 0);
-  t.ok(payoff.ratio > 1.5, 'a round without times teaches nothing');
+  for (let i = 0; i < 100; i++) speedup.observe(20, 10);
+  t.ok(speedup.tryNow() && speedup.ratio > 1.5);
+  const baseline = new BaselineStep();
+  t.ok(baseline.isDue(), 'without a measurement');
+  baseline.observe(10);
+  for (let i = 0; i < 60; i++) baseline.observe(20);
+  t.ok(Math.abs(baseline.ms - 20) < 0.1);
+  baseline.observe(10_000);
+  t.ok(baseline.ms < 40, 'an outlier');
+  const due = Array.from({ length: 120 }, () => baseline.isDue()).filter(Boolean).length;
+  t.ok(due > 4 && due < 20, `${due} of 120 rounds run without a draft`);
+  speedup.observe(0, 0);
+  t.ok(speedup.ratio > 1.5, 'a round without times changes nothing');
 });
 
-void t.test('draws can be looked ahead in and stay what they are', async (t) => {
+void t.test('peeking at random draws does not change them', async (t) => {
   const [plain, peeked] = [new Draws(3), new Draws(3)];
   const expected = Array.from({ length: 6 }, () => plain.next());
   t.equal(peeked.peek(2), expected[2]);
@@ -118,30 +118,30 @@ void t.test('draws can be looked ahead in and stay what they are', async (t) => 
   );
 });
 
-void t.test('who may be drafted for', async (t) => {
+void t.test('maySpeculate: the operator decides first, then the request', async (t) => {
   const request = (more: Partial<GenerateMessage>): GenerateMessage => greedy('a', [1], deepest, 4, more);
   const unseeded = request({ sampling: { ...SAMPLED, seed: null } });
   t.notOk(maySpeculate(unseeded, 'off'));
   t.ok(maySpeculate(unseeded, 'unseeded'));
   t.notOk(maySpeculate(request({ sampling: SAMPLED }), 'unseeded'), 'the same seed gives the same answer');
-  t.notOk(maySpeculate(request({}), 'unseeded'), 'so does greedy');
+  t.notOk(maySpeculate(request({}), 'unseeded'), 'greedy gives the same answer, too');
   t.ok(maySpeculate(request({}), 'all'));
   t.ok(maySpeculate(request({ speculate: true }), 'unseeded'), 'the request may allow it');
-  t.ok(maySpeculate(request({ prediction: [1] }), 'unseeded'), 'who predicts wants it used');
+  t.ok(maySpeculate(request({ prediction: [1] }), 'unseeded'), 'a prediction allows it');
   t.notOk(maySpeculate(request({ speculate: true }), 'off'), 'the operator has the last word');
   t.notOk(maySpeculate({ ...unseeded, speculate: false }, 'all'));
   t.notOk(maySpeculate({ ...unseeded, grammar: { kind: 'json', schema: '{}' } }, 'all'), 'masks come token by token');
 });
 
-void t.test('drafted answers are the plain ones, token for token, in fewer steps', async (t) => {
+void t.test('drafted answers equal the plain ones, token for token, in fewer steps', async (t) => {
   const kinds: Record<string, Partial<GenerateMessage>> = {
     greedy: {},
     seeded: { sampling: SAMPLED },
     'with top_k': { sampling: { ...SAMPLED, temperature: 1.5, topK: 5 } },
     'with penalties': { sampling: { ...SAMPLED, frequencyPenalty: 0.5, repetitionPenalty: 1.1 } },
-    'with a rule against loops': { sampling: { ...GREEDY, dry: AGAINST_LOOPS } },
-    'sampled with a rule against loops': { sampling: { ...SAMPLED, dry: AGAINST_LOOPS } },
-    'with log-probabilities and a rule against loops': { logprobs: 3, sampling: { ...GREEDY, dry: AGAINST_LOOPS } },
+    'with a DRY rule': { sampling: { ...GREEDY, dry: AGAINST_LOOPS } },
+    'sampled with a DRY rule': { sampling: { ...SAMPLED, dry: AGAINST_LOOPS } },
+    'with log-probabilities and a DRY rule': { logprobs: 3, sampling: { ...GREEDY, dry: AGAINST_LOOPS } },
     'with log-probabilities': { logprobs: 3 },
     'with an end token': { stopTokens: Array.from({ length: 40 }, (_, i) => i), minTokens: 5 },
   };
@@ -158,34 +158,34 @@ void t.test('drafted answers are the plain ones, token for token, in fewer steps
         plain.events.map(({ exit: at, logprobs }) => [at, logprobs?.top.map(([id]) => id)]),
       );
       t.equal(plain.ended?.drafts, undefined);
-      t.equal(drafted.advanced, plain.advanced, 'nothing that was verified is computed again');
+      t.equal(drafted.advanced, plain.advanced, 'no verified position is computed again');
       rounds += drafted.drafts.length;
       if (kind === 'greedy') t.ok(drafted.steps < plain.steps, `${drafted.steps} steps instead of ${plain.steps}`);
       const total = (key: 'drafted' | 'accepted', of: readonly DraftCount[]): number =>
         of.reduce((sum, count) => sum + count[key], 0);
       for (const key of ['drafted', 'accepted'] as const)
-        t.equal(total(key, drafted.ended?.drafts ?? []), total(key, drafted.drafts), `${key} is told at the end`);
+        t.equal(total(key, drafted.ended?.drafts ?? []), total(key, drafted.drafts), `the end event reports ${key}`);
       t.equal(tiny.table.used('live'), 0);
     }
   t.ok(rounds > 20, `${rounds} rounds had a draft`);
 });
 
-void t.test('what a rule against loops forbids is not drafted', async (t) => {
+void t.test('a token that the DRY rule penalizes is not drafted', async (t) => {
   const loop = greedy('loop', [3, 5, 8, 13], deepest, 60);
   const prediction = answerOf(core('off'), loop).tokens;
   const rule = { multiplier: 100, base: 2, allowedLength: 3 };
   const { drafts } = answerOf(core('all'), { ...loop, prediction, sampling: { ...GREEDY, dry: rule } });
   const sum = (of: (count: DraftCount) => number): number => drafts.reduce((sum, count) => sum + of(count), 0);
   const drafted = sum((count) => count.drafted);
-  t.ok(drafted > 0, 'until it would repeat itself, the prediction is right');
+  t.ok(drafted > 0, 'the prediction is right until it would repeat itself');
   t.equal(
     sum(({ accepted }) => accepted),
     drafted,
-    'and then it is left',
+    'the draft ends before the repetition',
   );
 });
 
-void t.test('a prediction is drafted from; a wrong one changes nothing', async (t) => {
+void t.test('a prediction is a source of drafts; a wrong one changes nothing', async (t) => {
   const request = greedy('a', PROMPTS[1]?.map((id) => id % 200) ?? [], deepest, 24, { speculate: true });
   const plain = answerOf(core('off'), request);
   const right = answerOf(core('all'), { ...request, prediction: plain.tokens });
@@ -196,7 +196,7 @@ void t.test('a prediction is drafted from; a wrong one changes nothing', async (
   t.strictSame(wrong.tokens, plain.tokens);
 });
 
-void t.test('in company nothing is drafted, and what was drafted before leaves no trace', async (t) => {
+void t.test('a second sequence stops drafts, and earlier drafts leave no trace', async (t) => {
   const a = greedy('a', repeating, deepest, 30);
   const b = greedy('b', [...repeating].reverse(), shallow, 30, { sampling: SAMPLED });
   const expected = [a, b].map((request) => answerOf(core('off'), request).tokens);
@@ -212,7 +212,7 @@ void t.test('in company nothing is drafted, and what was drafted before leaves n
   t.strictSame(answers.get('b')?.tokens, expected[1]);
 });
 
-void t.test('a slot stays a prefix as far as its tokens go', async (t) => {
+void t.test('after drafts, a slot is a prefix as far as its tokens go', async (t) => {
   const cached = (['off', 'all'] as const).map((speculate) => {
     const reusing = makeCore(tiny, { speculate });
     const one = answerOf(reusing, greedy('one', repeating, deepest, 20));
@@ -224,7 +224,7 @@ void t.test('a slot stays a prefix as far as its tokens go', async (t) => {
   t.ok((cached[0]?.cached ?? 0) > repeating.length, 'the answer is reused, too');
 });
 
-void t.test('drafts take no memory that a prompt beside them was promised', (t) => {
+void t.test('drafts take no memory that a prompt beside them needs', (t) => {
   const exit = layers.length - 1;
   const prompt = Array.from({ length: 100 }, (_, i) => 3 + ((i * 37) % 190));
   const before = 8;
@@ -234,7 +234,7 @@ void t.test('drafts take no memory that a prompt beside them was promised', (t) 
   const plain = answerOf(core('off'), request).tokens;
   tiny.forget(0);
   let drafts = 0;
-  // Whether a draft is worth trying goes by the clock.
+  // The decision for a draft depends on measured times.
   for (let tries = 0; drafts === 0 && tries < 10; tries++) {
     const tight = makeCore(tiny, { speculate: 'all', prefixReuse: false, kvMemoryBytes, prefillChunk: 8 });
     tight.submit(request);
@@ -251,12 +251,12 @@ void t.test('drafts take no memory that a prompt beside them was promised', (t) 
     tiny.forget(0);
     t.strictSame(answers.get('a')?.tokens, plain);
   }
-  t.ok(drafts > 0, 'something is drafted while the prompt is read');
+  t.ok(drafts > 0, 'a draft runs during the prefill of the prompt');
   t.end();
 });
 
 void t.test(
-  'a shallower exit of the embedded model drafts what it is sure of, and verification goes on from there',
+  'a shallower exit of the embedded model drafts while confident; verification reuses its states',
   async (t) => {
     const executor = await makeExecutor(t, { modelDir: MODEL });
     const deep = executor.units.exits.length - 1;
@@ -273,8 +273,8 @@ void t.test(
     );
     const drafts = draftExits(executor, sequence).map((exit) => {
       const draft = draftAt(executor, sequence, exit, 4);
-      t.strictSame(sequence.tokens, text, 'the sequence is as it was');
-      t.ok(slot.frontier(0) >= text.length && slot.frontier(deep) === text.length - 1, 'shallow stages are ahead');
+      t.strictSame(sequence.tokens, text, 'the sequence has its old tokens');
+      t.ok(slot.frontier(0) >= text.length && slot.frontier(deep) === text.length - 1, 'the shallow stages are ahead');
       slot.truncate(text.length - 1);
       return draft;
     });

@@ -1,6 +1,6 @@
 /**
- * What a core counts: rows of a coming step, the time of a step, places in the queue, positions, bytes of a prefix; and
- * what it closes. With costs made up.
+ * Limits and accounting of a core, with fake costs: rows and time of a step, places in the queue, positions, bytes of a
+ * prefix, and the release of constraints.
  */
 import t from 'tap';
 import { chunkSizes } from '../../../src/router/index.js';
@@ -19,7 +19,7 @@ const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') }
 const { units, kernels } = executor;
 const deepest = units.exits.at(-1)?.layer ?? 0;
 
-/** A row costs 100 ms in the first stage, and nothing else costs anything to speak of. */
+/** A row costs 100 ms in the first stage; all other work is nearly free. */
 function core(clock: () => number, limits: Partial<CoreOptions> = {}): EngineCore {
   const points = (ms: number): CostPoint[] => [1, 4, 16].map((rows) => ({ rows, context: 0, ms: ms * rows }));
   const [kernel = 'fp32'] = kernels;
@@ -48,7 +48,7 @@ function core(clock: () => number, limits: Partial<CoreOptions> = {}): EngineCor
   });
 }
 
-/** Steps until nothing is left to do. */
+/** Runs steps until the core is idle. */
 function stepsOf(engine: EngineCore): StepMessage[] {
   const steps: StepMessage[] = [];
   while (engine.busy) steps.push(engine.step());
@@ -57,18 +57,18 @@ function stepsOf(engine: EngineCore): StepMessage[] {
 
 const prompt = (length: number) => Array.from({ length }, (_, i) => 3 + (i % 20));
 
-void t.test('prompts that are not done are no rows of the coming step', async (t) => {
+void t.test('unfinished prompts are not rows of the coming step', async (t) => {
   const engine = core(() => 0);
   const budget = { totalMs: 400, ttftMs: null, tpotMs: null, onMiss: 'truncate' } as const;
   const depth = { minExit: deepest, maxExit: deepest, budget };
   engine.submit(greedy('cut', [3], deepest, 2, { arrivedAt: 0, depth }));
   for (const id of ['a', 'b', 'c', 'd', 'e']) engine.submit(greedy(id, prompt(40), deepest, 2, { arrivedAt: 0 }));
   const { tokens, ended } = engine.step();
-  t.strictSame(ended, [], 'one row takes a quarter of its budget, six would take more');
+  t.strictSame(ended, [], 'one row takes a quarter of the budget; six rows would exceed it');
   t.match(tokens, [{ id: 'cut' }]);
 });
 
-void t.test('the time in which nothing could go on is no step that took long', async (t) => {
+void t.test('idle time between steps does not count as a slow step', async (t) => {
   const slowdowns = [true, false].map((rests) => {
     let now = 0;
     const engine = core(() => (now += 25));
@@ -86,7 +86,7 @@ void t.test('the time in which nothing could go on is no step that took long', a
   t.ok(waited > 3, `${waited}`);
 });
 
-void t.test('who waits before it is submitted has a place, which it keeps', async (t) => {
+void t.test('a request that waits outside the queue holds a place, and keeps it when submitted', async (t) => {
   const engine = core(() => 0, { maxRunning: 1, maxQueue: 1 });
   const submit = (id: string, elsewhere: number | null): void => {
     engine.submit(greedy(id, [3], deepest, 2, { arrivedAt: 0 }), null, elsewhere);
@@ -104,7 +104,7 @@ void t.test('who waits before it is submitted has a place, which it keeps', asyn
   );
 });
 
-void t.test('a shallow request takes no deep prefix that has no room, and runs beside it', async (t) => {
+void t.test('a shallow request copies no deep prefix that does not fit, and runs beside it', async (t) => {
   const shallowest = units.exits[0]?.layer ?? 0;
   const shared = prompt(60);
   const { table } = executor;
@@ -127,29 +127,31 @@ void t.test('a shallow request takes no deep prefix that has no room, and runs b
   }
 });
 
-void t.test(
-  'requests that arrive between two steps are admitted by the next one, and may be cancelled before it',
-  async (t) => {
-    const engine = core(() => 0);
-    const ids = ['a', 'b', 'c'];
-    for (const id of ids) engine.submit(greedy(id, [3, 4], deepest, 2, { arrivedAt: 0 }));
-    t.ok(engine.busy);
-    t.notOk(engine.isStalled);
-    engine.cancel('b');
-    const { planned, ended, load } = engine.step();
-    t.strictSame(
-      planned.map(({ id }) => id),
-      ids,
-    );
-    t.match(ended, [{ id: 'b', reason: 'cancelled' }]);
-    t.equal(load.running + load.waiting, 2);
-  },
-);
+void t.test('requests between two steps are admitted by the next one, and may be cancelled first', async (t) => {
+  const engine = core(() => 0);
+  const ids = ['a', 'b', 'c'];
+  for (const id of ids) engine.submit(greedy(id, [3, 4], deepest, 2, { arrivedAt: 0 }));
+  t.ok(engine.busy);
+  t.notOk(engine.isStalled);
+  engine.cancel('b');
+  const { planned, ended, load } = engine.step();
+  t.strictSame(
+    planned.map(({ id }) => id),
+    ids,
+  );
+  t.match(ended, [{ id: 'b', reason: 'cancelled' }]);
+  t.equal(load.running + load.waiting, 2);
+});
 
-void t.test('whichever way a request with a grammar ends, its parser is given back', async (t) => {
+void t.test('a request with a grammar closes its constraint, however it ends', async (t) => {
   const closed: string[] = [];
   const constraint = (id: string, more: Partial<Constraint> = {}): Constraint => ({
-    ...{ mask: null, enforced: false, released: true, complete: false, failed: null, accept: () => undefined },
+    mask: null,
+    enforced: false,
+    released: true,
+    complete: false,
+    failed: null,
+    accept: () => undefined,
     close: () => void closed.push(id),
     ...more,
   });
@@ -172,20 +174,29 @@ void t.test('whichever way a request with a grammar ends, its parser is given ba
   t.same(Object.fromEntries(refused), { 'too long': 'too_long', infeasible: 'budget_infeasible' });
   const ended = steps.flatMap((step) => step.ended.map(({ id, reason }) => [id, reason]));
   t.same(Object.fromEntries(ended), {
-    ...{ late: 'deadline', cancelled: 'cancelled', whole: 'length', complete: 'stop', lost: 'error' },
+    late: 'deadline',
+    cancelled: 'cancelled',
+    whole: 'length',
+    complete: 'stop',
+    lost: 'error',
   });
   t.same(closed.sort(), [...refused, ...ended].map(([id]) => id).sort(), 'each once');
 });
 
-void t.test('who waits for a mask holds up nobody else', async (t) => {
+void t.test('a sequence that waits for a mask does not delay others', async (t) => {
   const engine = core(() => 0);
   const pending: Constraint = {
-    ...{ mask: null, enforced: true, released: false, complete: false, failed: null },
-    ...{ accept: () => undefined, close: () => undefined },
+    mask: null,
+    enforced: true,
+    released: false,
+    complete: false,
+    failed: null,
+    accept: () => undefined,
+    close: () => undefined,
   };
   engine.submit(greedy('masked', [3], deepest, 2, { arrivedAt: 0 }), pending);
   engine.step();
-  t.ok(engine.isStalled, 'nothing is to be done');
+  t.ok(engine.isStalled, 'no sequence can run');
   engine.submit(greedy('free', [3], deepest, 1, { arrivedAt: 0 }));
   t.notOk(engine.isStalled);
   t.match(engine.step(), { tokens: [{ id: 'free' }], ended: [{ id: 'free' }] });
@@ -204,12 +215,12 @@ void t.test('prompt and answer may fill a slot to its last position', async (t) 
   t.match(engine.step(), { planned: [{ id: 'full' }], refused: [{ id: 'beyond', reason: 'too_long' }] });
 });
 
-void t.test('of stored prefixes the one goes first that was used longest ago', async (t) => {
+void t.test('the least recently used prefix is evicted first', async (t) => {
   const { table } = executor;
   const positions = 150;
   const engine = core(() => 0, { prefixReuse: true, kvBytes: table.bytesAt(units.exits.length - 1, positions) });
   const cachedOf = (id: string, first: number): number | undefined => {
-    // Each takes up to 42 positions and one to come: three are stored, or one runs beside two.
+    // Each sequence takes up to 42 positions and the next one: three prefixes fit, or two beside a live sequence.
     const tokens = [first, ...prompt(39)];
     engine.submit(greedy(id, tokens, deepest, 2, { arrivedAt: 0 }));
     const [ended] = stepsOf(engine).flatMap((step) => step.ended);
@@ -217,12 +228,12 @@ void t.test('of stored prefixes the one goes first that was used longest ago', a
   };
   t.same([cachedOf('a', 31), cachedOf('b', 32), cachedOf('c', 33)], [0, 0, 0]);
   t.equal(cachedOf('a again', 31), 39);
-  t.equal(cachedOf('d', 34), 0, 'takes the room of the second');
+  t.equal(cachedOf('d', 34), 0, 'evicts the second');
   t.same([cachedOf('a', 31), cachedOf('c', 33), cachedOf('b', 32)], [39, 39, 0]);
   for (const slot of table.slots) table.drop(slot);
 });
 
-void t.test('who gave its slot back began when it first had one, and takes no place of the queue', async (t) => {
+void t.test('a preempted sequence keeps its first start time and takes no place in the queue', async (t) => {
   const { table } = executor;
   const room = table.bytesAt(units.exits.length - 1, 100);
   let now = 0;
@@ -239,7 +250,7 @@ void t.test('who gave its slot back began when it first had one, and takes no pl
   }
   const young = ended.find(({ id }) => id === 'young');
   t.match(young, { reason: 'length', preemptions: 1, startedAt: 0 });
-  t.ok(resumed > 0, 'it waited again');
+  t.ok(resumed > 0, 'the sequence waited again');
 
   const slotManager = new SlotManager(table, { maxRunning: 0, maxQueue: 1, kvBytes: room, prefixReuse: false });
   const preempted = new Sequence(greedy('preempted', [3], deepest, 2), 0);
@@ -250,20 +261,23 @@ void t.test('who gave its slot back began when it first had one, and takes no pl
   t.ok(slotManager.isFull());
 });
 
-void t.test('what is refused or ended before it is submitted is told though nothing runs', async (t) => {
-  const engine = core(() => 0);
-  t.notOk(engine.busy);
-  engine.refuse({ id: 'refused', reason: 'queue_full' });
-  t.ok(engine.busy);
-  t.match(engine.step().refused, [{ id: 'refused', reason: 'queue_full' }]);
-  t.notOk(engine.busy);
-  engine.abandon(greedy('left', [3], deepest, 2), 'cancelled');
-  t.ok(engine.busy);
-  t.match(engine.step().ended, [{ id: 'left', reason: 'cancelled', promptTokens: 1 }]);
-  t.notOk(engine.busy);
-});
+void t.test(
+  'rejections and ends of requests that were never submitted are sent without a running sequence',
+  async (t) => {
+    const engine = core(() => 0);
+    t.notOk(engine.busy);
+    engine.refuse({ id: 'refused', reason: 'queue_full' });
+    t.ok(engine.busy);
+    t.match(engine.step().refused, [{ id: 'refused', reason: 'queue_full' }]);
+    t.notOk(engine.busy);
+    engine.abandon(greedy('left', [3], deepest, 2), 'cancelled');
+    t.ok(engine.busy);
+    t.match(engine.step().ended, [{ id: 'left', reason: 'cancelled', promptTokens: 1 }]);
+    t.notOk(engine.busy);
+  },
+);
 
-void t.test('only an end token is told as one', async (t) => {
+void t.test('endToken is set only for an end token', async (t) => {
   const engine = core(() => 0);
   engine.submit(greedy('cut', [3, 4], deepest, 3, { arrivedAt: 0, logprobs: 0 }));
   const steps = stepsOf(engine);
@@ -280,7 +294,7 @@ void t.test('only an end token is told as one', async (t) => {
   );
 });
 
-void t.test('an answer tells when it began, when its first token came and when it ended', async (t) => {
+void t.test('an ended event has the times of its start, first token and end', async (t) => {
   let now = 0;
   const engine = core(() => now);
   engine.submit(greedy('a', [3], deepest, 3, { arrivedAt: 0 }));
@@ -289,7 +303,7 @@ void t.test('an answer tells when it began, when its first token came and when i
   t.match(ended, [{ startedAt: 10, firstTokenAt: 10, endedAt: 30 }]);
 });
 
-void t.test('a prompt is scored as its tokens would be decoded, whatever its chunks', async (t) => {
+void t.test('the scores of a prompt equal those of decoding, in chunks of any size', async (t) => {
   const scored = prompt(60);
   const scoresOf = (chunk: number): [logprobs: (TokenLogprobs | null)[], events: number] => {
     const engine = core(() => 0, { prefillChunk: chunk, policy: { ...defaultPolicy, chunks: chunkSizes(chunk) } });
@@ -299,12 +313,12 @@ void t.test('a prompt is scored as its tokens would be decoded, whatever its chu
     const events = steps.flatMap(({ prompts }) => prompts);
     return [events.flatMap(({ logprobs }) => logprobs), events.length];
   };
-  // The whole one comes last: what it leaves in memory would be right for the pieces, too.
+  // The whole prompt runs last, because its states in memory would be correct for the chunks as well.
   const [pieces, events] = scoresOf(8);
   const [whole] = scoresOf(64);
-  t.ok(events > 5, 'piece by piece');
+  t.ok(events > 5, 'in chunks');
   t.equal(whole.length, scored.length);
-  t.equal(whole[0], null, 'nothing comes before the first one');
+  t.equal(whole[0], null, 'the first token has no prediction');
   t.strictSame(pieces, whole);
 
   const slot = openSlot(executor, scored.slice(0, 1));
@@ -320,35 +334,32 @@ void t.test('a prompt is scored as its tokens would be decoded, whatever its chu
   executor.forget(0);
 });
 
-void t.test(
-  'each token of a prompt is scored once, also where an exit catches up over it and over the answer',
-  async (t) => {
-    const asked = greedy('scored', prompt(20), deepest, 9, { promptLogprobs: 0 });
-    const sequence = new Sequence(asked, units.exits.length - 1);
-    sequence.tokens.push(3, 4, 5);
-    const slot = openSlot(executor, sequence.tokens);
-    const events: PromptEvent[] = [];
-    const all: PromptEvent['logprobs'][number][] = [];
-    const counts = [
-      [0, 12],
-      [units.exits.length - 1, 16],
-      [0, 22],
-      [units.exits.length - 1, 22],
-    ].map(([exit = 0, end = 0]) => {
-      sequence.exit = exit;
-      scorePrompt(executor, sequence, executor.advance(slot, exit, end).output, events);
-      all.push(...events.flatMap(({ logprobs }) => logprobs));
-      return events.splice(0).map(({ logprobs }) => logprobs.length);
-    });
-    // Of 20 tokens all but the first.
-    t.strictSame(counts, [[12], [4], [3], []]);
+void t.test('each prompt token is scored once, also when an exit catches up over prompt and answer', async (t) => {
+  const asked = greedy('scored', prompt(20), deepest, 9, { promptLogprobs: 0 });
+  const sequence = new Sequence(asked, units.exits.length - 1);
+  sequence.tokens.push(3, 4, 5);
+  const slot = openSlot(executor, sequence.tokens);
+  const events: PromptEvent[] = [];
+  const all: PromptEvent['logprobs'][number][] = [];
+  const counts = [
+    [0, 12],
+    [units.exits.length - 1, 16],
+    [0, 22],
+    [units.exits.length - 1, 22],
+  ].map(([exit = 0, end = 0]) => {
+    sequence.exit = exit;
+    scorePrompt(executor, sequence, executor.advance(slot, exit, end).output, events);
+    all.push(...events.flatMap(({ logprobs }) => logprobs));
+    return events.splice(0).map(({ logprobs }) => logprobs.length);
+  });
+  // All of the 20 tokens except the first.
+  t.strictSame(counts, [[12], [4], [3], []]);
 
-    const alone = new Sequence(asked, units.exits.length - 1);
-    scorePrompt(executor, alone, executor.advance(openSlot(executor, alone.tokens), alone.exit, 16).output, events);
-    const expected = events.flatMap(({ logprobs }) => logprobs).slice(12);
-    for (const [i, each] of all.slice(12, 16).entries()) {
-      t.ok(Math.abs((each?.logprob ?? NaN) - (expected[i]?.logprob ?? NaN)) < 0.01, `token ${i + 13} by its own state`);
-    }
-    executor.forget(0);
-  },
-);
+  const alone = new Sequence(asked, units.exits.length - 1);
+  scorePrompt(executor, alone, executor.advance(openSlot(executor, alone.tokens), alone.exit, 16).output, events);
+  const expected = events.flatMap(({ logprobs }) => logprobs).slice(12);
+  for (const [i, each] of all.slice(12, 16).entries()) {
+    t.ok(Math.abs((each?.logprob ?? NaN) - (expected[i]?.logprob ?? NaN)) < 0.01, `token ${i + 13} by its own state`);
+  }
+  executor.forget(0);
+});

@@ -13,7 +13,7 @@ t.afterEach(() => {
   executor.forget(0);
 });
 
-/** Small, seeded, so that a failure can be repeated. */
+/** Small and seeded, so that a failure is reproducible. */
 function numbers(seed: number): (below: number) => number {
   let state = seed;
   return (below) => {
@@ -68,7 +68,7 @@ void t.test('200 requests at random depths, lengths and cancels: each ends once,
       t.strictSame(answer.tokens, whole.slice(0, answer.tokens.length), `${id} holds the beginning of its own answer`);
     } else {
       t.equal(answer?.ended?.reason, 'length');
-      t.strictSame(answer?.tokens, whole, `${id} is what it is alone`);
+      t.strictSame(answer?.tokens, whole, `${id} equals its answer alone`);
     }
   }
   t.ok(cancelled > 10, `${cancelled} were cancelled`);
@@ -76,7 +76,7 @@ void t.test('200 requests at random depths, lengths and cancels: each ends once,
   t.equal(core.slotManager.running.length + core.slotManager.waiting.length, 0);
 });
 
-void t.test('a stop string ends a sequence as a stop, and steps tell whom and what they ran', async (t) => {
+void t.test('a stop string ends a sequence with stop; steps report their work by exit', async (t) => {
   const core = makeCore(executor);
   core.submit(greedy('a', first, deepest, 20));
   core.submit(greedy('b', second, exits[0] ?? deepest, 20));
@@ -97,15 +97,15 @@ void t.test('a stop string ends a sequence as a stop, and steps tell whom and wh
   t.ok((seconds[0] ?? 0) > 0 && (seconds.at(-1) ?? 0) > 0);
   t.ok(
     seconds.slice(1, -1).every((ms) => ms === 0),
-    'nobody left in between',
+    'no other exit was used',
   );
 });
 
-void t.test('a full KV budget preempts the newest and resumes it where it was', async (t) => {
+void t.test('a full KV budget preempts the newest sequence, which resumes at its last token', async (t) => {
   const old = greedy('old', long, deepest, 60);
   const young = greedy('young', second, deepest, 60, { arrivedAt: old.arrivedAt + 1 });
   const expected = [alone(old), alone(young)];
-  // Both fit when they start; the older one's growth pushes the younger one out.
+  // Both fit at their start; the growth of the older sequence preempts the younger one.
   const positions = long.length + 70;
   const core = makeCore(executor, { kvMemoryBytes: executor.model.bytesPerPosition * positions, prefixReuse: false });
   core.submit(old);
@@ -117,8 +117,8 @@ void t.test('a full KV budget preempts the newest and resumes it where it was', 
     if (waiting) before = waiting.generated;
   });
   t.strictSame(answers.get('old')?.tokens, expected[0]);
-  t.ok(before > 0, `${before} tokens were there when it had to wait`);
-  // Resuming prefills what was decoded; over floats that rounds otherwise, and nearly tied tokens may change places.
+  t.ok(before > 0, `${before} tokens existed at the preemption`);
+  // Resuming prefills decoded positions. With a KV cache of floats that rounds differently, and near-ties may change.
   const same = executor.model.manifest.kvType === 'i8' ? 60 : before;
   t.strictSame(answers.get('young')?.tokens.slice(0, same), expected[1]?.slice(0, same));
   t.equal(answers.get('young')?.tokens.length, 60);
@@ -127,7 +127,7 @@ void t.test('a full KV budget preempts the newest and resumes it where it was', 
   t.ok((answers.get('young')?.ended?.preemptions ?? 0) > 0, 'the newest was preempted');
 });
 
-void t.test('a shared prefix is not computed again, and only an exact one', async (t) => {
+void t.test('a shared prefix is not computed again; only exact tokens are shared', async (t) => {
   const core = makeCore(executor);
   const system = long.slice(0, 120);
   core.submit(greedy('a', [...system, 400, 401, 402], deepest, 4));
@@ -139,12 +139,12 @@ void t.test('a shared prefix is not computed again, and only an exact one', asyn
   const two = drain(core);
   t.equal(one.get('a')?.ended?.cachedTokens, 0);
   t.equal(two.get('b')?.ended?.cachedTokens, 120);
-  t.equal(two.get('c')?.ended?.cachedTokens, 60, 'up to the first token that differs');
+  t.equal(two.get('c')?.ended?.cachedTokens, 60, 'up to the first different token');
   t.strictSame(two.get('b')?.tokens, alone(greedy('b', [...system, 410, 411, 412], deepest, 4)));
   t.strictSame(two.get('c')?.tokens, alone(greedy('c', [...changed, 410, 411, 412], deepest, 4)));
 });
 
-void t.test('admission counts on a stored prefix, and only while it is stored', async (t) => {
+void t.test('admission counts on a stored prefix only while it is stored', async (t) => {
   const core = makeCore(executor, { prefillChunk: 64 });
   const turn = Array.from({ length: 900 }, (_, i) => 300 + (i % 350));
   const next = [...turn, 400, 401, 402, 403];
@@ -159,12 +159,12 @@ void t.test('admission counts on a stored prefix, and only while it is stored', 
   t.ok(again < fresh / 3, `${again} ms, ${fresh} ms without`);
   const waiting = new Sequence(greedy('third', next, deepest, 2), exits.length - 1);
   core.slotManager.lookUp(waiting);
-  t.equal(waiting.frontier(0), 903, 'all but the last one');
+  t.equal(waiting.frontier(0), 903, 'all positions but the last');
   if (waiting.prefix) waiting.prefix.slot.tokens = [];
   t.equal(waiting.frontier(0), 0, 'another sequence took its slot');
 });
 
-void t.test('a long prompt never stalls a stream by more than one chunk', async (t) => {
+void t.test('a long prompt delays a stream by at most one chunk per step', async (t) => {
   const core = makeCore(executor, { prefillChunk: 64 });
   core.submit(greedy('stream', first, deepest, 60));
   core.step();
@@ -185,14 +185,14 @@ void t.test('a long prompt never stalls a stream by more than one chunk', async 
     if (core.slotManager.find('stream'))
       t.ok(
         tokens.some(({ id }) => id === 'stream'),
-        'the stream goes on',
+        'the stream continues',
       );
   });
   t.ok(worst <= 64, `chunks of at most ${worst}`);
   t.ok(withPrefill >= 14);
 });
 
-void t.test('same seed, same text; another seed, another text', async (t) => {
+void t.test('the same seed gives the same text, another seed another text', async (t) => {
   const core = makeCore(executor);
   const sampled = (id: string, seed: number): GenerateMessage =>
     greedy(id, second, deepest, 12, { sampling: { ...GREEDY, temperature: 1, seed } });
@@ -207,7 +207,7 @@ void t.test('same seed, same text; another seed, another text', async (t) => {
   t.notSame(answers.get('a')?.tokens, answers.get('c')?.tokens);
 });
 
-void t.test('a token id without a row in the embedding is refused and ends nobody else', async (t) => {
+void t.test('an unknown token id rejects its own request only', async (t) => {
   const core = makeCore(executor);
   const { vocab } = executor.model.manifest.architecture;
   core.submit(greedy('good', first, deepest, 2));
@@ -224,7 +224,7 @@ void t.test('a token id without a row in the embedding is refused and ends nobod
   t.strictSame([...answers.keys()].sort(), ['good', 'last']);
 });
 
-void t.test('refuses what it cannot serve: too long, a full queue', async (t) => {
+void t.test('a request that is too long, or meets a full queue, is rejected', async (t) => {
   const core = makeCore(executor, { maxRunning: 1, maxQueue: 1 });
   core.submit(greedy('too-long', first, deepest, executor.model.limits.capacity));
   for (const id of ['a', 'b', 'c']) core.submit(greedy(id, first, deepest, 2));
@@ -239,7 +239,7 @@ void t.test('refuses what it cannot serve: too long, a full queue', async (t) =>
   drain(core);
 });
 
-void t.test('log-probabilities: chosen token first when greedy, prompt scored like a decode', async (t) => {
+void t.test('log-probabilities: the top token when greedy, and a prompt is scored like a decode', async (t) => {
   const core = makeCore(executor, { prefixReuse: false });
   core.submit(greedy('a', second, deepest, 12, { logprobs: 5 }));
   const answer = drain(core).get('a');
@@ -260,25 +260,22 @@ void t.test('log-probabilities: chosen token first when greedy, prompt scored li
   const offsets = (answer?.events ?? []).map(({ logprobs }, index) =>
     Math.abs((rows[second.length + index] ?? NaN) - (logprobs?.logprob ?? NaN)),
   );
-  // Decoded and scored positions agree to the noise of 8-bit activations (advance.test.ts); another token is nats away.
+  // Decoded and scored positions agree to the noise of 8-bit activations (run-prefill.test.ts); another token is nats away.
   t.equal(offsets.length, 12);
   t.ok(offsets.reduce((sum, offset) => sum + offset, 0) / offsets.length < 0.25, `means of ${offsets.join(', ')}`);
 });
 
-void t.test(
-  'a sampled end token is told to who asked for log-probabilities, and is no part of the answer',
-  async (t) => {
-    const [token = -1] = alone(greedy('probe', first, deepest, 1));
-    const core = makeCore(executor, { prefixReuse: false });
-    core.submit(greedy('scored', first, deepest, 4, { stopTokens: [token], logprobs: 1 }));
-    core.submit(greedy('plain', first, deepest, 4, { stopTokens: [token] }));
-    const answers = drain(core);
-    for (const id of ['scored', 'plain']) {
-      t.strictSame(answers.get(id)?.tokens, []);
-      t.equal(answers.get(id)?.ended?.reason, 'stop');
-    }
-    t.equal(answers.get('scored')?.ended?.endToken?.token, token);
-    t.equal(answers.get('scored')?.ended?.endToken?.logprobs.top[0]?.[0], token, 'the likeliest one');
-    t.equal(answers.get('plain')?.ended?.endToken, undefined);
-  },
-);
+void t.test('a sampled end token is reported with log-probabilities, outside the answer', async (t) => {
+  const [token = -1] = alone(greedy('probe', first, deepest, 1));
+  const core = makeCore(executor, { prefixReuse: false });
+  core.submit(greedy('scored', first, deepest, 4, { stopTokens: [token], logprobs: 1 }));
+  core.submit(greedy('plain', first, deepest, 4, { stopTokens: [token] }));
+  const answers = drain(core);
+  for (const id of ['scored', 'plain']) {
+    t.strictSame(answers.get(id)?.tokens, []);
+    t.equal(answers.get(id)?.ended?.reason, 'stop');
+  }
+  t.equal(answers.get('scored')?.ended?.endToken?.token, token);
+  t.equal(answers.get('scored')?.ended?.endToken?.logprobs.top[0]?.[0], token, 'the most likely token');
+  t.equal(answers.get('plain')?.ended?.endToken, undefined);
+});

@@ -1,4 +1,4 @@
-/** A model folder's prior of output lengths: what is used, what is told of a wrong one, and that it stops no engine. */
+/** A model folder's prior of output lengths: a valid prior is used; an invalid one is reported and stops no engine. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -27,10 +27,10 @@ void t.test('a measured prior is used, by exit', async (t) => {
   const { exits } = loadManifest(MODEL);
   const { prior, fault } = folderPrior({ exits });
   t.equal(fault, null);
-  t.equal(prior?.length, exits.length, 'the embedded model brings one');
+  t.equal(prior?.length, exits.length, 'the embedded model has a prior');
 });
 
-void t.test('a prior that can not be used is none, and its fault is named', async (t) => {
+void t.test('an unusable prior is not used, and its fault is named', async (t) => {
   const wrong: [unknown, RegExp][] = [
     [undefined, /^exit 20 has no lengths$/],
     [7, /^\/exits\/1\/lengths must be object$/],
@@ -52,7 +52,7 @@ void t.test('a prior that can not be used is none, and its fault is named', asyn
   }
 });
 
-void t.test('an engine serves without the prior of its folder, and tells why', async (t) => {
+void t.test('an engine serves without the prior of its folder, and states the reason', async (t) => {
   const modelDir = await tinyModel(t, 'float');
   const file = join(modelDir, MANIFEST_FILE);
   const executor = await makeExecutor(t, { modelDir });

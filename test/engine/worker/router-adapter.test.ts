@@ -9,8 +9,17 @@ import { blockLayers, blockShape, blockTable, shape, table } from '../../router/
 
 function decoding(id: string, totalMs: number, onMiss: OnMiss = 'continue'): Sequence {
   const request: GenerateMessage = {
-    ...{ type: 'generate', id, arrivedAt: 0, prompt: [1, 2, 3], maxTokens: 100, minTokens: 0, stopTokens: [] },
-    ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null, lengthGroup: { kind: 'chat', key: null } },
+    type: 'generate',
+    id,
+    arrivedAt: 0,
+    prompt: [1, 2, 3],
+    maxTokens: 100,
+    minTokens: 0,
+    stopTokens: [],
+    sampling: GREEDY,
+    logprobs: null,
+    promptLogprobs: null,
+    lengthGroup: { kind: 'chat', key: null },
     depth: { minExit: 10, maxExit: 30, budget: { totalMs, ttftMs: null, tpotMs: null, onMiss } },
   };
   const sequence = new Sequence(request, 4);
@@ -24,7 +33,7 @@ function contextOf(live: readonly Sequence[], now: number): StepContext {
   return { slots: 64, live, waiting: [], now };
 }
 
-void t.test('truncate ends before a step that would end after the deadline, others prompts included', async (t) => {
+void t.test('truncate ends a sequence before a step, with its prefill, that would exceed the deadline', async (t) => {
   const router = new RouterAdapter(shape, table, defaultPolicy);
   const sequence = decoding('a', 1000, 'truncate');
   t.notOk(router.isOverdue(sequence, 950, { decode, prefill: [] }));
@@ -33,7 +42,7 @@ void t.test('truncate ends before a step that would end after the deadline, othe
   t.notOk(router.isOverdue(decoding('b', 1000, 'continue'), 990, { decode, prefill: [chunk] }));
 });
 
-void t.test('the catch-up of an exit block is counted in one piece, as it runs', async (t) => {
+void t.test('the catch-up of an exit block counts as one piece, as it runs', async (t) => {
   const router = new RouterAdapter(blockShape, blockTable, defaultPolicy);
   const { request } = decoding('a', 1000, 'truncate');
   const prompt = Array.from({ length: 129 }, (_, i) => i);
@@ -46,17 +55,17 @@ void t.test('the catch-up of an exit block is counted in one piece, as it runs',
   t.strictSame(prefill, [piece]);
   const decode = { rows: [1, 0, 0, 0, 0], context: 129 };
   const ms = router.predictMs({ decode, prefill: [piece] });
-  t.notOk(router.isOverdue(sequence, 988 - 1.1 * ms, { decode, prefill }), 'there is time for it');
+  t.notOk(router.isOverdue(sequence, 988 - 1.1 * ms, { decode, prefill }), 'the step ends in time');
 });
 
 void t.test(
-  'truncate counts on an ordinary step where some are slow: the gateway ends what those hold up',
+  'truncate predicts an ordinary step even if some are slow; the gateway ends those at the deadline',
   async (t) => {
     const router = new RouterAdapter(shape, table, defaultPolicy);
     const begun = decoding('a', 1000, 'truncate');
     const fresh = new Sequence(begun.request, 4);
     const work = { decode, prefill: [] };
-    for (let i = 0; i < 64; i += 1) router.observeStep(work, router.predictMs(work) * (i % 8 === 0 ? 8 : 1));
+    for (let i = 0; i < 64; i++) router.observeStep(work, router.predictMs(work) * (i % 8 === 0 ? 8 : 1));
     const ms = router.predictMs(work);
     for (const sequence of [begun, fresh]) {
       t.notOk(router.isOverdue(sequence, 988 - 1.1 * ms, work));
@@ -85,39 +94,36 @@ void t.test('a plan holds for one step, for two from 24 sequences on, for three 
   }
 });
 
-void t.test(
-  'while a plan holds, its prompts go on, those that are done are passed over, new ones are planned for',
-  async (t) => {
-    const router = new RouterAdapter(shape, table, defaultPolicy);
-    const prompt = (id: string): Sequence => {
-      const { request } = decoding(id, 60_000);
-      const sequence = new Sequence({ ...request, prompt: Array.from({ length: 400 }, (_, i) => i) }, 4);
-      sequence.slot = new Slot(0, shape.stages.length + shape.exits.length);
-      return sequence;
-    };
-    const [first, second, late] = [prompt('first'), prompt('second'), prompt('late')];
-    const rest = Array.from({ length: 24 }, (_, i) => {
-      const sequence = decoding(`r${i}`, 60_000);
-      sequence.slot = new Slot(0, shape.stages.length + shape.exits.length);
-      sequence.slot.reach(0, sequence.tokens.length - 1);
-      return sequence;
-    });
-    const live = [first, second, ...rest];
-    const chosen = (all: readonly Sequence[], now: number): string | undefined =>
-      router.choosePrefill(contextOf(all, now), new Set())?.id;
-    router.planStep(contextOf(live, 20));
-    t.equal(chosen(live, 20), 'first');
-    router.planStep(contextOf(live, 30));
-    t.equal(chosen(live, 30), 'first', 'by the plan of the step before');
-    first.slot?.reach(0, 399);
-    t.equal(chosen(live, 30), 'second');
-    second.slot?.reach(0, 399);
-    t.equal(chosen(live, 30), undefined);
-    t.equal(chosen([...live, late], 30), 'late');
-  },
-);
+void t.test('while a plan holds, its prompts continue, finished ones are skipped, new ones get a plan', async (t) => {
+  const router = new RouterAdapter(shape, table, defaultPolicy);
+  const prompt = (id: string): Sequence => {
+    const { request } = decoding(id, 60_000);
+    const sequence = new Sequence({ ...request, prompt: Array.from({ length: 400 }, (_, i) => i) }, 4);
+    sequence.slot = new Slot(0, shape.stages.length + shape.exits.length);
+    return sequence;
+  };
+  const [first, second, late] = [prompt('first'), prompt('second'), prompt('late')];
+  const rest = Array.from({ length: 24 }, (_, i) => {
+    const sequence = decoding(`r${i}`, 60_000);
+    sequence.slot = new Slot(0, shape.stages.length + shape.exits.length);
+    sequence.slot.reach(0, sequence.tokens.length - 1);
+    return sequence;
+  });
+  const live = [first, second, ...rest];
+  const chosen = (all: readonly Sequence[], now: number): string | undefined =>
+    router.choosePrefill(contextOf(all, now), new Set())?.id;
+  router.planStep(contextOf(live, 20));
+  t.equal(chosen(live, 20), 'first');
+  router.planStep(contextOf(live, 30));
+  t.equal(chosen(live, 30), 'first', 'by the plan of the previous step');
+  first.slot?.reach(0, 399);
+  t.equal(chosen(live, 30), 'second');
+  second.slot?.reach(0, 399);
+  t.equal(chosen(live, 30), undefined);
+  t.equal(chosen([...live, late], 30), 'late');
+});
 
-void t.test('what was rejected takes no time: a flood of rejections leaves plans as they were', async (t) => {
+void t.test('rejected requests take no time: a flood of rejections leaves plans unchanged', async (t) => {
   const router = new RouterAdapter(shape, table, defaultPolicy);
   const context = (now: number): StepContext => ({ slots: 16, live: [], waiting: [], now });
   const asking = (id: string, totalMs: number, onMiss: OnMiss, arrivedAt: number): Sequence => {
@@ -128,7 +134,7 @@ void t.test('what was rejected takes no time: a flood of rejections leaves plans
   };
   const [before] = router.admit([asking('before', 2000, 'reject', 0)], context(0));
   t.match(before, { kind: 'admit', exit: 30, serviceClass: 'guaranteed' });
-  for (let i = 0; i < 40; i += 1) {
+  for (let i = 0; i < 40; i++) {
     const [hopeless] = router.admit([asking(`r${i}`, 16, 'reject', 100 * i)], context(100 * i));
     t.match(hopeless, { kind: 'reject' });
   }
@@ -145,7 +151,7 @@ void t.test('a budget that a stored prefix makes feasible is not rejected', asyn
   t.match(admit(), { kind: 'reject' });
   const slot = new Slot(0, shape.stages.length + shape.exits.length);
   slot.tokens = prompt;
-  for (let unit = 0; unit < slot.frontiers.length; unit += 1) slot.reach(unit, 2900);
+  for (let unit = 0; unit < slot.frontiers.length; unit++) slot.reach(unit, 2900);
   sequence.prefix = { slot, tokens: prompt, length: 2900 };
   t.match(admit(), { kind: 'admit', serviceClass: 'guaranteed' });
 });

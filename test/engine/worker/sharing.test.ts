@@ -1,4 +1,4 @@
-/** Prompts that begin alike and arrive together: computed once, whatever becomes of the one that goes first. */
+/** Prompts that share a prefix and arrive together are computed once, whatever happens to the first one. */
 import t from 'tap';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
 import type { Budget, EndedEvent, GenerateMessage, StepMessage } from '../../../src/engine/protocol.js';
@@ -15,7 +15,7 @@ t.afterEach(() => {
   executor.forget(0);
 });
 
-/** A position costs a millisecond in each stage, be it decoded or prefilled. Time stands still. */
+/** A position costs a millisecond in each stage, for decode and prefill. The clock stands still. */
 function makeCore(limits: Partial<CoreOptions> = {}): EngineCore {
   const points: CostPoint[] = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows }));
   const [kernel = 'fp32'] = kernels;
@@ -61,11 +61,11 @@ interface Course {
   readonly ended: ReadonlyMap<string, EndedEvent | null>;
   readonly prefilled: number;
   readonly caughtUp: number;
-  /** By request: the step of its first token. */
+  /** Step of the first token, by request. */
   readonly firstStep: ReadonlyMap<string, number>;
 }
 
-/** What comes of requests that arrive within one step. */
+/** Outcome of requests that arrive within one step. */
 function run(
   core: EngineCore,
   requests: readonly GenerateMessage[],
@@ -86,7 +86,7 @@ function run(
   return { tokens, ended, prefilled, caughtUp, firstStep };
 }
 
-void t.test('four equal prompts are computed once, and answered as each alone', async (t) => {
+void t.test('four equal prompts are computed once, and each answer equals its answer alone', async (t) => {
   const requests = ['a', 'b', 'c', 'd'].map((id) => ask(id));
   const expected = alone(ask('alone'));
   const { tokens, ended, prefilled, firstStep } = run(makeCore(), requests);
@@ -104,28 +104,28 @@ void t.test('four equal prompts are computed once, and answered as each alone', 
   );
 });
 
-void t.test('prompts that only begin alike share that', async (t) => {
+void t.test('prompts with a common prefix share it', async (t) => {
   const requests = [30, 31, 32].map((token) => ask(`r${token}`, [token, token, 4, 5]));
   const expected = requests.map(alone);
   const { tokens, ended, prefilled } = run(makeCore(), requests);
-  t.equal(prefilled, 64 + 3 * 3, 'the rest of each but its last position');
+  t.equal(prefilled, 64 + 3 * 3, 'the rest of each prompt except its last position');
   requests.forEach(({ id }, i) => {
     t.strictSame(tokens.get(id), expected[i]);
     t.equal(ended.get(id)?.cachedTokens, i === 0 ? 0 : 64);
   });
 });
 
-void t.test('without prefix reuse each computes its own; scored prompts do as well, and lead others', async (t) => {
+void t.test('without prefix reuse, each prompt is computed; a scored prompt shares only as a source', async (t) => {
   const pair = [ask('a'), ask('b')];
   t.equal(run(makeCore({ prefixReuse: false }), pair).prefilled, 126);
-  t.equal(table.used('cached'), 0, 'and nothing is kept');
+  t.equal(table.used('cached'), 0, 'no prefix is stored');
   executor.forget(0);
   t.equal(run(makeCore(), [ask('a'), ask('b', [], { promptLogprobs: 0 })]).prefilled, 126);
   executor.forget(0);
   t.equal(run(makeCore(), [ask('a', [], { promptLogprobs: 0 }), ask('b')]).prefilled, 63);
 });
 
-void t.test('who goes first and is cancelled leaves what it did to the others', async (t) => {
+void t.test('a cancelled leader leaves its progress to the others', async (t) => {
   const expected = alone(ask('alone'));
   const core = makeCore();
   let steps = 0;
@@ -133,7 +133,7 @@ void t.test('who goes first and is cancelled leaves what it did to the others', 
     if (++steps === 2) core.cancel('a');
   });
   t.equal(ended.get('a')?.reason, 'cancelled');
-  t.equal(prefilled, 63, 'the next one goes on where it was');
+  t.equal(prefilled, 63, 'the next sequence continues at its position');
   t.strictSame(
     ['b', 'c'].map((id) => tokens.get(id)),
     [expected, expected],
@@ -144,13 +144,13 @@ void t.test('who goes first and is cancelled leaves what it did to the others', 
   );
 });
 
-void t.test('who goes first and loses its slot follows', async (t) => {
+void t.test('a preempted leader becomes a follower', async (t) => {
   const expected = alone(ask('alone'));
   const core = makeCore();
   let steps = 0;
   const { tokens, ended } = run(core, [ask('a'), ask('b'), ask('c')], () => {
     if (++steps !== 2) return;
-    // As makeRoom does it.
+    // The same changes as in makeRoom.
     const first = core.slotManager.find('a');
     if (first?.slot) table.drop(first.slot);
     if (first) Object.assign(first, { slot: null, leader: null, preemptions: 1 });
@@ -163,11 +163,11 @@ void t.test('who goes first and loses its slot follows', async (t) => {
   }
 });
 
-void t.test('who goes first at a shallower exit spares the others its stages', async (t) => {
+void t.test('a leader at a shallower exit saves its stages for the others', async (t) => {
   const expected = alone(ask('alone'));
   const { tokens, prefilled, caughtUp } = run(makeCore(), [ask('a', [], atExit(shallowest)), ask('b'), ask('c')]);
-  t.ok(prefilled <= 63 + 2, `${prefilled}: the first stage once`);
-  t.ok(caughtUp <= 63 + 2, `${caughtUp}: the deeper ones once`);
+  t.ok(prefilled <= 63 + 2, `${prefilled}: the first stage runs once`);
+  t.ok(caughtUp <= 63 + 2, `${caughtUp}: the deeper stages run once`);
   t.strictSame(
     ['b', 'c'].map((id) => tokens.get(id)),
     [expected, expected],
@@ -178,7 +178,7 @@ void t.test('who goes first at a shallower exit spares the others its stages', a
   t.strictSame(deep.tokens.get('a'), expected);
 });
 
-void t.test('who is due earlier waits for nobody, and leads', async (t) => {
+void t.test('a sequence with an earlier deadline waits for no other, and leads', async (t) => {
   const depth = {
     minExit: deepest,
     maxExit: deepest,
@@ -189,13 +189,13 @@ void t.test('who is due earlier waits for nobody, and leads', async (t) => {
   core.step();
   const { ended, prefilled, firstStep, tokens } = run(core, [ask('hurried', [], { depth })]);
   t.ok((firstStep.get('hurried') ?? 99) < (firstStep.get('first') ?? 0), JSON.stringify([...firstStep]));
-  t.equal(prefilled, 63 - 16, 'it takes along what is there');
+  t.equal(prefilled, 63 - 16, 'it copies the first chunk of the other');
   t.equal(ended.get('hurried')?.cachedTokens, 16);
   t.equal(ended.get('first')?.cachedTokens, 47);
   t.strictSame(tokens.get('first'), tokens.get('hurried'));
 });
 
-void t.test('where memory is tight, each gets its answer all the same', async (t) => {
+void t.test('with little memory, each request still gets its answer', async (t) => {
   const expected = alone(ask('alone'));
   const deep = units.exits.length - 1;
   for (const room of [71, 100, 150, 290]) {
@@ -209,7 +209,7 @@ void t.test('where memory is tight, each gets its answer all the same', async (t
   }
 });
 
-void t.test('one slot for all: each takes the prompt of the one before', async (t) => {
+void t.test('with one slot, each sequence takes over the prompt of the previous one', async (t) => {
   const expected = alone(ask('alone'));
   const { tokens, prefilled } = run(makeCore({ maxRunning: 1 }), [ask('a'), ask('b'), ask('c')]);
   t.equal(prefilled, 63);
@@ -219,7 +219,7 @@ void t.test('one slot for all: each takes the prompt of the one before', async (
   );
 });
 
-void t.test('predictions count a shared prompt once, and only while somebody brings it', async (t) => {
+void t.test('predictions count a shared prompt once, and only while a sequence computes it', async (t) => {
   const core = makeCore();
   const planned = new Map<string, number>();
   for (const id of ['a', 'b', 'c', 'd']) core.submit(ask(id));
@@ -232,14 +232,16 @@ void t.test('predictions count a shared prompt once, and only while somebody bri
   core.cancel('a');
   core.step();
   t.equal(a?.isOver, true);
-  t.equal(core.slotManager.find('c')?.leader?.sequence.id, 'b', 'the next one brings it');
+  t.equal(core.slotManager.find('c')?.leader?.sequence.id, 'b', 'the next sequence leads');
   drain(core);
 });
 
-void t.test('nothing is promised by what a prompt would have brought that ends in the same step', async (t) => {
+void t.test('admission does not count on the prompt of a request that ends in the same step', async (t) => {
   const budget = (totalMs: number): Budget => ({ totalMs, ttftMs: null, tpotMs: null, onMiss: 'reject' });
   const depth = (totalMs: number): GenerateMessage['depth'] => ({
-    ...{ minExit: deepest, maxExit: deepest, budget: budget(totalMs) },
+    minExit: deepest,
+    maxExit: deepest,
+    budget: budget(totalMs),
   });
   const hopeless = ask('hopeless', [], { depth: depth(20) });
   const [tight, loose] = [ask('tight', [], { depth: depth(150) }), ask('loose', [], { depth: depth(2000) })];
@@ -250,7 +252,7 @@ void t.test('nothing is promised by what a prompt would have brought that ends i
     executor.forget(0);
     return refused;
   };
-  t.strictSame(refusedOf([tight]), ['tight'], 'its prompt takes longer than its budget');
+  t.strictSame(refusedOf([tight]), ['tight'], 'its prefill takes longer than its budget');
   t.strictSame(refusedOf([hopeless, tight]), ['hopeless', 'tight']);
   t.strictSame(refusedOf([hopeless, tight, loose]), ['hopeless', 'tight']);
 

@@ -7,10 +7,10 @@ const shape: DepthShape = {
   exits: [10, 30].map((layer, stage) => ({ layer, stage, block: null, quality: 1 })),
 };
 const prefill = { exit: 1, positions: 8, context: 0, chunk: 8 };
-/** Decode is predicted to take 4 ms, each prefill 6. */
+/** Predicted costs: 4 ms for decode, 6 ms for each prefill. */
 const cost = ({ decode, prefill }: Work): number => (decode === null ? 0 : 4) + prefill.length * 6;
 
-void t.test('a step is shared by predicted cost and depth, to the last millisecond', (t) => {
+void t.test('exitTimes splits a step by predicted cost and depth, and sums to its duration', (t) => {
   const decode = { rows: [3, 1], context: 5 };
   t.same(exitTimes(shape, { decode, prefill: [] }, cost, 12), [6, 6], 'three rows of 10 layers weigh one of 30');
   t.same(exitTimes(shape, { decode: null, prefill: [prefill] }, cost, 12), [0, 12]);
@@ -19,7 +19,7 @@ void t.test('a step is shared by predicted cost and depth, to the last milliseco
   t.same(
     exitTimes(shape, { decode, prefill: [] }, () => 0, 7),
     [0, 0],
-    'nothing to share by',
+    'no predicted cost',
   );
   t.end();
 });
