@@ -1,4 +1,4 @@
-/** `node dist/bench/attainment-plot.js`: writes docs/img/attainment.svg from the results table of docs/router.md. */
+/** `node dist/bench/attainment-plot.js`: draws docs/img/attainment.svg from the results table of docs/router.md. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../src/config.js';

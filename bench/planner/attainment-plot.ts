@@ -1,7 +1,6 @@
 /**
- * The README's plot: attainment against load, from the results table of docs/router.md.
- *
- * The SVG has no background, and colours that are readable on white and on black.
+ * Draws the README's plot: attainment against load, from the results table of docs/router.md. The SVG has no
+ * background, and its colours are readable on white and on black.
  */
 
 interface Side {
@@ -24,7 +23,7 @@ const SIDES: readonly Side[] = [
   { column: 'Pinned 10', label: 'pinned exit 10', color: '#c9821f', dash: '2 4' },
   { column: 'Pinned 30', label: 'pinned exit 30', color: '#d1495b', dash: '8 3 2 3' },
 ];
-/** Begin of the table's rows, and what stands above the panel. */
+/** Start of the rows in the table, and the title above the panel. */
 const PANELS = [
   { workload: 'short, Poisson', title: 'short answers, Poisson arrivals' },
   { workload: 'short, bursts', title: 'short answers, bursts of 8 requests' },
