@@ -1,6 +1,7 @@
 // Imports run one way: http -> api -> engine -> router | model; router -> cost; model -> runtime (ARCHITECTURE.md).
-// config, errors and clock may be used by all of them, telemetry by all but the router and the cost model.
-// Nothing in src but the command line imports simulate, and nothing imports bench.
+//
+// All folders may import config, errors and clock. All except the router and the cost model may import telemetry.
+// In src, only the command line imports simulate, and no file imports bench.
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 
@@ -17,7 +18,7 @@ const layers = [
 ];
 const ways = 'imports run one way: http -> api -> engine -> router | model; router -> cost; model -> runtime';
 
-/** What a folder of src must not import. */
+/** Forbids imports of a folder of src from other folders. */
 const zone = (target, from, message) => ({
   target: `./src/${target}`,
   from: from.map((dir) => `./src/${dir}`),
@@ -29,9 +30,9 @@ const zones = [
   zone(
     'simulate',
     ['runtime', 'model', 'convert', 'engine', 'api', 'http', 'web', 'telemetry'],
-    'the simulator knows the router and its costs alone',
+    'the simulator imports only the router and the cost model',
   ),
-  { target: './src', from: './bench', message: 'the server imports no bench' },
+  { target: './src', from: './bench', message: 'the server must not import a bench' },
 ];
 
 export default tseslint.config(
@@ -54,7 +55,7 @@ export default tseslint.config(
     },
   },
   {
-    // tap ends an async subtest by itself; a sync one needs t.end().
+    // An async subtest ends by itself in tap; a sync one needs t.end().
     files: ['test/**/*.ts'],
     rules: { '@typescript-eslint/require-await': 'off' },
   },
