@@ -59,7 +59,7 @@ export function nameOf({ name, out }: ConvertOptions): string {
   const { kind } = SERVE_OPTIONS.modelName;
   const own = name ?? path.basename(path.resolve(out));
   if (kind.parse(own) !== undefined) return own;
-  const got = name === undefined ? `none, and the folder's, ${own}, is no such name` : own;
+  const got = name === undefined ? `none, and the folder's name ${own} does not match` : own;
   throw new ConvertError('bad_option', `--name must be ${kind.rule}, got ${got}`);
 }
 

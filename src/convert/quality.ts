@@ -26,6 +26,6 @@ export function readQuality(file: string, exits: readonly number[]): ReadonlyMap
   );
   for (const [layer] of entries)
     if (!exits.includes(layer))
-      throw new ConvertError('bad_exits', `${file}: ${layer} is none of the exits ${exits.join(', ')}`);
+      throw new ConvertError('bad_exits', `${file}: ${layer} is not one of the exits ${exits.join(', ')}`);
   return new Map(entries);
 }

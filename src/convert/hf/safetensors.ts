@@ -88,7 +88,7 @@ function parseHeader(text: string, fail: (why: string) => ConvertError): Map<str
   } catch {
     throw fail('its header is not JSON');
   }
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw fail('its header is no object');
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw fail('its header is not an object');
   const entries = new Map<string, Entry>();
   for (const [name, value] of Object.entries(json as Record<string, unknown>)) {
     if (name === '__metadata__') continue;

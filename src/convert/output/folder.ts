@@ -62,14 +62,11 @@ export async function writeFolder<T>(output: Output, write: (folder: string) => 
 function checkReplaceable(target: string, { out, force, inputs }: Output): void {
   if (lstatSync(target, { throwIfNoEntry: false }) === undefined) return;
   // A folder can't replace a link, so fail here and not after the conversion.
-  if (!existsSync(target)) throw new ConvertError('out_exists', `--out ${out} is a link to what does not exist`);
+  if (!existsSync(target)) throw new ConvertError('out_exists', `--out ${out} is a link to a missing target`);
   const real = realpathSync(target);
   const held = inputs.find((input) => existsSync(input) && isWithin(realpathSync(input), real));
   if (held !== undefined)
-    throw new ConvertError(
-      'bad_option',
-      `--out must be a folder that holds nothing to convert, got ${out} with ${held}`,
-    );
+    throw new ConvertError('bad_option', `--out must be a folder without input files, got ${out} with ${held}`);
   if (!force)
     throw new ConvertError('out_exists', `--out ${out} exists; choose another folder or add --force to replace it`);
   // The system can't rename a mount point, so fail here and not after the conversion.
