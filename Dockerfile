@@ -2,7 +2,7 @@
 # Targets: cpu (the default) and cuda (linux/amd64, CUDA 12 and cuDNN 9).
 #   docker build -t sortie .
 #   docker build -t sortie:cuda --target cuda .
-# The embedded model is for CPUs: convert one with `--kernels fp16 --out models/NAME` before the cuda target is built, then
+# The embedded model is for CPUs. For the cuda target, convert a model with `--kernels fp16 --out models/NAME`, build, then
 #   docker run --gpus all -p 8080:8080 sortie:cuda serve --model models/NAME
 
 FROM node:24-bookworm-slim AS build
@@ -51,7 +51,7 @@ COPY --from=build /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY src/web ./src/web
 COPY models ./models
-# A number, so that Kubernetes can check runAsNonRoot. The server writes only --cache-dir and runs without it: a
+# A number, so that Kubernetes can check runAsNonRoot. The server writes only to --cache-dir and runs without it, so a
 # read-only root works.
 USER 10001:10001
 EXPOSE 8080

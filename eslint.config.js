@@ -1,6 +1,6 @@
-// Imports run one way (ARCHITECTURE.md): http -> api -> engine/client and engine/protocol.ts; in the engine process
+// Imports run one way (ARCHITECTURE.md): http -> api -> engine/client and engine/protocol.ts. In the engine process:
 // engine -> router | model; router -> cost; model -> runtime. Text is apart from tensors. util imports nothing of src.
-// Only the command line imports simulate and convert, and nothing of src imports bench.
+// In src, only the command line imports simulate and convert, and no file imports bench.
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 import noImportCycle from './.ci/no-import-cycle.js';
@@ -92,7 +92,7 @@ export default tseslint.config(
     },
   },
   {
-    // tap ends an async subtest by itself; a sync one needs t.end().
+    // An async subtest ends by itself in tap; a sync one needs t.end().
     files: ['test/**/*.ts'],
     rules: { '@typescript-eslint/require-await': 'off' },
   },

@@ -1,8 +1,9 @@
 /**
- * Adds up a CI run: `node .ci/count.js STEPS`, where STEPS has a line "exit code <TAB> name <TAB> report" per step.
- * A TAP (.tap) or JUnit (.xml) report is counted test by test; a step without one ("-") is one check. A step that
- * failed although its report shows no failure (or is missing) counts as one failure. Prints the plain closing line
- * "N passed, N failed, N skipped" last and exits 1 where anything failed or nothing ran.
+ * Adds up a CI run: `node .ci/count.js STEPS`. STEPS has a line "exit code <TAB> name <TAB> report" per step.
+ *
+ * Each test of a TAP (.tap) or JUnit (.xml) report counts; a step without a report ("-") is one check. A failed step
+ * without a failure in its report counts as one failure. Prints "N passed, N failed, N skipped" as the last line, and
+ * exits with 1 if a test failed or none ran.
  */
 import { existsSync, readFileSync } from 'node:fs';
 
@@ -26,7 +27,7 @@ function countStep(code, report) {
   if (report === '-') return { passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: 0 };
   const text = existsSync(report) ? readFileSync(report, 'utf8') : '';
   const counts = report.endsWith('.xml') ? countJunit(text) : countTap(text);
-  // An exit code outranks a report; and a report in which no test ran is not a pass.
+  // An exit code outranks a report, and a report without tests is not a pass.
   const unseen = counts.failed === 0 && (code !== 0 || counts.passed === 0);
   return unseen ? { ...counts, failed: 1 } : counts;
 }

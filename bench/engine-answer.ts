@@ -1,11 +1,11 @@
-/** One answer of an engine process. Knows: EngineClient. Must not know: what is measured. */
+/** One answer of an engine process. */
 import type { EngineClient } from '../src/engine/client/client.js';
 import type { EndedEvent, GenerateMessage } from '../src/engine/protocol.js';
 
 /**
- * @param token called with each token's arrival
- * @returns how it ended
- * @throws Error when it is refused or lost
+ * @param token called at the arrival of each token
+ * @returns the end of the answer
+ * @throws Error if the engine rejects or loses the request
  */
 export function answerOf(
   engine: EngineClient,

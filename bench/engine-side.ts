@@ -1,4 +1,4 @@
-/** Our engine process as a side of the bench. Knows: EngineClient. Must not know: peers, HTTP. */
+/** Sortie's engine process as a side of bench:engine. */
 import { EngineClient } from '../src/engine/client/client.js';
 import type { EngineOptions } from '../src/engine/client/options.js';
 import { answerOf } from './engine-answer.js';
@@ -40,7 +40,7 @@ export async function engineRates(
   }
 }
 
-/** One scenario in a running engine. @param salt makes prompts that no cache knows */
+/** Runs one scenario in a running engine. @param salt makes prompts that no cache holds */
 export async function engineRate(engine: EngineClient, exit: number, scenario: Scenario, salt: number): Promise<Rate> {
   const { parallel, promptTokens, answerTokens } = scenario;
   const meter = new RateMeter(scenario);

@@ -1,8 +1,9 @@
 /**
- * `npm run bench:engine`: our engine against itself at other depths, against llama.cpp, and both through HTTP.
+ * `npm run bench:engine`: tokens per second of the engine at several depths, of llama.cpp, and of both through HTTP.
+ * Unlike most clients, each request states the exact length of its answer.
  *
- * Sides alternate within one run; figures are medians, and ratios are of those. Compare only within one run, and at
- * equal bits per weight.
+ * Sides alternate within one run. Figures are medians, and ratios are ratios of medians. Compare figures only within
+ * one run, and at equal bits per weight.
  */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -35,11 +36,11 @@ const options = new Command('bench:engine')
   .description('tokens per second of the engine, its depths, llama.cpp and the HTTP server, side by side')
   .option('--model <dir...>', 'model folders, each a side of its own', [embedded])
   .option('--exits <layers>', 'exits to measure, deepest first (default: full depth and 15)', 'full,15')
-  .option('--peer <dir>', 'a build of llama.cpp: runs its llama-batched-bench and its llama-server, too')
+  .option('--peer <dir>', 'a build of llama.cpp, to run its llama-batched-bench and llama-server as well')
   .option('--peer-model <file...>', 'GGUF files for the peer, each a side of its own', [])
-  .option('--rounds <n>', 'rounds; medians are over them', '5')
+  .option('--rounds <n>', 'rounds to take medians over', '5')
   .option('--threads <n>', 'compute threads of every side', '2')
-  .option('--no-http', 'leave out the HTTP servers')
+  .option('--no-http', 'skip the HTTP servers')
   .option('--out <file>', 'write all figures as JSON')
   .parse()
   .opts<Options>();
@@ -114,7 +115,7 @@ const heads = SCENARIOS.flatMap(({ parallel, promptTokens }) => [
   `prefill ${parallel}x${promptTokens}`,
   `decode x${parallel}`,
 ]);
-console.log(['tokens a second, medians (ratio of the first side to this one)', ...heads].join(' | '));
+console.log(['tokens per second, medians (ratio of the first side to this one)', ...heads].join(' | '));
 for (const { name, rates } of medians)
   console.log(
     [

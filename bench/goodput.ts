@@ -1,15 +1,17 @@
 /**
- * Goodput under load, over HTTP: Sortie routed by budgets, Sortie at fixed depths, and with --peer llama-server.
+ * Goodput under load over HTTP: Sortie routed by budgets, Sortie at fixed depths, and with --peer llama-server.
+ * Requests tell a server only what a client tells it; `--lengths stated` also gives it exact answer lengths.
  *
  *   npm run bench:goodput -- --questions FILE [--out DIR] [--peer DIR --peer-model FILE] [--loads 0.5,0.8,1,1.5,2] ...
  *   npm run bench:goodput -- --lengths stated --trace FILE ...
  *
- * Every side gets the same requests at the same instants. Lengths are natural: chat questions state no limit, and the
- * server does not know where an answer ends. With stated lengths every request asks for exactly the tokens of a trace.
- * Load 1 is what full depth completes with clients that never pause. Budgets are 2, 4 and 10 times what full depth alone
- * takes on the idle machine. Writes goodput.json, attainment.svg (against load) and quality.svg (mean quality against
- * attainment); with the same options, a later call adds its sides, loads and arrivals to the same files, so that a long
- * bench can be run in pieces.
+ * - Every side gets the same requests at the same instants.
+ * - Natural lengths: chat questions without a limit. Stated lengths: exactly the tokens of a trace.
+ * - Load 1 is the throughput of full depth with clients that never pause.
+ * - Budgets are 2, 4 and 10 times the time of full depth on the idle machine.
+ *
+ * Writes goodput.json, attainment.svg (against load) and quality.svg (mean quality against attainment). A later call
+ * with the same options adds its sides, loads and arrivals to these files, so a long bench can run in pieces.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -56,37 +58,37 @@ interface Options {
 
 const values = new Command('bench:goodput')
   .description('attainment, quality and goodput under load, over HTTP: routed, fixed depths, llama-server')
-  .option('--lengths <kind>', 'natural (answers end by themselves) or stated (exact lengths from a trace)', 'natural')
+  .option('--lengths <kind>', 'natural (the model ends its answers) or stated (exact lengths from a trace)', 'natural')
   .option(
     '--questions <file>',
-    'natural lengths: JSON array of {instruction, input}, or a text with one question a line',
+    'natural lengths: JSON array of {instruction, input}, or text with one question per line',
   )
-  .option('--keep <n>', 'natural lengths: most questions that are kept', '60')
+  .option('--keep <n>', 'natural lengths: most questions to keep', '60')
   .option('--trace <file>', 'stated lengths: CSV in the format of the Azure LLM inference traces')
-  .option('--out <dir>', 'where the JSON and the plots go', 'runs/goodput')
+  .option('--out <dir>', 'folder for the JSON and the plots', 'runs/goodput')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
-  .option('--peer <dir>', 'a build of llama.cpp: runs its llama-server, too')
+  .option('--peer <dir>', 'a build of llama.cpp, to run its llama-server as well')
   .option('--peer-model <file>', 'GGUF file for the peer')
   .option(
     '--peer-attention <mode>',
-    "the peer's flash attention: on, off or auto; bench:engine tells which is faster",
+    "the peer's flash attention: on, off or auto; bench:engine shows which is faster",
     'auto',
   )
-  .option('--loads <list>', 'multiples of what full depth completes', '0.5,0.8,1,1.5,2')
+  .option('--loads <list>', 'multiples of the throughput of full depth', '0.5,0.8,1,1.5,2')
   .option('--arrivals <list>', 'some of poisson, bursty and closed (clients that never pause)', 'poisson,bursty')
-  .option('--fixed <list>', 'exits of the sides that serve one depth', '30,20,10')
-  .option('--sides <list>', 'only these: routed, truncate, "fixed 30", llama-server ...; default: all')
-  .option('--requests <n>', 'requests of each run', '120')
-  .option('--length-scale <x>', 'stated lengths: factor on those of the trace', '0.1')
+  .option('--fixed <list>', 'exits of the fixed sides', '30,20,10')
+  .option('--sides <list>', 'sides to run: routed, truncate, "fixed 30", llama-server ...; default: all')
+  .option('--requests <n>', 'requests per run', '120')
+  .option('--length-scale <x>', 'stated lengths: factor on the lengths of the trace', '0.1')
   .option('--threads <n>', 'compute threads of every side', '2')
-  .option('--slots <n>', 'sequences at once, of every side', '16')
+  .option('--slots <n>', 'concurrent sequences of every side', '16')
   .option('--seed <n>', 'seed of arrivals and budgets', '1')
-  .option('--misses', 'print every request that was late although its budget was guaranteed', false)
-  .option('--router-time', 'measure what the router takes for a step with 64 requests, and nothing else', false)
+  .option('--misses', 'print every request that missed a guaranteed budget', false)
+  .option('--router-time', "measure only the router's time for a step with 64 requests", false)
   .parse()
   .opts<Options>();
 
-/** Jobs that capacity is measured with. */
+/** Number of jobs in the measurement of capacity. */
 const SAMPLE = 60;
 
 function trafficKinds(): Traffic[] {
@@ -106,7 +108,7 @@ function chosen(sides: readonly Side[]): Side[] {
   });
 }
 
-/** @throws Error naming the option that is missing or wrong */
+/** @throws Error that names a missing or wrong option */
 function sourceOf({ lengths, questions, trace, keep, lengthScale }: Options): Source {
   const seed = positive('--seed', values.seed);
   if (lengths === 'natural') {
@@ -123,7 +125,7 @@ const file = join(values.out, 'goodput.json');
 
 async function main(): Promise<void> {
   if ((values.peer === undefined) !== (values.peerModel === undefined)) {
-    throw new Error('--peer DIR and --peer-model FILE go together');
+    throw new Error('--peer DIR and --peer-model FILE must be given together');
   }
   if (values.routerTime) {
     await sayRouterTime();
@@ -199,10 +201,10 @@ async function main(): Promise<void> {
   }
 }
 
-/** The numbers that arrivals are drawn with, the same for every side. */
+/** Random numbers for the arrivals, the same for every side. */
 const random = (): (() => number) => seeded(positive('--seed', values.seed) + 2);
 
-/** Options that make runs comparable, those of the lengths' kind alone. */
+/** Options that must be equal for two runs to compare; the options of the other kind of lengths are left out. */
 function comparable(): Record<string, string | undefined> {
   const { lengths, questions, keep, trace, lengthScale, requests, threads, seed } = values;
   const kind = lengths === 'natural' ? { questions, keep } : { trace, lengthScale };
@@ -216,8 +218,8 @@ async function sayRouterTime(): Promise<void> {
   const share = (stepMs: number): string =>
     `${((100 * time.stepMs) / stepMs).toFixed(2)}% (${((100 * perStep) / stepMs).toFixed(2)}%) of ${stepMs.toFixed(0)} ms`;
   console.error(
-    `router, ${time.live} requests: ${time.stepMs.toFixed(2)} ms a step, ${time.admitMs.toFixed(2)} ms an arrival, ` +
-      `${time.arrivals.toFixed(2)} of them a step; of a step (with arrivals): ` +
+    `router, ${time.live} requests: ${time.stepMs.toFixed(2)} ms per step, ${time.admitMs.toFixed(2)} ms per arrival, ` +
+      `${time.arrivals.toFixed(2)} arrivals per step; share of a step (with arrivals): ` +
       `${share(time.shallowStepMs)} (shallowest), ${share(time.deepStepMs)} (deepest)`,
   );
 }

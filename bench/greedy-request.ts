@@ -1,9 +1,9 @@
-/** A request at one exit, for benches and tests. Knows: the engine's messages. Must not know: engines. */
+/** A request at one exit, for benches and tests. */
 import { monotonicMs } from '../src/util/clock.js';
 import type { GenerateMessage } from '../src/engine/protocol.js';
 import { GREEDY } from '../src/engine/sampling/sampler.js';
 
-/** A request that arrives now and decodes `maxTokens` tokens greedily at one exit, whatever they are. */
+/** A request that arrives now and decodes exactly `maxTokens` tokens greedily at one exit. */
 export function greedy(
   id: string,
   prompt: readonly number[],

@@ -1,9 +1,9 @@
-/** Servers over HTTP, streaming, as sides of the bench. Knows: OpenAI's completions. Must not know: whose server it is. */
+/** Streaming HTTP servers as sides of bench:engine. */
 import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 import type { Server } from './server.js';
 
-/** All scenarios, one after another. */
+/** Runs all scenarios, one after another. */
 export async function httpRates(server: Server, model: string, scenarios: readonly Scenario[]): Promise<Rate[]> {
   await httpRate(server, model, { parallel: 2, promptTokens: 64, answerTokens: 8 }, 9000);
   const rates: Rate[] = [];
@@ -47,7 +47,7 @@ async function httpRate(server: Server, model: string, scenario: Scenario, salt:
   return meter.rate();
 }
 
-/** p99 of the gateway's event-loop lag in ms, as its own metrics say. */
+/** p99 of the gateway's event-loop lag in ms, from its own metrics. */
 export async function eventLoopLagP99(server: Server): Promise<number> {
   const text = await (await fetch(`${server.url}/metrics`)).text();
   const line = text.split('\n').find((each) => /^\w*nodejs_eventloop_lag_p99_seconds[ {]/.test(each));

@@ -1,10 +1,11 @@
 /**
- * `npm run bench:lengths`: how long a model's answers to chat questions are, at every exit.
+ * `npm run bench:lengths`: lengths of a model's answers to chat questions, at every exit. Requests tell the server only
+ * what a client tells it: an exit and max_tokens.
  *
  *   npm run bench:lengths -- [--model DIR] [--questions FILE] [--cap N] [--write-manifest] ...
  *
- * Every exit answers each question over HTTP, once greedily and once at temperature 1. Writes bench/planner/lengths.json,
- * and with --write-manifest the exits' `lengths` of the model folder, which the router expects answers to be like.
+ * Every exit answers each question twice over HTTP: greedily and at temperature 1. Writes bench/planner/lengths.json.
+ * With --write-manifest it also writes each exit's `lengths` to the model folder, the router's prior of answer lengths.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -32,13 +33,13 @@ interface Options {
 const values = new Command('bench:lengths')
   .description('tokens of answers to chat questions at every exit, greedy and sampled')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
-  .option('--questions <file>', 'questions, one a line', join(packageRoot, 'bench', 'lengths', 'questions.txt'))
-  .option('--out <file>', 'where the lengths go', join(packageRoot, 'bench', 'planner', 'lengths.json'))
+  .option('--questions <file>', 'questions, one per line', join(packageRoot, 'bench', 'lengths', 'questions.txt'))
+  .option('--out <file>', 'file for the lengths', join(packageRoot, 'bench', 'planner', 'lengths.json'))
   .option('--cap <tokens>', 'most tokens of an answer', '512')
   .option('--seed <n>', 'seed of the sampled answers', '1')
   .option('--threads <n>', 'compute threads', '2')
-  .option('--slots <n>', 'questions at once', '16')
-  .option('--write-manifest', "write the lengths' quantiles into the model folder's manifest", false)
+  .option('--slots <n>', 'concurrent questions', '16')
+  .option('--write-manifest', 'write the quantiles of the lengths to the manifest of the model folder', false)
   .parse()
   .opts<Options>();
 

@@ -1,4 +1,4 @@
-/** llama.cpp's llama-batched-bench as a side of the bench. Knows: its arguments and output. Must not know: our engine. */
+/** llama.cpp's llama-batched-bench as a side of bench:engine. */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import type { Rate, Scenario } from './scenario.js';
 
 const run = promisify(execFile);
 
-/** Where a build of llama.cpp has its programs. @throws Error when there is none */
+/** Finds a program in a build of llama.cpp. @throws Error if it is missing */
 export function peerProgram(dir: string, name: string): string {
   const candidates = [join(dir, name), join(dir, 'build', 'bin', name), join(dir, 'llama.cpp', 'build', 'bin', name)];
   const found = candidates.find((file) => existsSync(file));
@@ -22,10 +22,10 @@ interface Line {
   readonly speed_tg: number;
 }
 
-/** Flash attention or not: which is faster depends on the processor and on what is measured, so both are run. */
+/** Settings of flash attention. Both run, because the faster one depends on processor and scenario. */
 export const ATTENTION = ['on', 'off'] as const;
 
-/** The better rates of several runs of the same scenarios. */
+/** The best rates of several runs of the same scenarios. */
 export function better(runs: readonly (readonly Rate[])[]): Rate[] {
   const best = (index: number, rate: keyof Rate): number => Math.max(...runs.map((run) => run[index]?.[rate] ?? NaN));
   return (runs[0] ?? []).map((_, i) => ({ prefill: best(i, 'prefill'), decode: best(i, 'decode') }));

@@ -1,11 +1,11 @@
 /**
- * How well the router plans, in simulation: budgets kept, depth, predictions, against a simple router and pinned exits.
+ * Simulated quality of the router's plans: budgets kept, depth, predictions, against a simple router and pinned exits.
+ * The router learns only what a client states, except on the `oracle` sides, which get exact answer lengths.
  *
  *   npm run bench:planner -- --trace FILE [--seeds tuning|held-out] [--loads 0.3,0.8,1,1.5,2] [--sides routed,...] ...
  *
- * The router learns what clients state: no max_tokens, and lengths that differ by exit. Only the `oracle` sides tell it
- * the exact length of each answer. Every side gets the same requests on the same machine. Parameters are chosen by the
- * tuning seeds alone; the held-out seeds are for what is reported.
+ * Requests have no max_tokens by default, and lengths that differ by exit. Every side gets the same requests on the
+ * same machine. Only the tuning seeds choose parameters; published results use the held-out seeds.
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -60,33 +60,32 @@ const values = new Command('bench:planner')
   .description(
     'attainment, quality and predictions of the router in simulation, against a simple router and pinned exits',
   )
-  .requiredOption('--trace <file>', 'CSV in the format of the Azure LLM inference traces: lengths of prompts')
+  .requiredOption('--trace <file>', 'CSV in the format of the Azure LLM inference traces, for the lengths of prompts')
   .option('--cost <file>', 'costs as `sortie calibrate` prints them', join(packageRoot, 'bench/planner/costs.json'))
   .option(
     '--lengths <file>',
-    'answer lengths by exit, of bench:lengths',
+    'answer lengths by exit, from bench:lengths',
     join(packageRoot, 'bench/planner/lengths.json'),
   )
-  .option('--model <dir>', 'model folder: its prior of lengths', join(packageRoot, 'models/smollm2-135m-sorted'))
-  .option('--out <file>', 'where the results go as JSON', 'runs/planner.json')
-  .option('--seeds <set>', 'tuning, or held-out', 'tuning')
+  .option(
+    '--model <dir>',
+    'model folder, for its prior of answer lengths',
+    join(packageRoot, 'models/smollm2-135m-sorted'),
+  )
+  .option('--out <file>', 'JSON file for the results', 'runs/planner.json')
+  .option('--seeds <set>', 'tuning or held-out', 'tuning')
   .option('--workloads <list>', 'chat, short, prompts, trace', 'chat,short')
-  .option('--limits <kind>', 'max_tokens: unstated, or loose', 'unstated')
+  .option('--limits <kind>', 'max_tokens: unstated or loose', 'unstated')
   .option('--unbudgeted <share>', 'share of requests without a budget', '0')
-  .option('--loads <list>', 'multiples of what full depth completes', '0.3,0.8,1,1.5,2')
+  .option('--loads <list>', 'multiples of the throughput of full depth', '0.3,0.8,1,1.5,2')
   .option('--arrivals <list>', 'poisson, bursty, closed', 'poisson,bursty')
   .option('--machines <list>', 'steady, noisy, shared', 'steady,shared')
-  .option('--sides <list>', 'sides by name; all when absent')
-  .option('--requests <n>', 'requests of each seed', '250')
+  .option('--sides <list>', 'sides to run; default: all')
+  .option('--requests <n>', 'requests per seed', '250')
   .option('--length-scale <x>', 'factor on prompts and answers of the trace', '0.1')
-  .option('--slots <n>', 'sequences that are live at once', '16')
+  .option('--slots <n>', 'concurrent live sequences', '16')
   .option('--misses', 'print every missed guarantee', false)
-  .option(
-    '--set <name=value>',
-    'another value of a policy field, for ablations',
-    (text, all: string[]) => [...all, text],
-    [],
-  )
+  .option('--set <name=value>', 'override a policy field, for ablations', (text, all: string[]) => [...all, text], [])
   .parse()
   .opts<Options>();
 
@@ -128,7 +127,7 @@ async function main(): Promise<void> {
   const layers = shape.exits.map(({ layer }) => layer);
   const answers = parseAnswers(await readFile(values.lengths, 'utf8'), layers);
   const { prior, fault } = folderPrior(loadManifest(values.model));
-  if (fault !== null) console.error(`--model: ${fault}; the router goes by its own prior of lengths`);
+  if (fault !== null) console.error(`--model: ${fault}; the router uses its own prior of answer lengths`);
   const model = costModel(cost, shape);
   const known = sidesOf(layers);
   const names = known.map(({ name }) => name);
@@ -161,7 +160,7 @@ async function main(): Promise<void> {
   const classes = budgetClasses(model);
   const capacities = new Map<string, number>();
   const capacity = ({ machine, workload }: Cell): number => {
-    // Noise passes; what a machine is shared with stays.
+    // Noise does not change the mean capacity, but a shared machine does.
     const kind = machine === 'shared' ? 'shared' : 'steady';
     const known = capacities.get(`${workload} ${kind}`);
     if (known !== undefined) return known;
@@ -207,7 +206,7 @@ async function main(): Promise<void> {
   await writeFile(values.out, `${JSON.stringify({ setup, results }, null, 2)}\n`);
 }
 
-/** Progress on a terminal, over itself. */
+/** Overwrites a line of progress, on a terminal only. */
 function say(line: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${line}`);
 }

@@ -1,12 +1,12 @@
 /**
- * `npm run bench:quality`: how good each exit of a model folder is, through the graphs that are served.
+ * `npm run bench:quality`: quality of each exit of a model folder. It sends no requests, but runs the served graphs.
  *
  *   npm run bench:quality -- --model DIR --base DIR --data FILE.jsonl [--out quality.json] [--kernel-cost]
  *
- * Against the full depth of --base, a folder converted from the same base with `--kernels fp32`: KL divergence, top-1
- * agreement and the text's perplexity, on the first tokens of the held-out rows (a data file's first, which are never
- * trained on). With --kernel-cost --base must have the same exits, and each exit is also compared with the same exit
- * there: what rounding costs. Exit code 2 for a bad option, 1 where measuring fails.
+ * The reference is the full depth of --base, a folder converted from the same base with `--kernels fp32`. Measures are
+ * KL divergence, top-1 agreement and perplexity of the text, on the first tokens of held-out rows. Held-out rows are
+ * the first rows of a data file, which training never uses. The option --kernel-cost also compares each exit with the
+ * same exit of --base, which shows the cost of rounding. Exit code 2 for a bad option, 1 for a failed measurement.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -36,12 +36,12 @@ const command = new Command('bench:quality')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
   .requiredOption('--base <dir>', 'reference: a folder converted from the same base with --kernels fp32')
   .requiredOption('--data <file>', 'JSONL of questions and answers; its first rows are held out')
-  .option('--documents <n>', 'rows used', '40')
-  .option('--tokens <n>', 'tokens used of each', '256')
+  .option('--documents <n>', 'rows to use', '40')
+  .option('--tokens <n>', 'tokens to use of each row', '256')
   .option('--threads <n>', 'compute threads', '2')
-  .option('--kernel <name>', 'kernel of the model, where it offers several (default: its preferred one)')
+  .option('--kernel <name>', 'kernel of the model, if it has several (default: the preferred one)')
   .option('--kernel-cost', 'also compare each exit with the same exit of --base', false)
-  .option('--out <file>', 'write what `sortie convert --quality` reads')
+  .option('--out <file>', 'JSON file for `sortie convert --quality`')
   .exitOverride((error) => {
     process.exit(error.exitCode === 0 ? 0 : 2);
   });
@@ -76,14 +76,14 @@ async function measure(options: Options): Promise<void> {
   if (options.out !== undefined) writeFileSync(options.out, `${JSON.stringify(qualityFile(results), null, 2)}\n`);
 }
 
-/** @throws OptionError naming option, rule and value */
+/** @throws OptionError that names the option, its rule and the value */
 function atLeast(name: string, text: string, least: number): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= least) return value;
   throw new OptionError(`--${name} must be an integer of at least ${least}, got "${text}"`);
 }
 
-/** @throws OptionError where the folder has no such kernel */
+/** @throws OptionError if the folder lacks the kernel */
 function kernelOf(dir: string, name: string): [KernelName] {
   const { kernels } = loadManifest(dir);
   const kernel = kernels.find((known) => known === name);

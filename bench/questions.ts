@@ -1,11 +1,7 @@
-/**
- * Files of questions: a JSON array of {instruction, input}, or a text with one question a line.
- *
- * Knows: the two formats. Must not know: what the questions are for.
- */
+/** Reads files of questions: a JSON array of {instruction, input}, or text with one question per line. */
 import { readFileSync } from 'node:fs';
 
-/** @throws Error naming the file and what is wrong with it */
+/** @throws Error that names the file and its fault */
 export function readQuestions(file: string): string[] {
   try {
     return parseQuestions(readFileSync(file, 'utf8'));
@@ -15,9 +11,9 @@ export function readQuestions(file: string): string[] {
 }
 
 /**
- * An instruction and its input, where it has one, make one question with a blank line between them. Blank lines and
- * blank instructions are no questions.
- * @throws Error naming the entry that has no instruction, or where there is no question at all
+ * A question is an instruction, followed by a blank line and its input if it has one. Blank lines and blank
+ * instructions are skipped.
+ * @throws Error that names an entry without instruction, or if no question is left
  */
 export function parseQuestions(text: string): string[] {
   const questions = text.trimStart().startsWith('[') ? fromJson(text) : fromLines(text);

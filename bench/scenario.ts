@@ -1,17 +1,17 @@
-/** What every side of the engine bench is asked to do. Knows: shapes. Must not know: sides. */
+/** The scenarios of bench:engine, the same for every side. */
 
 export interface Scenario {
-  /** Sequences at once. */
+  /** Concurrent sequences. */
   readonly parallel: number;
   readonly promptTokens: number;
-  /** Tokens per answer, the first one (which prefill yields) included. */
+  /** Tokens per answer, including the first one, which prefill yields. */
   readonly answerTokens: number;
 }
 
 export interface Rate {
-  /** Prompt tokens per second, all sequences together. */
+  /** Prompt tokens per second of all sequences. */
   readonly prefill: number;
-  /** Answer tokens per second after the first of each. */
+  /** Answer tokens per second of all sequences, without their first tokens. */
   readonly decode: number;
 }
 
@@ -21,7 +21,7 @@ export const SCENARIOS: readonly Scenario[] = [
   { parallel: 16, promptTokens: 128, answerTokens: 65 },
 ];
 
-/** Token ids that no cache knows: different for every sequence and round. */
+/** Token ids that no cache holds: different for every sequence and round. */
 export function promptOf(tokens: number, salt: number): number[] {
   let state = salt + 1;
   return Array.from({ length: tokens }, () => {

@@ -1,8 +1,4 @@
-/**
- * Servers under test: ours and the peer's, each a process on a free port.
- *
- * Knows: processes, command lines. Must not know: load, what is measured.
- */
+/** Servers under test, Sortie and llama-server, each a process on a free port. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
@@ -16,19 +12,19 @@ export interface Server {
   readonly stop: () => Promise<void>;
 }
 
-/** The built command line. */
+/** Path of the built command line. */
 export const main = fileURLToPath(new URL('../src/main.js', import.meta.url));
 
-/** How long a server may take until it is ready. */
+/** Most time until a server is ready. */
 const LIMIT_MS = 120_000;
 
-/** Starts `sortie serve`. @param options flags and values beside model and port */
+/** Starts `sortie serve`. @param options flags and values other than model and port */
 export function startSortie(model: string, options: readonly string[]): Promise<Server> {
   const serve = ['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', model, '--log-level', 'error'];
   return startServer([process.execPath, main, ...serve, ...options], '/health/ready');
 }
 
-/** Starts llama-server with 1,024 positions a slot. @param attention whether it uses flash attention: on, off or auto */
+/** Starts llama-server with 1,024 positions per slot. @param attention flash attention: on, off or auto */
 export function startPeer(
   dir: string,
   model: string,
@@ -50,7 +46,7 @@ async function freePort(): Promise<number> {
 
 /**
  * @param command program and arguments; PORT in an argument stands for the port
- * @throws Error when it ends or isn't ready within the limit
+ * @throws Error if the server exits, or is not ready within the limit
  */
 async function startServer(command: readonly string[], readyPath: string): Promise<Server> {
   const port = await freePort();
@@ -61,7 +57,7 @@ async function startServer(command: readonly string[], readyPath: string): Promi
   const url = `http://127.0.0.1:${port}`;
   const deadline = Date.now() + LIMIT_MS;
   for (;;) {
-    if (child.exitCode !== null) throw new Error(`${program} ended with code ${child.exitCode}: ${errors}`);
+    if (child.exitCode !== null) throw new Error(`${program} exited with code ${child.exitCode}: ${errors}`);
     if (Date.now() > deadline) {
       await stop(child);
       throw new Error(`${program} was not ready within ${LIMIT_MS} ms: ${errors}`);

@@ -1,13 +1,13 @@
 /**
- * Hours in minutes: mixed load on the real server, and whether its memory stands still.
+ * Mixed load on the real server, to find memory leaks in minutes. It tells the server only what clients tell it.
  *
  *   npm run soak -- [--minutes 20] [--clients 12] [--kv-memory 96MiB] [--model DIR] [--threads 2] [--seed 1]
  *
- * Random depths, budgets, streams, disconnects and wrong requests, as many at once as there are clients. Prints
- * progress and the resident memory of gateway and engine, then their slopes by least squares after the warm-up (the
- * first quarter: caches fill, heaps find their size). The KV budget is small, so that it is full before the warm-up
- * ends: what it holds is no leak. Exit code 1 when a slope is over 1 MB a minute, when a request ended as none should,
- * or when something still runs after the last one.
+ * Clients send requests with random depths, budgets and streams; some disconnect, and some requests are wrong. Prints
+ * progress and the resident memory of gateway and engine, then their slopes by least squares after the warm-up. The
+ * warm-up is the first quarter, in which caches fill and heaps grow. The KV budget is small, so that it is full before
+ * the warm-up ends. Exit code 1 for a slope above 1 MB per minute, an unexpected end of a request, or a request that
+ * still runs at the end.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -29,9 +29,9 @@ const LIMIT_MB_PER_MINUTE = 1;
 const WARM_UP = 0.25;
 const SAMPLE_MS = 2000;
 const PROGRESS_MS = 30_000;
-/** More of them tell nothing new. */
+/** Most failures that are printed. */
 const FAILURES_SHOWN = 20;
-/** pino's number. */
+/** Level of warnings in pino. */
 const LOG_WARN = 40;
 
 interface Options {
@@ -44,9 +44,9 @@ interface Options {
 }
 
 const values = new Command('soak')
-  .description('mixed load for a while: does memory stand still, does every request end as it should?')
-  .option('--minutes <n>', 'length', '20')
-  .option('--clients <n>', 'requests at once', '12')
+  .description('mixed load: is memory stable, and does every request end as expected?')
+  .option('--minutes <n>', 'duration', '20')
+  .option('--clients <n>', 'concurrent requests', '12')
   .option('--kv-memory <size>', 'KV budget of the server', '96MiB')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
   .option('--threads <n>', 'threads of the engine', '2')
@@ -54,7 +54,7 @@ const values = new Command('soak')
   .parse()
   .opts<Options>();
 
-/** Starts the server on a free port; of its log, warnings and errors are shown. */
+/** Starts the server on a free port, and prints the warnings and errors of its log. */
 async function startServer(): Promise<{ child: ChildProcess; url: string }> {
   const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', values.model, '--threads', values.threads];
   const child = spawn(process.execPath, [main, ...args, '--kv-memory', values.kvMemory, '--max-queue', '32'], {
@@ -62,7 +62,7 @@ async function startServer(): Promise<{ child: ChildProcess; url: string }> {
   });
   const port = await new Promise<number>((resolve, reject) => {
     child.once('exit', (code) => {
-      reject(new Error(`the server ended with code ${code ?? 'unknown'}`));
+      reject(new Error(`the server exited with code ${code ?? 'unknown'}`));
     });
     createInterface(child.stdout).on('line', (line) => {
       if (!line.startsWith('{')) return;
@@ -76,7 +76,7 @@ async function startServer(): Promise<{ child: ChildProcess; url: string }> {
   return { child, url };
 }
 
-/** Sequences that hold a slot or wait for one, as the server says. */
+/** Running and waiting sequences, by the server's metrics. */
 async function live(url: string): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text();
   const of = (name: string): number => Number(new RegExp(`^${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1]);
@@ -98,7 +98,7 @@ async function soak(child: ChildProcess, url: string): Promise<number> {
   const samples: { readonly minute: number; readonly gateway: number; readonly engine: number }[] = [];
   const slopes = () => {
     const after = samples.filter(({ minute }) => minute >= WARM_UP * length);
-    const of = (who: 'gateway' | 'engine') => slope(after.map((sample) => [sample.minute, sample[who]]));
+    const of = (part: 'gateway' | 'engine') => slope(after.map((sample) => [sample.minute, sample[part]]));
     return { gateway: of('gateway'), engine: of('engine') };
   };
 
@@ -129,7 +129,7 @@ async function soak(child: ChildProcess, url: string): Promise<number> {
   for (let tries = 0; tries < 50 && (await live(url)) > 0; tries++) await sleep(200);
   const left = await live(url);
   const result = slopes();
-  const text = ([who, value]: [string, number]) => `${who} ${value.toFixed(3)} MB/min`;
+  const text = ([part, value]: [string, number]) => `${part} ${value.toFixed(3)} MB/min`;
   console.log(`slopes after ${(WARM_UP * length).toFixed(1)} min: ${Object.entries(result).map(text).join(', ')}`);
   console.log(`${ENDS.map((end) => `${count[end]} ${end}`).join(', ')}; ${left} still live`);
   const still = Object.values(result).every((value) => value <= LIMIT_MB_PER_MINUTE);
@@ -146,6 +146,6 @@ try {
   const ended = once(child, 'exit');
   child.kill('SIGTERM');
   const [code] = (await ended) as [number | null];
-  console.log(`the server ended with code ${code ?? 'unknown'}`);
+  console.log(`the server exited with code ${code ?? 'unknown'}`);
   if (code !== 0) process.exitCode = 1;
 }

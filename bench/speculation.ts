@@ -1,11 +1,12 @@
 /**
- * `npm run bench:speculation`: what drafts bring a sequence that decodes alone.
+ * `npm run bench:speculation`: speed-up by drafts of a sequence that decodes alone. Requests tell the engine only what
+ * clients tell it: a pinned exit, sampling parameters and max_tokens.
  *
  *   npm run bench:speculation -- --data FILE.jsonl [--model DIR] [--rows 20] [--temperatures 0,0.7,1] [--exits 30,15]
  *
- * Questions from a data file of `training/`, answered with `--speculate all` and with `off`, sides alternated, the same
- * seeds: tokens a second after the first one, their ratio, and what was drafted from where. Exit code 2 for a bad
- * option, 1 where measuring fails.
+ * Answers questions from a data file of `training/` with `--speculate all` and with `off`. The sides alternate and use
+ * the same seeds. Prints tokens per second after the first token, their ratio, and the drafts by source. Exit code 2
+ * for a bad option, 1 for a failed measurement.
  */
 import { join } from 'node:path';
 import { Command } from 'commander';
@@ -37,7 +38,7 @@ const command = new Command('bench:speculation')
   .description('speed of lone sequences with and without drafts')
   .requiredOption('--data <file>', 'JSONL of questions and answers')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
-  .option('--rows <n>', 'questions used', '20')
+  .option('--rows <n>', 'questions to use', '20')
   .option('--tokens <n>', 'most tokens of an answer', '128')
   .option('--temperatures <list>', 'temperatures, separated by commas', '0,0.7,1')
   .option('--exits <list>', 'exit layers, separated by commas (default: the deepest)')
@@ -94,13 +95,13 @@ interface Ask {
   readonly eosTokens: readonly number[];
 }
 
-/** Answers one after another and adds up. */
+/** Answers one request after another and sums up tokens and time. */
 class Side {
   #tokens = 0;
   #ms = 0;
   readonly #drafts: DraftCount[] = [];
 
-  /** Tokens a second after the first ones. */
+  /** Tokens per second, without the first tokens. */
   get rate(): number {
     return (1000 * this.#tokens) / this.#ms;
   }

@@ -1,11 +1,12 @@
 /**
  * Plays the steps of the Dockerfile's default target without a container engine: `node deploy/play-dockerfile.js`, as
- * root on Debian with mmdebstrap. Reads FROM, COPY, RUN, ENV, WORKDIR, USER, HEALTHCHECK, ENTRYPOINT and CMD from the
- * Dockerfile and runs them in a clean root file system made of Debian packages, with the Node.js of the npm registry
- * in place of the node image. Then it starts the last stage as its numeric user on a read-only root, asks /health
- * (by the HEALTHCHECK) and /health/ready, for the playground and for an answer, and stops it by STOPSIGNAL.
+ * root on Debian with mmdebstrap.
+ * - Reads FROM, COPY, RUN, ENV, WORKDIR, USER, HEALTHCHECK, ENTRYPOINT and CMD from the Dockerfile.
+ * - Runs them in a clean root file system of Debian packages, with Node.js from the npm registry for the node image.
+ * - Starts the last stage as its numeric user on a read-only root.
+ * - Requests /health (by the HEALTHCHECK), /health/ready, the playground and an answer, and stops it by STOPSIGNAL.
  *
- * It shows that the steps work; it does not show that an image builds: no layers, no base images, no BuildKit.
+ * The script tests the steps. It does not test that an image builds: no layers, no base images, no BuildKit.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -33,7 +34,7 @@ function instructions(text) {
   });
 }
 
-/** Stages in order: base, name, instructions. The last one is the default target. */
+/** Stages in order, each with base, name and instructions. The last stage is the default target. */
 function stages(list) {
   const found = [];
   for (const step of list) {
@@ -44,7 +45,7 @@ function stages(list) {
   return found;
 }
 
-/** A clean Debian with the packages that the node image's base has, and the Node.js that the image's tag names. */
+/** A clean Debian with the packages of the node image, and Node.js of the version in the image's tag. */
 function baseSystem(image) {
   const [, major, suite] = /^node:(\d+)-(\w+)-slim$/.exec(image);
   const root = join(work, 'base');
@@ -58,7 +59,7 @@ function baseSystem(image) {
   return root;
 }
 
-/** What `npm ci` in the root file system needs of this machine to reach the registry: settings, never copied further. */
+/** Gives `npm ci` this machine's settings to reach the registry; they stay in the temporary root file system. */
 function lendNetwork(root) {
   for (const file of ['/etc/resolv.conf', '/etc/hosts', '/etc/ssl/certs/ca-certificates.crt']) {
     if (existsSync(file)) cpSync(file, join(root, file));
@@ -102,7 +103,7 @@ function run({ root, env, dir }, command) {
   execFileSync('/usr/sbin/chroot', [root, '/bin/sh', '-c', `cd ${dir} && ${command}`], { stdio: 'inherit', env: lent });
 }
 
-/** Starts the container's process: its user, its environment, a read-only root and an empty /proc and /dev of its own. */
+/** Starts the container's process: its user, its environment, a read-only root, and its own /proc and /dev. */
 function start(state, command) {
   const { root, env, dir, user } = state;
   const [uid, gid] = user.split(':');

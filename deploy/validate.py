@@ -1,7 +1,7 @@
 """Checks compose.yaml, the Kubernetes manifests and the dashboard: `python deploy/validate.py`.
 
-Schemas come from PyPI (deploy/requirements.txt): Kubernetes' own by kubernetes-validate, KEDA's by cloudcoil-models-keda,
-compose's by compose-spec. Other kinds are test/deploy/manifests.test.ts's.
+Schemas come from PyPI (deploy/requirements.txt): kubernetes-validate for Kubernetes, cloudcoil-models-keda for KEDA, and
+compose-spec for compose. test/deploy/manifests.test.ts checks the other kinds.
 """
 
 import json
@@ -35,14 +35,14 @@ def kubernetes(resource):
 
 
 def dashboard(path):
-    """What Grafana would not import or not show: ids twice, panels outside of the 24 columns or on one another."""
+    """Finds faults that Grafana does not import or show: duplicate ids, and panels that overlap or exceed 24 columns."""
     panels = json.loads(path.read_text())["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels), "a panel id twice"
+    assert len({panel["id"] for panel in panels}) == len(panels), "a duplicate panel id"
     taken = set()
     for panel in panels:
         grid = panel["gridPos"]
         cells = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])}
-        assert grid["x"] + grid["w"] <= 24 and not cells & taken, f"panel {panel['title']} has no place of its own"
+        assert grid["x"] + grid["w"] <= 24 and not cells & taken, f"panel {panel['title']} overlaps another panel, or exceeds 24 columns"
         taken |= cells
         assert panel["type"] == "row" or all(target["expr"] for target in panel["targets"]), panel["title"]
 

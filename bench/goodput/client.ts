@@ -1,35 +1,31 @@
-/**
- * One streamed completion against an OpenAI-compatible server, timed from outside.
- *
- * Knows: HTTP, SSE, what Sortie adds to the last chunk. Must not know: load, sides.
- */
+/** One streamed completion of an OpenAI-compatible server, timed by the client. */
 import { performance } from 'node:perf_hooks';
 
 export interface Asked {
   readonly path: '/v1/completions' | '/v1/chat/completions';
-  /** The request's own fields, beside model and streaming. */
+  /** Fields of the request other than model and streaming. */
   readonly body: Readonly<Record<string, unknown>>;
 }
 
-/** What a server says of a budget: a promise, room without a promise, neither, or no budget at all. */
+/** Sortie's service class of a request (`sortie.plan.service_class`). */
 export type ServiceClass = 'guaranteed' | 'reserved' | 'best_effort' | 'none';
 
 export interface Answered {
-  /** Milliseconds from sending to the first token; null where none came. */
+  /** Milliseconds from sending to the first token; null without one. */
   readonly ttftMs: number | null;
   readonly totalMs: number;
   readonly tokens: number;
   readonly status: number;
-  /** OpenAI's `finish_reason`; null where the answer broke off. */
+  /** OpenAI's `finish_reason`; null for an incomplete answer. */
   readonly finishReason: string | null;
-  /** Tokens by exit layer, where the server says it. */
+  /** Tokens by exit layer; null if the server does not report them. */
   readonly exits: Readonly<Record<string, number>> | null;
   readonly serviceClass: ServiceClass | null;
   readonly predictedMs: number | null;
-  /** Milliseconds that one and nine in ten answers are predicted to be within; null where the server has no interval. */
+  /** Predicted 10% and 90% quantiles of the total in ms; null if the server does not report them. */
   readonly predictedP10Ms: number | null;
   readonly predictedP90Ms: number | null;
-  /** What the server says that it took, and that the request waited. */
+  /** The server's own total time and queueing time in ms. */
   readonly actualMs: number | null;
   readonly queueMs: number | null;
 }
@@ -56,12 +52,12 @@ interface Event {
   readonly sortie?: Report;
 }
 
-/** A prompt that must be answered with exactly so many tokens. */
+/** A prompt with an answer of exactly `maxTokens` tokens. */
 export function exactly(prompt: readonly number[], maxTokens: number): Asked {
   return { path: '/v1/completions', body: { prompt, max_tokens: maxTokens, ignore_eos: true, temperature: 0 } };
 }
 
-/** A question whose answer ends where the model ends it. @param limit most tokens; without it the request states none */
+/** A question with an answer that the model ends. @param limit max_tokens; the request omits it by default */
 export function freely(question: string, limit?: number): Asked {
   const messages = [{ role: 'user', content: question }];
   const stated = limit === undefined ? {} : { max_tokens: limit };
@@ -69,7 +65,7 @@ export function freely(question: string, limit?: number): Asked {
 }
 
 /**
- * Never throws for what the server answers; a connection that breaks counts as status 0.
+ * Sends a request. Any status is a result; a broken connection has status 0.
  * @param headers budget, exit
  */
 export async function complete(
@@ -116,7 +112,7 @@ export async function complete(
   };
 }
 
-/** A token of a chat has content: some servers send the role ahead of it. */
+/** Whether a choice holds a token: in a chat, some servers send the role in a message without content. */
 const hasToken = ({ text, delta }: Choice): boolean => text !== undefined || (delta?.content ?? '') !== '';
 
 async function* events(response: Response): AsyncGenerator<Event> {

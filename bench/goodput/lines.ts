@@ -1,4 +1,4 @@
-/** What the goodput bench prints. Knows: runs, answers. Must not know: servers, files. */
+/** Lines that bench:goodput prints. */
 import type { Sent } from './load.js';
 import type { Run } from './record.js';
 import { isMet } from './summary.js';
@@ -22,7 +22,7 @@ export function lineOf(run: Run): string {
   ].join(', ');
 }
 
-/** A line for each request that was late although the server guaranteed its budget. */
+/** A line for each request that missed a guaranteed budget. */
 export function missLines(sent: readonly Sent[]): string[] {
   return sent
     .filter((each) => each.answer.serviceClass === 'guaranteed' && !isMet(each))

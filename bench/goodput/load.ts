@@ -1,8 +1,4 @@
-/**
- * Load on a server: open, where requests leave when their time has come, or closed, where clients never pause.
- *
- * Knows: arrival processes, one client. Must not know: which server answers.
- */
+/** Load on a server: open (requests leave at given times) or closed (clients never pause). */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { performance } from 'node:perf_hooks';
 import { type Answered, type Asked, complete } from './client.js';
@@ -10,17 +6,17 @@ import { type Answered, type Asked, complete } from './client.js';
 /** Arrival processes of open load. */
 export type Arrivals = 'poisson' | 'bursty';
 
-/** Requests that come together in a burst; bursts are a Poisson process of their own at the same mean rate. */
+/** Requests per burst; bursts are a Poisson process at the same mean rate of requests. */
 const BURST = 8;
 
-/** One request of the bench, whichever side answers it. */
+/** One request of the bench, the same for every side. */
 export interface Job {
   readonly id: string;
   readonly budgetClass: string;
   readonly budgetMs: number;
-  /** Tokens of full depth's answer. */
+  /** Tokens of the answer at full depth. */
   readonly tokens: number;
-  /** Whether the request asks for exactly so many tokens; otherwise an answer is whole where it ends by itself. */
+  /** Whether the request demands exactly `tokens`; otherwise an answer is complete if the model ends it. */
   readonly isExact: boolean;
   readonly asked: Asked;
 }
@@ -32,14 +28,14 @@ export interface Sent {
   readonly answer: Answered;
 }
 
-/** Where requests go, and how each asks for its depth by its budget in ms. */
+/** The server to send requests to, and the headers for a budget in ms. */
 export interface Target {
   readonly url: string;
   readonly model: string;
   readonly headers: (budgetMs: number) => Record<string, string>;
 }
 
-/** Instants of arrival, ms from the start, at a mean of `perSecond`. */
+/** Times of arrival in ms from the start, at a mean rate of `perSecond`. */
 export function arrivalTimes(count: number, perSecond: number, arrivals: Arrivals, random: () => number): number[] {
   const burst = arrivals === 'bursty' ? BURST : 1;
   let at = 0;
@@ -49,7 +45,7 @@ export function arrivalTimes(count: number, perSecond: number, arrivals: Arrival
   });
 }
 
-/** Sends every job at its instant and waits for all answers. @param times ms from the start, one of each job */
+/** Sends every job at its time and waits for all answers. @param times ms from the start, one per job */
 export async function openLoop(target: Target, jobs: readonly Job[], times: readonly number[]): Promise<Sent[]> {
   const start = performance.now();
   const sent: Promise<Sent>[] = [];
@@ -62,7 +58,7 @@ export async function openLoop(target: Target, jobs: readonly Job[], times: read
   return Promise.all(sent);
 }
 
-/** So many clients send the jobs, each its next one as soon as it has an answer. */
+/** Runs `clients` clients; each sends its next job when it has an answer. */
 export async function closedLoop(target: Target, jobs: readonly Job[], clients: number): Promise<Sent[]> {
   const start = performance.now();
   const sent: Sent[] = [];
@@ -76,7 +72,7 @@ export async function closedLoop(target: Target, jobs: readonly Job[], clients: 
   return sent;
 }
 
-/** Requests per second that came to a full answer: of a closed loop, the server's capacity. */
+/** Complete answers per second; in a closed loop this is the server's capacity. */
 export function rateOf(sent: readonly Sent[]): number {
   const lastMs = sent.reduce((most, { atMs, answer }) => Math.max(most, atMs + answer.totalMs), 0);
   return sent.filter(({ answer }) => answer.status === 200).length / (lastMs / 1000);

@@ -1,30 +1,26 @@
-/**
- * Jobs of natural length: chat questions that state no limit, answered until the model ends the answer.
- *
- * Knows: questions, budgets, one client. Must not know: sides, load.
- */
+/** Jobs of natural length: chat questions without a limit, answered until the model ends the answer. */
 import { seeded } from '../../src/simulate/workload.js';
 import { complete, freely } from './client.js';
 import type { Job } from './load.js';
 
-/** Longest answer of full depth that the bench keeps, tokens. */
+/** Longest answer of full depth that the bench keeps, in tokens. */
 const LONGEST = 120;
 
-/** Budgets as multiples of what full depth alone takes for the question on the idle machine. */
+/** Budgets as multiples of the time of full depth for the question on the idle machine. */
 const CLASSES = { tight: 2, medium: 4, loose: 10 } as const;
 
-/** A question that the bench keeps, and full depth's answer on the idle machine. */
+/** A question of the bench, with full depth's answer on the idle machine. */
 export interface KnownQuestion {
   readonly question: string;
-  /** Tokens of the answer, and what it took alone. */
+  /** Tokens of the answer; `idleMs` is its time without other requests. */
   readonly tokens: number;
   readonly idleMs: number;
 }
 
 /**
- * Asks one question after the other at full depth, and keeps those whose answer ends by itself within 120 tokens.
- * @param most questions to keep; the file's later ones stay unasked
- * @throws Error where no question is left
+ * Asks one question after the other at full depth, and keeps questions with an answer of at most 120 tokens.
+ * @param most questions to keep; later questions of the file are not asked
+ * @throws Error if no question is left
  */
 export async function idleQuestions(
   url: string,
@@ -34,13 +30,13 @@ export async function idleQuestions(
   most: number,
 ): Promise<KnownQuestion[]> {
   const headers = { 'x-exit-layer': String(deepest) };
-  // The first answer pays for memory and bindings that all later ones find.
+  // The first answer allocates memory and bindings that later answers reuse.
   await complete(url, model, freely(questions[0] ?? '', LONGEST), headers);
   const kept: KnownQuestion[] = [];
   let asked = 0;
   for (const question of questions) {
     if (kept.length >= most) break;
-    asked += 1;
+    asked++;
     const answer = await complete(url, model, freely(question, LONGEST), headers);
     if (answer.status !== 200) throw new Error(`the server answered ${answer.status} to: ${question}`);
     if (answer.finishReason === 'stop') kept.push({ question, tokens: answer.tokens, idleMs: answer.totalMs });
@@ -56,8 +52,8 @@ export async function idleQuestions(
 }
 
 /**
- * The same jobs for every side: the questions in a shuffled order that repeats, each in a class of its own. So a
- * question comes again only after all others, when its prompt's memory is gone.
+ * The same jobs for every side: the questions in a shuffled order that repeats, each in a random class. A question
+ * repeats only after all others, when the prefix cache has lost its prompt.
  */
 export function naturalJobs(known: readonly KnownQuestion[], limit: number, seed: number): Job[] {
   const random = seeded(seed);

@@ -1,4 +1,4 @@
-/** The two plots of the goodput bench. Knows: runs. Must not know: how they came about. */
+/** The two plots of bench:goodput. */
 import { type Plot, svgOf } from '../../src/simulate/plot.js';
 import type { Run } from './record.js';
 

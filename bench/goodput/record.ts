@@ -1,8 +1,6 @@
 /**
- * What the bench writes down, so that a long bench can be run in pieces: what was measured of the idle machine, and one
- * entry per run; a later piece with the same options adds to it.
- *
- * Knows: the JSON file. Must not know: servers.
+ * The JSON file of bench:goodput: the measurements of the idle machine, and one entry per run. A later call with the
+ * same options adds to it, so a long bench can run in pieces.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import type { BudgetClass } from '../../src/simulate/workload.js';
@@ -10,24 +8,24 @@ import type { Arrivals } from './load.js';
 import type { KnownQuestion } from './natural.js';
 import type { Summary } from './summary.js';
 
-/** How requests come: open load, or from clients that never pause. */
+/** Arrival process: open load, or clients that never pause. */
 export type Traffic = Arrivals | 'closed';
 
 export interface Run extends Summary {
   readonly side: string;
   readonly arrivals: Traffic;
-  /** Multiple of what full depth completes; null where clients never pause. */
+  /** Multiple of the throughput of full depth; null for clients that never pause. */
   readonly load: number | null;
-  /** Requests per second that the load sends; null where clients never pause. */
+  /** Requests per second of the load; null for clients that never pause. */
   readonly perSecond: number | null;
 }
 
-/** What full depth takes on the idle machine. */
+/** Measurements of full depth on the idle machine. */
 export type Idle =
   | { readonly lengths: 'stated'; readonly classes: readonly BudgetClass[] }
   | { readonly lengths: 'natural'; readonly questions: readonly KnownQuestion[] };
 
-/** Full depth on the idle machine, and what load 1 is. */
+/** Full depth on the idle machine, and the request rate of load 1. */
 export interface Setup {
   /** Requests per second that full depth completes with clients that never pause. */
   readonly perSecond: number;
@@ -41,7 +39,7 @@ export interface Record {
   readonly runs: readonly Run[];
 }
 
-/** What the file holds if it was written with these options, else nothing. */
+/** The content of the file if it was written with the same options; otherwise an empty record. */
 export function earlier(file: string, options: Record['options']): Record {
   const none: Record = { options, setup: null, runs: [] };
   if (!existsSync(file)) return none;
@@ -49,7 +47,7 @@ export function earlier(file: string, options: Record['options']): Record {
   return JSON.stringify(found.options) === JSON.stringify(options) ? found : none;
 }
 
-/** The record with a run, which takes the place of an earlier one of the same side, arrivals and load. */
+/** Adds a run to the record; it replaces an earlier run of the same side, arrivals and load. */
 export function withRun(record: Record, run: Run): Record {
   const isSame = (each: Run): boolean =>
     each.side === run.side && each.arrivals === run.arrivals && each.load === run.load;

@@ -1,8 +1,4 @@
-/**
- * What the router itself takes for a step with 64 live requests, against what the step takes.
- *
- * Knows: the engine's planning, a cost table. Must not know: servers.
- */
+/** Measures the router's time for a step with 64 live requests, against the time of the step. */
 import { performance } from 'node:perf_hooks';
 import { RouterAdapter } from '../../src/engine/worker/router-adapter.js';
 import { GREEDY } from '../../src/engine/sampling/sampler.js';
@@ -14,23 +10,23 @@ import { defaultPolicy } from '../../src/router/index.js';
 
 export interface RouterTime {
   readonly live: number;
-  /** Mean milliseconds of a step's planning, and of an arrival's admission. */
+  /** Mean milliseconds of a step's planning (`stepMs`) and of an arrival's admission (`admitMs`). */
   readonly stepMs: number;
   readonly admitMs: number;
-  /** Arrivals per step, as many as answers end. */
+  /** Arrivals per step; as many answers end. */
   readonly arrivals: number;
-  /** Of a step in which all rows run, everybody at the shallowest and at the deepest exit. */
+  /** Time of a step with all rows at the shallowest and at the deepest exit. */
   readonly shallowStepMs: number;
   readonly deepStepMs: number;
 }
 
 const WARM_UP = 200;
 const STEPS = 600;
-/** Steps that a prompt takes, and tokens of an answer. */
+/** Steps to prefill a prompt; ANSWER is the tokens of an answer. */
 const PROMPT_STEPS = 8;
 const ANSWER = 90;
 
-/** Answers of equal length that began one after another, so that one in a few steps ends; budgets of all sizes. */
+/** Runs answers of equal length with evenly spaced starts, so that one ends every few steps, with various budgets. */
 export function routerTime(table: CostTable, shape: DepthShape, live = 64): RouterTime {
   const model = costModel(table, shape);
   const layers = shape.exits.map(({ layer }) => layer);
@@ -46,11 +42,20 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     const totalMs = (ANSWER + PROMPT_STEPS) * deepStepMs * (0.5 + (number % 5) / 2);
     const sequence = new Sequence(
       {
-        ...{ type: 'generate', id: `r${number}`, arrivedAt: now, maxTokens: ANSWER, minTokens: 0, stopTokens: [2] },
+        type: 'generate',
+        id: `r${number}`,
+        arrivedAt: now,
+        maxTokens: ANSWER,
+        minTokens: 0,
+        stopTokens: [2],
         prompt: Array.from({ length: 100 + ((number * 37) % 300) }, (_, i) => i),
-        ...{ sampling: GREEDY, logprobs: null, promptLogprobs: null, lengthGroup: { kind: 'chat', key: null } },
+        sampling: GREEDY,
+        logprobs: null,
+        promptLogprobs: null,
+        lengthGroup: { kind: 'chat', key: null },
         depth: {
-          ...{ minExit: layers[0] ?? 1, maxExit: layers.at(-1) ?? 1 },
+          minExit: layers[0] ?? 1,
+          maxExit: layers.at(-1) ?? 1,
           budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' },
         },
       },
@@ -69,14 +74,14 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
   let planned = 0;
   let admitted = 0;
   let arrivals = 0;
-  for (let step = 0; step < WARM_UP + STEPS; step += 1) {
+  for (let step = 0; step < WARM_UP + STEPS; step++) {
     const isMeasured = step >= WARM_UP;
-    // Evenly spread over an answer's steps.
+    // Starts are evenly spread over the steps of an answer.
     while (sequences.length < Math.min(live, 1 + (step * live) / (PROMPT_STEPS + ANSWER))) {
       const sequence = arrive();
       const { value, ms } = timed(() => router.admit([sequence], { slots: live, live: sequences, waiting: [], now }));
       if (isMeasured) admitted += ms;
-      if (isMeasured) arrivals += 1;
+      if (isMeasured) arrivals++;
       sequence.admission = value[0] ?? null;
       router.enqueued(sequence, now);
       sequences.push(sequence);
@@ -110,7 +115,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
   };
 }
 
-/** A part of the prompt in every unit that its exit needs; then a token, for which its last position is processed too. */
+/** Prefills a part of the prompt in every unit of the exit. The step that ends the prompt also emits a token. */
 function advance(sequence: Sequence, units: readonly number[], now: number): void {
   const { slot, promptLength, tokens } = sequence;
   if (slot === null) return;
@@ -120,7 +125,7 @@ function advance(sequence: Sequence, units: readonly number[], now: number): voi
   if (end === last) sequence.accept(1, now);
 }
 
-/** Units of a slot that an exit needs: its stages, and its block, which come after all stages. */
+/** Units of a slot that an exit needs: its stages and its block. Blocks follow all stages. */
 function unitsOf({ stages, exits }: DepthShape, exit: number): number[] {
   const { stage, block } = exits[exit] ?? { stage: 0, block: null };
   const units = Array.from({ length: stage + 1 }, (_, unit) => unit);

@@ -1,15 +1,15 @@
-/** The sides that are compared: which server each asks, and how it asks for its depth. Must not know: processes, load. */
+/** The sides of bench:goodput: the server of each side, and its headers for a depth. */
 export interface Side {
   readonly name: string;
   /** Sides with the same start share a server. */
   readonly start: 'sortie' | 'peer';
-  /** Headers of a request with that total budget. */
+  /** Headers of a request with a total budget in ms. */
   readonly headers: (budgetMs: number) => Record<string, string>;
 }
 
 /**
- * Sortie with the budget (ending late, or cut at the deadline), Sortie pinned to a depth, and where it is there the peer,
- * which knows of neither.
+ * Sortie with a budget (late answers continue, or are truncated), Sortie at fixed exits, and optionally the peer, which
+ * has neither budgets nor exits.
  */
 export function sidesOf(exits: readonly number[], withPeer: boolean): Side[] {
   const routed: Side = {

@@ -1,8 +1,4 @@
-/**
- * Where the jobs of the bench come from: questions of natural length, or a trace's stated lengths.
- *
- * Knows: files of questions and traces, what each measures of the idle server. Must not know: sides, load.
- */
+/** Sources of the bench's jobs: questions of natural length, or the stated lengths of a trace. */
 import { readFileSync } from 'node:fs';
 import type { Manifest } from '../../src/model/manifest.js';
 import { parseTrace } from '../../src/simulate/trace.js';
@@ -13,13 +9,13 @@ import type { Idle } from './record.js';
 import { idleClasses, statedJobs } from './stated.js';
 
 export interface Source {
-  /** What full depth takes on the idle server. @param deepest its exit layer */
+  /** Measures full depth on the idle server. @param deepest exit layer of full depth */
   readonly measure: (url: string, manifest: Manifest, deepest: number) => Promise<Idle>;
   /** The first jobs, the same for every side. */
   readonly jobs: (idle: Idle, manifest: Manifest, limit: number) => Job[];
 }
 
-/** @param keep most questions of the file that the bench keeps */
+/** @param keep most questions of the file to keep */
 export function naturalSource(file: string, keep: number, seed: number): Source {
   const lengths = 'natural';
   const questions = readQuestions(file);

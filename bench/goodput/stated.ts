@@ -1,8 +1,4 @@
-/**
- * Jobs of stated length: a trace's lengths, prompts of random tokens, and answers of exactly `max_tokens`.
- *
- * Knows: traces, budget classes, one client. Must not know: sides, load.
- */
+/** Jobs of stated length: lengths of a trace, prompts of random tokens, and answers of exactly `max_tokens`. */
 import type { Architecture } from '../../src/model/manifest.js';
 import type { TraceEntry } from '../../src/simulate/trace.js';
 import { type BudgetClass, classesFor, requestsOf, seeded } from '../../src/simulate/workload.js';
@@ -10,15 +6,15 @@ import { median } from '../stats.js';
 import { complete, exactly } from './client.js';
 import type { Job } from './load.js';
 
-/** Longest sequence of a job, tokens. */
+/** Longest sequence of a job in tokens. */
 const LONGEST = 1000;
 
-/** Token ids that no two requests share, so that prefix reuse has nothing to find. */
+/** Random token ids: no two requests share a prefix that could be reused. */
 function promptOf(length: number, random: () => number, vocabulary: number): number[] {
   return Array.from({ length }, () => 100 + Math.floor(random() * (vocabulary - 200)));
 }
 
-/** The same jobs for every side: lengths and classes from the trace, prompts of their own. @param scale of lengths */
+/** The same jobs for every side: lengths and classes of the trace, random prompts. @param scale factor on lengths */
 export function statedJobs(
   trace: readonly TraceEntry[],
   classes: readonly BudgetClass[],
@@ -29,14 +25,17 @@ export function statedJobs(
   const random = seeded(seed + 1);
   return requestsOf(trace, classes, scaled, seeded(seed), 1, 'stated').map(
     ({ id, budgetClass, budget, promptLength, maxTokens }) => ({
-      ...{ id, budgetClass, budgetMs: budget?.totalMs ?? Infinity },
-      ...{ tokens: maxTokens, isExact: true },
+      id,
+      budgetClass,
+      budgetMs: budget?.totalMs ?? Infinity,
+      tokens: maxTokens,
+      isExact: true,
       asked: exactly(promptOf(promptLength, random, vocab), maxTokens),
     }),
   );
 }
 
-/** Budget classes by what full depth takes on this machine while it is idle. @throws Error where no tokens come */
+/** Budget classes from the times of full depth on this machine while it is idle. @throws Error if no tokens arrive */
 export async function idleClasses(
   url: string,
   model: string,
@@ -45,7 +44,7 @@ export async function idleClasses(
 ): Promise<BudgetClass[]> {
   const prefill: number[] = [];
   const decode: number[] = [];
-  for (let i = 0; i < 7; i += 1) {
+  for (let i = 0; i < 7; i++) {
     const prompt = promptOf(Math.min(256, context >> 1), seeded(100 + i), vocab);
     const answer = await complete(url, model, exactly(prompt, 48), { 'x-exit-layer': String(deepest) });
     const { ttftMs, totalMs, tokens, status } = answer;

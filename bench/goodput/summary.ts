@@ -1,15 +1,11 @@
-/**
- * What a run came to, from the client's side.
- *
- * Knows: answers, budgets, quality of exits. Must not know: servers.
- */
+/** Summarizes a run from the client's point of view. */
 import { median } from '../stats.js';
 import type { Answered } from './client.js';
 import type { Sent } from './load.js';
 
 export interface Summary {
   readonly requests: number;
-  /** Share of all requests that came whole and inside their total budget. */
+  /** Share of all requests with a complete answer inside their total budget. */
   readonly attainment: number;
   /** The same among guaranteed requests; null without one. */
   readonly attainmentOfGuaranteed: number | null;
@@ -23,27 +19,27 @@ export interface Summary {
   readonly meanQuality: number;
   readonly ttftP50Ms: number;
   readonly ttftP99Ms: number;
-  /** Median of |actual - predicted| / predicted of the total; null where nothing was predicted. */
+  /** Median of |actual - predicted| / predicted for the total time; null without predictions. */
   readonly predictionError: number | null;
-  /** Share of the answers whose total lies inside the predicted interval, 8 in 10 if it is right; null without one. */
+  /** Share of answers with a total inside the predicted interval, ideally .8; null without intervals. */
   readonly insideInterval: number | null;
-  /** Most milliseconds by which an answer was late. */
+  /** Greatest lateness of an answer in ms. */
   readonly latestMs: number;
   readonly failed: number;
 }
 
 const share = (part: number, all: number): number => (all === 0 ? 1 : part / all);
 
-/** Whether the answer ended where it should: at its exact length, or by itself. */
+/** Whether the answer is complete: of its exact length, or ended by the model. */
 const isWhole = ({ job, answer }: Sent): boolean =>
   answer.status === 200 && (job.isExact ? answer.tokens === job.tokens : answer.finishReason === 'stop');
 
-/** Whether the answer came whole and inside its budget. */
+/** Whether the answer is complete and inside its budget. */
 export function isMet(sent: Sent): boolean {
   return isWhole(sent) && sent.answer.totalMs <= sent.job.budgetMs;
 }
 
-/** Share of the answers whose total lies between the predicted 10th and 90th percentile; null where there are none. */
+/** Share of answers with a total between the predicted 10% and 90% quantiles; null without intervals. */
 export function intervalShare(answers: readonly Answered[]): number | null {
   const inside = answers.flatMap(({ status, totalMs, predictedP10Ms: from, predictedP90Ms: to }) =>
     status !== 200 || from === null || to === null ? [] : from <= totalMs && totalMs <= to,
@@ -51,10 +47,10 @@ export function intervalShare(answers: readonly Answered[]): number | null {
   return inside.length === 0 ? null : share(inside.filter((isInside) => isInside).length, inside.length);
 }
 
-/** @param quality of an exit layer; `deepest` where the server doesn't say which exit it used */
+/** @param quality of an exit layer. @param deepest the exit if the server does not report it */
 export function summaryOf(sent: readonly Sent[], quality: (layer: number) => number, deepest: number): Summary {
   const guaranteed = sent.filter(({ answer }) => answer.serviceClass === 'guaranteed');
-  const told = sent.some(({ answer }) => answer.serviceClass !== null);
+  const hasClasses = sent.some(({ answer }) => answer.serviceClass !== null);
   const names = [...new Set(sent.map(({ job }) => job.budgetClass))].sort();
   const met = sent.filter(isMet).length;
   const byExit = sent.flatMap(({ answer }) =>
@@ -74,8 +70,8 @@ export function summaryOf(sent: readonly Sent[], quality: (layer: number) => num
   return {
     requests: sent.length,
     attainment: share(met, sent.length),
-    attainmentOfGuaranteed: told ? share(guaranteed.filter(isMet).length, guaranteed.length) : null,
-    guaranteed: told ? guaranteed.length : null,
+    attainmentOfGuaranteed: hasClasses ? share(guaranteed.filter(isMet).length, guaranteed.length) : null,
+    guaranteed: hasClasses ? guaranteed.length : null,
     byClass: Object.fromEntries(
       names.map((name) => {
         const own = sent.filter(({ job }) => job.budgetClass === name);

@@ -1,21 +1,17 @@
-/**
- * Asks questions over HTTP at every exit, greedily and sampled, and counts the tokens of the answers.
- *
- * Knows: chat completions. Must not know: processes, files, what the lengths are for.
- */
+/** Asks questions over HTTP at every exit, greedily and sampled, and counts the tokens of the answers. */
 
-/** How long one answer is. */
+/** The length of one answer. */
 export interface Length {
   readonly tokens: number;
-  /** The answer reached the cap and did not end by itself. */
+  /** Whether the answer reached the cap, instead of its own end. */
   readonly isCut: boolean;
 }
 
-/** Lengths of one question's answers, by exit layer. */
+/** Lengths of the answers to one question, by exit layer. */
 export type LengthsByExit = Readonly<Record<string, Length>>;
 
 export interface QuestionLengths {
-  /** The chat template's tokens included. */
+  /** Tokens of the prompt, chat template included. */
   readonly promptTokens: number;
   readonly greedy: LengthsByExit;
   readonly sampled: LengthsByExit;
@@ -24,13 +20,13 @@ export interface QuestionLengths {
 export interface Asking {
   readonly url: string;
   readonly model: string;
-  /** Exit layers, each of which answers every question twice. */
+  /** Exit layers; each answers every question twice. */
   readonly exits: readonly number[];
   /** Most tokens of an answer. */
   readonly cap: number;
   /** Question i is sampled at temperature 1 with seed + i. */
   readonly seed: number;
-  /** Requests that run at once. */
+  /** Concurrent requests. */
   readonly clients: number;
 }
 
@@ -47,8 +43,8 @@ interface Body {
 
 /**
  * Asks all questions, exit by exit.
- * @param progress called after each answer with how many of how many are there
- * @throws Error naming the status where the server refuses
+ * @param progress called after each answer with the number of answers, and the number of all
+ * @throws Error that names the status if the server rejects a request
  */
 export async function askAll(
   questions: readonly string[],

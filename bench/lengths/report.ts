@@ -1,8 +1,8 @@
-/** The measured lengths as a table and as a file. Knows: measured lengths. Must not know: servers, manifests. */
+/** The measured lengths as a table and as a file. */
 import type { Length, QuestionLengths } from './ask.js';
 import { lengthsAt } from './prior.js';
 
-/** Lines of a table: for each exit and temperature the median, nine tenths and mean of the tokens, and what was cut. */
+/** Lines of a table: for each exit and temperature, median, 90% quantile and mean of the tokens, and the cut share. */
 export function tableOf(exits: readonly number[], answers: readonly QuestionLengths[]): string[] {
   return [
     '| exit | answers | median | p90 | mean | cut at the cap |',
@@ -22,7 +22,7 @@ function rowOf(exit: number, kind: string, lengths: readonly Length[]): string {
   return `| ${exit} | ${kind} | ${at(0.5)} | ${at(0.9)} | ${mean.toFixed(0)} | ${(100 * cut).toFixed(0)}% |`;
 }
 
-/** JSON with one question's answers a line. @param cap most tokens of an answer */
+/** JSON with the answers to one question per line. @param cap most tokens of an answer */
 export function fileOf(model: string, cap: number, answers: readonly QuestionLengths[]): string {
   const lines = answers.map((answer) => JSON.stringify(answer)).join(',\n');
   return `{"model":${JSON.stringify(model)},"cap":${cap},"answers":[\n${lines}\n]}\n`;

@@ -1,8 +1,4 @@
-/**
- * The sides of the planner's bench: what a side makes of a request, which router serves it, and what its run came to.
- *
- * Knows: simulator, routers. Must not know: where requests come from, how results are printed.
- */
+/** The sides of bench:planner: each side's view of a request, its router, and its run. */
 import { type Work, predictMs } from '../../src/cost/model.js';
 import { Router } from '../../src/router/index.js';
 import { type Outcome, type RouterFacade, simulate } from '../../src/simulate/engine.js';
@@ -14,7 +10,7 @@ import { SimpleRouter } from './simple.js';
 
 export interface Side {
   readonly name: string;
-  /** The request as this side sees it; it is judged by what it was. */
+  /** The side's view of a request; its outcome is judged by the original request. */
   readonly see: (request: SimulatedRequest) => SimulatedRequest;
   readonly router: (machine: Machine) => RouterFacade;
 }
@@ -27,13 +23,13 @@ const withBudget = (onMiss: 'truncate' | 'reject') => (request: SimulatedRequest
   budget: request.budget && { ...request.budget, onMiss },
 });
 
-/** The answer runs to its full-depth length at every exit, and the router is told so. */
+/** Every exit's answer has the full-depth length, and the router knows that length. */
 function exact(request: SimulatedRequest): SimulatedRequest {
   const tokens = request.lengths.at(-1) ?? 1;
   return { ...request, lengths: request.lengths.map(() => tokens), maxTokens: tokens, isExactLength: true };
 }
 
-/** The router with what clients tell it, the same told the exact lengths, a simple router, and pinned exits. */
+/** The router as clients use it, the same router with exact lengths, a simple router, and pinned exits. */
 export function sidesOf(exits: readonly number[]): Side[] {
   return [
     { name: 'routed', see: (request) => request, router: routed },
@@ -50,11 +46,14 @@ export function sidesOf(exits: readonly number[]): Side[] {
   ];
 }
 
-/** A client's wait outside the engine, ms. */
+/** Time in ms that a client waits outside the engine. */
 const OVERHEAD_MS = 10;
-/** 20% a step, and spells in which steps take twice as long, a sixth of the time. */
+/** Steps vary by 20%, and take twice as long during a sixth of the time. */
 const NOISE = { step: 0.2, spellEveryS: 6 };
-/** About what two cores showed that ran the server and its clients: a step of 14 rows took 13.8 ms and not 9.8, of 2 rows 7.4 and not 4.2. */
+/**
+ * Step time in ms if server and clients share two cores. Measured: 13.8 ms instead of 9.8 ms for 14 rows, and 7.4 ms
+ * instead of 4.2 ms for 2 rows.
+ */
 function sharedMs({ decode }: Work, ms: number): number {
   const rows = decode?.rows.reduce((sum, count) => sum + count, 0) ?? 0;
   return 1.2 * ms + 2.5 + 0.1 * rows;
@@ -62,7 +61,7 @@ function sharedMs({ decode }: Work, ms: number): number {
 
 const KV_POSITIONS = 1e6;
 
-/** Serves all requests. @returns their outcomes, with the requests as they were */
+/** Serves all requests. @returns their outcomes, with the original requests */
 export function serve(side: Side, requests: readonly SimulatedRequest[], machine: Machine): Outcome[] {
   const { model, slots, seed, policy, clients } = machine;
   const noise = machine.kind === 'noisy' ? noisy(NOISE, seeded(seed * 7 + 3)) : (ms: number): number => ms;

@@ -1,6 +1,6 @@
 /**
- * The router that an engineer would write first, as a baseline: earliest deadline first, the deepest exit with headroom at
- * the present batch size, hopeless requests as best effort, backfill, and admission by headroom with a learnt margin.
+ * A simple router as a baseline: earliest deadline first, and the deepest exit with headroom at the current batch size.
+ * Hopeless requests are best effort. Best-effort requests backfill. Admission has a learnt safety margin.
  */
 import { type CostModel, type Work, costModel, exitIndex, predictMs } from '../../src/cost/model.js';
 import { observeStep } from '../../src/cost/drift.js';
@@ -22,7 +22,7 @@ import type { RouterFacade } from '../../src/simulate/engine.js';
 import type { Machine } from './machine.js';
 
 const CHUNK = 128;
-/** Share of answers that a plan covers. */
+/** Share of answers that a plan covers: it reserves this quantile of the answer's length. */
 const COVERED = 0.9;
 
 export class SimpleRouter implements RouterFacade {
@@ -68,7 +68,7 @@ export class SimpleRouter implements RouterFacade {
   }
 
   enqueued(): void {
-    // Arrivals to come are not planned for.
+    // The simple router does not plan for future arrivals.
   }
 
   order(state: EngineState): RequestView[] {

@@ -1,8 +1,4 @@
-/**
- * What a side came to in a cell, over several seeds, and how that reads.
- *
- * Knows: reports. Must not know: simulators, files.
- */
+/** Results of a side in a cell, over several seeds, and their lines. */
 import type { DepthShape } from '../../src/cost/model.js';
 import type { Outcome } from '../../src/simulate/engine.js';
 import { isGuaranteed, isMet, reportOf } from '../../src/simulate/report.js';
@@ -11,19 +7,19 @@ import type { Cell } from './workload.js';
 export interface Result extends Cell {
   readonly side: string;
   readonly requests: number;
-  /** Share in budget of all requests, share that was guaranteed, and share of these that was kept. */
+  /** Shares: of all requests inside their budget, of all requests guaranteed, and of these kept. */
   readonly attainment: number;
   readonly guaranteed: number;
   readonly kept: number;
   readonly quality: number;
   readonly depth: number;
   readonly predictionError: number;
-  /** Share of outcomes within the predicted 10% to 90% interval. */
+  /** Share of outcomes inside the predicted 10% to 90% interval. */
   readonly inInterval: number;
   readonly ttftP99Ms: number;
   /**
-   * Longest wait of a request without a budget, or past it: answers that end until its first token, for each request ahead
-   * of it at its arrival (at least the slots). First come, first served has at most 1.
+   * Longest wait of a request without a budget or beyond it. A wait counts the answers that finish before its first
+   * token, over the requests ahead of it at its arrival (at least the slots). First come, first served has at most 1.
    */
   readonly overtaken: number;
 }
@@ -66,7 +62,7 @@ function overtakenOf(run: readonly Outcome[], slots: number): number {
   return most;
 }
 
-/** Late ones that were guaranteed, for a look at why. */
+/** Missed guarantees, for inspection. */
 export function missesOf(outcomes: readonly Outcome[]): Outcome[] {
   return outcomes.filter((each) => isGuaranteed(each) && !isMet(each));
 }

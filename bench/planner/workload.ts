@@ -1,8 +1,4 @@
-/**
- * Workloads of the planner's bench: lengths, arrivals and three classes of budgets, from a seed.
- *
- * Knows: traces, measured answer lengths, arrival processes, what full depth takes. Must not know: how requests are served.
- */
+/** Workloads of bench:planner: lengths, arrivals and three classes of budgets, from a seed. */
 import Type from 'typebox';
 import { Value } from 'typebox/value';
 import { type CostModel, predictMs } from '../../src/cost/model.js';
@@ -11,39 +7,41 @@ import type { TraceEntry } from '../../src/simulate/trace.js';
 import { type BudgetClass, UNSTATED_TOKENS, budgetOf, classesFor, seeded } from '../../src/simulate/workload.js';
 import { type Arrivals, arrivalTimes } from '../goodput/load.js';
 
-/** Seeds to choose parameters by, and seeds to report by: what was chosen on the first must hold on the second. */
+/** Seeds to tune parameters on, and separate seeds to report results on. */
 export const SEEDS = { tuning: [1, 2, 3, 4], 'held-out': [101, 102, 103, 104] } as const;
 export type SeedSet = keyof typeof SEEDS;
 
 /**
- * `noisy` steps vary, and there are slow spells. `shared`: gateway and clients take their part of the same cores, which
- * a calibration at rest does not see.
+ * `noisy`: steps vary, with slow spells. `shared`: gateway and clients use the same cores, which a calibration of an
+ * idle machine does not see.
  */
 export const MACHINES = ['steady', 'noisy', 'shared'] as const;
 export type MachineKind = (typeof MACHINES)[number];
 
 /**
- * `chat`: measured answers that full depth ends within 512 tokens; `short`: within 120; `prompts`: 50 to 512 positions and
- * 4 to 64 tokens; `trace`: a trace's lengths, the same at every exit. Prompts of the first two are a trace's.
+ * - `chat`: measured answers that full depth ends within 512 tokens, with prompts of a trace.
+ * - `short`: the same within 120 tokens.
+ * - `prompts`: 50 to 512 positions and 4 to 64 tokens.
+ * - `trace`: lengths of a trace, equal at every exit.
  */
 export const WORKLOADS = ['chat', 'short', 'prompts', 'trace'] as const;
 export type Workload = (typeof WORKLOADS)[number];
 
-/** `unstated`: no max_tokens; `loose`: a bound of two to eight times the full-depth length. */
+/** `unstated`: no max_tokens. `loose`: a bound of two to eight times the full-depth length. */
 export const LIMITS = ['unstated', 'loose'] as const;
 export type Limits = (typeof LIMITS)[number];
 
 /** One kind of traffic on one kind of machine. */
 export interface Cell {
   readonly workload: Workload;
-  /** `closed`: clients that never pause, two a slot for each unit of load. */
+  /** `closed`: clients that never pause, two per slot for each unit of load. */
   readonly arrivals: Arrivals | 'closed';
-  /** 1 is what full depth completes with clients that never pause. */
+  /** 1 is the throughput of full depth with clients that never pause. */
   readonly load: number;
   readonly machine: MachineKind;
 }
 
-/** Answer lengths of one question by exit, shallowest first, tokens. */
+/** Answer lengths of one question in tokens by exit, shallowest first. */
 export type Answer = readonly number[];
 
 export interface Material {
@@ -51,10 +49,10 @@ export interface Material {
   readonly answers: readonly Answer[];
   readonly exits: number;
   readonly requests: number;
-  /** Prompts and answers are that many times as long as in the trace. */
+  /** Factor on the trace's prompts and answers. */
   readonly scale: number;
   readonly limits: Limits;
-  /** Share of the requests that state no budget. */
+  /** Share of requests without a budget. */
   readonly noBudget: number;
 }
 
@@ -64,7 +62,7 @@ const LengthsFile = Type.Object({
   answers: Type.Array(Type.Object({ greedy: Lengths, sampled: Lengths })),
 });
 
-/** Answers of `bench:lengths` that full depth ended by itself; a cut one at another exit counts as twice the cap. @throws Error */
+/** Answers of bench:lengths that full depth ends. A cut answer of another exit counts twice the cap. @throws Error */
 export function parseAnswers(text: string, layers: readonly number[]): Answer[] {
   const file: unknown = JSON.parse(text);
   if (!Value.Check(LengthsFile, file)) throw new Error('--lengths must be a file of bench:lengths');
@@ -80,7 +78,7 @@ export function parseAnswers(text: string, layers: readonly number[]): Answer[] 
 const LONGEST = 1024;
 const SHORT_TOKENS = 120;
 
-/** Budgets of 2, 4 and 10 times what full depth alone takes by the cost model. */
+/** Budgets of 2, 4 and 10 times the cost model's time for full depth alone. */
 export function budgetClasses(model: CostModel): BudgetClass[] {
   const deepest = model.shape.exits.length - 1;
   const rows = new Array<number>(deepest + 1).fill(0).with(-1, 1);
@@ -91,7 +89,7 @@ export function budgetClasses(model: CostModel): BudgetClass[] {
   );
 }
 
-/** Requests that all arrive at once: what capacity is measured with. */
+/** Requests that all arrive immediately, to measure capacity. */
 export function closedLoad(
   material: Material,
   workload: Workload,
@@ -100,7 +98,7 @@ export function closedLoad(
   return drawn(material, workload, classes, 0).map((request) => ({ ...request, arrivedAt: 0 }));
 }
 
-/** A seed's requests, from a stretch of the trace of its own. */
+/** The requests of a seed, from a separate part of the trace. */
 export function openLoad(
   material: Material,
   cell: Pick<Cell, 'workload' | 'arrivals'>,
@@ -160,7 +158,7 @@ function lengthsOf(
   const answer = answers[Math.floor(random() * answers.length)];
   if (answer === undefined) throw new Error(`no measured answers for the workload ${workload}`);
   if (workload !== 'prompts') return answer;
-  // Short answers: a shallow exit differs from full depth by the ratio that it had for a measured question.
+  // Short answers: the ratio between a shallow exit and full depth is that of a measured question.
   const tokens = 4 + Math.floor(random() * 61);
   return answer.map((length) => Math.max(1, Math.round((tokens * length) / (answer.at(-1) ?? 1))));
 }

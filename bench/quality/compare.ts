@@ -1,17 +1,13 @@
-/**
- * A model's exits against a reference: against its full depth, and against the same exit in the reference's kernel.
- *
- * Knows: what is compared. Must not know: files, how it is printed.
- */
+/** Compares a model's exits with a reference: with its full depth, and with its same exit in another kernel. */
 import type { Executor } from '../../src/engine/execution/executor.js';
 import { type Distribution, distributionOf, divergence, type Means, Tally } from './divergence.js';
 import { visitExits } from './exit-logits.js';
 
 export interface ExitResult {
   readonly layer: number;
-  /** Against the reference's full depth. */
+  /** Compared with the reference's full depth. */
   readonly full: Means;
-  /** Against the reference's same exit: what the kernel costs. Null where that wasn't asked for. */
+  /** Compared with the reference's same exit, which shows the cost of the kernel; null without --kernel-cost. */
   readonly kernel: Means | null;
 }
 
@@ -19,9 +15,9 @@ const layersOf = (executor: Executor): number[] => executor.units.exits.map(({ l
 
 /**
  * Measures the documents one after another.
- * @param kernelCost whether each exit is also compared with the reference's same exit
- * @param progress called after each document with how many are done
- * @throws Error where the two can't be compared
+ * @param kernelCost whether to compare each exit with the reference's same exit as well
+ * @param progress called after each document with the number of finished documents
+ * @throws Error if the two models are not comparable
  */
 export function compare(
   model: Executor,

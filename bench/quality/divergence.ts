@@ -1,10 +1,6 @@
-/**
- * How far one distribution of the next token is from another: KL divergence, top-1 agreement, perplexity of a text.
- *
- * Knows: logits. Must not know: which models they come from.
- */
+/** Distance between two distributions of the next token: KL divergence, top-1 agreement, perplexity of a text. */
 
-/** A reference's next token, ready to be compared with many others. */
+/** A reference's distribution of the next token, prepared for many comparisons. */
 export interface Distribution {
   readonly probabilities: Float32Array;
   /** Sum of p log p, nats. */
@@ -18,7 +14,7 @@ export interface Means {
   readonly kl: number;
   /** Share of positions whose most likely token is the reference's. */
   readonly agreement: number;
-  /** Of the text's own next tokens. */
+  /** Perplexity of the text's own next tokens. */
   readonly perplexity: number;
 }
 

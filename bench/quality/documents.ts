@@ -1,7 +1,6 @@
 /**
- * Held-out conversations as token ids, the way training/sorted_tuning/data.py makes them.
- *
- * Knows: rows of {"q": question, "a": answer, "done": ended by itself}, the chat template. Must not know: models.
+ * Held-out conversations as token ids, built as in training/sorted_tuning/data.py. Rows are {"q": question,
+ * "a": answer, "done": whether the model ended it}.
  */
 import { readFileSync } from 'node:fs';
 import type { ChatTemplate } from '../../src/text/chat-template.js';
@@ -10,13 +9,13 @@ import type { TextTokenizer } from '../../src/text/tokenizer.js';
 export interface Row {
   readonly question: string;
   readonly answer: string;
-  /** False where the length limit cut the answer off: then no end of turn follows it. */
+  /** False if the length limit cut the answer off; the document then has no end of turn. */
   readonly done: boolean;
 }
 
 /**
- * Usable rows of a JSONL file (a question that isn't blank, an answer of two characters or more), in order.
- * @throws Error naming the file and the line
+ * Usable rows of a JSONL file in order: the question is not blank, and the answer has at least two characters.
+ * @throws Error that names the file and the line
  */
 export function readRows(file: string): Row[] {
   const rows: Row[] = [];

@@ -1,16 +1,12 @@
-/**
- * All logits of a text at every exit, through the engine's own graphs.
- *
- * Knows: the executor. Must not know: what is compared with what.
- */
+/** All logits of a text at every exit, through the engine's own graphs. */
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { KernelName } from '../../src/model/manifest.js';
 
-/** Rows of a head run: their logits lie in memory together. */
+/** Rows per run of the head, whose logits share one buffer. */
 const ROWS = 32;
 
-/** What an exit says of one position. */
+/** An exit's prediction at one position. */
 export interface Prediction {
   readonly logits: Float32Array;
   readonly lse: number;
@@ -22,7 +18,7 @@ export interface Prediction {
 
 /**
  * Loads a folder for texts of up to `tokens` tokens.
- * @param kernels the kernel to run, or null for the folder's preferred one
+ * @param kernels the kernel to run; null for the folder's preferred one
  */
 export async function openExecutor(
   modelDir: string,
@@ -46,8 +42,8 @@ export async function openExecutor(
 }
 
 /**
- * Visits each position but the last of a text, at each of the exits.
- * @param exits indices, shallowest first: going down, every exit's states come fresh from the stage before it
+ * Visits each position of a text except the last, at each exit.
+ * @param exits indices, shallowest first: in this order each exit's states come directly from the stage before it
  */
 export function visitExits(
   executor: Executor,

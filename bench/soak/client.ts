@@ -1,22 +1,18 @@
-/**
- * Sends one request of a soak and says how it ended.
- *
- * Knows: HTTP, which ends are in order. Must not know: what else is running.
- */
+/** Sends one request of a soak and judges its end. */
 import type { SoakRequest } from './mix.js';
 
-export const ENDS = ['answered', 'left', 'refused', 'failed'] as const;
+export const ENDS = ['answered', 'disconnected', 'rejected', 'failed'] as const;
 export interface SoakEnd {
-  /** `refused`: a status that the request or the load deserves. `failed`: anything that should not happen. */
+  /** `disconnected`: the client disconnected. `rejected`: an expected error status. `failed`: any unexpected end. */
   readonly end: (typeof ENDS)[number];
-  /** For `failed`: what came instead. */
+  /** For `failed`: the response, or the error. */
   readonly detail: string;
 }
 
-/** Full queue and infeasible budget: load and budgets decide, the server is right to say so. */
+/** Error codes that depend on load and budgets, and so are expected. */
 const EXPECTED_CODES = ['queue_full', 'budget_infeasible'];
 
-/** Never throws. */
+/** Sends a request; never throws. */
 export async function send(url: string, request: SoakRequest): Promise<SoakEnd> {
   const abort = new AbortController();
   const timer =
@@ -34,7 +30,7 @@ export async function send(url: string, request: SoakRequest): Promise<SoakEnd> 
     });
     return judge(request, response.status, await response.text());
   } catch (error) {
-    if (abort.signal.aborted) return { end: 'left', detail: '' };
+    if (abort.signal.aborted) return { end: 'disconnected', detail: '' };
     return {
       end: 'failed',
       detail: error instanceof Error ? `${error.message} ${String(error.cause)}` : String(error),
@@ -49,11 +45,11 @@ function judge(request: SoakRequest, status: number, text: string): SoakEnd {
     end: 'failed',
     detail: `${status} ${text.slice(-300)} to ${JSON.stringify(request).slice(0, 300)}`,
   } as const;
-  if (request.wrong) return status === 400 ? { end: 'refused', detail: '' } : failed;
-  if (EXPECTED_CODES.some((code) => text.includes(`"code":"${code}"`))) return { end: 'refused', detail: '' };
+  if (request.wrong) return status === 400 ? { end: 'rejected', detail: '' } : failed;
+  if (EXPECTED_CODES.some((code) => text.includes(`"code":"${code}"`))) return { end: 'rejected', detail: '' };
   const streamed = request.body.stream === true;
   const whole = streamed ? text.endsWith('data: [DONE]\n\n') : text.endsWith('}');
-  // At the beginning of a body or an event only: log-probabilities may be those of the word itself.
+  // Only at the start of a body or an event: log-probabilities may quote the same text.
   const isError = /^(data: )?\{"error":/m.test(text);
   return status === 200 && whole && !isError ? { end: 'answered', detail: '' } : failed;
 }

@@ -1,13 +1,9 @@
-/**
- * Resident memory of processes over time.
- *
- * Knows: Linux's /proc, least squares. Must not know: what the processes do.
- */
+/** Resident memory of processes over time (Linux's /proc), and its slope. */
 import { readFileSync } from 'node:fs';
 
 const MB = 1e6;
 
-/** Resident memory of a process in MB (10^6 bytes). @throws Error when it has ended */
+/** Resident memory of a process in MB (10^6 bytes). @throws Error if the process has ended */
 export function residentMb(pid: number): number {
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'utf8');
@@ -17,12 +13,12 @@ export function residentMb(pid: number): number {
   }
 }
 
-/** Processes that this one started and that still run. */
+/** Running child processes of a process. */
 export function childrenOf(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
 }
 
-/** Slope of the least-squares line through the points: units of y per unit of x; NaN of fewer than two. */
+/** Slope of the least-squares line through the points, in units of y per unit of x; NaN for fewer than two points. */
 export function slope(points: readonly (readonly [x: number, y: number])[]): number {
   const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
   const mx = mean(points.map(([x]) => x));

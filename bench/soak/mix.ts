@@ -1,16 +1,12 @@
-/**
- * The mixed load of a soak: what one client asks next.
- *
- * Knows: the public API. Must not know: how a request is sent, what comes back.
- */
+/** The mixed load of a soak: a client's next request. */
 
 export interface SoakRequest {
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Readonly<Record<string, unknown>>;
-  /** The client leaves after that many milliseconds; null: it stays. */
+  /** Milliseconds after which the client disconnects; null: it waits for the answer. */
   readonly leaveAfterMs: number | null;
-  /** Whether the server has to refuse it with a 400. */
+  /** Whether the server must reject the request with a 400. */
   readonly wrong: boolean;
 }
 
@@ -71,7 +67,7 @@ export function nextRequest(random: () => number, served: Served): SoakRequest {
   };
   return {
     path: chat ? '/v1/chat/completions' : '/v1/completions',
-    // A pinned model and a pinned header may not contradict each other, so only routed models get headers.
+    // A pinned model and a pinned header must not contradict each other, so only routed models get headers.
     headers: body.model === served.name ? depth() : {},
     body,
     leaveAfterMs: random() < 0.15 ? below(1500) : null,

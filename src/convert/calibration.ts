@@ -1,13 +1,11 @@
 /**
- * What was measured on sample text, from a safetensors file, e.g. for `layers.3` or, of an exit block,
- * `exits.10.layers.0`:
- * - `{layer}.{input}.hessian` f32 [K, K]: second moments X^T X of a linear layer's input, for GPTQ; the diagonal says
- *   how large its channels are, for smoothing;
- * - `head_in.hessian`: the same of the head's input, over all exits;
- * - `{layer}.k_max`, `{layer}.v_max` f32 [kv_heads * head_dim]: the largest magnitude of each channel of the keys (as
- *   the cache holds them, rotated) and of the values, for KV caches of bytes.
- *
- * Knows: that naming. Must not know: how the file was measured, how rounding works, how smoothing factors are chosen.
+ * Reads the activation statistics of a model from a safetensors file. `{layer}` is `layers.3` or, in an exit block,
+ * `exits.10.layers.0`.
+ * - `{layer}.{input}.hessian` f32 [K, K]: second moments X^T X of a linear layer's input. GPTQ reads the matrix;
+ *   smoothing reads the diagonal, the size of each channel.
+ * - `head_in.hessian`: the same for the head's input, over all exits.
+ * - `{layer}.k_max`, `{layer}.v_max` f32 [kv_heads * head_dim]: the largest magnitude of each channel of keys and
+ *   values, for int8 KV caches. Keys are measured after the rotation, as the cache holds them.
  */
 import { checkTensor } from './check.js';
 import { ConvertError } from './errors.js';
@@ -16,7 +14,7 @@ import { NO_SMOOTHING, type InputName, type LayerFactors } from './smoothing/lay
 import { gptq, inverseFactor } from './quantize/gptq.js';
 import { quantizeToNearest, type Int4Quantizer } from './quantize/int4.js';
 
-/** Which input each linear layer reads. */
+/** The input that each linear layer reads. */
 const INPUT_OF = { qkv: 'attn_in', o: 'attn_out', gate: 'mlp_in', up: 'mlp_in', down: 'mlp_out' } as const;
 export type LinearLabel = keyof typeof INPUT_OF;
 
@@ -25,22 +23,22 @@ export interface KvRange {
   readonly v: Float32Array;
 }
 
-/** What is known of one layer's activations. */
+/** Statistics of one layer's activations. */
 export interface LayerCalibration {
   /** The best quantizer for a weight of width k. */
   int4(label: LinearLabel, k: number): Int4Quantizer;
-  /** Largest magnitudes of keys and values, each [channels], or null where nobody measured them. */
+  /** Largest magnitudes of keys and values, each [channels]; null if the file holds none. */
   kvRange(channels: number): KvRange | null;
-  /** Sums over tokens of the squares of an input's k channels, or null where nobody measured them. */
+  /** Sums over tokens of the squares of an input's k channels; null if the file holds none. */
   squares(input: InputName, k: number): Float32Array | null;
-  /** The same of the layer when its inputs are smoothed. */
+  /** The statistics of the layer after its inputs are smoothed by these factors. */
   smoothed(factors: LayerFactors): LayerCalibration;
 }
 
 export interface Calibration {
-  /** @param name what the layer's measurements begin with, e.g. `layers.3` */
+  /** @param name the prefix of the layer's tensors, e.g. `layers.3` */
   layer(name: string): LayerCalibration;
-  /** Sums over tokens of the squares of the head's k inputs, or null where nobody measured them. */
+  /** Sums over tokens of the squares of the head's k inputs; null if the file holds none. */
   head(k: number): Float32Array | null;
   close(): void;
 }
@@ -52,20 +50,23 @@ const NOTHING: LayerCalibration = {
   smoothed: () => NOTHING,
 };
 
-/** Without measurements: round to nearest, level nothing, keep the KV cache in floats. */
+/** Without statistics, weights round to nearest, nothing is smoothed, and the KV cache holds floats. */
 export const NO_CALIBRATION: Calibration = {
   layer: () => NOTHING,
   head: () => null,
   close: () => undefined,
 };
 
-/** Opens a calibration file; layers that it does not hold fall back to rounding to nearest. */
+/** Opens a calibration file. A layer that the file lacks rounds to nearest. */
 export function openCalibration(file: string): Calibration {
   const source = openSafetensors(file);
   const names = new Set(source.names);
   if (!source.names.some((name) => /\.(hessian|k_max)$/.test(name))) {
     source.close();
-    throw new ConvertError('bad_source', `${file} holds no measurements (no tensor named *.hessian or *.k_max)`);
+    throw new ConvertError(
+      'bad_source',
+      `${file} is not a calibration file (it has no tensor named *.hessian or *.k_max)`,
+    );
   }
   const squares = (input: string, k: number): Float32Array | null => {
     const name = `${input}.hessian`;
@@ -73,7 +74,7 @@ export function openCalibration(file: string): Calibration {
     checkTensor(source, name, [k, k], file);
     return diagonal(source, name, k);
   };
-  // Gate and up read the same input, one after the other: keep the last factor.
+  // Gate and up read the same input and follow each other: keep the last factor.
   let last: { name: string; quantizer: Int4Quantizer } | null = null;
   const layer = (prefix: string, factors: LayerFactors): LayerCalibration => ({
     int4(label, k) {
@@ -109,13 +110,13 @@ export function openCalibration(file: string): Calibration {
   };
 }
 
-/** Row by row: the whole matrix of a wide model needs half a gigabyte. */
+/** Reads row by row: the whole matrix of a wide model needs half a gigabyte. */
 function diagonal(source: Safetensors, name: string, k: number): Float32Array {
   const tensor = source.tensor(name);
   return Float32Array.from({ length: k }, (_, i) => tensor.rows(i, 1)[i] ?? 0);
 }
 
-/** Second moments of x / factors from those of x; in place. */
+/** Turns the second moments of x into those of x / factors, in place. */
 function smoothedMoments(moments: Float32Array, k: number, factors: Float32Array | null): Float32Array {
   if (factors)
     for (let i = 0; i < k; i++)

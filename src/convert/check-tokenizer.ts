@@ -1,8 +1,6 @@
 /**
- * Checks of a tokenizer before anything is written: that the server can load it and its chat template, that the model
- * has a row for each token that prompts are made of, that answers can end, and that there is a chat template.
- *
- * Knows: tokenizer.json. Must not know: how text is tokenized, file formats.
+ * Checks a tokenizer before a conversion writes anything. The server must load it and its chat template. The embedding
+ * must have a row for each token of an ordinary prompt. Answers must have an end token.
  */
 import { ChatTemplate } from '../text/chat-template.js';
 import { TextTokenizer } from '../text/tokenizer.js';
@@ -12,14 +10,13 @@ import type { SourceTokenizer } from './source.js';
 
 type Json = TokenizerJson & { readonly post_processor?: unknown };
 
-/** Tokens that a message names. */
+/** Most tokens that a message lists. */
 const NAMED = 5;
 
 /**
- * @param rows of the embedding
- * @returns warnings: what works, but not as one may expect
- * @throws ConvertError where the server could not load it, or ordinary prompts would hold tokens that the embedding has
- *   no row for
+ * @param rows rows of the embedding
+ * @returns warnings about limits that the served model will have
+ * @throws ConvertError if the server cannot load it, or ordinary prompts hold tokens without a row in the embedding
  */
 export function checkTokenizer(tokenizer: SourceTokenizer, rows: number): string[] {
   const { chatTemplate } = tokenizer;
@@ -28,13 +25,13 @@ export function checkTokenizer(tokenizer: SourceTokenizer, rows: number): string
   if (chatTemplate !== null) loads('chat template', () => new ChatTemplate(chatTemplate, {}));
   const warnings = checkIds(json, tokenizer, rows);
   if (!tokenizer.eosTokens.some((id) => id < rows))
-    warnings.push('the source names no token that ends an answer: each will be as long as its request allows');
+    warnings.push('the source names no token that ends an answer: every answer will be as long as its request allows');
   if (chatTemplate === null)
-    warnings.push('the source has no chat template, or several without a default: chat completions will be refused');
+    warnings.push('the source has no chat template, or several without a default: chat completions will be rejected');
   return warnings;
 }
 
-/** What the server will do, done here: it then fails before the hours of a conversion, not after. */
+/** Loads a part as the server does, so that a fault shows up here and not after hours of conversion. */
 function loads(what: string, load: () => unknown): void {
   try {
     load();
@@ -65,7 +62,7 @@ function checkIds(json: Json, { chatTemplate, bosToken, eosTokens }: SourceToken
   const rule = `ids must be below the embedding's ${rows} rows`;
   if (used.length > 0)
     throw new ConvertError('bad_source', `the tokenizer's ${rule}, got ${named(used)}, which ordinary prompts hold`);
-  return [`the tokenizer's ${rule}, got ${named([...beyond])}; prompts that hold one will be refused`];
+  return [`the tokenizer's ${rule}, got ${named([...beyond])}; prompts that hold one will be rejected`];
 }
 
 function named(tokens: readonly (readonly [number, string])[]): string {

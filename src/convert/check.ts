@@ -1,16 +1,12 @@
-/**
- * Checks before anything is written: exits, and that every tensor of the architecture is there in its shape.
- *
- * Knows: which tensors a llama needs. Must not know: file formats, ONNX.
- */
+/** Checks before a conversion writes anything: sizes, exits, and that each tensor of the architecture has its shape. */
 import type { Architecture } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer, type ModelSource } from './source.js';
 
-/** Longer ones are no model's, and their rotary tables no array's. */
+/** Far above the context of any model; the rotary tables still fit an array. */
 const MAX_CONTEXT = 2 ** 24;
 
-/** The sizes that the graphs rely on. */
+/** Checks the sizes that the graphs rely on. */
 export function checkArchitecture(arch: Architecture): void {
   const rule = (ok: boolean, text: string): void => {
     if (!ok) throw new ConvertError('unsupported_architecture', text);
@@ -21,7 +17,7 @@ export function checkArchitecture(arch: Architecture): void {
   rule(arch.heads % arch.kvHeads === 0, `heads (${arch.heads}) must be a multiple of KV heads (${arch.kvHeads})`);
   // GroupQueryAttention's rotary kernels step in multiples of 8 pairs.
   rule(arch.headDim % 16 === 0, `head size must be a multiple of 16, got ${arch.headDim}`);
-  // With others every answer is NaN; NaN itself JSON can't say, and no server would read the manifest.
+  // Other values make every answer NaN, and JSON has no NaN for the manifest.
   const { normEps, ropeTheta, ropeScaling } = arch;
   for (const [key, value] of Object.entries({ normEps, ropeTheta, ...ropeScaling }))
     if (typeof value === 'number') rule(value > 0 && value < Infinity, `${key} must be above 0, got ${value}`);
@@ -43,7 +39,7 @@ export function checkExits(exits: readonly number[], layers: number): void {
     throw new ConvertError('bad_exits', `--exits must end at the last layer, ${layers}, got ${listed}`);
 }
 
-/** The shape of each of a layer's tensors. */
+/** Returns the shape of each tensor of a layer. */
 export function layerShapes(arch: Architecture): Map<string, number[]> {
   const { hidden, ffn } = arch;
   const q = arch.heads * arch.headDim;
@@ -65,8 +61,8 @@ export function layerShapes(arch: Architecture): Map<string, number[]> {
 }
 
 /**
- * Throws ConvertError where the source's tensor is missing or has another shape.
- * @param file that an error names, where it is not the model itself
+ * Throws ConvertError if the source lacks the tensor or gives it another shape.
+ * @param file named in the error; leave it out for the model itself
  */
 export function checkTensor(
   source: Pick<ModelSource, 'tensor'>,
@@ -82,7 +78,7 @@ export function checkTensor(
     );
 }
 
-/** Throws ConvertError for a weight that the graphs would leave out: what is served would be another model. */
+/** Throws ConvertError for a weight that the graphs would ignore: the served model would differ from the source. */
 export function checkNoOthers(names: readonly string[], known: ReadonlySet<string>): void {
   const other = names.find((name) => !known.has(name));
   if (other !== undefined)
@@ -92,7 +88,7 @@ export function checkNoOthers(names: readonly string[], known: ReadonlySet<strin
     );
 }
 
-/** Every tensor of the trunk and the ends, and no other. */
+/** Checks that the trunk, the embedding, the final norm and the head are complete, and that nothing else is there. */
 export function checkTensors(source: ModelSource): void {
   const arch = source.architecture;
   checkTensor(source, EMBEDDING, [arch.vocab, arch.hidden]);
@@ -101,7 +97,7 @@ export function checkTensors(source: ModelSource): void {
   const shapes = layerShapes(arch);
   for (let i = 0; i < arch.layers; i++)
     for (const [name, shape] of shapes) checkTensor(source, trunkLayer(i) + name, shape);
-  // A tied model's file may hold its head all the same.
+  // The file of a model with a tied head may hold the head as well.
   const known = new Set([EMBEDDING, FINAL_NORM, HEAD]);
   for (let i = 0; i < arch.layers; i++) for (const name of shapes.keys()) known.add(trunkLayer(i) + name);
   checkNoOthers(source.names, known);

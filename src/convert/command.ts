@@ -1,8 +1,4 @@
-/**
- * `sortie convert` and `sortie inspect`: runs the conversion or the inspection and prints.
- *
- * Knows: terminals. Must not know: how command lines are parsed (cli), formats.
- */
+/** `sortie convert` and `sortie inspect`: runs the conversion or the inspection and prints. */
 import { SingleBar } from 'cli-progress';
 import { convert, type Progress } from './convert.js';
 import { Interrupted } from './errors.js';
@@ -10,22 +6,22 @@ import { inspect, type Report } from './inspect.js';
 import type { ConvertOptions } from './options.js';
 import { unknownExitsWarning } from './unknown-exits.js';
 
-/** Parsed options of `sortie convert`: those of convert(). */
+/** Parsed options of `sortie convert`. */
 export type ConvertCommandOptions = ConvertOptions;
 
 export interface InspectCommandOptions {
   dir: string;
 }
 
-/** Where a command prints; isTTY decides between a bar and plain lines. */
+/** Output of a command; isTTY decides between a bar and plain lines. */
 export type Terminal = NodeJS.WritableStream & { isTTY?: boolean };
 
-/** What ends a conversion; a second one ends the process at once. */
+/** Signals that stop a conversion; a second one kills the process immediately. */
 const ENDING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
 
 /**
- * Converts with progress. Throws ConvertError where the input is at fault, and Interrupted where the process is told to
- * end: what was written so far is removed first.
+ * Converts and shows progress. Throws ConvertError if the input is at fault, and Interrupted on a signal; the partial
+ * output is removed first.
  */
 export async function convertCommand(
   options: ConvertCommandOptions,
@@ -55,7 +51,7 @@ export async function convertCommand(
   }
 }
 
-/** Prints a model folder's content. Throws an Error where a file is missing or damaged. */
+/** Prints the content of a model folder. Throws an Error if a file is missing or damaged. */
 export async function inspectCommand(
   { dir }: InspectCommandOptions,
   terminal: Terminal = process.stdout,
@@ -89,7 +85,7 @@ function bar(terminal: Terminal): Display {
   };
 }
 
-/** One line per kind of work, not per layer: logs stay readable. */
+/** Writes one line per kind of work, not per layer: logs stay readable. */
 function lines(terminal: Terminal): Display {
   let last = '';
   return {
@@ -101,7 +97,7 @@ function lines(terminal: Terminal): Display {
   };
 }
 
-/** The report as text, one fact a line. */
+/** The report as text, one fact per line. */
 export function describe(dir: string, report: Report): string {
   const { manifest } = report;
   const a = manifest.architecture;

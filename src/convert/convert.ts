@@ -1,8 +1,7 @@
 /**
- * The conversion: a source model in, a model folder of staged graphs out.
+ * The conversion: reads a source model and writes a model folder of staged graphs.
  *
- * Knows: which graphs a model folder holds and in which order weights are stored. Must not know: file formats,
- * operators, how progress is shown.
+ * Knows: which graphs a folder holds, and the order of weights. Must not know: file formats, operators.
  */
 import { statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -36,15 +35,15 @@ import { readQuality } from './quality.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer, type ModelSource } from './source.js';
 import { linearWeight } from './weight.js';
 
-/** `done` of `total` steps are finished; `what` is being worked on. */
+/** `done` of `total` steps are finished; `what` is the step that runs. */
 export type Progress = (event: { done: number; total: number; what: string }) => void;
 
-/** Tells what works, but not as one may expect; before any progress. */
+/** Receives warnings before the first progress event. */
 export type Warn = (warning: string) => void;
 
 /**
- * Converts. Throws ConvertError for whatever the caller can mend, or the reason of the options' signal; the output
- * folder then is as it was.
+ * Converts. Throws ConvertError for a fault that the caller can fix, or the abort reason of `options.signal`. The
+ * output folder is then unchanged.
  */
 export async function convert(
   options: ConvertOptions,
@@ -68,7 +67,7 @@ export async function convert(
     if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source.architecture);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder({ out, force, inputs }, (folder) =>
-      writeModel(folder, source, [...exits], blocks, calibration, options, progress),
+      writeModel({ folder, source, exits, blocks, calibration, options, progress }),
     );
   } finally {
     source.close();
@@ -83,15 +82,18 @@ function openSource(source: string): ModelSource {
   return stat.isDirectory() ? openHuggingFace(source) : openGguf(source);
 }
 
-async function writeModel(
-  folder: string,
-  source: ModelSource,
-  exits: number[],
-  blocks: ExitBlocks,
-  calibration: Calibration,
-  options: ConvertOptions,
-  progress: Progress,
-): Promise<Manifest> {
+interface Conversion {
+  readonly folder: string;
+  readonly source: ModelSource;
+  readonly exits: readonly number[];
+  readonly blocks: ExitBlocks;
+  readonly calibration: Calibration;
+  readonly options: ConvertOptions;
+  readonly progress: Progress;
+}
+
+async function writeModel(conversion: Conversion): Promise<Manifest> {
+  const { folder, source, exits, blocks, calibration, options, progress } = conversion;
   const arch = source.architecture;
   const { kernels, block = DEFAULT_BLOCK, signal } = options;
   const numbers = exitNumbers(exits, blocks);
@@ -163,7 +165,7 @@ async function writeModel(
         trunk.push(await layerOf(source, trunkLayer(layer), trunkName(layer)));
       stages.push(await stage(`stage-${s}`, s, trunk));
     }
-    // Tuned again, blocks change and the trunk does not: no weight file holds tensors of both.
+    // A retuned model changes its blocks but not its trunk, so no weight file holds tensors of both.
     if (blockLayers > 0) await store.finish();
     const exitEntries: Manifest['exits'] = [];
     for (const [s, exit] of exits.entries()) {
@@ -179,7 +181,7 @@ async function writeModel(
         block: depth > 0 ? await stage(`exit-${number}`, s + 1, branch) : null,
         norm: normed.indexOf(exit) + 1,
         quality: quality.get(number) ?? {},
-        // Full depth is the base's, and stays it.
+        // Full depth answers as the base model does, without a rule.
         ...(dry && s < exits.length - 1 && { dry }),
       });
     }
@@ -223,8 +225,8 @@ async function writeModel(
 }
 
 /**
- * Whether the KV cache holds bytes: a quarter of the memory, and attention over one position rounds as attention over
- * many does. Its price is prefill: ONNX Runtime's CPU kernel reads keys of bytes row by row, 2 to 3 times slower.
+ * Whether the KV cache holds int8 values. They take a quarter of the memory, and attention then rounds alike for one
+ * position and for many. Prefill is 2 to 3 times slower: ONNX Runtime's CPU kernel reads int8 keys row by row.
  */
 function chooseKv(
   { kv, kernels, calibration: file }: ConvertOptions,
@@ -245,7 +247,7 @@ function chooseKv(
   return true;
 }
 
-/** The exits' numbers: the layers that run for a token, so that they compare by cost and by name alike. */
+/** Numbers each exit by the layers that run for a token, block included: exits then compare by cost. */
 function exitNumbers(exits: readonly number[], blocks: ExitBlocks): number[] {
   const numbers = exits.map((exit) => exit + (blocks.depths.get(exit) ?? 0));
   for (const [i, number] of numbers.entries())
@@ -257,24 +259,24 @@ function exitNumbers(exits: readonly number[], blocks: ExitBlocks): number[] {
   return numbers;
 }
 
-/** What the initializers of a trunk layer begin with. */
+/** Prefix of the initializers of a trunk layer. */
 function trunkName(layer: number): string {
   return `layers.${layer}`;
 }
 
-/** What the initializers of a block's layer begin with. */
+/** Prefix of the initializers of a block's layer. */
 function blockLayerName(exit: number, index: number): string {
   return exitLayer(exit, index).slice(0, -1);
 }
 
-/** w8a8's own where it is among the kernels, since it reads many rows fastest; blocks beside int4 alone. */
+/** w8a8's format if w8a8 is among the kernels (fastest for many rows); blocks beside int4 alone; otherwise floats. */
 function vocabularyFormat({ kernels, headBits }: ConvertOptions, arch: Architecture): VocabularyFormat {
   const levels = levelsOf(headBits ?? 8);
   if (kernels.includes('w8a8')) return { kind: 'w8a8', levels };
   return kernels.includes('int4') ? { kind: 'blocks', block: headBlock(arch.hidden), levels } : { kind: 'floats' };
 }
 
-/** 64 columns a scale where that divides the width (no padding to gather and cut off again), else 32, else 128. */
+/** Columns per scale: 64 if that divides the width, which saves padding and its removal; else 32, else 128. */
 function headBlock(hidden: number): number {
   return ([64, 32] as const).find((block) => hidden % block === 0) ?? 128;
 }

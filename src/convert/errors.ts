@@ -1,8 +1,4 @@
-/**
- * What can be wrong with a conversion's input. Every failure that is the caller's to fix is a ConvertError.
- *
- * Knows: nothing of formats. Must not know: how errors are printed (command).
- */
+/** Errors of a conversion. Every fault that the caller can fix is a ConvertError. */
 
 export type ConvertErrorCode =
   | 'bad_option'
@@ -17,12 +13,12 @@ export type ConvertErrorCode =
   | 'bad_exits'
   | 'out_exists';
 
-/** What is wrong with the command line, not with a file's content. */
+/** Codes of faults in the command line; the other codes are faults in a file. */
 const WRONG_USAGE: readonly ConvertErrorCode[] = ['bad_option', 'bad_exits', 'out_exists'];
 
 export class ConvertError extends Error {
   override readonly name = 'ConvertError';
-  /** Whether the caller has to write another command line. */
+  /** Whether the fault is in the command line. */
   get isUsage(): boolean {
     return WRONG_USAGE.includes(this.code);
   }
@@ -35,10 +31,10 @@ export class ConvertError extends Error {
   }
 }
 
-/** The process was told to end in mid-conversion; nothing of the output is left. */
+/** A signal stopped the conversion; no output is left. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
   constructor(readonly signal: NodeJS.Signals) {
-    super(`ended by ${signal}; nothing was written`);
+    super(`stopped by ${signal}; nothing was written`);
   }
 }

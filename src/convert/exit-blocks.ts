@@ -1,8 +1,4 @@
-/**
- * Exit blocks from a safetensors file: `exits.{layer}.layers.{i}.{Hugging Face name}` and `exits.{layer}.norm.weight`.
- *
- * Knows: that naming. Must not know: how blocks are trained or run.
- */
+/** Reads exit blocks from safetensors: `exits.{layer}.layers.{i}.{Hugging Face name}`, `exits.{layer}.norm.weight`. */
 import type { Architecture } from '../model/manifest.js';
 import { checkNoOthers, checkTensor, layerShapes } from './check.js';
 import { ConvertError } from './errors.js';
@@ -10,16 +6,16 @@ import { openSafetensors, type Safetensors } from './hf/safetensors.js';
 
 export interface ExitBlocks {
   source: Safetensors;
-  /** Exit layer -> number of layers of its block (0: only a norm of its own). */
+  /** Exit layer -> number of layers in its block (0: the exit has only a norm of its own). */
   depths: ReadonlyMap<number, number>;
 }
 
-/** The plain sorted model. */
+/** A sorted model without exit blocks. */
 export const NO_EXIT_BLOCKS: ExitBlocks = {
   source: {
     names: [],
     tensor(name) {
-      throw new ConvertError('missing_tensor', `there are no exit blocks, and so no ${name}`);
+      throw new ConvertError('missing_tensor', `the model has no exit blocks and no ${name}`);
     },
     close: () => undefined,
   },
@@ -28,14 +24,14 @@ export const NO_EXIT_BLOCKS: ExitBlocks = {
 
 const NAME = /^exits\.(\d+)\.(?:norm\.weight|layers\.(\d+)\..+)$/;
 
-/** Opens and checks the file: only exits before the last, complete layers, a norm for each. */
+/** Opens the file and checks that it holds only exits below the last layer, complete layers, and a norm for each. */
 export function openExitBlocks(file: string, exits: readonly number[], arch: Architecture): ExitBlocks {
   const source = openSafetensors(file);
   try {
     const depths = new Map<number, number>();
     for (const name of source.names) {
       const match = NAME.exec(name);
-      if (!match) throw new ConvertError('bad_source', `${file}: ${name} is no tensor of an exit block`);
+      if (!match) throw new ConvertError('bad_source', `${file}: ${name} is not a tensor of an exit block`);
       const exit = Number(match[1]);
       if (!exits.slice(0, -1).includes(exit))
         throw new ConvertError(

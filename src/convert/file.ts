@@ -1,8 +1,4 @@
-/**
- * Random reads of a file with a clear error where it is shorter than its header says.
- *
- * Knows: file descriptors. Must not know: formats.
- */
+/** Random reads of a file, with a clear error if the file is shorter than its header says. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { ConvertError } from './errors.js';
 
@@ -11,23 +7,26 @@ const MAX_READ = 1 << 30;
 
 export class SourceFile {
   readonly size: number;
-  private readonly fd: number;
+  readonly #fd: number;
 
   constructor(readonly path: string) {
     try {
-      this.fd = openSync(path, 'r');
+      this.#fd = openSync(path, 'r');
     } catch (cause) {
       throw new ConvertError('bad_source', `cannot open ${path}: ${(cause as Error).message}`);
     }
-    const stat = fstatSync(this.fd);
+    const stat = fstatSync(this.#fd);
     if (!stat.isFile()) {
-      closeSync(this.fd);
-      throw new ConvertError('bad_source', `cannot read ${path}: it is ${stat.isDirectory() ? 'a folder' : 'no file'}`);
+      closeSync(this.#fd);
+      throw new ConvertError(
+        'bad_source',
+        `cannot read ${path}: it is ${stat.isDirectory() ? 'a folder' : 'not a regular file'}`,
+      );
     }
     this.size = stat.size;
   }
 
-  /** Bytes [offset, offset + length), in a buffer of their own (aligned, so any typed array can view it). */
+  /** Reads bytes [offset, offset + length) into an aligned buffer of their own, so that any typed array can view it. */
   read(offset: number, length: number, what: string): Uint8Array<ArrayBuffer> {
     if (offset + length > this.size)
       throw new ConvertError(
@@ -36,7 +35,7 @@ export class SourceFile {
       );
     const out = new Uint8Array(length);
     for (let done = 0; done < length;) {
-      const got = readSync(this.fd, out, done, Math.min(MAX_READ, length - done), offset + done);
+      const got = readSync(this.#fd, out, done, Math.min(MAX_READ, length - done), offset + done);
       if (got === 0)
         throw new ConvertError('truncated_file', `${this.path} is truncated at byte ${offset + done} (${what})`);
       done += got;
@@ -45,11 +44,11 @@ export class SourceFile {
   }
 
   close(): void {
-    closeSync(this.fd);
+    closeSync(this.#fd);
   }
 }
 
-/** Fails where a value is NaN or infinite. */
+/** Throws if a value is NaN or infinite. */
 export function assertFinite(values: Float32Array, what: string): void {
   for (let i = 0; i < values.length; i++)
     if (!Number.isFinite(values[i])) throw new ConvertError('not_finite', `${what} holds ${values[i]} at index ${i}`);

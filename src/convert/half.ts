@@ -1,8 +1,4 @@
-/**
- * IEEE half and bfloat16 to and from 32-bit floats.
- *
- * Knows: bit layouts. Must not know: where numbers come from.
- */
+/** Converts IEEE half and bfloat16 to and from 32-bit floats. */
 
 const scratch = new Float32Array(1);
 const scratchBits = new Uint32Array(scratch.buffer);
@@ -16,7 +12,7 @@ function halfToFloatSlow(h: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** All 65,536 halves as floats: one look-up per weight instead of bit arithmetic. */
+/** All 65,536 halves as floats: one look-up per weight replaces bit arithmetic. */
 export const HALF_TO_FLOAT: Float32Array = Float32Array.from({ length: 65536 }, (_, h) => halfToFloatSlow(h));
 
 /** Nearest half, ties to even; overflow gives infinity. */
@@ -28,7 +24,7 @@ export function floatToHalf(value: number): number {
   if (abs > 0x7f800000) return sign | 0x7e00;
   if (abs >= 0x47800000) return sign | 0x7c00;
   if (abs < 0x38800000) {
-    // Subnormal half: count in units of 2^-24; the float product is exact, so rounding happens once.
+    // A subnormal half counts units of 2^-24. The product is exact in floats, so rounding happens once.
     const units = Math.abs(value) * 2 ** 24;
     const floor = Math.floor(units);
     const rest = units - floor;

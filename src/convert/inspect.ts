@@ -1,8 +1,4 @@
-/**
- * What a model folder holds, after checking every file against the manifest.
- *
- * Knows: the manifest and the graphs' weight tables. Must not know: how a report is printed (command).
- */
+/** Reports the content of a model folder after checking every file against the manifest. */
 import path from 'node:path';
 import type { Manifest, StageEntry } from '../model/manifest.js';
 import { loadManifest, verifyFiles } from '../model/manifest-io.js';
@@ -11,7 +7,7 @@ import { externalTensors } from '../model/onnx-weights.js';
 export interface GraphReport {
   file: string;
   tensors: number;
-  /** Bytes of the weights it reads, uncompressed; shared tensors count in every graph that reads them. */
+  /** Bytes of the weights that the graph reads, uncompressed; a shared tensor counts in each of its graphs. */
   bytes: number;
 }
 

@@ -1,8 +1,4 @@
-/**
- * What a conversion can be asked for, and the rules that need no source model.
- *
- * Knows: options. Must not know: command lines, formats, graphs.
- */
+/** Options of a conversion, and the rules that need no source model. */
 import path from 'node:path';
 import { Value } from 'typebox/value';
 import { SERVE_OPTIONS } from '../config.js';
@@ -15,25 +11,25 @@ export interface ConvertOptions {
   /** GGUF file or Hugging Face folder. */
   source: string;
   out: string;
-  /** Trunk layers after which a sequence may leave; without it the exits that the source declares, else full depth. */
+  /** Trunk layers after which a sequence may exit. Default: the exits that the source declares, or full depth. */
   exits?: number[];
-  /** Preferred first. fp16 stands alone: it changes the type of the KV cache. */
+  /** Preferred first. fp16 stands alone, because it changes the type of the KV cache. */
   kernels: readonly KernelName[];
-  /** Weights per scale of int4; 32 without it. */
+  /** Weights per scale of int4. Default: 32. */
   block?: number;
   /** safetensors file of exit blocks; see exit-blocks.ts. */
   exitBlocks?: string;
-  /** safetensors file of second moments for levelling and GPTQ, and of ranges of keys and values; see calibration.ts. */
+  /** safetensors file of second moments (smoothing, GPTQ) and of ranges of keys and values; see calibration.ts. */
   calibration?: string;
-  /** Elements of the KV cache: int8 needs the ranges of a calibration. float without it. */
+  /** Elements of the KV cache; int8 needs the ranges of a calibration. Default: float. */
   kv?: 'float' | 'int8';
-  /** JSON file of measured quality per exit, for the manifest; see quality.ts. */
+  /** JSON file of measured quality per exit, copied to the manifest; see quality.ts. */
   quality?: string;
-  /** What keeps answers of the exits below full depth from looping: multiplier, base, allowed length. */
+  /** DRY rule against loops at the exits below full depth: multiplier, base, allowed length. */
   dry?: readonly number[];
   /**
-   * Bits of information in each byte of embedding and head, 5 to 8: all 8, or fewer to compress better. A fraction is
-   * fine, 6.8 bits are 2^6.8 levels. 8 without it.
+   * Bits of information in each byte of embedding and head, 5 to 8; fewer bits compress better. A fraction is allowed:
+   * 6.8 bits are 2^6.8 levels. Default: 8.
    */
   headBits?: number;
   /** The same for each byte of w8a8 weights. */
@@ -42,13 +38,13 @@ export interface ConvertOptions {
   compress: boolean;
   /** Replace an existing model folder. */
   force: boolean;
-  /** Name in the manifest; without it the output folder's. */
+  /** Name in the manifest. Default: the name of the output folder. */
   name?: string;
-  /** Ends the conversion, which then throws the signal's reason and leaves no output. */
+  /** Stops the conversion, which then throws the abort reason and leaves no output. */
   signal?: AbortSignal;
 }
 
-/** Throws ConvertError bad_option that names option, rule and value. */
+/** Throws ConvertError bad_option with the option, the rule and the value. */
 export function checkOptions(options: ConvertOptions): void {
   checkKernels(options);
   checkUsed(options);
@@ -56,18 +52,18 @@ export function checkOptions(options: ConvertOptions): void {
 }
 
 /**
- * What requests call the model: the name that was given, or the output folder's.
- * @throws ConvertError bad_option where that folder's is no name of a model
+ * The model name that requests use: `name`, or the name of the output folder.
+ * @throws ConvertError bad_option if the folder's name is not a valid model name
  */
 export function nameOf({ name, out }: ConvertOptions): string {
   const { kind } = SERVE_OPTIONS.modelName;
   const own = name ?? path.basename(path.resolve(out));
   if (kind.parse(own) !== undefined) return own;
-  const got = name === undefined ? `none, and the folder's, ${own}, is no such name` : own;
+  const got = name === undefined ? `none, and the folder's name ${own} does not match` : own;
   throw new ConvertError('bad_option', `--name must be ${kind.rule}, got ${got}`);
 }
 
-/** No option without effect. */
+/** Rejects an option without effect. */
 function checkUsed({ kernels, block, headBits, weightBits, calibration, kv }: ConvertOptions): void {
   const bytes = kernels.includes('w8a8');
   const blocks = kernels.includes('int4');
@@ -87,9 +83,12 @@ function checkUsed({ kernels, block, headBits, weightBits, calibration, kv }: Co
 function checkKernels({ kernels, block = DEFAULT_BLOCK, headBits = 8, weightBits = 8 }: ConvertOptions): void {
   if (kernels.length === 0) throw new ConvertError('bad_option', '--kernels must name at least one kernel');
   if (new Set(kernels).size !== kernels.length)
-    throw new ConvertError('bad_option', `--kernels names one twice: ${kernels.join(',')}`);
+    throw new ConvertError('bad_option', `--kernels must name each kernel once, got ${kernels.join(',')}`);
   if (kernels.includes('fp16') && kernels.length > 1)
-    throw new ConvertError('bad_option', `--kernels fp16 can't be combined with others, got ${kernels.join(',')}`);
+    throw new ConvertError(
+      'bad_option',
+      `--kernels fp16 can't be combined with other kernels, got ${kernels.join(',')}`,
+    );
   if (![16, 32, 64, 128, 256].includes(block))
     throw new ConvertError('bad_option', `--block must be 16, 32, 64, 128 or 256, got ${block}`);
   for (const [name, bits] of [
@@ -102,7 +101,7 @@ function checkKernels({ kernels, block = DEFAULT_BLOCK, headBits = 8, weightBits
 
 /**
  * The manifest's rule against loops.
- * @throws ConvertError bad_option for one that is none, or that no exit would carry
+ * @throws ConvertError bad_option if the rule is invalid, or no exit is below full depth
  */
 export function dryRule({ dry }: ConvertOptions, exits: readonly number[]): Dry | undefined {
   if (dry === undefined) return undefined;

@@ -1,21 +1,17 @@
-/**
- * Measured quality of the exits, from a JSON file: {"10": {"kl": 1.2, "agreement": 0.55}, ...}.
- *
- * Knows: that file. Must not know: how quality is measured.
- */
+/** Reads the measured quality of the exits from a JSON file: {"10": {"kl": 1.2, "agreement": 0.55}, ...}. */
 import { readFileSync } from 'node:fs';
 import Type, { type Static } from 'typebox';
 import { Quality } from '../model/manifest.js';
 import { validationMessage } from '../util/validation-message.js';
 import { ConvertError } from './errors.js';
 
-// A key that is spelt wrong would leave the router without its figure.
+// A misspelt key would leave the router without its figure, so unknown keys are an error.
 const QualityFile = Type.Record(
   Type.String({ pattern: '^[1-9][0-9]*$' }),
   Type.Object(Quality.properties, { additionalProperties: false }),
 );
 
-/** Quality by exit layer. Throws where the file is malformed or names a layer that is no exit. */
+/** Quality by exit layer. Throws ConvertError if the file is malformed or names a layer that is not an exit. */
 export function readQuality(file: string, exits: readonly number[]): ReadonlyMap<number, Quality> {
   let json: unknown;
   try {
@@ -30,6 +26,6 @@ export function readQuality(file: string, exits: readonly number[]): ReadonlyMap
   );
   for (const [layer] of entries)
     if (!exits.includes(layer))
-      throw new ConvertError('bad_exits', `${file}: ${layer} is none of the exits ${exits.join(', ')}`);
+      throw new ConvertError('bad_exits', `${file}: ${layer} is not one of the exits ${exits.join(', ')}`);
   return new Map(entries);
 }

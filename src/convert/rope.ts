@@ -1,13 +1,12 @@
 /**
- * Rotary position embedding: frequencies with llama3 scaling, and the cosine and sine tables of a context.
- *
- * Knows: RoPE as transformers computes it (modeling_rope_utils.py). Must not know: graphs, files.
+ * Rotary position embedding as transformers computes it (modeling_rope_utils.py): frequencies with llama3 scaling, and
+ * the cosine and sine tables of a context.
  */
 import type { Architecture } from '../model/manifest.js';
 
 type Scaling = NonNullable<Architecture['ropeScaling']>;
 
-/** Inverse frequency of each of the headDim / 2 rotary pairs, in 32-bit floats as transformers has them. */
+/** Inverse frequency of each of the headDim / 2 rotary pairs, rounded to 32-bit floats as in transformers. */
 export function inverseFrequencies(headDim: number, theta: number, scaling: Scaling | null): Float32Array {
   return Float32Array.from({ length: headDim / 2 }, (_, i) => {
     const frequency = Math.fround(1 / Math.fround(theta ** ((2 * i) / headDim)));
@@ -15,7 +14,7 @@ export function inverseFrequencies(headDim: number, theta: number, scaling: Scal
   });
 }
 
-/** By how much llama3 scaling divides a frequency: 1 for short wavelengths, `factor` for long ones, smooth between. */
+/** The divisor of llama3 scaling for a frequency: 1 for short wavelengths, `factor` for long ones, smooth between. */
 export function llama3Factor(frequency: number, scaling: Scaling): number {
   const wavelength = (2 * Math.PI) / frequency;
   const { factor, lowFreqFactor, highFreqFactor, originalContext } = scaling;
@@ -25,7 +24,7 @@ export function llama3Factor(frequency: number, scaling: Scaling): number {
   return 1 / ((1 - smooth) / factor + smooth);
 }
 
-/** Tables [context, headDim / 2]; the angle is a 32-bit product, as transformers computes it. */
+/** Tables [context, headDim / 2]. The angle is a 32-bit product, as in transformers. */
 export function ropeTables(arch: Architecture): { cos: Float32Array; sin: Float32Array } {
   const frequencies = inverseFrequencies(arch.headDim, arch.ropeTheta, arch.ropeScaling);
   const width = frequencies.length;

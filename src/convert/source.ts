@@ -1,20 +1,19 @@
 /**
- * What every source format is to the converter: an architecture, a tokenizer, and rows of named weights.
- *
- * Knows: Hugging Face's tensor names, which all formats are mapped to. Must not know: any file format, ONNX.
+ * The converter's view of a source model: an architecture, a tokenizer, and rows of named weights. All formats map
+ * their tensor names to those of Hugging Face.
  */
 import type { Architecture } from '../model/manifest.js';
 
-/** A weight on disk. Rows are read on demand, so that a tensor never has to fit in memory as floats. */
+/** A weight on disk. Rows are read on demand: a tensor need not fit in memory as floats. */
 export interface SourceTensor {
   readonly name: string;
   /** [N] or [N, K], row major. */
   readonly shape: readonly number[];
-  /** Rows [start, start + count) as floats (a 1-D tensor is one row of N); fails on NaN and infinity. */
+  /** Rows [start, start + count) as floats; a 1-D tensor is one row of N. Throws on NaN and infinity. */
   rows(start: number, count: number): Float32Array;
 }
 
-/** Text files to put beside the graphs, and the ids the engine needs. */
+/** Text files of a model folder, and the token ids that the engine needs. */
 export interface SourceTokenizer {
   /** Content of tokenizer.json for @huggingface/tokenizers. */
   json: string;
@@ -32,7 +31,7 @@ export interface ModelSource {
   readonly origin: string;
   /** Exits that the source itself declares. */
   readonly exits: readonly number[] | null;
-  /** Every weight of the source, except those that repeat what the architecture says. */
+  /** All weights of the source, except tensors that follow from the architecture. */
   readonly names: readonly string[];
   /** Throws ConvertError missing_tensor. */
   tensor(name: string): SourceTensor;
@@ -60,5 +59,5 @@ export const EMBEDDING = 'model.embed_tokens.weight';
 export const FINAL_NORM = 'model.norm.weight';
 export const HEAD = 'lm_head.weight';
 
-/** The prefix of a trunk layer's names. */
+/** The prefix of the tensor names of a trunk layer. */
 export const trunkLayer = (index: number): string => `model.layers.${index}.`;

@@ -1,14 +1,10 @@
-/**
- * The warning that belongs to a folder with early exits of which nothing says that they answer well.
- *
- * Knows: the manifest. Must not know: how a conversion runs, how warnings are printed (command).
- */
+/** The warning about early exits of unknown quality. */
 import type { Manifest } from '../model/manifest.js';
 
 /**
- * An exit with a block was tuned, and one with a measured agreement is known; of any other the router takes its share of
- * the layers as its quality, and sends requests there that a model never tuned for it answers with gibberish.
- * @returns null where there is no such exit below full depth
+ * An exit with a block was tuned, and an exit with a measured agreement is known. For any other exit the router assumes
+ * a quality of its share of the layers. A model that was not tuned for that exit answers there with gibberish.
+ * @returns null if every exit below full depth is known
  */
 export function unknownExitsWarning({ exits }: Pick<Manifest, 'exits'>): string | null {
   const unknown = exits.slice(0, -1).filter(({ block, quality }) => block === null && quality.agreement === undefined);
@@ -16,7 +12,7 @@ export function unknownExitsWarning({ exits }: Pick<Manifest, 'exits'>): string 
   const layers = unknown.map(({ layer }) => layer).join(', ');
   return (
     `exits without a block and without a measured quality: ${layers}. Unless the model was tuned for them, answers from ` +
-    'there make no sense, and requests with a budget are sent there all the same. Measure the folder (npm run ' +
+    'these exits make no sense, and the router still sends requests with a budget there. Measure the folder (npm run ' +
     'bench:quality) and convert again with --quality, or convert without --exits'
   );
 }

@@ -1,16 +1,14 @@
 /**
- * A linear layer's weight as the kernels see it: row blocks of one or more source tensors on top of each other
- * (fused QKV, fused gate and up).
- *
- * Knows: shapes. Must not know: file formats, kernels.
+ * A linear layer's weight as the kernels see it: rows of one or more source tensors, stacked (fused QKV, fused gate
+ * and up).
  */
 import type { SourceTensor } from './source.js';
 
-/** Floats per piece when a tensor is streamed: 32 MB. */
+/** Floats per piece of a streamed tensor: 32 MB. */
 const PIECE = 1 << 23;
 
 export interface LinearWeight {
-  /** Model-wide unique prefix of its initializers, e.g. `layers.3.qkv`. */
+  /** Prefix of its initializers, unique in the model, e.g. `layers.3.qkv`. */
   name: string;
   /** Outputs (rows). */
   n: number;
@@ -20,12 +18,12 @@ export interface LinearWeight {
   pieces(): Iterable<{ start: number; count: number; data: Float32Array }>;
 }
 
-/** A tensor times a number. */
+/** Multiplies a tensor by a number. */
 export function scaled(tensor: SourceTensor, factor: number): SourceTensor {
   return { ...tensor, rows: (start, count) => tensor.rows(start, count).map((value) => value * factor) };
 }
 
-/** A tensor [N, K] or [K] whose columns are multiplied by factors [K]; null changes nothing. */
+/** Multiplies the columns of a tensor [N, K] or [K] by factors [K]; null changes nothing. */
 export function scaledColumns(tensor: SourceTensor, factors: Float32Array | null): SourceTensor {
   if (factors === null) return tensor;
   const k = factors.length;
@@ -35,7 +33,7 @@ export function scaledColumns(tensor: SourceTensor, factors: Float32Array | null
   };
 }
 
-/** A tensor [N, K] whose rows are multiplied by factors [N]; null changes nothing. */
+/** Multiplies the rows of a tensor [N, K] by factors [N]; null changes nothing. */
 export function scaledRows(tensor: SourceTensor, factors: Float32Array | null): SourceTensor {
   if (factors === null) return tensor;
   const k = tensor.shape[1] ?? 1;

@@ -1,11 +1,7 @@
-/**
- * A conversion computes for minutes without waiting for anything: here it lets the process notice signals.
- *
- * Knows: abort signals. Must not know: who aborts, and why.
- */
+/** Lets the process notice signals: a conversion computes for minutes without a pause. */
 import { setImmediate as othersRan } from 'node:timers/promises';
 
-/** Lets events be handled. Throws the reason of a signal that is aborted by then. */
+/** Lets the event loop run once. Throws the abort reason if the signal is aborted. */
 export async function yieldToEventLoop(signal: AbortSignal | undefined): Promise<void> {
   await othersRan();
   signal?.throwIfAborted();

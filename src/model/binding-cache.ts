@@ -1,29 +1,32 @@
-/** Bindings by what they bind, made when first asked for. Must not know: what they bind. */
+/** Caches bindings by key; a binding is made on its first run. */
 import type { Binding } from '../runtime/session.js';
 
 export class BindingCache {
   readonly #bindings = new Map<string, Pick<Binding, 'run' | 'dispose'>>();
+  readonly #most: number;
 
-  /** @param most kept at once: past that all are made anew, since each holds memory outside JavaScript */
-  constructor(private readonly most = Infinity) {}
+  /** @param most bindings to keep: a new one beyond them disposes all, since each holds memory outside JavaScript */
+  constructor(most = Infinity) {
+    this.#most = most;
+  }
 
-  /** Runs the binding of this key. */
+  /** Runs the binding of a key, and makes it if the cache lacks it. */
   run(key: string, make: () => Pick<Binding, 'run' | 'dispose'>): void {
     let binding = this.#bindings.get(key);
     if (!binding) {
-      if (this.#bindings.size >= this.most) this.dispose();
+      if (this.#bindings.size >= this.#most) this.dispose();
       binding = make();
       this.#bindings.set(key, binding);
     }
     binding.run();
   }
 
-  /** Frees all of them; the cache goes on empty. */
+  /** Frees all bindings; the cache stays usable. */
   dispose(): void {
     for (const binding of this.#bindings.values()) binding.dispose();
     this.#bindings.clear();
   }
 }
 
-/** How many are kept where there may be one for each range of rows: these grow with the square of the rows. */
+/** Bindings to keep if each range of rows may have one: their number grows with the square of the rows. */
 export const MAX_RANGES = 128;

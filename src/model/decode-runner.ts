@@ -1,9 +1,8 @@
 /**
- * One position for each of the slots [0, n): the batch of a decode step, stage by stage.
+ * Runs one position for each of the slots [0, n): the batch of a decode step, stage by stage.
  *
- * Knows: buffers and bindings. Row r of every buffer is slot r. Stage s reads buffer s % 2 and writes the other, so
- * the batch may shrink from stage to stage (a cascade) without moving a row.
- * Must not know: which rows are valid; a row that is not computes into a position that nobody reads.
+ * Row r of every buffer is slot r. Stage s reads buffer s % 2 and writes the other one, so the batch may shrink from
+ * stage to stage without moving a row. A row without a valid position computes into an unused one.
  */
 import type { Binding } from '../runtime/session.js';
 import { hostI32, hostI64, Tensor } from '../runtime/tensor.js';
@@ -12,9 +11,9 @@ import type { KernelName } from './manifest.js';
 import type { Stage, StagedModel } from './staged-model.js';
 
 export class DecodeRunner {
-  /** Token ids of the rows, written by the caller. */
+  /** Token ids of the rows; the caller writes them. */
   readonly ids: BigInt64Array;
-  /** Positions before this one, for each row: what GroupQueryAttention calls seqlens_k. Written by the caller. */
+  /** Earlier positions of each row, seqlens_k of GroupQueryAttention; the caller writes them. */
   readonly pasts: Int32Array;
   readonly #ids;
   readonly #pasts;
@@ -23,8 +22,10 @@ export class DecodeRunner {
   readonly #blockOut: bigint;
   readonly #bindings = new BindingCache();
   readonly #blockBindings = new BindingCache(MAX_RANGES);
+  readonly #model: StagedModel;
 
-  constructor(private readonly model: StagedModel) {
+  constructor(model: StagedModel) {
+    this.#model = model;
     const { maxRows } = model.limits;
     this.#ids = hostI64(maxRows);
     this.#pasts = hostI32(maxRows);
@@ -35,20 +36,20 @@ export class DecodeRunner {
     this.#blockOut = model.device.alloc(bytes);
   }
 
-  /** Where row `row` of boundary `boundary` lies after the stage before it ran. */
+  /** Address of a row's state at a boundary, after the stage before the boundary ran. */
   hidden(boundary: number, row: number): bigint {
-    return this.#hidden[boundary % 2 === 0 ? 0 : 1] + BigInt(row * this.model.hiddenBytes);
+    return this.#hidden[boundary % 2 === 0 ? 0 : 1] + BigInt(row * this.#model.hiddenBytes);
   }
 
-  /** Where an exit block's output for a row lies. */
+  /** Address of an exit block's output for a row. */
   blockOutput(row: number): bigint {
-    return this.#blockOut + BigInt(row * this.model.hiddenBytes);
+    return this.#blockOut + BigInt(row * this.#model.hiddenBytes);
   }
 
-  /** ids -> boundary 0 for rows [0, rows). */
+  /** Computes boundary 0 from `ids` for rows [0, rows). */
   embed(rows: number): void {
     this.#bindings.run(`embed/${rows}`, () => {
-      const { model } = this;
+      const model = this.#model;
       return model.embed.bind({
         hostInputs: { ids: this.#host(this.#ids.address, [rows, 1], 'i64') },
         inputs: {},
@@ -57,17 +58,17 @@ export class DecodeRunner {
     });
   }
 
-  /** Trunk stage `index` over rows [0, rows). @param longest the greatest past of these rows */
+  /** Runs a trunk stage over rows [0, rows). @param longest the greatest past of these rows */
   stage(index: number, kernel: KernelName, rows: number, longest: number): void {
     this.#total.data[0] = longest + 1;
     this.#bindings.run(`${index}/${kernel}/${rows}`, () => {
-      const stage = this.model.stages[index];
+      const stage = this.#model.stages[index];
       if (!stage) throw new RangeError(`stage ${index} does not exist`);
       return this.#bind(stage, kernel, 0, rows, this.hidden(index, 0), this.hidden(index + 1, 0));
     });
   }
 
-  /** An exit block over rows [first, first + rows), from its boundary to `blockOutput`. */
+  /** Runs an exit block over rows [first, first + rows), from its boundary to `blockOutput`. */
   block(block: Stage, kernel: KernelName, first: number, rows: number, longest: number): void {
     this.#total.data[0] = longest + 1;
     this.#blockBindings.run(`${block.entry.name}/${kernel}/${first}/${rows}`, () => {
@@ -95,7 +96,7 @@ export class DecodeRunner {
   }
 
   #rows(address: bigint, rows: number): Tensor {
-    const { environment, device, manifest } = this.model;
+    const { environment, device, manifest } = this.#model;
     return new Tensor(
       environment,
       device.memoryInfo,
@@ -106,7 +107,7 @@ export class DecodeRunner {
   }
 
   #host(address: bigint, dims: readonly number[], type: 'i32' | 'i64'): Tensor {
-    const { environment } = this.model;
+    const { environment } = this.#model;
     return new Tensor(environment, environment.hostMemory, address, dims, type);
   }
 }

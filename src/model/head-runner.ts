@@ -1,18 +1,14 @@
-/**
- * From hidden states to what sampling needs: logits stay on the device, the host gets the top of them.
- *
- * Knows: the head, select and argmax graphs. Must not know: sampling rules, sequences.
- */
+/** Runs the head, select and argmax graphs. Logits stay on the device; the host reads only the top K. */
 import { hostF32, hostI64, Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
 import type { StagedModel } from './staged-model.js';
 
-/** Views of one row, valid until the next run. */
+/** Views of one row, valid until the next run of `select`. */
 export interface SelectedRow {
-  /** The K largest logits, falling. */
+  /** The K largest logits, in descending order. */
   readonly values: Float32Array;
   readonly ids: BigInt64Array;
-  /** log-sum-exp of all logits, and of all logits times the row's inverse temperature. */
+  /** log-sum-exp of all logits (`lse`), and of all logits times the row's inverse temperature (`lseT`). */
   readonly lse: number;
   readonly lseT: number;
   /** Logit of the row's target. */
@@ -20,7 +16,7 @@ export interface SelectedRow {
 }
 
 export class HeadRunner {
-  /** Norm table rows, inverse temperatures and targets of the rows, written by the caller. */
+  /** Norm table rows, inverse temperatures and targets of the rows; the caller writes them. */
   readonly norms: BigInt64Array;
   readonly inverseTemperatures: Float32Array;
   readonly targets: BigInt64Array;
@@ -39,8 +35,10 @@ export class HeadRunner {
   readonly #targetValues;
   readonly #bindings = new BindingCache();
   readonly #selects = new BindingCache(MAX_RANGES);
+  readonly #model: StagedModel;
 
-  constructor(private readonly model: StagedModel) {
+  constructor(model: StagedModel) {
+    this.#model = model;
     const { maxRows } = model.limits;
     const { topK, architecture } = model.manifest;
     this.#hidden = model.device.alloc(maxRows * model.hiddenBytes);
@@ -60,17 +58,17 @@ export class HeadRunner {
     this.argmaxIds = this.#argmax.data;
   }
 
-  /** Where row `row`'s hidden state goes before `logits`. */
+  /** Address for a row's hidden state; the caller writes it there before `logits`. */
   input(row: number): bigint {
-    return this.#hidden + BigInt(row * this.model.hiddenBytes);
+    return this.#hidden + BigInt(row * this.#model.hiddenBytes);
   }
 
   /** Computes the logits of rows [0, rows). */
   logits(rows: number): void {
-    const { environment, device, manifest } = this.model;
+    const { environment, device, manifest } = this.#model;
     const { hidden, vocab } = manifest.architecture;
     this.#bindings.run(`head/${rows}`, () =>
-      this.model.head.bind({
+      this.#model.head.bind({
         hostInputs: { norm: this.#host(this.#norms.address, [rows], 'i64') },
         inputs: {
           hidden: new Tensor(environment, device.memoryInfo, this.#hidden, [rows, hidden], manifest.floatType),
@@ -81,18 +79,18 @@ export class HeadRunner {
   }
 
   /**
-   * Logits of rows [0, rows), whose hidden states lie one after another at `states`, under one norm of the table: how a
-   * text is scored.
+   * Computes the logits of rows [0, rows) to score a text. Their hidden states are contiguous at `states`, and all rows
+   * use one norm of the table.
    */
   logitsOf(states: bigint, rows: number, norm: number): void {
-    this.model.device.copy(this.input(0), states, rows * this.model.hiddenBytes);
+    this.#model.device.copy(this.input(0), states, rows * this.#model.hiddenBytes);
     this.norms.fill(BigInt(norm), 0, rows);
     this.logits(rows);
   }
 
-  /** Lowers single logits of a row, for `argmax` and `select` after it. @param amounts by token id */
+  /** Lowers single logits of a row for the next `argmax` and `select`. @param amounts by token id */
   applyPenalties(row: number, amounts: ReadonlyMap<number, number>): void {
-    const { device, manifest } = this.model;
+    const { device, manifest } = this.#model;
     const logit = new Float32Array(1);
     const bytes = new Uint8Array(logit.buffer);
     for (const [id, amount] of amounts) {
@@ -103,10 +101,10 @@ export class HeadRunner {
     }
   }
 
-  /** Most likely ids of rows [0, rows), into `argmaxIds`. */
+  /** Writes the most likely ids of rows [0, rows) to `argmaxIds`. */
   argmax(rows: number): void {
     this.#bindings.run(`argmax/${rows}`, () =>
-      this.model.argmax.bind({
+      this.#model.argmax.bind({
         hostInputs: {},
         inputs: { logits: this.#logitRows(0, rows) },
         outputs: { ids: this.#host(this.#argmax.address, [rows], 'i64') },
@@ -114,13 +112,13 @@ export class HeadRunner {
     );
   }
 
-  /** Tops of rows [first, first + rows); read them with `selected`. */
+  /** Selects the top K of rows [first, first + rows); read them with `selected`. */
   select(first: number, rows: number): void {
-    const { topK } = this.model.manifest;
+    const { topK } = this.#model.manifest;
     const at = (address: bigint, elementBytes: number, perRow = 1): bigint =>
       address + BigInt(first * elementBytes * perRow);
     this.#selects.run(`${first}/${rows}`, () =>
-      this.model.select.bind({
+      this.#model.select.bind({
         hostInputs: {
           inv_temperature: this.#host(at(this.#inverseTemperatures.address, 4), [rows, 1], 'f32'),
           targets: this.#host(at(this.#targets.address, 8), [rows, 1], 'i64'),
@@ -137,9 +135,9 @@ export class HeadRunner {
     );
   }
 
-  /** What `select` found for a row. */
+  /** The result of `select` for a row. */
   selected(row: number): SelectedRow {
-    const { topK } = this.model.manifest;
+    const { topK } = this.#model.manifest;
     return {
       values: this.#values.data.subarray(row * topK, (row + 1) * topK),
       ids: this.#ids.data.subarray(row * topK, (row + 1) * topK),
@@ -149,11 +147,11 @@ export class HeadRunner {
     };
   }
 
-  /** All logits of a row, copied to the host: only for requests that need more than the top. */
+  /** Copies all logits of a row to the host, for requests that need more than the top K. */
   fullLogits(row: number): Float32Array {
-    const { vocab } = this.model.manifest.architecture;
+    const { vocab } = this.#model.manifest.architecture;
     const logits = new Float32Array(vocab);
-    this.model.device.read(this.#logits + BigInt(row * vocab * 4), new Uint8Array(logits.buffer));
+    this.#model.device.read(this.#logits + BigInt(row * vocab * 4), new Uint8Array(logits.buffer));
     return logits;
   }
 
@@ -163,13 +161,13 @@ export class HeadRunner {
   }
 
   #logitRows(first: number, rows: number): Tensor {
-    const { environment, device, manifest } = this.model;
+    const { environment, device, manifest } = this.#model;
     const { vocab } = manifest.architecture;
     return new Tensor(environment, device.memoryInfo, this.#logits + BigInt(first * vocab * 4), [rows, vocab], 'f32');
   }
 
   #host(address: bigint, dims: readonly number[], type: 'f32' | 'i64'): Tensor {
-    const { environment } = this.model;
+    const { environment } = this.#model;
     return new Tensor(environment, environment.hostMemory, address, dims, type);
   }
 }

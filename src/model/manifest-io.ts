@@ -1,8 +1,4 @@
-/**
- * Reads a model folder's manifest and checks its files.
- *
- * Knows: manifest.json on disk. Must not know: what the files are for.
- */
+/** Reads the manifest of a model folder and checks the files. */
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
@@ -13,10 +9,10 @@ import { Manifest, MANIFEST_VERSION, type FileEntry } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
 
-/** Parses and validates; the error names the file and the field, or says what a model folder is. */
+/** Parses and validates the manifest. An error names the file and the field. */
 export function loadManifest(dir: string): Manifest {
   const file = path.join(dir, MANIFEST_FILE);
-  // A GGUF file or a Hugging Face folder is the likeliest mistake.
+  // A GGUF file or a Hugging Face folder is the likeliest mistake, so the error explains how to convert it.
   if (existsSync(dir) && !existsSync(file))
     throw new Error(`${dir} is not a model folder (it has no ${MANIFEST_FILE}); \`sortie convert\` makes one`);
   let json: unknown;
@@ -36,7 +32,7 @@ export function loadManifest(dir: string): Manifest {
   return manifest;
 }
 
-/** What a manifest that was edited by hand has out of order: it would be served, by the wrong layers. */
+/** Finds an inconsistency of an edited manifest, which would serve the wrong layers; null if there is none. */
 function disorderOf({ stages, exits }: Manifest): string | null {
   if (exits.length !== stages.length) return `/exits must be one for each of the ${stages.length} stages`;
   let before = 0;
@@ -50,7 +46,7 @@ function disorderOf({ stages, exits }: Manifest): string | null {
   return null;
 }
 
-/** Size and SHA-256 of a file, streamed. @throws the reason of the signal where it is aborted */
+/** Size and SHA-256 of a file, streamed. @throws the abort reason of the signal */
 export async function describeFile(dir: string, name: string, signal?: AbortSignal): Promise<FileEntry> {
   const file = path.join(dir, name);
   const hash = createHash('sha256');
@@ -59,8 +55,8 @@ export async function describeFile(dir: string, name: string, signal?: AbortSign
 }
 
 /**
- * Compares every listed file with its size and SHA-256; the error names the first that differs.
- * @param signal ends it: large models take minutes
+ * Compares every listed file with its size and SHA-256; the error names the first file that differs.
+ * @param signal aborts the check, which takes minutes for a large model
  */
 export async function verifyFiles(dir: string, manifest: Manifest, signal?: AbortSignal): Promise<void> {
   for (const entry of manifest.files) {

@@ -1,27 +1,28 @@
 /**
- * The manifest of a model folder: what the converter writes and what engine, router and gateway read.
+ * The manifest of a model folder. The converter writes it; engine, router and gateway read it.
  *
- * Knows: the shape of manifest.json and the names of the graphs' inputs and outputs.
- * Must not know: how graphs are built (convert) or run (runtime, engine).
+ * Graph contract for every device. FLOAT is f32 for CPU kernels and f16 for the fp16 kernel. KV is FLOAT, or i8 with a
+ * scale per channel inside the graph (kvType).
  *
- * Graph contract, for every device (FLOAT is f32 on CPU kernels, f16 for the fp16 kernel):
- * - embed   ids i64 [B,S]                                      -> hidden FLOAT [B,S,H]
- * - stage   hidden FLOAT [B,S,H], seqlens_k i32 [B] (length - 1 of each row, this call's positions included),
- *           total_len i32 [1] (the longest row's length), past_k_I / past_v_I KV [B,KV,capacity,D]
- *                                                              -> hidden_out FLOAT [B,S,H], present_k_I / present_v_I
- *           I counts the stage's own layers from 0; past and present are bound to the same memory. KV is FLOAT, or
- *           i8 with a scale per channel inside the graph (kvType).
- * - head    hidden FLOAT [N,H], norm i64 [N] (which row of the norm table: 0 is the shared final norm)
- *                                                              -> logits f32 [N,V]
+ * - embed   ids i64 [B,S] -> hidden FLOAT [B,S,H]
+ * - stage   hidden FLOAT [B,S,H], seqlens_k i32 [B], total_len i32 [1], past_k_I, past_v_I KV [B,KV,capacity,D]
+ *           -> hidden_out FLOAT [B,S,H], present_k_I, present_v_I KV [B,KV,capacity,D]
+ * - head    hidden FLOAT [N,H], norm i64 [N] -> logits f32 [N,V]
  * - select  logits f32 [N,V], inv_temperature f32 [N,1], targets i64 [N,1]
- *                 -> top_values f32 [N,K], top_ids i64 [N,K] (by falling logit, K = min(64, V)),
- *                    lse f32 [N,1] (log-sum-exp of logits), lse_t f32 [N,1] (of logits * inv_temperature),
- *                    target_values f32 [N,1] (logits[targets])
- * - argmax  logits f32 [N,V]                                   -> ids i64 [N]
+ *           -> top_values f32 [N,K], top_ids i64 [N,K], lse f32 [N,1], lse_t f32 [N,1], target_values f32 [N,1]
+ * - argmax  logits f32 [N,V] -> ids i64 [N]
+ *
+ * - seqlens_k is the length of each row minus 1, positions of this call included. total_len is the longest length.
+ * - I counts the layers of the stage from 0. past and present are bound to the same memory.
+ * - norm is a row of the norm table; row 0 is the shared final norm.
+ * - top_values are the K = min(64, V) largest logits in descending order. target_values are logits[targets].
+ * - lse is the log-sum-exp of the logits, and lse_t that of logits * inv_temperature.
+ *
+ * Must not know: how graphs are built (convert) or run (runtime, engine).
  */
 import Type, { type Static } from 'typebox';
 
-/** Bumped whenever a reader of an older version would misread a folder: 2 has KV caches of bytes. */
+/** Increased when a reader of an older version would misread a folder. Version 2 adds int8 KV caches. */
 export const MANIFEST_VERSION = 2;
 
 export const KernelName = Type.Union([
@@ -49,7 +50,7 @@ export const Architecture = Type.Object({
   headDim: Type.Integer({ minimum: 1 }),
   ffn: Type.Integer({ minimum: 1 }),
   vocab: Type.Integer({ minimum: 1 }),
-  /** Most positions of a sequence, prompt and answer together. */
+  /** Most positions of a sequence: prompt and answer together. */
   context: Type.Integer({ minimum: 1 }),
   normEps: Type.Number(),
   ropeTheta: Type.Number(),
@@ -59,37 +60,37 @@ export const Architecture = Type.Object({
 });
 export type Architecture = Static<typeof Architecture>;
 
-/** Measured against the untouched base's full depth (training/evaluate); absent where nobody measured. */
+/** Measured against the full depth of the untouched base model (training/evaluate); absent without a measurement. */
 export const Quality = Type.Object({
   /** Mean KL divergence from the base's full depth, nats per token. */
   kl: Type.Optional(Type.Number()),
-  /** Share of positions whose most likely token is the base's. The router ranks exits by it. */
+  /** Share of positions whose most likely token is the base model's. The router ranks exits by it. */
   agreement: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
 });
 export type Quality = Static<typeof Quality>;
 
 /**
- * How much less likely a token gets that would repeat what the answer has said: multiplier * base^(n - allowedLength)
- * off its logit where the n tokens before it, allowedLength or more, stand in the answer already with it behind them.
+ * DRY penalty against loops. A token is penalized if it would continue a repetition: the n >= allowedLength tokens
+ * before it already occur in the answer, followed by that token. Its logit loses multiplier * base^(n - allowedLength).
  */
 export const Dry = Type.Object({
-  /** 0 is off. */
+  /** 0 turns the penalty off. */
   multiplier: Type.Number({ minimum: 0, maximum: 100 }),
   base: Type.Number({ minimum: 1, maximum: 10 }),
   allowedLength: Type.Integer({ minimum: 1, maximum: 64 }),
 });
 export type Dry = Static<typeof Dry>;
 
-/** A share of the answers, and the tokens within which that share ends. */
+/** A share of the answers, and the number of tokens within which that share ends. */
 export const LengthQuantile = Type.Tuple([
   Type.Number({ exclusiveMinimum: 0, exclusiveMaximum: 1 }),
   Type.Integer({ minimum: 1 }),
 ]);
 export type LengthQuantile = Static<typeof LengthQuantile>;
 
-/** How long an exit's answers are, by kind of request (bench/lengths): rising shares with rising numbers of tokens. */
+/** Lengths of an exit's answers by kind of request (bench/lengths): increasing shares with increasing tokens. */
 export const Lengths = Type.Object({
-  /** Answers to chat messages that state no limit. Longer answers than the measurement's cap have no share here. */
+  /** Answers to chat messages without a limit. An answer beyond the cap of the measurement has no share here. */
   chat: Type.Array(LengthQuantile),
 });
 export type Lengths = Static<typeof Lengths>;
@@ -98,7 +99,7 @@ export const StageEntry = Type.Object({
   name: Type.String(),
   /** The boundary whose hidden states the stage reads: 0 is the embedding, b > 0 the output of trunk stage b - 1. */
   boundary: Type.Integer({ minimum: 0 }),
-  /** How many layers it runs, each with a KV cache of its own. */
+  /** Number of layers, each with a KV cache of its own. */
   layers: Type.Integer({ minimum: 1 }),
   /** Graph file of each kernel. */
   graphs: Type.Partial(
@@ -108,20 +109,20 @@ export const StageEntry = Type.Object({
 export type StageEntry = Static<typeof StageEntry>;
 
 export const ExitEntry = Type.Object({
-  /** The number a caller names: how many layers run for a token that leaves here, the exit block's own included. */
+  /** The number that clients name: the layers that run for a token at this exit, its exit block included. */
   layer: Type.Integer({ minimum: 1 }),
   /** Index of the last trunk stage; its output boundary is stage + 1. */
   stage: Type.Integer({ minimum: 0 }),
-  /** Exit block (a branch off the boundary), or null for the plain sorted model. */
+  /** Exit block, a branch off the boundary; null for an exit without one. */
   block: Type.Union([StageEntry, Type.Null()]),
   /** Row of the head's norm table. */
   norm: Type.Integer({ minimum: 0 }),
   quality: Quality,
-  /** What keeps its answers from looping where a request says nothing of repetition; absent: nothing does. */
+  /** DRY rule for requests that set no repetition parameter; absent: no rule. */
   dry: Type.Optional(Dry),
   /**
-   * What the router expects of answers' lengths until it has seen answers: `Lengths`, absent where nothing was measured.
-   * A folder with any other value is served without a prior (engine/length-prior.ts).
+   * Prior of answer lengths for the router (`Lengths`), until it has seen answers; absent without a measurement. A
+   * folder with any other value is served without a prior (engine/worker/length-prior.ts).
    */
   lengths: Type.Optional(Type.Unknown()),
 });
@@ -141,11 +142,11 @@ export const Manifest = Type.Object({
   licence: Type.String(),
   origin: Type.String(),
   architecture: Architecture,
-  /** Offered kernels, the preferred one first. */
+  /** Available kernels, the preferred one first. */
   kernels: Type.Array(KernelName, { minItems: 1 }),
   /** Element type of hidden states. */
   floatType: Type.Union([Type.Literal('f32'), Type.Literal('f16')]),
-  /** Element type of the KV cache; absent (version 1) it is floatType. */
+  /** Element type of the KV cache; if it is absent (version 1), floatType. */
   kvType: Type.Optional(Type.Union([Type.Literal('f32'), Type.Literal('f16'), Type.Literal('i8')])),
   embed: Type.String(),
   head: Type.String(),
@@ -158,7 +159,7 @@ export const Manifest = Type.Object({
   /** One exit per trunk stage, shallowest first; the last is full depth. */
   exits: Type.Array(ExitEntry, { minItems: 1 }),
   tokenizer: Type.String(),
-  /** File of the Jinja chat template, or null for a model that has none. */
+  /** File of the Jinja chat template; null for a model without one. */
   chatTemplate: Type.Union([Type.String(), Type.Null()]),
   bosToken: Type.Union([Type.Integer(), Type.Null()]),
   /** Ids that end an answer. */

@@ -1,11 +1,9 @@
 /**
- * The part of the ONNX protobuf schema that Sortie writes and reads, and an encoder and decoder for it.
- *
- * Knows: field names and numbers. Must not know: which graphs exist (convert) or what runs them (runtime).
+ * The part of the ONNX protobuf schema that Sortie writes and reads, with an encoder and a decoder.
  *
  * SCHEMA is taken from onnx.proto of ONNX 1.21 (https://github.com/onnx/onnx), whose header says:
  *   SPDX-License-Identifier: Apache-2.0, Copyright (c) ONNX Project Contributors.
- * Changed: messages and fields that no graph of ours uses are left out (a reader skips unknown fields).
+ * Changed: messages and fields that no graph of Sortie uses are left out (a reader skips unknown fields).
  */
 import protobuf from 'protobufjs';
 
@@ -80,7 +78,7 @@ message OperatorSetIdProto {
 
 const ModelProto = protobuf.parse(SCHEMA, { keepCase: true }).root.lookupType('onnx.ModelProto');
 
-/** TensorProto.DataType of the element types in use. */
+/** TensorProto.DataType of the element types that Sortie uses. */
 export const DATA_TYPE = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, f16: 10 } as const;
 export type DataType = keyof typeof DATA_TYPE;
 
@@ -126,14 +124,14 @@ export interface Model {
   graph: { name: string; node: Node[]; initializer: Tensor[]; input: ValueInfo[]; output: ValueInfo[] };
 }
 
-/** Serializes a model; deterministic. */
+/** Serializes a model; equal models give equal bytes. */
 export function encodeModel(model: Model): Uint8Array {
   return ModelProto.encode(ModelProto.fromObject(model)).finish();
 }
 
-/** Parses a serialized model; throws where the bytes are no protobuf message of this schema. */
+/** Parses a serialized model. Throws if the bytes are not a protobuf message of this schema. */
 export function decodeModel(bytes: Uint8Array): Model {
-  // arrays: every repeated field is present, so the result has the shape of Model.
+  // `arrays` fills in empty repeated fields, so the result has the shape of Model.
   return ModelProto.toObject(ModelProto.decode(bytes), {
     longs: Number,
     enums: String,

@@ -1,17 +1,13 @@
-/**
- * Where a graph's weights lie: reads the external-data table of an ONNX file.
- *
- * Knows: ONNX external data. Must not know: sessions or memory (runtime), how weights were made (convert).
- */
+/** Finds a graph's weights: reads the external-data table of an ONNX file. */
 import { readFileSync } from 'node:fs';
 import { DATA_SIZE, DATA_TYPE, decodeModel, type DataType } from './onnx-proto.js';
 
 export interface ExternalTensor {
-  /** Name of the initializer; unique in the model folder, so equal names in two graphs are the same bytes. */
+  /** Name of the initializer, unique in the model folder: equal names in two graphs are the same bytes. */
   name: string;
   dtype: DataType;
   dims: number[];
-  /** File name relative to the graph's folder; where the manifest lists `${location}.gz`, gunzip that. */
+  /** File name relative to the graph's folder. If the manifest lists `${location}.gz`, gunzip that file. */
   location: string;
   /** In bytes, from the start of the uncompressed file. */
   offset: number;
@@ -22,7 +18,7 @@ const NAME_OF: ReadonlyMap<number, DataType> = new Map(
   (Object.keys(DATA_TYPE) as DataType[]).map((name) => [DATA_TYPE[name], name]),
 );
 
-/** The initializers of a graph that live in weight files. Throws an Error naming the file where it can't be read. */
+/** The initializers of a graph that lie in weight files. Throws an Error that names the file if it can't be read. */
 export function externalTensors(graphFile: string): ExternalTensor[] {
   const model = decodeModel(readFileSync(graphFile));
   return model.graph.initializer

@@ -1,8 +1,6 @@
 /**
- * Several positions of one slot: prefill chunks, catch-up and verification, one stage at a time.
- *
- * Knows: buffers and bindings. Must not know: frontiers, or where inputs and outputs are best kept (the caller names
- * addresses: a boundary store, or one of two scratch buffers).
+ * Runs several positions of one slot, one stage at a time: prefill chunks, catch-up and verification. The caller names
+ * the addresses of inputs and outputs: a hidden-state cache, or one of two scratch buffers.
  */
 import { hostI32, hostI64, Tensor } from '../runtime/tensor.js';
 import type { KernelName } from './manifest.js';
@@ -13,22 +11,24 @@ export class PrefillRunner {
   readonly #past = hostI32(1);
   readonly #total = hostI32(1);
   readonly #scratch: readonly [bigint, bigint];
+  readonly #model: StagedModel;
 
-  constructor(private readonly model: StagedModel) {
+  constructor(model: StagedModel) {
+    this.#model = model;
     const { maxChunk } = model.limits;
     this.#ids = hostI64(maxChunk);
     const bytes = maxChunk * model.hiddenBytes;
     this.#scratch = [model.device.alloc(bytes), model.device.alloc(bytes)];
   }
 
-  /** Scratch for a boundary's states of one chunk; neighbours in the trunk never share one. */
+  /** Scratch for one chunk's states at a boundary; adjacent boundaries of the trunk never share one. */
   scratch(boundary: number): bigint {
     return this.#scratch[boundary % 2 === 0 ? 0 : 1];
   }
 
   /** Embeds tokens into `output`. @param tokens at most maxChunk ids */
   embed(tokens: readonly number[], output: bigint): void {
-    const { model } = this;
+    const model = this.#model;
     tokens.forEach((token, index) => (this.#ids.data[index] = BigInt(token)));
     const { environment } = model;
     const binding = model.embed.bind({
@@ -42,7 +42,7 @@ export class PrefillRunner {
     binding.dispose();
   }
 
-  /** Runs a stage over positions [start, start + count) of a slot, whose earlier positions it has seen. */
+  /** Runs a stage over positions [start, start + count) of a slot. The stage must have run all earlier positions. */
   stage(
     stage: Stage,
     kernel: KernelName,
@@ -54,7 +54,7 @@ export class PrefillRunner {
   ): void {
     const session = stage.sessions.get(kernel);
     if (!session) throw new RangeError(`stage ${stage.entry.name} has no kernel ${kernel}`);
-    const { environment } = this.model;
+    const { environment } = this.#model;
     this.#past.data[0] = start + count - 1;
     this.#total.data[0] = start + count;
     const binding = session.bind({
@@ -70,7 +70,7 @@ export class PrefillRunner {
   }
 
   #positions(address: bigint, count: number): Tensor {
-    const { environment, device, manifest } = this.model;
+    const { environment, device, manifest } = this.#model;
     return new Tensor(
       environment,
       device.memoryInfo,

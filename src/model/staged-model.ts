@@ -1,8 +1,7 @@
 /**
- * A loaded sorted model: sessions of every graph, the KV cache of every stage, the kept states of every boundary.
+ * A loaded sorted model: the sessions of every graph, the KV cache of every stage, the hidden states of every boundary.
  *
- * Knows: manifest, sessions, buffers, and how to run one graph over given rows. Must not know: sequences, depth
- * policy, sampling.
+ * Must not know: sequences, depth policy, sampling.
  */
 import { join } from 'node:path';
 import type { Device } from '../runtime/device.js';
@@ -14,7 +13,7 @@ import { HiddenStateCache } from './hidden-state-cache.js';
 import { KvCache } from './kv-cache.js';
 import type { ExitEntry, KernelName, Manifest, StageEntry } from './manifest.js';
 
-/** A trunk stage or an exit block: both read a boundary and own a KV cache. */
+/** A trunk stage or an exit block: each reads a boundary and owns a KV cache. */
 export interface Stage {
   readonly entry: StageEntry;
   readonly sessions: ReadonlyMap<KernelName, Session>;
@@ -27,7 +26,7 @@ export interface Exit {
 }
 
 export interface ModelLimits {
-  /** Sequences whose cache can be held at once. */
+  /** Sequences with a cache at the same time. */
   readonly slots: number;
   /** Positions per slot. */
   readonly capacity: number;
@@ -44,14 +43,15 @@ export class StagedModel {
   readonly argmax: Session;
   readonly stages: readonly Stage[];
   readonly exits: readonly Exit[];
-  /** Boundary b > 0 is stage b - 1's output; index 0 is null (embeddings are computed anew). */
+  /** Entry b > 0 holds the output of stage b - 1; entry 0 is null, because embeddings are computed again. */
   readonly boundaries: readonly (HiddenStateCache | null)[];
   /** Bytes of one hidden state. */
   readonly hiddenBytes: number;
 
   /**
-   * Loads all graphs. @throws OrtError naming the graph that fails.
+   * Loads all graphs.
    * @param kernels the kernels to load for each stage
+   * @throws OrtError that names the graph
    */
   constructor(
     dir: string,
@@ -94,7 +94,7 @@ export class StagedModel {
     );
   }
 
-  /** The exit of a layer number. @throws RangeError when the layer is not an exit. */
+  /** The exit of a layer number. @throws RangeError if the layer is not an exit */
   exitIndex(layer: number): number {
     const index = this.exits.findIndex(({ entry }) => entry.layer === layer);
     if (index < 0) throw new RangeError(`layer ${layer} is not an exit`);
@@ -116,20 +116,20 @@ export class StagedModel {
   }
 }
 
-/** What one position of a sequence takes at most: the KV cache of all layers, one exit block, kept states. */
+/** Most bytes of one position of a sequence: the KV cache of all layers, the largest exit block, hidden states. */
 export function bytesPerPosition(manifest: Manifest): number {
   const blocks = blockLayers(manifest);
   const kept = blocks.filter((layers) => layers > 0).length;
   return (trunkLayers(manifest) + Math.max(...blocks)) * layerBytes(manifest) + kept * stateBytes(manifest);
 }
 
-/** What one position of a slot takes where memory is committed at once: all blocks' KV caches and all kept states. */
+/** Bytes of one position of a slot on a device that commits memory at allocation: all KV caches and hidden states. */
 export function allocatedPerPosition(manifest: Manifest): number {
   const layers = blockLayers(manifest).reduce((a, b) => a + b, trunkLayers(manifest));
   return layers * layerBytes(manifest) + keptBoundaries(manifest).size * stateBytes(manifest);
 }
 
-/** Boundaries whose states a stage or a block may need later; a first stage computes embeddings anew. */
+/** Boundaries with hidden states that a stage or a block may need later; the first stage recomputes embeddings. */
 function keptBoundaries({ stages, exits }: Manifest): ReadonlySet<number> {
   return new Set([
     ...[...stages.keys()].slice(1),
@@ -141,18 +141,18 @@ function trunkLayers({ stages }: Manifest): number {
   return stages.reduce((sum, stage) => sum + stage.layers, 0);
 }
 
-/** Of each exit. */
+/** Layers of each exit's block. */
 function blockLayers({ exits }: Manifest): number[] {
   return exits.map(({ block }) => block?.layers ?? 0);
 }
 
-/** Of keys and values of one position in one layer. */
+/** Bytes of keys and values of one position in one layer. */
 function layerBytes(manifest: Manifest): number {
   const { kvHeads, headDim } = manifest.architecture;
   return 2 * kvHeads * headDim * elementBytes(kvType(manifest));
 }
 
-/** Of one hidden state. */
+/** Bytes of one hidden state. */
 function stateBytes({ architecture, floatType }: Manifest): number {
   return architecture.hidden * elementBytes(floatType);
 }

@@ -1,8 +1,4 @@
-/**
- * Gzip-compressed weight files of a model folder, inflated into memory for ONNX Runtime.
- *
- * Knows: which files are compressed and under which name the graphs refer to them. Must not know: tensors.
- */
+/** Inflates the gzip-compressed weight files of a model folder into memory for ONNX Runtime. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -13,7 +9,7 @@ import type { Manifest } from './manifest.js';
 const SUFFIX = '.gz';
 const inflate = promisify(gunzip);
 
-/** Inflates every `*.gz` of the folder, two at a time per core. @throws Error that names a file that can't be inflated. */
+/** Inflates every `*.gz` file of the folder. @throws Error that names the file that can't be inflated */
 export async function loadCompressedWeights(dir: string, manifest: Manifest): Promise<WeightFiles> {
   const compressed = manifest.files.map(({ path }) => path).filter((path) => path.endsWith(SUFFIX));
   const entries = await Promise.all(

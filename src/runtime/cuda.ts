@@ -1,5 +1,5 @@
 /**
- * An NVIDIA GPU as a device: memory from the CUDA runtime, copies that never leave the card.
+ * An NVIDIA GPU as a device: memory of the CUDA runtime, and copies that stay on the card.
  *
  * Written against the documented contracts of the CUDA 12 runtime and of ONNX Runtime's CUDA provider; ARCHITECTURE.md
  * says whether it has run on a GPU. ONNX Runtime synchronizes its stream at the end of each run, so a copy on the
@@ -14,7 +14,7 @@ const MEMCPY_HOST_TO_DEVICE = 1;
 const MEMCPY_DEVICE_TO_HOST = 2;
 const MEMCPY_DEVICE_TO_DEVICE = 3;
 
-/** @throws Error when the CUDA 12 runtime library is missing or a call fails. */
+/** @throws Error if the CUDA 12 runtime library is missing or a call fails */
 export function cudaDevice(environment: Environment, deviceId = 0): Device {
   const cudart = koffi.load('libcudart.so.12');
   const errorString = cudart.func('const char* cudaGetErrorString(int)');
@@ -59,7 +59,7 @@ export function cudaDevice(environment: Environment, deviceId = 0): Device {
   };
 }
 
-/** Adds the CUDA provider to session options. @throws OrtError when the library was built without it. */
+/** Adds the CUDA provider to session options. @throws OrtError if the library was built without it */
 export function appendCuda({ ort }: Environment, sessionOptions: Handle, deviceId = 0): void {
   const options = ort.create('CreateCUDAProviderOptions');
   try {

@@ -1,18 +1,14 @@
-/**
- * Where tensors live: allocation, copies and host transfers, the same for every execution provider.
- *
- * Knows: addresses and bytes. Must not know: graphs, sequences.
- */
+/** Memory of an execution provider: allocation, copies and host transfers. */
 
 export interface Device {
   readonly kind: 'cpu' | 'cuda';
-  /** True where memory costs nothing until it is written and can be given back in pieces. */
+  /** Whether memory costs nothing until it is written, and can be released in pieces. */
   readonly lazy: boolean;
-  /** True where a tensor in host memory is copied when it is bound, so each run must bind again. */
+  /** Whether binding copies a tensor in host memory, so that each run must bind again. */
   readonly copiesInputsAtBind: boolean;
   /** ONNX Runtime's memory description of this device's tensors. */
   readonly memoryInfo: bigint;
-  /** Reserves zeroed memory on the device. @throws RangeError when there is none. */
+  /** Reserves zeroed memory on the device. @throws RangeError if there is not enough */
   alloc(bytes: number): bigint;
   free(address: bigint, bytes: number): void;
   /** Copies within the device; the areas must not overlap. */
@@ -21,6 +17,6 @@ export interface Device {
   read(source: bigint, target: Uint8Array): void;
   /** Writes host memory to `target`. */
   write(target: bigint, source: Uint8Array): void;
-  /** Tells that the content is no longer needed. */
+  /** Releases memory whose content is not needed any longer; the addresses stay valid. */
   giveBack(address: bigint, bytes: number): void;
 }

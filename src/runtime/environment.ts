@@ -1,8 +1,4 @@
-/**
- * ONNX Runtime's process-wide state: the environment with the one thread pool that all sessions share.
- *
- * Knows: threads, memory descriptions. Must not know: models.
- */
+/** ONNX Runtime's process-wide environment, with the one thread pool that all sessions share. */
 import { type Handle, loadOrt, type OrtApi } from './ort-api.js';
 
 const LOG_ERRORS_ONLY = 3;
@@ -20,13 +16,13 @@ export interface Environment {
 let created: Environment | undefined;
 
 /**
- * The environment. One per process: ONNX Runtime keeps the first one's thread pool, so later calls return the first.
- * @param threads compute threads; they spin between runs, which halves the time between two small graphs.
+ * The environment, one per process: ONNX Runtime keeps the first thread pool, so later calls return the first one.
+ * @param threads compute threads; they spin between runs, which halves the time between two small graphs
  */
 export function createEnvironment(threads: number): Environment {
   if (created) return created;
-  // Sessions read it when they are made. For one row and for chunks the plain kernel is faster than the tiled one up to
-  // 1,000 positions (docs/benchmarks.md has the figures), and its scratch of heads x chunk x context floats is small.
+  // Each session reads this at its creation. The plain attention kernel is faster than the tiled one for one row, and
+  // for chunks up to 1,000 positions (docs/benchmarks.md). Its scratch of heads x chunk x context floats is small.
   process.env.ORT_GQA_DISABLE_FLASH_ATTENTION ??= '1';
   const ort = loadOrt();
   const options = ort.create('CreateThreadingOptions');
@@ -35,8 +31,8 @@ export function createEnvironment(threads: number): Environment {
   ort.call('SetGlobalSpinControl', options, 1);
   const handle = ort.create('CreateEnvWithGlobalThreadPools', LOG_ERRORS_ONLY, 'sortie', options);
   ort.release('ReleaseThreadingOptions', options);
-  // One arena for what all sessions compute in passing (session.ts). They run one at a time, so each would fill one of
-  // its own with the same: 110 MB more with the embedded model.
+  // One arena for the intermediate results of all sessions (session.ts), which run one at a time. An arena per session
+  // takes 110 MB more with the embedded model.
   const arena = ort.create('CreateMemoryInfo', 'Cpu', ARENA_ALLOCATOR, 0, DEFAULT_MEMORY);
   ort.call('CreateAndRegisterAllocator', handle, arena, null);
   ort.release('ReleaseMemoryInfo', arena);

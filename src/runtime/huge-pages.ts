@@ -1,18 +1,16 @@
 /**
- * Moves what a process holds in RAM into huge pages.
+ * Moves resident memory of the process into huge pages.
  *
- * Knows: /proc/self/maps. Must not know: what the memory holds.
- *
- * A decode step reads every weight once, and with pages of 4 KiB a virtual machine spends up to a tenth of it on address
- * translation. Done after loading, and only for pieces that are wholly in RAM, so that it costs no memory; an allocator
- * that asks for huge pages from the start (glibc.malloc.hugetlb) took 290 MB more with the embedded model.
+ * A decode step reads every weight once. With pages of 4 KiB a virtual machine spends up to a tenth of the step on
+ * address translation. The move happens after loading, for ranges that are wholly in RAM, so it costs no memory.
+ * An allocator that requests huge pages from the start (glibc.malloc.hugetlb) took 290 MB more with the embedded model.
  */
 import { readFileSync } from 'node:fs';
 import { collapse } from './libc.js';
 
 const HUGE = 2 ** 21;
 
-/** Collapses every whole huge page of private anonymous memory. @returns bytes that now lie in huge pages */
+/** Collapses every whole huge page of private anonymous memory. @returns bytes in huge pages */
 export function useHugePages(): number {
   let maps: string;
   try {

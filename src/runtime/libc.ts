@@ -1,8 +1,4 @@
-/**
- * The few C library calls that Sortie needs for memory that can't move and that the kernel commits page by page.
- *
- * Knows: mmap, madvise, memcpy on linux and darwin. Must not know: ONNX Runtime, tensors.
- */
+/** C library calls for memory at fixed addresses that the kernel commits page by page (linux, darwin). */
 import koffi from 'koffi';
 
 const linux = process.platform === 'linux';
@@ -24,14 +20,14 @@ const MADV_COLLAPSE = 25;
 const SC_PAGESIZE = linux ? 30 : 29;
 
 /**
- * Bytes; what mmap, madvise and mincore work in. Asked of the system, since one processor may have several (4, 16 and
- * 64 KiB on arm64), and mincore writes a byte for each of them.
+ * Page size in bytes, the unit of mmap, madvise and mincore. The system reports it, because one processor may support
+ * several (4, 16 and 64 KiB on arm64), and mincore writes a byte for each page.
  */
 export const PAGE = Number(sysconf(SC_PAGESIZE));
 
 /**
  * Reserves zeroed memory; a page costs RAM from its first write on.
- * @throws RangeError when the address space or an overcommit limit does not allow it.
+ * @throws RangeError if the address space or an overcommit limit does not allow it
  */
 export function reserve(bytes: number): bigint {
   const address = BigInt(mmap(null, bytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0) as number | bigint);
@@ -41,12 +37,12 @@ export function reserve(bytes: number): bigint {
   return address;
 }
 
-/** Unmaps what `reserve` returned. */
+/** Unmaps the memory of `reserve`. */
 export function unreserve(address: bigint, bytes: number): void {
   munmap(address, bytes);
 }
 
-/** Gives the whole pages within [address, address + bytes) back to the system; they read as zeros afterwards. */
+/** Returns the whole pages within [address, address + bytes) to the system; they then read as zeros. */
 export function giveBack(address: bigint, bytes: number): void {
   const page = BigInt(PAGE);
   const start = ((address + page - 1n) / page) * page;
@@ -59,28 +55,28 @@ export function copyBytes(target: bigint, source: bigint, bytes: number): void {
   memcpy(target, source, bytes);
 }
 
-/** Gives memory that was freed, but that the C library keeps for later, back to the system (glibc only). */
+/** Returns freed memory that the C library retains to the system (glibc only). */
 export function trimHeap(): void {
   trim?.(0);
 }
 
 /**
- * Puts a part of memory that is wholly in RAM into huge pages, where the kernel has them to give (linux 6.1 and later).
- * @param bytes a multiple of the huge page's size, at an address that is one, too
- * @returns whether it was and is
+ * Moves memory that is wholly in RAM into huge pages (linux 6.1 and later).
+ * @param address a multiple of the huge page's size, as is `bytes`
+ * @returns whether the memory was in RAM and is in huge pages
  */
 export function collapse(address: bigint, bytes: number): boolean {
   return linux && residentPages(address, bytes) === bytes / PAGE && madvise(address, bytes, MADV_COLLAPSE) === 0;
 }
 
-/** How many pages of [address, address + bytes) are in RAM; address and bytes are multiples of PAGE. */
+/** Number of pages of [address, address + bytes) in RAM; address and bytes are multiples of PAGE. */
 export function residentPages(address: bigint, bytes: number): number {
   const pages = new Uint8Array(bytes / PAGE);
   if (mincore(address, bytes, pages) !== 0) return 0;
   return pages.reduce((count, page) => count + (page & 1), 0);
 }
 
-/** The memory at an address as an ArrayBuffer; it must outlive every view. */
+/** The memory at an address as an ArrayBuffer. The memory must outlive every view. */
 export function viewMemory(address: bigint, bytes: number): ArrayBuffer {
   return koffi.view(address, bytes);
 }

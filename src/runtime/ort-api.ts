@@ -1,10 +1,9 @@
 /**
- * The part of ONNX Runtime's C API that Sortie calls, bound with koffi to the library that onnxruntime-node ships.
+ * The part of ONNX Runtime's C API that Sortie calls, bound with koffi to the library in onnxruntime-node. OrtApi is a
+ * struct of function pointers that only grows (onnxruntime_c_api.h, API version 21).
  *
- * Knows: function indices and signatures of OrtApi (onnxruntime_c_api.h, API version 21, a struct of function
- * pointers that only ever grows). Must not know: models, tensors' meaning.
- * onnxruntime-node's own JavaScript must never be loaded in this process: it creates the environment first, without
- * the global thread pool.
+ * The process must never load onnxruntime-node's own JavaScript: it would create the environment first, without the
+ * global thread pool.
  */
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
@@ -19,7 +18,7 @@ const LIBRARY: Partial<Record<NodeJS.Platform, string>> = {
   darwin: 'libonnxruntime.1.dylib',
 };
 
-/** Position in OrtApi, and the C signature with NAME in place of the function's name. Statuses are void*. */
+/** Index in OrtApi, and the C signature with NAME for the function's name. A status is a void*. */
 const FUNCTIONS = {
   GetErrorMessage: [2, 'const char* NAME(void*)'],
   CreateSession: [7, 'void* NAME(void*, const char*, void*, _Out_ void**)'],
@@ -61,7 +60,7 @@ const FUNCTIONS = {
 type FunctionName = keyof typeof FUNCTIONS;
 type Argument = Handle | number | string | null | ArrayBufferView | readonly (bigint | number | string)[] | [null];
 
-/** A failed call into ONNX Runtime; the message is ONNX Runtime's own. */
+/** A failed call of ONNX Runtime, with ONNX Runtime's own message. */
 export class OrtError extends Error {
   override readonly name = 'OrtError';
   constructor(
@@ -72,7 +71,7 @@ export class OrtError extends Error {
   }
 }
 
-/** The bound library. Made once per process by `loadOrt`. */
+/** The bound library; `loadOrt` creates it once per process. */
 export class OrtApi {
   readonly #functions: Record<FunctionName, (...args: Argument[]) => unknown>;
 
@@ -89,7 +88,7 @@ export class OrtApi {
     ) as Record<FunctionName, (...args: Argument[]) => unknown>;
   }
 
-  /** @throws OrtError when the call returns a status. */
+  /** @throws OrtError if the call returns a status */
   call(name: FunctionName, ...args: Argument[]): void {
     const status = this.#functions[name](...args) as Handle | null;
     if (status !== null && status !== 0n) {
@@ -113,12 +112,12 @@ export class OrtApi {
 }
 
 let loaded: OrtApi | undefined;
-/** Held for ever: koffi unloads a library that nobody refers to, and pointers that were decoded refer to nothing. */
+/** Kept for the lifetime of the process: koffi unloads an unreferenced library, and decoded pointers do not count. */
 let library: ReturnType<typeof koffi.load> | undefined;
 
 /**
- * Binds the library that onnxruntime-node carries for this platform.
- * @throws Error when there is none for it.
+ * Binds the library of onnxruntime-node for this platform.
+ * @throws Error if there is none
  */
 export function loadOrt(): OrtApi {
   if (loaded) return loaded;

@@ -1,16 +1,14 @@
 /**
- * Whether sums of byte products saturate on this processor.
+ * Detects whether sums of byte products saturate on this processor.
  *
- * Knows: a graph of one product whose sums are as large as they can be. Must not know: models.
- *
- * Where a processor can't add products of bytes in 32 bits (x86 with AVX2 or AVX-512 but without VNNI: Zen 3, Skylake
- * and older), ONNX Runtime's kernels for unsigned times signed bytes add neighbours in 16 bits that saturate: two of
- * 255 x 127 give 32,767 instead of 64,770, and an answer drifts silently. It is measured instead of read off the
- * processor's flags, so it holds on every system and for every later version of the library.
+ * x86 processors with AVX2 or AVX-512 but without VNNI (Zen 3, Skylake and older) can't add byte products in 32 bits.
+ * ONNX Runtime's kernels for unsigned times signed bytes then add neighbours in 16 bits, which saturate. Two products
+ * of 255 x 127 give 32,767 instead of 64,770, and answers drift silently. A measurement, unlike processor flags, holds
+ * on every system and for later versions of the library.
  */
 import type { Device } from './device.js';
 import type { Environment } from './environment.js';
-import { Session } from './session.js';
+import { Session, type SessionSpec } from './session.js';
 import { hostF32, Tensor } from './tensor.js';
 
 /** Rows, inner width and columns of the product. */
@@ -18,8 +16,8 @@ export const PROBE = { rows: 2, width: 64, columns: 16 } as const;
 const LARGEST = 127;
 
 /**
- * y = x W with x rounded to bytes around 128 in steps of 1/127 and every weight 127. test/runtime/saturation.test.ts
- * holds it to the graph that it writes from the operators.
+ * y = x W with x rounded to bytes around 128 in steps of 1/127. Every weight is 127, for the largest possible sums.
+ * test/runtime/saturation.test.ts compares it with a graph built from operators.
  */
 export const PROBE_GRAPH = [
   'CAoSBnNvcnRpZTrtAgoxCgdsYXJnZXN0CgVzaGFwZRIGd2VpZ2h0Gg13ZWlnaHQvRXhwYW5kIgZFeHBhbmQ6AAo+CgF4CgR1bml0',
@@ -30,8 +28,12 @@ export const PROBE_GRAPH = [
   'AggQQgQKABAVQhEKDWNvbS5taWNyb3NvZnQQAQ==',
 ].join('');
 
-/** @param accumulateInt32 whether the product runs on the kernels that add in 32 bits; false asks what the others do. */
-export function saturates(environment: Environment, device: Device, accumulateInt32 = false): boolean {
+/** Tests the kernels that add in 32 bits with `accumulateInt32`, and the default ones otherwise. */
+export function saturates(
+  environment: Environment,
+  device: Device,
+  { accumulateInt32 = false }: Partial<Pick<SessionSpec, 'accumulateInt32'>> = {},
+): boolean {
   const { rows, width, columns } = PROBE;
   const session = new Session(environment, device, Buffer.from(PROBE_GRAPH, 'base64'), {
     weights: new Map(),

@@ -1,22 +1,18 @@
-/**
- * A loaded graph, and bindings of its inputs and outputs to fixed memory.
- *
- * Knows: session options, providers, IoBinding. Must not know: what the graph computes.
- */
+/** A loaded graph, and bindings of its inputs and outputs to fixed memory. */
 import { appendCuda } from './cuda.js';
 import type { Device } from './device.js';
 import type { Environment } from './environment.js';
 import type { Handle } from './ort-api.js';
 import type { Tensor } from './tensor.js';
 
-/** Weight files that are already in memory, by the file name that the graphs' external data names. */
+/** Weight files in memory, by the file name in the graphs' external data. */
 export type WeightFiles = ReadonlyMap<string, Uint8Array>;
 
 export interface SessionSpec {
   readonly weights: WeightFiles;
   /**
-   * Products of unsigned and signed bytes by kernels that add in 32 bits; slower, and only needed where the others
-   * saturate (saturation.ts).
+   * Multiplies unsigned and signed bytes with kernels that add in 32 bits. They are slower, and only needed if the
+   * default kernels saturate (saturation.ts).
    */
   readonly accumulateInt32: boolean;
 }
@@ -24,19 +20,20 @@ export interface SessionSpec {
 export interface BindingSpec {
   /** Inputs that the host writes between runs. */
   readonly hostInputs: Readonly<Record<string, Tensor>>;
-  /** Everything else: stays where it is. */
+  /** All other inputs, at fixed addresses. */
   readonly inputs: Readonly<Record<string, Tensor>>;
   readonly outputs: Readonly<Record<string, Tensor>>;
 }
 
-/** One way of running a session: shapes and addresses are fixed, contents are not. */
+/** One way to run a session: shapes and addresses are fixed, contents are not. */
 export class Binding {
   readonly #handle: Handle;
+  readonly #session: Session;
+  readonly #spec: BindingSpec;
 
-  constructor(
-    private readonly session: Session,
-    private readonly spec: BindingSpec,
-  ) {
+  constructor(session: Session, spec: BindingSpec) {
+    this.#session = session;
+    this.#spec = spec;
     const { ort } = session.environment;
     this.#handle = ort.create('CreateIoBinding', session.handle);
     for (const [name, tensor] of Object.entries(spec.inputs)) ort.call('BindInput', this.#handle, name, tensor.handle);
@@ -45,23 +42,23 @@ export class Binding {
     this.#bindHostInputs();
   }
 
-  /** Runs to the end. @throws OrtError */
+  /** Runs the graph to its end. @throws OrtError */
   run(): void {
-    const { ort, runOptions } = this.session.environment;
-    if (this.session.device.copiesInputsAtBind) this.#bindHostInputs();
-    ort.call('RunWithBinding', this.session.handle, runOptions, this.#handle);
+    const { ort, runOptions } = this.#session.environment;
+    if (this.#session.device.copiesInputsAtBind) this.#bindHostInputs();
+    ort.call('RunWithBinding', this.#session.handle, runOptions, this.#handle);
   }
 
-  /** Releases the binding and the tensors it was made of. */
+  /** Releases the binding and its tensors. */
   dispose(): void {
-    this.session.environment.ort.release('ReleaseIoBinding', this.#handle);
-    for (const group of [this.spec.hostInputs, this.spec.inputs, this.spec.outputs])
+    this.#session.environment.ort.release('ReleaseIoBinding', this.#handle);
+    for (const group of [this.#spec.hostInputs, this.#spec.inputs, this.#spec.outputs])
       for (const tensor of Object.values(group)) tensor.dispose();
   }
 
   #bindHostInputs(): void {
-    const { ort } = this.session.environment;
-    for (const [name, tensor] of Object.entries(this.spec.hostInputs))
+    const { ort } = this.#session.environment;
+    for (const [name, tensor] of Object.entries(this.#spec.hostInputs))
       ort.call('BindInput', this.#handle, name, tensor.handle);
   }
 }
@@ -71,8 +68,8 @@ export class Session {
 
   /**
    * Loads a graph from a file or from its bytes.
-   * @param spec.weights external data in memory; files that are not in it are read from beside the graph.
-   * @throws OrtError when the file is missing or is no valid graph.
+   * @param spec.weights external data in memory; other files are read from the graph's folder
+   * @throws OrtError if the file is missing or not a valid graph
    */
   constructor(
     readonly environment: Environment,
@@ -84,7 +81,7 @@ export class Session {
     const options = ort.create('CreateSessionOptions');
     try {
       ort.call('DisablePerSessionThreads', options);
-      // Shapes change from run to run; a pattern per shape only costs memory.
+      // Shapes change from run to run, and a memory pattern per shape only costs memory.
       ort.call('DisableMemPattern', options);
       ort.call('AddSessionConfigEntry', options, 'session.use_env_allocators', '1');
       if (device.kind === 'cuda') appendCuda(environment, options);

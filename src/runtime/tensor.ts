@@ -1,8 +1,4 @@
-/**
- * Tensors over memory that somebody else owns.
- *
- * Knows: element types, shapes, addresses. Must not know: what a tensor is for.
- */
+/** Tensors over memory that they do not own. */
 import type { Environment } from './environment.js';
 import { reserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
@@ -51,7 +47,7 @@ export class Tensor {
   }
 }
 
-/** Host memory with a typed view, in pages of its own: V8 may move a small typed array, mmap never does. */
+/** Host memory with a typed view, in pages of its own: V8 may move a small typed array, but never mapped memory. */
 export class HostBuffer<T extends Float32Array | Int32Array | BigInt64Array> {
   readonly address: bigint;
   readonly data: T;

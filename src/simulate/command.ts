@@ -1,7 +1,6 @@
 /**
- * `sortie simulate`: sizes a deployment before it is bought, by replaying a trace against measured costs.
- *
- * Knows: files, progress, the parts of a simulation. Must not know: command-line flags (cli), the real engine.
+ * `sortie simulate`: replays a trace against measured costs, to size a deployment. By default the router learns only
+ * the prompt length and the budget, as from a client; `--limits stated` also gives it exact answer lengths.
  */
 import { open, readFile, stat, writeFile } from 'node:fs/promises';
 import { type CostModel, costModel, predictMs } from '../cost/model.js';
@@ -18,18 +17,18 @@ import { classesFor, requestsOf, seeded } from './workload.js';
 
 export interface SpeedReport extends Report {
   readonly speed: number;
-  /** Least number of replicas that reach the target; null where even maxReplicas don't. */
+  /** Least number of replicas that reach the target; null if maxReplicas are too few. */
   readonly replicas: number | null;
 }
 
-/** Runs the simulation and writes what was asked for. `say` receives lines for people. @returns one report per speed */
+/** Runs the simulation and writes the requested files. `say` receives progress lines. @returns one report per speed */
 export async function simulateCommand(
   options: SimulateOptions,
   say: (line: string) => void = console.error,
 ): Promise<SpeedReport[]> {
   const trace = parseTrace(await read('--trace', options.trace));
   const { cost, shape } = parseCostFile(await read('--cost', options.cost));
-  // A simulation may take minutes: they are not to be lost for want of a place.
+  // A simulation may take minutes, so check the output files first.
   await checkWritable('--out', options.out);
   await checkWritable('--plot', options.plot);
   await checkDistinct({
@@ -51,7 +50,7 @@ export async function simulateCommand(
     const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
     const requests = requestsOf(trace, classes, scale, seeded(options.seed), shape.exits.length, options.limits);
     const { slots, kvPositions, overheadMs } = options;
-    // Replicas behind a balancer that deals requests out in turn.
+    // Replicas behind a round-robin balancer.
     const outcomes = Array.from({ length: replicas }, (_, replica) => {
       const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
       const actual: Machine['actual'] = (work, now) => noise(predictMs(model, work), now);
@@ -78,7 +77,7 @@ export async function simulateCommand(
   return reports;
 }
 
-/** @throws Error that names the option: the system's own names no file where a folder is read. */
+/** @throws Error that names the option; the system's own error names no file if a folder is read */
 async function read(option: string, file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
@@ -88,7 +87,7 @@ async function read(option: string, file: string): Promise<string> {
   }
 }
 
-/** Leaves what the file holds. @throws Error that names the option */
+/** Checks that a file can be written, and keeps its content. @throws Error that names the option */
 async function checkWritable(option: string, file: string | null): Promise<void> {
   if (file === null) return;
   try {
@@ -101,13 +100,13 @@ async function checkWritable(option: string, file: string | null): Promise<void>
   }
 }
 
-/** @throws Error that names two options: what is written last would take the place of what else is in their file */
+/** @throws Error that names two options with the same file: the later output would replace the other content */
 async function checkDistinct(files: Readonly<Record<string, string | null>>): Promise<void> {
   const options = new Map<string, string>();
   for (const [option, file] of Object.entries(files)) {
     if (file === null) continue;
     const stats = await stat(file);
-    // A terminal or a pipe keeps nothing that could be lost.
+    // A terminal or a pipe holds no content to lose.
     if (!stats.isFile()) continue;
     const id = `${stats.dev}:${stats.ino}`;
     const other = options.get(id);
@@ -127,7 +126,7 @@ function drain(
   for (let next = run.next(); ; next = run.next()) if (next.done === true) return next.value;
 }
 
-/** Doubles until the target is reached, then bisects: attainment rises with replicas. */
+/** Doubles the replicas until they reach the target, then bisects: attainment rises with replicas. */
 function leastReplicas(
   { target, maxReplicas }: SimulateOptions,
   single: Report,
@@ -158,7 +157,7 @@ function lineOf(speed: number, report: Report, replicas: number | null, target: 
     `speed ${speed}: ${percent(report.attainment)} inside their budgets (${classes})`,
     `goodput ${report.goodput.toFixed(2)}/s, mean depth ${report.meanDepth.toFixed(1)}`,
     replicas === null
-      ? `no number of replicas tried reaches ${percent(target)}`
+      ? `the most replicas tried do not reach ${percent(target)}`
       : `${replicas} replica(s) for ${percent(target)}`,
   ].join('; ');
 }

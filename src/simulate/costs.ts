@@ -1,8 +1,4 @@
-/**
- * The cost file of a simulation: what a server measured of itself, with the exits and their quality.
- *
- * Knows: the file's JSON. Must not know: where it lies.
- */
+/** The cost file of a simulation: a server's measured step times, and its exits with their quality. */
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
 import { CostTableSchema } from '../cost/table.js';
@@ -26,7 +22,7 @@ export const CostFile = Type.Object({
 });
 export type CostFile = Static<typeof CostFile>;
 
-/** A cost file that can't be used; the message says where and why. */
+/** An unusable cost file; the message says where and why. */
 export class CostFileError extends Error {
   override readonly name = 'CostFileError';
 }

@@ -1,35 +1,33 @@
 /**
- * The engine without a model: requests in, steps on a fake clock, the router's own planning in between.
+ * The engine without a model: runs requests in steps on a fake clock, with the router's own planning.
  *
- * Knows: the router and what a step costs. Must not know: where requests come from, what is reported.
- *
- * Costs come from a model that may differ from the one that plans (`actual`), so that planning can be tried on a
- * machine that is slower, noisier or drifting.
+ * The steps' times come from `actual` and not from the planning cost model, so that planning can be tried on a machine
+ * that is slower, noisier or drifting.
  */
 import { type CostModel, type Work } from '../cost/model.js';
 import { type Admission, type EngineState, type Policy, type Router, type StepSummary } from '../router/index.js';
 import { type LiveRequest, type SimulatedRequest, isDone, isPrefilling, planStep, start } from './request.js';
 import { type Room, fill, preempt } from './slots.js';
 
-/** What the simulated engine asks of a router: the facade that the real engine drives. */
+/** The part of the router that the simulated engine calls, as the real engine does. */
 export type RouterFacade = Pick<
   Router,
   'admit' | 'enqueued' | 'order' | 'planStep' | 'choosePrefill' | 'isOverdue' | 'observeStep' | 'observeEnd'
 >;
 
 export interface Machine extends Room {
-  /** What a caller waits for outside the engine: added to every instant that is reported. Absent: nothing. */
+  /** Time in ms that a client waits outside the engine; added to every reported time. Default: 0. */
   readonly overheadMs?: number;
-  /** Clients that never pause: a request arrives when one of them is free. Absent or null: requests arrive at their time. */
+  /** Clients that never pause: a request arrives when one of them is free. Absent or null: at its own time. */
   readonly clients?: number | null;
-  /** Milliseconds that a step really takes, given what the true cost model says and the time. */
+  /** Real time of a step in ms, from its work and the current time. */
   readonly actual: (work: Work, now: number) => number;
 }
 
 export interface Outcome {
   readonly request: SimulatedRequest;
   readonly admission: Admission;
-  /** Null for refused ones. */
+  /** Null for a rejected request. */
   readonly firstTokenAt: number | null;
   readonly endedAt: number;
   /** Tokens in order, by exit layer. */
@@ -40,12 +38,12 @@ export interface Outcome {
   readonly preemptions: number;
 }
 
-/** When an answer is cut at the latest, as the engine counts: a caller hears of it after the overhead. */
+/** The latest time of a truncated answer by the engine's clock; the client receives it after the overhead. */
 function cutAt({ arrivedAt, budget }: LiveRequest, overheadMs: number): number {
   return budget?.onMiss === 'truncate' && budget.totalMs !== null ? arrivedAt + budget.totalMs - overheadMs : Infinity;
 }
 
-/** What a step did, for observers (tests, progress). */
+/** One step, for observers (tests, progress). */
 export interface SimulatedStep {
   readonly now: number;
   readonly ms: number;
@@ -55,10 +53,10 @@ export interface SimulatedStep {
 }
 
 /**
- * Serves all requests (by rising arrival) to their end, yielding after every step.
- * @param costs what the machine's steps cost by its table
- * @returns one outcome per request, by end
- * @throws Error when a step makes no progress: a plan that never ends is a bug of the router
+ * Serves all requests (in order of arrival) to their end, and yields after every step.
+ * @param costs step times by the machine's table
+ * @returns one outcome per request, in order of its end
+ * @throws Error if a step makes no progress, which is a bug of the router
  */
 export function* simulate(
   requests: readonly SimulatedRequest[],
@@ -115,7 +113,7 @@ export function* simulate(
       const isFree =
         clients === null ? request.arrivedAt <= now : waiting.length + live.length + arrived.length < clients;
       if (!isFree) break;
-      next += 1;
+      next++;
       arrived.push(start(clients === null ? request : { ...request, arrivedAt: now }, costs.shape));
     }
     const decided = arrived.length === 0 ? [] : router.admit(arrived, state());
@@ -131,12 +129,12 @@ export function* simulate(
       waiting.push({ ...each, exit: admission.exit, serviceClass: admission.serviceClass });
     }
 
-    // 2. Free slots go to the waiting, in order of service.
+    // 2. Waiting requests take free slots, in order of service.
     const byId = new Map(waiting.map((each) => [each.id, each]));
     const ordered = router.order(state()).flatMap(({ id }) => byId.get(id) ?? []);
     ({ live, waiting } = fill(live, ordered, machine));
 
-    // 3. Depths for this step, then the prompt that goes on.
+    // 3. Choose exits for this step, then the prompt to prefill.
     const plan = router.planStep(summary(), state);
     const exits = new Map(plan.exits.map(({ id, exit }) => [id, exit]));
     const paused = new Set(plan.paused);
@@ -168,13 +166,13 @@ export function* simulate(
     now += ms;
     router.observeStep(step.work, ms, live.length + waiting.length > 1);
 
-    // 5. The gateway's timer ends what a slow step holds up past its deadline (engine/client/deadline-timer.ts).
+    // 5. The gateway's timer ends answers whose deadline passed during a slow step (engine/client/deadline-timer.ts).
     const held = [...live, ...waiting].filter((each) => cutAt(each, overheadMs) < now);
     for (const each of held) end(each, 'deadline', cutAt(each, overheadMs));
     live = live.filter((each) => !held.includes(each));
     waiting = waiting.filter((each) => !held.includes(each));
 
-    // 6. Tokens out.
+    // 6. Emit tokens.
     live = step.advance(live, now);
     const done = live.filter((each) => isDone(each, costs.shape));
     for (const each of done) end(each, 'length');

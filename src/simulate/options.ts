@@ -1,8 +1,4 @@
-/**
- * What a simulation can be asked for, and what it takes where nothing is said.
- *
- * Knows: options. Must not know: command-line flags (cli), how anything is simulated.
- */
+/** Options of a simulation, with their defaults. */
 
 import { SERVE_OPTIONS } from '../config.js';
 import type { Limits } from './workload.js';
@@ -12,30 +8,30 @@ export interface SimulateOptions {
   readonly trace: string;
   /** JSON with `cost` and `shape` (costs.ts). */
   readonly cost: string;
-  /** Where the report goes as JSON, and the plot as SVG. Null: nowhere. */
+  /** Files for the report as JSON and the plot as SVG; null writes none. */
   readonly out: string | null;
   readonly plot: string | null;
   /** Arrival rates to try, as multiples of the trace's own. */
   readonly speeds: readonly number[];
   /** Factor on prompt and answer lengths. */
   readonly lengthScale: number;
-  /** Most requests taken from the trace. */
+  /** Most requests to take from the trace. */
   readonly limit: number;
   readonly slots: number;
   readonly kvPositions: number;
   readonly maxLength: number;
-  /** Most prompt positions between two decode steps: the server's --prefill-chunk. */
+  /** Most prompt positions between two decode steps, as the server's --prefill-chunk. */
   readonly prefillChunk: number;
-  /** Attainment to reach: the number of replicas that do is reported for each speed. */
+  /** Attainment to reach; the report has the least number of replicas for it at each speed. */
   readonly target: number;
   readonly maxReplicas: number;
   /** Standard deviation of the logarithm of a step's real time, about its relative noise; 0 for none. */
   readonly noise: number;
   /** Mean seconds between spells of 0.5 to 2 s in which steps take twice as long; 0 for none. */
   readonly slowSpells: number;
-  /** Milliseconds that a caller waits for outside the engine. */
+  /** Time in ms that a client waits outside the engine. */
   readonly overheadMs: number;
-  /** Whether requests state their lengths exactly, as max_tokens, or leave it out as chat clients do. */
+  /** Whether requests state the exact length of their answer as max_tokens, or state none, as chat clients do. */
   readonly limits: Limits;
   readonly seed: number;
 }

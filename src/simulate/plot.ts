@@ -1,8 +1,4 @@
-/**
- * Plots as SVG text, without a browser (ECharts rendering on the server).
- *
- * Knows: series of points. Must not know: what they mean.
- */
+/** Plots as SVG text, without a browser (ECharts on the server). */
 import { LineChart, ScatterChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, TitleComponent } from 'echarts/components';
 import * as echarts from 'echarts/core';
@@ -19,12 +15,12 @@ export interface Plot {
   readonly title: string;
   readonly x: string;
   readonly y: string;
-  /** Bounds of the y axis where they are known, such as 0 to 1 of a share. */
+  /** Bounds of the y axis if they are known, such as 0 to 1 for a share. */
   readonly yRange?: readonly [min: number, max: number];
   readonly series: readonly Series[];
 }
 
-/** Series as lines with dots; a series of one point is a dot. */
+/** Draws series as lines with dots; a series of one point is a dot. */
 export function svgOf({ title, x, y, yRange, series }: Plot): string {
   const chart = echarts.init(null, null, { renderer: 'svg', ssr: true, width: 860, height: 520 });
   const axis = { type: 'value', nameLocation: 'middle', nameGap: 36, scale: true } as const;

@@ -1,8 +1,4 @@
-/**
- * What a simulated run came to: attainment, goodput, depth.
- *
- * Knows: outcomes. Must not know: files, plots.
- */
+/** Summarizes a simulated run: attainment, goodput, depth. */
 import type { DepthShape } from '../cost/model.js';
 import { isWithin } from '../router/index.js';
 import type { Outcome } from './engine.js';
@@ -10,9 +6,9 @@ import type { Outcome } from './engine.js';
 export interface ClassReport {
   readonly name: string;
   readonly requests: number;
-  /** Share of all requests that ended whole and inside their budget; requests without one count when they ended. */
+  /** Share of requests that finished inside their budget; a request without a budget counts when it finished. */
   readonly attainment: number;
-  /** Guaranteed requests, and the share of them that was kept. */
+  /** Guaranteed requests, and the share of them inside their budget. */
   readonly guaranteed: number;
   readonly kept: number;
   readonly rejected: number;
@@ -31,12 +27,12 @@ export interface Report extends Omit<ClassReport, 'name'> {
   readonly ttftMs: { readonly p50: number; readonly p99: number };
   /** Median of |predicted total / actual total - 1|. */
   readonly predictionError: number;
-  /** Share of outcomes within their predicted 10% to 90% interval. */
+  /** Share of outcomes inside their predicted 10% to 90% interval. */
   readonly inInterval: number;
   readonly classes: readonly ClassReport[];
 }
 
-/** Whether an outcome is whole and inside its budget. */
+/** Whether an answer is complete and inside its budget. */
 export function isMet({ request, reason, firstTokenAt, endedAt, tokens }: Outcome): boolean {
   if (reason !== 'length' || firstTokenAt === null) return false;
   return isWithin(request.budget, { arrivedAt: request.arrivedAt, firstTokenAt, endedAt, tokens });

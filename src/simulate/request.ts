@@ -1,8 +1,4 @@
-/**
- * One simulated request and what a step does to it.
- *
- * Knows: frontiers and tokens. Must not know: who decides exits and chunks.
- */
+/** One simulated request, and the effect of a step on it. */
 import { type CostModel, type DepthShape, type PrefillWork, type Work, exitIndex, predictMs } from '../cost/model.js';
 import {
   type Budget,
@@ -19,16 +15,16 @@ export interface SimulatedRequest {
   readonly arrivedAt: number;
   readonly promptLength: number;
   /**
-   * Tokens of the answer by exit index, shallowest first: it ends with the first token that makes it so long at the exit of
-   * that token.
+   * Tokens of the answer by exit index, shallowest first. An answer ends at the first token that reaches the length of
+   * that token's exit.
    */
   readonly lengths: readonly number[];
   readonly maxTokens: number;
-  /** Whether the router is told that the answer runs to maxTokens, as no client does. */
+  /** Whether the router knows that the answer runs to maxTokens; no client states that. */
   readonly isExactLength: boolean;
   readonly lengthGroup: LengthGroup;
   readonly budget: Budget | null;
-  /** Null: the model's own bounds. */
+  /** Null: the bounds of the model. */
   readonly minExit: number | null;
   readonly maxExit: number | null;
   /** For reports. */
@@ -43,19 +39,19 @@ export interface LiveRequest extends SequenceView {
   readonly preemptions: number;
 }
 
-/** Still before its next token can be decoded: its prompt, or after preemption all of it but the last position, is to be processed. */
+/** Whether positions remain before the next token: of the prompt and, after a preemption, of the answer. */
 export function isPrefilling({ generated, frontier, promptLength }: LiveRequest): boolean {
   return (frontier[0] ?? 0) < promptLength + generated - 1;
 }
 
-/** Whether an answer is complete: it has its length at the exit of its last token. */
+/** Whether an answer has the length of its last token's exit. */
 export function isDone({ request, path, generated, maxTokens }: LiveRequest, shape: DepthShape): boolean {
   const last = path.at(-1);
   if (last === undefined) return generated >= maxTokens;
   return generated >= Math.min(maxTokens, request.lengths[exitIndex(shape, last.exit)] ?? Infinity);
 }
 
-/** A request without any work done. */
+/** A request without any finished work. */
 export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest {
   const minExit = request.minExit ?? shape.exits[0]?.layer ?? 0;
   const maxExit = request.maxExit ?? shape.exits.at(-1)?.layer ?? 0;
@@ -90,7 +86,7 @@ function withFrontier(each: LiveRequest, frontier: readonly number[]): LiveReque
   return { ...each, frontier, expectedFrontier: frontier };
 }
 
-/** A request that lost its slot: it keeps its tokens and prefills again. */
+/** A preempted request: it keeps its tokens and prefills again. */
 export function preempted(each: LiveRequest): LiveRequest {
   const frontier = each.frontier.map(() => 0);
   return { ...withFrontier(each, frontier), preemptions: each.preemptions + 1 };
@@ -98,18 +94,18 @@ export function preempted(each: LiveRequest): LiveRequest {
 
 export interface StepPlan {
   readonly work: Work;
-  /** The live requests after the step, which ended at `now`. */
+  /** Returns the live requests after the step, which ended at `now`. */
   readonly advance: (live: readonly LiveRequest[], now: number) => LiveRequest[];
 }
 
-/** What the router decided of a step. */
+/** The router's decisions for a step. */
 export interface StepParts {
   /** Sequences that may decode in this step. */
   readonly decoding: readonly LiveRequest[];
   readonly chunk: PrefillChunk | null;
 }
 
-/** Trunk stages that an exit needs, then its block: indices into a frontier. */
+/** Indices into a frontier: the trunk stages that an exit needs, then its block. */
 function unitsOf(exit: number, { shape }: CostModel): number[] {
   const { stage, block } = shape.exits[exit] ?? { stage: 0, block: null };
   const units = Array.from({ length: stage + 1 }, (_, unit) => unit);
@@ -117,8 +113,8 @@ function unitsOf(exit: number, { shape }: CostModel): number[] {
 }
 
 /**
- * The work of one step. Whoever changed its exit catches up first and decodes as soon as it has; only when nobody has
- * to, a prompt goes on, and decodes in the same step when only its last position is left.
+ * The work of one step. A sequence that changed its exit catches up first, and decodes in the same step once it has. A
+ * prompt continues only if no sequence catches up. It decodes in the same step if only its last position is left.
  */
 export function planStep(
   live: readonly LiveRequest[],
@@ -131,7 +127,7 @@ export function planStep(
   const exitOf = (each: LiveRequest): number => exitIndex(shape, each.exit);
   const least = (each: LiveRequest): number => frontierAt(each.frontier, exitOf(each), model);
   const whole = (each: LiveRequest): number => each.promptLength + each.generated;
-  /** How far each gets; whoever decodes its last position gives a token. */
+  /** Positions that each request reaches; a request that processes its last position emits a token. */
   const targets = new Map<string, number>();
 
   const prefill: PrefillWork[] = [];
@@ -158,7 +154,7 @@ export function planStep(
     const exit = exitOf(each);
     rows[exit] = (rows[exit] ?? 0) + 1;
     context += whole(each) - 1;
-    count += 1;
+    count++;
     targets.set(each.id, whole(each));
   }
   const decode = count === 0 ? null : { rows, context: context / count };

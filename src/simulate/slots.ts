@@ -1,8 +1,4 @@
-/**
- * Who holds a slot in a simulation: as the engine's slot manager does it, counted in KV positions.
- *
- * Knows: positions, order of arrival. Must not know: the router's order of service (it is passed in), prefix reuse.
- */
+/** Slots of a simulation, managed as in the engine but counted in KV positions and without prefix reuse. */
 import { type LiveRequest, preempted } from './request.js';
 
 export interface Room {
@@ -10,18 +6,18 @@ export interface Room {
   readonly kvPositions: number;
 }
 
-/** Positions that a request needs for its next token. */
+/** Positions that a request holds with its next token. */
 function need({ promptLength, generated }: LiveRequest): number {
   return promptLength + generated + 1;
 }
 
-/** Positions that nobody needs for the next token. */
+/** Positions that remain when every live request has its next token. */
 function freePositions(live: readonly LiveRequest[], { kvPositions }: Room): number {
   return Math.max(0, kvPositions - live.reduce((sum, each) => sum + need(each), 0));
 }
 
 /**
- * Starts the waiting in order while slots and positions last; alone, a request always starts.
+ * Starts waiting requests while slots and positions last. A request always starts if no other one runs.
  * @param waiting in order of service
  */
 export function fill(
@@ -34,13 +30,13 @@ export function fill(
   for (let each = waiting[next]; each !== undefined && running.length < room.slots; each = waiting[next]) {
     if (need(each) > freePositions(running, room) && running.length > 0) break;
     running.push(each);
-    next += 1;
+    next++;
   }
   return { live: running, waiting: waiting.slice(next) };
 }
 
 /**
- * Takes the slots of the newest until the rest have room for their next token. They keep their tokens and prefill again.
+ * Preempts the newest requests until the others have room for their next token.
  */
 export function preempt(
   live: readonly LiveRequest[],

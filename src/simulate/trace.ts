@@ -1,23 +1,21 @@
 /**
- * Request traces: in the public format of the Azure LLM inference traces (TIMESTAMP,ContextTokens,GeneratedTokens), or
- * the server's own log.
- *
- * Knows: the text formats. Must not know: files, budgets.
+ * Reads request traces: the public format of the Azure LLM inference traces (TIMESTAMP,ContextTokens,GeneratedTokens),
+ * or the server's own log.
  */
 import Type from 'typebox';
 import { Value } from 'typebox/value';
 
 export interface TraceEntry {
-  /** Since the first entry. */
+  /** Time since the first entry. */
   readonly atMs: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
 }
 
-/** The latest instant of Date, ms: sums of what is below it are exact enough to count with. */
+/** The latest instant of Date in ms; sums of smaller numbers are exact enough. */
 const LAST_MS = 8.64e15;
 
-/** A log line of an answered completion (http/plugins/access-log.ts): `time` is when its last byte went out, in ms. */
+/** Log line of an answered completion (http/plugins/access-log.ts); `time` is the instant of its last byte, in ms. */
 const AnsweredLine = Type.Object({
   msg: Type.Literal('request'),
   time: Type.Number({ minimum: 0, maximum: LAST_MS }),
@@ -29,14 +27,14 @@ const AnsweredLine = Type.Object({
 const HEADER = 'TIMESTAMP,ContextTokens,GeneratedTokens';
 const LINE = /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00)?,(\d+),(\d+)$/;
 
-/** A trace that can't be read; the message names line and rule. */
+/** An unreadable trace; the message names the line and the rule. */
 export class TraceError extends Error {
   override readonly name = 'TraceError';
 }
 
-/** Entries by rising time, of either format: a log is what has lines of JSON. @throws TraceError */
+/** Entries in order of time. A file with lines of JSON is a log; any other file is a CSV. @throws TraceError */
 export function parseTrace(file: string): TraceEntry[] {
-  // Editors put a mark before either format.
+  // Editors write a byte order mark before either format.
   const text = file.replace(/^\uFEFF/, '');
   const entries = /^\{/m.test(text) ? logEntries(text) : csvEntries(text);
   if (entries.length === 0) throw new TraceError('the trace must have at least one request');
@@ -65,7 +63,7 @@ function csvEntries(text: string): TraceEntry[] {
   return entries;
 }
 
-/** A request for each answered completion, at the time when it arrived. Other lines are left out, and a cut last one. */
+/** One entry per answered completion, at its arrival. Other lines, and an incomplete last line, are left out. */
 function logEntries(text: string): TraceEntry[] {
   return text.split('\n').flatMap((line) => {
     const entry = jsonOf(line);

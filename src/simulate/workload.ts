@@ -1,18 +1,14 @@
-/**
- * Requests from a trace: scaled in time and length, each in a budget class.
- *
- * Knows: traces, classes. Must not know: how requests are served.
- */
+/** Makes requests from a trace: scaled in time and length, each in a budget class. */
 import type { Budget, OnMiss } from '../router/index.js';
 import type { SimulatedRequest } from './request.js';
 import type { TraceEntry } from './trace.js';
 
-/** A class of callers. A budget may grow with what is asked for, as deadlines of people do. */
+/** A class of clients. Its budget may grow with prompt and answer, as deadlines of people do. */
 export interface BudgetClass {
   readonly name: string;
   /** Share of the requests, relative to the other classes. */
   readonly weight: number;
-  /** Total budget: fixed + perPromptToken * prompt + perOutputToken * max_tokens. Null: no total. */
+  /** Total budget: fixed + perPromptToken * prompt + perOutputToken * output tokens. Null: no total. */
   readonly totalMs: { readonly fixed: number; readonly perPromptToken: number; readonly perOutputToken: number } | null;
   readonly ttftMs: number | null;
   readonly tpotMs: number | null;
@@ -20,17 +16,17 @@ export interface BudgetClass {
 }
 
 export interface Scale {
-  /** Arrivals come that many times as fast. */
+  /** Factor on the arrival rate. */
   readonly speed: number;
-  /** Prompts and answers are that many times as long, at least one token. */
+  /** Factor on the lengths of prompts and answers, which have at least one token. */
   readonly length: number;
-  /** Most requests taken from the trace, from its start. */
+  /** Most requests to take from the start of the trace. */
   readonly limit: number;
-  /** Longest sequence of the model: longer prompts are cut to what leaves room for the answer. */
+  /** Longest sequence of the model; longer prompts are cut to leave room for the answer. */
   readonly maxLength: number;
 }
 
-/** Three classes by what full depth alone takes on an idle machine: 2, 4 and 10 times as much. */
+/** Three classes with 2, 4 and 10 times the time of full depth on an idle machine. */
 export function classesFor(prefillMsPerToken: number, decodeMsPerToken: number): BudgetClass[] {
   const named = { tight: 2, medium: 4, loose: 10 };
   return Object.entries(named).map(([name, times]) => ({
@@ -54,16 +50,16 @@ export function budgetOf(
   return { totalMs: total, ttftMs, tpotMs, onMiss };
 }
 
-/** What a chat request that states no max_tokens may get. */
+/** Most tokens of a chat request without max_tokens. */
 export const UNSTATED_TOKENS = 1024;
 
-/** Whether requests tell the router the length of their answers, as no client does (`stated`), or leave max_tokens out. */
+/** Whether the router knows exact answer lengths (`stated`), which no client states, or requests omit max_tokens. */
 export const LIMITS = ['stated', 'unstated'] as const;
 export type Limits = (typeof LIMITS)[number];
 
 /**
- * Requests with a trace's lengths, at every exit the same.
- * @param random numbers in [0, 1): which class a request falls into
+ * Requests with the trace's lengths, equal at every exit.
+ * @param random numbers in [0, 1) that choose the class of each request
  */
 export function requestsOf(
   trace: readonly TraceEntry[],
@@ -97,7 +93,7 @@ export function requestsOf(
   });
 }
 
-/** A small, good generator (mulberry32): the same seed gives the same numbers everywhere. */
+/** A small random generator (mulberry32): a seed gives the same numbers on every machine. */
 export function seeded(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

@@ -1,20 +1,19 @@
-/**
- * Token ids to text, one at a time, never splitting a UTF-8 character.
- *
- * Knows: bytes of tokens. Must not know: stop strings (stop-strings.ts), requests.
- */
+/** Turns token ids into text one at a time, in whole UTF-8 characters. */
 export class Detokenizer {
-  /** Holds back the bytes of an unfinished character; what can't be one becomes U+FFFD. */
+  /** Keeps the bytes of an incomplete character; invalid bytes become U+FFFD. */
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  readonly #bytesOf: (id: number) => Uint8Array;
 
-  constructor(private readonly bytesOf: (id: number) => Uint8Array) {}
-
-  /** @returns the text that the token completes; empty while a character is unfinished. */
-  push(id: number): string {
-    return this.#decoder.decode(this.bytesOf(id), { stream: true });
+  constructor(bytesOf: (id: number) => Uint8Array) {
+    this.#bytesOf = bytesOf;
   }
 
-  /** @returns what is left at the end: U+FFFD for an unfinished character. */
+  /** @returns the text that the token completes; empty while a character is incomplete */
+  push(id: number): string {
+    return this.#decoder.decode(this.#bytesOf(id), { stream: true });
+  }
+
+  /** @returns the remaining text at the end: U+FFFD for an incomplete character */
   end(): string {
     return this.#decoder.decode();
   }

@@ -1,13 +1,13 @@
-/** The tokenizers library, from text to ids. Knows: its types. Must not know: bytes of tokens, what is encoded. */
+/** Encodes text to ids with the tokenizers library. */
 import { Tokenizer } from '@huggingface/tokenizers';
 
-/** What is used of the library, whose own types don't resolve under Node's module rules. */
+/** The part of the library that is used; its own types do not resolve under Node's module rules. */
 interface Library {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
 }
 const Library = Tokenizer as unknown as new (json: object, config: object) => Library;
 
-/** @param addSpecial whether the tokenizer's own begin and end tokens are added, where it has any */
+/** @param addSpecial whether to add the begin and end tokens of the tokenizer */
 export type Encode = (text: string, addSpecial: boolean) => number[];
 
 /** @param json the parsed tokenizer.json */

@@ -1,28 +1,24 @@
-/**
- * Finds stop strings in a text that grows, and holds back what may yet become one.
- *
- * Knows: text. Must not know: tokens, requests.
- */
+/** Finds stop strings in a growing text, and holds back an end that may become one. */
 export interface StopScan {
-  /** Text that is safe to show now. */
+  /** Text that may be sent. */
   readonly text: string;
-  /** The stop string that was found: nothing after `text` may be shown. Null while none was. */
+  /** The stop string that was found, or null. Text after a stop string is never sent. */
   readonly stop: string | null;
 }
 
 /**
- * How far the end of a growing text is the beginning of a stop string. By Knuth, Morris and Pratt: each character is read
- * once, where to compare every end anew took minutes for a long stop string and a text that repeats itself.
+ * The longest prefix of a stop string that a growing text ends with, by Knuth, Morris and Pratt. Each character is read
+ * once. A comparison of every end took minutes for a long stop string and a repetitive text.
  */
 class Beginning {
-  /** Length of the longest beginning that the text ends with. */
+  /** Length of the longest prefix that the text ends with. */
   length = 0;
-  /** By length of a beginning, that of the next shorter one that it ends with; as far as any text has got. */
+  /** By length of a prefix, the length of its longest proper border; filled as far as a text has matched. */
   readonly #shorter = [0, 0];
 
   constructor(readonly stop: string) {}
 
-  /** @returns where in the text the stop string first ends, or null */
+  /** @returns the offset in `text` at which the stop string first ends, or null */
   push(text: string): number | null {
     for (let at = 0; at < text.length; at++) {
       const unit = text.charCodeAt(at);
@@ -69,7 +65,7 @@ export class StopStrings {
     return { text: whole.slice(0, whole.length - held), stop: null };
   }
 
-  /** @returns what was held back, when the answer ends otherwise. */
+  /** @returns the text that was held back, for an answer that ends without a stop string */
   end(): string {
     const held = this.#held;
     this.#held = '';

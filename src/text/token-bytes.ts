@@ -1,11 +1,9 @@
 /**
- * The bytes that each token id stands for, for byte-level BPE (GPT-2, Llama 3, SmolLM) and for SentencePiece-like
- * vocabularies with byte fallback (Llama 2) or of scored pieces (Unigram).
- *
- * Knows: tokenizer.json. Must not know: sequences, requests.
+ * The bytes of each token id, for byte-level BPE (GPT-2, Llama 3, SmolLM), and for SentencePiece vocabularies with byte
+ * fallback (Llama 2) or scored pieces (Unigram).
  */
 
-/** The parts of tokenizer.json that decoding and cutting texts need. */
+/** The parts of tokenizer.json for decoding and for cutting texts. */
 export interface TokenizerJson {
   readonly model: { readonly type?: string; readonly vocab: VocabularyJson };
   readonly decoder: DecoderJson | null;
@@ -18,31 +16,31 @@ interface AddedTokenJson {
   readonly id: number;
   readonly content: string;
   readonly special: boolean;
-  /** Whether it swallows spaces before and after it. */
+  /** Whether the token strips the spaces before and after it. */
   readonly lstrip?: boolean;
   readonly rstrip?: boolean;
 }
 
 export interface PreTokenizerJson {
   readonly type: string;
-  /** Of a Sequence. */
+  /** Steps of a Sequence. */
   readonly pretokenizers?: readonly PreTokenizerJson[];
-  /** Of ByteLevel: whether it splits as GPT-2 does, and puts a space before a text. */
+  /** For ByteLevel: whether it splits as GPT-2 does, and whether it prepends a space to a text. */
   readonly use_regex?: boolean;
   readonly add_prefix_space?: boolean;
 }
 
-/** Ids by token; Unigram's are [token, score] pairs in the order of their ids. */
+/** Ids by token. Unigram has [token, score] pairs in the order of their ids. */
 export type VocabularyJson = Readonly<Record<string, number>> | readonly (readonly [string, number])[];
 
 interface DecoderJson {
   readonly type: string;
-  /** Of Metaspace. */
+  /** For Metaspace. */
   readonly prepend_scheme?: string;
   readonly decoders?: readonly DecoderJson[];
 }
 
-/** GPT-2's reversible map: printable Latin-1 characters stand for themselves, the rest for U+0100 and up. */
+/** GPT-2's reversible map: printable Latin-1 characters map to themselves, the other bytes to U+0100 and up. */
 function byteOfCharacter(): Map<string, number> {
   const printable = (byte: number): boolean =>
     (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
@@ -69,7 +67,7 @@ function byteFallback(token: string): Uint8Array {
   return hex === undefined ? utf8.encode(token.replaceAll('\u2581', ' ')) : Uint8Array.of(parseInt(hex, 16));
 }
 
-/** [token, id] of every token but added ones, which may be among them all the same. */
+/** [token, id] of every token of the vocabulary. Added tokens are separate, but may be listed here as well. */
 export function vocabularyEntries(vocab: VocabularyJson): (readonly [string, number])[] {
   return isScored(vocab) ? vocab.map(([token], id) => [token, id] as const) : Object.entries(vocab);
 }
@@ -78,7 +76,7 @@ function isScored(vocab: VocabularyJson): vocab is readonly (readonly [string, n
   return Array.isArray(vocab);
 }
 
-/** What a Metaspace decoder drops is the space that its pre-tokenizer puts before a text. */
+/** Whether decoding drops the space that the pre-tokenizer prepends to a text. */
 function stripsSpace(decoder: DecoderJson | null): boolean {
   if (decoder === null) return false;
   const { type, prepend_scheme: scheme, decoders = [] } = decoder;
@@ -91,11 +89,11 @@ function decoderTypes(decoder: DecoderJson | null): string[] {
 
 export interface TokenBytes {
   readonly byteLevel: boolean;
-  /** By id; undefined for ids without a token. */
+  /** By id; undefined for an id without a token. */
   readonly bytes: readonly (Uint8Array | undefined)[];
-  /** Ids that never show in text (end of text, role marks). */
+  /** Ids that are never part of the text (end of text, role marks). */
   readonly special: ReadonlySet<number>;
-  /** Whether decoding drops one space at the very start (Llama 2 encodes a dummy prefix). */
+  /** Whether decoding drops one space at the start of a text (Llama 2 prepends one). */
   readonly stripsLeadingSpace: boolean;
 }
 

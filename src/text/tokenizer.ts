@@ -1,28 +1,24 @@
-/**
- * Text to token ids and back, with the model's own tokenizer.json.
- *
- * Knows: the vocabulary. Must not know: requests, chat roles, the engine.
- */
+/** Turns text into token ids and back, with the model's own tokenizer.json. */
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import { Detokenizer } from './detokenizer.js';
 import { hubTokenizer, type Encode } from './hub-tokenizer.js';
 import { boundaryOf, LONG_PIECE, textPieces } from './text-pieces.js';
 import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.js';
 
-/** Like `TextTokenizer.encode`, where nobody is held up by it. */
+/** Like `TextTokenizer.encode`, but outside the event loop. */
 export type EncodeInWorker = (text: string, addSpecial: boolean) => Promise<Iterable<number>>;
 
 export class TextTokenizer {
-  /** @param addSpecial whether the tokenizer's own begin and end tokens are added, where it has any */
+  /** @param addSpecial whether to add the begin and end tokens of the tokenizer */
   readonly encode: Encode;
   readonly #tokens: TokenBytes;
-  /** Where a long text may be cut; null where the ids would be others. */
+  /** Boundaries at which a long text may be cut; null if a cut would change the ids. */
   readonly #boundary: RegExp | null;
-  /** Ids that the model can read run from 0 to vocabulary - 1: an added token may have no row in its embedding. */
+  /** The model reads ids from 0 to vocabulary - 1: an added token may lack a row in the embedding. */
   readonly vocabulary: number;
   /** Bytes of the longest token. */
   readonly #longest: number;
-  /** Whether tokens spell a text byte by byte as it is written. */
+  /** Whether the tokens spell a text byte by byte, without normalization. */
   readonly #isVerbatim: boolean;
 
   /**
@@ -38,17 +34,17 @@ export class TextTokenizer {
     this.#isVerbatim = this.#tokens.byteLevel && ((json as TokenizerJson).normalizer ?? null) === null;
   }
 
-  /** Whether a text is too long to be no more than `most` tokens, whatever it says: known before it is encoded. */
+  /** Whether a text must have more than `most` tokens, judged by its length alone, without encoding it. */
   mustExceed(text: string, most: number): boolean {
-    // A normalizer may join what is written as several bytes, so there only UTF-16 units count.
+    // A normalizer may shorten a text in bytes, so only its UTF-16 units count.
     const length = this.#isVerbatim ? Buffer.byteLength(text) : text.length;
     return length > most * this.#longest;
   }
 
   /**
-   * Like encode, but lets others run between the pieces of a long text and stops early.
-   * @param encodeInWorker encodes what is too long for one go and can't be cut
-   * @returns null when there are more than `most` tokens
+   * Like encode, but yields to the event loop between the pieces of a long text, and stops early.
+   * @param encodeInWorker encodes a piece that is too long for the event loop and can't be cut
+   * @returns null for more than `most` tokens
    */
   async encodeLong(
     text: string,
@@ -58,7 +54,7 @@ export class TextTokenizer {
   ): Promise<number[] | null> {
     const special = addSpecial ? this.encode('', true) : [];
     const boundary = special.length > 1 ? null : this.#boundary;
-    // One special token is one at the beginning.
+    // A single special token is a begin token.
     const ids = boundary === null ? [] : special;
     const ownSpecial = boundary === null && addSpecial;
     for (const piece of boundary === null ? [text] : textPieces(text, boundary)) {
@@ -70,7 +66,7 @@ export class TextTokenizer {
     return ids;
   }
 
-  /** @returns the bytes of a token in text; none for special tokens and unknown ids. */
+  /** @returns the bytes of a token in text; none for special tokens and unknown ids */
   bytes(id: number): Uint8Array {
     return this.isSpecial(id) ? NO_BYTES : (this.#tokens.bytes[id] ?? NO_BYTES);
   }
@@ -79,24 +75,24 @@ export class TextTokenizer {
     return this.#tokens.special.has(id);
   }
 
-  /** @returns the bytes of a token with special tokens spelt out, for log-probabilities. */
+  /** @returns the bytes of a token, special tokens included, for log-probabilities */
   spelling(id: number): Uint8Array {
     return this.#tokens.bytes[id] ?? NO_BYTES;
   }
 
-  /** A token's own text: as in the middle of a sequence, with the space that it may begin with. */
+  /** The text of a token in the middle of a sequence, with its leading space. */
   spelt(id: number): string {
     return Buffer.from(this.spelling(id)).toString('utf8');
   }
 
-  /** The text of a whole sequence; bytes that are no UTF-8 become U+FFFD. */
+  /** The text of a whole sequence; invalid UTF-8 becomes U+FFFD. */
   decode(ids: readonly number[], options: { readonly special: boolean } = { special: false }): string {
     const parts = ids.map((id) => (options.special ? this.spelling(id) : this.bytes(id)));
     const text = Buffer.concat(parts).toString('utf8');
     return this.#tokens.stripsLeadingSpace && text.startsWith(' ') ? text.slice(1) : text;
   }
 
-  /** For a text that goes on from a prompt: no leading space is dropped. */
+  /** Decodes the continuation of a prompt: a leading space is kept. */
   detokenizer(options: { readonly special: boolean } = { special: false }): Detokenizer {
     return new Detokenizer((id) => (options.special ? this.spelling(id) : this.bytes(id)));
   }

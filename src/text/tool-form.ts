@@ -1,8 +1,4 @@
-/**
- * How tools, calls and results are spelt: the form that Hermes and Qwen models were tuned with.
- *
- * Knows: texts. Must not know: requests, tokens, grammars.
- */
+/** The text form of tools, calls and results, with which Hermes and Qwen models were tuned. */
 import { Template } from '@huggingface/jinja';
 
 /** A function that the model may call. */
@@ -14,23 +10,23 @@ export interface ChatTool {
 export interface ChatToolCall {
   readonly id: string;
   readonly type: 'function';
-  /** Arguments as templates want them: not as text. */
+  /** Arguments are an object, as templates expect, and not a text. */
   readonly function: { readonly name: string; readonly arguments: object };
 }
 
-/** The parts of a call in an answer, in order; the name comes after the first, the arguments after the second. */
+/** The parts of a call in an answer: `open`, the name, `middle`, the arguments, `close`. */
 export const CALL = {
   open: '<tool_call>\n{"name": "',
   middle: '", "arguments": ',
   close: '}\n</tool_call>',
-  /** Between two calls. */
+  /** Separates two calls. */
   between: '\n',
 } as const;
 
-/** An answer that begins like this is a call, and kept to its form from here on: no text begins so by accident. */
+/** An answer with this start is a call, and the grammar of calls holds from here on; prose does not start like this. */
 export const CALL_BEGINS = '<tool_';
 
-/** Whether a chat template tells of tools itself, and in this form. */
+/** Whether a chat template describes tools itself, and in this form. */
 export function speaksOfTools(template: string): boolean {
   return /\btools\b/.test(template) && template.includes('<tool_call>');
 }
@@ -51,7 +47,7 @@ For each function call, return a json object with function name and arguments wi
 {"name": <function-name>, "arguments": <args-json-object>}
 </tool_call>`);
 
-// The library drops a line break that follows a tag: it is written as an expression.
+// The library drops a line break after a tag, so the template writes it as an expression.
 const CALLS = new Template(
   `{% if content %}{{ content + '\\n' }}{% endif %}{% for call in calls %}{% if not loop.first %}{{ between }}{% endif %}` +
     `${CALL.open}{{ call.function.name }}${CALL.middle}{{ call.function.arguments | tojson }}${CALL.close}{% endfor %}`,
@@ -67,13 +63,13 @@ interface Message extends PlainMessage {
 }
 
 /**
- * The same conversation for a template that knows nothing of tools: they are described in the system message, calls are
- * part of the assistant's text, and results are said by the user.
+ * Rewrites a conversation for a template without tools. The system message describes the tools, the assistant's text
+ * holds its calls, and user messages hold the results.
  */
 export function withoutTools(messages: readonly Message[], tools: readonly ChatTool[]): PlainMessage[] {
   const plain: PlainMessage[] = [];
   const [first, ...others] = messages;
-  // An empty one as well: templates refuse a second.
+  // An empty system message counts as well: templates reject a second one.
   const system = first?.role === 'system' ? first.content : null;
   if (tools.length > 0) plain.push({ role: 'system', content: SYSTEM.render({ system, tools }) });
   let results: string[] = [];

@@ -1,4 +1,4 @@
-/** What bench:goodput does without a server: files of questions, jobs of natural length, summaries. */
+/** The parts of bench:goodput that need no server: files of questions, jobs of natural length, summaries. */
 import t from 'tap';
 import type { Answered } from '../../bench/goodput/client.js';
 import type { Sent } from '../../bench/goodput/load.js';
@@ -16,7 +16,7 @@ const JOB: Sent['job'] = {
   asked: { path: '/v1/chat/completions', body: {} },
 };
 
-void t.test('questions are lines, or instructions with their input', async (t) => {
+void t.test('a question is a line, or an instruction with its input', async (t) => {
   t.strictSame(parseQuestions('What is 2 + 2?\n\n  Name a colour. \r\n'), ['What is 2 + 2?', 'Name a colour.']);
   const entries = [
     { instruction: 'Summarize.', input: ' A text. ', motivation_app: 'x' },
@@ -33,12 +33,12 @@ void t.test('questions are lines, or instructions with their input', async (t) =
 });
 
 void t.test(
-  'natural jobs repeat one shuffled order, with a budget by the idle answer, and state no limit',
+  'natural jobs repeat one shuffled order, have budgets by the idle answers, and set no max_tokens',
   async (t) => {
     const known = Array.from({ length: 7 }, (_, i) => ({ question: `q ${i}?`, tokens: 10 + i, idleMs: 100 * (i + 1) }));
     const jobs = naturalJobs(known, 20, 3);
     t.equal(jobs.length, 20);
-    t.strictSame(jobs, naturalJobs(known, 20, 3), 'the same for every side');
+    t.strictSame(jobs, naturalJobs(known, 20, 3), 'every side gets the same jobs');
     const asked = jobs.map(({ asked }) => JSON.stringify(asked));
     t.equal(new Set(asked.slice(0, 7)).size, 7);
     t.strictSame(asked.slice(7, 14), asked.slice(0, 7));
@@ -54,7 +54,7 @@ void t.test(
   },
 );
 
-void t.test('the share inside the predicted interval counts what was answered and has an interval', async (t) => {
+void t.test('the share inside the predicted interval counts answered requests with an interval', async (t) => {
   const interval = { predictedP10Ms: 90, predictedP90Ms: 110 };
   const answers = [90, 100, 110, 111, 89].map((totalMs) => ({ ...ANSWER, ...interval, totalMs }));
   t.equal(intervalShare(answers), 0.6);
@@ -62,7 +62,7 @@ void t.test('the share inside the predicted interval counts what was answered an
   t.equal(intervalShare([ANSWER]), null);
 });
 
-void t.test('an answer is whole where it ends by itself, or at its exact length', async (t) => {
+void t.test('an answer is complete if the model ends it, or at its exact length', async (t) => {
   const quality = (layer: number): number => layer / 30;
   const summary = (job: Partial<Sent['job']>, answer: Partial<Answered>) =>
     summaryOf([{ job: { ...JOB, ...job }, atMs: 0, answer: { ...ANSWER, ...answer } }], quality, 30);

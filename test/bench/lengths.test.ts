@@ -1,4 +1,4 @@
-/** What bench:lengths writes: quantiles of lengths of which some are cut, and a manifest with nothing else changed. */
+/** The output of bench:lengths: quantiles of lengths with cut answers, and a manifest with only the prior changed. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -11,7 +11,7 @@ import { MODEL } from '../engine/helper.js';
 const ended = (tokens: number): Length => ({ tokens, isCut: false });
 const cut = (tokens: number): Length => ({ tokens, isCut: true });
 
-void t.test('a share that reaches into the cut answers is left out', async (t) => {
+void t.test('quantiles omit a share that reaches into the cut answers', async (t) => {
   const lengths = Array.from({ length: 100 }, (_, i) => (i < 85 ? ended(100 - i) : cut(200)));
   t.strictSame(quantiles(lengths), [
     [0.05, 20],
@@ -27,14 +27,14 @@ void t.test('a share that reaches into the cut answers is left out', async (t) =
   t.strictSame(quantiles([cut(9), cut(9)]), []);
 });
 
-void t.test('of shares with the same length the largest stays', async (t) => {
+void t.test('quantiles keep the largest of several shares with the same length', async (t) => {
   t.strictSame(quantiles([ended(3), ended(3), ended(8), ended(8)]), [
     [0.5, 3],
     [0.98, 8],
   ]);
 });
 
-void t.test('a manifest gets the prior of each exit and keeps all else, order and indent', async (t) => {
+void t.test('withPrior adds the prior of each exit and keeps everything else, order and indent', async (t) => {
   const exit = { layer: 4, stage: 0 };
   const text = `${JSON.stringify({ name: 'x', exits: [exit], files: [] }, null, 2)}\n`;
   const answers: QuestionLengths[] = [
@@ -50,7 +50,7 @@ void t.test('a manifest gets the prior of each exit and keeps all else, order an
   };
   const written = withPrior(text, answers);
   t.equal(written, `${JSON.stringify({ name: 'x', exits: [{ ...exit, lengths: expected }], files: [] }, null, 2)}\n`);
-  t.equal(withPrior(written, answers), written, 'a second time changes nothing');
+  t.equal(withPrior(written, answers), written, 'a second call changes nothing');
   t.strictSame(JSON.parse(fileOf('x', 64, answers)), { model: 'x', cap: 64, answers });
   t.strictSame(tableOf([4], answers).slice(2), [
     '| 4 | greedy | 7 | 9 | 8 | 0% |',
@@ -58,7 +58,7 @@ void t.test('a manifest gets the prior of each exit and keeps all else, order an
   ]);
 });
 
-void t.test("the embedded model's manifest is laid out as the bench writes it", async (t) => {
+void t.test("the embedded model's manifest has the layout that the bench writes", async (t) => {
   const text = readFileSync(join(MODEL, MANIFEST_FILE), 'utf8');
   t.equal(text, `${JSON.stringify(JSON.parse(text), null, 2)}\n`);
 });

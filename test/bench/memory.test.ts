@@ -3,7 +3,7 @@ import { childrenOf, residentMb, slope } from '../../bench/soak/memory.js';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 
-void t.test('the slope of a line is found, noise and offset aside', (t) => {
+void t.test('slope ignores noise and offset', (t) => {
   t.equal(
     slope([
       [1, 5],
@@ -18,7 +18,7 @@ void t.test('the slope of a line is found, noise and offset aside', (t) => {
   t.end();
 });
 
-void t.test('memory and children of this process', { skip: process.platform !== 'linux' }, async (t) => {
+void t.test('residentMb and childrenOf describe this process', { skip: process.platform !== 'linux' }, async (t) => {
   const before = residentMb(process.pid);
   const held = Buffer.alloc(64e6, 1);
   const grown = residentMb(process.pid) - before;

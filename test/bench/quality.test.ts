@@ -1,4 +1,4 @@
-/** What bench:quality measures: documents as the tuning sees them, divergences, a folder against itself. */
+/** The parts of bench:quality: documents as the tuning builds them, divergences, a folder against itself. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,7 +21,7 @@ async function tinyFolder(dir: string, kernel: KernelName): Promise<string> {
   return out;
 }
 
-void t.test('rows are chats, token for token as the training package encodes them', (t) => {
+void t.test('rows become chats with the same tokens as in the training package', (t) => {
   const { chat, tokenizer } = loadServedModel(MODEL, null);
   if (chat === null) throw new Error('no template');
   const file = join(t.testdir(), 'data.jsonl');
@@ -36,7 +36,7 @@ void t.test('rows are chats, token for token as the training package encodes the
   const system = [
     1, 9690, 198, 2683, 359, 253, 5356, 5646, 11173, 3365, 3511, 308, 34519, 28, 7018, 411, 407, 19712, 8182, 2,
   ];
-  // Made by sorted_tuning.data.document.
+  // Expected tokens from sorted_tuning.data.document.
   t.strictSame(documents, [
     [
       ...system,
@@ -78,7 +78,7 @@ void t.test('rows are chats, token for token as the training package encodes the
   t.end();
 });
 
-void t.test('divergences are those of the definition', (t) => {
+void t.test('divergence agrees with the definition', (t) => {
   const lse = (logits: readonly number[]): number => Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
   const [a, b] = [
     [1, 2, -1],
@@ -89,7 +89,7 @@ void t.test('divergences are those of the definition', (t) => {
   const expected = p.reduce((sum, x, i) => sum + x * Math.log(x / (q[i] ?? NaN)), 0);
   const distribution = distributionOf(Float32Array.from(a), lse(a), 1);
   t.ok(Math.abs(divergence(distribution, Float32Array.from(b), lse(b)) - expected) < 1e-6);
-  t.ok(Math.abs(divergence(distribution, Float32Array.from(a), lse(a))) < 1e-6, 'none from itself');
+  t.ok(Math.abs(divergence(distribution, Float32Array.from(a), lse(a))) < 1e-6, 'zero for the same distribution');
   const tally = new Tally();
   tally.add(1, true, Math.log(2));
   tally.add(2, false, Math.log(8));
@@ -109,8 +109,8 @@ void t.test('a folder agrees with itself; an early exit does not agree with full
   t.strictSame([early?.layer, full?.layer], [2, 5]);
   t.ok(Math.abs(full?.full.kl ?? NaN) < 1e-5);
   t.equal(full?.full.agreement, 1);
-  t.ok(Math.abs(early?.kernel?.kl ?? NaN) < 1e-5, 'the exit is itself in the same kernel');
-  t.ok((early?.full.kl ?? 0) > 1e-3, 'but not full depth');
+  t.ok(Math.abs(early?.kernel?.kl ?? NaN) < 1e-5, 'the exit equals itself in the same kernel');
+  t.ok((early?.full.kl ?? 0) > 1e-3, 'but differs from full depth');
   t.equal(compare(model, same, TEXTS.slice(1), false, () => undefined)[0]?.kernel, null);
 
   const rounded = await openExecutor(await tinyFolder(dir, 'w8a8'), 48, 2, null);
@@ -122,7 +122,7 @@ void t.test('a folder agrees with itself; an early exit does not agree with full
   for (const executor of [model, same, rounded]) executor.dispose();
 });
 
-void t.test('every position but the last is visited at each exit, in batches or not', async (t) => {
+void t.test('every position except the last is visited at each exit, in one batch or several', async (t) => {
   const executor = await openExecutor(await tinyFolder(t.testdir(), 'fp32'), 48, 2, null);
   const visited: string[] = [];
   visitExits(executor, TEXTS[0] ?? [], [0, 1], (exit, position, { logits, lse, top, nll }) => {
@@ -139,7 +139,7 @@ void t.test('every position but the last is visited at each exit, in batches or 
   executor.dispose();
 });
 
-void t.test("folders that can't be compared are refused", async (t) => {
+void t.test('folders that are not comparable are rejected', async (t) => {
   const dir = t.testdir();
   const plain = await openExecutor(await tinyFolder(dir, 'fp32'), 48, 2, null);
   const out = join(dir, 'shallow');

@@ -1,4 +1,4 @@
-/** kill -9 of the engine in mid-stream, under load, more than once. */
+/** Kills the engine (SIGKILL) mid-stream under load, more than once. */
 import t from 'tap';
 import { embeddedModel, enginePid, metric, post, serve, untilIdle, until } from './helper.js';
 
@@ -8,7 +8,7 @@ const EACH = 8;
 
 t.setTimeout(240_000);
 void t.test(
-  'every answer ends with an error, readiness drops and comes back, the next requests are served',
+  'every answer ends with an error, readiness drops and recovers, and later requests are served',
   async (t) => {
     const server = await serve(t, embeddedModel);
     const ready = async (): Promise<boolean> => (await fetch(`${server.url}/health/ready`)).ok;
@@ -16,7 +16,7 @@ void t.test(
     for (let round = 1; round <= ROUNDS; round++) {
       const killed = enginePid(server);
       const whole = Array.from({ length: EACH }, () => post(server, '/v1/completions', endless));
-      // The status line of a stream goes out with its first token.
+      // The status line of a stream is sent with its first token.
       const streams = await Promise.all(
         Array.from({ length: EACH }, () => post(server, '/v1/completions', { ...endless, stream: true })),
       );
@@ -31,8 +31,8 @@ void t.test(
         t.type(response.headers.get('retry-after'), 'string');
         t.match(await response.json(), { error: { type: 'unavailable_error', code: 'engine_lost' } });
       }
-      t.equal((await fetch(`${server.url}/health`)).status, 200, 'liveness goes on');
-      t.equal(await ready(), false, 'not ready in between');
+      t.equal((await fetch(`${server.url}/health`)).status, 200, 'liveness continues');
+      t.equal(await ready(), false, 'not ready during the restart');
       t.match(await (await post(server, '/v1/completions', endless)).json(), { error: { code: 'loading' } });
       await until('ready again', ready);
       t.not(enginePid(server), killed);

@@ -1,4 +1,4 @@
-/** 10,000 bodies that no client would send, against the real engine: never a 500, and nothing is left behind. */
+/** 10,000 malformed bodies against the real engine: no 500, and no leak. */
 import fc from 'fast-check';
 import t from 'tap';
 import { targets } from '../fakes/bodies.js';
@@ -11,14 +11,14 @@ const model = tinyModel(t.testdir());
 
 const anyBody = fc.oneof(
   ...targets.map(({ path, base, body }) =>
-    // Answers are kept short: what is tried is what gets in, not what comes out.
+    // Short answers: the test is about input, not output.
     body.map((fields) => ({ path, text: asText({ max_tokens: 2, ...base, ...fields }) })),
   ),
   fc.string().map((text) => ({ path: '/v1/completions', text: `{"prompt":${text}` })),
 );
 
 t.setTimeout(240_000);
-void t.test('no body gets a 500, and memory, sockets and sequences return', async (t) => {
+void t.test('no body gets a 500, and memory, sockets and sequences are released', async (t) => {
   const server = await serve(t, model, ['--max-tokens-default', '2']);
   const files = openFiles(server);
   const send = async ({ path, text }: { path: string; text: string }): Promise<string | null> => {
@@ -53,6 +53,6 @@ void t.test('no body gets a 500, and memory, sockets and sequences return', asyn
   await untilIdle(server);
   t.equal(await metric(server, 'sortie_kv_cache_usage_perc'), 0);
   t.equal(await metric(server, 'sortie_engine_down_total'), 0);
-  // The client keeps some connections; 10,000 requests are far more.
+  // The HTTP client keeps some connections; 10,000 requests are far more.
   t.ok(openFiles(server) <= files + 5 * TOGETHER, `${openFiles(server)} open files, ${files} before`);
 });

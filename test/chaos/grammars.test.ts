@@ -1,4 +1,4 @@
-/** The thread that keeps answers to a schema can't start: those answers are refused for now, all others go on. */
+/** The grammar thread can't start: constrained requests get a 503, and other requests are served. */
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -6,7 +6,7 @@ import { serve, tinyModel, until } from './helper.js';
 
 t.setTimeout(180_000);
 
-void t.test('503 without a path while it lasts, and answers again after it', async (t) => {
+void t.test('constrained requests get a 503 without a path during the fault, and are served after it', async (t) => {
   const model = tinyModel(t.testdir());
   const { url, process: server } = await serve(t, model);
   let log = '';
@@ -18,7 +18,7 @@ void t.test('503 without a path while it lasts, and answers again after it', asy
       body: JSON.stringify({ prompt: 'a b', max_tokens: 4, ...more }),
     });
   const json = { response_format: { type: 'json_object' } };
-  // The thread reads it when it starts, with the first such request.
+  // The thread reads the file when it starts, at the first constrained request.
   const file = join(model, 'tokenizer.json');
   renameSync(file, `${file}.gone`);
   for (const stream of [false, true]) {
@@ -29,9 +29,9 @@ void t.test('503 without a path while it lasts, and answers again after it', asy
     t.match(JSON.parse(text), { error: { type: 'unavailable_error', code: 'grammars_lost', param: null } });
     t.notMatch(text, /tokenizer|ENOENT|\/tiny/);
   }
-  t.equal((await ask({})).status, 200, 'text is served as before');
+  t.equal((await ask({})).status, 200, 'plain text is served');
   await until('logged', () => Promise.resolve(/"fault":"[^"]*tokenizer\.json/.test(log)));
   t.match(await (await fetch(`${url}/metrics`)).text(), /request_failure_total\{reason="grammars_lost",[^}]*\} 2\n/);
   renameSync(`${file}.gone`, file);
-  t.equal((await ask(json)).status, 200, 'another thread is started');
+  t.equal((await ask(json)).status, 200, 'another thread starts');
 });

@@ -1,4 +1,4 @@
-/** What chaos tests share: requests under load, what a process holds, raw sockets. */
+/** Helpers of the chaos tests: requests under load, resources of a process, raw sockets. */
 import { readdirSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -13,14 +13,14 @@ export const embeddedModel = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 
 
 export const pidOf = (server: Sortie): number => server.process.pid ?? 0;
 
-/** The engine's process id. @throws Error while there is none */
+/** The engine's process id. @throws Error if there is none */
 export function enginePid(server: Sortie): number {
   const [engine] = childrenOf(pidOf(server));
   if (engine === undefined) throw new Error('no engine process');
   return engine;
 }
 
-/** Resident memory of gateway and engine together, MB. */
+/** Resident memory of gateway and engine together in MB. */
 export const memoryOf = (server: Sortie): number => residentMb(pidOf(server)) + residentMb(enginePid(server));
 
 /** Open files and sockets of the gateway. */
@@ -54,18 +54,18 @@ export async function untilIdle(server: Sortie): Promise<void> {
 
 export interface RawConnection {
   readonly socket: net.Socket;
-  /** What the server said, once it has closed. */
+  /** The server's whole output on the connection, once it is closed. */
   readonly closed: Promise<string>;
 }
 
-/** Writes bytes to a connection of its own and leaves it open. */
+/** Opens a connection, writes bytes, and leaves it open. */
 export function raw(t: Test, server: Sortie, bytes: string): RawConnection {
   const { hostname, port } = new URL(server.url);
   const socket = net.connect(Number(port), hostname, () => socket.write(bytes));
   t.teardown(() => socket.destroy());
   let text = '';
   socket.on('data', (data: Buffer) => (text += data.toString()));
-  // A reset is an end like any other.
+  // A reset ends a connection like a close does.
   socket.on('error', () => undefined);
   const closed = new Promise<string>((resolve) => {
     socket.once('close', () => {

@@ -1,4 +1,4 @@
-/** A log that can't be written: the server loses lines, never answers or memory. */
+/** A log that can't be written: the server drops lines, but no answers, and its memory stays bounded. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync } from 'node:fs';
@@ -18,7 +18,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** @param log where standard output and error go */
+/** @param log destination of standard output and standard error */
 async function survives(t: Test, log: number | 'closed pipe' | 'stalled pipe'): Promise<void> {
   const port = await freePort();
   const args = [main, 'serve', '--host', '127.0.0.1', '--port', String(port), '--model', model, '--log-prompts', 'on'];
@@ -33,7 +33,7 @@ async function survives(t: Test, log: number | 'closed pipe' | 'stalled pipe'): 
   const server = { process: child, url: `http://127.0.0.1:${port}` };
   await until('ready', async () => (await fetch(`${server.url}/health/ready`)).ok);
   const ask = async (): Promise<void> => {
-    // The body goes into the log line: what can't be written must not pile up.
+    // The log line contains the body: lines that can't be written must not pile up.
     const response = await post(server, '/v1/completions', {
       prompt: 'a',
       max_tokens: 1,
@@ -56,6 +56,6 @@ async function survives(t: Test, log: number | 'closed pipe' | 'stalled pipe'): 
 }
 
 t.setTimeout(180_000);
-void t.test('the disk is full', (t) => survives(t, openSync('/dev/full', 'w')));
-void t.test('the reader of the log stalls', (t) => survives(t, 'stalled pipe'));
-void t.test('the reader of the log is gone', (t) => survives(t, 'closed pipe'));
+void t.test('a full disk does not disturb the server', (t) => survives(t, openSync('/dev/full', 'w')));
+void t.test('a stalled reader of the log does not disturb the server', (t) => survives(t, 'stalled pipe'));
+void t.test('a closed log pipe does not disturb the server', (t) => survives(t, 'closed pipe'));

@@ -1,4 +1,4 @@
-/** SIGTERM under load: what was accepted is answered whole. */
+/** SIGTERM under load: accepted requests are answered completely. */
 import { once } from 'node:events';
 import { cpSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,12 +13,12 @@ const TOKENS = 40;
 const body = { prompt: 'Count: one, two,', max_tokens: TOKENS, ignore_eos: true };
 const shallow = { ...body, sortie: { exit_layer: loadManifest(embeddedModel).exits[0]?.layer } };
 const tiny = tinyModel(t.testdir({}));
-// A connection that is kept may be closed under the next request, so each request has one of its own here.
+// The server may close a kept connection under the next request, so each request has its own connection here.
 const alone = { connection: 'close' };
 
 t.setTimeout(240_000);
-void t.test('no accepted request is lost, later ones are refused with 503, exit code 0', async (t) => {
-  // Fewer run than are sent: some wait when the signal comes, and waiting is accepted, too.
+void t.test('accepted requests finish, later requests get a 503, exit code 0', async (t) => {
+  // More requests than slots: some wait when the signal arrives, and waiting requests are accepted as well.
   const server = await serve(t, embeddedModel, ['--drain-timeout', '120', '--max-running', '8']);
   const exit = once(server.process, 'exit');
   const whole = Array.from({ length: EACH }, () => post(server, '/v1/completions', shallow, alone));
@@ -35,7 +35,7 @@ void t.test('no accepted request is lost, later ones are refused with 503, exit 
   server.process.kill('SIGTERM');
   await until('draining', async () => (await fetch(`${server.url}/health/ready`)).status === 503);
 
-  // New ones go on coming until nobody listens.
+  // New requests continue until the port is closed.
   let refused = 0;
   const latecomers = (async () => {
     for (;;) {
@@ -63,7 +63,7 @@ void t.test('no accepted request is lost, later ones are refused with 503, exit 
   t.same(await exit, [0, null]);
 });
 
-void t.test('at the drain deadline the rest ends with an error that says why, exit code 0', async (t) => {
+void t.test('at the drain deadline the remaining requests end with a draining error, exit code 0', async (t) => {
   const server = await serve(t, embeddedModel, ['--drain-timeout', '1']);
   const exit = once(server.process, 'exit');
   const response = await post(server, '/v1/completions', { ...body, max_tokens: 2000, stream: true });
@@ -77,10 +77,10 @@ void t.test('at the drain deadline the rest ends with an error that says why, ex
   t.same(await exit, [0, null]);
 });
 
-void t.test('nor do texts that are tokenized hold up the end', async (t) => {
+void t.test('texts in the encoding thread do not delay the exit', async (t) => {
   const server = await serve(t, embeddedModel, ['--drain-timeout', '1']);
   const exit = once(server.process, 'exit');
-  // Some seconds each, one after another.
+  // Each text takes some seconds, one after another.
   const prompt = 'xyz'.repeat(200_000);
   const texts = Array.from({ length: 8 }, () => post(server, '/tokenize', { prompt }, alone));
   await sleep(300);
@@ -94,17 +94,17 @@ void t.test('nor do texts that are tokenized hold up the end', async (t) => {
   t.same(await exit, [0, null]);
 });
 
-void t.test('nor do the checksums of a large model', async (t) => {
+void t.test('checksums of a large model do not delay the exit', async (t) => {
   const model = join(t.testdir({}), 'large');
   cpSync(tiny, model, { recursive: true });
-  // Nothing of it is on disk; to read it takes longer than any test.
+  // A sparse file: no data on disk, but it takes longer to read than any test.
   const size = 2 ** 40;
   writeFileSync(join(model, 'large.bin'), '');
   truncateSync(join(model, 'large.bin'), size);
   const manifest = loadManifest(model);
   const files = [...manifest.files, { path: 'large.bin', size, sha256: '0'.repeat(64) }];
   writeFileSync(join(model, MANIFEST_FILE), JSON.stringify({ ...manifest, files }));
-  // It listens, but is not ready before they are made.
+  // The server listens, but is not ready until the checksums are verified.
   const server = start(t, process.execPath, [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model]);
   const port = await portOf(server);
   t.equal((await fetch(`http://127.0.0.1:${port}/health/ready`)).status, 503);
@@ -113,7 +113,7 @@ void t.test('nor do the checksums of a large model', async (t) => {
   t.same(await exit, [0, null]);
 });
 
-void t.test('an engine that is stuck holds up neither that error nor the end', async (t) => {
+void t.test('a stuck engine delays neither the draining error nor the exit', async (t) => {
   const server = await serve(t, tiny, ['--drain-timeout', '1']);
   const exit = once(server.process, 'exit');
   const engine = enginePid(server);
@@ -131,7 +131,7 @@ void t.test('an engine that is stuck holds up neither that error nor the end', a
   t.notOk(isAlive(engine));
 });
 
-void t.test('a second signal takes an engine along that is stuck', async (t) => {
+void t.test('a second signal kills a stuck engine as well', async (t) => {
   const server = await serve(t, tiny);
   const exit = once(server.process, 'exit');
   const engine = enginePid(server);

@@ -1,4 +1,4 @@
-/** What keeps the server from starting: one line that names it, and the exit code. */
+/** Faults that stop the server at its start: one line that names the fault, and the exit code. */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, cpSync, openSync, readdirSync, readSync, rmSync, truncateSync, writeSync } from 'node:fs';
@@ -23,14 +23,14 @@ function run(args: readonly string[], env: Record<string, string> = {}) {
 }
 
 t.setTimeout(180_000);
-void t.test('a kernel that the model does not offer is named in a line', (t) => {
+void t.test('a kernel that the model lacks is named in one line', (t) => {
   const { status, stderr } = run(['--model', model, '--kernels', 'int4']);
   t.equal(status, 1);
   t.equal(stderr, 'error: --kernels: the model offers fp32, not int4\n');
   t.end();
 });
 
-void t.test('a damaged, shortened or missing file of the model is named, exit code 1', (t) => {
+void t.test('a damaged, shortened or missing model file is named, exit code 1', (t) => {
   const files = readdirSync(model).filter((name) => name !== 'manifest.json' && name !== 'README.md');
   t.ok(files.length > 5);
   const damages: [string, RegExp, (file: string) => void][] = [
@@ -51,7 +51,7 @@ void t.test('a damaged, shortened or missing file of the model is named, exit co
     ],
   ];
   for (const [what, message, damage] of damages) {
-    // Each kind of file once: a graph, weights, the tokenizer.
+    // One file of each kind: a graph, weights, the tokenizer.
     for (const name of ['embed.onnx', files.find((file) => file.startsWith('weights')) ?? '', 'tokenizer.json']) {
       const broken = join(dir, 'broken');
       cpSync(model, broken, { recursive: true });
@@ -67,7 +67,7 @@ void t.test('a damaged, shortened or missing file of the model is named, exit co
   t.end();
 });
 
-/** Changes one bit in the middle, so that the size stays. */
+/** Flips one bit in the middle, so that the size stays the same. */
 function flipBit(file: string): void {
   const fd = openSync(file, 'r+');
   const byte = Buffer.alloc(1);
@@ -87,11 +87,11 @@ void t.test('a port in use is named, exit code 1', async (t) => {
   t.match(stderr, `cannot listen on 127.0.0.1 port ${port}: it is in use`);
 });
 
-/** Nothing that any option takes: no number in range, no name, no list. */
+/** Invalid for every option: not a number in range, a name or a list. */
 const NONSENSE = '-1, ,';
 
-void t.test('an option out of range names option, rule and value, exit code 2, as flag and as variable', (t) => {
-  // What each option takes is config's own test; whether the model has such an exit is known once it is loaded.
+void t.test('an option out of range names option, rule and value, exit code 2, for flags and variables', (t) => {
+  // The tests of config cover each option; the existence of an exit is known only after the model is loaded.
   for (const [flag, value] of [
     ['threads', '0'],
     ['default-exit', '3'],
@@ -110,7 +110,7 @@ void t.test('an option out of range names option, rule and value, exit code 2, a
   t.end();
 });
 
-void t.test('every option that has a rule refuses nonsense', (t) => {
+void t.test('every option with a rule rejects nonsense', (t) => {
   const specs = Object.values(SERVE_OPTIONS) as OptionSpec<unknown>[];
   const ruled = specs.filter(({ kind }) => kind.rule !== 'a text');
   t.ok(ruled.length > 20);

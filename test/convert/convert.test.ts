@@ -58,7 +58,7 @@ void t.test('GGUF and sharded safetensors of one model give the same graphs and 
   await run(a, writeGguf(a, weights, ggufMetadata(), true), { out: d });
   for (const folder of [b, c, d]) t.strictSame(content(folder), expected, folder);
 
-  // And the weights are the source's: qkv is q (with attention's scale), k and v on top of each other, transposed for
+  // The stored weights are the source's: q (with attention's scale), k and v are stacked to qkv and transposed for
   // MatMul.
   const stored = floats(d, 'stage-1.fp32.onnx', 'layers.2.qkv.weight');
   const rows = ['q', 'k', 'v'].map(
@@ -74,7 +74,7 @@ void t.test('GGUF and sharded safetensors of one model give the same graphs and 
   );
 });
 
-void t.test('stages, exit blocks and shared tensors are laid out as the manifest says', async (t) => {
+void t.test('stages, exit blocks and shared tensors have the layout of the manifest', async (t) => {
   const dir = t.testdir();
   const next = random(9);
   const blocks: Weights = new Map([
@@ -122,13 +122,13 @@ void t.test('stages, exit blocks and shared tensors are laid out as the manifest
   t.equal((await inspect(out)).manifest.name, 'tiny');
 });
 
-void t.test("blocks have weight files of their own: other blocks leave the trunk's to the byte", async (t) => {
+void t.test("blocks have separate weight files: other blocks leave the trunk's files equal to the byte", async (t) => {
   const dir = t.testdir();
   const source = writeFolder(path.join(dir, 'hf'), tinyWeights(2));
   const withBlocks = async (seed: number) => {
     const next = random(seed);
     const layer = LAYER_SHAPES.map(([name, shape]) => [`exits.1.layers.0.${name}`, weight(next, shape)] as const);
-    // The norm's table is the head's, so it stays.
+    // The norm is in the head's table, so it stays the same.
     const blocks: Weights = new Map([['exits.1.norm.weight', weight(random(1), [SHAPE.hidden])], ...layer]);
     const exitBlocks = path.join(dir, `blocks-${seed}.safetensors`);
     writeFileSync(exitBlocks, safetensors(blocks));
@@ -156,7 +156,7 @@ void t.test('the same input gives the same bytes, compressed or not', async (t) 
   t.strictSame(
     gunzipSync(readFileSync(path.join(one, 'weights-000.bin.gz'))),
     readFileSync(path.join(raw, 'weights-000.bin')),
-    'gunzip restores the file that the graphs name',
+    'gunzip restores the file in the graphs',
   );
 });
 
@@ -184,7 +184,7 @@ void t.test('an untied head and attention biases are kept', async (t) => {
   );
 });
 
-void t.test('rotary frequencies that files repeat, and a factor of no scaling, change nothing', async (t) => {
+void t.test('repeated rotary frequencies, and a factor without scaling, change nothing', async (t) => {
   const dir = t.testdir();
   const frequencies = weight(random(1), [SHAPE.headDim / 2]);
   const source = (names: string[]): Weights =>
@@ -222,27 +222,24 @@ void t.test('the tokenizer of a GGUF file works', async (t) => {
   t.equal(readFileSync(path.join(dir, 'out', manifest.chatTemplate ?? ''), 'utf8'), '{{ messages[0].content }}');
 });
 
-void t.test(
-  "a begin token comes first where llama.cpp puts one: by the file's flag, else by its pre-tokenizer",
-  async (t) => {
-    const dir = t.testdir();
-    const cases: [metadata: GgufMetadata, begins: boolean][] = [
-      [{ 'tokenizer.ggml.pre': 'llama-bpe' }, true],
-      [{ 'tokenizer.ggml.pre': 'llama-bpe', 'tokenizer.ggml.add_bos_token': false }, false],
-      [{ 'tokenizer.ggml.pre': 'smollm' }, false],
-      [{ 'tokenizer.ggml.pre': 'gpt-2' }, false],
-      [{ 'tokenizer.ggml.pre': 'gpt-2', 'tokenizer.ggml.add_bos_token': true }, true],
-    ];
-    for (const [metadata, begins] of cases) {
-      await run(dir, writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...metadata }), { force: true });
-      const { tokenizer } = loadServedModel(path.join(dir, 'out'), null);
-      const [first] = tokenizer.encode('hello', true);
-      t.equal(first === 0, begins, JSON.stringify(metadata));
-    }
-  },
-);
+void t.test("a begin token is added as in llama.cpp: by the file's flag, else by its pre-tokenizer", async (t) => {
+  const dir = t.testdir();
+  const cases: [metadata: GgufMetadata, begins: boolean][] = [
+    [{ 'tokenizer.ggml.pre': 'llama-bpe' }, true],
+    [{ 'tokenizer.ggml.pre': 'llama-bpe', 'tokenizer.ggml.add_bos_token': false }, false],
+    [{ 'tokenizer.ggml.pre': 'smollm' }, false],
+    [{ 'tokenizer.ggml.pre': 'gpt-2' }, false],
+    [{ 'tokenizer.ggml.pre': 'gpt-2', 'tokenizer.ggml.add_bos_token': true }, true],
+  ];
+  for (const [metadata, begins] of cases) {
+    await run(dir, writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...metadata }), { force: true });
+    const { tokenizer } = loadServedModel(path.join(dir, 'out'), null);
+    const [first] = tokenizer.encode('hello', true);
+    t.equal(first === 0, begins, JSON.stringify(metadata));
+  }
+});
 
-void t.test('all that ends an answer is found, what templates mean by it first', async (t) => {
+void t.test('all end tokens are found, first the token that templates use', async (t) => {
   const dir = t.testdir();
   const { tokens, merges } = tinyVocabulary();
   const warnings: string[] = [];
@@ -275,7 +272,7 @@ void t.test('all that ends an answer is found, what templates mean by it first',
   t.strictSame(await ends(source), [null, []]);
   t.match(warnings, [/names no token that ends an answer/]);
 
-  // Characters of the vocabulary renamed, as control tokens but for one.
+  // Renames characters of the vocabulary; all except one become control tokens.
   const names = ['<|eot_id|>', '<|eom_id|>', '<|im_end|>', '<|end|>', '<|endoftext|>', '<|end_of_text|>', '<|end|>'];
   const file = (metadata: object) => {
     const renamed = tokens.map((token, id) => names[id - 100] ?? token);
@@ -287,7 +284,7 @@ void t.test('all that ends an answer is found, what templates mean by it first',
   t.strictSame(
     await ends(file({ 'tokenizer.ggml.eot_token_id': 102, 'tokenizer.ggml.unknown_token_id': 104 })),
     [0, [1, 102, 100, 101, 103, 105]],
-    'what stands for unknown text is no end',
+    'the token for unknown text does not end an answer',
   );
 });
 
@@ -320,7 +317,7 @@ void t.test('a Unigram tokenizer of a folder works', async (t) => {
 });
 
 void t.test(
-  'a folder has its chat template in a file, as text or as the default of a list, or none, which is told',
+  'the chat template is a file, a text or the default of a list; a warning reports a missing one',
   async (t) => {
     const dir = t.testdir();
     const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
@@ -376,7 +373,7 @@ void t.test('a SentencePiece tokenizer of a GGUF file works', async (t) => {
   t.equal(tokenizer.decode(ids), 'hello é');
 });
 
-void t.test('tokens beyond the embedding: added ones are warned of, those that prompts hold are refused', async (t) => {
+void t.test('tokens beyond the embedding: added tokens are a warning, tokens of prompts an error', async (t) => {
   const dir = t.testdir();
   const { tokens } = tinyVocabulary();
   const convertWith = async (name: string, more: string[], metadata: object, type = 3) => {
@@ -394,10 +391,10 @@ void t.test('tokens beyond the embedding: added ones are warned of, those that p
   };
   t.strictSame(await convertWith('none', [], {}), []);
   t.strictSame(await convertWith('pad', ['<pad>'], {}), [
-    'the tokenizer\'s ids must be below the embedding\'s 264 rows, got "<pad>" (264); prompts that hold one will be refused',
+    'the tokenizer\'s ids must be below the embedding\'s 264 rows, got "<pad>" (264); prompts that hold one will be rejected',
   ]);
   const { tokenizer } = loadServedModel(path.join(dir, 'pad'), null);
-  t.equal(tokenizer.vocabulary, 264, 'the embedding says what can be read');
+  t.equal(tokenizer.vocabulary, 264, 'the rows of the embedding bound the vocabulary');
   t.strictSame(tokenizer.encode('<pad>', false), [264]);
   const refused: [name: string, metadata: object, type?: number][] = [
     ['template', { 'tokenizer.chat_template': '<pad>{{ messages[0].content }}' }],
@@ -422,7 +419,7 @@ void t.test('tokens beyond the embedding: added ones are warned of, those that p
   );
 });
 
-void t.test('what is no id ends no answer, and the manifest can be read', async (t) => {
+void t.test('invalid ids end no answer, and the manifest stays readable', async (t) => {
   const dir = t.testdir();
   const odd = (name: string, eos: number, bos: number) => {
     const ids = { 'tokenizer.ggml.eos_token_id': eos, 'tokenizer.ggml.bos_token_id': bos };
@@ -450,7 +447,7 @@ void t.test('what is no id ends no answer, and the manifest can be read', async 
   }
 });
 
-void t.test('a GGUF of which the end is missing is refused before any work', async (t) => {
+void t.test('a GGUF without its end is rejected before any work', async (t) => {
   const dir = t.testdir();
   const source = path.join(dir, 'part.gguf');
   writeFileSync(source, gguf(tinyWeights(1), ggufMetadata()).subarray(0, -100));
@@ -462,14 +459,14 @@ void t.test('a GGUF of which the end is missing is refused before any work', asy
   t.equal(steps, 0);
 });
 
-void t.test('what is no model folder is told how to become one', async (t) => {
+void t.test('the error about another folder names sortie convert', async (t) => {
   const dir = t.testdir();
   for (const source of [writeGguf(dir, tinyWeights(1)), writeFolder(path.join(dir, 'hf'), tinyWeights(1))])
     t.throws(() => loadManifest(source), { message: /^.* is not a model folder .*; `sortie convert` makes one$/ });
   t.throws(() => loadManifest(path.join(dir, 'nothing')), { message: /^cannot read .*nothing.*ENOENT/ });
 });
 
-void t.test('early exits that nothing is known of are warned of, after the summary', async (t) => {
+void t.test('a warning about early exits of unknown quality follows the summary', async (t) => {
   const dir = t.testdir({ 'quality.json': '{"1": {"kl": 0.5, "agreement": 0.75}}', 'kl.json': '{"1": {"kl": 0.5}}' });
   const source = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
   const exitBlocks = path.join(dir, 'blocks.safetensors');
@@ -492,7 +489,7 @@ void t.test('early exits that nothing is known of are warned of, after the summa
   t.equal(await warningOf({ exits: [3] }), null);
 });
 
-void t.test('a signal ends the conversion, leaves what was there and shows the cursor again', async (t) => {
+void t.test('a signal stops the conversion, keeps the old folder and shows the cursor again', async (t) => {
   for (const [signal, code] of [
     ['SIGINT', 130],
     ['SIGTERM', 143],
@@ -517,7 +514,7 @@ void t.test('a signal ends the conversion, leaves what was there and shows the c
     const error: unknown = await convertCommand({ ...OPTIONS, source, out, force: true }, terminal).catch(
       (thrown: unknown) => thrown,
     );
-    t.match(error, { name: 'Interrupted', message: `ended by ${signal}; nothing was written` });
+    t.match(error, { name: 'Interrupted', message: `stopped by ${signal}; nothing was written` });
     t.equal(exitCode(error), code);
     t.strictSame(readdirSync(dir).sort(), ['hf', 'out']);
     t.strictSame(readFileSync(path.join(out, 'manifest.json')), before);
@@ -527,20 +524,20 @@ void t.test('a signal ends the conversion, leaves what was there and shows the c
   }
 });
 
-void t.test('wrong usage is told from input that is at fault by the exit code', async (t) => {
+void t.test('the exit code distinguishes wrong usage from faulty input', async (t) => {
   const codes = { bad_option: 2, bad_exits: 2, out_exists: 2, bad_source: 1, missing_tensor: 1 } as const;
   for (const [code, expected] of Object.entries(codes) as [keyof typeof codes, number][])
     t.equal(exitCode(new ConvertError(code, 'x')), expected, code);
 });
 
-void t.test('a damaged chat template is named by its file', async (t) => {
+void t.test('the error about a damaged chat template names its file', async (t) => {
   const dir = t.testdir();
   const { chatTemplate } = await run(dir, writeGguf(dir, tinyWeights(1)));
   writeFileSync(path.join(dir, 'out', chatTemplate ?? ''), '{% if x %}');
   t.throws(() => loadServedModel(path.join(dir, 'out'), null), { message: /^cannot read .*chat_template\.jinja: / });
 });
 
-void t.test('a damaged folder is noticed', async (t) => {
+void t.test('inspect finds a damaged folder', async (t) => {
   const dir = t.testdir();
   const out = path.join(dir, 'out');
   await run(dir, writeFolder(path.join(dir, 'hf'), tinyWeights(6)));
@@ -556,7 +553,7 @@ void t.test('a damaged folder is noticed', async (t) => {
   t.throws(() => loadManifest(out), { message: /manifest\.json: \/topK must be integer/ });
 });
 
-void t.test('a calibration that holds the ranges of keys and values puts the KV cache in bytes', async (t) => {
+void t.test('a calibration with the ranges of keys and values allows an int8 KV cache', async (t) => {
   const dir = t.testdir();
   const source = writeFolder(path.join(dir, 'hf'), tinyWeights(4));
   const channels = SHAPE.kvHeads * SHAPE.headDim;
@@ -575,7 +572,7 @@ void t.test('a calibration that holds the ranges of keys and values puts the KV 
   for (const part of ['k_quant_type', 'PER_CHANNEL', 'kv_cache_bit_width', 'layers.0.k_scale'])
     t.ok(graph.includes(part), part);
   t.equal(await kvType({ kernels: ['w8a8'], calibration: all, kv: 'float' }), 'f32');
-  t.equal(await kvType({ kernels: ['w8a8'], calibration: all }), 'f32', 'bytes only where they are asked for');
+  t.equal(await kvType({ kernels: ['w8a8'], calibration: all }), 'f32', 'floats without --kv int8');
   t.equal(await kvType({ kernels: ['fp32'], calibration: all, kv: 'int8' }), 'i8');
   await t.rejects(kvType({ kernels: ['w8a8'], kv: 'int8' }), /--kv int8 needs a --calibration file/);
   await t.rejects(kvType({ kernels: ['fp16'], calibration: all, kv: 'int8' }), /--kernels fp16/);

@@ -1,4 +1,4 @@
-/** Number formats: GGML blocks, halves, and the pieces that quantizers are made of. */
+/** Number formats: GGML blocks, halves, and parts of the quantizers. */
 import t from 'tap';
 import { GGML_FORMATS } from '../../src/convert/gguf/dequantize.js';
 import { floatToHalf, HALF_TO_FLOAT } from '../../src/convert/half.js';
@@ -7,7 +7,7 @@ import { ropeScalingFromFactors } from '../../src/convert/gguf/rope.js';
 import { GGML_BLOCKS } from './ggml-blocks.js';
 
 for (const { type, name, bytes, floats } of GGML_BLOCKS)
-  void t.test(`${name} decodes as llama.cpp decodes it`, async (t) => {
+  void t.test(`${name} decodes as in llama.cpp`, async (t) => {
     const format = GGML_FORMATS.get(type);
     const source = Buffer.from(bytes, 'base64');
     const expected = new Float32Array(new Uint8Array(Buffer.from(floats, 'base64')).buffer);
@@ -21,14 +21,14 @@ for (const { type, name, bytes, floats } of GGML_BLOCKS)
     });
   });
 
-void t.test('every half survives the way through a float', async (t) => {
+void t.test('every half converts to a float and back', async (t) => {
   for (let bits = 0; bits < 65536; bits++) {
     const value = HALF_TO_FLOAT[bits] ?? NaN;
     if (Number.isNaN(value)) continue;
     if (floatToHalf(value) !== bits) t.fail(`0x${bits.toString(16)} became 0x${floatToHalf(value).toString(16)}`);
   }
-  t.equal(floatToHalf(1 + 2 ** -11), 0x3c00, 'ties go to even');
-  t.equal(floatToHalf(1 + 3 * 2 ** -11), 0x3c02, 'ties go to even, upwards');
+  t.equal(floatToHalf(1 + 2 ** -11), 0x3c00, 'ties round to even');
+  t.equal(floatToHalf(1 + 3 * 2 ** -11), 0x3c02, 'ties round up to even');
   t.equal(floatToHalf(65520), 0x7c00, 'overflow is infinity');
 });
 

@@ -1,6 +1,4 @@
-/**
- * One or two blocks of each GGML format and what gguf-py (llama.cpp's own reader) decodes them to, both in base64.
- */
+/** One or two blocks of each GGML format, and their decoded floats by gguf-py (llama.cpp's own reader), in base64. */
 export const GGML_BLOCKS: { type: number; name: string; bytes: string; floats: string }[] = [
   {
     type: 1,

@@ -1,4 +1,4 @@
-/** The int4 quantizers: GPTQ does better than rounding to nearest by the measure that it minimizes. */
+/** The int4 quantizers: GPTQ is better than rounding to nearest by the measure that it minimizes. */
 import t from 'tap';
 import { gptq, inverseFactor } from '../../src/convert/quantize/gptq.js';
 import { quantizeToNearest, type Int4Rows } from '../../src/convert/quantize/int4.js';
@@ -10,7 +10,7 @@ const K = 72; // no multiple of the block: the last block is padded
 const BLOCK = 32;
 const BLOCKS = 3;
 
-/** About normal. */
+/** Approximately normal. */
 function normal(next: () => number): number {
   return next() + next() + next() + next();
 }
@@ -25,7 +25,7 @@ function decode4({ q, codes, units }: Int4Rows): Float32Array {
   });
 }
 
-/** Sum over rows of e H e^T. */
+/** Sum of e H e^T over the rows. */
 function outputError(weights: Float32Array, rounded: Float32Array, hessian: Float32Array): number {
   let total = 0;
   for (let r = 0; r < ROWS; r++)
@@ -41,7 +41,7 @@ const next = random(5);
 const weights = Float32Array.from({ length: ROWS * K }, () => normal(next));
 const identity = Float32Array.from({ length: K * K }, (_, i) => (i % (K + 1) === 0 ? 1 : 0));
 
-void t.test('on uncorrelated inputs GPTQ is a search for the scale of least squared error', async (t) => {
+void t.test('on uncorrelated inputs GPTQ only searches for the scale of least squared error', async (t) => {
   const nearest = decode4(quantizeToNearest(weights, K, BLOCK));
   const searched = decode4(gptq(inverseFactor(identity, K))(weights, K, BLOCK));
   t.ok(outputError(weights, searched, identity) < 0.97 * outputError(weights, nearest, identity));
@@ -49,7 +49,7 @@ void t.test('on uncorrelated inputs GPTQ is a search for the scale of least squa
     const from = i - ((i % K) % BLOCK);
     const to = Math.min(from + BLOCK, i - (i % K) + K);
     const largest = weights.subarray(from, to).reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-    // Half a step, a whole one at the end that the levels don't reach, and the coarse scale.
+    // Half a step, a whole step for the end that the levels do not reach, and the error of the coarse scale.
     if (Math.abs(value - (weights[i] ?? 0)) > (1.1 * largest) / 8) t.fail(`weight ${i}: ${value}, not ${weights[i]}`);
   });
 });
@@ -67,7 +67,7 @@ void t.test('GPTQ beats rounding to nearest on correlated inputs', async (t) => 
   t.ok(outputError(weights, corrected, hessian) < 0.7 * outputError(weights, nearest, hessian));
 });
 
-void t.test('the inverse factor is one: H U^T U = 1 up to the damping', async (t) => {
+void t.test('inverseFactor satisfies H U^T U = 1 up to the damping', async (t) => {
   const h = Float32Array.from([4, 1, 0.5, 1, 3, 0.2, 0.5, 0.2, 2]);
   const u = inverseFactor(h, 3);
   const damped = h.map((value, i) => value + (i % 4 === 0 ? (0.01 * 9) / 3 : 0));
@@ -83,7 +83,7 @@ void t.test('the inverse factor is one: H U^T U = 1 up to the damping', async (t
 });
 
 for (const bits of [8, 7.5])
-  void t.test(`rounding to ${bits} bits in bytes errs by half a step at most`, async (t) => {
+  void t.test(`rounding to ${bits} bits has an error of at most half a step`, async (t) => {
     const levels = levelsOf(bits);
     const { q, codes, units } = quantizeBlocks8(weights, K, BLOCK, levels);
     const matrix = new Int8Array(ROWS * K);

@@ -75,7 +75,7 @@ void t.test('--force replaces neither what is converted nor what is no model fol
     for (const forced of [true, false])
       await t.rejects(
         force(out, { force: forced }),
-        { code: 'bad_option', message: /--out must be a folder that holds nothing to convert, got .* with .*hf$/ },
+        { code: 'bad_option', message: /--out must be a folder without input files, got .* with .*hf$/ },
         out,
       );
   for (const out of ['notes', 'foreign', 'file'])
@@ -84,7 +84,7 @@ void t.test('--force replaces neither what is converted nor what is no model fol
       { code: 'out_exists', message: /--force replaces only an empty folder or a model/ },
       out,
     );
-  await t.rejects(force('dangling'), { code: 'out_exists', message: /is a link to what does not exist$/ });
+  await t.rejects(force('dangling'), { code: 'out_exists', message: /is a link to a missing target$/ });
   t.equal(readFileSync(at('notes/notes.txt'), 'utf8'), 'of years');
   t.ok(readdirSync(source).includes('model.safetensors'));
   writeFileSync(quality, '{"1": {"kl": 0.5}}');
@@ -114,7 +114,7 @@ void t.test('an output folder that is a mount point', { skip: !isMounted && 'not
 
 void t.test('a folder whose name no request can say is no name', async (t) => {
   const dir = t.testdir();
-  const message = /^--name must be a name of letters, .*, got none, and the folder's, mine:15, is no such name$/;
+  const message = /^--name must be a name of letters, .*, got none, and the folder's name mine:15 does not match$/;
   await t.rejects(convert({ ...OPTIONS, source: folder(dir), out: path.join(dir, 'mine:15') }), {
     code: 'bad_option',
     message,
@@ -131,7 +131,7 @@ void t.test('quality of a layer that is no exit', async (t) => {
   });
   const source = folder(dir);
   const quality = (name: string) => run(dir, source, { quality: path.join(dir, name) });
-  await t.rejects(quality('bad.json'), { code: 'bad_exits', message: /2 is none of the exits 1, 3/ });
+  await t.rejects(quality('bad.json'), { code: 'bad_exits', message: /2 is not one of the exits 1, 3/ });
   await t.rejects(quality('odd.json'), { code: 'bad_source', message: /\/1\/kl must be number/ });
   await t.rejects(quality('percent.json'), { code: 'bad_source', message: /\/1\/agreement must be <= 1/ });
   await t.rejects(quality('spelt.json'), { code: 'bad_source', message: /\/1\/agrement is no field of this file/ });

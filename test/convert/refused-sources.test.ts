@@ -89,7 +89,7 @@ void t.test('files that are damaged or of no known form', (t) =>
       (header): Case => [
         `a safetensors header ${header}`,
         'bad_source',
-        /model\.safetensors is not a safetensors file: its (header is no object|entry x must have dtype)/,
+        /model\.safetensors is not a safetensors file: its (header is not an object|entry x must have dtype)/,
         (dir) => {
           const length = Buffer.alloc(8);
           length.writeBigUInt64LE(BigInt(header.length));

@@ -1,6 +1,4 @@
-/**
- * Tiny random llamas written as GGUF and as Hugging Face folders, for the converter's tests.
- */
+/** Tiny random llamas as GGUF files and as Hugging Face folders, for the converter's tests. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { toHalf } from '../../src/convert/half.js';
@@ -14,7 +12,7 @@ export interface Weight {
 }
 export type Weights = Map<string, Weight>;
 
-/** The same stream of numbers in [-1, 1) for the same seed (mulberry32). */
+/** Random numbers in [-1, 1) from a seed (mulberry32). */
 export function random(seed: number): () => number {
   let state = seed;
   return () => {
@@ -25,7 +23,7 @@ export function random(seed: number): () => number {
   };
 }
 
-/** Names and shapes of a layer, Hugging Face's. */
+/** Hugging Face's names and shapes of a layer. */
 export const LAYER_SHAPES: [string, number[]][] = [
   ['input_layernorm.weight', [hidden]],
   ['self_attn.q_proj.weight', [heads * headDim, hidden]],
@@ -39,12 +37,12 @@ export const LAYER_SHAPES: [string, number[]][] = [
 ];
 
 export function weight(next: () => number, shape: number[]): Weight {
-  // Multiples of 1/128: exact in F16 and BF16 too.
+  // Multiples of 1/128 are exact in F16 and BF16 as well.
   const data = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => Math.round(next() * 32) / 128);
   return { shape, data };
 }
 
-/** A tied model, or with `lm_head.weight` one of its own. */
+/** The weights of a model with a tied head, or with an `lm_head.weight`. */
 export function tinyWeights(seed: number, tied = true): Weights {
   const next = random(seed);
   const weights: Weights = new Map([
@@ -99,7 +97,7 @@ export function safetensors(weights: Iterable<[string, Weight]>, dtype: Dtype = 
   return Buffer.concat([length, json, ...parts]);
 }
 
-/** A tokenizer.json with all that one has to have, and the `parts` given. */
+/** A tokenizer.json with all required parts, and the given `parts`. */
 export function tokenizerJson(parts: object): object {
   return {
     added_tokens: [],
@@ -169,7 +167,7 @@ function ggufName(name: string): string {
   );
 }
 
-/** llama.cpp's conversion: reshape (heads, 2, D/2, K), swap the middle axes. */
+/** Permutes rows as llama.cpp's conversion does: reshape to (heads, 2, D/2, K), swap the middle axes. */
 function permute({ shape, data }: Weight, count: number): Float32Array {
   const width = shape[1] ?? 1;
   const out = new Float32Array(data.length);
@@ -184,7 +182,7 @@ function permute({ shape, data }: Weight, count: number): Float32Array {
 
 export type GgufMetadata = Record<string, string | number | boolean | string[] | number[]>;
 
-/** 264 tokens: two control tokens, the 256 byte-level characters, six merges. */
+/** 264 tokens: two control tokens, the 256 byte-level characters, and six merges. */
 export function tinyVocabulary(): { tokens: string[]; merges: string[] } {
   const bytes = Array.from({ length: 256 }, (_, i) => i);
   const printable = bytes.filter((b) => (b > 32 && b < 127) || (b > 160 && b !== 173));
@@ -222,7 +220,7 @@ export function ggufMetadata(): GgufMetadata {
   };
 }
 
-/** Serializes a GGUF file; F32 or F16 weights (norms stay F32), or the `types` given by GGUF tensor name. */
+/** Serializes a GGUF file with F32 or F16 weights (norms stay F32), or with `types` by GGUF tensor name. */
 export function gguf(
   weights: Weights,
   metadata: GgufMetadata,

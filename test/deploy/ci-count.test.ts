@@ -1,4 +1,4 @@
-/** The closing line of .ci/run: what is counted, and that a failure can't hide. */
+/** The closing line of .ci/run counts checks, and cannot hide a failure. */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -24,7 +24,7 @@ function count(t: Test, steps: readonly (readonly [number, string])[]) {
   return { status, last: stdout.trimEnd().split('\n').at(-1) };
 }
 
-void t.test('tests and single checks add up', (t) => {
+void t.test('tests and single checks are added up', (t) => {
   t.same(
     count(t, [
       [0, 'good.tap'],
@@ -43,7 +43,7 @@ void t.test('tests and single checks add up', (t) => {
   t.end();
 });
 
-void t.test('a failure that no report shows is counted', (t) => {
+void t.test('a failure without a report is counted', (t) => {
   t.same(
     count(t, [
       [1, '-'],

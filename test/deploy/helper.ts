@@ -1,4 +1,4 @@
-/** The built server as a process of its own, and a model small enough to load at once. */
+/** The built server as a separate process, and a model that is small enough to load immediately. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { packageRoot } from '../../src/config.js';
 
 export const main = join(packageRoot, 'dist', 'src', 'main.js');
 
-/** Starts a program that ends with the test at the latest. */
+/** Starts a program, and kills it at the end of the test. */
 export function start(t: Test, command: string, args: readonly string[]): ChildProcess {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'], cwd: packageRoot });
   t.teardown(async () => {
@@ -20,7 +20,7 @@ export function start(t: Test, command: string, args: readonly string[]): ChildP
   return child;
 }
 
-/** Asks forty times a second. @throws Error when it is not done within a minute */
+/** Polls forty times per second. @throws Error if it is not done within a minute */
 export async function until(what: string, done: () => Promise<boolean>): Promise<void> {
   const end = performance.now() + 60_000;
   while (performance.now() < end) {
@@ -30,13 +30,13 @@ export async function until(what: string, done: () => Promise<boolean>): Promise
   throw new Error(`${what}: not within a minute`);
 }
 
-/** The port that the server's log tells. @throws Error when it ends before */
+/** The port in the server's log. @throws Error if the server exits first */
 export async function portOf(server: ChildProcess): Promise<number> {
   const { stdout } = server;
   if (stdout === null) throw new Error('the server has no log');
   return new Promise((resolve, reject) => {
     server.once('exit', (code) => {
-      reject(new Error(`the server ended with ${code ?? 'a signal'}`));
+      reject(new Error(`the server exited with ${code ?? 'a signal'}`));
     });
     createInterface(stdout).on('line', (line) => {
       if (!line.startsWith('{')) return;
@@ -51,7 +51,7 @@ export interface Sortie {
   readonly url: string;
 }
 
-/** A ready server on a free port of this machine. @param options more flags */
+/** A ready server on a free port of this machine. @param options further flags */
 export async function serve(t: Test, model: string, options: readonly string[] = []): Promise<Sortie> {
   const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', model, ...options];
   const server = start(t, process.execPath, [main, ...args]);

@@ -1,10 +1,10 @@
 /**
- * Cluster files against what can be had of their schemas, and against each other.
+ * Cluster files against the schemas that are available, and against each other.
  *
- * HTTPRoute: the schema of Gateway API 1.0, from npm. InferencePool and EndpointPickerConfig: no package carries theirs,
- * so the closed shapes below were written after the published ones (InferencePool v1 of the inference extension 1.4,
- * llm-d's EndpointPickerConfig v1alpha1); they catch slips of ours, not changes of theirs. Kubernetes' own kinds, KEDA's
- * and compose: deploy/validate.py.
+ * HTTPRoute has the schema of Gateway API 1.0 from npm. No package has schemas of InferencePool (v1 of the inference
+ * extension 1.4) and of llm-d's EndpointPickerConfig (v1alpha1). The closed shapes below follow the published ones.
+ * They catch mistakes in the files, not changes of the schemas. deploy/validate.py checks Kubernetes' own kinds, KEDA
+ * and compose.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,7 +26,7 @@ function resources(file: string): Resource[] {
   return parseAllDocuments(text).map((document) => document.toJS() as Resource);
 }
 
-/** @throws Error where there is none or several */
+/** @throws Error unless there is exactly one */
 function only(file: string, kind: string): unknown {
   const [found, ...more] = resources(file).filter((resource) => resource.kind === kind);
   if (found === undefined || more.length > 0) throw new Error(`${file} must have one ${kind}`);
@@ -53,7 +53,7 @@ const InferencePool = Type.Object(
             group: Type.Optional(Type.String()),
             kind: Type.Optional(Type.String()),
             name: Type.String({ minLength: 1 }),
-            // Optional for kinds other than Service.
+            // Kinds other than Service may omit the port.
             port: Port,
             failureMode: Type.Optional(Type.Union([Type.Literal('FailOpen'), Type.Literal('FailClose')])),
           },
@@ -175,7 +175,7 @@ const pool = only('inference-pool.yaml', 'InferencePool') as InferencePool;
 const { data } = only('inference-pool.yaml', 'ConfigMap') as Resource & { data: Record<string, string> };
 const picker = parse(data['endpoint-picker.yaml'] ?? '') as EndpointPickerConfig;
 
-void t.test('HTTPRoute is valid by the schema of Gateway API, and one with a slip is not', (t) => {
+void t.test('HTTPRoute is valid by the schema of Gateway API, and a copy with a mistake is not', (t) => {
   const route = only('inference-pool.yaml', 'HTTPRoute') as ConstructorParameters<typeof HTTPRoute>[0];
   new HTTPRoute(route).validate();
   const wrong = JSON.parse(JSON.stringify(route).replace('PathPrefix', 'Prefix')) as typeof route;
@@ -188,7 +188,7 @@ void t.test('HTTPRoute is valid by the schema of Gateway API, and one with a sli
   t.end();
 });
 
-void t.test('InferencePool has its shape, and selects the pods of the Deployment at their port', (t) => {
+void t.test('InferencePool has its shape and selects the pods of the Deployment at their port', (t) => {
   t.same([...Value.Errors(InferencePool, pool)], []);
   t.match(template.metadata.labels, pool.spec.selector.matchLabels);
   const http = container.ports.find(({ name }) => name === 'http');
@@ -196,7 +196,7 @@ void t.test('InferencePool has its shape, and selects the pods of the Deployment
   t.end();
 });
 
-void t.test('probes and scrapes have a port whose connections clients can not take', async (t) => {
+void t.test('probes and scrapes use a port whose connections clients cannot exhaust', async (t) => {
   const port = (name: string) => container.ports.find((each) => each.name === name)?.containerPort;
   const env = (name: string) => container.env.find((each) => each.name === name)?.value;
   t.type(port('ops'), 'number');
@@ -210,13 +210,13 @@ void t.test('probes and scrapes have a port whose connections clients can not ta
     ['/health/ready', 'ops'],
     ['/health', 'ops'],
   ]);
-  // By the manifest's own variables: what the picker scrapes is there.
+  // With the manifest's own variables, the picker can scrape the metrics.
   const { mainMetrics, opsPort } = resolveOptions({}, Object.fromEntries(container.env.map((e) => [e.name, e.value])));
   const server = await build(t, undefined, { options: { mainMetrics, opsPort } });
   for (const url of [server.url, server.opsUrl]) t.equal((await fetch(`${url}/metrics`)).status, 200);
 });
 
-void t.test('EndpointPickerConfig has its shape, names only plugins that it has, and the engine of the pods', (t) => {
+void t.test('EndpointPickerConfig has its shape, names only its own plugins, and the engine of the pods', (t) => {
   t.same([...Value.Errors(EndpointPickerConfig, picker)], []);
   const names = new Set(picker.plugins.map(({ name, type }) => name ?? type));
   const references = [
@@ -238,13 +238,13 @@ void t.test('EndpointPickerConfig has its shape, names only plugins that it has,
   t.end();
 });
 
-void t.test('the grace period exceeds the sleep before SIGTERM and the drain together', (t) => {
+void t.test('the grace period exceeds the sleep before SIGTERM plus the drain', (t) => {
   const drain = Number(container.env.find(({ name }) => name === 'SORTIE_DRAIN_TIMEOUT')?.value);
   t.ok(template.spec.terminationGracePeriodSeconds > container.lifecycle.preStop.sleep.seconds + drain);
   t.end();
 });
 
-void t.test('no variable that Kubernetes sets for the Service is taken for an option', (t) => {
+void t.test('variables that Kubernetes sets for the Service are not options', (t) => {
   const { metadata } = only('sortie.yaml', 'Service') as Resource;
   const variable = `${metadata.name.toUpperCase().replaceAll('-', '_')}_PORT`;
   t.throws(() => resolveOptions({}, { [variable]: 'tcp://10.96.12.7:80' }), { message: /SORTIE_PORT must be/ });
@@ -252,25 +252,25 @@ void t.test('no variable that Kubernetes sets for the Service is taken for an op
   t.end();
 });
 
-void t.test('the autoscaler scales the Deployment, by load, and nothing sets it back at once', (t) => {
+void t.test('the autoscaler scales the Deployment by load, and no other file resets the replicas', (t) => {
   const { spec } = only('autoscaling.yaml', 'ScaledObject') as ScaledObject;
   const deployment = only('sortie.yaml', 'Deployment') as Deployment;
   t.same(spec.scaleTargetRef, { name: deployment.metadata.name });
   const averages = spec.triggers.filter(({ metricType }) => metricType === 'AverageValue');
   t.equal(averages.length, 1);
   for (const series of ['sortie_num_requests_running', 'sortie_num_requests_waiting']) {
-    t.match(averages[0]?.metadata.query, series, 'what holds a number of replicas falls with the load only');
+    t.match(averages[0]?.metadata.query, series, 'the series falls only with the load');
   }
   t.same(spec.advanced.horizontalPodAutoscalerConfig.behavior.scaleDown.policies, [
     { type: 'Pods', value: 1, periodSeconds: 120 },
   ]);
-  t.notOk('cooldownPeriod' in spec, 'it is for scaling to 0');
+  t.notOk('cooldownPeriod' in spec, 'cooldownPeriod is for scaling to 0');
   t.ok(spec.minReplicaCount > 0);
-  t.notOk('replicas' in deployment.spec, 'an apply leaves the number as it is');
+  t.notOk('replicas' in deployment.spec, 'an apply keeps the number of replicas');
   t.end();
 });
 
-void t.test('the image runs as a numeric user, and pods need no writable root', (t) => {
+void t.test('the image runs as a numeric user, and pods have a read-only root', (t) => {
   const users = [...readFileSync(join(packageRoot, 'Dockerfile'), 'utf8').matchAll(/^USER\s+(\S+)/gm)];
   t.ok(users.length > 0);
   for (const [, user] of users) t.match(user, /^\d+(:\d+)?$/, 'runAsNonRoot can check it');

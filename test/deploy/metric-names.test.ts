@@ -1,4 +1,4 @@
-/** Rules, alerts, dashboard and cluster files may only name series that the server exports. */
+/** Rules, alerts, dashboard and cluster files name only series that the server exports. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -14,14 +14,14 @@ const known = new Set(
   ),
 );
 
-/** Names of recording rules hold a colon; the part between colons names what the rule is about, not a series. */
+/** Names of recording rules contain colons; the part between colons is the subject of the rule, not a series. */
 function namesIn(text: string): string[] {
   return [...text.matchAll(/(?<![\w:])sortie_\w+(?![\w:])/g)].map(([name]) => name);
 }
 
 const files = readdirSync(deploy, { recursive: true, encoding: 'utf8' }).filter((name) => /\.(ya?ml|json)$/.test(name));
 
-void t.test('every series that deploy/ names is exported', (t) => {
+void t.test('the server exports every series in deploy/', (t) => {
   let count = 0;
   for (const file of files) {
     for (const name of namesIn(readFileSync(join(deploy, file), 'utf8'))) {
@@ -33,7 +33,7 @@ void t.test('every series that deploy/ names is exported', (t) => {
   t.end();
 });
 
-void t.test('recorded series that deploy/ names are recorded', (t) => {
+void t.test('the rules record every recorded series in deploy/', (t) => {
   const rules = readFileSync(join(deploy, 'prometheus', 'rules.yml'), 'utf8');
   const recorded = new Set([...rules.matchAll(/record: (\S+)/g)].map(([, name]) => name));
   for (const file of files) {
@@ -54,7 +54,7 @@ void t.test('every alert is in the table of docs/runbook.md', (t) => {
   t.end();
 });
 
-void t.test('what the Gateway API Inference Extension asks for are gauges', async (t) => {
+void t.test('the metrics of the Gateway API Inference Extension are gauges', async (t) => {
   for (const name of ['sortie_num_requests_waiting', 'sortie_num_requests_running', 'sortie_kv_cache_usage_perc']) {
     const metric = series.getSingleMetric(name);
     t.equal((await metric?.get())?.type, 'gauge', name);
@@ -70,7 +70,7 @@ interface Panel {
   };
 }
 
-void t.test('the dashboard shows what an operator looks for', (t) => {
+void t.test('the dashboard shows attainment, depth mix, latency, queue, KV cache and errors', (t) => {
   const { panels } = JSON.parse(readFileSync(join(deploy, 'grafana', 'sortie.json'), 'utf8')) as { panels: Panel[] };
   const shows = (series: RegExp, is: (panel: Panel) => boolean = () => true): boolean =>
     panels.some((panel) => is(panel) && (panel.targets ?? []).some(({ expr }) => series.test(expr)));

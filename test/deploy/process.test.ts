@@ -1,4 +1,4 @@
-/** The server as an operator meets it: signals, exit codes, and what is left when it is killed. */
+/** The server from an operator's view: signals, exit codes, and processes after a kill. */
 import { once } from 'node:events';
 import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
@@ -11,7 +11,7 @@ import { main, portOf, serve, start, tinyModel, until } from './helper.js';
 
 const model = tinyModel(t.testdir());
 
-/** Processes whose parent is this one, by Linux's /proc. */
+/** Child processes of a process, by Linux's /proc. */
 function childrenOf(pid: number): number[] {
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
   const parentOf = (pid: string): number => {
@@ -37,7 +37,7 @@ function pidOf({ pid }: { pid?: number | undefined }): number {
   return pid;
 }
 
-void t.test('a gateway that is killed takes its engine along', async (t) => {
+void t.test('the engine exits when its gateway is killed', async (t) => {
   const { process: gateway } = await serve(t, model);
   const [engine] = childrenOf(pidOf(gateway));
   if (engine === undefined) throw new Error('no engine process');
@@ -47,7 +47,7 @@ void t.test('a gateway that is killed takes its engine along', async (t) => {
   t.notOk(alive(engine));
 });
 
-void t.test('a second port has metrics and docs, and ends with the first', async (t) => {
+void t.test('a second port has metrics and docs, and closes with the first', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   const { port } = taken.address() as AddressInfo;
@@ -62,7 +62,7 @@ void t.test('a second port has metrics and docs, and ends with the first', async
   t.same(await exit, [0, null]);
 });
 
-void t.test('spans that wait are sent on SIGTERM, as protobuf unless JSON is asked for', async (t) => {
+void t.test('queued spans are sent on SIGTERM, as protobuf by default and as JSON on request', async (t) => {
   const collector = await collect(t);
   process.env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT = `${collector.url}/spans`;
   const { process: server, url } = await serve(t, model).finally(() => {
@@ -85,7 +85,7 @@ void t.test('spans that wait are sent on SIGTERM, as protobuf unless JSON is ask
   }
 });
 
-void t.test('a collector that is not there does not hold up the end', async (t) => {
+void t.test('a missing collector does not delay the exit', async (t) => {
   process.env.OTEL_EXPORTER_OTLP_ENDPOINT = 'http://127.0.0.1:9';
   const { process: server, url } = await serve(t, model).finally(() => {
     delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT;
@@ -101,7 +101,7 @@ void t.test('a collector that is not there does not hold up the end', async (t) 
 });
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  void t.test(`npm start: ${signal} reaches the server, which ends with code 0`, async (t) => {
+  void t.test(`npm start: ${signal} reaches the server, which exits with code 0`, async (t) => {
     const args = ['start', '--silent', '--', '--port', '0', '--host', '127.0.0.1', '--model', model];
     const npm = start(t, 'npm', args);
     const exit = once(npm, 'exit');
@@ -110,13 +110,13 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     npm.kill(signal);
     const [code] = (await exit) as [number | null];
     t.equal(code, 0);
-    await t.rejects(fetch(`${url}/health`), 'nothing answers any more');
+    await t.rejects(fetch(`${url}/health`), 'the port is closed');
   });
 }
 
 const HEAD = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
 
-/** Begins a request, for the rest of which a drain waits. */
+/** Starts a request that never completes, so that a drain waits. */
 async function holdUp(t: Test, url: string): Promise<void> {
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);
@@ -126,7 +126,7 @@ async function holdUp(t: Test, url: string): Promise<void> {
   await once(socket, 'data');
 }
 
-void t.test('Ctrl+C under npm signals twice at once: the drain goes on, exit code 0', async (t) => {
+void t.test('Ctrl+C under npm sends two signals in a row: the drain continues, exit code 0', async (t) => {
   const { process: server, url } = await serve(t, model, ['--request-timeout', '2']);
   await holdUp(t, url);
   const exit = once(server, 'exit');
@@ -136,7 +136,7 @@ void t.test('Ctrl+C under npm signals twice at once: the drain goes on, exit cod
   t.same(await exit, [0, null]);
 });
 
-void t.test('a second signal later on ends the process at once, exit code 130', async (t) => {
+void t.test('a later second signal kills the process immediately, exit code 130', async (t) => {
   const { process: server, url } = await serve(t, model, ['--request-timeout', '60']);
   await holdUp(t, url);
   const exit = once(server, 'exit');

@@ -1,4 +1,4 @@
-/** Debian's Prometheus against the real server: scrape, rules, and every query of the dashboard after a short load. */
+/** Debian's Prometheus against the real server: scrape, rules, and every dashboard query after a short load. */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
@@ -12,20 +12,20 @@ import { serve, start, until } from './helper.js';
 const deploy = join(packageRoot, 'deploy');
 const model = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
 
-/** @returns the reason to skip a test that runs this program, or false */
+/** @returns the reason to skip a test that needs this program, or false */
 function missing(program: string): string | false {
   return spawnSync(program, ['--version']).error === undefined
     ? false
     : `${program} is not installed (Debian: prometheus)`;
 }
 
-/** Requests of every kind: with a budget that holds and with one that can't, pinned, streamed, wrong. */
+/** Requests of every kind: with a feasible and an infeasible budget, pinned, streamed, wrong. */
 async function load(url: string): Promise<void> {
   const post = async (headers: Record<string, string>, body: object): Promise<void> => {
     const request = { method: 'POST', headers: { 'content-type': 'application/json', ...headers } };
     const prompt = `Tell me about the number ${Math.random()}.`;
     const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
-    // Sampled, the end of an answer may be its first token.
+    // A sampled answer could end at its first token.
     const text = JSON.stringify({ model: data[0]?.id, prompt, min_tokens: 8, max_tokens: 12, ...body });
     await (await fetch(`${url}/v1/completions`, { ...request, body: text })).text();
   };
@@ -47,7 +47,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** The deployed configuration with this server as its target, and intervals of a second. */
+/** The deployed configuration with this server as its target, and intervals of one second. */
 async function startPrometheus(t: Test, target: string): Promise<string> {
   const read = (name: string) => readFileSync(join(deploy, 'prometheus', name), 'utf8');
   const faster = (text: string) => text.replaceAll(/(interval): \d+s/g, '$1: 1s');
@@ -101,7 +101,7 @@ void t.test('rules and alerts pass promtool, with their own tests', { skip: miss
 
 t.setTimeout(180_000);
 const skip = missing('prometheus') || (existsSync(model) ? false : `no model at ${model}`);
-void t.test('a real Prometheus finds data for every rule and every panel', { skip }, async (t) => {
+void t.test('a real Prometheus has data for every rule and every panel', { skip }, async (t) => {
   const { url: sortie } = await serve(t, model);
   await load(sortie);
   const prometheus = await startPrometheus(t, sortie);

@@ -1,8 +1,8 @@
-/** Bindings that are kept, and freed where there are too many. */
+/** The cache of bindings frees them above its limit. */
 import t from 'tap';
 import { BindingCache } from '../../src/model/binding-cache.js';
 
-void t.test('each is made once and run each time; past the limit all are freed', async (t) => {
+void t.test('a binding is made once and run each time; beyond the limit all are freed', async (t) => {
   const alive = new Set<string>();
   let made = 0;
   let runs = 0;
@@ -26,5 +26,5 @@ void t.test('each is made once and run each time; past the limit all are freed',
   cache.dispose();
   t.equal(alive.size, 0);
   run('a');
-  t.strictSame([...alive], ['a'], 'and it goes on');
+  t.strictSame([...alive], ['a'], 'the cache stays usable');
 });

@@ -1,11 +1,11 @@
-/** What sampling reads of logits, for rows in the middle of a batch. */
+/** Results of the head for rows in the middle of a batch. */
 import t from 'tap';
 import { makeExecutor } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
 
 const ROWS = 3;
 
-void t.test('each row has its own logits, top, temperature and target, wherever the selected ones begin', async (t) => {
+void t.test('each row has its own logits, top K, temperature and target, from any first row', async (t) => {
   const { head, model } = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
   const { architecture, topK } = model.manifest;
   for (let row = 0; row < ROWS; row++) {
@@ -16,7 +16,7 @@ void t.test('each row has its own logits, top, temperature and target, wherever 
   head.logits(ROWS);
   const [first, ...others] = Array.from({ length: ROWS }, (_, row) => head.fullLogits(row));
   head.applyPenalties(1, new Map([[5, 2]]));
-  t.same(head.fullLogits(0), first, 'what one loses no other does');
+  t.same(head.fullLogits(0), first, 'a penalty changes only its own row');
   t.ok(Math.abs((others[0]?.[5] ?? NaN) - (head.fullLogits(1)[5] ?? NaN) - 2) < 1e-5);
 
   for (let row = 1; row < ROWS; row++) {

@@ -1,4 +1,4 @@
-/** Kept states of slots that are copied and change places: what deeper stages catch up over. */
+/** Hidden states of slots that are copied and swapped. */
 import t, { type Test } from 'tap';
 import { HiddenStateCache } from '../../src/model/hidden-state-cache.js';
 import { cpuDevice } from '../../src/runtime/cpu.js';
@@ -13,7 +13,7 @@ interface Slots {
   readonly read: (slot: number) => number[];
 }
 
-/** Two slots of a byte a position, the first of which holds 11 to 16, the second 21 to 26. */
+/** Two slots with one byte per position: the first holds 11 to 16, the second 21 to 26. */
 function slots(t: Test): Slots {
   const store = new HiddenStateCache(device, 2, CAPACITY, 1);
   t.teardown(() => {
@@ -33,7 +33,7 @@ function slots(t: Test): Slots {
   return { store, read };
 }
 
-void t.test('positions are copied to where they were, and no others', (t) => {
+void t.test('copy copies only the given positions, to the same positions', (t) => {
   const { store, read } = slots(t);
   store.copy(0, 1, 2, 4);
   store.copy(0, 1, 5, 5);
@@ -42,7 +42,7 @@ void t.test('positions are copied to where they were, and no others', (t) => {
   t.end();
 });
 
-void t.test('slots change places whole, also with one that holds nothing', (t) => {
+void t.test('swap exchanges whole slots, also with an empty one', (t) => {
   for (const [a, b] of [
     [6, 2],
     [2, 6],

@@ -1,6 +1,6 @@
 /**
- * A KV cache of bytes: decoding and catching up leave the same bits, so depth may change in mid-answer, and a sequence
- * be resumed, without a trace.
+ * An int8 KV cache: decode and catch-up write the same bits. The exit may therefore change mid-stream, and a sequence
+ * may be resumed, without an effect on the answer.
  */
 import t from 'tap';
 import { loadManifest } from '../../src/model/manifest-io.js';
@@ -18,12 +18,12 @@ t.afterEach(() => {
   executor.forget(0);
 });
 
-void t.test('a position takes a quarter of the bytes', async (t) => {
+void t.test('a position of an int8 cache takes a quarter of the bytes', async (t) => {
   const floats = await makeExecutor(t, { modelDir: floatModel });
   t.equal(executor.model.bytesPerPosition * 4, floats.model.bytesPerPosition);
 });
 
-void t.test('answers are those of a cache of floats but for rounding', async (t) => {
+void t.test('logits equal those of a float cache up to rounding', async (t) => {
   const floats = await makeExecutor(t, { modelDir: floatModel });
   for (const exit of [0, 1]) {
     const [bytes, expected] = [executor, floats].map((each) => {
@@ -36,7 +36,7 @@ void t.test('answers are those of a cache of floats but for rounding', async (t)
   }
 });
 
-void t.test('decoding leaves the bits that a chunk leaves, shallow first or not', async (t) => {
+void t.test('decode writes the same bits as a chunk, with or without a shallow exit before', async (t) => {
   const chunked = openSlot(executor, prompt);
   advanceTo(executor, chunked, 1, last);
   const expected = logitsAt(executor, chunked, 1);
@@ -46,7 +46,7 @@ void t.test('decoding leaves the bits that a chunk leaves, shallow first or not'
     if (shallow === 0) advanceTo(executor, slot, 1, 10);
     for (let next = 11; next <= last; next++) {
       const exit = next - 11 < shallow ? 0 : 1;
-      // What the deep stage missed while the sequence left early is caught up in one chunk.
+      // The deep stage catches up in one chunk over the positions of the shallow exit.
       advanceTo(executor, slot, exit, next - 1);
       executor.decode([{ slot, exit: executor.exit(exit) }]);
       slot.tokens.push(prompt[next] ?? -1);

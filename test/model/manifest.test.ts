@@ -1,11 +1,11 @@
-/** What is said of a folder whose manifest can't be used. */
+/** Errors about a folder with an unusable manifest. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
 import { MODEL } from '../engine/helper.js';
 
-void t.test('a version that is not known is named, and what is no model folder is told so', (t) => {
+void t.test('an unknown version is named, and a folder without a manifest gets its own error', (t) => {
   const dir = t.testdir({});
   t.throws(() => loadManifest(dir), { message: /is not a model folder \(it has no manifest\.json\)/ });
   for (const version of [0, 1.5, 3]) {
@@ -17,7 +17,7 @@ void t.test('a version that is not known is named, and what is no model folder i
   t.end();
 });
 
-void t.test('stages and exits that are out of order are named', (t) => {
+void t.test('inconsistent stages and exits are named', (t) => {
   const dir = t.testdir();
   const manifest = loadManifest(MODEL);
   const [stages, exits] = [manifest.stages, manifest.exits];
@@ -37,7 +37,7 @@ void t.test('stages and exits that are out of order are named', (t) => {
   t.end();
 });
 
-void t.test('lengths of answers are optional, and no fault of theirs keeps a folder from being loaded', (t) => {
+void t.test('lengths of answers are optional, and a fault in them does not stop a folder from loading', (t) => {
   const dir = t.testdir();
   const manifest = loadManifest(MODEL);
   const load = (lengths: unknown) => {

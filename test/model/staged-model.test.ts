@@ -10,7 +10,7 @@ import { tinyModel } from '../engine/tiny-model.js';
 const SLOTS = 3;
 const CAPACITY = 20;
 
-/** Bytes that loading a model asks its device for. */
+/** Bytes that a model allocates on its device. */
 async function allocated(dir: string): Promise<number> {
   const manifest = loadManifest(dir);
   const environment = createEnvironment(1);
@@ -26,14 +26,17 @@ async function allocated(dir: string): Promise<number> {
   return bytes;
 }
 
-void t.test('a device that commits memory at once takes what is counted for a position of a slot', async (t) => {
-  for (const dir of [MODEL, await tinyModel(t, 'float'), await tinyModel(t, 'int8')]) {
-    const manifest = loadManifest(dir);
-    t.equal(await allocated(dir), allocatedPerPosition(manifest) * SLOTS * CAPACITY, manifest.name);
-  }
-});
+void t.test(
+  'a device that commits memory at allocation takes allocatedPerPosition for each position of a slot',
+  async (t) => {
+    for (const dir of [MODEL, await tinyModel(t, 'float'), await tinyModel(t, 'int8')]) {
+      const manifest = loadManifest(dir);
+      t.equal(await allocated(dir), allocatedPerPosition(manifest) * SLOTS * CAPACITY, manifest.name);
+    }
+  },
+);
 
-void t.test('it takes more than a sequence uses, by the blocks of all exits but one', (t) => {
+void t.test('allocatedPerPosition exceeds bytesPerPosition by the blocks of all exits but one', (t) => {
   const manifest = loadManifest(MODEL);
   const { kvHeads, headDim } = manifest.architecture;
   const blocks = manifest.exits.map(({ block }) => block?.layers ?? 0);

@@ -4,7 +4,7 @@ import t from 'tap';
 import { anonymous, useHugePages } from '../../src/runtime/huge-pages.js';
 import { PAGE, residentPages } from '../../src/runtime/libc.js';
 
-void t.test('finds private memory without a file, the heap among it', async (t) => {
+void t.test('anonymous finds private memory without a file, including the heap', async (t) => {
   const maps = [
     '00400000-00500000 r-xp 00000000 08:01 12 /usr/bin/node',
     '01000000-01a00000 rw-p 00000000 00:00 0                                  [heap]',
@@ -18,7 +18,7 @@ void t.test('finds private memory without a file, the heap among it', async (t) 
   ]);
 });
 
-void t.test('collapses what is wholly in RAM, changes no byte, and brings in no page', async (t) => {
+void t.test('useHugePages collapses resident memory, changes no byte, and loads no page', async (t) => {
   const written = 32 * 2 ** 20 + 2 ** 20;
   const memory = koffi.alloc('uint8_t', 64 * 2 ** 20) as unknown;
   t.teardown(() => {
@@ -26,7 +26,7 @@ void t.test('collapses what is wholly in RAM, changes no byte, and brings in no 
   });
   const held = new Uint8Array(koffi.view(memory, 64 * 2 ** 20));
   for (let i = 0; i < written; i += PAGE) held[i] = i % 251;
-  // Of this memory alone: what the whole process holds moves by megabytes while the garbage collector works.
+  // Counts this memory only: the whole process varies by megabytes during garbage collection.
   const start = (koffi.address(memory) / BigInt(PAGE) + 1n) * BigInt(PAGE);
   const pages = () => residentPages(start, held.length - 2 * PAGE);
   const before = pages();

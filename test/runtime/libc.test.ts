@@ -1,15 +1,15 @@
-/** The C library's calls for memory. */
+/** C library calls for memory. */
 import { execFileSync } from 'node:child_process';
 import 'koffi';
 import t from 'tap';
 
-void t.test("pages are as large as the system's, whatever the processor", async (t) => {
+void t.test("PAGE is the system's page size on any processor", async (t) => {
   const { arch } = process;
   Object.defineProperty(process, 'arch', { value: 'arm64' });
   t.teardown(() => Object.defineProperty(process, 'arch', { value: arch }));
   const { PAGE, reserve, residentPages, unreserve, viewMemory } = await import('../../src/runtime/libc.js');
   const page = Number(execFileSync('getconf', ['PAGESIZE'], { encoding: 'utf8' }));
-  // Were it larger, mincore would write beyond what it is given below.
+  // If PAGE were larger, mincore would write beyond its buffer below.
   if (!t.equal(PAGE, page)) return;
   const address = reserve(256 * page);
   const written = new Uint8Array(viewMemory(address, 256 * page));

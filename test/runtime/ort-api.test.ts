@@ -4,13 +4,13 @@ import { collectGarbage } from '../../src/util/memory.js';
 import { createEnvironment } from '../../src/runtime/environment.js';
 import { loadOrt } from '../../src/runtime/ort-api.js';
 
-void t.test('the library stays loaded when garbage is collected', async (t) => {
+void t.test('the library stays loaded after garbage collection', async (t) => {
   const ort = loadOrt();
   for (let i = 0; i < 5; i++) {
     await collectGarbage();
     await turn();
   }
-  // More threads would pin the library by themselves. A call into an unloaded one ends this process.
+  // More threads would themselves pin the library. A call into an unloaded library kills this process.
   createEnvironment(1);
   t.equal(loadOrt(), ort);
   t.match(ort.version, /^\d+\.\d+/);

@@ -4,7 +4,7 @@ import { cpuDevice } from '../../src/runtime/cpu.js';
 import { createEnvironment } from '../../src/runtime/environment.js';
 import { PROBE, PROBE_GRAPH, saturates } from '../../src/runtime/saturation.js';
 
-void t.test('the graph of the probe is the product that its comment names', async (t) => {
+void t.test('PROBE_GRAPH is the product in its comment', async (t) => {
   const { width, columns } = PROBE;
   const graph = new Graph('probe');
   const x = graph.input('x', 'f32', ['rows', width]);
@@ -12,7 +12,7 @@ void t.test('the graph of the probe is the product that its comment names', asyn
   const zero = graph.constant('zero', 'u8', [], Uint8Array.of(128));
   const largest = graph.constant('largest', 'i8', [], Int8Array.of(127));
   const shape = graph.constant('shape', 'i64', [2], BigInt64Array.of(BigInt(width), BigInt(columns)));
-  // Made when the graph is loaded, as smoothed weights are.
+  // ONNX Runtime expands the weight at load, like smoothed weights.
   const weight = graph.node('Expand', [largest, shape], ['weight']);
   const scale = graph.constant('scale', 'f32', [], Float32Array.of(1));
   const bytes = graph.node('QuantizeLinear', [x, unit, zero], ['bytes']);
@@ -21,11 +21,11 @@ void t.test('the graph of the probe is the product that its comment names', asyn
   t.equal(Buffer.from(graph.encode()).toString('base64'), PROBE_GRAPH);
 });
 
-void t.test('sums are exact on the kernels that a model is loaded with', async (t) => {
+void t.test('sums are exact with the kernels that a model loads', async (t) => {
   const environment = createEnvironment(2);
   const device = cpuDevice(environment);
   const saturating = saturates(environment, device);
   t.comment(`the default kernels saturate on this processor: ${saturating}`);
-  t.notOk(saturates(environment, device, saturating));
-  t.notOk(saturates(environment, device, true));
+  t.notOk(saturates(environment, device, { accumulateInt32: saturating }));
+  t.notOk(saturates(environment, device, { accumulateInt32: true }));
 });

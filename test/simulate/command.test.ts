@@ -1,4 +1,4 @@
-/** What the command hands on: prompts are cut as the server that is to be sized cuts them. */
+/** The simulate command: chunks, stated lengths, output files, and numbers of replicas. */
 import { link, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
@@ -7,7 +7,7 @@ import { simulateDefaults } from '../../src/simulate/options.js';
 import type { Limits } from '../../src/simulate/workload.js';
 import { shape, table } from '../router/sample.js';
 
-/** Four requests, and what they cost. */
+/** Files with four requests and with their costs. */
 async function files(t: Test): Promise<{ dir: string; trace: string; cost: string }> {
   const dir = t.testdir({});
   const [trace, cost] = [join(dir, 'trace.csv'), join(dir, 'cost.json')];
@@ -29,7 +29,7 @@ void t.test("a smaller --prefill-chunk makes prompts slower; the default is the 
   t.ok((await ttft({ prefillChunk: 16 })) > 1.3 * usual, `${usual} ms in chunks of 128`);
 });
 
-void t.test('predictions of answers whose lengths are stated are closer', async (t) => {
+void t.test('stated lengths improve the predictions', async (t) => {
   const { trace, cost } = await files(t);
   const error = async (limits?: Limits): Promise<number> => {
     const options = {
@@ -49,7 +49,7 @@ void t.test('predictions of answers whose lengths are stated are closer', async 
   t.ok(stated < 0.5 * unstated, `${stated} and ${unstated}`);
 });
 
-void t.test('what can not be written is told before anything is simulated', async (t) => {
+void t.test('an output that is not writable fails before the simulation', async (t) => {
   const { dir, trace, cost } = await files(t);
   for (const option of ['out', 'plot']) {
     for (const [file, code] of [
@@ -65,7 +65,7 @@ void t.test('what can not be written is told before anything is simulated', asyn
   }
 });
 
-void t.test('neither the report nor the plot is written over what is read, nor over the other', async (t) => {
+void t.test('report and plot must be distinct files, and not an input', async (t) => {
   const { dir, trace, cost } = await files(t);
   const before = await readFile(trace, 'utf8');
   const [linked, both] = [join(dir, 'linked'), join(dir, 'both')];
@@ -84,12 +84,12 @@ void t.test('neither the report nor the plot is written over what is read, nor o
   t.equal(await readFile(trace, 'utf8'), before);
   const nowhere = { out: '/dev/null', plot: '/dev/null' };
   const options = { ...simulateDefaults, trace, cost, speeds: [1], maxReplicas: 1, ...nowhere };
-  t.equal((await simulateCommand(options, () => undefined)).length, 1, 'what keeps nothing may be both');
+  t.equal((await simulateCommand(options, () => undefined)).length, 1, 'a file that keeps nothing may be both');
 });
 
-void t.test('the replicas that are told are the least that reach the target', async (t) => {
+void t.test('the report has the least number of replicas that reach the target', async (t) => {
   const { dir, cost } = await files(t);
-  // All at once: each replica more has a share of them.
+  // All requests arrive together; each further replica takes a share of them.
   const burst = join(dir, 'burst.csv');
   const lines = Array.from({ length: 40 }, () => '2023-11-16 18:15:46.0000000,600,20');
   await writeFile(burst, ['TIMESTAMP,ContextTokens,GeneratedTokens', ...lines, ''].join('\n'));
@@ -99,8 +99,8 @@ void t.test('the replicas that are told are the least that reach the target', as
     return report?.replicas;
   };
   const least = (await told(64)) ?? 0;
-  t.ok(least > 2, `found between two powers of two: ${least}`);
-  t.equal(await told(least), least, 'the last number that is tried counts');
+  t.ok(least > 2, `between two powers of two: ${least}`);
+  t.equal(await told(least), least, 'maxReplicas itself is tried');
   t.equal(await told(least - 1), null);
   t.equal(await told(1), null);
 });

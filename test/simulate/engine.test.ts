@@ -1,4 +1,4 @@
-/** What makes the simulator like a machine: memory that runs out, steps that take longer than they should. */
+/** The machine-like parts of the simulator: memory that runs out, and steps that take longer than expected. */
 import fc from 'fast-check';
 import t from 'tap';
 import { type Work, predictMs } from '../../src/cost/model.js';
@@ -12,7 +12,7 @@ import { sample, shape, table } from '../router/sample.js';
 
 const exact = (work: Work): number => predictMs(sample, work);
 
-/** The same request with a length that the router knows. */
+/** The same request with a length that is known to the router. */
 function exactly(request: SimulatedRequest): SimulatedRequest {
   const tokens = Math.min(request.maxTokens, request.lengths.at(-1) ?? 1);
   return { ...request, lengths: shape.exits.map(() => tokens), maxTokens: tokens, isExactLength: true };
@@ -32,7 +32,7 @@ function serve(
   }
 }
 
-void t.test('preemption: memory is never exceeded, and no token is lost', async (t) => {
+void t.test('preemption keeps memory within its limit and loses no token', async (t) => {
   let preemptions = 0;
   fc.assert(
     fc.property(arrivals, fc.integer({ min: 300, max: 1500 }), (requests, kvPositions) => {
@@ -55,7 +55,7 @@ void t.test('preemption: memory is never exceeded, and no token is lost', async 
   t.ok(preemptions > 20, `${preemptions} preemptions`);
 });
 
-void t.test('noise: the mean stays, spells double it for a while', async (t) => {
+void t.test('noise keeps the mean, and spells double it for a while', async (t) => {
   const calm = noisy({ step: 0.2, spellEveryS: 0 }, seeded(1));
   const times = Array.from({ length: 5000 }, (_, i) => calm(10, i * 10));
   const mean = times.reduce((sum, ms) => sum + ms, 0) / times.length;
@@ -65,7 +65,7 @@ void t.test('noise: the mean stays, spells double it for a while', async (t) => 
   t.ok(slow > 0.1 && slow < 0.35, `${slow}`);
 });
 
-void t.test('truncate on a noisy machine: at most one step late, and seldom at all', async (t) => {
+void t.test('truncated answers on a noisy machine are rarely late, and by at most one step', async (t) => {
   let cut = 0;
   let late = 0;
   for (const [i, requests] of fc.sample(arrivals, { numRuns: 60, seed: 7 }).entries()) {
@@ -80,15 +80,15 @@ void t.test('truncate on a noisy machine: at most one step late, and seldom at a
       const lateMs = endedAt - request.arrivedAt - (request.budget?.totalMs ?? 0);
       t.ok(lateMs <= Math.max(longest, 50), `${lateMs} ms late, the longest step took ${longest} ms`);
       if (reason !== 'deadline') continue;
-      cut += 1;
-      if (lateMs > 0) late += 1;
+      cut++;
+      if (lateMs > 0) late++;
     }
   }
   t.ok(cut > 50, `${cut} were cut`);
   t.ok(late <= 0.15 * cut, `${late} of ${cut} late`);
 });
 
-void t.test('what a caller waits for outside the engine is in what is reported', async (t) => {
+void t.test('reported times include a wait outside the engine', async (t) => {
   const [request] = fc.sample(arrivals, { numRuns: 1, seed: 1 })[0] ?? [];
   if (request === undefined) throw new Error('a sample has a request');
   const one = { ...request, budget: null };
@@ -96,7 +96,7 @@ void t.test('what a caller waits for outside the engine is in what is reported',
   t.equal(took(10) - took(0), 10);
 });
 
-void t.test('a prompt stops one position short: its first token is a decode row with the head', async (t) => {
+void t.test('prefill leaves the last position of a prompt to a decode row, which yields the first token', async (t) => {
   const [one] = fc.sample(arrivals, { numRuns: 1, seed: 1 })[0] ?? [];
   if (one === undefined) throw new Error('a sample has a request');
   const served = (promptLength: number, tokens: number) => {
@@ -105,12 +105,12 @@ void t.test('a prompt stops one position short: its first token is a decode row 
     const rows = steps.map(({ work }) => work.decode?.rows.reduce((sum, count) => sum + count, 0) ?? 0);
     const positions = steps.map(({ work }) => work.prefill.reduce((sum, each) => sum + each.positions, 0));
     const [outcome] = outcomes;
-    if (outcome?.admission.kind !== 'admit') throw new Error('it was served');
+    if (outcome?.admission.kind !== 'admit') throw new Error('the request must be served');
     return { rows, positions, forecast: outcome.admission.forecast, outcome };
   };
   t.match(served(100, 2), { rows: [1, 1], positions: [99, 0] });
   t.match(served(1, 2), { rows: [1, 1], positions: [0, 0] });
-  // A length that the tables of planning hold: 112 positions and the last.
+  // A length in the range of the planning tables: 112 positions and the last one.
   for (const tokens of [1, 20]) {
     const { forecast, outcome } = served(113, tokens);
     const { endedAt, firstTokenAt, request } = outcome;

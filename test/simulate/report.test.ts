@@ -1,4 +1,4 @@
-/** What a simulated run came to, from outcomes that are known. */
+/** Summaries of known outcomes. */
 import t from 'tap';
 import type { Admission, ServiceClass } from '../../src/router/index.js';
 import type { Outcome } from '../../src/simulate/engine.js';
@@ -13,7 +13,7 @@ type Known = Partial<Pick<Outcome, 'reason' | 'firstTokenAt' | 'endedAt' | 'toke
   readonly predictedMs?: number;
 };
 
-/** By default ten tokens at full depth within a guaranteed budget of a second: the first after 100 ms, the last after 500. */
+/** By default ten tokens at full depth inside a guaranteed budget of 1 s: the first at 100 ms, the last at 500 ms. */
 function outcome(known: Known = {}): Outcome {
   const {
     arrivedAt = 0,
@@ -43,7 +43,7 @@ function outcome(known: Known = {}): Outcome {
   };
 }
 
-void t.test('attainment, goodput and depth, of all and of each class', async (t) => {
+void t.test('the report has attainment, goodput and depth of all requests and of each class', async (t) => {
   const report = reportOf(
     [
       outcome(),
@@ -73,13 +73,13 @@ void t.test('attainment, goodput and depth, of all and of each class', async (t)
   t.equal(report.meanQuality.toFixed(6), (0.6 * quality(10) + 0.4 * quality(30)).toFixed(6));
 });
 
-void t.test('how far predictions lay off is the median, and nothing is no time at all', async (t) => {
+void t.test('the prediction error is a median, and an empty run has zero seconds', async (t) => {
   const report = reportOf(
     [400, 500, 1000].map((predictedMs) => outcome({ predictedMs })),
     shape,
   );
   t.equal(report.predictionError.toFixed(6), '0.200000');
-  // From 320 to 480 ms, from 400 to 600 ms, and from 800 to 1200 ms.
+  // Intervals of 320 to 480 ms, 400 to 600 ms, and 800 to 1200 ms.
   t.equal(report.inInterval.toFixed(6), '0.333333');
   t.match(reportOf([], shape), {
     requests: 0,

@@ -3,7 +3,7 @@ import { TraceError, parseTrace } from '../../src/simulate/trace.js';
 
 const header = 'TIMESTAMP,ContextTokens,GeneratedTokens';
 
-void t.test('reads the public format, with either line end, by rising time', (t) => {
+void t.test('reads the public format with either line ending, in order of time', (t) => {
   const text = `${header}\r\n2023-11-16 18:15:50.5000000,396,109\r\n2023-11-16 18:15:46.2500000,374,44\r\n`;
   t.same(parseTrace(text), [
     { atMs: 0, promptTokens: 374, outputTokens: 44 },
@@ -12,7 +12,7 @@ void t.test('reads the public format, with either line end, by rising time', (t)
   t.end();
 });
 
-void t.test('names line and rule of what it can not read', (t) => {
+void t.test('an error names the line and the rule', (t) => {
   t.throws(() => parseTrace('a,b,c\n'), new TraceError(`line 1 of the trace must be "${header}", not "a,b,c"`));
   t.throws(() => parseTrace(`${header}\n`), /at least one request/);
   t.throws(() => parseTrace(`${header}\n2023-11-16 18:15:46.1,12\n`), /line 2/);
@@ -20,7 +20,7 @@ void t.test('names line and rule of what it can not read', (t) => {
   t.end();
 });
 
-void t.test('reads the log of the server: answered completions, at the time when they came', (t) => {
+void t.test('reads answered completions from the log of the server, at their arrival', (t) => {
   const answered = (time: number, ms: number, prompt: number, completion: number): string =>
     JSON.stringify({
       ...{ level: 30, time, pid: 1, method: 'POST', route: '/v1/completions', status: 200, ms },
@@ -38,10 +38,10 @@ void t.test('reads the log of the server: answered completions, at the time when
     { atMs: 0, promptTokens: 12, outputTokens: 64 },
     { atMs: 1000, promptTokens: 30, outputTokens: 7 },
   ]);
-  t.equal(parseTrace(`\uFEFF${answered(10_000, 2500, 30, 7)}\n`).length, 1, 'behind a byte order mark');
-  t.equal(parseTrace(`\uFEFF${header}\n2023-11-16 18:15:46,374,44\n`).length, 1, 'the other format too');
+  t.equal(parseTrace(`\uFEFF${answered(10_000, 2500, 30, 7)}\n`).length, 1, 'after a byte order mark');
+  t.equal(parseTrace(`\uFEFF${header}\n2023-11-16 18:15:46,374,44\n`).length, 1, 'a CSV as well');
   t.throws(() => parseTrace('{"msg":"model loaded"}\n'), /at least one request/);
-  // No time of a request: a simulation would wait for it for ever.
+  // Impossible times are skipped: a simulation would wait for them for ever.
   const wrong = [answered(1e300, 1, 30, 7), answered(10_000, -1e300, 30, 7), answered(10_000, 1e300, 30, 7)];
   t.equal(parseTrace([...wrong, answered(10_000, 2500, 30, 7)].join('\n')).length, 1);
   t.end();

@@ -1,4 +1,4 @@
-/** Requests from a trace: what of it is taken, when they come and how long they are. */
+/** Requests from a trace: selection, arrivals and lengths. */
 import t from 'tap';
 import { classesFor, requestsOf, seeded, type Limits, type Scale } from '../../src/simulate/workload.js';
 
@@ -14,7 +14,7 @@ const EXITS = 3;
 const requests = (scale: Partial<Scale> = {}, limits: Limits = 'unstated') =>
   requestsOf(trace, classes, { speed: 1, length: 1, limit: 500, maxLength: 8192, ...scale }, seeded(1), EXITS, limits);
 
-void t.test('arrivals come faster, lengths grow, and the trace is cut from its end', async (t) => {
+void t.test('requestsOf scales arrivals and lengths, and cuts the end of the trace', async (t) => {
   t.same(
     requests({ speed: 4 }).map(({ arrivedAt }) => arrivedAt),
     [0, 1000, 2250],
@@ -26,7 +26,7 @@ void t.test('arrivals come faster, lengths grow, and the trace is cut from its e
       [7792, 400],
       [2, 1],
     ],
-    'a prompt leaves room for its answer, and each answer has a token',
+    'a prompt leaves room for its answer, and each answer has at least one token',
   );
   t.same(
     requests({ maxLength: 50 }).map(({ promptLength, lengths }) => [promptLength, ...new Set(lengths)]),
@@ -39,7 +39,7 @@ void t.test('arrivals come faster, lengths grow, and the trace is cut from its e
   t.equal(requests({ limit: 2 }).length, 2);
 });
 
-void t.test('budgets are by class: 50 ms, and a multiple of what full depth takes alone', async (t) => {
+void t.test('the budget of a class is 50 ms plus a multiple of the time of full depth', async (t) => {
   const times = { tight: 2, medium: 4, loose: 10 };
   for (const { budgetClass, budget, promptLength, lengths } of requests()) {
     const multiple = times[budgetClass as keyof typeof times];
@@ -59,7 +59,7 @@ void t.test('budgets are by class: 50 ms, and a multiple of what full depth take
   }
 });
 
-void t.test('every exit answers with the length of the trace, which only stated limits tell the router', async (t) => {
+void t.test('every exit has the length of the trace, and only stated limits give it to the router', async (t) => {
   for (const limits of ['stated', 'unstated'] as const) {
     const all = requests({}, limits);
     t.same(
@@ -74,6 +74,6 @@ void t.test('every exit answers with the length of the trace, which only stated 
   t.same(
     requests({ maxLength: 50 }).map(({ maxTokens }) => maxTokens),
     [10, 49, 49],
-    'no answer goes past the longest sequence',
+    'no answer exceeds the longest sequence',
   );
 });

@@ -1,4 +1,4 @@
-/** Texts that are encoded in a thread: with the ids of `encode`, for as long as somebody waits, one after another. */
+/** Texts that a thread encodes: the ids of `encode`, in order, while a client waits. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,7 +13,7 @@ function threadOf(t: Test, file = tokenizerFile): EncodingThread {
   return thread;
 }
 
-/** Nothing to cut at: these would hold up the event loop. */
+/** Texts without a boundary, which would block the event loop. */
 const unbroken = {
   letters: 'xyz'.repeat(4000),
   spaces: ' '.repeat(9000),
@@ -22,7 +22,7 @@ const unbroken = {
   'letters between words': `Two words. ${'xyz'.repeat(4000)} and two more. ${'words '.repeat(1000)}`,
 };
 
-void t.test('an unbroken text has the ids of encode, from the thread', async (t) => {
+void t.test('the thread returns the ids of encode for a text without boundaries', async (t) => {
   const thread = threadOf(t);
   for (const [name, text] of Object.entries(unbroken)) {
     let used = 0;
@@ -31,12 +31,12 @@ void t.test('an unbroken text has the ids of encode, from the thread', async (t)
       return thread.encode(piece, addSpecial);
     };
     t.same(await tokenizer.encodeLong(text, true, Infinity, elsewhere), tokenizer.encode(text, true), name);
-    t.equal(used, 1, `${name}: in the thread`);
+    t.equal(used, 1, `${name}: one piece in the thread`);
     t.equal(await tokenizer.encodeLong(text, true, 100, elsewhere), null, `${name}: too many tokens`);
   }
 });
 
-void t.test('so has a text of a tokenizer that allows no cut, with its begin and end tokens', async (t) => {
+void t.test('the thread encodes whole texts for a tokenizer without cuts, with its begin and end tokens', async (t) => {
   const special = { SpecialToken: { id: '<|endoftext|>', type_id: 0 } };
   const json = {
     ...tokenizerJson,
@@ -61,10 +61,10 @@ void t.test('so has a text of a tokenizer that allows no cut, with its begin and
   }
 });
 
-/** Takes a second and more. */
+/** Takes a second or more to encode. */
 const endless = 'xyz'.repeat(50_000);
 
-void t.test('who leaves ends the work, and nobody else', async (t) => {
+void t.test('a client that disconnects cancels only its own text', async (t) => {
   const thread = threadOf(t);
   const [running, waiting] = [new AbortController(), new AbortController()];
   const order: string[] = [];
@@ -77,19 +77,19 @@ void t.test('who leaves ends the work, and nobody else', async (t) => {
       order.push('other');
     }),
   ];
-  waiting.abort(new Error('left, too'));
+  waiting.abort(new Error('left as well'));
   running.abort(new Error('left'));
   await Promise.all(results);
   t.same(order.slice(-1), ['other']);
-  await t.rejects(thread.encode('Hello', false, running.signal), { message: 'left' }, 'nor does it begin');
+  await t.rejects(thread.encode('Hello', false, running.signal), { message: 'left' }, 'it does not start');
 });
 
-void t.test('who leaves while it waits does not end the work of another', async (t) => {
+void t.test('a waiting client that disconnects does not stop the running text', async (t) => {
   const file = join(t.testdir(), 'tokenizer.json');
   writeFileSync(file, JSON.stringify(tokenizerJson));
   const thread = threadOf(t, file);
   await thread.encode('Hello', false);
-  // Only a new thread reads it, and fails.
+  // Only a new thread reads the file, and then fails.
   writeFileSync(file, '');
   const waiting = new AbortController();
   const running = thread.encode('Hello', false);
@@ -99,17 +99,21 @@ void t.test('who leaves while it waits does not end the work of another', async 
   t.same([...(await running)], tokenizer.encode('Hello', false));
 });
 
-void t.test('eight texts at once, more are refused; those that wait are, too, when it is closed', async (t) => {
+void t.test('more than eight texts are rejected, and waiting texts are rejected on close', async (t) => {
   const thread = threadOf(t);
   const waiting = Array.from({ length: 8 }, () => thread.encode(endless, false));
   const closed = waiting.map((each) => t.rejects(each, { name: 'EncodingRefused', reason: 'closed' }));
   await t.rejects(thread.encode('Hello', false), { name: 'EncodingRefused', reason: 'full' });
   await thread.close();
   await Promise.all(closed);
-  await t.rejects(thread.encode('Hello', false), { name: 'EncodingRefused', reason: 'closed' }, 'as who comes later');
+  await t.rejects(
+    thread.encode('Hello', false),
+    { name: 'EncodingRefused', reason: 'closed' },
+    'later texts are rejected',
+  );
 });
 
-void t.test('an idle thread is ended, and one that is wanted again is kept', async (t) => {
+void t.test('an idle thread ends after its idle time', async (t) => {
   const threads = { 'an hour': 3_600_000, 'no time': 1 };
   for (const [name, idleMs] of Object.entries(threads)) {
     const file = join(t.testdir(), 'tokenizer.json');
@@ -117,31 +121,31 @@ void t.test('an idle thread is ended, and one that is wanted again is kept', asy
     const thread = new EncodingThread(file, idleMs);
     t.teardown(() => thread.close());
     await thread.encode('Hello', false);
-    // Only a new one reads it.
+    // Only a new thread reads the file.
     writeFileSync(file, '');
     await delay(50);
     const again = thread.encode('Hello', false).then(
       () => 'kept',
-      () => 'started anew',
+      () => 'started again',
     );
-    t.equal(await again, idleMs > 1 ? 'kept' : 'started anew', `idle for ${name}`);
+    t.equal(await again, idleMs > 1 ? 'kept' : 'started again', `idle for ${name}`);
   }
 });
 
-void t.test('where the system has no room for a thread, each text fails and none is left behind', async (t) => {
-  // Stands for that: Node.js throws at once here as well.
+void t.test('if the system cannot start a thread, each text fails', async (t) => {
+  // Simulates a system error: Node.js throws immediately for this path as well.
   const thread = threadOf(t, (() => 0) as unknown as string);
   const lost = { name: 'EncodingLost', message: /lost: .*could not be cloned/ };
   for (let each = 0; each < 9; each++) await t.rejects(thread.encode('Hello', false), lost);
 });
 
-void t.test('a thread that can not start or dies fails its text, and the next one has another thread', async (t) => {
+void t.test('a thread that cannot start, or dies, fails its text, and the next text has another thread', async (t) => {
   const file = join(t.testdir(), 'tokenizer.json');
   const thread = threadOf(t, file);
   const lost = { name: 'EncodingLost' };
   await Promise.all([
     t.rejects(thread.encode('Hello', false), { ...lost, message: /ENOENT/ }),
-    t.rejects(thread.encode('Hello', false), lost, 'nor does who waited hang'),
+    t.rejects(thread.encode('Hello', false), lost, 'the waiting text fails as well'),
   ]);
   writeFileSync(file, JSON.stringify(tokenizerJson));
   const noText = null as unknown as string;

@@ -17,10 +17,10 @@ const samples = [
   'def f(x):\n    return x ** 2  # comment\n',
 ];
 
-/** These can all be cut. */
+/** Fails if a piece goes to the thread: all pieces of these texts are short. */
 const here = (): Promise<never> => Promise.reject(new Error('a long piece'));
 
-void t.test('decode undoes encode', (t) => {
+void t.test('decode reverses encode', (t) => {
   for (const text of samples) t.equal(tokenizer.decode(tokenizer.encode(text, true)), text);
   t.end();
 });
@@ -32,7 +32,7 @@ void t.test('pieces of a long text encode to the same ids as the whole', async (
   }
 });
 
-/** A tokenizer of bytes that knows `.b` as one token, with the pre-tokenizer that llama.cpp calls so. */
+/** A byte tokenizer with the token `.b`, and with the named pre-tokenizer of llama.cpp. */
 function stops(pre: string): TokenizerJson {
   const { tokens, merges } = tinyVocabulary();
   const metadata = {
@@ -46,7 +46,7 @@ function stops(pre: string): TokenizerJson {
   return JSON.parse(ggufTokenizer(new Map(Object.entries(metadata)), 'tiny.gguf').json) as TokenizerJson;
 }
 
-void t.test('texts are cut only where the pre-tokenizer splits them', async (t) => {
+void t.test('texts are cut only at boundaries of the pre-tokenizer', async (t) => {
   const text = `${'a.b'.repeat(1000)} ${'a.b c,d  e '.repeat(1000)}`;
   const splits = (json: TokenizerJson): string[] => {
     const boundary = boundaryOf(json);
@@ -85,7 +85,7 @@ void t.test('texts are cut only where the pre-tokenizer splits them', async (t) 
   t.match(splits(stops('llama-bpe'))[1], /^ a\.b/, "a space alone begins one in Llama 3's");
 });
 
-void t.test('a text is encoded up to the most tokens that it may have, and with the tokens around it', async (t) => {
+void t.test('a text is encoded up to its most tokens, with the tokens around it', async (t) => {
   const text = samples.join(' ').repeat(60);
   const whole = tokenizer.encode(text, false);
   t.same(await tokenizer.encodeLong(text, false, whole.length, here), whole);
@@ -104,13 +104,13 @@ void t.test('a text is encoded up to the most tokens that it may have, and with 
   t.same(ids?.slice(1, -1), both.encode('a b', false));
 });
 
-void t.test('a long text stops being encoded when it is too long', async (t) => {
+void t.test('encoding of a long text stops at its most tokens', async (t) => {
   const began = performance.now();
   t.equal(await tokenizer.encodeLong('word '.repeat(1_000_000), false, 1000, here), null);
   t.ok(performance.now() - began < 2000);
 });
 
-void t.test('a text that must be too long is told by its bytes, unless a normalizer may join some', (t) => {
+void t.test('mustExceed counts bytes, or UTF-16 units if there is a normalizer', (t) => {
   const json = stops('gpt-2');
   const plain = new TextTokenizer(json);
   const longest = Math.max(...Array.from({ length: plain.vocabulary }, (_, id) => plain.spelling(id).length));
@@ -123,7 +123,7 @@ void t.test('a text that must be too long is told by its bytes, unless a normali
   t.end();
 });
 
-void t.test('others run while a long text is encoded', async (t) => {
+void t.test('the event loop runs during the encoding of a long text', async (t) => {
   let turns = 0;
   const timer = setInterval(() => turns++, 1);
   await tokenizer.encodeLong(samples.join(' ').repeat(200), false, Infinity, here);
@@ -131,39 +131,39 @@ void t.test('others run while a long text is encoded', async (t) => {
   t.ok(turns > 3);
 });
 
-void t.test('the detokenizer never splits a character, whatever the tokens', (t) => {
+void t.test('the detokenizer never splits a character', (t) => {
   fc.assert(
     fc.property(fc.string({ unit: 'grapheme', maxLength: 40 }), (text) => {
       const bytes = Buffer.from(text);
       const one = new Detokenizer((id) => Uint8Array.of(id));
       const parts = [...bytes].map((byte) => one.push(byte));
-      // A text may hold U+FFFD of its own.
+      // A text may itself contain U+FFFD.
       const isWhole = text.includes('\ufffd') || parts.every((part) => !part.includes('\ufffd'));
       return isWhole && parts.join('') + one.end() === text;
     }),
   );
   const replacement = new Detokenizer((id) => Uint8Array.of(id));
-  t.equal([0xef, 0xbf, 0xbd].map((byte) => replacement.push(byte)).join(''), '\ufffd', 'which is a character, too');
+  t.equal([0xef, 0xbf, 0xbd].map((byte) => replacement.push(byte)).join(''), '\ufffd', 'U+FFFD is a character as well');
   const mark = new Detokenizer((id) => Uint8Array.of(id));
-  t.equal([0xef, 0xbb, 0xbf].map((byte) => mark.push(byte)).join(''), '\ufeff', 'as is a byte order mark');
+  t.equal([0xef, 0xbb, 0xbf].map((byte) => mark.push(byte)).join(''), '\ufeff', 'a byte order mark is kept');
   const cut = new Detokenizer((id) => Uint8Array.of(id));
   t.equal(cut.push(0xe2), '');
-  t.equal(cut.end(), '\ufffd', 'an unfinished character shows at the end');
+  t.equal(cut.end(), '\ufffd', 'an incomplete character becomes U+FFFD at the end');
   t.end();
 });
 
-void t.test('special tokens have no text, but a spelling', (t) => {
+void t.test('special tokens have a spelling but no text', (t) => {
   const [id = -1] = tokenizer.encode('<|im_end|>', false);
   t.equal(tokenizer.decode([id]), '');
   t.equal(tokenizer.decode([id], { special: true }), '<|im_end|>');
   const added_tokens = ['<tool_call>', '<end>'].map((content, id) => ({ id, content, special: content === '<end>' }));
   const { bytes, special } = tokenBytes({ model: { vocab: {} }, decoder: { type: 'ByteLevel' }, added_tokens });
-  t.same([...special], [1], 'added ones that are not special are text');
+  t.same([...special], [1], 'other added tokens are text');
   t.equal(Buffer.from(bytes[0] ?? []).toString(), '<tool_call>');
   t.end();
 });
 
-void t.test('byte-fallback vocabularies decode too', (t) => {
+void t.test('byte-fallback vocabularies decode', (t) => {
   const json = {
     model: { vocab: { '\u2581Hi': 0, '<0xE2>': 1, '<0x82>': 2, '<0xAC>': 3 } },
     decoder: {
@@ -178,13 +178,13 @@ void t.test('byte-fallback vocabularies decode too', (t) => {
   t.end();
 });
 
-void t.test('what tokens stand for that are spelt otherwise than most', (t) => {
+void t.test('tokens with an unusual spelling decode to their text', (t) => {
   const bytesOf = (token: string, type: string) => {
     const { bytes } = tokenBytes({ model: { vocab: { [token]: 0 } }, decoder: { type } });
     return Buffer.from(bytes[0] ?? []).toString('latin1');
   };
   t.equal(bytesOf('\u0120a', 'ByteLevel'), ' a');
-  t.equal(bytesOf(' a', 'ByteLevel'), ' a', 'its text, where it is no spelling of bytes');
+  t.equal(bytesOf(' a', 'ByteLevel'), ' a', 'a token that does not spell bytes stands for its own text');
   t.equal(bytesOf('\u2581\u2581a\u2581', 'ByteFallback'), '  a ');
   t.equal(bytesOf('<0x0a>', 'ByteFallback'), '\n');
   t.equal(bytesOf('<0x0A>b', 'ByteFallback'), '<0x0A>b');
@@ -197,15 +197,19 @@ void t.test('what tokens stand for that are spelt otherwise than most', (t) => {
   t.end();
 });
 
-void t.test('stop strings: found across pushes, never shown, nothing held longer than needed', (t) => {
+void t.test('stop strings are found across pushes and never shown, and no text is held longer than needed', (t) => {
   const stops = new StopStrings(['STOP', '\n\n']);
   t.same(stops.push('ab S'), { text: 'ab ', stop: null });
   t.same(stops.push('T'), { text: '', stop: null });
   t.same(stops.push('ART\n'), { text: 'START', stop: null });
   t.same(stops.push('x\n'), { text: '\nx', stop: null });
   t.same(stops.push('\nrest'), { text: '', stop: '\n\n' });
-  t.equal(stops.end(), '', 'nothing of it is left');
-  t.same(new StopStrings(['ab', 'a']).push('xab'), { text: 'x', stop: 'ab' }, 'of two at one place the first named');
+  t.equal(stops.end(), '', 'no text is held back');
+  t.same(
+    new StopStrings(['ab', 'a']).push('xab'),
+    { text: 'x', stop: 'ab' },
+    'of two matches at the same place, the first in the list',
+  );
   fc.assert(
     fc.property(
       fc.string({ unit: fc.constantFrom('a', 'b'), maxLength: 30 }),
@@ -227,7 +231,7 @@ void t.test('stop strings: found across pushes, never shown, nothing held longer
   t.end();
 });
 
-void t.test('stop strings: as naive search has it, for strings that overlap themselves and each other', (t) => {
+void t.test('stop strings match a naive search for overlapping strings', (t) => {
   const word = (least: number, most: number) =>
     fc.string({ unit: fc.constantFrom('a', 'b'), minLength: least, maxLength: most });
   fc.assert(
@@ -250,7 +254,7 @@ void t.test('stop strings: as naive search has it, for strings that overlap them
   t.end();
 });
 
-void t.test('stop strings: a long one and a text that nearly repeats it take no longer than the text', (t) => {
+void t.test('stop strings take linear time for a long string and a text that nearly repeats it', (t) => {
   const long = 100_000;
   const stops = new StopStrings(['0', '1', '2', '3'].map((end) => '-'.repeat(2 * long) + end));
   const before = performance.now();
@@ -258,12 +262,12 @@ void t.test('stop strings: a long one and a text that nearly repeats it take no 
     for (let at = 0; at < long; at += 16) stops.push('-'.repeat(16));
     t.equal(stops.push('x').text.length, long + 1);
   }
-  // Comparing every end took minutes.
+  // A comparison of every end took minutes.
   t.ok(performance.now() - before < 10_000);
   t.end();
 });
 
-void t.test('a chat template renders, and its refusal is told', (t) => {
+void t.test('a chat template renders, and its exception becomes a ChatTemplateError', (t) => {
   const template = new ChatTemplate(
     "{% if messages[0]['role'] != 'user' %}{{ raise_exception('user first') }}{% endif %}{{ bos_token }}" +
       '{% for message in messages %}[{{ message.content }}]{% endfor %}{% if add_generation_prompt %}>{% endif %}',

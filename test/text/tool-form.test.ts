@@ -20,7 +20,7 @@ const conversation: ChatMessage[] = [
   { role: 'tool', content: 'rain', tool_call_id: 'b' },
 ];
 
-void t.test('a template that knows no tools gets them in the fixed form', (t) => {
+void t.test('a template without tools gets them in the fixed form', (t) => {
   const template = new ChatTemplate(chatTemplate, {});
   t.equal(
     template.render([{ role: 'system', content: 'Be brief.' }, ...conversation], true, [weather]),
@@ -61,12 +61,12 @@ rain
 `,
   );
   const alone = template.render(conversation.slice(0, 1), true, [weather]);
-  t.match(alone, /^<\|im_start\|>system\n# Tools\n/, 'without a system message of the caller');
+  t.match(alone, /^<\|im_start\|>system\n# Tools\n/, 'without a system message of the client');
   t.match(alone, /<\|im_start\|>user\nWeather in Paris/);
   const empty = template.render([{ role: 'system', content: '' }, ...conversation.slice(0, 1)], true, [weather]);
-  t.equal(empty, alone, 'with an empty one');
+  t.equal(empty, alone, 'with an empty system message');
   const later = template.render(conversation, true);
-  t.notMatch(later, /# Tools|system/, 'a history of calls needs no tools');
+  t.notMatch(later, /# Tools|system/, 'a history of calls renders without tools');
   t.match(later, /<tool_call>\n.*<tool_response>\nrain/s);
   const again: ChatMessage[] = [
     { role: 'assistant', content: '', tool_calls: [call('c', 'Oslo')] },
@@ -75,12 +75,12 @@ rain
   t.match(
     template.render([...conversation, ...again], false),
     /user\n<tool_response>\nsnow\n<\/tool_response><\|im_end\|>\n$/,
-    'each round has its own results',
+    'each round keeps its own results',
   );
   t.end();
 });
 
-void t.test('a template that knows them in this form is left to it', (t) => {
+void t.test('a template with tools in this form renders them itself', (t) => {
   const source =
     '{% if tools %}{% for tool in tools %}[{{ tool.function.name }}]{% endfor %}{% endif %}' +
     '{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls or [] %}' +
@@ -92,7 +92,7 @@ void t.test('a template that knows them in this form is left to it', (t) => {
       '<tool_call>{"city": "Köln"}</tool_call>|tool:sunny|tool:rain|',
   );
   const defined = new ChatTemplate(`{% if tools is defined %}told of <tool_call>{% endif %}.`, {});
-  t.equal(defined.render(conversation, false), '.', 'and told of none where there are none');
+  t.equal(defined.render(conversation, false), '.', 'without tools the variable is undefined');
   const ofCalls = source.replace(
     '{% if tools %}{% for tool in tools %}[{{ tool.function.name }}]{% endfor %}{% endif %}',
     '',
@@ -100,18 +100,18 @@ void t.test('a template that knows them in this form is left to it', (t) => {
   t.match(
     new ChatTemplate(ofCalls, {}).render(conversation, false, [weather]),
     /# Tools/,
-    'one that knows calls alone is not',
+    'a template with calls alone gets the fixed form',
   );
   const otherForm = source.replaceAll('tool_call>', 'python_tag>');
   t.match(
     new ChatTemplate(otherForm, {}).render(conversation, false, [weather]),
     /# Tools/,
-    'one in another form is not',
+    'a template with another form gets the fixed form',
   );
   t.end();
 });
 
-void t.test('what the fixed form can not write is refused as by a template', (t) => {
+void t.test('a conversation that the fixed form cannot express is a ChatTemplateError', (t) => {
   const template = new ChatTemplate(chatTemplate, {});
   let parameters: object = {};
   for (let depth = 0; depth < 50_000; depth++) parameters = { a: parameters };

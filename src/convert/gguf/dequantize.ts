@@ -1,8 +1,4 @@
-/**
- * Decoders of the GGML block formats that the converter accepts, into 32-bit floats.
- *
- * Knows: block layouts (ggml-common.h and ggml-quants.c of llama.cpp). Must not know: tensors or files.
- */
+/** Decodes GGML block formats (ggml-common.h and ggml-quants.c of llama.cpp) into 32-bit floats. */
 import { HALF_TO_FLOAT } from '../half.js';
 
 interface Format {
@@ -63,7 +59,7 @@ function q4_1(src: Uint8Array, out: Float32Array): void {
   }
 }
 
-/** f16 d, f16 dmin, 12 bytes of 6-bit scales and minima of 8 sub-blocks, 128 bytes of nibbles (32 low, then 32 high). */
+/** f16 d, f16 dmin, 12 bytes of 6-bit scales and minima of 8 sub-blocks, 128 bytes of nibbles: 32 low, 32 high. */
 function q4_k(src: Uint8Array, out: Float32Array): void {
   for (let b = 0, at = 0; at < out.length; b += 144, at += 256) {
     const d = half(src, b);

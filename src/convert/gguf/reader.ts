@@ -1,8 +1,6 @@
 /**
- * The GGUF container: key-value metadata and a table of tensors (github.com/ggml-org/ggml, docs/gguf.md).
- *
- * Knows: versions 2 and 3, little endian, the sizes of GGML types. Must not know: what keys and tensors mean (source,
- * tokenizer).
+ * The GGUF container: key-value metadata and a table of tensors (github.com/ggml-org/ggml, docs/gguf.md). Reads
+ * versions 2 and 3, little endian.
  */
 import { ConvertError } from '../errors.js';
 import { SourceFile } from '../file.js';
@@ -27,30 +25,33 @@ export interface Gguf {
 
 const MAGIC = 0x46554747; // "GGUF"
 const DEFAULT_ALIGNMENT = 32;
-/** GGML_MAX_DIMS */
+/** GGML_MAX_DIMS of llama.cpp. */
 const MAX_RANK = 4;
-/** Headers of large vocabularies are a few MB; the reader takes the file in windows of this size. */
+/** The reader takes the file in windows of this size: headers of large vocabularies are a few MB. */
 const WINDOW = 16 << 20;
 
-/** Reads forward through the header, a window at a time. */
+/** Reads the header forwards, one window at a time. */
 class Cursor {
-  private window = new Uint8Array(0);
-  private view = new DataView(this.window.buffer);
-  private start = 0;
+  #window = new Uint8Array(0);
+  #view = new DataView(this.#window.buffer);
+  #start = 0;
   position = 0;
+  readonly #file: SourceFile;
 
-  constructor(private readonly file: SourceFile) {}
+  constructor(file: SourceFile) {
+    this.#file = file;
+  }
 
   take(length: number): { view: DataView; at: number } {
-    if (this.position < this.start || this.position + length > this.start + this.window.length) {
-      const size = Math.max(length, Math.min(WINDOW, this.file.size - this.position));
-      this.window = this.file.read(this.position, size, 'the GGUF header');
-      this.view = new DataView(this.window.buffer);
-      this.start = this.position;
+    if (this.position < this.#start || this.position + length > this.#start + this.#window.length) {
+      const size = Math.max(length, Math.min(WINDOW, this.#file.size - this.position));
+      this.#window = this.#file.read(this.position, size, 'the GGUF header');
+      this.#view = new DataView(this.#window.buffer);
+      this.#start = this.position;
     }
-    const at = this.position - this.start;
+    const at = this.position - this.#start;
     this.position += length;
-    return { view: this.view, at };
+    return { view: this.#view, at };
   }
 
   u32(): number {
@@ -62,14 +63,14 @@ class Cursor {
     const { view, at } = this.take(8);
     const value = Number(view.getBigUint64(at, true));
     if (!Number.isSafeInteger(value))
-      throw new ConvertError('bad_source', `${this.file.path}: count ${value} is too large`);
+      throw new ConvertError('bad_source', `${this.#file.path}: count ${value} is too large`);
     return value;
   }
 
   string(): string {
     const length = this.u64();
     const { at } = this.take(length);
-    return Buffer.from(this.window.buffer, at, length).toString('utf8');
+    return Buffer.from(this.#window.buffer, at, length).toString('utf8');
   }
 
   value(type: number): GgufValue {
@@ -98,8 +99,9 @@ class Cursor {
         return this.string();
       case 9: {
         const element = this.u32();
-        // Nobody writes them, and llama.cpp reads none: a damaged file may nest them deeper than the stack is.
-        if (element === 9) throw new ConvertError('bad_source', `${this.file.path}: metadata holds an array of arrays`);
+        // llama.cpp reads no nested arrays, and a damaged file may nest them deeper than the stack allows.
+        if (element === 9)
+          throw new ConvertError('bad_source', `${this.#file.path}: metadata holds an array of arrays`);
         const length = this.u64();
         const out: GgufValue[] = [];
         for (let i = 0; i < length; i++) out.push(this.value(element));
@@ -112,12 +114,12 @@ class Cursor {
       case 12:
         return scalar(8, (v, at) => v.getFloat64(at, true));
       default:
-        throw new ConvertError('bad_source', `${this.file.path}: metadata value of unknown type ${type}`);
+        throw new ConvertError('bad_source', `${this.#file.path}: metadata value of unknown type ${type}`);
     }
   }
 }
 
-/** Parses the header and checks that every tensor lies inside the file, which stays open for them. */
+/** Parses the header and checks that every tensor lies inside the file. The file stays open for the tensors. */
 export function readGguf(path: string): Gguf {
   const file = new SourceFile(path);
   try {
@@ -161,7 +163,7 @@ export function readGguf(path: string): Gguf {
   }
 }
 
-/** llama.cpp writes large models in several files, each with some of the tensors: `name-00001-of-00003.gguf`. */
+/** Rejects a part of a split model. llama.cpp splits large models into files like `name-00001-of-00003.gguf`. */
 function checkWhole(path: string, metadata: Gguf['metadata']): void {
   const count = Number(metadata.get('split.count') ?? 1);
   if (!(count > 1)) return;
@@ -181,7 +183,7 @@ function alignmentOf(path: string, metadata: Gguf['metadata']): number {
   );
 }
 
-/** Of a type that has no decoder only the beginning is known; who reads the tensor says so. */
+/** Checks that a tensor ends inside the file. Of a type without decoder only the start is checked here. */
 function checkInside(file: SourceFile, { name, shape, type, offset }: GgufTensorInfo): void {
   const format = GGML_FORMATS.get(type);
   const weights = shape.reduce((a, b) => a * b, 1);

@@ -1,7 +1,5 @@
 /**
- * llama3 rope scaling from GGUF's rope_freqs tensor, which holds the divisors but not the parameters behind them.
- *
- * Knows: llama.cpp's convention. Must not know: files.
+ * llama3 rope scaling from GGUF's rope_freqs tensor. The tensor holds the divisors but not the parameters behind them.
  */
 import type { Architecture } from '../../model/manifest.js';
 import { ConvertError } from '../errors.js';
@@ -13,7 +11,7 @@ interface Rotary {
   originalContext: number;
 }
 
-/** Every published llama3 checkpoint uses low 1 and high 4; the result is checked against the tensor. */
+/** Assumes low 1 and high 4, as in every published llama3 checkpoint, and checks the result against the tensor. */
 export function ropeScalingFromFactors(
   factors: Float32Array,
   { headDim, theta, originalContext }: Rotary,
@@ -27,7 +25,7 @@ export function ropeScalingFromFactors(
     if (Math.abs((factors[i] ?? 0) - expected) > 1e-3 * expected)
       throw new ConvertError(
         'unsupported_feature',
-        `${path}: rope_freqs[${i}] = ${factors[i]} is no llama3 scaling (${expected})`,
+        `${path}: rope_freqs[${i}] = ${factors[i]} is not a llama3 scaling (expected ${expected})`,
       );
   });
   return scaling;

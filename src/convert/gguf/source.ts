@@ -1,8 +1,6 @@
 /**
- * A GGUF file as a model source: metadata -> architecture, GGUF tensor names -> Hugging Face's.
- *
- * Knows: llama.cpp's key and tensor names, and that it stores q and k rows in interleaved rotary order.
- * Must not know: ONNX, quantization of the output.
+ * A GGUF file as a model source. Metadata gives the architecture, and tensor names are mapped to those of Hugging Face.
+ * llama.cpp stores the rows of q and k in interleaved rotary order.
  */
 import path from 'node:path';
 import type { Architecture } from '../../model/manifest.js';
@@ -30,10 +28,10 @@ const LAYER_NAMES: [string, string][] = [
   ['ffn_down.weight', LAYER.down],
 ];
 
-/** Rotary frequencies: readArchitecture reads the first, and older files store the others, which follow from it. */
+/** Rotary frequencies. readArchitecture reads rope_freqs; the tensors of older files follow from the architecture. */
 const FREQUENCIES = /^(rope_freqs\.weight|blk\.\d+\.attn_rot_embd(\.weight)?)$/;
 
-/** Opens a GGUF file. Throws ConvertError for anything but a complete llama model. */
+/** Opens a GGUF file. Throws ConvertError unless it holds a complete llama model. */
 export function openGguf(file: string): ModelSource {
   const gguf = readGguf(file);
   try {
@@ -66,7 +64,7 @@ function source(gguf: Gguf): ModelSource {
     [LAYER.k, architecture.kvHeads],
     [LAYER.kBias, architecture.kvHeads],
   ]);
-  // A file may claim billions of layers: that those beyond its tensors are missing is said by whoever needs them.
+  // A damaged file may claim billions of layers; checkTensors reports layers without tensors.
   for (let i = 0; i < Math.min(architecture.layers, gguf.tensors.size); i++)
     for (const [ggufName, name] of LAYER_NAMES) map(`blk.${i}.${ggufName}`, trunkLayer(i) + name, heads.get(name));
 
@@ -124,7 +122,7 @@ function tensorOf(
   };
   if (permutedHeads === 0) return { name, shape: info.shape, rows: contiguous };
 
-  // llama.cpp interleaves the two rotary halves of each head: its row 2i + h is row h * D/2 + i of Hugging Face's.
+  // llama.cpp interleaves the two rotary halves of each head: its row 2i + h is row h * D/2 + i in Hugging Face.
   const length = permutedHeads * headDim;
   const from = (row: number): number => {
     const within = row % headDim;
@@ -144,7 +142,7 @@ function tensorOf(
     name,
     shape: info.shape,
     rows(start, count) {
-      // The permutation stays inside a head, so whole heads around the wanted rows suffice.
+      // The permutation stays inside a head, so read the whole heads around the rows.
       const first = Math.floor(start / headDim) * headDim;
       const last = Math.min(Math.ceil((start + count) / headDim) * headDim, length);
       const stored = contiguous(first, last - first);
@@ -180,7 +178,7 @@ function readArchitecture(gguf: Gguf): Architecture {
   const scalingType = metadata.get('llama.rope.scaling.type');
   if (scalingType !== undefined && scalingType !== 'none')
     throw new ConvertError('unsupported_feature', `${file.path}: rope scaling ${show(scalingType)} is not supported`);
-  // llama.cpp takes a factor without a type as linear scaling, and 0 as none. The second is the older name.
+  // llama.cpp reads a factor without a type as linear scaling, and 0 as none. rope.scale_linear is the older name.
   for (const key of ['rope.scaling.factor', 'rope.scale_linear']) {
     const factor = number(key, 0);
     if (scalingType === undefined && factor !== 0 && factor !== 1)

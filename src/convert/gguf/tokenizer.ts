@@ -1,13 +1,9 @@
-/**
- * The tokenizer that a GGUF file carries, as a tokenizer.json.
- *
- * Knows: tokenizer.ggml.* keys and the tokenizer.json format. Must not know: how text is tokenized.
- */
+/** Turns the tokenizer of a GGUF file (keys tokenizer.ggml.*) into a tokenizer.json. */
 import { ConvertError } from '../errors.js';
 import type { SourceTokenizer } from '../source.js';
 import type { GgufValue } from './reader.js';
 
-/** llama.cpp's names of pre-tokenizers -> the pre_tokenizer of the models' own tokenizer.json. */
+/** llama.cpp's names of pre-tokenizers -> the pre_tokenizer in the tokenizer.json of those models. */
 const LLAMA3_SPLIT =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 const byteLevel = (useRegex: boolean) => ({
@@ -28,15 +24,15 @@ const PRE_TOKENIZERS: Record<string, unknown> = {
   },
 };
 
-/** tokenizer.ggml.token_type */
+/** Values of tokenizer.ggml.token_type. */
 const TOKEN_TYPE = { unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
 
-/** What ends a turn or a text, as llama.cpp knows it by name: files often name only one of several. */
+/** Texts of tokens that end a turn or a text, as in llama.cpp; many files name only one of several. */
 const END_TOKENS = ['<|eot_id|>', '<|eom_id|>', '<|im_end|>', '<|end|>', '<|endoftext|>', '<|end_of_text|>'];
 
 type Metadata = ReadonlyMap<string, GgufValue>;
 
-/** Throws ConvertError where the tokenizer is of a kind that can't be written as tokenizer.json. */
+/** Throws ConvertError if tokenizer.json has no form for this kind of tokenizer. */
 export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer {
   const model = metadata.get('tokenizer.ggml.model');
   const tokens = list(metadata, 'tokenizer.ggml.tokens', path).map(String);
@@ -62,7 +58,7 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
   let addBos: boolean;
   if (model === 'gpt2') {
     const pre = preTokenizerName(metadata, path);
-    // llama.cpp's defaults: Llama 3's files leave the flag out and mean a begin token.
+    // llama.cpp's default: files of Llama 3 leave the flag out and expect a begin token.
     addBos = flag('add_bos_token', pre === 'llama-bpe');
     parts = byteLevelBpe(tokens, list(metadata, 'tokenizer.ggml.merges', path).map(String), pre);
   } else if (model === 'llama') {
@@ -86,7 +82,7 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
         ? bosTemplate(bosText, bos)
         : ((parts as { post_processor?: unknown }).post_processor ?? null),
   };
-  // A token that also stands for unknown text may come inside of one.
+  // A token that also stands for unknown text may occur inside an answer, so it does not end one.
   const known = tokens.flatMap((text, index) =>
     types[index] === TOKEN_TYPE.control && END_TOKENS.includes(text) && index !== id('unknown') ? [index] : [],
   );
@@ -99,7 +95,7 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
   };
 }
 
-/** Files from before the key was there are refused: they may be of any model, and another split gives other tokens. */
+/** Files without the key are rejected: they may be of any model, and a different split gives different tokens. */
 function preTokenizerName(metadata: Metadata, path: string): string {
   const pre = metadata.get('tokenizer.ggml.pre');
   if (typeof pre !== 'string' || !Object.hasOwn(PRE_TOKENIZERS, pre))
@@ -126,8 +122,8 @@ function byteLevelBpe(tokens: string[], merges: string[], pre: string): object {
 }
 
 /**
- * SentencePiece BPE as transformers writes it for Llama 2: the merges are every split of a piece into two pieces,
- * ordered by the piece's rank (its score), then by the parts' own ranks.
+ * SentencePiece BPE as transformers writes it for Llama 2. The merges are all splits of a piece into two pieces, by
+ * the rank (score) of the piece, then by the ranks of the two parts.
  */
 function sentencePieceBpe(tokens: string[], types: number[], scores: number[], addSpacePrefix: boolean): object {
   const ids = new Map(tokens.map((token, index) => [token, index]));

@@ -1,11 +1,11 @@
-/** Reads JSON files of a folder. Knows: ConvertError. Must not know: what is in them. */
+/** Reads the JSON files of a folder. */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { ConvertError } from '../errors.js';
 
 export type Json = Record<string, unknown>;
 
-/** Throws ConvertError bad_source where the file is missing, malformed or no object. */
+/** Throws ConvertError bad_source if the file is missing, malformed or not an object. */
 export function readJson(folder: string, name: string): Json {
   const file = path.join(folder, name);
   let json: unknown;
@@ -19,7 +19,7 @@ export function readJson(folder: string, name: string): Json {
   return json as Json;
 }
 
-/** Like readJson, but empty where there is no such file. */
+/** Like readJson, but returns an empty object if the file is missing. */
 export function readOptionalJson(folder: string, name: string): Json {
   return existsSync(path.join(folder, name)) ? readJson(folder, name) : {};
 }

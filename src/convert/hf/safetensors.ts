@@ -1,7 +1,6 @@
 /**
- * Reader of one safetensors file (github.com/huggingface/safetensors): 8-byte header length, JSON, raw tensors.
- *
- * Knows: F32, F16 and BF16. Must not know: which tensors a model needs.
+ * Reads one safetensors file (github.com/huggingface/safetensors): 8 bytes of header length, JSON, raw tensors in F32,
+ * F16 or BF16.
  */
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
@@ -11,7 +10,7 @@ import { bf16 } from '../gguf/dequantize.js';
 import { HALF_TO_FLOAT } from '../half.js';
 import type { SourceTensor } from '../source.js';
 
-/** The format's own limit on the JSON header. */
+/** The format's own limit of the JSON header, in bytes. */
 const MAX_HEADER = 100_000_000;
 
 const DECODERS: Record<string, { bytes: number; decode(src: Uint8Array, out: Float32Array): void }> = {
@@ -51,7 +50,7 @@ export function openSafetensors(path: string): Safetensors {
   const fail = (why: string) => new ConvertError('bad_source', `${path} is not a safetensors file: ${why}`);
   try {
     const length = Number(new DataView(file.read(0, 8, 'the header').buffer).getBigUint64(0, true));
-    if (length > MAX_HEADER) throw fail(`a header of ${length} bytes`);
+    if (length > MAX_HEADER) throw fail(`its header has ${length} bytes`);
     const entries = parseHeader(new TextDecoder().decode(file.read(8, length, 'the header')), fail);
     const base = 8 + length;
     for (const [name, { dtype, shape, data_offsets }] of entries) {
@@ -87,9 +86,9 @@ function parseHeader(text: string, fail: (why: string) => ConvertError): Map<str
   try {
     json = JSON.parse(text);
   } catch {
-    throw fail('its header is no JSON');
+    throw fail('its header is not JSON');
   }
-  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw fail('its header is no object');
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw fail('its header is not an object');
   const entries = new Map<string, Entry>();
   for (const [name, value] of Object.entries(json as Record<string, unknown>)) {
     if (name === '__metadata__') continue;

@@ -1,8 +1,4 @@
-/**
- * A Hugging Face folder as a model source: config.json, tokenizer.json, one or several safetensors files.
- *
- * Knows: LlamaForCausalLM's config. Must not know: ONNX, quantization of the output.
- */
+/** A Hugging Face folder as a model source: config.json, tokenizer.json, one or several safetensors files. */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import Type from 'typebox';
@@ -14,13 +10,13 @@ import { readJson, type Json } from './json.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
 import { readTokenizer } from './tokenizer.js';
 
-/** Older transformers store what follows from rope_theta. */
+/** Tensors that older versions of transformers store although rope_theta determines them. */
 const FREQUENCIES = /(^|\.)rotary_emb\.inv_freq$/;
 
-/** Of model.safetensors.index.json. */
+/** The weight_map of model.safetensors.index.json. */
 const WeightMap = Type.Record(Type.String(), Type.String());
 
-/** Opens a folder. Throws ConvertError for anything but a complete LlamaForCausalLM. */
+/** Opens a folder. Throws ConvertError unless it holds a complete LlamaForCausalLM. */
 export function openHuggingFace(folder: string): ModelSource {
   const config = readJson(folder, 'config.json');
   const architecture = readArchitecture(config, path.join(folder, 'config.json'));
@@ -138,7 +134,7 @@ function readScaling(rope: Json | null, file: string): Architecture['ropeScaling
   };
 }
 
-/** The licence that the model card's front matter names. */
+/** The licence in the front matter of the model card. */
 function licenceOf(folder: string): string {
   const card = path.join(folder, 'README.md');
   if (!existsSync(card)) return 'unknown';

@@ -1,7 +1,6 @@
 /**
- * The tokenizer of a Hugging Face folder: tokenizer.json, and what is said of it elsewhere.
- *
- * Knows: tokenizer_config.json, generation_config.json and chat_template.jinja. Must not know: how text is tokenized.
+ * The tokenizer of a Hugging Face folder: tokenizer.json, with tokenizer_config.json, generation_config.json and
+ * chat_template.jinja.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -13,10 +12,10 @@ import { ConvertError } from '../errors.js';
 import type { SourceTokenizer } from '../source.js';
 import { readJson, readOptionalJson, type Json } from './json.js';
 
-/** Tables of tokens are as long as the largest id says: of a damaged one, minutes and gigabytes. */
+/** Tables of tokens are as long as the largest id, so a damaged id would cost minutes and gigabytes. */
 const Id = Type.Integer({ minimum: 0, maximum: 2 ** 24 });
 
-/** What is read here of tokenizer.json. */
+/** The parts of tokenizer.json that the converter reads. */
 const Parts = Type.Object({
   model: Type.Object({
     type: Type.Optional(Type.String()),
@@ -31,8 +30,8 @@ const Parts = Type.Object({
 const NamedTemplates = Type.Array(Type.Object({ name: Type.String(), template: Type.String() }));
 
 /**
- * @param config of the model
- * @throws ConvertError where tokenizer.json is missing or malformed
+ * @param config config.json of the model
+ * @throws ConvertError if tokenizer.json is missing or malformed
  */
 export function readTokenizer(folder: string, config: Json): SourceTokenizer {
   const file = path.join(folder, 'tokenizer.json');
@@ -45,14 +44,14 @@ export function readTokenizer(folder: string, config: Json): SourceTokenizer {
     json: readFileSync(file, 'utf8'),
     chatTemplate: readTemplate(folder, settings),
     bosToken: bos.find((id) => id !== null) ?? null,
-    // The tokenizer's own is what a turn ends with, and what templates mean; the configs often name a text's end alone.
+    // The tokenizer's token ends a turn, as templates expect; the configs often name only the token that ends a text.
     eosTokens: [
       ...new Set([idOf(settings.eos_token), ...ids(generation.eos_token_id), ...ids(config.eos_token_id)]),
     ].filter((id) => id !== null),
   };
 }
 
-/** The file wins, as in transformers. Of a list of named templates, others than the default are for special uses. */
+/** The file wins, as in transformers. In a list of named templates only the default is for general use. */
 function readTemplate(folder: string, { chat_template: template }: Json): string | null {
   const file = path.join(folder, 'chat_template.jinja');
   if (existsSync(file)) return readFileSync(file, 'utf8');
@@ -66,7 +65,7 @@ function ids(value: unknown): number[] {
   return (Array.isArray(value) ? value : [value]).filter((id): id is number => Number.isSafeInteger(id) && id >= 0);
 }
 
-/** From a token, as tokenizer_config.json writes it (its text, or an object of its content), to its id. */
+/** Maps a token of tokenizer_config.json to its id. The token is a text, or an object with the text as content. */
 function tokenIds(json: Json, file: string): (token: unknown) => number | null {
   const { model, added_tokens: added } = checked(json, file);
   const byText = new Map(vocabularyEntries(model.vocab));
@@ -77,7 +76,7 @@ function tokenIds(json: Json, file: string): (token: unknown) => number | null {
   };
 }
 
-/** Throws ConvertError for what @huggingface/tokenizers misreads or can't read. */
+/** Throws ConvertError for a model that @huggingface/tokenizers misreads or can't read. */
 function checked(json: Json, file: string): TokenizerJson {
   const fault = validationMessage(Parts, json);
   if (fault !== null) throw new ConvertError('bad_source', `${file}: ${fault}`);
@@ -85,7 +84,7 @@ function checked(json: Json, file: string): TokenizerJson {
   const { type = 'BPE' } = model;
   if (type !== (Array.isArray(model.vocab) ? 'Unigram' : 'BPE'))
     throw new ConvertError('unsupported_feature', `${file}: model must be BPE or Unigram, got ${type}`);
-  // The library knows bytes in BPE alone: it would read characters outside the vocabulary as unknown.
+  // The library supports bytes in BPE only: it would read characters outside the vocabulary as unknown.
   if (type === 'Unigram' && model.byte_fallback === true)
     throw new ConvertError('unsupported_feature', `${file}: byte_fallback must be false for Unigram, got true`);
   return { decoder: null, ...(json as Omit<TokenizerJson, 'decoder'>) };

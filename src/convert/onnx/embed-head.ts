@@ -1,8 +1,4 @@
-/**
- * The graphs around the stages: embed and head, which share one tensor where the model ties them.
- *
- * Knows: the embed and head contracts of model/manifest.ts. Must not know: source formats, how levels are chosen.
- */
+/** The graphs around the stages: embed and head. A model with a tied head stores their tensor once. */
 import type { Architecture } from '../../model/manifest.js';
 import { DATA_TYPE } from '../../model/onnx-proto.js';
 import { toHalf } from '../half.js';
@@ -15,10 +11,10 @@ import { storeFloats, type FloatType } from './vectors.js';
 import { storeRows, useBytes, w8a8Product, type ByteWeight } from './w8a8.js';
 
 /**
- * How a [V, H] matrix is stored:
- * - as floats;
- * - in blocks of columns with a scale each, in bytes with levels -levels..levels: few rows at once are fastest so;
- * - in bytes with a scale for each token, for w8a8's product: 16 rows take a third of the time that blocks take.
+ * Storage of a [V, H] matrix:
+ * - floats;
+ * - blocks: bytes with levels -levels..levels and a scale for each block of columns, fastest for few rows;
+ * - w8a8: bytes with a scale for each token, for w8a8's product. 16 rows take a third of the time of blocks.
  */
 export type VocabularyFormat =
   | { readonly kind: 'floats' }
@@ -73,7 +69,7 @@ async function storeBlocks(store: WeightStore, weight: LinearWeight, { block, le
   await storeScales(store, `${name}.scale_q8`, { codes, units });
 }
 
-/** A [V, H] matrix, and what its input or its rows are multiplied by, by channel [H] (null: nothing): see levelling. */
+/** A [V, H] matrix. `undo` [H] reverses its smoothing by channel; null if the matrix is not smoothed. */
 export interface Vocabulary {
   readonly weight: LinearWeight;
   readonly undo: Float32Array | null;
@@ -104,7 +100,7 @@ export async function embedGraph(
   return graph;
 }
 
-/** MatMulNBits wants [V, blocks, block] and scales [V, blocks]; read in the same shape, a row comes in blocks. */
+/** MatMulNBits needs [V, blocks, block] and scales [V, blocks]; the gathered rows keep that shape until the end. */
 function embedBlocks(graph: Graph, name: string, arch: Architecture, store: WeightStore, { block }: Blocks): void {
   const blocks = Math.ceil(arch.hidden / block);
   const scaleShape = graph.constant(
@@ -133,7 +129,7 @@ function embedBlocks(graph: Graph, name: string, arch: Architecture, store: Weig
   graph.node('Slice', [rows, index('from', 0), index('to', arch.hidden), index('axis', 2)], ['hidden']);
 }
 
-/** A scale for each token, and one for each channel that smoothing the head changed. */
+/** Multiplies each row by its token's scale, and reverses the smoothing of a shared head. */
 function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store: WeightStore): void {
   const weight = useBytes(graph, store, name);
   const rows = graph.node('Gather', [weight.bytes, 'ids'], ['embed.rows']);
@@ -149,7 +145,7 @@ function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store
   graph.node('Mul', [scaled, graph.constant('embed.undo', 'f32', [undo.length], undo)], ['hidden']);
 }
 
-/** hidden, norm -> logits. `norms` is the norm table, row by row. */
+/** hidden, norm -> logits. `norms` are the rows of the norm table. */
 export async function headGraph(
   { weight, undo }: Vocabulary,
   norms: readonly Float32Array[],
@@ -164,7 +160,7 @@ export async function headGraph(
   graph.input('hidden', floatType, ['N', hidden]);
   graph.input('norm', 'i64', ['N']);
   graph.output('logits', 'f32', ['N', vocab]);
-  // The norms' weights come after it, row by row: what is the same for all of them is left to do here.
+  // Norm weights are gathered per row below, so this normalization only reverses the head's smoothing.
   const undone = graph.weight(
     await storeFloats(store, 'head.undo', [hidden], floatType, () => undo ?? new Float32Array(hidden).fill(1)),
   );
@@ -202,7 +198,7 @@ export async function headGraph(
   return graph;
 }
 
-/** [V, H], which the embedding reads, as [H, V]: folded into a constant when the graph is loaded. */
+/** Transposes the embedding's [V, H] to [H, V]; ONNX Runtime folds it into a constant at load. */
 function turned(graph: Graph, { bytes, scales }: ByteWeight): ByteWeight {
   return { bytes: graph.node('Transpose', [bytes], [`${bytes}.turned`], { perm: [1, 0] }), scales };
 }

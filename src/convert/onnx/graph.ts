@@ -1,8 +1,4 @@
-/**
- * Builds one ONNX graph node by node.
- *
- * Knows: ONNX's model format. Must not know: transformers, quantization.
- */
+/** Builds one ONNX graph node by node. */
 import {
   DATA_TYPE,
   encodeModel,
@@ -14,9 +10,9 @@ import {
 } from '../../model/onnx-proto.js';
 import type { ExternalTensor } from '../../model/onnx-weights.js';
 
-/** Operators of ONNX Runtime's own that the graphs use (fused attention, norms, low-bit products). */
+/** ONNX Runtime's own operators: fused attention, norms, low-bit products. */
 export const MICROSOFT = 'com.microsoft';
-/** Newest versions that ONNX Runtime 1.20 and later read. */
+/** Newest versions that ONNX Runtime 1.20 and later can read. */
 const OPSET = 21;
 const IR_VERSION = 10;
 
@@ -24,24 +20,27 @@ type AttributeValue = number | { float: number } | string | number[];
 type Dim = number | string;
 
 export class Graph {
-  private readonly nodes: Node[] = [];
-  private readonly initializers = new Map<string, Tensor>();
-  private readonly inputs: ValueInfo[] = [];
-  private readonly outputs: ValueInfo[] = [];
-  private readonly produced = new Set<string>();
+  readonly #nodes: Node[] = [];
+  readonly #initializers = new Map<string, Tensor>();
+  readonly #inputs: ValueInfo[] = [];
+  readonly #outputs: ValueInfo[] = [];
+  readonly #produced = new Set<string>();
+  readonly #name: string;
 
-  constructor(private readonly name: string) {}
+  constructor(name: string) {
+    this.#name = name;
+  }
 
   input(name: string, type: DataType, dims: Dim[]): string {
-    this.inputs.push(valueInfo(name, type, dims));
+    this.#inputs.push(valueInfo(name, type, dims));
     return name;
   }
 
   output(name: string, type: DataType, dims: Dim[]): void {
-    this.outputs.push(valueInfo(name, type, dims));
+    this.#outputs.push(valueInfo(name, type, dims));
   }
 
-  /** Adds a node with one or more outputs ('' for an optional one left out); returns the first output's name. */
+  /** Adds a node and returns its first output. An empty name leaves out an optional output. */
   node(
     op: string,
     inputs: string[],
@@ -50,8 +49,8 @@ export class Graph {
     domain = '',
   ): string {
     const [first = ''] = outputs;
-    for (const output of outputs) this.produced.add(output);
-    this.nodes.push({
+    for (const output of outputs) this.#produced.add(output);
+    this.#nodes.push({
       name: `${first}/${op}`,
       op_type: op,
       domain,
@@ -64,20 +63,20 @@ export class Graph {
 
   /** Whether a node has this output. */
   produces(output: string): boolean {
-    return this.produced.has(output);
+    return this.#produced.has(output);
   }
 
-  /** A small initializer inside the graph file. */
+  /** Adds a small initializer to the graph file. */
   constant(name: string, type: DataType, dims: number[], data: ArrayBufferView): string {
     const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    this.initializers.set(name, { name, data_type: DATA_TYPE[type], dims, raw_data: raw });
+    this.#initializers.set(name, { name, data_type: DATA_TYPE[type], dims, raw_data: raw });
     return name;
   }
 
-  /** An initializer in a weight file. */
+  /** Adds an initializer that lies in a weight file. */
   weight({ name, dtype, dims, location, offset, length }: ExternalTensor): string {
     const entry = (key: string, value: string | number) => ({ key, value: String(value) });
-    this.initializers.set(name, {
+    this.#initializers.set(name, {
       name,
       data_type: DATA_TYPE[dtype],
       dims,
@@ -97,11 +96,11 @@ export class Graph {
         { domain: MICROSOFT, version: 1 },
       ],
       graph: {
-        name: this.name,
-        node: this.nodes,
-        initializer: [...this.initializers.values()],
-        input: this.inputs,
-        output: this.outputs,
+        name: this.#name,
+        node: this.#nodes,
+        initializer: [...this.#initializers.values()],
+        input: this.#inputs,
+        output: this.#outputs,
       },
     });
   }

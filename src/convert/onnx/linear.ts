@@ -1,8 +1,4 @@
-/**
- * A linear layer in each kernel: stores its weight once and adds its nodes to a graph.
- *
- * Knows: the operators behind the kernels. Must not know: where in a transformer the layer sits.
- */
+/** A linear layer in each kernel: stores its weight once and adds its nodes to a graph. */
 import type { KernelName } from '../../model/manifest.js';
 import type { WeightStore } from '../output/weight-store.js';
 import type { Int4Quantizer } from '../quantize/int4.js';
@@ -18,11 +14,11 @@ export interface KernelOptions {
   block: number;
   /** Levels of w8a8 weights on each side of zero, at most 127. */
   levels: number;
-  /** int4's quantizer for a weight of width k; made only where the weight is not stored yet. */
+  /** Returns int4's quantizer for a weight of width k; called only for a weight that is not stored yet. */
   quantizer: (k: number) => Int4Quantizer;
 }
 
-/** Adds y = x W^T; returns the name of y. Tensors of x: [..., K]. */
+/** Adds y = x W^T for x [..., K]; returns the name of y. */
 export async function addLinear(
   graph: Graph,
   store: WeightStore,

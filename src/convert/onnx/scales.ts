@@ -1,8 +1,4 @@
-/**
- * Coded scales in a graph: the node that multiplies codes with units, for ONNX Runtime to fold at load.
- *
- * Knows: the storage of quantize/scale.ts. Must not know: what is scaled.
- */
+/** Coded scales in a graph: a node multiplies codes by units, and ONNX Runtime folds it at load. */
 import { DATA_TYPE } from '../../model/onnx-proto.js';
 import type { WeightStore } from '../output/weight-store.js';
 import type { CodedScales } from '../quantize/scale.js';

@@ -1,11 +1,7 @@
-/**
- * The graphs that reduce logits to what the host needs: select (top k, log-sum-exp, targets) and argmax.
- *
- * Knows: their contracts in model/manifest.ts. Must not know: models.
- */
+/** The graphs that reduce logits to the host's needs: select (top k, log-sum-exp, targets) and argmax. */
 import { Graph } from './graph.js';
 
-/** More candidates than samplers use in practice, few enough to copy for every row. */
+/** More candidates than samplers use in practice, and few enough to copy for every row. */
 const MAX_TOP_K = 64;
 
 export const topKOf = (vocab: number): number => Math.min(MAX_TOP_K, vocab);
@@ -36,8 +32,8 @@ export function selectGraph(vocab: number): Graph {
 }
 
 /**
- * log-sum-exp of rows [N, V], from LogSoftmax of each row's largest value, x - lse: on CPU its kernel is vectorized,
- * where ReduceLogSumExp took 1.6 ms for 16 rows of 49,152.
+ * log-sum-exp of rows [N, V], from LogSoftmax at each row's largest value, x - lse. Its CPU kernel is vectorized;
+ * ReduceLogSumExp took 1.6 ms for 16 rows of 49,152.
  */
 function logSumExp(graph: Graph, values: string, best: string, output: string): void {
   const largest = graph.node('GatherElements', [values, best], [`${output}.largest`], { axis: 1 });
@@ -47,8 +43,8 @@ function logSumExp(graph: Graph, values: string, best: string, output: string): 
 }
 
 /**
- * logits -> ids, of equal ones the first. In two steps where the vocabulary divides into blocks: the largest of each
- * block, which is vectorized on CPU where ArgMax is not, then ArgMax over the blocks and inside the best one.
+ * logits -> ids; the first id wins among equal logits. If the vocabulary divides into blocks, two steps replace ArgMax:
+ * ReduceMax of each block, which is vectorized on CPU, then ArgMax over the blocks and inside the best block.
  */
 export function argmaxGraph(vocab: number): Graph {
   const graph = new Graph('argmax');
@@ -72,5 +68,5 @@ export function argmaxGraph(vocab: number): Graph {
   return graph;
 }
 
-/** Sizes of block that are tried, first to last: near the square root of a vocabulary both steps are short. */
+/** Block sizes in order of preference; near the square root of the vocabulary both steps are short. */
 const ARGMAX_BLOCKS = [256, 128, 64, 32];

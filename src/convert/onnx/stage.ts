@@ -1,9 +1,4 @@
-/**
- * The graph of one stage: a run of decoder layers from a boundary's hidden states to the next's, with their KV cache.
- *
- * Knows: the llama decoder layer and the stage contract of model/manifest.ts.
- * Must not know: source formats, how weights are quantized.
- */
+/** The graph of one stage: decoder layers between two boundaries, with their KV cache. See model/manifest.ts. */
 import type { Architecture } from '../../model/manifest.js';
 import type { LayerCalibration, LinearLabel } from '../calibration.js';
 import { ConvertError } from '../errors.js';
@@ -16,12 +11,12 @@ import { addLinear, type KernelOptions } from './linear.js';
 import { storeFloats, type FloatType } from './vectors.js';
 
 export interface StageLayer {
-  /** Where the layer's tensors are: `source.tensor(prefix + LAYER.q)`. */
+  /** Source of the layer's tensors: `source.tensor(prefix + LAYER.q)`. */
   source: Pick<ModelSource, 'tensor'>;
   prefix: string;
   /** Prefix of its initializers, e.g. `layers.3`. */
   name: string;
-  /** What was measured of it. */
+  /** Activation statistics of the layer. */
   calibration: LayerCalibration;
 }
 
@@ -30,7 +25,7 @@ export interface StageOptions extends Omit<KernelOptions, 'quantizer'> {
   kvType: FloatType | 'i8';
 }
 
-/** Builds the graph, storing what is not stored yet. `done` is called after each layer. */
+/** Builds the graph and stores tensors that are not stored yet. Calls `done` after each layer. */
 export async function stageGraph(
   name: string,
   layers: StageLayer[],
@@ -43,8 +38,8 @@ export async function stageGraph(
   const { hidden, heads, kvHeads, headDim } = arch;
   const graph = new Graph(name);
   const epsilon = { float: arch.normEps };
-  // ONNX Runtime's CPU product of one query with the keys runs in a kernel for a single row only where nothing is left
-  // to multiply the scores with, else it packs all keys first; so the queries' weights carry attention's scale.
+  // ONNX Runtime's CPU attention multiplies one query with the keys by a single-row kernel only if the scores need no
+  // scale. Otherwise it packs all keys first. So the queries' weights carry attention's scale.
   const queryScale = floatType === 'f32' ? headDim ** -0.5 : 1;
   const cache = ['B', kvHeads, 'capacity', headDim];
   const tables = [arch.context, headDim / 2];
@@ -70,7 +65,7 @@ export async function stageGraph(
         ...options,
         quantizer: (k) => layer.calibration.int4(label, k),
       });
-    /** Norm of residual + pending, the sum becoming the new residual. */
+    /** Norm of residual + pending; the sum becomes the new residual. */
     const norm = async (label: string, part: string): Promise<string> => {
       const scale = await vector(label, part);
       const out = `${id}.${label}.out`;
@@ -133,15 +128,15 @@ export async function stageGraph(
 }
 
 /**
- * Text that was not measured goes beyond what was: this much of it is still in range. A fixed scale makes a position's
- * bytes independent of all others, so that slots, chunks and batches stay exact.
+ * Served text may exceed the measured range by this factor. A fixed scale makes the bytes of a position independent of
+ * all other positions, so results do not depend on slots, chunks or batches.
  */
 const KV_HEADROOM = 1.1;
 
-/** Constants with the scales of keys and values, each [channels]. */
+/** Adds constants with the scales of keys and values, each [channels]. */
 function kvScales(graph: Graph, id: string, channels: number, calibration: LayerCalibration): [string, string] {
   const range = calibration.kvRange(channels);
-  if (!range) throw new ConvertError('bad_source', `the calibration holds no k_max and v_max of ${id}`);
+  if (!range) throw new ConvertError('bad_source', `the calibration has no k_max and v_max of ${id}`);
   const scales = (values: Float32Array) =>
     values.map((value) => (Number.isFinite(value) && value > 0 ? (value * KV_HEADROOM) / 127 : 1 / 127));
   return [

@@ -1,8 +1,4 @@
-/**
- * Small tensors that are stored as they are: norms, biases, rotary tables.
- *
- * Knows: the float type of a model. Must not know: what the vectors mean.
- */
+/** Small tensors in the model's float type: norms, biases, rotary tables. */
 import type { DataType } from '../../model/onnx-proto.js';
 import type { ExternalTensor } from '../../model/onnx-weights.js';
 import { toHalf } from '../half.js';
@@ -10,7 +6,7 @@ import type { WeightStore } from '../output/weight-store.js';
 
 export type FloatType = Extract<DataType, 'f32' | 'f16'>;
 
-/** Stores floats once under a name, in the model's float type. */
+/** Stores floats once under a name. */
 export async function storeFloats(
   store: WeightStore,
   name: string,

@@ -1,21 +1,17 @@
-/**
- * Weights and activations in bytes: how such a weight is stored, and the nodes of its product.
- *
- * Knows: the operators behind the kernel. Must not know: what the weight is for.
- */
+/** Weights and activations in bytes: the storage of a weight, and the nodes of its product. */
 import type { WeightStore } from '../output/weight-store.js';
 import { quantizeRows, quantizeRowsTransposed } from '../quantize/int8.js';
 import type { LinearWeight } from '../weight.js';
 import { MICROSOFT, type Graph } from './graph.js';
 
-/** A weight in a graph, by name: its bytes and its scales [N]. */
+/** Names of a weight in a graph: its bytes and its scales [N]. */
 export interface ByteWeight {
   readonly bytes: string;
   readonly scales: string;
 }
 
 /**
- * Stores a weight [N, K] once, as int8 [K, N], which products read, and a scale for each of the N outputs.
+ * Stores a weight [N, K] once, as int8 [K, N] with a scale for each of the N outputs. Products read this layout.
  * @param levels on each side of zero, at most 127
  */
 export async function storeColumns(store: WeightStore, weight: LinearWeight, levels: number): Promise<void> {
@@ -29,7 +25,7 @@ export async function storeColumns(store: WeightStore, weight: LinearWeight, lev
   await store.add(scaleOf(name), 'f32', [n], [scales]);
 }
 
-/** The same as int8 [N, K]: a product has to turn it, but its rows lie together. */
+/** Stores a weight [N, K] once, as int8 [N, K]: its rows are contiguous, but a product has to transpose it. */
 export async function storeRows(store: WeightStore, weight: LinearWeight, levels: number): Promise<void> {
   const { name, n, k } = weight;
   if (store.get(bytesOf(name))) return;
@@ -45,7 +41,7 @@ export async function storeRows(store: WeightStore, weight: LinearWeight, levels
   await store.add(scaleOf(name), 'f32', [n], [scales]);
 }
 
-/** Adds a stored weight to a graph as it is stored. */
+/** Adds a stored weight to a graph. */
 export function useBytes(graph: Graph, store: WeightStore, name: string): ByteWeight {
   return {
     bytes: graph.weight(store.require(bytesOf(name))),
@@ -54,11 +50,11 @@ export function useBytes(graph: Graph, store: WeightStore, name: string): ByteWe
 }
 
 /**
- * Adds y = x W^T of a weight whose bytes are [K, N]; returns `out`.
+ * Adds y = x W^T for a weight in bytes [K, N]; returns `out`.
  *
- * Activations are scaled per row by their largest magnitude and rounded to bytes around 128: the weight is read as
- * int8, the products run in integers, and no row's result depends on another row. A row of zeros stays zero: its
- * quotients are NaN, which round to some finite byte, and its maximum of 0 multiplies the result.
+ * Each row of x is scaled by its largest magnitude and rounded to bytes around 128, so rows do not depend on each
+ * other. The products run in integers. A row of zeros stays zero: its quotients are NaN and round to some finite byte,
+ * but its maximum of 0 multiplies the result.
  */
 export function w8a8Product(graph: Graph, x: string, weight: ByteWeight, out: string): string {
   const unit = graph.constant('w8a8.unit', 'f32', [], Float32Array.of(1 / 127));
@@ -74,7 +70,7 @@ export function w8a8Product(graph: Graph, x: string, weight: ByteWeight, out: st
   return graph.node('Mul', [product, max], [out]);
 }
 
-/** One quantization serves every product that reads x. */
+/** Adds the bytes of x once; all products that read x share them. */
 function quantizeActivation(graph: Graph, x: string, unit: string, zero: string): { bytes: string; max: string } {
   const bytes = `${x}.bytes`;
   const max = `${x}.max`;

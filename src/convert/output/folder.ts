@@ -1,8 +1,4 @@
-/**
- * A folder that appears complete or not at all: written beside its final place, then renamed.
- *
- * Knows: the file system, and how to tell a model folder. Must not know: what else is in the folder.
- */
+/** Writes a folder beside its final place and then renames it, so that it appears complete or not at all. */
 import { randomBytes } from 'node:crypto';
 import {
   closeSync,
@@ -24,20 +20,20 @@ import { ConvertError } from '../errors.js';
 
 export interface Output {
   readonly out: string;
-  /** Whether a model folder, or an empty one, is replaced. */
+  /** Whether an existing model folder, or an empty folder, is replaced. */
   readonly force: boolean;
-  /** What is read while the folder is written; a folder that holds any of it is not replaced. */
+  /** Files that are read during the conversion; a folder that holds any of them is not replaced. */
   readonly inputs: readonly string[];
 }
 
 /**
- * Runs `write` in a temporary sibling of `out` and renames it there; removes it where `write` fails.
- * @throws ConvertError where `out` exists and may not be replaced
+ * Runs `write` in a temporary sibling of `out` and renames the result. Removes the sibling if `write` fails.
+ * @throws ConvertError if `out` exists and must not be replaced
  */
 export async function writeFolder<T>(output: Output, write: (folder: string) => Promise<T>): Promise<T> {
   const target = path.resolve(output.out);
   checkReplaceable(target, output);
-  // Not by the process alone: in a container each run has the same id, and a killed one may have left its folder.
+  // The random part is needed: in a container every run has the same pid, and a killed run may have left its folder.
   const run = `${process.pid}-${randomBytes(4).toString('hex')}`;
   const temporary = `${target}.partial-${run}`;
   mkdirSync(path.dirname(target), { recursive: true });
@@ -45,13 +41,13 @@ export async function writeFolder<T>(output: Output, write: (folder: string) => 
   const remove = (): void => {
     rmSync(temporary, { recursive: true, force: true });
   };
-  // A process that ends in mid-conversion, since nobody reads what it prints, say, runs nothing of what follows.
+  // A process can exit before the finally block runs, for example when its output pipe closes.
   process.once('exit', remove);
   try {
     const result = await write(temporary);
     for (const name of readdirSync(temporary)) sync(path.join(temporary, name));
     sync(temporary);
-    // Once more: a conversion takes minutes, in which the place may have been taken.
+    // Check again: another process may have created the folder during the conversion, which takes minutes.
     checkReplaceable(target, output);
     replace(target, temporary, `${target}.old-${run}`);
     return result;
@@ -65,18 +61,15 @@ export async function writeFolder<T>(output: Output, write: (folder: string) => 
 
 function checkReplaceable(target: string, { out, force, inputs }: Output): void {
   if (lstatSync(target, { throwIfNoEntry: false }) === undefined) return;
-  // A folder can't take its place: told now, not when the conversion is done.
-  if (!existsSync(target)) throw new ConvertError('out_exists', `--out ${out} is a link to what does not exist`);
+  // A folder can't replace a link, so fail here and not after the conversion.
+  if (!existsSync(target)) throw new ConvertError('out_exists', `--out ${out} is a link to a missing target`);
   const real = realpathSync(target);
   const held = inputs.find((input) => existsSync(input) && isWithin(realpathSync(input), real));
   if (held !== undefined)
-    throw new ConvertError(
-      'bad_option',
-      `--out must be a folder that holds nothing to convert, got ${out} with ${held}`,
-    );
+    throw new ConvertError('bad_option', `--out must be a folder without input files, got ${out} with ${held}`);
   if (!force)
     throw new ConvertError('out_exists', `--out ${out} exists; choose another folder or add --force to replace it`);
-  // The system renames no mount point, which would be known when the conversion is done.
+  // The system can't rename a mount point, so fail here and not after the conversion.
   if (lstatSync(target).dev !== statSync(path.dirname(target)).dev)
     throw new ConvertError('bad_option', `--out must be a folder that can be renamed, got the mount point ${out}`);
   if (!isModelFolder(real))
@@ -91,7 +84,7 @@ function isWithin(file: string, folder: string): boolean {
   return way !== '..' && !way.startsWith(`..${path.sep}`) && !path.isAbsolute(way);
 }
 
-/** Whether it is a folder that a conversion wrote, of whatever version, or that holds nothing. */
+/** Whether a conversion of any version wrote the folder, or the folder is empty. */
 function isModelFolder(folder: string): boolean {
   if (!statSync(folder).isDirectory()) return false;
   if (readdirSync(folder).length === 0) return true;
@@ -103,7 +96,7 @@ function isModelFolder(folder: string): boolean {
   }
 }
 
-/** Puts `source` in the place of `target`, which comes back where that fails. */
+/** Puts `source` in the place of `target`, and restores `target` on failure. */
 function replace(target: string, source: string, old: string): void {
   const replaces = existsSync(target);
   if (replaces) renameSync(target, old);

@@ -1,20 +1,18 @@
 /**
- * GPTQ (arXiv 2210.17323): rounds a row column by column and corrects the columns still to come for the error made,
- * so that the layer's output on the calibration inputs changes least.
- *
- * Knows: linear algebra. Must not know: where the second moments of the inputs come from.
+ * GPTQ (arXiv 2210.17323) rounds a row column by column and corrects the remaining columns for each error, which keeps
+ * the change of the layer's output on the calibration inputs small.
  */
 import { ConvertError } from '../errors.js';
 import { emptyInt4, int4Level, int4Unit, packInt4, searchCode, type Int4Quantizer } from './int4.js';
 
-/** Added to the diagonal, as a share of its mean: keeps the inverse tame where inputs hardly vary. */
+/** Share of the diagonal's mean that is added to the diagonal; it bounds the inverse of inputs that hardly vary. */
 const DAMPING = 0.01;
-/** Rows handled together, so that a row of the factor is read from memory once for all of them. */
+/** Rows per pass: each row of the factor is read from memory once for all of them. */
 const TILE = 8;
 
 /**
- * The upper factor U of the damped inverse, inverse(H) = U^T U, from the second moments H = X^T X [K, K].
- * H = V V^T with V upper triangular, found from the last column backwards; then U is the inverse of V.
+ * The upper factor U of the damped inverse, inverse(H) = U^T U, from the second moments H = X^T X [K, K]. V is upper
+ * triangular with H = V V^T and is computed from the last column backwards; U is the inverse of V.
  */
 export function inverseFactor(hessian: Float32Array, k: number): Float32Array {
   const v = Float64Array.from(hessian);
@@ -25,8 +23,11 @@ export function inverseFactor(hessian: Float32Array, k: number): Float32Array {
   for (let j = k - 1; j >= 0; j--) {
     const pivot = Math.sqrt(v[j * k + j] ?? NaN);
     if (!(pivot > 0))
-      throw new ConvertError('bad_source', 'the calibration holds a matrix that is no second moment (not positive)');
-    // Column j of V; row j of the symmetric rest holds it contiguously.
+      throw new ConvertError(
+        'bad_source',
+        'the calibration has a matrix of second moments that is not positive definite',
+      );
+    // Column j of V; the symmetric matrix holds it contiguously in row j.
     const column = v.subarray(j * k, j * k + j);
     for (let i = 0; i < j; i++) column[i] = (column[i] ?? 0) / pivot;
     v[j * k + j] = pivot;
@@ -36,7 +37,7 @@ export function inverseFactor(hessian: Float32Array, k: number): Float32Array {
       for (let c = 0; c <= i; c++) row[c] = (row[c] ?? 0) - factor * (column[c] ?? 0);
     }
   }
-  // The lower triangle of v now holds V^T, L with H = L^T L; U^T = inverse(L), lower triangular, row by row.
+  // The lower triangle of v holds L = V^T, with H = L^T L. U^T = inverse(L) is lower triangular; compute it row by row.
   const inverse = new Float64Array(k * k);
   for (let i = 0; i < k; i++) {
     const row = inverse.subarray(i * k, i * k + k);
@@ -61,7 +62,7 @@ export function gptq(upper: Float32Array): Int4Quantizer {
     const blocks = Math.ceil(k / block);
     const out = emptyInt4(rows, k, block);
     const work = Float32Array.from(data);
-    // What rounding column i costs once the later columns have made up for it: error^2 / U[i][i]^2.
+    // Cost of rounding column i after the later columns are corrected: error^2 / U[i][i]^2.
     const importance = Float32Array.from({ length: k }, (_, i) => (upper[i * k + i] ?? 1) ** -2);
     for (let first = 0; first < rows; first += TILE) {
       const last = Math.min(first + TILE, rows);

@@ -1,8 +1,6 @@
 /**
  * 4-bit symmetric rounding in blocks of a row, in the layout of MatMulNBits: [N, blocks, block / 2] bytes, the even
  * column in the low nibble, zero point 8.
- *
- * Knows: arithmetic. Must not know: graphs, files.
  */
 import { largest, MAX_CODE, nearestCode, type CodedScales } from './scale.js';
 
@@ -13,7 +11,7 @@ export interface Int4Rows extends CodedScales {
 /** Quantizes whole rows of width k. */
 export type Int4Quantizer = (data: Float32Array, k: number, block: number) => Int4Rows;
 
-/** Scales tried, as multiples of the one that maps the block's largest magnitude to 8. */
+/** Scales to try, as multiples of the scale that maps the block's largest magnitude to 8. */
 const FACTORS = Array.from({ length: 23 }, (_, i) => 0.62 + 0.024 * i);
 
 /** An empty result: every weight 0. */
@@ -26,26 +24,26 @@ export function emptyInt4(rows: number, k: number, block: number): Int4Rows {
   };
 }
 
-/** The unit of a row: its largest weight, at the coarsest scale tried, has the largest code. */
+/** The unit of a row: the largest weight gets the largest code at the coarsest scale. */
 export function int4Unit(data: Float32Array, from: number, to: number): number {
   return Math.fround((largest(data, from, to) * Math.max(...FACTORS)) / 8 / MAX_CODE);
 }
 
-/** The level, -8..7, that is nearest to value / scale. */
+/** The level, -8..7, nearest to value / scale. @param inverse 1 / scale */
 export function int4Level(value: number, inverse: number): number {
   const level = Math.round(value * inverse);
   return level < -8 ? -8 : level > 7 ? 7 : level;
 }
 
-/** Writes a level into the packed bytes at a column counted from the buffer's start. */
+/** Writes a level into the packed bytes. @param at column, from the start of the buffer */
 export function packInt4(q: Uint8Array, at: number, level: number): void {
   const byte = q[at >> 1] ?? 0;
   q[at >> 1] = at & 1 ? (byte & 0x0f) | ((level + 8) << 4) : (byte & 0xf0) | (level + 8);
 }
 
 /**
- * The scale code of values[from, to) with the least squared error, each weighted by importance[i - from + at].
- * Both signs are tried, because the levels reach -8 on one side and 7 on the other.
+ * The scale code of values[from, to) with the least squared error, each weighted by importance[i - from + at]. Both
+ * signs are tried, because the levels reach -8 on one side and 7 on the other.
  */
 export function searchCode(
   values: Float32Array,
@@ -82,8 +80,8 @@ export function searchCode(
 }
 
 /**
- * Rounds each block with the scale that maps its largest magnitude to -8. Without measured inputs this is the best
- * choice: scales of least squared error clip the largest weights, and measured a higher KL (0.074 against 0.069).
+ * Rounds each block with the scale that maps its largest magnitude to -8. Without statistics this choice is best:
+ * scales of least squared error clip the largest weights, and their KL was 0.074 against 0.069.
  */
 export const quantizeToNearest: Int4Quantizer = (data, k, block) => {
   const rows = data.length / k;

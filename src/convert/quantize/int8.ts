@@ -1,19 +1,15 @@
-/**
- * 8-bit symmetric rounding: per row (w8a8) and per block of a row (embedding and head beside int4).
- *
- * Knows: arithmetic. Must not know: graphs, files.
- */
+/** 8-bit symmetric rounding: per row (w8a8) and per block of a row (embedding and head beside int4). */
 import { largest, MAX_CODE, type CodedScales } from './scale.js';
 
-/** Rows transposed together: their bytes of one column lie next to each other, so a cache line is filled in one go. */
+/** Rows per pass of a transposition: their bytes in one column are adjacent and fill a cache line. */
 const TILE = 64;
 
-/** Levels on each side of zero that hold this many bits of information: 127 for 8, fewer compress better. */
+/** Levels on each side of zero that hold this many bits of information: 127 for 8. Fewer levels compress better. */
 export function levelsOf(bits: number): number {
   return Math.floor((2 ** bits - 1) / 2);
 }
 
-/** Quantizes rows of width k to levels -levels..levels with one scale each, both into arrays of the caller's. */
+/** Quantizes rows of width k to levels -levels..levels with one scale each. Writes into `out` and `scales`. */
 export function quantizeRows(
   data: Float32Array,
   k: number,
@@ -56,9 +52,8 @@ export function quantizeRowsTransposed(
 }
 
 /**
- * Quantizes rows of width k in blocks to unsigned bytes around 128, as MatMulNBits and GatherBlockQuantized read
- * them, using levels -levels..levels (127 for all 8 bits; fewer compress better). The last block of a row is padded
- * with 128 (zero).
+ * Quantizes rows of width k in blocks to unsigned bytes around 128 with levels -levels..levels, in the layout of
+ * MatMulNBits and GatherBlockQuantized. 127 levels use all 8 bits. The last block of a row is padded with 128 (zero).
  */
 export function quantizeBlocks8(
   data: Float32Array,
@@ -78,7 +73,7 @@ export function quantizeBlocks8(
     for (let b = 0; b < blocks; b++) {
       const from = r * k + b * block;
       const to = Math.min(from + block, (r + 1) * k);
-      // Rounded up, so that the largest weight stays inside the levels.
+      // Round up, so that the largest weight stays inside the levels.
       const code = Math.max(1, Math.min(MAX_CODE, Math.ceil(largest(data, from, to) / levels / unit - 1e-6)));
       codes[r * blocks + b] = code;
       const inverse = 1 / (code * unit);

@@ -1,24 +1,21 @@
 /**
- * Factors that smooth an input's channels before its rows are rounded to bytes (SmoothQuant, arXiv 2211.10438): the input
- * is divided by them, the columns of the weights that read it are multiplied.
- *
- * Knows: arithmetic. Must not know: tensors, where the factors are folded in.
+ * Factors that smooth the channels of an input before its rows are rounded to bytes (SmoothQuant, arXiv 2211.10438).
+ * The input is divided by the factors, and the columns of the weights that read it are multiplied.
  */
 
 /**
- * How much of a channel's size goes over to the weights: 0 nothing, 1 all. On the embedded model .5 cost .023 nats, mean
- * over the exits, .4 .025, .6 .023 and .75 .030.
+ * Share of a channel's size that moves to the weights, 0 to 1. Mean loss in nats over the exits of the embedded model:
+ * .023 at .5, .025 at .4, .023 at .6, .030 at .75.
  */
 const EXPONENT = 0.5;
 
 /**
- * Inputs whose largest channel, as a root mean square, is at least this many times the root mean square of all are
- * smoothed. Below it the step of a row's bytes is small against most channels already: on the embedded model smoothing
- * the rest, too, gained nothing, mean over the exits.
+ * Smoothing applies from this imbalance on (see `imbalance`). Below it, the step of a row's bytes is already small
+ * against most channels: on the embedded model, smoothing the remaining inputs gained nothing, mean over the exits.
  */
 const IMBALANCE = 4;
 
-/** Largest root mean square of a channel over that of all channels: 1 where all are alike. */
+/** Largest root mean square of a channel over that of all channels; 1 if all channels are alike. */
 export function imbalance(squares: Float32Array): number {
   let sum = 0;
   let most = 0;
@@ -30,17 +27,17 @@ export function imbalance(squares: Float32Array): number {
 }
 
 /**
- * Factors by channel, or null for an input that is level enough: rms^a / max^(1 - a), with max the largest magnitude of
- * the weights' column, over the geometric mean of all. (Powers of two would keep every bit of kernels in floats, but
- * level coarsely: .002 nats more on the embedded model.)
- * @param squares of the input's channels, as means or as sums
- * @param columnMaxima largest magnitude of each column of the weights that read it
+ * Factors by channel: rms^a / max^(1 - a), over the geometric mean of all. `max` is the largest magnitude of the
+ * weights' column. Null for an input that is balanced enough. Powers of two would keep every bit of float kernels, but
+ * they are coarse: .002 nats more on the embedded model.
+ * @param squares means or sums of the squares of the input's channels
+ * @param columnMaxima largest magnitude of each column of the weights that read the input
  */
 export function smoothingFactors(squares: Float32Array, columnMaxima: Float32Array): Float32Array | null {
   if (imbalance(squares) < IMBALANCE) return null;
   const logs = Float64Array.from(squares, (square, i) => {
     const column = columnMaxima[i] ?? 0;
-    // A channel that is always zero, or that nobody reads, has nothing to level.
+    // A channel that is always zero, or that no weight reads, needs no factor.
     return square > 0 && column > 0 ? (EXPONENT / 2) * Math.log2(square) - (1 - EXPONENT) * Math.log2(column) : NaN;
   });
   const known = logs.filter((value) => !Number.isNaN(value));

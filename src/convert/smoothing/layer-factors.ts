@@ -1,14 +1,10 @@
-/**
- * The factors by which a layer's inputs are smoothed; null leaves an input as it is.
- *
- * Knows: the inputs' names. Must not know: how factors are chosen or folded in.
- */
+/** The factors that smooth the inputs of a layer; null leaves an input unchanged. */
 
-/** Inputs of linear layers: of q, k and v; of o; of gate and up; of down. */
+/** Inputs of linear layers: attn_in of q, k and v; attn_out of o; mlp_in of gate and up; mlp_out of down. */
 export type InputName = 'attn_in' | 'attn_out' | 'mlp_in' | 'mlp_out';
 
 export interface LayerFactors extends Readonly<Record<InputName, Float32Array | null>> {
-  /** By channel of the values [kv_heads * head_dim]: what attn_out [heads * head_dim] repeats for each query head. */
+  /** By channel of the values [kv_heads * head_dim]; attn_out [heads * head_dim] repeats them for each query head. */
   readonly values: Float32Array | null;
 }
 

@@ -1,9 +1,7 @@
 /**
- * A decoder layer whose inputs are smoothed: the same function in other weights. The division is folded into what
- * makes the input (a norm's weights; the values for attention's output; up for the MLP's), the multiplication into
- * what reads it. All kernels of a folder then read the same layer.
- *
- * Knows: which weights of a llama layer make and read which input. Must not know: how factors are chosen, kernels.
+ * A decoder layer with smoothed inputs: the same function in other weights, for all kernels of a folder. The weights
+ * that read an input absorb the multiplication. The weights that produce it absorb the division: a norm for q, k, v,
+ * gate and up; v for o; up for down.
  */
 import type { Architecture } from '../../model/manifest.js';
 import type { StageLayer } from '../onnx/stage.js';
@@ -12,13 +10,13 @@ import { columnMaxima, scaledColumns, scaledRows } from '../weight.js';
 import { smoothingFactors } from './factors.js';
 import type { LayerFactors } from './layer-factors.js';
 
-/** A layer whose tensors know its factors. */
+/** Returns the layer with smoothed tensors, and with the statistics of its smoothed inputs. */
 export function smoothedLayer(layer: StageLayer, arch: Architecture): StageLayer {
   const factors = factorsOf(layer, arch);
   return { ...layer, source: smoothedSource(layer, factors), calibration: layer.calibration.smoothed(factors) };
 }
 
-/** The factors of a layer's inputs, from what was measured of them; none where nothing was. */
+/** The factors of a layer's inputs; null for an input without statistics. */
 function factorsOf({ source, prefix, calibration }: StageLayer, arch: Architecture): LayerFactors {
   const factors = (squares: Float32Array | null, fold: (maxima: Float32Array) => Float32Array, ...readers: string[]) =>
     squares && smoothingFactors(squares, fold(columnMaxima(readers.map((part) => source.tensor(prefix + part)))));
@@ -39,7 +37,7 @@ function factorsOf({ source, prefix, calibration }: StageLayer, arch: Architectu
   };
 }
 
-/** The layer's tensors with the factors folded in. */
+/** The layer's tensors, multiplied and divided by the factors. */
 function smoothedSource({ source, prefix }: StageLayer, factors: LayerFactors): Pick<ModelSource, 'tensor'> {
   const { attn_in, attn_out, values, mlp_in, mlp_out } = factors;
   const divisor = (factors: Float32Array | null) => factors?.map((factor) => 1 / factor) ?? null;
@@ -67,8 +65,8 @@ function smoothedSource({ source, prefix }: StageLayer, factors: LayerFactors): 
 }
 
 /**
- * A KV head's channels serve several query heads, whose outputs are channels of their own: one number for each channel
- * of the values, combined over those.
+ * Combines channels [heads * head_dim] into one number for each channel of the values [kv_heads * head_dim]. Several
+ * query heads read the same KV head.
  */
 function perValue(
   channels: Float32Array,
@@ -84,7 +82,7 @@ function perValue(
   return out;
 }
 
-/** The other way round: each query head's channels have the factors of its KV head. */
+/** The inverse of perValue: each query head takes the factors of its KV head. */
 function perHead(values: Float32Array, { heads, kvHeads, headDim }: Architecture): Float32Array {
   const group = heads / kvHeads;
   return Float32Array.from(

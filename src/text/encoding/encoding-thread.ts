@@ -1,16 +1,16 @@
 /**
- * Encodes texts beside the event loop, in a thread that is started with the first one and ended when it has been idle.
+ * Encodes texts in a thread beside the event loop. The thread starts with the first text and ends after an idle time.
  *
- * Knows: the thread, and who waits for it. Must not know: which texts are worth it, requests.
+ * The pool piscina 5.3 does not fit. If its only thread is aborted or can't start, it leaves waiting tasks unanswered,
+ * and it does not count tasks with a signal towards its bound.
  *
- * Not a pool from npm: piscina 5.3, the best kept, leaves tasks that wait unanswered when its only thread is ended by an
- * abort or can't start, and does not count those with a signal towards its bound.
+ * Must not know: which texts need the thread, requests.
  */
 import { Worker } from 'node:worker_threads';
 
-/** Texts at once, one of them in the thread. Each is held whole: up to 1.3 MB at the embedded model's context. */
+/** Most texts at a time, one of them in the thread. Each is in memory: up to 1.3 MB at the embedded model's context. */
 const MAX_JOBS = 8;
-/** To start it takes some 0.2 s, to keep it 50 MB: a caller's next text should find it, the next hour should not, ms. */
+/** Idle time in ms. A start takes about 0.2 s and a thread holds 50 MB, so it waits for a client's next text only. */
 const IDLE_MS = 30_000;
 
 export interface EncodingThreadData {
@@ -18,22 +18,22 @@ export interface EncodingThreadData {
   readonly tokenizer: string;
 }
 
-/** The thread answers each with a Uint32Array, in order. */
+/** A text for the thread, which answers each with a Uint32Array, in order. */
 export interface EncodeMessage {
   readonly text: string;
   readonly addSpecial: boolean;
 }
 
-/** A text is not encoded: too many wait (`full`), or the server ends (`closed`). */
+/** The thread rejects a text: too many wait (`full`), or the server shuts down (`closed`). */
 export class EncodingRefused extends Error {
   override readonly name = 'EncodingRefused';
 
   constructor(readonly reason: 'full' | 'closed') {
-    super(`the thread that encodes is ${reason}`);
+    super(`the encoding thread is ${reason}`);
   }
 }
 
-/** The thread was lost over a text. The message may tell of this machine: it is for the log. */
+/** The thread died over a text. The message may describe the machine, so it is for the log only. */
 export class EncodingLost extends Error {
   override readonly name = 'EncodingLost';
 }
@@ -45,23 +45,25 @@ interface Job extends EncodeMessage {
 
 export class EncodingThread {
   #thread: Worker | null = null;
-  /** The first is in the thread. */
+  /** The first job is in the thread. */
   readonly #jobs: Job[] = [];
   #idle: NodeJS.Timeout | null = null;
   #isClosed = false;
+  readonly #tokenizer: string;
+  readonly #idleMs: number;
 
   /**
-   * @param tokenizer path of the model's tokenizer.json; it is read when the thread starts
-   * @param idleMs how long the thread is kept without a text
+   * @param tokenizer path of the model's tokenizer.json; the thread reads it when it starts
+   * @param idleMs time after which an idle thread ends
    */
-  constructor(
-    private readonly tokenizer: string,
-    private readonly idleMs = IDLE_MS,
-  ) {}
+  constructor(tokenizer: string, idleMs = IDLE_MS) {
+    this.#tokenizer = tokenizer;
+    this.#idleMs = idleMs;
+  }
 
   /**
-   * @param signal ends the wait with its reason, and the work with it
-   * @throws EncodingRefused, or EncodingLost where the thread was lost over this text
+   * @param signal cancels the work; the promise rejects with its reason
+   * @throws EncodingRefused, or EncodingLost if the thread died over this text
    */
   async encode(text: string, addSpecial: boolean, signal?: AbortSignal): Promise<Uint32Array> {
     signal?.throwIfAborted();
@@ -83,14 +85,14 @@ export class EncodingThread {
     }
   }
 
-  /** Ends the thread for good; whoever waits is refused, and whoever comes. */
+  /** Ends the thread for good; waiting and later texts are rejected. */
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const job of this.#jobs.splice(0)) job.reject(new EncodingRefused('closed'));
     await this.#end();
   }
 
-  /** Hands the first text to the thread, or waits for the next one. */
+  /** Gives the first text to the thread, or starts the idle time. */
   #begin(): void {
     this.#keep();
     const [job] = this.#jobs;
@@ -98,22 +100,22 @@ export class EncodingThread {
       try {
         this.#thread ??= this.#start();
       } catch (error) {
-        // The system has no room for one more.
+        // The system can't start another thread.
         this.#fail(error instanceof Error ? error.message : String(error));
         return;
       }
       this.#thread.postMessage({ text: job.text, addSpecial: job.addSpecial } satisfies EncodeMessage);
     } else if (this.#thread !== null) {
-      this.#idle = setTimeout(() => void this.#end(), this.idleMs);
+      this.#idle = setTimeout(() => void this.#end(), this.#idleMs);
       this.#idle.unref();
     }
   }
 
   #start(): Worker {
-    const workerData: EncodingThreadData = { tokenizer: this.tokenizer };
+    const workerData: EncodingThreadData = { tokenizer: this.#tokenizer };
     const thread = new Worker(new URL('./thread.js', import.meta.url), { workerData });
     thread.on('message', (ids: Uint32Array) => {
-      // What an ended one had still to say is for nobody.
+      // A late message of an ended thread is dropped.
       if (this.#thread !== thread) return;
       this.#jobs.shift()?.resolve(ids);
       this.#begin();
@@ -122,7 +124,7 @@ export class EncodingThread {
       this.#lose(thread, error.message);
     });
     thread.on('exit', (code) => {
-      this.#lose(thread, `it ended with code ${code}`);
+      this.#lose(thread, `it exited with code ${code}`);
     });
     return thread;
   }
@@ -133,9 +135,9 @@ export class EncodingThread {
     this.#fail(why);
   }
 
-  /** Others wait for another thread. */
+  /** Rejects the first text; the other texts wait for another thread. */
   #fail(why: string): void {
-    this.#jobs.shift()?.reject(new EncodingLost(`the thread that encodes was lost: ${why}`));
+    this.#jobs.shift()?.reject(new EncodingLost(`the encoding thread was lost: ${why}`));
     this.#begin();
   }
 
@@ -145,7 +147,7 @@ export class EncodingThread {
     this.#jobs.splice(place, 1);
     job.reject(reason);
     if (place > 0) return;
-    // Nothing else stops it in the middle of a text.
+    // Only the end of the thread stops an encoding that runs.
     void this.#end();
     this.#begin();
   }

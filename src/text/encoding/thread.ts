@@ -1,8 +1,6 @@
 /**
- * The body of the thread that encodes texts: one after another, each in one go.
- *
- * Knows: the tokenizer's file. Must not know: who waits, limits. What it throws ends it; the other side
- * (encoding-thread.ts) starts another one.
+ * The body of the encoding thread: encodes one text after another. An exception ends the thread, and
+ * encoding-thread.ts starts another one.
  */
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -10,7 +8,7 @@ import { hubTokenizer } from '../hub-tokenizer.js';
 import type { EncodeMessage, EncodingThreadData } from './encoding-thread.js';
 
 const port = parentPort;
-if (port === null) throw new Error('this module is the body of a thread');
+if (port === null) throw new Error('this module must run in a worker thread');
 const { tokenizer } = workerData as EncodingThreadData;
 const encode = hubTokenizer(JSON.parse(readFileSync(tokenizer, 'utf8')) as object);
 port.on('message', ({ text, addSpecial }: EncodeMessage) => {

@@ -1,4 +1,4 @@
-/** The argmax graph against a loop, for vocabularies that divide into blocks and for one that does not. */
+/** The argmax graph against a loop, for vocabularies with and without blocks. */
 import t from 'tap';
 import { argmaxGraph } from '../../../src/convert/onnx/select.js';
 import { cpuDevice } from '../../../src/runtime/cpu.js';
@@ -33,7 +33,7 @@ function argmaxOf(vocab: number, logits: Float32Array): number[] {
 for (const vocab of [49152, 32000, 96, 264, 33])
   void t.test(`argmax over ${vocab} tokens`, async (t) => {
     const next = random(vocab);
-    // Few distinct values: the largest one comes several times in a row, and the first place counts.
+    // Few distinct values: the largest one occurs several times in a row, and the first occurrence counts.
     const logits = Float32Array.from({ length: ROWS * vocab }, () => Math.round(next() * 40) / 4 - 20);
     logits.fill(-Infinity, vocab, 2 * vocab - 1);
     const expected = Array.from({ length: ROWS }, (_, row) => {

@@ -1,27 +1,30 @@
-/** Which inputs are smoothed, and by what. */
+/** The choice of smoothed inputs, and their factors. */
 import t from 'tap';
 import { imbalance, smoothingFactors } from '../../../src/convert/smoothing/factors.js';
 
 const ones = (k: number): Float32Array => new Float32Array(k).fill(1);
 
-void t.test('imbalance is 1 where all channels are alike and grows with an outlier, whatever the unit', (t) => {
+void t.test('imbalance is 1 for equal channels, and grows with an outlier in any unit', (t) => {
   t.equal(imbalance(ones(16)), 1);
-  t.equal(imbalance(new Float32Array(16)), 1, 'an input that is always zero is level');
+  t.equal(imbalance(new Float32Array(16)), 1, 'an input of zeros is balanced');
   const outlier = ones(100);
   outlier[7] = 10_000;
   t.ok(Math.abs(imbalance(outlier) - 10 / Math.sqrt(1.0099)) < 0.1, String(imbalance(outlier)));
-  t.ok(Math.abs(imbalance(outlier.map((value) => value * 1000)) - imbalance(outlier)) < 1e-6, 'sums do as means do');
+  t.ok(
+    Math.abs(imbalance(outlier.map((value) => value * 1000)) - imbalance(outlier)) < 1e-6,
+    'sums give the same as means',
+  );
   t.end();
 });
 
-void t.test('an input that is level enough stays as it is', (t) => {
+void t.test('a balanced input is not smoothed', (t) => {
   const channels = ones(64);
   channels[3] = 4;
   t.equal(smoothingFactors(channels, ones(64)), null);
   t.end();
 });
 
-void t.test('an outlier is divided, and the more so the smaller its weights are', (t) => {
+void t.test('an outlier has a large factor, larger for smaller weights', (t) => {
   const channels = ones(64);
   channels[3] = 10_000;
   const columns = ones(64);
@@ -36,7 +39,7 @@ void t.test('an outlier is divided, and the more so the smaller its weights are'
   t.end();
 });
 
-void t.test('channels that are always zero or that nobody reads keep a factor of 1', (t) => {
+void t.test('channels of zeros, and channels that no weight reads, have a factor of 1', (t) => {
   const channels = ones(64);
   channels[0] = 10_000;
   channels[1] = 0;

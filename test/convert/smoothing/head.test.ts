@@ -1,6 +1,6 @@
 /**
- * A tied head whose input has outlier channels, smoothed: the embedding stays what it was, logits in bytes come nearer
- * to those in floats. Runs the real graphs.
+ * Smooths the head of a model whose input has outlier channels: embeddings stay equal, and logits in bytes come closer
+ * to logits in floats. Runs the real graphs.
  */
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -16,7 +16,7 @@ const OUTLIER = 256;
 const CHANNEL = 21;
 const PROMPT = Array.from({ length: 24 }, (_, i) => 2 + ((i * 37) % 200));
 
-/** A model whose final norm makes one channel large, converted by each set of options. */
+/** A model whose final norm makes one channel large, converted with each set of options. */
 async function folders(t: Test, tied: boolean, ...each: Partial<ConvertOptions>[]): Promise<string[]> {
   const dir = t.testdir();
   const weights = tinyWeights(5, tied);
@@ -42,7 +42,7 @@ async function folders(t: Test, tied: boolean, ...each: Partial<ConvertOptions>[
   return made;
 }
 
-/** Logits at full depth, stages in floats: only embedding and head may be in bytes. */
+/** Logits at full depth with stages in floats: only embedding and head may be in bytes. */
 async function answer(t: Test, modelDir: string): Promise<Float32Array> {
   const executor = await makeExecutor(t, { modelDir, kernels: ['fp32'], kvMemoryBytes: 2 ** 24 });
   const slot = openSlot(executor, PROMPT);
@@ -50,7 +50,7 @@ async function answer(t: Test, modelDir: string): Promise<Float32Array> {
   return logitsAt(executor, slot, 1);
 }
 
-/** Logits of given hidden states: the head alone. */
+/** Logits of given hidden states, by the head alone. */
 async function headAnswer(t: Test, modelDir: string): Promise<Float32Array> {
   const { model, head } = await makeExecutor(t, { modelDir, kernels: ['fp32'], kvMemoryBytes: 2 ** 24 });
   const next = random(3);
@@ -63,7 +63,7 @@ async function headAnswer(t: Test, modelDir: string): Promise<Float32Array> {
 }
 
 for (const tied of [true, false])
-  void t.test(`${tied ? 'tied' : 'own'} head: a smoothed input costs less in bytes`, async (t) => {
+  void t.test(`${tied ? 'tied' : 'own'} head: smoothing reduces the error of bytes`, async (t) => {
     const [exact, plain, smoothed] = await folders(t, tied, { kernels: ['fp32'] }, {}, { calibration: 'yes' });
     const expected = await headAnswer(t, exact ?? '');
     const before = distance(await headAnswer(t, plain ?? ''), expected);
@@ -71,7 +71,7 @@ for (const tied of [true, false])
     t.ok(after < before / 4, `${before} before, ${after} after`);
   });
 
-void t.test('an embedding that shares the smoothed weight stays what it was', async (t) => {
+void t.test('an embedding that shares the smoothed weight keeps its values', async (t) => {
   const [exact, smoothed] = await folders(t, true, { kernels: ['fp32'] }, { calibration: 'yes' });
   const expected = await answer(t, exact ?? '');
   const scale = Math.max(...expected.map(Math.abs));
@@ -79,7 +79,7 @@ void t.test('an embedding that shares the smoothed weight stays what it was', as
   t.ok(error < 0.05 * scale, `${error} of ${scale}`);
 });
 
-void t.test('a head that is not w8a8 is not smoothed', async (t) => {
+void t.test('only a w8a8 head is smoothed', async (t) => {
   const blocks: Partial<ConvertOptions> = { kernels: ['fp32', 'int4'] };
   const [plain, smoothed] = await folders(t, true, blocks, { ...blocks, calibration: 'yes' });
   t.strictSame(await answer(t, smoothed ?? ''), await answer(t, plain ?? ''));

@@ -1,6 +1,6 @@
 /**
- * Levelled folders on a tiny model with outlier channels at every input: the same function in floats, a smaller error
- * in 8 bits. Runs the real graphs.
+ * Smooths a tiny model with outlier channels at every input: the same function in floats, and a smaller error in
+ * 8 bits. Runs the real graphs.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -23,9 +23,9 @@ import {
 } from '../tiny.js';
 
 const { hidden, heads, kvHeads, headDim, ffn, layers } = SHAPE;
-/** How many times larger than its like an outlier channel is. */
+/** Size of an outlier channel relative to the other channels. */
 const OUTLIER = 64;
-/** The outlier's channel of every input; as a channel of the values it is in the second KV head. */
+/** The outlier channel of every input; among the channels of the values, it is in the second KV head. */
 const CHANNEL = 21;
 /** Query heads 2 and 3 read KV head 1. */
 const ATTENTION_CHANNELS = [2, 3].map((head) => head * headDim + (CHANNEL % headDim));
@@ -41,7 +41,7 @@ function scaleRow({ shape, data }: Weight, row: number, factor: number): void {
   for (let i = row * k; i < (row + 1) * k; i++) data[i] = (data[i] ?? 0) * factor;
 }
 
-/** Makes one channel of each input of a layer large and the weights that read it small. */
+/** Makes one channel of each input of a layer large, and the weights that read it small. */
 function unbalance(weights: Weights, prefix: string): void {
   const at = (name: string): Weight => weights.get(prefix + name) ?? { shape: [0], data: new Float32Array() };
   for (const norm of ['input_layernorm.weight', 'post_attention_layernorm.weight'])
@@ -54,7 +54,7 @@ function unbalance(weights: Weights, prefix: string): void {
   scaleColumns(at('mlp.down_proj.weight'), [CHANNEL], 1 / OUTLIER);
 }
 
-/** Second moments of inputs that are independent but for the outlier's size. */
+/** Second moments of independent inputs with an outlier. */
 function moments(k: number, outliers: readonly number[]): Weight {
   const data = new Float32Array(k * k);
   for (let i = 0; i < k; i++) data[i * k + i] = outliers.includes(i) ? OUTLIER ** 2 : 1;
@@ -135,7 +135,7 @@ async function answers(t: Test, modelDir: string, kernel: KernelName): Promise<F
 const worst = (a: readonly Float32Array[], b: readonly Float32Array[]): number =>
   Math.max(...a.map((logits, i) => distance(logits, b[i] ?? new Float32Array())));
 
-/** The bytes of each stored tensor that a graph names. */
+/** The bytes of each stored tensor of a graph. */
 function stored(dir: string, graph: string): Map<string, Buffer> {
   return new Map(
     externalTensors(path.join(dir, graph)).map(({ name, location, offset, length }) => [
@@ -145,7 +145,7 @@ function stored(dir: string, graph: string): Map<string, Buffer> {
   );
 }
 
-/** Names of the tensors in which two folders differ. */
+/** Names of the tensors that differ between two folders. */
 function changes(a: string, b: string, graph: string): string[] {
   const other = stored(b, graph);
   return [...stored(a, graph)].filter(([name, bytes]) => !bytes.equals(other.get(name) ?? bytes)).map(([name]) => name);
@@ -158,10 +158,10 @@ for (const biased of [false, true])
     const scale = Math.max(...expected.map((logits) => Math.max(...logits.map(Math.abs))));
     const difference = worst(await answers(t, smoothed, 'fp32'), expected);
     t.ok(difference <= 1e-5 * Math.max(1, scale), `${difference} of ${scale}`);
-    t.ok(changes(smoothed, plain, 'stage-1.fp32.onnx').includes('layers.2.attn_norm'), 'it is another layer');
+    t.ok(changes(smoothed, plain, 'stage-1.fp32.onnx').includes('layers.2.attn_norm'), 'the layer has other weights');
   });
 
-void t.test('rounding to 8 bits costs far less on smoothed inputs', async (t) => {
+void t.test('smoothing reduces the error of rounding to 8 bits to less than a third', async (t) => {
   const { plain, smoothed } = await folders(t.testdir(), ['w8a8', 'fp32'], true);
   const exact = await answers(t, plain, 'fp32');
   const before = worst(await answers(t, plain, 'w8a8'), exact);
@@ -169,7 +169,7 @@ void t.test('rounding to 8 bits costs far less on smoothed inputs', async (t) =>
   t.ok(after < before / 3, `${before} before, ${after} after`);
 });
 
-void t.test('int4 beside w8a8 reads the smoothed layer, its second moments smoothed too', async (t) => {
+void t.test('int4 beside w8a8 uses the smoothed layer and smoothed second moments', async (t) => {
   const { plain, smoothed } = await folders(t.testdir(), ['int4', 'w8a8', 'fp32'], true);
   const expected = await answers(t, plain, 'fp32');
   const before = worst(await answers(t, plain, 'int4'), expected);
