@@ -1,12 +1,16 @@
 /**
- * Whether the keywords of a caller's schema have values of the right kind, how deep it gets, and how large.
+ * Checks the kinds of a schema's keywords, its depth and its size before the grammar library reads it.
  *
- * The library panics on some that have not (it cuts what it complains of within a character), overflows its stack on
- * long chains of references, runs out of memory on unions that it multiplies out and looks for minutes at patterns and
- * multiples that meet, and all other answers wait while its thread is replaced. No meta-schema fits: the library reads
- * keywords of all drafts in one schema, follows references to places where no draft has schemas, and minds no annotations.
+ * Some schemas crash the library or stall it for minutes, and all other constrained answers then wait for a new worker:
  *
- * Knows: what the library reads. Must not know: which schemas can be kept to.
+ * - a value of a wrong kind panics: the library truncates its error message inside a character;
+ * - a long chain of references overflows its stack;
+ * - unions that intersect exhaust its memory (schema-expansion.ts);
+ * - patterns and multiples that intersect take minutes (schema-expansion.ts, schema-multiple-of.ts).
+ *
+ * No meta-schema fits. The library accepts keywords of all drafts in one schema, follows references to places that hold
+ * no schema in any draft, and ignores annotations. A trial compilation in a worker of its own catches the same schemas, at
+ * seconds of processor time for each (bench/results/2026-11-schema-trial.md).
  */
 import Type, { type TSchema } from 'typebox';
 import Value from 'typebox/value';
@@ -24,13 +28,13 @@ interface Rule {
 
 const COUNT: Rule = { type: Type.Integer({ minimum: 0 }), rule: 'a whole number of at least 0' };
 const NUMBER: Rule = { type: Type.Number(), rule: 'a number' };
-/** Above more than the greatest integer of 64 bits the library allows that one. */
+/** For a lower bound above the greatest 64-bit integer, the library allows that integer. */
 const BELOW = { exclusiveMaximum: 2 ** 63 };
 const LEAST: Rule = { type: Type.Number(BELOW), rule: 'a number below 2^63' };
-/** Between bounds of integers that are both the least one of 64 bits or below, the library looks without end. */
+/** The library does not terminate if both bounds of an integer are at or below the least 64-bit integer. */
 const ABOVE = { exclusiveMinimum: -(2 ** 63) };
 const MOST: Rule = { type: Type.Number(ABOVE), rule: 'a number above -2^63' };
-/** The fourth draft's are booleans. */
+/** In draft 4 these keywords are booleans. */
 const EXCLUSIVE_LEAST: Rule = { type: Type.Union([Type.Number(BELOW), Type.Boolean()]), rule: LEAST.rule };
 const EXCLUSIVE_MOST: Rule = { type: Type.Union([Type.Number(ABOVE), Type.Boolean()]), rule: MOST.rule };
 const TEXT: Rule = { type: Type.String(), rule: 'a string' };
@@ -63,12 +67,12 @@ const RULES: Readonly<Record<string, Rule>> = {
   maxProperties: COUNT,
 };
 
-/** Schemas that "#" may mean beside the document: every reference is looked up in each of them. */
+/** Most schemas with an `$id`. A "#" may refer to each of them, so every reference is resolved in all. */
 const MAX_IDS = 16;
-/** Schemas within each other, references followed: the library's stack took 400 and not 540. */
+/** Most nested schemas, with references followed. The library's stack held 400 and overflowed at 540. */
 const MAX_LEVELS = 256;
 
-/** null is short, and asks for nothing where the keyword does not apply: the library may say so. */
+/** A null value passes: its error message is short, and the library ignores it where the keyword does not apply. */
 function checkKeywords(schema: SchemaObject, before: string): void {
   for (const [key, { type, rule }] of Object.entries(RULES)) {
     const value = Object.hasOwn(schema, key) ? schema[key] : null;
@@ -78,16 +82,16 @@ function checkKeywords(schema: SchemaObject, before: string): void {
 }
 
 /**
- * All schemas that the library may read as such, each with its keywords checked.
- * @throws SchemaError that names the place, at a keyword whose value is of another kind
+ * Collects all schemas that the library may read, with their keywords checked.
+ * @throws SchemaError with the place of a keyword whose value has a wrong kind
  */
 function schemasOf(document: unknown): ReadonlyMap<SchemaObject, SchemaNode> {
   const nodes = new Map<SchemaObject, SchemaNode>();
   const roots: unknown[] = [document];
-  /** Who says it. */
+  /** Schemas with the reference, by its text. */
   const refs = new Map<string, SchemaNode[]>();
   const found: { readonly value: unknown; readonly place: string }[] = [{ value: document, place: '' }];
-  // What is referred to may lie where no schema is looked for.
+  // A reference may lead to a place that holds no schema in any draft.
   const follow = (ref: string, root: unknown, from: readonly SchemaNode[]): void => {
     const target = referred(ref, root);
     if (target === undefined) return;
@@ -124,8 +128,8 @@ function schemasOf(document: unknown): ReadonlyMap<SchemaObject, SchemaNode> {
 }
 
 /**
- * @param expansion how much was multiplied out before, where several schemas are one grammar
- * @throws SchemaError that names the place, at a keyword whose value is of another kind, or what it has too much of
+ * @param expansion size of the schemas of the same grammar that were checked earlier
+ * @throws SchemaError with the place of a keyword whose value has a wrong kind, or with the limit that is exceeded
  */
 export function checkSchema(document: unknown, expansion = noExpansion()): void {
   const nodes = schemasOf(document);

@@ -1,48 +1,46 @@
 /**
- * How much the library makes of schemas that have to hold together: where unions meet, it multiplies their branches out,
- * so that eleven pairs in an `allOf` are 2,048 objects.
- *
- * Knows: how the library intersects schemas. Must not know: values, texts.
+ * Predicts how many schemas the library builds when it intersects schemas. Where unions intersect, it multiplies out their
+ * branches: eleven unions of two in an `allOf` become 2,048 objects.
  */
 import { isSchemaObject, type SchemaObject } from './keywords.js';
 import { SchemaError } from './schema-error.js';
 import type { SchemaNode } from './schema-levels.js';
 
 /**
- * Schemas that may come of it: the library takes a second or two for these, and four times as many end it (2 cores of a
- * Xeon). What only stands next to each other is bounded by the length of the text.
+ * Most schemas that intersections may produce. The library takes a second or two for as many, and crashes at four times
+ * as many (2 cores of a Xeon). The length of the text bounds schemas without an intersection.
  */
 const MAX_SCHEMAS = 8192;
 /**
- * Patterns and formats that one text keeps to, and names of `patternProperties` that are told apart from each other: the
- * library takes twice as long for each more of the first (14 of them 15 s), and by the cube of the second (400: 14 s).
+ * Most patterns and formats on one string, and most `patternProperties` on one object. The library's time doubles with
+ * each pattern (14 take 15 s), and grows with the cube of the number of pattern properties (400 take 14 s).
  */
 const MAX_PATTERNS = [
   { mark: '/', most: 8, what: 'patterns and formats that one text keeps to' },
   { mark: '?', most: 32, what: 'patternProperties that hold together' },
 ];
-/** Branches of a type that are told apart: whatever more of them meet, it is too much. References double them. */
+/** Most branches of a type that are counted. More of them exceed MAX_SCHEMAS at the first intersection. */
 const MAX_BRANCHES = MAX_SCHEMAS + 1;
 
 /**
- * Schemas below one: ".name" and "*" of an object, "[0]" and "[]" of an array. Beside them what it keeps to: "/pattern" of
- * a text, "?pattern" of an object's names.
+ * Subschemas by key: ".name" and "*" of an object, "[0]" and "[]" of an array. Constraints have keys as well: "/pattern"
+ * of a string, "?pattern" of an object's property names.
  */
 type Branch = ReadonlyMap<string, () => Union>;
 /** The branches of each type; null is anything. */
 type Union = ReadonlyMap<string, readonly Branch[]> | null;
 
-/** What was made so far. */
+/** Size of the schemas that were checked so far. */
 export interface Expansion {
   count: number;
-  /** Of multiples (schema-multiple-of.ts). */
+  /** Remainders of `multipleOf` (schema-multiple-of.ts). */
   remainders: number;
 }
 
 export const noExpansion = (): Expansion => ({ count: 0, remainders: 0 });
 
 const TYPES = ['null', 'boolean', 'number', 'string', 'array', 'object'];
-/** Keywords that ask for something without a `type`. */
+/** Keywords that constrain a value without a `type`. */
 const OF_TYPES = [
   ...['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
   ...['minLength', 'maxLength', 'pattern', 'format'],
@@ -50,13 +48,13 @@ const OF_TYPES = [
   ...['properties', 'patternProperties', 'additionalProperties', 'required', 'minProperties', 'maxProperties'],
 ];
 const LEAF: Branch = new Map();
-/** Deeper ones meet without end: the library refuses them by itself. */
+/** Recursive schemas intersect without end beyond this depth; the library rejects them itself. */
 const MAX_LEVELS = 256;
 
 /**
- * @param nodes checked (schema-check.ts), at most some hundred within each other
- * @param expansion grows by what this document makes
- * @throws SchemaError with the place where it becomes too much
+ * @param nodes checked by schema-check.ts, nested at most a few hundred levels deep
+ * @param expansion grows by the schemas of this document
+ * @throws SchemaError with the place at which the expansion exceeds a limit
  */
 export function expandSchemas(nodes: ReadonlyMap<SchemaObject, SchemaNode>, expansion: Expansion): void {
   const known = new Map<SchemaObject, Union>();
@@ -65,11 +63,11 @@ export function expandSchemas(nodes: ReadonlyMap<SchemaObject, SchemaNode>, expa
     if (!isSchemaObject(schema)) return null;
     const before = known.get(schema);
     if (before !== undefined) return before;
-    // Within itself it stays a reference.
+    // Inside itself a schema stays a reference.
     known.set(schema, null);
     const { place = '', targets = [] } = nodes.get(schema) ?? {};
     const { allOf, anyOf, oneOf } = schema;
-    // Of several documents that a reference may mean, the largest.
+    // A reference may resolve in several documents: the largest target counts.
     const meant = targets.map(unionOf).sort((a, b) => sizeOf(b) - sizeOf(a))[0] ?? null;
     const parts = [ownOf(schema, place, unionOf), meant, either(anyOf, unionOf), either(oneOf, unionOf)];
     if (Array.isArray(allOf)) parts.push(...allOf.map(unionOf));
@@ -95,7 +93,7 @@ function either(options: unknown, unionOf: (schema: unknown) => Union): Union {
   return all;
 }
 
-/** At most MAX_BRANCHES, as each of them is. */
+/** At most MAX_BRANCHES; each input already is. */
 function joined(some: readonly Branch[] = [], more: readonly Branch[]): readonly Branch[] {
   if (some.length === 0) return more;
   return some.length >= MAX_BRANCHES ? some : [...some, ...more].slice(0, MAX_BRANCHES);
@@ -106,7 +104,7 @@ function typeOf(value: unknown): string {
   return Array.isArray(value) ? 'array' : typeof value;
 }
 
-/** What a schema asks for by itself. */
+/** The union of a schema without its allOf, anyOf, oneOf and $ref. */
 function ownOf(schema: SchemaObject, place: string, unionOf: (schema: unknown) => Union): Union {
   const { type, const: value, enum: values } = schema;
   const types = new Set<unknown>([type ?? TYPES].flat().map((each) => (each === 'integer' ? 'number' : each)));
@@ -180,7 +178,7 @@ function intersect(a: Union, b: Union, meeting: Meeting): Union {
   return met;
 }
 
-/** @param isProduct whether it is one of several, each of which is a copy */
+/** @param isProduct whether the intersection has several branches, each of which is a copy */
 function merge(one: Branch, other: Branch, isProduct: boolean, { expansion, place, level }: Meeting): Branch {
   const merged = new Map(other);
   const restOf = (branch: Branch, key: string) =>

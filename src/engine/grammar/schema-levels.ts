@@ -1,33 +1,31 @@
 /**
- * How many schemas of a document lie within each other, references followed.
- *
- * Knows: who holds whom. Must not know: keywords, limits.
+ * Counts the nested schemas of a document, with references followed. It knows no keywords and no limits.
  */
 import { isSchemaObject, type SchemaObject } from './keywords.js';
 
-/** What leads on from a schema. */
+/** A schema and the schemas that it leads to. */
 export interface SchemaNode {
-  /** As a caller reads it; '' for the document. */
+  /** Path in the document, for messages; '' for the document itself. */
   readonly place: string;
-  /** Schemas right below it. */
+  /** Direct subschemas. */
   readonly parts: unknown[];
-  /** What its `$ref` may mean. */
+  /** Schemas that its `$ref` may refer to. */
   readonly targets: SchemaObject[];
 }
 
-/** A schema during Tarjan's search for circles. */
+/** A schema in Tarjan's search for cycles (strongly connected components). */
 interface Visit {
   readonly node: SchemaNode;
   readonly index: number;
-  /** Least index that it leads back to. */
+  /** Least index of a schema that it leads back to. */
   low: number;
-  /** Levels from here on; 0 while its circle is not known. */
+  /** Levels below and including this schema; 0 while its cycle is incomplete. */
   levels: number;
 }
 
 /**
- * An upper bound of the longest way through the schemas that enters none twice. Circles can be entered anywhere, so all
- * of a circle's schemas count together, however it is entered; ways between circles are exact.
+ * An upper bound of the longest path through the schemas that enters no schema twice. A path may enter a cycle at any
+ * schema, so all schemas of a cycle count together. Between cycles the count is exact.
  */
 export function levelsOf(nodes: ReadonlyMap<SchemaObject, SchemaNode>): number {
   const visits = new Map<SchemaObject, Visit>();
@@ -41,13 +39,13 @@ export function levelsOf(nodes: ReadonlyMap<SchemaObject, SchemaNode>): number {
       const nextNode = isSchemaObject(next) ? nodes.get(next) : undefined;
       if (nextNode === undefined) continue;
       const reached = visits.get(next as SchemaObject) ?? visit(next as SchemaObject, nextNode);
-      // What is done has levels, and leads back to nobody here.
+      // A schema with levels is finished and cannot lead back to this one.
       if (reached.levels === 0) own.low = Math.min(own.low, reached.low);
     }
     if (own.low === own.index) {
-      const circle = open.splice(begin);
-      const levels = lengthOf(circle, visits, meant) + deepest(circle, visits);
-      for (const each of circle) {
+      const cycle = open.splice(begin);
+      const levels = lengthOf(cycle, visits, meant) + deepest(cycle, visits);
+      for (const each of cycle) {
         const done = visits.get(each);
         if (done) done.levels = levels;
       }
@@ -60,28 +58,28 @@ export function levelsOf(nodes: ReadonlyMap<SchemaObject, SchemaNode>): number {
 }
 
 /**
- * How many schemas of a circle can lie within each other. A way through it is a row of pieces, each from what some
- * reference means down to a reference, and enters none twice: every piece counts as deep as it gets.
+ * Most schemas of a cycle on one path. A path through a cycle is a sequence of pieces. Each piece goes from the target of
+ * a reference down to the next reference, and counts with its greatest depth.
  */
 function lengthOf(
-  circle: readonly SchemaObject[],
+  cycle: readonly SchemaObject[],
   visits: ReadonlyMap<SchemaObject, Visit>,
   meant: ReadonlySet<SchemaObject>,
 ): number {
-  const members = new Set<unknown>(circle);
+  const members = new Set<unknown>(cycle);
   const heightOf = (schema: unknown): number => {
     if (!members.has(schema)) return 0;
     const { parts = [] } = visits.get(schema as SchemaObject)?.node ?? {};
     return 1 + Math.max(0, ...parts.map(heightOf));
   };
-  const pieces = circle.reduce((sum, each) => sum + (meant.has(each) ? heightOf(each) : 0), 0);
-  return Math.max(1, Math.min(circle.length, pieces));
+  const pieces = cycle.reduce((sum, each) => sum + (meant.has(each) ? heightOf(each) : 0), 0);
+  return Math.max(1, Math.min(cycle.length, pieces));
 }
 
-/** Levels below a circle whose ways out are all done. */
-function deepest(circle: readonly SchemaObject[], visits: ReadonlyMap<SchemaObject, Visit>): number {
+/** Levels below a cycle whose other successors are finished. */
+function deepest(cycle: readonly SchemaObject[], visits: ReadonlyMap<SchemaObject, Visit>): number {
   let levels = 0;
-  for (const each of circle) {
+  for (const each of cycle) {
     const { parts = [], targets = [] } = visits.get(each)?.node ?? {};
     for (const next of [...parts, ...targets]) {
       const below = isSchemaObject(next) ? (visits.get(next)?.levels ?? 0) : 1;

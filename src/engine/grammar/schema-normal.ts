@@ -1,13 +1,11 @@
 /**
- * Schemas as clients generate them, said in the keywords that the library has and keeps to. Every answer that the result
- * allows is one that the schema allows.
- *
- * Knows: what pydantic, zod and OpenAPI write. Must not know: the library's grammars, callers.
+ * Rewrites schemas of pydantic, zod and OpenAPI in keywords that the library supports. The original schema allows every
+ * answer that the result allows.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { isSchemaObject, mapSchemas, referred, type SchemaObject } from './keywords.js';
 
-/** Those that the library keeps to. Any other is an annotation, as JSON Schema has it. */
+/** Formats that the library enforces. JSON Schema treats any other format as an annotation. */
 const FORMATS: ReadonlySet<unknown> = new Set([
   'date-time',
   'time',
@@ -19,10 +17,10 @@ const FORMATS: ReadonlySet<unknown> = new Set([
   'ipv6',
   'uuid',
 ]);
-/** More references in a row are a circle. */
+/** Most references in a row; more are a cycle. */
 const MAX_HOPS = 16;
 
-/** Whether a keyword asks for nothing. The names of properties are always strings: z.record says so. */
+/** Whether a keyword constrains nothing. zod's z.record states that property names are strings, which they always are. */
 function isEmpty(key: string, value: unknown): boolean {
   switch (key) {
     case 'propertyNames':
@@ -36,19 +34,19 @@ function isEmpty(key: string, value: unknown): boolean {
   }
 }
 
-/** @param root what "#" means */
+/** @param root value of "#" */
 function resolved(schema: unknown, root: unknown): SchemaObject | null {
   let each = schema;
   for (let hops = 0; isSchemaObject(each) && '$ref' in each; hops++) {
     const { $ref } = each;
-    // One that names a document, or has one of its own, may mean another root.
+    // A reference that names a document, or a schema with its own `$id`, may have another root.
     const isLocal = typeof $ref === 'string' && $ref.startsWith('#') && !('$id' in each);
     each = isLocal && hops < MAX_HOPS ? referred($ref, root) : undefined;
   }
   return isSchemaObject(each) ? each : null;
 }
 
-/** What a property of an object may be, where that is listed: no objects and arrays. */
+/** The values that a property allows, if the schema lists them and none is an object or array. */
 function listed({ type, properties }: SchemaObject, name: string): readonly unknown[] | null {
   const property =
     type === 'object' && isSchemaObject(properties) && Object.hasOwn(properties, name) && properties[name];
@@ -58,8 +56,8 @@ function listed({ type, properties }: SchemaObject, name: string): readonly unkn
 }
 
 /**
- * A union whose branches tell themselves apart by a property that each lists other values of: at most one can match, if
- * the property is there. The library sees that by itself only where no branch is a reference.
+ * A discriminated union: each branch lists different values of one property. At most one branch matches if the property
+ * is present. The library recognizes this only if no branch is a reference.
  * @returns the branches, each of which requires the property, or null for another union
  */
 function branches(union: readonly unknown[], root: unknown): unknown[] | null {
@@ -73,7 +71,7 @@ function branches(union: readonly unknown[], root: unknown): unknown[] | null {
   });
   if (name === undefined) return null;
   return union.map((branch, index) => {
-    // pydantic does not require what has a default, though its own reading of the union does.
+    // pydantic does not require a property with a default, although its own parser of the union does.
     if (required(targets[index]).includes(name) || !isSchemaObject(branch)) return branch;
     return { ...branch, required: [...required(branch), name] };
   });
@@ -84,12 +82,12 @@ function required(schema: SchemaObject | undefined): readonly unknown[] {
   return Array.isArray(names) ? names : [];
 }
 
-/** How much of what lies between two bounds an answer can't be, next to one that is excluded. */
+/** Share of the interval between two bounds that is lost next to an excluded bound. */
 const MOVED = 1e-6;
 
 /**
- * Of numbers between a whole one that is excluded and one with the same whole part, as above 0 up to 0.3, the library
- * allows the excluded one. So that bound is said as the nearest one that may be.
+ * For an interval from an excluded integer to a number with the same integer part, such as above 0 up to 0.3, the library
+ * allows the excluded integer. The result states the nearest allowed number as an inclusive bound.
  */
 function apart(schema: SchemaObject): SchemaObject {
   const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, ...rest } = schema;
@@ -109,7 +107,7 @@ function apart(schema: SchemaObject): SchemaObject {
   return schema;
 }
 
-/** A bound that no answer may be, or null. @param exclusive in the fourth draft whether the other one is excluded */
+/** An excluded bound, or null. @param exclusive in draft 4: whether `bound` is excluded */
 function excluded(bound: unknown, exclusive: unknown): number | null {
   return numberOf(exclusive === true ? bound : exclusive);
 }
@@ -122,9 +120,9 @@ function kept(bounds: SchemaObject): SchemaObject {
   return Object.fromEntries(Object.entries(bounds).filter(([, bound]) => bound !== undefined));
 }
 
-/** @param document checked (schema-check.ts) */
+/** @param document checked by schema-check.ts */
 export function normalSchema(document: unknown): unknown {
-  // A reference into a union would lose its place.
+  // A rewritten union would break a reference into it.
   const isKept = JSON.stringify(document).includes('/oneOf/');
   const normal = (schema: unknown, outer: unknown): unknown => {
     if (!isSchemaObject(schema)) return schema;
