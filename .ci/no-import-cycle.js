@@ -1,14 +1,13 @@
 /**
- * ESLint rule: no file imports itself through others. Imports of types count, which `import-x/no-cycle` leaves out.
- *
- * Knows: relative imports of TypeScript files, as the sources spell them ('./x.js' is x.ts). Must not know: packages.
+ * ESLint rule: no file imports itself through others. It counts imports of types, unlike `import-x/no-cycle`. It reads
+ * relative imports of TypeScript files, as the sources spell them ('./x.js' is x.ts).
  */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 
 const IMPORT = /(?:\bfrom|\bimport\(|^import)\s*'(\.{1,2}\/[^']+)\.js'/gm;
 
-/** The imports of each file that was read, with the time of its last change: an editor keeps this process. */
+/** The imports of each file, with the time of its last change, because an editor keeps this process. */
 const known = new Map();
 
 function fileOf(importer, specifier) {
@@ -25,7 +24,7 @@ function importsOf(file) {
   return imports;
 }
 
-/** The shortest way from one file to another along imports, both included; null where there is none. */
+/** The shortest path from one file to another along imports, both included; null if there is none. */
 function pathBetween(from, to) {
   const via = new Map([[from, null]]);
   for (const file of via.keys()) {

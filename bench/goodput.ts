@@ -1,6 +1,6 @@
 /**
  * Goodput under load over HTTP: Sortie routed by budgets, Sortie at fixed depths, and with --peer llama-server.
- * Requests tell a server only what a client tells it; `--lengths stated` also gives it exact answer lengths.
+ * Requests carry only the information of a client; `--lengths stated` adds the exact length of each answer.
  *
  *   npm run bench:goodput -- --questions FILE [--out DIR] [--peer DIR --peer-model FILE] [--loads 0.5,0.8,1,1.5,2] ...
  *   npm run bench:goodput -- --lengths stated --trace FILE ...
@@ -89,7 +89,7 @@ const values = new Command('bench:goodput')
   .opts<Options>();
 
 /** Number of jobs in the measurement of capacity. */
-const SAMPLE = 60;
+const SAMPLE_JOBS = 60;
 
 function trafficKinds(): Traffic[] {
   return values.arrivals.split(',').map((kind) => {
@@ -155,7 +155,7 @@ async function main(): Promise<void> {
       if (setup === null) {
         const idle = await source.measure(sortie.url, manifest, deepest);
         const headers = (): Record<string, string> => ({ 'x-exit-layer': String(deepest) });
-        const sample = source.jobs(idle, manifest, SAMPLE);
+        const sample = source.jobs(idle, manifest, SAMPLE_JOBS);
         const target = { url: sortie.url, model: manifest.name, headers };
         const perSecond = rateOf(await closedLoop(target, sample, slots));
         console.error(`full depth completes ${perSecond.toFixed(2)} requests/s with ${slots} clients`);

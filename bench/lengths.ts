@@ -1,6 +1,6 @@
 /**
- * `npm run bench:lengths`: lengths of a model's answers to chat questions, at every exit. Requests tell the server only
- * what a client tells it: an exit and max_tokens.
+ * `npm run bench:lengths`: lengths of a model's answers to chat questions, at every exit. Requests carry only the
+ * information of a client: an exit and max_tokens.
  *
  *   npm run bench:lengths -- [--model DIR] [--questions FILE] [--cap N] [--write-manifest] ...
  *

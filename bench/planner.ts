@@ -1,6 +1,6 @@
 /**
  * Simulated quality of the router's plans: budgets kept, depth, predictions, against a simple router and pinned exits.
- * The router learns only what a client states, except on the `oracle` sides, which get exact answer lengths.
+ * The router gets only the information of a client; the `oracle` sides add exact answer lengths.
  *
  *   npm run bench:planner -- --trace FILE [--seeds tuning|held-out] [--loads 0.3,0.8,1,1.5,2] [--sides routed,...] ...
  *

@@ -1,5 +1,5 @@
 /**
- * Mixed load on the real server, to find memory leaks in minutes. It tells the server only what clients tell it.
+ * Mixed load on the real server, to find memory leaks in minutes. Requests carry only the information of a client.
  *
  *   npm run soak -- [--minutes 20] [--clients 12] [--kv-memory 96MiB] [--model DIR] [--threads 2] [--seed 1]
  *
@@ -26,7 +26,7 @@ import { childrenOf, residentMb, slope } from './soak/memory.js';
 import { nextRequest } from './soak/mix.js';
 
 const LIMIT_MB_PER_MINUTE = 1;
-const WARM_UP = 0.25;
+const WARM_UP_SHARE = 0.25;
 const SAMPLE_MS = 2000;
 const PROGRESS_MS = 30_000;
 /** Most failures that are printed. */
@@ -97,7 +97,7 @@ async function soak(child: ChildProcess, url: string): Promise<number> {
   const count = Object.fromEntries(ENDS.map((end) => [end, 0])) as Record<(typeof ENDS)[number], number>;
   const samples: { readonly minute: number; readonly gateway: number; readonly engine: number }[] = [];
   const slopes = () => {
-    const after = samples.filter(({ minute }) => minute >= WARM_UP * length);
+    const after = samples.filter(({ minute }) => minute >= WARM_UP_SHARE * length);
     const of = (part: 'gateway' | 'engine') => slope(after.map((sample) => [sample.minute, sample[part]]));
     return { gateway: of('gateway'), engine: of('engine') };
   };
@@ -130,7 +130,9 @@ async function soak(child: ChildProcess, url: string): Promise<number> {
   const left = await live(url);
   const result = slopes();
   const text = ([part, value]: [string, number]) => `${part} ${value.toFixed(3)} MB/min`;
-  console.log(`slopes after ${(WARM_UP * length).toFixed(1)} min: ${Object.entries(result).map(text).join(', ')}`);
+  console.log(
+    `slopes after ${(WARM_UP_SHARE * length).toFixed(1)} min: ${Object.entries(result).map(text).join(', ')}`,
+  );
   console.log(`${ENDS.map((end) => `${count[end]} ${end}`).join(', ')}; ${left} still live`);
   const still = Object.values(result).every((value) => value <= LIMIT_MB_PER_MINUTE);
   return still && count.failed === 0 && left === 0 && count.answered > 0 ? 0 : 1;

@@ -1,6 +1,6 @@
 /**
- * `npm run bench:speculation`: speed-up by drafts of a sequence that decodes alone. Requests tell the engine only what
- * clients tell it: a pinned exit, sampling parameters and max_tokens.
+ * `npm run bench:speculation`: speed-up by drafts of a sequence that decodes alone. Requests carry only the information
+ * of a client: a pinned exit, sampling parameters and max_tokens.
  *
  *   npm run bench:speculation -- --data FILE.jsonl [--model DIR] [--rows 20] [--temperatures 0,0.7,1] [--exits 30,15]
  *

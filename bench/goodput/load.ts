@@ -7,7 +7,7 @@ import { type Answered, type Asked, complete } from './client.js';
 export type Arrivals = 'poisson' | 'bursty';
 
 /** Requests per burst; bursts are a Poisson process at the same mean rate of requests. */
-const BURST = 8;
+const BURST_REQUESTS = 8;
 
 /** One request of the bench, the same for every side. */
 export interface Job {
@@ -37,7 +37,7 @@ export interface Target {
 
 /** Times of arrival in ms from the start, at a mean rate of `perSecond`. */
 export function arrivalTimes(count: number, perSecond: number, arrivals: Arrivals, random: () => number): number[] {
-  const burst = arrivals === 'bursty' ? BURST : 1;
+  const burst = arrivals === 'bursty' ? BURST_REQUESTS : 1;
   let at = 0;
   return Array.from({ length: count }, (_, i) => {
     if (i % burst === 0) at += (-Math.log(1 - random()) * 1000 * burst) / perSecond;

@@ -4,7 +4,7 @@ import { complete, freely } from './client.js';
 import type { Job } from './load.js';
 
 /** Longest answer of full depth that the bench keeps, in tokens. */
-const LONGEST = 120;
+const LONGEST_TOKENS = 120;
 
 /** Budgets as multiples of the time of full depth for the question on the idle machine. */
 const CLASSES = { tight: 2, medium: 4, loose: 10 } as const;
@@ -31,21 +31,21 @@ export async function idleQuestions(
 ): Promise<KnownQuestion[]> {
   const headers = { 'x-exit-layer': String(deepest) };
   // The first answer allocates memory and bindings that later answers reuse.
-  await complete(url, model, freely(questions[0] ?? '', LONGEST), headers);
+  await complete(url, model, freely(questions[0] ?? '', LONGEST_TOKENS), headers);
   const kept: KnownQuestion[] = [];
   let asked = 0;
   for (const question of questions) {
     if (kept.length >= most) break;
     asked++;
-    const answer = await complete(url, model, freely(question, LONGEST), headers);
+    const answer = await complete(url, model, freely(question, LONGEST_TOKENS), headers);
     if (answer.status !== 200) throw new Error(`the server answered ${answer.status} to: ${question}`);
     if (answer.finishReason === 'stop') kept.push({ question, tokens: answer.tokens, idleMs: answer.totalMs });
   }
-  if (kept.length === 0) throw new Error(`no question has an answer of at most ${LONGEST} tokens at full depth`);
+  if (kept.length === 0) throw new Error(`no question has an answer of at most ${LONGEST_TOKENS} tokens at full depth`);
   const mean = (of: (each: KnownQuestion) => number): number =>
     kept.reduce((sum, each) => sum + of(each), 0) / kept.length;
   console.error(
-    `idle, full depth: ${kept.length} of ${asked} answers end within ${LONGEST} tokens, with ` +
+    `idle, full depth: ${kept.length} of ${asked} answers end within ${LONGEST_TOKENS} tokens, with ` +
       `${mean(({ tokens }) => tokens).toFixed(0)} tokens in ${mean(({ idleMs }) => idleMs).toFixed(0)} ms on average`,
   );
   return kept;

@@ -20,11 +20,11 @@ export interface RouterTime {
   readonly deepStepMs: number;
 }
 
-const WARM_UP = 200;
-const STEPS = 600;
-/** Steps to prefill a prompt; ANSWER is the tokens of an answer. */
+const WARM_UP_STEPS = 200;
+const MEASURED_STEPS = 600;
+/** Steps to prefill a prompt. */
 const PROMPT_STEPS = 8;
-const ANSWER = 90;
+const ANSWER_TOKENS = 90;
 
 /** Runs answers of equal length with evenly spaced starts, so that one ends every few steps, with various budgets. */
 export function routerTime(table: CostTable, shape: DepthShape, live = 64): RouterTime {
@@ -39,13 +39,13 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
   let now = 0;
   const arrive = (): Sequence => {
     const number = count++;
-    const totalMs = (ANSWER + PROMPT_STEPS) * deepStepMs * (0.5 + (number % 5) / 2);
+    const totalMs = (ANSWER_TOKENS + PROMPT_STEPS) * deepStepMs * (0.5 + (number % 5) / 2);
     const sequence = new Sequence(
       {
         type: 'generate',
         id: `r${number}`,
         arrivedAt: now,
-        maxTokens: ANSWER,
+        maxTokens: ANSWER_TOKENS,
         minTokens: 0,
         stopTokens: [2],
         prompt: Array.from({ length: 100 + ((number * 37) % 300) }, (_, i) => i),
@@ -74,10 +74,10 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
   let planned = 0;
   let admitted = 0;
   let arrivals = 0;
-  for (let step = 0; step < WARM_UP + STEPS; step++) {
-    const isMeasured = step >= WARM_UP;
+  for (let step = 0; step < WARM_UP_STEPS + MEASURED_STEPS; step++) {
+    const isMeasured = step >= WARM_UP_STEPS;
     // Starts are evenly spread over the steps of an answer.
-    while (sequences.length < Math.min(live, 1 + (step * live) / (PROMPT_STEPS + ANSWER))) {
+    while (sequences.length < Math.min(live, 1 + (step * live) / (PROMPT_STEPS + ANSWER_TOKENS))) {
       const sequence = arrive();
       const { value, ms } = timed(() => router.admit([sequence], { slots: live, live: sequences, waiting: [], now }));
       if (isMeasured) admitted += ms;
@@ -102,14 +102,14 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     sequences.forEach((sequence) => {
       advance(sequence, unitsOf(shape, sequence.exit), now);
     });
-    const left = sequences.filter(({ generated }) => generated < ANSWER);
+    const left = sequences.filter(({ generated }) => generated < ANSWER_TOKENS);
     sequences.splice(0, sequences.length, ...left);
   }
   return {
     live,
-    stepMs: planned / STEPS,
+    stepMs: planned / MEASURED_STEPS,
     admitMs: admitted / Math.max(1, arrivals),
-    arrivals: arrivals / STEPS,
+    arrivals: arrivals / MEASURED_STEPS,
     shallowStepMs: stepMs(0),
     deepStepMs,
   };

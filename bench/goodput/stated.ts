@@ -7,7 +7,7 @@ import { complete, exactly } from './client.js';
 import type { Job } from './load.js';
 
 /** Longest sequence of a job in tokens. */
-const LONGEST = 1000;
+const LONGEST_TOKENS = 1000;
 
 /** Random token ids: no two requests share a prefix that could be reused. */
 function promptOf(length: number, random: () => number, vocabulary: number): number[] {
@@ -21,7 +21,7 @@ export function statedJobs(
   { vocab, context }: Architecture,
   { limit, scale, seed }: { readonly limit: number; readonly scale: number; readonly seed: number },
 ): Job[] {
-  const scaled = { speed: 1, length: scale, limit, maxLength: Math.min(LONGEST, context) };
+  const scaled = { speed: 1, length: scale, limit, maxLength: Math.min(LONGEST_TOKENS, context) };
   const random = seeded(seed + 1);
   return requestsOf(trace, classes, scaled, seeded(seed), 1, 'stated').map(
     ({ id, budgetClass, budget, promptLength, maxTokens }) => ({

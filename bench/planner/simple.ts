@@ -21,9 +21,9 @@ import { advanceWork, hasBudget, isWithin } from '../../src/router/index.js';
 import type { RouterFacade } from '../../src/simulate/engine.js';
 import type { Machine } from './machine.js';
 
-const CHUNK = 128;
+const CHUNK_POSITIONS = 128;
 /** Share of answers that a plan covers: it reserves this quantile of the answer's length. */
-const COVERED = 0.9;
+const COVERED_SHARE = 0.9;
 
 export class SimpleRouter implements RouterFacade {
   #costs: CostModel;
@@ -46,7 +46,7 @@ export class SimpleRouter implements RouterFacade {
         .reduce((sum, other) => sum + this.#prefillMs(other, min), 0);
       const waits = Math.max(0, present - state.slots) / state.slots;
       const takesMs = (exit: number): number =>
-        (queueMs + this.#leftMs(request, exit, Math.min(present, state.slots), COVERED)) * (1 + waits);
+        (queueMs + this.#leftMs(request, exit, Math.min(present, state.slots), COVERED_SHARE)) * (1 + waits);
       const leftMs = this.#deadline(request) - state.now;
       const isHeld = takesMs(min) * (1 + marginAt(this.#margin, state.now)) <= leftMs;
       if (!isHeld && request.budget?.onMiss === 'reject') return { kind: 'reject', leastFeasibleMs: null };
@@ -81,12 +81,12 @@ export class SimpleRouter implements RouterFacade {
       const { min, max } = this.#bounds(each);
       let exit = max;
       const leftMs = this.#deadline(each) - now;
-      while (exit > min && this.#leftMs(each, exit, state.live.length, COVERED) * 1.1 > leftMs) exit -= 1;
+      while (exit > min && this.#leftMs(each, exit, state.live.length, COVERED_SHARE) * 1.1 > leftMs) exit -= 1;
       return { id: each.id, exit: this.#costs.shape.exits[exit]?.layer ?? each.exit };
     });
     const open = state.live.filter((each) => each.generated > 0 && this.#isOpen(each, state));
     const slack = Math.min(
-      ...open.map((each) => this.#deadline(each) - now - this.#leftMs(each, 0, state.live.length, COVERED)),
+      ...open.map((each) => this.#deadline(each) - now - this.#leftMs(each, 0, state.live.length, COVERED_SHARE)),
     );
     const paused = state.live
       .filter((each) => each.generated > 0 && !this.#isOpen(each, state))
@@ -111,9 +111,10 @@ export class SimpleRouter implements RouterFacade {
         this.#isOpen(each, state) &&
         this.#deadline(each) < due &&
         this.#deadline(each) - now <
-          this.#leftMs(each, 0, state.live.length, COVERED) + promptMs(this.#costs, 0, CHUNK, CHUNK),
+          this.#leftMs(each, 0, state.live.length, COVERED_SHARE) +
+            promptMs(this.#costs, 0, CHUNK_POSITIONS, CHUNK_POSITIONS),
     );
-    return isBlocked && now - first.arrivedAt < 1000 ? null : { id: first.id, positions: CHUNK };
+    return isBlocked && now - first.arrivedAt < 1000 ? null : { id: first.id, positions: CHUNK_POSITIONS };
   }
 
   isOverdue({ budget, arrivedAt }: RequestView, now: number, work: Work): boolean {
@@ -162,7 +163,10 @@ export class SimpleRouter implements RouterFacade {
 
   #prefillMs({ frontier, promptLength, generated }: RequestView, exit: number): number {
     const upTo = promptLength + generated - 1;
-    return predictMs(this.#costs, { decode: null, prefill: advanceWork(frontier, exit, upTo, this.#costs, CHUNK) });
+    return predictMs(this.#costs, {
+      decode: null,
+      prefill: advanceWork(frontier, exit, upTo, this.#costs, CHUNK_POSITIONS),
+    });
   }
 
   #leftMs(request: RequestView, exit: number, rows: number, share: number): number {

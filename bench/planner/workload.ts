@@ -75,7 +75,7 @@ export function parseAnswers(text: string, layers: readonly number[]): Answer[] 
   );
 }
 
-const LONGEST = 1024;
+const LONGEST_TOKENS = 1024;
 const SHORT_TOKENS = 120;
 
 /** Budgets of 2, 4 and 10 times the cost model's time for full depth alone. */
@@ -127,7 +127,7 @@ function drawn(
     const tokens = lengths.at(-1) ?? 1;
     const wanted =
       workload === 'prompts' ? 50 + Math.floor(random() * 463) : Math.max(1, Math.round(entry.promptTokens * scale));
-    const promptLength = Math.min(LONGEST - 24, wanted);
+    const promptLength = Math.min(LONGEST_TOKENS - 24, wanted);
     const most = limits === 'loose' ? tokens * 2 ** (1 + Math.floor(random() * 3)) : UNSTATED_TOKENS;
     const budgetClass = classes[Math.floor(random() * classes.length)];
     const hasBudget = random() >= noBudget && budgetClass !== undefined;

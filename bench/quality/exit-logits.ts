@@ -4,7 +4,7 @@ import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { KernelName } from '../../src/model/manifest.js';
 
 /** Rows per run of the head, whose logits share one buffer. */
-const ROWS = 32;
+const BATCH_ROWS = 32;
 
 /** An exit's prediction at one position. */
 export interface Prediction {
@@ -32,7 +32,7 @@ export async function openExecutor(
       device: 'cpu',
       threads,
       kvMemoryBytes: 2 ** 30,
-      maxRunning: ROWS,
+      maxRunning: BATCH_ROWS,
       maxQueue: 0,
       prefillChunk: tokens,
       kernels,
@@ -59,8 +59,8 @@ export function visitExits(
   for (const exit of exits) {
     const { output } = executor.advance(slot, exit, tokens.length);
     if (output === null) throw new Error(`exit ${exit} has no states of its own`);
-    for (let first = 0; first < tokens.length - 1; first += ROWS) {
-      const rows = Math.min(ROWS, tokens.length - 1 - first);
+    for (let first = 0; first < tokens.length - 1; first += BATCH_ROWS) {
+      const rows = Math.min(BATCH_ROWS, tokens.length - 1 - first);
       for (let row = 0; row < rows; row++) head.targets[row] = BigInt(tokens[first + row + 1] ?? 0);
       head.inverseTemperatures.fill(1, 0, rows);
       head.logitsOf(output.address + BigInt(first * model.hiddenBytes), rows, executor.exit(exit).norm);

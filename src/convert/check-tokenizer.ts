@@ -11,7 +11,7 @@ import type { SourceTokenizer } from './source.js';
 type Json = TokenizerJson & { readonly post_processor?: unknown };
 
 /** Most tokens that a message lists. */
-const NAMED = 5;
+const MAX_NAMED = 5;
 
 /**
  * @param rows rows of the embedding
@@ -66,6 +66,6 @@ function checkIds(json: Json, { chatTemplate, bosToken, eosTokens }: SourceToken
 }
 
 function named(tokens: readonly (readonly [number, string])[]): string {
-  const some = tokens.slice(0, NAMED).map(([id, text]) => `${JSON.stringify(text)} (${id})`);
-  return `${some.join(', ')}${tokens.length > NAMED ? ` and ${tokens.length - NAMED} more` : ''}`;
+  const some = tokens.slice(0, MAX_NAMED).map(([id, text]) => `${JSON.stringify(text)} (${id})`);
+  return `${some.join(', ')}${tokens.length > MAX_NAMED ? ` and ${tokens.length - MAX_NAMED} more` : ''}`;
 }

@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { ConvertError } from './errors.js';
 
 /** One readSync may return at most 2 GiB. */
-const MAX_READ = 1 << 30;
+const MAX_READ_BYTES = 1 << 30;
 
 export class SourceFile {
   readonly size: number;
@@ -35,7 +35,7 @@ export class SourceFile {
       );
     const out = new Uint8Array(length);
     for (let done = 0; done < length;) {
-      const got = readSync(this.#fd, out, done, Math.min(MAX_READ, length - done), offset + done);
+      const got = readSync(this.#fd, out, done, Math.min(MAX_READ_BYTES, length - done), offset + done);
       if (got === 0)
         throw new ConvertError('truncated_file', `${this.path} is truncated at byte ${offset + done} (${what})`);
       done += got;

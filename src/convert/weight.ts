@@ -5,7 +5,7 @@
 import type { SourceTensor } from './source.js';
 
 /** Floats per piece of a streamed tensor: 32 MB. */
-const PIECE = 1 << 23;
+const PIECE_FLOATS = 1 << 23;
 
 export interface LinearWeight {
   /** Prefix of its initializers, unique in the model, e.g. `layers.3.qkv`. */
@@ -67,7 +67,7 @@ export function linearWeight(name: string, parts: SourceTensor[]): LinearWeight 
       let at = 0;
       for (const part of parts) {
         const rows = part.shape[0] ?? 0;
-        const step = Math.max(1, Math.floor(PIECE / k));
+        const step = Math.max(1, Math.floor(PIECE_FLOATS / k));
         for (let start = 0; start < rows; start += step) {
           const count = Math.min(step, rows - start);
           yield { start: at + start, count, data: part.rows(start, count) };

@@ -8,7 +8,7 @@
 import { readFileSync } from 'node:fs';
 import { collapse } from './libc.js';
 
-const HUGE = 2 ** 21;
+const HUGE_PAGE_BYTES = 2 ** 21;
 
 /** Collapses every whole huge page of private anonymous memory. @returns bytes in huge pages */
 export function useHugePages(): number {
@@ -20,7 +20,8 @@ export function useHugePages(): number {
   }
   let bytes = 0;
   for (const { start, end } of anonymous(maps))
-    for (let at = roundUp(start); at + BigInt(HUGE) <= end; at += BigInt(HUGE)) if (collapse(at, HUGE)) bytes += HUGE;
+    for (let at = roundUp(start); at + BigInt(HUGE_PAGE_BYTES) <= end; at += BigInt(HUGE_PAGE_BYTES))
+      if (collapse(at, HUGE_PAGE_BYTES)) bytes += HUGE_PAGE_BYTES;
   return bytes;
 }
 
@@ -32,6 +33,6 @@ export function anonymous(maps: string): { start: bigint; end: bigint }[] {
 }
 
 function roundUp(address: bigint): bigint {
-  const huge = BigInt(HUGE);
+  const huge = BigInt(HUGE_PAGE_BYTES);
   return ((address + huge - 1n) / huge) * huge;
 }

@@ -1,6 +1,6 @@
 /**
- * `sortie simulate`: replays a trace against measured costs, to size a deployment. By default the router learns only
- * the prompt length and the budget, as from a client; `--limits stated` also gives it exact answer lengths.
+ * `sortie simulate`: replays a trace against measured costs, to size a deployment. By default the router gets
+ * only the information of a client: prompt length and budget. `--limits stated` adds the exact length of each answer.
  */
 import { open, readFile, stat, writeFile } from 'node:fs/promises';
 import { type CostModel, costModel, predictMs } from '../cost/model.js';

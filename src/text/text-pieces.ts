@@ -5,13 +5,13 @@
 import type { PreTokenizerJson, TokenizerJson } from './token-bytes.js';
 
 /** UTF-16 units per piece: about 5 ms of encoding, short for the other streams of the event loop. */
-const PIECE = 2048;
+const PIECE_UNITS = 2048;
 
 /**
  * Longest piece for the event loop, in UTF-16 units: at this length a piece takes 16 to 46 ms of a core. Longest pieces
  * of ordinary texts, minified libraries included, have 1,700 units, or 3,700 if punctuation is not a boundary.
  */
-export const LONG_PIECE = 4 * PIECE;
+export const LONG_PIECE_UNITS = 4 * PIECE_UNITS;
 
 /** Boundaries before a single space and a word: a pre-token holds a space only at its beginning. */
 const SPACES = /(?<=\S)(?= \S)/gu;
@@ -44,13 +44,13 @@ function isGpt2({ type, use_regex: regex }: PreTokenizerJson): boolean {
 }
 
 /**
- * Yields pieces that together are the text. A piece is longer than PIECE only if it has no boundary.
+ * Yields pieces that together are the text. A piece is longer than PIECE_UNITS only if it has no boundary.
  * @param boundary result of `boundaryOf`
  */
 export function* textPieces(text: string, boundary: RegExp): Generator<string> {
   let start = 0;
-  while (text.length - start > PIECE) {
-    boundary.lastIndex = start + PIECE;
+  while (text.length - start > PIECE_UNITS) {
+    boundary.lastIndex = start + PIECE_UNITS;
     const end = boundary.exec(text)?.index ?? text.length;
     yield text.slice(start, end);
     start = end;

@@ -2,7 +2,7 @@
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import { Detokenizer } from './detokenizer.js';
 import { hubTokenizer, type Encode } from './hub-tokenizer.js';
-import { boundaryOf, LONG_PIECE, textPieces } from './text-pieces.js';
+import { boundaryOf, LONG_PIECE_UNITS, textPieces } from './text-pieces.js';
 import { tokenBytes, type TokenBytes, type TokenizerJson } from './token-bytes.js';
 
 /** Like `TextTokenizer.encode`, but outside the event loop. */
@@ -59,7 +59,7 @@ export class TextTokenizer {
     const ownSpecial = boundary === null && addSpecial;
     for (const piece of boundary === null ? [text] : textPieces(text, boundary)) {
       if (ids.length > 0) await yieldToEventLoop();
-      const isLong = piece.length > LONG_PIECE;
+      const isLong = piece.length > LONG_PIECE_UNITS;
       for (const id of isLong ? await encodeInWorker(piece, ownSpecial) : this.encode(piece, ownSpecial)) ids.push(id);
       if (ids.length > most) return null;
     }

@@ -1,4 +1,4 @@
-/** Options that no conversion takes: each gives one clear error and leaves nothing behind. */
+/** Invalid options of a conversion: each gives one clear error and leaves no output. */
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
@@ -11,10 +11,10 @@ import { LAYER_SHAPES, random, safetensors, SHAPE, weight, type Weight } from '.
 import { folder, refuses, type Case } from './refused.js';
 import { run, OPTIONS } from './conversion.js';
 
-void t.test('options and exits', (t) =>
+void t.test('invalid options and exits are rejected', (t) =>
   refuses(t, [
-    ['exits that fall', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
-    ['exits that stop short', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
+    ['exits in descending order', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
+    ['exits without the last layer', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
     ['fp16 beside another kernel', 'bad_option', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
     ['9 bits in a byte', 'bad_option', /--head-bits must be .*, got 9/, folder, { headBits: 9 }],
     ['4 bits in a byte', 'bad_option', /--weight-bits must be .*, got 4/, folder, { weightBits: 4 }],
@@ -38,7 +38,7 @@ void t.test('options and exits', (t) =>
     ['--weight-bits of int4', 'bad_option', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
     ['--block of w8a8', 'bad_option', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
     [
-      'a rule against loops for full depth alone',
+      'a rule against loops with full depth alone',
       'bad_option',
       /--dry is for exits below full depth, got --dry 8,2,3 with --exits 3/,
       folder,
@@ -47,7 +47,7 @@ void t.test('options and exits', (t) =>
   ]),
 );
 
-void t.test('an output folder that exists', async (t) => {
+void t.test('an existing output folder is replaced only with --force', async (t) => {
   const dir = t.testdir();
   const source = folder(dir);
   await run(dir, source);
@@ -56,7 +56,7 @@ void t.test('an output folder that exists', async (t) => {
   t.ok(loadManifest(path.join(dir, 'out')));
 });
 
-void t.test('--force replaces neither what is converted nor what is no model folder', async (t) => {
+void t.test('--force replaces neither an input nor a folder that is not a model folder', async (t) => {
   const dir = t.testdir({
     notes: { 'notes.txt': 'of years' },
     foreign: { 'manifest.json': '{"format": "another"}' },
@@ -98,21 +98,25 @@ void t.test('--force replaces neither what is converted nor what is no model fol
   t.strictSame(
     readdirSync(dir).filter((name) => /partial|old/.test(name)),
     [`out.partial-${process.pid}`],
-    'nothing else is left',
+    'no other folder is left',
   );
 });
 
 const shared = '/dev/shm';
 const isMounted = existsSync(shared) && statSync(shared).dev !== statSync(path.dirname(shared)).dev;
-void t.test('an output folder that is a mount point', { skip: !isMounted && 'nothing is mounted' }, async (t) => {
-  const dir = t.testdir();
-  await t.rejects(run(dir, folder(dir), { out: shared, force: true }), {
-    code: 'bad_option',
-    message: `--out must be a folder that can be renamed, got the mount point ${shared}`,
-  });
-});
+void t.test(
+  'an output folder that is a mount point is rejected',
+  { skip: !isMounted && 'nothing is mounted' },
+  async (t) => {
+    const dir = t.testdir();
+    await t.rejects(run(dir, folder(dir), { out: shared, force: true }), {
+      code: 'bad_option',
+      message: `--out must be a folder that can be renamed, got the mount point ${shared}`,
+    });
+  },
+);
 
-void t.test('a folder whose name no request can say is no name', async (t) => {
+void t.test('a folder with a name that is not a valid model name is rejected', async (t) => {
   const dir = t.testdir();
   const message = /^--name must be a name of letters, .*, got none, and the folder's name mine:15 does not match$/;
   await t.rejects(convert({ ...OPTIONS, source: folder(dir), out: path.join(dir, 'mine:15') }), {
@@ -121,7 +125,7 @@ void t.test('a folder whose name no request can say is no name', async (t) => {
   });
 });
 
-void t.test('quality of a layer that is no exit', async (t) => {
+void t.test('the quality file must name exits, and valid fields', async (t) => {
   const dir = t.testdir({
     'good.json': '{"1": {"kl": 0.5, "agreement": 0.75}}',
     'bad.json': '{"2": {}}',
@@ -141,7 +145,7 @@ void t.test('quality of a layer that is no exit', async (t) => {
   );
 });
 
-void t.test('a rule against loops is for the exits below full depth', async (t) => {
+void t.test('a rule against loops applies to the exits below full depth', async (t) => {
   const dir = t.testdir();
   const source = folder(dir);
   for (const dry of [
@@ -159,7 +163,7 @@ void t.test('a rule against loops is for the exits below full depth', async (t) 
   t.match(describe(dir, await inspect(path.join(dir, 'out'))), /exit +1 .*, dry 8,2,3\n/);
 });
 
-void t.test('an exit that runs no more layers than the one before', async (t) => {
+void t.test('an exit with as many layers as the exit before it is rejected', async (t) => {
   const dir = t.testdir();
   const next = random(3);
   const exitBlocks = path.join(dir, 'blocks.safetensors');
@@ -174,7 +178,7 @@ void t.test('an exit that runs no more layers than the one before', async (t) =>
   });
 });
 
-void t.test('exit blocks of another model', async (t) => {
+void t.test('exit blocks of another model are rejected', async (t) => {
   const dir = t.testdir();
   const exitBlocks = path.join(dir, 'blocks.safetensors');
   writeFileSync(exitBlocks, safetensors([['exits.2.norm.weight', weight(random(1), [SHAPE.hidden])]]));

@@ -1,4 +1,4 @@
-/** Sources that no conversion takes: each gives one clear error and leaves nothing behind. */
+/** Invalid sources of a conversion: each gives one clear error and leaves no output. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
@@ -14,7 +14,7 @@ const LLAMA3 = {
   ...{ high_freq_factor: 4, original_max_position_embeddings: 16 },
 };
 
-/** The beginning of a GGUF file. @param rest integers after it, each with its bytes */
+/** The start of a GGUF file. @param rest integers after it, each with its number of bytes */
 function damagedGguf(
   tensors: number,
   keys: number,
@@ -35,7 +35,7 @@ function damagedGguf(
   );
 }
 
-/** A key whose value is an array of one array, and so on. */
+/** A key with an array of one array, and so on. */
 function nestedGguf(depth: number): Buffer {
   const arrays = Array.from(
     { length: depth },
@@ -48,7 +48,7 @@ function nestedGguf(depth: number): Buffer {
   return damagedGguf(0, 1, [[1, 8], [0x6b, 1], [9, 4], ...arrays, [0, 4], [0, 8]]);
 }
 
-/** A tensor named t that claims the most dimensions, with some of them in the file. */
+/** A tensor named t that claims the most dimensions, and only some of them are in the file. */
 function manyDimensions(): Buffer {
   const head = damagedGguf(1, 0, [
     [1, 8],
@@ -58,23 +58,23 @@ function manyDimensions(): Buffer {
   return Buffer.concat([head, Buffer.alloc(8 * 1000)]);
 }
 
-void t.test('files that are damaged or of no known form', (t) =>
+void t.test('damaged files and unknown formats are rejected', (t) =>
   refuses(t, [
-    ['no such source', 'bad_source', /does not exist/, (dir) => path.join(dir, 'nothing')],
+    ['a missing source', 'bad_source', /does not exist/, (dir) => path.join(dir, 'nothing')],
     [
-      'a GGUF cut off in the weights',
+      'a GGUF truncated in the weights',
       'truncated_file',
       /is truncated/,
       (dir) => write(dir, 'x.gguf', bytes().subarray(0, -5000)),
     ],
     [
-      'a GGUF cut off in the header',
+      'a GGUF truncated in the header',
       'truncated_file',
       /is truncated/,
       (dir) => write(dir, 'x.gguf', bytes().subarray(0, 3000)),
     ],
     [
-      'a part of a GGUF in several files',
+      'a part of a split GGUF',
       'bad_source',
       /must be a whole model, got part 2 of 3; llama-gguf-split --merge joins them/,
       (dir) => file(dir, { 'split.no': 1, 'split.count': 3 }),
@@ -110,7 +110,12 @@ void t.test('files that are damaged or of no known form', (t) =>
       folder,
       { exitBlocks: packageRoot },
     ],
-    ['no GGUF', 'bad_source', /is not a GGUF file/, (dir) => write(dir, 'x.gguf', 'something else entirely')],
+    [
+      'a file in another format',
+      'bad_source',
+      /is not a GGUF file/,
+      (dir) => write(dir, 'x.gguf', 'something else entirely'),
+    ],
     [
       'a GGML type without a decoder',
       'unknown_dtype',
@@ -118,7 +123,7 @@ void t.test('files that are damaged or of no known form', (t) =>
       (dir) => write(dir, 'x.gguf', gguf(tinyWeights(1), ggufMetadata(), false, { 'output_norm.weight': 10 })),
     ],
     [
-      'a cut off safetensors',
+      'a truncated safetensors file',
       'truncated_file',
       /is truncated/,
       (dir) => {
@@ -140,7 +145,7 @@ void t.test('files that are damaged or of no known form', (t) =>
       },
     ],
     [
-      'a tokenizer.json that is no JSON',
+      'a tokenizer.json that is not JSON',
       'bad_source',
       /cannot read .*tokenizer\.json: /,
       (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": ')),
@@ -152,13 +157,13 @@ void t.test('files that are damaged or of no known form', (t) =>
       (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": {}}')),
     ],
     [
-      'a rope scaling that is only named',
+      'a rope scaling that is a text',
       'bad_source',
       /rope scaling must be an object or null, got "linear"/,
       (dir) => folder(dir, undefined, { rope_scaling: 'linear' }),
     ],
     [
-      'token types that are no list',
+      'token types that are not a list',
       'bad_source',
       /tokenizer\.ggml\.token_type must be a list, got 5/,
       (dir) => file(dir, { 'tokenizer.ggml.token_type': 5 }),
@@ -170,13 +175,13 @@ void t.test('files that are damaged or of no known form', (t) =>
       (dir) => write(dir, 'x.gguf', nestedGguf(50_000)),
     ],
     [
-      'a tensor of more dimensions than there are',
+      'a tensor with too many dimensions',
       'bad_source',
       /tensor t must have at most 4 dimensions, got 4294967295/,
       (dir) => write(dir, 'x.gguf', manyDimensions()),
     ],
     [
-      'a token id that no table reaches',
+      'a token id beyond every table',
       'bad_source',
       /\/added_tokens\/0\/id must be <= 16777216/,
       (dir) => {
@@ -189,7 +194,7 @@ void t.test('files that are damaged or of no known form', (t) =>
   ]),
 );
 
-void t.test('architectures', (t) =>
+void t.test('unsupported architectures are rejected', (t) =>
   refuses(t, [
     [
       'another architecture in a folder',
@@ -222,7 +227,7 @@ void t.test('architectures', (t) =>
       (dir) => folder(dir, undefined, { rope_scaling: { ...LLAMA3, factor: 0 } }),
     ],
     [
-      'a context that no table holds',
+      'a context beyond every table',
       'unsupported_architecture',
       /context must be at most 16777216, got 1000000000000/,
       (dir) => folder(dir, undefined, { max_position_embeddings: 1e12 }),
@@ -236,7 +241,7 @@ void t.test('architectures', (t) =>
   ]),
 );
 
-void t.test('tensors that are missing, misshapen or not finite', (t) =>
+void t.test('missing, misshapen and infinite tensors are rejected', (t) =>
   refuses(t, [
     [
       'a missing tensor in a folder',
@@ -289,7 +294,7 @@ void t.test('tensors that are missing, misshapen or not finite', (t) =>
         ),
     ],
     [
-      'more layers than can be counted',
+      'an impossible number of layers',
       'missing_tensor',
       /no tensor for model\.layers\.3\.input_layernorm\.weight/,
       (dir) => file(dir, { 'llama.block_count': 2 ** 52 }),
@@ -298,7 +303,7 @@ void t.test('tensors that are missing, misshapen or not finite', (t) =>
   ]),
 );
 
-void t.test('features that the converter does not know', (t) =>
+void t.test('unsupported features are rejected', (t) =>
   refuses(t, [
     [
       'rope scaling of another kind',
@@ -307,13 +312,13 @@ void t.test('features that the converter does not know', (t) =>
       (dir) => folder(dir, undefined, { rope_scaling: { rope_type: 'yarn', factor: 2 } }),
     ],
     [
-      'linear rope scaling by its older name and without a type, which is linear',
+      'linear rope scaling by its older name, without a type',
       'unsupported_feature',
       /llama\.rope\.scale_linear must be 0 or 1, got 4/,
       (dir) => file(dir, { 'llama.rope.scale_linear': 4 }),
     ],
     [
-      'a rope scaling factor without a type, which is linear',
+      'a rope scaling factor without a type, which means linear scaling',
       'unsupported_feature',
       /llama\.rope\.scaling\.factor must be 0 or 1, got 2/,
       (dir) => file(dir, { 'llama.rope.scaling.factor': 2 }),
@@ -339,7 +344,7 @@ void t.test('features that the converter does not know', (t) =>
         ),
     ],
     [
-      'biases that the config denies',
+      'biases against the config',
       'unsupported_feature',
       /got model\.layers\.0\.self_attn\.q_proj\.bias/,
       (dir) =>
@@ -371,7 +376,7 @@ void t.test('features that the converter does not know', (t) =>
       (dir) => path.dirname(write(folder(dir), 'tokenizer.json', '{"model": {"type": "WordPiece", "vocab": {}}}')),
     ],
     [
-      'Unigram with bytes, which the library does not know',
+      'Unigram with byte fallback, which the library does not support',
       'unsupported_feature',
       /byte_fallback must be false for Unigram, got true/,
       (dir) => {
@@ -380,7 +385,7 @@ void t.test('features that the converter does not know', (t) =>
       },
     ],
     [
-      'a GGUF from before pre-tokenizers were named',
+      'a GGUF without the name of its pre-tokenizer',
       'unsupported_feature',
       /smollm, gpt-2, llama-bpe, got nothing/,
       (dir) => {

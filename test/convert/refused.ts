@@ -1,4 +1,4 @@
-/** Sources of conversions that are refused. */
+/** Cases of conversions that are rejected. */
 import { readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { Test } from 'tap';
@@ -14,7 +14,7 @@ export type Case = [
   options?: Partial<ConvertOptions>,
 ];
 
-/** Converts the source of each case: it gives one clear error and leaves nothing behind. */
+/** Converts the source of each case: each gives one clear error and leaves no output. */
 export async function refuses(t: Test, cases: readonly Case[]): Promise<void> {
   for (const [name, code, message, source, options] of cases) {
     await t.test(name, async (t) => {
@@ -27,19 +27,19 @@ export async function refuses(t: Test, cases: readonly Case[]): Promise<void> {
   }
 }
 
-/** Weights with a change. */
+/** Weights with one change. */
 export function edit(change: (weights: Weights) => void): Weights {
   const weights = tinyWeights(1);
   change(weights);
   return weights;
 }
 
-/** A folder as Hugging Face's. */
+/** A Hugging Face folder of the tiny model. */
 export function folder(dir: string, weights = tinyWeights(1), config = {}): string {
   return writeFolder(path.join(dir, 'hf'), weights, { config });
 }
 
-/** A GGUF file with other metadata. */
+/** A GGUF file of the tiny model with additional metadata. */
 export function file(dir: string, metadata: object = {}): string {
   return writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...metadata });
 }

@@ -71,7 +71,7 @@ void t.test('a client that disconnects cancels only its own text', async (t) => 
   const ended = (name: string) => () => order.push(name);
   const results = [
     t.rejects(thread.encode(endless, false, running.signal), { message: 'left' }).then(ended('running')),
-    t.rejects(thread.encode(endless, false, waiting.signal), { message: 'left, too' }).then(ended('waiting')),
+    t.rejects(thread.encode(endless, false, waiting.signal), { message: 'left as well' }).then(ended('waiting')),
     thread.encode('Hello', false).then((ids) => {
       t.same([...ids], tokenizer.encode('Hello', false));
       order.push('other');

@@ -24,11 +24,11 @@ export interface Gguf {
 }
 
 const MAGIC = 0x46554747; // "GGUF"
-const DEFAULT_ALIGNMENT = 32;
+const DEFAULT_ALIGNMENT_BYTES = 32;
 /** GGML_MAX_DIMS of llama.cpp. */
 const MAX_RANK = 4;
 /** The reader takes the file in windows of this size: headers of large vocabularies are a few MB. */
-const WINDOW = 16 << 20;
+const WINDOW_BYTES = 16 << 20;
 
 /** Reads the header forwards, one window at a time. */
 class Cursor {
@@ -44,7 +44,7 @@ class Cursor {
 
   take(length: number): { view: DataView; at: number } {
     if (this.position < this.#start || this.position + length > this.#start + this.#window.length) {
-      const size = Math.max(length, Math.min(WINDOW, this.#file.size - this.position));
+      const size = Math.max(length, Math.min(WINDOW_BYTES, this.#file.size - this.position));
       this.#window = this.#file.read(this.position, size, 'the GGUF header');
       this.#view = new DataView(this.#window.buffer);
       this.#start = this.position;
@@ -175,7 +175,7 @@ function checkWhole(path: string, metadata: Gguf['metadata']): void {
 }
 
 function alignmentOf(path: string, metadata: Gguf['metadata']): number {
-  const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT;
+  const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT_BYTES;
   if (typeof alignment === 'number' && Number.isSafeInteger(alignment) && alignment > 0) return alignment;
   throw new ConvertError(
     'bad_source',

@@ -11,7 +11,7 @@ import { HALF_TO_FLOAT } from '../half.js';
 import type { SourceTensor } from '../source.js';
 
 /** The format's own limit of the JSON header, in bytes. */
-const MAX_HEADER = 100_000_000;
+const MAX_HEADER_BYTES = 100_000_000;
 
 const DECODERS: Record<string, { bytes: number; decode(src: Uint8Array, out: Float32Array): void }> = {
   F32: {
@@ -50,7 +50,7 @@ export function openSafetensors(path: string): Safetensors {
   const fail = (why: string) => new ConvertError('bad_source', `${path} is not a safetensors file: ${why}`);
   try {
     const length = Number(new DataView(file.read(0, 8, 'the header').buffer).getBigUint64(0, true));
-    if (length > MAX_HEADER) throw fail(`its header has ${length} bytes`);
+    if (length > MAX_HEADER_BYTES) throw fail(`its header has ${length} bytes`);
     const entries = parseHeader(new TextDecoder().decode(file.read(8, length, 'the header')), fail);
     const base = 8 + length;
     for (const [name, { dtype, shape, data_offsets }] of entries) {

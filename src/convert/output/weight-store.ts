@@ -8,9 +8,9 @@ import type { ExternalTensor } from '../../model/onnx-weights.js';
 import { yieldToEventLoop } from '../yield.js';
 
 /** Bytes per file: git hosts warn above 50 MB. A single tensor larger than this gets a file of its own. */
-const FILE_LIMIT = 48_000_000;
+const FILE_LIMIT_BYTES = 48_000_000;
 /** One cache line in bytes, which suits the aligned loads of every kernel. */
-const ALIGNMENT = 64;
+const ALIGNMENT_BYTES = 64;
 
 export class WeightStore {
   /** File names on disk. */
@@ -46,8 +46,8 @@ export class WeightStore {
   async add(name: string, dtype: DataType, dims: number[], pieces: Iterable<ArrayBufferView>): Promise<ExternalTensor> {
     await yieldToEventLoop(this.#signal);
     const length = dims.reduce((a, b) => a * b, DATA_SIZE[dtype]);
-    let offset = Math.ceil(this.#position / ALIGNMENT) * ALIGNMENT;
-    if (this.#fd !== null && offset + length > FILE_LIMIT) await this.#finishFile();
+    let offset = Math.ceil(this.#position / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
+    if (this.#fd !== null && offset + length > FILE_LIMIT_BYTES) await this.#finishFile();
     if (this.#fd === null) offset = 0;
     const fd = this.#fd ?? this.#startFile();
     let at = offset;

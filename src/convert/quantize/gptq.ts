@@ -8,7 +8,7 @@ import { emptyInt4, int4Level, int4Unit, packInt4, searchCode, type Int4Quantize
 /** Share of the diagonal's mean that is added to the diagonal; it bounds the inverse of inputs that hardly vary. */
 const DAMPING = 0.01;
 /** Rows per pass: each row of the factor is read from memory once for all of them. */
-const TILE = 8;
+const TILE_ROWS = 8;
 
 /**
  * The upper factor U of the damped inverse, inverse(H) = U^T U, from the second moments H = X^T X [K, K]. V is upper
@@ -64,8 +64,8 @@ export function gptq(upper: Float32Array): Int4Quantizer {
     const work = Float32Array.from(data);
     // Cost of rounding column i after the later columns are corrected: error^2 / U[i][i]^2.
     const importance = Float32Array.from({ length: k }, (_, i) => (upper[i * k + i] ?? 1) ** -2);
-    for (let first = 0; first < rows; first += TILE) {
-      const last = Math.min(first + TILE, rows);
+    for (let first = 0; first < rows; first += TILE_ROWS) {
+      const last = Math.min(first + TILE_ROWS, rows);
       for (let r = first; r < last; r++) out.units[r] = int4Unit(data, r * k, (r + 1) * k);
       for (let b = 0; b < blocks; b++) {
         const from = b * block;

@@ -2,7 +2,7 @@
 import { largest, MAX_CODE, type CodedScales } from './scale.js';
 
 /** Rows per pass of a transposition: their bytes in one column are adjacent and fill a cache line. */
-const TILE = 64;
+const TILE_ROWS = 64;
 
 /** Levels on each side of zero that hold this many bits of information: 127 for 8. Fewer levels compress better. */
 export function levelsOf(bits: number): number {
@@ -42,8 +42,8 @@ export function quantizeRowsTransposed(
     scales[start + r] = scale;
     inverse[r] = scale === 0 ? 0 : 1 / scale;
   }
-  for (let first = 0; first < count; first += TILE) {
-    const last = Math.min(first + TILE, count);
+  for (let first = 0; first < count; first += TILE_ROWS) {
+    const last = Math.min(first + TILE_ROWS, count);
     for (let c = 0; c < k; c++) {
       const column = c * n + start;
       for (let r = first; r < last; r++) out[column + r] = Math.round((data[r * k + c] ?? 0) * (inverse[r] ?? 0));
