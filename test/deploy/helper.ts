@@ -51,9 +51,12 @@ export interface Sortie {
   readonly url: string;
 }
 
-/** A ready server on a free port of this machine. @param options further flags */
+/**
+ * A ready server on a free port of this machine. Its engine has one thread, since tests run beside each other.
+ * @param options more flags
+ */
 export async function serve(t: Test, model: string, options: readonly string[] = []): Promise<Sortie> {
-  const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', model, ...options];
+  const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--threads', '1', '--model', model, ...options];
   const server = start(t, process.execPath, [main, ...args]);
   const url = `http://127.0.0.1:${await portOf(server)}`;
   await until('ready', async () => (await fetch(`${url}/health/ready`)).ok);

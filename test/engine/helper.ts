@@ -26,7 +26,8 @@ export function engineOptions(overrides: Partial<EngineOptions> = {}): EngineOpt
   return {
     modelDir: MODEL,
     device: 'cpu',
-    threads: 2,
+    // Tests run beside each other: threads of the runtime spin, and two processes of two would stall each other.
+    threads: 1,
     kvMemoryBytes: 2 ** 30,
     maxRunning: 16,
     maxQueue: 1000,

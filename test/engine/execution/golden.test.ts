@@ -65,7 +65,7 @@ function check(t: Test, executor: Executor, { prompts }: Golden, kernel: KernelN
 }
 
 void t.test('embedded model: 5 prompts at 5 exits', async (t) => {
-  const executor = await makeExecutor(t, { modelDir: MODEL });
+  const executor = await makeExecutor(t, { modelDir: MODEL, threads: 2 });
   const reference = await golden('smollm2-135m-sorted');
   t.equal(reference.prompts.length, 5);
   t.equal(executor.units.exits.length, 5);

@@ -36,7 +36,7 @@ void t.test('200 requests at random depths, lengths and cancels: each ends once,
   const used = executor.table.used('live');
   const kinds = Array.from({ length: 12 }, (_, kind) => {
     const prompt = PROMPTS[kind % 2] ?? [];
-    return greedy(`kind-${kind}`, [...prompt, 300 + kind], exits[kind % exits.length] ?? deepest, 4 + (kind % 5) * 4);
+    return greedy(`kind-${kind}`, [...prompt, 300 + kind], exits[kind % exits.length] ?? deepest, 3 + (kind % 5) * 2);
   });
   const expected = kinds.map((request) => alone(request));
   const requests = Array.from({ length: 200 }, (_, index) => ({ kind: random(kinds.length), id: `r${index}` }));
@@ -166,13 +166,14 @@ void t.test('admission counts on a stored prefix only while it is stored', async
 
 void t.test('a long prompt delays a stream by at most one chunk per step', async (t) => {
   const core = makeCore(executor, { prefillChunk: 64 });
-  core.submit(greedy('stream', first, deepest, 60));
+  const [shallowest = deepest] = exits;
+  core.submit(greedy('stream', first, shallowest, 60));
   core.step();
   core.submit(
     greedy(
       'long',
       Array.from({ length: 900 }, (_, i) => 300 + (i % 350)),
-      deepest,
+      shallowest,
       2,
     ),
   );
