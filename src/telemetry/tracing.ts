@@ -1,7 +1,7 @@
 /**
- * OpenTelemetry traces as the rest of the server sees them; the SDK is loaded only where an exporter is configured.
+ * OpenTelemetry traces as the rest of the server sees them. The SDK is loaded only if an exporter is configured.
  *
- * Knows: when tracing is on. Must not know: the SDK (otel.ts), HTTP frameworks.
+ * Must not know: the SDK (otel.ts), HTTP frameworks.
  */
 import type { Engine } from '../engine/client/engine.js';
 import type { Logger } from './log.js';
@@ -12,31 +12,34 @@ export type Attributes = Readonly<Record<string, string | number | boolean | str
 /** One HTTP request: a span, with the spans of its sequences below it. */
 export interface RequestTrace {
   readonly traceId: string;
-  /** A sequence of this request, before the engine hears of it. */
+  /** Registers a sequence of this request before the engine gets it. */
   begin(id: string, index: number, facts: SequenceFacts): void;
-  /** Never text of prompts or answers. */
+  /** Adds attributes. They never hold text of prompts or answers. */
   describe(attributes: Attributes): void;
   /** @param status HTTP status of the answer */
   end(status: number): void;
 }
 
 export interface Tracing {
-  /** @param headers whose traceparent and tracestate are continued; @param arrivedAt on the monotonic clock */
+  /**
+   * @param headers their traceparent and tracestate are continued
+   * @param arrivedAt on the monotonic clock
+   */
   request(
     name: string,
     headers: Readonly<Record<string, string | string[] | undefined>>,
     arrivedAt: number,
     attributes: Attributes,
   ): RequestTrace;
-  /** @param engine whose events become spans from now on */
+  /** Turns the events of this engine into spans. */
   observe(engine: Engine): void;
-  /** Sends what is left. @returns false when a few seconds were not enough: the exporter may still be trying */
+  /** Sends the remaining spans. @returns false if a few seconds did not suffice: the exporter may still be trying */
   shutdown(): Promise<boolean>;
 }
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** By OpenTelemetry's own variables: an endpoint turns traces on. */
+/** OpenTelemetry's own variables decide: an endpoint turns traces on. */
 function isOn(env: Environment): boolean {
   const set = (name: string): boolean => (env[name] ?? '') !== '';
   return (
@@ -46,7 +49,7 @@ function isOn(env: Environment): boolean {
   );
 }
 
-/** @returns null where no exporter is configured: nothing is loaded then */
+/** @returns null without an exporter; the SDK is not loaded then */
 export async function startTracing(env: Environment, version: string, log: Logger): Promise<Tracing | null> {
   if (!isOn(env)) return null;
   const { otelTracing } = await import('./otel.js');
