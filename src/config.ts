@@ -1,8 +1,6 @@
 /**
  * Every option of the server in one table by group: flag, environment variable, default, unit, range, effect.
  * `npm run docs:configuration` writes docs/configuration.md from it.
- *
- * Knows: names, rules and defaults. Must not know: the code that uses an option.
  */
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';

@@ -32,7 +32,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerHealth(app, context);
   // An endpoint picker scrapes the port that it sends requests to.
   if (context.options.opsPort === null || context.options.mainMetrics) registerMetrics(app, context);
-  registerPlayground(app, context.options.opsPort === null);
+  registerPlayground(app, { hasOps: context.options.opsPort === null });
   await app.ready();
   return app;
 }

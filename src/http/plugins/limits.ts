@@ -1,7 +1,7 @@
 /**
  * Limits of API keys on generation: requests and tokens a minute, requests in flight.
  *
- * Knows: OpenAI's rate limit headers. Must not know: what is generated.
+ * Must not know: the content of prompts and answers.
  */
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Caller } from '../../api/context.js';

@@ -16,8 +16,8 @@ const POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 
 /** The links to /docs and /metrics, which are absent if another port serves them. */
 const OPS_LINKS = /<!-- ops -->.*<!-- \/ops -->/s;
 
-/** @param hasOps whether this port serves /docs and /metrics */
-export function registerPlayground(app: FastifyInstance, hasOps: boolean): void {
+/** @param options.hasOps whether this port serves /docs and /metrics */
+export function registerPlayground(app: FastifyInstance, { hasOps }: { readonly hasOps: boolean }): void {
   const dir = join(packageRoot, 'src', 'web');
   // A deployment may omit the page. The API does not depend on it.
   if (!existsSync(dir)) {
