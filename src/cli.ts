@@ -1,8 +1,7 @@
 /**
  * The command line: `sortie serve | convert | inspect | calibrate | simulate | openapi`.
  *
- * Knows: commander and exit codes (0 done, 1 failed, 2 wrong usage, 128 and the signal's number where one ended it).
- * Must not know: what a command does.
+ * Exit codes: 0 done, 1 failed, 2 wrong usage, 128 plus the signal's number after an interrupt.
  */
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -14,13 +13,13 @@ import type { KernelName } from './model/manifest.js';
 import { simulateDefaults, type SimulateOptions } from './simulate/options.js';
 import { LIMITS } from './simulate/workload.js';
 
-/** Wrong usage, by the convention of Unix tools. */
+/** Exit code of wrong usage, by the convention of Unix tools. */
 const USAGE_ERROR = 2;
 
 export const VERSION = (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string })
   .version;
 
-/** Holds an option of another command to the rule of the one of serve that means the same. */
+/** Gives an option of another command the rule of the `serve` option with the same meaning. */
 function ruleOf<T>({ kind }: OptionSpec<T>): (value: string) => NonNullable<T> {
   return (value) => {
     const parsed = kind.parse(value);
@@ -42,7 +41,7 @@ function positive(value: string): number {
 
 function fraction(value: string): number {
   if (/^\d{1,9}(\.\d{1,9})?$/.test(value)) return Number(value);
-  throw new InvalidArgumentError('must be a number that is not negative');
+  throw new InvalidArgumentError('must be a number of at least 0');
 }
 
 function fractions(value: string): number[] {
@@ -65,25 +64,29 @@ function share(value: string): number {
   throw new InvalidArgumentError('must be a share, above 0 and at most 1');
 }
 
-/** A switch may stand alone, which is "on". */
+/** A switch without a value means "on". */
 function optionOf(spec: OptionSpec<unknown>): Option {
   const isSwitch = spec.value === 'on|off';
   const flag = isSwitch ? `--${spec.flag} [${spec.value}]` : `--${spec.flag} <${spec.value}>`;
   const option = new Option(flag, helpText(spec));
-  // Commander takes what begins with --no- for the denial of another option, and its value for that one's.
+  // Commander reads a flag that starts with --no- as the negation of another option. These flags are options
+  // themselves.
   option.negate = false;
   return isSwitch ? option.preset('on') : option;
 }
 
-/** A reader that has seen enough is no fault: the command ends as other tools do, quietly and by SIGPIPE's number. */
+/**
+ * A reader that closes the pipe early is no fault. The command then exits as other tools do: silently, with SIGPIPE's
+ * number.
+ */
 function outputLost({ code, message }: NodeJS.ErrnoException): void {
   if (code !== 'EPIPE') complain(`error: cannot write the output: ${message}\n`);
   process.exit(code === 'EPIPE' ? 128 + constants.signals.SIGPIPE : 1);
 }
 
 /**
- * Standard output of commands that print. `serve` must not touch it: its log has a writer of its own, which lives on
- * without a reader, and Node.js would make the pipe below it non-blocking.
+ * Standard output of commands that print. `serve` must not use it: its log has its own writer, which survives the loss
+ * of its reader. Node.js would also make the pipe non-blocking.
  */
 function output(): NodeJS.WriteStream {
   if (!process.stdout.listeners('error').includes(outputLost)) process.stdout.on('error', outputLost);
@@ -92,23 +95,23 @@ function output(): NodeJS.WriteStream {
 
 const unheard = (): void => undefined;
 
-/** Writes to standard error; where nobody reads it, the exit code has to do. */
+/** Writes to standard error. If its reader is gone, the exit code alone reports the fault. */
 function complain(text: string): void {
   if (!process.stderr.listeners('error').includes(unheard)) process.stderr.on('error', unheard);
   process.stderr.write(text);
 }
 
-/** Commands load their modules when they run: `serve` must not pay for the converter, nor the other way round. */
+/** Each command loads its modules when it runs, so `serve` does not load the converter. */
 function program(finish: (code: number) => void): Command {
   const root = new Command('sortie')
     .description('LLM serving where depth is a dial: one sorted model, every depth, a latency budget per request')
     .version(VERSION)
     .configureOutput({ writeOut: (text) => output().write(text), writeErr: complain })
-    .showHelpAfterError('(add --help for what is possible)');
+    .showHelpAfterError('(add --help for the options)');
 
   const serve = root.command('serve').description('serve a model folder with the API of OpenAI');
   const specs = Object.entries(SERVE_OPTIONS) as [string, OptionSpec<unknown>][];
-  // Parsed as text here; config.ts holds the rules, the same for flags and variables.
+  // Commander passes these values on as text. config.ts holds the rules for flags and variables alike.
   for (const [, spec] of specs) serve.addOption(optionOf(spec));
   serve.action(async (flags: Record<string, string>) => {
     const options = resolveOptions(flags, process.env);
@@ -141,7 +144,7 @@ function program(finish: (code: number) => void): Command {
     .option('--quality <file>', 'JSON of measured quality per exit: {"15": {"kl": 1.1, "agreement": 0.6}}')
     .option(
       '--dry <rule>',
-      'against loops at the exits below full depth: multiplier, base and allowed length of DRY, such as 8,2,3',
+      'DRY penalty against loops at exits below full depth: multiplier, base, allowed length, such as 8,2,3',
       fractions,
     )
     .option('--name <name>', "name in the manifest (default: the folder's)", ruleOf(SERVE_OPTIONS.modelName))
@@ -183,12 +186,12 @@ function program(finish: (code: number) => void): Command {
     )
     .option('--length-scale <x>', 'factor on prompt and answer lengths', factor, simulateDefaults.lengthScale)
     .option('--limit <n>', 'most requests taken from the trace', positive, simulateDefaults.limit)
-    .option('--slots <n>', 'sequences at once', positive, simulateDefaults.slots)
+    .option('--slots <n>', 'sequences that run at a time', positive, simulateDefaults.slots)
     .option('--kv-positions <n>', 'positions of KV cache', positive, simulateDefaults.kvPositions)
     .option('--max-length <n>', 'positions of a sequence', positive, simulateDefaults.maxLength)
     .option(
       '--prefill-chunk <tokens>',
-      'most prompt tokens between two decode steps, as of the server',
+      'most prompt tokens between two decode steps, as in `serve`',
       positive,
       simulateDefaults.prefillChunk,
     )
@@ -197,17 +200,25 @@ function program(finish: (code: number) => void): Command {
     .option('--noise <share>', "relative noise of a step's time", fraction, simulateDefaults.noise)
     .option(
       '--slow-spells <s>',
-      'mean seconds between spells in which steps take twice as long, 0 for none',
+      'mean seconds between slow spells, in which steps take twice as long; 0 for none',
       fraction,
       simulateDefaults.slowSpells,
     )
     .addOption(
-      new Option('--limits <kind>', "stated tells the router each answer's length, as no client does")
+      new Option(
+        '--limits <kind>',
+        "stated: the router gets each answer's exact length, which real clients do not state",
+      )
         .choices(LIMITS)
         .default(simulateDefaults.limits),
     )
-    .option('--overhead-ms <ms>', 'what a caller waits for outside the engine', fraction, simulateDefaults.overheadMs)
-    .option('--seed <n>', 'seed of everything random', positive, simulateDefaults.seed)
+    .option(
+      '--overhead-ms <ms>',
+      'latency outside the engine, as the client sees it',
+      fraction,
+      simulateDefaults.overheadMs,
+    )
+    .option('--seed <n>', 'seed of all random numbers', positive, simulateDefaults.seed)
     .action(async (options: SimulateFlags) => {
       const { simulateCommand } = await import('./simulate/command.js');
       await simulateCommand({ ...simulateDefaults, ...options }, (line) => {
@@ -255,14 +266,14 @@ export async function run(argv: readonly string[]): Promise<number> {
     await program(finish).parseAsync(argv, { from: 'user' });
     return code;
   } catch (error) {
-    // Commander has printed its own errors; help and version are no errors.
+    // Commander prints its own errors. Help and version are not errors.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
     complain(`error: ${error instanceof Error ? error.message : String(error)}\n`);
     return exitCode(error);
   }
 }
 
-/** The process's exit code for what a command threw. */
+/** The exit code of the process for an error that a command threw. */
 export function exitCode(error: unknown): number {
   if (error instanceof Interrupted) return 128 + constants.signals[error.signal];
   return error instanceof OptionError || (error instanceof ConvertError && error.isUsage) ? USAGE_ERROR : 1;

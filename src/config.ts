@@ -1,28 +1,29 @@
 /**
  * Every option of the server in one table by group: flag, environment variable, default, unit, range, effect.
  * `npm run docs:configuration` writes docs/configuration.md from it.
- *
- * Knows: names, rules and defaults. Must not know: the code that uses an option.
  */
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defaultPolicy } from './router/index.js';
 
-/** Two levels above the compiled src/*.js. */
+/** The package root: two levels above the compiled src/*.js. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
 
-/** A user that is a number alone may have none; the root then, as containers have it: nothing is written there. */
+/**
+ * The user's home folder. A numeric user, as in containers, may have none. The result is then `/`, where no cache is
+ * written.
+ */
 function home(): string {
   try {
-    // Empty where HOME is: what is relative to that would be in whatever folder this runs in.
+    // The result is empty if HOME is. A relative path would depend on the folder that the process runs in.
     return homedir() || '/';
   } catch {
     return '/';
   }
 }
 
-/** Where caches go by the XDG convention. */
+/** The cache folder by the XDG convention. */
 function defaultCacheDir(env: Readonly<Record<string, string | undefined>>): string {
   const base = env.XDG_CACHE_HOME;
   return join(base === undefined || base === '' ? join(home(), '.cache') : base, 'sortie');
@@ -33,7 +34,7 @@ export class OptionError extends Error {
   override readonly name = 'OptionError';
 }
 
-/** How the text of an option becomes its value. */
+/** The rule that turns an option's text into its value. */
 interface Kind<T> {
   /** Completes "must be ...". */
   readonly rule: string;
@@ -43,20 +44,20 @@ interface Kind<T> {
   readonly unit?: string;
   /** @returns undefined when the text breaks the rule. */
   parse(text: string): T | undefined;
-  /** Whether a wrong text is kept out of the error, which ends up in logs. */
+  /** Keeps a wrong text out of the error message, because error messages reach logs. */
   readonly isSecret?: true;
 }
 
 export interface OptionSpec<T> {
-  /** Without the dashes; the environment variable is SORTIE_ + upper case with underscores. */
+  /** The flag without dashes. The environment variable is SORTIE_ + upper case with underscores. */
   readonly flag: string;
-  /** Stands for the value in --help. */
+  /** The placeholder of the value in --help. */
   readonly value: string;
   readonly kind: Kind<T>;
   readonly default: T;
   /** The effect, in --help and in docs/configuration.md. */
   readonly help: string;
-  /** How --help names the default, where its plain form says little. */
+  /** The default as --help names it, if its plain form says little. */
   readonly defaultText?: string;
 }
 
@@ -147,7 +148,7 @@ const list: Kind<readonly string[]> = {
 
 const secretList: Kind<readonly string[]> = { ...list, isSecret: true };
 
-/** As browsers write an origin: scheme and host, and the port where it is not the usual one. */
+/** Whether the text is an origin as browsers write it: scheme, host, and the port if it is not the scheme's default. */
 function isOrigin(text: string): boolean {
   if (!URL.canParse(text)) return false;
   const { protocol, host } = new URL(text);
@@ -169,7 +170,7 @@ const kernelList: Kind<readonly ('int4' | 'w8a8' | 'fp32' | 'fp16')[] | null> = 
   parse: (value) => {
     const known = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
     const items = value.split(',').map((item) => known.find((kernel) => kernel === item.trim()));
-    // Each one more is loaded and measured, or converted, named before or not.
+    // The engine loads and measures each kernel of the list, so a repeated name counts once.
     return items.every((item) => item !== undefined) ? [...new Set(items)] : undefined;
   },
 };
@@ -456,7 +457,7 @@ export function environmentName(flag: string): string {
   return `SORTIE_${flag.toUpperCase().replaceAll('-', '_')}`;
 }
 
-/** @throws OptionError naming the option as the user wrote it, the rule and, where it is no secret, the value. */
+/** @throws OptionError that names the option as the operator wrote it, its rule, and the value unless it is secret. */
 function parseValue<T>({ kind }: OptionSpec<T>, source: string, text: string): T {
   const value = kind.parse(text);
   if (value !== undefined) return value;
@@ -464,9 +465,9 @@ function parseValue<T>({ kind }: OptionSpec<T>, source: string, text: string): T
 }
 
 /**
- * Options from what the command line gave (by key; absent where it gave none), then the environment, then defaults.
- * An empty environment variable counts as unset.
- * @throws OptionError for a value that breaks its rule, or one port for both servers.
+ * Resolves each option from the command line (`flags`, by key), then from the environment, then from the defaults. An
+ * empty environment variable counts as unset.
+ * @throws OptionError for a value that breaks its rule, or for one port that both servers should share.
  */
 export function resolveOptions(
   flags: Readonly<Record<string, string | undefined>>,
@@ -481,9 +482,9 @@ export function resolveOptions(
     return [key, spec.default] as const;
   });
   const options = Object.fromEntries(entries) as unknown as ServeOptions;
-  // Two free ports differ by themselves.
+  // With port 0 for both, the system assigns two different ports.
   if (options.port !== 0 && options.opsPort === options.port) {
-    throw new OptionError(`--ops-port must be another port than --port, got "${options.port}" for both`);
+    throw new OptionError(`--ops-port must differ from --port, got "${options.port}" for both`);
   }
   return options;
 }

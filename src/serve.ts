@@ -1,8 +1,4 @@
-/**
- * `sortie serve`: wires engine, gateway and log, and lives from the first signal to the last.
- *
- * Knows: signals, the order of start and stop. Must not know: what an endpoint does.
- */
+/** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
@@ -26,7 +22,7 @@ import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
 import { startTracing } from './telemetry/tracing.js';
 
-/** What the engine process is told of the server's options. */
+/** The server's options that the engine process gets. */
 export function engineOptions(options: ServeOptions): EngineOptions {
   return {
     modelDir: options.model,
@@ -57,7 +53,10 @@ function checkExit({ exits }: Pick<ServedModel, 'exits'>, flag: string, exit: nu
   throw new OptionError(`${flag} must be an exit of the model (${layers.join(', ')}), got "${exit}"`);
 }
 
-/** What holds for requests of every key. @throws OptionError for a bound that is no exit, or bounds out of order */
+/**
+ * The request policy for all API keys.
+ * @throws OptionError for a bound that is not an exit of the model, or for bounds out of order
+ */
 export function requestPolicy(
   { exits }: Pick<ServedModel, 'exits'>,
   { defaultBudget, minExit, maxExit }: Pick<ServeOptions, 'defaultBudget' | 'minExit' | 'maxExit'>,
@@ -71,15 +70,17 @@ export function requestPolicy(
   return { defaultBudget: budget, minExit, maxExit };
 }
 
-/** Binds a port. @throws with a message for the operator: port in use, address not of this machine, no right. */
+/** Binds a port. @throws Error with a message for the operator: port in use, unknown address, or missing permission */
 async function listen(app: FastifyInstance, host: string, port: number, option: string): Promise<number> {
   try {
     await app.listen({ host, port });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    const why = { EADDRINUSE: 'it is in use', EACCES: 'this user may not', EADDRNOTAVAIL: 'no such address here' }[
-      code ?? ''
-    ];
+    const why = {
+      EADDRINUSE: 'it is in use',
+      EACCES: 'this user has no permission',
+      EADDRNOTAVAIL: 'this machine has no such address',
+    }[code ?? ''];
     throw new Error(
       `cannot listen on ${host} port ${port}: ${why ?? code ?? 'unknown error'} (see --host and --${option})`,
     );
@@ -88,47 +89,48 @@ async function listen(app: FastifyInstance, host: string, port: number, option: 
 }
 
 /**
- * Signals that come closer together are one wish, ms: on Ctrl+C the terminal signals all processes of `npm start`, and npm
- * passes its own on.
+ * Repeated signals within this time count as one. On Ctrl+C the terminal signals all processes of `npm start`, and npm
+ * forwards its own signal as well.
  */
-const ONE_WISH_MS = 1000;
+const SAME_SIGNAL_MS = 1000;
 
-/** Resolves with the first of these signals. A later one ends the process at once. */
+/** Resolves with the first of these signals. A later one exits the process immediately. */
 async function firstSignal(): Promise<NodeJS.Signals> {
   const signals = ['SIGTERM', 'SIGINT'] as const;
   const [signal] = (await Promise.race(signals.map((name) => once(process, name)))) as [NodeJS.Signals];
   const first = monotonicMs();
   for (const name of signals) {
     process.on(name, () => {
-      if (monotonicMs() - first >= ONE_WISH_MS) process.exit(130);
+      if (monotonicMs() - first >= SAME_SIGNAL_MS) process.exit(130);
     });
   }
   return signal;
 }
 
-/** What an operator reads of the engine's process. */
+/** Logs the life of the engine process for the operator. */
 export function logEngine(engine: Engine, log: Logger): void {
-  // An engine that comes back loads the same folder.
-  let toldFault: string | null = null;
+  // A restarted engine loads the same folder, so the same fault is logged once.
+  let loggedFault: string | null = null;
   engine.on('ready', ({ calibration, lengthPriorFault = null, ...ready }) => {
     const { device, kernels, exits, maxLength, slots, loadMs, calibrateMs } = ready;
     const costs = calibration?.source;
     log.info({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs, costs }, 'engine ready');
-    if (calibration?.note != null) log.warn({ reason: calibration.note }, 'the cache of measured costs is not usable');
-    if (lengthPriorFault !== null && lengthPriorFault !== toldFault) {
-      log.warn({ reason: lengthPriorFault }, 'the model folder has no usable prior of output lengths');
+    if (calibration?.note != null)
+      log.warn({ reason: calibration.note }, 'the cache of measured step costs is unusable');
+    if (lengthPriorFault !== null && lengthPriorFault !== loggedFault) {
+      log.warn({ reason: lengthPriorFault }, 'the model folder has no usable output-length prior');
     }
-    toldFault = lengthPriorFault;
+    loggedFault = lengthPriorFault;
   });
   engine.on('down', (message) => {
-    log.error({ reason: message }, 'engine down, starting it again');
+    log.error({ reason: message }, 'engine down, restarting it');
   });
 }
 
-/** Checks the folder while the engine loads it: a damaged file is named, whatever the engine makes of it. */
+/** Verifies the model folder while the engine loads it, so that the error names the damaged file. */
 async function start(engine: EngineClient, dir: string, signal: AbortSignal): Promise<void> {
   const checked = verifyFiles(dir, loadManifest(dir), signal);
-  // Requests wait for both: a damaged file would end the process under them.
+  // Requests wait for both. With a damaged file the process exits, and would cut requests that already run.
   const started = engine.start(checked);
   started.catch(() => undefined);
   await checked;
@@ -139,7 +141,7 @@ async function start(engine: EngineClient, dir: string, signal: AbortSignal): Pr
 /**
  * Serves until SIGTERM or SIGINT.
  * @returns the exit code: 0 after a drain
- * @throws OptionError, or an Error for a model that can't be served or a port that can't be had
+ * @throws OptionError, or Error for an unusable model or an unavailable port
  */
 export async function serveForever(options: ServeOptions, version: string): Promise<number> {
   const stopping = firstSignal();
@@ -176,7 +178,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const app = await createApp(context);
   const ops = options.opsPort === null ? null : await createOpsApp(context, app);
   try {
-    // Liveness answers while the model loads; readiness waits for it.
+    // Liveness is reported while the model loads. Readiness waits for the model.
     const { host } = options;
     const opsPort = ops === null ? null : await listen(ops, host, options.opsPort ?? 0, 'ops-port');
     const port = await listen(app, host, options.port, 'port');
@@ -193,7 +195,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
         return metrics.live;
       },
       stop: () => {
-        log.warn({ running: metrics.live }, 'drain time-out, the answers that run are stopped');
+        log.warn({ running: metrics.live }, 'drain time-out, cancelling the running requests');
         engine.cancelAll('cancelled');
         void encoding.close();
       },
@@ -208,7 +210,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     await ops?.close();
     stopWatching();
     const sent = (await tracing?.shutdown()) ?? true;
-    // The exporter's retries would keep the process alive. main.ts has set the exit code by then.
+    // The exporter's retries would keep the process alive. main.ts has set the exit code by this time.
     if (!sent) setTimeout(() => process.exit(), 50).unref();
   }
 }

@@ -1,4 +1,4 @@
-/** The command line: what it shows and what it refuses, before a command runs. */
+/** The command line: its help and its errors before a command runs. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
@@ -9,7 +9,10 @@ import { packageRoot, SERVE_OPTIONS } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { main } from './deploy/helper.js';
 
-/** Exit code, and what was printed; nothing may be asserted while the outputs are held. */
+/**
+ * Runs the command line. No assertion may run while the outputs are captured.
+ * @returns the exit code and the output
+ */
 async function printed(t: Test, args: string[]): Promise<{ code: number; text: string }> {
   const outputs = [t.capture(process.stdout, 'write', () => true), t.capture(process.stderr, 'write', () => true)];
   const code = await run(args);
@@ -37,7 +40,7 @@ void t.test('simulate shows its defaults', async (t) => {
   t.match(help, /--limits <kind> [^<]*\(choices: "stated", "unstated", default: "unstated"\)/);
 });
 
-void t.test('simulate refuses what no simulation can be of', async (t) => {
+void t.test('simulate rejects impossible values', async (t) => {
   for (const [option, value, rule] of [
     ['--speeds', '0', /must be a number above 0/],
     ['--speeds', '1,0', /must be a number above 0/],
@@ -52,7 +55,7 @@ void t.test('simulate refuses what no simulation can be of', async (t) => {
   }
 });
 
-void t.test('simulate names the option whose file can not be read', async (t) => {
+void t.test('simulate names the option whose file is unreadable', async (t) => {
   const dir = t.testdir({});
   for (const [args, message] of [
     [['--trace', dir, '--cost', '/x'], `error: --trace must be a readable file, got "${dir}" (EISDIR)`],
@@ -64,7 +67,7 @@ void t.test('simulate names the option whose file can not be read', async (t) =>
   }
 });
 
-void t.test('calibrate takes as many threads as serve', async (t) => {
+void t.test('calibrate accepts as many threads as serve', async (t) => {
   for (const value of ['0', '1025', 'x']) {
     const { code, text } = await printed(t, ['calibrate', '/x', '--threads', value]);
     t.equal(code, 2, value);
@@ -74,14 +77,14 @@ void t.test('calibrate takes as many threads as serve', async (t) => {
 
 void t.test('every flag of serve reaches its option', async (t) => {
   for (const { flag } of Object.values(SERVE_OPTIONS)) {
-    // No option takes an empty text; a flag that is lost would get as far as the folder.
+    // No option accepts an empty text. A lost flag would reach the check of the model folder.
     const { code, text } = await printed(t, ['serve', '--model', '/none', `--${flag}=`]);
     t.equal(code, 2, flag);
     t.match(text, `error: --${flag} must be `);
   }
 });
 
-void t.test('convert takes the names that serve takes', async (t) => {
+void t.test('convert accepts the names that serve accepts', async (t) => {
   for (const value of ['', 'a:b', 'a b']) {
     const { code, text } = await printed(t, ['convert', '/none', '--out', '/none/out', '--name', value]);
     t.equal(code, 2, value);
@@ -89,7 +92,7 @@ void t.test('convert takes the names that serve takes', async (t) => {
   }
 });
 
-void t.test('a kernel that convert is told twice is written once', async (t) => {
+void t.test('convert writes a repeated kernel once', async (t) => {
   const out = join(t.testdir({}), 'out');
   const tiny = join(packageRoot, 'test', 'golden', 'tiny');
   const { code } = await printed(t, ['convert', tiny, '--kernels', 'fp32,int4,fp32', '--out', out]);
@@ -105,13 +108,13 @@ void t.test('every option of convert is in the table of docs/models.md', async (
   for (const option of options) t.match(docs, new RegExp(`^\\| \`${option}[ \`]`, 'm'), option);
 });
 
-// As Node.js has it for a user that is no more than a number, without HOME.
+// Node.js behaves this way for a numeric user without HOME.
 const homeless = `import os from 'node:os';
 import { syncBuiltinESMExports } from 'node:module';
 os.homedir = () => { throw new Error('ENOENT'); };
 syncBuiltinESMExports();`;
 
-void t.test('a user without a home has a command line', (t) => {
+void t.test('the command line works for a user without a home folder', (t) => {
   const args = ['--import', `data:text/javascript,${encodeURIComponent(homeless)}`, main, 'serve', '--help'];
   const { status, stderr } = spawnSync(process.execPath, args, {
     encoding: 'utf8',
@@ -121,7 +124,7 @@ void t.test('a user without a home has a command line', (t) => {
   t.end();
 });
 
-void t.test('an empty HOME is no home: nothing is kept in the folder that the server happens to run in', (t) => {
+void t.test('an empty HOME counts as none: no file is written to the working folder', (t) => {
   const show = `import { SERVE_OPTIONS } from ${JSON.stringify(new URL('../src/config.js', import.meta.url).href)};
 console.log(SERVE_OPTIONS.cacheDir.default);`;
   const { stdout } = spawnSync(process.execPath, ['--input-type=module', '--eval', show], {
@@ -132,7 +135,7 @@ console.log(SERVE_OPTIONS.cacheDir.default);`;
   t.end();
 });
 
-/** Runs a command whose output nobody reads. @returns its exit code and what it complained of */
+/** Runs a command whose output has no reader. @returns its exit code and its errors */
 async function unread(args: readonly string[]): Promise<{ code: unknown; errors: string }> {
   const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let errors = '';
@@ -142,7 +145,7 @@ async function unread(args: readonly string[]): Promise<{ code: unknown; errors:
   return { code, errors };
 }
 
-void t.test('without a reader a command ends quietly, and a conversion leaves nothing', async (t) => {
+void t.test('without a reader a command exits silently, and a conversion leaves no file', async (t) => {
   const dir = t.testdir({});
   const tiny = join(packageRoot, 'test', 'golden', 'tiny');
   const convert = ['convert', tiny, '--exits', '1,2,3,4,5', '--kernels', 'fp32,int4,w8a8', '--out', join(dir, 'out')];
@@ -150,19 +153,16 @@ void t.test('without a reader a command ends quietly, and a conversion leaves no
   t.strictSame(readdirSync(dir), []);
 });
 
-void t.test(
-  'output that can not be written is told in a line, and errors that nobody hears change no exit code',
-  async (t) => {
-    const full = openSync('/dev/full', 'w');
-    t.teardown(() => {
-      closeSync(full);
-    });
-    for (const args of [['openapi'], ['--help']]) {
-      const { status, stderr } = spawnSync(process.execPath, [main, ...args], { stdio: ['ignore', full, 'pipe'] });
-      t.equal(status, 1);
-      t.match(stderr.toString(), /^error: cannot write the output: ENOSPC.*\n$/);
-    }
-    const { status } = spawnSync(process.execPath, [main, 'nothing'], { stdio: ['ignore', 'ignore', full] });
-    t.equal(status, 2);
-  },
-);
+void t.test('a failed write of the output is reported in one line, and unread errors keep the exit code', async (t) => {
+  const full = openSync('/dev/full', 'w');
+  t.teardown(() => {
+    closeSync(full);
+  });
+  for (const args of [['openapi'], ['--help']]) {
+    const { status, stderr } = spawnSync(process.execPath, [main, ...args], { stdio: ['ignore', full, 'pipe'] });
+    t.equal(status, 1);
+    t.match(stderr.toString(), /^error: cannot write the output: ENOSPC.*\n$/);
+  }
+  const { status } = spawnSync(process.execPath, [main, 'nothing'], { stdio: ['ignore', 'ignore', full] });
+  t.equal(status, 2);
+});

@@ -22,7 +22,7 @@ void t.test('a flag wins over the environment, which wins over the default', (t)
   t.equal(resolveOptions({}, {}).port, 8080);
   t.equal(resolveOptions({}, { SORTIE_PORT: '9000' }).port, 9000);
   t.equal(resolveOptions({ port: '9001' }, { SORTIE_PORT: '9000' }).port, 9001);
-  t.equal(resolveOptions({}, { SORTIE_PORT: '' }).port, 8080, 'an empty variable is unset');
+  t.equal(resolveOptions({}, { SORTIE_PORT: '' }).port, 8080, 'an empty variable counts as unset');
   t.end();
 });
 
@@ -47,16 +47,16 @@ void t.test('sizes, lists, switches and times', (t) => {
     defaultExit: null,
     kernels: ['int4', 'w8a8'],
   });
-  t.same(resolveOptions({ kernels: 'w8a8,int4,w8a8' }, {}).kernels, ['w8a8', 'int4'], 'each is loaded once');
+  t.same(resolveOptions({ kernels: 'w8a8,int4,w8a8' }, {}).kernels, ['w8a8', 'int4'], 'each kernel is loaded once');
   t.end();
 });
 
-void t.test('sizes are taken in every unit, and the least and the greatest value of a range', (t) => {
+void t.test('sizes have every unit, and a range includes both ends', (t) => {
   const units = { '': 1, B: 1, K: 2 ** 10, KiB: 2 ** 10, kB: 1e3, M: 2 ** 20, MiB: 2 ** 20, MB: 1e6 };
   const large = { G: 2 ** 30, gib: 2 ** 30, GB: 1e9, T: 2 ** 40, TiB: 2 ** 40, TB: 1e12 };
   for (const [unit, bytes] of Object.entries({ ...units, ...large }))
     t.equal(resolveOptions({ maxBody: `4096${unit}` }, {}).maxBody, 4096 * bytes, unit);
-  t.equal(resolveOptions({ kvMemory: '1 MiB' }, {}).kvMemory, 2 ** 20, 'the least that is taken');
+  t.equal(resolveOptions({ kvMemory: '1 MiB' }, {}).kvMemory, 2 ** 20, 'the smallest accepted value');
   for (const port of [0, 65535]) t.equal(resolveOptions({ port: String(port) }, {}).port, port);
   for (const share of [0.01, 1]) t.equal(resolveOptions({ noBudgetShare: String(share) }, {}).noBudgetShare, share);
   for (const wait of [0.1, 3600]) t.equal(resolveOptions({ stallTimeout: String(wait) }, {}).stallTimeout, wait);
@@ -64,13 +64,13 @@ void t.test('sizes are taken in every unit, and the least and the greatest value
   t.end();
 });
 
-void t.test('origins are taken as browsers write them', (t) => {
+void t.test('origins have the form that browsers write', (t) => {
   const origins = ['*', 'https://app.example', 'http://localhost:3000', 'http://[::1]:8080', 'tauri://localhost'];
   t.same(resolveOptions({ corsOrigin: origins.join(',') }, {}).corsOrigin, origins);
   t.end();
 });
 
-void t.test('a wrong value names the option, the rule and the value', (t) => {
+void t.test('the error on an invalid value names the option, the rule and the value', (t) => {
   const wrong: [Record<string, string>, Record<string, string>, RegExp][] = [
     [{ port: '70000' }, {}, /^--port must be an integer from 0 to 65535, got "70000"$/],
     [{ port: '80x' }, {}, /--port/],
@@ -82,7 +82,7 @@ void t.test('a wrong value names the option, the rule and the value', (t) => {
     [{ modelName: 'a:b' }, {}, /--model-name/],
     [{ drainTimeout: '-1' }, {}, /seconds from 0/],
     [{ logPrompts: 'maybe' }, {}, /on or off/],
-    // What every object of JavaScript has is no switch.
+    // A property of every JavaScript object is not a switch.
     [{ logPrompts: 'constructor' }, {}, /on or off/],
     [{ defaultExit: '1.5' }, {}, /exit layer/],
     [{ apiKey: 'a,,b' }, {}, /list/],
@@ -98,34 +98,34 @@ void t.test('a wrong value names the option, the rule and the value', (t) => {
   t.end();
 });
 
-void t.test('a wrong value is told as a flag and as a variable', (t) => {
+void t.test('the error on an invalid value names the flag or the variable', (t) => {
   const wrong = {
     ...{ port: '65536', threads: '0', kvMemory: '1KiB', drainTimeout: '-1', device: 'tpu', kernels: 'int3' },
     defaultExit: '0',
   };
   for (const [name, value] of Object.entries(wrong)) {
     const { flag } = SERVE_OPTIONS[name as keyof typeof wrong];
-    for (const [flags, env, told] of [
+    for (const [flags, env, source] of [
       [{ [name]: value }, {}, `--${flag}`],
       [{}, { [environmentName(flag)]: value }, environmentName(flag)],
     ] as const)
-      t.throws(() => resolveOptions(flags, env), { message: new RegExp(`^${told} must be .*, got "${value}"$`) });
+      t.throws(() => resolveOptions(flags, env), { message: new RegExp(`^${source} must be .*, got "${value}"$`) });
   }
   t.end();
 });
 
-void t.test('the second port is another one, unless both are free ones', (t) => {
+void t.test('the operations port differs from the main port, unless both are 0', (t) => {
   for (const [flags, env] of [
     [{ opsPort: '8080' }, {}],
     [{ port: '9000' }, { SORTIE_OPS_PORT: '9000' }],
   ] as const) {
-    t.throws(() => resolveOptions(flags, env), { message: /^--ops-port must be another port than --port, got "\d+"/ });
+    t.throws(() => resolveOptions(flags, env), { message: /^--ops-port must differ from --port, got "\d+"/ });
   }
   t.equal(resolveOptions({ port: '0', opsPort: '0' }, {}).opsPort, 0);
   t.end();
 });
 
-void t.test('a wrong list of API keys is not shown: errors end up in logs', (t) => {
+void t.test('the error on an invalid list of API keys hides the list, because errors reach logs', (t) => {
   const wrong: [Record<string, string>, Record<string, string>, RegExp][] = [
     [{ apiKey: 'sk-one,,sk-two' }, {}, /^--api-key must be a list separated by commas$/],
     [{}, { SORTIE_API_KEY: 'sk-one,' }, /^SORTIE_API_KEY must be a list separated by commas$/],
@@ -160,7 +160,7 @@ void t.test('every option is in one group, and in docs/configuration.md with its
   t.end();
 });
 
-void t.test('wrong usage ends with code 2, a missing model with code 1', (t) => {
+void t.test('wrong usage exits with code 2, a missing model with code 1', (t) => {
   const wrong = sortie(['serve', '--port', '99999']);
   t.equal(wrong.status, 2);
   t.match(wrong.stderr, '--port must be an integer from 0 to 65535, got "99999"');

@@ -1,4 +1,4 @@
-/** Documents against the tables in the code, the files that they name, and each other. */
+/** Compares the documents with the tables in the code, with the files that they name, and with each other. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -15,7 +15,7 @@ interface Document {
 const docs = join(packageRoot, 'docs');
 const documentOf = (name: string): string => readFileSync(join(docs, name), 'utf8');
 
-/** The names in code marks in the cells of one column of every table. */
+/** The names in code marks in one column of every table. */
 function namesInColumn(text: string, column: number): string[] {
   const cells = text.split('\n').flatMap((line) => (line.startsWith('|') ? [line.split('|')[column + 1] ?? ''] : []));
   return cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, name = '']) => name));
@@ -29,7 +29,7 @@ void t.test('docs/configuration.md is current: npm run docs:configuration writes
   t.equal(documentOf('configuration.md'), page.stdout);
 });
 
-void t.test('every error of load, limits and server faults is in docs/runbook.md', async (t) => {
+void t.test('docs/runbook.md has every error of load, limits and server faults', async (t) => {
   const symptoms = documentOf('runbook.md')
     .split('\n')
     .map((line) => line.split('|')[1] ?? '');
@@ -107,7 +107,7 @@ void t.test('every response header of openapi.json is in docs/clients.md or docs
   for (const name of names) t.ok(text.includes(`\`${name.replace(/(?<=^x-ratelimit-).*/, '*')}`), name);
 });
 
-void t.test('every type of GGUF weights that is read is in docs/models.md', async (t) => {
+void t.test('docs/models.md has every supported type of GGUF weights', async (t) => {
   for (const { name } of GGML_FORMATS.values()) t.ok(documentOf('models.md').includes(`\`${name}\``), name);
 });
 

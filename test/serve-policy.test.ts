@@ -6,7 +6,7 @@ import { FakeEngine, READY } from './fakes/engine.js';
 
 const exits = [10, 20, 30].map((layer) => ({ layer })) as unknown as Parameters<typeof requestPolicy>[0]['exits'];
 
-void t.test('default budget and bounds of depth come from flags and variables', async (t) => {
+void t.test('the default budget and the depth bounds come from flags and variables', async (t) => {
   const options = resolveOptions({ defaultBudget: '500' }, { SORTIE_MIN_EXIT: '20' });
   t.same(requestPolicy({ exits }, options), {
     defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'continue' },
@@ -16,7 +16,7 @@ void t.test('default budget and bounds of depth come from flags and variables', 
   t.same(requestPolicy({ exits }, resolveOptions({}, {})), { defaultBudget: null, minExit: null, maxExit: null });
 });
 
-void t.test('a bound must be an exit, and the least at most the greatest', async (t) => {
+void t.test('a bound must be an exit, and the smaller bound at most the greater', async (t) => {
   const policy = (flags: Record<string, string>) => () => requestPolicy({ exits }, resolveOptions(flags, {}));
   t.throws(
     policy({ minExit: '11' }),
@@ -25,7 +25,7 @@ void t.test('a bound must be an exit, and the least at most the greatest', async
   t.throws(policy({ minExit: '30', maxExit: '20' }), /--min-exit must be at most --max-exit \(20\), got "30"/);
 });
 
-void t.test('what the router may be told has rules', async (t) => {
+void t.test("the router's options have rules", async (t) => {
   const options = resolveOptions(
     { attainmentWeight: '0.75', shedDepth: 'on', recalibrate: 'on' },
     { SORTIE_NO_BUDGET_SHARE: '0.25', SORTIE_ARRIVAL_HEADROOM: '0', SORTIE_MAX_STALL: '20', SORTIE_CACHE_DIR: '/c' },
@@ -66,7 +66,7 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
 });
 
 void t.test(
-  'the log tells of a ready engine, of costs and priors that were not used, and why it went down',
+  'the log has the ready engine, unused costs and priors, and the reason why the engine exited',
   async (t) => {
     const lines: string[] = [];
     const engine = new FakeEngine(() => ({ tokens: [] }));
@@ -83,14 +83,14 @@ void t.test(
       [
         { level: 30, ...ready, costs: 'cache' },
         { level: 30, ...ready, costs: 'measured' },
-        { level: 40, reason: 'the checksum is wrong', msg: 'the cache of measured costs is not usable' },
+        { level: 40, reason: 'the checksum is wrong', msg: 'the cache of measured step costs is unusable' },
         { level: 30, ...ready },
         {
           ...{ level: 40, reason: 'exit 10 has no lengths' },
-          msg: 'the model folder has no usable prior of output lengths',
+          msg: 'the model folder has no usable output-length prior',
         },
         { level: 30, ...ready },
-        { level: 50, reason: 'killed', msg: 'engine down, starting it again' },
+        { level: 50, reason: 'killed', msg: 'engine down, restarting it' },
       ],
     );
   },

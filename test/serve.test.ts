@@ -1,4 +1,6 @@
-/** The whole server as a process, on the embedded model: start, answers at every depth. test/chaos has the faults. */
+/**
+ * The whole server as a process, on the embedded model: start and answers at every depth. test/chaos has the faults.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -9,7 +11,7 @@ interface Server {
   readonly child: ChildProcess;
   readonly url: string;
   readonly exit: Promise<number | null>;
-  /** Everything that it printed so far. */
+  /** Everything that the server has printed so far. */
   output(): string;
 }
 
@@ -66,7 +68,7 @@ interface Completion {
 const prompt = 'The capital of France is';
 const { url } = await start(t);
 
-void t.test('answers at every depth, streamed as whole, and the same again', async (t) => {
+void t.test('answers at every depth are equal streamed and whole, and equal when repeated', async (t) => {
   const depths = ['10', '15', '20', '25', '30'];
   const ask = { prompt, max_tokens: 12, temperature: 0 };
   for (const depth of depths) {
@@ -97,7 +99,11 @@ void t.test('scoring a prompt: echo, logprobs, max_tokens 0', async (t) => {
     const [choice] = body.choices;
     t.equal(choice.text, text);
     t.equal(choice.logprobs.tokens.join(''), text);
-    t.equal(choice.logprobs.token_logprobs.filter((value) => value === null).length, 1, 'only the first has none');
+    t.equal(
+      choice.logprobs.token_logprobs.filter((value) => value === null).length,
+      1,
+      'only the first token has none',
+    );
     return choice.logprobs.token_logprobs.reduce<number>((sum, value) => sum + (value ?? 0), 0);
   };
   const sense = await score(`${prompt} Paris.`);
@@ -105,7 +111,7 @@ void t.test('scoring a prompt: echo, logprobs, max_tokens 0', async (t) => {
   t.ok(sense < 0 && sense > nonsense);
 });
 
-void t.test('response_format: streamed or not, at any depth, the answer keeps to the schema', async (t) => {
+void t.test('response_format: the answer follows the schema, streamed or not, at any depth', async (t) => {
   const schema = {
     type: 'object',
     properties: {
@@ -123,7 +129,7 @@ void t.test('response_format: streamed or not, at any depth, the answer keeps to
   const check = (text: string): void => {
     const value = JSON.parse(text) as { city: string; people: number };
     t.same(Object.keys(value), ['city', 'people'], text);
-    // JSON Schema counts characters, where JavaScript's length counts an emoji twice.
+    // JSON Schema counts characters. JavaScript's length counts an emoji twice.
     const characters = Array.from(value.city).length;
     t.ok(characters > 0 && characters <= 12 && Number.isInteger(value.people), text);
   };

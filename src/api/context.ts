@@ -1,4 +1,4 @@
-/** What serving an endpoint needs, handed in by the HTTP layer. Must not know: HTTP frameworks. */
+/** The values that an endpoint needs, passed in by the HTTP layer. Must not know: HTTP frameworks. */
 import type { Engine } from '../engine/client/engine.js';
 import type { ReadyMessage } from '../engine/protocol.js';
 import { ApiError } from './errors.js';
@@ -12,22 +12,22 @@ import type { ServedModel } from './served-model.js';
 export interface Limits {
   readonly defaultExit: number | null;
   readonly maxTokensDefault: number;
-  /** Prompts times n. */
+  /** Most prompts times n. */
   readonly maxChoices: number;
-  /** For every caller; a key's own wins. */
+  /** The policy for every client. The policy of an API key wins. */
   readonly policy: RequestPolicy;
 }
 
-/** Who asks, and what that one may do. */
+/** The client of a request and its permissions. */
 export interface Caller {
-  /** Name of its API key; null without keys, or for a key without a name. */
+  /** The name of its API key; null without a key, or for a key without a name. */
   readonly keyName: string | null;
   readonly policy: RequestPolicy;
   /**
-   * Takes tokens from the caller's allowance before any work is done.
+   * Takes tokens from the client's allowance before any work is done.
    * @param most prompt and answer together, at the longest
-   * @returns to be called once with what was used
-   * @throws ApiError rate_limit_exceeded, or invalid_value where no wait is long enough
+   * @returns a function to call once with the tokens used
+   * @throws ApiError rate_limit_exceeded, or invalid_value if the allowance is always too small
    */
   reserve(most: number): (used: number) => void;
 }
@@ -35,7 +35,7 @@ export interface Caller {
 export interface ApiContext {
   readonly engine: Engine;
   readonly model: ServedModel;
-  /** Where the texts are encoded that would hold up the event loop. */
+  /** Encodes long texts, which would block the event loop. */
   readonly encoding: EncodingThread;
   readonly limits: Limits;
   readonly metrics: RequestMetrics;
@@ -43,26 +43,26 @@ export interface ApiContext {
 
 /** A request as the API sees it. */
 export interface ApiRequest<Body> {
-  /** When it arrived, on the monotonic clock. */
+  /** Arrival of the request on the monotonic clock. */
   readonly arrivedAt: number;
   readonly headers: Headers;
   readonly body: Body;
   readonly caller: Caller;
   /** Aborts with `ClientGone`. */
   readonly signal: AbortSignal;
-  /** Null where tracing is off. */
+  /** Null if tracing is off. */
   readonly trace: RequestTrace | null;
   /** Adds fields to the request's log line. */
   addLogFields(fields: Readonly<Record<string, unknown>>): void;
 }
 
-/** Where a streamed answer goes. */
+/** The output of a streamed answer. */
 export interface EventStream {
-  /** Sends the status line; only the first call has an effect. */
+  /** Sends the status line. Only the first call has an effect. */
   open(): void;
-  /** @param data an event's JSON text */
+  /** @param data the JSON text of an event */
   send(data: string): void;
-  /** Ends with an error: a plain JSON answer while the stream is not open, else an error event. */
+  /** Ends with an error: a plain JSON response if the stream is not open, else an error event. */
   fail(error: ApiError): void;
   /** Sends [DONE] and ends. */
   end(): void;
@@ -77,6 +77,6 @@ export interface JsonAnswer {
 /** @throws ApiError loading while no engine is ready */
 export function readyEngine(context: ApiContext): ReadyMessage {
   const { ready } = context.engine;
-  if (ready === null) throw new ApiError('loading', 'The model is being loaded; try again shortly.');
+  if (ready === null) throw new ApiError('loading', 'The model is loading; try again shortly.');
   return ready;
 }

@@ -1,10 +1,10 @@
 /**
- * Every error that a caller can get, in one table: code, HTTP status, type.
+ * Every error that a client can get, in one table: code, HTTP status, type.
  *
- * Knows: OpenAI's error shape. Must not know: HTTP frameworks, the engine.
+ * Must not know: HTTP frameworks, the engine.
  */
 
-/** `retryAfterS` is the least wait before the same request makes sense; OpenAI's SDKs honour it. */
+/** `retryAfterS` is the shortest useful wait before a retry of the same request. OpenAI's SDKs respect it. */
 interface ErrorKind {
   readonly status: number;
   readonly type:
@@ -31,13 +31,13 @@ export const ERRORS = {
   body_too_large: { status: 413, type: 'invalid_request_error' },
   unsupported_media_type: { status: 415, type: 'invalid_request_error' },
   headers_too_large: { status: 431, type: 'invalid_request_error' },
-  /** The wait depends on the limit: each error says its own. */
+  /** The wait depends on the limit, so each error states its own. */
   rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },
   queue_full: { status: 429, type: 'rate_limit_error', retryAfterS: 1 },
   internal_error: { status: 500, type: 'server_error' },
   engine_failed: { status: 500, type: 'server_error' },
   budget_infeasible: { status: 503, type: 'unavailable_error', retryAfterS: 1 },
-  /** The thread that keeps answers to schemas died or was starved. */
+  /** The grammar worker died or did not respond in time. */
   grammars_lost: { status: 503, type: 'unavailable_error', retryAfterS: 2 },
   engine_lost: { status: 503, type: 'unavailable_error', retryAfterS: 2 },
   loading: { status: 503, type: 'unavailable_error', retryAfterS: 2 },
@@ -46,7 +46,7 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** The body of every error answer. Extra fields (a feasible budget, the exits) stand beside OpenAI's four. */
+/** The body of every error response. Extra fields (a feasible budget, the exits) come after OpenAI's four. */
 export interface ErrorBody {
   readonly error: {
     readonly message: string;
@@ -57,17 +57,17 @@ export interface ErrorBody {
   };
 }
 
-/** An error whose text is meant for the caller: no paths, no stacks, no other caller's data. */
+/** An error whose text the client may read: no paths, no stacks, no data of other clients. */
 export class ApiError extends Error {
   readonly status: number;
   readonly type: string;
-  /** Least wait before the same request makes sense; null where waiting is no help. */
+  /** The shortest useful wait before a retry of the same request; null if waiting does not help. */
   readonly retryAfterMs: number | null;
 
   constructor(
     readonly code: ErrorCode,
     message: string,
-    /** The parameter or header at fault, as the caller wrote it. */
+    /** The parameter or header at fault, as the client wrote it. */
     readonly param: string | null = null,
     readonly extra: Readonly<Record<string, unknown>> = {},
     retryAfterMs: number | null = null,
@@ -84,20 +84,22 @@ export class ApiError extends Error {
     return { error: { message: this.message, type: this.type, param: this.param, code: this.code, ...this.extra } };
   }
 
-  /** For the log. The message quotes the request, which no log holds unasked. */
+  /**
+   * Fields for the log. The message is absent, because it quotes the request and logs hold no request text by default.
+   */
   logged(): Readonly<Record<string, string>> {
     return { code: this.code, ...(this.param === null ? {} : { param: this.param.slice(0, 64) }) };
   }
 }
 
-/** The client left: there is nobody to tell. */
+/** The client disconnected, so no response can reach it. */
 export class ClientGone extends Error {
   override readonly name = 'ClientGone';
 }
 
-/** What a caller may see of any thrown value: an ApiError as it is, everything else without its text. */
+/** The error that a client may see for any thrown value. An ApiError stays; the text of any other error is hidden. */
 export function toApiError(error: unknown): ApiError {
   return error instanceof ApiError
     ? error
-    : new ApiError('internal_error', 'The server failed to answer; the log has the details under this request id.');
+    : new ApiError('internal_error', 'The server failed; its log has the details under this request id.');
 }

@@ -1,4 +1,4 @@
-/** GET /v1/models and /props: what is served. */
+/** GET /v1/models and /props. */
 import { ApiError } from './errors.js';
 import { readyEngine, type ApiContext, type Caller } from './context.js';
 import { allowedExits, modelExit } from './params/depth.js';
@@ -11,7 +11,7 @@ function card(context: ApiContext, exit: number | null) {
     object: 'model',
     created: model.created,
     owned_by: 'sortie',
-    // vLLM's bench reads `root`.
+    // vLLM's benchmark reads `root`.
     root: model.name,
     parent: null,
     max_model_len: engine.ready?.maxLength ?? model.context,
@@ -23,7 +23,7 @@ function exitsFor({ model, limits }: ApiContext, { policy }: Caller): readonly n
   return allowedExits(model, policyOf(limits.policy, policy));
 }
 
-/** One card for the routed model and one per exit that the caller may pin. @throws ApiError loading */
+/** One card for the routed model and one per exit that the client may pin. @throws ApiError loading */
 export function listModels(context: ApiContext, caller: Caller): object {
   readyEngine(context);
   return {
@@ -32,17 +32,17 @@ export function listModels(context: ApiContext, caller: Caller): object {
   };
 }
 
-/** @throws ApiError model_not_found (also where the caller may not use that exit) or loading */
+/** @throws ApiError model_not_found (also for an exit that the client may not use) or loading */
 export function getModel(context: ApiContext, name: string, caller: Caller): object {
   readyEngine(context);
   const exit = modelExit(context.model, name);
   if (exit !== null && !exitsFor(context, caller).includes(exit)) {
-    throw new ApiError('model_not_found', `This caller may not use the exit ${exit}.`, 'model');
+    throw new ApiError('model_not_found', `This client may not use exit ${exit}.`, 'model');
   }
   return card(context, exit);
 }
 
-/** Exits, calibration and limits, with the bounds that hold for the caller. @throws ApiError loading */
+/** Exits, calibration and limits, with the client's bounds. @throws ApiError loading */
 export function props(context: ApiContext, caller: Caller): object {
   const ready = readyEngine(context);
   const { model, limits } = context;

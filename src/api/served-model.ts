@@ -1,7 +1,7 @@
 /**
- * The model as callers see it: name, exits, vocabulary and chat template.
+ * The model as clients see it: name, exits, vocabulary and chat template.
  *
- * Knows: the model folder's manifest, tokenizer and template. Must not know: weights, requests.
+ * Must not know: weights, requests.
  */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,9 +21,9 @@ export interface ServedModel {
   /** Ids that end an answer. */
   readonly eosTokens: readonly number[];
   readonly tokenizer: TextTokenizer;
-  /** Its file, for who reads it again. */
+  /** The tokenizer's file, which the encoding thread reads again. */
   readonly tokenizerFile: string;
-  /** Null for a model that has no chat template: chat is then refused. */
+  /** Null for a model without a chat template, whose chat requests are rejected. */
   readonly chat: ChatTemplate | null;
 }
 
@@ -43,7 +43,7 @@ function loadTemplate(file: string, specials: Readonly<Record<string, string>>):
   }
 }
 
-/** @throws when a file of the folder is missing or malformed; the message names it. */
+/** @throws Error for a missing or malformed file of the folder; the message names it */
 export function loadServedModel(dir: string, name: string | null): ServedModel {
   const manifest = loadManifest(dir);
   const tokenizerFile = join(dir, manifest.tokenizer);

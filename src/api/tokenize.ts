@@ -1,4 +1,4 @@
-/** POST /tokenize and /detokenize. Knows: the tokenizer. Must not know: the engine's work. */
+/** POST /tokenize and /detokenize. Must not know: the engine's work. */
 import { ApiError } from './errors.js';
 import { chatPrompt } from './chat/chat.js';
 import { encodePrompt, type Encoding } from './generation/request.js';
@@ -10,10 +10,10 @@ import { CompletionBody } from './schemas/completions.js';
 import { TokenizeBody, type DetokenizeAnswer, type DetokenizeBody, type TokenizeAnswer } from './schemas/tokenize.js';
 import { refuseUnsupported } from './params/unsupported.js';
 
-/** What else an answer's body may hold: it can be counted as it is. */
+/** Fields of generation requests, which /tokenize accepts so that a request can be counted unchanged. */
 const COUNTED = { ...CompletionBody.properties, ...ChatBody.properties, ...TokenizeBody.properties };
 
-/** @throws ApiError invalid_value unless exactly one of prompt and messages is given, or unsupported_parameter */
+/** @throws ApiError invalid_value unless the body has exactly one of prompt and messages, or unsupported_parameter */
 export async function tokenize(
   context: ApiContext,
   { body, signal }: Pick<ApiRequest<TokenizeBody>, 'body' | 'signal'>,
@@ -30,7 +30,7 @@ export async function tokenize(
   const frame = {
     addGenerationPrompt: body.add_generation_prompt ?? true,
     addSpecial: body.add_special_tokens ?? false,
-    // Counting is what it is asked for: it may well be that the count is too high for an answer.
+    // The count may exceed the context, so the text has no limit.
     most: Infinity,
     waitLimit: { signal, deadlineAt: null },
   };
@@ -46,7 +46,7 @@ async function promptTokens(
   text: string,
   encoding: Omit<Encoding, 'param'>,
 ): Promise<readonly number[]> {
-  // Empty it can be counted, too, though not answered.
+  // The empty text can be counted, although no answer can follow it.
   if (text === '') return context.model.tokenizer.encode(text, encoding.addSpecial);
   return (await encodePrompt(context, text, { ...encoding, param: 'prompt' })).ids;
 }

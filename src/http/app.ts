@@ -1,8 +1,4 @@
-/**
- * Composes the HTTP server. The order of hooks is the order here.
- *
- * Knows: which plugin comes when, and on which port. Must not know: process concerns, what an endpoint does.
- */
+/** Composes the HTTP server. Hooks run in the order of registration here. */
 import type { FastifyInstance } from 'fastify';
 import { createServer } from './create-server.js';
 import { registerAuth } from './auth.js';
@@ -19,7 +15,7 @@ import { registerTracing } from './plugins/tracing.js';
 import { registerTokenize } from './routes/tokenize.js';
 import type { HttpContext } from './context.js';
 
-/** @returns an app that is ready to listen; without /docs, and by default /metrics, where they have a port of their own */
+/** @returns an app that is ready to listen; with an operations port it has no /docs and by default no /metrics */
 export async function createApp(context: HttpContext): Promise<FastifyInstance> {
   const app = createServer(context);
   registerTracing(app, context);
@@ -34,16 +30,16 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerModels(app, context);
   registerTokenize(app, context);
   registerHealth(app, context);
-  // A picker of endpoints scrapes the port that it sends to.
+  // An endpoint picker scrapes the port that it sends requests to.
   if (context.options.opsPort === null || context.options.mainMetrics) registerMetrics(app, context);
-  registerPlayground(app, context.options.opsPort === null);
+  registerPlayground(app, { hasOps: context.options.opsPort === null });
   await app.ready();
   return app;
 }
 
 /**
- * The second port: metrics and docs of `main`, and health. Its connections are counted for themselves: probes and scrapes
- * get through when clients hold all those of the first.
+ * The operations port: metrics, the docs of `main`, and health. It has its own connection limit, so probes and scrapes
+ * succeed when clients hold all connections of the main port.
  * @returns an app that is ready to listen
  */
 export async function createOpsApp(context: HttpContext, main: FastifyInstance): Promise<FastifyInstance> {

@@ -1,4 +1,4 @@
-/** API keys: hashed in memory, compared in constant time. Asked for on routes with `config.protected`. */
+/** API keys: hashed in memory, compared in constant time. Routes with `config.protected` require one. */
 import { timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from '../api/errors.js';
@@ -6,24 +6,24 @@ import { keyDigest, type ApiKey } from './keys.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Needs an API key where any are configured. */
+    /** Requires an API key if any are configured. */
     protected?: boolean;
-    /** Is refused while the server drains. */
+    /** Rejected while the server drains. */
     inference?: boolean;
   }
   interface FastifyRequest {
-    /** Null where none was asked for. */
+    /** Null if the route requires no key. */
     apiKey: ApiKey | null;
   }
 }
 
-/** In both headers: SDKs always send a Bearer token, and be it a made-up one beside the caller's own X-Api-Key. */
+/** Reads both headers. SDKs always send a Bearer token, often a made-up one beside the client's own X-Api-Key. */
 function presentedKeys(request: FastifyRequest): string[] {
   const bearer = /^Bearer +(\S+) *$/i.exec(request.headers.authorization ?? '')?.[1];
   return [bearer, request.headers['x-api-key']].filter((text) => typeof text === 'string');
 }
 
-/** @param keys none: every request passes */
+/** @param keys without keys every request passes */
 export function registerAuth(app: FastifyInstance, keys: readonly ApiKey[]): void {
   app.decorateRequest('apiKey', null);
   if (keys.length === 0) return;
@@ -36,9 +36,9 @@ export function registerAuth(app: FastifyInstance, keys: readonly ApiKey[]): voi
     const presented = presentedKeys(request).map(keyDigest);
     if (presented.length === 0) {
       const how = 'Authorization: Bearer KEY or X-Api-Key: KEY';
-      throw new ApiError('invalid_api_key', `This server asks for an API key (${how}).`);
+      throw new ApiError('invalid_api_key', `This server requires an API key (${how}).`);
     }
-    // Every key is compared, so that time tells nothing about which one was near.
+    // Every key is compared, so the time taken tells nothing about a near match.
     const [key] = presented.flatMap((each) => keys.filter(({ digest }) => timingSafeEqual(digest, each)));
     if (key === undefined) throw new ApiError('invalid_api_key', 'The API key is wrong.');
     return key;

@@ -1,4 +1,4 @@
-/** What the HTTP layer is handed, and the little that it remembers. */
+/** The values that the HTTP layer gets, and its small state. */
 import type { ApiContext } from '../api/context.js';
 import type { ServeOptions } from '../config.js';
 import type { ApiKey } from './keys.js';
@@ -23,12 +23,12 @@ export interface HttpContext {
   readonly api: ApiContext;
   readonly series: Series;
   readonly options: HttpOptions;
-  /** Empty: no key is asked for. */
+  /** Without keys every request passes. */
   readonly apiKeys: readonly ApiKey[];
-  /** Null: no traces. */
+  /** Null if tracing is off. */
   readonly tracing: Tracing | null;
   readonly version: string;
   readonly log: Logger;
-  /** Set once on SIGTERM: readiness and new requests are refused. */
+  /** Set once on SIGTERM. Readiness fails then, and new requests are rejected. */
   draining: boolean;
 }

@@ -1,7 +1,5 @@
 /**
- * A Fastify app with what every port of the server has: limits, errors in OpenAI's shape, headers, access log.
- *
- * Knows: the framework's options. Must not know: routes.
+ * A Fastify app with the parts that every port of the server has: limits, errors in OpenAI's form, headers, access log.
  */
 import { fastify, LogController, type FastifyInstance } from 'fastify';
 import { accessLog, registerAccessLog } from './plugins/access-log.js';
@@ -23,17 +21,17 @@ export function createServer(context: HttpContext): FastifyInstance {
     genReqId: requestId,
     bodyLimit: context.options.maxBody,
     requestTimeout: timeoutMs,
-    // Node looks for late requests only that often (default 30 s).
+    // Node.js checks for late requests at this interval (default 30 s).
     http: {
       connectionsCheckingInterval: Math.min(5000, timeoutMs / 2),
       headersTimeout: timeoutMs,
-      // plugins/http-conformance.ts asks for it, with a body.
+      // plugins/http-conformance.ts requires it and sends an error body.
       requireHostHeader: false,
     },
     return503OnClosing: false,
-    // A connection that has sent nothing is not idle for Node.js: a close would wait for it for ever.
+    // For Node.js a connection that has sent nothing is not idle, so a close would wait for it for ever.
     forceCloseConnections: true,
-    // A path that can't be read meets no hook.
+    // A request with an unreadable path runs no hook.
     frameworkErrors: (error, request, reply) => {
       watch(request, reply);
       sendError(error, request, reply);
@@ -45,18 +43,18 @@ export function createServer(context: HttpContext): FastifyInstance {
         removeAdditional: false,
         useDefaults: false,
         strict: false,
-        // The offending value is told, shortened.
+        // Error messages quote the offending value, shortened.
         verbose: true,
       },
     },
   }) as unknown as FastifyInstance;
   app.server.maxConnections = context.options.maxConnections;
-  // Schemas describe answers; they must not rewrite them (Fastify's serializer turns null into "" or {}).
+  // Schemas describe answers and must not rewrite them: Fastify's serializer turns null into "" or {}.
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
   app.removeContentTypeParser('text/plain');
   registerJson(app);
   registerErrors(app);
-  // First: what another hook refuses has a line as well.
+  // The access log comes first, so that a request rejected by a later hook is logged as well.
   registerAccessLog(app, context, watch);
   registerHttpConformance(app);
   registerInFlight(app, context.options.stallTimeout * 1000);

@@ -1,7 +1,7 @@
 /**
- * API keys from the option and the file, each with what it may do.
+ * API keys from the option and the file, each with its permissions.
  *
- * Knows: the two forms of the file (docs/running.md). Must not know: HTTP. No key is kept as text.
+ * No key is kept as text. docs/running.md describes the two forms of the file.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { validationMessage } from '../util/validation-message.js';
 
 export interface KeyLimits {
   readonly requestsPerMinute: number | null;
-  /** Prompt and answer together. */
+  /** Prompt and answer tokens together. */
   readonly tokensPerMinute: number | null;
   readonly requestsInFlight: number | null;
 }
@@ -22,13 +22,13 @@ export interface KeyLimits {
 export interface ApiKey {
   /** SHA-256 of the key. */
   readonly digest: Buffer;
-  /** For the log; null where the operator gave none. */
+  /** The name in the log; null if the operator gave none. */
   readonly name: string | null;
   readonly limits: KeyLimits;
   readonly policy: RequestPolicy;
 }
 
-/** What a header can carry as one word: any other key could never be presented. */
+/** The form of a key that a client can send in a header as one word. */
 const PRESENTABLE = /^[\x21-\x7e]+$/;
 const PRESENTABLE_RULE = 'one word of printable ASCII characters';
 
@@ -61,36 +61,37 @@ export function keyDigest(key: string): Buffer {
   return createHash('sha256').update(key).digest();
 }
 
-/** A key that may do everything. */
+/** A key without restrictions. */
 export function openKey(key: string): ApiKey {
   const limits = { requestsPerMinute: null, tokensPerMinute: null, requestsInFlight: null };
   return { digest: keyDigest(key), name: null, limits, policy: openPolicy };
 }
 
-/** @throws OptionError when the file can't be read or holds no key: a server meant to be closed must not open. */
+/** @throws OptionError if the file is unreadable or holds no key: a server with a key file must not open to all. */
 export function loadApiKeys({ apiKey, apiKeyFile }: Pick<ServeOptions, 'apiKey' | 'apiKeyFile'>): ApiKey[] {
-  // Like a key of the file, a wrong one is not shown.
+  // The message hides a malformed key, as for keys of the file.
   const wrong = apiKey.findIndex((key) => !PRESENTABLE.test(key));
   if (wrong >= 0) throw new OptionError(`--api-key: key ${wrong + 1} must be ${PRESENTABLE_RULE}`);
   const keys = apiKey.map(openKey);
   if (apiKeyFile === null) return keys;
   let text: string;
   try {
-    // Editors put a mark before either form.
+    // Some editors write a byte order mark at the start of either form.
     text = readFileSync(apiKeyFile, 'utf8').replace(/^\uFEFF/, '');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     throw new OptionError(`--api-key-file must be a readable file, got "${apiKeyFile}" (${code ?? 'unreadable'})`);
   }
-  // A list is JSON of the wrong form: as lines it would make keys of its brackets.
+  // A text that starts with a bracket is JSON. Read as lines, a JSON list would make keys of its brackets.
   const isJson = /^\s*[{[]/.test(text);
   const all = [...keys, ...(isJson ? jsonKeys(text) : plainKeys(text, apiKeyFile))];
   const digests = new Set(all.map(({ digest }) => digest.toString('hex')));
-  if (digests.size < all.length) throw new OptionError('--api-key-file must not repeat a key, nor one of --api-key');
+  if (digests.size < all.length)
+    throw new OptionError('--api-key-file must not repeat a key, nor hold a key of --api-key');
   return all;
 }
 
-/** A key a line; lines that begin with # are comments. Errors name the line, never what is in it. */
+/** One key per line; a line that starts with # is a comment. Errors name the line and never its text. */
 function plainKeys(text: string, file: string): ApiKey[] {
   const lines = text.split('\n').map((line) => line.trim());
   const wrong = lines.findIndex((line) => line !== '' && !line.startsWith('#') && !PRESENTABLE.test(line));
@@ -104,7 +105,7 @@ function plainKeys(text: string, file: string): ApiKey[] {
   return keys.map(openKey);
 }
 
-/** Errors name the place, never its value: it may be a key. */
+/** Errors name the place and never its value, because the value may be a key. */
 function jsonKeys(text: string): ApiKey[] {
   let json: unknown;
   try {
@@ -151,8 +152,8 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
 }
 
 /**
- * @param all what holds for every caller
- * @throws OptionError when a key names a depth that is no exit of the model, or may use none
+ * @param all the policy for every key
+ * @throws OptionError if a key names a depth that is not an exit of the model, or has no exit left
  */
 export function checkKeyExits(keys: readonly ApiKey[], all: RequestPolicy, exits: readonly number[]): void {
   for (const { policy } of keys) {
@@ -165,7 +166,7 @@ export function checkKeyExits(keys: readonly ApiKey[], all: RequestPolicy, exits
       throw new OptionError(`--api-key-file: ${field} must be an exit of the model (${exits.join(', ')}), got ${exit}`);
     }
     if (minExit !== null && maxExit !== null && minExit > maxExit) {
-      throw new OptionError(`--api-key-file: the least exit of a key must be at most ${maxExit}, got ${minExit}`);
+      throw new OptionError(`--api-key-file: the shallowest exit of a key must be at most ${maxExit}, got ${minExit}`);
     }
   }
 }

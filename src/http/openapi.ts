@@ -1,4 +1,6 @@
-/** The OpenAPI document as text, the same bytes each time: `npm run openapi` commits it, CI compares. */
+/**
+ * The OpenAPI document as text, reproducible byte by byte. `npm run openapi` writes the committed file; CI compares it.
+ */
 import { pino } from 'pino';
 import type { Engine } from '../engine/client/engine.js';
 import { openPolicy } from '../api/params/policy.js';
@@ -8,11 +10,10 @@ import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
 import { createApp } from './app.js';
 
-/** @returns JSON with a final newline */
 export async function openapiDocument(version: string): Promise<string> {
   const series = createSeries('none');
   const app = await createApp({
-    // No request is served: the routes are only described.
+    // The app serves no request; it only describes its routes.
     api: {
       engine: {} as Engine,
       model: {} as ServedModel,

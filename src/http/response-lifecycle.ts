@@ -1,13 +1,13 @@
-/** When a response is over, whichever way. */
+/** The end of a response, sent or aborted. */
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyReply } from 'fastify';
 import { ClientGone } from '../api/errors.js';
 
-/** What waits for each connection: one listener on the socket, however many requests are pipelined on it. */
+/** The listeners of each connection. The socket has one listener, however many requests are pipelined on it. */
 const waiting = new WeakMap<Socket, Set<() => void>>();
 
-/** The responses that are waited for, and whether each has gone out whole. */
+/** The watched responses, and whether each went out in full. */
 const sent = new WeakMap<ServerResponse, boolean>();
 
 function waitersOf(socket: Socket): Set<() => void> {
@@ -34,7 +34,7 @@ export function onClosed(reply: FastifyReply, listener: () => void): void {
   }
   if (!sent.has(raw)) {
     sent.set(raw, raw.writableFinished);
-    // What a destroyed socket still had to send is "finished" as well.
+    // `finish` also fires for the unsent rest of a destroyed socket.
     raw.prependOnceListener('finish', () => sent.set(raw, !socket.destroyed));
   }
   const waiters = waitersOf(socket);
@@ -45,20 +45,26 @@ export function onClosed(reply: FastifyReply, listener: () => void): void {
   raw.once('close', closed);
 }
 
-/** The status of each response in whose place its connection was answered. */
+/** The status sent on the connection in place of each of these responses. */
 const refused = new WeakMap<ServerResponse, number>();
 
-/** Notes what a connection was told whose request did not arrive whole: nothing goes out by its response. */
+/**
+ * Records the status sent on the connection of a request that did not arrive in full. Its response object sends
+ * nothing.
+ */
 export function noteRefused(response: ServerResponse, status: number): void {
   refused.set(response, status);
 }
 
-/** Whether every byte went out. `writableFinished` says so, too, when a socket is destroyed with bytes left. */
+/** Whether every byte went out. `writableFinished` is also true after a socket was destroyed with unsent bytes. */
 export function isSent({ raw }: FastifyReply): boolean {
   return sent.get(raw) === true || refused.has(raw);
 }
 
-/** Aborts with `ClientGone` when the client leaves before the answer's end. (`request.signal` fires too early.) */
+/**
+ * Aborts with `ClientGone` when the client disconnects before the end of the response. (`request.signal` fires too
+ * early.)
+ */
 export function clientAbortSignal(reply: FastifyReply): AbortSignal {
   const gone = new AbortController();
   onClosed(reply, () => {
@@ -67,7 +73,9 @@ export function clientAbortSignal(reply: FastifyReply): AbortSignal {
   return gone.signal;
 }
 
-/** The status that the client was told; where it left before it was told any, nginx's number for that. */
+/**
+ * The status that the client got. A client that disconnected before any status counts as 499, nginx's number for it.
+ */
 export function statusOf({ raw }: FastifyReply): number {
   return raw.headersSent ? raw.statusCode : (refused.get(raw) ?? 499);
 }

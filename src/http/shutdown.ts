@@ -1,30 +1,26 @@
-/**
- * Ends the HTTP server without losing what it accepted.
- *
- * Knows: sockets. Must not know: the process, the engine.
- */
+/** Stops the HTTP server after it has answered every accepted request. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { monotonicMs } from '../util/clock.js';
 
-/** How often idle connections are closed and the running answers counted, ms. */
+/** Interval at which idle connections are closed and running answers counted. */
 const POLL_MS = 20;
 
-/** How long answers that are stopped at the deadline may take to say so, ms. */
+/** Time that stopped answers have to send their error. */
 const STOP_MS = 2000;
 
-/** The answers that are being made. */
+/** The answers that run. */
 export interface Running {
   readonly live: number;
-  /** Each ends with an error, shortly. */
+  /** Ends each running answer with an error, shortly after. */
   stop(): void;
 }
 
 /**
- * Waits until no answer runs and every byte went out, closing idle connections meanwhile; the server still listens, so
- * that new requests get a 503 rather than a refused connection. Answers that still run at the deadline are stopped;
- * connections whose client does not take even that are cut.
- * @returns false when the deadline came first
+ * Waits until no answer runs and every byte went out, and closes idle connections meanwhile. The server still listens,
+ * so that new requests get a 503 and not a refused connection. At the deadline, running answers are stopped. A
+ * connection whose client does not read its error is cut.
+ * @returns false if the deadline came first
  */
 export async function drain(app: FastifyInstance, running: Running, timeoutMs: number): Promise<boolean> {
   const clean = await quiet(app, running, timeoutMs);

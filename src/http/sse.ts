@@ -1,7 +1,7 @@
 /**
  * One answer as server-sent events on a raw response.
  *
- * Knows: the wire and silence. Must not know: what an event says, slow readers (plugins/in-flight.ts cuts them).
+ * Must not know: the content of an event, slow readers (plugins/in-flight.ts cuts them).
  */
 import type { FastifyReply } from 'fastify';
 import type { EventStream } from '../api/context.js';
@@ -12,7 +12,7 @@ import { errorHeaders } from './plugins/errors.js';
 /**
  * Takes the response over from Fastify.
  * @param keepAliveMs silence after which a comment line is sent
- * @param headers what is known when the status line goes out, be it for a comment line
+ * @param headers the headers known when the status line goes out, which may be before the first event
  */
 export function eventStream(
   reply: FastifyReply,
@@ -28,7 +28,7 @@ export function eventStream(
   }, keepAliveMs);
 
   function head(status: number, more: Readonly<Record<string, string>>): void {
-    // What hooks have set for Fastify's own answer (request id, CORS) goes out here too.
+    // Sends the headers that hooks have set for Fastify's own answer (request id, CORS).
     for (const [name, value] of Object.entries(reply.getHeaders())) {
       if (value !== undefined) raw.setHeader(name, value);
     }

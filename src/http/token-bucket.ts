@@ -1,9 +1,9 @@
 /**
- * A token bucket: so many units a minute, a minute's worth at once, filled all the time.
+ * A token bucket: it holds one minute's worth of units and refills continuously.
  *
- * Knows: arithmetic. Must not know: clocks (instants are handed in, ms), what a unit is.
- * Of our own because the rate limiters at hand count one per request in fixed windows; here a request costs as many
- * tokens as it may use, and what it did not use comes back.
+ * Must not know: clocks (callers pass instants, ms), the meaning of a unit. This is our own code because common rate
+ * limiters count one per request in fixed windows. Here a request takes as many tokens as it may use, and returns the
+ * unused ones.
  */
 
 const MINUTE_MS = 60_000;
@@ -12,7 +12,7 @@ export class TokenBucket {
   #level: number;
   #at: number;
 
-  /** @param perMinute units; at least 1 */
+  /** @param perMinute units per minute; at least 1 */
   constructor(
     readonly perMinute: number,
     now: number,
@@ -28,18 +28,18 @@ export class TokenBucket {
     return this.#level;
   }
 
-  /** Milliseconds until so many units are there: 0 where they are; Infinity for more than a minute's worth. */
+  /** Milliseconds until the bucket holds that many units. 0 if it does; Infinity for more than a minute's worth. */
   waitMs(units: number, now: number): number {
     if (units > this.perMinute) return Infinity;
     return (Math.max(0, units - this.level(now)) * MINUTE_MS) / this.perMinute;
   }
 
-  /** Takes units; a level below 0 is a debt that is filled first. */
+  /** Takes units. A level below 0 is a debt that refills first. */
   take(units: number, now: number): void {
     this.#level = this.level(now) - units;
   }
 
-  /** Gives back what was taken too much. */
+  /** Returns unused units. */
   give(units: number, now: number): void {
     this.#level = Math.min(this.perMinute, this.level(now) + units);
   }

@@ -1,4 +1,6 @@
-/** Histogram buckets, in seconds or tokens: vLLM's, with finer ones below, because small models answer in milliseconds. */
+/**
+ * Histogram buckets in seconds or tokens. They are vLLM's, with finer ones below: small models respond in milliseconds.
+ */
 export const TTFT_S = [
   0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640,
   2560,

@@ -1,7 +1,10 @@
-/** Classes of budgets, so that attainment of tight and loose ones can be told apart. A closed set: it labels a series. */
+/**
+ * Classes of latency budgets, which separate the attainment of tight and loose budgets. The set is closed: it labels a
+ * series.
+ */
 import type { Budget } from '../engine/protocol.js';
 
-/** Upper bounds of the classes of total budgets, ms: interactive turns, then answers, then batch work. */
+/** Upper bounds of the classes of total budgets, ms: interactive turns, then longer answers, then batch work. */
 const TOTAL_CLASSES = [
   [250, 'up_to_250ms'],
   [1000, 'up_to_1s'],
@@ -17,7 +20,7 @@ export const BUDGET_CLASSES: readonly BudgetClass[] = [
   'per_token',
 ];
 
-/** By the total; `per_token` where only the first token's or the later tokens' time is bound. */
+/** The class by the total budget; `per_token` for a budget that bounds only TTFT or TPOT. */
 export function budgetClass({ totalMs }: Budget): BudgetClass {
   if (totalMs === null) return 'per_token';
   return TOTAL_CLASSES.find(([most]) => totalMs <= most)?.[1] ?? 'over_16s';

@@ -1,15 +1,11 @@
-/**
- * Closed sets of label values, shown as 0 from the start: a query of what has not happened yet finds data.
- *
- * Knows: which values a label can have. Must not know: when they are counted.
- */
+/** Closed sets of label values. Each series starts at 0, so a query finds data before the first event. */
 import type { DraftSource, ServiceClass } from '../engine/protocol.js';
 import { BUDGET_CLASSES } from './budget-class.js';
 import type { Series } from './series.js';
 
 /**
- * What became of a budget. `truncated`: cut at its deadline, as its request asked, and so as good as met; `rejected`:
- * never begun for want of room. Refusals that are the caller's mistake have no outcome.
+ * Outcomes of a budget. `truncated` counts as met: the gateway cut the answer at its deadline, as the request asked.
+ * `rejected`: there was no capacity for the request. A request rejected for a client's mistake has no outcome.
  */
 const BUDGET_OUTCOMES = ['met', 'missed', 'truncated', 'rejected'] as const;
 export type BudgetOutcome = (typeof BUDGET_OUTCOMES)[number];
@@ -18,7 +14,7 @@ const SERVICE_CLASSES = ['guaranteed', 'reserved', 'best_effort', 'none'] as con
 
 const DRAFT_SOURCES = ['prediction', 'lookup', 'exit'] as const satisfies readonly DraftSource[];
 
-/** Everything that does not depend on the model. */
+/** Initializes every series that does not depend on the model. */
 export function initialize(series: Series): void {
   for (const finished_reason of ['stop', 'length', 'deadline', 'abort']) series.success.inc({ finished_reason }, 0);
   for (const reason of [
@@ -48,7 +44,7 @@ export function initialize(series: Series): void {
 
 /**
  * @param exits the model's exit layers
- * @param seen those of engines before, whose histograms go on: to zero them would take back what was counted
+ * @param seen exits of earlier engines; their histograms go on, because zeroing them would undo counts
  */
 export function initializeExits(series: Series, exits: readonly string[], seen: ReadonlySet<string>): void {
   for (const exit_layer of exits) {

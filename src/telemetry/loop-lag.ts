@@ -1,31 +1,32 @@
 /**
- * How late the gateway's event loop comes to what is due.
+ * Lag of the gateway's event loop.
  *
- * Knows: Node's measure of it. Must not know: who reads the gauge, and when. prom-client's own series of this begin anew
- * with every scrape: with a picker that scrapes every 50 ms they hold five looks, and what another scrape finds is chance.
+ * prom-client's own lag series start again with every scrape. A scraper that comes every 50 ms leaves five samples in
+ * them, so the value that another scraper finds is random.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { Series } from './series.js';
 
-/** How often it looks, and for how long one value of the gauge holds, ms. */
-const LOOK_MS = 10;
+/** Interval of the samples. */
+const SAMPLE_MS = 10;
+/** Time for which one value of the gauge holds. */
 const WINDOW_MS = 10_000;
 
 /**
- * Sets the gauge to the 99th percentile of each window. Keeps no process alive.
- * @returns ends it
+ * Sets the gauge to the 99th percentile of each window. Its timer keeps no process alive.
+ * @returns a function that stops it
  */
 export function watchLoopLag({ gatewayLag }: Pick<Series, 'gatewayLag'>, windowMs = WINDOW_MS): () => void {
-  const looks = monitorEventLoopDelay({ resolution: LOOK_MS });
-  looks.enable();
+  const samples = monitorEventLoopDelay({ resolution: SAMPLE_MS });
+  samples.enable();
   const timer = setInterval(() => {
-    // What is measured is the time between two looks; that they should take is no lag.
-    gatewayLag.set(Math.max(0, looks.percentile(99) / 1e6 - LOOK_MS) / 1000);
-    looks.reset();
+    // The histogram holds the time between two samples. Their interval itself is not lag.
+    gatewayLag.set(Math.max(0, samples.percentile(99) / 1e6 - SAMPLE_MS) / 1000);
+    samples.reset();
   }, windowMs);
   timer.unref();
   return () => {
     clearInterval(timer);
-    looks.disable();
+    samples.disable();
   };
 }

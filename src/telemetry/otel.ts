@@ -1,8 +1,4 @@
-/**
- * Sets up the OpenTelemetry SDK. Loaded only where tracing is on (tracing.ts).
- *
- * Knows: the SDK and its environment variables. Must not know: what is traced.
- */
+/** Sets up the OpenTelemetry SDK. tracing.ts loads this file only if tracing is on. */
 import { diag, DiagLogLevel, ROOT_CONTEXT } from '@opentelemetry/api';
 import { W3CTraceContextPropagator } from '@opentelemetry/core';
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources';
@@ -13,7 +9,7 @@ import type { Logger } from './log.js';
 import { SequenceSpans, startRequest } from './spans.js';
 import type { Tracing } from './trace.js';
 
-/** A collector that does not answer must not hold up the end of the process for longer, ms. */
+/** The longest time that a silent collector delays the exit of the process. */
 const SHUTDOWN_MS = 5000;
 
 const GETTER = {
@@ -24,7 +20,7 @@ const GETTER = {
 /** Both exporters read endpoint, headers, time-out and compression from the environment. */
 async function exporterOf(env: Readonly<Record<string, string | undefined>>): Promise<SpanExporter> {
   const names = ['OTEL_EXPORTER_OTLP_TRACES_PROTOCOL', 'OTEL_EXPORTER_OTLP_PROTOCOL'] as const;
-  // An empty variable is unset, as the specification has it.
+  // An empty variable counts as unset, as the specification says.
   const [[name, protocol] = [names[1], 'http/protobuf']] = names.flatMap((each) => {
     const value = env[each] ?? '';
     return value === '' ? [] : [[each, value] as const];
@@ -40,7 +36,7 @@ async function exporterOf(env: Readonly<Record<string, string | undefined>>): Pr
   return new OTLPTraceExporter();
 }
 
-/** @throws OptionError for a protocol that is not served */
+/** @throws OptionError for an unsupported protocol */
 export async function otelTracing(
   env: Readonly<Record<string, string | undefined>>,
   version: string,
@@ -70,7 +66,7 @@ export async function otelTracing(
     shutdown: async () => {
       const late = new AbortController();
       const failed = (error: unknown): void => {
-        warn(`traces were not sent: ${String(error)}`);
+        warn(`the exporter failed to send traces: ${String(error)}`);
       };
       const sent = provider.shutdown().catch(failed);
       const waited = delay(SHUTDOWN_MS, false, { signal: late.signal }).catch(() => true);

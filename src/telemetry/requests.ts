@@ -1,7 +1,7 @@
 /**
  * Metrics of sequences and of the engine, from the engine's step messages.
  *
- * Knows: what was asked of each live sequence. Must not know: HTTP, text. Runs after the answers went out.
+ * Must not know: HTTP, text. It runs after the gateway has sent the answers.
  */
 import type { Engine } from '../engine/client/engine.js';
 import type {
@@ -26,14 +26,14 @@ export interface SequenceFacts {
 }
 
 /**
- * Tokens of a block of the KV cache, as it is told. Here memory goes by tokens, but llm-d's picker takes no block for
- * smaller than this: with blocks of 1 it would believe in 64 times the capacity.
+ * Tokens of one block in `cache_config_info`. The engine counts KV memory in tokens, but llm-d's picker assumes blocks
+ * of at least 64. With blocks of 1 it would assume 64 times the capacity.
  */
-const CACHE_BLOCK = 64;
+const CACHE_BLOCK_TOKENS = 64;
 
 interface Live extends SequenceFacts {
   plan: PlannedEvent | null;
-  /** How it ended for its caller, where that was before the engine told of an end. */
+  /** The end that the client saw, if it came before the engine's own end event. */
   cut: EndedEvent | null;
   firstAt: number | null;
   lastAt: number | null;
@@ -45,14 +45,16 @@ export class RequestMetrics {
   readonly #live = new Map<string, Live>();
   /** Exit layers as label values, in the order of the engine's exits. */
   #exits: readonly string[] = [];
-  /** Of all engines so far. */
+  /** Exits of all engines since the start. */
   readonly #seenExits = new Set<string>();
+  readonly #series: Series;
 
-  constructor(private readonly series: Series) {
+  constructor(series: Series) {
+    this.#series = series;
     initialize(series);
   }
 
-  /** @param engine whose events are counted from now on */
+  /** Counts the events of this engine. */
   observe(engine: Engine): void {
     engine.on('step', (step) => {
       this.step(step);
@@ -68,45 +70,45 @@ export class RequestMetrics {
     });
   }
 
-  /** Announces a sequence before the engine hears of it. */
+  /** Registers a sequence before the engine gets it. */
   begin(id: string, facts: SequenceFacts): void {
     this.#live.set(id, { ...facts, plan: null, cut: null, firstAt: null, lastAt: null, lastExit: null, tokens: 0 });
   }
 
-  /** It was ended at its deadline: that is its answer, whatever becomes of it in the engine. */
+  /** The gateway cut the sequence at its deadline. The client has this end, whatever the engine reports later. */
   cut(end: EndedEvent): void {
     const live = this.#live.get(end.id);
     if (live !== undefined) live.cut = end;
   }
 
-  /** Its answer broke in the gateway. What the engine still says of it counts as work, not as an answer. */
+  /** The gateway failed to write the answer. Later engine events of the sequence count as work and not as an answer. */
   broken(id: string): void {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.#live.delete(id);
-    this.series.failed.inc({ reason: 'internal' });
+    this.#series.failed.inc({ reason: 'internal' });
     this.#outcome(live, 'missed');
   }
 
-  /** Sequences that were announced and have not ended. */
+  /** Registered sequences that have not ended. */
   get live(): number {
     return this.#live.size;
   }
 
   ready(ready: ReadyMessage): void {
-    const { series } = this;
+    const series = this.#series;
     series.engineUp.set(1);
     series.engineLoad.set((ready.loadMs + ready.calibrateMs) / 1000);
     series.cacheConfig.reset();
-    const blocks = Math.floor(ready.kvTokens / CACHE_BLOCK);
-    series.cacheConfig.set({ block_size: String(CACHE_BLOCK), num_gpu_blocks: String(blocks) }, 1);
+    const blocks = Math.floor(ready.kvTokens / CACHE_BLOCK_TOKENS);
+    series.cacheConfig.set({ block_size: String(CACHE_BLOCK_TOKENS), num_gpu_blocks: String(blocks) }, 1);
     this.#exits = ready.exits.map(String);
     initializeExits(series, this.#exits, this.#seenExits);
     for (const exit of this.#exits) this.#seenExits.add(exit);
   }
 
   down(): void {
-    const { series } = this;
+    const series = this.#series;
     series.engineUp.set(0);
     series.engineDown.inc();
     for (const gauge of [series.running, series.waiting, series.kvUsage, series.kvCached]) gauge.set(0);
@@ -121,7 +123,7 @@ export class RequestMetrics {
   }
 
   step(step: StepMessage): void {
-    const { series } = this;
+    const series = this.#series;
     for (const event of step.planned) this.#planned(event);
     for (const event of step.tokens) this.#token(event, step.at);
     for (const event of step.refused) this.#refused(event);
@@ -134,7 +136,7 @@ export class RequestMetrics {
   }
 
   #worked(work: StepWork): void {
-    const { series } = this;
+    const series = this.#series;
     series.steps.observe(work.ms / 1000);
     if (work.predictedMs > 0) series.stepRatio.observe(work.cycleMs / work.predictedMs);
     series.slowdown.set(work.slowdown);
@@ -155,10 +157,10 @@ export class RequestMetrics {
   }
 
   #planned(event: PlannedEvent): void {
-    const { series } = this;
+    const series = this.#series;
     series.planned.inc({ exit_layer: String(event.exit), service_class: event.serviceClass });
     series.predictedTtft.observe(event.predictedTtftMs / 1000);
-    // An answer of one token has no later ones.
+    // An answer of one token has no later tokens.
     if (event.predictedTpotMs > 0) series.predictedTpot.observe(event.predictedTpotMs / 1000);
     const live = this.#live.get(event.id);
     if (live === undefined) return;
@@ -167,12 +169,12 @@ export class RequestMetrics {
   }
 
   #token(event: TokenEvent, at: number): void {
-    const { series } = this;
+    const series = this.#series;
     const exit = String(event.exit);
     series.generationTokens.inc();
     series.exitTokens.inc({ exit_layer: exit });
     const live = this.#live.get(event.id);
-    // What comes after the cut is none of the answer.
+    // Tokens after the cut are not part of the answer.
     if (live?.cut !== null) return;
     if (live.plan !== null)
       series.plannedExitTokens.inc({ planned_exit_layer: String(live.plan.exit), exit_layer: exit });
@@ -198,13 +200,13 @@ export class RequestMetrics {
       this.#answered(live, live.cut);
       return;
     }
-    this.series.failed.inc({ reason });
-    // The others are the caller's mistakes: a 400 says nothing about whether budgets are kept.
+    this.#series.failed.inc({ reason });
+    // Other reasons are the client's mistakes: a 400 says nothing about attainment.
     if (REJECTIONS.has(reason)) this.#outcome(live, 'rejected');
   }
 
   #ended(event: EndedEvent): void {
-    const { series } = this;
+    const series = this.#series;
     const live = this.#live.get(event.id);
     series.promptTokens.inc(event.promptTokens);
     series.prefixQueries.inc(event.promptTokens);
@@ -212,14 +214,14 @@ export class RequestMetrics {
     series.preemptions.inc(event.preemptions);
     if (live === undefined) return;
     this.#live.delete(event.id);
-    // When it was started and what it took is the engine's to say, even where its end came too late.
+    // The engine knows the start and the use of the sequence, even if its end event comes after the cut.
     const { reason, firstTokenAt, endedAt } = live.cut ?? event;
     this.#answered(live, { ...event, reason, firstTokenAt, endedAt });
   }
 
-  /** Counts an answer by its end, which its caller was told. */
+  /** Counts an answer by the end that its client saw. */
   #answered(live: Live, event: EndedEvent): void {
-    const { series } = this;
+    const series = this.#series;
     if (event.reason === 'error') series.failed.inc({ reason: 'error' });
     else series.success.inc({ finished_reason: FINISHED_REASON[event.reason] });
     series.requestPromptTokens.observe(event.promptTokens);
@@ -231,7 +233,7 @@ export class RequestMetrics {
   }
 
   #times(live: Live, event: EndedEvent): void {
-    const { series } = this;
+    const series = this.#series;
     const { startedAt, firstTokenAt, endedAt } = event;
     const since = (from: number, to: number): number => Math.max(0, to - from) / 1000;
     series.e2e.observe(since(live.arrivedAt, endedAt));
@@ -253,31 +255,34 @@ export class RequestMetrics {
   }
 
   #ratio(time: 'ttft' | 'tpot' | 'total', actual: number | null, predicted: number): void {
-    if (actual !== null && predicted > 0) this.series.ratio.observe({ time }, actual / predicted);
+    if (actual !== null && predicted > 0) this.#series.ratio.observe({ time }, actual / predicted);
   }
 
-  /** Counts violations of the parts of a budget. @returns what became of it as a whole, as the response's `met` has it */
+  /**
+   * Counts violations of the parts of a budget.
+   * @returns the outcome of the whole budget, equal to `met` in the response
+   */
   #kept(live: Live, event: EndedEvent): BudgetOutcome {
     const { budget } = live;
     if (budget === null) return 'met';
     const { ttftMs, tpotMs, totalMs } = actualTimes(live, event);
-    // Cut before its first token, it has waited for that in vain all the time.
+    // A sequence cut before its first token has waited for that token all the time.
     const awaitedMs = ttftMs ?? (event.reason === 'deadline' ? totalMs : 0);
     const missedTtft = awaitedMs > (budget.ttftMs ?? Infinity);
     const missedTpot = (tpotMs ?? 0) > (budget.tpotMs ?? Infinity);
-    if (missedTtft) this.series.ttftViolation.inc();
-    if (missedTpot) this.series.tpotViolation.inc();
+    if (missedTtft) this.#series.ttftViolation.inc();
+    if (missedTpot) this.#series.tpotViolation.inc();
     if (missedTtft || missedTpot) return 'missed';
-    // Cut at its total, which therefore holds.
+    // The gateway cut the sequence at its total budget, so that budget holds.
     if (event.reason === 'deadline') return 'truncated';
     return totalMs > (budget.totalMs ?? Infinity) ? 'missed' : 'met';
   }
 
   #outcome({ budget, plan }: Live, outcome: BudgetOutcome): void {
     if (budget === null) return;
-    this.series.budgets.inc({ budget_class: budgetClass(budget), outcome });
+    this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome });
     if (plan?.serviceClass !== 'guaranteed') return;
-    this.series.guarantees.inc({ outcome: outcome === 'met' || outcome === 'truncated' ? 'kept' : 'missed' });
+    this.#series.guarantees.inc({ outcome: outcome === 'met' || outcome === 'truncated' ? 'kept' : 'missed' });
   }
 }
 
@@ -289,8 +294,8 @@ function actualTimes({ arrivedAt, lastAt, tokens }: Live, { firstTokenAt, endedA
   };
 }
 
-/** Refusals for want of room: the server's doing, not the caller's. */
+/** Reasons of rejections for lack of capacity: the server's doing and not the client's. */
 const REJECTIONS: ReadonlySet<RefusedEvent['reason']> = new Set(['queue_full', 'budget_infeasible', 'grammars_lost']);
 
-/** vLLM's words. */
+/** Finish reasons in vLLM's words. */
 const FINISHED_REASON = { stop: 'stop', length: 'length', deadline: 'deadline', cancelled: 'abort' } as const;

@@ -1,8 +1,7 @@
 /**
- * Every series that the server exports, in one table.
+ * Every series that the server exports, in one table. A series that vLLM also has keeps vLLM's meaning.
  *
- * Knows: names, labels, meanings; those that vLLM also has keep its meaning. Must not know: where values come from.
- * Labels are bounded: exits, routes and reasons, never anything that a caller chooses.
+ * Labels are bounded: exits, routes and reasons, never a value that a client chooses.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { PER_TOKEN_S, RATIO, REQUEST_S, STEP_S, TOKENS, TTFT_S } from './buckets.js';
@@ -35,15 +34,15 @@ export function createSeries(modelName: string) {
       labelNames: ['block_size', 'num_gpu_blocks'],
     }),
     engineUp: gauge('engine_up', '1 while an engine process is ready.'),
-    engineDown: counter('engine_down_total', 'Times that the engine process ended unasked.'),
+    engineDown: counter('engine_down_total', 'Unexpected exits of the engine process.'),
     engineLoad: gauge('engine_load_seconds', 'Load and calibration time of the engine.'),
     promptTokens: counter('prompt_tokens_total', 'Prompt tokens of finished sequences.'),
     generationTokens: counter('generation_tokens_total', 'Tokens generated.'),
-    success: counter('request_success_total', 'Sequences that ended with an answer.', ['finished_reason']),
-    failed: counter('request_failure_total', 'Sequences that ended without an answer.', ['reason']),
+    success: counter('request_success_total', 'Sequences that finished with an answer.', ['finished_reason']),
+    failed: counter('request_failure_total', 'Sequences that failed or were rejected.', ['reason']),
     prefixQueries: counter('prefix_cache_queries_total', 'Prompt tokens looked up for prefix reuse.'),
-    prefixHits: counter('prefix_cache_hits_total', 'Prompt tokens that prefix reuse saved.'),
-    preemptions: counter('num_preemptions_total', 'Times that a sequence gave its slot back before its end.'),
+    prefixHits: counter('prefix_cache_hits_total', 'Prompt tokens reused from the prefix cache.'),
+    preemptions: counter('num_preemptions_total', 'Preemptions: a running sequence loses its slot and runs again.'),
     ttft: histogram('time_to_first_token_seconds', 'Arrival to first token.', TTFT_S),
     itl: histogram('inter_token_latency_seconds', 'Time between two tokens of a sequence.', PER_TOKEN_S),
     tpot: histogram('request_time_per_output_token_seconds', 'Mean time per token after the first.', PER_TOKEN_S),
@@ -61,9 +60,7 @@ export function createSeries(modelName: string) {
       'Tokens by the exit layer planned at admission and the one that emitted them.',
       ['planned_exit_layer', 'exit_layer'],
     ),
-    exitTime: counter('engine_exit_seconds_total', 'Time of engine steps by the exit layer it was spent on.', [
-      'exit_layer',
-    ]),
+    exitTime: counter('engine_exit_seconds_total', 'Time of engine steps, attributed to exit layers.', ['exit_layer']),
     exitItl: histogram(
       'exit_inter_token_latency_seconds',
       'Time between two tokens of a sequence by the exit layer that emitted the second.',
@@ -83,7 +80,7 @@ export function createSeries(modelName: string) {
       'budget_class',
       'outcome',
     ]),
-    guarantees: counter('guarantees_total', 'Ended sequences whose budget was guaranteed: kept or missed.', [
+    guarantees: counter('guarantees_total', 'Finished sequences with a guaranteed budget: kept or missed.', [
       'outcome',
     ]),
     ratio: histogram('actual_over_predicted_ratio', 'Actual over predicted time: ttft, tpot or total.', RATIO, [
@@ -91,7 +88,7 @@ export function createSeries(modelName: string) {
     ]),
     steps: histogram('engine_step_seconds', 'Duration of an engine step.', STEP_S),
     stepRatio: histogram('engine_step_drift_ratio', 'Actual over predicted duration of a step.', RATIO),
-    slowdown: gauge('engine_slowdown_ratio', 'Time of steps now over what was measured at start, as learnt.'),
+    slowdown: gauge('engine_slowdown_ratio', 'Learned ratio of current step times to those measured at startup.'),
     kernelRuns: counter('engine_kernel_runs_total', 'Runs of stages and exit blocks by the kernel chosen.', [
       'unit',
       'mode',
@@ -99,18 +96,18 @@ export function createSeries(modelName: string) {
     ]),
     stageRows: counter('engine_stage_rows_total', 'Rows decoded by each trunk stage.', ['stage']),
     prefilled: counter('engine_prefill_tokens_total', 'Prompt positions computed.'),
-    caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages caught up over.'),
+    caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages computed to catch up.'),
     drafts: counter('spec_decode_num_drafts_total', 'Drafts verified, by their source.', ['source']),
     draftTokens: counter('spec_decode_num_draft_tokens_total', 'Tokens drafted, by their source.', ['source']),
     acceptedTokens: counter(
       'spec_decode_num_accepted_tokens_total',
-      'Drafted tokens that the exit itself chose, by their source.',
+      'Drafted tokens that the exit layer accepted, by their source.',
       ['source'],
     ),
-    limited: counter('key_limited_total', 'Requests refused by a limit of their API key.', ['limit']),
+    limited: counter('key_limited_total', 'Requests rejected by a limit of their API key.', ['limit']),
     gatewayLag: gauge(
       'gateway_lag_p99_seconds',
-      'How late the event loop of the gateway came to what was due, 99th percentile of the last 10 seconds.',
+      'Lag of the event loop of the gateway, 99th percentile of the last 10 seconds.',
     ),
     http: counter('http_requests_total', 'HTTP requests.', ['method', 'route', 'status']),
   };

@@ -1,10 +1,10 @@
 /**
- * What is traced: a span for each request; below it, for each of its sequences, queue, prefill and decode; below decode
- * a span `replan` for each change of depth, from the last token at the old exit to the first one at the new: what
- * catching up took is in it.
+ * Spans of requests and sequences. Each request has a span. Below it, each of its sequences has the spans queue,
+ * prefill and decode. Below decode, each change of exit has a span `replan`. It lasts from the last token at the old
+ * exit to the first token at the new one, catch-up included.
  *
- * Knows: the engine's events, names of OpenTelemetry's HTTP and GenAI conventions. Must not know: exporters, text.
- * Spans of sequences are made when they end, from the engine's own instants: the hot path only notes exits.
+ * Must not know: exporters, text. The spans of a sequence are made at its end, from the engine's own instants: the hot
+ * path only records exits.
  */
 import { type Context, type Span, SpanKind, SpanStatusCode, trace, type Tracer } from '@opentelemetry/api';
 import { monotonicMs } from '../util/clock.js';
@@ -13,20 +13,22 @@ import type { EndedEvent, PlannedEvent, StepMessage } from '../engine/protocol.j
 import type { SequenceFacts } from './requests.js';
 import type { Attributes, RequestTrace } from './trace.js';
 
-/** Date.now() tells whole milliseconds: only what is further off is a step of the wall clock, or its drift. */
+/** Date.now() has whole milliseconds. A larger difference is a step or a drift of the wall clock. */
 const TOLERANCE_MS = 2;
-/** Finer than Date.now(), but only right until the wall clock is set: it counts from the start of the process. */
+/** Finer than Date.now(), because it counts from the start of the process. It is right until the wall clock is set. */
 let wallOverMonotonic = performance.timeOrigin + performance.now() - monotonicMs();
 
-/** Epoch milliseconds of an instant on the monotonic clock, by the wall clock as it is set now. */
+/** Epoch milliseconds of an instant on the monotonic clock, by the present setting of the wall clock. */
 function epoch(instant: number): number {
-  const told = Date.now() - monotonicMs();
-  if (Math.abs(told - wallOverMonotonic) > TOLERANCE_MS) wallOverMonotonic = told;
+  const offset = Date.now() - monotonicMs();
+  if (Math.abs(offset - wallOverMonotonic) > TOLERANCE_MS) wallOverMonotonic = offset;
   return wallOverMonotonic + instant;
 }
 
-/** A sequence that changes its depth with every token must not flood the collector; decode has their number. */
-const MOST_REPLANS = 64;
+/**
+ * A sequence that changes its exit at every token must not flood the collector. The decode span has the total number.
+ */
+const MAX_REPLAN_SPANS = 64;
 
 interface Change {
   readonly since: number;
@@ -41,21 +43,24 @@ interface Live {
   readonly index: number;
   readonly facts: SequenceFacts;
   plan: PlannedEvent | null;
-  /** How it ended for its caller, where that was before the engine told of an end. */
+  /** The end that the client saw, if it came before the engine's own end event. */
   cut: EndedEvent | null;
   exit: number | null;
   firstAt: number | null;
   lastAt: number | null;
   tokens: number;
   replans: number;
-  /** The first of them. */
+  /** The first changes of exit, at most MAX_REPLAN_SPANS. */
   readonly changes: Change[];
 }
 
 export class SequenceSpans {
   readonly #live = new Map<string, Live>();
+  readonly #tracer: Tracer;
 
-  constructor(private readonly tracer: Tracer) {}
+  constructor(tracer: Tracer) {
+    this.#tracer = tracer;
+  }
 
   begin(id: string, index: number, facts: SequenceFacts, parent: Context): void {
     const nothing = {
@@ -99,7 +104,7 @@ export class SequenceSpans {
     for (const { id, exit } of step.tokens) {
       const live = this.#live.get(id);
       if (live === undefined) continue;
-      if (live.exit !== null && live.exit !== exit && live.replans++ < MOST_REPLANS) {
+      if (live.exit !== null && live.exit !== exit && live.replans++ < MAX_REPLAN_SPANS) {
         const since = live.lastAt ?? step.at;
         live.changes.push({ since, at: step.at, from: live.exit, to: exit, tokens: live.tokens });
       }
@@ -139,7 +144,7 @@ export class SequenceSpans {
     const span = (name: string, from: number, to: number, attributes: Attributes, parent = live.parent): Span => {
       const startTime = epoch(from);
       const all = { 'sortie.choice.index': live.index, ...attributes };
-      const made = this.tracer.startSpan(name, { startTime, attributes: all }, parent);
+      const made = this.#tracer.startSpan(name, { startTime, attributes: all }, parent);
       if (error !== null && to === endedAt) made.setStatus({ code: SpanStatusCode.ERROR, message: error });
       made.end(epoch(to));
       return made;
@@ -178,7 +183,7 @@ export class SequenceSpans {
   }
 }
 
-/** Begins the span of a request, as a child of the caller's where there is one. */
+/** Starts the span of a request. It is a child of the client's span if the request carries one. */
 export function startRequest(
   tracer: Tracer,
   sequences: SequenceSpans,
@@ -197,7 +202,7 @@ export function startRequest(
       if (span.isRecording()) sequences.begin(id, index, facts, context);
     },
     describe(more) {
-      // Its client may have left while the request was still read.
+      // The client may have disconnected while the gateway still read the request.
       if (!span.isRecording()) return;
       if (typeof more['error.type'] === 'string') error = more['error.type'];
       span.setAttributes(more);
@@ -205,9 +210,9 @@ export function startRequest(
     end(status) {
       span.setAttribute('http.response.status_code', status);
       if (status >= 400 && error === null) span.setAttribute('error.type', String(status));
-      // By the convention of HTTP servers, the caller's own mistakes are no errors of the span.
+      // By the convention of HTTP servers, a client's mistake is not an error of the span.
       if (status >= 500 || (error !== null && status < 400)) span.setStatus({ code: SpanStatusCode.ERROR });
-      // The SDK's own end is by Date.now(): for a short request before its start.
+      // The SDK's default end time is Date.now(), which for a short request may lie before its start.
       span.end(epoch(monotonicMs()));
     },
   };

@@ -1,14 +1,14 @@
 /**
- * OpenTelemetry traces as the rest of the server sees them; the SDK is loaded only where an exporter is configured.
+ * OpenTelemetry traces as the rest of the server sees them. The SDK is loaded only if an exporter is configured.
  *
- * Knows: when tracing is on. Must not know: the SDK (otel.ts), HTTP frameworks.
+ * Must not know: the SDK (otel.ts), HTTP frameworks.
  */
 import type { Logger } from './log.js';
 import type { Tracing } from './trace.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** By OpenTelemetry's own variables: an endpoint turns traces on. */
+/** OpenTelemetry's own variables decide: an endpoint turns traces on. */
 function isOn(env: Environment): boolean {
   const set = (name: string): boolean => (env[name] ?? '') !== '';
   return (
@@ -18,7 +18,7 @@ function isOn(env: Environment): boolean {
   );
 }
 
-/** @returns null where no exporter is configured: nothing is loaded then */
+/** @returns null without an exporter; the SDK is not loaded then */
 export async function startTracing(env: Environment, version: string, log: Logger): Promise<Tracing | null> {
   if (!isOn(env)) return null;
   const { otelTracing } = await import('./otel.js');

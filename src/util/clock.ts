@@ -1,12 +1,13 @@
-/** The machine-wide monotonic clock in milliseconds: gateway and engine process read the same instants from it. */
+/**
+ * The machine-wide monotonic clock in milliseconds. The gateway and the engine process read the same instants from it.
+ */
 export function monotonicMs(): number {
   return Number(process.hrtime.bigint()) / 1e6;
 }
 
-/** Most milliseconds that a timer can count. */
-const LONGEST = 2 ** 31 - 1;
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** How long a timer that rings at an instant of this clock must be set for, in milliseconds: never before it. */
+/** Milliseconds to set a timer for so that it fires at this instant and never before it. */
 export function timerUntil(instant: number): number {
-  return Math.min(LONGEST, Math.max(0, Math.ceil(instant - monotonicMs())));
+  return Math.min(LONGEST_TIMER_MS, Math.max(0, Math.ceil(instant - monotonicMs())));
 }

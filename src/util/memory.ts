@@ -1,8 +1,4 @@
-/**
- * Collects garbage once, after loading: what start-up leaves behind would otherwise stay until the heap has grown.
- *
- * Knows: V8. Must not know: what was loaded.
- */
+/** Collects garbage once after loading. Without this, memory of the startup stays until the heap has grown. */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
@@ -10,7 +6,7 @@ export async function collectGarbage(): Promise<void> {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
   collect();
-  // V8 frees the buffers that a collection found after it.
+  // V8 frees the buffers that a collection found only after that collection.
   await new Promise(setImmediate);
   collect();
 }

@@ -1,38 +1,39 @@
 /**
- * Notices an engine process that lives and says nothing any more: stuck in a native call, stopped, or in an endless loop.
+ * Detects an engine process that lives but is silent: stuck in a native call, stopped, or in an endless loop.
  *
- * Knows: time without a word. Must not know: processes, what is said.
- *
- * Counted in looks, not by the clock: where this process itself was suspended, that is one look, however long it took.
+ * The watchdog counts checks and not time: if this process itself was suspended, the suspension is one check.
  */
 
-/** Looks after which silence is no step that takes long. */
-const LOOKS = 6;
+/** Unanswered checks after which the process counts as silent. A long step ends earlier. */
+const CHECKS = 6;
 export class Watchdog {
   #timer: NodeJS.Timeout | null = null;
   #unheard = 0;
+  readonly #ask: () => void;
+  readonly #silent: () => void;
+  readonly #checks: number;
 
   /**
-   * @param ask makes the engine say something
-   * @param silent called once when it says nothing
-   * @param looks after which the next one finds it silent
+   * @param ask makes the engine reply
+   * @param silent called once if the engine does not reply
+   * @param checks unanswered checks after which the next check calls `silent`
    */
-  constructor(
-    private readonly ask: () => void,
-    private readonly silent: () => void,
-    private readonly looks = LOOKS,
-  ) {}
+  constructor(ask: () => void, silent: () => void, checks = CHECKS) {
+    this.#ask = ask;
+    this.#silent = silent;
+    this.#checks = checks;
+  }
 
-  /** Begins to watch, anew where it does already. */
+  /** Starts to watch; a running watch starts again. */
   start(silenceMs: number): void {
     this.stop();
     this.#timer = setInterval(() => {
-      this.#look();
-    }, silenceMs / this.looks);
+      this.#check();
+    }, silenceMs / this.#checks);
     this.#timer.unref();
   }
 
-  /** The engine said something. */
+  /** The engine sent a message. */
   heard(): void {
     this.#unheard = 0;
   }
@@ -43,13 +44,13 @@ export class Watchdog {
     this.#unheard = 0;
   }
 
-  #look(): void {
-    if (this.#unheard < this.looks) {
-      this.#unheard += 1;
-      this.ask();
+  #check(): void {
+    if (this.#unheard < this.#checks) {
+      this.#unheard++;
+      this.#ask();
       return;
     }
     this.stop();
-    this.silent();
+    this.#silent();
   }
 }

@@ -1,4 +1,4 @@
-// The playground: the public API, called like any client would. Knows nothing that openapi.json does not say.
+// The playground: it calls the public API as any client does and relies on openapi.json alone.
 const $ = (id) => document.getElementById(id);
 let running = null;
 
@@ -17,13 +17,13 @@ async function fillModels() {
   $('model').replaceChildren(...data.map(option));
 }
 
-/** Yields the JSON of each event. @throws Error where the stream ends before its own last event */
+/** Yields the JSON of each event. @throws Error if the stream ends before its own last event */
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = '';
   for (;;) {
     const { value, done } = await reader.read();
-    if (done) throw new Error('The connection was closed in the middle of the answer.');
+    if (done) throw new Error('The connection was closed mid-stream.');
     const blocks = (text + value).split('\n\n');
     text = blocks.pop();
     for (const block of blocks) {
@@ -52,20 +52,20 @@ function showReport(report) {
   );
 }
 
-/** What there is of the answer stays. */
+/** Shows an error and keeps the text that has arrived. */
 function fail(message) {
   $('error').textContent = message;
 }
 
-/** What an error response says; one of a proxy is no JSON of ours. */
+/** The message of an error response. A proxy's error may not be JSON. */
 async function messageOf(response) {
   const body = await response.json().catch(() => null);
   return body?.error?.message ?? `HTTP ${response.status}`;
 }
 
-/** @throws Error that says why there is no answer, or not all of it */
+/** @throws Error that says why there is no answer, or only a part of it */
 async function answer(signal) {
-  // The list is empty where the model was being loaded, or a key was missing, when the page was.
+  // The list is still empty if the page was opened while the model loaded or before a key was entered.
   if ($('model').options.length === 0) await fillModels();
   const budget = Number($('budget').value);
   const response = await fetch('v1/chat/completions', {
@@ -88,7 +88,7 @@ async function answer(signal) {
   }
 }
 
-/** One answer at a time: sending again ends the one before. */
+/** Runs one answer at a time: a new request aborts the previous one. */
 async function send() {
   running?.abort();
   const own = new AbortController();

@@ -27,7 +27,7 @@ void t.test('chat and completion: streamed text is the same as whole text', asyn
   }
 });
 
-void t.test('the budget and the depth are one more header', async (t) => {
+void t.test('a budget and a depth need one more header each', async (t) => {
   const free = await generateText({ model: chat, ...greedy, headers: { 'X-Latency-Budget-Ms': '60000' } });
   t.match((free.response.body as { sortie: object }).sortie, { budget_ms: 60000, met: true });
   const pinned = await generateText({ model: chat, ...greedy, headers: { 'X-Exit-Layer': String(shallowest) } });
@@ -36,13 +36,13 @@ void t.test('the budget and the depth are one more header', async (t) => {
   t.equal(deep.response.headers?.['x-exit-layer'], String(deepest));
 });
 
-void t.test('the body twin goes through providerOptions', async (t) => {
+void t.test('the body fields go through providerOptions', async (t) => {
   const providerOptions = { sortie: { sortie: { exit_layer: shallowest } } };
   const { response } = await generateText({ model: chat, ...greedy, providerOptions });
   t.equal(response.headers?.['x-exit-layer'], String(shallowest));
 });
 
-void t.test('an output with a schema is an object of it', async (t) => {
+void t.test('an output with a schema is an object that fits it', async (t) => {
   const strict = createOpenAICompatible({
     name: 'sortie',
     baseURL: server.baseURL,
@@ -60,7 +60,7 @@ void t.test('an output with a schema is an object of it', async (t) => {
   t.match(output.color, /^(red|blue)$/);
 });
 
-void t.test('a tool is called and run, and its result goes into the next step; streamed the same', async (t) => {
+void t.test('a tool is called and run, and the next step gets its result; the streamed call is equal', async (t) => {
   const asked: unknown[] = [];
   const get_weather = tool({
     description: weather.description,
@@ -107,7 +107,7 @@ void t.test('errors arrive as APICallError with status and message', async (t) =
   t.equal((await thrown({ ...greedy, model: stranger(modelName) })).statusCode, 401);
 });
 
-void t.test('an abort ends the stream here and the sequence there', async (t) => {
+void t.test('an abort ends the stream of the client and the sequence in the engine', async (t) => {
   const before = await server.idle();
   const abort = new AbortController();
   const providerOptions = { sortie: { ignore_eos: true } };
@@ -118,5 +118,5 @@ void t.test('an abort ends the stream here and the sequence there', async (t) =>
     if (part.type === 'error') throw part.error;
   }
   t.ok(deltas >= 3);
-  t.ok((await server.idle()) - before < ENDLESS, 'it was not generated to its end');
+  t.ok((await server.idle()) - before < ENDLESS, 'the sequence was cancelled');
 });

@@ -1,4 +1,4 @@
-/** The built server with the embedded model, as a process of its own, for clients that know nothing of it. */
+/** The built server with the embedded model, in its own process, for clients that know only the API. */
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
@@ -12,15 +12,15 @@ export const exits = manifest.exits.map(({ layer }) => layer);
 export const shallowest = exits[0] ?? 0;
 export const deepest = exits.at(-1) ?? 0;
 
-/** The server asks for this key. */
+/** The key that the server requires. */
 export const apiKey = 'sesame';
 
-/** Long enough that no client sees its end: what is broken off has to stop by itself. */
+/** A length that no client reads to the end: an aborted answer has to stop by itself. */
 export const ENDLESS = 1500;
 
 export interface RealServer {
   readonly baseURL: string;
-  /** Waits until nothing runs. @returns how many tokens were generated since the server started */
+  /** Waits until nothing runs. @returns the tokens generated since the server started */
   idle(): Promise<number>;
 }
 
@@ -42,7 +42,7 @@ export async function connect(t: Test): Promise<RealServer> {
   };
 }
 
-/** A function that any client can offer. Its arguments are short, whatever the model makes of them. */
+/** A function that any client can offer. Its schema keeps the arguments short. */
 export const weather = {
   name: 'get_weather',
   description: 'Weather of a city.',
@@ -54,5 +54,5 @@ export const weather = {
   },
 };
 
-/** What its arguments look like. */
+/** Patterns of its arguments. */
 export const weatherArguments = { city: /^.{1,8}$/su, unit: /^[CF]$/ };

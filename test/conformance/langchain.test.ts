@@ -5,7 +5,7 @@ import t from 'tap';
 import { apiKey, connect, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
 
 t.setTimeout(180_000);
-// Tracing would call out; no test of ours does.
+// Tracing would use the network, which no test here may.
 process.env.LANGSMITH_TRACING = 'false';
 const server = await connect(t);
 const prompt = 'Name a color.';
@@ -56,14 +56,14 @@ void t.test('budget and depth: default headers, and headers of one call', async 
   t.match(await raw(plain, { 'X-Exit-Layer': String(shallowest) }), { plan: { exit_layer: shallowest } });
 });
 
-void t.test('the body twin goes through modelKwargs', async (t) => {
+void t.test('the body fields go through modelKwargs', async (t) => {
   const modelKwargs = { sortie: { exit_layer: shallowest } };
   const llm = new ChatOpenAI(options({}, { modelKwargs, __includeRawResponse: true }));
   const { additional_kwargs } = await llm.invoke(prompt);
   t.match(additional_kwargs, { __raw_response: { sortie: { plan: { exit_layer: shallowest } } } });
 });
 
-void t.test('withStructuredOutput gets an object of its schema', async (t) => {
+void t.test('withStructuredOutput returns an object that fits its schema', async (t) => {
   const schema = {
     title: 'answer',
     type: 'object',
@@ -75,7 +75,7 @@ void t.test('withStructuredOutput gets an object of its schema', async (t) => {
   t.match(await llm.invoke(prompt), { color: /^(red|blue)$/ });
 });
 
-void t.test('bindTools: calls come as tool_calls, streamed the same', async (t) => {
+void t.test('bindTools: calls arrive as tool_calls; the streamed ones are equal', async (t) => {
   const tools = [{ type: 'function' as const, function: weather }];
   const llm = new ChatOpenAI(options({}, { maxTokens: 60 })).bindTools(tools, { tool_choice: 'required' });
   const { tool_calls: calls = [] } = await llm.invoke(prompt);
@@ -95,7 +95,7 @@ void t.test('errors keep status and parameter', async (t) => {
   t.match(await thrown(new ChatOpenAI(options({}, { apiKey: 'wrong' }))), { status: 401, code: 'invalid_api_key' });
 });
 
-void t.test('an abort ends the stream here and the sequence there', async (t) => {
+void t.test('an abort ends the stream of the client and the sequence in the engine', async (t) => {
   const before = await server.idle();
   const llm = new ChatOpenAI(options({}, { maxTokens: ENDLESS, modelKwargs: { ignore_eos: true } }));
   const abort = new AbortController();
@@ -107,5 +107,5 @@ void t.test('an abort ends the stream here and the sequence there', async (t) =>
   };
   await t.rejects(reading(), 'the iteration ends with the abort');
   t.ok(chunks >= 3);
-  t.ok((await server.idle()) - before < ENDLESS, 'it was not generated to its end');
+  t.ok((await server.idle()) - before < ENDLESS, 'the sequence was cancelled');
 });

@@ -1,4 +1,7 @@
-/** The unmodified official client against the real server; openai.test.ts has what only a scripted engine provokes. */
+/**
+ * The unmodified official client against the real server. openai.test.ts has the cases that only a scripted engine
+ * provokes.
+ */
 import OpenAI, { APIUserAbortError, AuthenticationError, BadRequestError, NotFoundError } from 'openai';
 import t from 'tap';
 import {
@@ -24,7 +27,7 @@ const chat = {
 };
 const completion = { model: modelName, prompt: 'The capital of France is', max_tokens: 8, temperature: 0 };
 
-void t.test('models: the routed one and one per exit', async (t) => {
+void t.test('models: the routed model and one per exit', async (t) => {
   const ids: string[] = [];
   for await (const { id } of client.models.list()) ids.push(id);
   t.strictSame(new Set(ids), new Set([modelName, ...exits.map((layer) => `${modelName}:${layer}`)]));
@@ -46,7 +49,7 @@ void t.test('chat and completion: streamed text is the same as whole text', asyn
   t.equal(text, answer.choices[0]?.text);
 });
 
-void t.test('the budget and the depth are one more header', async (t) => {
+void t.test('a budget and a depth need one more header each', async (t) => {
   const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Max-Exit-Layer': String(shallowest) };
   const { data, response } = await client.chat.completions.create(chat, { headers }).withResponse();
   t.equal(response.headers.get('x-exit-layer'), String(shallowest));
@@ -55,7 +58,7 @@ void t.test('the budget and the depth are one more header', async (t) => {
   t.equal(pinned.response.headers.get('x-exit-layer'), String(deepest));
 });
 
-void t.test('a predicted answer is drafted from its prediction', async (t) => {
+void t.test('a predicted answer gets drafts from its prediction', async (t) => {
   const ask = { ...chat, max_tokens: 24 };
   const plain = await client.chat.completions.create(ask);
   const content = plain.choices[0]?.message.content ?? '';
@@ -65,7 +68,7 @@ void t.test('a predicted answer is drafted from its prediction', async (t) => {
   t.ok(choices[0]?.message.content?.startsWith(content.slice(0, 8)));
 });
 
-void t.test('a schema is kept to, and what was answered goes into the next request as it is', async (t) => {
+void t.test('an answer follows its schema, and its message fits into the next request unchanged', async (t) => {
   const schema = { type: 'object', properties: { color: { enum: ['red', 'blue'] } }, required: ['color'] };
   const json_schema = { name: 'answer', strict: true, schema: { ...schema, additionalProperties: false } };
   const response_format = { type: 'json_schema' as const, json_schema };
@@ -78,7 +81,7 @@ void t.test('a schema is kept to, and what was answered goes into the next reque
   t.ok((next.choices[0]?.message.content?.length ?? 0) > 0);
 });
 
-void t.test('a tool that must be called is, with arguments of its schema, streamed or not', async (t) => {
+void t.test('a forced tool is called with arguments that fit its schema, streamed or not', async (t) => {
   const asked = {
     ...chat,
     max_tokens: 60,
@@ -92,7 +95,7 @@ void t.test('a tool that must be called is, with arguments of its schema, stream
   t.equal(call.function.name, weather.name);
   t.match(JSON.parse(call.function.arguments), weatherArguments);
   const final = await client.chat.completions.stream(asked).finalMessage();
-  t.match(final.tool_calls, [{ type: 'function', function: call.function }], 'the stream helper puts it together');
+  t.match(final.tool_calls, [{ type: 'function', function: call.function }], 'the stream helper joins the parts');
   const messages = [
     ...chat.messages,
     choice?.message ?? [],
@@ -102,7 +105,7 @@ void t.test('a tool that must be called is, with arguments of its schema, stream
   t.ok((next.choices[0]?.message.content?.length ?? 0) > 0);
 });
 
-void t.test('auto: the model answers with text, or with a call where the conversation went so', async (t) => {
+void t.test('auto: the model answers with text, or with a call after a history of calls', async (t) => {
   const tools = [{ type: 'function' as const, function: weather }];
   const text = await client.chat.completions.create({ ...chat, tools });
   t.match(text.choices[0], { message: { role: 'assistant', content: /./ } });
@@ -130,7 +133,7 @@ void t.test('auto: the model answers with text, or with a call where the convers
   t.match(JSON.parse(call?.type === 'function' ? call.function.arguments : ''), weatherArguments);
 });
 
-void t.test('a prompt of token ids is scored like the text that it spells', async (t) => {
+void t.test('a prompt of token ids has the same score as its text', async (t) => {
   const scored = { ...completion, max_tokens: 0, echo: true, logprobs: 1 };
   const text = (await client.completions.create(scored)).choices[0]?.logprobs;
   const { tokens } = await client.post<{ tokens: number[] }>('/../tokenize', { body: { prompt: completion.prompt } });
@@ -153,7 +156,7 @@ void t.test('errors arrive as the classes of the client', async (t) => {
   t.type(await thrown(stranger.chat.completions.create(chat)), AuthenticationError);
 });
 
-void t.test('an abort ends the stream here and the sequence there, streamed or not', async (t) => {
+void t.test('an abort ends the stream of the client and the sequence in the engine, streamed or not', async (t) => {
   const before = await server.idle();
   const endless = { ...chat, max_tokens: ENDLESS, ignore_eos: true };
   const abort = new AbortController();
@@ -171,5 +174,5 @@ void t.test('an abort ends the stream here and the sequence there, streamed or n
     whole.abort();
   }, 500);
   t.type(await thrown(client.chat.completions.create(endless, { signal: whole.signal })), APIUserAbortError);
-  t.ok((await server.idle()) - before < ENDLESS, 'neither was generated to its end');
+  t.ok((await server.idle()) - before < ENDLESS, 'both sequences were cancelled');
 });

@@ -59,7 +59,7 @@ void t.test('log-probabilities of a chat', async (t) => {
   t.equal(answer.choices[0]?.logprobs?.content?.[0]?.top_logprobs.length, 2);
 });
 
-void t.test('a stream that is broken off cancels', async (t) => {
+void t.test('breaking off a stream cancels its sequence', async (t) => {
   const { client, server } = await connect(t, says('one two three four five', { pace: 20 }));
   for await (const chunk of await client.chat.completions.create({ model: 'fake', messages, stream: true })) {
     if (chunk.choices.length > 0) break;
@@ -85,7 +85,7 @@ void t.test('errors arrive as the classes of the client', async (t) => {
   t.type(await thrown(full.client.chat.completions.create({ model: 'fake', messages, stream: true })), RateLimitError);
 });
 
-void t.test('an error in mid-stream ends the iteration with it', async (t) => {
+void t.test('an error mid-stream ends the iteration with that error', async (t) => {
   const { client } = await connect(t, says('one two three', { loseAfter: 2 }));
   const stream = await client.chat.completions.create({ model: 'fake', messages, stream: true });
   let error: unknown = null;

@@ -1,10 +1,10 @@
-/** What sampling parameters do to answers of a real engine: the tiny model's. */
+/** The effect of sampling parameters on answers of a real engine with the tiny model. */
 import t from 'tap';
 import { serve, tinyModel } from '../deploy/helper.js';
 
 const model = tinyModel(t.testdir());
 
-void t.test('the least temperatures are greedy, whatever else is asked', async (t) => {
+void t.test('the lowest temperatures are greedy, whatever the other parameters', async (t) => {
   const { url } = await serve(t, model);
   const ask = async (fields: object): Promise<string> => {
     const body = JSON.stringify({ prompt: 'The capital of', max_tokens: 12, ignore_eos: true, logprobs: 0, ...fields });
@@ -25,5 +25,5 @@ void t.test('the least temperatures are greedy, whatever else is asked', async (
     ])
       t.equal(await ask({ temperature, ...fields }), greedy, `${temperature} ${JSON.stringify(fields)}`);
   }
-  t.not(await ask({ temperature: 2, seed: 7 }), greedy, 'which is not the only answer');
+  t.not(await ask({ temperature: 2, seed: 7 }), greedy, 'another answer is possible');
 });

@@ -47,12 +47,12 @@ void t.test('400, 401, 404, 405, 413, 415, 429 and 503', async (t) => {
   await match(t, await post(url, endless, reject), 503, 'budget_infeasible');
   const answers = await Promise.all(Array.from({ length: 8 }, () => post(url, endless)));
   const refused = answers.filter(({ status }) => status !== 200);
-  t.ok(refused.length > 0 && refused.length < 8, `one runs, one waits, of 8 ${refused.length} are refused`);
+  t.ok(refused.length > 0 && refused.length < 8, `one runs, one waits, ${refused.length} of 8 are rejected`);
   for (const response of refused) await match(t, response, 429, 'queue_full');
 });
 
-void t.test('500 for a fault of the server, which loses one answer and tells nothing of itself', async (t) => {
-  // Known faults are mended, so one is put in: the first character that the gateway decodes.
+void t.test('500 for a fault of the server, which costs one answer and reveals no detail', async (t) => {
+  // All known faults are fixed, so the test injects one: the first character that the gateway decodes.
   const dir = t.testdir({
     'fault.mjs': `
       const { decode } = TextDecoder.prototype;
@@ -75,7 +75,7 @@ void t.test('500 for a fault of the server, which loses one answer and tells not
   const text = await response.clone().text();
   await match(t, response, 500, 'internal_error');
   t.notMatch(text, /secret|detokenizer|\.[jt]s\b|\bat /);
-  t.equal((await post(url, endless)).status, 200, 'the next one is served');
+  t.equal((await post(url, endless)).status, 200, 'the next request is served');
   await until('logged', () => Promise.resolve(log.includes('/srv/secret/file.json')));
 });
 
@@ -87,12 +87,12 @@ void t.test('503 while the model loads', async (t) => {
   t.equal((await fetch(`${url}/health`)).status, 200);
 });
 
-void t.test('503 while a request is finished after SIGTERM', async (t) => {
+void t.test('503 while running requests finish after SIGTERM', async (t) => {
   const { url, process: server } = await serve(t, model, ['--drain-timeout', '120']);
   const exit = once(server, 'exit');
   const running = Array.from({ length: 8 }, () => post(url, { ...endless, n: 8 }));
   await until('running', async () => /requests_running\{.*\} [1-9]/.test(await (await fetch(`${url}/metrics`)).text()));
-  t.equal((await fetch(`${url}/health`)).status, 200, 'liveness answers during inference');
+  t.equal((await fetch(`${url}/health`)).status, 200, 'liveness is reported during inference');
   server.kill('SIGTERM');
   await until('draining', async () => (await fetch(`${url}/health/ready`)).status === 503);
   await match(t, await post(url, endless), 503, 'draining');

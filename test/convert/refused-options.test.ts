@@ -138,7 +138,7 @@ void t.test('the quality file must name exits, and valid fields', async (t) => {
   await t.rejects(quality('bad.json'), { code: 'bad_exits', message: /2 is not one of the exits 1, 3/ });
   await t.rejects(quality('odd.json'), { code: 'bad_source', message: /\/1\/kl must be number/ });
   await t.rejects(quality('percent.json'), { code: 'bad_source', message: /\/1\/agreement must be <= 1/ });
-  await t.rejects(quality('spelt.json'), { code: 'bad_source', message: /\/1\/agrement is no field of this file/ });
+  await t.rejects(quality('spelt.json'), { code: 'bad_source', message: /\/1\/agrement is not a field of this file/ });
   t.strictSame(
     (await quality('good.json')).exits.map((exit) => exit.quality),
     [{ kl: 0.5, agreement: 0.75 }, {}],

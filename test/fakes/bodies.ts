@@ -1,10 +1,13 @@
-/** Bodies that no client would send, by endpoint. */
+/** Request bodies that no client would send, by endpoint. */
 import fc from 'fast-check';
 import { ChatBody } from '../../src/api/schemas/chat.js';
 import { CompletionBody } from '../../src/api/schemas/completions.js';
 import { nested } from './nested.js';
 
-/** Values near the edges of every rule, and plain nonsense. For `asText`: some are nested too deep for JSON.stringify. */
+/**
+ * Values near the edges of every rule, and plain nonsense. `asText` writes them: some are nested too deep for
+ * JSON.stringify.
+ */
 const value = fc.oneof(
   fc.constantFrom(null, true, false, '', 'x', 0, -1, 1, 2, 0.5, 20, 21, 1e308, -1e308, 2 ** 53, '10', [], {}),
   fc.constantFrom(nested(50), nested(101), nested(20_000), nested(60, 'objects'), nested(9000, 'objects')),
@@ -23,7 +26,7 @@ function bodies(fields: readonly string[]) {
   });
 }
 
-/** Schemas of arguments, all of which but the first three can't be kept to. */
+/** Schemas of arguments. The engine can enforce only the first three. */
 const parameters = fc.constantFrom<unknown>(
   {},
   { type: 'object', properties: { a: { type: 'string', maxLength: 3 } }, required: ['a'], additionalProperties: false },
@@ -37,7 +40,7 @@ const parameters = fc.constantFrom<unknown>(
   { properties: { a: { enum: [nested(80)] } } },
 );
 
-/** Tools that may well be right, so that calls get written. */
+/** Tools that are often valid, so that the engine writes calls. */
 const toolBodies = fc.record(
   {
     tools: fc.array(

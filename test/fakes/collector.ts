@@ -1,4 +1,4 @@
-/** An OpenTelemetry collector in so far as a test needs one: takes OTLP over HTTP and remembers it. */
+/** A small OpenTelemetry collector: it accepts OTLP over HTTP and keeps the requests. */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -26,13 +26,13 @@ interface Post {
 export interface Collector {
   readonly url: string;
   readonly posts: readonly Post[];
-  /** Spans of all posts in JSON, in order of their arrival. */
+  /** Spans of all JSON requests, in order of arrival. */
   spans(): CollectedSpan[];
-  /** Attributes of the resource, from the first post in JSON. */
+  /** Attributes of the resource, from the first JSON request. */
   resource(): Record<string, unknown>;
 }
 
-/** Plain values of OTLP's attributes. */
+/** OTLP attributes as plain values. */
 export function valuesOf(attributes: CollectedSpan['attributes']): Record<string, unknown> {
   const plain = (value: Value): unknown => {
     if ('arrayValue' in value) return (value.arrayValue as { values: Value[] }).values.map(plain);

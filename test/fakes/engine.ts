@@ -1,7 +1,6 @@
 /**
- * A deterministic engine without a model: answers come from a script, step by step, in real time.
- *
- * Knows: the engine's contract. Lets a test refuse, stall, lose and observe.
+ * A deterministic engine without a model. Its answers come from a script, step by step, in real time. A test can make
+ * it reject, stall and lose sequences, and read its requests.
  */
 import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/util/clock.js';
@@ -25,19 +24,19 @@ type Request = Omit<GenerateMessage, 'type'>;
 export interface Script {
   /** Token ids of the answer, before max_tokens cuts them. */
   readonly tokens: readonly number[];
-  /** Exits of the tokens; the greatest allowed one where it ends. */
+  /** Exits of the tokens. Beyond the list, the greatest allowed exit. */
   readonly exits?: readonly number[];
-  /** Refuses instead. */
+  /** Rejects the request instead. */
   readonly refuse?: Omit<RefusedEvent, 'id'>;
-  /** Ends with that reason after the tokens instead of `stop`. */
+  /** The reason of the end after the tokens; absent: `stop`. */
   readonly end?: EndReason;
-  /** Loses the sequence after that many tokens. */
+  /** Loses the sequence after this many tokens. */
   readonly loseAfter?: number;
-  /** What is told to have been drafted. */
+  /** The draft counts in the end event. */
   readonly drafts?: EndedEvent['drafts'];
-  /** Prompt tokens that are told to have been reused; 2 where absent. */
+  /** The reused prompt tokens in the end event; absent: 2. */
   readonly cachedTokens?: number;
-  /** What the plan says beside what it says by itself. */
+  /** Fields of the plan that differ from the default. */
   readonly plan?: Partial<PlannedEvent>;
   /** Milliseconds between tokens. */
   readonly pace?: number;
@@ -77,7 +76,7 @@ export const READY: ReadyMessage = {
   calibrateMs: 1,
 };
 
-/** Made-up but checkable: the n-th candidate of a token is id + n, each a nat less likely. */
+/** Artificial but checkable: the n-th candidate of a token is id + n, each one nat less likely. */
 export function fakeLogprobs(id: number, count: number): TokenLogprobs {
   return { logprob: -0.5, top: Array.from({ length: count }, (_, n) => [id + n, -0.5 - n] as const) };
 }
@@ -137,7 +136,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     for (const id of this.#live.keys()) this.cancel(id, reason);
   }
 
-  /** The process dies: every live sequence is lost. */
+  /** The process dies, so every live sequence is lost. */
   die(): void {
     this.ready = null;
     for (const { sink, timer } of this.#live.values()) {

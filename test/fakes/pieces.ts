@@ -1,4 +1,7 @@
-/** A small tokenizer in the manner of SentencePiece (Llama 2): words hold the space before them, and texts begin with one. */
+/**
+ * A small tokenizer in the style of SentencePiece (Llama 2). A word token holds the space before it, and a text starts
+ * with a space.
+ */
 import { TextTokenizer } from '../../src/text/tokenizer.js';
 
 const SPACE = '\u2581';
@@ -10,7 +13,7 @@ export const PIECES = [
   ...[`${SPACE}the`, 'the', `${SPACE}Hi`, SPACE, 't', 'h', 'e', 'H', 'i', `${SPACE}t`, 'he', `${SPACE}H`],
 ] as const;
 
-/** Puts `<s>` (1) and a space before a text, as Llama's does. */
+/** Adds `<s>` (1) and a space before a text, as Llama's tokenizer does. */
 export const pieces = new TextTokenizer({
   added_tokens: SPECIAL.map((content, id) => ({ id, content, special: true, normalized: false })),
   normalizer: {

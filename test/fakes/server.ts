@@ -1,4 +1,4 @@
-/** The gateway on a real port, over the fake engine and the embedded model's own tokenizer. */
+/** The gateway on a real port, with the fake engine and the embedded model's tokenizer. */
 import { readFileSync } from 'node:fs';
 import net, { type AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ export const tokenizerJson = JSON.parse(readFileSync(tokenizerFile, 'utf8')) as 
 
 export const tokenizer = new TextTokenizer(tokenizerJson);
 
-/** The same with a begin token (id 0) of its own, as Llama's. */
+/** The same tokenizer with a begin token (id 0), like Llama's. */
 export function withBegin(): TextTokenizer {
   return new TextTokenizer({
     ...tokenizerJson,
@@ -40,7 +40,7 @@ export function withBegin(): TextTokenizer {
   });
 }
 
-/** The same with a token `<pad>` that has an id, but no row in the model's embedding. */
+/** The same tokenizer with a token `<pad>`, whose id has no row in the model's embedding. */
 export function withoutRow(): TextTokenizer {
   const id = tokenizer.vocabulary;
   const { added_tokens } = tokenizerJson as { added_tokens: object[] };
@@ -91,13 +91,13 @@ export interface TestServer {
   readonly engine: FakeEngine;
   readonly context: HttpContext;
   readonly url: string;
-  /** Of the second port; the same as `url` where there is none. */
+  /** The address of the operations port; equal to `url` without one. */
   readonly opsUrl: string;
   readonly port: number;
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
 }
 
-/** Answers every request with this text, token by token. */
+/** A script that answers every request with this text, token by token. */
 export function says(text: string, script: Partial<Script> = {}): () => Script {
   return () => ({ tokens: tokenizer.encode(text, false), ...script });
 }
@@ -178,7 +178,7 @@ export async function events(response: Response): Promise<string[]> {
     .map((block) => block.slice('data: '.length));
 }
 
-/** What the server says to these bytes until it closes the connection. */
+/** Sends these bytes. @returns the bytes of the server until it closes the connection */
 export function exchange(port: number, bytes: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = net.connect(port, '127.0.0.1', () => socket.write(bytes));

@@ -8,7 +8,7 @@ interface ErrorAnswer {
 
 const prompt = { prompt: 'Hello' };
 
-void t.test('headers and body twins become the budget', async (t) => {
+void t.test('headers and body fields become the budget', async (t) => {
   const server = await build(t);
   const none = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
   const cases: [Record<string, string>, object, object | null][] = [
@@ -43,7 +43,7 @@ void t.test('headers and body twins become the budget', async (t) => {
   }
 });
 
-void t.test('of a budget that headers state several times the least counts', async (t) => {
+void t.test('of several values for a budget header, the smallest counts', async (t) => {
   const server = await build(t);
   const none = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
   const [total, ttft, tpot] = ['X-Latency-Budget-Ms', 'X-SLO-TTFT-Ms', 'X-SLO-TPOT-Ms'];
@@ -71,7 +71,7 @@ void t.test('of a budget that headers state several times the least counts', asy
   }
 });
 
-void t.test('a budget header in two lines counts with the least of them', async (t) => {
+void t.test('a budget header in two lines counts with the smaller value', async (t) => {
   const server = await build(t);
   const body = JSON.stringify(prompt);
   const lines = [
@@ -83,7 +83,7 @@ void t.test('a budget header in two lines counts with the least of them', async 
   t.match(server.engine.requests.at(-1)?.depth.budget, { totalMs: 500, ttftMs: 90 });
 });
 
-void t.test('of several values the one that can not be read is named', async (t) => {
+void t.test('the error names the invalid one of several header values', async (t) => {
   const server = await build(t);
   const cases: [Record<string, string>, string, string][] = [
     [{ 'X-Latency-Budget-Ms': '500, fast' }, 'X-Latency-Budget-Ms', '"fast" as value 2 of 2'],
@@ -158,7 +158,7 @@ void t.test('depth by name, header and body', async (t) => {
   }
 });
 
-void t.test('a depth that is no exit lists the exits; contradictions are refused', async (t) => {
+void t.test('an error on a depth that is not an exit lists the exits; contradicting bounds are rejected', async (t) => {
   const server = await build(t);
   const wrong = await server.post('/v1/completions', prompt, { 'X-Exit-Layer': '12' });
   const { error } = (await wrong.json()) as ErrorAnswer;
@@ -178,7 +178,7 @@ void t.test('a depth that is no exit lists the exits; contradictions are refused
   );
 });
 
-void t.test('a contradiction names what the caller wrote', async (t) => {
+void t.test('the error on a contradiction names the field or header that the client wrote', async (t) => {
   const server = await build(t);
   const cases: [Record<string, string>, object, string][] = [
     [{ 'X-Min-Exit-Layer': '25', 'X-Max-Exit-Layer': '15' }, {}, 'X-Max-Exit-Layer'],
@@ -195,7 +195,7 @@ void t.test('a contradiction names what the caller wrote', async (t) => {
   }
 });
 
-void t.test('the default exit holds for requests without budget and depth only', async (t) => {
+void t.test('the default exit applies only to requests without a budget and a depth', async (t) => {
   const server = await build(t, undefined, { limits: { defaultExit: 15 } });
   await server.post('/v1/completions', prompt);
   await server.post('/v1/completions', prompt, { 'X-Latency-Budget-Ms': '100' });
@@ -225,9 +225,9 @@ void t.test('the report says whether the budget was met', async (t) => {
 });
 
 void t.test(
-  'an answer that was cut at its deadline has met its total, but not the time of a first token',
+  'an answer cut at its deadline meets its total budget, but not its TTFT budget without a first token',
   async (t) => {
-    // As EngineClient ends it by its watch of deadlines: never before the deadline.
+    // EngineClient ends an answer this way when the deadline timer fires, never before the deadline.
     const server = await build(t, () => ({ tokens: [5, 6], end: 'deadline' }));
     const truncate = { 'X-Latency-Budget-Ms': '0.001', 'X-Budget-On-Miss': 'truncate' };
     for (const [headers, met] of [
@@ -240,7 +240,7 @@ void t.test(
   },
 );
 
-void t.test('each part of a budget can be missed by itself', async (t) => {
+void t.test('each part of a budget can be missed on its own', async (t) => {
   // The first token comes 2 ms after the request, the others later.
   const server = await build(t, () => ({ tokens: [5, 5, 5], pace: 5 }));
   const cases: [object, boolean][] = [
@@ -257,7 +257,7 @@ void t.test('each part of a budget can be missed by itself', async (t) => {
   }
 });
 
-void t.test('the report is of the slowest choice, and its time per token is of those after the first', async (t) => {
+void t.test('the report describes the slowest choice, and its TPOT covers the tokens after the first', async (t) => {
   const server = await build(t, ({ id }) => ({
     tokens: [5, 5, 5],
     pace: 5,
@@ -270,7 +270,7 @@ void t.test('the report is of the slowest choice, and its time per token is of t
   const lastAt = new Map<string, number>();
   server.engine.on('step', ({ at, tokens, ended }) => {
     for (const { id } of tokens) lastAt.set(id, at);
-    // What finds that there is no token more takes as long as a token.
+    // The step that finds no further token takes as long as a step with a token.
     for (const { id, firstTokenAt } of ended) times.push(((lastAt.get(id) ?? NaN) - (firstTokenAt ?? NaN)) / 2);
   });
   const response = await server.post('/v1/completions', { ...prompt, n: 3 });
@@ -304,7 +304,7 @@ void t.test('the plan of several choices has the weakest class, the least probab
   }
 });
 
-void t.test('a request without a budget has the class none and no probability', async (t) => {
+void t.test('a request without a budget has the service class none and no probability', async (t) => {
   const server = await build(t);
   const response = await server.post('/v1/completions', prompt);
   const { sortie } = (await response.json()) as { sortie: { plan: object } };
@@ -314,7 +314,7 @@ void t.test('a request without a budget has the class none and no probability', 
   });
 });
 
-void t.test('an answer that its deadline comes before its plan is an empty one, streamed or not', async (t) => {
+void t.test('an answer whose deadline comes before its plan is empty, streamed or not', async (t) => {
   const server = await build(t, () => ({ tokens: [5], delay: 10_000 }));
   const noPlan = { service_class: 'best_effort', exit_layer: 0, expected_tokens: 0, probability: null };
   const truncate = { 'X-Latency-Budget-Ms': '40', 'X-Budget-On-Miss': 'truncate' };
@@ -325,7 +325,7 @@ void t.test('an answer that its deadline comes before its plan is an empty one, 
   ] as const) {
     const asked = server.post('/v1/completions', { ...prompt, stream }, headers);
     while (server.engine.live === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    // As EngineClient ends it by its watch of deadlines.
+    // EngineClient ends an answer this way when the deadline timer fires.
     server.engine.cancel(server.engine.requests.at(-1)?.id ?? '', 'deadline');
     const response = await asked;
     t.equal(response.status, 200);

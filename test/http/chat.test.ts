@@ -79,7 +79,7 @@ void t.test('raw bytes of a stream: role with the first token, one finish reason
 });
 
 void t.test(
-  'without usage the finish chunk carries the report; with continuous usage every chunk counts',
+  'without usage the finish chunk carries the report; with continuous usage every chunk has counts',
   async (t) => {
     const server = await build(t, says('Paris is nice.'));
     const plain = await events(await server.post('/v1/chat/completions', { messages, stream: true }));
@@ -103,7 +103,7 @@ void t.test('n choices stream under their index, each with one role and one fini
   const raw = await events(await server.post('/v1/chat/completions', { messages, n: 3, stream: true }));
   const chunks = raw.slice(0, -1).map((chunk) => JSON.parse(chunk) as Chunk);
   const reports = chunks.flatMap(({ sortie }) => sortie ?? []);
-  t.same(reports, [chunks.at(-1)?.sortie], 'the last of all has the report');
+  t.same(reports, [chunks.at(-1)?.sortie], 'only the last chunk has the report');
   const choices = chunks.flatMap((chunk) => chunk.choices);
   for (const index of [0, 1, 2]) {
     const own = choices.filter((choice) => choice.index === index);
@@ -123,7 +123,7 @@ void t.test('an empty answer still has a role chunk and a finish chunk', async (
   );
 });
 
-void t.test('a choice of no tool, and of no log-probabilities, needs neither tools nor logprobs', async (t) => {
+void t.test('tool_choice "none" needs no tools, and top_logprobs 0 needs no logprobs', async (t) => {
   const server = await build(t);
   for (const fields of [
     { tool_choice: 'none' },
@@ -156,13 +156,13 @@ void t.test('logprobs: true gives token, bytes and top_logprobs', async (t) => {
   t.same(
     choices.map(({ logprobs }) => logprobs),
     [...content.map((token) => ({ content: [token], refusal: null })), null],
-    'streamed with its token',
+    'each token streams with its logprobs',
   );
   const alone = await server.post('/v1/chat/completions', { messages, logprobs: true });
   t.same(
     ((await alone.json()) as Chunk).choices[0]?.logprobs,
     { content: content.map((token) => ({ ...token, top_logprobs: [] })), refusal: null },
-    'no others unless they are asked for',
+    'no alternatives without top_logprobs',
   );
 });
 
@@ -190,42 +190,46 @@ void t.test('content parts, developer role, max_completion_tokens', async (t) =>
   );
 });
 
-void t.test('a prediction goes to the engine as tokens, and usage tells what came of it', async (t) => {
-  const drafts = [
-    { source: 'prediction', drafted: 9, accepted: 7 },
-    { source: 'lookup', drafted: 5, accepted: 1 },
-  ] as const;
-  const server = await build(t, says('Paris is nice.', { drafts }));
-  const ask = async (fields: object): Promise<Response> => server.post('/v1/chat/completions', { messages, ...fields });
-  for (const content of [
-    'Paris is big.',
-    [
-      { type: 'text', text: 'Paris is ' },
-      { type: 'text', text: 'big.' },
-    ],
-  ]) {
-    const response = await ask({ prediction: { type: 'content', content }, n: 2, sortie: { speculate: true } });
-    t.match(await response.json(), {
-      usage: { completion_tokens_details: { accepted_prediction_tokens: 14, rejected_prediction_tokens: 4 } },
-      sortie: { draft_tokens: 28, accepted_draft_tokens: 16 },
-    });
-    const expected = { prediction: tokenizer.encode('Paris is big.', false), speculate: true };
-    t.match(server.engine.requests.splice(0), [expected, expected]);
-  }
-  await ask({});
-  t.match(server.engine.requests.at(-1), { prediction: null, speculate: null }, 'none where none was made');
-  const wrong: [object, string][] = [
-    [{ prediction: { type: 'content' } }, 'prediction.content'],
-    [{ prediction: { type: 'text', content: 'x' } }, 'prediction.type'],
-    [{ prediction: { type: 'content', content: 'x '.repeat(300) } }, 'prediction.content'],
-    [{ sortie: { speculate: 'yes' } }, 'sortie.speculate'],
-  ];
-  for (const [fields, param] of wrong) {
-    const refused = await ask(fields);
-    t.equal(refused.status, 400, param);
-    t.match(await refused.json(), { error: { param } });
-  }
-});
+void t.test(
+  'a prediction reaches the engine as tokens, and usage reports the accepted and rejected ones',
+  async (t) => {
+    const drafts = [
+      { source: 'prediction', drafted: 9, accepted: 7 },
+      { source: 'lookup', drafted: 5, accepted: 1 },
+    ] as const;
+    const server = await build(t, says('Paris is nice.', { drafts }));
+    const ask = async (fields: object): Promise<Response> =>
+      server.post('/v1/chat/completions', { messages, ...fields });
+    for (const content of [
+      'Paris is big.',
+      [
+        { type: 'text', text: 'Paris is ' },
+        { type: 'text', text: 'big.' },
+      ],
+    ]) {
+      const response = await ask({ prediction: { type: 'content', content }, n: 2, sortie: { speculate: true } });
+      t.match(await response.json(), {
+        usage: { completion_tokens_details: { accepted_prediction_tokens: 14, rejected_prediction_tokens: 4 } },
+        sortie: { draft_tokens: 28, accepted_draft_tokens: 16 },
+      });
+      const expected = { prediction: tokenizer.encode('Paris is big.', false), speculate: true };
+      t.match(server.engine.requests.splice(0), [expected, expected]);
+    }
+    await ask({});
+    t.match(server.engine.requests.at(-1), { prediction: null, speculate: null }, 'no prediction without the field');
+    const wrong: [object, string][] = [
+      [{ prediction: { type: 'content' } }, 'prediction.content'],
+      [{ prediction: { type: 'text', content: 'x' } }, 'prediction.type'],
+      [{ prediction: { type: 'content', content: 'x '.repeat(300) } }, 'prediction.content'],
+      [{ sortie: { speculate: 'yes' } }, 'sortie.speculate'],
+    ];
+    for (const [fields, param] of wrong) {
+      const refused = await ask(fields);
+      t.equal(refused.status, 400, param);
+      t.match(await refused.json(), { error: { param } });
+    }
+  },
+);
 
 void t.test('a silent stream gets a comment line', async (t) => {
   const server = await build(t, says('Paris.', { pace: 120 }), { options: { keepAlive: 0.1 } });
@@ -233,7 +237,7 @@ void t.test('a silent stream gets a comment line', async (t) => {
   t.match(raw, /: keep-alive\n\n/);
   const late = await build(t, says('Paris.', { prefill: 500 }), { options: { keepAlive: 0.1 } });
   const opened = await late.post('/v1/chat/completions', { messages, stream: true });
-  t.match(await opened.text(), /^: keep-alive\n\n/, 'opened by a comment line');
-  t.equal(opened.headers.get('x-exit-layer'), '30', 'and with what was known of the plan');
+  t.match(await opened.text(), /^: keep-alive\n\n/, 'a comment line opens the stream');
+  t.equal(opened.headers.get('x-exit-layer'), '30', 'with the headers of the plan');
   t.equal(opened.headers.get('x-predicted-ttft-ms'), '1.5');
 });

@@ -73,15 +73,15 @@ void t.test('several prompts in every form, n each, keep their order', async (t)
   );
   await server.post('/v1/completions', { prompt: 'Alpha', n: 4, seed: Number.MAX_SAFE_INTEGER });
   const seeds = server.engine.requests.slice(-4).map(({ sampling }) => sampling.seed);
-  t.equal(new Set(seeds).size, 4, 'the largest seed has no larger ones beside it');
+  t.equal(new Set(seeds).size, 4, 'seeds next to the largest one are different, too');
   t.ok(seeds.every(Number.isSafeInteger));
   const flat = (await (await server.post('/v1/completions', { prompt: ids[0] })).json()) as Body;
   t.equal(flat.choices.length, 1);
   const most = await server.post('/v1/completions', { prompt: Array.from({ length: 8 }, () => 'Alpha') });
-  t.equal(((await most.json()) as Body).choices.length, 8, 'as many as are allowed');
+  t.equal(((await most.json()) as Body).choices.length, 8, 'the largest allowed number');
 });
 
-void t.test('prompts fill the context each for itself, to its last token', async (t) => {
+void t.test('each of several prompts may fill the context to its last token', async (t) => {
   const server = await build(t);
   const prompt = (length: number): number[] => Array.from({ length }, () => 504);
   const ask = async (fields: object): Promise<[number, number[]]> => {
@@ -96,10 +96,10 @@ void t.test('prompts fill the context each for itself, to its last token', async
   t.same(await ask({ prompt: prompt(256) }), [400, []]);
   const scored = { prompt: prompt(256), echo: true, logprobs: 0, max_tokens: 0 };
   const [choice] = ((await (await server.post('/v1/completions', scored)).json()) as Body).choices;
-  t.equal(choice?.text, tokenizer.decode(prompt(256)), 'one that is only scored may be as long as the context');
+  t.equal(choice?.text, tokenizer.decode(prompt(256)), 'a prompt that is only scored may be as long as the context');
 });
 
-void t.test('usage counts what each prompt found done already, once for all of its answers', async (t) => {
+void t.test('usage counts the cached tokens of each prompt once, whatever its number of choices', async (t) => {
   const server = await build(t, ({ prompt }) => ({ tokens: [5], cachedTokens: prompt.length }));
   const ask = { prompt: [[1], [1, 2, 3, 4, 5]], n: 2 };
   const { usage } = (await (await server.post('/v1/completions', ask)).json()) as Body;
@@ -173,7 +173,6 @@ void t.test('echo puts the prompt before the answer, streamed or not', async (t)
   );
 });
 
-/** The text of an echoed prompt, and its tokens with their offsets. */
 async function echoed(server: TestServer, prompt: unknown): Promise<[string, [string, number][]]> {
   const response = await server.post('/v1/completions', { prompt, echo: true, logprobs: 1, max_tokens: 1 });
   const [choice] = ((await response.json()) as Body).choices;
@@ -205,7 +204,7 @@ void t.test('offsets of an echoed prompt count the special tokens of its text', 
     }
   }
   const server = await build(t, script, { model: { tokenizer: withBegin() } });
-  // The beginning of a character that never ends: it shows as U+FFFD, before the next token.
+  // The first part of a character that never completes shows as U+FFFD, before the next token.
   const [broken = -1] = tokenizer.encode('🦊', false);
   t.same(await echoed(server, [0, 49, broken, 2, 50]), [
     '<|endoftext|>A\ufffd<|im_end|>B!',
@@ -225,7 +224,7 @@ void t.test('offsets count code points, streamed or not, echoed or held back for
   const server = await build(t, says(said));
   const ids = tokenizer.encode(said, false);
   const python = (text: string) => Array.from(text).length;
-  // A token starts where the text of those before it, whole characters only, ends.
+  // A token starts at the end of the preceding text, whole characters only.
   const starts = ids.map((_, index) => python(tokenizer.decode(ids.slice(0, index)).replace(/\ufffd+$/, '')));
   t.equal(starts.at(-1), python(said) - 2);
   for (const prompt of ['Hi', '🦊 Hi 🦊']) {
@@ -242,8 +241,8 @@ void t.test('offsets count code points, streamed or not, echoed or held back for
   }
 });
 
-void t.test('parts of characters are spelt by their bytes, so that none hides another', async (t) => {
-  // F0 9F begins many an emoji; its next ones are bytes that are no text by themselves.
+void t.test('parts of characters are written as bytes, so that two of them differ', async (t) => {
+  // F0 9F begins many emoji. The bytes that follow are no text on their own.
   const parts = tokenizer.encode('🦊', false);
   t.ok(parts.length > 1 && parts.every((id) => tokenizer.spelt(id).includes('\ufffd')));
   const server = await build(t, () => ({ tokens: parts }));
@@ -257,25 +256,25 @@ void t.test('parts of characters are spelt by their bytes, so that none hides an
   spelt.forEach((token, index) => {
     const top = logprobs?.top_logprobs[index] ?? {};
     t.ok(token in top, token);
-    t.equal(Object.keys(top).length, 5, 'none is lost');
+    t.equal(Object.keys(top).length, 5, 'no alternative is lost');
   });
   t.notMatch(JSON.stringify(logprobs), /\ufffd/);
   const ids = await server.post('/v1/completions', { prompt: parts, echo: true, logprobs: 5, max_tokens: 0 });
   t.same(((await ids.json()) as Body).choices[0]?.logprobs?.tokens, spelt);
 });
 
-void t.test('offsets of an echoed prompt leave out the spaces that the tokenizer puts before words', async (t) => {
+void t.test('offsets of an echoed prompt skip the spaces that the tokenizer adds before words', async (t) => {
   const server = await build(t, () => ({ tokens: [4] }), { model: { tokenizer: pieces } });
   const offsets = async (prompt: unknown) => (await echoed(server, prompt))[1].map(([, offset]) => offset);
   t.same(await offsets('the the'), [0, 0, 3, 7]);
-  t.same(await offsets('Hi</s>the the'), [0, 0, 2, 6, 9, 13], 'the text after a special token gets one as well');
-  t.same(await offsets('Hi</s> the'), [0, 0, 2, 6, 7, 10], 'beside its own');
+  t.same(await offsets('Hi</s>the the'), [0, 0, 2, 6, 9, 13], 'the tokenizer adds one after a special token as well');
+  t.same(await offsets('Hi</s> the'), [0, 0, 2, 6, 7, 10], 'besides the space of the text');
   t.same(await offsets(' the'), [0, 0, 1, 4]);
-  t.same(await offsets([1, 3, 2, 3, 4]), [0, 3, 7, 11, 15, 18], 'ids are spelt out as they are');
+  t.same(await offsets([1, 3, 2, 3, 4]), [0, 3, 7, 11, 15, 18], 'token ids decode unchanged');
 });
 
-void t.test('tokens keep the space that they begin with, and join to the text', async (t) => {
-  // " the", "the", "the", " Hi": of the first two, each is the other's alternative.
+void t.test('tokens keep their leading space, and concatenate to the text', async (t) => {
+  // " the", "the", "the", " Hi": each of the first two is the alternative of the other.
   const server = await build(t, () => ({ tokens: [3, 4, 4, 5] }), {
     model: { tokenizer: pieces, chat: new ChatTemplate('{{ messages[0].content }}', {}) },
   });
@@ -305,7 +304,7 @@ void t.test('logprobs 0 gives top_logprobs of length 1', async (t) => {
   for (const top of body.choices[0]?.logprobs?.top_logprobs ?? []) t.equal(Object.keys(top ?? {}).length, 1);
 });
 
-void t.test('a stop string ends the answer, never shows and cancels the sequence', async (t) => {
+void t.test('a stop string ends the answer, stays hidden and cancels the sequence', async (t) => {
   const server = await build(t, says('one two three four five'));
   for (const stop of ['two th', ['nothing', ' three']]) {
     const shown = typeof stop === 'string' ? 'one ' : 'one two';
@@ -323,20 +322,20 @@ void t.test('a stop string ends the answer, never shows and cancels the sequence
   t.equal(server.engine.cancelled.length, 4);
   t.equal(server.engine.live, 0);
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
-  t.match(metrics, /request_success_total\{finished_reason="stop",[^}]*\} 4\n/, 'counted as stops');
+  t.match(metrics, /request_success_total\{finished_reason="stop",[^}]*\} 4\n/, 'metrics count them as stops');
   t.match(metrics, /request_success_total\{finished_reason="abort",[^}]*\} 0\n/);
 });
 
-void t.test('a stop string is not looked for before min_tokens', async (t) => {
+void t.test('stop strings apply only after min_tokens', async (t) => {
   const server = await build(t, says('one two one two'));
   const ask = { prompt: 'Count', stop: ' two', min_tokens: 3 };
   const body = (await (await server.post('/v1/completions', ask)).json()) as Body;
   t.equal(body.choices[0]?.text, 'one two one');
   const exact = (await (await server.post('/v1/completions', { ...ask, min_tokens: 2 })).json()) as Body;
-  t.equal(exact.choices[0]?.text, 'one', 'the last of them may complete it');
+  t.equal(exact.choices[0]?.text, 'one', 'the last of these tokens may complete a stop string');
 });
 
-void t.test('characters of several tokens come whole, in every chunk', async (t) => {
+void t.test('a character of several tokens comes whole, in every chunk', async (t) => {
   const text = 'naïve 日本語 🦊🏳️‍🌈 done';
   const server = await build(t, says(text));
   const streamed = await events(await server.post('/v1/completions', { prompt: 'Say', stream: true, max_tokens: 60 }));
@@ -345,7 +344,7 @@ void t.test('characters of several tokens come whole, in every chunk', async (t)
   t.notOk(texts.some((part) => part.includes('\ufffd')));
 });
 
-void t.test('a token without a row in the embedding is refused wherever it may stand', async (t) => {
+void t.test('a token without a row in the embedding is rejected in every field', async (t) => {
   const server = await build(t, says('x'), { model: { tokenizer: withoutRow() } });
   const id = tokenizer.vocabulary;
   const messages = [{ role: 'user', content: 'a <pad>' }];
@@ -377,7 +376,7 @@ void t.test('a token without a row in the embedding is refused wherever it may s
   t.equal((await server.post('/v1/completions', { prompt: [1, id - 1], stop_token_ids: [id - 1] })).status, 200);
 });
 
-void t.test('sampling parameters reach the engine as they were asked', async (t) => {
+void t.test('sampling parameters reach the engine unchanged', async (t) => {
   const server = await build(t);
   await server.post('/v1/completions', {
     prompt: 'Say',
@@ -420,7 +419,7 @@ void t.test('sampling parameters reach the engine as they were asked', async (t)
   });
 });
 
-void t.test('a temperature that floats can not divide by reaches the engine as 0', async (t) => {
+void t.test('a temperature too small to divide by reaches the engine as 0', async (t) => {
   const server = await build(t);
   const cases = [
     [Number.MIN_VALUE, 0],
@@ -438,7 +437,7 @@ void t.test('a temperature that floats can not divide by reaches the engine as 0
   }
 });
 
-void t.test("the rule against loops is the exit's own, unless a request speaks of repetition", async (t) => {
+void t.test("the DRY penalty is the exit's own, unless the request states a repetition penalty", async (t) => {
   const server = await build(t);
   const off = { multiplier: 0 };
   const cases: [object, object | undefined][] = [
@@ -464,7 +463,7 @@ void t.test("the rule against loops is the exit's own, unless a request speaks o
   }
 });
 
-void t.test('response_format reaches the engine as a schema; what it refuses is a 400 that says why', async (t) => {
+void t.test('response_format reaches the engine as a schema; a rejected schema is a 400 with the reason', async (t) => {
   const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
   const server = await build(t, ({ grammar }) =>
     JSON.stringify(grammar).includes('banana') ? { tokens: [], refuse } : says('{}')(),

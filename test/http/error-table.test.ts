@@ -1,4 +1,7 @@
-/** Every code of the table in src/api/errors.ts, provoked over a connection. A code without an entry here does not compile. */
+/**
+ * Provokes every code of the table in src/api/errors.ts over a connection. A code without an entry here does not
+ * compile.
+ */
 import t, { type Test } from 'tap';
 import { ERRORS, type ErrorCode } from '../../src/api/errors.js';
 import { openKey } from '../../src/http/keys.js';
@@ -17,7 +20,7 @@ async function answerOf(response: Response): Promise<Answer> {
   return { status: response.status, headers: response.headers, text: await response.text() };
 }
 
-/** An answer as it came from the socket. */
+/** Parses a response as it came from the socket. */
 function parsed(text: string): Answer {
   const [head = '', body = ''] = text.split('\r\n\r\n');
   const [status = '', ...lines] = head.split('\r\n');
@@ -34,11 +37,11 @@ interface Ask {
   readonly headers?: Record<string, string>;
   readonly script?: FakeEngine['script'];
   readonly overrides?: Overrides;
-  /** Before the request. */
+  /** Runs before the request. */
   readonly first?: (server: TestServer) => unknown;
 }
 
-/** One request, streamed or not: before the first token both are answered with a plain error. */
+/** One request, streamed or not. Both get a plain error before the first token. */
 function post({ path = '/v1/completions', body = {}, headers, script, overrides, first }: Ask): Provocation {
   return async (t) => {
     const server = await build(t, script, overrides);
@@ -116,13 +119,13 @@ for (const [code, provoke] of Object.entries(PROVOKED) as [ErrorCode, Provocatio
     t.match(error, { code, type: ERRORS[code].type });
     t.ok(typeof error.message === 'string' && error.message.length > 5, 'says what is wrong');
     t.ok(error.param === null || typeof error.param === 'string', 'param is a string or null');
-    t.equal(headers.has('retry-after'), status === 429 || status === 503, 'Retry-After where waiting helps');
+    t.equal(headers.has('retry-after'), status === 429 || status === 503, 'Retry-After where a retry helps');
     t.equal(headers.has('retry-after-ms'), headers.has('retry-after'));
     t.notMatch(text, /secret|node_modules|\.[jt]s\b|\bat \S+ \(/, 'no stack, no path, no detail');
   });
 }
 
-void t.test('the statuses of OpenAI-compatible servers are all among them', (t) => {
+void t.test('the table has all statuses of OpenAI-compatible servers', (t) => {
   const statuses = new Set<number>(Object.values(ERRORS).map(({ status }) => status));
   t.same(
     [400, 401, 404, 405, 413, 415, 429, 500, 503].filter((status) => !statuses.has(status)),

@@ -16,10 +16,10 @@ interface ErrorAnswer {
 
 const messages = [{ role: 'user', content: 'Hi' }];
 
-/** A bias for each of so many tokens. */
+/** A bias for each of `count` tokens. */
 const biased = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, id) => [id, 1]));
 
-void t.test('each wrong parameter is a 400 that names it', async (t) => {
+void t.test('each invalid parameter is a 400 that names it', async (t) => {
   const server = await build(t);
   const wrong: [string, object, string][] = [
     ['temperature', { temperature: 3 }, 'temperature'],
@@ -98,7 +98,7 @@ void t.test('each wrong parameter is a 400 that names it', async (t) => {
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
 });
 
-void t.test('a bottomless value is a 400 that names the field, wherever it is', async (t) => {
+void t.test('a value nested too deep is a 400 that names the field, wherever it is', async (t) => {
   const server = await build(t);
   const call = (text: string) => ({ id: 'a', type: 'function', function: { name: 'f', arguments: text } });
   const endpoints = [
@@ -144,7 +144,7 @@ void t.test('a bottomless value is a 400 that names the field, wherever it is', 
           t.equal(response.status, 400, where);
           t.match(error, { code: 'invalid_value', param: field, message: 'must be nested at most 100 deep' }, where);
         }
-        // What the limit lets through is for others to refuse.
+        // Other checks may reject values below the limit.
         for (const value of values(90)) {
           const response = await server.post(path, asText({ ...base, [field]: value }));
           t.ok(response.status < 500, `${path} ${field} ${JSON.stringify(value)}`);
@@ -159,11 +159,11 @@ void t.test('a bottomless value is a 400 that names the field, wherever it is', 
   t.match(
     await long.json(),
     { error: { param: 'x'.repeat(40), message: /^x{40} must be nested/ } },
-    'a part of its name',
+    'the error has a part of the name',
   );
 });
 
-void t.test('arguments of a call are text, and may not be nested deeper than the body', async (t) => {
+void t.test('arguments of a call are text, and their nesting limit is that of the body', async (t) => {
   const server = await build(t);
   const ask = (path: string, depth: number) => {
     const text = `{"a":${'['.repeat(depth - 1)}${']'.repeat(depth - 1)}}`;
@@ -178,81 +178,86 @@ void t.test('arguments of a call are text, and may not be nested deeper than the
       t.match(await response.json(), { error: { code: 'invalid_value', param, message: /at most 100 deep/ } });
     }
     const deepest = await ask(path, 100);
-    t.notMatch(await deepest.text(), /internal_error|deep/, 'the deepest that is taken');
+    t.notMatch(await deepest.text(), /internal_error|deep/, 'the deepest value that is accepted');
   }
 });
 
-void t.test('a misspelt name in the sortie object is refused, with those that it has', async (t) => {
+void t.test('a misspelt name in the sortie object is rejected with the list of valid names', async (t) => {
   const server = await build(t);
   const ask = async (sortie: object) => server.post('/v1/completions', { prompt: 'Hello', sortie });
   const error = { code: 'unsupported_parameter', param: 'sortie.exit' };
   const response = await ask({ exit: 15 });
   t.equal(response.status, 400);
-  t.match(await response.json(), { error: { ...error, message: /^sortie\.exit is no .* sortie takes .*exit_layer,/ } });
+  t.match(await response.json(), {
+    error: { ...error, message: /^sortie\.exit is not .* sortie takes .*exit_layer,/ },
+  });
   t.equal((await ask({ exit: null })).status, 200, 'null asks for nothing');
-  t.ok((await (await ask({ ['x'.repeat(100_000)]: 1 })).text()).length < 1000, 'a long name is not said in full');
+  t.ok((await (await ask({ ['x'.repeat(100_000)]: 1 })).text()).length < 1000, 'the error shortens a long name');
 });
 
-void t.test('what would change an answer and is not built is refused, neutral or not', async (t) => {
-  const server = await build(t);
-  const asks: [string, unknown, unknown][] = [
-    ['functions', [{ name: 'f' }], []],
-    ['function_call', { name: 'f' }, 'none'],
-    ['suffix', 'x', ''],
-    ['best_of', 2, 1],
-    ['echo', true, false],
-    ['reasoning_effort', 'low', 'none'],
-    ['verbosity', 'low', 'medium'],
-    ['modalities', ['audio'], ['text']],
-    ['audio', { voice: 'x' }, null],
-    ['web_search_options', {}, null],
-    ['structured_outputs', { regex: 'x' }, null],
-    ['guided_json', {}, null],
-    ['guided_regex', 'x', null],
-    ['guided_choice', ['x'], []],
-    ['guided_grammar', 'x', ''],
-    ['grammar', 'x', ''],
-    ['json_schema', {}, null],
-    ['use_beam_search', true, false],
-    ['prompt_logprobs', 1, null],
-    ['bad_words', ['x'], []],
-    ['logits_processors', ['x'], []],
-    ['regex', 'x', null],
-    ['ebnf', 'x', null],
-    ['length_penalty', 0.5, 1],
-    ['prompt_embeds', 'x', null],
-    ['truncate_prompt_tokens', 5, null],
-    ['allowed_token_ids', [5], []],
-    ['include_stop_str_in_output', true, false],
-    ['skip_special_tokens', false, true],
-    ['add_generation_prompt', false, true],
-    ['continue_final_message', true, false],
-    ['chat_template', 'x', null],
-    ['chat_template_kwargs', { x: 1 }, {}],
-    ['documents', [{}], []],
-    ['mm_processor_kwargs', { x: 1 }, {}],
-    ['return_token_strs', true, false],
-    ['n_predict', 5, -1],
-    ['repeat_penalty', 1.1, 1],
-    ['typical_p', 0.5, 1],
-    ['mirostat', 2, 0],
-    ['return_tokens_as_token_ids', true, false],
-    ['no_stop_trim', true, false],
-    ['stop_regex', 'x+', []],
-    ['xtc_probability', 0.5, 0],
-    ['top_n_sigma', 1, -1],
-    ['dynatemp_range', 0.5, 0],
-    ['samplers', ['top_k'], []],
-  ];
-  for (const [field, asked, neutral] of asks) {
-    const refused = await server.post('/v1/chat/completions', { messages, [field]: asked });
-    t.equal(refused.status, 400, field);
-    t.match(await refused.json(), { error: { code: 'unsupported_parameter', param: field } });
-    t.equal((await server.post('/v1/chat/completions', { messages, [field]: neutral })).status, 200, field);
-  }
-});
+void t.test(
+  'a field that would change the answer is rejected if unsupported, and accepted with a neutral value',
+  async (t) => {
+    const server = await build(t);
+    const asks: [string, unknown, unknown][] = [
+      ['functions', [{ name: 'f' }], []],
+      ['function_call', { name: 'f' }, 'none'],
+      ['suffix', 'x', ''],
+      ['best_of', 2, 1],
+      ['echo', true, false],
+      ['reasoning_effort', 'low', 'none'],
+      ['verbosity', 'low', 'medium'],
+      ['modalities', ['audio'], ['text']],
+      ['audio', { voice: 'x' }, null],
+      ['web_search_options', {}, null],
+      ['structured_outputs', { regex: 'x' }, null],
+      ['guided_json', {}, null],
+      ['guided_regex', 'x', null],
+      ['guided_choice', ['x'], []],
+      ['guided_grammar', 'x', ''],
+      ['grammar', 'x', ''],
+      ['json_schema', {}, null],
+      ['use_beam_search', true, false],
+      ['prompt_logprobs', 1, null],
+      ['bad_words', ['x'], []],
+      ['logits_processors', ['x'], []],
+      ['regex', 'x', null],
+      ['ebnf', 'x', null],
+      ['length_penalty', 0.5, 1],
+      ['prompt_embeds', 'x', null],
+      ['truncate_prompt_tokens', 5, null],
+      ['allowed_token_ids', [5], []],
+      ['include_stop_str_in_output', true, false],
+      ['skip_special_tokens', false, true],
+      ['add_generation_prompt', false, true],
+      ['continue_final_message', true, false],
+      ['chat_template', 'x', null],
+      ['chat_template_kwargs', { x: 1 }, {}],
+      ['documents', [{}], []],
+      ['mm_processor_kwargs', { x: 1 }, {}],
+      ['return_token_strs', true, false],
+      ['n_predict', 5, -1],
+      ['repeat_penalty', 1.1, 1],
+      ['typical_p', 0.5, 1],
+      ['mirostat', 2, 0],
+      ['return_tokens_as_token_ids', true, false],
+      ['no_stop_trim', true, false],
+      ['stop_regex', 'x+', []],
+      ['xtc_probability', 0.5, 0],
+      ['top_n_sigma', 1, -1],
+      ['dynatemp_range', 0.5, 0],
+      ['samplers', ['top_k'], []],
+    ];
+    for (const [field, asked, neutral] of asks) {
+      const refused = await server.post('/v1/chat/completions', { messages, [field]: asked });
+      t.equal(refused.status, 400, field);
+      t.match(await refused.json(), { error: { code: 'unsupported_parameter', param: field } });
+      t.equal((await server.post('/v1/chat/completions', { messages, [field]: neutral })).status, 200, field);
+    }
+  },
+);
 
-void t.test('what bench tools send is taken as it is', async (t) => {
+void t.test('requests of benchmark tools are accepted unchanged', async (t) => {
   const server = await build(t, says('one two three'));
   const vllm = {
     model: 'fake',
@@ -303,11 +308,11 @@ void t.test('a server fault is a 500 without stack or path, streamed or not', as
   }
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
   t.match(metrics, /^sortie_request_failure_total\{reason="internal",[^}]*\} 2$/m);
-  t.equal(server.context.api.metrics.live, 0, 'what the engine never heard of is not waited for');
+  t.equal(server.context.api.metrics.live, 0, 'the metrics do not wait for a sequence that the engine never got');
 });
 
 void t.test(
-  'faults of routes that take a body are 0 from the start, so that the first one shows as an increase',
+  'the fault counts of routes with a body start at 0, so that the first fault shows as an increase',
   async (t) => {
     const server = await build(t);
     const metrics = await (await fetch(`${server.url}/metrics`)).text();
@@ -321,11 +326,11 @@ void t.test(
   },
 );
 
-void t.test('a fault in mid-answer ends that answer and nothing else', async (t) => {
+void t.test('a fault mid-stream ends that answer and nothing else', async (t) => {
   const lines: string[] = [];
   const server = await build(t, says('one two three', { pace: 5 }), { log: (line) => lines.push(line) });
   const generate = server.engine.generate.bind(server.engine);
-  // What a bug in reading log-probabilities would do.
+  // Simulates a bug in the code that reads log-probabilities.
   const logprobs = {
     logprob: 0,
     get top(): never {
@@ -345,7 +350,7 @@ void t.test('a fault in mid-answer ends that answer and nothing else', async (t)
   t.match(await (await fine).text(), /\[DONE\]/);
   t.ok(
     lines.some((line) => line.includes('"fault"')),
-    'the log has what happened',
+    'the log has the fault',
   );
   for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) await delay(10);
   t.equal(server.engine.live, 0);
@@ -355,7 +360,7 @@ void t.test('a fault in mid-answer ends that answer and nothing else', async (t)
   t.match(metrics, /^sortie_request_success_total\{finished_reason="abort",[^}]*\} 0$/m);
 });
 
-void t.test('chat refuses what it does not build', async (t) => {
+void t.test('chat rejects unsupported fields', async (t) => {
   const server = await build(t);
   const wrong: [object, string][] = [
     [{ messages: [] }, 'messages'],
@@ -385,7 +390,7 @@ void t.test('chat refuses what it does not build', async (t) => {
   t.equal((await server.post('/v1/chat/completions', { messages, ...neutral })).status, 200);
 });
 
-void t.test('a model without a chat template says what to use instead', async (t) => {
+void t.test('a model without a chat template names the endpoint to use instead', async (t) => {
   const server = await build(t, undefined, { model: { chat: null } });
   const response = await server.post('/v1/chat/completions', { messages });
   t.equal(response.status, 400);
@@ -394,18 +399,18 @@ void t.test('a model without a chat template says what to use instead', async (t
   t.equal((await server.post('/v1/completions', { prompt: 'Hi' })).status, 200);
 });
 
-void t.test('context_length_exceeded has its code, and a huge prompt is refused without tokenizing it', async (t) => {
+void t.test('context_length_exceeded has its code, and a huge prompt is rejected without tokenizing it', async (t) => {
   const server = await build(t);
   for (const prompt of ['word '.repeat(300), 'x'.repeat(900_000)]) {
     const response = await server.post('/v1/completions', { prompt });
     t.equal(response.status, 400);
     const { error } = (await response.json()) as ErrorAnswer;
     t.equal(error.code, 'context_length_exceeded');
-    t.match(error.message, /^This model's maximum context length is 256 tokens/, 'the words that clients look for');
+    t.match(error.message, /^This model's maximum context length is 256 tokens/, 'the words that clients recognize');
   }
 });
 
-void t.test('one choice may bias every token, eight an eighth of them each', async (t) => {
+void t.test('one choice may bias every token; each of eight choices may bias an eighth', async (t) => {
   const server = await build(t, says('x'));
   for (const fields of [{ logit_bias: biased(49_152) }, { logit_bias: biased(6144), n: 8 }])
     t.equal((await server.post('/v1/completions', { prompt: 'x', ...fields })).status, 200);
@@ -421,7 +426,7 @@ void t.test('a body has at most a thousand fields, known or not', async (t) => {
   t.match(await response.json(), { error: { code: 'invalid_value', param: null, message } });
 });
 
-void t.test('messages that can not fit are refused before they are rendered', async (t) => {
+void t.test('messages that cannot fit are rejected before they are rendered', async (t) => {
   const chat = new ChatTemplate("{{ raise_exception('rendered') }}", {});
   const server = await build(t, undefined, { model: { chat } });
   const body = (length: number, content: string) => ({
@@ -436,7 +441,7 @@ void t.test('messages that can not fit are refused before they are rendered', as
   }
 });
 
-void t.test('calls and tools that can not fit are refused before they are rendered', async (t) => {
+void t.test('calls and tools that cannot fit are rejected before they are rendered', async (t) => {
   const chat = new ChatTemplate("{{ raise_exception('rendered') }}", {});
   const server = await build(t, undefined, { model: { chat } });
   const code = async (path: string, fields: object): Promise<unknown> =>
@@ -466,7 +471,7 @@ void t.test('calls and tools that can not fit are refused before they are render
   }
 });
 
-void t.test('statuses of the table, each with its body', async (t) => {
+void t.test('each status of the table has its error body', async (t) => {
   const server = await build(t, says('x'), { options: { maxBody: 2048 } });
   const check = async (response: Response, status: number, type: string, code: string): Promise<void> => {
     const { error } = (await response.json()) as ErrorAnswer;
@@ -504,7 +509,7 @@ void t.test('statuses of the table, each with its body', async (t) => {
   }
   for (const encoding of ['identity', 'Identity']) {
     const response = await server.post('/v1/completions', { prompt: 'x' }, { 'content-encoding': encoding });
-    t.equal(response.status, 200, `${encoding}: as it is`);
+    t.equal(response.status, 200, `${encoding}: unchanged`);
   }
   await check(await server.post('/v1/completions', '{"prompt":'), 400, 'invalid_request_error', 'invalid_json');
   await check(await server.post('/v1/completions', ''), 400, 'invalid_request_error', 'invalid_json');
@@ -513,10 +518,10 @@ void t.test('statuses of the table, each with its body', async (t) => {
   await check(unread, 400, 'invalid_request_error', 'bad_request');
   t.equal(unread.headers.get('x-content-type-options'), 'nosniff');
   const count = 'sortie_http_requests_total{method="GET",route="unknown",status="400"';
-  t.ok((await (await fetch(`${server.url}/metrics`)).text()).includes(count), 'a path that meets no hook is counted');
+  t.ok((await (await fetch(`${server.url}/metrics`)).text()).includes(count), 'a request that runs no hook is counted');
 });
 
-void t.test('a path that is not here is told of before the body is looked at', async (t) => {
+void t.test('an unknown path is reported before the body is checked', async (t) => {
   const server = await build(t, says('x'), { options: { maxBody: 2048 } });
   const form = new FormData();
   form.set('file', new Blob(['x'.repeat(100)]), 'speech.mp3');
@@ -540,7 +545,7 @@ void t.test('a path that is not here is told of before the body is looked at', a
   }
 });
 
-void t.test('a body that is refused does not end its connection, so that the answer arrives', async (t) => {
+void t.test('a rejected body keeps its connection open, so that the response arrives', async (t) => {
   const server = await build(t, says('x'), { options: { maxBody: 2048 } });
   const post = (type: string, body: string, more = ''): string =>
     `POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\n${more}\r\n${body}`;
@@ -560,12 +565,12 @@ void t.test('a body that is refused does not end its connection, so that the ans
     t.strictSame(
       [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, code]) => Number(code)),
       [status, 200],
-      `${status}, and the request after it is answered`,
+      `${status}, the request after it gets its response`,
     );
   }
 });
 
-void t.test('null for an optional field is the same as leaving it out, at any depth', async (t) => {
+void t.test('null for an optional field equals a missing field, at any depth', async (t) => {
   const server = await build(t);
   const again = { refusal: null, annotations: null, audio: null, function_call: null, tool_calls: null };
   const schema = { enum: [null, 'x'] };
@@ -591,16 +596,16 @@ void t.test('null for an optional field is the same as leaving it out, at any de
   t.match(
     await needed.json(),
     { error: { message: /^messages must be .*, got null\.$/ } },
-    'one that is needed was there',
+    'null for a required field counts as present',
   );
 });
 
-void t.test('null of an error stays null on the wire', async (t) => {
+void t.test('null in an error stays null on the wire', async (t) => {
   const server = await build(t);
   t.match(await (await fetch(`${server.url}/nowhere`)).text(), /"param":null,"code":"route_not_found"/);
 });
 
-void t.test('what is no HTTP gets a JSON error and a closed socket', async (t) => {
+void t.test('bytes that are not HTTP get a JSON error and a closed socket', async (t) => {
   const server = await build(t);
   for (const nonsense of ['NONSENSE\r\n\r\n', 'CONJURE /health', 'CONJURE /health HTTP/1.1 x\r\n\r\n'])
     t.match(await exchange(server.port, nonsense), /^HTTP\/1\.1 400 .*"invalid_request_error"/s);
@@ -615,14 +620,14 @@ void t.test('what is no HTTP gets a JSON error and a closed socket', async (t) =
   const noHost = 'GET /health HTTP/1.1\r\nConnection: close\r\n\r\n';
   t.match(await exchange(server.port, noHost), /^HTTP\/1\.1 400 .*"param":"host"/s);
   const older = 'GET /health HTTP/1.0\r\n\r\n';
-  t.match(await exchange(server.port, older), /^HTTP\/1\.1 200 .*"ok"/s, 'HTTP/1.0 asks for none');
+  t.match(await exchange(server.port, older), /^HTTP\/1\.1 200 .*"ok"/s, 'HTTP/1.0 requires none');
   const hosts = 'GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\nConnection: close\r\n\r\n';
-  t.match(await exchange(server.port, hosts), /^HTTP\/1\.1 400 .*one header Host, got 2.*"param":"host"/s);
+  t.match(await exchange(server.port, hosts), /^HTTP\/1\.1 400 .*one Host header, got 2.*"param":"host"/s);
   const expect = 'GET /health HTTP/1.1\r\nHost: x\r\nExpect: tea\r\nConnection: close\r\n\r\n';
   t.match(await exchange(server.port, expect), /^HTTP\/1\.1 200 .*"ok"/s, 'an unknown expectation is ignored');
 });
 
-void t.test('a client of CONNECT that resets or never closes does no harm', async (t) => {
+void t.test('a CONNECT client that resets or never closes does no harm', async (t) => {
   const server = await build(t);
   const connectRequest = 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n';
   const untilClosed = async (): Promise<void> => {
@@ -653,31 +658,38 @@ void t.test('a client of CONNECT that resets or never closes does no harm', asyn
   t.notOk(halfOpen.writableEnded, 'the client has not closed');
 });
 
-void t.test('what is no HTTP ends a connection whose answer runs, and is not written into it', async (t) => {
-  const server = await build(t, says('one two three four five', { pace: 20 }));
-  const post = (body: object): string => {
-    const text = JSON.stringify(body);
-    const head = 'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json';
-    return `${head}\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
-  };
-  for (const stream of [true, false]) {
-    const socket = net.connect(server.port, '127.0.0.1', () => socket.write(post({ messages, stream })));
-    let answer = '';
-    socket.on('data', (data: Buffer) => (answer += data.toString()));
-    socket.on('error', () => undefined);
-    const closed = once(socket, 'close');
-    if (stream) await once(socket, 'data');
-    for (let tries = 0; server.engine.live === 0 && tries < 500; tries++) await delay(10);
-    socket.write('NONSENSE\r\n\r\n');
-    await closed;
-    t.notMatch(answer, /HTTP\/1\.1 400/, `stream ${stream}`);
-    for (let tries = 0; server.engine.live > 0 && tries < 500; tries++) await delay(10);
-  }
-  t.equal(server.engine.cancelled.length, 2);
-  const bad = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
-  const chunked = `${bad}Transfer-Encoding: chunked\r\n\r\nNONSENSE\r\n`;
-  t.match(await exchange(server.port, chunked), /^HTTP\/1\.1 400 .*"bad_request"/s, 'its own request has its answer');
-});
+void t.test(
+  'bytes that are not HTTP end a connection with a running answer, without an error inside that answer',
+  async (t) => {
+    const server = await build(t, says('one two three four five', { pace: 20 }));
+    const post = (body: object): string => {
+      const text = JSON.stringify(body);
+      const head = 'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json';
+      return `${head}\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
+    };
+    for (const stream of [true, false]) {
+      const socket = net.connect(server.port, '127.0.0.1', () => socket.write(post({ messages, stream })));
+      let answer = '';
+      socket.on('data', (data: Buffer) => (answer += data.toString()));
+      socket.on('error', () => undefined);
+      const closed = once(socket, 'close');
+      if (stream) await once(socket, 'data');
+      for (let tries = 0; server.engine.live === 0 && tries < 500; tries++) await delay(10);
+      socket.write('NONSENSE\r\n\r\n');
+      await closed;
+      t.notMatch(answer, /HTTP\/1\.1 400/, `stream ${stream}`);
+      for (let tries = 0; server.engine.live > 0 && tries < 500; tries++) await delay(10);
+    }
+    t.equal(server.engine.cancelled.length, 2);
+    const bad = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+    const chunked = `${bad}Transfer-Encoding: chunked\r\n\r\nNONSENSE\r\n`;
+    t.match(
+      await exchange(server.port, chunked),
+      /^HTTP\/1\.1 400 .*"bad_request"/s,
+      'the faulty request gets its error',
+    );
+  },
+);
 
 void t.test('a full queue is a 429 with Retry-After, streamed or not', async (t) => {
   const server = await build(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
@@ -689,7 +701,7 @@ void t.test('a full queue is a 429 with Retry-After, streamed or not', async (t)
   }
 });
 
-void t.test('an infeasible budget is a 503 that names the smallest budget that is accepted', async (t) => {
+void t.test('an infeasible budget is a 503 that names the smallest accepted budget', async (t) => {
   const server = await build(t, () => ({ tokens: [], refuse: { reason: 'budget_infeasible', leastFeasibleMs: 41.2 } }));
   const headers = { 'x-latency-budget-ms': '5', 'x-budget-on-miss': 'reject' };
   const response = await server.post('/v1/chat/completions', { messages }, headers);
@@ -703,7 +715,7 @@ void t.test('an infeasible budget is a 503 that names the smallest budget that i
   });
 });
 
-void t.test('one refused choice cancels its siblings', async (t) => {
+void t.test('one rejected choice cancels its siblings', async (t) => {
   let count = 0;
   const server = await build(t, () =>
     ++count === 2
@@ -715,24 +727,27 @@ void t.test('one refused choice cancels its siblings', async (t) => {
   t.equal(server.engine.cancelled.length, 2);
 });
 
-void t.test('an engine that fails on a request is a 500 without its detail', async (t) => {
+void t.test('an engine failure on a request is a 500 without its detail', async (t) => {
   const server = await build(t, says('x', { end: 'error' }));
   const response = await server.post('/v1/chat/completions', { messages });
   t.equal(response.status, 500);
   t.notMatch(await response.text(), /secret/);
 });
 
-void t.test('an engine lost in mid-answer ends it: error body, or error event and [DONE]', async (t) => {
-  const server = await build(t, says('one two three', { loseAfter: 2, pace: 1 }));
-  const whole = await server.post('/v1/chat/completions', { messages });
-  t.equal(whole.status, 503);
-  t.equal(whole.headers.get('retry-after'), '2');
-  const streamed = await events(await server.post('/v1/chat/completions', { messages, stream: true }));
-  t.equal(streamed.at(-1), '[DONE]');
-  t.match(JSON.parse(streamed.at(-2) ?? ''), { error: { type: 'unavailable_error', code: 'engine_lost' } });
-});
+void t.test(
+  'an engine lost mid-stream ends the answer with an error body, or with an error event and [DONE]',
+  async (t) => {
+    const server = await build(t, says('one two three', { loseAfter: 2, pace: 1 }));
+    const whole = await server.post('/v1/chat/completions', { messages });
+    t.equal(whole.status, 503);
+    t.equal(whole.headers.get('retry-after'), '2');
+    const streamed = await events(await server.post('/v1/chat/completions', { messages, stream: true }));
+    t.equal(streamed.at(-1), '[DONE]');
+    t.match(JSON.parse(streamed.at(-2) ?? ''), { error: { type: 'unavailable_error', code: 'engine_lost' } });
+  },
+);
 
-void t.test('an engine that is not ready is a 503; liveness goes on', async (t) => {
+void t.test('an engine that is not ready is a 503; liveness stays up', async (t) => {
   const server = await build(t);
   server.engine.ready = null;
   for (const path of ['/v1/models', '/health/ready', '/v2/health/ready', '/props']) {
@@ -745,10 +760,10 @@ void t.test('an engine that is not ready is a 503; liveness goes on', async (t) 
   t.equal((await fetch(`${server.url}/v2/health/live`)).status, 200);
 });
 
-void t.test('an engine that goes before it hears of a request leaves nothing behind', async (t) => {
+void t.test('an engine that exits before it gets a request leaves no sequence behind', async (t) => {
   const server = await build(t);
   for (let most = 0; most < 5; most++) {
-    // Within one turn it does not change, as with the real client.
+    // Within one turn of the event loop the value is constant, as with the real client.
     let turns = 0;
     let isLooked = false;
     const get = (): typeof READY | null => {
@@ -764,12 +779,12 @@ void t.test('an engine that goes before it hears of a request leaves nothing beh
       t.ok([200, 503].includes(response.status), `${response.status} when it is there for ${most} turns`);
       await response.text();
       for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) await delay(10);
-      t.equal(server.context.api.metrics.live, 0, 'a drain would wait for it');
+      t.equal(server.context.api.metrics.live, 0, 'a drain would wait for a leftover');
     }
   }
 });
 
-void t.test('what is wrong with a body that is no JSON is told, and where', async (t) => {
+void t.test('the error on malformed JSON names the fault and its place', async (t) => {
   const server = await build(t, says('x'));
   const wrong: [string, RegExp][] = [
     ['{"model": "m",\n "prompt": "a"\n "n": 2}', /^The body is not valid JSON: Expected .* at line 3, column 2\.$/],

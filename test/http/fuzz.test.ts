@@ -1,4 +1,4 @@
-/** Bodies that no client would send: never a 500, never a request that the engine can't take. */
+/** Bodies that no client would send never cause a 500 or an invalid request to the engine. */
 import fc from 'fast-check';
 import t from 'tap';
 import { CALL } from '../../src/text/tool-form.js';
@@ -6,8 +6,8 @@ import { targets } from '../fakes/bodies.js';
 import { asText } from '../fakes/nested.js';
 import { build, says } from '../fakes/server.js';
 
-void t.test('fuzzed bodies get an answer or a 4xx in the shape of OpenAI', async (t) => {
-  // As the engine does: what must be a call is one.
+void t.test('a fuzzed body gets an answer or a 4xx in the form of OpenAI', async (t) => {
+  // As in the engine, a forced call is a call.
   const server = await build(t, ({ grammar }) =>
     says(grammar?.kind === 'calls' ? `${CALL.open}f${CALL.middle}{}${CALL.close}` : 'Paris.')(),
   );

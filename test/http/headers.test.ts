@@ -1,4 +1,6 @@
-/** openapi.json against the server: each of its answers is provoked, and has the headers that are declared for it. */
+/**
+ * openapi.json against the server: provokes each documented response and compares its headers with the declared ones.
+ */
 import t, { type Test } from 'tap';
 import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
@@ -20,7 +22,7 @@ interface Document {
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
 }
 
-/** An operation of the document, and where it is. */
+/** An operation of the document, and its place. */
 interface Place {
   readonly path: string;
   readonly method: string;
@@ -34,13 +36,13 @@ function placesOf({ app }: TestServer): Place[] {
   );
 }
 
-/** What Node.js and Fastify send by themselves; OpenAPI describes Content-Type by the names of `content`. */
+/** Headers that Node.js and Fastify send by themselves. OpenAPI describes Content-Type by the names of `content`. */
 const FRAMEWORK = ['connection', 'content-length', 'content-type', 'date', 'keep-alive', 'transfer-encoding'];
 
-/** Told to browsers and proxies, not to callers. */
+/** Headers for browsers and proxies, not for clients. */
 const BETWEEN = ['cache-control', 'referrer-policy', 'x-accel-buffering', 'x-content-type-options', 'x-frame-options'];
 
-/** A request that is answered with 200, by path. */
+/** The body of a request that gets a 200, by path. */
 const BODIES: Readonly<Record<string, object>> = {
   '/v1/completions': { prompt: 'Hello' },
   '/v1/chat/completions': { messages: [{ role: 'user', content: 'Hello' }] },
@@ -61,7 +63,7 @@ const refuse = (reason: 'queue_full' | 'budget_infeasible' | 'unknown_token') =>
   refuse: { reason, leastFeasibleMs: null },
 });
 
-/** How a status is had from a path: what is other than in the request that is answered with 200. */
+/** Provokes a status on a path. The fields are the differences from the request that gets a 200. */
 interface Provocation {
   readonly method?: string;
   readonly path?: string;
@@ -103,7 +105,10 @@ const PROVOKED: Readonly<Record<string, Provocation>> = {
   },
 };
 
-/** Of paths that generate: where that can be, once the key's tokens are counted, so that all is told of its limits. */
+/**
+ * Provocations on paths that generate. They come after the key's tokens are counted where possible, so that all limit
+ * headers are present.
+ */
 const GENERATION: Readonly<Record<string, Provocation>> = {
   ...PROVOKED,
   400: { script: refuse('unknown_token') },
@@ -112,7 +117,7 @@ const GENERATION: Readonly<Record<string, Provocation>> = {
   503: { script: refuse('budget_infeasible') },
 };
 
-/** @param more of the body */
+/** @param more further fields of the body */
 function ask(server: TestServer, { path, method }: Place, provocation: Provocation, more: object): Promise<Response> {
   const body = BODIES[path];
   const name = body === undefined ? (provocation.path ?? path.replace('{model}', 'fake')) : path;
@@ -124,7 +129,7 @@ function ask(server: TestServer, { path, method }: Place, provocation: Provocati
   });
 }
 
-/** The headers are those that are declared, no fewer and no more, and as they are declared. */
+/** Checks that the response has exactly the declared headers, with valid values. */
 function check(t: Test, response: Response, { headers = {} }: Declared): void {
   const sent = [...response.headers.keys()].filter((name) => !FRAMEWORK.includes(name) && !BETWEEN.includes(name));
   t.same(sent.sort(), Object.keys(headers).sort());
@@ -136,7 +141,7 @@ function check(t: Test, response: Response, { headers = {} }: Declared): void {
   }
 }
 
-/** @param generates whether to try the operations that do, or the others */
+/** @param generates whether to test the operations that generate, or the other ones */
 async function tryAll(t: Test, generates: boolean): Promise<void> {
   const places = placesOf(await build(t)).filter(({ path }) => path.endsWith('/completions') === generates);
   const provocations = generates ? GENERATION : PROVOKED;
@@ -161,11 +166,11 @@ async function tryAll(t: Test, generates: boolean): Promise<void> {
     });
 }
 
-void t.test('answers of routes that generate have the headers that are declared', (t) => tryAll(t, true));
+void t.test('responses of routes that generate have the declared headers', (t) => tryAll(t, true));
 
-void t.test('answers of all others have the headers that are declared', (t) => tryAll(t, false));
+void t.test('responses of all other routes have the declared headers', (t) => tryAll(t, false));
 
-void t.test('a page of another origin may read what says something of an answer', async (t) => {
+void t.test('a page of another origin may read the headers that describe an answer', async (t) => {
   const server = await build(t, undefined, { options: { corsOrigin: ['https://a.b'] } });
   const place = placesOf(server).find(({ path }) => path === '/v1/completions');
   const { 200: whole, 429: limit } = place?.operation.responses ?? {};

@@ -1,4 +1,4 @@
-/** What requests leave behind in the gateway's heap: nothing that grows with their number. */
+/** The gateway's heap keeps nothing that grows with the number of requests. */
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
@@ -7,7 +7,10 @@ import { build, says } from '../fakes/server.js';
 const BATCH = 200;
 const KINDS = 4;
 
-/** Over so few requests, compiled code and the client here are some 600; what a request holds is several thousand. */
+/**
+ * Compiled code and the test's client take about 600 bytes per request over so few requests. A leaked request is
+ * several thousand.
+ */
 const MOST_BYTES_EACH = 1500;
 
 setFlagsFromString('--expose-gc');
@@ -22,7 +25,7 @@ async function retained(): Promise<number> {
 }
 
 t.setTimeout(240_000);
-void t.test('requests that end well, are refused, fail or are left', async (t) => {
+void t.test('requests that finish, are rejected, fail or lose their client leave no memory behind', async (t) => {
   const server = await build(t, (request) => says('one two three', request.maxTokens === 7 ? { end: 'error' } : {})());
   const send = async (index: number): Promise<void> => {
     const messages = [{ role: 'user', content: 'Count' }];
@@ -47,7 +50,7 @@ void t.test('requests that end well, are refused, fail or are left', async (t) =
       await Promise.all(Array.from({ length: KINDS }, (_, kind) => send(index + kind)));
     }
     for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) await new Promise((go) => setTimeout(go, 10));
-    // The fake engine remembers what it was asked.
+    // The fake engine keeps the requests that it got.
     server.engine.requests.length = 0;
     server.engine.cancelled.length = 0;
     return retained();

@@ -36,7 +36,7 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
   t.end();
 });
 
-void t.test('a file is read as Windows editors write it: with a mark before it, and their line ends', (t) => {
+void t.test('a key file may have a byte order mark and Windows line ends', (t) => {
   for (const file of ['\uFEFF{\r\n"keys": [{ "key": "alpha" }]\r\n}', '\uFEFFalpha\r\n', '\uFEFF# staff\r\nalpha'])
     t.strictSame(
       load(t, file).map(({ digest }) => digest),
@@ -46,16 +46,16 @@ void t.test('a file is read as Windows editors write it: with a mark before it, 
   t.end();
 });
 
-void t.test('a wrong file names the place and no key', (t) => {
+void t.test('the error on an invalid file names the place and no key', (t) => {
   const cases: [unknown, RegExp][] = [
     ['{ "keys": ', /valid JSON/],
-    // Its lines would be keys: "[" among them.
+    // Read as lines, this file would make a key of "[".
     [['secret'], /must be object/],
     ['[\n  "secret"\n]\n', /must be object/],
     [{ keys: [] }, /\/keys /],
     [{ keys: [{ name: 'nobody' }] }, /\/keys\/0 must have either key or sha256/],
     [{ keys: [{ key: 'secret', sha256: '0'.repeat(64) }] }, /\/keys\/0 must have either key or sha256/],
-    [{ keys: [{ key: 'secret', limit: {} }] }, /: \/keys\/0\/limit is no field of this file$/],
+    [{ keys: [{ key: 'secret', limit: {} }] }, /: \/keys\/0\/limit is not a field of this file$/],
     [
       { keys: [{ key: 'secret', default_budget: { slo_ttft_ms: 1, budget_on_miss: 'stop' } }] },
       /budget_on_miss must be continue or truncate or reject$/,
@@ -81,7 +81,7 @@ void t.test('a wrong file names the place and no key', (t) => {
   t.end();
 });
 
-void t.test('exits of a key must be exits of the model, and leave one', (t) => {
+void t.test('exit bounds of a key must be exits of the model, and leave at least one exit', (t) => {
   const exits = [10, 20, 30];
   const key = (fields: object) => load(t, { keys: [{ key: 'alpha', ...fields }] });
   const all = { ...openPolicy, minExit: 20 };

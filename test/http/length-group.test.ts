@@ -1,4 +1,4 @@
-/** Groups of requests, by which the engine learns how long answers get. */
+/** Groups of requests, by which the engine learns the length of answers. */
 import t from 'tap';
 import { openKey } from '../../src/http/keys.js';
 import { build } from '../fakes/server.js';
@@ -8,7 +8,7 @@ const prompt = { prompt: 'Hello' };
 const schema = { type: 'object' };
 const tools = [{ type: 'function', function: { name: 'now' } }];
 
-void t.test('a grammar decides the group of a request, and else the endpoint', async (t) => {
+void t.test('a grammar decides the length group of a request, else the endpoint does', async (t) => {
   const server = await build(t);
   const chat = '/v1/chat/completions';
   const cases: [string, object, string][] = [

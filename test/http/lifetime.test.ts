@@ -13,7 +13,7 @@ async function until(what: () => boolean): Promise<void> {
   for (let i = 0; i < 500 && !what(); i++) await delay(10);
 }
 
-void t.test('a client that leaves cancels its sequences, streamed or not', async (t) => {
+void t.test('a client that disconnects cancels its sequences, streamed or not', async (t) => {
   const server = await build(t, long);
   for (const stream of [true, false]) {
     const abort = new AbortController();
@@ -36,12 +36,12 @@ void t.test('a client that leaves cancels its sequences, streamed or not', async
   t.equal(server.app.inFlightResponses.size, 0);
 });
 
-/** The lines of a log that say this. */
+/** The lines of a log with this message. */
 function linesOf(log: readonly string[], text: string): Record<string, unknown>[] {
   return log.map((line) => JSON.parse(line) as Record<string, unknown>).filter(({ msg }) => msg === text);
 }
 
-void t.test('a client that leaves has its log line and its count, whatever it was told', async (t) => {
+void t.test('a request whose client disconnects has its log line and its count, with any status', async (t) => {
   const log: string[] = [];
   const server = await build(t, long, { log: (line) => log.push(line) });
   const leave = async (body: object): Promise<void> => {
@@ -76,7 +76,7 @@ void t.test('a client that leaves has its log line and its count, whatever it wa
   }
 });
 
-void t.test('what is refused before its route has its line, too', async (t) => {
+void t.test('a request rejected before its route has its log line, too', async (t) => {
   const log: string[] = [];
   const server = await build(t, undefined, { log: (line) => log.push(line) });
   await exchange(server.port, 'GET /version HTTP/1.1\r\nConnection: close\r\n\r\n');
@@ -97,7 +97,7 @@ void t.test('a client that never reads is cut after the stall time-out', async (
   const log: string[] = [];
   const options = { options: { stallTimeout: 0.2 }, log: (line: string) => log.push(line) };
   const server = await build(t, () => ({ tokens: ids }), options);
-  // Large log-probabilities fill the kernel's buffers, and pipelined answers wait behind the first.
+  // Large log-probabilities fill the kernel's buffers. Pipelined responses wait behind the first one.
   const body = JSON.stringify({ messages, stream: true, n: 8, logprobs: true, top_logprobs: 20, max_tokens: 200 });
   const socket = net.connect(server.port, '127.0.0.1');
   socket.pause();
@@ -112,22 +112,22 @@ void t.test('a client that never reads is cut after the stall time-out', async (
   await until(() => server.app.inFlightResponses.size === 0);
   t.equal(server.app.inFlightResponses.size, 0);
   t.equal(server.engine.live, 0);
-  const [cut, ...others] = linesOf(log, 'the client does not read: its connection is cut');
+  const [cut, ...others] = linesOf(log, 'the client does not read; cutting its connection');
   t.match(cut, { level: 40, unsent: Number });
-  t.same(others, [], 'one line for the connection');
+  t.same(others, [], 'one warning for the connection');
   const lines = linesOf(log, 'request');
-  t.equal(lines.length, server.engine.requests.length / 8, 'and one for each request');
+  t.equal(lines.length, server.engine.requests.length / 8, 'one line for each request');
   t.equal(lines.find(({ cancelled }) => cancelled === true)?.reqId, cut?.reqId);
   socket.destroy();
 });
 
-void t.test('half a request is dropped after the request time-out', async (t) => {
+void t.test('half a request gets a 408 after the request time-out', async (t) => {
   const server = await build(t, undefined, { options: { requestTimeout: 0.3 } });
   const answer = await exchange(server.port, 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le');
   t.match(answer, /^HTTP\/1\.1 408 .*"request_timeout"/s);
 });
 
-void t.test('a request that does not arrive whole is logged and counted by what it was told', async (t) => {
+void t.test('a request that arrives in part is logged and counted with the status sent', async (t) => {
   const log: string[] = [];
   const server = await build(t, undefined, { options: { requestTimeout: 0.3 }, log: (line) => log.push(line) });
   const head = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
@@ -140,13 +140,13 @@ void t.test('a request that does not arrive whole is logged and counted by what 
     await until(() => linesOf(log, 'request').length > before);
     const line = linesOf(log, 'request').at(-1);
     t.match(line, { route: '/v1/completions', status });
-    t.equal(line?.cancelled, undefined, 'its client did not leave');
+    t.equal(line?.cancelled, undefined, 'its client did not disconnect');
     const metrics = await (await fetch(`${server.url}/metrics`)).text();
     t.match(metrics, `sortie_http_requests_total{method="POST",route="/v1/completions",status="${status}"`);
   }
 });
 
-void t.test('a server that closes does not wait for connections that have sent nothing', async (t) => {
+void t.test('a closing server does not wait for connections that have sent nothing', async (t) => {
   const server = await build(t);
   const silent = net.connect(server.port, '127.0.0.1');
   silent.on('error', () => undefined);
@@ -156,7 +156,7 @@ void t.test('a server that closes does not wait for connections that have sent n
   t.equal(await Promise.race([closed, delay(5000, 'open', { ref: false })]), 'closed');
 });
 
-/** What a drain waits for and stops. */
+/** The answers that a drain waits for and stops. */
 function runningOf({ context, engine }: TestServer): Running {
   return {
     get live() {
@@ -168,10 +168,10 @@ function runningOf({ context, engine }: TestServer): Running {
   };
 }
 
-/** Half a request: there is an open response for it. */
+/** Half a request, which opens a response. */
 const HALF = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{';
 
-void t.test('a drain lets running answers finish, refuses new ones and closes idle connections', async (t) => {
+void t.test('a drain lets running answers finish, rejects new ones and closes idle connections', async (t) => {
   const server = await build(t, long);
   const idle = net.connect(server.port, '127.0.0.1');
   idle.on('error', () => undefined);
@@ -183,15 +183,15 @@ void t.test('a drain lets running answers finish, refuses new ones and closes id
   const refused = await server.post('/v1/chat/completions', { messages });
   t.equal(refused.status, 503);
   t.equal(refused.headers.get('retry-after'), '5');
-  t.equal(refused.headers.get('connection'), 'close', 'the next request finds another server');
+  t.equal(refused.headers.get('connection'), 'close', 'the next request may reach another server');
   t.match(await refused.json(), { error: { type: 'unavailable_error', code: 'draining' } });
-  t.equal((await fetch(`${server.url}/health`)).status, 200, 'liveness goes on');
+  t.equal((await fetch(`${server.url}/health`)).status, 200, 'liveness stays up');
   t.match(await (await running).text(), /ten.*\[DONE\]\n\n$/s);
   t.equal(await drained, true);
   await t.rejects(fetch(`${server.url}/health`), 'the port is closed');
 });
 
-void t.test('a drain closes a connection that is kept for the next request, while an answer still runs', async (t) => {
+void t.test('a drain closes an idle kept-alive connection while an answer still runs', async (t) => {
   const server = await build(t, says('one two three', { pace: 60_000 }));
   const kept = net.connect(server.port, '127.0.0.1', () => kept.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\n'));
   await once(kept, 'data');
@@ -215,7 +215,7 @@ void t.test('a drain waits for a request that has arrived in part', async (t) =>
   t.equal(await drain(server.app, runningOf(server), 100), false);
 });
 
-void t.test('at the deadline of a drain each answer ends with an error that says why', async (t) => {
+void t.test('at the deadline of a drain each answer ends with an error that states the reason', async (t) => {
   const server = await build(t, says('one two three', { pace: 20_000 }));
   const streamed = await server.post('/v1/chat/completions', { messages, stream: true });
   const whole = server.post('/v1/chat/completions', { messages, n: 2 });
@@ -234,5 +234,5 @@ void t.test('at the deadline of a drain each answer ends with an error that says
   t.equal(refused.headers.get('retry-after'), '5');
   t.match(await refused.json(), { error });
   await until(() => server.app.inFlightResponses.size === 0);
-  t.equal(server.app.inFlightResponses.size, 0, 'what stays open is cut');
+  t.equal(server.app.inFlightResponses.size, 0, 'open connections are cut');
 });

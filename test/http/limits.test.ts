@@ -1,4 +1,4 @@
-/** What a key may use: told in OpenAI's headers, refused with 429, given back. */
+/** The limits of a key: reported in OpenAI's headers, enforced with 429, returned if unused. */
 import t from 'tap';
 import { TokenBucket } from '../../src/http/token-bucket.js';
 import { duration } from '../../src/http/plugins/limits.js';
@@ -19,16 +19,16 @@ const as = (text: string, more: Record<string, string> = {}) => ({ authorization
 const prompt = 'Hello';
 const promptTokens = tokenizer.encode(prompt, true).length;
 
-void t.test('durations are written as OpenAI writes them', (t) => {
+void t.test("durations have OpenAI's form", (t) => {
   const written = [0.2, 999, 1500, 59_990, 60_000, 90_500, 119_600, 360_000].map(duration);
   t.strictSame(written, ['1ms', '999ms', '1.5s', '59.99s', '1m0s', '1m31s', '2m0s', '6m0s']);
   t.end();
 });
 
-void t.test('a bucket holds a minute, fills all the time, and takes back what was not used', (t) => {
+void t.test('a token bucket holds one minute, refills continuously and takes unused tokens back', (t) => {
   const bucket = new TokenBucket(60, 0);
   t.equal(bucket.waitMs(60, 0), 0);
-  t.equal(bucket.waitMs(61, 0), Infinity, 'more than a minute holds');
+  t.equal(bucket.waitMs(61, 0), Infinity, 'more than the bucket holds');
   bucket.take(60, 0);
   t.equal(bucket.waitMs(1, 0), 1000);
   t.equal(bucket.waitMs(1, 400), 600);
@@ -38,15 +38,15 @@ void t.test('a bucket holds a minute, fills all the time, and takes back what wa
   bucket.give(1000, 2000);
   t.equal(bucket.level(2000), 60, 'never more than a minute');
   bucket.take(90, 2000);
-  t.equal(bucket.waitMs(1, 2000), 31_000, 'a debt is filled first');
-  t.equal(bucket.level(1000), -30, 'a clock that goes back adds nothing');
+  t.equal(bucket.waitMs(1, 2000), 31_000, 'a debt refills first');
+  t.equal(bucket.level(1000), -30, 'a clock that steps back adds nothing');
   const full = new TokenBucket(60, 0);
   full.take(60, 60_000);
-  t.equal(full.level(60_000), 0, 'what is full gains nothing');
+  t.equal(full.level(60_000), 0, 'a full bucket gains nothing');
   t.end();
 });
 
-void t.test('requests a minute: told, then refused with the time to wait', async (t) => {
+void t.test('requests per minute: reported, then rejected with the time to wait', async (t) => {
   const server = await build(t, undefined, {
     apiKeys: [key('limited', { limits: { requestsPerMinute: 2 } }), 'free'],
   });
@@ -64,15 +64,15 @@ void t.test('requests a minute: told, then refused with the time to wait', async
   t.match(refused.headers.get('retry-after'), /^(29|30)$/);
   const ms = Number(refused.headers.get('retry-after-ms'));
   t.ok(ms > 25_000 && ms <= 30_000, `${ms}`);
-  t.ok(Number(refused.headers.get('retry-after')) * 1000 >= ms, 'whole seconds are never too few');
+  t.ok(Number(refused.headers.get('retry-after')) * 1000 >= ms, 'the seconds are rounded up');
   t.equal(refused.headers.get('x-ratelimit-remaining-requests'), '0');
-  t.equal((await ask('free')).status, 200, 'another key has limits of its own');
+  t.equal((await ask('free')).status, 200, 'another key has its own limits');
   const models = await fetch(`${server.url}/v1/models`, { headers: as('limited') });
   t.equal(models.status, 200, 'only generation is limited');
   t.match(await (await fetch(`${server.url}/metrics`)).text(), /key_limited_total\{limit="requests",[^}]*\} 1\n/);
 });
 
-void t.test('a refusal costs nothing: who asks again waits no longer', async (t) => {
+void t.test('a rejected request costs nothing, so a retry has the same wait', async (t) => {
   const limits = { requests: { requestsPerMinute: 1 }, tokens: { tokensPerMinute: promptTokens + 2 } };
   const server = await build(t, undefined, {
     apiKeys: Object.entries(limits).map(([name, limit]) => key(name, { limits: limit })),
@@ -88,7 +88,7 @@ void t.test('a refusal costs nothing: who asks again waits no longer', async (t)
   }
 });
 
-void t.test('tokens a minute: the longest answer is reserved, the rest comes back', async (t) => {
+void t.test('tokens per minute: the longest answer is reserved, and unused tokens come back', async (t) => {
   const limits = { tokensPerMinute: 100 };
   const server = await build(t, says('one two three', { pace: 20 }), { apiKeys: [key('k', { limits })] });
   const ask = (max_tokens: number, more: object = {}) =>
@@ -99,7 +99,7 @@ void t.test('tokens a minute: the longest answer is reserved, the rest comes bac
   t.equal(begun.headers.get('x-ratelimit-remaining-tokens'), String(10 - promptTokens));
   const refused = await ask(20);
   t.equal(refused.status, 429);
-  t.match(await refused.json(), { error: { code: 'rate_limit_exceeded', message: /100 tokens a minute/ } });
+  t.match(await refused.json(), { error: { code: 'rate_limit_exceeded', message: /100 tokens per minute/ } });
   t.ok(Number(refused.headers.get('retry-after')) >= 1);
   t.equal(refused.headers.get('x-ratelimit-limit-tokens'), '100');
   t.match(refused.headers.get('x-ratelimit-remaining-tokens'), /^\d+$/);
@@ -112,12 +112,12 @@ void t.test('tokens a minute: the longest answer is reserved, the rest comes bac
   const expected = 100 - used - promptTokens - 20;
   t.ok(left >= expected && left <= expected + 2, `${left} are left, at least ${expected}`);
   const large = await ask(200);
-  t.equal(large.status, 400, 'what never fits is not worth a retry');
+  t.equal(large.status, 400, 'a request that never fits is not worth a retry');
   t.match(await large.json(), { error: { code: 'invalid_value', param: 'max_tokens' } });
   t.equal((await ask(60, { n: 2 })).status, 400, 'every choice may be the longest');
 });
 
-void t.test('a request that is refused or left uses no more tokens than it got', async (t) => {
+void t.test('a request that is rejected or abandoned uses only the tokens that it got', async (t) => {
   const limits = { tokensPerMinute: 100 };
   let refuse = true;
   const server = await build(
@@ -140,7 +140,7 @@ void t.test('a request that is refused or left uses no more tokens than it got',
   refuse = false;
   const leaver = new AbortController();
   const left = await ask({ stream: true }, leaver.signal);
-  t.equal(left.status, 200, 'the refused one left nothing behind');
+  t.equal(left.status, 200, 'the rejected request left nothing behind');
   leaver.abort();
   await t.rejects(left.text());
   for (let tries = 0; server.engine.live > 0 && tries < 100; tries++) {
@@ -164,7 +164,7 @@ void t.test('requests in flight', async (t) => {
   t.equal((await ask()).status, 200);
 });
 
-void t.test('what is told of the exits is what the caller may use', async (t) => {
+void t.test('model cards and props show the exits that the key may use', async (t) => {
   const server = await build(t, undefined, {
     limits: { defaultExit: 30, policy: { defaultBudget: null, minExit: 15, maxExit: null } },
     apiKeys: [key('k', { policy: { maxExit: 20 } }), key('shallow', { policy: { minExit: 10, maxExit: 10 } }), 'open'],
@@ -192,11 +192,11 @@ void t.test('what is told of the exits is what the caller may use', async (t) =>
       max_exit_layer: exits.at(-1),
     });
     await server.post('/v1/completions', { prompt }, as(who));
-    t.equal(server.engine.requests.at(-1)?.depth.maxExit, exits.at(-1), 'and what is done');
+    t.equal(server.engine.requests.at(-1)?.depth.maxExit, exits.at(-1), 'the engine gets the same bound');
   }
 });
 
-void t.test('the policy of a key: default budget and bounds of depth', async (t) => {
+void t.test('the policy of a key sets its default budget and its depth bounds', async (t) => {
   const defaultBudget = { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'truncate' } as const;
   const server = await build(t, undefined, {
     limits: { policy: { defaultBudget: { ...defaultBudget, totalMs: 900 }, minExit: 15, maxExit: null } },
@@ -237,7 +237,7 @@ void t.test('the policy of a key: default budget and bounds of depth', async (t)
   }
 });
 
-void t.test('the log names the key, never its text, in whatever case its scheme is written', async (t) => {
+void t.test('the log names the key and never its text, whatever the case of the scheme', async (t) => {
   const log: string[] = [];
   const server = await build(t, undefined, {
     apiKeys: [key('sesame', { name: 'team-a' }), 'nameless'],

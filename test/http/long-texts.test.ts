@@ -1,4 +1,4 @@
-/** Unbroken texts: tokenized beside everything else, and for no longer than somebody waits. */
+/** Long unbroken texts are tokenized beside other work, and only while a client waits. */
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
@@ -11,7 +11,7 @@ const bodies = {
   '/v1/chat/completions': { messages: [{ role: 'user', content: unbroken }], stream: true },
 };
 
-/** Tells when a text is there, and what becomes of it. */
+/** Reports the start and the end of each encoding. */
 class Watched extends EncodingThread {
   readonly ends: string[] = [];
   private tell: () => void = () => undefined;
@@ -39,11 +39,11 @@ async function serve(t: Test, overrides: Overrides = {}): Promise<TestServer> {
   return server;
 }
 
-void t.test('others are answered while an unbroken text is tokenized', async (t) => {
+void t.test('other requests are served while an unbroken text is tokenized', async (t) => {
   const server = await serve(t);
   const { engine, url } = server;
   const { ready } = engine;
-  // What is asked for right before the text is encoded.
+  // The server reads `ready` right before it encodes the text.
   const begun = new Promise<void>((resolve) => {
     Object.defineProperty(engine, 'ready', {
       get() {
@@ -69,7 +69,7 @@ void t.test('others are answered while an unbroken text is tokenized', async (t)
 });
 
 for (const [path, body] of Object.entries(bodies)) {
-  void t.test(`${path}: the work ends when the client leaves`, async (t) => {
+  void t.test(`${path}: the work ends when the client disconnects`, async (t) => {
     const log: string[] = [];
     const encoding = new Watched(tokenizerFile);
     const server = await serve(t, { encoding, log: (line) => log.push(line) });
@@ -85,12 +85,12 @@ for (const [path, body] of Object.entries(bodies)) {
     await delay(20);
     t.same(encoding.ends, ['ClientGone']);
     t.equal(server.app.inFlightResponses.size, 0);
-    t.match(lines(), [{ msg: 'request', status: 499, cancelled: true }], 'which is nothing to report');
+    t.match(lines(), [{ msg: 'request', status: 499, cancelled: true }], 'the log has no error');
     t.equal(lines().length, 1);
   });
 }
 
-void t.test('a budget that is over ends it, unless the answer goes on then', async (t) => {
+void t.test('an expired budget ends the tokenization, unless the answer continues after a miss', async (t) => {
   const encoding = new Watched(tokenizerFile);
   const server = await serve(t, { encoding });
   for (const onMiss of ['reject', 'truncate']) {
@@ -105,27 +105,30 @@ void t.test('a budget that is over ends it, unless the answer goes on then', asy
   t.equal((await server.post('/v1/completions', { prompt, max_tokens: 1 }, headers)).status, 200);
 });
 
-void t.test('too many are refused as overload, and those that wait when the server ends', async (t) => {
-  const encoding = new Watched(tokenizerFile);
-  const server = await serve(t, { encoding });
-  const others = Array.from({ length: 7 }, () => encoding.encode(unbroken, false));
-  for (const other of others) other.catch(() => undefined);
-  const last = server.post('/tokenize', bodies['/tokenize']);
-  const isNext = (): boolean => server.app.inFlightResponses.size > 0;
-  for (let i = 0; i < 500 && !isNext(); i++) await delay(10);
-  const statuses: number[] = [];
-  for (const [path, body] of Object.entries(bodies)) {
-    const refused = await server.post(path, body);
-    statuses.push(refused.status);
-    t.ok(refused.headers.has('retry-after'));
-    t.match(await refused.json(), { error: { code: 'queue_full' } });
-  }
-  t.same(statuses, [429, 429, 429]);
-  await encoding.close();
-  t.match(await (await last).json(), { error: { code: 'draining' } });
-});
+void t.test(
+  'too many long texts are rejected as overload; waiting ones are rejected when the server stops',
+  async (t) => {
+    const encoding = new Watched(tokenizerFile);
+    const server = await serve(t, { encoding });
+    const others = Array.from({ length: 7 }, () => encoding.encode(unbroken, false));
+    for (const other of others) other.catch(() => undefined);
+    const last = server.post('/tokenize', bodies['/tokenize']);
+    const isNext = (): boolean => server.app.inFlightResponses.size > 0;
+    for (let i = 0; i < 500 && !isNext(); i++) await delay(10);
+    const statuses: number[] = [];
+    for (const [path, body] of Object.entries(bodies)) {
+      const refused = await server.post(path, body);
+      statuses.push(refused.status);
+      t.ok(refused.headers.has('retry-after'));
+      t.match(await refused.json(), { error: { code: 'queue_full' } });
+    }
+    t.same(statuses, [429, 429, 429]);
+    await encoding.close();
+    t.match(await (await last).json(), { error: { code: 'draining' } });
+  },
+);
 
-void t.test('a thread that is lost is a fault of the server, of this request alone', async (t) => {
+void t.test('a lost encoding thread is a server fault of this request alone', async (t) => {
   const log: string[] = [];
   const options = { encoding: new EncodingThread('/srv/secret/tokenizer.json'), log: (line: string) => log.push(line) };
   const server = await serve(t, options);

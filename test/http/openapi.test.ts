@@ -5,11 +5,11 @@ import { VERSION } from '../../src/cli.js';
 import { packageRoot } from '../../src/config.js';
 import { openapiDocument } from '../../src/http/openapi.js';
 
-void t.test('the committed document is the one that the schemas make (npm run openapi)', async (t) => {
+void t.test('the committed document equals the one that the schemas generate (npm run openapi)', async (t) => {
   t.equal(readFileSync(join(packageRoot, 'openapi', 'openapi.json'), 'utf8'), await openapiDocument(VERSION));
 });
 
-void t.test('examples with a budget stand in the document', (t) => {
+void t.test('the document has examples with a budget', (t) => {
   const text = readFileSync(join(packageRoot, 'openapi', 'openapi.json'), 'utf8');
   t.match(text, /"x-latency-budget-ms"/);
   t.match(text, /"latency_budget_ms": 200/);

@@ -24,10 +24,10 @@ void t.test('model cards: the routed model and one per exit', async (t) => {
   t.equal(missing.status, 404);
   t.match(await missing.json(), { error: { code: 'model_not_found', param: 'model' } });
   const long = await fetch(`${server.url}/v1/models/${'x'.repeat(140)}`);
-  t.match(await long.json(), { error: { code: 'model_not_found' } }, 'names may have 128 characters and an exit');
+  t.match(await long.json(), { error: { code: 'model_not_found' } }, 'a name may have 128 characters and an exit');
 });
 
-void t.test('a name may have slashes, written as they are or not', async (t) => {
+void t.test('a model name may have slashes, escaped or not', async (t) => {
   const server = await build(t, undefined, {
     model: { name: 'org/team/name' },
     options: { corsOrigin: ['https://a.b'] },
@@ -53,12 +53,12 @@ void t.test('a name may have slashes, written as they are or not', async (t) => 
     t.match(await response.json(), { error: { code: 'method_not_allowed' } }, name);
   }
   const nowhere = await fetch(`${server.url}/v1/nowhere/at/all`);
-  t.match(await nowhere.json(), { error: { code: 'route_not_found' } }, 'with CORS, too');
+  t.match(await nowhere.json(), { error: { code: 'route_not_found' } }, 'the same with CORS');
   const named = await server.post('/v1/completions', { model: 'org/team/name:15', prompt: 'x' });
   t.match(await named.json(), { model: 'org/team/name:15' });
 });
 
-void t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {
+void t.test("tokenize and detokenize have vLLM's form", async (t) => {
   const server = await build(t);
   const text = 'Hello, <|im_end|> world';
   const tokens = (await (await server.post('/tokenize', { model: 'fake', prompt: text })).json()) as {
@@ -74,7 +74,7 @@ void t.test('tokenize and detokenize in the shapes of vLLM', async (t) => {
   t.equal((await server.post('/tokenize', { model: 'other', prompt: 'x' })).status, 404);
 });
 
-void t.test('tokenize counts what is too long to be answered, or empty', async (t) => {
+void t.test('tokenize counts a text that is empty or too long for an answer', async (t) => {
   const server = await build(t, undefined, { model: { tokenizer: withBegin() } });
   const ask = async (fields: object): Promise<number> => {
     const response = await server.post('/tokenize', fields);
@@ -89,7 +89,7 @@ void t.test('tokenize counts what is too long to be answered, or empty', async (
   t.equal(await ask({ prompt: '', add_special_tokens: false }), 0);
 });
 
-void t.test('add_special_tokens of an answer is as /tokenize has it', async (t) => {
+void t.test('add_special_tokens of a generation request equals that of /tokenize', async (t) => {
   const server = await build(t, undefined, { model: { tokenizer: withBegin() } });
   const chat = { messages: [{ role: 'user', content: 'Hi' }] };
   for (const [path, fields] of [
@@ -110,50 +110,60 @@ void t.test('add_special_tokens of an answer is as /tokenize has it', async (t) 
   }
 });
 
-void t.test('tokenize serves what is around messages, and refuses what it would get wrong', async (t) => {
-  const server = await build(t, undefined, { model: { tokenizer: withBegin() } });
-  const begin = 0;
-  const messages = [
-    { role: 'user', content: 'Hi' },
-    { role: 'assistant', content: 'Hello' },
-  ];
-  const ask = async (fields: object): Promise<number[]> => {
-    const response = await server.post('/tokenize', fields);
-    t.equal(response.status, 200, JSON.stringify(fields));
-    return ((await response.json()) as { tokens: number[] }).tokens;
-  };
-  const spoken = tokenizer.encode('<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n', false);
-  const answer = tokenizer.encode('<|im_start|>assistant\n', false);
-  t.same(await ask({ messages }), [...spoken, ...answer], 'as chat has it');
-  t.same(await ask({ messages, add_generation_prompt: null }), [...spoken, ...answer]);
-  t.same(await ask({ messages, add_generation_prompt: false }), spoken);
-  const framed = { messages, add_generation_prompt: false, add_special_tokens: true };
-  t.same(await ask(framed), [begin, ...spoken]);
-  const hi = tokenizer.encode('Hi', false);
-  t.same(await ask({ prompt: 'Hi' }), [begin, ...hi]);
-  t.same(await ask({ prompt: 'Hi', add_special_tokens: false }), hi);
-  const whole = { messages, max_tokens: 5, stream: true, tool_choice: 'auto', parallel_tool_calls: true, stop: ['x'] };
-  t.same(await ask(whole), [...spoken, ...answer], "a chat's whole body");
-  const refused: Record<string, unknown> = {
-    continue_final_message: true,
-    chat_template: 'x',
-    chat_template_kwargs: { enable_thinking: false },
-    documents: [{}],
-    truncate_prompt_tokens: 1,
-    return_token_strs: true,
-    mm_processor_kwargs: { a: 1 },
-    functions: [{ name: 'f' }],
-  };
-  for (const [field, value] of Object.entries(refused)) {
-    const response = await server.post('/tokenize', { messages, [field]: value });
-    t.equal(response.status, 400, field);
-    t.match(await response.json(), { error: { code: 'unsupported_parameter', param: field } });
-  }
-  const neutral = { continue_final_message: false, chat_template: null, chat_template_kwargs: {} };
-  t.same(await ask({ messages, ...neutral, return_token_strs: false }), [...spoken, ...answer]);
-});
+void t.test(
+  'tokenize accepts the fields around messages, and rejects fields that would change the count',
+  async (t) => {
+    const server = await build(t, undefined, { model: { tokenizer: withBegin() } });
+    const begin = 0;
+    const messages = [
+      { role: 'user', content: 'Hi' },
+      { role: 'assistant', content: 'Hello' },
+    ];
+    const ask = async (fields: object): Promise<number[]> => {
+      const response = await server.post('/tokenize', fields);
+      t.equal(response.status, 200, JSON.stringify(fields));
+      return ((await response.json()) as { tokens: number[] }).tokens;
+    };
+    const spoken = tokenizer.encode('<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n', false);
+    const answer = tokenizer.encode('<|im_start|>assistant\n', false);
+    t.same(await ask({ messages }), [...spoken, ...answer], 'as in chat');
+    t.same(await ask({ messages, add_generation_prompt: null }), [...spoken, ...answer]);
+    t.same(await ask({ messages, add_generation_prompt: false }), spoken);
+    const framed = { messages, add_generation_prompt: false, add_special_tokens: true };
+    t.same(await ask(framed), [begin, ...spoken]);
+    const hi = tokenizer.encode('Hi', false);
+    t.same(await ask({ prompt: 'Hi' }), [begin, ...hi]);
+    t.same(await ask({ prompt: 'Hi', add_special_tokens: false }), hi);
+    const whole = {
+      messages,
+      max_tokens: 5,
+      stream: true,
+      tool_choice: 'auto',
+      parallel_tool_calls: true,
+      stop: ['x'],
+    };
+    t.same(await ask(whole), [...spoken, ...answer], "a chat's whole body");
+    const refused: Record<string, unknown> = {
+      continue_final_message: true,
+      chat_template: 'x',
+      chat_template_kwargs: { enable_thinking: false },
+      documents: [{}],
+      truncate_prompt_tokens: 1,
+      return_token_strs: true,
+      mm_processor_kwargs: { a: 1 },
+      functions: [{ name: 'f' }],
+    };
+    for (const [field, value] of Object.entries(refused)) {
+      const response = await server.post('/tokenize', { messages, [field]: value });
+      t.equal(response.status, 400, field);
+      t.match(await response.json(), { error: { code: 'unsupported_parameter', param: field } });
+    }
+    const neutral = { continue_final_message: false, chat_template: null, chat_template_kwargs: {} };
+    t.same(await ask({ messages, ...neutral, return_token_strs: false }), [...spoken, ...answer]);
+  },
+);
 
-void t.test('metrics count what happened, without a colon or a caller in any name', async (t) => {
+void t.test("metrics count requests, and no name has a colon or a client's text", async (t) => {
   const server = await build(t);
   await server.post('/v1/completions', { prompt: 'Hello' }, { 'X-Latency-Budget-Ms': '10000' });
   await server.post('/v1/completions', { prompt: 'Hello' }, { 'X-Latency-Budget-Ms': '0.001' });
@@ -176,10 +186,10 @@ void t.test('metrics count what happened, without a colon or a caller in any nam
   t.equal(value('sortie_http_requests_total{method="POST",route="/v1/completions",status="200"'), 2);
   t.equal(value('sortie_http_requests_total{method="POST",route="/v1/completions",status="400"'), 1);
   for (const line of text.split('\n')) t.notMatch(line, /^[a-z_]*:/);
-  t.equal(server.context.api.metrics.live, 0, 'no sequence is remembered');
+  t.equal(server.context.api.metrics.live, 0, 'no sequence is left');
 });
 
-void t.test('request ids go in and out', async (t) => {
+void t.test('request ids are accepted and returned', async (t) => {
   const server = await build(t);
   const own = await fetch(`${server.url}/health`, { headers: { 'x-request-id': 'abc-1' } });
   t.equal(own.headers.get('x-request-id'), 'abc-1');
@@ -187,7 +197,7 @@ void t.test('request ids go in and out', async (t) => {
   t.match(bad.headers.get('x-request-id'), /^[0-9a-f-]{36}$/);
 });
 
-void t.test('the log has no prompt, no answer and no key, unless prompts are asked for', async (t) => {
+void t.test('the log has no prompt, no answer and no key by default', async (t) => {
   const lines: string[] = [];
   const server = await build(t, undefined, { log: (line) => lines.push(line), apiKeys: ['sesame'] });
   const body = { prompt: 'my secret diary', user: 'u1', extra_field: 1 };
@@ -205,7 +215,7 @@ void t.test('the log has no prompt, no answer and no key, unless prompts are ask
   t.match(spoken.join(''), /my secret diary/);
 });
 
-void t.test('a line of the log says what was planned and how long it took, and holds JSON', async (t) => {
+void t.test('a log line has the plan, the times and the counts as JSON', async (t) => {
   const lines: string[] = [];
   const server = await build(t, undefined, { log: (line) => lines.push(line) });
   for (const stream of [false, true]) {
@@ -222,17 +232,17 @@ void t.test('a line of the log says what was planned and how long it took, and h
     ttft_ms: Number,
     queue_ms: Number,
   };
-  // The router's simulation takes its requests from these lines.
+  // The simulator reads its trace from these lines.
   const counts = { prompt_tokens: 1, completion_tokens: tokenizer.encode('Paris is the capital.', false).length };
   for (const line of requests) {
     t.match(line, { reqId: 'r2', route: '/v1/completions', status: 200, ms: Number, model: 'fake', ...counts, sortie });
   }
 });
 
-void t.test('probes and scrapes have no line at the usual level; what others take is told in ms', async (t) => {
+void t.test('probes and scrapes have no line at the default level; other requests log their time in ms', async (t) => {
   const lines: string[] = [];
   const server = await build(t, undefined, { log: (line) => lines.push(line) });
-  // Fastify tells of its port.
+  // Fastify logs its port.
   lines.length = 0;
   for (const path of ['/health', '/health/ready', '/v2/health/live', '/v2/health/ready', '/metrics']) {
     t.equal((await fetch(server.url + path)).status, 200, path);
@@ -247,7 +257,7 @@ void t.test('probes and scrapes have no line at the usual level; what others tak
   t.ok(line && line.ms > 0 && line.ms <= took, `${line?.ms} of ${took} ms`);
 });
 
-void t.test('a line tells of fields that are not known, of a few and in short', async (t) => {
+void t.test('a log line lists unknown fields: at most 20, shortened', async (t) => {
   const lines: string[] = [];
   const server = await build(t, undefined, { log: (line) => lines.push(line) });
   const unknown = Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`x${i}${'y'.repeat(100)}`, 1]));
@@ -260,11 +270,11 @@ void t.test('a line tells of fields that are not known, of a few and in short', 
   t.same(
     ignored.map(({ fields }) => fields),
     [names.slice(0, 20)],
-    'and nothing of the request that has none',
+    'no line for the request without unknown fields',
   );
 });
 
-void t.test('the line of a request that failed says why, a stream that had begun as well', async (t) => {
+void t.test('the line of a failed request has the reason, also for a stream that has begun', async (t) => {
   const lines: string[] = [];
   const server = await build(t, says('one two', { loseAfter: 1 }), { log: (line) => lines.push(line) });
   const requests = (): unknown[] =>
@@ -300,7 +310,7 @@ void t.test('the line of a request that failed says why, a stream that had begun
   }
 });
 
-void t.test('headers that keep browsers from guessing are on every answer, errors and streams included', async (t) => {
+void t.test('protection headers for browsers are on every response, errors and streams included', async (t) => {
   const server = await build(t);
   const answers = [
     await fetch(`${server.url}/health`),
@@ -316,7 +326,7 @@ void t.test('headers that keep browsers from guessing are on every answer, error
   }
 });
 
-void t.test('no caller adds a label: unknown paths share one, and names of models and keys are none', async (t) => {
+void t.test('no client adds a label: unknown paths share one, and models and keys have none', async (t) => {
   const server = await build(t, undefined, { apiKeys: ['sesame'] });
   const headers = { authorization: 'Bearer sesame' };
   for (let i = 0; i < 20; i++) {
@@ -329,12 +339,12 @@ void t.test('no caller adds a label: unknown paths share one, and names of model
   const text = await (await fetch(`${server.url}/metrics`)).text();
   t.notMatch(text, /stranger|sesame/);
   const routes = new Set([...text.matchAll(/http_requests_total\{.*route="([^"]*)"/g)].map(([, route]) => route));
-  // Those that take bodies are there from the start.
+  // Routes with a body have a series from the start.
   const posts = ['/v1/completions', '/v1/chat/completions', '/tokenize', '/detokenize'];
   t.same(routes, new Set(['unknown', '/v1/models/:model', ...posts]));
 });
 
-void t.test('API keys: either header, several keys, health and metrics stay open', async (t) => {
+void t.test('API keys: either header works, several keys work, health and metrics stay open', async (t) => {
   const server = await build(t, undefined, { apiKeys: ['alpha', 'beta'] });
   const ask = (headers: Record<string, string>) => server.post('/v1/completions', { prompt: 'x' }, headers);
   for (const headers of [
@@ -369,14 +379,14 @@ void t.test('CORS is off by default and on for named origins', async (t) => {
   const preflight = await fetch(`${open.url}/v1/completions`, { method: 'OPTIONS', headers });
   t.equal(preflight.status, 204);
   const plain = await fetch(`${open.url}/v1/completions`, { method: 'OPTIONS' });
-  t.equal(plain.status, 204, 'OPTIONS that is no preflight');
+  t.equal(plain.status, 204, 'an OPTIONS that is no preflight');
   t.equal(await plain.text(), '');
   const all = await build(t, undefined, { options: { corsOrigin: ['https://app.example', '*'] } });
   const anywhere = await fetch(`${all.url}/health`, { headers: { origin: 'https://elsewhere.example' } });
-  t.equal(anywhere.headers.get('access-control-allow-origin'), '*', 'and for all of them');
+  t.equal(anywhere.headers.get('access-control-allow-origin'), '*', '* allows all origins');
 });
 
-void t.test('the document and its page come without the network', async (t) => {
+void t.test('the document and its page need no network', async (t) => {
   const server = await build(t);
   const document = (await (await fetch(`${server.url}/openapi.json`)).json()) as {
     openapi: string;
@@ -418,7 +428,7 @@ void t.test('props and version', async (t) => {
   t.same(await (await fetch(`${server.url}/version`)).json(), { version: '0.0.0-test' });
 });
 
-void t.test('the playground needs nothing but this server', async (t) => {
+void t.test('the playground loads from this server alone', async (t) => {
   const server = await build(t);
   const page = await fetch(server.url);
   const html = await page.text();
@@ -430,7 +440,7 @@ void t.test('the playground needs nothing but this server', async (t) => {
   }
 });
 
-void t.test('with all connections of the first port taken, the second one answers', async (t) => {
+void t.test('the operations port responds while clients hold all connections of the main port', async (t) => {
   const server = await build(t, undefined, { options: { opsPort: 0, maxConnections: 2 } });
   const held = await Promise.all(
     [1, 2].map(async () => {
@@ -442,21 +452,21 @@ void t.test('with all connections of the first port taken, the second one answer
   let told = '';
   const refused = connect(server.port, '127.0.0.1').on('data', (data: Buffer) => (told += data.toString()));
   await once(refused, 'close');
-  t.equal(told, '', 'closed at once, not for want of a request');
+  t.equal(told, '', 'closed immediately, without a response');
   for (const path of ['/health', '/health/ready', '/metrics']) {
     t.equal((await fetch(server.opsUrl + path)).status, 200, path);
   }
   for (const socket of held) socket.destroy();
 });
 
-void t.test('metrics stay on the first port where they are wanted there, docs do not', async (t) => {
+void t.test('metrics stay on the main port if the option says so; docs do not', async (t) => {
   const server = await build(t, undefined, { options: { opsPort: 0, mainMetrics: true } });
   const statuses = ['/metrics', '/docs/', '/openapi.json'].map(async (path) => (await fetch(server.url + path)).status);
   t.same(await Promise.all(statuses), [200, 404, 404]);
   t.equal((await fetch(`${server.opsUrl}/metrics`)).status, 200);
 });
 
-void t.test('metrics and docs move to the second port; health is on both', async (t) => {
+void t.test('metrics and docs move to the operations port; health is on both', async (t) => {
   const server = await build(t, undefined, { options: { opsPort: 0 }, apiKeys: ['sesame'] });
   const statuses = async (base: string, paths: readonly string[]): Promise<number[]> =>
     Promise.all(paths.map(async (path) => (await fetch(base + path)).status));
@@ -465,8 +475,8 @@ void t.test('metrics and docs move to the second port; health is on both', async
   t.same(await statuses(server.url, moved), [404, 404, 404, 404]);
   t.same(await statuses(server.opsUrl, moved), [200, 200, 200, 200]);
   for (const url of [server.url, server.opsUrl]) t.same(new Set(await statuses(url, shared)), new Set([200]));
-  t.same(await statuses(server.opsUrl, ['/v1/models', '/']), [404, 404], 'nothing else is there');
-  t.notMatch(await (await fetch(server.url)).text(), /href="(docs|metrics)"/, 'the playground links to neither');
+  t.same(await statuses(server.opsUrl, ['/v1/models', '/']), [404, 404], 'the operations port has nothing else');
+  t.notMatch(await (await fetch(server.url)).text(), /href="(docs|metrics)"/, 'the playground has neither link');
   const body = await (await fetch(`${server.url}/metrics`)).json();
   t.match(body, { error: { type: 'not_found_error', code: 'route_not_found', param: null } });
   const document = (await (await fetch(`${server.opsUrl}/openapi.json`)).json()) as {

@@ -1,4 +1,4 @@
-/** The playground's script with a page and a server of the test's own. */
+/** The playground's script with a page and a server of the test. */
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t, { type Test } from 'tap';
@@ -9,7 +9,7 @@ interface KeyEvent {
   readonly ctrlKey: boolean;
 }
 
-/** What the script asks of an element. */
+/** The parts of an element that the script uses. */
 class Element {
   textContent = '';
   value = '';
@@ -34,7 +34,7 @@ class Element {
   }
 }
 
-/** An answer in progress. */
+/** A stream that the test writes. */
 interface Stream {
   readonly say: (event: object | string) => void;
   readonly end: () => void;
@@ -47,7 +47,6 @@ const models = (): Response => Response.json({ data: [{ id: 'fake', exit_layer: 
 const delta = (content: string) => ({ choices: [{ delta: { content } }] });
 const report = { exit_layers: { 30: 1 }, met: null, predicted_ms: 1, actual_ms: 1, ttft_ms: 1 };
 
-/** A stream that the test writes. */
 function streamed(): { stream: Stream; answer: Answer } {
   const encoder = new TextEncoder();
   const out = new TransformStream<Uint8Array, Uint8Array>();
@@ -75,7 +74,7 @@ function streamed(): { stream: Stream; answer: Answer } {
 
 let loaded = 0;
 
-/** Loads the script into a new page. @param answers to requests for answers, one after the other */
+/** Loads the script into a new page. @param answers responses to generation requests, one after the other */
 async function open(t: Test, answers: readonly Answer[], lists: readonly (() => Response)[] = [models]) {
   const ids = [
     'form',
@@ -117,12 +116,12 @@ async function open(t: Test, answers: readonly Answer[], lists: readonly (() => 
   };
 }
 
-/** All that is under way has been dealt with: nothing here waits for a clock. */
+/** Runs the event loop until all pending work is done. No test here waits for a clock. */
 async function settled(): Promise<void> {
   for (let i = 0; i < 20; i += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
-void t.test('an answer comes piece by piece, then its report; there is nothing to stop before and after', async (t) => {
+void t.test('an answer comes piece by piece, then its report; the stop button works only in between', async (t) => {
   const { stream, answer } = streamed();
   const { element, send } = await open(t, [answer]);
   send();
@@ -139,7 +138,7 @@ void t.test('an answer comes piece by piece, then its report; there is nothing t
   t.equal(element('error').textContent, '');
 });
 
-void t.test('what there is of an answer stays beside the error that ends it', async (t) => {
+void t.test('the partial text of an answer stays beside the error that ends it', async (t) => {
   const ends: readonly [string, (stream: Stream) => void, string | RegExp][] = [
     [
       'an error event',
@@ -160,7 +159,7 @@ void t.test('what there is of an answer stays beside the error that ends it', as
       ({ end }) => {
         end();
       },
-      /in the middle of the answer/,
+      /mid-stream/,
     ],
   ];
   for (const [name, end, message] of ends) {
@@ -177,7 +176,7 @@ void t.test('what there is of an answer stays beside the error that ends it', as
   }
 });
 
-void t.test('an answer can be stopped, which is no error', async (t) => {
+void t.test('a stopped answer is not an error', async (t) => {
   const { stream, answer } = streamed();
   const { element, send } = await open(t, [answer]);
   send();
@@ -190,7 +189,7 @@ void t.test('an answer can be stopped, which is no error', async (t) => {
   t.equal(element('stop').disabled, true);
 });
 
-void t.test('the next answer takes the place of one in progress, of its report and of its error', async (t) => {
+void t.test('the next answer replaces the one in progress, its report and its error', async (t) => {
   const first = streamed();
   const second = streamed();
   const refused = () => Response.json({ error: { message: 'no' } }, { status: 400 });
@@ -202,24 +201,24 @@ void t.test('the next answer takes the place of one in progress, of its report a
   second.stream.say({ ...delta('two'), sortie: report });
   await settled();
   t.equal(element('answer').textContent, 'two');
-  t.equal(element('stop').disabled, false, 'the end of the first is not that of the second');
+  t.equal(element('stop').disabled, false, 'the end of the first answer does not end the second');
   second.stream.say('[DONE]');
   await settled();
   send();
   await settled();
   t.equal(element('answer').textContent, '');
   t.equal(element('error').textContent, 'no');
-  t.same(element('report').children, [], 'what an earlier answer took is no part of this one');
+  t.same(element('report').children, [], 'the report of the earlier answer is gone');
 });
 
-void t.test('an error of a proxy that is no JSON is told by its status', async (t) => {
+void t.test('the error of a proxy that is not JSON shows as its status', async (t) => {
   const { element, send } = await open(t, [() => new Response('<html>', { status: 502 })]);
   send();
   await settled();
   t.equal(element('error').textContent, 'HTTP 502');
 });
 
-void t.test('the error of an answer that another has taken the place of is not told', async (t) => {
+void t.test('the error of a replaced answer is not shown', async (t) => {
   const body = new TransformStream<Uint8Array, Uint8Array>();
   const refused: Answer = (signal) => {
     signal.addEventListener('abort', () => void body.writable.abort(signal.reason).catch(() => undefined));
@@ -236,7 +235,7 @@ void t.test('the error of an answer that another has taken the place of is not t
   t.equal(element('error').textContent, '');
 });
 
-void t.test('depths that could not be listed at first are, when something is sent', async (t) => {
+void t.test('a send lists the depths that could not be listed at first', async (t) => {
   const loading = () => Response.json({ error: { message: 'loading' } }, { status: 503 });
   const { answer } = streamed();
   const { element, send } = await open(t, [answer], [loading, models]);
@@ -246,7 +245,7 @@ void t.test('depths that could not be listed at first are, when something is sen
   t.equal(element('model').options.length, 1);
 });
 
-void t.test('Ctrl and Enter in the message send it, Enter alone does not', async (t) => {
+void t.test('Ctrl and Enter in the message send it; Enter alone does not', async (t) => {
   const { stream, answer } = streamed();
   const { element } = await open(t, [answer]);
   const press = (event: KeyEvent): void => {
@@ -254,7 +253,7 @@ void t.test('Ctrl and Enter in the message send it, Enter alone does not', async
   };
   press({ key: 'Enter', ctrlKey: false });
   await settled();
-  t.equal(element('stop').disabled, false, 'as the page has it');
+  t.equal(element('stop').disabled, false, 'the initial state of the page');
   press({ key: 'Enter', ctrlKey: true });
   stream.say(delta('Paris'));
   await settled();

@@ -3,7 +3,7 @@ import t from 'tap';
 import { ClientGone } from '../../src/api/errors.js';
 import { clientAbortSignal, onClosed } from '../../src/http/response-lifecycle.js';
 
-void t.test('who comes when a response is over already hears of it at once', (t) => {
+void t.test('a listener of a finished response is called immediately', (t) => {
   for (const [response, connection] of [
     [true, false],
     [false, true],
@@ -13,7 +13,7 @@ void t.test('who comes when a response is over already hears of it at once', (t)
     let heard = 0;
     onClosed(reply, () => heard++);
     t.equal(heard, 1);
-    t.type(clientAbortSignal(reply).reason, ClientGone, 'and is not worked for');
+    t.type(clientAbortSignal(reply).reason, ClientGone, 'its request is aborted');
   }
   t.end();
 });

@@ -1,4 +1,4 @@
-/** Tools over HTTP: what the engine is asked for, and what becomes of an answer that it kept to its grammar. */
+/** Tools over HTTP: the request to the engine, and the answer that follows its grammar. */
 import t from 'tap';
 import type { CallsGrammar } from '../../src/engine/protocol.js';
 import { READY } from '../fakes/engine.js';
@@ -40,7 +40,7 @@ interface ErrorAnswer {
   error: { message: string; param: string | null; code: string };
 }
 
-/** Descriptions of tools take their room. */
+/** Descriptions of tools need a longer context. */
 const build: typeof buildSmall = async (...args) => {
   const server = await buildSmall(...args);
   server.engine.ready = { ...READY, maxLength: 2048 };
@@ -50,7 +50,7 @@ const build: typeof buildSmall = async (...args) => {
 const chunksOf = async (response: Response): Promise<Chunk[]> =>
   (await events(response)).slice(0, -1).map((text) => JSON.parse(text) as Chunk);
 
-void t.test('a call is a message without content and a finish reason of its own', async (t) => {
+void t.test('a call is a message without content, with a finish reason of its own', async (t) => {
   const server = await build(t, says(spelt('get_weather', CITY)));
   const response = await server.post(PATH, { messages, tools, max_tokens: 100 });
   const raw = await response.text();
@@ -98,7 +98,7 @@ void t.test('streamed: role, id and name first, then pieces of arguments, an emp
   t.equal(choices.filter(({ finish_reason }) => finish_reason !== null).length, 1);
 });
 
-void t.test('an answer that is no call is text, token by token, and ends as text does', async (t) => {
+void t.test('an answer without a call is text, token by token, and ends as text does', async (t) => {
   for (const text of ['<b>It is sunny.</b>', 'Sunny.', '<tool', '']) {
     const server = await build(t, says(text));
     const whole = (await (await server.post(PATH, { messages, tools })).json()) as Whole;
@@ -110,7 +110,7 @@ void t.test('an answer that is no call is text, token by token, and ends as text
   }
 });
 
-void t.test('stop strings and log-probabilities are of text: a call has none, and is not cut', async (t) => {
+void t.test('stop strings and log-probabilities apply to text only, not to a call', async (t) => {
   const asks = { messages, tools, stop: ['Paulo'], logprobs: true, max_tokens: 100 };
   const call = (await (await (await build(t, says(spelt('get_weather', CITY)))).post(PATH, asks)).json()) as Whole;
   t.match(call.choices[0], { finish_reason: 'tool_calls', logprobs: null });
@@ -119,7 +119,7 @@ void t.test('stop strings and log-probabilities are of text: a call has none, an
   t.match(text.choices[0], { message: { content: 'In São ' }, finish_reason: 'stop', logprobs: { content: Array } });
 });
 
-void t.test('a call that max_tokens cuts ends in length, with what there is of it', async (t) => {
+void t.test('a call cut by max_tokens ends with length and keeps its partial arguments', async (t) => {
   const ids = tokenizer.encode(spelt('get_weather', CITY), false);
   const server = await build(t, says(spelt('get_weather', CITY)));
   for (let most = 1; most < ids.length; most += 3) {
@@ -135,7 +135,7 @@ void t.test('a call that max_tokens cuts ends in length, with what there is of i
   }
 });
 
-void t.test('n choices have calls of their own', async (t) => {
+void t.test('each of n choices has its own calls', async (t) => {
   const server = await build(t, says(spelt('get_time', '{}')));
   const whole = (await (await server.post(PATH, { messages, tools, n: 3 })).json()) as Whole;
   const ids = whole.choices.map(({ message }) => message.tool_calls?.[0]?.id);
@@ -151,10 +151,10 @@ void t.test('n choices have calls of their own', async (t) => {
   }
 });
 
-void t.test('tool_choice and parallel_tool_calls become the grammar, and the prompt tells of tools', async (t) => {
+void t.test('tool_choice and parallel_tool_calls become the grammar, and the prompt describes the tools', async (t) => {
   const server = await build(t, says('x'));
   const ask = async (fields: object): Promise<CallsGrammar | null> => {
-    // What the fake engine says breaks a forced grammar: only what it was asked is of interest.
+    // The fake engine's answer breaks a forced grammar; the test only looks at the request.
     await server.post(PATH, { messages, tools, ...fields });
     return (server.engine.requests.at(-1)?.grammar ?? null) as CallsGrammar | null;
   };
@@ -175,14 +175,14 @@ void t.test('tool_choice and parallel_tool_calls become the grammar, and the pro
   const named = await ask({ tool_choice: { type: 'function', function: { name: 'get_time' } } });
   t.strictSame(named, { kind: 'calls', functions: both.slice(1), most: 1, isOptional: false });
   t.equal(await ask({ tool_choice: 'none' }), null);
-  t.notMatch(promptText(), /Tools|get_weather/, 'what may not be called is not told of');
+  t.notMatch(promptText(), /Tools|get_weather/, 'the prompt does not describe tools that may not be called');
   const format = { type: 'json_object' };
   t.match(await ask({ tool_choice: 'none', response_format: format }), { kind: 'json' });
   t.equal(await ask({ tools: null, tool_choice: null, parallel_tool_calls: null }), null);
   t.equal(await ask({ tools: [] }), null);
 });
 
-void t.test('a history of calls and results is part of the prompt, also of /tokenize', async (t) => {
+void t.test('a history of calls and results is part of the prompt, also for /tokenize', async (t) => {
   const server = await build(t);
   const history = [
     ...messages,
@@ -216,7 +216,7 @@ void t.test('a call without arguments may come back with an empty text', async (
   for (const other of others) t.strictSame(other, first);
 });
 
-void t.test('what can not be served is a 400 that names the parameter', async (t) => {
+void t.test('an unsupported use of tools is a 400 that names the parameter', async (t) => {
   const server = await build(t);
   const named = (name: string) => ({ type: 'function', function: { name } });
   const withParameters = (parameters: unknown) => ({ type: 'function', function: { name: 'f', parameters } });
@@ -298,7 +298,7 @@ void t.test('what can not be served is a 400 that names the parameter', async (t
   }
   const nameless = { messages: [...messages, assistant(call), { role: 'tool', content: 'x' }] };
   const { error } = (await (await server.post(PATH, nameless)).json()) as ErrorAnswer;
-  t.equal(error.message, 'messages[2].tool_call_id is required.', 'not: must be another, got undefined');
+  t.equal(error.message, 'messages[2].tool_call_id is required.', 'the message says required');
   const completion = await server.post('/v1/completions', { prompt: 'x', tools });
   t.match(await completion.json(), { error: { code: 'unsupported_parameter', param: 'tools' } });
   const alone = await server.post('/tokenize', { prompt: 'x', tools });
@@ -306,32 +306,29 @@ void t.test('what can not be served is a 400 that names the parameter', async (t
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
 });
 
-void t.test(
-  'parameters that the engine can not keep to are named; a lost thread is a 503 without its reason',
-  async (t) => {
-    const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
-    const cases: [object, number | null, string][] = [
-      [{}, 1, 'tools[1].function.parameters'],
-      [{}, null, 'tools'],
-      [{ tool_choice: { type: 'function', function: { name: 'get_time' } } }, 0, 'tools[1].function.parameters'],
-    ];
-    for (const [fields, part, param] of cases) {
-      const server = await build(t, () => ({ tokens: [], refuse: { ...refuse, part } }));
-      const response = await server.post(PATH, { messages, tools, ...fields });
-      t.equal(response.status, 400);
-      t.match(await response.json(), { error: { param, message: /banana/ } });
-    }
-    const detail = 'ENOENT: /srv/secret/tokenizer.json';
-    const lines: string[] = [];
-    const lost = { tokens: [], refuse: { reason: 'grammars_lost', leastFeasibleMs: null, detail } } as const;
-    const server = await build(t, () => lost, { log: (line) => lines.push(line) });
-    const response = await server.post(PATH, { messages, tools });
-    t.equal(response.status, 503);
-    t.ok(response.headers.has('retry-after-ms'));
-    t.notMatch(await response.text(), /secret|ENOENT/);
-    t.ok(
-      lines.some((line) => line.includes(detail)),
-      'the operator is told',
-    );
-  },
-);
+void t.test('an unenforceable schema is named; a lost grammar worker is a 503 without its reason', async (t) => {
+  const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
+  const cases: [object, number | null, string][] = [
+    [{}, 1, 'tools[1].function.parameters'],
+    [{}, null, 'tools'],
+    [{ tool_choice: { type: 'function', function: { name: 'get_time' } } }, 0, 'tools[1].function.parameters'],
+  ];
+  for (const [fields, part, param] of cases) {
+    const server = await build(t, () => ({ tokens: [], refuse: { ...refuse, part } }));
+    const response = await server.post(PATH, { messages, tools, ...fields });
+    t.equal(response.status, 400);
+    t.match(await response.json(), { error: { param, message: /banana/ } });
+  }
+  const detail = 'ENOENT: /srv/secret/tokenizer.json';
+  const lines: string[] = [];
+  const lost = { tokens: [], refuse: { reason: 'grammars_lost', leastFeasibleMs: null, detail } } as const;
+  const server = await build(t, () => lost, { log: (line) => lines.push(line) });
+  const response = await server.post(PATH, { messages, tools });
+  t.equal(response.status, 503);
+  t.ok(response.headers.has('retry-after-ms'));
+  t.notMatch(await response.text(), /secret|ENOENT/);
+  t.ok(
+    lines.some((line) => line.includes(detail)),
+    'the log has the detail',
+  );
+});

@@ -48,7 +48,7 @@ function fixture() {
   return { metrics, begin, value };
 }
 
-void t.test('what has not happened yet is 0, not absent', async (t) => {
+void t.test('a series is 0 and not absent before its first event', async (t) => {
   const { value } = fixture();
   for (const name of [
     'exit_changes_total{direction="deeper"',
@@ -68,15 +68,15 @@ void t.test('what has not happened yet is 0, not absent', async (t) => {
   }
 });
 
-void t.test("KV capacity is told in whole blocks, of the least size that llm-d's picker takes", async (t) => {
+void t.test("KV capacity is reported in whole blocks, of the smallest size that llm-d's picker assumes", async (t) => {
   const { metrics, value } = fixture();
   t.equal(await value('cache_config_info{block_size="64",num_gpu_blocks="64"'), 1);
   metrics.ready({ ...READY, kvTokens: 1000 });
   t.equal(await value('cache_config_info{block_size="64",num_gpu_blocks="15"'), 1);
-  t.ok(Number.isNaN(await value('cache_config_info{num_gpu_blocks="64"')), 'that of the engine before is gone');
+  t.ok(Number.isNaN(await value('cache_config_info{num_gpu_blocks="64"')), 'the value of the earlier engine is gone');
 });
 
-void t.test('an engine that starts again takes nothing back', async (t) => {
+void t.test('a restarted engine does not undo counts', async (t) => {
   const { metrics, begin, value } = fixture();
   begin('a', 1000);
   const token = { id: 'a', token: 1, exit: 15, logprobs: null };
@@ -85,17 +85,17 @@ void t.test('an engine that starts again takes nothing back', async (t) => {
   metrics.ready({ ...READY, exits: [...READY.exits, 35] });
   t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="15"'), 1);
   t.equal(await value('exit_tokens_total{exit_layer="15"'), 2);
-  t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="35"'), 0, 'a new one begins at 0');
+  t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="35"'), 0, 'a new exit starts at 0');
 });
 
-void t.test('budgets have classes by their total', (t) => {
+void t.test('a budget has a class by its total', (t) => {
   const classes = [1, 250, 251, 1000, 4000, 16_000, 16_001].map((ms) => budgetClass(budget(ms)));
   t.same(classes, ['up_to_250ms', 'up_to_250ms', 'up_to_1s', 'up_to_1s', 'up_to_4s', 'up_to_16s', 'over_16s']);
   t.equal(budgetClass(budget(null)), 'per_token');
   t.end();
 });
 
-void t.test('plans count by exit and service class, and one token has no pace', async (t) => {
+void t.test('plans count by exit and service class, and a single token has no TPOT', async (t) => {
   const { metrics, begin, value } = fixture();
   for (const id of ['a', 'b', 'c', 'd']) begin(id, 200);
   metrics.begin('free', { arrivedAt: 0, promptTokens: 3, maxTokens: 1, budget: null });
@@ -120,7 +120,7 @@ void t.test('plans count by exit and service class, and one token has no pace', 
   t.equal(await value('request_predicted_ttft_seconds_count'), 5);
 });
 
-void t.test('a guarantee is kept by an answer in time, cut or not, and missed by any other end', async (t) => {
+void t.test('an answer in time keeps a guarantee, cut or not; any other end misses it', async (t) => {
   const { metrics, begin, value } = fixture();
   const ids = ['met', 'cut', 'late', 'broken', 'refused', 'lost', 'gone', 'reserved'];
   for (const id of ids) begin(id, 200);
@@ -148,10 +148,10 @@ void t.test('a guarantee is kept by an answer in time, cut or not, and missed by
   );
   metrics.down();
   const outcome = (of: string) => value(`guarantees_total{outcome="${of}"`);
-  t.same([await outcome('kept'), await outcome('missed')], [2, 4], 'late, broken, refused and lost are missed');
+  t.same([await outcome('kept'), await outcome('missed')], [2, 4], 'late, failed, rejected and lost are missed');
 });
 
-void t.test('an answer that was cut is truncated, whatever the engine makes of it', async (t) => {
+void t.test('a cut answer is truncated, whatever the engine reports later', async (t) => {
   const ids = ['length', 'error', 'refused', 'silent', 'whole', 'late'];
   const { metrics, value } = fixture();
   const truncate: Budget = { ...budget(200), onMiss: 'truncate' };
@@ -170,7 +170,7 @@ void t.test('an answer that was cut is truncated, whatever the engine makes of i
         { ...ended('length', 'length', 300), startedAt: 5 },
         { ...ended('error', 'error', 300), firstTokenAt: 300 },
         ended('whole', 'length', 200),
-        // Nobody cut it.
+        // The gateway did not cut it.
         ended('late', 'length', 230),
       ],
     }),
@@ -183,14 +183,14 @@ void t.test('an answer that was cut is truncated, whatever the engine makes of i
   t.equal(await value('request_success_total{finished_reason="length"'), 2);
   for (const reason of ['error', 'queue_full', 'engine_lost'])
     t.equal(await value(`request_failure_total{reason="${reason}"`), 0, reason);
-  t.equal(await value('generation_tokens_total'), 3, 'what came after it was work');
-  t.equal(await value('request_generation_tokens_sum'), 2, 'but none of an answer');
+  t.equal(await value('generation_tokens_total'), 3, 'tokens after the cut count as work');
+  t.equal(await value('request_generation_tokens_sum'), 2, 'tokens after the cut are not part of an answer');
   t.equal(await value('e2e_request_latency_seconds_sum'), (4 * 200 + 200 + 230) / 1000);
   t.equal(await value('time_to_first_token_seconds_count'), 4);
   t.equal(metrics.live, 0);
 });
 
-void t.test('what the engine cut before it went down is not lost with it', async (t) => {
+void t.test('an answer cut before its engine exits is not lost', async (t) => {
   const { metrics, value } = fixture();
   const engine = new FakeEngine(() => ({ tokens: [] }));
   metrics.observe(engine);
@@ -204,7 +204,7 @@ void t.test('what the engine cut before it went down is not lost with it', async
   t.equal(await value('request_failure_total{reason="engine_lost"'), 1);
 });
 
-void t.test('every end of a request with a budget has its outcome', async (t) => {
+void t.test('every end of a request with a budget has an outcome', async (t) => {
   const { metrics, begin, value } = fixture();
   for (const id of ['met', 'late', 'cut', 'gone', 'broken', 'refused', 'lost']) begin(id, 200);
   begin('first', null);
@@ -225,15 +225,15 @@ void t.test('every end of a request with a budget has its outcome', async (t) =>
   const outcome = (of: string, budgetClass = 'up_to_250ms') =>
     value(`budget_requests_total{budget_class="${budgetClass}",outcome="${of}"`);
   t.equal(await outcome('met'), 1);
-  t.equal(await outcome('missed'), 3, 'late, broken and lost');
+  t.equal(await outcome('missed'), 3, 'late, failed and lost');
   t.equal(await outcome('truncated'), 1);
   t.equal(await outcome('rejected'), 1);
-  t.equal(await outcome('missed', 'per_token'), 1, 'its first token came after 20 of 5 ms');
+  t.equal(await outcome('missed', 'per_token'), 1, 'its first token took 20 ms, the budget is 5 ms');
   t.equal(await value('request_success_total{finished_reason="abort"'), 1);
   t.equal(await value('request_failure_total{reason="engine_lost"'), 1);
 });
 
-void t.test('a refusal for want of room is a rejected budget, the mistake of a caller is no outcome', async (t) => {
+void t.test("a rejection for lack of capacity is a rejected budget; a client's mistake has no outcome", async (t) => {
   const { metrics, begin, value } = fixture();
   const reasons = ['queue_full', 'budget_infeasible', 'grammars_lost', 'grammar', 'too_long'] as const;
   for (const reason of reasons) begin(reason, 200);
@@ -244,13 +244,13 @@ void t.test('a refusal for want of room is a rejected budget, the mistake of a c
   t.equal(metrics.live, 0);
 });
 
-void t.test('cut at its deadline, an answer is missed only where its first token was late or never came', async (t) => {
+void t.test('an answer cut at its deadline is missed only if its first token was late or absent', async (t) => {
   const { metrics, value } = fixture();
   const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
   metrics.begin('cut', { ...facts, budget: { ...budget(200), ttftMs: 30 } });
   metrics.begin('late', { ...facts, budget: { ...budget(200), ttftMs: 10 } });
   metrics.begin('never', { ...facts, budget: { ...budget(200), ttftMs: 10 } });
-  // The engine's clock may be a hair behind the deadline that it cut at.
+  // The engine's clock may be slightly behind the deadline of the cut.
   const never = { ...ended('never', 'deadline', 201), firstTokenAt: null };
   metrics.step(step(201, { ended: [ended('cut', 'deadline', 201), ended('late', 'deadline', 201), never] }));
   const outcome = (of: string) => value(`budget_requests_total{budget_class="up_to_250ms",outcome="${of}"`);
@@ -258,17 +258,17 @@ void t.test('cut at its deadline, an answer is missed only where its first token
   t.equal(await value('request_ttft_slo_violation_total'), 2);
 });
 
-void t.test('an answer that breaks in the gateway is a failure, not one that its client left', async (t) => {
+void t.test("an answer that breaks in the gateway is a failure, not a client's cancel", async (t) => {
   const { metrics, begin, value } = fixture();
   begin('broken', 200);
   metrics.broken('broken');
-  t.equal(metrics.live, 0, 'a drain does not wait for it');
+  t.equal(metrics.live, 0, 'a drain does not wait for the failed answer');
   metrics.broken('broken');
   metrics.step(step(10, { ended: [ended('broken', 'cancelled', 10)] }));
   t.equal(await value('request_failure_total{reason="internal"'), 1);
   t.equal(await value('request_success_total{finished_reason="abort"'), 0);
   t.equal(await value('budget_requests_total{budget_class="up_to_250ms",outcome="missed"'), 1);
-  t.equal(await value('prompt_tokens_total'), 3, 'the engine did work for it');
+  t.equal(await value('prompt_tokens_total'), 3, 'work of the engine counts');
 });
 
 void t.test('exits: planned against actual, changes, time', async (t) => {
@@ -300,13 +300,13 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
   metrics.step(step(40, { ended: [ended('a', 'stop', 40)] }));
   t.equal(await value('planned_exit_tokens_total{planned_exit_layer="30",exit_layer="15"'), 1);
   t.equal(await value('planned_exit_tokens_total{planned_exit_layer="30",exit_layer="30"'), 2);
-  t.equal(await value('exit_changes_total{direction="shallower"'), 1, 'before the first token');
+  t.equal(await value('exit_changes_total{direction="shallower"'), 1, 'the change comes before the first token');
   t.equal(await value('exit_changes_total{direction="deeper"'), 1);
   t.equal(await value('engine_exit_seconds_total{exit_layer="15"'), 0.006);
   t.equal(await value('exit_inter_token_latency_seconds_count{exit_layer="30"'), 2);
   t.equal(await value('engine_kernel_runs_total{unit="stage0",mode="decode",kernel="w8a8"'), 3);
   t.equal(await value('engine_slowdown_ratio'), 1.5);
-  t.equal(await value('engine_step_drift_ratio_sum'), 6, 'of the cycle, which is what is predicted');
+  t.equal(await value('engine_step_drift_ratio_sum'), 6, 'the prediction is for the cycle');
   t.equal(await value('spec_decode_num_drafts_total{source="lookup"'), 3);
   t.equal(await value('spec_decode_num_draft_tokens_total{source="lookup"'), 12);
   t.equal(await value('spec_decode_num_accepted_tokens_total{source="lookup"'), 9);
@@ -315,7 +315,7 @@ void t.test('exits: planned against actual, changes, time', async (t) => {
   t.equal(await value('actual_over_predicted_ratio_sum{time="total"'), 1);
 });
 
-void t.test('each part of a budget that is missed is counted, and one token has no pace', async (t) => {
+void t.test('each missed part of a budget is counted, and a single token has no TPOT', async (t) => {
   const { metrics, value } = fixture();
   const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
   const tight: Budget = { totalMs: 200, ttftMs: 10, tpotMs: 5, onMiss: 'continue' };
@@ -332,7 +332,7 @@ void t.test('each part of a budget that is missed is counted, and one token has 
   t.same([await outcome('missed'), await outcome('met')], [2, 1]);
 });
 
-void t.test('an answer that its client left says nothing of predictions, nor does one without any', async (t) => {
+void t.test('a cancelled answer and an answer without predictions do not count in the prediction ratios', async (t) => {
   const { metrics, begin, value } = fixture();
   for (const id of ['left', 'unpredicted']) begin(id, 1000);
   const nothing = { predictedTtftMs: 0, predictedTpotMs: 0, predictedMs: 0 };
@@ -341,7 +341,7 @@ void t.test('an answer that its client left says nothing of predictions, nor doe
   for (const time of ['ttft', 'total']) t.equal(await value(`actual_over_predicted_ratio_count{time="${time}"`), 0);
 });
 
-void t.test('what ends otherwise than by itself was not cut, and what continues is late', async (t) => {
+void t.test('a cancelled or failed answer is not truncated, and a late complete answer is missed', async (t) => {
   const { metrics, value } = fixture();
   const facts = { arrivedAt: 0, promptTokens: 3, maxTokens: 9 };
   const cut: Budget = { ...budget(200), onMiss: 'truncate' };
@@ -357,28 +357,28 @@ void t.test('what ends otherwise than by itself was not cut, and what continues 
   t.equal(await value('request_success_total{finished_reason="deadline"'), 0);
 });
 
-void t.test('times are never negative, and an engine counts each time that it goes down', async (t) => {
+void t.test('times are never negative, and each exit of the engine is counted', async (t) => {
   const { metrics, begin, value } = fixture();
   metrics.ready({ ...READY, loadMs: 1500, calibrateMs: 500 });
   t.equal(await value('engine_load_seconds'), 2);
   metrics.begin('early', { arrivedAt: 50, promptTokens: 3, maxTokens: 9, budget: null });
   begin('a', null);
-  // It was cut before the engine's clock came to its arrival.
+  // The engine's clock was behind the arrival when the answer ended.
   metrics.step(step(40, { ended: [ended('early', 'stop', 40)] }));
   t.equal(await value('e2e_request_latency_seconds_sum'), 0);
   t.equal(await value('time_to_first_token_seconds_sum'), 0);
   const work = { ms: 5, cycleMs: 8, predictedMs: 0, stageRows: [], prefillTokens: 0, catchUpTokens: 0 };
   metrics.step(step(50, { work: { ...work, exitMs: [], kernelRuns: [], slowdown: 1 } }));
-  t.equal(await value('engine_step_drift_ratio_count'), 0, 'nothing was predicted of this step');
+  t.equal(await value('engine_step_drift_ratio_count'), 0, 'the step has no prediction');
   t.equal(metrics.live, 1);
   metrics.down();
-  t.equal(metrics.live, 0, 'nobody waits for what is lost');
+  t.equal(metrics.live, 0, 'lost sequences are not live');
   metrics.down();
   t.equal(await value('engine_down_total'), 2);
-  t.equal(await value('request_failure_total{reason="engine_lost"'), 1, 'and it is lost once');
+  t.equal(await value('request_failure_total{reason="engine_lost"'), 1, 'it counts as lost once');
 });
 
-void t.test('an answer and the engine beside it: every figure that is told of them', async (t) => {
+void t.test('every figure of an answer and of the engine', async (t) => {
   const { metrics, begin, value } = fixture();
   begin('a', 1000);
   const load = { running: 2, waiting: 3, kvUsed: 0.5, kvCached: 0.25 };
@@ -411,5 +411,5 @@ void t.test('an answer and the engine beside it: every figure that is told of th
   for (const [name, figure] of Object.entries(told)) t.equal(await value(name), figure, name);
   metrics.down();
   const gauges = ['engine_up', 'num_requests_running', 'num_requests_waiting', 'kv_cache_usage_perc'];
-  for (const name of [...gauges, 'kv_cache_reusable_perc']) t.equal(await value(name), 0, `${name} of no engine`);
+  for (const name of [...gauges, 'kv_cache_reusable_perc']) t.equal(await value(name), 0, `${name} without an engine`);
 });

@@ -1,4 +1,4 @@
-/** Series that dashboards of vLLM rely on: names, types, and buckets that are never coarser. */
+/** Series that vLLM's dashboards rely on: names, types, and buckets at least as fine. */
 import t from 'tap';
 import { createSeries } from '../../src/telemetry/series.js';
 
@@ -43,7 +43,7 @@ void t.test('names and types', async (t) => {
   }
 });
 
-void t.test('buckets hold those of vLLM', async (t) => {
+void t.test("the buckets contain vLLM's", async (t) => {
   const text = await registry.metrics();
   for (const [name, buckets] of Object.entries(BUCKETS)) {
     const own = [...text.matchAll(new RegExp(`^sortie_${name}_bucket\\{le="([^"]+)"`, 'gm'))].map(([, le]) =>
@@ -57,6 +57,6 @@ void t.test('buckets hold those of vLLM', async (t) => {
   }
 });
 
-void t.test('no name has a colon, and every one has the prefix', async (t) => {
+void t.test('no name has a colon, and every name has the prefix', async (t) => {
   for (const { name } of await registry.getMetricsAsJSON()) t.match(name, /^sortie_[a-z0-9_]+$/);
 });

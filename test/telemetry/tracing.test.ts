@@ -1,4 +1,4 @@
-/** Traces as they arrive at a collector. */
+/** Traces as a collector receives them. */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -16,13 +16,13 @@ const VARIABLES = { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json', OTEL_SERVICE_NAME:
 
 interface Traced extends TestServer {
   readonly collector: Collector;
-  /** Sends what is left and gives all of it. */
+  /** Sends the remaining spans. @returns all of them */
   spans(): Promise<CollectedSpan[]>;
 }
 
 async function traced(t: Test, script: () => Script, overrides: Overrides = {}): Promise<Traced> {
   const collector = await collect(t);
-  // The SDK reads the process's own variables.
+  // The SDK reads the environment of the process.
   const before = { ...process.env };
   Object.assign(process.env, VARIABLES, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url });
   const tracing: Tracing | null = await startTracing(process.env, '1.2.3', log);
@@ -48,7 +48,7 @@ const named = (spans: readonly CollectedSpan[], name: string) => {
   return { ...span, values: valuesOf(span.attributes) };
 };
 
-void t.test('off, and not even loaded, unless an endpoint is named', async (t) => {
+void t.test('tracing is off and the SDK is not loaded without an endpoint', async (t) => {
   for (const env of [
     {},
     { OTEL_EXPORTER_OTLP_ENDPOINT: '' },
@@ -60,7 +60,7 @@ void t.test('off, and not even loaded, unless an endpoint is named', async (t) =
 });
 
 void t.test(
-  'the protocol is one that is served, by the variable that says it; an empty one says nothing',
+  'an unsupported protocol is an error that names its variable; an empty variable counts as unset',
   async (t) => {
     const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' };
     for (const name of ['OTEL_EXPORTER_OTLP_PROTOCOL', 'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL']) {
@@ -70,7 +70,7 @@ void t.test(
         name,
       );
       const tracing = await startTracing({ ...endpoint, [name]: '' }, '1', log);
-      t.not(tracing, null, 'on, by the default');
+      t.not(tracing, null, 'on, with the default protocol');
       await tracing?.shutdown();
     }
     await t.rejects(
@@ -80,7 +80,7 @@ void t.test(
   },
 );
 
-void t.test("a request continues its caller's trace, with queue, prefill, decode and replans below it", async (t) => {
+void t.test("a request continues its client's trace, with queue, prefill, decode and replans below it", async (t) => {
   const lines: string[] = [];
   const script = says('one two three four', { exits: [30, 15, 15, 30], pace: 5 });
   const server = await traced(t, script, { log: (line) => lines.push(line) });
@@ -131,7 +131,7 @@ void t.test("a request continues its caller's trace, with queue, prefill, decode
     'sortie.budget_met': true,
     'sortie.request_id': 'r1',
   });
-  t.match(JSON.parse(lines.at(-1) ?? ''), { msg: 'request', trace_id: traceId }, 'the log leads to the trace');
+  t.match(JSON.parse(lines.at(-1) ?? ''), { msg: 'request', trace_id: traceId }, 'the log line has the trace id');
 
   const parts = ['queue', 'prefill', 'decode'].map((name) => named(spans, name));
   for (const part of parts) t.equal(part.parentSpanId, root.spanId, part.name);
@@ -156,10 +156,13 @@ void t.test("a request continues its caller's trace, with queue, prefill, decode
   for (const replan of replans) {
     t.equal(replan.parentSpanId, decode?.spanId);
     const ms = Number(BigInt(replan.endTimeUnixNano) - BigInt(replan.startTimeUnixNano)) / 1e6;
-    t.ok(ms > 1 && ms < 2000, `from token to token: ${ms} ms`);
+    t.ok(ms > 1 && ms < 2000, `from one token to the next: ${ms} ms`);
   }
   const ns = (text: string | undefined) => BigInt(text ?? 0);
-  t.ok(ns(queue?.startTimeUnixNano) - ns(root.startTimeUnixNano) < 1_000_000n, 'the queue begins with the request');
+  t.ok(
+    ns(queue?.startTimeUnixNano) - ns(root.startTimeUnixNano) < 1_000_000n,
+    'the queue span starts with the request',
+  );
   for (const part of parts) t.ok(ns(part.endTimeUnixNano) >= ns(part.startTimeUnixNano), part.name);
   t.notMatch(server.collector.posts.map(({ body }) => body.toString()).join(''), /secret|one two/, 'no text');
 });
@@ -182,12 +185,12 @@ void t.test('times follow the wall clock when it is set', async (t) => {
   }
 });
 
-void t.test('each choice has its spans, once; without a caller a trace begins here', async (t) => {
+void t.test("each choice has its spans once; without a client's trace a new one starts", async (t) => {
   const server = await traced(t, says('one two'));
   await (await server.post('/v1/completions', { prompt: 'Hi', n: 2 })).json();
   server.engine.die();
   const spans = await server.spans();
-  t.equal(spans.length, 1 + 2 * 3, 'and none again when the engine goes down after it');
+  t.equal(spans.length, 1 + 2 * 3, 'an engine exit afterwards adds no spans');
   const indices = spans
     .filter(({ name }) => name === 'decode')
     .map((span) => valuesOf(span.attributes)['sortie.choice.index']);
@@ -203,7 +206,7 @@ void t.test('each choice has its spans, once; without a caller a trace begins he
   });
 });
 
-void t.test('errors: of the caller, of the engine, of the connection', async (t) => {
+void t.test('errors: of the client, of the engine, of the connection', async (t) => {
   const server = await traced(t, says('one two', { loseAfter: 1 }), { apiKeys: ['sesame'] });
   const post = (body: object, key = 'sesame') =>
     server.post('/v1/completions', { prompt: 'Hi', ...body }, { authorization: `Bearer ${key}` });
@@ -223,7 +226,7 @@ void t.test('errors: of the caller, of the engine, of the connection', async (t)
   );
 });
 
-void t.test('a request that does not arrive whole has the status that it was told', async (t) => {
+void t.test('a request that arrives in part has the status sent on its connection', async (t) => {
   const server = await traced(t, says('one'));
   const head = 'POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
   await exchange(server.port, `${head}Transfer-Encoding: chunked\r\n\r\nno number\r\n`);
@@ -231,7 +234,7 @@ void t.test('a request that does not arrive whole has the status that it was tol
   t.match(root.values, { 'http.response.status_code': 400, 'error.type': '400' });
 });
 
-void t.test('a client that leaves ends the span of its request', async (t) => {
+void t.test('a client that disconnects ends the span of its request', async (t) => {
   const server = await traced(t, says('one two three four', { pace: 50 }));
   for (const stream of [true, false]) {
     const abort = new AbortController();
@@ -257,20 +260,20 @@ void t.test('a client that leaves ends the span of its request', async (t) => {
   );
 });
 
-void t.test('the engine goes down: what it had begun is sent, as failed', async (t) => {
+void t.test('when the engine exits, its running sequences have failed spans', async (t) => {
   const server = await traced(t, says('one two three four', { pace: 30 }));
   const response = await server.post('/v1/completions', { prompt: 'Hi', stream: true });
   server.engine.die();
   server.engine.die();
   await response.text();
   const spans = await server.spans();
-  t.equal(spans.length, 3, 'once, and no prefill: only the engine knew when it began');
+  t.equal(spans.length, 3, 'one set, without prefill: only the engine knew its start');
   const decode = named(spans, 'decode');
   t.match(decode, { status: { code: 2, message: 'engine_lost' } });
   t.equal(named(spans, 'queue').endTimeUnixNano, decode.startTimeUnixNano);
 });
 
-void t.test('an answer that was cut at its deadline did not fail, whatever becomes of the engine', async (t) => {
+void t.test('an answer cut at its deadline does not count as failed, whatever the engine does later', async (t) => {
   for (const fails of [true, false]) {
     const server = await traced(t, says('one two', { pace: 20, ...(fails && { end: 'error' }) }));
     const response = await server.post('/v1/completions', { prompt: 'Hi', stream: true });
@@ -286,7 +289,7 @@ void t.test('an answer that was cut at its deadline did not fail, whatever becom
   }
 });
 
-void t.test('what the engine failed on has its last span failed, and no other', async (t) => {
+void t.test('an engine failure marks the last span of the sequence as failed, and no other', async (t) => {
   const server = await traced(t, says('one two', { end: 'error' }));
   await (await server.post('/v1/completions', { prompt: 'Hi' })).text();
   const spans = await server.spans();
@@ -294,7 +297,7 @@ void t.test('what the engine failed on has its last span failed, and no other', 
   for (const name of ['queue', 'prefill']) t.equal(named(spans, name).status?.code ?? 0, 0, name);
 });
 
-void t.test('what ends before its first token has a prefill all the same, and fails there', async (t) => {
+void t.test('a sequence that fails before its first token has a failed prefill span', async (t) => {
   const server = await traced(t, () => ({ tokens: [], end: 'error' }));
   await (await server.post('/v1/completions', { prompt: 'Hi' })).text();
   const spans = await server.spans();
@@ -304,7 +307,7 @@ void t.test('what ends before its first token has a prefill all the same, and fa
   t.equal(named(spans, 'queue').status?.code ?? 0, 0);
 });
 
-void t.test('what was refused has no spans of its own, also when the engine goes down after it', async (t) => {
+void t.test('a rejected sequence has no spans, even if the engine exits later', async (t) => {
   const server = await traced(t, () => ({ tokens: [], refuse: { reason: 'queue_full', leastFeasibleMs: null } }));
   t.equal((await server.post('/v1/completions', { prompt: 'Hi' })).status, 429);
   server.engine.die();
@@ -314,7 +317,7 @@ void t.test('what was refused has no spans of its own, also when the engine goes
   );
 });
 
-void t.test('of many changes of depth the first 64 are spans, and all are counted', async (t) => {
+void t.test('the first 64 changes of exit are spans, and all are counted', async (t) => {
   const exits = Array.from({ length: 70 }, (_, i) => (i % 2 === 0 ? 30 : 15));
   const server = await traced(t, () => ({ tokens: exits.map(() => 500), exits }));
   await (await server.post('/v1/completions', { prompt: 'Hi', max_tokens: 70 })).text();
@@ -323,12 +326,12 @@ void t.test('of many changes of depth the first 64 are spans, and all are counte
   t.equal(spans.filter(({ name }) => name === 'replan').length, 64);
 });
 
-void t.test('a collector that refuses is told of in the log, and nothing is left that holds up the end', async (t) => {
+void t.test("a collector's rejection is logged, and no timer delays the exit", async (t) => {
   const collector = createServer((_, response) => response.writeHead(400).end()).listen(0, '127.0.0.1');
   await once(collector, 'listening');
   t.teardown(() => collector.close());
-  const told: string[] = [];
-  const warns = pino({ level: 'warn' }, { write: (line) => told.push(line) });
+  const logged: string[] = [];
+  const warns = pino({ level: 'warn' }, { write: (line) => logged.push(line) });
   process.env.OTEL_EXPORTER_OTLP_ENDPOINT = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
   const tracing = await startTracing(process.env, '1.2.3', warns);
   delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT;
@@ -339,13 +342,13 @@ void t.test('a collector that refuses is told of in the log, and nothing is left
   request?.describe({ 'sortie.budget_met': true });
   t.equal(await tracing?.shutdown(), true, 'in time');
   t.equal(timers(), before);
-  // The other tests' loggers were there before.
-  const own = told.filter((line) => !line.includes('overwrite'));
-  t.match(own, [/"component":"opentelemetry","msg":"traces were not sent: .*Bad Request"/]);
-  t.equal(own.length, 1, 'nothing of what is said of a request that was left');
+  // The loggers of the other tests came first.
+  const own = logged.filter((line) => !line.includes('overwrite'));
+  t.match(own, [/"component":"opentelemetry","msg":"the exporter failed to send traces: .*Bad Request"/]);
+  t.equal(own.length, 1, 'attributes after the end of a request log nothing');
 });
 
-void t.test('a caller who does not sample is not traced', async (t) => {
+void t.test("a client's trace that is not sampled has no spans", async (t) => {
   const server = await traced(t, says('one two'));
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00';
   await (await server.post('/v1/completions', { prompt: 'Hi' }, { traceparent })).json();

@@ -1,4 +1,4 @@
-/** What is said of a file that breaks its schema: the place that its writer has to change, and what may stand there. */
+/** Messages for a file that breaks its schema: the place to change, and the allowed values. */
 import t from 'tap';
 import Type, { type TSchema } from 'typebox';
 import { validationMessage } from '../../src/util/validation-message.js';
@@ -8,7 +8,7 @@ const record = Type.Record(Type.String(), Type.Integer({ minimum: 0 }));
 const object = Type.Object({ type: Type.Literal('llama3'), factor: Type.Number() });
 const letters = [Type.Literal('a'), Type.Literal('b')];
 
-void t.test('a fault is told where it is, whichever branch of a union it is in', (t) => {
+void t.test('a message names the place of the fault, in any branch of a union', (t) => {
   const cases: [TSchema, unknown, string | null][] = [
     [list, [['a', 1]], null],
     [Type.Union([record, list]), { x: -1 }, '/at/x must be >= 0'],
@@ -25,7 +25,7 @@ void t.test('a fault is told where it is, whichever branch of a union it is in',
     [
       Type.Object({ a: Type.Number() }, { additionalProperties: false }),
       { a: 1, b: 1 },
-      '/at/b is no field of this file',
+      '/at/b is not a field of this file',
     ],
   ];
   for (const [schema, value, fault] of cases)

@@ -1,4 +1,4 @@
-/** POST /v1/chat/completions: from a valid body to an answer. Knows: the endpoint's shapes. */
+/** POST /v1/chat/completions: from a valid body to an answer. */
 import { ApiError } from '../errors.js';
 import { ChatTemplateError } from '../../text/chat-template.js';
 import type { ChatTool } from '../../text/tool-form.js';
@@ -27,14 +27,14 @@ import type { ChunkShapes, Endpoint } from '../generation/serve.js';
 import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupported.js';
 
-/** What is put around messages: after them the beginning of the answer, and the tokenizer's own begin and end tokens. */
+/** The parts around the messages: the start of the answer after them, and the tokenizer's own begin and end tokens. */
 export interface PromptFrame extends Omit<Encoding, 'param'> {
   readonly addGenerationPrompt: boolean;
 }
 
 /**
- * The messages as the prompt that the model was tuned with.
- * @param tools that the model may call
+ * Renders the messages as the prompt form that the model was tuned with.
+ * @param tools functions that the model may call
  */
 export async function chatPrompt(
   context: ApiContext,
@@ -48,13 +48,13 @@ export async function chatPrompt(
     throw new ApiError('unsupported_parameter', 'This model has no chat template; use /v1/completions.', 'messages');
   }
   const { maxLength } = readyEngine(context);
-  // Rendering holds up all others: what can't fit is refused before.
-  const said = messages.map(textOf).join('');
-  if (messages.length > maxLength || context.model.tokenizer.mustExceed(said, maxLength)) {
+  // Rendering blocks the event loop, so a prompt that cannot fit is rejected first.
+  const content = messages.map(textOf).join('');
+  if (messages.length > maxLength || context.model.tokenizer.mustExceed(content, maxLength)) {
     throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
   }
   const plain = chatMessages(messages);
-  // Templates write them value by value, slowly, and hardly one is said in less than a token.
+  // Templates write structured values one by one, which is slow. Nearly every value takes at least one token.
   const structured = [tools, plain.map(({ tool_calls: calls }) => calls ?? [])].flat(2);
   if (hasMoreValues(structured, maxLength)) throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
   try {
@@ -62,7 +62,7 @@ export async function chatPrompt(
     return await encodePrompt(context, text, { ...encoding, param: 'messages' });
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
-    throw new ApiError('invalid_value', `The chat template refuses these messages: ${error.message}`, 'messages');
+    throw new ApiError('invalid_value', `The chat template rejects these messages: ${error.message}`, 'messages');
   }
 }
 
@@ -73,9 +73,9 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }
   const { tools, grammar } = planTools(body);
-  // Templates write the begin token themselves.
   const budget = budgetOf(context, request);
   const waitLimit = waitLimitOf(request, budget);
+  // The chat template writes the begin token itself.
   const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false, waitLimit };
   return planGeneration(context, request, {
     endpoint: 'chat',
@@ -107,7 +107,7 @@ function callDelta({ index, id, name, arguments: text }: CallPart, first: boolea
   return first ? { content: null, tool_calls } : { tool_calls };
 }
 
-/** Parts put together again. */
+/** Joins the parts of each call. */
 function toolCalls(parts: readonly CallPart[]): ToolCall[] {
   const calls: ToolCall[] = [];
   for (const { index, id = '', name = '', arguments: text } of parts) {
@@ -127,7 +127,7 @@ function message(text: string, calls: readonly ToolCall[]) {
 function chunks(context: ApiContext): ChunkShapes {
   const chunk = (answer: Answer) => head(answer, 'chat.completion.chunk');
   return {
-    // The role comes with the first token, never before it: an early chunk would fake the time to first token.
+    // The role comes with the first token and never earlier: an early chunk would falsify the client's TTFT.
     delta: (answer, index, { text, tokens, call }, first) => ({
       ...chunk(answer),
       choices: [

@@ -1,4 +1,6 @@
-/** A caller's messages as the chat template takes them. Knows: OpenAI's rules for roles. Must not know: templates. */
+/**
+ * A client's messages in the form that the chat template takes, by OpenAI's rules for roles. Must not know: templates.
+ */
 import { ApiError } from '../errors.js';
 import type { ChatMessage } from '../../text/chat-template.js';
 import type { ChatToolCall } from '../../text/tool-form.js';
@@ -9,21 +11,21 @@ import { quoted } from '../../util/quoted.js';
 
 const wrong = (rule: string, param: string): ApiError => new ApiError('invalid_value', rule, param);
 
-/** Text in either of its forms. */
+/** The text of a message, whose content is a string or a list of parts. */
 export function textOf({ content }: Pick<ChatMessageBody, 'content'>): string {
   return typeof content === 'string' ? content : (content ?? []).map(({ text }) => text).join('');
 }
 
 function argumentsOf(text: string, place: string): object {
-  // How clients put together a call without arguments from its pieces.
+  // Clients join the pieces of a call without arguments to an empty text.
   if (text.trim() === '') return {};
   let value: unknown = null;
   try {
     value = JSON.parse(text);
   } catch {
-    // Told below, with what is wrong as well.
+    // The check below reports this, and JSON that is not an object.
   }
-  // A text within the body: the body's own check has not seen into it.
+  // The arguments are text within the body, so the body's own check has not seen their depth.
   if (isTooDeep(value)) throw wrong(`${place} must be nested at most ${MAX_NESTING} deep.`, place);
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
   throw wrong(`${place} must be a JSON object as text, got ${quoted(text)}.`, place);
@@ -37,18 +39,18 @@ function callsOf(calls: readonly ToolCall[], place: string): ChatToolCall[] {
   }));
 }
 
-/** @throws ApiError invalid_value for fields that a message's role does not have, and results of no call */
+/** @throws ApiError invalid_value for fields that the message's role does not have, and for results without a call */
 export function chatMessages(bodies: readonly ChatMessageBody[]): ChatMessage[] {
-  /** Calls that the results which come now may be of. */
+  /** Ids of the latest assistant calls, whose results may follow. */
   let open = new Set<string>();
   return bodies.map((body, index) => {
     const place = `messages[${index}]`;
     const { role, tool_calls: calls = [], tool_call_id: callId } = body;
     if (calls.length > 0 && role !== 'assistant') {
-      throw wrong(`${place}.tool_calls is only allowed in an assistant's message.`, `${place}.tool_calls`);
+      throw wrong(`${place}.tool_calls is only allowed in an assistant message.`, `${place}.tool_calls`);
     }
     if (callId !== undefined && role !== 'tool') {
-      throw wrong(`${place}.tool_call_id is only allowed in a tool's message.`, `${place}.tool_call_id`);
+      throw wrong(`${place}.tool_call_id is only allowed in a tool message.`, `${place}.tool_call_id`);
     }
     if (body.content === undefined && calls.length === 0) {
       throw wrong(`${place}.content is required.`, `${place}.content`);
@@ -56,14 +58,14 @@ export function chatMessages(bodies: readonly ChatMessageBody[]): ChatMessage[] 
     if (role === 'tool') {
       if (callId === undefined) throw wrong(`${place}.tool_call_id is required.`, `${place}.tool_call_id`);
       if (!open.has(callId)) {
-        const rule = `must be the id of a call in the assistant's message before, got ${quoted(callId)}`;
+        const rule = `must be the id of a call in the preceding assistant message, got ${quoted(callId)}`;
         throw wrong(`${place}.tool_call_id ${rule}.`, `${place}.tool_call_id`);
       }
       return { role, content: textOf(body), tool_call_id: callId };
     }
     open = new Set(calls.map(({ id }) => id));
     return {
-      // Models are tuned with the older name.
+      // Models are tuned with the role's older name.
       role: role === 'developer' ? 'system' : role,
       content: textOf(body),
       ...(calls.length > 0 && { tool_calls: callsOf(calls, `${place}.tool_calls`) }),

@@ -1,7 +1,7 @@
 /**
- * `tools`, `tool_choice` and `parallel_tool_calls`: what the prompt tells of and what the answer must keep to.
+ * `tools`, `tool_choice` and `parallel_tool_calls`: the tools in the prompt and the grammar of the answer.
  *
- * Knows: OpenAI's rules, and what can't be had together. Must not know: how calls are spelt, grammars.
+ * Must not know: the written form of calls, grammars.
  */
 import { ApiError } from '../errors.js';
 import type { ChatTool } from '../../text/tool-form.js';
@@ -11,27 +11,26 @@ import type { ChatBody } from '../schemas/chat.js';
 import type { Tool } from '../schemas/tools.js';
 import { quoted } from '../../util/quoted.js';
 
-/** Calls in one answer: a small model would go on until max_tokens. */
-const MOST_CALLS = 16;
-/** All schemas together, UTF-16 units: half a second of compiling. */
-const MAX_LENGTH = 131_072;
+/** Most calls in one answer. Without a limit, a small model goes on until max_tokens. */
+const MAX_CALLS = 16;
+/** Most UTF-16 units of all schemas together, which take half a second to compile. */
+const MAX_SCHEMA_UNITS = 131_072;
 
 export interface ToolPlan {
-  /** What the prompt tells of; none where none may be called. */
+  /** Tools that the prompt describes; empty if the answer may call none. */
   readonly tools: readonly ChatTool[];
-  /** Null where none may be called. */
+  /** Null if the answer may call no tool. */
   readonly grammar: PlannedGrammar | null;
 }
 
 const wrong = (rule: string, param: string): ApiError => new ApiError('invalid_value', rule, param);
 
-/** @throws ApiError invalid_value for two tools of one name, or parameters that are no object */
+/** @throws ApiError invalid_value for two tools with one name, or parameters that are not an object */
 export function chatTools(tools: readonly Tool[]): ChatTool[] {
   const seen = new Set<string>();
   return tools.map(({ function: { name, description, parameters } }, index) => {
     const place = `tools[${index}].function`;
-    if (seen.has(name))
-      throw wrong(`${place}.name must be of one tool only, got ${quoted(name)} again.`, `${place}.name`);
+    if (seen.has(name)) throw wrong(`${place}.name must be unique, got ${quoted(name)} twice.`, `${place}.name`);
     seen.add(name);
     const type = parameters?.type ?? 'object';
     if (type !== 'object') {
@@ -49,27 +48,28 @@ export function chatTools(tools: readonly Tool[]): ChatTool[] {
   });
 }
 
-/** What can't be had together with a call, and why. */
+/** Rejects fields that cannot be combined with calls. */
 function checkTogether(body: ChatBody, isForced: boolean): void {
   const refuse = (param: keyof ChatBody, why: string): void => {
-    throw wrong(`${param} can't be combined with tools${isForced ? ' that must be called' : ''}: ${why}.`, param);
+    throw wrong(`${param} cannot be combined with tools${isForced ? ' that must be called' : ''}: ${why}.`, param);
   };
   const { response_format: format, stop, stop_token_ids: stopIds = [] } = body;
-  if (format !== undefined && format.type !== 'text') refuse('response_format', 'an answer keeps to one of them');
+  if (format !== undefined && format.type !== 'text')
+    refuse('response_format', 'an answer can follow only one of them');
   if (stopIds.length > 0) refuse('stop_token_ids', 'a call must not be cut');
   if (!isForced) return;
-  if (stop !== undefined && stop.length > 0) refuse('stop', 'it is looked for in text, and there will be none');
-  if (body.logprobs === true) refuse('logprobs', 'they are of text, and there will be none');
+  if (stop !== undefined && stop.length > 0) refuse('stop', 'stop strings apply to text, and the answer has none');
+  if (body.logprobs === true) refuse('logprobs', 'they belong to text, and the answer has none');
 }
 
 const withoutTools = (param: string): ApiError => wrong(`${param} is only allowed with tools.`, param);
 
-/** @throws ApiError invalid_value for everything about tools that can't be served */
+/** @throws ApiError invalid_value for a combination of tool fields that the server does not support */
 export function planTools(body: ChatBody): ToolPlan {
   const tools = chatTools(body.tools ?? []);
   const { tool_choice: choice = 'auto', parallel_tool_calls: isParallel = true } = body;
   if (tools.length === 0) {
-    // None is what there is without tools.
+    // Without tools, "none" is the only possible choice.
     if (body.tool_choice !== undefined && choice !== 'none') throw withoutTools('tool_choice');
     if (body.parallel_tool_calls !== undefined) throw withoutTools('parallel_tool_calls');
   }
@@ -85,8 +85,8 @@ export function planTools(body: ChatBody): ToolPlan {
     schema: schemaText(parameters, placeOf(part), placeOf(part)),
   }));
   const length = functions.reduce((sum, { schema }) => sum + schema.length, 0);
-  if (length > MAX_LENGTH) {
-    throw wrong(`tools must have at most ${MAX_LENGTH} characters of parameters in all, got ${length}.`, 'tools');
+  if (length > MAX_SCHEMA_UNITS) {
+    throw wrong(`tools must have at most ${MAX_SCHEMA_UNITS} characters of parameters in all, got ${length}.`, 'tools');
   }
   return {
     tools,
@@ -94,7 +94,7 @@ export function planTools(body: ChatBody): ToolPlan {
       grammar: {
         kind: 'calls',
         functions: named === null ? functions : functions.slice(index, index + 1),
-        most: named === null && isParallel ? MOST_CALLS : 1,
+        most: named === null && isParallel ? MAX_CALLS : 1,
         isOptional: choice === 'auto',
       },
       placeOf: (part) => (named !== null ? placeOf(index) : part === null ? 'tools' : placeOf(part)),

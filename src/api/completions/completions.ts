@@ -1,4 +1,4 @@
-/** POST /v1/completions: from a valid body to an answer. Knows: the endpoint's shapes. */
+/** POST /v1/completions: from a valid body to an answer. */
 import { ApiError } from '../errors.js';
 import type { Answer } from '../generation/answer.js';
 import type { ChoiceToken } from '../generation/choice.js';
@@ -29,7 +29,7 @@ function idsPrompt(context: ApiContext, ids: readonly number[]): Prompt {
     );
   }
   if (ids.length === 0) throw new ApiError('invalid_value', 'prompt must not be empty.', 'prompt');
-  // Spelling out a prompt that can't fit would only cost time; planGeneration refuses it.
+  // planGeneration rejects a prompt that does not fit, so its text is not needed.
   const fits = ids.length <= readyEngine(context).maxLength;
   return { ids, text: fits ? context.model.tokenizer.decode(ids, { special: true }) : '' };
 }
@@ -77,7 +77,7 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
   });
 }
 
-/** Text and tokens with the echoed prompt before them, where it was asked for. */
+/** Text and tokens, after the echoed prompt if the request asks for it. */
 function withEcho(context: ApiContext, answer: Answer, index: number, text: string, tokens: readonly ChoiceToken[]) {
   if (!answer.plan.echo) return { text, tokens };
   const prompt = answer.promptOf(index);

@@ -1,7 +1,7 @@
 /**
- * All choices of one request: starts them, ends them together, adds up what they used.
+ * All choices of one request: starts them, cancels them together, adds up their usage.
  *
- * Knows: choices. Must not know: JSON shapes of an endpoint, HTTP.
+ * Must not know: JSON forms of an endpoint, HTTP.
  */
 import { randomBytes } from 'node:crypto';
 import { monotonicMs } from '../../util/clock.js';
@@ -20,29 +20,39 @@ export interface AnswerListener {
   delta(index: number, piece: Piece): void;
   /** @param last whether it was the last choice: `done` follows */
   finished(index: number, reason: FinishReason, last: boolean): void;
-  /** After the last choice finished. */
+  /** Called after the last choice has finished. */
   done(): void;
-  /** The whole request failed; the other choices were cancelled. Said at most once, and nothing follows. */
+  /** The whole request failed, and the other choices are cancelled. It is called at most once, as the last call. */
   failed(error: ApiError): void;
 }
 
+type AnsweredRequest = Pick<ApiRequest<unknown>, 'arrivedAt' | 'trace' | 'addLogFields'>;
+
 export class Answer {
-  /** Unique on this server; choices add their index. */
+  /** Unique on this server. The id of a choice adds its index. */
   readonly id = randomBytes(12).toString('hex');
   readonly created = Math.floor(Date.now() / 1000);
   readonly choices: readonly Choice[];
   readonly #ends: (EndedEvent | undefined)[] = [];
   #left: number;
   #over = false;
+  readonly #context: ApiContext;
+  readonly #request: AnsweredRequest;
+  readonly #listener: AnswerListener;
+  readonly #settle: (tokens: number) => void;
 
+  /** @param settle called once at the end of the answer, with the tokens used */
   constructor(
-    private readonly context: ApiContext,
+    context: ApiContext,
     readonly plan: GenerationPlan,
-    private readonly request: Pick<ApiRequest<unknown>, 'arrivedAt' | 'trace' | 'addLogFields'>,
-    private readonly listener: AnswerListener,
-    /** Told once what was used, whichever way it ends. */
-    private readonly settle: (tokens: number) => void,
+    request: AnsweredRequest,
+    listener: AnswerListener,
+    settle: (tokens: number) => void,
   ) {
+    this.#context = context;
+    this.#request = request;
+    this.#listener = listener;
+    this.#settle = settle;
     const count = plan.prompts.length * plan.n;
     this.#left = count;
     this.choices = Array.from({ length: count }, (_, index) => this.#choice(index));
@@ -63,8 +73,10 @@ export class Answer {
   }
 
   #start(): void {
-    const { plan, context } = this;
-    // It may have gone while the prompt was tokenized; what it is never told of would stay announced for ever.
+    const { plan } = this;
+    const context = this.#context;
+    // The engine may have exited while the prompt was tokenized. Without it, the metrics would keep a sequence that
+    // never ends.
     readyEngine(context);
     this.choices.forEach((choice, index) => {
       if (this.#over) return;
@@ -72,10 +84,10 @@ export class Answer {
       const maxTokens = plan.maxTokens[promptIndex] ?? 0;
       const id = this.#idOf(index);
       const prompt = this.promptOf(index).ids;
-      const { arrivedAt } = this.request;
+      const { arrivedAt } = this.#request;
       const facts = { arrivedAt, promptTokens: prompt.length, maxTokens, budget: plan.budget };
       context.metrics.begin(id, facts);
-      this.request.trace?.begin(id, index, facts);
+      this.#request.trace?.begin(id, index, facts);
       context.engine.generate(
         {
           id,
@@ -100,12 +112,12 @@ export class Answer {
     });
   }
 
-  /** The client is gone: nothing more is said. */
+  /** The client disconnected: no more output follows. */
   cancel(): void {
     if (this.#over) return;
     this.#end();
     this.choices.forEach((_, index) => {
-      if (this.#ends[index] === undefined) this.context.engine.cancel(this.#idOf(index), 'cancelled');
+      if (this.#ends[index] === undefined) this.#context.engine.cancel(this.#idOf(index), 'cancelled');
     });
   }
 
@@ -126,7 +138,10 @@ export class Answer {
     };
   }
 
-  /** What was drafted for all choices. @param from the source that counts; absent: all of them */
+  /**
+   * Draft counts of all choices.
+   * @param from counts only this source; absent: all sources
+   */
   #drafts(from?: DraftSource): { drafted: number; accepted: number } {
     const counts = this.#ends.flatMap((end) => end?.drafts ?? []);
     const counted = counts.filter(({ source }) => from === undefined || source === from);
@@ -138,15 +153,15 @@ export class Answer {
 
   report(): SortieReport {
     const { budget } = this.plan;
-    const { arrivedAt } = this.request;
+    const { arrivedAt } = this.#request;
     const plans = this.choices.flatMap(({ plan }) => plan ?? []);
     const layers: Record<string, number> = {};
     for (const { exitLayers } of this.choices) {
       for (const [layer, count] of exitLayers) layers[layer] = (layers[layer] ?? 0) + count;
     }
     const actual = monotonicMs() - arrivedAt;
-    // As the metrics have it: what is cut at its deadline, as its caller asked, is in time, though a timer is always a hair
-    // late.
+    // As in the metrics: an answer cut at its deadline, as its request asked, is in time, although a timer is always
+    // slightly late.
     const isCut = this.#ends.some((end) => end?.reason === 'deadline');
     const times = this.#ends.map((end, i) => tokenTimes(end, this.choices[i]));
     const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
@@ -195,7 +210,7 @@ export class Answer {
     return WEAKEST_FIRST.find((each) => classes.includes(each)) ?? 'none';
   }
 
-  /** What the router said at admission, for the response's headers. */
+  /** The plan at admission, as response headers. */
   headers(): Record<string, string> {
     const plan = this.choices.find((choice) => choice.plan !== null)?.plan;
     if (plan === undefined || plan === null) return {};
@@ -206,26 +221,26 @@ export class Answer {
     } satisfies HeadersOf<typeof planHeaders>;
   }
 
-  /** Something was thrown: a fault of this server's own, unless it is an ApiError. */
+  /** Ends the answer after a thrown error. Any error except ApiError is a fault of the server. */
   #broken(error: unknown): void {
     if (!(error instanceof ApiError)) {
-      this.request.addLogFields({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+      this.#request.addLogFields({ fault: error instanceof Error ? (error.stack ?? error.message) : String(error) });
     }
     if (this.#over) return;
     if (!(error instanceof ApiError)) {
-      // Before the cancel, which would make them the wish of a client that left.
+      // This comes before the cancel, which the metrics would count as the client's.
       this.choices.forEach((_, index) => {
-        this.context.metrics.broken(this.#idOf(index));
+        this.#context.metrics.broken(this.#idOf(index));
       });
     }
     this.cancel();
-    this.listener.failed(toApiError(error));
+    this.#listener.failed(toApiError(error));
   }
 
   #end(): void {
     this.#over = true;
     const isBegun = this.choices.some(({ plan }) => plan !== null);
-    this.settle(isBegun ? this.usage().total_tokens : 0);
+    this.#settle(isBegun ? this.usage().total_tokens : 0);
   }
 
   #idOf(index: number): string {
@@ -233,7 +248,9 @@ export class Answer {
   }
 
   #choice(index: number): Choice {
-    const { plan, context, listener } = this;
+    const { plan } = this;
+    const context = this.#context;
+    const listener = this.#listener;
     const spec = {
       detokenizer: context.model.tokenizer.detokenizer(),
       stops: plan.stops,
@@ -260,7 +277,7 @@ export class Answer {
       },
       failed: (error, fault) => {
         if (this.#over) return;
-        if (fault !== null) this.request.addLogFields({ fault });
+        if (fault !== null) this.#request.addLogFields({ fault });
         this.cancel();
         listener.failed(error);
       },
@@ -270,7 +287,7 @@ export class Answer {
 
 interface TokenTimes {
   readonly firstAt: number | null;
-  /** Until when the first token was awaited: in vain where the deadline came before it. */
+  /** The end of the wait for the first token. If the deadline came first, it is the deadline. */
   readonly awaitedTo: number | null;
   readonly tpot: number | null;
 }
@@ -303,7 +320,7 @@ function total(plans: readonly PlannedEvent[], length: 'expectedTokens' | 'expec
   return plans.reduce((sum, plan) => sum + plan[length], 0);
 }
 
-/** Microseconds, and thousandths of a probability, are enough for a reader. */
+/** Rounds to microseconds, or to thousandths of a probability. */
 function rounded(value: number): number {
   return Math.round(value * 1000) / 1000;
 }

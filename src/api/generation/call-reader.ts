@@ -1,14 +1,14 @@
 /**
- * Reads calls of tools out of an answer's text while it grows.
+ * Reads tool calls from the text of a growing answer.
  *
- * Knows: the form of calls, which the engine's grammar has kept to. Must not know: tokens, JSON shapes of an endpoint.
+ * It relies on the form of calls that the engine's grammar enforces. Must not know: tokens, JSON forms of an endpoint.
  */
 import { randomBytes } from 'node:crypto';
 import { CALL, CALL_BEGINS } from '../../text/tool-form.js';
 
-/** A part of a call: the first of each has id and name, and no arguments yet. */
+/** A part of a call. The first part of each call has id and name, and empty arguments. */
 export interface CallPart {
-  /** Which call of the answer. */
+  /** The index of the call in the answer. */
   readonly index: number;
   readonly id?: string;
   readonly name?: string;
@@ -18,37 +18,40 @@ export interface CallPart {
 
 type State = 'open' | 'name' | 'middle' | 'arguments' | 'close' | 'between' | 'text';
 
-/** What is expected literally in a state, and the state after it. */
+/** The literal text expected in a state, and the state after it. */
 const LITERALS: Readonly<Partial<Record<State, readonly [text: string, then: State]>>> = {
   open: [CALL.open, 'name'],
   middle: [CALL.middle, 'arguments'],
   close: [CALL.close, 'between'],
   between: [CALL.between, 'open'],
 };
-/** Only the end of a call has line breaks: the grammar writes JSON on one line. */
+/** Only the end of a call has line breaks, because the grammar writes JSON on one line. */
 const ARGUMENTS_END = CALL.close.slice(0, CALL.close.indexOf('\n') + 1);
 
 export class CallReader {
   #state: State = 'open';
-  /** Not understood yet. */
+  /** Text that is not parsed yet. */
   #held = '';
   #index = -1;
   #arguments = '';
+  readonly #isOptional: boolean;
 
   /** @param isOptional whether the answer may be text instead */
-  constructor(private readonly isOptional: boolean) {}
+  constructor(isOptional: boolean) {
+    this.#isOptional = isOptional;
+  }
 
-  /** Whether it turned out that this is no call. */
+  /** Whether the answer has turned out to be text. */
   get isText(): boolean {
     return this.#state === 'text';
   }
 
-  /** Whether there is a call, and the last one is whole. */
+  /** Whether the answer has a call and its last call is complete. */
   get isComplete(): boolean {
     return this.#index >= 0 && this.#state === 'between';
   }
 
-  /** @returns what is text, where it is no call, and the parts of calls that are now known */
+  /** @returns the text of an answer without calls, and the parts of calls that are now known */
   push(text: string): { text: string; parts: CallPart[] } {
     this.#held += text;
     const parts: CallPart[] = [];
@@ -57,19 +60,19 @@ export class CallReader {
     return { text: this.#take(this.#held.length), parts };
   }
 
-  /** The answer is over. @returns what was held back */
+  /** Ends the answer. @returns the text and the parts held back so far */
   end(): { text: string; parts: CallPart[] } {
     const held = this.#take(this.#held.length);
-    if (this.#state === 'open' && this.#index < 0 && this.isOptional && !held.startsWith(CALL_BEGINS)) {
+    if (this.#state === 'open' && this.#index < 0 && this.#isOptional && !held.startsWith(CALL_BEGINS)) {
       this.#state = 'text';
       return { text: held, parts: [] };
     }
-    // A brace of the arguments, unless they are whole without it.
+    // The held brace is part of the arguments, unless they are complete without it.
     const isOwn = this.#state === 'arguments' && held !== '' && !isWhole(this.#arguments);
     return { text: '', parts: isOwn ? [{ index: this.#index, arguments: held }] : [] };
   }
 
-  /** @returns whether it got on */
+  /** @returns whether it consumed any text */
   #step(parts: CallPart[]): boolean {
     const literal = LITERALS[this.#state];
     if (literal !== undefined) return this.#skip(...literal);
@@ -85,8 +88,8 @@ export class CallReader {
       return true;
     }
     if (expected.startsWith(this.#held)) return false;
-    if (this.#index >= 0 || this.#state !== 'open' || !this.isOptional)
-      throw new Error('an answer left the form of its calls');
+    if (this.#index >= 0 || this.#state !== 'open' || !this.#isOptional)
+      throw new Error('an answer broke the form of its tool calls');
     this.#state = 'text';
     return false;
   }

@@ -1,7 +1,7 @@
 /**
  * One answer to one prompt, from the engine's events to text.
  *
- * Knows: tokens, stop strings, what is held back. Must not know: JSON shapes, HTTP.
+ * Must not know: JSON forms, HTTP.
  */
 import type { SequenceSink } from '../../engine/client/engine.js';
 import type {
@@ -23,15 +23,15 @@ import type { PlannedGrammar } from '../params/response-format.js';
 export interface ChoiceToken {
   readonly id: number;
   readonly logprobs: TokenLogprobs | null;
-  /** Where it starts in the choice's text (an echoed prompt included), in code points. */
+  /** Start in the choice's text (an echoed prompt included), in code points. */
   readonly offset: number;
 }
 
-/** What came: text with the tokens that start in it, or a part of a call. */
+/** A new part of an answer: text with the tokens that start in it, or a part of a call. */
 export interface Piece {
   readonly text: string;
   readonly tokens: readonly ChoiceToken[];
-  /** Then there is no text. */
+  /** A part of a call; the text is then empty. */
   readonly call: CallPart | null;
 }
 
@@ -40,16 +40,16 @@ export type FinishReason = 'stop' | 'length' | 'tool_calls';
 export interface ChoiceSpec {
   readonly detokenizer: Detokenizer;
   readonly stops: readonly string[];
-  /** Stop strings are not looked for before that many tokens. */
+  /** Stop strings apply only after this many tokens. */
   readonly minTokens: number;
-  /** Code points of the echoed prompt, where the answer's offsets start. */
+  /** Code points of the echoed prompt, at which the offsets of the answer start. */
   readonly echoLength: number;
   /**
-   * Whether a sampled end token gets an entry among the tokens, without text: harnesses that score an echoed prompt with
-   * one token more (lm-eval) take the last entry for the generated one.
+   * Whether a sampled end token gets an entry among the tokens, without text. Harnesses that score an echoed prompt
+   * plus one token (lm-eval) take the last entry for the generated token.
    */
   readonly showsEndToken: boolean;
-  /** What the engine keeps it to. */
+  /** The grammar that the engine enforces on the answer. */
   readonly grammar: PlannedGrammar | null;
 }
 
@@ -59,37 +59,41 @@ export interface ChoiceEnd {
 }
 
 export interface ChoiceListener {
-  /** Never empty. */
+  /** Passes a piece, which is never empty. */
   delta(piece: Piece): void;
-  /** A stop string was found: the sequence should be cancelled; `finished` follows. */
+  /** A stop string was found. The listener should cancel the sequence; `finished` follows. */
   stopped(): void;
   finished(end: ChoiceEnd): void;
-  /** @param fault for the log, or null */
+  /** @param fault text for the log, or null */
   failed(error: ApiError, fault: string | null): void;
 }
 
 export class Choice implements SequenceSink {
+  readonly #spec: ChoiceSpec;
+  readonly #listener: ChoiceListener;
   readonly #stops: StopStrings;
-  /** Null where there is only text. */
+  /** Null if the answer is text only. */
   #calls: CallReader | null;
   #pending: ChoiceToken[] = [];
-  /** Code points decoded and shown so far, echo included. The first is ahead by what is held back. */
+  /** Code points decoded and shown so far, echo included. The difference is held back. */
   #decoded: number;
   #shown: number;
   #stopped = false;
   plan: PlannedEvent | null = null;
-  /** Of the prompt's tokens so far: they come chunk by chunk. */
+  /** Logprobs of the prompt's tokens so far. They arrive in chunks. */
   readonly promptLogprobs: (TokenLogprobs | null)[] = [];
   completionTokens = 0;
-  /** When the last of these tokens was drawn: an end token is none, and what ends an answer may take a step more. */
+  /**
+   * When the last of these tokens was drawn. An end token does not count, and the end of an answer may take one more
+   * step.
+   */
   lastTokenAt: number | null = null;
   /** Tokens by the exit that emitted them. */
   readonly exitLayers = new Map<number, number>();
 
-  constructor(
-    private readonly spec: ChoiceSpec,
-    private readonly listener: ChoiceListener,
-  ) {
+  constructor(spec: ChoiceSpec, listener: ChoiceListener) {
+    this.#spec = spec;
+    this.#listener = listener;
     this.#stops = new StopStrings(spec.stops);
     const grammar = spec.grammar?.grammar;
     this.#calls = grammar?.kind === 'calls' ? new CallReader(grammar.isOptional) : null;
@@ -111,58 +115,58 @@ export class Choice implements SequenceSink {
     this.lastTokenAt = at;
     this.exitLayers.set(event.exit, (this.exitLayers.get(event.exit) ?? 0) + 1);
     this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
-    const text = this.spec.detokenizer.push(event.token);
+    const text = this.#spec.detokenizer.push(event.token);
     this.#decoded += codePointLength(text);
-    if (this.#read(text)) this.listener.stopped();
+    if (this.#read(text)) this.#listener.stopped();
   }
 
   ended(event: EndedEvent): void {
     if (event.reason === 'error') {
-      this.listener.failed(
+      this.#listener.failed(
         event.isLost === true
           ? grammarsLostError()
           : new ApiError('engine_failed', 'The engine failed on this request.'),
         event.error,
       );
     } else if (event.reason === 'cancelled' && !this.#stopped) {
-      this.#fail('draining', 'The server is shutting down and stopped this answer.');
+      this.#fail('draining', 'The server is shutting down and cancelled this request.');
     } else {
       const stopped = this.#stopped || this.#flush() || event.reason === 'stop';
       const { endToken } = event;
-      if (endToken && this.spec.showsEndToken && !this.#stopped) {
+      if (endToken && this.#spec.showsEndToken && !this.#stopped) {
         const token = { id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown };
-        this.listener.delta({ text: '', tokens: [token], call: null });
+        this.#listener.delta({ text: '', tokens: [token], call: null });
       }
       const whole = this.#calls?.isComplete === true ? 'tool_calls' : 'stop';
-      this.listener.finished({ finishReason: stopped ? whole : 'length', event });
+      this.#listener.finished({ finishReason: stopped ? whole : 'length', event });
     }
   }
 
   refused(event: RefusedEvent): void {
     const fault = event.reason === 'grammars_lost' ? (event.detail ?? null) : null;
-    this.listener.failed(engineError(event, this.spec.grammar), fault);
+    this.#listener.failed(engineError(event, this.#spec.grammar), fault);
   }
 
   lost(): void {
-    this.#fail('engine_lost', 'The engine went down during this request and is being started again.');
+    this.#fail('engine_lost', 'The engine exited during this request and restarts.');
   }
 
-  /** Shows what was held back. @returns whether its end completed a stop string. */
+  /** Shows the text held back. @returns whether its end completed a stop string */
   #flush(): boolean {
     const rest = this.#calls?.end();
     this.#callParts(rest?.parts ?? []);
-    // A character that a cut call lacks a part of is no part of the call.
+    // An incomplete character at the end of a cut call is not part of the call.
     if (rest !== undefined && !this.#calls?.isText) return false;
-    const stopped = this.#advance((rest?.text ?? '') + this.spec.detokenizer.end());
+    const stopped = this.#advance((rest?.text ?? '') + this.#spec.detokenizer.end());
     if (!stopped) this.#show(this.#stops.end(), Infinity);
     return stopped;
   }
 
   #fail(code: 'engine_lost' | 'draining', message: string): void {
-    this.listener.failed(new ApiError(code, message), null);
+    this.#listener.failed(new ApiError(code, message), null);
   }
 
-  /** Tells calls from text. @returns whether a stop string was found; they are looked for in text only. */
+  /** Separates calls from text. @returns whether a stop string was found; stop strings apply to text only */
   #read(text: string): boolean {
     if (this.#calls === null) return this.#advance(text);
     const read = this.#calls.push(text);
@@ -174,12 +178,12 @@ export class Choice implements SequenceSink {
 
   #callParts(parts: readonly CallPart[]): void {
     if (parts.length > 0) this.#pending = [];
-    for (const call of parts) this.listener.delta({ text: '', tokens: [], call });
+    for (const call of parts) this.#listener.delta({ text: '', tokens: [], call });
   }
 
-  /** @returns whether a stop string was found. */
+  /** @returns whether a stop string was found */
   #advance(text: string): boolean {
-    if (this.completionTokens < this.spec.minTokens) {
+    if (this.completionTokens < this.#spec.minTokens) {
       this.#show(text);
       return false;
     }
@@ -190,13 +194,15 @@ export class Choice implements SequenceSink {
     return this.#stopped;
   }
 
-  /** @param before tokens that start before this offset go out with the text; absent: those that start within it */
+  /**
+   * @param before tokens that start before this offset go out with the text; absent: tokens that start within the text
+   */
   #show(text: string, before?: number): void {
     const end = this.#shown + codePointLength(text);
     const out = this.#pending.filter(({ offset }) => offset < (before ?? end));
     if (text === '' && out.length === 0) return;
     this.#pending = this.#pending.slice(out.length);
     this.#shown = end;
-    this.listener.delta({ text, tokens: out, call: null });
+    this.#listener.delta({ text, tokens: out, call: null });
   }
 }

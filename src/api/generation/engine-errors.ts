@@ -1,26 +1,26 @@
-/** What a caller is told when the engine refuses. Knows: the engine's reasons. Must not know: HTTP. */
+/** Maps the reasons of the engine's rejections to errors for the client. Must not know: HTTP. */
 import type { RefusedEvent } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 
 export function grammarsLostError(): ApiError {
-  return new ApiError('grammars_lost', 'What keeps answers to a schema is being started again; try again shortly.');
+  return new ApiError('grammars_lost', 'The worker for structured output restarts; try again shortly.');
 }
 
-/** @param grammar that the request was planned with */
+/** @param grammar the grammar of the request's plan */
 export function engineError(event: RefusedEvent, grammar: PlannedGrammar | null): ApiError {
   switch (event.reason) {
     case 'queue_full':
       return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
     case 'grammar': {
       const place = grammar?.placeOf(event.part ?? null) ?? null;
-      const rule = `must be a JSON schema that can be kept to: ${event.detail ?? 'it can not'}`;
+      const rule = `must be a JSON schema that this server can enforce: ${event.detail ?? 'it cannot'}`;
       return new ApiError('invalid_value', `${place ?? 'The schema'} ${rule}`, place);
     }
     case 'grammars_lost':
       return grammarsLostError();
     case 'too_long':
-      return new ApiError('context_length_exceeded', 'Prompt and answer are longer than this server can hold.');
+      return new ApiError('context_length_exceeded', 'Prompt and answer exceed the capacity of this server.');
     case 'unknown_token':
       return new ApiError('invalid_value', 'The prompt holds a token that the model does not know.');
     case 'budget_infeasible': {

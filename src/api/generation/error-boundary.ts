@@ -1,10 +1,10 @@
 /**
- * A fault in one answer must end that answer, not the process: events arrive on the channel to the engine, where nobody
- * else would catch it.
+ * Confines a fault in one answer to that answer. Events arrive on the channel to the engine, where an uncaught error
+ * would stop the process.
  */
 import type { SequenceSink } from '../../engine/client/engine.js';
 
-/** @param failed is told what a method of the sink threw */
+/** @param failed gets the error that a method of the sink threw */
 export function withErrorBoundary(sink: SequenceSink, failed: (error: unknown) => void): SequenceSink {
   const guard =
     <E extends unknown[]>(act: (...event: E) => void) =>

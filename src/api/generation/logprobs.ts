@@ -1,4 +1,4 @@
-/** Log-probabilities in the two shapes that OpenAI has. Knows: token spellings. */
+/** Log-probabilities in OpenAI's two forms. */
 import { isUtf8 } from 'node:buffer';
 import type { TokenLogprobs } from '../../engine/protocol.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
@@ -8,7 +8,7 @@ import type { Prompt } from './request.js';
 import type { ChatLogprob } from '../schemas/chat.js';
 import type { CompletionLogprobs } from '../schemas/completions.js';
 
-/** A token of the text with what the model thought of it; null for the first of a prompt. */
+/** A token of the text with its log-probabilities; null for the first token of a prompt. */
 export interface ScoredToken {
   readonly id: number;
   /** In code points of the text. */
@@ -16,7 +16,10 @@ export interface ScoredToken {
   readonly logprobs: TokenLogprobs | null;
 }
 
-/** Completions have no bytes beside a token's text, and parts of characters would all be spelt alike: OpenAI's spelling. */
+/**
+ * The text of a token, in OpenAI's spelling. Completions have no `bytes` field, so a part of a character is written as
+ * bytes. Otherwise all such parts would look alike.
+ */
 function named(tokenizer: TextTokenizer, id: number): string {
   const bytes = tokenizer.spelling(id);
   if (isUtf8(bytes)) return tokenizer.spelt(id);
@@ -27,8 +30,8 @@ export function completionLogprobs(tokenizer: TextTokenizer, tokens: readonly Sc
   return {
     tokens: tokens.map(({ id }) => named(tokenizer, id)),
     token_logprobs: tokens.map(({ logprobs }) => logprobs?.logprob ?? null),
-    // The chosen token is always among them, even with logprobs: 0. It comes last, so that it wins where two ids are
-    // spelt alike.
+    // The chosen token is always listed, even with logprobs: 0. It comes last, so that it wins if two ids have the same
+    // text.
     top_logprobs: tokens.map(({ id, logprobs }) =>
       logprobs === null
         ? null
@@ -54,20 +57,20 @@ export function chatLogprobs(tokenizer: TextTokenizer, tokens: readonly ChoiceTo
   );
 }
 
-/** The prompt's tokens where `echo` shows them, with offsets in its text. */
+/** The prompt's tokens for `echo`, with offsets in its text. */
 export function promptTokens(
   tokenizer: TextTokenizer,
   { ids, text }: Prompt,
   logprobs: readonly (TokenLogprobs | null)[],
 ): ScoredToken[] {
   const detokenizer = tokenizer.detokenizer({ special: true });
-  /** Of what the tokenizer put there itself, a begin token or a space before a word, nothing is in the text. */
+  /** The part of a token that is in the text. Tokens that the tokenizer adds, and its space before a word, are not. */
   const shownOf = (id: number, piece: string, at: number): string => {
     if (text.startsWith(piece, at)) return piece;
     if (tokenizer.isSpecial(id)) return '';
     return piece.startsWith(' ') && !text.startsWith(' ', at) ? piece.slice(1) : piece;
   };
-  /** In UTF-16 units; offsets are in code points. */
+  /** Position in UTF-16 units; offsets are in code points. */
   let at = 0;
   let offset = 0;
   return ids.map((id, index) => {

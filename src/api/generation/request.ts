@@ -1,7 +1,7 @@
 /**
- * What completions and chat have in common between a valid body and the engine: refusals, lengths, depth, budget.
+ * The steps from a valid body to the engine that completions and chat share: checks, lengths, depth, budget.
  *
- * Knows: limits. Must not know: response shapes.
+ * Must not know: response forms.
  */
 import type { Budget, LengthGroup, Sampling } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
@@ -21,7 +21,7 @@ export interface Prompt {
   readonly text: string;
 }
 
-/** Everything that the engine is asked for, the same for all choices except the prompt. */
+/** The whole request to the engine, equal for all choices except the prompt. */
 export interface GenerationPlan {
   readonly modelName: string;
   readonly prompts: readonly Prompt[];
@@ -37,33 +37,33 @@ export interface GenerationPlan {
   readonly depth: DepthBounds;
   readonly budget: Budget | null;
   readonly lengthGroup: LengthGroup;
-  /** What answers keep to; null for any text. */
+  /** The grammar of the answers; null for any text. */
   readonly grammar: PlannedGrammar | null;
-  /** Tokens that answers are expected to hold, or null. */
+  /** Tokens that the answers are expected to hold, or null. */
   readonly prediction: readonly number[] | null;
-  /** Null: as the engine is set. */
+  /** Null follows the engine's option. */
   readonly speculate: boolean | null;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
 }
 
-/** How a text becomes a prompt. */
+/** Rules for turning a text into a prompt. */
 export interface Encoding {
   readonly addSpecial: boolean;
-  /** The field that holds it, for errors. */
+  /** The field that holds the text, for errors. */
   readonly param: string;
   readonly waitLimit: WaitLimit;
   /**
-   * Tokens that it may have; absent: what the server holds. Work is bounded by that in any case: no text is taken that has
-   * more bytes than the longest tokens could spell.
+   * Most tokens of the text; absent: the server's context. A byte limit bounds the work in any case: it rejects a text
+   * with more bytes than the longest tokens could spell.
    */
   readonly most?: number;
 }
 
 /**
- * Tokenizes a prompt as far as it can fit; others run meanwhile.
- * @throws ApiError context_length_exceeded or invalid_value (empty, or with a token that the model has no row for), or as
- * `encodeWhileWaited` does
+ * Tokenizes a prompt as far as it can fit, without blocking other requests.
+ * @throws ApiError context_length_exceeded, invalid_value (empty, or a token outside the model's vocabulary), or an
+ * error of `encodeWithin`
  */
 export async function encodePrompt(
   context: ApiContext,
@@ -86,7 +86,7 @@ export async function encodePrompt(
   return { ids, text };
 }
 
-/** @throws ApiError context_length_exceeded where no answer could be so long, else as for a prompt */
+/** @throws ApiError context_length_exceeded if no answer can be so long, else as for a prompt */
 export async function encodePrediction(
   context: ApiContext,
   text: string,
@@ -96,15 +96,15 @@ export async function encodePrediction(
   return (await encodePrompt(context, text, { addSpecial: false, param: 'prediction.content', waitLimit })).ids;
 }
 
-/** The budget that a request has, be it by the policy. @throws ApiError invalid_value */
+/** The budget of a request, stated or from the policy. @throws ApiError invalid_value */
 export function budgetOf({ limits }: ApiContext, { headers, body, caller }: ApiRequest<GenerationBody>): Budget | null {
   return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy).defaultBudget);
 }
 
-/** The error for a prompt that leaves no room. @param prompt its tokens */
+/** The error for a prompt that does not fit. @param prompt its number of tokens */
 export function tooLong(maxLength: number, prompt: string | number, maxTokens: number | null, param: string): ApiError {
   const asked = maxTokens === null ? '' : ` and asks for ${maxTokens} more`;
-  // OpenAI's words to begin with: clients that shorten a conversation by themselves tell this error by them.
+  // OpenAI's words come first: clients that shorten a conversation on this error recognize it by them.
   const rule = `This model's maximum context length is ${maxLength} tokens for prompt and answer together`;
   return new ApiError('context_length_exceeded', `${rule}; the prompt has ${prompt}${asked}.`, param);
 }
@@ -121,9 +121,9 @@ export interface PlanInput {
   readonly endpoint: 'chat' | 'completion';
   readonly budget: Budget | null;
   readonly prompts: readonly Prompt[];
-  /** Name of the field that holds the prompt, for errors. */
+  /** The field that holds the prompt, for errors. */
   readonly promptParam: string;
-  /** Null fills the context up to `defaultTokens`. */
+  /** Null allows `defaultTokens`, or as many as the context has left. */
   readonly maxTokens: number | null;
   readonly defaultTokens: number;
   readonly logprobs: number | null;
@@ -132,13 +132,13 @@ export interface PlanInput {
   readonly prediction: readonly number[] | null;
 }
 
-/** What tells how long answers get: a grammar says more than the endpoint. */
+/** The group by which answer lengths are learned. A grammar predicts more than the endpoint does. */
 function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
   const kind = grammar === null ? endpoint : grammar.grammar.kind === 'json' ? 'schema' : 'tools';
   return { kind, key: keyName };
 }
 
-/** @throws ApiError for everything that the limits, the model or the budget contract refuse */
+/** @throws ApiError for a request outside the limits, the model's abilities or the budget contract */
 export function planGeneration(
   context: ApiContext,
   request: ApiRequest<GenerationBody>,

@@ -1,7 +1,7 @@
 /**
  * Runs an answer in one of two ways: collected into one body, or as a stream of events.
  *
- * Knows: the order of events that clients rely on. Must not know: an endpoint's plan and shapes (handed in), HTTP.
+ * It keeps the order of events that clients rely on. Must not know: an endpoint's plan and forms (passed in), HTTP.
  */
 import { Answer, type AnswerListener } from './answer.js';
 import type { CallPart } from './call-reader.js';
@@ -10,7 +10,7 @@ import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from '../context
 import type { GenerationPlan } from './request.js';
 import { answeredAttributes, askedAttributes } from './trace-attributes.js';
 
-/** A choice as it was collected. */
+/** A collected choice. */
 export interface Collected {
   text: string;
   readonly tokens: ChoiceToken[];
@@ -22,16 +22,16 @@ export interface Collected {
 export interface ChunkShapes {
   delta(answer: Answer, index: number, piece: Piece, first: boolean): object;
   finish(answer: Answer, index: number, reason: FinishReason): object;
-  /** Choices empty: the carrier of usage. */
+  /** A chunk without choices, which carries usage. */
   empty(answer: Answer): object;
 }
 
 /** The only piece of an empty answer. */
 const NOTHING: Piece = { text: '', tokens: [], call: null };
 
-/** What makes an endpoint. */
+/** The parts of an endpoint. */
 export interface Endpoint<Body> {
-  /** @throws ApiError for everything that the request may not ask for */
+  /** @throws ApiError for a request that the endpoint rejects */
   plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
   /** The body of a whole answer, without usage and report. */
   whole(context: ApiContext, answer: Answer, choices: readonly Collected[]): object;
@@ -39,8 +39,8 @@ export interface Endpoint<Body> {
 }
 
 /**
- * When the client goes, the answer is cancelled, and the promise stays open.
- * @throws ApiError when the request, the engine's refusal or its failure asks for one
+ * Serves the answer in one body. If the client disconnects, the answer is cancelled, and the promise stays pending.
+ * @throws ApiError if the request is rejected or fails
  */
 export async function serveWhole<Body>(
   context: ApiContext,
@@ -91,10 +91,10 @@ export async function serveWhole<Body>(
 }
 
 /**
- * Streams an answer. The status line goes out with the first token, so that a refusal is still a plain error.
- * @param open takes the response over, with headers that are known when the status line goes out; not called before the
- * request is accepted
- * @throws ApiError like serveWhole, as long as nothing was sent
+ * Streams an answer. The status line goes out with the first token, so that a rejection is still a plain error.
+ * @param open takes the response over once the request is accepted; its argument returns the headers known when the
+ * status line goes out
+ * @throws ApiError like serveWhole, until the first byte is sent
  */
 export async function serveStream<Body>(
   context: ApiContext,
@@ -135,7 +135,7 @@ export async function serveStream<Body>(
     },
     failed(error) {
       request.trace?.describe({ 'error.type': error.code });
-      // A stream that has begun is a 200: its line would not tell that it failed.
+      // A stream that has begun has status 200, so the status in the log line would hide the failure.
       request.addLogFields(error.logged());
       out.fail(error);
     },
@@ -153,7 +153,7 @@ function cancelWhenGone(answer: Answer, gone: AbortSignal): void {
   else gone.addEventListener('abort', cancel);
 }
 
-/** Prompt and answer of every choice, at the longest. */
+/** The tokens of prompt and answer of every choice, at the longest. */
 function mostTokens({ prompts, maxTokens, n }: GenerationPlan): number {
   return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * (maxTokens[index] ?? 0), 0);
 }

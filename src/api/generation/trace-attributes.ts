@@ -1,9 +1,9 @@
-/** What a trace tells of a generation, in the names of OpenTelemetry's GenAI conventions where there are any. No text. */
+/** Trace attributes of a generation, named by OpenTelemetry's GenAI conventions where they exist. They hold no text. */
 import type { Attributes } from '../../telemetry/trace.js';
 import type { Answer } from './answer.js';
 import type { GenerationPlan } from './request.js';
 
-/** What was asked for. */
+/** Attributes of the request. */
 export function askedAttributes({ modelName, sampling, maxTokens, n, depth, budget }: GenerationPlan): Attributes {
   const { temperature, topP, topK, frequencyPenalty, presencePenalty, seed } = sampling;
   return {
@@ -25,7 +25,7 @@ export function askedAttributes({ modelName, sampling, maxTokens, n, depth, budg
   };
 }
 
-/** What came of it. */
+/** Attributes of the answer. */
 export function answeredAttributes(answer: Answer, finishReasons: string[]): Attributes {
   const { prompt_tokens, completion_tokens } = answer.usage();
   const { plan, met } = answer.report();

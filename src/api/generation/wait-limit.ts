@@ -1,7 +1,7 @@
 /**
- * How long the tokens of a prompt are waited for: until the client leaves, its budget is over, or the server ends.
+ * Limits the wait for the tokens of a prompt: until the client disconnects, its budget is over, or the server stops.
  *
- * Knows: the thread that encodes and its refusals, budgets. Must not know: prompts, HTTP.
+ * Must not know: prompts, HTTP.
  */
 import { monotonicMs } from '../../util/clock.js';
 import type { Budget } from '../../engine/protocol.js';
@@ -13,7 +13,7 @@ import type { ApiContext, ApiRequest } from '../context.js';
 export interface WaitLimit {
   /** Aborts with `ClientGone`. */
   readonly signal: AbortSignal;
-  /** When nobody wants the answer any more, on the monotonic clock; or null. */
+  /** The instant on the monotonic clock after which the answer has no use, or null. */
   readonly deadlineAt: number | null;
 }
 
@@ -26,8 +26,8 @@ export function waitLimitOf(
 }
 
 /**
- * A way to encode beside the event loop, for as long as that is waited for. What ends the wait is only watched while a text
- * is there: most prompts have none.
+ * Encodes in the worker, within the wait limit. Abort and deadline are watched only while a text is being encoded, and
+ * most prompts do not use the worker.
  * @returns a function that throws ApiError budget_infeasible, queue_full or draining, or ClientGone
  */
 export function encodeWithin(
@@ -40,7 +40,7 @@ export function encodeWithin(
       over.abort(signal.reason);
     };
     const late = (): void => {
-      const message = 'The budget was over before the prompt was tokenized.';
+      const message = 'The budget expired before the prompt was tokenized.';
       over.abort(new ApiError('budget_infeasible', message, null, { least_feasible_budget_ms: null }));
     };
     const timer = deadlineAt === null ? undefined : setTimeout(late, Math.max(0, deadlineAt - monotonicMs()));

@@ -1,7 +1,7 @@
 /**
- * Latency budget of a request, from its headers and their body twins.
+ * The latency budget of a request, from its headers and the equivalent body fields.
  *
- * Knows: the names and units of the budget contract. Must not know: plans, HTTP frameworks.
+ * Must not know: plans, HTTP frameworks.
  */
 import type { Budget, OnMiss } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
@@ -10,30 +10,30 @@ import { quoted } from '../../util/quoted.js';
 
 export type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
-/** Nothing waits longer than a day; also keeps arithmetic on instants exact. */
+/** One day: the longest wait. The bound also keeps arithmetic on instants exact. */
 const MAX_MS = 86_400_000;
 
-/** @returns the header's text, the first where it came several times: Node.js joins them. */
+/** @returns the header's text, or its first value: Node.js joins repeated headers */
 export function headerText(headers: Headers, name: string): string | undefined {
   const value = headers[name.toLowerCase()];
   return Array.isArray(value) ? value[0] : value?.split(', ')[0];
 }
 
-/** @returns NaN for what is no plain number */
+/** @returns NaN for a text that is not a plain number */
 function numberIn(text: string): number {
   return /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) : NaN;
 }
 
-/** @returns the values of a header, in order. Node.js joins repeated headers by commas, as lists are written. */
+/** @returns the values of a header, in order. Node.js joins repeated headers by commas, the separator of lists. */
 function headerValues(headers: Headers, name: string): readonly string[] {
   const texts = [headers[name.toLowerCase()] ?? []].flat();
   return texts.flatMap((text) => text.split(',')).map((text) => text.trim());
 }
 
 /**
- * The least value of a header, or null where the header is absent.
+ * The smallest value of a header, or null without the header.
  * @param rule completes "NAME must be ..."
- * @param read gives what is not above 0, or NaN, for a text that breaks the rule
+ * @param read returns NaN or a number up to 0 for a text that breaks the rule
  * @throws ApiError invalid_value that names the header and the value
  */
 function leastOf(headers: Headers, name: string, rule: string, read: (text: string) => number): number | null {
@@ -56,7 +56,7 @@ function least(values: readonly (number | null)[]): number | null {
   return stated.length === 0 ? null : Math.min(...stated);
 }
 
-/** The least of what these headers, names for one time, state. */
+/** The smallest value of these headers, which are names for one time. */
 function milliseconds(headers: Headers, ...names: readonly string[]): number | null {
   const rule = `a number of milliseconds above 0 and at most ${MAX_MS}`;
   const read = (text: string): number => {
@@ -66,7 +66,7 @@ function milliseconds(headers: Headers, ...names: readonly string[]): number | n
   return least(names.map((name) => leastOf(headers, name, rule, read)));
 }
 
-/** How long a proxy waits, which may be longer than any budget. */
+/** The time-out of a proxy, which may be longer than any budget. */
 function proxyTimeout(headers: Headers, name: string, unit: 'milliseconds' | 'seconds'): number | null {
   const rule = `a number of ${unit} above 0`;
   return leastOf(headers, name, rule, (text) => Math.min(numberIn(text) * (unit === 'seconds' ? 1000 : 1), MAX_MS));
@@ -97,10 +97,10 @@ function onMiss(headers: Headers): OnMiss | null {
 }
 
 /**
- * The budget that a request states, else the fallback, or null. The body's twin wins over a header; of several values in
- * headers the least counts. The time-outs of proxies only lower the total, and what to do on a miss can be said alone.
- * @param fallback of requests that state neither a total nor the time of a token
- * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param.
+ * The budget that a request states, else the fallback, or null. A body field wins over its header. Of several header
+ * values the smallest counts. Proxy time-outs only lower the total. A request may state the action on a miss alone.
+ * @param fallback the budget of requests that state neither a total, a TTFT nor a TPOT
+ * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param
  */
 export function requestBudget(
   headers: Headers,

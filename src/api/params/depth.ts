@@ -1,7 +1,7 @@
 /**
- * The depths that a request allows: from the model's name, headers and their body twins.
+ * The depths that a request allows, from the model's name, headers and the equivalent body fields.
  *
- * Knows: the exits of the model. Must not know: budgets, plans.
+ * Must not know: budgets, plans.
  */
 import { ApiError } from '../errors.js';
 import { headerText, type Headers } from './budget.js';
@@ -27,7 +27,7 @@ function checkedExit(exits: Exits, layer: number, written: string, param: string
   );
 }
 
-/** @returns the layer, and where the caller wrote it; null where nowhere */
+/** @returns the layer and the field or header that states it; null if neither does */
 function exitOption(exits: Exits, headers: Headers, header: string, twin: number | undefined, twinName: string) {
   if (twin !== undefined) {
     const param = `sortie.${twinName}`;
@@ -40,7 +40,7 @@ function exitOption(exits: Exits, headers: Headers, header: string, twin: number
 
 /**
  * The exit that a model name pins, or null for the routed name.
- * @throws ApiError model_not_found for any other name.
+ * @throws ApiError model_not_found for any other name
  */
 export function modelExit(model: ServedModel, name: string | undefined): number | null {
   if (name === undefined || name === model.name) return null;
@@ -49,29 +49,29 @@ export function modelExit(model: ServedModel, name: string | undefined): number 
   const names = [model.name, ...model.exits.map(({ layer }) => `${model.name}:${layer}`)];
   throw new ApiError(
     'model_not_found',
-    `The model ${quoted(name)} is not served here; this server has ${names.join(', ')}.`,
+    `This server has no model ${quoted(name)}; it has ${names.join(', ')}.`,
     'model',
   );
 }
 
-/** What the operator says about depth. */
+/** The operator's rules for depth. */
 export interface DepthPolicy extends DepthLimits {
-  /** Greatest depth of a request that names none. */
+  /** Deepest exit of a request that states no depth. */
   readonly defaultExit: number | null;
 }
 
-/** Bounds that hold whatever a request asks for; null leaves one to the model. */
+/** Bounds for every request. A null bound is the model's own. */
 type DepthLimits = Pick<RequestPolicy, 'minExit' | 'maxExit'>;
 
-/** The exits that a caller may use, shallowest first. */
+/** The exits that a client may use, shallowest first. */
 export function allowedExits({ exits }: Pick<ServedModel, 'exits'>, { minExit, maxExit }: DepthLimits): Exits {
   const layers = exits.map(({ layer }) => layer);
   return layers.filter((layer) => layer >= (minExit ?? layer) && layer <= (maxExit ?? layer));
 }
 
 /**
- * @throws ApiError model_not_found, or invalid_value for a depth that is no exit or not allowed, or for bounds that
- * contradict
+ * @throws ApiError model_not_found, or invalid_value for a depth that is not an allowed exit or for contradicting
+ * bounds
  */
 export function requestDepth(
   model: ServedModel,
@@ -96,7 +96,7 @@ export function requestDepth(
   const outside =
     shallow !== null && shallow.layer < floor ? shallow : deep !== null && deep.layer > ceiling ? deep : null;
   if (outside !== null) {
-    const rule = `This caller may use the exits ${allowed.join(', ')}; the request asks for another depth.`;
+    const rule = `This client may use the exits ${allowed.join(', ')}; the request asks for another depth.`;
     throw new ApiError('invalid_value', rule, outside.param, { exits: allowed });
   }
   const fits =

@@ -1,13 +1,9 @@
-/**
- * How deep a caller's values may be nested, and how many there are.
- *
- * Knows: objects and arrays. Must not know: what they mean.
- */
+/** Limits on the nesting and the number of a client's values. */
 
 /**
- * Objects and arrays within each other. What reads values without such a limit does so by recursion (JSON.stringify,
- * templates), and a body has room for depths that overflow the stack. Schemas, which are parts of bodies, have a lower
- * one (schema-limits.ts).
+ * Most levels of objects and arrays within each other. JSON.stringify and templates read values by recursion, and a
+ * body is large enough for depths that overflow the stack. Schemas, which are parts of bodies, have a lower limit
+ * (schema-limits.ts).
  */
 export const MAX_NESTING = 100;
 
@@ -15,7 +11,7 @@ function isNested(value: unknown): value is object {
   return typeof value === 'object' && value !== null;
 }
 
-/** Whether a value holds more than MAX_NESTING levels of objects and arrays: its own recursion ends there. */
+/** Whether a value holds more than MAX_NESTING levels of objects and arrays. The recursion stops at that depth. */
 export function isTooDeep(value: unknown, most = MAX_NESTING): boolean {
   if (!isNested(value)) return false;
   if (most === 0) return true;
@@ -23,7 +19,7 @@ export function isTooDeep(value: unknown, most = MAX_NESTING): boolean {
   return children.some((child) => isTooDeep(child, most - 1));
 }
 
-/** Whether there are more than that many values in one, itself counted. What lies beyond is not looked at. */
+/** Whether a value holds more than `most` values, itself included. The walk stops there. */
 export function hasMoreValues(value: unknown, most: number): boolean {
   const left = [value];
   let seen = 1;

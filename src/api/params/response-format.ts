@@ -1,12 +1,12 @@
-/** `response_format` as what an answer must keep to. Knows: OpenAI's three kinds, llama.cpp's schema. Must not know: grammars. */
+/** `response_format` as a grammar: OpenAI's three kinds and llama.cpp's schema. Must not know: how grammars work. */
 import type { Grammar } from '../../engine/protocol.js';
 import { schemaText } from './schema-limits.js';
 import type { ResponseFormat } from '../schemas/shared.js';
 
-/** What answers must keep to, and where the caller said so. */
+/** The grammar of an answer, and the parameter that states it. */
 export interface PlannedGrammar {
   readonly grammar: Grammar;
-  /** The parameter at fault where it can't be kept to. @param part index of a function, where it is known */
+  /** The parameter at fault if the grammar cannot be enforced. @param part index of a function, if it is known */
   placeOf(part: number | null): string;
 }
 

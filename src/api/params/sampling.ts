@@ -1,4 +1,4 @@
-/** Sampling parameters of a request body, in the engine's terms. Knows: the vocabulary's size. */
+/** Sampling parameters of a request body, in the engine's terms. */
 import type { Dry } from '../../model/manifest.js';
 import type { Sampling } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
@@ -6,12 +6,15 @@ import type { GenerationBody } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
 
 /**
- * Lower temperatures are 0 (vLLM has the same bound): the logits that they divide would outgrow floats, and what is left
- * of the probabilities, NaN, picks any token. Long before that nothing but the most likely token is drawn.
+ * Lower temperatures count as 0; vLLM has the same bound. Logits divided by less overflow floats, and the resulting NaN
+ * probabilities pick any token. Far above this bound, sampling already draws only the most likely token.
  */
-const LEAST_TEMPERATURE = 1e-5;
+const MIN_TEMPERATURE = 1e-5;
 
-/** Each choice carries them all: one may bias every token, many together no more than that. */
+/**
+ * Each choice carries all entries. One choice may bias every token; several together may have no more entries than
+ * that.
+ */
 function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number, choices: number): [number, number][] {
   const listed = Object.entries(entries);
   const most = Math.floor(vocabulary / choices);
@@ -31,10 +34,10 @@ function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number
 }
 
 /**
- * The rule against loops that a request states, in llama.cpp's names and with its defaults. A request that states
- * another penalty has decided what repetition costs: then the exit's own rule is off.
- * @returns undefined where it says nothing
- * @throws ApiError invalid_value for details of a rule that is not asked for
+ * The DRY penalty that a request states, in llama.cpp's names and with its defaults. Another repetition penalty in the
+ * request turns the exit's own DRY rule off.
+ * @returns undefined if the request states neither
+ * @throws ApiError invalid_value for DRY details without dry_multiplier
  */
 function dry(body: GenerationBody): Dry | undefined {
   const isStated = (value: number | null | undefined): boolean => (value ?? null) !== null;
@@ -48,15 +51,15 @@ function dry(body: GenerationBody): Dry | undefined {
 }
 
 /**
- * @param choices how many answers the request asks for
- * @throws ApiError invalid_value for a logit_bias outside the vocabulary or of too many entries for so many choices, or a
- * rule against loops without its size
+ * @param choices number of answers that the request asks for
+ * @throws ApiError invalid_value for a logit_bias outside the vocabulary or with too many entries, or for DRY details
+ * without dry_multiplier
  */
 export function sampling(body: GenerationBody, vocabulary: number, choices: number): Sampling {
   const rule = dry(body);
   const { temperature = 1 } = body;
   return {
-    temperature: temperature < LEAST_TEMPERATURE ? 0 : temperature,
+    temperature: temperature < MIN_TEMPERATURE ? 0 : temperature,
     topP: body.top_p ?? 1,
     topK: Math.max(0, body.top_k ?? 0),
     minP: body.min_p ?? 0,
@@ -69,10 +72,13 @@ export function sampling(body: GenerationBody, vocabulary: number, choices: numb
   };
 }
 
-/** The sampling of choice i: with a seed, each choice has one of its own, so that the whole answer repeats. */
+/**
+ * The sampling of choice `index`. With a seed, each choice gets its own seed, so that the whole response is
+ * reproducible.
+ */
 export function ofChoice(base: Sampling, index: number): Sampling {
   if (base.seed === null) return base;
-  // Above the largest safe integer two sums are the same number.
+  // Above the largest safe integer, two different sums may be one number.
   const isSafe = base.seed <= Number.MAX_SAFE_INTEGER - index;
   return { ...base, seed: isSafe ? base.seed + index : base.seed - index };
 }

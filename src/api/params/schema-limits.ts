@@ -1,27 +1,27 @@
 /**
- * How large a caller's JSON schema may be.
+ * Size limits of a client's JSON schema.
  *
- * Knows: sizes. Must not know: what a schema means; that is checked by the engine.
+ * Must not know: the meaning of a schema, which the engine checks.
  */
 import { ApiError } from '../errors.js';
 import { quoted } from '../../util/quoted.js';
 
-/** Longer schemas take too long to compile, UTF-16 units. */
-const MAX_LENGTH = 32_768;
-/** Objects and arrays within each other; deeper ones would overflow the stack of whatever reads them. */
+/** Most UTF-16 units: longer schemas take too long to compile. */
+const MAX_SCHEMA_UNITS = 32_768;
+/** Most objects and arrays within each other: deeper schemas would overflow the stack of a reader. */
 const MAX_DEPTH = 64;
-/** Counted repetitions are unrolled where a schema is compiled: 100,000 of them took seconds and all memory. */
+/** Largest counted repetition. Compilation unrolls repetitions: 100,000 of them took seconds and all memory. */
 const MAX_COUNT = 4096;
 const COUNTS = new Set(['minItems', 'maxItems', 'minProperties', 'maxProperties', 'minLength', 'maxLength']);
 
 /**
- * @param place of the schema, as the caller wrote it
+ * @param place of the schema, as the client wrote it
  * @returns the schema as text
- * @throws ApiError invalid_value for one that is too large, with `param`
+ * @throws ApiError invalid_value for a schema that is too large, with `param`
  */
 export function schemaText(schema: unknown, place: string, param: string): string {
   const refuse = (rule: string): ApiError => new ApiError('invalid_value', `${place} ${rule}.`, param);
-  // Without recursion: the depth is what is being checked.
+  // The walk has no recursion, because it checks the depth.
   const left: { readonly value: unknown; readonly depth: number }[] = [{ value: schema, depth: 1 }];
   for (let each = left.pop(); each !== undefined; each = left.pop()) {
     const { value, depth } = each;
@@ -35,6 +35,7 @@ export function schemaText(schema: unknown, place: string, param: string): strin
     }
   }
   const text = JSON.stringify(schema);
-  if (text.length > MAX_LENGTH) throw refuse(`must have at most ${MAX_LENGTH} characters, got ${text.length}`);
+  if (text.length > MAX_SCHEMA_UNITS)
+    throw refuse(`must have at most ${MAX_SCHEMA_UNITS} characters, got ${text.length}`);
   return text;
 }

@@ -1,15 +1,15 @@
 /**
- * Fields that change an answer and that this server does not build: refused rather than ignored.
+ * Fields that would change an answer and that this server does not support. It rejects them instead of ignoring them.
  *
- * Knows: their names in OpenAI's API and in those of other servers, and which values ask for nothing. Must not know:
- * what is served (an endpoint's schema is handed in).
+ * The table has OpenAI's names and those of other servers. Must not know: the supported fields (an endpoint passes its
+ * schema in).
  */
 import { isDeepStrictEqual } from 'node:util';
 import { ApiError } from '../errors.js';
 
-/** Each with the values that ask for nothing, beside those that do so in every field (`isNeutral`). */
+/** Each field with its neutral values, besides the values that are neutral in every field (`isNeutral`). */
 const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
-  // OpenAI's.
+  // OpenAI's fields.
   tools: [],
   tool_choice: ['none', 'auto'],
   functions: [],
@@ -23,7 +23,7 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
   web_search_options: [],
   reasoning_effort: ['none'],
   verbosity: ['medium'],
-  // vLLM's and SGLang's.
+  // vLLM's and SGLang's fields.
   echo: [],
   structured_outputs: [],
   guided_json: [],
@@ -52,7 +52,7 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
   return_tokens_as_token_ids: [],
   no_stop_trim: [],
   stop_regex: [],
-  // llama.cpp's.
+  // llama.cpp's fields.
   grammar: [],
   json_schema: [],
   n_predict: [-1],
@@ -73,7 +73,7 @@ const UNSUPPORTED_OF_MESSAGES: Readonly<Record<string, readonly unknown[]>> = {
   audio: [],
 };
 
-/** false asks for nothing, except where true is the default. */
+/** Whether a value asks for nothing. `false` is neutral unless `true` is the default. */
 function isNeutral(value: unknown, neutral: readonly unknown[]): boolean {
   if (value === undefined || value === null || value === '' || isDeepStrictEqual(value, [])) return true;
   return (value === false && !neutral.includes(true)) || neutral.some((one) => isDeepStrictEqual(one, value));

@@ -7,7 +7,7 @@ import { ToolCall, toolFields } from './tools.js';
 const TextPart = Type.Object({ type: Type.Literal('text'), text: Type.String() });
 
 const textContent = (description: string) =>
-  oneOf('a string or an array of {type: "text", text} parts (only text is served)', [
+  oneOf('a string or an array of {type: "text", text} parts (the model reads text only)', [
     Type.String({ description }),
     Type.Array(TextPart, { minItems: 1 }),
   ]);
@@ -20,10 +20,10 @@ export const ChatMessageBody = Type.Object({
     Type.Literal('assistant'),
     Type.Literal('tool'),
   ]),
-  content: Type.Optional(textContent('Required but for an assistant with tool_calls.')),
+  content: Type.Optional(textContent('Required, except for an assistant message with tool_calls.')),
   name: Type.Optional(Type.String()),
-  tool_calls: Type.Optional(Type.Array(ToolCall, { description: 'Of an assistant.' })),
-  tool_call_id: Type.Optional(Type.String({ description: 'Of a tool: the call that this is the result of.' })),
+  tool_calls: Type.Optional(Type.Array(ToolCall, { description: 'Calls of an assistant message.' })),
+  tool_call_id: Type.Optional(Type.String({ description: 'In a tool message: the id of the call that it answers.' })),
 });
 export type ChatMessageBody = Static<typeof ChatMessageBody>;
 
@@ -40,7 +40,7 @@ export const ChatBody = Type.Object(
       Type.Object({
         type: Type.Literal('content'),
         content: textContent(
-          'What the answer is expected to hold, such as a file before an edit: drafts come from it.',
+          'Text that the answer is expected to hold, such as a file to edit. The server takes drafts from it.',
         ),
       }),
     ),

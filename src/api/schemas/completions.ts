@@ -17,7 +17,7 @@ export const CompletionBody = Type.Object(
     max_completion_tokens: Type.Optional(Type.Integer({ minimum: 0, description: 'Wins over max_tokens.' })),
     echo: Type.Optional(Type.Boolean({ default: false })),
     logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
-    best_of: Type.Optional(Type.Integer({ minimum: 1, maximum: 1, description: 'Only 1 is served.' })),
+    best_of: Type.Optional(Type.Integer({ minimum: 1, maximum: 1, description: 'The server supports 1 only.' })),
   },
   {
     examples: [
@@ -37,12 +37,12 @@ export type CompletionBody = Static<typeof CompletionBody>;
 export const CompletionLogprobs = Type.Object({
   tokens: Type.Array(
     Type.String({
-      description: 'Its text. A token that is a part of a character is spelt by its bytes: bytes:\\xf0\\x9f.',
+      description: 'The text of the token. A part of a character is written as bytes: bytes:\\xf0\\x9f.',
     }),
   ),
   token_logprobs: Type.Array(NullableNumber),
   top_logprobs: Type.Array(Type.Union([Type.Record(Type.String(), Type.Number()), Type.Null()])),
-  text_offset: Type.Array(Type.Integer({ description: "Where it starts in the choice's text, in code points." })),
+  text_offset: Type.Array(Type.Integer({ description: "Start of the token in the choice's text, in code points." })),
 });
 export type CompletionLogprobs = Static<typeof CompletionLogprobs>;
 

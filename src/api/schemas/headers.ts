@@ -1,49 +1,47 @@
 /**
- * Headers of answers: name, type, unit. One source for openapi.json, for what browsers may read, and for the code that
- * sends them, which the compiler holds to these names (HeadersOf).
- *
- * Must not know: when which is sent.
+ * Response headers: name, type, unit. They are the one source for openapi.json, for the headers that browsers may read,
+ * and for the code that sends them. The compiler holds that code to these names (HeadersOf).
  */
 import Type, { type TSchema } from 'typebox';
 
-/** What sends such headers: every one of them, and no other. */
+/** The values of all declared headers and of no other. */
 export type HeadersOf<Declared> = Readonly<Record<keyof Declared, string>>;
 
 export const requestIdHeader = {
   'x-request-id': Type.String({
-    description: "The request's own where that is one printable word, else a new one; the log has it.",
+    description: 'The X-Request-Id of the request if it is one printable word, else a new id. The log has it.',
   }),
 };
 
-/** What was planned at admission. */
+/** Headers of the plan at admission. */
 export const planHeaders = {
   'x-exit-layer': Type.Integer({
     minimum: 1,
-    description: 'Planned depth, a layer; of the first choice where there are several. Absent: there was no plan yet.',
+    description: 'Planned exit layer of the first choice. Absent before there is a plan.',
   }),
   'x-predicted-ttft-ms': Type.Number({
     minimum: 0,
-    description: "The plan's time from the arrival of the request to the first token, ms.",
+    description: 'Predicted TTFT in ms, from the arrival of the request.',
   }),
-  'x-predicted-tpot-ms': Type.Number({ minimum: 0, description: "The plan's mean time per later token, ms." }),
+  'x-predicted-tpot-ms': Type.Number({ minimum: 0, description: 'Predicted TPOT in ms.' }),
 };
 
-/** Where waiting helps. */
+/** Headers of errors for which a retry helps. */
 export const retryHeaders = {
-  'retry-after': Type.Integer({ minimum: 1, description: 'Least wait before the same request makes sense, s.' }),
-  'retry-after-ms': Type.Integer({ minimum: 1, description: "The same in ms, which OpenAI's SDKs prefer." }),
+  'retry-after': Type.Integer({ minimum: 1, description: 'Shortest useful wait before a retry, s.' }),
+  'retry-after-ms': Type.Integer({ minimum: 1, description: "The same in ms. OpenAI's SDKs prefer it." }),
 };
 
 export const challengeHeader = {
-  'www-authenticate': Type.Literal('Bearer', { description: 'How a key is given: Authorization: Bearer KEY.' }),
+  'www-authenticate': Type.Literal('Bearer', { description: 'The form of a key: Authorization: Bearer KEY.' }),
 };
 
 export const allowHeader = { allow: Type.String({ description: 'Methods of this path, separated by commas.' }) };
 
-/** What a key may use in a minute. */
+/** The limited uses per minute of a key. */
 export type Limited = 'requests' | 'tokens';
 
-/** @returns what is told of such a limit, under OpenAI's names */
+/** @returns the headers of such a limit, under OpenAI's names */
 export function rateLimitHeaders<T>(
   what: Limited,
   { limit, remaining, reset }: Readonly<Record<'limit' | 'remaining' | 'reset', T>>,
@@ -57,10 +55,13 @@ export function rateLimitHeaders<T>(
 
 const limitHeaders = (what: Limited, meaning: string) =>
   rateLimitHeaders<TSchema>(what, {
-    limit: Type.Integer({ minimum: 1, description: `${meaning} that the API key may use a minute. Absent: no limit.` }),
-    remaining: Type.Integer({ minimum: 0, description: `${meaning} that are left at this moment.` }),
+    limit: Type.Integer({
+      minimum: 1,
+      description: `${meaning} that the API key may use per minute. Absent: no limit.`,
+    }),
+    remaining: Type.Integer({ minimum: 0, description: `${meaning} left at this moment.` }),
     reset: Type.String({
-      description: 'Until all of them are back, with the unit: 20ms, 1.5s, 6m0s.',
+      description: 'Time until the whole limit is available again, with its unit: 20ms, 1.5s, 6m0s.',
       examples: ['1.5s'],
     }),
   });

@@ -1,12 +1,13 @@
 /**
  * Schemas that several endpoints share: errors, sampling, budget, usage.
  *
- * One source for types, validation and openapi.json. `null` for an optional field is the same as leaving it out: it is
- * removed before validation, so schemas don't repeat it. `x-rule` completes "must be ..." where a union is not met.
+ * They are the one source for types, validation and openapi.json. A body may set an optional field to `null`:
+ * plugins/body.ts removes it before validation, so schemas do not repeat it. `x-rule` completes "must be ..." in the
+ * error of a union.
  */
 import Type, { type Static, type TSchema } from 'typebox';
 
-/** A union whose failure is told in one sentence. */
+/** A union with one sentence as its error. */
 export function oneOf<const T extends TSchema[]>(rule: string, types: [...T]) {
   return Type.Union(types, { 'x-rule': rule });
 }
@@ -23,18 +24,20 @@ export const ErrorAnswer = Type.Object({
 
 const positiveMs = { exclusiveMinimum: 0, maximum: 86_400_000 };
 
-/** Body twins of the budget headers, for callers that can't set headers. They win over the headers. */
+/** Body fields equal to the budget headers, for clients that cannot set headers. They win over the headers. */
 export const SortieRequest = Type.Object(
   {
     latency_budget_ms: Type.Optional(
       Type.Number({
         ...positiveMs,
-        description: 'From the arrival of the request to the last byte. X-Latency-Budget-Ms.',
+        description: 'Total latency budget in ms, from arrival to the last byte. Header: X-Latency-Budget-Ms.',
       }),
     ),
-    slo_ttft_ms: Type.Optional(Type.Number({ ...positiveMs, description: 'To the first token. X-SLO-TTFT-Ms.' })),
+    slo_ttft_ms: Type.Optional(
+      Type.Number({ ...positiveMs, description: 'TTFT budget in ms. Header: X-SLO-TTFT-Ms.' }),
+    ),
     slo_tpot_ms: Type.Optional(
-      Type.Number({ ...positiveMs, description: 'Mean time of each later token. X-SLO-TPOT-Ms.' }),
+      Type.Number({ ...positiveMs, description: 'TPOT budget in ms, a mean. Header: X-SLO-TPOT-Ms.' }),
     ),
     budget_on_miss: Type.Optional(
       oneOf('"continue", "truncate" or "reject"', [
@@ -43,17 +46,17 @@ export const SortieRequest = Type.Object(
         Type.Literal('reject'),
       ]),
     ),
-    exit_layer: Type.Optional(Type.Integer({ description: 'Pins the depth. X-Exit-Layer.' })),
-    min_exit_layer: Type.Optional(Type.Integer({ description: 'Least depth. X-Min-Exit-Layer.' })),
-    max_exit_layer: Type.Optional(Type.Integer({ description: 'Greatest depth. X-Max-Exit-Layer.' })),
+    exit_layer: Type.Optional(Type.Integer({ description: 'Pins the exit layer. Header: X-Exit-Layer.' })),
+    min_exit_layer: Type.Optional(Type.Integer({ description: 'Shallowest exit layer. Header: X-Min-Exit-Layer.' })),
+    max_exit_layer: Type.Optional(Type.Integer({ description: 'Deepest exit layer. Header: X-Max-Exit-Layer.' })),
     speculate: Type.Optional(
       Type.Boolean({
         description:
-          'Whether the answer may be drafted and verified: several tokens a step while it decodes alone. Absent: as the server is set (--speculate).',
+          'Allows drafts: several tokens per step while the answer decodes alone. Absent: as --speculate says.',
       }),
     ),
   },
-  // Sortie's own object: a name that it does not have is a mistake, not another server's extension.
+  // Sortie's own object: an unknown name is a mistake, not another server's extension.
   { description: 'Latency budget and depth.', additionalProperties: false },
 );
 export type SortieRequest = Static<typeof SortieRequest>;
@@ -85,17 +88,15 @@ const ResponseFormat = oneOf(
 );
 export type ResponseFormat = Static<typeof ResponseFormat>;
 
-/** vLLM's. */
 export const AddSpecialTokens = Type.Boolean({
   description:
-    "The tokenizer's own begin and end tokens. Absent: for prompt, but not for messages, whose template has them.",
+    "Adds the tokenizer's own begin and end tokens, as in vLLM. Default: true for prompt, false for messages, " +
+    'whose template has them.',
 });
 
 /** Fields that completions and chat completions have in common. */
 export const generationFields = {
-  model: Type.Optional(
-    Type.String({ description: 'NAME routes by budget, NAME:LAYER pins an exit. Absent: the served model, routed.' }),
-  ),
+  model: Type.Optional(Type.String({ description: 'NAME routes by budget, NAME:LAYER pins an exit. Absent: NAME.' })),
   stream: Type.Optional(Type.Boolean({ default: false })),
   stream_options: Type.Optional(
     Type.Object({
@@ -109,10 +110,15 @@ export const generationFields = {
   stop_token_ids: Type.Optional(Type.Array(Type.Integer({ minimum: 0 }), { maxItems: 64 })),
   ignore_eos: Type.Optional(Type.Boolean({ default: false })),
   temperature: Type.Optional(
-    Type.Number({ minimum: 0, maximum: 2, default: 1, description: 'Below 0.00001 it is 0: the most likely token.' }),
+    Type.Number({
+      minimum: 0,
+      maximum: 2,
+      default: 1,
+      description: 'A value below 0.00001 counts as 0, which picks the most likely token.',
+    }),
   ),
   top_p: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1, default: 1 })),
-  top_k: Type.Optional(Type.Integer({ minimum: -1, description: '0 and -1 are off.', default: 0 })),
+  top_k: Type.Optional(Type.Integer({ minimum: -1, description: '0 and -1 turn it off.', default: 0 })),
   min_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1, default: 0 })),
   seed: Type.Optional(Type.Integer({ minimum: -Number.MAX_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER })),
   presence_penalty: Type.Optional(Type.Number({ minimum: -2, maximum: 2, default: 0 })),
@@ -123,9 +129,9 @@ export const generationFields = {
       minimum: 0,
       maximum: 100,
       description:
-        'DRY, as llama.cpp has it, on the answer alone and without sequence breakers: a token that would go on with ' +
-        'a repetition of n tokens loses dry_multiplier * dry_base^(n - dry_allowed_length). 0 is off. Absent, it is ' +
-        'what the model sets for the exit (GET /props), or off where the request states another penalty.',
+        'The DRY penalty of llama.cpp, on the answer alone and without sequence breakers. A token that continues a ' +
+        'repetition of n tokens loses dry_multiplier * dry_base^(n - dry_allowed_length). 0 turns it off. Default: ' +
+        'the rule of the exit (GET /props), or off if the request states another penalty.',
     }),
   ),
   dry_base: Type.Optional(Type.Number({ minimum: 1, maximum: 10, default: 1.75 })),
@@ -151,38 +157,44 @@ export const Usage = Type.Object({
 });
 export type Usage = Static<typeof Usage>;
 
-/** What only this server has to say about an answer. */
+/** Sortie's own report on an answer. */
 export const SortieReport = Type.Object({
   plan: Type.Object({
     service_class: Type.Union(
       [Type.Literal('guaranteed'), Type.Literal('reserved'), Type.Literal('best_effort'), Type.Literal('none')],
       {
         description:
-          'guaranteed: capacity is held for the budget, and 995 of 1000 such budgets are to be kept. reserved: capacity ' +
-          'is held, without the guarantee. best_effort: no exit has capacity for the budget at admission, or the ' +
+          'guaranteed: the plan holds capacity, and the target is to keep 995 of 1000 such budgets. reserved: the ' +
+          'plan holds capacity, without the guarantee. best_effort: no exit has capacity at admission, or the ' +
           'budget was missed. none: the request states no budget.',
       },
     ),
     exit_layer: Type.Integer(),
-    expected_tokens: Type.Integer({ description: 'Median length of the answer, by which the plan goes.' }),
-    expected_tokens_p90: Type.Integer({ description: 'Length that 90% of such answers do not exceed.' }),
+    expected_tokens: Type.Integer({
+      description: 'Predicted median length of the answer, on which the plan is based.',
+    }),
+    expected_tokens_p90: Type.Integer({ description: 'Predicted length that 90% of such answers do not exceed.' }),
     probability: Type.Union([Type.Number({ minimum: 0, maximum: 1 }), Type.Null()], {
-      description: 'Probability that the total budget is met as planned. Null without a total budget.',
+      description: 'Probability that the plan meets the total budget. Null without a total budget.',
     }),
     predicted_ttft_ms: Type.Number(),
     predicted_tpot_ms: Type.Number(),
   }),
-  exit_layers: Type.Record(Type.String(), Type.Integer(), { description: 'Tokens by the exit that emitted them.' }),
+  exit_layers: Type.Record(Type.String(), Type.Integer(), {
+    description: 'Tokens by the exit layer that emitted them.',
+  }),
   predicted_ms: Type.Number(),
-  predicted_p10_ms: Type.Number({ description: '80% of the outcomes lie between this and predicted_p90_ms.' }),
+  predicted_p10_ms: Type.Number({
+    description: '80% of the actual times lie between this value and predicted_p90_ms.',
+  }),
   predicted_p90_ms: Type.Number(),
   actual_ms: Type.Number(),
   ttft_ms: NullableNumber,
   tpot_ms: NullableNumber,
   budget_ms: NullableNumber,
-  met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null when no budget was stated.' }),
+  met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null without a budget.' }),
   queue_ms: NullableNumber,
-  draft_tokens: Type.Integer({ description: 'Drafted for the answer (speculative decoding).' }),
-  accepted_draft_tokens: Type.Integer({ description: 'Of these, kept.' }),
+  draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
+  accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
 });
 export type SortieReport = Static<typeof SortieReport>;

@@ -1,4 +1,4 @@
-/** Schemas of POST /tokenize and /detokenize, in vLLM's shapes. */
+/** Schemas of POST /tokenize and /detokenize, in vLLM's form. */
 import Type, { type Static } from 'typebox';
 import { ChatMessageBody } from './chat.js';
 import { AddSpecialTokens } from './shared.js';
@@ -6,12 +6,14 @@ import { toolFields } from './tools.js';
 
 export const TokenizeBody = Type.Object({
   model: Type.Optional(Type.String()),
-  prompt: Type.Optional(Type.String({ description: 'Text to tokenize; or give messages.' })),
-  messages: Type.Optional(Type.Array(ChatMessageBody, { minItems: 1, description: 'Rendered by the chat template.' })),
+  prompt: Type.Optional(Type.String({ description: 'Text to tokenize. Give either prompt or messages.' })),
+  messages: Type.Optional(
+    Type.Array(ChatMessageBody, { minItems: 1, description: 'Messages, which the chat template renders.' }),
+  ),
   tools: toolFields.tools,
   add_special_tokens: Type.Optional(AddSpecialTokens),
   add_generation_prompt: Type.Optional(
-    Type.Boolean({ default: true, description: 'Whether messages are followed by the beginning of the answer.' }),
+    Type.Boolean({ default: true, description: 'Adds the start of the answer after the messages.' }),
   ),
 });
 export type TokenizeBody = Static<typeof TokenizeBody>;

@@ -1,4 +1,4 @@
-/** Schemas of tools and their calls, in OpenAI's shapes. */
+/** Schemas of tools and their calls, in OpenAI's form. */
 import Type, { type Static } from 'typebox';
 import { oneOf } from './shared.js';
 
@@ -14,12 +14,10 @@ export const Tool = Type.Object({
     description: Type.Optional(Type.String()),
     parameters: Type.Optional(
       Type.Record(Type.String(), Type.Unknown(), {
-        description: 'JSON schema of the arguments, an object. Absent: no arguments.',
+        description: 'JSON schema of the arguments, which are an object. Absent: no arguments.',
       }),
     ),
-    strict: Type.Optional(
-      Type.Boolean({ description: 'Arguments keep to the schema in either case, wherever a call is written.' }),
-    ),
+    strict: Type.Optional(Type.Boolean({ description: 'Has no effect: every call follows its schema.' })),
   }),
 });
 export type Tool = Static<typeof Tool>;
@@ -35,11 +33,11 @@ export const toolFields = {
   tools: Type.Optional(Type.Array(Tool, { maxItems: 128, 'x-rule': 'an array of at most 128 functions' })),
   tool_choice: Type.Optional(ToolChoice),
   parallel_tool_calls: Type.Optional(
-    Type.Boolean({ default: true, description: 'Whether an answer may have several.' }),
+    Type.Boolean({ default: true, description: 'Allows several calls in one answer.' }),
   ),
 };
 
-/** A call of an answer, as it comes back in the next request. */
+/** A call of an answer, which the next request returns. */
 export const ToolCall = Type.Object({
   id: Type.String({ minLength: 1 }),
   type: Type.Literal('function', { 'x-rule': '"function"' }),

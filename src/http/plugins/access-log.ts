@@ -1,21 +1,21 @@
-/** One log line and one count per request, when its last byte went out or its client left. */
+/** One log line and one count per request, when its last byte went out or its client disconnected. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { isSent, onClosed, statusOf } from '../response-lifecycle.js';
 import type { HttpContext } from '../context.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Fields that serving adds to the log line. */
+    /** Fields that request handling adds to the log line. */
     notes: Record<string, unknown>;
   }
 }
 
-/** Probes and scrapes come every few seconds: not worth a line. */
+/** Probes and scrapes come every few seconds, so their lines have level debug. */
 const QUIET = /^\/(health|metrics|v2\/health)/;
 
-/** @returns writes and counts one request when it is over, whatever refuses it */
+/** @returns a function that logs and counts one request at its end, whether served or rejected */
 export function accessLog(context: HttpContext): (request: FastifyRequest, reply: FastifyReply) => void {
-  // Not onResponse: Fastify calls that for what was sent whole, never for a client that left.
+  // Fastify calls onResponse only for responses sent in full, never for a client that disconnected.
   return (request, reply) => {
     request.notes = {};
     onClosed(reply, () => {
@@ -40,15 +40,15 @@ export function accessLog(context: HttpContext): (request: FastifyRequest, reply
   }
 }
 
-/** @param watch of {@link accessLog} */
+/** @param watch the result of {@link accessLog} */
 export function registerAccessLog(
   app: FastifyInstance,
   context: HttpContext,
   watch: ReturnType<typeof accessLog>,
 ): void {
   app.decorateRequest('notes');
-  // From 0: an alert on faults asks for an increase, and the first of a series that was not there shows none. What only
-  // reads has next to nothing to break on.
+  // The count of faults starts at 0: an alert asks for an increase, and a new series shows none at its first fault.
+  // Only POST routes start, since a GET handler can hardly fail.
   app.addHook('onRoute', ({ method, url }) => {
     if (method === 'POST') context.series.http.inc({ method, route: url, status: '500' }, 0);
   });

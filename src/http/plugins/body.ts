@@ -1,21 +1,21 @@
 /**
- * Bodies before validation: `null` for an optional field is the same as leaving it out (clients send `stop: null`),
- * unknown fields are told to the log (SDKs add fields), and nothing compressed or bottomless is taken.
- *
- * Knows: JSON schemas. Must not know: what a field means.
+ * Checks and cleans request bodies before validation.
+ * - `null` for an optional field equals a missing field (clients send `stop: null`).
+ * - Unknown fields go to the log (SDKs add fields).
+ * - Compressed and very deep bodies are rejected.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { isTooDeep, MAX_NESTING } from '../../api/params/nesting.js';
 import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../util/quoted.js';
 
-/** A caller can't fill the log with names. */
+/** Most unknown fields in one log line: a client must not fill the log. */
 const MAX_LOGGED = 20;
 
-/** No route has a tenth of it: what is read field by field, known or not, must not hold up other callers. */
+/** Every route has less than a tenth of this. Reading fields one by one must not delay other requests. */
 const MAX_FIELDS = 1000;
 
-/** What is read here of a route's schema. */
+/** The parts of a route's schema that this file reads. */
 interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly required?: readonly string[];
@@ -27,12 +27,12 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Whether values of this schema may have optional fields: lists of token ids need no walk. */
+/** Whether values of this schema may have optional fields. Lists of token ids need no walk. */
 function hasFields({ properties, items, anyOf }: Schema): boolean {
   return properties !== undefined || (items !== undefined && hasFields(items)) || (anyOf?.some(hasFields) ?? false);
 }
 
-/** Without the nulls of fields that may be absent, as deep as the schema goes; what it leaves open is the caller's. */
+/** Removes the nulls of optional fields, as deep as the schema goes. Parts that the schema leaves open stay. */
 function withoutNulls(value: unknown, schema: Schema): unknown {
   if (!hasFields(schema)) return value;
   const { properties, required, items, anyOf } = schema;
@@ -46,11 +46,11 @@ function withoutNulls(value: unknown, schema: Schema): unknown {
   );
 }
 
-/** @throws ApiError invalid_value for a field that would overflow the stack of whatever reads it, known or not */
+/** @throws ApiError invalid_value for a field, known or not, so deep that reading it would overflow the stack */
 function refuseDeep(body: object): void {
   const [field] = Object.entries(body).find(([, value]) => isTooDeep(value)) ?? [];
   if (field === undefined) return;
-  // The caller may have made the name up: it may be as long as the body.
+  // The client may have made up the name, which may be as long as the body.
   const param = field.slice(0, 40);
   throw new ApiError('invalid_value', `${param} must be nested at most ${MAX_NESTING} deep.`, param);
 }
@@ -62,7 +62,7 @@ function refuseMany(body: object): void {
   throw new ApiError('invalid_value', `The body must have at most ${MAX_FIELDS} fields, got ${length}.`);
 }
 
-/** Tells the log of fields that the route's schema does not have. */
+/** Logs the fields that the route's schema does not have. */
 function logUnknown(request: FastifyRequest, body: object, properties: object): void {
   const unknown = Object.keys(body).filter((key) => !(key in properties));
   if (unknown.length === 0) return;
@@ -73,7 +73,7 @@ export function registerBody(app: FastifyInstance): void {
   app.addHook('preParsing', (request, _reply, _payload, done) => {
     const encoding = request.headers['content-encoding'];
     if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
-      const message = `The body must be sent as it is, without content-encoding, got ${quoted(encoding)}.`;
+      const message = `The body must be sent uncompressed, without content-encoding, got ${quoted(encoding)}.`;
       throw new ApiError('unsupported_media_type', message, 'content-encoding');
     }
     done();

@@ -22,7 +22,7 @@ export async function registerCors(app: FastifyInstance, origins: readonly strin
   await app.register(cors, {
     origin: origins.includes('*') ? '*' : [...origins],
     exposedHeaders: EXPOSED,
-    // Its refusal of an OPTIONS that is no preflight would be plain text.
+    // With this option on, the plugin rejects a plain OPTIONS with a text body instead of JSON.
     strictPreflight: false,
   });
 }

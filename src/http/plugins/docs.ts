@@ -1,11 +1,14 @@
-/** /openapi.json and /docs, from the schemas that validate. The page's files come from the package: no network. */
+/**
+ * /openapi.json and /docs, from the schemas that also validate. The page's files come from the package, not the
+ * network.
+ */
 import swagger, { type StaticDocumentSpec } from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
 import { ErrorAnswer } from '../../api/schemas/shared.js';
 import { ERROR_SCHEMA_ID } from '../routes/describe.js';
 
-/** Collects the schemas of the routes that come after it: `app.swagger()` is the document. */
+/** Collects the schemas of the routes registered after it. `app.swagger()` is the document. */
 export async function describeRoutes(app: FastifyInstance, version: string): Promise<void> {
   app.addSchema({ $id: ERROR_SCHEMA_ID, ...ErrorAnswer });
   await app.register(swagger, {
@@ -31,15 +34,15 @@ export async function describeRoutes(app: FastifyInstance, version: string): Pro
   });
 }
 
-/** Serves the app's own document, and a page that can try it. */
+/** Serves the app's own document and a page with forms to call it. */
 export async function registerDocs(app: FastifyInstance): Promise<void> {
   app.get('/openapi.json', { schema: { hide: true } }, () => app.swagger());
   await app.register(swaggerUi, { routePrefix: '/docs', uiConfig: { docExpansion: 'list' } });
 }
 
-/** Serves the document of another app: the page only shows it, since its buttons would call this port. */
+/** Serves the document of another app. The page has no forms, since they would call this port. */
 export async function registerForeignDocs(app: FastifyInstance, other: FastifyInstance): Promise<void> {
-  // The plugin's type knows documents of 3.0; it hands them on as they are.
+  // The plugin's type covers documents of 3.0; the plugin itself does not change the document.
   const document = other.swagger() as unknown as StaticDocumentSpec['document'];
   app.get('/openapi.json', () => document);
   await app.register(swagger, { mode: 'static', specification: { document } });

@@ -1,8 +1,4 @@
-/**
- * Every failure in OpenAI's shape: validation, framework, routes, sockets.
- *
- * Knows: Fastify's error codes. Must not know: endpoints.
- */
+/** Every failure in OpenAI's form: validation, framework, routes, sockets. */
 import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -51,7 +47,7 @@ function fieldOf(path: string, name: unknown): string {
 }
 
 function validationError(errors: readonly ValidationError[]): ApiError {
-  // A failed union comes last, after the failures of its members.
+  // The error of a failed union comes after the errors of its members.
   const error = errors.findLast(({ keyword }) => keyword === 'anyOf') ?? errors[0];
   if (error === undefined) return new ApiError('invalid_value', 'The request body is not valid.');
   if (error.keyword === 'required') {
@@ -62,12 +58,12 @@ function validationError(errors: readonly ValidationError[]): ApiError {
   }
   const param = parameter(error.instancePath);
   if (error.keyword === 'additionalProperties') {
-    // The one name here that the caller made up: it may be as long as the body.
+    // The client made up this name, which may be as long as the body.
     const unknown = fieldOf(error.instancePath, String(error.params.additionalProperty).slice(0, 40));
     const known = Object.keys(error.parentSchema?.properties ?? {}).join(', ');
     return new ApiError(
       'unsupported_parameter',
-      `${unknown} is no parameter: ${param || 'the body'} takes ${known}.`,
+      `${unknown} is not a parameter: ${param || 'the body'} takes ${known}.`,
       unknown,
     );
   }
@@ -79,7 +75,7 @@ function brokenRule(param: string, rule: Rule | undefined, data: unknown, otherw
   return new ApiError('invalid_value', `${param || 'The body'} ${must}, got ${quoted(data)}.`, param || null);
 }
 
-/** An object of another kind than its field that says which may be has other fields: the kind is what is wrong. */
+/** The error on the field that states the kind of an object, if its value is wrong; a missing field only follows. */
 function otherKind({ instancePath, data, parentSchema }: ValidationError): ApiError | null {
   for (const [name, rule] of Object.entries(parentSchema?.properties ?? {})) {
     const value = (data as Readonly<Record<string, unknown>>)[name];
@@ -89,9 +85,9 @@ function otherKind({ instancePath, data, parentSchema }: ValidationError): ApiEr
   return null;
 }
 
-/** Fastify's codes that have a status of their own in the table. */
+/** Fastify's error codes with a status of their own in the table. */
 const FRAMEWORK: Readonly<Record<string, readonly [ErrorCode, string]>> = {
-  FST_ERR_CTP_BODY_TOO_LARGE: ['body_too_large', 'The request body is larger than this server takes.'],
+  FST_ERR_CTP_BODY_TOO_LARGE: ['body_too_large', 'The request body is larger than this server accepts.'],
   FST_ERR_CTP_INVALID_MEDIA_TYPE: [
     'unsupported_media_type',
     'The body must be JSON with content-type application/json.',
@@ -113,7 +109,7 @@ export function asApiError(error: unknown): ApiError {
   return toApiError(error);
 }
 
-/** The standard one in whole seconds, and the one that OpenAI's SDKs prefer. */
+/** Retry-After in whole seconds, and the header in milliseconds that OpenAI's SDKs prefer. */
 function waitHeaders(ms: number): HeadersOf<typeof retryHeaders> {
   return { 'retry-after': String(Math.ceil(ms / 1000)), 'retry-after-ms': String(Math.ceil(ms)) };
 }
@@ -126,12 +122,12 @@ export function errorHeaders(error: ApiError): Partial<HeadersOf<typeof retryHea
   };
 }
 
-/** Fastify's error handler, also for errors before routing. */
+/** Fastify's error handler. It also serves errors before routing. */
 export function sendError(error: unknown, request: FastifyRequest, reply: FastifyReply): void {
   const answer = asApiError(error);
   if (answer.status === 500) request.log.error({ err: error }, 'request failed');
   Object.assign(request.notes, answer.logged());
-  // Before routing no hook has run, so what every answer has is set here too.
+  // No hook has run before routing, so the common headers are set here as well.
   void reply
     .code(answer.status)
     .headers({ ...commonHeaders(request), ...errorHeaders(answer) })
@@ -139,12 +135,12 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
 }
 
 const SOCKET_ERRORS: Readonly<Record<string, readonly [ErrorCode, string]>> = {
-  HPE_HEADER_OVERFLOW: ['headers_too_large', 'The request headers are larger than this server takes.'],
+  HPE_HEADER_OVERFLOW: ['headers_too_large', 'The request headers are larger than this server accepts.'],
   ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The request did not arrive in time.'],
 };
 const NO_HTTP = ['bad_request', 'This is not a valid HTTP request.'] as const;
 
-/** An error of Node's HTTP parser: `rawPacket` are the bytes that it got last, and `bytesParsed` where it stopped. */
+/** An error of Node's HTTP parser. `rawPacket` holds the last bytes, `bytesParsed` the position of the error. */
 interface ParserError extends NodeJS.ErrnoException {
   readonly rawPacket?: unknown;
   readonly bytesParsed?: number;
@@ -153,7 +149,7 @@ interface ParserError extends NodeJS.ErrnoException {
 /** A request line, RFC 9112, section 3. */
 const REQUEST_LINE = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP\/1\.[01]\r?$/;
 
-/** The request line with the method that the parser does not know: method and path. Null where it is no such line. */
+/** Method and path of a request line whose method the parser does not know; null for another error. */
 function unknownMethod({ code, rawPacket, bytesParsed = 0 }: ParserError): { method: string; url: string } | null {
   if (code !== 'HPE_INVALID_METHOD' || !Buffer.isBuffer(rawPacket)) return null;
   const start = rawPacket.lastIndexOf('\n', bytesParsed) + 1;
@@ -162,7 +158,7 @@ function unknownMethod({ code, rawPacket, bytesParsed = 0 }: ParserError): { met
   return method === undefined || url === undefined ? null : { method, url };
 }
 
-/** Answers on a socket whose request could not be parsed or did not arrive in time. */
+/** Responds on a socket whose request is malformed or late. */
 export function clientError(this: FastifyInstance, error: ParserError, socket: Socket): void {
   const open = [...this.inFlightResponses.keys()].filter(({ req }) => req.socket === socket);
   if (error.code === 'ECONNRESET' || !socket.writable || open.some(isAnswering)) {
@@ -179,19 +175,19 @@ export function clientError(this: FastifyInstance, error: ParserError, socket: S
 }
 
 /**
- * Whether what is written to the connection would be read as this answer. A request that has not arrived whole is the
- * one at fault, and has its answer unless that has begun.
+ * Whether the client would read a write to the connection as part of this response. A request that has not arrived in
+ * full is the faulty one: it gets the error unless its response has begun.
  */
 function isAnswering({ req, headersSent }: ServerResponse): boolean {
   return headersSent || req.complete;
 }
 
-/** How long a refused client has to read its answer and close. */
+/** Time that a rejected client has to read the response and close. */
 const LINGER_MS = 2000;
 
 /**
- * Answers where there is no response to write to, and closes. Node.js may have let go of the socket (it does on CONNECT),
- * so nobody else looks after its errors and its end.
+ * Responds where no response object exists, and closes. Node.js may have detached the socket (it does on CONNECT), so
+ * this function handles the socket's errors and its end.
  */
 export function refuseSocket(socket: Duplex, error: ApiError, headers: Readonly<Record<string, string>> = {}): void {
   const destroy = (): void => {
@@ -202,7 +198,7 @@ export function refuseSocket(socket: Duplex, error: ApiError, headers: Readonly<
   socket.once('close', () => {
     clearTimeout(linger);
   });
-  // Closed with bytes that nobody read, a connection is reset, and the answer may be lost with it.
+  // Closing a socket with unread bytes resets the connection, and the client may lose the response.
   socket.resume();
   const body = JSON.stringify(error.body());
   const all = {
@@ -251,8 +247,8 @@ export function registerErrors(app: FastifyInstance): void {
       return;
     }
     const { code } = error as Partial<FastifyError | ApiError>;
-    // Fastify closes after a body that it did not take. Closed with bytes that nobody read, a connection is reset, and
-    // the answer may be lost with it; kept open, Node.js reads what is left.
+    // Fastify closes the connection after a body that it did not accept. Closing with unread bytes resets it, and the
+    // client may lose the response. On an open connection, Node.js reads the remaining bytes.
     const isOfBody = code === 'invalid_json' || code?.startsWith('FST_ERR_CTP_') === true;
     if (isOfBody) reply.removeHeader('connection');
     // Fastify asks QUERY for a content type before it looks for a route; no route here takes QUERY.

@@ -1,16 +1,16 @@
-/** Headers of every answer: the request id, and what keeps browsers from guessing. */
+/** Headers of every response: the request id, and protections for browsers. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { HeadersOf, requestIdHeader } from '../../api/schemas/headers.js';
 
-/** The caller's X-Request-Id where it is one printable word, else a new one. */
+/** The client's X-Request-Id if it is one printable word, else a new id. */
 export function requestId(request: Pick<IncomingMessage, 'headers'>): string {
   const given = request.headers['x-request-id'];
   return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
 }
 
-/** What every answer has. */
+/** Headers of every response. */
 export function commonHeaders({
   id,
 }: Pick<FastifyRequest, 'id'>): HeadersOf<typeof requestIdHeader> & Record<string, string> {

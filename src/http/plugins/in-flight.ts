@@ -1,8 +1,4 @@
-/**
- * The responses that have begun and not ended: what a drain waits for. Those whose client does not read are cut.
- *
- * Knows: sockets. Must not know: what is answered.
- */
+/** The responses in flight, which a drain waits for. A connection whose client does not read is cut. */
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
@@ -15,7 +11,7 @@ declare module 'fastify' {
   }
 }
 
-/** @param stallMs how long a connection may hold unsent bytes without any of them being taken */
+/** @param stallMs how long a connection may hold unsent bytes while the client reads none */
 export function registerInFlight(app: FastifyInstance, stallMs: number): void {
   const open = new Map<ServerResponse, FastifyRequest>();
   app.decorate('inFlightResponses', open);
@@ -25,7 +21,7 @@ export function registerInFlight(app: FastifyInstance, stallMs: number): void {
     done();
   });
 
-  /** When each socket last took bytes, and how many it has taken. */
+  /** For each socket, the number of bytes that it has taken and the time of the last progress. */
   const progress = new WeakMap<Socket, { readonly taken: number; readonly at: number }>();
   const sweep = setInterval(
     () => {
@@ -40,7 +36,7 @@ export function registerInFlight(app: FastifyInstance, stallMs: number): void {
         if (socket.writableLength === 0 || last?.taken !== taken) {
           progress.set(socket, { taken, at: now });
         } else if (now - last.at >= stallMs) {
-          request.log.warn({ unsent: socket.writableLength }, 'the client does not read: its connection is cut');
+          request.log.warn({ unsent: socket.writableLength }, 'the client does not read; cutting its connection');
           socket.destroy();
         }
       }

@@ -1,21 +1,17 @@
-/**
- * JSON bodies: read as Fastify reads them, but what is wrong with one is told.
- *
- * Knows: JSON text. Must not know: what a body means.
- */
+/** JSON bodies: parsed as Fastify does, with an error message that names the fault. */
 import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../../api/errors.js';
 
-/** Names that code elsewhere could take for its own: no body has them. */
+/** Keys with a meaning in JavaScript. A body with one of them is rejected. */
 const FORBIDDEN = 'has a key named __proto__, or prototype within constructor, which no body may have';
 
-/** Where a character is, counted from 1, as editors do. */
+/** The place of a character as line and column, counted from 1 as in editors. */
 function placeOf(text: string, position: number): string {
   const before = text.slice(0, position).split('\n');
   return `line ${before.length}, column ${(before.at(-1) ?? '').length + 1}`;
 }
 
-/** What Node.js says of a text, with a place that can be found; a few characters of the text may be in it. */
+/** The error message of Node.js, with the place as line and column. It may quote a few characters of the text. */
 function wrongIn(text: string): string {
   try {
     JSON.parse(text);

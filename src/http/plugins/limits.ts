@@ -1,7 +1,7 @@
 /**
  * Limits of API keys on generation: requests and tokens a minute, requests in flight.
  *
- * Knows: OpenAI's rate limit headers. Must not know: what is generated.
+ * Must not know: the content of prompts and answers.
  */
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Caller } from '../../api/context.js';
@@ -22,10 +22,10 @@ declare module 'fastify' {
 
 const unlimited = (): void => undefined;
 
-/** Somebody without a key, on a server that asks for none. */
-const anybody: Caller = { keyName: null, policy: openPolicy, reserve: () => unlimited };
+/** A client without a key, on a server that requires none. */
+const anonymous: Caller = { keyName: null, policy: openPolicy, reserve: () => unlimited };
 
-/** What a key has used. */
+/** The use of one key. */
 interface Meter {
   readonly requests: TokenBucket | null;
   readonly tokens: TokenBucket | null;
@@ -38,7 +38,7 @@ function meterOf({ limits }: ApiKey): Meter {
   return { requests: bucket(limits.requestsPerMinute), tokens: bucket(limits.tokensPerMinute), inFlight: 0 };
 }
 
-/** As OpenAI writes durations: 20ms, 1.5s, 6m0s. */
+/** A duration in OpenAI's form: 20ms, 1.5s, 6m0s. */
 export function duration(ms: number): string {
   if (ms < 1000) return `${Math.ceil(ms)}ms`;
   const seconds = Math.ceil(ms / 10) / 100;
@@ -69,7 +69,7 @@ export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpCo
   function begin(key: ApiKey, meter: Meter, reply: FastifyReply): void {
     const most = key.limits.requestsInFlight;
     if (most !== null && meter.inFlight >= most) {
-      throw exceeded('in_flight', `This API key may have ${most} requests in flight at once.`, 1000);
+      throw exceeded('in_flight', `This API key may have ${most} requests in flight at a time.`, 1000);
     }
     const { requests } = meter;
     if (requests !== null) {
@@ -77,7 +77,7 @@ export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpCo
       if (waitMs === 0) requests.take(1, monotonicMs());
       tell(reply, 'requests', requests);
       if (waitMs > 0) {
-        throw exceeded('requests', `This API key may send ${requests.perMinute} requests a minute.`, waitMs);
+        throw exceeded('requests', `This API key may send ${requests.perMinute} requests per minute.`, waitMs);
       }
     }
     meter.inFlight++;
@@ -86,7 +86,7 @@ export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpCo
 
   function reserve(bucket: TokenBucket, reply: FastifyReply, tokens: number): (used: number) => void {
     const waitMs = bucket.waitMs(tokens, monotonicMs());
-    const rule = `This API key may use ${bucket.perMinute} tokens a minute, prompt and answer together`;
+    const rule = `This API key may use ${bucket.perMinute} tokens per minute, prompt and answer together`;
     if (waitMs === Infinity) {
       throw new ApiError('invalid_value', `${rule}; this request asks for up to ${tokens}.`, 'max_tokens');
     }
@@ -101,7 +101,7 @@ export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpCo
   app.addHook('onRequest', (request, reply, done) => {
     const key = request.apiKey;
     const meter = key === null ? undefined : meters.get(key);
-    request.caller = anybody;
+    request.caller = anonymous;
     if (key !== null && meter !== undefined) {
       const { tokens } = meter;
       request.caller = {

@@ -1,4 +1,4 @@
-/** While the server drains, running answers finish and new ones are refused. */
+/** Rejects new requests while the server drains. Running requests finish. */
 import type { FastifyInstance } from 'fastify';
 import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';
@@ -8,6 +8,6 @@ export function registerRejectWhenDraining(app: FastifyInstance, context: HttpCo
     if (!context.draining) return;
     void reply.header('connection', 'close');
     if (request.routeOptions.config.inference !== true) return;
-    throw new ApiError('draining', 'The server is shutting down; another one will answer.');
+    throw new ApiError('draining', 'The server is shutting down; retry with another server.');
   });
 }

@@ -1,4 +1,4 @@
-/** A span for each request that generates, from its arrival to its last byte; it continues the caller's trace. */
+/** A span for each request that generates, from its arrival to its last byte. It continues the client's trace. */
 import type { FastifyInstance } from 'fastify';
 import { monotonicMs } from '../../util/clock.js';
 import type { RequestTrace } from '../../telemetry/trace.js';
@@ -7,11 +7,11 @@ import type { HttpContext } from '../context.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** What the route generates, in the words of OpenTelemetry's GenAI conventions; only such routes are traced. */
+    /** The operation in the words of OpenTelemetry's GenAI conventions. Only routes with one are traced. */
     operation?: 'chat' | 'text_completion';
   }
   interface FastifyRequest {
-    /** Null where tracing is off. */
+    /** Null if tracing is off. */
     trace: RequestTrace | null;
   }
 }

@@ -1,4 +1,4 @@
-/** What openapi.json says of answers and headers. Nothing here validates: header values are checked in src/api. */
+/** Responses and headers in openapi.json. These schemas describe only: src/api checks the header values. */
 import Type, { type TSchema } from 'typebox';
 import {
   allowHeader,
@@ -13,26 +13,26 @@ import {
 const text = (description: string, example: string) => Type.Optional(Type.String({ description, examples: [example] }));
 
 export const budgetHeaders = Type.Object({
-  'x-latency-budget-ms': text('From the arrival of the request to the last byte, ms.', '300'),
-  'x-slo-ttft-ms': text('To the first token, ms. Also x-llm-d-slo-ttft-ms.', '100'),
-  'x-slo-tpot-ms': text('Mean per later token, ms. Also x-llm-d-slo-tpot-ms.', '10'),
-  'x-budget-on-miss': text('continue (default), truncate or reject.', 'continue'),
-  'x-exit-layer': text('Pins the depth; must be an exit of the model.', '15'),
-  'x-min-exit-layer': text('Least depth.', '10'),
-  'x-max-exit-layer': text('Greatest depth.', '30'),
-  'x-request-id': text('Comes back in the answer and in the log.', 'my-request-1'),
+  'x-latency-budget-ms': text('Total latency budget in ms, from the arrival of the request to the last byte.', '300'),
+  'x-slo-ttft-ms': text('TTFT budget in ms. Also x-llm-d-slo-ttft-ms.', '100'),
+  'x-slo-tpot-ms': text('TPOT budget in ms, the mean over the tokens after the first. Also x-llm-d-slo-tpot-ms.', '10'),
+  'x-budget-on-miss': text('Action on a missed budget: continue (default), truncate or reject.', 'continue'),
+  'x-exit-layer': text('Pins the exit layer, which must be an exit of the model.', '15'),
+  'x-min-exit-layer': text('Shallowest exit layer of the answer.', '10'),
+  'x-max-exit-layer': text('Deepest exit layer of the answer.', '30'),
+  'x-request-id': text('Returned in the response and written to the log.', 'my-request-1'),
 });
 
 const ERROR_STATUSES = {
-  400: 'A parameter or header is wrong; `param` names it.',
-  401: 'API key missing or wrong.',
-  404: 'Unknown model.',
-  405: 'Wrong method.',
-  413: 'Body too large.',
-  415: 'Body is not JSON.',
-  429: 'Queue full, or a limit of the API key (x-ratelimit-*); see Retry-After.',
+  400: 'A parameter or header is invalid; `param` names it.',
+  401: 'The API key is missing or wrong.',
+  404: 'The model is unknown.',
+  405: 'The route does not support the method.',
+  413: 'The body is too large.',
+  415: 'The body is not JSON.',
+  429: 'The queue is full, or the request exceeds a limit of its API key (x-ratelimit-*); see Retry-After.',
   500: 'The server failed.',
-  503: 'Loading, draining, engine restarting, or the budget is infeasible; see Retry-After.',
+  503: 'The server loads or drains, the engine restarts, or the budget is infeasible; see Retry-After.',
 } as const;
 
 type Status = 200 | keyof typeof ERROR_STATUSES;
@@ -48,7 +48,10 @@ const STATUS_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
 
 const limitHeaders = { ...requestLimitHeaders, ...tokenLimitHeaders };
 
-/** Of routes that generate: a limit of requests is told once the key is known, one of tokens once they are counted. */
+/**
+ * Headers of routes that generate. The request limits are known with the key, the token limits once the tokens are
+ * counted.
+ */
 const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
   200: { ...planHeaders, ...limitHeaders },
   400: limitHeaders,
@@ -60,23 +63,23 @@ const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
   503: limitHeaders,
 };
 
-/** The name of the error schema among the document's components. */
+/** The name of the error schema in the document's components. */
 export const ERROR_SCHEMA_ID = 'Error';
 
-/** One event of a stream: `data` is JSON, and `[DONE]` in the last one. */
+/** One event of a stream: `data` is JSON, or `[DONE]` in the last event. */
 const EVENT = { type: 'object', properties: { data: { type: 'string' } } };
 
 const json = (schema: object) => ({ 'application/json': { schema } });
 
 /**
- * @param statuses errors that the endpoint can give
- * @param generates whether the answer may be a stream of server-sent events instead, and has a plan and limits
+ * @param statuses errors that the endpoint may return
+ * @param options.generates the answer may be a stream of server-sent events, and has a plan and rate limits
  */
 export function answers(
   answer: TSchema,
   description: string,
   statuses: readonly Exclude<Status, 200>[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
-  generates = false,
+  { generates = false } = {},
 ) {
   const error = json({ $ref: `${ERROR_SCHEMA_ID}#` });
   const headers = (status: Status): HeaderSchemas => ({

@@ -51,12 +51,9 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
         tags: ['OpenAI'],
         headers: budgetHeaders,
         body: CompletionBody,
-        response: answers(
-          CompletionAnswer,
-          'With stream: true, server-sent events of the same shape.',
-          undefined,
-          true,
-        ),
+        response: answers(CompletionAnswer, 'With stream: true, server-sent events of the same form.', undefined, {
+          generates: true,
+        }),
       },
     },
     handler(context, completions),
@@ -71,12 +68,9 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
         tags: ['OpenAI'],
         headers: budgetHeaders,
         body: ChatBody,
-        response: answers(
-          ChatAnswer,
-          'With stream: true, server-sent events (chat.completion.chunk).',
-          undefined,
-          true,
-        ),
+        response: answers(ChatAnswer, 'With stream: true, server-sent events (chat.completion.chunk).', undefined, {
+          generates: true,
+        }),
       },
     },
     handler(context, chat),

@@ -28,11 +28,11 @@ export function registerModels(app: FastifyInstance, context: HttpContext): void
       schema: {
         operationId: 'listModels',
         tags,
-        response: answers(list, 'The routed model and one per exit that the caller may use.', [401, 405, 503]),
+        response: answers(list, 'The routed model, and one model per exit that the client may use.', [401, 405, 503]),
       },
     },
     (request) => {
-      // Some clusters probe here: like /health/ready it says when no new work should come.
+      // Some clusters probe this route. Like /health/ready, it reports when the server takes no new requests.
       if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
       return listModels(context.api, request.caller);
     },
@@ -44,13 +44,14 @@ export function registerModels(app: FastifyInstance, context: HttpContext): void
       schema: {
         operationId: 'getModel',
         tags,
-        params: Type.Object({ model: Type.String({ description: 'A slash may be written as it is.' }) }),
+        params: Type.Object({ model: Type.String({ description: 'The model id. Its slashes need no escaping.' }) }),
         response: answers(Card, 'One model.', [401, 404, 405, 503]),
       },
     },
     (request) => getModel(context.api, request.params.model, request.caller),
   );
-  // Names have slashes, as on the Hub (org/name), and clients write them so. In the document it is the route above.
+  // Model ids have slashes, as on the Hub (org/name), and clients do not escape them. The document has the route above
+  // only.
   app.get<{ Params: { '*': string } }>('/v1/models/*', { config, schema: { hide: true } }, (request) =>
     getModel(context.api, request.params['*'], request.caller),
   );

@@ -1,4 +1,4 @@
-/** Liveness, readiness, metrics, version: for clusters and operators. None asks for a key. */
+/** Liveness, readiness, metrics and version, for clusters and operators. None requires a key. */
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
 import { requestIdHeader } from '../../api/schemas/headers.js';
@@ -14,11 +14,11 @@ export function registerHealth(app: FastifyInstance, context: HttpContext): void
   const live = () => ({ status: 'ok' });
   const ready = () => {
     if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
-    if (context.api.engine.ready === null) throw new ApiError('loading', 'The model is being loaded.');
+    if (context.api.engine.ready === null) throw new ApiError('loading', 'The model is loading.');
     return { status: 'ready' };
   };
-  const liveAnswers = answers(Status, 'The server process lives; it says nothing about the engine.', []);
-  const readyAnswers = answers(Status, 'The model is loaded and requests are welcome.', [503]);
+  const liveAnswers = answers(Status, 'The server process lives. This says nothing about the engine.', []);
+  const readyAnswers = answers(Status, 'The model is loaded, and the server accepts requests.', [503]);
   app.get('/health', { schema: { operationId: 'health', tags, response: liveAnswers } }, live);
   app.get('/v2/health/live', { schema: { operationId: 'healthLiveV2', tags, response: liveAnswers } }, live);
   app.get('/health/ready', { schema: { operationId: 'healthReady', tags, response: readyAnswers } }, ready);

@@ -1,4 +1,4 @@
-/** GET /: the playground page. Three small files, read once, no network. */
+/** GET /: the playground page. Its three small files are read once and use no network. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
@@ -10,16 +10,16 @@ const FILES = [
   { url: '/playground.js', file: 'playground.js', type: 'text/javascript; charset=utf-8' },
 ] as const;
 
-/** Only the page's own files may load or be called. */
+/** The page may load and call its own origin only. */
 const POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/** Links to what is on the second port, where there is one. */
+/** The links to /docs and /metrics, which are absent if another port serves them. */
 const OPS_LINKS = /<!-- ops -->.*<!-- \/ops -->/s;
 
-/** @param hasOps whether /docs and /metrics are on this port */
-export function registerPlayground(app: FastifyInstance, hasOps: boolean): void {
+/** @param options.hasOps whether this port serves /docs and /metrics */
+export function registerPlayground(app: FastifyInstance, { hasOps }: { readonly hasOps: boolean }): void {
   const dir = join(packageRoot, 'src', 'web');
-  // A deployment may leave the page out; the API must not depend on it.
+  // A deployment may omit the page. The API does not depend on it.
   if (!existsSync(dir)) {
     app.log.warn('no playground: src/web is not installed');
     return;

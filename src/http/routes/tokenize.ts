@@ -6,7 +6,7 @@ import { clientAbortSignal } from '../response-lifecycle.js';
 import type { HttpContext } from '../context.js';
 import { answers } from './describe.js';
 
-/** No limit of a key holds here, and only the length of an answer is asked of the engine. */
+/** The statuses of /detokenize. Key limits do not apply, and only /tokenize asks the engine for the context length. */
 const ERRORS = [400, 401, 404, 405, 413, 415, 500] as const;
 
 export function registerTokenize(app: FastifyInstance, context: HttpContext): void {

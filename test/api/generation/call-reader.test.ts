@@ -46,13 +46,13 @@ const call = fc.record(
   { noNullPrototype: true },
 );
 
-void t.test('calls come out as they were written, however the text is cut', (t) => {
+void t.test('calls are read as written, wherever the text is split', (t) => {
   fc.assert(
     fc.property(fc.array(call, { minLength: 1, maxLength: 3 }), lengths, fc.boolean(), (calls, cuts, isOptional) => {
       const { reader, parts, shown } = read(calls.map(spelt).join(CALL.between), cuts, isOptional);
       const begins = parts.filter(({ id }) => id !== undefined);
       assert.deepEqual(joined(parts), calls);
-      assert.equal(new Set(begins.map(({ id }) => id)).size, calls.length, 'each call has an id of its own');
+      assert.equal(new Set(begins.map(({ id }) => id)).size, calls.length, 'each call has its own id');
       assert.ok(begins.every((part) => part.arguments === '' && /^call_\w{20,}$/.test(part.id ?? '')));
       assert.ok(reader.isComplete && !reader.isText && shown === '');
       assert.deepEqual(reader.end(), { text: '', parts: [] });
@@ -62,7 +62,7 @@ void t.test('calls come out as they were written, however the text is cut', (t) 
   t.end();
 });
 
-void t.test('text is handed on as it is, whatever it begins with', (t) => {
+void t.test('text passes unchanged, whatever its beginning', (t) => {
   const text = fc.oneof(
     fc.string({ maxLength: 30 }),
     fc.constantFrom('<', '<tool', '<tools>', '<tool_', '<b>x</b>', CALL.open.slice(0, 5) + ' x'),
@@ -80,7 +80,7 @@ void t.test('text is handed on as it is, whatever it begins with', (t) => {
   t.end();
 });
 
-void t.test('a call that is cut anywhere shows what there is of its arguments, and nothing else', (t) => {
+void t.test('a cut call has the partial arguments and nothing else, wherever the cut is', (t) => {
   const whole = { name: 'f', arguments: '{"a": {"b": "}"}, "c": [{}]}' };
   const text = spelt(whole);
   for (const before of ['', text + CALL.between]) {
@@ -97,7 +97,7 @@ void t.test('a call that is cut anywhere shows what there is of its arguments, a
   t.end();
 });
 
-void t.test('what the grammar can not have written is a fault, not an answer', (t) => {
+void t.test('text outside the grammar of calls is a fault, not an answer', (t) => {
   t.throws(() => new CallReader(false).push('Hello'));
   t.throws(() => read(`${CALL.open}f${CALL.middle}{}${CALL.close}Hello`, [100]));
   t.end();

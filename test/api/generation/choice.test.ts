@@ -1,4 +1,4 @@
-/** One answer from the engine's events: what still comes of it when it is over for its reader. */
+/** One answer from the engine's events, also after the client has its end. */
 import t from 'tap';
 import { Choice, type ChoiceSpec, type ChoiceToken, type FinishReason } from '../../../src/api/generation/choice.js';
 import type { EndedEvent, EndReason } from '../../../src/engine/protocol.js';
@@ -45,7 +45,9 @@ const say = ({ choice }: Course, text: string): void => {
     choice.token({ id: 'a', token, exit: 30, logprobs: fakeLogprobs(token, 0) }, 0);
 };
 
-/** An end token beside it, as the engine tells it where log-probabilities are asked for. */
+/**
+ * Ends the sequence. `endToken` is the end token, which the engine reports if the request asks for log-probabilities.
+ */
 function end({ choice }: Course, reason: EndReason, endToken?: number): void {
   const event: EndedEvent = {
     ...{ id: 'a', reason, error: null, promptTokens: 1, cachedTokens: 0, preemptions: 0 },
@@ -55,10 +57,10 @@ function end({ choice }: Course, reason: EndReason, endToken?: number): void {
   choice.ended(event);
 }
 
-void t.test('what the engine still says after a stop string is neither shown nor counted', async (t) => {
+void t.test('tokens after a stop string are neither shown nor counted', async (t) => {
   const course = choiceOf({ stops: [' two'] });
   say(course, 'one two');
-  // A step that had begun when the cancel went out.
+  // A step that had begun when the engine got the cancel.
   say(course, ' three two');
   end(course, 'stop', 2);
   t.equal(course.text, 'one');
@@ -68,7 +70,7 @@ void t.test('what the engine still says after a stop string is neither shown nor
   t.equal(course.finished, 'stop');
 });
 
-void t.test('an end token has an entry where a prompt is echoed, behind the text', async (t) => {
+void t.test('with an echoed prompt, an end token has an entry after the text', async (t) => {
   const plain = choiceOf({ echoLength: 5 });
   say(plain, 'one two');
   end(plain, 'stop', 2);
@@ -77,50 +79,47 @@ void t.test('an end token has an entry where a prompt is echoed, behind the text
   say(echoed, 'one two');
   end(echoed, 'stop', 2);
   t.match(echoed.tokens, [{ offset: 5 }, { offset: 8 }, { id: 2, offset: 12, logprobs: { logprob: -0.5 } }]);
-  t.equal(echoed.choice.completionTokens, 2, 'it is none of the answer');
+  t.equal(echoed.choice.completionTokens, 2, 'the end token does not count');
   const stopped = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two'] });
   say(stopped, 'one two');
   end(stopped, 'stop', 2);
   t.equal(stopped.tokens.length, 1, 'none after a stop string');
 });
 
-void t.test(
-  'each token has its entry at the end, also one without text and one that is half a character',
-  async (t) => {
-    const [half = NaN] = tokenizer.encode('🜁', false);
-    const course = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two!'] });
-    say(course, 'one two');
-    // Special, and so without text.
-    course.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
-    t.equal(course.text, 'one', 'the rest may yet be a stop string');
-    end(course, 'length');
-    t.equal(course.text, 'one two');
-    t.match(course.tokens, [{ offset: 5 }, { offset: 8 }, { id: 0, offset: 12 }]);
-    t.equal(course.finished, 'length');
+void t.test('each token has an entry at the end, also a token without text or with half a character', async (t) => {
+  const [half = NaN] = tokenizer.encode('🜁', false);
+  const course = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two!'] });
+  say(course, 'one two');
+  // A special token has no text.
+  course.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
+  t.equal(course.text, 'one', 'the rest may be the start of a stop string');
+  end(course, 'length');
+  t.equal(course.text, 'one two');
+  t.match(course.tokens, [{ offset: 5 }, { offset: 8 }, { id: 0, offset: 12 }]);
+  t.equal(course.finished, 'length');
 
-    const cut = choiceOf({ echoLength: 5, showsEndToken: true });
-    cut.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
-    t.equal(cut.text, '');
-    end(cut, 'stop', 2);
-    t.equal(cut.text, '\ufffd');
-    t.match(cut.tokens, [
-      { id: half, offset: 5 },
-      { id: 2, offset: 6 },
-    ]);
+  const cut = choiceOf({ echoLength: 5, showsEndToken: true });
+  cut.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
+  t.equal(cut.text, '');
+  end(cut, 'stop', 2);
+  t.equal(cut.text, '\ufffd');
+  t.match(cut.tokens, [
+    { id: half, offset: 5 },
+    { id: 2, offset: 6 },
+  ]);
 
-    const special = choiceOf({});
-    special.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
-    end(special, 'length');
-    t.match([special.text, special.tokens], ['', [{ id: 0, offset: 0 }]]);
+  const special = choiceOf({});
+  special.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
+  end(special, 'length');
+  t.match([special.text, special.tokens], ['', [{ id: 0, offset: 0 }]]);
 
-    const stopped = choiceOf({ stops: ['\ufffd'] });
-    stopped.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
-    end(stopped, 'length');
-    t.same([stopped.text, stopped.finished], ['', 'stop'], 'only the end shows what it is');
-  },
-);
+  const stopped = choiceOf({ stops: ['\ufffd'] });
+  stopped.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
+  end(stopped, 'length');
+  t.same([stopped.text, stopped.finished], ['', 'stop'], 'the stop string is found only at the end');
+});
 
-void t.test('an answer whose stop string was found is whole, although the server stopped it', async (t) => {
+void t.test('an answer with a stop string is complete, although the server cancelled it', async (t) => {
   const course = choiceOf({ stops: [' two'] });
   say(course, 'one two');
   end(course, 'cancelled');

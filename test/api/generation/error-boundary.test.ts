@@ -4,7 +4,7 @@ import type { SequenceSink } from '../../../src/engine/client/engine.js';
 
 const EVENTS = ['planned', 'refused', 'prompt', 'token', 'ended', 'lost'] as const;
 
-/** A sink each of whose methods does this with its own name and what it is given. */
+/** A sink that calls `act` with the name and the arguments of each method. */
 function sinkOf(
   act: (name: string, event: unknown[]) => void,
 ): Record<keyof SequenceSink, (...event: unknown[]) => void> {
@@ -20,7 +20,7 @@ function sinkOf(
   return Object.fromEntries(methods) as ReturnType<typeof sinkOf>;
 }
 
-void t.test('what any event of an answer throws is told, and goes no further', (t) => {
+void t.test('an error thrown by any event is reported and not rethrown', (t) => {
   const told: unknown[] = [];
   const broken = sinkOf((name) => {
     throw new Error(name);
@@ -35,7 +35,7 @@ void t.test('what any event of an answer throws is told, and goes no further', (
   t.end();
 });
 
-void t.test('events arrive whole', (t) => {
+void t.test('the boundary passes events unchanged', (t) => {
   const seen: unknown[] = [];
   const whole = sinkOf((name, event) => seen.push(name, event));
   const sink = withErrorBoundary(whole, (error) => seen.push(error)) as unknown as typeof whole;

@@ -1,4 +1,4 @@
-/** Clients that left before any work was begun for them. */
+/** Clients that disconnect before any work for their request. */
 import t from 'tap';
 import { completions } from '../../../src/api/completions/completions.js';
 import { encodeWithin } from '../../../src/api/generation/wait-limit.js';
@@ -10,22 +10,22 @@ import { build } from '../../fakes/server.js';
 
 const signal = AbortSignal.abort(new ClientGone());
 
-void t.test('nothing is generated for a client that left while its request was read', async (t) => {
+void t.test('nothing is generated for a client that disconnected while its request was read', async (t) => {
   const { engine, context } = await build(t);
   const settled: number[] = [];
   const request = {
     ...{ arrivedAt: 0, headers: {}, body: { prompt: 'Hello' }, signal, trace: null, addLogFields: () => undefined },
     caller: { keyName: null, policy: openPolicy, reserve: () => (tokens: number) => void settled.push(tokens) },
   };
-  // It stays open: nobody waits for it.
+  // The promise stays pending, so the test does not wait for it.
   void serveWhole(context.api, request, completions);
   const none = { open: () => undefined, send: () => undefined, fail: () => undefined, end: () => undefined };
   await serveStream(context.api, request, completions, () => none);
   t.same(engine.requests, []);
-  t.same(settled, [0, 0], 'and nothing is taken from its allowance');
+  t.same(settled, [0, 0], 'nothing is taken from its allowance');
 });
 
-void t.test('nothing is tokenized for a client that left before', async (t) => {
+void t.test('nothing is tokenized for a client that has disconnected', async (t) => {
   const encode: EncodingThread['encode'] = (_text, _addSpecial, signal) => {
     signal?.throwIfAborted();
     return Promise.resolve(Uint32Array.of(1));

@@ -2,13 +2,13 @@ import t from 'tap';
 import { completionLogprobs } from '../../../src/api/generation/logprobs.js';
 import type { TextTokenizer } from '../../../src/text/tokenizer.js';
 
-/** Each token's own bytes. */
+/** A tokenizer with these bytes for each id. */
 function tokenizerOf(...spellings: (string | number[])[]): TextTokenizer {
   const spelling = (id: number) => Buffer.from(spellings[id] as string);
   return { spelling, spelt: (id: number) => spelling(id).toString() } as unknown as TextTokenizer;
 }
 
-void t.test('of two tokens that are spelt alike the chosen one is told', (t) => {
+void t.test('of two tokens with equal text, the chosen one wins', (t) => {
   const top = [[0, -0.25] as const, [2, -3] as const];
   const tokens = [{ id: 1, offset: 0, logprobs: { logprob: -1.5, top } }];
   t.match(completionLogprobs(tokenizerOf('a', 'a', 'b'), tokens), {
@@ -19,7 +19,7 @@ void t.test('of two tokens that are spelt alike the chosen one is told', (t) => 
   t.end();
 });
 
-void t.test('bytes that are no text have two digits each', (t) => {
+void t.test('bytes that are not text have two digits each', (t) => {
   const tokens = [{ id: 0, offset: 0, logprobs: null }];
   t.same(completionLogprobs(tokenizerOf([0x0a, 0xf0]), tokens).tokens, ['bytes:\\x0a\\xf0']);
   t.end();

@@ -2,7 +2,7 @@ import t from 'tap';
 import { waitLimitOf } from '../../../src/api/generation/wait-limit.js';
 import type { Budget } from '../../../src/engine/protocol.js';
 
-void t.test('a prompt is waited for until the whole budget is over, where the answer ends then', (t) => {
+void t.test('the wait for a prompt ends with the total budget, if the answer ends then as well', (t) => {
   const signal = new AbortController().signal;
   const deadlineOf = (budget: Budget | null) => waitLimitOf({ signal, arrivedAt: 1000 }, budget).deadlineAt;
   const total = { totalMs: 250, ttftMs: 20, tpotMs: null };
@@ -10,7 +10,7 @@ void t.test('a prompt is waited for until the whole budget is over, where the an
   t.equal(deadlineOf(null), null);
   for (const onMiss of ['reject', 'truncate'] as const) {
     t.equal(deadlineOf({ ...total, onMiss }), 1250, onMiss);
-    t.equal(deadlineOf({ ...first, onMiss }), null, `${onMiss}: a late first token is waited for`);
+    t.equal(deadlineOf({ ...first, onMiss }), null, `${onMiss}: a late first token does not end the wait`);
   }
   t.equal(deadlineOf({ ...total, onMiss: 'continue' }), null);
   t.end();

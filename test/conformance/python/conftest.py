@@ -1,4 +1,4 @@
-"""Servers to try clients against: the built one (dist/, or SORTIE_MAIN), as processes of their own, on free ports."""
+"""Runs the built server (dist/, or SORTIE_MAIN) as a process on a free port, for tests of clients."""
 
 import json
 import os
@@ -21,7 +21,7 @@ MODEL_DIR = Path(os.environ.get("SORTIE_TEST_MODEL", ROOT / "models" / "smollm2-
 API_KEY = "sesame"
 READY_S = 120
 
-# Read when Hugging Face's libraries are imported: nothing is looked up, nothing is left behind.
+# Hugging Face's libraries read these at import: they use no network and no shared folder.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="sortie-hf-")
 
@@ -57,14 +57,14 @@ class Server:
 
 @contextmanager
 def serving(*options: str) -> Iterator[Server]:
-    """A ready server; it has to end with code 0 on SIGTERM."""
+    """A ready server. It must exit with code 0 on SIGTERM."""
     command = ["node", str(MAIN), "serve", "--port", "0", "--host", "127.0.0.1", "--model", str(MODEL_DIR)]
     process = subprocess.Popen([*command, "--api-key", API_KEY, *options], stdout=subprocess.PIPE, text=True)
     try:
         entry: dict = {}
         while "port" not in entry:
             line = process.stdout.readline()
-            assert line, f"the server ended with code {process.wait()}"
+            assert line, f"the server exited with code {process.wait()}"
             entry = json.loads(line)
         threading.Thread(target=process.stdout.read, daemon=True).start()
         url = f"http://127.0.0.1:{entry['port']}"

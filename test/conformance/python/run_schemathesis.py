@@ -1,8 +1,8 @@
 """Runs schemathesis over openapi.json against the real server: `python run_schemathesis.py REPORT.xml`.
 
-Every check that schemathesis has but one: it may not call a 400 for a request that is valid by the schema a failure.
-Rules between fields ("top_logprobs only with logprobs: true") and limits of the model (ids below the vocabulary, prompt
-and answer within the context) are no part of a JSON schema. Ends with schemathesis's exit code.
+It runs every check except positive_data_acceptance, which fails on a 400 for a request that the schema allows. A JSON
+schema cannot state rules between fields ("top_logprobs only with logprobs: true") or limits of the model (ids below the
+vocabulary, prompt and answer within the context). The exit code is schemathesis's.
 """
 
 import os
@@ -23,7 +23,7 @@ def main(report: str) -> int:
         command += [str(SCHEMA), "--url", server.url]
         command += ["--header", f"Authorization: Bearer {API_KEY}", "--checks", "all"]
         command += ["--exclude-checks", "positive_data_acceptance"]
-        # The first answer that keeps to a grammar loads its library: seconds on a busy machine, and 10 s are the default.
+        # The first answer with a grammar loads the grammar library, which takes seconds. The default limit is 10 s.
         command += ["--max-response-time", "60"]
         command += ["--report", "junit", "--report-junit-path", str(Path(report).resolve())]
         environment = {**os.environ, "SORTIE_MODEL_NAME": server.model, "PYTHONPATH": str(HERE)}

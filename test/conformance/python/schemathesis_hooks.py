@@ -1,13 +1,13 @@
-"""What schemathesis can't know from the schema."""
+"""Adapts requests where the schema cannot tell schemathesis enough."""
 
 import os
 
 import schemathesis
 
 MODEL = os.environ["SORTIE_MODEL_NAME"]
-# Lengths of answers are not what is tried here: a valid length becomes a short one.
+# These tests do not cover the length of answers: a valid length becomes a short one.
 SHORT = 3
-# null for an optional field is the same as leaving it out, as OpenAI's own server has it; the schema does not repeat it.
+# null for an optional field equals a missing field, as in OpenAI's own server. The schema does not state this.
 
 
 def has_null(value) -> bool:
@@ -29,7 +29,7 @@ def map_case(context, case):
             length = case.body.get(field)
             if isinstance(length, int) and not isinstance(length, bool) and length > SHORT:
                 case.body[field] = SHORT
-        # Nor is the speed of this machine: a budget that it may refuse (503) becomes one that it may miss.
+        # The speed of the machine is not tested either: a budget that may be rejected (503) becomes one that may be missed.
         sortie = case.body.get("sortie")
         if isinstance(sortie, dict) and sortie.get("budget_on_miss") == "reject":
             sortie["budget_on_miss"] = "continue"

@@ -1,7 +1,7 @@
-"""lm-eval's local-completions: what it reads from echo and logprobs has to be what the server says of each token.
+"""lm-eval's local-completions: its scores from echo and logprobs must equal the server's token log-probabilities.
 
-Its own answers are compared with sums over the server's token log-probabilities, asked for one text at a time, as token
-ids; so batching, order and context lengths of the harness are in the comparison.
+The reference sums come from requests of one text each, as token ids. So the comparison covers the batching, the order and
+the context lengths of the harness.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from conftest import API_KEY, MODEL_DIR, Server
 
 TASKS = Path(__file__).parent / "tasks"
-# Sums of a few float32 terms, printed and parsed once.
+# The values are sums of a few float32 terms, printed and parsed once.
 TOLERANCE = 1e-4
 
 
@@ -59,7 +59,7 @@ def tokens_of(server: Server, text: str) -> list[int]:
 
 
 def score(server: Server, ids: list[int], start: int) -> tuple[float, bool]:
-    """Log-likelihood of ids[start:] after ids[:start], and whether each of them is the likeliest there."""
+    """Log-likelihood of ids[start:] after ids[:start], and whether each of them is the most likely token."""
     body = {"model": server.model, "prompt": ids, "max_tokens": 0, "echo": True, "logprobs": 1}
     logprobs = server.post("/v1/completions", body)["choices"][0]["logprobs"]
     own = logprobs["token_logprobs"][start:]

@@ -10,7 +10,7 @@ from conftest import API_KEY, Server
 
 MESSAGES = [{"role": "user", "content": "Name a color."}]
 PROMPT = "The capital of France is"
-# Long enough that no test sees its end: what is broken off has to stop by itself.
+# A length that no test reads to the end: an aborted answer has to stop by itself.
 ENDLESS = 1500
 
 
@@ -50,7 +50,7 @@ def test_completion_streamed_is_the_same_text(server, client):
 
 
 def test_the_stream_helper(server, client):
-    # The helper refuses answers that max_tokens cut.
+    # The helper rejects answers that max_tokens cut.
     sentence = chat(server, max_tokens=200, stop=["."])
     with client.chat.completions.stream(**sentence) as stream:
         final = stream.until_done().get_final_completion()
