@@ -1,5 +1,7 @@
 /** Sampling of requests that state none of its fields, or only some: the model's defaults, or those of OpenAI's API. */
 import t from 'tap';
+import { loadServedModel } from '../../src/api/served-model.js';
+import { resolveOptions } from '../../src/config.js';
 import type { Sampling } from '../../src/engine/protocol.js';
 import { build } from '../fakes/server.js';
 
@@ -79,4 +81,11 @@ void t.test('/props has the defaults, and an answer states its sampling if the r
   t.strictSame((await report({ ...stated, sortie: { show_sampling: true } })).sampling, own);
   // The report can be sent as a request.
   t.strictSame((await report({ ...own, sortie: { show_sampling: true } })).sampling, own);
+});
+
+void t.test('the embedded model has calm defaults, and a rule against loops at every exit', (t) => {
+  const embedded = loadServedModel(resolveOptions({}, {}).model, null);
+  t.strictSame(embedded.generation, { temperature: 0.2, topP: 0.9 });
+  t.ok(embedded.exits.every(({ dry }) => (dry?.multiplier ?? 0) > 0));
+  t.end();
 });
