@@ -12,7 +12,7 @@ import { Choice, type FinishReason, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import type { GenerationPlan } from './request.js';
 import { withErrorBoundary } from './error-boundary.js';
-import { ofChoice } from '../params/sampling.js';
+import { ofChoice, samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport, Usage } from '../schemas/shared.js';
 
@@ -205,6 +205,7 @@ export class Answer {
       queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
       draft_tokens: drafted,
       accepted_draft_tokens: accepted,
+      ...(this.plan.showsSampling && { sampling: samplingFields(this.plan.sampling) }),
     };
   }
 
