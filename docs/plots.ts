@@ -6,7 +6,7 @@ import { type Plot, svgOf } from '../src/simulate/plot.js';
 
 type Row = Readonly<Record<string, string>>;
 
-const SIDES = ['Routed', 'Simple router', 'Pinned 10', 'Pinned 30'];
+const SIDES = ['Routed', 'Simple', 'Pinned 10', 'Pinned 30'];
 
 /** Rows of the table whose first column has that name, each by column. @throws Error without such a table */
 function tableOf(markdown: string, first: string): Row[] {
@@ -35,8 +35,8 @@ function numberOf(row: Row, column: string): number {
 
 /** Attainment against load for a workload, such as "short, Poisson 0.8". */
 function attainment(markdown: string, workload: string, title: string): Plot {
-  const rows = tableOf(markdown, 'Workload, arrivals, load')
-    .map((row) => ({ row, words: (row['Workload, arrivals, load'] ?? '').split(' ') }))
+  const rows = tableOf(markdown, 'Workload, load')
+    .map((row) => ({ row, words: (row['Workload, load'] ?? '').split(' ') }))
     .filter(({ words }) => words.slice(0, -1).join(' ') === workload);
   return {
     title,
