@@ -24,7 +24,8 @@ FROM nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04 AS cuda
 LABEL org.opencontainers.image.title="Sortie (CUDA)" \
     org.opencontainers.image.description="LLM serving where depth is a dial: one sorted model, every depth, a latency budget per request" \
     org.opencontainers.image.licenses="Apache-2.0"
-ENV NODE_ENV=production SORTIE_DEVICE=cuda
+# A container's own 127.0.0.1 is not reachable from outside.
+ENV NODE_ENV=production SORTIE_HOST=0.0.0.0 SORTIE_DEVICE=cuda
 WORKDIR /app
 COPY --from=build-cuda /usr/local/bin/node /usr/local/bin/node
 COPY --from=build-cuda /app/package.json ./
@@ -36,7 +37,7 @@ USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.SORTIE_PORT || 8080}/health`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+    CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.SORTIE_PORT || 8080}/health/ready`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 ENTRYPOINT ["node", "dist/src/main.js"]
 CMD ["serve"]
 
@@ -44,7 +45,8 @@ FROM node:24-bookworm-slim AS cpu
 LABEL org.opencontainers.image.title="Sortie" \
     org.opencontainers.image.description="LLM serving where depth is a dial: one sorted model, every depth, a latency budget per request" \
     org.opencontainers.image.licenses="Apache-2.0"
-ENV NODE_ENV=production
+# A container's own 127.0.0.1 is not reachable from outside.
+ENV NODE_ENV=production SORTIE_HOST=0.0.0.0
 WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules ./node_modules
@@ -57,6 +59,6 @@ USER 10001:10001
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.SORTIE_PORT || 8080}/health`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+    CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.SORTIE_PORT || 8080}/health/ready`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 ENTRYPOINT ["node", "dist/src/main.js"]
 CMD ["serve"]

@@ -4,7 +4,7 @@
  * - Reads FROM, COPY, RUN, ENV, WORKDIR, USER, HEALTHCHECK, ENTRYPOINT and CMD from the Dockerfile.
  * - Runs them in a clean root file system of Debian packages, with Node.js from the npm registry for the node image.
  * - Starts the last stage as its numeric user on a read-only root.
- * - Requests /health (by the HEALTHCHECK), /health/ready, the playground and an answer, and stops it by STOPSIGNAL.
+ * - Requests /health/ready (also by the HEALTHCHECK), the playground and an answer, and stops it by STOPSIGNAL.
  *
  * The script tests the steps. It does not test that an image builds: no layers, no base images, no BuildKit.
  */

@@ -7,7 +7,15 @@ import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { helpText, OptionError, packageRoot, resolveOptions, SERVE_OPTIONS, type OptionSpec } from './config.js';
+import {
+  helpText,
+  OPTION_GROUPS,
+  OptionError,
+  packageRoot,
+  resolveOptions,
+  SERVE_OPTIONS,
+  type OptionSpec,
+} from './config.js';
 import { ConvertError, Interrupted } from './convert/errors.js';
 import type { KernelName } from './model/manifest.js';
 import { simulateDefaults, type SimulateOptions } from './simulate/options.js';
@@ -64,7 +72,6 @@ function share(value: string): number {
   throw new InvalidArgumentError('must be a share, above 0 and at most 1');
 }
 
-/** A switch without a value means "on". */
 function optionOf(spec: OptionSpec<unknown>): Option {
   const isSwitch = spec.value === 'on|off';
   const flag = isSwitch ? `--${spec.flag} [${spec.value}]` : `--${spec.flag} <${spec.value}>`;
@@ -72,7 +79,7 @@ function optionOf(spec: OptionSpec<unknown>): Option {
   // Commander reads a flag that starts with --no- as the negation of another option. These flags are options
   // themselves.
   option.negate = false;
-  return isSwitch ? option.preset('on') : option;
+  return option;
 }
 
 /**
@@ -110,11 +117,15 @@ function program(finish: (code: number) => void): Command {
     .showHelpAfterError('(add --help for the options)');
 
   const serve = root.command('serve').description('serve a model folder with the API of OpenAI');
-  const specs = Object.entries(SERVE_OPTIONS) as [string, OptionSpec<unknown>][];
   // Commander passes these values on as text. config.ts holds the rules for flags and variables alike.
-  for (const [, spec] of specs) serve.addOption(optionOf(spec));
-  serve.action(async (flags: Record<string, string>) => {
-    const options = resolveOptions(flags, process.env);
+  for (const [title, specs] of Object.entries(OPTION_GROUPS)) {
+    const group = Object.values(specs) as OptionSpec<unknown>[];
+    for (const spec of group) serve.addOption(optionOf(spec).helpGroup(`${title}:`));
+  }
+  serve.action(async (flags: Record<string, string | true>) => {
+    // A switch without a value means "on".
+    const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
+    const options = resolveOptions(texts, process.env);
     const { serveForever } = await import('./serve.js');
     finish(await serveForever(options, VERSION));
   });

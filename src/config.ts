@@ -6,6 +6,7 @@ import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defaultPolicy } from './router/index.js';
+import { mostSimilar } from './util/similar.js';
 
 /** The package root: two levels above the compiled src/*.js. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
@@ -224,7 +225,14 @@ export const OPTION_GROUPS = {
       'none',
     ),
     mainMetrics: spec('main-metrics', 'on|off', onOff, false, 'keeps /metrics on the first port beside --ops-port'),
-    host: spec('host', 'ADDRESS', text, '0.0.0.0', 'address to listen on; 127.0.0.1 accepts this machine only'),
+    host: spec(
+      'host',
+      'ADDRESS',
+      optionalText,
+      null,
+      'address to listen on; 127.0.0.1: this machine only, 0.0.0.0: every address',
+      '127.0.0.1, or 0.0.0.0 with API keys',
+    ),
   },
   'Model and hardware': {
     model: spec(
@@ -437,6 +445,13 @@ export const OPTION_GROUPS = {
       'info',
       'least severe level that is logged',
     ),
+    logFormat: spec(
+      'log-format',
+      'FORMAT',
+      oneOf('auto', 'pretty', 'json'),
+      'auto',
+      'form of the log; auto: pretty on a terminal, JSON elsewhere',
+    ),
     logPrompts: spec('log-prompts', 'on|off', onOff, false, 'writes request bodies to the log'),
   },
 } as const satisfies Record<string, Record<string, AnySpec>>;
@@ -462,6 +477,28 @@ export type ServeOptions = {
 
 export function environmentName(flag: string): string {
   return `SORTIE_${flag.toUpperCase().replaceAll('-', '_')}`;
+}
+
+/** Variables that Kubernetes sets for a Service named `sortie`. */
+const SERVICE_LINK = /^SORTIE_(SERVICE_|PORT_\d)/;
+
+/** Variables of the tests and benches. */
+const TEST_VARIABLE = /^SORTIE_(TEST_|MAIN$)/;
+
+/** A variable that begins like ours and sets no option. */
+export interface UnknownVariable {
+  readonly variable: string;
+  /** The variable of an option that differs by a few letters, or null. */
+  readonly suggestion: string | null;
+}
+
+/** Finds misspelt variables, which would otherwise have no effect without a word. */
+export function unknownVariables(env: Readonly<Record<string, string | undefined>>): UnknownVariable[] {
+  const known = Object.values(SERVE_OPTIONS).map(({ flag }) => environmentName(flag));
+  return Object.keys(env)
+    .filter((name) => name.startsWith('SORTIE_') && !known.includes(name))
+    .filter((name) => !SERVICE_LINK.test(name) && !TEST_VARIABLE.test(name))
+    .map((variable) => ({ variable, suggestion: mostSimilar(variable, known) }));
 }
 
 /** @throws OptionError that names the option as the operator wrote it, its rule, and the value unless it is secret. */

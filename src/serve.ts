@@ -1,26 +1,30 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
-import type { FastifyInstance } from 'fastify';
 import type { RequestPolicy } from './api/params/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
-import { OptionError, type ServeOptions } from './config.js';
+import { chooseHost, listen, urlOf } from './address.js';
+import { OptionError, type ServeOptions, unknownVariables } from './config.js';
 import { EngineClient } from './engine/client/client.js';
 import type { Engine } from './engine/client/engine.js';
 import type { EngineOptions } from './engine/client/options.js';
 import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
-import { checkKeyExits, loadApiKeys } from './http/keys.js';
+import { type ApiKey, checkKeyExits, loadApiKeys } from './http/keys.js';
+import { reloadKeysOnSignal } from './http/reload-keys.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
+import { LoadProgress } from './load-progress.js';
+import { chooseKernels } from './model/kernels.js';
+import type { Manifest } from './model/manifest.js';
 import { loadManifest, verifyFiles } from './model/manifest-io.js';
 import { collectGarbage } from './util/memory.js';
-import { createLogger, type Logger } from './telemetry/log.js';
+import { createLog, type Logger } from './telemetry/log.js';
 import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
 import { startTracing } from './telemetry/tracing.js';
+import { welcome } from './welcome.js';
 
 /** The server's options that the engine process gets. */
 export function engineOptions(options: ServeOptions): EngineOptions {
@@ -70,24 +74,6 @@ export function requestPolicy(
   return { defaultBudget: budget, minExit, maxExit };
 }
 
-/** Binds a port. @throws Error with a message for the operator: port in use, unknown address, or missing permission */
-async function listen(app: FastifyInstance, host: string, port: number, option: string): Promise<number> {
-  try {
-    await app.listen({ host, port });
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const why = {
-      EADDRINUSE: 'it is in use',
-      EACCES: 'this user has no permission',
-      EADDRNOTAVAIL: 'this machine has no such address',
-    }[code ?? ''];
-    throw new Error(
-      `cannot listen on ${host} port ${port}: ${why ?? code ?? 'unknown error'} (see --host and --${option})`,
-    );
-  }
-  return (app.server.address() as AddressInfo).port;
-}
-
 /**
  * Repeated signals within this time count as one. On Ctrl+C the terminal signals all processes of `npm start`, and npm
  * forwards its own signal as well.
@@ -112,7 +98,8 @@ export function logEngine(engine: Engine, log: Logger): void {
   // A restarted engine loads the same folder, so the same fault is logged once.
   let loggedFault: string | null = null;
   engine.on('ready', ({ calibration, lengthPriorFault = null, ...ready }) => {
-    const { device, kernels, exits, maxLength, slots, loadMs, calibrateMs } = ready;
+    const { device, kernels, exits, maxLength, slots } = ready;
+    const [loadMs, calibrateMs] = [Math.round(ready.loadMs), Math.round(ready.calibrateMs)];
     const costs = calibration?.source;
     log.info({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs, costs }, 'engine ready');
     if (calibration?.note != null)
@@ -127,9 +114,33 @@ export function logEngine(engine: Engine, log: Logger): void {
   });
 }
 
+/** A chat of one question fits into this many positions. */
+const LEAST_USEFUL_POSITIONS = 256;
+
+/** Warns of a KV budget that holds next to no text. */
+export function warnOfShortContext(engine: Engine, log: Logger, kvMemoryBytes: number): void {
+  engine.on('ready', ({ maxLength, architecture }) => {
+    const least = Math.min(LEAST_USEFUL_POSITIONS, architecture.context);
+    if (maxLength >= least) return;
+    const neededMb = Math.ceil((kvMemoryBytes / maxLength) * least * 1e-6);
+    log.warn(
+      { maxLength, neededMb },
+      `--kv-memory holds only ${maxLength} tokens of prompt and answer; ${least} need ${neededMb} MB`,
+    );
+  });
+}
+
+/** Warns of misspelt variables. */
+export function warnOfVariables(env: Readonly<Record<string, string | undefined>>, log: Logger): void {
+  for (const { variable, suggestion } of unknownVariables(env)) {
+    const hint = suggestion === null ? 'see serve --help' : `did you mean ${suggestion}?`;
+    log.warn({ variable }, `${variable} is not a variable of an option; ${hint}`);
+  }
+}
+
 /** Verifies the model folder while the engine loads it, so that the error names the damaged file. */
-async function start(engine: EngineClient, dir: string, signal: AbortSignal): Promise<void> {
-  const checked = verifyFiles(dir, loadManifest(dir), signal);
+async function start(engine: EngineClient, dir: string, manifest: Manifest, signal: AbortSignal): Promise<void> {
+  const checked = verifyFiles(dir, manifest, signal);
   // Requests wait for both. With a damaged file the process exits, and would cut requests that already run.
   const started = engine.start(checked);
   started.catch(() => undefined);
@@ -146,48 +157,74 @@ async function start(engine: EngineClient, dir: string, signal: AbortSignal): Pr
 export async function serveForever(options: ServeOptions, version: string): Promise<number> {
   const stopping = firstSignal();
   const apiKeys = loadApiKeys(options);
-  const log = createLogger(options.logLevel);
-  const model = loadServedModel(options.model, options.modelName);
-  checkExit(model, '--default-exit', options.defaultExit);
-  const policy = requestPolicy(model, options);
-  checkKeyExits(
-    apiKeys,
-    policy,
-    model.exits.map(({ layer }) => layer),
-  );
+  const { logger: log, isPretty, print } = await createLog(options.logLevel, options.logFormat, process.stdout.isTTY);
+  warnOfVariables(process.env, log);
+  const manifest = loadManifest(options.model);
+  chooseKernels(manifest, options);
   const engine = new EngineClient(engineOptions(options));
-  const encoding = new EncodingThread(model.tokenizerFile);
-  const series = createSeries(model.name);
+  const name = options.modelName ?? manifest.name;
+  const bar = isPretty && process.stderr.isTTY ? new LoadProgress(engine, process.stderr) : null;
+  const series = createSeries(name);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   const tracing = await startTracing(process.env, version, log);
   tracing?.observe(engine);
   logEngine(engine, log);
-  const context: HttpContext = {
-    api: { engine, model, encoding, limits: { ...options, policy }, metrics },
-    series,
-    options,
-    apiKeys,
-    tracing,
-    version,
-    log,
-    draining: false,
-  };
-  const stopWatching = watchLoopLag(series);
+  warnOfShortContext(engine, log, options.kvMemory);
   const ending = new AbortController();
-  const app = await createApp(context);
-  const ops = options.opsPort === null ? null : await createOpsApp(context, app);
+  // The engine loads in its own process while the gateway prepares.
+  const started = start(engine, options.model, manifest, ending.signal);
+  started.catch(() => undefined);
+  const closing: (() => unknown)[] = [];
   try {
+    const model = loadServedModel(options.model, options.modelName);
+    checkExit(model, '--default-exit', options.defaultExit);
+    const policy = requestPolicy(model, options);
+    const layers = model.exits.map(({ layer }) => layer);
+    checkKeyExits(apiKeys, policy, layers);
+    const encoding = new EncodingThread(model.tokenizerFile);
+    closing.push(() => encoding.close());
+    const context: HttpContext = {
+      api: { engine, model, encoding, limits: { ...options, policy }, metrics },
+      series,
+      options,
+      apiKeys,
+      tracing,
+      version,
+      log,
+      draining: false,
+    };
+    const stopWatching = watchLoopLag(series);
+    closing.push(stopWatching);
+    if (options.apiKeyFile !== null) {
+      const readKeys = (): ApiKey[] => {
+        const keys = loadApiKeys(options);
+        checkKeyExits(keys, policy, layers);
+        return keys;
+      };
+      closing.push(reloadKeysOnSignal(context, readKeys));
+    }
+    const app = await createApp(context);
+    closing.push(() => app.close());
+    const ops = options.opsPort === null ? null : await createOpsApp(context, app);
+    if (ops !== null) closing.push(() => ops.close());
     // Liveness is reported while the model loads. Readiness waits for the model.
-    const { host } = options;
-    const opsPort = ops === null ? null : await listen(ops, host, options.opsPort ?? 0, 'ops-port');
-    const port = await listen(app, host, options.port, 'port');
-    const more = opsPort === null ? 'docs at /docs' : `metrics and docs on port ${opsPort}`;
+    const host = chooseHost(options.host, apiKeys.length);
+    const opsPort = ops === null ? null : await listen(ops, host.address, options.opsPort ?? 0, 'ops-port');
+    const port = await listen(app, host.address, options.port, 'port');
+    const url = urlOf(host.address, port);
     log.info(
-      { port, ...(opsPort === null ? {} : { opsPort }), host, model: model.name },
-      `listening on http://localhost:${port} (${more})`,
+      { port, ...(opsPort === null ? {} : { opsPort }), host: host.address, reason: host.reason, model: name },
+      `listening on ${url}, the model loads`,
     );
-    const signal = await Promise.race([stopping, start(engine, options.model, ending.signal).then(() => stopping)]);
+    if (engine.ready === null) bar?.start();
+    const readied = started.then(() => {
+      if (!isPretty) return;
+      const docsUrl = urlOf(host.address, opsPort ?? port);
+      print(welcome({ url, docsUrl, model: name, needsKey: apiKeys.length > 0 }));
+    });
+    const signal = await Promise.race([stopping, readied.then(() => stopping)]);
+    bar?.stop();
     log.info({ signal, running: metrics.live }, 'draining');
     context.draining = true;
     const running = {
@@ -204,11 +241,9 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     return 0;
   } finally {
     ending.abort();
+    bar?.stop();
     await engine.close();
-    await encoding.close();
-    await app.close();
-    await ops?.close();
-    stopWatching();
+    for (const close of closing) await close();
     const sent = (await tracing?.shutdown()) ?? true;
     // The exporter's retries would keep the process alive. main.ts has set the exit code by this time.
     if (!sent) setTimeout(() => process.exit(), 50).unref();

@@ -5,7 +5,7 @@ import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { run } from '../src/cli.js';
-import { packageRoot, SERVE_OPTIONS } from '../src/config.js';
+import { OPTION_GROUPS, packageRoot, SERVE_OPTIONS } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { main } from './deploy/helper.js';
 
@@ -65,6 +65,35 @@ void t.test('simulate names the option whose file is unreadable', async (t) => {
     t.equal(code, 1);
     t.equal(text.trim(), message);
   }
+});
+
+void t.test('a missing folder is named once, and a name on the Hub gets the way to fetch it', async (t) => {
+  for (const args of [['serve', '--model'], ['inspect'], ['calibrate']])
+    t.match(await printed(t, [...args, 'nowhere']), { code: 1, text: 'error: there is no folder nowhere\n' });
+  const hub = /; Sortie downloads nothing: .* `hf download org\/name --local-dir name` .* `sortie convert name`/;
+  for (const args of [
+    ['serve', '--model', 'org/name'],
+    ['convert', 'org/name', '--out', join(t.testdir({}), 'out')],
+  ])
+    t.match(await printed(t, args), { code: 1, text: hub });
+  const { text } = await printed(t, ['inspect', 'test/nothing']);
+  t.equal(text, 'error: there is no folder test/nothing\n', 'a path in an existing folder is no name on the Hub');
+});
+
+void t.test('an empty folder is not a Hugging Face folder', async (t) => {
+  const dir = t.testdir({});
+  const { code, text } = await printed(t, ['convert', dir, '--out', join(dir, 'out')]);
+  t.equal(code, 1);
+  t.equal(text, `error: ${dir} is not a Hugging Face folder (no config.json)\n`);
+});
+
+void t.test('the help of serve has the groups of the options, and a switch may stand alone', async (t) => {
+  const { text } = await printed(t, ['serve', '--help']);
+  const headings = [...text.matchAll(/^(\S.*):$/gm)].map(([, heading]) => heading);
+  t.same(headings, [...Object.keys(OPTION_GROUPS), 'Options'], 'the last group is --help');
+  t.notMatch(text, 'preset');
+  const alone = await printed(t, ['serve', '--log-prompts', '--port', 'x']);
+  t.match(alone.text, 'error: --port must be', 'the switch is valid');
 });
 
 void t.test('calibrate accepts as many threads as serve', async (t) => {

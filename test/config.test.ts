@@ -10,6 +10,7 @@ import {
   packageRoot,
   resolveOptions,
   SERVE_OPTIONS,
+  unknownVariables,
 } from '../src/config.js';
 import { loadApiKeys, openKey } from '../src/http/keys.js';
 import { main } from './deploy/helper.js';
@@ -23,6 +24,18 @@ void t.test('a flag wins over the environment, which wins over the default', (t)
   t.equal(resolveOptions({}, { SORTIE_PORT: '9000' }).port, 9000);
   t.equal(resolveOptions({ port: '9001' }, { SORTIE_PORT: '9000' }).port, 9001);
   t.equal(resolveOptions({}, { SORTIE_PORT: '' }).port, 8080, 'an empty variable counts as unset');
+  t.end();
+});
+
+void t.test('a misspelt variable gets the nearest one; variables of Kubernetes and of the tests are ignored', (t) => {
+  const names = ['SORTIE_PROT', 'SORTIE_API_KEYS', 'SORTIE_NONSENSE_OF_ANY_KIND', 'SORTIE_HOST', 'PORT'];
+  const others = ['SORTIE_SERVICE_HOST', 'SORTIE_PORT_80_TCP', 'SORTIE_TEST_MODEL', 'SORTIE_MAIN'];
+  const env = Object.fromEntries([...names, ...others].map((name) => [name, '1']));
+  t.same(unknownVariables(env), [
+    { variable: 'SORTIE_PROT', suggestion: 'SORTIE_PORT' },
+    { variable: 'SORTIE_API_KEYS', suggestion: 'SORTIE_API_KEY' },
+    { variable: 'SORTIE_NONSENSE_OF_ANY_KIND', suggestion: null },
+  ]);
   t.end();
 });
 

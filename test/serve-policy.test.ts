@@ -1,7 +1,7 @@
-import { pino } from 'pino';
+import { pino, type Logger } from 'pino';
 import t from 'tap';
 import { OptionError, resolveOptions } from '../src/config.js';
-import { engineOptions, logEngine, requestPolicy } from '../src/serve.js';
+import { engineOptions, logEngine, requestPolicy, warnOfShortContext, warnOfVariables } from '../src/serve.js';
 import { FakeEngine, READY } from './fakes/engine.js';
 
 const exits = [10, 20, 30].map((layer) => ({ layer })) as unknown as Parameters<typeof requestPolicy>[0]['exits'];
@@ -73,7 +73,7 @@ void t.test(
     logEngine(engine, pino({ base: null, timestamp: false }, { write: (line) => lines.push(line) }));
     const { device, kernels, exits, maxLength, slots, loadMs, calibrateMs } = READY;
     const ready = { ...{ device, kernels, exits, maxLength, slots, loadMs, calibrateMs }, msg: 'engine ready' };
-    engine.emit('ready', { ...READY, calibration: { source: 'cache', note: null } });
+    engine.emit('ready', { ...READY, loadMs: loadMs + 0.4, calibration: { source: 'cache', note: null } });
     engine.emit('ready', { ...READY, calibration: { source: 'measured', note: 'the checksum is wrong' } });
     engine.emit('ready', { ...READY, lengthPriorFault: 'exit 10 has no lengths' });
     engine.emit('ready', { ...READY, lengthPriorFault: 'exit 10 has no lengths' });
@@ -95,3 +95,32 @@ void t.test(
     );
   },
 );
+
+/** @returns the lines that `write` logs */
+function logged(write: (log: Logger) => void): object[] {
+  const lines: object[] = [];
+  write(
+    pino({ base: null, timestamp: false }, { write: (line: string) => void lines.push(JSON.parse(line) as object) }),
+  );
+  return lines;
+}
+
+void t.test('a KV budget without room for a chat is logged with the memory that a chat needs', async (t) => {
+  const lines = logged((log) => {
+    const engine = new FakeEngine(() => ({ tokens: [] }));
+    warnOfShortContext(engine, log, 2 ** 20);
+    engine.emit('ready', { ...READY, maxLength: 256 });
+    engine.emit('ready', { ...READY, maxLength: 17 });
+    engine.emit('ready', { ...READY, maxLength: 64, architecture: { ...READY.architecture, context: 64 } });
+  });
+  const msg = '--kv-memory holds only 17 tokens of prompt and answer; 256 need 16 MB';
+  t.strictSame(lines, [{ level: 40, maxLength: 17, neededMb: 16, msg }]);
+});
+
+void t.test('an unknown variable is logged, without its value', async (t) => {
+  const lines = logged((log) => {
+    warnOfVariables({ SORTIE_PROT: 'secret', SORTIE_PORT: '1' }, log);
+  });
+  const msg = 'SORTIE_PROT is not a variable of an option; did you mean SORTIE_PORT?';
+  t.strictSame(lines, [{ level: 40, variable: 'SORTIE_PROT', msg }]);
+});

@@ -43,6 +43,11 @@ export function getModel(context: ApiContext, name: string, caller: Caller): obj
   return card(context, exit);
 }
 
+/** Costs to a microsecond: further digits are noise of the measurement. */
+function roundedPoint<T extends { readonly ms: number }>(point: T): T {
+  return { ...point, ms: Math.round(point.ms * 1000) / 1000 };
+}
+
 /** Exits, calibration and limits, with the client's bounds. @throws ApiError loading */
 export function props(context: ApiContext, caller: Caller): object {
   const ready = readyEngine(context);
@@ -84,6 +89,14 @@ export function props(context: ApiContext, caller: Caller): object {
       max_choices: limits.maxChoices,
       max_tokens_default: limits.maxTokensDefault,
     },
-    calibration: { load_ms: ready.loadMs, calibrate_ms: ready.calibrateMs, cost: ready.cost.units },
+    calibration: {
+      load_ms: Math.round(ready.loadMs),
+      calibrate_ms: Math.round(ready.calibrateMs),
+      cost: ready.cost.units.map(({ decode, prefill, ...unit }) => ({
+        ...unit,
+        decode: decode.map(roundedPoint),
+        prefill: prefill.map(roundedPoint),
+      })),
+    },
   };
 }

@@ -14,6 +14,7 @@ import {
   type StageEntry,
 } from '../model/manifest.js';
 import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
+import { hubHint } from '../util/hub-name.js';
 import { NO_CALIBRATION, openCalibration, type Calibration } from './calibration.js';
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
 import { checkTokenizer } from './check-tokenizer.js';
@@ -81,7 +82,7 @@ export async function convert(
 
 function openSource(source: string): ModelSource {
   const stat = statSync(source, { throwIfNoEntry: false });
-  if (!stat) throw new ConvertError('bad_source', `source ${source} does not exist`);
+  if (!stat) throw new ConvertError('bad_source', `source ${source} does not exist${hubHint(source)}`);
   return stat.isDirectory() ? openHuggingFace(source) : openGguf(source);
 }
 

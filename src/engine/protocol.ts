@@ -280,6 +280,13 @@ export interface ReadyMessage {
   readonly lengthPriorFault?: string | null;
 }
 
+/** Progress before `ready`: loaded parts of the model. With all parts loaded, the engine measures its steps. */
+export interface LoadingMessage {
+  readonly type: 'loading';
+  readonly done: number;
+  readonly total: number;
+}
+
 /** The engine could not start or cannot go on; it exits right after. `model` means a broken model folder. */
 export interface FatalMessage {
   readonly type: 'fatal';
@@ -292,4 +299,4 @@ export interface PongMessage {
   readonly type: 'pong';
 }
 
-export type FromEngine = ReadyMessage | StepMessage | PongMessage | FatalMessage;
+export type FromEngine = LoadingMessage | ReadyMessage | StepMessage | PongMessage | FatalMessage;

@@ -20,7 +20,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   const app = createServer(context);
   registerTracing(app, context);
   await registerCors(app, context.options.corsOrigin);
-  registerAuth(app, context.apiKeys);
+  registerAuth(app, context);
   registerRejectWhenDraining(app, context);
   registerLimits(app, context);
   registerBody(app);

@@ -2,6 +2,7 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { ApiError } from '../api/errors.js';
+import type { HttpContext } from './context.js';
 import { keyDigest, type ApiKey } from './keys.js';
 
 declare module 'fastify' {
@@ -23,10 +24,10 @@ function presentedKeys(request: FastifyRequest): string[] {
   return [bearer, request.headers['x-api-key']].filter((text) => typeof text === 'string');
 }
 
-/** @param keys without keys every request passes */
-export function registerAuth(app: FastifyInstance, keys: readonly ApiKey[]): void {
+/** Without keys in the context, every request passes. */
+export function registerAuth(app: FastifyInstance, context: Pick<HttpContext, 'apiKeys'>): void {
   app.decorateRequest('apiKey', null);
-  if (keys.length === 0) return;
+  if (context.apiKeys.length === 0) return;
   app.addHook('onRequest', (request, _reply, done) => {
     if (request.routeOptions.config.protected === true) request.apiKey = keyOf(request);
     done();
@@ -39,7 +40,7 @@ export function registerAuth(app: FastifyInstance, keys: readonly ApiKey[]): voi
       throw new ApiError('invalid_api_key', `This server requires an API key (${how}).`);
     }
     // Every key is compared, so the time taken tells nothing about a near match.
-    const [key] = presented.flatMap((each) => keys.filter(({ digest }) => timingSafeEqual(digest, each)));
+    const [key] = presented.flatMap((each) => context.apiKeys.filter(({ digest }) => timingSafeEqual(digest, each)));
     if (key === undefined) throw new ApiError('invalid_api_key', 'The API key is wrong.');
     return key;
   }

@@ -23,8 +23,8 @@ export interface HttpContext {
   readonly api: ApiContext;
   readonly series: Series;
   readonly options: HttpOptions;
-  /** Without keys every request passes. */
-  readonly apiKeys: readonly ApiKey[];
+  /** Without keys every request passes. A reload of the key file replaces the keys. */
+  apiKeys: readonly ApiKey[];
   /** Null if tracing is off. */
   readonly tracing: Tracing | null;
   readonly version: string;

@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
 import { openPolicy, policyOf, type RequestPolicy } from '../api/params/policy.js';
@@ -89,6 +90,11 @@ export function loadApiKeys({ apiKey, apiKeyFile }: Pick<ServeOptions, 'apiKey' 
   if (digests.size < all.length)
     throw new OptionError('--api-key-file must not repeat a key, nor hold a key of --api-key');
   return all;
+}
+
+/** The keys of a reload, with the objects of unchanged keys: their limits go on counting. */
+export function keepUnchanged(before: readonly ApiKey[], after: readonly ApiKey[]): ApiKey[] {
+  return after.map((key) => before.find((old) => isDeepStrictEqual(old, key)) ?? key);
 }
 
 /** One key per line; a line that starts with # is a comment. Errors name the line and never its text. */

@@ -4,6 +4,7 @@ import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Value } from 'typebox/value';
+import { hubHint } from '../util/hub-name.js';
 import { validationMessage } from '../util/validation-message.js';
 import { Manifest, MANIFEST_VERSION, type FileEntry } from './manifest.js';
 
@@ -12,8 +13,9 @@ export const MANIFEST_FILE = 'manifest.json';
 /** Parses and validates the manifest. An error names the file and the field. */
 export function loadManifest(dir: string): Manifest {
   const file = path.join(dir, MANIFEST_FILE);
+  if (!existsSync(dir)) throw new Error(`there is no folder ${dir}${hubHint(dir)}`);
   // A GGUF file or a Hugging Face folder is the likeliest mistake, so the error explains how to convert it.
-  if (existsSync(dir) && !existsSync(file))
+  if (!existsSync(file))
     throw new Error(`${dir} is not a model folder (it has no ${MANIFEST_FILE}); \`sortie convert\` makes one`);
   let json: unknown;
   try {

@@ -51,6 +51,7 @@ export class StagedModel {
   /**
    * Loads all graphs.
    * @param kernels the kernels to load for each stage
+   * @param loaded called after each graph
    * @throws OrtError that names the graph
    */
   constructor(
@@ -61,9 +62,14 @@ export class StagedModel {
     kernels: readonly KernelName[],
     readonly limits: ModelLimits,
     weights: WeightFiles,
+    loaded: () => void = () => undefined,
   ) {
     const spec = { weights, accumulateInt32: device.kind === 'cpu' && saturates(environment, device) };
-    const session = (file: string): Session => new Session(environment, device, join(dir, file), spec);
+    const session = (file: string): Session => {
+      const created = new Session(environment, device, join(dir, file), spec);
+      loaded();
+      return created;
+    };
     const { architecture } = manifest;
     const stage = (entry: StageEntry): Stage => ({
       entry,
@@ -114,6 +120,14 @@ export class StagedModel {
     for (const store of this.boundaries) store?.dispose();
     for (const session of [this.embed, this.head, this.select, this.argmax]) session.dispose();
   }
+}
+
+/** Number of graphs that a model loads with these kernels. */
+export function graphCount({ stages, exits }: Manifest, kernels: readonly KernelName[]): number {
+  const all = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
+  const graphs = all.flatMap((stage) => kernels.filter((kernel) => stage.graphs[kernel] !== undefined));
+  // The embedding, the head, and the two graphs that choose tokens.
+  return graphs.length + 4;
 }
 
 /** Most bytes of one position of a sequence: the KV cache of all layers, the largest exit block, hidden states. */

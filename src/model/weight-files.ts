@@ -9,13 +9,27 @@ import type { Manifest } from './manifest.js';
 const SUFFIX = '.gz';
 const inflate = promisify(gunzip);
 
-/** Inflates every `*.gz` file of the folder. @throws Error that names the file that can't be inflated */
-export async function loadCompressedWeights(dir: string, manifest: Manifest): Promise<WeightFiles> {
-  const compressed = manifest.files.map(({ path }) => path).filter((path) => path.endsWith(SUFFIX));
+/** The gzip-compressed files of a model folder. */
+export function compressedFiles({ files }: Manifest): string[] {
+  return files.map(({ path }) => path).filter((path) => path.endsWith(SUFFIX));
+}
+
+/**
+ * Inflates every `*.gz` file of the folder.
+ * @param inflated called after each file
+ * @throws Error that names the file that can't be inflated
+ */
+export async function loadCompressedWeights(
+  dir: string,
+  manifest: Manifest,
+  inflated: () => void = () => undefined,
+): Promise<WeightFiles> {
   const entries = await Promise.all(
-    compressed.map(async (path) => {
+    compressedFiles(manifest).map(async (path) => {
       try {
-        return [path.slice(0, -SUFFIX.length), await inflate(await readFile(join(dir, path)))] as const;
+        const bytes = await inflate(await readFile(join(dir, path)));
+        inflated();
+        return [path.slice(0, -SUFFIX.length), bytes] as const;
       } catch (error) {
         throw new Error(`${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
       }

@@ -12,8 +12,8 @@ import type { SimulateOptions } from './options.js';
 import { svgOf } from './plot.js';
 import { type Report, reportOf } from './report.js';
 import type { SimulatedRequest } from './request.js';
-import { parseTrace } from './trace.js';
-import { classesFor, requestsOf, seeded } from './workload.js';
+import { parseTrace, type TraceEntry } from './trace.js';
+import { classesFor, hasBudgets, requestsOf, seeded } from './workload.js';
 
 export interface SpeedReport extends Report {
   readonly speed: number;
@@ -65,6 +65,7 @@ export async function simulateCommand(
     return reportOf(outcomes, shape);
   };
 
+  say(budgetsLine(trace.slice(0, options.limit)));
   const reports: SpeedReport[] = [];
   for (const speed of options.speeds) {
     const report = runAt(speed, 1);
@@ -73,7 +74,8 @@ export async function simulateCommand(
     say(lineOf(speed, report, replicas, options.target));
   }
   if (options.out !== null) await writeFile(options.out, `${JSON.stringify({ options, reports }, null, 2)}\n`);
-  if (options.plot !== null) await writeFile(options.plot, plotOf(reports));
+  if (options.plot !== null)
+    await writeFile(options.plot, plotOf(reports, Math.max(...shape.exits.map(({ layer }) => layer))));
   return reports;
 }
 
@@ -162,12 +164,19 @@ function lineOf(speed: number, report: Report, replicas: number | null, target: 
   ].join('; ');
 }
 
-function plotOf(reports: readonly SpeedReport[]): string {
+/** Names the source of the budgets. */
+function budgetsLine(trace: readonly TraceEntry[]): string {
+  if (!hasBudgets(trace)) return 'budgets: made up in three classes, because the trace has none';
+  const stated = trace.filter(({ budgetMs }) => typeof budgetMs === 'number').length;
+  return `budgets: those of the log; ${stated} of ${trace.length} requests state a total budget`;
+}
+
+function plotOf(reports: readonly SpeedReport[], deepest: number): string {
   const names = [...new Set(reports.flatMap(({ classes }) => classes.map(({ name }) => name)))];
   return svgOf({
-    title: 'Simulated: share of requests inside their budgets, and mean quality',
+    title: 'Simulated: share of requests inside their budgets, and mean depth',
     x: 'arrival rate, multiples of the trace',
-    y: 'share',
+    y: 'share of requests',
     yRange: [0, 1],
     series: [
       ...names.map((name) => ({
@@ -176,7 +185,11 @@ function plotOf(reports: readonly SpeedReport[]): string {
           ({ speed, classes }) => [speed, classes.find((each) => each.name === name)?.attainment ?? 0] as const,
         ),
       })),
-      { name: 'mean quality', points: reports.map(({ speed, meanQuality }) => [speed, meanQuality] as const) },
     ],
+    right: {
+      y: 'mean exit layer of the tokens',
+      yRange: [0, deepest],
+      series: [{ name: 'mean depth', points: reports.map(({ speed, meanDepth }) => [speed, meanDepth] as const) }],
+    },
   });
 }

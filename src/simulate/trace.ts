@@ -10,6 +10,8 @@ export interface TraceEntry {
   readonly atMs: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
+  /** Total budget in a log, null for a request without one; absent where the trace does not say. */
+  readonly budgetMs?: number | null;
 }
 
 /** The latest instant of Date in ms; sums of smaller numbers are exact enough. */
@@ -22,6 +24,9 @@ const AnsweredLine = Type.Object({
   ms: Type.Number({ minimum: 0, maximum: LAST_MS }),
   prompt_tokens: Type.Integer({ minimum: 1 }),
   completion_tokens: Type.Integer({ minimum: 0 }),
+  sortie: Type.Optional(
+    Type.Object({ budget_ms: Type.Union([Type.Null(), Type.Number({ exclusiveMinimum: 0, maximum: LAST_MS })]) }),
+  ),
 });
 
 const HEADER = 'TIMESTAMP,ContextTokens,GeneratedTokens';
@@ -68,7 +73,9 @@ function logEntries(text: string): TraceEntry[] {
   return text.split('\n').flatMap((line) => {
     const entry = jsonOf(line);
     if (!Value.Check(AnsweredLine, entry)) return [];
-    return [{ atMs: entry.time - entry.ms, promptTokens: entry.prompt_tokens, outputTokens: entry.completion_tokens }];
+    const { time, ms, prompt_tokens: promptTokens, completion_tokens: outputTokens, sortie } = entry;
+    const budget = sortie === undefined ? {} : { budgetMs: sortie.budget_ms };
+    return [{ atMs: time - ms, promptTokens, outputTokens, ...budget }];
   });
 }
 

@@ -57,8 +57,14 @@ export const UNSTATED_TOKENS = 1024;
 export const LIMITS = ['stated', 'unstated'] as const;
 export type Limits = (typeof LIMITS)[number];
 
+/** Whether the budgets of a trace are known: it is a log, and at least one of its requests states a budget. */
+export function hasBudgets(trace: readonly TraceEntry[]): boolean {
+  return trace.some(({ budgetMs }) => typeof budgetMs === 'number');
+}
+
 /**
- * Requests with the trace's lengths, equal at every exit.
+ * Requests with the trace's lengths, equal at every exit. Budgets come from the trace if it has any, else from the
+ * classes.
  * @param random numbers in [0, 1) that choose the class of each request
  */
 export function requestsOf(
@@ -69,13 +75,15 @@ export function requestsOf(
   exits: number,
   limits: Limits,
 ): SimulatedRequest[] {
+  const isKnown = hasBudgets(trace);
   const weights = classes.reduce((sum, each) => sum + each.weight, 0);
   return trace.slice(0, scale.limit).map((entry, i) => {
     const tokens = Math.min(scale.maxLength - 1, Math.max(1, Math.round(entry.outputTokens * scale.length)));
     const wanted = Math.max(1, Math.round(entry.promptTokens * scale.length));
     const promptLength = Math.min(scale.maxLength - tokens, wanted);
     let left = random() * weights;
-    const budgetClass = classes.find((each) => (left -= each.weight) < 0) ?? classes.at(-1);
+    const drawn = classes.find((each) => (left -= each.weight) < 0) ?? classes.at(-1);
+    const budgetClass = isKnown ? statedClass(entry) : drawn;
     return {
       id: `r${i}`,
       arrivedAt: entry.atMs / scale.speed,
@@ -91,6 +99,13 @@ export function requestsOf(
       budgetClass: budgetClass?.name ?? 'none',
     };
   });
+}
+
+/** The class of one logged request; undefined if it has no total budget. */
+function statedClass({ budgetMs }: TraceEntry): BudgetClass | undefined {
+  if (typeof budgetMs !== 'number') return undefined;
+  const totalMs = { fixed: budgetMs, perPromptToken: 0, perOutputToken: 0 };
+  return { name: 'stated', weight: 1, totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' };
 }
 
 /** A small random generator (mulberry32): a seed gives the same numbers on every machine. */

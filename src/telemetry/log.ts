@@ -1,19 +1,69 @@
 /**
- * The log: JSON lines by pino on standard output. It holds no prompts, answers or keys unless the operator asks for
- * them.
+ * The log by pino on standard output: JSON lines, or readable lines on a terminal. It holds no prompts, answers or keys
+ * unless the operator asks for them.
  */
-import { pino, type Logger } from 'pino';
+import { pino, type LogFn, type Logger } from 'pino';
 import sonicBoom from 'sonic-boom';
 
 export type { Logger };
 
+export type LogFormat = 'auto' | 'pretty' | 'json';
+
 /** Most UTF-16 units that wait for a slow reader. Further lines are lost. */
 const MAX_WAITING_UNITS = 2 ** 20;
 
-export function createLogger(level: string): Logger {
+export interface Log {
+  readonly logger: Logger;
+  /** Whether a person reads the log. */
+  readonly isPretty: boolean;
+  /** Writes a text that is no log line, in order with the lines. */
+  readonly print: (text: string) => void;
+}
+
+/** @param isTerminal whether standard output is a terminal */
+export async function createLog(level: string, format: LogFormat, isTerminal: boolean): Promise<Log> {
   // Writing never blocks: a full disk, a closed pipe or a stalled reader costs lines and does not stop the server.
   // With pino.destination, a process could not exit while it flushes to a full disk.
   const destination = new sonicBoom.SonicBoom({ fd: 1, sync: false, maxLength: MAX_WAITING_UNITS });
   destination.on('error', () => undefined);
-  return pino({ level, base: { pid: process.pid } }, destination);
+  const isPretty = format === 'pretty' || (format === 'auto' && isTerminal);
+  const pretty = isPretty ? await prettyLines(isTerminal) : null;
+  const stream = pretty === null ? destination : { write: (line: string) => destination.write(pretty(line)) };
+  return {
+    logger: pino({ level, base: { pid: process.pid }, hooks: { logMethod: dropEmpty } }, stream),
+    isPretty,
+    print: (text) => destination.write(text),
+  };
+}
+
+/** Drops lines with an empty text: a library that must log gets one. */
+function dropEmpty(this: Logger, args: Parameters<LogFn>, method: LogFn): void {
+  if (args[0] !== '') method.apply(this, args);
+}
+
+/** @returns a function that makes a readable line of a JSON line */
+export async function prettyLines(isTerminal: boolean): Promise<(line: string) => string> {
+  const { default: pinoPretty } = await import('pino-pretty');
+  const format = pinoPretty.prettyFactory({
+    colorize: isTerminal && (process.env.NO_COLOR ?? '') === '',
+    translateTime: 'SYS:HH:MM:ss',
+    ignore: 'pid,hostname,reqId',
+    singleLine: true,
+  });
+  return (line) => format(condensed(JSON.parse(line) as Line));
+}
+
+interface Line extends Record<string, unknown> {
+  readonly msg?: string;
+}
+
+/** Shortens the line of a request to the facts of one glance; the JSON log has them all. */
+function condensed(line: Line): Line {
+  if (line.msg !== 'request') return line;
+  const { method, route, status, ms, sortie, ...others } = line;
+  const rest = { ...others, model: undefined };
+  const msg = `${String(method)} ${String(route)} ${String(status)} in ${Math.round(Number(ms))} ms`;
+  if (typeof sortie !== 'object' || sortie === null) return { ...rest, msg };
+  const { exit_layers, budget_ms, met } = sortie as Line;
+  return { ...rest, msg, exit_layers, ...(met === null ? {} : { budget_ms, met }) };
 }

@@ -14,12 +14,12 @@ const model = tinyModel(dir);
 
 function run(args: readonly string[], env: Record<string, string> = {}) {
   const all = [main, 'serve', '--host', '127.0.0.1', '--port', '0', ...args];
-  const { status, stderr } = spawnSync(process.execPath, all, {
+  const { status, stderr, stdout } = spawnSync(process.execPath, all, {
     encoding: 'utf8',
     env: { ...process.env, ...env },
     timeout: 60_000,
   });
-  return { status, stderr };
+  return { status, stderr, stdout };
 }
 
 t.setTimeout(180_000);
@@ -27,6 +27,14 @@ void t.test('a kernel that the model lacks is named in one line', (t) => {
   const { status, stderr } = run(['--model', model, '--kernels', 'int4']);
   t.equal(status, 1);
   t.equal(stderr, 'error: --kernels: the model offers fp32, not int4\n');
+  t.end();
+});
+
+void t.test('a folder for another device is named before the port opens', (t) => {
+  const { status, stderr, stdout } = run(['--model', model, '--device', 'cuda']);
+  t.equal(status, 1);
+  t.equal(stderr, 'error: --device cuda needs a model converted with --kernels fp16\n');
+  t.equal(stdout, '', 'no line that the server listens');
   t.end();
 });
 

@@ -270,6 +270,17 @@ void t.test('the autoscaler scales the Deployment by load, and no other file res
   t.end();
 });
 
+void t.test('every image listens on all addresses of its container, and is healthy when the server is ready', (t) => {
+  const text = readFileSync(join(packageRoot, 'Dockerfile'), 'utf8');
+  const images = text.split(/^FROM /m).filter((stage) => stage.includes('ENTRYPOINT'));
+  t.equal(images.length, 2);
+  for (const image of images) {
+    t.match(image, /^ENV .*\bSORTIE_HOST=0\.0\.0\.0\b/m);
+    t.match(image, /^HEALTHCHECK .*\\\n.*8080}\/health\/ready`/m);
+  }
+  t.end();
+});
+
 void t.test('the image runs as a numeric user, and pods have a read-only root', (t) => {
   const users = [...readFileSync(join(packageRoot, 'Dockerfile'), 'utf8').matchAll(/^USER\s+(\S+)/gm)];
   t.ok(users.length > 0);

@@ -1,6 +1,6 @@
 /** The server from an operator's view: signals, exit codes, and processes after a kill. */
 import { once } from 'node:events';
-import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { connect, createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -60,6 +60,77 @@ void t.test('a second port has metrics and docs, and closes with the first', asy
   const exit = once(server, 'exit');
   server.kill('SIGTERM');
   t.same(await exit, [0, null]);
+});
+
+interface Listening {
+  readonly host: string;
+  readonly reason: string;
+  readonly msg: string;
+}
+
+/** Starts a server on a free port, without --host. @returns its first line that names an address */
+async function listening(t: Test, args: readonly string[]): Promise<Listening> {
+  const server = start(t, process.execPath, [main, 'serve', '--port', '0', '--model', model, ...args]);
+  let text = '';
+  server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
+  const lines = (): string[] => text.split('\n').filter((line) => line.includes('istening'));
+  await until('ready', async () => text.includes('engine ready'));
+  t.equal(lines().length, 1, 'one line says that the server listens');
+  return JSON.parse(lines()[0] ?? '') as Listening;
+}
+
+void t.test('without keys the server listens on this machine only, with keys on every address', async (t) => {
+  const open = await listening(t, []);
+  t.match(open, { host: '127.0.0.1', reason: /^this machine only, because requests need no API key/ });
+  t.match(open.msg, /^listening on http:\/\/localhost:\d+, the model loads$/);
+  const keyed = await listening(t, ['--api-key', 'sesame']);
+  t.match(keyed, { host: '0.0.0.0', reason: 'every address, because requests need an API key' });
+  t.match(await listening(t, ['--host', '127.0.0.1']), { host: '127.0.0.1', reason: 'by --host' });
+});
+
+void t.test('a readable log has short lines, then the addresses and a request to paste', async (t) => {
+  const args = ['serve', '--port', '0', '--model', model, '--log-format', 'pretty'];
+  const server = start(t, process.execPath, [main, ...args]);
+  let text = '';
+  server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
+  await until('ready', async () => text.includes('Ctrl+C'));
+  t.match(text, /^\[\d\d:\d\d:\d\d\] INFO: listening on http:\/\/localhost:\d+, the model loads /m);
+  t.match(text, /^\[.*\] INFO: engine ready \{"device":"cpu",/m);
+  t.notMatch(text, /\.\d{3}/, 'no long fractions');
+  const url = /Sortie is ready at (\S+)/.exec(text)?.[1] ?? '';
+  for (const path of ['', 'docs']) {
+    t.match(text, new RegExp(`  ${url}/${path}\\n`));
+    t.equal((await fetch(`${url}/${path}`)).status, 200);
+  }
+  const [curl = ''] = /^ {2}curl .*\\\n.*$/m.exec(text) ?? [];
+  const pasted = spawnSync('sh', ['-c', curl.replace('curl', 'curl --silent')], { encoding: 'utf8' });
+  t.match(JSON.parse(pasted.stdout), { object: 'chat.completion' });
+  await until('the request', async () => /INFO: POST \/v1\/chat\/completions \d+ in \d+ ms/.test(text));
+});
+
+void t.test('SIGHUP reads the key file again; a file with a fault changes nothing', async (t) => {
+  const file = join(t.testdir({ keys: 'alpha\n' }), 'keys');
+  const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', model, '--api-key-file', file];
+  const server = start(t, process.execPath, [main, ...args]);
+  let text = '';
+  server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
+  const url = `http://127.0.0.1:${await portOf(server)}`;
+  await until('ready', async () => (await fetch(`${url}/health/ready`)).ok);
+  const statuses = async () =>
+    Promise.all(
+      ['alpha', 'beta'].map(async (key) => (await fetch(`${url}/v1/models`, { headers: { 'x-api-key': key } })).status),
+    );
+  t.same(await statuses(), [200, 401]);
+  const reload = async (content: string, line: string): Promise<void> => {
+    writeFileSync(file, content);
+    server.kill('SIGHUP');
+    await until(line, async () => text.includes(line));
+  };
+  await reload('two words\n', 'the API keys are not changed');
+  t.match(text, /"reason":"--api-key-file: the key in line 1 must be one word/);
+  t.same(await statuses(), [200, 401]);
+  await reload('beta\n', '"keys":1,"changed":1,"msg":"API keys read again"');
+  t.same(await statuses(), [401, 200]);
 });
 
 void t.test('queued spans are sent on SIGTERM, as protobuf by default and as JSON on request', async (t) => {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { openPolicy } from '../../src/api/params/policy.js';
-import { checkKeyExits, keyDigest, loadApiKeys, type ApiKey } from '../../src/http/keys.js';
+import { checkKeyExits, keyDigest, keepUnchanged, loadApiKeys, type ApiKey } from '../../src/http/keys.js';
 
 function load(t: Test, file: unknown): ApiKey[] {
   const dir = t.testdir({ 'keys.json': typeof file === 'string' ? file : JSON.stringify(file) });
@@ -33,6 +33,19 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
     },
   });
   t.match(keys[1], { digest: keyDigest('beta'), name: null, policy: openPolicy });
+  t.end();
+});
+
+void t.test('a reload keeps the objects of unchanged keys, whose limits go on counting', (t) => {
+  const limits = { requests_per_minute: 60 };
+  const before = load(t, { keys: [{ key: 'same', limits }, { key: 'changed', limits }, { key: 'removed' }] });
+  const after = load(t, { keys: [{ key: 'changed' }, { key: 'same', limits }, { key: 'added' }] });
+  const kept = keepUnchanged(before, after);
+  t.same(kept, after);
+  t.same(
+    kept.map((key) => before.indexOf(key)),
+    [-1, 0, -1],
+  );
   t.end();
 });
 

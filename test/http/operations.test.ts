@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import t from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
+import { READY } from '../fakes/engine.js';
 import { build, says, tokenizer, withBegin } from '../fakes/server.js';
 
 void t.test('model cards: the routed model and one per exit', async (t) => {
@@ -308,6 +309,19 @@ void t.test('the line of a failed request has the reason, also for a stream that
     await written;
     t.match(requests().at(-1), line);
   }
+});
+
+void t.test('the measured times of /props have at most three decimals', async (t) => {
+  const server = await build(t);
+  const point = { rows: 1, context: 0, ms: 1.5296879997476935 };
+  const cost = { units: [{ unit: 'head', kernel: 'fp32', decode: [point], prefill: [point] }] };
+  server.engine.ready = { ...READY, loadMs: 2341.96, calibrateMs: 854.2, cost };
+  const { calibration } = (await (await fetch(`${server.url}/props`)).json()) as { calibration: object };
+  const rounded = { ...point, ms: 1.53 };
+  t.strictSame(calibration, {
+    ...{ load_ms: 2342, calibrate_ms: 854 },
+    cost: [{ unit: 'head', kernel: 'fp32', decode: [rounded], prefill: [rounded] }],
+  });
 });
 
 void t.test('protection headers for browsers are on every response, errors and streams included', async (t) => {

@@ -49,6 +49,32 @@ void t.test('stated lengths improve the predictions', async (t) => {
   t.ok(stated < 0.5 * unstated, `${stated} and ${unstated}`);
 });
 
+void t.test("a log's own budgets are used and reported, and the plot shows depth on its own axis", async (t) => {
+  const { dir, cost, trace: csv } = await files(t);
+  const [trace, plot] = [join(dir, 'sortie.log'), join(dir, 'plot.svg')];
+  const line = (i: number): string =>
+    JSON.stringify({
+      ...{ msg: 'request', time: 1000 * (i + 1), ms: 10, prompt_tokens: 600, completion_tokens: 4 },
+      sortie: { budget_ms: i < 3 ? 1 : null },
+    });
+  await writeFile(trace, [0, 1, 2, 3].map(line).join('\n'));
+  const lines: string[] = [];
+  const options = { ...simulateDefaults, cost, speeds: [1, 2], maxReplicas: 1 };
+  const [report] = await simulateCommand({ ...options, trace, plot }, (line) => lines.push(line));
+  t.equal(lines[0], 'budgets: those of the log; 3 of 4 requests state a total budget');
+  t.same(
+    report?.classes.map(({ name, requests, attainment }) => [name, requests, attainment]),
+    [
+      ['none', 1, 1],
+      ['stated', 3, 0],
+    ],
+  );
+  const svg = await readFile(plot, 'utf8');
+  for (const text of ['mean depth', 'mean exit layer of the tokens', 'share of requests', 'stated']) t.match(svg, text);
+  await simulateCommand({ ...options, trace: csv }, (line) => lines.push(line));
+  t.match(lines[3], /^budgets: made up in three classes/);
+});
+
 void t.test('an output that is not writable fails before the simulation', async (t) => {
   const { dir, trace, cost } = await files(t);
   for (const option of ['out', 'plot']) {

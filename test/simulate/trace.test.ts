@@ -12,6 +12,15 @@ void t.test('reads the public format with either line ending, in order of time',
   t.end();
 });
 
+void t.test('an entry of a log has its total budget, null without one, and none where the log has no report', (t) => {
+  const line = (sortie?: object): string =>
+    JSON.stringify({ msg: 'request', time: 10, ms: 5, prompt_tokens: 3, completion_tokens: 4, sortie });
+  const log = [line({ budget_ms: 500, met: true }), line({ budget_ms: null, met: null }), line()].join('\n');
+  const entry = { atMs: 0, promptTokens: 3, outputTokens: 4 };
+  t.strictSame(parseTrace(log), [{ ...entry, budgetMs: 500 }, { ...entry, budgetMs: null }, entry]);
+  t.end();
+});
+
 void t.test('an error names the line and the rule', (t) => {
   t.throws(() => parseTrace('a,b,c\n'), new TraceError(`line 1 of the trace must be "${header}", not "a,b,c"`));
   t.throws(() => parseTrace(`${header}\n`), /at least one request/);

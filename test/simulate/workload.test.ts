@@ -59,6 +59,27 @@ void t.test('the budget of a class is 50 ms plus a multiple of the time of full 
   }
 });
 
+void t.test('the budgets of a log replace the classes, and its other requests have none', async (t) => {
+  const logged = trace.map((entry, i) => ({ ...entry, budgetMs: i === 1 ? 700 : null }));
+  const scale = { speed: 1, length: 2, limit: 500, maxLength: 8192 };
+  const all = requestsOf(logged, classes, scale, seeded(1), EXITS, 'unstated');
+  const budget = { totalMs: 700, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+  t.same(
+    all.map((request) => [request.budgetClass, request.budget]),
+    [
+      ['none', null],
+      ['stated', budget],
+      ['none', null],
+    ],
+  );
+  const none = trace.map((entry) => ({ ...entry, budgetMs: null }));
+  const made = requestsOf(none, classes, scale, seeded(1), EXITS, 'unstated');
+  t.ok(
+    made.every((request) => request.budget !== null),
+    'a log without any budget gets the classes',
+  );
+});
+
 void t.test('every exit has the length of the trace, and only stated limits give it to the router', async (t) => {
   for (const limits of ['stated', 'unstated'] as const) {
     const all = requests({}, limits);

@@ -19,6 +19,8 @@ const WeightMap = Type.Record(Type.String(), Type.String());
 
 /** Opens a folder. Throws ConvertError unless it holds a complete LlamaForCausalLM. */
 export function openHuggingFace(folder: string): ModelSource {
+  if (!existsSync(path.join(folder, 'config.json')))
+    throw new ConvertError('bad_source', `${folder} is not a Hugging Face folder (no config.json)`);
   const config = readJson(folder, 'config.json');
   const architecture = readArchitecture(config, path.join(folder, 'config.json'));
   const tokenizer = readTokenizer(folder, config);

@@ -139,7 +139,9 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         resolve();
       }),
     );
-    this.#send({ type: 'stop' });
+    // An engine that loads reads no message and runs no answer.
+    if (this.#ready === null) child.kill('SIGKILL');
+    else this.#send({ type: 'stop' });
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
     await exited;
     clearTimeout(timer);
@@ -174,6 +176,10 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       child.on('message', (message: FromEngine) => {
         this.#watchdog.heard();
         if (message.type === 'pong') return;
+        if (message.type === 'loading') {
+          this.emit('loading', message.done, message.total);
+          return;
+        }
         if (message.type === 'ready') {
           clearTimeout(late);
           const isReady = (): void => {

@@ -28,6 +28,8 @@ export interface SequenceSink {
 }
 
 export interface EngineEvents {
+  /** Progress of a start: loaded parts of the model. */
+  loading: [done: number, total: number];
   ready: [ReadyMessage];
   /** Emitted after the sinks were called. */
   step: [StepMessage];

@@ -5,9 +5,9 @@
  */
 import type { EngineOptions } from '../client/options.js';
 import { loadManifest } from '../../model/manifest-io.js';
-import type { KernelName, Manifest } from '../../model/manifest.js';
-import { allocatedPerPosition, bytesPerPosition, StagedModel } from '../../model/staged-model.js';
-import { loadCompressedWeights } from '../../model/weight-files.js';
+import { chooseKernels } from '../../model/kernels.js';
+import { allocatedPerPosition, bytesPerPosition, graphCount, StagedModel } from '../../model/staged-model.js';
+import { compressedFiles, loadCompressedWeights } from '../../model/weight-files.js';
 import { chunkSizes } from '../../router/index.js';
 import { cpuDevice } from '../../runtime/cpu.js';
 import { cudaDevice } from '../../runtime/cuda.js';
@@ -16,11 +16,22 @@ import { createEnvironment } from '../../runtime/environment.js';
 /** Slots for reusable prefixes beside the decoding ones. */
 const PREFIX_SLOTS = 16;
 
+/** Receives the parts that are loaded, of all parts: weight files and graphs. */
+export type LoadProgress = (done: number, total: number) => void;
+
 /** @throws Error when the folder is not a model, lacks a kernel, or the KV budget holds no sequence */
-export async function loadModel(options: EngineOptions): Promise<StagedModel> {
+export async function loadModel(
+  options: EngineOptions,
+  progress: LoadProgress = () => undefined,
+): Promise<StagedModel> {
   const manifest = loadManifest(options.modelDir);
   const kernels = chooseKernels(manifest, options);
-  const weights = await loadCompressedWeights(options.modelDir, manifest);
+  const total = compressedFiles(manifest).length + graphCount(manifest, kernels);
+  let done = 0;
+  const loaded = (): void => {
+    progress(++done, total);
+  };
+  const weights = await loadCompressedWeights(options.modelDir, manifest, loaded);
   const environment = createEnvironment(options.threads);
   const device = options.device === 'cuda' ? cudaDevice(environment) : cpuDevice(environment);
   const slots = options.maxRunning + (options.prefixReuse ? PREFIX_SLOTS : 0);
@@ -39,17 +50,6 @@ export async function loadModel(options: EngineOptions): Promise<StagedModel> {
     kernels,
     { slots, capacity, maxRows: slots, maxChunk: Math.max(...chunkSizes(options.prefillChunk)) },
     weights,
+    loaded,
   );
-}
-
-function chooseKernels(manifest: Manifest, { kernels, device }: EngineOptions): readonly KernelName[] {
-  const wanted = kernels ?? manifest.kernels;
-  const missing = wanted.filter((kernel) => !manifest.kernels.includes(kernel));
-  if (missing.length > 0)
-    throw new Error(`--kernels: the model offers ${manifest.kernels.join(', ')}, not ${missing.join(', ')}`);
-  if (device === 'cuda' && manifest.floatType !== 'f16')
-    throw new Error('--device cuda needs a model converted with --kernels fp16');
-  if (device === 'cpu' && manifest.floatType === 'f16')
-    throw new Error('--device cpu cannot run the fp16 kernel; convert with --kernels w8a8, int4 or fp32');
-  return wanted;
 }

@@ -68,7 +68,11 @@ function grammarOptions(modelDir: string): GrammarOptions {
 
 async function start(options: EngineOptions): Promise<{ core: EngineCore; ready: ReadyMessage }> {
   const startedAt = monotonicMs();
-  const executor = new Executor(await loadModel(options));
+  const executor = new Executor(
+    await loadModel(options, (done, total) => {
+      send({ type: 'loading', done, total });
+    }),
+  );
   const loadedAt = monotonicMs();
   const { manifest, limits, device, bytesPerPosition } = executor.model;
   const { costs, slowdown, ...calibration } = calibrateAtStartup(executor, options, monotonicMs);

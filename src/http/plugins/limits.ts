@@ -57,8 +57,9 @@ function tell(reply: FastifyReply, what: Limited, bucket: TokenBucket): void {
   );
 }
 
-export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpContext): void {
-  const meters = new Map(apiKeys.map((key) => [key, meterOf(key)]));
+export function registerLimits(app: FastifyInstance, { series }: HttpContext): void {
+  /** A reload keeps the objects of unchanged keys, and so their meters. */
+  const meters = new WeakMap<ApiKey, Meter>();
   app.decorateRequest('caller');
 
   function exceeded(limit: Limited | 'in_flight', message: string, waitMs: number): ApiError {
@@ -100,9 +101,10 @@ export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpCo
 
   app.addHook('onRequest', (request, reply, done) => {
     const key = request.apiKey;
-    const meter = key === null ? undefined : meters.get(key);
     request.caller = anonymous;
-    if (key !== null && meter !== undefined) {
+    if (key !== null) {
+      const meter = meters.get(key) ?? meterOf(key);
+      meters.set(key, meter);
       const { tokens } = meter;
       request.caller = {
         keyName: key.name,

@@ -16,7 +16,7 @@ void t.test('loadModel names the option that does not fit the folder or the memo
     [{ kernels: [...manifest.kernels, 'fp16'] }, /^--kernels: the model offers [\w, ]+, not fp16$/],
     [{ device: 'cuda' }, /^--device cuda needs a model converted with --kernels fp16$/],
     [{ modelDir: half }, /^--device cpu cannot run the fp16 kernel/],
-    [{ modelDir: join(half, 'none') }, /^cannot read /],
+    [{ modelDir: join(half, 'none') }, /^there is no folder /],
   ];
   for (const [options, message] of wrong)
     await t.rejects(loadModel(engineOptions({ modelDir, ...options })), { message }, String(message));

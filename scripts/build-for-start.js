@@ -1,0 +1,64 @@
+/**
+ * Builds what changed in src/ for `npm start`, without type checks: `npm test` and CI check the types.
+ *
+ * A first build parses only src/ and no declaration file, which takes less than half the time of `tsc --noCheck`. Once
+ * tsc has built, tsc builds the changes as well: it skips each file that its own record names as built.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+
+const root = resolve(import.meta.dirname, '..');
+const config = join(root, 'tsconfig.json');
+const record = join(root, 'dist', '.tsbuildinfo');
+
+const modifiedMs = (file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+
+/** TypeScript files that are newer than their JavaScript, or all of them after a change of tsconfig.json. */
+function changedFiles() {
+  const configMs = modifiedMs(config);
+  const files = readdirSync(join(root, 'src'), { recursive: true }).filter((file) => file.endsWith('.ts'));
+  return files
+    .filter((file) => {
+      const builtMs = modifiedMs(join(root, 'dist', 'src', file.replace(/\.ts$/, '.js')));
+      return builtMs < modifiedMs(join(root, 'src', file)) || builtMs < configMs;
+    })
+    .map((file) => join(root, 'src', file));
+}
+
+/** Writes the JavaScript of the files. @throws Error that holds the syntax errors */
+function transpile(ts, files) {
+  const { options } = ts.convertCompilerOptionsFromJson(
+    ts.readConfigFile(config, ts.sys.readFile).config.compilerOptions,
+    root,
+  );
+  const program = ts.createProgram(files, {
+    ...options,
+    ...{ noCheck: true, noResolve: true, noLib: true, lib: undefined, types: [] },
+    ...{ incremental: false, tsBuildInfoFile: undefined },
+  });
+  const faults = program.getSyntacticDiagnostics();
+  if (faults.length > 0) {
+    const host = { getCurrentDirectory: () => root, getCanonicalFileName: (name) => name, getNewLine: () => '\n' };
+    throw new Error(ts.formatDiagnostics(faults, host).trim());
+  }
+  program.emit();
+}
+
+const files = changedFiles();
+if (files.length > 0) {
+  console.error(`building ${files.length} files ...`);
+  try {
+    if (existsSync(record)) {
+      execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b', '--noCheck'], {
+        cwd: root,
+        stdio: 'inherit',
+      });
+    } else {
+      transpile((await import('typescript')).default, files);
+    }
+  } catch (error) {
+    if (error instanceof Error && !('status' in error)) console.error(error.message);
+    process.exitCode = 1;
+  }
+}

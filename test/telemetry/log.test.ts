@@ -1,0 +1,31 @@
+/** Readable lines of the log. The processes in test/deploy and test/chaos have the JSON log. */
+import t from 'tap';
+import { createLog, prettyLines } from '../../src/telemetry/log.js';
+
+void t.test('a request is one short line with its exits and its budget', async (t) => {
+  const pretty = await prettyLines(false);
+  const request = {
+    ...{ level: 30, time: 0, pid: 1, reqId: 'r', method: 'POST', route: '/v1/completions', status: 200, ms: 312.345 },
+    ...{ model: 'm', prompt_tokens: 3, completion_tokens: 4, msg: 'request' },
+  };
+  const sortie = { plan: { exit_layer: 30 }, exit_layers: { 30: 4 }, budget_ms: 500, met: true, queue_ms: 0.123 };
+  const line = pretty(JSON.stringify({ ...request, sortie }));
+  t.match(line, /^\[\d\d:\d\d:\d\d\] INFO: POST \/v1\/completions 200 in 312 ms \{.*\}\n$/);
+  t.same(JSON.parse(line.slice(line.indexOf('{'))), {
+    ...{ prompt_tokens: 3, completion_tokens: 4, exit_layers: { 30: 4 }, budget_ms: 500, met: true },
+  });
+  const open = pretty(JSON.stringify({ ...request, sortie: { ...sortie, budget_ms: null, met: null } }));
+  t.notMatch(open, /budget|met/, 'without a budget');
+  const rejected = pretty(JSON.stringify({ ...request, status: 400, code: 'invalid_value' }));
+  t.match(rejected, /400 in 312 ms .*"code":"invalid_value"/);
+});
+
+void t.test('the format follows the terminal unless the option states it', async (t) => {
+  for (const [format, isTerminal, isPretty] of [
+    ['auto', true, true],
+    ['auto', false, false],
+    ['pretty', false, true],
+    ['json', true, false],
+  ] as const)
+    t.equal((await createLog('silent', format, isTerminal)).isPretty, isPretty, `${format}, terminal: ${isTerminal}`);
+});
