@@ -118,7 +118,10 @@ export async function build(
       engine,
       model: { ...model, ...overrides.model },
       encoding: overrides.encoding ?? new EncodingThread(tokenizerFile),
-      limits: { defaultExit: null, maxTokensDefault: 64, maxChoices: 8, policy: openPolicy, ...overrides.limits },
+      limits: {
+        ...{ defaultExit: null, maxTokensDefault: 64, maxChoices: 8, prefixReuse: 'key', policy: openPolicy },
+        ...overrides.limits,
+      },
       metrics,
     },
     series,

@@ -10,6 +10,7 @@ import { readyEngine, type ApiContext, type ApiRequest, type Caller } from '../c
 import { requestDepth, type DepthBounds } from '../params/depth.js';
 import { encodeWithin, type WaitLimit } from './wait-limit.js';
 import { policyOf } from '../params/policy.js';
+import { prefixSpace } from '../params/prefix-space.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 import { sampling } from '../params/sampling.js';
 import type { GenerationBody } from '../schemas/shared.js';
@@ -37,6 +38,8 @@ export interface GenerationPlan {
   readonly depth: DepthBounds;
   readonly budget: Budget | null;
   readonly lengthGroup: LengthGroup;
+  /** The space in which the prompts may share prefixes; null for the common one. */
+  readonly prefixSpace: string | null;
   /** The grammar of the answers; null for any text. */
   readonly grammar: PlannedGrammar | null;
   /** Tokens that the answers are expected to hold, or null. */
@@ -189,6 +192,7 @@ export function planGeneration(
     depth,
     budget,
     lengthGroup: lengthGroup(request.caller, input),
+    prefixSpace: prefixSpace(limits.prefixReuse, request.caller, body.cache_salt),
     grammar: input.grammar,
     prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,

@@ -23,7 +23,7 @@ declare module 'fastify' {
 const unlimited = (): void => undefined;
 
 /** A client without a key, on a server that requires none. */
-const anonymous: Caller = { keyName: null, policy: openPolicy, reserve: () => unlimited };
+const anonymous: Caller = { keyName: null, keyId: null, policy: openPolicy, reserve: () => unlimited };
 
 /** The use of one key. */
 interface Meter {
@@ -106,6 +106,7 @@ export function registerLimits(app: FastifyInstance, { apiKeys, series }: HttpCo
       const { tokens } = meter;
       request.caller = {
         keyName: key.name,
+        keyId: key.digest.toString('hex'),
         policy: key.policy,
         reserve: (most) => (tokens === null ? unlimited : reserve(tokens, reply, most)),
       };
