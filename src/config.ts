@@ -398,6 +398,14 @@ export const OPTION_GROUPS = {
       'file with an API key a line, or JSON with limits and bounds of each key',
       'none',
     ),
+    allowedHosts: spec(
+      'allowed-hosts',
+      'NAMES',
+      list,
+      [],
+      'names in the Host header that are served, or *; localhost, IP addresses and names without a dot always are',
+      'any; local names only for a server without keys on a loopback address',
+    ),
     corsOrigin: spec('cors-origin', 'ORIGINS', originList, [], 'origins of web pages that may call, or *', 'none'),
   },
   Clients: {

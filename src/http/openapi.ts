@@ -23,6 +23,8 @@ export async function openapiDocument(version: string): Promise<string> {
     },
     series,
     options: {
+      host: '0.0.0.0',
+      allowedHosts: [],
       maxBody: 1024,
       maxConnections: 1,
       requestTimeout: 1,

@@ -126,6 +126,8 @@ export async function build(
     },
     series,
     options: {
+      host: '0.0.0.0',
+      allowedHosts: [],
       maxBody: 1 << 20,
       maxConnections: 1000,
       requestTimeout: 30,
