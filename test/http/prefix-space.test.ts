@@ -11,13 +11,13 @@ async function spaces(
   overrides: Overrides,
   requests: readonly { readonly key?: string; readonly salt?: string }[],
 ): Promise<(string | undefined)[]> {
-  const { post, engine } = await build(t, undefined, overrides);
+  const server = await build(t, undefined, overrides);
   for (const { key, salt } of requests) {
     const headers = key === undefined ? {} : { authorization: `Bearer ${key}` };
-    const response = await post('/v1/completions', { prompt: 'a', cache_salt: salt }, headers);
+    const response = await server.post('/v1/completions', { prompt: 'a', cache_salt: salt }, headers);
     t.equal(response.status, 200);
   }
-  return engine.requests.map(({ prefixSpace }) => prefixSpace);
+  return server.engine.requests.map(({ prefixSpace }) => prefixSpace);
 }
 
 void t.test('each key has its own space, and a salt separates further within it', async (t) => {
@@ -57,7 +57,7 @@ void t.test('without keys, all requests share one space, and salts stay apart', 
 });
 
 void t.test('a salt is a text of 1 to 256 characters', async (t) => {
-  const { post } = await build(t);
+  const server = await build(t);
   for (const [salt, status] of [
     ['x'.repeat(256), 200],
     ['x'.repeat(257), 400],
@@ -65,7 +65,7 @@ void t.test('a salt is a text of 1 to 256 characters', async (t) => {
     [1, 400],
     [null, 200],
   ] as const) {
-    const response = await post('/v1/completions', { prompt: 'a', cache_salt: salt });
+    const response = await server.post('/v1/completions', { prompt: 'a', cache_salt: salt });
     t.equal(response.status, status, JSON.stringify(salt));
     if (status === 400) t.match(await response.json(), { error: { code: 'invalid_value', param: 'cache_salt' } });
   }
