@@ -128,6 +128,17 @@ const onOff: Kind<boolean> = {
   },
 };
 
+/** `on` was the option's only other value in earlier versions. It selects the default. */
+const prefixReuse: Kind<'off' | 'key' | 'all'> = {
+  rule: 'off, key or all',
+  type: 'off, key, all',
+  parse: (text) => {
+    if (text === 'key' || text === 'all') return text;
+    const isOn = onOff.parse(text);
+    return isOn === undefined ? undefined : isOn ? 'key' : 'off';
+  },
+};
+
 const text: Kind<string> = { rule: 'a text', type: 'text', parse: (value) => (value === '' ? undefined : value) };
 
 const optionalText: Kind<string | null> = text;
@@ -279,7 +290,13 @@ export const OPTION_GROUPS = {
       128,
       'most prompt tokens between two decode steps; more: faster prompts, longer gaps',
     ),
-    prefixReuse: spec('prefix-reuse', 'on|off', onOff, true, 'reuses the KV cache of equal prompt beginnings'),
+    prefixReuse: spec(
+      'prefix-reuse',
+      'off|key|all',
+      prefixReuse,
+      'key',
+      'reuses the KV cache of equal prompt beginnings: within each API key, or across all keys',
+    ),
     speculate: spec(
       'speculate',
       'ANSWERS',
@@ -395,6 +412,14 @@ export const OPTION_GROUPS = {
       null,
       'file with an API key a line, or JSON with limits and bounds of each key',
       'none',
+    ),
+    allowedHosts: spec(
+      'allowed-hosts',
+      'NAMES',
+      list,
+      [],
+      'names in the Host header that are served, or *; localhost, IP addresses and names without a dot always are',
+      'any; local names only for a server without keys on a loopback address',
     ),
     corsOrigin: spec('cors-origin', 'ORIGINS', originList, [], 'origins of web pages that may call, or *', 'none'),
   },

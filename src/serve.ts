@@ -37,7 +37,7 @@ export function engineOptions(options: ServeOptions): EngineOptions {
     maxQueue: options.maxQueue,
     prefillChunk: options.prefillChunk,
     kernels: options.kernels,
-    prefixReuse: options.prefixReuse,
+    prefixReuse: options.prefixReuse !== 'off',
     speculate: options.speculate,
     policy: {
       attainmentWeight: options.attainmentWeight,

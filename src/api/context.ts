@@ -17,6 +17,8 @@ export interface Limits {
   readonly samplingDefaults: SamplingSource;
   /** Most prompts times n. */
   readonly maxChoices: number;
+  /** Clients that share prefixes of their prompts: none, those with the same key, or all. */
+  readonly prefixReuse: 'off' | 'key' | 'all';
   /** The policy for every client. The policy of an API key wins. */
   readonly policy: RequestPolicy;
 }
@@ -25,6 +27,8 @@ export interface Limits {
 export interface Caller {
   /** The name of its API key; null without a key, or for a key without a name. */
   readonly keyName: string | null;
+  /** An opaque name that is different for each API key; null without a key. */
+  readonly keyId: string | null;
   readonly policy: RequestPolicy;
   /**
    * Takes tokens from the client's allowance before any work is done.

@@ -30,6 +30,7 @@ export const ERRORS = {
   request_timeout: { status: 408, type: 'invalid_request_error' },
   body_too_large: { status: 413, type: 'invalid_request_error' },
   unsupported_media_type: { status: 415, type: 'invalid_request_error' },
+  host_not_allowed: { status: 421, type: 'invalid_request_error' },
   headers_too_large: { status: 431, type: 'invalid_request_error' },
   /** The wait depends on the limit, so each error states its own. */
   rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },

@@ -64,6 +64,11 @@ export interface GenerateMessage {
   readonly promptLogprobs: number | null;
   readonly depth: DepthRequest;
   readonly lengthGroup: LengthGroup;
+  /**
+   * Opaque name of the space in which the prompt may share its prefix. Prompts of different spaces share nothing.
+   * Absent: the common space.
+   */
+  readonly prefixSpace?: string;
   /** Constrains the answer. Absent or null: any text. */
   readonly grammar?: Grammar | null;
   /** Tokens that the client expects in the answer; a source of drafts. */

@@ -8,6 +8,8 @@ import type { Series } from '../telemetry/series.js';
 
 export type HttpOptions = Pick<
   ServeOptions,
+  | 'host'
+  | 'allowedHosts'
   | 'maxBody'
   | 'maxConnections'
   | 'requestTimeout'

@@ -8,6 +8,7 @@ import { registerHeaders, requestId } from './plugins/headers.js';
 import { registerJson } from './plugins/json.js';
 import { registerInFlight } from './plugins/in-flight.js';
 import { registerHttpConformance } from './plugins/http-conformance.js';
+import { hostRule } from './allowed-hosts.js';
 import type { HttpContext } from './context.js';
 
 export function createServer(context: HttpContext): FastifyInstance {
@@ -56,7 +57,7 @@ export function createServer(context: HttpContext): FastifyInstance {
   registerErrors(app);
   // The access log comes first, so that a request rejected by a later hook is logged as well.
   registerAccessLog(app, context, watch);
-  registerHttpConformance(app);
+  registerHttpConformance(app, hostRule(context.options, context.apiKeys.length > 0));
   registerInFlight(app, context.options.stallTimeout * 1000);
   registerHeaders(app);
   return app;

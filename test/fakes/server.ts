@@ -124,6 +124,7 @@ export async function build(
         maxTokensDefault: 64,
         samplingDefaults: 'model',
         maxChoices: 8,
+        prefixReuse: 'key',
         policy: openPolicy,
         ...overrides.limits,
       },
@@ -131,6 +132,8 @@ export async function build(
     },
     series,
     options: {
+      host: '0.0.0.0',
+      allowedHosts: [],
       maxBody: 1 << 20,
       maxConnections: 1000,
       requestTimeout: 30,

@@ -77,6 +77,9 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
   model_not_found: post({ body: { model: 'gpt-9' } }),
   route_not_found: post({ path: '/v1/nothing' }),
   method_not_allowed: async (t) => answerOf(await fetch(`${(await build(t)).url}/v1/completions`)),
+  host_not_allowed: bytes('GET /health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n', {
+    host: '127.0.0.1',
+  }),
   request_timeout: bytes('POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Le', { requestTimeout: 0.3 }),
   body_too_large: post({ body: { prompt: 'x'.repeat(3000) }, overrides: { options: { maxBody: 2048 } } }),
   unsupported_media_type: post({ headers: { 'content-type': 'text/plain' } }),

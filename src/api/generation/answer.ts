@@ -101,6 +101,7 @@ export class Answer {
           promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
           depth: { ...plan.depth, budget: plan.budget },
           lengthGroup: plan.lengthGroup,
+          ...(plan.prefixSpace !== null && { prefixSpace: plan.prefixSpace }),
           grammar: plan.grammar?.grammar ?? null,
           prediction: plan.prediction,
           speculate: plan.speculate,

@@ -10,11 +10,14 @@ import { readyEngine, type ApiContext, type ApiRequest, type Caller } from '../c
 import { requestDepth, type DepthBounds } from '../params/depth.js';
 import { encodeWithin, type WaitLimit } from './wait-limit.js';
 import { policyOf } from '../params/policy.js';
+import { prefixSpace } from '../params/prefix-space.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 import { sampling } from '../params/sampling.js';
 import { samplingDefaults } from '../params/sampling-defaults.js';
 import type { GenerationBody } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
+
+const LONE_SURROGATE = /\p{Surrogate}/u;
 
 /** One prompt in both forms. */
 export interface Prompt {
@@ -40,6 +43,8 @@ export interface GenerationPlan {
   readonly depth: DepthBounds;
   readonly budget: Budget | null;
   readonly lengthGroup: LengthGroup;
+  /** The space in which the prompts may share prefixes; null for the common one. */
+  readonly prefixSpace: string | null;
   /** The grammar of the answers; null for any text. */
   readonly grammar: PlannedGrammar | null;
   /** Tokens that the answers are expected to hold, or null. */
@@ -120,6 +125,13 @@ function stopTokens({ stop_token_ids: ids = [] }: GenerationBody, vocabulary: nu
   throw new ApiError('invalid_value', rule, 'stop_token_ids');
 }
 
+/** @throws ApiError invalid_value for a string with half a character, which would cut a character of the answer */
+function stopStrings({ stop = [] }: GenerationBody): readonly string[] {
+  const stops = typeof stop === 'string' ? [stop] : stop;
+  if (stops.every((each) => !LONE_SURROGATE.test(each))) return stops;
+  throw new ApiError('invalid_value', 'stop must hold whole characters, got a lone UTF-16 surrogate.', 'stop');
+}
+
 export interface PlanInput {
   readonly endpoint: 'chat' | 'completion';
   readonly budget: Budget | null;
@@ -177,14 +189,14 @@ export function planGeneration(
     const rule = `min_tokens must be at most max_tokens (${Math.min(...maxTokens)}), got ${minTokens}.`;
     throw new ApiError('invalid_value', rule, 'min_tokens');
   }
-  const stop = body.stop ?? [];
+  const includeUsage = body.stream_options?.include_usage === true;
   return {
     modelName: body.model ?? model.name,
     prompts: input.prompts,
     n,
     maxTokens,
     minTokens,
-    stops: typeof stop === 'string' ? [stop] : stop,
+    stops: stopStrings(body),
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
     sampling: sampling(body, {
       vocabulary,
@@ -197,10 +209,12 @@ export function planGeneration(
     depth,
     budget,
     lengthGroup: lengthGroup(request.caller, input),
+    prefixSpace: prefixSpace(limits.prefixReuse, request.caller, body.cache_salt),
     grammar: input.grammar,
     prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,
-    includeUsage: body.stream_options?.include_usage === true,
-    continuousUsage: body.stream_options?.continuous_usage_stats === true,
+    includeUsage,
+    // As in vLLM, continuous_usage_stats adds to include_usage and has no effect alone.
+    continuousUsage: includeUsage && body.stream_options?.continuous_usage_stats === true,
   };
 }

@@ -13,21 +13,16 @@ export type Headers = Readonly<Record<string, string | string[] | undefined>>;
 /** One day: the longest wait. The bound also keeps arithmetic on instants exact. */
 const MAX_MS = 86_400_000;
 
-/** @returns the header's text, or its first value: Node.js joins repeated headers */
-export function headerText(headers: Headers, name: string): string | undefined {
-  const value = headers[name.toLowerCase()];
-  return Array.isArray(value) ? value[0] : value?.split(', ')[0];
-}
-
 /** @returns NaN for a text that is not a plain number */
 function numberIn(text: string): number {
-  return /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) : NaN;
+  return /^\d+(\.\d+)?$/.test(text) ? Number(text) : NaN;
 }
 
 /** @returns the values of a header, in order. Node.js joins repeated headers by commas, the separator of lists. */
-function headerValues(headers: Headers, name: string): readonly string[] {
+export function headerValues(headers: Headers, name: string): readonly string[] {
   const texts = [headers[name.toLowerCase()] ?? []].flat();
-  return texts.flatMap((text) => text.split(',')).map((text) => text.trim());
+  // `trim` would remove a no-break space as well, which is not white space in a header.
+  return texts.flatMap((text) => text.split(',')).map((text) => text.replace(/^[ \t]+|[ \t]+$/g, ''));
 }
 
 /**

@@ -4,7 +4,7 @@
  * Must not know: budgets, plans.
  */
 import { ApiError } from '../errors.js';
-import { headerText, type Headers } from './budget.js';
+import { headerValues, type Headers } from './budget.js';
 import type { RequestPolicy } from './policy.js';
 import type { SortieRequest } from '../schemas/shared.js';
 import type { ServedModel } from '../served-model.js';
@@ -33,8 +33,13 @@ function exitOption(exits: Exits, headers: Headers, header: string, twin: number
     const param = `sortie.${twinName}`;
     return { layer: checkedExit(exits, twin, String(twin), param), param };
   }
-  const text = headerText(headers, header);
+  const [text, ...others] = new Set(headerValues(headers, header));
   if (text === undefined) return null;
+  // Depths have no order of preference, so all values must agree.
+  if (others.length > 0) {
+    const values = quoted([text, ...others].join(', '));
+    throw new ApiError('invalid_value', `${header} must have one value, got different ones: ${values}.`, header);
+  }
   return { layer: checkedExit(exits, /^\d+$/.test(text) ? Number(text) : NaN, text, header), param: header };
 }
 

@@ -146,6 +146,13 @@ export const generationFields = {
   logit_bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
   response_format: Type.Optional(ResponseFormat),
   add_special_tokens: Type.Optional(AddSpecialTokens),
+  cache_salt: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 256,
+      description: 'The prompt shares its prefix only with prompts that have the same salt.',
+    }),
+  ),
   user: Type.Optional(Type.String({ maxLength: 256, description: 'Written to the request log.' })),
   sortie: Type.Optional(SortieRequest),
 };

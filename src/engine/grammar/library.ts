@@ -69,6 +69,9 @@ export interface InvalidGrammar {
 /** This message names an option of the library that clients cannot set. */
 const ONE_OF = /oneOf constraints are not supported\. Enable .*/;
 
+/** The library's internal name for a grammar without any text. */
+const NO_TEXT = /^NoExtensionBias$/;
+
 /** The message's first line. For a regular expression, also the reason, which follows on later lines. */
 function firstOf(text: string): string {
   const [line = '', pattern = '', ...more] = text.split('\n');
@@ -87,6 +90,7 @@ export function toInvalidGrammar(error: unknown, grammar: Grammar): InvalidGramm
   if (typeof error !== 'string') return null;
   const text = firstOf(error)
     .replace(/^Failed to (compute mask|consume token): /, '')
+    .replace(NO_TEXT, 'no JSON value fits it; a $ref that leads only to itself is one cause')
     .replace(ONE_OF, "oneOf is supported only if its branches can't overlap; use anyOf");
   // A message about Lark starts with the place: "at 4(5): failed to compile JSON schema: ...".
   const place =

@@ -14,13 +14,15 @@ import type { PrefixLeader, Sequence } from '../sequence.js';
 const COMPARED_SEQUENCES = 64;
 
 /**
- * The sequence with the longest common prefix among those that still prefill it and are due no later.
+ * The sequence with the longest common prefix among those of the same prefix space that still prefill it and are due no
+ * later.
  * @param before sequences ahead in order of service, newest last
  */
 export function leaderOf(sequence: Sequence, before: readonly Sequence[]): PrefixLeader | null {
   let best: PrefixLeader | null = null;
   for (const candidate of before.slice(-COMPARED_SEQUENCES).reverse()) {
     const most = Math.min(sequence.tokens.length, candidate.tokens.length) - 1;
+    if (candidate.request.prefixSpace !== sequence.request.prefixSpace) continue;
     // An ending sequence processes nothing more.
     if (candidate.ending !== null || most < (best?.length ?? 0)) continue;
     if (!candidate.isPrompt || dueOf(candidate) > dueOf(sequence) || follows(candidate, sequence)) continue;

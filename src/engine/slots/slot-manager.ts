@@ -183,8 +183,11 @@ export class SlotManager {
   }
 
   #match(sequence: Sequence): PrefixMatch | null {
-    const { tokens, exit, slot } = sequence;
-    return this.#reuses(sequence) ? findPrefix(tokens, this.#table.slots, this.#table.needed(exit), slot) : null;
+    if (!this.#reuses(sequence)) return null;
+    const { tokens, exit, slot, request } = sequence;
+    // A slot of another space stays invisible: its match would show a client the text of another one.
+    const slots = this.#table.slots.filter(({ space }) => space === request.prefixSpace);
+    return findPrefix(tokens, slots, this.#table.needed(exit), slot);
   }
 
   #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
@@ -214,6 +217,7 @@ export class SlotManager {
     if (slot === match?.slot) this.#table.truncate(slot, match.length);
     else if (match) this.#table.copyPrefix(match.slot, slot, match.length);
     slot.tokens = sequence.tokens;
+    slot.space = sequence.request.prefixSpace;
     slot.live = true;
     sequence.prefix = null;
     this.#table.touch(slot);

@@ -79,6 +79,7 @@ export class SlotTable {
     this.#release(slot, 0);
     slot.frontiers.fill(0);
     slot.tokens = [];
+    slot.space = undefined;
     slot.live = false;
   }
 

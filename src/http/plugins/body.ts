@@ -2,12 +2,13 @@
  * Checks and cleans request bodies before validation.
  * - `null` for an optional field equals a missing field (clients send `stop: null`).
  * - Unknown fields go to the log (SDKs add fields).
- * - Compressed and very deep bodies are rejected.
+ * - Compressed and very deep bodies, and bodies in another charset, are rejected.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import { isTooDeep, MAX_NESTING } from '../../api/params/nesting.js';
+import { isTooDeep } from '../../api/params/nesting.js';
 import { ApiError } from '../../api/errors.js';
 import { quoted } from '../../util/quoted.js';
+import { tooDeep } from '../json-scan.js';
 
 /** Most unknown fields in one log line: a client must not fill the log. */
 const MAX_LOGGED = 20;
@@ -50,9 +51,7 @@ function withoutNulls(value: unknown, schema: Schema): unknown {
 function refuseDeep(body: object): void {
   const [field] = Object.entries(body).find(([, value]) => isTooDeep(value)) ?? [];
   if (field === undefined) return;
-  // The client may have made up the name, which may be as long as the body.
-  const param = field.slice(0, 40);
-  throw new ApiError('invalid_value', `${param} must be nested at most ${MAX_NESTING} deep.`, param);
+  throw tooDeep(field);
 }
 
 /** @throws ApiError invalid_value */
@@ -69,6 +68,16 @@ function logUnknown(request: FastifyRequest, body: object, properties: object): 
   request.log.info({ fields: unknown.slice(0, MAX_LOGGED).map((key) => key.slice(0, 64)) }, 'unknown fields ignored');
 }
 
+const CHARSET = /;\s*charset\s*=\s*"?([^\s;"]+)/i;
+
+/** @throws ApiError unsupported_media_type for a charset other than UTF-8 and its subset ASCII */
+function refuseCharset(contentType: string | undefined): void {
+  const charset = CHARSET.exec(contentType ?? '')?.[1];
+  if (charset === undefined || /^(utf-?8|us-ascii)$/i.test(charset)) return;
+  const message = `The body must be sent in UTF-8, got the charset ${quoted(charset)}.`;
+  throw new ApiError('unsupported_media_type', message, 'content-type');
+}
+
 export function registerBody(app: FastifyInstance): void {
   app.addHook('preParsing', (request, _reply, _payload, done) => {
     const encoding = request.headers['content-encoding'];
@@ -76,6 +85,7 @@ export function registerBody(app: FastifyInstance): void {
       const message = `The body must be sent uncompressed, without content-encoding, got ${quoted(encoding)}.`;
       throw new ApiError('unsupported_media_type', message, 'content-encoding');
     }
+    refuseCharset(request.headers['content-type']);
     done();
   });
   app.addHook('preValidation', (request, _reply, done) => {

@@ -161,6 +161,12 @@ function unknownMethod({ code, rawPacket, bytesParsed = 0 }: ParserError): { met
 /** Responds on a socket whose request is malformed or late. */
 export function clientError(this: FastifyInstance, error: ParserError, socket: Socket): void {
   const open = [...this.inFlightResponses.keys()].filter(({ req }) => req.socket === socket);
+  // A socket whose client has left is closed immediately.
+  const isOpen = error.code !== 'ECONNRESET' && socket.writable && !socket.readableEnded;
+  if (isOpen && open.length > 0 && open.every(({ req }) => req.complete)) {
+    closeAfter(open, socket);
+    return;
+  }
   if (error.code === 'ECONNRESET' || !socket.writable || open.some(isAnswering)) {
     socket.destroy();
     return;
@@ -180,6 +186,21 @@ export function clientError(this: FastifyInstance, error: ParserError, socket: S
  */
 function isAnswering({ req, headersSent }: ServerResponse): boolean {
   return headersSent || req.complete;
+}
+
+/** Connections that close after their last response. Each further faulty chunk is an error, too. */
+const closing = new WeakSet<Socket>();
+
+/** Lets complete requests finish, and closes their connection then: the bytes after them are no request. */
+function closeAfter(open: readonly ServerResponse[], socket: Socket): void {
+  if (closing.has(socket)) return;
+  closing.add(socket);
+  let left = open.length;
+  for (const response of open) {
+    response.once('close', () => {
+      if (--left === 0) socket.destroySoon();
+    });
+  }
 }
 
 /** Time that a rejected client has to read the response and close. */
@@ -229,7 +250,8 @@ export function registerErrors(app: FastifyInstance): void {
     const matching = routes.filter(({ pattern }) => pattern.test(path));
     const allowed = [...new Set(matching.flatMap(({ methods }) => methods))];
     const name = method.slice(0, 40);
-    if (allowed.length === 0) {
+    // A route that takes the method has no such file.
+    if (allowed.length === 0 || allowed.includes(method)) {
       return { error: new ApiError('route_not_found', `There is no ${name} ${quoted(path)} here.`), headers: {} };
     }
     const message = `${name} is not allowed here; use ${allowed.join(' or ')}.`;
@@ -254,6 +276,10 @@ export function registerErrors(app: FastifyInstance): void {
     // Fastify asks QUERY for a content type before it looks for a route; no route here takes QUERY.
     const early = code === 'FST_ERR_ROUTE_MISSING_CONTENT_TYPE';
     sendError(early ? noRoute(request, reply) : error, request, reply);
+  });
+  // For a route that finds no file, such as those of /docs.
+  app.setNotFoundHandler((request, reply) => {
+    sendError(noRoute(request, reply), request, reply);
   });
   // Fastify's own handler comes after the body: an upload to a path that is not here would be told to be JSON.
   app.addHook('preParsing', (request, reply, _payload, done) => {

@@ -23,7 +23,7 @@ declare module 'fastify' {
 const unlimited = (): void => undefined;
 
 /** A client without a key, on a server that requires none. */
-const anonymous: Caller = { keyName: null, policy: openPolicy, reserve: () => unlimited };
+const anonymous: Caller = { keyName: null, keyId: null, policy: openPolicy, reserve: () => unlimited };
 
 /** The use of one key. */
 interface Meter {
@@ -108,6 +108,7 @@ export function registerLimits(app: FastifyInstance, { series }: HttpContext): v
       const { tokens } = meter;
       request.caller = {
         keyName: key.name,
+        keyId: key.digest.toString('hex'),
         policy: key.policy,
         reserve: (most) => (tokens === null ? unlimited : reserve(tokens, reply, most)),
       };

@@ -15,7 +15,10 @@ void t.test('nothing is generated for a client that disconnected while its reque
   const settled: number[] = [];
   const request = {
     ...{ arrivedAt: 0, headers: {}, body: { prompt: 'Hello' }, signal, trace: null, addLogFields: () => undefined },
-    caller: { keyName: null, policy: openPolicy, reserve: () => (tokens: number) => void settled.push(tokens) },
+    caller: {
+      ...{ keyName: null, keyId: null, policy: openPolicy },
+      reserve: () => (tokens: number) => void settled.push(tokens),
+    },
   };
   // The promise stays pending, so the test does not wait for it.
   void serveWhole(context.api, request, completions);

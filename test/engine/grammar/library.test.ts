@@ -12,6 +12,10 @@ void t.test('an error is its first line, without the operation of the library', 
   for (const doing of ['', 'Failed to compute mask: ', 'Failed to consume token: ']) {
     t.same(toInvalidGrammar(`${doing}${message}\n<state>\n</state>`, json), { message, part: null });
   }
+  t.match(
+    toInvalidGrammar('Failed to compute mask: NoExtensionBias\n<state>', json)?.message,
+    /^no JSON value fits it/,
+  );
   t.equal(toInvalidGrammar('x'.repeat(300), json)?.message.length, 200, 'the message may contain a whole schema');
   t.end();
 });

@@ -198,6 +198,43 @@ void t.test('a leader is expected to process the prefix in the stages it needs, 
   t.same(expected(), [0, 0]);
 });
 
+void t.test('sequences of different prefix spaces share neither stored nor coming prefixes', async (t) => {
+  const { slotManager, table } = over(4);
+  const inSpace = (id: string, prefixSpace?: string): Sequence =>
+    sequence(id, prompt(40), prefixSpace === undefined ? {} : { prefixSpace });
+  const stored = inSpace('stored', 'A');
+  start(slotManager, stored);
+  prefill(stored);
+  slotManager.finish(stored);
+  for (const [space, length] of [
+    ['B', 0],
+    [undefined, 0],
+    ['A', 39],
+  ] as const) {
+    const probe = inSpace('probe', space);
+    slotManager.lookUp(probe);
+    t.equal(probe.frontier(0), length, `space ${space}`);
+  }
+  const other = inSpace('other', 'B');
+  start(slotManager, other);
+  t.match(other, { cachedTokens: 0, slot: { length: 0 } });
+  t.equal(leaderOf(inSpace('follower', 'A'), [other]), null);
+  t.match(leaderOf(inSpace('follower', 'B'), [other]), { sequence: { id: 'other' }, length: 39 });
+  t.notOk(slotManager.share(other), 'no copy from the stored slot of the other space');
+  prefill(other);
+  const late = inSpace('late', 'A');
+  start(slotManager, late);
+  t.equal(late.cachedTokens, 39, 'its own space keeps the stored prefix');
+  prefill(late);
+  for (const each of [other, late]) slotManager.finish(each);
+  t.same(table.slots.map(({ space }) => space).sort(), ['A', 'B', undefined, undefined]);
+  for (const slot of table.slots) table.drop(slot);
+  t.ok(
+    table.slots.every(({ space }) => space === undefined),
+    'an empty slot has no space',
+  );
+});
+
 void t.test('a leader is due no later, does not follow its follower, and shares enough tokens', async (t) => {
   const budget = (totalMs: number | null, ttftMs: number | null = null): Partial<GenerateMessage> => {
     const within: Budget = { totalMs, ttftMs, tpotMs: null, onMiss: 'continue' };

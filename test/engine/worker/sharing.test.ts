@@ -125,6 +125,19 @@ void t.test('without prefix reuse, each prompt is computed; a scored prompt shar
   t.equal(run(makeCore(), [ask('a', [], { promptLogprobs: 0 }), ask('b')]).prefilled, 63);
 });
 
+void t.test('prompts of different prefix spaces are computed apart, together and one after the other', async (t) => {
+  const [first, second] = [{ prefixSpace: 'A' }, { prefixSpace: 'B' }];
+  const expected = alone(ask('alone'));
+  const core = makeCore();
+  const pair = run(core, [ask('a', [], first), ask('b', [], second), ask('c')]);
+  t.equal(pair.prefilled, 3 * 63);
+  const later = run(core, [ask('d', [], second), ask('e', [], { prefixSpace: 'C' })]);
+  t.equal(later.prefilled, 63);
+  const cached = [...pair.ended, ...later.ended].map(([id, ended]) => [id, ended?.cachedTokens]);
+  t.strictSame(Object.fromEntries(cached), { a: 0, b: 0, c: 0, d: 63, e: 0 });
+  for (const tokens of [...pair.tokens.values(), ...later.tokens.values()]) t.strictSame(tokens, expected);
+});
+
 void t.test('a cancelled leader leaves its progress to the others', async (t) => {
   const expected = alone(ask('alone'));
   const core = makeCore();
