@@ -2,7 +2,8 @@
 import { EngineClient } from '../src/engine/client/client.js';
 import type { EngineOptions } from '../src/engine/client/options.js';
 import { answerOf } from './engine-answer.js';
-import { greedy } from './greedy-request.js';
+import { GREEDY } from '../src/engine/sampling/sampler.js';
+import { greedy, GREEDY_BASE } from './greedy-request.js';
 import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 
@@ -47,7 +48,10 @@ export async function engineRate(engine: EngineClient, exit: number, scenario: S
   await Promise.all(
     Array.from({ length: parallel }, async (_, index) => {
       let tokens = 0;
-      const request = greedy(`bench-${salt}-${index}`, promptOf(promptTokens, salt + index), exit, answerTokens);
+      // Full depth answers as the base does, like llama.cpp's side. Other exits have their DRY rule.
+      const sampling = exit === engine.ready?.exits.at(-1) ? GREEDY_BASE : GREEDY;
+      const prompt = promptOf(promptTokens, salt + index);
+      const request = greedy(`bench-${salt}-${index}`, prompt, exit, answerTokens, { sampling });
       await answerOf(engine, request, () => {
         meter.token(tokens++ === 0);
       });

@@ -8,6 +8,7 @@
  * - Every side gets the same requests at the same instants.
  * - Natural lengths: chat questions without a limit. Stated lengths: exactly the tokens of a trace.
  * - Load 1 is the throughput of full depth with clients that never pause.
+ * - Answers are greedy. Sortie's have the DRY rule of their exit, and llama-server's have none.
  * - Budgets are 2, 4 and 10 times the time of full depth on the idle machine.
  *
  * Writes goodput.json, attainment.svg (against load) and quality.svg (mean quality against attainment). A later call

@@ -1,7 +1,10 @@
 /** A request at one exit, for benches and tests. */
 import { monotonicMs } from '../src/util/clock.js';
-import type { GenerateMessage } from '../src/engine/protocol.js';
+import type { GenerateMessage, Sampling } from '../src/engine/protocol.js';
 import { GREEDY } from '../src/engine/sampling/sampler.js';
+
+/** Greedy without a DRY rule: the answer of the base, and the speed of a server without the rule. */
+export const GREEDY_BASE: Sampling = { ...GREEDY, dry: { multiplier: 0, base: 1.75, allowedLength: 2 } };
 
 /** A request that arrives now and decodes exactly `maxTokens` tokens greedily at one exit. */
 export function greedy(

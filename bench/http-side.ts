@@ -25,6 +25,7 @@ async function httpRate(server: Server, model: string, scenario: Scenario, salt:
           prompt: promptOf(promptTokens, salt + index),
           max_tokens: answerTokens,
           temperature: 0,
+          dry_multiplier: 0,
           ignore_eos: true,
           stream: true,
         }),

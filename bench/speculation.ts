@@ -18,7 +18,7 @@ import type { DraftCount } from '../src/engine/protocol.js';
 import { GREEDY } from '../src/engine/sampling/sampler.js';
 import { answerOf } from './engine-answer.js';
 import { benchOptions } from './engine-side.js';
-import { greedy } from './greedy-request.js';
+import { greedy, GREEDY_BASE } from './greedy-request.js';
 import { positive } from './options.js';
 import { readRows } from './quality/documents.js';
 
@@ -55,7 +55,8 @@ async function measure(options: Options): Promise<void> {
     .slice(0, positive('--rows', options.rows))
     .map(({ question }) => tokenizer.encode(chat.render([{ role: 'user', content: question }], true), false));
   const temperatures = options.temperatures.split(',').map(Number);
-  const layers = options.exits?.split(',').map(Number) ?? [exits.at(-1)?.layer ?? 0];
+  const full = exits.at(-1)?.layer ?? 0;
+  const layers = options.exits?.split(',').map(Number) ?? [full];
   const wrong = layers.find((layer) => !exits.some((exit) => exit.layer === layer));
   if (wrong !== undefined) throw new OptionError(`--exits must name exits of the model, got "${wrong}"`);
   if (!temperatures.every((value) => value >= 0 && value <= 2))
@@ -74,7 +75,8 @@ async function measure(options: Options): Promise<void> {
         for (const [row, prompt] of prompts.entries())
           for (const index of row % 2 === 0 ? [0, 1] : [1, 0]) {
             const engine = engines[index];
-            if (engine) await sides[index]?.answer(engine, { prompt, layer, temperature, row, maxTokens, eosTokens });
+            const asked = { prompt, layer, isFull: layer === full, temperature, row, maxTokens, eosTokens };
+            if (engine) await sides[index]?.answer(engine, asked);
           }
         const [off = 0, all = 0] = sides.map(({ rate }) => rate);
         const drafts = sides[1]?.drafts ?? '';
@@ -89,6 +91,8 @@ async function measure(options: Options): Promise<void> {
 interface Ask {
   readonly prompt: readonly number[];
   readonly layer: number;
+  /** Whether the layer is full depth, which answers as the base does. Other exits have their DRY rule. */
+  readonly isFull: boolean;
   readonly temperature: number;
   readonly row: number;
   readonly maxTokens: number;
@@ -113,12 +117,12 @@ class Side {
     return sources.map((of) => `${of} ${sum(of, 'drafted')}, ${sum(of, 'accepted')}`).join('; ');
   }
 
-  async answer(engine: EngineClient, { prompt, layer, temperature, row, maxTokens, eosTokens }: Ask): Promise<void> {
+  async answer(engine: EngineClient, { layer, isFull, temperature, row, ...ask }: Ask): Promise<void> {
     let tokens = 0;
     let first = 0;
-    const request = greedy(`${layer}-${temperature}-${row}`, prompt, layer, maxTokens, {
-      stopTokens: eosTokens,
-      sampling: { ...GREEDY, temperature, seed: row },
+    const request = greedy(`${layer}-${temperature}-${row}`, ask.prompt, layer, ask.maxTokens, {
+      stopTokens: ask.eosTokens,
+      sampling: { ...(isFull ? GREEDY_BASE : GREEDY), temperature, seed: row },
     });
     const { endedAt, drafts } = await answerOf(engine, request, () => {
       if (tokens++ === 0) first = monotonicMs();

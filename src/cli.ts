@@ -155,9 +155,10 @@ function program(finish: (code: number) => void): Command {
     .option('--quality <file>', 'JSON of measured quality per exit: {"15": {"kl": 1.1, "agreement": 0.6}}')
     .option(
       '--dry <rule>',
-      'DRY penalty against loops at exits below full depth: multiplier, base, allowed length, such as 8,2,3',
+      'DRY penalty against loops at every exit: multiplier, base, allowed length, such as 8,2,3',
       fractions,
     )
+    .option('--generation <list>', "sampling defaults, such as temperature=0.3,top_p=0.9; they win over the source's")
     .option('--name <name>', "name in the manifest (default: the folder's)", ruleOf(SERVE_OPTIONS.modelName))
     .option('--compress', 'gzip the weight files', false)
     .option('--force', 'replace an existing model folder', false)
@@ -260,6 +261,8 @@ interface ConvertFlags {
   readonly headBits?: number;
   readonly weightBits?: number;
   readonly quality?: string;
+  readonly dry?: readonly number[];
+  readonly generation?: string;
   readonly name?: string;
   readonly compress: boolean;
   readonly force: boolean;

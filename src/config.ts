@@ -244,6 +244,13 @@ export const OPTION_GROUPS = {
       'the embedded model',
     ),
     modelName: spec('model-name', 'NAME', name, null, 'model name in requests', "the manifest's name"),
+    samplingDefaults: spec(
+      'sampling-defaults',
+      'SOURCE',
+      oneOf('model', 'openai'),
+      'model',
+      "sampling of requests that state none: the model's, or temperature 1, top_p 1 and no rule",
+    ),
     kernels: spec('kernels', 'LIST', kernelList, null, 'kernels to load and measure', 'all of the model'),
     device: spec('device', 'NAME', oneOf('cpu', 'cuda'), 'cpu', 'hardware that runs the model'),
     threads: spec(

@@ -89,7 +89,7 @@ async function ask(content: string, { exit, seed }: Job, { url, model, cap }: As
       model,
       messages: [{ role: 'user', content }],
       max_tokens: cap,
-      ...(seed === null ? { temperature: 0 } : { temperature: 1, seed }),
+      ...(seed === null ? { temperature: 0 } : { temperature: 1, top_p: 1, seed }),
     }),
   });
   if (response.status !== 200) throw new Error(`the server answered ${response.status}: ${await response.text()}`);

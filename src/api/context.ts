@@ -7,11 +7,14 @@ import type { RequestMetrics } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Headers } from './params/budget.js';
 import type { RequestPolicy } from './params/policy.js';
+import type { SamplingSource } from './params/sampling-defaults.js';
 import type { ServedModel } from './served-model.js';
 
 export interface Limits {
   readonly defaultExit: number | null;
   readonly maxTokensDefault: number;
+  /** Source of the sampling fields that a request does not state. */
+  readonly samplingDefaults: SamplingSource;
   /** Most prompts times n. */
   readonly maxChoices: number;
   /** The policy for every client. The policy of an API key wins. */

@@ -3,6 +3,7 @@ import { ApiError } from './errors.js';
 import { readyEngine, type ApiContext, type Caller } from './context.js';
 import { allowedExits, modelExit } from './params/depth.js';
 import { policyOf } from './params/policy.js';
+import { samplingDefaults } from './params/sampling-defaults.js';
 
 function card(context: ApiContext, exit: number | null) {
   const { model, engine } = context;
@@ -52,6 +53,7 @@ export function props(context: ApiContext, caller: Caller): object {
   const ready = readyEngine(context);
   const { model, limits } = context;
   const allowed = exitsFor(context, caller);
+  const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
   const [shallowest = 0] = allowed;
   const deepest = allowed.at(-1) ?? 0;
   return {
@@ -62,8 +64,19 @@ export function props(context: ApiContext, caller: Caller): object {
       layer,
       kl: quality.kl ?? null,
       agreement: quality.agreement ?? null,
-      dry: dry ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength } : null,
+      dry:
+        dry && defaults.dry
+          ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength }
+          : null,
     })),
+    sampling_defaults: {
+      source: limits.samplingDefaults,
+      temperature: defaults.temperature,
+      top_p: defaults.topP,
+      top_k: defaults.topK,
+      min_p: defaults.minP,
+      repetition_penalty: defaults.repetitionPenalty,
+    },
     default_exit: Math.min(Math.max(limits.defaultExit ?? deepest, shallowest), deepest),
     min_exit_layer: shallowest,
     max_exit_layer: deepest,

@@ -6,7 +6,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ChatTemplate } from '../text/chat-template.js';
-import type { ExitEntry } from '../model/manifest.js';
+import type { ExitEntry, Generation } from '../model/manifest.js';
 import { loadManifest, MANIFEST_FILE } from '../model/manifest-io.js';
 import { TextTokenizer } from '../text/tokenizer.js';
 
@@ -17,6 +17,8 @@ export interface ServedModel {
   readonly licence: string;
   /** Shallowest first; the last is full depth. */
   readonly exits: readonly Pick<ExitEntry, 'layer' | 'quality' | 'dry'>[];
+  /** Sampling defaults of the manifest; empty without any. */
+  readonly generation: Generation;
   readonly context: number;
   /** Ids that end an answer. */
   readonly eosTokens: readonly number[];
@@ -57,6 +59,7 @@ export function loadServedModel(dir: string, name: string | null): ServedModel {
     created: Math.floor(statSync(join(dir, MANIFEST_FILE)).mtimeMs / 1000),
     licence: manifest.licence,
     exits: manifest.exits.map(({ layer, quality, dry }) => ({ layer, quality, ...(dry && { dry }) })),
+    generation: manifest.generation ?? {},
     context: manifest.architecture.context,
     eosTokens: manifest.eosTokens,
     tokenizer,

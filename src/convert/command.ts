@@ -2,8 +2,10 @@
 import { SingleBar } from 'cli-progress';
 import { convert, type Progress } from './convert.js';
 import { Interrupted } from './errors.js';
+import { GENERATION_FIELDS } from './generation.js';
 import { inspect, type Report } from './inspect.js';
 import type { ConvertOptions } from './options.js';
+import type { Generation } from '../model/manifest.js';
 import { unknownExitsWarning } from './unknown-exits.js';
 
 /** Parsed options of `sortie convert`. */
@@ -120,12 +122,21 @@ export function describe(dir: string, report: Report): string {
     `licence    ${manifest.licence}`,
     `shape      ${a.family}, ${a.layers} layers, hidden ${a.hidden}, ${a.heads} heads (${a.kvHeads} KV) of ${a.headDim}, FFN ${a.ffn}, vocabulary ${a.vocab} (${a.tiedHead ? 'tied' : 'untied'} head), context ${a.context}`,
     `kernels    ${manifest.kernels.join(', ')}; hidden states ${manifest.floatType}, KV cache ${manifest.kvType ?? manifest.floatType}`,
+    `sampling   ${samplingText(manifest.generation ?? {})}`,
     `weights    ${report.tensors} tensors, ${megabytes(report.weightBytes)} in memory, ${megabytes(report.diskBytes)} on disk`,
     ...exits,
     ...graphs,
     `files      ${manifest.files.length}, sizes and checksums match`,
     '',
   ].join('\n');
+}
+
+/** Sampling defaults in the API's names. */
+function samplingText(generation: Generation): string {
+  const parts = Object.entries(GENERATION_FIELDS).flatMap(([name, field]) =>
+    generation[field] === undefined ? [] : [`${name} ${generation[field]}`],
+  );
+  return parts.length === 0 ? 'no defaults' : parts.join(', ');
 }
 
 function megabytes(bytes: number): string {

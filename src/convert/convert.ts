@@ -8,6 +8,7 @@ import path from 'node:path';
 import {
   MANIFEST_VERSION,
   type Architecture,
+  type Generation,
   type Manifest,
   type Quality,
   type StageEntry,
@@ -20,6 +21,7 @@ import { checkTokenizer } from './check-tokenizer.js';
 import { ConvertError } from './errors.js';
 import { exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { openGguf } from './gguf/source.js';
+import { generationOf } from './generation.js';
 import { openHuggingFace } from './hf/source.js';
 import { smoothedHead } from './smoothing/head.js';
 import { smoothedLayer } from './smoothing/layer.js';
@@ -64,11 +66,12 @@ export async function convert(
     checkArchitecture(source.architecture);
     checkExits(exits, source.architecture.layers);
     checkTensors(source);
+    const generation = generationOf(source.sampling, options.generation, warn);
     for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
     if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source.architecture);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder({ out, force, inputs }, (folder) =>
-      writeModel({ folder, source, exits, blocks, calibration, options, progress }),
+      writeModel({ folder, source, exits, blocks, calibration, generation, options, progress }),
     );
   } finally {
     source.close();
@@ -89,17 +92,18 @@ interface Conversion {
   readonly exits: readonly number[];
   readonly blocks: ExitBlocks;
   readonly calibration: Calibration;
+  readonly generation: Generation;
   readonly options: ConvertOptions;
   readonly progress: Progress;
 }
 
 async function writeModel(conversion: Conversion): Promise<Manifest> {
-  const { folder, source, exits, blocks, calibration, options, progress } = conversion;
+  const { folder, source, exits, blocks, calibration, generation, options, progress } = conversion;
   const arch = source.architecture;
   const { kernels, block = DEFAULT_BLOCK, signal } = options;
   const numbers = exitNumbers(exits, blocks);
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
-  const dry = dryRule(options, exits);
+  const dry = dryRule(options);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
   const kvType = chooseKv(options, calibration, arch, blocks) ? 'i8' : floatType;
   const format = vocabularyFormat(options, arch);
@@ -182,8 +186,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
         block: depth > 0 ? await stage(`exit-${number}`, s + 1, branch) : null,
         norm: normed.indexOf(exit) + 1,
         quality: quality.get(number) ?? {},
-        // Full depth answers as the base model does, without a rule.
-        ...(dry && s < exits.length - 1 && { dry }),
+        ...(dry && { dry }),
       });
     }
     step('tokenizer');
@@ -210,6 +213,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       chatTemplate: tokenizer.chatTemplate === null ? null : save('chat_template.jinja', tokenizer.chatTemplate),
       bosToken: tokenizer.bosToken,
       eosTokens: tokenizer.eosTokens,
+      ...(Object.keys(generation).length > 0 && { generation }),
       files: [],
     };
     step('checksums');

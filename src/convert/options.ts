@@ -25,8 +25,10 @@ export interface ConvertOptions {
   kv?: 'float' | 'int8';
   /** JSON file of measured quality per exit, copied to the manifest; see quality.ts. */
   quality?: string;
-  /** DRY rule against loops at the exits below full depth: multiplier, base, allowed length. */
+  /** DRY rule against loops at every exit: multiplier, base, allowed length. */
   dry?: readonly number[];
+  /** Sampling defaults, such as `temperature=0.3,top_p=0.9`; they win over the source's. */
+  generation?: string;
   /**
    * Bits of information in each byte of embedding and head, 5 to 8; fewer bits compress better. A fraction is allowed:
    * 6.8 bits are 2^6.8 levels. Default: 8.
@@ -99,17 +101,9 @@ function checkKernels({ kernels, block = DEFAULT_BLOCK, headBits = 8, weightBits
       throw new ConvertError('bad_option', `${name} must be a number from 5 to 8, got ${bits}`);
 }
 
-/**
- * The manifest's rule against loops.
- * @throws ConvertError bad_option if the rule is invalid, or no exit is below full depth
- */
-export function dryRule({ dry }: ConvertOptions, exits: readonly number[]): Dry | undefined {
+/** The manifest's rule against loops. @throws ConvertError bad_option if the rule is invalid */
+export function dryRule({ dry }: ConvertOptions): Dry | undefined {
   if (dry === undefined) return undefined;
-  if (exits.length < 2)
-    throw new ConvertError(
-      'bad_option',
-      `--dry is for exits below full depth, got --dry ${dry.join(',')} with --exits ${exits.join(',')}`,
-    );
   const [multiplier, base, allowedLength] = dry;
   const rule = { multiplier, base, allowedLength };
   if (dry.length === 3 && Value.Check(Dry, rule)) return rule;

@@ -2,7 +2,7 @@
  * The converter's view of a source model: an architecture, a tokenizer, and rows of named weights. All formats map
  * their tensor names to those of Hugging Face.
  */
-import type { Architecture } from '../model/manifest.js';
+import type { Architecture, Generation } from '../model/manifest.js';
 
 /** A weight on disk. Rows are read on demand: a tensor need not fit in memory as floats. */
 export interface SourceTensor {
@@ -22,6 +22,14 @@ export interface SourceTokenizer {
   eosTokens: number[];
 }
 
+/** A recommended sampling value. */
+export interface SourceSampling {
+  readonly field: keyof Generation;
+  /** File and key, for warnings. */
+  readonly origin: string;
+  readonly value: unknown;
+}
+
 export interface ModelSource {
   readonly architecture: Architecture;
   readonly tokenizer: SourceTokenizer;
@@ -29,6 +37,8 @@ export interface ModelSource {
   /** SPDX id, or "unknown". */
   readonly licence: string;
   readonly origin: string;
+  /** Sampling values that the source recommends, each with the name that the source gives it. */
+  readonly sampling: readonly SourceSampling[];
   /** Exits that the source itself declares. */
   readonly exits: readonly number[] | null;
   /** All weights of the source, except tensors that follow from the architecture. */

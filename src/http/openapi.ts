@@ -18,7 +18,7 @@ export async function openapiDocument(version: string): Promise<string> {
       engine: {} as Engine,
       model: {} as ServedModel,
       encoding: new EncodingThread(''),
-      limits: { defaultExit: null, maxTokensDefault: 1, maxChoices: 1, policy: openPolicy },
+      limits: { defaultExit: null, maxTokensDefault: 1, samplingDefaults: 'model', maxChoices: 1, policy: openPolicy },
       metrics: new RequestMetrics(series),
     },
     series,

@@ -81,6 +81,22 @@ export const Dry = Type.Object({
 });
 export type Dry = Static<typeof Dry>;
 
+/** Sampling defaults: each applies to a request that does not state the field. An absent field is neutral. */
+export const Generation = Type.Object(
+  {
+    /** 0 is greedy. */
+    temperature: Type.Optional(Type.Number({ minimum: 0, maximum: 2 })),
+    topP: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1 })),
+    /** 0 is off. */
+    topK: Type.Optional(Type.Integer({ minimum: 0 })),
+    minP: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    /** 1 is off. */
+    repetitionPenalty: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 2 })),
+  },
+  { additionalProperties: false },
+);
+export type Generation = Static<typeof Generation>;
+
 /** A share of the answers, and the number of tokens within which that share ends. */
 export const LengthQuantile = Type.Tuple([
   Type.Number({ exclusiveMinimum: 0, exclusiveMaximum: 1 }),
@@ -118,7 +134,7 @@ export const ExitEntry = Type.Object({
   /** Row of the head's norm table. */
   norm: Type.Integer({ minimum: 0 }),
   quality: Quality,
-  /** DRY rule for requests that set no repetition parameter; absent: no rule. */
+  /** DRY rule for requests that state no repetition parameter, or neutral ones; absent: no rule. */
   dry: Type.Optional(Dry),
   /**
    * Prior of answer lengths for the router (`Lengths`), until it has seen answers; absent without a measurement. A
@@ -164,6 +180,8 @@ export const Manifest = Type.Object({
   bosToken: Type.Union([Type.Integer(), Type.Null()]),
   /** Ids that end an answer. */
   eosTokens: Type.Array(Type.Integer()),
+  /** Sampling defaults; absent: temperature 1 and no other rule. */
+  generation: Type.Optional(Generation),
   /** Every file of the folder except the manifest itself and README.md. */
   files: Type.Array(FileEntry),
 });

@@ -7,7 +7,7 @@ import t from 'tap';
 import { exitCode } from '../../src/cli.js';
 import { convert } from '../../src/convert/convert.js';
 import { ConvertError } from '../../src/convert/errors.js';
-import { convertCommand } from '../../src/convert/command.js';
+import { convertCommand, describe } from '../../src/convert/command.js';
 import { inspect } from '../../src/convert/inspect.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
 import { loadServedModel } from '../../src/api/served-model.js';
@@ -286,6 +286,44 @@ void t.test('all end tokens are found, first the token that templates use', asyn
     [0, [1, 102, 100, 101, 103, 105]],
     'the token for unknown text does not end an answer',
   );
+});
+
+void t.test('sampling defaults come from both formats, and --generation wins field by field', async (t) => {
+  const dir = t.testdir();
+  const warnings: string[] = [];
+  /** Warnings about sampling alone. */
+  const ignored = (): string[] => warnings.filter((text) => text.includes('is ignored'));
+  const generation = async (source: string, options: Partial<ConvertOptions> = {}) => {
+    warnings.length = 0;
+    const all = { ...OPTIONS, source, out: path.join(dir, 'out'), force: true, ...options };
+    const manifest = await convert(all, undefined, (text) => warnings.push(text));
+    t.strictSame(loadManifest(path.join(dir, 'out')).generation, manifest.generation);
+    return manifest.generation;
+  };
+  const folder = writeFolder(path.join(dir, 'hf'), tinyWeights(1));
+  const write = (json: object) => {
+    writeFileSync(path.join(folder, 'generation_config.json'), JSON.stringify(json));
+  };
+  t.equal(await generation(folder), undefined, 'no file');
+  write({ do_sample: true, temperature: 0.6, top_p: 0.9, top_k: 20, min_p: 0.05, repetition_penalty: 1.1 });
+  const all = { temperature: 0.6, topP: 0.9, topK: 20, minP: 0.05, repetitionPenalty: 1.1 };
+  t.strictSame(await generation(folder), all);
+  const inspected = describe(path.join(dir, 'out'), await inspect(path.join(dir, 'out')));
+  t.match(inspected, /\nsampling +temperature 0.6, top_p 0.9, top_k 20, min_p 0.05, repetition_penalty 1.1\n/);
+  t.strictSame(await generation(folder, { generation: 'temperature=0, top_k=5' }), { ...all, temperature: 0, topK: 5 });
+  t.strictSame(ignored(), []);
+  write({ temperature: 3, top_k: -1, top_p: null });
+  t.strictSame(await generation(folder), { topK: 0 });
+  t.match(ignored(), [/generation_config\.json: temperature is ignored: it must be a number from 0 to 2, got 3$/]);
+
+  const file = (sampling: GgufMetadata) => writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...sampling });
+  t.equal(await generation(file({})), undefined);
+  t.match(describe(path.join(dir, 'out'), await inspect(path.join(dir, 'out'))), /\nsampling +no defaults\n/);
+  const keys = { temp: Math.fround(0.6), top_p: Math.fround(0.9), top_k: 20, min_p: 0.05, penalty_repeat: 1.1 };
+  const named = Object.fromEntries(Object.entries(keys).map(([key, value]) => [`general.sampling.${key}`, value]));
+  t.strictSame(await generation(file({ ...named, 'general.sampling.mirostat': 0 })), all);
+  t.strictSame(await generation(file({ 'general.sampling.temp': 'warm' })), undefined);
+  t.match(ignored(), [/tiny\.gguf: general\.sampling\.temp is ignored: .*, got "warm"$/]);
 });
 
 void t.test('a Unigram tokenizer of a folder works', async (t) => {

@@ -38,11 +38,25 @@ void t.test('invalid options and exits are rejected', (t) =>
     ['--weight-bits of int4', 'bad_option', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
     ['--block of w8a8', 'bad_option', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
     [
-      'a rule against loops with full depth alone',
+      'an unknown sampling default',
       'bad_option',
-      /--dry is for exits below full depth, got --dry 8,2,3 with --exits 3/,
+      /^--generation must be a list of name=value with the names temperature, .*, got heat=1$/,
       folder,
-      { exits: [3], dry: [8, 2, 3] },
+      { generation: 'temperature=0.3,heat=1' },
+    ],
+    [
+      'a sampling default out of range',
+      'bad_option',
+      /^--generation top_p must be a number above 0 and at most 1, got 1.5$/,
+      folder,
+      { generation: 'top_p=1.5' },
+    ],
+    [
+      'a sampling default without a value',
+      'bad_option',
+      /^--generation min_p must be a number from 0 to 1, got $/,
+      folder,
+      { generation: 'min_p' },
     ],
   ]),
 );
@@ -145,7 +159,7 @@ void t.test('the quality file must name exits, and valid fields', async (t) => {
   );
 });
 
-void t.test('a rule against loops applies to the exits below full depth', async (t) => {
+void t.test('a rule against loops applies to every exit', async (t) => {
   const dir = t.testdir();
   const source = folder(dir);
   for (const dry of [
@@ -158,7 +172,7 @@ void t.test('a rule against loops applies to the exits below full depth', async 
     await t.rejects(run(dir, source, { dry }), { code: 'bad_option', message: `got ${dry.join(',')}` });
   t.strictSame(
     (await run(dir, source, { dry: [8, 2, 3] })).exits.map((exit) => exit.dry),
-    [{ multiplier: 8, base: 2, allowedLength: 3 }, undefined],
+    new Array(2).fill({ multiplier: 8, base: 2, allowedLength: 3 }),
   );
   t.match(describe(dir, await inspect(path.join(dir, 'out'))), /exit +1 .*, dry 8,2,3\n/);
 });

@@ -95,6 +95,10 @@ void t.test(
       chunks.slice(0, 3).map((chunk) => chunk.usage?.completion_tokens),
       [1, 2, 3],
     );
+    t.same(
+      chunks.slice(0, 3).map((chunk) => chunk.sortie?.exit_layers),
+      [{ 30: 1 }, { 30: 2 }, { 30: 3 }],
+    );
   },
 );
 

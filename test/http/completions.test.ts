@@ -437,7 +437,7 @@ void t.test('a temperature too small to divide by reaches the engine as 0', asyn
   }
 });
 
-void t.test("the DRY penalty is the exit's own, unless the request states a repetition penalty", async (t) => {
+void t.test("the DRY penalty is the exit's own, unless the request states a penalty that is not neutral", async (t) => {
   const server = await build(t);
   const off = { multiplier: 0 };
   const cases: [object, object | undefined][] = [
@@ -449,9 +449,10 @@ void t.test("the DRY penalty is the exit's own, unless the request states a repe
       { multiplier: 8, base: 2, allowedLength: 3 },
     ],
     [{ dry_multiplier: 0 }, off],
-    [{ frequency_penalty: 0 }, off],
+    [{ frequency_penalty: 0.1 }, off],
     [{ presence_penalty: 0.5 }, off],
-    [{ repetition_penalty: 1 }, off],
+    [{ repetition_penalty: 1.1 }, off],
+    [{ frequency_penalty: 0, presence_penalty: 0, repetition_penalty: 1, top_p: 1, top_k: -1, min_p: 0 }, undefined],
     [{ repetition_penalty: 1.1, dry_multiplier: 1 }, { multiplier: 1 }],
   ];
   for (const [body, expected] of cases) {

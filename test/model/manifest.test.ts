@@ -37,6 +37,34 @@ void t.test('inconsistent stages and exits are named', (t) => {
   t.end();
 });
 
+void t.test('sampling defaults are optional, and a wrong one is named with its rule', (t) => {
+  const dir = t.testdir();
+  const manifest = loadManifest(MODEL);
+  const load = (generation: unknown) => {
+    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, generation }));
+    return loadManifest(dir).generation;
+  };
+  t.equal(load(undefined), undefined);
+  for (const right of [
+    {},
+    { temperature: 0 },
+    { temperature: 2, topP: 1, topK: 40, minP: 0.05, repetitionPenalty: 1.1 },
+  ])
+    t.strictSame(load(right), right);
+  for (const [wrong, message] of [
+    [[], /: \/generation must be object$/],
+    [{ temperature: 3 }, /: \/generation\/temperature must be <= 2$/],
+    [{ temperature: '0.3' }, /: \/generation\/temperature must be number$/],
+    [{ topP: 0 }, /: \/generation\/topP must be > 0$/],
+    [{ topK: 1.5 }, /: \/generation\/topK must be integer$/],
+    [{ minP: -1 }, /: \/generation\/minP must be >= 0$/],
+    [{ repetitionPenalty: 0 }, /: \/generation\/repetitionPenalty must be > 0$/],
+    [{ top_p: 0.9 }, /: \/generation\/top_p is not a field of this file$/],
+  ] as const)
+    t.throws(() => load(wrong), { message });
+  t.end();
+});
+
 void t.test('lengths of answers are optional, and a fault in them does not stop a folder from loading', (t) => {
   const dir = t.testdir();
   const manifest = loadManifest(MODEL);

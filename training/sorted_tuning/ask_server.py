@@ -13,6 +13,9 @@ from sorted_tuning.chat_template import Template
 from sorted_tuning.completions import Sampler
 from sorted_tuning.generate import Attempts, Style, usable_question
 
+PLAIN = {"dry_multiplier": 0}
+"""The teacher writes its own text, without the rule against loops of a model folder."""
+
 
 def attempt(
     sampler: Sampler, template: Template, style: Style, seed: int, n: int, known: Callable[[str], bool]
@@ -22,12 +25,12 @@ def attempt(
     question: str | None = start
     if style.question:
         prompt = template.before + start
-        rest, ended = sampler.complete(prompt, template.stop, rng.getrandbits(31), asdict(style.question))
+        rest, ended = sampler.complete(prompt, template.stop, rng.getrandbits(31), asdict(style.question) | PLAIN)
         question = usable_question(start, rest) if ended else None
     if question is None or known(question):
         return None
     prompt = template.before + question + template.after
-    answer, done = sampler.complete(prompt, template.stop, rng.getrandbits(31), asdict(style.answer))
+    answer, done = sampler.complete(prompt, template.stop, rng.getrandbits(31), asdict(style.answer) | PLAIN)
     return style.row(n, question, answer, done)
 
 

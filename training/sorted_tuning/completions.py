@@ -18,7 +18,8 @@ class Sampler:
 
     def complete(self, prompt: str, stop: str, seed: int, settings: dict) -> tuple[str, bool]:
         """The text, and whether it ended by itself."""
-        body = {"model": self.model, "prompt": prompt, "stop": [stop], "seed": seed, **settings}
+        # Stated, because a model folder may have another default.
+        body = {"model": self.model, "prompt": prompt, "stop": [stop], "seed": seed, "top_p": 1, **settings}
         try:
             reply = self.session.post(self.url, json=body, timeout=TIMEOUT_S)
         except requests.RequestException as error:

@@ -184,6 +184,7 @@ def test_short_answers_to_questions_that_begin_as_asked(server, files, tmp_path)
     assert all(row["done"] and row["a"] == "yes" for row in rows)
     assert all(body["max_tokens"] == 9 for body in server.bodies)
     assert {body["temperature"] for body in server.bodies} == {1.0, 0.2}
+    assert {(body["top_p"], body["dry_multiplier"]) for body in server.bodies} == {(1, 0)}
 
 
 WHOLE = "Which {n} is it?\nWho is {n}?\n"

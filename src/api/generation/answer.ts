@@ -12,7 +12,7 @@ import { Choice, type FinishReason, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import type { GenerationPlan } from './request.js';
 import { withErrorBoundary } from './error-boundary.js';
-import { ofChoice } from '../params/sampling.js';
+import { ofChoice, samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport, Usage } from '../schemas/shared.js';
 
@@ -151,14 +151,19 @@ export class Answer {
     };
   }
 
-  report(): SortieReport {
-    const { budget } = this.plan;
-    const { arrivedAt } = this.#request;
-    const plans = this.choices.flatMap(({ plan }) => plan ?? []);
+  /** Tokens of all choices so far by the exit layer that emitted them. */
+  exitLayers(): SortieReport['exit_layers'] {
     const layers: Record<string, number> = {};
     for (const { exitLayers } of this.choices) {
       for (const [layer, count] of exitLayers) layers[layer] = (layers[layer] ?? 0) + count;
     }
+    return layers;
+  }
+
+  report(): SortieReport {
+    const { budget } = this.plan;
+    const { arrivedAt } = this.#request;
+    const plans = this.choices.flatMap(({ plan }) => plan ?? []);
     const actual = monotonicMs() - arrivedAt;
     // As in the metrics: an answer cut at its deadline, as its request asked, is in time, although a timer is always
     // slightly late.
@@ -183,7 +188,7 @@ export class Answer {
         predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
         predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
       },
-      exit_layers: layers,
+      exit_layers: this.exitLayers(),
       predicted_ms: slowest(plans, 'predictedMs'),
       predicted_p10_ms: slowest(plans, 'predictedP10Ms'),
       predicted_p90_ms: slowest(plans, 'predictedP90Ms'),
@@ -200,6 +205,7 @@ export class Answer {
       queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
       draft_tokens: drafted,
       accepted_draft_tokens: accepted,
+      ...(this.plan.showsSampling && { sampling: samplingFields(this.plan.sampling) }),
     };
   }
 

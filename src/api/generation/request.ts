@@ -12,6 +12,7 @@ import { encodeWithin, type WaitLimit } from './wait-limit.js';
 import { policyOf } from '../params/policy.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 import { sampling } from '../params/sampling.js';
+import { samplingDefaults } from '../params/sampling-defaults.js';
 import type { GenerationBody } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
 
@@ -32,6 +33,8 @@ export interface GenerationPlan {
   readonly stops: readonly string[];
   readonly stopTokens: readonly number[];
   readonly sampling: Sampling;
+  /** Whether the report states the sampling. */
+  readonly showsSampling: boolean;
   readonly logprobs: number | null;
   readonly echo: boolean;
   readonly depth: DepthBounds;
@@ -183,7 +186,12 @@ export function planGeneration(
     minTokens,
     stops: typeof stop === 'string' ? [stop] : stop,
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
-    sampling: sampling(body, vocabulary, choices),
+    sampling: sampling(body, {
+      vocabulary,
+      choices,
+      defaults: samplingDefaults(model.generation, limits.samplingDefaults),
+    }),
+    showsSampling: body.sortie?.show_sampling === true,
     logprobs: input.logprobs,
     echo: input.echo,
     depth,

@@ -111,7 +111,11 @@ export async function serveStream<Body>(
   const reasons: string[] = [];
   const send = (chunk: object, extra: object = {}): void => {
     out.open();
-    const usage = plan.continuousUsage ? { usage: answer.usage() } : plan.includeUsage ? { usage: null } : {};
+    const usage = plan.continuousUsage
+      ? { usage: answer.usage(), sortie: { exit_layers: answer.exitLayers() } }
+      : plan.includeUsage
+        ? { usage: null }
+        : {};
     out.send(JSON.stringify({ ...chunk, ...usage, ...extra }));
   };
   const listener: AnswerListener = {

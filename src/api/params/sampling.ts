@@ -2,8 +2,9 @@
 import type { Dry } from '../../model/manifest.js';
 import type { Sampling } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
-import type { GenerationBody } from '../schemas/shared.js';
+import type { GenerationBody, SamplingReport } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
+import type { SamplingDefaults } from './sampling-defaults.js';
 
 /**
  * Lower temperatures count as 0; vLLM has the same bound. Logits divided by less overflow floats, and the resulting NaN
@@ -35,40 +36,61 @@ function logitBias(entries: Readonly<Record<string, number>>, vocabulary: number
 
 /**
  * The DRY penalty that a request states, in llama.cpp's names and with its defaults. Another repetition penalty in the
- * request turns the exit's own DRY rule off.
- * @returns undefined if the request states neither
+ * request turns the exit's own DRY rule off, unless the penalty is neutral: load tools send neutral values.
+ * @param hasRules whether the exits' own rules apply by default
+ * @returns undefined for the rule of each token's exit
  * @throws ApiError invalid_value for DRY details without dry_multiplier
  */
-function dry(body: GenerationBody): Dry | undefined {
+function dry(body: GenerationBody, hasRules: boolean): Dry | undefined {
   const isStated = (value: number | null | undefined): boolean => (value ?? null) !== null;
-  const penalties = [body.presence_penalty, body.frequency_penalty, body.repetition_penalty];
+  const penalizes =
+    (body.presence_penalty ?? 0) !== 0 || (body.frequency_penalty ?? 0) !== 0 || (body.repetition_penalty ?? 1) !== 1;
   for (const name of ['dry_base', 'dry_allowed_length'] as const)
     if (isStated(body[name]) && !isStated(body.dry_multiplier))
       throw new ApiError('invalid_value', `${name} needs dry_multiplier, got ${body[name]} without it.`, name);
-  const multiplier = body.dry_multiplier ?? (penalties.some(isStated) ? 0 : null);
+  const multiplier = body.dry_multiplier ?? (penalizes || !hasRules ? 0 : null);
   if (multiplier === null) return undefined;
   return { multiplier, base: body.dry_base ?? 1.75, allowedLength: body.dry_allowed_length ?? 2 };
 }
 
 /**
+ * The fields that a request states, and the defaults for the others, each field by itself.
  * @param choices number of answers that the request asks for
  * @throws ApiError invalid_value for a logit_bias outside the vocabulary or with too many entries, or for DRY details
  * without dry_multiplier
  */
-export function sampling(body: GenerationBody, vocabulary: number, choices: number): Sampling {
-  const rule = dry(body);
-  const { temperature = 1 } = body;
+export function sampling(
+  body: GenerationBody,
+  { vocabulary, choices, defaults }: { vocabulary: number; choices: number; defaults: SamplingDefaults },
+): Sampling {
+  const rule = dry(body, defaults.dry);
+  const { temperature = defaults.temperature } = body;
   return {
     temperature: temperature < MIN_TEMPERATURE ? 0 : temperature,
-    topP: body.top_p ?? 1,
-    topK: Math.max(0, body.top_k ?? 0),
-    minP: body.min_p ?? 0,
+    topP: body.top_p ?? defaults.topP,
+    topK: Math.max(0, body.top_k ?? defaults.topK),
+    minP: body.min_p ?? defaults.minP,
     seed: body.seed ?? null,
     presencePenalty: body.presence_penalty ?? 0,
     frequencyPenalty: body.frequency_penalty ?? 0,
-    repetitionPenalty: body.repetition_penalty ?? 1,
+    repetitionPenalty: body.repetition_penalty ?? defaults.repetitionPenalty,
     ...(rule && { dry: rule }),
     logitBias: logitBias(body.logit_bias ?? {}, vocabulary, choices),
+  };
+}
+
+/** Sampling in the names of the request fields: a request that states them is sampled alike. */
+export function samplingFields(sampling: Sampling): SamplingReport {
+  const { dry: rule } = sampling;
+  return {
+    temperature: sampling.temperature,
+    top_p: sampling.topP,
+    top_k: sampling.topK,
+    min_p: sampling.minP,
+    presence_penalty: sampling.presencePenalty,
+    frequency_penalty: sampling.frequencyPenalty,
+    repetition_penalty: sampling.repetitionPenalty,
+    ...(rule && { dry_multiplier: rule.multiplier, dry_base: rule.base, dry_allowed_length: rule.allowedLength }),
   };
 }
 

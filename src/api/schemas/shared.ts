@@ -55,6 +55,9 @@ export const SortieRequest = Type.Object(
           'Allows drafts: several tokens per step while the answer decodes alone. Absent: as --speculate says.',
       }),
     ),
+    show_sampling: Type.Optional(
+      Type.Boolean({ default: false, description: 'Adds the sampling of the answer to the report, as sampling.' }),
+    ),
   },
   // Sortie's own object: an unknown name is a mistake, not another server's extension.
   { description: 'Latency budget and depth.', additionalProperties: false },
@@ -94,6 +97,9 @@ export const AddSpecialTokens = Type.Boolean({
     'whose template has them.',
 });
 
+/** Default of a sampling field, for its description. */
+const OF_MODEL = "Default: the model's (sampling_defaults in GET /props).";
+
 /** Fields that completions and chat completions have in common. */
 export const generationFields = {
   model: Type.Optional(Type.String({ description: 'NAME routes by budget, NAME:LAYER pins an exit. Absent: NAME.' })),
@@ -113,17 +119,18 @@ export const generationFields = {
     Type.Number({
       minimum: 0,
       maximum: 2,
-      default: 1,
-      description: 'A value below 0.00001 counts as 0, which picks the most likely token.',
+      description: `A value below 0.00001 counts as 0, which picks the most likely token. ${OF_MODEL}`,
     }),
   ),
-  top_p: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1, default: 1 })),
-  top_k: Type.Optional(Type.Integer({ minimum: -1, description: '0 and -1 turn it off.', default: 0 })),
-  min_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1, default: 0 })),
+  top_p: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1, description: OF_MODEL })),
+  top_k: Type.Optional(Type.Integer({ minimum: -1, description: `0 and -1 turn it off. ${OF_MODEL}` })),
+  min_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1, description: `0 turns it off. ${OF_MODEL}` })),
   seed: Type.Optional(Type.Integer({ minimum: -Number.MAX_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER })),
   presence_penalty: Type.Optional(Type.Number({ minimum: -2, maximum: 2, default: 0 })),
   frequency_penalty: Type.Optional(Type.Number({ minimum: -2, maximum: 2, default: 0 })),
-  repetition_penalty: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 2, default: 1 })),
+  repetition_penalty: Type.Optional(
+    Type.Number({ exclusiveMinimum: 0, maximum: 2, description: `1 turns it off. ${OF_MODEL}` }),
+  ),
   dry_multiplier: Type.Optional(
     Type.Number({
       minimum: 0,
@@ -131,7 +138,7 @@ export const generationFields = {
       description:
         'The DRY penalty of llama.cpp, on the answer alone and without sequence breakers. A token that continues a ' +
         'repetition of n tokens loses dry_multiplier * dry_base^(n - dry_allowed_length). 0 turns it off. Default: ' +
-        'the rule of the exit (GET /props), or off if the request states another penalty.',
+        'the rule of the exit (GET /props), or off if the request states another penalty that is not neutral.',
     }),
   ),
   dry_base: Type.Optional(Type.Number({ minimum: 1, maximum: 10, default: 1.75 })),
@@ -156,6 +163,28 @@ export const Usage = Type.Object({
   }),
 });
 export type Usage = Static<typeof Usage>;
+
+/** The sampling of an answer, in the names of the request fields. */
+export const SamplingReport = Type.Object(
+  {
+    temperature: Type.Number(),
+    top_p: Type.Number(),
+    top_k: Type.Integer(),
+    min_p: Type.Number(),
+    presence_penalty: Type.Number(),
+    frequency_penalty: Type.Number(),
+    repetition_penalty: Type.Number(),
+    dry_multiplier: Type.Optional(Type.Number()),
+    dry_base: Type.Optional(Type.Number()),
+    dry_allowed_length: Type.Optional(Type.Integer()),
+  },
+  {
+    description:
+      'The sampling of the answer, if sortie.show_sampling asks for it. Without dry_multiplier each token has the ' +
+      'rule of its exit (GET /props).',
+  },
+);
+export type SamplingReport = Static<typeof SamplingReport>;
 
 /** Sortie's own report on an answer. */
 export const SortieReport = Type.Object({
@@ -196,5 +225,6 @@ export const SortieReport = Type.Object({
   queue_ms: NullableNumber,
   draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
   accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
+  sampling: Type.Optional(SamplingReport),
 });
 export type SortieReport = Static<typeof SortieReport>;

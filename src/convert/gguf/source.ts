@@ -6,7 +6,16 @@ import path from 'node:path';
 import type { Architecture } from '../../model/manifest.js';
 import { ConvertError } from '../errors.js';
 import { assertFinite } from '../file.js';
-import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer, type ModelSource, type SourceTensor } from '../source.js';
+import {
+  EMBEDDING,
+  FINAL_NORM,
+  HEAD,
+  LAYER,
+  trunkLayer,
+  type ModelSource,
+  type SourceSampling,
+  type SourceTensor,
+} from '../source.js';
 import { GGML_FORMATS } from './dequantize.js';
 import { readGguf, type Gguf, type GgufTensorInfo, type GgufValue } from './reader.js';
 import { ropeScalingFromFactors } from './rope.js';
@@ -27,6 +36,15 @@ const LAYER_NAMES: [string, string][] = [
   ['ffn_up.weight', LAYER.up],
   ['ffn_down.weight', LAYER.down],
 ];
+
+/** Keys below `general.sampling.`, as llama.cpp reads them. */
+const SAMPLING_KEYS = [
+  ['temp', 'temperature'],
+  ['top_p', 'topP'],
+  ['top_k', 'topK'],
+  ['min_p', 'minP'],
+  ['penalty_repeat', 'repetitionPenalty'],
+] as const;
 
 /** Rotary frequencies. readArchitecture reads rope_freqs; the tensors of older files follow from the architecture. */
 const FREQUENCIES = /^(rope_freqs\.weight|blk\.\d+\.attn_rot_embd(\.weight)?)$/;
@@ -79,6 +97,7 @@ function source(gguf: Gguf): ModelSource {
     name: text('general.name') ?? path.basename(file.path, '.gguf'),
     licence: text('general.license') ?? 'unknown',
     origin: `${text('general.name') ?? 'unnamed'} (${path.basename(file.path)})`,
+    sampling: readSampling(gguf),
     exits: Array.isArray(exits) ? exits.map(Number) : null,
     has: (name) => table.has(name),
     names: [...table.keys(), ...rest],
@@ -91,6 +110,17 @@ function source(gguf: Gguf): ModelSource {
       file.close();
     },
   };
+}
+
+function readSampling({ metadata, file }: Gguf): SourceSampling[] {
+  return SAMPLING_KEYS.flatMap(([key, field]) => {
+    const name = `general.sampling.${key}`;
+    const value = metadata.get(name);
+    if (value === undefined) return [];
+    // 32-bit floats: 0.9 is stored as 0.8999999762.
+    const rounded = typeof value === 'number' ? Number(value.toPrecision(7)) : value;
+    return [{ field, origin: `${file.path}: ${name}`, value: rounded }];
+  });
 }
 
 function tensorOf(

@@ -5,8 +5,9 @@ import Type from 'typebox';
 import { Value } from 'typebox/value';
 import type { Architecture } from '../../model/manifest.js';
 import { ConvertError } from '../errors.js';
-import { HEAD, type ModelSource } from '../source.js';
-import { readJson, type Json } from './json.js';
+import { GENERATION_FIELDS } from '../generation.js';
+import { HEAD, type ModelSource, type SourceSampling } from '../source.js';
+import { readJson, readOptionalJson, type Json } from './json.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
 import { readTokenizer } from './tokenizer.js';
 
@@ -34,6 +35,7 @@ export function openHuggingFace(folder: string): ModelSource {
       typeof config._name_or_path === 'string' && config._name_or_path !== ''
         ? config._name_or_path
         : path.basename(path.resolve(folder)),
+    sampling: readSampling(folder),
     exits: null,
     has: (name) => owner.has(name),
     names: [...owner.keys()].filter((name) => !FREQUENCIES.test(name)),
@@ -46,6 +48,16 @@ export function openHuggingFace(folder: string): ModelSource {
       for (const file of files) file.close();
     },
   };
+}
+
+/** The values of generation_config.json. As in vLLM, they count whatever `do_sample` says. */
+function readSampling(folder: string): SourceSampling[] {
+  const name = 'generation_config.json';
+  const json = readOptionalJson(folder, name);
+  return Object.entries(GENERATION_FIELDS).flatMap(([key, field]) => {
+    const value = json[key] ?? null;
+    return value === null ? [] : [{ field, origin: `${path.join(folder, name)}: ${key}`, value }];
+  });
 }
 
 function openWeights(folder: string): Safetensors[] {

@@ -1,20 +1,32 @@
-/** GET /: the playground page. Its three small files are read once and use no network. */
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+/** GET /: the playground page. Its files are read once, and the browser loads nothing from another server. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { extname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { FastifyInstance } from 'fastify';
 import { packageRoot } from '../../config.js';
 
-const FILES = [
-  { url: '/', file: 'index.html', type: 'text/html; charset=utf-8' },
-  { url: '/playground.css', file: 'playground.css', type: 'text/css; charset=utf-8' },
-  { url: '/playground.js', file: 'playground.js', type: 'text/javascript; charset=utf-8' },
-] as const;
+const TYPES: Readonly<Record<string, string>> = {
+  '.html': 'text/html; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.svg': 'image/svg+xml',
+};
+
+/** ECharts with line and bar charts: 500 kB, Apache-2.0. The page loads it with the load view. */
+const LIBRARY = 'echarts/dist/echarts.simple.min.js';
 
 /** The page may load and call its own origin only. */
-const POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /** The links to /docs and /metrics, which are absent if another port serves them. */
 const OPS_LINKS = /<!-- ops -->.*<!-- \/ops -->/s;
+
+interface File {
+  readonly url: string;
+  readonly type: string;
+  readonly text: string;
+  readonly caching: string;
+}
 
 /** @param options.hasOps whether this port serves /docs and /metrics */
 export function registerPlayground(app: FastifyInstance, { hasOps }: { readonly hasOps: boolean }): void {
@@ -24,11 +36,30 @@ export function registerPlayground(app: FastifyInstance, { hasOps }: { readonly 
     app.log.warn('no playground: src/web is not installed');
     return;
   }
-  for (const { url, file, type } of FILES) {
-    const whole = readFileSync(join(dir, file), 'utf8');
-    const text = hasOps ? whole : whole.replace(OPS_LINKS, '');
+  for (const { url, type, text, caching } of [...pageFiles(dir, hasOps), library()]) {
     app.get(url, { schema: { hide: true } }, (_request, reply) =>
-      reply.type(type).header('content-security-policy', POLICY).header('cache-control', 'no-cache').send(text),
+      reply.type(type).header('content-security-policy', POLICY).header('cache-control', caching).send(text),
     );
   }
+}
+
+/** index.html at /, its styles, modules and icon below /playground/. */
+function pageFiles(dir: string, hasOps: boolean): File[] {
+  return readdirSync(dir).flatMap((name) => {
+    const type = TYPES[extname(name)];
+    if (type === undefined) return [];
+    const whole = readFileSync(join(dir, name), 'utf8');
+    const isPage = name === 'index.html';
+    return {
+      url: isPage ? '/' : `/playground/${name}`,
+      type,
+      text: isPage && !hasOps ? whole.replace(OPS_LINKS, '') : whole,
+      caching: 'no-cache',
+    };
+  });
+}
+
+function library(): File {
+  const text = readFileSync(fileURLToPath(import.meta.resolve(LIBRARY)), 'utf8');
+  return { url: '/playground/echarts.js', type: TYPES['.js'] ?? '', text, caching: 'max-age=86400' };
 }

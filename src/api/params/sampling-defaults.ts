@@ -1,0 +1,16 @@
+/** Sampling fields of a request that states none: the model's, or those of OpenAI's API. */
+import type { Generation } from '../../model/manifest.js';
+
+/** `--sampling-defaults`: the manifest's values and rules, or temperature 1, top_p 1 and no rule. */
+export type SamplingSource = 'model' | 'openai';
+
+export interface SamplingDefaults extends Required<Generation> {
+  /** Whether the exits' DRY rules apply. */
+  readonly dry: boolean;
+}
+
+const NEUTRAL: Required<Generation> = { temperature: 1, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1 };
+
+export function samplingDefaults(generation: Generation, source: SamplingSource): SamplingDefaults {
+  return source === 'openai' ? { ...NEUTRAL, dry: false } : { ...NEUTRAL, ...generation, dry: true };
+}

@@ -1,0 +1,121 @@
+/** The public API as any client calls it: models, exits, and streamed answers. It relies on openapi.json alone. */
+
+/** A response that is not 2xx, or an error event of a stream. `code` is the API's, or null. */
+export class RequestError extends Error {
+  constructor(message, { code = null, status = null } = {}) {
+    super(message);
+    this.code = code;
+    this.status = status;
+  }
+}
+
+let apiKey = '';
+
+/** Sets the key of every later request; an empty text means none. */
+export function useKey(key) {
+  apiKey = key;
+}
+
+const headers = () => ({
+  'content-type': 'application/json',
+  ...(apiKey === '' ? {} : { authorization: `Bearer ${apiKey}` }),
+});
+
+/** The error of a response. A proxy's error may not be JSON. */
+async function errorOf(response) {
+  const body = await response.json().catch(() => null);
+  const { message = `HTTP ${response.status}`, code = null } = body?.error ?? {};
+  return new RequestError(message, { code, status: response.status });
+}
+
+async function getJson(path) {
+  const response = await fetch(path, { headers: headers() });
+  if (!response.ok) throw await errorOf(response);
+  return response.json();
+}
+
+/**
+ * The model and the exits that this client may use, shallowest first.
+ * @throws RequestError with the code `loading` while the model loads
+ */
+export async function loadServer() {
+  const [{ data }, props] = await Promise.all([getJson('v1/models'), getJson('props')]);
+  const pinned = data.filter(({ exit_layer: layer }) => layer !== null);
+  const exits = pinned.map(({ id, exit_layer: layer }) => ({
+    layer,
+    model: id,
+    agreement: props.exits?.find((exit) => exit.layer === layer)?.agreement ?? null,
+  }));
+  const layers = props.architecture?.layers ?? Math.max(...exits.map(({ layer }) => layer));
+  return { model: props.model, exits, layers, device: props.device, maxChoices: props.limits?.max_choices ?? 1 };
+}
+
+/** The text of /metrics, or null if another port serves it. */
+export async function loadMetrics() {
+  const response = await fetch('metrics');
+  if (response.status === 404) return null;
+  if (!response.ok) throw await errorOf(response);
+  return response.text();
+}
+
+/** Yields the JSON of each event. @throws Error if the stream ends before its own last event */
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = '';
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error('The connection was closed mid-stream.');
+    const blocks = (text + value).split('\n\n');
+    text = blocks.pop();
+    for (const block of blocks) {
+      if (block === 'data: [DONE]') return;
+      if (block.startsWith('data: {')) yield JSON.parse(block.slice(6));
+    }
+  }
+}
+
+/** Finds the exit of each chunk from the running totals of tokens by exit. */
+function exitReader() {
+  let known = {};
+  return (totals) => {
+    if (totals === undefined) return null;
+    const grown = Object.keys(totals).filter((layer) => totals[layer] > (known[layer] ?? 0));
+    known = totals;
+    return grown.length === 0 ? null : Number(grown.at(-1));
+  };
+}
+
+/**
+ * Streams chat completions and yields each new part of a choice:
+ * - `index`, `text`, and the `finish` reason or null;
+ * - `exit`, the layer that emitted the text, or null if unknown;
+ * - `tokens` and `exits` (tokens by exit) of all choices so far;
+ * - in the last part the `report`.
+ *
+ * @param budget total in ms; null states none
+ * @throws RequestError
+ */
+export async function* streamChat({ budget, onMiss = 'continue', ...body }, signal) {
+  const sortie = budget === null ? {} : { sortie: { latency_budget_ms: budget, budget_on_miss: onMiss } };
+  const response = await fetch('v1/chat/completions', {
+    method: 'POST',
+    signal,
+    headers: headers(),
+    body: JSON.stringify({ ...body, ...sortie, stream: true, stream_options: { continuous_usage_stats: true } }),
+  });
+  if (!response.ok) throw await errorOf(response);
+  const exitOf = exitReader();
+  for await (const event of events(response)) {
+    if (event.error) throw new RequestError(event.error.message, event.error);
+    const choice = event.choices[0];
+    yield {
+      index: choice?.index ?? 0,
+      text: choice?.delta.content ?? '',
+      exit: exitOf(event.sortie?.exit_layers),
+      exits: event.sortie?.exit_layers ?? {},
+      finish: choice?.finish_reason ?? null,
+      tokens: event.usage?.completion_tokens ?? 0,
+      report: event.sortie?.plan === undefined ? null : event.sortie,
+    };
+  }
+}

@@ -1,0 +1,212 @@
+/** The compare view: one prompt at all exits, streaming side by side, then the speed of each exit alone. */
+import { streamChat } from './api.js';
+import { gauge, paint } from './depth.js';
+import { $, announce, duration, element, showError, submitOnEnter } from './dom.js';
+
+const EXAMPLES = ['Why is the sky blue?', 'What are the three primary colors?', 'Write one sentence about a cat.'];
+
+/** Tokens over which the speed of an exit alone is measured. */
+const MEASURED_TOKENS = 24;
+
+/** One exit's column. */
+class Column {
+  #text = element('div', { class: 'column-text' });
+  #speed = element('strong', {}, '–');
+  #unit = element('span', {}, 'tokens/s');
+  #time = element('p', { class: 'time' });
+  #note = element('p', { class: 'column-note' });
+  #bar = element('span', { class: 'speed-bar', 'aria-hidden': 'true' });
+
+  /** Tokens per second, as last measured. */
+  speed = 0;
+
+  constructor(exit, layers) {
+    this.exit = exit;
+    const { layer, agreement } = exit;
+    const title = `compare-exit-${layer}`;
+    const agreed = agreement === null ? 'agreement unknown' : `${Math.round(agreement * 100)}% agreement`;
+    const head = [
+      element('h3', { id: title }, `Exit ${layer}`, element('span', { class: 'sub' }, ` of ${layers} layers`)),
+      gauge(layer, layers),
+      element('p', { class: 'sub' }, agreed),
+    ];
+    const figures = [
+      element('p', { class: 'speed' }, this.#speed, ' ', this.#unit),
+      element('span', { class: 'speed-track' }, this.#bar),
+      this.#time,
+    ];
+    this.root = paint(
+      element(
+        'article',
+        { class: 'column', 'aria-labelledby': title },
+        element('div', { class: 'column-head' }, ...head),
+        this.#text,
+        this.#note,
+        element('div', { class: 'column-figures' }, ...figures),
+      ),
+      layer,
+    );
+  }
+
+  reset() {
+    for (const part of [this.#text, this.#note, this.#time]) part.textContent = '';
+    this.#speed.textContent = '–';
+    this.#unit.textContent = 'tokens/s';
+    this.speed = 0;
+    this.scaleTo(0);
+  }
+
+  /**
+   * Streams the answer into the column.
+   * @param how 'together' or 'alone'
+   * @returns the report, or null if the answer was stopped or failed
+   */
+  async run(request, signal, { how, onProgress }) {
+    this.root.classList.add('running');
+    const started = performance.now();
+    let firstAt = null;
+    let tokens = 0;
+    try {
+      for await (const part of this.#stream(request, signal)) {
+        const at = performance.now();
+        firstAt ??= at;
+        this.#text.append(part.text);
+        ({ tokens } = part);
+        if (tokens > 1 && at > firstAt) this.#showSpeed(((tokens - 1) / (at - firstAt)) * 1000, how);
+        this.#showTime(at - started, tokens, how);
+        if (part.finish === 'length') this.#note.textContent = `Cut at ${tokens} tokens.`;
+        onProgress();
+        if (part.report === null) continue;
+        if (part.report.tpot_ms) this.#showSpeed(1000 / part.report.tpot_ms, how);
+        this.#showTime(part.report.actual_ms, tokens, how);
+        announce(`Exit ${this.exit.layer} finished: ${tokens} tokens in ${duration(part.report.actual_ms)}.`);
+        return part.report;
+      }
+    } catch (error) {
+      this.#note.textContent = signal.aborted ? `Stopped after ${tokens} tokens.` : error.message;
+    } finally {
+      this.root.classList.remove('running');
+    }
+    return null;
+  }
+
+  /** Measures the speed of a short answer while no other answer runs. @returns its report, or null */
+  async measure(request, signal) {
+    this.root.classList.add('measuring');
+    try {
+      const short = { ...request, max_tokens: MEASURED_TOKENS, min_tokens: MEASURED_TOKENS };
+      for await (const { report } of this.#stream(short, signal)) {
+        if (report === null) continue;
+        this.#showSpeed(1000 / report.tpot_ms, 'alone');
+        return report;
+      }
+    } catch (error) {
+      if (!signal.aborted) this.#note.textContent = error.message;
+    } finally {
+      this.root.classList.remove('measuring');
+    }
+    return null;
+  }
+
+  /** Draws the speed beside the fastest one. */
+  scaleTo(fastest) {
+    this.#bar.style.inlineSize = `${fastest === 0 ? 0 : (this.speed / fastest) * 100}%`;
+  }
+
+  #stream(request, signal) {
+    return streamChat({ ...request, model: this.exit.model, budget: null }, signal);
+  }
+
+  #showSpeed(speed, how) {
+    this.speed = speed;
+    this.#speed.textContent = speed < 10 ? speed.toFixed(1) : String(Math.round(speed));
+    this.#unit.textContent = `tokens/s ${how}`;
+  }
+
+  #showTime(ms, tokens, how) {
+    this.#time.textContent = `${duration(ms)} for ${tokens} token${tokens === 1 ? '' : 's'} ${how}`;
+  }
+}
+
+/** @param onTimes called with the time that each exit alone needs for an answer of `tokens` tokens */
+export function openCompare({ onTimes }) {
+  let columns = [];
+  let running = null;
+
+  const scaleBars = () => {
+    const fastest = Math.max(...columns.map(({ speed }) => speed));
+    for (const column of columns) column.scaleTo(fastest);
+  };
+
+  /** Runs a step of each column in turn. A stopped comparison has no further step. */
+  const inTurn = async (signal, step) => {
+    const results = [];
+    for (const column of columns) {
+      results.push(signal.aborted ? null : await step(column));
+      scaleBars();
+    }
+    return results;
+  };
+
+  const compare = async (signal) => {
+    const request = {
+      messages: [{ role: 'user', content: $('compare-prompt').value }],
+      max_tokens: Number($('compare-tokens').value),
+      temperature: 0,
+    };
+    const run = (how) => (column) => column.run(request, signal, { how, onProgress: scaleBars });
+    let alone;
+    if ($('compare-turns').checked) {
+      alone = await inTurn(signal, run('alone'));
+    } else {
+      await Promise.all(columns.map(run('together')));
+      alone = await inTurn(signal, (column) => column.measure(request, signal));
+    }
+    const tokens = request.max_tokens;
+    const times = alone.flatMap((report, index) => {
+      if (!report?.tpot_ms) return [];
+      return { layer: columns[index].exit.layer, ms: report.ttft_ms + (tokens - 1) * report.tpot_ms };
+    });
+    if (!signal.aborted) onTimes(times, tokens);
+  };
+
+  /** A new comparison stops the one in progress. */
+  const send = async () => {
+    running?.abort();
+    const own = new AbortController();
+    running = own;
+    showError('');
+    $('compare-stop').hidden = false;
+    for (const column of columns) column.reset();
+    await compare(own.signal);
+    if (running === own) $('compare-stop').hidden = true;
+  };
+
+  $('compare-form').addEventListener('submit', (event) => {
+    event.preventDefault();
+    void send();
+  });
+  submitOnEnter($('compare-prompt'));
+  $('compare-stop').addEventListener('click', () => running?.abort());
+  for (const text of EXAMPLES) {
+    const chip = element('button', { type: 'button', class: 'chip' }, text);
+    chip.addEventListener('click', () => {
+      $('compare-prompt').value = text;
+      $('compare-form').requestSubmit();
+    });
+    $('examples').append(chip);
+  }
+
+  return {
+    /** Shows the exits of the server. */
+    show({ exits, layers }) {
+      running?.abort();
+      columns = exits.map((exit) => new Column(exit, layers));
+      $('columns').replaceChildren(...columns.map(({ root }) => root));
+      const list = exits.map(({ layer }) => layer);
+      const words = list.length < 2 ? list.join('') : `${list.slice(0, -1).join(', ')} or ${list.at(-1)}`;
+      $('lead').textContent =
+        `The same weights answer after ${words} layers. Fewer layers are faster; more layers know more.`;
+    },
+  };
+}

@@ -1,0 +1,89 @@
+/** The playground: connects to the server, fills the views and switches between them. */
+import { loadServer, useKey } from './api.js';
+import { openChat } from './chat.js';
+import { openCompare } from './compare.js';
+import { defineScale, paint } from './depth.js';
+import { $, announce, element, showError } from './dom.js';
+import { openLoad } from './load.js';
+
+const RETRY_MS = 1500;
+const VIEWS = ['compare', 'chat', 'load'];
+
+const chat = openChat();
+const compare = openCompare({ onTimes: (times, tokens) => chat.mark(times, tokens) });
+const load = openLoad();
+
+function showScale({ model, exits, layers, device }) {
+  defineScale(exits.map(({ layer }) => layer));
+  const keys = exits.map(({ layer }) => paint(element('span', { class: 'scale-key' }, String(layer)), layer));
+  $('scale').replaceChildren(element('span', { class: 'sub' }, 'exit after layer'), ...keys);
+  $('scale').setAttribute(
+    'aria-label',
+    `Colours of the exits after layer ${exits.map(({ layer }) => layer).join(', ')}`,
+  );
+  $('served').textContent = `${model}, ${layers} layers, ${exits.length} exits, ${device}`;
+}
+
+/** Fills the views; waits while the model loads. A server with API keys needs one first. */
+async function connect() {
+  try {
+    const server = await loadServer();
+    showScale(server);
+    for (const view of [compare, chat, load]) view.show(server);
+    showError('');
+    announce('The model is ready.');
+  } catch (error) {
+    if (error.status === 503) {
+      $('served').textContent = 'The model is loading…';
+      setTimeout(() => void connect(), RETRY_MS);
+    } else if (error.status === 401) {
+      $('served').textContent = 'This server asks for an API key.';
+      showError('This server asks for an API key. Settings has a field for it.');
+    } else {
+      $('served').textContent = 'not connected';
+      showError(error.message);
+    }
+  }
+}
+
+function select(view, { focus = false } = {}) {
+  for (const each of VIEWS) {
+    const tab = $(`tab-${each}`);
+    tab.setAttribute('aria-selected', String(each === view));
+    tab.tabIndex = each === view ? 0 : -1;
+    $(each).hidden = each !== view;
+  }
+  if (focus) $(`tab-${view}`).focus();
+  load.setOpen(view === 'load');
+  history.replaceState(null, '', `#/${view}`);
+}
+
+for (const view of VIEWS) {
+  const tab = $(`tab-${view}`);
+  tab.addEventListener('click', () => select(view));
+  tab.addEventListener('keydown', ({ key }) => {
+    const at = VIEWS.indexOf(view);
+    const to = { ArrowRight: at + 1, ArrowLeft: at + VIEWS.length - 1, Home: 0, End: VIEWS.length - 1 }[key];
+    if (to !== undefined) select(VIEWS[to % VIEWS.length], { focus: true });
+  });
+}
+
+$('open-settings').addEventListener('click', () => $('settings').showModal());
+let key = '';
+$('settings').addEventListener('close', () => {
+  if ($('key').value === key) return;
+  key = $('key').value;
+  useKey(key);
+  void connect();
+});
+$('settings-form').addEventListener('submit', (event) => {
+  // The policy of the page forbids every form action.
+  event.preventDefault();
+  $('settings').close();
+});
+$('tint').addEventListener('change', () => document.body.classList.toggle('untinted', !$('tint').checked));
+
+// The hash begins with a slash: the name of a section would scroll to it.
+const asked = location.hash.slice(2);
+select(VIEWS.includes(asked) ? asked : VIEWS[0]);
+await connect();

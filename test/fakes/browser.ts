@@ -1,0 +1,153 @@
+/** Debian's Chromium without a window, driven over the pipe of its DevTools protocol. */
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Readable, Writable } from 'node:stream';
+
+/** The reason to skip a test that needs Chromium, or false. */
+export const noChromium: string | false =
+  spawnSync('chromium', ['--version']).error === undefined ? false : 'chromium is not installed (Debian: chromium)';
+
+interface Message {
+  readonly id?: number;
+  readonly method?: string;
+  readonly params?: Record<string, unknown>;
+  readonly result?: Record<string, unknown>;
+  readonly error?: { readonly message: string };
+}
+
+interface Pending {
+  readonly resolve: (result: Record<string, unknown>) => void;
+  readonly reject: (error: Error) => void;
+}
+
+const FLAGS = [
+  '--headless=new',
+  '--remote-debugging-pipe',
+  '--no-sandbox',
+  '--no-first-run',
+  '--disable-gpu',
+  '--disable-dev-shm-usage',
+  '--hide-scrollbars',
+];
+
+/** The browser has this time to close itself. */
+const CLOSE_MS = 10_000;
+
+export class Page {
+  /** Errors and warnings of the console, violations of the page's policy included. */
+  readonly complaints: string[] = [];
+  readonly #child: ChildProcess;
+  readonly #write: Writable;
+  readonly #pending = new Map<number, Pending>();
+  #session: string | undefined;
+  #last = 0;
+
+  constructor(child: ChildProcess) {
+    this.#child = child;
+    const [, , , write, read] = child.stdio;
+    this.#write = write as Writable;
+    let text = '';
+    (read as Readable).setEncoding('utf8').on('data', (data: string) => {
+      const messages = (text + data).split('\0');
+      text = messages.pop() ?? '';
+      for (const message of messages) this.#receive(JSON.parse(message) as Message);
+    });
+  }
+
+  /** Opens the first and only tab. */
+  async attach(): Promise<void> {
+    const { targetId } = await this.send('Target.createTarget', { url: 'about:blank' });
+    const { sessionId } = await this.send('Target.attachToTarget', { targetId, flatten: true });
+    this.#session = String(sessionId);
+    for (const domain of ['Page', 'Runtime', 'Log']) await this.send(`${domain}.enable`);
+  }
+
+  async send(method: string, params: object = {}): Promise<Record<string, unknown>> {
+    const id = ++this.#last;
+    const sessionId = this.#session;
+    this.#write.write(`${JSON.stringify({ id, method, params, ...(sessionId !== undefined && { sessionId }) })}\0`);
+    return new Promise((resolve, reject) => this.#pending.set(id, { resolve, reject }));
+  }
+
+  /** @returns the value of an expression, which may be a promise */
+  async evaluate<T>(expression: string): Promise<T> {
+    const options = { expression, awaitPromise: true, returnByValue: true };
+    const { result, exceptionDetails } = await this.send('Runtime.evaluate', options);
+    if (exceptionDetails !== undefined) throw new Error(`${expression}: ${JSON.stringify(exceptionDetails)}`);
+    return (result as { value: T }).value;
+  }
+
+  /** Waits until an expression is true. */
+  async until(expression: string, limitMs = 60_000): Promise<void> {
+    const end = Date.now() + limitMs;
+    while (!(await this.evaluate<boolean>(`Boolean(${expression})`))) {
+      if (Date.now() > end) throw new Error(`not true within ${limitMs} ms: ${expression}`);
+      await sleep(50);
+    }
+  }
+
+  async press(key: string, code: number, modifiers = 0): Promise<void> {
+    const options = { key, windowsVirtualKeyCode: code, modifiers, ...(key === 'Enter' && { text: '\r' }) };
+    await this.send('Input.dispatchKeyEvent', { type: 'keyDown', ...options });
+    await this.send('Input.dispatchKeyEvent', { type: 'keyUp', key, windowsVirtualKeyCode: code, modifiers });
+  }
+
+  /** Sets the width of the page in CSS pixels and the colour scheme. */
+  async show(width: number, scheme: 'light' | 'dark'): Promise<void> {
+    const metrics = { width, height: 900, deviceScaleFactor: 1, mobile: width < 600 };
+    await this.send('Emulation.setDeviceMetricsOverride', metrics);
+    await this.send('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: scheme }] });
+  }
+
+  /** @returns the page as a PNG */
+  async screenshot(): Promise<Buffer> {
+    const { data } = await this.send('Page.captureScreenshot', { captureBeyondViewport: true });
+    return Buffer.from(String(data), 'base64');
+  }
+
+  /** Ends all processes of the browser. */
+  async close(): Promise<void> {
+    const exited = new Promise((resolve) => this.#child.once('exit', resolve));
+    this.#session = undefined;
+    this.#write.on('error', () => undefined);
+    void this.send('Browser.close');
+    if ((await Promise.race([exited, sleep(CLOSE_MS, 'late')])) === 'late' && this.#child.pid !== undefined) {
+      process.kill(-this.#child.pid, 'SIGKILL');
+      await exited;
+    }
+  }
+
+  #receive({ id, method, params = {}, result, error }: Message): void {
+    if (id !== undefined) {
+      const pending = this.#pending.get(id);
+      this.#pending.delete(id);
+      if (error === undefined) pending?.resolve(result ?? {});
+      else pending?.reject(new Error(error.message));
+    }
+    if (method === 'Runtime.exceptionThrown') this.complaints.push(JSON.stringify(params.exceptionDetails));
+    if (method !== 'Log.entryAdded') return;
+    const { level, text } = params.entry as { level: string; text: string };
+    if (level === 'error' || level === 'warning') this.complaints.push(text);
+  }
+}
+
+/** Starts a browser of its own profile. @param t gets the teardown */
+export async function openBrowser(t: { teardown(end: () => unknown): void }): Promise<Page> {
+  const profile = mkdtempSync(join(tmpdir(), 'sortie-chromium-'));
+  const stdio = ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] as const;
+  const child = spawn('chromium', [...FLAGS, `--user-data-dir=${profile}`, 'about:blank'], {
+    stdio: [...stdio],
+    detached: true,
+  });
+  const page = new Page(child);
+  t.teardown(async () => {
+    await page.close();
+    await rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  });
+  await page.attach();
+  return page;
+}

@@ -1,0 +1,91 @@
+/** Sampling of requests that state none of its fields, or only some: the model's defaults, or those of OpenAI's API. */
+import t from 'tap';
+import { loadServedModel } from '../../src/api/served-model.js';
+import { resolveOptions } from '../../src/config.js';
+import type { Sampling } from '../../src/engine/protocol.js';
+import { build } from '../fakes/server.js';
+
+const generation = { temperature: 0.3, topP: 0.9, topK: 40, minP: 0.05, repetitionPenalty: 1.05 };
+const neutral = { temperature: 1, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1 };
+const messages = [{ role: 'user', content: 'Hi' }];
+
+void t.test('each field that a request states wins by itself over the default of the model', async (t) => {
+  const server = await build(t, undefined, { model: { generation } });
+  const cases: [object, Partial<Sampling>][] = [
+    [{}, {}],
+    [{ temperature: null, top_p: null, top_k: null, min_p: null, repetition_penalty: null }, {}],
+    [{ temperature: 0 }, { temperature: 0 }],
+    [{ temperature: 1 }, { temperature: 1 }],
+    [{ top_p: 1 }, { topP: 1 }],
+    [{ top_k: 0 }, { topK: 0 }],
+    [{ top_k: -1 }, { topK: 0 }],
+    [{ min_p: 0 }, { minP: 0 }],
+    [{ repetition_penalty: 1 }, { repetitionPenalty: 1 }],
+    [
+      { temperature: 0.7, top_k: 5 },
+      { temperature: 0.7, topK: 5 },
+    ],
+  ];
+  for (const [path, ask] of [
+    ['/v1/chat/completions', { messages }],
+    ['/v1/completions', { prompt: 'Hi' }],
+  ] as const)
+    for (const [body, expected] of cases) {
+      t.equal((await server.post(path, { ...ask, ...body })).status, 200, JSON.stringify(body));
+      const { sampling } = server.engine.requests.at(-1) ?? {};
+      t.match(sampling, { ...generation, ...expected }, JSON.stringify(body));
+      t.equal(sampling?.dry, undefined, "each token has the exit's rule");
+    }
+});
+
+void t.test('a model without defaults has neutral ones', async (t) => {
+  const server = await build(t);
+  await server.post('/v1/chat/completions', { messages });
+  t.match(server.engine.requests[0]?.sampling, neutral);
+});
+
+void t.test('--sampling-defaults openai ignores defaults and rules of the model', async (t) => {
+  const server = await build(t, undefined, { model: { generation }, limits: { samplingDefaults: 'openai' } });
+  await server.post('/v1/chat/completions', { messages });
+  t.match(server.engine.requests[0]?.sampling, { ...neutral, dry: { multiplier: 0 } });
+  await server.post('/v1/chat/completions', { messages, temperature: 0.2, dry_multiplier: 2 });
+  t.match(server.engine.requests[1]?.sampling, { ...neutral, temperature: 0.2, dry: { multiplier: 2 } });
+  const props = (await (await fetch(`${server.url}/props`)).json()) as { exits: { dry: unknown }[] };
+  t.match(props, { sampling_defaults: { source: 'openai', temperature: 1, top_p: 1, repetition_penalty: 1 } });
+  t.ok(props.exits.every(({ dry }) => dry === null));
+});
+
+void t.test('/props has the defaults, and an answer states its sampling if the request asks', async (t) => {
+  const server = await build(t, undefined, { model: { generation } });
+  t.match(await (await fetch(`${server.url}/props`)).json(), {
+    sampling_defaults: {
+      source: 'model',
+      temperature: 0.3,
+      top_p: 0.9,
+      top_k: 40,
+      min_p: 0.05,
+      repetition_penalty: 1.05,
+    },
+  });
+  const report = async (body: object): Promise<Record<string, unknown>> => {
+    const response = await server.post('/v1/chat/completions', { messages, ...body });
+    return ((await response.json()) as { sortie: Record<string, unknown> }).sortie;
+  };
+  t.notOk('sampling' in (await report({})));
+  const fields = { temperature: 0.3, top_p: 0.9, top_k: 40, min_p: 0.05, repetition_penalty: 1.05 };
+  const penalties = { presence_penalty: 0, frequency_penalty: 0 };
+  const { sampling } = await report({ sortie: { show_sampling: true } });
+  t.strictSame(sampling, { ...fields, ...penalties });
+  const stated = { top_p: 0.5, dry_multiplier: 1 };
+  const own = { ...fields, ...penalties, ...stated, dry_base: 1.75, dry_allowed_length: 2 };
+  t.strictSame((await report({ ...stated, sortie: { show_sampling: true } })).sampling, own);
+  // The report can be sent as a request.
+  t.strictSame((await report({ ...own, sortie: { show_sampling: true } })).sampling, own);
+});
+
+void t.test('the embedded model has calm defaults, and a rule against loops at every exit', (t) => {
+  const embedded = loadServedModel(resolveOptions({}, {}).model, null);
+  t.strictSame(embedded.generation, { temperature: 0.2, topP: 0.9 });
+  t.ok(embedded.exits.every(({ dry }) => (dry?.multiplier ?? 0) > 0));
+  t.end();
+});

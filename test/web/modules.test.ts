@@ -1,0 +1,151 @@
+/** The playground's modules without a browser: streams, budget scale and metrics. */
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import t, { type Test } from 'tap';
+import { packageRoot } from '../../src/config.js';
+import { build, says } from '../fakes/server.js';
+
+interface Part {
+  readonly index: number;
+  readonly text: string;
+  readonly exit: number | null;
+  readonly finish: string | null;
+  readonly tokens: number;
+  readonly report: object | null;
+}
+
+interface Api {
+  streamChat(request: object, signal: AbortSignal): AsyncIterable<Part>;
+  loadServer(): Promise<{ readonly exits: readonly object[] }>;
+  loadMetrics(): Promise<string | null>;
+  useKey(key: string): void;
+}
+
+interface Budget {
+  readonly budgetAt: (step: number) => number | null;
+  readonly placeOf: (ms: number) => number;
+}
+
+interface Load {
+  readonly running: number;
+  readonly waiting: number;
+  readonly tokens: Readonly<Record<string, number>>;
+  readonly kept: number;
+  readonly budgets: number;
+}
+
+interface Metrics {
+  readLoad(text: string): Load;
+  tokensBetween(earlier: Load, later: Load): Record<string, number>;
+  attainmentBetween(earlier: Load, later: Load): number | null;
+  meanDepth(tokens: Record<string, number>): number | null;
+}
+
+async function web<T>(file: string): Promise<T> {
+  return (await import(pathToFileURL(join(packageRoot, 'src', 'web', file)).href)) as T;
+}
+
+const api = await web<Api>('api.js');
+const { budgetAt, placeOf } = await web<Budget>('budget.js');
+const metrics = await web<Metrics>('metrics.js');
+
+const { fetch } = globalThis;
+
+/** Relative addresses go to the server, as in a page that the server sent. */
+function from(t: Test, url: string): void {
+  t.intercept(globalThis, 'fetch', { value: (path: string, init?: RequestInit) => fetch(`${url}/${path}`, init) });
+}
+
+/** Every generation request gets this response. */
+function responds(t: Test, response: Response): void {
+  t.intercept(globalThis, 'fetch', { value: () => Promise.resolve(response) });
+}
+
+const ask = { messages: [{ role: 'user', content: 'Hi' }], budget: null };
+const live = new AbortController().signal;
+
+async function collected(request: object): Promise<Part[]> {
+  const parts: Part[] = [];
+  for await (const part of api.streamChat(request, live)) parts.push(part);
+  return parts;
+}
+
+void t.test('a stream tells the exit of each part, and the last part has the report', async (t) => {
+  const server = await build(t, says('Paris is nice.', { exits: [30, 30, 10], pace: 1 }));
+  from(t, server.url);
+  const parts = await collected({ ...ask, budget: 5000 });
+  t.equal(parts.map(({ text }) => text).join(''), 'Paris is nice.');
+  t.same(
+    parts.slice(0, 3).map(({ exit }) => exit),
+    [30, 30, 10],
+  );
+  t.same(
+    parts.slice(0, 3).map(({ tokens }) => tokens),
+    [1, 2, 3],
+  );
+  t.match(parts.at(-1), { finish: 'stop', report: { budget_ms: 5000, met: true } });
+  t.ok(parts.slice(0, -1).every(({ report }) => report === null));
+});
+
+void t.test('an error keeps the parts before it', async (t) => {
+  const event = 'data: {"choices":[{"index":0,"delta":{"content":"Paris"}}]}\n\n';
+  const ends: readonly [string, string, RegExp][] = [
+    ['an error event', `${event}data: {"error":{"message":"The server ends.","code":"draining"}}\n\n`, /server ends/],
+    ['a stream that is closed early', event, /mid-stream/],
+  ];
+  for (const [name, body, message] of ends) {
+    responds(t, new Response(body));
+    const texts: string[] = [];
+    const read = async (): Promise<void> => {
+      for await (const { text } of api.streamChat(ask, live)) texts.push(text);
+    };
+    await t.rejects(read(), { message }, name);
+    t.same(texts, ['Paris'], name);
+  }
+});
+
+void t.test('the error of a proxy that is not JSON shows as its status', async (t) => {
+  responds(t, new Response('<html>', { status: 502 }));
+  await t.rejects(collected(ask), { message: 'HTTP 502', status: 502, code: null });
+});
+
+void t.test('the API key goes with every request, and its absence is a 401', async (t) => {
+  const server = await build(t, undefined, { apiKeys: ['sesame'] });
+  from(t, server.url);
+  await t.rejects(api.loadServer(), { status: 401, code: 'invalid_api_key' });
+  api.useKey('sesame');
+  t.equal((await api.loadServer()).exits.length, 5);
+  t.equal((await collected(ask)).at(-1)?.finish, 'stop');
+  api.useKey('');
+});
+
+void t.test('the budget scale is logarithmic, increases, and ends in no budget', (t) => {
+  const budgets = Array.from({ length: 100 }, (_, step) => budgetAt(step) ?? 0);
+  t.equal(budgets[0], 50);
+  t.equal(budgets[99], 30_000);
+  t.equal(budgetAt(100), null);
+  t.ok(budgets.every((budget, step) => step === 0 || budget >= (budgets[step - 1] ?? 0)));
+  for (const step of [0, 40, 99]) t.ok(Math.abs(placeOf(budgets[step] ?? 0) * 100 - step) < 0.5, String(step));
+  t.equal(placeOf(1), 0, 'a time below the scale');
+  t.end();
+});
+
+void t.test('the load view reads the names that the server has', async (t) => {
+  const server = await build(t, says('Paris is nice.', { exits: [30, 10] }));
+  from(t, server.url);
+  const earlier = metrics.readLoad((await api.loadMetrics()) ?? '');
+  await collected({ ...ask, budget: 5000 });
+  const later = metrics.readLoad((await api.loadMetrics()) ?? '');
+  t.equal(metrics.attainmentBetween(earlier, later), 1);
+  t.equal(metrics.attainmentBetween(later, later), null);
+  const tokens = metrics.tokensBetween(earlier, later);
+  t.equal(tokens[10], 1);
+  t.ok((metrics.meanDepth(tokens) ?? 0) > 20);
+  t.equal(metrics.meanDepth({ 10: 0 }), null);
+});
+
+void t.test('a port without metrics says so', async (t) => {
+  const server = await build(t, undefined, { options: { opsPort: 0 } });
+  from(t, server.url);
+  t.equal(await api.loadMetrics(), null);
+});

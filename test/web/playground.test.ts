@@ -1,0 +1,193 @@
+/** The playground in Debian's Chromium, with the fake engine: its views, keys, names for screen readers, policy. */
+import t, { type Test } from 'tap';
+import { noChromium, openBrowser, type Page } from '../fakes/browser.js';
+import { build, says, type Overrides } from '../fakes/server.js';
+import type { FakeEngine } from '../fakes/engine.js';
+
+const skip = noChromium;
+const answer = 'Paris is the capital of France.';
+
+async function open(t: Test, script: FakeEngine['script'], overrides: Overrides = {}, view = '') {
+  const server = await build(t, script, overrides);
+  const page = await openBrowser(t);
+  await page.show(1280, 'light');
+  await page.send('Page.navigate', { url: `${server.url}/${view}` });
+  await page.until("document.readyState === 'complete' && document.getElementById('served').textContent !== ''");
+  return { server, page };
+}
+
+const text = (page: Page, selector: string): Promise<string> =>
+  page.evaluate<string>(`document.querySelector(${JSON.stringify(selector)}).textContent`);
+const count = (page: Page, selector: string): Promise<number> =>
+  page.evaluate<number>(`document.querySelectorAll(${JSON.stringify(selector)}).length`);
+const click = (page: Page, id: string): Promise<void> => page.evaluate(`document.getElementById('${id}').click()`);
+const loaded = (page: Page): Promise<void> => page.until("document.querySelectorAll('.column').length === 5");
+const idle = (page: Page, id: string): Promise<void> => page.until(`document.getElementById('${id}').hidden`);
+
+async function type(page: Page, id: string, words: string): Promise<void> {
+  await page.evaluate(`document.getElementById('${id}').focus()`);
+  await page.send('Input.insertText', { text: words });
+}
+
+void t.test('Compare streams one prompt at every exit and measures each exit alone', { skip }, async (t) => {
+  const { page } = await open(t, says(answer, { pace: 5 }));
+  await loaded(page);
+  await click(page, 'compare-send');
+  await page.until("!document.getElementById('compare-stop').hidden");
+  await idle(page, 'compare-stop');
+  const texts = await page.evaluate<string[]>(
+    "[...document.querySelectorAll('.column-text')].map((e) => e.textContent)",
+  );
+  t.same(
+    texts,
+    Array.from({ length: 5 }, () => answer),
+  );
+  t.match(await text(page, '.speed'), /^\d+ tokens\/s alone$/);
+  t.equal(await count(page, '.mark'), 5, 'the budget slider shows the time of each exit');
+  t.same(page.complaints, []);
+});
+
+void t.test('a stopped comparison says so', { skip }, async (t) => {
+  const { page } = await open(t, says(answer, { pace: 500 }));
+  await loaded(page);
+  await click(page, 'compare-send');
+  await page.until("document.querySelector('.column-text').textContent !== ''");
+  await click(page, 'compare-stop');
+  await idle(page, 'compare-stop');
+  t.match(await text(page, '.column-note'), /^Stopped after \d+ tokens\.$/);
+});
+
+void t.test('Chat sends on Enter, marks a change of exit, and reports plan and times', { skip }, async (t) => {
+  const { page, server } = await open(t, says(answer, { exits: [30, 30, 10, 10, 10, 10, 10], pace: 1 }), {}, '#/chat');
+  await loaded(page);
+  await page.evaluate("document.getElementById('budget').value = 90");
+  await type(page, 'chat-prompt', 'First');
+  await page.press('Enter', 13, 8);
+  await page.send('Input.insertText', { text: 'line' });
+  t.equal(server.engine.requests.length, 0, 'Shift and Enter break the line');
+  await page.press('Enter', 13);
+  await page.until("document.querySelector('.report') !== null");
+  await idle(page, 'chat-stop');
+  t.equal(await text(page, '.turn-user .text'), 'First\nline');
+  t.equal(await text(page, '.turn-assistant .text'), answer);
+  t.equal(await page.evaluate("document.querySelector('.turn').dataset.label"), '30 → 10');
+  t.match(await text(page, '.report'), /budget met.*exit 10: 5.*exit 30: 2.*took.*of 1\d s.*predicted/s);
+  t.match(await text(page, '#last-plan'), /^Last plan: exit \d+/);
+  await type(page, 'chat-prompt', 'Second');
+  await page.press('Enter', 13);
+  await page.until("document.querySelectorAll('.report').length === 2");
+  const [first, second] = server.engine.requests;
+  t.ok((second?.prompt.length ?? 0) > (first?.prompt.length ?? 0) + 10, 'the second turn has the first one');
+  t.same(page.complaints, []);
+});
+
+void t.test(
+  'Chat tells a cut, a stop and an error apart, and a pinned exit disables the budget',
+  { skip },
+  async (t) => {
+    const { page, server } = await open(t, says(answer, { pace: 20 }), {}, '#/chat');
+    await loaded(page);
+    await page.evaluate("document.getElementById('chat-tokens').value = 3");
+    await type(page, 'chat-prompt', 'One');
+    await page.press('Enter', 13);
+    await page.until("document.querySelector('.report') !== null");
+    t.equal(await text(page, '.turn-note'), 'Cut at 3 tokens, the longest answer.');
+    server.engine.script = says(answer, { pace: 500 });
+    await type(page, 'chat-prompt', 'Two');
+    await page.press('Enter', 13);
+    await page.until("document.querySelectorAll('.turn-assistant')[1]?.querySelector('.depth')");
+    await click(page, 'chat-stop');
+    await idle(page, 'chat-stop');
+    t.match(await text(page, '.turn-assistant:last-child .turn-note'), /^Stopped after \d+ tokens\.$/);
+    server.engine.script = says(answer, { loseAfter: 2 });
+    await type(page, 'chat-prompt', 'Three');
+    await page.press('Enter', 13);
+    await page.until("document.querySelector('.failed') !== null");
+    t.match(await text(page, '.failed'), /engine/);
+    await page.evaluate(
+      "document.getElementById('depth').selectedIndex = 1; document.getElementById('depth').dispatchEvent(new Event('change'))",
+    );
+    t.equal(await page.evaluate("document.getElementById('budget').disabled"), true);
+    t.match(await text(page, '#budget-reason'), /^Exit 10 is pinned/);
+  },
+);
+
+void t.test('Load draws a burst and the metrics', { skip }, async (t) => {
+  const { page } = await open(t, says(answer, { exits: [30, 10], pace: 1 }), {}, '#/load');
+  await loaded(page);
+  await page.until("document.querySelectorAll('canvas').length === 3");
+  await click(page, 'burst-send');
+  await page.until("document.querySelectorAll('.cell.kept').length === 24");
+  t.match(await text(page, '#burst .row-summary'), /^6 of 6 in time, mean depth \d/);
+  await page.until("document.getElementById('tile-kept').textContent === '100%'");
+  await click(page, 'steady-toggle');
+  await page.until("document.querySelectorAll('#steady .cell.kept').length > 1");
+  await click(page, 'steady-toggle');
+  t.same(page.complaints, [], 'the charts keep the policy of the page');
+});
+
+void t.test('Load says where the metrics are if another port has them', { skip }, async (t) => {
+  const { page } = await open(t, says(answer), { options: { opsPort: 0 } }, '#/load');
+  await page.until("!document.getElementById('metrics-note').hidden");
+  t.match(await text(page, '#metrics-note'), /operations port/);
+  t.equal(await page.evaluate("document.getElementById('live').hidden"), true);
+});
+
+void t.test('a server with API keys asks for one, and the settings take it', { skip }, async (t) => {
+  const { page } = await open(t, says(answer), { apiKeys: ['sesame'] });
+  await page.until("!document.getElementById('error').hidden");
+  t.match(await text(page, '#error'), /API key/);
+  await click(page, 'open-settings');
+  await type(page, 'key', 'sesame');
+  await page.press('Enter', 13);
+  await loaded(page);
+  t.equal(await page.evaluate("document.getElementById('settings').open"), false);
+  t.equal(await page.evaluate("document.getElementById('error').hidden"), true);
+});
+
+void t.test('the page waits for a model that loads', { skip }, async (t) => {
+  const server = await build(t, says(answer));
+  const { ready } = server.engine;
+  server.engine.ready = null;
+  const page = await openBrowser(t);
+  await page.send('Page.navigate', { url: server.url });
+  await page.until("document.getElementById('served')?.textContent.includes('loading')");
+  server.engine.ready = ready;
+  await loaded(page);
+  t.match(await text(page, '#served'), /^fake, 30 layers, 5 exits/);
+});
+
+void t.test(
+  'every control has a name, arrow keys move between views, and a phone needs no sideways scroll',
+  { skip },
+  async (t) => {
+    const { page } = await open(t, says(answer));
+    await loaded(page);
+    await page.evaluate("document.getElementById('tab-compare').focus()");
+    for (const view of ['compare', 'chat', 'load']) {
+      t.equal(await page.evaluate('document.activeElement.id'), `tab-${view}`);
+      t.equal(await page.evaluate(`document.getElementById('${view}').hidden`), false, view);
+      const { nodes } = (await page.send('Accessibility.getFullAXTree')) as { nodes: AxNode[] };
+      const controls = nodes.filter(({ ignored, role }) => !ignored && CONTROLS.has(role?.value ?? ''));
+      t.ok(controls.length > 5, view);
+      t.same(
+        controls.filter(({ name }) => !name?.value),
+        [],
+        view,
+      );
+      for (const scheme of ['light', 'dark'] as const) {
+        await page.show(390, scheme);
+        t.equal(await page.evaluate('document.documentElement.scrollWidth'), 390, `${view}, ${scheme}`);
+      }
+      await page.press('ArrowRight', 39);
+    }
+  },
+);
+
+interface AxNode {
+  readonly ignored: boolean;
+  readonly role?: { readonly value: string };
+  readonly name?: { readonly value: string };
+}
+
+const CONTROLS = new Set(['button', 'textbox', 'slider', 'combobox', 'spinbutton', 'checkbox', 'tab', 'link']);
