@@ -47,7 +47,7 @@ function transpile(ts, files) {
 
 const files = changedFiles();
 if (files.length > 0) {
-  console.error(`building ${files.length} files ...`);
+  console.error(`building ${files.length} ${files.length === 1 ? 'file' : 'files'} ...`);
   try {
     if (existsSync(record)) {
       execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-b', '--noCheck'], {

@@ -23,7 +23,7 @@ void t.test('npm start builds a fresh clone, then only what changed, and stops a
   const later = new Date(Date.now() + 5000);
   writeFileSync(file, 'export const text: string = "changed";\n');
   utimesSync(file, later, later);
-  t.match(build(), { status: 0, stderr: 'building 1 files ...\n' });
+  t.match(build(), { status: 0, stderr: 'building 1 file ...\n' });
   t.match(built('util/quoted.js'), 'export const text = "changed";');
 
   writeFileSync(file, 'export const = ;\n');
