@@ -51,6 +51,23 @@ void t.test("the router's options have rules", async (t) => {
   t.throws(() => resolveOptions({ defaultBudget: '-1' }, {}), /--default-budget must be an integer/);
 });
 
+void t.test('prefixes are shared within a key by default; the former values on and off still hold', async (t) => {
+  t.equal(resolveOptions({}, {}).prefixReuse, 'key');
+  for (const [text, value] of [
+    ['on', 'key'],
+    ['1', 'key'],
+    ['key', 'key'],
+    ['all', 'all'],
+    ['off', 'off'],
+    ['false', 'off'],
+  ] as const) {
+    const options = resolveOptions({ prefixReuse: text }, {});
+    t.equal(options.prefixReuse, value, text);
+    t.equal(engineOptions(options).prefixReuse, value !== 'off');
+  }
+  t.throws(() => resolveOptions({ prefixReuse: 'some' }, {}), /--prefix-reuse must be off, key or all, got "some"/);
+});
+
 void t.test('each option of the engine comes from its own flag', async (t) => {
   const flags = {
     ...{ model: '/m', device: 'cuda', threads: '3', kvMemory: '5MiB', maxRunning: '7', maxQueue: '9' },

@@ -6,6 +6,7 @@
  * name without a dot, so these always pass.
  */
 import { isIP } from 'node:net';
+import { chooseHost } from '../address.js';
 import type { ServeOptions } from '../config.js';
 
 /** Names that no public DNS server resolves. */
@@ -23,16 +24,17 @@ function isLoopback(host: string): boolean {
 }
 
 /**
- * @param hasKeys a page without a key can call nothing of interest, so any host passes by default
+ * @param keyCount API keys: a page without a key can call nothing of interest, so any host passes by default
  * @returns whether a Host header is served
  */
 export function hostRule(
   { host, allowedHosts }: Pick<ServeOptions, 'host' | 'allowedHosts'>,
-  hasKeys: boolean,
+  keyCount: number,
 ): (header: string) => boolean {
-  const isOpen = allowedHosts.length === 0 && (hasKeys || !isLoopback(host));
+  const { address } = chooseHost(host, keyCount);
+  const isOpen = allowedHosts.length === 0 && (keyCount > 0 || !isLoopback(address));
   if (isOpen || allowedHosts.includes('*')) return () => true;
-  const names = new Set([host, ...allowedHosts].map((each) => nameOf(each)));
+  const names = new Set([address, ...allowedHosts].map((each) => nameOf(each)));
   return (header) => {
     const name = nameOf(header);
     return name !== null && (isIP(name) !== 0 || LOCAL.test(name) || names.has(name));

@@ -57,7 +57,7 @@ export function createServer(context: HttpContext): FastifyInstance {
   registerErrors(app);
   // The access log comes first, so that a request rejected by a later hook is logged as well.
   registerAccessLog(app, context, watch);
-  registerHttpConformance(app, hostRule(context.options, context.apiKeys.length > 0));
+  registerHttpConformance(app, hostRule(context.options, context.apiKeys.length));
   registerInFlight(app, context.options.stallTimeout * 1000);
   registerHeaders(app);
   return app;

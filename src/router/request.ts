@@ -119,16 +119,30 @@ export class PlannedRequest {
     return Math.max(0, this.target - frontierAt(frontier, exit, this.moment.model));
   }
 
-  /** Prefill or catch-up that an exit takes first, ms. A catch-up runs in one piece where it can. */
+  /**
+   * Prefill or catch-up that an exit takes first, ms, less the prefix that another prompt is expected to compute. A
+   * catch-up runs in one piece where it can.
+   */
   setupMs(exit: number): number {
-    const { model, policy } = this.moment;
-    const chunk = this.isPrefilling ? plannedChunk(policy) : at(policy.chunks, policy.chunks.length - 1);
-    return (this.#setupMs[exit] ??= advanceMs(this.request.expectedFrontier, exit, this.target, model, chunk));
+    return (this.#setupMs[exit] ??= this.#advanceMs(exit, this.request.expectedFrontier));
   }
 
-  /** Milliseconds that the request most likely takes on an idle machine at an exit. */
+  #advanceMs(exit: number, frontier: readonly number[]): number {
+    const { model, policy } = this.moment;
+    const chunk = this.isPrefilling ? plannedChunk(policy) : at(policy.chunks, policy.chunks.length - 1);
+    return advanceMs(frontier, exit, this.target, model, chunk);
+  }
+
+  /**
+   * Milliseconds that the request most likely takes on an idle machine at an exit. No expected prefix shortens it: else a
+   * prompt would be due earlier than the prompt that computes its prefix.
+   */
   aloneMs(exit: number): number {
-    return this.setupMs(exit) + this.stepsLeft(exit, 0.5) * this.#stepMs(exit);
+    return this.#aloneSetupMs(exit) + this.stepsLeft(exit, 0.5) * this.#stepMs(exit);
+  }
+
+  #aloneSetupMs(exit: number): number {
+    return this.#advanceMs(exit, this.request.frontier);
   }
 
   /**
@@ -190,7 +204,7 @@ export class PlannedRequest {
     if (!this.hasDeadline) return false;
     if (deadlines.end === Infinity && this.#isFirstTokenDue) return now + this.#firstTokenMs <= deadlines.firstToken;
     const stepMs = Math.max(this.#stepMs(minExit), isCongested ? model.drift.tpotMs : 0);
-    return now + this.setupMs(minExit) + this.stepsLeft(minExit, 0.5) * stepMs <= deadlines.end;
+    return now + this.#aloneSetupMs(minExit) + this.stepsLeft(minExit, 0.5) * stepMs <= deadlines.end;
   }
 
   /** Instant by which the request is to be served: its deadline while it can be met, else its virtual deadline. */
@@ -217,7 +231,7 @@ export class PlannedRequest {
 
   /** Milliseconds until the first token at the shallowest exit, alone on the machine. */
   get #firstTokenMs(): number {
-    return this.setupMs(this.minExit) + this.#stepMs(this.minExit);
+    return this.#aloneSetupMs(this.minExit) + this.#stepMs(this.minExit);
   }
 
   #stepMs(exit: number): number {

@@ -246,8 +246,8 @@ const HUGE: Readonly<Record<string, readonly [body: string, message: RegExp]>> =
   objects: [`${'{"a":'.repeat(6e5)}1${'}'.repeat(6e5)}`, /nested at most 100 deep/],
   'empty lists': [filled('{"prompt":[', '[],', '[]]}'), /at most 50000 objects and arrays/],
   'empty objects': [filled('{"x":[', '{},', '{}]}'), /at most 50000 objects and arrays/],
-  numbers: [filled('{"prompt":[', '0,', '0]}'), /at most 600000 values/],
-  keys: [`{"x":{${Array.from({ length: 2e5 }, (_, i) => `"k${i}":1`).join(',')}}}`, /at most 50000 keys/],
+  numbers: [filled('{"prompt":[', '0,', '0]}'), /at most 300000 values/],
+  keys: [`{"x":{${Array.from({ length: 2e5 }, (_, i) => `"k${i}":1`).join(',')}}}`, /at most 20000 keys/],
   text: [filled('{"prompt":"', 'word ', '"}'), /maximum context length/],
   quotes: [filled('{"prompt":"', '\\"', '"}'), /maximum context length/],
   lines: [filled('', '\n', '{'), /not valid JSON/],
@@ -261,19 +261,22 @@ void t.test('huge and deep bodies are refused, and the loop goes on meanwhile', 
     const body = Buffer.from(text);
     const ask = (): Promise<Response> =>
       fetch(`${url}/v1/completions`, { method: 'POST', headers: { 'content-type': 'application/json' }, body });
-    const delays = monitorEventLoopDelay({ resolution: 1 });
-    delays.enable();
-    const response = await ask();
-    await delay(5);
-    delays.disable();
-    t.equal(response.status, 400, name);
-    t.match((await errorOf(response)).message, message, name);
-    held[name] = Math.round(delays.max / 1e6);
+    // A shared machine holds a process for a while, too, so the shortest hold of three counts.
+    for (let round = 0; round < 3; round++) {
+      const delays = monitorEventLoopDelay({ resolution: 1 });
+      delays.enable();
+      const response = await ask();
+      await delay(5);
+      delays.disable();
+      t.equal(response.status, 400, name);
+      t.match((await errorOf(response)).message, message, name);
+      held[name] = Math.min(held[name] ?? Infinity, Math.round(delays.max / 1e6));
+    }
   }
   t.comment(`longest hold of the event loop in ms, client included: ${JSON.stringify(held)}`);
-  // A shared machine holds a process for a while, too. Without the scan, each of these bodies takes 250 ms and more.
+  // Without the scan, each of these bodies takes 250 ms and more.
   for (const name of ['brackets', 'brackets in a field', 'objects', 'empty lists', 'empty objects'])
-    t.ok((held[name] ?? Infinity) < 150, `${name}: ${held[name]} ms`);
+    t.ok((held[name] ?? Infinity) < 100, `${name}: ${held[name]} ms`);
 });
 
 void t.test('a bias for each token of the vocabulary passes', async (t) => {
