@@ -101,19 +101,27 @@ export async function* streamChat({ budget, onMiss = 'continue', ...body }, sign
     method: 'POST',
     signal,
     headers: headers(),
-    body: JSON.stringify({ ...body, ...sortie, stream: true, stream_options: { continuous_usage_stats: true } }),
+    body: JSON.stringify({
+      ...body,
+      ...sortie,
+      stream: true,
+      stream_options: { include_usage: true, continuous_usage_stats: true },
+    }),
   });
   if (!response.ok) throw await errorOf(response);
   const exitOf = exitReader();
+  let finish = null;
   for await (const event of events(response)) {
     if (event.error) throw new RequestError(event.error.message, event.error);
     const choice = event.choices[0];
+    // The last event has the report and no choice.
+    finish = choice === undefined ? finish : choice.finish_reason;
     yield {
       index: choice?.index ?? 0,
       text: choice?.delta.content ?? '',
       exit: exitOf(event.sortie?.exit_layers),
       exits: event.sortie?.exit_layers ?? {},
-      finish: choice?.finish_reason ?? null,
+      finish,
       tokens: event.usage?.completion_tokens ?? 0,
       report: event.sortie?.plan === undefined ? null : event.sortie,
     };

@@ -85,7 +85,8 @@ class Row {
     try {
       for await (const part of streamChat({ ...request, budget: this.#budget }, signal)) {
         cells[part.index]?.add(part.exit);
-        if (part.finish !== null) this.#end(cells[part.index], performance.now() - started <= this.#budget);
+        if (part.finish !== null && part.report === null)
+          this.#end(cells[part.index], performance.now() - started <= this.#budget);
       }
     } catch (error) {
       this.#summary.textContent = signal.aborted ? 'stopped' : error.message;
