@@ -260,10 +260,11 @@ function predictionOf(
   const median = Math.max(leastMs, predictedMs(forecast));
   const totalMs = Math.min(median, (isBounded ? budget?.totalMs : null) ?? Infinity);
   const steps = (share: number): number => Math.max(0, self.stepsLeft(exit, share) - 1);
-  const perStep = (median * (1 - forecast.ttftMs / forecast.totalMs)) / Math.max(1, steps(0.5));
+  const leastStepMs = self.request.maxTokens > 1 ? self.stepMs(self.floor) : 0;
+  const perStep = Math.max(leastStepMs, (median * (1 - forecast.ttftMs / forecast.totalMs)) / Math.max(1, steps(0.5)));
   const part = (ms: number | null | undefined): number => (serviceClass === 'guaranteed' ? (ms ?? Infinity) : Infinity);
-  const ttftMs = Math.min(median - perStep * steps(0.5), totalMs, part(budget?.ttftMs));
-  const evenly = (totalMs - ttftMs) / Math.max(1, steps(0.5));
+  const ttftMs = Math.min(Math.max(0, median - perStep * steps(0.5)), totalMs, part(budget?.ttftMs));
+  const evenly = Math.max(leastStepMs, (totalMs - ttftMs) / Math.max(1, steps(0.5)));
   const tpotMs = Math.min(budget?.onMiss === 'truncate' ? perStep : evenly, part(budget?.tpotMs));
   return {
     ttftMs,

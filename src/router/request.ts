@@ -138,7 +138,7 @@ export class PlannedRequest {
    * prompt would be due earlier than the prompt that computes its prefix.
    */
   aloneMs(exit: number): number {
-    return this.#aloneSetupMs(exit) + this.stepsLeft(exit, 0.5) * this.#stepMs(exit);
+    return this.#aloneSetupMs(exit) + this.stepsLeft(exit, 0.5) * this.stepMs(exit);
   }
 
   #aloneSetupMs(exit: number): number {
@@ -203,7 +203,7 @@ export class PlannedRequest {
     const { deadlines, minExit } = this;
     if (!this.hasDeadline) return false;
     if (deadlines.end === Infinity && this.#isFirstTokenDue) return now + this.#firstTokenMs <= deadlines.firstToken;
-    const stepMs = Math.max(this.#stepMs(minExit), isCongested ? model.drift.tpotMs : 0);
+    const stepMs = Math.max(this.stepMs(minExit), isCongested ? model.drift.tpotMs : 0);
     return now + this.#aloneSetupMs(minExit) + this.stepsLeft(minExit, 0.5) * stepMs <= deadlines.end;
   }
 
@@ -231,10 +231,11 @@ export class PlannedRequest {
 
   /** Milliseconds until the first token at the shallowest exit, alone on the machine. */
   get #firstTokenMs(): number {
-    return this.#aloneSetupMs(this.minExit) + this.#stepMs(this.minExit);
+    return this.#aloneSetupMs(this.minExit) + this.stepMs(this.minExit);
   }
 
-  #stepMs(exit: number): number {
+  /** Milliseconds of a decode step at an exit, alone on the machine. */
+  stepMs(exit: number): number {
     return oneRowStepMs(this.moment.model, exit, this.meanContext);
   }
 
@@ -247,7 +248,7 @@ export class PlannedRequest {
     const { model, policy } = this.moment;
     const { promptLength, generated } = this.request;
     const prompt = promptMs(model, this.maxExit, promptLength, plannedChunk(policy));
-    return prompt + (generated + this.stepsLeft(this.maxExit, 0.5)) * this.#stepMs(this.maxExit);
+    return prompt + (generated + this.stepsLeft(this.maxExit, 0.5)) * this.stepMs(this.maxExit);
   }
 
   #virtualDeadline(aloneMs: number): number {

@@ -255,7 +255,9 @@ export class RequestMetrics {
   }
 
   #ratio(time: 'ttft' | 'tpot' | 'total', actual: number | null, predicted: number): void {
-    if (actual !== null && predicted > 0) this.#series.ratio.observe({ time }, actual / predicted);
+    const ratio = (actual ?? NaN) / predicted;
+    // A budget may be as small as 5e-324 ms, and bounds the prediction of its own answer.
+    if (Number.isFinite(ratio)) this.#series.ratio.observe({ time }, ratio);
   }
 
   /**
