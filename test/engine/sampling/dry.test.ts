@@ -1,6 +1,7 @@
 /** Answers without loops: the DRY rule alone, and its effect on the real model's answers. */
 import fc from 'fast-check';
 import t from 'tap';
+import { constraintOf } from '../constraint.js';
 import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
 import type { GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
 import type { Constraint } from '../../../src/engine/sampling/constraint.js';
@@ -72,15 +73,7 @@ void t.test('repetitionPenalties finds every repetition, and nothing else', asyn
 
 void t.test('each token uses the DRY rule of its exit; an answer under a grammar has none', async (t) => {
   const said = [5, 1, 2, 3, 4, 1, 2, 3];
-  const constraint = {
-    mask: null,
-    enforced: true,
-    released: false,
-    complete: false,
-    failed: null,
-    accept: () => undefined,
-    close: () => undefined,
-  };
+  const constraint = constraintOf(null);
   const sequence = (dry?: Sampling['dry'], form: Constraint | null = null): Sequence => {
     const made = new Sequence(greedy('a', [5], 15, 20, withDry(dry)), 0, form, [
       { dry: RULE, needed: [0] },

@@ -1,5 +1,6 @@
 /** Sampling under a constraint, a least length, penalties and temperatures, with a fake head. */
 import t from 'tap';
+import { constraintOf } from '../constraint.js';
 import { sampleBatch } from '../../../src/engine/sampling/sample-batch.js';
 import type { Constraint } from '../../../src/engine/sampling/constraint.js';
 import type { Sampling } from '../../../src/engine/protocol.js';
@@ -32,15 +33,7 @@ const head = {
 
 /** A constraint that allows only these tokens. */
 function allowing(...ids: number[]): Constraint {
-  return {
-    mask: Uint8Array.from({ length: VOCAB }, (_, id) => Number(ids.includes(id))),
-    enforced: true,
-    released: false,
-    complete: false,
-    failed: null,
-    accept: () => undefined,
-    close: () => undefined,
-  };
+  return constraintOf(Uint8Array.from({ length: VOCAB }, (_, id) => Number(ids.includes(id))));
 }
 
 /** First token of a sequence with min_tokens, and the reason if it ends the answer. */

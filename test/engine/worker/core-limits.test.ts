@@ -3,6 +3,7 @@
  * prefix, and the release of constraints.
  */
 import t from 'tap';
+import { constraintOf } from '../constraint.js';
 import { chunkSizes } from '../../../src/router/index.js';
 import type { Constraint } from '../../../src/engine/sampling/constraint.js';
 import { EngineCore, type CoreOptions } from '../../../src/engine/worker/core.js';
@@ -185,15 +186,7 @@ void t.test('a request with a grammar closes its constraint, however it ends', a
 
 void t.test('a sequence that waits for a mask does not delay others', async (t) => {
   const engine = core(() => 0);
-  const pending: Constraint = {
-    mask: null,
-    enforced: true,
-    released: false,
-    complete: false,
-    failed: null,
-    accept: () => undefined,
-    close: () => undefined,
-  };
+  const pending = constraintOf(null);
   engine.submit(greedy('masked', [3], deepest, 2, { arrivedAt: 0 }), pending);
   engine.step();
   t.ok(engine.isStalled, 'no sequence can run');
