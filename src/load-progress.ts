@@ -3,7 +3,7 @@ import { SingleBar } from 'cli-progress';
 import type { Engine } from './engine/client/engine.js';
 
 /** A shorter load shows no bar. */
-const PATIENCE_MS = 1000;
+const SHOWN_AFTER_MS = 1000;
 
 export class LoadProgress {
   readonly #bar: SingleBar;
@@ -36,7 +36,7 @@ export class LoadProgress {
     this.#timer = setTimeout(() => {
       this.#isShown = true;
       this.#bar.start(this.#loaded.total, this.#loaded.done, { what: this.#what() });
-    }, PATIENCE_MS).unref();
+    }, SHOWN_AFTER_MS).unref();
   }
 
   stop(): void {

@@ -1,11 +1,12 @@
 /**
- * Detects an engine process that lives but is silent: stuck in a native call, stopped, or in an endless loop.
+ * Detects a process or thread that lives but is silent: stuck in a native call, stopped, or in an endless loop.
  *
  * The watchdog counts checks and not time: if this process itself was suspended, the suspension is one check.
  */
 
 /** Unanswered checks after which the process counts as silent. A long step ends earlier. */
 const CHECKS = 6;
+
 export class Watchdog {
   #timer: NodeJS.Timeout | null = null;
   #unheard = 0;
@@ -14,8 +15,8 @@ export class Watchdog {
   readonly #checks: number;
 
   /**
-   * @param ask makes the engine reply
-   * @param silent called once if the engine does not reply
+   * @param ask makes the watched side reply
+   * @param silent called once if the watched side does not reply
    * @param checks unanswered checks after which the next check calls `silent`
    */
   constructor(ask: () => void, silent: () => void, checks = CHECKS) {
@@ -33,7 +34,7 @@ export class Watchdog {
     this.#timer.unref();
   }
 
-  /** The engine sent a message. */
+  /** The watched side sent a message. */
   heard(): void {
     this.#unheard = 0;
   }
