@@ -55,6 +55,7 @@ const CLASS_RANK = { guaranteed: 0, reserved: 1, best_effort: 2, none: 2 } as co
 export class Feasibility {
   /** Requests whose deadline can't be met, or would cost more other requests theirs: load shedding. */
   readonly dropped: ReadonlySet<PlannedRequest>;
+  readonly #state: PlanningState;
   /** By rising deadline. */
   readonly #phases: readonly Phase[];
   /** Of requests with a deadline. */
@@ -66,11 +67,12 @@ export class Feasibility {
 
   /** @param isCounted whether a request's work counts; absent: of every request with a deadline */
   constructor(
-    private readonly state: PlanningState,
+    state: PlanningState,
     { arrivals, safetyMargin }: Expected,
     isCounted: (planned: PlannedRequest) => boolean = () => true,
   ) {
     const { requests, policy, costs } = state;
+    this.#state = state;
     this.#costs = costs;
     this.#arrivalFactor = policy.arrivalHeadroom * (1 + policy.arrivalCaution * safetyMargin);
     const loads = requests.filter((each) => each.hasDeadline).map((each) => loadOf(each, costs, isCounted(each)));
@@ -140,7 +142,7 @@ export class Feasibility {
     let [likely, guaranteed] = [Infinity, Infinity];
     for (const [p, { load, remainingMs, isPrefill, demandMs, arrivalsMs }] of this.#phases.entries()) {
       if (load === own) {
-        const work = demandMs + Math.min(1, this.state.policy.arrivalHeadroom) * arrivalsMs;
+        const work = demandMs + Math.min(1, this.#state.policy.arrivalHeadroom) * arrivalsMs;
         likely = Math.min(likely, remainingMs / work);
         guaranteed = Math.min(guaranteed, remainingMs / (isPrefill ? work : work + beyondMs));
       } else if (load.isCounted && demandMs > remainingMs && wasLate[p] === false) return [0, 0];
@@ -154,7 +156,7 @@ export class Feasibility {
     for (const phase of this.#phases) {
       phase.addedMs = rowMs * phase.stepsBefore + this.#deeperMs(phase.stepsBefore, 0, exit);
       if (!phase.load.isCounted || phase.addedMs <= 0) continue;
-      if (this.#slackOf(phase, this.state.policy.beginReserve) < 0) return false;
+      if (this.#slackOf(phase, this.#state.policy.beginReserve) < 0) return false;
     }
     this.#take(exit, this.#phases.at(-1)?.stepsBefore ?? 0);
     return true;
@@ -203,7 +205,7 @@ export class Feasibility {
       if (isPrefill && slack < 0 && slack + added >= 0) return false;
       if (other.request.isExactLength || isPrefill) continue;
       const loss = other.pathValue(load.exit, slack + added) - other.pathValue(load.exit, slack);
-      gain -= loss * (other.request.serviceClass === 'guaranteed' ? this.state.policy.guaranteeWeight : 1);
+      gain -= loss * (other.request.serviceClass === 'guaranteed' ? this.#state.policy.guaranteeWeight : 1);
     }
     if (gain <= 0) return false;
     own.exit = to;
@@ -251,7 +253,7 @@ export class Feasibility {
 
   /** By rising deadline, the prefill of a request before its decode. */
   #phasesOf(loads: readonly Load[]): Phase[] {
-    const { now, inflation } = this.state;
+    const { now, inflation } = this.#state;
     const prefillMs = loads.reduce((sum, { planned, setupMs }) => sum + (planned.isPrefilling ? setupMs : 0), 0);
     const phaseOf = (load: Load, isPrefill: boolean, dueAt: number): Phase => ({
       load,
@@ -294,7 +296,7 @@ export class Feasibility {
     for (;;) {
       this.#addUp();
       const late = this.#phases.findIndex(
-        ({ load, demandMs, dueAt }) => load.isCounted && demandMs > Math.max(0, dueAt - this.state.now),
+        ({ load, demandMs, dueAt }) => load.isCounted && demandMs > Math.max(0, dueAt - this.#state.now),
       );
       if (late < 0) break;
       const due = this.#phases.slice(0, late + 1).filter(({ load }) => load.isCounted);
@@ -344,7 +346,7 @@ export class Feasibility {
 
   /** Work that is expected to arrive and to be due before each deadline, at the shallowest exit. */
   #expect(arrivals: Arrivals): void {
-    const { model, policy, now } = this.state;
+    const { model, policy, now } = this.#state;
     if (policy.arrivalHeadroom === 0) return;
     const chunk = plannedChunk(policy);
     const positionMs = promptMs(model, 0, chunk, chunk) / chunk;

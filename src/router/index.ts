@@ -54,6 +54,7 @@ interface HeldPlan {
 }
 
 export class Router {
+  readonly #policy: Policy;
   readonly #lengths: OutputLengths;
   #costs: CostModel;
   #arrivals = Arrivals.none;
@@ -73,10 +74,11 @@ export class Router {
   constructor(
     readonly shape: DepthShape,
     table: CostTable,
-    private readonly policy: Policy,
+    policy: Policy,
     lengthPrior: LengthPrior | null = null,
     slowdown = 1,
   ) {
+    this.#policy = policy;
     this.#costs = costModel(table, shape, slowdown);
     this.#lengths = new OutputLengths(shape.exits.length, lengthPrior);
   }
@@ -113,7 +115,7 @@ export class Router {
   /** Depth and pauses of the next step. Without budgets every sequence goes as deep as it may. */
   planStep(summary: StepSummary, state: () => EngineState): DepthPlan {
     this.#busyAt = summary.now;
-    if (!summary.hasBudgets && !this.policy.shedDepth) {
+    if (!summary.hasBudgets && !this.#policy.shedDepth) {
       this.#held = null;
       return { exits: state().live.map(({ id, maxExit }) => ({ id, exit: maxExit })), paused: [] };
     }
@@ -144,7 +146,8 @@ export class Router {
     const chunk = choosePrefill(allocation, paused, isShareDue, ({ isPrefilling, request }) =>
       (isPrefilling ? summary.promptIds : holders).has(request.id),
     );
-    if (chunk !== null && chunk.shareMs > 0) this.#shareDueAt = summary.now + chunk.shareMs / this.policy.noBudgetShare;
+    if (chunk !== null && chunk.shareMs > 0)
+      this.#shareDueAt = summary.now + chunk.shareMs / this.#policy.noBudgetShare;
     return chunk;
   }
 
@@ -152,7 +155,7 @@ export class Router {
   isOverdue(request: RequestView, now: number, work: Work): boolean {
     const { budget, arrivedAt } = request;
     if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return false;
-    return this.predictMs(work) > arrivedAt + budget.totalMs - this.policy.requestOverheadMs - now;
+    return this.predictMs(work) > arrivedAt + budget.totalMs - this.#policy.requestOverheadMs - now;
   }
 
   /** The work that advances a sequence to a position at an exit (index). */
@@ -179,7 +182,7 @@ export class Router {
   observeEnd(request: RequestView, admission: Admission | null, end: AnswerEnd): void {
     this.#observeLength(request, end);
     if (admission?.kind !== 'admit' || end.reason === 'cancelled') return;
-    const { requestOverheadMs } = this.policy;
+    const { requestOverheadMs } = this.#policy;
     const { arrivedAt, budget } = request;
     const isWhole = end.reason === 'ended';
     const tokens = end.path.reduce((sum, part) => sum + part.tokens, 0);
@@ -210,7 +213,7 @@ export class Router {
   }
 
   #planning() {
-    return { model: this.#costs, policy: this.policy, lengths: this.#lengths };
+    return { model: this.#costs, policy: this.#policy, lengths: this.#lengths };
   }
 
   #expected(now: number) {

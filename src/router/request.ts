@@ -59,6 +59,7 @@ export class PlannedRequest {
   readonly target: number;
   /** Mean positions that attention reads for this request until it ends. */
   readonly meanContext: number;
+  readonly #moment: Moment;
   /** By exit; empty where the answer runs to maxTokens. */
   readonly #lengths: readonly LengthDistribution[];
   /** By exit. */
@@ -71,8 +72,9 @@ export class PlannedRequest {
   constructor(
     readonly request: RequestView,
     readonly live: SequenceView | null,
-    private readonly moment: Moment,
+    moment: Moment,
   ) {
+    this.#moment = moment;
     const { model, policy } = moment;
     const { budget, arrivedAt, generated } = request;
     this.minExit = exitIndex(model.shape, request.minExit);
@@ -116,7 +118,7 @@ export class PlannedRequest {
 
   /** Positions that an exit's units lack: the rest of the prompt, or the catch-up of a deeper exit. */
   remainingPrefill(exit: number, frontier = this.request.frontier): number {
-    return Math.max(0, this.target - frontierAt(frontier, exit, this.moment.model));
+    return Math.max(0, this.target - frontierAt(frontier, exit, this.#moment.model));
   }
 
   /**
@@ -128,7 +130,7 @@ export class PlannedRequest {
   }
 
   #advanceMs(exit: number, frontier: readonly number[]): number {
-    const { model, policy } = this.moment;
+    const { model, policy } = this.#moment;
     const chunk = this.isPrefilling ? plannedChunk(policy) : at(policy.chunks, policy.chunks.length - 1);
     return advanceMs(frontier, exit, this.target, model, chunk);
   }
@@ -186,8 +188,8 @@ export class PlannedRequest {
 
   /** Value of the path of an exit: an answer in time, by the operator's weight of attainment, and its quality. */
   pathValue(exit: number, slackMs: number): number {
-    const { attainmentWeight } = this.moment.policy;
-    const { exits } = this.moment.model.shape;
+    const { attainmentWeight } = this.#moment.policy;
+    const { exits } = this.#moment.model.shape;
     const { deep, rest } = this.path(exit);
     const quality = deep * at(exits, exit).quality + rest * at(exits, this.floor).quality;
     const worth = attainmentWeight + ((1 - attainmentWeight) * quality) / Math.max(1e-9, deep + rest);
@@ -199,7 +201,7 @@ export class PlannedRequest {
    * A request that is urgent but hopeless in company would only make others late.
    */
   get isReachable(): boolean {
-    const { now, isCongested, model } = this.moment;
+    const { now, isCongested, model } = this.#moment;
     const { deadlines, minExit } = this;
     if (!this.hasDeadline) return false;
     if (deadlines.end === Infinity && this.#isFirstTokenDue) return now + this.#firstTokenMs <= deadlines.firstToken;
@@ -213,7 +215,8 @@ export class PlannedRequest {
   }
 
   #serviceDeadline(): number {
-    const { request, deadlines, moment, maxExit } = this;
+    const { request, deadlines, maxExit } = this;
+    const moment = this.#moment;
     const { firstToken, end, tpotMs } = deadlines;
     if (!this.isReachable) return this.#virtualDeadline(this.aloneMs(maxExit));
     // The first token is due before the answer. A first token that is late is no deadline.
@@ -236,28 +239,28 @@ export class PlannedRequest {
 
   /** Milliseconds of a decode step at an exit, alone on the machine. */
   stepMs(exit: number): number {
-    return oneRowStepMs(this.moment.model, exit, this.meanContext);
+    return oneRowStepMs(this.#moment.model, exit, this.meanContext);
   }
 
   #tokenMs(exit: number, rows = 1): number {
-    return tokenMs(at(this.moment.costs, exit), rows);
+    return tokenMs(at(this.#moment.costs, exit), rows);
   }
 
   /** All of its work, whatever is done of it, so that the deadline of shedding by depth stays where it is; ms. */
   #wholeMs(): number {
-    const { model, policy } = this.moment;
+    const { model, policy } = this.#moment;
     const { promptLength, generated } = this.request;
     const prompt = promptMs(model, this.maxExit, promptLength, plannedChunk(policy));
     return prompt + (generated + this.stepsLeft(this.maxExit, 0.5)) * this.stepMs(this.maxExit);
   }
 
   #virtualDeadline(aloneMs: number): number {
-    return virtualDeadline(this.request.arrivedAt, aloneMs, this.moment.policy);
+    return virtualDeadline(this.request.arrivedAt, aloneMs, this.#moment.policy);
   }
 
   #floorOf(): number {
     const { minExit, maxExit, deadlines } = this;
-    const { now, inflation, policy } = this.moment;
+    const { now, inflation, policy } = this.#moment;
     const openMs = (deadlines.end - now) / inflation;
     let [cheapest, leastMs] = [-1, Infinity];
     let [likeliest, mostLikely] = [minExit, -1];
@@ -272,7 +275,8 @@ export class PlannedRequest {
   }
 
   #pathOf(exit: number): Path {
-    const { floor, request, deadlines, moment } = this;
+    const { floor, request, deadlines } = this;
+    const moment = this.#moment;
     const openMs = (deadlines.end - moment.now) / moment.inflation - this.setupMs(exit);
     const fitting = (ms: number, at: number): number => (ms === Infinity ? ms : Math.max(1, ms / this.#tokenMs(at)));
     if (request.isExactLength || exit === floor) {

@@ -68,6 +68,8 @@ export class EngineCore {
   readonly slotManager: SlotManager;
   /** Why the model folder's prior of output lengths is not used; null where it is. */
   readonly lengthPriorFault: string | null;
+  readonly #executor: Executor;
+  readonly #options: CoreOptions;
   readonly #router: RouterAdapter;
   readonly #output = new StepOutput();
   readonly #speculation: Speculation;
@@ -75,11 +77,9 @@ export class EngineCore {
   /** End of the previous step; null while the loop is idle. */
   #stepEndedAt: number | null = null;
 
-  constructor(
-    private readonly executor: Executor,
-    costs: CostTable,
-    private readonly options: CoreOptions,
-  ) {
+  constructor(executor: Executor, costs: CostTable, options: CoreOptions) {
+    this.#executor = executor;
+    this.#options = options;
     this.slotManager = new SlotManager(executor.table, options);
     const { manifest } = executor.model;
     const { prior, fault } = folderPrior(manifest);
@@ -122,12 +122,12 @@ export class EngineCore {
 
   /** Rejects a request whose budget ended before it was submitted. */
   refuseLate(request: GenerateMessage): void {
-    this.#admissions.refuseLate(request, this.#context(this.options.clock()));
+    this.#admissions.refuseLate(request, this.#context(this.#options.clock()));
   }
 
   /** Cancels a request that was never submitted. */
   abandon(request: GenerateMessage, reason: CancelReason): void {
-    this.#admissions.abandon(request, reason, this.options.clock());
+    this.#admissions.abandon(request, reason, this.#options.clock());
   }
 
   /** Whether the queue is full. @param elsewhere requests in the grammar queue */
@@ -148,14 +148,14 @@ export class EngineCore {
 
   /** Runs one step and reports its events. */
   step(): StepMessage {
-    const schedule = this.#schedule(this.options.clock());
+    const schedule = this.#schedule(this.#options.clock());
     const run = this.#execute(schedule);
     return this.#commit(run);
   }
 
   /** Decides what the step runs: admission, deadlines, slots, exits, and prefill or catch-up. */
   #schedule(startedAt: number): Schedule {
-    const { clock, policy } = this.options;
+    const { clock, policy } = this.#options;
     this.#admissions.admit(this.#context(startedAt));
     this.#endDue(startedAt);
     this.slotManager.reorder(this.#router.order(this.#context(startedAt)));
@@ -173,10 +173,10 @@ export class EngineCore {
 
   /** Runs prefill, then one decode step or the verification of a draft. A prompt that is complete joins the batch. */
   #execute({ startedAt, paused, prefill }: Schedule): StepRun {
-    const { clock } = this.options;
+    const { clock } = this.#options;
     const prefilled = this.#runPrefill(prefill);
     const isReady = (each: Sequence): boolean =>
-      this.#mayDecode(each, paused) && each.isDecodable(this.executor.exit(each.exit).needed);
+      this.#mayDecode(each, paused) && each.isDecodable(this.#executor.exit(each.exit).needed);
     // Prefill may take longer than its prediction: a deadline that a decode step would exceed ends its answer here.
     if (prefill.length > 0) this.#endOverdue(this.slotManager.running.filter(isReady), [], clock());
     const rows = this.slotManager.running.filter(isReady);
@@ -214,7 +214,7 @@ export class EngineCore {
   /** Whether a sequence can decode after these prefill tasks. */
   #isDecodableAfter(sequence: Sequence, tasks: readonly PrefillTask[]): boolean {
     const last = sequence.tokens.length - 1;
-    if (sequence.isDecodable(this.executor.exit(sequence.exit).needed)) return true;
+    if (sequence.isDecodable(this.#executor.exit(sequence.exit).needed)) return true;
     return tasks.some((each) => each.sequence === sequence && each.end >= last);
   }
 
@@ -230,7 +230,7 @@ export class EngineCore {
     const plan = this.#router.planStep(this.#context(now));
     for (const { id, exit } of plan.exits) {
       const sequence = this.slotManager.find(id);
-      if (sequence !== undefined) sequence.exit = this.executor.model.exitIndex(exit);
+      if (sequence !== undefined) sequence.exit = this.#executor.model.exitIndex(exit);
     }
     return new Set(plan.paused);
   }
@@ -238,16 +238,16 @@ export class EngineCore {
   /** Every catch-up, since plans count on it; without one, a chunk of the prompt that the router names. */
   #selectPrefill(now: number, paused: ReadonlySet<string>): PrefillTask[] {
     const { running } = this.slotManager;
-    const { prefillChunk, policy } = this.options;
-    const catchUps = catchUpTasks(running, this.executor, this.#router, prefillChunk, policy.maxStallMs);
+    const { prefillChunk, policy } = this.#options;
+    const catchUps = catchUpTasks(running, this.#executor, this.#router, prefillChunk, policy.maxStallMs);
     if (catchUps.length > 0) return catchUps;
-    if (running.every((each) => each.isDecodable(this.executor.exit(each.exit).needed))) return [];
+    if (running.every((each) => each.isDecodable(this.#executor.exit(each.exit).needed))) return [];
     const chunk = this.#router.choosePrefill(this.#context(now), paused);
     const sequence = running.find(({ id }) => id === chunk?.id);
     if (sequence === undefined || chunk === null) return [];
     // The prompt starts from the prefix that another prompt has computed by this step.
     this.slotManager.share(sequence);
-    return [prefillTask(sequence, Math.min(chunk.positions, prefillChunk), this.executor, this.#router)];
+    return [prefillTask(sequence, Math.min(chunk.positions, prefillChunk), this.#executor, this.#router)];
   }
 
   #runPrefill(tasks: readonly PrefillTask[]): AdvanceTotals {
@@ -255,8 +255,8 @@ export class EngineCore {
     let caughtUp = 0;
     for (const { sequence, end } of tasks) {
       if (!sequence.slot) continue;
-      const done = this.executor.advance(sequence.slot, sequence.exit, end);
-      scorePrompt(this.executor, sequence, done.output, this.#output.prompts);
+      const done = this.#executor.advance(sequence.slot, sequence.exit, end);
+      scorePrompt(this.#executor, sequence, done.output, this.#output.prompts);
       prefilled += done.prefilled;
       caughtUp += done.caughtUp;
     }
@@ -264,24 +264,24 @@ export class EngineCore {
   }
 
   #decode(rows: Sequence[]): number[] {
-    compact(this.executor, rows);
+    compact(this.#executor, rows);
     rows.sort((a, b) => Number(isPlainGreedy(b)) - Number(isPlainGreedy(a)));
-    return this.executor.decode(
-      rows.flatMap(({ slot, exit }) => (slot ? { slot, exit: this.executor.exit(exit) } : [])),
+    return this.#executor.decode(
+      rows.flatMap(({ slot, exit }) => (slot ? { slot, exit: this.#executor.exit(exit) } : [])),
     );
   }
 
   /** Drafts for a sequence that decodes alone and runs the draft through its exit; null without a draft worth its cost. */
   #runDraft(sequence: Sequence): Draft | null {
     const { request, generated, tokens, exit } = sequence;
-    if (!maySpeculate(request, this.options.speculate)) return null;
+    if (!maySpeculate(request, this.#options.speculate)) return null;
     if (request.depth.budget?.onMiss === 'truncate') {
       // Drafting and verification together take no longer than two steps.
       const decode = decodeWork([sequence], this.#router.shape);
       const twoSteps = { decode, prefill: this.#router.advanceWork(sequence, tokens.length) };
-      if (this.#router.isOverdue(sequence, this.options.clock(), twoSteps)) return null;
+      if (this.#router.isOverdue(sequence, this.#options.clock(), twoSteps)) return null;
     }
-    const { table } = this.executor;
+    const { table } = this.#executor;
     const bytes = table.bytesAt(exit, tokens.length + 1);
     let most = request.maxTokens - generated - 1;
     while (most > 0 && table.bytesAt(exit, tokens.length + 1 + most) - bytes > this.slotManager.freeBytes) most >>= 1;
@@ -304,7 +304,7 @@ export class EngineCore {
     return {
       ...work,
       predictedMs: work.predictedMs + (tokens - 1) * plainMs,
-      kernelRuns: this.executor.takeRuns(),
+      kernelRuns: this.#executor.takeRuns(),
       draft: { source: draft.source, drafted: draft.tokens.length, accepted },
     };
   }
@@ -316,7 +316,7 @@ export class EngineCore {
     const [lone] = rows;
     if (lone !== undefined && rows.length === 1 && prefilled.work.length === 0)
       this.#speculation.observe(lone, null, 1, took.cycleMs);
-    const sampled = sampleBatch(this.executor.head, rows);
+    const sampled = sampleBatch(this.#executor.head, rows);
     rows.forEach((sequence, row) => {
       const token = sampled[row];
       if (token) this.#take(sequence, token, at);
@@ -330,7 +330,7 @@ export class EngineCore {
     const work = stepWork(this.#router, decode, prefilled, stageRows, took);
     const waited = this.slotManager.running.length + this.slotManager.waiting.length > 1;
     this.#router.observeStep({ decode, prefill: prefilled.work }, took.cycleMs, waited);
-    return { ...work, kernelRuns: this.executor.takeRuns(), slowdown: this.#router.slowdown };
+    return { ...work, kernelRuns: this.#executor.takeRuns(), slowdown: this.#router.slowdown };
   }
 
   /** Appends and emits a sequence's next token. @returns false where its answer ends with it */
@@ -341,7 +341,7 @@ export class EngineCore {
       this.#output.tokens.push({
         id: sequence.id,
         token,
-        exit: this.executor.exit(sequence.exit).layer,
+        exit: this.#executor.exit(sequence.exit).layer,
         logprobs,
       });
     const endToken = sequence.generated === before && logprobs !== null ? { token, logprobs } : null;
@@ -352,7 +352,7 @@ export class EngineCore {
   /** Ends requests that asked for prompt scores only. */
   #endScored(at: number): void {
     for (const sequence of [...this.slotManager.running])
-      if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.executor.exit(sequence.exit).needed))
+      if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.#executor.exit(sequence.exit).needed))
         this.#end(sequence, 'length', at);
   }
 
@@ -382,17 +382,17 @@ export class EngineCore {
 
   #context(now: number): StepContext {
     const { running, waiting } = this.slotManager;
-    return { slots: this.options.maxRunning, live: running, waiting, now };
+    return { slots: this.#options.maxRunning, live: running, waiting, now };
   }
 
   #load(): LoadSnapshot {
     const { running, waiting } = this.slotManager;
-    const { kvBytes } = this.options;
+    const { kvBytes } = this.#options;
     return {
       running: running.length,
       waiting: waiting.length,
-      kvUsed: this.executor.table.used('live') / kvBytes,
-      kvCached: this.executor.table.used('cached') / kvBytes,
+      kvUsed: this.#executor.table.used('live') / kvBytes,
+      kvCached: this.#executor.table.used('cached') / kvBytes,
     };
   }
 }
