@@ -5,7 +5,9 @@ import { completions } from '../../api/completions/completions.js';
 import type { ApiRequest } from '../../api/context.js';
 import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';
-import { type Endpoint, serveStream, serveWhole } from '../../api/generation/serve.js';
+import { ofChunks } from '../../api/generation/chunks.js';
+import type { Endpoint } from '../../api/generation/endpoint.js';
+import { serveStream, serveWhole } from '../../api/generation/serve.js';
 import { monotonicMs } from '../../util/clock.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { eventStream } from '../sse.js';
@@ -21,6 +23,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
     const body = request.body as Body;
     if (body.user !== undefined) request.notes.user = body.user;
     const api: ApiRequest<Body> = {
+      id: request.id,
       arrivedAt: monotonicMs() - reply.elapsedTime,
       headers: request.headers,
       body,
@@ -56,7 +59,7 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
         }),
       },
     },
-    handler(context, completions),
+    handler(context, ofChunks(completions)),
   );
   app.post(
     '/v1/chat/completions',
@@ -73,6 +76,6 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
         }),
       },
     },
-    handler(context, chat),
+    handler(context, ofChunks(chat)),
   );
 }
