@@ -86,7 +86,9 @@ export function responseEvents(
       // OpenAI documents the first form, and its server and Open Responses have the second one; clients read either.
       const { message, code, param } = error;
       emit('error', { code, message, param, ...error.body() });
-      const items = output?.items ?? [];
+      const items = (output?.items ?? []).map((item): OutputItem =>
+        item.status === 'in_progress' ? { ...item, status: 'incomplete' } : item,
+      );
       emit('response.failed', { response: responseOf(body, answer, { status: 'failed', output: items, error }) });
     },
   };
