@@ -57,7 +57,7 @@ export function messageOf(
 }
 
 /** A block that begins, without its text or input. */
-export const textBlock = (text = ''): AnswerBlock => ({ type: 'text', text, citations: null });
+export const textBlock = (text = ''): AnswerBlock => ({ type: 'text', text });
 
 /** @param part the first part of a call */
 export function toolUse({ id = '', name = '' }: CallPart, input: Record<string, unknown> = {}): AnswerBlock {

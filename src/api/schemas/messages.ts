@@ -125,7 +125,7 @@ export const CountTokensAnswer = Type.Object({ input_tokens: Type.Integer() });
 export type CountTokensAnswer = Static<typeof CountTokensAnswer>;
 
 export const AnswerBlock = Type.Union([
-  Type.Object({ type: Type.Literal('text'), text: Type.String(), citations: Type.Null() }),
+  Type.Object({ type: Type.Literal('text'), text: Type.String() }),
   Type.Object({
     type: Type.Literal('tool_use'),
     id: Type.String(),
