@@ -33,10 +33,11 @@ export interface Caller {
   /**
    * Takes tokens from the client's allowance before any work is done.
    * @param most prompt and answer together, at the longest
+   * @param param the parameter that bounds the answer, for errors
    * @returns a function to call once with the tokens used
    * @throws ApiError rate_limit_exceeded, or invalid_value if the allowance is always too small
    */
-  reserve(most: number): (used: number) => void;
+  reserve(most: number, param: string): (used: number) => void;
 }
 
 export interface ApiContext {

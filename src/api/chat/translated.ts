@@ -53,7 +53,10 @@ export async function planAsChat(
   { body, names }: Translation,
 ): Promise<GenerationPlan> {
   const plan = await withNames(names, () => chat.plan(context, { ...request, body }));
-  const { grammar } = plan;
-  if (grammar === null) return plan;
-  return { ...plan, grammar: { ...grammar, placeOf: (part) => clientName(names, grammar.placeOf(part)) } };
+  const { grammar, maxTokensParam } = plan;
+  return {
+    ...plan,
+    maxTokensParam: clientName(names, maxTokensParam),
+    grammar: grammar && { ...grammar, placeOf: (part) => clientName(names, grammar.placeOf(part)) },
+  };
 }

@@ -20,7 +20,7 @@ export async function serveWhole<Body>(
 ): Promise<JsonAnswer> {
   const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan));
-  const settle = request.caller.reserve(mostTokens(plan));
+  const settle = request.caller.reserve(mostTokens(plan), plan.maxTokensParam);
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
       text: '',
@@ -75,7 +75,7 @@ export async function serveStream<Body>(
 ): Promise<void> {
   const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan));
-  const settle = request.caller.reserve(mostTokens(plan));
+  const settle = request.caller.reserve(mostTokens(plan), plan.maxTokensParam);
   const out = open(() => answer.headers());
   const events = endpoint.events(context, request, (data, name) => {
     out.open();
