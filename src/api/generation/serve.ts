@@ -31,6 +31,8 @@ const NOTHING: Piece = { text: '', tokens: [], call: null };
 
 /** The parts of an endpoint. */
 export interface Endpoint<Body> {
+  /** The client gets the answer's id with this prefix. */
+  readonly idPrefix: string;
   /** @throws ApiError for a request that the endpoint rejects */
   plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
   /** The body of a whole answer, without usage and report. */
@@ -48,7 +50,7 @@ export async function serveWhole<Body>(
   endpoint: Endpoint<Body>,
 ): Promise<JsonAnswer> {
   const plan = await endpoint.plan(context, request);
-  request.trace?.describe(askedAttributes(plan));
+  request.trace?.describe(askedAttributes(plan, false));
   const settle = request.caller.reserve(mostTokens(plan));
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
@@ -73,7 +75,7 @@ export async function serveWhole<Body>(
         const report = answer.report();
         request.addLogFields(logFields(answer, report));
         const reasons = choices.map(({ finishReason }) => finishReason);
-        request.trace?.describe(answeredAttributes(answer, reasons));
+        request.trace?.describe(answeredAttributes(answer, endpoint.idPrefix + answer.id, reasons));
         resolve({
           headers: answer.headers(),
           body: { ...endpoint.whole(context, answer, choices), usage: answer.usage(), sortie: report },
@@ -104,7 +106,7 @@ export async function serveStream<Body>(
 ): Promise<void> {
   const plan = await endpoint.plan(context, request);
   const shapes = endpoint.chunks(context);
-  request.trace?.describe(askedAttributes(plan));
+  request.trace?.describe(askedAttributes(plan, true));
   const settle = request.caller.reserve(mostTokens(plan));
   const out = open(() => answer.headers());
   const begun = new Set<number>();
@@ -134,7 +136,7 @@ export async function serveStream<Body>(
       const report = answer.report();
       if (plan.includeUsage) send(shapes.empty(answer), { usage: answer.usage(), sortie: report });
       request.addLogFields(logFields(answer, report));
-      request.trace?.describe(answeredAttributes(answer, reasons));
+      request.trace?.describe(answeredAttributes(answer, endpoint.idPrefix + answer.id, reasons));
       out.end();
     },
     failed(error) {
