@@ -39,6 +39,8 @@ export class OptionError extends Error {
 interface Kind<T> {
   /** Completes "must be ...". */
   readonly rule: string;
+  /** Every value, if the option has a closed set. */
+  readonly values?: readonly string[];
   /** The rule in short, for the table in docs/configuration.md. */
   readonly type: string;
   /** Unit of a plain number. */
@@ -114,6 +116,7 @@ const bytes = (min: number, minText: string): Kind<number> => ({
 
 const oneOf = <const T extends string>(...values: readonly T[]): Kind<T> => ({
   rule: `one of ${values.join(', ')}`,
+  values,
   type: values.join(', '),
   parse: (text) => values.find((value) => value === text),
 });
@@ -225,6 +228,16 @@ type AnySpec = OptionSpec<never> | OptionSpec<unknown>;
 
 /** The options by topic. */
 export const OPTION_GROUPS = {
+  'Configuration file': {
+    config: spec(
+      'config',
+      'FILE',
+      optionalText,
+      null,
+      'YAML or JSON file with an entry for each option; flags and variables win over it',
+      'none',
+    ),
+  },
   'Address and ports': {
     port: spec('port', 'N', integer(0, 65535), 8080, 'port to listen on; 0 takes a free one'),
     opsPort: spec(
@@ -490,6 +503,7 @@ export const OPTION_GROUPS = {
 
 /** Every option by its key. */
 export const SERVE_OPTIONS = {
+  ...OPTION_GROUPS['Configuration file'],
   ...OPTION_GROUPS['Address and ports'],
   ...OPTION_GROUPS['Model and hardware'],
   ...OPTION_GROUPS.Capacity,
@@ -540,14 +554,21 @@ function parseValue<T>({ kind }: OptionSpec<T>, source: string, text: string): T
   throw new OptionError(`${source} must be ${kind.rule}${kind.isSecret === true ? '' : `, got "${text}"`}`);
 }
 
+/** A configuration file: the texts of its options, by key. */
+export interface FileOptions {
+  readonly file: string;
+  readonly texts: Readonly<Record<string, string | undefined>>;
+}
+
 /**
- * Resolves each option from the command line (`flags`, by key), then from the environment, then from the defaults. An
- * empty environment variable counts as unset.
+ * Resolves each option from the command line (`flags`, by key), then from the environment, then from a configuration
+ * file, then from the defaults. An empty environment variable counts as unset.
  * @throws OptionError for a value that breaks its rule, or for one port that both servers should share.
  */
 export function resolveOptions(
   flags: Readonly<Record<string, string | undefined>>,
   env: Readonly<Record<string, string | undefined>>,
+  configured: FileOptions | null = null,
 ): ServeOptions {
   const entries = Object.entries(SERVE_OPTIONS).map(([key, spec]: [string, OptionSpec<unknown>]) => {
     const variable = environmentName(spec.flag);
@@ -555,6 +576,8 @@ export function resolveOptions(
     if (flag !== undefined) return [key, parseValue(spec, `--${spec.flag}`, flag)] as const;
     const twin = env[variable];
     if (twin !== undefined && twin !== '') return [key, parseValue(spec, variable, twin)] as const;
+    const text = configured?.texts[key];
+    if (text !== undefined) return [key, parseValue(spec, `${configured?.file}: ${spec.flag}`, text)] as const;
     return [key, spec.default] as const;
   });
   const options = Object.fromEntries(entries) as unknown as ServeOptions;
