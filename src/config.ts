@@ -11,6 +11,9 @@ import { mostSimilar } from './util/similar.js';
 /** The package root: two levels above the compiled src/*.js. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
 
+/** The default of --model. The npm package does not hold it. */
+export const EMBEDDED_MODEL = join(packageRoot, 'models', 'smollm2-135m-sorted');
+
 /**
  * The user's home folder. A numeric user, as in containers, may have none. The result is then `/`, where no cache is
  * written.
@@ -259,14 +262,7 @@ export const OPTION_GROUPS = {
     ),
   },
   'Model and hardware': {
-    model: spec(
-      'model',
-      'DIR',
-      text,
-      join(packageRoot, 'models', 'smollm2-135m-sorted'),
-      'model folder that `sortie convert` wrote',
-      'the embedded model',
-    ),
+    model: spec('model', 'DIR', text, EMBEDDED_MODEL, 'model folder that `sortie convert` wrote', 'the embedded model'),
     modelName: spec('model-name', 'NAME', name, null, 'model name in requests', "the manifest's name"),
     samplingDefaults: spec(
       'sampling-defaults',
