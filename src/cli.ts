@@ -1,21 +1,15 @@
 /**
- * The command line: `sortie serve | convert | inspect | calibrate | simulate | openapi`.
+ * The command line: `sortie serve | convert | inspect | calibrate | simulate | openapi | completion`.
  *
  * Exit codes: 0 done, 1 failed, 2 wrong usage, 128 plus the signal's number after an interrupt.
  */
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import {
-  helpText,
-  OPTION_GROUPS,
-  OptionError,
-  packageRoot,
-  resolveOptions,
-  SERVE_OPTIONS,
-  type OptionSpec,
-} from './config.js';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { helpText, OPTION_GROUPS, OptionError, packageRoot, SERVE_OPTIONS, type OptionSpec } from './config.js';
+import { loadOptions } from './config-file.js';
+import { completionScript, SHELLS, type Shell } from './completion.js';
 import { ConvertError, Interrupted } from './convert/errors.js';
 import type { KernelName } from './model/manifest.js';
 import { simulateDefaults, type SimulateOptions } from './simulate/options.js';
@@ -76,6 +70,8 @@ function optionOf(spec: OptionSpec<unknown>): Option {
   const isSwitch = spec.value === 'on|off';
   const flag = isSwitch ? `--${spec.flag} [${spec.value}]` : `--${spec.flag} <${spec.value}>`;
   const option = new Option(flag, helpText(spec));
+  // They are shown in the help and by completion. config.ts checks them.
+  if (spec.kind.values !== undefined) option.argChoices = [...spec.kind.values];
   // Commander reads a flag that starts with --no- as the negation of another option. These flags are options
   // themselves.
   option.negate = false;
@@ -125,7 +121,7 @@ function program(finish: (code: number) => void): Command {
   serve.action(async (flags: Record<string, string | true>) => {
     // A switch without a value means "on".
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
-    const options = resolveOptions(texts, process.env);
+    const options = await loadOptions(texts, process.env);
     const { serveForever } = await import('./serve.js');
     finish(await serveForever(options, VERSION));
   });
@@ -244,6 +240,14 @@ function program(finish: (code: number) => void): Command {
     .action(async () => {
       const { openapiDocument } = await import('./http/openapi.js');
       output().write(await openapiDocument(VERSION));
+    });
+
+  root
+    .command('completion')
+    .description('print the completion script of a shell: source <(sortie completion bash)')
+    .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
+    .action((shell: Shell) => {
+      output().write(completionScript(root, shell));
     });
 
   for (const command of [root, ...root.commands]) command.exitOverride();

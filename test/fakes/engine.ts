@@ -230,7 +230,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       reason,
       error: reason === 'error' ? 'secret detail' : null,
       promptTokens: live.request.prompt.length,
-      cachedTokens: script?.cachedTokens ?? 2,
+      cachedTokens: script?.cachedTokens ?? Math.min(2, live.request.prompt.length),
       startedAt: live.request.arrivedAt + 1,
       firstTokenAt: live.sent > 0 ? live.request.arrivedAt + 2 : null,
       endedAt: now,
@@ -250,7 +250,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       prompts: [],
       tokens: [],
       ended: [],
-      load: { running: this.#live.size, waiting: 0, kvUsed: 0.25, kvCached: 0.125 },
+      load: { running: this.#live.size, waiting: 0, deferred: 0, kvUsed: 0.25, kvCached: 0.125 },
       work: {
         ms: 1,
         cycleMs: 1,

@@ -15,6 +15,8 @@ export interface ChunkShapes {
 
 /** An endpoint whose stream is a list of chunks. */
 export interface ChunkEndpoint<Body> {
+  /** The client gets the answer's id with this prefix. */
+  readonly idPrefix: string;
   /** @throws ApiError for a request that the endpoint rejects */
   plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
   /** The body of a whole answer, without usage and report. */
@@ -57,8 +59,9 @@ function chunkEvents(shapes: ChunkShapes, send: SendEvent): AnswerEvents {
 }
 
 /** The endpoint with OpenAI's rules for a stream of chunks: usage in an own chunk, the report in the last one, [DONE]. */
-export function ofChunks<Body>({ plan, whole, chunks }: ChunkEndpoint<Body>): Endpoint<Body> {
+export function ofChunks<Body>({ idPrefix, plan, whole, chunks }: ChunkEndpoint<Body>): Endpoint<Body> {
   return {
+    idPrefix,
     plan,
     whole: (context, _request, answer, choices) => ({ ...whole(context, answer, choices), usage: answer.usage() }),
     events: (context, _request, send) => chunkEvents(chunks(context), send),

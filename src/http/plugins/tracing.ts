@@ -22,12 +22,15 @@ export function registerTracing(app: FastifyInstance, { tracing, api }: HttpCont
   app.addHook('onRequest', (request, reply, done) => {
     const { operation } = request.routeOptions.config;
     const route = request.routeOptions.url;
+    const { localPort } = request.socket;
     if (operation !== undefined && route !== undefined) {
       const trace = tracing.request(`${request.method} ${route}`, request.headers, monotonicMs() - reply.elapsedTime, {
         'http.request.method': request.method,
         'http.route': route,
         'url.path': route,
         'url.scheme': 'http',
+        'server.address': request.hostname,
+        ...(localPort === undefined ? {} : { 'server.port': localPort }),
         'gen_ai.operation.name': operation,
         'gen_ai.provider.name': 'sortie',
         'gen_ai.response.model': api.model.name,
