@@ -47,6 +47,7 @@ export async function streamTurn(
   signal: AbortSignal,
 ): Promise<Finished> {
   const startedAt = performance.now();
+  const elapsed = (): number => performance.now() - startedAt;
   const depths = new DepthReader(chat.exits);
   let text = '';
   let events = 0;
@@ -59,7 +60,7 @@ export async function streamTurn(
     const asking = { headers, signal, countsEachPart: chat.isSortie && isTerminal };
     for await (const part of streamAnswer(chat.server, chat.model, session.asked(question), asking)) {
       if (part.hasOutput) events++;
-      const firstMs = facts.firstMs ?? (part.hasOutput ? performance.now() - startedAt : null);
+      const firstMs = facts.firstMs ?? (part.hasOutput ? elapsed() : null);
       facts = { ...facts, firstMs, ...endOf(part, facts), tokens: part.tokens ?? Math.max(facts.tokens, events) };
       if (isTerminal && part.reasoning !== '') write(style.reasoning(printable(part.reasoning)));
       const shown = printable(part.text);
@@ -68,12 +69,12 @@ export async function streamTurn(
       text += part.text;
     }
     session.add(question, text);
-    return { text, isFailed: false, note: noteOf({ ...facts, totalMs: performance.now() - startedAt }) };
+    return { text, isFailed: false, note: noteOf({ ...facts, totalMs: elapsed() }) };
   } catch (error) {
     if (!(error instanceof RemoteError)) throw error;
     if (error.kind === 'cancelled') {
       session.add(question, text);
-      return { text, isFailed: false, note: `cancelled after ${facts.tokens} tokens` };
+      return { text, isFailed: false, note: `cancelled · ${noteOf({ ...facts, budgetMs: null, totalMs: elapsed() })}` };
     }
     return { text, isFailed: true, note: error.message };
   }

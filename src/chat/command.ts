@@ -8,7 +8,7 @@ import { chooseModel, serverAt } from '../remote/server.js';
 import { streamTurn } from './answer.js';
 import { runCommand } from './commands.js';
 import { ChatSession } from './session.js';
-import { hasColours, styleOf } from './style.js';
+import { hasColours, styleOf, type Terminal } from './style.js';
 
 export interface ChatOptions {
   readonly url: string;
@@ -16,7 +16,7 @@ export interface ChatOptions {
   readonly apiKey: string | null;
 }
 
-type Output = NodeJS.WritableStream & Partial<NodeJS.WriteStream>;
+type Output = NodeJS.WritableStream & Terminal;
 
 export interface ChatIo {
   readonly input: NodeJS.ReadableStream & { readonly isTTY?: boolean };
@@ -84,5 +84,7 @@ export async function chatCommand(options: ChatOptions, { input, output, errors 
     if (isInteractive) lines.prompt();
   }
   lines.close();
+  // The prompt of the shell begins a line of its own.
+  if (isInteractive) errors.write('\n');
   return isInteractive || isComplete;
 }

@@ -1,5 +1,11 @@
 /** Colours on a terminal, and safe text for it. */
 
+/** The part of a `tty.WriteStream` that tells a terminal from a pipe. */
+export interface Terminal {
+  readonly isTTY?: boolean;
+  readonly hasColors?: () => boolean;
+}
+
 export interface Style {
   readonly note: (text: string) => string;
   readonly fault: (text: string) => string;
@@ -30,7 +36,7 @@ export function styleOf(isColoured: boolean): Style {
 }
 
 /** Whether a stream shows colours. Node.js reads NO_COLOR, FORCE_COLOR and TERM. */
-export function hasColours(stream: NodeJS.WritableStream & Partial<NodeJS.WriteStream>): boolean {
+export function hasColours(stream: Terminal): boolean {
   return stream.isTTY === true && stream.hasColors?.() === true;
 }
 

@@ -45,6 +45,7 @@ function loadPlot(model: string, runs: readonly PlottedRun[]): Plot {
     }),
     right: {
       y: 'goodput, requests/s',
+      yRange: [0, null],
       series: [{ name: 'goodput', points: points(({ goodput }) => goodput) }],
     },
   };

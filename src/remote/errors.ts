@@ -81,17 +81,16 @@ export function connectionError(error: unknown, url: string, signal: AbortSignal
       ? new RemoteError('timeout', 'the answer took longer than the limit', { cause: error })
       : new RemoteError('cancelled', 'cancelled', { cause: error });
   }
-  const code = codeOf(error);
-  const kind = KINDS[code ?? ''] ?? 'connection lost';
-  return new RemoteError(kind, `${kind} (${url}${code === null ? '' : `, ${code}`})`, { cause: error });
+  const reason = reasonOf(error);
+  const kind = KINDS[reason] ?? 'connection lost';
+  return new RemoteError(kind, `${kind} (${url}, ${reason})`, { cause: error });
 }
 
-/** The system's code of an error, which fetch wraps once or twice. */
-function codeOf(error: unknown): string | null {
-  for (let each = error; each instanceof Error; each = each.cause) {
-    if (each instanceof AggregateError && each.errors.length > 0) return codeOf(each.errors[0]);
-    const { code } = each as NodeJS.ErrnoException;
-    if (typeof code === 'string') return code;
-  }
-  return null;
+/** The system's code of an error, which fetch wraps once or twice; the innermost message of an error without one. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
+  const { code } = error as NodeJS.ErrnoException;
+  if (typeof code === 'string') return code;
+  return error.cause === undefined ? error.message : reasonOf(error.cause);
 }
