@@ -126,5 +126,8 @@ function mostTokens({ prompts, maxTokens, n }: GenerationPlan): number {
 
 function logFields(answer: Answer, report: object): Record<string, unknown> {
   const { prompt_tokens, completion_tokens } = answer.usage();
-  return { model: answer.plan.modelName, prompt_tokens, completion_tokens, sortie: report };
+  const { modelName, budget } = answer.plan;
+  // `sortie simulate` reads the whole budget from the log; the client knows its own.
+  const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
+  return { model: modelName, prompt_tokens, completion_tokens, sortie: { ...report, ...stated } };
 }
