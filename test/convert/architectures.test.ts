@@ -1,0 +1,102 @@
+/** Each architecture from both formats: logits at every way through the engine equal those of transformers. */
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { convert } from '../../src/convert/convert.js';
+import type { Executor } from '../../src/engine/execution/executor.js';
+import type { Slot } from '../../src/engine/slots/slot.js';
+import { makeExecutor, openSlot } from '../engine/helper.js';
+import { GOLDEN_MODELS, goldenModel, writeGoldenFolder, writeGoldenGguf, type GoldenModel } from './golden-model.js';
+
+/** Largest difference of a logit from transformers in fp32. */
+const BOUND = 1e-3;
+
+/** A way to process the positions in front of the last one. */
+type Way = (executor: Executor, slot: Slot, end: number) => void;
+
+const DEEPEST = 1;
+
+function inChunks(executor: Executor, slot: Slot, exit: number, end: number, chunk: number): void {
+  const { needed } = executor.exit(exit);
+  while (slot.least(needed) < end) executor.advance(slot, exit, Math.min(end, slot.least(needed) + chunk));
+}
+
+const WAYS: Readonly<Record<string, Way>> = {
+  'one chunk': (executor, slot, end) => {
+    inChunks(executor, slot, DEEPEST, end, 128);
+  },
+  'chunks of 7': (executor, slot, end) => {
+    inChunks(executor, slot, DEEPEST, end, 7);
+  },
+  decode: (executor, slot, end) => {
+    const { tokens } = slot;
+    for (let length = 1; length <= end; length++) {
+      slot.tokens = tokens.slice(0, length);
+      executor.decode([{ slot, exit: executor.exit(DEEPEST) }]);
+    }
+    slot.tokens = tokens;
+  },
+  'catch-up': (executor, slot, end) => {
+    inChunks(executor, slot, DEEPEST, Math.floor(end / 3), 128);
+    inChunks(executor, slot, 0, end, 9);
+    inChunks(executor, slot, DEEPEST, end, 20);
+  },
+  rollback: (executor, slot, end) => {
+    const { tokens } = slot;
+    const kept = Math.floor(end / 2);
+    slot.tokens = [...tokens.slice(0, kept), ...tokens.toReversed()].slice(0, end + 1);
+    inChunks(executor, slot, DEEPEST, end, 128);
+    slot.truncate(kept);
+    slot.tokens = tokens;
+    inChunks(executor, slot, DEEPEST, end, 128);
+  },
+  'a copied prefix': (executor, slot, end) => {
+    const source = openSlot(executor, slot.tokens);
+    inChunks(executor, source, DEEPEST, end, 128);
+    executor.table.copyPrefix(source, slot, Math.floor(end / 2));
+    executor.table.drop(source);
+    inChunks(executor, slot, DEEPEST, end, 128);
+  },
+};
+
+/** Decodes the last positions of several slots in one step, each after another number of positions. */
+function check(t: Test, executor: Executor, { prompts }: GoldenModel): void {
+  for (const [name, way] of Object.entries(WAYS))
+    for (const { ids, positions } of prompts) {
+      let worst = 0;
+      for (let first = 0; first < positions.length; first += 4) {
+        const batch = positions.slice(first, first + 4);
+        const rows = batch.map(({ at }) => {
+          const slot = openSlot(executor, ids.slice(0, at + 1));
+          way(executor, slot, at);
+          return { slot, exit: executor.exit(DEEPEST) };
+        });
+        executor.decode(rows);
+        for (const [row, { ids: top, logits: expected }] of batch.entries()) {
+          const logits = executor.head.fullLogits(row);
+          for (const [rank, id] of top.entries())
+            worst = Math.max(worst, Math.abs((logits[id] ?? NaN) - (expected[rank] ?? NaN)));
+        }
+        for (const { slot } of rows) executor.table.drop(slot);
+      }
+      t.ok(worst < BOUND, `${name}, ${ids.length} tokens: ${worst}`);
+    }
+}
+
+for (const name of GOLDEN_MODELS)
+  void t.test(name, async (t) => {
+    const dir = t.testdir();
+    const model = goldenModel(name);
+    const sources = [['folder', writeGoldenFolder(path.join(dir, 'hf'), model)]];
+    if (model.gguf !== null) sources.push(['GGUF', writeGoldenGguf(path.join(dir, 'model.gguf'), model)]);
+    for (const [format = '', source = ''] of sources)
+      await t.test(format, async (t) => {
+        const out = path.join(dir, format);
+        const layers = Number(model.config.num_hidden_layers);
+        const { context } = model;
+        await convert({
+          ...{ source, out, exits: [2, layers], kernels: ['fp32'], compress: false, force: false },
+          ...(context === undefined ? {} : { context }),
+        });
+        check(t, await makeExecutor(t, { modelDir: out }), model);
+      });
+  });
