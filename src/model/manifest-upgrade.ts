@@ -58,7 +58,7 @@ function described({ architecture }: Static<typeof Llama>): Architecture {
   };
 }
 
-/** What a Llama leaves out. */
+/** The fields of a Llama that are the same for every Llama. */
 export const PLAIN = {
   qkvBias: false,
   outputBias: false,

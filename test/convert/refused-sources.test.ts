@@ -119,8 +119,8 @@ void t.test('damaged files and unknown formats are rejected', (t) =>
     [
       'a GGML type without a decoder',
       'unknown_dtype',
-      /output_norm\.weight has ggml type 10/,
-      (dir) => write(dir, 'x.gguf', gguf(tinyWeights(1), ggufMetadata(), false, { 'output_norm.weight': 10 })),
+      /output_norm\.weight has ggml type 16/,
+      (dir) => write(dir, 'x.gguf', gguf(tinyWeights(1), ggufMetadata(), false, { 'output_norm.weight': 16 })),
     ],
     [
       'a truncated safetensors file',

@@ -1,4 +1,4 @@
-/** What a reader says about a model: the architecture of the graphs, and the folding that the recipes do. */
+/** Descriptions of models by their readers: the architecture of the graphs, and the folding that the recipes do. */
 import type { Architecture, LayerKind } from '../../model/manifest.js';
 import { LAYER, type Part } from '../tensors.js';
 import { layerShapes } from '../check.js';

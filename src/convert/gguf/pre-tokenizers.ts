@@ -35,11 +35,16 @@ const casedWords = (end: string, digits: string): string =>
   `[^\\r\\n\\p{L}\\p{N}]?${UPPER}*${LOWER}+${end}|[^\\r\\n\\p{L}\\p{N}]?${UPPER}+${LOWER}*${end}|${digits}` +
   `| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|${SPACES}`;
 
-const split = (regex: string): object => ({
+/** @param useRegex whether GPT-2's expression splits the pieces further */
+const split = (regex: string, useRegex = false): object => ({
   type: 'Sequence',
-  pretokenizers: [{ type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false }, byteLevel(false)],
+  pretokenizers: [
+    { type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false },
+    byteLevel(useRegex),
+  ],
 });
-const digits = { type: 'Sequence', pretokenizers: [{ type: 'Digits', individual_digits: true }, byteLevel(true)] };
+/** The step `Digits` of these models; the library's own step of that name knows 0 to 9 alone. */
+const digits = split('\\p{N}', true);
 
 const plain = (step: object, others: Partial<PreTokenizer> = {}): PreTokenizer => ({
   ...{ step, ignoresMerges: false, addsBos: false, composes: false },

@@ -1,4 +1,4 @@
-/** What the builders of one decoder layer share: its tensors, and the nodes that multiply and normalize. */
+/** Shared parts of the builders of one decoder layer: its tensors, and the nodes that multiply and normalize. */
 import type { Architecture, LayerKind } from '../../model/manifest.js';
 import type { LayerCalibration, LinearLabel } from '../calibration.js';
 import type { WeightStore } from '../output/weight-store.js';
