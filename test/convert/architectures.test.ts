@@ -1,14 +1,20 @@
 /** Each architecture from both formats: logits at every way through the engine equal those of transformers. */
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import type { Slot } from '../../src/engine/slots/slot.js';
+import { loadManifest } from '../../src/model/manifest-io.js';
 import { makeExecutor, openSlot } from '../engine/helper.js';
+import { safetensors } from './tiny.js';
 import { GOLDEN_MODELS, goldenModel, writeGoldenFolder, writeGoldenGguf, type GoldenModel } from './golden-model.js';
 
 /** Largest difference of a logit from transformers in fp32. */
 const BOUND = 1e-3;
+
+/** Every channel of the keys and values of the golden models stays below this. */
+const KV_RANGE = 5;
 
 /** A way to process the positions in front of the last one. */
 type Way = (executor: Executor, slot: Slot, end: number) => void;
@@ -59,7 +65,7 @@ const WAYS: Readonly<Record<string, Way>> = {
 };
 
 /** Decodes the last positions of several slots in one step, each after another number of positions. */
-function check(t: Test, executor: Executor, { prompts }: GoldenModel): void {
+function check(t: Test, executor: Executor, { prompts }: GoldenModel, bound = BOUND): void {
   for (const [name, way] of Object.entries(WAYS))
     for (const { ids, positions } of prompts) {
       let worst = 0;
@@ -78,7 +84,7 @@ function check(t: Test, executor: Executor, { prompts }: GoldenModel): void {
         }
         for (const { slot } of rows) executor.table.drop(slot);
       }
-      t.ok(worst < BOUND, `${name}, ${ids.length} tokens: ${worst}`);
+      t.ok(worst < bound, `${name}, ${ids.length} tokens: ${worst}`);
     }
 }
 
@@ -99,4 +105,29 @@ for (const name of GOLDEN_MODELS)
         });
         check(t, await makeExecutor(t, { modelDir: out }), model);
       });
+  });
+
+/** Bounds of a kernel's rounding, on logits of 4: those of the golden tests of the tiny llama. */
+const ROUNDED = { w8a8: 0.4, int4: 1.5 } as const;
+
+for (const name of ['gemma3', 'granite', 'ministral3', 'olmo2', 'phi3', 'qwen3', 'smollm3'])
+  void t.test(`${name} in low precision`, async (t) => {
+    const dir = t.testdir();
+    const model = goldenModel(name);
+    const layers = Number(model.config.num_hidden_layers);
+    const source = writeGoldenFolder(path.join(dir, 'hf'), model);
+    const base = { source, exits: [2, layers], compress: false, force: false };
+    for (const kernel of ['w8a8', 'int4'] as const) {
+      const out = path.join(dir, kernel);
+      await convert({ ...base, out, kernels: [kernel] });
+      check(t, await makeExecutor(t, { modelDir: out }), model, ROUNDED[kernel]);
+    }
+    const out = path.join(dir, 'bytes');
+    const { kvHeads, headDim } = loadManifest(path.join(dir, 'int4')).architecture;
+    const range = { shape: [kvHeads * headDim], data: new Float32Array(kvHeads * headDim).fill(KV_RANGE) };
+    const calibration = path.join(dir, 'ranges.safetensors');
+    const names = Array.from({ length: layers }, (_, i) => [`layers.${i}.k_max`, `layers.${i}.v_max`]).flat();
+    writeFileSync(calibration, safetensors(names.map((name) => [name, range])));
+    await convert({ ...base, out, kernels: ['fp32'], kv: 'int8', calibration });
+    check(t, await makeExecutor(t, { modelDir: out }), model, ROUNDED.w8a8);
   });

@@ -20,6 +20,8 @@ export type Differences = Partial<Record<Part, Recipe>>;
 export interface Family {
   /** Names of the classes in `architectures` of config.json, with their `model_type`. */
   readonly classes: Readonly<Record<string, string>>;
+  /** Fields that the class has if the config leaves them out. */
+  readonly defaults?: Readonly<Record<string, unknown>>;
   /** Values of `general.architecture` of GGUF files. */
   readonly gguf: readonly string[];
   /** @throws ConvertError for a field that the graphs cannot follow */

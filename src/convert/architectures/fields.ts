@@ -16,8 +16,9 @@ export class Fields {
     return this.#get(key) ?? undefined;
   }
 
-  isNull(key: string): boolean {
-    return this.#get(key) === null;
+  /** The same fields, and these values for missing ones; null is not missing. */
+  over(defaults: Readonly<Record<string, unknown>>): Fields {
+    return new Fields((key) => (this.#get(key) === undefined ? defaults[key] : this.#get(key)), this.#label);
   }
 
   /** @param fallback the value of a missing field; without it the field is required */

@@ -9,25 +9,34 @@ import { ropeFields, rotaryOf } from './rotary.js';
 
 /** Every sixth layer attends to all positions. llama.cpp assumes it for every file. */
 const PATTERN = 6;
-const HEAD_DIM = 256;
 const [GLOBAL_THETA, LOCAL_THETA] = [1e6, 1e4];
 /** Layers of the 27B model, whose scores have another scale; its GGUF file does not say so. */
 const LAYERS_OF_27B = 62;
 
 export const gemma3: Family = {
   classes: { Gemma3ForCausalLM: 'gemma3_text' },
+  // The text part of the models with images leaves most fields out.
+  defaults: {
+    vocab_size: 262_208,
+    num_attention_heads: 8,
+    num_key_value_heads: 4,
+    head_dim: 256,
+    hidden_activation: 'gelu_pytorch_tanh',
+    max_position_embeddings: 131_072,
+    query_pre_attn_scalar: 256,
+    sliding_window: 4096,
+  },
   gguf: ['gemma3'],
   fromConfig(config) {
     for (const key of ['final_logit_softcapping', 'use_bidirectional_attention'])
       if (config.get(key) !== undefined && config.get(key) !== false)
         throw config.fault('unsupported_feature', key, 'absent');
-    const plain = plainConfig(config, { headDim: HEAD_DIM, theta: GLOBAL_THETA });
+    const plain = plainConfig(config, { theta: GLOBAL_THETA });
     const { layers, context, headDim } = plain.architecture;
     const interval = config.number('sliding_window_pattern', PATTERN);
     const sliding = slidingLayers(config, layers, (index) => (index + 1) % interval !== 0);
-    return differs(plain, sliding, config.number('sliding_window', 4096), {
-      activation: config.get('hidden_activation') === undefined ? 'gelu_tanh' : plain.architecture.activation,
-      attentionScale: config.number('query_pre_attn_scalar', HEAD_DIM) ** -0.5,
+    return differs(plain, sliding, config.number('sliding_window'), {
+      attentionScale: config.number('query_pre_attn_scalar') ** -0.5,
       softcap: config.optional('attn_logit_softcapping'),
       rotary: tables(config, { headDim, context }),
     });

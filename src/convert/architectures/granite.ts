@@ -27,9 +27,10 @@ export const granite: Family = {
 /** The class of Granite 4. Its dense models have attention in all layers and one packed MLP; GGUF files say `granite`. */
 export const graniteHybrid: Family = {
   classes: { GraniteMoeHybridForCausalLM: 'granitemoehybrid' },
+  defaults: { num_local_experts: 8 },
   gguf: [],
   fromConfig(config) {
-    if (config.number('num_local_experts', 8) > 0)
+    if (config.number('num_local_experts') > 0)
       throw config.fault(
         'unsupported_architecture',
         'num_local_experts',

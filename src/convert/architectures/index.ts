@@ -25,6 +25,14 @@ const FAMILIES: readonly Family[] = [
   gemma3,
 ];
 
+/** Classes of models with images; the converter reads their text part, `text_config`. */
+const WITH_IMAGES: readonly unknown[] = ['Gemma3ForConditionalGeneration', 'Mistral3ForConditionalGeneration'];
+
+/** Whether a config describes a model with images and text. */
+export function hasImages(architectures: unknown): boolean {
+  return Array.isArray(architectures) && WITH_IMAGES.includes(architectures[0]);
+}
+
 /** The family of a class in config.json, or of a `model_type` if the config names no class. */
 export function familyOfConfig(architectures: unknown, modelType: unknown, file: string): Family {
   const name = Array.isArray(architectures) ? String(architectures[0]) : null;

@@ -5,10 +5,10 @@ import type { Description, GgufFields } from './description.js';
 import type { Fields } from './fields.js';
 import { rotaryOf, rotaryOfMetadata, type RotaryDefaults } from './rotary.js';
 
-/** Default values of a family's class in transformers. */
+/** Rotation of a family. */
 export interface Defaults {
+  /** Base of a source that states none. */
   readonly theta?: number;
-  readonly headDim?: number;
   /** Share of each head's channels that rotate. */
   readonly partial?: number;
 }
@@ -18,7 +18,7 @@ export function plainConfig(config: Fields, defaults: Defaults = {}): Descriptio
   if (config.flag('mlp_bias')) throw config.fault('unsupported_feature', 'mlp_bias', 'false');
   const hidden = config.number('hidden_size');
   const heads = config.number('num_attention_heads');
-  const headDim = config.number('head_dim', defaults.headDim ?? hidden / heads);
+  const headDim = config.number('head_dim', hidden / heads);
   const context = config.number('max_position_embeddings');
   const bias = config.flag('attention_bias');
   return description({

@@ -5,8 +5,8 @@ import type { Fields } from './fields.js';
 import { slidingKinds, slidingLayers } from './layer-types.js';
 import { changed, plainConfig, plainMetadata } from './plain.js';
 
-/** First layer with a window if the config names none. */
-const MAX_WINDOW_LAYERS = 28;
+/** First layer with a window, and the window, of a config that states neither. */
+const [MAX_WINDOW_LAYERS, WINDOW] = [28, 4096];
 
 /** Biases of queries, keys and values, and none of the output. */
 export const qwen2: Family = {
@@ -19,15 +19,16 @@ export const qwen2: Family = {
 /** Norms of each head of queries and keys. */
 export const qwen3: Family = {
   classes: { Qwen3ForCausalLM: 'qwen3' },
+  defaults: { head_dim: 128 },
   gguf: ['qwen3'],
-  fromConfig: (config) => windowed(changed(plainConfig(config, { headDim: 128 }), { qkNorm: 'head' }), config),
+  fromConfig: (config) => windowed(changed(plainConfig(config), { qkNorm: 'head' }), config),
   fromMetadata: (metadata) => changed(plainMetadata(metadata), { qkNorm: 'head' }),
 };
 
 function windowed(description: Description, config: Fields): Description {
   const { layers, context } = description.architecture;
   const first = config.number('max_window_layers', MAX_WINDOW_LAYERS);
-  const window = config.flag('use_sliding_window') ? config.number('sliding_window', 4096) : null;
+  const window = config.flag('use_sliding_window') ? config.number('sliding_window', WINDOW) : null;
   const sliding = slidingLayers(config, layers, (index) => window !== null && index >= first);
   return changed(description, { pattern: patternOf(slidingKinds(sliding, window, context)) });
 }

@@ -5,7 +5,7 @@ import Type from 'typebox';
 import { Value } from 'typebox/value';
 import { folderRecipes } from '../architectures/description.js';
 import { Fields } from '../architectures/fields.js';
-import { familyOfConfig } from '../architectures/index.js';
+import { familyOfConfig, hasImages } from '../architectures/index.js';
 import { cooked } from '../architectures/recipe.js';
 import { ConvertError } from '../errors.js';
 import { GENERATION_FIELDS } from '../generation.js';
@@ -27,23 +27,33 @@ export function openHuggingFace(folder: string): ModelSource {
     throw new ConvertError('bad_source', `${folder} is not a Hugging Face folder (no config.json)`);
   const config = readJson(folder, 'config.json');
   const file = path.join(folder, 'config.json');
-  const family = familyOfConfig(config.architectures, config.model_type, file);
-  const fields = new Fields(
+  const all = new Fields(
     (key) => config[key],
     (key) => `${file}: ${key}`,
   );
-  const description = family.fromConfig(fields);
+  const images = hasImages(config.architectures);
+  const fields = images ? all.within('text_config') : all;
+  const family = familyOfConfig(images ? null : config.architectures, fields.get('model_type'), file);
+  const description = family.fromConfig(fields.over(family.defaults ?? {}));
   const { architecture } = description;
   const recipes = folderRecipes(family, description);
   const tokenizer = readTokenizer(folder, config);
   const files = openWeights(folder);
-  const owner = new Map(files.flatMap((file) => file.names.map((name) => [name, file] as const)));
+  /** The file of each tensor, and its name there. */
+  const owner = new Map(
+    files.flatMap((file) =>
+      file.names.flatMap((stored) => {
+        const name = images ? textName(stored) : stored;
+        return name === null ? [] : [[name, { file, stored }] as const];
+      }),
+    ),
+  );
   const raw: Tensors = {
     names: [...owner.keys()].filter((name) => !FREQUENCIES.test(name)),
     tensor(name) {
-      const file = owner.get(name);
-      if (!file) throw new ConvertError('missing_tensor', `${folder} has no tensor ${name}`);
-      return file.tensor(name);
+      const found = owner.get(name);
+      if (!found) throw new ConvertError('missing_tensor', `${folder} has no tensor ${name}`);
+      return found.file.tensor(found.stored);
     },
   };
   return {
@@ -63,6 +73,12 @@ export function openHuggingFace(folder: string): ModelSource {
       for (const file of files) file.close();
     },
   };
+}
+
+/** The name of a tensor of the text part of a model with images; null for a tensor of the other parts. */
+function textName(stored: string): string | null {
+  if (/^(model\.)?(vision_tower|multi_modal_projector)\./.test(stored)) return null;
+  return stored.replace(/^model\.language_model\./, 'model.').replace(/^language_model\./, '');
 }
 
 /** The values of generation_config.json. As in vLLM, they count whatever `do_sample` says. */
