@@ -20,7 +20,7 @@ import { NO_CALIBRATION, openCalibration, type Calibration } from './calibration
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
 import { checkTokenizer } from './check-tokenizer.js';
 import { ConvertError } from './errors.js';
-import { exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
+import { exitBlocksOf, exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { openGguf } from './gguf/source.js';
 import { generationOf } from './generation.js';
 import { openHuggingFace } from './hf/source.js';
@@ -73,6 +73,8 @@ export async function convert(
     const generation = generationOf(source.sampling, options.generation, warn);
     for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
     if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source);
+    else if (source.ownBlocks !== null)
+      blocks = exitBlocksOf({ ...source.ownBlocks, close: () => undefined }, exits, source);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder({ out, force, inputs }, (folder) =>
       writeModel({ folder, source, exits, blocks, calibration, generation, options, progress }),

@@ -29,6 +29,8 @@ export interface ModelSource extends Tensors {
   architecture: Architecture;
   /** How the tensors of an exit block are read, which are always those of Hugging Face. */
   readonly blocks: Pick<Recipes, 'layer' | 'norm'>;
+  /** Exit blocks in the source itself, by the names of exit-blocks.ts; null for none. */
+  readonly ownBlocks: (Tensors & { readonly file: string }) | null;
   readonly tokenizer: SourceTokenizer;
   readonly name: string;
   /** SPDX id, or "unknown". */

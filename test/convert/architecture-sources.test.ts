@@ -5,10 +5,11 @@ import t, { type Test } from 'tap';
 import type { Architecture } from '../../src/model/manifest.js';
 import { ConvertError } from '../../src/convert/errors.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
-import { run } from './conversion.js';
+import { convert } from '../../src/convert/convert.js';
+import { OPTIONS, run } from './conversion.js';
 import { goldenModel, goldenWeights, writeGoldenFolder, writeGoldenGguf } from './golden-model.js';
 import { refuses, type Case } from './refused.js';
-import { random, weight, type Weights } from './tiny.js';
+import { random, safetensors, weight, type Weights } from './tiny.js';
 
 type Changes = Record<string, unknown>;
 
@@ -89,6 +90,44 @@ void t.test('a lower context is a choice of the conversion, a higher one an erro
     code: 'bad_option',
     message: "--context must be an integer from 1 to the source's 128, got 129",
   });
+});
+
+void t.test('the exits of a Balcony checkpoint are exit blocks', async (t) => {
+  const dir = t.testdir();
+  const model = goldenModel('llama-linear');
+  const weights = goldenWeights(model);
+  const balcony = new Map(weights);
+  const blocks: Weights = new Map();
+  for (const [exit, index] of [1, 2].entries()) {
+    for (const [name, value] of weights)
+      if (name.startsWith('model.layers.3.')) {
+        const part = name.slice('model.layers.3.'.length);
+        balcony.set(`model.exit_modules.${exit}.0.${part}`, value);
+        blocks.set(`exits.${index}.layers.0.${part}`, value);
+      }
+    const norm = weight(random(exit), [32]);
+    balcony.set(`model.exit_modules.${exit}.1.weight`, norm);
+    blocks.set(`exits.${index}.norm.weight`, norm);
+  }
+  const nested = { architectures: ['NestedLlamaForCausalLM'], exit_layer_indices: [1, 2], exit_decoder_layer: true };
+  const folder = (changes: Changes) =>
+    writeGoldenFolder(path.join(dir, 'balcony'), model, { ...nested, tie_exit_lm_head: true, ...changes }, balcony);
+  const file = path.join(dir, 'blocks.safetensors');
+  writeFileSync(file, safetensors(blocks));
+  const plain = writeGoldenFolder(path.join(dir, 'plain'), model);
+  const expected = await run(dir, plain, { exits: [1, 2, 4], exitBlocks: file, out: path.join(dir, 'a') });
+  const options = { kernels: OPTIONS.kernels, compress: false, force: false, name: 'tiny' };
+  const manifest = await convert({ ...options, source: folder({}), out: path.join(dir, 'b') });
+  t.strictSame(
+    manifest.exits.map(({ layer }) => layer),
+    [2, 3, 4],
+  );
+  t.strictSame(manifest.files, expected.files);
+  for (const [changes, message] of [
+    [{ tie_exit_lm_head: false }, /tie_exit_lm_head must be true \(all exits share one head\), got false$/],
+    [{ exit_mlp: true }, /exit_mlp must be false \(an exit needs a whole layer\), got true$/],
+  ] as const)
+    await t.rejects(convert({ ...options, source: folder(changes), out: path.join(dir, 'c') }), { message });
 });
 
 /** A golden model with a changed config, or with other weights. */

@@ -1,10 +1,10 @@
-/** Llama, and what its GGUF files hold beside it: Mistral. */
+/** Llama, also with the exits of Balcony; its GGUF files may hold a Mistral. */
 import type { Family } from './description.js';
 import { windowOf } from './description.js';
 import { changed, plainConfig, plainMetadata } from './plain.js';
 
 export const llama: Family = {
-  classes: { LlamaForCausalLM: 'llama' },
+  classes: { LlamaForCausalLM: 'llama', NestedLlamaForCausalLM: 'nested_llama' },
   gguf: ['llama'],
   fromConfig: (config) => plainConfig(config),
   fromMetadata(metadata) {

@@ -71,6 +71,7 @@ function source(gguf: Gguf): ModelSource {
   return {
     architecture,
     blocks: folderRecipes(family, description),
+    ownBlocks: null,
     tokenizer: ggufTokenizer(metadata, file.path),
     name: text('general.name') ?? path.basename(file.path, '.gguf'),
     licence: text('general.license') ?? 'unknown',

@@ -11,6 +11,7 @@ import { ConvertError } from '../errors.js';
 import { GENERATION_FIELDS } from '../generation.js';
 import type { ModelSource, SourceSampling } from '../source.js';
 import { HEAD, type Tensors } from '../tensors.js';
+import { balconyExits, isBalcony } from './balcony.js';
 import { readJson, readOptionalJson } from './json.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
 import { readTokenizer } from './tokenizer.js';
@@ -56,9 +57,12 @@ export function openHuggingFace(folder: string): ModelSource {
       return found.file.tensor(found.stored);
     },
   };
+  const balcony = balconyExits(fields, raw, architecture.layers);
+  const trunk = balcony === null ? raw : { ...raw, names: raw.names.filter((name) => !isBalcony(name)) };
   return {
     architecture: { ...architecture, tiedHead: architecture.tiedHead || !owner.has(HEAD) },
     blocks: recipes,
+    ownBlocks: balcony && { ...balcony.blocks, file: folder },
     tokenizer,
     name: path.basename(path.resolve(folder)),
     licence: licenceOf(folder),
@@ -67,8 +71,8 @@ export function openHuggingFace(folder: string): ModelSource {
         ? config._name_or_path
         : path.basename(path.resolve(folder)),
     sampling: readSampling(folder),
-    exits: null,
-    ...cooked(raw, recipes, architecture.layers),
+    exits: balcony?.exits ?? null,
+    ...cooked(trunk, recipes, architecture.layers),
     close() {
       for (const file of files) file.close();
     },
