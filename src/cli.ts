@@ -257,6 +257,7 @@ function program(finish: (code: number) => void): Command {
     .description('turn a GGUF file or a Hugging Face folder into a model folder')
     .requiredOption('--out <dir>', 'model folder to write')
     .option('--exits <layers>', 'trunk layers after which a sequence may leave, such as 10,20,30', exits)
+    .option('--context <n>', "most positions of a sequence (default: the source's)", positive)
     .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', ruleOf(SERVE_OPTIONS.kernels), [
       'w8a8',
     ])
@@ -383,6 +384,7 @@ function program(finish: (code: number) => void): Command {
 interface ConvertFlags {
   readonly out: string;
   readonly exits?: number[];
+  readonly context?: number;
   readonly kernels: readonly KernelName[];
   readonly block?: number;
   readonly exitBlocks?: string;
