@@ -50,7 +50,7 @@ export interface ApiContext {
 
 /** A request as the API sees it. */
 export interface ApiRequest<Body> {
-  /** Arrival of the request on the monotonic clock. */
+  /** Arrival on the monotonic clock, here or at the first trusted proxy that states it. */
   readonly arrivedAt: number;
   readonly headers: Headers;
   readonly body: Body;

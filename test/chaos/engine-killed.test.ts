@@ -27,7 +27,7 @@ void t.test(
         t.match(text, /data: \{"error":\{.*"code":"engine_lost"\}\}\n\ndata: \[DONE\]\n\n$/);
       }
       for (const response of await Promise.all(whole)) {
-        t.equal(response.status, 503);
+        t.equal(response.status, 502);
         t.type(response.headers.get('retry-after'), 'string');
         t.match(await response.json(), { error: { type: 'unavailable_error', code: 'engine_lost' } });
       }

@@ -6,7 +6,6 @@ import type { ApiRequest } from '../../api/context.js';
 import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';
 import { type Endpoint, serveStream, serveWhole } from '../../api/generation/serve.js';
-import { monotonicMs } from '../../util/clock.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { eventStream } from '../sse.js';
 import type { HttpContext } from '../context.js';
@@ -21,7 +20,7 @@ function handler<Body extends { readonly stream?: boolean; readonly user?: strin
     const body = request.body as Body;
     if (body.user !== undefined) request.notes.user = body.user;
     const api: ApiRequest<Body> = {
-      arrivedAt: monotonicMs() - reply.elapsedTime,
+      arrivedAt: request.forwarded.arrivedAt,
       headers: request.headers,
       body,
       caller: request.caller,
