@@ -48,7 +48,12 @@ async function ask(url: string, i: number, atMs: number, random: () => number): 
     method: 'POST',
     headers: { 'content-type': 'application/json', 'x-latency-budget-ms': String(budgetMs) },
     // The number comes first, so that no prompt shares a prefix: the simulator has no prefix reuse.
-    body: JSON.stringify({ prompt: `${i} ${words}`, max_tokens: 20 + Math.floor(random() * 80), ignore_eos: true, seed: i }),
+    body: JSON.stringify({
+      prompt: `${i} ${words}`,
+      max_tokens: 20 + Math.floor(random() * 80),
+      ignore_eos: true,
+      seed: i,
+    }),
   });
   if (!response.ok) throw new Error(`status ${response.status}: ${await response.text()}`);
   const { usage, sortie } = (await response.json()) as Body;
@@ -98,7 +103,8 @@ async function startProxy(dir: string, replicas: readonly Server[]): Promise<Ser
   const [a, b] = replicas.map(({ url }) => new URL(url).port);
   const ports = { 8080: front, 8081: a, 9081: a, 8082: b, 9082: b, 8404: operations };
   let text = readFileSync(join(packageRoot, 'deploy', 'haproxy', 'haproxy.cfg'), 'utf8');
-  for (const [from, to] of Object.entries(ports)) text = text.replace(new RegExp(`(?<=:|port )${from}\\b`, 'g'), String(to));
+  for (const [from, to] of Object.entries(ports))
+    text = text.replace(new RegExp(`(?<=:|port )${from}\\b`, 'g'), String(to));
   const file = join(dir, 'haproxy.cfg');
   writeFileSync(file, text);
   return startServer(['haproxy', '-db', '-q', '-f', file], '/health/ready', front);
@@ -125,7 +131,9 @@ try {
   const proxy = await startProxy(dir, servers);
   servers.push(proxy);
   const props = (await (await fetch(`${proxy.url}/props`)).json()) as { kv_tokens: number; max_model_len: number };
-  console.log(`${cpus()[0]?.model ?? 'unknown CPU'}, load average ${loadavg()[0]?.toFixed(2) ?? ''}, ${seconds} s a rate`);
+  console.log(
+    `${cpus()[0]?.model ?? 'unknown CPU'}, load average ${loadavg()[0]?.toFixed(2) ?? ''}, ${seconds} s a rate`,
+  );
   console.log('requests/s | requests | attainment measured | simulated | mean quality measured | simulated');
   for (const rate of rates) {
     const answers = await load(proxy.url, rate, seconds);
@@ -133,7 +141,15 @@ try {
     writeFileSync(trace, traceOf(answers));
     const [report] = await simulateCommand(
       {
-        ...{ ...simulateDefaults, trace, cost: costFile, speeds: [1], replicas: 2, maxReplicas: 2, limit: answers.length },
+        ...{
+          ...simulateDefaults,
+          trace,
+          cost: costFile,
+          speeds: [1],
+          replicas: 2,
+          maxReplicas: 2,
+          limit: answers.length,
+        },
         ...{ limits: 'stated', kvPositions: props.kv_tokens, maxLength: props.max_model_len },
       },
       () => undefined,

@@ -113,10 +113,7 @@ async function checkDistinct(files: Readonly<Record<string, string | null>>): Pr
 }
 
 /** Doubles the replicas until they reach the target, then bisects: attainment rises with replicas. */
-function leastReplicas(
-  { target, maxReplicas }: SimulateOptions,
-  runWith: (replicas: number) => Report,
-): number | null {
+function leastReplicas({ target, maxReplicas }: SimulateOptions, runWith: (replicas: number) => Report): number | null {
   if (runWith(1).attainment >= target) return 1;
   let low = 1;
   let high = 2;

@@ -144,7 +144,10 @@ export async function startPool(
 }
 
 /** A replica as HAProxy sees it. @returns its sessions so far, and UP or DOWN */
-export async function haproxyServer({ operationsUrl }: Pool, name: 'a' | 'b'): Promise<[sessions: number, state: string]> {
+export async function haproxyServer(
+  { operationsUrl }: Pool,
+  name: 'a' | 'b',
+): Promise<[sessions: number, state: string]> {
   const [head = '', ...rows] = (await (await fetch(`${operationsUrl}/stats;csv`)).text()).split('\n');
   const columns = head.split(',');
   const row = rows.find((line) => line.startsWith(`sortie,${name},`))?.split(',') ?? [];

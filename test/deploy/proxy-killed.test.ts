@@ -2,7 +2,18 @@
 import t, { type Test } from 'tap';
 import { childrenOf } from '../../bench/soak/memory.js';
 import { tinyModel, until } from './helper.js';
-import { haproxyServer, inFlight, inFlightAt, missing, type Pool, post, PROXIES, type ProxyName, type Replica, startPool } from './pool.js';
+import {
+  haproxyServer,
+  inFlight,
+  inFlightAt,
+  missing,
+  type Pool,
+  post,
+  PROXIES,
+  type ProxyName,
+  type Replica,
+  startPool,
+} from './pool.js';
 
 const EACH = 8;
 const model = tinyModel(t.testdir({}), 4096);

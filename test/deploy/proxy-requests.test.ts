@@ -1,4 +1,4 @@
-/** What clients get through each proxy of deploy/: streams, deadlines, sessions, cancelled answers, repeated requests. */
+/** Requests through each proxy of deploy/: streams, deadlines, sessions, cancelled answers, repeated requests. */
 import http from 'node:http';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -80,7 +80,7 @@ void t.test(
   },
 );
 
-void t.test("a request continues the trace of a trusted proxy, with queue, prefill, decode and replans below it", async (t) => {
+void t.test('a request continues a trusted trace, with queue, prefill, decode and replans below it', async (t) => {
   const lines: string[] = [];
   const script = says('one two three four', { exits: [30, 15, 15, 30], pace: 5 });
   const server = await traced(t, script, {
@@ -351,7 +351,7 @@ void t.test("a collector's rejection is logged, and no timer delays the exit", a
   t.equal(own.length, 1, 'attributes after the end of a request log nothing');
 });
 
-void t.test("a proxy's trace that is not sampled has no spans; the header of any other client is ignored", async (t) => {
+void t.test('a trusted trace that is not sampled has no spans; the header of others is ignored', async (t) => {
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00';
   const spansOf = async (overrides: Overrides): Promise<CollectedSpan[]> => {
     const server = await traced(t, says('one two'), overrides);
