@@ -330,6 +330,7 @@ function program(finish: (code: number) => void): Command {
       positive,
       simulateDefaults.prefillChunk,
     )
+    .option('--replicas <n>', 'servers behind a balancer by least connections', positive, simulateDefaults.replicas)
     .option('--target <share>', 'attainment that the replicas must reach', share, simulateDefaults.target)
     .option('--max-replicas <n>', 'most replicas to try', positive, simulateDefaults.maxReplicas)
     .option('--noise <share>', "relative noise of a step's time", fraction, simulateDefaults.noise)
