@@ -17,7 +17,7 @@ import { askAll } from './lengths/ask.js';
 import { withPrior } from './lengths/prior.js';
 import { fileOf, tableOf } from './lengths/report.js';
 import { positive } from './options.js';
-import { readQuestions } from './questions.js';
+import { readQuestions } from '../src/load/questions.js';
 import { startSortie } from './server.js';
 
 interface Options {

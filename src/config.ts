@@ -5,6 +5,7 @@
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import proxyAddr from '@fastify/proxy-addr';
 import { defaultPolicy } from './router/index.js';
 import { mostSimilar } from './util/similar.js';
 
@@ -161,6 +162,25 @@ const list: Kind<readonly string[]> = {
   parse: (value) => {
     const items = value.split(',').map((item) => item.trim());
     return items.every((item) => item !== '') ? items : undefined;
+  },
+};
+
+/** Whether the library reads every item as an address, a network or one of its names. */
+function areNetworks(items: readonly string[]): boolean {
+  try {
+    proxyAddr.compile([...items]);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const networkList: Kind<readonly string[]> = {
+  rule: 'a list of IP addresses, networks such as 10.0.0.0/8, loopback, linklocal or uniquelocal, separated by commas',
+  type: 'list of addresses, networks, loopback, linklocal, uniquelocal',
+  parse: (value) => {
+    const items = list.parse(value);
+    return items !== undefined && areNetworks(items) ? items : undefined;
   },
 };
 
@@ -430,6 +450,14 @@ export const OPTION_GROUPS = {
       'names in the Host header that are served, or *; localhost, IP addresses and names without a dot always are',
       'any; local names only for a server without keys on a loopback address',
     ),
+    trustedProxies: spec(
+      'trusted-proxies',
+      'ADDRESSES',
+      networkList,
+      [],
+      'proxies whose X-Request-Start, X-Forwarded-For, X-Forwarded-Proto and traceparent are believed',
+      'none',
+    ),
     corsOrigin: spec('cors-origin', 'ORIGINS', originList, [], 'origins of web pages that may call, or *', 'none'),
   },
   Clients: {
@@ -463,6 +491,13 @@ export const OPTION_GROUPS = {
       'time without reading after which the connection of a client is closed',
     ),
     keepAlive: spec('keep-alive', 'SECONDS', seconds(0.1, 3600), 15, 'interval of comment lines in a silent stream'),
+    loadHeader: spec(
+      'load-header',
+      'on|off',
+      onOff,
+      false,
+      'X-Sortie-Load in every response: the wait of a new request at the shallowest exit, ms',
+    ),
   },
   'Shutdown, log and metrics': {
     drainTimeout: spec(

@@ -24,6 +24,7 @@ import { createLog, type Logger } from './telemetry/log.js';
 import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
+import { watchWait } from './telemetry/wait.js';
 import { startTracing } from './telemetry/tracing.js';
 import { welcome } from './welcome.js';
 
@@ -48,6 +49,7 @@ export function engineOptions(options: ServeOptions): EngineOptions {
       maxStallMs: options.maxStall,
     },
     cacheDir: options.cacheDir,
+    reportsWait: options.loadHeader,
     recalibrate: options.recalibrate,
   };
 }
@@ -202,6 +204,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
       apiKeys,
       tracing,
       version,
+      predictedWaitMs: options.loadHeader ? watchWait(engine, metrics) : () => null,
       log,
       draining: false,
     };

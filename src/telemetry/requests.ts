@@ -107,6 +107,12 @@ export class RequestMetrics {
     return this.#live.size;
   }
 
+  /** Arrival of the oldest registered sequence that has not ended; null without one. */
+  get oldestArrival(): number | null {
+    for (const { arrivedAt } of this.#live.values()) return arrivedAt;
+    return null;
+  }
+
   ready(ready: ReadyMessage): void {
     const series = this.#series;
     series.engineUp.set(1);

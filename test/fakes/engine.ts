@@ -2,6 +2,7 @@
  * A deterministic engine without a model. Its answers come from a script, step by step, in real time. A test can make
  * it reject, stall and lose sequences, and read its requests.
  */
+import { PLAIN } from '../../src/model/manifest-upgrade.js';
 import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/util/clock.js';
 import type { Engine, EngineEvents, SequenceSink } from '../../src/engine/client/engine.js';
@@ -50,7 +51,6 @@ export const READY: ReadyMessage = {
   type: 'ready',
   name: 'fake',
   architecture: {
-    family: 'llama',
     layers: 30,
     hidden: 576,
     heads: 9,
@@ -60,10 +60,11 @@ export const READY: ReadyMessage = {
     vocab: 49152,
     context: 8192,
     normEps: 1e-5,
-    ropeTheta: 1e5,
-    ropeScaling: null,
     tiedHead: true,
-    attentionBias: false,
+    attentionScale: 0.125,
+    rotary: [{ theta: 1e5, width: 64, scaling: null }],
+    ...PLAIN,
+    pattern: [...PLAIN.pattern],
   },
   exits: [10, 15, 20, 25, 30],
   maxLength: 256,

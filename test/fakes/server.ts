@@ -86,6 +86,7 @@ export interface Overrides {
   readonly encoding?: EncodingThread;
   readonly metricsPrefix?: MetricsPrefix;
   readonly log?: (line: string) => void;
+  readonly predictedWaitMs?: HttpContext['predictedWaitMs'];
 }
 
 export interface TestServer {
@@ -144,11 +145,13 @@ export async function build(
       logPrompts: false,
       opsPort: null,
       mainMetrics: false,
+      trustedProxies: [],
       ...overrides.options,
     },
     apiKeys: (overrides.apiKeys ?? []).map((key) => (typeof key === 'string' ? openKey(key) : key)),
     tracing: overrides.tracing ?? null,
     version: '0.0.0-test',
+    predictedWaitMs: overrides.predictedWaitMs ?? (() => null),
     log: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: overrides.log }),
     draining: false,
   };

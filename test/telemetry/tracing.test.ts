@@ -80,10 +80,13 @@ void t.test(
   },
 );
 
-void t.test("a request continues its client's trace, with queue, prefill, decode and replans below it", async (t) => {
+void t.test('a request continues a trusted trace, with queue, prefill, decode and replans below it', async (t) => {
   const lines: string[] = [];
   const script = says('one two three four', { exits: [30, 15, 15, 30], pace: 5 });
-  const server = await traced(t, script, { log: (line) => lines.push(line) });
+  const server = await traced(t, script, {
+    log: (line) => lines.push(line),
+    options: { trustedProxies: ['loopback'] },
+  });
   const traceId = '0af7651916cd43dd8448eb211c80319c';
   const answer = await server.post(
     '/v1/chat/completions',
@@ -249,7 +252,7 @@ void t.test('errors: of the client, of the engine, of the connection', async (t)
     [
       [{ 'http.response.status_code': 401, 'error.type': '401' }, 0],
       [{ 'http.response.status_code': 400, 'error.type': '400' }, 0],
-      [{ 'http.response.status_code': 503, 'error.type': 'engine_lost' }, 2],
+      [{ 'http.response.status_code': 502, 'error.type': 'engine_lost' }, 2],
       [{ 'http.response.status_code': 200, 'error.type': 'engine_lost' }, 2],
     ],
   );
@@ -377,9 +380,15 @@ void t.test("a collector's rejection is logged, and no timer delays the exit", a
   t.equal(own.length, 1, 'attributes after the end of a request log nothing');
 });
 
-void t.test("a client's trace that is not sampled has no spans", async (t) => {
-  const server = await traced(t, says('one two'));
+void t.test('a trusted trace that is not sampled has no spans; the header of others is ignored', async (t) => {
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00';
-  await (await server.post('/v1/completions', { prompt: 'Hi' }, { traceparent })).json();
-  t.same(await server.spans(), []);
+  const spansOf = async (overrides: Overrides): Promise<CollectedSpan[]> => {
+    const server = await traced(t, says('one two'), overrides);
+    await (await server.post('/v1/completions', { prompt: 'Hi' }, { traceparent })).json();
+    return server.spans();
+  };
+  t.same(await spansOf({ options: { trustedProxies: ['127.0.0.1'] } }), []);
+  const root = named(await spansOf({}), 'POST /v1/completions');
+  t.not(root.traceId, '0af7651916cd43dd8448eb211c80319c');
+  t.match(root.values, { 'client.address': '127.0.0.1', 'url.scheme': 'http' });
 });

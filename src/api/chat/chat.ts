@@ -23,7 +23,7 @@ import { waitLimitOf } from '../generation/wait-limit.js';
 import { formatGrammar } from '../params/response-format.js';
 import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
 import type { ToolCall } from '../schemas/tools.js';
-import type { ChunkShapes, Endpoint } from '../generation/serve.js';
+import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
 import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupported.js';
 
@@ -152,7 +152,7 @@ function chunks(context: ApiContext): ChunkShapes {
   };
 }
 
-export const chat: Endpoint<ChatBody> = {
+export const chat: ChunkEndpoint<ChatBody> = {
   idPrefix: ID_PREFIX,
   plan,
   chunks,

@@ -87,6 +87,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
     prefixReuse: options.prefixReuse,
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
+    reportsWait: options.reportsWait === true,
     policy: { ...defaultPolicy, ...options.policy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,
   });

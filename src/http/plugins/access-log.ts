@@ -38,11 +38,18 @@ export function accessLog(context: HttpContext): (request: FastifyRequest, reply
       route,
       status,
       ms: Math.round(reply.elapsedTime * 100) / 100,
+      ...origin(request),
       ...request.notes,
       ...(context.options.logPrompts && request.body !== undefined ? { body: request.body } : {}),
     };
     request.log[QUIET.test(route) ? 'debug' : 'info'](line, 'request');
   }
+}
+
+/** The client, and what a trusted proxy adds to it. */
+function origin({ forwarded: { isTrusted, client, scheme, waitedMs } }: FastifyRequest): Record<string, unknown> {
+  const spent = waitedMs === 0 ? {} : { proxy_ms: Math.round(waitedMs * 100) / 100 };
+  return { client, ...(isTrusted ? { scheme, ...spent } : {}) };
 }
 
 /** @param watch the result of {@link accessLog} */
