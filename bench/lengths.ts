@@ -4,7 +4,8 @@
  *
  *   npm run bench:lengths -- [--model DIR] [--questions FILE] [--cap N] [--write-manifest] ...
  *
- * Every exit answers each question twice over HTTP: greedily and at temperature 1. Writes bench/planner/lengths.json.
+ * Every exit answers each question twice over HTTP: greedily, and with the sampling of a request that states none. Writes
+ * bench/planner/lengths.json.
  * With --write-manifest it also writes each exit's `lengths` to the model folder, the router's prior of answer lengths.
  */
 import { readFileSync, writeFileSync } from 'node:fs';

@@ -1,21 +1,15 @@
 /**
- * The command line: `sortie serve | chat | bench | convert | inspect | calibrate | simulate | openapi`.
+ * The command line: `sortie serve | chat | bench | convert | inspect | calibrate | simulate | openapi | completion`.
  *
  * Exit codes: 0 done, 1 failed, 2 wrong usage, 128 plus the signal's number after an interrupt.
  */
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import {
-  helpText,
-  OPTION_GROUPS,
-  OptionError,
-  packageRoot,
-  resolveOptions,
-  SERVE_OPTIONS,
-  type OptionSpec,
-} from './config.js';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { helpText, OPTION_GROUPS, OptionError, packageRoot, SERVE_OPTIONS, type OptionSpec } from './config.js';
+import { loadOptions } from './config-file.js';
+import { completionScript, SHELLS, type Shell } from './completion.js';
 import { ConvertError, Interrupted } from './convert/errors.js';
 import { parseBudgets } from './load/budgets.js';
 import { benchDefaults, type BenchOptions, DEFAULT_REQUESTS } from './load/options.js';
@@ -118,6 +112,8 @@ function optionOf(spec: OptionSpec<unknown>): Option {
   const isSwitch = spec.value === 'on|off';
   const flag = isSwitch ? `--${spec.flag} [${spec.value}]` : `--${spec.flag} <${spec.value}>`;
   const option = new Option(flag, helpText(spec));
+  // They are shown in the help and by completion. config.ts checks them.
+  if (spec.kind.values !== undefined) option.argChoices = [...spec.kind.values];
   // Commander reads a flag that starts with --no- as the negation of another option. These flags are options
   // themselves.
   option.negate = false;
@@ -167,7 +163,7 @@ function program(finish: (code: number) => void): Command {
   serve.action(async (flags: Record<string, string | true>) => {
     // A switch without a value means "on".
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
-    const options = resolveOptions(texts, process.env);
+    const options = await loadOptions(texts, process.env);
     const { serveForever } = await import('./serve.js');
     finish(await serveForever(options, VERSION));
   });
@@ -261,6 +257,7 @@ function program(finish: (code: number) => void): Command {
     .description('turn a GGUF file or a Hugging Face folder into a model folder')
     .requiredOption('--out <dir>', 'model folder to write')
     .option('--exits <layers>', 'trunk layers after which a sequence may leave, such as 10,20,30', exits)
+    .option('--context <n>', "most positions of a sequence (default: the source's)", positive)
     .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', ruleOf(SERVE_OPTIONS.kernels), [
       'w8a8',
     ])
@@ -349,6 +346,7 @@ function program(finish: (code: number) => void): Command {
       positive,
       simulateDefaults.prefillChunk,
     )
+    .option('--replicas <n>', 'servers behind a balancer by least connections', positive, simulateDefaults.replicas)
     .option('--target <share>', 'attainment that the replicas must reach', share, simulateDefaults.target)
     .option('--max-replicas <n>', 'most replicas to try', positive, simulateDefaults.maxReplicas)
     .option('--noise <share>', "relative noise of a step's time", fraction, simulateDefaults.noise)
@@ -388,6 +386,14 @@ function program(finish: (code: number) => void): Command {
       output().write(await openapiDocument(VERSION));
     });
 
+  root
+    .command('completion')
+    .description('print the completion script of a shell: source <(sortie completion bash)')
+    .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
+    .action((shell: Shell) => {
+      output().write(completionScript(root, shell));
+    });
+
   for (const command of [root, ...root.commands]) command.exitOverride();
   return root;
 }
@@ -395,6 +401,7 @@ function program(finish: (code: number) => void): Command {
 interface ConvertFlags {
   readonly out: string;
   readonly exits?: number[];
+  readonly context?: number;
   readonly kernels: readonly KernelName[];
   readonly block?: number;
   readonly exitBlocks?: string;
