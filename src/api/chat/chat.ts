@@ -20,7 +20,7 @@ import {
   type Prompt,
 } from '../generation/request.js';
 import { waitLimitOf } from '../generation/wait-limit.js';
-import { formatGrammar } from '../params/response-format.js';
+import { answerGrammar } from '../params/structured-outputs.js';
 import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
 import type { ToolCall } from '../schemas/tools.js';
 import type { ChunkShapes, Endpoint } from '../generation/serve.js';
@@ -72,7 +72,7 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }
-  const { tools, grammar } = planTools(body);
+  const { tools, grammar } = planTools(body, answerGrammar(body));
   const budget = budgetOf(context, request);
   const waitLimit = waitLimitOf(request, budget);
   // The chat template writes the begin token itself.
@@ -86,7 +86,7 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
     defaultTokens: context.limits.maxTokensDefault,
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
     echo: false,
-    grammar: grammar ?? formatGrammar(body.response_format),
+    grammar,
     prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), waitLimit) : null,
   });
 }

@@ -15,6 +15,7 @@ import type { PlannedGrammar } from '../params/response-format.js';
 import { sampling } from '../params/sampling.js';
 import { samplingDefaults } from '../params/sampling-defaults.js';
 import type { GenerationBody } from '../schemas/shared.js';
+import { StopList } from '../../text/stop-strings.js';
 import { quoted } from '../../util/quoted.js';
 
 const LONE_SURROGATE = /\p{Surrogate}/u;
@@ -33,7 +34,7 @@ export interface GenerationPlan {
   readonly n: number;
   readonly maxTokens: readonly number[];
   readonly minTokens: number;
-  readonly stops: readonly string[];
+  readonly stops: StopList;
   readonly stopTokens: readonly number[];
   readonly sampling: Sampling;
   /** Whether the report states the sampling. */
@@ -126,9 +127,9 @@ function stopTokens({ stop_token_ids: ids = [] }: GenerationBody, vocabulary: nu
 }
 
 /** @throws ApiError invalid_value for a string with half a character, which would cut a character of the answer */
-function stopStrings({ stop = [] }: GenerationBody): readonly string[] {
+function stopList({ stop = [] }: GenerationBody): StopList {
   const stops = typeof stop === 'string' ? [stop] : stop;
-  if (stops.every((each) => !LONE_SURROGATE.test(each))) return stops;
+  if (stops.every((each) => !LONE_SURROGATE.test(each))) return new StopList(stops);
   throw new ApiError('invalid_value', 'stop must hold whole characters, got a lone UTF-16 surrogate.', 'stop');
 }
 
@@ -149,7 +150,7 @@ export interface PlanInput {
 
 /** The group by which answer lengths are learned. A grammar predicts more than the endpoint does. */
 function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
-  const kind = grammar === null ? endpoint : grammar.grammar.kind === 'json' ? 'schema' : 'tools';
+  const kind = grammar === null ? endpoint : grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
   return { kind, key: keyName };
 }
 
@@ -196,7 +197,7 @@ export function planGeneration(
     n,
     maxTokens,
     minTokens,
-    stops: stopStrings(body),
+    stops: stopList(body),
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
     sampling: sampling(body, {
       vocabulary,

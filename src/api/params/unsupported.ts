@@ -91,6 +91,13 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
   samplers: [],
 };
 
+/** The same for `structured_outputs`. */
+const UNSUPPORTED_OF_OUTPUTS: Readonly<Record<string, readonly unknown[]>> = {
+  structural_tag: [],
+  whitespace_pattern: [],
+  disable_additional_properties: [],
+};
+
 /** The same for a message of a chat. */
 const UNSUPPORTED_OF_MESSAGES: Readonly<Record<string, readonly unknown[]>> = {
   function_call: [],
@@ -118,6 +125,8 @@ function refuse(object: object, fields: typeof UNSUPPORTED, served: object, plac
  */
 export function refuseUnsupported(body: object, served: object): void {
   refuse(body, UNSUPPORTED, served, '');
+  const { structured_outputs: outputs } = body as { readonly structured_outputs?: object };
+  if (outputs !== undefined) refuse(outputs, UNSUPPORTED_OF_OUTPUTS, {}, 'structured_outputs.');
 }
 
 /** @throws ApiError unsupported_parameter, with the message's place in the param */
