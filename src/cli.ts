@@ -15,6 +15,7 @@ import {
   resolveOptions,
   SERVE_OPTIONS,
   type OptionSpec,
+  modelName,
 } from './config.js';
 import { ConvertError, Interrupted } from './convert/errors.js';
 import type { KernelName } from './model/manifest.js';
@@ -28,7 +29,7 @@ export const VERSION = (JSON.parse(readFileSync(join(packageRoot, 'package.json'
   .version;
 
 /** Gives an option of another command the rule of the `serve` option with the same meaning. */
-function ruleOf<T>({ kind }: OptionSpec<T>): (value: string) => NonNullable<T> {
+function ruleOf<T>({ kind }: Pick<OptionSpec<T>, 'kind'>): (value: string) => NonNullable<T> {
   return (value) => {
     const parsed = kind.parse(value);
     if (parsed != null) return parsed;
@@ -159,7 +160,7 @@ function program(finish: (code: number) => void): Command {
       fractions,
     )
     .option('--generation <list>', "sampling defaults, such as temperature=0.3,top_p=0.9; they win over the source's")
-    .option('--name <name>', "name in the manifest (default: the folder's)", ruleOf(SERVE_OPTIONS.modelName))
+    .option('--name <name>', "name in the manifest (default: the folder's)", ruleOf({ kind: modelName }))
     .option('--compress', 'gzip the weight files', false)
     .option('--force', 'replace an existing model folder', false)
     .action(async (source: string, options: ConvertFlags) => {

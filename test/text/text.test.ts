@@ -292,6 +292,13 @@ void t.test('a chat template renders, and its exception becomes a ChatTemplateEr
     { bos_token: '<s>' },
   );
   t.equal(template.render([{ role: 'user', content: 'Hi' }], true), '<s>[Hi]>');
+  const spoken = [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: ' Hi ' },
+  ];
+  t.equal(template.renderOpen(spoken), '<s>[Hi][ Hi ', 'the last message has no end');
+  const silent = new ChatTemplate('{{ messages[0].content }}', {});
+  t.throws(() => silent.renderOpen(spoken), { name: 'ChatTemplateError', message: /leaves out the content/ });
   t.throws(() => template.render([{ role: 'system', content: 'x' }], true), ChatTemplateError);
   t.end();
 });

@@ -1,6 +1,6 @@
 /** POST /v1/chat/completions: from a valid body to an answer. */
 import { ApiError } from '../errors.js';
-import { ChatTemplateError } from '../../text/chat-template.js';
+import { ChatTemplateError, type TemplateVariables } from '../../text/chat-template.js';
 import type { ChatTool } from '../../text/tool-form.js';
 import type { Answer } from '../generation/answer.js';
 import type { CallPart } from '../generation/call-reader.js';
@@ -24,12 +24,15 @@ import { answerGrammar } from '../params/structured-outputs.js';
 import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
 import type { ToolCall } from '../schemas/tools.js';
 import type { ChunkShapes, Endpoint } from '../generation/serve.js';
+import { promptEnding, type PromptEnding } from './prompt-ending.js';
+import { templateVariables } from './template-variables.js';
 import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupported.js';
 
-/** The parts around the messages: the start of the answer after them, and the tokenizer's own begin and end tokens. */
-export interface PromptFrame extends Omit<Encoding, 'param'> {
-  readonly addGenerationPrompt: boolean;
+/** The parts around the messages: the end of the prompt, and the tokenizer's own begin and end tokens. */
+export interface PromptFrame extends Omit<Encoding, 'param'>, PromptEnding {
+  /** Further variables of the chat template; absent: none. */
+  readonly variables?: TemplateVariables;
 }
 
 /**
@@ -40,7 +43,7 @@ export async function chatPrompt(
   context: ApiContext,
   messages: readonly ChatMessageBody[],
   tools: readonly ChatTool[],
-  { addGenerationPrompt, ...encoding }: PromptFrame,
+  { addGenerationPrompt, continuesLast = false, variables = {}, ...encoding }: PromptFrame,
 ): Promise<Prompt> {
   refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
@@ -55,10 +58,12 @@ export async function chatPrompt(
   }
   const plain = chatMessages(messages);
   // Templates write structured values one by one, which is slow. Nearly every value takes at least one token.
-  const structured = [tools, plain.map(({ tool_calls: calls }) => calls ?? [])].flat(2);
+  const structured = [tools, plain.map(({ tool_calls: calls }) => calls ?? []), variables].flat(2);
   if (hasMoreValues(structured, maxLength)) throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
   try {
-    const text = template.render(plain, addGenerationPrompt, tools);
+    const text = continuesLast
+      ? template.renderOpen(plain, tools, variables)
+      : template.render(plain, addGenerationPrompt, tools, variables);
     return await encodePrompt(context, text, { ...encoding, param: 'messages' });
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
@@ -76,7 +81,12 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   const budget = budgetOf(context, request);
   const waitLimit = waitLimitOf(request, budget);
   // The chat template writes the begin token itself.
-  const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false, waitLimit };
+  const frame: PromptFrame = {
+    ...promptEnding(body.messages, body),
+    variables: templateVariables(context.model.chat, body),
+    addSpecial: body.add_special_tokens ?? false,
+    waitLimit,
+  };
   return planGeneration(context, request, {
     endpoint: 'chat',
     budget,

@@ -18,6 +18,9 @@ import type { GenerationBody } from '../schemas/shared.js';
 import { StopList } from '../../text/stop-strings.js';
 import { quoted } from '../../util/quoted.js';
 
+/** Answer tokens that an allowance must hold for a request that states no length. */
+const UNSTATED_TOKENS = 256;
+
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
 /** One prompt in both forms. */
@@ -33,6 +36,8 @@ export interface GenerationPlan {
   /** Answers per prompt. */
   readonly n: number;
   readonly maxTokens: readonly number[];
+  /** Tokens that a key's allowance must hold at admission. */
+  readonly reserved: number;
   readonly minTokens: number;
   readonly stops: StopList;
   readonly stopTokens: readonly number[];
@@ -141,7 +146,8 @@ export interface PlanInput {
   readonly promptParam: string;
   /** Null allows `defaultTokens`, or as many as the context has left. */
   readonly maxTokens: number | null;
-  readonly defaultTokens: number;
+  /** Null: to the end of the context. */
+  readonly defaultTokens: number | null;
   readonly logprobs: number | null;
   readonly echo: boolean;
   readonly grammar: PlannedGrammar | null;
@@ -152,6 +158,15 @@ export interface PlanInput {
 function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
   const kind = grammar === null ? endpoint : grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
   return { kind, key: keyName };
+}
+
+/**
+ * Prompt and answer of every choice. An answer without a stated length counts with at most a usual length: to the end of
+ * the context it would exceed most allowances. The tokens beyond it are charged at the end, as a debt.
+ */
+function reservedTokens({ prompts, maxTokens: stated }: PlanInput, maxTokens: readonly number[], n: number): number {
+  const most = stated === null ? UNSTATED_TOKENS : Infinity;
+  return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * Math.min(most, maxTokens[index] ?? 0), 0);
 }
 
 /** @throws ApiError for a request outside the limits, the model's abilities or the budget contract */
@@ -179,7 +194,7 @@ export function planGeneration(
   }
   const maxTokens = input.prompts.map(({ ids }) => {
     const room = maxLength - ids.length;
-    const asked = input.maxTokens ?? Math.min(input.defaultTokens, room);
+    const asked = input.maxTokens ?? Math.min(input.defaultTokens ?? Infinity, room);
     if (asked > room || room < (input.maxTokens === 0 ? 0 : 1)) {
       throw tooLong(maxLength, ids.length, input.maxTokens, input.promptParam);
     }
@@ -196,6 +211,7 @@ export function planGeneration(
     prompts: input.prompts,
     n,
     maxTokens,
+    reserved: reservedTokens(input, maxTokens, n),
     minTokens,
     stops: stopList(body),
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],

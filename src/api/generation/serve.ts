@@ -49,7 +49,7 @@ export async function serveWhole<Body>(
 ): Promise<JsonAnswer> {
   const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan));
-  const settle = request.caller.reserve(mostTokens(plan));
+  const settle = request.caller.reserve(plan.reserved);
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
       text: '',
@@ -105,7 +105,7 @@ export async function serveStream<Body>(
   const plan = await endpoint.plan(context, request);
   const shapes = endpoint.chunks(context);
   request.trace?.describe(askedAttributes(plan));
-  const settle = request.caller.reserve(mostTokens(plan));
+  const settle = request.caller.reserve(plan.reserved);
   const out = open(() => answer.headers());
   const begun = new Set<number>();
   const reasons: string[] = [];
@@ -155,11 +155,6 @@ function cancelWhenGone(answer: Answer, gone: AbortSignal): void {
   };
   if (gone.aborted) cancel();
   else gone.addEventListener('abort', cancel);
-}
-
-/** The tokens of prompt and answer of every choice, at the longest. */
-function mostTokens({ prompts, maxTokens, n }: GenerationPlan): number {
-  return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * (maxTokens[index] ?? 0), 0);
 }
 
 function logFields(answer: Answer, report: object): Record<string, unknown> {
