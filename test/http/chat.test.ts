@@ -109,8 +109,8 @@ void t.test("a length that no request states is the server's bound, or the end o
 
 void t.test('a null for any optional field equals a missing field', async (t) => {
   const server = await build(t, says('Paris.'));
-  const { messages: _, ...optional } = ChatBody.properties;
-  const nulls = Object.fromEntries(Object.keys(optional).map((field) => [field, null]));
+  const optional = Object.keys(ChatBody.properties).filter((field) => field !== 'messages');
+  const nulls = Object.fromEntries(optional.map((field) => [field, null]));
   t.equal((await server.post('/v1/chat/completions', { messages, ...nulls })).status, 200);
   const [withNulls] = server.engine.requests.slice(-1);
   await server.post('/v1/chat/completions', { messages });
