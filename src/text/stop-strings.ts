@@ -78,7 +78,7 @@ export class StopList {
   readonly root: State;
 
   /** @param stops not empty strings */
-  constructor(stops: readonly string[]) {
+  constructor(readonly stops: readonly string[]) {
     this.root = new State(stops, 0);
   }
 

@@ -42,3 +42,12 @@ export function promptEnding(messages: readonly ChatMessageBody[], fields: Endin
   }
   return { addGenerationPrompt: false, continuesLast };
 }
+
+/** The messages with a last assistant message to continue, as in Anthropic's API. A message with calls is complete. */
+export function withOpenEnd(messages: readonly ChatMessageBody[]): ChatMessageBody[] {
+  return messages.map((each, index) =>
+    index === messages.length - 1 && each.role === 'assistant' && (each.tool_calls ?? []).length === 0
+      ? { ...each, prefix: true }
+      : each,
+  );
+}

@@ -38,6 +38,8 @@ export interface GenerationPlan {
   readonly maxTokens: readonly number[];
   /** Tokens that a key's allowance must hold at admission. */
   readonly reserved: number;
+  /** The client's name of the parameter that bounds an answer. */
+  readonly maxTokensParam: string;
   readonly minTokens: number;
   readonly stops: StopList;
   readonly stopTokens: readonly number[];
@@ -212,6 +214,7 @@ export function planGeneration(
     n,
     maxTokens,
     reserved: reservedTokens(input, maxTokens, n),
+    maxTokensParam: 'max_tokens',
     minTokens,
     stops: stopList(body),
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
