@@ -31,6 +31,9 @@ export function withErrorBoundary(sink: SequenceSink, failed: (error: unknown) =
     ended: guard((event) => {
       sink.ended(event);
     }),
+    audited: guard((event) => {
+      sink.audited?.(event);
+    }),
     lost: guard((message) => {
       sink.lost(message);
     }),
