@@ -48,6 +48,9 @@ export function engineOptions(options: ServeOptions): EngineOptions {
     },
     cacheDir: options.cacheDir,
     recalibrate: options.recalibrate,
+    ...(options.audit !== 'off' && {
+      audit: { busyShare: options.audit === 'idle' ? 0 : options.audit, idleShare: options.auditCpuShare },
+    }),
   };
 }
 

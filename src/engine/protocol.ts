@@ -257,11 +257,11 @@ export interface StepWork {
 /**
  * Why an answer has no audit.
  * - `off`: by --audit. `full_depth`: full depth wrote every token, or none was written.
- * - `schema`, `repetition_penalty`: rules that an audit does not repeat. `cancelled`: the client or operator ended it.
+ * - `schema`, `penalties` (repetition_penalty, or logit_bias of many tokens): rules that an audit does not repeat.
+ * - `cancelled`: the client or operator ended the answer.
  * - `queue`, `stale`: too many answers or too long a time without an idle moment. `memory`: the audit found no room.
  */
-export type AuditSkip =
-  'off' | 'full_depth' | 'schema' | 'repetition_penalty' | 'cancelled' | 'queue' | 'stale' | 'memory';
+export type AuditSkip = 'off' | 'full_depth' | 'schema' | 'penalties' | 'cancelled' | 'queue' | 'stale' | 'memory';
 
 /** One token of an answer from an exit below full depth, under full depth's distribution at its position. */
 export interface AuditedToken {

@@ -5,6 +5,7 @@
  */
 import type { Budget, LengthGroup, Sampling } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
+import { auditHeader } from '../params/audit.js';
 import { requestBudget } from '../params/budget.js';
 import { readyEngine, type ApiContext, type ApiRequest, type Caller } from '../context.js';
 import { requestDepth, type DepthBounds } from '../params/depth.js';
@@ -51,6 +52,8 @@ export interface GenerationPlan {
   readonly prediction: readonly number[] | null;
   /** Null follows the engine's option. */
   readonly speculate: boolean | null;
+  /** Whether the report has an audit. */
+  readonly audit: boolean;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
 }
@@ -213,6 +216,7 @@ export function planGeneration(
     grammar: input.grammar,
     prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,
+    audit: body.sortie?.audit ?? auditHeader(headers),
     includeUsage,
     // As in vLLM, continuous_usage_stats adds to include_usage and has no effect alone.
     continuousUsage: includeUsage && body.stream_options?.continuous_usage_stats === true,

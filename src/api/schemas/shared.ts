@@ -6,6 +6,7 @@
  * error of a union.
  */
 import Type, { type Static, type TSchema } from 'typebox';
+import { AuditReport } from './audit.js';
 
 /** A union with one sentence as its error. */
 export function oneOf<const T extends TSchema[]>(rule: string, types: [...T]) {
@@ -53,6 +54,13 @@ export const SortieRequest = Type.Object(
       Type.Boolean({
         description:
           'Allows drafts: several tokens per step while the answer decodes alone. Absent: as --speculate says.',
+      }),
+    ),
+    audit: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description:
+          'Compares the answer with full depth after its last token, as audit in the report. Header: X-Audit.',
       }),
     ),
     show_sampling: Type.Optional(
@@ -233,5 +241,6 @@ export const SortieReport = Type.Object({
   draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
   accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
   sampling: Type.Optional(SamplingReport),
+  audit: Type.Optional(AuditReport),
 });
 export type SortieReport = Static<typeof SortieReport>;

@@ -8,6 +8,9 @@ import type { AuditedToken, AuditSkip, EndReason, ExitIndex, GenerateMessage } f
 import type { Sequence } from '../sequence.js';
 import type { Slot } from '../slots/slot.js';
 
+/** Most biased tokens of an audited answer. */
+const MOST_BIASES = 64;
+
 export interface AuditJob {
   readonly id: string;
   readonly request: GenerateMessage;
@@ -36,8 +39,9 @@ export function skipOf(sequence: Sequence, reason: EndReason, deepest: ExitIndex
   if (sequence.path.every(({ exit }) => exit === deepest)) return 'full_depth';
   // The masks of a grammar are not kept, and its text is not the model's choice alone.
   if ((sequence.request.grammar ?? null) !== null) return 'schema';
-  // The rule multiplies logits, while the head lowers single logits by amounts.
-  return sequence.request.sampling.repetitionPenalty === 1 ? null : 'repetition_penalty';
+  const { repetitionPenalty, logitBias } = sequence.request.sampling;
+  // The head lowers single logits by amounts: it multiplies none, and many would delay requests.
+  return repetitionPenalty === 1 && logitBias.length <= MOST_BIASES ? null : 'penalties';
 }
 
 export function jobOf(sequence: Sequence, source: Slot | null, endedAt: number, probe: ExitIndex | null): AuditJob {

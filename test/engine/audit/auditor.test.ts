@@ -187,7 +187,7 @@ void t.test('answers without an audit have a reason', async (t) => {
   const audits = await auditsOf(core);
   t.same(Object.fromEntries(audits.map(({ id, skipped }) => [id, skipped])), {
     full: 'full_depth',
-    repeat: 'repetition_penalty',
+    repeat: 'penalties',
     gone: 'cancelled',
   });
   const off = makeCore(executor);
