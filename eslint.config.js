@@ -7,7 +7,7 @@ import noImportCycle from './.ci/no-import-cycle.js';
 
 /** The folders of src. */
 const folders = [
-  ...['util', 'runtime', 'model', 'text', 'cost', 'router', 'engine', 'telemetry'],
+  ...['util', 'runtime', 'model', 'text', 'cost', 'router', 'engine', 'telemetry', 'quality'],
   ...['api', 'http', 'web', 'convert', 'simulate'],
 ];
 
@@ -21,8 +21,9 @@ const layers = {
   router: ['util', 'cost'],
   engine: ['util', 'runtime', 'model', 'text', 'cost', 'router'],
   telemetry: ['util', 'engine'],
-  api: ['util', 'model', 'text', 'engine', 'telemetry'],
-  http: ['util', 'text', 'engine', 'telemetry', 'api'],
+  quality: ['util'],
+  api: ['util', 'model', 'text', 'engine', 'telemetry', 'quality'],
+  http: ['util', 'text', 'engine', 'telemetry', 'quality', 'api'],
   convert: ['util', 'runtime', 'model', 'text'],
   simulate: ['util', 'cost', 'router'],
 };

@@ -199,6 +199,8 @@ const fraction = (min: number, max: number, unit: string): Kind<number> => ({
   },
 });
 
+const optionalShare: Kind<number | null> = fraction(0, 1, 'share');
+
 const optionalMs: Kind<number | null> = integer(1, 86_400_000, 'ms');
 
 const optionalLayer: Kind<number | null> = integer(1, 9999, 'layer');
@@ -336,6 +338,14 @@ export const OPTION_GROUPS = {
       null,
       "deepest exit of a request; a key's own bound wins",
       'the deepest',
+    ),
+    minQuality: spec(
+      'min-quality',
+      'SHARE',
+      optionalShare,
+      null,
+      'least estimated agreement with full depth of a request that states none',
+      'none',
     ),
     maxTokensDefault: spec(
       'max-tokens-default',

@@ -1,5 +1,5 @@
 /** Closed sets of label values. Each series starts at 0, so a query finds data before the first event. */
-import type { DraftSource, ServiceClass } from '../engine/protocol.js';
+import type { AuditSkip, DraftSource, ServiceClass } from '../engine/protocol.js';
 import { BUDGET_CLASSES } from './budget-class.js';
 import type { Series } from './series.js';
 
@@ -13,6 +13,18 @@ export type BudgetOutcome = (typeof BUDGET_OUTCOMES)[number];
 const SERVICE_CLASSES = ['guaranteed', 'reserved', 'best_effort', 'none'] as const satisfies readonly ServiceClass[];
 
 const DRAFT_SOURCES = ['prediction', 'lookup', 'exit'] as const satisfies readonly DraftSource[];
+
+const AUDIT_OUTCOMES = [
+  'audited',
+  'off',
+  'full_depth',
+  'schema',
+  'penalties',
+  'cancelled',
+  'queue',
+  'stale',
+  'memory',
+] as const satisfies readonly (AuditSkip | 'audited')[];
 
 /** Initializes every series that does not depend on the model. */
 export function initialize(series: Series): void {
@@ -30,6 +42,7 @@ export function initialize(series: Series): void {
   ]) {
     series.failed.inc({ reason }, 0);
   }
+  for (const outcome of AUDIT_OUTCOMES) series.auditAnswers.inc({ outcome }, 0);
   for (const limit of ['requests', 'tokens', 'in_flight']) series.limited.inc({ limit }, 0);
   for (const direction of ['deeper', 'shallower']) series.replans.inc({ direction }, 0);
   for (const source of DRAFT_SOURCES) {
@@ -50,6 +63,8 @@ export function initializeExits(series: Series, exits: readonly string[], seen: 
   for (const exit_layer of exits) {
     for (const counter of [series.exitTokens, series.exitTime]) counter.inc({ exit_layer }, 0);
     for (const service_class of SERVICE_CLASSES) series.planned.inc({ exit_layer, service_class }, 0);
+    for (const agrees of ['true', 'false']) series.auditTokens.inc({ exit_layer, agrees }, 0);
+    if (!seen.has(exit_layer)) series.auditGivenUp.zero({ exit_layer });
     if (!seen.has(exit_layer)) series.exitItl.zero({ exit_layer });
     for (const planned_exit_layer of exits) series.plannedExitTokens.inc({ planned_exit_layer, exit_layer }, 0);
   }

@@ -4,7 +4,7 @@
  * Labels are bounded: exits, routes and reasons, never a value that a client chooses.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { PER_TOKEN_S, RATIO, REQUEST_S, STEP_S, TOKENS, TTFT_S } from './buckets.js';
+import { NATS, PER_TOKEN_S, RATIO, REQUEST_S, STEP_S, TOKENS, TTFT_S } from './buckets.js';
 
 const PREFIX = 'sortie_';
 
@@ -15,6 +15,8 @@ export function createSeries(modelName: string) {
   collectDefaultMetrics({ register: registry, prefix: PREFIX });
   const base = (name: string, help: string) => ({ name: PREFIX + name, help, registers: [registry] });
   const gauge = (name: string, help: string) => new Gauge(base(name, help));
+  const gaugeBy = <T extends string>(name: string, help: string, labelNames: readonly T[]) =>
+    new Gauge<T>({ ...base(name, help), labelNames });
   const counter = <T extends string = never>(name: string, help: string, labelNames: readonly T[] = []) =>
     new Counter<T>({ ...base(name, help), labelNames });
   const histogram = <T extends string = never>(
@@ -103,6 +105,27 @@ export function createSeries(modelName: string) {
       'spec_decode_num_accepted_tokens_total',
       'Drafted tokens that the exit layer accepted, by their source.',
       ['source'],
+    ),
+    auditTokens: counter(
+      'audit_tokens_total',
+      "Audited tokens by the exit layer that wrote them, and whether each is full depth's most likely one.",
+      ['exit_layer', 'agrees'],
+    ),
+    auditGivenUp: histogram(
+      'audit_logprob_given_up_nats',
+      "Log-probability of full depth's most likely token over that of the written one, by exit layer.",
+      NATS,
+      ['exit_layer'],
+    ),
+    auditAnswers: counter('audit_answers_total', 'Ended answers: audited, or the reason without an audit.', [
+      'outcome',
+    ]),
+    auditTime: counter('audit_seconds_total', 'Time of the steps of audits.'),
+    auditLast: gauge('audit_last_timestamp_seconds', 'Unix time of the last audit; 0 before the first.'),
+    exitQuality: gaugeBy(
+      'exit_quality',
+      'Quality of exits: the measured one of the model, and the estimate after audits.',
+      ['exit_layer', 'source'],
     ),
     limited: counter('key_limited_total', 'Requests rejected by a limit of their API key.', ['limit']),
     gatewayLag: gauge(

@@ -291,6 +291,8 @@ export class Answer {
       echoLength: plan.echo ? codePointLength(this.promptOf(index).text) : 0,
       showsEndToken: plan.echo,
       grammar: plan.grammar,
+      qualityOf: (layer: number) =>
+        plan.depth.quality[context.model.exits.findIndex((exit) => exit.layer === layer)] ?? 0,
     };
     return new Choice(spec, {
       delta: (piece) => {

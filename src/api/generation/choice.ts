@@ -51,6 +51,8 @@ export interface ChoiceSpec {
   readonly showsEndToken: boolean;
   /** The grammar that the engine enforces on the answer. */
   readonly grammar: PlannedGrammar | null;
+  /** Estimated quality of an exit layer, for errors. */
+  readonly qualityOf?: (layer: number) => number;
 }
 
 export interface ChoiceEnd {
@@ -147,7 +149,7 @@ export class Choice implements SequenceSink {
 
   refused(event: RefusedEvent): void {
     const fault = event.reason === 'grammars_lost' ? (event.detail ?? null) : null;
-    this.#listener.failed(engineError(event, this.#spec.grammar), fault);
+    this.#listener.failed(engineError(event, this.#spec.grammar, this.#spec.qualityOf), fault);
   }
 
   lost(): void {

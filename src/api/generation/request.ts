@@ -11,6 +11,7 @@ import { readyEngine, type ApiContext, type ApiRequest, type Caller } from '../c
 import { requestDepth, type DepthBounds } from '../params/depth.js';
 import { encodeWithin, type WaitLimit } from './wait-limit.js';
 import { policyOf } from '../params/policy.js';
+import { qualityFloor } from '../params/quality.js';
 import { prefixSpace } from '../params/prefix-space.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 import { sampling } from '../params/sampling.js';
@@ -41,7 +42,10 @@ export interface GenerationPlan {
   readonly showsSampling: boolean;
   readonly logprobs: number | null;
   readonly echo: boolean;
-  readonly depth: DepthBounds;
+  readonly depth: DepthBounds & {
+    /** Estimated quality of each exit. */
+    readonly quality: readonly number[];
+  };
   readonly budget: Budget | null;
   readonly lengthGroup: LengthGroup;
   /** The space in which the prompts may share prefixes; null for the common one. */
@@ -169,7 +173,10 @@ export function planGeneration(
   const policy = policyOf(limits.policy, request.caller.policy);
   const { budget } = input;
   const defaultExit = budget === null ? limits.defaultExit : null;
-  const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit });
+  const group = lengthGroup(request.caller, input);
+  const quality = context.quality.of(group);
+  const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
+  const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
   const n = body.n ?? 1;
   const choices = n * input.prompts.length;
   if (choices > limits.maxChoices) {
@@ -209,9 +216,9 @@ export function planGeneration(
     showsSampling: body.sortie?.show_sampling === true,
     logprobs: input.logprobs,
     echo: input.echo,
-    depth,
+    depth: { ...depth, quality },
     budget,
-    lengthGroup: lengthGroup(request.caller, input),
+    lengthGroup: group,
     prefixSpace: prefixSpace(limits.prefixReuse, request.caller, body.cache_salt),
     grammar: input.grammar,
     prediction: input.prediction,

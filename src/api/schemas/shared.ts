@@ -50,6 +50,15 @@ export const SortieRequest = Type.Object(
     exit_layer: Type.Optional(Type.Integer({ description: 'Pins the exit layer. Header: X-Exit-Layer.' })),
     min_exit_layer: Type.Optional(Type.Integer({ description: 'Shallowest exit layer. Header: X-Min-Exit-Layer.' })),
     max_exit_layer: Type.Optional(Type.Integer({ description: 'Deepest exit layer. Header: X-Max-Exit-Layer.' })),
+    min_quality: Type.Optional(
+      Type.Number({
+        minimum: 0,
+        maximum: 1,
+        description:
+          'Least quality: the shallowest exit is the first whose estimated agreement with full depth (GET /props) is ' +
+          'at least this. Header: X-Min-Quality.',
+      }),
+    ),
     speculate: Type.Optional(
       Type.Boolean({
         description:
