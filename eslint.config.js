@@ -43,7 +43,7 @@ const only = (target, from, except, message) => ({
 });
 
 const gateway = ['api', 'http', 'telemetry', 'serve.ts'];
-const engineParts = ['worker', 'slots', 'execution', 'sampling', 'calibration', 'speculation', 'grammar'];
+const engineParts = ['worker', 'slots', 'execution', 'sampling', 'calibration', 'speculation', 'grammar', 'audit'];
 
 const zones = [
   ...Object.entries(layers).map(([folder, imports]) =>

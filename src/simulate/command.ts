@@ -38,6 +38,7 @@ export async function simulateCommand(
     '--plot': options.plot,
   });
   const model = costModel(cost, shape);
+  const minExit = exitOfQuality(options.minQuality, shape.exits);
   const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
   const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
   const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };
@@ -48,7 +49,11 @@ export async function simulateCommand(
 
   const runAt = (speed: number, replicas: number): Report => {
     const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
-    const requests = requestsOf(trace, classes, scale, seeded(options.seed), shape.exits.length, options.limits);
+    const random = seeded(options.seed);
+    const requests = requestsOf(trace, classes, scale, random, shape.exits.length, options.limits).map((request) => ({
+      ...request,
+      minExit,
+    }));
     const { slots, kvPositions, overheadMs } = options;
     // Replicas behind a round-robin balancer.
     const outcomes = Array.from({ length: replicas }, (_, replica) => {
@@ -77,6 +82,15 @@ export async function simulateCommand(
   if (options.plot !== null)
     await writeFile(options.plot, plotOf(reports, Math.max(...shape.exits.map(({ layer }) => layer))));
   return reports;
+}
+
+/** The shallowest exit of at least this quality; null for any. @throws Error if there is none */
+function exitOfQuality(least: number | null, exits: CostModel['shape']['exits']): number | null {
+  if (least === null) return null;
+  const found = exits.find(({ quality }) => quality >= least);
+  if (found !== undefined) return found.layer;
+  const best = Math.max(...exits.map(({ quality }) => quality));
+  throw new Error(`--min-quality must be at most ${best}, the best quality of the exits, got "${least}"`);
 }
 
 /** @throws Error that names the option; the system's own error names no file if a folder is read */
