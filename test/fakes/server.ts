@@ -17,7 +17,7 @@ import { TextTokenizer } from '../../src/text/tokenizer.js';
 import { ExitQuality } from '../../src/quality/exit-quality.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import type { Tracing } from '../../src/telemetry/trace.js';
-import { createSeries } from '../../src/telemetry/series.js';
+import { createSeries, type MetricsPrefix } from '../../src/telemetry/series.js';
 import { FakeEngine, type Script } from './engine.js';
 
 const modelDir = resolveOptions({}, process.env).model;
@@ -85,7 +85,9 @@ export interface Overrides {
   readonly apiKeys?: readonly (string | ApiKey)[];
   readonly tracing?: Tracing;
   readonly encoding?: EncodingThread;
+  readonly metricsPrefix?: MetricsPrefix;
   readonly log?: (line: string) => void;
+  readonly predictedWaitMs?: HttpContext['predictedWaitMs'];
 }
 
 export interface TestServer {
@@ -111,7 +113,7 @@ export async function build(
   overrides: Overrides = {},
 ): Promise<TestServer> {
   const engine = new FakeEngine(script);
-  const series = createSeries(model.name);
+  const series = createSeries(model.name, overrides.metricsPrefix);
   const { exits } = { ...model, ...overrides.model };
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
@@ -146,11 +148,13 @@ export async function build(
       logPrompts: false,
       opsPort: null,
       mainMetrics: false,
+      trustedProxies: [],
       ...overrides.options,
     },
     apiKeys: (overrides.apiKeys ?? []).map((key) => (typeof key === 'string' ? openKey(key) : key)),
     tracing: overrides.tracing ?? null,
     version: '0.0.0-test',
+    predictedWaitMs: overrides.predictedWaitMs ?? (() => null),
     log: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: overrides.log }),
     draining: false,
   };

@@ -13,7 +13,8 @@ import { parseCostFile } from '../../src/simulate/costs.js';
 import { type Outcome, simulate } from '../../src/simulate/engine.js';
 import { isMet } from '../../src/simulate/report.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { budgetOf, classesFor, seeded } from '../../src/simulate/workload.js';
+import { budgetOf, classesFor } from '../../src/simulate/workload.js';
+import { seeded } from '../../src/util/random.js';
 
 const { cost, shape } = parseCostFile(readFileSync(join(packageRoot, 'bench', 'planner', 'costs.json'), 'utf8'));
 const model = costModel(cost, shape);

@@ -34,6 +34,8 @@ export interface GenerationPlan {
   /** Answers per prompt. */
   readonly n: number;
   readonly maxTokens: readonly number[];
+  /** The client's name of the parameter that bounds an answer. */
+  readonly maxTokensParam: string;
   readonly minTokens: number;
   readonly stops: readonly string[];
   readonly stopTokens: readonly number[];
@@ -205,6 +207,7 @@ export function planGeneration(
     prompts: input.prompts,
     n,
     maxTokens,
+    maxTokensParam: 'max_tokens',
     minTokens,
     stops: stopStrings(body),
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
