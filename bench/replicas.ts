@@ -130,7 +130,9 @@ const servers = await Promise.all([startSortie(MODEL, ['--threads', '1']), start
 try {
   const proxy = await startProxy(dir, servers);
   servers.push(proxy);
-  const props = (await (await fetch(`${proxy.url}/props`)).json()) as { kv_tokens: number; max_model_len: number };
+  const props = (await (await fetch(`${proxy.url}/props`)).json()) as {
+    limits: { kv_tokens: number; max_model_len: number };
+  };
   console.log(
     `${cpus()[0]?.model ?? 'unknown CPU'}, load average ${loadavg()[0]?.toFixed(2) ?? ''}, ${seconds} s a rate`,
   );
@@ -150,7 +152,7 @@ try {
           maxReplicas: 2,
           limit: answers.length,
         },
-        ...{ limits: 'stated', kvPositions: props.kv_tokens, maxLength: props.max_model_len },
+        ...{ limits: 'stated', kvPositions: props.limits.kv_tokens, maxLength: props.limits.max_model_len },
       },
       () => undefined,
     );
