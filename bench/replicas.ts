@@ -1,5 +1,6 @@
 /**
- * Two real replicas behind HAProxy against the simulation of the same pool: `node dist/bench/replicas.js`.
+ * Two real replicas behind HAProxy against the simulation of the same pool:
+ * `npm run bench:replicas -- [--rates LIST] [--seconds N]`.
  *
  * Each replica has one thread and serves the embedded model on this machine. The client sends requests with budgets at
  * three rates. The simulation gets their arrivals, lengths and budgets, and the costs that `sortie calibrate` measures
