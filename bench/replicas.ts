@@ -15,8 +15,8 @@ import { packageRoot } from '../src/config.js';
 import { parseCostFile, type CostFile } from '../src/simulate/costs.js';
 import { simulateCommand } from '../src/simulate/command.js';
 import { simulateDefaults } from '../src/simulate/options.js';
-import { seeded } from '../src/simulate/workload.js';
-import { arrivalTimes } from './goodput/load.js';
+import { arrivalTimes } from '../src/load/arrivals.js';
+import { seeded } from '../src/util/random.js';
 import { positive, positives } from './options.js';
 import { freePort, main, type Server, startServer, startSortie } from './server.js';
 

@@ -1,10 +1,11 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import type { RequestPolicy } from './api/params/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
 import { chooseHost, listen, urlOf } from './address.js';
-import { OptionError, type ServeOptions, unknownVariables } from './config.js';
+import { EMBEDDED_MODEL, OptionError, type ServeOptions, unknownVariables } from './config.js';
 import { EngineClient } from './engine/client/client.js';
 import type { Engine } from './engine/client/engine.js';
 import type { EngineOptions } from './engine/client/options.js';
@@ -140,6 +141,15 @@ export function warnOfVariables(env: Readonly<Record<string, string | undefined>
   }
 }
 
+/** @throws OptionError if the default model is not there, as in an installed npm package */
+function checkEmbeddedModel(dir: string): void {
+  if (dir !== EMBEDDED_MODEL || existsSync(dir)) return;
+  throw new OptionError(
+    'the npm package holds no model: --model must name a model folder; `sortie convert` makes one of a GGUF file or ' +
+      'a Hugging Face folder, and a clone of the repository has one in models/',
+  );
+}
+
 /** Verifies the model folder while the engine loads it, so that the error names the damaged file. */
 async function start(engine: EngineClient, dir: string, manifest: Manifest, signal: AbortSignal): Promise<void> {
   const checked = verifyFiles(dir, manifest, signal);
@@ -158,6 +168,7 @@ async function start(engine: EngineClient, dir: string, manifest: Manifest, sign
  */
 export async function serveForever(options: ServeOptions, version: string): Promise<number> {
   const stopping = firstSignal();
+  checkEmbeddedModel(options.model);
   const apiKeys = loadApiKeys(options);
   const { logger: log, isPretty, print } = await createLog(options.logLevel, options.logFormat, process.stdout.isTTY);
   warnOfVariables(process.env, log);
@@ -166,7 +177,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const engine = new EngineClient(engineOptions(options));
   const name = options.modelName ?? manifest.name;
   const bar = isPretty && process.stderr.isTTY ? new LoadProgress(engine, process.stderr) : null;
-  const series = createSeries(name);
+  const series = createSeries(name, options.metricsPrefix);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   const tracing = await startTracing(process.env, version, log);

@@ -33,10 +33,11 @@ export interface Caller {
   /**
    * Takes tokens from the client's allowance before any work is done.
    * @param most prompt and answer together, at the longest
+   * @param param the parameter that bounds the answer, for errors
    * @returns a function to call once with the tokens used
    * @throws ApiError rate_limit_exceeded, or invalid_value if the allowance is always too small
    */
-  reserve(most: number): (used: number) => void;
+  reserve(most: number, param: string): (used: number) => void;
 }
 
 export interface ApiContext {
@@ -50,6 +51,8 @@ export interface ApiContext {
 
 /** A request as the API sees it. */
 export interface ApiRequest<Body> {
+  /** The id in the X-Request-Id of the response, and in the log. */
+  readonly id: string;
   /** Arrival on the monotonic clock, here or at the first trusted proxy that states it. */
   readonly arrivedAt: number;
   readonly headers: Headers;
@@ -67,12 +70,18 @@ export interface ApiRequest<Body> {
 export interface EventStream {
   /** Sends the status line. Only the first call has an effect. */
   open(): void;
-  /** @param data the JSON text of an event */
-  send(data: string): void;
-  /** Ends with an error: a plain JSON response if the stream is not open, else an error event. */
-  fail(error: ApiError): void;
-  /** Sends [DONE] and ends. */
-  end(): void;
+  /**
+   * @param data the JSON text of an event
+   * @param name the event's name; absent: none
+   */
+  send(data: string, name?: string): void;
+  /**
+   * Ends with a plain JSON response, unless the status line is sent.
+   * @returns whether it did; else the error is to be sent as an event
+   */
+  reject(error: ApiError): boolean;
+  /** @param last the data of the last event; null for none */
+  end(last: string | null): void;
 }
 
 /** An answer in one piece. */

@@ -210,6 +210,8 @@ export interface EndedEvent {
 export interface LoadSnapshot {
   readonly running: number;
   readonly waiting: number;
+  /** Of these, sequences that wait for their grammar. */
+  readonly deferred: number;
   /** Share of the KV budget that live sequences use. */
   readonly kvUsed: number;
   /** Share of the KV budget that reusable prefixes use. */

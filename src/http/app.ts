@@ -8,6 +8,7 @@ import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/doc
 import { registerRejectWhenDraining } from './plugins/reject-when-draining.js';
 import { registerLimits } from './plugins/limits.js';
 import { registerGeneration } from './routes/generate.js';
+import { registerMessages } from './routes/messages.js';
 import { registerHealth, registerMetrics } from './routes/operations.js';
 import { registerModels } from './routes/models.js';
 import { registerPlayground } from './routes/playground.js';
@@ -27,6 +28,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   await describeRoutes(app, context.version);
   if (context.options.opsPort === null) await registerDocs(app);
   registerGeneration(app, context);
+  registerMessages(app, context);
   registerModels(app, context);
   registerTokenize(app, context);
   registerHealth(app, context);

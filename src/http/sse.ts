@@ -8,10 +8,11 @@ import type { EventStream } from '../api/context.js';
 import type { ApiError } from '../api/errors.js';
 import { onClosed } from './response-lifecycle.js';
 import { errorHeaders } from './plugins/errors.js';
+import { protocolOf } from './protocol.js';
 
 /**
  * Takes the response over from Fastify.
- * @param keepAliveMs silence after which a comment line is sent
+ * @param keepAliveMs silence after which the protocol's keep-alive is sent
  * @param headers the headers known when the status line goes out, which may be before the first event
  */
 export function eventStream(
@@ -21,10 +22,11 @@ export function eventStream(
 ): EventStream {
   reply.hijack();
   const { raw } = reply;
+  const protocol = protocolOf(reply.request);
   let over = false;
   const silence = setInterval(() => {
     open();
-    raw.write(': keep-alive\n\n');
+    raw.write(protocol.keepAlive);
   }, keepAliveMs);
 
   function head(status: number, more: Readonly<Record<string, string>>): void {
@@ -53,26 +55,24 @@ export function eventStream(
   onClosed(reply, close);
   return {
     open,
-    send(data) {
+    send(data, name) {
       if (over) return;
       silence.refresh();
-      raw.write(`data: ${data}\n\n`);
+      raw.write(`${name === undefined ? '' : `event: ${name}\n`}data: ${data}\n\n`);
     },
-    fail(error: ApiError) {
-      if (over) return;
+    reject(error: ApiError) {
+      if (over) return true;
+      if (raw.headersSent) return false;
       close();
-      const body = JSON.stringify(error.body());
-      if (raw.headersSent) {
-        raw.end(`data: ${body}\n\ndata: [DONE]\n\n`);
-        return;
-      }
       head(error.status, { 'content-type': 'application/json; charset=utf-8', ...errorHeaders(error) });
-      raw.end(body);
+      raw.end(JSON.stringify(protocol.errorBody(error, reply.request.id)));
+      return true;
     },
-    end() {
+    end(last) {
       if (over) return;
       close();
-      raw.end('data: [DONE]\n\n');
+      if (last === null) raw.end();
+      else raw.end(`data: ${last}\n\n`);
     },
   };
 }

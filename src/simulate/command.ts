@@ -2,18 +2,20 @@
  * `sortie simulate`: replays a trace against measured costs, to size a deployment. By default the router gets
  * only the information of a client: prompt length and budget. `--limits stated` adds the exact length of each answer.
  */
-import { open, readFile, stat, writeFile } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { costModel, predictMs } from '../cost/model.js';
+import { hasBudgets, parseTrace, type TraceEntry } from '../load/trace.js';
 import { type Policy, Router, chunkSizes, defaultPolicy } from '../router/index.js';
+import { checkWritable } from '../util/output-file.js';
+import { svgOf } from '../util/plot.js';
+import { seeded } from '../util/random.js';
 import { parseCostFile } from './costs.js';
 import type { Machine } from './engine.js';
 import { noisy } from './noise.js';
 import type { SimulateOptions } from './options.js';
-import { svgOf } from './plot.js';
 import { simulateReplicas } from './replicas.js';
 import { type Report, reportOf } from './report.js';
-import { parseTrace, type TraceEntry } from './trace.js';
-import { classesFor, hasBudgets, requestsOf, seeded } from './workload.js';
+import { classesFor, requestsOf } from './workload.js';
 
 export interface SpeedReport extends Report {
   readonly speed: number;
@@ -84,19 +86,6 @@ async function read(option: string, file: string): Promise<string> {
   }
 }
 
-/** Checks that a file can be written, and keeps its content. @throws Error that names the option */
-async function checkWritable(option: string, file: string | null): Promise<void> {
-  if (file === null) return;
-  try {
-    await (await open(file, 'a')).close();
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new Error(`${option} must be a file that can be written, got "${file}" (${code ?? 'unwritable'})`, {
-      cause: error,
-    });
-  }
-}
-
 /** @throws Error that names two options with the same file: the later output would replace the other content */
 async function checkDistinct(files: Readonly<Record<string, string | null>>): Promise<void> {
   const options = new Map<string, string>();
@@ -152,8 +141,8 @@ function lineOf(
 /** Names the source of the budgets. */
 function budgetsLine(trace: readonly TraceEntry[]): string {
   if (!hasBudgets(trace)) return 'budgets: made up in three classes, because the trace has none';
-  const stated = trace.filter(({ budgetMs }) => typeof budgetMs === 'number').length;
-  return `budgets: those of the log; ${stated} of ${trace.length} requests state a total budget`;
+  const stated = trace.filter(({ budget }) => budget != null).length;
+  return `budgets: those of the log; ${stated} of ${trace.length} requests state a budget`;
 }
 
 function plotOf(reports: readonly SpeedReport[], deepest: number): string {

@@ -4,39 +4,80 @@ import { embeddedModel, enginePid, metric, post, serve, untilIdle, until } from 
 
 const prompt = 'The capital of France is';
 const ROUNDS = 2;
-const EACH = 8;
+const EACH = 3;
+
+interface Wire {
+  readonly path: string;
+  /** An answer that only the kill ends. */
+  readonly endless: object;
+  /** The beginning of its stream, and the end after the kill. */
+  readonly begins: RegExp;
+  readonly ends: RegExp;
+  /** The error of a whole answer. */
+  readonly error: object;
+}
+
+const openaiError = { error: { type: 'unavailable_error', code: 'engine_lost' } };
+const messages = [{ role: 'user', content: prompt }];
+const wires: readonly Wire[] = [
+  {
+    path: '/v1/completions',
+    endless: { prompt, max_tokens: 2000, ignore_eos: true },
+    begins: /^data: \{"id".*"text":"/s,
+    ends: /data: \{"error":\{.*"code":"engine_lost"\}\}\n\ndata: \[DONE\]\n\n$/,
+    error: openaiError,
+  },
+  {
+    path: '/v1/responses',
+    endless: { input: prompt, max_output_tokens: 2000, ignore_eos: true },
+    begins: /^event: response\.created\n.*event: response\.output_text\.delta\n/s,
+    ends: /event: error\ndata: .*"code":"engine_lost".*\n\nevent: response\.failed\ndata: .*"status":"failed".*\n\ndata: \[DONE\]\n\n$/,
+    error: openaiError,
+  },
+  {
+    path: '/v1/messages',
+    endless: { messages, max_tokens: 2000, ignore_eos: true },
+    begins: /^event: message_start\n.*event: content_block_delta\n/s,
+    ends: /event: error\ndata: \{"type":"error","error":\{"type":"overloaded_error",.*"code":"engine_lost"\},"request_id":".*"\}\n\n$/,
+    error: { type: 'error', error: { type: 'overloaded_error', code: 'engine_lost' } },
+  },
+];
 
 t.setTimeout(240_000);
 void t.test(
-  'every answer ends with an error, readiness drops and recovers, and later requests are served',
+  'every answer ends with an error of its protocol, readiness drops and recovers, and later requests are served',
   async (t) => {
     const server = await serve(t, embeddedModel);
     const ready = async (): Promise<boolean> => (await fetch(`${server.url}/health/ready`)).ok;
-    const endless = { prompt, max_tokens: 2000, ignore_eos: true };
+    const all = wires.flatMap((wire) => Array.from({ length: EACH }, () => wire));
     for (let round = 1; round <= ROUNDS; round++) {
       const killed = enginePid(server);
-      const whole = Array.from({ length: EACH }, () => post(server, '/v1/completions', endless));
+      const whole = all.map(({ path, endless }) => post(server, path, endless));
       // The status line of a stream is sent with its first token.
       const streams = await Promise.all(
-        Array.from({ length: EACH }, () => post(server, '/v1/completions', { ...endless, stream: true })),
+        all.map(({ path, endless }) => post(server, path, { ...endless, stream: true })),
       );
       const texts = streams.map((response) => response.text());
       process.kill(killed, 'SIGKILL');
-      for (const text of await Promise.all(texts)) {
-        t.match(text, /^data: \{"id".*"text":"/s, 'tokens before');
-        t.match(text, /data: \{"error":\{.*"code":"engine_lost"\}\}\n\ndata: \[DONE\]\n\n$/);
-      }
-      for (const response of await Promise.all(whole)) {
-        t.equal(response.status, 502);
-        t.type(response.headers.get('retry-after'), 'string');
-        t.match(await response.json(), { error: { type: 'unavailable_error', code: 'engine_lost' } });
+      for (const [index, { path, begins, ends, error }] of all.entries()) {
+        const text = (await texts[index]) ?? '';
+        t.match(text, begins, `${path}: tokens before`);
+        t.match(text.slice(-4000), ends, path);
+        const response = await whole[index];
+        t.equal(response?.status, 502);
+        t.type(response?.headers.get('retry-after'), 'string');
+        t.match(await response?.json(), error, path);
       }
       t.equal((await fetch(`${server.url}/health`)).status, 200, 'liveness continues');
       t.equal(await ready(), false, 'not ready during the restart');
-      t.match(await (await post(server, '/v1/completions', endless)).json(), { error: { code: 'loading' } });
+      for (const { path, endless } of wires)
+        t.match(await (await post(server, path, endless)).json(), { error: { code: 'loading' } });
       await until('ready again', ready);
       t.not(enginePid(server), killed);
-      t.equal((await post(server, '/v1/completions', { prompt, max_tokens: 2 })).status, 200);
+      for (const { path, endless } of wires) {
+        const short = { ...endless, ...('input' in endless ? { max_output_tokens: 2 } : { max_tokens: 2 }) };
+        t.equal((await post(server, path, short)).status, 200, path);
+      }
       t.equal(await metric(server, 'sortie_engine_down_total'), round);
     }
     await untilIdle(server);

@@ -2,6 +2,8 @@
 import fc from 'fast-check';
 import { ChatBody } from '../../src/api/schemas/chat.js';
 import { CompletionBody } from '../../src/api/schemas/completions.js';
+import { CountTokensBody, MessagesBody } from '../../src/api/schemas/messages.js';
+import { ResponsesBody } from '../../src/api/schemas/responses.js';
 import { nested } from './nested.js';
 
 /**
@@ -59,14 +61,122 @@ const toolBodies = fc.record(
   { requiredKeys: ['tools'] },
 );
 
+/** Text, or parts of which some are nonsense. */
+const content = fc.oneof(
+  fc.string({ maxLength: 5 }),
+  fc.array(
+    fc.record(
+      {
+        type: fc.constantFrom(...['text', 'input_text', 'output_text', 'refusal', 'input_image', 'image', 'thinking']),
+        text: fc.oneof(fc.string({ maxLength: 5 }), value),
+      },
+      { requiredKeys: ['type'] },
+    ),
+    { maxLength: 3 },
+  ),
+);
+
+const id = fc.constantFrom('a', 'b', '');
+
+/** Items of which most have a known type, so that many conversations are valid. */
+const itemBodies = fc.record({
+  input: fc.array(
+    fc.oneof(
+      fc.record({ role: fc.constantFrom('user', 'assistant', 'developer', 'robot'), content }),
+      fc.record({
+        type: fc.constant('function_call'),
+        call_id: id,
+        name: fc.constant('f'),
+        arguments: fc.constantFrom('{}', '['),
+      }),
+      fc.record({ type: fc.constant('function_call_output'), call_id: id, output: content }),
+      fc.record({ type: fc.constantFrom('reasoning', 'item_reference', 'message'), content: value }),
+      value,
+    ),
+    { maxLength: 4 },
+  ),
+});
+
+/** Messages of which most have known blocks. */
+const blockBodies = fc.record({
+  messages: fc.array(
+    fc.record({
+      role: fc.constantFrom('user', 'assistant', 'system'),
+      content: fc.oneof(
+        content,
+        fc.array(
+          fc.oneof(
+            fc.record({ type: fc.constant('tool_use'), id, name: fc.constant('f'), input: value }),
+            fc.record({ type: fc.constant('tool_result'), tool_use_id: id, content }),
+            value,
+          ),
+          { maxLength: 3 },
+        ),
+      ),
+    }),
+    { maxLength: 4 },
+  ),
+});
+
+const namedTool = { name: fc.constantFrom('f', 'g', 'h'), parameters, input_schema: parameters };
+
+/** Tools in the forms of responses and messages, so that the engine writes calls. */
+const flatToolBodies = fc.record(
+  {
+    tools: fc.array(
+      fc.record(
+        { type: fc.constantFrom('function', 'custom', 'web_search'), ...namedTool },
+        { requiredKeys: ['name'] },
+      ),
+      { maxLength: 3 },
+    ),
+    tool_choice: fc.constantFrom<unknown>(
+      ...['auto', 'none', 'required', { type: 'function', name: 'f' }, { type: 'any' }, { type: 'tool', name: 'f' }],
+      { type: 'allowed_tools', tools: [{ type: 'function', name: 'g' }] },
+    ),
+    stream: fc.boolean(),
+  },
+  { requiredKeys: ['tools'] },
+);
+
 export const targets = [
-  { path: '/v1/completions', base: { prompt: 'Hello' }, body: bodies(Object.keys(CompletionBody.properties)) },
+  {
+    path: '/v1/completions',
+    base: { prompt: 'Hello', max_tokens: 2 },
+    body: bodies(Object.keys(CompletionBody.properties)),
+  },
   {
     path: '/v1/chat/completions',
-    base: { messages: [{ role: 'user', content: 'Hi' }] },
+    base: { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2 },
     body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
       { weight: 9, arbitrary: bodies(Object.keys(ChatBody.properties)) },
       { weight: 1, arbitrary: toolBodies },
+    ),
+  },
+  {
+    path: '/v1/responses',
+    base: { input: 'Hi', max_output_tokens: 2 },
+    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
+      { weight: 3, arbitrary: bodies(Object.keys(ResponsesBody.properties)) },
+      { weight: 2, arbitrary: itemBodies },
+      { weight: 1, arbitrary: flatToolBodies },
+    ),
+  },
+  {
+    path: '/v1/messages',
+    base: { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2 },
+    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
+      { weight: 3, arbitrary: bodies(Object.keys(MessagesBody.properties)) },
+      { weight: 2, arbitrary: blockBodies },
+      { weight: 1, arbitrary: flatToolBodies },
+    ),
+  },
+  {
+    path: '/v1/messages/count_tokens',
+    base: { messages: [{ role: 'user', content: 'Hi' }] },
+    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
+      { weight: 1, arbitrary: bodies(Object.keys(CountTokensBody.properties)) },
+      { weight: 1, arbitrary: blockBodies },
     ),
   },
   {

@@ -23,7 +23,7 @@ import { waitLimitOf } from '../generation/wait-limit.js';
 import { formatGrammar } from '../params/response-format.js';
 import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
 import type { ToolCall } from '../schemas/tools.js';
-import type { ChunkShapes, Endpoint } from '../generation/serve.js';
+import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
 import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupported.js';
 
@@ -96,8 +96,10 @@ function logprobs(context: ApiContext, answer: Answer, tokens: readonly ChoiceTo
   return { content: chatLogprobs(context.model.tokenizer, tokens), refusal: null };
 }
 
+const ID_PREFIX = 'chatcmpl-';
+
 function head(answer: Answer, object: 'chat.completion' | 'chat.completion.chunk') {
-  return { id: `chatcmpl-${answer.id}`, object, created: answer.created, model: answer.plan.modelName };
+  return { id: ID_PREFIX + answer.id, object, created: answer.created, model: answer.plan.modelName };
 }
 
 function callDelta({ index, id, name, arguments: text }: CallPart, first: boolean) {
@@ -150,7 +152,8 @@ function chunks(context: ApiContext): ChunkShapes {
   };
 }
 
-export const chat: Endpoint<ChatBody> = {
+export const chat: ChunkEndpoint<ChatBody> = {
+  idPrefix: ID_PREFIX,
   plan,
   chunks,
   whole: (context, answer, choices) => ({

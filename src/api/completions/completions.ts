@@ -8,7 +8,7 @@ import { completionLogprobs, promptTokens, type ScoredToken } from '../generatio
 import { budgetOf, encodePrompt, planGeneration, type GenerationPlan, type Prompt } from '../generation/request.js';
 import { formatGrammar } from '../params/response-format.js';
 import { CompletionBody } from '../schemas/completions.js';
-import type { ChunkShapes, Endpoint } from '../generation/serve.js';
+import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
 import { refuseUnsupported } from '../params/unsupported.js';
 
 /** OpenAI's default for this endpoint. */
@@ -93,9 +93,11 @@ function choice(context: ApiContext, answer: Answer, index: number, text: string
   return { index, text, logprobs, finish_reason: null };
 }
 
+const ID_PREFIX = 'cmpl-';
+
 function head(answer: Answer) {
   return {
-    id: `cmpl-${answer.id}`,
+    id: ID_PREFIX + answer.id,
     object: 'text_completion',
     created: answer.created,
     model: answer.plan.modelName,
@@ -116,7 +118,8 @@ function chunks(context: ApiContext): ChunkShapes {
   };
 }
 
-export const completions: Endpoint<CompletionBody> = {
+export const completions: ChunkEndpoint<CompletionBody> = {
+  idPrefix: ID_PREFIX,
   plan,
   chunks,
   whole: (context, answer, choices) => ({

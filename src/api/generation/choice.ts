@@ -78,7 +78,8 @@ export class Choice implements SequenceSink {
   /** Code points decoded and shown so far, echo included. The difference is held back. */
   #decoded: number;
   #shown: number;
-  #stopped = false;
+  /** The stop string that ended the answer, or null. */
+  stopString: string | null = null;
   plan: PlannedEvent | null = null;
   /** Logprobs of the prompt's tokens so far. They arrive in chunks. */
   readonly promptLogprobs: (TokenLogprobs | null)[] = [];
@@ -101,6 +102,10 @@ export class Choice implements SequenceSink {
     this.#shown = spec.echoLength;
   }
 
+  get #isStopped(): boolean {
+    return this.stopString !== null;
+  }
+
   planned(event: PlannedEvent): void {
     this.plan = event;
   }
@@ -110,7 +115,7 @@ export class Choice implements SequenceSink {
   }
 
   token(event: TokenEvent, at: number): void {
-    if (this.#stopped) return;
+    if (this.#isStopped) return;
     this.completionTokens++;
     this.lastTokenAt = at;
     this.exitLayers.set(event.exit, (this.exitLayers.get(event.exit) ?? 0) + 1);
@@ -128,12 +133,12 @@ export class Choice implements SequenceSink {
           : new ApiError('engine_failed', 'The engine failed on this request.'),
         event.error,
       );
-    } else if (event.reason === 'cancelled' && !this.#stopped) {
+    } else if (event.reason === 'cancelled' && !this.#isStopped) {
       this.#fail('draining', 'The server is shutting down and cancelled this request.');
     } else {
-      const stopped = this.#stopped || this.#flush() || event.reason === 'stop';
+      const stopped = this.#isStopped || this.#flush() || event.reason === 'stop';
       const { endToken } = event;
-      if (endToken && this.#spec.showsEndToken && !this.#stopped) {
+      if (endToken && this.#spec.showsEndToken && !this.#isStopped) {
         const token = { id: endToken.token, logprobs: endToken.logprobs, offset: this.#shown };
         this.#listener.delta({ text: '', tokens: [token], call: null });
       }
@@ -188,10 +193,10 @@ export class Choice implements SequenceSink {
       return false;
     }
     const scan = this.#stops.push(text);
-    this.#stopped = scan.stop !== null;
+    this.stopString = scan.stop;
     this.#show(scan.text);
-    if (this.#stopped) this.#pending = [];
-    return this.#stopped;
+    if (this.#isStopped) this.#pending = [];
+    return this.#isStopped;
   }
 
   /**

@@ -32,6 +32,8 @@ export interface GenerationPlan {
   /** Answers per prompt. */
   readonly n: number;
   readonly maxTokens: readonly number[];
+  /** The client's name of the parameter that bounds an answer. */
+  readonly maxTokensParam: string;
   readonly minTokens: number;
   readonly stops: readonly string[];
   readonly stopTokens: readonly number[];
@@ -195,6 +197,7 @@ export function planGeneration(
     prompts: input.prompts,
     n,
     maxTokens,
+    maxTokensParam: 'max_tokens',
     minTokens,
     stops: stopStrings(body),
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],

@@ -4,39 +4,10 @@
  * It keeps the order of events that clients rely on. Must not know: an endpoint's plan and forms (passed in), HTTP.
  */
 import { Answer, type AnswerListener } from './answer.js';
-import type { CallPart } from './call-reader.js';
-import type { ChoiceToken, FinishReason, Piece } from './choice.js';
 import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from '../context.js';
+import type { Collected, Endpoint } from './endpoint.js';
 import type { GenerationPlan } from './request.js';
 import { answeredAttributes, askedAttributes } from './trace-attributes.js';
-
-/** A collected choice. */
-export interface Collected {
-  text: string;
-  readonly tokens: ChoiceToken[];
-  readonly calls: CallPart[];
-  finishReason: FinishReason;
-}
-
-/** The chunks of one endpoint. */
-export interface ChunkShapes {
-  delta(answer: Answer, index: number, piece: Piece, first: boolean): object;
-  finish(answer: Answer, index: number, reason: FinishReason): object;
-  /** A chunk without choices, which carries usage. */
-  empty(answer: Answer): object;
-}
-
-/** The only piece of an empty answer. */
-const NOTHING: Piece = { text: '', tokens: [], call: null };
-
-/** The parts of an endpoint. */
-export interface Endpoint<Body> {
-  /** @throws ApiError for a request that the endpoint rejects */
-  plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
-  /** The body of a whole answer, without usage and report. */
-  whole(context: ApiContext, answer: Answer, choices: readonly Collected[]): object;
-  chunks(context: ApiContext): ChunkShapes;
-}
 
 /**
  * Serves the answer in one body. If the client disconnects, the answer is cancelled, and the promise stays pending.
@@ -48,8 +19,8 @@ export async function serveWhole<Body>(
   endpoint: Endpoint<Body>,
 ): Promise<JsonAnswer> {
   const plan = await endpoint.plan(context, request);
-  request.trace?.describe(askedAttributes(plan));
-  const settle = request.caller.reserve(mostTokens(plan));
+  request.trace?.describe(askedAttributes(plan, false));
+  const settle = request.caller.reserve(mostTokens(plan), plan.maxTokensParam);
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
       text: '',
@@ -73,10 +44,10 @@ export async function serveWhole<Body>(
         const report = answer.report();
         request.addLogFields(logFields(answer, report));
         const reasons = choices.map(({ finishReason }) => finishReason);
-        request.trace?.describe(answeredAttributes(answer, reasons));
+        request.trace?.describe(answeredAttributes(answer, endpoint.idPrefix + answer.id, reasons));
         resolve({
           headers: answer.headers(),
-          body: { ...endpoint.whole(context, answer, choices), usage: answer.usage(), sortie: report },
+          body: { ...endpoint.whole(context, request, answer, choices), sortie: report },
         });
       },
       failed(error) {
@@ -103,45 +74,36 @@ export async function serveStream<Body>(
   open: (headers: () => Readonly<Record<string, string>>) => EventStream,
 ): Promise<void> {
   const plan = await endpoint.plan(context, request);
-  const shapes = endpoint.chunks(context);
-  request.trace?.describe(askedAttributes(plan));
-  const settle = request.caller.reserve(mostTokens(plan));
+  request.trace?.describe(askedAttributes(plan, true));
+  const settle = request.caller.reserve(mostTokens(plan), plan.maxTokensParam);
   const out = open(() => answer.headers());
-  const begun = new Set<number>();
-  const reasons: string[] = [];
-  const send = (chunk: object, extra: object = {}): void => {
+  const events = endpoint.events(context, request, (data, name) => {
     out.open();
-    const usage = plan.continuousUsage
-      ? { usage: answer.usage(), sortie: { exit_layers: answer.exitLayers() } }
-      : plan.includeUsage
-        ? { usage: null }
-        : {};
-    out.send(JSON.stringify({ ...chunk, ...usage, ...extra }));
-  };
+    out.send(JSON.stringify(data), name);
+  });
+  const reasons: string[] = [];
   const listener: AnswerListener = {
     delta(index, piece) {
-      const first = !begun.has(index);
-      begun.add(index);
-      send(shapes.delta(answer, index, piece, first));
+      events.delta(answer, index, piece);
     },
     finished(index, reason, last) {
       reasons[index] = reason;
-      if (!begun.has(index)) send(shapes.delta(answer, index, NOTHING, true));
-      const report = last && !plan.includeUsage ? { sortie: answer.report() } : {};
-      send(shapes.finish(answer, index, reason), report);
+      events.finished(answer, index, reason, last);
     },
     done() {
       const report = answer.report();
-      if (plan.includeUsage) send(shapes.empty(answer), { usage: answer.usage(), sortie: report });
+      events.done(answer, report);
       request.addLogFields(logFields(answer, report));
-      request.trace?.describe(answeredAttributes(answer, reasons));
-      out.end();
+      request.trace?.describe(answeredAttributes(answer, endpoint.idPrefix + answer.id, reasons));
+      out.end(endpoint.terminator);
     },
     failed(error) {
       request.trace?.describe({ 'error.type': error.code });
       // A stream that has begun has status 200, so the status in the log line would hide the failure.
       request.addLogFields(error.logged());
-      out.fail(error);
+      if (out.reject(error)) return;
+      events.failed(answer, error);
+      out.end(endpoint.terminator);
     },
   };
   const answer = new Answer(context, plan, request, listener, settle);
@@ -164,5 +126,8 @@ function mostTokens({ prompts, maxTokens, n }: GenerationPlan): number {
 
 function logFields(answer: Answer, report: object): Record<string, unknown> {
   const { prompt_tokens, completion_tokens } = answer.usage();
-  return { model: answer.plan.modelName, prompt_tokens, completion_tokens, sortie: report };
+  const { modelName, budget } = answer.plan;
+  // `sortie simulate` reads the whole budget from the log; the client knows its own.
+  const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
+  return { model: modelName, prompt_tokens, completion_tokens, sortie: { ...report, ...stated } };
 }

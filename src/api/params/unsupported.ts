@@ -8,7 +8,9 @@ import { isDeepStrictEqual } from 'node:util';
 import { ApiError } from '../errors.js';
 
 /** Each field with its neutral values, besides the values that are neutral in every field (`isNeutral`). */
-const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
+export type NeutralValues = Readonly<Record<string, readonly unknown[]>>;
+
+const UNSUPPORTED: NeutralValues = {
   // OpenAI's fields.
   tools: [],
   tool_choice: ['none', 'auto'],
@@ -92,7 +94,7 @@ const UNSUPPORTED: Readonly<Record<string, readonly unknown[]>> = {
 };
 
 /** The same for a message of a chat. */
-const UNSUPPORTED_OF_MESSAGES: Readonly<Record<string, readonly unknown[]>> = {
+const UNSUPPORTED_OF_MESSAGES: NeutralValues = {
   function_call: [],
   audio: [],
 };
@@ -103,7 +105,12 @@ function isNeutral(value: unknown, neutral: readonly unknown[]): boolean {
   return (value === false && !neutral.includes(true)) || neutral.some((one) => isDeepStrictEqual(one, value));
 }
 
-function refuse(object: object, fields: typeof UNSUPPORTED, served: object, place: string): void {
+/**
+ * @param place the path of the object, with a dot at its end
+ * @param served fields that are not refused
+ * @throws ApiError unsupported_parameter
+ */
+export function refuseFields(object: object, fields: NeutralValues, place = '', served: object = {}): void {
   for (const [field, neutral] of Object.entries(fields)) {
     if (field in served) continue;
     const value = (object as Record<string, unknown>)[field];
@@ -117,12 +124,12 @@ function refuse(object: object, fields: typeof UNSUPPORTED, served: object, plac
  * @throws ApiError unsupported_parameter
  */
 export function refuseUnsupported(body: object, served: object): void {
-  refuse(body, UNSUPPORTED, served, '');
+  refuseFields(body, UNSUPPORTED, '', served);
 }
 
 /** @throws ApiError unsupported_parameter, with the message's place in the param */
 export function refuseUnsupportedOfMessages(messages: readonly object[]): void {
   messages.forEach((message, index) => {
-    refuse(message, UNSUPPORTED_OF_MESSAGES, {}, `messages[${index}].`);
+    refuseFields(message, UNSUPPORTED_OF_MESSAGES, `messages[${index}].`);
   });
 }

@@ -398,6 +398,7 @@ export class EngineCore {
     return {
       running: running.length,
       waiting: waiting.length,
+      deferred: 0,
       kvUsed: this.#executor.table.used('live') / kvBytes,
       kvCached: this.#executor.table.used('cached') / kvBytes,
       ...(this.#options.reportsWait === true && { waitMs: this.#waitMs(now) }),

@@ -53,7 +53,8 @@ async function main(): Promise<void> {
       continue;
     }
     const { load, ...step } = core.step();
-    send({ ...step, load: { ...load, waiting: load.waiting + grammarQueue.waiting } });
+    const deferred = grammarQueue.waiting;
+    send({ ...step, load: { ...load, waiting: load.waiting + deferred, deferred } });
     await new Promise(setImmediate);
     // A mask takes a fraction of a step. Without the wait, its sequence would miss a whole step.
     const until = monotonicMs() + MASK_WAIT_MS;

@@ -5,12 +5,14 @@
 import swagger, { type StaticDocumentSpec } from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
+import { MessagesErrorAnswer } from '../../api/schemas/messages.js';
 import { ErrorAnswer } from '../../api/schemas/shared.js';
-import { ERROR_SCHEMA_ID } from '../routes/describe.js';
+import { ERROR_SCHEMA_ID, MESSAGES_ERROR_ID } from '../routes/describe.js';
 
 /** Collects the schemas of the routes registered after it. `app.swagger()` is the document. */
 export async function describeRoutes(app: FastifyInstance, version: string): Promise<void> {
   app.addSchema({ $id: ERROR_SCHEMA_ID, ...ErrorAnswer });
+  app.addSchema({ $id: MESSAGES_ERROR_ID, ...MessagesErrorAnswer });
   await app.register(swagger, {
     refResolver: {
       buildLocalReference: (json, _baseUri, _fragment, i) => (typeof json.$id === 'string' ? json.$id : `def-${i}`),
@@ -19,7 +21,8 @@ export async function describeRoutes(app: FastifyInstance, version: string): Pro
       openapi: '3.1.0',
       info: {
         title: 'Sortie',
-        description: 'OpenAI-compatible serving of one sorted model at every depth, with a latency budget per request.',
+        description:
+          "Serving of one sorted model at every depth, with a latency budget per request, for OpenAI's and Anthropic's clients.",
         version,
         license: { name: 'Apache-2.0', url: 'https://www.apache.org/licenses/LICENSE-2.0' },
       },

@@ -1,4 +1,4 @@
-/** Every failure in OpenAI's form: validation, framework, routes, sockets. */
+/** Every failure in the form of the route's protocol: validation, framework, routes, sockets. */
 import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -6,6 +6,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import type { allowHeader, challengeHeader, HeadersOf, retryHeaders } from '../../api/schemas/headers.js';
 import { ApiError, ClientGone, toApiError, type ErrorCode } from '../../api/errors.js';
 import { noteRefused } from '../response-lifecycle.js';
+import { protocolOf } from '../protocol.js';
 import { commonHeaders, requestId } from './headers.js';
 import { quoted } from '../../util/quoted.js';
 
@@ -131,7 +132,7 @@ export function sendError(error: unknown, request: FastifyRequest, reply: Fastif
   void reply
     .code(answer.status)
     .headers({ ...commonHeaders(request), ...errorHeaders(answer) })
-    .send(answer.body());
+    .send(protocolOf(request).errorBody(answer, request.id));
 }
 
 const SOCKET_ERRORS: Readonly<Record<string, readonly [ErrorCode, string]>> = {

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { HeadersOf, requestIdHeader } from '../../api/schemas/headers.js';
+import { protocolOf } from '../protocol.js';
 
 /** The client's X-Request-Id if it is one printable word, else a new id. */
 export function requestId(request: Pick<IncomingMessage, 'headers'>): string {
@@ -24,6 +25,7 @@ export function commonHeaders({
 
 export function registerHeaders(app: FastifyInstance): void {
   app.addHook('onRequest', async (request, reply) => {
-    void reply.headers(commonHeaders(request));
+    const { idHeader } = protocolOf(request);
+    void reply.headers({ ...commonHeaders(request), ...(idHeader !== null && { [idHeader]: request.id }) });
   });
 }

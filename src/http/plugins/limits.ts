@@ -85,11 +85,11 @@ export function registerLimits(app: FastifyInstance, { series }: HttpContext): v
     onClosed(reply, () => meter.inFlight--);
   }
 
-  function reserve(bucket: TokenBucket, reply: FastifyReply, tokens: number): (used: number) => void {
+  function reserve(bucket: TokenBucket, reply: FastifyReply, tokens: number, param: string): (used: number) => void {
     const waitMs = bucket.waitMs(tokens, monotonicMs());
     const rule = `This API key may use ${bucket.perMinute} tokens per minute, prompt and answer together`;
     if (waitMs === Infinity) {
-      throw new ApiError('invalid_value', `${rule}; this request asks for up to ${tokens}.`, 'max_tokens');
+      throw new ApiError('invalid_value', `${rule}; this request asks for up to ${tokens}.`, param);
     }
     if (waitMs === 0) bucket.take(tokens, monotonicMs());
     tell(reply, 'tokens', bucket);
@@ -110,7 +110,7 @@ export function registerLimits(app: FastifyInstance, { series }: HttpContext): v
         keyName: key.name,
         keyId: key.digest.toString('hex'),
         policy: key.policy,
-        reserve: (most) => (tokens === null ? unlimited : reserve(tokens, reply, most)),
+        reserve: (most, param) => (tokens === null ? unlimited : reserve(tokens, reply, most, param)),
       };
       if (key.name !== null) request.notes.key = key.name;
       if (request.routeOptions.config.inference === true) begin(key, meter, reply);

@@ -67,8 +67,9 @@ const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
   503: limitHeaders,
 };
 
-/** The name of the error schema in the document's components. */
+/** The names of the error schemas in the document's components: OpenAI's form, and Anthropic's. */
 export const ERROR_SCHEMA_ID = 'Error';
+export const MESSAGES_ERROR_ID = 'MessagesError';
 
 /** One event of a stream: `data` is JSON, or `[DONE]` in the last event. */
 const EVENT = { type: 'object', properties: { data: { type: 'string' } } };
@@ -78,15 +79,16 @@ const json = (schema: object) => ({ 'application/json': { schema } });
 /**
  * @param statuses errors that the endpoint may return
  * @param options.generates the answer may be a stream of server-sent events, and has a plan and rate limits
+ * @param options.errorSchema the name of the errors' schema
  */
 export function answers(
   answer: TSchema,
   description: string,
   statuses: readonly Exclude<Status, 200>[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
-  { generates = false } = {},
+  { generates = false, errorSchema = ERROR_SCHEMA_ID } = {},
 ) {
   const errors = generates ? [...statuses, 502 as const].sort() : statuses;
-  const error = json({ $ref: `${ERROR_SCHEMA_ID}#` });
+  const error = json({ $ref: `${errorSchema}#` });
   const headers = (status: Status): HeaderSchemas => ({
     ...requestIdHeader,
     ...loadHeader,

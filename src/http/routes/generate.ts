@@ -1,45 +1,21 @@
-/** POST /v1/completions and /v1/chat/completions. */
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+/** POST /v1/completions, /v1/chat/completions and /v1/responses, in OpenAI's form. */
+import type { FastifyInstance } from 'fastify';
 import { chat } from '../../api/chat/chat.js';
 import { completions } from '../../api/completions/completions.js';
-import type { ApiRequest } from '../../api/context.js';
+import { ofChunks } from '../../api/generation/chunks.js';
+import { responses } from '../../api/responses/responses.js';
 import { ChatAnswer, ChatBody } from '../../api/schemas/chat.js';
 import { CompletionAnswer, CompletionBody } from '../../api/schemas/completions.js';
-import { type Endpoint, serveStream, serveWhole } from '../../api/generation/serve.js';
-import { clientAbortSignal } from '../response-lifecycle.js';
-import { eventStream } from '../sse.js';
+import { ResponsesAnswer, ResponsesBody } from '../../api/schemas/responses.js';
 import type { HttpContext } from '../context.js';
 import { answers, budgetHeaders } from './describe.js';
+import { generationHandler } from './generation-handler.js';
 
-function handler<Body extends { readonly stream?: boolean; readonly user?: string }>(
-  context: HttpContext,
-  endpoint: Endpoint<Body>,
-) {
-  const keepAliveMs = context.options.keepAlive * 1000;
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<object> => {
-    const body = request.body as Body;
-    if (body.user !== undefined) request.notes.user = body.user;
-    const api: ApiRequest<Body> = {
-      arrivedAt: request.forwarded.arrivedAt,
-      headers: request.headers,
-      body,
-      caller: request.caller,
-      signal: clientAbortSignal(reply),
-      trace: request.trace,
-      addLogFields: (fields) => Object.assign(request.notes, fields),
-    };
-    if (body.stream === true) {
-      await serveStream(context.api, api, endpoint, (headers) => eventStream(reply, keepAliveMs, headers));
-      return reply;
-    }
-    const answer = await serveWhole(context.api, api, endpoint);
-    void reply.headers(answer.headers);
-    return answer.body;
-  };
-}
+const userOf = ({ user }: { readonly user?: string }): string | undefined => user;
 
 export function registerGeneration(app: FastifyInstance, context: HttpContext): void {
   const config = { protected: true, inference: true } as const;
+  const generates = { generates: true };
   app.post(
     '/v1/completions',
     {
@@ -50,12 +26,15 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
         tags: ['OpenAI'],
         headers: budgetHeaders,
         body: CompletionBody,
-        response: answers(CompletionAnswer, 'With stream: true, server-sent events of the same form.', undefined, {
-          generates: true,
-        }),
+        response: answers(
+          CompletionAnswer,
+          'With stream: true, server-sent events of the same form.',
+          undefined,
+          generates,
+        ),
       },
     },
-    handler(context, completions),
+    generationHandler(context, ofChunks(completions), userOf),
   );
   app.post(
     '/v1/chat/completions',
@@ -67,11 +46,34 @@ export function registerGeneration(app: FastifyInstance, context: HttpContext): 
         tags: ['OpenAI'],
         headers: budgetHeaders,
         body: ChatBody,
-        response: answers(ChatAnswer, 'With stream: true, server-sent events (chat.completion.chunk).', undefined, {
-          generates: true,
-        }),
+        response: answers(
+          ChatAnswer,
+          'With stream: true, server-sent events (chat.completion.chunk).',
+          undefined,
+          generates,
+        ),
       },
     },
-    handler(context, chat),
+    generationHandler(context, ofChunks(chat), userOf),
+  );
+  app.post(
+    '/v1/responses',
+    {
+      config: { ...config, operation: 'chat' },
+      schema: {
+        operationId: 'createResponse',
+        summary: 'Answer a conversation of items at the depth that the budget allows; no response is stored',
+        tags: ['OpenAI'],
+        headers: budgetHeaders,
+        body: ResponsesBody,
+        response: answers(
+          ResponsesAnswer,
+          'With stream: true, server-sent events from response.created to response.completed.',
+          undefined,
+          generates,
+        ),
+      },
+    },
+    generationHandler(context, responses, userOf),
   );
 }

@@ -1,6 +1,7 @@
 /** Clients that disconnect before any work for their request. */
 import t from 'tap';
 import { completions } from '../../../src/api/completions/completions.js';
+import { ofChunks } from '../../../src/api/generation/chunks.js';
 import { encodeWithin } from '../../../src/api/generation/wait-limit.js';
 import { openPolicy } from '../../../src/api/params/policy.js';
 import { serveStream, serveWhole } from '../../../src/api/generation/serve.js';
@@ -14,16 +15,24 @@ void t.test('nothing is generated for a client that disconnected while its reque
   const { engine, context } = await build(t);
   const settled: number[] = [];
   const request = {
-    ...{ arrivedAt: 0, headers: {}, body: { prompt: 'Hello' }, signal, trace: null, addLogFields: () => undefined },
+    ...{
+      id: 'x',
+      arrivedAt: 0,
+      headers: {},
+      body: { prompt: 'Hello' },
+      signal,
+      trace: null,
+      addLogFields: () => undefined,
+    },
     caller: {
       ...{ keyName: null, keyId: null, policy: openPolicy },
       reserve: () => (tokens: number) => void settled.push(tokens),
     },
   };
   // The promise stays pending, so the test does not wait for it.
-  void serveWhole(context.api, request, completions);
-  const none = { open: () => undefined, send: () => undefined, fail: () => undefined, end: () => undefined };
-  await serveStream(context.api, request, completions, () => none);
+  void serveWhole(context.api, request, ofChunks(completions));
+  const none = { open: () => undefined, send: () => undefined, reject: () => true, end: () => undefined };
+  await serveStream(context.api, request, ofChunks(completions), () => none);
   t.same(engine.requests, []);
   t.same(settled, [0, 0], 'nothing is taken from its allowance');
 });

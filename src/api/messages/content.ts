@@ -1,0 +1,104 @@
+/** Anthropic's messages and their blocks as the messages of a chat. Must not know: tools, sampling. */
+import { TranslatedMessages } from '../chat/translated-messages.js';
+import { ApiError } from '../errors.js';
+import type { ContentBlock, CountTokensBody, InputMessage } from '../schemas/messages.js';
+import { quoted } from '../../util/quoted.js';
+
+type Role = InputMessage['role'];
+type Blocks = string | readonly Pick<ContentBlock, 'type' | 'text'>[];
+
+const missing = (param: string): ApiError => new ApiError('invalid_value', `${param} is required.`, param);
+
+function unsupported(param: string, got: string, rule: string): ApiError {
+  return new ApiError('unsupported_parameter', `${param} ${quoted(got)} is not supported: ${rule}.`, param);
+}
+
+/** The texts of blocks that may only hold text. @throws ApiError for another block */
+function textsOf(content: Blocks | undefined, place: string): readonly string[] {
+  if (content === undefined) return [];
+  if (typeof content === 'string') return [content];
+  return content.map(({ type, text }, index) => {
+    if (type !== 'text') throw unsupported(`${place}[${index}].type`, type, 'the model reads text only');
+    if (text === undefined) throw missing(`${place}[${index}].text`);
+    return text;
+  });
+}
+
+/** Adds the blocks of one message in order. Texts that follow each other are one text. */
+class MessageReader {
+  #texts: string[] = [];
+
+  constructor(
+    readonly messages: TranslatedMessages,
+    readonly role: Role,
+    readonly place: string,
+  ) {}
+
+  add(block: ContentBlock, place: string): void {
+    const { type, id, name, tool_use_id: callId, text } = block;
+    const only = (role: Role): void => {
+      if (this.role !== role) throw unsupported(`${place}.type`, type, `only ${role} messages have such blocks`);
+    };
+    switch (type) {
+      case 'text':
+        if (text === undefined) throw missing(`${place}.text`);
+        this.#texts.push(text);
+        return;
+      case 'tool_use':
+        only('assistant');
+        if (id === undefined) throw missing(`${place}.id`);
+        if (name === undefined) throw missing(`${place}.name`);
+        if (block.input === undefined) throw missing(`${place}.input`);
+        this.end();
+        this.messages.call(id, name, JSON.stringify(block.input), place);
+        return;
+      case 'tool_result':
+        only('user');
+        if (callId === undefined) throw missing(`${place}.tool_use_id`);
+        this.end();
+        this.messages.result(callId, resultOf(block, `${place}.content`), place);
+        return;
+      case 'thinking':
+      case 'redacted_thinking':
+        // A client returns the thoughts of other models.
+        only('assistant');
+        return;
+      default:
+        throw unsupported(`${place}.type`, type, 'the model reads text, tool_use and tool_result');
+    }
+  }
+
+  /** Ends the message, or its text before a call or a result. */
+  end(): void {
+    if (this.#texts.length > 0) this.messages.say(this.role, this.#texts.join(''), this.place);
+    this.#texts = [];
+  }
+}
+
+function resultOf({ content, is_error: isError }: ContentBlock, place: string): string {
+  const text = textsOf(content, place).join('');
+  return isError === true ? `Error: ${text}` : text;
+}
+
+/** @throws ApiError unsupported_parameter for a block of another type, invalid_value for a missing field */
+export function chatMessagesOf({ system, messages }: Pick<CountTokensBody, 'system' | 'messages'>): TranslatedMessages {
+  const translated = new TranslatedMessages('messages', { callId: 'tool_use_id', result: 'content' });
+  const rules = textsOf(system, 'system').join('\n\n');
+  if (rules !== '') translated.say('system', rules, 'system');
+  messages.forEach(({ role, content }, index) => {
+    const place = `messages[${index}]`;
+    if (typeof content === 'string') {
+      translated.say(role, content, place);
+      return;
+    }
+    const reader = new MessageReader(translated, role, place);
+    content.forEach((block, at) => {
+      reader.add(block, `${place}.content[${at}]`);
+    });
+    reader.end();
+  });
+  if (translated.messages.length === 0) {
+    throw new ApiError('invalid_value', 'messages must have content, got none.', 'messages');
+  }
+  return translated;
+}

@@ -1,0 +1,56 @@
+/** POST /v1/messages: from a valid body to the plan of a chat. */
+import { planAsChat, type Translation } from '../chat/translated.js';
+import type { ApiContext, ApiRequest } from '../context.js';
+import type { GenerationPlan } from '../generation/request.js';
+import { commonFields } from '../params/common-fields.js';
+import { refuseFields, refuseUnsupported, type NeutralValues } from '../params/unsupported.js';
+import { MessagesBody } from '../schemas/messages.js';
+import { chatMessagesOf } from './content.js';
+import { toolFieldsOf, toolNames } from './tools.js';
+
+/** Fields that would change an answer and that this server does not have. */
+const UNSUPPORTED: NeutralValues = {
+  container: [],
+  mcp_servers: [],
+  output_format: [],
+  // A chat's names of fields that have other names here.
+  stop: [],
+  response_format: [],
+  max_completion_tokens: [],
+  n: [1],
+};
+
+/** @throws ApiError invalid_value or unsupported_parameter for blocks and tools that a chat does not have */
+export function translate(body: MessagesBody): Translation {
+  const { messages, names } = chatMessagesOf(body);
+  const { stop_sequences: stop, output_config: output } = body;
+  return {
+    body: {
+      ...commonFields(body),
+      messages,
+      ...toolFieldsOf(body),
+      ...(stop && { stop }),
+      ...(output?.format && {
+        response_format: { type: 'json_schema', json_schema: { schema: output.format.schema } },
+      }),
+    },
+    names: [
+      ...names,
+      ...toolNames(body),
+      ['stop', 'stop_sequences'],
+      ['response_format', 'output_config.format'],
+      ['response_format.json_schema', 'output_config.format'],
+    ],
+  };
+}
+
+/** @throws ApiError as a chat does. More tokens than the context has left are no error: the answer ends there. */
+export async function plan(context: ApiContext, request: ApiRequest<MessagesBody>): Promise<GenerationPlan> {
+  const { body } = request;
+  refuseUnsupported(body, MessagesBody.properties);
+  refuseFields(body, UNSUPPORTED);
+  // Clients ask for 4,096 or 32,000 tokens without knowing the context. A default is cut to the context, as Anthropic
+  // does with the limit.
+  const limits = { ...context.limits, maxTokensDefault: body.max_tokens };
+  return planAsChat({ ...context, limits }, request, translate(body));
+}

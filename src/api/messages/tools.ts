@@ -1,0 +1,58 @@
+/** Anthropic's tools and tool choice in the form of a chat. Must not know: grammars. */
+import { ApiError } from '../errors.js';
+import type { ChatBody } from '../schemas/chat.js';
+import type { CountTokensBody, MessagesTool, MessagesToolChoice } from '../schemas/messages.js';
+import type { Tool } from '../schemas/tools.js';
+import { quoted } from '../../util/quoted.js';
+
+function toolOf({ type = 'custom', name, description, input_schema: parameters }: MessagesTool, place: string): Tool {
+  if (type !== 'custom') {
+    const rule = 'the server knows no tools of its own, and takes tools with an input_schema only';
+    throw new ApiError(
+      'unsupported_parameter',
+      `${place}.type ${quoted(type)} is not supported: ${rule}.`,
+      `${place}.type`,
+    );
+  }
+  if (parameters === undefined) {
+    throw new ApiError('invalid_value', `${place}.input_schema is required.`, `${place}.input_schema`);
+  }
+  return { type: 'function', function: { name, ...(description !== undefined && { description }), parameters } };
+}
+
+/** @throws ApiError unsupported_parameter for a tool of Anthropic's server */
+export function toolsOf({ tools = [] }: Pick<CountTokensBody, 'tools'>): Tool[] {
+  return tools.map((tool, index) => toolOf(tool, `tools[${index}]`));
+}
+
+function choiceOf(choice: MessagesToolChoice): NonNullable<ChatBody['tool_choice']> {
+  switch (choice.type) {
+    case 'any':
+      return 'required';
+    case 'tool':
+      return { type: 'function', function: { name: choice.name } };
+    case 'auto':
+    case 'none':
+      return choice.type;
+  }
+}
+
+/** The fields of a chat for tools. A choice that needs no tool is allowed without any. */
+export function toolFieldsOf({ tools = [], tool_choice: choice }: Pick<CountTokensBody, 'tools' | 'tool_choice'>) {
+  const isNeeded = choice?.type === 'any' || choice?.type === 'tool';
+  if (tools.length === 0 && !isNeeded) return {};
+  const isSingle = choice !== undefined && choice.type !== 'none' && choice.disable_parallel_tool_use === true;
+  return {
+    tools: toolsOf({ tools }),
+    ...(choice !== undefined && { tool_choice: choiceOf(choice) }),
+    ...(isSingle && { parallel_tool_calls: false }),
+  };
+}
+
+/** The client's names of the chat's parameters for these tools. */
+export function toolNames({ tools = [] }: Pick<CountTokensBody, 'tools'>): [chat: string, client: string][] {
+  return tools.flatMap((_, index): [string, string][] => [
+    [`tools[${index}].function.parameters`, `tools[${index}].input_schema`],
+    [`tools[${index}].function`, `tools[${index}]`],
+  ]);
+}

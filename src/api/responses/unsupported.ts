@@ -1,0 +1,32 @@
+/** Fields of OpenAI's responses that would change an answer and that this server does not have. */
+import { refuseFields, refuseUnsupported, type NeutralValues } from '../params/unsupported.js';
+import { ResponsesBody } from '../schemas/responses.js';
+
+const OF_BODY: NeutralValues = {
+  previous_response_id: [],
+  conversation: [],
+  prompt: [],
+  background: [],
+  truncation: ['disabled'],
+  context_management: [],
+  // A chat's names of fields that have other names here. To ignore them would change the answer.
+  messages: [],
+  max_tokens: [],
+  max_completion_tokens: [],
+  response_format: [],
+  logprobs: [],
+  n: [1],
+};
+const OF_REASONING: NeutralValues = { effort: ['none'] };
+const OF_TEXT: NeutralValues = { verbosity: ['medium'] };
+
+const objectOf = (value: unknown): object => (typeof value === 'object' && value !== null ? value : {});
+
+/** @throws ApiError unsupported_parameter */
+export function refuseUnsupportedOfResponses(body: ResponsesBody): void {
+  refuseUnsupported(body, ResponsesBody.properties);
+  refuseFields(body, OF_BODY);
+  const { reasoning, text } = body as { reasoning?: unknown; text?: unknown };
+  refuseFields(objectOf(reasoning), OF_REASONING, 'reasoning.');
+  refuseFields(objectOf(text), OF_TEXT, 'text.');
+}

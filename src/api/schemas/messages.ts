@@ -1,0 +1,177 @@
+/** Schemas of POST /v1/messages and /v1/messages/count_tokens, in Anthropic's form. */
+import Type, { type Static } from 'typebox';
+import { generationFields, NullableString, oneOf, SortieReport } from './shared.js';
+import { stringOr } from './text-or-parts.js';
+
+const TextBlock = Type.Object({ type: Type.String({ description: '"text".' }), text: Type.Optional(Type.String()) });
+
+const BLOCKS = 'a string or an array of blocks with a type';
+
+/** One schema for all types of blocks: src/api/messages/content.ts checks the fields of each type. */
+export const ContentBlock = Type.Object({
+  type: Type.String({
+    description:
+      '"text", "tool_use" or "tool_result". "thinking" and "redacted_thinking" have no effect: the model does not think.',
+  }),
+  text: Type.Optional(Type.String()),
+  id: Type.Optional(Type.String({ minLength: 1 })),
+  name: Type.Optional(Type.String({ minLength: 1 })),
+  input: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'Of a tool_use.' })),
+  tool_use_id: Type.Optional(Type.String({ minLength: 1 })),
+  content: Type.Optional(stringOr(BLOCKS, TextBlock, { description: 'Of a tool_result.' })),
+  is_error: Type.Optional(Type.Boolean({ description: 'Of a tool_result: puts "Error: " before the content.' })),
+});
+export type ContentBlock = Static<typeof ContentBlock>;
+
+export const InputMessage = Type.Object({
+  role: oneOf('"user", "assistant" or "system"', [
+    Type.Literal('user'),
+    Type.Literal('assistant'),
+    Type.Literal('system'),
+  ]),
+  content: stringOr(BLOCKS, ContentBlock),
+});
+export type InputMessage = Static<typeof InputMessage>;
+
+export const MessagesTool = Type.Object({
+  type: Type.Optional(Type.String({ default: 'custom', description: '"custom".' })),
+  name: Type.String({
+    pattern: '^[a-zA-Z0-9_-]{1,128}$',
+    'x-rule': '1 to 128 letters, digits, underscores and hyphens',
+  }),
+  description: Type.Optional(Type.String()),
+  input_schema: Type.Optional(
+    Type.Record(Type.String(), Type.Unknown(), {
+      description: 'Required. JSON schema of the input, which is an object.',
+    }),
+  ),
+});
+export type MessagesTool = Static<typeof MessagesTool>;
+
+const parallel = {
+  disable_parallel_tool_use: Type.Optional(Type.Boolean({ default: false, description: 'Allows one call at most.' })),
+};
+
+export const MessagesToolChoice = oneOf('{type: "auto"}, {type: "any"}, {type: "tool", name} or {type: "none"}', [
+  Type.Object({ type: Type.Literal('auto'), ...parallel }),
+  Type.Object({ type: Type.Literal('any'), ...parallel }),
+  Type.Object({ type: Type.Literal('tool'), name: Type.String(), ...parallel }),
+  Type.Object({ type: Type.Literal('none') }),
+]);
+export type MessagesToolChoice = Static<typeof MessagesToolChoice>;
+
+const OutputConfig = Type.Object({
+  format: Type.Optional(
+    Type.Object({
+      type: Type.Literal('json_schema'),
+      schema: Type.Record(Type.String(), Type.Unknown()),
+    }),
+  ),
+});
+
+/** The fields that make the prompt. */
+const promptFields = {
+  model: generationFields.model,
+  system: Type.Optional(stringOr('a string or an array of text blocks', TextBlock)),
+  messages: Type.Array(InputMessage, { minItems: 1 }),
+  tools: Type.Optional(Type.Array(MessagesTool, { maxItems: 128, 'x-rule': 'an array of at most 128 tools' })),
+  tool_choice: Type.Optional(MessagesToolChoice),
+};
+
+const { stream, temperature, top_p, top_k, ...others } = Type.Omit(Type.Object(generationFields), [
+  ...(['model', 'n', 'stop', 'user', 'response_format', 'stream_options'] as const),
+]).properties;
+
+export const MessagesBody = Type.Object(
+  {
+    ...promptFields,
+    max_tokens: Type.Integer({
+      minimum: 1,
+      description: 'More than the context has left ends at the context: model_context_window_exceeded.',
+    }),
+    stream,
+    temperature,
+    top_p,
+    top_k,
+    stop_sequences: Type.Optional(Type.Array(Type.String({ minLength: 1 }))),
+    output_config: Type.Optional(OutputConfig),
+    metadata: Type.Optional(
+      Type.Object({ user_id: Type.Optional(Type.String({ description: 'Its first 256 characters go to the log.' })) }),
+    ),
+    thinking: Type.Optional(
+      Type.Object({ type: Type.String() }, { description: 'Has no effect: the model does not think.' }),
+    ),
+    ...others,
+  },
+  {
+    examples: [
+      {
+        model: 'smollm2-135m-sorted',
+        max_tokens: 32,
+        messages: [{ role: 'user', content: 'What is the capital of France?' }],
+        temperature: 0,
+        sortie: { latency_budget_ms: 300 },
+      },
+    ],
+  },
+);
+export type MessagesBody = Static<typeof MessagesBody>;
+
+/** A body of /v1/messages can be counted unchanged. */
+export const CountTokensBody = Type.Object(promptFields);
+export type CountTokensBody = Static<typeof CountTokensBody>;
+
+export const CountTokensAnswer = Type.Object({ input_tokens: Type.Integer() });
+export type CountTokensAnswer = Static<typeof CountTokensAnswer>;
+
+export const AnswerBlock = Type.Union([
+  Type.Object({ type: Type.Literal('text'), text: Type.String() }),
+  Type.Object({
+    type: Type.Literal('tool_use'),
+    id: Type.String(),
+    name: Type.String(),
+    input: Type.Record(Type.String(), Type.Unknown()),
+    caller: Type.Object({ type: Type.Literal('direct') }),
+  }),
+]);
+export type AnswerBlock = Static<typeof AnswerBlock>;
+
+export const StopReason = Type.Union([
+  Type.Literal('end_turn'),
+  Type.Literal('stop_sequence'),
+  Type.Literal('tool_use'),
+  Type.Literal('max_tokens'),
+  Type.Literal('model_context_window_exceeded'),
+]);
+export type StopReason = Static<typeof StopReason>;
+
+export const MessagesUsage = Type.Object({
+  input_tokens: Type.Integer({ description: 'Tokens of the prompt without those in cache_read_input_tokens.' }),
+  cache_creation_input_tokens: Type.Literal(0),
+  cache_read_input_tokens: Type.Integer({ description: 'Tokens of the prompt that a shared prefix saved.' }),
+  output_tokens: Type.Integer(),
+});
+export type MessagesUsage = Static<typeof MessagesUsage>;
+
+export const MessagesAnswer = Type.Object({
+  id: Type.String(),
+  type: Type.Literal('message'),
+  role: Type.Literal('assistant'),
+  model: Type.String(),
+  content: Type.Array(AnswerBlock),
+  stop_reason: Type.Union([StopReason, Type.Null()]),
+  stop_sequence: NullableString,
+  stop_details: Type.Null(),
+  container: Type.Null(),
+  diagnostics: Type.Null(),
+  usage: MessagesUsage,
+  sortie: Type.Optional(SortieReport),
+});
+export type MessagesAnswer = Static<typeof MessagesAnswer>;
+
+/** The form of an error, which is also the data of an error event. */
+export const MessagesErrorAnswer = Type.Object({
+  type: Type.Literal('error'),
+  error: Type.Object({ type: Type.String(), message: Type.String() }, { additionalProperties: true }),
+  request_id: Type.String(),
+});

@@ -1,0 +1,211 @@
+/** Schemas of POST /v1/responses, in OpenAI's form and that of Open Responses. */
+import Type, { type Static } from 'typebox';
+import { ChatLogprob } from './chat.js';
+import { generationFields, NullableNumber, NullableString, oneOf, SortieReport } from './shared.js';
+import { stringOr } from './text-or-parts.js';
+
+const Part = Type.Object({
+  type: Type.String({ description: '"input_text", "output_text", "text" or "refusal".' }),
+  text: Type.Optional(Type.String()),
+  refusal: Type.Optional(Type.String()),
+});
+
+const PARTS = 'a string or an array of parts with a text';
+
+/** One schema for all types of items: src/api/responses/input.ts checks the fields of each type. */
+export const InputItem = Type.Object({
+  type: Type.Optional(
+    Type.String({
+      default: 'message',
+      description: '"message", "function_call", "function_call_output" or "reasoning", which has no effect.',
+    }),
+  ),
+  role: Type.Optional(
+    oneOf('"system", "developer", "user" or "assistant"', [
+      Type.Literal('system'),
+      Type.Literal('developer'),
+      Type.Literal('user'),
+      Type.Literal('assistant'),
+    ]),
+  ),
+  content: Type.Optional(stringOr(PARTS, Part, { description: 'Text of a message.' })),
+  call_id: Type.Optional(Type.String({ minLength: 1 })),
+  name: Type.Optional(Type.String({ minLength: 1 })),
+  arguments: Type.Optional(Type.String({ description: 'Of a function_call: a JSON object as text.' })),
+  output: Type.Optional(stringOr(PARTS, Part, { description: 'Of a function_call_output.' })),
+});
+export type InputItem = Static<typeof InputItem>;
+
+const Name = Type.String({
+  pattern: '^[a-zA-Z0-9_-]{1,64}$',
+  'x-rule': '1 to 64 letters, digits, underscores and hyphens',
+});
+
+export const ResponseTool = Type.Object({
+  type: Type.String({ description: '"function".' }),
+  name: Type.Optional(Name),
+  description: Type.Optional(Type.String()),
+  parameters: Type.Optional(
+    Type.Record(Type.String(), Type.Unknown(), { description: 'JSON schema of the arguments, which are an object.' }),
+  ),
+  strict: Type.Optional(Type.Boolean({ description: 'Has no effect: every call follows its schema.' })),
+});
+export type ResponseTool = Static<typeof ResponseTool>;
+
+const Choice = Type.Union([Type.Literal('none'), Type.Literal('auto'), Type.Literal('required')]);
+const NamedChoice = Type.Object({ type: Type.Literal('function'), name: Type.String() });
+
+export const ResponseToolChoice = oneOf(
+  '"none", "auto", "required", {type: "function", name} or {type: "allowed_tools", mode, tools: [{type, name}]}',
+  [
+    ...Choice.anyOf,
+    NamedChoice,
+    Type.Object({ type: Type.Literal('allowed_tools'), mode: Type.Optional(Choice), tools: Type.Array(NamedChoice) }),
+  ],
+);
+export type ResponseToolChoice = Static<typeof ResponseToolChoice>;
+
+const Format = oneOf('{type: "text"}, {type: "json_object"} or {type: "json_schema", schema}', [
+  Type.Object({ type: Type.Literal('text') }),
+  Type.Object({ type: Type.Literal('json_object') }),
+  Type.Object({
+    type: Type.Literal('json_schema'),
+    name: Type.Optional(Type.String()),
+    description: Type.Optional(Type.String()),
+    schema: Type.Record(Type.String(), Type.Unknown()),
+    strict: Type.Optional(Type.Boolean()),
+  }),
+]);
+
+const { stream, temperature, top_p, user, ...others } = Type.Omit(Type.Object(generationFields), [
+  'n',
+  'response_format',
+  'stream_options',
+]).properties;
+
+export const ResponsesBody = Type.Object(
+  {
+    stream,
+    temperature,
+    top_p,
+    user,
+    input: stringOr('a string or an array of items', InputItem, {
+      minItems: 1,
+      description: 'A user message, or the items of the whole conversation: the server stores none.',
+    }),
+    instructions: Type.Optional(Type.String({ description: 'A system message before the input.' })),
+    max_output_tokens: Type.Optional(Type.Integer({ minimum: 1 })),
+    text: Type.Optional(Type.Object({ format: Type.Optional(Format) })),
+    tools: Type.Optional(Type.Array(ResponseTool, { maxItems: 128, 'x-rule': 'an array of at most 128 functions' })),
+    tool_choice: Type.Optional(ResponseToolChoice),
+    parallel_tool_calls: Type.Optional(
+      Type.Boolean({ default: true, description: 'Allows several calls in one answer.' }),
+    ),
+    top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
+    include: Type.Optional(
+      Type.Array(Type.String(), {
+        description: 'message.output_text.logprobs adds log-probabilities. Other values have no effect.',
+      }),
+    ),
+    store: Type.Optional(Type.Boolean({ description: 'Has no effect: the server stores no response.' })),
+    metadata: Type.Optional(Type.Record(Type.String(), Type.String(), { description: 'Returned unchanged.' })),
+    safety_identifier: Type.Optional(Type.String({ description: 'Returned unchanged.' })),
+    prompt_cache_key: Type.Optional(Type.String({ description: 'Returned unchanged.' })),
+    max_tool_calls: Type.Optional(
+      Type.Integer({ minimum: 1, description: 'A limit for tools of the server, which has none.' }),
+    ),
+    service_tier: Type.Optional(Type.String({ description: 'Has no effect.' })),
+    ...others,
+  },
+  {
+    examples: [
+      {
+        model: 'smollm2-135m-sorted',
+        instructions: 'Answer in one sentence.',
+        input: 'What is the capital of France?',
+        max_output_tokens: 32,
+        temperature: 0,
+        sortie: { latency_budget_ms: 300 },
+      },
+    ],
+  },
+);
+export type ResponsesBody = Static<typeof ResponsesBody>;
+
+const Status = Type.Union([Type.Literal('in_progress'), Type.Literal('completed'), Type.Literal('incomplete')]);
+
+const MessageItem = Type.Object({
+  type: Type.Literal('message'),
+  id: Type.String(),
+  status: Status,
+  role: Type.Literal('assistant'),
+  content: Type.Array(
+    Type.Object({
+      type: Type.Literal('output_text'),
+      text: Type.String(),
+      annotations: Type.Array(Type.Unknown()),
+      logprobs: Type.Array(ChatLogprob),
+    }),
+  ),
+});
+
+const CallItem = Type.Object({
+  type: Type.Literal('function_call'),
+  id: Type.String(),
+  status: Status,
+  call_id: Type.String(),
+  name: Type.String(),
+  arguments: Type.String(),
+});
+
+export const OutputItem = Type.Union([MessageItem, CallItem]);
+export type OutputItem = Static<typeof OutputItem>;
+
+export const ResponsesUsage = Type.Object({
+  input_tokens: Type.Integer(),
+  input_tokens_details: Type.Object({ cached_tokens: Type.Integer() }),
+  output_tokens: Type.Integer(),
+  output_tokens_details: Type.Object({ reasoning_tokens: Type.Literal(0) }),
+  total_tokens: Type.Integer(),
+});
+export type ResponsesUsage = Static<typeof ResponsesUsage>;
+
+const orNull = <T extends Type.TSchema>(type: T) => Type.Union([type, Type.Null()]);
+
+/** A response. Fields of the request come back as they were sent, sampling fields as they were used. */
+export const ResponsesAnswer = Type.Object({
+  id: Type.String(),
+  object: Type.Literal('response'),
+  created_at: Type.Integer(),
+  completed_at: NullableNumber,
+  status: Type.Union([...Status.anyOf, Type.Literal('failed')]),
+  incomplete_details: orNull(Type.Object({ reason: Type.Literal('max_output_tokens') })),
+  error: orNull(Type.Object({ code: Type.String(), message: Type.String() })),
+  model: Type.String(),
+  output: Type.Array(OutputItem),
+  usage: orNull(ResponsesUsage),
+  instructions: NullableString,
+  max_output_tokens: NullableNumber,
+  max_tool_calls: NullableNumber,
+  metadata: Type.Record(Type.String(), Type.String()),
+  parallel_tool_calls: Type.Boolean(),
+  previous_response_id: Type.Null(),
+  prompt_cache_key: NullableString,
+  reasoning: Type.Null(),
+  safety_identifier: NullableString,
+  service_tier: Type.Literal('default'),
+  store: Type.Literal(false),
+  background: Type.Literal(false),
+  text: Type.Object({ format: Type.Unknown() }),
+  tools: Type.Array(Type.Unknown()),
+  tool_choice: Type.Unknown(),
+  temperature: Type.Number(),
+  top_p: Type.Number(),
+  top_logprobs: Type.Integer(),
+  presence_penalty: Type.Number(),
+  frequency_penalty: Type.Number(),
+  truncation: Type.Literal('disabled'),
+  user: NullableString,
+  sortie: Type.Optional(SortieReport),
+});
+export type ResponsesAnswer = Static<typeof ResponsesAnswer>;

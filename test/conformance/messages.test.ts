@@ -1,0 +1,157 @@
+/** Unmodified clients of Anthropic's messages against the real server. */
+import { createAnthropic } from '@ai-sdk/anthropic';
+import Anthropic, {
+  APIError,
+  APIUserAbortError,
+  AuthenticationError,
+  BadRequestError,
+  NotFoundError,
+} from '@anthropic-ai/sdk';
+import { generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
+import t from 'tap';
+import { build, says } from '../fakes/server.js';
+import { apiKey, connect, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
+
+t.setTimeout(240_000);
+const server = await connect(t);
+const origin = new URL(server.baseURL).origin;
+const client = new Anthropic({ baseURL: origin, apiKey, maxRetries: 0 });
+const messages = [{ role: 'user' as const, content: 'Name a color.' }];
+const sampling = { temperature: 0 };
+const asked = { model: modelName, max_tokens: 12, messages, ...sampling };
+const weatherTool: Anthropic.Tool = {
+  name: weather.name,
+  description: weather.description,
+  input_schema: { ...weather.parameters, type: 'object' },
+};
+
+const thrown = (promise: Promise<unknown>): Promise<unknown> => promise.catch((error: unknown) => error);
+const textOf = ({ content }: Anthropic.Message): string =>
+  content.map((block) => (block.type === 'text' ? block.text : '')).join('');
+
+void t.test('SDK: create, iterated events and the stream helper have the same text', async (t) => {
+  const whole = await client.messages.create(asked);
+  const text = textOf(whole);
+  t.ok(text.length > 0);
+  t.match(whole.stop_reason, /^(end_turn|max_tokens)$/);
+  let joined = '';
+  for await (const event of await client.messages.create({ ...asked, stream: true })) {
+    if (event.type === 'content_block_delta' && event.delta.type === 'text_delta') joined += event.delta.text;
+  }
+  t.equal(joined, text);
+  const final = await client.messages.stream(asked).finalMessage();
+  t.equal(textOf(final), text);
+  t.equal(final.stop_reason, whole.stop_reason);
+  t.equal(final.usage.output_tokens, whole.usage.output_tokens);
+  const { input_tokens: counted } = await client.messages.countTokens({ model: modelName, messages });
+  const { input_tokens: input, cache_read_input_tokens: cached } = final.usage;
+  t.equal(input + (cached ?? 0), counted, 'the usage of the stream has the counted tokens');
+});
+
+void t.test('SDK: system blocks, a stop sequence, and the budget as one more header', async (t) => {
+  const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Max-Exit-Layer': String(shallowest) };
+  const system = [{ type: 'text' as const, text: 'Be brief.' }];
+  const { data, response, request_id } = await client.messages
+    .create({ ...asked, system, stop_sequences: ['e'] }, { headers })
+    .withResponse();
+  t.equal(response.headers.get('x-exit-layer'), String(shallowest));
+  t.equal(request_id, response.headers.get('x-request-id'));
+  t.match(data, { sortie: { budget_ms: 60000, met: true }, stop_reason: 'stop_sequence', stop_sequence: 'e' });
+});
+
+void t.test('SDK: a forced tool, its result and the next answer; the streamed call is equal', async (t) => {
+  const call = { ...asked, max_tokens: 60, tools: [weatherTool], tool_choice: { type: 'any' as const } };
+  const { content, stop_reason } = await client.messages.create(call);
+  t.equal(stop_reason, 'tool_use');
+  const [use] = content;
+  if (use?.type !== 'tool_use') throw new Error('no call');
+  t.match(use.input, weatherArguments);
+  const final = await client.messages.stream(call).finalMessage();
+  t.match(final.content[0], { type: 'tool_use', input: use.input });
+  const result = { type: 'tool_result' as const, tool_use_id: use.id, content: 'sunny' };
+  const turns = [...messages, { role: 'assistant' as const, content }, { role: 'user' as const, content: [result] }];
+  const next = await client.messages.create({
+    ...asked,
+    messages: turns,
+    tools: [weatherTool],
+    tool_choice: { type: 'none' },
+  });
+  t.ok(textOf(next).length > 0);
+});
+
+void t.test('SDK: an output format is parsed', async (t) => {
+  const schema = { type: 'object', properties: { color: { enum: ['red', 'blue'] } }, required: ['color'] };
+  const format = { type: 'json_schema' as const, schema: { ...schema, additionalProperties: false } };
+  const message = await client.messages.create({ ...asked, max_tokens: 40, output_config: { format } });
+  t.match(JSON.parse(textOf(message)), { color: /^(red|blue)$/ });
+});
+
+void t.test('SDK: errors arrive as the classes of the client; an abort stops the sequence', async (t) => {
+  t.type(await thrown(client.messages.create({ ...asked, model: 'claude' })), NotFoundError);
+  const hot = await thrown(client.messages.create({ ...asked, temperature: 9 } as typeof asked));
+  t.type(hot, BadRequestError);
+  t.match(hot, { type: 'invalid_request_error', message: /temperature/, requestID: /^\S+$/ });
+  const stranger = new Anthropic({ baseURL: origin, apiKey: 'wrong', maxRetries: 0 });
+  t.type(await thrown(stranger.messages.create(asked)), AuthenticationError);
+  const before = await server.idle();
+  const endless = { ...asked, max_tokens: ENDLESS, ignore_eos: true };
+  const abort = new AbortController();
+  setTimeout(() => {
+    abort.abort();
+  }, 500);
+  t.type(await thrown(client.messages.create(endless, { signal: abort.signal })), APIUserAbortError);
+  for await (const event of await client.messages.create({ ...endless, stream: true })) {
+    if (event.type === 'content_block_delta') break;
+  }
+  t.ok((await server.idle()) - before < ENDLESS, 'both sequences were cancelled');
+});
+
+void t.test('SDK: a failure in the middle of a stream is thrown with its type', async (t) => {
+  const scripted = await build(t, says('one two three', { loseAfter: 2 }));
+  const other = new Anthropic({ baseURL: scripted.url, apiKey: 'x', maxRetries: 0 });
+  const error = await thrown(other.messages.stream({ ...asked, model: 'fake' }).finalMessage());
+  t.type(error, APIError);
+  t.match(error, { type: 'overloaded_error' });
+});
+
+const anthropic = createAnthropic({ baseURL: server.baseURL, apiKey });
+const prompt = { prompt: 'Name a color.', maxOutputTokens: 12, temperature: 0, maxRetries: 0 };
+
+void t.test('AI SDK: text whole and streamed, and the default of max_tokens', async (t) => {
+  const model = anthropic(modelName);
+  const whole = await generateText({ model, ...prompt });
+  t.ok(whole.text.length > 0);
+  t.match(whole.finishReason, /^(stop|length)$/);
+  const streamed = streamText({ model, ...prompt });
+  let text = '';
+  for await (const delta of streamed.textStream) text += delta;
+  t.equal(text, whole.text);
+  t.equal((await streamed.usage).outputTokens, whole.usage.outputTokens);
+  const { maxOutputTokens: _, ...unlimited } = prompt;
+  const free = await generateText({ model, ...unlimited, stopSequences: ['.'] });
+  t.equal(free.finishReason, 'stop');
+});
+
+void t.test('AI SDK: an output with a schema, and a tool with its result', async (t) => {
+  const model = anthropic(modelName);
+  const schema = jsonSchema<{ color: string }>({
+    type: 'object',
+    properties: { color: { enum: ['red', 'blue'] } },
+    required: ['color'],
+    additionalProperties: false,
+  });
+  const { output } = await generateText({ model, ...prompt, output: Output.object({ schema }), maxOutputTokens: 40 });
+  t.match(output.color, /^(red|blue)$/);
+  const get_weather = tool({
+    description: weather.description,
+    inputSchema: jsonSchema<{ city: string; unit: string }>(weather.parameters as object),
+    execute: () => 'sunny',
+  });
+  const options = { ...prompt, model, tools: { get_weather }, toolChoice: 'required' as const, maxOutputTokens: 60 };
+  const { steps } = await generateText({ ...options, stopWhen: stepCountIs(2) });
+  t.equal(steps.length, 2);
+  t.equal(steps[0]?.finishReason, 'tool-calls');
+  t.match(steps[0]?.toolCalls[0]?.input, weatherArguments);
+  const [call] = await streamText(options).toolCalls;
+  t.strictSame(call?.input, steps[0]?.toolCalls[0]?.input);
+});

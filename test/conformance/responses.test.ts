@@ -1,0 +1,182 @@
+/** Unmodified clients of OpenAI's responses against the real server. */
+import { createOpenAI } from '@ai-sdk/openai';
+import { ChatOpenAI } from '@langchain/openai';
+import type { AIMessageChunk } from '@langchain/core/messages';
+import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
+import OpenAI, { APIUserAbortError, BadRequestError, NotFoundError } from 'openai';
+import t from 'tap';
+import { apiKey, connect, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
+
+t.setTimeout(240_000);
+// Tracing would use the network, which no test here may.
+process.env.LANGSMITH_TRACING = 'false';
+const server = await connect(t);
+const client = new OpenAI({ baseURL: server.baseURL, apiKey, maxRetries: 0 });
+const input = 'Name a color.';
+const asked = { model: modelName, input, max_output_tokens: 12, temperature: 0 };
+const weatherTool = { type: 'function' as const, ...weather, strict: true };
+const colors = {
+  type: 'object',
+  properties: { color: { enum: ['red', 'blue'] } },
+  required: ['color'],
+  additionalProperties: false,
+};
+
+const thrown = (promise: Promise<unknown>): Promise<unknown> => promise.catch((error: unknown) => error);
+
+void t.test('openai-node: create, iterated events and the stream helper have the same text', async (t) => {
+  const whole = await client.responses.create(asked);
+  t.ok(whole.output_text.length > 0);
+  t.match(whole, { object: 'response', usage: { input_tokens: Number, output_tokens: Number } });
+  let text = '';
+  for await (const event of await client.responses.create({ ...asked, stream: true })) {
+    if (event.type === 'response.output_text.delta') text += event.delta;
+  }
+  t.equal(text, whole.output_text);
+  const stream = client.responses.stream(asked);
+  let snapshot = '';
+  stream.on('response.output_text.delta', (event) => (snapshot = event.snapshot));
+  const final = await stream.finalResponse();
+  t.equal(final.output_text, whole.output_text);
+  t.equal(snapshot, whole.output_text);
+  t.match(final.usage, { output_tokens: whole.usage?.output_tokens });
+});
+
+void t.test('openai-node: the budget is one more header, and the report a field', async (t) => {
+  const headers = { 'X-Latency-Budget-Ms': '60000', 'X-Max-Exit-Layer': String(shallowest) };
+  const { data, response } = await client.responses.create(asked, { headers }).withResponse();
+  t.equal(response.headers.get('x-exit-layer'), String(shallowest));
+  t.match(data, { sortie: { budget_ms: 60000, met: true, plan: { exit_layer: shallowest } } });
+});
+
+void t.test('openai-node: a text format is parsed; the output fits into the next input unchanged', async (t) => {
+  const format = { type: 'json_schema' as const, name: 'answer', strict: true, schema: colors };
+  const first = await client.responses.parse({ ...asked, max_output_tokens: 40, text: { format } });
+  t.match(first.output_parsed, { color: /^(red|blue)$/ });
+  const turns = [
+    { role: 'user' as const, content: input },
+    ...first.output,
+    { role: 'user' as const, content: 'Why?' },
+  ];
+  const next = await client.responses.create({ ...asked, input: turns as OpenAI.Responses.ResponseInput });
+  t.ok(next.output_text.length > 0);
+});
+
+void t.test('openai-node: a call, its result and the next answer; the streamed call is equal', async (t) => {
+  const call = { ...asked, max_output_tokens: 60, tools: [weatherTool], tool_choice: 'required' as const };
+  const { output } = await client.responses.create(call);
+  const [item] = output;
+  if (item?.type !== 'function_call') throw new Error('no call');
+  t.match(JSON.parse(item.arguments), weatherArguments);
+  const final = await client.responses.stream(call).finalResponse();
+  t.match(final.output[0], { type: 'function_call', arguments: item.arguments, parsed_arguments: weatherArguments });
+  const result = { type: 'function_call_output' as const, call_id: item.call_id, output: 'sunny' };
+  const turns = [{ role: 'user' as const, content: input }, ...output, result];
+  const next = { ...asked, input: turns as OpenAI.Responses.ResponseInput, tools: [weatherTool] };
+  t.ok((await client.responses.create({ ...next, tool_choice: 'none' })).output_text.length > 0);
+});
+
+void t.test('openai-node: errors arrive as the classes of the client; an abort stops the sequence', async (t) => {
+  t.type(await thrown(client.responses.create({ ...asked, model: 'gpt-9' })), NotFoundError);
+  const stored = await thrown(client.responses.create({ ...asked, previous_response_id: 'resp_1' }));
+  t.type(stored, BadRequestError);
+  t.match(stored, { code: 'unsupported_parameter', param: 'previous_response_id' });
+  const before = await server.idle();
+  const endless = { ...asked, max_output_tokens: ENDLESS, ignore_eos: true };
+  const abort = new AbortController();
+  setTimeout(() => {
+    abort.abort();
+  }, 500);
+  t.type(await thrown(client.responses.create(endless, { signal: abort.signal })), APIUserAbortError);
+  for await (const event of await client.responses.create({ ...endless, stream: true })) {
+    if (event.type === 'response.output_text.delta') break;
+  }
+  t.ok((await server.idle()) - before < ENDLESS, 'both sequences were cancelled');
+});
+
+const openai = createOpenAI({ baseURL: server.baseURL, apiKey });
+const prompt = { prompt: input, maxOutputTokens: 12, temperature: 0, maxRetries: 0 };
+
+void t.test('AI SDK: the default model of @ai-sdk/openai, whole and streamed', async (t) => {
+  const model = openai(modelName);
+  t.match(model.provider, 'responses');
+  const whole = await generateText({ model, ...prompt });
+  t.ok(whole.text.length > 0);
+  t.match(whole.finishReason, /^(stop|length)$/);
+  const streamed = streamText({ model, ...prompt });
+  let text = '';
+  for await (const delta of streamed.textStream) text += delta;
+  t.equal(text, whole.text);
+  t.equal((await streamed.usage).outputTokens, whole.usage.outputTokens);
+  t.equal(await streamed.finishReason, whole.finishReason);
+});
+
+void t.test('AI SDK: an output with a schema', async (t) => {
+  const schema = jsonSchema<{ color: string }>(colors as object);
+  const model = openai(modelName);
+  const { output } = await generateText({ model, ...prompt, output: Output.object({ schema }), maxOutputTokens: 40 });
+  t.match(output.color, /^(red|blue)$/);
+});
+
+void t.test('AI SDK: a tool runs, and the next step gets its result; the streamed call is equal', async (t) => {
+  const inputs: unknown[] = [];
+  const get_weather = tool({
+    description: weather.description,
+    inputSchema: jsonSchema<{ city: string; unit: string }>(weather.parameters as object),
+    execute: (given) => {
+      inputs.push(given);
+      return 'sunny';
+    },
+  });
+  const tools = { get_weather };
+  const options = { ...prompt, model: openai(modelName), tools, toolChoice: 'required' as const, maxOutputTokens: 60 };
+  const { steps } = await generateText({ ...options, stopWhen: stepCountIs(2) });
+  t.equal(steps.length, 2);
+  t.equal(steps[0]?.finishReason, 'tool-calls');
+  t.ok(inputs.length >= 2);
+  for (const given of inputs) t.match(given, weatherArguments);
+  const streamed = streamText(options);
+  const [call] = await streamed.toolCalls;
+  t.strictSame(call?.input, steps[0]?.toolCalls[0]?.input);
+});
+
+void t.test('AI SDK: turns need store: false, because the server keeps no items', async (t) => {
+  const model = openai(modelName);
+  const { response } = await generateText({ model, ...prompt });
+  const user = (content: string) => ({ role: 'user' as const, content });
+  const { prompt: _, ...rest } = prompt;
+  const turns = { ...rest, model, messages: [user(input), ...response.messages, user('Why?')] };
+  const error = await thrown(generateText(turns));
+  if (!APICallError.isInstance(error)) throw new Error(`not an APICallError: ${String(error)}`);
+  t.match(error, { statusCode: 400, message: /item_reference.*store: false/ });
+  const next = await generateText({ ...turns, providerOptions: { openai: { store: false } } });
+  t.ok(next.text.length > 0);
+});
+
+function langchain(more: object = {}) {
+  const configuration = { baseURL: server.baseURL };
+  const options = { model: modelName, apiKey, maxTokens: 12, temperature: 0, maxRetries: 0, configuration };
+  return new ChatOpenAI({ ...options, useResponsesApi: true, ...more });
+}
+
+void t.test('LangChain with useResponsesApi: text, turns, structured output and calls', async (t) => {
+  const llm = langchain();
+  const whole = await llm.invoke(input);
+  t.ok(whole.text.length > 0);
+  t.match(whole.usage_metadata, { input_tokens: Number, output_tokens: Number });
+  let text = '';
+  for await (const chunk of await llm.stream(input)) text += chunk.text;
+  t.equal(text, whole.text);
+  const next = await llm.invoke([['user', input], whole, ['user', 'Why?']]);
+  t.ok(next.text.length > 0, 'a second turn');
+  const structured = langchain({ maxTokens: 40 }).withStructuredOutput({ title: 'answer', ...colors });
+  t.match(await structured.invoke(input), { color: /^(red|blue)$/ });
+  const tools = [{ type: 'function' as const, function: weather }];
+  // The client drops the choice "required" in this protocol.
+  const calling = langchain({ maxTokens: 60 }).bindTools(tools, { tool_choice: weather.name });
+  const { tool_calls: calls = [] } = await calling.invoke(input);
+  t.match(calls[0], { name: weather.name, args: weatherArguments });
+  let joined: AIMessageChunk | null = null;
+  for await (const chunk of await calling.stream(input)) joined = joined === null ? chunk : joined.concat(chunk);
+  t.strictSame(joined?.tool_calls?.[0]?.args, calls[0]?.args);
+});
