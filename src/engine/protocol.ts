@@ -104,9 +104,29 @@ export interface CallsGrammar {
   readonly most: number;
   /** The answer may be any text, unless it begins like a call. */
   readonly isOptional: boolean;
+  /** The answer may be JSON that validates against this schema, given as text. Absent: calls, or text if optional. */
+  readonly answer?: string;
 }
 
-export type Grammar = JsonGrammar | CallsGrammar;
+/** A text that a regular expression matches as a whole. */
+export interface RegexGrammar {
+  readonly kind: 'regex';
+  readonly pattern: string;
+}
+
+/** One of these texts; at least one. */
+export interface ChoiceGrammar {
+  readonly kind: 'choice';
+  readonly choices: readonly string[];
+}
+
+/** A text of a grammar that the client wrote in Lark's or GBNF's notation. */
+export interface WrittenGrammar {
+  readonly kind: 'written';
+  readonly grammar: string;
+}
+
+export type Grammar = JsonGrammar | CallsGrammar | RegexGrammar | ChoiceGrammar | WrittenGrammar;
 
 /** Reason of an early end: client or operator cancelled, the text holds a stop string, or the deadline is over. */
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
@@ -196,7 +216,10 @@ export interface EndedEvent {
   readonly reason: EndReason;
   /** Message for the log with reason `error`, else null. */
   readonly error: string | null;
-  /** This answer did not cause the error: the same request may succeed. */
+  /**
+   * For a failed grammar: true if this answer did not cause the failure, and the same request may succeed. False if the
+   * answer exceeds what the server can compute under its grammar; `error` is then meant for the client.
+   */
   readonly isLost?: boolean;
   readonly promptTokens: number;
   /** Prompt tokens that prefix reuse saved. */

@@ -31,6 +31,8 @@ export interface Script {
   readonly refuse?: Omit<RefusedEvent, 'id'>;
   /** The reason of the end after the tokens; absent: `stop`. */
   readonly end?: EndReason;
+  /** Fields of the end that differ from the default. */
+  readonly ended?: Partial<EndedEvent>;
   /** Loses the sequence after this many tokens. */
   readonly loseAfter?: number;
   /** The draft counts in the end event. */
@@ -243,6 +245,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       preemptions: 0,
       ...(script?.drafts && { drafts: script.drafts }),
       ...(live.request.isDryRun && { isDryRun: true }),
+      ...script?.ended,
     };
     live.sink.ended(ended);
     this.#step({ ended: [ended] });

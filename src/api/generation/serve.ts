@@ -6,7 +6,6 @@
 import { Answer, type AnswerListener } from './answer.js';
 import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from '../context.js';
 import type { Collected, Endpoint } from './endpoint.js';
-import type { GenerationPlan } from './request.js';
 import { answeredAttributes, askedAttributes } from './trace-attributes.js';
 
 /**
@@ -20,7 +19,7 @@ export async function serveWhole<Body>(
 ): Promise<JsonAnswer> {
   const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan, false));
-  const settle = request.caller.reserve(mostTokens(plan), plan.maxTokensParam);
+  const settle = request.caller.reserve(plan.reserved, plan.maxTokensParam);
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
       text: '',
@@ -75,7 +74,7 @@ export async function serveStream<Body>(
 ): Promise<void> {
   const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan, true));
-  const settle = request.caller.reserve(mostTokens(plan), plan.maxTokensParam);
+  const settle = request.caller.reserve(plan.reserved, plan.maxTokensParam);
   const out = open(() => answer.headers());
   const events = endpoint.events(context, request, (data, name) => {
     out.open();
@@ -117,11 +116,6 @@ function cancelWhenGone(answer: Answer, gone: AbortSignal): void {
   };
   if (gone.aborted) cancel();
   else gone.addEventListener('abort', cancel);
-}
-
-/** The tokens of prompt and answer of every choice, at the longest. */
-function mostTokens({ prompts, maxTokens, n }: GenerationPlan): number {
-  return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * (maxTokens[index] ?? 0), 0);
 }
 
 function logFields(answer: Answer, report: object): Record<string, unknown> {

@@ -72,9 +72,9 @@ export const SortieRequest = Type.Object(
 );
 export type SortieRequest = Static<typeof SortieRequest>;
 
-const Stop = oneOf('a non-empty string or an array of up to 4 non-empty strings', [
+const Stop = oneOf('a non-empty string or an array of non-empty strings', [
   Type.String({ minLength: 1 }),
-  Type.Array(Type.String({ minLength: 1 }), { maxItems: 4 }),
+  Type.Array(Type.String({ minLength: 1 })),
 ]);
 
 const JsonSchema = Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Boolean()]);
@@ -98,6 +98,37 @@ const ResponseFormat = oneOf(
   ],
 );
 export type ResponseFormat = Static<typeof ResponseFormat>;
+
+/** A JSON schema, or its text. */
+const SchemaOrText = oneOf('a JSON schema, or its text', [...JsonSchema.anyOf, Type.String()]);
+
+const Choices = Type.Array(Type.String({ minLength: 1 }), { 'x-rule': 'an array of non-empty strings' });
+
+const GRAMMAR = 'A grammar in the notation of Lark (llguidance), or of GBNF (llama.cpp), whose rules have "::=".';
+
+/** vLLM's object. */
+const StructuredOutputs = Type.Object(
+  {
+    json: Type.Optional(SchemaOrText),
+    json_object: Type.Optional(Type.Boolean()),
+    regex: Type.Optional(Type.String({ minLength: 1, description: 'The expression matches the whole answer.' })),
+    choice: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
+    grammar: Type.Optional(Type.String({ minLength: 1, description: GRAMMAR })),
+  },
+  { description: 'The form of the answer: exactly one of these fields.' },
+);
+
+/** Other servers' names for the fields of `structured_outputs`. */
+const grammarFields = {
+  guided_json: Type.Optional(SchemaOrText),
+  guided_regex: Type.Optional(Type.String()),
+  guided_choice: Type.Optional(Choices),
+  guided_grammar: Type.Optional(Type.String()),
+  json_schema: Type.Optional(SchemaOrText),
+  regex: Type.Optional(Type.String()),
+  ebnf: Type.Optional(Type.String()),
+  grammar: Type.Optional(Type.String({ description: GRAMMAR })),
+};
 
 export const AddSpecialTokens = Type.Boolean({
   description:
@@ -153,6 +184,8 @@ export const generationFields = {
   dry_allowed_length: Type.Optional(Type.Integer({ minimum: 1, maximum: 64, default: 2 })),
   logit_bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
   response_format: Type.Optional(ResponseFormat),
+  structured_outputs: Type.Optional(StructuredOutputs),
+  ...grammarFields,
   add_special_tokens: Type.Optional(AddSpecialTokens),
   cache_salt: Type.Optional(
     Type.String({
