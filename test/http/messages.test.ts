@@ -206,6 +206,13 @@ void t.test('tool choices, formats and other fields reach the engine', async (t)
   t.match(await ask({ output_config: { format, effort: 'low' } }), {
     grammar: { kind: 'json', schema: JSON.stringify(schema) },
   });
+  const long = { type: 'object', properties: { a: { type: 'string', maxLength: 524_288 } }, required: ['a'] };
+  const script = { name: 'run', input_schema: long };
+  t.match((await ask({ tools: [script] }))?.grammar, {
+    functions: [{ schema: '{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}' }],
+  });
+  const strict = await server.post(PATH, { ...base, tools: [{ ...script, strict: true }] });
+  t.match(await strict.json(), { error: { param: 'tools[0].input_schema', message: /at most 4096/ } });
   const all = { seed: 7, top_k: 5, temperature: 0.5, max_tokens: 9, sortie: { exit_layer: 15 } };
   t.match(await ask(all), { maxTokens: 9, sampling: { seed: 7, topK: 5, temperature: 0.5 }, depth: { maxExit: 15 } });
 });

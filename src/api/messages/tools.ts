@@ -1,10 +1,12 @@
 /** Anthropic's tools and tool choice in the form of a chat. Must not know: grammars. */
+import { toolSchema } from '../params/loose-schema.js';
 import { notSupported, required } from '../params/refusals.js';
 import type { ChatBody } from '../schemas/chat.js';
 import type { CountTokensBody, MessagesTool, MessagesToolChoice } from '../schemas/messages.js';
 import type { Tool } from '../schemas/tools.js';
 
-function toolOf({ type = 'custom', name, description, input_schema: parameters }: MessagesTool, place: string): Tool {
+function toolOf(tool: MessagesTool, place: string): Tool {
+  const { type = 'custom', name, description, input_schema: schema, strict = false } = tool;
   if (type !== 'custom') {
     throw notSupported(
       `${place}.type`,
@@ -12,7 +14,8 @@ function toolOf({ type = 'custom', name, description, input_schema: parameters }
       'the server has no tools of its own, and takes those with an input_schema',
     );
   }
-  if (parameters === undefined) throw required(`${place}.input_schema`);
+  if (schema === undefined) throw required(`${place}.input_schema`);
+  const parameters = toolSchema(schema, strict);
   return { type: 'function', function: { name, ...(description !== undefined && { description }), parameters } };
 }
 
