@@ -1,6 +1,7 @@
 // Imports run one way (ARCHITECTURE.md): http -> api -> engine/client and engine/protocol.ts. In the engine process:
 // engine -> router | model; router -> cost; model -> runtime. Text is apart from tensors. util imports nothing of src.
-// In src, only the command line imports simulate and convert, and no file imports bench.
+// In src, only the command line imports simulate, convert, load and chat, and no file imports bench. remote, load and chat
+// know other servers by HTTP alone.
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
 import noImportCycle from './.ci/no-import-cycle.js';
@@ -8,7 +9,7 @@ import noImportCycle from './.ci/no-import-cycle.js';
 /** The folders of src. */
 const folders = [
   ...['util', 'runtime', 'model', 'text', 'cost', 'router', 'engine', 'telemetry'],
-  ...['api', 'http', 'web', 'convert', 'simulate'],
+  ...['api', 'http', 'web', 'convert', 'simulate', 'remote', 'load', 'chat'],
 ];
 
 /** The folders that each folder imports. The gateway's part of the engine has a rule of its own. */
@@ -24,7 +25,10 @@ const layers = {
   api: ['util', 'model', 'text', 'engine', 'telemetry'],
   http: ['util', 'text', 'engine', 'telemetry', 'api'],
   convert: ['util', 'runtime', 'model', 'text'],
-  simulate: ['util', 'cost', 'router'],
+  remote: [],
+  load: ['util', 'remote'],
+  chat: ['remote'],
+  simulate: ['util', 'cost', 'router', 'load'],
 };
 
 /** Forbids a file or folder of src the imports from other paths of src. */
@@ -66,7 +70,11 @@ const zones = [
   ),
   zone('engine/protocol.ts', [...engineParts.map((part) => `engine/${part}`), 'engine/client'], 'the protocol is data'),
   // The root.
-  zone('serve.ts', ['convert', 'simulate', 'runtime', 'router', 'cost', 'cli.ts'], 'serve wires gateway and engine'),
+  zone(
+    'serve.ts',
+    ['convert', 'simulate', 'load', 'chat', 'remote', 'runtime', 'router', 'cost', 'cli.ts'],
+    'serve wires gateway and engine',
+  ),
   zone('config.ts', [...folders.filter((each) => !['util', 'router'].includes(each)), 'cli.ts', 'serve.ts'], 'options'),
   { target: './src', from: ['./bench', './test'], message: 'the server imports no bench and no test' },
   { target: './bench', from: './test', message: 'benches import no tests' },

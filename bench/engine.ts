@@ -13,7 +13,7 @@ import { eventLoopLagP99, httpRates } from './http-side.js';
 import { ATTENTION, better, peerRates } from './peer-side.js';
 import { type Rate, type Scenario, SCENARIOS } from './scenario.js';
 import { startPeer, startSortie } from './server.js';
-import { median } from './stats.js';
+import { median } from '../src/util/stats.js';
 
 interface Options {
   readonly model: string[];

@@ -22,9 +22,11 @@ import { calibrateCommand } from '../src/engine/calibration/command.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { depthShape } from '../src/cost/model.js';
 import { parseCostFile } from '../src/simulate/costs.js';
-import { seeded } from '../src/simulate/workload.js';
+import { arrivalTimes } from '../src/load/arrivals.js';
+import { closedLoop, openLoop, rateOf } from '../src/load/run.js';
+import { seeded } from '../src/util/random.js';
 import { lineOf, missLines } from './goodput/lines.js';
-import { arrivalTimes, closedLoop, openLoop, rateOf } from './goodput/load.js';
+import { sender } from './goodput/job.js';
 import { plots } from './goodput/plots.js';
 import { type Traffic, earlier, withRun } from './goodput/record.js';
 import { routerTime } from './goodput/router-time.js';
@@ -157,8 +159,8 @@ async function main(): Promise<void> {
         const idle = await source.measure(sortie.url, manifest, deepest);
         const headers = (): Record<string, string> => ({ 'x-exit-layer': String(deepest) });
         const sample = source.jobs(idle, manifest, SAMPLE_JOBS);
-        const target = { url: sortie.url, model: manifest.name, headers };
-        const perSecond = rateOf(await closedLoop(target, sample, slots));
+        const send = sender(sortie.url, manifest.name, headers);
+        const perSecond = rateOf(await closedLoop(send, sample, slots));
         console.error(`full depth completes ${perSecond.toFixed(2)} requests/s with ${slots} clients`);
         setup = { perSecond, idle };
         record = { ...record, setup };
@@ -185,11 +187,11 @@ async function main(): Promise<void> {
       for (const load of arrivals === 'closed' ? [null] : positives('--loads', values.loads)) {
         const perSecond = load === null ? null : load * setup.perSecond;
         for (const { name, headers } of its) {
-          const target = { url, model: manifest.name, headers };
+          const send = sender(url, manifest.name, headers);
           const sent =
             arrivals === 'closed' || perSecond === null
-              ? await closedLoop(target, jobs, 2 * slots)
-              : await openLoop(target, jobs, arrivalTimes(jobs.length, perSecond, arrivals, random()));
+              ? await closedLoop(send, jobs, 2 * slots)
+              : await openLoop(send, jobs, arrivalTimes(jobs.length, perSecond, arrivals, random()));
           const run = { side: name, arrivals, load, perSecond, ...summaryOf(sent, quality, deepest) };
           record = withRun(record, run);
           console.error(lineOf(run));

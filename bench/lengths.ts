@@ -4,7 +4,8 @@
  *
  *   npm run bench:lengths -- [--model DIR] [--questions FILE] [--cap N] [--write-manifest] ...
  *
- * Every exit answers each question twice over HTTP: greedily and at temperature 1. Writes bench/planner/lengths.json.
+ * Every exit answers each question twice over HTTP: greedily, and with the sampling of a request that states none. Writes
+ * bench/planner/lengths.json.
  * With --write-manifest it also writes each exit's `lengths` to the model folder, the router's prior of answer lengths.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -16,7 +17,7 @@ import { askAll } from './lengths/ask.js';
 import { withPrior } from './lengths/prior.js';
 import { fileOf, tableOf } from './lengths/report.js';
 import { positive } from './options.js';
-import { readQuestions } from './questions.js';
+import { readQuestions } from '../src/load/questions.js';
 import { startSortie } from './server.js';
 
 interface Options {

@@ -16,7 +16,7 @@ import { folderPrior } from '../src/engine/worker/length-prior.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { type Policy, defaultPolicy } from '../src/router/index.js';
 import { parseCostFile } from '../src/simulate/costs.js';
-import { parseTrace } from '../src/simulate/trace.js';
+import { parseTrace } from '../src/load/trace.js';
 import { positive, positives } from './options.js';
 import type { Machine } from './planner/machine.js';
 import { capacityOf, serve, sidesOf } from './planner/side.js';

@@ -35,7 +35,7 @@ export function startPeer(
   return startServer([peerProgram(dir, 'llama-server'), '-m', model, ...compute, ...serve], '/health');
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
@@ -46,10 +46,11 @@ async function freePort(): Promise<number> {
 
 /**
  * @param command program and arguments; PORT in an argument stands for the port
+ * @param fixed a port that the command names already; absent: a free one
  * @throws Error if the server exits, or is not ready within the limit
  */
-async function startServer(command: readonly string[], readyPath: string): Promise<Server> {
-  const port = await freePort();
+export async function startServer(command: readonly string[], readyPath: string, fixed?: number): Promise<Server> {
+  const port = fixed ?? (await freePort());
   const [program = '', ...args] = command.map((part) => part.replace('PORT', String(port)));
   const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
   let errors = '';

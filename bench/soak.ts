@@ -18,7 +18,7 @@ import { Command } from 'commander';
 import { monotonicMs } from '../src/util/clock.js';
 import { packageRoot } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
-import { seeded } from '../src/simulate/workload.js';
+import { seeded } from '../src/util/random.js';
 import { positive } from './options.js';
 import { main } from './server.js';
 import { ENDS, send } from './soak/client.js';

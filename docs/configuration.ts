@@ -5,12 +5,15 @@ const INTRO = `<!-- Written by \`npm run docs:configuration\` from the table of 
 
 # Configuration
 
-Each option is a flag and an environment variable. A flag wins over its variable, and an empty variable counts as unset.
+Each option is a flag, an environment variable, and an entry of the file that \`--config\` names. A flag wins over its
+variable, and the variable over the file. An empty variable counts as unset.
 
 - \`npm start -- --help\` prints the same table.
 - A switch (\`on or off\`) that stands alone is on: \`--log-prompts\`.
 - A size takes a suffix: \`512MiB\`, \`2GiB\` and \`1.5GiB\` are powers of two, \`500MB\` is a power of ten.
 - A value that breaks its rule ends the process with code 2. The message names the option, the rule and the value.
+- A file is YAML or JSON with flags as names: \`port: 9000\`, \`max-queue: 64\`, \`cors-origin: [https://app.example]\`. Paths
+  start at the working folder. An unknown name ends the process.
 - The variables of OpenTelemetry set up traces: [metrics and traces](metrics.md#traces).
 `;
 

@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../src/config.js';
-import { type Plot, svgOf } from '../src/simulate/plot.js';
+import { type Plot, svgOf } from '../src/util/plot.js';
 
 type Row = Readonly<Record<string, string>>;
 

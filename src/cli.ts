@@ -1,22 +1,18 @@
 /**
- * The command line: `sortie serve | convert | inspect | calibrate | simulate | openapi`.
+ * The command line: `sortie serve | chat | bench | convert | inspect | calibrate | simulate | openapi | completion`.
  *
  * Exit codes: 0 done, 1 failed, 2 wrong usage, 128 plus the signal's number after an interrupt.
  */
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import {
-  helpText,
-  OPTION_GROUPS,
-  OptionError,
-  packageRoot,
-  resolveOptions,
-  SERVE_OPTIONS,
-  type OptionSpec,
-} from './config.js';
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { helpText, OPTION_GROUPS, OptionError, packageRoot, SERVE_OPTIONS, type OptionSpec } from './config.js';
+import { loadOptions } from './config-file.js';
+import { completionScript, SHELLS, type Shell } from './completion.js';
 import { ConvertError, Interrupted } from './convert/errors.js';
+import { parseBudgets } from './load/budgets.js';
+import { benchDefaults, type BenchOptions, DEFAULT_REQUESTS } from './load/options.js';
 import type { KernelName } from './model/manifest.js';
 import { simulateDefaults, type SimulateOptions } from './simulate/options.js';
 import { LIMITS } from './simulate/workload.js';
@@ -47,6 +43,10 @@ function positive(value: string): number {
   throw new InvalidArgumentError('must be a positive integer');
 }
 
+function positives(value: string): number[] {
+  return value.split(',').map((item) => positive(item.trim()));
+}
+
 function fraction(value: string): number {
   if (/^\d{1,9}(\.\d{1,9})?$/.test(value)) return Number(value);
   throw new InvalidArgumentError('must be a number of at least 0');
@@ -72,10 +72,48 @@ function share(value: string): number {
   throw new InvalidArgumentError('must be a share, above 0 and at most 1');
 }
 
+/** A list of classes. @throws InvalidArgumentError with the rule */
+function budgets(value: string): BenchOptions['budgets'] {
+  try {
+    return parseBudgets(value);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+}
+
+function jsonObject(value: string): Record<string, unknown> {
+  try {
+    const json: unknown = JSON.parse(value);
+    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
+  } catch {
+    // The error below names the rule for any other text.
+  }
+  throw new InvalidArgumentError('must be a JSON object such as {"temperature": 0}');
+}
+
+function header(value: string, earlier: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const [, name, text] = /^([\w!#$%&'*+.^`|~-]+):\s*(\S.*)$/.exec(value) ?? [];
+  if (name === undefined || text === undefined)
+    throw new InvalidArgumentError('must be a header such as "Name: value"');
+  return { ...earlier, [name]: text };
+}
+
+const apiKeyOption = (): Option =>
+  new Option('--api-key <key>', 'API key of the server; the process list shows this flag').env('OPENAI_API_KEY');
+
+function timeout(value: string): number {
+  const seconds = factor(value);
+  // Node.js itself ends a request after 300 s without a byte.
+  if (seconds <= 300) return seconds;
+  throw new InvalidArgumentError('must be a number of seconds above 0 and at most 300');
+}
+
 function optionOf(spec: OptionSpec<unknown>): Option {
   const isSwitch = spec.value === 'on|off';
   const flag = isSwitch ? `--${spec.flag} [${spec.value}]` : `--${spec.flag} <${spec.value}>`;
   const option = new Option(flag, helpText(spec));
+  // They are shown in the help and by completion. config.ts checks them.
+  if (spec.kind.values !== undefined) option.argChoices = [...spec.kind.values];
   // Commander reads a flag that starts with --no- as the negation of another option. These flags are options
   // themselves.
   option.negate = false;
@@ -125,16 +163,101 @@ function program(finish: (code: number) => void): Command {
   serve.action(async (flags: Record<string, string | true>) => {
     // A switch without a value means "on".
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
-    const options = resolveOptions(texts, process.env);
+    const options = await loadOptions(texts, process.env);
     const { serveForever } = await import('./serve.js');
     finish(await serveForever(options, VERSION));
   });
+
+  root
+    .command('chat')
+    .description('chat with a server in the terminal; through a pipe, each line is a question')
+    .option('--url <url>', 'server with the API of OpenAI; a URL without a path gets /v1', 'http://localhost:8080')
+    .option('--model <name>', "model to ask (default: the first of the server's list)")
+    .addOption(apiKeyOption())
+    .action(async ({ url, model, apiKey }: ChatFlags) => {
+      const { chatCommand } = await import('./chat/command.js');
+      const io = { input: process.stdin, output: output(), errors: process.stderr };
+      if (!(await chatCommand({ url, model: model ?? null, apiKey: apiKey ?? null }, io))) finish(1);
+    });
+
+  root
+    .command('bench <url>')
+    .description('measure how many requests a server with the API of OpenAI answers within their deadlines')
+    .option('--model <name>', "model to ask (default: the first of the server's list)")
+    .addOption(apiKeyOption())
+    .addOption(new Option('--api <kind>', 'endpoint').choices(['chat', 'completions']).default(benchDefaults.api))
+    .addOption(
+      new Option('--rates <list>', 'open load: requests per second, one run each')
+        .argParser(factors)
+        .default(benchDefaults.rates, benchDefaults.rates.join(',')),
+    )
+    .addOption(
+      new Option('--arrivals <kind>', 'arrivals of open load')
+        .choices(['poisson', 'bursts'])
+        .default(benchDefaults.arrivals),
+    )
+    .option('--burst <n>', 'requests of a burst', positive, benchDefaults.burst)
+    .addOption(
+      new Option('--clients <list>', 'closed load instead: clients that never pause, one run each')
+        .argParser(positives)
+        .conflicts(['rates', 'arrivals', 'burst', 'speeds']),
+    )
+    .option('--requests <n>', `requests of a run (default: ${DEFAULT_REQUESTS}, or all of the trace)`, positive)
+    .option('--questions <file>', 'one question a line, or a JSON array of {instruction, input} (default: built in)')
+    .addOption(
+      new Option(
+        '--trace <file>',
+        "arrivals: Sortie's log, or a CSV in the format of the Azure LLM inference traces",
+      ).conflicts(['rates', 'arrivals', 'burst']),
+    )
+    .addOption(
+      new Option('--speeds <list>', "arrival rates, as multiples of the trace's own, one run each")
+        .argParser(factors)
+        .default(benchDefaults.speeds, benchDefaults.speeds.join(',')),
+    )
+    .addOption(
+      new Option('--lengths <kind>', 'trace: prompts of about, and answers of exactly the lengths of the trace')
+        .choices(['natural', 'trace'])
+        .default(benchDefaults.lengths),
+    )
+    .addOption(
+      new Option('--budgets <list>', 'classes of deadlines, such as chat=ttft:300+tpot:50,page=2000,batch=none')
+        .argParser(budgets)
+        .default(
+          benchDefaults.budgets,
+          benchDefaults.budgets.map(({ name, budget }) => `${name}=${budget.totalMs}`).join(','),
+        ),
+    )
+    .option('--send-budgets', "state budgets in Sortie's headers (default: if the server is Sortie)")
+    .option('--no-send-budgets', 'never state budgets')
+    .option('--max-tokens <n>', 'max_tokens of each request (default: none)', positive)
+    .option('--body <json>', 'further fields of each request, such as {"temperature": 0}', jsonObject)
+    .option('--header <text>', 'further header of each request, such as "Name: value"; repeatable', header)
+    .option('--timeout <s>', 'seconds until the client cancels a request, at most 300', timeout, benchDefaults.timeout)
+    .option('--seed <n>', 'seed of arrivals, questions and classes', positive, benchDefaults.seed)
+    .option('--out <file>', 'write the results and all requests as JSON')
+    .option('--plot <file>', 'write attainment against load, or the times of a single run, as SVG')
+    .action(async (url: string, { header: headers = {}, ...options }: BenchFlags) => {
+      const { benchCommand } = await import('./load/command.js');
+      const stop = new AbortController();
+      process.once('SIGINT', () => {
+        stop.abort();
+      });
+      const io = {
+        say: (line: string) => output().write(`${line}\n`),
+        terminal: process.stderr.isTTY ? process.stderr : null,
+        signal: stop.signal,
+      };
+      const { isInterrupted } = await benchCommand({ ...benchDefaults, ...options, headers, url }, io);
+      if (isInterrupted) finish(128 + constants.signals.SIGINT);
+    });
 
   root
     .command('convert <source>')
     .description('turn a GGUF file or a Hugging Face folder into a model folder')
     .requiredOption('--out <dir>', 'model folder to write')
     .option('--exits <layers>', 'trunk layers after which a sequence may leave, such as 10,20,30', exits)
+    .option('--context <n>', "most positions of a sequence (default: the source's)", positive)
     .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', ruleOf(SERVE_OPTIONS.kernels), [
       'w8a8',
     ])
@@ -207,6 +330,7 @@ function program(finish: (code: number) => void): Command {
       positive,
       simulateDefaults.prefillChunk,
     )
+    .option('--replicas <n>', 'servers behind a balancer by least connections', positive, simulateDefaults.replicas)
     .option('--target <share>', 'attainment that the replicas must reach', share, simulateDefaults.target)
     .option('--max-replicas <n>', 'most replicas to try', positive, simulateDefaults.maxReplicas)
     .option('--noise <share>', "relative noise of a step's time", fraction, simulateDefaults.noise)
@@ -246,6 +370,14 @@ function program(finish: (code: number) => void): Command {
       output().write(await openapiDocument(VERSION));
     });
 
+  root
+    .command('completion')
+    .description('print the completion script of a shell: source <(sortie completion bash)')
+    .addArgument(new Argument('<shell>', 'the shell').choices(SHELLS))
+    .action((shell: Shell) => {
+      output().write(completionScript(root, shell));
+    });
+
   for (const command of [root, ...root.commands]) command.exitOverride();
   return root;
 }
@@ -253,6 +385,7 @@ function program(finish: (code: number) => void): Command {
 interface ConvertFlags {
   readonly out: string;
   readonly exits?: number[];
+  readonly context?: number;
   readonly kernels: readonly KernelName[];
   readonly block?: number;
   readonly exitBlocks?: string;
@@ -267,6 +400,14 @@ interface ConvertFlags {
   readonly compress: boolean;
   readonly force: boolean;
 }
+
+interface ChatFlags {
+  readonly url: string;
+  readonly model?: string;
+  readonly apiKey?: string;
+}
+
+type BenchFlags = Partial<Omit<BenchOptions, 'url' | 'headers'>> & { readonly header?: BenchOptions['headers'] };
 
 type SimulateFlags = Pick<SimulateOptions, 'trace' | 'cost'> & Partial<SimulateOptions>;
 

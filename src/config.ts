@@ -5,11 +5,15 @@
 import { availableParallelism, homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import proxyAddr from '@fastify/proxy-addr';
 import { defaultPolicy } from './router/index.js';
 import { mostSimilar } from './util/similar.js';
 
 /** The package root: two levels above the compiled src/*.js. */
 export const packageRoot = fileURLToPath(new URL('../..', import.meta.url));
+
+/** The default of --model. The npm package does not hold it. */
+export const EMBEDDED_MODEL = join(packageRoot, 'models', 'smollm2-135m-sorted');
 
 /**
  * The user's home folder. A numeric user, as in containers, may have none. The result is then `/`, where no cache is
@@ -39,6 +43,8 @@ export class OptionError extends Error {
 interface Kind<T> {
   /** Completes "must be ...". */
   readonly rule: string;
+  /** Every value, if the option has a closed set. */
+  readonly values?: readonly string[];
   /** The rule in short, for the table in docs/configuration.md. */
   readonly type: string;
   /** Unit of a plain number. */
@@ -114,6 +120,7 @@ const bytes = (min: number, minText: string): Kind<number> => ({
 
 const oneOf = <const T extends string>(...values: readonly T[]): Kind<T> => ({
   rule: `one of ${values.join(', ')}`,
+  values,
   type: values.join(', '),
   parse: (text) => values.find((value) => value === text),
 });
@@ -155,6 +162,25 @@ const list: Kind<readonly string[]> = {
   parse: (value) => {
     const items = value.split(',').map((item) => item.trim());
     return items.every((item) => item !== '') ? items : undefined;
+  },
+};
+
+/** Whether the library reads every item as an address, a network or one of its names. */
+function areNetworks(items: readonly string[]): boolean {
+  try {
+    proxyAddr.compile([...items]);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const networkList: Kind<readonly string[]> = {
+  rule: 'a list of IP addresses, networks such as 10.0.0.0/8, loopback, linklocal or uniquelocal, separated by commas',
+  type: 'list of addresses, networks, loopback, linklocal, uniquelocal',
+  parse: (value) => {
+    const items = list.parse(value);
+    return items !== undefined && areNetworks(items) ? items : undefined;
   },
 };
 
@@ -225,6 +251,16 @@ type AnySpec = OptionSpec<never> | OptionSpec<unknown>;
 
 /** The options by topic. */
 export const OPTION_GROUPS = {
+  'Configuration file': {
+    config: spec(
+      'config',
+      'FILE',
+      optionalText,
+      null,
+      'YAML or JSON file with an entry for each option; flags and variables win over it',
+      'none',
+    ),
+  },
   'Address and ports': {
     port: spec('port', 'N', integer(0, 65535), 8080, 'port to listen on; 0 takes a free one'),
     opsPort: spec(
@@ -246,14 +282,7 @@ export const OPTION_GROUPS = {
     ),
   },
   'Model and hardware': {
-    model: spec(
-      'model',
-      'DIR',
-      text,
-      join(packageRoot, 'models', 'smollm2-135m-sorted'),
-      'model folder that `sortie convert` wrote',
-      'the embedded model',
-    ),
+    model: spec('model', 'DIR', text, EMBEDDED_MODEL, 'model folder that `sortie convert` wrote', 'the embedded model'),
     modelName: spec('model-name', 'NAME', name, null, 'model name in requests', "the manifest's name"),
     samplingDefaults: spec(
       'sampling-defaults',
@@ -421,6 +450,14 @@ export const OPTION_GROUPS = {
       'names in the Host header that are served, or *; localhost, IP addresses and names without a dot always are',
       'any; local names only for a server without keys on a loopback address',
     ),
+    trustedProxies: spec(
+      'trusted-proxies',
+      'ADDRESSES',
+      networkList,
+      [],
+      'proxies whose X-Request-Start, X-Forwarded-For, X-Forwarded-Proto and traceparent are believed',
+      'none',
+    ),
     corsOrigin: spec('cors-origin', 'ORIGINS', originList, [], 'origins of web pages that may call, or *', 'none'),
   },
   Clients: {
@@ -454,8 +491,15 @@ export const OPTION_GROUPS = {
       'time without reading after which the connection of a client is closed',
     ),
     keepAlive: spec('keep-alive', 'SECONDS', seconds(0.1, 3600), 15, 'interval of comment lines in a silent stream'),
+    loadHeader: spec(
+      'load-header',
+      'on|off',
+      onOff,
+      false,
+      'X-Sortie-Load in every response: the wait of a new request at the shallowest exit, ms',
+    ),
   },
-  'Shutdown and log': {
+  'Shutdown, log and metrics': {
     drainTimeout: spec(
       'drain-timeout',
       'SECONDS',
@@ -478,11 +522,19 @@ export const OPTION_GROUPS = {
       'form of the log; auto: pretty on a terminal, JSON elsewhere',
     ),
     logPrompts: spec('log-prompts', 'on|off', onOff, false, 'writes request bodies to the log'),
+    metricsPrefix: spec(
+      'metrics-prefix',
+      'PREFIX',
+      oneOf('sortie_', 'vllm:'),
+      'sortie_',
+      "prefix of the series that vLLM has too; vllm: serves vLLM's dashboards",
+    ),
   },
 } as const satisfies Record<string, Record<string, AnySpec>>;
 
 /** Every option by its key. */
 export const SERVE_OPTIONS = {
+  ...OPTION_GROUPS['Configuration file'],
   ...OPTION_GROUPS['Address and ports'],
   ...OPTION_GROUPS['Model and hardware'],
   ...OPTION_GROUPS.Capacity,
@@ -492,7 +544,7 @@ export const SERVE_OPTIONS = {
   ...OPTION_GROUPS['Measured costs'],
   ...OPTION_GROUPS.Access,
   ...OPTION_GROUPS.Clients,
-  ...OPTION_GROUPS['Shutdown and log'],
+  ...OPTION_GROUPS['Shutdown, log and metrics'],
 } as const satisfies Record<string, AnySpec>;
 
 /** The value of every option. */
@@ -533,14 +585,21 @@ function parseValue<T>({ kind }: OptionSpec<T>, source: string, text: string): T
   throw new OptionError(`${source} must be ${kind.rule}${kind.isSecret === true ? '' : `, got "${text}"`}`);
 }
 
+/** A configuration file: the texts of its options, by key. */
+export interface FileOptions {
+  readonly file: string;
+  readonly texts: Readonly<Record<string, string | undefined>>;
+}
+
 /**
- * Resolves each option from the command line (`flags`, by key), then from the environment, then from the defaults. An
- * empty environment variable counts as unset.
+ * Resolves each option from the command line (`flags`, by key), then from the environment, then from a configuration
+ * file, then from the defaults. An empty environment variable counts as unset.
  * @throws OptionError for a value that breaks its rule, or for one port that both servers should share.
  */
 export function resolveOptions(
   flags: Readonly<Record<string, string | undefined>>,
   env: Readonly<Record<string, string | undefined>>,
+  configured: FileOptions | null = null,
 ): ServeOptions {
   const entries = Object.entries(SERVE_OPTIONS).map(([key, spec]: [string, OptionSpec<unknown>]) => {
     const variable = environmentName(spec.flag);
@@ -548,6 +607,8 @@ export function resolveOptions(
     if (flag !== undefined) return [key, parseValue(spec, `--${spec.flag}`, flag)] as const;
     const twin = env[variable];
     if (twin !== undefined && twin !== '') return [key, parseValue(spec, variable, twin)] as const;
+    const text = configured?.texts[key];
+    if (text !== undefined) return [key, parseValue(spec, `${configured?.file}: ${spec.flag}`, text)] as const;
     return [key, spec.default] as const;
   });
   const options = Object.fromEntries(entries) as unknown as ServeOptions;

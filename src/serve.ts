@@ -1,10 +1,11 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import type { RequestPolicy } from './api/params/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
 import { chooseHost, listen, urlOf } from './address.js';
-import { OptionError, type ServeOptions, unknownVariables } from './config.js';
+import { EMBEDDED_MODEL, OptionError, type ServeOptions, unknownVariables } from './config.js';
 import { EngineClient } from './engine/client/client.js';
 import type { Engine } from './engine/client/engine.js';
 import type { EngineOptions } from './engine/client/options.js';
@@ -23,6 +24,7 @@ import { createLog, type Logger } from './telemetry/log.js';
 import { watchLoopLag } from './telemetry/loop-lag.js';
 import { RequestMetrics } from './telemetry/requests.js';
 import { createSeries } from './telemetry/series.js';
+import { watchWait } from './telemetry/wait.js';
 import { startTracing } from './telemetry/tracing.js';
 import { welcome } from './welcome.js';
 
@@ -47,6 +49,7 @@ export function engineOptions(options: ServeOptions): EngineOptions {
       maxStallMs: options.maxStall,
     },
     cacheDir: options.cacheDir,
+    reportsWait: options.loadHeader,
     recalibrate: options.recalibrate,
   };
 }
@@ -138,6 +141,15 @@ export function warnOfVariables(env: Readonly<Record<string, string | undefined>
   }
 }
 
+/** @throws OptionError if the default model is not there, as in an installed npm package */
+function checkEmbeddedModel(dir: string): void {
+  if (dir !== EMBEDDED_MODEL || existsSync(dir)) return;
+  throw new OptionError(
+    'the npm package holds no model: --model must name a model folder; `sortie convert` makes one of a GGUF file or ' +
+      'a Hugging Face folder, and a clone of the repository has one in models/',
+  );
+}
+
 /** Verifies the model folder while the engine loads it, so that the error names the damaged file. */
 async function start(engine: EngineClient, dir: string, manifest: Manifest, signal: AbortSignal): Promise<void> {
   const checked = verifyFiles(dir, manifest, signal);
@@ -156,6 +168,7 @@ async function start(engine: EngineClient, dir: string, manifest: Manifest, sign
  */
 export async function serveForever(options: ServeOptions, version: string): Promise<number> {
   const stopping = firstSignal();
+  checkEmbeddedModel(options.model);
   const apiKeys = loadApiKeys(options);
   const { logger: log, isPretty, print } = await createLog(options.logLevel, options.logFormat, process.stdout.isTTY);
   warnOfVariables(process.env, log);
@@ -164,7 +177,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const engine = new EngineClient(engineOptions(options));
   const name = options.modelName ?? manifest.name;
   const bar = isPretty && process.stderr.isTTY ? new LoadProgress(engine, process.stderr) : null;
-  const series = createSeries(name);
+  const series = createSeries(name, options.metricsPrefix);
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   const tracing = await startTracing(process.env, version, log);
@@ -191,6 +204,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
       apiKeys,
       tracing,
       version,
+      predictedWaitMs: options.loadHeader ? watchWait(engine, metrics) : () => null,
       log,
       draining: false,
     };

@@ -8,6 +8,7 @@ import { run } from '../src/cli.js';
 import { OPTION_GROUPS, packageRoot, SERVE_OPTIONS } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { main } from './deploy/helper.js';
+import { plainServer } from './fakes/plain-server.js';
 
 /**
  * Runs the command line. No assertion may run while the outputs are captured.
@@ -53,6 +54,53 @@ void t.test('simulate rejects impossible values', async (t) => {
     t.equal(code, 2, `${option} ${value}`);
     t.match(text, rule);
   }
+});
+
+void t.test('bench shows its defaults, and rejects impossible values', async (t) => {
+  const { text } = await printed(t, ['bench', '--help']);
+  const help = text.replaceAll(/\s+/g, ' ');
+  t.match(help, '(default: tight=1000,medium=3000,loose=10000)');
+  t.match(help, /--requests <n> requests of a run \(default: 60, or all of the trace\)/);
+  for (const [args, rule] of [
+    [['--budgets', 'a'], /must be NAME=BUDGET/],
+    [['--rates', '0'], /must be a number above 0/],
+    [['--clients', '1.5'], /must be a positive integer/],
+    [['--clients', '2', '--rates', '3'], /'--clients <list>' cannot be used with option '--rates <list>'/],
+    [['--trace', '/x', '--arrivals', 'bursts'], /'--trace <file>' cannot be used with option '--arrivals <kind>'/],
+    [['--body', '[1]'], /must be a JSON object/],
+    [['--body', '{'], /must be a JSON object/],
+    [['--header', 'X'], /must be a header such as "Name: value"/],
+    [['--timeout', '301'], /at most 300/],
+  ] as const) {
+    const { code, text } = await printed(t, ['bench', 'http://localhost:1', ...args]);
+    t.equal(code, 2, args.join(' '));
+    t.match(text, rule);
+  }
+});
+
+void t.test('chat and bench run from the command line, against a server without any field of Sortie', async (t) => {
+  const { url, requests } = await plainServer(t, () => ({ parts: ['Hel', 'lo'] }));
+  const runs = async (args: readonly string[], input: string) => {
+    const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, OPENAI_API_KEY: 'sk-1' } });
+    let [text, errors] = ['', ''];
+    child.stdout.on('data', (data: Buffer) => (text += data.toString()));
+    child.stderr.on('data', (data: Buffer) => (errors += data.toString()));
+    child.stdin.end(input);
+    const [code] = (await once(child, 'close')) as [number];
+    return { code, text, errors };
+  };
+  const chat = await runs(['chat', '--url', url], 'Hi\n');
+  t.match(chat, { code: 0, text: 'Hello\n', errors: /^2 tokens in \d+ ms/ });
+  t.notMatch(chat.errors, '\u001b', 'a pipe has no colours');
+  const bench = await runs(['bench', url, '--requests', '3', '--clients', '1', '--header', 'X-Team: a'], '');
+  t.match(bench, { code: 0, text: /1 client without a pause: .*% of 3 requests in budget/, errors: /^$/ });
+  t.ok(requests.every(({ headers }) => headers.authorization === 'Bearer sk-1'));
+  t.equal(requests.at(-1)?.headers['x-team'], 'a');
+  t.match(await runs(['bench', 'localhost:1'], ''), {
+    code: 1,
+    text: '',
+    errors: /^error: connection lost .*bad port/,
+  });
 });
 
 void t.test('simulate names the option whose file is unreadable', async (t) => {

@@ -1,5 +1,6 @@
 /** Lines that bench:goodput prints. */
-import type { Sent } from './load.js';
+import type { Sent } from '../../src/load/run.js';
+import type { Job } from './job.js';
 import type { Run } from './record.js';
 import { isMet } from './summary.js';
 
@@ -23,7 +24,7 @@ export function lineOf(run: Run): string {
 }
 
 /** A line for each request that missed a guaranteed budget. */
-export function missLines(sent: readonly Sent[]): string[] {
+export function missLines(sent: readonly Sent<Job>[]): string[] {
   return sent
     .filter((each) => each.answer.serviceClass === 'guaranteed' && !isMet(each))
     .map(({ job, answer }) =>

@@ -1,7 +1,9 @@
 /** Jobs of natural length: chat questions without a limit, answered until the model ends the answer. */
-import { seeded } from '../../src/simulate/workload.js';
-import { complete, freely } from './client.js';
-import type { Job } from './load.js';
+import { ask } from '../../src/load/ask.js';
+import { serverAt } from '../../src/remote/server.js';
+import { seeded } from '../../src/util/random.js';
+import { freely } from './asked.js';
+import type { Job } from './job.js';
 
 /** Longest answer of full depth that the bench keeps, in tokens. */
 const LONGEST_TOKENS = 120;
@@ -31,14 +33,15 @@ export async function idleQuestions(
 ): Promise<KnownQuestion[]> {
   const headers = { 'x-exit-layer': String(deepest) };
   // The first answer allocates memory and bindings that later answers reuse.
-  await complete(url, model, freely(questions[0] ?? '', LONGEST_TOKENS), headers);
+  const server = serverAt(url, null);
+  await ask(server, model, freely(questions[0] ?? '', LONGEST_TOKENS), { headers });
   const kept: KnownQuestion[] = [];
   let asked = 0;
   for (const question of questions) {
     if (kept.length >= most) break;
     asked++;
-    const answer = await complete(url, model, freely(question, LONGEST_TOKENS), headers);
-    if (answer.status !== 200) throw new Error(`the server answered ${answer.status} to: ${question}`);
+    const answer = await ask(server, model, freely(question, LONGEST_TOKENS), { headers });
+    if (answer.error !== null) throw new Error(`the server failed "${question}": ${answer.error.message}`);
     if (answer.finishReason === 'stop') kept.push({ question, tokens: answer.tokens, idleMs: answer.totalMs });
   }
   if (kept.length === 0) throw new Error(`no question has an answer of at most ${LONGEST_TOKENS} tokens at full depth`);

@@ -1,5 +1,5 @@
 /** The two plots of bench:goodput. */
-import { type Plot, svgOf } from '../../src/simulate/plot.js';
+import { type Plot, svgOf } from '../../src/util/plot.js';
 import type { Run } from './record.js';
 
 /** @returns file names and SVG texts: attainment against load, quality against attainment */

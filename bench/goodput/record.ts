@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import type { BudgetClass } from '../../src/simulate/workload.js';
-import type { Arrivals } from './load.js';
+import type { Arrivals } from '../../src/load/arrivals.js';
 import type { KnownQuestion } from './natural.js';
 import type { Summary } from './summary.js';
 

@@ -1,9 +1,9 @@
 /** Sources of the bench's jobs: questions of natural length, or the stated lengths of a trace. */
 import { readFileSync } from 'node:fs';
 import type { Manifest } from '../../src/model/manifest.js';
-import { parseTrace } from '../../src/simulate/trace.js';
-import { readQuestions } from '../questions.js';
-import type { Job } from './load.js';
+import { parseTrace } from '../../src/load/trace.js';
+import { readQuestions } from '../../src/load/questions.js';
+import type { Job } from './job.js';
 import { idleQuestions, naturalJobs } from './natural.js';
 import type { Idle } from './record.js';
 import { idleClasses, statedJobs } from './stated.js';

@@ -1,10 +1,13 @@
 /** Jobs of stated length: lengths of a trace, prompts of random tokens, and answers of exactly `max_tokens`. */
 import type { Architecture } from '../../src/model/manifest.js';
-import type { TraceEntry } from '../../src/simulate/trace.js';
-import { type BudgetClass, classesFor, requestsOf, seeded } from '../../src/simulate/workload.js';
-import { median } from '../stats.js';
-import { complete, exactly } from './client.js';
-import type { Job } from './load.js';
+import type { TraceEntry } from '../../src/load/trace.js';
+import { type BudgetClass, classesFor, requestsOf } from '../../src/simulate/workload.js';
+import { ask } from '../../src/load/ask.js';
+import { serverAt } from '../../src/remote/server.js';
+import { seeded } from '../../src/util/random.js';
+import { median } from '../../src/util/stats.js';
+import { exactly } from './asked.js';
+import type { Job } from './job.js';
 
 /** Longest sequence of a job in tokens. */
 const LONGEST_TOKENS = 1000;
@@ -46,9 +49,11 @@ export async function idleClasses(
   const decode: number[] = [];
   for (let i = 0; i < 7; i++) {
     const prompt = promptOf(Math.min(256, context >> 1), seeded(100 + i), vocab);
-    const answer = await complete(url, model, exactly(prompt, 48), { 'x-exit-layer': String(deepest) });
-    const { ttftMs, totalMs, tokens, status } = answer;
-    if (ttftMs === null || tokens < 2) throw new Error(`the server answered ${status} without tokens`);
+    const answer = await ask(serverAt(url, null), model, exactly(prompt, 48), {
+      headers: { 'x-exit-layer': String(deepest) },
+    });
+    const { ttftMs, totalMs, tokens, error } = answer;
+    if (ttftMs === null || tokens < 2) throw new Error(error?.message ?? 'the server answered without tokens');
     prefill.push(ttftMs / prompt.length);
     decode.push((totalMs - ttftMs) / (tokens - 1));
   }

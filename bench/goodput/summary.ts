@@ -1,7 +1,10 @@
 /** Summarizes a run from the client's point of view. */
-import { median } from '../stats.js';
-import type { Answered } from './client.js';
-import type { Sent } from './load.js';
+import type { Sent as SentJob } from '../../src/load/run.js';
+import { intervalShare } from '../../src/load/summary.js';
+import { median } from '../../src/util/stats.js';
+import type { Job } from './job.js';
+
+type Sent = SentJob<Job>;
 
 export interface Summary {
   readonly requests: number;
@@ -32,19 +35,11 @@ const share = (part: number, all: number): number => (all === 0 ? 1 : part / all
 
 /** Whether the answer is complete: of its exact length, or ended by the model. */
 const isWhole = ({ job, answer }: Sent): boolean =>
-  answer.status === 200 && (job.isExact ? answer.tokens === job.tokens : answer.finishReason === 'stop');
+  answer.error === null && (job.isExact ? answer.tokens === job.tokens : answer.finishReason === 'stop');
 
 /** Whether the answer is complete and inside its budget. */
 export function isMet(sent: Sent): boolean {
   return isWhole(sent) && sent.answer.totalMs <= sent.job.budgetMs;
-}
-
-/** Share of answers with a total between the predicted 10% and 90% quantiles; null without intervals. */
-export function intervalShare(answers: readonly Answered[]): number | null {
-  const inside = answers.flatMap(({ status, totalMs, predictedP10Ms: from, predictedP90Ms: to }) =>
-    status !== 200 || from === null || to === null ? [] : from <= totalMs && totalMs <= to,
-  );
-  return inside.length === 0 ? null : share(inside.filter((isInside) => isInside).length, inside.length);
 }
 
 /** @param quality of an exit layer. @param deepest the exit if the server does not report it */
@@ -65,7 +60,7 @@ export function summaryOf(sent: readonly Sent[], quality: (layer: number) => num
   const lastMs = sent.reduce((most, { atMs, answer }) => Math.max(most, atMs + answer.totalMs), 0);
   const ttfts = sent.flatMap(({ answer }) => answer.ttftMs ?? []).sort((a, b) => a - b);
   const errors = sent.flatMap(({ answer }) =>
-    answer.predictedMs === null || answer.status !== 200 ? [] : Math.abs(answer.totalMs / answer.predictedMs - 1),
+    answer.predictedMs === null || answer.error !== null ? [] : Math.abs(answer.totalMs / answer.predictedMs - 1),
   );
   return {
     requests: sent.length,
@@ -86,6 +81,6 @@ export function summaryOf(sent: readonly Sent[], quality: (layer: number) => num
     predictionError: errors.length === 0 ? null : median(errors),
     insideInterval: intervalShare(sent.map(({ answer }) => answer)),
     latestMs: sent.reduce((most, { job, answer }) => Math.max(most, answer.totalMs - job.budgetMs), -Infinity),
-    failed: sent.filter(({ answer }) => answer.status !== 200).length,
+    failed: sent.filter(({ answer }) => answer.error !== null).length,
   };
 }

@@ -24,7 +24,7 @@ export interface Asking {
   readonly exits: readonly number[];
   /** Most tokens of an answer. */
   readonly cap: number;
-  /** Question i is sampled at temperature 1 with seed + i. */
+  /** Question i is sampled as the model folder says, with seed + i. */
   readonly seed: number;
   /** Concurrent requests. */
   readonly clients: number;
@@ -89,7 +89,7 @@ async function ask(content: string, { exit, seed }: Job, { url, model, cap }: As
       model,
       messages: [{ role: 'user', content }],
       max_tokens: cap,
-      ...(seed === null ? { temperature: 0 } : { temperature: 1, top_p: 1, seed }),
+      ...(seed === null ? { temperature: 0 } : { seed }),
     }),
   });
   if (response.status !== 200) throw new Error(`the server answered ${response.status}: ${await response.text()}`);

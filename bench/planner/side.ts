@@ -4,7 +4,7 @@ import { Router } from '../../src/router/index.js';
 import { type Outcome, type RouterFacade, simulate } from '../../src/simulate/engine.js';
 import { noisy } from '../../src/simulate/noise.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { seeded } from '../../src/simulate/workload.js';
+import { seeded } from '../../src/util/random.js';
 import type { Machine } from './machine.js';
 import { SimpleRouter } from './simple.js';
 

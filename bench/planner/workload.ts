@@ -3,9 +3,10 @@ import Type from 'typebox';
 import { Value } from 'typebox/value';
 import { type CostModel, predictMs } from '../../src/cost/model.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
-import type { TraceEntry } from '../../src/simulate/trace.js';
-import { type BudgetClass, UNSTATED_TOKENS, budgetOf, classesFor, seeded } from '../../src/simulate/workload.js';
-import { type Arrivals, arrivalTimes } from '../goodput/load.js';
+import type { TraceEntry } from '../../src/load/trace.js';
+import { type BudgetClass, UNSTATED_TOKENS, budgetOf, classesFor } from '../../src/simulate/workload.js';
+import { seeded } from '../../src/util/random.js';
+import { type Arrivals, arrivalTimes } from '../../src/load/arrivals.js';
 
 /** Seeds to tune parameters on, and separate seeds to report results on. */
 export const SEEDS = { tuning: [1, 2, 3, 4], 'held-out': [101, 102, 103, 104] } as const;

@@ -53,7 +53,7 @@ export interface ApiContext {
 export interface ApiRequest<Body> {
   /** The id in the X-Request-Id of the response, and in the log. */
   readonly id: string;
-  /** Arrival of the request on the monotonic clock. */
+  /** Arrival on the monotonic clock, here or at the first trusted proxy that states it. */
   readonly arrivedAt: number;
   readonly headers: Headers;
   readonly body: Body;

@@ -38,9 +38,12 @@ export const ERRORS = {
   internal_error: { status: 500, type: 'server_error' },
   engine_failed: { status: 500, type: 'server_error' },
   budget_infeasible: { status: 503, type: 'unavailable_error', retryAfterS: 1 },
-  /** The grammar worker died or did not respond in time. */
-  grammars_lost: { status: 503, type: 'unavailable_error', retryAfterS: 2 },
-  engine_lost: { status: 503, type: 'unavailable_error', retryAfterS: 2 },
+  /**
+   * A part of the server was lost under the request. The status differs from 503, which says that the request did not
+   * begin: a proxy repeats such a request elsewhere, and this one may have caused the loss.
+   */
+  grammars_lost: { status: 502, type: 'unavailable_error', retryAfterS: 2 },
+  engine_lost: { status: 502, type: 'unavailable_error', retryAfterS: 2 },
   loading: { status: 503, type: 'unavailable_error', retryAfterS: 2 },
   draining: { status: 503, type: 'unavailable_error', retryAfterS: 5 },
 } as const satisfies Record<string, ErrorKind>;

@@ -1,7 +1,8 @@
 /** Checks before a conversion writes anything: sizes, exits, and that each tensor of the architecture has its shape. */
 import type { Architecture } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
-import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer, type ModelSource } from './source.js';
+import type { ModelSource } from './source.js';
+import { EMBEDDING, FINAL_NORM, HEAD, LAYER, trunkLayer, type Part, type Tensors } from './tensors.js';
 
 /** Far above the context of any model; the rotary tables still fit an array. */
 const MAX_CONTEXT = 2 ** 24;
@@ -18,11 +19,30 @@ export function checkArchitecture(arch: Architecture): void {
   // GroupQueryAttention's rotary kernels step in multiples of 8 pairs.
   rule(arch.headDim % 16 === 0, `head size must be a multiple of 16, got ${arch.headDim}`);
   // Other values make every answer NaN, and JSON has no NaN for the manifest.
-  const { normEps, ropeTheta, ropeScaling } = arch;
-  for (const [key, value] of Object.entries({ normEps, ropeTheta, ...ropeScaling }))
-    if (typeof value === 'number') rule(value > 0 && value < Infinity, `${key} must be above 0, got ${value}`);
-  const originalContext = ropeScaling?.originalContext ?? 1;
-  rule(Number.isInteger(originalContext), `originalContext must be an integer, got ${originalContext}`);
+  const positive = (fields: object): void => {
+    for (const [key, value] of Object.entries(fields))
+      if (typeof value === 'number') rule(value > 0 && value < Infinity, `${key} must be above 0, got ${value}`);
+  };
+  const whole = (key: string, value: number): void => {
+    rule(Number.isInteger(value), `${key} must be an integer, got ${value}`);
+  };
+  const { normEps, attentionScale, softcap, embeddingScale, queryGrowth } = arch;
+  positive({ normEps, attentionScale, softcap, embeddingScale, ...queryGrowth });
+  if (queryGrowth !== null) whole('originalContext', queryGrowth.originalContext);
+  for (const { theta, width, scaling } of arch.rotary) {
+    rule(width > 0 && width % 16 === 0, `rotary width must be a multiple of 16, got ${width}`);
+    positive({ ropeTheta: theta, ...scaling });
+    if (scaling !== null && 'originalContext' in scaling) whole('originalContext', scaling.originalContext);
+    if (scaling?.type !== 'longrope') continue;
+    for (const { length } of [scaling.shortFactors, scaling.longFactors])
+      rule(length === width / 2, `rotary factors must be ${width / 2}, one for each pair, got ${length}`);
+    positive(Object.fromEntries([...scaling.shortFactors, ...scaling.longFactors].entries()));
+  }
+  for (const { window } of arch.pattern)
+    rule(
+      window === null || (Number.isInteger(window) && window > 0),
+      `windows must be positive integers, got ${window}`,
+    );
 }
 
 /** Exits must be strictly increasing and end at the last layer. */
@@ -40,24 +60,21 @@ export function checkExits(exits: readonly number[], layers: number): void {
 }
 
 /** Returns the shape of each tensor of a layer. */
-export function layerShapes(arch: Architecture): Map<string, number[]> {
-  const { hidden, ffn } = arch;
-  const q = arch.heads * arch.headDim;
-  const kv = arch.kvHeads * arch.headDim;
-  const shapes: [string, number[]][] = [
-    [LAYER.attnNorm, [hidden]],
-    [LAYER.q, [q, hidden]],
-    [LAYER.k, [kv, hidden]],
-    [LAYER.v, [kv, hidden]],
-    [LAYER.o, [hidden, q]],
-    [LAYER.mlpNorm, [hidden]],
-    [LAYER.gate, [ffn, hidden]],
-    [LAYER.up, [ffn, hidden]],
-    [LAYER.down, [hidden, ffn]],
-  ];
-  if (arch.attentionBias)
-    shapes.push([LAYER.qBias, [q]], [LAYER.kBias, [kv]], [LAYER.vBias, [kv]], [LAYER.oBias, [hidden]]);
-  return new Map(shapes);
+export function layerShapes(arch: Architecture): ReadonlyMap<Part, number[]> {
+  const { hidden, ffn, headDim, norms, qkNorm } = arch;
+  const q = arch.heads * headDim;
+  const kv = arch.kvHeads * headDim;
+  const shapes = new Map<Part, number[]>();
+  if (norms !== 'post') shapes.set('attnNorm', [hidden]);
+  shapes.set('q', [q, hidden]).set('k', [kv, hidden]).set('v', [kv, hidden]).set('o', [hidden, q]);
+  if (norms !== 'post') shapes.set('mlpNorm', [hidden]);
+  shapes.set('gate', [ffn, hidden]).set('up', [ffn, hidden]).set('down', [hidden, ffn]);
+  if (arch.qkvBias) shapes.set('qBias', [q]).set('kBias', [kv]).set('vBias', [kv]);
+  if (arch.outputBias) shapes.set('oBias', [hidden]);
+  if (qkNorm !== 'none') shapes.set('qNorm', [qkNorm === 'head' ? headDim : q]);
+  if (qkNorm !== 'none') shapes.set('kNorm', [qkNorm === 'head' ? headDim : kv]);
+  if (norms !== 'pre') shapes.set('attnOutNorm', [hidden]).set('mlpOutNorm', [hidden]);
+  return shapes;
 }
 
 /**
@@ -65,16 +82,16 @@ export function layerShapes(arch: Architecture): Map<string, number[]> {
  * @param file named in the error; leave it out for the model itself
  */
 export function checkTensor(
-  source: Pick<ModelSource, 'tensor'>,
+  source: Pick<Tensors, 'tensor'>,
   name: string,
   shape: readonly number[],
   file?: string,
 ): void {
-  const found = source.tensor(name).shape;
+  const { name: stored, shape: found } = source.tensor(name);
   if (found.length !== shape.length || found.some((size, i) => size !== shape[i]))
     throw new ConvertError(
       'wrong_shape',
-      `${file === undefined ? '' : `${file}: `}tensor ${name} must have shape [${shape.join(', ')}], got [${found.join(', ')}]`,
+      `${file === undefined ? '' : `${file}: `}tensor ${stored} must have shape [${shape.join(', ')}], got [${found.join(', ')}]`,
     );
 }
 
@@ -84,7 +101,7 @@ export function checkNoOthers(names: readonly string[], known: ReadonlySet<strin
   if (other !== undefined)
     throw new ConvertError(
       'unsupported_feature',
-      `tensors must be those of a llama (biases only of attention, in every layer), got ${other}`,
+      `tensors must be those of the architecture (biases only of attention, in every layer), got ${other}`,
     );
 }
 
@@ -96,9 +113,9 @@ export function checkTensors(source: ModelSource): void {
   if (!arch.tiedHead) checkTensor(source, HEAD, [arch.vocab, arch.hidden]);
   const shapes = layerShapes(arch);
   for (let i = 0; i < arch.layers; i++)
-    for (const [name, shape] of shapes) checkTensor(source, trunkLayer(i) + name, shape);
+    for (const [part, shape] of shapes) checkTensor(source, trunkLayer(i) + LAYER[part], shape);
   // The file of a model with a tied head may hold the head as well.
   const known = new Set([EMBEDDING, FINAL_NORM, HEAD]);
-  for (let i = 0; i < arch.layers; i++) for (const name of shapes.keys()) known.add(trunkLayer(i) + name);
+  for (let i = 0; i < arch.layers; i++) for (const part of shapes.keys()) known.add(trunkLayer(i) + LAYER[part]);
   checkNoOthers(source.names, known);
 }

@@ -6,6 +6,7 @@
 import { statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import {
+  kindOf,
   MANIFEST_VERSION,
   type Architecture,
   type Generation,
@@ -19,7 +20,7 @@ import { NO_CALIBRATION, openCalibration, type Calibration } from './calibration
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
 import { checkTokenizer } from './check-tokenizer.js';
 import { ConvertError } from './errors.js';
-import { exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
+import { exitBlocksOf, exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { openGguf } from './gguf/source.js';
 import { generationOf } from './generation.js';
 import { openHuggingFace } from './hf/source.js';
@@ -28,14 +29,16 @@ import { smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
 import type { Graph } from './onnx/graph.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
-import { stageGraph, type StageLayer } from './onnx/stage.js';
+import type { StageLayer } from './onnx/layer.js';
+import { stageGraph } from './onnx/stage.js';
 import { checkOptions, type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './options.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { yieldToEventLoop } from './yield.js';
 import { levelsOf } from './quantize/int8.js';
 import { readQuality } from './quality.js';
-import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer, type ModelSource } from './source.js';
+import type { ModelSource } from './source.js';
+import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
 import { linearWeight } from './weight.js';
 
 /** `done` of `total` steps are finished; `what` is the step that runs. */
@@ -62,13 +65,16 @@ export async function convert(
   let blocks = NO_EXIT_BLOCKS;
   let calibration = NO_CALIBRATION;
   try {
+    limitContext(source, options.context);
     const exits = options.exits ?? source.exits ?? [source.architecture.layers];
     checkArchitecture(source.architecture);
     checkExits(exits, source.architecture.layers);
     checkTensors(source);
     const generation = generationOf(source.sampling, options.generation, warn);
     for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
-    if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source.architecture);
+    if (options.exitBlocks !== undefined) blocks = openExitBlocks(options.exitBlocks, exits, source);
+    else if (source.ownBlocks !== null)
+      blocks = exitBlocksOf({ ...source.ownBlocks, close: () => undefined }, exits, source);
     if (options.calibration !== undefined) calibration = openCalibration(options.calibration);
     return await writeFolder({ out, force, inputs }, (folder) =>
       writeModel({ folder, source, exits, blocks, calibration, generation, options, progress }),
@@ -78,6 +84,15 @@ export async function convert(
     blocks.source.close();
     calibration.close();
   }
+}
+
+/** Lowers the context of a source, which shortens the rotary tables and chooses the factors of longrope. */
+function limitContext(source: ModelSource, context: number | undefined): void {
+  if (context === undefined) return;
+  const most = source.architecture.context;
+  if (!Number.isInteger(context) || context < 1 || context > most)
+    throw new ConvertError('bad_option', `--context must be an integer from 1 to the source's ${most}, got ${context}`);
+  source.architecture = { ...source.architecture, context };
 }
 
 function openSource(source: string): ModelSource {
@@ -157,9 +172,16 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       }
       return { name, boundary, layers: layers.length, graphs };
     };
-    const layerOf = async (from: StageLayer['source'], prefix: string, name: string): Promise<StageLayer> => {
+    /** @param index of the layer in its exit's stack, trunk and block */
+    const layerOf = async (
+      from: StageLayer['source'],
+      index: number,
+      prefix: string,
+      name: string,
+    ): Promise<StageLayer> => {
       await yieldToEventLoop(signal);
-      const layer = { source: from, prefix, name, calibration: calibration.layer(name) };
+      const kind = kindOf(arch, index);
+      const layer = { source: from, prefix, name, kind, calibration: calibration.layer(name) };
       return kernels.includes('w8a8') ? smoothedLayer(layer, arch) : layer;
     };
     const stages: StageEntry[] = [];
@@ -167,7 +189,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       const first = exits[s - 1] ?? 0;
       const trunk: StageLayer[] = [];
       for (let layer = first; layer < exit; layer++)
-        trunk.push(await layerOf(source, trunkLayer(layer), trunkName(layer)));
+        trunk.push(await layerOf(source, layer, trunkLayer(layer), trunkName(layer)));
       stages.push(await stage(`stage-${s}`, s, trunk));
     }
     // A retuned model changes its blocks but not its trunk, so no weight file holds tensors of both.
@@ -177,7 +199,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       const depth = blocks.depths.get(exit) ?? 0;
       const branch: StageLayer[] = [];
       for (let i = 0; i < depth; i++) {
-        branch.push(await layerOf(blocks.source, exitLayer(exit, i), blockLayerName(exit, i)));
+        branch.push(await layerOf(blocks.source, exit + i, exitLayer(exit, i), blockLayerName(exit, i)));
       }
       const number = numbers[s] ?? exit;
       exitEntries.push({

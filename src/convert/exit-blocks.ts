@@ -1,11 +1,16 @@
-/** Reads exit blocks from safetensors: `exits.{layer}.layers.{i}.{Hugging Face name}`, `exits.{layer}.norm.weight`. */
-import type { Architecture } from '../model/manifest.js';
+/**
+ * Reads exit blocks from safetensors: `exits.{layer}.layers.{i}.{Hugging Face name}`, `exits.{layer}.norm.weight`. The
+ * names are those of the architecture's own layers.
+ */
+import { addLayer, byTable, type Recipe } from './architectures/recipe.js';
 import { checkNoOthers, checkTensor, layerShapes } from './check.js';
 import { ConvertError } from './errors.js';
-import { openSafetensors, type Safetensors } from './hf/safetensors.js';
+import { openSafetensors } from './hf/safetensors.js';
+import type { ModelSource } from './source.js';
+import { LAYER, type Tensors } from './tensors.js';
 
 export interface ExitBlocks {
-  source: Safetensors;
+  source: Tensors & { readonly close: () => void };
   /** Exit layer -> number of layers in its block (0: the exit has only a norm of its own). */
   depths: ReadonlyMap<number, number>;
 }
@@ -24,39 +29,59 @@ export const NO_EXIT_BLOCKS: ExitBlocks = {
 
 const NAME = /^exits\.(\d+)\.(?:norm\.weight|layers\.(\d+)\..+)$/;
 
-/** Opens the file and checks that it holds only exits below the last layer, complete layers, and a norm for each. */
-export function openExitBlocks(file: string, exits: readonly number[], arch: Architecture): ExitBlocks {
-  const source = openSafetensors(file);
+/** Opens a file of exit blocks; see `exitBlocksOf`. */
+export function openExitBlocks(
+  file: string,
+  exits: readonly number[],
+  model: Pick<ModelSource, 'architecture' | 'blocks'>,
+): ExitBlocks {
+  const stored = openSafetensors(file);
   try {
-    const depths = new Map<number, number>();
-    for (const name of source.names) {
-      const match = NAME.exec(name);
-      if (!match) throw new ConvertError('bad_source', `${file}: ${name} is not a tensor of an exit block`);
-      const exit = Number(match[1]);
-      if (!exits.slice(0, -1).includes(exit))
-        throw new ConvertError(
-          'bad_exits',
-          `--exits must name ${exit} below the last layer, since ${file} has a block of it (${name}), got ${exits.join(',')}`,
-        );
-      const depth = match[2] === undefined ? 0 : Number(match[2]) + 1;
-      depths.set(exit, Math.max(depths.get(exit) ?? 0, depth));
-    }
-    const shapes = layerShapes(arch);
-    const known = new Set<string>();
-    const check = (name: string, shape: readonly number[]): void => {
-      checkTensor(source, name, shape, file);
-      known.add(name);
-    };
-    for (const [exit, depth] of depths) {
-      check(exitNorm(exit), [arch.hidden]);
-      for (let i = 0; i < depth; i++) for (const [name, shape] of shapes) check(exitLayer(exit, i) + name, shape);
-    }
-    checkNoOthers(source.names, known);
-    return { source, depths };
+    return exitBlocksOf({ ...stored, file }, exits, model);
   } catch (error) {
-    source.close();
+    stored.close();
     throw error;
   }
+}
+
+/** Checks that the tensors are those of exits below the last layer, complete layers, and a norm for each. */
+export function exitBlocksOf(
+  stored: Tensors & { readonly file: string; readonly close: () => void },
+  exits: readonly number[],
+  { architecture: arch, blocks }: Pick<ModelSource, 'architecture' | 'blocks'>,
+): ExitBlocks {
+  const { file } = stored;
+  const depths = new Map<number, number>();
+  for (const name of stored.names) {
+    const match = NAME.exec(name);
+    if (!match) throw new ConvertError('bad_source', `${file}: ${name} is not a tensor of an exit block`);
+    const exit = Number(match[1]);
+    if (!exits.slice(0, -1).includes(exit))
+      throw new ConvertError(
+        'bad_exits',
+        `--exits must name ${exit} below the last layer, since ${file} has a block of it (${name}), got ${exits.join(',')}`,
+      );
+    const depth = match[2] === undefined ? 0 : Number(match[2]) + 1;
+    depths.set(exit, Math.max(depths.get(exit) ?? 0, depth));
+  }
+  const table = new Map<string, Recipe>();
+  for (const [exit, depth] of depths) {
+    table.set(exitNorm(exit), { ...blocks.norm, stored: exitNorm(exit) });
+    for (let i = 0; i < depth; i++) addLayer(table, blocks.layer, exitLayer(exit, i), exitLayer(exit, i));
+  }
+  const source = { ...byTable(stored, table), close: stored.close };
+  const shapes = layerShapes(arch);
+  const known = new Set<string>();
+  const check = (name: string, shape: readonly number[]): void => {
+    checkTensor(source, name, shape, file);
+    known.add(name);
+  };
+  for (const [exit, depth] of depths) {
+    check(exitNorm(exit), [arch.hidden]);
+    for (let i = 0; i < depth; i++) for (const [part, shape] of shapes) check(exitLayer(exit, i) + LAYER[part], shape);
+  }
+  checkNoOthers(source.names, known);
+  return { source, depths };
 }
 
 export const exitNorm = (exit: number): string => `exits.${exit}.norm.weight`;

@@ -13,6 +13,8 @@ export interface ConvertOptions {
   out: string;
   /** Trunk layers after which a sequence may exit. Default: the exits that the source declares, or full depth. */
   exits?: number[];
+  /** Most positions of a sequence, at most the source's. Default: the source's. */
+  context?: number;
   /** Preferred first. fp16 stands alone, because it changes the type of the KV cache. */
   kernels: readonly KernelName[];
   /** Weights per scale of int4. Default: 32. */

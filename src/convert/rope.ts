@@ -1,21 +1,42 @@
 /**
- * Rotary position embedding as transformers computes it (modeling_rope_utils.py): frequencies with llama3 scaling, and
+ * Rotary position embedding as transformers computes it (modeling_rope_utils.py): frequencies with their scaling, and
  * the cosine and sine tables of a context.
  */
-import type { Architecture } from '../model/manifest.js';
+import type { RopeScaling, Rotary } from '../model/manifest.js';
 
-type Scaling = NonNullable<Architecture['ropeScaling']>;
+type Scaling<Type extends RopeScaling['type']> = Extract<RopeScaling, { type: Type }>;
 
-/** Inverse frequency of each of the headDim / 2 rotary pairs, rounded to 32-bit floats as in transformers. */
-export function inverseFrequencies(headDim: number, theta: number, scaling: Scaling | null): Float32Array {
-  return Float32Array.from({ length: headDim / 2 }, (_, i) => {
-    const frequency = Math.fround(1 / Math.fround(theta ** ((2 * i) / headDim)));
-    return frequency / (scaling ? llama3Factor(frequency, scaling) : 1);
+/**
+ * Inverse frequency of each of the width / 2 rotary pairs, rounded to 32-bit floats as in transformers.
+ * @param context most positions of a sequence
+ */
+export function inverseFrequencies(rotary: Rotary, context: number): Float32Array {
+  const { width, theta } = rotary;
+  const divisor = divisorOf(rotary, context);
+  return Float32Array.from({ length: width / 2 }, (_, i) => {
+    const frequency = Math.fround(1 / Math.fround(theta ** ((2 * i) / width)));
+    return frequency / divisor(frequency, i);
   });
 }
 
+/** The divisor of a pair's frequency. */
+function divisorOf({ width, theta, scaling }: Rotary, context: number): (frequency: number, i: number) => number {
+  switch (scaling?.type) {
+    case undefined:
+      return () => 1;
+    case 'linear':
+      return () => scaling.factor;
+    case 'llama3':
+      return (frequency) => llama3Factor(frequency, scaling);
+    case 'yarn':
+      return yarnFactor(width, theta, scaling);
+    case 'longrope':
+      return longDivisor(scaling, context);
+  }
+}
+
 /** The divisor of llama3 scaling for a frequency: 1 for short wavelengths, `factor` for long ones, smooth between. */
-export function llama3Factor(frequency: number, scaling: Scaling): number {
+export function llama3Factor(frequency: number, scaling: Scaling<'llama3'>): number {
   const wavelength = (2 * Math.PI) / frequency;
   const { factor, lowFreqFactor, highFreqFactor, originalContext } = scaling;
   if (wavelength < originalContext / highFreqFactor) return 1;
@@ -24,17 +45,45 @@ export function llama3Factor(frequency: number, scaling: Scaling): number {
   return 1 / ((1 - smooth) / factor + smooth);
 }
 
-/** Tables [context, headDim / 2]. The angle is a 32-bit product, as in transformers. */
-export function ropeTables(arch: Architecture): { cos: Float32Array; sin: Float32Array } {
-  const frequencies = inverseFrequencies(arch.headDim, arch.ropeTheta, arch.ropeScaling);
+/** The divisor of yarn (arXiv 2309.00071): 1 for pairs that turn often in the original context, then up to `factor`. */
+function yarnFactor(width: number, theta: number, scaling: Scaling<'yarn'>): (frequency: number, i: number) => number {
+  const { factor, betaFast, betaSlow, originalContext, truncate } = scaling;
+  /** The pair that makes this number of turns in the original context. */
+  const pairOf = (turns: number): number =>
+    (width * Math.log(originalContext / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
+  const [fast, slow] = [pairOf(betaFast), pairOf(betaSlow)];
+  const low = Math.max(truncate ? Math.floor(fast) : fast, 0);
+  const most = Math.min(truncate ? Math.ceil(slow) : slow, width - 1);
+  // A ramp without length would divide by zero.
+  const high = most === low ? most + 0.001 : most;
+  return (_, i) => {
+    const ramp = Math.min(1, Math.max(0, (i - low) / (high - low)));
+    return 1 / (ramp / factor + 1 - ramp);
+  };
+}
+
+/** The divisor of longrope (arXiv 2402.13753): one set of factors serves all positions, since keys are kept. */
+function longDivisor(
+  { shortFactors, longFactors, originalContext }: Scaling<'longrope'>,
+  context: number,
+): (frequency: number, i: number) => number {
+  const factors = context > originalContext ? longFactors : shortFactors;
+  return (_, i) => factors[i] ?? 1;
+}
+
+/** Tables [context, width / 2]. The angle is a 32-bit product, as in transformers. */
+export function ropeTables(rotary: Rotary, context: number): { cos: Float32Array; sin: Float32Array } {
+  const frequencies = inverseFrequencies(rotary, context);
+  const { scaling } = rotary;
+  const factor = scaling !== null && 'attentionFactor' in scaling ? scaling.attentionFactor : 1;
   const width = frequencies.length;
-  const cos = new Float32Array(arch.context * width);
-  const sin = new Float32Array(arch.context * width);
-  for (let p = 0; p < arch.context; p++)
+  const cos = new Float32Array(context * width);
+  const sin = new Float32Array(context * width);
+  for (let p = 0; p < context; p++)
     for (let i = 0; i < width; i++) {
       const angle = Math.fround(p * (frequencies[i] ?? 0));
-      cos[p * width + i] = Math.cos(angle);
-      sin[p * width + i] = Math.sin(angle);
+      cos[p * width + i] = Math.cos(angle) * factor;
+      sin[p * width + i] = Math.sin(angle) * factor;
     }
   return { cos, sin };
 }

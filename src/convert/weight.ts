@@ -2,7 +2,7 @@
  * A linear layer's weight as the kernels see it: rows of one or more source tensors, stacked (fused QKV, fused gate
  * and up).
  */
-import type { SourceTensor } from './source.js';
+import type { SourceTensor } from './tensors.js';
 
 /** Floats per piece of a streamed tensor: 32 MB. */
 const PIECE_FLOATS = 1 << 23;

@@ -210,10 +210,14 @@ export interface EndedEvent {
 export interface LoadSnapshot {
   readonly running: number;
   readonly waiting: number;
+  /** Of these, sequences that wait for their grammar. */
+  readonly deferred: number;
   /** Share of the KV budget that live sequences use. */
   readonly kvUsed: number;
   /** Share of the KV budget that reusable prefixes use. */
   readonly kvCached: number;
+  /** Predicted wait of a request that would arrive now, at the shallowest exit; absent if the options ask for none. */
+  readonly waitMs?: number;
 }
 
 /** One message per engine step. */

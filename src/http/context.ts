@@ -19,6 +19,7 @@ export type HttpOptions = Pick<
   | 'logPrompts'
   | 'opsPort'
   | 'mainMetrics'
+  | 'trustedProxies'
 >;
 
 export interface HttpContext {
@@ -30,6 +31,8 @@ export interface HttpContext {
   /** Null if tracing is off. */
   readonly tracing: Tracing | null;
   readonly version: string;
+  /** The predicted wait of a new request, ms; null without an engine that predicts it. */
+  readonly predictedWaitMs: () => number | null;
   readonly log: Logger;
   /** Set once on SIGTERM. Readiness fails then, and new requests are rejected. */
   draining: boolean;

@@ -5,15 +5,18 @@ import { fastify, LogController, type FastifyInstance } from 'fastify';
 import { accessLog, registerAccessLog } from './plugins/access-log.js';
 import { clientError, registerErrors, sendError } from './plugins/errors.js';
 import { registerHeaders, requestId } from './plugins/headers.js';
+import { registerLoadHeader } from './plugins/load-header.js';
 import { registerJson } from './plugins/json.js';
 import { registerInFlight } from './plugins/in-flight.js';
 import { registerHttpConformance } from './plugins/http-conformance.js';
 import { hostRule } from './allowed-hosts.js';
+import { forwardedOf, trustRule } from './forwarded.js';
 import type { HttpContext } from './context.js';
 
 export function createServer(context: HttpContext): FastifyInstance {
   const timeoutMs = context.options.requestTimeout * 1000;
   const watch = accessLog(context);
+  const isTrusted = trustRule(context.options.trustedProxies);
   const app = fastify({
     loggerInstance: context.log,
     // access-log.ts writes one line per request instead of Fastify's two.
@@ -34,6 +37,7 @@ export function createServer(context: HttpContext): FastifyInstance {
     forceCloseConnections: true,
     // A request with an unreadable path runs no hook.
     frameworkErrors: (error, request, reply) => {
+      request.forwarded = forwardedOf(request, reply, isTrusted);
       watch(request, reply);
       sendError(error, request, reply);
     },
@@ -55,10 +59,16 @@ export function createServer(context: HttpContext): FastifyInstance {
   app.removeContentTypeParser('text/plain');
   registerJson(app);
   registerErrors(app);
-  // The access log comes first, so that a request rejected by a later hook is logged as well.
+  app.decorateRequest('forwarded');
+  app.addHook('onRequest', (request, reply, done) => {
+    request.forwarded = forwardedOf(request, reply, isTrusted);
+    done();
+  });
+  // The access log comes before all checks, so that a request rejected by a later hook is logged as well.
   registerAccessLog(app, context, watch);
   registerHttpConformance(app, hostRule(context.options, context.apiKeys.length));
   registerInFlight(app, context.options.stallTimeout * 1000);
   registerHeaders(app);
+  registerLoadHeader(app, context);
   return app;
 }

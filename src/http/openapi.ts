@@ -41,10 +41,12 @@ export async function openapiDocument(version: string): Promise<string> {
       logPrompts: false,
       opsPort: null,
       mainMetrics: false,
+      trustedProxies: [],
     },
     apiKeys: [],
     tracing: null,
     version,
+    predictedWaitMs: () => null,
     log: pino({ level: 'silent' }),
     draining: false,
   });

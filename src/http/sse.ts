@@ -34,7 +34,7 @@ export function eventStream(
     for (const [name, value] of Object.entries(reply.getHeaders())) {
       if (value !== undefined) raw.setHeader(name, value);
     }
-    raw.writeHead(status, more);
+    raw.writeHead(status, { ...reply.server.loadHeaders(), ...more });
   }
 
   function open(): void {

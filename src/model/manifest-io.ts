@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { Value } from 'typebox/value';
 import { hubHint } from '../util/hub-name.js';
 import { validationMessage } from '../util/validation-message.js';
+import { upgraded } from './manifest-upgrade.js';
 import { Manifest, MANIFEST_VERSION, type FileEntry } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
@@ -26,6 +27,8 @@ export function loadManifest(dir: string): Manifest {
   const version = (json as { version?: unknown } | null)?.version;
   if (typeof version === 'number' && !(Number.isInteger(version) && version >= 1 && version <= MANIFEST_VERSION))
     throw new Error(`${file}: version must be 1 to ${MANIFEST_VERSION}, got ${version}`);
+  json = upgraded(json);
+  if (typeof json === 'string') throw new Error(`${file}: ${json}`);
   const fault = validationMessage(Manifest, json);
   if (fault !== null) throw new Error(`${file}: ${fault}`);
   const manifest = Value.Decode(Manifest, json);
@@ -35,7 +38,10 @@ export function loadManifest(dir: string): Manifest {
 }
 
 /** Finds an inconsistency of an edited manifest, which would serve the wrong layers; null if there is none. */
-function disorderOf({ stages, exits }: Manifest): string | null {
+function disorderOf({ architecture, stages, exits }: Manifest): string | null {
+  const { rotary, pattern } = architecture;
+  const kind = pattern.findIndex((kind) => kind.rotary !== null && kind.rotary >= rotary.length);
+  if (kind >= 0) return `/architecture/pattern/${kind}/rotary must be below ${rotary.length}`;
   if (exits.length !== stages.length) return `/exits must be one for each of the ${stages.length} stages`;
   let before = 0;
   for (const [i, { layer, stage, block }] of exits.entries()) {

@@ -5,7 +5,7 @@
  * All rows share the machine, so a budget buys no depth of its own: it limits the milliseconds that are spent before its
  * deadline.
  */
-import { type Expected, Feasibility } from './feasibility.js';
+import { type DepthTerms, type Expected, Feasibility } from './feasibility.js';
 import type { PlanningState } from './planning-state.js';
 import type { PlannedRequest } from './request.js';
 
@@ -17,22 +17,30 @@ export interface Allocation {
   readonly paused: readonly PlannedRequest[];
 }
 
-/** Decoding requests keep the exits in force, or the next one up to them; then backfill, then prompts go deep. */
+/**
+ * Decoding requests keep the exits in force, or the next one up to them. Then backfill, and then prompts go deep. Decoding
+ * requests go deeper last, and only while no prompt waits: their catch-up stalls the step of all rows.
+ */
 export function allocateDepth(state: PlanningState, expected: Expected): Allocation {
   const feasibility = new Feasibility(state, expected);
-  const { keepReserve, beginReserve } = state.policy;
-  const deepen = (planned: PlannedRequest, top: number, reserve: number): void => {
+  const { keepReserve, beginReserve, deepenArrivals, deepenGain } = state.policy;
+  const deepen = (planned: PlannedRequest, top: number, terms: DepthTerms): void => {
     if (feasibility.dropped.has(planned)) return;
     let exit = top;
-    while (exit > feasibility.exitOf(planned) && !feasibility.tryDeepen(planned, exit, reserve)) exit -= 1;
+    while (exit > feasibility.exitOf(planned) && !feasibility.tryDeepen(planned, exit, terms)) exit -= 1;
   };
+  const keep: DepthTerms = { reserve: keepReserve, arrivals: 1, leastGain: 0, stallsAll: false };
   for (const planned of state.requests) {
-    if (!planned.isPrefilling) deepen(planned, Math.min(planned.maxExit, planned.currentExit), keepReserve);
+    if (!planned.isPrefilling) deepen(planned, Math.min(planned.maxExit, planned.currentExit), keep);
   }
   const paused = backfill(state, feasibility);
   // A deeper exit of a prompt takes a longer prefill, but no change.
-  for (const planned of state.requests) {
-    if (planned.isPrefilling) deepen(planned, planned.maxExit, beginReserve);
+  const begin: DepthTerms = { ...keep, reserve: beginReserve };
+  const prompts = state.requests.filter(({ isPrefilling }) => isPrefilling);
+  for (const prompt of prompts) deepen(prompt, prompt.maxExit, begin);
+  if (prompts.length === 0) {
+    const change: DepthTerms = { ...begin, arrivals: deepenArrivals, leastGain: deepenGain, stallsAll: true };
+    for (const planned of state.requests) deepen(planned, planned.maxExit, change);
   }
   return { state, feasibility, paused };
 }

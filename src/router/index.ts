@@ -25,6 +25,7 @@ import type { Policy } from './policy.js';
 import { choosePrefill } from './prefill.js';
 import { order } from './queue.js';
 import { isWithin } from './request.js';
+import { predictedWaitMs } from './wait.js';
 import type { Admission, AnswerEnd, DepthPlan, EngineState, PrefillChunk, RequestView } from './types.js';
 
 export { type LengthPrior, lengthPriorOf, priorFault } from './estimators/output-length.js';
@@ -94,6 +95,11 @@ export class Router {
       margin: this.#margin,
       offsets: (isExact) => (isExact ? this.#exactOffsets : this.#estimatedOffsets),
     });
+  }
+
+  /** Milliseconds until a request that would arrive now has its first token, with every request at its shallowest exit. */
+  predictedWaitMs(state: EngineState): number {
+    return predictedWaitMs(new PlanningState(state, this.#planning(), Infinity));
   }
 
   /** Learns of a request that was admitted and has its place in the queue. */

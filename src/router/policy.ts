@@ -28,9 +28,13 @@ export interface Policy {
 
   /** Predicted step times count with this share more: steps vary by a few percent. */
   readonly margin: number;
-  /** Share of every budget that stays unspent: for depth in force, and for a new prompt or rows without a deadline. */
+  /** Share of every budget that stays unspent: for depth in force, and for a deeper exit or rows without a deadline. */
   readonly keepReserve: number;
   readonly beginReserve: number;
+  /** Answers that the objective gains at least by a deeper exit mid-stream: 1 keeps every answer from getting deeper. */
+  readonly deepenGain: number;
+  /** Times that the expected arrivals count where an answer gets deeper mid-stream. */
+  readonly deepenArrivals: number;
   /** Probability, 0..1, by which a floor is in time where any exit is; see planning-state.ts. */
   readonly floorConfidence: number;
   /** Tokens of an estimated length after which its exit is decided again: a deeper exit counts for these alone. */
@@ -71,6 +75,8 @@ export const defaultPolicy: Policy = {
   margin: 0.08,
   keepReserve: 0.05,
   beginReserve: 0.25,
+  deepenGain: 0.03,
+  deepenArrivals: 3,
   floorConfidence: 0.9,
   commitTokens: 32,
   guarantee: 0.9995,

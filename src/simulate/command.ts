@@ -2,22 +2,24 @@
  * `sortie simulate`: replays a trace against measured costs, to size a deployment. By default the router gets
  * only the information of a client: prompt length and budget. `--limits stated` adds the exact length of each answer.
  */
-import { open, readFile, stat, writeFile } from 'node:fs/promises';
-import { type CostModel, costModel, predictMs } from '../cost/model.js';
+import { readFile, stat, writeFile } from 'node:fs/promises';
+import { costModel, predictMs } from '../cost/model.js';
+import { hasBudgets, parseTrace, type TraceEntry } from '../load/trace.js';
 import { type Policy, Router, chunkSizes, defaultPolicy } from '../router/index.js';
+import { checkWritable } from '../util/output-file.js';
+import { svgOf } from '../util/plot.js';
+import { seeded } from '../util/random.js';
 import { parseCostFile } from './costs.js';
-import { type Machine, simulate } from './engine.js';
+import type { Machine } from './engine.js';
 import { noisy } from './noise.js';
 import type { SimulateOptions } from './options.js';
-import { svgOf } from './plot.js';
+import { simulateReplicas } from './replicas.js';
 import { type Report, reportOf } from './report.js';
-import type { SimulatedRequest } from './request.js';
-import { parseTrace, type TraceEntry } from './trace.js';
-import { classesFor, hasBudgets, requestsOf, seeded } from './workload.js';
+import { classesFor, requestsOf } from './workload.js';
 
 export interface SpeedReport extends Report {
   readonly speed: number;
-  /** Least number of replicas that reach the target; null if maxReplicas are too few. */
+  /** The report is of `SimulateOptions.replicas`. This is the least number that reaches the target; null if maxReplicas are too few. */
   readonly replicas: number | null;
 }
 
@@ -50,28 +52,23 @@ export async function simulateCommand(
     const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
     const requests = requestsOf(trace, classes, scale, seeded(options.seed), shape.exits.length, options.limits);
     const { slots, kvPositions, overheadMs } = options;
-    // Replicas behind a round-robin balancer.
-    const outcomes = Array.from({ length: replicas }, (_, replica) => {
+    const machines = Array.from({ length: replicas }, (_, replica): Machine => {
       const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
-      const actual: Machine['actual'] = (work, now) => noise(predictMs(model, work), now);
-      return drain(
-        requests.filter((__, i) => i % replicas === replica),
-        { slots, kvPositions, overheadMs, actual },
-        new Router(shape, cost, policy),
-        model,
-        policy,
-      );
-    }).flat();
-    return reportOf(outcomes, shape);
+      return { slots, kvPositions, overheadMs, actual: (work, now) => noise(predictMs(model, work), now) };
+    });
+    return reportOf(
+      simulateReplicas(requests, machines, () => new Router(shape, cost, policy), model, policy),
+      shape,
+    );
   };
 
   say(budgetsLine(trace.slice(0, options.limit)));
   const reports: SpeedReport[] = [];
   for (const speed of options.speeds) {
-    const report = runAt(speed, 1);
-    const replicas = leastReplicas(options, report, (count) => runAt(speed, count));
+    const report = runAt(speed, options.replicas);
+    const replicas = leastReplicas(options, (count) => (count === options.replicas ? report : runAt(speed, count)));
     reports.push({ speed, replicas, ...report });
-    say(lineOf(speed, report, replicas, options.target));
+    say(lineOf(options, speed, report, replicas));
   }
   if (options.out !== null) await writeFile(options.out, `${JSON.stringify({ options, reports }, null, 2)}\n`);
   if (options.plot !== null)
@@ -86,19 +83,6 @@ async function read(option: string, file: string): Promise<string> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     throw new Error(`${option} must be a readable file, got "${file}" (${code ?? 'unreadable'})`, { cause: error });
-  }
-}
-
-/** Checks that a file can be written, and keeps its content. @throws Error that names the option */
-async function checkWritable(option: string, file: string | null): Promise<void> {
-  if (file === null) return;
-  try {
-    await (await open(file, 'a')).close();
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new Error(`${option} must be a file that can be written, got "${file}" (${code ?? 'unwritable'})`, {
-      cause: error,
-    });
   }
 }
 
@@ -117,24 +101,9 @@ async function checkDistinct(files: Readonly<Record<string, string | null>>): Pr
   }
 }
 
-function drain(
-  requests: readonly SimulatedRequest[],
-  machine: Machine,
-  router: Router,
-  model: CostModel,
-  policy: Policy,
-) {
-  const run = simulate(requests, machine, router, model, policy);
-  for (let next = run.next(); ; next = run.next()) if (next.done === true) return next.value;
-}
-
 /** Doubles the replicas until they reach the target, then bisects: attainment rises with replicas. */
-function leastReplicas(
-  { target, maxReplicas }: SimulateOptions,
-  single: Report,
-  runWith: (replicas: number) => Report,
-): number | null {
-  if (single.attainment >= target) return 1;
+function leastReplicas({ target, maxReplicas }: SimulateOptions, runWith: (replicas: number) => Report): number | null {
+  if (runWith(1).attainment >= target) return 1;
   let low = 1;
   let high = 2;
   while (runWith(Math.min(high, maxReplicas)).attainment < target) {
@@ -153,10 +122,15 @@ function leastReplicas(
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
 
-function lineOf(speed: number, report: Report, replicas: number | null, target: number): string {
+function lineOf(
+  { target, replicas: simulated }: SimulateOptions,
+  speed: number,
+  report: Report,
+  replicas: number | null,
+): string {
   const classes = report.classes.map(({ name, attainment }) => `${name} ${percent(attainment)}`).join(', ');
   return [
-    `speed ${speed}: ${percent(report.attainment)} inside their budgets (${classes})`,
+    `speed ${speed}${simulated === 1 ? '' : `, ${simulated} replicas`}: ${percent(report.attainment)} inside their budgets (${classes})`,
     `goodput ${report.goodput.toFixed(2)}/s, mean depth ${report.meanDepth.toFixed(1)}`,
     replicas === null
       ? `the most replicas tried do not reach ${percent(target)}`
@@ -167,8 +141,8 @@ function lineOf(speed: number, report: Report, replicas: number | null, target: 
 /** Names the source of the budgets. */
 function budgetsLine(trace: readonly TraceEntry[]): string {
   if (!hasBudgets(trace)) return 'budgets: made up in three classes, because the trace has none';
-  const stated = trace.filter(({ budgetMs }) => typeof budgetMs === 'number').length;
-  return `budgets: those of the log; ${stated} of ${trace.length} requests state a total budget`;
+  const stated = trace.filter(({ budget }) => budget != null).length;
+  return `budgets: those of the log; ${stated} of ${trace.length} requests state a budget`;
 }
 
 function plotOf(reports: readonly SpeedReport[], deepest: number): string {

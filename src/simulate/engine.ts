@@ -50,10 +50,13 @@ export interface SimulatedStep {
   readonly work: Work;
   readonly live: readonly LiveRequest[];
   readonly waiting: number;
+  /** The outcomes so far. The array grows with the run. */
+  readonly outcomes: readonly Outcome[];
 }
 
 /**
  * Serves all requests (in order of arrival) to their end, and yields after every step.
+ * @param requests may grow while `isOpen` says so
  * @param costs step times by the machine's table
  * @returns one outcome per request, in order of its end
  * @throws Error if a step makes no progress, which is a bug of the router
@@ -64,6 +67,7 @@ export function* simulate(
   router: RouterFacade,
   costs: CostModel,
   policy: Policy,
+  isOpen = (): boolean => false,
 ): Generator<SimulatedStep, Outcome[], void> {
   const outcomes: Outcome[] = [];
   const { overheadMs = 0, clients = null } = machine;
@@ -103,7 +107,12 @@ export function* simulate(
     });
   };
 
-  while (next < requests.length || waiting.length > 0 || live.length > 0) {
+  const hasWork = (): boolean => next < requests.length || waiting.length > 0 || live.length > 0;
+  while (hasWork() || isOpen()) {
+    if (!hasWork()) {
+      yield { now, ms: 0, work: { decode: null, prefill: [] }, live, waiting: 0, outcomes };
+      continue;
+    }
     // 1. Arrivals up to now are admitted or rejected together.
     if (clients === null && waiting.length === 0 && live.length === 0) {
       now = Math.max(now, requests[next]?.arrivedAt ?? now);
@@ -177,7 +186,7 @@ export function* simulate(
     const done = live.filter((each) => isDone(each, costs.shape));
     for (const each of done) end(each, 'length');
     live = live.filter((each) => !done.includes(each));
-    yield { now, ms, work: step.work, live, waiting: waiting.length };
+    yield { now, ms, work: step.work, live, waiting: waiting.length, outcomes };
   }
   return outcomes;
 }

@@ -22,6 +22,8 @@ export interface SimulateOptions {
   readonly maxLength: number;
   /** Most prompt positions between two decode steps, as the server's --prefill-chunk. */
   readonly prefillChunk: number;
+  /** Servers behind a balancer by least connections, each with the slots and the KV cache above. */
+  readonly replicas: number;
   /** Attainment to reach; the report has the least number of replicas for it at each speed. */
   readonly target: number;
   readonly maxReplicas: number;
@@ -46,6 +48,7 @@ export const simulateDefaults = {
   kvPositions: 100_000,
   maxLength: 8192,
   prefillChunk: SERVE_OPTIONS.prefillChunk.default,
+  replicas: 1,
   target: 0.99,
   maxReplicas: 64,
   noise: 0.05,

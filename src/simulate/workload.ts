@@ -1,7 +1,7 @@
 /** Makes requests from a trace: scaled in time and length, each in a budget class. */
+import { hasBudgets, type TraceEntry } from '../load/trace.js';
 import type { Budget, OnMiss } from '../router/index.js';
 import type { SimulatedRequest } from './request.js';
-import type { TraceEntry } from './trace.js';
 
 /** A class of clients. Its budget may grow with prompt and answer, as deadlines of people do. */
 export interface BudgetClass {
@@ -57,11 +57,6 @@ export const UNSTATED_TOKENS = 1024;
 export const LIMITS = ['stated', 'unstated'] as const;
 export type Limits = (typeof LIMITS)[number];
 
-/** Whether the budgets of a trace are known: it is a log, and at least one of its requests states a budget. */
-export function hasBudgets(trace: readonly TraceEntry[]): boolean {
-  return trace.some(({ budgetMs }) => typeof budgetMs === 'number');
-}
-
 /**
  * Requests with the trace's lengths, equal at every exit. Budgets come from the trace if it has any, else from the
  * classes.
@@ -101,20 +96,10 @@ export function requestsOf(
   });
 }
 
-/** The class of one logged request; undefined if it has no total budget. */
-function statedClass({ budgetMs }: TraceEntry): BudgetClass | undefined {
-  if (typeof budgetMs !== 'number') return undefined;
-  const totalMs = { fixed: budgetMs, perPromptToken: 0, perOutputToken: 0 };
-  return { name: 'stated', weight: 1, totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' };
-}
-
-/** A small random generator (mulberry32): a seed gives the same numbers on every machine. */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+/** The class of one logged request; undefined if it has no budget. */
+function statedClass({ budget }: TraceEntry): BudgetClass | undefined {
+  if (budget === undefined || budget === null) return undefined;
+  const { totalMs, ttftMs, tpotMs } = budget;
+  const total = totalMs === null ? null : { fixed: totalMs, perPromptToken: 0, perOutputToken: 0 };
+  return { name: 'stated', weight: 1, totalMs: total, ttftMs, tpotMs, onMiss: 'continue' };
 }

@@ -14,6 +14,13 @@ const SERVICE_CLASSES = ['guaranteed', 'reserved', 'best_effort', 'none'] as con
 
 const DRAFT_SOURCES = ['prediction', 'lookup', 'exit'] as const satisfies readonly DraftSource[];
 
+export const WAITING_REASONS = ['capacity', 'deferred'] as const;
+
+/** vLLM's states of an engine. */
+export const SLEEP_STATES = ['awake', 'weights_offloaded', 'discard_all'] as const;
+
+const PROMPT_SOURCES = ['local_compute', 'local_cache_hit'] as const;
+
 /** Initializes every series that does not depend on the model. */
 export function initialize(series: Series): void {
   for (const finished_reason of ['stop', 'length', 'deadline', 'abort']) series.success.inc({ finished_reason }, 0);
@@ -30,6 +37,9 @@ export function initialize(series: Series): void {
   ]) {
     series.failed.inc({ reason }, 0);
   }
+  for (const reason of WAITING_REASONS) series.waitingBy.set({ reason }, 0);
+  for (const source of PROMPT_SOURCES) series.promptTokensBy.inc({ source }, 0);
+  if (series.sleepState !== null) series.success.inc({ finished_reason: 'error' }, 0);
   for (const limit of ['requests', 'tokens', 'in_flight']) series.limited.inc({ limit }, 0);
   for (const direction of ['deeper', 'shallower']) series.replans.inc({ direction }, 0);
   for (const source of DRAFT_SOURCES) {

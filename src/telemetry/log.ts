@@ -61,7 +61,7 @@ interface Line extends Record<string, unknown> {
 function condensed(line: Line): Line {
   if (line.msg !== 'request') return line;
   const { method, route, status, ms, sortie, ...others } = line;
-  const rest = { ...others, model: undefined };
+  const rest = { ...others, client: undefined, model: undefined };
   const msg = `${String(method)} ${String(route)} ${String(status)} in ${Math.round(Number(ms))} ms`;
   if (typeof sortie !== 'object' || sortie === null) return { ...rest, msg };
   const { exit_layers, budget_ms, met } = sortie as Line;

@@ -17,7 +17,14 @@ const GETTER = {
   get: (headers: Readonly<Record<string, string | string[] | undefined>>, name: string) => headers[name],
 };
 
-/** Both exporters read endpoint, headers, time-out and compression from the environment. */
+/** Each exporter reads endpoint, headers, time-out, compression and certificates from the environment. */
+const EXPORTERS: Readonly<Record<string, () => Promise<SpanExporter>>> = {
+  'http/protobuf': async () => new (await import('@opentelemetry/exporter-trace-otlp-proto')).OTLPTraceExporter(),
+  'http/json': async () => new (await import('@opentelemetry/exporter-trace-otlp-http')).OTLPTraceExporter(),
+  grpc: async () => new (await import('@opentelemetry/exporter-trace-otlp-grpc')).OTLPTraceExporter(),
+};
+
+/** Loads the exporter of the chosen protocol only: each one takes longer to load than the SDK. */
 async function exporterOf(env: Readonly<Record<string, string | undefined>>): Promise<SpanExporter> {
   const names = ['OTEL_EXPORTER_OTLP_TRACES_PROTOCOL', 'OTEL_EXPORTER_OTLP_PROTOCOL'] as const;
   // An empty variable counts as unset, as the specification says.
@@ -25,15 +32,9 @@ async function exporterOf(env: Readonly<Record<string, string | undefined>>): Pr
     const value = env[each] ?? '';
     return value === '' ? [] : [[each, value] as const];
   });
-  if (protocol === 'http/json') {
-    const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-http');
-    return new OTLPTraceExporter();
-  }
-  if (protocol !== 'http/protobuf') {
-    throw new OptionError(`${name} must be http/protobuf or http/json, got "${protocol}"`);
-  }
-  const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto');
-  return new OTLPTraceExporter();
+  const load = Object.hasOwn(EXPORTERS, protocol) ? EXPORTERS[protocol] : undefined;
+  if (load !== undefined) return load();
+  throw new OptionError(`${name} must be one of ${Object.keys(EXPORTERS).join(', ')}, got "${protocol}"`);
 }
 
 /** @throws OptionError for an unsupported protocol */

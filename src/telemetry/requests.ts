@@ -15,7 +15,7 @@ import type {
   TokenEvent,
 } from '../engine/protocol.js';
 import { budgetClass } from './budget-class.js';
-import { initialize, initializeExits, type BudgetOutcome } from './labels.js';
+import { initialize, initializeExits, SLEEP_STATES, WAITING_REASONS, type BudgetOutcome } from './labels.js';
 import type { Series } from './series.js';
 
 export interface SequenceFacts {
@@ -86,8 +86,20 @@ export class RequestMetrics {
     const live = this.#live.get(id);
     if (live === undefined) return;
     this.#live.delete(id);
-    this.#series.failed.inc({ reason: 'internal' });
+    this.#failed('internal');
     this.#outcome(live, 'missed');
+  }
+
+  /**
+   * Counts a request at its end.
+   * @param n answers per prompt
+   * @param tokens tokens of each answer, prompt by prompt
+   */
+  requested(n: number, tokens: readonly number[]): void {
+    for (let first = 0; first < tokens.length; first += n) {
+      this.#series.requestN.observe(n);
+      this.#series.requestMaxGenerated.observe(Math.max(...tokens.slice(first, first + n)));
+    }
   }
 
   /** Registered sequences that have not ended. */
@@ -95,9 +107,16 @@ export class RequestMetrics {
     return this.#live.size;
   }
 
+  /** Arrival of the oldest registered sequence that has not ended; null without one. */
+  get oldestArrival(): number | null {
+    for (const { arrivedAt } of this.#live.values()) return arrivedAt;
+    return null;
+  }
+
   ready(ready: ReadyMessage): void {
     const series = this.#series;
     series.engineUp.set(1);
+    for (const sleep_state of SLEEP_STATES) series.sleepState?.set({ sleep_state }, sleep_state === 'awake' ? 1 : 0);
     series.engineLoad.set((ready.loadMs + ready.calibrateMs) / 1000);
     series.cacheConfig.reset();
     const blocks = Math.floor(ready.kvTokens / CACHE_BLOCK_TOKENS);
@@ -110,12 +129,15 @@ export class RequestMetrics {
   down(): void {
     const series = this.#series;
     series.engineUp.set(0);
+    // Without the series, vLLM's dashboards show that the server is down.
+    series.sleepState?.reset();
     series.engineDown.inc();
     for (const gauge of [series.running, series.waiting, series.kvUsage, series.kvCached]) gauge.set(0);
+    for (const reason of WAITING_REASONS) series.waitingBy.set({ reason }, 0);
     for (const live of this.#live.values()) {
       if (live.cut !== null) this.#answered(live, live.cut);
       else {
-        series.failed.inc({ reason: 'engine_lost' });
+        this.#failed('engine_lost');
         this.#outcome(live, 'missed');
       }
     }
@@ -130,9 +152,13 @@ export class RequestMetrics {
     for (const event of step.ended) this.#ended(event);
     series.running.set(step.load.running);
     series.waiting.set(step.load.waiting);
+    series.waitingBy.set({ reason: 'capacity' }, step.load.waiting - step.load.deferred);
+    series.waitingBy.set({ reason: 'deferred' }, step.load.deferred);
     series.kvUsage.set(step.load.kvUsed);
     series.kvCached.set(step.load.kvCached);
-    if (step.work !== null) this.#worked(step.work);
+    if (step.work === null) return;
+    series.iterationTokens.observe(step.work.prefillTokens + step.tokens.length);
+    this.#worked(step.work);
   }
 
   #worked(work: StepWork): void {
@@ -154,6 +180,7 @@ export class RequestMetrics {
     series.drafts.inc({ source });
     series.draftTokens.inc({ source }, drafted);
     series.acceptedTokens.inc({ source }, accepted);
+    for (let position = 0; position < accepted; position++) series.acceptedAt.inc({ position: String(position) });
   }
 
   #planned(event: PlannedEvent): void {
@@ -192,6 +219,13 @@ export class RequestMetrics {
     live.tokens++;
   }
 
+  /** A fault of the server ended the sequence. */
+  #failed(reason: 'error' | 'engine_lost' | 'internal'): void {
+    this.#series.failed.inc({ reason });
+    // vLLM counts failures among its successes, and its dashboards subtract them.
+    if (this.#series.sleepState !== null) this.#series.success.inc({ finished_reason: 'error' });
+  }
+
   #refused({ id, reason }: RefusedEvent): void {
     const live = this.#live.get(id);
     if (live === undefined) return;
@@ -211,6 +245,9 @@ export class RequestMetrics {
     series.promptTokens.inc(event.promptTokens);
     series.prefixQueries.inc(event.promptTokens);
     series.prefixHits.inc(event.cachedTokens);
+    series.promptTokensCached.inc(event.cachedTokens);
+    series.promptTokensBy.inc({ source: 'local_cache_hit' }, event.cachedTokens);
+    series.promptTokensBy.inc({ source: 'local_compute' }, event.promptTokens - event.cachedTokens);
     series.preemptions.inc(event.preemptions);
     if (live === undefined) return;
     this.#live.delete(event.id);
@@ -222,9 +259,11 @@ export class RequestMetrics {
   /** Counts an answer by the end that its client saw. */
   #answered(live: Live, event: EndedEvent): void {
     const series = this.#series;
-    if (event.reason === 'error') series.failed.inc({ reason: 'error' });
+    if (event.reason === 'error') this.#failed('error');
     else series.success.inc({ finished_reason: FINISHED_REASON[event.reason] });
     series.requestPromptTokens.observe(event.promptTokens);
+    series.requestComputedTokens.observe(event.promptTokens - event.cachedTokens);
+    series.requestPreemptions.observe(event.preemptions);
     series.requestGenerationTokens.observe(live.tokens);
     series.requestMaxTokens.observe(live.maxTokens);
     this.#times(live, event);

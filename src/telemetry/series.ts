@@ -3,57 +3,41 @@
  *
  * Labels are bounded: exits, routes and reasons, never a value that a client chooses.
  */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import { PER_TOKEN_S, RATIO, REQUEST_S, STEP_S, TOKENS, TTFT_S } from './buckets.js';
+import { collectDefaultMetrics, Registry } from 'prom-client';
+import { PER_TOKEN_S, RATIO, STEP_S, TTFT_S } from './buckets.js';
+import { sortieHttpSeries, vllmHttpSeries } from './http-series.js';
+import { makersOf } from './series-makers.js';
+import { vllmSeries } from './vllm-series.js';
 
-const PREFIX = 'sortie_';
+/** The prefix of every series that vLLM has no name for. */
+const OWN_PREFIX = 'sortie_';
 
-/** @param modelName label of every series, as vLLM's dashboards expect */
-export function createSeries(modelName: string) {
+export type MetricsPrefix = typeof OWN_PREFIX | 'vllm:';
+
+/**
+ * @param modelName label of every series, as vLLM's dashboards expect
+ * @param prefix of the series that vLLM has as well; `vllm:` adds vLLM's label `engine`, vLLM's names of HTTP and
+ * process series, and its state of the engine
+ */
+export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREFIX) {
   const registry = new Registry();
-  registry.setDefaultLabels({ model_name: modelName });
-  collectDefaultMetrics({ register: registry, prefix: PREFIX });
-  const base = (name: string, help: string) => ({ name: PREFIX + name, help, registers: [registry] });
-  const gauge = (name: string, help: string) => new Gauge(base(name, help));
-  const counter = <T extends string = never>(name: string, help: string, labelNames: readonly T[] = []) =>
-    new Counter<T>({ ...base(name, help), labelNames });
-  const histogram = <T extends string = never>(
-    name: string,
-    help: string,
-    buckets: number[],
-    labelNames: readonly T[] = [],
-  ) => new Histogram<T>({ ...base(name, help), buckets, labelNames });
+  const isVllm = prefix === 'vllm:';
+  registry.setDefaultLabels({ model_name: modelName, ...(isVllm && { engine: '0' }) });
+  collectDefaultMetrics({ register: registry, prefix: isVllm ? '' : OWN_PREFIX });
+  const shared = makersOf(registry, prefix);
+  const own = makersOf(registry, OWN_PREFIX);
+  const { gauge, counter, histogram } = own;
   return {
     registry,
-    running: gauge('num_requests_running', 'Sequences that hold a slot.'),
-    waiting: gauge('num_requests_waiting', 'Sequences that wait for a slot.'),
-    kvUsage: gauge('kv_cache_usage_perc', 'Share of the KV budget in use by running sequences, 0 to 1.'),
+    ...vllmSeries(shared),
+    /** Null without vLLM's names: the engine never sleeps. */
+    sleepState: isVllm ? shared.gauge('engine_sleep_state', '1 for the state of the engine.', ['sleep_state']) : null,
+    http: isVllm ? vllmHttpSeries(makersOf(registry, '')) : sortieHttpSeries(own),
     kvCached: gauge('kv_cache_reusable_perc', 'Share of the KV budget that holds reusable prefixes, 0 to 1.'),
-    cacheConfig: new Gauge({
-      ...base('cache_config_info', 'KV capacity in whole blocks: tokens = block_size x num_gpu_blocks.'),
-      labelNames: ['block_size', 'num_gpu_blocks'],
-    }),
     engineUp: gauge('engine_up', '1 while an engine process is ready.'),
     engineDown: counter('engine_down_total', 'Unexpected exits of the engine process.'),
     engineLoad: gauge('engine_load_seconds', 'Load and calibration time of the engine.'),
-    promptTokens: counter('prompt_tokens_total', 'Prompt tokens of finished sequences.'),
-    generationTokens: counter('generation_tokens_total', 'Tokens generated.'),
-    success: counter('request_success_total', 'Sequences that finished with an answer.', ['finished_reason']),
     failed: counter('request_failure_total', 'Sequences that failed or were rejected.', ['reason']),
-    prefixQueries: counter('prefix_cache_queries_total', 'Prompt tokens looked up for prefix reuse.'),
-    prefixHits: counter('prefix_cache_hits_total', 'Prompt tokens reused from the prefix cache.'),
-    preemptions: counter('num_preemptions_total', 'Preemptions: a running sequence loses its slot and runs again.'),
-    ttft: histogram('time_to_first_token_seconds', 'Arrival to first token.', TTFT_S),
-    itl: histogram('inter_token_latency_seconds', 'Time between two tokens of a sequence.', PER_TOKEN_S),
-    tpot: histogram('request_time_per_output_token_seconds', 'Mean time per token after the first.', PER_TOKEN_S),
-    e2e: histogram('e2e_request_latency_seconds', 'Arrival to the last token.', REQUEST_S),
-    queueTime: histogram('request_queue_time_seconds', 'Arrival to start.', REQUEST_S),
-    prefillTime: histogram('request_prefill_time_seconds', 'Start to first token.', REQUEST_S),
-    decodeTime: histogram('request_decode_time_seconds', 'First to last token.', REQUEST_S),
-    inferenceTime: histogram('request_inference_time_seconds', 'Start to last token.', REQUEST_S),
-    requestPromptTokens: histogram('request_prompt_tokens', 'Prompt tokens of a sequence.', TOKENS),
-    requestGenerationTokens: histogram('request_generation_tokens', 'Tokens generated for a sequence.', TOKENS),
-    requestMaxTokens: histogram('request_params_max_tokens', 'max_tokens of a sequence.', TOKENS),
     exitTokens: counter('exit_tokens_total', 'Tokens by the exit layer that emitted them.', ['exit_layer']),
     plannedExitTokens: counter(
       'planned_exit_tokens_total',
@@ -97,19 +81,11 @@ export function createSeries(modelName: string) {
     stageRows: counter('engine_stage_rows_total', 'Rows decoded by each trunk stage.', ['stage']),
     prefilled: counter('engine_prefill_tokens_total', 'Prompt positions computed.'),
     caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages computed to catch up.'),
-    drafts: counter('spec_decode_num_drafts_total', 'Drafts verified, by their source.', ['source']),
-    draftTokens: counter('spec_decode_num_draft_tokens_total', 'Tokens drafted, by their source.', ['source']),
-    acceptedTokens: counter(
-      'spec_decode_num_accepted_tokens_total',
-      'Drafted tokens that the exit layer accepted, by their source.',
-      ['source'],
-    ),
     limited: counter('key_limited_total', 'Requests rejected by a limit of their API key.', ['limit']),
     gatewayLag: gauge(
       'gateway_lag_p99_seconds',
       'Lag of the event loop of the gateway, 99th percentile of the last 10 seconds.',
     ),
-    http: counter('http_requests_total', 'HTTP requests.', ['method', 'route', 'status']),
   };
 }
 

@@ -1,19 +1,32 @@
 /** The parts of bench:goodput that need no server: files of questions, jobs of natural length, summaries. */
 import t from 'tap';
-import type { Answered } from '../../bench/goodput/client.js';
-import type { Sent } from '../../bench/goodput/load.js';
+import type { Job } from '../../bench/goodput/job.js';
 import { naturalJobs } from '../../bench/goodput/natural.js';
-import { intervalShare, summaryOf } from '../../bench/goodput/summary.js';
-import { parseQuestions, readQuestions } from '../../bench/questions.js';
+import { summaryOf } from '../../bench/goodput/summary.js';
+import type { Answered } from '../../src/load/ask.js';
+import type { Sent as SentJob } from '../../src/load/run.js';
+import { intervalShare } from '../../src/load/summary.js';
+import { parseQuestions, readQuestions } from '../../src/load/questions.js';
+
+type Sent = SentJob<Job>;
 
 const ANSWER: Answered = {
-  ...{ ttftMs: 10, totalMs: 100, tokens: 20, status: 200, finishReason: 'stop', exits: { '10': 5, '30': 15 } },
-  ...{ serviceClass: 'guaranteed', predictedMs: 80, predictedP10Ms: null, predictedP90Ms: null },
+  ...{
+    ttftMs: 10,
+    tpotMs: 4,
+    totalMs: 100,
+    lagMs: 0,
+    tokens: 20,
+    finishReason: 'stop',
+    error: null,
+    exits: { '10': 5, '30': 15 },
+  },
+  ...{ serviceClass: 'guaranteed', predictedMs: 80, predictedTtftMs: null, predictedP10Ms: null, predictedP90Ms: null },
   ...{ actualMs: 99, queueMs: 0 },
 };
 const JOB: Sent['job'] = {
   ...{ id: 'q0', budgetClass: 'tight', budgetMs: 150, tokens: 20, isExact: false },
-  asked: { path: '/v1/chat/completions', body: {} },
+  asked: { path: '/chat/completions', body: {} },
 };
 
 void t.test('a question is a line, or an instruction with its input', async (t) => {
@@ -58,7 +71,7 @@ void t.test('the share inside the predicted interval counts answered requests wi
   const interval = { predictedP10Ms: 90, predictedP90Ms: 110 };
   const answers = [90, 100, 110, 111, 89].map((totalMs) => ({ ...ANSWER, ...interval, totalMs }));
   t.equal(intervalShare(answers), 0.6);
-  t.equal(intervalShare([...answers, ANSWER, { ...ANSWER, ...interval, status: 0 }]), 0.6);
+  t.equal(intervalShare([...answers, ANSWER, { ...ANSWER, ...interval, error: { kind: '500', message: '' } }]), 0.6);
   t.equal(intervalShare([ANSWER]), null);
 });
 

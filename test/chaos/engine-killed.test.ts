@@ -64,7 +64,7 @@ void t.test(
         t.match(text, begins, `${path}: tokens before`);
         t.match(text.slice(-4000), ends, path);
         const response = await whole[index];
-        t.equal(response?.status, 503);
+        t.equal(response?.status, 502);
         t.type(response?.headers.get('retry-after'), 'string');
         t.match(await response?.json(), error, path);
       }

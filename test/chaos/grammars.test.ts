@@ -23,7 +23,7 @@ void t.test('constrained requests get a 503 without a path during the fault, and
   renameSync(file, `${file}.gone`);
   for (const stream of [false, true]) {
     const refused = await ask({ ...json, stream });
-    t.equal(refused.status, 503);
+    t.equal(refused.status, 502);
     t.ok(refused.headers.has('retry-after') && refused.headers.has('retry-after-ms'));
     const text = await refused.text();
     t.match(JSON.parse(text), { error: { type: 'unavailable_error', code: 'grammars_lost', param: null } });

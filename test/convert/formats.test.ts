@@ -34,10 +34,10 @@ void t.test('every half converts to a float and back', async (t) => {
 
 void t.test('llama3 scaling is recovered from GGUF factors', async (t) => {
   const scaling = { type: 'llama3' as const, factor: 32, lowFreqFactor: 1, highFreqFactor: 4, originalContext: 8192 };
-  const rotary = { headDim: 64, theta: 500000, originalContext: 8192 };
-  const factors = inverseFrequencies(64, 500000, null).map((frequency) => llama3Factor(frequency, scaling));
-  t.strictSame(ropeScalingFromFactors(factors, rotary, 'x.gguf'), scaling);
-  t.equal(ropeScalingFromFactors(new Float32Array(32).fill(1), rotary, 'x.gguf'), null);
+  const rotary = { width: 64, theta: 500000, scaling: null };
+  const factors = inverseFrequencies(rotary, 8192).map((frequency) => llama3Factor(frequency, scaling));
+  t.strictSame(ropeScalingFromFactors(factors, rotary, 8192, 'x.gguf'), scaling);
+  t.equal(ropeScalingFromFactors(new Float32Array(32).fill(1), rotary, 8192, 'x.gguf'), null);
   factors[20] = 7;
-  t.throws(() => ropeScalingFromFactors(factors, rotary, 'x.gguf'), { code: 'unsupported_feature' });
+  t.throws(() => ropeScalingFromFactors(factors, rotary, 8192, 'x.gguf'), { code: 'unsupported_feature' });
 });

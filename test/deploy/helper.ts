@@ -1,6 +1,7 @@
 /** The built server as a separate process, and a model that is small enough to load immediately. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -63,10 +64,14 @@ export async function serve(t: Test, model: string, options: readonly string[] =
   return { process: server, url };
 }
 
-/** Converts the tiny random Llama of test/golden into `dir`. */
-export function tinyModel(dir: string): string {
+/** Converts the tiny random Llama of test/golden into `dir`. @param context the longest sequence, for long answers */
+export function tinyModel(dir: string, context = 256): string {
   const model = join(dir, 'tiny');
-  const source = join(packageRoot, 'test', 'golden', 'tiny');
+  const source = join(dir, 'source');
+  cpSync(join(packageRoot, 'test', 'golden', 'tiny'), source, { recursive: true });
+  const config = join(source, 'config.json');
+  const values = JSON.parse(readFileSync(config, 'utf8')) as object;
+  writeFileSync(config, JSON.stringify({ ...values, max_position_embeddings: context }));
   const args = [main, 'convert', source, '--exits', '2,5', '--kernels', 'fp32', '--out', model];
   const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   if (status !== 0) throw new Error(`convert: ${stderr}`);

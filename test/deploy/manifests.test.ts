@@ -2,9 +2,9 @@
  * Cluster files against the schemas that are available, and against each other.
  *
  * HTTPRoute has the schema of Gateway API 1.0 from npm. No package has schemas of InferencePool (v1 of the inference
- * extension 1.4) and of llm-d's EndpointPickerConfig (v1alpha1). The closed shapes below follow the published ones.
- * They catch mistakes in the files, not changes of the schemas. deploy/validate.py checks Kubernetes' own kinds, KEDA
- * and compose.
+ * extension 1.4) and of EndpointPickerConfig (v1alpha1 of llm-d Router 0.9). The closed shapes below follow the published
+ * ones. They catch mistakes in the files, not changes of the schemas. deploy/validate.py checks Kubernetes' own kinds,
+ * KEDA, KServe and compose.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -67,7 +67,6 @@ const InferencePool = Type.Object(
 );
 type InferencePool = Type.Static<typeof InferencePool>;
 
-const Reference = Type.Object({ pluginRef: Type.String() }, closed);
 const EndpointPickerConfig = Type.Object(
   {
     apiVersion: Type.Literal('llm-d.ai/v1alpha1'),
@@ -75,7 +74,7 @@ const EndpointPickerConfig = Type.Object(
     plugins: Type.Array(
       Type.Object(
         {
-          name: Type.Optional(Type.String()),
+          // The picker joins source and extractor of the metrics by type only where they have no name.
           type: Type.String(),
           parameters: Type.Optional(
             Type.Object(
@@ -107,14 +106,6 @@ const EndpointPickerConfig = Type.Object(
         {
           name: Type.String(),
           plugins: Type.Array(Type.Object({ pluginRef: Type.String(), weight: Type.Optional(Type.Number()) }, closed)),
-        },
-        closed,
-      ),
-    ),
-    dataLayer: Type.Optional(
-      Type.Object(
-        {
-          sources: Type.Array(Type.Object({ pluginRef: Type.String(), extractors: Type.Array(Reference) }, closed)),
         },
         closed,
       ),
@@ -218,13 +209,10 @@ void t.test('probes and scrapes use a port whose connections clients cannot exha
 
 void t.test('EndpointPickerConfig has its shape, names only its own plugins, and the engine of the pods', (t) => {
   t.same([...Value.Errors(EndpointPickerConfig, picker)], []);
-  const names = new Set(picker.plugins.map(({ name, type }) => name ?? type));
-  const references = [
-    ...picker.schedulingProfiles.flatMap(({ plugins }) => plugins),
-    ...(picker.dataLayer?.sources ?? []),
-    ...(picker.dataLayer?.sources ?? []).flatMap(({ extractors }) => extractors),
-  ].map(({ pluginRef }) => pluginRef);
-  t.ok(references.length > 4);
+  const names = new Set(picker.plugins.map(({ type }) => type));
+  const references = picker.schedulingProfiles.flatMap(({ plugins }) => plugins.map(({ pluginRef }) => pluginRef));
+  t.ok(references.length > 2);
+  for (const type of ['metrics-data-source', 'core-metrics-extractor']) t.ok(names.has(type), type);
   t.same(
     references.filter((reference) => !names.has(reference)),
     [],
@@ -235,6 +223,49 @@ void t.test('EndpointPickerConfig has its shape, names only its own plugins, and
     parameters?.engineConfigs.map(({ name }) => name),
     [parameters?.defaultEngine],
   );
+  t.end();
+});
+
+interface KserveContainer {
+  readonly args: readonly string[];
+  readonly env: readonly { readonly name: string; readonly value: string }[];
+  readonly startupProbe: { readonly httpGet: { readonly path: string; readonly port: number } };
+  readonly ports: readonly { readonly containerPort: number }[];
+}
+
+interface ServingRuntime extends Resource {
+  readonly spec: {
+    readonly containers: readonly [KserveContainer];
+    readonly supportedModelFormats: readonly { readonly name: string }[];
+  };
+}
+
+interface InferenceService extends Resource {
+  readonly spec: {
+    readonly predictor: {
+      readonly terminationGracePeriodSeconds: number;
+      readonly enableServiceLinks: boolean;
+      readonly model: { readonly modelFormat: { readonly name: string }; readonly runtime: string };
+    };
+  };
+}
+
+void t.test("KServe's runtime starts the server as the Deployment does, and the service asks for that runtime", (t) => {
+  const runtime = only('kserve.yaml', 'ServingRuntime') as ServingRuntime;
+  const { predictor } = (only('kserve.yaml', 'InferenceService') as InferenceService).spec;
+  const [kserve] = runtime.spec.containers;
+  // The server takes these arguments, after KServe has put in the name.
+  const [command, ...args] = kserve.args.map((each) => each.replace('{{.Name}}', runtime.metadata.name));
+  t.equal(command, 'serve');
+  const flags = { model: args[args.indexOf('--model') + 1], modelName: args[args.indexOf('--model-name') + 1] };
+  const options = resolveOptions(flags, Object.fromEntries(kserve.env.map((each) => [each.name, each.value])));
+  t.match(options, { model: '/mnt/models', modelName: 'sortie', threads: 2, drainTimeout: 30 });
+  t.same(kserve.ports[0]?.containerPort, options.port);
+  t.same(kserve.startupProbe.httpGet, { path: '/health/ready', port: options.port });
+  t.equal(predictor.model.runtime, runtime.metadata.name);
+  t.equal(predictor.model.modelFormat.name, runtime.spec.supportedModelFormats[0]?.name);
+  t.equal(predictor.terminationGracePeriodSeconds, template.spec.terminationGracePeriodSeconds);
+  t.equal(predictor.enableServiceLinks, false);
   t.end();
 });
 

@@ -1,23 +1,15 @@
 /** Debian's Prometheus against the real server: scrape, rules, and every dashboard query after a short load. */
 import { spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { packageRoot } from '../../src/config.js';
-import { serve, start, until } from './helper.js';
+import { serve, until } from './helper.js';
+import { type Dashboard, hasData, missing, query, startPrometheus } from './prometheus.js';
 
 const deploy = join(packageRoot, 'deploy');
 const model = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
-
-/** @returns the reason to skip a test that needs this program, or false */
-function missing(program: string): string | false {
-  return spawnSync(program, ['--version']).error === undefined
-    ? false
-    : `${program} is not installed (Debian: prometheus)`;
-}
 
 /** Requests of every kind: with a feasible and an infeasible budget, pinned, streamed, wrong. */
 async function load(url: string): Promise<void> {
@@ -37,51 +29,6 @@ async function load(url: string): Promise<void> {
     post({}, { stream: true }),
     post({}, { max_tokens: -1 }),
   ]);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
-}
-
-/** The deployed configuration with this server as its target, and intervals of one second. */
-async function startPrometheus(t: Test, target: string): Promise<string> {
-  const read = (name: string) => readFileSync(join(deploy, 'prometheus', name), 'utf8');
-  const faster = (text: string) => text.replaceAll(/(interval): \d+s/g, '$1: 1s');
-  const dir = t.testdir({
-    'prometheus.yml': faster(read('prometheus.yml')).replace('sortie:8080', new URL(target).host),
-    'rules.yml': faster(read('rules.yml')),
-    'alerts.yml': read('alerts.yml'),
-  });
-  const address = `127.0.0.1:${await freePort()}`;
-  start(t, 'prometheus', [
-    `--config.file=${join(dir, 'prometheus.yml')}`,
-    `--storage.tsdb.path=${join(dir, 'data')}`,
-    `--web.listen-address=${address}`,
-    '--log.level=error',
-  ]);
-  await until('Prometheus', async () => (await fetch(`http://${address}/-/ready`)).ok);
-  return `http://${address}`;
-}
-
-interface Answer {
-  readonly status: string;
-  readonly error?: string;
-  readonly data?: { readonly result: readonly { readonly value: readonly [number, string] }[] };
-}
-
-async function query(prometheus: string, expr: string): Promise<Answer> {
-  return (await (await fetch(`${prometheus}/api/v1/query?query=${encodeURIComponent(expr)}`)).json()) as Answer;
-}
-
-const hasData = ({ data }: Answer): boolean =>
-  data?.result.some(({ value }) => Number.isFinite(Number(value[1]))) ?? false;
-
-interface Dashboard {
-  readonly panels: readonly { readonly title: string; readonly targets?: readonly { readonly expr: string }[] }[];
 }
 
 void t.test('rules and alerts pass promtool, with their own tests', { skip: missing('promtool') }, (t) => {
@@ -104,7 +51,7 @@ const skip = missing('prometheus') || (existsSync(model) ? false : `no model at 
 void t.test('a real Prometheus has data for every rule and every panel', { skip }, async (t) => {
   const { url: sortie } = await serve(t, model);
   await load(sortie);
-  const prometheus = await startPrometheus(t, sortie);
+  const prometheus = await startPrometheus(t, [sortie]);
   await until('first scrape', async () => hasData(await query(prometheus, 'sortie_generation_tokens_total > 0')));
   for (let wave = 0; wave < 3; wave++) {
     await load(sortie);

@@ -2,6 +2,7 @@
  * A deterministic engine without a model. Its answers come from a script, step by step, in real time. A test can make
  * it reject, stall and lose sequences, and read its requests.
  */
+import { PLAIN } from '../../src/model/manifest-upgrade.js';
 import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/util/clock.js';
 import type { Engine, EngineEvents, SequenceSink } from '../../src/engine/client/engine.js';
@@ -50,7 +51,6 @@ export const READY: ReadyMessage = {
   type: 'ready',
   name: 'fake',
   architecture: {
-    family: 'llama',
     layers: 30,
     hidden: 576,
     heads: 9,
@@ -60,10 +60,11 @@ export const READY: ReadyMessage = {
     vocab: 49152,
     context: 8192,
     normEps: 1e-5,
-    ropeTheta: 1e5,
-    ropeScaling: null,
     tiedHead: true,
-    attentionBias: false,
+    attentionScale: 0.125,
+    rotary: [{ theta: 1e5, width: 64, scaling: null }],
+    ...PLAIN,
+    pattern: [...PLAIN.pattern],
   },
   exits: [10, 15, 20, 25, 30],
   maxLength: 256,
@@ -230,7 +231,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       reason,
       error: reason === 'error' ? 'secret detail' : null,
       promptTokens: live.request.prompt.length,
-      cachedTokens: script?.cachedTokens ?? 2,
+      cachedTokens: script?.cachedTokens ?? Math.min(2, live.request.prompt.length),
       startedAt: live.request.arrivedAt + 1,
       firstTokenAt: live.sent > 0 ? live.request.arrivedAt + 2 : null,
       endedAt: now,
@@ -250,7 +251,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       prompts: [],
       tokens: [],
       ended: [],
-      load: { running: this.#live.size, waiting: 0, kvUsed: 0.25, kvCached: 0.125 },
+      load: { running: this.#live.size, waiting: 0, deferred: 0, kvUsed: 0.25, kvCached: 0.125 },
       work: {
         ms: 1,
         cycleMs: 1,

@@ -122,7 +122,7 @@ for (const [code, provoke] of Object.entries(PROVOKED) as [ErrorCode, Provocatio
     t.match(error, { code, type: ERRORS[code].type });
     t.ok(typeof error.message === 'string' && error.message.length > 5, 'says what is wrong');
     t.ok(error.param === null || typeof error.param === 'string', 'param is a string or null');
-    t.equal(headers.has('retry-after'), status === 429 || status === 503, 'Retry-After where a retry helps');
+    t.equal(headers.has('retry-after'), [429, 502, 503].includes(status), 'Retry-After where a retry helps');
     t.equal(headers.has('retry-after-ms'), headers.has('retry-after'));
     t.notMatch(text, /secret|node_modules|\.[jt]s\b|\bat \S+ \(/, 'no stack, no path, no detail');
   });
@@ -131,7 +131,7 @@ for (const [code, provoke] of Object.entries(PROVOKED) as [ErrorCode, Provocatio
 void t.test('the table has all statuses of OpenAI-compatible servers', (t) => {
   const statuses = new Set<number>(Object.values(ERRORS).map(({ status }) => status));
   t.same(
-    [400, 401, 404, 405, 413, 415, 429, 500, 503].filter((status) => !statuses.has(status)),
+    [400, 401, 404, 405, 413, 415, 429, 500, 502, 503].filter((status) => !statuses.has(status)),
     [],
   );
   t.end();

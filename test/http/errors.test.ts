@@ -746,7 +746,7 @@ void t.test(
   async (t) => {
     const server = await build(t, says('one two three', { loseAfter: 2, pace: 1 }));
     const whole = await server.post('/v1/chat/completions', { messages });
-    t.equal(whole.status, 503);
+    t.equal(whole.status, 502);
     t.equal(whole.headers.get('retry-after'), '2');
     const streamed = await events(await server.post('/v1/chat/completions', { messages, stream: true }));
     t.equal(streamed.at(-1), '[DONE]');

@@ -114,6 +114,7 @@ const GENERATION: Readonly<Record<string, Provocation>> = {
   400: { script: refuse('unknown_token') },
   429: { script: refuse('queue_full') },
   500: { script: () => ({ tokens: [], end: 'error' }) },
+  502: { script: () => ({ tokens: [1], loseAfter: 0 }) },
   503: { script: refuse('budget_infeasible') },
 };
 
@@ -149,7 +150,11 @@ async function tryAll(t: Test, generates: boolean): Promise<void> {
   t.same([...statuses].sort(), Object.keys(provocations), 'every status is provoked');
   for (const [status, provocation] of Object.entries(provocations))
     await t.test(status, async (t) => {
-      const server = await build(t, provocation.script, { apiKeys: [limited], options: { maxBody: 16_384 } });
+      const server = await build(t, provocation.script, {
+        apiKeys: [limited],
+        options: { maxBody: 16_384 },
+        predictedWaitMs: () => 12,
+      });
       provocation.first?.(server);
       for (const place of places) {
         const { operationId, responses } = place.operation;

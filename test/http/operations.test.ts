@@ -178,7 +178,7 @@ void t.test("metrics count requests, and no name has a colon or a client's text"
   t.equal(value('sortie_kv_cache_usage_perc'), 0.25);
   t.equal(value('sortie_prompt_tokens_total'), 2);
   t.equal(value('sortie_request_success_total{finished_reason="stop"'), 2);
-  t.equal(value('sortie_prefix_cache_hits_total'), 4);
+  t.equal(value('sortie_prefix_cache_hits_total'), 2);
   t.equal(value('sortie_time_to_first_token_seconds_count'), 2);
   t.equal(value('sortie_budget_requests_total{budget_class="up_to_16s",outcome="met"'), 1);
   t.equal(value('sortie_budget_requests_total{budget_class="up_to_250ms",outcome="missed"'), 1);
@@ -188,6 +188,39 @@ void t.test("metrics count requests, and no name has a colon or a client's text"
   t.equal(value('sortie_http_requests_total{method="POST",route="/v1/completions",status="400"'), 1);
   for (const line of text.split('\n')) t.notMatch(line, /^[a-z_]*:/);
   t.equal(server.context.api.metrics.live, 0, 'no sequence is left');
+});
+
+void t.test("with the prefix vllm: a scrape has vLLM's names and labels", async (t) => {
+  const server = await build(t, undefined, { metricsPrefix: 'vllm:' });
+  server.context.api.metrics.ready(READY);
+  await server.post('/v1/completions', { prompt: 'Hello', n: 2, max_tokens: 3 });
+  await server.post('/v1/completions', { prompt: 'Hello', temperature: 9 });
+  const text = await (await fetch(`${server.url}/metrics`)).text();
+  const common = 'model_name="fake",engine="0"';
+  const handler = 'method="POST",handler="/v1/completions"';
+  for (const line of [
+    `vllm:num_requests_running{${common}} 0`,
+    `vllm:num_requests_waiting_by_reason{reason="capacity",${common}} 0`,
+    `vllm:kv_cache_usage_perc{${common}} 0.25`,
+    `vllm:request_success_total{finished_reason="length",${common}} 2`,
+    `vllm:request_success_total{finished_reason="error",${common}} 0`,
+    `vllm:request_params_n_sum{${common}} 2`,
+    `vllm:request_params_n_count{${common}} 1`,
+    `vllm:request_max_num_generation_tokens_sum{${common}} 3`,
+    `vllm:request_prefill_kv_computed_tokens_count{${common}} 2`,
+    `vllm:engine_sleep_state{sleep_state="awake",${common}} 1`,
+    `http_requests_total{${handler},status="2xx",${common}} 1`,
+    `http_requests_total{${handler},status="4xx",${common}} 1`,
+    `http_requests_total{${handler},status="5xx",${common}} 0`,
+    `http_request_duration_seconds_count{${common},${handler}} 2`,
+    `sortie_engine_up{${common}} 1`,
+  ])
+    t.ok(text.includes(`\n${line}\n`), line);
+  t.match(text, /^process_resident_memory_bytes\{/m);
+  t.notMatch(text, /^sortie_(num_requests|http|process)/m);
+  server.engine.die();
+  const after = await (await fetch(`${server.url}/metrics`)).text();
+  t.notMatch(after, /engine_sleep_state\{/, 'the dashboards show a server without an engine as down');
 });
 
 void t.test('request ids are accepted and returned', async (t) => {

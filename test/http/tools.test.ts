@@ -306,7 +306,7 @@ void t.test('an unsupported use of tools is a 400 that names the parameter', asy
   t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
 });
 
-void t.test('an unenforceable schema is named; a lost grammar worker is a 503 without its reason', async (t) => {
+void t.test('an unenforceable schema is named; a lost grammar worker is a 502 without its reason', async (t) => {
   const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
   const cases: [object, number | null, string][] = [
     [{}, 1, 'tools[1].function.parameters'],
@@ -324,7 +324,7 @@ void t.test('an unenforceable schema is named; a lost grammar worker is a 503 wi
   const lost = { tokens: [], refuse: { reason: 'grammars_lost', leastFeasibleMs: null, detail } } as const;
   const server = await build(t, () => lost, { log: (line) => lines.push(line) });
   const response = await server.post(PATH, { messages, tools });
-  t.equal(response.status, 503);
+  t.equal(response.status, 502);
   t.ok(response.headers.has('retry-after-ms'));
   t.notMatch(await response.text(), /secret|ENOENT/);
   t.ok(

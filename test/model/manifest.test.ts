@@ -8,9 +8,9 @@ import { MODEL } from '../engine/helper.js';
 void t.test('an unknown version is named, and a folder without a manifest gets its own error', (t) => {
   const dir = t.testdir({});
   t.throws(() => loadManifest(dir), { message: /is not a model folder \(it has no manifest\.json\)/ });
-  for (const version of [0, 1.5, 3]) {
+  for (const version of [0, 1.5, 4]) {
     writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ format: 'sortie', version }));
-    t.throws(() => loadManifest(dir), { message: new RegExp(`: version must be 1 to 2, got ${version}$`) });
+    t.throws(() => loadManifest(dir), { message: new RegExp(`: version must be 1 to 3, got ${version}$`) });
   }
   writeFileSync(join(dir, MANIFEST_FILE), '{');
   t.throws(() => loadManifest(dir), { message: /^cannot read .*manifest\.json: / });

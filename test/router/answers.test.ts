@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { type Budget, type Router, defaultPolicy } from '../../src/router/index.js';
 import { isGuaranteed, isMet } from '../../src/simulate/report.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { seeded } from '../../src/simulate/workload.js';
+import { seeded } from '../../src/util/random.js';
 import { outcomeOf, routerOf, serve, simulated, total } from './fixtures.js';
 import { layers } from './sample.js';
 

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { observeBounds, predictedMs } from '../../src/router/estimators/latency.js';
 import type { Forecast } from '../../src/router/index.js';
-import { seeded } from '../../src/simulate/workload.js';
+import { seeded } from '../../src/util/random.js';
 
 const seen: Forecast = { totalMs: 1000, ttftMs: 100, budgetMs: 2000, arrivals: 0 };
 

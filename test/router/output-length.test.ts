@@ -10,7 +10,7 @@ import {
   priorFault,
 } from '../../src/router/estimators/output-length.js';
 import type { LengthGroup } from '../../src/router/index.js';
-import { seeded } from '../../src/simulate/workload.js';
+import { seeded } from '../../src/util/random.js';
 import { runs } from './arbitrary.js';
 import { admitted, asking, chat, prior, routerOf, total } from './fixtures.js';
 

@@ -3,7 +3,7 @@ import t from 'tap';
 import { predictMs } from '../../src/cost/model.js';
 import { isMet } from '../../src/simulate/report.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { seeded } from '../../src/simulate/workload.js';
+import { seeded } from '../../src/util/random.js';
 import { serve, simulated, total, unstated } from './fixtures.js';
 import { layers, sample } from './sample.js';
 import type { Outcome } from '../../src/simulate/engine.js';

@@ -1,7 +1,7 @@
 /** The safety margin settles where the target share of guarantees is kept. */
 import t from 'tap';
 import { initialMargin, marginAt, observeGuarantee, safetyFactor } from '../../src/router/estimators/safety-margin.js';
-import { seeded } from '../../src/simulate/workload.js';
+import { seeded } from '../../src/util/random.js';
 
 const many = (start: typeof initialMargin, count: number, isKept: boolean, now: number) => {
   let margin = start;

@@ -61,7 +61,7 @@ void t.test("a log's own budgets are used and reported, and the plot shows depth
   const lines: string[] = [];
   const options = { ...simulateDefaults, cost, speeds: [1, 2], maxReplicas: 1 };
   const [report] = await simulateCommand({ ...options, trace, plot }, (line) => lines.push(line));
-  t.equal(lines[0], 'budgets: those of the log; 3 of 4 requests state a total budget');
+  t.equal(lines[0], 'budgets: those of the log; 3 of 4 requests state a budget');
   t.same(
     report?.classes.map(({ name, requests, attainment }) => [name, requests, attainment]),
     [

@@ -6,7 +6,7 @@ import { Router, defaultPolicy } from '../../src/router/index.js';
 import { type Outcome, type SimulatedStep, simulate } from '../../src/simulate/engine.js';
 import { noisy } from '../../src/simulate/noise.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { seeded } from '../../src/simulate/workload.js';
+import { seeded } from '../../src/util/random.js';
 import { arrivals } from '../router/arbitrary.js';
 import { sample, shape, table } from '../router/sample.js';
 

@@ -1,6 +1,7 @@
 /** Requests from a trace: selection, arrivals and lengths. */
 import t from 'tap';
-import { classesFor, requestsOf, seeded, type Limits, type Scale } from '../../src/simulate/workload.js';
+import { classesFor, requestsOf, type Limits, type Scale } from '../../src/simulate/workload.js';
+import { seeded } from '../../src/util/random.js';
 
 const trace = [
   { atMs: 0, promptTokens: 100, outputTokens: 10 },
@@ -60,10 +61,13 @@ void t.test('the budget of a class is 50 ms plus a multiple of the time of full 
 });
 
 void t.test('the budgets of a log replace the classes, and its other requests have none', async (t) => {
-  const logged = trace.map((entry, i) => ({ ...entry, budgetMs: i === 1 ? 700 : null }));
+  const logged = trace.map((entry, i) => ({
+    ...entry,
+    budget: i === 1 ? { totalMs: 700, ttftMs: null, tpotMs: 50 } : null,
+  }));
   const scale = { speed: 1, length: 2, limit: 500, maxLength: 8192 };
   const all = requestsOf(logged, classes, scale, seeded(1), EXITS, 'unstated');
-  const budget = { totalMs: 700, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+  const budget = { totalMs: 700, ttftMs: null, tpotMs: 50, onMiss: 'continue' };
   t.same(
     all.map((request) => [request.budgetClass, request.budget]),
     [
@@ -72,7 +76,7 @@ void t.test('the budgets of a log replace the classes, and its other requests ha
       ['none', null],
     ],
   );
-  const none = trace.map((entry) => ({ ...entry, budgetMs: null }));
+  const none = trace.map((entry) => ({ ...entry, budget: null }));
   const made = requestsOf(none, classes, scale, seeded(1), EXITS, 'unstated');
   t.ok(
     made.every((request) => request.budget !== null),

@@ -22,7 +22,7 @@ function ended(id: string, reason: EndReason, endedAt: number): EndedEvent {
 }
 
 function step(at: number, events: Partial<StepMessage>): StepMessage {
-  const load = { running: 1, waiting: 0, kvUsed: 0, kvCached: 0 };
+  const load = { running: 1, waiting: 0, deferred: 0, kvUsed: 0, kvCached: 0 };
   const none = { planned: [], refused: [], prompts: [], tokens: [], ended: [], work: null };
   return { type: 'step', at, load, ...none, ...events };
 }
@@ -381,14 +381,16 @@ void t.test('times are never negative, and each exit of the engine is counted', 
 void t.test('every figure of an answer and of the engine', async (t) => {
   const { metrics, begin, value } = fixture();
   begin('a', 1000);
-  const load = { running: 2, waiting: 3, kvUsed: 0.5, kvCached: 0.25 };
+  const load = { running: 2, waiting: 3, deferred: 1, kvUsed: 0.5, kvCached: 0.25 };
   const work = {
     ...{ ms: 5, cycleMs: 8, predictedMs: 4, stageRows: [4, 2], prefillTokens: 7, catchUpTokens: 6 },
     ...{ exitMs: [0.5], kernelRuns: [], slowdown: 1 },
+    draft: { source: 'lookup' as const, drafted: 4, accepted: 2 },
   };
   metrics.step(step(10, { planned: [planned('a', 30)], work, load }));
   const token = { id: 'a', token: 1, exit: 30, logprobs: null };
-  for (const at of [2000, 3000, 4000]) metrics.step(step(at, { tokens: [token], load }));
+  for (const at of [2000, 3000]) metrics.step(step(at, { tokens: [token], load }));
+  metrics.step(step(4000, { tokens: [token], work: { ...work, prefillTokens: 0 }, load }));
   const times = { startedAt: 500, firstTokenAt: 2000, endedAt: 5000 };
   metrics.step(
     step(5000, { ended: [{ ...ended('a', 'length', 5000), ...times, cachedTokens: 2, preemptions: 4 }], load }),
@@ -396,8 +398,15 @@ void t.test('every figure of an answer and of the engine', async (t) => {
   const told: Record<string, number> = {
     ...{ engine_up: 1, num_requests_running: 2, num_requests_waiting: 3 },
     ...{ kv_cache_usage_perc: 0.5, kv_cache_reusable_perc: 0.25 },
-    ...{ 'engine_stage_rows_total{stage="0"': 4, 'engine_stage_rows_total{stage="1"': 2 },
-    ...{ engine_step_seconds_sum: 0.005, engine_prefill_tokens_total: 7, engine_catch_up_tokens_total: 6 },
+    ...{ 'num_requests_waiting_by_reason{reason="capacity"': 2, 'num_requests_waiting_by_reason{reason="deferred"': 1 },
+    ...{ 'engine_stage_rows_total{stage="0"': 8, 'engine_stage_rows_total{stage="1"': 4 },
+    ...{ engine_step_seconds_sum: 0.01, engine_prefill_tokens_total: 7, engine_catch_up_tokens_total: 12 },
+    ...{ iteration_tokens_total_sum: 8, iteration_tokens_total_count: 2 },
+    ...{ 'spec_decode_num_accepted_tokens_per_pos_total{position="0"': 2 },
+    ...{ 'spec_decode_num_accepted_tokens_per_pos_total{position="1"': 2 },
+    ...{ prompt_tokens_cached_total: 2, 'prompt_tokens_by_source_total{source="local_cache_hit"': 2 },
+    ...{ 'prompt_tokens_by_source_total{source="local_compute"': 1, request_prefill_kv_computed_tokens_sum: 1 },
+    ...{ request_num_preemptions_sum: 4 },
     ...{ prompt_tokens_total: 3, prefix_cache_queries_total: 3, prefix_cache_hits_total: 2, num_preemptions_total: 4 },
     ...{ generation_tokens_total: 3, 'request_success_total{finished_reason="length"': 1 },
     ...{ request_prompt_tokens_sum: 3, request_generation_tokens_sum: 3, request_params_max_tokens_sum: 9 },
@@ -406,10 +415,20 @@ void t.test('every figure of an answer and of the engine', async (t) => {
     ...{ time_to_first_token_seconds_sum: 2, request_decode_time_seconds_sum: 2 },
     ...{ request_time_per_output_token_seconds_sum: 1, inter_token_latency_seconds_sum: 2 },
     ...{ request_predicted_ttft_seconds_sum: 0.01, request_predicted_tpot_seconds_sum: 0.01 },
-    ...{ 'engine_exit_seconds_total{exit_layer="10"': 0.0005, 'engine_exit_seconds_total{exit_layer="30"': 0 },
+    ...{ 'engine_exit_seconds_total{exit_layer="10"': 0.001, 'engine_exit_seconds_total{exit_layer="30"': 0 },
   };
   for (const [name, figure] of Object.entries(told)) t.equal(await value(name), figure, name);
+  t.ok(Number.isNaN(await value('spec_decode_num_accepted_tokens_per_pos_total{position="2"')));
   metrics.down();
+  t.equal(await value('num_requests_waiting_by_reason{reason="deferred"'), 0);
   const gauges = ['engine_up', 'num_requests_running', 'num_requests_waiting', 'kv_cache_usage_perc'];
   for (const name of [...gauges, 'kv_cache_reusable_perc']) t.equal(await value(name), 0, `${name} without an engine`);
+});
+
+void t.test('a request counts once for each prompt, with n and the longest of its answers', async (t) => {
+  const { metrics, value } = fixture();
+  metrics.requested(2, [3, 9, 4, 0]);
+  metrics.requested(1, [5]);
+  t.same([await value('request_params_n_count'), await value('request_params_n_sum')], [3, 5]);
+  t.equal(await value('request_max_num_generation_tokens_sum'), 9 + 4 + 5);
 });

@@ -3,15 +3,25 @@ import t from 'tap';
 import { createSeries } from '../../src/telemetry/series.js';
 
 const { registry } = createSeries('m');
+const vllm = createSeries('m', 'vllm:').registry;
 
 const TYPES = {
-  gauge: ['num_requests_running', 'num_requests_waiting', 'kv_cache_usage_perc', 'cache_config_info'],
+  gauge: [
+    ...['num_requests_running', 'num_requests_waiting', 'num_requests_waiting_by_reason'],
+    ...['kv_cache_usage_perc', 'cache_config_info'],
+  ],
   counter: [
     ...['prompt_tokens_total', 'generation_tokens_total', 'request_success_total'],
     ...['prefix_cache_queries_total', 'prefix_cache_hits_total', 'num_preemptions_total'],
-    ...['request_ttft_slo_violation_total', 'request_tpot_slo_violation_total'],
+    ...['prompt_tokens_cached_total', 'prompt_tokens_by_source_total', 'spec_decode_num_drafts_total'],
+    ...['spec_decode_num_draft_tokens_total', 'spec_decode_num_accepted_tokens_total'],
+    'spec_decode_num_accepted_tokens_per_pos_total',
   ],
-  histogram: ['request_prompt_tokens', 'request_generation_tokens', 'request_params_max_tokens'],
+  histogram: [
+    ...['request_prompt_tokens', 'request_generation_tokens', 'request_params_max_tokens', 'request_params_n'],
+    ...['request_max_num_generation_tokens', 'request_num_preemptions', 'request_prefill_kv_computed_tokens'],
+    'iteration_tokens_total',
+  ],
 } as const;
 
 const TTFT = [
@@ -38,7 +48,8 @@ const BUCKETS: Readonly<Record<string, readonly number[]>> = {
 void t.test('names and types', async (t) => {
   for (const [type, names] of Object.entries(TYPES)) {
     for (const name of names) {
-      t.equal((await registry.getSingleMetric(`sortie_${name}`)?.get())?.type, type, name);
+      for (const metric of [registry.getSingleMetric(`sortie_${name}`), vllm.getSingleMetric(`vllm:${name}`)])
+        t.equal((await metric?.get())?.type, type, name);
     }
   }
 });
@@ -59,4 +70,14 @@ void t.test("the buckets contain vLLM's", async (t) => {
 
 void t.test('no name has a colon, and every name has the prefix', async (t) => {
   for (const { name } of await registry.getMetricsAsJSON()) t.match(name, /^sortie_[a-z0-9_]+$/);
+});
+
+void t.test("with vLLM's prefix, a series has a name of vLLM's or of Sortie's own", async (t) => {
+  const names = (await vllm.getMetricsAsJSON()).map(({ name }) => name);
+  const own = names.filter((name) => name.startsWith('sortie_'));
+  const known = new Set((await registry.getMetricsAsJSON()).map(({ name }) => name));
+  t.ok(own.length > 20);
+  for (const name of own) t.ok(known.has(name), `${name} has the same name with the default prefix`);
+  t.ok(names.filter((name) => name.startsWith('vllm:')).length > 30);
+  for (const name of names) t.match(name, /^(sortie_|vllm:|http_|process_|nodejs_)[a-z0-9_]+$/);
 });

@@ -65,8 +65,8 @@ void t.test(
     const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:9' };
     for (const name of ['OTEL_EXPORTER_OTLP_PROTOCOL', 'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL']) {
       await t.rejects(
-        startTracing({ ...endpoint, [name]: 'grpc' }, '1', log),
-        { name: 'OptionError', message: `${name} must be http/protobuf or http/json, got "grpc"` },
+        startTracing({ ...endpoint, [name]: 'thrift' }, '1', log),
+        { name: 'OptionError', message: `${name} must be one of http/protobuf, http/json, grpc, got "thrift"` },
         name,
       );
       const tracing = await startTracing({ ...endpoint, [name]: '' }, '1', log);
@@ -75,15 +75,18 @@ void t.test(
     }
     await t.rejects(
       startTracing({ ...endpoint, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: '', OTEL_EXPORTER_OTLP_PROTOCOL: 'x' }, '1', log),
-      { message: 'OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf or http/json, got "x"' },
+      { message: 'OTEL_EXPORTER_OTLP_PROTOCOL must be one of http/protobuf, http/json, grpc, got "x"' },
     );
   },
 );
 
-void t.test("a request continues its client's trace, with queue, prefill, decode and replans below it", async (t) => {
+void t.test('a request continues a trusted trace, with queue, prefill, decode and replans below it', async (t) => {
   const lines: string[] = [];
   const script = says('one two three four', { exits: [30, 15, 15, 30], pace: 5 });
-  const server = await traced(t, script, { log: (line) => lines.push(line) });
+  const server = await traced(t, script, {
+    log: (line) => lines.push(line),
+    options: { trustedProxies: ['loopback'] },
+  });
   const traceId = '0af7651916cd43dd8448eb211c80319c';
   const answer = await server.post(
     '/v1/chat/completions',
@@ -167,6 +170,35 @@ void t.test("a request continues its client's trace, with queue, prefill, decode
   t.notMatch(server.collector.posts.map(({ body }) => body.toString()).join(''), /secret|one two/, 'no text');
 });
 
+void t.test('a span has the id of the answer that the client gets, and facts of the request', async (t) => {
+  const server = await traced(t, says('one two'));
+  const messages = [{ role: 'user', content: 'Hi' }];
+  const chat = (body: object) => server.post('/v1/chat/completions', { messages, ...body });
+  const whole = (await (await chat({ stop: ['a', 'b'] })).json()) as { id: string };
+  const streamed = await (await chat({ stream: true, stop: Array.from({ length: 4 }, String) })).text();
+  const completion = await server.post('/v1/completions', {
+    prompt: 'Hi',
+    response_format: { type: 'json_object' },
+  });
+  const text = (await completion.json()) as { id: string };
+  const ids = [whole.id, /"id":"(chatcmpl-\w+)"/.exec(streamed)?.[1], text.id];
+  const roots = (await server.spans()).filter(({ name }) => name.startsWith('POST'));
+  const values = roots.map(({ attributes }) => valuesOf(attributes));
+  t.same(
+    values.map((each) => each['gen_ai.response.id']),
+    ids,
+  );
+  t.match(ids, [/^chatcmpl-\w{24}$/, /^chatcmpl-\w{24}$/, /^cmpl-\w{24}$/]);
+  const always = { 'server.address': '127.0.0.1', 'gen_ai.usage.cache_read.input_tokens': Number };
+  const port = { 'server.port': server.port };
+  t.match(values, [
+    { ...always, ...port, 'gen_ai.request.stream': false, 'gen_ai.request.stop_sequences': ['a', 'b'] },
+    { ...always, 'gen_ai.request.stream': true, 'gen_ai.output.type': 'text' },
+    { ...always, 'gen_ai.output.type': 'json', 'gen_ai.request.stop_sequences': undefined },
+  ]);
+  for (const each of values) t.ok(Number(each['gen_ai.response.time_to_first_chunk']) < 10, 'in seconds');
+});
+
 void t.test('times follow the wall clock when it is set', async (t) => {
   const server = await traced(t, says('one two'));
   const { now } = Date;
@@ -220,7 +252,7 @@ void t.test('errors: of the client, of the engine, of the connection', async (t)
     [
       [{ 'http.response.status_code': 401, 'error.type': '401' }, 0],
       [{ 'http.response.status_code': 400, 'error.type': '400' }, 0],
-      [{ 'http.response.status_code': 503, 'error.type': 'engine_lost' }, 2],
+      [{ 'http.response.status_code': 502, 'error.type': 'engine_lost' }, 2],
       [{ 'http.response.status_code': 200, 'error.type': 'engine_lost' }, 2],
     ],
   );
@@ -303,7 +335,7 @@ void t.test('a sequence that fails before its first token has a failed prefill s
   const spans = await server.spans();
   t.same(spans.map(({ name }) => name).sort(), ['POST /v1/completions', 'prefill', 'queue']);
   const prefill = named(spans, 'prefill');
-  t.match(prefill, { status: { code: 2, message: 'engine_failed' }, values: { 'sortie.cached_tokens': 2 } });
+  t.match(prefill, { status: { code: 2, message: 'engine_failed' }, values: { 'sortie.cached_tokens': 1 } });
   t.equal(named(spans, 'queue').status?.code ?? 0, 0);
 });
 
@@ -348,9 +380,15 @@ void t.test("a collector's rejection is logged, and no timer delays the exit", a
   t.equal(own.length, 1, 'attributes after the end of a request log nothing');
 });
 
-void t.test("a client's trace that is not sampled has no spans", async (t) => {
-  const server = await traced(t, says('one two'));
+void t.test('a trusted trace that is not sampled has no spans; the header of others is ignored', async (t) => {
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00';
-  await (await server.post('/v1/completions', { prompt: 'Hi' }, { traceparent })).json();
-  t.same(await server.spans(), []);
+  const spansOf = async (overrides: Overrides): Promise<CollectedSpan[]> => {
+    const server = await traced(t, says('one two'), overrides);
+    await (await server.post('/v1/completions', { prompt: 'Hi' }, { traceparent })).json();
+    return server.spans();
+  };
+  t.same(await spansOf({ options: { trustedProxies: ['127.0.0.1'] } }), []);
+  const root = named(await spansOf({}), 'POST /v1/completions');
+  t.not(root.traceId, '0af7651916cd43dd8448eb211c80319c');
+  t.match(root.values, { 'client.address': '127.0.0.1', 'url.scheme': 'http' });
 });

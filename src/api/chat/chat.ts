@@ -96,8 +96,10 @@ function logprobs(context: ApiContext, answer: Answer, tokens: readonly ChoiceTo
   return { content: chatLogprobs(context.model.tokenizer, tokens), refusal: null };
 }
 
+const ID_PREFIX = 'chatcmpl-';
+
 function head(answer: Answer, object: 'chat.completion' | 'chat.completion.chunk') {
-  return { id: `chatcmpl-${answer.id}`, object, created: answer.created, model: answer.plan.modelName };
+  return { id: ID_PREFIX + answer.id, object, created: answer.created, model: answer.plan.modelName };
 }
 
 function callDelta({ index, id, name, arguments: text }: CallPart, first: boolean) {
@@ -151,6 +153,7 @@ function chunks(context: ApiContext): ChunkShapes {
 }
 
 export const chat: ChunkEndpoint<ChatBody> = {
+  idPrefix: ID_PREFIX,
   plan,
   chunks,
   whole: (context, answer, choices) => ({

@@ -93,9 +93,11 @@ function choice(context: ApiContext, answer: Answer, index: number, text: string
   return { index, text, logprobs, finish_reason: null };
 }
 
+const ID_PREFIX = 'cmpl-';
+
 function head(answer: Answer) {
   return {
-    id: `cmpl-${answer.id}`,
+    id: ID_PREFIX + answer.id,
     object: 'text_completion',
     created: answer.created,
     model: answer.plan.modelName,
@@ -117,6 +119,7 @@ function chunks(context: ApiContext): ChunkShapes {
 }
 
 export const completions: ChunkEndpoint<CompletionBody> = {
+  idPrefix: ID_PREFIX,
   plan,
   chunks,
   whole: (context, answer, choices) => ({

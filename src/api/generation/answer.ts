@@ -247,6 +247,10 @@ export class Answer {
   #end(): void {
     this.#over = true;
     const isBegun = this.choices.some(({ plan }) => plan !== null);
+    if (isBegun) {
+      const tokens = this.choices.map(({ completionTokens }) => completionTokens);
+      this.#context.metrics.requested(this.plan.n, tokens);
+    }
     this.#settle(isBegun ? this.usage().total_tokens : 0);
   }
 

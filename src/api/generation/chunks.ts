@@ -15,6 +15,8 @@ export interface ChunkShapes {
 
 /** An endpoint whose stream is a list of chunks. */
 export interface ChunkEndpoint<Body> {
+  /** The client gets the answer's id with this prefix. */
+  readonly idPrefix: string;
   /** @throws ApiError for a request that the endpoint rejects */
   plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
   /** The body of a whole answer, without usage and report. */
@@ -59,6 +61,7 @@ function chunkEvents(shapes: ChunkShapes, send: SendEvent): AnswerEvents {
 /** The endpoint with OpenAI's rules for a stream of chunks: usage in an own chunk, the report in the last one, [DONE]. */
 export function ofChunks<Body>(endpoint: ChunkEndpoint<Body>): Endpoint<Body> {
   return {
+    idPrefix: endpoint.idPrefix,
     plan: (context, request) => endpoint.plan(context, request),
     whole: (context, _request, answer, choices) => ({
       ...endpoint.whole(context, answer, choices),

@@ -32,6 +32,8 @@ export interface AnswerEvents {
 }
 
 export interface Endpoint<Body> {
+  /** The client gets the answer's id with this prefix. */
+  readonly idPrefix: string;
   /** @throws ApiError for a request that the endpoint rejects */
   plan(context: ApiContext, request: ApiRequest<Body>): Promise<GenerationPlan>;
   /** The body of a whole answer, with usage and without the report. */

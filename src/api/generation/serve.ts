@@ -19,7 +19,7 @@ export async function serveWhole<Body>(
   endpoint: Endpoint<Body>,
 ): Promise<JsonAnswer> {
   const plan = await endpoint.plan(context, request);
-  request.trace?.describe(askedAttributes(plan));
+  request.trace?.describe(askedAttributes(plan, false));
   const settle = request.caller.reserve(mostTokens(plan), plan.maxTokensParam);
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
@@ -44,7 +44,7 @@ export async function serveWhole<Body>(
         const report = answer.report();
         request.addLogFields(logFields(answer, report));
         const reasons = choices.map(({ finishReason }) => finishReason);
-        request.trace?.describe(answeredAttributes(answer, reasons));
+        request.trace?.describe(answeredAttributes(answer, endpoint.idPrefix + answer.id, reasons));
         resolve({
           headers: answer.headers(),
           body: { ...endpoint.whole(context, request, answer, choices), sortie: report },
@@ -74,7 +74,7 @@ export async function serveStream<Body>(
   open: (headers: () => Readonly<Record<string, string>>) => EventStream,
 ): Promise<void> {
   const plan = await endpoint.plan(context, request);
-  request.trace?.describe(askedAttributes(plan));
+  request.trace?.describe(askedAttributes(plan, true));
   const settle = request.caller.reserve(mostTokens(plan), plan.maxTokensParam);
   const out = open(() => answer.headers());
   const events = endpoint.events(context, request, (data, name) => {
@@ -94,7 +94,7 @@ export async function serveStream<Body>(
       const report = answer.report();
       events.done(answer, report);
       request.addLogFields(logFields(answer, report));
-      request.trace?.describe(answeredAttributes(answer, reasons));
+      request.trace?.describe(answeredAttributes(answer, endpoint.idPrefix + answer.id, reasons));
       out.end(endpoint.terminator);
     },
     failed(error) {
@@ -126,5 +126,8 @@ function mostTokens({ prompts, maxTokens, n }: GenerationPlan): number {
 
 function logFields(answer: Answer, report: object): Record<string, unknown> {
   const { prompt_tokens, completion_tokens } = answer.usage();
-  return { model: answer.plan.modelName, prompt_tokens, completion_tokens, sortie: report };
+  const { modelName, budget } = answer.plan;
+  // `sortie simulate` reads the whole budget from the log; the client knows its own.
+  const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
+  return { model: modelName, prompt_tokens, completion_tokens, sortie: { ...report, ...stated } };
 }

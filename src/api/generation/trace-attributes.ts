@@ -3,17 +3,24 @@ import type { Attributes } from '../../telemetry/trace.js';
 import type { Answer } from './answer.js';
 import type { GenerationPlan } from './request.js';
 
+/** A request may state thousands of stop strings. Its span names the first ones. */
+const MAX_STOPS = 16;
+
 /** Attributes of the request. */
-export function askedAttributes({ modelName, sampling, maxTokens, n, depth, budget }: GenerationPlan): Attributes {
+export function askedAttributes(plan: GenerationPlan, isStream: boolean): Attributes {
+  const { modelName, sampling, stops, maxTokens, n, grammar, depth, budget } = plan;
   const { temperature, topP, topK, frequencyPenalty, presencePenalty, seed } = sampling;
   return {
     'gen_ai.request.model': modelName,
+    'gen_ai.request.stream': isStream,
+    'gen_ai.output.type': grammar?.grammar.kind === 'json' ? 'json' : 'text',
     'gen_ai.request.max_tokens': Math.max(...maxTokens),
     'gen_ai.request.temperature': temperature,
     'gen_ai.request.top_p': topP,
     ...(topK > 0 ? { 'gen_ai.request.top_k': topK } : {}),
     ...(frequencyPenalty === 0 ? {} : { 'gen_ai.request.frequency_penalty': frequencyPenalty }),
     ...(presencePenalty === 0 ? {} : { 'gen_ai.request.presence_penalty': presencePenalty }),
+    ...(stops.length === 0 ? {} : { 'gen_ai.request.stop_sequences': stops.slice(0, MAX_STOPS) }),
     ...(seed === null ? {} : { 'gen_ai.request.seed': seed }),
     ...(n === 1 ? {} : { 'gen_ai.request.choice.count': n }),
     'sortie.min_exit_layer': depth.minExit,
@@ -25,15 +32,20 @@ export function askedAttributes({ modelName, sampling, maxTokens, n, depth, budg
   };
 }
 
-/** Attributes of the answer. */
-export function answeredAttributes(answer: Answer, finishReasons: string[]): Attributes {
-  const { prompt_tokens, completion_tokens } = answer.usage();
-  const { plan, met } = answer.report();
+/**
+ * Attributes of the answer.
+ * @param id the id that the client gets
+ */
+export function answeredAttributes(answer: Answer, id: string, finishReasons: string[]): Attributes {
+  const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
+  const { plan, met, ttft_ms } = answer.report();
   return {
-    'gen_ai.response.id': answer.id,
+    'gen_ai.response.id': id,
     'gen_ai.response.finish_reasons': finishReasons,
     'gen_ai.usage.input_tokens': prompt_tokens,
     'gen_ai.usage.output_tokens': completion_tokens,
+    'gen_ai.usage.cache_read.input_tokens': prompt_tokens_details.cached_tokens,
+    ...(ttft_ms === null ? {} : { 'gen_ai.response.time_to_first_chunk': ttft_ms / 1000 }),
     'sortie.plan.exit_layer': plan.exit_layer,
     ...(met === null ? {} : { 'sortie.budget_met': met }),
   };

@@ -4,6 +4,9 @@ import type { CallPart } from '../generation/call-reader.js';
 import type { FinishReason } from '../generation/choice.js';
 import type { AnswerBlock, MessagesAnswer, MessagesBody, MessagesUsage, StopReason } from '../schemas/messages.js';
 
+/** The id of a message begins with it. */
+export const ID_PREFIX = 'msg_';
+
 /** The fields that no answer of this server fills. */
 export const UNFILLED = { stop_details: null, container: null } as const;
 
@@ -45,7 +48,7 @@ export function messageOf(
   end?: ReturnType<typeof endOf>,
 ): Omit<MessagesAnswer, 'sortie'> {
   return {
-    id: `msg_${answer.id}`,
+    id: ID_PREFIX + answer.id,
     type: 'message',
     role: 'assistant',
     model: answer.plan.modelName,

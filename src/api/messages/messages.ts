@@ -3,7 +3,7 @@ import type { CallPart } from '../generation/call-reader.js';
 import type { Endpoint } from '../generation/endpoint.js';
 import type { AnswerBlock, MessagesBody } from '../schemas/messages.js';
 import { messageEvents } from './events.js';
-import { endOf, messageOf, textBlock, toolUse } from './message.js';
+import { endOf, ID_PREFIX, messageOf, textBlock, toolUse } from './message.js';
 import { plan } from './plan.js';
 
 /** The input of a call, or an empty one for a call that was cut. */
@@ -25,6 +25,7 @@ function callBlocks(parts: readonly CallPart[]): AnswerBlock[] {
 }
 
 export const messages: Endpoint<MessagesBody> = {
+  idPrefix: ID_PREFIX,
   plan,
   whole(_context, { body }, answer, [choice]) {
     if (choice === undefined) throw new Error('an answer without a choice');

@@ -51,11 +51,14 @@ interface State {
   readonly error?: ApiError;
 }
 
+/** The id of a response begins with it. */
+export const ID_PREFIX = 'resp_';
+
 /** The response in this state. Only an ended one has usage. */
 export function responseOf(body: ResponsesBody, answer: Answer, { status, output, error }: State): ResponsesAnswer {
   const isEnded = status !== 'in_progress';
   return {
-    id: `resp_${answer.id}`,
+    id: ID_PREFIX + answer.id,
     object: 'response',
     created_at: answer.created,
     completed_at: status === 'completed' ? Math.floor(Date.now() / 1000) : null,

@@ -6,9 +6,10 @@ import type { ResponsesBody } from '../schemas/responses.js';
 import { responseEvents } from './events.js';
 import { Output } from './output.js';
 import { plan } from './plan.js';
-import { responseOf, statusOf } from './response.js';
+import { ID_PREFIX, responseOf, statusOf } from './response.js';
 
 export const responses: Endpoint<ResponsesBody> = {
+  idPrefix: ID_PREFIX,
   plan,
   whole(context: ApiContext, { body }, answer, [choice]) {
     const output = new Output(answer.id);

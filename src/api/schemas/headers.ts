@@ -13,6 +13,13 @@ export const requestIdHeader = {
   }),
 };
 
+export const loadHeader = {
+  'x-sortie-load': Type.Integer({
+    minimum: 0,
+    description: 'Predicted wait of a new request at the shallowest exit, ms. Only with --load-header on.',
+  }),
+};
+
 /** Headers of the plan at admission. */
 export const planHeaders = {
   'x-exit-layer': Type.Integer({

@@ -1,26 +1,21 @@
 /**
  * llama3 rope scaling from GGUF's rope_freqs tensor. The tensor holds the divisors but not the parameters behind them.
  */
-import type { Architecture } from '../../model/manifest.js';
+import type { RopeScaling, Rotary } from '../../model/manifest.js';
 import { ConvertError } from '../errors.js';
 import { inverseFrequencies, llama3Factor } from '../rope.js';
-
-interface Rotary {
-  headDim: number;
-  theta: number;
-  originalContext: number;
-}
 
 /** Assumes low 1 and high 4, as in every published llama3 checkpoint, and checks the result against the tensor. */
 export function ropeScalingFromFactors(
   factors: Float32Array,
-  { headDim, theta, originalContext }: Rotary,
+  rotary: Rotary,
+  originalContext: number,
   path: string,
-): Architecture['ropeScaling'] {
+): RopeScaling | null {
   const factor = factors.reduce((a, b) => Math.max(a, b), 1);
   if (factor === 1) return null;
   const scaling = { type: 'llama3' as const, factor, lowFreqFactor: 1, highFreqFactor: 4, originalContext };
-  inverseFrequencies(headDim, theta, null).forEach((frequency, i) => {
+  inverseFrequencies({ ...rotary, scaling: null }, 0).forEach((frequency, i) => {
     const expected = llama3Factor(frequency, scaling);
     if (Math.abs((factors[i] ?? 0) - expected) > 1e-3 * expected)
       throw new ConvertError(

@@ -1,28 +1,8 @@
 /** Turns the tokenizer of a GGUF file (keys tokenizer.ggml.*) into a tokenizer.json. */
 import { ConvertError } from '../errors.js';
 import type { SourceTokenizer } from '../source.js';
+import { byteLevel, PRE_TOKENIZERS, type PreTokenizer } from './pre-tokenizers.js';
 import type { GgufValue } from './reader.js';
-
-/** llama.cpp's names of pre-tokenizers -> the pre_tokenizer in the tokenizer.json of those models. */
-const LLAMA3_SPLIT =
-  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-const byteLevel = (useRegex: boolean) => ({
-  type: 'ByteLevel',
-  add_prefix_space: false,
-  trim_offsets: true,
-  use_regex: useRegex,
-});
-const PRE_TOKENIZERS: Record<string, unknown> = {
-  smollm: { type: 'Sequence', pretokenizers: [{ type: 'Digits', individual_digits: true }, byteLevel(true)] },
-  'gpt-2': byteLevel(true),
-  'llama-bpe': {
-    type: 'Sequence',
-    pretokenizers: [
-      { type: 'Split', pattern: { Regex: LLAMA3_SPLIT }, behavior: 'Isolated', invert: false },
-      byteLevel(false),
-    ],
-  },
-};
 
 /** Values of tokenizer.ggml.token_type. */
 const TOKEN_TYPE = { unknown: 2, control: 3, userDefined: 4, byte: 6 } as const;
@@ -57,9 +37,9 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
   let parts: object;
   let addBos: boolean;
   if (model === 'gpt2') {
-    const pre = preTokenizerName(metadata, path);
+    const pre = preTokenizer(metadata, path);
     // llama.cpp's default: files of Llama 3 leave the flag out and expect a begin token.
-    addBos = flag('add_bos_token', pre === 'llama-bpe');
+    addBos = flag('add_bos_token', pre.addsBos);
     parts = byteLevelBpe(tokens, list(metadata, 'tokenizer.ggml.merges', path).map(String), pre);
   } else if (model === 'llama') {
     addBos = flag('add_bos_token', true);
@@ -96,24 +76,24 @@ export function ggufTokenizer(metadata: Metadata, path: string): SourceTokenizer
 }
 
 /** Files without the key are rejected: they may be of any model, and a different split gives different tokens. */
-function preTokenizerName(metadata: Metadata, path: string): string {
+function preTokenizer(metadata: Metadata, path: string): PreTokenizer {
   const pre = metadata.get('tokenizer.ggml.pre');
-  if (typeof pre !== 'string' || !Object.hasOwn(PRE_TOKENIZERS, pre))
+  const found = typeof pre === 'string' ? PRE_TOKENIZERS.get(pre) : undefined;
+  if (found === undefined)
     throw new ConvertError(
       'unsupported_feature',
-      `${path}: tokenizer.ggml.pre must be one of ${Object.keys(PRE_TOKENIZERS).join(', ')}, got ${pre === undefined ? 'nothing' : String(pre)}`,
+      `${path}: tokenizer.ggml.pre must be one of ${[...PRE_TOKENIZERS.keys()].join(', ')}, got ${pre === undefined ? 'nothing' : String(pre)}`,
     );
-  return pre;
+  return found;
 }
 
-/** @param pre a key of PRE_TOKENIZERS */
-function byteLevelBpe(tokens: string[], merges: string[], pre: string): object {
+function byteLevelBpe(tokens: string[], merges: string[], pre: PreTokenizer): object {
   return {
-    normalizer: null,
-    pre_tokenizer: PRE_TOKENIZERS[pre],
+    normalizer: pre.composes ? { type: 'NFC' } : null,
+    pre_tokenizer: pre.step,
     decoder: byteLevel(true),
     model: bpeModel(tokens, merges, {
-      ignore_merges: pre === 'llama-bpe',
+      ignore_merges: pre.ignoresMerges,
       unk_token: null,
       byte_fallback: false,
       fuse_unk: false,

@@ -8,7 +8,7 @@ import { ConvertError } from '../errors.js';
 import { assertFinite, SourceFile } from '../file.js';
 import { bf16 } from '../gguf/dequantize.js';
 import { HALF_TO_FLOAT } from '../half.js';
-import type { SourceTensor } from '../source.js';
+import type { SourceTensor, Tensors } from '../tensors.js';
 
 /** The format's own limit of the JSON header, in bytes. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -38,10 +38,8 @@ const Entry = Type.Object({
 });
 type Entry = Static<typeof Entry>;
 
-export interface Safetensors {
-  names: string[];
-  tensor(name: string): SourceTensor;
-  close(): void;
+export interface Safetensors extends Tensors {
+  readonly close: () => void;
 }
 
 /** Opens a file and checks that every tensor lies inside it. */

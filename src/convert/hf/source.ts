@@ -3,11 +3,16 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import Type from 'typebox';
 import { Value } from 'typebox/value';
-import type { Architecture } from '../../model/manifest.js';
+import { folderRecipes } from '../architectures/description.js';
+import { Fields } from '../architectures/fields.js';
+import { familyOfConfig, hasImages } from '../architectures/index.js';
+import { cooked } from '../architectures/recipe.js';
 import { ConvertError } from '../errors.js';
 import { GENERATION_FIELDS } from '../generation.js';
-import { HEAD, type ModelSource, type SourceSampling } from '../source.js';
-import { readJson, readOptionalJson, type Json } from './json.js';
+import type { ModelSource, SourceSampling } from '../source.js';
+import { HEAD, type Tensors } from '../tensors.js';
+import { balconyExits, isBalcony } from './balcony.js';
+import { readJson, readOptionalJson } from './json.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
 import { readTokenizer } from './tokenizer.js';
 
@@ -17,17 +22,47 @@ const FREQUENCIES = /(^|\.)rotary_emb\.inv_freq$/;
 /** The weight_map of model.safetensors.index.json. */
 const WeightMap = Type.Record(Type.String(), Type.String());
 
-/** Opens a folder. Throws ConvertError unless it holds a complete LlamaForCausalLM. */
+/** Opens a folder. Throws ConvertError unless it holds a model that the converter reads. */
 export function openHuggingFace(folder: string): ModelSource {
   if (!existsSync(path.join(folder, 'config.json')))
     throw new ConvertError('bad_source', `${folder} is not a Hugging Face folder (no config.json)`);
   const config = readJson(folder, 'config.json');
-  const architecture = readArchitecture(config, path.join(folder, 'config.json'));
+  const file = path.join(folder, 'config.json');
+  const all = new Fields(
+    (key) => config[key],
+    (key) => `${file}: ${key}`,
+  );
+  const images = hasImages(config.architectures);
+  const fields = images ? all.within('text_config') : all;
+  const family = familyOfConfig(images ? null : config.architectures, fields.get('model_type'), file);
+  const description = family.fromConfig(fields.over(family.defaults ?? {}));
+  const { architecture } = description;
+  const recipes = folderRecipes(family, description);
   const tokenizer = readTokenizer(folder, config);
   const files = openWeights(folder);
-  const owner = new Map(files.flatMap((file) => file.names.map((name) => [name, file] as const)));
+  /** The file of each tensor, and its name there. */
+  const owner = new Map(
+    files.flatMap((file) =>
+      file.names.flatMap((stored) => {
+        const name = images ? textName(stored) : stored;
+        return name === null ? [] : [[name, { file, stored }] as const];
+      }),
+    ),
+  );
+  const raw: Tensors = {
+    names: [...owner.keys()].filter((name) => !FREQUENCIES.test(name)),
+    tensor(name) {
+      const found = owner.get(name);
+      if (!found) throw new ConvertError('missing_tensor', `${folder} has no tensor ${name}`);
+      return found.file.tensor(found.stored);
+    },
+  };
+  const balcony = balconyExits(fields, raw, architecture.layers);
+  const trunk = balcony === null ? raw : { ...raw, names: raw.names.filter((name) => !isBalcony(name)) };
   return {
     architecture: { ...architecture, tiedHead: architecture.tiedHead || !owner.has(HEAD) },
+    blocks: recipes,
+    ownBlocks: balcony && { ...balcony.blocks, file: folder },
     tokenizer,
     name: path.basename(path.resolve(folder)),
     licence: licenceOf(folder),
@@ -36,18 +71,18 @@ export function openHuggingFace(folder: string): ModelSource {
         ? config._name_or_path
         : path.basename(path.resolve(folder)),
     sampling: readSampling(folder),
-    exits: null,
-    has: (name) => owner.has(name),
-    names: [...owner.keys()].filter((name) => !FREQUENCIES.test(name)),
-    tensor(name) {
-      const file = owner.get(name);
-      if (!file) throw new ConvertError('missing_tensor', `${folder} has no tensor ${name}`);
-      return file.tensor(name);
-    },
+    exits: balcony?.exits ?? null,
+    ...cooked(trunk, recipes, architecture.layers),
     close() {
       for (const file of files) file.close();
     },
   };
+}
+
+/** The name of a tensor of the text part of a model with images; null for a tensor of the other parts. */
+function textName(stored: string): string | null {
+  if (/^(model\.)?(vision_tower|multi_modal_projector)\./.test(stored)) return null;
+  return stored.replace(/^model\.language_model\./, 'model.').replace(/^language_model\./, '');
 }
 
 /** The values of generation_config.json. As in vLLM, they count whatever `do_sample` says. */
@@ -77,75 +112,6 @@ function openWeights(folder: string): Safetensors[] {
     throw error;
   }
   return open;
-}
-
-function readArchitecture(config: Json, file: string): Architecture {
-  const kinds = config.architectures;
-  const kind = Array.isArray(kinds) ? String(kinds[0]) : String(config.model_type);
-  if (kind !== 'LlamaForCausalLM' && kind !== 'llama')
-    throw new ConvertError('unsupported_architecture', `${file}: architecture must be LlamaForCausalLM, got ${kind}`);
-  const number = (key: string, fallback?: number): number => {
-    const value = config[key] ?? fallback;
-    if (typeof value !== 'number')
-      throw new ConvertError('bad_source', `${file}: ${key} must be a number, got ${JSON.stringify(value)}`);
-    return value;
-  };
-  if (config.mlp_bias === true) throw new ConvertError('unsupported_feature', `${file}: mlp_bias is not supported`);
-  if ((config.hidden_act ?? 'silu') !== 'silu')
-    throw new ConvertError(
-      'unsupported_feature',
-      `${file}: hidden_act must be silu, got ${JSON.stringify(config.hidden_act)}`,
-    );
-  const hidden = number('hidden_size');
-  const heads = number('num_attention_heads');
-  // transformers 5 moved rope_theta and rope_scaling into rope_parameters.
-  const rope = ropeOf(config.rope_parameters ?? config.rope_scaling ?? null, file);
-  return {
-    family: 'llama',
-    layers: number('num_hidden_layers'),
-    hidden,
-    heads,
-    kvHeads: number('num_key_value_heads', heads),
-    headDim: number('head_dim', hidden / heads),
-    ffn: number('intermediate_size'),
-    vocab: number('vocab_size'),
-    context: number('max_position_embeddings'),
-    normEps: number('rms_norm_eps', 1e-6),
-    ropeTheta: typeof rope?.rope_theta === 'number' ? rope.rope_theta : number('rope_theta', 10000),
-    ropeScaling: readScaling(rope, file),
-    tiedHead: config.tie_word_embeddings === true,
-    attentionBias: config.attention_bias === true,
-  };
-}
-
-function ropeOf(value: unknown, file: string): Json | null {
-  if (typeof value === 'object' && !Array.isArray(value)) return value as Json | null;
-  throw new ConvertError(
-    'bad_source',
-    `${file}: rope scaling must be an object or null, got ${JSON.stringify(value).slice(0, 60)}`,
-  );
-}
-
-function readScaling(rope: Json | null, file: string): Architecture['ropeScaling'] {
-  const type = rope?.rope_type ?? rope?.type ?? 'default';
-  if (rope === null || type === 'default') return null;
-  if (type !== 'llama3')
-    throw new ConvertError(
-      'unsupported_feature',
-      `${file}: rope scaling must be llama3 or none, got ${JSON.stringify(type)}`,
-    );
-  const number = (key: string): number => {
-    const value = rope[key];
-    if (typeof value !== 'number') throw new ConvertError('bad_source', `${file}: rope scaling lacks ${key}`);
-    return value;
-  };
-  return {
-    type: 'llama3',
-    factor: number('factor'),
-    lowFreqFactor: number('low_freq_factor'),
-    highFreqFactor: number('high_freq_factor'),
-    originalContext: number('original_max_position_embeddings'),
-  };
 }
 
 /** The licence in the front matter of the model card. */

@@ -87,21 +87,37 @@ export async function embedGraph(
   const graph = new Graph('embed');
   graph.input('ids', 'i64', ['B', 'S']);
   graph.output('hidden', floatType, ['B', 'S', arch.hidden]);
+  const { embeddingScale } = arch;
+  const out = embeddingScale === 1 ? 'hidden' : 'embed.unscaled';
   switch (format.kind) {
     case 'floats':
-      graph.node('Gather', [graph.weight(store.require(`${weight.name}.weight`)), 'ids'], ['hidden']);
+      graph.node('Gather', [graph.weight(store.require(`${weight.name}.weight`)), 'ids'], [out]);
       break;
     case 'blocks':
-      embedBlocks(graph, weight.name, arch, store, format);
+      embedBlocks(graph, weight.name, arch, store, format, out);
       break;
     case 'w8a8':
-      embedBytes(graph, weight.name, undo, store);
+      embedBytes(graph, weight.name, undo, store, out);
   }
+  // A head that shares the tensor needs it without the multiplier.
+  if (embeddingScale !== 1) graph.node('Mul', [out, floatConstant(graph, embeddingScale, floatType)], ['hidden']);
   return graph;
 }
 
+function floatConstant(graph: Graph, value: number, floatType: FloatType): string {
+  const floats = Float32Array.of(value);
+  return graph.constant('embed.multiplier', floatType, [], floatType === 'f16' ? toHalf(floats) : floats);
+}
+
 /** MatMulNBits needs [V, blocks, block] and scales [V, blocks]; the gathered rows keep that shape until the end. */
-function embedBlocks(graph: Graph, name: string, arch: Architecture, store: WeightStore, { block }: Blocks): void {
+function embedBlocks(
+  graph: Graph,
+  name: string,
+  arch: Architecture,
+  store: WeightStore,
+  { block }: Blocks,
+  out: string,
+): void {
   const blocks = Math.ceil(arch.hidden / block);
   const scaleShape = graph.constant(
     'embed.scale_shape',
@@ -120,17 +136,17 @@ function embedBlocks(graph: Graph, name: string, arch: Architecture, store: Weig
   const padded = blocks * block;
   const rowShape = graph.constant('embed.row_shape', 'i64', [3], BigInt64Array.from([0, 0, padded], BigInt));
   if (padded === arch.hidden) {
-    graph.node('Reshape', [gathered, rowShape], ['hidden']);
+    graph.node('Reshape', [gathered, rowShape], [out]);
     return;
   }
   const rows = graph.node('Reshape', [gathered, rowShape], ['embed.padded']);
   const index = (label: string, value: number) =>
     graph.constant(`embed.${label}`, 'i64', [1], BigInt64Array.of(BigInt(value)));
-  graph.node('Slice', [rows, index('from', 0), index('to', arch.hidden), index('axis', 2)], ['hidden']);
+  graph.node('Slice', [rows, index('from', 0), index('to', arch.hidden), index('axis', 2)], [out]);
 }
 
 /** Multiplies each row by its token's scale, and reverses the smoothing of a shared head. */
-function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store: WeightStore): void {
+function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store: WeightStore, out: string): void {
   const weight = useBytes(graph, store, name);
   const rows = graph.node('Gather', [weight.bytes, 'ids'], ['embed.rows']);
   const floats = graph.node('Cast', [rows], ['embed.floats'], { to: DATA_TYPE.f32 });
@@ -138,11 +154,11 @@ function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store
   const scales = graph.node('Gather', [weight.scales, 'ids'], ['embed.scales']);
   const column = graph.node('Unsqueeze', [scales, last], ['embed.scale']);
   if (undo === null) {
-    graph.node('Mul', [floats, column], ['hidden']);
+    graph.node('Mul', [floats, column], [out]);
     return;
   }
   const scaled = graph.node('Mul', [floats, column], ['embed.levelled']);
-  graph.node('Mul', [scaled, graph.constant('embed.undo', 'f32', [undo.length], undo)], ['hidden']);
+  graph.node('Mul', [scaled, graph.constant('embed.undo', 'f32', [undo.length], undo)], [out]);
 }
 
 /** hidden, norm -> logits. `norms` are the rows of the norm table. */

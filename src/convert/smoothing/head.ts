@@ -2,7 +2,7 @@
  * A head with a smoothed input; layer.ts does the same for layers. The columns of the head's weight are multiplied by
  * factors, so the head graph divides its input. An embedding with the same tensor divides its rows.
  */
-import type { SourceTensor } from '../source.js';
+import type { SourceTensor } from '../tensors.js';
 import { columnMaxima, scaledColumns } from '../weight.js';
 import { smoothingFactors } from './factors.js';
 

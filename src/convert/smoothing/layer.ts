@@ -4,11 +4,11 @@
  * gate and up; v for o; up for down.
  */
 import type { Architecture } from '../../model/manifest.js';
-import type { StageLayer } from '../onnx/stage.js';
-import { LAYER, type ModelSource, type SourceTensor } from '../source.js';
+import type { StageLayer } from '../onnx/layer.js';
+import { LAYER, type Part, type SourceTensor, type Tensors } from '../tensors.js';
 import { columnMaxima, scaledColumns, scaledRows } from '../weight.js';
 import { smoothingFactors } from './factors.js';
-import type { LayerFactors } from './layer-factors.js';
+import type { InputName, LayerFactors } from './layer-factors.js';
 
 /** Returns the layer with smoothed tensors, and with the statistics of its smoothed inputs. */
 export function smoothedLayer(layer: StageLayer, arch: Architecture): StageLayer {
@@ -18,27 +18,31 @@ export function smoothedLayer(layer: StageLayer, arch: Architecture): StageLayer
 
 /** The factors of a layer's inputs; null for an input without statistics. */
 function factorsOf({ source, prefix, calibration }: StageLayer, arch: Architecture): LayerFactors {
-  const factors = (squares: Float32Array | null, fold: (maxima: Float32Array) => Float32Array, ...readers: string[]) =>
-    squares && smoothingFactors(squares, fold(columnMaxima(readers.map((part) => source.tensor(prefix + part)))));
+  const factors = (squares: Float32Array | null, fold: (maxima: Float32Array) => Float32Array, ...readers: Part[]) =>
+    squares &&
+    smoothingFactors(squares, fold(columnMaxima(readers.map((part) => source.tensor(prefix + LAYER[part])))));
   const { hidden, heads, headDim, ffn } = arch;
   const asIs = (values: Float32Array): Float32Array => values;
   const attentionOut = calibration.squares('attn_out', heads * headDim);
   const values = factors(
     attentionOut && perValue(attentionOut, arch, (a, b) => a + b),
     (maxima) => perValue(maxima, arch, Math.max),
-    LAYER.o,
+    'o',
   );
+  // Without a norm in front, no weight produces the inputs of a layer's halves.
+  const hasNorm = arch.norms !== 'post';
+  const normed = (input: InputName) => (hasNorm ? calibration.squares(input, hidden) : null);
   return {
-    attn_in: factors(calibration.squares('attn_in', hidden), asIs, LAYER.q, LAYER.k, LAYER.v),
+    attn_in: factors(normed('attn_in'), asIs, 'q', 'k', 'v'),
     attn_out: values && perHead(values, arch),
     values,
-    mlp_in: factors(calibration.squares('mlp_in', hidden), asIs, LAYER.gate, LAYER.up),
-    mlp_out: factors(calibration.squares('mlp_out', ffn), asIs, LAYER.down),
+    mlp_in: factors(normed('mlp_in'), asIs, 'gate', 'up'),
+    mlp_out: factors(calibration.squares('mlp_out', ffn), asIs, 'down'),
   };
 }
 
 /** The layer's tensors, multiplied and divided by the factors. */
-function smoothedSource({ source, prefix }: StageLayer, factors: LayerFactors): Pick<ModelSource, 'tensor'> {
+function smoothedSource({ source, prefix }: StageLayer, factors: LayerFactors): Pick<Tensors, 'tensor'> {
   const { attn_in, attn_out, values, mlp_in, mlp_out } = factors;
   const divisor = (factors: Float32Array | null) => factors?.map((factor) => 1 / factor) ?? null;
   const columns = (factors: Float32Array | null) => (tensor: SourceTensor) => scaledColumns(tensor, factors);

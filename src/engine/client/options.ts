@@ -38,6 +38,8 @@ export interface EngineOptions {
   readonly policy?: OperatorPolicy;
   /** Folder of cached costs; absent: the engine measures them at every start. */
   readonly cacheDir?: string;
+  /** Whether steps report the predicted wait of a new request; absent: no. */
+  readonly reportsWait?: boolean;
   /** Ignores cached costs and measures. */
   readonly recalibrate?: boolean;
 }

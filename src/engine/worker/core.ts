@@ -41,8 +41,13 @@ export interface CoreOptions extends SlotManagerLimits {
   /** Most positions of one prefill or catch-up chunk. */
   readonly prefillChunk: number;
   readonly speculate: Speculate;
+  /** Whether messages hold the predicted wait of a new request. */
+  readonly reportsWait?: boolean;
   readonly clock: () => number;
 }
+
+/** Interval at which the predicted wait is computed anew, ms: it takes about as long as planning a step. */
+const WAIT_INTERVAL_MS = 50;
 
 /** The decisions of a step. */
 interface Schedule {
@@ -76,6 +81,8 @@ export class EngineCore {
   readonly #admissions: AdmissionQueue;
   /** End of the previous step; null while the loop is idle. */
   #stepEndedAt: number | null = null;
+  /** The predicted wait of a new request, and when it was computed. */
+  #wait = { ms: 0, at: -Infinity };
 
   constructor(executor: Executor, costs: CostTable, options: CoreOptions) {
     this.#executor = executor;
@@ -194,7 +201,7 @@ export class EngineCore {
     const { at, draft } = run;
     const work = draft === null ? this.#commitBatch(run) : this.#commitDraft(run, draft);
     this.#endScored(at);
-    const message = this.#output.take(at, this.#load(), work);
+    const message = this.#output.take(at, this.#load(at), work);
     this.#stepEndedAt = this.busy ? at : null;
     return message;
   }
@@ -385,14 +392,24 @@ export class EngineCore {
     return { slots: this.#options.maxRunning, live: running, waiting, now };
   }
 
-  #load(): LoadSnapshot {
+  #load(now: number): LoadSnapshot {
     const { running, waiting } = this.slotManager;
     const { kvBytes } = this.#options;
     return {
       running: running.length,
       waiting: waiting.length,
+      deferred: 0,
       kvUsed: this.#executor.table.used('live') / kvBytes,
       kvCached: this.#executor.table.used('cached') / kvBytes,
+      ...(this.#options.reportsWait === true && { waitMs: this.#waitMs(now) }),
     };
+  }
+
+  #waitMs(now: number): number {
+    const isIdle = this.slotManager.running.length + this.slotManager.waiting.length === 0;
+    if (isIdle || now - this.#wait.at >= WAIT_INTERVAL_MS) {
+      this.#wait = { ms: this.#router.predictedWaitMs(this.#context(now)), at: now };
+    }
+    return this.#wait.ms;
   }
 }

@@ -53,7 +53,8 @@ async function main(): Promise<void> {
       continue;
     }
     const { load, ...step } = core.step();
-    send({ ...step, load: { ...load, waiting: load.waiting + grammarQueue.waiting } });
+    const deferred = grammarQueue.waiting;
+    send({ ...step, load: { ...load, waiting: load.waiting + deferred, deferred } });
     await new Promise(setImmediate);
     // A mask takes a fraction of a step. Without the wait, its sequence would miss a whole step.
     const until = monotonicMs() + MASK_WAIT_MS;
@@ -86,6 +87,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
     prefixReuse: options.prefixReuse,
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
+    reportsWait: options.reportsWait === true,
     policy: { ...defaultPolicy, ...options.policy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,
   });

@@ -50,6 +50,11 @@ export class RouterAdapter {
     );
   }
 
+  /** Milliseconds that a request would wait if it arrived now, with every request at its shallowest exit. */
+  predictedWaitMs(context: StepContext): number {
+    return this.#router.predictedWaitMs(this.#state(context));
+  }
+
   /** Reports an admitted request that has its place in the queue; until then, plans leave no time for it. */
   enqueued(sequence: Sequence, now: number): void {
     this.#router.enqueued(this.#view(sequence), now);

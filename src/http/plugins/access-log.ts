@@ -27,17 +27,29 @@ export function accessLog(context: HttpContext): (request: FastifyRequest, reply
   function log(request: FastifyRequest, reply: FastifyReply): void {
     const route = request.routeOptions.url ?? 'unknown';
     const status = statusOf(reply);
-    context.series.http.inc({ method: request.method, route, status: String(status) });
+    context.series.http.observe({
+      method: request.method,
+      route: request.routeOptions.url ?? null,
+      status,
+      seconds: reply.elapsedTime / 1000,
+    });
     const line = {
       method: request.method,
       route,
       status,
       ms: Math.round(reply.elapsedTime * 100) / 100,
+      ...origin(request),
       ...request.notes,
       ...(context.options.logPrompts && request.body !== undefined ? { body: request.body } : {}),
     };
     request.log[QUIET.test(route) ? 'debug' : 'info'](line, 'request');
   }
+}
+
+/** The client, and what a trusted proxy adds to it. */
+function origin({ forwarded: { isTrusted, client, scheme, waitedMs } }: FastifyRequest): Record<string, unknown> {
+  const spent = waitedMs === 0 ? {} : { proxy_ms: Math.round(waitedMs * 100) / 100 };
+  return { client, ...(isTrusted ? { scheme, ...spent } : {}) };
 }
 
 /** @param watch the result of {@link accessLog} */
@@ -50,7 +62,7 @@ export function registerAccessLog(
   // The count of faults starts at 0: an alert asks for an increase, and a new series shows none at its first fault.
   // Only POST routes start, since a GET handler can hardly fail.
   app.addHook('onRoute', ({ method, url }) => {
-    if (method === 'POST') context.series.http.inc({ method, route: url, status: '500' }, 0);
+    if (method === 'POST') context.series.http.zero(method, url, 500);
   });
   app.addHook('onRequest', (request, reply, done) => {
     watch(request, reply);

@@ -2,6 +2,7 @@
 import cors from '@fastify/cors';
 import type { FastifyInstance } from 'fastify';
 import {
+  loadHeader,
   planHeaders,
   requestIdHeader,
   requestLimitHeaders,
@@ -11,6 +12,7 @@ import {
 
 const EXPOSED = Object.keys({
   ...requestIdHeader,
+  ...loadHeader,
   ...planHeaders,
   ...retryHeaders,
   ...requestLimitHeaders,

@@ -1,7 +1,7 @@
-/** A span for each request that generates, from its arrival to its last byte. It continues the client's trace. */
+/** A span for each request that generates, from its arrival to its last byte. It continues a trusted trace. */
 import type { FastifyInstance } from 'fastify';
-import { monotonicMs } from '../../util/clock.js';
 import type { RequestTrace } from '../../telemetry/trace.js';
+import { traceIdOf } from '../forwarded.js';
 import { isSent, onClosed, statusOf } from '../response-lifecycle.js';
 import type { HttpContext } from '../context.js';
 
@@ -18,16 +18,28 @@ declare module 'fastify' {
 
 export function registerTracing(app: FastifyInstance, { tracing, api }: HttpContext): void {
   app.decorateRequest('trace', null);
-  if (tracing === null) return;
+  if (tracing === null) {
+    app.addHook('onRequest', (request, _reply, done) => {
+      const id = request.forwarded.isTrusted ? traceIdOf(request.headers.traceparent) : null;
+      if (id !== null) request.notes.trace_id = id;
+      done();
+    });
+    return;
+  }
   app.addHook('onRequest', (request, reply, done) => {
     const { operation } = request.routeOptions.config;
     const route = request.routeOptions.url;
+    const { localPort } = request.socket;
     if (operation !== undefined && route !== undefined) {
-      const trace = tracing.request(`${request.method} ${route}`, request.headers, monotonicMs() - reply.elapsedTime, {
+      const { isTrusted, client, scheme, arrivedAt } = request.forwarded;
+      const trace = tracing.request(`${request.method} ${route}`, isTrusted ? request.headers : {}, arrivedAt, {
         'http.request.method': request.method,
         'http.route': route,
         'url.path': route,
-        'url.scheme': 'http',
+        'url.scheme': scheme,
+        'server.address': request.hostname,
+        ...(localPort === undefined ? {} : { 'server.port': localPort }),
+        'client.address': client,
         'gen_ai.operation.name': operation,
         'gen_ai.provider.name': 'sortie',
         'gen_ai.response.model': api.model.name,

@@ -3,6 +3,7 @@ import Type, { type TSchema } from 'typebox';
 import {
   allowHeader,
   challengeHeader,
+  loadHeader,
   planHeaders,
   requestIdHeader,
   requestLimitHeaders,
@@ -32,7 +33,8 @@ const ERROR_STATUSES = {
   415: 'The body is not JSON.',
   429: 'The queue is full, or the request exceeds a limit of its API key (x-ratelimit-*); see Retry-After.',
   500: 'The server failed.',
-  503: 'The server loads or drains, the engine restarts, or the budget is infeasible; see Retry-After.',
+  502: 'A part of the server was lost under the request and restarts; see Retry-After.',
+  503: 'The server loads or drains, or the budget is infeasible; see Retry-After.',
 } as const;
 
 type Status = 200 | keyof typeof ERROR_STATUSES;
@@ -43,6 +45,7 @@ const STATUS_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
   401: challengeHeader,
   405: allowHeader,
   429: retryHeaders,
+  502: retryHeaders,
   503: retryHeaders,
 };
 
@@ -60,6 +63,7 @@ const GENERATION_HEADERS: Partial<Record<Status, HeaderSchemas>> = {
   415: requestLimitHeaders,
   429: limitHeaders,
   500: limitHeaders,
+  502: limitHeaders,
   503: limitHeaders,
 };
 
@@ -83,9 +87,11 @@ export function answers(
   statuses: readonly Exclude<Status, 200>[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
   { generates = false, errorSchema = ERROR_SCHEMA_ID } = {},
 ) {
+  const errors = generates ? [...statuses, 502 as const].sort() : statuses;
   const error = json({ $ref: `${errorSchema}#` });
   const headers = (status: Status): HeaderSchemas => ({
     ...requestIdHeader,
+    ...loadHeader,
     ...STATUS_HEADERS[status],
     ...(generates ? GENERATION_HEADERS[status] : {}),
   });
@@ -96,7 +102,7 @@ export function answers(
       content: { ...json(answer), ...(generates ? { 'text/event-stream': { schema: EVENT } } : {}) },
     },
     ...Object.fromEntries(
-      statuses.map((status) => [
+      errors.map((status) => [
         status,
         { description: ERROR_STATUSES[status], headers: headers(status), content: error },
       ]),

@@ -3,7 +3,6 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiRequest } from '../../api/context.js';
 import type { Endpoint } from '../../api/generation/endpoint.js';
 import { serveStream, serveWhole } from '../../api/generation/serve.js';
-import { monotonicMs } from '../../util/clock.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import { eventStream } from '../sse.js';
 import type { HttpContext } from '../context.js';
@@ -21,7 +20,7 @@ export function generationHandler<Body extends { readonly stream?: boolean }>(
     if (user !== undefined) request.notes.user = user;
     const api: ApiRequest<Body> = {
       id: request.id,
-      arrivedAt: monotonicMs() - reply.elapsedTime,
+      arrivedAt: request.forwarded.arrivedAt,
       headers: request.headers,
       body,
       caller: request.caller,

@@ -1,7 +1,7 @@
 /** Liveness, readiness, metrics and version, for clusters and operators. None requires a key. */
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
-import { requestIdHeader } from '../../api/schemas/headers.js';
+import { loadHeader, requestIdHeader } from '../../api/schemas/headers.js';
 import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';
 import { answers } from './describe.js';
@@ -44,7 +44,7 @@ export function registerMetrics(app: FastifyInstance, context: HttpContext): voi
         operationId: 'metrics',
         tags,
         produces: ['text/plain'],
-        response: { 200: { ...Type.String(), headers: requestIdHeader } },
+        response: { 200: { ...Type.String(), headers: { ...requestIdHeader, ...loadHeader } } },
       },
     },
     async (_request, reply) => {

@@ -4,18 +4,26 @@
  */
 import Type from 'typebox';
 import { Value } from 'typebox/value';
+import type { Budget } from './budgets.js';
 
 export interface TraceEntry {
   /** Time since the first entry. */
   readonly atMs: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
-  /** Total budget in a log, null for a request without one; absent where the trace does not say. */
-  readonly budgetMs?: number | null;
+  /** The budget in a log, null for a request without one; absent where the trace does not say. */
+  readonly budget?: Budget | null;
+}
+
+/** Whether the budgets of a trace are known: it is a log, and at least one of its requests states a budget. */
+export function hasBudgets(trace: readonly TraceEntry[]): boolean {
+  return trace.some(({ budget }) => budget !== undefined && budget !== null);
 }
 
 /** The latest instant of Date in ms; sums of smaller numbers are exact enough. */
 const LAST_MS = 8.64e15;
+
+const NullableMs = Type.Union([Type.Null(), Type.Number({ exclusiveMinimum: 0, maximum: LAST_MS })]);
 
 /** Log line of an answered completion (http/plugins/access-log.ts); `time` is the instant of its last byte, in ms. */
 const AnsweredLine = Type.Object({
@@ -25,7 +33,12 @@ const AnsweredLine = Type.Object({
   prompt_tokens: Type.Integer({ minimum: 1 }),
   completion_tokens: Type.Integer({ minimum: 0 }),
   sortie: Type.Optional(
-    Type.Object({ budget_ms: Type.Union([Type.Null(), Type.Number({ exclusiveMinimum: 0, maximum: LAST_MS })]) }),
+    Type.Object({
+      budget_ms: NullableMs,
+      // Logs of earlier versions lack these two.
+      slo_ttft_ms: Type.Optional(NullableMs),
+      slo_tpot_ms: Type.Optional(NullableMs),
+    }),
   ),
 });
 
@@ -74,8 +87,11 @@ function logEntries(text: string): TraceEntry[] {
     const entry = jsonOf(line);
     if (!Value.Check(AnsweredLine, entry)) return [];
     const { time, ms, prompt_tokens: promptTokens, completion_tokens: outputTokens, sortie } = entry;
-    const budget = sortie === undefined ? {} : { budgetMs: sortie.budget_ms };
-    return [{ atMs: time - ms, promptTokens, outputTokens, ...budget }];
+    const atMs = time - ms;
+    if (sortie === undefined) return [{ atMs, promptTokens, outputTokens }];
+    const { budget_ms: totalMs, slo_ttft_ms: ttftMs = null, slo_tpot_ms: tpotMs = null } = sortie;
+    const hasBudget = totalMs !== null || ttftMs !== null || tpotMs !== null;
+    return [{ atMs, promptTokens, outputTokens, budget: hasBudget ? { totalMs, ttftMs, tpotMs } : null }];
   });
 }
 

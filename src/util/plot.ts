@@ -14,8 +14,8 @@ export interface Series {
 /** Series on one y axis. */
 export interface Side {
   readonly y: string;
-  /** Bounds of the y axis if they are known, such as 0 to 1 for a share. */
-  readonly yRange?: readonly [min: number, max: number];
+  /** Bounds of the y axis if they are known, such as 0 to 1 for a share; a null maximum fits the points. */
+  readonly yRange?: readonly [min: number, max: number | null];
   readonly series: readonly Series[];
 }
 
@@ -42,7 +42,7 @@ export function svgOf({ title, x, right, ...left }: Plot): string {
       ...axis,
       name: y,
       nameGap: 48,
-      ...(yRange === undefined ? {} : { min: yRange[0], max: yRange[1] }),
+      ...(yRange === undefined ? {} : { min: yRange[0], ...(yRange[1] === null ? {} : { max: yRange[1] }) }),
       ...(side === 0 ? {} : { splitLine: { show: false } }),
     })),
     series: sides.flatMap(({ series }, side) =>

@@ -1,4 +1,4 @@
-/** Reads files of questions: a JSON array of {instruction, input}, or text with one question per line. */
+/** Questions of a bench: a small built-in set, or a file (JSON array of {instruction, input}, or one a line). */
 import { readFileSync } from 'node:fs';
 
 /** @throws Error that names the file and its fault */
@@ -37,3 +37,31 @@ function fromJson(text: string): string[] {
     return input.trim() === '' ? instruction.trim() : `${instruction.trim()}\n\n${input.trim()}`;
   });
 }
+
+/** Everyday questions with answers from one word to some paragraphs. */
+export const QUESTIONS: readonly string[] = [
+  'What is the capital of Italy?',
+  'How many continents are there?',
+  'Name three colors of the rainbow.',
+  'What is the opposite of hot?',
+  'Translate "good morning" into Spanish.',
+  'Write one sentence about the sea.',
+  'What do plants need to grow?',
+  'Why do leaves change color in autumn? Answer in two sentences.',
+  'Give me three tips for better sleep.',
+  'Describe a rainy day in a city.',
+  'Explain in a short paragraph how a bicycle stays upright.',
+  'What is the difference between weather and climate?',
+  'List five animals that live in the forest.',
+  'Write a short thank-you note to a teacher.',
+  'Summarize the story of Cinderella in three sentences.',
+  'What are the advantages of riding a train instead of driving a car?',
+  'Write a polite email that asks for a day off.',
+  'How do I boil an egg? Give the steps.',
+  'Write a four-line poem about winter.',
+  'Explain to a child why the moon seems to change its shape.',
+  'Suggest a name and a slogan for a small bakery.',
+  'What is a healthy breakfast, and why?',
+  'Describe how bread is made, from the grain to the loaf.',
+  'Write a short story about a lost key.',
+];

@@ -1,0 +1,90 @@
+/**
+ * `sortie chat`: a conversation with any OpenAI-compatible server, in a terminal or through a pipe.
+ *
+ * Answers go to standard output, all other lines to standard error, so a pipe holds the answers alone.
+ */
+import { createInterface } from 'node:readline/promises';
+import { chooseModel, serverAt } from '../remote/server.js';
+import { streamTurn } from './answer.js';
+import { runCommand } from './commands.js';
+import { ChatSession } from './session.js';
+import { hasColours, styleOf, type Terminal } from './style.js';
+
+export interface ChatOptions {
+  readonly url: string;
+  readonly model: string | null;
+  readonly apiKey: string | null;
+}
+
+type Output = NodeJS.WritableStream & Terminal;
+
+export interface ChatIo {
+  readonly input: NodeJS.ReadableStream & { readonly isTTY?: boolean };
+  readonly output: Output;
+  readonly errors: Output;
+}
+
+const PROMPT = '> ';
+
+/**
+ * Chats until the input ends or /quit.
+ * @returns whether all answers were complete
+ * @throws Error if the URL is wrong, or the server is out of reach or lists no model
+ */
+export async function chatCommand(options: ChatOptions, { input, output, errors }: ChatIo): Promise<boolean> {
+  const server = serverAt(options.url, options.apiKey);
+  const chat = { server, ...(await chooseModel(server, options.model)) };
+  const session = new ChatSession();
+  const isTerminal = output.isTTY === true;
+  const isInteractive = input.isTTY === true && isTerminal;
+  const style = styleOf(hasColours(output));
+  const noteStyle = styleOf(hasColours(errors));
+  const say = (text: string, isFault = false): void => {
+    errors.write(`${isFault ? noteStyle.fault(text) : noteStyle.note(text)}\n`);
+  };
+
+  const lines = createInterface({ input, ...(isInteractive ? { output, terminal: true, prompt: PROMPT } : {}) });
+  let answering: AbortController | null = null;
+  let isComplete = true;
+  const cancel = (): void => answering?.abort();
+  if (isInteractive) {
+    const exits = chat.exits.length === 0 ? '' : `, exits ${chat.exits.join(', ')}`;
+    say(`${chat.model} at ${server.baseUrl}${exits}. /help lists the commands.`);
+    lines.on('close', cancel);
+    lines.on('SIGINT', () => {
+      if (answering !== null) cancel();
+      else {
+        if (lines.line === '') errors.write(`\n${noteStyle.note('Ctrl+D or /quit leaves.')}`);
+        // Clears the line, whose text is not sent.
+        lines.write(null, { ctrl: true, name: 'e' });
+        lines.write(null, { ctrl: true, name: 'u' });
+        errors.write('\n');
+        lines.prompt();
+      }
+    });
+    lines.prompt();
+  }
+  for await (const line of lines) {
+    const outcome = runCommand(line, session, chat);
+    if (outcome === 'quit') break;
+    if (outcome !== null) {
+      say(outcome.text, outcome.isFault);
+      if (outcome.isFault) isComplete = false;
+    } else if (line.trim() !== '') {
+      answering = new AbortController();
+      const write = (text: string): void => {
+        output.write(text);
+      };
+      const turn = await streamTurn(chat, session, line.trim(), { write, style, isTerminal }, answering.signal);
+      answering = null;
+      if (turn.text !== '' || !turn.isFailed) output.write('\n');
+      say(turn.note, turn.isFailed);
+      if (turn.isFailed) isComplete = false;
+    }
+    if (isInteractive) lines.prompt();
+  }
+  lines.close();
+  // The prompt of the shell begins a line of its own.
+  if (isInteractive) errors.write('\n');
+  return isInteractive || isComplete;
+}

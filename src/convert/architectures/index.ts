@@ -1,0 +1,59 @@
+/** The table of architectures that the converter reads. */
+import { ConvertError } from '../errors.js';
+import type { Family } from './description.js';
+import { gemma3 } from './gemma3.js';
+import { granite, graniteHybrid } from './granite.js';
+import { llama } from './llama.js';
+import { ministral, ministral3, mistral } from './mistral.js';
+import { olmo2 } from './olmo.js';
+import { phi3 } from './phi3.js';
+import { qwen2, qwen3 } from './qwen.js';
+import { smollm3 } from './smollm3.js';
+
+const FAMILIES: readonly Family[] = [
+  llama,
+  mistral,
+  ministral,
+  ministral3,
+  qwen2,
+  qwen3,
+  smollm3,
+  granite,
+  graniteHybrid,
+  phi3,
+  olmo2,
+  gemma3,
+];
+
+/** Classes of models with images; the converter reads their text part, `text_config`. */
+const WITH_IMAGES: readonly unknown[] = ['Gemma3ForConditionalGeneration', 'Mistral3ForConditionalGeneration'];
+
+/** Whether a config describes a model with images and text. */
+export function hasImages(architectures: unknown): boolean {
+  return Array.isArray(architectures) && WITH_IMAGES.includes(architectures[0]);
+}
+
+/** The family of a class in config.json, or of a `model_type` if the config names no class. */
+export function familyOfConfig(architectures: unknown, modelType: unknown, file: string): Family {
+  const name = Array.isArray(architectures) ? String(architectures[0]) : null;
+  const found = FAMILIES.find(({ classes }) =>
+    name === null ? Object.values(classes).includes(String(modelType)) : Object.hasOwn(classes, name),
+  );
+  if (found) return found;
+  const known = FAMILIES.flatMap(({ classes }) => Object.keys(classes)).join(', ');
+  throw new ConvertError(
+    'unsupported_architecture',
+    `${file}: architecture must be one of ${known}, got ${name ?? String(modelType)}`,
+  );
+}
+
+/** The family of `general.architecture`. */
+export function familyOfGguf(name: unknown, file: string): Family {
+  const found = FAMILIES.find(({ gguf }) => gguf.includes(String(name)));
+  if (found) return found;
+  const known = FAMILIES.flatMap(({ gguf }) => gguf).join(', ');
+  throw new ConvertError(
+    'unsupported_architecture',
+    `${file}: architecture must be one of ${known}, got ${JSON.stringify(name)}`,
+  );
+}

@@ -1,0 +1,171 @@
+/** Reads rotary tables from config.json and from GGUF metadata. */
+import type { RopeScaling, Rotary } from '../../model/manifest.js';
+import { ropeScalingFromFactors } from '../gguf/rope.js';
+import type { GgufFields } from './description.js';
+import type { Fields } from './fields.js';
+
+export interface RotaryDefaults {
+  /** Head size. */
+  readonly headDim: number;
+  readonly context: number;
+  readonly theta: number;
+  /** Share of each head's channels that rotate. */
+  readonly partial?: number;
+}
+
+const KINDS = 'none, linear, llama3, yarn or longrope';
+
+/**
+ * The table of `rope_parameters` (transformers 5), or of `rope_scaling` and `rope_theta` (earlier versions).
+ * @param config the whole config.json
+ * @param rope `rope_parameters` or `rope_scaling`; default: those of the config
+ */
+export function rotaryOf(config: Fields, defaults: RotaryDefaults, rope = ropeFields(config)): Rotary {
+  const { headDim, partial = 1 } = defaults;
+  return {
+    theta: rope.number('rope_theta', config.number('rope_theta', defaults.theta)),
+    width: Math.trunc(headDim * partial),
+    scaling: scalingOf(config, rope, defaults),
+  };
+}
+
+/** The object with the rope scaling of a config. */
+export function ropeFields(config: Fields): Fields {
+  const key = config.get('rope_parameters') === undefined ? 'rope_scaling' : 'rope_parameters';
+  const value = config.get(key);
+  if (value !== undefined && (typeof value !== 'object' || Array.isArray(value)))
+    throw config.fault('bad_source', key, 'an object or null');
+  return config.within(key);
+}
+
+/** The kind of scaling that a config names. Phi-3's first configs call longrope "su" or "yarn". */
+function ropeType(rope: Fields): unknown {
+  const type = rope.get('rope_type') ?? rope.get('type') ?? 'default';
+  const isLong = rope.get('long_factor') !== undefined && (type === 'su' || type === 'yarn');
+  return isLong ? 'longrope' : type;
+}
+
+function scalingOf(config: Fields, rope: Fields, { context }: RotaryDefaults): RopeScaling | null {
+  const originalContext = config.number(
+    'original_max_position_embeddings',
+    rope.number('original_max_position_embeddings', context),
+  );
+  switch (ropeType(rope)) {
+    case 'default':
+      return null;
+    case 'linear':
+      return { type: 'linear', factor: rope.number('factor') };
+    case 'llama3':
+      return {
+        type: 'llama3',
+        factor: rope.number('factor'),
+        lowFreqFactor: rope.number('low_freq_factor'),
+        highFreqFactor: rope.number('high_freq_factor'),
+        originalContext,
+      };
+    case 'yarn': {
+      const factor = rope.number('factor', context / originalContext);
+      return {
+        type: 'yarn',
+        factor,
+        betaFast: rope.number('beta_fast', 32),
+        betaSlow: rope.number('beta_slow', 1),
+        originalContext,
+        attentionFactor: rope.optional('attention_factor') ?? yarnAttention(rope, factor),
+        truncate: rope.flag('truncate', true),
+      };
+    }
+    case 'longrope': {
+      const factor = rope.number('factor', context / originalContext);
+      const factors = (key: string): number[] => {
+        const list = rope.numbers(key);
+        if (list === null) throw rope.fault('bad_source', key, 'a list of numbers');
+        return list;
+      };
+      return {
+        type: 'longrope',
+        shortFactors: factors('short_factor'),
+        longFactors: factors('long_factor'),
+        originalContext,
+        attentionFactor: rope.optional('attention_factor') ?? longAttention(factor, originalContext),
+      };
+    }
+    default:
+      throw rope.fault('unsupported_feature', rope.get('rope_type') === undefined ? 'type' : 'rope_type', KINDS);
+  }
+}
+
+/** Yarn's multiplier of cosines and sines, as its paper suggests. */
+function yarnAttention(rope: Fields, factor: number): number {
+  const growth = (scale: number): number => (factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1);
+  const [scale, all] = [rope.number('mscale', 0), rope.number('mscale_all_dim', 0)];
+  return scale !== 0 && all !== 0 ? growth(scale) / growth(all) : growth(1);
+}
+
+/** Longrope's multiplier of cosines and sines. */
+function longAttention(factor: number, originalContext: number): number {
+  return factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalContext));
+}
+
+/** The table of a GGUF file. */
+export function rotaryOfMetadata(metadata: GgufFields, { headDim, context, theta }: RotaryDefaults): Rotary {
+  const { fields } = metadata;
+  const width = fields.number('rope.dimension_count', headDim);
+  if (width > headDim) throw fields.fault('bad_source', 'rope.dimension_count', `at most the head's ${headDim}`);
+  const rotary = { theta: fields.number('rope.freq_base', theta), width };
+  return { ...rotary, scaling: scalingOfMetadata(metadata, { ...rotary, scaling: null }, context) };
+}
+
+function scalingOfMetadata(metadata: GgufFields, rotary: Rotary, context: number): RopeScaling | null {
+  const { fields, file } = metadata;
+  const originalContext = fields.number('rope.scaling.original_context_length', context);
+  const freqs = metadata.values('rope_freqs.weight');
+  if (freqs !== null)
+    return ropeScalingFromFactors(freqs, rotary, fields.number('rope.scaling.original_context_length', 8192), file);
+  const long = metadata.values('rope_factors_long.weight');
+  const short = metadata.values('rope_factors_short.weight');
+  if (long !== null && short !== null)
+    return {
+      type: 'longrope',
+      shortFactors: [...short],
+      longFactors: [...long],
+      originalContext,
+      attentionFactor: fields.number(
+        'rope.scaling.attn_factor',
+        longAttention(context / originalContext, originalContext),
+      ),
+    };
+  // llama.cpp reads a factor without a type as linear scaling, and 0 as none. rope.scale_linear is the older name.
+  const factor = fields.number('rope.scaling.factor', fields.number('rope.scale_linear', 0));
+  switch (fields.get('rope.scaling.type') ?? 'linear') {
+    case 'none':
+      return null;
+    case 'linear':
+      return factor === 0 || factor === 1 ? null : { type: 'linear', factor };
+    case 'yarn':
+      return {
+        type: 'yarn',
+        factor,
+        betaFast: fields.number('rope.scaling.yarn_beta_fast', 32),
+        betaSlow: fields.number('rope.scaling.yarn_beta_slow', 1),
+        originalContext,
+        attentionFactor: yarnAttentionOfMetadata(fields, factor),
+        truncate: true,
+      };
+    default:
+      throw fields.fault(
+        'unsupported_feature',
+        'rope.scaling.type',
+        'none, linear or yarn, or longrope with its factors',
+      );
+  }
+}
+
+/** llama.cpp multiplies the paper's value by attn_factor, and divides by the growth of yarn_log_multiplier. */
+function yarnAttentionOfMetadata(fields: Fields, factor: number): number {
+  const growth = (scale: number): number => (factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1);
+  return (
+    (fields.number('rope.scaling.attn_factor', 1) * growth(1)) /
+    growth(fields.number('rope.scaling.yarn_log_multiplier', 0))
+  );
+}

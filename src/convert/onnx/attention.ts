@@ -1,0 +1,134 @@
+/** The nodes of one layer's attention: projections, norms of queries and keys, rotation, KV cache, output. */
+import type { LayerCalibration } from '../calibration.js';
+import { ConvertError } from '../errors.js';
+import { scaled } from '../weight.js';
+import { MICROSOFT, type Graph } from './graph.js';
+import type { LayerBuilder } from './layer.js';
+import { storeFloats } from './vectors.js';
+
+/** Names of values that all layers of a stage share. */
+export interface StageValues {
+  /** Cosines and sines of each rotary table. */
+  readonly rotary: ReadonlyMap<number, readonly [cos: string, sin: string]>;
+  /** Multipliers of the queries by position, [B, S, 1]; null for none. */
+  readonly queryGrowth: string | null;
+}
+
+/** Adds the attention over x [B, S, H]; returns the name of its output, without the residual. */
+export async function attention(build: LayerBuilder, x: string, values: StageValues): Promise<string> {
+  const { graph, arch, layer, id, index } = build;
+  const { floatType, kvType } = build.options;
+  const { heads, kvHeads, headDim } = arch;
+  // ONNX Runtime's CPU attention multiplies one query with the keys by a single-row kernel only if the scores need no
+  // scale. Otherwise it packs all keys first. So the queries' weights carry attention's scale.
+  const queryScale = floatType === 'f32' ? arch.attentionScale : 1;
+  const projected = await projections(build, x, queryScale);
+  const query =
+    arch.qkNorm === 'none' && values.queryGrowth === null
+      ? [projected, '', '']
+      : await separate(build, projected, values.queryGrowth, queryScale);
+  const cache = ['B', kvHeads, 'capacity', headDim];
+  const past = [`past_k_${index}`, `past_v_${index}`].map((value) => graph.input(value, kvType, cache));
+  const present = [`present_k_${index}`, `present_v_${index}`];
+  for (const value of present) graph.output(value, kvType, cache);
+  const quantized = kvType === 'i8' ? kvScales(graph, id, kvHeads * headDim, layer.calibration) : null;
+  const { rotary, window } = layer.kind;
+  const tables = rotary === null ? null : values.rotary.get(rotary);
+  const inputs = [...query, ...past, 'seqlens_k', 'total_len', ...(tables ?? (quantized ? ['', ''] : []))];
+  const out = graph.node(
+    'GroupQueryAttention',
+    [...inputs, ...(quantized ? ['', '', '', ...quantized] : [])],
+    [`${id}.attention.out`, ...present],
+    {
+      num_heads: heads,
+      kv_num_heads: kvHeads,
+      do_rotary: tables ? 1 : 0,
+      scale: { float: arch.attentionScale / queryScale },
+      ...(quantized ? { k_quant_type: 'PER_CHANNEL', v_quant_type: 'PER_CHANNEL', kv_cache_bit_width: 8 } : {}),
+      ...(window === null ? {} : { local_window_size: window }),
+      ...(arch.softcap === null ? {} : { softcap: { float: arch.softcap } }),
+    },
+    MICROSOFT,
+  );
+  const output = await build.linear('o', out, build.tensor('o'));
+  if (!arch.outputBias) return output;
+  return graph.node('Add', [output, await build.vector('o.bias', 'oBias')], [`${id}.o.biased`]);
+}
+
+/** Adds queries, keys and values, one behind the other: [B, S, (heads + 2 kv_heads) * head_dim]. */
+async function projections(build: LayerBuilder, x: string, queryScale: number): Promise<string> {
+  const { graph, arch, store, id } = build;
+  const { heads, kvHeads, headDim, qkNorm } = arch;
+  // A norm of the queries would undo their scale, and takes it instead.
+  const query = (part: 'q' | 'qBias') => scaled(build.tensor(part), qkNorm === 'none' ? queryScale : 1);
+  const qkv = await build.linear('qkv', x, query('q'), build.tensor('k'), build.tensor('v'));
+  if (!arch.qkvBias) return qkv;
+  const rows = (heads + 2 * kvHeads) * headDim;
+  const bias = await storeFloats(store, `${id}.qkv.bias`, [rows], build.options.floatType, () =>
+    concat([query('qBias'), build.tensor('kBias'), build.tensor('vBias')].map((part) => part.rows(0, 1))),
+  );
+  return graph.node('Add', [qkv, graph.weight(bias)], [`${id}.qkv.biased`]);
+}
+
+/** Separates queries, keys and values, and normalizes and scales the first two. */
+async function separate(
+  build: LayerBuilder,
+  qkv: string,
+  growth: string | null,
+  queryScale: number,
+): Promise<[q: string, k: string, v: string]> {
+  const { graph, arch, id } = build;
+  const { heads, kvHeads, headDim, qkNorm } = arch;
+  const widths = [heads, kvHeads, kvHeads].map((count) => count * headDim);
+  const sizes = graph.constant('attention.widths', 'i64', [3], BigInt64Array.from(widths, BigInt));
+  const parts = ['q', 'k', 'v'].map((part) => `${id}.${part}`) as [string, string, string];
+  graph.node('Split', [qkv, sizes], parts, { axis: -1 });
+  let [q, k] = parts;
+  const v = parts[2];
+  if (qkNorm !== 'none') {
+    q = normalized(build, q, await build.vector('q_norm', 'qNorm', queryScale), heads);
+    k = normalized(build, k, await build.vector('k_norm', 'kNorm'), kvHeads);
+  }
+  if (growth !== null) q = graph.node('Mul', [q, growth], [`${q}.grown`]);
+  return [q, k, v];
+}
+
+/** Normalizes each head, or all heads together. */
+function normalized(build: LayerBuilder, x: string, scale: string, heads: number): string {
+  const { graph, arch } = build;
+  if (arch.qkNorm === 'all') return build.norm(x, scale, `${x}.normed`);
+  const shape = (label: string, dims: number[]) =>
+    graph.constant(label, 'i64', [dims.length], BigInt64Array.from(dims, BigInt));
+  const byHead = shape(`attention.by_head.${heads}`, [0, 0, heads, arch.headDim]);
+  const joined = shape(`attention.joined.${heads}`, [0, 0, heads * arch.headDim]);
+  const rows = graph.node('Reshape', [x, byHead], [`${x}.heads`]);
+  return graph.node('Reshape', [build.norm(rows, scale, `${x}.normed`), joined], [`${x}.joined`]);
+}
+
+/**
+ * Served text may exceed the measured range by this factor. A fixed scale makes the bytes of a position independent of
+ * all other positions, so results do not depend on slots, chunks or batches.
+ */
+const KV_HEADROOM = 1.1;
+
+/** Adds constants with the scales of keys and values, each [channels]. */
+function kvScales(graph: Graph, id: string, channels: number, calibration: LayerCalibration): [string, string] {
+  const range = calibration.kvRange(channels);
+  if (!range) throw new ConvertError('bad_source', `the calibration has no k_max and v_max of ${id}`);
+  const scales = (values: Float32Array) =>
+    values.map((value) => (Number.isFinite(value) && value > 0 ? (value * KV_HEADROOM) / 127 : 1 / 127));
+  return [
+    graph.constant(`${id}.k_scale`, 'f32', [channels], scales(range.k)),
+    graph.constant(`${id}.v_scale`, 'f32', [channels], scales(range.v)),
+  ];
+}
+
+function concat(parts: Float32Array[]): Float32Array {
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}

@@ -1,0 +1,70 @@
+/** The plot of `sortie bench`: attainment and goodput against load, or the times of one run. */
+import { type Plot, svgOf } from '../util/plot.js';
+import { budgetText } from './budgets.js';
+import type { BenchJob } from './jobs.js';
+import { loadText } from './lines.js';
+import type { RunPlan } from './plans.js';
+import type { Sent } from './run.js';
+import type { Summary } from './summary.js';
+
+export interface PlottedRun {
+  readonly plan: Pick<RunPlan, 'rate' | 'clients'>;
+  readonly summary: Summary;
+  readonly sent: readonly Sent<BenchJob>[];
+}
+
+/** @param model the model of the title */
+export function plotOf(model: string, runs: readonly PlottedRun[]): string {
+  const [first, second] = runs;
+  if (first !== undefined && second === undefined) return svgOf(timesPlot(model, first));
+  return svgOf(loadPlot(model, runs));
+}
+
+const loadOf = ({ plan: { rate, clients } }: PlottedRun): number => rate ?? clients ?? 0;
+
+function loadPlot(model: string, runs: readonly PlottedRun[]): Plot {
+  const sorted = [...runs].sort((a, b) => loadOf(a) - loadOf(b));
+  const names = [...new Set(sorted.flatMap(({ summary }) => summary.classes.map(({ name }) => name)))];
+  const isClosed = runs.some(({ plan }) => plan.clients !== null);
+  const points = (valueOf: (summary: Summary) => number | undefined): (readonly [number, number])[] =>
+    sorted.flatMap((run) => {
+      const value = valueOf(run.summary);
+      return value === undefined ? [] : [[loadOf(run), value] as const];
+    });
+  return {
+    title: `${model}: requests in budget against load`,
+    x: isClosed ? 'clients without a pause' : 'requests/s',
+    y: 'share of requests in budget',
+    yRange: [0, 1],
+    series: names.map((name) => {
+      const budget = sorted[0]?.summary.classes.find((each) => each.name === name)?.budget;
+      return {
+        name: budget == null ? name : `${name} (${budgetText(budget)})`,
+        points: points(({ classes }) => classes.find((each) => each.name === name)?.attainment),
+      };
+    }),
+    right: {
+      y: 'goodput, requests/s',
+      yRange: [0, null],
+      series: [{ name: 'goodput', points: points(({ goodput }) => goodput) }],
+    },
+  };
+}
+
+/** Shares of the requests that are answered within a time. */
+function timesPlot(model: string, { plan, summary, sent }: PlottedRun): Plot {
+  const shares = (times: readonly number[]): (readonly [number, number])[] =>
+    [...times].sort((a, b) => a - b).map((time, i) => [time, (i + 1) / sent.length] as const);
+  const answered = sent.map(({ answer }) => answer).filter(({ error }) => error === null);
+  const percent = (100 * summary.attainment).toFixed(1);
+  return {
+    title: `${model}: ${loadText(plan)}, ${percent}% in budget`,
+    x: 'ms after the arrival of the request',
+    y: 'share of all requests',
+    yRange: [0, 1],
+    series: [
+      { name: 'first token', points: shares(answered.flatMap(({ ttftMs }) => ttftMs ?? [])) },
+      { name: 'complete answer', points: shares(answered.map(({ totalMs }) => totalMs)) },
+    ],
+  };
+}

@@ -1,0 +1,152 @@
+/** One streamed completion of an OpenAI-compatible server. */
+import { connectionError, errorOf, RemoteError, streamError } from './errors.js';
+import { headersOf, type RemoteServer } from './server.js';
+import { eventData } from './sse.js';
+
+export interface Asked {
+  /** Path after the base URL. */
+  readonly path: '/completions' | '/chat/completions';
+  /** Fields of the request other than model and streaming. */
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+/** Sortie's service class of a request (`sortie.plan.service_class`). */
+export type ServiceClass = 'guaranteed' | 'reserved' | 'best_effort' | 'none';
+
+/** The `sortie` field of a whole answer (openapi.json), in ms. Servers of earlier versions lack some fields. */
+export interface SortieReport {
+  readonly plan: {
+    readonly service_class: ServiceClass;
+    readonly exit_layer: number;
+    readonly predicted_ttft_ms?: number;
+  };
+  readonly exit_layers: Readonly<Record<string, number>>;
+  readonly predicted_ms?: number;
+  readonly predicted_p10_ms?: number;
+  readonly predicted_p90_ms?: number;
+  readonly actual_ms: number;
+  readonly queue_ms?: number | null;
+  readonly budget_ms?: number | null;
+  readonly met?: boolean | null;
+}
+
+/** The new part of an answer that one event brings. */
+export interface Part {
+  readonly text: string;
+  /** Text of a model that reasons before it answers. */
+  readonly reasoning: string;
+  /** Whether the event has output of the model: text, reasoning or a tool call. */
+  readonly hasOutput: boolean;
+  /** OpenAI's `finish_reason`; null before the end. */
+  readonly finishReason: string | null;
+  /** Tokens of the answer as the server counts them; null if this event has no count. */
+  readonly tokens: number | null;
+  /** Tokens so far by exit layer; null where the server has no exits. */
+  readonly exits: Readonly<Record<string, number>> | null;
+  readonly report: SortieReport | null;
+}
+
+interface Delta {
+  readonly content?: string | null;
+  /** The names of vLLM and llama.cpp, and of Ollama. */
+  readonly reasoning_content?: string | null;
+  readonly reasoning?: string | null;
+  readonly tool_calls?: readonly unknown[] | null;
+}
+
+interface Choice {
+  readonly text?: string | null;
+  readonly delta?: Delta | null;
+  readonly finish_reason?: string | null;
+}
+
+interface Event {
+  readonly error?: unknown;
+  readonly choices?: readonly Choice[] | null;
+  readonly usage?: { readonly completion_tokens?: number | null } | null;
+  readonly sortie?: Partial<SortieReport> | null;
+}
+
+export interface Asking {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+  /** Whether each event shall have the tokens so far, an extension of vLLM and Sortie. */
+  readonly countsEachPart?: boolean;
+}
+
+/**
+ * Sends a request and yields the answer part by part.
+ * @throws RemoteError if the answer is not complete
+ */
+export async function* streamAnswer(
+  server: RemoteServer,
+  model: string,
+  { path, body }: Asked,
+  { headers = {}, signal, countsEachPart = false }: Asking = {},
+): AsyncGenerator<Part> {
+  const url = `${server.baseUrl}${path}`;
+  const options = { include_usage: true, ...(countsEachPart ? { continuous_usage_stats: true } : {}) };
+  try {
+    const response = await fetch(url, {
+      method: 'POST',
+      headers: { ...headersOf(server, true), ...headers },
+      body: JSON.stringify({ model, ...body, stream: true, stream_options: options }),
+      ...(signal === undefined ? {} : { signal }),
+    });
+    if (!response.ok) throw await errorOf(response);
+    const type = response.headers.get('content-type') ?? '';
+    if (response.body === null || !type.startsWith('text/event-stream'))
+      throw new RemoteError('no stream', `the server answered "${type}" instead of text/event-stream`);
+    yield* parts(response.body as AsyncIterable<Uint8Array>);
+  } catch (error) {
+    throw connectionError(error, url, signal);
+  }
+}
+
+async function* parts(body: AsyncIterable<Uint8Array>): AsyncGenerator<Part> {
+  let isEnded = false;
+  for await (const data of eventData(body)) {
+    if (data === '[DONE]') return;
+    const event = eventOf(data);
+    if (event.error !== undefined && event.error !== null) throw streamError(event.error);
+    const part = partOf(event);
+    isEnded ||= part.finishReason !== null;
+    yield part;
+  }
+  if (!isEnded) throw new RemoteError('incomplete stream', 'the connection was closed before the answer ended');
+}
+
+function eventOf(data: string): Event {
+  let json: unknown;
+  try {
+    json = JSON.parse(data);
+  } catch (cause) {
+    throw new RemoteError('bad stream', `an event of the stream is no JSON: ${data.slice(0, 100)}`, { cause });
+  }
+  if (typeof json === 'object' && json !== null) return json;
+  throw new RemoteError('bad stream', `an event of the stream is no object: ${data.slice(0, 100)}`);
+}
+
+function partOf({ choices, usage, sortie }: Event): Part {
+  const [choice] = choices ?? [];
+  const delta = choice?.delta ?? {};
+  const text = choice?.text ?? delta.content ?? '';
+  const reasoning = delta.reasoning_content ?? delta.reasoning ?? '';
+  const finishReason = choice?.finish_reason ?? null;
+  // A token that is half a character has an empty text. In a chat the first event may have the role alone.
+  const isEmptyToken = choice?.text === '' && finishReason === null;
+  return {
+    text,
+    reasoning,
+    hasOutput: text !== '' || reasoning !== '' || (delta.tool_calls ?? []).length > 0 || isEmptyToken,
+    finishReason,
+    tokens: usage?.completion_tokens ?? null,
+    exits: sortie?.exit_layers ?? null,
+    report: isReport(sortie) ? sortie : null,
+  };
+}
+
+/** Whether the field is the report of a whole answer, instead of the tokens so far. */
+function isReport(sortie: Event['sortie']): sortie is SortieReport {
+  return sortie?.plan !== undefined && sortie.exit_layers !== undefined && typeof sortie.actual_ms === 'number';
+}

@@ -1,0 +1,273 @@
+/** Sources of other architectures: older forms of config.json, text parts of models with images, faulty models. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import type { Architecture } from '../../src/model/manifest.js';
+import { ConvertError } from '../../src/convert/errors.js';
+import type { ConvertOptions } from '../../src/convert/options.js';
+import { convert } from '../../src/convert/convert.js';
+import { OPTIONS, run } from './conversion.js';
+import { goldenModel, goldenWeights, writeGoldenFolder, writeGoldenGguf } from './golden-model.js';
+import { refuses, type Case } from './refused.js';
+import { random, safetensors, weight, type Weights } from './tiny.js';
+
+type Changes = Record<string, unknown>;
+
+/** Converts a golden model with a changed config; undefined removes a field. */
+async function architectureOf(t: Test, name: string, changes: Changes = {}): Promise<Architecture> {
+  const dir = t.testdir();
+  const model = goldenModel(name);
+  const source = writeGoldenFolder(path.join(dir, 'hf'), model, changes);
+  return (await run(dir, source, { exits: [Number(model.config.num_hidden_layers)] })).architecture;
+}
+
+const NEW = { rope_parameters: undefined, layer_types: undefined };
+
+for (const [name, older] of [
+  ['qwen3', { rope_theta: 1e4, rope_scaling: { type: 'yarn', factor: 4, original_max_position_embeddings: 32 } }],
+  ['smollm3', { rope_theta: 2e6, no_rope_layers: null, rope_scaling: null }],
+  ['smollm3', {}],
+  ['mistral', { rope_theta: 1e4 }],
+  [
+    'gemma3',
+    {
+      rope_theta: 1e6,
+      rope_local_base_freq: 1e4,
+      rope_scaling: { rope_type: 'linear', factor: 8 },
+      sliding_window_pattern: 6,
+      hidden_activation: undefined,
+    },
+  ],
+  [
+    'phi4-long',
+    {
+      rope_theta: 1e4,
+      partial_rotary_factor: 0.5,
+      rope_scaling: {
+        type: 'su',
+        short_factor: Array.from({ length: 8 }, (_, i) => 1 + i / 16),
+        long_factor: Array.from({ length: 8 }, (_, i) => 1 + i / 2),
+      },
+    },
+  ],
+] as const)
+  void t.test(`${name}: a config of transformers 4 means the same, ${Object.keys(older).join(', ')}`, async (t) => {
+    t.strictSame(await architectureOf(t, name, { ...NEW, ...older }), await architectureOf(t, name));
+  });
+
+void t.test('defaults of the classes apply to fields that a config leaves out', async (t) => {
+  const context = { max_position_embeddings: 16384 };
+  t.equal((await architectureOf(t, 'mistral', { sliding_window: undefined, ...context })).pattern[0]?.window, 4096);
+  t.equal((await architectureOf(t, 'mistral', { sliding_window: null, ...context })).pattern[0]?.window, null);
+  t.equal((await architectureOf(t, 'gemma3', { query_pre_attn_scalar: undefined })).attentionScale, 1 / 16);
+  t.equal((await architectureOf(t, 'gemma3', { attn_logit_softcapping: 50 })).softcap, 50);
+  const biased = { ...goldenModel('qwen3').config, attention_bias: true };
+  await t.rejects(architectureOf(t, 'qwen3', biased), { code: 'missing_tensor', message: /q_proj\.bias$/ });
+});
+
+void t.test('the text part of a model with images is read, under both names of its tensors', async (t) => {
+  const plain = await architectureOf(t, 'gemma3');
+  const model = goldenModel('gemma3');
+  const config = { architectures: ['Gemma3ForConditionalGeneration'], text_config: model.config };
+  const other: Weights = new Map([['vision_tower.x', weight(random(1), [4])]]);
+  for (const rename of [
+    (name: string) => `language_model.${name}`,
+    (name: string) => name.replace(/^model\./, 'model.language_model.'),
+  ]) {
+    const dir = t.testdir();
+    const weights = new Map([...goldenWeights(model)].map(([name, value]) => [rename(name), value] as const));
+    const source = writeGoldenFolder(path.join(dir, 'hf'), model, {}, new Map([...weights, ...other]));
+    writeFileSync(path.join(source, 'config.json'), JSON.stringify(config));
+    t.strictSame((await run(dir, source, { exits: [7] })).architecture, plain);
+  }
+});
+
+void t.test('a lower context is a choice of the conversion, a higher one an error', async (t) => {
+  const dir = t.testdir();
+  const source = writeGoldenFolder(path.join(dir, 'hf'), goldenModel('mistral'));
+  t.equal((await run(dir, source, { exits: [4], context: 64 })).architecture.context, 64);
+  await t.rejects(run(dir, source, { exits: [4], context: 129, out: path.join(dir, 'x') }), {
+    code: 'bad_option',
+    message: "--context must be an integer from 1 to the source's 128, got 129",
+  });
+});
+
+void t.test('the exits of a Balcony checkpoint are exit blocks', async (t) => {
+  const dir = t.testdir();
+  const model = goldenModel('llama-linear');
+  const weights = goldenWeights(model);
+  const balcony = new Map(weights);
+  const blocks: Weights = new Map();
+  for (const [exit, index] of [1, 2].entries()) {
+    for (const [name, value] of weights)
+      if (name.startsWith('model.layers.3.')) {
+        const part = name.slice('model.layers.3.'.length);
+        balcony.set(`model.exit_modules.${exit}.0.${part}`, value);
+        blocks.set(`exits.${index}.layers.0.${part}`, value);
+      }
+    const norm = weight(random(exit), [32]);
+    balcony.set(`model.exit_modules.${exit}.1.weight`, norm);
+    blocks.set(`exits.${index}.norm.weight`, norm);
+  }
+  const nested = { architectures: ['NestedLlamaForCausalLM'], exit_layer_indices: [1, 2], exit_decoder_layer: true };
+  const folder = (changes: Changes) =>
+    writeGoldenFolder(path.join(dir, 'balcony'), model, { ...nested, tie_exit_lm_head: true, ...changes }, balcony);
+  const file = path.join(dir, 'blocks.safetensors');
+  writeFileSync(file, safetensors(blocks));
+  const plain = writeGoldenFolder(path.join(dir, 'plain'), model);
+  const expected = await run(dir, plain, { exits: [1, 2, 4], exitBlocks: file, out: path.join(dir, 'a') });
+  const options = { kernels: OPTIONS.kernels, compress: false, force: false, name: 'tiny' };
+  const manifest = await convert({ ...options, source: folder({}), out: path.join(dir, 'b') });
+  t.strictSame(
+    manifest.exits.map(({ layer }) => layer),
+    [2, 3, 4],
+  );
+  t.strictSame(manifest.files, expected.files);
+  for (const [changes, message] of [
+    [{ tie_exit_lm_head: false }, /tie_exit_lm_head must be true \(all exits share one head\), got false$/],
+    [{ exit_mlp: true }, /exit_mlp must be false \(an exit needs a whole layer\), got true$/],
+  ] as const)
+    await t.rejects(convert({ ...options, source: folder(changes), out: path.join(dir, 'c') }), { message });
+});
+
+/** A golden model with a changed config, or with other weights. */
+function changedFolder(name: string, changes: Changes, edit: (weights: Weights) => unknown = () => undefined) {
+  return (dir: string): string => {
+    const model = goldenModel(name);
+    const weights = goldenWeights(model);
+    edit(weights);
+    return writeGoldenFolder(path.join(dir, 'hf'), model, changes, weights);
+  };
+}
+
+/** The GGUF file of a golden model with other bytes of the same length. */
+function changedGguf(name: string, from: string, to: string) {
+  return (dir: string): string => {
+    const file = writeGoldenGguf(path.join(dir, 'x.gguf'), goldenModel(name));
+    const bytes = readFileSync(file).toString('latin1');
+    if (from.length !== to.length || !bytes.includes(from))
+      throw new ConvertError('bad_source', `${from} is not there`);
+    writeFileSync(file, bytes.replace(from, to), 'latin1');
+    return file;
+  };
+}
+
+const FOUR: Partial<ConvertOptions> = { exits: [4] };
+const ROPE = { rope_type: 'longrope', rope_theta: 1e4, partial_rotary_factor: 0.5 };
+
+void t.test('models that the graphs cannot follow are rejected by name', (t) =>
+  refuses(t, [
+    ...['Qwen3MoeForCausalLM', 'DeepseekV2ForCausalLM', 'MambaForCausalLM', 'Gemma4ForCausalLM'].map((name): Case => [
+      `the class ${name}`,
+      'unsupported_architecture',
+      new RegExp(`config\\.json: architecture must be one of LlamaForCausalLM, .*Gemma3ForCausalLM, got ${name}$`),
+      changedFolder('qwen3', { architectures: [name] }),
+    ]),
+    [
+      'the architecture of a GGUF',
+      'unsupported_architecture',
+      /architecture must be one of llama, .*, got "qwen9"$/,
+      changedGguf('qwen3', 'qwen3', 'qwen9'),
+    ],
+    [
+      'experts of Granite 4',
+      'unsupported_architecture',
+      /num_local_experts must be 0 \(mixture-of-experts models are not supported\), got 8$/,
+      changedFolder('granite4', { num_local_experts: 8 }),
+    ],
+    [
+      'recurrent layers of Granite 4',
+      'unsupported_feature',
+      /layer_types must be full_attention or sliding_attention for each layer, got \["mamba"/,
+      changedFolder('granite4', { layer_types: ['mamba', 'attention', 'mamba', 'mamba'] }),
+    ],
+    [
+      'Granite 4 without types of layers, which are then recurrent',
+      'unsupported_architecture',
+      /layer_types must be a list of attention layers, got nothing$/,
+      changedFolder('granite4', { layer_types: undefined }),
+    ],
+    [
+      'linear attention',
+      'unsupported_feature',
+      /layer_types must be full_attention or sliding_attention for each layer, got \["linear_attention"/,
+      changedFolder('qwen3', { layer_types: Array.from({ length: 4 }, () => 'linear_attention') }),
+    ],
+    [
+      'too few types of layers',
+      'bad_source',
+      /layer_types must be a list of 4 types, got \["full_attention"\]$/,
+      changedFolder('qwen3', { layer_types: ['full_attention'] }),
+    ],
+    [
+      'attention in both directions',
+      'unsupported_feature',
+      /use_bidirectional_attention must be absent, got true$/,
+      changedFolder('gemma3', { use_bidirectional_attention: true }),
+    ],
+    [
+      'bounded logits',
+      'unsupported_feature',
+      /final_logit_softcapping must be absent, got 30$/,
+      changedFolder('gemma3', { final_logit_softcapping: 30 }),
+    ],
+    [
+      'another activation',
+      'unsupported_feature',
+      /hidden_act must be silu or gelu_pytorch_tanh, got "relu2"$/,
+      changedFolder('qwen2', { hidden_act: 'relu2' }),
+    ],
+    [
+      'longrope without factors',
+      'bad_source',
+      /rope_parameters\.short_factor must be a list of numbers, got nothing$/,
+      changedFolder('phi4-long', { rope_parameters: ROPE }),
+    ],
+    [
+      'longrope with factors for other heads',
+      'unsupported_architecture',
+      /rotary factors must be 8, one for each pair, got 2$/,
+      changedFolder('phi4-long', { rope_parameters: { ...ROPE, short_factor: [1, 1], long_factor: [1, 2] } }),
+      FOUR,
+    ],
+    [
+      'a rotary width that the kernels have not',
+      'unsupported_architecture',
+      /rotary width must be a multiple of 16, got 24$/,
+      changedFolder('phi3', { rope_parameters: { rope_type: 'default', partial_rotary_factor: 0.75 } }),
+      FOUR,
+    ],
+    [
+      'a missing norm of the queries',
+      'missing_tensor',
+      /has no tensor model\.layers\.2\.self_attn\.q_norm\.weight$/,
+      changedFolder('qwen3', {}, (weights) => weights.delete('model.layers.2.self_attn.q_norm.weight')),
+      FOUR,
+    ],
+    [
+      'a missing bias',
+      'missing_tensor',
+      /has no tensor model\.layers\.1\.self_attn\.k_proj\.bias$/,
+      changedFolder('qwen2', {}, (weights) => weights.delete('model.layers.1.self_attn.k_proj.bias')),
+      FOUR,
+    ],
+    [
+      'a packed tensor of another size',
+      'wrong_shape',
+      /model\.layers\.0\.self_attn\.qkv_proj\.weight must have 128 rows, got \[96, 64\]$/,
+      changedFolder('phi3', {}, (weights) =>
+        weights.set('model.layers.0.self_attn.qkv_proj.weight', weight(random(1), [96, 64])),
+      ),
+      FOUR,
+    ],
+    [
+      'a norm in front of the attention of OLMo 2',
+      'unsupported_feature',
+      /tensors must be those of the architecture .*, got model\.layers\.0\.input_layernorm\.weight$/,
+      changedFolder('olmo2', {}, (weights) =>
+        weights.set('model.layers.0.input_layernorm.weight', weight(random(1), [64])),
+      ),
+      FOUR,
+    ],
+  ]),
+);

@@ -1,0 +1,182 @@
+/** Each architecture from both formats: logits at every way through the engine equal those of transformers. */
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { convert } from '../../src/convert/convert.js';
+import type { Executor } from '../../src/engine/execution/executor.js';
+import type { Slot } from '../../src/engine/slots/slot.js';
+import { loadManifest } from '../../src/model/manifest-io.js';
+import { distance, logitsAt, makeExecutor, openSlot } from '../engine/helper.js';
+import { safetensors, type Weight } from './tiny.js';
+import {
+  GOLDEN_MODELS,
+  goldenModel,
+  goldenWeights,
+  writeGoldenFolder,
+  writeGoldenGguf,
+  type GoldenModel,
+} from './golden-model.js';
+
+/** Largest difference of a logit from transformers in fp32. */
+const BOUND = 1e-3;
+
+/** Every channel of the keys and values of the golden models stays below this. */
+const KV_RANGE = 7;
+
+/** A way to process the positions in front of the last one. */
+type Way = (executor: Executor, slot: Slot, end: number) => void;
+
+const DEEPEST = 1;
+
+function inChunks(executor: Executor, slot: Slot, exit: number, end: number, chunk: number): void {
+  const { needed } = executor.exit(exit);
+  while (slot.least(needed) < end) executor.advance(slot, exit, Math.min(end, slot.least(needed) + chunk));
+}
+
+const WAYS: Readonly<Record<string, Way>> = {
+  'one chunk': (executor, slot, end) => {
+    inChunks(executor, slot, DEEPEST, end, 128);
+  },
+  'chunks of 7': (executor, slot, end) => {
+    inChunks(executor, slot, DEEPEST, end, 7);
+  },
+  decode: (executor, slot, end) => {
+    const { tokens } = slot;
+    for (let length = 1; length <= end; length++) {
+      slot.tokens = tokens.slice(0, length);
+      executor.decode([{ slot, exit: executor.exit(DEEPEST) }]);
+    }
+    slot.tokens = tokens;
+  },
+  'catch-up': (executor, slot, end) => {
+    inChunks(executor, slot, DEEPEST, Math.floor(end / 3), 128);
+    inChunks(executor, slot, 0, end, 9);
+    inChunks(executor, slot, DEEPEST, end, 20);
+  },
+  rollback: (executor, slot, end) => {
+    const { tokens } = slot;
+    const kept = Math.floor(end / 2);
+    slot.tokens = [...tokens.slice(0, kept), ...tokens.toReversed()].slice(0, end + 1);
+    inChunks(executor, slot, DEEPEST, end, 128);
+    slot.truncate(kept);
+    slot.tokens = tokens;
+    inChunks(executor, slot, DEEPEST, end, 128);
+  },
+  'a copied prefix': (executor, slot, end) => {
+    const source = openSlot(executor, slot.tokens);
+    inChunks(executor, source, DEEPEST, end, 128);
+    executor.table.copyPrefix(source, slot, Math.floor(end / 2));
+    executor.table.drop(source);
+    inChunks(executor, slot, DEEPEST, end, 128);
+  },
+};
+
+/** Decodes the last positions of several slots in one step, each after another number of positions. */
+function check(t: Test, executor: Executor, { prompts }: GoldenModel, bound = BOUND): void {
+  for (const [name, way] of Object.entries(WAYS))
+    for (const { ids, positions } of prompts) {
+      let worst = 0;
+      for (let first = 0; first < positions.length; first += 4) {
+        const batch = positions.slice(first, first + 4);
+        const rows = batch.map(({ at }) => {
+          const slot = openSlot(executor, ids.slice(0, at + 1));
+          way(executor, slot, at);
+          return { slot, exit: executor.exit(DEEPEST) };
+        });
+        executor.decode(rows);
+        for (const [row, { ids: top, logits: expected }] of batch.entries()) {
+          const logits = executor.head.fullLogits(row);
+          for (const [rank, id] of top.entries())
+            worst = Math.max(worst, Math.abs((logits[id] ?? NaN) - (expected[rank] ?? NaN)));
+        }
+        for (const { slot } of rows) executor.table.drop(slot);
+      }
+      t.ok(worst < bound, `${name}, ${ids.length} tokens: ${worst}`);
+    }
+}
+
+for (const name of GOLDEN_MODELS)
+  void t.test(name, async (t) => {
+    const dir = t.testdir();
+    const model = goldenModel(name);
+    const sources = [['folder', writeGoldenFolder(path.join(dir, 'hf'), model)]];
+    if (model.gguf !== null) sources.push(['GGUF', writeGoldenGguf(path.join(dir, 'model.gguf'), model)]);
+    for (const [format = '', source = ''] of sources)
+      await t.test(format, async (t) => {
+        const out = path.join(dir, format);
+        const layers = Number(model.config.num_hidden_layers);
+        const { context } = model;
+        await convert({
+          ...{ source, out, exits: [2, layers], kernels: ['fp32'], compress: false, force: false },
+          ...(context === undefined ? {} : { context }),
+        });
+        check(t, await makeExecutor(t, { modelDir: out }), model);
+      });
+  });
+
+/** Bounds of rounding, on logits of 4: of weights and activations, and of a KV cache of bytes with a wide range. */
+const ROUNDED = { w8a8: 0.4, int4: 1.5, bytes: 1 } as const;
+
+for (const name of ['gemma3', 'granite', 'ministral3', 'olmo2', 'phi3', 'qwen3', 'smollm3'])
+  void t.test(`${name} in low precision`, async (t) => {
+    const dir = t.testdir();
+    const model = goldenModel(name);
+    const layers = Number(model.config.num_hidden_layers);
+    const source = writeGoldenFolder(path.join(dir, 'hf'), model);
+    const base = { source, exits: [2, layers], compress: false, force: false };
+    for (const kernel of ['w8a8', 'int4'] as const) {
+      const out = path.join(dir, kernel);
+      await convert({ ...base, out, kernels: [kernel] });
+      check(t, await makeExecutor(t, { modelDir: out }), model, ROUNDED[kernel]);
+    }
+    const out = path.join(dir, 'bytes');
+    const { kvHeads, headDim } = loadManifest(path.join(dir, 'int4')).architecture;
+    const range = { shape: [kvHeads * headDim], data: new Float32Array(kvHeads * headDim).fill(KV_RANGE) };
+    const calibration = path.join(dir, 'ranges.safetensors');
+    const names = Array.from({ length: layers }, (_, i) => [`layers.${i}.k_max`, `layers.${i}.v_max`]).flat();
+    writeFileSync(calibration, safetensors(names.map((name) => [name, range])));
+    await convert({ ...base, out, kernels: ['fp32'], kv: 'int8', calibration });
+    check(t, await makeExecutor(t, { modelDir: out }), model, ROUNDED.bytes);
+  });
+
+for (const [name, from, to] of [
+  ['gemma3', 2, 6],
+  ['granite', 1, 3],
+  ['granite4', 1, 3],
+  ['olmo2', 1, 3],
+  ['phi3', 1, 3],
+  ['qwen2', 1, 3],
+] as const)
+  void t.test(`${name}: a block of the next layers equals the trunk`, async (t) => {
+    const dir = t.testdir();
+    const model = goldenModel(name);
+    const weights = goldenWeights(model);
+    const norm = weights.get('model.norm.weight');
+    const blocks = [...weights].flatMap(([stored, value]): [string, Weight][] => {
+      const match = /^model\.layers\.(\d+)\.(.*)$/.exec(stored);
+      const index = Number(match?.[1]) - from;
+      return index >= 0 && index < to - from ? [[`exits.${from}.layers.${index}.${match?.[2]}`, value]] : [];
+    });
+    if (norm) blocks.push([`exits.${from}.norm.weight`, norm]);
+    const exitBlocks = path.join(dir, 'blocks.safetensors');
+    writeFileSync(exitBlocks, safetensors(blocks));
+    const last = Number(model.config.num_hidden_layers);
+    const base = { kernels: ['fp32'], compress: false, force: false } as const;
+    const folder = writeGoldenFolder(path.join(dir, 'hf'), model);
+    const file = writeGoldenGguf(path.join(dir, 'model.gguf'), model);
+    await convert({ ...base, source: folder, out: path.join(dir, 'trunk'), exits: [to, last] });
+    await convert({ ...base, source: folder, out: path.join(dir, 'folder'), exits: [from, last], exitBlocks });
+    if (name !== 'granite4')
+      await convert({ ...base, source: file, out: path.join(dir, 'file'), exits: [from, last], exitBlocks });
+    const { ids } = model.prompts[1] ?? { ids: [] };
+    const logits = async (out: string): Promise<Float32Array> => {
+      const executor = await makeExecutor(t, { modelDir: path.join(dir, out) });
+      const slot = openSlot(executor, ids);
+      inChunks(executor, slot, 0, ids.length - 1, 9);
+      return logitsAt(executor, slot, 0);
+    };
+    const expected = await logits('trunk');
+    // The GGUF file of Granite 4 says Granite, whose layers have other names.
+    for (const out of name === 'granite4' ? ['folder'] : ['folder', 'file'])
+      t.ok(distance(await logits(out), expected) < BOUND, out);
+  });

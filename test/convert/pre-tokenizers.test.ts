@@ -1,0 +1,21 @@
+/** The pre-tokenizers of GGUF files against the pieces of Python's `tokenizers` (test/golden/architectures). */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Tokenizer } from '@huggingface/tokenizers';
+import t from 'tap';
+import { PRE_TOKENIZERS } from '../../src/convert/gguf/pre-tokenizers.js';
+import { tokenizerJson } from './tiny.js';
+
+const file = fileURLToPath(new URL('../../../test/golden/pre-tokenizers.json', import.meta.url));
+const { texts, ...golden } = JSON.parse(readFileSync(file, 'utf8')) as { texts: string[] } & Record<string, string[][]>;
+
+void t.test('every pre-tokenizer has golden pieces', async (t) => {
+  t.strictSame(Object.keys(golden).sort(), [...PRE_TOKENIZERS.keys()].sort());
+});
+
+for (const [name, { step }] of PRE_TOKENIZERS)
+  void t.test(name, async (t) => {
+    const { pre_tokenizer } = new Tokenizer(tokenizerJson({ pre_tokenizer: step }), {});
+    for (const [index, text] of texts.entries())
+      t.strictSame(pre_tokenizer?.pre_tokenize(text), golden[name]?.[index], text);
+  });

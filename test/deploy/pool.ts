@@ -1,0 +1,178 @@
+/** Two replicas of the built server behind a proxy, with the files of deploy/ and free ports. */
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ChildProcess } from 'node:child_process';
+import type { Test } from 'tap';
+import { packageRoot } from '../../src/config.js';
+import { main, start, until } from './helper.js';
+
+export type ProxyName = 'haproxy' | 'nginx';
+export const PROXIES = ['haproxy', 'nginx'] as const;
+
+/** A reason to skip, or false. */
+export function missing(program: string): string | false {
+  return spawnSync(program, ['-v']).error === undefined ? false : `${program} is not installed`;
+}
+
+/** Free ports, all different. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+  await Promise.all(servers.map((server) => once(server, 'listening')));
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  await Promise.all(servers.map((server) => once(server.close(), 'close')));
+  return ports;
+}
+
+/** One replica, which can be started again on its port. */
+export class Replica {
+  #process: ChildProcess | null = null;
+  readonly #t: Test;
+  readonly #args: readonly string[];
+  readonly url: string;
+  readonly opsUrl: string;
+  readonly opsPort: number;
+  /** The lines of its log. */
+  readonly lines: string[] = [];
+
+  constructor(t: Test, model: string, port: number, opsPort: number, options: readonly string[]) {
+    this.#t = t;
+    this.url = `http://127.0.0.1:${port}`;
+    this.opsPort = opsPort;
+    this.opsUrl = `http://127.0.0.1:${opsPort}`;
+    const ports = ['--port', String(port), '--ops-port', String(opsPort), '--main-metrics', 'on'];
+    const shared = ['--host', '127.0.0.1', '--threads', '1', '--trusted-proxies', '127.0.0.1'];
+    this.#args = [main, 'serve', ...ports, ...shared, '--model', model, ...options];
+  }
+
+  get process(): ChildProcess {
+    if (this.#process === null) throw new Error('the replica was not started');
+    return this.#process;
+  }
+
+  get pid(): number {
+    return this.process.pid ?? 0;
+  }
+
+  /** Resolves when it is ready. */
+  async start(): Promise<void> {
+    const started = start(this.#t, process.execPath, this.#args);
+    this.#process = started;
+    let rest = '';
+    started.stdout?.on('data', (data: Buffer) => {
+      const lines = (rest + data.toString()).split('\n');
+      rest = lines.pop() ?? '';
+      this.lines.push(...lines);
+    });
+    await until('ready', async () => (await fetch(`${this.opsUrl}/health/ready`)).ok);
+  }
+
+  /** Sends SIGTERM. @returns the exit code after the drain */
+  async stop(): Promise<number | null> {
+    const exit = once(this.process, 'exit');
+    this.process.kill('SIGTERM');
+    const [code] = (await exit) as [number | null];
+    return code;
+  }
+
+  /** The requests in its log. */
+  requests(): Record<string, unknown>[] {
+    return this.lines
+      .filter((line) => line.includes('"msg":"request"'))
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  }
+}
+
+export interface Pool {
+  readonly url: string;
+  readonly replicas: readonly [Replica, Replica];
+  /** Where each replica has its own path, for operators. */
+  readonly operationsUrl: string;
+}
+
+/** Replaces each port of a deployed file; a port that is missing there is an error. */
+function withPorts(file: string, ports: Readonly<Record<string, number>>): string {
+  let text = readFileSync(join(packageRoot, 'deploy', file), 'utf8');
+  for (const [from, to] of Object.entries(ports)) {
+    const pattern = new RegExp(`(?<=:|port |listen )${from}\\b`, 'g');
+    if (!pattern.test(text)) throw new Error(`${file} must name port ${from}`);
+    text = text.replace(pattern, String(to));
+  }
+  return text;
+}
+
+async function startProxy(t: Test, proxy: ProxyName, replicas: Pool['replicas']): Promise<[string, string]> {
+  const [front = 0, operations = 0] = await freePorts(2);
+  const [a, b] = replicas.map(({ url }) => Number(new URL(url).port)) as [number, number];
+  const dir = t.testdir({});
+  if (proxy === 'haproxy') {
+    const ports = { 8080: front, 8081: a, 8082: b, 9081: replicas[0].opsPort, 9082: replicas[1].opsPort };
+    const file = join(dir, 'haproxy.cfg');
+    writeFileSync(file, withPorts('haproxy/haproxy.cfg', { ...ports, 8404: operations }));
+    start(t, 'haproxy', ['-db', '-q', '-f', file]).stdout?.resume();
+  } else {
+    writeFileSync(join(dir, 'sortie.conf'), withPorts('nginx/sortie.conf', { 8080: front, 8081: a, 8082: b }));
+    const main = `daemon off; pid ${dir}/nginx.pid; error_log stderr crit; worker_processes 1;
+      events { worker_connections 4096; }
+      http { access_log off; client_body_temp_path ${dir}/body; proxy_temp_path ${dir}/proxy;
+      fastcgi_temp_path ${dir}/f; uwsgi_temp_path ${dir}/u; scgi_temp_path ${dir}/s; include ${dir}/sortie.conf; }`;
+    writeFileSync(join(dir, 'nginx.conf'), main);
+    start(t, 'nginx', ['-p', dir, '-c', join(dir, 'nginx.conf'), '-e', 'stderr']);
+  }
+  const url = `http://127.0.0.1:${front}`;
+  return [url, proxy === 'haproxy' ? `http://127.0.0.1:${operations}` : url];
+}
+
+/** Two ready replicas behind a proxy that sees both. @param options more flags of the replicas */
+export async function startPool(
+  t: Test,
+  proxy: ProxyName,
+  model: string,
+  options: readonly string[] = [],
+): Promise<Pool> {
+  const [portA = 0, opsA = 0, portB = 0, opsB = 0] = await freePorts(4);
+  const replicas = [new Replica(t, model, portA, opsA, options), new Replica(t, model, portB, opsB, options)] as const;
+  await Promise.all(replicas.map((replica) => replica.start()));
+  const [url, operationsUrl] = await startProxy(t, proxy, replicas);
+  await until('the proxy', async () => (await fetch(`${url}/health/ready`)).ok);
+  // HAProxy starts with all replicas up, before its first check.
+  await sleep(600);
+  return { url, replicas, operationsUrl };
+}
+
+/** A replica as HAProxy sees it. @returns its sessions so far, and UP or DOWN */
+export async function haproxyServer(
+  { operationsUrl }: Pool,
+  name: 'a' | 'b',
+): Promise<[sessions: number, state: string]> {
+  const [head = '', ...rows] = (await (await fetch(`${operationsUrl}/stats;csv`)).text()).split('\n');
+  const columns = head.split(',');
+  const row = rows.find((line) => line.startsWith(`sortie,${name},`))?.split(',') ?? [];
+  const value = (column: string): string => row[columns.indexOf(column)] ?? '';
+  return [Number(value('stot')), value('status').split(' ')[0] ?? ''];
+}
+
+/** Sequences that run or wait at a replica. */
+export async function inFlightAt({ opsUrl }: Replica): Promise<number> {
+  const text = await (await fetch(`${opsUrl}/metrics`)).text();
+  const values = ['running', 'waiting'].map((name) =>
+    Number(new RegExp(`^sortie_num_requests_${name}(?:\\{.*\\})? (\\S+)$`, 'm').exec(text)?.[1]),
+  );
+  return values.reduce((sum, value) => sum + value, 0);
+}
+
+/** Sequences that run or wait at both replicas. */
+export async function inFlight({ replicas }: Pool): Promise<number> {
+  return (await inFlightAt(replicas[0])) + (await inFlightAt(replicas[1]));
+}
+
+export function post(url: string, body: object, headers: Record<string, string> = {}): Promise<Response> {
+  return fetch(`${url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  });
+}

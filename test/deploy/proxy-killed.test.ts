@@ -1,0 +1,129 @@
+/** Behind each proxy of deploy/: kill -9 of an engine, then of a whole replica, in mid-stream. */
+import t, { type Test } from 'tap';
+import { childrenOf } from '../../bench/soak/memory.js';
+import { tinyModel, until } from './helper.js';
+import {
+  haproxyServer,
+  inFlight,
+  inFlightAt,
+  missing,
+  type Pool,
+  post,
+  PROXIES,
+  type ProxyName,
+  type Replica,
+  startPool,
+} from './pool.js';
+
+const EACH = 8;
+const model = tinyModel(t.testdir({}), 4096);
+const body = { prompt: 'Count: one, two,', max_tokens: 1000, ignore_eos: true };
+
+/** `answered`, the error code, `cut` for a connection that broke, or the status. */
+type End = string;
+
+async function whole(url: string): Promise<End> {
+  const response = await post(url, body);
+  const text = await response.text();
+  if (response.status === 200) return text.includes('"completion_tokens":1000') ? 'answered' : 'incomplete';
+  return /"code":"(\w+)"/.exec(text)?.[1] ?? String(response.status);
+}
+
+/** @param begun called with the first byte */
+async function stream(url: string, begun: () => void): Promise<End> {
+  const response = await post(url, { ...body, stream: true });
+  if (response.body === null) throw new Error('no body');
+  let text = '';
+  try {
+    for await (const part of response.body.pipeThrough(new TextDecoderStream())) {
+      if (text === '') begun();
+      text += part;
+    }
+  } catch {
+    return 'cut';
+  }
+  const code = /data: \{"error":\{.*"code":"(\w+)"\}\}\n\ndata: \[DONE\]\n\n$/.exec(text)?.[1];
+  return code ?? (/"finish_reason":"length".*data: \[DONE\]\n\n$/s.test(text) ? 'answered' : 'incomplete');
+}
+
+interface Ends {
+  readonly streams: readonly End[];
+  readonly wholes: readonly End[];
+}
+
+/** Starts streams and whole answers, and calls `kill` when all run. @returns their ends */
+async function endsAfter(pool: Pool, kill: () => void): Promise<Ends> {
+  let begun = 0;
+  const streams = Array.from({ length: EACH }, () => stream(pool.url, () => begun++));
+  await until('all streams have begun', async () => begun === EACH);
+  const wholes = Array.from({ length: EACH }, () => whole(pool.url));
+  await until('all run', async () => (await inFlight(pool)) === 2 * EACH);
+  kill();
+  return { streams: await Promise.all(streams), wholes: await Promise.all(wholes) };
+}
+
+const count = (ends: readonly End[], end: End): number => ends.filter((each) => each === end).length;
+
+function killEngine({ pid }: Replica): void {
+  const [engine] = childrenOf(pid);
+  if (engine === undefined) throw new Error('no engine process');
+  process.kill(engine, 'SIGKILL');
+}
+
+async function test(t: Test, proxy: ProxyName): Promise<void> {
+  const pool = await startPool(t, proxy, model, ['--max-running', '64']);
+  const [a, b] = pool.replicas;
+
+  await t.test('an engine: its answers end with an error, all others finish', async (t) => {
+    await until('idle', async () => (await inFlight(pool)) === 0);
+    const { streams, wholes } = await endsAfter(pool, () => {
+      killEngine(a);
+    });
+    const there = count([...streams, ...wholes], 'engine_lost');
+    t.equal(count(streams, 'engine_lost'), EACH / 2, 'least connections had put half of the streams there');
+    t.equal(there, EACH, 'half of all requests');
+    t.equal(count([...streams, ...wholes], 'answered'), EACH, 'the others');
+    t.comment(`${proxy}, engine: ${2 * EACH} requests, ${there} lost`);
+  });
+
+  await t.test('while the engine restarts, no client sees it', async (t) => {
+    await until('restarted', async () => (await fetch(`${a.opsUrl}/health/ready`)).ok);
+    killEngine(a);
+    const quick = await Promise.all(
+      Array.from({ length: 20 }, async () => {
+        const response = await post(pool.url, { prompt: 'Hello', max_tokens: 1 });
+        await response.text();
+        return response.status;
+      }),
+    );
+    // The kill may come under a request that has begun.
+    t.ok(quick.filter((status) => status !== 200 && status !== 502).length === 0, quick.join(' '));
+    await until('restarted', async () => (await fetch(`${a.opsUrl}/health/ready`)).ok);
+    if (proxy === 'haproxy') await until('seen', async () => (await haproxyServer(pool, 'a'))[1] === 'UP');
+  });
+
+  await t.test('a replica: its streams are cut, all others finish, and the proxy leaves it alone', async (t) => {
+    await until('idle', async () => (await inFlight(pool)) === 0);
+    const { streams, wholes } = await endsAfter(pool, () => b.process.kill('SIGKILL'));
+    t.equal(count(streams, 'cut'), EACH / 2, 'a client can tell a cut from an end');
+    t.equal(count(streams, 'answered'), EACH / 2);
+    // HAProxy repeats nothing that may have run. nginx repeats a request whose status line has not come.
+    t.equal(count(wholes, 'answered'), proxy === 'haproxy' ? EACH / 2 : EACH);
+    t.equal(count(wholes, '502'), proxy === 'haproxy' ? EACH / 2 : 0);
+    const lost = 2 * EACH - count([...streams, ...wholes], 'answered');
+    const statuses = new Set<number>();
+    for (let i = 0; i < 20; i++) statuses.add((await post(pool.url, { prompt: 'Hello', max_tokens: 1 })).status);
+    t.same([...statuses], [200]);
+    if (proxy === 'haproxy') {
+      const [before, state] = await haproxyServer(pool, 'b');
+      t.equal(state, 'DOWN', 'a check interval is over');
+      for (let i = 0; i < 10; i++) await (await post(pool.url, { prompt: 'Hello', max_tokens: 1 })).text();
+      t.equal((await haproxyServer(pool, 'b'))[0], before);
+    }
+    t.equal(await inFlightAt(a), 0);
+    t.comment(`${proxy}, replica: ${2 * EACH} requests, ${lost} lost`);
+  });
+}
+
+t.setTimeout(180_000);
+for (const proxy of PROXIES) void t.test(proxy, { skip: missing(proxy) }, (t) => test(t, proxy));

@@ -1,0 +1,133 @@
+/** Requests through each proxy of deploy/: streams, deadlines, sessions, cancelled answers, repeated requests. */
+import http from 'node:http';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { tinyModel, until } from './helper.js';
+import { inFlight, missing, type Pool, post, PROXIES, startPool } from './pool.js';
+
+const model = tinyModel(t.testdir({}), 4096);
+const long = { prompt: 'Count: one, two,', max_tokens: 3000, ignore_eos: true };
+
+interface Answer {
+  readonly sortie: { readonly actual_ms: number };
+}
+
+/** Sends headers, waits, and sends the body. @returns the answer */
+async function sendSlowly(url: string, headers: Record<string, string>, waitMs: number): Promise<Answer> {
+  const body = JSON.stringify({ prompt: 'Hello', max_tokens: 1 });
+  const all = { 'content-type': 'application/json', 'content-length': String(body.length), ...headers };
+  const request = http.request(`${url}/v1/completions`, { method: 'POST', headers: all });
+  request.flushHeaders();
+  await sleep(waitMs);
+  request.end(body);
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  let text = '';
+  for await (const data of response) text += String(data);
+  return JSON.parse(text) as Answer;
+}
+
+async function testAll(t: Test, pool: Pool): Promise<void> {
+  const { url, replicas } = pool;
+  const counts = (): number[] =>
+    replicas.map((replica) => replica.requests().filter(({ route }) => route === '/v1/completions').length);
+  const since = (before: readonly number[]): number[] => counts().map((count, i) => count - (before[i] ?? 0));
+  const total = (before: readonly number[]): number => since(before).reduce((sum, count) => sum + count, 0);
+
+  await t.test('a stream passes token by token, and a client that leaves cancels it', async (t) => {
+    const leave = new AbortController();
+    const response = await fetch(`${url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...long, stream: true }),
+      signal: leave.signal,
+    });
+    t.match(response.headers.get('content-type'), 'text/event-stream');
+    const reader = response.body?.getReader();
+    await reader?.read();
+    t.equal(await inFlight(pool), 1, 'the answer has just begun');
+    leave.abort();
+    await until('cancelled', async () => (await inFlight(pool)) === 0);
+  });
+
+  await t.test('a client that leaves cancels a whole answer as well', async (t) => {
+    const leave = new AbortController();
+    const lost = fetch(`${url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(long),
+      signal: leave.signal,
+    }).catch(() => null);
+    await until('running', async () => (await inFlight(pool)) === 1);
+    leave.abort();
+    await lost;
+    await until('cancelled', async () => (await inFlight(pool)) === 0);
+    const end = replicas.flatMap((replica) => replica.requests()).filter(({ cancelled }) => cancelled === true);
+    t.equal(end.length, 2);
+  });
+
+  await t.test('time in the proxy counts, and a made-up time does not', async (t) => {
+    const slow = await sendSlowly(url, {}, 600);
+    t.ok(slow.sortie.actual_ms >= 590, `${slow.sortie.actual_ms} ms with a body that is late by 600 ms`);
+    const forged = { 'x-request-start': `t=${Date.now() / 1000 - 30}`, 'x-forwarded-for': '203.0.113.9' };
+    const quick = await sendSlowly(url, forged, 0);
+    t.ok(quick.sortie.actual_ms < 20_000, `${quick.sortie.actual_ms} ms`);
+    const logged = () => replicas.flatMap((replica) => replica.requests());
+    // Loopback is trusted, so the address before it counts.
+    await until('logged', async () => logged().some(({ client }) => client === '203.0.113.9'));
+    const lines = logged();
+    t.ok(lines.every(({ scheme }) => scheme === 'http'));
+    t.ok(lines.every(({ proxy_ms: ms }) => ms === undefined || Number(ms) < 20_000));
+  });
+
+  await t.test('a session keeps its replica; other requests go to both', async (t) => {
+    for (const session of ['a', 'b', 'c', 'd']) {
+      const before = counts();
+      for (let i = 0; i < 3; i++) {
+        const response = await post(url, { prompt: 'Hello', max_tokens: 1 }, { 'x-session-id': session });
+        t.equal(response.status, 200);
+        await response.text();
+      }
+      await until('logged', async () => total(before) === 3);
+      t.same(since(before).sort(), [0, 3], `session ${session}`);
+    }
+    const before = counts();
+    await Promise.all(Array.from({ length: 8 }, async () => (await post(url, { ...long, max_tokens: 100 })).text()));
+    await until('logged', async () => total(before) === 8);
+    t.same(since(before), [4, 4], 'least connections');
+  });
+
+  await t.test('metrics are those of each replica', async (t) => {
+    t.equal((await fetch(`${url}/metrics`)).status, 404);
+    const texts = await Promise.all(
+      ['a', 'b'].map(async (name) => (await fetch(`${pool.operationsUrl}/${name}/metrics`)).text()),
+    );
+    const [a, b] = texts.map((text) => /^sortie_process_cpu_seconds_total\{.*\} (\S+)$/m.exec(text)?.[1]);
+    t.ok(a !== undefined && b !== undefined && a !== b);
+  });
+}
+
+t.setTimeout(120_000);
+for (const proxy of PROXIES)
+  void t.test(proxy, { skip: missing(proxy) }, async (t) => {
+    await testAll(t, await startPool(t, proxy, model));
+
+    await t.test('a full queue sends the request to the other replica, and two give the client a 429', async (t) => {
+      const pool = await startPool(t, proxy, model, ['--max-running', '1', '--max-queue', '0']);
+      const leave = new AbortController();
+      const busy = pool.replicas.map(({ url }) => async () => {
+        const options = { method: 'POST', headers: { 'content-type': 'application/json' }, signal: leave.signal };
+        return fetch(`${url}/v1/completions`, { ...options, body: JSON.stringify({ ...long, stream: true }) });
+      });
+      await busy[0]?.();
+      const statuses: number[] = [];
+      for (let i = 0; i < 4; i++) statuses.push((await post(pool.url, { prompt: 'Hello', max_tokens: 1 })).status);
+      t.same(statuses, [200, 200, 200, 200]);
+      await busy[1]?.();
+      const refused = await post(pool.url, { prompt: 'Hello', max_tokens: 1 });
+      t.equal(refused.status, 429);
+      t.equal(refused.headers.get('retry-after'), '1');
+      t.match(await refused.json(), { error: { code: 'queue_full' } });
+      leave.abort();
+    });
+  });

@@ -1,0 +1,73 @@
+/** A rolling restart of two replicas behind each proxy of deploy/, with 300 requests in flight all the time. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import { tinyModel, until } from './helper.js';
+import { inFlight, missing, post, PROXIES, type ProxyName, startPool } from './pool.js';
+
+const IN_FLIGHT = 300;
+const TOKENS = 40;
+const model = tinyModel(t.testdir({}));
+/** Budgets of the requests in turn, ms. */
+const BUDGETS = [null, 500, 2000, 10_000] as const;
+
+/** One request. @returns a fault as a client sees it, or null for a complete answer */
+async function ask(url: string, i: number): Promise<string | null> {
+  const stream = i % 2 === 0;
+  const budget = BUDGETS[(i >> 1) % BUDGETS.length] ?? null;
+  const body = { prompt: `Count from ${i}:`, max_tokens: TOKENS, ignore_eos: true, stream };
+  const withUsage = stream ? { ...body, stream_options: { include_usage: true } } : body;
+  const headers = budget === null ? {} : { 'x-latency-budget-ms': String(budget) };
+  try {
+    const response = await post(url, withUsage, headers);
+    const text = await response.text();
+    if (response.status !== 200) return `${response.status} ${text.slice(0, 200)}`;
+    if (stream && !text.endsWith('data: [DONE]\n\n')) return `a stream without its end: ${text.slice(-100)}`;
+    return text.includes(`"completion_tokens":${TOKENS}`) ? null : `an incomplete answer: ${text.slice(-300)}`;
+  } catch (error) {
+    return String(error);
+  }
+}
+
+/** Keeps so many requests in flight until `isOver`. @returns the number of answers, and the faults */
+async function load(url: string, isOver: () => boolean): Promise<{ answers: number; faults: string[] }> {
+  let [next, answers] = [0, 0];
+  const faults: string[] = [];
+  const client = async (): Promise<void> => {
+    while (!isOver()) {
+      const fault = await ask(url, next++);
+      if (fault === null) answers++;
+      else faults.push(fault);
+    }
+  };
+  await Promise.all(Array.from({ length: IN_FLIGHT }, client));
+  return { answers, faults };
+}
+
+async function restart(t: Test, proxy: ProxyName): Promise<void> {
+  const pool = await startPool(t, proxy, model, ['--max-queue', '1000', '--drain-timeout', '60']);
+  let isOver = false;
+  const done = load(pool.url, () => isOver);
+  await until('in flight', async () => (await inFlight(pool)) > IN_FLIGHT / 2);
+  const before = pool.replicas.map(({ pid }) => pid);
+  for (const replica of pool.replicas) {
+    t.equal(await replica.stop(), 0, 'the drain ends with code 0');
+    await replica.start();
+    // A proxy with checks has seen the replica by now, before the other one leaves.
+    await sleep(1000);
+  }
+  isOver = true;
+  const { answers, faults } = await done;
+  t.same(faults.slice(0, 5), [], `${faults.length} faults`);
+  t.ok(answers > 2 * IN_FLIGHT, `${answers} answers`);
+  t.same(
+    pool.replicas.map(({ pid }, i) => pid !== before[i]),
+    [true, true],
+  );
+  t.comment(`${proxy}: ${answers} requests, 2 restarts, ${faults.length} losses`);
+}
+
+t.setTimeout(180_000);
+for (const proxy of PROXIES)
+  void t.test(`${proxy}: no accepted request is lost, and no client sees an error`, { skip: missing(proxy) }, (t) =>
+    restart(t, proxy),
+  );

@@ -1,0 +1,52 @@
+/** The systemd unit against the server that it starts. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { environmentName, packageRoot, SERVE_OPTIONS } from '../../src/config.js';
+
+const file = join(packageRoot, 'deploy', 'systemd', 'sortie.service');
+const lines = readFileSync(file, 'utf8').split('\n');
+
+/** All values of a setting, joined as systemd joins them. */
+const valueOf = (name: string): string =>
+  lines.flatMap((line) => (line.startsWith(`${name}=`) ? [line.slice(name.length + 1)] : [])).join(' ');
+
+const isMissing = spawnSync('systemd-analyze', ['--version']).status !== 0;
+
+void t.test('systemd accepts the unit', { skip: isMissing && 'systemd-analyze is missing' }, (t) => {
+  t.match(spawnSync('systemd-analyze', ['verify', file], { encoding: 'utf8' }), { status: 0, stderr: '' });
+  t.end();
+});
+
+void t.test('the stop time covers the drain, and the signal is the one that drains', (t) => {
+  t.ok(Number(valueOf('TimeoutStopSec')) > SERVE_OPTIONS.drainTimeout.default);
+  t.equal(valueOf('KillSignal'), 'SIGTERM');
+  t.end();
+});
+
+void t.test('flags and variables are those of the server', (t) => {
+  const flags = [...valueOf('ExecStart').matchAll(/--([a-z-]+)/g)].map(([, flag = '']) => flag);
+  const variables = [...valueOf('Environment').matchAll(/SORTIE_\w+/g)].map(([name]) => name);
+  const known = Object.values(SERVE_OPTIONS).map(({ flag }) => flag);
+  t.same([flags, variables], [['config'], ['SORTIE_CACHE_DIR']]);
+  for (const flag of flags)
+    t.ok(
+      known.some((each) => each === flag),
+      flag,
+    );
+  for (const name of variables)
+    t.ok(
+      known.some((each) => environmentName(each) === name),
+      name,
+    );
+  t.end();
+});
+
+void t.test('the unit is sandboxed, except for memory that V8 compiles to', (t) => {
+  for (const name of ['DynamicUser', 'NoNewPrivileges', 'ProtectHome', 'PrivateTmp', 'RestrictNamespaces'])
+    t.equal(valueOf(name), 'yes', name);
+  t.equal(valueOf('ProtectSystem'), 'strict');
+  t.equal(valueOf('MemoryDenyWriteExecute'), 'no');
+  t.end();
+});

@@ -1,0 +1,132 @@
+/** Headers of a trusted proxy: the time before arrival, the client, its scheme and its trace. */
+import t from 'tap';
+import { traceIdOf, waitedMs } from '../../src/http/forwarded.js';
+import { build, exchange, says, type Overrides } from '../fakes/server.js';
+
+const NOW = 1_800_000_000_000;
+const TRACE = '0af7651916cd43dd8448eb211c80319c';
+const loopback = { options: { trustedProxies: ['loopback'] } } as const;
+
+void t.test('X-Request-Start: seconds, milliseconds or microseconds, within a minute of the own clock', (t) => {
+  const cases: [string, number][] = [
+    ['t=1799999998.500', 1500],
+    ['1799999998.5', 1500],
+    [' t=1799999998 ', 2000],
+    ['t=1799999998500', 1500],
+    ['t=1799999998500000', 1500],
+    ['t=1799999940', 60_000],
+    ['t=1799999939.999', 0],
+    ['t=1800000000.001', 0],
+    ['t=1800000900', 0],
+    ['t=-1', 0],
+    ['t=0', 0],
+    ['t=', 0],
+    ['', 0],
+    ['t=1799999998e0', 0],
+    ['t=1799999998, t=1799999999', 0],
+    ['t=99999999999999999999999', 0],
+    ['yesterday', 0],
+  ];
+  for (const [header, ms] of cases) t.equal(Math.round(waitedMs(header, NOW) * 1000) / 1000, ms, header);
+  t.equal(waitedMs(undefined, NOW), 0);
+  t.equal(waitedMs(['t=1799999998', 't=1799999999'], NOW), 0);
+  t.end();
+});
+
+void t.test('a trace id by the rules of W3C', (t) => {
+  t.equal(traceIdOf(`00-${TRACE}-b7ad6b7169203331-01`), TRACE);
+  t.equal(traceIdOf(`01-${TRACE}-b7ad6b7169203331-01-more`), TRACE, 'a later version');
+  for (const wrong of [
+    undefined,
+    '',
+    `ff-${TRACE}-b7ad6b7169203331-01`,
+    `00-${'0'.repeat(32)}-b7ad6b7169203331-01`,
+    `00-${TRACE}-${'0'.repeat(16)}-01`,
+    `00-${TRACE.toUpperCase()}-b7ad6b7169203331-01`,
+    `00-${TRACE.slice(1)}-b7ad6b7169203331-01`,
+  ])
+    t.equal(traceIdOf(wrong), null, String(wrong));
+  t.end();
+});
+
+/** Sends a request with these headers. @returns the report of the answer, the request at the engine, the log line */
+async function ask(t: Parameters<typeof build>[0], headers: Record<string, string>, overrides: Overrides = {}) {
+  const lines: string[] = [];
+  const server = await build(t, says('one two'), { ...overrides, log: (line) => lines.push(line) });
+  const response = await server.post('/v1/completions', { prompt: 'Hello' }, headers);
+  const { sortie } = (await response.json()) as { sortie: { actual_ms: number; met: boolean | null } };
+  while (!lines.some((line) => line.includes('"msg":"request"'))) await new Promise(setImmediate);
+  const line = JSON.parse(lines.find((each) => each.includes('"msg":"request"')) ?? '') as Record<string, unknown>;
+  return { status: response.status, sortie, line };
+}
+
+const headers = () => ({
+  'x-request-start': `t=${(Date.now() / 1000 - 3).toFixed(3)}`,
+  'x-forwarded-for': '203.0.113.9, 198.51.100.7',
+  'x-forwarded-proto': 'https',
+  traceparent: `00-${TRACE}-b7ad6b7169203331-01`,
+  'x-latency-budget-ms': '2000',
+});
+
+void t.test('time before the arrival counts against the budget, and the log has the client', async (t) => {
+  const { status, sortie, line } = await ask(t, headers(), loopback);
+  t.equal(status, 200);
+  t.ok(sortie.actual_ms >= 2990 && sortie.actual_ms < 30_000, `${sortie.actual_ms} ms`);
+  t.equal(sortie.met, false);
+  t.match(line, { client: '198.51.100.7', scheme: 'https', trace_id: TRACE });
+  t.ok(Number(line.proxy_ms) >= 2990 && Number(line.ms) < Number(line.proxy_ms), 'ms is the time here alone');
+});
+
+void t.test('the address before trusted proxies is the client', async (t) => {
+  const { line } = await ask(t, headers(), { options: { trustedProxies: ['127.0.0.0/8', '198.51.100.0/24'] } });
+  t.match(line, { client: '203.0.113.9' });
+});
+
+void t.test('the same headers of any other address are ignored', async (t) => {
+  for (const trustedProxies of [[], ['10.0.0.0/8', '203.0.113.9']]) {
+    const { sortie, line } = await ask(t, headers(), { options: { trustedProxies } });
+    t.ok(sortie.actual_ms < 2000);
+    t.equal(sortie.met, true);
+    t.match(line, { client: '127.0.0.1' });
+    for (const name of ['scheme', 'proxy_ms', 'trace_id']) t.notOk(name in line, name);
+  }
+});
+
+void t.test('malformed values of a trusted proxy are no error', async (t) => {
+  const wrong = {
+    'x-request-start': 'soon',
+    'x-forwarded-for': 'unknown, <script>',
+    'x-forwarded-proto': 'gopher',
+    traceparent: 'x',
+  };
+  const { status, sortie, line } = await ask(t, wrong, loopback);
+  t.equal(status, 200);
+  t.ok(sortie.actual_ms < 2000);
+  t.match(line, { client: '127.0.0.1', scheme: 'http' });
+  t.notOk('trace_id' in line);
+});
+
+void t.test('a request whose path is unreadable is logged with its client', async (t) => {
+  const lines: string[] = [];
+  const server = await build(t, undefined, { ...loopback, log: (line) => lines.push(line) });
+  const start = 'GET /%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n';
+  t.match(await exchange(server.port, start), /^HTTP\/1\.1 400/);
+  t.match(JSON.parse(lines.at(-1) ?? ''), { msg: 'request', client: '203.0.113.9' });
+});
+
+void t.test('X-Sortie-Load is on every response while a wait is predicted', async (t) => {
+  let waitMs: number | null = null;
+  const server = await build(t, says('one two'), { predictedWaitMs: () => waitMs });
+  const load = async (path: string, body?: object): Promise<string | null> => {
+    const response = body === undefined ? await fetch(server.url + path) : await server.post(path, body);
+    await response.text();
+    return response.headers.get('x-sortie-load');
+  };
+  t.equal(await load('/health/ready'), null);
+  t.equal(await load('/v1/completions', { prompt: 'x', stream: true }), null);
+  waitMs = 41.6;
+  t.equal(await load('/health/ready'), '42');
+  t.equal(await load('/v1/completions', { prompt: 'x' }), '42');
+  t.equal(await load('/v1/completions', { prompt: 'x', stream: true }), '42');
+  t.equal(await load('/v1/completions', { prompt: 4 }), '42', 'an error');
+});

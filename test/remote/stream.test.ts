@@ -1,0 +1,144 @@
+/** Streams of other servers: their forms, their ends and their failures. */
+import t from 'tap';
+import { RemoteError } from '../../src/remote/errors.js';
+import { chooseModel, serverAt } from '../../src/remote/server.js';
+import { eventData } from '../../src/remote/sse.js';
+import { type Asked, type Part, streamAnswer } from '../../src/remote/stream.js';
+import { closedUrl, plainServer, type PlainAnswer } from '../fakes/plain-server.js';
+
+const QUESTION: Asked = { path: '/chat/completions', body: { messages: [{ role: 'user', content: 'Hi' }] } };
+
+async function partsOf(stream: AsyncIterable<Part>): Promise<Part[]> {
+  const parts: Part[] = [];
+  for await (const part of stream) parts.push(part);
+  return parts;
+}
+
+void t.test('the base URL is the one of the clients of OpenAI', async (t) => {
+  for (const [url, baseUrl] of [
+    ['http://h:8000', 'http://h:8000/v1'],
+    ['http://h:8000/', 'http://h:8000/v1'],
+    ['http://h:8000/v1/', 'http://h:8000/v1'],
+    ['https://h/api/openai', 'https://h/api/openai'],
+    ['localhost:8080', 'http://localhost:8080/v1'],
+  ] as const)
+    t.equal(serverAt(url, null).baseUrl, baseUrl, url);
+  for (const url of ['', 'ftp://h', 'http://h/v1?x=1', 'http://'])
+    t.throws(() => serverAt(url, null), {
+      message: new RegExp(`must be an http or https URL .* got "${url.replace('?', '.')}"`),
+    });
+});
+
+void t.test('events end at an empty line, whatever the pieces and line ends', async (t) => {
+  const text = ': ping\n\ndata: {"a":1}\r\n\r\ndata:b\nid: 7\ndata: c\n\ndata: é\n\ndata: last';
+  const bytes = Buffer.from(text);
+  for (const size of [1, 2, 7, 1000]) {
+    const pieces = Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) =>
+      bytes.subarray(i * size, (i + 1) * size),
+    );
+    const found: string[] = [];
+    for await (const data of eventData(asyncOf(pieces))) found.push(data);
+    t.same(found, ['{"a":1}', 'b\nc', 'é', 'last'], `pieces of ${size}`);
+  }
+});
+
+async function* asyncOf<T>(values: readonly T[]): AsyncGenerator<T> {
+  for (const value of values) yield await Promise.resolve(value);
+}
+
+void t.test('a chat without any field of Sortie', async (t) => {
+  const { url, requests } = await plainServer(t, () => ({ parts: ['Hel', 'lo'] }));
+  const server = serverAt(url, 'secret');
+  t.same(await chooseModel(server, null), { model: 'plain-7b', isSortie: false, exits: [] });
+  const parts = await partsOf(streamAnswer(server, 'plain-7b', QUESTION, { headers: { 'x-a': 'b' } }));
+  t.equal(parts.map(({ text }) => text).join(''), 'Hello');
+  t.same(
+    parts.map(({ hasOutput }) => hasOutput),
+    [false, true, true, false, false],
+    'the role alone, the end and the usage are no output',
+  );
+  t.same([parts.at(3)?.finishReason, parts.at(4)?.tokens, parts.at(4)?.report], ['stop', 2, null]);
+  const [request] = requests;
+  t.match(request?.headers, { authorization: 'Bearer secret', 'x-a': 'b' });
+  t.match(request?.body, { model: 'plain-7b', stream: true, stream_options: { include_usage: true } });
+});
+
+void t.test('reasoning and tool calls are output', async (t) => {
+  const chunk = (delta: object): string => `data: ${JSON.stringify({ choices: [{ delta, finish_reason: null }] })}\n\n`;
+  const text = [
+    chunk({ reasoning_content: 'a' }),
+    chunk({ reasoning: 'b' }),
+    chunk({ tool_calls: [{ index: 0 }] }),
+    'data: {"choices":[{"delta":{},"finish_reason":"tool_calls"}]}\n\n',
+  ].join('');
+  const { url } = await plainServer(t, () => ({ parts: [], raw: { status: 200, type: 'text/event-stream', text } }));
+  const parts = await partsOf(streamAnswer(serverAt(url, null), 'm', QUESTION));
+  t.equal(parts.map(({ reasoning }) => reasoning).join(''), 'ab');
+  t.same(
+    parts.map(({ hasOutput }) => hasOutput),
+    [true, true, true, false],
+  );
+});
+
+void t.test('every failure has a kind and a message', async (t) => {
+  const json = (status: number, body: object): PlainAnswer => ({
+    parts: [],
+    raw: { status, type: 'application/json', text: JSON.stringify(body) },
+  });
+  const events = (text: string): PlainAnswer => ({ parts: [], raw: { status: 200, type: 'text/event-stream', text } });
+  const cases: [PlainAnswer, string, RegExp][] = [
+    [json(429, { error: { message: 'Too many.', code: 'queue_full' } }), '429 queue_full', /429: Too many\./],
+    [json(400, { object: 'error', message: 'No such model', code: 400 }), '400', /No such model/],
+    [json(422, { detail: 'Wrong field' }), '422', /Wrong field/],
+    [json(500, { error: 'out of memory' }), '500', /out of memory/],
+    [{ parts: [], raw: { status: 502, type: 'text/html', text: '<h1>Bad Gateway</h1>' } }, '502', /Bad Gateway/],
+    [json(200, { choices: [] }), 'no stream', /"application\/json" instead of text\/event-stream/],
+    [events('data: {"error":{"message":"Lost.","code":"engine_lost"}}\n\n'), 'stream engine_lost', /^Lost\.$/],
+    [events('data: {broken\n\n'), 'bad stream', /no JSON: \{broken/],
+    [events('data: {"choices":[{"delta":{"content":"a"}}]}\n\n'), 'incomplete stream', /closed before/],
+    [{ parts: ['a'], isBroken: true }, 'connection lost', /connection lost/],
+  ];
+  const { url } = await plainServer(t, (_, index) => cases[index]?.[0] ?? { parts: [] });
+  for (const [, kind, message] of cases) {
+    const failed = partsOf(streamAnswer(serverAt(url, null), 'm', QUESTION));
+    await t.rejects(failed, { name: 'RemoteError', kind, message }, kind);
+  }
+  const closed = await closedUrl();
+  const refused = chooseModel(serverAt(closed, null), 'm');
+  await t.rejects(
+    refused,
+    new RemoteError('connection refused', `connection refused (${closed}/v1/models, ECONNREFUSED)`),
+  );
+  await t.rejects(chooseModel(serverAt('http://127.0.0.1:1', null), 'm'), { message: /connection lost .*bad port/ });
+});
+
+void t.test('a signal cancels an answer, and a time limit is another kind', async (t) => {
+  const { url, left } = await plainServer(t, () => ({ parts: Array<string>(200).fill('a'), pace: 20 }));
+  const server = serverAt(url, null);
+  const cancel = new AbortController();
+  const failed = (async () => {
+    for await (const { text } of streamAnswer(server, 'm', QUESTION, { signal: cancel.signal }))
+      if (text !== '') cancel.abort();
+  })();
+  await t.rejects(failed, new RemoteError('cancelled', 'cancelled'));
+  const limit = AbortSignal.timeout(50);
+  const late = partsOf(streamAnswer(server, 'm', QUESTION, { signal: limit }));
+  await t.rejects(late, new RemoteError('timeout', 'the answer took longer than the limit'));
+  await t.resolves(
+    until(() => left.count === 2),
+    'the server sees both clients leave',
+  );
+});
+
+async function until(isTrue: () => boolean): Promise<void> {
+  while (!isTrue()) await new Promise((resolve) => setTimeout(resolve, 10));
+}
+
+void t.test('a server without a list of models needs a stated one', async (t) => {
+  const { url } = await plainServer(t, () => ({ parts: [] }));
+  const server = serverAt(`${url}/other`, null);
+  t.same(await chooseModel(server, 'mine'), { model: 'mine', isSortie: false, exits: [] });
+  const error = await chooseModel(server, null).catch((reason: unknown) => reason);
+  t.ok(error instanceof RemoteError);
+  t.match(error, { kind: '404' });
+});
