@@ -47,7 +47,7 @@ async function main(): Promise<void> {
   if (!['tuning', 'held-out', 'both'].includes(values.half))
     throw new Error(`--half must be tuning, held-out or both, got "${values.half}"`);
   const requests = readRequests(values.requests).filter(({ half }) => [half, 'both'].includes(values.half));
-  const { name, exits, tokenizer } = loadServedModel(values.model, null);
+  const { name, exits, tokenizer } = loadServedModel(values.model);
   const layers = exits.map(({ layer }) => layer);
   const [clients, threads] = [positive('--slots', values.slots), positive('--threads', values.threads)];
   const server = await startSortie(values.model, ['--threads', String(threads), '--max-running', String(clients)]);

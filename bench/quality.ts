@@ -58,7 +58,7 @@ async function measure(options: Options): Promise<void> {
     atLeast(name, options[name], name === 'tokens' ? 2 : 1),
   ) as [number, number, number];
   const kernel = options.kernel === undefined ? null : kernelOf(options.model, options.kernel);
-  const { chat, tokenizer } = loadServedModel(options.model, null);
+  const { chat, tokenizer } = loadServedModel(options.model);
   if (chat === null) throw new Error(`--model: ${options.model} has no chat template`);
   const texts = readRows(options.data)
     .slice(0, documents)

@@ -49,7 +49,7 @@ const command = new Command('bench:speculation')
 
 async function measure(options: Options): Promise<void> {
   const maxTokens = positive('--tokens', options.tokens);
-  const { chat, tokenizer, exits, eosTokens } = loadServedModel(options.model, null);
+  const { chat, tokenizer, exits, eosTokens } = loadServedModel(options.model);
   if (chat === null) throw new Error(`--model: ${options.model} has no chat template`);
   const prompts = readRows(options.data)
     .slice(0, positive('--rows', options.rows))

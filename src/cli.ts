@@ -7,7 +7,15 @@ import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { helpText, OPTION_GROUPS, OptionError, packageRoot, SERVE_OPTIONS, type OptionSpec } from './config.js';
+import {
+  helpText,
+  modelName,
+  OPTION_GROUPS,
+  OptionError,
+  packageRoot,
+  SERVE_OPTIONS,
+  type OptionSpec,
+} from './config.js';
 import { loadOptions } from './config-file.js';
 import { completionScript, SHELLS, type Shell } from './completion.js';
 import { ConvertError, Interrupted } from './convert/errors.js';
@@ -24,7 +32,7 @@ export const VERSION = (JSON.parse(readFileSync(join(packageRoot, 'package.json'
   .version;
 
 /** Gives an option of another command the rule of the `serve` option with the same meaning. */
-function ruleOf<T>({ kind }: OptionSpec<T>): (value: string) => NonNullable<T> {
+function ruleOf<T>({ kind }: Pick<OptionSpec<T>, 'kind'>): (value: string) => NonNullable<T> {
   return (value) => {
     const parsed = kind.parse(value);
     if (parsed != null) return parsed;
@@ -282,7 +290,7 @@ function program(finish: (code: number) => void): Command {
       fractions,
     )
     .option('--generation <list>', "sampling defaults, such as temperature=0.3,top_p=0.9; they win over the source's")
-    .option('--name <name>', "name in the manifest (default: the folder's)", ruleOf(SERVE_OPTIONS.modelName))
+    .option('--name <name>', "name in the manifest (default: the folder's)", ruleOf({ kind: modelName }))
     .option('--compress', 'gzip the weight files', false)
     .option('--force', 'replace an existing model folder', false)
     .action(async (source: string, options: ConvertFlags) => {
@@ -304,7 +312,23 @@ function program(finish: (code: number) => void): Command {
     .option('--threads <n>', 'compute threads', ruleOf(SERVE_OPTIONS.threads), SERVE_OPTIONS.threads.default)
     .action(async (dir: string, options: { readonly threads: number }) => {
       const { calibrateCommand } = await import('./engine/calibration/command.js');
-      output().write(await calibrateCommand(dir, options.threads));
+      if (!process.stderr.isTTY) {
+        output().write(await calibrateCommand(dir, options.threads));
+        return;
+      }
+      const { progressBar } = await import('./util/progress-bar.js');
+      const bar = progressBar('{what} {bar} {percentage}%', process.stderr);
+      bar.start(1, 0, { what: '' });
+      try {
+        const costs = await calibrateCommand(dir, options.threads, (what, done, total) => {
+          bar.setTotal(total);
+          bar.update(done, { what });
+        });
+        bar.stop();
+        output().write(costs);
+      } finally {
+        bar.stop();
+      }
     });
 
   root

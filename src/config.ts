@@ -150,10 +150,20 @@ const text: Kind<string> = { rule: 'a text', type: 'text', parse: (value) => (va
 
 const optionalText: Kind<string | null> = text;
 
-const name: Kind<string | null> = {
+export const modelName: Kind<string> = {
   rule: 'a name of letters, digits, ".", "_", "-" and "/" (a colon separates the depth)',
   type: 'name',
   parse: (value) => (/^[\w.\-/]{1,128}$/.test(value) ? value : undefined),
+};
+
+const nameList: Kind<readonly string[]> = {
+  rule: 'different names of letters, digits, ".", "_", "-" and "/", separated by commas',
+  type: 'list of names',
+  parse: (value) => {
+    const items = value.split(',').map((item) => item.trim());
+    const isValid = items.every((item) => modelName.parse(item) !== undefined) && new Set(items).size === items.length;
+    return isValid ? items : undefined;
+  },
 };
 
 const list: Kind<readonly string[]> = {
@@ -227,6 +237,8 @@ const fraction = (min: number, max: number, unit: string): Kind<number> => ({
 
 const optionalMs: Kind<number | null> = integer(1, 86_400_000, 'ms');
 
+const optionalTokens: Kind<number | null> = integer(1, 1_000_000, 'tokens');
+
 const optionalLayer: Kind<number | null> = integer(1, 9999, 'layer');
 
 const exitLayer: Kind<number | null> = {
@@ -283,7 +295,14 @@ export const OPTION_GROUPS = {
   },
   'Model and hardware': {
     model: spec('model', 'DIR', text, EMBEDDED_MODEL, 'model folder that `sortie convert` wrote', 'the embedded model'),
-    modelName: spec('model-name', 'NAME', name, null, 'model name in requests', "the manifest's name"),
+    modelName: spec(
+      'model-name',
+      'NAMES',
+      nameList,
+      [],
+      'model names in requests; all name the one model, and an answer has the name of its request',
+      "the manifest's name",
+    ),
     samplingDefaults: spec(
       'sampling-defaults',
       'SOURCE',
@@ -362,9 +381,10 @@ export const OPTION_GROUPS = {
     maxTokensDefault: spec(
       'max-tokens-default',
       'TOKENS',
-      integer(1, 1_000_000, 'tokens'),
-      1024,
-      'max_tokens of chat requests that state none; the context bounds it',
+      optionalTokens,
+      null,
+      'most tokens of a chat answer whose request has no max_tokens; a bound ends the loops of a small model',
+      'to the end of the context',
     ),
     maxChoices: spec(
       'max-choices',

@@ -175,7 +175,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const manifest = loadManifest(options.model);
   chooseKernels(manifest, options);
   const engine = new EngineClient(engineOptions(options));
-  const name = options.modelName ?? manifest.name;
+  const [name = manifest.name] = options.modelName;
   const bar = isPretty && process.stderr.isTTY ? new LoadProgress(engine, process.stderr) : null;
   const series = createSeries(name, options.metricsPrefix);
   const metrics = new RequestMetrics(series);

@@ -73,7 +73,8 @@ void t.test('sizes have every unit, and a range includes both ends', (t) => {
   for (const port of [0, 65535]) t.equal(resolveOptions({ port: String(port) }, {}).port, port);
   for (const share of [0.01, 1]) t.equal(resolveOptions({ noBudgetShare: String(share) }, {}).noBudgetShare, share);
   for (const wait of [0.1, 3600]) t.equal(resolveOptions({ stallTimeout: String(wait) }, {}).stallTimeout, wait);
-  t.equal(resolveOptions({ modelName: 'm'.repeat(128) }, {}).modelName?.length, 128);
+  t.equal(resolveOptions({ modelName: 'm'.repeat(128) }, {}).modelName[0]?.length, 128);
+  t.strictSame(resolveOptions({ modelName: 'a, org/b' }, {}).modelName, ['a', 'org/b']);
   t.end();
 });
 
@@ -93,6 +94,7 @@ void t.test('the error on an invalid value names the option, the rule and the va
     [{ device: 'tpu' }, {}, /^--device must be one of cpu, cuda, got "tpu"$/],
     [{ kernels: 'int3' }, {}, /int4, w8a8/],
     [{ modelName: 'a:b' }, {}, /--model-name/],
+    [{ modelName: 'a,b,a' }, {}, /--model-name must be different names/],
     [{ drainTimeout: '-1' }, {}, /seconds from 0/],
     [{ logPrompts: 'maybe' }, {}, /on or off/],
     // A property of every JavaScript object is not a switch.

@@ -12,7 +12,8 @@ import type { ServedModel } from './served-model.js';
 
 export interface Limits {
   readonly defaultExit: number | null;
-  readonly maxTokensDefault: number;
+  /** Most tokens of a chat answer whose request states no length; null: to the end of the context. */
+  readonly maxTokensDefault: number | null;
   /** Source of the sampling fields that a request does not state. */
   readonly samplingDefaults: SamplingSource;
   /** Most prompts times n. */
@@ -32,12 +33,12 @@ export interface Caller {
   readonly policy: RequestPolicy;
   /**
    * Takes tokens from the client's allowance before any work is done.
-   * @param most prompt and answer together, at the longest
+   * @param reserved prompt and answer together; the answer may turn out longer, which leaves a debt
    * @param param the parameter that bounds the answer, for errors
    * @returns a function to call once with the tokens used
    * @throws ApiError rate_limit_exceeded, or invalid_value if the allowance is always too small
    */
-  reserve(most: number, param: string): (used: number) => void;
+  reserve(reserved: number, param: string): (used: number) => void;
 }
 
 export interface ApiContext {

@@ -1,14 +1,15 @@
 /** GET /v1/models and /props. */
 import { ApiError } from './errors.js';
 import { readyEngine, type ApiContext, type Caller } from './context.js';
-import { allowedExits, modelExit } from './params/depth.js';
+import { allowedExits, requestedModel, type RequestedModel } from './params/depth.js';
 import { policyOf } from './params/policy.js';
 import { samplingDefaults } from './params/sampling-defaults.js';
+import { namesOf } from './served-model.js';
 
-function card(context: ApiContext, exit: number | null) {
+function card(context: ApiContext, { name, exit }: RequestedModel) {
   const { model, engine } = context;
   return {
-    id: exit === null ? model.name : `${model.name}:${exit}`,
+    id: exit === null ? name : `${name}:${exit}`,
     object: 'model',
     created: model.created,
     owned_by: 'sortie',
@@ -24,23 +25,25 @@ function exitsFor({ model, limits }: ApiContext, { policy }: Caller): readonly n
   return allowedExits(model, policyOf(limits.policy, policy));
 }
 
-/** One card for the routed model and one per exit that the client may pin. @throws ApiError loading */
+/** For each name, one card for the routed model and one per exit that the client may pin. @throws ApiError loading */
 export function listModels(context: ApiContext, caller: Caller): object {
   readyEngine(context);
+  const exits = exitsFor(context, caller);
   return {
     object: 'list',
-    data: [card(context, null), ...exitsFor(context, caller).map((layer) => card(context, layer))],
+    data: namesOf(context.model).flatMap((name) => [null, ...exits].map((exit) => card(context, { name, exit }))),
   };
 }
 
 /** @throws ApiError model_not_found (also for an exit that the client may not use) or loading */
-export function getModel(context: ApiContext, name: string, caller: Caller): object {
+export function getModel(context: ApiContext, asked: string, caller: Caller): object {
   readyEngine(context);
-  const exit = modelExit(context.model, name);
+  const requested = requestedModel(context.model, asked);
+  const { exit } = requested;
   if (exit !== null && !exitsFor(context, caller).includes(exit)) {
     throw new ApiError('model_not_found', `This client may not use exit ${exit}.`, 'model');
   }
-  return card(context, exit);
+  return card(context, requested);
 }
 
 /** Costs to a microsecond: further digits are noise of the measurement. */
@@ -58,6 +61,7 @@ export function props(context: ApiContext, caller: Caller): object {
   const deepest = allowed.at(-1) ?? 0;
   return {
     model: model.name,
+    aliases: model.aliases ?? [],
     licence: model.licence,
     architecture: ready.architecture,
     exits: model.exits.map(({ layer, quality, dry }) => ({

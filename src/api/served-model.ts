@@ -11,7 +11,10 @@ import { loadManifest, MANIFEST_FILE } from '../model/manifest-io.js';
 import { TextTokenizer } from '../text/tokenizer.js';
 
 export interface ServedModel {
+  /** The first name, which metrics and the log have. */
   readonly name: string;
+  /** Further names that requests may use; absent: none. */
+  readonly aliases?: readonly string[];
   /** Unix seconds. */
   readonly created: number;
   readonly licence: string;
@@ -45,9 +48,18 @@ function loadTemplate(file: string, specials: Readonly<Record<string, string>>):
   }
 }
 
-/** @throws Error for a missing or malformed file of the folder; the message names it */
-export function loadServedModel(dir: string, name: string | null): ServedModel {
+/** All names of a model, the first one first. */
+export function namesOf({ name, aliases = [] }: Pick<ServedModel, 'name' | 'aliases'>): readonly string[] {
+  return [name, ...aliases];
+}
+
+/**
+ * @param names for requests; none: the manifest's name
+ * @throws Error for a missing or malformed file of the folder; the message names it
+ */
+export function loadServedModel(dir: string, names: readonly string[] = []): ServedModel {
   const manifest = loadManifest(dir);
+  const [name = manifest.name, ...aliases] = names;
   const tokenizerFile = join(dir, manifest.tokenizer);
   const tokenizer = loadTokenizer(tokenizerFile, manifest.architecture.vocab);
   const specials = {
@@ -55,7 +67,8 @@ export function loadServedModel(dir: string, name: string | null): ServedModel {
     eos_token: tokenizer.decode(manifest.eosTokens.slice(0, 1), { special: true }),
   };
   return {
-    name: name ?? manifest.name,
+    name,
+    aliases,
     created: Math.floor(statSync(join(dir, MANIFEST_FILE)).mtimeMs / 1000),
     licence: manifest.licence,
     exits: manifest.exits.map(({ layer, quality, dry }) => ({ layer, quality, ...(dry && { dry }) })),

@@ -4,6 +4,8 @@ import { chatPrompt } from './chat/chat.js';
 import { encodePrompt, type Encoding } from './generation/request.js';
 import { readyEngine, type ApiContext, type ApiRequest } from './context.js';
 import { modelExit } from './params/depth.js';
+import { promptEnding } from './chat/prompt-ending.js';
+import { templateVariables } from './chat/template-variables.js';
 import { chatTools } from './chat/tools.js';
 import { ChatBody } from './schemas/chat.js';
 import { CompletionBody } from './schemas/completions.js';
@@ -28,7 +30,8 @@ export async function tokenize(
     throw new ApiError('invalid_value', 'tools is only allowed with messages.', 'tools');
   }
   const frame = {
-    addGenerationPrompt: body.add_generation_prompt ?? true,
+    ...promptEnding(body.messages ?? [], body),
+    variables: templateVariables(context.model.chat, body),
     addSpecial: body.add_special_tokens ?? false,
     // The count may exceed the context, so the text has no limit.
     most: Infinity,

@@ -1,7 +1,7 @@
 /** Options of a conversion, and the rules that need no source model. */
 import path from 'node:path';
 import { Value } from 'typebox/value';
-import { SERVE_OPTIONS } from '../config.js';
+import { modelName } from '../config.js';
 import { Dry, type KernelName } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 
@@ -60,11 +60,10 @@ export function checkOptions(options: ConvertOptions): void {
  * @throws ConvertError bad_option if the folder's name is not a valid model name
  */
 export function nameOf({ name, out }: ConvertOptions): string {
-  const { kind } = SERVE_OPTIONS.modelName;
   const own = name ?? path.basename(path.resolve(out));
-  if (kind.parse(own) !== undefined) return own;
+  if (modelName.parse(own) !== undefined) return own;
   const got = name === undefined ? `none, and the folder's name ${own} does not match` : own;
-  throw new ConvertError('bad_option', `--name must be ${kind.rule}, got ${got}`);
+  throw new ConvertError('bad_option', `--name must be ${modelName.rule}, got ${got}`);
 }
 
 /** Rejects an option without effect. */

@@ -75,6 +75,8 @@ export interface GenerateMessage {
   readonly prediction?: readonly number[] | null;
   /** Whether drafts are allowed; absent or null: by the engine's options. */
   readonly speculate?: boolean | null;
+  /** The engine plans the request as it would at this moment, and ends it before it takes a place in the queue. */
+  readonly isDryRun?: boolean;
 }
 
 /** Source of a draft: the client's prediction, the text so far, or a shallower exit. */
@@ -102,9 +104,29 @@ export interface CallsGrammar {
   readonly most: number;
   /** The answer may be any text, unless it begins like a call. */
   readonly isOptional: boolean;
+  /** The answer may be JSON that validates against this schema, given as text. Absent: calls, or text if optional. */
+  readonly answer?: string;
 }
 
-export type Grammar = JsonGrammar | CallsGrammar;
+/** A text that a regular expression matches as a whole. */
+export interface RegexGrammar {
+  readonly kind: 'regex';
+  readonly pattern: string;
+}
+
+/** One of these texts; at least one. */
+export interface ChoiceGrammar {
+  readonly kind: 'choice';
+  readonly choices: readonly string[];
+}
+
+/** A text of a grammar that the client wrote in Lark's or GBNF's notation. */
+export interface WrittenGrammar {
+  readonly kind: 'written';
+  readonly grammar: string;
+}
+
+export type Grammar = JsonGrammar | CallsGrammar | RegexGrammar | ChoiceGrammar | WrittenGrammar;
 
 /** Reason of an early end: client or operator cancelled, the text holds a stop string, or the deadline is over. */
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
@@ -153,6 +175,8 @@ export interface PlannedEvent {
   readonly expectedTokensP90: number;
   /** Probability that the plan meets the total budget; null without a total budget. */
   readonly probability: number | null;
+  /** The plan of a dry run, which no work follows. */
+  readonly isDryRun?: boolean;
 }
 
 /** A rejected request. */
@@ -192,7 +216,10 @@ export interface EndedEvent {
   readonly reason: EndReason;
   /** Message for the log with reason `error`, else null. */
   readonly error: string | null;
-  /** This answer did not cause the error: the same request may succeed. */
+  /**
+   * For a failed grammar: true if this answer did not cause the failure, and the same request may succeed. False if the
+   * answer exceeds what the server can compute under its grammar; `error` is then meant for the client.
+   */
   readonly isLost?: boolean;
   readonly promptTokens: number;
   /** Prompt tokens that prefix reuse saved. */
@@ -205,6 +232,8 @@ export interface EndedEvent {
   readonly endToken?: { readonly token: number; readonly logprobs: TokenLogprobs };
   /** Draft counts by source; absent without drafts. */
   readonly drafts?: readonly DraftCount[];
+  /** The end of a dry run. */
+  readonly isDryRun?: boolean;
 }
 
 export interface LoadSnapshot {

@@ -22,7 +22,7 @@ async function tinyFolder(dir: string, kernel: KernelName): Promise<string> {
 }
 
 void t.test('rows become chats with the same tokens as in the training package', (t) => {
-  const { chat, tokenizer } = loadServedModel(MODEL, null);
+  const { chat, tokenizer } = loadServedModel(MODEL);
   if (chat === null) throw new Error('no template');
   const file = join(t.testdir(), 'data.jsonl');
   const rows = [

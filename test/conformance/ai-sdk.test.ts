@@ -45,22 +45,51 @@ void t.test('the body fields go through providerOptions', async (t) => {
   t.equal(response.headers?.['x-exit-layer'], String(shallowest));
 });
 
+const strict = createOpenAICompatible({
+  name: 'sortie',
+  baseURL: server.baseURL,
+  apiKey,
+  supportsStructuredOutputs: true,
+});
+const schema = jsonSchema<{ color: string }>({
+  type: 'object',
+  properties: { color: { enum: ['red', 'blue'] } },
+  required: ['color'],
+  additionalProperties: false,
+});
+
 void t.test('an output with a schema is an object that fits it', async (t) => {
-  const strict = createOpenAICompatible({
-    name: 'sortie',
-    baseURL: server.baseURL,
-    apiKey,
-    supportsStructuredOutputs: true,
-  });
-  const schema = jsonSchema<{ color: string }>({
-    type: 'object',
-    properties: { color: { enum: ['red', 'blue'] } },
-    required: ['color'],
-    additionalProperties: false,
-  });
   const asked = { ...greedy, model: strict(modelName), output: Output.object({ schema }), maxOutputTokens: 40 };
   const { output } = await generateText(asked);
   t.match(output.color, /^(red|blue)$/);
+});
+
+void t.test('tools beside an output: each step is calls or the object, whole and streamed', async (t) => {
+  const inputSchema = jsonSchema<{ city: string; unit: string }>(weather.parameters as object);
+  const get_weather = tool({ inputSchema, execute: () => 'sunny' });
+  const asked = {
+    ...greedy,
+    model: strict(modelName),
+    tools: { get_weather },
+    output: Output.object({ schema }),
+    maxOutputTokens: 100,
+  };
+  // A small model seldom decides to call or to stop calling. So the first step must call, and the third one must not.
+  const choices = ['required', 'auto', 'none'] as const;
+  const { steps, output } = await generateText({
+    ...asked,
+    stopWhen: stepCountIs(3),
+    prepareStep: ({ stepNumber }) => ({ toolChoice: choices[stepNumber] ?? 'none' }),
+  });
+  t.equal(steps[0]?.finishReason, 'tool-calls');
+  for (const { toolCalls } of steps) for (const { input } of toolCalls) t.match(input, weatherArguments);
+  t.match(output, { color: /^(red|blue)$/ });
+  const streamed = streamText({ ...asked, toolChoice: 'auto' });
+  let text = '';
+  for await (const delta of streamed.textStream) text += delta;
+  const [call] = await streamed.toolCalls;
+  if (call === undefined) t.match(JSON.parse(text), { color: /^(red|blue)$/ });
+  else t.match(call.input, weatherArguments);
 });
 
 void t.test('a tool is called and run, and the next step gets its result; the streamed call is equal', async (t) => {

@@ -1,5 +1,5 @@
 /** The unmodified LangChain.js against the real server. */
-import type { AIMessageChunk } from '@langchain/core/messages';
+import { HumanMessage, ToolMessage, type AIMessageChunk } from '@langchain/core/messages';
 import { ChatOpenAI, OpenAI } from '@langchain/openai';
 import t from 'tap';
 import { apiKey, connect, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
@@ -86,6 +86,30 @@ void t.test('bindTools: calls arrive as tool_calls; the streamed ones are equal'
     whole?.tool_calls?.map(({ args }) => args),
     calls.map(({ args }) => args),
   );
+});
+
+void t.test("an agent's turns: tools and a response format together, until the answer fits the schema", async (t) => {
+  const schema = {
+    type: 'object',
+    properties: { color: { enum: ['red', 'blue'] } },
+    required: ['color'],
+    additionalProperties: false,
+  };
+  const response_format = { type: 'json_schema' as const, json_schema: { name: 'answer', schema, strict: true } };
+  const tools = [{ type: 'function' as const, function: { ...weather, strict: true } }];
+  const llm = new ChatOpenAI(options({}, { maxTokens: 100 }));
+  const turn = (tool_choice: 'required' | 'auto' | 'none') => llm.bindTools(tools, { response_format, tool_choice });
+  const asked = new HumanMessage(prompt);
+  const called = await turn('required').invoke([asked]);
+  const { tool_calls: calls = [] } = called;
+  t.match(calls[0], { name: weather.name, args: weatherArguments });
+  const results = calls.map(({ id = '' }) => new ToolMessage({ content: 'sunny', tool_call_id: id }));
+  const history = [asked, called, ...results];
+  const free = await turn('auto').invoke(history);
+  if ((free.tool_calls ?? []).length > 0) t.match(free.tool_calls?.[0]?.args, weatherArguments);
+  else t.match(JSON.parse(free.text), { color: /^(red|blue)$/ });
+  const text = await joined(await turn('none').stream(history), (chunk) => chunk.text);
+  t.match(JSON.parse(text), { color: /^(red|blue)$/ });
 });
 
 void t.test('errors keep status and parameter', async (t) => {

@@ -233,7 +233,7 @@ void t.test("a begin token is added as in llama.cpp: by the file's flag, else by
   ];
   for (const [metadata, begins] of cases) {
     await run(dir, writeGguf(dir, tinyWeights(1), { ...ggufMetadata(), ...metadata }), { force: true });
-    const { tokenizer } = loadServedModel(path.join(dir, 'out'), null);
+    const { tokenizer } = loadServedModel(path.join(dir, 'out'));
     const [first] = tokenizer.encode('hello', true);
     t.equal(first === 0, begins, JSON.stringify(metadata));
   }
@@ -343,7 +343,7 @@ void t.test('a Unigram tokenizer of a folder works', async (t) => {
   writeFileSync(path.join(source, 'tokenizer_config.json'), '{"bos_token": "<s>", "eos_token": "</s>"}');
   const manifest = await run(dir, source);
   t.strictSame([manifest.bosToken, manifest.eosTokens], [1, [2, 1]]);
-  const { tokenizer } = loadServedModel(path.join(dir, 'out'), null);
+  const { tokenizer } = loadServedModel(path.join(dir, 'out'));
   const ids = tokenizer.encode('hello he', true);
   t.strictSame(
     ids.map((id) => pieces[id]),
@@ -431,7 +431,7 @@ void t.test('tokens beyond the embedding: added tokens are a warning, tokens of 
   t.strictSame(await convertWith('pad', ['<pad>'], {}), [
     'the tokenizer\'s ids must be below the embedding\'s 264 rows, got "<pad>" (264); prompts that hold one will be rejected',
   ]);
-  const { tokenizer } = loadServedModel(path.join(dir, 'pad'), null);
+  const { tokenizer } = loadServedModel(path.join(dir, 'pad'));
   t.equal(tokenizer.vocabulary, 264, 'the rows of the embedding bound the vocabulary');
   t.strictSame(tokenizer.encode('<pad>', false), [264]);
   const refused: [name: string, metadata: object, type?: number][] = [
@@ -572,7 +572,7 @@ void t.test('the error about a damaged chat template names its file', async (t) 
   const dir = t.testdir();
   const { chatTemplate } = await run(dir, writeGguf(dir, tinyWeights(1)));
   writeFileSync(path.join(dir, 'out', chatTemplate ?? ''), '{% if x %}');
-  t.throws(() => loadServedModel(path.join(dir, 'out'), null), { message: /^cannot read .*chat_template\.jinja: / });
+  t.throws(() => loadServedModel(path.join(dir, 'out')), { message: /^cannot read .*chat_template\.jinja: / });
 });
 
 void t.test('inspect finds a damaged folder', async (t) => {

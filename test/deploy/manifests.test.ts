@@ -259,7 +259,7 @@ void t.test("KServe's runtime starts the server as the Deployment does, and the 
   t.equal(command, 'serve');
   const flags = { model: args[args.indexOf('--model') + 1], modelName: args[args.indexOf('--model-name') + 1] };
   const options = resolveOptions(flags, Object.fromEntries(kserve.env.map((each) => [each.name, each.value])));
-  t.match(options, { model: '/mnt/models', modelName: 'sortie', threads: 2, drainTimeout: 30 });
+  t.match(options, { model: '/mnt/models', modelName: ['sortie'], threads: 2, drainTimeout: 30 });
   t.same(kserve.ports[0]?.containerPort, options.port);
   t.same(kserve.startupProbe.httpGet, { path: '/health/ready', port: options.port });
   t.equal(predictor.model.runtime, runtime.metadata.name);

@@ -61,6 +61,43 @@ const toolBodies = fc.record(
   { requiredKeys: ['tools'] },
 );
 
+/** Grammars in every notation, right and wrong, also ones that break the grammar library. */
+const grammars = fc.oneof(
+  fc.constantFrom(
+    '[a-z]{2,5}',
+    '(a|b)*c?',
+    '^x$',
+    '(',
+    '(?=a)b',
+    '[^\\s\\S]',
+    'a{1,1000000000}',
+    'start: "a" | B\nB: /[0-9]+/',
+    'start: nothing',
+    'start: <|0|> "a"',
+    'start: %json {"type": 5}',
+    'start: a\na: a',
+    'root ::= [a-z]+ ("," root)?',
+    'root ::= root',
+    'root ::= "a" | x',
+    'root ::= (',
+    `root ::= ${'('.repeat(60)}"a"${')'.repeat(60)}`,
+    `start: ${Array.from({ length: 2500 }, (_, index) => `"x" "${index}"`).join(' | ')}`,
+  ),
+  fc.string({
+    unit: fc.constantFrom('root ::= ', 'start: ', '"', 'a', '(', ')', '[', ']', '|', '*', '/', '\n'),
+    maxLength: 9,
+  }),
+);
+const GRAMMAR_FIELDS = ['regex', 'grammar', 'ebnf', 'guided_regex', 'guided_grammar', 'json_schema'] as const;
+
+const grammarBodies = fc.oneof(
+  fc.tuple(fc.constantFrom(...GRAMMAR_FIELDS), grammars).map(([field, grammar]) => ({ [field]: grammar })),
+  fc
+    .tuple(fc.constantFrom('regex', 'grammar', 'json'), grammars)
+    .map(([field, grammar]) => ({ structured_outputs: { [field]: grammar } })),
+  fc.array(fc.string(), { maxLength: 3 }).map((guided_choice) => ({ guided_choice })),
+);
+
 /** Text, or parts of which some are nonsense. */
 const content = fc.oneof(
   fc.string({ maxLength: 5 }),
@@ -143,7 +180,10 @@ export const targets = [
   {
     path: '/v1/completions',
     base: { prompt: 'Hello', max_tokens: 2 },
-    body: bodies(Object.keys(CompletionBody.properties)),
+    body: fc.oneof<fc.WeightedArbitrary<Record<string, unknown>>[]>(
+      { weight: 9, arbitrary: bodies(Object.keys(CompletionBody.properties)) },
+      { weight: 1, arbitrary: grammarBodies },
+    ),
   },
   {
     path: '/v1/chat/completions',
@@ -182,7 +222,15 @@ export const targets = [
   {
     path: '/tokenize',
     base: {},
-    body: bodies(['prompt', 'messages', 'tools', 'add_special_tokens', 'add_generation_prompt', 'model']),
+    body: bodies([
+      'prompt',
+      'messages',
+      'tools',
+      'add_special_tokens',
+      'add_generation_prompt',
+      'continue_final_message',
+      'model',
+    ]),
   },
   { path: '/detokenize', base: {}, body: bodies(['tokens', 'model']) },
 ] as const;

@@ -31,6 +31,8 @@ export interface Script {
   readonly refuse?: Omit<RefusedEvent, 'id'>;
   /** The reason of the end after the tokens; absent: `stop`. */
   readonly end?: EndReason;
+  /** Fields of the end that differ from the default. */
+  readonly ended?: Partial<EndedEvent>;
   /** Loses the sequence after this many tokens. */
   readonly loseAfter?: number;
   /** The draft counts in the end event. */
@@ -168,9 +170,14 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       expectedTokensP90: Math.min(12, request.maxTokens),
       probability: budget?.totalMs == null ? null : 0.998,
       ...script.plan,
+      ...(request.isDryRun && { isDryRun: true }),
     });
     sink.planned(planned);
     this.#step({ planned: [planned] });
+    if (request.isDryRun === true) {
+      this.#end(request.id, 'length', script);
+      return;
+    }
     if (request.promptLogprobs !== null) {
       const count = request.promptLogprobs;
       const logprobs = request.prompt.map((id, i) => (i === 0 ? null : fakeLogprobs(id, count)));
@@ -237,6 +244,8 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       endedAt: now,
       preemptions: 0,
       ...(script?.drafts && { drafts: script.drafts }),
+      ...(live.request.isDryRun && { isDryRun: true }),
+      ...script?.ended,
     };
     live.sink.ended(ended);
     this.#step({ ended: [ended] });

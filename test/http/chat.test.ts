@@ -1,4 +1,6 @@
 import t from 'tap';
+import { ChatBody } from '../../src/api/schemas/chat.js';
+import { ChatTemplate } from '../../src/text/chat-template.js';
 import { build, events, says, tokenizer } from '../fakes/server.js';
 
 interface Chunk {
@@ -16,6 +18,106 @@ interface Chunk {
 }
 
 const messages = [{ role: 'user', content: 'What is the capital of France?' }];
+
+void t.test('a last message may stay open: the answer is its continuation alone', async (t) => {
+  const server = await build(t, says(' is Paris.'));
+  const ask = [...messages, { role: 'assistant', content: 'The capital, of course,' }];
+  const head =
+    '<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\nThe capital, of course,';
+  const promptOf = async (fields: object): Promise<string> => {
+    const response = await server.post('/v1/chat/completions', { messages: ask, ...fields });
+    t.match(await response.json(), { choices: [{ message: { role: 'assistant', content: ' is Paris.' } }] });
+    return tokenizer.decode(server.engine.requests.at(-1)?.prompt ?? [], { special: true });
+  };
+  t.equal(await promptOf({ continue_final_message: true, add_generation_prompt: false }), head, "vLLM's fields");
+  t.equal(await promptOf({ continue_final_message: true }), head, 'one of them suffices');
+  const prefixed = ask.map((each, index) => (index === 1 ? { ...each, prefix: true } : each));
+  t.equal(await promptOf({ messages: prefixed }), head, "Mistral's and DeepSeek's field");
+  const spoken = `${head}<|im_end|>\n`;
+  t.equal(await promptOf({}), `${spoken}<|im_start|>assistant\n`, 'by default the message is complete');
+  t.equal(await promptOf({ add_generation_prompt: false }), spoken);
+  t.equal(
+    await promptOf({ continue_final_message: false, add_generation_prompt: true }),
+    `${spoken}<|im_start|>assistant\n`,
+  );
+  const empty = [...messages, { role: 'assistant', content: '' }];
+  t.match(await promptOf({ messages: empty, continue_final_message: true }), /assistant\n$/);
+  const question = await promptOf({ messages, continue_final_message: true });
+  t.match(question, /France\?$/, 'a message of any role, as in vLLM');
+  const call = { id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } };
+  const wrong: [object, string][] = [
+    [{ continue_final_message: true, add_generation_prompt: true }, 'add_generation_prompt'],
+    [{ messages: prefixed, add_generation_prompt: true }, 'add_generation_prompt'],
+    [{ messages: [...prefixed, ...messages] }, 'messages[1].prefix'],
+    [{ messages: [{ ...messages[0], prefix: true }] }, 'messages[0].prefix'],
+    [
+      { messages: [...messages, { role: 'assistant', tool_calls: [call] }], continue_final_message: true },
+      'messages[1].tool_calls',
+    ],
+    [{ continue_final_message: 'yes' }, 'continue_final_message'],
+  ];
+  for (const [fields, param] of wrong) {
+    const response = await server.post('/v1/chat/completions', { messages: ask, ...fields });
+    t.match(await response.json(), { error: { code: 'invalid_value', param } });
+  }
+});
+
+void t.test('variables of the chat template come from the request, except the usual ones', async (t) => {
+  const source =
+    '{{ messages[0].content }}|{{ enable_thinking }}|{{ x.y }}|{{ add_generation_prompt }}|{{ bos_token }}|';
+  const chat = new ChatTemplate(source, { bos_token: '<s>' });
+  const server = await build(t, says('Paris.'), { model: { chat } });
+  const ask = [{ role: 'user', content: 'Hi' }];
+  const textOf = async (fields: object): Promise<string> => {
+    const response = await server.post('/v1/chat/completions', { messages: ask, ...fields });
+    t.equal(response.status, 200, JSON.stringify(fields));
+    const ids = server.engine.requests.at(-1)?.prompt ?? [];
+    const counted = await server.post('/tokenize', { messages: ask, ...fields });
+    t.match(await counted.json(), { tokens: ids });
+    return tokenizer.decode(ids, { special: true });
+  };
+  const stolen = { messages: [], add_generation_prompt: false, bos_token: 'x' };
+  const kwargs = { enable_thinking: false, x: { y: 'z' }, ...stolen };
+  t.equal(await textOf({ chat_template_kwargs: kwargs }), 'Hi|false|z|true|<s>|');
+  t.equal(await textOf({ reasoning_effort: 'none', chat_template_kwargs: { x: {} } }), 'Hi|false||true|<s>|');
+  t.equal(await textOf({ reasoning_effort: 'low', chat_template_kwargs: { x: {} } }), 'Hi|true||true|<s>|');
+  const own = { reasoning_effort: 'low', chat_template_kwargs: { x: {}, enable_thinking: false } };
+  t.equal(await textOf(own), 'Hi|false||true|<s>|', 'the more exact field wins');
+  const plain = await build(t);
+  const refused = await plain.post('/v1/chat/completions', { messages: ask, reasoning_effort: 'low' });
+  t.match(await refused.json(), { error: { code: 'unsupported_parameter', param: 'reasoning_effort' } });
+  const fields = { reasoning_effort: 'none', chat_template_kwargs: { enable_thinking: false } };
+  t.equal((await plain.post('/v1/chat/completions', { messages: ask, ...fields })).status, 200, 'asks for nothing');
+});
+
+void t.test("a length that no request states is the server's bound, or the end of the context", async (t) => {
+  for (const [maxTokensDefault, most] of [
+    [null, 256],
+    [20, 20],
+    [5000, 256],
+  ] as const) {
+    const server = await build(t, says('Paris.'), { limits: { maxTokensDefault } });
+    for (const fields of [{}, { max_tokens: null, max_completion_tokens: null }]) {
+      t.equal((await server.post('/v1/chat/completions', { messages, ...fields })).status, 200);
+      const { prompt = [], maxTokens } = server.engine.requests.at(-1) ?? {};
+      t.equal(maxTokens, Math.min(most, 256 - prompt.length), `${maxTokensDefault ?? 'none'}`);
+    }
+    await server.post('/v1/completions', { prompt: 'x' });
+    t.equal(server.engine.requests.at(-1)?.maxTokens, 16, 'completions keep the default of OpenAI and vLLM');
+  }
+});
+
+void t.test('a null for any optional field equals a missing field', async (t) => {
+  const server = await build(t, says('Paris.'));
+  const optional = Object.keys(ChatBody.properties).filter((field) => field !== 'messages');
+  const nulls = Object.fromEntries(optional.map((field) => [field, null]));
+  t.equal((await server.post('/v1/chat/completions', { messages, ...nulls })).status, 200);
+  const [withNulls] = server.engine.requests.slice(-1);
+  await server.post('/v1/chat/completions', { messages });
+  const [plain] = server.engine.requests.slice(-1);
+  const comparable = { id: '', arrivedAt: 0 };
+  t.strictSame({ ...withNulls, ...comparable }, { ...plain, ...comparable });
+});
 
 void t.test('a chat answer has one assistant message', async (t) => {
   const server = await build(t, says('Paris.'));

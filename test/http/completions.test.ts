@@ -464,6 +464,22 @@ void t.test("the DRY penalty is the exit's own, unless the request states a pena
   }
 });
 
+void t.test('a stop list as long as the body is served, for every choice, and health answers meanwhile', async (t) => {
+  const server = await build(t, says('one two three four'), { options: { maxBody: 4 << 20 } });
+  const stop = Array.from({ length: 150_000 }, (_, index) => `never ${index}`);
+  const ask = { prompt: 'Hi', n: 8, max_tokens: 20 };
+  const answer = server.post('/v1/completions', { ...ask, stop: [...stop, ' three'] });
+  const healthy = await fetch(`${server.url}/health`);
+  t.equal(healthy.status, 200);
+  const { choices } = (await (await answer).json()) as { choices: { text: string; finish_reason: string }[] };
+  t.strictSame(
+    choices.map(({ text, finish_reason: reason }) => [text, reason]),
+    Array.from({ length: 8 }, () => ['one two', 'stop']),
+  );
+  const long = await server.post('/v1/completions', { ...ask, stop: 'x'.repeat(3 << 20) });
+  t.match(await long.json(), { choices: [{ text: 'one two three four' }] });
+});
+
 void t.test('response_format reaches the engine as a schema; a rejected schema is a 400 with the reason', async (t) => {
   const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana' } as const;
   const server = await build(t, ({ grammar }) =>

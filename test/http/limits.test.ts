@@ -3,6 +3,7 @@ import t from 'tap';
 import { TokenBucket } from '../../src/http/token-bucket.js';
 import { duration } from '../../src/http/plugins/limits.js';
 import { openKey, type ApiKey } from '../../src/http/keys.js';
+import { READY } from '../fakes/engine.js';
 import { build, says, tokenizer } from '../fakes/server.js';
 
 type KeyFields = Omit<Partial<ApiKey>, 'limits' | 'policy'> & {
@@ -115,6 +116,24 @@ void t.test('tokens per minute: the longest answer is reserved, and unused token
   t.equal(large.status, 400, 'a request that never fits is not worth a retry');
   t.match(await large.json(), { error: { code: 'invalid_value', param: 'max_tokens' } });
   t.equal((await ask(60, { n: 2 })).status, 400, 'every choice may be the longest');
+});
+
+void t.test('a request without a length needs a usual answer only, and a longer one leaves a debt', async (t) => {
+  const limits = { tokensPerMinute: 300 };
+  const overrides = { apiKeys: [key('k', { limits })], limits: { maxTokensDefault: null } };
+  const server = await build(t, says('one two three '.repeat(120)), overrides);
+  server.engine.ready = { ...READY, maxLength: 4096 };
+  const ask = (more: object = {}) =>
+    server.post('/v1/chat/completions', { messages: [{ role: 'user', content: 'Hi' }], ...more }, as('k'));
+  const long = await ask();
+  t.equal(long.status, 200, 'although the context is far longer than the allowance');
+  const { usage } = (await long.json()) as { usage: { completion_tokens: number } };
+  t.ok(usage.completion_tokens > 300);
+  const next = await ask({ max_tokens: 1 });
+  t.equal(next.status, 429);
+  t.equal(next.headers.get('x-ratelimit-remaining-tokens'), '0');
+  t.ok(Number(next.headers.get('retry-after')) > 10, 'the debt refills first');
+  t.equal((await ask({ max_tokens: 1000 })).status, 400, 'a stated length still has to fit');
 });
 
 void t.test('a request that is rejected or abandoned uses only the tokens that it got', async (t) => {

@@ -119,6 +119,17 @@ void t.test('each call is a block, and its input comes in pieces', async (t) => 
   t.match(await cut.json(), { content: [{ type: 'tool_use', input: {} }], stop_reason: 'max_tokens' });
 });
 
+void t.test('the answer continues a last message of the assistant, and the count is that of the prompt', async (t) => {
+  const server = await build(t, says(' is Paris.'));
+  const spoken = [...base.messages, { role: 'assistant', content: [{ type: 'text', text: 'The capital' }] }];
+  const answer = (await (await server.post(PATH, { ...base, messages: spoken })).json()) as Whole;
+  t.match(answer.content, [{ type: 'text', text: ' is Paris.' }]);
+  const prompt = server.engine.requests.at(-1)?.prompt ?? [];
+  t.match(tokenizer.decode(prompt, { special: true }), /assistant\nThe capital$/);
+  const count = await server.post(`${PATH}/count_tokens`, { model: 'fake', messages: spoken });
+  t.strictSame(await count.json(), { input_tokens: prompt.length });
+});
+
 void t.test('blocks become the messages of a chat; thinking and cache_control have no effect', async (t) => {
   const server = await build(t);
   const history = [

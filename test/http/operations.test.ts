@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import t from 'tap';
 import { monotonicMs } from '../../src/util/clock.js';
 import { READY } from '../fakes/engine.js';
-import { build, says, tokenizer, withBegin } from '../fakes/server.js';
+import { build, events, says, tokenizer, withBegin } from '../fakes/server.js';
 
 void t.test('model cards: the routed model and one per exit', async (t) => {
   const server = await build(t);
@@ -26,6 +26,32 @@ void t.test('model cards: the routed model and one per exit', async (t) => {
   t.match(await missing.json(), { error: { code: 'model_not_found', param: 'model' } });
   const long = await fetch(`${server.url}/v1/models/${'x'.repeat(140)}`);
   t.match(await long.json(), { error: { code: 'model_not_found' } }, 'a name may have 128 characters and an exit');
+});
+
+void t.test('each name of the model is listed with its depths, accepted, and in the answer', async (t) => {
+  const server = await build(t, undefined, { model: { name: 'own', aliases: ['gpt-4o', 'org/b'] } });
+  const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: { id: string; root: string }[] };
+  const names = ['own', 'gpt-4o', 'org/b'];
+  const listed = names.flatMap((name) => [name, ...[10, 15, 20, 25, 30].map((layer) => `${name}:${layer}`)]);
+  t.strictSame(
+    data.map(({ id }) => id),
+    listed,
+  );
+  t.ok(data.every(({ root }) => root === 'own'));
+  for (const name of listed) {
+    t.match(await (await fetch(`${server.url}/v1/models/${name}`)).json(), { id: name });
+    const whole = await server.post('/v1/completions', { model: name, prompt: 'x' });
+    t.match(await whole.json(), { model: name });
+  }
+  const pinned = server.engine.requests.at(-1)?.depth;
+  t.match(pinned, { minExit: 30, maxExit: 30 });
+  const streamed = await server.post('/v1/completions', { model: 'gpt-4o', prompt: 'x', stream: true });
+  t.match(JSON.parse((await events(streamed))[0] ?? ''), { model: 'gpt-4o' });
+  t.match(await (await server.post('/v1/completions', { prompt: 'x' })).json(), { model: 'own' }, 'no name: the first');
+  for (const name of ['gpt-4o:12', 'gpt-4', 'own:gpt-4o', '10']) {
+    const refused = await server.post('/v1/completions', { model: name, prompt: 'x' });
+    t.match(await refused.json(), { error: { code: 'model_not_found', message: /it has own, own:10, .*gpt-4o:30/ } });
+  }
 });
 
 void t.test('a model name may have slashes, escaped or not', async (t) => {
@@ -130,6 +156,8 @@ void t.test(
     t.same(await ask({ messages }), [...spoken, ...answer], 'as in chat');
     t.same(await ask({ messages, add_generation_prompt: null }), [...spoken, ...answer]);
     t.same(await ask({ messages, add_generation_prompt: false }), spoken);
+    const open = tokenizer.encode('<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello', false);
+    t.same(await ask({ messages, continue_final_message: true }), open);
     const framed = { messages, add_generation_prompt: false, add_special_tokens: true };
     t.same(await ask(framed), [begin, ...spoken]);
     const hi = tokenizer.encode('Hi', false);
@@ -145,9 +173,7 @@ void t.test(
     };
     t.same(await ask(whole), [...spoken, ...answer], "a chat's whole body");
     const refused: Record<string, unknown> = {
-      continue_final_message: true,
       chat_template: 'x',
-      chat_template_kwargs: { enable_thinking: false },
       documents: [{}],
       truncate_prompt_tokens: 1,
       return_token_strs: true,

@@ -178,8 +178,35 @@ void t.test('tool_choice and parallel_tool_calls become the grammar, and the pro
   t.notMatch(promptText(), /Tools|get_weather/, 'the prompt does not describe tools that may not be called');
   const format = { type: 'json_object' };
   t.match(await ask({ tool_choice: 'none', response_format: format }), { kind: 'json' });
+  const answer = '{"type":"object"}';
+  t.strictSame(await ask({ response_format: format, parallel_tool_calls: false }), {
+    ...{ kind: 'calls', functions: both, most: 1, isOptional: false, answer },
+  });
+  t.match(await ask({ structured_outputs: { json: format } }), { answer: JSON.stringify(format) });
+  const forced = await ask({ tool_choice: 'required', response_format: format });
+  t.strictSame(forced, { kind: 'calls', functions: both, most: 16, isOptional: false }, 'the answer is a call');
   t.equal(await ask({ tools: null, tool_choice: null, parallel_tool_calls: null }), null);
   t.equal(await ask({ tools: [] }), null);
+});
+
+void t.test('beside a schema, an answer is calls or JSON text, whole and streamed', async (t) => {
+  const response_format = { type: 'json_schema', json_schema: { name: 'n', schema: parameters } };
+  const ask = { messages, tools, response_format, max_tokens: 100 };
+  const calling = await build(t, says(spelt('get_weather', CITY)));
+  const called = (await (await calling.post(PATH, ask)).json()) as Whole;
+  t.match(called.choices[0], { finish_reason: 'tool_calls', message: { content: null } });
+  t.equal(called.choices[0]?.message.tool_calls?.[0]?.function.arguments, CITY);
+  const saying = await build(t, says(CITY));
+  const said = (await (await saying.post(PATH, { ...ask, logprobs: true })).json()) as Whole;
+  t.match(said.choices[0], { finish_reason: 'stop', message: { content: CITY }, logprobs: { content: Array } });
+  t.equal(said.choices[0]?.message.tool_calls, undefined);
+  const chunks = await chunksOf(await saying.post(PATH, { ...ask, stream: true }));
+  const choices = chunks.flatMap((chunk) => chunk.choices);
+  t.equal(choices.map(({ delta }) => delta.content ?? '').join(''), CITY);
+  t.ok(choices.length > 3, 'the text streams from its first token on');
+  const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'Invalid type: banana', part: 2 } as const;
+  const refusing = await build(t, () => ({ tokens: [], refuse }));
+  t.match(await (await refusing.post(PATH, ask)).json(), { error: { param: 'response_format', message: /banana/ } });
 });
 
 void t.test('a history of calls and results is part of the prompt, also for /tokenize', async (t) => {
@@ -250,7 +277,8 @@ void t.test('an unsupported use of tools is a 400 that names the parameter', asy
     [{ tool_choice: named('get_stock') }, 'tool_choice'],
     [{ tool_choice: 'any', parallel_tool_calls: 'yes' }, 'tool_choice'],
     [{ parallel_tool_calls: 'yes' }, 'parallel_tool_calls'],
-    [{ response_format: { type: 'json_object' } }, 'response_format'],
+    [{ structured_outputs: { regex: 'a' } }, 'structured_outputs.regex'],
+    [{ tool_choice: 'required', guided_choice: ['a'] }, 'guided_choice'],
     [{ stop_token_ids: [5] }, 'stop_token_ids'],
     [{ tool_choice: 'required', stop: 'x' }, 'stop'],
     [{ tool_choice: named('get_time'), logprobs: true }, 'logprobs'],

@@ -1,6 +1,6 @@
 /** POST /v1/chat/completions: from a valid body to an answer. */
 import { ApiError } from '../errors.js';
-import { ChatTemplateError } from '../../text/chat-template.js';
+import { ChatTemplateError, type TemplateVariables } from '../../text/chat-template.js';
 import type { ChatTool } from '../../text/tool-form.js';
 import type { Answer } from '../generation/answer.js';
 import type { CallPart } from '../generation/call-reader.js';
@@ -20,16 +20,19 @@ import {
   type Prompt,
 } from '../generation/request.js';
 import { waitLimitOf } from '../generation/wait-limit.js';
-import { formatGrammar } from '../params/response-format.js';
+import { answerGrammar } from '../params/structured-outputs.js';
 import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
 import type { ToolCall } from '../schemas/tools.js';
 import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
+import { promptEnding, type PromptEnding } from './prompt-ending.js';
+import { templateVariables } from './template-variables.js';
 import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupported.js';
 
-/** The parts around the messages: the start of the answer after them, and the tokenizer's own begin and end tokens. */
-export interface PromptFrame extends Omit<Encoding, 'param'> {
-  readonly addGenerationPrompt: boolean;
+/** The parts around the messages: the end of the prompt, and the tokenizer's own begin and end tokens. */
+export interface PromptFrame extends Omit<Encoding, 'param'>, PromptEnding {
+  /** Further variables of the chat template; absent: none. */
+  readonly variables?: TemplateVariables;
 }
 
 /**
@@ -40,7 +43,7 @@ export async function chatPrompt(
   context: ApiContext,
   messages: readonly ChatMessageBody[],
   tools: readonly ChatTool[],
-  { addGenerationPrompt, ...encoding }: PromptFrame,
+  { addGenerationPrompt, continuesLast = false, variables = {}, ...encoding }: PromptFrame,
 ): Promise<Prompt> {
   refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
@@ -55,10 +58,12 @@ export async function chatPrompt(
   }
   const plain = chatMessages(messages);
   // Templates write structured values one by one, which is slow. Nearly every value takes at least one token.
-  const structured = [tools, plain.map(({ tool_calls: calls }) => calls ?? [])].flat(2);
+  const structured = [tools, plain.map(({ tool_calls: calls }) => calls ?? []), variables].flat(2);
   if (hasMoreValues(structured, maxLength)) throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
   try {
-    const text = template.render(plain, addGenerationPrompt, tools);
+    const text = continuesLast
+      ? template.renderOpen(plain, tools, variables)
+      : template.render(plain, addGenerationPrompt, tools, variables);
     return await encodePrompt(context, text, { ...encoding, param: 'messages' });
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
@@ -72,11 +77,16 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }
-  const { tools, grammar } = planTools(body);
+  const { tools, grammar } = planTools(body, answerGrammar(body));
   const budget = budgetOf(context, request);
   const waitLimit = waitLimitOf(request, budget);
   // The chat template writes the begin token itself.
-  const frame: PromptFrame = { addGenerationPrompt: true, addSpecial: body.add_special_tokens ?? false, waitLimit };
+  const frame: PromptFrame = {
+    ...promptEnding(body.messages, body),
+    variables: templateVariables(context.model.chat, body),
+    addSpecial: body.add_special_tokens ?? false,
+    waitLimit,
+  };
   return planGeneration(context, request, {
     endpoint: 'chat',
     budget,
@@ -86,7 +96,7 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
     defaultTokens: context.limits.maxTokensDefault,
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
     echo: false,
-    grammar: grammar ?? formatGrammar(body.response_format),
+    grammar,
     prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), waitLimit) : null,
   });
 }

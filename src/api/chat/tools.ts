@@ -1,5 +1,6 @@
 /**
- * `tools`, `tool_choice` and `parallel_tool_calls`: the tools in the prompt and the grammar of the answer.
+ * `tools`, `tool_choice` and `parallel_tool_calls`: the tools in the prompt and the grammar of the answer. Beside a JSON
+ * schema for the answer, one grammar holds both: calls, or JSON.
  *
  * Must not know: the written form of calls, grammars.
  */
@@ -19,7 +20,7 @@ const MAX_SCHEMA_UNITS = 131_072;
 export interface ToolPlan {
   /** Tools that the prompt describes; empty if the answer may call none. */
   readonly tools: readonly ChatTool[];
-  /** Null if the answer may call no tool. */
+  /** Null for any text. */
   readonly grammar: PlannedGrammar | null;
 }
 
@@ -48,24 +49,29 @@ export function chatTools(tools: readonly Tool[]): ChatTool[] {
   });
 }
 
-/** Rejects fields that cannot be combined with calls. */
-function checkTogether(body: ChatBody, isForced: boolean): void {
-  const refuse = (param: keyof ChatBody, why: string): void => {
+/** Rejects fields that cannot be combined with calls. @returns the schema of an answer without calls; null for any text */
+function checkTogether(body: ChatBody, format: PlannedGrammar | null, isForced: boolean): string | null {
+  const refuse = (param: string, why: string): void => {
     throw wrong(`${param} cannot be combined with tools${isForced ? ' that must be called' : ''}: ${why}.`, param);
   };
-  const { response_format: format, stop, stop_token_ids: stopIds = [] } = body;
-  if (format !== undefined && format.type !== 'text')
-    refuse('response_format', 'an answer can follow only one of them');
+  const { stop, stop_token_ids: stopIds = [] } = body;
+  // A text that another grammar allows may begin like a call.
+  const schema = format?.grammar.kind === 'json' ? format.grammar.schema : null;
+  if (format !== null && schema === null) refuse(format.placeOf(null), 'beside calls an answer can only be JSON');
   if (stopIds.length > 0) refuse('stop_token_ids', 'a call must not be cut');
-  if (!isForced) return;
+  if (!isForced) return schema;
   if (stop !== undefined && stop.length > 0) refuse('stop', 'stop strings apply to text, and the answer has none');
   if (body.logprobs === true) refuse('logprobs', 'they belong to text, and the answer has none');
+  return null;
 }
 
 const withoutTools = (param: string): ApiError => wrong(`${param} is only allowed with tools.`, param);
 
-/** @throws ApiError invalid_value for a combination of tool fields that the server does not support */
-export function planTools(body: ChatBody): ToolPlan {
+/**
+ * @param format the grammar of an answer without calls; null for any text
+ * @throws ApiError invalid_value for a combination of tool fields that the server does not support
+ */
+export function planTools(body: ChatBody, format: PlannedGrammar | null): ToolPlan {
   const tools = chatTools(body.tools ?? []);
   const { tool_choice: choice = 'auto', parallel_tool_calls: isParallel = true } = body;
   if (tools.length === 0) {
@@ -77,8 +83,8 @@ export function planTools(body: ChatBody): ToolPlan {
   const index = tools.findIndex(({ function: { name } }) => name === named);
   if (named !== null && index < 0)
     throw wrong(`tool_choice must name one of tools, got ${quoted(named)}.`, 'tool_choice');
-  if (tools.length === 0 || choice === 'none') return { tools: [], grammar: null };
-  checkTogether(body, choice !== 'auto');
+  if (tools.length === 0 || choice === 'none') return { tools: [], grammar: format };
+  const answer = checkTogether(body, format, choice !== 'auto');
   const placeOf = (part: number): string => `tools[${part}].function.parameters`;
   const functions = tools.map(({ function: { name, parameters } }, part) => ({
     name,
@@ -95,9 +101,14 @@ export function planTools(body: ChatBody): ToolPlan {
         kind: 'calls',
         functions: named === null ? functions : functions.slice(index, index + 1),
         most: named === null && isParallel ? MAX_CALLS : 1,
-        isOptional: choice === 'auto',
+        isOptional: choice === 'auto' && answer === null,
+        ...(answer !== null && { answer }),
       },
-      placeOf: (part) => (named !== null ? placeOf(index) : part === null ? 'tools' : placeOf(part)),
+      placeOf: (part) => {
+        if (named !== null) return placeOf(index);
+        if (part === null) return 'tools';
+        return part === tools.length ? (format?.placeOf(null) ?? 'tools') : placeOf(part);
+      },
     },
   };
 }

@@ -6,7 +6,7 @@ import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import { waitLimitOf, type WaitLimit } from '../generation/wait-limit.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
 import { budgetOf, encodePrompt, planGeneration, type GenerationPlan, type Prompt } from '../generation/request.js';
-import { formatGrammar } from '../params/response-format.js';
+import { answerGrammar } from '../params/structured-outputs.js';
 import { CompletionBody } from '../schemas/completions.js';
 import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
 import { refuseUnsupported } from '../params/unsupported.js';
@@ -72,7 +72,7 @@ async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): P
     defaultTokens: DEFAULT_MAX_TOKENS,
     logprobs: body.logprobs ?? null,
     echo,
-    grammar: formatGrammar(body.response_format),
+    grammar: answerGrammar(body),
     prediction: null,
   });
 }

@@ -14,10 +14,10 @@ import type {
 } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
-import { StopStrings } from '../../text/stop-strings.js';
+import { StopStrings, type StopList } from '../../text/stop-strings.js';
 import { codePointLength } from '../../util/code-points.js';
 import { CallReader, type CallPart } from './call-reader.js';
-import { grammarsLostError, engineError } from './engine-errors.js';
+import { engineError, failure } from './engine-errors.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 
 export interface ChoiceToken {
@@ -39,7 +39,7 @@ export type FinishReason = 'stop' | 'length' | 'tool_calls';
 
 export interface ChoiceSpec {
   readonly detokenizer: Detokenizer;
-  readonly stops: readonly string[];
+  readonly stops: StopList;
   /** Stop strings apply only after this many tokens. */
   readonly minTokens: number;
   /** Code points of the echoed prompt, at which the offsets of the answer start. */
@@ -97,7 +97,7 @@ export class Choice implements SequenceSink {
     this.#listener = listener;
     this.#stops = new StopStrings(spec.stops);
     const grammar = spec.grammar?.grammar;
-    this.#calls = grammar?.kind === 'calls' ? new CallReader(grammar.isOptional) : null;
+    this.#calls = grammar?.kind === 'calls' ? new CallReader(grammar.isOptional || grammar.answer !== undefined) : null;
     this.#decoded = spec.echoLength;
     this.#shown = spec.echoLength;
   }
@@ -127,12 +127,7 @@ export class Choice implements SequenceSink {
 
   ended(event: EndedEvent): void {
     if (event.reason === 'error') {
-      this.#listener.failed(
-        event.isLost === true
-          ? grammarsLostError()
-          : new ApiError('engine_failed', 'The engine failed on this request.'),
-        event.error,
-      );
+      this.#listener.failed(failure(event, this.#spec.grammar), event.error);
     } else if (event.reason === 'cancelled' && !this.#isStopped) {
       this.#fail('draining', 'The server is shutting down and cancelled this request.');
     } else {

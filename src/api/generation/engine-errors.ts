@@ -1,10 +1,37 @@
-/** Maps the reasons of the engine's rejections to errors for the client. Must not know: HTTP. */
-import type { RefusedEvent } from '../../engine/protocol.js';
+/** Maps the engine's rejections and failures to errors for the client. Must not know: HTTP. */
+import type { EndedEvent, Grammar, RefusedEvent } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 
-export function grammarsLostError(): ApiError {
+function grammarsLostError(): ApiError {
   return new ApiError('grammars_lost', 'The worker for structured output restarts; try again shortly.');
+}
+
+/** By kind of grammar: what the client must send. */
+const FORMS: Readonly<Record<Grammar['kind'], string>> = {
+  json: 'a JSON schema',
+  calls: 'a JSON schema',
+  regex: 'a regular expression',
+  choice: 'a list of texts',
+  written: 'a grammar in the notation of Lark or GBNF',
+};
+
+/** @param part index of the part at fault, if it is known */
+function grammarError(planned: PlannedGrammar, part: number | null, why: string): ApiError {
+  const place = planned.placeOf(part);
+  const rule = `must be ${FORMS[planned.grammar.kind]} that this server can enforce: ${why}`;
+  return new ApiError('invalid_value', `${place} ${rule}`, place);
+}
+
+/**
+ * @param event the end of an answer by an error
+ * @param grammar the grammar of the request's plan
+ */
+export function failure({ isLost, error }: EndedEvent, grammar: PlannedGrammar | null): ApiError {
+  if (isLost === true) return grammarsLostError();
+  if (isLost === false && grammar !== null)
+    return grammarError(grammar, null, error ?? 'the answer exceeds its limits');
+  return new ApiError('engine_failed', 'The engine failed on this request.');
 }
 
 /** @param grammar the grammar of the request's plan */
@@ -13,9 +40,9 @@ export function engineError(event: RefusedEvent, grammar: PlannedGrammar | null)
     case 'queue_full':
       return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
     case 'grammar': {
-      const place = grammar?.placeOf(event.part ?? null) ?? null;
-      const rule = `must be a JSON schema that this server can enforce: ${event.detail ?? 'it cannot'}`;
-      return new ApiError('invalid_value', `${place ?? 'The schema'} ${rule}`, place);
+      const why = event.detail ?? 'it cannot';
+      if (grammar !== null) return grammarError(grammar, event.part ?? null, why);
+      return new ApiError('invalid_value', `The grammar must be one that this server can enforce: ${why}`);
     }
     case 'grammars_lost':
       return grammarsLostError();

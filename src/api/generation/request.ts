@@ -15,7 +15,11 @@ import type { PlannedGrammar } from '../params/response-format.js';
 import { sampling } from '../params/sampling.js';
 import { samplingDefaults } from '../params/sampling-defaults.js';
 import type { GenerationBody } from '../schemas/shared.js';
+import { StopList } from '../../text/stop-strings.js';
 import { quoted } from '../../util/quoted.js';
+
+/** Answer tokens that an allowance must hold for a request that states no length. */
+const UNSTATED_TOKENS = 256;
 
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
@@ -32,10 +36,12 @@ export interface GenerationPlan {
   /** Answers per prompt. */
   readonly n: number;
   readonly maxTokens: readonly number[];
+  /** Tokens that a key's allowance must hold at admission. */
+  readonly reserved: number;
   /** The client's name of the parameter that bounds an answer. */
   readonly maxTokensParam: string;
   readonly minTokens: number;
-  readonly stops: readonly string[];
+  readonly stops: StopList;
   readonly stopTokens: readonly number[];
   readonly sampling: Sampling;
   /** Whether the report states the sampling. */
@@ -53,6 +59,8 @@ export interface GenerationPlan {
   readonly prediction: readonly number[] | null;
   /** Null follows the engine's option. */
   readonly speculate: boolean | null;
+  /** The engine plans the request and generates nothing. */
+  readonly isDryRun: boolean;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
 }
@@ -128,9 +136,9 @@ function stopTokens({ stop_token_ids: ids = [] }: GenerationBody, vocabulary: nu
 }
 
 /** @throws ApiError invalid_value for a string with half a character, which would cut a character of the answer */
-function stopStrings({ stop = [] }: GenerationBody): readonly string[] {
+function stopList({ stop = [] }: GenerationBody): StopList {
   const stops = typeof stop === 'string' ? [stop] : stop;
-  if (stops.every((each) => !LONE_SURROGATE.test(each))) return stops;
+  if (stops.every((each) => !LONE_SURROGATE.test(each))) return new StopList(stops);
   throw new ApiError('invalid_value', 'stop must hold whole characters, got a lone UTF-16 surrogate.', 'stop');
 }
 
@@ -142,7 +150,8 @@ export interface PlanInput {
   readonly promptParam: string;
   /** Null allows `defaultTokens`, or as many as the context has left. */
   readonly maxTokens: number | null;
-  readonly defaultTokens: number;
+  /** Null: to the end of the context. */
+  readonly defaultTokens: number | null;
   readonly logprobs: number | null;
   readonly echo: boolean;
   readonly grammar: PlannedGrammar | null;
@@ -151,8 +160,17 @@ export interface PlanInput {
 
 /** The group by which answer lengths are learned. A grammar predicts more than the endpoint does. */
 function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
-  const kind = grammar === null ? endpoint : grammar.grammar.kind === 'json' ? 'schema' : 'tools';
+  const kind = grammar === null ? endpoint : grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
   return { kind, key: keyName };
+}
+
+/**
+ * Prompt and answer of every choice. An answer without a stated length counts with at most a usual length: to the end of
+ * the context it would exceed most allowances. The tokens beyond it are charged at the end, as a debt.
+ */
+function reservedTokens({ prompts, maxTokens: stated }: PlanInput, maxTokens: readonly number[], n: number): number {
+  const most = stated === null ? UNSTATED_TOKENS : Infinity;
+  return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * Math.min(most, maxTokens[index] ?? 0), 0);
 }
 
 /** @throws ApiError for a request outside the limits, the model's abilities or the budget contract */
@@ -180,7 +198,7 @@ export function planGeneration(
   }
   const maxTokens = input.prompts.map(({ ids }) => {
     const room = maxLength - ids.length;
-    const asked = input.maxTokens ?? Math.min(input.defaultTokens, room);
+    const asked = input.maxTokens ?? Math.min(input.defaultTokens ?? Infinity, room);
     if (asked > room || room < (input.maxTokens === 0 ? 0 : 1)) {
       throw tooLong(maxLength, ids.length, input.maxTokens, input.promptParam);
     }
@@ -197,9 +215,10 @@ export function planGeneration(
     prompts: input.prompts,
     n,
     maxTokens,
+    reserved: reservedTokens(input, maxTokens, n),
     maxTokensParam: 'max_tokens',
     minTokens,
-    stops: stopStrings(body),
+    stops: stopList(body),
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
     sampling: sampling(body, {
       vocabulary,
@@ -216,6 +235,7 @@ export function planGeneration(
     grammar: input.grammar,
     prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,
+    isDryRun: body.sortie?.dry_run === true,
     includeUsage,
     // As in vLLM, continuous_usage_stats adds to include_usage and has no effect alone.
     continuousUsage: includeUsage && body.stream_options?.continuous_usage_stats === true,

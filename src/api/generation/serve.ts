@@ -6,7 +6,6 @@
 import { Answer, type AnswerListener } from './answer.js';
 import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from '../context.js';
 import type { Collected, Endpoint } from './endpoint.js';
-import type { GenerationPlan } from './request.js';
 import { answeredAttributes, askedAttributes } from './trace-attributes.js';
 
 /**
@@ -20,7 +19,7 @@ export async function serveWhole<Body>(
 ): Promise<JsonAnswer> {
   const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan, false));
-  const settle = request.caller.reserve(mostTokens(plan), plan.maxTokensParam);
+  const settle = request.caller.reserve(plan.reserved, plan.maxTokensParam);
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
       text: '',
@@ -75,7 +74,7 @@ export async function serveStream<Body>(
 ): Promise<void> {
   const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan, true));
-  const settle = request.caller.reserve(mostTokens(plan), plan.maxTokensParam);
+  const settle = request.caller.reserve(plan.reserved, plan.maxTokensParam);
   const out = open(() => answer.headers());
   const events = endpoint.events(context, request, (data, name) => {
     out.open();
@@ -119,14 +118,11 @@ function cancelWhenGone(answer: Answer, gone: AbortSignal): void {
   else gone.addEventListener('abort', cancel);
 }
 
-/** The tokens of prompt and answer of every choice, at the longest. */
-function mostTokens({ prompts, maxTokens, n }: GenerationPlan): number {
-  return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * (maxTokens[index] ?? 0), 0);
-}
-
 function logFields(answer: Answer, report: object): Record<string, unknown> {
   const { prompt_tokens, completion_tokens } = answer.usage();
-  const { modelName, budget } = answer.plan;
+  const { modelName, budget, isDryRun } = answer.plan;
+  // Without completion_tokens the line is no answered request.
+  if (isDryRun) return { model: modelName, prompt_tokens, dry_run: true };
   // `sortie simulate` reads the whole budget from the log; the client knows its own.
   const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };
   return { model: modelName, prompt_tokens, completion_tokens, sortie: { ...report, ...stated } };

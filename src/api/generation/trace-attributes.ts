@@ -8,7 +8,8 @@ const MAX_STOPS = 16;
 
 /** Attributes of the request. */
 export function askedAttributes(plan: GenerationPlan, isStream: boolean): Attributes {
-  const { modelName, sampling, stops, maxTokens, n, grammar, depth, budget } = plan;
+  const { modelName, sampling, maxTokens, n, grammar, depth, budget } = plan;
+  const { stops } = plan.stops;
   const { temperature, topP, topK, frequencyPenalty, presencePenalty, seed } = sampling;
   return {
     'gen_ai.request.model': modelName,

@@ -1,5 +1,6 @@
 /** POST /v1/messages/count_tokens. */
 import { chatPrompt } from '../chat/chat.js';
+import { promptEnding, withOpenEnd } from '../chat/prompt-ending.js';
 import { chatTools } from '../chat/tools.js';
 import { withNames } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
@@ -17,11 +18,12 @@ export async function countTokens(
   { body, signal }: Pick<ApiRequest<CountTokensBody>, 'body' | 'signal'>,
 ): Promise<CountTokensAnswer> {
   modelExit(context.model, body.model);
-  const { messages, names } = chatMessagesOf(body);
+  const { messages: translated, names } = chatMessagesOf(body);
+  const messages = withOpenEnd(translated);
   const tools = body.tool_choice?.type === 'none' ? [] : toolsOf(body);
   return withNames([...names, ...toolNames(body)], async () => {
     const frame = {
-      addGenerationPrompt: true,
+      ...promptEnding(messages, {}),
       addSpecial: false,
       most: Infinity,
       waitLimit: { signal, deadlineAt: null },

@@ -1,4 +1,5 @@
 /** POST /v1/messages: from a valid body to the plan of a chat. */
+import { withOpenEnd } from '../chat/prompt-ending.js';
 import { planAsChat, type Translation } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 import type { GenerationPlan } from '../generation/request.js';
@@ -27,7 +28,7 @@ export function translate(body: MessagesBody): Translation {
   return {
     body: {
       ...commonFields(body),
-      messages,
+      messages: withOpenEnd(messages),
       ...toolFieldsOf(body),
       ...(stop && { stop }),
       ...(output?.format && {

@@ -7,7 +7,7 @@ import { ApiError } from '../errors.js';
 import { headerValues, type Headers } from './budget.js';
 import type { RequestPolicy } from './policy.js';
 import type { SortieRequest } from '../schemas/shared.js';
-import type { ServedModel } from '../served-model.js';
+import { namesOf, type ServedModel } from '../served-model.js';
 import { quoted } from '../../util/quoted.js';
 
 export interface DepthBounds {
@@ -43,20 +43,40 @@ function exitOption(exits: Exits, headers: Headers, header: string, twin: number
   return { layer: checkedExit(exits, /^\d+$/.test(text) ? Number(text) : NaN, text, header), param: header };
 }
 
+/** The parts of a model name in a request. */
+export interface RequestedModel {
+  /** One of the model's names, without a depth. */
+  readonly name: string;
+  /** The exit that the name pins, or null. */
+  readonly exit: number | null;
+}
+
 /**
- * The exit that a model name pins, or null for the routed name.
+ * @param asked the name in the request; absent: the model's first name
  * @throws ApiError model_not_found for any other name
  */
-export function modelExit(model: ServedModel, name: string | undefined): number | null {
-  if (name === undefined || name === model.name) return null;
-  const pinned = model.exits.find(({ layer }) => name === `${model.name}:${layer}`);
-  if (pinned !== undefined) return pinned.layer;
-  const names = [model.name, ...model.exits.map(({ layer }) => `${model.name}:${layer}`)];
+export function requestedModel(model: ServedModel, asked: string | undefined): RequestedModel {
+  const names = namesOf(model);
+  const name = names.find((each) => (asked ?? model.name) === each || asked?.startsWith(`${each}:`));
+  const exits = model.exits.map(({ layer }) => layer);
+  if (name !== undefined) {
+    const exit = exits.find((layer) => asked === `${name}:${layer}`);
+    if (exit !== undefined || asked === undefined || asked === name) return { name, exit: exit ?? null };
+  }
+  const all = names.flatMap((each) => [each, ...exits.map((layer) => `${each}:${layer}`)]);
   throw new ApiError(
     'model_not_found',
-    `This server has no model ${quoted(name)}; it has ${names.join(', ')}.`,
+    `This server has no model ${quoted(asked ?? '')}; it has ${all.join(', ')}.`,
     'model',
   );
+}
+
+/**
+ * The exit that a model name pins, or null for a routed name.
+ * @throws ApiError model_not_found for a name that the model does not have
+ */
+export function modelExit(model: ServedModel, asked: string | undefined): number | null {
+  return requestedModel(model, asked).exit;
 }
 
 /** The operator's rules for depth. */

@@ -6,8 +6,8 @@
 import { ApiError } from '../errors.js';
 import { quoted } from '../../util/quoted.js';
 
-/** Most UTF-16 units: longer schemas take too long to compile. */
-const MAX_SCHEMA_UNITS = 32_768;
+/** Most UTF-16 units: longer schemas and grammars take too long to compile. */
+export const MAX_SCHEMA_UNITS = 32_768;
 /** Most objects and arrays within each other: deeper schemas would overflow the stack of a reader. */
 const MAX_DEPTH = 64;
 /** Largest counted repetition. Compilation unrolls repetitions: 100,000 of them took seconds and all memory. */

@@ -93,6 +93,13 @@ const UNSUPPORTED: NeutralValues = {
   samplers: [],
 };
 
+/** The same for `structured_outputs`. */
+const UNSUPPORTED_OF_OUTPUTS: Readonly<Record<string, readonly unknown[]>> = {
+  structural_tag: [],
+  whitespace_pattern: [],
+  disable_additional_properties: [],
+};
+
 /** The same for a message of a chat. */
 const UNSUPPORTED_OF_MESSAGES: NeutralValues = {
   function_call: [],
@@ -125,6 +132,9 @@ export function refuseFields(object: object, fields: NeutralValues, place = '', 
  */
 export function refuseUnsupported(body: object, served: object): void {
   refuseFields(body, UNSUPPORTED, '', served);
+  const { structured_outputs: outputs } = body as { readonly structured_outputs?: unknown };
+  if (typeof outputs === 'object' && outputs !== null)
+    refuseFields(outputs, UNSUPPORTED_OF_OUTPUTS, 'structured_outputs.');
 }
 
 /** @throws ApiError unsupported_parameter, with the message's place in the param */

@@ -23,13 +23,55 @@ export const ChatMessageBody = Type.Object({
   content: Type.Optional(textContent('Required, except for an assistant message with tool_calls.')),
   name: Type.Optional(Type.String()),
   tool_calls: Type.Optional(Type.Array(ToolCall, { description: 'Calls of an assistant message.' })),
+  prefix: Type.Optional(
+    Type.Boolean({
+      description: 'In a last assistant message: the answer continues it, as with continue_final_message.',
+    }),
+  ),
   tool_call_id: Type.Optional(Type.String({ description: 'In a tool message: the id of the call that it answers.' })),
 });
 export type ChatMessageBody = Static<typeof ChatMessageBody>;
 
+/** vLLM's fields for the end of the prompt. */
+export const endingFields = {
+  add_generation_prompt: Type.Optional(
+    Type.Boolean({
+      description:
+        'Adds the start of the answer after the messages. Default: true, or false with continue_final_message.',
+    }),
+  ),
+  continue_final_message: Type.Optional(
+    Type.Boolean({
+      default: false,
+      description: 'The answer continues the last message, which stays open, and holds only the continuation.',
+    }),
+  ),
+};
+
+const Effort = oneOf('"none", "minimal", "low", "medium", "high" or "xhigh"', [
+  Type.Literal('none'),
+  Type.Literal('minimal'),
+  Type.Literal('low'),
+  Type.Literal('medium'),
+  Type.Literal('high'),
+  Type.Literal('xhigh'),
+]);
+
+/** Fields for variables of the chat template. */
+export const templateFields = {
+  chat_template_kwargs: Type.Optional(
+    Type.Record(Type.String(), Type.Unknown(), {
+      description: 'Further variables of the chat template, such as enable_thinking, as in vLLM.',
+    }),
+  ),
+  reasoning_effort: Type.Optional(Effort),
+};
+
 export const ChatBody = Type.Object(
   {
     ...generationFields,
+    ...endingFields,
+    ...templateFields,
     messages: Type.Array(ChatMessageBody, { minItems: 1 }),
     max_tokens: Type.Optional(Type.Integer({ minimum: 1 })),
     max_completion_tokens: Type.Optional(Type.Integer({ minimum: 1, description: 'Wins over max_tokens.' })),

@@ -55,6 +55,14 @@ export const SortieRequest = Type.Object(
           'Allows drafts: several tokens per step while the answer decodes alone. Absent: as --speculate says.',
       }),
     ),
+    dry_run: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description:
+          'Plans the request as at this moment, and generates nothing. The answer is empty, and the report has the ' +
+          'plan and its predictions.',
+      }),
+    ),
     show_sampling: Type.Optional(
       Type.Boolean({ default: false, description: 'Adds the sampling of the answer to the report, as sampling.' }),
     ),
@@ -64,9 +72,9 @@ export const SortieRequest = Type.Object(
 );
 export type SortieRequest = Static<typeof SortieRequest>;
 
-const Stop = oneOf('a non-empty string or an array of up to 4 non-empty strings', [
+const Stop = oneOf('a non-empty string or an array of non-empty strings', [
   Type.String({ minLength: 1 }),
-  Type.Array(Type.String({ minLength: 1 }), { maxItems: 4 }),
+  Type.Array(Type.String({ minLength: 1 })),
 ]);
 
 const JsonSchema = Type.Union([Type.Record(Type.String(), Type.Unknown()), Type.Boolean()]);
@@ -90,6 +98,37 @@ const ResponseFormat = oneOf(
   ],
 );
 export type ResponseFormat = Static<typeof ResponseFormat>;
+
+/** A JSON schema, or its text. */
+const SchemaOrText = oneOf('a JSON schema, or its text', [...JsonSchema.anyOf, Type.String()]);
+
+const Choices = Type.Array(Type.String({ minLength: 1 }), { 'x-rule': 'an array of non-empty strings' });
+
+const GRAMMAR = 'A grammar in the notation of Lark (llguidance), or of GBNF (llama.cpp), whose rules have "::=".';
+
+/** vLLM's object. */
+const StructuredOutputs = Type.Object(
+  {
+    json: Type.Optional(SchemaOrText),
+    json_object: Type.Optional(Type.Boolean()),
+    regex: Type.Optional(Type.String({ minLength: 1, description: 'The expression matches the whole answer.' })),
+    choice: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
+    grammar: Type.Optional(Type.String({ minLength: 1, description: GRAMMAR })),
+  },
+  { description: 'The form of the answer: exactly one of these fields.' },
+);
+
+/** Other servers' names for the fields of `structured_outputs`. */
+const grammarFields = {
+  guided_json: Type.Optional(SchemaOrText),
+  guided_regex: Type.Optional(Type.String()),
+  guided_choice: Type.Optional(Choices),
+  guided_grammar: Type.Optional(Type.String()),
+  json_schema: Type.Optional(SchemaOrText),
+  regex: Type.Optional(Type.String()),
+  ebnf: Type.Optional(Type.String()),
+  grammar: Type.Optional(Type.String({ description: GRAMMAR })),
+};
 
 export const AddSpecialTokens = Type.Boolean({
   description:
@@ -145,6 +184,8 @@ export const generationFields = {
   dry_allowed_length: Type.Optional(Type.Integer({ minimum: 1, maximum: 64, default: 2 })),
   logit_bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
   response_format: Type.Optional(ResponseFormat),
+  structured_outputs: Type.Optional(StructuredOutputs),
+  ...grammarFields,
   add_special_tokens: Type.Optional(AddSpecialTokens),
   cache_salt: Type.Optional(
     Type.String({
@@ -228,7 +269,7 @@ export const SortieReport = Type.Object({
   ttft_ms: NullableNumber,
   tpot_ms: NullableNumber,
   budget_ms: NullableNumber,
-  met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null without a budget.' }),
+  met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null without a budget, and in a dry run.' }),
   queue_ms: NullableNumber,
   draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
   accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),

@@ -1,6 +1,6 @@
 /** Schemas of POST /tokenize and /detokenize, in vLLM's form. */
 import Type, { type Static } from 'typebox';
-import { ChatMessageBody } from './chat.js';
+import { ChatMessageBody, endingFields, templateFields } from './chat.js';
 import { AddSpecialTokens } from './shared.js';
 import { toolFields } from './tools.js';
 
@@ -12,9 +12,8 @@ export const TokenizeBody = Type.Object({
   ),
   tools: toolFields.tools,
   add_special_tokens: Type.Optional(AddSpecialTokens),
-  add_generation_prompt: Type.Optional(
-    Type.Boolean({ default: true, description: 'Adds the start of the answer after the messages.' }),
-  ),
+  ...endingFields,
+  ...templateFields,
 });
 export type TokenizeBody = Static<typeof TokenizeBody>;
 

@@ -5,6 +5,8 @@
  */
 import { CALL } from '../../text/tool-form.js';
 import type { CallsGrammar, Grammar } from '../protocol.js';
+import { isGbnf, larkOfGbnf } from './gbnf.js';
+import { checkLark } from './lark-check.js';
 import { checkSchema } from './schema-check.js';
 import { SchemaError } from './schema-error.js';
 import { normalSchema } from './schema-normal.js';
@@ -27,42 +29,75 @@ function withOptions(schema: string, expansion = noExpansion()): object {
   return { ...object, 'x-guidance': OPTIONS };
 }
 
-/** Lines before the rules of the functions; each rule is a line. */
-const RULES_BEFORE = 2;
+/** Lines before the rules of the functions; each rule is a line. The rule of an answer without calls follows them. */
+const RULES_BEFORE = 3;
 
-function lark({ functions, most }: CallsGrammar): string {
+function larkOfCalls({ functions, most, answer }: CallsGrammar): string {
   const more = most > 1 ? ` (${JSON.stringify(CALL.between)} call){0,${most - 1}}` : '';
   const names = functions.map((_, index) => `f${index}`).join(' | ');
   // One request compiles all functions together, so they share one limit.
   const expansion: Expansion = noExpansion();
+  const ofPart = (part: number, schema: string): string => JSON.stringify(schemaOfPart(part, schema, expansion));
   return [
-    `start: call${more}`,
+    `start: calls${answer === undefined ? '' : ' | answer'}`,
+    `calls: call${more}`,
     `call: ${JSON.stringify(CALL.open)} (${names}) ${JSON.stringify(CALL.close)}`,
     ...functions.map(
-      ({ name, schema }, index) =>
-        `f${index}: ${JSON.stringify(name + CALL.middle)} %json ${JSON.stringify(ofFunction(index, schema, expansion))}`,
+      ({ name, schema }, index) => `f${index}: ${JSON.stringify(name + CALL.middle)} %json ${ofPart(index, schema)}`,
     ),
+    ...(answer === undefined ? [] : [`answer: %json ${ofPart(functions.length, answer)}`]),
   ].join('\n');
 }
 
-function ofFunction(index: number, schema: string, expansion: Expansion): object {
+function schemaOfPart(part: number, schema: string, expansion: Expansion): object {
   try {
     return withOptions(schema, expansion);
   } catch (error) {
-    throw error instanceof SchemaError ? new SchemaError(error.message, index) : error;
+    throw error instanceof SchemaError ? new SchemaError(error.message, part) : error;
   }
+}
+
+/** Lark delimits a pattern by slashes and ends a rule at a line break. */
+function larkOfPattern(pattern: string): string {
+  const escape = (each: string): string => (each === '/' ? '\\/' : each.endsWith('\n') ? '\\n' : each);
+  return `start: /${pattern.replace(/\\[^]|[/\n]/g, escape)}/`;
+}
+
+/** As a pattern: the library holds at most 2,000 alternatives of a rule. */
+function larkOfChoices(choices: readonly string[]): string {
+  const literal = (text: string): string =>
+    text.replace(/[^A-Za-z0-9]/gu, (each) => `\\x{${(each.codePointAt(0) ?? 0).toString(16)}}`);
+  return larkOfPattern(choices.map(literal).join('|'));
+}
+
+function larkOfWritten(grammar: string): string {
+  const lark = isGbnf(grammar) ? larkOfGbnf(grammar) : grammar;
+  checkLark(lark);
+  return lark;
 }
 
 /** @throws SchemaError for a grammar that the library must not see */
 export function libraryGrammar(grammar: Grammar): LibraryGrammar {
-  return grammar.kind === 'json'
-    ? { type: 'json_schema', schema: withOptions(grammar.schema) }
-    : { type: 'lark', grammar: lark(grammar) };
+  switch (grammar.kind) {
+    case 'json':
+      return { type: 'json_schema', schema: withOptions(grammar.schema) };
+    case 'calls':
+      return { type: 'lark', grammar: larkOfCalls(grammar) };
+    case 'regex':
+      return { type: 'lark', grammar: larkOfPattern(grammar.pattern) };
+    case 'choice':
+      return { type: 'lark', grammar: larkOfChoices(grammar.choices) };
+    case 'written':
+      return { type: 'lark', grammar: larkOfWritten(grammar.grammar) };
+  }
 }
 
 export interface InvalidGrammar {
   readonly message: string;
-  /** Index of the function whose schema has the fault; null if the fault concerns the whole grammar. */
+  /**
+   * Index of the function whose schema has the fault, or their number for the schema of an answer without calls. Null if
+   * the fault concerns the whole grammar.
+   */
   readonly part: number | null;
 }
 
@@ -71,6 +106,7 @@ const ONE_OF = /oneOf constraints are not supported\. Enable .*/;
 
 /** The library's internal name for a grammar without any text. */
 const NO_TEXT = /^NoExtensionBias$/;
+const NO_VALUE = 'no JSON value fits it; a $ref that leads only to itself is one cause';
 
 /** The message's first line. For a regular expression, also the reason, which follows on later lines. */
 function firstOf(text: string): string {
@@ -90,11 +126,12 @@ export function toInvalidGrammar(error: unknown, grammar: Grammar): InvalidGramm
   if (typeof error !== 'string') return null;
   const text = firstOf(error)
     .replace(/^Failed to (compute mask|consume token): /, '')
-    .replace(NO_TEXT, 'no JSON value fits it; a $ref that leads only to itself is one cause')
+    .replace(NO_TEXT, grammar.kind === 'json' || grammar.kind === 'calls' ? NO_VALUE : 'no text fits it')
     .replace(ONE_OF, "oneOf is supported only if its branches can't overlap; use anyOf");
-  // A message about Lark starts with the place: "at 4(5): failed to compile JSON schema: ...".
-  const place =
-    grammar.kind === 'calls' ? /^(?:at )?(\d+)\(\d+\): (?:failed to compile JSON schema: )?(.*)$/.exec(text) : null;
-  const part = Number(place?.[1]) - 1 - RULES_BEFORE;
+  // A message about Lark starts with the place: "at 4(5): failed to compile JSON schema: ...". It stays if the client
+  // wrote the Lark.
+  const isPlaced = grammar.kind !== 'json' && grammar.kind !== 'written';
+  const place = isPlaced ? /^(?:at )?(\d+)\(\d+\): (?:failed to compile JSON schema: )?(.*)$/.exec(text) : null;
+  const part = grammar.kind === 'calls' ? Number(place?.[1]) - 1 - RULES_BEFORE : -1;
   return { message: (place?.[2] ?? text).slice(0, 200), part: part >= 0 ? part : null };
 }

@@ -375,7 +375,7 @@ export class EngineCore {
       id: sequence.id,
       reason,
       error: failure?.message ?? null,
-      ...(failure?.isLost === true && { isLost: true }),
+      ...(failure && { isLost: failure.isLost }),
       promptTokens: sequence.promptLength,
       cachedTokens: sequence.cachedTokens,
       startedAt: sequence.startedAt,

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { Choice, type ChoiceSpec, type ChoiceToken, type FinishReason } from '../../../src/api/generation/choice.js';
 import type { EndedEvent, EndReason } from '../../../src/engine/protocol.js';
+import { StopList } from '../../../src/text/stop-strings.js';
 import { fakeLogprobs } from '../../fakes/engine.js';
 import { tokenizer } from '../../fakes/server.js';
 
@@ -17,7 +18,7 @@ function choiceOf(spec: Partial<ChoiceSpec>): Course {
   const choice = new Choice(
     {
       detokenizer: tokenizer.detokenizer(),
-      stops: [],
+      stops: new StopList([]),
       minTokens: 0,
       echoLength: 0,
       showsEndToken: false,
@@ -58,7 +59,7 @@ function end({ choice }: Course, reason: EndReason, endToken?: number): void {
 }
 
 void t.test('tokens after a stop string are neither shown nor counted', async (t) => {
-  const course = choiceOf({ stops: [' two'] });
+  const course = choiceOf({ stops: new StopList([' two']) });
   say(course, 'one two');
   // A step that had begun when the engine got the cancel.
   say(course, ' three two');
@@ -80,7 +81,7 @@ void t.test('with an echoed prompt, an end token has an entry after the text', a
   end(echoed, 'stop', 2);
   t.match(echoed.tokens, [{ offset: 5 }, { offset: 8 }, { id: 2, offset: 12, logprobs: { logprob: -0.5 } }]);
   t.equal(echoed.choice.completionTokens, 2, 'the end token does not count');
-  const stopped = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two'] });
+  const stopped = choiceOf({ echoLength: 5, showsEndToken: true, stops: new StopList([' two']) });
   say(stopped, 'one two');
   end(stopped, 'stop', 2);
   t.equal(stopped.tokens.length, 1, 'none after a stop string');
@@ -88,7 +89,7 @@ void t.test('with an echoed prompt, an end token has an entry after the text', a
 
 void t.test('each token has an entry at the end, also a token without text or with half a character', async (t) => {
   const [half = NaN] = tokenizer.encode('🜁', false);
-  const course = choiceOf({ echoLength: 5, showsEndToken: true, stops: [' two!'] });
+  const course = choiceOf({ echoLength: 5, showsEndToken: true, stops: new StopList([' two!']) });
   say(course, 'one two');
   // A special token has no text.
   course.choice.token({ id: 'a', token: 0, exit: 30, logprobs: null }, 0);
@@ -113,14 +114,14 @@ void t.test('each token has an entry at the end, also a token without text or wi
   end(special, 'length');
   t.match([special.text, special.tokens], ['', [{ id: 0, offset: 0 }]]);
 
-  const stopped = choiceOf({ stops: ['\ufffd'] });
+  const stopped = choiceOf({ stops: new StopList(['\ufffd']) });
   stopped.choice.token({ id: 'a', token: half, exit: 30, logprobs: null }, 0);
   end(stopped, 'length');
   t.same([stopped.text, stopped.finished], ['', 'stop'], 'the stop string is found only at the end');
 });
 
 void t.test('an answer with a stop string is complete, although the server cancelled it', async (t) => {
-  const course = choiceOf({ stops: [' two'] });
+  const course = choiceOf({ stops: new StopList([' two']) });
   say(course, 'one two');
   end(course, 'cancelled');
   t.equal(course.finished, 'stop');

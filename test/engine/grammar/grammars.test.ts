@@ -9,7 +9,7 @@ import { isPending } from '../../../src/engine/sampling/constraint.js';
 import { Grammars } from '../../../src/engine/grammar/grammars.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
 import { GrammarQueue } from '../../../src/engine/worker/grammar-queue.js';
-import type { GenerateMessage } from '../../../src/engine/protocol.js';
+import type { GenerateMessage, Grammar } from '../../../src/engine/protocol.js';
 import { GREEDY } from '../../../src/engine/sampling/sampler.js';
 import { tokenBytes, type TokenizerJson } from '../../../src/text/token-bytes.js';
 import { TextTokenizer } from '../../../src/text/tokenizer.js';
@@ -52,6 +52,42 @@ const city = {
   required: ['name', 'inhabitants', 'kind', 'rivers'],
   additionalProperties: false,
 };
+
+void t.test('an expression, a choice and written grammars hold answers at every temperature', async (t) => {
+  const core = makeCore(executor);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
+  const forms: Record<string, [Grammar, RegExp]> = {
+    regex: [{ kind: 'regex', pattern: '[A-Z][a-zé]{2,8}/\\d{2}' }, /^[A-Z][a-zé]{2,8}\/\d{2}$/],
+    choice: [{ kind: 'choice', choices: ['yes', 'yes, sure', 'Großstadt 町'] }, /^(yes|yes, sure|Großstadt 町)$/],
+    lark: [{ kind: 'written', grammar: 'start: "It is " WORD "."\nWORD: /[a-z]{3,9}/' }, /^It is [a-z]{3,9}\.$/],
+    gbnf: [
+      { kind: 'written', grammar: 'root ::= "It is " word ("," word)* "."\nword ::= [a-z]{3,9}' },
+      /^It is [a-z,]+\.$/,
+    ],
+  };
+  for (const [id, [grammar]] of Object.entries(forms)) {
+    grammarQueue.generate(ask(id, null, { grammar }));
+    grammarQueue.generate(
+      ask(`${id} hot`, null, { grammar, sampling: { ...GREEDY, temperature: 1.5, seed: 3, topK: 40 } }),
+    );
+  }
+  const all = await answersOf(
+    core,
+    Object.keys(forms).flatMap((id) => [id, `${id} hot`]),
+  );
+  for (const [id, { tokens, ended }] of all) {
+    const text = tokenizer.decode(tokens);
+    t.match(text, forms[id.replace(' hot', '')]?.[1], id);
+    t.equal(ended?.reason, 'stop', `${id}: ${text}`);
+  }
+  // The library's limit shows only within the answer: the error is the client's.
+  const wide = Array.from({ length: 3001 }, (_, index) => `"x" "${index}"`).join(' | ');
+  grammarQueue.generate(ask('wide', null, { grammar: { kind: 'written', grammar: `start: ${wide}` } }));
+  grammarQueue.generate(ask('wrong', null, { grammar: { kind: 'regex', pattern: '(' } }));
+  const wrong = await answersOf(core, ['wide', 'wrong']);
+  t.match(wrong.get('wide')?.ended, { reason: 'error', isLost: false, error: /items/ });
+  t.match(wrong.get('wrong')?.refused, { reason: 'grammar', detail: /invalid regex/ });
+});
 
 void t.test('greedy, sampled and unconstrained answers share a batch, each under its own schema', async (t) => {
   const core = makeCore(executor);

@@ -25,8 +25,10 @@ void t.test('an error of a call names the function, unless it concerns none', (t
   for (const [line, part] of [
     [1, null],
     [2, null],
-    [3, 0],
-    [4, 1],
+    [3, null],
+    [4, 0],
+    [5, 1],
+    [6, 2],
   ] as const) {
     const expected = { message: 'Unimplemented keys: ["not"]', part };
     t.same(toInvalidGrammar(`Failed to compute mask: at ${line}(5): ${said}`, calls), expected, `line ${line}`);

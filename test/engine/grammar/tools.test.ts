@@ -163,6 +163,49 @@ void t.test('an answer that begins like a call follows its format from there on'
   for (const call of calls) validates(t, call);
 });
 
+void t.test('beside a schema, an answer is calls or JSON that fits it, as the conversation asks', async (t) => {
+  const properties = { rain: { type: 'boolean' } };
+  const schema = { type: 'object', properties, required: ['rain'], additionalProperties: false };
+  const either = { answer: JSON.stringify(schema), most: 2 };
+  const history = (says: string, calls: boolean): ChatMessage[] =>
+    ['Rome', 'Oslo', 'Lima'].flatMap((city, index): ChatMessage[] => {
+      const call = { name: 'get_weather', arguments: { city, unit: '°C', days: [1] } };
+      const tool_calls = [{ id: `c${index}`, type: 'function' as const, function: call }];
+      return [
+        { role: 'user', content: `Rain in ${city}?` },
+        { role: 'assistant', content: calls ? '' : says, ...(calls && { tool_calls }) },
+      ];
+    });
+  for (const exit of ends) {
+    const core = makeCore(executor);
+    const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
+    for (const [id, calls] of [
+      ['calls', true],
+      ['json', false],
+    ] as const) {
+      const text = template.render(
+        [...history('{"rain": true}', calls), { role: 'user', content: 'Rain in Paris?' }],
+        true,
+      );
+      grammarQueue.generate(ask(id, either, exit, { prompt: tokenizer.encode(text, false) }));
+    }
+    const hot = { ...GREEDY, temperature: 2, seed: 5, topK: 200 };
+    for (let seed = 0; seed < 4; seed++)
+      grammarQueue.generate(ask(`hot${seed}`, either, exit, { sampling: { ...hot, seed } }));
+    const all = await answersOf(core, ['calls', 'json', 'hot0', 'hot1', 'hot2', 'hot3']);
+    for (const [id, { tokens, ended }] of all) {
+      const text = tokenizer.decode(tokens);
+      t.equal(ended?.reason, 'stop', `${id} at ${exit}: ${text}`);
+      const isJson = text.startsWith('{');
+      if (id === 'json') t.ok(isJson, text);
+      // A shallow exit loses the pattern of the calls.
+      if (id === 'calls' && exit === ends.at(-1)) t.notOk(isJson, text);
+      if (isJson) t.ok(Value.Check(schema, JSON.parse(text)), text);
+      else for (const call of callsOf(tokens)) validates(t, call);
+    }
+  }
+});
+
 void t.test('masks are not enforced until an answer is known to be a call', async (t) => {
   holdProcess(t);
   const grammar = { kind: 'calls', functions, most: 1, isOptional: true } as const;
@@ -203,9 +246,13 @@ void t.test('an unsupported schema is rejected with the index of its function', 
   grammarQueue.generate(
     ask('never', wrong({ type: 'object', properties: { a: false }, required: ['a'] }), ends[0] ?? 0),
   );
-  const all = await answersOf(core, ['type', 'not', 'ref', 'never']);
+  const banana = JSON.stringify({ type: 'banana' });
+  grammarQueue.generate(ask('answer', { ...wrong({}), answer: banana }, ends[0] ?? 0));
+  const all = await answersOf(core, ['type', 'not', 'ref', 'never', 'answer']);
   for (const [id, { refused }] of all) {
-    t.match(refused, { reason: 'grammar', part: functions.length }, `${id}: ${refused?.detail ?? ''}`);
+    // The schema of the answer follows the functions.
+    const part = functions.length + (id === 'answer' ? 1 : 0);
+    t.match(refused, { reason: 'grammar', part }, `${id}: ${refused?.detail ?? ''}`);
     t.notMatch(refused?.detail, /\n|lark|^at /);
   }
 });

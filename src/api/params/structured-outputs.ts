@@ -1,0 +1,92 @@
+/**
+ * The grammar of an answer: `response_format`, vLLM's `structured_outputs`, and the fields of other servers with the same
+ * meaning.
+ *
+ * Names: vLLM's `guided_*` (until 0.11), SGLang's `regex`, `ebnf` and `json_schema`, llama.cpp's `grammar` and
+ * `json_schema`. Must not know: how grammars work.
+ */
+import type { Grammar } from '../../engine/protocol.js';
+import { ApiError } from '../errors.js';
+import type { GenerationBody } from '../schemas/shared.js';
+import { quoted } from '../../util/quoted.js';
+import { isTooDeep, MAX_NESTING } from './nesting.js';
+import { formatGrammar, type PlannedGrammar } from './response-format.js';
+import { MAX_SCHEMA_UNITS, schemaText } from './schema-limits.js';
+
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+const wrong = (param: string, rule: string): ApiError => new ApiError('invalid_value', `${param} ${rule}.`, param);
+
+/** @throws ApiError invalid_value for a text that is too long or holds half a character */
+function checkedText(text: string, param: string): string {
+  if (text.length > MAX_SCHEMA_UNITS)
+    throw wrong(param, `must have at most ${MAX_SCHEMA_UNITS} characters, got ${text.length}`);
+  if (LONE_SURROGATE.test(text)) throw wrong(param, 'must hold whole characters, got a lone UTF-16 surrogate');
+  return text;
+}
+
+/** @param schema a JSON schema, or its text */
+function jsonGrammar(schema: unknown, param: string): Grammar {
+  let value = schema;
+  if (typeof schema === 'string') {
+    checkedText(schema, param);
+    try {
+      value = JSON.parse(schema);
+    } catch {
+      throw wrong(param, `must be a JSON schema, or its text, got ${quoted(schema)}`);
+    }
+    // The schema is text within the body, so the body's own check has not seen its depth.
+    if (isTooDeep(value)) throw wrong(param, `must be nested at most ${MAX_NESTING} deep`);
+  }
+  return { kind: 'json', schema: schemaText(value, param, param) };
+}
+
+function choiceGrammar(choices: readonly string[], param: string): Grammar {
+  const length = choices.reduce((sum, each) => sum + checkedText(each, param).length, 0);
+  if (length > MAX_SCHEMA_UNITS)
+    throw wrong(param, `must have at most ${MAX_SCHEMA_UNITS} characters in all, got ${length}`);
+  return { kind: 'choice', choices };
+}
+
+const ofKind = {
+  json: jsonGrammar,
+  regex: (pattern: string, param: string): Grammar => ({ kind: 'regex', pattern: checkedText(pattern, param) }),
+  choice: choiceGrammar,
+  grammar: (text: string, param: string): Grammar => ({ kind: 'written', grammar: checkedText(text, param) }),
+};
+
+/**
+ * @returns null for any text
+ * @throws ApiError invalid_value for two grammars, or one that is too large
+ */
+export function answerGrammar(body: GenerationBody): PlannedGrammar | null {
+  const found: { readonly param: string; plan(): PlannedGrammar | null }[] = [];
+  const add = <T>(param: string, value: T | undefined, grammarOf: (value: T, param: string) => Grammar): void => {
+    // An empty text or list asks for nothing: llama.cpp's clients send `grammar: ""`.
+    if (value === undefined || value === '' || (Array.isArray(value) && value.length === 0)) return;
+    found.push({ param, plan: () => ({ grammar: grammarOf(value, param), placeOf: () => param }) });
+  };
+  const { response_format: format, structured_outputs: outputs = {} } = body;
+  if (format !== undefined && format.type !== 'text')
+    found.push({ param: 'response_format', plan: () => formatGrammar(format) });
+  const own = 'structured_outputs';
+  add(`${own}.json`, outputs.json, ofKind.json);
+  if (outputs.json_object === true) add(`${own}.json_object`, { type: 'object' }, ofKind.json);
+  add(`${own}.regex`, outputs.regex, ofKind.regex);
+  add(`${own}.choice`, outputs.choice, ofKind.choice);
+  add(`${own}.grammar`, outputs.grammar, ofKind.grammar);
+  add('guided_json', body.guided_json, ofKind.json);
+  add('json_schema', body.json_schema, ofKind.json);
+  add('guided_regex', body.guided_regex, ofKind.regex);
+  add('regex', body.regex, ofKind.regex);
+  add('guided_choice', body.guided_choice, ofKind.choice);
+  add('guided_grammar', body.guided_grammar, ofKind.grammar);
+  add('grammar', body.grammar, ofKind.grammar);
+  add('ebnf', body.ebnf, ofKind.grammar);
+  const [first, second] = found;
+  if (body.structured_outputs !== undefined && !found.some(({ param }) => param.startsWith(own)))
+    throw wrong(own, 'must have one of json, json_object, regex, choice and grammar');
+  if (first === undefined) return null;
+  if (second === undefined) return first.plan();
+  throw wrong(second.param, `cannot be combined with ${first.param}: an answer can follow only one grammar`);
+}

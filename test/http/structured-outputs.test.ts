@@ -1,0 +1,117 @@
+/** The fields of vLLM, SGLang and llama.cpp for the form of an answer: the grammar in the engine, and wrong requests. */
+import t from 'tap';
+import type { Grammar } from '../../src/engine/protocol.js';
+import { build, events, says } from '../fakes/server.js';
+
+const messages = [{ role: 'user', content: 'Hi' }];
+const schema = { type: 'object', properties: { a: { type: 'integer' } } };
+const json: Grammar = { kind: 'json', schema: JSON.stringify(schema) };
+const GBNF = 'root ::= "a" [0-9]+';
+
+interface ErrorAnswer {
+  error: { message: string; param: string | null; code: string };
+}
+
+void t.test('each field becomes the grammar of the answer, on both endpoints', async (t) => {
+  const server = await build(t, says('a1'));
+  const cases: [object, Grammar | null][] = [
+    [{ structured_outputs: { json: schema } }, json],
+    [{ structured_outputs: { json: JSON.stringify(schema) } }, json],
+    [{ structured_outputs: { json_object: true } }, { kind: 'json', schema: '{"type":"object"}' }],
+    [{ structured_outputs: { regex: 'a\\d+' } }, { kind: 'regex', pattern: 'a\\d+' }],
+    [{ structured_outputs: { choice: ['a1', 'b'] } }, { kind: 'choice', choices: ['a1', 'b'] }],
+    [{ structured_outputs: { grammar: GBNF } }, { kind: 'written', grammar: GBNF }],
+    [{ structured_outputs: { regex: 'a', json: null, disable_any_whitespace: true } }, { kind: 'regex', pattern: 'a' }],
+    [{ guided_json: schema }, json],
+    [{ guided_regex: 'a\\d+' }, { kind: 'regex', pattern: 'a\\d+' }],
+    [{ guided_choice: ['a1'] }, { kind: 'choice', choices: ['a1'] }],
+    [{ guided_grammar: 'start: "a"' }, { kind: 'written', grammar: 'start: "a"' }],
+    [{ json_schema: schema }, json],
+    [{ json_schema: JSON.stringify(schema) }, json],
+    [{ regex: 'a' }, { kind: 'regex', pattern: 'a' }],
+    [{ ebnf: GBNF }, { kind: 'written', grammar: GBNF }],
+    [
+      { grammar: GBNF, response_format: { type: 'text' } },
+      { kind: 'written', grammar: GBNF },
+    ],
+    [{ structured_outputs: null, guided_json: null, guided_choice: [], grammar: '', regex: '' }, null],
+  ];
+  for (const [fields, grammar] of cases) {
+    for (const [path, base] of [
+      ['/v1/chat/completions', { messages }],
+      ['/v1/completions', { prompt: 'Hi' }],
+    ] as const) {
+      const response = await server.post(path, { ...base, ...fields });
+      t.equal(response.status, 200, `${await response.text()} for ${JSON.stringify(fields)}`);
+      t.strictSame(server.engine.requests.at(-1)?.grammar, grammar, JSON.stringify(fields));
+      t.equal(server.engine.requests.at(-1)?.lengthGroup.kind === 'schema', grammar !== null);
+    }
+  }
+});
+
+void t.test('a wrong form is a 400 that names the field', async (t) => {
+  const server = await build(t);
+  const deep = '['.repeat(200) + ']'.repeat(200);
+  const cases: [object, string, RegExp][] = [
+    [{ structured_outputs: {} }, 'structured_outputs', /must have one of json, json_object, regex/],
+    [{ structured_outputs: { json_object: false } }, 'structured_outputs', /must have one of/],
+    [
+      { structured_outputs: { regex: 'a', choice: ['b'] } },
+      'structured_outputs.choice',
+      /combined with structured_outputs\.regex/,
+    ],
+    [
+      { structured_outputs: { regex: 'a' }, grammar: GBNF },
+      'grammar',
+      /cannot be combined with structured_outputs\.regex/,
+    ],
+    [{ response_format: { type: 'json_object' }, regex: 'a' }, 'regex', /cannot be combined with response_format/],
+    [{ structured_outputs: { regex: '' } }, 'structured_outputs.regex', /./],
+    [{ structured_outputs: { regex: 5 } }, 'structured_outputs.regex', /./],
+    [{ structured_outputs: { choice: [] } }, 'structured_outputs.choice', /./],
+    [{ structured_outputs: { choice: [''] } }, 'structured_outputs.choice[0]', /./],
+    [{ structured_outputs: { json: 5 } }, 'structured_outputs.json', /a JSON schema, or its text/],
+    [{ structured_outputs: { json: '{"a":' } }, 'structured_outputs.json', /a JSON schema, or its text, got/],
+    [{ guided_json: `{"enum": ${deep}}` }, 'guided_json', /at most 100 deep/],
+    [{ guided_json: { maxItems: 1e5 } }, 'guided_json', /maxItems/],
+    [{ guided_json: `"${'x'.repeat(40_000)}"` }, 'guided_json', /32768 characters/],
+    [{ guided_choice: 'a' }, 'guided_choice', /an array of non-empty strings/],
+    [{ guided_choice: Array.from({ length: 5000 }, (_, i) => `choice ${i}`) }, 'guided_choice', /in all/],
+    [{ grammar: 'x'.repeat(40_000) }, 'grammar', /32768 characters, got 40000/],
+    [{ regex: '\ud800' }, 'regex', /surrogate/],
+  ];
+  for (const [fields, param, message] of cases) {
+    const response = await server.post('/v1/chat/completions', { messages, ...fields });
+    const { error } = (await response.json()) as ErrorAnswer;
+    t.equal(response.status, 400, param);
+    t.match(error, { code: 'invalid_value', param, message });
+  }
+  for (const name of ['structural_tag', 'whitespace_pattern', 'disable_additional_properties']) {
+    const response = await server.post('/v1/completions', {
+      prompt: 'Hi',
+      structured_outputs: { regex: 'a', [name]: 'x' },
+    });
+    t.match(await response.json(), { error: { code: 'unsupported_parameter', param: `structured_outputs.${name}` } });
+  }
+  t.equal(server.engine.requests.length, 0, 'nothing reached the engine');
+});
+
+void t.test(
+  'the reason of a grammar that cannot be enforced reaches the client, at its start or in the answer',
+  async (t) => {
+    const refuse = { reason: 'grammar', leastFeasibleMs: null, detail: 'line 1 lacks a """' } as const;
+    const refused = await build(t, () => ({ tokens: [], refuse }));
+    const wrong = await refused.post('/v1/chat/completions', { messages, grammar: 'root ::= "' });
+    t.equal(wrong.status, 400);
+    const form =
+      /^grammar must be a grammar in the notation of Lark or GBNF that this server can enforce: line 1 lacks/;
+    t.match(await wrong.json(), { error: { code: 'invalid_value', param: 'grammar', message: form } });
+    // The answer has begun: the client of a stream gets an error event.
+    const error = { error: 'Current row has 3001 items', isLost: false };
+    const failing = await build(t, says('a1', { end: 'error', ended: error }));
+    const cut = await failing.post('/v1/chat/completions', { messages, regex: 'a\\d*', stream: true });
+    const last = (await events(cut)).at(-2) ?? '';
+    const message = /^regex must be a regular expression that this server can enforce: Current row/;
+    t.match(JSON.parse(last), { error: { code: 'invalid_value', param: 'regex', message } });
+  },
+);
