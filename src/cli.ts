@@ -312,7 +312,23 @@ function program(finish: (code: number) => void): Command {
     .option('--threads <n>', 'compute threads', ruleOf(SERVE_OPTIONS.threads), SERVE_OPTIONS.threads.default)
     .action(async (dir: string, options: { readonly threads: number }) => {
       const { calibrateCommand } = await import('./engine/calibration/command.js');
-      output().write(await calibrateCommand(dir, options.threads));
+      if (!process.stderr.isTTY) {
+        output().write(await calibrateCommand(dir, options.threads));
+        return;
+      }
+      const { progressBar } = await import('./util/progress-bar.js');
+      const bar = progressBar('{what} {bar} {percentage}%', process.stderr);
+      bar.start(1, 0, { what: '' });
+      try {
+        const costs = await calibrateCommand(dir, options.threads, (what, done, total) => {
+          bar.setTotal(total);
+          bar.update(done, { what });
+        });
+        bar.stop();
+        output().write(costs);
+      } finally {
+        bar.stop();
+      }
     });
 
   root

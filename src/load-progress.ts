@@ -1,6 +1,7 @@
 /** A bar on a terminal while the model loads. */
-import { SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
 import type { Engine } from './engine/client/engine.js';
+import { progressBar } from './util/progress-bar.js';
 
 /** A shorter load shows no bar. */
 const SHOWN_AFTER_MS = 1000;
@@ -13,13 +14,7 @@ export class LoadProgress {
 
   /** Removes the bar when the engine is ready. Listeners that log must come later, so that no line is lost under it. */
   constructor(engine: Engine, terminal: NodeJS.WritableStream) {
-    this.#bar = new SingleBar({
-      format: '{what} {bar} {percentage}%',
-      stream: terminal,
-      hideCursor: true,
-      clearOnComplete: true,
-      barsize: 30,
-    });
+    this.#bar = progressBar('{what} {bar} {percentage}%', terminal);
     engine.on('loading', (done, total) => {
       this.#loaded = { done, total };
       if (!this.#isShown) return;

@@ -75,6 +75,8 @@ export interface GenerateMessage {
   readonly prediction?: readonly number[] | null;
   /** Whether drafts are allowed; absent or null: by the engine's options. */
   readonly speculate?: boolean | null;
+  /** The engine plans the request as it would at this moment, and ends it before it takes a place in the queue. */
+  readonly isDryRun?: boolean;
 }
 
 /** Source of a draft: the client's prediction, the text so far, or a shallower exit. */
@@ -173,6 +175,8 @@ export interface PlannedEvent {
   readonly expectedTokensP90: number;
   /** Probability that the plan meets the total budget; null without a total budget. */
   readonly probability: number | null;
+  /** The plan of a dry run, which no work follows. */
+  readonly isDryRun?: boolean;
 }
 
 /** A rejected request. */
@@ -228,6 +232,8 @@ export interface EndedEvent {
   readonly endToken?: { readonly token: number; readonly logprobs: TokenLogprobs };
   /** Draft counts by source; absent without drafts. */
   readonly drafts?: readonly DraftCount[];
+  /** The end of a dry run. */
+  readonly isDryRun?: boolean;
 }
 
 export interface LoadSnapshot {

@@ -1,5 +1,6 @@
 /** Progress of a run on a terminal. */
-import { SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
+import { progressBar } from '../util/progress-bar.js';
 
 export class RunProgress {
   readonly #bar: SingleBar | null;
@@ -8,16 +9,8 @@ export class RunProgress {
 
   /** @param terminal shows the bar; null shows none */
   constructor(what: string, total: number, terminal: NodeJS.WritableStream | null) {
-    this.#bar =
-      terminal === null
-        ? null
-        : new SingleBar({
-            format: '{what} {bar} {value}/{total} answered, {sent} sent, {met} in budget, {failed} failed',
-            stream: terminal,
-            hideCursor: true,
-            clearOnComplete: true,
-            barsize: 20,
-          });
+    const format = '{what} {bar} {value}/{total} answered, {sent} sent, {met} in budget, {failed} failed';
+    this.#bar = terminal === null ? null : progressBar(format, terminal);
     this.#bar?.start(total, 0, { what, ...this.#counts });
   }
 

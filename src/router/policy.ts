@@ -75,7 +75,7 @@ export const defaultPolicy: Policy = {
   margin: 0.08,
   keepReserve: 0.05,
   beginReserve: 0.25,
-  deepenGain: 0.03,
+  deepenGain: 0.06,
   deepenArrivals: 3,
   floorConfidence: 0.9,
   commitTokens: 32,

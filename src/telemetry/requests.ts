@@ -184,6 +184,7 @@ export class RequestMetrics {
   }
 
   #planned(event: PlannedEvent): void {
+    if (event.isDryRun === true) return;
     const series = this.#series;
     series.planned.inc({ exit_layer: String(event.exit), service_class: event.serviceClass });
     series.predictedTtft.observe(event.predictedTtftMs / 1000);
@@ -240,6 +241,7 @@ export class RequestMetrics {
   }
 
   #ended(event: EndedEvent): void {
+    if (event.isDryRun === true) return;
     const series = this.#series;
     const live = this.#live.get(event.id);
     series.promptTokens.inc(event.promptTokens);

@@ -74,6 +74,26 @@ async function* events(response) {
   }
 }
 
+/**
+ * Asks for the plan of a chat completion, which the server does not run.
+ * @param budget total in ms; null states none
+ * @returns the report of the answer; null if the server cannot tell
+ */
+export async function predictPlan({ budget, onMiss = 'continue', ...body }, signal) {
+  const stated = budget === null ? {} : { latency_budget_ms: budget, budget_on_miss: onMiss };
+  try {
+    const response = await fetch('v1/chat/completions', {
+      method: 'POST',
+      signal,
+      headers: headers(),
+      body: JSON.stringify({ ...body, sortie: { ...stated, dry_run: true } }),
+    });
+    return response.ok ? ((await response.json()).sortie ?? null) : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Finds the exit of each chunk from the running totals of tokens by exit. */
 function exitReader() {
   let known = {};

@@ -28,15 +28,21 @@ export class BudgetSlider {
   #marks;
   #reason;
 
-  /** @param parts.reason the element that explains a disabled slider */
-  constructor({ input, output, marks, reason }) {
+  /**
+   * @param parts.reason the element that explains a disabled slider
+   * @param parts.onChange called when the budget changes
+   */
+  constructor({ input, output, marks, reason, onChange }) {
     this.#input = input;
     this.#output = output;
     this.#marks = marks;
     this.#reason = reason;
     input.max = STEPS;
     input.value = STEPS;
-    input.addEventListener('input', () => this.#show());
+    input.addEventListener('input', () => {
+      this.#show();
+      onChange();
+    });
     this.#show();
   }
 

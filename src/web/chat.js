@@ -1,5 +1,5 @@
 /** The chat view: several turns, coloured by exit, each with its plan and its times. */
-import { streamChat } from './api.js';
+import { predictPlan, streamChat } from './api.js';
 import { BudgetSlider, budgetText } from './budget.js';
 import { DepthText, mixBar, mixKeys, mixText } from './depth.js';
 import { $, announce, duration, element, showError, submitOnEnter } from './dom.js';
@@ -84,8 +84,25 @@ function planText({ plan, predicted_ms: predicted, ...report }) {
   return `Last plan: exit ${plan.exit_layer}${name}, ${duration(predicted)} predicted${range(report)} for ${budget}.`;
 }
 
+/** A plan that the server predicts for the next answer. */
+function nextText({ plan, predicted_ms: predicted, ...report }) {
+  const name = CLASSES[plan.service_class] ?? plan.service_class;
+  const chance = plan.probability === null ? '' : `, ${Math.round(plan.probability * 100)}% in time`;
+  return `Next answer: exit ${plan.exit_layer}, ${name}, about ${duration(predicted)}${range(report)}${chance}.`;
+}
+
+/** Wait after the last change of the budget or the text before the plan is asked for. */
+const PLAN_DELAY_MS = 200;
+
 export function openChat() {
+  const planNext = () => {
+    clearTimeout(planning.timer);
+    planning.abort.abort();
+    planning.timer = setTimeout(() => void showPlan(), PLAN_DELAY_MS);
+  };
+  const planning = { timer: null, abort: new AbortController() };
   const slider = new BudgetSlider({
+    onChange: planNext,
     input: $('budget'),
     output: $('budget-text'),
     marks: $('budget-marks'),
@@ -110,17 +127,26 @@ export function openChat() {
     return turn;
   };
 
-  const requestOf = (budget) => ({
+  const requestOf = (budget, turns = history) => ({
     model: $('depth').value || null,
     messages: [
       ...($('system').value.trim() === '' ? [] : [{ role: 'system', content: $('system').value }]),
-      ...history.map(({ role, content }) => ({ role, content })),
+      ...turns.map(({ role, content }) => ({ role, content })),
     ],
     max_tokens: Number($('chat-tokens').value) || 128,
     temperature: Number($('temperature').value),
     budget,
     onMiss: $('on-miss').value,
   });
+
+  /** Shows the plan that the text in the field would get; nothing if the server cannot tell. */
+  const showPlan = async () => {
+    planning.abort = new AbortController();
+    const { signal } = planning.abort;
+    const content = $('chat-prompt').value.trim() || $('chat-prompt').placeholder;
+    const report = await predictPlan(requestOf(slider.value, [...history, { role: 'user', content }]), signal);
+    if (!signal.aborted) $('next-plan').textContent = report === null ? '' : nextText(report);
+  };
 
   /** Streams one answer into its turn. @returns the text */
   const answer = async (turn, request, signal) => {
@@ -163,6 +189,9 @@ export function openChat() {
     const budget = slider.value;
     showError('');
     $('chat-prompt').value = '';
+    $('next-plan').textContent = '';
+    clearTimeout(planning.timer);
+    planning.abort.abort();
     $('chat-stop').hidden = false;
     const own = history;
     own.push({ role: 'user', content });
@@ -202,7 +231,11 @@ export function openChat() {
     $('chat-empty').hidden = false;
     $('chat-prompt').focus();
   });
-  $('depth').addEventListener('change', showDepth);
+  $('depth').addEventListener('change', () => {
+    showDepth();
+    planNext();
+  });
+  $('chat-prompt').addEventListener('input', planNext);
   $('temperature').addEventListener('input', () => {
     $('temperature-text').textContent = Number($('temperature').value).toFixed(1);
   });

@@ -170,9 +170,14 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       expectedTokensP90: Math.min(12, request.maxTokens),
       probability: budget?.totalMs == null ? null : 0.998,
       ...script.plan,
+      ...(request.isDryRun && { isDryRun: true }),
     });
     sink.planned(planned);
     this.#step({ planned: [planned] });
+    if (request.isDryRun === true) {
+      this.#end(request.id, 'length', script);
+      return;
+    }
     if (request.promptLogprobs !== null) {
       const count = request.promptLogprobs;
       const logprobs = request.prompt.map((id, i) => (i === 0 ? null : fakeLogprobs(id, count)));
@@ -239,6 +244,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       endedAt: now,
       preemptions: 0,
       ...(script?.drafts && { drafts: script.drafts }),
+      ...(live.request.isDryRun && { isDryRun: true }),
       ...script?.ended,
     };
     live.sink.ended(ended);

@@ -24,6 +24,9 @@ const click = (page: Page, id: string): Promise<void> => page.evaluate(`document
 const loaded = (page: Page): Promise<void> => page.until("document.querySelectorAll('.column').length === 5");
 const idle = (page: Page, id: string): Promise<void> => page.until(`document.getElementById('${id}').hidden`);
 
+/** Requests that were to be run. */
+const asked = ({ requests }: FakeEngine) => requests.filter(({ isDryRun }) => isDryRun !== true);
+
 async function type(page: Page, id: string, words: string): Promise<void> {
   await page.evaluate(`document.getElementById('${id}').focus()`);
   await page.send('Input.insertText', { text: words });
@@ -64,7 +67,7 @@ void t.test('Chat sends on Enter, marks a change of exit, and reports plan and t
   await type(page, 'chat-prompt', 'First');
   await page.press('Enter', 13, 8);
   await page.send('Input.insertText', { text: 'line' });
-  t.equal(server.engine.requests.length, 0, 'Shift and Enter break the line');
+  t.equal(asked(server.engine).length, 0, 'Shift and Enter break the line');
   await page.press('Enter', 13);
   await page.until("document.querySelector('.report') !== null");
   await idle(page, 'chat-stop');
@@ -76,8 +79,31 @@ void t.test('Chat sends on Enter, marks a change of exit, and reports plan and t
   await type(page, 'chat-prompt', 'Second');
   await page.press('Enter', 13);
   await page.until("document.querySelectorAll('.report').length === 2");
-  const [first, second] = server.engine.requests;
+  const [first, second] = asked(server.engine);
   t.ok((second?.prompt.length ?? 0) > (first?.prompt.length ?? 0) + 10, 'the second turn has the first one');
+  t.same(page.complaints, []);
+});
+
+void t.test('Chat shows the plan of the next answer while the budget moves', { skip }, async (t) => {
+  const script: FakeEngine['script'] = ({ depth }) => ({
+    tokens: [],
+    plan: { exit: depth.budget === null ? 30 : 10, predictedMs: 420, predictedP10Ms: 300, predictedP90Ms: 800 },
+  });
+  const { page, server } = await open(t, script, {}, '#/chat');
+  await loaded(page);
+  const slider = "document.getElementById('budget')";
+  const move = (step: number): Promise<void> =>
+    page.evaluate(`${slider}.value = ${step}; ${slider}.dispatchEvent(new Event('input'))`);
+  for (const step of [80, 60, 40]) await move(step);
+  await page.until("document.getElementById('next-plan').textContent.includes('exit 10')");
+  t.match(
+    await text(page, '#next-plan'),
+    /^Next answer: exit 10, guaranteed, about 420 ms \(300 ms to 800 ms\), 100% in time\.$/,
+  );
+  await move(100);
+  await page.until("document.getElementById('next-plan').textContent.includes('exit 30, no budget')");
+  t.equal(asked(server.engine).length, 0, 'no answer was run');
+  t.equal(server.engine.requests.length, 2, 'one request for each rest of the slider');
   t.same(page.complaints, []);
 });
 

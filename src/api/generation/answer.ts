@@ -86,8 +86,10 @@ export class Answer {
       const prompt = this.promptOf(index).ids;
       const { arrivedAt } = this.#request;
       const facts = { arrivedAt, promptTokens: prompt.length, maxTokens, budget: plan.budget };
-      context.metrics.begin(id, facts);
-      this.#request.trace?.begin(id, index, facts);
+      if (!plan.isDryRun) {
+        context.metrics.begin(id, facts);
+        this.#request.trace?.begin(id, index, facts);
+      }
       context.engine.generate(
         {
           id,
@@ -105,6 +107,7 @@ export class Answer {
           grammar: plan.grammar?.grammar ?? null,
           prediction: plan.prediction,
           speculate: plan.speculate,
+          ...(plan.isDryRun && { isDryRun: true }),
         },
         withErrorBoundary(choice, (error) => {
           this.#broken(error);
@@ -198,7 +201,7 @@ export class Answer {
       tpot_ms: tpot === null ? null : rounded(tpot),
       budget_ms: budget?.totalMs ?? null,
       met:
-        budget === null
+        budget === null || this.plan.isDryRun
           ? null
           : (isCut || actual <= (budget.totalMs ?? Infinity)) &&
             (awaited ?? 0) <= (budget.ttftMs ?? Infinity) &&
@@ -246,7 +249,7 @@ export class Answer {
 
   #end(): void {
     this.#over = true;
-    const isBegun = this.choices.some(({ plan }) => plan !== null);
+    const isBegun = !this.plan.isDryRun && this.choices.some(({ plan }) => plan !== null);
     if (isBegun) {
       const tokens = this.choices.map(({ completionTokens }) => completionTokens);
       this.#context.metrics.requested(this.plan.n, tokens);

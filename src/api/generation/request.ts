@@ -59,6 +59,8 @@ export interface GenerationPlan {
   readonly prediction: readonly number[] | null;
   /** Null follows the engine's option. */
   readonly speculate: boolean | null;
+  /** The engine plans the request and generates nothing. */
+  readonly isDryRun: boolean;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
 }
@@ -233,6 +235,7 @@ export function planGeneration(
     grammar: input.grammar,
     prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,
+    isDryRun: body.sortie?.dry_run === true,
     includeUsage,
     // As in vLLM, continuous_usage_stats adds to include_usage and has no effect alone.
     continuousUsage: includeUsage && body.stream_options?.continuous_usage_stats === true,

@@ -55,6 +55,14 @@ export const SortieRequest = Type.Object(
           'Allows drafts: several tokens per step while the answer decodes alone. Absent: as --speculate says.',
       }),
     ),
+    dry_run: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description:
+          'Plans the request as at this moment, and generates nothing. The answer is empty, and the report has the ' +
+          'plan and its predictions.',
+      }),
+    ),
     show_sampling: Type.Optional(
       Type.Boolean({ default: false, description: 'Adds the sampling of the answer to the report, as sampling.' }),
     ),
@@ -261,7 +269,7 @@ export const SortieReport = Type.Object({
   ttft_ms: NullableNumber,
   tpot_ms: NullableNumber,
   budget_ms: NullableNumber,
-  met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null without a budget.' }),
+  met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null without a budget, and in a dry run.' }),
   queue_ms: NullableNumber,
   draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
   accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),

@@ -43,8 +43,16 @@ interface Timed {
   ms: number;
 }
 
-/** @param now milliseconds on a monotonic clock */
-export function calibrate(executor: Executor, plan: CalibrationPlan, now: () => number): CostTable {
+/**
+ * @param now milliseconds on a monotonic clock
+ * @param progress receives the finished runs, of all runs
+ */
+export function calibrate(
+  executor: Executor,
+  plan: CalibrationPlan,
+  now: () => number,
+  progress: (done: number, total: number) => void = () => undefined,
+): CostTable {
   const { units, kernels } = executor;
   const timed: Timed[] = [];
   const measure = (
@@ -86,7 +94,7 @@ export function calibrate(executor: Executor, plan: CalibrationPlan, now: () => 
   const head = measure(plan.rows, [0], (rows) => {
     executor.runHead(rows);
   });
-  inRounds(timed, plan, now);
+  inRounds(timed, plan, now, progress);
   for (const each of kernels) {
     const trunk = stages.filter((stage) => stage.kernel === each && stage.layers !== null);
     smooth(trunk.map(({ layers, decode }) => ({ layers: layers ?? 1, points: decode })));
@@ -109,11 +117,18 @@ export function calibrate(executor: Executor, plan: CalibrationPlan, now: () => 
 const costOf = ({ point, ms }: Timed): CostPoint => ({ ...point, ms });
 
 /** Measures all points in rounds: a slow spell of the machine then disturbs one round, not all runs of one point. */
-function inRounds(timed: readonly Timed[], { repeats, patienceMs }: CalibrationPlan, now: () => number): void {
+function inRounds(
+  timed: readonly Timed[],
+  { repeats, patienceMs }: CalibrationPlan,
+  now: () => number,
+  progress: (done: number, total: number) => void,
+): void {
   const startedAt = now();
+  let done = 0;
   // One round more than `repeats`: the first run of a shape binds and allocates.
   for (let round = 0; round <= repeats; round++) {
     for (const each of timed) {
+      progress(done++, (repeats + 1) * timed.length);
       if (now() - startedAt > patienceMs && each.ms < Infinity) continue;
       const start = now();
       each.run();

@@ -7,7 +7,7 @@
  */
 import type { Constraint } from '../sampling/constraint.js';
 import type { Executor } from '../execution/executor.js';
-import type { CancelReason, GenerateMessage, RefusedEvent } from '../protocol.js';
+import type { CancelReason, EndReason, GenerateMessage, PlannedEvent, RefusedEvent } from '../protocol.js';
 import type { Admission } from '../../router/index.js';
 import type { StepOutput } from './step-output.js';
 import type { RouterAdapter, StepContext } from './router-adapter.js';
@@ -18,6 +18,25 @@ import { Sequence } from '../sequence.js';
 interface Admitted {
   readonly sequence: Sequence;
   readonly admission: Extract<Admission, { kind: 'admit' }>;
+}
+
+const isDryRun = ({ request }: Sequence): boolean => request.isDryRun === true;
+
+function plannedEvent({ sequence, admission }: Admitted): PlannedEvent {
+  const { exit, prediction, serviceClass, expectedTokens, expectedTokensP90, probability } = admission;
+  return {
+    id: sequence.id,
+    exit,
+    serviceClass,
+    expectedTokens,
+    expectedTokensP90,
+    probability,
+    predictedTtftMs: prediction.ttftMs,
+    predictedTpotMs: prediction.tpotMs,
+    predictedMs: prediction.totalMs,
+    predictedP10Ms: prediction.p10Ms,
+    predictedP90Ms: prediction.p90Ms,
+  };
 }
 
 export class AdmissionQueue {
@@ -41,7 +60,7 @@ export class AdmissionQueue {
 
   /** Whether the queue is full. @param elsewhere requests that wait outside this queue and the slot manager's */
   isFull(elsewhere: number): boolean {
-    return this.#slotManager.isFull(elsewhere + this.#arrived.length);
+    return this.#slotManager.isFull(elsewhere + this.#arrived.filter((each) => !isDryRun(each)).length);
   }
 
   find(id: string): Sequence | undefined {
@@ -70,7 +89,11 @@ export class AdmissionQueue {
   }
 
   /** Ends a request that was never submitted. */
-  abandon({ id, prompt }: GenerateMessage, reason: CancelReason, at: number): void {
+  abandon(request: GenerateMessage, reason: CancelReason, at: number): void {
+    this.#end(request, reason, at, false);
+  }
+
+  #end({ id, prompt }: GenerateMessage, reason: EndReason, at: number, isDryRun: boolean): void {
     this.#output.ended.push({
       id,
       reason,
@@ -81,12 +104,14 @@ export class AdmissionQueue {
       startedAt: null,
       firstTokenAt: null,
       endedAt: at,
+      ...(isDryRun && { isDryRun }),
     });
   }
 
   /** Admits all arrived requests to the queue, or rejects them. */
   admit(context: StepContext): void {
-    let candidates = this.#arrived;
+    const dryRuns = this.#arrived.filter(isDryRun);
+    let candidates = this.#arrived.filter((sequence) => !isDryRun(sequence));
     this.#arrived = [];
     while (candidates.length > 0) {
       const admitted = this.#admitted(candidates, context);
@@ -96,6 +121,16 @@ export class AdmissionQueue {
       // A plan that counted on the prefix of a rejected request is made again. Each round has fewer requests.
       candidates = isFinal ? [] : admitted.map(({ sequence }) => sequence);
     }
+    // Each dry run by itself, behind all real requests: it changes the plan of none.
+    for (const sequence of dryRuns) this.#preview(sequence, context);
+  }
+
+  /** Reports the plan that a request would get, and ends it. */
+  #preview(sequence: Sequence, context: StepContext): void {
+    const [admitted] = this.#admitted([sequence], context);
+    if (admitted === undefined) return;
+    this.#output.planned.push({ ...plannedEvent(admitted), isDryRun: true });
+    this.#end(sequence.request, 'length', context.now, true);
   }
 
   /** The candidates that the router admits together; rejects the others. */
@@ -116,24 +151,11 @@ export class AdmissionQueue {
   }
 
   #enqueue({ sequence, admission }: Admitted, now: number): void {
-    const { exit, prediction, serviceClass, expectedTokens, expectedTokensP90, probability } = admission;
-    sequence.exit = this.#executor.model.exitIndex(exit);
+    sequence.exit = this.#executor.model.exitIndex(admission.exit);
     sequence.admission = admission;
     this.#slotManager.enqueue(sequence);
     this.#router.enqueued(sequence, now);
-    this.#output.planned.push({
-      id: sequence.id,
-      exit,
-      serviceClass,
-      expectedTokens,
-      expectedTokensP90,
-      probability,
-      predictedTtftMs: prediction.ttftMs,
-      predictedTpotMs: prediction.tpotMs,
-      predictedMs: prediction.totalMs,
-      predictedP10Ms: prediction.p10Ms,
-      predictedP90Ms: prediction.p90Ms,
-    });
+    this.#output.planned.push(plannedEvent({ sequence, admission }));
     if (sequence.request.promptLogprobs !== null) this.#output.prompts.push({ id: sequence.id, logprobs: [null] });
   }
 

@@ -29,9 +29,11 @@ export class GrammarQueue {
   }
 
   generate(request: GenerateMessage): void {
-    if (request.grammar == null || request.maxTokens === 0) this.#core.submit(request, null, this.#opening.size);
+    const isWithout = request.maxTokens === 0 || request.isDryRun === true;
+    const grammar = isWithout ? null : (request.grammar ?? null);
+    if (grammar === null) this.#core.submit(request, null, this.#opening.size);
     else if (this.#core.isFull(this.#opening.size)) this.#core.refuse({ id: request.id, reason: 'queue_full' });
-    else void this.#open(request, request.grammar);
+    else void this.#open(request, grammar);
   }
 
   /** Requests that wait here, outside the core's queue. */

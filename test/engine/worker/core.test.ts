@@ -280,3 +280,43 @@ void t.test('a sampled end token is reported with log-probabilities, outside the
   t.equal(answers.get('scored')?.ended?.endToken?.logprobs.top[0]?.[0], token, 'the most likely token');
   t.equal(answers.get('plain')?.ended?.endToken, undefined);
 });
+
+void t.test('a dry run gets the plan of a real request, and takes no slot, no step and no place', async (t) => {
+  const budget = { totalMs: 60_000, ttftMs: null, tpotMs: null, onMiss: 'continue' } as const;
+  const request = (id: string): GenerateMessage => {
+    const plain = greedy(id, first, deepest, 6);
+    return { ...plain, depth: { ...plain.depth, budget } };
+  };
+  const core = makeCore(executor, { maxRunning: 1, maxQueue: 2 });
+  core.submit({ ...request('idle'), isDryRun: true });
+  const step = core.step();
+  t.match(step.planned, [{ id: 'idle', isDryRun: true, serviceClass: 'guaranteed' }]);
+  t.match(step.ended, [{ id: 'idle', reason: 'length', isDryRun: true, startedAt: null, promptTokens: first.length }]);
+  t.same([step.tokens, step.load.running, step.load.waiting, step.work, core.busy], [[], 0, 0, null, false]);
+
+  const real = makeCore(executor, { maxRunning: 1, maxQueue: 2 });
+  real.submit(request('real'));
+  const [plan] = real.step().planned;
+  const [preview] = step.planned;
+  t.same([preview?.exit, preview?.expectedTokens], [plan?.exit, plan?.expectedTokens]);
+  t.ok((preview?.predictedMs ?? Infinity) < 2 * (plan?.predictedMs ?? 0));
+  drain(real);
+
+  for (const id of ['before', 'beside']) core.submit({ ...request(id), isDryRun: true });
+  for (const id of ['a', 'b', 'c']) core.submit(request(id));
+  core.submit({ ...request('full'), isDryRun: true });
+  const plans = new Map<string, number>();
+  const rejected: string[] = [];
+  const answers = drain(core, ({ planned, refused }) => {
+    for (const { id, reason } of refused) rejected.push(`${id} ${reason}`);
+    for (const event of planned) plans.set(event.id, event.predictedMs);
+  });
+  t.same([...plans.keys()], ['a', 'b', 'c', 'before', 'beside'], 'real requests are admitted first');
+  t.same(rejected, ['full queue_full'], 'it is rejected as a real request would be, and takes no place of one');
+  t.ok((plans.get('before') ?? 0) > (plans.get('a') ?? Infinity), 'the prediction counts the work ahead');
+  t.same(
+    ['a', 'b', 'c', 'before', 'beside'].map((id) => answers.get(id)?.tokens.length),
+    [6, 6, 6, 0, 0],
+  );
+  t.same(answers.get('a')?.tokens, alone(request('x')));
+});
