@@ -1,5 +1,6 @@
 /**
- * Two real replicas behind HAProxy against the simulation of the same pool: `node dist/bench/replicas.js`.
+ * Two real replicas behind HAProxy against the simulation of the same pool:
+ * `npm run bench:replicas -- [--rates LIST] [--seconds N]`.
  *
  * Each replica has one thread and serves the embedded model on this machine. The client sends requests with budgets at
  * three rates. The simulation gets their arrivals, lengths and budgets, and the costs that `sortie calibrate` measures
@@ -130,7 +131,9 @@ const servers = await Promise.all([startSortie(MODEL, ['--threads', '1']), start
 try {
   const proxy = await startProxy(dir, servers);
   servers.push(proxy);
-  const props = (await (await fetch(`${proxy.url}/props`)).json()) as { kv_tokens: number; max_model_len: number };
+  const props = (await (await fetch(`${proxy.url}/props`)).json()) as {
+    limits: { kv_tokens: number; max_model_len: number };
+  };
   console.log(
     `${cpus()[0]?.model ?? 'unknown CPU'}, load average ${loadavg()[0]?.toFixed(2) ?? ''}, ${seconds} s a rate`,
   );
@@ -150,7 +153,7 @@ try {
           maxReplicas: 2,
           limit: answers.length,
         },
-        ...{ limits: 'stated', kvPositions: props.kv_tokens, maxLength: props.max_model_len },
+        ...{ limits: 'stated', kvPositions: props.limits.kv_tokens, maxLength: props.limits.max_model_len },
       },
       () => undefined,
     );

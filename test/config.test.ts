@@ -97,6 +97,8 @@ void t.test('the error on an invalid value names the option, the rule and the va
     [{ modelName: 'a,b,a' }, {}, /--model-name must be different names/],
     [{ drainTimeout: '-1' }, {}, /seconds from 0/],
     [{ logPrompts: 'maybe' }, {}, /on or off/],
+    [{ trustedProxies: 'proxy.example' }, {}, /^--trusted-proxies must be a list of IP .* got "proxy.example"$/],
+    [{ trustedProxies: '10.0.0.0/33' }, {}, /--trusted-proxies/],
     // A property of every JavaScript object is not a switch.
     [{ logPrompts: 'constructor' }, {}, /on or off/],
     [{ defaultExit: '1.5' }, {}, /exit layer/],

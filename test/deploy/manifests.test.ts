@@ -14,6 +14,7 @@ import { Value } from 'typebox/value';
 import t from 'tap';
 import { parse, parseAllDocuments } from 'yaml';
 import { packageRoot, resolveOptions } from '../../src/config.js';
+import { createSeries } from '../../src/telemetry/series.js';
 import { build } from '../fakes/server.js';
 
 interface Resource {
@@ -224,6 +225,12 @@ void t.test('EndpointPickerConfig has its shape, names only its own plugins, and
     [parameters?.defaultEngine],
   );
   t.end();
+});
+
+void t.test("the picker's built-in engine finds its series under vLLM's names", async (t) => {
+  const { registry } = createSeries('m', 'vllm:');
+  for (const name of ['num_requests_waiting', 'num_requests_running', 'kv_cache_usage_perc', 'cache_config_info'])
+    t.equal((await registry.getSingleMetric(`vllm:${name}`)?.get())?.type, 'gauge', name);
 });
 
 interface KserveContainer {

@@ -54,10 +54,10 @@ async function whileSlowed(t: Test, pool: Pool): Promise<Slowed> {
   t.teardown(() => {
     if (b.process.exitCode === null) signal(b, 'SIGCONT', 'engine');
   });
-  let isOver = false;
+  const over = new AbortController();
   const answers: Promise<Answer>[] = [];
   const sending = (async () => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       answers.push(ask(pool));
       await sleep(GAP_MS);
     }
@@ -73,7 +73,7 @@ async function whileSlowed(t: Test, pool: Pool): Promise<Slowed> {
     sent += after[0] + after[1] - before[0] - before[1];
   }
   await sleep(1500);
-  isOver = true;
+  over.abort();
   await sending;
   return { answers: await Promise.all(answers), sent, toStopped };
 }

@@ -46,6 +46,9 @@ const BETWEEN = ['cache-control', 'referrer-policy', 'x-accel-buffering', 'x-con
 const BODIES: Readonly<Record<string, object>> = {
   '/v1/completions': { prompt: 'Hello' },
   '/v1/chat/completions': { messages: [{ role: 'user', content: 'Hello' }] },
+  '/v1/responses': { input: 'Hello' },
+  '/v1/messages': { model: 'fake', max_tokens: 8, messages: [{ role: 'user', content: 'Hello' }] },
+  '/v1/messages/count_tokens': { model: 'fake', messages: [{ role: 'user', content: 'Hello' }] },
   '/tokenize': { prompt: 'Hello' },
   '/detokenize': { tokens: [1] },
 };
@@ -130,6 +133,9 @@ function ask(server: TestServer, { path, method }: Place, provocation: Provocati
   });
 }
 
+/** The paths whose answers the engine generates. */
+const GENERATING = ['/v1/completions', '/v1/chat/completions', '/v1/responses', '/v1/messages'];
+
 /** Checks that the response has exactly the declared headers, with valid values. */
 function check(t: Test, response: Response, { headers = {} }: Declared): void {
   const sent = [...response.headers.keys()].filter((name) => !FRAMEWORK.includes(name) && !BETWEEN.includes(name));
@@ -144,7 +150,7 @@ function check(t: Test, response: Response, { headers = {} }: Declared): void {
 
 /** @param generates whether to test the operations that generate, or the other ones */
 async function tryAll(t: Test, generates: boolean): Promise<void> {
-  const places = placesOf(await build(t)).filter(({ path }) => path.endsWith('/completions') === generates);
+  const places = placesOf(await build(t)).filter(({ path }) => GENERATING.includes(path) === generates);
   const provocations = generates ? GENERATION : PROVOKED;
   const statuses = new Set(places.flatMap(({ operation }) => Object.keys(operation.responses)));
   t.same([...statuses].sort(), Object.keys(provocations), 'every status is provoked');
