@@ -8,7 +8,7 @@ import noImportCycle from './.ci/no-import-cycle.js';
 
 /** The folders of src. */
 const folders = [
-  ...['util', 'runtime', 'model', 'text', 'cost', 'router', 'engine', 'telemetry'],
+  ...['util', 'runtime', 'model', 'text', 'cost', 'router', 'engine', 'telemetry', 'quality'],
   ...['api', 'http', 'web', 'convert', 'simulate', 'remote', 'load', 'chat'],
 ];
 
@@ -22,8 +22,9 @@ const layers = {
   router: ['util', 'cost'],
   engine: ['util', 'runtime', 'model', 'text', 'cost', 'router'],
   telemetry: ['util', 'engine'],
-  api: ['util', 'model', 'text', 'engine', 'telemetry'],
-  http: ['util', 'text', 'engine', 'telemetry', 'api'],
+  quality: ['util'],
+  api: ['util', 'model', 'text', 'engine', 'telemetry', 'quality'],
+  http: ['util', 'text', 'engine', 'telemetry', 'quality', 'api'],
   convert: ['util', 'runtime', 'model', 'text'],
   remote: [],
   load: ['util', 'remote'],
@@ -46,7 +47,7 @@ const only = (target, from, except, message) => ({
 });
 
 const gateway = ['api', 'http', 'telemetry', 'serve.ts'];
-const engineParts = ['worker', 'slots', 'execution', 'sampling', 'calibration', 'speculation', 'grammar'];
+const engineParts = ['worker', 'slots', 'execution', 'sampling', 'calibration', 'speculation', 'grammar', 'audit'];
 
 const zones = [
   ...Object.entries(layers).map(([folder, imports]) =>

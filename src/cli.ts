@@ -378,6 +378,7 @@ function program(finish: (code: number) => void): Command {
       fraction,
       simulateDefaults.overheadMs,
     )
+    .option('--min-quality <share>', 'least quality of the exits of every request', share)
     .option('--seed <n>', 'seed of all random numbers', positive, simulateDefaults.seed)
     .action(async (options: SimulateFlags) => {
       const { simulateCommand } = await import('./simulate/command.js');

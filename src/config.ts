@@ -235,11 +235,20 @@ const fraction = (min: number, max: number, unit: string): Kind<number> => ({
   },
 });
 
+const optionalShare: Kind<number | null> = fraction(0, 1, 'share');
+
 const optionalMs: Kind<number | null> = integer(1, 86_400_000, 'ms');
 
 const optionalTokens: Kind<number | null> = integer(1, 1_000_000, 'tokens');
 
 const optionalLayer: Kind<number | null> = integer(1, 9999, 'layer');
+
+const auditMode: Kind<'off' | 'idle' | number> = {
+  rule: 'off, idle, or a number from 0.01 to 1',
+  type: 'off, idle, or number, 0.01 to 1',
+  unit: 'share',
+  parse: (value) => (value === 'off' || value === 'idle' ? value : fraction(0.01, 1, '').parse(value)),
+};
 
 const exitLayer: Kind<number | null> = {
   rule: 'an exit layer of the model, or "deepest"',
@@ -378,6 +387,14 @@ export const OPTION_GROUPS = {
       "deepest exit of a request; a key's own bound wins",
       'the deepest',
     ),
+    minQuality: spec(
+      'min-quality',
+      'SHARE',
+      optionalShare,
+      null,
+      'least estimated agreement with full depth of a request that states none',
+      'none',
+    ),
     maxTokensDefault: spec(
       'max-tokens-default',
       'TOKENS',
@@ -392,6 +409,22 @@ export const OPTION_GROUPS = {
       integer(1, 4096, 'answers'),
       64,
       'most answers to one request (prompts times n); more get a 400',
+    ),
+  },
+  Audits: {
+    audit: spec(
+      'audit',
+      'off|idle|SHARE',
+      auditMode,
+      'idle',
+      "compares answers of early exits with full depth while no request runs, or with this share of the engine's time",
+    ),
+    auditCpuShare: spec(
+      'audit-cpu-share',
+      'SHARE',
+      fraction(0.01, 1, 'share'),
+      1,
+      'most of the idle time that audits take',
     ),
   },
   'Requests without a budget': {
@@ -559,6 +592,7 @@ export const SERVE_OPTIONS = {
   ...OPTION_GROUPS['Model and hardware'],
   ...OPTION_GROUPS.Capacity,
   ...OPTION_GROUPS['Depth and length'],
+  ...OPTION_GROUPS.Audits,
   ...OPTION_GROUPS['Requests without a budget'],
   ...OPTION_GROUPS.Planning,
   ...OPTION_GROUPS['Measured costs'],

@@ -5,6 +5,7 @@ import type { RequestPolicy } from './api/params/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
 import { chooseHost, listen, urlOf } from './address.js';
+import { auditedQuality } from './audited-quality.js';
 import { EMBEDDED_MODEL, OptionError, type ServeOptions, unknownVariables } from './config.js';
 import { EngineClient } from './engine/client/client.js';
 import type { Engine } from './engine/client/engine.js';
@@ -51,6 +52,9 @@ export function engineOptions(options: ServeOptions): EngineOptions {
     cacheDir: options.cacheDir,
     reportsWait: options.loadHeader,
     recalibrate: options.recalibrate,
+    ...(options.audit !== 'off' && {
+      audit: { busyShare: options.audit === 'idle' ? 0 : options.audit, idleShare: options.auditCpuShare },
+    }),
   };
 }
 
@@ -66,7 +70,12 @@ function checkExit({ exits }: Pick<ServedModel, 'exits'>, flag: string, exit: nu
  */
 export function requestPolicy(
   { exits }: Pick<ServedModel, 'exits'>,
-  { defaultBudget, minExit, maxExit }: Pick<ServeOptions, 'defaultBudget' | 'minExit' | 'maxExit'>,
+  {
+    defaultBudget,
+    minExit,
+    maxExit,
+    minQuality,
+  }: Pick<ServeOptions, 'defaultBudget' | 'minExit' | 'maxExit' | 'minQuality'>,
 ): RequestPolicy {
   checkExit({ exits }, '--min-exit', minExit);
   checkExit({ exits }, '--max-exit', maxExit);
@@ -74,7 +83,7 @@ export function requestPolicy(
     throw new OptionError(`--min-exit must be at most --max-exit (${maxExit}), got "${minExit}"`);
   const budget =
     defaultBudget === null ? null : { totalMs: defaultBudget, ttftMs: null, tpotMs: null, onMiss: 'continue' as const };
-  return { defaultBudget: budget, minExit, maxExit };
+  return { defaultBudget: budget, minExit, maxExit, minQuality };
 }
 
 /**
@@ -195,10 +204,12 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     const policy = requestPolicy(model, options);
     const layers = model.exits.map(({ layer }) => layer);
     checkKeyExits(apiKeys, policy, layers);
+    const { quality, close: closeQuality } = auditedQuality({ engine, model, manifest, series, options, log });
+    closing.push(closeQuality);
     const encoding = new EncodingThread(model.tokenizerFile);
     closing.push(() => encoding.close());
     const context: HttpContext = {
-      api: { engine, model, encoding, limits: { ...options, policy }, metrics },
+      api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality },
       series,
       options,
       apiKeys,

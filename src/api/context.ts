@@ -3,6 +3,7 @@ import type { Engine } from '../engine/client/engine.js';
 import type { ReadyMessage } from '../engine/protocol.js';
 import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
+import type { ExitQuality } from '../quality/exit-quality.js';
 import type { RequestMetrics } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Headers } from './params/budget.js';
@@ -48,6 +49,8 @@ export interface ApiContext {
   readonly encoding: EncodingThread;
   readonly limits: Limits;
   readonly metrics: RequestMetrics;
+  /** Estimated quality of each exit. */
+  readonly quality: ExitQuality;
 }
 
 /** A request as the API sees it. */

@@ -3,6 +3,7 @@ import { ApiError } from './errors.js';
 import { readyEngine, type ApiContext, type Caller } from './context.js';
 import { allowedExits, requestedModel, type RequestedModel } from './params/depth.js';
 import { policyOf } from './params/policy.js';
+import type { QualityRow } from '../quality/exit-quality.js';
 import { samplingDefaults } from './params/sampling-defaults.js';
 import { namesOf } from './served-model.js';
 
@@ -51,12 +52,26 @@ function roundedPoint<T extends { readonly ms: number }>(point: T): T {
   return { ...point, ms: Math.round(point.ms * 1000) / 1000 };
 }
 
+/** The estimate by which the router weighs an exit, and `min_quality` chooses one, with its sources. */
+function qualityOf(row: QualityRow | undefined): object | null {
+  if (row === undefined) return null;
+  const rounded = (value: number): number => Math.round(value * 1e4) / 1e4;
+  const { prior, answers, audited, estimate } = row;
+  return {
+    estimate: rounded(estimate),
+    prior: rounded(prior),
+    audited: audited === null ? null : rounded(audited),
+    audited_answers: rounded(answers),
+  };
+}
+
 /** Exits, calibration and limits, with the client's bounds. @throws ApiError loading */
 export function props(context: ApiContext, caller: Caller): object {
   const ready = readyEngine(context);
   const { model, limits } = context;
   const allowed = exitsFor(context, caller);
   const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
+  const rows = context.quality.rows(caller.keyName);
   const [shallowest = 0] = allowed;
   const deepest = allowed.at(-1) ?? 0;
   return {
@@ -68,6 +83,7 @@ export function props(context: ApiContext, caller: Caller): object {
       layer,
       kl: quality.kl ?? null,
       agreement: quality.agreement ?? null,
+      quality: qualityOf(rows.find((row) => row.layer === layer)),
       dry:
         dry && defaults.dry
           ? { dry_multiplier: dry.multiplier, dry_base: dry.base, dry_allowed_length: dry.allowedLength }

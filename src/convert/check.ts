@@ -26,8 +26,8 @@ export function checkArchitecture(arch: Architecture): void {
   const whole = (key: string, value: number): void => {
     rule(Number.isInteger(value), `${key} must be an integer, got ${value}`);
   };
-  const { normEps, attentionScale, softcap, embeddingScale, queryGrowth } = arch;
-  positive({ normEps, attentionScale, softcap, embeddingScale, ...queryGrowth });
+  const { normEps, attentionScale, softcap, logitSoftcap, embeddingScale, queryGrowth } = arch;
+  positive({ normEps, attentionScale, softcap, logitSoftcap, embeddingScale, ...queryGrowth });
   if (queryGrowth !== null) whole('originalContext', queryGrowth.originalContext);
   for (const { theta, width, scaling } of arch.rotary) {
     rule(width > 0 && width % 16 === 0, `rotary width must be a multiple of 16, got ${width}`);

@@ -3,7 +3,7 @@
  *
  * Knows: which graphs a folder holds, and the order of weights. Must not know: file formats, operators.
  */
-import { statSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import {
   kindOf,
@@ -15,15 +15,13 @@ import {
   type StageEntry,
 } from '../model/manifest.js';
 import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
-import { hubHint } from '../util/hub-name.js';
 import { NO_CALIBRATION, openCalibration, type Calibration } from './calibration.js';
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
 import { checkTokenizer } from './check-tokenizer.js';
 import { ConvertError } from './errors.js';
 import { exitBlocksOf, exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
-import { openGguf } from './gguf/source.js';
 import { generationOf } from './generation.js';
-import { openHuggingFace } from './hf/source.js';
+import { openSource } from './open-source.js';
 import { smoothedHead } from './smoothing/head.js';
 import { smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
@@ -61,11 +59,10 @@ export async function convert(
   const inputs = [options.source, options.exitBlocks, options.calibration, options.quality].filter(
     (file) => file !== undefined,
   );
-  const source = openSource(options.source);
+  const source = openSource(options);
   let blocks = NO_EXIT_BLOCKS;
   let calibration = NO_CALIBRATION;
   try {
-    limitContext(source, options.context);
     const exits = options.exits ?? source.exits ?? [source.architecture.layers];
     checkArchitecture(source.architecture);
     checkExits(exits, source.architecture.layers);
@@ -84,21 +81,6 @@ export async function convert(
     blocks.source.close();
     calibration.close();
   }
-}
-
-/** Lowers the context of a source, which shortens the rotary tables and chooses the factors of longrope. */
-function limitContext(source: ModelSource, context: number | undefined): void {
-  if (context === undefined) return;
-  const most = source.architecture.context;
-  if (!Number.isInteger(context) || context < 1 || context > most)
-    throw new ConvertError('bad_option', `--context must be an integer from 1 to the source's ${most}, got ${context}`);
-  source.architecture = { ...source.architecture, context };
-}
-
-function openSource(source: string): ModelSource {
-  const stat = statSync(source, { throwIfNoEntry: false });
-  if (!stat) throw new ConvertError('bad_source', `source ${source} does not exist${hubHint(source)}`);
-  return stat.isDirectory() ? openHuggingFace(source) : openGguf(source);
 }
 
 interface Conversion {

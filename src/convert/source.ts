@@ -25,8 +25,7 @@ export interface SourceSampling {
 
 /** Its names leave out tensors that follow from the architecture. */
 export interface ModelSource extends Tensors {
-  /** The option `--context` lowers its context. */
-  architecture: Architecture;
+  readonly architecture: Architecture;
   /** How the tensors of an exit block are read, which are always those of Hugging Face. */
   readonly blocks: Pick<Recipes, 'layer' | 'norm'>;
   /** Exit blocks in the source itself, by the names of exit-blocks.ts; null for none. */
@@ -40,5 +39,5 @@ export interface ModelSource extends Tensors {
   readonly sampling: readonly SourceSampling[];
   /** Exits that the source itself declares. */
   readonly exits: readonly number[] | null;
-  close(): void;
+  readonly close: () => void;
 }

@@ -77,6 +77,8 @@ export interface GenerateMessage {
   readonly speculate?: boolean | null;
   /** The engine plans the request as it would at this moment, and ends it before it takes a place in the queue. */
   readonly isDryRun?: boolean;
+  /** Whether the client waits for the audit of the answer. Absent: the audit is the engine's choice. */
+  readonly audit?: boolean;
 }
 
 /** Source of a draft: the client's prediction, the text so far, or a shallower exit. */
@@ -189,6 +191,8 @@ export interface RefusedEvent {
   readonly reason: 'queue_full' | 'budget_infeasible' | 'too_long' | 'unknown_token' | 'grammar' | 'grammars_lost';
   /** Least total budget that would be guaranteed at this moment; null where none applies. */
   readonly leastFeasibleMs: number | null;
+  /** Deepest exit below the request's floor of quality that would be guaranteed; absent without one. */
+  readonly bestExit?: ExitLayer;
   /** For `grammar`, the fault, for the client. For `grammars_lost`, the cause, for the log. */
   readonly detail?: string;
   /** Index of the function with the fault, if the request has several. */
@@ -285,6 +289,58 @@ export interface StepWork {
   readonly slowdown: number;
 }
 
+/**
+ * Why an answer has no audit.
+ * - `off`: by --audit. `full_depth`: full depth wrote every token, or none was written.
+ * - `schema`, `penalties` (repetition_penalty, or logit_bias of many tokens): rules that an audit does not repeat.
+ * - `cancelled`: the client or operator ended the answer.
+ * - `queue`, `stale`: too many answers or too long a time without an idle moment. `memory`: the audit found no room.
+ */
+export type AuditSkip = 'off' | 'full_depth' | 'schema' | 'penalties' | 'cancelled' | 'queue' | 'stale' | 'memory';
+
+/** One token of an answer from an exit below full depth, under full depth's distribution at its position. */
+export interface AuditedToken {
+  /** Index in the answer. */
+  readonly index: number;
+  readonly token: number;
+  /** Exit that wrote the token. */
+  readonly exit: ExitLayer;
+  /** Full depth's most likely token under the answer's penalties. */
+  readonly best: number;
+  /** Rank of the written token from 1; null below the largest logits that the select graph returns. */
+  readonly rank: number | null;
+  /** Log-probability of the written token and of `best`, at temperature 1 under the answer's penalties. */
+  readonly logprob: number;
+  readonly bestLogprob: number;
+  /** Probability that full depth draws the written token by the answer's sampling rules. */
+  readonly probability: number;
+}
+
+/** Greedy agreement of one exit with full depth over the positions of an answer, whichever exit wrote it. */
+export interface Probe {
+  readonly exit: ExitLayer;
+  readonly tokens: number;
+  readonly agreeing: number;
+}
+
+/** The audit of an answer that has ended. Exactly one follows the end of each answer. */
+export interface AuditEvent {
+  readonly id: string;
+  readonly lengthGroup: LengthGroup;
+  /** Null for an audited answer. */
+  readonly skipped: AuditSkip | null;
+  readonly tokens: readonly AuditedToken[];
+  readonly probe: Probe | null;
+  /** Time of the audit's steps. */
+  readonly ms: number;
+}
+
+/** Audits that ended since the last message. */
+export interface AuditMessage {
+  readonly type: 'audit';
+  readonly audits: readonly AuditEvent[];
+}
+
 export interface KernelRun {
   /** Name of the stage or exit block. */
   readonly unit: string;
@@ -337,4 +393,4 @@ export interface PongMessage {
   readonly type: 'pong';
 }
 
-export type FromEngine = LoadingMessage | ReadyMessage | StepMessage | PongMessage | FatalMessage;
+export type FromEngine = LoadingMessage | ReadyMessage | StepMessage | AuditMessage | PongMessage | FatalMessage;

@@ -35,7 +35,7 @@ const PRESENTABLE_RULE = 'one word of printable ASCII characters';
 
 const closed = { additionalProperties: false };
 const count = Type.Optional(Type.Integer({ minimum: 1 }));
-const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss, min_exit_layer, max_exit_layer } =
+const { latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss, min_exit_layer, max_exit_layer, min_quality } =
   SortieRequest.properties;
 
 const KeyEntry = Type.Object(
@@ -51,6 +51,7 @@ const KeyEntry = Type.Object(
     ),
     min_exit_layer,
     max_exit_layer,
+    min_quality,
   },
   closed,
 );
@@ -153,6 +154,7 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
             },
       minExit: entry.min_exit_layer ?? null,
       maxExit: entry.max_exit_layer ?? null,
+      minQuality: entry.min_quality ?? null,
     },
   };
 }

@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import type { Engine } from '../engine/client/engine.js';
 import { openPolicy } from '../api/params/policy.js';
 import type { ServedModel } from '../api/served-model.js';
+import { ExitQuality } from '../quality/exit-quality.js';
 import { EncodingThread } from '../text/encoding/encoding-thread.js';
 import { RequestMetrics } from '../telemetry/requests.js';
 import { createSeries } from '../telemetry/series.js';
@@ -27,6 +28,7 @@ export async function openapiDocument(version: string): Promise<string> {
         policy: openPolicy,
       },
       metrics: new RequestMetrics(series),
+      quality: new ExitQuality([]),
     },
     series,
     options: {

@@ -66,6 +66,7 @@ export const PLAIN = {
   norms: 'pre',
   activation: 'silu',
   softcap: null,
+  logitSoftcap: null,
   embeddingScale: 1,
   queryGrowth: null,
   pattern: [{ rotary: 0, window: null }],

@@ -116,6 +116,8 @@ export const Architecture = Type.Object({
   attentionScale: Positive,
   /** Bound c of the attention scores, c * tanh(score / c); null: none. */
   softcap: Type.Union([Positive, Type.Null()]),
+  /** The same bound of the logits. */
+  logitSoftcap: Type.Union([Positive, Type.Null()]),
   /** Multiplier of the embeddings. */
   embeddingScale: Positive,
   /** Queries of position p are multiplied by 1 + beta * ln(1 + floor(p / originalContext)); null: they are not. */

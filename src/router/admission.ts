@@ -49,9 +49,14 @@ export function admitAll(arrived: readonly RequestView[], engine: EngineState, l
     const counted = { ...expected, arrivals: withArrival(expected, request, learned, engine.now) };
     const state = stateWith([...taken, { ...request, serviceClass: 'guaranteed' }]);
     const headroom = headroomOf(state, request.id, counted);
-    if (request.budget?.onMiss === 'reject' && headroom.guaranteed < 1 + marginAt(learned.margin, engine.now)) {
+    const careful = 1 + marginAt(learned.margin, engine.now);
+    if (request.budget?.onMiss === 'reject' && headroom.guaranteed < careful) {
       const leastFeasibleMs = leastFeasible(state, request, counted, learned);
-      decisions.set(request.id, { kind: 'reject', leastFeasibleMs });
+      const isEnough = (minExit: number): boolean => {
+        const changed = stateWith([...taken, { ...request, minExit, serviceClass: 'guaranteed' }]);
+        return headroomOf(changed, request.id, counted).guaranteed >= careful;
+      };
+      decisions.set(request.id, { kind: 'reject', leastFeasibleMs, bestExit: bestBelow(request, learned, isEnough) });
       continue;
     }
     taken.push({ ...request, serviceClass: headroom.likely >= 1 ? 'guaranteed' : 'best_effort' });
@@ -65,6 +70,16 @@ export function admitAll(arrived: readonly RequestView[], engine: EngineState, l
     if (decision === undefined) throw new Error(`request ${id} has no decision`);
     return 'kind' in decision ? decision : admitted(allocation, find(allocation.state, id), decision, learned);
   });
+}
+
+/** The deepest exit below the floor of quality with enough headroom, or null. */
+function bestBelow(
+  { minExit, openExit = minExit }: RequestView,
+  { model }: Learned,
+  isEnough: (minExit: number) => boolean,
+): number | null {
+  const below = model.shape.exits.map(({ layer }) => layer).filter((layer) => layer >= openExit && layer < minExit);
+  return below.reverse().find(isEnough) ?? null;
 }
 
 /** The arrival estimate with one more request. */

@@ -189,9 +189,8 @@ export class PlannedRequest {
   /** Value of the path of an exit: an answer in time, by the operator's weight of attainment, and its quality. */
   pathValue(exit: number, slackMs: number): number {
     const { attainmentWeight } = this.#moment.policy;
-    const { exits } = this.#moment.model.shape;
     const { deep, rest } = this.path(exit);
-    const quality = deep * at(exits, exit).quality + rest * at(exits, this.floor).quality;
+    const quality = deep * this.#quality(exit) + rest * this.#quality(this.floor);
     const worth = attainmentWeight + ((1 - attainmentWeight) * quality) / Math.max(1e-9, deep + rest);
     return this.pathProbability(exit, slackMs) * worth;
   }
@@ -240,6 +239,10 @@ export class PlannedRequest {
   /** Milliseconds of a decode step at an exit, alone on the machine. */
   stepMs(exit: number): number {
     return oneRowStepMs(this.#moment.model, exit, this.meanContext);
+  }
+
+  #quality(exit: number): number {
+    return this.request.quality?.[exit] ?? at(this.#moment.model.shape.exits, exit).quality;
   }
 
   #tokenMs(exit: number, rows = 1): number {

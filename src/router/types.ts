@@ -31,6 +31,10 @@ export interface DepthRequest {
   readonly minExit: number;
   readonly maxExit: number;
   readonly budget: Budget | null;
+  /** Shallowest exit without the client's floor of quality, where that floor sets minExit. */
+  readonly openExit?: number;
+  /** Estimated quality of each exit for this request, shallowest first; absent: the model's. */
+  readonly quality?: readonly number[];
 }
 
 /** Requests whose answers get about as long: the unit of output-length estimation. */
@@ -115,10 +119,13 @@ export interface Admitted {
   readonly forecast: Forecast;
 }
 
-/** @see Budget.onMiss `reject`. `leastFeasibleMs`: least total budget that would be guaranteed now; null: none found. */
+/** @see Budget.onMiss `reject` */
 export interface Rejected {
   readonly kind: 'reject';
+  /** Least total budget that would be guaranteed now; null: none found. */
   readonly leastFeasibleMs: number | null;
+  /** Deepest exit below the floor of quality that would be guaranteed now; null or absent: none, or no floor. */
+  readonly bestExit?: number | null;
 }
 
 export type Admission = Admitted | Rejected;

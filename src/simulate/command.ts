@@ -3,7 +3,7 @@
  * only the information of a client: prompt length and budget. `--limits stated` adds the exact length of each answer.
  */
 import { readFile, stat, writeFile } from 'node:fs/promises';
-import { costModel, predictMs } from '../cost/model.js';
+import { type CostModel, costModel, predictMs } from '../cost/model.js';
 import { hasBudgets, parseTrace, type TraceEntry } from '../load/trace.js';
 import { type Policy, Router, chunkSizes, defaultPolicy } from '../router/index.js';
 import { checkWritable } from '../util/output-file.js';
@@ -40,6 +40,7 @@ export async function simulateCommand(
     '--plot': options.plot,
   });
   const model = costModel(cost, shape);
+  const minExit = exitOfQuality(options.minQuality, shape.exits);
   const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
   const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
   const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };
@@ -50,7 +51,11 @@ export async function simulateCommand(
 
   const runAt = (speed: number, replicas: number): Report => {
     const scale = { speed, length: options.lengthScale, limit: options.limit, maxLength: options.maxLength };
-    const requests = requestsOf(trace, classes, scale, seeded(options.seed), shape.exits.length, options.limits);
+    const random = seeded(options.seed);
+    const requests = requestsOf(trace, classes, scale, random, shape.exits.length, options.limits).map((request) => ({
+      ...request,
+      minExit,
+    }));
     const { slots, kvPositions, overheadMs } = options;
     const machines = Array.from({ length: replicas }, (_, replica): Machine => {
       const noise = noisy({ step: options.noise, spellEveryS: options.slowSpells }, seeded(options.seed + 1 + replica));
@@ -74,6 +79,15 @@ export async function simulateCommand(
   if (options.plot !== null)
     await writeFile(options.plot, plotOf(reports, Math.max(...shape.exits.map(({ layer }) => layer))));
   return reports;
+}
+
+/** The shallowest exit of at least this quality; null for any. @throws Error if there is none */
+function exitOfQuality(least: number | null, exits: CostModel['shape']['exits']): number | null {
+  if (least === null) return null;
+  const found = exits.find(({ quality }) => quality >= least);
+  if (found !== undefined) return found.layer;
+  const best = Math.max(...exits.map(({ quality }) => quality));
+  throw new Error(`--min-quality must be at most ${best}, the best quality of the exits, got "${least}"`);
 }
 
 /** @throws Error that names the option; the system's own error names no file if a folder is read */

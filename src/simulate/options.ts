@@ -35,6 +35,8 @@ export interface SimulateOptions {
   readonly overheadMs: number;
   /** Whether requests state the exact length of their answer as max_tokens, or state none, as chat clients do. */
   readonly limits: Limits;
+  /** Least quality of every request, as the server's --min-quality; null for any. */
+  readonly minQuality: number | null;
   readonly seed: number;
 }
 
@@ -55,5 +57,6 @@ export const simulateDefaults = {
   slowSpells: 0,
   overheadMs: 10,
   limits: 'unstated' as Limits,
+  minQuality: null as number | null,
   seed: 1,
 } satisfies Omit<SimulateOptions, 'trace' | 'cost'>;

@@ -27,6 +27,8 @@ export interface SimulatedRequest {
   /** Null: the bounds of the model. */
   readonly minExit: number | null;
   readonly maxExit: number | null;
+  /** Estimated quality of each exit; absent: the model's. */
+  readonly quality?: readonly number[];
   /** For reports. */
   readonly budgetClass: string;
 }
@@ -65,6 +67,7 @@ export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest
     isExactLength,
     lengthGroup,
     budget,
+    ...(request.quality && { quality: request.quality }),
     request,
     minExit,
     maxExit,

@@ -5,6 +5,7 @@
  */
 import type { Engine } from '../engine/client/engine.js';
 import type {
+  AuditEvent,
   Budget,
   EndedEvent,
   PlannedEvent,
@@ -58,6 +59,9 @@ export class RequestMetrics {
   observe(engine: Engine): void {
     engine.on('step', (step) => {
       this.step(step);
+    });
+    engine.on('audit', ({ audits }) => {
+      for (const event of audits) this.audited(event);
     });
     engine.on('ready', (ready) => {
       this.ready(ready);
@@ -142,6 +146,19 @@ export class RequestMetrics {
       }
     }
     this.#live.clear();
+  }
+
+  audited({ skipped, tokens, ms }: AuditEvent): void {
+    const series = this.#series;
+    series.auditAnswers.inc({ outcome: skipped ?? 'audited' });
+    series.auditTime.inc(ms / 1000);
+    if (skipped !== null) return;
+    series.auditLast.set(Date.now() / 1000);
+    for (const { exit, token, best, logprob, bestLogprob } of tokens) {
+      const exit_layer = String(exit);
+      series.auditTokens.inc({ exit_layer, agrees: String(token === best) });
+      series.auditGivenUp.observe({ exit_layer }, Math.max(0, bestLogprob - logprob));
+    }
   }
 
   step(step: StepMessage): void {

@@ -4,7 +4,7 @@
  * Labels are bounded: exits, routes and reasons, never a value that a client chooses.
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import { PER_TOKEN_S, RATIO, STEP_S, TTFT_S } from './buckets.js';
+import { NATS, PER_TOKEN_S, RATIO, STEP_S, TTFT_S } from './buckets.js';
 import { sortieHttpSeries, vllmHttpSeries } from './http-series.js';
 import { makersOf } from './series-makers.js';
 import { vllmSeries } from './vllm-series.js';
@@ -81,6 +81,27 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
     stageRows: counter('engine_stage_rows_total', 'Rows decoded by each trunk stage.', ['stage']),
     prefilled: counter('engine_prefill_tokens_total', 'Prompt positions computed.'),
     caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages computed to catch up.'),
+    auditTokens: counter(
+      'audit_tokens_total',
+      "Audited tokens by the exit layer that wrote them, and whether each is full depth's most likely one.",
+      ['exit_layer', 'agrees'],
+    ),
+    auditGivenUp: histogram(
+      'audit_logprob_given_up_nats',
+      "Log-probability of full depth's most likely token over that of the written one, by exit layer.",
+      NATS,
+      ['exit_layer'],
+    ),
+    auditAnswers: counter('audit_answers_total', 'Ended answers: audited, or the reason without an audit.', [
+      'outcome',
+    ]),
+    auditTime: counter('audit_seconds_total', 'Time of the steps of audits.'),
+    auditLast: gauge('audit_last_timestamp_seconds', 'Unix time of the last audit; 0 before the first.'),
+    exitQuality: gauge(
+      'exit_quality',
+      'Quality of exits: the measured one of the model, and the estimate after audits.',
+      ['exit_layer', 'source'],
+    ),
     limited: counter('key_limited_total', 'Requests rejected by a limit of their API key.', ['limit']),
     gatewayLag: gauge(
       'gateway_lag_p99_seconds',

@@ -1,7 +1,7 @@
 /**
  * Spans of requests and sequences. Each request has a span. Below it, each of its sequences has the spans queue,
  * prefill and decode. Below decode, each change of exit has a span `replan`. It lasts from the last token at the old
- * exit to the first token at the new one, catch-up included.
+ * exit to the first token at the new one, catch-up included. The audit of an answer has a span `audit` after its end.
  *
  * Must not know: exporters, text. The spans of a sequence are made at its end, from the engine's own instants: the hot
  * path only records exits.
@@ -9,7 +9,7 @@
 import { type Context, type Span, SpanKind, SpanStatusCode, trace, type Tracer } from '@opentelemetry/api';
 import { monotonicMs } from '../util/clock.js';
 import type { Engine } from '../engine/client/engine.js';
-import type { EndedEvent, PlannedEvent, StepMessage } from '../engine/protocol.js';
+import type { AuditEvent, EndedEvent, PlannedEvent, StepMessage } from '../engine/protocol.js';
 import type { SequenceFacts } from './requests.js';
 import type { Attributes, RequestTrace } from './trace.js';
 
@@ -29,6 +29,8 @@ function epoch(instant: number): number {
  * A sequence that changes its exit at every token must not flood the collector. The decode span has the total number.
  */
 const MAX_REPLAN_SPANS = 64;
+/** Ended sequences whose audit may follow; without audits, none does. */
+const MAX_AWAITED_AUDITS = 256;
 
 interface Change {
   readonly since: number;
@@ -56,6 +58,8 @@ interface Live {
 
 export class SequenceSpans {
   readonly #live = new Map<string, Live>();
+  /** Oldest first. */
+  readonly #ended = new Map<string, Pick<Live, 'parent' | 'index'>>();
   readonly #tracer: Tracer;
 
   constructor(tracer: Tracer) {
@@ -80,6 +84,9 @@ export class SequenceSpans {
     engine.on('step', (step) => {
       if (this.#live.size > 0) this.#step(step);
     });
+    engine.on('audit', ({ audits }) => {
+      for (const event of audits) this.#audited(event);
+    });
     engine.on('cut', (end) => {
       const live = this.#live.get(end.id);
       if (live !== undefined) live.cut = end;
@@ -87,7 +94,7 @@ export class SequenceSpans {
     engine.on('down', () => {
       const now = monotonicMs();
       for (const live of this.#live.values()) {
-        if (live.cut !== null) this.#ended(live, live.cut);
+        if (live.cut !== null) this.#close(live, live.cut);
         else this.#make(live, { startedAt: null, firstTokenAt: live.firstAt, endedAt: now }, {}, 'engine_lost');
       }
       this.#live.clear();
@@ -118,11 +125,41 @@ export class SequenceSpans {
       const live = this.#live.get(event.id);
       if (live === undefined) continue;
       this.#live.delete(event.id);
-      this.#ended(live, { ...event, reason: live.cut?.reason ?? event.reason });
+      this.#awaitAudit(event.id, live);
+      this.#close(live, { ...event, reason: live.cut?.reason ?? event.reason });
     }
   }
 
-  #ended(live: Live, event: EndedEvent): void {
+  #awaitAudit(id: string, { parent, index }: Live): void {
+    this.#ended.set(id, { parent, index });
+    const [oldest] = this.#ended.keys();
+    if (this.#ended.size > MAX_AWAITED_AUDITS && oldest !== undefined) this.#ended.delete(oldest);
+  }
+
+  #audited({ id, skipped, tokens, probe, ms }: AuditEvent): void {
+    const ended = this.#ended.get(id);
+    this.#ended.delete(id);
+    if (ended === undefined || skipped !== null) return;
+    const now = monotonicMs();
+    const attributes = {
+      'sortie.choice.index': ended.index,
+      'sortie.audit.tokens': tokens.length,
+      'sortie.audit.agreeing': tokens.filter(({ token, best }) => token === best).length,
+      'sortie.audit.ms': ms,
+      ...(probe === null
+        ? {}
+        : {
+            'sortie.audit.probe.exit_layer': probe.exit,
+            'sortie.audit.probe.tokens': probe.tokens,
+            'sortie.audit.probe.agreeing': probe.agreeing,
+          }),
+    };
+    // The chunks of an audit lie apart: the span has the length of their work, and ends with the last one.
+    const span = this.#tracer.startSpan('audit', { startTime: epoch(now - ms), attributes }, ended.parent);
+    span.end(epoch(now));
+  }
+
+  #close(live: Live, event: EndedEvent): void {
     const { promptTokens, cachedTokens, preemptions, reason } = event;
     const outcome = {
       'gen_ai.usage.input_tokens': promptTokens,

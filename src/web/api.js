@@ -115,15 +115,37 @@ function exitReader() {
  * @param budget total in ms; null states none
  * @throws RequestError
  */
-export async function* streamChat({ budget, onMiss = 'continue', ...body }, signal) {
-  const sortie = budget === null ? {} : { sortie: { latency_budget_ms: budget, budget_on_miss: onMiss } };
-  const response = await fetch('v1/chat/completions', {
+export async function* streamChat({ budget, onMiss = 'continue', audit = false, ...body }, signal) {
+  const limits = budget === null ? {} : { latency_budget_ms: budget, budget_on_miss: onMiss };
+  yield* stream('v1/chat/completions', { ...body, sortie: { ...limits, ...(audit && { audit }) } }, signal);
+}
+
+/**
+ * Continues the answer to a chat after a text, in the parts of `streamChat`.
+ * @param messages the chat up to the question
+ * @throws RequestError
+ */
+export async function* streamContinuation({ messages, text, ...body }, signal) {
+  const [before, said] = await Promise.all([
+    postJson('tokenize', { messages }, signal),
+    postJson('tokenize', { prompt: text, add_special_tokens: false }, signal),
+  ]);
+  yield* stream('v1/completions', { ...body, prompt: [...before.tokens, ...said.tokens] }, signal);
+}
+
+async function postJson(path, body, signal) {
+  const response = await fetch(path, { method: 'POST', signal, headers: headers(), body: JSON.stringify(body) });
+  if (!response.ok) throw await errorOf(response);
+  return response.json();
+}
+
+async function* stream(path, body, signal) {
+  const response = await fetch(path, {
     method: 'POST',
     signal,
     headers: headers(),
     body: JSON.stringify({
       ...body,
-      ...sortie,
       stream: true,
       stream_options: { include_usage: true, continuous_usage_stats: true },
     }),
@@ -138,7 +160,7 @@ export async function* streamChat({ budget, onMiss = 'continue', ...body }, sign
     finish = choice === undefined ? finish : choice.finish_reason;
     yield {
       index: choice?.index ?? 0,
-      text: choice?.delta.content ?? '',
+      text: choice?.delta?.content ?? choice?.text ?? '',
       exit: exitOf(event.sortie?.exit_layers),
       exits: event.sortie?.exit_layers ?? {},
       finish,

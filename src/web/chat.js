@@ -1,5 +1,6 @@
 /** The chat view: several turns, coloured by exit, each with its plan and its times. */
-import { predictPlan, streamChat } from './api.js';
+import { predictPlan, streamChat, streamContinuation } from './api.js';
+import { showAudit } from './audit.js';
 import { BudgetSlider, budgetText } from './budget.js';
 import { DepthText, mixBar, mixKeys, mixText } from './depth.js';
 import { $, announce, duration, element, showError, submitOnEnter } from './dom.js';
@@ -110,6 +111,8 @@ export function openChat() {
   });
   let history = [];
   let running = null;
+  /** The model name that pins full depth. */
+  let deepest = null;
 
   const scrollToEnd = () => {
     $('turns').scrollTop = $('turns').scrollHeight;
@@ -133,38 +136,38 @@ export function openChat() {
       ...($('system').value.trim() === '' ? [] : [{ role: 'system', content: $('system').value }]),
       ...turns.map(({ role, content }) => ({ role, content })),
     ],
+  const messagesOf = (turns) => [
+    ...($('system').value.trim() === '' ? [] : [{ role: 'system', content: $('system').value }]),
+    ...turns.map(({ role, content }) => ({ role, content })),
+  ];
+
+  const requestOf = (budget) => ({
+    model: $('depth').value || null,
+    messages: messagesOf(history),
     max_tokens: Number($('chat-tokens').value) || 128,
     temperature: Number($('temperature').value),
     budget,
     onMiss: $('on-miss').value,
+    audit: $('chat-audit').checked,
   });
 
-  /** Shows the plan that the text in the field would get; nothing if the server cannot tell. */
-  const showPlan = async () => {
-    planning.abort = new AbortController();
-    const { signal } = planning.abort;
-    const content = $('chat-prompt').value.trim() || $('chat-prompt').placeholder;
-    const report = await predictPlan(requestOf(slider.value, [...history, { role: 'user', content }]), signal);
-    if (!signal.aborted) $('next-plan').textContent = report === null ? '' : nextText(report);
-  };
-
-  /** Streams one answer into its turn. @returns the text */
-  const answer = async (turn, request, signal) => {
     const text = element('p', { class: 'text' });
     const note = element('p', { class: 'turn-note' });
-    turn.append(text, note);
+    turn.replaceChildren(text, note);
     const shown = new DepthText(text);
-    let said = '';
+    shown.append(begun, null);
+    let said = begun;
     let tokens = 0;
     let exits = {};
     try {
-      for await (const part of streamChat(request, signal)) {
+      for await (const part of parts(signal)) {
         shown.append(part.text, part.exit);
         said += part.text;
         ({ tokens, exits } = part);
         if (part.finish !== null) note.textContent = endReason(part.finish, tokens, request.max_tokens) ?? '';
         if (part.report !== null) {
-          turn.append(reportOf(part.report));
+          const { audit } = part.report;
+          turn.append(reportOf(part.report), ...(audit === undefined ? [] : [showAudit(text, audit, onContinue)]));
           $('last-plan').textContent = planText(part.report);
           announce(`Answer finished. ${mixText(part.report.exit_layers)}. Took ${duration(part.report.actual_ms)}.`);
         }
@@ -179,27 +182,18 @@ export function openChat() {
     return said;
   };
 
-  /** A new message stops the answer in progress, which stays in the conversation as far as it came. */
-  const send = async () => {
-    const content = $('chat-prompt').value.trim();
-    if (content === '') return;
-    running?.controller.abort();
-    await running?.done;
+  /** Runs an answer to the last message of a conversation; it stops the one in progress, which stays as it is. */
+  const run = async (own, turn, options) => {
     const controller = new AbortController();
-    const budget = slider.value;
-    showError('');
-    $('chat-prompt').value = '';
-    $('next-plan').textContent = '';
-    clearTimeout(planning.timer);
-    planning.abort.abort();
     $('chat-stop').hidden = false;
-    const own = history;
-    own.push({ role: 'user', content });
-    say('user', element('p', { class: 'text' }, content), element('span', { class: 'sub' }, budgetText(budget)));
-    const turn = say('assistant');
     $('turns').setAttribute('aria-busy', 'true');
     turn.classList.add('running');
-    const done = answer(turn, requestOf(budget), controller.signal).then((said) => {
+    const length = own.length;
+    const done = answer(
+      turn,
+      { ...options, onContinue: (text) => void goOn(own, length, turn, text) },
+      controller.signal,
+    ).then((said) => {
       turn.classList.remove('running');
       if (said !== '') own.push({ role: 'assistant', content: said });
       else own.pop();
@@ -211,6 +205,40 @@ export function openChat() {
     });
     running = { controller, done };
     await done;
+  };
+
+  const stop = async () => {
+    running?.controller.abort();
+    await running?.done;
+  };
+
+  /** Goes on at full depth after a text of an answer. Later turns would not follow from it, so they are removed. */
+  const goOn = async (own, length, turn, text) => {
+    await stop();
+    if (own !== history) return;
+    const request = { ...requestOf(null), messages: messagesOf(own.slice(0, length)), model: deepest };
+    const { messages, max_tokens, temperature, model } = request;
+    while (turn.nextElementSibling !== null) turn.nextElementSibling.remove();
+    own.splice(length);
+    const body = { messages, text, max_tokens, temperature, model };
+    await run(own, turn, { parts: (signal) => streamContinuation(body, signal), request, begun: text });
+  };
+
+  const send = async () => {
+    const content = $('chat-prompt').value.trim();
+    if (content === '') return;
+    await stop();
+    const budget = slider.value;
+    showError('');
+    $('chat-prompt').value = '';
+    $('next-plan').textContent = '';
+    clearTimeout(planning.timer);
+    planning.abort.abort();
+    const own = history;
+    own.push({ role: 'user', content });
+    say('user', element('p', { class: 'text' }, content), element('span', { class: 'sub' }, budgetText(budget)));
+    const request = requestOf(budget);
+    await run(own, say('assistant'), { parts: (signal) => streamChat(request, signal), request });
   };
 
   const showDepth = () => {
@@ -243,6 +271,7 @@ export function openChat() {
   return {
     /** Offers the exits of the server. */
     show({ model, exits }) {
+      deepest = exits.at(-1)?.model ?? model;
       const pinned = exits.map(({ layer, model: id }) => {
         const option = new Option(`always exit ${layer}`, id);
         option.dataset.layer = layer;

@@ -60,7 +60,8 @@ void t.test('defaults of the classes apply to fields that a config leaves out', 
   t.equal((await architectureOf(t, 'mistral', { sliding_window: undefined, ...context })).pattern[0]?.window, 4096);
   t.equal((await architectureOf(t, 'mistral', { sliding_window: null, ...context })).pattern[0]?.window, null);
   t.equal((await architectureOf(t, 'gemma3', { query_pre_attn_scalar: undefined })).attentionScale, 1 / 16);
-  t.equal((await architectureOf(t, 'gemma3', { attn_logit_softcapping: 50 })).softcap, 50);
+  t.equal((await architectureOf(t, 'gemma3', { final_logit_softcapping: 30 })).logitSoftcap, 30);
+  t.equal((await architectureOf(t, 'gemma2', { attn_logit_softcapping: undefined })).softcap, 50);
   const biased = { ...goldenModel('qwen3').config, attention_bias: true };
   await t.rejects(architectureOf(t, 'qwen3', biased), { code: 'missing_tensor', message: /q_proj\.bias$/ });
 });
@@ -202,14 +203,14 @@ void t.test('models that the graphs cannot follow are rejected by name', (t) =>
     [
       'attention in both directions',
       'unsupported_feature',
-      /use_bidirectional_attention must be absent, got true$/,
+      /use_bidirectional_attention must be false, got true$/,
       changedFolder('gemma3', { use_bidirectional_attention: true }),
     ],
     [
-      'bounded logits',
+      'bounded scores of Gemma 3',
       'unsupported_feature',
-      /final_logit_softcapping must be absent, got 30$/,
-      changedFolder('gemma3', { final_logit_softcapping: 30 }),
+      /attn_logit_softcapping must be absent, got 50$/,
+      changedFolder('gemma3', { attn_logit_softcapping: 50 }),
     ],
     [
       'another activation',

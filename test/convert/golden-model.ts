@@ -47,7 +47,24 @@ export const GOLDEN_MODELS: readonly string[] = readdirSync(here)
   .map((name) => path.basename(name, '.json'));
 
 export function goldenModel(name: string): GoldenModel {
-  return JSON.parse(readFileSync(path.join(here, `${name}.json`), 'utf8')) as GoldenModel;
+  const model = JSON.parse(readFileSync(path.join(here, `${name}.json`), 'utf8')) as GoldenModel;
+  const layers = Number(model.config.num_hidden_layers);
+  const { gguf, shapes } = model;
+  return {
+    ...model,
+    shapes: ofLayers(shapes, layers),
+    gguf: gguf && { ...gguf, tensors: ofLayers(gguf.tensors, layers) },
+  };
+}
+
+/** Repeats the entries of a layer, which have {} for its index. */
+function ofLayers<Value>(table: Readonly<Record<string, Value>>, layers: number): Record<string, Value> {
+  const entries = Object.entries(table).flatMap((entry) => {
+    const text = JSON.stringify(entry);
+    if (!text.includes('{}')) return [entry];
+    return Array.from({ length: layers }, (_, i) => JSON.parse(text.replaceAll('{}', String(i))) as [string, Value]);
+  });
+  return Object.fromEntries(entries);
 }
 
 /** All weights by Hugging Face's names: `values` of make.py. */

@@ -7,7 +7,7 @@ import { calibrationPlan, calibrate } from '../../src/engine/calibration/calibra
 import { EngineCore } from '../../src/engine/worker/core.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
-import type { EndedEvent, RefusedEvent, StepMessage, TokenEvent } from '../../src/engine/protocol.js';
+import type { AuditEvent, EndedEvent, RefusedEvent, StepMessage, TokenEvent } from '../../src/engine/protocol.js';
 import type { EngineOptions } from '../../src/engine/client/options.js';
 import type { Slot } from '../../src/engine/slots/slot.js';
 import { monotonicMs } from '../../src/util/clock.js';
@@ -49,7 +49,7 @@ export async function makeExecutor(t: Test, overrides: Partial<EngineOptions> = 
 let costs: CostTable | undefined;
 
 /** A core over an executor. Costs are measured once per test process. */
-export function makeCore(executor: Executor, overrides: Partial<EngineOptions> = {}): EngineCore {
+export function makeCore(executor: Executor, overrides: Partial<EngineOptions> = {}, clock = monotonicMs): EngineCore {
   const options = engineOptions(overrides);
   costs ??= calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, monotonicMs);
   return new EngineCore(executor, costs, {
@@ -59,8 +59,9 @@ export function makeCore(executor: Executor, overrides: Partial<EngineOptions> =
     prefixReuse: options.prefixReuse,
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
+    audit: options.audit,
     policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
-    clock: monotonicMs,
+    clock,
   });
 }
 
@@ -68,6 +69,18 @@ export interface Answer {
   readonly tokens: number[];
   readonly events: TokenEvent[];
   ended: EndedEvent | null;
+}
+
+/** Runs the audits of an idle core to their end. */
+export async function auditsOf(core: EngineCore): Promise<AuditEvent[]> {
+  const audits: AuditEvent[] = [];
+  for (;;) {
+    audits.push(...core.takeAudits());
+    const ms = core.auditDelayMs;
+    if (ms === Infinity) return audits;
+    if (ms === 0) core.audit();
+    else await delay(ms);
+  }
 }
 
 /** Runs steps until a core is idle. @param each called after every step */

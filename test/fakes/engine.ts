@@ -7,6 +7,8 @@ import { EventEmitter } from 'node:events';
 import { monotonicMs } from '../../src/util/clock.js';
 import type { Engine, EngineEvents, SequenceSink } from '../../src/engine/client/engine.js';
 import type {
+  AuditedToken,
+  AuditEvent,
   CancelReason,
   EndedEvent,
   EndReason,
@@ -41,12 +43,22 @@ export interface Script {
   readonly cachedTokens?: number;
   /** Fields of the plan that differ from the default. */
   readonly plan?: Partial<PlannedEvent>;
+  /** The audit of a request that asks for one; `never`: none comes. Absent: every token agrees. */
+  readonly audit?: Partial<AuditEvent> | 'never';
   /** Milliseconds between tokens. */
   readonly pace?: number;
   /** Milliseconds before the plan. */
   readonly delay?: number;
   /** Milliseconds between the plan and the first token. */
   readonly prefill?: number;
+}
+
+interface Live {
+  readonly request: Request;
+  readonly sink: SequenceSink;
+  readonly script: Script;
+  timer: NodeJS.Timeout;
+  sent: number;
 }
 
 export const READY: ReadyMessage = {
@@ -97,7 +109,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   ready: ReadyMessage | null = READY;
   readonly requests: Request[] = [];
   readonly cancelled: string[] = [];
-  readonly #live = new Map<string, { request: Request; sink: SequenceSink; timer: NodeJS.Timeout; sent: number }>();
+  readonly #live = new Map<string, Live>();
 
   constructor(public script: (request: Request) => Script) {
     super();
@@ -122,7 +134,7 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     const timer = setTimeout(() => {
       this.#begin(request, sink, script);
     }, script.delay ?? 0);
-    this.#live.set(request.id, { request, sink, timer, sent: 0 });
+    this.#live.set(request.id, { request, sink, script, timer, sent: 0 });
   }
 
   cancel(id: string, reason: CancelReason): void {
@@ -249,6 +261,21 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
     };
     live.sink.ended(ended);
     this.#step({ ended: [ended] });
+    if (live.request.audit === true && live.script.audit !== 'never') this.#audit(live);
+  }
+
+  #audit({ request, sink, script }: Live): void {
+    const tokens = script.tokens.slice(0, request.maxTokens).map((token, index): AuditedToken => ({
+      ...{ index, token, best: token, exit: script.exits?.[index] ?? request.depth.maxExit },
+      ...{ rank: 1, logprob: -0.5, bestLogprob: -0.5, probability: 1 },
+    }));
+    const { id, lengthGroup } = request;
+    const scripted = script.audit === 'never' ? {} : script.audit;
+    const audit: AuditEvent = { id, lengthGroup, skipped: null, tokens, probe: null, ms: 3, ...scripted };
+    setTimeout(() => {
+      sink.audited?.(audit);
+      this.emit('audit', { type: 'audit', audits: [audit] });
+    }, 5);
   }
 
   #step(events: Partial<StepMessage>): void {

@@ -14,6 +14,7 @@ import { openKey, type ApiKey } from '../../src/http/keys.js';
 import { EncodingThread } from '../../src/text/encoding/encoding-thread.js';
 import { ChatTemplate } from '../../src/text/chat-template.js';
 import { TextTokenizer } from '../../src/text/tokenizer.js';
+import { ExitQuality } from '../../src/quality/exit-quality.js';
 import { RequestMetrics } from '../../src/telemetry/requests.js';
 import type { Tracing } from '../../src/telemetry/trace.js';
 import { createSeries, type MetricsPrefix } from '../../src/telemetry/series.js';
@@ -113,6 +114,7 @@ export async function build(
 ): Promise<TestServer> {
   const engine = new FakeEngine(script);
   const series = createSeries(model.name, overrides.metricsPrefix);
+  const { exits } = { ...model, ...overrides.model };
   const metrics = new RequestMetrics(series);
   metrics.observe(engine);
   overrides.tracing?.observe(engine);
@@ -131,6 +133,7 @@ export async function build(
         ...overrides.limits,
       },
       metrics,
+      quality: new ExitQuality(exits.map(({ layer, quality }) => ({ layer, agreement: quality.agreement }))),
     },
     series,
     options: {

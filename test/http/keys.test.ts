@@ -18,6 +18,7 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
         default_budget: { latency_budget_ms: 500, budget_on_miss: 'truncate' },
         min_exit_layer: 15,
         max_exit_layer: 25,
+        min_quality: 0.7,
       },
       { sha256: keyDigest('beta').toString('hex') },
     ],
@@ -30,6 +31,7 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
       defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'truncate' },
       minExit: 15,
       maxExit: 25,
+      minQuality: 0.7,
     },
   });
   t.match(keys[1], { digest: keyDigest('beta'), name: null, policy: openPolicy });

@@ -224,7 +224,8 @@ void t.test('the policy of a key sets its default budget and its depth bounds', 
   const depth = async (who: string, headers: Record<string, string> = {}, body: object = {}) => {
     const response = await server.post('/v1/completions', { prompt, ...body }, as(who, headers));
     t.equal(response.status, 200);
-    return server.engine.requests.at(-1)?.depth;
+    const { minExit, maxExit, budget: stated } = server.engine.requests.at(-1)?.depth ?? {};
+    return { minExit, maxExit, budget: stated };
   };
   t.same(await depth('k'), { minExit: 15, maxExit: 25, budget: defaultBudget });
   t.same(await depth('open'), { minExit: 15, maxExit: 30, budget: { ...defaultBudget, totalMs: 900 } });

@@ -85,7 +85,7 @@ void t.test(
       ...{ stop_reason: 'stop_sequence', stop_sequence: ' in', text: 'It rains' },
     });
     t.strictSame(await end({ max_tokens: 2 }), { stop_reason: 'max_tokens', stop_sequence: null, text: 'It rains' });
-    const { length = 0 } = server.engine.requests[0]?.prompt ?? [];
+    const { length } = server.engine.requests[0]?.prompt ?? [];
     server.engine.ready = { ...READY, maxLength: length + 2 };
     const full = { stop_reason: 'model_context_window_exceeded', stop_sequence: null, text: 'It rains' };
     t.strictSame(await end({ max_tokens: 32_000 }), full);
@@ -187,7 +187,7 @@ void t.test('blocks become the messages of a chat; thinking and cache_control ha
   const [one, other] = server.engine.requests;
   t.strictSame(one?.prompt, other?.prompt, 'the prompt of the chat');
   t.strictSame(one?.grammar, other?.grammar);
-  const { max_tokens: _, ...counted } = body;
+  const counted = { system, messages: history, tools: [weather], model: 'fake' };
   const answer = await (await server.post(`${PATH}/count_tokens?beta=true`, counted)).json();
   t.strictSame(answer, { input_tokens: one?.prompt.length });
   t.strictSame(await (await server.post(`${PATH}/count_tokens`, body)).json(), answer, 'a whole body counts, too');
@@ -217,6 +217,13 @@ void t.test('tool choices, formats and other fields reach the engine', async (t)
   t.match(await ask({ output_config: { format, effort: 'low' } }), {
     grammar: { kind: 'json', schema: JSON.stringify(schema) },
   });
+  const long = { type: 'object', properties: { a: { type: 'string', maxLength: 524_288 } }, required: ['a'] };
+  const script = { name: 'run', input_schema: long };
+  t.match((await ask({ tools: [script] }))?.grammar, {
+    functions: [{ schema: '{"type":"object","properties":{"a":{"type":"string"}},"required":["a"]}' }],
+  });
+  const strict = await server.post(PATH, { ...base, tools: [{ ...script, strict: true }] });
+  t.match(await strict.json(), { error: { param: 'tools[0].input_schema', message: /at most 4096/ } });
   const all = { seed: 7, top_k: 5, temperature: 0.5, max_tokens: 9, sortie: { exit_layer: 15 } };
   t.match(await ask(all), { maxTokens: 9, sampling: { seed: 7, topK: 5, temperature: 0.5 }, depth: { maxExit: 15 } });
 });

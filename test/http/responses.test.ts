@@ -136,7 +136,7 @@ void t.test('each call is an item of its own, and its arguments come in pieces',
     t.equal(names[0], 'output_item.added');
     t.strictSame(names.slice(-2), ['function_call_arguments.done', 'output_item.done']);
     t.ok(names.slice(1, -2).every((name) => name === 'function_call_arguments.delta') && names.length > 5);
-    const pieces = own.flatMap(({ data }) => data.delta ?? []).join('');
+    const pieces = own.map(({ data }) => (data as { delta?: string }).delta ?? '').join('');
     t.equal(pieces, output[index]?.arguments);
     t.match(own[0]?.data, { item: { status: 'in_progress', arguments: '' } });
     t.match(own.at(-1)?.data, { item: { status: 'completed', arguments: pieces } });

@@ -1,5 +1,5 @@
 /** Errors about a folder with an unusable manifest. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
@@ -14,6 +14,47 @@ void t.test('an unknown version is named, and a folder without a manifest gets i
   }
   writeFileSync(join(dir, MANIFEST_FILE), '{');
   t.throws(() => loadManifest(dir), { message: /^cannot read .*manifest\.json: / });
+  t.end();
+});
+
+void t.test('a manifest of version 1 or 2 gets the description of its Llama', (t) => {
+  const dir = t.testdir();
+  const stored = JSON.parse(readFileSync(join(MODEL, MANIFEST_FILE), 'utf8')) as { architecture: object };
+  const old = {
+    ...{ family: 'llama', layers: 2, hidden: 64, heads: 4, kvHeads: 2, headDim: 16, ffn: 96, vocab: 264, context: 32 },
+    ...{ normEps: 1e-5, ropeTheta: 5e5, tiedHead: true, attentionBias: true },
+    ropeScaling: { type: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalContext: 16 },
+  };
+  const load = (version: number, architecture: object) => {
+    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...stored, version, architecture }));
+    return loadManifest(dir);
+  };
+  for (const version of [1, 2]) {
+    const { version: loaded, architecture } = load(version, old);
+    t.equal(loaded, 3);
+    t.strictSame(architecture, {
+      ...{ layers: 2, hidden: 64, heads: 4, kvHeads: 2, headDim: 16, ffn: 96, vocab: 264, context: 32 },
+      ...{ normEps: 1e-5, tiedHead: true, qkvBias: true, outputBias: true, qkNorm: 'none', norms: 'pre' },
+      ...{
+        activation: 'silu',
+        attentionScale: 0.25,
+        softcap: null,
+        logitSoftcap: null,
+        embeddingScale: 1,
+        queryGrowth: null,
+      },
+      rotary: [{ theta: 5e5, width: 16, scaling: old.ropeScaling }],
+      pattern: [{ rotary: 0, window: null }],
+    });
+    t.strictSame(load(3, architecture).architecture, architecture, 'as version 3 it stays');
+  }
+  t.throws(() => load(2, { ...old, family: 'other' }), { message: /: \/architecture\/family must be llama$/ });
+  t.throws(() => load(2, { ...old, ropeTheta: '5e5' }), { message: /: \/architecture\/ropeTheta must be number$/ });
+  t.throws(() => load(3, old), { message: /manifest\.json: \/architecture must have required properties/ });
+  const plain = load(2, old).architecture;
+  t.throws(() => load(3, { ...plain, pattern: [{ rotary: 1, window: null }] }), {
+    message: /: \/architecture\/pattern\/0\/rotary must be below 1$/,
+  });
   t.end();
 });
 

@@ -1,7 +1,8 @@
 /** The playground in Debian's Chromium, with the fake engine: its views, keys, names for screen readers, policy. */
 import t, { type Test } from 'tap';
 import { noChromium, openBrowser, type Page } from '../fakes/browser.js';
-import { build, says, type Overrides } from '../fakes/server.js';
+import type { AuditedToken } from '../../src/engine/protocol.js';
+import { build, says, tokenizer, type Overrides } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';
 
 const skip = noChromium;
@@ -106,6 +107,49 @@ void t.test('Chat shows the plan of the next answer while the budget moves', { s
   t.equal(server.engine.requests.length, 2, 'one request for each rest of the slider');
   t.same(page.complaints, []);
 });
+
+void t.test(
+  'Chat underlines what full depth would have written, and continues there at full depth',
+  { skip },
+  async (t) => {
+    const ids = tokenizer.encode(answer, false);
+    const best = tokenizer.encode(' was', false)[0] ?? 0;
+    const tokens = ids.map((token, index): AuditedToken => ({
+      ...{ index, token, best: index === 1 ? best : token, exit: 10, rank: index === 1 ? 4 : 1 },
+      ...{ logprob: -1, bestLogprob: -0.5, probability: 0.3 },
+    }));
+    const script = says(answer, { exits: ids.map(() => 10), audit: { tokens } });
+    const { page, server } = await open(t, script, {}, '#/chat');
+    await loaded(page);
+    await type(page, 'chat-prompt', 'First');
+    await page.press('Enter', 13);
+    await page.until("document.querySelector('.differs') !== null");
+    await idle(page, 'chat-stop');
+    t.equal(server.engine.requests[0]?.audit, true);
+    t.equal(await text(page, '.turn-assistant .text'), answer, 'the text is whole');
+    t.equal(await text(page, '.differs'), ' is');
+    t.equal(
+      await page.evaluate("document.querySelector('.differs').dataset.choice"),
+      'full depth: “ was”, this one is its number 4',
+    );
+    t.match(await text(page, '.turn-assistant'), /agrees at 6 of 7 tokens \(86%\), 0.50 nats given up/);
+    server.engine.script = says(' a town.');
+    await page.evaluate("document.querySelector('.differs').click()");
+    await page.evaluate("document.querySelector('.audit-choice button').click()");
+    await page.until("document.querySelector('.turn-assistant .text').textContent === 'Paris was a town.'");
+    await idle(page, 'chat-stop');
+    const [first, second] = server.engine.requests;
+    t.same(second?.prompt, [...(first?.prompt ?? []), ...tokenizer.encode('Paris was', false)]);
+    t.match(second?.depth, { minExit: 30, maxExit: 30 });
+    await page.evaluate("document.getElementById('chat-audit').checked = false");
+    await type(page, 'chat-prompt', 'Second');
+    await page.press('Enter', 13);
+    await page.until("document.querySelectorAll('.turn-assistant').length === 2");
+    await idle(page, 'chat-stop');
+    t.notOk(server.engine.requests[2]?.audit);
+    t.same(page.complaints, []);
+  },
+);
 
 void t.test(
   'Chat tells a cut, a stop and an error apart, and a pinned exit disables the budget',

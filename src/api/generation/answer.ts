@@ -12,6 +12,7 @@ import { Choice, type FinishReason, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import type { GenerationPlan } from './request.js';
 import { withErrorBoundary } from './error-boundary.js';
+import { Receipt } from './receipt.js';
 import { ofChoice, samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport, Usage } from '../schemas/shared.js';
@@ -36,6 +37,10 @@ export class Answer {
   readonly #ends: (EndedEvent | undefined)[] = [];
   #left: number;
   #over = false;
+  /** When the last choice finished. */
+  #finishedAt: number | null = null;
+  /** Null unless the client asks for an audit. */
+  readonly #receipt: Receipt | null;
   readonly #context: ApiContext;
   readonly #request: AnsweredRequest;
   readonly #listener: AnswerListener;
@@ -55,6 +60,7 @@ export class Answer {
     this.#settle = settle;
     const count = plan.prompts.length * plan.n;
     this.#left = count;
+    this.#receipt = plan.audit ? new Receipt(count) : null;
     this.choices = Array.from({ length: count }, (_, index) => this.#choice(index));
   }
 
@@ -108,10 +114,15 @@ export class Answer {
           prediction: plan.prediction,
           speculate: plan.speculate,
           ...(plan.isDryRun && { isDryRun: true }),
+          ...(plan.audit && { audit: true }),
         },
-        withErrorBoundary(choice, (error) => {
-          this.#broken(error);
-        }),
+        withErrorBoundary(
+          choice,
+          (error) => {
+            this.#broken(error);
+          },
+          (event) => this.#receipt?.audited(index, event),
+        ),
       );
     });
   }
@@ -168,7 +179,7 @@ export class Answer {
     const { budget } = this.plan;
     const { arrivedAt } = this.#request;
     const plans = this.choices.flatMap(({ plan }) => plan ?? []);
-    const actual = monotonicMs() - arrivedAt;
+    const actual = (this.#finishedAt ?? monotonicMs()) - arrivedAt;
     // As in the metrics: an answer cut at its deadline, as its request asked, is in time, although a timer is always
     // slightly late.
     const isCut = this.#ends.some((end) => end?.reason === 'deadline');
@@ -210,6 +221,7 @@ export class Answer {
       draft_tokens: drafted,
       accepted_draft_tokens: accepted,
       ...(this.plan.showsSampling && { sampling: samplingFields(this.plan.sampling) }),
+      ...(this.#receipt && { audit: this.#receipt.report(this.choices, this.#context.model.tokenizer) }),
     };
   }
 
@@ -249,12 +261,26 @@ export class Answer {
 
   #end(): void {
     this.#over = true;
+    this.#receipt?.drop();
     const isBegun = !this.plan.isDryRun && this.choices.some(({ plan }) => plan !== null);
     if (isBegun) {
       const tokens = this.choices.map(({ completionTokens }) => completionTokens);
       this.#context.metrics.requested(this.plan.n, tokens);
     }
     this.#settle(isBegun ? this.usage().total_tokens : 0);
+  }
+
+  /** Reports the last choice and the whole answer, after the audit if the client asks for one. */
+  #finish(index: number, reason: FinishReason): void {
+    this.#finishedAt = monotonicMs();
+    const report = (): void => {
+      if (this.#over) return;
+      this.#listener.finished(index, reason, true);
+      this.#listener.done();
+      this.#end();
+    };
+    if (this.#receipt === null) report();
+    else this.#receipt.whenReady(report);
   }
 
   #idOf(index: number): string {
@@ -272,6 +298,8 @@ export class Answer {
       echoLength: plan.echo ? codePointLength(this.promptOf(index).text) : 0,
       showsEndToken: plan.echo,
       grammar: plan.grammar,
+      qualityOf: (layer: number) =>
+        plan.depth.quality[context.model.exits.findIndex((exit) => exit.layer === layer)] ?? 0,
     };
     return new Choice(spec, {
       delta: (piece) => {
@@ -284,10 +312,8 @@ export class Answer {
         this.#ends[index] = event;
         if (this.#over) return;
         const last = --this.#left === 0;
-        listener.finished(index, finishReason, last);
-        if (!last) return;
-        listener.done();
-        this.#end();
+        if (last) this.#finish(index, finishReason);
+        else listener.finished(index, finishReason, false);
       },
       failed: (error, fault) => {
         if (this.#over) return;

@@ -51,6 +51,8 @@ export interface ChoiceSpec {
   readonly showsEndToken: boolean;
   /** The grammar that the engine enforces on the answer. */
   readonly grammar: PlannedGrammar | null;
+  /** Estimated quality of an exit layer, for errors. */
+  readonly qualityOf?: (layer: number) => number;
 }
 
 export interface ChoiceEnd {
@@ -89,6 +91,8 @@ export class Choice implements SequenceSink {
    * step.
    */
   lastTokenAt: number | null = null;
+  /** Start of each token in the text, in code points. */
+  readonly offsets: number[] = [];
   /** Tokens by the exit that emitted them. */
   readonly exitLayers = new Map<number, number>();
 
@@ -119,6 +123,7 @@ export class Choice implements SequenceSink {
     this.completionTokens++;
     this.lastTokenAt = at;
     this.exitLayers.set(event.exit, (this.exitLayers.get(event.exit) ?? 0) + 1);
+    this.offsets.push(this.#decoded);
     this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
     const text = this.#spec.detokenizer.push(event.token);
     this.#decoded += codePointLength(text);
@@ -144,7 +149,7 @@ export class Choice implements SequenceSink {
 
   refused(event: RefusedEvent): void {
     const fault = event.reason === 'grammars_lost' ? (event.detail ?? null) : null;
-    this.#listener.failed(engineError(event, this.#spec.grammar), fault);
+    this.#listener.failed(engineError(event, this.#spec.grammar, this.#spec.qualityOf), fault);
   }
 
   lost(): void {

@@ -59,12 +59,15 @@ function chunkEvents(shapes: ChunkShapes, send: SendEvent): AnswerEvents {
 }
 
 /** The endpoint with OpenAI's rules for a stream of chunks: usage in an own chunk, the report in the last one, [DONE]. */
-export function ofChunks<Body>({ idPrefix, plan, whole, chunks }: ChunkEndpoint<Body>): Endpoint<Body> {
+export function ofChunks<Body>(endpoint: ChunkEndpoint<Body>): Endpoint<Body> {
   return {
-    idPrefix,
-    plan,
-    whole: (context, _request, answer, choices) => ({ ...whole(context, answer, choices), usage: answer.usage() }),
-    events: (context, _request, send) => chunkEvents(chunks(context), send),
+    idPrefix: endpoint.idPrefix,
+    plan: (context, request) => endpoint.plan(context, request),
+    whole: (context, _request, answer, choices) => ({
+      ...endpoint.whole(context, answer, choices),
+      usage: answer.usage(),
+    }),
+    events: (context, _request, send) => chunkEvents(endpoint.chunks(context), send),
     terminator: '[DONE]',
   };
 }

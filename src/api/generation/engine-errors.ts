@@ -34,8 +34,15 @@ export function failure({ isLost, error }: EndedEvent, grammar: PlannedGrammar |
   return new ApiError('engine_failed', 'The engine failed on this request.');
 }
 
-/** @param grammar the grammar of the request's plan */
-export function engineError(event: RefusedEvent, grammar: PlannedGrammar | null): ApiError {
+/**
+ * @param grammar the grammar of the request's plan
+ * @param qualityOf estimated quality of an exit layer
+ */
+export function engineError(
+  event: RefusedEvent,
+  grammar: PlannedGrammar | null,
+  qualityOf: (layer: number) => number = () => 0,
+): ApiError {
   switch (event.reason) {
     case 'queue_full':
       return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
@@ -53,8 +60,17 @@ export function engineError(event: RefusedEvent, grammar: PlannedGrammar | null)
     case 'budget_infeasible': {
       const least = event.leastFeasibleMs === null ? null : Math.ceil(event.leastFeasibleMs);
       const hint = least === null ? '' : `; the smallest budget accepted at this moment is ${least} ms`;
-      return new ApiError('budget_infeasible', `No exit can meet the latency budget${hint}.`, null, {
+      const { bestExit } = event;
+      if (bestExit === undefined) {
+        return new ApiError('budget_infeasible', `No exit can meet the latency budget${hint}.`, null, {
+          least_feasible_budget_ms: least,
+        });
+      }
+      const quality = Math.floor(qualityOf(bestExit) * 1000) / 1000;
+      const rule = `No exit of the least quality can meet the latency budget; exit ${bestExit} of quality ${quality} can${hint}.`;
+      return new ApiError('budget_infeasible', rule, null, {
         least_feasible_budget_ms: least,
+        best_quality: quality,
       });
     }
   }

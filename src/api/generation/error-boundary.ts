@@ -3,9 +3,17 @@
  * would stop the process.
  */
 import type { SequenceSink } from '../../engine/client/engine.js';
+import type { AuditEvent } from '../../engine/protocol.js';
 
-/** @param failed gets the error that a method of the sink threw */
-export function withErrorBoundary(sink: SequenceSink, failed: (error: unknown) => void): SequenceSink {
+/**
+ * @param failed gets the error that a method of the sink threw
+ * @param audited gets the audit that follows the end
+ */
+export function withErrorBoundary(
+  sink: SequenceSink,
+  failed: (error: unknown) => void,
+  audited: (event: AuditEvent | null) => void = () => undefined,
+): SequenceSink {
   const guard =
     <E extends unknown[]>(act: (...event: E) => void) =>
     (...event: E): void => {
@@ -31,6 +39,7 @@ export function withErrorBoundary(sink: SequenceSink, failed: (error: unknown) =
     ended: guard((event) => {
       sink.ended(event);
     }),
+    audited: guard(audited),
     lost: guard((message) => {
       sink.lost(message);
     }),

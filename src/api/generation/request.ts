@@ -5,11 +5,13 @@
  */
 import type { Budget, LengthGroup, Sampling } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
+import { auditHeader } from '../params/audit.js';
 import { requestBudget } from '../params/budget.js';
 import { readyEngine, type ApiContext, type ApiRequest, type Caller } from '../context.js';
 import { requestDepth, type DepthBounds } from '../params/depth.js';
 import { encodeWithin, type WaitLimit } from './wait-limit.js';
 import { policyOf } from '../params/policy.js';
+import { qualityFloor } from '../params/quality.js';
 import { prefixSpace } from '../params/prefix-space.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 import { sampling } from '../params/sampling.js';
@@ -48,7 +50,10 @@ export interface GenerationPlan {
   readonly showsSampling: boolean;
   readonly logprobs: number | null;
   readonly echo: boolean;
-  readonly depth: DepthBounds;
+  readonly depth: DepthBounds & {
+    /** Estimated quality of each exit. */
+    readonly quality: readonly number[];
+  };
   readonly budget: Budget | null;
   readonly lengthGroup: LengthGroup;
   /** The space in which the prompts may share prefixes; null for the common one. */
@@ -61,6 +66,8 @@ export interface GenerationPlan {
   readonly speculate: boolean | null;
   /** The engine plans the request and generates nothing. */
   readonly isDryRun: boolean;
+  /** Whether the report has an audit. */
+  readonly audit: boolean;
   readonly includeUsage: boolean;
   readonly continuousUsage: boolean;
 }
@@ -186,7 +193,10 @@ export function planGeneration(
   const policy = policyOf(limits.policy, request.caller.policy);
   const { budget } = input;
   const defaultExit = budget === null ? limits.defaultExit : null;
-  const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit });
+  const group = lengthGroup(request.caller, input);
+  const quality = context.quality.of(group);
+  const floor = qualityFloor(headers, body.sortie, policy.minQuality ?? null);
+  const depth = requestDepth(model, body.model, headers, body.sortie, { ...policy, defaultExit, floor, quality });
   const n = body.n ?? 1;
   const choices = n * input.prompts.length;
   if (choices > limits.maxChoices) {
@@ -228,14 +238,15 @@ export function planGeneration(
     showsSampling: body.sortie?.show_sampling === true,
     logprobs: input.logprobs,
     echo: input.echo,
-    depth,
+    depth: { ...depth, quality },
     budget,
-    lengthGroup: lengthGroup(request.caller, input),
+    lengthGroup: group,
     prefixSpace: prefixSpace(limits.prefixReuse, request.caller, body.cache_salt),
     grammar: input.grammar,
     prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,
     isDryRun: body.sortie?.dry_run === true,
+    audit: body.sortie?.audit ?? auditHeader(headers),
     includeUsage,
     // As in vLLM, continuous_usage_stats adds to include_usage and has no effect alone.
     continuousUsage: includeUsage && body.stream_options?.continuous_usage_stats === true,

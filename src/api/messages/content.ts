@@ -1,25 +1,19 @@
 /** Anthropic's messages and their blocks as the messages of a chat. Must not know: tools, sampling. */
 import { TranslatedMessages } from '../chat/translated-messages.js';
 import { ApiError } from '../errors.js';
+import { notSupported, required } from '../params/refusals.js';
 import type { ContentBlock, CountTokensBody, InputMessage } from '../schemas/messages.js';
-import { quoted } from '../../util/quoted.js';
 
 type Role = InputMessage['role'];
 type Blocks = string | readonly Pick<ContentBlock, 'type' | 'text'>[];
-
-const missing = (param: string): ApiError => new ApiError('invalid_value', `${param} is required.`, param);
-
-function unsupported(param: string, got: string, rule: string): ApiError {
-  return new ApiError('unsupported_parameter', `${param} ${quoted(got)} is not supported: ${rule}.`, param);
-}
 
 /** The texts of blocks that may only hold text. @throws ApiError for another block */
 function textsOf(content: Blocks | undefined, place: string): readonly string[] {
   if (content === undefined) return [];
   if (typeof content === 'string') return [content];
   return content.map(({ type, text }, index) => {
-    if (type !== 'text') throw unsupported(`${place}[${index}].type`, type, 'the model reads text only');
-    if (text === undefined) throw missing(`${place}[${index}].text`);
+    if (type !== 'text') throw notSupported(`${place}[${index}].type`, type, 'the model reads text only');
+    if (text === undefined) throw required(`${place}[${index}].text`);
     return text;
   });
 }
@@ -37,24 +31,24 @@ class MessageReader {
   add(block: ContentBlock, place: string): void {
     const { type, id, name, tool_use_id: callId, text } = block;
     const only = (role: Role): void => {
-      if (this.role !== role) throw unsupported(`${place}.type`, type, `only ${role} messages have such blocks`);
+      if (this.role !== role) throw notSupported(`${place}.type`, type, `only ${role} messages have such blocks`);
     };
     switch (type) {
       case 'text':
-        if (text === undefined) throw missing(`${place}.text`);
+        if (text === undefined) throw required(`${place}.text`);
         this.#texts.push(text);
         return;
       case 'tool_use':
         only('assistant');
-        if (id === undefined) throw missing(`${place}.id`);
-        if (name === undefined) throw missing(`${place}.name`);
-        if (block.input === undefined) throw missing(`${place}.input`);
+        if (id === undefined) throw required(`${place}.id`);
+        if (name === undefined) throw required(`${place}.name`);
+        if (block.input === undefined) throw required(`${place}.input`);
         this.end();
         this.messages.call(id, name, JSON.stringify(block.input), place);
         return;
       case 'tool_result':
         only('user');
-        if (callId === undefined) throw missing(`${place}.tool_use_id`);
+        if (callId === undefined) throw required(`${place}.tool_use_id`);
         this.end();
         this.messages.result(callId, resultOf(block, `${place}.content`), place);
         return;
@@ -64,7 +58,7 @@ class MessageReader {
         only('assistant');
         return;
       default:
-        throw unsupported(`${place}.type`, type, 'the model reads text, tool_use and tool_result');
+        throw notSupported(`${place}.type`, type, 'the model reads text, tool_use and tool_result');
     }
   }
 

@@ -1,22 +1,21 @@
 /** Anthropic's tools and tool choice in the form of a chat. Must not know: grammars. */
-import { ApiError } from '../errors.js';
+import { toolSchema } from '../params/loose-schema.js';
+import { notSupported, required } from '../params/refusals.js';
 import type { ChatBody } from '../schemas/chat.js';
 import type { CountTokensBody, MessagesTool, MessagesToolChoice } from '../schemas/messages.js';
 import type { Tool } from '../schemas/tools.js';
-import { quoted } from '../../util/quoted.js';
 
-function toolOf({ type = 'custom', name, description, input_schema: parameters }: MessagesTool, place: string): Tool {
+function toolOf(tool: MessagesTool, place: string): Tool {
+  const { type = 'custom', name, description, input_schema: schema, strict = false } = tool;
   if (type !== 'custom') {
-    const rule = 'the server knows no tools of its own, and takes tools with an input_schema only';
-    throw new ApiError(
-      'unsupported_parameter',
-      `${place}.type ${quoted(type)} is not supported: ${rule}.`,
+    throw notSupported(
       `${place}.type`,
+      type,
+      'the server has no tools of its own, and takes those with an input_schema',
     );
   }
-  if (parameters === undefined) {
-    throw new ApiError('invalid_value', `${place}.input_schema is required.`, `${place}.input_schema`);
-  }
+  if (schema === undefined) throw required(`${place}.input_schema`);
+  const parameters = toolSchema(schema, strict);
   return { type: 'function', function: { name, ...(description !== undefined && { description }), parameters } };
 }
 

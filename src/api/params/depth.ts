@@ -6,6 +6,7 @@
 import { ApiError } from '../errors.js';
 import { headerValues, type Headers } from './budget.js';
 import type { RequestPolicy } from './policy.js';
+import { exitOfQuality, type QualityFloor } from './quality.js';
 import type { SortieRequest } from '../schemas/shared.js';
 import { namesOf, type ServedModel } from '../served-model.js';
 import { quoted } from '../../util/quoted.js';
@@ -13,6 +14,8 @@ import { quoted } from '../../util/quoted.js';
 export interface DepthBounds {
   readonly minExit: number;
   readonly maxExit: number;
+  /** Shallowest exit without the floor of quality; absent where the floor changes nothing. */
+  readonly openExit?: number;
 }
 
 type Exits = readonly number[];
@@ -83,6 +86,10 @@ export function modelExit(model: ServedModel, asked: string | undefined): number
 export interface DepthPolicy extends DepthLimits {
   /** Deepest exit of a request that states no depth. */
   readonly defaultExit: number | null;
+  /** Null: any quality. */
+  readonly floor?: QualityFloor | null;
+  /** Estimated quality of each exit of the model. */
+  readonly quality?: readonly number[];
 }
 
 /** Bounds for every request. A null bound is the model's own. */
@@ -92,6 +99,20 @@ type DepthLimits = Pick<RequestPolicy, 'minExit' | 'maxExit'>;
 export function allowedExits({ exits }: Pick<ServedModel, 'exits'>, { minExit, maxExit }: DepthLimits): Exits {
   const layers = exits.map(({ layer }) => layer);
   return layers.filter((layer) => layer >= (minExit ?? layer) && layer <= (maxExit ?? layer));
+}
+
+/**
+ * The shallowest exit in a range that has the quality of the floor. A depth that the request pins is stronger than the
+ * operator's floor.
+ */
+function flooredExit(range: Exits, exits: Exits, { floor, quality = [] }: DepthPolicy, isPinned: boolean): number {
+  const [shallowest = 0] = range;
+  if (floor == null || (isPinned && floor.param === null)) return shallowest;
+  return exitOfQuality(
+    floor,
+    range,
+    range.map((layer) => quality[exits.indexOf(layer)] ?? 0),
+  );
 }
 
 /**
@@ -114,7 +135,10 @@ export function requestDepth(
   const least = exitOption(exits, headers, 'X-Min-Exit-Layer', body?.min_exit_layer, 'min_exit_layer');
   const most = exitOption(exits, headers, 'X-Max-Exit-Layer', body?.max_exit_layer, 'max_exit_layer');
   const pin = exact ?? (byName === null ? null : { layer: byName, param: 'model' });
-  const minExit = pin?.layer ?? Math.max(least?.layer ?? floor, floor);
+  const openExit = pin?.layer ?? Math.max(least?.layer ?? floor, floor);
+  const deepestAsked = pin?.layer ?? Math.min(most?.layer ?? ceiling, ceiling);
+  const inRange = exits.filter((layer) => layer >= openExit && layer <= deepestAsked);
+  const minExit = inRange.length === 0 ? openExit : flooredExit(inRange, exits, policy, pin !== null);
   const maxExit = pin?.layer ?? Math.min(most?.layer ?? Math.max(policy.defaultExit ?? ceiling, minExit), ceiling);
   const shallow = pin ?? most;
   const deep = pin ?? least;
@@ -129,7 +153,7 @@ export function requestDepth(
     (least?.layer ?? minExit) <= minExit &&
     (most?.layer ?? maxExit) >= maxExit &&
     minExit <= maxExit;
-  if (fits) return { minExit, maxExit };
+  if (fits) return { minExit, maxExit, ...(minExit > openExit && { openExit }) };
   throw new ApiError(
     'invalid_value',
     'X-Min-Exit-Layer, X-Exit-Layer (or the depth in the model name) and X-Max-Exit-Layer contradict each other.',

@@ -11,6 +11,8 @@ export interface RequestPolicy {
   /** Depth bounds of every request; null for the model's own bound. */
   readonly minExit: number | null;
   readonly maxExit: number | null;
+  /** Least quality of a request that states none; absent or null: any. */
+  readonly minQuality?: number | null;
 }
 
 export const openPolicy: RequestPolicy = { defaultBudget: null, minExit: null, maxExit: null };
@@ -21,5 +23,6 @@ export function policyOf(all: RequestPolicy, key: RequestPolicy): RequestPolicy 
     defaultBudget: key.defaultBudget ?? all.defaultBudget,
     minExit: key.minExit ?? all.minExit,
     maxExit: key.maxExit ?? all.maxExit,
+    minQuality: key.minQuality ?? all.minQuality ?? null,
   };
 }

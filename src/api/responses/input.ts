@@ -1,28 +1,21 @@
 /** The items of a conversation as the messages of a chat. Must not know: tools, sampling. */
 import { TranslatedMessages } from '../chat/translated-messages.js';
-import { ApiError } from '../errors.js';
+import { notSupported, required } from '../params/refusals.js';
 import type { InputItem, ResponsesBody } from '../schemas/responses.js';
-import { quoted } from '../../util/quoted.js';
 
 const SERVED = 'the server takes message, function_call, function_call_output and reasoning';
 
-const missing = (param: string): ApiError => new ApiError('invalid_value', `${param} is required.`, param);
-
-function unsupported(param: string, got: string, rule: string): ApiError {
-  return new ApiError('unsupported_parameter', `${param} ${quoted(got)} is not supported: ${rule}.`, param);
-}
-
 /** @throws ApiError for a part that is no text */
 function textOf(content: InputItem['content'], place: string): string {
-  if (content === undefined) throw missing(place);
+  if (content === undefined) throw required(place);
   if (typeof content === 'string') return content;
   return content
     .map(({ type, text, refusal }, index) => {
       const part = `${place}[${index}]`;
       const isText = ['input_text', 'output_text', 'text'].includes(type);
-      if (!isText && type !== 'refusal') throw unsupported(`${part}.type`, type, 'the model reads text only');
+      if (!isText && type !== 'refusal') throw notSupported(`${part}.type`, type, 'the model reads text only');
       const said = isText ? text : refusal;
-      if (said === undefined) throw missing(`${part}.${isText ? 'text' : 'refusal'}`);
+      if (said === undefined) throw required(`${part}.${isText ? 'text' : 'refusal'}`);
       return said;
     })
     .join('');
@@ -32,25 +25,25 @@ function addItem(messages: TranslatedMessages, item: InputItem, place: string): 
   const { type = 'message', role, call_id: callId, name } = item;
   switch (type) {
     case 'message':
-      if (role === undefined) throw missing(`${place}.role`);
+      if (role === undefined) throw required(`${place}.role`);
       messages.say(role === 'developer' ? 'system' : role, textOf(item.content, `${place}.content`), place);
       return;
     case 'function_call':
-      if (callId === undefined) throw missing(`${place}.call_id`);
-      if (name === undefined) throw missing(`${place}.name`);
+      if (callId === undefined) throw required(`${place}.call_id`);
+      if (name === undefined) throw required(`${place}.name`);
       messages.call(callId, name, item.arguments ?? '', place);
       return;
     case 'function_call_output':
-      if (callId === undefined) throw missing(`${place}.call_id`);
+      if (callId === undefined) throw required(`${place}.call_id`);
       messages.result(callId, textOf(item.output, `${place}.output`), place);
       return;
     case 'reasoning':
       // The model has no reasoning, and a client returns that of other models.
       return;
     case 'item_reference':
-      throw unsupported(`${place}.type`, type, 'the server stores no items; send them in full, with store: false');
+      throw notSupported(`${place}.type`, type, 'the server stores no items; send them in full, with store: false');
     default:
-      throw unsupported(`${place}.type`, type, SERVED);
+      throw notSupported(`${place}.type`, type, SERVED);
   }
 }
 

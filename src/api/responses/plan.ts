@@ -3,7 +3,7 @@ import { planAsChat, type Translation } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 import type { GenerationPlan } from '../generation/request.js';
 import { commonFields } from '../params/common-fields.js';
-import { ResponsesBody } from '../schemas/responses.js';
+import type { ResponsesBody } from '../schemas/responses.js';
 import type { ResponseFormat } from '../schemas/shared.js';
 import { inputMessages } from './input.js';
 import { responseTools } from './tools.js';

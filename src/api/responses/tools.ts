@@ -1,5 +1,7 @@
 /** Tools and tool choice of a response in the form of a chat. Must not know: grammars. */
 import { ApiError } from '../errors.js';
+import { toolSchema } from '../params/loose-schema.js';
+import { notSupported, required } from '../params/refusals.js';
 import type { ChatBody } from '../schemas/chat.js';
 import type { ResponsesBody, ResponseTool } from '../schemas/responses.js';
 import type { Tool } from '../schemas/tools.js';
@@ -10,19 +12,19 @@ interface TranslatedTools {
   readonly names: [chat: string, client: string][];
 }
 
-function functionOf({ type, name, description, parameters }: ResponseTool, place: string): Tool {
+function functionOf(tool: ResponseTool, place: string): Tool {
+  const { type, name, description, parameters, strict = false } = tool;
   if (type !== 'function') {
-    const rule = 'the server has no tools of its own, and takes functions only';
-    throw new ApiError(
-      'unsupported_parameter',
-      `${place}.type ${quoted(type)} is not supported: ${rule}.`,
-      `${place}.type`,
-    );
+    throw notSupported(`${place}.type`, type, 'the server has no tools of its own, and takes functions');
   }
-  if (name === undefined) throw new ApiError('invalid_value', `${place}.name is required.`, `${place}.name`);
+  if (name === undefined) throw required(`${place}.name`);
   return {
     type,
-    function: { name, ...(description !== undefined && { description }), ...(parameters && { parameters }) },
+    function: {
+      name,
+      ...(description !== undefined && { description }),
+      ...(parameters && { parameters: toolSchema(parameters, strict) }),
+    },
   };
 }
 

@@ -1,6 +1,7 @@
 /** Schemas of POST /v1/messages and /v1/messages/count_tokens, in Anthropic's form. */
 import Type, { type Static } from 'typebox';
 import { generationFields, NullableString, oneOf, SortieReport } from './shared.js';
+import { STRICT } from './responses.js';
 import { stringOr } from './text-or-parts.js';
 
 const TextBlock = Type.Object({ type: Type.String({ description: '"text".' }), text: Type.Optional(Type.String()) });
@@ -45,6 +46,7 @@ export const MessagesTool = Type.Object({
       description: 'Required. JSON schema of the input, which is an object.',
     }),
   ),
+  strict: Type.Optional(Type.Boolean({ default: false, description: STRICT })),
 });
 export type MessagesTool = Static<typeof MessagesTool>;
 

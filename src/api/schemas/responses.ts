@@ -36,6 +36,10 @@ export const InputItem = Type.Object({
 });
 export type InputItem = Static<typeof InputItem>;
 
+/** The meaning of `strict` in a tool of responses and messages. */
+export const STRICT =
+  'Every call follows its schema. Without strict, maxLength, maxItems and maxProperties above 4,096 have no effect.';
+
 const Name = Type.String({
   pattern: '^[a-zA-Z0-9_-]{1,64}$',
   'x-rule': '1 to 64 letters, digits, underscores and hyphens',
@@ -48,7 +52,7 @@ export const ResponseTool = Type.Object({
   parameters: Type.Optional(
     Type.Record(Type.String(), Type.Unknown(), { description: 'JSON schema of the arguments, which are an object.' }),
   ),
-  strict: Type.Optional(Type.Boolean({ description: 'Has no effect: every call follows its schema.' })),
+  strict: Type.Optional(Type.Boolean({ default: false, description: STRICT })),
 });
 export type ResponseTool = Static<typeof ResponseTool>;
 
@@ -100,6 +104,9 @@ export const ResponsesBody = Type.Object(
     tool_choice: Type.Optional(ResponseToolChoice),
     parallel_tool_calls: Type.Optional(
       Type.Boolean({ default: true, description: 'Allows several calls in one answer.' }),
+    ),
+    reasoning: Type.Optional(
+      Type.Object({}, { description: 'An effort other than none is refused: the model does not reason.' }),
     ),
     top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
     include: Type.Optional(

@@ -6,6 +6,7 @@
  * error of a union.
  */
 import Type, { type Static, type TSchema } from 'typebox';
+import { AuditReport } from './audit.js';
 
 /** A union with one sentence as its error. */
 export function oneOf<const T extends TSchema[]>(rule: string, types: [...T]) {
@@ -49,6 +50,15 @@ export const SortieRequest = Type.Object(
     exit_layer: Type.Optional(Type.Integer({ description: 'Pins the exit layer. Header: X-Exit-Layer.' })),
     min_exit_layer: Type.Optional(Type.Integer({ description: 'Shallowest exit layer. Header: X-Min-Exit-Layer.' })),
     max_exit_layer: Type.Optional(Type.Integer({ description: 'Deepest exit layer. Header: X-Max-Exit-Layer.' })),
+    min_quality: Type.Optional(
+      Type.Number({
+        minimum: 0,
+        maximum: 1,
+        description:
+          'Least quality: the shallowest exit is the first whose estimated agreement with full depth (GET /props) is ' +
+          'at least this. Header: X-Min-Quality.',
+      }),
+    ),
     speculate: Type.Optional(
       Type.Boolean({
         description:
@@ -61,6 +71,13 @@ export const SortieRequest = Type.Object(
         description:
           'Plans the request as at this moment, and generates nothing. The answer is empty, and the report has the ' +
           'plan and its predictions.',
+      }),
+    ),
+    audit: Type.Optional(
+      Type.Boolean({
+        default: false,
+        description:
+          'Compares the answer with full depth after its last token, as audit in the report. Header: X-Audit.',
       }),
     ),
     show_sampling: Type.Optional(
@@ -274,5 +291,6 @@ export const SortieReport = Type.Object({
   draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
   accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
   sampling: Type.Optional(SamplingReport),
+  audit: Type.Optional(AuditReport),
 });
 export type SortieReport = Static<typeof SortieReport>;

@@ -1,7 +1,7 @@
 /** The table of architectures that the converter reads. */
 import { ConvertError } from '../errors.js';
 import type { Family } from './description.js';
-import { gemma3 } from './gemma3.js';
+import { gemma2, gemma3 } from './gemma.js';
 import { granite, graniteHybrid } from './granite.js';
 import { llama } from './llama.js';
 import { ministral, ministral3, mistral } from './mistral.js';
@@ -22,6 +22,7 @@ const FAMILIES: readonly Family[] = [
   graniteHybrid,
   phi3,
   olmo2,
+  gemma2,
   gemma3,
 ];
 

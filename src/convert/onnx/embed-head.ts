@@ -191,9 +191,10 @@ export async function headGraph(
   });
   const rows = graph.node('Gather', [table, 'norm'], ['head.norm_rows']);
   const normed = graph.node('Mul', [unit, rows], ['head.normed']);
+  const out = arch.logitSoftcap === null ? 'logits' : 'head.unbounded';
   switch (format.kind) {
     case 'w8a8':
-      w8a8Product(graph, normed, turned(graph, useBytes(graph, store, weight.name)), 'logits');
+      w8a8Product(graph, normed, turned(graph, useBytes(graph, store, weight.name)), out);
       break;
     case 'blocks':
       graph.node(
@@ -203,15 +204,23 @@ export async function headGraph(
           graph.weight(store.require(`${weight.name}.weight_q8`)),
           useScales(graph, store, `${weight.name}.scale_q8`),
         ],
-        ['logits'],
+        [out],
         { K: hidden, N: vocab, bits: 8, block_size: format.block, accuracy_level: 4 },
         MICROSOFT,
       );
       break;
     case 'floats':
-      floatProduct(graph, normed, graph.weight(store.require(`${weight.name}.weight`)), floatType);
+      floatProduct(graph, normed, graph.weight(store.require(`${weight.name}.weight`)), floatType, out);
   }
+  if (arch.logitSoftcap !== null) bounded(graph, out, arch.logitSoftcap);
   return graph;
+}
+
+/** Adds the logits c * tanh(x / c). */
+function bounded(graph: Graph, x: string, bound: number): void {
+  const c = graph.constant('head.bound', 'f32', [], Float32Array.of(bound));
+  const share = graph.node('Tanh', [graph.node('Div', [x, c], ['head.share'])], ['head.bounded']);
+  graph.node('Mul', [share, c], ['logits']);
 }
 
 /** Transposes the embedding's [V, H] to [H, V]; ONNX Runtime folds it into a constant at load. */
@@ -219,11 +228,11 @@ function turned(graph: Graph, { bytes, scales }: ByteWeight): ByteWeight {
   return { bytes: graph.node('Transpose', [bytes], [`${bytes}.turned`], { perm: [1, 0] }), scales };
 }
 
-function floatProduct(graph: Graph, x: string, weight: string, floatType: FloatType): void {
+function floatProduct(graph: Graph, x: string, weight: string, floatType: FloatType, out: string): void {
   if (floatType === 'f32') {
-    graph.node('Gemm', [x, weight], ['logits'], { transB: 1 });
+    graph.node('Gemm', [x, weight], [out], { transB: 1 });
     return;
   }
   const half = graph.node('Gemm', [x, weight], ['head.logits_f16'], { transB: 1 });
-  graph.node('Cast', [half], ['logits'], { to: DATA_TYPE.f32 });
+  graph.node('Cast', [half], [out], { to: DATA_TYPE.f32 });
 }

@@ -4,14 +4,15 @@
  * Knows: files, and the inputs that a measurement depends on. Must not know: how costs are measured.
  * No function here throws when the cache cannot be read or written: the engine measures for a second, and logs why.
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import Type from 'typebox';
 import { Value } from 'typebox/value';
 import type { CostTable } from '../../cost/table.js';
 import { CostTableSchema } from '../../cost/table.js';
+import { readCacheFile, writeCacheFile } from '../../util/cache-file.js';
 
 /** Everything that changes what a unit costs. */
 export interface CalibrationKey {
@@ -64,13 +65,8 @@ export interface Cached {
 
 export function readCalibration(dir: string, key: CalibrationKey): Cached {
   const file = fileOf(dir, key);
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    return { cost: null, why: code === 'ENOENT' ? null : `${file} can't be read (${code ?? 'unknown error'})` };
-  }
+  const { text, why } = readCacheFile(file);
+  if (text === null) return { cost: null, why };
   try {
     const entry: unknown = JSON.parse(text);
     if (!Value.Check(Entry, entry)) return { cost: null, why: `${file} does not have the shape of a calibration` };
@@ -82,39 +78,7 @@ export function readCalibration(dir: string, key: CalibrationKey): Cached {
   }
 }
 
-/** Not recursive: under folders that fail with ENOENT, such as /proc, a recursive mkdir never returns. */
-function makeDir(dir: string): void {
-  try {
-    mkdirSync(dir);
-  } catch (error) {
-    // An existing folder is fine: another server may just have created it.
-    if (!existsSync(dir)) throw error;
-  }
-}
-
 /** @returns the reason of a failed write, or null */
 export function writeCalibration(dir: string, key: CalibrationKey, cost: CostTable): string | null {
-  const file = fileOf(dir, key);
-  // The process id alone is not unique: containers that share the folder may use the same ids.
-  const draft = `${file}.${process.pid}-${randomBytes(4).toString('hex')}`;
-  try {
-    makeDir(dirname(dir));
-    makeDir(dir);
-    writeFileSync(draft, JSON.stringify({ key, checksum: digest(cost), cost }));
-    // The rename is atomic: another server never reads half a file.
-    renameSync(draft, file);
-    return null;
-  } catch (error) {
-    removeDraft(draft);
-    return `${file} can't be written (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`;
-  }
-}
-
-/** Removes the temporary file: on a full disk, each start would leave another one. */
-function removeDraft(draft: string): void {
-  try {
-    rmSync(draft, { force: true });
-  } catch {
-    // A folder that rejects removals rejected the write as well.
-  }
+  return writeCacheFile(fileOf(dir, key), JSON.stringify({ key, checksum: digest(cost), cost }));
 }

@@ -11,6 +11,7 @@ import { monotonicMs } from '../../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents, SequenceSink } from './engine.js';
 import type {
+  AuditMessage,
   CancelReason,
   EndedEvent,
   FromEngine,
@@ -58,9 +59,12 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   readonly #closing = new AbortController();
   #failures = 0;
   readonly #sinks = new Map<string, SequenceSink>();
+  /** Requests that ask for an audit; their sinks wait for it after the end. */
+  readonly #asked = new Set<string>();
+  readonly #awaiting = new Map<string, SequenceSink>();
   readonly #deadlines = new DeadlineTimer((end) => {
     this.cancel(end.id, 'deadline');
-    this.#take(end.id)?.ended(end);
+    this.#end(end);
     this.emit('cut', end);
   });
 
@@ -114,6 +118,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       return;
     }
     this.#sinks.set(request.id, sink);
+    if (request.audit === true) this.#asked.add(request.id);
     this.#deadlines.add(request);
     this.#send({ type: 'generate', ...request });
   }
@@ -126,8 +131,9 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     for (const id of [...this.#sinks.keys()]) {
       this.cancel(id, reason);
       // The sink does not wait for the engine's event: the engine may be stuck, or in a step of seconds.
-      this.#take(id)?.ended(unreportedEnd(id, reason));
+      this.#end(unreportedEnd(id, reason));
     }
+    this.#loseAudits();
   }
 
   async close(): Promise<void> {
@@ -190,6 +196,8 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
           this.#checked.then(isReady, () => undefined);
         } else if (message.type === 'fatal') {
           reason = message.message;
+        } else if (message.type === 'audit') {
+          this.#audited(message);
         } else {
           this.#dispatch(message);
         }
@@ -253,13 +261,35 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     for (const event of step.prompts) this.#sinks.get(event.id)?.prompt(event);
     for (const event of step.tokens) this.#sinks.get(event.id)?.token(event, step.at);
     for (const event of step.refused) this.#take(event.id)?.refused(event);
-    for (const event of step.ended) this.#take(event.id)?.ended(event);
+    for (const event of step.ended) this.#end(event);
     this.emit('step', step);
+  }
+
+  #audited(message: AuditMessage): void {
+    for (const event of message.audits) {
+      this.#awaiting.get(event.id)?.audited?.(event);
+      this.#awaiting.delete(event.id);
+    }
+    this.emit('audit', message);
+  }
+
+  #end(event: EndedEvent): void {
+    const isAsked = this.#asked.has(event.id);
+    const sink = this.#take(event.id);
+    if (isAsked && sink !== undefined) this.#awaiting.set(event.id, sink);
+    sink?.ended(event);
+  }
+
+  #loseAudits(): void {
+    const sinks = [...this.#awaiting.values()];
+    this.#awaiting.clear();
+    for (const sink of sinks) sink.audited?.(null);
   }
 
   #take(id: string): SequenceSink | undefined {
     const sink = this.#sinks.get(id);
     this.#sinks.delete(id);
+    this.#asked.delete(id);
     this.#deadlines.drop(id);
     return sink;
   }
@@ -267,8 +297,10 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   #loseAll(message: string): void {
     const sinks = [...this.#sinks.values()];
     this.#sinks.clear();
+    this.#asked.clear();
     this.#deadlines.clear();
     for (const sink of sinks) sink.lost(message);
+    this.#loseAudits();
   }
 
   #send(message: ToEngine): void {

@@ -4,6 +4,8 @@
  * Must not know: how the engine runs (client.ts starts the process), text, HTTP.
  */
 import type {
+  AuditEvent,
+  AuditMessage,
   CancelReason,
   EndedEvent,
   GenerateMessage,
@@ -15,7 +17,10 @@ import type {
   TokenEvent,
 } from '../protocol.js';
 
-/** Receives the events of one sequence, in order. Exactly one of `refused`, `ended` and `lost` comes last. */
+/**
+ * Receives the events of one sequence, in order. Exactly one of `refused`, `ended` and `lost` comes last. If the request
+ * asks for an audit, `audited` follows `ended`.
+ */
 export interface SequenceSink {
   planned(event: PlannedEvent): void;
   refused(event: RefusedEvent): void;
@@ -23,6 +28,8 @@ export interface SequenceSink {
   /** @param at end of the step that sampled the token */
   token(event: TokenEvent, at: number): void;
   ended(event: EndedEvent): void;
+  /** @param event null where the engine process died first */
+  audited?(event: AuditEvent | null): void;
   /** The engine process died or is unreachable; no further event follows. */
   lost(message: string): void;
 }
@@ -33,6 +40,7 @@ export interface EngineEvents {
   ready: [ReadyMessage];
   /** Emitted after the sinks were called. */
   step: [StepMessage];
+  audit: [AuditMessage];
   /** The gateway ended an answer at its deadline. Its sink was called; later steps may still contain its events. */
   cut: [EndedEvent];
   /** The process exited; the client restarts it unless the engine is closed. */

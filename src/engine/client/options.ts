@@ -42,4 +42,14 @@ export interface EngineOptions {
   readonly reportsWait?: boolean;
   /** Ignores cached costs and measures. */
   readonly recalibrate?: boolean;
+  /** Absent: no audits. */
+  readonly audit?: AuditOptions;
+}
+
+/** When answers are compared with full depth. */
+export interface AuditOptions {
+  /** Share of the engine's time that audits may take beside requests; 0: idle time only. */
+  readonly busyShare: number;
+  /** Share of the idle time that audits may take, above 0. */
+  readonly idleShare: number;
 }

@@ -34,7 +34,7 @@ export async function loadModel(
   const weights = await loadCompressedWeights(options.modelDir, manifest, loaded);
   const environment = createEnvironment(options.threads);
   const device = options.device === 'cuda' ? cudaDevice(environment) : cpuDevice(environment);
-  const slots = options.maxRunning + (options.prefixReuse ? PREFIX_SLOTS : 0);
+  const slots = options.maxRunning + (options.prefixReuse ? PREFIX_SLOTS : 0) + (options.audit ? 1 : 0);
   // A device that commits memory immediately must fit every cache of every slot into the budget.
   const perPosition = device.lazy ? bytesPerPosition(manifest) : allocatedPerPosition(manifest) * slots;
   const capacity = Math.min(manifest.architecture.context, Math.floor(options.kvMemoryBytes / perPosition));

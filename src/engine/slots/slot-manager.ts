@@ -140,6 +140,14 @@ export class SlotManager {
     this.#evict();
   }
 
+  /** Evicts stored prefixes for other cached bytes. @returns whether the bytes fit beside the live sequences */
+  makeRoomFor(bytes: number): boolean {
+    const room = this.limits.kvBytes - this.demand - bytes;
+    if (room < 0) return false;
+    this.#evictTo(room);
+    return true;
+  }
+
   /** Ends a sequence; its slot stays as a reusable prefix. */
   finish(sequence: Sequence): void {
     const index = this.running.indexOf(sequence);
@@ -172,8 +180,11 @@ export class SlotManager {
 
   /** Evicts stored prefixes until they fit beside the live sequences. */
   #evict(): void {
+    this.#evictTo(this.limits.kvBytes - this.demand);
+  }
+
+  #evictTo(room: number): void {
     let stored = this.#table.used('cached');
-    const room = this.limits.kvBytes - this.demand;
     while (stored > room) {
       const oldest = this.#table.leastRecentlyUsed();
       if (!oldest) return;

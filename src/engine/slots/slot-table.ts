@@ -16,6 +16,7 @@ export class SlotTable {
   readonly #model: StagedModel;
   readonly #units: Units;
   #clock = 0;
+  #reserved: Slot | null = null;
 
   constructor(model: StagedModel, units: Units) {
     this.#model = model;
@@ -31,6 +32,15 @@ export class SlotTable {
     const slot = this.#slots[index];
     if (!slot) throw new RangeError(`slot ${index} does not exist`);
     return slot;
+  }
+
+  /**
+   * Takes the last slot out of the slots for sequences. Its contents count as cached, and are evicted first.
+   * @throws RangeError if only one slot exists
+   */
+  reserve(): Slot {
+    if (this.#slots.length < 2) throw new RangeError('the only slot belongs to sequences');
+    return (this.#reserved ??= this.at(this.#slots.length - 1));
   }
 
   /** Marks a slot as used now. */
@@ -83,20 +93,21 @@ export class SlotTable {
     slot.live = false;
   }
 
-  /** The least recently used reusable prefix, or null. */
-  leastRecentlyUsed(except?: Slot): Slot | null {
+  /** The least recently used reusable prefix, or null. The reserved slot comes first, since nothing touches it. */
+  leastRecentlyUsed(...except: readonly (Slot | null | undefined)[]): Slot | null {
     let oldest: Slot | null = null;
-    for (const slot of this.#slots)
-      if (slot !== except && !slot.live && slot.length > 0 && (oldest === null || slot.lastUsed < oldest.lastUsed))
-        oldest = slot;
+    for (const slot of this.#slots) {
+      if (except.includes(slot) || slot.live || slot.length === 0) continue;
+      if (oldest === null || slot.lastUsed < oldest.lastUsed) oldest = slot;
+    }
     return oldest;
   }
 
   /** The empty slot with the lowest index, else the least recently used prefix (dropped) other than `except`, else null. */
   takeFree(except?: Slot): Slot | null {
-    const empty = this.#slots.find((slot) => !slot.live && slot.length === 0);
+    const empty = this.#slots.find((slot) => slot !== this.#reserved && !slot.live && slot.length === 0);
     if (empty) return empty;
-    const oldest = this.leastRecentlyUsed(except);
+    const oldest = this.leastRecentlyUsed(except, this.#reserved);
     if (oldest) this.drop(oldest);
     return oldest;
   }

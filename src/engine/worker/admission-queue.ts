@@ -145,7 +145,7 @@ export class AdmissionQueue {
       sequence.constraint?.close();
       // Its followers look for another leader.
       sequence.isOver = true;
-      this.#refuse(sequence.id, 'budget_infeasible', admission?.leastFeasibleMs ?? null);
+      this.#refuse(sequence.id, 'budget_infeasible', admission?.leastFeasibleMs ?? null, admission?.bestExit ?? null);
       return [];
     });
   }
@@ -176,7 +176,12 @@ export class AdmissionQueue {
     return new Sequence(request, model.exitIndex(request.depth.maxExit), constraint, units.exits);
   }
 
-  #refuse(id: string, reason: RefusedEvent['reason'], leastFeasibleMs: number | null = null): void {
-    this.#output.refused.push({ id, reason, leastFeasibleMs });
+  #refuse(
+    id: string,
+    reason: RefusedEvent['reason'],
+    leastFeasibleMs: number | null = null,
+    bestExit: number | null = null,
+  ): void {
+    this.#output.refused.push({ id, reason, leastFeasibleMs, ...(bestExit !== null && { bestExit }) });
   }
 }

@@ -7,6 +7,7 @@
 import type { Policy } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
 import { depthShape } from '../../cost/model.js';
+import { Auditor, skipped } from '../audit/auditor.js';
 import { AdmissionQueue } from './admission-queue.js';
 import { type PrefillTask, prefillTask, catchUpTasks } from '../execution/select-prefill.js';
 import { type Constraint } from '../sampling/constraint.js';
@@ -14,6 +15,7 @@ import { type SampledToken, sampleBatch, isPlainGreedy } from '../sampling/sampl
 import type { Executor } from '../execution/executor.js';
 import { folderPrior } from './length-prior.js';
 import type {
+  AuditEvent,
   CancelReason,
   EndedEvent,
   EndReason,
@@ -29,7 +31,7 @@ import { RouterAdapter, type StepContext } from './router-adapter.js';
 import { scorePrompt } from '../sampling/prompt-scores.js';
 import { SlotManager, type SlotManagerLimits } from '../slots/slot-manager.js';
 import type { Sequence } from '../sequence.js';
-import type { Speculate } from '../client/options.js';
+import type { AuditOptions, Speculate } from '../client/options.js';
 import { maySpeculate } from '../speculation/eligibility.js';
 import { type Draft, Speculation } from '../speculation/speculation.js';
 import { type AdvanceTotals, decodeWork, stepWork } from './step-stats.js';
@@ -41,6 +43,8 @@ export interface CoreOptions extends SlotManagerLimits {
   /** Most positions of one prefill or catch-up chunk. */
   readonly prefillChunk: number;
   readonly speculate: Speculate;
+  /** Absent: no audits. The slots then include one for audits. */
+  readonly audit?: AuditOptions | undefined;
   /** Whether messages hold the predicted wait of a new request. */
   readonly reportsWait?: boolean;
   readonly clock: () => number;
@@ -79,6 +83,9 @@ export class EngineCore {
   readonly #output = new StepOutput();
   readonly #speculation: Speculation;
   readonly #admissions: AdmissionQueue;
+  /** Null without audits: clients that wait for one get a reason. */
+  readonly #auditor: Auditor | null;
+  readonly #unaudited: AuditEvent[] = [];
   /** End of the previous step; null while the loop is idle. */
   #stepEndedAt: number | null = null;
   /** The predicted wait of a new request, and when it was computed. */
@@ -94,6 +101,8 @@ export class EngineCore {
     this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, prior, options.slowdown);
     this.#speculation = new Speculation(executor);
     this.#admissions = new AdmissionQueue(executor, this.slotManager, this.#router, this.#output);
+    const { audit, clock } = options;
+    this.#auditor = audit === undefined ? null : new Auditor(executor, this.slotManager, audit, clock);
   }
 
   /** Whether `step` has work or events to report. */
@@ -146,6 +155,23 @@ export class EngineCore {
   cancel(id: string, reason: CancelReason = 'cancelled'): void {
     const sequence = this.slotManager.find(id) ?? this.#admissions.find(id);
     if (sequence) sequence.ending = reason;
+  }
+
+  /** Milliseconds until a chunk of an audit may run, if the core is still as busy; Infinity without one. */
+  get auditDelayMs(): number {
+    return this.#auditor?.delayMs(!this.busy) ?? Infinity;
+  }
+
+  /** Runs one chunk of an audit. Its time belongs to no step. */
+  audit(): void {
+    this.#auditor?.step(!this.busy);
+    this.#executor.takeRuns();
+    this.rest();
+  }
+
+  /** Audits that ended since the last call. */
+  takeAudits(): AuditEvent[] {
+    return this.#auditor?.take() ?? this.#unaudited.splice(0);
   }
 
   /** The loop is idle from here on: the time until the next step belongs to no step. */
@@ -364,7 +390,10 @@ export class EngineCore {
   }
 
   #end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null = null): void {
+    const { slot } = sequence;
     this.slotManager.finish(sequence);
+    if (this.#auditor !== null) this.#auditor.ended(sequence, slot, reason, at);
+    else if (sequence.request.audit === true) this.#unaudited.push(skipped(sequence, 'off'));
     sequence.constraint?.close();
     const failure = reason === 'error' ? sequence.constraint?.failed : null;
     const isWhole = reason === 'stop' || reason === 'length';

@@ -47,9 +47,16 @@ async function main(): Promise<void> {
   send(ready);
 
   for (;;) {
+    sendAudits(core);
+    if (core.auditDelayMs === 0) {
+      core.audit();
+      // A request that arrived meanwhile comes first.
+      await new Promise(setImmediate);
+      if (!core.busy) continue;
+    }
     if (!core.busy || core.isStalled) {
       core.rest();
-      await woken();
+      await wakeOrDelay(woken(), core.auditDelayMs);
       continue;
     }
     const { load, ...step } = core.step();
@@ -60,6 +67,20 @@ async function main(): Promise<void> {
     const until = monotonicMs() + MASK_WAIT_MS;
     while (core.awaitsMasks && monotonicMs() < until) await Promise.race([woken(), delay(MASK_WAIT_MS)]);
   }
+}
+
+/** Waits for the wake-up, at most so many milliseconds. */
+async function wakeOrDelay(woken: Promise<void>, ms: number): Promise<void> {
+  if (ms === Infinity) return woken;
+  const late = new AbortController();
+  const { signal } = late;
+  await Promise.race([woken, delay(Math.ceil(ms), undefined, { signal }).catch(() => undefined)]);
+  late.abort();
+}
+
+function sendAudits(core: EngineCore): void {
+  const audits = core.takeAudits();
+  if (audits.length > 0) send({ type: 'audit', audits });
 }
 
 function grammarOptions(modelDir: string): GrammarOptions {
@@ -87,6 +108,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
     prefixReuse: options.prefixReuse,
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
+    audit: options.audit,
     reportsWait: options.reportsWait === true,
     policy: { ...defaultPolicy, ...options.policy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,

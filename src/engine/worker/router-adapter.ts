@@ -125,7 +125,7 @@ export class RouterAdapter {
    */
   #view(sequence: Sequence): SequenceView {
     const { request, admission } = sequence;
-    const { minExit, maxExit, budget } = request.depth;
+    const { minExit, maxExit, budget, openExit, quality } = request.depth;
     const frontier = this.#frontier((unit) => sequence.frontier(unit));
     return {
       id: sequence.id,
@@ -140,6 +140,8 @@ export class RouterAdapter {
       minExit,
       maxExit,
       budget,
+      ...(openExit !== undefined && { openExit }),
+      ...(quality && { quality }),
       frontier,
       expectedFrontier: sequence.leader === null ? frontier : this.#frontier((unit) => sequence.expectedFrontier(unit)),
       firstTokenAt: sequence.firstTokenAt,

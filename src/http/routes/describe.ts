@@ -21,6 +21,8 @@ export const budgetHeaders = Type.Object({
   'x-exit-layer': text('Pins the exit layer, which must be an exit of the model.', '15'),
   'x-min-exit-layer': text('Shallowest exit layer of the answer.', '10'),
   'x-max-exit-layer': text('Deepest exit layer of the answer.', '30'),
+  'x-min-quality': text('Least estimated quality of the exits of the answer, 0 to 1.', '0.7'),
+  'x-audit': text('1 compares the answer with full depth after its last token.', '1'),
   'x-request-id': text('Returned in the response and written to the log.', 'my-request-1'),
 });
 

@@ -25,7 +25,7 @@ def map_case(context, case):
     if isinstance(case.body, dict):
         if isinstance(case.body.get("model"), str):
             case.body["model"] = MODEL
-        for field in ("max_tokens", "max_completion_tokens", "min_tokens"):
+        for field in ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens"):
             length = case.body.get(field)
             if isinstance(length, int) and not isinstance(length, bool) and length > SHORT:
                 case.body[field] = SHORT

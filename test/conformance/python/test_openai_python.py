@@ -97,6 +97,57 @@ def test_a_tool_that_must_be_called(server, client):
     assert answer.choices[0].message.content
 
 
+def response(server: Server, **fields) -> dict:
+    return {"model": server.model, "input": "Name a color.", "max_output_tokens": 12, "temperature": 0, **fields}
+
+
+def test_response_streamed_is_the_same_text(server, client):
+    whole = client.responses.create(**response(server))
+    events = list(client.responses.create(**response(server), stream=True))
+    deltas = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert deltas == whole.output_text != ""
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[-1].response.usage.output_tokens == whole.usage.output_tokens
+    # The helper rejects answers that max_output_tokens cut.
+    sentence = response(server, max_output_tokens=200, extra_body={"stop": ["."]})
+    with client.responses.stream(**sentence) as stream:
+        text = stream.until_done().get_final_response().output_text
+    assert text == client.responses.create(**sentence).output_text != ""
+    turns = [{"role": "user", "content": "Name a color."}, *whole.output, {"role": "user", "content": "Why?"}]
+    assert client.responses.create(**response(server, input=turns)).output_text
+
+
+def test_response_with_a_tool_and_with_a_schema(server, client):
+    schema = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Oslo", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    tools = [{"type": "function", "name": "get_weather", "parameters": schema, "strict": True}]
+    asked = response(server, tools=tools, tool_choice="required", parallel_tool_calls=False, max_output_tokens=60)
+    [call] = client.responses.create(**asked).output
+    assert json.loads(call.arguments)["city"] in ("Oslo", "Rome")
+    with client.responses.stream(**asked) as stream:
+        assert stream.until_done().get_final_response().output[0].arguments == call.arguments
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    turns = [{"role": "user", "content": "Name a city."}, call, result]
+    assert client.responses.create(**response(server, input=turns)).output_text
+    text = {"format": {"type": "json_schema", "name": "city", "schema": schema, "strict": True}}
+    answer = client.responses.create(**response(server, text=text, max_output_tokens=40))
+    assert json.loads(answer.output_text)["city"] in ("Oslo", "Rome")
+
+
+def test_response_budget_and_errors(server, client):
+    headers = {"X-Latency-Budget-Ms": "60000", "X-Max-Exit-Layer": str(server.exits[0])}
+    raw = client.responses.with_raw_response.create(**response(server), extra_headers=headers)
+    assert raw.headers["x-exit-layer"] == str(server.exits[0])
+    assert raw.parse().model_extra["sortie"]["met"] is True
+    with pytest.raises(openai.BadRequestError) as stored:
+        client.responses.create(**response(server), previous_response_id="resp_1")
+    assert (stored.value.code, stored.value.param) == ("unsupported_parameter", "previous_response_id")
+
+
 def test_budget_by_header_and_by_body(server, client):
     raw = client.chat.completions.with_raw_response
     shallow = server.exits[0]

@@ -4,7 +4,8 @@
 
 A file has the config, the shapes of the weights, and the logits of two prompts in fp32. It also has the header of a
 GGUF file that the `gguf` package writes, the origin of its tensors, and the checksum of the whole file. The weights
-follow from their names (`values`), and the tests compute them as well. With --check, the script compares shapes and logits instead.
+follow from their names (`values`), and the tests compute them as well. With --check, the script compares shapes and
+logits instead.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 import sys
 import tempfile
 import zlib
@@ -119,6 +121,17 @@ MODELS: dict[str, tuple[str, dict, dict]] = {
         {"context": 32, "to": 32},
     ),
     "olmo2": ("Olmo2", {"head_dim": None, "hidden_size": 64}, {}),
+    "gemma2": (
+        "Gemma2",
+        {
+            "hidden_size": 48,
+            "sliding_window": 12,
+            "query_pre_attn_scalar": 16,
+            "attn_logit_softcapping": 0.5,
+            "final_logit_softcapping": 2.0,
+        },
+        {"norm": 0},
+    ),
     "gemma3": (
         "Gemma3",
         {
@@ -149,7 +162,7 @@ def model_of(kind: str, changes: dict, norm: float) -> torch.nn.Module:
     """The model with the weights of their names; norms are `norm` larger."""
     config_class = getattr(transformers, f"{kind}TextConfig", None) or getattr(transformers, f"{kind}Config")
     sizes = {key: value for key, value in {**SIZES, **changes}.items() if value is not None}
-    config = config_class(**sizes)
+    config = config_class(**sizes, attn_implementation="eager")
     model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -195,6 +208,7 @@ GGUF_ARCH = {
     "GraniteMoeHybrid": gguf.MODEL_ARCH.GRANITE,
     "Phi3": gguf.MODEL_ARCH.PHI3,
     "Olmo2": gguf.MODEL_ARCH.OLMO2,
+    "Gemma2": gguf.MODEL_ARCH.GEMMA2,
     "Gemma3": gguf.MODEL_ARCH.GEMMA3,
 }
 ALTERNATES = {"Llama", "Mistral", "Ministral3", "SmolLM3", "Granite", "GraniteMoeHybrid"}
@@ -254,8 +268,11 @@ def gguf_of(kind: str, model: torch.nn.Module) -> dict | None:
             factors = plain / model.model.rotary_emb.inv_freq.numpy()
             writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
             extra.append(("rope_freqs.weight", factors.astype(np.float32)))
-    if getattr(c, "sliding_window", None) and kind in ("Mistral", "Phi3", "Gemma3"):
+    if getattr(c, "sliding_window", None) and kind in ("Mistral", "Phi3", "Gemma2", "Gemma3"):
         writer.add_sliding_window(c.sliding_window)
+    if kind == "Gemma2":
+        writer.add_attn_logit_softcapping(c.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(c.final_logit_softcapping)
     if kind == "Ministral3":
         writer.add_attn_temperature_scale(rope["llama_4_scaling_beta"])
     if hasattr(c, "embedding_multiplier"):
@@ -284,7 +301,7 @@ def gguf_of(kind: str, model: torch.nn.Module) -> dict | None:
         if kind in ALTERNATES and part in ("q_proj", "k_proj"):
             heads = c.num_attention_heads if part == "q_proj" else heads_kv
             add(name, name, alternate(weight, heads), heads=heads)
-        elif kind == "Gemma3" and "norm" in name:
+        elif kind in ("Gemma2", "Gemma3") and "norm" in name:
             add(name, name, weight + 1, plus=1)
         elif part == "input_linear":
             half = weight.shape[0] // 2
@@ -308,8 +325,21 @@ def gguf_of(kind: str, model: torch.nn.Module) -> dict | None:
         "header": base64.b64encode(gzip.compress(data[:length], mtime=0)).decode(),
         "size": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
-        "tensors": sources,
+        "tensors": short(sources),
     }
+
+
+def short(table: dict) -> dict:
+    """One entry for the tensors of all layers, with {} for the layer."""
+    found: dict = {}
+    for name, value in table.items():
+        layer = re.search(r"\.(\d+)\.", name)
+        if layer is None:
+            found[name] = value
+            continue
+        text = json.dumps(value).replace(layer[0], ".{}.")
+        assert found.setdefault(name.replace(layer[0], ".{}."), json.loads(text)) == json.loads(text)
+    return found
 
 
 def golden(name: str) -> str:
@@ -327,7 +357,7 @@ def golden(name: str) -> str:
     fields = {
         **{key: json.dumps(value) for key, value in about.items()},
         "config": json.dumps(config, sort_keys=True),
-        "shapes": json.dumps({key: list(value.shape) for key, value in model.named_parameters()}),
+        "shapes": json.dumps(short({key: list(value.shape) for key, value in model.named_parameters()})),
         "gguf": json.dumps(gguf_of(kind, model)),
         "prompts": json.dumps(prompts),
     }

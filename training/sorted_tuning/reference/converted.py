@@ -34,6 +34,7 @@ LLAMA = {
     "norms": "pre",
     "activation": "silu",
     "softcap": None,
+    "logitSoftcap": None,
     "embeddingScale": 1,
     "queryGrowth": None,
     "pattern": [{"rotary": 0, "window": None}],

@@ -1,0 +1,118 @@
+/**
+ * The audits of one request whose client asks for them: the answer's report waits for them, its text does not.
+ *
+ * Must not know: how audits are made, HTTP.
+ */
+import type { AuditedToken, AuditEvent } from '../../engine/protocol.js';
+import type { TextTokenizer } from '../../text/tokenizer.js';
+import type { Choice } from './choice.js';
+import type { AuditReport } from '../schemas/audit.js';
+
+/** Longest time between the last token and the report: a busy engine may audit much later. */
+const WAIT_MS = 10_000;
+
+/** Reasons of the gateway, beside the engine's. */
+type Missing = 'busy' | 'engine_lost';
+
+export class Receipt {
+  readonly #events = new Map<number, AuditEvent | null>();
+  readonly #count: number;
+  #ready: (() => void) | null = null;
+  #timer: NodeJS.Timeout | null = null;
+
+  /** @param count choices of the request */
+  constructor(count: number) {
+    this.#count = count;
+  }
+
+  /** Takes the audit of a choice. @param event null where the engine exited first */
+  audited(index: number, event: AuditEvent | null): void {
+    this.#events.set(index, event);
+    if (this.#events.size === this.#count) this.#resolve();
+  }
+
+  /** Calls back once all audits are there, or after the longest wait. */
+  whenReady(ready: () => void): void {
+    this.#ready = ready;
+    if (this.#events.size === this.#count) this.#resolve();
+    else {
+      this.#timer = setTimeout(() => {
+        this.#resolve();
+      }, WAIT_MS);
+    }
+  }
+
+  /** The client is gone: nothing waits any more. */
+  drop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#ready = null;
+  }
+
+  report(choices: readonly Choice[], tokenizer: TextTokenizer): AuditReport {
+    const missing: Missing | null = this.#events.size < this.#count ? 'busy' : null;
+    const events = choices.map((_, index) => this.#events.get(index));
+    const skipped = missing ?? events.map((event) => (event === null ? 'engine_lost' : event?.skipped)).find(Boolean);
+    const isAudited = events.some((event) => event?.skipped === null);
+    if (!isAudited) return { skipped: skipped ?? 'busy' };
+    // A choice that a stop string ended holds fewer tokens than the engine generated.
+    const tokens = events.flatMap((event, index) =>
+      (event?.tokens ?? [])
+        .filter(({ index: place }) => place < (choices[index]?.completionTokens ?? 0))
+        .map((token) => ({ index, token })),
+    );
+    return {
+      ...(skipped && { skipped }),
+      ...totals(tokens.map(({ token }) => token)),
+      differences: this.#differences(tokens, choices, tokenizer),
+    };
+  }
+
+  #differences(
+    tokens: readonly { readonly index: number; readonly token: AuditedToken }[],
+    choices: readonly Choice[],
+    tokenizer: TextTokenizer,
+  ) {
+    return tokens
+      .filter(({ token }) => token.best !== token.token)
+      .map(({ index, token }) => ({
+        choice: index,
+        position: token.index,
+        text_offset: choices[index]?.offsets[token.index] ?? 0,
+        exit_layer: token.exit,
+        token: tokenizer.spelt(token.token),
+        full_depth: tokenizer.spelt(token.best),
+        rank: token.rank,
+        logprob: rounded(token.logprob),
+        full_depth_logprob: rounded(token.bestLogprob),
+      }));
+  }
+
+  #resolve(): void {
+    const ready = this.#ready;
+    this.drop();
+    ready?.();
+  }
+}
+
+function totals(tokens: readonly AuditedToken[]) {
+  const agreeing = tokens.filter(({ best, token }) => best === token);
+  const mean = (value: (token: AuditedToken) => number): number | null =>
+    tokens.length === 0 ? null : rounded(tokens.reduce((sum, token) => sum + value(token), 0) / tokens.length);
+  const layers = [...new Set(tokens.map(({ exit }) => exit))];
+  const of = (layer: number, all: readonly AuditedToken[]): number => all.filter(({ exit }) => exit === layer).length;
+  return {
+    tokens: tokens.length,
+    agreeing: agreeing.length,
+    agreement: tokens.length === 0 ? null : rounded(agreeing.length / tokens.length),
+    probability: mean(({ probability }) => probability),
+    logprob_given_up: mean(({ bestLogprob, logprob }) => bestLogprob - logprob),
+    exits: Object.fromEntries(
+      layers.map((layer) => [String(layer), { tokens: of(layer, tokens), agreeing: of(layer, agreeing) }]),
+    ),
+  };
+}
+
+/** Rounds to ten-thousandths. A forbidden token has a log-probability of minus infinity, which JSON has no number for. */
+function rounded(value: number): number {
+  return Math.max(-9999, Math.min(9999, Math.round(value * 1e4) / 1e4));
+}

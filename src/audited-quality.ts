@@ -1,0 +1,49 @@
+/** Wires audits to the estimates of quality: evidence, cache folder and metrics. */
+import { createHash } from 'node:crypto';
+import type { ServedModel } from './api/served-model.js';
+import type { ServeOptions } from './config.js';
+import type { Engine } from './engine/client/engine.js';
+import type { Manifest } from './model/manifest.js';
+import { ExitQuality } from './quality/exit-quality.js';
+import { QualityStore } from './quality/quality-store.js';
+import type { Logger } from './telemetry/log.js';
+import type { Series } from './telemetry/series.js';
+
+/** The estimates of quality, which audits change and the cache folder keeps. */
+export function auditedQuality(parts: {
+  readonly engine: Engine;
+  readonly model: ServedModel;
+  readonly manifest: Manifest;
+  readonly series: Series;
+  readonly options: ServeOptions;
+  readonly log: Logger;
+}): { readonly quality: ExitQuality; readonly close: () => void } {
+  const { engine, model, manifest, series, options, log } = parts;
+  const quality = new ExitQuality(model.exits.map(({ layer, quality: { agreement } }) => ({ layer, agreement })));
+  const digest = createHash('sha256').update(JSON.stringify(manifest)).digest('hex');
+  const store = new QualityStore(options.cacheDir, digest, quality, (reason) => {
+    log.warn({ reason }, 'the cache of audited quality is unusable');
+  });
+  const show = (): void => {
+    for (const { layer, prior, estimate } of quality.rows(null)) {
+      series.exitQuality.set({ exit_layer: String(layer), source: 'model' }, prior);
+      series.exitQuality.set({ exit_layer: String(layer), source: 'estimate' }, estimate);
+    }
+  };
+  if (options.audit !== 'off') store.restore();
+  show();
+  engine.on('audit', ({ audits }) => {
+    for (const { probe, lengthGroup } of audits) {
+      if (probe === null) continue;
+      quality.observe(lengthGroup, probe.exit, probe.agreeing, probe.tokens);
+      store.changed();
+    }
+    show();
+  });
+  return {
+    quality,
+    close: () => {
+      store.close();
+    },
+  };
+}

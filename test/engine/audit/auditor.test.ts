@@ -1,0 +1,198 @@
+import t from 'tap';
+import type { GenerateMessage } from '../../../src/engine/protocol.js';
+import { repetitionPenalties } from '../../../src/engine/sampling/dry.js';
+import {
+  advanceTo,
+  argmax,
+  auditsOf,
+  drain,
+  type engineOptions,
+  greedy,
+  makeCore,
+  makeExecutor,
+  openSlot,
+  PROMPTS,
+} from '../helper.js';
+
+const audit = { busyShare: 0, idleShare: 1 };
+const executor = await makeExecutor(t, { audit, maxRunning: 4 });
+const { table } = executor;
+const deepest = executor.units.exits.length - 1;
+const layers = executor.units.exits.map(({ layer }) => layer);
+const [shallowest = 0, second = 0] = layers;
+const PLAIN = { dry: { multiplier: 0, base: 1, allowedLength: 1 } };
+
+t.afterEach(() => {
+  executor.forget(0);
+});
+
+const coreOf = (overrides: Parameters<typeof engineOptions>[0] = {}) =>
+  makeCore(executor, { audit, maxRunning: 4, ...overrides });
+
+function request(id: string, index: number, layer: number, changes: Partial<GenerateMessage> = {}): GenerateMessage {
+  const base = greedy(id, PROMPTS[index] ?? [], layer, 24);
+  return { ...base, ...changes, sampling: { ...base.sampling, ...PLAIN, ...changes.sampling } };
+}
+
+/** Full depth's logits at each answer position, by one prefill of the whole text. */
+function directLogits(prompt: readonly number[], answer: readonly number[]): Float32Array[] {
+  const slot = openSlot(executor, [...prompt, ...answer]);
+  const end = prompt.length + answer.length - 1;
+  const { head, model } = executor;
+  const rows: Float32Array[] = [];
+  while (slot.least(executor.exit(deepest).needed) < end) {
+    const start = slot.least(executor.exit(deepest).needed);
+    const { output } = executor.advance(slot, deepest, Math.min(end, start + 40));
+    if (output === null) throw new Error('no output');
+    for (let position = Math.max(start, prompt.length - 1); position < output.end; position++) {
+      head.logitsOf(
+        output.address + BigInt((position - output.start) * model.hiddenBytes),
+        1,
+        executor.exit(deepest).norm,
+      );
+      rows.push(head.fullLogits(0));
+    }
+  }
+  table.drop(slot);
+  return rows;
+}
+
+function logprobOf(logits: Float32Array, token: number): number {
+  const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+  const sum = logits.reduce((all, logit) => all + Math.exp(logit - most), 0);
+  return (logits[token] ?? NaN) - most - Math.log(sum);
+}
+
+void t.test('an audit equals a prefill of the same text at full depth', async (t) => {
+  for (const [index, layer] of [
+    [0, shallowest],
+    [1, second],
+    [2, layers[deepest - 1] ?? 0],
+  ] as const) {
+    const core = coreOf();
+    core.submit(request('a', index, layer));
+    const answer = drain(core).get('a')?.tokens ?? [];
+    const [event] = await auditsOf(core);
+    t.match(event, { id: 'a', skipped: null });
+    t.equal(event?.tokens.length, 24);
+    const direct = directLogits(PROMPTS[index] ?? [], answer);
+    for (const [i, token] of (event?.tokens ?? []).entries()) {
+      const logits = direct[i] ?? new Float32Array(1);
+      const written = answer[i] ?? -1;
+      t.equal(token.token, written);
+      t.equal(token.index, i);
+      t.equal(token.exit, layer);
+      t.equal(token.best, argmax(logits), `choice ${i}`);
+      t.ok(Math.abs(token.logprob - logprobOf(logits, written)) < 1e-4, `log-probability ${i}`);
+      t.ok(Math.abs(token.bestLogprob - logprobOf(logits, token.best)) < 1e-4);
+      const larger = logits.filter((logit) => logit > (logits[written] ?? NaN)).length;
+      t.equal(token.rank, larger < 64 ? larger + 1 : null, `rank ${i}`);
+      t.equal(token.probability, token.best === written ? 1 : 0);
+    }
+    t.equal(event?.probe?.tokens, 24);
+  }
+});
+
+void t.test('the probed exit changes from audit to audit, and agrees with a prefill of that exit', async (t) => {
+  const core = coreOf();
+  const probed = new Set<number>();
+  for (let i = 0; i < deepest; i++) {
+    core.submit(request(`p${i}`, 1, second));
+    const answer = drain(core).get(`p${i}`)?.tokens ?? [];
+    const [event] = await auditsOf(core);
+    const exit = executor.model.exitIndex(event?.probe?.exit ?? 0);
+    probed.add(exit);
+    const prompt = PROMPTS[1] ?? [];
+    const direct = directLogits(prompt, answer);
+    const slot = openSlot(executor, [...prompt, ...answer]);
+    advanceTo(executor, slot, exit, prompt.length - 3);
+    const { output } = executor.advance(slot, exit, prompt.length + answer.length - 1);
+    if (output === null) throw new Error('no output');
+    let agreeing = 0;
+    for (let row = 0; row < answer.length; row++) {
+      const offset = prompt.length - 1 + row - output.start;
+      executor.head.logitsOf(output.address + BigInt(offset * executor.model.hiddenBytes), 1, executor.exit(exit).norm);
+      if (argmax(executor.head.fullLogits(0)) === argmax(direct[row] ?? new Float32Array(1))) agreeing++;
+    }
+    table.drop(slot);
+    t.equal(event?.probe?.agreeing, agreeing, `exit ${exit}`);
+  }
+  t.equal(probed.size, deepest);
+});
+
+void t.test('an answer that changed its exit is audited where it was below full depth', async (t) => {
+  const core = coreOf();
+  const plan = [0, 0, 0, 0, deepest, deepest, deepest, 1, 1, 1, 1, 1];
+  // Without a budget the router takes the deepest exit that the request allows: here another one at each step.
+  const bound = { minExit: shallowest, maxExit: shallowest, budget: null };
+  core.submit(request('mixed', 1, shallowest, { maxTokens: plan.length, depth: bound }));
+  const answer: number[] = [];
+  const exits: number[] = [];
+  while (core.busy) {
+    bound.maxExit = layers[plan[answer.length] ?? 0] ?? 0;
+    for (const { token, exit } of core.step().tokens) {
+      answer.push(token);
+      exits.push(exit);
+    }
+  }
+  t.same(
+    exits,
+    plan.map((exit) => layers[exit]),
+  );
+  const [event] = await auditsOf(core);
+  t.same(
+    event?.tokens.map(({ index, exit }) => [index, exit]),
+    plan.flatMap((exit, index) => (exit === deepest ? [] : [[index, layers[exit]]])),
+  );
+  const direct = directLogits(PROMPTS[1] ?? [], answer);
+  for (const { index, best } of event?.tokens ?? []) {
+    t.equal(best, argmax(direct[index] ?? new Float32Array(1)), `choice ${index}`);
+  }
+});
+
+void t.test('audits count the rules of the answer', async (t) => {
+  const dry = { multiplier: 8, base: 2, allowedLength: 1 };
+  const loop = [504, 2644, 2643, 335, 260, 1171, 30, 378, 2644, 2643, 335, 260, 1171, 30, 378, 2644];
+  const core = coreOf();
+  const base = request('dry', 0, shallowest);
+  const bias: readonly (readonly [number, number])[] = [[260, 3]];
+  core.submit({ ...base, prompt: loop, sampling: { ...base.sampling, dry, logitBias: bias, frequencyPenalty: 0.5 } });
+  const answer = drain(core).get('dry')?.tokens ?? [];
+  const [event] = await auditsOf(core);
+  const direct = directLogits(loop, answer);
+  let penalized = 0;
+  for (const [i, { best, logprob, token }] of (event?.tokens ?? []).entries()) {
+    const logits = (direct[i] ?? new Float32Array(1)).slice();
+    const penalties = repetitionPenalties([...loop, ...answer.slice(0, i)], loop.length, dry);
+    penalized += penalties.size;
+    for (const [id, amount] of penalties) logits[id] = (logits[id] ?? 0) - amount;
+    for (const id of answer.slice(0, i)) logits[id] = (logits[id] ?? 0) - 0.5;
+    for (const [id, amount] of bias) logits[id] = (logits[id] ?? 0) + amount;
+    t.equal(best, argmax(logits), `choice ${i}`);
+    t.ok(Math.abs(logprob - logprobOf(logits, token)) < 1e-4, `log-probability ${i}`);
+  }
+  t.ok(penalized > 0, 'the rule had an effect');
+});
+
+void t.test('answers without an audit have a reason', async (t) => {
+  const core = coreOf();
+  core.submit(request('full', 0, layers[deepest] ?? 0));
+  core.submit(
+    request('repeat', 0, shallowest, { sampling: { ...request('', 0, shallowest).sampling, repetitionPenalty: 1.2 } }),
+  );
+  core.submit(request('gone', 0, shallowest));
+  core.step();
+  core.cancel('gone');
+  drain(core);
+  const audits = await auditsOf(core);
+  t.same(Object.fromEntries(audits.map(({ id, skipped }) => [id, skipped])), {
+    full: 'full_depth',
+    repeat: 'penalties',
+    gone: 'cancelled',
+  });
+  const off = makeCore(executor);
+  off.submit(request('asked', 0, shallowest, { audit: true }));
+  off.submit(request('silent', 0, shallowest));
+  drain(off);
+  t.match(await auditsOf(off), [{ id: 'asked', skipped: 'off' }]);
+});

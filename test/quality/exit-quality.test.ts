@@ -1,0 +1,130 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import t from 'tap';
+import { ExitQuality } from '../../src/quality/exit-quality.js';
+import { QualityStore } from '../../src/quality/quality-store.js';
+
+const PRIORS = [0.6, 0.8, 0.9];
+const LAYERS = [10, 20, 30];
+
+const make = (): ExitQuality => new ExitQuality(LAYERS.map((layer, i) => ({ layer, agreement: PRIORS[i] })));
+const group = (key: string | null, kind = 'chat') => ({ key, kind });
+
+function observe(quality: ExitQuality, key: string | null, agreement: number, answers: number, kind = 'chat'): void {
+  for (let i = 0; i < answers; i++) quality.observe(group(key, kind), 10, Math.round(100 * agreement), 100);
+}
+
+void t.test('evidence moves an estimate from its prior, and full depth bounds it', async (t) => {
+  const quality = make();
+  t.same(quality.of(group(null)), PRIORS);
+  observe(quality, null, 0.2, 1);
+  const [first = 1, ...others] = quality.of(group(null));
+  t.ok(first < 0.6 && first > 0.55);
+  t.same(others, [0.8, 0.9], 'of its exit alone');
+  observe(quality, null, 1, 3000);
+  t.ok((quality.of(group(null))[0] ?? 1) <= 0.9 && (quality.of(group(null))[0] ?? 0) > 0.88);
+  observe(quality, null, 0, 3000);
+  t.ok((quality.of(group(null))[0] ?? 1) < 0.07, 'old evidence fades');
+  quality.observe(group(null), 30, 0, 100);
+  t.equal(quality.of(group(null))[2], 0.9, 'full depth is the measure');
+  quality.observe(group(null), 11, 1, 1);
+  quality.observe(group(null), 10, 0, 0);
+  t.same(new ExitQuality([{ layer: 5 }, { layer: 10 }]).priors, [0.5, 1], 'without a measurement');
+});
+
+void t.test('short answers count for less', async (t) => {
+  const [short, long] = [make(), make()];
+  short.observe(group(null), 10, 0, 2);
+  long.observe(group(null), 10, 0, 64);
+  t.ok((short.of(group(null))[0] ?? 0) > (long.of(group(null))[0] ?? 1));
+});
+
+void t.test('a kind of requests has its own estimate where there is enough evidence', async (t) => {
+  const quality = make();
+  observe(quality, 'a', 0.9, 200, 'completion');
+  observe(quality, 'a', 0.3, 200, 'chat');
+  const of = (kind: string): number => quality.of(group('a', kind))[0] ?? 0;
+  t.ok(of('completion') > 0.7 && of('chat') < 0.4, `${of('completion')} ${of('chat')}`);
+  t.ok(of('schema') > of('chat') && of('schema') < of('completion'), 'a kind without evidence has that of its key');
+});
+
+void t.test('one key moves the estimates of others by at most .1, with any evidence', (t) => {
+  const entry = fc.record({
+    key: fc.constantFrom('other', 'bad'),
+    kind: fc.constantFrom('chat', 'completion'),
+    layer: fc.constantFrom(...LAYERS),
+    tokens: fc.integer({ min: 1, max: 300 }),
+    share: fc.double({ min: 0, max: 1, noNaN: true }),
+  });
+  fc.assert(
+    fc.property(fc.array(entry, { maxLength: 60 }), fc.integer({ min: 0, max: 400 }), (entries, burst) => {
+      const [without, all] = [make(), make()];
+      for (const { key, kind, layer, tokens, share } of entries) {
+        for (const quality of key === 'bad' ? [all] : [without, all]) {
+          quality.observe({ key, kind }, layer, Math.round(share * tokens), tokens);
+        }
+      }
+      observe(all, 'bad', 0, burst);
+      return ['good', 'other', null].every((key) => {
+        const [before, after] = [without.of(group(key)), all.of(group(key))];
+        return before.every((value, i) => Math.abs(value - (after[i] ?? NaN)) <= 0.1);
+      });
+    }),
+    { numRuns: 200 },
+  );
+  t.pass();
+  t.end();
+});
+
+void t.test('the cache folder keeps the evidence', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'sortie-quality-'));
+  t.teardown(() => {
+    rmSync(dir, { recursive: true });
+  });
+  const cache = join(dir, 'cache');
+  const reasons: string[] = [];
+  const store = (quality: ExitQuality, model = 'abcdef', folder = cache): QualityStore =>
+    new QualityStore(folder, model, quality, (reason) => reasons.push(reason));
+  const before = make();
+  const first = store(before);
+  first.restore();
+  first.close();
+  observe(before, 'a', 0.4, 20);
+  first.changed();
+  first.close();
+  const after = make();
+  store(after).restore();
+  t.same(after.of(group('a')), before.of(group('a')));
+  t.same(after.rows('b'), before.rows('b'));
+  const other = make();
+  store(other, 'fedcba').restore();
+  t.same(other.of(group('a')), PRIORS, 'of the same model alone');
+  t.same(reasons, []);
+
+  const file = join(cache, 'quality-abcdef.json');
+  const text = readFileSync(file, 'utf8');
+  for (const broken of ['', '{', '[]', text.replace('"version":1', '"version":2'), text.replace('abcdef', 'abcdeg')]) {
+    writeFileSync(file, broken);
+    const quality = make();
+    store(quality).restore();
+    t.same(quality.of(group('a')), PRIORS);
+    t.match(reasons.pop(), /does not hold the evidence/);
+  }
+  const fewer = new ExitQuality([{ layer: 1 }, { layer: 2 }]);
+  writeFileSync(file, text);
+  store(fewer).restore();
+  t.same(fewer.of(group('a')), [0.5, 1], 'another number of exits');
+  const refused = store(make(), 'abcdef', '/proc/none/cache');
+  refused.changed();
+  refused.close();
+  t.match(reasons.pop(), /can't be written/);
+});
+
+void t.test('the least used groups are forgotten', async (t) => {
+  const quality = make();
+  for (let i = 0; i < 1100; i++) observe(quality, `key${i}`, 0.5, 1);
+  t.equal(quality.cells().length, 1024);
+  t.equal(quality.cells()[0]?.key, 'key76');
+});
