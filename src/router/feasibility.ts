@@ -49,7 +49,7 @@ export interface Expected {
   readonly safetyMargin: number;
 }
 
-/** What a deeper exit has to leave over. */
+/** Conditions of a deeper exit. */
 export interface DepthTerms {
   /** Share of every budget that stays unspent, 0..1. */
   readonly reserve: number;

@@ -30,13 +30,18 @@ export function boundaryOf({ pre_tokenizer: root = null, added_tokens: added = [
   if (!isSplit || isSpaced) return null;
   const isCut = added.some(({ content }) => content.search(SPACES_AND_STOPS) >= 0);
   // A tokenizer that prepends a space to a text would prepend one to each piece without a space.
-  const isPlain = steps.every((step) => step.type === 'Digits' || (isGpt2(step) && step.add_prefix_space !== true));
+  const isPlain = steps.every((step) => isDigits(step) || (isGpt2(step) && step.add_prefix_space !== true));
   return isPlain && !isCut ? SPACES_AND_STOPS : SPACES;
 }
 
 function stepsOf(step: PreTokenizerJson | null): readonly PreTokenizerJson[] {
   if (step === null) return [];
   return step.type === 'Sequence' ? (step.pretokenizers ?? []).flatMap(stepsOf) : [step];
+}
+
+/** A step that isolates digits only adds boundaries. */
+function isDigits({ type, pattern }: PreTokenizerJson): boolean {
+  return type === 'Digits' || (type === 'Split' && pattern?.Regex === '\\p{N}');
 }
 
 function isGpt2({ type, use_regex: regex }: PreTokenizerJson): boolean {

@@ -25,6 +25,8 @@ export interface PreTokenizerJson {
   readonly type: string;
   /** Steps of a Sequence. */
   readonly pretokenizers?: readonly PreTokenizerJson[];
+  /** For Split. */
+  readonly pattern?: { readonly Regex?: string };
   /** For ByteLevel: whether it splits as GPT-2 does, and whether it prepends a space to a text. */
   readonly use_regex?: boolean;
   readonly add_prefix_space?: boolean;
