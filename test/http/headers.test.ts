@@ -74,7 +74,9 @@ interface Provocation {
   readonly method?: string;
   readonly path?: string;
   readonly headers?: Record<string, string>;
-  readonly body?: object | ((path: string) => object);
+  readonly body?: object;
+  /** The same, by path. */
+  readonly bodyOf?: (path: string) => object;
   readonly script?: FakeEngine['script'];
   readonly first?: (server: TestServer) => void;
 }
@@ -88,7 +90,7 @@ const PROVOKED: Readonly<Record<string, Provocation>> = {
   413: { body: { prompt: 'x'.repeat(20_000) } },
   415: { headers: { ...authorization, 'content-type': 'text/plain' } },
   429: {
-    body: (path) => (path === '/tokenize' ? { prompt: LONG } : { messages: [{ role: 'user', content: LONG }] }),
+    bodyOf: (path) => (path === '/tokenize' ? { prompt: LONG } : { messages: [{ role: 'user', content: LONG }] }),
     first: ({ context, engine }) => {
       if (engine.ready !== null) engine.ready = { ...engine.ready, maxLength: 8192 };
       context.api.encoding.encode = () => Promise.reject(new EncodingRefused('full'));
@@ -127,7 +129,7 @@ const GENERATION: Readonly<Record<string, Provocation>> = {
 /** @param more further fields of the body */
 function ask(server: TestServer, { path, method }: Place, provocation: Provocation, more: object): Promise<Response> {
   const body = BODIES[path];
-  const asked = typeof provocation.body === 'function' ? provocation.body(path) : provocation.body;
+  const asked = provocation.bodyOf?.(path) ?? provocation.body;
   const name = body === undefined ? (provocation.path ?? path.replace('{model}', 'fake')) : path;
   return fetch(server.url + name, {
     method: provocation.method ?? method,

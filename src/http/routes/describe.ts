@@ -78,6 +78,12 @@ const EVENT = { type: 'object', properties: { data: { type: 'string' } } };
 
 const json = (schema: object) => ({ 'application/json': { schema } });
 
+interface AnswerOptions {
+  readonly generates?: boolean;
+  readonly errorSchema?: string;
+  readonly more?: HeaderSchemas;
+}
+
 /**
  * @param statuses errors that the endpoint may return
  * @param options.generates the answer may be a stream of server-sent events, and has a plan and rate limits
@@ -88,7 +94,7 @@ export function answers(
   answer: TSchema,
   description: string,
   statuses: readonly Exclude<Status, 200>[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
-  { generates = false, errorSchema = ERROR_SCHEMA_ID, more = {} as HeaderSchemas } = {},
+  { generates = false, errorSchema = ERROR_SCHEMA_ID, more = {} }: AnswerOptions = {},
 ) {
   const errors = generates ? [...statuses, 502 as const].sort() : statuses;
   const error = json({ $ref: `${errorSchema}#` });
