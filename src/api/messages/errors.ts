@@ -14,7 +14,7 @@ function typeOf(status: number): string {
       return 'rate_limit_error';
     case 502:
     case 503:
-      // Anthropic's clients retry it.
+      // A part of the server restarts, or it has no room. Anthropic's clients retry both.
       return 'overloaded_error';
     default:
       return status >= 500 ? 'api_error' : 'invalid_request_error';

@@ -27,6 +27,7 @@ export function translate(body: ResponsesBody): Translation {
   const { messages, names } = inputMessages(body);
   const tools = responseTools(body);
   const format = chatFormat(body);
+  const effort = body.reasoning?.effort;
   return {
     body: {
       ...commonFields(body),
@@ -34,6 +35,7 @@ export function translate(body: ResponsesBody): Translation {
       ...tools.fields,
       ...(format && { response_format: format }),
       ...(body.max_output_tokens !== undefined && { max_tokens: body.max_output_tokens }),
+      ...(effort !== undefined && { reasoning_effort: effort }),
       ...logprobFields(body),
     },
     names: [
@@ -43,6 +45,7 @@ export function translate(body: ResponsesBody): Translation {
       ['response_format', 'text.format'],
       ['response_format.json_schema', 'text.format'],
       ['logprobs', 'include'],
+      ['reasoning_effort', 'reasoning.effort'],
     ],
   };
 }

@@ -17,16 +17,11 @@ const OF_BODY: NeutralValues = {
   logprobs: [],
   n: [1],
 };
-const OF_REASONING: NeutralValues = { effort: ['none'] };
 const OF_TEXT: NeutralValues = { verbosity: ['medium'] };
-
-const objectOf = (value: unknown): object => (typeof value === 'object' && value !== null ? value : {});
 
 /** @throws ApiError unsupported_parameter */
 export function refuseUnsupportedOfResponses(body: ResponsesBody): void {
   refuseUnsupported(body, ResponsesBody.properties);
   refuseFields(body, OF_BODY);
-  const { reasoning, text } = body as { reasoning?: unknown; text?: unknown };
-  refuseFields(objectOf(reasoning), OF_REASONING, 'reasoning.');
-  refuseFields(objectOf(text), OF_TEXT, 'text.');
+  refuseFields(body.text ?? {}, OF_TEXT, 'text.');
 }

@@ -48,7 +48,7 @@ export const endingFields = {
   ),
 };
 
-const Effort = oneOf('"none", "minimal", "low", "medium", "high" or "xhigh"', [
+export const Effort = oneOf('"none", "minimal", "low", "medium", "high" or "xhigh"', [
   Type.Literal('none'),
   Type.Literal('minimal'),
   Type.Literal('low'),

@@ -1,6 +1,6 @@
 /** Schemas of POST /v1/responses, in OpenAI's form and that of Open Responses. */
 import Type, { type Static } from 'typebox';
-import { ChatLogprob } from './chat.js';
+import { ChatLogprob, Effort } from './chat.js';
 import { generationFields, NullableNumber, NullableString, oneOf, SortieReport } from './shared.js';
 import { stringOr } from './text-or-parts.js';
 
@@ -106,7 +106,7 @@ export const ResponsesBody = Type.Object(
       Type.Boolean({ default: true, description: 'Allows several calls in one answer.' }),
     ),
     reasoning: Type.Optional(
-      Type.Object({}, { description: 'An effort other than none is refused: the model does not reason.' }),
+      Type.Object({ effort: Type.Optional(Effort) }, { description: 'For chat templates that have thinking.' }),
     ),
     top_logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
     include: Type.Optional(
