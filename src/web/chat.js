@@ -130,20 +130,14 @@ export function openChat() {
     return turn;
   };
 
-  const requestOf = (budget, turns = history) => ({
-    model: $('depth').value || null,
-    messages: [
-      ...($('system').value.trim() === '' ? [] : [{ role: 'system', content: $('system').value }]),
-      ...turns.map(({ role, content }) => ({ role, content })),
-    ],
   const messagesOf = (turns) => [
     ...($('system').value.trim() === '' ? [] : [{ role: 'system', content: $('system').value }]),
     ...turns.map(({ role, content }) => ({ role, content })),
   ];
 
-  const requestOf = (budget) => ({
+  const requestOf = (budget, turns = history) => ({
     model: $('depth').value || null,
-    messages: messagesOf(history),
+    messages: messagesOf(turns),
     max_tokens: Number($('chat-tokens').value) || 128,
     temperature: Number($('temperature').value),
     budget,
@@ -151,6 +145,23 @@ export function openChat() {
     audit: $('chat-audit').checked,
   });
 
+  /** Shows the plan that the text in the field would get; nothing if the server cannot tell. */
+  const showPlan = async () => {
+    planning.abort = new AbortController();
+    const { signal } = planning.abort;
+    const content = $('chat-prompt').value.trim() || $('chat-prompt').placeholder;
+    const report = await predictPlan(requestOf(slider.value, [...history, { role: 'user', content }]), signal);
+    if (!signal.aborted) $('next-plan').textContent = report === null ? '' : nextText(report);
+  };
+
+  /**
+   * Streams one answer into its turn.
+   * @param parts parts of `streamChat`
+   * @param begun text that the answer begins with
+   * @param onContinue gets the text after which full depth is to continue
+   * @returns the text
+   */
+  const answer = async (turn, { parts, request, begun = '', onContinue }, signal) => {
     const text = element('p', { class: 'text' });
     const note = element('p', { class: 'turn-note' });
     turn.replaceChildren(text, note);

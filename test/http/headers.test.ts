@@ -58,6 +58,9 @@ const limited = {
   limits: { requestsPerMinute: 1000, tokensPerMinute: 1000, requestsInFlight: null },
 };
 
+/** A text without a boundary, which another thread tokenizes. */
+const LONG = 'x'.repeat(10_000);
+
 const authorization = { authorization: 'Bearer sesame' };
 const jsonType = { 'content-type': 'application/json' };
 
@@ -71,7 +74,7 @@ interface Provocation {
   readonly method?: string;
   readonly path?: string;
   readonly headers?: Record<string, string>;
-  readonly body?: object;
+  readonly body?: object | ((path: string) => object);
   readonly script?: FakeEngine['script'];
   readonly first?: (server: TestServer) => void;
 }
@@ -85,7 +88,7 @@ const PROVOKED: Readonly<Record<string, Provocation>> = {
   413: { body: { prompt: 'x'.repeat(20_000) } },
   415: { headers: { ...authorization, 'content-type': 'text/plain' } },
   429: {
-    body: { prompt: 'x'.repeat(10_000) },
+    body: (path) => (path === '/tokenize' ? { prompt: LONG } : { messages: [{ role: 'user', content: LONG }] }),
     first: ({ context, engine }) => {
       if (engine.ready !== null) engine.ready = { ...engine.ready, maxLength: 8192 };
       context.api.encoding.encode = () => Promise.reject(new EncodingRefused('full'));
@@ -124,12 +127,13 @@ const GENERATION: Readonly<Record<string, Provocation>> = {
 /** @param more further fields of the body */
 function ask(server: TestServer, { path, method }: Place, provocation: Provocation, more: object): Promise<Response> {
   const body = BODIES[path];
+  const asked = typeof provocation.body === 'function' ? provocation.body(path) : provocation.body;
   const name = body === undefined ? (provocation.path ?? path.replace('{model}', 'fake')) : path;
   return fetch(server.url + name, {
     method: provocation.method ?? method,
     headers: provocation.headers ?? { ...authorization, ...jsonType },
     ...(body !== undefined &&
-      provocation.method === undefined && { body: JSON.stringify({ ...body, ...provocation.body, ...more }) }),
+      provocation.method === undefined && { body: JSON.stringify({ ...body, ...asked, ...more }) }),
   });
 }
 

@@ -125,6 +125,29 @@ void t.test('the least feasible budget counts from arrival', async (t) => {
   t.equal(least(NOW - 400), least(NOW) + 400);
 });
 
+void t.test('a rejection under a floor of quality names the deepest exit below it that keeps the budget', async (t) => {
+  const ask = natural('a', null, { minExit: 25, openExit: 10 });
+  const bestOf = (ms: number, more: Partial<RequestView> = {}): number | null | undefined => {
+    const found = admission(routerOf(), { ...ask, budget: total(ms, 'reject'), ...more });
+    return found.kind === 'reject' ? found.bestExit : 0;
+  };
+  const least = leastOf(routerOf(), { ...ask, budget: total(1, 'reject') }) ?? NaN;
+  const lower = leastOf(routerOf(), { ...ask, minExit: 10, budget: total(1, 'reject') }) ?? NaN;
+  t.ok(lower < least, `${lower} < ${least}`);
+  t.equal(bestOf(1), null, 'no exit');
+  t.equal(bestOf(1.1 * least), 0, 'admitted');
+  const best = bestOf(lower + 0.7 * (least - lower)) ?? 0;
+  t.ok(best >= 10 && best < 25, `exit ${best}`);
+  t.equal(bestOf(lower + 0.7 * (least - lower), { openExit: 25 }), null, 'no exit below the bound of the client');
+});
+
+void t.test('plans go by the quality that a request carries', async (t) => {
+  const exitOf = (quality?: readonly number[]): number =>
+    admitted(routerOf(), asking('a', total(20_000), quality && { quality })).exit;
+  t.equal(exitOf(), 30);
+  t.equal(exitOf(layers.map(() => 0.9)), 10, 'without a gain in quality, no time is spent on depth');
+});
+
 void t.test('a rejection names no budget where arrivals leave room for none', async (t) => {
   t.type(leastOf(routerOf(), asking('a', null)), 'number');
   t.equal(leastOf(arriving(routerOf(), 5, { promptLength: 2000, maxTokens: 500 }), asking('a', null)), null);

@@ -12,6 +12,7 @@ function typeOf(status: number): string {
       return 'request_too_large';
     case 429:
       return 'rate_limit_error';
+    case 502:
     case 503:
       // Anthropic's clients retry it.
       return 'overloaded_error';

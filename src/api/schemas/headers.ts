@@ -13,6 +13,9 @@ export const requestIdHeader = {
   }),
 };
 
+/** Beside X-Request-Id, in the form of Anthropic's clients. */
+export const messageIdHeader = { 'request-id': Type.String({ description: 'The same id as X-Request-Id.' }) };
+
 export const loadHeader = {
   'x-sortie-load': Type.Integer({
     minimum: 0,

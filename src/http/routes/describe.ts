@@ -82,18 +82,21 @@ const json = (schema: object) => ({ 'application/json': { schema } });
  * @param statuses errors that the endpoint may return
  * @param options.generates the answer may be a stream of server-sent events, and has a plan and rate limits
  * @param options.errorSchema the name of the errors' schema
+ * @param options.more further headers of the protocol
  */
 export function answers(
   answer: TSchema,
   description: string,
   statuses: readonly Exclude<Status, 200>[] = [400, 401, 404, 405, 413, 415, 429, 500, 503],
-  { generates = false, errorSchema = ERROR_SCHEMA_ID } = {},
+  { generates = false, errorSchema = ERROR_SCHEMA_ID, more = {} as HeaderSchemas } = {},
 ) {
   const errors = generates ? [...statuses, 502 as const].sort() : statuses;
   const error = json({ $ref: `${errorSchema}#` });
   const headers = (status: Status): HeaderSchemas => ({
     ...requestIdHeader,
     ...loadHeader,
+    // No route, and so no protocol, takes the method of a 405.
+    ...(status === 405 ? {} : more),
     ...STATUS_HEADERS[status],
     ...(generates ? GENERATION_HEADERS[status] : {}),
   });

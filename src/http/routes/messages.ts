@@ -2,6 +2,7 @@
 import type { FastifyInstance } from 'fastify';
 import { countTokens } from '../../api/messages/count-tokens.js';
 import { messages } from '../../api/messages/messages.js';
+import { messageIdHeader } from '../../api/schemas/headers.js';
 import { CountTokensAnswer, CountTokensBody, MessagesAnswer, MessagesBody } from '../../api/schemas/messages.js';
 import { clientAbortSignal } from '../response-lifecycle.js';
 import type { HttpContext } from '../context.js';
@@ -29,7 +30,7 @@ export function registerMessages(app: FastifyInstance, context: HttpContext): vo
           MessagesAnswer,
           'With stream: true, server-sent events from message_start to message_stop.',
           undefined,
-          { generates: true, errorSchema },
+          { generates: true, errorSchema, more: messageIdHeader },
         ),
       },
     },
@@ -44,7 +45,10 @@ export function registerMessages(app: FastifyInstance, context: HttpContext): vo
         summary: 'Count the tokens of a prompt',
         tags,
         body: CountTokensBody,
-        response: answers(CountTokensAnswer, 'The tokens of the prompt.', undefined, { errorSchema }),
+        response: answers(CountTokensAnswer, 'The tokens of the prompt.', undefined, {
+          errorSchema,
+          more: messageIdHeader,
+        }),
       },
     },
     (request, reply) => countTokens(context.api, { body: request.body, signal: clientAbortSignal(reply) }),
