@@ -12,6 +12,9 @@ const folders = [
   ...['api', 'http', 'web', 'convert', 'simulate', 'remote', 'load', 'chat'],
 ];
 
+/** The command line and the wiring, which no folder below imports. */
+const root = ['main.ts', 'cli.ts', 'cli', 'serve.ts'];
+
 /** The folders that each folder imports. The gateway's part of the engine has a rule of its own. */
 const layers = {
   util: [],
@@ -47,13 +50,15 @@ const only = (target, from, except, message) => ({
 });
 
 const gateway = ['api', 'http', 'telemetry', 'serve.ts'];
+/** The folders that commands import. */
+const commands = ['util', 'model', 'engine', 'convert', 'simulate', 'load', 'chat'];
 const engineParts = ['worker', 'slots', 'execution', 'sampling', 'calibration', 'speculation', 'grammar', 'audit'];
 
 const zones = [
   ...Object.entries(layers).map(([folder, imports]) =>
     zone(
       folder,
-      [...folders.filter((each) => each !== folder && !imports.includes(each)), 'cli.ts', 'main.ts', 'serve.ts'],
+      [...folders.filter((each) => each !== folder && !imports.includes(each)), ...root],
       `${folder} imports ${imports.length === 0 ? 'no other folder of src' : `only ${imports.join(', ')}`}`,
     ),
   ),
@@ -73,10 +78,15 @@ const zones = [
   // The root.
   zone(
     'serve.ts',
-    ['convert', 'simulate', 'load', 'chat', 'remote', 'runtime', 'router', 'cost', 'cli.ts'],
+    ['convert', 'simulate', 'load', 'chat', 'remote', 'runtime', 'router', 'cost', 'cli.ts', 'cli'],
     'serve wires gateway and engine',
   ),
-  zone('config.ts', [...folders.filter((each) => !['util', 'router'].includes(each)), 'cli.ts', 'serve.ts'], 'options'),
+  zone(
+    'cli',
+    [...folders.filter((each) => !commands.includes(each)), 'main.ts', 'cli.ts'],
+    `cli imports only serve.ts, config.ts, config-file.ts and ${commands.join(', ')}`,
+  ),
+  zone('config.ts', [...folders.filter((each) => !['util', 'router'].includes(each)), ...root], 'options'),
   { target: './src', from: ['./bench', './test'], message: 'the server imports no bench and no test' },
   { target: './bench', from: './test', message: 'benches import no tests' },
 ];

@@ -3,8 +3,8 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { SHELLS } from '../src/completion.js';
-import { main } from './deploy/helper.js';
+import { SHELLS } from '../../src/cli/completion.js';
+import { main } from '../deploy/helper.js';
 
 const isMissing = (shell: string): string | false =>
   spawnSync(shell, ['-c', 'true']).status !== 0 && `${shell} is missing`;

@@ -1,0 +1,109 @@
+/** The commands that write, check and measure a model folder: `sortie convert`, `inspect` and `calibrate`. */
+import { Option, type Command } from 'commander';
+import { modelName, SERVE_OPTIONS } from '../config.js';
+import type { KernelName } from '../model/manifest.js';
+import { output } from './output.js';
+import { exits, fraction, fractions, positive, ruleOf } from './values.js';
+
+interface ConvertFlags {
+  readonly out: string;
+  readonly exits?: number[];
+  readonly context?: number;
+  readonly kernels: readonly KernelName[];
+  readonly block?: number;
+  readonly exitBlocks?: string;
+  readonly calibration?: string;
+  readonly kv?: 'int8' | 'float';
+  readonly headBits?: number;
+  readonly weightBits?: number;
+  readonly quality?: string;
+  readonly dry?: readonly number[];
+  readonly generation?: string;
+  readonly name?: string;
+  readonly compress: boolean;
+  readonly force: boolean;
+}
+
+/** Adds `convert`, `inspect` and `calibrate`. */
+export function addModel(root: Command): void {
+  addConvert(root);
+  addInspect(root);
+  addCalibrate(root);
+}
+
+function addConvert(root: Command): void {
+  root
+    .command('convert <source>')
+    .description('turn a GGUF file or a Hugging Face folder into a model folder')
+    .requiredOption('--out <dir>', 'model folder to write')
+    .option('--exits <layers>', 'trunk layers after which a sequence may leave, such as 10,20,30', exits)
+    .option('--context <n>', "most positions of a sequence (default: the source's)", positive)
+    .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', ruleOf(SERVE_OPTIONS.kernels), [
+      'w8a8',
+    ])
+    .option('--block <n>', 'weights per scale of int4: 16, 32, 64, 128 or 256 (default: 32)', positive)
+    .option('--exit-blocks <file>', 'safetensors file of exit blocks')
+    .option(
+      '--calibration <file>',
+      'safetensors file of measurements: smoothed w8a8 inputs, better int4 rounding, KV in bytes',
+    )
+    .addOption(
+      new Option('--kv <type>', 'KV cache in float, or in int8: a quarter of the memory, slower prefill').choices([
+        'int8',
+        'float',
+      ]),
+    )
+    .option('--head-bits <n>', 'bits used of the 8 of embedding and head, 5 to 8; fewer compress better', fraction)
+    .option('--weight-bits <n>', 'the same for the weights of w8a8', fraction)
+    .option('--quality <file>', 'JSON of measured quality per exit: {"15": {"kl": 1.1, "agreement": 0.6}}')
+    .option(
+      '--dry <rule>',
+      'DRY penalty against loops at every exit: multiplier, base, allowed length, such as 8,2,3',
+      fractions,
+    )
+    .option('--generation <list>', "sampling defaults, such as temperature=0.3,top_p=0.9; they win over the source's")
+    .option('--name <name>', "name in the manifest (default: the folder's)", ruleOf({ kind: modelName }))
+    .option('--compress', 'gzip the weight files', false)
+    .option('--force', 'replace an existing model folder', false)
+    .action(async (source: string, options: ConvertFlags) => {
+      const { convertCommand } = await import('../convert/command.js');
+      await convertCommand({ source, ...options }, output());
+    });
+}
+
+function addInspect(root: Command): void {
+  root
+    .command('inspect <dir>')
+    .description('print what a model folder holds and verify its checksums')
+    .action(async (dir: string) => {
+      const { inspectCommand } = await import('../convert/command.js');
+      await inspectCommand({ dir }, output());
+    });
+}
+
+function addCalibrate(root: Command): void {
+  root
+    .command('calibrate <dir>')
+    .description('measure what a model folder costs on this machine, as JSON for simulate')
+    .option('--threads <n>', 'compute threads', ruleOf(SERVE_OPTIONS.threads), SERVE_OPTIONS.threads.default)
+    .action(async (dir: string, options: { readonly threads: number }) => {
+      const { calibrateCommand } = await import('../engine/calibration/command.js');
+      if (!process.stderr.isTTY) {
+        output().write(await calibrateCommand(dir, options.threads));
+        return;
+      }
+      const { progressBar } = await import('../util/progress-bar.js');
+      const bar = progressBar('{what} {bar} {percentage}%', process.stderr);
+      bar.start(1, 0, { what: '' });
+      try {
+        const costs = await calibrateCommand(dir, options.threads, (what, done, total) => {
+          bar.setTotal(total);
+          bar.update(done, { what });
+        });
+        bar.stop();
+        output().write(costs);
+      } finally {
+        bar.stop();
+      }
+    });
+}

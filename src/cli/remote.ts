@@ -1,0 +1,114 @@
+/** The commands that call a server: `sortie chat` and `sortie bench`. */
+import { constants } from 'node:os';
+import { Option, type Command } from 'commander';
+import { benchDefaults, type BenchOptions, DEFAULT_REQUESTS } from '../load/options.js';
+import { output } from './output.js';
+import { budgets, factors, header, jsonObject, positive, positives, timeout } from './values.js';
+
+interface ChatFlags {
+  readonly url: string;
+  readonly model?: string;
+  readonly apiKey?: string;
+}
+
+type BenchFlags = Partial<Omit<BenchOptions, 'url' | 'headers'>> & { readonly header?: BenchOptions['headers'] };
+
+const apiKeyOption = (): Option =>
+  new Option('--api-key <key>', 'API key of the server; the process list shows this flag').env('OPENAI_API_KEY');
+
+/**
+ * Adds `chat` and `bench`.
+ * @param finish takes the exit code, if it is not 0
+ */
+export function addRemote(root: Command, finish: (code: number) => void): void {
+  addChat(root, finish);
+  addBench(root, finish);
+}
+
+function addChat(root: Command, finish: (code: number) => void): void {
+  root
+    .command('chat')
+    .description('chat with a server in the terminal; through a pipe, each line is a question')
+    .option('--url <url>', 'server with the API of OpenAI; a URL without a path gets /v1', 'http://localhost:8080')
+    .option('--model <name>', "model to ask (default: the first of the server's list)")
+    .addOption(apiKeyOption())
+    .action(async ({ url, model, apiKey }: ChatFlags) => {
+      const { chatCommand } = await import('../chat/command.js');
+      const io = { input: process.stdin, output: output(), errors: process.stderr };
+      if (!(await chatCommand({ url, model: model ?? null, apiKey: apiKey ?? null }, io))) finish(1);
+    });
+}
+
+function addBench(root: Command, finish: (code: number) => void): void {
+  root
+    .command('bench <url>')
+    .description('measure how many requests a server with the API of OpenAI answers within their deadlines')
+    .option('--model <name>', "model to ask (default: the first of the server's list)")
+    .addOption(apiKeyOption())
+    .addOption(new Option('--api <kind>', 'endpoint').choices(['chat', 'completions']).default(benchDefaults.api))
+    .addOption(
+      new Option('--rates <list>', 'open load: requests per second, one run each')
+        .argParser(factors)
+        .default(benchDefaults.rates, benchDefaults.rates.join(',')),
+    )
+    .addOption(
+      new Option('--arrivals <kind>', 'arrivals of open load')
+        .choices(['poisson', 'bursts'])
+        .default(benchDefaults.arrivals),
+    )
+    .option('--burst <n>', 'requests of a burst', positive, benchDefaults.burst)
+    .addOption(
+      new Option('--clients <list>', 'closed load instead: clients that never pause, one run each')
+        .argParser(positives)
+        .conflicts(['rates', 'arrivals', 'burst', 'speeds']),
+    )
+    .option('--requests <n>', `requests of a run (default: ${DEFAULT_REQUESTS}, or all of the trace)`, positive)
+    .option('--questions <file>', 'one question a line, or a JSON array of {instruction, input} (default: built in)')
+    .addOption(
+      new Option(
+        '--trace <file>',
+        "arrivals: Sortie's log, or a CSV in the format of the Azure LLM inference traces",
+      ).conflicts(['rates', 'arrivals', 'burst']),
+    )
+    .addOption(
+      new Option('--speeds <list>', "arrival rates, as multiples of the trace's own, one run each")
+        .argParser(factors)
+        .default(benchDefaults.speeds, benchDefaults.speeds.join(',')),
+    )
+    .addOption(
+      new Option('--lengths <kind>', 'trace: prompts of about, and answers of exactly the lengths of the trace')
+        .choices(['natural', 'trace'])
+        .default(benchDefaults.lengths),
+    )
+    .addOption(
+      new Option('--budgets <list>', 'classes of deadlines, such as chat=ttft:300+tpot:50,page=2000,batch=none')
+        .argParser(budgets)
+        .default(
+          benchDefaults.budgets,
+          benchDefaults.budgets.map(({ name, budget }) => `${name}=${budget.totalMs}`).join(','),
+        ),
+    )
+    .option('--send-budgets', "state budgets in Sortie's headers (default: if the server is Sortie)")
+    .option('--no-send-budgets', 'never state budgets')
+    .option('--max-tokens <n>', 'max_tokens of each request (default: none)', positive)
+    .option('--body <json>', 'further fields of each request, such as {"temperature": 0}', jsonObject)
+    .option('--header <text>', 'further header of each request, such as "Name: value"; repeatable', header)
+    .option('--timeout <s>', 'seconds until the client cancels a request, at most 300', timeout, benchDefaults.timeout)
+    .option('--seed <n>', 'seed of arrivals, questions and classes', positive, benchDefaults.seed)
+    .option('--out <file>', 'write the results and all requests as JSON')
+    .option('--plot <file>', 'write attainment against load, or the times of a single run, as SVG')
+    .action(async (url: string, { header: headers = {}, ...options }: BenchFlags) => {
+      const { benchCommand } = await import('../load/command.js');
+      const stop = new AbortController();
+      process.once('SIGINT', () => {
+        stop.abort();
+      });
+      const io = {
+        say: (line: string) => output().write(`${line}\n`),
+        terminal: process.stderr.isTTY ? process.stderr : null,
+        signal: stop.signal,
+      };
+      const { isInterrupted } = await benchCommand({ ...benchDefaults, ...options, headers, url }, io);
+      if (isInterrupted) finish(128 + constants.signals.SIGINT);
+    });
+}

@@ -1,0 +1,37 @@
+/** `sortie serve`: its flags are the table of options. */
+import { Option, type Command } from 'commander';
+import { helpText, OPTION_GROUPS, type OptionSpec } from '../config.js';
+import { loadOptions } from '../config-file.js';
+
+function optionOf(spec: OptionSpec<unknown>): Option {
+  const isSwitch = spec.value === 'on|off';
+  const flag = isSwitch ? `--${spec.flag} [${spec.value}]` : `--${spec.flag} <${spec.value}>`;
+  const option = new Option(flag, helpText(spec));
+  // They are shown in the help and by completion. resolveOptions checks them.
+  if (spec.kind.values !== undefined) option.argChoices = [...spec.kind.values];
+  // Commander reads a flag that starts with --no- as the negation of another option. These flags are options
+  // themselves.
+  option.negate = false;
+  return option;
+}
+
+/**
+ * Adds `serve`.
+ * @param version of Sortie, as in package.json
+ * @param finish takes the exit code
+ */
+export function addServe(root: Command, version: string, finish: (code: number) => void): void {
+  const serve = root.command('serve').description('serve a model folder with the API of OpenAI');
+  // Commander passes these values on as text. src/options holds the rules of flags and variables alike.
+  for (const [title, specs] of Object.entries(OPTION_GROUPS)) {
+    const group = Object.values(specs) as OptionSpec<unknown>[];
+    for (const spec of group) serve.addOption(optionOf(spec).helpGroup(`${title}:`));
+  }
+  serve.action(async (flags: Record<string, string | true>) => {
+    // A switch without a value means "on".
+    const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
+    const options = await loadOptions(texts, process.env);
+    const { serveForever } = await import('../serve.js');
+    finish(await serveForever(options, version));
+  });
+}

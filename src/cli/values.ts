@@ -1,0 +1,87 @@
+/** The rules of values on the command line. Each parser throws commander's error, which completes "must be ...". */
+import { InvalidArgumentError } from 'commander';
+import type { OptionSpec } from '../config.js';
+import { parseBudgets } from '../load/budgets.js';
+import type { BenchOptions } from '../load/options.js';
+
+/** Gives an option of another command the rule of the `serve` option with the same meaning. */
+export function ruleOf<T>({ kind }: Pick<OptionSpec<T>, 'kind'>): (value: string) => NonNullable<T> {
+  return (value) => {
+    const parsed = kind.parse(value);
+    if (parsed != null) return parsed;
+    throw new InvalidArgumentError(`must be ${kind.rule}`);
+  };
+}
+
+export function exits(value: string): number[] {
+  const layers = value.split(',').map((item) => (/^[1-9]\d{0,3}$/.test(item.trim()) ? Number(item) : NaN));
+  if (layers.some(Number.isNaN)) throw new InvalidArgumentError('must be layer numbers separated by commas');
+  return layers;
+}
+
+export function positive(value: string): number {
+  if (/^[1-9]\d{0,8}$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('must be a positive integer');
+}
+
+export function positives(value: string): number[] {
+  return value.split(',').map((item) => positive(item.trim()));
+}
+
+export function fraction(value: string): number {
+  if (/^\d{1,9}(\.\d{1,9})?$/.test(value)) return Number(value);
+  throw new InvalidArgumentError('must be a number of at least 0');
+}
+
+export function fractions(value: string): number[] {
+  return value.split(',').map((item) => fraction(item.trim()));
+}
+
+export function factor(value: string): number {
+  const number = fraction(value);
+  if (number > 0) return number;
+  throw new InvalidArgumentError('must be a number above 0');
+}
+
+export function factors(value: string): number[] {
+  return value.split(',').map((item) => factor(item.trim()));
+}
+
+export function share(value: string): number {
+  const number = factor(value);
+  if (number <= 1) return number;
+  throw new InvalidArgumentError('must be a share, above 0 and at most 1');
+}
+
+/** A list of classes. @throws InvalidArgumentError with the rule */
+export function budgets(value: string): BenchOptions['budgets'] {
+  try {
+    return parseBudgets(value);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+}
+
+export function jsonObject(value: string): Record<string, unknown> {
+  try {
+    const json: unknown = JSON.parse(value);
+    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
+  } catch {
+    // The error below names the rule for any other text.
+  }
+  throw new InvalidArgumentError('must be a JSON object such as {"temperature": 0}');
+}
+
+export function header(value: string, earlier: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const [, name, text] = /^([\w!#$%&'*+.^`|~-]+):\s*(\S.*)$/.exec(value) ?? [];
+  if (name === undefined || text === undefined)
+    throw new InvalidArgumentError('must be a header such as "Name: value"');
+  return { ...earlier, [name]: text };
+}
+
+export function timeout(value: string): number {
+  const seconds = factor(value);
+  // Node.js itself ends a request after 300 s without a byte.
+  if (seconds <= 300) return seconds;
+  throw new InvalidArgumentError('must be a number of seconds above 0 and at most 300');
+}
