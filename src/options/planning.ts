@@ -1,0 +1,66 @@
+/** The options of the router: requests without a budget, planning, measured costs. */
+import { defaultPolicy } from '../router/index.js';
+import { fraction, integer, onOff, optionalMs, text } from './kinds.js';
+import { defaultCacheDir } from './paths.js';
+import { type Group, spec } from './spec.js';
+
+export const requestsWithoutBudget = {
+  defaultBudget: spec(
+    'default-budget',
+    'MS',
+    optionalMs,
+    null,
+    'total latency budget of requests that state none',
+    'none',
+  ),
+  noBudgetShare: spec(
+    'no-budget-share',
+    'SHARE',
+    fraction(0.01, 1, 'share'),
+    0.1,
+    'share of the machine that these requests get under any load',
+  ),
+  shedDepth: spec(
+    'shed-depth',
+    'on|off',
+    onOff,
+    false,
+    'under load these requests get shallower; off: they keep full depth and wait',
+  ),
+} as const satisfies Group;
+
+export const planning = {
+  attainmentWeight: spec(
+    'attainment-weight',
+    'SHARE',
+    fraction(0, 1, 'share'),
+    defaultPolicy.attainmentWeight,
+    'attainment against quality: 1 risks no budget for depth, 0 weighs quality alone',
+  ),
+  arrivalHeadroom: spec(
+    'arrival-headroom',
+    'X',
+    fraction(0, 10, 'factor'),
+    defaultPolicy.arrivalHeadroom,
+    'plans leave time for this many times the expected arrivals; 0 leaves none',
+  ),
+  maxStall: spec(
+    'max-stall',
+    'MS',
+    integer(1, 60_000, 'ms'),
+    120,
+    'longest stall of other sequences by one prompt chunk, if a smaller chunk exists',
+  ),
+} as const satisfies Group;
+
+export const measuredCosts = {
+  cacheDir: spec(
+    'cache-dir',
+    'DIR',
+    text,
+    defaultCacheDir(process.env),
+    'folder that keeps measured step costs between starts',
+    '$XDG_CACHE_HOME/sortie or ~/.cache/sortie',
+  ),
+  recalibrate: spec('recalibrate', 'on|off', onOff, false, 'measures step costs again although the cache has them'),
+} as const satisfies Group;
