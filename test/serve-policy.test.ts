@@ -12,8 +12,10 @@ void t.test('the default budget and the depth bounds come from flags and variabl
     defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'continue' },
     minExit: 20,
     maxExit: null,
+    minQuality: null,
   });
-  t.same(requestPolicy({ exits }, resolveOptions({}, {})), { defaultBudget: null, minExit: null, maxExit: null });
+  const none = { defaultBudget: null, minExit: null, maxExit: null, minQuality: null };
+  t.same(requestPolicy({ exits }, resolveOptions({}, {})), none);
 });
 
 void t.test('a bound must be an exit, and the smaller bound at most the greater', async (t) => {
@@ -73,10 +75,12 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
     ...{ model: '/m', device: 'cuda', threads: '3', kvMemory: '5MiB', maxRunning: '7', maxQueue: '9' },
     ...{ prefillChunk: '11', kernels: 'int4', prefixReuse: 'off', speculate: 'all', cacheDir: '/c', recalibrate: 'on' },
     ...{ attainmentWeight: '0.75', noBudgetShare: '0.25', shedDepth: 'on', arrivalHeadroom: '3', maxStall: '13' },
+    ...{ audit: '0.25', auditCpuShare: '0.5', loadHeader: 'on' },
   };
   const told = {
     ...{ modelDir: '/m', device: 'cuda', threads: 3, kvMemoryBytes: 5 * 2 ** 20, maxRunning: 7, maxQueue: 9 },
     ...{ prefillChunk: 11, kernels: ['int4'], prefixReuse: false, speculate: 'all', cacheDir: '/c', recalibrate: true },
+    ...{ audit: { busyShare: 0.25, idleShare: 0.5 }, reportsWait: true },
     policy: { attainmentWeight: 0.75, noBudgetShare: 0.25, shedDepth: true, arrivalHeadroom: 3, maxStallMs: 13 },
   };
   t.same(engineOptions(resolveOptions(flags, {})), told);

@@ -4,7 +4,7 @@ import { Value } from 'typebox/value';
 import { type CostModel, predictMs } from '../../src/cost/model.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import type { TraceEntry } from '../../src/load/trace.js';
-import { type BudgetClass, UNSTATED_TOKENS, budgetOf, classesFor } from '../../src/simulate/workload.js';
+import { type BudgetClass, budgetOf, classesFor } from '../../src/simulate/workload.js';
 import { seeded } from '../../src/util/random.js';
 import { type Arrivals, arrivalTimes } from '../../src/load/arrivals.js';
 
@@ -76,6 +76,8 @@ export function parseAnswers(text: string, layers: readonly number[]): Answer[] 
   );
 }
 
+/** Positions of a sequence: an answer without max_tokens may go on to the end. */
+const CONTEXT = 8192;
 const LONGEST_TOKENS = 1024;
 const SHORT_TOKENS = 120;
 
@@ -129,7 +131,7 @@ function drawn(
     const wanted =
       workload === 'prompts' ? 50 + Math.floor(random() * 463) : Math.max(1, Math.round(entry.promptTokens * scale));
     const promptLength = Math.min(LONGEST_TOKENS - 24, wanted);
-    const most = limits === 'loose' ? tokens * 2 ** (1 + Math.floor(random() * 3)) : UNSTATED_TOKENS;
+    const most = limits === 'loose' ? tokens * 2 ** (1 + Math.floor(random() * 3)) : CONTEXT - promptLength;
     const budgetClass = classes[Math.floor(random() * classes.length)];
     const hasBudget = random() >= noBudget && budgetClass !== undefined;
     return {

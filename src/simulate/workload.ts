@@ -50,9 +50,6 @@ export function budgetOf(
   return { totalMs: total, ttftMs, tpotMs, onMiss };
 }
 
-/** Most tokens of a chat request without max_tokens. */
-export const UNSTATED_TOKENS = 1024;
-
 /** Whether the router knows exact answer lengths (`stated`), which no client states, or requests omit max_tokens. */
 export const LIMITS = ['stated', 'unstated'] as const;
 export type Limits = (typeof LIMITS)[number];
@@ -84,8 +81,8 @@ export function requestsOf(
       arrivedAt: entry.atMs / scale.speed,
       promptLength,
       lengths: new Array<number>(exits).fill(tokens),
-      maxTokens:
-        limits === 'stated' ? tokens : Math.max(tokens, Math.min(UNSTATED_TOKENS, scale.maxLength - promptLength)),
+      // A chat request without max_tokens may answer to the end of the context.
+      maxTokens: limits === 'stated' ? tokens : scale.maxLength - promptLength,
       isExactLength: limits === 'stated',
       lengthGroup: { kind: 'chat', key: null },
       budget: budgetClass === undefined ? null : budgetOf(budgetClass, promptLength, tokens),

@@ -106,14 +106,23 @@ function exchanged(a: number, b: number): number[] {
   return TRUE.map((value, exit) => TRUE[exit === a ? b : exit === b ? a : exit] ?? value);
 }
 
+/** Means over two seeds: attainment of one run varies by two points. */
+function served(priors: readonly number[], audits: boolean): Pick<Served, 'quality' | 'attainment'> {
+  const [first, second] = [serve(1, priors, audits), serve(2, priors, audits)];
+  return {
+    quality: (first.quality + second.quality) / 2,
+    attainment: (first.attainment + second.attainment) / 2,
+  };
+}
+
 void t.test('with two exits exchanged, routed quality recovers within 500 audited answers', async (t) => {
-  const right = serve(1, TRUE, false);
-  const wrong = serve(1, exchanged(0, 3), false);
-  const recovered = serve(1, exchanged(0, 3), true);
+  const right = served(TRUE, false);
+  const wrong = served(exchanged(0, 3), false);
+  const recovered = served(exchanged(0, 3), true);
   t.ok(wrong.quality < right.quality - 0.01, `the wrong prior costs quality: ${wrong.quality} of ${right.quality}`);
   t.ok(recovered.quality > right.quality - 0.004, `audits win it back: ${recovered.quality}`);
   t.ok(Math.abs(recovered.attainment - right.attainment) < 0.025, `${recovered.attainment} of ${right.attainment}`);
-  const audited = serve(1, TRUE, true);
+  const audited = served(TRUE, true);
   t.ok(Math.abs(audited.quality - right.quality) < 0.004, `with a right prior they change nothing: ${audited.quality}`);
   t.ok(Math.abs(audited.attainment - right.attainment) < 0.025, `${audited.attainment} of ${right.attainment}`);
 });

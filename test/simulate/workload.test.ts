@@ -93,7 +93,9 @@ void t.test('every exit has the length of the trace, and only stated limits give
     );
     t.same(
       all.map(({ maxTokens, isExactLength }) => [maxTokens, isExactLength]),
-      limits === 'stated' ? [10, 200, 1].map((tokens) => [tokens, true]) : new Array(3).fill([1024, false]),
+      limits === 'stated'
+        ? [10, 200, 1].map((tokens) => [tokens, true])
+        : all.map(({ promptLength }) => [8192 - promptLength, false]),
     );
   }
   t.same(
