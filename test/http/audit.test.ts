@@ -213,8 +213,10 @@ void t.test('fuzzed floors and audits get an answer or a 400 that names them', a
     fc.double().map(String),
     fc.stringMatching(/^[\x20-\x7e]{0,12}$/),
   );
+  // The server rejects bodies with these keys before it reads a field.
+  const value = fc.jsonValue().filter((json) => !/"(__proto__|constructor)"/.test(JSON.stringify(json)));
   await fc.assert(
-    fc.asyncProperty(text, text, fc.jsonValue(), fc.jsonValue(), async (quality, asked, min_quality, audit) => {
+    fc.asyncProperty(text, text, value, value, async (quality, asked, min_quality, audit) => {
       const headers = { 'X-Min-Quality': quality, 'X-Audit': asked };
       for (const sortie of [{}, { min_quality }, { audit }]) {
         const response = await server.post('/v1/completions', { prompt: 'x', sortie }, headers);
