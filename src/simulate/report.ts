@@ -1,6 +1,7 @@
 /** Summarizes a simulated run: attainment, goodput, depth. */
 import type { DepthShape } from '../cost/model.js';
 import { isWithin } from '../router/index.js';
+import { quantile } from '../util/stats.js';
 import type { Outcome } from './engine.js';
 
 export interface ClassReport {
@@ -40,10 +41,8 @@ export function isMet({ request, reason, firstTokenAt, endedAt, tokens }: Outcom
 
 const share = (part: number, all: number): number => (all === 0 ? 1 : part / all);
 
-function quantile(values: readonly number[], q: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
-}
+/** The quantile, or 0 without values. */
+const quantileOf = (values: readonly number[], q: number): number => (values.length === 0 ? 0 : quantile(values, q));
 
 export function reportOf(outcomes: readonly Outcome[], shape: DepthShape): Report {
   const byExit = new Map<number, number>();
@@ -67,7 +66,7 @@ export function reportOf(outcomes: readonly Outcome[], shape: DepthShape): Repor
     meanQuality: mean((layer) => shape.exits.find((exit) => exit.layer === layer)?.quality ?? 0),
     exits: Object.fromEntries([...byExit].sort(([a], [b]) => a - b).map(([layer, n]) => [layer, n / tokens])),
     ttftMs: ttft(finished),
-    predictionError: quantile(finished.map(errorOf), 0.5),
+    predictionError: quantileOf(finished.map(errorOf), 0.5),
     inInterval: share(finished.filter(isInInterval).length, finished.length),
     classes: names.map((name) =>
       classReport(
@@ -103,7 +102,7 @@ function isInInterval({ admission, request, endedAt }: Outcome): boolean {
 
 function ttft(outcomes: readonly Outcome[]): Report['ttftMs'] {
   const all = outcomes.map(({ request, firstTokenAt }) => (firstTokenAt ?? 0) - request.arrivedAt);
-  return { p50: quantile(all, 0.5), p99: quantile(all, 0.99) };
+  return { p50: quantileOf(all, 0.5), p99: quantileOf(all, 0.99) };
 }
 
 function errorOf({ admission, request, endedAt }: Outcome): number {

@@ -1,4 +1,4 @@
-/** Small statistics for benches. */
+/** Small statistics of measured values. */
 
 /** The median; NaN without values. */
 export function median(values: readonly number[]): number {

@@ -56,3 +56,31 @@ export const weather = {
 
 /** Patterns of its arguments. */
 export const weatherArguments = { city: /^.{1,8}$/su, unit: /^[CF]$/ };
+
+/** The error that a call of a client rejects with. */
+export const thrown = (promise: Promise<unknown>): Promise<unknown> => promise.catch((error: unknown) => error);
+
+/** Endless answers of a client: one whole, and one as a stream. */
+interface Endless<Event> {
+  readonly whole: (signal: AbortSignal) => Promise<unknown>;
+  readonly stream: () => Promise<AsyncIterable<Event>>;
+  /** Whether the event holds text. */
+  readonly isText: (event: Event) => boolean;
+}
+
+/**
+ * Aborts the whole answer after half a second, and leaves the stream at its first text. Checks that the server cancels
+ * both sequences.
+ * @returns the error of the aborted call
+ */
+export async function aborted<Event>(t: Test, server: RealServer, endless: Endless<Event>): Promise<unknown> {
+  const before = await server.idle();
+  const abort = new AbortController();
+  setTimeout(() => {
+    abort.abort();
+  }, 500);
+  const error = await thrown(endless.whole(abort.signal));
+  for await (const event of await endless.stream()) if (endless.isText(event)) break;
+  t.ok((await server.idle()) - before < ENDLESS, 'both sequences were cancelled');
+  return error;
+}

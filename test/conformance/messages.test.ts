@@ -10,7 +10,17 @@ import Anthropic, {
 import { generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
 import t from 'tap';
 import { build, says } from '../fakes/server.js';
-import { apiKey, connect, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
+import {
+  aborted,
+  apiKey,
+  connect,
+  ENDLESS,
+  modelName,
+  shallowest,
+  thrown,
+  weather,
+  weatherArguments,
+} from './helper.js';
 
 t.setTimeout(240_000);
 const server = await connect(t);
@@ -25,7 +35,6 @@ const weatherTool: Anthropic.Tool = {
   input_schema: { ...weather.parameters, type: 'object' },
 };
 
-const thrown = (promise: Promise<unknown>): Promise<unknown> => promise.catch((error: unknown) => error);
 const textOf = ({ content }: Anthropic.Message): string =>
   content.map((block) => (block.type === 'text' ? block.text : '')).join('');
 
@@ -94,17 +103,13 @@ void t.test('SDK: errors arrive as the classes of the client; an abort stops the
   t.match(hot, { type: 'invalid_request_error', message: /temperature/, requestID: /^\S+$/ });
   const stranger = new Anthropic({ baseURL: origin, apiKey: 'wrong', maxRetries: 0 });
   t.type(await thrown(stranger.messages.create(asked)), AuthenticationError);
-  const before = await server.idle();
   const endless = { ...asked, max_tokens: ENDLESS, ignore_eos: true };
-  const abort = new AbortController();
-  setTimeout(() => {
-    abort.abort();
-  }, 500);
-  t.type(await thrown(client.messages.create(endless, { signal: abort.signal })), APIUserAbortError);
-  for await (const event of await client.messages.create({ ...endless, stream: true })) {
-    if (event.type === 'content_block_delta') break;
-  }
-  t.ok((await server.idle()) - before < ENDLESS, 'both sequences were cancelled');
+  const error = await aborted(t, server, {
+    whole: (signal) => client.messages.create(endless, { signal }),
+    stream: () => client.messages.create({ ...endless, stream: true }),
+    isText: ({ type }) => type === 'content_block_delta',
+  });
+  t.type(error, APIUserAbortError);
 });
 
 void t.test('SDK: a failure in the middle of a stream is thrown with its type', async (t) => {

@@ -5,7 +5,17 @@ import type { AIMessageChunk } from '@langchain/core/messages';
 import { APICallError, generateText, jsonSchema, Output, stepCountIs, streamText, tool } from 'ai';
 import OpenAI, { APIUserAbortError, BadRequestError, NotFoundError } from 'openai';
 import t from 'tap';
-import { apiKey, connect, ENDLESS, modelName, shallowest, weather, weatherArguments } from './helper.js';
+import {
+  aborted,
+  apiKey,
+  connect,
+  ENDLESS,
+  modelName,
+  shallowest,
+  thrown,
+  weather,
+  weatherArguments,
+} from './helper.js';
 
 t.setTimeout(240_000);
 // Tracing would use the network, which no test here may.
@@ -21,8 +31,6 @@ const colors = {
   required: ['color'],
   additionalProperties: false,
 };
-
-const thrown = (promise: Promise<unknown>): Promise<unknown> => promise.catch((error: unknown) => error);
 
 void t.test('openai-node: create, iterated events and the stream helper have the same text', async (t) => {
   const whole = await client.responses.create(asked);
@@ -81,17 +89,13 @@ void t.test('openai-node: errors arrive as the classes of the client; an abort s
   const stored = await thrown(client.responses.create({ ...asked, previous_response_id: 'resp_1' }));
   t.type(stored, BadRequestError);
   t.match(stored, { code: 'unsupported_parameter', param: 'previous_response_id' });
-  const before = await server.idle();
   const endless = { ...asked, max_output_tokens: ENDLESS, ignore_eos: true };
-  const abort = new AbortController();
-  setTimeout(() => {
-    abort.abort();
-  }, 500);
-  t.type(await thrown(client.responses.create(endless, { signal: abort.signal })), APIUserAbortError);
-  for await (const event of await client.responses.create({ ...endless, stream: true })) {
-    if (event.type === 'response.output_text.delta') break;
-  }
-  t.ok((await server.idle()) - before < ENDLESS, 'both sequences were cancelled');
+  const error = await aborted(t, server, {
+    whole: (signal) => client.responses.create(endless, { signal }),
+    stream: () => client.responses.create({ ...endless, stream: true }),
+    isText: ({ type }) => type === 'response.output_text.delta',
+  });
+  t.type(error, APIUserAbortError);
 });
 
 const openai = createOpenAI({ baseURL: server.baseURL, apiKey });

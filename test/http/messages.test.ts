@@ -1,16 +1,15 @@
 /** POST /v1/messages and count_tokens over HTTP with a scripted engine: blocks, events, errors. */
 import t from 'tap';
 import { READY } from '../fakes/engine.js';
+import { build, chatOfCalls, spelt } from '../fakes/calls.js';
 import { namedEvents } from '../fakes/named-events.js';
-import { build as buildSmall, says, tokenizer } from '../fakes/server.js';
+import { says, tokenizer } from '../fakes/server.js';
 
 const PATH = '/v1/messages';
 const messages = [{ role: 'user', content: 'Weather in Paris?' }];
 const input_schema = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] };
 const weather = { name: 'get_weather', description: 'Weather of a city.', input_schema };
 const base = { messages, max_tokens: 100 };
-const spelt = (name: string, args: string): string =>
-  `<tool_call>\n{"name": "${name}", "arguments": ${args}}\n</tool_call>`;
 
 interface Whole {
   content: { type: string; id?: string; text?: string; input?: unknown }[];
@@ -18,13 +17,6 @@ interface Whole {
   stop_sequence: string | null;
   usage: { input_tokens: number; cache_read_input_tokens: number };
 }
-
-/** Descriptions of tools need a longer context. */
-const build: typeof buildSmall = async (...args) => {
-  const server = await buildSmall(...args);
-  server.engine.ready = { ...READY, maxLength: 2048 };
-  return server;
-};
 
 void t.test('a whole message has its blocks, usage and report; both ids are headers', async (t) => {
   const server = await build(t, says('It rains.'));
@@ -165,22 +157,7 @@ void t.test('blocks become the messages of a chat; thinking and cache_control ha
   const body = { ...base, system, messages: history, tools: [weather], thinking: { type: 'adaptive' } };
   const response = await server.post(PATH, body);
   t.equal(response.status, 200, await response.text());
-  const chat = [
-    { role: 'system', content: 'Be brief.\n\nUse tools.' },
-    { role: 'user', content: 'Weather?' },
-    {
-      role: 'assistant',
-      content: 'I look.',
-      tool_calls: ['Paris', 'Oslo'].map((city, index) => ({
-        id: 'ab'[index],
-        type: 'function',
-        function: { name: 'get_weather', arguments: `{"city":"${city}"}` },
-      })),
-    },
-    { role: 'tool', tool_call_id: 'a', content: 'sunny' },
-    { role: 'tool', tool_call_id: 'b', content: 'Error: no such city' },
-    { role: 'user', content: 'Go on.' },
-  ];
+  const chat = [...chatOfCalls(['sunny', 'Error: no such city']), { role: 'user', content: 'Go on.' }];
   const { name, description, input_schema: parameters } = weather;
   const tools = [{ type: 'function', function: { name, description, parameters } }];
   await server.post('/v1/chat/completions', { messages: chat, tools });

@@ -1,15 +1,13 @@
 /** POST /v1/responses over HTTP with a scripted engine: items, events, errors. */
 import t from 'tap';
-import { READY } from '../fakes/engine.js';
+import { build, chatOfCalls, spelt } from '../fakes/calls.js';
 import { namedEvents } from '../fakes/named-events.js';
-import { build as buildSmall, says, tokenizer } from '../fakes/server.js';
+import { says, tokenizer } from '../fakes/server.js';
 
 const PATH = '/v1/responses';
 const input = 'Weather in Paris?';
 const parameters = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] };
 const weather = { type: 'function', name: 'get_weather', description: 'Weather of a city.', parameters };
-const spelt = (name: string, args: string): string =>
-  `<tool_call>\n{"name": "${name}", "arguments": ${args}}\n</tool_call>`;
 
 interface Item {
   type: string;
@@ -23,13 +21,6 @@ interface Whole {
   output: Item[];
   usage: unknown;
 }
-
-/** Descriptions of tools need a longer context. */
-const build: typeof buildSmall = async (...args) => {
-  const server = await buildSmall(...args);
-  server.engine.ready = { ...READY, maxLength: 2048 };
-  return server;
-};
 
 void t.test('a whole response has the items, the usage, the settings used and the report', async (t) => {
   const server = await build(t, says('It rains.'));
@@ -162,21 +153,7 @@ void t.test('items become the messages of a chat; reasoning has no effect', asyn
   ];
   const response = await server.post(PATH, { instructions: 'Be brief.', input: items, tools: [weather] });
   t.equal(response.status, 200, await response.text());
-  const messages = [
-    { role: 'system', content: 'Be brief.\n\nUse tools.' },
-    { role: 'user', content: 'Weather?' },
-    {
-      role: 'assistant',
-      content: 'I look.',
-      tool_calls: ['Paris', 'Oslo'].map((city, index) => ({
-        id: 'ab'[index],
-        type: 'function',
-        function: { name: 'get_weather', arguments: `{"city":"${city}"}` },
-      })),
-    },
-    { role: 'tool', tool_call_id: 'a', content: 'sunny' },
-    { role: 'tool', tool_call_id: 'b', content: 'snow' },
-  ];
+  const messages = chatOfCalls(['sunny', 'snow']);
   const { type, ...rest } = weather;
   await server.post('/v1/chat/completions', { messages, tools: [{ type, function: rest }] });
   const [one, other] = server.engine.requests;

@@ -1,8 +1,8 @@
 /** Tools over HTTP: the request to the engine, and the answer that follows its grammar. */
 import t from 'tap';
 import type { CallsGrammar } from '../../src/engine/protocol.js';
-import { READY } from '../fakes/engine.js';
-import { build as buildSmall, events, says, tokenizer } from '../fakes/server.js';
+import { build, spelt } from '../fakes/calls.js';
+import { events, says, tokenizer } from '../fakes/server.js';
 
 const messages = [{ role: 'user', content: 'Weather in Paris?' }];
 const parameters = {
@@ -14,8 +14,6 @@ const parameters = {
 const weather = { type: 'function', function: { name: 'get_weather', description: 'Weather of a city.', parameters } };
 const time = { type: 'function', function: { name: 'get_time' } };
 const tools = [weather, time];
-const spelt = (name: string, args: string): string =>
-  `<tool_call>\n{"name": "${name}", "arguments": ${args}}\n</tool_call>`;
 const CITY = '{"city": "São Paulo {\\"x\\": 1}"}';
 const PATH = '/v1/chat/completions';
 
@@ -39,13 +37,6 @@ interface Whole {
 interface ErrorAnswer {
   error: { message: string; param: string | null; code: string };
 }
-
-/** Descriptions of tools need a longer context. */
-const build: typeof buildSmall = async (...args) => {
-  const server = await buildSmall(...args);
-  server.engine.ready = { ...READY, maxLength: 2048 };
-  return server;
-};
 
 const chunksOf = async (response: Response): Promise<Chunk[]> =>
   (await events(response)).slice(0, -1).map((text) => JSON.parse(text) as Chunk);

@@ -8,26 +8,13 @@
  */
 import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
-import * as llguidance from 'transformers-llguidance';
 import { tokenBytes, type TokenizerJson } from '../../text/token-bytes.js';
 import { CALL_BEGINS } from '../../text/tool-form.js';
 import type { Grammar } from '../protocol.js';
-import { toInvalidGrammar, libraryGrammar, type LibraryGrammar } from './library.js';
+import { GuidanceParser, type Parser } from './guidance.js';
+import { toInvalidGrammar, libraryGrammar } from './library.js';
 import type { FromGrammars, GrammarThreadData, ToGrammars } from './messages.js';
-import { grammarVocabulary, type GrammarVocabulary } from './vocabulary.js';
-
-/** The part of the library in use; its own types do not resolve under Node's module rules. It throws strings. */
-interface Parser {
-  reset(grammar: LibraryGrammar): void;
-  advance(token: number): void;
-  /** Whether no token may come. */
-  isComplete(): boolean;
-  /** By token id: 1 for a token that may come next. */
-  getTokenMask(): Uint8Array;
-}
-const { GuidanceParser } = llguidance as unknown as {
-  GuidanceParser: { create(grammar: LibraryGrammar, vocabulary: GrammarVocabulary): Promise<Parser> };
-};
+import { grammarVocabulary } from './vocabulary.js';
 
 interface Session {
   readonly parser: Parser;

@@ -1,18 +1,8 @@
 /** Asks the grammar library which texts a grammar holds, over a vocabulary of single bytes. */
-import * as llguidance from 'transformers-llguidance';
-import { libraryGrammar, type LibraryGrammar } from '../../../src/engine/grammar/library.js';
+import { GuidanceParser } from '../../../src/engine/grammar/guidance.js';
+import { libraryGrammar } from '../../../src/engine/grammar/library.js';
 import { grammarVocabulary } from '../../../src/engine/grammar/vocabulary.js';
 import type { Grammar } from '../../../src/engine/protocol.js';
-
-interface Parser {
-  reset(grammar: LibraryGrammar): void;
-  advance(token: number): void;
-  isComplete(): boolean;
-  getTokenMask(): Uint8Array;
-}
-const { GuidanceParser } = llguidance as unknown as {
-  GuidanceParser: { create(grammar: LibraryGrammar, vocabulary: object): Promise<Parser> };
-};
 
 const END = 256;
 const bytes = [...Array.from({ length: END }, (_, byte) => Uint8Array.of(byte)), Buffer.from('<end>')];
