@@ -80,7 +80,7 @@ export class Auditor {
   }
 
   /**
-   * Milliseconds until the next chunk may run: 0 is at once, Infinity never.
+   * Milliseconds until the next chunk may run: 0 is immediately, Infinity never.
    * @param isIdle whether no request runs or waits
    */
   delayMs(isIdle: boolean): number {
