@@ -6,7 +6,7 @@ const ENDING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
 /** A signal stopped the work. The process exits with 128 plus the signal's number. */
 export class Interrupted extends Error {
   override readonly name = 'Interrupted';
-  /** @param outcome what the work left behind */
+  /** @param outcome the state after the work, as a clause */
   constructor(
     readonly signal: NodeJS.Signals,
     outcome: string,
@@ -17,7 +17,7 @@ export class Interrupted extends Error {
 
 /**
  * Runs work until it ends or a signal arrives.
- * @param outcome what interrupted work leaves behind, for the error
+ * @param outcome the state after interrupted work, as a clause for the error
  * @param run stops when its signal aborts, and throws the reason, which is Interrupted
  */
 export async function interruptible<T>(outcome: string, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
