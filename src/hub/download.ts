@@ -102,13 +102,13 @@ async function receive(
   let skipped = status === 206 ? 0 : part.length;
   const reader = body?.getReader();
   for (;;) {
-    const { done = true, value } =
-      (await reader?.read().catch((error: unknown) => {
-        throw new PassingError(`${file.path}: the connection broke (${causeOf(error)})`);
-      })) ?? {};
-    if (done || value === undefined) break;
-    const bytes = (value as Uint8Array).subarray(skipped);
-    skipped -= (value as Uint8Array).length - bytes.length;
+    const read = await reader?.read().catch((error: unknown) => {
+      throw new PassingError(`${file.path}: the connection broke (${causeOf(error)})`);
+    });
+    if (read === undefined || read.done) break;
+    const received = read.value as Uint8Array;
+    const bytes = received.subarray(skipped);
+    skipped -= received.length - bytes.length;
     if (part.length + bytes.length > file.size) {
       await reader?.cancel();
       throw damaged(repository, file, `is longer than ${file.size} bytes`);

@@ -4,6 +4,7 @@
  *
  * Must not know: the grammar library, logits, scheduling.
  */
+import { AfterThoughts } from './after-thoughts.js';
 import type { Constraint, ConstraintFailure } from '../sampling/constraint.js';
 import type { Grammar } from '../protocol.js';
 import { GrammarSession } from './grammar-session.js';
@@ -94,7 +95,7 @@ export class Grammars {
         session.open();
         this.#opening.set(id, { resolve, reject });
       });
-      return session;
+      return grammar.thoughts === undefined ? session : new AfterThoughts(session, grammar.thoughts);
     } catch (error) {
       session.close();
       throw error;

@@ -89,6 +89,25 @@ void t.test('an expression, a choice and written grammars hold answers at every 
   t.match(wrong.get('wrong')?.refused, { reason: 'grammar', detail: /invalid regex/ });
 });
 
+void t.test('an answer thinks freely, and the grammar holds behind its thoughts', async (t) => {
+  const core = makeCore(executor);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
+  // Any two tokens serve as tags: the bias writes them where the grammar does not hold.
+  const [open = 0, close = 0, lineBreak = 0] = ['@', '#', '\n'].flatMap((text) => tokenizer.encode(text, false));
+  const choice = { kind: 'choice', choices: ['yes', 'no'] } as const;
+  const sampling = { ...GREEDY, logitBias: [[close, 100] as const] };
+  for (const isOpen of [true, false]) {
+    const thoughts = { open, close, blanks: [lineBreak], isOpen };
+    const own = { ...sampling, logitBias: isOpen ? sampling.logitBias : [[open, 100] as const, [close, 50] as const] };
+    grammarQueue.generate(ask(`open ${isOpen}`, null, { grammar: { ...choice, thoughts }, sampling: own }));
+  }
+  const answers = await answersOf(core, ['open true', 'open false']);
+  t.match(tokenizer.decode(answers.get('open true')?.tokens ?? []), /^#\n*(yes|no)$/);
+  t.match(tokenizer.decode(answers.get('open false')?.tokens ?? []), /^@+$/, 'the bias never lets the thoughts end');
+  t.equal(answers.get('open true')?.ended?.reason, 'stop');
+  t.equal(answers.get('open false')?.ended?.reason, 'length');
+});
+
 void t.test('greedy, sampled and unconstrained answers share a batch, each under its own schema', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
