@@ -29,10 +29,16 @@ function withTags(): TextTokenizer {
   });
 }
 
+interface Thinker {
+  readonly template?: string;
+  readonly tokenizer?: TextTokenizer;
+  readonly script?: Partial<Script>;
+}
+
 async function thinking(
   t: Test,
   answer: string,
-  { template = SWITCHED, tokenizer = plain, script = {} as Partial<Script> } = {},
+  { template = SWITCHED, tokenizer = plain, script = {} }: Thinker = {},
 ): Promise<TestServer & { prompt(): string }> {
   const server = await build(t, () => ({ tokens: tokenizer.encode(answer, false), ...script }), {
     model: { chat: new ChatTemplate(template, {}), tokenizer },
