@@ -136,9 +136,16 @@ export interface ThoughtTokens {
   readonly blanks: readonly number[];
   /** Whether the prompt ends inside of thoughts. */
   readonly isOpen: boolean;
+  /** Most tokens between the two; the closing token follows. Null: any number. */
+  readonly most: number | null;
 }
 
-export type Grammar = (JsonGrammar | CallsGrammar | RegexGrammar | ChoiceGrammar | WrittenGrammar) & {
+/** Any text: only its thoughts are bounded. */
+export interface FreeGrammar {
+  readonly kind: 'free';
+}
+
+export type Grammar = (JsonGrammar | CallsGrammar | RegexGrammar | ChoiceGrammar | WrittenGrammar | FreeGrammar) & {
   /** Absent: the grammar holds from the first token. */
   readonly thoughts?: ThoughtTokens;
 };

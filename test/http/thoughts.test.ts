@@ -177,6 +177,7 @@ void t.test('calls and grammars hold behind the thoughts', async (t) => {
     close,
     blanks: [...plain.encode('\n', false), ...plain.encode('\n\n', false)],
     isOpen: false,
+    most: null,
   };
   t.match(server.engine.requests.at(-1)?.grammar, { kind: 'calls', thoughts });
   await server.post(CHAT, { messages, tools, reasoning_effort: 'none' });
@@ -187,6 +188,28 @@ void t.test('calls and grammars hold behind the thoughts', async (t) => {
   const object = (await (await opened.post(CHAT, json)).json()) as Whole;
   t.match(object.choices[0]?.message, { content: '{}', reasoning_content: 'Hm.' });
   t.match(opened.engine.requests.at(-1)?.grammar, { kind: 'json', thoughts: { ...thoughts, isOpen: true } });
+});
+
+void t.test('a bound of thoughts is that of vLLM and of Anthropic, and needs tags that are tokens', async (t) => {
+  const [tokenizer, close] = [withTags(), plain.vocabulary + 1];
+  const server = await thinking(t, ANSWER, { tokenizer });
+  const bound = (): object | undefined => server.engine.requests.at(-1)?.grammar ?? undefined;
+  await server.post(CHAT, { messages, thinking_token_budget: 7 });
+  t.match(bound(), { kind: 'free', thoughts: { close, most: 7, isOpen: false } });
+  t.equal(server.engine.requests.at(-1)?.lengthGroup.kind, 'chat', 'such answers are as long as others');
+  await server.post(CHAT, { messages, thinking_token_budget: 7, reasoning_effort: 'none' });
+  t.equal(bound(), undefined);
+  const thought = { type: 'enabled', budget_tokens: 1024 };
+  await server.post('/v1/messages', { messages, max_tokens: 9, thinking: thought });
+  t.match(bound(), { kind: 'free', thoughts: { most: 1024 } });
+  await server.post(CHAT, { messages, thinking_token_budget: 7, response_format: { type: 'json_object' } });
+  t.match(bound(), { kind: 'json', thoughts: { most: 7 } });
+  const others = await thinking(t, ANSWER);
+  const refused = await others.post(CHAT, { messages, thinking_token_budget: 7 });
+  t.match(await refused.json(), { error: { code: 'unsupported_parameter', param: 'thinking_token_budget' } });
+  const ignored = await others.post('/v1/messages', { messages, max_tokens: 9, thinking: thought });
+  t.equal(ignored.status, 200);
+  t.notOk(others.engine.requests.at(-1)?.grammar);
 });
 
 void t.test('a grammar rules thoughts out if their tags are no tokens', async (t) => {

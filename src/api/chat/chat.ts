@@ -27,7 +27,7 @@ import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
 import type { Collected } from '../generation/endpoint.js';
 import { promptEnding, type PromptEnding } from './prompt-ending.js';
 import { templateVariables } from './template-variables.js';
-import { answerThoughts, behindThoughts, thoughtTokens, withoutThoughts } from './thoughts.js';
+import { answerThoughts, behindThoughts, thoughtBound, thoughtTokens, withoutThoughts } from './thoughts.js';
 import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupported.js';
 
@@ -84,8 +84,9 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   }
   const { tools, grammar: asked } = planTools(body, answerGrammar(body));
   const tags = context.model.chat?.thoughts ?? null;
+  const tokens = tags === null ? null : thoughtTokens(tags, context.model.tokenizer);
+  const most = thoughtBound(body, tokens);
   // A grammar holds from the first token, unless the engine can tell where thoughts end.
-  const tokens = tags === null || asked === null ? null : thoughtTokens(tags, context.model.tokenizer);
   const mayThink = asked === null || tokens !== null;
   const budget = budgetOf(context, request);
   const waitLimit = waitLimitOf(request, budget);
@@ -101,9 +102,7 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   const continued = frame.continuesLast === true ? body.messages.map(textOf).at(-1) : null;
   const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued ?? null) : null;
   const grammar =
-    asked !== null && tokens !== null && thoughts !== null
-      ? behindThoughts(asked, { ...tokens, isOpen: thoughts.isOpen })
-      : asked;
+    tokens === null || thoughts === null ? asked : behindThoughts(asked, { ...tokens, most, isOpen: thoughts.isOpen });
   return planGeneration(context, request, {
     endpoint: 'chat',
     budget,

@@ -2,8 +2,11 @@
 import type { ThoughtTokens } from '../../engine/protocol.js';
 import { endsInThoughts, type ThoughtTags } from '../../text/thoughts.js';
 import type { TextTokenizer } from '../../text/tokenizer.js';
+import { ApiError } from '../errors.js';
 import type { AnswerThoughts } from '../generation/choice.js';
 import type { PlannedGrammar } from '../params/response-format.js';
+
+type TagTokens = Pick<ThoughtTokens, 'open' | 'close' | 'blanks'>;
 
 /** A prompt that opens thoughts, with an empty one instead, as templates write it. */
 export function withoutThoughts({ open, close }: ThoughtTags, prompt: string): string {
@@ -26,7 +29,7 @@ export function answerThoughts(tags: ThoughtTags, prompt: string, continued: str
 }
 
 /** The tags as tokens; null unless each of them is one token. */
-export function thoughtTokens(tags: ThoughtTags, tokenizer: TextTokenizer): Omit<ThoughtTokens, 'isOpen'> | null {
+export function thoughtTokens(tags: ThoughtTags, tokenizer: TextTokenizer): TagTokens | null {
   const single = (text: string): number[] => {
     const ids = tokenizer.encode(text, false);
     return ids.length === 1 ? ids : [];
@@ -36,7 +39,25 @@ export function thoughtTokens(tags: ThoughtTags, tokenizer: TextTokenizer): Omit
   return { open, close, blanks: ['\n', '\n\n'].flatMap(single) };
 }
 
-/** A grammar that holds behind the thoughts. */
-export function behindThoughts(planned: PlannedGrammar, thoughts: ThoughtTokens): PlannedGrammar {
-  return { ...planned, grammar: { ...planned.grammar, thoughts } };
+/** The grammar that holds behind the thoughts, and bounds these; null for any text with any thoughts. */
+export function behindThoughts(planned: PlannedGrammar | null, thoughts: ThoughtTokens): PlannedGrammar | null {
+  if (planned !== null) return { ...planned, grammar: { ...planned.grammar, thoughts } };
+  return thoughts.most === null ? null : { grammar: { kind: 'free', thoughts }, placeOf: () => BOUND };
+}
+
+const BOUND = 'thinking_token_budget';
+
+/**
+ * The bound of the thoughts, vLLM's `thinking_token_budget`.
+ * @param tokens of the model's tags; null if they are no tokens, or the model does not think
+ * @throws ApiError unsupported_parameter where nothing can bound the thoughts
+ */
+export function thoughtBound({ thinking_token_budget: most }: BoundField, tokens: TagTokens | null): number | null {
+  if (most === undefined || tokens !== null) return most ?? null;
+  const rule = `${BOUND} needs a model that thinks between two tokens`;
+  throw new ApiError('unsupported_parameter', `${rule}, and this one does not.`, BOUND);
+}
+
+interface BoundField {
+  readonly thinking_token_budget?: number;
 }

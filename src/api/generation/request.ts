@@ -172,7 +172,12 @@ export interface PlanInput {
 
 /** The group by which answer lengths are learned. A grammar predicts more than the endpoint does. */
 function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
-  const kind = grammar === null ? endpoint : grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
+  const kind =
+    grammar === null || grammar.grammar.kind === 'free'
+      ? endpoint
+      : grammar.grammar.kind === 'calls'
+        ? 'tools'
+        : 'schema';
   return { kind, key: keyName };
 }
 

@@ -8,7 +8,7 @@ import type { ApiContext, ApiRequest } from '../context.js';
 import { modelExit } from '../params/depth.js';
 import type { CountTokensAnswer, CountTokensBody } from '../schemas/messages.js';
 import { chatMessagesOf } from './content.js';
-import { effortOf } from './plan.js';
+import { thinkingOf } from './plan.js';
 import { toolNames, toolsOf } from './tools.js';
 
 /**
@@ -24,11 +24,11 @@ export async function countTokens(
   const messages = withOpenEnd(translated);
   const tools = body.tool_choice?.type === 'none' ? [] : toolsOf(body);
   return withNames([...names, ...toolNames(body)], async () => {
-    const effort = effortOf(context, body);
+    const thinking = thinkingOf(context, body);
     const frame = {
       ...promptEnding(messages, {}),
-      variables: templateVariables(context.model.chat, effort),
-      closesThoughts: effort.reasoning_effort === 'none',
+      variables: templateVariables(context.model.chat, thinking),
+      closesThoughts: thinking.reasoning_effort === 'none',
       addSpecial: false,
       most: Infinity,
       waitLimit: { signal, deadlineAt: null },

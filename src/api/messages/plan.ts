@@ -1,6 +1,7 @@
 /** POST /v1/messages: from a valid body to the plan of a chat. */
 import { withOpenEnd } from '../chat/prompt-ending.js';
 import { thinks } from '../chat/template-variables.js';
+import { thoughtTokens } from '../chat/thoughts.js';
 import { planAsChat, type Translation } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 import type { GenerationPlan } from '../generation/request.js';
@@ -24,15 +25,19 @@ const UNSUPPORTED: NeutralValues = {
 };
 
 /**
- * Anthropic's thinking as an effort. Its models think only if a request asks for it, and its clients expect no other
- * block in front of the text.
+ * Anthropic's thinking as fields of a chat. Its models think only if a request asks for it, and its clients expect no
+ * other block in front of the text.
  */
-export function effortOf(
+export function thinkingOf(
   { model }: ApiContext,
   { thinking }: Pick<MessagesBody, 'thinking'>,
-): Pick<ChatBody, 'reasoning_effort'> {
-  if (model.chat === null || !thinks(model.chat)) return {};
-  return { reasoning_effort: ['enabled', 'adaptive'].includes(thinking?.type ?? '') ? 'medium' : 'none' };
+): Pick<ChatBody, 'reasoning_effort' | 'thinking_token_budget'> {
+  const { chat, tokenizer } = model;
+  if (chat === null || !thinks(chat)) return {};
+  if (thinking === undefined || !['enabled', 'adaptive'].includes(thinking.type)) return { reasoning_effort: 'none' };
+  const most = thinking.budget_tokens;
+  const isBound = most !== undefined && chat.thoughts !== null && thoughtTokens(chat.thoughts, tokenizer) !== null;
+  return { reasoning_effort: 'medium', ...(isBound && { thinking_token_budget: most }) };
 }
 
 /** @throws ApiError invalid_value or unsupported_parameter for blocks and tools that a chat does not have */
@@ -44,7 +49,7 @@ export function translate(context: ApiContext, body: MessagesBody): Translation 
       ...commonFields(body),
       messages: withOpenEnd(messages),
       ...toolFieldsOf(body),
-      ...effortOf(context, body),
+      ...thinkingOf(context, body),
       ...(stop && { stop }),
       ...(output?.format && {
         response_format: { type: 'json_schema', json_schema: { schema: output.format.schema } },
@@ -55,6 +60,7 @@ export function translate(context: ApiContext, body: MessagesBody): Translation 
       ...toolNames(body),
       ['stop', 'stop_sequences'],
       ['reasoning_effort', 'thinking'],
+      ['thinking_token_budget', 'thinking.budget_tokens'],
       ['response_format', 'output_config.format'],
       ['response_format.json_schema', 'output_config.format'],
     ],

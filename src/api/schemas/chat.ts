@@ -70,6 +70,9 @@ export const templateFields = {
     }),
   ),
   reasoning_effort: Type.Optional(Effort),
+  thinking_token_budget: Type.Optional(
+    Type.Integer({ minimum: 0, description: 'Most tokens of the thoughts of a model that thinks, as in vLLM.' }),
+  ),
 };
 
 export const ChatBody = Type.Object(

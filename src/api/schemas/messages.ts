@@ -81,8 +81,11 @@ const promptFields = {
   tool_choice: Type.Optional(MessagesToolChoice),
   thinking: Type.Optional(
     Type.Object(
-      { type: Type.String({ description: '"enabled", "adaptive" or "disabled", the default.' }) },
-      { description: 'Whether a model that can think does so. A token budget has no effect.' },
+      {
+        type: Type.String({ description: '"enabled", "adaptive" or "disabled", the default.' }),
+        budget_tokens: Type.Optional(Type.Integer({ minimum: 0, description: 'Most tokens of the thoughts.' })),
+      },
+      { description: 'Whether a model that can think does so. No effect on other models.' },
     ),
   ),
 };

@@ -1,5 +1,6 @@
 /**
- * A constraint that holds behind thoughts. Thoughts are free text; the constraint sees neither them nor their tags.
+ * A constraint that holds behind thoughts. Thoughts are free text of a bounded length; the constraint sees neither them
+ * nor their tags.
  *
  * Must not know: grammars, logits.
  */
@@ -11,10 +12,19 @@ type Phase = 'start' | 'thoughts' | 'gap' | 'answer';
 /** The mask of free text, which is not enforced. */
 const FREE = new Uint8Array(0);
 
+/** The constraint of any text. */
+export const FREE_TEXT: Constraint = {
+  ...{ mask: null, enforced: false, released: true, complete: false, failed: null },
+  accept: () => undefined,
+  close: () => undefined,
+};
+
 export class AfterThoughts implements Constraint {
   #phase: Phase;
   /** The last mask of the constraint, and the same with the tokens that lead to it. */
   #widened: readonly [own: Uint8Array, wide: Uint8Array] | null = null;
+  /** Tokens that the thoughts have left. */
+  #left: number;
   readonly #inner: Constraint;
   readonly #thoughts: ThoughtTokens;
 
@@ -23,16 +33,17 @@ export class AfterThoughts implements Constraint {
     this.#inner = inner;
     this.#thoughts = thoughts;
     this.#phase = thoughts.isOpen ? 'thoughts' : 'start';
+    this.#left = thoughts.most ?? Infinity;
   }
 
   get mask(): Uint8Array | null {
-    if (this.#phase === 'thoughts') return FREE;
+    if (this.#phase === 'thoughts') return this.#left > 0 ? FREE : this.#onlyClose();
     const { mask } = this.#inner;
     return mask === null || this.#phase === 'answer' ? mask : this.#wide(mask);
   }
 
   get enforced(): boolean {
-    return this.#phase !== 'thoughts' && this.#inner.enforced;
+    return this.#phase === 'thoughts' ? this.#left <= 0 : this.#inner.enforced;
   }
 
   get released(): boolean {
@@ -50,6 +61,7 @@ export class AfterThoughts implements Constraint {
   accept(token: number): void {
     const { open, close } = this.#thoughts;
     if (this.#phase === 'thoughts') {
+      this.#left--;
       if (token !== close) return;
       this.#phase = 'gap';
       // Other tokens lead on from here, and the mask may still be the one of the start.
@@ -63,6 +75,12 @@ export class AfterThoughts implements Constraint {
 
   close(): void {
     this.#inner.close();
+  }
+
+  #onlyClose(): Uint8Array {
+    const mask = new Uint8Array(this.#thoughts.close + 1);
+    mask[this.#thoughts.close] = 1;
+    return mask;
   }
 
   /** Tokens that may come beside those of the constraint. */

@@ -4,7 +4,7 @@
  *
  * Must not know: the grammar library, logits, scheduling.
  */
-import { AfterThoughts } from './after-thoughts.js';
+import { AfterThoughts, FREE_TEXT } from './after-thoughts.js';
 import type { Constraint, ConstraintFailure } from '../sampling/constraint.js';
 import type { Grammar } from '../protocol.js';
 import { GrammarSession } from './grammar-session.js';
@@ -76,6 +76,9 @@ export class Grammars {
    * @throws GrammarError for an invalid grammar, GrammarsLost for a lost thread, GrammarAbandoned after `abandon`
    */
   async open(id: string, grammar: Grammar, stopTokens: readonly number[]): Promise<Constraint> {
+    // Any text needs no parser.
+    if (grammar.kind === 'free' && grammar.thoughts !== undefined)
+      return new AfterThoughts(FREE_TEXT, grammar.thoughts);
     if (this.#sessions.size >= MAX_OPEN_GRAMMARS) {
       await new Promise<void>((resolve, reject) => this.#queue.set(id, { resolve, reject }));
     }

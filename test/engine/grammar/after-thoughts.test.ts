@@ -1,6 +1,6 @@
 /** A constraint behind thoughts, with a constraint in the place of a grammar. */
 import t from 'tap';
-import { AfterThoughts } from '../../../src/engine/grammar/after-thoughts.js';
+import { AfterThoughts, FREE_TEXT } from '../../../src/engine/grammar/after-thoughts.js';
 import { type Constraint, isPending } from '../../../src/engine/sampling/constraint.js';
 
 const [OPEN, CLOSE, BREAK, WORD, A] = [0, 1, 2, 3, 4] as const;
@@ -23,7 +23,7 @@ class OnlyA implements Constraint {
   }
 }
 
-const thoughts = { open: OPEN, close: CLOSE, blanks: [BREAK], isOpen: false };
+const thoughts = { open: OPEN, close: CLOSE, blanks: [BREAK], isOpen: false, most: null };
 
 void t.test('thoughts are free, their tags and line breaks never reach the grammar', (t) => {
   const inner = new OnlyA();
@@ -65,5 +65,25 @@ void t.test('an answer may do without thoughts, and a prompt may open them', (t)
   t.notOk(opened.enforced);
   opened.accept(CLOSE);
   t.ok(opened.enforced);
+  t.end();
+});
+
+void t.test('the closing token ends thoughts at their bound, before any text as well', (t) => {
+  for (const inner of [new OnlyA(), FREE_TEXT]) {
+    const constraint = new AfterThoughts(inner, { ...thoughts, isOpen: true, most: 2 });
+    constraint.accept(WORD);
+    t.notOk(constraint.enforced);
+    constraint.accept(WORD);
+    t.ok(constraint.enforced);
+    t.same([...(constraint.mask ?? [])], [0, 1], 'ids beyond the mask are excluded');
+    constraint.accept(CLOSE);
+    t.equal(constraint.enforced, inner.enforced);
+    constraint.accept(A);
+    t.equal(constraint.released, inner.released);
+  }
+  const none = new AfterThoughts(FREE_TEXT, { ...thoughts, most: 0 });
+  t.notOk(isPending(none), 'an answer without thoughts is free');
+  none.accept(OPEN);
+  t.ok(none.enforced);
   t.end();
 });
