@@ -17,11 +17,11 @@ const SWITCHED =
 const OPENED = SWITCHED.replace(/\{% if enable_thinking.*?%\}.*?\{% endif %\}/s, "{{ '<think>\n' }}");
 
 /** The same tokenizer with tags that are tokens. */
-function withTags(): TextTokenizer {
+function withTags(special = false): TextTokenizer {
   const { added_tokens } = tokenizerJson as { added_tokens: object[] };
   const tag = (content: string, at: number) => ({
     ...{ id: plain.vocabulary + at, content, single_word: false, lstrip: false, rstrip: false },
-    ...{ normalized: false, special: false },
+    ...{ normalized: false, special },
   });
   return new TextTokenizer({
     ...tokenizerJson,
@@ -188,6 +188,12 @@ void t.test('calls and grammars hold behind the thoughts', async (t) => {
   const object = (await (await opened.post(CHAT, json)).json()) as Whole;
   t.match(object.choices[0]?.message, { content: '{}', reasoning_content: 'Hm.' });
   t.match(opened.engine.requests.at(-1)?.grammar, { kind: 'json', thoughts: { ...thoughts, isOpen: true } });
+});
+
+void t.test('tags may be special tokens, which no text has', async (t) => {
+  const server = await thinking(t, ANSWER, { tokenizer: withTags(true) });
+  const answer = (await (await server.post(CHAT, { messages })).json()) as Whole;
+  t.match(answer.choices[0]?.message, { content: 'It is Paris.', reasoning_content: THOUGHT });
 });
 
 void t.test('a bound of thoughts is that of vLLM and of Anthropic, and needs tags that are tokens', async (t) => {

@@ -294,7 +294,8 @@ export class Answer {
     const context = this.#context;
     const listener = this.#listener;
     const spec = {
-      detokenizer: context.model.tokenizer.detokenizer(),
+      // Some models have tags that are special tokens, which a text leaves out.
+      detokenizer: context.model.tokenizer.detokenizer({ shown: Object.values(plan.thoughts?.tags ?? {}) }),
       stops: plan.stops,
       minTokens: plan.minTokens,
       echoLength: plan.echo ? codePointLength(this.promptOf(index).text) : 0,
