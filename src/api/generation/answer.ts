@@ -140,6 +140,7 @@ export class Answer {
     const prompt = this.plan.prompts.reduce((sum, { ids }) => sum + ids.length, 0);
     const completion = this.choices.reduce((sum, choice) => sum + choice.completionTokens, 0);
     const cached = this.plan.prompts.reduce((sum, _, i) => sum + (this.#ends[i * this.plan.n]?.cachedTokens ?? 0), 0);
+    const reasoning = this.choices.reduce((sum, choice) => sum + choice.reasoningTokens, 0);
     const predicted = this.#drafts('prediction');
     return {
       prompt_tokens: prompt,
@@ -147,6 +148,7 @@ export class Answer {
       total_tokens: prompt + completion,
       prompt_tokens_details: { cached_tokens: cached },
       completion_tokens_details: {
+        reasoning_tokens: reasoning,
         accepted_prediction_tokens: predicted.accepted,
         rejected_prediction_tokens: predicted.drafted - predicted.accepted,
       },
@@ -292,12 +294,14 @@ export class Answer {
     const context = this.#context;
     const listener = this.#listener;
     const spec = {
-      detokenizer: context.model.tokenizer.detokenizer(),
+      // Some models have tags that are special tokens, which a text leaves out.
+      detokenizer: context.model.tokenizer.detokenizer({ shown: Object.values(plan.thoughts?.tags ?? {}) }),
       stops: plan.stops,
       minTokens: plan.minTokens,
       echoLength: plan.echo ? codePointLength(this.promptOf(index).text) : 0,
       showsEndToken: plan.echo,
       grammar: plan.grammar,
+      thoughts: plan.thoughts,
       qualityOf: (layer: number) =>
         plan.depth.quality[context.model.exits.findIndex((exit) => exit.layer === layer)] ?? 0,
     };
