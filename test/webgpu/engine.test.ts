@@ -1,8 +1,8 @@
 /**
  * The engine on a GPU against the engine on the CPU in fp32: greedy tokens, and the calls that a step makes.
  *
- * Rule: the tokens are equal up to the first near-tie, a position where the CPU's two largest logits are closer than
- * 0.02 (four times the bound of the rms in logits.test.ts). Behind it the texts may differ.
+ * Rule: the tokens are equal up to the first near-tie. At a near-tie the CPU's two largest logits are closer than 0.02,
+ * four times the bound of the rms in logits.test.ts. Behind it the texts may differ.
  */
 import t, { type Test } from 'tap';
 import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
