@@ -26,7 +26,8 @@ export class KvCache {
   readonly #positionBytes: number;
   readonly #rowBytes: number;
   readonly #slotBytes: number;
-  #swapSpace: bigint | null = null;
+  /** One row, reserved at load: a device without room for it fails at the start instead of in a step. */
+  readonly #swapSpace: bigint;
   readonly #environment: Environment;
   readonly #device: Device;
   readonly #shape: KvShape;
@@ -43,6 +44,7 @@ export class KvCache {
     this.#positionBytes = shape.headDim * elementBytes(shape.type);
     this.#rowBytes = shape.capacity * this.#positionBytes;
     this.#slotBytes = shape.kvHeads * this.#rowBytes;
+    this.#swapSpace = device.alloc(this.#rowBytes);
     this.#buffers = Array.from({ length: 2 * layers }, () => device.alloc(shape.slots * this.#slotBytes));
   }
 
@@ -83,7 +85,6 @@ export class KvCache {
       this.copy(b, a, 0, lengthB);
       return;
     }
-    this.#swapSpace ??= this.#device.alloc(this.#rowBytes);
     const space = this.#swapSpace;
     for (const { source, target } of this.#rows(a, b)) {
       this.#device.copy(space, source, lengthA * this.#positionBytes);
@@ -101,7 +102,7 @@ export class KvCache {
 
   dispose(): void {
     for (const buffer of this.#buffers) this.#device.free(buffer, this.#shape.slots * this.#slotBytes);
-    if (this.#swapSpace !== null) this.#device.free(this.#swapSpace, this.#rowBytes);
+    this.#device.free(this.#swapSpace, this.#rowBytes);
   }
 
   *#rows(from: number, to: number): Generator<{ source: bigint; target: bigint }> {

@@ -9,6 +9,7 @@ export function cpuDevice(environment: Environment): Device {
     lazy: true,
     copiesInputsAtBind: false,
     memoryInfo: environment.hostMemory,
+    configure: () => undefined,
     alloc: reserve,
     free: unreserve,
     copy: copyBytes,

@@ -1,4 +1,5 @@
 /** Memory of an execution provider: allocation, copies and host transfers. */
+import type { Handle } from './ort-api.js';
 
 export interface Device {
   readonly kind: 'cpu' | 'cuda';
@@ -8,6 +9,8 @@ export interface Device {
   readonly copiesInputsAtBind: boolean;
   /** ONNX Runtime's memory description of this device's tensors. */
   readonly memoryInfo: bigint;
+  /** Adds the provider to a session's options. @throws Error that names what to install */
+  configure(options: Handle): void;
   /** Reserves zeroed memory on the device. @throws RangeError if there is not enough */
   alloc(bytes: number): bigint;
   free(address: bigint, bytes: number): void;

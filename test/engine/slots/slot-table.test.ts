@@ -3,11 +3,11 @@ import t from 'tap';
 import { compact } from '../../../src/engine/slots/compaction.js';
 import { Sequence } from '../../../src/engine/sequence.js';
 import type { Slot } from '../../../src/engine/slots/slot.js';
-import { PAGE, residentPages, viewMemory } from '../../../src/runtime/libc.js';
+import { PAGE, residentPages } from '../../../src/runtime/libc.js';
 import { advanceTo, drain, greedy, logitsAt, makeCore, makeExecutor, openSlot } from '../helper.js';
 
 const executor = await makeExecutor(t);
-const { table, units } = executor;
+const { model, table, units } = executor;
 const long = 2000;
 const short = 40;
 
@@ -34,7 +34,7 @@ function rowsOf(index: number): [bigint, number][] {
 /** Writes a slot's first positions in every unit. */
 function write(slot: Slot, length: number, value: number): void {
   for (const [address, position] of rowsOf(slot.index)) {
-    new Uint8Array(viewMemory(address, length * position)).fill(value);
+    model.device.write(address, new Uint8Array(length * position).fill(value));
   }
   units.stages.forEach((_, unit) => {
     slot.reach(unit, length);
@@ -53,9 +53,11 @@ function committed(index: number): number {
 
 /** Whether a slot holds the written value. */
 function holds(slot: Slot, value: number): boolean {
-  return rowsOf(slot.index).every(([address, position]) =>
-    new Uint8Array(viewMemory(address, slot.length * position)).every((byte) => byte === value),
-  );
+  return rowsOf(slot.index).every(([address, position]) => {
+    const bytes = new Uint8Array(slot.length * position);
+    model.device.read(address, bytes);
+    return bytes.every((byte) => byte === value);
+  });
 }
 
 const close = (positions: number, length: number): boolean => positions >= length && positions <= length + 16;
