@@ -40,6 +40,8 @@ export function cudaDevice(environment: Environment, deviceId = 0): Device {
     copiesInputsAtBind: true,
     memoryInfo: environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0),
     configure: (options) => {
+      // Weights take what they need, outside the memory that grows in powers of two.
+      environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
       appendProvider(environment, options, deviceId, driver.stream);
     },
     alloc: (bytes) => {
@@ -132,7 +134,8 @@ function loadDriver(): ReturnType<typeof koffi.load> {
 function appendProvider({ ort }: Environment, sessionOptions: Handle, deviceId: number, stream: bigint): void {
   const settings = {
     device_id: String(deviceId),
-    arena_extend_strategy: 'kSameAsRequested',
+    // Memory for intermediate results grows in steps of 1 MiB and more, at the first runs and rarely later.
+    arena_extend_strategy: 'kNextPowerOfTwo',
     cudnn_conv_algo_search: 'HEURISTIC',
     // The provider reads the stream's address only beside the first of these two.
     has_user_compute_stream: '1',

@@ -1,12 +1,21 @@
 /**
  * An installation of Sortie with ONNX Runtime's CUDA provider, over fake CUDA libraries.
  *
- * The provider is the real one, from the wheel `onnxruntime-gpu` of the release of onnxruntime-node. pip fetches it once
- * into a cache folder. gcc builds the libraries that it needs (fake/). A folder of links holds both: ONNX Runtime looks
- * for the provider beside its own library, and the real node_modules stays as it is.
+ * The provider is the real one: the wheel `onnxruntime-gpu` has it. Wheel and onnxruntime-node are of one release. pip
+ * fetches the wheel once, into a cache folder. gcc builds the libraries that the provider needs (fake/). A folder of
+ * links holds both: ONNX Runtime looks for the provider beside its own library, and node_modules stays as it is.
  */
 import { execFile, type ExecFileException } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -29,7 +38,8 @@ export class Missing extends Error {}
 
 /** Builds the fake libraries in a folder that the test removes. @throws Missing without gcc */
 export async function fakeLibraries(t: Test): Promise<string> {
-  if (process.platform !== 'linux' || process.arch !== 'x64') throw new Missing('the CUDA provider is for linux on x64');
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    throw new Missing('the CUDA provider is for linux on x64');
   const out = temporary(t);
   await tool('sh', [join(packageRoot, 'test/cuda/fake/build.sh'), out], 60_000, 'gcc can not build the fake libraries');
   return out;
@@ -67,14 +77,12 @@ export async function runScript(
   const flags = ['--preserve-symlinks', '--preserve-symlinks-main', '--enable-source-maps'];
   // tap hands its recorder on in NODE_OPTIONS.
   const options = { env: { ...env, ...variables, NODE_OPTIONS: '' }, timeout: 120_000, maxBuffer: 2 ** 26 };
-  return run(process.execPath, [...flags, file, ...args], options).then(
-    (output) => ({ code: 0, ...output }),
-    ({ code, stdout, stderr, signal }: ExecFileException) => ({
-      code: typeof code === 'number' ? code : -1,
-      stdout: stdout ?? '',
-      stderr: `${stderr ?? ''}${signal ?? ''}`,
-    }),
-  );
+  try {
+    return { code: 0, ...(await run(process.execPath, [...flags, file, ...args], options)) };
+  } catch (error) {
+    const { code, stdout = '', stderr = '', signal } = error as ExecFileException;
+    return { code: typeof code === 'number' ? code : -1, stdout, stderr: `${stderr}${signal ?? ''}` };
+  }
 }
 
 /** The folder of the provider's libraries in the cache, filled at the first call. */

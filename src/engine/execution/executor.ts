@@ -36,6 +36,7 @@ export class Executor {
     const kernel: KernelChoice = (...run) => this.#kernel(...run);
     this.#prefill = { model, units, kernel, runner: new PrefillRunner(model) };
     this.#decode = { model, units, kernel, runner: new DecodeRunner(model), table: this.table, head: this.head };
+    if (!model.device.lazy) this.#reserve();
   }
 
   /** Kernels that are loaded for the stages, preferred first. */
@@ -107,6 +108,22 @@ export class Executor {
     this.head.dispose();
     this.#decode.runner.dispose();
     this.model.dispose();
+  }
+
+  /** Runs everything at its largest shape, so that the device holds the memory of all later steps. */
+  #reserve(): void {
+    const { maxRows, maxChunk, capacity } = this.model.limits;
+    const chunk = Math.min(maxChunk, capacity);
+    this.#prefill.runner.embed(new Array<number>(chunk).fill(0), this.#prefill.runner.scratch(0));
+    this.runEmbed(maxRows);
+    this.units.stages.forEach(({ sessions }, unit) => {
+      for (const kernel of sessions.keys()) {
+        this.runChunk(unit, kernel, capacity - chunk, chunk);
+        this.runRows(unit, kernel, maxRows, capacity - 1);
+      }
+    });
+    this.runHead(maxRows);
+    this.head.argmax(maxRows);
   }
 
   #names(): string[] {

@@ -47,9 +47,10 @@ for (let step = 0; step < Number(steps); step++) {
     core.submit(greedy(`r${sent}`, prompt, exits[(sent * 5) % exits.length] ?? 0, 16));
     sent++;
   }
+  mark(`step ${step}`);
   const { tokens: drawn, work } = core.step();
   tokens += drawn.length;
-  mark(`step ${step} ${JSON.stringify({ rows: drawn.length, work })}`);
+  mark(`end ${JSON.stringify({ rows: drawn.length, runs: work?.kernelRuns.length ?? 0 })}`);
 }
 console.log(JSON.stringify({ sent, tokens, capacity: executor.model.limits.capacity }));
 executor.dispose();
