@@ -1,4 +1,4 @@
-/** What bench:gpu measures on a running engine process, through the messages that the gateway uses. */
+/** The measurements of bench:gpu on a running engine process, through the messages that the gateway uses. */
 import type { EngineClient } from '../../src/engine/client/client.js';
 import type { TokenEvent } from '../../src/engine/protocol.js';
 import { monotonicMs } from '../../src/util/clock.js';

@@ -1,17 +1,16 @@
 /** Hidden states at one boundary, [slots, capacity, hidden]; deeper stages that lag behind read them to catch up. */
-import type { Device } from '../runtime/device.js';
+import type { HostDevice } from '../runtime/device.js';
 
 export class HiddenStateCache {
   readonly #base: bigint;
   readonly #slotBytes: number;
-  /** One slot, reserved at load as that of the KV cache. */
-  readonly #swapSpace: bigint;
-  readonly #device: Device;
+  #swapSpace: bigint | null = null;
+  readonly #device: HostDevice;
   readonly #slots: number;
 
   /** @param positionBytes bytes of one hidden state */
   constructor(
-    device: Device,
+    device: HostDevice,
     slots: number,
     capacity: number,
     readonly positionBytes: number,
@@ -20,7 +19,6 @@ export class HiddenStateCache {
     this.#slots = slots;
     this.#slotBytes = capacity * positionBytes;
     this.#base = device.alloc(slots * this.#slotBytes);
-    this.#swapSpace = device.alloc(this.#slotBytes);
   }
 
   /** Address of a slot's hidden state at a position; later positions follow it. */
@@ -38,6 +36,7 @@ export class HiddenStateCache {
   swap(a: number, b: number, lengthA: number, lengthB: number): void {
     const bytesA = lengthA * this.positionBytes;
     const bytesB = lengthB * this.positionBytes;
+    this.#swapSpace ??= this.#device.alloc(this.#slotBytes);
     if (bytesA > 0) this.#device.copy(this.#swapSpace, this.address(a, 0), bytesA);
     if (bytesB > 0) this.#device.copy(this.address(a, 0), this.address(b, 0), bytesB);
     if (bytesA > 0) this.#device.copy(this.address(b, 0), this.#swapSpace, bytesA);
@@ -50,6 +49,6 @@ export class HiddenStateCache {
 
   dispose(): void {
     this.#device.free(this.#base, this.#slots * this.#slotBytes);
-    this.#device.free(this.#swapSpace, this.#slotBytes);
+    if (this.#swapSpace !== null) this.#device.free(this.#swapSpace, this.#slotBytes);
   }
 }

@@ -2,12 +2,12 @@
  * The KV cache of one stage: each layer has a K and a V buffer of shape [slots, kv_heads, capacity, head_dim]. A batch
  * over consecutive slots is a pointer into it.
  *
- * On a lazy device the capacity of all slots is only address space. A sequence costs the pages of the positions that it
+ * The capacity of all slots is only address space. A sequence costs the pages of the positions that it
  * wrote, and `giveBack` releases them.
  *
  * Must not know: sequences, and which positions are valid (the engine's frontiers).
  */
-import type { Device } from '../runtime/device.js';
+import type { HostDevice } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { type ElementType, elementBytes, Tensor } from '../runtime/tensor.js';
 
@@ -26,15 +26,14 @@ export class KvCache {
   readonly #positionBytes: number;
   readonly #rowBytes: number;
   readonly #slotBytes: number;
-  /** One row, reserved at load: a device without room for it fails at the start instead of in a step. */
-  readonly #swapSpace: bigint;
+  #swapSpace: bigint | null = null;
   readonly #environment: Environment;
-  readonly #device: Device;
+  readonly #device: HostDevice;
   readonly #shape: KvShape;
 
   constructor(
     environment: Environment,
-    device: Device,
+    device: HostDevice,
     readonly layers: number,
     shape: KvShape,
   ) {
@@ -44,7 +43,6 @@ export class KvCache {
     this.#positionBytes = shape.headDim * elementBytes(shape.type);
     this.#rowBytes = shape.capacity * this.#positionBytes;
     this.#slotBytes = shape.kvHeads * this.#rowBytes;
-    this.#swapSpace = device.alloc(this.#rowBytes);
     this.#buffers = Array.from({ length: 2 * layers }, () => device.alloc(shape.slots * this.#slotBytes));
   }
 
@@ -85,6 +83,7 @@ export class KvCache {
       this.copy(b, a, 0, lengthB);
       return;
     }
+    this.#swapSpace ??= this.#device.alloc(this.#rowBytes);
     const space = this.#swapSpace;
     for (const { source, target } of this.#rows(a, b)) {
       this.#device.copy(space, source, lengthA * this.#positionBytes);
@@ -102,7 +101,7 @@ export class KvCache {
 
   dispose(): void {
     for (const buffer of this.#buffers) this.#device.free(buffer, this.#shape.slots * this.#slotBytes);
-    this.#device.free(this.#swapSpace, this.#rowBytes);
+    if (this.#swapSpace !== null) this.#device.free(this.#swapSpace, this.#rowBytes);
   }
 
   *#rows(from: number, to: number): Generator<{ source: bigint; target: bigint }> {

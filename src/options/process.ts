@@ -65,7 +65,7 @@ export const modelAndHardware = {
     "sampling of requests that state none: the model's, or temperature 1, top_p 1 and no rule",
   ),
   kernels: spec('kernels', 'LIST', kernelList, null, 'kernels to load and measure', 'all of the model'),
-  device: spec('device', 'NAME', oneOf('cpu', 'cuda'), 'cpu', 'hardware that runs the model'),
+  device: spec('device', 'NAME', oneOf('cpu', 'cuda', 'webgpu'), 'cpu', 'hardware that runs the model'),
   threads: spec(
     'threads',
     'N',

@@ -25,7 +25,6 @@ interface Driver {
   readonly alloc: (bytes: number) => bigint;
   readonly free: (address: bigint) => void;
   readonly zero: (address: bigint, bytes: number) => void;
-  readonly copy: (target: bigint, source: bigint, bytes: number) => void;
   readonly toHost: (source: bigint, target: Uint8Array) => void;
   readonly fromHost: (target: bigint, source: Uint8Array) => void;
   readonly wait: () => void;
@@ -36,7 +35,6 @@ export function cudaDevice(environment: Environment, deviceId = 0): Device {
   const driver = openDriver(deviceId);
   return {
     kind: 'cuda',
-    lazy: false,
     copiesInputsAtBind: true,
     memoryInfo: environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0),
     configure: (options) => {
@@ -52,13 +50,13 @@ export function cudaDevice(environment: Environment, deviceId = 0): Device {
     free: (address) => {
       driver.free(address);
     },
-    copy: driver.copy,
-    read: (source, target) => {
+    upload: (copies) => {
+      for (const { target, source } of copies) driver.fromHost(target, source);
+    },
+    download: (source, target) => {
       driver.toHost(source, target);
       driver.wait();
     },
-    write: driver.fromHost,
-    giveBack: () => undefined,
   };
 }
 
@@ -80,7 +78,6 @@ function openDriver(deviceId: number): Driver {
   const memAlloc = library.func('int cuMemAlloc_v2(_Out_ void**, size_t)');
   const memFree = library.func('int cuMemFree_v2(void*)');
   const memset = library.func('int cuMemsetD8Async(void*, uint8_t, size_t, void*)');
-  const deviceToDevice = library.func('int cuMemcpyDtoDAsync_v2(void*, void*, size_t, void*)');
   const deviceToHost = library.func('int cuMemcpyDtoHAsync_v2(uint8_t*, void*, size_t, void*)');
   const hostToDevice = library.func('int cuMemcpyHtoDAsync_v2(void*, uint8_t*, size_t, void*)');
   const synchronize = library.func('int cuStreamSynchronize(void*)');
@@ -103,9 +100,6 @@ function openDriver(deviceId: number): Driver {
     },
     zero: (address, bytes) => {
       check('cuMemsetD8Async', memset(address, 0, bytes, stream));
-    },
-    copy: (target, source, bytes) => {
-      check('cuMemcpyDtoDAsync', deviceToDevice(target, source, bytes, stream));
     },
     toHost: (source, target) => {
       const host = koffi.as(target, 'uint8_t*');

@@ -7,6 +7,9 @@ import type { Tensor } from './tensor.js';
 /** Weight files in memory, by the file name in the graphs' external data. */
 export type WeightFiles = ReadonlyMap<string, Uint8Array>;
 
+/** The part of a device that sessions use. */
+export type SessionDevice = Pick<Device, 'kind' | 'copiesInputsAtBind' | 'configure'>;
+
 export interface SessionSpec {
   readonly weights: WeightFiles;
   /**
@@ -72,7 +75,7 @@ export class Session {
    */
   constructor(
     readonly environment: Environment,
-    readonly device: Device,
+    readonly device: SessionDevice,
     graph: string | Uint8Array,
     { weights, accumulateInt32 }: SessionSpec,
   ) {

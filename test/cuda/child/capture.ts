@@ -4,7 +4,6 @@
  */
 import { join } from 'node:path';
 import koffi from 'koffi';
-import { KvCache } from '../../../src/model/kv-cache.js';
 import { loadManifest } from '../../../src/model/manifest-io.js';
 import { createEnvironment } from '../../../src/runtime/environment.js';
 import { cudaDevice } from '../../../src/runtime/cuda.js';
@@ -12,7 +11,7 @@ import { hostI32, Tensor } from '../../../src/runtime/tensor.js';
 import { mark } from './fake.js';
 
 const ROWS = 4;
-const CAPACITY = 64;
+const PAGE = 64;
 const [folder = '', runs = '4'] = process.argv.slice(2);
 const environment = createEnvironment(1);
 const { ort } = environment;
@@ -42,27 +41,29 @@ ort.call('AddSessionConfigEntry', options, 'session.disable_cpu_ep_fallback', '1
 const graph = join(folder, stage.graphs.fp16 ?? '');
 const session = ort.create('CreateSession', environment.handle, graph, options);
 
-const total = hostI32(1);
-total.data[0] = CAPACITY;
-const kv = new KvCache(environment, device, stage.layers, {
-  slots: ROWS,
-  kvHeads,
-  capacity: CAPACITY,
-  headDim,
-  type: 'f16',
-});
-const onDevice = (dims: readonly number[], type: 'f16' | 'i32', bytes: number): Tensor =>
-  new Tensor(environment, device.memoryInfo, device.alloc(bytes), dims, type);
+// A step of one position for each row; every sequence has a page of its own.
+const bounds = hostI32(2);
+bounds.data.set([1, PAGE]);
+const BYTES = { f16: 2, i32: 4, i64: 8 } as const;
+const onDevice = (dims: readonly number[], type: keyof typeof BYTES): Tensor => {
+  const memory = device.alloc(dims.reduce((product, dim) => product * dim, BYTES[type]));
+  return new Tensor(environment, device.memoryInfo, memory, dims, type);
+};
+const store = onDevice([2 * ROWS, hidden], 'f16');
+const caches = Array.from({ length: 2 * stage.layers }, () => onDevice([ROWS, PAGE, kvHeads, headDim], 'f16'));
+const cacheNames = (suffix: string): Record<string, Tensor> =>
+  Object.fromEntries(caches.map((cache, i) => [`${i % 2 === 0 ? 'k' : 'v'}${suffix}_${i >> 1}`, cache]));
 const inputs = {
-  hidden: onDevice([ROWS, 1, hidden], 'f16', 2 * ROWS * hidden),
-  seqlens_k: onDevice([ROWS], 'i32', 4 * ROWS),
-  total_len: new Tensor(environment, environment.hostMemory, total.address, [1], 'i32'),
-  ...kv.tensors('past', 0, ROWS),
+  store,
+  rows_in: onDevice([ROWS], 'i64'),
+  rows_out: onDevice([ROWS, 1], 'i64'),
+  cumulative: onDevice([ROWS + 1], 'i32'),
+  pasts: onDevice([ROWS], 'i32'),
+  table: onDevice([ROWS, 1], 'i32'),
+  bounds: new Tensor(environment, environment.hostMemory, bounds.address, [2], 'i32'),
+  ...cacheNames(''),
 };
-const outputs = {
-  hidden_out: onDevice([ROWS, 1, hidden], 'f16', 2 * ROWS * hidden),
-  ...kv.tensors('present', 0, ROWS),
-};
+const outputs = { store_out: store, ...cacheNames('_out') };
 const binding = ort.create('CreateIoBinding', session);
 for (const [name, tensor] of Object.entries(inputs)) ort.call('BindInput', binding, name, tensor.handle);
 for (const [name, tensor] of Object.entries(outputs)) ort.call('BindOutput', binding, name, tensor.handle);
