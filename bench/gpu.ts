@@ -172,7 +172,7 @@ for (const [size, made] of models) {
   await part(`${size}: memory and speed`, async () => {
     const modelDir = await made;
     const before = usedMib();
-    const kvMemoryBytes = memory(most, 256);
+    const kvMemoryBytes = memory(most, most + 192);
     return withEngine({ modelDir, maxRunning: most, kvMemoryBytes }, async (engine, { exits, loadMs, calibrateMs }) => {
       const table: Record<string, unknown> = {
         load: { 'load ms': loadMs, 'calibrate ms': calibrateMs },

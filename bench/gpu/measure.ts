@@ -126,8 +126,8 @@ export async function rates(
   const found: Record<string, Rate> = {};
   for (const [index, parallel] of rows.entries()) {
     await engineRate(engine, exit, { parallel, promptTokens: 32, answerTokens: 8 }, 50_000 * (index + 1));
-    // The first answer ends after the last one has begun, or no decode step would have all rows.
-    const scenario = { parallel, promptTokens: 32, answerTokens: 65 + Math.ceil(parallel / 2) };
+    // A step prefills one prompt. The first answer ends after the last one has begun, so decode steps have all rows.
+    const scenario = { parallel, promptTokens: 32, answerTokens: 65 + parallel };
     found[String(parallel)] = await engineRate(engine, exit, scenario, 50_000 * (index + 1) + 10_000);
   }
   return found;
