@@ -15,7 +15,7 @@ export interface ConvertOptions {
   exits?: number[];
   /** Most positions of a sequence, at most the source's. Default: the source's. */
   context?: number;
-  /** Preferred first. fp16 stands alone, because it changes the type of the KV cache. */
+  /** Preferred first. fp16 stands alone: its KV cache has pages, for GPUs. */
   kernels: readonly KernelName[];
   /** Weights per scale of int4. Default: 32. */
   block?: number;

@@ -20,6 +20,8 @@ interface Part {
   readonly slot: Slot;
   readonly start: number;
   end: number;
+  /** Tokens of the positions: a rejected draft leaves the slot before the part runs. */
+  readonly ids: number[];
 }
 
 /** A position whose logits are wanted, with the exit that computes them. */
@@ -142,8 +144,12 @@ export class PagesLayout implements Layout {
       const start = slot.frontier(unit);
       const parts = this.#parts[unit] ?? [];
       const before = parts.find((part) => part.slot === slot);
-      if (before !== undefined) before.end = end;
-      else parts.push({ slot, start, end });
+      const ids = slot.tokens.slice(start, end);
+      if (before === undefined) parts.push({ slot, start, end, ids });
+      else {
+        before.ids.push(...ids);
+        before.end = end;
+      }
       slot.reach(unit, end);
       return { start };
     });
@@ -164,7 +170,7 @@ export class PagesLayout implements Layout {
     if (order.length === 0 && wanted.length === 0) return;
     const [first = []] = this.#parts;
     const run = {
-      ids: first.flatMap(({ slot, start, end }) => slot.tokens.slice(start, end)),
+      ids: first.flatMap(({ ids }) => ids),
       units: order.map((unit) => this.#batchOf(unit)),
     };
     if (order.length > 0) {
