@@ -7,7 +7,7 @@ import { greedy, GREEDY_BASE } from '../greedy-request.js';
 import { promptOf, type Rate } from '../scenario.js';
 
 /** Two logits this close swap in half precision. A difference at such a token is a near-tie, not a fault. */
-const NEAR_TIE = 0.05;
+const NEAR_TIE = 0.02;
 
 export interface Greedy {
   readonly prompt: readonly number[];

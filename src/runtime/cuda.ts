@@ -16,7 +16,7 @@ const DRIVER = 'libcuda.so.1';
 /** The stream does not wait for CUDA's default stream. */
 const STREAM_NON_BLOCKING = 1;
 
-const INSTALL = 'install NVIDIA\'s driver and ONNX Runtime\'s CUDA provider (docs/running.md, "GPU")';
+const INSTALL = "install NVIDIA's driver and ONNX Runtime's CUDA provider (docs/gpu.md)";
 
 /** The driver's calls on one card. */
 interface Driver {
