@@ -35,6 +35,7 @@ import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { yieldToEventLoop } from './yield.js';
 import { levelsOf } from './quantize/int8.js';
+import { pageOf } from './pages.js';
 import { readQuality } from './quality.js';
 import type { ModelSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
@@ -258,20 +259,6 @@ function chooseKv(
       `--kv int8 needs a --calibration file that holds k_max and v_max of each layer, got ${file === undefined ? 'none' : `${file} without those of ${missing}`}`,
     );
   return true;
-}
-
-/** Positions of a page of the KV cache. */
-const PAGE_POSITIONS = 64;
-
-/** The fp16 kernel is for GPUs, whose attention reads a KV cache in pages. @returns null for slots */
-function pageOf({ kernels }: ConvertOptions, arch: Architecture): number | null {
-  if (!kernels.includes('fp16')) return null;
-  if (arch.queryGrowth !== null)
-    throw new ConvertError(
-      'unsupported_architecture',
-      '--kernels fp16 has no multiplier of queries that grows with the position, which this model needs',
-    );
-  return PAGE_POSITIONS;
 }
 
 /** Numbers each exit by the layers that run for a token, block included: exits then compare by cost. */

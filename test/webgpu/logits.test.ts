@@ -92,6 +92,20 @@ if (needsGpu()) {
     t.end();
   });
 
+  void t.test('rows behind more chunks than a batch holds', (t) => {
+    same(t, 'large', (executor) => {
+      const slots = [10, 20, 30, 129, 21].map((length, i) => openSlot(executor, tokens(length, i)));
+      const [a, b, c, d, e] = slots as [Slot, Slot, Slot, Slot, Slot];
+      for (const slot of [a, b, c]) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
+      executor.settle();
+      const rows = slots.map((slot) => [slot, deepest] as const);
+      executor.advance(d, deepest, 128);
+      executor.advance(e, deepest, 20);
+      return decode(executor, rows);
+    });
+    t.end();
+  });
+
   void t.test('rejected positions are written again', (t) => {
     same(t, 'rewound', (executor) => {
       const slot = openSlot(executor, tokens(80, 1));

@@ -9,7 +9,7 @@ import { chooseKernels } from '../../model/kernels.js';
 import type { Manifest } from '../../model/manifest.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import { allocatedPerPosition, bytesPerPosition } from '../../model/memory.js';
-import { PagedModel } from '../../model/paged-model.js';
+import { MOST_PARTS, PagedModel } from '../../model/paged-model.js';
 import { StagedModel } from '../../model/staged-model.js';
 import { compressedFiles, loadCompressedWeights } from '../../model/weight-files.js';
 import { chunkSizes } from '../../router/index.js';
@@ -59,6 +59,8 @@ export async function loadModel(
     const capacity = positionsIn(options.kvMemoryBytes, bytesPerPosition(manifest), manifest);
     return new StagedModel(source, devices.host(environment), { ...limits, capacity });
   }
+  if (options.maxRunning > MOST_PARTS)
+    throw new Error(`--max-running: a GPU runs at most ${MOST_PARTS} sequences together, got ${options.maxRunning}`);
   const page = manifest.pages?.positions ?? 1;
   const pages = Math.floor(options.kvMemoryBytes / (page * allocatedPerPosition(manifest)));
   const capacity = Math.min(

@@ -11,18 +11,10 @@ import { PagePlaces } from '../slots/page-places.js';
 import { SlotTable } from '../slots/slot-table.js';
 import type { Slot } from '../slots/slot.js';
 import type { Layout } from './layout.js';
+import { type Lacking, type Part, positionsOf } from './parts.js';
 import type { DecodeRow } from './run-decode.js';
 import type { KernelChoice, PrefillResult } from './run-prefill.js';
 import { type ExitUnits, type Units, unitsOf } from './units.js';
-
-/** Positions [start, end) of a slot that a unit has to run. */
-interface Part {
-  readonly slot: Slot;
-  readonly start: number;
-  end: number;
-  /** Tokens of the positions: a rejected draft leaves the slot before the part runs. */
-  readonly ids: number[];
-}
 
 /** A position whose logits are wanted, with the exit that computes them. */
 interface Wanted {
@@ -88,6 +80,8 @@ export class PagesLayout implements Layout {
   }
 
   decode(rows: readonly DecodeRow[], kernel: KernelChoice): number[] {
+    // All rows run in one batch, since the head reads the results of the last one.
+    if (!this.#fits(rows.flatMap((row) => this.#lacking(row.slot, row.exit, row.slot.tokens.length)))) this.#flush([]);
     for (const { slot, exit } of rows) {
       if (slot.tokens.length === 0) throw new RangeError(`slot ${slot.index} has no token to decode`);
       this.#collect(slot, exit, slot.tokens.length, kernel);
@@ -137,11 +131,10 @@ export class PagesLayout implements Layout {
   /** Collects the positions up to `end` that the exit's units lack. @returns their parts, in the order of the units */
   #collect(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): { readonly start: number }[] {
     this.#kernel = kernel;
-    const lacking = exit.needed.filter((unit) => slot.frontier(unit) < end);
-    if (lacking.some((unit) => !this.#fits(unit, end - slot.frontier(unit)))) this.#flush([]);
+    const lacking = this.#lacking(slot, exit, end);
+    if (!this.#fits(lacking)) this.#flush([]);
     this.#places.reserve(slot, end);
-    return lacking.map((unit) => {
-      const start = slot.frontier(unit);
+    return lacking.map(({ unit, start }) => {
       const parts = this.#parts[unit] ?? [];
       const before = parts.find((part) => part.slot === slot);
       const ids = slot.tokens.slice(start, end);
@@ -155,10 +148,23 @@ export class PagesLayout implements Layout {
     });
   }
 
-  #fits(unit: number, count: number): boolean {
-    const parts = this.#parts[unit] ?? [];
+  /** Positions up to `end` that the exit's units lack. */
+  #lacking(slot: Slot, exit: ExitUnits, end: number): Lacking[] {
+    return exit.needed.flatMap((unit) => {
+      const start = slot.frontier(unit);
+      return start < end ? { unit, slot, start, count: end - start } : [];
+    });
+  }
+
+  /** Whether further positions fit into the batches of their units. */
+  #fits(further: readonly Lacking[]): boolean {
     const { maxRows } = this.#model.limits;
-    return parts.length < Math.min(maxRows, MOST_PARTS) && positionsOf(parts) + count <= this.#model.maxTokens;
+    return this.#parts.every((parts, unit) => {
+      const own = further.filter((each) => each.unit === unit);
+      const fresh = own.filter(({ slot }) => !parts.some((part) => part.slot === slot)).length;
+      const count = own.reduce((sum, each) => sum + each.count, positionsOf(parts));
+      return parts.length + fresh <= Math.min(maxRows, MOST_PARTS) && count <= this.#model.maxTokens;
+    });
   }
 
   /** Runs the collected parts, and leaves the logits of wanted positions in the head. */
@@ -274,10 +280,6 @@ export class PagesLayout implements Layout {
   #none(): Part[][] {
     return this.#units.stages.map(() => []);
   }
-}
-
-function positionsOf(parts: readonly Part[]): number {
-  return parts.reduce((sum, { start, end }) => sum + end - start, 0);
 }
 
 function regionAt(regions: readonly Region[], index: number): Region {
