@@ -31,9 +31,11 @@ const ALONE = [
   /^convert\/architectures\./,
   /^conformance\/(sampling|statuses)/,
   /^engine\/(audit|calibration|client|execution|slots|speculation)\//,
-  /\/(core|core-limits|dry|grammars|grammars-lost|length-prior|sharing|thread|tools)\./,
+  /^engine\/\w+\/(core|core-limits|dry|grammars|grammars-lost|length-prior|sharing|thread|tools)\./,
 ];
 const AT_MOST = 14;
+/** Time-out of a process, for machines that are busy with other work. */
+const MOST_MS = 600_000;
 
 function rank(name: string): number {
   const index = FIRST.findIndex((prefix) => name.startsWith(prefix));
@@ -71,5 +73,5 @@ for (const { folder: shared, files } of groups) {
   // tap hands its recorder on in NODE_OPTIONS.
   const args = ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', ...imports, file];
   const options = { cwd: packageRoot, env: { ...env, SORTIE_TEST_FILES: files.join(' ') } };
-  void t.spawn('env', args, { name, ...options, timeout: 300_000, buffered: true });
+  void t.spawn('env', args, { name, ...options, timeout: MOST_MS, buffered: true });
 }
