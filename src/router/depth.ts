@@ -24,8 +24,10 @@ export interface Allocation {
 export function allocateDepth(state: PlanningState, expected: Expected): Allocation {
   const feasibility = new Feasibility(state, expected);
   const { keepReserve, beginReserve, deepenArrivals, deepenGain } = state.policy;
+  const steady = steadyExits(state);
+  feasibility.assign(steady);
   const deepen = (planned: PlannedRequest, top: number, terms: DepthTerms): void => {
-    if (feasibility.dropped.has(planned)) return;
+    if (feasibility.dropped.has(planned) || steady.has(planned)) return;
     let exit = top;
     while (exit > feasibility.exitOf(planned) && !feasibility.tryDeepen(planned, exit, terms)) exit -= 1;
   };
@@ -43,6 +45,29 @@ export function allocateDepth(state: PlanningState, expected: Expected): Allocat
     for (const planned of state.requests) deepen(planned, planned.maxExit, change);
   }
   return { state, feasibility, paused };
+}
+
+/**
+ * Exits that no plan changes, at light load: answers of estimated length keep their exit, and prompts begin at the deepest
+ * one where that is likely to be in time alone. An answer that changes its exit goes on like the longest answers of the
+ * new one, and rows in company of deeper ones gain no speed, so a change pays only against a queue.
+ */
+function steadyExits({ requests, policy, now, inflation }: PlanningState): Map<PlannedRequest, number> {
+  const prompts = requests.filter(({ isPrefilling }) => isPrefilling).length;
+  if (requests.length > policy.lightRequests || prompts > 1) return new Map();
+  return new Map(
+    requests.flatMap((planned): [PlannedRequest, number][] => {
+      const { request, hasDeadline, isPrefilling, currentExit, minExit, maxExit, deadlines } = planned;
+      if (!hasDeadline || request.isExactLength) return [];
+      if (!isPrefilling) {
+        if (request.serviceClass === 'guaranteed') return [];
+        return [[planned, Math.max(minExit, Math.min(currentExit, maxExit))]];
+      }
+      const openMs = (deadlines.end - now) / inflation - planned.setupMs(maxExit);
+      const inTime = planned.probabilityWithin(maxExit, openMs / planned.stepMs(maxExit));
+      return inTime < policy.lightConfidence ? [] : [[planned, maxExit]];
+    }),
+  );
 }
 
 /**

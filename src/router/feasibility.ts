@@ -76,6 +76,7 @@ export class Feasibility {
   /** By exit: decode steps that reach it. */
   readonly #stepsByDepth: number[];
   readonly #arrivalFactor: number;
+  readonly #assigned = new Map<PlannedRequest, number>();
 
   /** @param isCounted whether a request's work counts; absent: of every request with a deadline */
   constructor(
@@ -98,8 +99,25 @@ export class Feasibility {
     for (const phase of this.#phases) phase.floorDemandMs = phase.demandMs;
   }
 
-  /** The exit that a request's work is counted at: the floor of a dropped one, the deepest without a deadline. */
+  /** Counts requests at these exits, whatever the objective says, also where their deadline was shed. */
+  assign(exits: ReadonlyMap<PlannedRequest, number>): void {
+    if (exits.size === 0) return;
+    for (const [planned, exit] of exits) {
+      this.#assigned.set(planned, exit);
+      const load = this.#decodes.get(planned)?.load;
+      if (load === undefined) continue;
+      load.exit = exit;
+      load.setupMs = planned.setupMs(exit);
+      load.steps = planned.meanStepsLeft(exit);
+    }
+    this.#addUp();
+    this.#chargeSharedSteps();
+  }
+
+  /** The exit that a request's work is counted at: an assigned one, the floor of a dropped one, the deepest without a deadline. */
   exitOf(planned: PlannedRequest): number {
+    const assigned = this.#assigned.get(planned);
+    if (assigned !== undefined) return assigned;
     if (this.dropped.has(planned)) return planned.floor;
     return this.#decodes.get(planned)?.load.exit ?? planned.maxExit;
   }

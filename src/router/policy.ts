@@ -35,6 +35,10 @@ export interface Policy {
   readonly deepenGain: number;
   /** Times that the expected arrivals count where an answer gets deeper mid-stream. */
   readonly deepenArrivals: number;
+  /** Most requests, live and waiting, with which answers keep their exits; 0 for never. */
+  readonly lightRequests: number;
+  /** Probability, 0..1, by which a prompt then is in time alone at the deepest exit. */
+  readonly lightConfidence: number;
   /** Probability, 0..1, by which a floor is in time where any exit is; see planning-state.ts. */
   readonly floorConfidence: number;
   /** Tokens of an estimated length after which its exit is decided again: a deeper exit counts for these alone. */
@@ -77,6 +81,8 @@ export const defaultPolicy: Policy = {
   beginReserve: 0.25,
   deepenGain: 0.06,
   deepenArrivals: 3,
+  lightRequests: 4,
+  lightConfidence: 0.5,
   floorConfidence: 0.9,
   commitTokens: 32,
   guarantee: 0.9995,

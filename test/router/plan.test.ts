@@ -55,6 +55,18 @@ void t.test('depth: an answer gets deeper mid-stream where its rest is worth the
   t.equal(exitOf(prompting('a', total(60_000), { exit: 10 })), 30, 'a prompt begins as deep as it may');
 });
 
+void t.test('depth: at light load an answer of estimated length keeps its exit', async (t) => {
+  const more = { isExactLength: false, maxTokens: 8000, serviceClass: 'reserved' } as const;
+  const hurried = answering('a', total(1000 + 60 * 4), more);
+  t.equal(exitOf(hurried), 30, 'shallower rows are faster, but the answer likely gets longer');
+  t.ok((exitsOf([hurried], { lightRequests: 0 }).get('a') ?? 0) < 30, 'without the rule');
+  t.ok((exitsOf([{ ...hurried, serviceClass: 'guaranteed' }]).get('a') ?? 0) < 30, 'a guarantee comes first');
+  const others = Array.from({ length: 4 }, (_, i) => answering(`b${i}`, total(60_000), more));
+  t.ok((exitsOf([hurried, ...others]).get('a') ?? 0) < 30, 'with five requests');
+  t.equal(exitOf(prompting('a', total(1500), more)), 30, 'a prompt whose answer is likely in time');
+  t.ok(exitOf(prompting('a', total(500), more)) < 30, 'a prompt whose answer is likely late');
+});
+
 void t.test('depth: rows without a budget stay as deep as they may', async (t) => {
   const live = [answering('a', null), answering('b', null, { maxExit: 20, exit: 20 })];
   t.same([...exitsOf(live).values()], [30, 20]);
