@@ -31,7 +31,10 @@ export function addServe(root: Command, version: string, finish: (code: number) 
     // A switch without a value means "on".
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
     const options = await loadOptions(texts, process.env);
+    const kernels = options.kernels ?? [options.device === 'cuda' ? 'fp16' : 'w8a8'];
+    const { servedFolder } = await import('./cached-model.js');
+    const model = await servedFolder(options.model, { cacheDir: options.cacheDir, kernels });
     const { serveForever } = await import('../serve.js');
-    finish(await serveForever(options, version));
+    finish(await serveForever({ ...options, model }, version));
   });
 }

@@ -205,7 +205,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       version: MANIFEST_VERSION,
       name: nameOf(options),
       licence: source.licence,
-      origin: source.origin,
+      origin: options.origin ?? source.origin,
       architecture: arch,
       kernels: [...kernels],
       floatType,

@@ -44,6 +44,8 @@ export interface ConvertOptions {
   force: boolean;
   /** Name in the manifest. Default: the name of the output folder. */
   name?: string;
+  /** Where the source comes from, for the manifest. Default: what the source itself says. */
+  origin?: string;
   /** Stops the conversion, which then throws the abort reason and leaves no output. */
   signal?: AbortSignal;
 }

@@ -48,7 +48,15 @@ export const addressAndPorts = {
 } as const satisfies Group;
 
 export const modelAndHardware = {
-  model: spec('model', 'DIR', text, EMBEDDED_MODEL, 'model folder that `sortie convert` wrote', 'the embedded model'),
+  model: spec(
+    'model',
+    'MODEL',
+    text,
+    EMBEDDED_MODEL,
+    'model folder that `sortie convert` wrote; or a GGUF file, a Hugging Face folder or ORG/NAME[:FILE] of the ' +
+      'Hugging Face Hub, each converted once into --cache-dir',
+    'the embedded model',
+  ),
   modelName: spec(
     'model-name',
     'NAMES',

@@ -16,7 +16,7 @@ const DRIVER = 'libcuda.so.1';
 /** The stream does not wait for CUDA's default stream. */
 const STREAM_NON_BLOCKING = 1;
 
-const INSTALL = 'install NVIDIA\'s driver and ONNX Runtime\'s CUDA provider (docs/running.md, "GPU")';
+const INSTALL = "install NVIDIA's driver and ONNX Runtime's CUDA provider (docs/gpu.md)";
 
 /** The driver's calls on one card. */
 interface Driver {
@@ -38,6 +38,8 @@ export function cudaDevice(environment: Environment, deviceId = 0): Device {
     copiesInputsAtBind: true,
     memoryInfo: environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0),
     configure: (options) => {
+      // Weights take what they need, outside the memory that grows in powers of two.
+      environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
       appendProvider(environment, options, deviceId, driver.stream);
     },
     alloc: (bytes) => {
@@ -126,7 +128,8 @@ function loadDriver(): ReturnType<typeof koffi.load> {
 function appendProvider({ ort }: Environment, sessionOptions: Handle, deviceId: number, stream: bigint): void {
   const settings = {
     device_id: String(deviceId),
-    arena_extend_strategy: 'kSameAsRequested',
+    // Memory for intermediate results grows in steps of 1 MiB and more, at the first runs and rarely later.
+    arena_extend_strategy: 'kNextPowerOfTwo',
     cudnn_conv_algo_search: 'HEURISTIC',
     // The provider reads the stream's address only beside the first of these two.
     has_user_compute_stream: '1',

@@ -8,6 +8,7 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import koffi from 'koffi';
+import { keepLoaded } from './libc.js';
 
 /** An opaque native object (OrtSession*, OrtValue*, ...). */
 export type Handle = bigint;
@@ -50,6 +51,7 @@ const FUNCTIONS = {
   SetGlobalIntraOpNumThreads: [147, 'void* NAME(void*, int)'],
   SetGlobalInterOpNumThreads: [148, 'void* NAME(void*, int)'],
   SetGlobalSpinControl: [149, 'void* NAME(void*, int)'],
+  AddRunConfigEntry: [165, 'void* NAME(void*, const char*, const char*)'],
   SessionOptionsAppendExecutionProvider_CUDA_V2: [204, 'void* NAME(void*, void*)'],
   CreateCUDAProviderOptions: [205, 'void* NAME(_Out_ void**)'],
   UpdateCUDAProviderOptions: [206, 'void* NAME(void*, const char**, const char**, size_t)'],
@@ -127,7 +129,10 @@ export function loadOrt(): OrtApi {
   if (!file)
     throw new Error(`no ONNX Runtime library for platform ${process.platform}; Sortie runs on linux and darwin`);
   const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
-  library = koffi.load(join(root, 'bin', 'napi-v6', process.platform, process.arch, file));
+  const path = join(root, 'bin', 'napi-v6', process.platform, process.arch, file);
+  library = koffi.load(path);
+  // A provider calls this library in its exit handler, and koffi may unload it earlier.
+  keepLoaded(path);
   const base = library.func('void* OrtGetApiBase()')() as Handle;
   const pointer = (offset: number, signature: string): ((...args: number[]) => unknown) =>
     koffi.decode(koffi.decode(base, offset, 'void*'), koffi.proto(signature)) as (...args: number[]) => unknown;
