@@ -1,0 +1,58 @@
+/** Each architecture that a GPU serves, in fp16 against the CPU in fp32; the others are refused by name. */
+import { join } from 'node:path';
+import t from 'tap';
+import { convert } from '../../src/convert/convert.js';
+import { Executor } from '../../src/engine/execution/executor.js';
+import { loadModel } from '../../src/engine/execution/load-model.js';
+import { GOLDEN_MODELS, goldenModel, writeGoldenFolder } from '../convert/golden-model.js';
+import { advanceTo, engineOptions, logitsAt, openSlot, rms } from '../engine/helper.js';
+import { needsGpu } from './helper.js';
+
+/** Of logits up to 20: some models have weights of large norms. */
+const SHARE = 5e-3;
+
+if (needsGpu()) {
+  for (const name of GOLDEN_MODELS) {
+    void t.test(name, async (t) => {
+      const model = goldenModel(name);
+      const dir = t.testdir();
+      const source = writeGoldenFolder(join(dir, 'source'), model);
+      const options = {
+        source,
+        compress: false,
+        force: false,
+        ...(model.context !== undefined && { context: model.context }),
+      };
+      const folder = async (kernel: 'fp32' | 'fp16'): Promise<string> => {
+        const out = join(dir, kernel);
+        await convert({ ...options, out, kernels: [kernel] });
+        return out;
+      };
+      const load = async (modelDir: string, device: 'cpu' | 'webgpu'): Promise<Executor> =>
+        new Executor(await loadModel(engineOptions({ modelDir, device, kvMemoryBytes: 2 ** 22, maxRunning: 2 })));
+      const cpu = await load(await folder('fp32'), 'cpu');
+      const { softcap, queryGrowth, pattern, context } = cpu.model.manifest.architecture;
+      const hasWindow = pattern.some(({ window }) => window !== null && window < context);
+      if (softcap !== null || queryGrowth !== null || hasWindow) {
+        const refused = folder('fp16').then((gpu) => load(gpu, 'webgpu'));
+        await t.rejects(refused, { message: /--(device webgpu|kernels fp16) has no .*, (which|and) this model / });
+      } else {
+        const gpu = await load(await folder('fp16'), 'webgpu');
+        for (const { ids } of model.prompts) {
+          const [expected, found] = [cpu, gpu].map((executor) => {
+            const slot = openSlot(executor, ids);
+            advanceTo(executor, slot, 0, ids.length - 1);
+            const logits = logitsAt(executor, slot, 0);
+            executor.table.drop(slot);
+            return logits;
+          }) as [Float32Array, Float32Array];
+          const scale = Math.max(...expected.map(Math.abs));
+          const error = rms(expected, found) / scale;
+          t.ok(error <= SHARE, `${ids.length} positions: rms ${error} of the largest logit`);
+        }
+        gpu.dispose();
+      }
+      cpu.dispose();
+    });
+  }
+}
