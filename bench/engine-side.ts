@@ -7,7 +7,8 @@ import { greedy, GREEDY_BASE } from './greedy-request.js';
 import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 
-export function benchOptions(modelDir: string, threads: number): EngineOptions {
+/** @param overrides other kernels, or room for more sequences than 16 */
+export function benchOptions(modelDir: string, threads: number, overrides: Partial<EngineOptions> = {}): EngineOptions {
   return {
     modelDir,
     device: 'cpu',
@@ -18,6 +19,7 @@ export function benchOptions(modelDir: string, threads: number): EngineOptions {
     prefillChunk: 128,
     kernels: null,
     prefixReuse: false,
+    ...overrides,
   };
 }
 

@@ -21,6 +21,17 @@ export const SCENARIOS: readonly Scenario[] = [
   { parallel: 16, promptTokens: 128, answerTokens: 65 },
 ];
 
+/** Positions of prompts and answers in the largest cell of `GROWTH`. */
+export const GROWTH_POSITIONS = 32_768;
+const GROWTH_ANSWER = 33;
+
+/** Numbers of streams with contexts of each length, up to GROWTH_POSITIONS together. The context includes the answer. */
+export const GROWTH: readonly Scenario[] = [128, 512, 2048, 8192].flatMap((context) =>
+  [1, 2, 4, 8, 16, 32, 64]
+    .filter((parallel) => parallel * context <= GROWTH_POSITIONS)
+    .map((parallel) => ({ parallel, promptTokens: context - GROWTH_ANSWER, answerTokens: GROWTH_ANSWER })),
+);
+
 /** Token ids that no cache holds: different for every sequence and round. */
 export function promptOf(tokens: number, salt: number): number[] {
   let state = salt + 1;

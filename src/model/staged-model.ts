@@ -11,12 +11,13 @@ import { Session, type WeightFiles } from '../runtime/session.js';
 import { type ElementType, elementBytes } from '../runtime/tensor.js';
 import { HiddenStateCache } from './hidden-state-cache.js';
 import { KvCache } from './kv-cache.js';
-import type { ExitEntry, KernelName, Manifest, StageEntry } from './manifest.js';
+import { int8Session } from './int8-session.js';
+import type { ExitEntry, KernelName, Manifest, StageEntry, StageKernel } from './manifest.js';
 
 /** A trunk stage or an exit block: each reads a boundary and owns a KV cache. */
 export interface Stage {
   readonly entry: StageEntry;
-  readonly sessions: ReadonlyMap<KernelName, Session>;
+  readonly sessions: ReadonlyMap<StageKernel, Session>;
   readonly kv: KvCache;
 }
 
@@ -59,7 +60,7 @@ export class StagedModel {
     readonly manifest: Manifest,
     readonly environment: Environment,
     readonly device: Device,
-    kernels: readonly KernelName[],
+    kernels: readonly StageKernel[],
     readonly limits: ModelLimits,
     weights: WeightFiles,
     loaded: () => void = () => undefined,
@@ -70,13 +71,19 @@ export class StagedModel {
       loaded();
       return created;
     };
+    const int8 = (file: string): Session => {
+      const created = int8Session(environment, device, dir, file, weights);
+      loaded();
+      return created;
+    };
     const { architecture } = manifest;
     const stage = (entry: StageEntry): Stage => ({
       entry,
       sessions: new Map(
         kernels.flatMap((kernel) => {
-          const file = entry.graphs[kernel];
-          return file === undefined ? [] : [[kernel, session(file)] as const];
+          const file = entry.graphs[sourceOf(kernel)];
+          if (file === undefined) return [];
+          return [[kernel, kernel === 'int8' ? int8(file) : session(file)] as const];
         }),
       ),
       kv: new KvCache(environment, device, entry.layers, {
@@ -122,10 +129,13 @@ export class StagedModel {
   }
 }
 
+/** The kernel of the graph file that a kernel is loaded from. */
+const sourceOf = (kernel: StageKernel): KernelName => (kernel === 'int8' ? 'w8a8' : kernel);
+
 /** Number of graphs that a model loads with these kernels. */
-export function graphCount({ stages, exits }: Manifest, kernels: readonly KernelName[]): number {
+export function graphCount({ stages, exits }: Manifest, kernels: readonly StageKernel[]): number {
   const all = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
-  const graphs = all.flatMap((stage) => kernels.filter((kernel) => stage.graphs[kernel] !== undefined));
+  const graphs = all.flatMap((stage) => kernels.filter((kernel) => stage.graphs[sourceOf(kernel)] !== undefined));
   // The embedding, the head, and the two graphs that choose tokens.
   return graphs.length + 4;
 }

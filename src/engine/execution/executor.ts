@@ -6,7 +6,7 @@
 import { PrefillRunner } from '../../model/prefill-runner.js';
 import { DecodeRunner } from '../../model/decode-runner.js';
 import { HeadRunner } from '../../model/head-runner.js';
-import type { KernelName } from '../../model/manifest.js';
+import type { StageKernel } from '../../model/manifest.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
 import type { CostTable } from '../../cost/table.js';
 import { runPrefill, type KernelChoice, type PrefillContext, type PrefillResult } from './run-prefill.js';
@@ -39,7 +39,7 @@ export class Executor {
   }
 
   /** Kernels that are loaded for the stages, preferred first. */
-  get kernels(): readonly KernelName[] {
+  get kernels(): readonly StageKernel[] {
     return [...this.#stage(0).sessions.keys()];
   }
 
@@ -71,7 +71,7 @@ export class Executor {
   }
 
   /** Runs one unit over slots [0, rows) as if each held `context` positions. */
-  runRows(unit: number, kernel: KernelName, rows: number, context: number): void {
+  runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
     const { runner } = this.#decode;
     runner.pasts.fill(context, 0, rows);
     if (unit < this.units.trunk) runner.stage(unit, kernel, rows, context);
@@ -79,7 +79,7 @@ export class Executor {
   }
 
   /** Runs one unit over a chunk of slot 0 as if it held `context` positions. */
-  runChunk(unit: number, kernel: KernelName, context: number, positions: number): void {
+  runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
     const { runner } = this.#prefill;
     runner.stage(this.#stage(unit), kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
   }

@@ -4,13 +4,13 @@
  * Must not know: requests, sampling, scheduling.
  */
 import type { PrefillRunner } from '../../model/prefill-runner.js';
-import type { KernelName } from '../../model/manifest.js';
+import type { StageKernel } from '../../model/manifest.js';
 import type { StagedModel } from '../../model/staged-model.js';
 import type { Slot } from '../slots/slot.js';
 import type { ExitUnits, Units } from './units.js';
 
 /** Selects the kernel that a unit runs for a number of rows and positions of past. */
-export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => KernelName;
+export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => StageKernel;
 
 /** The executor's parts that prefill runs on. */
 export interface PrefillContext {
