@@ -22,7 +22,7 @@ export const SCENARIOS: readonly Scenario[] = [
 ];
 
 /** Positions of prompts and answers in the largest cell of `GROWTH`. */
-export const GROWTH_POSITIONS = 32_768;
+export const GROWTH_POSITIONS = 16_384;
 const GROWTH_ANSWER = 33;
 
 /** Numbers of streams with contexts of each length, up to GROWTH_POSITIONS together. The context includes the answer. */

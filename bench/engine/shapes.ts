@@ -14,8 +14,8 @@ interface Shape {
   readonly vocab: number;
   readonly context: number;
   readonly theta: number;
-  /** The shallow exit, at half the depth. */
-  readonly exit: number;
+  /** Exits, the deepest last. The layers between them are alike. */
+  readonly exits: readonly [quarter: number, half: number, full: number];
 }
 
 /** Each has a tied head, and heads of hidden / heads channels. */
@@ -30,7 +30,7 @@ export const SHAPES: Readonly<Record<string, Shape>> = {
     vocab: 128_256,
     context: 8192,
     theta: 500_000,
-    exit: 8,
+    exits: [4, 8, 16],
   },
   // SmolLM2-135M, to test the bench.
   'smollm-135m': {
@@ -42,7 +42,7 @@ export const SHAPES: Readonly<Record<string, Shape>> = {
     vocab: 49_152,
     context: 8192,
     theta: 100_000,
-    exit: 15,
+    exits: [8, 15, 30],
   },
 };
 
@@ -61,7 +61,7 @@ export interface Written {
 
 /**
  * Writes a shape as GGUF files, and converts the first one.
- * @param agree whether layers behind the shallow exit change next to nothing, so that both exits choose the same tokens
+ * @param agree whether layers behind the first exit change next to nothing, so that all exits choose the same tokens
  */
 export async function writeShape(
   name: string,
@@ -77,26 +77,27 @@ export async function writeShape(
   });
   const [source = ''] = gguf;
   const folder = join(dir, name);
-  await convert({ source, out: folder, exits: [shape.exit, shape.layers], kernels, compress: false, force: false });
+  await convert({ source, out: folder, exits: [...shape.exits], kernels, compress: false, force: false });
   return { folder, gguf };
 }
 
-function tensorsOf({ layers, hidden, heads, kvHeads, ffn, vocab, exit }: Shape, format: Format, agree: boolean) {
+function tensorsOf({ layers, hidden, heads, kvHeads, ffn, vocab, exits }: Shape, format: Format, agree: boolean) {
   // Uniform integers of a byte have a deviation of 74, those of 4 bits one of 4.6; weights usually have one of .02.
   const scale = format === 'Q8_0' ? 0.02 / 74 : 0.02 / 4.6;
   const matrix = (tensor: string, rows: number, columns: number, factor = 1): RandomTensor => {
     return { name: `${tensor}.weight`, shape: [rows, columns], format, scale: scale * factor };
   };
-  const norm = (tensor: string): RandomTensor => {
-    return { name: `${tensor}.weight`, shape: [hidden], format: 'F32', scale: 1 };
+  const norm = (tensor: string, scale = 1): RandomTensor => {
+    return { name: `${tensor}.weight`, shape: [hidden], format: 'F32', scale };
   };
   const kv = (kvHeads * hidden) / heads;
   return [
     matrix('token_embd', vocab, hidden),
-    norm('output_norm'),
+    // Random logits are nearly flat, and an exit drafts tokens that it is sure of.
+    norm('output_norm', agree ? 30 : 1),
     ...Array.from({ length: layers }, (_, layer) => {
       const at = (part: string): string => `blk.${layer}.${part}`;
-      const factor = agree && layer >= exit ? 1 / 128 : 1;
+      const factor = agree && layer >= exits[0] ? 1 / 128 : 1;
       return [
         norm(at('attn_norm')),
         matrix(at('attn_q'), hidden, hidden),

@@ -1,6 +1,5 @@
 /** The sides of bench:engine: engine processes, llama.cpp, and both behind their HTTP servers. */
 import type { EngineOptions } from '../../src/engine/client/options.js';
-import type { StageKernel } from '../../src/model/manifest.js';
 import { benchOptions, engineRates } from '../engine-side.js';
 import { eventLoopLagP99, httpRates } from '../http-side.js';
 import { ATTENTION, better, peerRates } from '../peer-side.js';
@@ -14,22 +13,19 @@ export interface BenchSide {
 
 const base = (path: string): string => path.replace(/\/+$/, '').split('/').at(-1) ?? path;
 
-/** @param exit `full`, or the layer of an exit. @param kernels null for those of the folder */
+/** @param exit `full`, or the layer of an exit */
 export function engineSide(
   dir: string,
   exit: string,
-  kernels: readonly StageKernel[] | null,
   threads: number,
-  overrides: Partial<EngineOptions> = {},
+  overrides: Pick<EngineOptions, 'kernels'> & Partial<EngineOptions>,
 ): BenchSide {
+  const { kernels, speculate } = overrides;
+  const parts = ['sortie', base(dir), kernels?.join('+') ?? [], exit, speculate === 'all' ? 'drafts' : []];
   return {
-    name: ['sortie', base(dir), ...(kernels ? [kernels.join('+')] : []), exit].join(' '),
+    name: parts.flat().join(' '),
     run: (scenarios) =>
-      engineRates(
-        benchOptions(dir, threads, { ...overrides, kernels }),
-        exit === 'full' ? null : Number(exit),
-        scenarios,
-      ),
+      engineRates(benchOptions(dir, threads, overrides), exit === 'full' ? null : Number(exit), scenarios),
   };
 }
 
