@@ -23,11 +23,12 @@ export function benchOptions(modelDir: string, threads: number, overrides: Parti
   };
 }
 
-/** Runs scenarios at one exit in an engine process of its own. */
+/** Runs scenarios at one exit in an engine process of its own. @param measured called after each scenario */
 export async function engineRates(
   options: EngineOptions,
   exit: number | null,
   scenarios: readonly Scenario[],
+  measured: (scenario: Scenario, rate: Rate) => void = () => undefined,
 ): Promise<Rate[]> {
   const engine = new EngineClient(options);
   const ready = await engine.start();
@@ -35,8 +36,11 @@ export async function engineRates(
     const depth = exit ?? ready.exits.at(-1) ?? 0;
     await engineRate(engine, depth, { parallel: 2, promptTokens: 64, answerTokens: 8 }, 9000);
     const rates: Rate[] = [];
-    for (const [index, scenario] of scenarios.entries())
-      rates.push(await engineRate(engine, depth, scenario, index * 100));
+    for (const [index, scenario] of scenarios.entries()) {
+      const rate = await engineRate(engine, depth, scenario, index * 100);
+      measured(scenario, rate);
+      rates.push(rate);
+    }
     return rates;
   } finally {
     await engine.close();

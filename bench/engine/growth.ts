@@ -12,12 +12,12 @@ export interface Measured {
 export function growthPlots(scenarios: readonly Scenario[], sides: readonly Measured[]): [end: string, svg: string][] {
   const series = (valueOf: (decode: number, parallel: number) => number): Plot['series'] =>
     sides.flatMap(({ name, rates }) => {
-      const contexts = [...new Set(scenarios.map(contextOf))];
-      return contexts.map((context) => ({
-        name: `${name}, ${context}`,
+      const lengths = [...new Set(scenarios.map(promptOf))];
+      return lengths.map((length) => ({
+        name: `${name}, ${length}`,
         points: scenarios.flatMap((scenario, index) => {
           const decode = rates[index]?.decode ?? NaN;
-          if (contextOf(scenario) !== context || !Number.isFinite(decode)) return [];
+          if (promptOf(scenario) !== length || !Number.isFinite(decode)) return [];
           return [[scenario.parallel, valueOf(decode, scenario.parallel)] as const];
         }),
       }));
@@ -27,7 +27,7 @@ export function growthPlots(scenarios: readonly Scenario[], sides: readonly Meas
     [
       'rate.svg',
       svgOf({
-        title: 'Decode rate of all streams by context',
+        title: 'Decode rate of all streams by length of the prompts',
         x,
         y: 'tokens/s',
         yRange: [0, null],
@@ -37,7 +37,7 @@ export function growthPlots(scenarios: readonly Scenario[], sides: readonly Meas
     [
       'time.svg',
       svgOf({
-        title: 'Time per token of a stream by context',
+        title: 'Time per token of a stream by length of the prompts',
         x,
         y: 'ms',
         yRange: [0, null],
@@ -47,4 +47,4 @@ export function growthPlots(scenarios: readonly Scenario[], sides: readonly Meas
   ];
 }
 
-const contextOf = ({ promptTokens, answerTokens }: Scenario): number => promptTokens + answerTokens;
+const promptOf = ({ promptTokens }: Scenario): number => promptTokens;

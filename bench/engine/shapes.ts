@@ -97,7 +97,8 @@ function tensorsOf({ layers, hidden, heads, kvHeads, ffn, vocab, exits }: Shape,
     norm('output_norm', agree ? 30 : 1),
     ...Array.from({ length: layers }, (_, layer) => {
       const at = (part: string): string => `blk.${layer}.${part}`;
-      const factor = agree && layer >= exits[0] ? 1 / 128 : 1;
+      // With small layers a tied head would repeat the last token, and the text itself would supply every draft.
+      const factor = agree ? (layer < exits[0] ? 8 : 1 / 128) : 1;
       return [
         norm(at('attn_norm')),
         matrix(at('attn_q'), hidden, hidden),

@@ -13,6 +13,12 @@ export interface BenchSide {
 
 const base = (path: string): string => path.replace(/\/+$/, '').split('/').at(-1) ?? path;
 
+/** A growth run takes minutes: each of its figures appears at once. */
+function noted({ parallel, promptTokens }: Scenario, { prefill, decode }: Rate): void {
+  const figures = `prefill ${prefill.toFixed(0)}, decode ${decode.toFixed(1)} tokens/s`;
+  process.stderr.write(`  ${parallel} x ${promptTokens}: ${figures}\n`);
+}
+
 /** @param exit `full`, or the layer of an exit */
 export function engineSide(
   dir: string,
@@ -25,7 +31,7 @@ export function engineSide(
   return {
     name: parts.flat().join(' '),
     run: (scenarios) =>
-      engineRates(benchOptions(dir, threads, overrides), exit === 'full' ? null : Number(exit), scenarios),
+      engineRates(benchOptions(dir, threads, overrides), exit === 'full' ? null : Number(exit), scenarios, noted),
   };
 }
 
