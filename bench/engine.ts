@@ -21,8 +21,6 @@ import { median } from '../src/util/stats.js';
 interface Options {
   readonly model: string[];
   readonly shape?: string;
-  readonly agree: boolean;
-  readonly drafts: boolean;
   readonly kernels?: string[];
   readonly peer?: string;
   readonly peerModel: string[];
@@ -39,8 +37,6 @@ const options = new Command('bench:engine')
   .description('tokens per second of the engine, its depths, llama.cpp and the HTTP server, side by side')
   .option('--model <dir...>', 'model folders, each a side of its own', [embedded])
   .option('--shape <name>', `random weights instead of a model: ${Object.keys(SHAPES).join(', ')}`)
-  .option('--agree', 'with --shape: layers behind the first exit change next to nothing', false)
-  .option('--drafts', 'each side of the engine with drafts (--speculate all), too', false)
   .option('--kernels <list...>', 'kernels of the engine, such as w8a8 or w8a8,int8, each list a side of its own')
   .option('--exits <layers>', 'exits to measure, deepest first (default: full depth and half of it)')
   .option('--peer <dir>', 'a build of llama.cpp, to run its llama-batched-bench and llama-server as well')
@@ -70,13 +66,13 @@ interface Sources {
 
 /** @param dir an empty folder, which the caller removes */
 async function sources(dir: string): Promise<Sources> {
-  const { shape, peer, peerModel, agree } = options;
+  const { shape, peer, peerModel } = options;
   const exits = (half: number): string[] => (options.exits ?? `full,${half}`).split(',');
   if (shape === undefined) return { folders: options.model, exits: exits(15), gguf: peerModel };
-  const [, half] = shapeOf(shape).exits;
+  const { exit } = shapeOf(shape);
   const stored = [...new Set(kernels.flat())].flatMap((kernel) => kernelList.parse(kernel) ?? []);
-  const written = await writeShape(shape, dir, stored.length > 0 ? stored : ['w8a8'], agree);
-  return { folders: [written.folder], exits: exits(half), gguf: peer === undefined ? [] : written.gguf };
+  const written = await writeShape(shape, dir, stored.length > 0 ? stored : ['w8a8']);
+  return { folders: [written.folder], exits: exits(exit), gguf: peer === undefined ? [] : written.gguf };
 }
 
 function sidesOf({ folders, exits, gguf }: Sources): BenchSide[] {
@@ -85,13 +81,7 @@ function sidesOf({ folders, exits, gguf }: Sources): BenchSide[] {
   const lists = kernels.length > 0 ? kernels : [null];
   return [
     ...folders.flatMap((dir) =>
-      lists.flatMap((list) =>
-        exits.flatMap((exit) =>
-          (options.drafts ? (['off', 'all'] as const) : (['off'] as const)).map((speculate) =>
-            engineSide(dir, exit, threads, { ...room, kernels: list, speculate }),
-          ),
-        ),
-      ),
+      lists.flatMap((list) => exits.map((exit) => engineSide(dir, exit, threads, { ...room, kernels: list }))),
     ),
     ...gguf.map((file) => peerSide(peer, file, threads)),
     ...(options.http && !options.growth

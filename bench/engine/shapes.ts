@@ -14,8 +14,8 @@ interface Shape {
   readonly vocab: number;
   readonly context: number;
   readonly theta: number;
-  /** Exits, the deepest last. The layers between them are alike. */
-  readonly exits: readonly [quarter: number, half: number, full: number];
+  /** The shallow exit, at half the depth. */
+  readonly exit: number;
 }
 
 /** Each has a tied head, and heads of hidden / heads channels. */
@@ -30,7 +30,7 @@ export const SHAPES: Readonly<Record<string, Shape>> = {
     vocab: 128_256,
     context: 8192,
     theta: 500_000,
-    exits: [4, 8, 16],
+    exit: 8,
   },
   // SmolLM2-135M, to test the bench.
   'smollm-135m': {
@@ -42,7 +42,7 @@ export const SHAPES: Readonly<Record<string, Shape>> = {
     vocab: 49_152,
     context: 8192,
     theta: 100_000,
-    exits: [8, 15, 30],
+    exit: 15,
   },
 };
 
@@ -59,56 +59,45 @@ export interface Written {
   readonly gguf: readonly string[];
 }
 
-/**
- * Writes a shape as GGUF files, and converts the first one.
- * @param agree whether layers behind the first exit change next to nothing, so that all exits choose the same tokens
- */
-export async function writeShape(
-  name: string,
-  dir: string,
-  kernels: readonly KernelName[],
-  agree: boolean,
-): Promise<Written> {
+/** Writes a shape as GGUF files, and converts the first one. */
+export async function writeShape(name: string, dir: string, kernels: readonly KernelName[]): Promise<Written> {
   const shape = shapeOf(name);
   const gguf = (['Q8_0', 'Q4_0'] as const).map((format) => {
     const file = join(dir, `${name}-${format}.gguf`);
-    writeRandomGguf(file, metadataOf(name, shape), tensorsOf(shape, format, agree));
+    writeRandomGguf(file, metadataOf(name, shape), tensorsOf(shape, format));
     return file;
   });
   const [source = ''] = gguf;
   const folder = join(dir, name);
-  await convert({ source, out: folder, exits: [...shape.exits], kernels, compress: false, force: false });
+  await convert({ source, out: folder, exits: [shape.exit, shape.layers], kernels, compress: false, force: false });
   return { folder, gguf };
 }
 
-function tensorsOf({ layers, hidden, heads, kvHeads, ffn, vocab, exits }: Shape, format: Format, agree: boolean) {
+function tensorsOf({ layers, hidden, heads, kvHeads, ffn, vocab }: Shape, format: Format) {
   // Uniform integers of a byte have a deviation of 74, those of 4 bits one of 4.6; weights usually have one of .02.
   const scale = format === 'Q8_0' ? 0.02 / 74 : 0.02 / 4.6;
-  const matrix = (tensor: string, rows: number, columns: number, factor = 1): RandomTensor => {
-    return { name: `${tensor}.weight`, shape: [rows, columns], format, scale: scale * factor };
+  const matrix = (tensor: string, rows: number, columns: number): RandomTensor => {
+    return { name: `${tensor}.weight`, shape: [rows, columns], format, scale };
   };
-  const norm = (tensor: string, scale = 1): RandomTensor => {
-    return { name: `${tensor}.weight`, shape: [hidden], format: 'F32', scale };
+  const norm = (tensor: string): RandomTensor => {
+    return { name: `${tensor}.weight`, shape: [hidden], format: 'F32', scale: 1 };
   };
   const kv = (kvHeads * hidden) / heads;
   return [
     matrix('token_embd', vocab, hidden),
-    // Random logits are nearly flat, and an exit drafts tokens that it is sure of.
-    norm('output_norm', agree ? 30 : 1),
+    norm('output_norm'),
     ...Array.from({ length: layers }, (_, layer) => {
       const at = (part: string): string => `blk.${layer}.${part}`;
-      // With small layers a tied head would repeat the last token, and the text itself would supply every draft.
-      const factor = agree ? (layer < exits[0] ? 8 : 1 / 128) : 1;
       return [
         norm(at('attn_norm')),
         matrix(at('attn_q'), hidden, hidden),
         matrix(at('attn_k'), kv, hidden),
         matrix(at('attn_v'), kv, hidden),
-        matrix(at('attn_output'), hidden, hidden, factor),
+        matrix(at('attn_output'), hidden, hidden),
         norm(at('ffn_norm')),
         matrix(at('ffn_gate'), ffn, hidden),
         matrix(at('ffn_up'), ffn, hidden),
-        matrix(at('ffn_down'), hidden, ffn, factor),
+        matrix(at('ffn_down'), hidden, ffn),
       ];
     }).flat(),
   ];

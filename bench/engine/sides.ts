@@ -26,8 +26,7 @@ export function engineSide(
   threads: number,
   overrides: Pick<EngineOptions, 'kernels'> & Partial<EngineOptions>,
 ): BenchSide {
-  const { kernels, speculate } = overrides;
-  const parts = ['sortie', base(dir), kernels?.join('+') ?? [], exit, speculate === 'all' ? 'drafts' : []];
+  const parts = ['sortie', base(dir), overrides.kernels?.join('+') ?? [], exit];
   return {
     name: parts.flat().join(' '),
     run: (scenarios) =>

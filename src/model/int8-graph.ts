@@ -98,7 +98,7 @@ function byteProducts({ graph }: Model): ByteProduct[] {
       divide?.op_type === 'Div' &&
       scaled?.op_type === 'Mul' &&
       readers.length === 1;
-    return known && weight && scales && scaled && x !== undefined ? [{ x, node, weight, scales, scaled }] : [];
+    return known && weight && scales && x !== undefined ? [{ x, node, weight, scales, scaled }] : [];
   });
 }
 
