@@ -86,7 +86,7 @@ const values = new Command('bench:goodput')
   .option('--threads <n>', 'compute threads of every side', '2')
   .option('--slots <n>', 'concurrent sequences of every side', '16')
   .option('--seed <n>', 'seed of arrivals and budgets', '1')
-  .option('--misses', 'print every request that missed a guaranteed budget', false)
+  .option('--misses', 'print every request that missed its budget', false)
   .option('--router-time', "measure only the router's time for a step with 64 requests", false)
   .parse()
   .opts<Options>();

@@ -23,13 +23,13 @@ export function lineOf(run: Run): string {
   ].join(', ');
 }
 
-/** A line for each request that missed a guaranteed budget. */
+/** A line for each request that missed its budget. */
 export function missLines(sent: readonly Sent<Job>[]): string[] {
   return sent
-    .filter((each) => each.answer.serviceClass === 'guaranteed' && !isMet(each))
+    .filter((each) => !isMet(each))
     .map(({ job, answer }) =>
       [
-        `  ${job.id} ${job.budgetClass} ${answer.tokens} tokens, full depth alone ${job.tokens}, budget ${whole(job.budgetMs)}`,
+        `  ${job.id} ${job.budgetClass} ${answer.serviceClass ?? '-'} ${answer.finishReason ?? '-'} ${answer.tokens} tokens, full depth alone ${job.tokens}, budget ${whole(job.budgetMs)}`,
         `took ${whole(answer.totalMs)} (server says ${whole(answer.actualMs)}, queue ${whole(answer.queueMs)})`,
         `ttft ${whole(answer.ttftMs)} predicted ${whole(answer.predictedMs)} exits ${JSON.stringify(answer.exits)}`,
       ].join(' '),

@@ -125,6 +125,9 @@ function drawn(
   const random = seeded(seed * 7 + 1);
   const from = (seed * requests) % Math.max(1, trace.length - requests);
   const answers = material.answers.filter((answer) => workload !== 'short' || (answer.at(-1) ?? 0) <= SHORT_TOKENS);
+  const measured = Array.from({ length: material.exits }, (_, exit) =>
+    answers.map((answer) => answer[exit] ?? 1).sort((a, b) => a - b),
+  );
   return trace.slice(from, from + requests).map((entry, i) => {
     const lengths = lengthsOf(entry, workload, answers, material, random);
     const tokens = lengths.at(-1) ?? 1;
@@ -139,6 +142,7 @@ function drawn(
       arrivedAt: 0,
       promptLength,
       lengths,
+      ...(workload === 'trace' || workload === 'prompts' ? {} : { change: { answers: measured, luck: random() } }),
       maxTokens: Math.max(1, most),
       isExactLength: false,
       lengthGroup: { kind: 'chat', key: null },

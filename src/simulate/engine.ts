@@ -183,7 +183,7 @@ export function* simulate(
 
     // 6. Emit tokens.
     live = step.advance(live, now);
-    const done = live.filter((each) => isDone(each, costs.shape));
+    const done = live.filter((each) => isDone(each));
     for (const each of done) end(each, 'length');
     live = live.filter((each) => !done.includes(each));
     yield { now, ms, work: step.work, live, waiting: waiting.length, outcomes };

@@ -14,11 +14,10 @@ export interface SimulatedRequest {
   readonly id: string;
   readonly arrivedAt: number;
   readonly promptLength: number;
-  /**
-   * Tokens of the answer by exit index, shallowest first. An answer ends at the first token that reaches the length of
-   * that token's exit.
-   */
+  /** Tokens of the answer by exit index, shallowest first, if all of its tokens leave at that exit. */
   readonly lengths: readonly number[];
+  /** What an answer's length becomes where it changes its exit; absent: the length of the other exit. */
+  readonly change?: LengthChange;
   readonly maxTokens: number;
   /** Whether the router knows that the answer runs to maxTokens; no client states that. */
   readonly isExactLength: boolean;
@@ -33,8 +32,21 @@ export interface SimulatedRequest {
   readonly budgetClass: string;
 }
 
+/**
+ * An answer that changes its exit goes on like some answer of that exit that is as long: measured, its own length at that
+ * exit says nothing about the rest.
+ */
+export interface LengthChange {
+  /** By exit index, lengths of answers, rising. */
+  readonly answers: readonly (readonly number[])[];
+  /** Chooses among them, in [0, 1). */
+  readonly luck: number;
+}
+
 export interface LiveRequest extends SequenceView {
   readonly request: SimulatedRequest;
+  /** Tokens of the whole answer if it keeps its exit. */
+  readonly length: number;
   /** Tokens in order, by exit layer. */
   readonly path: readonly { readonly exit: number; readonly tokens: number }[];
   readonly replans: number;
@@ -46,11 +58,19 @@ export function isPrefilling({ generated, frontier, promptLength }: LiveRequest)
   return (frontier[0] ?? 0) < promptLength + generated - 1;
 }
 
-/** Whether an answer has the length of its last token's exit. */
-export function isDone({ request, path, generated, maxTokens }: LiveRequest, shape: DepthShape): boolean {
-  const last = path.at(-1);
-  if (last === undefined) return generated >= maxTokens;
-  return generated >= Math.min(maxTokens, request.lengths[exitIndex(shape, last.exit)] ?? Infinity);
+/** Whether an answer has ended. */
+export function isDone({ path, length, generated, maxTokens }: LiveRequest): boolean {
+  return generated >= (path.length === 0 ? maxTokens : Math.min(maxTokens, length));
+}
+
+/** Length of an answer after `generated` tokens whose next one leaves at another exit than the last. */
+function lengthAfter({ request, generated, path }: LiveRequest, exit: number): number {
+  const { change, lengths } = request;
+  if (change === undefined || path.length === 0) return lengths[exit] ?? Infinity;
+  const longer = change.answers[exit]?.filter((tokens) => tokens > generated) ?? [];
+  // The golden ratio spreads the draws of one answer evenly.
+  const draw = (change.luck + path.length * 0.618034) % 1;
+  return longer[Math.floor(draw * longer.length)] ?? Infinity;
 }
 
 /** A request without any finished work. */
@@ -79,6 +99,7 @@ export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest
     firstTokenAt: null,
     lastTokenAt: null,
     path: [],
+    length: Infinity,
     replans: 0,
     preemptions: 0,
   };
@@ -169,12 +190,13 @@ export function planStep(
       const frontier = each.frontier.map((at, unit) => (units.has(unit) ? Math.max(at, target) : at));
       if (target < whole(each)) return withFrontier(each, frontier);
       const last = each.path.at(-1);
-      const path =
-        last?.exit === each.exit
-          ? [...each.path.slice(0, -1), { exit: each.exit, tokens: last.tokens + 1 }]
-          : [...each.path, { exit: each.exit, tokens: 1 }];
+      const hasExit = last?.exit === each.exit;
+      const path = hasExit
+        ? [...each.path.slice(0, -1), { exit: each.exit, tokens: last.tokens + 1 }]
+        : [...each.path, { exit: each.exit, tokens: 1 }];
       return {
         ...withFrontier(each, frontier),
+        length: hasExit ? each.length : lengthAfter(each, exitOf(each)),
         generated: each.generated + 1,
         firstTokenAt: each.firstTokenAt ?? now,
         lastTokenAt: now,
