@@ -19,7 +19,11 @@ interface KernelCurves {
  * @param names names of the units, in unit order
  * @param kernels loaded kernels, preferred first
  */
-export function kernelChoice(names: readonly string[], kernels: readonly StageKernel[], table: CostTable): KernelChoice {
+export function kernelChoice(
+  names: readonly string[],
+  kernels: readonly StageKernel[],
+  table: CostTable,
+): KernelChoice {
   const [only] = kernels;
   if (only === undefined) throw new RangeError('no kernel is loaded');
   if (kernels.length === 1) return () => only;
