@@ -114,6 +114,7 @@ process.on('exit', () => {
   rmSync(dir, { recursive: true, force: true });
 });
 process.on('SIGINT', () => process.exit(130));
+process.on('SIGTERM', () => process.exit(143));
 const medians = await measure(sidesOf(await sources(dir)));
 const [reference] = medians;
 const heads = scenarios.flatMap(({ parallel, promptTokens }) => [
