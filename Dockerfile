@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Targets: cpu (the default) and cuda (linux/amd64, CUDA 12 and cuDNN 9).
+# Targets: cpu (the default) and cuda (linux/amd64).
 #   docker build -t sortie .
 #   docker build -t sortie:cuda --target cuda .
 # The embedded model is for CPUs. For the cuda target, convert a model with `--kernels fp16 --out models/NAME`, build, then
@@ -16,21 +16,34 @@ RUN npm run build \
     && npm prune --omit=dev \
     && rm -rf node_modules/onnxruntime-node/bin/napi-v6/darwin node_modules/onnxruntime-node/bin/napi-v6/win32 dist/.tsbuildinfo
 
-# The CUDA provider is too large for the npm registry; ONNX Runtime's own script fetches it. No other step downloads.
-FROM build AS build-cuda
-RUN ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js
+# ONNX Runtime's CUDA provider, of the release of onnxruntime-node: both sides must be of one release. The wheel's extras
+# name the CUDA libraries that the provider needs, so no other place names a CUDA version.
+FROM python:3.13-slim-bookworm AS cuda-libraries
+COPY --from=build /app/node_modules/onnxruntime-node/package.json /tmp/onnxruntime-node.json
+RUN version="$(python -c "import json; print(json.load(open('/tmp/onnxruntime-node.json'))['version'])")" \
+    && pip install --no-cache-dir --target /wheels "onnxruntime-gpu[cuda,cudnn]==$version" \
+    && mkdir /provider /libraries \
+    && mv /wheels/onnxruntime/capi/libonnxruntime_providers_shared.so /wheels/onnxruntime/capi/libonnxruntime_providers_cuda.so /provider \
+    && find /wheels/nvidia -name '*.so*' -exec mv -t /libraries {} +
 
-FROM nvidia/cuda:12.9.1-cudnn-runtime-ubuntu24.04 AS cuda
+FROM node:24-bookworm-slim AS cuda
 LABEL org.opencontainers.image.title="Sortie (CUDA)" \
     org.opencontainers.image.description="LLM serving where depth is a dial: one sorted model, every depth, a latency budget per request" \
     org.opencontainers.image.licenses="Apache-2.0"
 # A container's own 127.0.0.1 is not reachable from outside.
-ENV NODE_ENV=production SORTIE_HOST=0.0.0.0 SORTIE_DEVICE=cuda
+# NVIDIA's container toolkit mounts the driver for these capabilities.
+ENV NODE_ENV=production SORTIE_HOST=0.0.0.0 SORTIE_DEVICE=cuda NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /app
-COPY --from=build-cuda /usr/local/bin/node /usr/local/bin/node
-COPY --from=build-cuda /app/package.json ./
-COPY --from=build-cuda /app/node_modules ./node_modules
-COPY --from=build-cuda /app/dist ./dist
+COPY --from=build /app/package.json ./
+COPY --from=build /app/node_modules ./node_modules
+COPY --from=build /app/dist ./dist
+# The library of onnxruntime-node looks for the provider beside itself.
+COPY --from=cuda-libraries /provider ./node_modules/onnxruntime-node/bin/napi-v6/linux/x64
+COPY --from=cuda-libraries /libraries /usr/local/lib/cuda
+RUN echo /usr/local/lib/cuda > /etc/ld.so.conf.d/cuda.conf && ldconfig \
+    && test -f node_modules/onnxruntime-node/bin/napi-v6/linux/x64/libonnxruntime.so.1 \
+    && test -f node_modules/onnxruntime-node/bin/napi-v6/linux/x64/libonnxruntime_providers_shared.so \
+    && test -f node_modules/onnxruntime-node/bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so
 COPY src/web ./src/web
 COPY models ./models
 USER 10001:10001

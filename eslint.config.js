@@ -1,6 +1,6 @@
 // Imports run one way (ARCHITECTURE.md): http -> api -> engine/client and engine/protocol.ts. In the engine process:
 // engine -> router | model; router -> cost; model -> runtime. Text is apart from tensors. util imports nothing of src.
-// In src, only the command line imports simulate, convert, load and chat, and no file imports bench. remote, load and chat
+// In src, only the command line imports hub, simulate, convert, load and chat, and no file imports bench. remote, load and chat
 // know other servers by HTTP alone.
 import importX from 'eslint-plugin-import-x';
 import tseslint from 'typescript-eslint';
@@ -9,7 +9,7 @@ import noImportCycle from './.ci/no-import-cycle.js';
 /** The folders of src. */
 const folders = [
   ...['util', 'options', 'runtime', 'model', 'text', 'cost', 'router', 'engine', 'telemetry', 'quality'],
-  ...['api', 'http', 'web', 'convert', 'simulate', 'remote', 'load', 'chat'],
+  ...['api', 'http', 'web', 'hub', 'convert', 'simulate', 'remote', 'load', 'chat'],
 ];
 
 /** The command line and the wiring, which no folder below imports. */
@@ -29,6 +29,7 @@ const layers = {
   quality: ['util'],
   api: ['util', 'model', 'text', 'engine', 'telemetry', 'quality'],
   http: ['util', 'text', 'engine', 'telemetry', 'quality', 'api'],
+  hub: ['util'],
   convert: ['util', 'runtime', 'model', 'text'],
   remote: [],
   load: ['util', 'remote'],
@@ -52,7 +53,7 @@ const only = (target, from, except, message) => ({
 
 const gateway = ['api', 'http', 'telemetry', 'serve.ts'];
 /** The folders that commands import. */
-const commands = ['util', 'model', 'engine', 'convert', 'simulate', 'load', 'chat'];
+const commands = ['util', 'model', 'engine', 'hub', 'convert', 'simulate', 'load', 'chat'];
 const engineParts = ['worker', 'slots', 'execution', 'sampling', 'calibration', 'speculation', 'grammar', 'audit'];
 
 const zones = [
@@ -79,7 +80,7 @@ const zones = [
   // The root.
   zone(
     'serve.ts',
-    ['convert', 'simulate', 'load', 'chat', 'remote', 'runtime', 'router', 'cost', 'cli.ts', 'cli'],
+    ['hub', 'convert', 'simulate', 'load', 'chat', 'remote', 'runtime', 'router', 'cost', 'cli.ts', 'cli'],
     'serve wires gateway and engine',
   ),
   zone(

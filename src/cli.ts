@@ -1,5 +1,5 @@
 /**
- * The command line: `sortie serve | chat | bench | convert | inspect | calibrate | simulate | openapi | completion`.
+ * The command line: `sortie serve | chat | bench | pull | convert | inspect | calibrate | simulate | openapi | completion`.
  *
  * Exit codes: 0 done, 1 failed, 2 wrong usage, 128 plus the signal's number after an interrupt.
  */
@@ -10,11 +10,13 @@ import { Argument, Command, CommanderError } from 'commander';
 import { completionScript, SHELLS, type Shell } from './cli/completion.js';
 import { addModel } from './cli/model.js';
 import { complain, output } from './cli/output.js';
+import { addPull } from './cli/pull.js';
 import { addRemote } from './cli/remote.js';
 import { addServe } from './cli/serve.js';
 import { addSimulate } from './cli/simulate.js';
 import { OptionError, packageRoot } from './config.js';
-import { ConvertError, Interrupted } from './convert/errors.js';
+import { ConvertError } from './convert/errors.js';
+import { Interrupted } from './util/interruption.js';
 
 /** Exit code of wrong usage, by the convention of Unix tools. */
 const USAGE_ERROR = 2;
@@ -35,6 +37,7 @@ function program(finish: (code: number) => void): Command {
 
   addServe(root, VERSION, finish);
   addRemote(root, finish);
+  addPull(root);
   addModel(root);
   addSimulate(root);
 

@@ -118,9 +118,9 @@ void t.test('simulate names the option whose file is unreadable', async (t) => {
 void t.test('a missing folder is named once, and a name on the Hub gets the way to fetch it', async (t) => {
   for (const args of [['serve', '--model'], ['inspect'], ['calibrate']])
     t.match(await printed(t, [...args, 'nowhere']), { code: 1, text: 'error: there is no folder nowhere\n' });
-  const hub = /; Sortie downloads nothing: .* `hf download org\/name --local-dir name` .* `sortie convert name`/;
+  const hub = /; if this is a name on the Hugging Face Hub, `sortie pull org\/name --no-convert` downloads it\n$/;
   for (const args of [
-    ['serve', '--model', 'org/name'],
+    ['inspect', 'org/name'],
     ['convert', 'org/name', '--out', join(t.testdir({}), 'out')],
   ])
     t.match(await printed(t, args), { code: 1, text: hub });

@@ -91,7 +91,7 @@ void t.test('the error on an invalid value names the option, the rule and the va
     [{}, { SORTIE_THREADS: '0' }, /^SORTIE_THREADS must be an integer from 1 to 1024, got "0"$/],
     [{ kvMemory: 'lots' }, {}, /^--kv-memory must be a size .* got "lots"$/],
     [{ kvMemory: '1' }, {}, /at least 1MiB/],
-    [{ device: 'tpu' }, {}, /^--device must be one of cpu, cuda, got "tpu"$/],
+    [{ device: 'tpu' }, {}, /^--device must be one of cpu, cuda, webgpu, got "tpu"$/],
     [{ kernels: 'int3' }, {}, /int4, w8a8/],
     [{ modelName: 'a:b' }, {}, /--model-name/],
     [{ modelName: 'a,b,a' }, {}, /--model-name must be different names/],

@@ -1,6 +1,7 @@
 /**
- * Runs the test files that are named, or all, two at a time: `tap` runs this file, and this file runs the others.
- * A name is a path from here without `.test.js`. Each file first imports the module that SORTIE_TEST_IMPORT names.
+ * Runs the test files that are named, or all, two processes at a time: `tap` runs this file, and this file runs the
+ * others. A name is a path from here without `.test.js`. Each process first imports the module that SORTIE_TEST_IMPORT
+ * names.
  *
  * tap's runner loads a recorder of modules into each process that a test starts. The recorder serves coverage, and it
  * costs a second of processor time per process. A file that starts here runs without it.
@@ -8,13 +9,36 @@
 import { readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import t from 'tap';
-import { packageRoot } from '../src/config.js';
+import { EMBEDDED_MODEL, packageRoot } from '../src/config.js';
+import { inflateModel } from './inflated-model.js';
 
-/** The folders of the longest files come first, so that both cores are busy until the end. */
-const FIRST = ['chaos', 'deploy', 'engine', 'conformance', 'http'];
+/**
+ * The longest files come first, so that both cores are busy until the end. Files that wait for timeouts alternate with
+ * files that compute.
+ */
+const FIRST = [
+  ...['deploy/process', 'conformance/a', 'chaos/sigterm', 'http/', 'deploy/proxy-slow', 'web', 'engine', 'chaos'],
+  ...['deploy', 'conformance', 'serve', 'quality', 'convert', 'router', 'cli'],
+];
+
+/**
+ * Folders whose files share a process: a process of its own costs a file up to two seconds for its imports. Files that
+ * measure or change their process have one of their own, and so have engines.
+ */
+const TOGETHER = /^(api|bench|conformance|convert|cost|engine|http|router|simulate|text|util)\//;
+const ALONE = [
+  /^http\/(heap|long-texts)/,
+  /^convert\/architectures\./,
+  /^conformance\/(sampling|statuses)/,
+  /^engine\/(audit|calibration|client|execution|slots|speculation)\//,
+  /^engine\/\w+\/(core|core-limits|dry|grammars|grammars-lost|length-prior|sharing|thread|tools)\./,
+];
+const AT_MOST = 14;
+/** Time-out of a process, for machines that are busy with other work. */
+const MOST_MS = 600_000;
 
 function rank(name: string): number {
-  const index = FIRST.findIndex((folder) => name.startsWith(`${folder}/`));
+  const index = FIRST.findIndex((prefix) => name.startsWith(prefix));
   return index < 0 ? FIRST.length : index;
 }
 
@@ -23,14 +47,31 @@ const all = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((n
 const named = process.argv.slice(2).map((name) => `${name}.test.js`);
 const names = (named.length > 0 ? named : all).sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
 
+/** The files of each process. */
+const groups: { readonly folder: string | undefined; readonly files: string[] }[] = [];
+for (const name of names) {
+  const file = relative(packageRoot, join(folder, name));
+  const shared = ALONE.some((pattern) => pattern.test(name)) ? undefined : TOGETHER.exec(name)?.[1];
+  const group = groups.findLast((each) => each.folder === shared);
+  if (shared !== undefined && group !== undefined && group.files.length < AT_MOST) group.files.push(file);
+  else groups.push({ folder: shared, files: [file] });
+}
+
+const model = join(folder, 'inflated-model');
+if (process.env.SORTIE_TEST_MODEL === undefined) await inflateModel(EMBEDDED_MODEL, model);
+const env = { SORTIE_TEST_MODEL: model, ...process.env };
+
 const { SORTIE_TEST_IMPORT: module } = process.env;
 const imports = module === undefined ? [] : ['--import', module];
 
 t.setTimeout(0);
 t.jobs = 2;
-for (const name of names) {
-  const file = relative(packageRoot, join(folder, name));
+for (const { folder: shared, files } of groups) {
+  const [first = ''] = files;
+  const name = files.length > 1 ? `${files.length} files of ${shared}` : first;
+  const file = files.length > 1 ? relative(packageRoot, join(folder, 'together.js')) : first;
   // tap hands its recorder on in NODE_OPTIONS.
   const args = ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', ...imports, file];
-  void t.spawn('env', args, { name: file, cwd: packageRoot, timeout: 300_000, buffered: true });
+  const options = { cwd: packageRoot, env: { ...env, SORTIE_TEST_FILES: files.join(' ') } };
+  void t.spawn('env', args, { name, ...options, timeout: MOST_MS, buffered: true });
 }

@@ -51,7 +51,7 @@ export function visitExits(
   exits: readonly number[],
   visit: (exit: number, position: number, prediction: Prediction) => void,
 ): void {
-  const { head, model, table } = executor;
+  const { head, table } = executor;
   const slot = table.takeFree();
   if (slot === null) throw new Error('no slot is free');
   slot.live = true;
@@ -63,8 +63,8 @@ export function visitExits(
       const rows = Math.min(BATCH_ROWS, tokens.length - 1 - first);
       for (let row = 0; row < rows; row++) head.targets[row] = BigInt(tokens[first + row + 1] ?? 0);
       head.inverseTemperatures.fill(1, 0, rows);
-      head.logitsOf(output.address + BigInt(first * model.hiddenBytes), rows, executor.exit(exit).norm);
-      head.select(0, rows);
+      output.toHead(first, rows);
+      head.choose(0, rows);
       for (let row = 0; row < rows; row++) {
         const { ids, lse, target } = head.selected(row);
         visit(exit, first + row, { logits: head.fullLogits(row), lse, top: Number(ids[0]), nll: lse - target });

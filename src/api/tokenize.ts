@@ -32,6 +32,7 @@ export async function tokenize(
   const frame = {
     ...promptEnding(body.messages ?? [], body),
     variables: templateVariables(context.model.chat, body),
+    closesThoughts: body.reasoning_effort === 'none',
     addSpecial: body.add_special_tokens ?? false,
     // The count may exceed the context, so the text has no limit.
     most: Infinity,

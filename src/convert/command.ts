@@ -1,11 +1,11 @@
 /** `sortie convert` and `sortie inspect`: runs the conversion or the inspection and prints. */
 import { SingleBar } from 'cli-progress';
 import { convert, type Progress } from './convert.js';
-import { Interrupted } from './errors.js';
 import { GENERATION_FIELDS } from './generation.js';
 import { inspect, type Report } from './inspect.js';
 import type { ConvertOptions } from './options.js';
 import type { Generation } from '../model/manifest.js';
+import { interruptible } from '../util/interruption.js';
 import { unknownExitsWarning } from './unknown-exits.js';
 
 /** Parsed options of `sortie convert`. */
@@ -18,9 +18,6 @@ export interface InspectCommandOptions {
 /** Output of a command; isTTY decides between a bar and plain lines. */
 export type Terminal = NodeJS.WritableStream & { isTTY?: boolean };
 
-/** Signals that stop a conversion; a second one kills the process immediately. */
-const ENDING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
-
 /**
  * Converts and shows progress. Throws ConvertError if the input is at fault, and Interrupted on a signal; the partial
  * output is removed first.
@@ -31,15 +28,12 @@ export async function convertCommand(
   errors: NodeJS.WritableStream = process.stderr,
 ): Promise<void> {
   const display = terminal.isTTY === true ? bar(terminal) : lines(terminal);
-  const interruption = new AbortController();
-  const interrupt = (signal: NodeJS.Signals): void => {
-    interruption.abort(new Interrupted(signal));
-  };
-  for (const signal of ENDING) process.once(signal, interrupt);
   try {
-    const manifest = await convert({ ...options, signal: interruption.signal }, display.progress, (warning) => {
-      terminal.write(`warning: ${warning}\n`);
-    });
+    const manifest = await interruptible('nothing was written', (signal) =>
+      convert({ ...options, signal }, display.progress, (warning) => {
+        terminal.write(`warning: ${warning}\n`);
+      }),
+    );
     display.stop();
     const size = manifest.files.reduce((total, file) => total + file.size, 0);
     terminal.write(
@@ -49,7 +43,6 @@ export async function convertCommand(
     if (unknown !== null) errors.write(`warning: ${unknown}\n`);
   } finally {
     display.stop();
-    for (const signal of ENDING) process.off(signal, interrupt);
   }
 }
 

@@ -26,6 +26,7 @@ import { smoothedHead } from './smoothing/head.js';
 import { smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
 import type { Graph } from './onnx/graph.js';
+import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './onnx/paged-select.js';
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import type { StageLayer } from './onnx/layer.js';
 import { stageGraph } from './onnx/stage.js';
@@ -34,6 +35,7 @@ import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { yieldToEventLoop } from './yield.js';
 import { levelsOf } from './quantize/int8.js';
+import { pageOf } from './pages.js';
 import { readQuality } from './quality.js';
 import type { ModelSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
@@ -102,6 +104,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
   const dry = dryRule(options);
   const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
+  const page = pageOf(options, arch);
   const kvType = chooseKv(options, calibration, arch, blocks) ? 'i8' : floatType;
   const format = vocabularyFormat(options, arch);
   const blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
@@ -132,10 +135,11 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
     );
     const head = { weight: linearWeight('head', [weight]), undo };
     const embedding = arch.tiedHead ? head : { weight: linearWeight('embed', [source.tensor(EMBEDDING)]), undo: null };
-    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType));
-    const headFile = saveGraph('head', await headGraph(head, norms, arch, store, format, floatType));
-    const select = saveGraph('select', selectGraph(arch.vocab));
-    const argmax = saveGraph('argmax', argmaxGraph(arch.vocab));
+    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType, page !== null));
+    const headFile = saveGraph('head', await headGraph(head, norms, arch, store, format, floatType, page !== null));
+    const select = saveGraph('select', page === null ? selectGraph(arch.vocab) : pagedSelectGraph(arch.vocab));
+    const argmax = saveGraph('argmax', page === null ? argmaxGraph(arch.vocab) : pagedArgmaxGraph(arch.vocab));
+    const pages = page === null ? null : { positions: page, lower: saveGraph('lower', lowerGraph(arch.vocab)) };
 
     const stage = async (name: string, boundary: number, layers: StageLayer[]): Promise<StageEntry> => {
       const graphs: StageEntry['graphs'] = {};
@@ -145,7 +149,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
           layers,
           arch,
           store,
-          { kernel, block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType },
+          { kernel, block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType, page },
           () => {
             step(`${name} ${kernel}`);
           },
@@ -201,11 +205,12 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       version: MANIFEST_VERSION,
       name: nameOf(options),
       licence: source.licence,
-      origin: source.origin,
+      origin: options.origin ?? source.origin,
       architecture: arch,
       kernels: [...kernels],
       floatType,
       kvType,
+      ...(pages && { pages }),
       embed,
       head: headFile,
       select,

@@ -30,11 +30,3 @@ export class ConvertError extends Error {
     super(message);
   }
 }
-
-/** A signal stopped the conversion; no output is left. */
-export class Interrupted extends Error {
-  override readonly name = 'Interrupted';
-  constructor(readonly signal: NodeJS.Signals) {
-    super(`stopped by ${signal}; nothing was written`);
-  }
-}

@@ -15,7 +15,7 @@ export interface ConvertOptions {
   exits?: number[];
   /** Most positions of a sequence, at most the source's. Default: the source's. */
   context?: number;
-  /** Preferred first. fp16 stands alone, because it changes the type of the KV cache. */
+  /** Preferred first. fp16 stands alone: its KV cache has pages, for GPUs. */
   kernels: readonly KernelName[];
   /** Weights per scale of int4. Default: 32. */
   block?: number;
@@ -44,6 +44,8 @@ export interface ConvertOptions {
   force: boolean;
   /** Name in the manifest. Default: the name of the output folder. */
   name?: string;
+  /** Where the source comes from, for the manifest. Default: what the source itself says. */
+  origin?: string;
   /** Stops the conversion, which then throws the abort reason and leaves no output. */
   signal?: AbortSignal;
 }

@@ -128,7 +128,27 @@ export interface WrittenGrammar {
   readonly grammar: string;
 }
 
-export type Grammar = JsonGrammar | CallsGrammar | RegexGrammar | ChoiceGrammar | WrittenGrammar;
+/** The tokens around the thoughts that may precede what a grammar holds. */
+export interface ThoughtTokens {
+  readonly open: number;
+  readonly close: number;
+  /** Line breaks, which may follow the closing token. */
+  readonly blanks: readonly number[];
+  /** Whether the prompt ends inside of thoughts. */
+  readonly isOpen: boolean;
+  /** Most tokens between the two; the closing token follows. Null: any number. */
+  readonly most: number | null;
+}
+
+/** Any text: only its thoughts are bounded. */
+export interface FreeGrammar {
+  readonly kind: 'free';
+}
+
+export type Grammar = (JsonGrammar | CallsGrammar | RegexGrammar | ChoiceGrammar | WrittenGrammar | FreeGrammar) & {
+  /** Absent: the grammar holds from the first token. */
+  readonly thoughts?: ThoughtTokens;
+};
 
 /** Reason of an early end: client or operator cancelled, the text holds a stop string, or the deadline is over. */
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;

@@ -1,21 +1,10 @@
 /** Runs the head, select and argmax graphs. Logits stay on the device; the host reads only the top K. */
 import { hostF32, hostI64, Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
+import type { Head, SelectedRow } from './head.js';
 import type { StagedModel } from './staged-model.js';
 
-/** Views of one row, valid until the next run of `select`. */
-export interface SelectedRow {
-  /** The K largest logits, in descending order. */
-  readonly values: Float32Array;
-  readonly ids: BigInt64Array;
-  /** log-sum-exp of all logits (`lse`), and of all logits times the row's inverse temperature (`lseT`). */
-  readonly lse: number;
-  readonly lseT: number;
-  /** Logit of the row's target. */
-  readonly target: number;
-}
-
-export class HeadRunner {
+export class HeadRunner implements Head {
   /** Norm table rows, inverse temperatures and targets of the rows; the caller writes them. */
   readonly norms: BigInt64Array;
   readonly inverseTemperatures: Float32Array;
@@ -95,10 +84,15 @@ export class HeadRunner {
     const bytes = new Uint8Array(logit.buffer);
     for (const [id, amount] of amounts) {
       const address = this.#logits + BigInt((row * manifest.architecture.vocab + id) * 4);
-      device.read(address, bytes);
+      device.download(address, bytes);
       logit[0] = (logit[0] ?? 0) - amount;
-      device.write(address, bytes);
+      device.upload([{ target: address, source: bytes }]);
     }
+  }
+
+  choose(greedy: number, selected: number): void {
+    if (greedy > 0) this.argmax(greedy);
+    if (selected > 0) this.select(greedy, selected);
   }
 
   /** Writes the most likely ids of rows [0, rows) to `argmaxIds`. */
@@ -151,7 +145,7 @@ export class HeadRunner {
   fullLogits(row: number): Float32Array {
     const { vocab } = this.#model.manifest.architecture;
     const logits = new Float32Array(vocab);
-    this.#model.device.read(this.#logits + BigInt(row * vocab * 4), new Uint8Array(logits.buffer));
+    this.#model.device.download(this.#logits + BigInt(row * vocab * 4), new Uint8Array(logits.buffer));
     return logits;
   }
 

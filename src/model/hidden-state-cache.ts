@@ -1,16 +1,16 @@
 /** Hidden states at one boundary, [slots, capacity, hidden]; deeper stages that lag behind read them to catch up. */
-import type { Device } from '../runtime/device.js';
+import type { HostDevice } from '../runtime/device.js';
 
 export class HiddenStateCache {
   readonly #base: bigint;
   readonly #slotBytes: number;
   #swapSpace: bigint | null = null;
-  readonly #device: Device;
+  readonly #device: HostDevice;
   readonly #slots: number;
 
   /** @param positionBytes bytes of one hidden state */
   constructor(
-    device: Device,
+    device: HostDevice,
     slots: number,
     capacity: number,
     readonly positionBytes: number,

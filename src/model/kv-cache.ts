@@ -2,12 +2,12 @@
  * The KV cache of one stage: each layer has a K and a V buffer of shape [slots, kv_heads, capacity, head_dim]. A batch
  * over consecutive slots is a pointer into it.
  *
- * On a lazy device the capacity of all slots is only address space. A sequence costs the pages of the positions that it
+ * The capacity of all slots is only address space. A sequence costs the pages of the positions that it
  * wrote, and `giveBack` releases them.
  *
  * Must not know: sequences, and which positions are valid (the engine's frontiers).
  */
-import type { Device } from '../runtime/device.js';
+import type { HostDevice } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { type ElementType, elementBytes, Tensor } from '../runtime/tensor.js';
 
@@ -28,12 +28,12 @@ export class KvCache {
   readonly #slotBytes: number;
   #swapSpace: bigint | null = null;
   readonly #environment: Environment;
-  readonly #device: Device;
+  readonly #device: HostDevice;
   readonly #shape: KvShape;
 
   constructor(
     environment: Environment,
-    device: Device,
+    device: HostDevice,
     readonly layers: number,
     shape: KvShape,
   ) {

@@ -18,6 +18,21 @@
  * - top_values are the K = min(64, V) largest logits in descending order. target_values are logits[targets].
  * - lse is the log-sum-exp of the logits, and lse_t that of logits * inv_temperature.
  *
+ * The graphs of a folder with `pages` are for GPUs. A store [R,H] holds hidden states, and rows name places in it. A table
+ * names the pages of each sequence, and a batch is any mix of chunks and single positions, T in all.
+ *
+ * - embed   store FLOAT [R,H], ids i64 [T], rows_out i64 [T,1] -> store_out
+ * - stage   store, rows_in i64 [T], rows_out i64 [T,1], cumulative i32 [B+1], pasts i32 [B], table i32 [B,M],
+ *           bounds i32 [2] in main memory, k_I, v_I FLOAT [pages,positions,KV,D] -> store_out, k_out_I, v_out_I
+ * - head    store, rows i64 [N], norm i64 [N] -> logits f32 [N,V]
+ * - select  logits, inv_temperature, targets -> selected f32 [N,2K+3]: values, ids, lse, lse_t, target value
+ * - argmax  logits -> ids i64 [N]
+ * - lower   logits, places i64 [n,2], amounts f32 [n] -> lowered [N,V]
+ *
+ * - store and store_out are bound to the same memory, as are k_I and k_out_I, v_I and v_out_I, logits and lowered.
+ * - cumulative are the parts' first positions in the batch; pasts the positions before each part.
+ * - bounds are the longest part, and the longest sequence with its part.
+ *
  * Must not know: how graphs are built (convert) or run (runtime, engine).
  */
 import Type, { type Static } from 'typebox';
@@ -38,6 +53,11 @@ export type KernelName = Static<typeof KernelName>;
 
 /** A kernel that the engine runs: one of the folder's graphs, or `int8`, which it makes of `w8a8` at load (int8-graph.ts). */
 export type StageKernel = KernelName | 'int8';
+
+/** The kernel of the graphs that a kernel is loaded from. */
+export function storedKernel(kernel: StageKernel): KernelName {
+  return kernel === 'int8' ? 'w8a8' : kernel;
+}
 
 /** Kernels that a folder with these graphs can be served with. */
 export function servedKernels(kernels: readonly KernelName[]): readonly StageKernel[] {
@@ -237,6 +257,15 @@ export const FileEntry = Type.Object({
 });
 export type FileEntry = Static<typeof FileEntry>;
 
+/** The layout of a KV cache in pages. */
+export const Pages = Type.Object({
+  /** Positions of a page: a power of two, at least 32 (WebGPU's prefill kernel is wrong for smaller pages). */
+  positions: Type.Integer({ minimum: 32 }),
+  /** Graph that lowers single logits. */
+  lower: Type.String(),
+});
+export type Pages = Static<typeof Pages>;
+
 export const Manifest = Type.Object({
   format: Type.Literal('sortie'),
   version: Type.Literal(MANIFEST_VERSION),
@@ -250,6 +279,8 @@ export const Manifest = Type.Object({
   floatType: Type.Union([Type.Literal('f32'), Type.Literal('f16')]),
   /** Element type of the KV cache; if it is absent (version 1), floatType. */
   kvType: Type.Optional(Type.Union([Type.Literal('f32'), Type.Literal('f16'), Type.Literal('i8')])),
+  /** Absent: the KV cache has slots, for CPUs. */
+  pages: Type.Optional(Pages),
   embed: Type.String(),
   head: Type.String(),
   select: Type.String(),

@@ -59,7 +59,7 @@ export const measuredCosts = {
     'DIR',
     text,
     defaultCacheDir(process.env),
-    'folder that keeps measured step costs between starts',
+    'folder of measured step costs and of converted models',
     '$XDG_CACHE_HOME/sortie or ~/.cache/sortie',
   ),
   recalibrate: spec('recalibrate', 'on|off', onOff, false, 'measures step costs again although the cache has them'),

@@ -48,7 +48,15 @@ export const addressAndPorts = {
 } as const satisfies Group;
 
 export const modelAndHardware = {
-  model: spec('model', 'DIR', text, EMBEDDED_MODEL, 'model folder that `sortie convert` wrote', 'the embedded model'),
+  model: spec(
+    'model',
+    'MODEL',
+    text,
+    EMBEDDED_MODEL,
+    'model folder that `sortie convert` wrote; or a GGUF file, a Hugging Face folder or ORG/NAME[:FILE] of the ' +
+      'Hugging Face Hub, each converted once into --cache-dir',
+    'the embedded model',
+  ),
   modelName: spec(
     'model-name',
     'NAMES',
@@ -65,7 +73,7 @@ export const modelAndHardware = {
     "sampling of requests that state none: the model's, or temperature 1, top_p 1 and no rule",
   ),
   kernels: spec('kernels', 'LIST', servedKernelList, null, 'kernels to load and measure', 'all of the folder'),
-  device: spec('device', 'NAME', oneOf('cpu', 'cuda'), 'cpu', 'hardware that runs the model'),
+  device: spec('device', 'NAME', oneOf('cpu', 'cuda', 'webgpu'), 'cpu', 'hardware that runs the model'),
   threads: spec(
     'threads',
     'N',

@@ -1,22 +1,22 @@
 /** Host memory as a device: lazily committed, copied with memcpy. */
-import type { Device } from './device.js';
+import type { HostDevice } from './device.js';
 import type { Environment } from './environment.js';
 import { copyBytes, giveBack, reserve, unreserve, viewMemory } from './libc.js';
 
-export function cpuDevice(environment: Environment): Device {
+export function cpuDevice(environment: Environment): HostDevice {
   return {
     kind: 'cpu',
-    lazy: true,
     copiesInputsAtBind: false,
     memoryInfo: environment.hostMemory,
+    configure: () => undefined,
     alloc: reserve,
     free: unreserve,
     copy: copyBytes,
-    read: (source, target) => {
-      target.set(new Uint8Array(viewMemory(source, target.byteLength)));
+    upload: (copies) => {
+      for (const { target, source } of copies) new Uint8Array(viewMemory(target, source.byteLength)).set(source);
     },
-    write: (target, source) => {
-      new Uint8Array(viewMemory(target, source.byteLength)).set(source);
+    download: (source, target) => {
+      target.set(new Uint8Array(viewMemory(source, target.byteLength)));
     },
     giveBack,
   };

@@ -1,77 +1,151 @@
 /**
- * An NVIDIA GPU as a device: memory of the CUDA runtime, and copies that stay on the card.
+ * An NVIDIA GPU as a device: memory and copies of the CUDA driver, all on one stream.
  *
- * Written against the documented contracts of the CUDA 12 runtime and of ONNX Runtime's CUDA provider; ARCHITECTURE.md
- * says whether it has run on a GPU. ONNX Runtime synchronizes its stream at the end of each run, so a copy on the
- * default stream sees finished results.
+ * The driver's library is the same for every CUDA version, so the version is the one that ONNX Runtime's provider needs.
+ * Every session runs on the device's stream, and every copy goes there too. So a copy is ordered after the runs before
+ * it, and before the runs after it. A copy on CUDA's default stream is not: a run may start while the copy is in flight.
+ *
+ * Written against the documented contracts of the driver and the provider; ARCHITECTURE.md says what it has run on.
  */
 import koffi from 'koffi';
 import type { Device } from './device.js';
 import type { Environment } from './environment.js';
 import type { Handle } from './ort-api.js';
 
-const MEMCPY_HOST_TO_DEVICE = 1;
-const MEMCPY_DEVICE_TO_HOST = 2;
-const MEMCPY_DEVICE_TO_DEVICE = 3;
+const DRIVER = 'libcuda.so.1';
+/** The stream does not wait for CUDA's default stream. */
+const STREAM_NON_BLOCKING = 1;
 
-/** @throws Error if the CUDA 12 runtime library is missing or a call fails */
+const INSTALL = "install NVIDIA's driver and ONNX Runtime's CUDA provider (docs/gpu.md)";
+
+/** The driver's calls on one card. */
+interface Driver {
+  /** CUstream of the device. */
+  readonly stream: bigint;
+  readonly alloc: (bytes: number) => bigint;
+  readonly free: (address: bigint) => void;
+  readonly zero: (address: bigint, bytes: number) => void;
+  readonly toHost: (source: bigint, target: Uint8Array) => void;
+  readonly fromHost: (target: bigint, source: Uint8Array) => void;
+  readonly wait: () => void;
+}
+
+/** @throws Error if the driver is missing, finds no such card, or a call fails */
 export function cudaDevice(environment: Environment, deviceId = 0): Device {
-  const cudart = koffi.load('libcudart.so.12');
-  const errorString = cudart.func('const char* cudaGetErrorString(int)');
-  const check = (call: string, code: unknown): void => {
-    if (code !== 0) throw new Error(`${call}: ${errorString(code) as string}`);
-  };
-  const setDevice = cudart.func('int cudaSetDevice(int)');
-  const malloc = cudart.func('int cudaMalloc(_Out_ void**, size_t)');
-  const free = cudart.func('int cudaFree(void*)');
-  const memset = cudart.func('int cudaMemset(void*, int, size_t)');
-  const memcpy = cudart.func('int cudaMemcpy(void*, void*, size_t, int)');
-  const memcpyToHost = cudart.func('cudaMemcpy', 'int', ['uint8_t*', 'void*', 'size_t', 'int']);
-  const memcpyFromHost = cudart.func('cudaMemcpy', 'int', ['void*', 'uint8_t*', 'size_t', 'int']);
-  check('cudaSetDevice', setDevice(deviceId));
+  const driver = openDriver(deviceId);
   return {
     kind: 'cuda',
-    lazy: false,
     copiesInputsAtBind: true,
     memoryInfo: environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0),
+    configure: (options) => {
+      // Weights take what they need, outside the memory that grows in powers of two.
+      environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
+      appendProvider(environment, options, deviceId, driver.stream);
+    },
     alloc: (bytes) => {
-      const out: [bigint | null] = [null];
-      check('cudaMalloc', malloc(out, bytes));
-      const address = out[0];
-      if (address === null) throw new RangeError(`cannot reserve ${bytes} bytes on the GPU`);
-      check('cudaMemset', memset(address, 0, bytes));
+      const address = driver.alloc(bytes);
+      driver.zero(address, bytes);
       return address;
     },
     free: (address) => {
-      check('cudaFree', free(address));
+      driver.free(address);
     },
-    copy: (target, source, bytes) => {
-      check('cudaMemcpy', memcpy(target, source, bytes, MEMCPY_DEVICE_TO_DEVICE));
+    upload: (copies) => {
+      for (const { target, source } of copies) driver.fromHost(target, source);
     },
-    read: (source, target) => {
-      check('cudaMemcpy', memcpyToHost(koffi.as(target, 'uint8_t*'), source, target.byteLength, MEMCPY_DEVICE_TO_HOST));
+    download: (source, target) => {
+      driver.toHost(source, target);
+      driver.wait();
     },
-    write: (target, source) => {
-      const host = koffi.as(source, 'uint8_t*');
-      check('cudaMemcpy', memcpyFromHost(target, host, source.byteLength, MEMCPY_HOST_TO_DEVICE));
-    },
-    giveBack: () => undefined,
   };
 }
 
-/** Adds the CUDA provider to session options. @throws OrtError if the library was built without it */
-export function appendCuda({ ort }: Environment, sessionOptions: Handle, deviceId = 0): void {
-  const options = ort.create('CreateCUDAProviderOptions');
+function openDriver(deviceId: number): Driver {
+  const library = loadDriver();
+  const errorString = library.func('int cuGetErrorString(int, _Out_ const char**)');
+  const check = (call: string, code: unknown): void => {
+    if (code === 0) return;
+    const text: [string | null] = [null];
+    errorString(code, text);
+    throw new Error(`${call}: ${text[0] ?? `error ${String(code)}`}`);
+  };
+  const made = (call: string, make: (out: [bigint | null]) => unknown): bigint => {
+    const out: [bigint | null] = [null];
+    check(call, make(out));
+    if (out[0] === null) throw new Error(`${call} returned nothing`);
+    return out[0];
+  };
+  const memAlloc = library.func('int cuMemAlloc_v2(_Out_ void**, size_t)');
+  const memFree = library.func('int cuMemFree_v2(void*)');
+  const memset = library.func('int cuMemsetD8Async(void*, uint8_t, size_t, void*)');
+  const deviceToHost = library.func('int cuMemcpyDtoHAsync_v2(uint8_t*, void*, size_t, void*)');
+  const hostToDevice = library.func('int cuMemcpyHtoDAsync_v2(void*, uint8_t*, size_t, void*)');
+  const synchronize = library.func('int cuStreamSynchronize(void*)');
+  const getDevice = library.func('int cuDeviceGet(_Out_ int*, int)');
+  const retain = library.func('int cuDevicePrimaryCtxRetain(_Out_ void**, int)');
+  const setCurrent = library.func('int cuCtxSetCurrent(void*)');
+  const createStream = library.func('int cuStreamCreate(_Out_ void**, unsigned int)');
+
+  check('cuInit', library.func('int cuInit(unsigned int)')(0));
+  const card: [number] = [0];
+  check(`--device cuda: card ${deviceId}`, getDevice(card, deviceId));
+  // The primary context is the one that the provider's runtime library uses.
+  check('cuCtxSetCurrent', setCurrent(made('cuDevicePrimaryCtxRetain', (out) => retain(out, card[0]))));
+  const stream = made('cuStreamCreate', (out) => createStream(out, STREAM_NON_BLOCKING));
+  return {
+    stream,
+    alloc: (bytes) => made(`cannot reserve ${bytes} bytes on the GPU: cuMemAlloc`, (out) => memAlloc(out, bytes)),
+    free: (address) => {
+      check('cuMemFree', memFree(address));
+    },
+    zero: (address, bytes) => {
+      check('cuMemsetD8Async', memset(address, 0, bytes, stream));
+    },
+    toHost: (source, target) => {
+      const host = koffi.as(target, 'uint8_t*');
+      check('cuMemcpyDtoHAsync', deviceToHost(host, source, target.byteLength, stream));
+    },
+    fromHost: (target, source) => {
+      // The driver has read pageable memory when the call returns.
+      const host = koffi.as(source, 'uint8_t*');
+      check('cuMemcpyHtoDAsync', hostToDevice(target, host, source.byteLength, stream));
+    },
+    wait: () => {
+      check('cuStreamSynchronize', synchronize(stream));
+    },
+  };
+}
+
+function loadDriver(): ReturnType<typeof koffi.load> {
   try {
-    ort.call(
-      'UpdateCUDAProviderOptions',
-      options,
-      ['device_id', 'arena_extend_strategy', 'cudnn_conv_algo_search'],
-      [String(deviceId), 'kSameAsRequested', 'HEURISTIC'],
-      3,
-    );
+    return koffi.load(DRIVER);
+  } catch (error) {
+    throw new Error(`--device cuda needs ${DRIVER}, which cannot be loaded; ${INSTALL}`, { cause: error });
+  }
+}
+
+/** Adds the CUDA provider to session options. */
+function appendProvider({ ort }: Environment, sessionOptions: Handle, deviceId: number, stream: bigint): void {
+  const settings = {
+    device_id: String(deviceId),
+    // Memory for intermediate results grows in steps of 1 MiB and more, at the first runs and rarely later.
+    arena_extend_strategy: 'kNextPowerOfTwo',
+    cudnn_conv_algo_search: 'HEURISTIC',
+    // The provider reads the stream's address only beside the first of these two.
+    has_user_compute_stream: '1',
+    user_compute_stream: String(stream),
+  };
+  let options: Handle | null = null;
+  try {
+    options = ort.create('CreateCUDAProviderOptions');
+    const values = Object.values(settings);
+    ort.call('UpdateCUDAProviderOptions', options, Object.keys(settings), values, values.length);
     ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', sessionOptions, options);
+  } catch (error) {
+    // ONNX Runtime's message begins with the place in its source.
+    const reason = String(error).split(' : ').at(-1)?.trim() ?? '';
+    throw new Error(`--device cuda: ${reason}; ${INSTALL}`, { cause: error });
   } finally {
-    ort.release('ReleaseCUDAProviderOptions', options);
+    if (options !== null) ort.release('ReleaseCUDAProviderOptions', options);
   }
 }

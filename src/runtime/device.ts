@@ -1,22 +1,39 @@
-/** Memory of an execution provider: allocation, copies and host transfers. */
+/** Memory of an execution provider: allocation and transfers between it and the host. */
+import type { Handle } from './ort-api.js';
+
+export type DeviceKind = 'cpu' | 'cuda' | 'webgpu';
+
+/** Host memory to write to the beginning of an allocation. */
+export interface Upload {
+  readonly target: bigint;
+  readonly source: Uint8Array;
+}
 
 export interface Device {
-  readonly kind: 'cpu' | 'cuda';
-  /** Whether memory costs nothing until it is written, and can be released in pieces. */
-  readonly lazy: boolean;
+  readonly kind: DeviceKind;
   /** Whether binding copies a tensor in host memory, so that each run must bind again. */
   readonly copiesInputsAtBind: boolean;
   /** ONNX Runtime's memory description of this device's tensors. */
   readonly memoryInfo: bigint;
-  /** Reserves zeroed memory on the device. @throws RangeError if there is not enough */
+  /** Adds the provider to a session's options. @throws Error that names what to install */
+  configure(options: Handle): void;
+  /**
+   * Reserves zeroed memory. The result is an address, or the handle of a buffer: a tensor may begin at it, and no tensor
+   * may begin inside.
+   * @throws RangeError if there is not enough
+   */
   alloc(bytes: number): bigint;
-  free(address: bigint, bytes: number): void;
+  free(memory: bigint, bytes: number): void;
+  /** Writes host memory. Runs that start later see it; the sources are free when the call returns. */
+  upload(copies: readonly Upload[]): void;
+  /** Reads the first bytes of an allocation, after all earlier runs and uploads. The only call that waits for them. */
+  download(source: bigint, target: Uint8Array): void;
+}
+
+/** A device whose memory has addresses, in main memory. */
+export interface HostDevice extends Device {
   /** Copies within the device; the areas must not overlap. */
   copy(target: bigint, source: bigint, bytes: number): void;
-  /** Reads `bytes` at `source` into host memory. */
-  read(source: bigint, target: Uint8Array): void;
-  /** Writes host memory to `target`. */
-  write(target: bigint, source: Uint8Array): void;
   /** Releases memory whose content is not needed any longer; the addresses stay valid. */
   giveBack(address: bigint, bytes: number): void;
 }

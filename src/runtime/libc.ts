@@ -10,6 +10,8 @@ const mincore = library.func('int mincore(void*, size_t, void*)');
 const memcpy = library.func('void* memcpy(void*, void*, size_t)');
 const sysconf = library.func('long sysconf(int)');
 
+const dlopen = library.func('void* dlopen(const char*, int)');
+
 const trim = linux ? library.func('int malloc_trim(size_t)') : undefined;
 
 const PROT_READ_WRITE = 3;
@@ -17,6 +19,7 @@ const MAP_PRIVATE_ANONYMOUS_NORESERVE = linux ? 0x02 | 0x20 | 0x4000 : 0x02 | 0x
 const MADV_DONTNEED = 4;
 const MADV_NOHUGEPAGE = 15;
 const MADV_COLLAPSE = 25;
+const RTLD_LAZY_NODELETE = linux ? 0x1001 : 0x81;
 const SC_PAGESIZE = linux ? 30 : 29;
 
 /**
@@ -53,6 +56,11 @@ export function giveBack(address: bigint, bytes: number): void {
 /** Copies between areas that do not overlap. */
 export function copyBytes(target: bigint, source: bigint, bytes: number): void {
   memcpy(target, source, bytes);
+}
+
+/** Keeps a library in memory until the process ends, even if its loader unloads it. */
+export function keepLoaded(file: string): void {
+  dlopen(file, RTLD_LAZY_NODELETE);
 }
 
 /** Returns freed memory that the C library retains to the system (glibc only). */

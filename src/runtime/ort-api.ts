@@ -1,6 +1,6 @@
 /**
  * The part of ONNX Runtime's C API that Sortie calls, bound with koffi to the library in onnxruntime-node. OrtApi is a
- * struct of function pointers that only grows (onnxruntime_c_api.h, API version 21).
+ * struct of function pointers that only grows (onnxruntime_c_api.h, API version 24).
  *
  * The process must never load onnxruntime-node's own JavaScript: it would create the environment first, without the
  * global thread pool.
@@ -8,11 +8,12 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import koffi from 'koffi';
+import { keepLoaded } from './libc.js';
 
 /** An opaque native object (OrtSession*, OrtValue*, ...). */
 export type Handle = bigint;
 
-const ORT_API_VERSION = 21;
+const ORT_API_VERSION = 24;
 const LIBRARY: Partial<Record<NodeJS.Platform, string>> = {
   linux: 'libonnxruntime.so.1',
   darwin: 'libonnxruntime.1.dylib',
@@ -50,11 +51,14 @@ const FUNCTIONS = {
   SetGlobalIntraOpNumThreads: [147, 'void* NAME(void*, int)'],
   SetGlobalInterOpNumThreads: [148, 'void* NAME(void*, int)'],
   SetGlobalSpinControl: [149, 'void* NAME(void*, int)'],
+  AddRunConfigEntry: [165, 'void* NAME(void*, const char*, const char*)'],
   SessionOptionsAppendExecutionProvider_CUDA_V2: [204, 'void* NAME(void*, void*)'],
   CreateCUDAProviderOptions: [205, 'void* NAME(_Out_ void**)'],
   UpdateCUDAProviderOptions: [206, 'void* NAME(void*, const char**, const char**, size_t)'],
   ReleaseCUDAProviderOptions: [208, 'void NAME(void*)'],
+  SessionOptionsAppendExecutionProvider: [216, 'void* NAME(void*, const char*, const char**, const char**, size_t)'],
   AddExternalInitializersFromFilesInMemory: [279, 'void* NAME(void*, const char**, void**, const size_t*, size_t)'],
+  CopyTensors: [386, 'void* NAME(void*, void**, void**, void*, size_t)'],
 } as const;
 
 type FunctionName = keyof typeof FUNCTIONS;
@@ -125,7 +129,10 @@ export function loadOrt(): OrtApi {
   if (!file)
     throw new Error(`no ONNX Runtime library for platform ${process.platform}; Sortie runs on linux and darwin`);
   const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
-  library = koffi.load(join(root, 'bin', 'napi-v6', process.platform, process.arch, file));
+  const path = join(root, 'bin', 'napi-v6', process.platform, process.arch, file);
+  library = koffi.load(path);
+  // A provider calls this library in its exit handler, and koffi may unload it earlier.
+  keepLoaded(path);
   const base = library.func('void* OrtGetApiBase()')() as Handle;
   const pointer = (offset: number, signature: string): ((...args: number[]) => unknown) =>
     koffi.decode(koffi.decode(base, offset, 'void*'), koffi.proto(signature)) as (...args: number[]) => unknown;

@@ -1,5 +1,4 @@
 /** A loaded graph, and bindings of its inputs and outputs to fixed memory. */
-import { appendCuda } from './cuda.js';
 import type { Device } from './device.js';
 import type { Environment } from './environment.js';
 import type { Handle } from './ort-api.js';
@@ -7,6 +6,9 @@ import type { Tensor } from './tensor.js';
 
 /** Weight files in memory, by the file name in the graphs' external data. */
 export type WeightFiles = ReadonlyMap<string, Uint8Array>;
+
+/** The part of a device that sessions use. */
+export type SessionDevice = Pick<Device, 'kind' | 'copiesInputsAtBind' | 'configure'>;
 
 export interface SessionSpec {
   readonly weights: WeightFiles;
@@ -73,7 +75,7 @@ export class Session {
    */
   constructor(
     readonly environment: Environment,
-    readonly device: Device,
+    readonly device: SessionDevice,
     graph: string | Uint8Array,
     { weights, accumulateInt32 }: SessionSpec,
   ) {
@@ -84,7 +86,10 @@ export class Session {
       // Shapes change from run to run, and a memory pattern per shape only costs memory.
       ort.call('DisableMemPattern', options);
       ort.call('AddSessionConfigEntry', options, 'session.use_env_allocators', '1');
-      if (device.kind === 'cuda') appendCuda(environment, options);
+      device.configure(options);
+      // A node without a kernel of the device would run on the CPU, with two copies in every step. This is an error that
+      // names the node.
+      if (device.kind !== 'cpu') ort.call('AddSessionConfigEntry', options, 'session.disable_cpu_ep_fallback', '1');
       if (accumulateInt32) ort.call('AddSessionConfigEntry', options, 'session.x64quantprecision', '1');
       if (weights.size > 0) {
         const buffers = [...weights.values()];

@@ -6,6 +6,7 @@ import type { Handle } from './ort-api.js';
 /** ONNXTensorElementDataType and bytes per element. */
 const ELEMENT = {
   f32: { code: 1, bytes: 4 },
+  u8: { code: 2, bytes: 1 },
   i8: { code: 3, bytes: 1 },
   i32: { code: 6, bytes: 4 },
   i64: { code: 7, bytes: 8 },

@@ -1,22 +1,21 @@
 /**
- * Metrics of sequences and of the engine, from the engine's step messages.
+ * Metrics of sequences, from the engine's step messages.
  *
  * Must not know: HTTP, text. It runs after the gateway has sent the answers.
  */
 import type { Engine } from '../engine/client/engine.js';
 import type {
-  AuditEvent,
   Budget,
   EndedEvent,
   PlannedEvent,
   ReadyMessage,
   RefusedEvent,
   StepMessage,
-  StepWork,
   TokenEvent,
 } from '../engine/protocol.js';
 import { budgetClass } from './budget-class.js';
-import { initialize, initializeExits, SLEEP_STATES, WAITING_REASONS, type BudgetOutcome } from './labels.js';
+import { EngineMetrics } from './engine-metrics.js';
+import { initialize, type BudgetOutcome } from './labels.js';
 import type { Series } from './series.js';
 
 export interface SequenceFacts {
@@ -25,12 +24,6 @@ export interface SequenceFacts {
   readonly maxTokens: number;
   readonly budget: Budget | null;
 }
-
-/**
- * Tokens of one block in `cache_config_info`. The engine counts KV memory in tokens, but llm-d's picker assumes blocks
- * of at least 64. With blocks of 1 it would assume 64 times the capacity.
- */
-const CACHE_BLOCK_TOKENS = 64;
 
 interface Live extends SequenceFacts {
   plan: PlannedEvent | null;
@@ -44,14 +37,12 @@ interface Live extends SequenceFacts {
 
 export class RequestMetrics {
   readonly #live = new Map<string, Live>();
-  /** Exit layers as label values, in the order of the engine's exits. */
-  #exits: readonly string[] = [];
-  /** Exits of all engines since the start. */
-  readonly #seenExits = new Set<string>();
   readonly #series: Series;
+  readonly #engine: EngineMetrics;
 
   constructor(series: Series) {
     this.#series = series;
+    this.#engine = new EngineMetrics(series);
     initialize(series);
   }
 
@@ -61,7 +52,7 @@ export class RequestMetrics {
       this.step(step);
     });
     engine.on('audit', ({ audits }) => {
-      for (const event of audits) this.audited(event);
+      for (const event of audits) this.#engine.audited(event);
     });
     engine.on('ready', (ready) => {
       this.ready(ready);
@@ -118,26 +109,11 @@ export class RequestMetrics {
   }
 
   ready(ready: ReadyMessage): void {
-    const series = this.#series;
-    series.engineUp.set(1);
-    for (const sleep_state of SLEEP_STATES) series.sleepState?.set({ sleep_state }, sleep_state === 'awake' ? 1 : 0);
-    series.engineLoad.set((ready.loadMs + ready.calibrateMs) / 1000);
-    series.cacheConfig.reset();
-    const blocks = Math.floor(ready.kvTokens / CACHE_BLOCK_TOKENS);
-    series.cacheConfig.set({ block_size: String(CACHE_BLOCK_TOKENS), num_gpu_blocks: String(blocks) }, 1);
-    this.#exits = ready.exits.map(String);
-    initializeExits(series, this.#exits, this.#seenExits);
-    for (const exit of this.#exits) this.#seenExits.add(exit);
+    this.#engine.ready(ready);
   }
 
   down(): void {
-    const series = this.#series;
-    series.engineUp.set(0);
-    // Without the series, vLLM's dashboards show that the server is down.
-    series.sleepState?.reset();
-    series.engineDown.inc();
-    for (const gauge of [series.running, series.waiting, series.kvUsage, series.kvCached]) gauge.set(0);
-    for (const reason of WAITING_REASONS) series.waitingBy.set({ reason }, 0);
+    this.#engine.down();
     for (const live of this.#live.values()) {
       if (live.cut !== null) this.#answered(live, live.cut);
       else {
@@ -148,56 +124,12 @@ export class RequestMetrics {
     this.#live.clear();
   }
 
-  audited({ skipped, tokens, ms }: AuditEvent): void {
-    const series = this.#series;
-    series.auditAnswers.inc({ outcome: skipped ?? 'audited' });
-    series.auditTime.inc(ms / 1000);
-    if (skipped !== null) return;
-    series.auditLast.set(Date.now() / 1000);
-    for (const { exit, token, best, logprob, bestLogprob } of tokens) {
-      const exit_layer = String(exit);
-      series.auditTokens.inc({ exit_layer, agrees: String(token === best) });
-      series.auditGivenUp.observe({ exit_layer }, Math.max(0, bestLogprob - logprob));
-    }
-  }
-
   step(step: StepMessage): void {
-    const series = this.#series;
     for (const event of step.planned) this.#planned(event);
     for (const event of step.tokens) this.#token(event, step.at);
     for (const event of step.refused) this.#refused(event);
     for (const event of step.ended) this.#ended(event);
-    series.running.set(step.load.running);
-    series.waiting.set(step.load.waiting);
-    series.waitingBy.set({ reason: 'capacity' }, step.load.waiting - step.load.deferred);
-    series.waitingBy.set({ reason: 'deferred' }, step.load.deferred);
-    series.kvUsage.set(step.load.kvUsed);
-    series.kvCached.set(step.load.kvCached);
-    if (step.work === null) return;
-    series.iterationTokens.observe(step.work.prefillTokens + step.tokens.length);
-    this.#worked(step.work);
-  }
-
-  #worked(work: StepWork): void {
-    const series = this.#series;
-    series.steps.observe(work.ms / 1000);
-    if (work.predictedMs > 0) series.stepRatio.observe(work.cycleMs / work.predictedMs);
-    series.slowdown.set(work.slowdown);
-    work.stageRows.forEach((rows, stage) => {
-      series.stageRows.inc({ stage: String(stage) }, rows);
-    });
-    work.exitMs.forEach((ms, exit) => {
-      if (ms > 0) series.exitTime.inc({ exit_layer: this.#exits[exit] ?? 'unknown' }, ms / 1000);
-    });
-    for (const { unit, mode, kernel } of work.kernelRuns) series.kernelRuns.inc({ unit, mode, kernel });
-    series.prefilled.inc(work.prefillTokens);
-    series.caughtUp.inc(work.catchUpTokens);
-    if (work.draft === undefined) return;
-    const { source, drafted, accepted } = work.draft;
-    series.drafts.inc({ source });
-    series.draftTokens.inc({ source }, drafted);
-    series.acceptedTokens.inc({ source }, accepted);
-    for (let position = 0; position < accepted; position++) series.acceptedAt.inc({ position: String(position) });
+    this.#engine.step(step);
   }
 
   #planned(event: PlannedEvent): void {

@@ -1,11 +1,14 @@
 /** Renders chat messages as one prompt text, by the model's own Jinja template. */
 import { randomUUID } from 'node:crypto';
 import { Template } from '@huggingface/jinja';
+import { thoughtTags, type ThoughtTags } from './thoughts.js';
 import { speaksOfTools, withoutTools, type ChatTool, type ChatToolCall } from './tool-form.js';
 
 export interface ChatMessage {
   readonly role: string;
   readonly content: string;
+  /** Thoughts of an assistant message. */
+  readonly reasoning_content?: string;
   /** Calls of an assistant message; not empty. */
   readonly tool_calls?: readonly ChatToolCall[];
   /** In a tool message: the call that this result answers. */
@@ -25,11 +28,14 @@ export class ChatTemplate {
   readonly #speaksOfTools: boolean;
   readonly #specials: Readonly<Record<string, string>>;
   readonly #source: string;
+  /** The tags of thoughts; null if the model does not think. */
+  readonly thoughts: ThoughtTags | null;
 
   /** @param specials texts of the special tokens that templates use (bos_token, eos_token) */
   constructor(source: string, specials: Readonly<Record<string, string>>) {
     this.#specials = specials;
     this.#source = source;
+    this.thoughts = thoughtTags(source);
     this.#template = new Template(source);
     this.#speaksOfTools = speaksOfTools(source);
   }

@@ -92,10 +92,20 @@ export class TextTokenizer {
     return this.#tokens.stripsLeadingSpace && text.startsWith(' ') ? text.slice(1) : text;
   }
 
-  /** Decodes the continuation of a prompt: a leading space is kept. */
-  detokenizer(options: { readonly special: boolean } = { special: false }): Detokenizer {
-    return new Detokenizer((id) => (options.special ? this.spelling(id) : this.bytes(id)));
+  /**
+   * Decodes the continuation of a prompt: a leading space is kept.
+   * @param shown texts of special tokens that are part of the text
+   */
+  detokenizer({ special = false, shown = [] }: DetokenizerOptions = {}): Detokenizer {
+    const isShown = (id: number): boolean => special || (this.isSpecial(id) && shown.includes(this.spelt(id)));
+    return new Detokenizer((id) => (isShown(id) ? this.spelling(id) : this.bytes(id)));
   }
+}
+
+interface DetokenizerOptions {
+  /** All special tokens are part of the text. */
+  readonly special?: boolean;
+  readonly shown?: readonly string[];
 }
 
 const NO_BYTES = new Uint8Array(0);

@@ -59,6 +59,7 @@ interface PlainMessage {
 }
 
 interface Message extends PlainMessage {
+  readonly reasoning_content?: string;
   readonly tool_calls?: readonly ChatToolCall[];
 }
 
@@ -77,7 +78,9 @@ export function withoutTools(messages: readonly Message[], tools: readonly ChatT
     if (results.length > 0) plain.push({ role: 'user', content: results.join('\n') });
     results = [];
   };
-  for (const { role, content, tool_calls: calls } of tools.length > 0 && system !== null ? others : messages) {
+  for (const { role, content, tool_calls: calls, reasoning_content: reasoning } of tools.length > 0 && system !== null
+    ? others
+    : messages) {
     if (role === 'tool') {
       results.push(`<tool_response>\n${content}\n</tool_response>`);
       continue;
@@ -85,6 +88,7 @@ export function withoutTools(messages: readonly Message[], tools: readonly ChatT
     say();
     plain.push({
       role,
+      ...(reasoning !== undefined && { reasoning_content: reasoning }),
       content: calls === undefined ? content : CALLS.render({ content, calls, between: CALL.between }),
     });
   }

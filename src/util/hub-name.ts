@@ -1,15 +1,27 @@
 /** Names of models on the Hugging Face Hub, where a path is expected. */
 import { existsSync } from 'node:fs';
 
-const HUB_NAME = /^[\w.-]+\/[\w.-]+$/;
+/** A model of the hub, `ORG/NAME` or `ORG/NAME:FILE`. */
+export interface HubName {
+  /** `ORG/NAME`. */
+  readonly repo: string;
+  /** A GGUF file of the repository, or the end of its name such as `Q4_K_M`; null if the text names none. */
+  readonly file: string | null;
+}
 
-/** @returns how to fetch a model, if the missing path looks like ORG/NAME; else an empty text */
+const HUB_NAME = /^([\w.-]+)\/([\w.-]+)(?::([^:]+))?$/;
+
+/** @returns the name, or null for another text and for a path of this machine: what exists wins over the hub */
+export function parseHubName(text: string): HubName | null {
+  const [, organisation, name, file = null] = HUB_NAME.exec(text) ?? [];
+  if (organisation === undefined || name === undefined) return null;
+  // With an existing first folder, the text is a path with a mistake.
+  if (existsSync(text) || existsSync(organisation)) return null;
+  return { repo: `${organisation}/${name}`, file };
+}
+
+/** @returns how to fetch a model, if the missing path looks like a name of the hub; else an empty text */
 export function hubHint(missing: string): string {
-  const [organisation = '', name = ''] = missing.split('/');
-  // With an existing first folder, the text is a path of this machine.
-  if (!HUB_NAME.test(missing) || existsSync(organisation)) return '';
-  return (
-    '; Sortie downloads nothing: if this is a name on the Hugging Face Hub, ' +
-    `\`hf download ${missing} --local-dir ${name}\` fetches it and \`sortie convert ${name}\` converts it`
-  );
+  if (parseHubName(missing) === null) return '';
+  return `; if this is a name on the Hugging Face Hub, \`sortie pull ${missing} --no-convert\` downloads it`;
 }

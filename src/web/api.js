@@ -161,6 +161,7 @@ async function* stream(path, body, signal) {
     yield {
       index: choice?.index ?? 0,
       text: choice?.delta?.content ?? choice?.text ?? '',
+      reasoning: choice?.delta?.reasoning_content ?? '',
       exit: exitOf(event.sortie?.exit_layers),
       exits: event.sortie?.exit_layers ?? {},
       finish,

@@ -162,9 +162,10 @@ export function openChat() {
    * @returns the text
    */
   const answer = async (turn, { parts, request, begun = '', onContinue }, signal) => {
+    const thoughts = element('p', { class: 'thoughts' });
     const text = element('p', { class: 'text' });
     const note = element('p', { class: 'turn-note' });
-    turn.replaceChildren(text, note);
+    turn.replaceChildren(thoughts, text, note);
     const shown = new DepthText(text);
     shown.append(begun, null);
     let said = begun;
@@ -172,6 +173,7 @@ export function openChat() {
     let exits = {};
     try {
       for await (const part of parts(signal)) {
+        thoughts.append(part.reasoning);
         shown.append(part.text, part.exit);
         said += part.text;
         ({ tokens, exits } = part);

@@ -70,7 +70,7 @@ class Column {
       for await (const part of this.#stream(request, signal)) {
         const at = performance.now();
         firstAt ??= at;
-        this.#text.append(part.text);
+        this.#text.append(part.reasoning, part.text);
         ({ tokens } = part);
         if (tokens > 1 && at > firstAt) this.#showSpeed(((tokens - 1) / (at - firstAt)) * 1000, how);
         this.#showTime(at - started, tokens, how);

@@ -33,6 +33,6 @@ void t.test('an engine that is killed during an audit loses no answer', async (t
   t.match(await text, /"finish_reason":"length".*"audit":\{"skipped":"engine_lost"\}\}\}\n\ndata: \[DONE\]\n\n$/s);
 
   await until('ready again', async () => (await fetch(`${server.url}/health/ready`)).ok);
-  const short = { prompt: 'The capital of France is', max_tokens: TOKENS, sortie: { exit_layer: 10, audit: true } };
+  const short = { ...body, prompt: 'The capital of France is' };
   t.match(await (await post(server, '/v1/completions', short)).json(), { sortie: { audit: { tokens: TOKENS } } });
 });

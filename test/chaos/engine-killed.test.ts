@@ -1,7 +1,8 @@
 /** Kills the engine (SIGKILL) mid-stream under load, more than once. */
 import t from 'tap';
-import { embeddedModel, enginePid, metric, post, serve, untilIdle, until } from './helper.js';
+import { enginePid, metric, post, serve, tinyModel, untilIdle, until } from './helper.js';
 
+const model = tinyModel(t.testdir({}), 4096);
 const prompt = 'The capital of France is';
 const ROUNDS = 2;
 const EACH = 3;
@@ -47,7 +48,7 @@ t.setTimeout(240_000);
 void t.test(
   'every answer ends with an error of its protocol, readiness drops and recovers, and later requests are served',
   async (t) => {
-    const server = await serve(t, embeddedModel);
+    const server = await serve(t, model);
     const ready = async (): Promise<boolean> => (await fetch(`${server.url}/health/ready`)).ok;
     const all = wires.flatMap((wire) => Array.from({ length: EACH }, () => wire));
     for (let round = 1; round <= ROUNDS; round++) {

@@ -9,21 +9,20 @@ import { main, portOf, start } from '../deploy/helper.js';
 import { embeddedModel, enginePid, metric, post, serve, tinyModel, until } from './helper.js';
 
 const EACH = 12;
-const TOKENS = 40;
+const TOKENS = 400;
 const body = { prompt: 'Count: one, two,', max_tokens: TOKENS, ignore_eos: true };
-const shallow = { ...body, sortie: { exit_layer: loadManifest(embeddedModel).exits[0]?.layer } };
-const tiny = tinyModel(t.testdir({}));
+const tiny = tinyModel(t.testdir({}), 4096);
 // The server may close a kept connection under the next request, so each request has its own connection here.
 const alone = { connection: 'close' };
 
 t.setTimeout(240_000);
 void t.test('accepted requests finish, later requests get a 503, exit code 0', async (t) => {
   // More requests than slots: some wait when the signal arrives, and waiting requests are accepted as well.
-  const server = await serve(t, embeddedModel, ['--drain-timeout', '120', '--max-running', '8']);
+  const server = await serve(t, tiny, ['--drain-timeout', '120', '--max-running', '8']);
   const exit = once(server.process, 'exit');
-  const whole = Array.from({ length: EACH }, () => post(server, '/v1/completions', shallow, alone));
+  const whole = Array.from({ length: EACH }, () => post(server, '/v1/completions', body, alone));
   const streams = Array.from({ length: EACH }, () =>
-    post(server, '/v1/completions', { ...shallow, stream: true, stream_options: { include_usage: true } }, alone),
+    post(server, '/v1/completions', { ...body, stream: true, stream_options: { include_usage: true } }, alone),
   );
   await until('all are accepted', async () => {
     const [running, waiting] = [
@@ -64,10 +63,10 @@ void t.test('accepted requests finish, later requests get a 503, exit code 0', a
 });
 
 void t.test('at the drain deadline the remaining requests end with a draining error, exit code 0', async (t) => {
-  const server = await serve(t, embeddedModel, ['--drain-timeout', '1']);
+  const server = await serve(t, tiny, ['--drain-timeout', '1']);
   const exit = once(server.process, 'exit');
-  const response = await post(server, '/v1/completions', { ...body, max_tokens: 2000, stream: true });
-  const whole = post(server, '/v1/completions', { ...body, max_tokens: 2000 });
+  const response = await post(server, '/v1/completions', { ...body, max_tokens: 4000, stream: true });
+  const whole = post(server, '/v1/completions', { ...body, max_tokens: 4000 });
   await until('both run', async () => (await metric(server, 'sortie_num_requests_running')) === 2);
   server.process.kill('SIGTERM');
   t.match(await response.text(), /"code":"draining".*\n\ndata: \[DONE\]\n\n$/s);
@@ -78,6 +77,7 @@ void t.test('at the drain deadline the remaining requests end with a draining er
 });
 
 void t.test('texts in the encoding thread do not delay the exit', async (t) => {
+  // The tiny model's context is too short for them.
   const server = await serve(t, embeddedModel, ['--drain-timeout', '1']);
   const exit = once(server.process, 'exit');
   // Each text takes some seconds, one after another.

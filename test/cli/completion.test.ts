@@ -23,7 +23,7 @@ const { bash, zsh, fish } = Object.fromEntries(scripts) as Record<(typeof SHELLS
 const CASES: readonly (readonly [line: string, offered: readonly string[]])[] = [
   ['sortie sim', ['simulate']],
   ['sortie serve --log-f', ['--log-format']],
-  ['sortie serve --device ', ['cpu', 'cuda']],
+  ['sortie serve --device ', ['cpu', 'cuda', 'webgpu']],
   ['sortie serve --log-prompts o', ['off', 'on']],
   ['sortie simulate --limits un', ['unstated']],
   ['sortie serve --model mod', ['models']],

@@ -24,7 +24,14 @@ export interface RealServer {
   idle(): Promise<number>;
 }
 
-export async function connect(t: Test): Promise<RealServer> {
+let connected: Promise<RealServer> | null = null;
+
+/** The server of this process: files that run together share it. */
+export function connect(t: Test): Promise<RealServer> {
+  return (connected ??= startServer(t));
+}
+
+async function startServer(t: Test): Promise<RealServer> {
   const { url } = await serve(t, modelDir, ['--api-key', apiKey]);
   const metric = async (name: string): Promise<number> => {
     const text = await (await fetch(`${url}/metrics`)).text();

@@ -11,8 +11,9 @@ import { packageRoot } from '../../src/config.js';
 export const main = join(packageRoot, 'dist', 'src', 'main.js');
 
 /** Starts a program, and kills it at the end of the test. */
-export function start(t: Test, command: string, args: readonly string[]): ChildProcess {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'], cwd: packageRoot });
+export function start(t: Test, command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+  const options = { cwd: packageRoot, env: { ...process.env, ...env } };
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'], ...options });
   t.teardown(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     child.kill('SIGTERM');
@@ -55,10 +56,16 @@ export interface Sortie {
 /**
  * A ready server on a free port of this machine. Its engine has one thread, since tests run beside each other.
  * @param options more flags
+ * @param env more variables
  */
-export async function serve(t: Test, model: string, options: readonly string[] = []): Promise<Sortie> {
+export async function serve(
+  t: Test,
+  model: string,
+  options: readonly string[] = [],
+  env: NodeJS.ProcessEnv = {},
+): Promise<Sortie> {
   const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--threads', '1', '--model', model, ...options];
-  const server = start(t, process.execPath, [main, ...args]);
+  const server = start(t, process.execPath, [main, ...args], env);
   const url = `http://127.0.0.1:${await portOf(server)}`;
   await until('ready', async () => (await fetch(`${url}/health/ready`)).ok);
   return { process: server, url };

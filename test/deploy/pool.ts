@@ -1,7 +1,7 @@
 /** Two replicas of the built server behind a proxy, with the files of deploy/ and free ports. */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,7 +11,7 @@ import { packageRoot } from '../../src/config.js';
 import { main, start, until } from './helper.js';
 
 export type ProxyName = 'haproxy' | 'nginx';
-export const PROXIES = ['haproxy', 'nginx'] as const;
+const PROXIES = ['haproxy', 'nginx'] as const;
 
 /** A reason to skip, or false. */
 export function missing(program: string): string | false {
@@ -107,7 +107,8 @@ function withPorts(file: string, ports: Readonly<Record<string, number>>): strin
 async function startProxy(t: Test, proxy: ProxyName, replicas: Pool['replicas']): Promise<[string, string]> {
   const [front = 0, operations = 0] = await freePorts(2);
   const [a, b] = replicas.map(({ url }) => Number(new URL(url).port)) as [number, number];
-  const dir = t.testdir({});
+  const dir = join(t.testdirName, proxy);
+  mkdirSync(dir, { recursive: true });
   if (proxy === 'haproxy') {
     const ports = { 8080: front, 8081: a, 8082: b, 9081: replicas[0].opsPort, 9082: replicas[1].opsPort };
     const file = join(dir, 'haproxy.cfg');
@@ -126,6 +127,22 @@ async function startProxy(t: Test, proxy: ProxyName, replicas: Pool['replicas'])
   return [url, proxy === 'haproxy' ? `http://127.0.0.1:${operations}` : url];
 }
 
+/** Two ready replicas. @param options more of their flags */
+async function startReplicas(t: Test, model: string, options: readonly string[]): Promise<Pool['replicas']> {
+  const [portA = 0, opsA = 0, portB = 0, opsB = 0] = await freePorts(4);
+  const replicas = [new Replica(t, model, portA, opsA, options), new Replica(t, model, portB, opsB, options)] as const;
+  await Promise.all(replicas.map((replica) => replica.start()));
+  return replicas;
+}
+
+async function startBefore(t: Test, proxy: ProxyName, replicas: Pool['replicas']): Promise<Pool> {
+  const [url, operationsUrl] = await startProxy(t, proxy, replicas);
+  await until('the proxy', async () => (await fetch(`${url}/health/ready`)).ok);
+  // HAProxy starts with all replicas up, before its first check.
+  await sleep(600);
+  return { url, replicas, operationsUrl };
+}
+
 /** Two ready replicas behind a proxy that sees both. @param options more flags of the replicas */
 export async function startPool(
   t: Test,
@@ -133,14 +150,36 @@ export async function startPool(
   model: string,
   options: readonly string[] = [],
 ): Promise<Pool> {
-  const [portA = 0, opsA = 0, portB = 0, opsB = 0] = await freePorts(4);
-  const replicas = [new Replica(t, model, portA, opsA, options), new Replica(t, model, portB, opsB, options)] as const;
-  await Promise.all(replicas.map((replica) => replica.start()));
-  const [url, operationsUrl] = await startProxy(t, proxy, replicas);
-  await until('the proxy', async () => (await fetch(`${url}/health/ready`)).ok);
-  // HAProxy starts with all replicas up, before its first check.
-  await sleep(600);
-  return { url, replicas, operationsUrl };
+  return startBefore(t, proxy, await startReplicas(t, model, options));
+}
+
+/**
+ * Starts two replicas behind all proxies, and tests them through each proxy in turn; a missing proxy is skipped.
+ * @param options more flags of the replicas
+ */
+export async function throughEach(
+  t: Test,
+  model: string,
+  options: readonly string[],
+  test: (t: Test, proxy: ProxyName, pool: Pool) => Promise<void>,
+): Promise<void> {
+  const replicas = await startReplicas(t, model, options);
+  for (const proxy of PROXIES) {
+    await t.test(proxy, { skip: missing(proxy) }, async (t) => {
+      await test(t, proxy, await startBefore(t, proxy, replicas));
+    });
+  }
+}
+
+/** Two ready replicas behind all installed proxies. @param options more flags of the replicas */
+export async function startPools(
+  t: Test,
+  model: string,
+  options: readonly string[],
+): Promise<readonly (readonly [ProxyName, Pool])[]> {
+  const replicas = await startReplicas(t, model, options);
+  const installed = PROXIES.filter((proxy) => missing(proxy) === false);
+  return Promise.all(installed.map(async (proxy) => [proxy, await startBefore(t, proxy, replicas)] as const));
 }
 
 /** A replica as HAProxy sees it. @returns its sessions so far, and UP or DOWN */

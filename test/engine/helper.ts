@@ -9,6 +9,8 @@ import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { AuditEvent, EndedEvent, RefusedEvent, StepMessage, TokenEvent } from '../../src/engine/protocol.js';
 import type { EngineOptions } from '../../src/engine/client/options.js';
+import { HeadRunner } from '../../src/model/head-runner.js';
+import { StagedModel } from '../../src/model/staged-model.js';
 import type { Slot } from '../../src/engine/slots/slot.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { chunkSizes, defaultPolicy } from '../../src/router/index.js';
@@ -44,6 +46,12 @@ export async function makeExecutor(t: Test, overrides: Partial<EngineOptions> = 
     executor.dispose();
   });
   return executor;
+}
+
+/** The parts of a model whose KV cache has slots. */
+export function slotParts({ model, head }: Executor): { readonly model: StagedModel; readonly head: HeadRunner } {
+  if (!(model instanceof StagedModel) || !(head instanceof HeadRunner)) throw new Error('the KV cache has no slots');
+  return { model, head };
 }
 
 let costs: CostTable | undefined;

@@ -1,4 +1,7 @@
-/** Debian's Chromium without a window, driven over the pipe of its DevTools protocol. */
+/**
+ * Debian's Chromium without a window, driven over the pipe of its DevTools protocol. The tests of a process share one
+ * browser, in which each has a profile of its own.
+ */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -6,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Readable, Writable } from 'node:stream';
+import t from 'tap';
 
 /** The reason to skip a test that needs Chromium, or false. */
 export const noChromium: string | false =
@@ -13,6 +17,7 @@ export const noChromium: string | false =
 
 interface Message {
   readonly id?: number;
+  readonly sessionId?: string;
   readonly method?: string;
   readonly params?: Record<string, unknown>;
   readonly result?: Record<string, unknown>;
@@ -37,13 +42,12 @@ const FLAGS = [
 /** The browser has this time to close itself. */
 const CLOSE_MS = 10_000;
 
-export class Page {
-  /** Errors and warnings of the console, violations of the page's policy included. */
-  readonly complaints: string[] = [];
+/** The process, and the pipe that all pages share. */
+class Browser {
   readonly #child: ChildProcess;
   readonly #write: Writable;
   readonly #pending = new Map<number, Pending>();
-  #session: string | undefined;
+  readonly #pages = new Map<string, Page>();
   #last = 0;
 
   constructor(child: ChildProcess) {
@@ -58,19 +62,63 @@ export class Page {
     });
   }
 
-  /** Opens the first and only tab. */
-  async attach(): Promise<void> {
-    const { targetId } = await this.send('Target.createTarget', { url: 'about:blank' });
+  async send(method: string, params: object = {}, sessionId?: string): Promise<Record<string, unknown>> {
+    const id = ++this.#last;
+    this.#write.write(`${JSON.stringify({ id, method, params, ...(sessionId !== undefined && { sessionId }) })}\0`);
+    return new Promise((resolve, reject) => this.#pending.set(id, { resolve, reject }));
+  }
+
+  /** Opens a tab with a profile of its own. @param t removes the profile at its end */
+  async open(t: { teardown(end: () => unknown): void }): Promise<Page> {
+    const { browserContextId } = await this.send('Target.createBrowserContext');
+    t.teardown(() => this.send('Target.disposeBrowserContext', { browserContextId }));
+    const { targetId } = await this.send('Target.createTarget', { url: 'about:blank', browserContextId });
     const { sessionId } = await this.send('Target.attachToTarget', { targetId, flatten: true });
-    this.#session = String(sessionId);
-    for (const domain of ['Page', 'Runtime', 'Log']) await this.send(`${domain}.enable`);
+    const page = new Page(this, String(sessionId));
+    this.#pages.set(String(sessionId), page);
+    for (const domain of ['Page', 'Runtime', 'Log']) await page.send(`${domain}.enable`);
+    return page;
+  }
+
+  /** Ends all processes of the browser. */
+  async close(): Promise<void> {
+    const exited = new Promise((resolve) => this.#child.once('exit', resolve));
+    this.#write.on('error', () => undefined);
+    void this.send('Browser.close');
+    if ((await Promise.race([exited, sleep(CLOSE_MS, 'late')])) === 'late' && this.#child.pid !== undefined) {
+      process.kill(-this.#child.pid, 'SIGKILL');
+      await exited;
+    }
+  }
+
+  #receive({ id, sessionId, method, params = {}, result, error }: Message): void {
+    if (id !== undefined) {
+      const pending = this.#pending.get(id);
+      this.#pending.delete(id);
+      if (error === undefined) pending?.resolve(result ?? {});
+      else pending?.reject(new Error(error.message));
+    }
+    const complaints = this.#pages.get(sessionId ?? '')?.complaints;
+    if (method === 'Runtime.exceptionThrown') complaints?.push(JSON.stringify(params.exceptionDetails));
+    if (method !== 'Log.entryAdded') return;
+    const { level, text } = params.entry as { level: string; text: string };
+    if (level === 'error' || level === 'warning') complaints?.push(text);
+  }
+}
+
+export class Page {
+  /** Errors and warnings of the console, violations of the page's policy included. */
+  readonly complaints: string[] = [];
+  readonly #browser: Browser;
+  readonly #session: string;
+
+  constructor(browser: Browser, session: string) {
+    this.#browser = browser;
+    this.#session = session;
   }
 
   async send(method: string, params: object = {}): Promise<Record<string, unknown>> {
-    const id = ++this.#last;
-    const sessionId = this.#session;
-    this.#write.write(`${JSON.stringify({ id, method, params, ...(sessionId !== undefined && { sessionId }) })}\0`);
-    return new Promise((resolve, reject) => this.#pending.set(id, { resolve, reject }));
+    return this.#browser.send(method, params, this.#session);
   }
 
   /** @returns the value of an expression, which may be a promise */
@@ -108,46 +156,27 @@ export class Page {
     const { data } = await this.send('Page.captureScreenshot', { captureBeyondViewport: true });
     return Buffer.from(String(data), 'base64');
   }
-
-  /** Ends all processes of the browser. */
-  async close(): Promise<void> {
-    const exited = new Promise((resolve) => this.#child.once('exit', resolve));
-    this.#session = undefined;
-    this.#write.on('error', () => undefined);
-    void this.send('Browser.close');
-    if ((await Promise.race([exited, sleep(CLOSE_MS, 'late')])) === 'late' && this.#child.pid !== undefined) {
-      process.kill(-this.#child.pid, 'SIGKILL');
-      await exited;
-    }
-  }
-
-  #receive({ id, method, params = {}, result, error }: Message): void {
-    if (id !== undefined) {
-      const pending = this.#pending.get(id);
-      this.#pending.delete(id);
-      if (error === undefined) pending?.resolve(result ?? {});
-      else pending?.reject(new Error(error.message));
-    }
-    if (method === 'Runtime.exceptionThrown') this.complaints.push(JSON.stringify(params.exceptionDetails));
-    if (method !== 'Log.entryAdded') return;
-    const { level, text } = params.entry as { level: string; text: string };
-    if (level === 'error' || level === 'warning') this.complaints.push(text);
-  }
 }
 
-/** Starts a browser of its own profile. @param t gets the teardown */
-export async function openBrowser(t: { teardown(end: () => unknown): void }): Promise<Page> {
+let browser: Browser | null = null;
+
+function startBrowser(): Browser {
   const profile = mkdtempSync(join(tmpdir(), 'sortie-chromium-'));
   const stdio = ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] as const;
   const child = spawn('chromium', [...FLAGS, `--user-data-dir=${profile}`, 'about:blank'], {
     stdio: [...stdio],
     detached: true,
   });
-  const page = new Page(child);
+  const started = new Browser(child);
   t.teardown(async () => {
-    await page.close();
+    await started.close();
     await rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   });
-  await page.attach();
-  return page;
+  return started;
+}
+
+/** Opens a page, and the browser of the process with the first one. @param t gets the teardown of the page */
+export function openBrowser(t: { teardown(end: () => unknown): void }): Promise<Page> {
+  browser ??= startBrowser();
+  return browser.open(t);
 }

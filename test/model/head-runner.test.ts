@@ -1,16 +1,16 @@
 /** Results of the head for rows in the middle of a batch. */
 import t from 'tap';
-import { makeExecutor } from '../engine/helper.js';
+import { makeExecutor, slotParts } from '../engine/helper.js';
 import { tinyModel } from '../engine/tiny-model.js';
 
 const ROWS = 3;
 
 void t.test('each row has its own logits, top K, temperature and target, from any first row', async (t) => {
-  const { head, model } = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
+  const { head, model } = slotParts(await makeExecutor(t, { modelDir: await tinyModel(t, 'float') }));
   const { architecture, topK } = model.manifest;
   for (let row = 0; row < ROWS; row++) {
     const state = Float32Array.from({ length: architecture.hidden }, (_, i) => Math.sin((row + 1) * (i + 1)));
-    model.device.write(head.input(row), new Uint8Array(state.buffer));
+    model.device.upload([{ target: head.input(row), source: new Uint8Array(state.buffer) }]);
   }
   head.norms.fill(0n, 0, ROWS);
   head.logits(ROWS);

@@ -20,14 +20,12 @@ function slots(t: Test): Slots {
     store.dispose();
   });
   for (const slot of [0, 1]) {
-    device.write(
-      store.address(slot, 0),
-      Uint8Array.from({ length: CAPACITY }, (_, i) => 10 * (slot + 1) + i + 1),
-    );
+    const source = Uint8Array.from({ length: CAPACITY }, (_, i) => 10 * (slot + 1) + i + 1);
+    device.upload([{ target: store.address(slot, 0), source }]);
   }
   const read = (slot: number): number[] => {
     const bytes = new Uint8Array(CAPACITY);
-    device.read(store.address(slot, 0), bytes);
+    device.download(store.address(slot, 0), bytes);
     return [...bytes];
   };
   return { store, read };

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { loadManifest } from '../../src/model/manifest-io.js';
-import { allocatedPerPosition, bytesPerPosition, StagedModel } from '../../src/model/staged-model.js';
+import { allocatedPerPosition, bytesPerPosition } from '../../src/model/memory.js';
+import { StagedModel } from '../../src/model/staged-model.js';
 import { loadCompressedWeights } from '../../src/model/weight-files.js';
 import { cpuDevice } from '../../src/runtime/cpu.js';
 import { createEnvironment } from '../../src/runtime/environment.js';
@@ -22,7 +23,8 @@ async function allocated(dir: string): Promise<number> {
   };
   const limits = { slots: SLOTS, capacity: CAPACITY, maxRows: 1, maxChunk: 1 };
   const weights = await loadCompressedWeights(dir, manifest);
-  new StagedModel(dir, manifest, environment, { ...device, alloc }, manifest.kernels, limits, weights).dispose();
+  const source = { dir, manifest, environment, kernels: manifest.kernels, weights };
+  new StagedModel(source, { ...device, alloc }, limits).dispose();
   return bytes;
 }
 

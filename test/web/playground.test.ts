@@ -2,7 +2,8 @@
 import t, { type Test } from 'tap';
 import { noChromium, openBrowser, type Page } from '../fakes/browser.js';
 import type { AuditedToken } from '../../src/engine/protocol.js';
-import { build, says, tokenizer, type Overrides } from '../fakes/server.js';
+import { ChatTemplate } from '../../src/text/chat-template.js';
+import { build, chatTemplate, says, tokenizer, type Overrides } from '../fakes/server.js';
 import type { FakeEngine } from '../fakes/engine.js';
 
 const skip = noChromium;
@@ -84,6 +85,26 @@ void t.test('Chat sends on Enter, marks a change of exit, and reports plan and t
   t.ok((second?.prompt.length ?? 0) > (first?.prompt.length ?? 0) + 10, 'the second turn has the first one');
   t.same(page.complaints, []);
 });
+
+void t.test(
+  'Chat shows thoughts apart from the answer, and the next turn has the answer alone',
+  { skip },
+  async (t) => {
+    const model = { chat: new ChatTemplate(`${chatTemplate}{# <think> #}`, {}) };
+    const { page, server } = await open(t, says('<think>Hm.</think>Paris.', { pace: 1 }), { model }, '#/chat');
+    await loaded(page);
+    for (const turns of [1, 2]) {
+      await type(page, 'chat-prompt', 'Capital?');
+      await page.press('Enter', 13);
+      await page.until(`document.querySelectorAll('.report').length === ${turns}`);
+      await idle(page, 'chat-stop');
+    }
+    t.equal(await text(page, '.turn-assistant .thoughts'), 'Hm.');
+    t.equal(await text(page, '.turn-assistant .text'), 'Paris.');
+    const prompt = tokenizer.decode(asked(server.engine).at(-1)?.prompt ?? [], { special: true });
+    t.match(prompt, 'assistant\nParis.<|im_end|>');
+  },
+);
 
 void t.test('Chat shows the plan of the next answer while the budget moves', { skip }, async (t) => {
   const script: FakeEngine['script'] = ({ depth }) => ({

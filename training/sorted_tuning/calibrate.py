@@ -22,12 +22,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 
 
-def named_layers(model: SortedLlama) -> Iterator[tuple[str, nn.Module]]:
+def named_layers(model: SortedModel) -> Iterator[tuple[str, nn.Module]]:
     """All decoder layers by the name that the file uses: the trunk's, then the exit blocks'."""
     for i, layer in enumerate(model.base.model.layers):
         yield f"layers.{i}", layer
@@ -36,27 +38,32 @@ def named_layers(model: SortedLlama) -> Iterator[tuple[str, nn.Module]]:
             yield f"exits.{exit_layer}.layers.{i}", layer
 
 
-def linear_inputs(model: SortedLlama) -> Iterator[tuple[str, nn.Module]]:
+LINEAR = {
+    "attn_in": ("self_attn.q_proj", "self_attn.qkv_proj"),
+    "attn_out": ("self_attn.o_proj",),
+    "mlp_in": ("mlp.gate_proj", "mlp.gate_up_proj", "shared_mlp.input_linear"),
+    "mlp_out": ("mlp.down_proj", "shared_mlp.output_linear"),
+}
+"""Inputs of linear layers, with the names of a layer that receives each: packed in Phi-3 and Granite 4."""
+
+
+def linear_inputs(model: SortedModel) -> Iterator[tuple[str, nn.Module]]:
     """Each distinct linear input by its name, with a module that receives it."""
     for name, layer in named_layers(model):
-        yield f"{name}.attn_in", layer.self_attn.q_proj
-        yield f"{name}.attn_out", layer.self_attn.o_proj
-        yield f"{name}.mlp_in", layer.mlp.gate_proj
-        yield f"{name}.mlp_out", layer.mlp.down_proj
+        for part, names in LINEAR.items():
+            yield f"{name}.{part}", next(module for own, module in layer.named_modules() if own in names)
 
 
-def head_norms(model: SortedLlama) -> list[nn.Module]:
+def head_norms(model: SortedModel) -> list[nn.Module]:
     """The norms whose outputs the head reads."""
     return [model.base.model.norm, *(block.norm for block in model.blocks.values())]
 
 
 @torch.no_grad()
-def measure(model: SortedLlama, documents: list[list[int]]) -> dict[str, torch.Tensor]:
+def measure(model: SortedModel, documents: list[list[int]]) -> dict[str, torch.Tensor]:
     """Run the documents one by one through all exits; sum x x^T at every linear input, keep the ranges of K and V."""
     sums: dict[str, torch.Tensor] = {}
     ranges: dict[str, torch.Tensor] = {}
-    rotary = model.base.model.rotary_emb
-    head_dim = model.base.config.head_dim
 
     def add(name: str, inputs: torch.Tensor) -> None:
         x = inputs.reshape(-1, inputs.shape[-1]).float()
@@ -69,30 +76,33 @@ def measure(model: SortedLlama, documents: list[list[int]]) -> dict[str, torch.T
 
         return hook
 
-    def widen(name: str, rotate: bool):
-        def hook(_module: nn.Module, _args: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
-            # [1, T, kv_heads * head_dim] -> [1, kv_heads, T, head_dim]
-            heads = out.unflatten(-1, (-1, head_dim)).transpose(1, 2)
-            if rotate:
-                cos, sin = rotary(out, torch.arange(out.shape[1])[None])
-                heads = apply_rotary_pos_emb(heads, heads, cos, sin)[1]
-            largest = heads.float().abs().amax(dim=(0, 2)).flatten()
-            ranges[name] = torch.maximum(ranges[name], largest) if name in ranges else largest
+    def widen(name: str, values: torch.Tensor) -> None:
+        """values [1, kv_heads, T, head_dim], as a cache holds them."""
+        largest = values.float().abs().amax(dim=(0, 2)).flatten()
+        ranges[name] = torch.maximum(ranges[name], largest) if name in ranges else largest
 
-        return hook
+    names = {layer.self_attn: name for name, layer in named_layers(model)}
+    attend = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    def attend_measured(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest, **more):
+        widen(f"{names[module]}.k_max", key)
+        widen(f"{names[module]}.v_max", value)
+        return attend(module, query, key, value, *rest, **more)
 
     def add_normed(_module: nn.Module, _args: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
         add("head_in", out)
 
     hooks = [module.register_forward_pre_hook(add_moments(name)) for name, module in linear_inputs(model)]
     hooks += [norm.register_forward_hook(add_normed) for norm in head_norms(model)]
-    for name, layer in named_layers(model):
-        hooks.append(layer.self_attn.k_proj.register_forward_hook(widen(f"{name}.k_max", rotate=True)))
-        hooks.append(layer.self_attn.v_proj.register_forward_hook(widen(f"{name}.v_max", rotate=False)))
+    AttentionInterface.register("measured", attend_measured)
+    AttentionMaskInterface.register("measured", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+    implementation = model.base.config._attn_implementation
+    model.base.set_attn_implementation("measured")
     try:
         for ids in tqdm(documents, desc="calibrate", unit="doc"):
             model(torch.tensor([ids]))
     finally:
+        model.base.set_attn_implementation(implementation)
         for hook in hooks:
             hook.remove()
     result = {f"{name}.hessian": value for name, value in sums.items()} | ranges
@@ -100,7 +110,7 @@ def measure(model: SortedLlama, documents: list[list[int]]) -> dict[str, torch.T
     return result
 
 
-def calibrate(model: SortedLlama, documents: list[list[int]], out: Path) -> int:
+def calibrate(model: SortedModel, documents: list[list[int]], out: Path) -> int:
     """Write the calibration file; returns how many tokens it saw."""
     result = measure(model, documents)
     save_file(result, out)

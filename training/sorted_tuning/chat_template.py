@@ -17,7 +17,8 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     if not tokenizer.chat_template:
         raise TuningError(f"model: must have a chat template, found none in {tokenizer.name_or_path}")
     turns = [{"role": "user", "content": question}]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    # A model that can switch its thoughts off does so: they would fill the rows. Other templates ignore the variable.
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, enable_thinking=False)
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,13 @@ def calibrate(
     from sorted_tuning.exits import Exit, parse_exits
     from sorted_tuning.export import EXIT_BLOCKS, load_sorted
     from sorted_tuning.load import load_base, load_tokenizer
-    from sorted_tuning.model import SortedLlama
+    from sorted_tuning.model import SortedModel
 
     texts = [ids[:max_tokens] for ids in training_documents(load_tokenizer(model), data)[:documents]]
     if exits is None and not (model / EXIT_BLOCKS).is_file():
         # Without blocks every exit runs the same trunk layers: full depth alone sees every linear input.
         base = load_base(model)
-        loaded = SortedLlama(base, (Exit(base.config.num_hidden_layers),))
+        loaded = SortedModel(base, (Exit(base.config.num_hidden_layers),))
     else:
         loaded = load_sorted(model, parse_exits(exits) if exits else None)
     typer.echo(f"{run(loaded, texts, out)} tokens of {len(texts)} documents -> {out}")

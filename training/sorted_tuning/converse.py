@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import count
 
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sorted_tuning.chat_template import Template
 from sorted_tuning.generate import Style, usable_answer, usable_question
@@ -30,7 +30,7 @@ class Conversations:
 
     def __init__(
         self,
-        model: LlamaForCausalLM,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
         rows: int,

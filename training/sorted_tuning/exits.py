@@ -56,5 +56,5 @@ def check_exits(exits: tuple[Exit, ...], layers: int) -> None:
     if exits[-1].block:
         raise TuningError(f"exits: full depth carries no block (it is the base's own answer), got {exits[-1]}")
     for e in exits:
-        if e.block > layers:
-            raise TuningError(f"exits: a block starts as a copy of the last layers, so at most {layers}, got {e}")
+        if e.executed > layers:
+            raise TuningError(f"exits: layer and block must be at most the model's {layers} layers together, got {e}")

@@ -1,6 +1,6 @@
 """Write and read a sorted model: a Hugging Face folder for the trunk, a safetensors file for the exit blocks.
 
-Names in exit-blocks.safetensors: `exits.{layer}.layers.{i}.<names of a Hugging Face Llama layer>` and
+Names in exit-blocks.safetensors: `exits.{layer}.layers.{i}.<names of a layer in Hugging Face's folder>` and
 `exits.{layer}.norm.weight`. Metadata: `exits`, e.g. "9+1,14+1,30".
 Knows names and dtypes. Must not know training.
 """
@@ -18,18 +18,18 @@ from transformers import PreTrainedTokenizerBase
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import Exit, format_exits, parse_exits
 from sorted_tuning.load import load_base
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 
 EXIT_BLOCKS = "exit-blocks.safetensors"
 
 
-def block_tensors(model: SortedLlama) -> dict[str, torch.Tensor]:
+def block_tensors(model: SortedModel) -> dict[str, torch.Tensor]:
     """The exit blocks' tensors by their exported names."""
     return {f"exits.{name}": value.detach().contiguous() for name, value in model.blocks.state_dict().items()}
 
 
 def export(
-    model: SortedLlama,
+    model: SortedModel,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     dtype: torch.dtype,
@@ -59,7 +59,7 @@ def export(
         blocks.unlink(missing_ok=True)
 
 
-def load_sorted(source: Path, exits: tuple[Exit, ...] | None, dtype: torch.dtype = torch.float32) -> SortedLlama:
+def load_sorted(source: Path, exits: tuple[Exit, ...] | None, dtype: torch.dtype = torch.float32) -> SortedModel:
     """Load an exported folder, or put fresh exits onto a base.
 
     Blocks in the folder are loaded; exits=None then means those they were trained with, and other exits are an error.
@@ -73,13 +73,13 @@ def load_sorted(source: Path, exits: tuple[Exit, ...] | None, dtype: torch.dtype
         if exits is not None and [e for e in exits if e.block] != [e for e in saved[0] if e.block]:
             raise TuningError(f"exits: {blocks} was trained for {format_exits(saved[0])}, got {format_exits(exits)}")
         exits = exits or saved[0]
-    model = SortedLlama(load_base(source, dtype), exits)
+    model = SortedModel(load_base(source, dtype), exits)
     if saved is not None:
         put_blocks(model, {name.removeprefix("exits."): value for name, value in saved[1].items()}, blocks)
     return model.eval()
 
 
-def put_blocks(model: SortedLlama, blocks: dict[str, torch.Tensor], where: Path) -> None:
+def put_blocks(model: SortedModel, blocks: dict[str, torch.Tensor], where: Path) -> None:
     """Load the exit blocks that `where` holds; those of a model of another shape are an error."""
     try:
         model.blocks.load_state_dict(blocks)

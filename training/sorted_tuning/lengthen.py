@@ -10,21 +10,21 @@ from __future__ import annotations
 import re
 
 import torch
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import Exit, format_exits
 
 
 def lengthen_blocks(
-    base: LlamaForCausalLM,
+    base: PreTrainedModel,
     blocks: dict[str, torch.Tensor],
     found: tuple[Exit, ...],
     wanted: tuple[Exit, ...],
 ) -> dict[str, torch.Tensor]:
     """The blocks of exits `found`, as those of exits `wanted`, which must run as many layers each.
 
-    Names are those of SortedLlama.blocks: `{layer}.layers.{i}.<weight>` and `{layer}.norm.weight`.
+    Names are those of SortedModel.blocks: `{layer}.layers.{i}.<weight>` and `{layer}.norm.weight`.
     A wanted exit may leave the trunk earlier than the one found, not later.
     """
     if [e.executed for e in wanted] != [e.executed for e in found] or any(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 from tokenizers import pre_tokenizers
-from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from sorted_tuning.architectures import check_architecture
 from sorted_tuning.errors import TuningError
 
 
@@ -25,13 +26,11 @@ def located(source: Path, option: str = "model") -> tuple[str, dict[str, str]]:
     raise TuningError(f"{option}: must be a .gguf file or a folder with config.json, got {source}")
 
 
-def load_base(source: Path, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
-    """Load the causal LM in `dtype` (GGUF blocks are dequantized); anything but the Llama architecture is an error."""
+def load_base(source: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Load the causal LM in `dtype` (GGUF blocks are dequantized); an architecture that is not in the table is an error."""
     where, kind = located(source)
-    config = AutoConfig.from_pretrained(where, **kind)
-    if config.model_type != "llama":
-        raise TuningError(f"model: must be of the llama architecture, got {config.model_type!r} in {source}")
-    model = LlamaForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation="sdpa", **kind)
+    check_architecture(AutoConfig.from_pretrained(where, **kind), source)
+    model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation="sdpa", **kind)
     # A dequantized model is a plain one: keep the origin's quantization out of the export.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config

@@ -2,7 +2,7 @@
 
 A batch begins with one prefix, whose keys and values are computed once. Every step adds a token to every row, so no row
 is padded or waits for another row's prompt. A finished row leaves.
-Knows how a Llama is stepped and how a token is drawn. Must not know the texts.
+Knows how a model is stepped and how a token is drawn. Must not know the texts.
 """
 
 from __future__ import annotations
@@ -10,49 +10,64 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import torch
+from torch import nn
 from torch.nn import functional as F
-from transformers import AttentionInterface, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaAttention
+from transformers import AttentionInterface, PreTrainedModel
 
+from sorted_tuning.architectures import head_dim, head_inputs, passage, trunk_states
 from sorted_tuning.notes import Lesson, Notes
 from sorted_tuning.sampling import Draw, draw_tokens
 from sorted_tuning.topk import top_k
 
 
 def _attend(
-    module: LlamaAttention,
+    module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: None,
     scaling: float,
+    sliding_window: int | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention of a prefix, or of one query [B, heads, 1, D], over keys and values [B, KV heads, S, D].
+
+    sliding_window: positions that a query sees, its own included.
 
     For one query, the heads that share a KV head are passed as queries of a single head. Otherwise PyTorch on a CPU
     reads the keys and values once for each of them.
     """
     if query.shape[2] > 1:
-        out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
+        mask = None if sliding_window is None else _window(query.shape[2], sliding_window, query.device)
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+        )
         return out.transpose(1, 2), None
+    if sliding_window is not None:
+        key, value = key[:, :, -sliding_window:], value[:, :, -sliding_window:]
     grouped = query.squeeze(2).unflatten(1, (key.shape[1], -1))
     return F.scaled_dot_product_attention(grouped, key, value, scale=scaling).flatten(1, 2).unsqueeze(1), None
+
+
+def _window(length: int, window: int, device: torch.device) -> torch.Tensor:
+    """bool [S, S]: whether a position sees another."""
+    ago = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
+    return (ago >= 0) & (ago < window)
 
 
 AttentionInterface.register("lockstep", _attend)
 
 
 class _KeysAndValues:
-    """The cache that `LlamaAttention` uses: keys and values [B, heads, room, head size] for each layer, in place."""
+    """The cache that the layers use: keys and values [B, heads, room, head size] for each layer, in place."""
 
-    def __init__(self, model: LlamaForCausalLM, rows: int, room: int, dtype: torch.dtype):
+    def __init__(self, model: PreTrainedModel, rows: int, room: int, dtype: torch.dtype):
         config = model.config
 
         def empty(shape: tuple[int, ...]) -> torch.Tensor:
             return torch.empty(shape, dtype=dtype, device=model.device)
 
-        shape = (rows, config.num_key_value_heads, room, config.head_dim)
+        shape = (rows, config.num_key_value_heads, room, head_dim(config))
         self.layers = [[empty(shape), empty(shape)] for _ in range(config.num_hidden_layers)]
         self.length = 0
 
@@ -78,7 +93,7 @@ class Lockstep:
 
     def __init__(
         self,
-        model: LlamaForCausalLM,
+        model: PreTrainedModel,
         prefix: Sequence[int],
         rows: int,
         room: int,
@@ -128,19 +143,17 @@ class Lockstep:
         self, ids: torch.Tensor, read: bool, draws: Sequence[Draw] = ()
     ) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Feeds ids [B or 1, S]. read: returns the largest logits f32 and their tokens [B or 1, S, k], noted, too."""
-        llama, start = self.model.model, self.cache.length
+        decoder, start = self.model.model, self.cache.length
         with torch.autocast(ids.device.type, self.dtype, enabled=self.dtype != self.model.dtype):
-            x = llama.embed_tokens(ids)
             positions = torch.arange(start, start + ids.shape[1], device=ids.device).unsqueeze(0)
-            rope = llama.rotary_emb(x, positions)
-            for n, layer in enumerate(llama.layers, 1):
-                x = layer(x, None, None, self.cache, position_embeddings=rope)
+            passed = passage(decoder, ids, positions=positions).with_cache(self.cache)
+            for n, x in trunk_states(decoder, passed, len(decoder.layers)):
                 if self.notes is not None:
                     self.notes.state(n, start, x)
             self.cache.length += ids.shape[1]
             if not read:
                 return None
-            logits = self.model.lm_head(llama.norm(x))
+            logits = self.model.lm_head(head_inputs(self.model, x))
         noted = 0 if self.notes is None else self.notes.k
         most = min(max([noted, *(draw.top_k for draw in draws)]), logits.shape[-1])
         values, tokens = (part.unflatten(0, logits.shape[:2]) for part in top_k(logits.flatten(0, 1), most))

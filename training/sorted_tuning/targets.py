@@ -26,12 +26,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sorted_tuning.data import answer_positions, held_out, training_documents, windows, windows_from_starts
 from sorted_tuning.errors import TuningError
 from sorted_tuning.loss import CHUNK, EAGER, LogitKernels, compiled
-from sorted_tuning.model import compile_layers, rope_of, trunk_states
+from sorted_tuning.architectures import head_inputs, passage, trunk_states
+from sorted_tuning.model import compile_layers
 from sorted_tuning.notes import LessonWindows
 from sorted_tuning.precision import Precision, dtype_of
 from sorted_tuning.topk import top_k
@@ -61,7 +62,7 @@ class Targets:
     trunk: str | None = None
 
 
-def fingerprint(base: LlamaForCausalLM) -> str:
+def fingerprint(base: PreTrainedModel) -> str:
     """A hash of the embedding and the layers: equal only for the same trunk."""
     digest = hashlib.sha256()
     for parameter in (*base.model.embed_tokens.parameters(), *base.model.layers.parameters()):
@@ -71,7 +72,7 @@ def fingerprint(base: LlamaForCausalLM) -> str:
 
 @torch.no_grad()
 def teach(
-    base: LlamaForCausalLM,
+    base: PreTrainedModel,
     ids: torch.Tensor,
     k: int,
     batch: int,
@@ -90,20 +91,20 @@ def teach(
     states = _empty_states(base, ids, boundaries)
     for at, x in _through_trunk(base, ids, batch, precision, len(base.model.layers), states):
         with torch.autocast(base.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            h = base.model.norm(x).to(dtype).flatten(0, 1)
+            h = head_inputs(base, x).to(dtype).flatten(0, 1)
             rows = [_most_likely(F.linear(chunk, weight), k, kernels) for chunk in h.split(CHUNK)]
         top_p[at] = torch.cat([p for p, _ in rows]).view(*x.shape[:2], k).half().cpu()
         top_ids[at] = torch.cat([ids for _, ids in rows]).view(*x.shape[:2], k).int().cpu()
     return top_ids, top_p, states
 
 
-def _empty_states(base: LlamaForCausalLM, ids: torch.Tensor, boundaries: tuple[int, ...]) -> dict[int, torch.Tensor]:
+def _empty_states(base: PreTrainedModel, ids: torch.Tensor, boundaries: tuple[int, ...]) -> dict[int, torch.Tensor]:
     return {n: torch.empty(*ids.shape, base.config.hidden_size, dtype=torch.bfloat16) for n in boundaries}
 
 
 @torch.no_grad()
 def _through_trunk(
-    base: LlamaForCausalLM,
+    base: PreTrainedModel,
     ids: torch.Tensor,
     batch: int,
     precision: Precision,
@@ -111,12 +112,11 @@ def _through_trunk(
     states: dict[int, torch.Tensor],
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Fills `states`; yields windows and their states after `depth` layers [B, T, H], a batch at a time."""
-    llama = base.model
     for start in tqdm(range(0, len(ids), batch), desc="targets", unit="batch", mininterval=30):
         at = slice(start, start + batch)
         with torch.autocast(base.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            x = llama.embed_tokens(ids[at].long().to(base.device))
-            for n, x in trunk_states(llama, x, rope_of(llama, x), depth):
+            passed = passage(base.model, ids[at].long().to(base.device))
+            for n, x in trunk_states(base.model, passed, depth):
                 if n in states:
                     states[n][at] = x.to(torch.bfloat16).cpu()
         yield at, x
@@ -129,7 +129,7 @@ def _most_likely(z: torch.Tensor, k: int, kernels: LogitKernels) -> tuple[torch.
 
 
 def write_targets(
-    base: LlamaForCausalLM,
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     data: list[Path],
     out: Path,
@@ -174,7 +174,7 @@ def write_targets(
 
 
 def write_lessons(
-    base: LlamaForCausalLM,
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     lessons: LessonWindows,
     held_out_in: Path,
@@ -197,7 +197,7 @@ def write_lessons(
 
 
 def _test(
-    base: LlamaForCausalLM,
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     data: Path,
     k: int,
@@ -215,11 +215,11 @@ def _test(
     return tensors
 
 
-def _metadata(base: LlamaForCausalLM, states: bool) -> dict[str, str]:
+def _metadata(base: PreTrainedModel, states: bool) -> dict[str, str]:
     return {"vocab": str(base.config.vocab_size)} | ({"trunk": fingerprint(base)} if states else {})
 
 
-def check_boundaries(base: LlamaForCausalLM, boundaries: tuple[int, ...]) -> None:
+def check_boundaries(base: PreTrainedModel, boundaries: tuple[int, ...]) -> None:
     """A TuningError if the trunk has no such layers, or no layer after them."""
     layers = base.config.num_hidden_layers
     for n in boundaries:
@@ -228,7 +228,7 @@ def check_boundaries(base: LlamaForCausalLM, boundaries: tuple[int, ...]) -> Non
 
 
 def write_states(
-    base: LlamaForCausalLM,
+    base: PreTrainedModel,
     of: Path,
     out: Path,
     *,

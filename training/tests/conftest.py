@@ -11,7 +11,7 @@ import torch
 
 from sorted_tuning.exits import parse_exits
 from sorted_tuning.export import export
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
 from sorted_tuning.targets import write_targets
 from sorted_tuning.tuning.config import TuneConfig
@@ -40,7 +40,7 @@ def files(tmp_path_factory):
     """Folder with base/ (a Hugging Face checkpoint), rows.jsonl and targets.safetensors (1,300 training tokens)."""
     folder = tmp_path_factory.mktemp("files")
     model, tokenizer = tiny_llama(seed=3), byte_tokenizer()
-    export(SortedLlama(model, parse_exits("4")), tokenizer, folder / "base", torch.float32)
+    export(SortedModel(model, parse_exits("4")), tokenizer, folder / "base", torch.float32)
     rng = random.Random(0)
     rows = [{"q": f"q{i}", "a": "".join(rng.choice("abcd ") for _ in range(40)), "done": i % 5 > 0} for i in range(60)]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))

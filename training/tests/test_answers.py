@@ -12,7 +12,7 @@ from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.evaluate import greedy
 from sorted_tuning.evaluation.served import ask, read_answers, read_draws
 from sorted_tuning.exits import parse_exits
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 from sorted_tuning.reference.tiny import byte_tokenizer
 
 TOKENIZER = byte_tokenizer()
@@ -92,7 +92,7 @@ def test_served_answers_are_rows_of_the_table(server, tmp_path, base):
     ask_for(server, out, ("4",), "base")
     kept = []
     served = read_answers(out, TOKENIZER, ASKED)
-    unused = SortedLlama(base, parse_exits("4"))
+    unused = SortedModel(base, parse_exits("4"))
     unused.sub_model = None  # would fail where it had to answer
     table, theirs = greedy(
         {"served": unused},

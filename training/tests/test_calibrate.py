@@ -5,13 +5,13 @@ from safetensors.torch import load_file
 
 from sorted_tuning.calibrate import calibrate
 from sorted_tuning.exits import parse_exits
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 
 DOCUMENTS = [[5, 80, 130, 7], [44, 91], [3]]
 
 
 def test_against_a_naive_sum(base, tmp_path):
-    model = SortedLlama(base, parse_exits("1+1,4"))
+    model = SortedModel(base, parse_exits("1+1,4"))
     assert calibrate(model, DOCUMENTS, tmp_path / "h.safetensors") == 7
     found = load_file(tmp_path / "h.safetensors")
     assert found["tokens"] == 7
@@ -40,7 +40,7 @@ def test_against_a_naive_sum(base, tmp_path):
 
 
 def test_ranges_are_those_of_the_cache(base, tmp_path):
-    model = SortedLlama(base, parse_exits("1+1,4"))
+    model = SortedModel(base, parse_exits("1+1,4"))
     calibrate(model, DOCUMENTS, tmp_path / "h.safetensors")
     found = load_file(tmp_path / "h.safetensors")
     caches = [base(torch.tensor([ids]), use_cache=True).past_key_values for ids in DOCUMENTS]

@@ -18,7 +18,7 @@ from sorted_tuning.exits import check_exits, parse_exits
 from sorted_tuning.export import put_blocks
 from sorted_tuning.first_words import read_first_words
 from sorted_tuning.load import load_base
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
 from sorted_tuning.targets import read_targets, write_targets
 from sorted_tuning.tuning import checkpoint
@@ -34,7 +34,7 @@ from sorted_tuning.tuning.tune import Tuner, tune
         ("1,2", "last layer 4, got 2"),
         ("1,5", "last layer 4, got 5"),
         ("1,4+1", r"no block.*got 4\+1"),
-        ("1+9,4", r"at most 4, got 1\+9"),
+        ("1+9,4", r"at most the model's 4 layers together, got 1\+9"),
     ],
 )
 def test_exits_that_do_not_fit(exits, message):
@@ -121,7 +121,7 @@ def test_models_that_are_none(tmp_path):
     with pytest.raises(TuningError, match="model: must be a .gguf file or a folder"):
         load_base(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(TuningError, match="llama architecture, got 'gpt2'"):
+    with pytest.raises(TuningError, match="architecture must be one of llama, .*, got 'gpt2'"):
         load_base(tmp_path)
 
 
@@ -202,7 +202,7 @@ def test_the_command_line_names_the_missing_options_of_a_new_run(tmp_path):
 
 
 def test_blocks_of_another_shape(tmp_path):
-    small = SortedLlama(tiny_llama(seed=3), parse_exits("1+1,4"))
+    small = SortedModel(tiny_llama(seed=3), parse_exits("1+1,4"))
     blocks = {name: value[..., :8] for name, value in small.blocks.state_dict().items()}
     with pytest.raises(TuningError, match=f"^{tmp_path}: blocks must be of the model's shape: size mismatch"):
         put_blocks(small, blocks, tmp_path)

@@ -16,7 +16,7 @@ from sorted_tuning.evaluation.judge import verdict
 from sorted_tuning.evaluation.scores import score
 from sorted_tuning.evaluation.variants import base_exits, in_kernel, round_vocabulary
 from sorted_tuning.exits import parse_exits
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 from sorted_tuning.reference.tiny import byte_tokenizer
 from sorted_tuning.tuning.tune import tune
 
@@ -24,7 +24,7 @@ DOCUMENTS = [[5, 80, 130, 7, 44], [9, 10, 11]]
 
 
 def test_scores(base):
-    model = SortedLlama(base, parse_exits("1+1,4"))
+    model = SortedModel(base, parse_exits("1+1,4"))
     found = score(model, base, DOCUMENTS, "x")
     assert abs(found["4"].kl) < 1e-6 and found["4"].agreement == 1
     kl = nll = same = 0.0
@@ -41,7 +41,7 @@ def test_scores(base):
 
 
 def test_variants(base):
-    model = SortedLlama(base, parse_exits("1+1,3,4"))
+    model = SortedModel(base, parse_exits("1+1,3,4"))
     assert [e.layer for e in base_exits(base, model.exits).exits] == [2, 3, 4]
     before = model.head.clone()
     kl = {k: score(in_kernel(model, k), base, DOCUMENTS, k)["4"].kl for k in ("w8a8", "int4")}
@@ -59,7 +59,7 @@ def test_a_vocabulary_has_a_scale_for_each_token_or_for_each_64_columns():
 
 def test_batched_greedy_answers_equal_single_ones(base):
     tokenizer = byte_tokenizer()
-    lm = SortedLlama(base, parse_exits("1+1,4")).sub_model(parse_exits("1+1,4")[0])
+    lm = SortedModel(base, parse_exits("1+1,4")).sub_model(parse_exits("1+1,4")[0])
     texts = ["hi", "a much longer instruction"]
     together = answer(lm, tokenizer, texts, 2, "x")
     assert together == answer(lm, tokenizer, texts, 1, "x")

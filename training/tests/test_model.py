@@ -9,7 +9,7 @@ from sorted_tuning.exits import parse_exits
 from sorted_tuning.export import EXIT_BLOCKS, export, load_sorted
 from sorted_tuning.lengthen import lengthen_blocks
 from sorted_tuning.load import licence_of
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 from sorted_tuning.reference.tiny import byte_tokenizer, randomize
 
 IDS = torch.tensor([[5, 80, 130, 7, 44, 91]])
@@ -20,13 +20,13 @@ def touched(module):
 
 
 def test_full_depth_is_the_base(base):
-    model = SortedLlama(base, parse_exits("1+1,2,4"))
+    model = SortedModel(base, parse_exits("1+1,2,4"))
     torch.testing.assert_close(model(IDS)[4] @ model.head.T, base(IDS).logits)
 
 
 @pytest.mark.parametrize("exits", ["1,2,4", "1+1,2+2,4"])
 def test_each_exit_is_a_causal_lm_of_its_own(base, exits):
-    model = SortedLlama(base, parse_exits(exits))
+    model = SortedModel(base, parse_exits(exits))
     randomize(model.blocks)
     for exit_ in model.exits:
         torch.testing.assert_close(model(IDS)[exit_.layer] @ model.head.T, model.sub_model(exit_)(IDS).logits)
@@ -34,7 +34,7 @@ def test_each_exit_is_a_causal_lm_of_its_own(base, exits):
 
 @pytest.mark.parametrize("exits", ["1+1,2+2,4", "2,4"])
 def test_reading_some_positions_changes_neither_results_nor_gradients(base, exits):
-    model = SortedLlama(base, parse_exits(exits))
+    model = SortedModel(base, parse_exits(exits))
     randomize(model.blocks)
     ids, at = IDS.view(2, 3), torch.tensor([[2, 0], [1, 2]])
     rows = torch.arange(2)[:, None]
@@ -54,7 +54,7 @@ def test_reading_some_positions_changes_neither_results_nor_gradients(base, exit
 
 
 def test_generation_with_a_cache_equals_recomputing(base):
-    model = SortedLlama(base, parse_exits("1+1,4"))
+    model = SortedModel(base, parse_exits("1+1,4"))
     exit_ = model.exits[0]
     ids = IDS
     for _ in range(5):
@@ -64,14 +64,14 @@ def test_generation_with_a_cache_equals_recomputing(base):
 
 
 def test_a_block_starts_as_the_last_layers_and_norm(base):
-    block = SortedLlama(base, parse_exits("1+2,4")).blocks["1"]
+    block = SortedModel(base, parse_exits("1+2,4")).blocks["1"]
     for own, last in zip(block.layers, base.model.layers[2:]):
         assert all(torch.equal(a, b) for a, b in zip(own.parameters(), last.parameters()))
     assert torch.equal(block.norm.weight, base.model.norm.weight)
 
 
 def test_an_exit_teaches_only_the_layers_below_it(base):
-    model = SortedLlama(base, parse_exits("2,4"))
+    model = SortedModel(base, parse_exits("2,4"))
     model(IDS)[2].sum().backward()
     names = touched(base.model)
     assert any(n.startswith("layers.1.") for n in names) and "norm.weight" in names
@@ -79,14 +79,14 @@ def test_an_exit_teaches_only_the_layers_below_it(base):
 
 
 def test_a_frozen_trunk_gets_no_gradient_but_blocks_do(base):
-    model = SortedLlama(base, parse_exits("1+1,2+1,4"))
+    model = SortedModel(base, parse_exits("1+1,2+1,4"))
     sum(h.sum() for n, h in model(IDS, trunk_grad=False).items() if n != 4).backward()
     assert not touched(base)
     assert {n.split(".")[0] for n in touched(model.blocks)} == {"1", "2"}
 
 
 def test_export_round_trip(base, tmp_path):
-    model = SortedLlama(base, parse_exits("1+1,2+2,4"))
+    model = SortedModel(base, parse_exits("1+1,2+2,4"))
     randomize(model.blocks)
     export(model, byte_tokenizer(), tmp_path, torch.float32, "apache-2.0")
     assert licence_of(tmp_path) == "apache-2.0"
@@ -102,17 +102,17 @@ def test_export_round_trip(base, tmp_path):
 
 def test_an_export_leaves_nothing_of_the_one_before(base, tmp_path):
     card = tmp_path / "README.md"
-    export(SortedLlama(base, parse_exits("1+1,4")), byte_tokenizer(), tmp_path, torch.float32, "apache-2.0")
-    export(SortedLlama(base, parse_exits("2,4")), byte_tokenizer(), tmp_path, torch.float32)
+    export(SortedModel(base, parse_exits("1+1,4")), byte_tokenizer(), tmp_path, torch.float32, "apache-2.0")
+    export(SortedModel(base, parse_exits("2,4")), byte_tokenizer(), tmp_path, torch.float32)
     assert not (tmp_path / "exit-blocks.safetensors").exists() and not card.exists()
     assert load_sorted(tmp_path, parse_exits("2,4")).exits == parse_exits("2,4")
     card.write_text("---\nlicense: mit\n---\n\nOurs.\n")
-    export(SortedLlama(base, parse_exits("2,4")), byte_tokenizer(), tmp_path, torch.float32)
+    export(SortedModel(base, parse_exits("2,4")), byte_tokenizer(), tmp_path, torch.float32)
     assert "Ours." in card.read_text(), "a card that is more than an export's stays"
 
 
 def test_exported_blocks_keep_to_their_exits(base, tmp_path):
-    export(SortedLlama(base, parse_exits("1+1,4")), byte_tokenizer(), tmp_path, torch.float32)
+    export(SortedModel(base, parse_exits("1+1,4")), byte_tokenizer(), tmp_path, torch.float32)
     with pytest.raises(TuningError, match=r"trained for 1\+1,4, got 2\+1,4"):
         load_sorted(tmp_path, parse_exits("2+1,4"))
 
@@ -121,7 +121,7 @@ def test_exported_blocks_keep_to_their_exits(base, tmp_path):
     ("found", "wanted"), [("1+1,3+1,4", "1+1,2+2,4"), ("3+1,4", "1+3,4"), ("1+1,3+1,4", "1+1,3+1,4"), ("2,4", "2,4")]
 )
 def test_a_longer_block_answers_as_before(base, found, wanted):
-    short, model = (SortedLlama(base, parse_exits(exits)) for exits in (found, wanted))
+    short, model = (SortedModel(base, parse_exits(exits)) for exits in (found, wanted))
     randomize(short.blocks)
     model.blocks.load_state_dict(lengthen_blocks(base, dict(short.blocks.state_dict()), short.exits, model.exits))
     for before, after in zip(short.exits, model.exits):
@@ -132,6 +132,6 @@ def test_a_longer_block_answers_as_before(base, found, wanted):
     ("found", "wanted"), [("1+1,4", "1+2,4"), ("2+1,4", "3,4"), ("2,4", "1+1,4"), ("1+2,4", "2+1,4"), ("2+1,4", "4")]
 )
 def test_blocks_are_lengthened_at_the_same_depth_alone(base, found, wanted):
-    short = SortedLlama(base, parse_exits(found))
+    short = SortedModel(base, parse_exits(found))
     with pytest.raises(TuningError, match="must run as many layers as those of the blocks"):
         lengthen_blocks(base, dict(short.blocks.state_dict()), short.exits, parse_exits(wanted))

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sorted_tuning.errors import TuningError
 from sorted_tuning.exits import parse_exits
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 from sorted_tuning.reference import blocks
 from sorted_tuning.reference.blocks import read_blocks
 from sorted_tuning.reference.converted import read_manifest, read_weights
@@ -88,11 +88,11 @@ def other_llama():
 
 @pytest.mark.parametrize("exits", ["1,2,4", "1+2,4"])
 def test_plain_equals_transformers(base, exits):
-    check(SortedLlama(base, parse_exits(exits)))
+    check(SortedModel(base, parse_exits(exits)))
 
 
 def test_plain_equals_transformers_on_the_other_shapes():
-    check(SortedLlama(other_llama(), parse_exits("1+1,3")))
+    check(SortedModel(other_llama(), parse_exits("1+1,3")))
 
 
 @torch.no_grad()
@@ -247,7 +247,7 @@ def test_blocks_of_the_embedded_model_go_back_onto_a_base(tmp_path):
         vocab_size=8, tie_word_embeddings=True,
     )  # fmt: skip
     with torch.device("meta"):
-        model = SortedLlama(LlamaForCausalLM(config), exits)
+        model = SortedModel(LlamaForCausalLM(config), exits)
     assert {n: w.shape for n, w in found.items()} == {n: w.shape for n, w in model.blocks.state_dict().items()}
     norms = [found[f"{e.layer}.norm.weight"] for e in exits if e.block]
     assert all(not torch.equal(a, b) for a, b in zip(norms, norms[1:]))
@@ -259,7 +259,7 @@ def test_blocks_of_the_embedded_model_go_back_onto_a_base(tmp_path):
 
 
 def test_blocks_with_biases_go_back_onto_a_base(monkeypatch, tmp_path):
-    model = SortedLlama(other_llama(), parse_exits("1+1,3"))
+    model = SortedModel(other_llama(), parse_exits("1+1,3"))
     model.blocks.load_state_dict({n: torch.randn_like(w) for n, w in model.blocks.state_dict().items()})
     parts, weights = as_folder(model)
     manifest = parts | {"kernels": ["fp32"], "stages": [{"layers": 1}, {"layers": 2}]}

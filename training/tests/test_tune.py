@@ -17,7 +17,7 @@ from sorted_tuning.exits import parse_exits
 from sorted_tuning.export import export, load_sorted
 from sorted_tuning.jsonl import read_whole_lines
 from sorted_tuning.load import load_base
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 from sorted_tuning.reference.tiny import byte_tokenizer, tiny_llama
 from sorted_tuning.targets import read_targets, write_states, write_targets
 from sorted_tuning.tuning.config import TuneConfig
@@ -97,7 +97,7 @@ def test_kept_states_replace_the_frozen_trunk(config, tmp_path, files):
         for name, loss in runs.items():
             assert stands_in[name] == pytest.approx(loss, abs=2e-2)
     with pytest.raises(TuningError, match="of the trunk that is tuned"):
-        export(SortedLlama(tiny_llama(seed=4), parse_exits("4")), byte_tokenizer(), tmp_path / "other", torch.float32)
+        export(SortedModel(tiny_llama(seed=4), parse_exits("4")), byte_tokenizer(), tmp_path / "other", torch.float32)
         Tuner(dataclasses.replace(kept, model=str(tmp_path / "other")), tmp_path / "refused", quiet)
     with pytest.raises(TuningError, match="trunk layers 1 to 3, got 4"):
         write_targets(base, byte_tokenizer(), [files / "rows.jsonl"], tmp_path / "no", **settings, boundaries=(4,))

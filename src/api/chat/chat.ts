@@ -24,8 +24,10 @@ import { answerGrammar } from '../params/structured-outputs.js';
 import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
 import type { ToolCall } from '../schemas/tools.js';
 import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
+import type { Collected } from '../generation/endpoint.js';
 import { promptEnding, type PromptEnding } from './prompt-ending.js';
 import { templateVariables } from './template-variables.js';
+import { answerThoughts, behindThoughts, thoughtBound, thoughtTokens, withoutThoughts } from './thoughts.js';
 import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupported.js';
 
@@ -33,6 +35,8 @@ import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupp
 export interface PromptFrame extends Omit<Encoding, 'param'>, PromptEnding {
   /** Further variables of the chat template; absent: none. */
   readonly variables?: TemplateVariables;
+  /** Closes the thoughts that the template opens. Absent: false. */
+  readonly closesThoughts?: boolean;
 }
 
 /**
@@ -43,7 +47,7 @@ export async function chatPrompt(
   context: ApiContext,
   messages: readonly ChatMessageBody[],
   tools: readonly ChatTool[],
-  { addGenerationPrompt, continuesLast = false, variables = {}, ...encoding }: PromptFrame,
+  { addGenerationPrompt, continuesLast = false, variables = {}, closesThoughts = false, ...encoding }: PromptFrame,
 ): Promise<Prompt> {
   refuseUnsupportedOfMessages(messages);
   const template = context.model.chat;
@@ -52,7 +56,7 @@ export async function chatPrompt(
   }
   const { maxLength } = readyEngine(context);
   // Rendering blocks the event loop, so a prompt that cannot fit is rejected first.
-  const content = messages.map(textOf).join('');
+  const content = messages.map((each) => (each.reasoning_content ?? '') + textOf(each)).join('');
   if (messages.length > maxLength || context.model.tokenizer.mustExceed(content, maxLength)) {
     throw tooLong(maxLength, `over ${maxLength}`, null, 'messages');
   }
@@ -64,7 +68,8 @@ export async function chatPrompt(
     const text = continuesLast
       ? template.renderOpen(plain, tools, variables)
       : template.render(plain, addGenerationPrompt, tools, variables);
-    return await encodePrompt(context, text, { ...encoding, param: 'messages' });
+    const prompt = closesThoughts && template.thoughts !== null ? withoutThoughts(template.thoughts, text) : text;
+    return await encodePrompt(context, prompt, { ...encoding, param: 'messages' });
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
     throw new ApiError('invalid_value', `The chat template rejects these messages: ${error.message}`, 'messages');
@@ -77,26 +82,38 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   if ((body.top_logprobs ?? 0) > 0 && body.logprobs !== true) {
     throw new ApiError('invalid_value', 'top_logprobs is only allowed with logprobs: true.', 'top_logprobs');
   }
-  const { tools, grammar } = planTools(body, answerGrammar(body));
+  const { tools, grammar: asked } = planTools(body, answerGrammar(body));
+  const tags = context.model.chat?.thoughts ?? null;
+  const tokens = tags === null ? null : thoughtTokens(tags, context.model.tokenizer);
+  const most = thoughtBound(body, tokens);
+  // A grammar holds from the first token, unless the engine can tell where thoughts end.
+  const mayThink = asked === null || tokens !== null;
   const budget = budgetOf(context, request);
   const waitLimit = waitLimitOf(request, budget);
   // The chat template writes the begin token itself.
   const frame: PromptFrame = {
     ...promptEnding(body.messages, body),
     variables: templateVariables(context.model.chat, body),
+    closesThoughts: body.reasoning_effort === 'none' || !mayThink,
     addSpecial: body.add_special_tokens ?? false,
     waitLimit,
   };
+  const prompt = await chatPrompt(context, body.messages, tools, frame);
+  const continued = frame.continuesLast === true ? body.messages.map(textOf).at(-1) : null;
+  const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued ?? null) : null;
+  const grammar =
+    tokens === null || thoughts === null ? asked : behindThoughts(asked, { ...tokens, most, isOpen: thoughts.isOpen });
   return planGeneration(context, request, {
     endpoint: 'chat',
     budget,
-    prompts: [await chatPrompt(context, body.messages, tools, frame)],
+    prompts: [prompt],
     promptParam: 'messages',
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
     defaultTokens: context.limits.maxTokensDefault,
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
     echo: false,
     grammar,
+    thoughts,
     prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), waitLimit) : null,
   });
 }
@@ -129,27 +146,36 @@ function toolCalls(parts: readonly CallPart[]): ToolCall[] {
   return calls;
 }
 
-function message(text: string, calls: readonly ToolCall[]) {
-  const role = 'assistant';
-  return calls.length === 0
-    ? { role, content: text, refusal: null }
-    : { role, content: null, refusal: null, tool_calls: calls };
+/** `reasoning_content` is the name of DeepSeek, llama.cpp and SGLang. */
+function message({ text, reasoning, calls: parts }: Collected) {
+  const calls = toolCalls(parts);
+  return {
+    role: 'assistant',
+    content: calls.length === 0 ? text : null,
+    refusal: null,
+    ...(reasoning !== '' && { reasoning_content: reasoning }),
+    ...(calls.length > 0 && { tool_calls: calls }),
+  };
 }
 
 function chunks(context: ApiContext): ChunkShapes {
   const chunk = (answer: Answer) => head(answer, 'chat.completion.chunk');
   return {
     // The role comes with the first token and never earlier: an early chunk would falsify the client's TTFT.
-    delta: (answer, index, { text, tokens, call }, first) => ({
+    delta: (answer, index, { text, tokens, call, reasoning = '' }, first) => ({
       ...chunk(answer),
       choices: [
         {
           index,
           delta: {
             ...(first ? { role: 'assistant' } : {}),
-            ...(call === null ? { content: text } : callDelta(call, first)),
+            ...(reasoning !== ''
+              ? { reasoning_content: reasoning }
+              : call === null
+                ? { content: text }
+                : callDelta(call, first)),
           },
-          logprobs: call === null ? logprobs(context, answer, tokens) : null,
+          logprobs: call === null && reasoning === '' ? logprobs(context, answer, tokens) : null,
           finish_reason: null,
         },
       ],
@@ -168,11 +194,11 @@ export const chat: ChunkEndpoint<ChatBody> = {
   chunks,
   whole: (context, answer, choices) => ({
     ...head(answer, 'chat.completion'),
-    choices: choices.map(({ text, tokens, calls, finishReason }, index) => ({
+    choices: choices.map((choice, index) => ({
       index,
-      message: message(text, toolCalls(calls)),
-      logprobs: calls.length === 0 ? logprobs(context, answer, tokens) : null,
-      finish_reason: finishReason,
+      message: message(choice),
+      logprobs: choice.calls.length === 0 ? logprobs(context, answer, choice.tokens) : null,
+      finish_reason: choice.finishReason,
     })),
   }),
 };

@@ -45,7 +45,7 @@ export function chatMessages(bodies: readonly ChatMessageBody[]): ChatMessage[] 
   let open = new Set<string>();
   return bodies.map((body, index) => {
     const place = `messages[${index}]`;
-    const { role, tool_calls: calls = [], tool_call_id: callId } = body;
+    const { role, tool_calls: calls = [], tool_call_id: callId, reasoning_content: reasoning } = body;
     if (calls.length > 0 && role !== 'assistant') {
       throw wrong(`${place}.tool_calls is only allowed in an assistant message.`, `${place}.tool_calls`);
     }
@@ -68,6 +68,7 @@ export function chatMessages(bodies: readonly ChatMessageBody[]): ChatMessage[] 
       // Models are tuned with the role's older name.
       role: role === 'developer' ? 'system' : role,
       content: textOf(body),
+      ...(reasoning !== undefined && role === 'assistant' && { reasoning_content: reasoning }),
       ...(calls.length > 0 && { tool_calls: callsOf(calls, `${place}.tool_calls`) }),
     };
   });

@@ -16,6 +16,8 @@ export class TranslatedMessages {
   readonly messages: Message[] = [];
   readonly names: [chat: string, client: string][] = [];
   readonly #fields: FieldNames;
+  /** Thoughts in front of the assistant's next message. */
+  #thoughts = '';
 
   /** @param list the client's name of the list of messages */
   constructor(list: string, fields: FieldNames) {
@@ -31,6 +33,11 @@ export class TranslatedMessages {
       return;
     }
     this.#add({ role, content: text }, place);
+  }
+
+  /** Adds thoughts, which belong to the assistant's next message. */
+  think(text: string): void {
+    this.#thoughts += text;
   }
 
   /** Adds a call to the last message if it is the assistant's, else to a new one. */
@@ -54,7 +61,9 @@ export class TranslatedMessages {
   }
 
   #add(message: Message, place: string): number {
-    const index = this.messages.push(message) - 1;
+    const isThought = this.#thoughts !== '' && message.role === 'assistant';
+    const index = this.messages.push(isThought ? { ...message, reasoning_content: this.#thoughts } : message) - 1;
+    this.#thoughts = '';
     this.names.push([`messages[${index}]`, place]);
     return index;
   }

@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { monotonicMs } from '../../util/clock.js';
-import type { DraftSource, EndedEvent, PlannedEvent, ServiceClass } from '../../engine/protocol.js';
+import type { DraftSource, EndedEvent } from '../../engine/protocol.js';
 import { ApiError, toApiError } from '../errors.js';
 import { codePointLength } from '../../util/code-points.js';
 import { Choice, type FinishReason, type Piece } from './choice.js';
@@ -13,6 +13,7 @@ import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import type { GenerationPlan } from './request.js';
 import { withErrorBoundary } from './error-boundary.js';
 import { Receipt } from './receipt.js';
+import { reportOf, rounded } from './report.js';
 import { ofChoice, samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
 import type { SortieReport, Usage } from '../schemas/shared.js';
@@ -140,6 +141,7 @@ export class Answer {
     const prompt = this.plan.prompts.reduce((sum, { ids }) => sum + ids.length, 0);
     const completion = this.choices.reduce((sum, choice) => sum + choice.completionTokens, 0);
     const cached = this.plan.prompts.reduce((sum, _, i) => sum + (this.#ends[i * this.plan.n]?.cachedTokens ?? 0), 0);
+    const reasoning = this.choices.reduce((sum, choice) => sum + choice.reasoningTokens, 0);
     const predicted = this.#drafts('prediction');
     return {
       prompt_tokens: prompt,
@@ -147,6 +149,7 @@ export class Answer {
       total_tokens: prompt + completion,
       prompt_tokens_details: { cached_tokens: cached },
       completion_tokens_details: {
+        reasoning_tokens: reasoning,
         accepted_prediction_tokens: predicted.accepted,
         rejected_prediction_tokens: predicted.drafted - predicted.accepted,
       },
@@ -176,60 +179,16 @@ export class Answer {
   }
 
   report(): SortieReport {
-    const { budget } = this.plan;
-    const { arrivedAt } = this.#request;
-    const plans = this.choices.flatMap(({ plan }) => plan ?? []);
-    const actual = (this.#finishedAt ?? monotonicMs()) - arrivedAt;
-    // As in the metrics: an answer cut at its deadline, as its request asked, is in time, although a timer is always
-    // slightly late.
-    const isCut = this.#ends.some((end) => end?.reason === 'deadline');
-    const times = this.#ends.map((end, i) => tokenTimes(end, this.choices[i]));
-    const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
-    const awaited = worst(times.map(({ awaitedTo }) => (awaitedTo === null ? null : awaitedTo - arrivedAt)));
-    const tpot = worst(times.map((time) => time.tpot));
-    const started = worst(this.#ends.map((end) => end?.startedAt ?? null));
-    const { drafted, accepted } = this.#drafts();
-    const probability = plans.reduce<number | null>(
-      (least, plan) => (plan.probability === null ? least : Math.min(least ?? 1, plan.probability)),
-      null,
-    );
+    const { plan } = this;
+    const tokenizer = this.#context.model.tokenizer;
     return {
-      plan: {
-        service_class: this.#serviceClass(),
-        exit_layer: plans[0]?.exit ?? 0,
-        expected_tokens: Math.round(total(plans, 'expectedTokens')),
-        expected_tokens_p90: Math.round(total(plans, 'expectedTokensP90')),
-        probability: probability === null ? null : rounded(probability),
-        predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
-        predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
-      },
-      exit_layers: this.exitLayers(),
-      predicted_ms: slowest(plans, 'predictedMs'),
-      predicted_p10_ms: slowest(plans, 'predictedP10Ms'),
-      predicted_p90_ms: slowest(plans, 'predictedP90Ms'),
-      actual_ms: rounded(actual),
-      ttft_ms: ttft === null ? null : rounded(ttft),
-      tpot_ms: tpot === null ? null : rounded(tpot),
-      budget_ms: budget?.totalMs ?? null,
-      met:
-        budget === null || this.plan.isDryRun
-          ? null
-          : (isCut || actual <= (budget.totalMs ?? Infinity)) &&
-            (awaited ?? 0) <= (budget.ttftMs ?? Infinity) &&
-            (tpot ?? 0) <= (budget.tpotMs ?? Infinity),
-      queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
-      draft_tokens: drafted,
-      accepted_draft_tokens: accepted,
-      ...(this.plan.showsSampling && { sampling: samplingFields(this.plan.sampling) }),
-      ...(this.#receipt && { audit: this.#receipt.report(this.choices, this.#context.model.tokenizer) }),
+      ...reportOf({
+        ...{ plan, choices: this.choices, ends: this.#ends, arrivedAt: this.#request.arrivedAt },
+        ...{ finishedAt: this.#finishedAt, exitLayers: this.exitLayers(), drafts: this.#drafts() },
+      }),
+      ...(plan.showsSampling && { sampling: samplingFields(plan.sampling) }),
+      ...(this.#receipt && { audit: this.#receipt.report(this.choices, tokenizer) }),
     };
-  }
-
-  /** The weakest class of all choices. A choice whose deadline came before its plan has no capacity. */
-  #serviceClass(): ServiceClass {
-    if (this.plan.budget === null) return 'none';
-    const classes = this.choices.map(({ plan }) => plan?.serviceClass ?? 'best_effort');
-    return WEAKEST_FIRST.find((each) => classes.includes(each)) ?? 'none';
   }
 
   /** The plan at admission, as response headers. */
@@ -292,12 +251,14 @@ export class Answer {
     const context = this.#context;
     const listener = this.#listener;
     const spec = {
-      detokenizer: context.model.tokenizer.detokenizer(),
+      // Some models have tags that are special tokens, which a text leaves out.
+      detokenizer: context.model.tokenizer.detokenizer({ shown: Object.values(plan.thoughts?.tags ?? {}) }),
       stops: plan.stops,
       minTokens: plan.minTokens,
       echoLength: plan.echo ? codePointLength(this.promptOf(index).text) : 0,
       showsEndToken: plan.echo,
       grammar: plan.grammar,
+      thoughts: plan.thoughts,
       qualityOf: (layer: number) =>
         plan.depth.quality[context.model.exits.findIndex((exit) => exit.layer === layer)] ?? 0,
     };
@@ -323,44 +284,4 @@ export class Answer {
       },
     });
   }
-}
-
-interface TokenTimes {
-  readonly firstAt: number | null;
-  /** The end of the wait for the first token. If the deadline came first, it is the deadline. */
-  readonly awaitedTo: number | null;
-  readonly tpot: number | null;
-}
-
-function tokenTimes(
-  end: EndedEvent | undefined,
-  choice: Pick<Choice, 'completionTokens' | 'lastTokenAt'> | undefined,
-): TokenTimes {
-  const firstAt = end?.firstTokenAt ?? null;
-  const awaitedTo = firstAt ?? (end?.reason === 'deadline' ? end.endedAt : null);
-  const lastAt = choice?.lastTokenAt ?? null;
-  const tokens = choice?.completionTokens ?? 0;
-  if (firstAt === null || lastAt === null || tokens < 2) return { firstAt, awaitedTo, tpot: null };
-  return { firstAt, awaitedTo, tpot: Math.max(0, lastAt - firstAt) / (tokens - 1) };
-}
-
-function worst(values: readonly (number | null)[]): number | null {
-  return values.reduce((most, value) => (value === null ? most : Math.max(most ?? value, value)), null);
-}
-
-const WEAKEST_FIRST: readonly ServiceClass[] = ['best_effort', 'reserved', 'guaranteed'];
-
-type Predicted = 'predictedTtftMs' | 'predictedTpotMs' | 'predictedMs' | 'predictedP10Ms' | 'predictedP90Ms';
-
-function slowest(plans: readonly PlannedEvent[], time: Predicted): number {
-  return rounded(Math.max(0, ...plans.map((plan) => plan[time])));
-}
-
-function total(plans: readonly PlannedEvent[], length: 'expectedTokens' | 'expectedTokensP90'): number {
-  return plans.reduce((sum, plan) => sum + plan[length], 0);
-}
-
-/** Rounds to microseconds, or to thousandths of a probability. */
-function rounded(value: number): number {
-  return Math.round(value * 1000) / 1000;
 }

@@ -15,6 +15,7 @@ import type {
 import { ApiError } from '../errors.js';
 import type { Detokenizer } from '../../text/detokenizer.js';
 import { StopStrings, type StopList } from '../../text/stop-strings.js';
+import { ThoughtReader, type ThoughtTags } from '../../text/thoughts.js';
 import { codePointLength } from '../../util/code-points.js';
 import { CallReader, type CallPart } from './call-reader.js';
 import { engineError, failure } from './engine-errors.js';
@@ -27,12 +28,21 @@ export interface ChoiceToken {
   readonly offset: number;
 }
 
-/** A new part of an answer: text with the tokens that start in it, or a part of a call. */
+/** A new part of an answer: text with the tokens that start in it, or a part of a call, or thoughts. */
 export interface Piece {
   readonly text: string;
   readonly tokens: readonly ChoiceToken[];
   /** A part of a call; the text is then empty. */
   readonly call: CallPart | null;
+  /** Thoughts; text and call are then empty. Absent: none. */
+  readonly reasoning?: string;
+}
+
+/** How an answer thinks. */
+export interface AnswerThoughts {
+  readonly tags: ThoughtTags;
+  /** Whether the prompt ends inside of thoughts. */
+  readonly isOpen: boolean;
 }
 
 export type FinishReason = 'stop' | 'length' | 'tool_calls';
@@ -51,6 +61,8 @@ export interface ChoiceSpec {
   readonly showsEndToken: boolean;
   /** The grammar that the engine enforces on the answer. */
   readonly grammar: PlannedGrammar | null;
+  /** Absent: the whole answer is text. */
+  readonly thoughts?: AnswerThoughts | null;
   /** Estimated quality of an exit layer, for errors. */
   readonly qualityOf?: (layer: number) => number;
 }
@@ -76,6 +88,8 @@ export class Choice implements SequenceSink {
   readonly #stops: StopStrings;
   /** Null if the answer is text only. */
   #calls: CallReader | null;
+  /** Null once the answer's own text has begun, or without thoughts. */
+  #thoughts: ThoughtReader | null;
   #pending: ChoiceToken[] = [];
   /** Code points decoded and shown so far, echo included. The difference is held back. */
   #decoded: number;
@@ -86,6 +100,8 @@ export class Choice implements SequenceSink {
   /** Logprobs of the prompt's tokens so far. They arrive in chunks. */
   readonly promptLogprobs: (TokenLogprobs | null)[] = [];
   completionTokens = 0;
+  /** Of these tokens, those of thoughts, tags included. */
+  reasoningTokens = 0;
   /**
    * When the last of these tokens was drawn. An end token does not count, and the end of an answer may take one more
    * step.
@@ -101,6 +117,8 @@ export class Choice implements SequenceSink {
     this.#listener = listener;
     this.#stops = new StopStrings(spec.stops);
     const grammar = spec.grammar?.grammar;
+    const { thoughts = null } = spec;
+    this.#thoughts = thoughts === null ? null : new ThoughtReader(thoughts.tags, thoughts.isOpen);
     this.#calls = grammar?.kind === 'calls' ? new CallReader(grammar.isOptional || grammar.answer !== undefined) : null;
     this.#decoded = spec.echoLength;
     this.#shown = spec.echoLength;
@@ -125,9 +143,10 @@ export class Choice implements SequenceSink {
     this.exitLayers.set(event.exit, (this.exitLayers.get(event.exit) ?? 0) + 1);
     this.offsets.push(this.#decoded);
     this.#pending.push({ id: event.token, logprobs: event.logprobs, offset: this.#decoded });
-    const text = this.#spec.detokenizer.push(event.token);
-    this.#decoded += codePointLength(text);
-    if (this.#read(text)) this.#listener.stopped();
+    const piece = this.#spec.detokenizer.push(event.token);
+    this.#decoded += codePointLength(piece);
+    const text = this.#thoughts === null ? piece : this.#think(this.#thoughts, piece);
+    if (text !== null && this.#read(text)) this.#listener.stopped();
   }
 
   ended(event: EndedEvent): void {
@@ -158,6 +177,12 @@ export class Choice implements SequenceSink {
 
   /** Shows the text held back. @returns whether its end completed a stop string */
   #flush(): boolean {
+    if (this.#thoughts !== null) {
+      const { reasoning, text } = this.#thoughts.end();
+      this.#thoughts = null;
+      this.#showReasoning(reasoning);
+      if (this.#read(text)) return true;
+    }
     const rest = this.#calls?.end();
     this.#callParts(rest?.parts ?? []);
     // An incomplete character at the end of a cut call is not part of the call.
@@ -169,6 +194,26 @@ export class Choice implements SequenceSink {
 
   #fail(code: 'engine_lost' | 'draining', message: string): void {
     this.#listener.failed(new ApiError(code, message), null);
+  }
+
+  /** Separates thoughts from the answer's own text. @returns the text; null if the token belongs to thoughts */
+  #think(reader: ThoughtReader, piece: string): string | null {
+    const wasUndecided = reader.isUndecided;
+    const { reasoning, text } = reader.push(piece);
+    this.#showReasoning(reasoning);
+    if (reader.isText) this.#thoughts = null;
+    if (reader.isUndecided || (wasUndecided && reader.isText)) return text;
+    // Offsets count from the start of the text, which the first token behind the thoughts begins.
+    const last = this.#pending.at(-1);
+    this.#pending = reader.isText && last !== undefined ? [{ ...last, offset: this.#shown }] : [];
+    this.#decoded = this.#shown + codePointLength(text);
+    if (reader.isText) return text;
+    this.reasoningTokens = this.completionTokens;
+    return null;
+  }
+
+  #showReasoning(reasoning: string): void {
+    if (reasoning !== '') this.#listener.delta({ text: '', tokens: [], call: null, reasoning });
   }
 
   /** Separates calls from text. @returns whether a stop string was found; stop strings apply to text only */

@@ -10,6 +10,8 @@ import type { GenerationPlan } from './request.js';
 /** A collected choice. */
 export interface Collected {
   text: string;
+  /** Empty without thoughts. */
+  reasoning: string;
   readonly tokens: ChoiceToken[];
   readonly calls: CallPart[];
   finishReason: FinishReason;

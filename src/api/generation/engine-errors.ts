@@ -14,6 +14,7 @@ const FORMS: Readonly<Record<Grammar['kind'], string>> = {
   regex: 'a regular expression',
   choice: 'a list of texts',
   written: 'a grammar in the notation of Lark or GBNF',
+  free: 'a bound of thoughts',
 };
 
 /** @param part index of the part at fault, if it is known */

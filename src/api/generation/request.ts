@@ -8,6 +8,7 @@ import { ApiError } from '../errors.js';
 import { auditHeader } from '../params/audit.js';
 import { requestBudget } from '../params/budget.js';
 import { readyEngine, type ApiContext, type ApiRequest, type Caller } from '../context.js';
+import type { AnswerThoughts } from './choice.js';
 import { requestDepth, type DepthBounds } from '../params/depth.js';
 import { encodeWithin, type WaitLimit } from './wait-limit.js';
 import { policyOf } from '../params/policy.js';
@@ -60,6 +61,8 @@ export interface GenerationPlan {
   readonly prefixSpace: string | null;
   /** The grammar of the answers; null for any text. */
   readonly grammar: PlannedGrammar | null;
+  /** How the answers think; null if they do not. */
+  readonly thoughts: AnswerThoughts | null;
   /** Tokens that the answers are expected to hold, or null. */
   readonly prediction: readonly number[] | null;
   /** Null follows the engine's option. */
@@ -162,12 +165,19 @@ export interface PlanInput {
   readonly logprobs: number | null;
   readonly echo: boolean;
   readonly grammar: PlannedGrammar | null;
+  /** Absent: the answers are text from the start. */
+  readonly thoughts?: AnswerThoughts | null;
   readonly prediction: readonly number[] | null;
 }
 
 /** The group by which answer lengths are learned. A grammar predicts more than the endpoint does. */
 function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
-  const kind = grammar === null ? endpoint : grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
+  const kind =
+    grammar === null || grammar.grammar.kind === 'free'
+      ? endpoint
+      : grammar.grammar.kind === 'calls'
+        ? 'tools'
+        : 'schema';
   return { kind, key: keyName };
 }
 
@@ -243,6 +253,7 @@ export function planGeneration(
     lengthGroup: group,
     prefixSpace: prefixSpace(limits.prefixReuse, request.caller, body.cache_salt),
     grammar: input.grammar,
+    thoughts: input.thoughts ?? null,
     prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,
     isDryRun: body.sortie?.dry_run === true,

@@ -23,15 +23,17 @@ export async function serveWhole<Body>(
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
       text: '',
+      reasoning: '',
       tokens: [],
       calls: [],
       finishReason: 'length',
     }));
     const listener: AnswerListener = {
-      delta(index, { text, tokens, call }) {
+      delta(index, { text, tokens, call, reasoning = '' }) {
         const choice = choices[index];
         if (choice === undefined) return;
         choice.text += text;
+        choice.reasoning += reasoning;
         choice.tokens.push(...tokens);
         if (call !== null) choice.calls.push(call);
       },

@@ -53,6 +53,9 @@ class MessageReader {
         this.messages.result(callId, resultOf(block, `${place}.content`), place);
         return;
       case 'thinking':
+        only('assistant');
+        this.messages.think(block.thinking ?? '');
+        return;
       case 'redacted_thinking':
         // A client returns the thoughts of other models.
         only('assistant');

@@ -1,12 +1,14 @@
 /** POST /v1/messages/count_tokens. */
 import { chatPrompt } from '../chat/chat.js';
 import { promptEnding, withOpenEnd } from '../chat/prompt-ending.js';
+import { templateVariables } from '../chat/template-variables.js';
 import { chatTools } from '../chat/tools.js';
 import { withNames } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 import { modelExit } from '../params/depth.js';
 import type { CountTokensAnswer, CountTokensBody } from '../schemas/messages.js';
 import { chatMessagesOf } from './content.js';
+import { thinkingOf } from './plan.js';
 import { toolNames, toolsOf } from './tools.js';
 
 /**
@@ -22,8 +24,11 @@ export async function countTokens(
   const messages = withOpenEnd(translated);
   const tools = body.tool_choice?.type === 'none' ? [] : toolsOf(body);
   return withNames([...names, ...toolNames(body)], async () => {
+    const thinking = thinkingOf(context, body);
     const frame = {
       ...promptEnding(messages, {}),
+      variables: templateVariables(context.model.chat, thinking),
+      closesThoughts: thinking.reasoning_effort === 'none',
       addSpecial: false,
       most: Infinity,
       waitLimit: { signal, deadlineAt: null },

@@ -6,12 +6,12 @@ import type { FinishReason } from '../generation/choice.js';
 import type { AnswerEvents, SendEvent } from '../generation/endpoint.js';
 import type { AnswerBlock, MessagesBody } from '../schemas/messages.js';
 import { messagesError } from './errors.js';
-import { endOf, messageOf, textBlock, toolUse, usageOf } from './message.js';
+import { endOf, messageOf, textBlock, thinkingBlock, toolUse, usageOf } from './message.js';
 
 /** Sends an event of this type. */
 type Emit = (type: string, fields?: object) => void;
 
-/** The blocks of a message: one for its text, one for each call. At most one is open. */
+/** The blocks of a message: one for its thoughts, one for its text, one for each call. At most one is open. */
 class Blocks {
   readonly #emit: Emit;
   #index = -1;
@@ -25,6 +25,11 @@ class Blocks {
     if (text === '') return;
     if (this.#open !== 'text') this.#start(textBlock());
     this.#delta({ type: 'text_delta', text });
+  }
+
+  thinking(thinking: string): void {
+    if (this.#open !== 'thinking') this.#start(thinkingBlock());
+    this.#delta({ type: 'thinking_delta', thinking });
   }
 
   call(part: CallPart): void {
@@ -66,9 +71,10 @@ export function messageEvents(
     return blocks;
   };
   return {
-    delta(answer, _index, { text, call }) {
+    delta(answer, _index, { text, call, reasoning = '' }) {
       const growing = begun(answer);
-      if (call === null) growing.text(text);
+      if (reasoning !== '') growing.thinking(reasoning);
+      else if (call === null) growing.text(text);
       else growing.call(call);
     },
     finished(answer, _index, ended) {

@@ -62,6 +62,9 @@ export function messageOf(
 /** A block that begins, without its text or input. */
 export const textBlock = (text = ''): AnswerBlock => ({ type: 'text', text });
 
+/** Thoughts that begin, or all of them. */
+export const thinkingBlock = (thinking = ''): AnswerBlock => ({ type: 'thinking', thinking, signature: '' });
+
 /** @param part the first part of a call */
 export function toolUse({ id = '', name = '' }: CallPart, input: Record<string, unknown> = {}): AnswerBlock {
   // The prefix is Anthropic's. The id comes back in a tool_result.

@@ -3,7 +3,7 @@ import type { CallPart } from '../generation/call-reader.js';
 import type { Endpoint } from '../generation/endpoint.js';
 import type { AnswerBlock, MessagesBody } from '../schemas/messages.js';
 import { messageEvents } from './events.js';
-import { endOf, ID_PREFIX, messageOf, textBlock, toolUse } from './message.js';
+import { endOf, ID_PREFIX, messageOf, textBlock, thinkingBlock, toolUse } from './message.js';
 import { plan } from './plan.js';
 
 /** The input of a call, or an empty one for a call that was cut. */
@@ -29,8 +29,9 @@ export const messages: Endpoint<MessagesBody> = {
   plan,
   whole(_context, { body }, answer, [choice]) {
     if (choice === undefined) throw new Error('an answer without a choice');
-    const { text, calls, finishReason } = choice;
-    const content = [...(text === '' ? [] : [textBlock(text)]), ...callBlocks(calls)];
+    const { text, reasoning, calls, finishReason } = choice;
+    const thoughts = reasoning === '' ? [] : [thinkingBlock(reasoning)];
+    const content = [...thoughts, ...(text === '' ? [] : [textBlock(text)]), ...callBlocks(calls)];
     return messageOf(answer, content, endOf(answer, body, finishReason));
   },
   events: messageEvents,

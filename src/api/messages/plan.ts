@@ -1,10 +1,13 @@
 /** POST /v1/messages: from a valid body to the plan of a chat. */
 import { withOpenEnd } from '../chat/prompt-ending.js';
+import { thinks } from '../chat/template-variables.js';
+import { thoughtTokens } from '../chat/thoughts.js';
 import { planAsChat, type Translation } from '../chat/translated.js';
 import type { ApiContext, ApiRequest } from '../context.js';
 import type { GenerationPlan } from '../generation/request.js';
 import { commonFields } from '../params/common-fields.js';
 import { refuseFields, refuseUnsupported, type NeutralValues } from '../params/unsupported.js';
+import type { ChatBody } from '../schemas/chat.js';
 import { MessagesBody } from '../schemas/messages.js';
 import { chatMessagesOf } from './content.js';
 import { toolFieldsOf, toolNames } from './tools.js';
@@ -21,8 +24,24 @@ const UNSUPPORTED: NeutralValues = {
   n: [1],
 };
 
+/**
+ * Anthropic's thinking as fields of a chat. Its models think only if a request asks for it, and its clients expect no
+ * other block in front of the text.
+ */
+export function thinkingOf(
+  { model }: ApiContext,
+  { thinking }: Pick<MessagesBody, 'thinking'>,
+): Pick<ChatBody, 'reasoning_effort' | 'thinking_token_budget'> {
+  const { chat, tokenizer } = model;
+  if (chat === null || !thinks(chat)) return {};
+  if (thinking === undefined || !['enabled', 'adaptive'].includes(thinking.type)) return { reasoning_effort: 'none' };
+  const most = thinking.budget_tokens;
+  const isBound = most !== undefined && chat.thoughts !== null && thoughtTokens(chat.thoughts, tokenizer) !== null;
+  return { reasoning_effort: 'medium', ...(isBound && { thinking_token_budget: most }) };
+}
+
 /** @throws ApiError invalid_value or unsupported_parameter for blocks and tools that a chat does not have */
-export function translate(body: MessagesBody): Translation {
+export function translate(context: ApiContext, body: MessagesBody): Translation {
   const { messages, names } = chatMessagesOf(body);
   const { stop_sequences: stop, output_config: output } = body;
   return {
@@ -30,6 +49,7 @@ export function translate(body: MessagesBody): Translation {
       ...commonFields(body),
       messages: withOpenEnd(messages),
       ...toolFieldsOf(body),
+      ...thinkingOf(context, body),
       ...(stop && { stop }),
       ...(output?.format && {
         response_format: { type: 'json_schema', json_schema: { schema: output.format.schema } },
@@ -39,6 +59,8 @@ export function translate(body: MessagesBody): Translation {
       ...names,
       ...toolNames(body),
       ['stop', 'stop_sequences'],
+      ['reasoning_effort', 'thinking'],
+      ['thinking_token_budget', 'thinking.budget_tokens'],
       ['response_format', 'output_config.format'],
       ['response_format.json_schema', 'output_config.format'],
     ],
@@ -53,5 +75,5 @@ export async function plan(context: ApiContext, request: ApiRequest<MessagesBody
   // Clients ask for 4,096 or 32,000 tokens without knowing the context. A default is cut to the context, as Anthropic
   // does with the limit.
   const limits = { ...context.limits, maxTokensDefault: body.max_tokens };
-  return planAsChat({ ...context, limits }, request, translate(body));
+  return planAsChat({ ...context, limits }, request, translate(context, body));
 }

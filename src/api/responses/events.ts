@@ -4,7 +4,7 @@ import type { Answer } from '../generation/answer.js';
 import type { AnswerEvents, SendEvent } from '../generation/endpoint.js';
 import { chatLogprobs } from '../generation/logprobs.js';
 import type { OutputItem, ResponsesBody } from '../schemas/responses.js';
-import { Output, textPart, type OutputListener } from './output.js';
+import { Output, reasoningPart, textPart, type OutputListener } from './output.js';
 import { responseOf, statusOf } from './response.js';
 
 /** Sends an event of this type with the next number. */
@@ -20,7 +20,11 @@ function itemEvents(emit: Emit): OutputListener {
         return;
       }
       emit('response.output_item.added', { output_index, item: { ...item, content: [] } });
-      emit('response.content_part.added', { ...content(item, output_index), part: textPart() });
+      const part = item.type === 'reasoning' ? reasoningPart() : textPart();
+      emit('response.content_part.added', { ...content(item, output_index), part });
+    },
+    reasoning(item, index, delta) {
+      emit('response.reasoning_text.delta', { ...content(item, index), delta });
     },
     text(item, index, delta, logprobs) {
       emit('response.output_text.delta', { ...content(item, index), delta, logprobs });
@@ -33,6 +37,10 @@ function itemEvents(emit: Emit): OutputListener {
         const { name, arguments: text } = item;
         const call = { item_id: item.id, output_index, name, arguments: text };
         emit('response.function_call_arguments.done', call);
+      } else if (item.type === 'reasoning') {
+        const [part = reasoningPart()] = item.content;
+        emit('response.reasoning_text.done', { ...content(item, output_index), text: part.text });
+        emit('response.content_part.done', { ...content(item, output_index), part });
       } else {
         const [part = textPart()] = item.content;
         const { text, logprobs } = part;
@@ -64,9 +72,10 @@ export function responseEvents(
     return output;
   };
   return {
-    delta(answer, _index, { text, tokens, call }) {
+    delta(answer, _index, { text, tokens, call, reasoning = '' }) {
       const items = begun(answer);
-      if (call !== null) items.call(call);
+      if (reasoning !== '') items.reasoning(reasoning);
+      else if (call !== null) items.call(call);
       else {
         const isScored = answer.plan.logprobs !== null;
         items.text(text, isScored ? chatLogprobs(context.model.tokenizer, tokens) : []);

@@ -21,6 +21,12 @@ function textOf(content: InputItem['content'], place: string): string {
     .join('');
 }
 
+/** The thoughts of an item, whose content may be encrypted by another server: then its summary. */
+function thoughtsOf({ content, summary = [] }: InputItem): string {
+  const parts = typeof content === 'string' ? [{ text: content }] : (content ?? []);
+  return (parts.length > 0 ? parts : summary).map(({ text = '' }) => text).join('');
+}
+
 function addItem(messages: TranslatedMessages, item: InputItem, place: string): void {
   const { type = 'message', role, call_id: callId, name } = item;
   switch (type) {
@@ -38,7 +44,7 @@ function addItem(messages: TranslatedMessages, item: InputItem, place: string): 
       messages.result(callId, textOf(item.output, `${place}.output`), place);
       return;
     case 'reasoning':
-      // The model has no reasoning, and a client returns that of other models.
+      messages.think(thoughtsOf(item));
       return;
     case 'item_reference':
       throw notSupported(`${place}.type`, type, 'the server stores no items; send them in full, with store: false');

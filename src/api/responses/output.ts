@@ -1,5 +1,5 @@
 /**
- * The output items of an answer: a message, or one item for each call.
+ * The output items of an answer: its thoughts, then a message, or one item for each call.
  *
  * It tells what begins, grows and ends, so that a stream and a whole answer have the same items.
  */
@@ -8,6 +8,7 @@ import type { ChatLogprob } from '../schemas/chat.js';
 import type { OutputItem } from '../schemas/responses.js';
 
 export type MessageItem = Extract<OutputItem, { type: 'message' }>;
+export type ReasoningItem = Extract<OutputItem, { type: 'reasoning' }>;
 export type CallItem = Extract<OutputItem, { type: 'function_call' }>;
 type Status = OutputItem['status'];
 type TextPart = MessageItem['content'][number];
@@ -16,9 +17,12 @@ export const textPart = (text = '', logprobs: ChatLogprob[] = []): TextPart => (
   ...{ type: 'output_text', text, annotations: [], logprobs },
 });
 
+export const reasoningPart = (text = ''): ReasoningItem['content'][number] => ({ type: 'reasoning_text', text });
+
 export interface OutputListener {
   added(item: OutputItem, index: number): void;
   text(item: MessageItem, index: number, delta: string, logprobs: ChatLogprob[]): void;
+  reasoning(item: ReasoningItem, index: number, delta: string): void;
   arguments(item: CallItem, index: number, delta: string): void;
   done(item: OutputItem, index: number): void;
 }
@@ -43,6 +47,15 @@ export class Output {
     part.text += delta;
     part.logprobs.push(...logprobs);
     if (delta !== '' || logprobs.length > 0) this.#listener?.text(item, this.items.length - 1, delta, logprobs);
+  }
+
+  /** Adds thoughts, which are not empty. */
+  reasoning(delta: string): void {
+    const item = this.#growing('reasoning') ?? this.#open(this.#reasoning());
+    const [part] = item.content;
+    if (part === undefined) throw new Error('a reasoning item without its part');
+    part.text += delta;
+    this.#listener?.reasoning(item, this.items.length - 1, delta);
   }
 
   call({ id, name, arguments: delta }: CallPart): void {
@@ -88,6 +101,10 @@ export class Output {
     return {
       ...{ type: 'message', id: this.#id('msg'), status: 'in_progress', role: 'assistant', content: [textPart()] },
     };
+  }
+
+  #reasoning(): ReasoningItem {
+    return { type: 'reasoning', id: this.#id('rs'), status: 'in_progress', summary: [], content: [reasoningPart()] };
   }
 
   #call(callId: string, name: string): CallItem {

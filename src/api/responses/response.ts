@@ -5,12 +5,13 @@ import type { FinishReason } from '../generation/choice.js';
 import type { OutputItem, ResponsesAnswer, ResponsesBody, ResponsesUsage } from '../schemas/responses.js';
 
 function usageOf(answer: Answer): ResponsesUsage {
-  const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details } = answer.usage();
+  const { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details, completion_tokens_details } =
+    answer.usage();
   return {
     input_tokens: prompt_tokens,
     input_tokens_details: prompt_tokens_details,
     output_tokens: completion_tokens,
-    output_tokens_details: { reasoning_tokens: 0 },
+    output_tokens_details: { reasoning_tokens: completion_tokens_details.reasoning_tokens },
     total_tokens,
   };
 }
@@ -25,7 +26,7 @@ function asked(body: ResponsesBody, { plan: { sampling } }: Answer) {
     parallel_tool_calls: body.parallel_tool_calls ?? true,
     previous_response_id: null,
     prompt_cache_key: body.prompt_cache_key ?? null,
-    reasoning: null,
+    reasoning: body.reasoning === undefined ? null : { effort: body.reasoning.effort ?? null, summary: null },
     safety_identifier: body.safety_identifier ?? null,
     service_tier: 'default',
     store: false,

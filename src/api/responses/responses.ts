@@ -14,9 +14,10 @@ export const responses: Endpoint<ResponsesBody> = {
   whole(context: ApiContext, { body }, answer, [choice]) {
     const output = new Output(answer.id);
     if (choice === undefined) throw new Error('an answer without a choice');
-    const { text, tokens, calls, finishReason } = choice;
+    const { text, reasoning, tokens, calls, finishReason } = choice;
     const logprobs = answer.plan.logprobs === null ? [] : chatLogprobs(context.model.tokenizer, tokens);
-    if (calls.length === 0 || text !== '') output.text(text, logprobs);
+    if (reasoning !== '') output.reasoning(reasoning);
+    if ((calls.length === 0 && reasoning === '') || text !== '') output.text(text, logprobs);
     for (const part of calls) output.call(part);
     output.end(statusOf(finishReason));
     return responseOf(body, answer, { status: statusOf(finishReason), output: output.items });

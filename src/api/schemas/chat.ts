@@ -22,6 +22,11 @@ export const ChatMessageBody = Type.Object({
   ]),
   content: Type.Optional(textContent('Required, except for an assistant message with tool_calls.')),
   name: Type.Optional(Type.String()),
+  reasoning_content: Type.Optional(
+    Type.String({
+      description: 'Thoughts of an assistant message; the chat template decides whether the model sees them.',
+    }),
+  ),
   tool_calls: Type.Optional(Type.Array(ToolCall, { description: 'Calls of an assistant message.' })),
   prefix: Type.Optional(
     Type.Boolean({
@@ -65,6 +70,9 @@ export const templateFields = {
     }),
   ),
   reasoning_effort: Type.Optional(Effort),
+  thinking_token_budget: Type.Optional(
+    Type.Integer({ minimum: 0, description: 'Most tokens of the thoughts of a model that thinks, as in vLLM.' }),
+  ),
 };
 
 export const ChatBody = Type.Object(
@@ -139,6 +147,7 @@ export const ChatAnswer = Type.Object({
         role: Type.Literal('assistant'),
         content: NullableString,
         refusal: Type.Null(),
+        reasoning_content: Type.Optional(Type.String({ description: 'Thoughts in front of the answer.' })),
         tool_calls: Type.Optional(Type.Array(ToolCall)),
       }),
       logprobs: Type.Union([Type.Object({ content: Type.Array(ChatLogprob), refusal: Type.Null() }), Type.Null()]),

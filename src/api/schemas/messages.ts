@@ -12,9 +12,10 @@ const BLOCKS = 'a string or an array of blocks with a type';
 export const ContentBlock = Type.Object({
   type: Type.String({
     description:
-      '"text", "tool_use" or "tool_result". "thinking" and "redacted_thinking" have no effect: the model does not think.',
+      '"text", "tool_use", "tool_result" or "thinking". "redacted_thinking" has no effect: only its server can read it.',
   }),
   text: Type.Optional(Type.String()),
+  thinking: Type.Optional(Type.String({ description: 'Of a thinking block.' })),
   id: Type.Optional(Type.String({ minLength: 1 })),
   name: Type.Optional(Type.String({ minLength: 1 })),
   input: Type.Optional(Type.Record(Type.String(), Type.Unknown(), { description: 'Of a tool_use.' })),
@@ -78,6 +79,15 @@ const promptFields = {
   messages: Type.Array(InputMessage, { minItems: 1 }),
   tools: Type.Optional(Type.Array(MessagesTool, { maxItems: 128, 'x-rule': 'an array of at most 128 tools' })),
   tool_choice: Type.Optional(MessagesToolChoice),
+  thinking: Type.Optional(
+    Type.Object(
+      {
+        type: Type.String({ description: '"enabled", "adaptive" or "disabled", the default.' }),
+        budget_tokens: Type.Optional(Type.Integer({ minimum: 0, description: 'Most tokens of the thoughts.' })),
+      },
+      { description: 'Whether a model that can think does so. No effect on other models.' },
+    ),
+  ),
 };
 
 const { stream, temperature, top_p, top_k, ...others } = Type.Omit(Type.Object(generationFields), [
@@ -99,9 +109,6 @@ export const MessagesBody = Type.Object(
     output_config: Type.Optional(OutputConfig),
     metadata: Type.Optional(
       Type.Object({ user_id: Type.Optional(Type.String({ description: 'Its first 256 characters go to the log.' })) }),
-    ),
-    thinking: Type.Optional(
-      Type.Object({ type: Type.String() }, { description: 'Has no effect: the model does not think.' }),
     ),
     ...others,
   },
@@ -128,6 +135,11 @@ export type CountTokensAnswer = Static<typeof CountTokensAnswer>;
 
 export const AnswerBlock = Type.Union([
   Type.Object({ type: Type.Literal('text'), text: Type.String() }),
+  Type.Object({
+    type: Type.Literal('thinking'),
+    thinking: Type.String(),
+    signature: Type.String({ description: 'Empty: the server signs nothing.' }),
+  }),
   Type.Object({
     type: Type.Literal('tool_use'),
     id: Type.String(),

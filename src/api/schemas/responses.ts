@@ -17,7 +17,7 @@ export const InputItem = Type.Object({
   type: Type.Optional(
     Type.String({
       default: 'message',
-      description: '"message", "function_call", "function_call_output" or "reasoning", which has no effect.',
+      description: '"message", "function_call", "function_call_output" or "reasoning".',
     }),
   ),
   role: Type.Optional(
@@ -28,7 +28,8 @@ export const InputItem = Type.Object({
       Type.Literal('assistant'),
     ]),
   ),
-  content: Type.Optional(stringOr(PARTS, Part, { description: 'Text of a message.' })),
+  content: Type.Optional(stringOr(PARTS, Part, { description: 'Text of a message, or thoughts of a reasoning item.' })),
+  summary: Type.Optional(Type.Array(Part, { description: 'Of a reasoning item; counts without content.' })),
   call_id: Type.Optional(Type.String({ minLength: 1 })),
   name: Type.Optional(Type.String({ minLength: 1 })),
   arguments: Type.Optional(Type.String({ description: 'Of a function_call: a JSON object as text.' })),
@@ -165,14 +166,23 @@ const CallItem = Type.Object({
   arguments: Type.String(),
 });
 
-export const OutputItem = Type.Union([MessageItem, CallItem]);
+/** Thoughts in front of a message or a call. */
+const ReasoningItem = Type.Object({
+  type: Type.Literal('reasoning'),
+  id: Type.String(),
+  status: Status,
+  summary: Type.Array(Type.Unknown()),
+  content: Type.Array(Type.Object({ type: Type.Literal('reasoning_text'), text: Type.String() })),
+});
+
+export const OutputItem = Type.Union([MessageItem, CallItem, ReasoningItem]);
 export type OutputItem = Static<typeof OutputItem>;
 
 export const ResponsesUsage = Type.Object({
   input_tokens: Type.Integer(),
   input_tokens_details: Type.Object({ cached_tokens: Type.Integer() }),
   output_tokens: Type.Integer(),
-  output_tokens_details: Type.Object({ reasoning_tokens: Type.Literal(0) }),
+  output_tokens_details: Type.Object({ reasoning_tokens: Type.Integer() }),
   total_tokens: Type.Integer(),
 });
 export type ResponsesUsage = Static<typeof ResponsesUsage>;
@@ -198,7 +208,7 @@ export const ResponsesAnswer = Type.Object({
   parallel_tool_calls: Type.Boolean(),
   previous_response_id: Type.Null(),
   prompt_cache_key: NullableString,
-  reasoning: Type.Null(),
+  reasoning: orNull(Type.Object({ effort: NullableString, summary: Type.Null() })),
   safety_identifier: NullableString,
   service_tier: Type.Literal('default'),
   store: Type.Literal(false),

@@ -223,6 +223,7 @@ export const Usage = Type.Object({
   total_tokens: Type.Integer(),
   prompt_tokens_details: Type.Object({ cached_tokens: Type.Integer() }),
   completion_tokens_details: Type.Object({
+    reasoning_tokens: Type.Integer(),
     accepted_prediction_tokens: Type.Integer(),
     rejected_prediction_tokens: Type.Integer(),
   }),

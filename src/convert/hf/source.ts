@@ -3,16 +3,16 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import Type from 'typebox';
 import { Value } from 'typebox/value';
-import { folderRecipes } from '../architectures/description.js';
+import { type Description, type Family, folderRecipes } from '../architectures/description.js';
 import { Fields } from '../architectures/fields.js';
 import { familyOfConfig, hasImages } from '../architectures/index.js';
 import { cooked } from '../architectures/recipe.js';
 import { ConvertError } from '../errors.js';
 import { GENERATION_FIELDS } from '../generation.js';
-import type { ModelSource, SourceSampling } from '../source.js';
+import type { ModelSource, SourceSampling, SourceTokenizer } from '../source.js';
 import { HEAD, type Tensors } from '../tensors.js';
 import { balconyExits, isBalcony } from './balcony.js';
-import { readJson, readOptionalJson } from './json.js';
+import { type Json, readJson, readOptionalJson } from './json.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
 import { readTokenizer } from './tokenizer.js';
 
@@ -22,8 +22,19 @@ const FREQUENCIES = /(^|\.)rotary_emb\.inv_freq$/;
 /** The weight_map of model.safetensors.index.json. */
 const WeightMap = Type.Record(Type.String(), Type.String());
 
-/** Opens a folder. Throws ConvertError unless it holds a model that the converter reads. */
-export function openHuggingFace(folder: string): ModelSource {
+/** What the small files of a folder say. */
+interface Outline {
+  readonly config: Json;
+  readonly fields: Fields;
+  readonly family: Family;
+  readonly description: Description;
+  /** Whether the weights have other parts than text. */
+  readonly images: boolean;
+  readonly tokenizer: SourceTokenizer;
+}
+
+/** Reads the files besides weights. @throws ConvertError unless they describe a model that the converter reads */
+export function readOutline(folder: string): Outline {
   if (!existsSync(path.join(folder, 'config.json')))
     throw new ConvertError('bad_source', `${folder} is not a Hugging Face folder (no config.json)`);
   const config = readJson(folder, 'config.json');
@@ -36,9 +47,14 @@ export function openHuggingFace(folder: string): ModelSource {
   const fields = images ? all.within('text_config') : all;
   const family = familyOfConfig(images ? null : config.architectures, fields.get('model_type'), file);
   const description = family.fromConfig(fields.over(family.defaults ?? {}));
+  return { config, fields, family, description, images, tokenizer: readTokenizer(folder, config) };
+}
+
+/** Opens a folder. Throws ConvertError unless it holds a model that the converter reads. */
+export function openHuggingFace(folder: string): ModelSource {
+  const { config, fields, family, description, images, tokenizer } = readOutline(folder);
   const { architecture } = description;
   const recipes = folderRecipes(family, description);
-  const tokenizer = readTokenizer(folder, config);
   const files = openWeights(folder);
   /** The file of each tensor, and its name there. */
   const owner = new Map(

@@ -27,13 +27,14 @@ export async function attention(build: LayerBuilder, x: string, values: StageVal
     arch.qkNorm === 'none' && values.queryGrowth === null
       ? [projected, '', '']
       : await separate(build, projected, values.queryGrowth, queryScale);
+  const { rotary, window } = layer.kind;
+  const tables = rotary === null ? null : values.rotary.get(rotary);
+  if (build.options.page !== null) return outputOf(build, pagedAttention(build, query, tables));
   const cache = ['B', kvHeads, 'capacity', headDim];
   const past = [`past_k_${index}`, `past_v_${index}`].map((value) => graph.input(value, kvType, cache));
   const present = [`present_k_${index}`, `present_v_${index}`];
   for (const value of present) graph.output(value, kvType, cache);
   const quantized = kvType === 'i8' ? kvScales(graph, id, kvHeads * headDim, layer.calibration) : null;
-  const { rotary, window } = layer.kind;
-  const tables = rotary === null ? null : values.rotary.get(rotary);
   const inputs = [...query, ...past, 'seqlens_k', 'total_len', ...(tables ?? (quantized ? ['', ''] : []))];
   const out = graph.node(
     'GroupQueryAttention',
@@ -50,9 +51,54 @@ export async function attention(build: LayerBuilder, x: string, values: StageVal
     },
     MICROSOFT,
   );
-  const output = await build.linear('o', out, build.tensor('o'));
-  if (!arch.outputBias) return output;
-  return graph.node('Add', [output, await build.vector('o.bias', 'oBias')], [`${id}.o.biased`]);
+  return outputOf(build, out);
+}
+
+/** Adds the output projection. */
+async function outputOf(build: LayerBuilder, attended: string): Promise<string> {
+  const output = await build.linear('o', attended, build.tensor('o'));
+  if (!build.arch.outputBias) return output;
+  return build.graph.node('Add', [output, await build.vector('o.bias', 'oBias')], [`${build.id}.o.biased`]);
+}
+
+/** Adds the attention over a KV cache in pages, [T, heads * head_dim]. */
+function pagedAttention(
+  build: LayerBuilder,
+  query: string[],
+  tables: readonly [string, string] | null | undefined,
+): string {
+  const { graph, arch, layer, id, index } = build;
+  const { floatType, page } = build.options;
+  const cache = ['pages', page ?? 'page', arch.kvHeads, arch.headDim];
+  const [past, present] = ['', '_out'].map((suffix) => [`k${suffix}_${index}`, `v${suffix}_${index}`]);
+  for (const value of past ?? []) graph.input(value, floatType, cache);
+  for (const value of present ?? []) graph.output(value, floatType, cache);
+  // Between the rotary tables and the bounds lie inputs of other layouts.
+  const unused = new Array<string>(6).fill('');
+  const inputs = [
+    ...query,
+    ...(past ?? []),
+    'cumulative',
+    'pasts',
+    'table',
+    ...(tables ?? ['', '']),
+    ...unused,
+    'bounds',
+  ];
+  return graph.node(
+    'PagedAttention',
+    inputs,
+    [`${id}.attention.out`, ...(present ?? [])],
+    {
+      num_heads: arch.heads,
+      kv_num_heads: arch.kvHeads,
+      do_rotary: tables ? 1 : 0,
+      scale: { float: arch.attentionScale },
+      ...(layer.kind.window === null ? {} : { local_window_size: layer.kind.window }),
+      ...(arch.softcap === null ? {} : { softcap: { float: arch.softcap } }),
+    },
+    MICROSOFT,
+  );
 }
 
 /** Adds queries, keys and values, one behind the other: [B, S, (heads + 2 kv_heads) * head_dim]. */
@@ -99,8 +145,10 @@ function normalized(build: LayerBuilder, x: string, scale: string, heads: number
   if (arch.qkNorm === 'all') return build.norm(x, scale, `${x}.normed`);
   const shape = (label: string, dims: number[]) =>
     graph.constant(label, 'i64', [dims.length], BigInt64Array.from(dims, BigInt));
-  const byHead = shape(`attention.by_head.${heads}`, [0, 0, heads, arch.headDim]);
-  const joined = shape(`attention.joined.${heads}`, [0, 0, heads * arch.headDim]);
+  // Zeros keep the dimensions of positions.
+  const kept = build.options.page === null ? [0, 0] : [0];
+  const byHead = shape(`attention.by_head.${heads}`, [...kept, heads, arch.headDim]);
+  const joined = shape(`attention.joined.${heads}`, [...kept, heads * arch.headDim]);
   const rows = graph.node('Reshape', [x, byHead], [`${x}.heads`]);
   return graph.node('Reshape', [build.norm(rows, scale, `${x}.normed`), joined], [`${x}.joined`]);
 }

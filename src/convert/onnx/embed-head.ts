@@ -7,6 +7,7 @@ import { quantizeBlocks8 } from '../quantize/int8.js';
 import type { LinearWeight } from '../weight.js';
 import { Graph, MICROSOFT } from './graph.js';
 import { storeScales, useScales } from './scales.js';
+import { scatterStates, storeInputs } from './store.js';
 import { storeFloats, type FloatType } from './vectors.js';
 import { storeRows, useBytes, w8a8Product, type ByteWeight } from './w8a8.js';
 
@@ -82,11 +83,13 @@ export async function embedGraph(
   store: WeightStore,
   format: VocabularyFormat,
   floatType: FloatType,
+  isPaged: boolean,
 ): Promise<Graph> {
   await storeVocabulary(store, weight, format, floatType);
   const graph = new Graph('embed');
-  graph.input('ids', 'i64', ['B', 'S']);
-  graph.output('hidden', floatType, ['B', 'S', arch.hidden]);
+  graph.input('ids', 'i64', isPaged ? ['T'] : ['B', 'S']);
+  if (isPaged) storeInputs(graph, arch, floatType);
+  else graph.output('hidden', floatType, ['B', 'S', arch.hidden]);
   const { embeddingScale } = arch;
   const out = embeddingScale === 1 ? 'hidden' : 'embed.unscaled';
   switch (format.kind) {
@@ -101,6 +104,7 @@ export async function embedGraph(
   }
   // A head that shares the tensor needs it without the multiplier.
   if (embeddingScale !== 1) graph.node('Mul', [out, floatConstant(graph, embeddingScale, floatType)], ['hidden']);
+  if (isPaged) scatterStates(graph, 'hidden');
   return graph;
 }
 
@@ -169,11 +173,16 @@ export async function headGraph(
   store: WeightStore,
   format: VocabularyFormat,
   floatType: FloatType,
+  isPaged: boolean,
 ): Promise<Graph> {
   await storeVocabulary(store, weight, format, floatType);
   const { hidden, vocab } = arch;
   const graph = new Graph('head');
-  graph.input('hidden', floatType, ['N', hidden]);
+  if (isPaged) {
+    graph.input('store', floatType, ['R', hidden]);
+    graph.input('rows', 'i64', ['N']);
+    graph.node('Gather', ['store', 'rows'], ['hidden'], { axis: 0 });
+  } else graph.input('hidden', floatType, ['N', hidden]);
   graph.input('norm', 'i64', ['N']);
   graph.output('logits', 'f32', ['N', vocab]);
   // Norm weights are gathered per row below, so this normalization only reverses the head's smoothing.

@@ -22,6 +22,8 @@ export interface StageLayer {
 export interface StageOptions extends Omit<KernelOptions, 'quantizer'> {
   floatType: FloatType;
   kvType: FloatType | 'i8';
+  /** Positions of a page of the KV cache; null for slots. */
+  page: number | null;
 }
 
 export class LayerBuilder {

@@ -7,7 +7,8 @@ import { attention, type StageValues } from './attention.js';
 import { Graph, MICROSOFT } from './graph.js';
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
 import { queryGrowth } from './query-growth.js';
-import { storeFloats } from './vectors.js';
+import { scatterStates, storeInputs } from './store.js';
+import { storeFloats, type FloatType } from './vectors.js';
 
 /** Builds the graph and stores tensors that are not stored yet. Calls `done` after each layer. */
 export async function stageGraph(
@@ -21,10 +22,7 @@ export async function stageGraph(
   const { floatType } = options;
   const graph = new Graph(name);
   const rotary = await rotaryTables(graph, layers, arch, store, options);
-  const start = graph.input('hidden', floatType, ['B', 'S', arch.hidden]);
-  graph.input('seqlens_k', 'i32', ['B']);
-  graph.input('total_len', 'i32', [1]);
-  graph.output('hidden_out', floatType, ['B', 'S', arch.hidden]);
+  const start = options.page === null ? slotInputs(graph, arch, floatType) : pagedInputs(graph, arch, floatType);
   const values = { rotary, queryGrowth: arch.queryGrowth && queryGrowth(graph, arch.queryGrowth, floatType) };
 
   const stream = new Residual(graph, arch, start);
@@ -36,8 +34,29 @@ export async function stageGraph(
     await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
     done();
   }
-  stream.end('hidden_out');
+  if (options.page === null) stream.end('hidden_out');
+  else scatterStates(graph, stream.end('states'));
   return graph;
+}
+
+/** Adds the inputs and the output of a stage whose KV cache has slots. */
+function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
+  graph.input('hidden', floatType, ['B', 'S', arch.hidden]);
+  graph.input('seqlens_k', 'i32', ['B']);
+  graph.input('total_len', 'i32', [1]);
+  graph.output('hidden_out', floatType, ['B', 'S', arch.hidden]);
+  return 'hidden';
+}
+
+/** Adds those of a stage whose KV cache has pages. It gathers its positions' states [T, H] from the store. */
+function pagedInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
+  storeInputs(graph, arch, floatType);
+  graph.input('rows_in', 'i64', ['T']);
+  graph.input('cumulative', 'i32', ['B1']);
+  graph.input('pasts', 'i32', ['B']);
+  graph.input('table', 'i32', ['B', 'M']);
+  graph.input('bounds', 'i32', [2]);
+  return graph.node('Gather', ['store', 'rows_in'], ['hidden'], { axis: 0 });
 }
 
 /** Adds the rotary tables of the layers' kinds. Folders of earlier versions name one table `rope`, so the first keeps that name. */
@@ -104,10 +123,10 @@ class Residual {
         : build.norm(output, await build.vector(label, part), `${build.id}.${label}.out`);
   }
 
-  /** Adds the last output under this name. */
-  end(name: string): void {
+  /** Adds the last output under this name, and returns it. */
+  end(name: string): string {
     if (this.#pending === null) throw new Error('a stage needs a layer');
-    this.#graph.node('Add', [this.#sum, this.#pending], [name]);
+    return this.#graph.node('Add', [this.#sum, this.#pending], [name]);
   }
 }
 

@@ -102,6 +102,7 @@ export class Auditor {
     if (this.#isInSlot(job) || this.#begin(job)) {
       if (this.#advance(job)) this.#finish(job);
     } else this.#leaveOut(job, 'memory');
+    this.#executor.settle();
     const now = this.#clock();
     job.ms += now - startedAt;
     const share = isIdle ? this.#options.idleShare : this.#options.busyShare;
@@ -169,7 +170,7 @@ export class Auditor {
   #probe(job: AuditJob, exit: ExitIndex, end: number): number[] {
     const { output } = this.#executor.advance(this.#slot, exit, end);
     if (output === null) return [];
-    return choicesOf(this.#executor, job, exit, output, [Math.max(output.start, job.promptLength - 1), output.end]);
+    return choicesOf(this.#executor, job, output, [Math.max(output.start, job.promptLength - 1), output.end]);
   }
 
   #finish(job: AuditJob): void {

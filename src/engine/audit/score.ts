@@ -3,20 +3,16 @@
  *
  * Must not know: scheduling, slots.
  */
-import type { PrefillResult } from '../execution/run-prefill.js';
+import type { States } from '../../model/head.js';
 import type { Executor } from '../execution/executor.js';
 import { probabilityOf } from '../sampling/sampler.js';
-import type { AuditedToken, ExitIndex } from '../protocol.js';
+import type { AuditedToken } from '../protocol.js';
 import { type AuditJob, penaltiesAt } from './job.js';
-
-/** States of an exit at positions [start, end). */
-type States = NonNullable<PrefillResult['output']>;
 
 /** Runs the head over positions [first, last), as many at a time as it has rows, under the answer's penalties. */
 function withLogits(
   executor: Executor,
   job: AuditJob,
-  exit: ExitIndex,
   states: States,
   [first, last]: readonly [number, number],
   read: (position: number, row: number) => void,
@@ -24,7 +20,7 @@ function withLogits(
   const { head, model } = executor;
   for (let at = first; at < last; at += model.limits.maxRows) {
     const rows = Math.min(model.limits.maxRows, last - at);
-    head.logitsOf(states.address + BigInt((at - states.start) * model.hiddenBytes), rows, executor.exit(exit).norm);
+    states.toHead(at, rows);
     for (let row = 0; row < rows; row++) {
       const index = at + row + 1 - job.promptLength;
       head.applyPenalties(row, penaltiesAt(job, index, ruleOf(executor, job, index)));
@@ -32,7 +28,7 @@ function withLogits(
     const { temperature } = job.request.sampling;
     head.inverseTemperatures.fill(temperature > 0 ? 1 / temperature : 1, 0, rows);
     for (let row = 0; row < rows; row++) head.targets[row] = BigInt(job.tokens[at + row + 1] ?? 0);
-    head.select(0, rows);
+    head.choose(0, rows);
     for (let row = 0; row < rows; row++) read(at + row, row);
   }
 }
@@ -47,12 +43,11 @@ function ruleOf(executor: Executor, { request, exits }: AuditJob, index: number)
 export function choicesOf(
   executor: Executor,
   job: AuditJob,
-  exit: ExitIndex,
   states: States,
   range: readonly [number, number],
 ): number[] {
   const choices: number[] = [];
-  withLogits(executor, job, exit, states, range, (_, row) => {
+  withLogits(executor, job, states, range, (_, row) => {
     choices.push(Number(executor.head.selected(row).ids[0]));
   });
   return choices;
@@ -67,7 +62,7 @@ export function auditedTokens(
 ): AuditedToken[] {
   const audited: AuditedToken[] = [];
   const deepest = executor.units.exits.length - 1;
-  withLogits(executor, job, deepest, states, range, (position, row) => {
+  withLogits(executor, job, states, range, (position, row) => {
     const selected = executor.head.selected(row);
     const index = position + 1 - job.promptLength;
     const token = job.tokens[position + 1] ?? 0;

@@ -17,7 +17,7 @@ export type OperatorPolicy = Pick<
 
 export interface EngineOptions {
   readonly modelDir: string;
-  readonly device: 'cpu' | 'cuda';
+  readonly device: 'cpu' | 'cuda' | 'webgpu';
   /** Threads of the one pool that all sessions share. */
   readonly threads: number;
   /** Bytes for KV cache and stored hidden states, of live sequences and reusable prefixes together. */

@@ -1,46 +1,49 @@
 /**
- * The model with its runners, slots and units: everything that a step runs on.
+ * The model with its layout, slots and units: everything that a step runs on.
  *
  * Must not know: requests, scheduling.
  */
-import { PrefillRunner } from '../../model/prefill-runner.js';
-import { DecodeRunner } from '../../model/decode-runner.js';
-import { HeadRunner } from '../../model/head-runner.js';
-import type { StageKernel } from '../../model/manifest.js';
-import type { Stage, StagedModel } from '../../model/staged-model.js';
 import type { CostTable } from '../../cost/table.js';
-import { runPrefill, type KernelChoice, type PrefillContext, type PrefillResult } from './run-prefill.js';
-import { runDecode, type DecodeContext, type DecodeRow } from './run-decode.js';
-import { kernelChoice, recordedChoice } from './kernels.js';
+import type { Model } from '../../model/graphs.js';
+import type { Head } from '../../model/head.js';
+import type { StageKernel } from '../../model/manifest.js';
+import { PagedModel } from '../../model/paged-model.js';
+import type { StagedModel } from '../../model/staged-model.js';
 import type { ExitIndex, KernelRun } from '../protocol.js';
+import type { SlotTable } from '../slots/slot-table.js';
 import type { Slot } from '../slots/slot.js';
-import { SlotTable } from '../slots/slot-table.js';
+import { kernelChoice, recordedChoice } from './kernels.js';
+import type { Layout } from './layout.js';
+import { PagesLayout } from './pages-layout.js';
+import type { DecodeRow } from './run-decode.js';
+import type { KernelChoice, PrefillResult } from './run-prefill.js';
+import { SlotsLayout } from './slots-layout.js';
 import { type ExitUnits, type Units, unitsOf } from './units.js';
 
 export class Executor {
+  readonly model: Model;
   readonly units: Units;
   readonly table: SlotTable;
-  readonly head: HeadRunner;
-  readonly #prefill: PrefillContext;
-  readonly #decode: DecodeContext;
+  readonly head: Head;
+  readonly #layout: Layout;
   #kernel: KernelChoice;
   readonly #runs: KernelRun[] = [];
 
   /** Until `useCosts`, every unit runs the preferred kernel. */
-  constructor(readonly model: StagedModel) {
-    const units = unitsOf(model);
-    this.units = units;
-    this.table = new SlotTable(model, units);
-    this.head = new HeadRunner(model);
+  constructor(model: StagedModel | PagedModel) {
+    this.model = model;
+    this.units = unitsOf(model);
+    this.#layout = model instanceof PagedModel ? new PagesLayout(model) : new SlotsLayout(model);
+    this.table = this.#layout.table;
+    this.head = this.#layout.head;
     this.#kernel = this.#recorded(kernelChoice([], this.kernels.slice(0, 1), { units: [] }));
-    const kernel: KernelChoice = (...run) => this.#kernel(...run);
-    this.#prefill = { model, units, kernel, runner: new PrefillRunner(model) };
-    this.#decode = { model, units, kernel, runner: new DecodeRunner(model), table: this.table, head: this.head };
+    if (model instanceof PagedModel) this.#reserve();
   }
 
   /** Kernels that are loaded for the stages, preferred first. */
   get kernels(): readonly StageKernel[] {
-    return [...this.#stage(0).sessions.keys()];
+    const [first] = this.units.stages;
+    return first === undefined ? [] : [...first.sessions.keys()];
   }
 
   /** Selects kernels by these costs from the next step on. */
@@ -62,37 +65,36 @@ export class Executor {
 
   /** See run-prefill.ts. */
   advance(slot: Slot, exit: ExitIndex, end: number): PrefillResult {
-    return runPrefill(this.#prefill, slot, this.exit(exit), end);
+    return this.#layout.advance(slot, this.exit(exit), end, this.#kernel);
   }
 
-  /** See run-decode.ts. */
+  /** See Layout. */
   decode(rows: readonly DecodeRow[]): number[] {
-    return runDecode(this.#decode, rows);
+    return this.#layout.decode(rows, this.#kernel);
   }
 
-  /** Runs one unit over slots [0, rows) as if each held `context` positions. */
+  /** Waits until the step's work is done. */
+  settle(): void {
+    this.#layout.settle();
+  }
+
+  /** See Layout. */
   runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
-    const { runner } = this.#decode;
-    runner.pasts.fill(context, 0, rows);
-    if (unit < this.units.trunk) runner.stage(unit, kernel, rows, context);
-    else runner.block(this.#stage(unit), kernel, 0, rows, context);
+    this.#layout.runRows(unit, kernel, rows, context);
   }
 
-  /** Runs one unit over a chunk of slot 0 as if it held `context` positions. */
+  /** See Layout. */
   runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
-    const { runner } = this.#prefill;
-    runner.stage(this.#stage(unit), kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
+    this.#layout.runChunk(unit, kernel, context, positions);
   }
 
   runEmbed(rows: number): void {
-    this.#decode.runner.embed(rows);
+    this.#layout.runEmbed(rows);
   }
 
-  /** Computes logits, and selects the values that sampling reads. */
+  /** See Layout. */
   runHead(rows: number): void {
-    this.head.inverseTemperatures.fill(1, 0, rows);
-    this.head.logits(rows);
-    this.head.select(0, rows);
+    this.#layout.runHead(rows);
   }
 
   /** Empties all slots, of which up to `touched` positions were written. */
@@ -104,9 +106,21 @@ export class Executor {
   }
 
   dispose(): void {
-    this.head.dispose();
-    this.#decode.runner.dispose();
-    this.model.dispose();
+    this.#layout.dispose();
+  }
+
+  /** Runs everything at its largest shape, so that the device holds the memory of all later steps. */
+  #reserve(): void {
+    const { maxRows, maxChunk, capacity } = this.model.limits;
+    const chunk = Math.min(maxChunk, capacity);
+    this.runEmbed(maxRows);
+    this.units.stages.forEach(({ sessions }, unit) => {
+      for (const kernel of sessions.keys()) {
+        this.runChunk(unit, kernel, capacity - chunk, chunk);
+        this.runRows(unit, kernel, maxRows, capacity - 1);
+      }
+    });
+    this.runHead(maxRows);
   }
 
   #names(): string[] {
@@ -115,11 +129,5 @@ export class Executor {
 
   #recorded(choice: KernelChoice): KernelChoice {
     return recordedChoice(choice, this.#names(), this.#runs);
-  }
-
-  #stage(unit: number): Stage {
-    const stage = this.units.stages[unit];
-    if (!stage) throw new RangeError(`unit ${unit} does not exist`);
-    return stage;
   }
 }

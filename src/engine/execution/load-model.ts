@@ -1,17 +1,23 @@
 /**
- * From engine options to a loaded model: kernels, device, and the slots and positions that the KV budget allows.
+ * From engine options to a loaded model: kernels, device, and the sequences and positions that the KV budget allows.
  *
  * Must not know: requests.
  */
 import type { EngineOptions } from '../client/options.js';
-import { loadManifest } from '../../model/manifest-io.js';
+import { graphCount, type ModelSource } from '../../model/graphs.js';
 import { chooseKernels } from '../../model/kernels.js';
-import { allocatedPerPosition, bytesPerPosition, graphCount, StagedModel } from '../../model/staged-model.js';
+import type { Manifest } from '../../model/manifest.js';
+import { loadManifest } from '../../model/manifest-io.js';
+import { allocatedPerPosition, bytesPerPosition } from '../../model/memory.js';
+import { MOST_PARTS, PagedModel } from '../../model/paged-model.js';
+import { StagedModel } from '../../model/staged-model.js';
 import { compressedFiles, loadCompressedWeights } from '../../model/weight-files.js';
 import { chunkSizes } from '../../router/index.js';
 import { cpuDevice } from '../../runtime/cpu.js';
 import { cudaDevice } from '../../runtime/cuda.js';
-import { createEnvironment } from '../../runtime/environment.js';
+import type { Device, HostDevice } from '../../runtime/device.js';
+import { createEnvironment, type Environment } from '../../runtime/environment.js';
+import { webgpuDevice } from '../../runtime/webgpu.js';
 
 /** Slots for reusable prefixes beside the decoding ones. */
 const PREFIX_SLOTS = 16;
@@ -19,11 +25,23 @@ const PREFIX_SLOTS = 16;
 /** Receives the parts that are loaded, of all parts: weight files and graphs. */
 export type LoadProgress = (done: number, total: number) => void;
 
+/** Opens devices; tests watch or guard their memory. */
+export interface Devices {
+  readonly host: (environment: Environment) => HostDevice;
+  readonly gpu: (kind: 'cuda' | 'webgpu', environment: Environment) => Device;
+}
+
+const DEVICES: Devices = {
+  host: cpuDevice,
+  gpu: (kind, environment) => (kind === 'cuda' ? cudaDevice(environment) : webgpuDevice(environment)),
+};
+
 /** @throws Error when the folder is not a model, lacks a kernel, or the KV budget holds no sequence */
 export async function loadModel(
   options: EngineOptions,
   progress: LoadProgress = () => undefined,
-): Promise<StagedModel> {
+  devices: Devices = DEVICES,
+): Promise<StagedModel | PagedModel> {
   const manifest = loadManifest(options.modelDir);
   const kernels = chooseKernels(manifest, options);
   const total = compressedFiles(manifest).length + graphCount(manifest, kernels);
@@ -33,23 +51,29 @@ export async function loadModel(
   };
   const weights = await loadCompressedWeights(options.modelDir, manifest, loaded);
   const environment = createEnvironment(options.threads);
-  const device = options.device === 'cuda' ? cudaDevice(environment) : cpuDevice(environment);
+  const source: ModelSource = { dir: options.modelDir, manifest, environment, kernels, weights, loaded };
   const slots = options.maxRunning + (options.prefixReuse ? PREFIX_SLOTS : 0) + (options.audit ? 1 : 0);
-  // A device that commits memory immediately must fit every cache of every slot into the budget.
-  const perPosition = device.lazy ? bytesPerPosition(manifest) : allocatedPerPosition(manifest) * slots;
-  const capacity = Math.min(manifest.architecture.context, Math.floor(options.kvMemoryBytes / perPosition));
-  if (capacity < 1)
-    throw new Error(
-      `--kv-memory: ${options.kvMemoryBytes} bytes are too few for a sequence; a position takes ${perPosition}`,
-    );
-  return new StagedModel(
-    options.modelDir,
-    manifest,
-    environment,
-    device,
-    kernels,
-    { slots, capacity, maxRows: slots, maxChunk: Math.max(...chunkSizes(options.prefillChunk)) },
-    weights,
-    loaded,
+  const limits = { slots, maxRows: slots, maxChunk: Math.max(...chunkSizes(options.prefillChunk)) };
+  const { device } = options;
+  if (device === 'cpu') {
+    const capacity = positionsIn(options.kvMemoryBytes, bytesPerPosition(manifest), manifest);
+    return new StagedModel(source, devices.host(environment), { ...limits, capacity });
+  }
+  if (options.maxRunning > MOST_PARTS)
+    throw new Error(`--max-running: a GPU runs at most ${MOST_PARTS} sequences together, got ${options.maxRunning}`);
+  const page = manifest.pages?.positions ?? 1;
+  const pages = Math.floor(options.kvMemoryBytes / (page * allocatedPerPosition(manifest)));
+  const capacity = Math.min(
+    positionsIn(options.kvMemoryBytes, allocatedPerPosition(manifest), manifest, page),
+    pages * page,
   );
+  return new PagedModel(source, devices.gpu(device, environment), { ...limits, capacity, pages, page });
+}
+
+/** Most positions of a sequence. @throws Error if the budget holds fewer than `least` */
+function positionsIn(bytes: number, perPosition: number, { architecture }: Manifest, least = 1): number {
+  const positions = Math.floor(bytes / perPosition);
+  if (positions >= least) return Math.min(architecture.context, positions);
+  const rule = least === 1 ? 'a position takes' : `${least} positions share a page, and each takes`;
+  throw new Error(`--kv-memory: ${bytes} bytes are too few for a sequence; ${rule} ${perPosition}`);
 }

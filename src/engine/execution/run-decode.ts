@@ -9,17 +9,17 @@
  */
 import type { DecodeRunner } from '../../model/decode-runner.js';
 import type { HeadRunner } from '../../model/head-runner.js';
-import type { StagedModel } from '../../model/staged-model.js';
+import type { Stage, StagedModel } from '../../model/staged-model.js';
 import type { KernelChoice } from './run-prefill.js';
 import type { Slot } from '../slots/slot.js';
-import type { SlotTable } from '../slots/slot-table.js';
 import type { ExitUnits, Units } from './units.js';
 
-/** The executor's parts that decoding runs on. */
+/** The parts that decoding runs on. */
 export interface DecodeContext {
   readonly model: StagedModel;
-  readonly units: Units;
-  readonly table: SlotTable;
+  readonly units: Units<Stage>;
+  /** The slot at an index. */
+  readonly at: (index: number) => Slot;
   readonly runner: DecodeRunner;
   readonly head: HeadRunner;
   readonly kernel: KernelChoice;
@@ -41,7 +41,7 @@ interface HeadRow extends DecodeRow {
  * @returns number of valid rows that each trunk stage ran
  */
 export function runDecode(context: DecodeContext, batch: readonly DecodeRow[]): number[] {
-  const { model, units, table, runner, head, kernel } = context;
+  const { model, units, at, runner, head, kernel } = context;
   const rows: HeadRow[] = batch.map(({ slot, exit }, headRow) => ({ slot, exit, headRow }));
   const reach = (uses: (row: DecodeRow) => boolean): number =>
     rows.reduce((most, row) => (uses(row) ? Math.max(most, row.slot.index + 1) : most), 0);
@@ -59,7 +59,7 @@ export function runDecode(context: DecodeContext, batch: readonly DecodeRow[]): 
   for (let stage = 0; stage < units.trunk; stage++) {
     const count = reach(({ exit }) => exit.stage >= stage);
     if (count === 0) break;
-    const longest = setPasts(table, runner, stage, 0, count);
+    const longest = setPasts(at, runner, stage, 0, count);
     runner.stage(stage, kernel(stage, 'decode', count, longest), count, longest);
     const boundary = stage + 1;
     const store = model.boundaries[boundary] ?? null;
@@ -82,14 +82,14 @@ export function runDecode(context: DecodeContext, batch: readonly DecodeRow[]): 
 }
 
 /** Takes the rows that leave at one boundary to the head, through their exit block where they have one. */
-function runBlocks({ model, units, table, runner, head, kernel }: DecodeContext, leaving: readonly HeadRow[]): void {
+function runBlocks({ model, units, at, runner, head, kernel }: DecodeContext, leaving: readonly HeadRow[]): void {
   const block = leaving.find(({ exit }) => exit.block !== null)?.exit.block ?? null;
   const stage = block === null ? undefined : units.stages[block];
   if (block !== null && stage) {
     const indices = leaving.map(({ slot }) => slot.index);
     const first = Math.min(...indices);
     const count = Math.max(...indices) - first + 1;
-    const longest = setPasts(table, runner, block, first, count);
+    const longest = setPasts(at, runner, block, first, count);
     runner.block(stage, kernel(block, 'decode', count, longest), first, count, longest);
     for (const { slot } of leaving) slot.reach(block, slot.frontier(block) + 1);
   }
@@ -100,10 +100,10 @@ function runBlocks({ model, units, table, runner, head, kernel }: DecodeContext,
 }
 
 /** Writes each row's past for a unit, which is its own frontier there. @returns the longest */
-function setPasts(table: SlotTable, runner: DecodeRunner, unit: number, first: number, count: number): number {
+function setPasts(at: DecodeContext['at'], runner: DecodeRunner, unit: number, first: number, count: number): number {
   let longest = 0;
   for (let row = first; row < first + count; row++) {
-    const past = table.at(row).frontier(unit);
+    const past = at(row).frontier(unit);
     runner.pasts[row] = past;
     longest = Math.max(longest, past);
   }

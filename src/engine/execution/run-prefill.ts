@@ -5,18 +5,21 @@
  */
 import type { PrefillRunner } from '../../model/prefill-runner.js';
 import type { StageKernel } from '../../model/manifest.js';
-import type { StagedModel } from '../../model/staged-model.js';
+import type { HeadRunner } from '../../model/head-runner.js';
+import type { States } from '../../model/head.js';
+import type { Stage, StagedModel } from '../../model/staged-model.js';
 import type { Slot } from '../slots/slot.js';
 import type { ExitUnits, Units } from './units.js';
 
 /** Selects the kernel that a unit runs for a number of rows and positions of past. */
 export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => StageKernel;
 
-/** The executor's parts that prefill runs on. */
+/** The parts that prefill runs on. */
 export interface PrefillContext {
   readonly model: StagedModel;
-  readonly units: Units;
+  readonly units: Units<Stage>;
   readonly runner: PrefillRunner;
+  readonly head: HeadRunner;
   readonly kernel: KernelChoice;
 }
 
@@ -25,8 +28,8 @@ export interface PrefillResult {
   readonly prefilled: number;
   /** Catch-up: positions that a deeper stage or a block processed without the first stage. */
   readonly caughtUp: number;
-  /** The exit's hidden states of positions [start, end), valid until the next call. */
-  readonly output: { readonly address: bigint; readonly start: number; readonly end: number } | null;
+  /** The exit's hidden states of the positions that its last unit processed. */
+  readonly output: States | null;
 }
 
 /**
@@ -35,7 +38,7 @@ export interface PrefillResult {
  * @throws RangeError beyond that: the buffers hold one chunk
  */
 export function runPrefill(context: PrefillContext, slot: Slot, exit: ExitUnits, end: number): PrefillResult {
-  const { model, units, runner, kernel } = context;
+  const { model, units, runner, head, kernel } = context;
   const start = slot.least(exit.needed);
   if (end - start > model.limits.maxChunk || end > slot.tokens.length)
     throw new RangeError(`positions ${start} to ${end} exceed a chunk or the tokens of the slot`);
@@ -65,7 +68,10 @@ export function runPrefill(context: PrefillContext, slot: Slot, exit: ExitUnits,
     slot.reach(unit, end);
     widest = Math.max(widest, count);
     if (!isBlock) fresh = { address, start };
-    output = { address, start, end };
+    const toHead = (first: number, rows: number): void => {
+      head.logitsOf(address + BigInt((first - start) * model.hiddenBytes), rows, exit.norm);
+    };
+    output = { start, end, toHead };
   }
   return { prefilled, caughtUp: Math.max(0, widest - prefilled), output };
 }

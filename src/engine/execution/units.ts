@@ -3,9 +3,9 @@
  *
  * Must not know: sequences, kernels.
  */
-import type { Dry } from '../../model/manifest.js';
+import type { Dry, ExitEntry } from '../../model/manifest.js';
 import type { ExitLayer } from '../protocol.js';
-import type { Stage, StagedModel } from '../../model/staged-model.js';
+import type { ModelUnit } from '../../model/graphs.js';
 
 export interface ExitUnits {
   readonly layer: ExitLayer;
@@ -21,17 +21,21 @@ export interface ExitUnits {
   readonly needed: readonly number[];
 }
 
-export interface Units {
-  readonly stages: readonly Stage[];
+/** @typeParam S a unit of the model's layout */
+export interface Units<S extends ModelUnit = ModelUnit> {
+  readonly stages: readonly S[];
   readonly trunk: number;
   readonly exits: readonly ExitUnits[];
   /** Whether an exit block reads boundary b: its hidden states stay stored for all positions. */
   readonly branched: readonly boolean[];
 }
 
-export function unitsOf(model: StagedModel): Units {
+export function unitsOf<S extends ModelUnit>(model: {
+  readonly stages: readonly S[];
+  readonly exits: readonly { entry: ExitEntry; block: S | null }[];
+}): Units<S> {
   const trunk = model.stages.length;
-  const blocks: Stage[] = [];
+  const blocks: S[] = [];
   const branched = new Array<boolean>(trunk + 1).fill(false);
   const exits = model.exits.map(({ entry, block }): ExitUnits => {
     const unit = block ? trunk + blocks.push(block) - 1 : null;

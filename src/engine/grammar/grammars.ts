@@ -4,6 +4,7 @@
  *
  * Must not know: the grammar library, logits, scheduling.
  */
+import { AfterThoughts, FREE_TEXT } from './after-thoughts.js';
 import type { Constraint, ConstraintFailure } from '../sampling/constraint.js';
 import type { Grammar } from '../protocol.js';
 import { GrammarSession } from './grammar-session.js';
@@ -75,6 +76,9 @@ export class Grammars {
    * @throws GrammarError for an invalid grammar, GrammarsLost for a lost thread, GrammarAbandoned after `abandon`
    */
   async open(id: string, grammar: Grammar, stopTokens: readonly number[]): Promise<Constraint> {
+    // Any text needs no parser.
+    if (grammar.kind === 'free' && grammar.thoughts !== undefined)
+      return new AfterThoughts(FREE_TEXT, grammar.thoughts);
     if (this.#sessions.size >= MAX_OPEN_GRAMMARS) {
       await new Promise<void>((resolve, reject) => this.#queue.set(id, { resolve, reject }));
     }
@@ -94,7 +98,7 @@ export class Grammars {
         session.open();
         this.#opening.set(id, { resolve, reject });
       });
-      return session;
+      return grammar.thoughts === undefined ? session : new AfterThoughts(session, grammar.thoughts);
     } catch (error) {
       session.close();
       throw error;

@@ -89,6 +89,8 @@ export function libraryGrammar(grammar: Grammar): LibraryGrammar {
       return { type: 'lark', grammar: larkOfChoices(grammar.choices) };
     case 'written':
       return { type: 'lark', grammar: larkOfWritten(grammar.grammar) };
+    case 'free':
+      return { type: 'lark', grammar: 'start: /(?s:.*)/' };
   }
 }
 

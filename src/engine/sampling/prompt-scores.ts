@@ -23,13 +23,12 @@ export function scorePrompt(
   // The logits of position p predict token p + 1.
   const start = Math.max(output.start, sequence.promptScored - 1);
   const end = Math.min(output.end, sequence.promptLength - 1);
-  const { norm } = executor.exit(sequence.exit);
   for (let first = start; first < end; first += model.limits.maxRows) {
     const rows = Math.min(model.limits.maxRows, end - first);
     head.inverseTemperatures.fill(1, 0, rows);
     sequence.tokens.slice(first + 1, first + 1 + rows).forEach((token, row) => (head.targets[row] = BigInt(token)));
-    head.logitsOf(output.address + BigInt((first - output.start) * model.hiddenBytes), rows, norm);
-    head.select(0, rows);
+    output.toHead(first, rows);
+    head.choose(0, rows);
     for (let row = 0; row < rows; row++) {
       const selected = head.selected(row);
       scores.push(describe(selected, selected.target, alternatives));

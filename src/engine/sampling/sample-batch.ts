@@ -3,7 +3,7 @@
  *
  * Must not know: slots, scheduling.
  */
-import type { HeadRunner, SelectedRow } from '../../model/head-runner.js';
+import type { Head, SelectedRow } from '../../model/head.js';
 import { applyMask } from './constraint.js';
 import type { Sampling, TokenLogprobs } from '../protocol.js';
 import { sampleFull, sampleTop } from './sampler.js';
@@ -24,16 +24,27 @@ export function isPlainGreedy(sequence: Sequence): boolean {
   );
 }
 
-/** @param sequences sequences by row, plain greedy ones first */
-export function sampleBatch(head: HeadRunner, sequences: readonly Sequence[]): SampledToken[] {
+/**
+ * Brings what sampling needs of a batch's logits to the host: the step's only transfer from the device.
+ * @param sequences sequences by row, plain greedy ones first
+ */
+export function prepareBatch(head: Head, sequences: readonly Sequence[]): void {
   sequences.forEach((sequence, row) => {
     if (penalizesInPlace(sequence)) head.applyPenalties(row, sequence.dryPenalties());
   });
-  const greedy = sequences.findIndex((sequence) => !isPlainGreedy(sequence));
-  const plain = greedy < 0 ? sequences.length : greedy;
-  if (plain > 0) head.argmax(plain);
-  select(head, plain, sequences.slice(plain));
+  const plain = plainRows(sequences);
+  choose(head, plain, sequences.slice(plain));
+}
+
+/** Samples the tokens of a prepared batch. */
+export function sampleBatch(head: Head, sequences: readonly Sequence[]): SampledToken[] {
+  const plain = plainRows(sequences);
   return sequences.map((sequence, row) => sampledToken(head, row, sequence, row < plain));
+}
+
+function plainRows(sequences: readonly Sequence[]): number {
+  const first = sequences.findIndex((sequence) => !isPlainGreedy(sequence));
+  return first < 0 ? sequences.length : first;
 }
 
 /**
@@ -41,19 +52,18 @@ export function sampleBatch(head: HeadRunner, sequences: readonly Sequence[]): S
  * `sampledToken` samples from it once the sequence has accepted these tokens.
  * @returns whether the argmax graph alone decides
  */
-export function prepareVerification(head: HeadRunner, sequence: Sequence, draft: readonly number[]): boolean {
+export function prepareVerification(head: Head, sequence: Sequence, draft: readonly number[]): boolean {
   const isArgmax = isPlainGreedy(sequence);
   const rows = draft.length + 1;
   if (penalizesInPlace(sequence))
     for (let row = 0; row < rows; row++) head.applyPenalties(row, sequence.dryPenalties(draft.slice(0, row)));
-  if (isArgmax) head.argmax(rows);
-  else select(head, 0, new Array<Sequence>(rows).fill(sequence));
+  choose(head, isArgmax ? rows : 0, isArgmax ? [] : new Array<Sequence>(rows).fill(sequence));
   return isArgmax;
 }
 
 /** Samples the token of a prepared row. @param isArgmax whether the argmax graph decides */
-export function sampledToken(head: HeadRunner, row: number, sequence: Sequence, isArgmax: boolean): SampledToken {
-  return isArgmax ? { token: Number(head.argmaxIds[row]), logprobs: null } : choose(head, row, sequence);
+export function sampledToken(head: Head, row: number, sequence: Sequence, isArgmax: boolean): SampledToken {
+  return isArgmax ? { token: Number(head.argmaxIds[row]), logprobs: null } : drawn(head, row, sequence);
 }
 
 /**
@@ -62,9 +72,9 @@ export function sampledToken(head: HeadRunner, row: number, sequence: Sequence, 
  * @param ahead draws before this one
  * @param confident least probability at temperature 1; below it, the result is null
  */
-export function draftToken(head: HeadRunner, sequence: Sequence, ahead: number, confident: number): number | null {
+export function draftToken(head: Head, sequence: Sequence, ahead: number, confident: number): number | null {
   head.applyPenalties(0, sequence.dryPenalties());
-  select(head, 0, [sequence]);
+  choose(head, 0, [sequence]);
   const selected = head.selected(0);
   const { sampling } = sequence.request;
   const token = sampleTop(selected, sampling, sampling.temperature > 0 ? sequence.peekDraw(ahead) : 0);
@@ -73,15 +83,14 @@ export function draftToken(head: HeadRunner, sequence: Sequence, ahead: number, 
   return Math.exp(logit - selected.lse) >= confident ? token : null;
 }
 
-/** Runs the select graph for rows from `first` on. */
-function select(head: HeadRunner, first: number, sequences: readonly Sequence[]): void {
-  if (sequences.length === 0) return;
+/** Finds the most likely tokens of `plain` rows, and selects the top K of the rows of the sequences behind them. */
+function choose(head: Head, plain: number, sequences: readonly Sequence[]): void {
   sequences.forEach(({ request }, index) => {
     const { temperature } = request.sampling;
-    head.inverseTemperatures[first + index] = temperature > 0 ? 1 / temperature : 1;
-    head.targets[first + index] = 0n;
+    head.inverseTemperatures[plain + index] = temperature > 0 ? 1 / temperature : 1;
+    head.targets[plain + index] = 0n;
   });
-  head.select(first, sequences.length);
+  head.choose(plain, sequences.length);
 }
 
 /** Log-probability of one token in a selected row, with alternatives. @param logit the token's logit */
@@ -95,7 +104,8 @@ export function describe(row: SelectedRow, logit: number, alternatives: number):
   };
 }
 
-function choose(head: HeadRunner, row: number, sequence: Sequence): SampledToken {
+/** Draws the token of a selected row. */
+function drawn(head: Head, row: number, sequence: Sequence): SampledToken {
   const { request } = sequence;
   const selected = head.selected(row);
   const bias = [

@@ -6,7 +6,7 @@
 import type { Executor } from '../execution/executor.js';
 import type { Sequence } from '../sequence.js';
 import type { Slot } from './slot.js';
-import type { SlotTable } from './slot-table.js';
+import type { Swaps } from './places.js';
 
 /** Steps over which an exchange of slots must pay off; a typical answer has more left. */
 const COMPACTION_HORIZON_STEPS = 32;
@@ -61,17 +61,19 @@ export function planCompaction(rows: readonly DecodingRow[], stages: number): Co
 /** Exchanges slots where the unneeded rows of the batch cost more than the exchange. */
 export function compact(executor: Executor, rows: readonly Sequence[]): void {
   const { table, units } = executor;
+  const { swaps: moves } = table;
+  if (moves === null) return;
   const placed = rows.flatMap(({ slot, exit }) =>
     slot ? { index: slot.index, stage: executor.exit(exit).stage } : [],
   );
   const { swaps, waste } = planCompaction(placed, units.trunk);
   if (swaps.length === 0) return;
   const wastedLayers = waste.reduce((sum, count, stage) => sum + count * (units.stages[stage]?.entry.layers ?? 0), 0);
-  const movingMs = swaps.reduce((sum, [a, b]) => sum + swapMs(table, table.at(a), table.at(b)), 0);
+  const movingMs = swaps.reduce((sum, [a, b]) => sum + swapMs(moves, table.at(a), table.at(b)), 0);
   if (movingMs > wastedLayers * WASTED_ROW_LAYER_MS * COMPACTION_HORIZON_STEPS) return;
   for (const [a, b] of swaps) table.swap(table.at(a), table.at(b));
 }
 
-function swapMs(table: SlotTable, a: Slot, b: Slot): number {
-  return table.swapBytes(a, b) / MOVE_BYTES_PER_MS + table.freshBytes(a, b) / FRESH_BYTES_PER_MS;
+function swapMs(moves: Pick<Swaps, 'swapBytes' | 'freshBytes'>, a: Slot, b: Slot): number {
+  return moves.swapBytes(a, b) / MOVE_BYTES_PER_MS + moves.freshBytes(a, b) / FRESH_BYTES_PER_MS;
 }

@@ -33,12 +33,14 @@ export function commonLength(a: readonly number[], b: readonly number[], most: n
  * positions but the last.
  * @param needed units that the sequence's exit needs; only their processed positions count
  * @param own the sequence's slot, if it has one; only positions beyond it count
+ * @param granularity positions that slots share together
  */
 export function findPrefix(
   tokens: readonly number[],
   slots: readonly Slot[],
   needed: readonly number[],
   own: Slot | null = null,
+  granularity = 1,
 ): PrefixMatch | null {
   let best: PrefixMatch | null = null;
   let saved = 0;
@@ -48,10 +50,12 @@ export function findPrefix(
     if (most < LEAST_MATCH_TOKENS || gain(slot, most, needed, own) <= saved) continue;
     const common = commonLength(tokens, slot.tokens, most);
     const isWhole = common === tokens.length - 1 && slot.least(needed) >= common;
-    const length = isWhole ? common : Math.min(common, tokens.length - LEAST_LEFT_POSITIONS);
+    const wanted = isWhole ? common : Math.min(common, tokens.length - LEAST_LEFT_POSITIONS);
+    const takeOver = !slot.live && wanted * 2 > slot.length;
+    const length = takeOver && own === null ? wanted : wanted - (wanted % granularity);
     const gained = gain(slot, length, needed, own);
     if (length < LEAST_MATCH_TOKENS || gained < LEAST_MATCH_TOKENS || gained <= saved) continue;
-    best = { slot, length, takeOver: !slot.live && length * 2 > slot.length };
+    best = { slot, length, takeOver };
     saved = gained;
   }
   return best;

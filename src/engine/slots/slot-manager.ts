@@ -50,7 +50,7 @@ export class SlotManager {
 
   /** Bytes that live sequences need up to their next position, with their whole prompts. */
   get demand(): number {
-    return this.running.reduce((sum, sequence) => sum + this.#need(sequence), 0);
+    return this.#table.demand(this.running);
   }
 
   /** Bytes of the budget that no live sequence needs. */
@@ -124,9 +124,10 @@ export class SlotManager {
     const match = slot && sequence.isPrompt ? this.#match(sequence) : null;
     if (!slot || !match) return false;
     if (this.#excess(sequence, match) > this.freeBytes && this.running.length > 1) return false;
-    if (sequence.preemptions === 0) sequence.cachedTokens += Math.max(0, match.length - slot.length);
+    const before = slot.length;
     this.#table.touch(match.slot);
     this.#table.copyPrefix(match.slot, slot, match.length);
+    if (sequence.preemptions === 0) sequence.cachedTokens += slot.length - before;
     this.#evict();
     return true;
   }
@@ -164,11 +165,6 @@ export class SlotManager {
     if (!this.limits.prefixReuse || slot.length === 0) this.#table.drop(slot);
   }
 
-  #need(sequence: Sequence): number {
-    const ahead = this.#table.bytesAt(sequence.exit, sequence.tokens.length + 1);
-    return sequence.slot ? Math.max(ahead, this.#table.bytes(sequence.slot)) : ahead;
-  }
-
   #preempt(sequence: Sequence): void {
     this.running.splice(this.running.indexOf(sequence), 1);
     if (sequence.slot) this.#table.drop(sequence.slot);
@@ -184,11 +180,9 @@ export class SlotManager {
   }
 
   #evictTo(room: number): void {
-    let stored = this.#table.used('cached');
-    while (stored > room) {
+    while (this.#table.used('cached') > room) {
       const oldest = this.#table.leastRecentlyUsed();
       if (!oldest) return;
-      stored -= this.#table.bytes(oldest);
       this.#table.drop(oldest);
     }
   }
@@ -198,7 +192,7 @@ export class SlotManager {
     const { tokens, exit, slot, request } = sequence;
     // A slot of another space stays invisible: its match would show a client the text of another one.
     const slots = this.#table.slots.filter(({ space }) => space === request.prefixSpace);
-    return findPrefix(tokens, slots, this.#table.needed(exit), slot);
+    return findPrefix(tokens, slots, this.#table.needed(exit), slot, this.#table.granularity);
   }
 
   #lookForLeader(sequence: Sequence, beside: readonly Sequence[] = []): void {
@@ -233,7 +227,7 @@ export class SlotManager {
     sequence.prefix = null;
     this.#table.touch(slot);
     sequence.slot = slot;
-    if (sequence.preemptions === 0) sequence.cachedTokens = match?.length ?? 0;
+    if (sequence.preemptions === 0) sequence.cachedTokens = slot.length;
   }
 }
 

@@ -1,31 +1,46 @@
 /**
- * All slots of the KV cache: their places, their bytes, and moves between them.
+ * All slots of the KV cache: which are live, which are stored prefixes, and what they hold.
  *
- * Must not know: requests, scheduling policy.
+ * Must not know: memory (Places moves it), requests, scheduling policy.
  */
-import type { StagedModel } from '../../model/staged-model.js';
-import { Slot } from './slot.js';
 import type { ExitIndex } from '../protocol.js';
 import type { ExitUnits, Units } from '../execution/units.js';
+import type { Places, Swaps } from './places.js';
+import { Slot } from './slot.js';
 
-/** Least unused positions behind a sequence that are worth some hundred calls to release their pages: a chunk. */
-const LEAST_TAIL_POSITIONS = 128;
+/** A live sequence, as far as its memory goes. */
+interface Live {
+  readonly slot: Slot | null;
+  readonly exit: ExitIndex;
+  readonly tokens: readonly number[];
+}
 
 export class SlotTable {
   readonly #slots: Slot[];
-  readonly #model: StagedModel;
   readonly #units: Units;
+  readonly #places: Places;
   #clock = 0;
   #reserved: Slot | null = null;
 
-  constructor(model: StagedModel, units: Units) {
-    this.#model = model;
+  /** @param slots number of sequences with a cache at the same time */
+  constructor(slots: number, units: Units, places: Places) {
     this.#units = units;
-    this.#slots = Array.from({ length: model.limits.slots }, (_, index) => new Slot(index, units.stages.length));
+    this.#places = places;
+    this.#slots = Array.from({ length: slots }, (_, index) => new Slot(index, units.stages.length));
   }
 
   get slots(): readonly Slot[] {
     return this.#slots;
+  }
+
+  /** See Places. */
+  get granularity(): number {
+    return this.#places.granularity;
+  }
+
+  /** Bytes that exchanges of slots move; null where slots have no order. */
+  get swaps(): Pick<Swaps, 'swapBytes' | 'freshBytes'> | null {
+    return this.#places.swaps;
   }
 
   at(index: number): Slot {
@@ -50,29 +65,19 @@ export class SlotTable {
 
   /** Bytes of KV cache and stored hidden states of a slot, or of its first `length` positions. */
   bytes(slot: Slot, length = Infinity): number {
-    const { stages, trunk, branched } = this.#units;
-    const frontier = (unit: number): number => Math.min(length, slot.frontier(unit));
-    let bytes = 0;
-    stages.forEach((stage, unit) => (bytes += frontier(unit) * stage.kv.bytesPerPosition));
-    for (let boundary = 1; boundary <= trunk; boundary++) {
-      if (this.#model.boundaries[boundary] === null) continue;
-      const stored = branched[boundary]
-        ? frontier(boundary - 1)
-        : frontier(boundary - 1) - (boundary < trunk ? frontier(boundary) : frontier(boundary - 1));
-      bytes += stored * this.#model.hiddenBytes;
-    }
-    return bytes;
+    return this.#places.bytes(slot, length);
   }
 
   /** Bytes of a sequence of `length` positions at an exit. */
   bytesAt(exit: ExitIndex, length: number): number {
-    const { stages, trunk, branched } = this.#units;
-    const { needed, stage } = this.#exit(exit);
-    const kv = needed.reduce((sum, unit) => sum + (stages[unit]?.kv.bytesPerPosition ?? 0), 0);
-    const stored = needed.filter(
-      (unit) => unit < trunk && this.#model.boundaries[unit + 1] !== null && (unit === stage || branched[unit + 1]),
-    ).length;
-    return length * (kv + stored * this.#model.hiddenBytes);
+    return this.#places.bytesAt(this.#exit(exit), length);
+  }
+
+  /** Bytes that live sequences need up to their next position, with their whole prompts. */
+  demand(live: readonly Live[]): number {
+    return this.#places.demand(
+      live.map(({ slot, exit, tokens }) => ({ slot, exit: this.#exit(exit), length: tokens.length + 1 })),
+    );
   }
 
   /** Units that an exit needs. */
@@ -80,14 +85,15 @@ export class SlotTable {
     return this.#exit(exit).needed;
   }
 
+  /** Bytes of live slots, or those that stored prefixes alone hold. */
   used(which: 'live' | 'cached'): number {
-    return this.#slots.reduce((sum, slot) => sum + (slot.live === (which === 'live') ? this.bytes(slot) : 0), 0);
+    const live = this.#places.held(this.#slots.filter((slot) => slot.live));
+    return which === 'live' ? live : this.#places.held(this.#slots) - live;
   }
 
   /** Empties a slot and releases its memory. */
   drop(slot: Slot): void {
-    this.#release(slot, 0);
-    slot.frontiers.fill(0);
+    this.#places.release(slot);
     slot.tokens = [];
     slot.space = undefined;
     slot.live = false;
@@ -113,74 +119,31 @@ export class SlotTable {
   }
 
   /**
-   * Copies the caches and hidden states of the first `length` positions to another slot. The target may hold some of
-   * the same tokens; they stay.
+   * Gives another slot the caches and hidden states of the first `length` positions, as far as slots share them. The
+   * target may hold some of the same tokens; they stay.
    */
   copyPrefix(from: Slot, to: Slot, length: number): void {
-    const { stages, trunk, branched } = this.#units;
-    const before = [...to.frontiers];
-    stages.forEach((stage, unit) => {
-      const end = Math.min(length, from.frontier(unit));
-      if (end <= to.frontier(unit)) return;
-      stage.kv.copy(from.index, to.index, to.frontier(unit), end);
-      to.reach(unit, end);
-    });
-    for (let boundary = 1; boundary <= trunk; boundary++) {
-      const stored = before[boundary - 1] ?? 0;
-      const start = branched[boundary] || boundary >= trunk ? stored : Math.max(stored, to.frontier(boundary));
-      this.#model.boundaries[boundary]?.copy(from.index, to.index, start, to.frontier(boundary - 1));
-    }
+    this.#places.share(from, to, length);
     if (length > to.tokens.length) to.tokens = from.tokens.slice(0, length);
   }
 
-  /** Exchanges the places of two slots with their contents. */
+  /** Exchanges the places of two slots with their contents. @throws RangeError where slots have no order */
   swap(a: Slot, b: Slot): void {
-    const { stages } = this.#units;
-    stages.forEach((stage, unit) => {
-      stage.kv.swap(a.index, b.index, a.frontier(unit), b.frontier(unit));
-    });
-    for (const store of this.#model.boundaries) store?.swap(a.index, b.index, a.length, b.length);
-    this.#slots[a.index] = b;
-    this.#slots[b.index] = a;
-    [a.index, b.index] = [b.index, a.index];
-    // Each place keeps the positions that the other slot wrote beyond the new length.
-    [a.touched, b.touched] = [Math.max(a.length, b.touched), Math.max(b.length, a.touched)];
-    this.#trim(a);
-    this.#trim(b);
+    const { swaps } = this.#places;
+    if (swaps === null) throw new RangeError('slots of pages have no order');
+    swaps.swap(a, b);
+    this.#slots[a.index] = a;
+    this.#slots[b.index] = b;
   }
 
   /** Rolls a slot back to at most `length` positions; a long tail's memory is released. */
   truncate(slot: Slot, length: number): void {
-    slot.truncate(length);
-    this.#trim(slot);
-  }
-
-  /** Bytes that `swap` moves. */
-  swapBytes(a: Slot, b: Slot): number {
-    return this.bytes(a) + this.bytes(b);
-  }
-
-  /** Bytes that `swap` moves into pages without memory. */
-  freshBytes(a: Slot, b: Slot): number {
-    const beyond = (slot: Slot, other: Slot): number =>
-      slot.length > other.touched ? this.bytes(slot) * (1 - other.touched / slot.length) : 0;
-    return beyond(a, b) + beyond(b, a);
-  }
-
-  #trim(slot: Slot): void {
-    if (slot.touched - slot.length >= LEAST_TAIL_POSITIONS) this.#release(slot, slot.length);
+    this.#places.rewind(slot, length);
   }
 
   #exit(exit: ExitIndex): ExitUnits {
     const units = this.#units.exits[exit];
     if (!units) throw new RangeError(`exit ${exit} does not exist`);
     return units;
-  }
-
-  #release(slot: Slot, from: number): void {
-    if (!this.#model.device.lazy || slot.touched <= from) return;
-    for (const { kv } of this.#units.stages) kv.giveBack(slot.index, from);
-    for (const store of this.#model.boundaries) store?.giveBack(slot.index, from);
-    slot.touched = from;
   }
 }

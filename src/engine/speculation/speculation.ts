@@ -20,6 +20,8 @@ export interface Draft {
   readonly source: DraftSource;
   readonly tokens: readonly number[];
   readonly speedup: Speedup;
+  /** Whether the most likely tokens alone decide; set when the draft has run. */
+  isArgmax: boolean;
 }
 
 export class Speculation {
@@ -43,17 +45,17 @@ export class Speculation {
   }
 
   /** Runs the last token and the draft through the sequence's exit: row i of the head has the state after i draft tokens. */
-  run({ slot, exit, tokens }: Sequence, draft: Draft): void {
-    const { head, model } = this.#executor;
+  run(sequence: Sequence, draft: Draft): void {
+    const { head } = this.#executor;
+    const { slot, exit, tokens } = sequence;
     if (slot === null) return;
     const before = tokens.length;
     tokens.push(...draft.tokens);
     const { output } = this.#executor.advance(slot, exit, tokens.length);
     tokens.length = before;
     if (output === null) throw new Error('verification ran no stage');
-    const rows = draft.tokens.length + 1;
-    const first = output.address + BigInt((before - 1 - output.start) * model.hiddenBytes);
-    head.logitsOf(first, rows, this.#executor.exit(exit).norm);
+    output.toHead(before - 1, draft.tokens.length + 1);
+    draft.isArgmax = prepareVerification(head, sequence, draft.tokens);
   }
 
   /**
@@ -65,12 +67,11 @@ export class Speculation {
     const { head } = this.#executor;
     const { slot, tokens } = sequence;
     const before = tokens.length;
-    const isArgmax = prepareVerification(head, sequence, draft.tokens);
     let accepted = 0;
     // Counted one by one: any token may end the answer, and the end event reports the counts.
     sequence.countDraft(draft.source, draft.tokens.length, 0);
     for (let goesOn = true; goesOn;) {
-      const choice = sampledToken(head, accepted, sequence, isArgmax);
+      const choice = sampledToken(head, accepted, sequence, draft.isArgmax);
       const isDraft = choice.token === draft.tokens[accepted];
       if (isDraft) {
         accepted++;
@@ -105,7 +106,7 @@ export class Speculation {
     const source = predicted.length > 0 ? 'prediction' : 'lookup';
     const draft = untilPenalized(sequence, predicted.length > 0 ? predicted : lookUp(tokens, length));
     const speedup = this.#speedup(sequence, source);
-    return draft.length > 0 && speedup.tryNow() ? { source, tokens: draft, speedup } : null;
+    return draft.length > 0 && speedup.tryNow() ? { source, tokens: draft, speedup, isArgmax: false } : null;
   }
 
   #fromExit(sequence: Sequence, length: number): Draft | null {
@@ -118,7 +119,7 @@ export class Speculation {
     const [best] = exits.filter(({ speedup }) => speedup.tryNow()).sort((a, b) => b.speedup.ratio - a.speedup.ratio);
     if (best === undefined) return null;
     const { exit, speedup } = best;
-    return { source: 'exit', tokens: draftAt(this.#executor, sequence, exit, length), speedup };
+    return { source: 'exit', tokens: draftAt(this.#executor, sequence, exit, length), speedup, isArgmax: false };
   }
 
   /** Speed-up by source, exit, and greedy or sampled decoding: greedy text repeats itself more often. */

@@ -11,7 +11,7 @@ import { Auditor, skipped } from '../audit/auditor.js';
 import { AdmissionQueue } from './admission-queue.js';
 import { type PrefillTask, prefillTask, catchUpTasks } from '../execution/select-prefill.js';
 import { type Constraint } from '../sampling/constraint.js';
-import { type SampledToken, sampleBatch, isPlainGreedy } from '../sampling/sample-batch.js';
+import { type SampledToken, sampleBatch, isPlainGreedy, prepareBatch } from '../sampling/sample-batch.js';
 import type { Executor } from '../execution/executor.js';
 import { folderPrior } from './length-prior.js';
 import type {
@@ -216,6 +216,7 @@ export class EngineCore {
     const [lone] = rows;
     const draft = lone !== undefined && rows.length === 1 ? this.#runDraft(lone) : null;
     const stageRows = rows.length > 0 && draft === null ? this.#decode(rows) : [];
+    this.#executor.settle();
     const at = clock();
     // Sampling, messages and admission between two steps take time as well, and plans count on the whole cycle.
     const took = { ms: at - startedAt, cycleMs: at - (this.#stepEndedAt ?? startedAt) };
@@ -299,9 +300,11 @@ export class EngineCore {
   #decode(rows: Sequence[]): number[] {
     compact(this.#executor, rows);
     rows.sort((a, b) => Number(isPlainGreedy(b)) - Number(isPlainGreedy(a)));
-    return this.#executor.decode(
+    const stageRows = this.#executor.decode(
       rows.flatMap(({ slot, exit }) => (slot ? { slot, exit: this.#executor.exit(exit) } : [])),
     );
+    prepareBatch(this.#executor.head, rows);
+    return stageRows;
   }
 
   /** Drafts for a sequence that decodes alone and runs the draft through its exit; null without a draft worth its cost. */

@@ -122,7 +122,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       exits: manifest.exits.map(({ layer }) => layer),
       maxLength: limits.capacity,
       slots: options.maxRunning,
-      kvTokens: Math.floor(options.kvMemoryBytes / bytesPerPosition),
+      kvTokens: whole(Math.floor(options.kvMemoryBytes / bytesPerPosition), executor.table.granularity),
       kernels: executor.kernels,
       device: device.kind,
       cost: costs,
@@ -132,6 +132,11 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       lengthPriorFault: core.lengthPriorFault,
     },
   };
+}
+
+/** A count of positions without those of a partial page. */
+function whole(positions: number, page: number): number {
+  return positions - (positions % page);
 }
 
 /** Loading leaves inflated weight files and ONNX Runtime's unpacked copies in memory: twice the model. */

@@ -58,8 +58,10 @@ class Server:
 @contextmanager
 def serving(*options: str) -> Iterator[Server]:
     """A ready server. It must exit with code 0 on SIGTERM."""
-    command = ["node", str(MAIN), "serve", "--port", "0", "--host", "127.0.0.1", "--model", str(MODEL_DIR)]
-    process = subprocess.Popen([*command, "--api-key", API_KEY, *options], stdout=subprocess.PIPE, text=True)
+    # Tests run beside each other: threads of the runtime spin, and two processes of two would stall each other.
+    command = ["node", str(MAIN), "serve", "--port", "0", "--host", "127.0.0.1", "--threads", "1"]
+    command += ["--model", str(MODEL_DIR), "--api-key", API_KEY, *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         entry: dict = {}
         while "port" not in entry:

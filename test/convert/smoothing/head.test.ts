@@ -8,7 +8,7 @@ import t, { type Test } from 'tap';
 import { convert } from '../../../src/convert/convert.js';
 import type { ConvertOptions } from '../../../src/convert/options.js';
 import { hostF32 } from '../../../src/runtime/tensor.js';
-import { advanceTo, distance, logitsAt, makeExecutor, openSlot } from '../../engine/helper.js';
+import { advanceTo, distance, logitsAt, makeExecutor, openSlot, slotParts } from '../../engine/helper.js';
 import { random, safetensors, SHAPE, tinyWeights, writeFolder, type Weight } from '../tiny.js';
 
 const { hidden } = SHAPE;
@@ -52,7 +52,8 @@ async function answer(t: Test, modelDir: string): Promise<Float32Array> {
 
 /** Logits of given hidden states, by the head alone. */
 async function headAnswer(t: Test, modelDir: string): Promise<Float32Array> {
-  const { model, head } = await makeExecutor(t, { modelDir, kernels: ['fp32'], kvMemoryBytes: 2 ** 24 });
+  const executor = await makeExecutor(t, { modelDir, kernels: ['fp32'], kvMemoryBytes: 2 ** 24 });
+  const { model, head } = slotParts(executor);
   const next = random(3);
   const states = hostF32(hidden);
   states.data.forEach((_, i) => (states.data[i] = next()));

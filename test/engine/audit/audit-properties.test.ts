@@ -80,7 +80,7 @@ function run(seed: number, audits: number | null): Run {
   };
 }
 
-for (const seed of [1, 2, 3, 4])
+for (const seed of [1, 2])
   void t.test(`audits change no token and no memory, schedule ${seed}`, async (t) => {
     const plain = run(seed, null);
     const audited = run(seed, 0.7);

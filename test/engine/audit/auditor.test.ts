@@ -38,18 +38,14 @@ function request(id: string, index: number, layer: number, changes: Partial<Gene
 function directLogits(prompt: readonly number[], answer: readonly number[]): Float32Array[] {
   const slot = openSlot(executor, [...prompt, ...answer]);
   const end = prompt.length + answer.length - 1;
-  const { head, model } = executor;
+  const { head } = executor;
   const rows: Float32Array[] = [];
   while (slot.least(executor.exit(deepest).needed) < end) {
     const start = slot.least(executor.exit(deepest).needed);
     const { output } = executor.advance(slot, deepest, Math.min(end, start + 40));
     if (output === null) throw new Error('no output');
     for (let position = Math.max(start, prompt.length - 1); position < output.end; position++) {
-      head.logitsOf(
-        output.address + BigInt((position - output.start) * model.hiddenBytes),
-        1,
-        executor.exit(deepest).norm,
-      );
+      output.toHead(position, 1);
       rows.push(head.fullLogits(0));
     }
   }
@@ -110,8 +106,7 @@ void t.test('the probed exit changes from audit to audit, and agrees with a pref
     if (output === null) throw new Error('no output');
     let agreeing = 0;
     for (let row = 0; row < answer.length; row++) {
-      const offset = prompt.length - 1 + row - output.start;
-      executor.head.logitsOf(output.address + BigInt(offset * executor.model.hiddenBytes), 1, executor.exit(exit).norm);
+      output.toHead(prompt.length - 1 + row, 1);
       if (argmax(executor.head.fullLogits(0)) === argmax(direct[row] ?? new Float32Array(1))) agreeing++;
     }
     table.drop(slot);

@@ -7,7 +7,7 @@ import { fileDigest, machineName } from '../../../src/engine/calibration/cache.j
 import { type StartupCalibration, compareCosts, calibrateAtStartup } from '../../../src/engine/calibration/startup.js';
 import { monotonicMs } from '../../../src/util/clock.js';
 import { loadManifest, MANIFEST_FILE } from '../../../src/model/manifest-io.js';
-import { bytesPerPosition } from '../../../src/model/staged-model.js';
+import { bytesPerPosition } from '../../../src/model/memory.js';
 import type { CostTable, UnitCost } from '../../../src/cost/table.js';
 import { costModel, depthShape } from '../../../src/cost/model.js';
 import { loadOrt } from '../../../src/runtime/ort-api.js';

@@ -89,6 +89,29 @@ void t.test('an expression, a choice and written grammars hold answers at every 
   t.match(wrong.get('wrong')?.refused, { reason: 'grammar', detail: /invalid regex/ });
 });
 
+void t.test('an answer thinks freely up to a bound, and the grammar holds behind its thoughts', async (t) => {
+  const core = makeCore(executor);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
+  // Any two tokens serve as tags: the bias writes them where the grammar does not hold.
+  const [open = 0, close = 0, lineBreak = 0] = ['@', '#', '\n'].flatMap((text) => tokenizer.encode(text, false));
+  const choice = { kind: 'choice', choices: ['yes', 'no'] } as const;
+  const thoughts = { open, close, blanks: [lineBreak], isOpen: true, most: null };
+  const writes = (...tokens: number[]) => ({
+    ...GREEDY,
+    logitBias: tokens.map((token, index): [number, number] => [token, 100 - 50 * index]),
+  });
+  const asked: Record<string, [Grammar, number[], RegExp]> = {
+    ended: [{ ...choice, thoughts }, [close], /^#\n*(yes|no)$/],
+    endless: [{ ...choice, thoughts: { ...thoughts, isOpen: false } }, [open, close], /^@{120}$/],
+    bounded: [{ ...choice, thoughts: { ...thoughts, isOpen: false, most: 5 } }, [open, close], /^@@{5}#\n*(yes|no)$/],
+    free: [{ kind: 'free', thoughts: { ...thoughts, most: 3 } }, [open], /^@{3}#@{4}/],
+  };
+  for (const [id, [grammar, tokens]] of Object.entries(asked))
+    grammarQueue.generate(ask(id, null, { grammar, sampling: writes(...tokens) }));
+  for (const [id, { tokens }] of await answersOf(core, Object.keys(asked)))
+    t.match(tokenizer.decode(tokens), asked[id]?.[2], id);
+});
+
 void t.test('greedy, sampled and unconstrained answers share a batch, each under its own schema', async (t) => {
   const core = makeCore(executor);
   const grammarQueue = new GrammarQueue(core, grammars, () => undefined);

@@ -95,12 +95,14 @@ void t.test('each token uses the DRY rule of its exit; an answer under a grammar
   t.same(sequence(RULE, { ...constraint, released: true }).dry, RULE, 'a released constraint allows any text');
 });
 
-const executor = await makeExecutor(t);
+/** All depths decode in one batch: an answer does not depend on the others. */
+const maxRunning = 16;
+const executor = await makeExecutor(t, { maxRunning });
 const layers = executor.units.exits.map(({ layer }) => layer);
 const full = layers.at(-1) ?? 0;
 
 function answers(requests: readonly GenerateMessage[]): number[][] {
-  const core = makeCore(executor, { prefixReuse: false });
+  const core = makeCore(executor, { prefixReuse: false, maxRunning });
   for (const request of requests) core.submit(request);
   const all = drain(core);
   return requests.map(({ id }) => all.get(id)?.tokens ?? []);
@@ -114,34 +116,34 @@ const asked = (
 ): GenerateMessage => greedy(name, prompt, exit, 80, { stopTokens: [2], ...more });
 
 void t.test('greedy answers loop at half and full depth without a DRY rule of manifest or request', async (t) => {
-  for (const exit of layers) {
-    // In one batch: an answer does not depend on the others.
-    const all = answers([
-      ...PROMPTS.map((prompt, i) => asked(exit, `own ${i}`, prompt)),
-      ...PROMPTS.map((prompt, i) => asked(exit, `stated ${i}`, prompt, withDry(RULE))),
-    ]);
-    const [own, stated] = [all.slice(0, PROMPTS.length), all.slice(PROMPTS.length)];
-    for (const tokens of own) t.ok(mostFrequent4Gram(tokens) <= 4, `no loop at ${exit}`);
-    t.strictSame(stated, own, `the manifest's rule at ${exit} equals the tested rule`);
-  }
-  for (const exit of [15, full]) {
-    const plain = answers(PROMPTS.map((prompt, i) => asked(exit, `plain ${i}`, prompt, withDry(OFF))));
+  const each = (name: string, exits: readonly number[], dry?: Sampling['dry']): GenerateMessage[] =>
+    exits.flatMap((exit) => PROMPTS.map((prompt, i) => asked(exit, `${name} ${exit} ${i}`, prompt, withDry(dry))));
+  for (const { dry, layer } of executor.model.manifest.exits) t.same(dry, RULE, `the manifest's rule at ${layer}`);
+  const own = answers(each('own', layers));
+  for (const tokens of own) t.ok(mostFrequent4Gram(tokens) <= 4, 'no loop');
+  const first = own.slice(0, PROMPTS.length);
+  t.strictSame(answers(each('stated', layers.slice(0, 1), RULE)), first, "a request's rule acts as the manifest's");
+  const exits = [15, full];
+  const plain = answers(each('plain', exits, OFF));
+  for (const [i, exit] of exits.entries()) {
     t.ok(
-      plain.some((tokens) => mostFrequent4Gram(tokens) > 4),
+      plain.slice(i * PROMPTS.length, (i + 1) * PROMPTS.length).some((tokens) => mostFrequent4Gram(tokens) > 4),
       `without the rule, some answers loop at ${exit}`,
     );
   }
 });
 
 void t.test('penalties on the device and in the sampler give the same tokens', async (t) => {
-  for (const sampling of [
+  const samplings = [
     GREEDY,
     { ...GREEDY, temperature: 0.7, seed: 3 },
     { ...GREEDY, temperature: 0.7, topK: 20, seed: 4 },
-  ]) {
-    const onDevice = answers(PROMPTS.map((prompt, i) => asked(15, `a ${i}`, prompt, { sampling })));
-    // Log-probabilities are those before the rule, so the device's logits stay unchanged.
-    const inSampler = answers(PROMPTS.map((prompt, i) => asked(15, `b ${i}`, prompt, { sampling, logprobs: 0 })));
-    t.strictSame(inSampler, onDevice);
-  }
+  ];
+  const each = (name: string, more: Partial<GenerateMessage>): GenerateMessage[] =>
+    samplings.flatMap((sampling, n) =>
+      PROMPTS.map((prompt, i) => asked(15, `${name} ${n} ${i}`, prompt, { sampling, ...more })),
+    );
+  const onDevice = answers(each('a', {}));
+  // Log-probabilities are those before the rule, so the device's logits stay unchanged.
+  t.strictSame(answers(each('b', { logprobs: 0 })), onDevice);
 });

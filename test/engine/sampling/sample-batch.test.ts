@@ -1,26 +1,25 @@
 /** Sampling under a constraint, a least length, penalties and temperatures, with a fake head. */
 import t from 'tap';
 import { constraintOf } from '../constraint.js';
-import { sampleBatch } from '../../../src/engine/sampling/sample-batch.js';
+import { prepareBatch, sampleBatch, type SampledToken } from '../../../src/engine/sampling/sample-batch.js';
 import type { Constraint } from '../../../src/engine/sampling/constraint.js';
 import type { Sampling } from '../../../src/engine/protocol.js';
 import { Draws } from '../../../src/engine/sampling/random.js';
 import { GREEDY, sampleFull } from '../../../src/engine/sampling/sampler.js';
 import { Sequence } from '../../../src/engine/sequence.js';
-import type { HeadRunner } from '../../../src/model/head-runner.js';
+import type { Head } from '../../../src/model/head.js';
 import { greedy } from '../../../bench/greedy-request.js';
 
 const VOCAB = 8;
 /** Descending: the model prefers token 0. */
 const logits = Float32Array.from({ length: VOCAB }, (_, id) => VOCAB - id);
 const nothing = (): void => undefined;
-const head = {
+const head: Head = {
   inverseTemperatures: new Float32Array(1),
   targets: new BigInt64Array(1),
   argmaxIds: new BigInt64Array(1),
-  argmax: nothing,
   applyPenalties: nothing,
-  select: nothing,
+  choose: nothing,
   selected: () => ({
     values: logits,
     ids: BigInt64Array.from(logits, (_, id) => BigInt(id)),
@@ -29,7 +28,13 @@ const head = {
     target: 0,
   }),
   fullLogits: () => logits.slice(),
-} as unknown as HeadRunner;
+};
+
+/** The tokens of a batch. */
+function sample(over: Head, sequences: readonly Sequence[]): SampledToken[] {
+  prepareBatch(over, sequences);
+  return sampleBatch(over, sequences);
+}
 
 /** A constraint that allows only these tokens. */
 function allowing(...ids: number[]): Constraint {
@@ -39,7 +44,7 @@ function allowing(...ids: number[]): Constraint {
 /** First token of a sequence with min_tokens, and the reason if it ends the answer. */
 function chosen(constraint: Constraint, stopTokens = [6, 7]): [number | undefined, string | null] {
   const sequence = new Sequence(greedy('a', [1, 2], 1, 20, { minTokens: 5, stopTokens }), 0, constraint);
-  const [choice] = sampleBatch(head, [sequence]);
+  const [choice] = sample(head, [sequence]);
   return [choice?.token, sequence.accept(choice?.token ?? NaN, 0)];
 }
 
@@ -56,7 +61,7 @@ void t.test('an answer that may continue does so before min_tokens', async (t) =
 void t.test('an end token comes as soon as min_tokens is reached, and not earlier', async (t) => {
   // Token 0 is the most likely one.
   const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { minTokens: 2, stopTokens: [0] }), 0);
-  const reasons = [1, 2, 3].map(() => sequence.accept(sampleBatch(head, [sequence])[0]?.token ?? NaN, 0));
+  const reasons = [1, 2, 3].map(() => sequence.accept(sample(head, [sequence])[0]?.token ?? NaN, 0));
   t.strictSame(reasons, [null, null, 'stop']);
   t.strictSame(sequence.tokens, [3, 4, 1, 1]);
 });
@@ -64,7 +69,7 @@ void t.test('an end token comes as soon as min_tokens is reached, and not earlie
 void t.test('log-probabilities are those of the model, without the bias', async (t) => {
   const sampling = { ...GREEDY, logitBias: [[5, 100]] as const };
   const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { logprobs: 2, sampling }), 0);
-  const [choice] = sampleBatch(head, [sequence]);
+  const [choice] = sample(head, [sequence]);
   const lse = 9;
   t.strictSame(choice, {
     token: 5,
@@ -82,7 +87,7 @@ void t.test('penalties count the tokens of prompt and answer', async (t) => {
   const answer = (penalty: Partial<Sampling>): number[] => {
     const sampling = { ...GREEDY, ...penalty };
     const sequence = new Sequence(greedy('a', [0, 0], 1, 20, { sampling }), 0);
-    for (let i = 0; i < 4; i++) sequence.accept(sampleBatch(head, [sequence])[0]?.token ?? NaN, 0);
+    for (let i = 0; i < 4; i++) sequence.accept(sample(head, [sequence])[0]?.token ?? NaN, 0);
     return sequence.tokens.slice(2);
   };
   t.strictSame(answer({ frequencyPenalty: 0.6 }), [0, 0, 1, 0], 'for each occurrence');
@@ -94,17 +99,16 @@ void t.test('rows of different temperatures sample as from all logits, each with
   const rows = [0, 0.25, 2, 1].map((temperature, seed) => ({ ...GREEDY, temperature, seed: seed + 1 }));
   const inverseTemperatures = new Float32Array(rows.length);
   const lse = (inverse: number): number => Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit * inverse), 0));
-  const batch = {
-    argmax: nothing,
+  const batch: Head = {
     applyPenalties: nothing,
-    select: nothing,
+    choose: nothing,
     fullLogits: () => logits.slice(),
     inverseTemperatures,
     targets: new BigInt64Array(rows.length),
     argmaxIds: new BigInt64Array(rows.length),
     // As on the device: with the temperature in the input.
     selected: (row: number) => ({ ...head.selected(row), lse: lse(1), lseT: lse(inverseTemperatures[row] ?? NaN) }),
-  } as unknown as HeadRunner;
+  };
   const sequences = rows.map((sampling) => new Sequence(greedy('a', [1], 1, 99, { sampling }), 0));
   const draws = rows.map(({ seed }) => new Draws(seed));
   const none = { prompt: new Set<number>(), answer: new Map<number, number>() };
@@ -113,7 +117,7 @@ void t.test('rows of different temperatures sample as from all logits, each with
       // A greedy row takes no draw.
       sampleFull(logits.slice(), sampling, none, row === 0 ? 0 : (draws[row]?.next() ?? NaN)),
     );
-    const tokens = sampleBatch(batch, sequences).map(({ token }) => token);
+    const tokens = sample(batch, sequences).map(({ token }) => token);
     t.strictSame(tokens, expected);
   }
 });

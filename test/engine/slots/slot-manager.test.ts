@@ -4,9 +4,10 @@ import { leaderOf } from '../../../src/engine/slots/prefix-group.js';
 import type { Budget, GenerateMessage } from '../../../src/engine/protocol.js';
 import { SlotManager, type SlotManagerLimits } from '../../../src/engine/slots/slot-manager.js';
 import { Sequence } from '../../../src/engine/sequence.js';
+import { SlotPlaces } from '../../../src/engine/slots/slot-places.js';
 import { SlotTable } from '../../../src/engine/slots/slot-table.js';
 import type { Units } from '../../../src/engine/execution/units.js';
-import type { StagedModel } from '../../../src/model/staged-model.js';
+import type { Stage, StagedModel } from '../../../src/model/staged-model.js';
 import { greedy } from '../../../bench/greedy-request.js';
 
 const nothing = (): void => undefined;
@@ -15,13 +16,13 @@ const exits = [0, 1].map((stage) => ({
   ...{ layer: stage + 1, stage, block: null, norm: 0, dry: null },
   needed: stage === 0 ? [0] : [0, 1],
 }));
-const units = { stages: [{ kv }, { kv }], trunk: 2, exits, branched: [false, false, false] } as unknown as Units;
+const units = { stages: [{ kv }, { kv }], trunk: 2, exits, branched: [false, false, false] } as unknown as Units<Stage>;
 const [SHALLOW, DEEP] = [0, 1];
 
 /** A slot manager with enough bytes for all tests that set no limit. */
 function over(slots: number, limits: Partial<SlotManagerLimits> = {}): { slotManager: SlotManager; table: SlotTable } {
-  const model = { limits: { slots }, hiddenBytes: 0, boundaries: [null, null, null], device: { lazy: false } };
-  const table = new SlotTable(model as unknown as StagedModel, units);
+  const model = { hiddenBytes: 0, boundaries: [null, null, null] };
+  const table = new SlotTable(slots, units, new SlotPlaces(model as unknown as StagedModel, units));
   const all = { maxRunning: slots, maxQueue: 9, kvBytes: 1e6, prefixReuse: true, ...limits };
   return { slotManager: new SlotManager(table, all), table };
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from tqdm import tqdm
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sorted_tuning.chat_template import prompt_text
 from sorted_tuning.text import distinct, loops
@@ -34,7 +34,7 @@ class Answer:
 
 @torch.no_grad()
 def answer(
-    lm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, instructions: list[str], batch: int, name: str
+    lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, instructions: list[str], batch: int, name: str
 ) -> list[Answer]:
     """Greedy answers of at most LIMIT tokens, in the order of the instructions."""
     prompts = [tokenizer.encode(prompt_text(tokenizer, text), add_special_tokens=False) for text in instructions]
@@ -54,7 +54,7 @@ def answer(
 
 
 @torch.no_grad()
-def qualities(answers: list[Answer], base: LlamaForCausalLM) -> dict[str, float]:
+def qualities(answers: list[Answer], base: PreTrainedModel) -> dict[str, float]:
     """Mean NLL per token under the base at full depth, share ended, mean distinct-3, share looping, share empty."""
     nll, tokens = 0.0, 0
     for a in answers:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sorted_tuning.errors import TuningError
 from sorted_tuning.evaluation.answers import Answer, answer, qualities
@@ -18,7 +18,7 @@ from sorted_tuning.evaluation.served import Answers
 from sorted_tuning.evaluation.variants import base_exits, in_kernel
 from sorted_tuning.exits import Exit
 from sorted_tuning.files import read_json
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 
 Table = dict[str, dict[str, dict[str, float]]]
 """variant -> exit -> measure -> value"""
@@ -43,14 +43,14 @@ def _is_instruction(row: object) -> bool:
 
 
 def variants(
-    model: SortedLlama, base: LlamaForCausalLM, kernels: list[str], weight_bits: float = 8, head_bits: float = 8
-) -> dict[str, SortedLlama]:
+    model: SortedModel, base: PreTrainedModel, kernels: list[str], weight_bits: float = 8, head_bits: float = 8
+) -> dict[str, SortedModel]:
     """The models of the table, by name. The bits are the converter's options."""
     table = {"base exits": base_exits(base, model.exits), "sorted": model}
     return table | {f"sorted {kernel}": in_kernel(model, kernel, weight_bits, head_bits) for kernel in kernels}
 
 
-def teacher_forced(models: dict[str, SortedLlama], base: LlamaForCausalLM, documents: list[list[int]]) -> Table:
+def teacher_forced(models: dict[str, SortedModel], base: PreTrainedModel, documents: list[list[int]]) -> Table:
     """KL, agreement and perplexity of every exit of every model."""
     return {
         name: {e: dataclasses.asdict(s) for e, s in score(model, base, documents, name).items()}
@@ -59,8 +59,8 @@ def teacher_forced(models: dict[str, SortedLlama], base: LlamaForCausalLM, docum
 
 
 def greedy(
-    models: dict[str, SortedLlama],
-    base: LlamaForCausalLM,
+    models: dict[str, SortedModel],
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     instructions: list[str],
     judge: Judge | None,
@@ -79,7 +79,7 @@ def greedy(
     Answers of the models are generated here, except those in `served`, which a server gave under the same name.
     If `served` holds a variant "base", its deepest exit is the base; else the base answers here.
     """
-    full = SortedLlama(base, (Exit(base.config.num_hidden_layers),))
+    full = SortedModel(base, (Exit(base.config.num_hidden_layers),))
     given = list(served.get(BASE, {}).values())
     theirs = given[-1] if given else answer(full.sub_model(full.exits[0]), tokenizer, instructions, batch, BASE)
     answers: Answers = {

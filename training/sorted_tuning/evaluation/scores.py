@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Score:
 
 
 @torch.no_grad()
-def score(model: SortedLlama, base: LlamaForCausalLM, documents: list[list[int]], name: str) -> dict[str, Score]:
+def score(model: SortedModel, base: PreTrainedModel, documents: list[list[int]], name: str) -> dict[str, Score]:
     """Scores of every exit, by exit name."""
     sums = {e.layer: torch.zeros(3, dtype=torch.float64) for e in model.exits}
     positions = 0

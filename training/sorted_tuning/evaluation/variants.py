@@ -9,17 +9,17 @@ from torch import nn
 
 from sorted_tuning.exits import Exit
 from sorted_tuning.fakequant import levels_of, quantize_layers, round_rows
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 from sorted_tuning.tuning.parameters import layers
 
 
-def base_exits(base, exits: tuple[Exit, ...]) -> SortedLlama:
+def base_exits(base, exits: tuple[Exit, ...]) -> SortedModel:
     """The untouched base leaving early at the same executed depths, with its final norm and head."""
     depths = sorted({e.executed for e in exits})
-    return SortedLlama(base, tuple(Exit(depth) for depth in depths)).eval()
+    return SortedModel(base, tuple(Exit(depth) for depth in depths)).eval()
 
 
-def in_kernel(model: SortedLlama, kernel: str, weight_bits: float = 8, head_bits: float = 8) -> SortedLlama:
+def in_kernel(model: SortedModel, kernel: str, weight_bits: float = 8, head_bits: float = 8) -> SortedModel:
     """A copy that rounds like a served kernel: linear layers as the kernel, embedding and head in their weights alone.
 
     These have a scale for each token with w8a8, for each 64 columns with int4. weight_bits (w8a8) and head_bits are the

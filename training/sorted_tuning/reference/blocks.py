@@ -19,7 +19,7 @@ _NORMS = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"
 
 
 def read_blocks(folder: Path) -> tuple[tuple[Exit, ...], dict[str, torch.Tensor]]:
-    """The folder's exits, and its blocks' tensors fp32 by the names of `SortedLlama.blocks`."""
+    """The folder's exits, and its blocks' tensors fp32 by the names of `SortedModel.blocks`."""
     manifest = read_manifest(folder)
     arch, exits = manifest["architecture"], _exits(manifest)
     if not any(e.block for e in exits):

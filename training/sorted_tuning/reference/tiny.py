@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from sorted_tuning.exits import format_exits, parse_exits
 from sorted_tuning.export import export
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 from sorted_tuning.reference.golden import golden, write_golden
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -37,10 +37,11 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_llama(seed: int, layers: int = 4) -> LlamaForCausalLM:
+def tiny_llama(seed: int, layers: int = 4) -> PreTrainedModel:
     """About 50,000 random fp32 weights, large enough for logits that differ."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config = AutoConfig.for_model(
+        "llama",
         vocab_size=260,
         hidden_size=32,
         intermediate_size=64,
@@ -57,7 +58,7 @@ def tiny_llama(seed: int, layers: int = 4) -> LlamaForCausalLM:
         pad_token_id=2,
         attn_implementation="sdpa",
     )
-    return randomize(LlamaForCausalLM(config)).eval()
+    return randomize(AutoModelForCausalLM.from_config(config)).eval()
 
 
 def randomize(module: torch.nn.Module) -> torch.nn.Module:
@@ -73,8 +74,8 @@ def write_tiny(folder: Path, seed: int = 11) -> None:
     """Write `folder`/tiny (the checkpoint and its exit blocks), tiny.json and tiny-blocks.json."""
     folder = Path(folder)
     base = tiny_llama(seed, layers=5)
-    plain = SortedLlama(base, parse_exits("1,2,5"))
-    blocks = SortedLlama(base, parse_exits("1+1,2+2,5"))
+    plain = SortedModel(base, parse_exits("1,2,5"))
+    blocks = SortedModel(base, parse_exits("1+1,2+2,5"))
     with torch.no_grad():
         for name, value in blocks.blocks.named_parameters():
             value.uniform_(0.5, 1.5) if "norm" in name else value.normal_(0, 0.15)
@@ -85,7 +86,7 @@ def write_tiny(folder: Path, seed: int = 11) -> None:
     for name, model in (("tiny", plain), ("tiny-blocks", blocks)):
 
         @torch.no_grad()
-        def logits(ids: list[int], model: SortedLlama = model) -> dict[int, torch.Tensor]:
+        def logits(ids: list[int], model: SortedModel = model) -> dict[int, torch.Tensor]:
             hidden = model(torch.tensor([ids]))
             return {e.executed: model.head @ hidden[e.layer][0, -1] for e in model.exits}
 

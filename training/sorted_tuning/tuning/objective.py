@@ -11,13 +11,13 @@ from torch import nn
 from sorted_tuning.exits import Exit
 from sorted_tuning.last_layer import take
 from sorted_tuning.loss import EAGER, LogitKernels, Sampling, ce_head_loss, kl_and_hits, kl_head_loss
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 
 
 class SortedObjective(nn.Module):
     """Loss of each wanted exit on its own sample of positions."""
 
-    def __init__(self, model: SortedLlama, loss: str, kernels: LogitKernels = EAGER, sample: int = 0):
+    def __init__(self, model: SortedModel, loss: str, kernels: LogitKernels = EAGER, sample: int = 0):
         """sample: tokens of the vocabulary that a step computes (vocabulary.py); 0: all."""
         super().__init__()
         self.model, self.loss, self.kernels, self.sample = model, loss, kernels, sample

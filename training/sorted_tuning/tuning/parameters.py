@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from sorted_tuning.exits import Exit
-from sorted_tuning.model import SortedLlama
+from sorted_tuning.model import SortedModel
 from sorted_tuning.tuning.config import TuneConfig
 from sorted_tuning.tuning.schedule import lr_factor
 
 
-def freeze(model: SortedLlama, config: TuneConfig) -> None:
+def freeze(model: SortedModel, config: TuneConfig) -> None:
     """Set requires_grad: the trunk's layers and norm unless mode is blocks, the blocks, the embeddings if asked.
 
     The blocks' own norms may stay frozen: a converted folder keeps them beside the head, whose file stays the same.
@@ -33,7 +33,7 @@ def freeze(model: SortedLlama, config: TuneConfig) -> None:
         model.base.lm_head.requires_grad_(True)
 
 
-def groups(model: SortedLlama, config: TuneConfig) -> list[dict]:
+def groups(model: SortedModel, config: TuneConfig) -> list[dict]:
     """Optimizer groups by name: blocks at lr; the trunk at lr (soft) or trunk_lr (hybrid)."""
     blocks = [p for p in model.blocks.parameters() if p.requires_grad]
     trunk = [p for p in model.base.parameters() if p.requires_grad]
@@ -66,6 +66,6 @@ def active_exits(exits: tuple[Exit, ...], config: TuneConfig, tokens: int) -> li
     return [i for i, e in enumerate(exits) if weights[i] > 0 and (learns or e.block)]
 
 
-def layers(model: SortedLlama) -> list[nn.Module]:
+def layers(model: SortedModel) -> list[nn.Module]:
     """Every decoder layer of trunk and blocks, to be compiled and fake-quantized."""
     return [*model.base.model.layers, *(layer for block in model.blocks.values() for layer in block.layers)]

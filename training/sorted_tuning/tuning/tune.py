@@ -19,7 +19,7 @@ from sorted_tuning.export import export, load_sorted
 from sorted_tuning.fakequant import quantize_layers
 from sorted_tuning.load import licence_of, load_tokenizer
 from sorted_tuning.loss import EAGER, compiled
-from sorted_tuning.model import SortedLlama, compile_layers
+from sorted_tuning.model import SortedModel, compile_layers
 from sorted_tuning.precision import dtype_of
 from sorted_tuning.targets import Targets, fingerprint, held_out_of, read_targets
 from sorted_tuning.tuning import checkpoint
@@ -223,7 +223,7 @@ def tune(config: TuneConfig, run: Path, say: Say) -> None:
     Tuner(config, run, say).train()
 
 
-def tuned_model(run: Path) -> tuple[SortedLlama, TuneConfig]:
+def tuned_model(run: Path) -> tuple[SortedModel, TuneConfig]:
     """The model at the newest checkpoint of a run, for evaluation and export."""
     config = TuneConfig.load(Path(run) / "config.json")
     model = load_sorted(Path(config.model), parse_exits(config.exits))
@@ -253,7 +253,7 @@ def must_hold_out(run: Path, data: Path, documents: list[list[int]], vocab: int)
             )
 
 
-def mean_model(runs: list[Path], with_start: bool = False) -> tuple[SortedLlama, TuneConfig]:
+def mean_model(runs: list[Path], with_start: bool = False) -> tuple[SortedModel, TuneConfig]:
     """The mean of the weights at the newest checkpoints of runs that continued one another (arXiv 2203.05482).
 
     with_start includes the model that the first run began with, so that the mean forgets less of other kinds of text

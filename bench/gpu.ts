@@ -1,0 +1,204 @@
+/**
+ * `npm run bench:gpu`: what a machine with a GPU can confirm, in one command without a network. It writes one JSON file
+ * after each part, so that a lost machine loses one part, and prints a table.
+ *
+ * The order: placement, answers against the CPU, repeated answers, memory, speed and time to the first token. The models
+ * are made on the machine. With `--device cpu`, or over fake CUDA libraries, it is a dry run, and its output says so.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Command } from 'commander';
+import { packageRoot } from '../src/config.js';
+import { convert } from '../src/convert/convert.js';
+import { EngineClient } from '../src/engine/client/client.js';
+import type { EngineOptions } from '../src/engine/client/options.js';
+import type { ReadyMessage } from '../src/engine/protocol.js';
+import { monotonicMs } from '../src/util/clock.js';
+import { type Card, readCard, usedMib } from './gpu/card.js';
+import { agreement, greedyAnswers, rates, stress, ttft } from './gpu/measure.js';
+import { SHAPES, type ShapeName } from './gpu/shapes.js';
+import { positive, positives } from './options.js';
+
+const options = new Command('bench:gpu')
+  .description('placement, precision, order, memory and speed on a GPU')
+  .option('--device <name>', 'cuda, or cpu for a dry run', 'cuda')
+  .option('--sizes <list>', `models to time: ${Object.keys(SHAPES).join(', ')}`, '1b,7b')
+  .option('--rows <list>', 'sequences that decode together', '1,16,64,256')
+  .option('--prompts <n>', 'prompts to compare with the CPU', '200')
+  .option('--stress <seconds>', 'time for repeated answers', '60')
+  .option('--minutes <n>', 'time for everything', '10')
+  .option('--out <file>', 'all figures as JSON', 'gpu.json')
+  .parse()
+  .opts<Record<'device' | 'sizes' | 'rows' | 'prompts' | 'stress' | 'minutes' | 'out', string>>();
+
+const device = options.device === 'cpu' ? 'cpu' : 'cuda';
+if (options.device !== device) throw new Error(`--device must be cuda or cpu, got "${options.device}"`);
+const sizes = options.sizes.split(',').map((size) => {
+  if (size in SHAPES) return size as ShapeName;
+  throw new Error(`--sizes must name ${Object.keys(SHAPES).join(', ')}, got "${size}"`);
+});
+const rows = positives('--rows', options.rows);
+const promptCount = positive('--prompts', options.prompts);
+const deadline = monotonicMs() + 60_000 * positive('--minutes', options.minutes);
+const kernel = device === 'cpu' ? 'fp32' : 'fp16';
+const work = mkdtempSync(join(tmpdir(), 'sortie-bench-gpu-'));
+
+const card: Card | null = device === 'cpu' ? null : readCard();
+const dryRun =
+  card === null ? 'on the CPU' : card.name === 'fake' ? 'over fake CUDA libraries: no kernel computes' : null;
+const report: Record<string, unknown> = {
+  card,
+  dryRun,
+  cpu: `${cpus()[0]?.model ?? 'unknown'} x ${availableParallelism()}`,
+  startedAt: new Date().toISOString(),
+  parts: {},
+};
+
+/** Runs a part within the time that is left, and writes its result or its error. */
+async function part(name: string, run: () => Promise<unknown>): Promise<void> {
+  const started = monotonicMs();
+  const late = new AbortController();
+  const left = deadline - started;
+  const result = await Promise.race([
+    left <= 0 ? Promise.reject(new Error('no time was left')) : run(),
+    delay(Math.max(1, left), null, { signal: late.signal }).then(() => {
+      throw new Error('the time was over');
+    }),
+  ]).catch((error: unknown) => ({ error: error instanceof Error ? error.message : String(error) }));
+  late.abort();
+  const seconds = Math.round((monotonicMs() - started) / 100) / 10;
+  (report.parts as Record<string, unknown>)[name] = { seconds, result };
+  const rounded = (_: string, value: unknown): unknown =>
+    typeof value === 'number' ? Number(value.toPrecision(4)) : value;
+  writeFileSync(options.out, `${JSON.stringify(report, rounded, 2)}\n`);
+  console.log(`\n${name} (${seconds} s)${dryRun === null ? '' : `, dry run ${dryRun}`}`);
+  console.table(JSON.parse(JSON.stringify(result, rounded)));
+}
+
+const running = new Set<EngineClient>();
+
+/** Runs work on an engine process, which ends with it. */
+async function withEngine<T>(
+  changes: Partial<EngineOptions> & Pick<EngineOptions, 'modelDir'>,
+  use: (engine: EngineClient, ready: ReadyMessage) => Promise<T>,
+): Promise<T> {
+  const engine = new EngineClient({
+    device,
+    threads: Math.min(16, availableParallelism()),
+    kvMemoryBytes: 2 ** 30,
+    maxRunning: 16,
+    maxQueue: 1000,
+    prefillChunk: 512,
+    kernels: null,
+    prefixReuse: false,
+    ...changes,
+  });
+  running.add(engine);
+  try {
+    return await use(engine, await engine.start());
+  } finally {
+    running.delete(engine);
+    await engine.close();
+  }
+}
+
+/** Makes a model in a process beside the measurements. */
+function make(shape: ShapeName): Promise<string> {
+  const out = join(work, shape);
+  const script = fileURLToPath(new URL('gpu/make.js', import.meta.url));
+  const child = spawn(process.execPath, [...process.execArgv, script, shape, kernel, out], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  process.once('exit', () => child.kill('SIGKILL'));
+  return new Promise((resolve, reject) => {
+    child.once('exit', (code) => {
+      if (code === 0) resolve(out);
+      else reject(new Error(`the ${shape} model could not be made`));
+    });
+  });
+}
+
+async function tiny(name: 'fp16' | 'fp32'): Promise<string> {
+  const source = join(packageRoot, 'test/golden/tiny');
+  const out = join(work, `tiny-${name}`);
+  const exitBlocks = join(source, 'exit-blocks.safetensors');
+  await convert({ source, out, exits: [1, 2, 5], exitBlocks, kernels: [name], compress: false, force: true });
+  return out;
+}
+
+/** Prompts of 8 to 40 tokens of the tiny model. */
+const prompts = Array.from({ length: promptCount }, (_, i) =>
+  Array.from({ length: 8 + (i % 33) }, (_, j) => 3 + ((i * 53 + j * j * 7 + j * 31) % 250)),
+);
+
+const models = new Map(sizes.map((size) => [size, make(size)]));
+for (const model of models.values()) model.catch(() => undefined);
+const small = { modelDir: await tiny(kernel), kvMemoryBytes: 2 ** 26, prefillChunk: 64 };
+
+await part('placement', () =>
+  // The engine refuses a graph of which the provider does not take every node.
+  withEngine(small, (_, { device, loadMs, calibrateMs }) => Promise.resolve({ device, loadMs, calibrateMs })),
+);
+await part('answers against fp32 on the CPU', async () => {
+  const reference = { ...small, modelDir: await tiny('fp32'), device: 'cpu' } as const;
+  const expected = await withEngine(reference, async (engine, { exits }) =>
+    Promise.all(exits.map(async (exit) => [exit, await greedyAnswers(engine, exit, prompts, 1, 24)] as const)),
+  );
+  return withEngine(small, async (engine) => {
+    const table: Record<string, unknown> = {};
+    for (const [exit, answers] of expected)
+      for (const parallel of [1, 16])
+        table[`exit ${exit}, ${parallel} rows`] = agreement(
+          answers,
+          await greedyAnswers(engine, exit, prompts, parallel, 24),
+        );
+    return table;
+  });
+});
+await part('repeated answers of one row', () =>
+  withEngine(small, (engine, { exits }) =>
+    stress(engine, exits, prompts.slice(0, 16), positive('--stress', options.stress)),
+  ),
+);
+for (const [size, made] of models) {
+  const most = Math.max(...rows);
+  const perPosition = 4 * SHAPES[size].layers * SHAPES[size].kvHeads * SHAPES[size].headDim + 4 * SHAPES[size].hidden;
+  const memory = (slots: number, positions: number): number =>
+    Math.ceil(1.1 * slots * positions * perPosition * (device === 'cpu' ? 2 : 1));
+  await part(`${size}: memory and speed`, async () => {
+    const modelDir = await made;
+    const before = usedMib();
+    const kvMemoryBytes = memory(most, most + 192);
+    return withEngine({ modelDir, maxRunning: most, kvMemoryBytes }, async (engine, { exits, loadMs, calibrateMs }) => {
+      const table: Record<string, unknown> = {
+        load: { 'load ms': loadMs, 'calibrate ms': calibrateMs },
+        memory: { 'KV budget MiB': kvMemoryBytes / 2 ** 20, 'used MiB': (usedMib() ?? NaN) - (before ?? NaN) },
+      };
+      for (const exit of exits.toReversed())
+        for (const [parallel, rate] of Object.entries(await rates(engine, exit, rows)))
+          table[`exit ${exit}, ${parallel} rows`] = {
+            'prefill tokens/s': rate.prefill,
+            'decode tokens/s': rate.decode,
+          };
+      return table;
+    });
+  });
+  await part(`${size}: time to first token, 2,000 tokens`, async () => {
+    const modelDir = await made;
+    return withEngine({ modelDir, maxRunning: 2, kvMemoryBytes: memory(2, 2200) }, async (engine, { exits }) =>
+      Object.fromEntries(
+        await Promise.all(
+          exits.slice(-1).map(async (exit) => [`exit ${exit}, ms`, await ttft(engine, exit, 2000)] as const),
+        ),
+      ),
+    );
+  });
+}
+for (const engine of running) await engine.close();
+rmSync(work, { recursive: true, force: true });
+console.log(`\n${options.out}`);
+process.exit(0);

@@ -1,0 +1,117 @@
+/**
+ * The plan, the times and the outcome of an answer, in the `sortie` field of a response.
+ *
+ * Must not know: the engine, HTTP.
+ */
+import type { EndedEvent, PlannedEvent, ServiceClass } from '../../engine/protocol.js';
+import { monotonicMs } from '../../util/clock.js';
+import type { SortieReport } from '../schemas/shared.js';
+import type { Choice } from './choice.js';
+import type { GenerationPlan } from './request.js';
+
+interface AnswerFacts {
+  readonly plan: GenerationPlan;
+  readonly choices: readonly Choice[];
+  /** The ends of the choices so far, by their index. */
+  readonly ends: readonly (EndedEvent | undefined)[];
+  readonly arrivedAt: number;
+  /** When the last choice finished; null while one runs. */
+  readonly finishedAt: number | null;
+  readonly exitLayers: SortieReport['exit_layers'];
+  readonly drafts: { readonly drafted: number; readonly accepted: number };
+}
+
+/** Times are in ms. The slowest choice counts. */
+export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'audit'> {
+  const { plan, choices, ends, arrivedAt, drafts } = facts;
+  const { budget } = plan;
+  const plans = choices.flatMap((choice) => choice.plan ?? []);
+  const actual = (facts.finishedAt ?? monotonicMs()) - arrivedAt;
+  // As in the metrics: an answer cut at its deadline, as its request asked, is in time, although a timer is always
+  // slightly late.
+  const isCut = ends.some((end) => end?.reason === 'deadline');
+  const times = ends.map((end, i) => tokenTimes(end, choices[i]));
+  const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
+  const awaited = worst(times.map(({ awaitedTo }) => (awaitedTo === null ? null : awaitedTo - arrivedAt)));
+  const tpot = worst(times.map((time) => time.tpot));
+  const started = worst(ends.map((end) => end?.startedAt ?? null));
+  const probability = plans.reduce<number | null>(
+    (least, each) => (each.probability === null ? least : Math.min(least ?? 1, each.probability)),
+    null,
+  );
+  return {
+    plan: {
+      service_class: serviceClass(plan, choices),
+      exit_layer: plans[0]?.exit ?? 0,
+      expected_tokens: Math.round(total(plans, 'expectedTokens')),
+      expected_tokens_p90: Math.round(total(plans, 'expectedTokensP90')),
+      probability: probability === null ? null : rounded(probability),
+      predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
+      predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
+    },
+    exit_layers: facts.exitLayers,
+    predicted_ms: slowest(plans, 'predictedMs'),
+    predicted_p10_ms: slowest(plans, 'predictedP10Ms'),
+    predicted_p90_ms: slowest(plans, 'predictedP90Ms'),
+    actual_ms: rounded(actual),
+    ttft_ms: ttft === null ? null : rounded(ttft),
+    tpot_ms: tpot === null ? null : rounded(tpot),
+    budget_ms: budget?.totalMs ?? null,
+    met:
+      budget === null || plan.isDryRun
+        ? null
+        : (isCut || actual <= (budget.totalMs ?? Infinity)) &&
+          (awaited ?? 0) <= (budget.ttftMs ?? Infinity) &&
+          (tpot ?? 0) <= (budget.tpotMs ?? Infinity),
+    queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
+    draft_tokens: drafts.drafted,
+    accepted_draft_tokens: drafts.accepted,
+  };
+}
+
+/** The weakest class of all choices. A choice whose deadline came before its plan has no capacity. */
+function serviceClass({ budget }: GenerationPlan, choices: readonly Choice[]): ServiceClass {
+  if (budget === null) return 'none';
+  const classes = choices.map(({ plan }) => plan?.serviceClass ?? 'best_effort');
+  return WEAKEST_FIRST.find((each) => classes.includes(each)) ?? 'none';
+}
+
+interface TokenTimes {
+  readonly firstAt: number | null;
+  /** The end of the wait for the first token. If the deadline came first, it is the deadline. */
+  readonly awaitedTo: number | null;
+  readonly tpot: number | null;
+}
+
+function tokenTimes(
+  end: EndedEvent | undefined,
+  choice: Pick<Choice, 'completionTokens' | 'lastTokenAt'> | undefined,
+): TokenTimes {
+  const firstAt = end?.firstTokenAt ?? null;
+  const awaitedTo = firstAt ?? (end?.reason === 'deadline' ? end.endedAt : null);
+  const lastAt = choice?.lastTokenAt ?? null;
+  const tokens = choice?.completionTokens ?? 0;
+  if (firstAt === null || lastAt === null || tokens < 2) return { firstAt, awaitedTo, tpot: null };
+  return { firstAt, awaitedTo, tpot: Math.max(0, lastAt - firstAt) / (tokens - 1) };
+}
+
+function worst(values: readonly (number | null)[]): number | null {
+  return values.reduce((most, value) => (value === null ? most : Math.max(most ?? value, value)), null);
+}
+
+const WEAKEST_FIRST: readonly ServiceClass[] = ['best_effort', 'reserved', 'guaranteed'];
+
+type Predicted = 'predictedTtftMs' | 'predictedTpotMs' | 'predictedMs' | 'predictedP10Ms' | 'predictedP90Ms';
+
+function slowest(plans: readonly PlannedEvent[], time: Predicted): number {
+  return rounded(Math.max(0, ...plans.map((plan) => plan[time])));
+}
+
+function total(plans: readonly PlannedEvent[], length: 'expectedTokens' | 'expectedTokensP90'): number {
+  return plans.reduce((sum, plan) => sum + plan[length], 0);
+}
+
+/** Rounds to microseconds, or to thousandths of a probability. */
+export function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}

@@ -1,0 +1,58 @@
+/**
+ * The graphs that choose tokens in a paged folder. All their nodes have kernels on GPUs, and each has one result, so that
+ * one transfer brings it to the host.
+ */
+import { DATA_TYPE } from '../../model/onnx-proto.js';
+import { Graph } from './graph.js';
+import { topKOf } from './select.js';
+
+/** logits, inv_temperature, targets -> selected [N, 2K + 3]: values, ids, lse, lse_t, target value. */
+export function pagedSelectGraph(vocab: number): Graph {
+  const k = topKOf(vocab);
+  const graph = new Graph('select');
+  graph.input('logits', 'f32', ['N', vocab]);
+  graph.input('inv_temperature', 'f32', ['N', 1]);
+  graph.input('targets', 'i64', ['N', 1]);
+  graph.output('selected', 'f32', ['N', 2 * k + 3]);
+  const ints = (name: string, value: number): string =>
+    graph.constant(`select.${name}`, 'i64', [1], BigInt64Array.of(BigInt(value)));
+  graph.node('TopK', ['logits', ints('k', k)], ['top_values', 'top_ids'], { axis: 1, largest: 1, sorted: 1 });
+  // Ids stay exact in f32 below 2^24.
+  const ids = graph.node('Cast', ['top_ids'], ['select.ids'], { to: DATA_TYPE.f32 });
+  const axis = ints('axis', 1);
+  const most = graph.node('Slice', ['top_values', ints('start', 0), ints('end', 1), axis], ['select.most']);
+  const lse = logSumExp(graph, 'logits', most, axis, 'lse');
+  const tempered = graph.node('Mul', ['logits', 'inv_temperature'], ['select.tempered']);
+  const mostTempered = graph.node('Mul', [most, 'inv_temperature'], ['select.most_tempered']);
+  const lseT = logSumExp(graph, tempered, mostTempered, axis, 'lse_t');
+  const target = graph.node('GatherElements', ['logits', 'targets'], ['select.target'], { axis: 1 });
+  graph.node('Concat', ['top_values', ids, lse, lseT, target], ['selected'], { axis: 1 });
+  return graph;
+}
+
+/** log-sum-exp of rows [N, V] without overflow, from each row's largest value. */
+function logSumExp(graph: Graph, values: string, most: string, axis: string, name: string): string {
+  const shares = graph.node('Exp', [graph.node('Sub', [values, most], [`${name}.below`])], [`${name}.shares`]);
+  const total = graph.node('ReduceSum', [shares, axis], [`${name}.total`], { keepdims: 1 });
+  return graph.node('Add', [graph.node('Log', [total], [`${name}.log`]), most], [name]);
+}
+
+/** logits -> ids; the first id wins among equal logits. */
+export function pagedArgmaxGraph(vocab: number): Graph {
+  const graph = new Graph('argmax');
+  graph.input('logits', 'f32', ['N', vocab]);
+  graph.output('ids', 'i64', ['N']);
+  graph.node('ArgMax', ['logits'], ['ids'], { axis: 1, keepdims: 0 });
+  return graph;
+}
+
+/** logits, places, amounts -> lowered: adds the amounts at the places, in the same memory. */
+export function lowerGraph(vocab: number): Graph {
+  const graph = new Graph('lower');
+  graph.input('logits', 'f32', ['N', vocab]);
+  graph.input('places', 'i64', ['n', 2]);
+  graph.input('amounts', 'f32', ['n']);
+  graph.output('lowered', 'f32', ['N', vocab]);
+  graph.node('ScatterND', ['logits', 'places', 'amounts'], ['lowered'], { reduction: 'add' });
+  return graph;
+}

@@ -1,0 +1,289 @@
+/**
+ * Runs a model whose KV cache has pages. A step's chunks, catch-ups and rows are collected, and run as one batch: each
+ * unit reads its weights once. The batch of a unit may hold any parts of any sequences, in any order.
+ */
+import type { BatchPart } from '../../model/control.js';
+import type { States } from '../../model/head.js';
+import type { StageKernel } from '../../model/manifest.js';
+import { MOST_PARTS, type PagedModel, type Region } from '../../model/paged-model.js';
+import type { PagedHead } from '../../model/paged-head.js';
+import { PagePlaces } from '../slots/page-places.js';
+import { SlotTable } from '../slots/slot-table.js';
+import type { Slot } from '../slots/slot.js';
+import type { Layout } from './layout.js';
+import { type Lacking, type Part, positionsOf } from './parts.js';
+import type { DecodeRow } from './run-decode.js';
+import type { KernelChoice, PrefillResult } from './run-prefill.js';
+import { type ExitUnits, type Units, unitsOf } from './units.js';
+
+/** A position whose logits are wanted, with the exit that computes them. */
+interface Wanted {
+  readonly slot: Slot;
+  readonly exit: ExitUnits;
+  readonly position: number;
+}
+
+export class PagesLayout implements Layout {
+  readonly table: SlotTable;
+  readonly head: PagedHead;
+  readonly #model: PagedModel;
+  readonly #units: Units;
+  readonly #places: PagePlaces;
+  /** Collected parts of each unit, and those of the last run, whose results lie where they were written. */
+  #parts: Part[][];
+  #ran: Part[][];
+  #kernel: KernelChoice | null = null;
+  /** Whether a run has started since the last wait. */
+  #isRunning = false;
+
+  constructor(model: PagedModel) {
+    this.#model = model;
+    this.#units = unitsOf(model);
+    this.head = model.head;
+    this.#parts = this.#none();
+    this.#ran = this.#none();
+    const { pages, page, slots } = model.limits;
+    this.#places = new PagePlaces(
+      { pages, page, pageBytes: page * model.bytesPerPosition },
+      {
+        flush: () => {
+          this.#flush([]);
+        },
+        evict: (except) => {
+          const oldest = this.table.leastRecentlyUsed(except);
+          if (oldest !== null) this.table.drop(oldest);
+          return oldest !== null;
+        },
+      },
+    );
+    this.table = new SlotTable(slots, this.#units, this.#places);
+  }
+
+  advance(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): PrefillResult {
+    const start = slot.least(exit.needed);
+    if (end - start > this.#model.limits.maxChunk || end > slot.tokens.length)
+      throw new RangeError(`positions ${start} to ${end} exceed a chunk or the tokens of the slot`);
+    const prefilled = Math.max(0, end - slot.length);
+    const ran = this.#collect(slot, exit, end, kernel);
+    const widest = Math.max(0, ...ran.map((part) => end - part.start));
+    const last = ran.at(-1);
+    const states: States | null = last
+      ? {
+          start: last.start,
+          end,
+          toHead: (first, rows) => {
+            this.#flush(Array.from({ length: rows }, (_, i) => ({ slot, exit, position: first + i })));
+          },
+        }
+      : null;
+    return { prefilled, caughtUp: Math.max(0, widest - prefilled), output: states };
+  }
+
+  decode(rows: readonly DecodeRow[], kernel: KernelChoice): number[] {
+    // All rows run in one batch, since the head reads the results of the last one.
+    if (!this.#fits(rows.flatMap((row) => this.#lacking(row.slot, row.exit, row.slot.tokens.length)))) this.#flush([]);
+    for (const { slot, exit } of rows) {
+      if (slot.tokens.length === 0) throw new RangeError(`slot ${slot.index} has no token to decode`);
+      this.#collect(slot, exit, slot.tokens.length, kernel);
+    }
+    this.#flush(rows.map(({ slot, exit }) => ({ slot, exit, position: slot.tokens.length - 1 })));
+    const stageRows = Array.from(
+      { length: this.#units.trunk },
+      (_, stage) => rows.filter(({ exit }) => exit.stage >= stage).length,
+    );
+    return stageRows.filter((count) => count > 0);
+  }
+
+  settle(): void {
+    this.#flush([]);
+    if (this.#isRunning && !this.head.hasWaited) this.#model.wait();
+    this.#isRunning = false;
+  }
+
+  runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
+    this.#runAlone(
+      unit,
+      kernel,
+      Array.from({ length: rows }, () => ({ past: context, count: 1 })),
+    );
+  }
+
+  runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
+    this.#runAlone(unit, kernel, [{ past: context, count: positions }]);
+  }
+
+  runEmbed(rows: number): void {
+    this.#model.run({ ids: new Array<number>(rows).fill(0), units: [], head: null });
+    this.#model.wait();
+  }
+
+  runHead(rows: number): void {
+    const head = { rows: Array.from({ length: rows }, (_, i) => i), norms: new Array<number>(rows).fill(0) };
+    this.#model.run({ ids: [], units: [], head });
+    this.head.inverseTemperatures.fill(1, 0, rows);
+    this.head.choose(0, rows);
+  }
+
+  dispose(): void {
+    this.#model.dispose();
+  }
+
+  /** Collects the positions up to `end` that the exit's units lack. @returns their parts, in the order of the units */
+  #collect(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): { readonly start: number }[] {
+    this.#kernel = kernel;
+    const lacking = this.#lacking(slot, exit, end);
+    if (!this.#fits(lacking)) this.#flush([]);
+    this.#places.reserve(slot, end);
+    return lacking.map(({ unit, start }) => {
+      const parts = this.#parts[unit] ?? [];
+      const before = parts.find((part) => part.slot === slot);
+      const ids = slot.tokens.slice(start, end);
+      if (before === undefined) parts.push({ slot, start, end, ids });
+      else {
+        before.ids.push(...ids);
+        before.end = end;
+      }
+      slot.reach(unit, end);
+      return { start };
+    });
+  }
+
+  /** Positions up to `end` that the exit's units lack. */
+  #lacking(slot: Slot, exit: ExitUnits, end: number): Lacking[] {
+    return exit.needed.flatMap((unit) => {
+      const start = slot.frontier(unit);
+      return start < end ? { unit, slot, start, count: end - start } : [];
+    });
+  }
+
+  /** Whether further positions fit into the batches of their units. */
+  #fits(further: readonly Lacking[]): boolean {
+    const { maxRows } = this.#model.limits;
+    return this.#parts.every((parts, unit) => {
+      const own = further.filter((each) => each.unit === unit);
+      const fresh = own.filter(({ slot }) => !parts.some((part) => part.slot === slot)).length;
+      const count = own.reduce((sum, each) => sum + each.count, positionsOf(parts));
+      return parts.length + fresh <= Math.min(maxRows, MOST_PARTS) && count <= this.#model.maxTokens;
+    });
+  }
+
+  /** Runs the collected parts, and leaves the logits of wanted positions in the head. */
+  #flush(wanted: readonly Wanted[]): void {
+    const order = this.#units.stages
+      .map((_, unit) => unit)
+      .filter((unit) => (this.#parts[unit] ?? []).length > 0)
+      .sort((a, b) => this.#depth(a) - this.#depth(b) || a - b);
+    if (order.length === 0 && wanted.length === 0) return;
+    const [first = []] = this.#parts;
+    const run = {
+      ids: first.flatMap(({ ids }) => ids),
+      units: order.map((unit) => this.#batchOf(unit)),
+    };
+    if (order.length > 0) {
+      this.#ran = this.#parts;
+      this.#parts = this.#none();
+    }
+    const head = {
+      rows: wanted.map((each) => this.#stateRow(each)),
+      norms: wanted.map(({ exit }) => exit.norm),
+    };
+    this.#model.run({ ...run, head: wanted.length > 0 ? head : null });
+    this.head.hasWaited = false;
+    this.#isRunning = true;
+  }
+
+  /** Boundary that a unit writes: blocks run right behind the stage that they branch from. */
+  #depth(unit: number): number {
+    const { boundary } = this.#stage(unit).entry;
+    return unit < this.#units.trunk ? boundary + 1 : boundary;
+  }
+
+  #batchOf(unit: number) {
+    const parts = this.#parts[unit] ?? [];
+    const rows = parts.length;
+    const isDecode = parts.every(({ start, end }) => end - start === 1);
+    const longest = Math.max(...parts.map(({ start }) => start));
+    const kernel = this.#kernel?.(unit, isDecode ? 'decode' : 'prefill', isDecode ? rows : positionsOf(parts), longest);
+    if (kernel === undefined) throw new Error('collected work has no kernel');
+    const batch = {
+      parts: parts.map(({ slot, start, end }): BatchPart => ({
+        past: start,
+        count: end - start,
+        pages: this.#places.pagesOf(slot),
+      })),
+      rowsIn: this.#rows(this.#input(unit), parts),
+      rowsOut: this.#rows(this.#output(unit), parts),
+    };
+    return { unit, kernel, batch };
+  }
+
+  #input(unit: number): Region {
+    return regionAt(this.#model.boundaries, this.#stage(unit).entry.boundary);
+  }
+
+  #output(unit: number): Region {
+    const { trunk } = this.#units;
+    return unit < trunk ? regionAt(this.#model.boundaries, unit + 1) : regionAt(this.#model.blocks, unit - trunk);
+  }
+
+  /** Rows of the store for all positions of a batch. */
+  #rows(region: Region, parts: readonly Part[]): number[] {
+    if (!region.isPaged) return Array.from({ length: positionsOf(parts) }, (_, i) => region.base + i);
+    return parts.flatMap(({ slot, start, end }) => {
+      const pages = this.#places.pagesOf(slot);
+      return Array.from({ length: end - start }, (_, i) => this.#row(region, pages, start + i));
+    });
+  }
+
+  #row({ base }: Region, pages: readonly number[], position: number): number {
+    const { page } = this.#model.limits;
+    const place = pages[Math.floor(position / page)];
+    if (place === undefined) throw new RangeError(`position ${position} has no page`);
+    return base + place * page + (position % page);
+  }
+
+  /** Row of the state that an exit's head reads. */
+  #stateRow({ slot, exit, position }: Wanted): number {
+    const unit = exit.block ?? exit.stage;
+    const region = this.#output(unit);
+    if (region.isPaged) return this.#row(region, this.#places.pagesOf(slot), position);
+    let offset = 0;
+    for (const part of this.#ran[unit] ?? []) {
+      if (part.slot === slot && position >= part.start && position < part.end)
+        return region.base + offset + position - part.start;
+      offset += part.end - part.start;
+    }
+    throw new RangeError(`position ${position} of slot ${slot.index} is not in the last run`);
+  }
+
+  /** Runs one unit over sequences that share pages: only its time counts. */
+  #runAlone(
+    unit: number,
+    kernel: StageKernel,
+    parts: readonly { readonly past: number; readonly count: number }[],
+  ): void {
+    const { pages, page } = this.#model.limits;
+    const table = ({ past, count }: { readonly past: number; readonly count: number }): number[] =>
+      Array.from({ length: Math.ceil((past + count) / page) }, (_, i) => i % pages);
+    const rows = Array.from({ length: parts.reduce((sum, { count }) => sum + count, 0) }, (_, i) => i);
+    const batch = { parts: parts.map((part) => ({ ...part, pages: table(part) })), rowsIn: rows, rowsOut: rows };
+    this.#model.run({ ids: [], units: [{ unit, kernel, batch }], head: null });
+    this.#model.wait();
+  }
+
+  #stage(unit: number) {
+    const stage = this.#units.stages[unit];
+    if (!stage) throw new RangeError(`unit ${unit} does not exist`);
+    return stage;
+  }
+
+  #none(): Part[][] {
+    return this.#units.stages.map(() => []);
+  }
+}
+
+function regionAt(regions: readonly Region[], index: number): Region {
+  const region = regions[index];
+  if (!region) throw new RangeError(`region ${index} does not exist`);
+  return region;
+}

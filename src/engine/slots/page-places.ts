@@ -1,0 +1,141 @@
+/**
+ * Pages of a KV cache: each sequence has a table of pages, and sequences share full pages by counting them.
+ *
+ * A page holds the KV cache of all units and the kept hidden states of its positions. Units that lag behind write the same
+ * values into a shared page, since its tokens are the same.
+ */
+import type { ExitUnits } from '../execution/units.js';
+import type { Claim, Places } from './places.js';
+import type { Slot } from './slot.js';
+
+export interface PagePool {
+  /** Number of pages. */
+  readonly pages: number;
+  /** Positions of a page. */
+  readonly page: number;
+  /** Bytes of a page in all KV caches and hidden states. */
+  readonly pageBytes: number;
+}
+
+export interface PageEvents {
+  /** Called before pages change their owner: collected work on them must run first. */
+  readonly flush: () => void;
+  /** Drops a stored prefix other than a slot's own. @returns false where none is left */
+  readonly evict: (except: Slot) => boolean;
+}
+
+export class PagePlaces implements Places {
+  readonly swaps = null;
+  readonly #pool: PagePool;
+  readonly #events: PageEvents;
+  /** Pages without an owner; the last one is taken first. */
+  readonly #free: number[];
+  /** Owners of each page. */
+  readonly #owners: Int32Array;
+  readonly #tables = new Map<Slot, number[]>();
+
+  constructor(pool: PagePool, events: PageEvents) {
+    this.#pool = pool;
+    this.#events = events;
+    this.#free = Array.from({ length: pool.pages }, (_, i) => pool.pages - 1 - i);
+    this.#owners = new Int32Array(pool.pages);
+  }
+
+  get granularity(): number {
+    return this.#pool.page;
+  }
+
+  /** The pages of a slot, in the order of its positions. */
+  pagesOf(slot: Slot): readonly number[] {
+    return this.#table(slot);
+  }
+
+  /** Gives a slot pages for `length` positions. @throws RangeError if all pages belong to other live sequences */
+  reserve(slot: Slot, length: number): void {
+    const table = this.#table(slot);
+    while (table.length < this.#count(length)) {
+      const page = this.#free.pop();
+      if (page === undefined) {
+        if (!this.#events.evict(slot)) throw new RangeError(`no page is free for ${length} positions`);
+        continue;
+      }
+      this.#owners[page] = 1;
+      table.push(page);
+    }
+  }
+
+  bytes(slot: Slot, length: number): number {
+    return Math.min(this.#table(slot).length, this.#count(length)) * this.#pool.pageBytes;
+  }
+
+  bytesAt(_: ExitUnits, length: number): number {
+    return this.#count(length) * this.#pool.pageBytes;
+  }
+
+  held(slots: readonly Slot[]): number {
+    return new Set(slots.flatMap((slot) => this.#table(slot))).size * this.#pool.pageBytes;
+  }
+
+  demand(claims: readonly Claim[]): number {
+    const further = claims.reduce((sum, { slot, length }) => {
+      return sum + Math.max(0, this.#count(length) - (slot ? this.#table(slot).length : 0));
+    }, 0);
+    return this.held(claims.flatMap(({ slot }) => slot ?? [])) + further * this.#pool.pageBytes;
+  }
+
+  /** Shares full pages alone. The target's own full pages stay, with what each unit has of them. */
+  share(from: Slot, to: Slot, length: number): void {
+    const { page } = this.#pool;
+    const kept = Math.floor(to.length / page);
+    const end = Math.floor(Math.min(length, from.length) / page);
+    if (end <= kept) return;
+    this.#events.flush();
+    this.#cut(to, kept);
+    const shared = this.#table(from).slice(kept, end);
+    for (const each of shared) this.#owners[each] = (this.#owners[each] ?? 0) + 1;
+    this.#table(to).push(...shared);
+    for (let unit = 0; unit < to.frontiers.length; unit++) {
+      // A unit that lacks positions of the kept pages can't use the pages behind them yet.
+      if (to.frontier(unit) >= kept * page)
+        to.reach(unit, Math.max(kept * page, Math.min(end * page, from.frontier(unit))));
+    }
+  }
+
+  rewind(slot: Slot, length: number): void {
+    const { page } = this.#pool;
+    if (length >= slot.length) return;
+    this.#events.flush();
+    const last = this.#table(slot)[Math.floor(length / page)];
+    const isShared = length % page > 0 && last !== undefined && (this.#owners[last] ?? 0) > 1;
+    // New positions must not overwrite those of the page's other owners.
+    const end = isShared ? length - (length % page) : length;
+    slot.truncate(end);
+    this.#cut(slot, this.#count(end));
+  }
+
+  release(slot: Slot): void {
+    this.#events.flush();
+    this.#cut(slot, 0);
+    slot.frontiers.fill(0);
+  }
+
+  #table(slot: Slot): number[] {
+    let table = this.#tables.get(slot);
+    if (!table) this.#tables.set(slot, (table = []));
+    return table;
+  }
+
+  /** Pages of so many positions. */
+  #count(length: number): number {
+    return Math.ceil(length / this.#pool.page);
+  }
+
+  /** Leaves a slot its first pages; the others lose an owner. */
+  #cut(slot: Slot, count: number): void {
+    for (const page of this.#table(slot).splice(count)) {
+      const owners = (this.#owners[page] ?? 0) - 1;
+      this.#owners[page] = owners;
+      if (owners === 0) this.#free.push(page);
+    }
+  }
+}

@@ -1,0 +1,138 @@
+/** Downloads one file: an interrupted download goes on where it ended, and the checksum decides. */
+import { createHash, type Hash } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
+import { mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { causeOf, HubError, PassingError } from './errors.js';
+import type { HubFile, Repository } from './repository.js';
+import { withRetries } from './retry.js';
+
+export interface DownloadOptions {
+  readonly signal: AbortSignal;
+  /** Takes the number of bytes that arrived, or that were there, since the last call. */
+  readonly onBytes?: (bytes: number) => void;
+  /** Pauses between attempts in milliseconds. */
+  readonly pausesMs?: readonly number[];
+}
+
+/** The part of a file that arrived. */
+interface Part {
+  readonly handle: FileHandle;
+  readonly hash: Hash;
+  length: number;
+}
+
+/**
+ * Writes a file to `target`, unless a file of its size is there: the name of `target` is its checksum.
+ * @throws HubError, an error of the file system, or the reason of an abort. The part that arrived stays for the next
+ * call, unless it is damaged.
+ */
+export async function download(
+  repository: Repository,
+  file: HubFile,
+  target: string,
+  { signal, onBytes = () => undefined, pausesMs }: DownloadOptions,
+): Promise<void> {
+  if ((await sizeOf(target)) === file.size) {
+    onBytes(file.size);
+    return;
+  }
+  await mkdir(dirname(target), { recursive: true });
+  // Of two processes, both write the same bytes to the same places.
+  const handle = await open(partOf(target), constants.O_RDWR | constants.O_CREAT);
+  try {
+    const part = await resumed(handle, partOf(target), file);
+    onBytes(part.length);
+    await withRetries((progressed) => receive(repository, file, part, { onBytes, progressed }), signal, pausesMs);
+    const digest = part.hash.digest('hex');
+    if (digest !== file.digest.hex)
+      throw damaged(repository, file, `has the checksum ${digest}, not ${file.digest.hex}`);
+    await handle.sync();
+  } catch (error) {
+    if (error instanceof DamagedError) await rm(partOf(target), { force: true });
+    throw error;
+  } finally {
+    await handle.close();
+  }
+  await finish(target, file.size);
+}
+
+/** Bytes that a call has to receive. */
+export async function missingBytes({ size }: HubFile, target: string): Promise<number> {
+  if ((await sizeOf(target)) === size) return 0;
+  return Math.max(0, size - ((await sizeOf(partOf(target))) ?? 0));
+}
+
+/** The file of an unfinished download. */
+function partOf(target: string): string {
+  return `${target}.sortie-part`;
+}
+
+class DamagedError extends HubError {}
+
+async function sizeOf(file: string): Promise<number | null> {
+  const found = await stat(file).catch(() => null);
+  return found?.size ?? null;
+}
+
+/** Reads what an earlier call left, for the checksum. */
+async function resumed(handle: FileHandle, name: string, { digest, size }: HubFile): Promise<Part> {
+  const hash = createHash(digest.kind === 'git' ? 'sha1' : 'sha256');
+  // Git hashes a file behind this header.
+  if (digest.kind === 'git') hash.update(`blob ${size}\0`);
+  const { size: length } = await handle.stat();
+  if (length > size) {
+    await handle.truncate();
+    return { handle, hash, length: 0 };
+  }
+  for await (const chunk of createReadStream(name)) hash.update(chunk as Buffer);
+  return { handle, hash, length };
+}
+
+/** Receives the rest of a file. @throws PassingError if the connection ends early */
+async function receive(
+  repository: Repository,
+  file: HubFile,
+  part: Part,
+  { onBytes, progressed }: { readonly onBytes: (bytes: number) => void; readonly progressed: () => void },
+): Promise<void> {
+  if (part.length === file.size) return;
+  const { status, body } = await repository.get(file, part.length);
+  // A server without ranges sends the whole file again.
+  let skipped = status === 206 ? 0 : part.length;
+  const reader = body?.getReader();
+  for (;;) {
+    const read = await reader?.read().catch((error: unknown) => {
+      throw new PassingError(`${file.path}: the connection broke (${causeOf(error)})`);
+    });
+    if (read === undefined || read.done) break;
+    const received = read.value as Uint8Array;
+    const bytes = received.subarray(skipped);
+    skipped -= received.length - bytes.length;
+    if (part.length + bytes.length > file.size) {
+      await reader?.cancel();
+      throw damaged(repository, file, `is longer than ${file.size} bytes`);
+    }
+    let written = 0;
+    while (written < bytes.length)
+      written += (await part.handle.write(bytes, written, bytes.length - written, part.length + written)).bytesWritten;
+    part.hash.update(bytes);
+    part.length += bytes.length;
+    onBytes(bytes.length);
+    if (bytes.length > 0) progressed();
+  }
+  if (part.length < file.size) throw new PassingError(`${file.path}: the connection ended early`);
+}
+
+function damaged({ repo }: Repository, { path }: HubFile, how: string): DamagedError {
+  return new DamagedError(`${repo}: ${path} is damaged: it ${how}; the next download starts it again`);
+}
+
+/** Renames the complete part. Another process may have done it. */
+async function finish(target: string, size: number): Promise<void> {
+  try {
+    await rename(partOf(target), target);
+  } catch (error) {
+    if ((await sizeOf(target)) !== size) throw error;
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * Downloads a model into the cache of the Hugging Face tools: blobs by checksum, and a snapshot of links for each
+ * commit. So a model that another tool downloaded is there already.
+ *
+ * Must not know: conversions.
+ */
+import { mkdir, readFile, rm, statfs, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import type { HubName } from '../util/hub-name.js';
+import type { HubAccess } from './access.js';
+import { chooseFiles, indexedFiles } from './choose.js';
+import { download, missingBytes } from './download.js';
+import { HubError } from './errors.js';
+import { type HubFile, openRepository } from './repository.js';
+import { withRetries } from './retry.js';
+
+/** `done` of `total` bytes are there; `what` is the file that arrives. */
+export type PullProgress = (event: { done: number; total: number; what: string }) => void;
+
+export interface PullOptions {
+  readonly signal: AbortSignal;
+  readonly progress?: PullProgress;
+  /** Checks the folder of the small files, before the weights. An error stops the download. */
+  readonly check?: (folder: string) => void;
+  /** Pauses between attempts in milliseconds. */
+  readonly pausesMs?: readonly number[];
+}
+
+export interface Pulled {
+  readonly commit: string;
+  /** The folder, or the GGUF file. */
+  readonly path: string;
+}
+
+/** @throws HubError, the error of `check`, or the reason of an abort: the next call then continues */
+export async function pull(name: HubName, access: HubAccess, options: PullOptions): Promise<Pulled> {
+  if (access.offline) throw new HubError(`HF_HUB_OFFLINE forbids the download of ${name.repo}`);
+  try {
+    return await pullFiles(name, access, options);
+  } catch (error) {
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (code === undefined || syscall === undefined) throw error;
+    throw new HubError(`${access.cacheDir} can't be written (${code}); HF_HUB_CACHE names another folder`);
+  }
+}
+
+async function pullFiles(
+  name: HubName,
+  access: HubAccess,
+  { signal, progress = () => undefined, check = () => undefined, pausesMs }: PullOptions,
+): Promise<Pulled> {
+  const { repo } = name;
+  const repository = await withRetries(() => openRepository(access, repo, signal), signal, pausesMs);
+  const { commit, files } = repository;
+  const folder = join(access.cacheDir, `models--${repo.replaceAll('/', '--')}`);
+  const snapshot = join(folder, 'snapshots', commit);
+
+  const fetchAll = async (wanted: readonly HubFile[]): Promise<void> => {
+    const blobOf = ({ digest }: HubFile): string => join(folder, 'blobs', digest.hex);
+    const missing = await Promise.all(wanted.map((file) => missingBytes(file, blobOf(file))));
+    await checkSpace(access.cacheDir, total(missing));
+    const all = total(wanted.map(({ size }) => size));
+    let done = 0;
+    for (const file of wanted) {
+      const blob = blobOf(file);
+      const onBytes = (bytes: number): void => {
+        progress({ done: (done += bytes), total: all, what: file.path });
+      };
+      await download(repository, file, blob, { signal, onBytes, ...(pausesMs && { pausesMs }) });
+      await link(blob, join(snapshot, file.path));
+    }
+  };
+
+  const choice = chooseFiles(name, files);
+  if (choice.kind === 'gguf') {
+    await fetchAll([choice.file]);
+  } else {
+    // A model that can't be converted is rejected before its gigabytes arrive.
+    await fetchAll(choice.isIndex ? [...choice.small, choice.weights] : choice.small);
+    check(snapshot);
+    const weights = choice.isIndex
+      ? indexedFiles(repo, await readFile(join(snapshot, choice.weights.path), 'utf8'), files)
+      : [choice.weights];
+    await fetchAll(weights);
+  }
+  await mkdir(join(folder, 'refs'), { recursive: true });
+  await writeFile(join(folder, 'refs', 'main'), commit);
+  return { commit, path: choice.kind === 'gguf' ? join(snapshot, choice.file.path) : snapshot };
+}
+
+async function link(blob: string, name: string): Promise<void> {
+  await mkdir(dirname(name), { recursive: true });
+  await rm(name, { force: true });
+  await symlink(relative(dirname(name), blob), name);
+}
+
+/** @param needed bytes @throws HubError if they don't fit on the disk */
+async function checkSpace(dir: string, needed: number): Promise<void> {
+  await mkdir(dir, { recursive: true });
+  const { bavail, bsize } = await statfs(dir);
+  if (needed > bavail * bsize)
+    throw new HubError(`${dir} has ${gigabytes(bavail * bsize)} free, the model needs ${gigabytes(needed)} more`);
+}
+
+function total(numbers: readonly number[]): number {
+  return numbers.reduce((sum, each) => sum + each, 0);
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(1)} GB`;
+}

@@ -1,0 +1,91 @@
+/** The control data of one unit in device memory: which positions of which pages a run covers. */
+import type { Device, Upload } from '../runtime/device.js';
+import { hostI32 } from '../runtime/tensor.js';
+
+/** A part of a batch: consecutive positions of one sequence. */
+export interface BatchPart {
+  /** Positions before the part. */
+  readonly past: number;
+  readonly count: number;
+  /** The sequence's pages; they hold past + count positions. */
+  readonly pages: readonly number[];
+}
+
+export interface UnitBatch {
+  readonly parts: readonly BatchPart[];
+  /** Rows of the store that each position reads and writes, in the order of the parts. */
+  readonly rowsIn: readonly number[];
+  readonly rowsOut: readonly number[];
+}
+
+export class Control {
+  readonly rowsIn: bigint;
+  readonly rowsOut: bigint;
+  readonly cumulative: bigint;
+  readonly pasts: bigint;
+  readonly table: bigint;
+  /** The longest part and the longest sequence, in main memory: the provider reads them before it starts the kernels. */
+  readonly bounds = hostI32(2);
+  /** Sizes of the last batch: positions, parts, columns of the table. */
+  shape = { tokens: 0, parts: 0, pages: 0 };
+  readonly #device: Device;
+  readonly #most: { readonly tokens: number; readonly parts: number; readonly pages: number };
+
+  /** @param most positions, parts and pages of a sequence */
+  constructor(device: Device, most: { readonly tokens: number; readonly parts: number; readonly pages: number }) {
+    this.#device = device;
+    this.#most = most;
+    const [rows, parts, table] = this.#sizes;
+    this.rowsIn = device.alloc(rows);
+    this.rowsOut = device.alloc(rows);
+    this.cumulative = device.alloc(parts);
+    this.pasts = device.alloc(parts);
+    this.table = device.alloc(table);
+  }
+
+  /** Prepares the uploads of a batch. @throws RangeError if it has too many positions or parts */
+  fill({ parts, rowsIn, rowsOut }: UnitBatch): Upload[] {
+    if (parts.length > this.#most.parts || rowsIn.length > this.#most.tokens)
+      throw new RangeError(`a batch of ${parts.length} parts and ${rowsIn.length} positions is too large`);
+    const cumulative = new Int32Array(parts.length + 1);
+    parts.forEach(({ count }, i) => (cumulative[i + 1] = (cumulative[i] ?? 0) + count));
+    const longest = Math.max(...parts.map(({ past, count }) => past + count));
+    this.bounds.data[0] = Math.max(...parts.map(({ count }) => count));
+    this.bounds.data[1] = longest;
+    // Few different widths, so that bindings serve many batches.
+    const used = Math.max(...parts.map(({ pages }) => pages.length));
+    const pages = Math.min(this.#most.pages, 2 ** Math.ceil(Math.log2(used)));
+    const table = new Int32Array(parts.length * pages);
+    parts.forEach((part, row) => {
+      table.set(part.pages, row * pages);
+    });
+    this.shape = { tokens: rowsIn.length, parts: parts.length, pages };
+    const upload = (target: bigint, array: BigInt64Array | Int32Array): Upload => ({
+      target,
+      source: new Uint8Array(array.buffer),
+    });
+    return [
+      upload(this.rowsIn, BigInt64Array.from(rowsIn, BigInt)),
+      upload(this.rowsOut, BigInt64Array.from(rowsOut, BigInt)),
+      upload(this.cumulative, cumulative),
+      upload(
+        this.pasts,
+        Int32Array.from(parts, ({ past }) => past),
+      ),
+      upload(this.table, table),
+    ];
+  }
+
+  dispose(): void {
+    const [rows, parts, table] = this.#sizes;
+    for (const memory of [this.rowsIn, this.rowsOut]) this.#device.free(memory, rows);
+    for (const memory of [this.cumulative, this.pasts]) this.#device.free(memory, parts);
+    this.#device.free(this.table, table);
+  }
+
+  /** Bytes of rows, of lengths of parts, and of the table. */
+  get #sizes(): [number, number, number] {
+    const { tokens, parts, pages } = this.#most;
+    return [tokens * 8, (parts + 1) * 4, parts * pages * 4];
+  }
+}

@@ -1,0 +1,110 @@
+/** A loaded model folder, whatever the layout of its KV cache: the sessions of its graphs, its units and its limits. */
+import { join } from 'node:path';
+import type { Device } from '../runtime/device.js';
+import type { Environment } from '../runtime/environment.js';
+import { saturates } from '../runtime/saturation.js';
+import { Session, type WeightFiles } from '../runtime/session.js';
+import { int8Session } from './int8-session.js';
+import { type ExitEntry, type Manifest, type StageEntry, type StageKernel, storedKernel } from './manifest.js';
+
+/** A trunk stage or an exit block. */
+export interface ModelUnit {
+  readonly entry: StageEntry;
+  readonly sessions: ReadonlyMap<StageKernel, Session>;
+}
+
+export interface ModelLimits {
+  /** Sequences with a cache at the same time. */
+  readonly slots: number;
+  /** Most positions of a sequence. */
+  readonly capacity: number;
+  /** Most rows of a batch. */
+  readonly maxRows: number;
+  /** Most positions of a chunk. */
+  readonly maxChunk: number;
+}
+
+/** The engine's view of a model of either layout. */
+export interface Model {
+  readonly manifest: Manifest;
+  readonly environment: Environment;
+  readonly device: Device;
+  readonly limits: ModelLimits;
+  readonly stages: readonly ModelUnit[];
+  readonly exits: readonly { readonly entry: ExitEntry; readonly block: ModelUnit | null }[];
+  /** Bytes of KV cache and hidden states that a position of a sequence takes at most. */
+  readonly bytesPerPosition: number;
+  /** The exit of a layer number. @throws RangeError if the layer is not an exit */
+  exitIndex(layer: number): number;
+  dispose(): void;
+}
+
+/** A model folder to load. */
+export interface ModelSource {
+  readonly dir: string;
+  readonly manifest: Manifest;
+  readonly environment: Environment;
+  readonly kernels: readonly StageKernel[];
+  readonly weights: WeightFiles;
+  /** Called after each graph. */
+  readonly loaded?: () => void;
+}
+
+/** Loads graphs of a folder on a device. */
+export class GraphLoader {
+  readonly #source: ModelSource;
+  readonly #device: Device;
+  readonly #accumulateInt32: boolean;
+
+  constructor(source: ModelSource, device: Device) {
+    this.#source = source;
+    this.#device = device;
+    this.#accumulateInt32 = device.kind === 'cpu' && saturates(source.environment, device);
+  }
+
+  /** @throws OrtError that names the graph */
+  session(file: string): Session {
+    const { dir, environment, weights, loaded } = this.#source;
+    const spec = { weights, accumulateInt32: this.#accumulateInt32 };
+    const session = new Session(environment, this.#device, join(dir, file), spec);
+    loaded?.();
+    return session;
+  }
+
+  /** A unit's session for each kernel. */
+  unit(entry: StageEntry): ModelUnit {
+    const sessions = this.#source.kernels.flatMap((kernel) => {
+      const file = entry.graphs[storedKernel(kernel)];
+      if (file === undefined) return [];
+      return [[kernel, kernel === 'int8' ? this.#int8(file) : this.session(file)] as const];
+    });
+    return { entry, sessions: new Map(sessions) };
+  }
+
+  #int8(file: string): Session {
+    const { dir, environment, weights, loaded } = this.#source;
+    const session = int8Session(environment, this.#device, dir, file, weights);
+    loaded?.();
+    return session;
+  }
+}
+
+/** Releases the sessions of units. */
+export function disposeUnits(units: readonly ModelUnit[]): void {
+  for (const { sessions } of units) for (const session of sessions.values()) session.dispose();
+}
+
+/** See Model.exitIndex. */
+export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): number {
+  const index = exits.findIndex(({ entry }) => entry.layer === layer);
+  if (index < 0) throw new RangeError(`layer ${layer} is not an exit`);
+  return index;
+}
+
+/** Number of graphs that a model loads with these kernels. */
+export function graphCount({ stages, exits, pages }: Manifest, kernels: readonly StageKernel[]): number {
+  const all = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
+  const graphs = all.flatMap((stage) => kernels.filter((kernel) => stage.graphs[storedKernel(kernel)] !== undefined));
+  // The embedding, the head, and the graphs that choose tokens.
+  return graphs.length + (pages === undefined ? 4 : 5);
+}

@@ -1,0 +1,49 @@
+/** Bytes of a position in a model's KV caches and stored hidden states. Pure. */
+import { type ElementType, elementBytes } from '../runtime/tensor.js';
+import type { Manifest } from './manifest.js';
+
+/** Most bytes of one position of a sequence: the KV cache of all layers, the largest exit block, hidden states. */
+export function bytesPerPosition(manifest: Manifest): number {
+  const blocks = blockLayers(manifest);
+  const kept = blocks.filter((layers) => layers > 0).length;
+  return (trunkLayers(manifest) + Math.max(...blocks)) * layerBytes(manifest) + kept * stateBytes(manifest);
+}
+
+/** Bytes of one position on a device that commits memory at allocation: all KV caches and hidden states. */
+export function allocatedPerPosition(manifest: Manifest): number {
+  const layers = blockLayers(manifest).reduce((a, b) => a + b, trunkLayers(manifest));
+  return layers * layerBytes(manifest) + keptBoundaries(manifest).size * stateBytes(manifest);
+}
+
+/** Boundaries with hidden states that a stage or a block may need later; the first stage recomputes embeddings. */
+export function keptBoundaries({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>): ReadonlySet<number> {
+  return new Set([
+    ...[...stages.keys()].slice(1),
+    ...exits.flatMap(({ block }) => (block === null ? [] : [block.boundary])),
+  ]);
+}
+
+/** Bytes of one hidden state. */
+export function stateBytes({ architecture, floatType }: Manifest): number {
+  return architecture.hidden * elementBytes(floatType);
+}
+
+/** Element type of the KV cache. */
+export function kvElement({ kvType, floatType }: Manifest): ElementType {
+  return kvType ?? floatType;
+}
+
+function trunkLayers({ stages }: Manifest): number {
+  return stages.reduce((sum, stage) => sum + stage.layers, 0);
+}
+
+/** Layers of each exit's block. */
+function blockLayers({ exits }: Manifest): number[] {
+  return exits.map(({ block }) => block?.layers ?? 0);
+}
+
+/** Bytes of keys and values of one position in one layer. */
+function layerBytes(manifest: Manifest): number {
+  const { kvHeads, headDim } = manifest.architecture;
+  return 2 * kvHeads * headDim * elementBytes(kvElement(manifest));
+}

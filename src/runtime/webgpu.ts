@@ -1,0 +1,137 @@
+/**
+ * Any vendor's GPU as a device, through ONNX Runtime's WebGPU provider. Memory is a buffer's handle. All sessions share
+ * one queue, so runs and copies are ordered; only a download waits.
+ */
+import type { Device, Upload } from './device.js';
+import type { Environment } from './environment.js';
+import { reserve, unreserve, viewMemory } from './libc.js';
+import type { Handle } from './ort-api.js';
+import { Session } from './session.js';
+import { Tensor } from './tensor.js';
+
+/** y = x + x, for a session whose allocator every other session's tensors may use. */
+const ADD_GRAPH = Buffer.from(
+  'CAoSBnNvcnRpZTpAChcKAXgKAXgSAXkaBXkvQWRkIgNBZGQ6ABIDc3VtWg8KAXgSCgoICAESBAoCCAFiDwoBeRIKCggIARIECgIIAUIECgAQFUIRCg1jb20ubWljcm9zb2Z0EAE=',
+  'base64',
+);
+
+/** @throws Error if the library lacks the provider, or finds no adapter */
+export function webgpuDevice(environment: Environment): Device {
+  const { ort } = environment;
+  const memoryInfo = ort.create('CreateMemoryInfo', 'WebGPU_Buf', 0, 0, 0);
+  const staging = new Staging();
+
+  /** Copies between host and buffers in one call, each from the beginning of its allocation. */
+  const copyAll = (pairs: readonly { host: bigint; buffer: bigint; bytes: number }[], toHost: boolean): void => {
+    const hosts = pairs.map(({ host, bytes }) => new Tensor(environment, environment.hostMemory, host, [bytes], 'u8'));
+    const buffers = pairs.map(({ buffer, bytes }) => new Tensor(environment, memoryInfo, buffer, [bytes], 'u8'));
+    const handles = (tensors: readonly Tensor[]): bigint[] => tensors.map(({ handle }) => handle);
+    const [from, to] = toHost ? [buffers, hosts] : [hosts, buffers];
+    ort.call('CopyTensors', environment.handle, handles(from), handles(to), null, pairs.length);
+    for (const tensor of [...hosts, ...buffers]) tensor.dispose();
+  };
+
+  const device: Omit<Device, 'alloc' | 'free'> = {
+    kind: 'webgpu',
+    copiesInputsAtBind: true,
+    memoryInfo,
+    configure: (options) => {
+      appendProvider(environment, options);
+    },
+    upload: (copies) => {
+      if (copies.length === 0) return;
+      const places = staging.hold(copies);
+      copyAll(
+        copies.map(({ target, source }, i) => ({
+          host: places[i] ?? 0n,
+          buffer: target,
+          bytes: source.byteLength,
+        })),
+        false,
+      );
+    },
+    download: (source, target) => {
+      const host = staging.place(target.byteLength);
+      copyAll([{ host, buffer: source, bytes: target.byteLength }], true);
+      target.set(new Uint8Array(viewMemory(host, target.byteLength)));
+    },
+  };
+  const allocator = openAllocator(environment, device);
+  return {
+    ...device,
+    alloc: (bytes) => {
+      const buffer = ort.create('AllocatorAlloc', allocator, bytes);
+      // The provider switches the zeroing of new buffers off. Reserved pages read as zeros and take no memory.
+      const zeros = reserve(bytes);
+      copyAll([{ host: zeros, buffer, bytes }], false);
+      unreserve(zeros, bytes);
+      return buffer;
+    },
+    free: (buffer) => {
+      ort.call('AllocatorFree', allocator, buffer);
+    },
+  };
+}
+
+/** Allocators belong to sessions, and all sessions share one GPU device, so this session stays. */
+function openAllocator(environment: Environment, device: Omit<Device, 'alloc' | 'free'>): Handle {
+  try {
+    const spec = { weights: new Map<string, Uint8Array>(), accumulateInt32: false };
+    const session = new Session(environment, device, ADD_GRAPH, spec);
+    return environment.ort.create('CreateAllocator', session.handle, device.memoryInfo);
+  } catch (error) {
+    const reason = reasonOf(error);
+    const remedy = reason.includes('adapter')
+      ? "install the GPU's Vulkan driver (on Debian without a GPU: mesa-vulkan-drivers)"
+      : `onnxruntime-node has no WebGPU for ${process.platform}-${process.arch}`;
+    throw new Error(`--device webgpu: ${reason}; ${remedy}`, { cause: error });
+  }
+}
+
+function appendProvider({ ort }: Environment, options: Handle): void {
+  // Chosen token ids are int64.
+  ort.call('SessionOptionsAppendExecutionProvider', options, 'WebGPU', ['enableInt64'], ['1'], 1);
+}
+
+/** The first line of an error, without the place in ONNX Runtime's source. */
+function reasonOf(error: unknown): string {
+  const [line = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
+  return (
+    line
+      .split(/ : |: /)
+      .at(-1)
+      ?.trim() ?? line
+  );
+}
+
+/** Host memory that never moves, for the time of a copy. */
+class Staging {
+  #address = 0n;
+  #bytes = 0;
+
+  /** Memory of at least these bytes. */
+  place(bytes: number): bigint {
+    if (bytes > this.#bytes) {
+      if (this.#bytes > 0) unreserve(this.#address, this.#bytes);
+      this.#bytes = 2 ** Math.ceil(Math.log2(bytes + 4096));
+      this.#address = reserve(this.#bytes);
+    }
+    return this.#address;
+  }
+
+  /** Copies the sources, one behind the other. @returns their addresses */
+  hold(copies: readonly Upload[]): bigint[] {
+    const starts: number[] = [];
+    let total = 0;
+    for (const { source } of copies) {
+      starts.push(total);
+      total += Math.ceil(source.byteLength / 8) * 8;
+    }
+    const base = this.place(total);
+    const memory = new Uint8Array(viewMemory(base, total));
+    copies.forEach(({ source }, i) => {
+      memory.set(source, starts[i]);
+    });
+    return starts.map((start) => base + BigInt(start));
+  }
+}

@@ -1,0 +1,23 @@
+/**
+ * Loads graphs on `--device cuda`, and prints the error of each, or null, as a line of JSON.
+ * Usage: place.js GRAPH...
+ */
+import { createEnvironment } from '../../../src/runtime/environment.js';
+import { cudaDevice } from '../../../src/runtime/cuda.js';
+import { PROBE_GRAPH } from '../../../src/runtime/saturation.js';
+import { Session } from '../../../src/runtime/session.js';
+
+const environment = createEnvironment(1);
+const device = cudaDevice(environment);
+
+function errorOf(graph: string | Uint8Array): string | null {
+  try {
+    new Session(environment, device, graph, { weights: new Map(), accumulateInt32: false }).dispose();
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+const graphs = process.argv.slice(2).map((graph) => [graph, errorOf(graph)] as const);
+console.log(JSON.stringify({ graphs, bytes: errorOf(Buffer.from(PROBE_GRAPH, 'base64')) }));

@@ -1,0 +1,56 @@
+/**
+ * Serves steps with the real engine on `--device cuda`, and marks each step in the trace. Prints a line of JSON.
+ * Usage: serve.js MODEL STEPS ROWS
+ */
+import { greedy } from '../../../bench/greedy-request.js';
+import { calibrate, calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
+import { Executor } from '../../../src/engine/execution/executor.js';
+import { loadModel } from '../../../src/engine/execution/load-model.js';
+import { EngineCore } from '../../../src/engine/worker/core.js';
+import { chunkSizes, defaultPolicy } from '../../../src/router/index.js';
+import { monotonicMs } from '../../../src/util/clock.js';
+import { mark } from './fake.js';
+
+const [model = '', steps = '100', rows = '4'] = process.argv.slice(2);
+const options = {
+  modelDir: model,
+  device: 'cuda',
+  threads: 1,
+  kvMemoryBytes: 2 ** 26,
+  maxRunning: Number(rows),
+  maxQueue: 1000,
+  prefillChunk: 64,
+  kernels: null,
+  prefixReuse: true,
+} as const;
+
+const executor = new Executor(await loadModel(options));
+const costs = calibrate(executor, { ...calibrationPlan(options.maxRunning, 32, 64), repeats: 1 }, monotonicMs);
+const core = new EngineCore(executor, costs, {
+  maxRunning: options.maxRunning,
+  maxQueue: options.maxQueue,
+  kvBytes: options.kvMemoryBytes,
+  prefixReuse: options.prefixReuse,
+  prefillChunk: options.prefillChunk,
+  speculate: 'off',
+  policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
+  clock: monotonicMs,
+});
+const exits = executor.model.exits.map(({ entry }) => entry.layer);
+let sent = 0;
+let tokens = 0;
+mark('serve');
+for (let step = 0; step < Number(steps); step++) {
+  // Prompts of many lengths share a prefix, and leave at every exit: chunks, decoding, copies and swaps of slots mix.
+  while (sent - tokens / 16 < options.maxRunning) {
+    const prompt = Array.from({ length: 20 + ((sent * 7) % 90) }, (_, i) => (i < 12 ? i + 3 : (sent * 31 + i) % 200));
+    core.submit(greedy(`r${sent}`, prompt, exits[(sent * 5) % exits.length] ?? 0, 16));
+    sent++;
+  }
+  mark(`step ${step}`);
+  const { tokens: drawn } = core.step();
+  tokens += drawn.length;
+  mark(`end ${JSON.stringify({ rows: drawn.length })}`);
+}
+console.log(JSON.stringify({ sent, tokens, capacity: executor.model.limits.capacity }));
+executor.dispose();

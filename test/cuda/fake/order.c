@@ -1,0 +1,134 @@
+/* Which work is known to have ended before which: vector clocks.
+ *
+ * Work on one stream runs in order. Work on two streams is ordered by an event, by a wait of the host, or by the default
+ * stream, which waits for all streams that are not non-blocking, and these for it. Every other pair is unordered. */
+#include "fake.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define STREAMS 128
+
+typedef uint64_t clocks[STREAMS];
+
+static struct stream {
+  int live, blocking;
+  /** For each stream, the last work that ends before the next work of this one. The own entry counts its work. */
+  clocks seen;
+  uint64_t last_copy, last_kernel;
+} streams[STREAMS] = {{.live = 1}};
+/** For each stream, the last work whose end the host knows. */
+static clocks host;
+
+static void join(clocks into, const clocks from) {
+  for (int i = 0; i < STREAMS; i++)
+    if (from[i] > into[i]) into[i] = from[i];
+}
+
+/** Handles 0, 1 and 2 are the default streams. */
+int fake_stream_id(void *stream) {
+  if ((uintptr_t)stream <= 2) return 0;
+  struct stream *found = stream;
+  return found > streams && found < streams + STREAMS && found->live ? (int)(found - streams) : -1;
+}
+
+int fake_stream(void **stream, unsigned non_blocking) {
+  for (int id = 1; id < STREAMS; id++)
+    if (!streams[id].live && streams[id].seen[id] == 0) {
+      streams[id].live = 1;
+      streams[id].blocking = !non_blocking;
+      *stream = &streams[id];
+      fake_note("stream s%d %s", id, non_blocking ? "nonblocking" : "blocking");
+      return OK;
+    }
+  return OUT_OF_MEMORY;
+}
+
+int fake_stream_destroy(void *stream) {
+  int id = fake_stream_id(stream);
+  if (id <= 0) return INVALID_HANDLE;
+  streams[id].live = 0;
+  fake_note("destroy s%d", id);
+  return OK;
+}
+
+/** What the next work of a stream comes after. */
+static void order(int id) {
+  join(streams[id].seen, host);
+  if (id == 0)
+    for (int other = 1; other < STREAMS; other++) {
+      if (streams[other].blocking) join(streams[0].seen, streams[other].seen);
+    }
+  else if (streams[id].blocking)
+    join(streams[id].seen, streams[0].seen);
+}
+
+/** Two copies are not compared: a test that sees every copy beside every kernel finds the streams that are not ordered. */
+void fake_enqueue(int id, enum work work) {
+  struct stream *own = &streams[id];
+  order(id);
+  for (int other = 0; other < STREAMS; other++) {
+    struct stream *that = &streams[other];
+    if (other == id) continue;
+    int copy = work == KERNEL && that->last_copy > own->seen[other];
+    int kernel = that->last_kernel > own->seen[other];
+    if (!copy && !kernel) continue;
+    fake_note("unordered %s s%d beside %s s%d", work == KERNEL ? "kernel" : "copy", id, copy ? "copy" : "kernel", other);
+    /* One line for each pair of works, not for all that follow. */
+    own->seen[other] = that->seen[other];
+  }
+  own->seen[id]++;
+  if (work == COPY)
+    own->last_copy = own->seen[id];
+  else
+    own->last_kernel = own->seen[id];
+}
+
+int fake_event(void **event) {
+  *event = calloc(1, sizeof(clocks));
+  return *event ? OK : OUT_OF_MEMORY;
+}
+
+int fake_event_destroy(void *event) {
+  free(event);
+  return OK;
+}
+
+int fake_record(void *event, void *stream) {
+  int id = fake_stream_id(stream);
+  if (id < 0 || !event) return INVALID_HANDLE;
+  order(id);
+  memcpy(event, streams[id].seen, sizeof(clocks));
+  return OK;
+}
+
+int fake_after(void *stream, void *event) {
+  int id = fake_stream_id(stream);
+  if (id < 0 || !event) return INVALID_HANDLE;
+  join(streams[id].seen, event);
+  fake_note("after s%d", id);
+  return OK;
+}
+
+int fake_wait_stream(void *stream) {
+  int id = fake_stream_id(stream);
+  if (id < 0) return INVALID_HANDLE;
+  if (fake_forbidden("a wait for a stream")) return CAPTURE_UNSUPPORTED;
+  join(host, streams[id].seen);
+  fake_note("wait s%d", id);
+  return OK;
+}
+
+int fake_wait_event(void *event) {
+  if (!event) return INVALID_HANDLE;
+  if (fake_forbidden("a wait for an event")) return CAPTURE_UNSUPPORTED;
+  join(host, event);
+  fake_note("wait event");
+  return OK;
+}
+
+int fake_wait_device(void) {
+  if (fake_forbidden("a wait for the device")) return CAPTURE_UNSUPPORTED;
+  for (int id = 0; id < STREAMS; id++) join(host, streams[id].seen);
+  fake_note("wait device");
+  return OK;
+}

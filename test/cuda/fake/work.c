@@ -1,0 +1,117 @@
+/* Copies, memory sets and kernels: on a stream, or into the graph that is captured from it. Kernels do nothing. */
+#include "fake.h"
+#include <stdlib.h>
+
+#define COPIES 512
+
+struct copy {
+  void *target;
+  const void *source;
+  size_t target_pitch, source_pitch, width, rows;
+  int value;
+};
+struct graph {
+  int kernels, count;
+  struct copy copies[COPIES];
+};
+
+/** The graph of the one capture, its stream, and whether an error has ended it. */
+static struct graph *captured;
+static int captured_stream, invalid;
+
+int fake_forbidden(const char *call) {
+  if (!captured) return OK;
+  fake_note("illegal %s", call);
+  invalid = 1;
+  return CAPTURE_UNSUPPORTED;
+}
+
+static const char *direction(const void *target, const void *source) {
+  if (!fake_is_device(target)) return fake_is_device(source) ? "D2H" : "H2H";
+  return fake_is_device(source) ? "D2D" : "H2D";
+}
+
+static int run(const struct copy *copy) {
+  if (!copy->source) return fake_fill(copy->target, copy->value, copy->width);
+  return fake_move(copy->target, copy->target_pitch, copy->source, copy->source_pitch, copy->width, copy->rows);
+}
+
+/** Puts a copy on a stream or into the graph. */
+static int submit(struct copy copy, void *stream, int synchronous) {
+  int id = fake_stream_id(stream);
+  if (id < 0) return INVALID_HANDLE;
+  const char *kind = copy.source ? direction(copy.target, copy.source) : "set";
+  if (captured && (synchronous || id == 0)) return fake_forbidden(copy.source ? "a copy" : "a memory set");
+  if (captured && id == captured_stream) {
+    if (captured->count == COPIES) return OUT_OF_MEMORY;
+    captured->copies[captured->count++] = copy;
+    fake_note("captured %s s%d %zu", kind, id, copy.width * copy.rows);
+    return OK;
+  }
+  fake_enqueue(id, COPY);
+  fake_note("copy %s s%d %zu%s", kind, id, copy.width * copy.rows, synchronous ? " synchronous" : "");
+  int code = run(&copy);
+  /* The host waits for a synchronous copy to its own memory. All others may be in flight when the call returns. */
+  if (code == OK && synchronous && !fake_is_device(copy.target)) return fake_wait_stream(NULL);
+  return code;
+}
+
+int fake_copy(void *target, size_t target_pitch, const void *source, size_t source_pitch, size_t width, size_t rows,
+              void *stream, int synchronous) {
+  if (width * rows == 0) return OK;
+  if (!target || !source) return INVALID_VALUE;
+  return submit((struct copy){target, source, target_pitch, source_pitch, width, rows, 0}, stream, synchronous);
+}
+
+int fake_set(void *target, int value, size_t bytes, void *stream, int synchronous) {
+  if (bytes == 0) return OK;
+  return submit((struct copy){.target = target, .width = bytes, .rows = 1, .value = value}, stream, synchronous);
+}
+
+int fake_kernel(void *stream) {
+  int id = fake_stream_id(stream);
+  if (id < 0) return INVALID_HANDLE;
+  if (captured && id == 0) return fake_forbidden("a kernel on the default stream");
+  if (captured && id == captured_stream) {
+    captured->kernels++;
+    return OK;
+  }
+  fake_enqueue(id, KERNEL);
+  fake_note("kernel s%d", id);
+  return OK;
+}
+
+int fake_begin_capture(void *stream) {
+  int id = fake_stream_id(stream);
+  if (id <= 0) return INVALID_HANDLE;
+  if (captured) return fake_forbidden("a second capture");
+  captured = calloc(1, sizeof *captured);
+  captured_stream = id;
+  invalid = 0;
+  fake_note("capture s%d", id);
+  return captured ? OK : OUT_OF_MEMORY;
+}
+
+int fake_end_capture(void *stream, void **graph) {
+  if (!captured || fake_stream_id(stream) != captured_stream) return INVALID_HANDLE;
+  *graph = captured;
+  fake_note("captured graph %d kernels %d copies", captured->kernels, captured->count);
+  captured = NULL;
+  return invalid ? CAPTURE_INVALIDATED : OK;
+}
+
+int fake_is_capturing(void *stream) { return captured && fake_stream_id(stream) == captured_stream; }
+
+int fake_launch_graph(void *graph, void *stream) {
+  int id = fake_stream_id(stream);
+  if (id < 0 || !graph) return INVALID_HANDLE;
+  const struct graph *launched = graph;
+  int code = OK;
+  for (int i = 0; i < launched->count && code == OK; i++) {
+    fake_enqueue(id, COPY);
+    code = run(&launched->copies[i]);
+  }
+  fake_enqueue(id, KERNEL);
+  fake_note("launch s%d", id);
+  return code;
+}

@@ -1,0 +1,108 @@
+/**
+ * The engine on ONNX Runtime's real CUDA provider, over fake CUDA libraries: which nodes the provider takes, and which
+ * calls it and Sortie make. Kernels do nothing, so no number is tested.
+ */
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { convert } from '../../src/convert/convert.js';
+import { install, type Installation, Missing, runScript } from './installation.js';
+import { linesOf, readTrace, type Section } from './trace.js';
+
+const STEPS = 1000;
+const ROWS = 4;
+
+const installation = await install(t).catch((error: unknown) => {
+  if (error instanceof Missing) return error;
+  throw error;
+});
+if (installation instanceof Missing) t.pass('skipped', { skip: installation.message });
+else await tests(installation);
+
+async function tests(installation: Installation): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'sortie-cuda-model-'));
+  t.teardown(() => {
+    rmSync(folder, { recursive: true });
+  });
+  const source = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url));
+  const model = join(folder, 'fp16');
+  const exitBlocks = join(source, 'exit-blocks.safetensors');
+  const kernels = ['fp16'] as const;
+  await convert({ source, out: model, exits: [1, 2, 5], exitBlocks, kernels, compress: false, force: false });
+  const script = async (
+    name: string,
+    args: readonly string[],
+    variables: NodeJS.ProcessEnv = {},
+  ): Promise<{ code: number; stdout: string; stderr: string; trace: Section[] }> => {
+    const file = join(folder, `${name}.trace`);
+    const result = await runScript(installation, `test/cuda/child/${name}.js`, args, {
+      ...variables,
+      FAKE_CUDA_TRACE: file,
+    });
+    return { ...result, trace: readTrace(file) };
+  };
+
+  await t.test('the provider takes every node of a folder in fp16', async (t) => {
+    const graphs = readdirSync(model).filter((name) => name.endsWith('.onnx'));
+    const { code, stdout, stderr } = await script(
+      'place',
+      graphs.map((name) => join(model, name)),
+    );
+    t.equal(code, 0, stderr);
+    const placed = JSON.parse(stdout || '{}') as { graphs: [string, string | null][]; bytes: string | null };
+    t.strictSame(
+      placed.graphs,
+      graphs.map((name) => [join(model, name), null]),
+    );
+    t.match(placed.bytes, /default CPU EP/, 'a product of bytes has no kernel, and is an error');
+  });
+
+  await t.test(`${STEPS} steps`, async (t) => {
+    const { code, stdout, stderr, trace } = await script('serve', [model, String(STEPS), String(ROWS)]);
+    t.equal(code, 0, stderr);
+    const { tokens } = JSON.parse(stdout || '{}') as { tokens: number };
+    const served = trace.slice(trace.findIndex(({ mark }) => mark === 'serve'));
+    t.ok(tokens > 2 * STEPS, `${tokens} tokens`);
+    t.strictSame(linesOf(trace, 'outside'), [], 'every copy stays inside its memory');
+    t.strictSame(linesOf(served, 'unordered'), [], 'every run is ordered with the copies before it');
+    t.equal(new Set([...linesOf(served, 'kernel'), ...linesOf(served, 'copy')].map(streamOf)).size, 1, 'one stream');
+    t.strictSame(linesOf(served, 'alloc'), [], 'no step takes memory of the device');
+    t.strictSame(linesOf(served, 'hostalloc'), [], 'no step takes pinned memory');
+    const steps = served.flatMap((section, index) => {
+      const end = /^end (.*)/.exec(served[index + 1]?.mark ?? '')?.[1];
+      return end === undefined ? [] : [{ section, ...(JSON.parse(end) as { rows: number }) }];
+    });
+    const perStep = ['kernel', 'copy H2D', 'copy D2D', 'copy D2H', 'wait'].map(
+      (start) => `${start} ${(linesOf(served, start).length / STEPS).toFixed(1)}`,
+    );
+    t.comment(`a step: ${perStep.join(', ')}`);
+    t.equal(steps.length, STEPS);
+    const counts = (start: string): number[] => [
+      ...new Set(steps.filter(({ rows }) => rows > 0).map(({ section }) => linesOf([section], start).length)),
+    ];
+    t.strictSame(counts('copy D2H'), [1], 'a step with tokens copies one result to the host');
+    t.strictSame(counts('wait'), [1], 'and waits once');
+  });
+
+  await t.test('a stage is captured as a CUDA graph without a call that a capture forbids', async (t) => {
+    const { code, stderr, trace } = await script('capture', [model, '4']);
+    t.equal(code, 0, stderr);
+    t.strictSame(linesOf(trace, 'illegal'), []);
+    const launches = trace.filter(({ mark }) => mark.startsWith('run ')).map((s) => linesOf([s], 'launch').length);
+    t.strictSame(launches, [1, 1, 1, 1], 'the first run captures the graph and launches it');
+    t.strictSame(linesOf(trace.slice(-2), 'kernel'), [], 'a replay is one launch');
+  });
+
+  await t.test('a machine without a card, or with too little memory, gets a sentence', async (t) => {
+    const none = await script('serve', [model, '1', '1'], { FAKE_CUDA_DEVICES: '0' });
+    t.match(none.stderr, /Error: .*no CUDA-capable device is detected/);
+    const small = await script('serve', [model, '1', '1'], { FAKE_CUDA_MEMORY_MIB: '1' });
+    t.match(small.stderr, /cannot reserve \d+ bytes on the GPU.*out of memory/);
+  });
+}
+
+function streamOf(line: string): string {
+  return / (s\d+)/.exec(line)?.[1] ?? 'none';
+}

@@ -1,0 +1,72 @@
+/**
+ * The engine over memory that the host can't touch outside runs and copies, as on a device: an access of its own ends this
+ * process. Also the calls of a step: states move inside the device, and no row is read or written from the host.
+ */
+import t from 'tap';
+import { Executor } from '../../src/engine/execution/executor.js';
+import { loadModel } from '../../src/engine/execution/load-model.js';
+import { drain, engineOptions, greedy, makeCore, auditsOf } from './helper.js';
+import { cpuDevice } from '../../src/runtime/cpu.js';
+import { type GuardedCounts, guardedDevice } from '../runtime/guarded-device.js';
+import { tinyModel } from './tiny-model.js';
+
+const counts: GuardedCounts = { runs: 0, copies: 0, uploads: 0, downloads: 0 };
+const modelDir = await tinyModel(t, 'float');
+const audit = { busyShare: 1, idleShare: 1 };
+const options = { modelDir, maxRunning: 4, kvMemoryBytes: 2 ** 22, audit };
+
+/** Tokens of a course with shared prompts, drafts, preemption, scores and audits, by request. */
+async function course(executor: Executor): Promise<Map<string, number[]>> {
+  const exits = executor.units.exits.map(({ layer }) => layer);
+  const prompt = Array.from({ length: 40 }, (_, i) => 3 + ((i * 37) % 200));
+  const core = makeCore(executor, { ...options, speculate: 'all' });
+  for (const [i, exit] of [...exits, ...exits, ...exits].entries())
+    core.submit(greedy(`a${i}`, [...prompt, i], exit, 12, i === 1 ? { promptLogprobs: 0, logprobs: 2 } : {}));
+  const answers = drain(core);
+  core.submit(greedy('lone', prompt, exits[0] ?? 0, 20));
+  for (const [id, answer] of drain(core)) answers.set(id, answer);
+  t.ok(
+    (await auditsOf(core)).some(({ tokens }) => tokens.length > 0),
+    'an answer was audited',
+  );
+  const tight = makeCore(executor, { ...options, kvMemoryBytes: 150 * executor.model.bytesPerPosition });
+  for (const i of [0, 1, 2]) tight.submit(greedy(`b${i}`, prompt, exits.at(-1) ?? 0, 40));
+  const tightly = drain(tight);
+  t.ok(
+    [...tightly.values()].some(({ ended }) => (ended?.preemptions ?? 0) > 0),
+    'a sequence was preempted',
+  );
+  executor.forget(0);
+  return new Map([...answers, ...tightly].map(([id, { tokens }]) => [id, tokens]));
+}
+
+void t.test('the engine never touches device memory itself', { skip: process.platform !== 'linux' }, async (t) => {
+  const plain = new Executor(await loadModel(engineOptions(options)));
+  const expected = await course(plain);
+  plain.dispose();
+  const guarded = new Executor(
+    await loadModel(engineOptions(options), undefined, {
+      host: (environment) => guardedDevice(environment, counts),
+      gpu: (_, environment) => cpuDevice(environment),
+    }),
+  );
+  t.strictSame(await course(guarded), expected);
+
+  const core = makeCore(guarded, { ...options, prefixReuse: false });
+  const [shallow = 0, deep = 0] = guarded.units.exits.map(({ layer }) => layer);
+  for (const [i, exit] of [shallow, deep, deep].entries()) core.submit(greedy(`c${i}`, [5 + i, 6, 7], exit, 10));
+  let steps = 0;
+  while (core.busy) {
+    const before = { ...counts };
+    const { tokens, work } = core.step();
+    if (tokens.length < 3 || (work?.prefillTokens ?? 0) > 0) continue;
+    steps++;
+    const made = Object.fromEntries(
+      Object.entries(counts).map(([name, now]) => [name, now - before[name as keyof GuardedCounts]]),
+    );
+    // Runs: embedding, two stages, head, argmax. Copies: each row to the head, and one state that a deeper stage may need.
+    t.strictSame(made, { runs: 5, copies: 4, uploads: 0, downloads: 0 });
+  }
+  t.ok(steps > 3);
+  guarded.dispose();
+});

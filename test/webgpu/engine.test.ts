@@ -1,0 +1,154 @@
+/**
+ * The engine on a GPU against the engine on the CPU in fp32: greedy tokens, and the calls that a step makes.
+ *
+ * Rule: the tokens are equal up to the first near-tie. At a near-tie the CPU's two largest logits are closer than 0.02,
+ * four times the bound of the rms in logits.test.ts. Behind it the texts may differ.
+ */
+import t, { type Test } from 'tap';
+import { EngineCore, type CoreOptions } from '../../src/engine/worker/core.js';
+import type { Executor } from '../../src/engine/execution/executor.js';
+import type { GenerateMessage } from '../../src/engine/protocol.js';
+import { PagedModel } from '../../src/model/paged-model.js';
+import { chunkSizes, defaultPolicy } from '../../src/router/index.js';
+import { advanceTo, type Answer, drain, greedy, logitsAt, margin, openSlot } from '../engine/helper.js';
+import { monotonicMs } from '../../src/util/clock.js';
+import { needsGpu, tinyPair, tokens } from './helper.js';
+
+const NEAR_TIE = 0.02;
+
+if (needsGpu()) {
+  const { cpu, gpu, counts } = await tinyPair(t);
+  const exits = cpu.units.exits.map(({ layer }) => layer);
+  const [shallowest = 0, deepest = 0] = [exits[0], exits.at(-1)];
+  const pageBytes = gpu.model instanceof PagedModel ? gpu.model.limits.page * gpu.model.bytesPerPosition : 0;
+
+  t.afterEach(() => {
+    cpu.forget(0);
+    gpu.forget(0);
+  });
+
+  /** A position costs a millisecond in each unit. The clock stands still. */
+  const coreOf = (executor: Executor, limits: Partial<CoreOptions> = {}): EngineCore => {
+    const points = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows }));
+    const [kernel = 'fp16'] = executor.kernels;
+    const units = [...executor.units.stages.map(({ entry }) => entry.name), 'embed', 'head'];
+    const costs = { units: units.map((unit) => ({ unit, kernel, decode: points, prefill: points })) };
+    return new EngineCore(executor, costs, {
+      ...{ maxRunning: 6, maxQueue: 200, kvBytes: 2 ** 22, prefixReuse: true, prefillChunk: 128, speculate: 'off' },
+      policy: { ...defaultPolicy, chunks: chunkSizes(128) },
+      clock: () => 0,
+      ...limits,
+    });
+  };
+
+  const run = (core: EngineCore, requests: readonly GenerateMessage[]): Map<string, Answer> => {
+    for (const request of requests) core.submit(request);
+    return drain(core);
+  };
+
+  /** The margin between the CPU's two largest logits behind these tokens. */
+  const marginAt = (text: readonly number[], layer: number): number => {
+    const exit = cpu.model.exitIndex(layer);
+    const slot = openSlot(cpu, text);
+    advanceTo(cpu, slot, exit, text.length - 1);
+    const logits = logitsAt(cpu, slot, exit);
+    cpu.table.drop(slot);
+    return margin(logits);
+  };
+
+  /** Compares the GPU's answers with the CPU's, each computed alone. @returns tokens before a near-tie, and all tokens */
+  const compare = (t: Test, requests: readonly GenerateMessage[], found: ReadonlyMap<string, Answer>) => {
+    const share = { equal: 0, all: 0 };
+    for (const request of requests) {
+      const expected = run(coreOf(cpu, { prefixReuse: false }), [request]).get(request.id)?.tokens ?? [];
+      const got = found.get(request.id)?.tokens ?? [];
+      const layer = request.depth.maxExit;
+      t.equal(got.length, expected.length, `${request.id}: length`);
+      const first = expected.findIndex((token, i) => token !== got[i]);
+      share.all += expected.length;
+      share.equal += first < 0 ? expected.length : first;
+      if (first < 0) continue;
+      const gap = marginAt([...request.prompt, ...expected.slice(0, first)], layer);
+      t.ok(gap < NEAR_TIE, `${request.id}: token ${first} differs at a margin of ${gap}`);
+    }
+    return share;
+  };
+
+  const ask = (id: string, length: number, seed: number, exit: number, more: Partial<GenerateMessage> = {}) =>
+    greedy(id, tokens(length, seed), exit, 24, { arrivedAt: 0, ...more });
+
+  void t.test('40 prompts at every exit, six at a time', (t) => {
+    const requests = Array.from({ length: 40 }, (_, i) =>
+      exits.map((exit) => ask(`p${i}-${exit}`, 2 + ((i * 29) % 150), i, exit)),
+    ).flat();
+    const { equal, all } = compare(t, requests, run(coreOf(gpu), requests));
+    t.ok(equal / all >= 0.97, `${equal} of ${all} tokens are equal before a near-tie`);
+    t.end();
+  });
+
+  void t.test('a step uploads its control data once, waits once, and allocates nothing', (t) => {
+    const core = coreOf(gpu);
+    const requests = Array.from({ length: 6 }, (_, i) => ask(`c${i}`, 20 + i, i, exits[i % exits.length] ?? deepest));
+    for (const request of requests) core.submit(request);
+    let decoded = 0;
+    while (core.busy) {
+      const before = { ...counts };
+      const { tokens: made, work } = core.step();
+      t.equal(counts.downloads - before.downloads, work === null ? 0 : 1, `${made.length} tokens: waits`);
+      t.equal(counts.uploads - before.uploads, work === null ? 0 : 1, `${made.length} tokens: uploads`);
+      t.equal(counts.allocations, before.allocations);
+      if (made.length === 6) decoded++;
+    }
+    t.ok(decoded > 10, 'steps of six rows at three exits');
+    t.end();
+  });
+
+  void t.test('prompts of one prefix share its pages', (t) => {
+    const shared = tokens(130, 4);
+    const requests = Array.from({ length: 5 }, (_, i) =>
+      greedy(`s${i}`, [...shared, 10 + i, 3], exits[i % exits.length] ?? deepest, 12, { arrivedAt: 0 }),
+    );
+    const found = run(coreOf(gpu), requests);
+    compare(t, requests, found);
+    const cached = requests.map(({ id }) => found.get(id)?.ended?.cachedTokens ?? 0);
+    t.equal(cached.filter((count) => count >= 128).length, 4, cached.join());
+    t.end();
+  });
+
+  void t.test('sequences beyond the memory are preempted, and give the same answers', (t) => {
+    const core = coreOf(gpu, { kvBytes: 6 * pageBytes });
+    const requests = Array.from({ length: 4 }, (_, i) => ask(`m${i}`, 110 + i, i, deepest));
+    const found = run(core, requests);
+    compare(t, requests, found);
+    const preemptions = requests.reduce((sum, { id }) => sum + (found.get(id)?.ended?.preemptions ?? 0), 0);
+    t.ok(preemptions > 0, `${preemptions} preemptions`);
+    t.end();
+  });
+
+  void t.test('drafts are verified, and rejected positions rolled back', (t) => {
+    const request = ask('d', 40, 6, deepest);
+    const truth = run(coreOf(cpu), [request]).get('d')?.tokens ?? [];
+    // Half of the prediction is right.
+    const prediction = truth.map((token, i) => (i % 8 < 4 ? token : 5));
+    const draft = { ...request, prediction };
+    const found = run(coreOf(gpu, { speculate: 'all', clock: monotonicMs }), [draft]);
+    compare(t, [request], found);
+    const drafts = found.get('d')?.ended?.drafts ?? [];
+    t.ok(drafts.length > 0, JSON.stringify(drafts));
+    t.end();
+  });
+
+  void t.test('a cancelled sequence frees its pages for others', (t) => {
+    const core = coreOf(gpu, { prefixReuse: false });
+    for (const i of [0, 1, 2]) core.submit(ask(`x${i}`, 90, i, shallowest));
+    core.step();
+    core.step();
+    core.cancel('x0');
+    core.cancel('x1');
+    const found = drain(core);
+    t.equal(found.get('x0')?.ended?.reason, 'cancelled');
+    t.equal(found.get('x2')?.ended?.reason, 'length');
+    t.equal(gpu.table.used('live') + gpu.table.used('cached'), 0);
+    t.end();
+  });
+}

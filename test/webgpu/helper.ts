@@ -1,0 +1,107 @@
+/**
+ * Engines on ONNX Runtime's WebGPU provider: on a GPU, or on Debian's software Vulkan (mesa-vulkan-drivers). Without an
+ * adapter the tests are skipped with the provider's reason.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { convert } from '../../src/convert/convert.js';
+import { Executor } from '../../src/engine/execution/executor.js';
+import { loadModel } from '../../src/engine/execution/load-model.js';
+import type { EngineOptions } from '../../src/engine/client/options.js';
+import { packageRoot } from '../../src/config.js';
+import { cpuDevice } from '../../src/runtime/cpu.js';
+import type { Device } from '../../src/runtime/device.js';
+import { createEnvironment } from '../../src/runtime/environment.js';
+import { webgpuDevice } from '../../src/runtime/webgpu.js';
+import { engineOptions } from '../engine/helper.js';
+
+// Tests run beside each other.
+process.env.LP_NUM_THREADS ??= '1';
+
+/** Why no GPU can be had; null with one. */
+export function gpuFault(): string | null {
+  try {
+    webgpuDevice(createEnvironment(1));
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** Ends the test file with a reason where there is no GPU. */
+export function needsGpu(): boolean {
+  const fault = gpuFault();
+  if (fault !== null) t.plan(0, fault);
+  return fault === null;
+}
+
+/** The tiny model with exit blocks, exits 2, 4 and 5, in fp32 for the CPU and in fp16 for a GPU. */
+export async function tinyFolders(t: Test): Promise<{ readonly cpu: string; readonly gpu: string }> {
+  const dir = await mkdtemp(join(tmpdir(), 'sortie-webgpu-'));
+  t.teardown(() => rm(dir, { recursive: true }));
+  const source = join(packageRoot, 'test', 'golden', 'tiny');
+  const common = { source, exits: [1, 2, 5], exitBlocks: join(source, 'exit-blocks.safetensors') };
+  const [cpu, gpu] = [join(dir, 'cpu'), join(dir, 'gpu')];
+  await convert({ ...common, out: cpu, kernels: ['fp32'], compress: false, force: false });
+  await convert({ ...common, out: gpu, kernels: ['fp16'], compress: false, force: false });
+  return { cpu, gpu };
+}
+
+/** Calls of a GPU's memory. */
+export interface Counts {
+  uploads: number;
+  downloads: number;
+  allocations: number;
+}
+
+export interface Pair {
+  readonly cpu: Executor;
+  readonly gpu: Executor;
+  /** Calls of the GPU's memory so far. */
+  readonly counts: Counts;
+}
+
+/** The tiny model on the CPU and on the GPU. */
+export async function tinyPair(t: Test, overrides: Partial<EngineOptions> = {}): Promise<Pair> {
+  const folders = await tinyFolders(t);
+  const counts: Counts = { uploads: 0, downloads: 0, allocations: 0 };
+  const options = { maxRunning: 6, prefillChunk: 128, kvMemoryBytes: 2 ** 22, ...overrides };
+  const load = async (modelDir: string, device: 'cpu' | 'webgpu'): Promise<Executor> =>
+    new Executor(
+      await loadModel(engineOptions({ ...options, modelDir, device }), undefined, {
+        host: cpuDevice,
+        gpu: (_, environment) => counted(webgpuDevice(environment), counts),
+      }),
+    );
+  const pair = { cpu: await load(folders.cpu, 'cpu'), gpu: await load(folders.gpu, 'webgpu'), counts };
+  t.teardown(() => {
+    pair.cpu.dispose();
+    pair.gpu.dispose();
+  });
+  return pair;
+}
+
+function counted(device: Device, counts: Counts): Device {
+  return {
+    ...device,
+    alloc: (bytes) => {
+      counts.allocations++;
+      return device.alloc(bytes);
+    },
+    upload: (copies) => {
+      counts.uploads++;
+      device.upload(copies);
+    },
+    download: (source, target) => {
+      counts.downloads++;
+      device.download(source, target);
+    },
+  };
+}
+
+/** Token ids that differ from seed to seed. */
+export function tokens(length: number, seed: number): number[] {
+  return Array.from({ length }, (_, i) => 3 + ((i * 37 + seed * 101 + i * i * (seed % 5)) % 250));
+}

@@ -1,0 +1,217 @@
+/**
+ * Logits of a KV cache in pages on a GPU, in fp16, against those of the CPU's slots in fp32, for the same course of work.
+ * Bound: an rms of 5e-3 over all logits of the file, and of 1e-2 for one position. Logits reach 3, so one rounding of
+ * fp16 is 1e-3, and a state passes some 40 of them.
+ */
+import t, { type Test } from 'tap';
+import { PagedModel } from '../../src/model/paged-model.js';
+import type { Executor } from '../../src/engine/execution/executor.js';
+import type { Slot } from '../../src/engine/slots/slot.js';
+import { advanceTo, openSlot, rms } from '../engine/helper.js';
+import { needsGpu, tinyPair, tokens } from './helper.js';
+
+const BOUND = 5e-3;
+const WORST = 1e-2;
+
+if (needsGpu()) {
+  const { cpu, gpu } = await tinyPair(t);
+  const exits = cpu.units.exits.map((_, exit) => exit);
+  const deepest = exits.length - 1;
+  const page = gpu.model instanceof PagedModel ? gpu.model.limits.page : 0;
+
+  /** The rms of each compared position. */
+  const errors: number[] = [];
+
+  t.afterEach(() => {
+    cpu.forget(0);
+    gpu.forget(0);
+  });
+
+  /** The same work on both; each result is a list of logits. */
+  const same = (t: Test, what: string, work: (executor: Executor) => Float32Array[]): void => {
+    const [expected, found] = [work(cpu), work(gpu)];
+    t.equal(found.length, expected.length);
+    expected.forEach((logits, i) => {
+      const error = rms(logits, found[i] ?? new Float32Array(0));
+      errors.push(error);
+      t.ok(error <= WORST, `${what}, ${i}: rms ${error}`);
+    });
+  };
+
+  const decode = (executor: Executor, rows: readonly (readonly [Slot, number])[]): Float32Array[] => {
+    executor.decode(rows.map(([slot, exit]) => ({ slot, exit: executor.exit(exit) })));
+    return rows.map((_, row) => executor.head.fullLogits(row));
+  };
+
+  void t.test('every exit, for prompts of one position up to several pages', (t) => {
+    for (const exit of exits)
+      for (const length of [1, 5, 31, 32, 64, 65, 150])
+        same(t, `exit ${exit}, ${length} positions`, (executor) => {
+          const slot = openSlot(executor, tokens(length, exit));
+          advanceTo(executor, slot, exit, length - 1);
+          const logits = decode(executor, [[slot, exit]]);
+          executor.table.drop(slot);
+          return logits;
+        });
+    t.end();
+  });
+
+  void t.test('a batch mixes exits, lengths, a chunk and catch-up', (t) => {
+    same(t, 'mixed', (executor) => {
+      const slots = [70, 3, 130, 40].map((length, i) => openSlot(executor, tokens(length, i)));
+      const [a, b, c, d] = slots as [Slot, Slot, Slot, Slot];
+      const found: Float32Array[] = [];
+      advanceTo(executor, a, deepest, 69);
+      advanceTo(executor, b, 0, 2);
+      advanceTo(executor, c, 1, 129);
+      // The chunk of d runs with the rows of the others, and d decodes in the same step.
+      executor.advance(d, 0, 39);
+      found.push(
+        ...decode(executor, [
+          [b, 0],
+          [a, deepest],
+          [c, 1],
+          [d, 0],
+        ]),
+      );
+      for (const [i, slot] of slots.entries()) slot.tokens.push(17 + i);
+      // Each row gets another exit, whose units catch up first.
+      executor.advance(a, 0, 70);
+      executor.advance(b, deepest, 3);
+      executor.advance(d, 1, 40);
+      found.push(
+        ...decode(executor, [
+          [d, 1],
+          [b, deepest],
+          [a, 0],
+          [c, 1],
+        ]),
+      );
+      return found;
+    });
+    t.end();
+  });
+
+  void t.test('rows behind more chunks than a batch holds', (t) => {
+    same(t, 'large', (executor) => {
+      const slots = [10, 20, 30, 129, 21].map((length, i) => openSlot(executor, tokens(length, i)));
+      const [a, b, c, d, e] = slots as [Slot, Slot, Slot, Slot, Slot];
+      for (const slot of [a, b, c]) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
+      executor.settle();
+      const rows = slots.map((slot) => [slot, deepest] as const);
+      executor.advance(d, deepest, 128);
+      executor.advance(e, deepest, 20);
+      return decode(executor, rows);
+    });
+    t.end();
+  });
+
+  void t.test('rejected positions are written again', (t) => {
+    same(t, 'rewound', (executor) => {
+      const slot = openSlot(executor, tokens(80, 1));
+      advanceTo(executor, slot, deepest, 79);
+      slot.tokens.push(...tokens(6, 9));
+      const { output } = executor.advance(slot, deepest, 86);
+      output?.toHead(79, 6);
+      const found = Array.from({ length: 6 }, (_, row) => executor.head.fullLogits(row));
+      slot.truncate(81);
+      slot.tokens.length = 81;
+      slot.tokens.push(42);
+      return [...found, ...decode(executor, [[slot, deepest]])];
+    });
+    t.end();
+  });
+
+  void t.test('sequences share full pages of a prompt, at any depth of either', (t) => {
+    for (const [source, own] of [
+      [deepest, 0],
+      [0, deepest],
+      [1, deepest],
+    ] as const)
+      same(t, `exit ${own} behind exit ${source}`, (executor) => {
+        const prompt = tokens(150, 2);
+        const from = openSlot(executor, prompt);
+        const to = openSlot(executor, [...prompt.slice(0, 140), 7, 8, 9]);
+        advanceTo(executor, from, source, 149);
+        executor.table.copyPrefix(from, to, 140);
+        if (executor === gpu) t.equal(to.length, 2 * page);
+        advanceTo(executor, to, own, to.tokens.length - 1);
+        const found = decode(executor, [[to, own]]);
+        // The source goes on, and the other one's positions stay.
+        advanceTo(executor, from, deepest, 149);
+        found.push(...decode(executor, [[from, deepest]]));
+        to.tokens.push(11);
+        found.push(...decode(executor, [[to, own]]));
+        for (const slot of [from, to]) executor.table.drop(slot);
+        return found;
+      });
+    t.end();
+  });
+
+  void t.test('a slot that goes back into a shared page leaves it to the other slot', (t) => {
+    same(t, 'shared page', (executor) => {
+      const prompt = tokens(150, 3);
+      const [a, b] = [openSlot(executor, prompt), openSlot(executor, prompt)];
+      advanceTo(executor, a, deepest, 149);
+      executor.table.copyPrefix(a, b, 140);
+      executor.table.truncate(a, 100);
+      if (executor === gpu) t.equal(a.length, page);
+      a.tokens = [...prompt.slice(0, 100), ...tokens(60, 8)];
+      advanceTo(executor, a, deepest, 159);
+      advanceTo(executor, b, deepest, 149);
+      return decode(executor, [
+        [a, deepest],
+        [b, deepest],
+      ]);
+    });
+    t.end();
+  });
+
+  void t.test('the head lowers logits, selects the top and finds the most likely ids', (t) => {
+    const course = (executor: Executor) => {
+      const slots = [20, 30, 40].map((length, i) => openSlot(executor, tokens(length, i)));
+      for (const slot of slots) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
+      executor.decode(slots.map((slot) => ({ slot, exit: executor.exit(deepest) })));
+      const { head } = executor;
+      head.applyPenalties(0, new Map([[5, 2]]));
+      head.applyPenalties(
+        2,
+        new Map([
+          [6, 1],
+          [7, Infinity],
+        ]),
+      );
+      head.inverseTemperatures.set([1, 0.5, 2]);
+      head.targets.set([1n, 9n, 6n]);
+      head.choose(1, 2);
+      const rows = [1, 2].map((row) => head.selected(row));
+      const all = [0, 1, 2].map((row) => head.fullLogits(row));
+      return { most: Number(head.argmaxIds[0]), rows, all };
+    };
+    const [expected, found] = [course(cpu), course(gpu)];
+    t.equal(found.most, expected.most);
+    found.rows.forEach((row, i) => {
+      const reference = expected.rows[i];
+      t.equal(row.ids[0], reference?.ids[0]);
+      for (const field of ['lse', 'lseT', 'target'] as const)
+        t.ok(Math.abs(row[field] - (reference?.[field] ?? NaN)) <= 2e-2, `${field}: ${row[field]}`);
+      t.ok(rms(row.values, reference?.values ?? row.values) <= WORST);
+      t.same(
+        [...row.values],
+        [...row.values].sort((a, b) => b - a),
+      );
+    });
+    found.all.forEach((logits, row) => {
+      const finite = (values: Float32Array): Float32Array => values.filter((value) => Number.isFinite(value));
+      t.ok(rms(finite(expected.all[row] ?? logits), finite(logits)) <= WORST, `logits of row ${row}`);
+    });
+    t.equal(found.all[2]?.[7], -Infinity);
+    t.end();
+  });
+
+  void t.test('over all positions the rms is that of fp16', (t) => {
+    const error = Math.sqrt(errors.reduce((sum, each) => sum + each * each, 0) / errors.length);
+    t.ok(error <= BOUND, `${error} over ${errors.length} positions`);
+    t.end();
+  });
+}

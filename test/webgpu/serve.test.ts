@@ -1,0 +1,110 @@
+/** The server with `--device webgpu`: answers of every exit, disconnects, a killed engine, and faults at the start. */
+import { spawnSync } from 'node:child_process';
+import t from 'tap';
+import { enginePid, post, serve, until, untilIdle } from '../chaos/helper.js';
+import { main, type Sortie } from '../deploy/helper.js';
+import { needsGpu, tinyFolders } from './helper.js';
+
+t.setTimeout(240_000);
+
+if (needsGpu()) {
+  const folders = await tinyFolders(t);
+  const server = await serve(t, folders.gpu, ['--device', 'webgpu', '--max-running', '8', '--kv-memory', '8MiB']);
+  const prompts = ['The sun', 'Rivers flow to', 'a', 'One two three four five six seven eight nine ten', '{"x":'];
+  const bodies = prompts.flatMap((prompt) =>
+    ['2', '4', '5'].map((exit) => ({
+      model: `gpu:${exit}`,
+      ...{ prompt, max_tokens: 20, temperature: 0, ignore_eos: true },
+    })),
+  );
+
+  /** The texts of all bodies, requested together. */
+  const texts = async (from: Sortie, name: string): Promise<string[]> =>
+    Promise.all(
+      bodies.map(async (body) => {
+        const response = await post(from, '/v1/completions', { ...body, model: body.model.replace('gpu', name) });
+        const { choices } = (await response.json()) as { choices: { text: string }[] };
+        return choices[0]?.text ?? '';
+      }),
+    );
+
+  void t.test('greedy answers of every exit are those of the CPU in fp32', async (t) => {
+    const cpu = await serve(t, folders.cpu);
+    const [expected, found] = [await texts(cpu, 'cpu'), await texts(server, 'gpu')];
+    // A text may leave the other one at a near-tie (engine.test.ts).
+    const shares = found.map((text, i) => {
+      let common = 0;
+      while (common < text.length && text[common] === expected[i]?.[common]) common++;
+      return common / Math.max(1, text.length);
+    });
+    const share = shares.reduce((sum, each) => sum + each, 0) / shares.length;
+    t.ok(share >= 0.9, `${share} of the texts are equal up to the first difference`);
+    t.ok(found.every((text) => text.length > 0));
+  });
+
+  void t.test('the properties name the device and the tokens that its pages hold', async (t) => {
+    const props = (await (await fetch(`${server.url}/props`)).json()) as { sortie?: object };
+    const text = JSON.stringify(props);
+    t.match(text, /"device":"webgpu"/);
+    const [, tokens] = /"kv_tokens":(\d+)/.exec(text) ?? [];
+    t.equal(Number(tokens ?? NaN) % 64, 0);
+  });
+
+  void t.test('a client that disconnects frees its place', async (t) => {
+    const leave = new AbortController();
+    const body = JSON.stringify({ model: 'gpu', prompt: 'a', max_tokens: 200, ignore_eos: true, stream: true });
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(`${server.url}/v1/completions`, {
+      method: 'POST',
+      headers,
+      body,
+      signal: leave.signal,
+    });
+    await response.body?.getReader().read();
+    leave.abort();
+    await untilIdle(server);
+    t.equal((await post(server, '/v1/completions', bodies[0] ?? {})).status, 200);
+  });
+
+  void t.test('a killed engine starts again, and answers as before', async (t) => {
+    // One after the other: results depend on the batch up to rounding.
+    const answers = async (): Promise<string[]> => {
+      const all: string[] = [];
+      for (const body of bodies) all.push(await (await post(server, '/v1/completions', body)).text());
+      return all.map((text) => /"text":"(?:[^"\\]|\\.)*"/.exec(text)?.[0] ?? text);
+    };
+    const before = await answers();
+    const killed = enginePid(server);
+    const endless = { model: 'gpu', prompt: 'a', max_tokens: 240, ignore_eos: true, stream: true };
+    // The status line of a stream is sent with its first token.
+    const lost = await post(server, '/v1/completions', endless);
+    process.kill(killed, 'SIGKILL');
+    t.match(await lost.text(), /"code":"engine_lost"/);
+    await until('ready', async () => (await fetch(`${server.url}/health/ready`)).ok && enginePid(server) !== killed);
+    t.same(await answers(), before);
+  });
+
+  void t.test('a fault at the start is one sentence that names the remedy', (t) => {
+    const errorOf = (model: string, device: string, env: Record<string, string> = {}): string => {
+      const args = [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model, '--device', device];
+      const { status, stderr } = spawnSync(process.execPath, args, {
+        encoding: 'utf8',
+        env: { ...process.env, ...env },
+        timeout: 60_000,
+      });
+      t.equal(status, 1);
+      return stderr.split('\n').findLast((line) => line.startsWith('error: ')) ?? stderr;
+    };
+    t.equal(errorOf(folders.cpu, 'webgpu'), 'error: --device webgpu needs a model converted with --kernels fp16');
+    t.equal(
+      errorOf(folders.gpu, 'cpu'),
+      'error: --device cpu cannot run the fp16 kernel; convert with --kernels w8a8, int4 or fp32',
+    );
+    t.match(errorOf(folders.gpu, 'cuda'), /^error: --device cuda(:| needs) .*; install NVIDIA's driver and .*"GPU"\)$/);
+    t.match(
+      errorOf(folders.gpu, 'webgpu', { VK_ICD_FILENAMES: '/dev/null', VK_DRIVER_FILES: '/dev/null' }),
+      /^error: --device webgpu: No supported adapters; install the GPU's Vulkan driver .*mesa-vulkan-drivers\)$/,
+    );
+    t.end();
+  });
+}
