@@ -7,7 +7,8 @@ import { greedy, GREEDY_BASE } from './greedy-request.js';
 import { RateMeter } from './rate-meter.js';
 import { promptOf, type Rate, type Scenario } from './scenario.js';
 
-export function benchOptions(modelDir: string, threads: number): EngineOptions {
+/** @param overrides other kernels, or room for more sequences than 16 */
+export function benchOptions(modelDir: string, threads: number, overrides: Partial<EngineOptions> = {}): EngineOptions {
   return {
     modelDir,
     device: 'cpu',
@@ -18,14 +19,16 @@ export function benchOptions(modelDir: string, threads: number): EngineOptions {
     prefillChunk: 128,
     kernels: null,
     prefixReuse: false,
+    ...overrides,
   };
 }
 
-/** Runs scenarios at one exit in an engine process of its own. */
+/** Runs scenarios at one exit in an engine process of its own. @param measured called after each scenario */
 export async function engineRates(
   options: EngineOptions,
   exit: number | null,
   scenarios: readonly Scenario[],
+  measured: (scenario: Scenario, rate: Rate) => void = () => undefined,
 ): Promise<Rate[]> {
   const engine = new EngineClient(options);
   const ready = await engine.start();
@@ -33,8 +36,11 @@ export async function engineRates(
     const depth = exit ?? ready.exits.at(-1) ?? 0;
     await engineRate(engine, depth, { parallel: 2, promptTokens: 64, answerTokens: 8 }, 9000);
     const rates: Rate[] = [];
-    for (const [index, scenario] of scenarios.entries())
-      rates.push(await engineRate(engine, depth, scenario, index * 100));
+    for (const [index, scenario] of scenarios.entries()) {
+      const rate = await engineRate(engine, depth, scenario, index * 100);
+      measured(scenario, rate);
+      rates.push(rate);
+    }
     return rates;
   } finally {
     await engine.close();

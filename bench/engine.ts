@@ -5,39 +5,43 @@
  * Sides alternate within one run. Figures are medians, and ratios are ratios of medians. Compare figures only within
  * one run, and at equal bits per weight.
  */
-import { writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
-import { benchOptions, engineRates } from './engine-side.js';
-import { eventLoopLagP99, httpRates } from './http-side.js';
-import { ATTENTION, better, peerRates } from './peer-side.js';
-import { type Rate, type Scenario, SCENARIOS } from './scenario.js';
-import { startPeer, startSortie } from './server.js';
+import { growthPlots } from './engine/growth.js';
+import { shapeOf, SHAPES, writeShape } from './engine/shapes.js';
+import { type BenchSide, engineSide, httpPeerSide, httpSide, peerSide } from './engine/sides.js';
+import { GROWTH, type Rate, SCENARIOS } from './scenario.js';
+import { kernelList, servedKernelList } from '../src/options/kinds.js';
+import type { StageKernel } from '../src/model/manifest.js';
 import { median } from '../src/util/stats.js';
 
 interface Options {
   readonly model: string[];
+  readonly shape?: string;
+  readonly kernels?: string[];
   readonly peer?: string;
   readonly peerModel: string[];
-  readonly exits: string;
+  readonly exits?: string;
+  readonly growth: boolean;
   readonly rounds: string;
   readonly threads: string;
   readonly http: boolean;
   readonly out?: string;
 }
 
-interface BenchSide {
-  readonly name: string;
-  readonly run: (scenarios: readonly Scenario[]) => Promise<Rate[]>;
-}
-
 const embedded = fileURLToPath(new URL('../../models/smollm2-135m-sorted', import.meta.url));
 const options = new Command('bench:engine')
   .description('tokens per second of the engine, its depths, llama.cpp and the HTTP server, side by side')
   .option('--model <dir...>', 'model folders, each a side of its own', [embedded])
-  .option('--exits <layers>', 'exits to measure, deepest first (default: full depth and 15)', 'full,15')
+  .option('--shape <name>', `random weights instead of a model: ${Object.keys(SHAPES).join(', ')}`)
+  .option('--kernels <list...>', 'kernels of the engine, such as w8a8 or w8a8,int8, each list a side of its own')
+  .option('--exits <layers>', 'exits to measure, deepest first (default: full depth and half of it)')
   .option('--peer <dir>', 'a build of llama.cpp, to run its llama-batched-bench and llama-server as well')
   .option('--peer-model <file...>', 'GGUF files for the peer, each a side of its own', [])
+  .option('--growth', '1 to 64 streams with prompts of 95 to 8,159 tokens instead, and two plots beside --out', false)
   .option('--rounds <n>', 'rounds to take medians over', '5')
   .option('--threads <n>', 'compute threads of every side', '2')
   .option('--no-http', 'skip the HTTP servers')
@@ -46,72 +50,74 @@ const options = new Command('bench:engine')
   .opts<Options>();
 
 const threads = Number(options.threads);
-const base = (path: string): string => path.replace(/\/+$/, '').split('/').at(-1) ?? path;
-const sides: BenchSide[] = [
-  ...options.model.flatMap((dir) =>
-    options.exits.split(',').map((exit) => ({
-      name: `sortie ${base(dir)} ${exit}`,
-      run: (scenarios: readonly Scenario[]) =>
-        engineRates(benchOptions(dir, threads), exit === 'full' ? null : Number(exit), scenarios),
-    })),
-  ),
-  ...options.peerModel.map((file) => ({
-    name: `llama.cpp ${base(file)}`,
-    run: (scenarios: readonly Scenario[]) => peerRates(options.peer ?? '', file, threads, scenarios),
-  })),
-];
-if (options.http) {
-  sides.push({
-    name: `http ${base(options.model[0] ?? embedded)} full`,
-    run: async (scenarios) => {
-      const server = await startSortie(options.model[0] ?? embedded, ['--threads', String(threads)]);
-      try {
-        const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: { id: string }[] };
-        const rates = await httpRates(server, data.at(-1)?.id ?? '', scenarios);
-        process.stderr.write(`event-loop lag p99 ${(await eventLoopLagP99(server)).toFixed(1)} ms\n`);
-        return rates;
-      } finally {
-        await server.stop();
-      }
-    },
-  });
-  for (const file of options.peerModel)
-    sides.push({
-      name: `http llama-server ${base(file)}`,
-      run: async (scenarios) => {
-        const runs: Rate[][] = [];
-        for (const attention of ATTENTION) {
-          const server = await startPeer(options.peer ?? '', file, { threads, slots: 16, attention });
-          try {
-            runs.push(await httpRates(server, 'any', scenarios));
-          } finally {
-            await server.stop();
-          }
-        }
-        return better(runs);
-      },
-    });
+const scenarios = options.growth ? GROWTH : SCENARIOS;
+const kernels = (options.kernels ?? []).map((list): readonly StageKernel[] => {
+  const parsed = servedKernelList.parse(list);
+  if (parsed) return parsed;
+  throw new Error(`--kernels must be ${servedKernelList.rule}, got "${list}"`);
+});
+
+/** Folders, exits and GGUF files to measure. */
+interface Sources {
+  readonly folders: readonly string[];
+  readonly exits: readonly string[];
+  readonly gguf: readonly string[];
 }
 
-const figures = new Map<string, Rate[][]>(sides.map(({ name }) => [name, []]));
-const rounds = Number(options.rounds);
-for (let round = 1; round <= rounds; round++)
-  for (const { name, run } of sides) {
-    const rates = await run(SCENARIOS);
-    figures.get(name)?.push(rates);
-    const line = rates.map(({ prefill, decode }) => `${prefill.toFixed(0)}/${decode.toFixed(0)}`).join('  ');
-    process.stderr.write(`round ${round}/${rounds} ${name}: ${line}\n`);
-  }
+/** @param dir an empty folder, which the caller removes */
+async function sources(dir: string): Promise<Sources> {
+  const { shape, peer, peerModel } = options;
+  const exits = (half: number): string[] => (options.exits ?? `full,${half}`).split(',');
+  if (shape === undefined) return { folders: options.model, exits: exits(15), gguf: peerModel };
+  const { exit } = shapeOf(shape);
+  const stored = [...new Set(kernels.flat())].flatMap((kernel) => kernelList.parse(kernel) ?? []);
+  const written = await writeShape(shape, dir, stored.length > 0 ? stored : ['w8a8']);
+  return { folders: [written.folder], exits: exits(exit), gguf: peer === undefined ? [] : written.gguf };
+}
 
-const medians = [...figures].map(([name, all]) => ({
-  name,
-  rates: SCENARIOS.map((_, index) => ({
-    prefill: median(all.map((rates) => rates[index]?.prefill ?? NaN)),
-    decode: median(all.map((rates) => rates[index]?.decode ?? NaN)),
-  })),
-}));
+function sidesOf({ folders, exits, gguf }: Sources): BenchSide[] {
+  const peer = options.peer ?? '';
+  const room = options.growth ? { maxRunning: 64, kvMemoryBytes: 2 ** 32 } : {};
+  const lists = kernels.length > 0 ? kernels : [null];
+  return [
+    ...folders.flatMap((dir) =>
+      lists.flatMap((list) => exits.map((exit) => engineSide(dir, exit, threads, { ...room, kernels: list }))),
+    ),
+    ...gguf.map((file) => peerSide(peer, file, threads)),
+    ...(options.http && !options.growth
+      ? [httpSide(folders[0] ?? embedded, threads), ...gguf.map((file) => httpPeerSide(peer, file, threads))]
+      : []),
+  ];
+}
+
+async function measure(sides: readonly BenchSide[]): Promise<{ name: string; rates: Rate[] }[]> {
+  const figures = new Map<string, Rate[][]>(sides.map(({ name }) => [name, []]));
+  const rounds = Number(options.rounds);
+  for (let round = 1; round <= rounds; round++)
+    for (const { name, run } of sides) {
+      const rates = await run(scenarios);
+      figures.get(name)?.push(rates);
+      const line = rates.map(({ prefill, decode }) => `${prefill.toFixed(0)}/${decode.toFixed(0)}`).join('  ');
+      process.stderr.write(`round ${round}/${rounds} ${name}: ${line}\n`);
+    }
+  return [...figures].map(([name, all]) => ({
+    name,
+    rates: scenarios.map((_, index) => ({
+      prefill: median(all.map((rates) => rates[index]?.prefill ?? NaN)),
+      decode: median(all.map((rates) => rates[index]?.decode ?? NaN)),
+    })),
+  }));
+}
+
+const dir = mkdtempSync(join(tmpdir(), 'sortie-bench-'));
+process.on('exit', () => {
+  rmSync(dir, { recursive: true, force: true });
+});
+process.on('SIGINT', () => process.exit(130));
+process.on('SIGTERM', () => process.exit(143));
+const medians = await measure(sidesOf(await sources(dir)));
 const [reference] = medians;
-const heads = SCENARIOS.flatMap(({ parallel, promptTokens }) => [
+const heads = scenarios.flatMap(({ parallel, promptTokens }) => [
   `prefill ${parallel}x${promptTokens}`,
   `decode x${parallel}`,
 ]);
@@ -129,5 +135,10 @@ for (const { name, rates } of medians)
       }),
     ].join(' | '),
   );
-if (options.out !== undefined)
-  writeFileSync(options.out, `${JSON.stringify({ scenarios: SCENARIOS, medians }, null, 2)}\n`);
+const out = options.out ?? (options.growth ? 'growth.json' : undefined);
+if (out !== undefined) {
+  writeFileSync(out, `${JSON.stringify({ scenarios, medians }, null, 2)}\n`);
+  if (options.growth)
+    for (const [end, svg] of growthPlots(scenarios, medians))
+      writeFileSync(`${out.replace(/\.json$/, '')}-${end}`, svg);
+}

@@ -55,7 +55,20 @@ async function peerRate(
   flashAttention: string,
 ): Promise<Rate> {
   const { stdout } = await run(peerProgram(dir, 'llama-batched-bench'), [
-    ...['-m', model, '-t', String(threads), '-c', '16384', '-b', '2048', '-ub', '512', '-fa', flashAttention],
+    ...[
+      '-m',
+      model,
+      '-t',
+      String(threads),
+      '-c',
+      String(Math.max(16_384, parallel * (promptTokens + answerTokens))),
+      '-b',
+      '2048',
+      '-ub',
+      '512',
+      '-fa',
+      flashAttention,
+    ],
     ...['-npp', String(promptTokens), '-ntg', String(answerTokens - 1), '-npl', String(parallel)],
     ...['--output-format', 'jsonl'],
   ]);

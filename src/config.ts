@@ -6,7 +6,7 @@ import type { OptionSpec } from './options/spec.js';
 import { SERVE_OPTIONS, type ServeOptions } from './options/table.js';
 import { mostSimilar } from './util/similar.js';
 
-export { modelName } from './options/kinds.js';
+export { kernelList, modelName } from './options/kinds.js';
 export { EMBEDDED_MODEL, packageRoot } from './options/paths.js';
 export type { OptionSpec } from './options/spec.js';
 export { OPTION_GROUPS, SERVE_OPTIONS, type ServeOptions } from './options/table.js';

@@ -1,6 +1,6 @@
 /** The commands that write, check and measure a model folder: `sortie convert`, `inspect` and `calibrate`. */
 import { Option, type Command } from 'commander';
-import { modelName, SERVE_OPTIONS } from '../config.js';
+import { kernelList, modelName, SERVE_OPTIONS } from '../config.js';
 import type { KernelName } from '../model/manifest.js';
 import { output } from './output.js';
 import { exits, fraction, fractions, positive, ruleOf } from './values.js';
@@ -38,7 +38,7 @@ function addConvert(root: Command): void {
     .requiredOption('--out <dir>', 'model folder to write')
     .option('--exits <layers>', 'trunk layers after which a sequence may leave, such as 10,20,30', exits)
     .option('--context <n>', "most positions of a sequence (default: the source's)", positive)
-    .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', ruleOf(SERVE_OPTIONS.kernels), [
+    .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', ruleOf({ kind: kernelList }), [
       'w8a8',
     ])
     .option('--block <n>', 'weights per scale of int4: 16, 32, 64, 128 or 256 (default: 32)', positive)

@@ -1,6 +1,7 @@
 /** `sortie serve`: its flags are the table of options. */
 import { Option, type Command } from 'commander';
 import { helpText, OPTION_GROUPS, type OptionSpec } from '../config.js';
+import { storedKernel } from '../model/manifest.js';
 import { loadOptions } from '../config-file.js';
 
 function optionOf(spec: OptionSpec<unknown>): Option {
@@ -31,7 +32,8 @@ export function addServe(root: Command, version: string, finish: (code: number) 
     // A switch without a value means "on".
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
     const options = await loadOptions(texts, process.env);
-    const kernels = options.kernels ?? [options.device === 'cuda' ? 'fp16' : 'w8a8'];
+    const served = options.kernels ?? [options.device === 'cuda' ? 'fp16' : 'w8a8'];
+    const kernels = [...new Set(served.map(storedKernel))];
     const { servedFolder } = await import('./cached-model.js');
     const model = await servedFolder(options.model, { cacheDir: options.cacheDir, kernels });
     const { serveForever } = await import('../serve.js');

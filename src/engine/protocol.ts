@@ -5,7 +5,7 @@
  * All times are milliseconds. Instants ("...At") are on the machine-wide monotonic clock (src/util/clock.ts), which
  * both processes share.
  */
-import type { Architecture, Dry, KernelName } from '../model/manifest.js';
+import type { Architecture, Dry, StageKernel } from '../model/manifest.js';
 import type { CostTable } from '../cost/table.js';
 import type { DepthRequest, ServiceClass } from '../router/index.js';
 
@@ -365,7 +365,7 @@ export interface KernelRun {
   /** Name of the stage or exit block. */
   readonly unit: string;
   readonly mode: 'decode' | 'prefill';
-  readonly kernel: KernelName;
+  readonly kernel: StageKernel;
 }
 
 /** Source of the costs, and the fault of the cache, for the log. */

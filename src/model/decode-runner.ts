@@ -7,7 +7,7 @@
 import type { Binding } from '../runtime/session.js';
 import { hostI32, hostI64, Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
-import type { KernelName } from './manifest.js';
+import type { StageKernel } from './manifest.js';
 import type { Stage, StagedModel } from './staged-model.js';
 
 export class DecodeRunner {
@@ -59,7 +59,7 @@ export class DecodeRunner {
   }
 
   /** Runs a trunk stage over rows [0, rows). @param longest the greatest past of these rows */
-  stage(index: number, kernel: KernelName, rows: number, longest: number): void {
+  stage(index: number, kernel: StageKernel, rows: number, longest: number): void {
     this.#total.data[0] = longest + 1;
     this.#bindings.run(`${index}/${kernel}/${rows}`, () => {
       const stage = this.#model.stages[index];
@@ -69,7 +69,7 @@ export class DecodeRunner {
   }
 
   /** Runs an exit block over rows [first, first + rows), from its boundary to `blockOutput`. */
-  block(block: Stage, kernel: KernelName, first: number, rows: number, longest: number): void {
+  block(block: Stage, kernel: StageKernel, first: number, rows: number, longest: number): void {
     this.#total.data[0] = longest + 1;
     this.#blockBindings.run(`${block.entry.name}/${kernel}/${first}/${rows}`, () => {
       const input = this.hidden(block.entry.boundary, first);
@@ -82,7 +82,7 @@ export class DecodeRunner {
     this.#blockBindings.dispose();
   }
 
-  #bind(stage: Stage, kernel: KernelName, first: number, rows: number, input: bigint, output: bigint): Binding {
+  #bind(stage: Stage, kernel: StageKernel, first: number, rows: number, input: bigint, output: bigint): Binding {
     const session = stage.sessions.get(kernel);
     if (!session) throw new RangeError(`stage ${stage.entry.name} has no kernel ${kernel}`);
     return session.bind({

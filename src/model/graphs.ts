@@ -4,12 +4,13 @@ import type { Device } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
-import type { ExitEntry, KernelName, Manifest, StageEntry } from './manifest.js';
+import { int8Session } from './int8-session.js';
+import { type ExitEntry, type Manifest, type StageEntry, type StageKernel, storedKernel } from './manifest.js';
 
 /** A trunk stage or an exit block. */
 export interface ModelUnit {
   readonly entry: StageEntry;
-  readonly sessions: ReadonlyMap<KernelName, Session>;
+  readonly sessions: ReadonlyMap<StageKernel, Session>;
 }
 
 export interface ModelLimits {
@@ -43,7 +44,7 @@ export interface ModelSource {
   readonly dir: string;
   readonly manifest: Manifest;
   readonly environment: Environment;
-  readonly kernels: readonly KernelName[];
+  readonly kernels: readonly StageKernel[];
   readonly weights: WeightFiles;
   /** Called after each graph. */
   readonly loaded?: () => void;
@@ -73,10 +74,18 @@ export class GraphLoader {
   /** A unit's session for each kernel. */
   unit(entry: StageEntry): ModelUnit {
     const sessions = this.#source.kernels.flatMap((kernel) => {
-      const file = entry.graphs[kernel];
-      return file === undefined ? [] : [[kernel, this.session(file)] as const];
+      const file = entry.graphs[storedKernel(kernel)];
+      if (file === undefined) return [];
+      return [[kernel, kernel === 'int8' ? this.#int8(file) : this.session(file)] as const];
     });
     return { entry, sessions: new Map(sessions) };
+  }
+
+  #int8(file: string): Session {
+    const { dir, environment, weights, loaded } = this.#source;
+    const session = int8Session(environment, this.#device, dir, file, weights);
+    loaded?.();
+    return session;
   }
 }
 
@@ -93,9 +102,9 @@ export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): num
 }
 
 /** Number of graphs that a model loads with these kernels. */
-export function graphCount({ stages, exits, pages }: Manifest, kernels: readonly KernelName[]): number {
+export function graphCount({ stages, exits, pages }: Manifest, kernels: readonly StageKernel[]): number {
   const all = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
-  const graphs = all.flatMap((stage) => kernels.filter((kernel) => stage.graphs[kernel] !== undefined));
+  const graphs = all.flatMap((stage) => kernels.filter((kernel) => stage.graphs[storedKernel(kernel)] !== undefined));
   // The embedding, the head, and the graphs that choose tokens.
   return graphs.length + (pages === undefined ? 4 : 5);
 }

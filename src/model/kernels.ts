@@ -1,16 +1,17 @@
 /** Chooses the kernels of a model folder for a device. */
 import type { DeviceKind } from '../runtime/device.js';
-import type { KernelName, Manifest } from './manifest.js';
+import { type Manifest, servedKernels, type StageKernel } from './manifest.js';
 
 /** @throws Error if the folder lacks a kernel or does not fit the device */
 export function chooseKernels(
   manifest: Pick<Manifest, 'kernels' | 'floatType' | 'pages' | 'architecture'>,
-  { kernels, device }: { readonly kernels: readonly KernelName[] | null; readonly device: DeviceKind },
-): readonly KernelName[] {
+  { kernels, device }: { readonly kernels: readonly StageKernel[] | null; readonly device: DeviceKind },
+): readonly StageKernel[] {
   const wanted = kernels ?? manifest.kernels;
-  const missing = wanted.filter((kernel) => !manifest.kernels.includes(kernel));
+  const offered = servedKernels(manifest.kernels);
+  const missing = wanted.filter((kernel) => !offered.includes(kernel));
   if (missing.length > 0)
-    throw new Error(`--kernels: the model offers ${manifest.kernels.join(', ')}, not ${missing.join(', ')}`);
+    throw new Error(`--kernels: the model offers ${offered.join(', ')}, not ${missing.join(', ')}`);
   if (device !== 'cpu' && manifest.pages === undefined)
     throw new Error(`--device ${device} needs a model converted with --kernels fp16`);
   if (device === 'webgpu') checkWebGpu(manifest.architecture);

@@ -51,6 +51,19 @@ export const KernelName = Type.Union([
 ]);
 export type KernelName = Static<typeof KernelName>;
 
+/** A kernel that the engine runs: one of the folder's graphs, or `int8`, which it makes of `w8a8` at load (int8-graph.ts). */
+export type StageKernel = KernelName | 'int8';
+
+/** The kernel of the graphs that a kernel is loaded from. */
+export function storedKernel(kernel: StageKernel): KernelName {
+  return kernel === 'int8' ? 'w8a8' : kernel;
+}
+
+/** Kernels that a folder with these graphs can be served with. */
+export function servedKernels(kernels: readonly KernelName[]): readonly StageKernel[] {
+  return kernels.includes('w8a8') ? [...kernels, 'int8'] : kernels;
+}
+
 const Positive = Type.Number({ exclusiveMinimum: 0 });
 
 /** How the frequencies of a rotary table differ from those of `theta`, as in transformers (modeling_rope_utils.py). */

@@ -1,6 +1,6 @@
 /** Finds a graph's weights: reads the external-data table of an ONNX file. */
 import { readFileSync } from 'node:fs';
-import { DATA_SIZE, DATA_TYPE, decodeModel, type DataType } from './onnx-proto.js';
+import { DATA_SIZE, DATA_TYPE, decodeModel, type DataType, type Tensor } from './onnx-proto.js';
 
 export interface ExternalTensor {
   /** Name of the initializer, unique in the model folder: equal names in two graphs are the same bytes. */
@@ -18,6 +18,17 @@ const NAME_OF: ReadonlyMap<number, DataType> = new Map(
   (Object.keys(DATA_TYPE) as DataType[]).map((name) => [DATA_TYPE[name], name]),
 );
 
+/** Where the bytes of an initializer lie. */
+export type Placed = Pick<ExternalTensor, 'location' | 'offset' | 'length'>;
+
+/** Reads an external-data entry; a broken one has no location, or a length of NaN. */
+export function placeOf({
+  external_data: entries = [],
+}: Tensor): Omit<Placed, 'location'> & { location: string | undefined } {
+  const entry = (key: string) => entries.find((item) => item.key === key)?.value;
+  return { location: entry('location'), offset: Number(entry('offset') ?? 0), length: Number(entry('length')) };
+}
+
 /** The initializers of a graph that lie in weight files. Throws an Error that names the file if it can't be read. */
 export function externalTensors(graphFile: string): ExternalTensor[] {
   const model = decodeModel(readFileSync(graphFile));
@@ -27,10 +38,7 @@ export function externalTensors(graphFile: string): ExternalTensor[] {
       const dtype = NAME_OF.get(tensor.data_type);
       if (dtype === undefined)
         throw new Error(`${graphFile}: initializer ${tensor.name} has unsupported data type ${tensor.data_type}`);
-      const entry = (key: string) => tensor.external_data?.find((item) => item.key === key)?.value;
-      const location = entry('location');
-      const offset = Number(entry('offset') ?? 0);
-      const length = Number(entry('length'));
+      const { location, offset, length } = placeOf(tensor);
       const expected = tensor.dims.reduce((a, b) => a * b, DATA_SIZE[dtype]);
       if (location === undefined || !Number.isSafeInteger(offset) || length !== expected)
         throw new Error(`${graphFile}: initializer ${tensor.name} has a broken external data entry`);

@@ -21,7 +21,7 @@ import {
   type ModelSource,
   type ModelUnit,
 } from './graphs.js';
-import type { KernelName, Manifest } from './manifest.js';
+import type { StageKernel, Manifest } from './manifest.js';
 import { allocatedPerPosition, keptBoundaries, stateBytes } from './memory.js';
 import { PagedHead } from './paged-head.js';
 
@@ -48,13 +48,13 @@ export interface PagedRun {
   /** Token ids that the first stage embeds; its batch has their rows. */
   readonly ids: readonly number[];
   /** Units in the order in which they run. */
-  readonly units: readonly { readonly unit: number; readonly kernel: KernelName; readonly batch: UnitBatch }[];
+  readonly units: readonly { readonly unit: number; readonly kernel: StageKernel; readonly batch: UnitBatch }[];
   /** Rows of the store whose logits the head leaves in its rows, with their norms; null: none. */
   readonly head: { readonly rows: readonly number[]; readonly norms: readonly number[] } | null;
 }
 
 interface PagedUnit {
-  readonly sessions: ReadonlyMap<KernelName, Session>;
+  readonly sessions: ReadonlyMap<StageKernel, Session>;
   /** K and V of layer i are buffers 2i and 2i + 1. */
   readonly buffers: readonly bigint[];
   readonly control: Control;
@@ -189,7 +189,7 @@ export class PagedModel implements Model {
     );
   }
 
-  #runUnit({ sessions, buffers, control, bindings }: PagedUnit, kernel: KernelName): void {
+  #runUnit({ sessions, buffers, control, bindings }: PagedUnit, kernel: StageKernel): void {
     const session = sessions.get(kernel);
     if (!session) throw new RangeError(`no unit has the kernel ${kernel}`);
     const { tokens, parts, pages } = control.shape;

@@ -3,7 +3,7 @@
  * the addresses of inputs and outputs: a hidden-state cache, or one of two scratch buffers.
  */
 import { hostI32, hostI64, Tensor } from '../runtime/tensor.js';
-import type { KernelName } from './manifest.js';
+import type { StageKernel } from './manifest.js';
 import type { Stage, StagedModel } from './staged-model.js';
 
 export class PrefillRunner {
@@ -45,7 +45,7 @@ export class PrefillRunner {
   /** Runs a stage over positions [start, start + count) of a slot. The stage must have run all earlier positions. */
   stage(
     stage: Stage,
-    kernel: KernelName,
+    kernel: StageKernel,
     slot: number,
     start: number,
     count: number,

@@ -150,16 +150,20 @@ export const originList: Kind<readonly string[]> = {
   },
 };
 
-export const kernelList: Kind<readonly ('int4' | 'w8a8' | 'fp32' | 'fp16')[] | null> = {
-  rule: 'a list of int4, w8a8, fp32, fp16, separated by commas',
-  type: 'list of int4, w8a8, fp32, fp16',
+const listOf = <const T extends string>(...known: readonly T[]): Kind<readonly T[] | null> => ({
+  rule: `a list of ${known.join(', ')}, separated by commas`,
+  type: `list of ${known.join(', ')}`,
   parse: (value) => {
-    const known = ['int4', 'w8a8', 'fp32', 'fp16'] as const;
     const items = value.split(',').map((item) => known.find((kernel) => kernel === item.trim()));
     // The engine loads and measures each kernel of the list, so a repeated name counts once.
     return items.every((item) => item !== undefined) ? [...new Set(items)] : undefined;
   },
-};
+});
+
+/** Kernels that `convert` writes. */
+export const kernelList = listOf('int4', 'w8a8', 'fp32', 'fp16');
+/** Kernels that the engine runs. */
+export const servedKernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'int8');
 
 export const optionalPort: Kind<number | null> = integer(0, 65535);
 

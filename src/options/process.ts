@@ -3,13 +3,13 @@ import { availableParallelism } from 'node:os';
 import {
   bytes,
   integer,
-  kernelList,
   nameList,
   oneOf,
   onOff,
   optionalPort,
   optionalText,
   seconds,
+  servedKernelList,
   text,
 } from './kinds.js';
 import { EMBEDDED_MODEL } from './paths.js';
@@ -72,7 +72,7 @@ export const modelAndHardware = {
     'model',
     "sampling of requests that state none: the model's, or temperature 1, top_p 1 and no rule",
   ),
-  kernels: spec('kernels', 'LIST', kernelList, null, 'kernels to load and measure', 'all of the model'),
+  kernels: spec('kernels', 'LIST', servedKernelList, null, 'kernels to load and measure', 'all of the folder'),
   device: spec('device', 'NAME', oneOf('cpu', 'cuda', 'webgpu'), 'cpu', 'hardware that runs the model'),
   threads: spec(
     'threads',

@@ -43,7 +43,7 @@ interface DecoderJson {
 }
 
 /** GPT-2's reversible map: printable Latin-1 characters map to themselves, the other bytes to U+0100 and up. */
-function byteOfCharacter(): Map<string, number> {
+export function byteOfCharacter(): Map<string, number> {
   const printable = (byte: number): boolean =>
     (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
   const map = new Map<string, number>();

@@ -41,7 +41,8 @@ export function calibrateAtStartup(executor: Executor, options: EngineOptions, n
     device: device.kind,
     kernels: executor.kernels,
     runtime: loadOrt().version,
-    plan,
+    // Costs of earlier versions, whose points of one unit ran in a row, are too low.
+    plan: { ...plan, order: 'alternated' },
   };
   const { cost, why } = options.recalibrate === true ? { cost: null, why: null } : readCalibration(dir, key);
   let reason = why;

@@ -3,7 +3,7 @@
  *
  * Must not know: flags and environment variables (config.ts).
  */
-import type { KernelName } from '../../model/manifest.js';
+import type { StageKernel } from '../../model/manifest.js';
 import type { Policy } from '../../router/index.js';
 
 /** `unseeded`: answers that no client can reproduce, and answers whose requests allow drafts. */
@@ -29,7 +29,7 @@ export interface EngineOptions {
   /** Most prompt positions between two decode steps. */
   readonly prefillChunk: number;
   /** Kernels to load, or null for all that the model offers. */
-  readonly kernels: readonly KernelName[] | null;
+  readonly kernels: readonly StageKernel[] | null;
   /** Whether slots of finished sequences stay as reusable prefixes. */
   readonly prefixReuse: boolean;
   /** Answers that may be drafted; absent: `off`. */

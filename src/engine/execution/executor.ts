@@ -6,7 +6,7 @@
 import type { CostTable } from '../../cost/table.js';
 import type { Model } from '../../model/graphs.js';
 import type { Head } from '../../model/head.js';
-import type { KernelName } from '../../model/manifest.js';
+import type { StageKernel } from '../../model/manifest.js';
 import { PagedModel } from '../../model/paged-model.js';
 import type { StagedModel } from '../../model/staged-model.js';
 import type { ExitIndex, KernelRun } from '../protocol.js';
@@ -41,7 +41,7 @@ export class Executor {
   }
 
   /** Kernels that are loaded for the stages, preferred first. */
-  get kernels(): readonly KernelName[] {
+  get kernels(): readonly StageKernel[] {
     const [first] = this.units.stages;
     return first === undefined ? [] : [...first.sessions.keys()];
   }
@@ -79,12 +79,12 @@ export class Executor {
   }
 
   /** See Layout. */
-  runRows(unit: number, kernel: KernelName, rows: number, context: number): void {
+  runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
     this.#layout.runRows(unit, kernel, rows, context);
   }
 
   /** See Layout. */
-  runChunk(unit: number, kernel: KernelName, context: number, positions: number): void {
+  runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
     this.#layout.runChunk(unit, kernel, context, positions);
   }
 

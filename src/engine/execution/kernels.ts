@@ -3,14 +3,14 @@
  *
  * Must not know: sessions.
  */
-import type { KernelName } from '../../model/manifest.js';
+import type { StageKernel } from '../../model/manifest.js';
 import type { CostTable } from '../../cost/table.js';
 import { costAt, type Curve, curveOf } from '../../cost/curve.js';
 import type { KernelChoice } from './run-prefill.js';
 import type { KernelRun } from '../protocol.js';
 
 interface KernelCurves {
-  readonly kernel: KernelName;
+  readonly kernel: StageKernel;
   readonly decode: Curve;
   readonly prefill: Curve;
 }
@@ -19,7 +19,11 @@ interface KernelCurves {
  * @param names names of the units, in unit order
  * @param kernels loaded kernels, preferred first
  */
-export function kernelChoice(names: readonly string[], kernels: readonly KernelName[], table: CostTable): KernelChoice {
+export function kernelChoice(
+  names: readonly string[],
+  kernels: readonly StageKernel[],
+  table: CostTable,
+): KernelChoice {
   const [only] = kernels;
   if (only === undefined) throw new RangeError('no kernel is loaded');
   if (kernels.length === 1) return () => only;

@@ -5,7 +5,7 @@
  * `settle` make it run.
  */
 import type { Head } from '../../model/head.js';
-import type { KernelName } from '../../model/manifest.js';
+import type { StageKernel } from '../../model/manifest.js';
 import type { SlotTable } from '../slots/slot-table.js';
 import type { Slot } from '../slots/slot.js';
 import type { DecodeRow } from './run-decode.js';
@@ -25,9 +25,9 @@ export interface Layout {
   /** Runs collected work, and waits until all work is done. */
   settle(): void;
   /** Runs one unit over `rows` single positions as if each sequence held `context` positions. */
-  runRows(unit: number, kernel: KernelName, rows: number, context: number): void;
+  runRows(unit: number, kernel: StageKernel, rows: number, context: number): void;
   /** Runs one unit over a chunk of one sequence as if it held `context` positions. */
-  runChunk(unit: number, kernel: KernelName, context: number, positions: number): void;
+  runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void;
   runEmbed(rows: number): void;
   /** Computes logits, and selects the values that sampling reads. */
   runHead(rows: number): void;

@@ -4,7 +4,7 @@
  */
 import type { BatchPart } from '../../model/control.js';
 import type { States } from '../../model/head.js';
-import type { KernelName } from '../../model/manifest.js';
+import type { StageKernel } from '../../model/manifest.js';
 import { MOST_PARTS, type PagedModel, type Region } from '../../model/paged-model.js';
 import type { PagedHead } from '../../model/paged-head.js';
 import { PagePlaces } from '../slots/page-places.js';
@@ -100,7 +100,7 @@ export class PagesLayout implements Layout {
     this.#isRunning = false;
   }
 
-  runRows(unit: number, kernel: KernelName, rows: number, context: number): void {
+  runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
     this.#runAlone(
       unit,
       kernel,
@@ -108,7 +108,7 @@ export class PagesLayout implements Layout {
     );
   }
 
-  runChunk(unit: number, kernel: KernelName, context: number, positions: number): void {
+  runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
     this.#runAlone(unit, kernel, [{ past: context, count: positions }]);
   }
 
@@ -259,7 +259,7 @@ export class PagesLayout implements Layout {
   /** Runs one unit over sequences that share pages: only its time counts. */
   #runAlone(
     unit: number,
-    kernel: KernelName,
+    kernel: StageKernel,
     parts: readonly { readonly past: number; readonly count: number }[],
   ): void {
     const { pages, page } = this.#model.limits;

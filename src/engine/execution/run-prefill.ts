@@ -4,7 +4,7 @@
  * Must not know: requests, sampling, scheduling.
  */
 import type { PrefillRunner } from '../../model/prefill-runner.js';
-import type { KernelName } from '../../model/manifest.js';
+import type { StageKernel } from '../../model/manifest.js';
 import type { HeadRunner } from '../../model/head-runner.js';
 import type { States } from '../../model/head.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
@@ -12,7 +12,7 @@ import type { Slot } from '../slots/slot.js';
 import type { ExitUnits, Units } from './units.js';
 
 /** Selects the kernel that a unit runs for a number of rows and positions of past. */
-export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => KernelName;
+export type KernelChoice = (unit: number, mode: 'decode' | 'prefill', rows: number, context: number) => StageKernel;
 
 /** The parts that prefill runs on. */
 export interface PrefillContext {

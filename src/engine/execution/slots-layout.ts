@@ -1,7 +1,7 @@
 /** Runs a model whose KV cache has slots: chunks one by one, then the batch. Each call computes what it returns. */
 import { DecodeRunner } from '../../model/decode-runner.js';
 import { HeadRunner } from '../../model/head-runner.js';
-import type { KernelName } from '../../model/manifest.js';
+import type { StageKernel } from '../../model/manifest.js';
 import { PrefillRunner } from '../../model/prefill-runner.js';
 import type { Stage, StagedModel } from '../../model/staged-model.js';
 import { SlotPlaces } from '../slots/slot-places.js';
@@ -44,13 +44,13 @@ export class SlotsLayout implements Layout {
     // Every call has run to its end.
   }
 
-  runRows(unit: number, kernel: KernelName, rows: number, context: number): void {
+  runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
     this.#decode.pasts.fill(context, 0, rows);
     if (unit < this.#units.trunk) this.#decode.stage(unit, kernel, rows, context);
     else this.#decode.block(this.#stage(unit), kernel, 0, rows, context);
   }
 
-  runChunk(unit: number, kernel: KernelName, context: number, positions: number): void {
+  runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
     const runner = this.#prefill;
     runner.stage(this.#stage(unit), kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
   }

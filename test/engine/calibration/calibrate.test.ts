@@ -5,15 +5,19 @@ import type { Executor } from '../../../src/engine/execution/executor.js';
 
 const plan: CalibrationPlan = { rows: [1], chunks: [8], contexts: [0], repeats: 2, patienceMs: 1000 };
 
-/** @param msOf duration of the n-th run of a stage */
-function machine(layers: readonly number[], msOf: (stage: number, run: number) => number) {
+/** @param msOf duration of the n-th run of a stage in decode or prefill */
+function machine(
+  layers: readonly number[],
+  msOf: (stage: number, run: number, kind: string) => number,
+  measured = plan,
+) {
   let now = 0;
   let forgotten = 0;
   const runs = new Map<string, number>();
   const run = (kind: string, stage: number): void => {
     const count = runs.get(`${kind} ${stage}`) ?? 0;
     runs.set(`${kind} ${stage}`, count + 1);
-    now += msOf(stage, count);
+    now += msOf(stage, count, kind);
   };
   const executor = {
     kernels: ['fp32'],
@@ -31,7 +35,7 @@ function machine(layers: readonly number[], msOf: (stage: number, run: number) =
   const progress: (readonly [number, number])[] = [];
   const costs = calibrate(
     executor as unknown as Executor,
-    plan,
+    measured,
     () => now,
     (done, total) => progress.push([done, total]),
   );
@@ -45,6 +49,17 @@ void t.test('a point is the fastest of its runs; the first run binds', async (t)
   t.same([...new Set(runs.values())], [3]);
   t.same([progress[0], progress.at(-1), progress.length], [[0, 24], [23, 24], 24], 'progress counts every run');
   t.equal(forgotten, 8, 'the executor forgets the measured positions');
+});
+
+void t.test('all other stages run between two runs of a stage, as in a served step', async (t) => {
+  const order: number[] = [];
+  const note = (stage: number, _run: number, kind: string): number => (kind === 'decode' ? order.push(stage) : 1);
+  machine([2, 2, 2], note, { ...plan, rows: [1, 4], contexts: [0, 64] });
+  t.equal(order.length, 3 * 4 * (plan.repeats + 1));
+  t.same(
+    order,
+    order.map((_, i) => i % 3),
+  );
 });
 
 void t.test('a disturbed stage gets the median cost per layer', async (t) => {

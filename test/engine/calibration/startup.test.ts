@@ -96,7 +96,10 @@ void t.test('cached costs belong to a model and a thread count; recalibrate igno
     device: 'cpu',
     kernels: executor.kernels,
     runtime: loadOrt().version,
-    plan: calibrationPlan(options.maxRunning, options.prefillChunk, executor.model.limits.capacity),
+    plan: {
+      ...calibrationPlan(options.maxRunning, options.prefillChunk, executor.model.limits.capacity),
+      order: 'alternated',
+    },
   });
   t.equal(source({}), 'cache');
   t.equal(source({ recalibrate: true }), 'measured');

@@ -16,7 +16,7 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { convert } from '../../../src/convert/convert.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
-import type { KernelName } from '../../../src/model/manifest.js';
+import type { StageKernel } from '../../../src/model/manifest.js';
 import { advanceTo, logitsAt, makeExecutor, MODEL, openSlot } from '../helper.js';
 
 interface Golden {
@@ -35,18 +35,19 @@ interface Bound {
 /** 30 layers of w8a8 with smoothed inputs: 0.017 nats from the same weights in fp32 (0.44 worst and 0.26 rms measured). */
 const EMBEDDED: Bound = { worst: 0.8, rms: 0.4 };
 
-const BOUNDS: Record<KernelName, Bound> = {
+const BOUNDS: Record<StageKernel, Bound> = {
   fp32: { worst: 1e-3, rms: 1e-3 },
   int4: { worst: 1, rms: 0.5 },
   w8a8: { worst: 0.3, rms: 0.15 },
   fp16: { worst: 0.1, rms: 0.05 },
+  int8: { worst: 0.3, rms: 0.15 },
 };
 
 const here = fileURLToPath(new URL('../../../../test/golden/', import.meta.url));
 const golden = async (name: string): Promise<Golden> =>
   JSON.parse(await readFile(join(here, `${name}.json`), 'utf8')) as Golden;
 
-function check(t: Test, executor: Executor, { prompts }: Golden, kernel: KernelName, bound = BOUNDS[kernel]): void {
+function check(t: Test, executor: Executor, { prompts }: Golden, kernel: StageKernel, bound = BOUNDS[kernel]): void {
   for (const [index, { ids, exits }] of prompts.entries())
     for (const [layer, expected] of Object.entries(exits)) {
       const exit = executor.model.exitIndex(Number(layer));
@@ -72,11 +73,16 @@ void t.test('embedded model: 5 prompts at 5 exits', async (t) => {
   check(t, executor, reference, executor.kernels[0] ?? 'w8a8', EMBEDDED);
 });
 
+void t.test('embedded model: int8 is as close to fp32 as w8a8', async (t) => {
+  const executor = await makeExecutor(t, { modelDir: MODEL, threads: 2, kernels: ['int8'] });
+  check(t, executor, await golden('smollm2-135m-sorted'), 'int8', EMBEDDED);
+});
+
 for (const [name, blocks] of [
   ['tiny', false],
   ['tiny-blocks', true],
 ] as const)
-  for (const kernel of ['fp32', 'w8a8', 'int4'] as const)
+  for (const kernel of ['fp32', 'w8a8', 'int8', 'int4'] as const)
     void t.test(`${name}, ${kernel}`, async (t) => {
       const dir = await mkdtemp(join(tmpdir(), 'sortie-golden-'));
       t.teardown(() => rm(dir, { recursive: true }));
@@ -86,10 +92,10 @@ for (const [name, blocks] of [
         source: join(here, 'tiny'),
         out,
         exits: reference.exits.split(',').map((exit) => Number.parseInt(exit, 10)),
-        kernels: [kernel],
+        kernels: [kernel === 'int8' ? 'w8a8' : kernel],
         compress: kernel === 'int4',
         force: false,
         ...(blocks ? { exitBlocks: join(here, 'tiny', 'exit-blocks.safetensors') } : {}),
       });
-      check(t, await makeExecutor(t, { modelDir: out }), reference, kernel);
+      check(t, await makeExecutor(t, { modelDir: out, kernels: [kernel] }), reference, kernel);
     });

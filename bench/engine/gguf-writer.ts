@@ -1,0 +1,121 @@
+/** Writes a GGUF file whose tensors hold random weights (docs/gguf.md of github.com/ggml-org/ggml, version 3). */
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { seeded } from '../../src/util/random.js';
+
+const ALIGNMENT = 32;
+/** Type codes of metadata values. */
+const VALUE = { u32: 4, f32: 6, bool: 7, string: 8, array: 9 } as const;
+
+/** Formats of tensors: GGML's type code, and weights and bytes of a block. */
+export const FORMATS = {
+  F32: { code: 0, block: 1, bytes: 4 },
+  Q4_0: { code: 2, block: 32, bytes: 18 },
+  Q8_0: { code: 8, block: 32, bytes: 34 },
+} as const;
+export type Format = keyof typeof FORMATS;
+
+export type Value = { u32: number } | { f32: number } | { bool: boolean } | { string: string } | { strings: string[] };
+
+export interface RandomTensor {
+  readonly name: string;
+  /** Row-major, slowest first. */
+  readonly shape: readonly number[];
+  readonly format: Format;
+  /** Scale of every block. A tensor in F32 holds this number everywhere. */
+  readonly scale: number;
+}
+
+export function writeRandomGguf(
+  file: string,
+  metadata: Readonly<Record<string, Value>>,
+  tensors: readonly RandomTensor[],
+): void {
+  const fd = openSync(file, 'w');
+  try {
+    let position = writeSync(fd, header(metadata, tensors));
+    const pad = (): void => {
+      position += writeSync(fd, new Uint8Array((ALIGNMENT - (position % ALIGNMENT)) % ALIGNMENT));
+    };
+    pad();
+    for (const tensor of tensors) {
+      const pattern = patternOf(tensor);
+      for (let left = bytesOf(tensor); left > 0;) {
+        const written = writeSync(fd, pattern, 0, Math.min(left, pattern.length));
+        left -= written;
+        position += written;
+      }
+      pad();
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function bytesOf({ shape, format }: RandomTensor): number {
+  const { block, bytes } = FORMATS[format];
+  return (shape.reduce((a, b) => a * b, 1) / block) * bytes;
+}
+
+/** Some blocks of the tensor, to be repeated: 65,537 is prime, so no two rows of a usual width are equal. */
+function patternOf({ format, scale }: RandomTensor): Uint8Array {
+  const blocks = 65_537;
+  const { bytes } = FORMATS[format];
+  if (format === 'F32') return new Uint8Array(new Float32Array(blocks).fill(scale).buffer);
+  const random = seeded(7);
+  const pattern = Uint8Array.from({ length: blocks * bytes }, () => Math.floor(random() * 256));
+  const half = new Uint8Array(Uint16Array.of(halfOf(scale)).buffer);
+  for (let at = 0; at < pattern.length; at += bytes) pattern.set(half, at);
+  return pattern;
+}
+
+/** The IEEE half of a positive normal number, rounded down. */
+function halfOf(value: number): number {
+  const exponent = Math.floor(Math.log2(value));
+  return ((exponent + 15) << 10) | Math.floor((value / 2 ** exponent - 1) * 1024);
+}
+
+function header(metadata: Readonly<Record<string, Value>>, tensors: readonly RandomTensor[]): Uint8Array {
+  const parts: Uint8Array[] = [];
+  const u32 = (value: number): void => void parts.push(new Uint8Array(Uint32Array.of(value).buffer));
+  const u64 = (value: number): void => void parts.push(new Uint8Array(BigUint64Array.of(BigInt(value)).buffer));
+  const string = (text: string): void => {
+    const bytes = Buffer.from(text);
+    u64(bytes.length);
+    parts.push(bytes);
+  };
+  parts.push(Buffer.from('GGUF'));
+  u32(3);
+  u64(tensors.length);
+  u64(Object.keys(metadata).length);
+  for (const [key, value] of Object.entries(metadata)) {
+    string(key);
+    if ('u32' in value) {
+      u32(VALUE.u32);
+      u32(value.u32);
+    } else if ('f32' in value) {
+      u32(VALUE.f32);
+      parts.push(new Uint8Array(Float32Array.of(value.f32).buffer));
+    } else if ('bool' in value) {
+      u32(VALUE.bool);
+      parts.push(Uint8Array.of(Number(value.bool)));
+    } else if ('string' in value) {
+      u32(VALUE.string);
+      string(value.string);
+    } else {
+      u32(VALUE.array);
+      u32(VALUE.string);
+      u64(value.strings.length);
+      value.strings.forEach(string);
+    }
+  }
+  let offset = 0;
+  for (const tensor of tensors) {
+    string(tensor.name);
+    u32(tensor.shape.length);
+    for (const dim of tensor.shape.toReversed()) u64(dim);
+    u32(FORMATS[tensor.format].code);
+    u64(offset);
+    offset += Math.ceil(bytesOf(tensor) / ALIGNMENT) * ALIGNMENT;
+  }
+  return Buffer.concat(parts);
+}

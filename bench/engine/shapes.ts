@@ -1,0 +1,132 @@
+/** Models of a realistic size with random weights, for bench:engine: speed does not depend on the weights' values. */
+import { join } from 'node:path';
+import { convert } from '../../src/convert/convert.js';
+import type { KernelName } from '../../src/model/manifest.js';
+import { byteOfCharacter } from '../../src/text/token-bytes.js';
+import { type Format, type RandomTensor, type Value, writeRandomGguf } from './gguf-writer.js';
+
+interface Shape {
+  readonly layers: number;
+  readonly hidden: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly ffn: number;
+  readonly vocab: number;
+  readonly context: number;
+  readonly theta: number;
+  /** The shallow exit, at half the depth. */
+  readonly exit: number;
+}
+
+/** Each has a tied head, and heads of hidden / heads channels. */
+export const SHAPES: Readonly<Record<string, Shape>> = {
+  // Llama-3.2-1B, with a shorter context.
+  'llama-1b': {
+    layers: 16,
+    hidden: 2048,
+    heads: 32,
+    kvHeads: 8,
+    ffn: 8192,
+    vocab: 128_256,
+    context: 8192,
+    theta: 500_000,
+    exit: 8,
+  },
+  // SmolLM2-135M, to test the bench.
+  'smollm-135m': {
+    layers: 30,
+    hidden: 576,
+    heads: 9,
+    kvHeads: 3,
+    ffn: 1536,
+    vocab: 49_152,
+    context: 8192,
+    theta: 100_000,
+    exit: 15,
+  },
+};
+
+/** @throws Error that names the allowed shapes */
+export function shapeOf(name: string): Shape {
+  const shape = SHAPES[name];
+  if (shape) return shape;
+  throw new Error(`--shape must be one of ${Object.keys(SHAPES).join(', ')}, got "${name}"`);
+}
+
+export interface Written {
+  readonly folder: string;
+  /** GGUF files for llama.cpp, with as many bits per weight as its usual formats. */
+  readonly gguf: readonly string[];
+}
+
+/** Writes a shape as GGUF files, and converts the first one. */
+export async function writeShape(name: string, dir: string, kernels: readonly KernelName[]): Promise<Written> {
+  const shape = shapeOf(name);
+  const gguf = (['Q8_0', 'Q4_0'] as const).map((format) => {
+    const file = join(dir, `${name}-${format}.gguf`);
+    writeRandomGguf(file, metadataOf(name, shape), tensorsOf(shape, format));
+    return file;
+  });
+  const [source = ''] = gguf;
+  const folder = join(dir, name);
+  await convert({ source, out: folder, exits: [shape.exit, shape.layers], kernels, compress: false, force: false });
+  return { folder, gguf };
+}
+
+function tensorsOf({ layers, hidden, heads, kvHeads, ffn, vocab }: Shape, format: Format) {
+  // Uniform integers of a byte have a deviation of 74, those of 4 bits one of 4.6; weights usually have one of .02.
+  const scale = format === 'Q8_0' ? 0.02 / 74 : 0.02 / 4.6;
+  const matrix = (tensor: string, rows: number, columns: number): RandomTensor => {
+    return { name: `${tensor}.weight`, shape: [rows, columns], format, scale };
+  };
+  const norm = (tensor: string): RandomTensor => {
+    return { name: `${tensor}.weight`, shape: [hidden], format: 'F32', scale: 1 };
+  };
+  const kv = (kvHeads * hidden) / heads;
+  return [
+    matrix('token_embd', vocab, hidden),
+    norm('output_norm'),
+    ...Array.from({ length: layers }, (_, layer) => {
+      const at = (part: string): string => `blk.${layer}.${part}`;
+      return [
+        norm(at('attn_norm')),
+        matrix(at('attn_q'), hidden, hidden),
+        matrix(at('attn_k'), kv, hidden),
+        matrix(at('attn_v'), kv, hidden),
+        matrix(at('attn_output'), hidden, hidden),
+        norm(at('ffn_norm')),
+        matrix(at('ffn_gate'), ffn, hidden),
+        matrix(at('ffn_up'), ffn, hidden),
+        matrix(at('ffn_down'), hidden, ffn),
+      ];
+    }).flat(),
+  ];
+}
+
+function metadataOf(name: string, shape: Shape): Record<string, Value> {
+  const { layers, hidden, heads, kvHeads, ffn, vocab, context, theta } = shape;
+  // Bytes, words that no text has, and a token at the end that ends an answer.
+  const bytes = [...byteOfCharacter().keys()];
+  const words = Array.from({ length: vocab - bytes.length - 1 }, (_, word) => `word${word}`);
+  return {
+    'general.architecture': { string: 'llama' },
+    'general.name': { string: name },
+    'llama.block_count': { u32: layers },
+    'llama.context_length': { u32: context },
+    'llama.embedding_length': { u32: hidden },
+    'llama.feed_forward_length': { u32: ffn },
+    'llama.attention.head_count': { u32: heads },
+    'llama.attention.head_count_kv': { u32: kvHeads },
+    'llama.attention.layer_norm_rms_epsilon': { f32: 1e-5 },
+    'llama.rope.dimension_count': { u32: hidden / heads },
+    'llama.rope.freq_base': { f32: theta },
+    'llama.vocab_size': { u32: vocab },
+    'tokenizer.ggml.model': { string: 'gpt2' },
+    'tokenizer.ggml.pre': { string: 'gpt-2' },
+    'tokenizer.ggml.tokens': { strings: [...bytes, ...words, '<|endoftext|>'] },
+    'tokenizer.ggml.merges': { strings: [] },
+    'tokenizer.ggml.eos_token_id': { u32: vocab - 1 },
+    'tokenizer.ggml.bos_token_id': { u32: vocab - 1 },
+    'tokenizer.ggml.add_bos_token': { bool: false },
+  };
+}
