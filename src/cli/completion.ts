@@ -29,7 +29,7 @@ function valuesOf(placeholder: string, choices: readonly string[] | undefined): 
   if (choices !== undefined) return choices;
   if (placeholder.includes('|')) return placeholder.split('|');
   if (/^dir$/i.test(placeholder)) return 'folders';
-  return /^(file|source)$/i.test(placeholder) ? 'files' : null;
+  return /^(file|model|source)$/i.test(placeholder) ? 'files' : null;
 }
 
 function flagOf({ long, flags, description, required, optional, argChoices }: Option): Flag[] {

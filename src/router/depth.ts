@@ -5,7 +5,7 @@
  * All rows share the machine, so a budget buys no depth of its own: it limits the milliseconds that are spent before its
  * deadline.
  */
-import { type DepthTerms, type Expected, Feasibility } from './feasibility.js';
+import { type Expected, Feasibility } from './feasibility.js';
 import type { PlanningState } from './planning-state.js';
 import type { PlannedRequest } from './request.js';
 
@@ -18,39 +18,31 @@ export interface Allocation {
 }
 
 /**
- * Decoding requests keep the exits in force, or the next one up to them. Then backfill, and then prompts go deep. Decoding
- * requests go deeper last, and only while no prompt waits: their catch-up stalls the step of all rows.
+ * Decoding requests keep the exits in force, or take the next one below. Then backfill, and then prompts go deep. Answers
+ * get no deeper mid-stream: the catch-up stalls the step of all rows.
  */
 export function allocateDepth(state: PlanningState, expected: Expected): Allocation {
   const feasibility = new Feasibility(state, expected);
-  const { keepReserve, beginReserve, deepenArrivals, deepenGain } = state.policy;
+  const { keepReserve, beginReserve } = state.policy;
   const steady = steadyExits(state);
   feasibility.assign(steady);
-  const deepen = (planned: PlannedRequest, top: number, terms: DepthTerms): void => {
+  const deepen = (planned: PlannedRequest, top: number, reserve: number): void => {
     if (feasibility.dropped.has(planned) || steady.has(planned)) return;
     let exit = top;
-    while (exit > feasibility.exitOf(planned) && !feasibility.tryDeepen(planned, exit, terms)) exit -= 1;
+    while (exit > feasibility.exitOf(planned) && !feasibility.tryDeepen(planned, exit, reserve)) exit -= 1;
   };
-  const keep: DepthTerms = { reserve: keepReserve, arrivals: 1, leastGain: 0, stallsAll: false };
   for (const planned of state.requests) {
-    if (!planned.isPrefilling) deepen(planned, Math.min(planned.maxExit, planned.currentExit), keep);
+    if (!planned.isPrefilling) deepen(planned, Math.min(planned.maxExit, planned.currentExit), keepReserve);
   }
   const paused = backfill(state, feasibility);
-  // A deeper exit of a prompt takes a longer prefill, but no change.
-  const begin: DepthTerms = { ...keep, reserve: beginReserve };
-  const prompts = state.requests.filter(({ isPrefilling }) => isPrefilling);
-  for (const prompt of prompts) deepen(prompt, prompt.maxExit, begin);
-  if (prompts.length === 0) {
-    const change: DepthTerms = { ...begin, arrivals: deepenArrivals, leastGain: deepenGain, stallsAll: true };
-    for (const planned of state.requests) deepen(planned, planned.maxExit, change);
-  }
+  for (const planned of state.requests) if (planned.isPrefilling) deepen(planned, planned.maxExit, beginReserve);
   return { state, feasibility, paused };
 }
 
 /**
- * Exits that no plan changes, at light load: answers of estimated length keep their exit, and prompts begin at the deepest
- * one where that is likely to be in time alone. An answer that changes its exit goes on like the longest answers of the
- * new one, and rows in company of deeper ones gain no speed, so a change pays only against a queue.
+ * Exits that no plan changes, at light load. Answers of estimated length keep their exit. A prompt begins at the deepest
+ * one where that is likely to be in time alone. A change pays only against a queue: the answer then goes on like the
+ * longest answers of its new exit, and a row beside deeper ones gains no speed.
  */
 function steadyExits({ requests, policy, now, inflation }: PlanningState): Map<PlannedRequest, number> {
   const prompts = requests.filter(({ isPrefilling }) => isPrefilling).length;

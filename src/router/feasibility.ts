@@ -49,18 +49,6 @@ export interface Expected {
   readonly safetyMargin: number;
 }
 
-/** Conditions of a deeper exit. */
-export interface DepthTerms {
-  /** Share of every budget that stays unspent, 0..1. */
-  readonly reserve: number;
-  /** Times that the expected arrivals count. */
-  readonly arrivals: number;
-  /** The objective gains more than this, in answers. */
-  readonly leastGain: number;
-  /** Whether the catch-up delays requests with an earlier deadline too. */
-  readonly stallsAll: boolean;
-}
-
 const CLASS_RANK = { guaranteed: 0, reserved: 1, best_effort: 2, none: 2 } as const;
 
 /** Demand by deadline of a set of requests, and the exits that it is counted at. */
@@ -186,7 +174,7 @@ export class Feasibility {
     for (const phase of this.#phases) {
       phase.addedMs = rowMs * phase.stepsBefore + this.#deeperMs(phase.stepsBefore, 0, exit);
       if (!phase.load.isCounted || phase.addedMs <= 0) continue;
-      if (this.#slackOf(phase, { reserve: this.#state.policy.beginReserve, arrivals: 1 }) < 0) return false;
+      if (this.#slackOf(phase, this.#state.policy.beginReserve) < 0) return false;
     }
     this.#take(exit, this.#phases.at(-1)?.stepsBefore ?? 0);
     return true;
@@ -196,8 +184,7 @@ export class Feasibility {
    * Makes a request deeper where the objective gains: the value of its own path, less what all other requests lose by the
    * time that it takes. A known length is met or not, so no deadline of a known length may be missed for depth.
    */
-  tryDeepen(planned: PlannedRequest, to: number, terms: DepthTerms): boolean {
-    const { leastGain } = terms;
+  tryDeepen(planned: PlannedRequest, to: number, reserve: number): boolean {
     const decode = this.#decodes.get(planned);
     if (decode === undefined) return false;
     const own = decode.load;
@@ -218,18 +205,18 @@ export class Feasibility {
     // Other requests only lose, so the request's own gain comes first.
     [isStarted, isOver] = [true, true];
     const ownAdded = add(decode);
-    const ownSlack = this.#slackOf(decode, terms);
+    const ownSlack = this.#slackOf(decode, reserve);
     if (planned.request.isExactLength && ownSlack < 0) return false;
     let gain = planned.pathValue(to, ownSlack) - planned.pathValue(from, ownSlack + ownAdded);
-    [isStarted, isOver] = [terms.stallsAll, false];
+    [isStarted, isOver] = [false, false];
     for (const phase of this.#phases) {
-      if (gain <= leastGain) return false;
+      if (gain <= 0) return false;
       const { load, isPrefill } = phase;
       isStarted ||= load === own;
       isOver ||= phase === decode;
       const added = add(phase);
       if (phase === decode || !load.isCounted || added <= 0) continue;
-      const slack = this.#slackOf(phase, terms);
+      const slack = this.#slackOf(phase, reserve);
       const other = load.planned;
       if (other.request.isExactLength && slack < 0) return false;
       if (isPrefill && slack < 0 && slack + added >= 0) return false;
@@ -237,7 +224,7 @@ export class Feasibility {
       const loss = other.pathValue(load.exit, slack + added) - other.pathValue(load.exit, slack);
       gain -= loss * (other.request.serviceClass === 'guaranteed' ? this.#state.policy.guaranteeWeight : 1);
     }
-    if (gain <= leastGain) return false;
+    if (gain <= 0) return false;
     own.exit = to;
     own.setupMs = planned.setupMs(to);
     own.steps = deep + rest;
@@ -256,9 +243,9 @@ export class Feasibility {
   }
 
   /** Time left before a deadline while a share of the whole budget stays unspent, with what is tried. */
-  #slackOf(phase: Phase, { reserve, arrivals }: Pick<DepthTerms, 'reserve' | 'arrivals'>): number {
+  #slackOf(phase: Phase, reserve: number): number {
     const { remainingMs, windowMs, demandMs, addedMs, arrivalsMs } = phase;
-    return remainingMs - reserve * windowMs - demandMs - addedMs - arrivals * this.#arrivalFactor * arrivalsMs;
+    return remainingMs - reserve * windowMs - demandMs - addedMs - this.#arrivalFactor * arrivalsMs;
   }
 
   #take(exit: number, steps: number): void {

@@ -31,10 +31,6 @@ export interface Policy {
   /** Share of every budget that stays unspent: for depth in force, and for a deeper exit or rows without a deadline. */
   readonly keepReserve: number;
   readonly beginReserve: number;
-  /** Answers that the objective gains at least by a deeper exit mid-stream: 1 keeps every answer from getting deeper. */
-  readonly deepenGain: number;
-  /** Times that the expected arrivals count where an answer gets deeper mid-stream. */
-  readonly deepenArrivals: number;
   /** Most requests, live and waiting, with which answers keep their exits; 0 for never. */
   readonly lightRequests: number;
   /** Probability, 0..1, by which a prompt then is in time alone at the deepest exit. */
@@ -79,8 +75,6 @@ export const defaultPolicy: Policy = {
   margin: 0.08,
   keepReserve: 0.05,
   beginReserve: 0.25,
-  deepenGain: 0.06,
-  deepenArrivals: 3,
   lightRequests: 4,
   lightConfidence: 0.5,
   floorConfidence: 0.9,

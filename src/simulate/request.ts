@@ -16,7 +16,7 @@ export interface SimulatedRequest {
   readonly promptLength: number;
   /** Tokens of the answer by exit index, shallowest first, if all of its tokens leave at that exit. */
   readonly lengths: readonly number[];
-  /** What an answer's length becomes where it changes its exit; absent: the length of the other exit. */
+  /** Lengths of an answer that changes its exit; absent: the length of the other exit. */
   readonly change?: LengthChange;
   readonly maxTokens: number;
   /** Whether the router knows that the answer runs to maxTokens; no client states that. */

@@ -100,7 +100,10 @@ if (needsGpu()) {
       errorOf(folders.gpu, 'cpu'),
       'error: --device cpu cannot run the fp16 kernel; convert with --kernels w8a8, int4 or fp32',
     );
-    t.match(errorOf(folders.gpu, 'cuda'), /^error: --device cuda(:| needs) .*; install NVIDIA's driver and .*"GPU"\)$/);
+    t.match(
+      errorOf(folders.gpu, 'cuda'),
+      /^error: --device cuda(:| needs) .*; install NVIDIA's driver and .*\(docs\/gpu\.md\)$/,
+    );
     t.match(
       errorOf(folders.gpu, 'webgpu', { VK_ICD_FILENAMES: '/dev/null', VK_DRIVER_FILES: '/dev/null' }),
       /^error: --device webgpu: No supported adapters; install the GPU's Vulkan driver .*mesa-vulkan-drivers\)$/,

@@ -22,7 +22,7 @@ const FREQUENCIES = /(^|\.)rotary_emb\.inv_freq$/;
 /** The weight_map of model.safetensors.index.json. */
 const WeightMap = Type.Record(Type.String(), Type.String());
 
-/** What the small files of a folder say. */
+/** The content of the small files of a folder. */
 interface Outline {
   readonly config: Json;
   readonly fields: Fields;
