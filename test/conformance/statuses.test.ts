@@ -91,7 +91,12 @@ void t.test('503 while running requests finish after SIGTERM', async (t) => {
   const { url, process: server } = await serve(t, model, ['--drain-timeout', '120']);
   const exit = once(server, 'exit');
   const running = Array.from({ length: 8 }, () => post(url, { ...endless, n: 8 }));
-  await until('running', async () => /requests_running\{.*\} [1-9]/.test(await (await fetch(`${url}/metrics`)).text()));
+  // Every request is in the engine: a request that arrives after SIGTERM gets 503.
+  await until('all 64 choices', async () => {
+    const metrics = await (await fetch(`${url}/metrics`)).text();
+    const counts = [...metrics.matchAll(/requests_(?:running|waiting)\{.*\} (\d+)/g)].map(([, count]) => Number(count));
+    return counts.reduce((sum, count) => sum + count, 0) >= 60;
+  });
   t.equal((await fetch(`${url}/health`)).status, 200, 'liveness is reported during inference');
   server.kill('SIGTERM');
   await until('draining', async () => (await fetch(`${url}/health/ready`)).status === 503);
