@@ -26,9 +26,7 @@ const withBudget = (onMiss: 'truncate' | 'reject') => (request: SimulatedRequest
 /** Every exit's answer has the full-depth length, and the router knows that length. */
 function exact(request: SimulatedRequest): SimulatedRequest {
   const tokens = request.lengths.at(-1) ?? 1;
-  const lengths = request.lengths.map(() => tokens);
-  const change = { answers: lengths.map((length) => [length]), luck: 0 };
-  return { ...request, lengths, change, maxTokens: tokens, isExactLength: true };
+  return { ...request, lengths: request.lengths.map(() => tokens), maxTokens: tokens, isExactLength: true };
 }
 
 /** The router as clients use it, the same router with exact lengths, a simple router, and pinned exits. */

@@ -195,15 +195,14 @@ export class Feasibility {
     const ownMs = this.#rowsMs(planned, to) - this.#rowsMs(planned, from);
     const isLongest = own.steps >= at(this.#stepsByDepth, from);
     const savedMs = isLongest ? Math.min(0, deep + rest - own.steps) * at(this.#costs, from).fixedMs : 0;
-    let [isStarted, isOver] = [false, false];
+    // Other requests only lose, so the request's own gain comes first.
+    let [isStarted, isOver] = [true, true];
     const add = (phase: Phase): number => {
       const runs = isOver ? deep : Math.min(own.sharedSteps, deep, phase.stepsBefore);
       phase.addedMs =
         (isStarted ? setupMs : 0) + (isOver ? ownMs + savedMs : runs * rowMs) + this.#deeperMs(runs, from, to);
       return phase.addedMs;
     };
-    // Other requests only lose, so the request's own gain comes first.
-    [isStarted, isOver] = [true, true];
     const ownAdded = add(decode);
     const ownSlack = this.#slackOf(decode, reserve);
     if (planned.request.isExactLength && ownSlack < 0) return false;

@@ -16,7 +16,7 @@ export interface SimulatedRequest {
   readonly promptLength: number;
   /** Tokens of the answer by exit index, shallowest first, if all of its tokens leave at that exit. */
   readonly lengths: readonly number[];
-  /** Lengths of an answer that changes its exit; absent: the length of the other exit. */
+  /** Lengths of an answer that changes its exit; absent, or of exact length: the length of the other exit. */
   readonly change?: LengthChange;
   readonly maxTokens: number;
   /** Whether the router knows that the answer runs to maxTokens; no client states that. */
@@ -66,7 +66,7 @@ export function isDone({ path, length, generated, maxTokens }: LiveRequest): boo
 /** Length of an answer after `generated` tokens whose next one leaves at another exit than the last. */
 function lengthAfter({ request, generated, path }: LiveRequest, exit: number): number {
   const { change, lengths } = request;
-  if (change === undefined || path.length === 0) return lengths[exit] ?? Infinity;
+  if (change === undefined || request.isExactLength || path.length === 0) return lengths[exit] ?? Infinity;
   const longer = change.answers[exit]?.filter((tokens) => tokens > generated) ?? [];
   // The golden ratio spreads the draws of one answer evenly.
   const draw = (change.luck + path.length * 0.618034) % 1;
