@@ -5,9 +5,9 @@ const INTRO = `<!-- Written by \`npm run docs:configuration\` from the table of 
 
 # Configuration
 
-Each option is a flag (\`--max-queue 64\`), an environment variable (\`SORTIE_MAX_QUEUE=64\`), and an entry of the file that
-\`--config\` names (\`max-queue: 64\`, YAML or JSON). A flag wins over its variable, and the variable over the file. An empty
-variable counts as unset.
+Each option is a flag (\`--max-queue 64\`), an environment variable (\`SORTIE_MAX_QUEUE=64\`), and an entry of the file
+that \`--config\` names (\`max-queue: 64\`, YAML or JSON). A flag wins over its variable, and the variable over the file.
+An empty variable counts as unset.
 
 - \`npm start -- --help\` prints the same table.
 - A switch (\`on or off\`) that stands alone is on: \`--log-prompts\`.
