@@ -35,7 +35,7 @@
  *
  * Must not know: how graphs are built (convert) or run (runtime, engine).
  */
-import Type, { type Static } from 'typebox';
+import { type Static, Type } from '../util/schema.js';
 
 /**
  * Increased when a reader of an older version would misread a folder. Version 2 adds int8 KV caches. Version 3 describes

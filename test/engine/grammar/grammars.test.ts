@@ -25,7 +25,7 @@ const tokenizer = new TextTokenizer(json);
 const options = { tokenizer: file, endTokens: manifest.eosTokens };
 /** Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. */
 const grammars = new Grammars(options, () => undefined);
-const deepest = executor.units.exits.at(-1)?.layer ?? 0;
+const shallowest = executor.units.exits[0]?.layer ?? 0;
 const [end = 0] = manifest.eosTokens;
 
 t.afterEach(() => {
@@ -34,7 +34,7 @@ t.afterEach(() => {
 
 function ask(id: string, schema: unknown, more: Partial<GenerateMessage> = {}): GenerateMessage {
   const text = '<|im_start|>user\nTell me about a city, as JSON.<|im_end|>\n<|im_start|>assistant\n';
-  return greedy(id, tokenizer.encode(text, false), deepest, 120, {
+  return greedy(id, tokenizer.encode(text, false), shallowest, 120, {
     stopTokens: manifest.eosTokens,
     grammar: schema === null ? null : { kind: 'json', schema: JSON.stringify(schema) },
     ...more,
@@ -300,7 +300,7 @@ void t.test('a budget that expires during the wait for a parser ends the wait by
   } as const;
   for (const [id, some] of Object.entries(budgets)) {
     const budget = { ttftMs: null, tpotMs: null, ...some };
-    const depth = { minExit: deepest, maxExit: deepest, budget };
+    const depth = { minExit: shallowest, maxExit: shallowest, budget };
     grammarQueue.generate(ask(id, { type: 'boolean' }, { arrivedAt, depth }));
   }
   while (grammarQueue.waiting > 1 && monotonicMs() < arrivedAt + 5000) await delay(1);
