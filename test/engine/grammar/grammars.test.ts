@@ -25,7 +25,11 @@ const tokenizer = new TextTokenizer(json);
 const options = { tokenizer: file, endTokens: manifest.eosTokens };
 /** Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. */
 const grammars = new Grammars(options, () => undefined);
-const shallowest = executor.units.exits[0]?.layer ?? 0;
+const layers = executor.units.exits.map(({ layer }) => layer);
+/** For answers of which only the grammar is tested: a third of the layers. */
+const shallowest = layers[0] ?? 0;
+const deepest = layers.at(-1) ?? 0;
+const atFullDepth = { depth: { minExit: deepest, maxExit: deepest, budget: null } };
 const [end = 0] = manifest.eosTokens;
 
 t.afterEach(() => {
@@ -107,7 +111,7 @@ void t.test('an answer thinks freely up to a bound, and the grammar holds behind
     free: [{ kind: 'free', thoughts: { ...thoughts, most: 3 } }, [open], /^@{3}#@{4}/],
   };
   for (const [id, [grammar, tokens]] of Object.entries(asked))
-    grammarQueue.generate(ask(id, null, { grammar, sampling: writes(...tokens) }));
+    grammarQueue.generate(ask(id, null, { grammar, sampling: writes(...tokens), ...atFullDepth }));
   for (const [id, { tokens }] of await answersOf(core, Object.keys(asked)))
     t.match(tokenizer.decode(tokens), asked[id]?.[2], id);
 });
@@ -124,7 +128,7 @@ void t.test('greedy, sampled and unconstrained answers share a batch, each under
     any: { type: 'object', maxProperties: 2, additionalProperties: { type: 'string', maxLength: 8 } },
   };
   for (const [id, schema] of Object.entries(shapes)) {
-    grammarQueue.generate(ask(id, schema, id === 'hot' ? { sampling: hot } : {}));
+    grammarQueue.generate(ask(id, schema, { ...atFullDepth, ...(id === 'hot' && { sampling: hot }) }));
   }
   grammarQueue.generate(ask('free', null, { maxTokens: 40 }));
   const all = await answersOf(core, [...Object.keys(shapes), 'free']);
