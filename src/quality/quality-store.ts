@@ -50,7 +50,8 @@ export class QualityStore {
     if (text === null) return;
     try {
       const stored: unknown = JSON.parse(text);
-      if (!isValid(Stored, stored) || stored.model !== this.#model) throw new Error('another shape or model');
+      if (!isValid(Stored, stored) || stored.model !== this.#model)
+        throw new Error('the file has another shape or model');
       this.#quality.restore(stored.cells);
     } catch {
       this.#failed(`${this.#file} does not hold the evidence of audits of this model`);
