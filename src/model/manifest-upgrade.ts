@@ -1,7 +1,8 @@
 /** Reads manifests of versions 1 and 2, which named a family and described a Llama. */
 import { type Static, Type } from '../util/schema.js';
 import { validationMessage } from '../util/validation-message.js';
-import { MANIFEST_VERSION, type Architecture } from './manifest.js';
+import type { Architecture } from './architecture.js';
+import { MANIFEST_VERSION } from './manifest.js';
 
 const Llama = Type.Object({
   architecture: Type.Object({
