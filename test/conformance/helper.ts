@@ -26,13 +26,13 @@ export interface RealServer {
 
 let connected: Promise<RealServer> | null = null;
 
-/** The server of this process: files that run together share it. Depth is the shallowest unless a request pins one. */
+/** The server of this process: files that run together share it. */
 export function connect(t: Test): Promise<RealServer> {
   return (connected ??= startServer(t));
 }
 
 async function startServer(t: Test): Promise<RealServer> {
-  const { url } = await serve(t, modelDir, ['--api-key', apiKey, '--default-exit', String(shallowest)]);
+  const { url } = await serve(t, modelDir, ['--api-key', apiKey]);
   /** Values of series at one moment. */
   const metrics = async (...names: readonly string[]): Promise<number[]> => {
     const text = await (await fetch(`${url}/metrics`)).text();

@@ -7,7 +7,7 @@
 import type { Policy } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
 import { depthShape } from '../../cost/model.js';
-import { Auditor, skipped } from '../audit/auditor.js';
+import { Auditor } from '../audit/auditor.js';
 import { AdmissionQueue } from './admission-queue.js';
 import { type PrefillTask, prefillTask, catchUpTasks } from '../execution/select-prefill.js';
 import { type Constraint } from '../sampling/constraint.js';
@@ -20,11 +20,13 @@ import type {
   EndedEvent,
   EndReason,
   GenerateMessage,
-  LoadSnapshot,
   RefusedEvent,
   StepMessage,
   StepWork,
 } from '../protocol.js';
+import { Drafting } from './drafting.js';
+import { Endings } from './endings.js';
+import { LoadReport } from './load-report.js';
 import { StepOutput } from './step-output.js';
 import { compact } from '../slots/compaction.js';
 import { RouterAdapter, type StepContext } from './router-adapter.js';
@@ -32,9 +34,8 @@ import { scorePrompt } from '../sampling/prompt-scores.js';
 import { SlotManager, type SlotManagerLimits } from '../slots/slot-manager.js';
 import type { Sequence } from '../sequence.js';
 import type { AuditOptions, Speculate } from '../client/options.js';
-import { maySpeculate } from '../speculation/eligibility.js';
-import { type Draft, Speculation } from '../speculation/speculation.js';
-import { type AdvanceTotals, decodeWork, stepWork } from './step-stats.js';
+import type { Draft } from '../speculation/speculation.js';
+import { type AdvanceTotals, decodeWork, type StepTimes, stepWork } from './step-stats.js';
 
 export interface CoreOptions extends SlotManagerLimits {
   readonly policy: Policy;
@@ -50,9 +51,6 @@ export interface CoreOptions extends SlotManagerLimits {
   readonly clock: () => number;
 }
 
-/** Interval at which the predicted wait is computed anew, ms: it takes about as long as planning a step. */
-const WAIT_INTERVAL_MS = 50;
-
 /** The decisions of a step. */
 interface Schedule {
   readonly startedAt: number;
@@ -64,7 +62,7 @@ interface Schedule {
 /** The work of a step, with logits that are not sampled yet. */
 interface StepRun {
   readonly at: number;
-  readonly took: { readonly ms: number; readonly cycleMs: number };
+  readonly took: StepTimes;
   readonly prefilled: AdvanceTotals;
   /** Sequences that decoded, in the order of the head's rows. */
   readonly rows: readonly Sequence[];
@@ -81,15 +79,14 @@ export class EngineCore {
   readonly #options: CoreOptions;
   readonly #router: RouterAdapter;
   readonly #output = new StepOutput();
-  readonly #speculation: Speculation;
+  readonly #drafting: Drafting;
+  readonly #endings: Endings;
+  readonly #loadReport: LoadReport;
   readonly #admissions: AdmissionQueue;
-  /** Null without audits: clients that wait for one get a reason. */
+  /** Null without audits. */
   readonly #auditor: Auditor | null;
-  readonly #unaudited: AuditEvent[] = [];
   /** End of the previous step; null while the loop is idle. */
   #stepEndedAt: number | null = null;
-  /** The predicted wait of a new request, and when it was computed. */
-  #wait = { ms: 0, at: -Infinity };
 
   constructor(executor: Executor, costs: CostTable, options: CoreOptions) {
     this.#executor = executor;
@@ -99,10 +96,12 @@ export class EngineCore {
     const { prior, fault } = folderPrior(manifest);
     this.lengthPriorFault = fault;
     this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, prior, options.slowdown);
-    this.#speculation = new Speculation(executor);
+    const { audit, clock, speculate } = options;
+    this.#drafting = new Drafting(executor, this.slotManager, this.#router, speculate);
     this.#admissions = new AdmissionQueue(executor, this.slotManager, this.#router, this.#output);
-    const { audit, clock } = options;
     this.#auditor = audit === undefined ? null : new Auditor(executor, this.slotManager, audit, clock);
+    this.#endings = new Endings(executor, this.slotManager, this.#router, this.#output, this.#auditor);
+    this.#loadReport = new LoadReport(executor, this.#router, options);
   }
 
   /** Whether `step` has work or events to report. */
@@ -171,7 +170,7 @@ export class EngineCore {
 
   /** Audits that ended since the last call. */
   takeAudits(): AuditEvent[] {
-    return this.#auditor?.take() ?? this.#unaudited.splice(0);
+    return this.#endings.takeAudits();
   }
 
   /** The loop is idle from here on: the time until the next step belongs to no step. */
@@ -190,7 +189,7 @@ export class EngineCore {
   #schedule(startedAt: number): Schedule {
     const { clock, policy } = this.#options;
     this.#admissions.admit(this.#context(startedAt));
-    this.#endDue(startedAt);
+    this.#endings.endDue(startedAt);
     this.slotManager.reorder(this.#router.order(this.#context(startedAt)));
     this.slotManager.start(startedAt);
     this.slotManager.syncFollowers(() => clock() - startedAt < policy.maxStallMs);
@@ -200,7 +199,7 @@ export class EngineCore {
     const rows = this.slotManager.running.filter(
       (each) => this.#mayDecode(each, paused) && this.#isDecodableAfter(each, prefill),
     );
-    this.#endOverdue(rows, prefill, startedAt);
+    this.#endings.endOverdue(rows, prefill, startedAt);
     return { startedAt, paused, prefill: prefill.filter(({ sequence }) => sequence.slot !== null) };
   }
 
@@ -211,10 +210,10 @@ export class EngineCore {
     const isReady = (each: Sequence): boolean =>
       this.#mayDecode(each, paused) && each.isDecodable(this.#executor.exit(each.exit).needed);
     // Prefill may take longer than its prediction: a deadline that a decode step would exceed ends its answer here.
-    if (prefill.length > 0) this.#endOverdue(this.slotManager.running.filter(isReady), [], clock());
+    if (prefill.length > 0) this.#endings.endOverdue(this.slotManager.running.filter(isReady), [], clock());
     const rows = this.slotManager.running.filter(isReady);
     const [lone] = rows;
-    const draft = lone !== undefined && rows.length === 1 ? this.#runDraft(lone) : null;
+    const draft = lone !== undefined && rows.length === 1 ? this.#drafting.run(lone, clock) : null;
     const stageRows = rows.length > 0 && draft === null ? this.#decode(rows) : [];
     this.#executor.settle();
     const at = clock();
@@ -227,18 +226,10 @@ export class EngineCore {
   #commit(run: StepRun): StepMessage {
     const { at, draft } = run;
     const work = draft === null ? this.#commitBatch(run) : this.#commitDraft(run, draft);
-    this.#endScored(at);
-    const message = this.#output.take(at, this.#load(at), work);
+    this.#endings.endScored(at);
+    const message = this.#output.take(at, this.#loadReport.take(this.#context(at)), work);
     this.#stepEndedAt = this.busy ? at : null;
     return message;
-  }
-
-  #endDue(now: number): void {
-    for (const sequence of [...this.slotManager.running, ...this.slotManager.waiting]) {
-      if (sequence.ending) this.#end(sequence, sequence.ending, now);
-      else if (sequence.constraint?.failed != null) this.#end(sequence, 'error', now);
-      else if (sequence.constraint?.complete === true) this.#end(sequence, 'stop', now);
-    }
   }
 
   #mayDecode(sequence: Sequence, paused: ReadonlySet<string>): boolean {
@@ -250,14 +241,6 @@ export class EngineCore {
     const last = sequence.tokens.length - 1;
     if (sequence.isDecodable(this.#executor.exit(sequence.exit).needed)) return true;
     return tasks.some((each) => each.sequence === sequence && each.end >= last);
-  }
-
-  /** Ends every `truncate` answer whose deadline falls into the step that is about to run. */
-  #endOverdue(rows: readonly Sequence[], tasks: readonly PrefillTask[], now: number): void {
-    const all = [...this.slotManager.running, ...this.slotManager.waiting];
-    if (!all.some(({ request }) => request.depth.budget?.onMiss === 'truncate')) return;
-    const work = { decode: decodeWork(rows, this.#router.shape), prefill: tasks.flatMap((each) => each.work) };
-    for (const sequence of all) if (this.#router.isOverdue(sequence, now, work)) this.#end(sequence, 'deadline', now);
   }
 
   #replan(now: number): ReadonlySet<string> {
@@ -307,42 +290,10 @@ export class EngineCore {
     return stageRows;
   }
 
-  /** Drafts for a sequence that decodes alone and runs the draft through its exit; null without a draft worth its cost. */
-  #runDraft(sequence: Sequence): Draft | null {
-    const { request, generated, tokens, exit } = sequence;
-    if (!maySpeculate(request, this.#options.speculate)) return null;
-    if (request.depth.budget?.onMiss === 'truncate') {
-      // Drafting and verification together take no longer than two steps.
-      const decode = decodeWork([sequence], this.#router.shape);
-      const twoSteps = { decode, prefill: this.#router.advanceWork(sequence, tokens.length) };
-      if (this.#router.isOverdue(sequence, this.#options.clock(), twoSteps)) return null;
-    }
-    const { table } = this.#executor;
-    const bytes = table.bytesAt(exit, tokens.length + 1);
-    let most = request.maxTokens - generated - 1;
-    while (most > 0 && table.bytesAt(exit, tokens.length + 1 + most) - bytes > this.slotManager.freeBytes) most >>= 1;
-    const draft = this.#speculation.draft(sequence, most);
-    if (draft !== null) this.#speculation.run(sequence, draft);
-    return draft;
-  }
-
-  /** Emits the accepted tokens of a draft. The cost model learns nothing from it: plans count on plain steps. */
   #commitDraft({ at, took, prefilled, rows }: StepRun, draft: Draft): StepWork {
     const [sequence] = rows;
     if (sequence === undefined) throw new Error('a draft without its sequence');
-    const decode = decodeWork(rows, this.#router.shape);
-    const plainMs = this.#router.predictMs({ decode, prefill: [] });
-    const before = sequence.generated;
-    const accepted = this.#speculation.verify(sequence, draft, (choice) => this.#take(sequence, choice, at));
-    const tokens = Math.max(1, sequence.generated - before);
-    if (prefilled.work.length === 0) this.#speculation.observe(sequence, draft, tokens, took.cycleMs);
-    const work = stepWork(this.#router, decode, prefilled, [], took);
-    return {
-      ...work,
-      predictedMs: work.predictedMs + (tokens - 1) * plainMs,
-      kernelRuns: this.#executor.takeRuns(),
-      draft: { source: draft.source, drafted: draft.tokens.length, accepted },
-    };
+    return this.#drafting.commit(sequence, draft, prefilled, took, (choice) => this.#take(sequence, choice, at));
   }
 
   /** Samples and emits one token for each row. @returns null where the step ran nothing */
@@ -351,7 +302,7 @@ export class EngineCore {
     const work = this.#learn(run);
     const [lone] = rows;
     if (lone !== undefined && rows.length === 1 && prefilled.work.length === 0)
-      this.#speculation.observe(lone, null, 1, took.cycleMs);
+      this.#drafting.observePlain(lone, took.cycleMs);
     const sampled = sampleBatch(this.#executor.head, rows);
     rows.forEach((sequence, row) => {
       const token = sampled[row];
@@ -385,63 +336,12 @@ export class EngineCore {
     return reason === null;
   }
 
-  /** Ends requests that asked for prompt scores only. */
-  #endScored(at: number): void {
-    for (const sequence of [...this.slotManager.running])
-      if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.#executor.exit(sequence.exit).needed))
-        this.#end(sequence, 'length', at);
-  }
-
-  #end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null = null): void {
-    const { slot } = sequence;
-    this.slotManager.finish(sequence);
-    if (this.#auditor !== null) this.#auditor.ended(sequence, slot, reason, at);
-    else if (sequence.request.audit === true) this.#unaudited.push(skipped(sequence, 'off'));
-    sequence.constraint?.close();
-    const failure = reason === 'error' ? sequence.constraint?.failed : null;
-    const isWhole = reason === 'stop' || reason === 'length';
-    if (reason !== 'error') {
-      this.#router.observeEnd(sequence, at, isWhole ? 'ended' : reason === 'deadline' ? 'deadline' : 'cancelled');
-    }
-    this.#output.ended.push({
-      id: sequence.id,
-      reason,
-      error: failure?.message ?? null,
-      ...(failure && { isLost: failure.isLost }),
-      promptTokens: sequence.promptLength,
-      cachedTokens: sequence.cachedTokens,
-      startedAt: sequence.startedAt,
-      firstTokenAt: sequence.firstTokenAt,
-      endedAt: at,
-      preemptions: sequence.preemptions,
-      ...(endToken && { endToken }),
-      ...(sequence.drafts.length > 0 && { drafts: [...sequence.drafts] }),
-    });
+  #end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null): void {
+    this.#endings.end(sequence, reason, at, endToken);
   }
 
   #context(now: number): StepContext {
     const { running, waiting } = this.slotManager;
     return { slots: this.#options.maxRunning, live: running, waiting, now };
-  }
-
-  #load(now: number): LoadSnapshot {
-    const { running, waiting } = this.slotManager;
-    const { kvBytes } = this.#options;
-    return {
-      running: running.length,
-      waiting: waiting.length,
-      deferred: 0,
-      kvUsed: this.#executor.table.used('live') / kvBytes,
-      kvCached: this.#executor.table.used('cached') / kvBytes,
-      ...(this.#options.reportsWait === true && { waitMs: this.#waitMs(now) }),
-    };
-  }
-
-  #waitMs(now: number): number {
-    const isIdle = this.slotManager.running.length + this.slotManager.waiting.length === 0;
-    if (isIdle || now - this.#wait.at >= WAIT_INTERVAL_MS) {
-      this.#wait = { ms: this.#router.predictedWaitMs(this.#context(now)), at: now };
-    }
-    return this.#wait.ms;
   }
 }

@@ -15,6 +15,9 @@ export interface AdvanceTotals {
   readonly caughtUp: number;
 }
 
+/** Durations of a step, see StepWork. */
+export type StepTimes = Pick<StepWork, 'ms' | 'cycleMs'>;
+
 /** One position for each row; null without rows. */
 export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Work['decode'] {
   if (rows.length === 0) return null;
@@ -22,13 +25,13 @@ export function decodeWork(rows: readonly Sequence[], { exits }: DepthShape): Wo
   return { rows: byExit, context: rows.reduce((sum, { tokens }) => sum + tokens.length, 0) / rows.length };
 }
 
-/** All metrics of a step except the kernels that ran. @param took durations, see StepWork */
+/** All metrics of a step except the kernels that ran. */
 export function stepWork(
   router: RouterAdapter,
   decode: Work['decode'],
   advanced: AdvanceTotals,
   stageRows: readonly number[],
-  took: Pick<StepWork, 'ms' | 'cycleMs'>,
+  took: StepTimes,
 ): Omit<StepWork, 'kernelRuns'> {
   const work: Work = { decode, prefill: advanced.work };
   const predict = (part: Work): number => router.predictMs(part);

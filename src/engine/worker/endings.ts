@@ -1,0 +1,98 @@
+/**
+ * Ends sequences: by their client, their grammar, their deadline, or their last token.
+ *
+ * Must not know: how a step runs.
+ */
+import { type Auditor, skipped } from '../audit/auditor.js';
+import type { Executor } from '../execution/executor.js';
+import type { PrefillTask } from '../execution/select-prefill.js';
+import type { AuditEvent, EndedEvent, EndReason } from '../protocol.js';
+import type { Sequence } from '../sequence.js';
+import type { SlotManager } from '../slots/slot-manager.js';
+import type { RouterAdapter } from './router-adapter.js';
+import type { StepOutput } from './step-output.js';
+import { decodeWork } from './step-stats.js';
+
+export class Endings {
+  readonly #executor: Executor;
+  readonly #slotManager: SlotManager;
+  readonly #router: RouterAdapter;
+  readonly #output: StepOutput;
+  /** Null without audits: clients that wait for one get a reason. */
+  readonly #auditor: Auditor | null;
+  readonly #unaudited: AuditEvent[] = [];
+
+  constructor(
+    executor: Executor,
+    slotManager: SlotManager,
+    router: RouterAdapter,
+    output: StepOutput,
+    auditor: Auditor | null,
+  ) {
+    this.#executor = executor;
+    this.#slotManager = slotManager;
+    this.#router = router;
+    this.#output = output;
+    this.#auditor = auditor;
+  }
+
+  /** Audits that ended since the last call. */
+  takeAudits(): AuditEvent[] {
+    return this.#auditor?.take() ?? this.#unaudited.splice(0);
+  }
+
+  /** Ends every sequence that is cancelled, or whose grammar failed or is complete. */
+  endDue(now: number): void {
+    for (const sequence of this.#all()) {
+      if (sequence.ending) this.end(sequence, sequence.ending, now);
+      else if (sequence.constraint?.failed != null) this.end(sequence, 'error', now);
+      else if (sequence.constraint?.complete === true) this.end(sequence, 'stop', now);
+    }
+  }
+
+  /** Ends every `truncate` answer whose deadline falls into the step that is about to run. */
+  endOverdue(rows: readonly Sequence[], tasks: readonly PrefillTask[], now: number): void {
+    const all = this.#all();
+    if (!all.some(({ request }) => request.depth.budget?.onMiss === 'truncate')) return;
+    const work = { decode: decodeWork(rows, this.#router.shape), prefill: tasks.flatMap((each) => each.work) };
+    for (const sequence of all) if (this.#router.isOverdue(sequence, now, work)) this.end(sequence, 'deadline', now);
+  }
+
+  /** Ends requests that asked for prompt scores only. */
+  endScored(at: number): void {
+    for (const sequence of [...this.#slotManager.running])
+      if (sequence.request.maxTokens === 0 && sequence.isDecodable(this.#executor.exit(sequence.exit).needed))
+        this.end(sequence, 'length', at);
+  }
+
+  end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null = null): void {
+    const { slot } = sequence;
+    this.#slotManager.finish(sequence);
+    if (this.#auditor !== null) this.#auditor.ended(sequence, slot, reason, at);
+    else if (sequence.request.audit === true) this.#unaudited.push(skipped(sequence, 'off'));
+    sequence.constraint?.close();
+    const failure = reason === 'error' ? sequence.constraint?.failed : null;
+    const isWhole = reason === 'stop' || reason === 'length';
+    if (reason !== 'error') {
+      this.#router.observeEnd(sequence, at, isWhole ? 'ended' : reason === 'deadline' ? 'deadline' : 'cancelled');
+    }
+    this.#output.ended.push({
+      id: sequence.id,
+      reason,
+      error: failure?.message ?? null,
+      ...(failure && { isLost: failure.isLost }),
+      promptTokens: sequence.promptLength,
+      cachedTokens: sequence.cachedTokens,
+      startedAt: sequence.startedAt,
+      firstTokenAt: sequence.firstTokenAt,
+      endedAt: at,
+      preemptions: sequence.preemptions,
+      ...(endToken && { endToken }),
+      ...(sequence.drafts.length > 0 && { drafts: [...sequence.drafts] }),
+    });
+  }
+
+  #all(): Sequence[] {
+    return [...this.#slotManager.running, ...this.#slotManager.waiting];
+  }
+}
