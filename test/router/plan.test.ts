@@ -57,8 +57,8 @@ void t.test('depth: at light load an answer of estimated length keeps its exit',
   t.equal(exitOf(hurried), 30, 'shallower rows are faster, but the answer likely gets longer');
   t.ok((exitsOf([hurried], { lightRequests: 0 }).get('a') ?? 0) < 30, 'without the rule');
   t.ok((exitsOf([{ ...hurried, serviceClass: 'guaranteed' }]).get('a') ?? 0) < 30, 'a guarantee comes first');
-  const others = Array.from({ length: 4 }, (_, i) => answering(`b${i}`, total(60_000), more));
-  t.ok((exitsOf([hurried, ...others]).get('a') ?? 0) < 30, 'with five requests');
+  const others = Array.from({ length: 6 }, (_, i) => answering(`b${i}`, total(60_000), more));
+  t.ok((exitsOf([hurried, ...others]).get('a') ?? 0) < 30, 'with seven requests');
   t.equal(exitOf(prompting('a', total(1500), more)), 30, 'a prompt whose answer is likely in time');
   t.ok(exitOf(prompting('a', total(500), more)) < 30, 'a prompt whose answer is likely late');
 });
