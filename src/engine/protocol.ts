@@ -5,7 +5,8 @@
  * All times are milliseconds. Instants ("...At") are on the machine-wide monotonic clock (src/util/clock.ts), which
  * both processes share.
  */
-import type { Architecture, Dry, StageKernel } from '../model/manifest.js';
+import type { Architecture } from '../model/architecture.js';
+import type { Dry, StageKernel } from '../model/manifest.js';
 import type { CostTable } from '../cost/table.js';
 import type { DepthRequest, ServiceClass } from '../router/index.js';
 

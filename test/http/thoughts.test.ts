@@ -218,7 +218,7 @@ void t.test('a bound of thoughts is that of vLLM and of Anthropic, and needs tag
   t.notOk(others.engine.requests.at(-1)?.grammar);
 });
 
-void t.test('a grammar rules thoughts out if their tags are no tokens', async (t) => {
+void t.test('a grammar excludes thoughts if their tags are not tokens', async (t) => {
   const server = await thinking(t, '{}', { template: OPENED });
   const answer = (await (
     await server.post(CHAT, { messages, response_format: { type: 'json_object' } })

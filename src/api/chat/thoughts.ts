@@ -49,7 +49,7 @@ const BOUND = 'thinking_token_budget';
 
 /**
  * The bound of the thoughts, vLLM's `thinking_token_budget`.
- * @param tokens of the model's tags; null if they are no tokens, or the model does not think
+ * @param tokens of the model's tags; null if they are not tokens, or the model does not think
  * @throws ApiError unsupported_parameter where nothing can bound the thoughts
  */
 export function thoughtBound({ thinking_token_budget: most }: BoundField, tokens: TagTokens | null): number | null {

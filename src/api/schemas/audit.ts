@@ -1,5 +1,5 @@
 /** The audit of an answer in the report: a comparison with full depth. */
-import Type, { type Static } from 'typebox';
+import { type Static, Type } from '../../util/schema.js';
 
 const count = Type.Integer({ minimum: 0 });
 const share = Type.Union([Type.Number({ minimum: 0, maximum: 1 }), Type.Null()]);
