@@ -1,6 +1,6 @@
 /** Downloads one file: an interrupted download goes on where it ended, and the checksum decides. */
 import { createHash, type Hash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
+import { constants } from 'node:fs';
 import { mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { causeOf, HubError, PassingError } from './errors.js';
@@ -41,7 +41,7 @@ export async function download(
   // Of two processes, both write the same bytes to the same places.
   const handle = await open(partOf(target), constants.O_RDWR | constants.O_CREAT);
   try {
-    const part = await resumed(handle, partOf(target), file);
+    const part = await resumed(handle, file);
     onBytes(part.length);
     await withRetries((progressed) => receive(repository, file, part, { onBytes, progressed }), signal, pausesMs);
     const digest = part.hash.digest('hex');
@@ -76,7 +76,7 @@ async function sizeOf(file: string): Promise<number | null> {
 }
 
 /** Reads what an earlier call left, for the checksum. */
-async function resumed(handle: FileHandle, name: string, { digest, size }: HubFile): Promise<Part> {
+async function resumed(handle: FileHandle, { digest, size }: HubFile): Promise<Part> {
   const hash = createHash(digest.kind === 'git' ? 'sha1' : 'sha256');
   // Git hashes a file behind this header.
   if (digest.kind === 'git') hash.update(`blob ${size}\0`);
@@ -85,7 +85,10 @@ async function resumed(handle: FileHandle, name: string, { digest, size }: HubFi
     await handle.truncate();
     return { handle, hash, length: 0 };
   }
-  for await (const chunk of createReadStream(name)) hash.update(chunk as Buffer);
+  // Another process may be adding to the part, or complete it.
+  if (length > 0)
+    for await (const chunk of handle.createReadStream({ start: 0, end: length - 1, autoClose: false }))
+      hash.update(chunk as Buffer);
   return { handle, hash, length };
 }
 

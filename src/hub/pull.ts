@@ -4,7 +4,8 @@
  *
  * Must not know: conversions.
  */
-import { mkdir, readFile, rm, statfs, symlink, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, rename, statfs, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import type { HubName } from '../util/hub-name.js';
 import type { HubAccess } from './access.js';
@@ -28,7 +29,7 @@ export interface PullOptions {
 
 export interface Pulled {
   readonly commit: string;
-  /** The folder, or the GGUF file. */
+  /** The folder, or the GGUF file: of several parts the first. */
   readonly path: string;
 }
 
@@ -50,7 +51,8 @@ async function pullFiles(
   { signal, progress = () => undefined, check = () => undefined, pausesMs }: PullOptions,
 ): Promise<Pulled> {
   const { repo } = name;
-  const repository = await withRetries(() => openRepository(access, repo, signal), signal, pausesMs);
+  const revision = name.revision ?? 'main';
+  const repository = await withRetries(() => openRepository(access, repo, revision, signal), signal, pausesMs);
   const { commit, files } = repository;
   const folder = join(access.cacheDir, `models--${repo.replaceAll('/', '--')}`);
   const snapshot = join(folder, 'snapshots', commit);
@@ -73,7 +75,7 @@ async function pullFiles(
 
   const choice = chooseFiles(name, files);
   if (choice.kind === 'gguf') {
-    await fetchAll([choice.file]);
+    await fetchAll(choice.files);
   } else {
     // A model that can't be converted is rejected before its gigabytes arrive.
     await fetchAll(choice.isIndex ? [...choice.small, choice.weights] : choice.small);
@@ -83,15 +85,21 @@ async function pullFiles(
       : [choice.weights];
     await fetchAll(weights);
   }
-  await mkdir(join(folder, 'refs'), { recursive: true });
-  await writeFile(join(folder, 'refs', 'main'), commit);
-  return { commit, path: choice.kind === 'gguf' ? join(snapshot, choice.file.path) : snapshot };
+  if (revision !== commit) await writeRef(join(folder, 'refs', revision), commit);
+  return { commit, path: choice.kind === 'gguf' ? join(snapshot, choice.path) : snapshot };
+}
+
+async function writeRef(file: string, commit: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(file, commit);
 }
 
 async function link(blob: string, name: string): Promise<void> {
   await mkdir(dirname(name), { recursive: true });
-  await rm(name, { force: true });
-  await symlink(relative(dirname(name), blob), name);
+  // Another process may be linking the same file.
+  const draft = `${name}.${randomBytes(4).toString('hex')}`;
+  await symlink(relative(dirname(name), blob), draft);
+  await rename(draft, name);
 }
 
 /** @param needed bytes @throws HubError if they don't fit on the disk */
