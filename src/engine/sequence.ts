@@ -170,10 +170,10 @@ export class Sequence {
     const part = this.path.at(-1);
     if (part?.exit === this.exit) part.tokens++;
     else this.path.push({ exit: this.exit, tokens: 1 });
-    const isBound = this.thinkingExit !== null;
+    const { thinkingExit } = this;
     this.constraint?.accept(token);
     // The answer behind the thoughts begins as deep as it may. The next plan decides its exit.
-    if (isBound && this.thinkingExit === null) this.exit = this.#deepest;
+    if (thinkingExit !== null && this.constraint?.isThinking === false) this.exit = this.#deepest;
     if (this.#adjustsLogits) this.counts.answer.set(token, (this.counts.answer.get(token) ?? 0) + 1);
     return this.generated >= this.request.maxTokens ? 'length' : null;
   }

@@ -107,13 +107,13 @@ async function checkSpace(dir: string, needed: number): Promise<void> {
   await mkdir(dir, { recursive: true });
   const { bavail, bsize } = await statfs(dir);
   if (needed > bavail * bsize)
-    throw new HubError(`${dir} has ${gigabytes(bavail * bsize)} free, the model needs ${gigabytes(needed)} more`);
+    throw new HubError(`${dir} has ${size(bavail * bsize)} free, the model needs ${size(needed)} more`);
 }
 
 function total(numbers: readonly number[]): number {
   return numbers.reduce((sum, each) => sum + each, 0);
 }
 
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(1)} GB`;
+function size(bytes: number): string {
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }

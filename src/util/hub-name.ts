@@ -1,7 +1,7 @@
 /** Names of models on the Hugging Face Hub, where a path is expected. */
 import { existsSync } from 'node:fs';
 
-/** A model of the hub, `ORG/NAME`, `ORG/NAME@REVISION`, and both with `:FILE`. */
+/** A model of the hub, `ORG/NAME`, `ORG/NAME@REVISION`, and either with `:FILE`. */
 export interface HubName {
   /** `ORG/NAME`. */
   readonly repo: string;

@@ -139,7 +139,8 @@ void t.test('faults are one line: an unknown architecture, a name that is none, 
     hub.requests.some((line) => line.startsWith('cdn') && line.includes('safetensors')),
     'no weights came',
   );
-  const name = /^error: the name must be ORG\/NAME or ORG\/NAME:FILE, and no path, got "tiny"\n$/;
+  const name =
+    /^error: the name must be ORG\/NAME, ORG\/NAME@REVISION or either with :FILE, and no path, got "tiny"\n$/;
   t.match(await run(['pull', 'tiny']), { code: 2, errors: name });
   t.match(await run(['pull', 'tiny/other']), { code: 1, errors: /^error: http.* has no model tiny\/other \(404, / });
   t.match(await run(['serve', '--model', 'nowhere']), { code: 1, errors: 'error: there is no folder nowhere\n' });

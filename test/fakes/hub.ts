@@ -106,7 +106,10 @@ export async function fakeHub(t: Test, files: Map<string, Buffer>, behaviour: Be
     }
     const [, kind, commit = '', path] =
       /^(?:\/api\/models)?\/tiny\/model\/(tree|resolve)\/(\w+)(?:\/(.*))?$/.exec(url.pathname) ?? [];
-    if (![...revisions.values()].includes(commit)) return notFound(response);
+    if (![...revisions.values()].includes(commit)) {
+      notFound(response);
+      return;
+    }
     if (kind === 'tree') {
       const from = Number(url.searchParams.get('cursor') ?? 0);
       const all = [...files].map(([path, bytes]) => entry(path, bytes));
