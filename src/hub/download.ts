@@ -1,7 +1,7 @@
 /** Downloads one file: an interrupted download goes on where it ended, and the checksum decides. */
 import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { link, mkdir, open, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { causeOf, HubError, PassingError } from './errors.js';
 import type { HubFile, Repository } from './repository.js';
@@ -33,10 +33,12 @@ export async function download(
   target: string,
   { signal, onBytes = () => undefined, pausesMs }: DownloadOptions,
 ): Promise<void> {
-  if ((await sizeOf(target)) === file.size) {
+  const found = await sizeOf(target);
+  if (found === file.size) {
     onBytes(file.size);
     return;
   }
+  if (found !== null) await rm(target);
   await mkdir(dirname(target), { recursive: true });
   // Of two processes, both write the same bytes to the same places.
   const handle = await open(partOf(target), constants.O_RDWR | constants.O_CREAT);
@@ -131,11 +133,15 @@ function damaged({ repo }: Repository, { path }: HubFile, how: string): DamagedE
   return new DamagedError(`${repo}: ${path} is damaged: it ${how}; the next download starts it again`);
 }
 
-/** Renames the complete part. Another process may have done it. */
+/**
+ * Gives the complete part its name. A link replaces no file: another process may have finished the same download, and
+ * a third one may have begun a part since.
+ */
 async function finish(target: string, size: number): Promise<void> {
   try {
-    await rename(partOf(target), target);
+    await link(partOf(target), target);
   } catch (error) {
     if ((await sizeOf(target)) !== size) throw error;
   }
+  await rm(partOf(target), { force: true });
 }
