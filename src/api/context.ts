@@ -15,7 +15,7 @@ export interface Limits {
   readonly defaultExit: number | null;
   /** Deepest exit of thoughts whose request states none; null: that of the answer. */
   readonly thinkingExit: number | null;
-  /** Most tokens of a chat answer whose request states no length; null: to the end of the context. */
+  /** Most tokens of a chat answer whose request states no length; null: as many as the model's defaults say. */
   readonly maxTokensDefault: number | null;
   /** Source of the sampling fields that a request does not state. */
   readonly samplingDefaults: SamplingSource;
