@@ -37,10 +37,16 @@ export async function servedFolder(model: string, conversion: Conversion): Promi
 /** Downloads a model of the hub. @throws HubError, ConvertError for another architecture, or Interrupted */
 export async function download(name: HubName): Promise<Pulled> {
   const { readOutline } = await import('../convert/hf/source.js');
+  const { checkGgufHead } = await import('../convert/gguf/head.js');
   const display = pullDisplay(process.stderr);
   try {
     return await interruptible('the next `sortie pull` continues', (signal) =>
-      pull(name, hubAccess(process.env), { signal, progress: display.progress, check: readOutline }),
+      pull(name, hubAccess(process.env), {
+        signal,
+        progress: display.progress,
+        check: readOutline,
+        checkHead: checkGgufHead,
+      }),
     );
   } finally {
     display.stop();

@@ -59,6 +59,18 @@ export async function download(
   await finish(target, file.size);
 }
 
+/** The first bytes of a file, as many as arrive together. @throws HubError, PassingError */
+export async function beginning(repository: Repository, file: HubFile): Promise<Uint8Array> {
+  const reader = (await repository.get(file, 0)).body?.getReader();
+  try {
+    return ((await reader?.read())?.value as Uint8Array | undefined) ?? new Uint8Array(0);
+  } catch (error) {
+    throw new PassingError(`${file.path}: the connection broke (${causeOf(error)})`);
+  } finally {
+    await reader?.cancel().catch(() => undefined);
+  }
+}
+
 /** Bytes that a call has to receive. */
 export async function missingBytes({ size }: HubFile, target: string): Promise<number> {
   if ((await sizeOf(target)) === size) return 0;

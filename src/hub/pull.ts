@@ -10,7 +10,7 @@ import { dirname, join, relative } from 'node:path';
 import type { HubName } from '../util/hub-name.js';
 import type { HubAccess } from './access.js';
 import { chooseFiles, indexedFiles } from './choose.js';
-import { download, missingBytes } from './download.js';
+import { beginning, download, missingBytes } from './download.js';
 import { HubError } from './errors.js';
 import { type HubFile, openRepository } from './repository.js';
 import { withRetries } from './retry.js';
@@ -23,6 +23,8 @@ export interface PullOptions {
   readonly progress?: PullProgress;
   /** Checks the folder of the small files, before the weights. An error stops the download. */
   readonly check?: (folder: string) => void;
+  /** Checks the beginning of a GGUF file, before all of it. An error stops the download. */
+  readonly checkHead?: (head: Uint8Array, path: string) => void;
   /** Pauses between attempts in milliseconds. */
   readonly pausesMs?: readonly number[];
 }
@@ -48,7 +50,7 @@ export async function pull(name: HubName, access: HubAccess, options: PullOption
 async function pullFiles(
   name: HubName,
   access: HubAccess,
-  { signal, progress = () => undefined, check = () => undefined, pausesMs }: PullOptions,
+  { signal, progress = () => undefined, check = () => undefined, checkHead, pausesMs }: PullOptions,
 ): Promise<Pulled> {
   const { repo } = name;
   const revision = name.revision ?? 'main';
@@ -57,8 +59,8 @@ async function pullFiles(
   const folder = join(access.cacheDir, `models--${repo.replaceAll('/', '--')}`);
   const snapshot = join(folder, 'snapshots', commit);
 
+  const blobOf = ({ digest }: HubFile): string => join(folder, 'blobs', digest.hex);
   const fetchAll = async (wanted: readonly HubFile[]): Promise<void> => {
-    const blobOf = ({ digest }: HubFile): string => join(folder, 'blobs', digest.hex);
     const missing = await Promise.all(wanted.map((file) => missingBytes(file, blobOf(file))));
     await checkSpace(access.cacheDir, total(missing));
     const all = total(wanted.map(({ size }) => size));
@@ -75,6 +77,9 @@ async function pullFiles(
 
   const choice = chooseFiles(name, files);
   if (choice.kind === 'gguf') {
+    const [first] = choice.files;
+    if (first !== undefined && checkHead !== undefined && (await missingBytes(first, blobOf(first))) === first.size)
+      checkHead(await withRetries(() => beginning(repository, first), signal, pausesMs), first.path);
     await fetchAll(choice.files);
   } else {
     // A model that can't be converted is rejected before its gigabytes arrive.

@@ -139,6 +139,13 @@ void t.test('faults are one line: an unknown architecture, a name that is none, 
     hub.requests.some((line) => line.startsWith('cdn') && line.includes('safetensors')),
     'no weights came',
   );
+  const file = writeGguf(t.testdir({}), tinyWeights(1), { ...ggufMetadata(), 'general.architecture': 'qwen3moe' });
+  const gguf = await setUp(t, new Map([['x.gguf', readFileSync(file)]]));
+  const moe = /^error: x\.gguf: architecture must be one of .*, got "qwen3moe"\n$/;
+  t.match(await gguf.run(['pull', 'tiny/model']), { code: 1, errors: moe });
+  gguf.hub.files.set('x.gguf', Buffer.alloc(5000));
+  t.match(await gguf.run(['pull', 'tiny/model']), { code: 1, errors: 'error: x.gguf is not a GGUF file\n' });
+  t.notOk(existsSync(join(gguf.env.HF_HOME ?? '', 'hub')), 'nothing of it is kept');
   const name =
     /^error: the name must be ORG\/NAME, ORG\/NAME@REVISION or either with :FILE, and no path, got "tiny"\n$/;
   t.match(await run(['pull', 'tiny']), { code: 2, errors: name });
