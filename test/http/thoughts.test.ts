@@ -100,6 +100,14 @@ void t.test('an answer without thoughts is text, and one that is cut in its thou
   const answer = (await (await cut.post(CHAT, { messages, max_tokens: 6 })).json()) as Whole;
   t.match(answer.choices[0], { finish_reason: 'length', message: { content: '' } });
   t.ok(THOUGHT.startsWith(answer.choices[0]?.message.reasoning_content ?? 'none'));
+  const tokens = plain.encode('<think>\nParty 🎉', false).slice(0, -1);
+  const half = await thinking(t, '', { script: { tokens, end: 'length' } });
+  const { choices } = (await (await half.post(CHAT, { messages, max_tokens: tokens.length })).json()) as Whole;
+  t.match(
+    choices[0]?.message,
+    { content: '', reasoning_content: 'Party \uFFFD' },
+    'half a character is a thought, too',
+  );
 });
 
 void t.test('stop strings end the text, not the thoughts', async (t) => {
