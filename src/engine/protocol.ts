@@ -139,6 +139,8 @@ export interface ThoughtTokens {
   readonly isOpen: boolean;
   /** Most tokens between the two; the closing token follows. Null: any number. */
   readonly most: number | null;
+  /** Deepest exit of the tokens between the two, at least the shallowest of the request. Absent: as of the answer. */
+  readonly exit?: ExitLayer;
 }
 
 /** Any text: only its thoughts are bounded. */

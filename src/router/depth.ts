@@ -62,7 +62,8 @@ function steadyExits({ requests, policy, now, inflation }: PlanningState): Map<P
     requests.flatMap((planned): [PlannedRequest, number][] => {
       const { request, hasDeadline, isPrefilling, currentExit, minExit, maxExit, deadlines } = planned;
       if (!hasDeadline || request.isExactLength) return [];
-      if (!isPrefilling) {
+      // The answer behind thoughts of a shallower exit begins here, like a prompt.
+      if (!isPrefilling && (currentExit < maxExit || planned.remainingPrefill(maxExit) === 0)) {
         // A guarantee holds however long the answer gets.
         if (request.serviceClass === 'guaranteed') return [];
         return [[planned, Math.max(minExit, Math.min(currentExit, maxExit))]];

@@ -63,6 +63,16 @@ void t.test('depth: at light load an answer of estimated length keeps its exit',
   t.ok(exitOf(prompting('a', total(500), more)) < 30, 'a prompt whose answer is likely late');
 });
 
+void t.test('depth: an answer behind shallower thoughts begins like a prompt', async (t) => {
+  const behind = (budget: Budget, more: Partial<SequenceView> = {}): SequenceView => {
+    const stated = { isExactLength: false, maxTokens: 8000, serviceClass: 'reserved', ...more } as const;
+    return answering('a', budget, { ...stated, frontier: layers.map((layer) => (layer === 10 ? 239 : 0)) });
+  };
+  t.equal(exitOf(behind(total(60_000))), 30, 'with time for the catch-up');
+  t.ok(exitOf(behind(total(1000 + 60 * 4))) < 30, 'light load alone keeps no exit that the answer has not begun');
+  t.ok(exitOf(behind(total(60_000), { exit: 10 })) < 30, 'nor does it change one that it has begun');
+});
+
 void t.test('depth: rows without a budget stay as deep as they may', async (t) => {
   const live = [answering('a', null), answering('b', null, { maxExit: 20, exit: 20 })];
   t.same([...exitsOf(live).values()], [30, 20]);

@@ -38,7 +38,8 @@ export function skipOf(sequence: Sequence, reason: EndReason, deepest: ExitIndex
   if (reason === 'cancelled' || reason === 'error') return 'cancelled';
   if (sequence.path.every(({ exit }) => exit === deepest)) return 'full_depth';
   // The masks of a grammar are not kept, and its text is not the model's choice alone.
-  if ((sequence.request.grammar ?? null) !== null) return 'schema';
+  const grammar = sequence.request.grammar ?? null;
+  if (grammar !== null && (grammar.kind !== 'free' || grammar.thoughts?.most !== null)) return 'schema';
   const { repetitionPenalty, logitBias } = sequence.request.sampling;
   // The head lowers single logits by amounts: it multiplies none, and many would delay requests.
   return repetitionPenalty === 1 && logitBias.length <= MOST_BIASES ? null : 'penalties';
