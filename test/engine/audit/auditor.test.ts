@@ -122,7 +122,7 @@ void t.test('the probed exit changes from audit to audit, and agrees with a pref
       const shallow = executor.head.fullLogits(0);
       const deep = direct[row] ?? new Float32Array(1);
       if (argmax(shallow) === argmax(deep)) agreeing++;
-      if (row % 4 === 0) divergences.push(klOf(deep, shallow));
+      if (row % 8 === 0) divergences.push(klOf(deep, shallow));
     }
     table.drop(slot);
     t.equal(event?.probe?.agreeing, agreeing, `exit ${exit}`);
