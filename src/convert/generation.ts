@@ -11,6 +11,7 @@ export const GENERATION_FIELDS = {
   top_k: 'topK',
   min_p: 'minP',
   repetition_penalty: 'repetitionPenalty',
+  max_new_tokens: 'maxTokens',
 } as const satisfies Record<string, keyof Generation>;
 
 const RULES: Readonly<Record<keyof Generation, string>> = {
@@ -19,6 +20,7 @@ const RULES: Readonly<Record<keyof Generation, string>> = {
   topK: 'an integer of at least 0',
   minP: 'a number from 0 to 1',
   repetitionPenalty: 'a number above 0 and at most 2',
+  maxTokens: 'an integer from 1 to 1000000',
 };
 
 /**

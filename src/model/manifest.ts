@@ -198,6 +198,8 @@ export const Generation = Type.Object(
     minP: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
     /** 1 is off. */
     repetitionPenalty: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 2 })),
+    /** Most tokens of a chat answer whose request has no max_tokens. */
+    maxTokens: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })),
   },
   { additionalProperties: false },
 );

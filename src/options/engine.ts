@@ -83,7 +83,7 @@ export const depthAndLength = {
     optionalTokens,
     null,
     'most tokens of a chat answer whose request has no max_tokens; a bound ends the loops of a small model',
-    'to the end of the context',
+    "the model's, or to the end of the context",
   ),
   maxChoices: spec(
     'max-choices',

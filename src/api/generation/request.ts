@@ -158,7 +158,7 @@ export interface PlanInput {
   readonly prompts: readonly Prompt[];
   /** The field that holds the prompt, for errors. */
   readonly promptParam: string;
-  /** Null allows `defaultTokens`, or as many as the context has left. */
+  /** Null allows `defaultTokens`, or as many as the model's defaults say. */
   readonly maxTokens: number | null;
   /** Null: to the end of the context. */
   readonly defaultTokens: number | null;
@@ -216,9 +216,11 @@ export function planGeneration(
   if (body.stream_options !== undefined && body.stream !== true) {
     throw new ApiError('invalid_value', 'stream_options is only allowed with stream: true.', 'stream_options');
   }
+  const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
+  const unstated = input.defaultTokens ?? defaults.maxTokens ?? Infinity;
   const maxTokens = input.prompts.map(({ ids }) => {
     const room = maxLength - ids.length;
-    const asked = input.maxTokens ?? Math.min(input.defaultTokens ?? Infinity, room);
+    const asked = input.maxTokens ?? Math.min(unstated, room);
     if (asked > room || room < (input.maxTokens === 0 ? 0 : 1)) {
       throw tooLong(maxLength, ids.length, input.maxTokens, input.promptParam);
     }
@@ -240,11 +242,7 @@ export function planGeneration(
     minTokens,
     stops: stopList(body),
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
-    sampling: sampling(body, {
-      vocabulary,
-      choices,
-      defaults: samplingDefaults(model.generation, limits.samplingDefaults),
-    }),
+    sampling: sampling(body, { vocabulary, choices, defaults }),
     showsSampling: body.sortie?.show_sampling === true,
     logprobs: input.logprobs,
     echo: input.echo,
