@@ -2,10 +2,11 @@
  * Depth by phase: answers whose exit changes with the text, against answers from one exit. Times are those of one answer
  * alone, from the step costs. Agreement with full depth is audited.
  *
- *   npm run bench:phases -- --part sentence --questions FILE [--plans 10,15,20,25,30,10>30,15>30,10>25,30>15]
+ *   npm run bench:phases -- --part sentence --questions FILE [--plans 30,10,15,20,25,10>30,15>30,10>25,30>15]
  *   npm run bench:phases -- --part schema [--plans ...]
  *
  * - `sentence`: "10>30" writes the first sentence at exit 10 and the rest at 30.
+ *   Words of full depth: F1 of the words of an answer and of full depth's, if its plan comes first.
  * - `schema`: "10>30" writes JSON at exit 10, and numbers and enums at 30.
  */
 import { readFileSync } from 'node:fs';
@@ -22,7 +23,7 @@ import { loadManifest } from '../src/model/manifest-io.js';
 import { parseCostFile } from '../src/simulate/costs.js';
 import { median } from '../src/util/stats.js';
 import { positive } from './options.js';
-import { keyAt, planOf, sentenceEnd } from './phases/plans.js';
+import { keyAt, planOf, sentenceEnd, wordsInCommon } from './phases/plans.js';
 import { DEEP_KEYS, factsOf, rightShare, SCHEMA } from './phases/schema.js';
 import { tokenTimes } from './phases/time.js';
 import { type Writer, type Written, write } from './phases/write.js';
@@ -31,12 +32,11 @@ const values = new Command('bench:phases')
   .description('answers whose exit changes with the text, against one exit: times, agreement')
   .option('--part <name>', 'sentence or schema', 'sentence')
   .option('--questions <file>', 'part sentence: JSON array of {instruction, input}, or one question a line')
-  .option('--plans <list>', 'exits, or pairs first>second', '10,15,20,25,30,10>30,15>30,10>25,30>15')
+  .option('--plans <list>', 'exits, or pairs first>second', '30,10,15,20,25,10>30,15>30,10>25,30>15')
   .option('--count <n>', 'answers of each plan', '40')
   .option('--limit <n>', 'most tokens of an answer', '200')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
   .option('--cost <file>', 'step costs', join(packageRoot, 'bench', 'planner', 'costs.json'))
-  .option('--texts', 'print the answers', false)
   .option('--threads <n>', 'compute threads', '2')
   .parse()
   .opts<
@@ -89,18 +89,28 @@ async function main(): Promise<void> {
     );
   const heads = isSchema
     ? ['Plan', 'Total, ms', 'Tokens', 'Agreement', 'At numbers and enums', 'Right values', 'Right names', 'Ended']
-    : ['Plan', 'First sentence, ms', 'Total, ms', 'Tokens', 'Agreement', 'Of the first sentence', 'Ended'];
+    : [
+        'Plan',
+        'First sentence, ms',
+        'Total, ms',
+        'Tokens',
+        'Agreement',
+        'Of the first sentence',
+        'Words of full depth',
+        'Ended',
+      ];
   console.log([row(heads), row(heads.map(() => '---'))].join('\n'));
+  let deep: readonly Written[] = [];
   for (const text of values.plans.split(',')) {
     const plan = planOf(text, isSchema ? DEEP_KEYS : null);
     const all = await write(writer, prompts, plan, isSchema ? { text: SCHEMA, grammars } : null);
-    if (values.texts) for (const { text: answer } of all) console.error(JSON.stringify(answer));
+    if (text === String(shape.exits.at(-1)?.layer)) deep = all;
     const totals = all.map((each) => times(each).at(-1) ?? 0);
     const tokens = all.map(({ layers }) => layers.length);
     const agreement = share(all.flatMap(({ agrees }) => agrees)).toFixed(3);
     const ended = share(all.map(({ isEnded }) => isEnded)).toFixed(2);
     if (isSchema) {
-      const deep = all.flatMap(({ agrees, prefixes }) =>
+      const atValues = all.flatMap(({ agrees, prefixes }) =>
         agrees.filter((_, i) => DEEP_KEYS.some((key) => key === keyAt(prefixes[i - 1] ?? ''))),
       );
       const right = mean(all.map((each, i) => rightShare(factsOf(i).values, each.text)));
@@ -111,7 +121,7 @@ async function main(): Promise<void> {
           mean(totals).toFixed(0),
           mean(tokens).toFixed(1),
           agreement,
-          share(deep).toFixed(3),
+          share(atValues).toFixed(3),
           right.toFixed(3),
           names.toFixed(3),
           ended,
@@ -121,6 +131,7 @@ async function main(): Promise<void> {
     }
     const firsts = all.map((each) => firstSentence(each));
     const starts = all.map((each, i) => times(each)[(firsts[i] ?? 1) - 1] ?? 0);
+    const common = mean(all.map((each, i) => wordsInCommon(each.text, deep[i]?.text ?? '')));
     const early = share(all.flatMap(({ agrees }, i) => agrees.slice(0, firsts[i])));
     console.log(
       row([
@@ -129,7 +140,7 @@ async function main(): Promise<void> {
           `${median(totals).toFixed(0)} (${mean(totals).toFixed(0)})`,
           `${median(tokens)} (${mean(tokens).toFixed(0)})`,
         ],
-        ...[agreement, early.toFixed(3), ended],
+        ...[agreement, early.toFixed(3), common.toFixed(3), ended],
       ]),
     );
   }

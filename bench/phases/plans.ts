@@ -41,3 +41,16 @@ export function planOf(text: string, keys: readonly string[] | null): Plan {
   if (keys === null) return { name: text, layerAt: (written) => (sentenceEnd(written) === null ? before : after) };
   return { name: text, layerAt: (written) => (keys.includes(keyAt(written) ?? '') ? after : before) };
 }
+
+/** F1 of the words of two texts, whatever their case and order. */
+export function wordsInCommon(a: string, b: string): number {
+  const [first, second] = [a, b].map((text) => text.toLowerCase().match(/\w+/g) ?? []);
+  const left = [...(second ?? [])];
+  const found = (first ?? []).filter((word) => {
+    const at = left.indexOf(word);
+    if (at >= 0) left.splice(at, 1);
+    return at >= 0;
+  }).length;
+  const all = (first?.length ?? 0) + (second?.length ?? 0);
+  return all === 0 ? 1 : (2 * found) / all;
+}

@@ -49,6 +49,23 @@ void t.test('stated lengths improve the predictions', async (t) => {
   t.ok(stated < 0.5 * unstated, `${stated} and ${unstated}`);
 });
 
+void t.test('a floor of quality excludes shallower exits', async (t) => {
+  const { trace, cost } = await files(t);
+  const exits = shape.exits.map(({ quality }) => quality);
+  const best = Math.max(...exits);
+  const run = (minQuality: number | null) =>
+    simulateCommand(
+      { ...simulateDefaults, trace, cost, speeds: [400], noise: 0, maxReplicas: 1, limits: 'stated', minQuality },
+      () => undefined,
+    );
+  const [free, bound] = [(await run(null))[0], (await run(best))[0]];
+  t.ok((free?.meanQuality ?? NaN) < best - 0.01, `${free?.meanQuality} without a floor`);
+  t.equal(bound?.meanQuality, best);
+  await t.rejects(run(1.01), {
+    message: `--min-quality must be at most ${best}, the best quality of the exits, got "1.01"`,
+  });
+});
+
 void t.test("a log's own budgets are used and reported, and the plot shows depth on its own axis", async (t) => {
   const { dir, cost, trace: csv } = await files(t);
   const [trace, plot] = [join(dir, 'sortie.log'), join(dir, 'plot.svg')];
