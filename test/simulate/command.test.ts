@@ -50,15 +50,22 @@ void t.test('stated lengths improve the predictions', async (t) => {
 });
 
 void t.test('a floor of quality excludes shallower exits', async (t) => {
-  const { trace, cost } = await files(t);
-  const exits = shape.exits.map(({ quality }) => quality);
-  const best = Math.max(...exits);
+  const { dir, cost } = await files(t);
+  const trace = join(dir, 'tight.log');
+  const line = (i: number): string =>
+    JSON.stringify({
+      ...{ msg: 'request', time: 1000 * (i + 1), ms: 10, prompt_tokens: 20, completion_tokens: 60 },
+      sortie: { budget_ms: 400 },
+    });
+  await writeFile(trace, [0, 1, 2, 3].map(line).join('\n'));
+  const best = Math.max(...shape.exits.map(({ quality }) => quality));
   const run = (minQuality: number | null) =>
     simulateCommand(
-      { ...simulateDefaults, trace, cost, speeds: [400], noise: 0, maxReplicas: 1, limits: 'stated', minQuality },
+      { ...simulateDefaults, trace, cost, speeds: [1], noise: 0, maxReplicas: 1, limits: 'stated', minQuality },
       () => undefined,
     );
-  const [free, bound] = [(await run(null))[0], (await run(best))[0]];
+  const [free] = await run(null);
+  const [bound] = await run(best);
   t.ok((free?.meanQuality ?? NaN) < best - 0.01, `${free?.meanQuality} without a floor`);
   t.equal(bound?.meanQuality, best);
   await t.rejects(run(1.01), {
