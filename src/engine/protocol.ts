@@ -391,6 +391,8 @@ export interface ReadyMessage {
   readonly slots: number;
   readonly kvTokens: number;
   readonly kernels: readonly string[];
+  /** Kernels that failed to load, each with the reason, for the log. */
+  readonly kernelFaults?: readonly string[];
   readonly device: string;
   readonly cost: CostTable;
   readonly loadMs: number;

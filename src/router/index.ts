@@ -4,7 +4,7 @@
  * - Arrivals: `admit` gives service class, exit and prediction, or a rejection with the least budget. `enqueued` learns
  *   the arrival rates of admitted requests.
  * - Each step: `order` gives the order of service. Then `planStep` names new exits and the sequences that skip the step.
- *   Then `choosePrefill` names a prompt and its positions. Before the step `isOverdue` ends a request with onMiss
+ *   Then `choosePrefill` names prompts and their positions. Before the step `isOverdue` ends a request with onMiss
  *   `truncate`. After the step `observeStep` learns the drift of the costs.
  * - End: `observeEnd` learns output lengths, the safety margin and the bounds of predictions.
  *
@@ -143,18 +143,18 @@ export class Router {
   }
 
   /** @param paused ids of the sequences that skip the step; `state` is asked only where no plan is held */
-  choosePrefill(summary: StepSummary, paused: ReadonlySet<string>, state: () => EngineState): PrefillChunk | null {
+  choosePrefill(summary: StepSummary, paused: ReadonlySet<string>, state: () => EngineState): PrefillChunk[] {
     const held = this.#isKnown(summary.promptIds) ? this.#held : null;
     const allocation = held?.allocation ?? this.#allocate(state());
     // A sequence that lost its slot, and a prompt that is done since the plan was made, are passed over.
     const holders = new Set(summary.liveIds);
     const isShareDue = summary.now >= this.#shareDueAt;
-    const chunk = choosePrefill(allocation, paused, isShareDue, ({ isPrefilling, request }) =>
+    const chunks = choosePrefill(allocation, paused, isShareDue, ({ isPrefilling, request }) =>
       (isPrefilling ? summary.promptIds : holders).has(request.id),
     );
-    if (chunk !== null && chunk.shareMs > 0)
-      this.#shareDueAt = summary.now + chunk.shareMs / this.#policy.noBudgetShare;
-    return chunk;
+    const shareMs = chunks.reduce((sum, chunk) => sum + chunk.shareMs, 0);
+    if (shareMs > 0) this.#shareDueAt = summary.now + shareMs / this.#policy.noBudgetShare;
+    return chunks;
   }
 
   /** Whether onMiss `truncate` ends a request before a step. */

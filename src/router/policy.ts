@@ -14,7 +14,7 @@ export interface Policy {
   readonly shedDepth: boolean;
   /** Plans leave time for this many times the expected arrivals at the shallowest exit; 0 for none. */
   readonly arrivalHeadroom: number;
-  /** No chunk stalls decoding sequences for longer than this where a smaller one exists, ms. */
+  /** The chunks of a step stall decoding sequences no longer than this where smaller ones exist, ms; see prefillShare. */
   readonly maxStallMs: number;
 
   // The machine and the server determine these.
@@ -26,6 +26,8 @@ export interface Policy {
 
   // Simulation found these.
 
+  /** Prompts get at least this share of a step beside rows that decode, even where their stall gets longer; 0..1. */
+  readonly prefillShare: number;
   /** Predicted step times count with this share more: steps vary by a few percent. */
   readonly margin: number;
   /** Share of every budget that neither depth nor rows without a deadline spend. */
@@ -69,6 +71,7 @@ export const defaultPolicy: Policy = {
   chunks: chunkSizes(PLANNED_CHUNK),
   // Measured from the last step to the last byte at the client: 8 to 12 ms.
   requestOverheadMs: 12,
+  prefillShare: 0.8,
   margin: 0.08,
   reserve: 0.25,
   lightRequests: 6,

@@ -155,7 +155,7 @@ export function* simulate(
     const ordered = router.order(state()).flatMap(({ id }) => byId.get(id) ?? []);
     ({ live, waiting } = fill(live, ordered, machine));
 
-    // 3. Choose exits for this step, then the prompt to prefill.
+    // 3. Choose exits for this step, then the prompts to prefill.
     const plan = router.planStep(summary(), state);
     const exits = new Map(plan.exits.map(({ id, exit }) => [id, exit]));
     const paused = new Set(plan.paused);
@@ -166,11 +166,11 @@ export function* simulate(
     const room = preempt(live, machine);
     live = room.live;
     waiting = [...room.preempted, ...waiting];
-    const chunk = live.some(isPrefilling) ? router.choosePrefill(summary(), paused, state) : null;
+    const chunks = live.some(isPrefilling) ? router.choosePrefill(summary(), paused, state) : [];
 
     // 4. Run.
     const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));
-    const step = planStep(live, { decoding, chunk }, costs, policy);
+    const step = planStep(live, { decoding, chunks }, costs, policy);
     const isOverdue = (each: LiveRequest): boolean => router.isOverdue(each, now, step.work);
     const overdue = live.filter(isOverdue);
     if (overdue.length > 0) {
