@@ -53,6 +53,14 @@ export const depthAndLength = {
     'exit of requests that state neither a budget nor a depth',
     'deepest',
   ),
+  thinkingExit: spec(
+    'thinking-exit',
+    'LAYER',
+    optionalLayer,
+    null,
+    'deepest exit of the thoughts of a model that thinks; the answer behind them goes deeper',
+    "the answer's",
+  ),
   minExit: spec(
     'min-exit',
     'LAYER',

@@ -50,6 +50,13 @@ export const SortieRequest = Type.Object(
     exit_layer: Type.Optional(Type.Integer({ description: 'Pins the exit layer. Header: X-Exit-Layer.' })),
     min_exit_layer: Type.Optional(Type.Integer({ description: 'Shallowest exit layer. Header: X-Min-Exit-Layer.' })),
     max_exit_layer: Type.Optional(Type.Integer({ description: 'Deepest exit layer. Header: X-Max-Exit-Layer.' })),
+    thinking_exit_layer: Type.Optional(
+      Type.Integer({
+        description:
+          'Deepest exit layer of the thoughts of a model that thinks, from the shallowest of the request on. The answer ' +
+          'behind them goes deeper. Default: as --thinking-exit says.',
+      }),
+    ),
     min_quality: Type.Optional(
       Type.Number({
         minimum: 0,
