@@ -85,7 +85,7 @@ void t.test('/props has the defaults, and an answer states its sampling if the r
 
 void t.test('the embedded model has calm defaults, and a rule against loops at every exit', (t) => {
   const embedded = loadServedModel(resolveOptions({}, {}).model);
-  t.strictSame(embedded.generation, { temperature: 0.2, topP: 0.9 });
+  t.strictSame(embedded.generation, { temperature: 0.2, topP: 0.9, maxTokens: 1024 });
   t.ok(embedded.exits.every(({ dry }) => (dry?.multiplier ?? 0) > 0));
   t.end();
 });
