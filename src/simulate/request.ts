@@ -63,14 +63,21 @@ export function isDone({ path, length, generated, maxTokens }: LiveRequest): boo
   return generated >= (path.length === 0 ? maxTokens : Math.min(maxTokens, length));
 }
 
+/**
+ * Times that the rest of an answer that gets shallower is longer than of one that began there. Measured after 32 tokens:
+ * 74 tokens (75% of answers: 228) against 36 (81).
+ */
+const SHALLOWER_REST = 2.3;
+
 /** Length of an answer after `generated` tokens whose next one leaves at another exit than the last. */
-function lengthAfter({ request, generated, path }: LiveRequest, exit: number): number {
+function lengthAfter({ request, generated, path }: LiveRequest, exit: number, isShallower: boolean): number {
   const { change, lengths } = request;
   if (change === undefined || request.isExactLength || path.length === 0) return lengths[exit] ?? Infinity;
   const longer = change.answers[exit]?.filter((tokens) => tokens > generated) ?? [];
   // The golden ratio spreads the draws of one answer evenly.
   const draw = (change.luck + path.length * 0.618034) % 1;
-  return longer[Math.floor(draw * longer.length)] ?? Infinity;
+  const rest = (longer[Math.floor(draw * longer.length)] ?? Infinity) - generated;
+  return generated + Math.ceil(rest * (isShallower ? SHALLOWER_REST : 1));
 }
 
 /** A request without any finished work. */
@@ -199,7 +206,7 @@ export function planStep(
         : [...each.path, { exit: each.exit, tokens: 1 }];
       return {
         ...withFrontier(each, frontier),
-        length: hasExit ? each.length : lengthAfter(each, exitOf(each)),
+        length: hasExit ? each.length : lengthAfter(each, exitOf(each), each.exit < (last?.exit ?? 0)),
         generated: each.generated + 1,
         firstTokenAt: each.firstTokenAt ?? now,
         lastTokenAt: now,

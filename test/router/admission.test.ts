@@ -368,7 +368,7 @@ void t.test(
 );
 
 void t.test('the exit of an admission is the one that the request begins with: depth in force stays', async (t) => {
-  const live = Array.from({ length: 8 }, (_, i) => answering(`live${i}`, total(2200)));
+  const live = Array.from({ length: 8 }, (_, i) => answering(`live${i}`, total(2300)));
   const router = routerOf();
   const ask = asking('new', total(900));
   const { exit, serviceClass } = admitted(router, ask, stateOf({ live }));

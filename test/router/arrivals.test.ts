@@ -20,6 +20,16 @@ void t.test('rates are those of the arrivals, and fall without them', async (t) 
   t.equal(Arrivals.none.within(0, 1e6).requests, 0);
 });
 
+void t.test('a rate is right soon after the first arrivals, and after a pause', async (t) => {
+  for (const since of [8_000, 5_000]) {
+    const { requests } = regular(100, since).within(0, 1000);
+    t.ok(Math.abs(requests / 10 - 1) < 0.05, `${requests} after ${since} ms`);
+  }
+  const one = Arrivals.none.with(0, 1, 1).within(0, 1000).requests;
+  t.ok(one < 0.4, `one arrival counts as ${one} a second`);
+  t.equal(regular(100).with(60_000, 1, 1).within(60_000, 1000).requests.toFixed(2), one.toFixed(2), 'after a minute');
+});
+
 void t.test('an arrival that is tried leaves the estimate as it was', async (t) => {
   const arrivals = regular(100);
   const before = arrivals.within(0, 1);

@@ -13,15 +13,19 @@ export interface ArrivalSums {
 
 /** Time constant of the exponential decay, ms: several requests at the rates that matter, short against a day's swings. */
 const DECAY_MS = 6_000;
+/** Least time over which arrivals count as a rate, and the pause after which they begin anew, ms. */
+const LEAST_MS = 4_000;
+const FORGET_MS = 3 * DECAY_MS;
 
 /** Immutable: admission tries arrivals that it may reject. */
 export class Arrivals {
   private constructor(
     private readonly sums: ArrivalSums,
     private readonly at: number,
+    private readonly since: number,
   ) {}
 
-  static readonly none = new Arrivals({ requests: 0, positions: 0, tokens: 0 }, -Infinity);
+  static readonly none = new Arrivals({ requests: 0, positions: 0, tokens: 0 }, -Infinity, -Infinity);
 
   /** With one more arrival at `now`. @param positions to prefill @param tokens that its answer is expected to have */
   with(now: number, positions: number, tokens: number): Arrivals {
@@ -32,12 +36,14 @@ export class Arrivals {
       positions: sums.positions * keep + positions,
       tokens: sums.tokens * keep + tokens,
     };
-    return new Arrivals(next, now);
+    return new Arrivals(next, now, now - this.at > FORGET_MS ? now : this.since);
   }
 
   /** Arrivals that are expected within so many ms. */
   within(now: number, ms: number): ArrivalSums {
-    const times = (this.#keep(now) / DECAY_MS) * ms;
+    // Since the first arrival the sums have only begun to fill.
+    const full = 1 - Math.exp(-Math.max(LEAST_MS, now - this.since) / DECAY_MS);
+    const times = (this.#keep(now) / DECAY_MS / full) * ms;
     const { requests, positions, tokens } = this.sums;
     return { requests: requests * times, positions: positions * times, tokens: tokens * times };
   }
