@@ -117,13 +117,18 @@ async function firstSignal(): Promise<NodeJS.Signals> {
 export function logEngine(engine: Engine, log: Logger): void {
   // A restarted engine loads the same folder, so the same fault is logged once.
   let loggedFault: string | null = null;
-  engine.on('ready', ({ calibration, lengthPriorFault = null, ...ready }) => {
+  const loggedKernels = new Set<string>();
+  engine.on('ready', ({ calibration, lengthPriorFault = null, kernelFaults = [], ...ready }) => {
     const { device, kernels, exits, maxLength, slots } = ready;
     const [loadMs, calibrateMs] = [Math.round(ready.loadMs), Math.round(ready.calibrateMs)];
     const costs = calibration?.source;
     log.info({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs, costs }, 'engine ready');
     if (calibration?.note != null)
       log.warn({ reason: calibration.note }, 'the cache of measured step costs is unusable');
+    for (const reason of kernelFaults) {
+      if (!loggedKernels.has(reason)) log.warn({ reason }, 'a kernel failed to load, the others serve');
+      loggedKernels.add(reason);
+    }
     if (lengthPriorFault !== null && lengthPriorFault !== loggedFault) {
       log.warn({ reason: lengthPriorFault }, 'the model folder has no usable output-length prior');
     }

@@ -1,5 +1,5 @@
 /** Sampling defaults of the manifest: from the source, and from `--generation`. */
-import { Value } from 'typebox/value';
+import { isValid } from '../util/schema.js';
 import { Generation } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 import type { SourceSampling } from './source.js';
@@ -38,7 +38,7 @@ export function generationOf(
   for (const { field, origin, value } of source) {
     // -1 turns top_k off, as in vLLM.
     const applied = field === 'topK' && value === -1 ? 0 : value;
-    if (Value.Check(Generation, { [field]: applied })) generation[field] = applied as number;
+    if (isValid(Generation, { [field]: applied })) generation[field] = applied as number;
     else warn(`${origin} is ignored: it must be ${RULES[field]}, got ${JSON.stringify(value)}`);
   }
   return { ...generation, ...optionOf(stated) };
@@ -55,7 +55,7 @@ function optionOf(stated: string | undefined): Generation {
       );
     const field = GENERATION_FIELDS[name];
     const value = text === '' ? NaN : Number(text);
-    if (!Value.Check(Generation, { [field]: value }))
+    if (!isValid(Generation, { [field]: value }))
       throw new ConvertError('bad_option', `--generation ${name} must be ${RULES[field]}, got ${text}`);
     generation[field] = value;
   }

@@ -270,7 +270,7 @@ void t.test('thoughts may be limited to a shallower exit than the answer', async
   t.match(await completion.json(), { error });
 });
 
-void t.test('a grammar rules thoughts out if their tags are no tokens', async (t) => {
+void t.test('a grammar excludes thoughts if their tags are not tokens', async (t) => {
   const server = await thinking(t, '{}', { template: OPENED });
   const answer = (await (
     await server.post(CHAT, { messages, response_format: { type: 'json_object' } })

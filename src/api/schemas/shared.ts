@@ -5,7 +5,7 @@
  * plugins/body.ts removes it before validation, so schemas do not repeat it. `x-rule` completes "must be ..." in the
  * error of a union.
  */
-import Type, { type Static, type TSchema } from 'typebox';
+import { type Static, type TObject, type TSchema, Type } from '../../util/schema.js';
 import { AuditReport } from './audit.js';
 
 /** A union with one sentence as its error. */
@@ -222,7 +222,7 @@ export const generationFields = {
   sortie: Type.Optional(SortieRequest),
 };
 
-export type GenerationBody = Static<Type.TObject<typeof generationFields>>;
+export type GenerationBody = Static<TObject<typeof generationFields>>;
 
 export const Usage = Type.Object({
   prompt_tokens: Type.Integer(),

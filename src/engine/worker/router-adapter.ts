@@ -76,7 +76,7 @@ export class RouterAdapter {
   }
 
   /** @param paused ids of the sequences that skip the step */
-  choosePrefill(context: StepContext, paused: ReadonlySet<string>): PrefillChunk | null {
+  choosePrefill(context: StepContext, paused: ReadonlySet<string>): PrefillChunk[] {
     return this.#router.choosePrefill(summaryOf(context), paused, () => this.#state(context));
   }
 
