@@ -71,33 +71,30 @@ void t.test('repetitionPenalties finds every repetition, and nothing else', asyn
   );
 });
 
-void t.test(
-  'each token uses the DRY rule of its exit; an answer under a grammar has none, its thoughts do',
-  async (t) => {
-    const said = [5, 1, 2, 3, 4, 1, 2, 3];
-    const constraint = constraintOf(null);
-    const sequence = (dry?: Sampling['dry'], form: Constraint | null = null): Sequence => {
-      const made = new Sequence(greedy('a', [5], 15, 20, withDry(dry)), 0, form, [
-        { dry: RULE, needed: [0] },
-        { dry: null, needed: [0, 1] },
-      ]);
-      for (const token of said.slice(1)) made.accept(token, 0);
-      return made;
-    };
-    const own = sequence();
-    t.strictSame([...own.dryPenalties()], [[4, 8]]);
-    t.strictSame([...own.dryPenalties([4])], [[1, 16]], 'after a draft');
-    own.exit = 1;
-    t.strictSame([...own.dryPenalties()], [], 'no rule at this exit');
-    t.strictSame([...sequence(OFF).dryPenalties()], []);
-    const stated = sequence({ ...RULE, multiplier: 1 });
-    stated.exit = 1;
-    t.strictSame([...stated.dryPenalties()], [[4, 1]], "the request's rule, at every exit");
-    t.equal(sequence(RULE, constraint).dry, null);
-    t.same(sequence(RULE, { ...constraint, released: true }).dry, RULE, 'a released constraint allows any text');
-    t.same(sequence(RULE, { ...constraint, isThinking: true }).dry, RULE, 'so do thoughts in front of a grammar');
-  },
-);
+void t.test('each token uses the DRY rule of its exit; an answer under a grammar has none', async (t) => {
+  const said = [5, 1, 2, 3, 4, 1, 2, 3];
+  const constraint = constraintOf(null);
+  const sequence = (dry?: Sampling['dry'], form: Constraint | null = null): Sequence => {
+    const made = new Sequence(greedy('a', [5], 15, 20, withDry(dry)), 0, form, [
+      { dry: RULE, needed: [0] },
+      { dry: null, needed: [0, 1] },
+    ]);
+    for (const token of said.slice(1)) made.accept(token, 0);
+    return made;
+  };
+  const own = sequence();
+  t.strictSame([...own.dryPenalties()], [[4, 8]]);
+  t.strictSame([...own.dryPenalties([4])], [[1, 16]], 'after a draft');
+  own.exit = 1;
+  t.strictSame([...own.dryPenalties()], [], 'no rule at this exit');
+  t.strictSame([...sequence(OFF).dryPenalties()], []);
+  const stated = sequence({ ...RULE, multiplier: 1 });
+  stated.exit = 1;
+  t.strictSame([...stated.dryPenalties()], [[4, 1]], "the request's rule, at every exit");
+  t.equal(sequence(RULE, constraint).dry, null);
+  t.same(sequence(RULE, { ...constraint, released: true }).dry, RULE, 'a released constraint allows any text');
+  t.same(sequence(RULE, { ...constraint, isThinking: true }).dry, RULE, 'so do thoughts in front of a grammar');
+});
 
 /** All depths decode in one batch: an answer does not depend on the others. */
 const maxRunning = 16;
