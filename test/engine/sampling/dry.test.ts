@@ -93,6 +93,7 @@ void t.test('each token uses the DRY rule of its exit; an answer under a grammar
   t.strictSame([...stated.dryPenalties()], [[4, 1]], "the request's rule, at every exit");
   t.equal(sequence(RULE, constraint).dry, null);
   t.same(sequence(RULE, { ...constraint, released: true }).dry, RULE, 'a released constraint allows any text');
+  t.same(sequence(RULE, { ...constraint, isThinking: true }).dry, RULE, 'so do thoughts in front of a grammar');
 });
 
 /** All depths decode in one batch: an answer does not depend on the others. */

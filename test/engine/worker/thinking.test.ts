@@ -2,7 +2,7 @@
 import t from 'tap';
 import { AfterThoughts, FREE_TEXT } from '../../../src/engine/grammar/after-thoughts.js';
 import type { GenerateMessage, ThoughtTokens } from '../../../src/engine/protocol.js';
-import { drain, greedy, makeCore, makeExecutor } from '../helper.js';
+import { auditsOf, drain, greedy, makeCore, makeExecutor } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'float') });
@@ -61,6 +61,26 @@ void t.test('an answer without thoughts, and thoughts without a bound, stay at f
   t.same(new Set(answer(unbounded).exits), new Set([deep]));
   executor.forget(0);
   t.same(new Set(answer({ ...TAGS, isOpen: false }).exits), new Set([deep]));
+});
+
+void t.test('audits compare thoughts with full depth, unless masks bound them', async (t) => {
+  const depth = { minExit: shallow, maxExit: deep, budget: null };
+  for (const [most, skip] of [
+    [null, null],
+    [6, 'schema'],
+  ] as const) {
+    const thoughts = { ...TAGS, most };
+    const core = makeCore(executor, { audit: { busyShare: 0, idleShare: 1 } });
+    core.submit(
+      greedy('a', PROMPT, deep, 12, { depth, audit: true, grammar: { kind: 'free', thoughts } }),
+      new AfterThoughts(FREE_TEXT, thoughts),
+    );
+    drain(core);
+    const [audit] = await auditsOf(core);
+    t.equal(audit?.skipped, skip);
+    t.equal(audit?.tokens.length, skip === null ? 12 : 0);
+    executor.forget(0);
+  }
 });
 
 void t.test('a preempted thought goes on at its exit', async (t) => {
