@@ -27,8 +27,8 @@ export interface RandomTensor {
   readonly rowsBefore?: number;
 }
 
-/** Blocks of the pattern that every tensor repeats: a prime, so no two rows of a usual width are equal. */
-const PATTERN_BLOCKS = 65_537;
+/** Blocks of the pattern that every tensor repeats: a prime beyond usual vocabularies, so no two rows are equal. */
+const PATTERN_BLOCKS = 131_101;
 
 export function writeRandomGguf(
   file: string,
