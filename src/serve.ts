@@ -1,6 +1,7 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { thoughtTokens } from './api/chat/thoughts.js';
 import type { RequestPolicy } from './api/params/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
@@ -62,6 +63,13 @@ function checkExit({ exits }: Pick<ServedModel, 'exits'>, flag: string, exit: nu
   const layers = exits.map(({ layer }) => layer);
   if (exit === null || layers.includes(exit)) return;
   throw new OptionError(`${flag} must be an exit of the model (${layers.join(', ')}), got "${exit}"`);
+}
+
+function checkThinkingExit(model: ServedModel, exit: number | null): void {
+  checkExit(model, '--thinking-exit', exit);
+  const tags = model.chat?.thoughts ?? null;
+  if (exit === null || (tags !== null && thoughtTokens(tags, model.tokenizer) !== null)) return;
+  throw new OptionError(`--thinking-exit needs a model that thinks between two tokens, got "${exit}"`);
 }
 
 /**
@@ -206,6 +214,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   try {
     const model = loadServedModel(options.model, options.modelName);
     checkExit(model, '--default-exit', options.defaultExit);
+    checkThinkingExit(model, options.thinkingExit);
     const policy = requestPolicy(model, options);
     const layers = model.exits.map(({ layer }) => layer);
     checkKeyExits(apiKeys, policy, layers);

@@ -130,7 +130,7 @@ export class SimpleRouter implements RouterFacade {
     const tokens = path.reduce((sum, part) => sum + part.tokens, 0);
     if (!request.isExactLength) {
       const byIndex = path.map((part) => ({ exit: exitIndex(this.#costs.shape, part.exit), tokens: part.tokens }));
-      this.#lengths.observe(request.lengthGroup, null, byIndex, reason === 'ended' && tokens < request.maxTokens);
+      this.#lengths.observe(request.lengthGroup, byIndex, reason === 'ended' && tokens < request.maxTokens);
     }
     if (admission?.kind !== 'admit' || admission.serviceClass !== 'guaranteed') return;
     const { arrivedAt, budget } = request;
@@ -169,7 +169,7 @@ export class SimpleRouter implements RouterFacade {
     const { generated, maxTokens, isExactLength, lengthGroup } = request;
     const length = isExactLength
       ? maxTokens
-      : (this.#lengths.of(lengthGroup, null)[exit]?.quantile(share, generated, maxTokens) ?? maxTokens);
+      : (this.#lengths.of(lengthGroup)[exit]?.quantile(share, generated, maxTokens) ?? maxTokens);
     return this.#prefillMs(request, exit) + (length - generated) * this.#stepMs(exit, rows);
   }
 

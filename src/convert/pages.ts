@@ -1,5 +1,5 @@
 /** Whether a folder's KV cache has pages. */
-import type { Architecture } from '../model/manifest.js';
+import type { Architecture } from '../model/architecture.js';
 import { ConvertError } from './errors.js';
 import type { ConvertOptions } from './options.js';
 

@@ -19,7 +19,7 @@ import { type Allocation, allocateDepth } from './depth.js';
 import { Arrivals } from './estimators/arrivals.js';
 import { type Offsets, observeBounds } from './estimators/latency.js';
 import { type LengthPrior, OutputLengths } from './estimators/output-length.js';
-import { initialMargin, marginAt, observeGuarantee } from './estimators/safety-margin.js';
+import { initialMargin, observeGuarantee } from './estimators/safety-margin.js';
 import { PLANNED_WAITING, PlanningState } from './planning-state.js';
 import type { Policy } from './policy.js';
 import { choosePrefill } from './prefill.js';
@@ -91,7 +91,7 @@ export class Router {
     }
     return admitAll(arrived, state, {
       ...this.#planning(),
-      expected: this.#expected(state.now),
+      arrivals: this.#arrivals,
       margin: this.#margin,
       offsets: (isExact) => (isExact ? this.#exactOffsets : this.#estimatedOffsets),
     });
@@ -104,7 +104,7 @@ export class Router {
 
   /** Learns of a request that was admitted and has its place in the queue. */
   enqueued(request: RequestView, now: number): void {
-    this.#arrivals = withArrival(this.#expected(now), request, this.#planning(), now);
+    this.#arrivals = withArrival(this.#arrivals, request, this.#planning(), now);
   }
 
   /** The waiting requests in order of service. */
@@ -207,12 +207,11 @@ export class Router {
   }
 
   /** An answer that was cut, or ran to its limit, is censored. */
-  #observeLength({ isExactLength, lengthGroup, maxTokens, budget }: RequestView, { path, reason }: AnswerEnd): void {
+  #observeLength({ isExactLength, lengthGroup, maxTokens }: RequestView, { path, reason }: AnswerEnd): void {
     if (isExactLength) return;
     const tokens = path.reduce((sum, part) => sum + part.tokens, 0);
     this.#lengths.observe(
       lengthGroup,
-      budget?.totalMs ?? null,
       path.map(({ exit, tokens: count }) => ({ exit: exitIndex(this.shape, exit), tokens: count })),
       reason === 'ended' && tokens < maxTokens,
     );
@@ -222,12 +221,8 @@ export class Router {
     return { model: this.#costs, policy: this.#policy, lengths: this.#lengths };
   }
 
-  #expected(now: number) {
-    return { arrivals: this.#arrivals, safetyMargin: marginAt(this.#margin, now) };
-  }
-
   #allocate(state: EngineState): Allocation {
-    return allocateDepth(new PlanningState(state, this.#planning()), this.#expected(state.now));
+    return allocateDepth(new PlanningState(state, this.#planning()), this.#arrivals);
   }
 
   /** Whether the held plan counts on all of these. */

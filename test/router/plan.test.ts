@@ -57,10 +57,20 @@ void t.test('depth: at light load an answer of estimated length keeps its exit',
   t.equal(exitOf(hurried), 30, 'shallower rows are faster, but the answer likely gets longer');
   t.ok((exitsOf([hurried], { lightRequests: 0 }).get('a') ?? 0) < 30, 'without the rule');
   t.ok((exitsOf([{ ...hurried, serviceClass: 'guaranteed' }]).get('a') ?? 0) < 30, 'a guarantee comes first');
-  const others = Array.from({ length: 4 }, (_, i) => answering(`b${i}`, total(60_000), more));
-  t.ok((exitsOf([hurried, ...others]).get('a') ?? 0) < 30, 'with five requests');
+  const others = Array.from({ length: 6 }, (_, i) => answering(`b${i}`, total(60_000), more));
+  t.ok((exitsOf([hurried, ...others]).get('a') ?? 0) < 30, 'with seven requests');
   t.equal(exitOf(prompting('a', total(1500), more)), 30, 'a prompt whose answer is likely in time');
   t.ok(exitOf(prompting('a', total(500), more)) < 30, 'a prompt whose answer is likely late');
+});
+
+void t.test('depth: an answer behind shallower thoughts begins like a prompt', async (t) => {
+  const behind = (budget: Budget, more: Partial<SequenceView> = {}): SequenceView => {
+    const stated = { isExactLength: false, maxTokens: 8000, serviceClass: 'reserved', ...more } as const;
+    return answering('a', budget, { ...stated, frontier: layers.map((layer) => (layer === 10 ? 239 : 0)) });
+  };
+  t.equal(exitOf(behind(total(60_000))), 30, 'with time for the catch-up');
+  t.ok(exitOf(behind(total(1000 + 60 * 4))) < 30, 'light load alone keeps no exit that the answer has not begun');
+  t.ok(exitOf(behind(total(60_000), { exit: 10 })) < 30, 'nor does it change one that it has begun');
 });
 
 void t.test('depth: rows without a budget stay as deep as they may', async (t) => {

@@ -376,13 +376,13 @@ export class EngineCore {
 
   /** Appends and emits a sequence's next token. @returns false where its answer ends with it */
   #take(sequence: Sequence, { token, logprobs }: SampledToken, at: number): boolean {
-    const before = sequence.generated;
+    const { generated: before, exit } = sequence;
     const reason = sequence.accept(token, at);
     if (sequence.generated > before)
       this.#output.tokens.push({
         id: sequence.id,
         token,
-        exit: this.#executor.exit(sequence.exit).layer,
+        exit: this.#executor.exit(exit).layer,
         logprobs,
       });
     const endToken = sequence.generated === before && logprobs !== null ? { token, logprobs } : null;
