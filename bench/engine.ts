@@ -10,12 +10,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
+import { draftReport } from './engine/drafts.js';
 import { growthPlots } from './engine/growth.js';
 import { shapeOf, SHAPES, writeShape } from './engine/shapes.js';
 import { type BenchSide, engineSide, httpPeerSide, httpSide, peerSide } from './engine/sides.js';
 import { GROWTH, type Rate, SCENARIOS } from './scenario.js';
 import { kernelList, servedKernelList } from '../src/options/kinds.js';
-import type { StageKernel } from '../src/model/manifest.js';
+import type { KernelName, StageKernel } from '../src/model/manifest.js';
 import { median } from '../src/util/stats.js';
 
 interface Options {
@@ -26,6 +27,7 @@ interface Options {
   readonly peerModel: string[];
   readonly exits?: string;
   readonly growth: boolean;
+  readonly speculate: boolean;
   readonly rounds: string;
   readonly threads: string;
   readonly http: boolean;
@@ -42,6 +44,7 @@ const options = new Command('bench:engine')
   .option('--peer <dir>', 'a build of llama.cpp, to run its llama-batched-bench and llama-server as well')
   .option('--peer-model <file...>', 'GGUF files for the peer, each a side of its own', [])
   .option('--growth', '1 to 64 streams with prompts of 95 to 8,159 tokens instead, and two plots beside --out', false)
+  .option('--speculate', 'one stream with drafts and without, on a --shape whose exits agree by construction', false)
   .option('--rounds <n>', 'rounds to take medians over', '5')
   .option('--threads <n>', 'compute threads of every side', '2')
   .option('--no-http', 'skip the HTTP servers')
@@ -64,14 +67,30 @@ interface Sources {
   readonly gguf: readonly string[];
 }
 
+/** Kernels to convert a shape with. */
+function storedKernels(): KernelName[] {
+  const stored = [...new Set(kernels.flat())].flatMap((kernel) => kernelList.parse(kernel) ?? []);
+  return stored.length > 0 ? stored : ['w8a8'];
+}
+
+/** Measures drafts. @param dir an empty folder, which the caller removes */
+async function speculate(dir: string): Promise<void> {
+  const { shape = 'llama-1b', rounds } = options;
+  const { folder } = await writeShape(shape, dir, storedKernels(), true);
+  const [list = null] = kernels;
+  const lines = await draftReport(folder, { threads, kernels: list, rounds: Number(rounds) }, (line) => {
+    process.stderr.write(`${line}\n`);
+  });
+  for (const line of lines) console.log(line);
+}
+
 /** @param dir an empty folder, which the caller removes */
 async function sources(dir: string): Promise<Sources> {
   const { shape, peer, peerModel } = options;
   const exits = (half: number): string[] => (options.exits ?? `full,${half}`).split(',');
   if (shape === undefined) return { folders: options.model, exits: exits(15), gguf: peerModel };
   const { exit } = shapeOf(shape);
-  const stored = [...new Set(kernels.flat())].flatMap((kernel) => kernelList.parse(kernel) ?? []);
-  const written = await writeShape(shape, dir, stored.length > 0 ? stored : ['w8a8']);
+  const written = await writeShape(shape, dir, storedKernels());
   return { folders: [written.folder], exits: exits(exit), gguf: peer === undefined ? [] : written.gguf };
 }
 
@@ -115,6 +134,10 @@ process.on('exit', () => {
 });
 process.on('SIGINT', () => process.exit(130));
 process.on('SIGTERM', () => process.exit(143));
+if (options.speculate) {
+  await speculate(dir);
+  process.exit();
+}
 const medians = await measure(sidesOf(await sources(dir)));
 const [reference] = medians;
 const heads = scenarios.flatMap(({ parallel, promptTokens }) => [

@@ -23,7 +23,12 @@ export interface RandomTensor {
   readonly format: Format;
   /** Scale of every block. A tensor in F32 holds this number everywhere. */
   readonly scale: number;
+  /** Rows of the pattern before the tensor's first one; 0 where absent. */
+  readonly rowsBefore?: number;
 }
+
+/** Blocks of the pattern that every tensor repeats: a prime beyond usual vocabularies, so no two rows are equal. */
+const PATTERN_BLOCKS = 131_101;
 
 export function writeRandomGguf(
   file: string,
@@ -39,10 +44,12 @@ export function writeRandomGguf(
     pad();
     for (const tensor of tensors) {
       const pattern = patternOf(tensor);
+      let from = startOf(tensor);
       for (let left = bytesOf(tensor); left > 0;) {
-        const written = writeSync(fd, pattern, 0, Math.min(left, pattern.length));
+        const written = writeSync(fd, pattern, from, Math.min(left, pattern.length - from));
         left -= written;
         position += written;
+        from = (from + written) % pattern.length;
       }
       pad();
     }
@@ -56,13 +63,19 @@ function bytesOf({ shape, format }: RandomTensor): number {
   return (shape.reduce((a, b) => a * b, 1) / block) * bytes;
 }
 
-/** Some blocks of the tensor, to be repeated: 65,537 is prime, so no two rows of a usual width are equal. */
+/** First byte of a tensor in the pattern. */
+function startOf({ shape, format, rowsBefore = 0 }: RandomTensor): number {
+  const { block, bytes } = FORMATS[format];
+  const rows = (rowsBefore * (shape.at(-1) ?? 0)) / block;
+  return (((rows % PATTERN_BLOCKS) + PATTERN_BLOCKS) % PATTERN_BLOCKS) * bytes;
+}
+
+/** Some blocks of the tensor, to be repeated. */
 function patternOf({ format, scale }: RandomTensor): Uint8Array {
-  const blocks = 65_537;
   const { bytes } = FORMATS[format];
-  if (format === 'F32') return new Uint8Array(new Float32Array(blocks).fill(scale).buffer);
+  if (format === 'F32') return new Uint8Array(new Float32Array(PATTERN_BLOCKS).fill(scale).buffer);
   const random = seeded(7);
-  const pattern = Uint8Array.from({ length: blocks * bytes }, () => Math.floor(random() * 256));
+  const pattern = Uint8Array.from({ length: PATTERN_BLOCKS * bytes }, () => Math.floor(random() * 256));
   const half = new Uint8Array(Uint16Array.of(halfOf(scale)).buffer);
   for (let at = 0; at < pattern.length; at += bytes) pattern.set(half, at);
   return pattern;

@@ -18,7 +18,7 @@ interface Shape {
   readonly exit: number;
 }
 
-/** Each has a tied head, and heads of hidden / heads channels. */
+/** Each has a tied head (unless its exits agree), and heads of hidden / heads channels. */
 export const SHAPES: Readonly<Record<string, Shape>> = {
   // Llama-3.2-1B, with a shorter context.
   'llama-1b': {
@@ -59,42 +59,60 @@ export interface Written {
   readonly gguf: readonly string[];
 }
 
-/** Writes a shape as GGUF files, and converts the first one. */
-export async function writeShape(name: string, dir: string, kernels: readonly KernelName[]): Promise<Written> {
+/** Factor of the layers' inputs where exits agree: each layer then adds next to nothing. */
+const NEARLY_IDENTITY = 1 / 1024;
+
+/**
+ * Writes a shape as GGUF files, and converts the first one.
+ * @param agrees whether all exits agree by construction. Layers are nearly the identity, and the head's row of a token is
+ * the embedding of the token before it. So the greedy text counts up and never repeats itself. A quarter of the depth is
+ * a further exit.
+ */
+export async function writeShape(
+  name: string,
+  dir: string,
+  kernels: readonly KernelName[],
+  agrees = false,
+): Promise<Written> {
   const shape = shapeOf(name);
   const gguf = (['Q8_0', 'Q4_0'] as const).map((format) => {
     const file = join(dir, `${name}-${format}.gguf`);
-    writeRandomGguf(file, metadataOf(name, shape), tensorsOf(shape, format));
+    writeRandomGguf(file, metadataOf(name, shape), tensorsOf(shape, format, agrees));
     return file;
   });
   const [source = ''] = gguf;
   const folder = join(dir, name);
-  await convert({ source, out: folder, exits: [shape.exit, shape.layers], kernels, compress: false, force: false });
+  const exits = [...(agrees ? [shape.exit >> 1] : []), shape.exit, shape.layers];
+  await convert({ source, out: folder, exits, kernels, compress: false, force: false });
   return { folder, gguf };
 }
 
-function tensorsOf({ layers, hidden, heads, kvHeads, ffn, vocab }: Shape, format: Format) {
+function tensorsOf({ layers, hidden, heads, kvHeads, ffn, vocab }: Shape, format: Format, agrees: boolean) {
   // Uniform integers of a byte have a deviation of 74, those of 4 bits one of 4.6; weights usually have one of .02.
   const scale = format === 'Q8_0' ? 0.02 / 74 : 0.02 / 4.6;
-  const matrix = (tensor: string, rows: number, columns: number): RandomTensor => {
-    return { name: `${tensor}.weight`, shape: [rows, columns], format, scale };
+  const matrix = (tensor: string, rows: number, columns: number, factor = 1): RandomTensor => {
+    return { name: `${tensor}.weight`, shape: [rows, columns], format, scale: scale * factor };
   };
-  const norm = (tensor: string): RandomTensor => {
-    return { name: `${tensor}.weight`, shape: [hidden], format: 'F32', scale: 1 };
+  // Larger logits make the exits sure of their tokens.
+  const sureness = agrees ? 8 : 1;
+  const norm = (tensor: string, factor = 1): RandomTensor => {
+    return { name: `${tensor}.weight`, shape: [hidden], format: 'F32', scale: factor };
   };
+  const inputs = agrees ? NEARLY_IDENTITY : 1;
   const kv = (kvHeads * hidden) / heads;
   return [
-    matrix('token_embd', vocab, hidden),
+    matrix('token_embd', vocab, hidden, sureness),
     norm('output_norm'),
+    ...(agrees ? [{ ...matrix('output', vocab, hidden, sureness), rowsBefore: -1 }] : []),
     ...Array.from({ length: layers }, (_, layer) => {
       const at = (part: string): string => `blk.${layer}.${part}`;
       return [
-        norm(at('attn_norm')),
+        norm(at('attn_norm'), inputs),
         matrix(at('attn_q'), hidden, hidden),
         matrix(at('attn_k'), kv, hidden),
         matrix(at('attn_v'), kv, hidden),
         matrix(at('attn_output'), hidden, hidden),
-        norm(at('ffn_norm')),
+        norm(at('ffn_norm'), inputs),
         matrix(at('ffn_gate'), ffn, hidden),
         matrix(at('ffn_up'), ffn, hidden),
         matrix(at('ffn_down'), hidden, ffn),
