@@ -6,6 +6,7 @@
  * both processes share.
  */
 import type { Architecture, Dry, StageKernel } from '../model/manifest.js';
+import type { Card } from '../runtime/device.js';
 import type { CostTable } from '../cost/table.js';
 import type { DepthRequest, ServiceClass } from '../router/index.js';
 
@@ -386,6 +387,8 @@ export interface ReadyMessage {
   readonly kvTokens: number;
   readonly kernels: readonly string[];
   readonly device: string;
+  /** The GPUs, after the load; empty on the CPU. */
+  readonly cards: readonly Card[];
   readonly cost: CostTable;
   readonly loadMs: number;
   readonly calibrateMs: number;

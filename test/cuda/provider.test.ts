@@ -51,7 +51,13 @@ async function tests(installation: Installation): Promise<void> {
       graphs.map((name) => join(model, name)),
     );
     t.equal(code, 0, stderr);
-    const placed = JSON.parse(stdout || '{}') as { graphs: [string, string | null][]; bytes: string | null };
+    const placed = JSON.parse(stdout || '{}') as {
+      cards: object[];
+      graphs: [string, string | null][];
+      bytes: string | null;
+    };
+    const memoryBytes = 80 * 2 ** 30;
+    t.match(placed.cards, [{ index: 0, name: 'fake', driver: 'CUDA 13.0', memoryBytes }]);
     t.strictSame(
       placed.graphs,
       graphs.map((name) => [join(model, name), null]),
@@ -96,10 +102,29 @@ async function tests(installation: Installation): Promise<void> {
   });
 
   await t.test('a machine without a card, or with too little memory, gets a sentence', async (t) => {
-    const none = await script('serve', [model, '1', '1'], { FAKE_CUDA_DEVICES: '0' });
-    t.match(none.stderr, /Error: .*no CUDA-capable device is detected/);
-    const small = await script('serve', [model, '1', '1'], { FAKE_CUDA_MEMORY_MIB: '1' });
-    t.match(small.stderr, /cannot reserve \d+ bytes on the GPU.*out of memory/);
+    const errorOf = async (device: string, variables: NodeJS.ProcessEnv): Promise<string> => {
+      const args = ['serve', '--model', model, '--device', device, '--port', '0', '--kv-memory', '8MiB'];
+      const { code, stderr } = await runScript(installation, 'src/main.js', args, variables);
+      t.equal(code, 1, stderr);
+      return stderr.split('\n').findLast((line) => line.startsWith('error: ')) ?? stderr;
+    };
+    t.match(
+      await errorOf('cuda', { FAKE_CUDA_DEVICES: '0' }),
+      /^error: --device cuda: cuInit: no CUDA-capable device is detected; install NVIDIA's driver/,
+    );
+    t.equal(
+      await errorOf('cuda:2', { FAKE_CUDA_DEVICES: '2' }),
+      'error: --device cuda:2: the driver has 2 card(s), numbered from 0',
+    );
+    const reasons = new Set<string>();
+    // Weights, states and KV cache, the largest step: each may be the first that does not fit.
+    for (const mebibytes of ['0', '1', '6', '9']) {
+      const error = await errorOf('cuda', { FAKE_CUDA_MEMORY_MIB: mebibytes });
+      const lacking = /^error: --device cuda: the GPU has too little memory for .* \((.*)\); lower --kv-memory, /;
+      t.match(error, lacking);
+      reasons.add(lacking.exec(error)?.[1]?.replace(/\d+/g, 'N') ?? error);
+    }
+    t.ok(reasons.size > 1, [...reasons].join('\n'));
   });
 }
 

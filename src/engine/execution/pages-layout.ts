@@ -124,6 +124,20 @@ export class PagesLayout implements Layout {
     this.head.choose(0, rows);
   }
 
+  /** Runs everything at its largest shape: most sequences, of which one has the longest chunk. */
+  reserve(): void {
+    const { maxRows, maxChunk, capacity } = this.#model.limits;
+    const others = Math.min(maxRows, MOST_PARTS) - 1;
+    const count = Math.min(maxChunk + 1, capacity);
+    const rows = Array.from({ length: others }, () => ({ past: capacity - 1, count: 1 }));
+    const parts = [{ past: capacity - count, count }, ...rows];
+    this.runEmbed(count + others);
+    this.#units.stages.forEach(({ sessions }, unit) => {
+      for (const kernel of sessions.keys()) this.#runAlone(unit, kernel, parts);
+    });
+    this.runHead(maxRows);
+  }
+
   dispose(): void {
     this.#model.dispose();
   }

@@ -65,6 +65,10 @@ export class SlotsLayout implements Layout {
     this.head.select(0, rows);
   }
 
+  reserve(): void {
+    // Main memory grows with its use.
+  }
+
   dispose(): void {
     this.head.dispose();
     this.#decode.dispose();
