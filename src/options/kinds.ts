@@ -178,9 +178,9 @@ const listOf = <const T extends string>(...known: readonly T[]): Kind<readonly T
 });
 
 /** Kernels that `convert` writes. */
-export const kernelList = listOf('int4', 'w8a8', 'fp32', 'fp16');
+export const kernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16');
 /** Kernels that the engine runs. */
-export const servedKernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'int8');
+export const servedKernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16', 'int8');
 
 export const optionalPort: Kind<number | null> = integer(0, 65535);
 

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
+import type { KernelName } from '../../src/model/manifest.js';
 import { install, type Installation, Missing, runScript } from './installation.js';
 import { linesOf, readTrace, type Section } from './trace.js';
 
@@ -29,8 +30,10 @@ async function tests(installation: Installation): Promise<void> {
   const source = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url));
   const model = join(folder, 'fp16');
   const exitBlocks = join(source, 'exit-blocks.safetensors');
-  const kernels = ['fp16'] as const;
-  await convert({ source, out: model, exits: [1, 2, 5], exitBlocks, kernels, compress: false, force: false });
+  const convertTo = async (out: string, kernel: KernelName): Promise<void> => {
+    await convert({ source, out, exits: [1, 2, 5], exitBlocks, kernels: [kernel], compress: false, force: false });
+  };
+  await convertTo(model, 'fp16');
   const script = async (
     name: string,
     args: readonly string[],
@@ -43,6 +46,22 @@ async function tests(installation: Installation): Promise<void> {
     });
     return { ...result, trace: readTrace(file) };
   };
+
+  for (const kernel of ['w8a16', 'w4a16'] as const)
+    await t.test(`the provider takes every node of a folder in ${kernel}`, async (t) => {
+      const out = join(folder, kernel);
+      await convertTo(out, kernel);
+      const graphs = readdirSync(out).filter((name) => name.endsWith('.onnx'));
+      const { stdout } = await script(
+        'place',
+        graphs.map((name) => join(out, name)),
+      );
+      const placed = JSON.parse(stdout || '{}') as { graphs: [string, string | null][] };
+      t.strictSame(
+        placed.graphs,
+        graphs.map((name) => [join(out, name), null]),
+      );
+    });
 
   await t.test('the provider takes every node of a folder in fp16', async (t) => {
     const graphs = readdirSync(model).filter((name) => name.endsWith('.onnx'));

@@ -100,7 +100,10 @@ if (needsGpu()) {
       t.equal(status, 1);
       return stderr.split('\n').findLast((line) => line.startsWith('error: ')) ?? stderr;
     };
-    t.equal(errorOf(folders.cpu, 'webgpu'), 'error: --device webgpu needs a model converted with --kernels fp16');
+    t.equal(
+      errorOf(folders.cpu, 'webgpu'),
+      'error: --device webgpu needs a model converted with --kernels fp16 or w8a16 or w4a16',
+    );
     t.equal(
       errorOf(folders.gpu, 'cpu'),
       'error: --device cpu cannot run the fp16 kernel; convert with --kernels w8a8, int4 or fp32',

@@ -30,7 +30,7 @@ export interface StartupCalibration extends Calibration {
 /** @param now milliseconds on a monotonic clock */
 export function calibrateAtStartup(executor: Executor, options: EngineOptions, now: () => number): StartupCalibration {
   const { limits, device } = executor.model;
-  const plan = calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity);
+  const plan = calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity, device.kind);
   const measured = (): CostTable => calibrate(executor, plan, now);
   const dir = options.cacheDir;
   if (dir === undefined) return { costs: measured(), slowdown: 1, source: 'measured', note: null };
