@@ -111,6 +111,16 @@ async function tests(installation: Installation): Promise<void> {
     t.strictSame(counts('wait'), [1], 'and waits once');
   });
 
+  await t.test('steps of 256 rows', async (t) => {
+    const { code, stderr, trace } = await script('serve', [model, '100', '256', '130', '1']);
+    t.equal(code, 0, stderr);
+    // The trace goes on behind that of the test before.
+    const served = trace.slice(trace.findLastIndex(({ mark }) => mark === 'serve'));
+    const rows = served.flatMap(({ mark }) => /^end .*"rows":(\d+)/.exec(mark)?.[1] ?? []).map(Number);
+    t.equal(Math.max(...rows), 256, 'all sequences decode together');
+    for (const fault of ['outside', 'unordered', 'alloc', 'hostalloc']) t.strictSame(linesOf(served, fault), [], fault);
+  });
+
   await t.test('a stage is captured as a CUDA graph without a call that a capture forbids', async (t) => {
     const { code, stderr, trace } = await script('capture', [model, '4']);
     t.equal(code, 0, stderr);
