@@ -23,7 +23,7 @@ function textOf(value: unknown): string | undefined {
 
 /**
  * @returns the texts of the options by their key; an empty entry counts as unset
- * @throws OptionError for an unreadable file, wrong syntax, an unknown name or a value that is no scalar and no list
+ * @throws OptionError for an unreadable file, wrong syntax, an unknown name or a value that is neither a scalar nor a list
  */
 async function readConfigFile(file: string): Promise<Texts> {
   let text: string;
@@ -63,7 +63,7 @@ async function readConfigFile(file: string): Promise<Texts> {
 function unknownName(file: string, name: string): OptionError {
   const similar = mostSimilar(name, [...KEYS.keys()]);
   const hint = similar === null ? 'see serve --help' : `did you mean ${similar}?`;
-  return new OptionError(`${file}: ${name} is no option of a configuration file; ${hint}`);
+  return new OptionError(`${file}: ${name} is not an option of a configuration file; ${hint}`);
 }
 
 /**

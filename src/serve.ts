@@ -1,6 +1,7 @@
 /** `sortie serve`: starts the engine, the gateway and the log, and stops them in order after a signal. */
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { thoughtTokens } from './api/chat/thoughts.js';
 import type { RequestPolicy } from './api/params/policy.js';
 import { loadServedModel, type ServedModel } from './api/served-model.js';
 import { monotonicMs } from './util/clock.js';
@@ -65,6 +66,13 @@ function checkExit({ exits }: Pick<ServedModel, 'exits'>, flag: string, exit: nu
   throw new OptionError(`${flag} must be an exit of the model (${layers.join(', ')}), got "${exit}"`);
 }
 
+function checkThinkingExit(model: ServedModel, exit: number | null): void {
+  checkExit(model, '--thinking-exit', exit);
+  const tags = model.chat?.thoughts ?? null;
+  if (exit === null || (tags !== null && thoughtTokens(tags, model.tokenizer) !== null)) return;
+  throw new OptionError(`--thinking-exit needs a model that thinks between two tokens, got "${exit}"`);
+}
+
 /**
  * The request policy for all API keys.
  * @throws OptionError for a bound that is not an exit of the model, or for bounds out of order
@@ -110,7 +118,8 @@ async function firstSignal(): Promise<NodeJS.Signals> {
 export function logEngine(engine: Engine, log: Logger): void {
   // A restarted engine loads the same folder, so the same fault is logged once.
   let loggedFault: string | null = null;
-  engine.on('ready', ({ calibration, lengthPriorFault = null, ...ready }) => {
+  const loggedKernels = new Set<string>();
+  engine.on('ready', ({ calibration, lengthPriorFault = null, kernelFaults = [], ...ready }) => {
     const { device, cards, kernels, exits, maxLength, slots } = ready;
     const [loadMs, calibrateMs] = [Math.round(ready.loadMs), Math.round(ready.calibrateMs)];
     const costs = calibration?.source;
@@ -118,6 +127,10 @@ export function logEngine(engine: Engine, log: Logger): void {
     log.info({ ...shown, loadMs, calibrateMs, costs }, 'engine ready');
     if (calibration?.note != null)
       log.warn({ reason: calibration.note }, 'the cache of measured step costs is unusable');
+    for (const reason of kernelFaults) {
+      if (!loggedKernels.has(reason)) log.warn({ reason }, 'a kernel failed to load, the others serve');
+      loggedKernels.add(reason);
+    }
     if (lengthPriorFault !== null && lengthPriorFault !== loggedFault) {
       log.warn({ reason: lengthPriorFault }, 'the model folder has no usable output-length prior');
     }
@@ -203,6 +216,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   try {
     const model = loadServedModel(options.model, options.modelName);
     checkExit(model, '--default-exit', options.defaultExit);
+    checkThinkingExit(model, options.thinkingExit);
     const policy = requestPolicy(model, options);
     const layers = model.exits.map(({ layer }) => layer);
     checkKeyExits(apiKeys, policy, layers);

@@ -177,12 +177,12 @@ void t.test('convert writes a repeated kernel once', async (t) => {
   t.same(loadManifest(out).kernels, ['fp32', 'int4']);
 });
 
-void t.test('every option of convert is in the table of docs/models.md', async (t) => {
+void t.test('every option of convert is in docs/models.md', async (t) => {
   const { text } = await printed(t, ['convert', '--help']);
   const options = [...text.matchAll(/^ +(--[a-z-]+)/gm)].map(([, option]) => option ?? '');
   const docs = readFileSync(join(packageRoot, 'docs', 'models.md'), 'utf8');
   t.ok(options.length > 10);
-  for (const option of options) t.match(docs, new RegExp(`^\\| \`${option}[ \`]`, 'm'), option);
+  for (const option of options) t.match(docs, new RegExp(`\`${option}[ \`]`), option);
 });
 
 // Node.js behaves this way for a numeric user without HOME.

@@ -47,9 +47,9 @@ port:
 
 void t.test('an error names the file, the entry, the rule and the value, and never a key', async (t) => {
   for (const [text, message] of [
-    ['prot: 1', 'sortie.yaml: prot is no option of a configuration file; did you mean port?'],
-    ['max_queue: 1', 'sortie.yaml: max_queue is no option of a configuration file; did you mean max-queue?'],
-    ['config: other.yaml', /config is no option of a configuration file/],
+    ['prot: 1', 'sortie.yaml: prot is not an option of a configuration file; did you mean port?'],
+    ['max_queue: 1', 'sortie.yaml: max_queue is not an option of a configuration file; did you mean max-queue?'],
+    ['config: other.yaml', /config is not an option of a configuration file/],
     ['completely-different: 1', /see serve --help$/],
     ['port: 70000', 'sortie.yaml: port must be an integer from 0 to 65535, got "70000"'],
     ['port: {from: 1}', 'sortie.yaml: port must be a text, a number, true, false or a list of these'],
@@ -79,6 +79,6 @@ void t.test('the command ends with code 2, before it loads a model', (t) => {
   const args = [main, 'serve', '--config', fileOf(t, 'prot: 1')];
   const { status, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   t.equal(status, 2);
-  t.match(stderr, /^error: \S+: prot is no option .* did you mean port\?\n$/);
+  t.match(stderr, /^error: \S+: prot is not an option .* did you mean port\?\n$/);
   t.end();
 });

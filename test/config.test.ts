@@ -182,11 +182,13 @@ void t.test('every option has a unique flag, an environment variable and its def
   t.end();
 });
 
-void t.test('every option is in one group, and in docs/configuration.md with its variable', (t) => {
+void t.test('every option is in one group, and in docs/configuration.md, whose rule names its variable', (t) => {
   t.same(Object.assign({}, ...Object.values(OPTION_GROUPS)), SERVE_OPTIONS);
   const text = readFileSync(join(packageRoot, 'docs', 'configuration.md'), 'utf8');
+  for (const { flag } of Object.values(SERVE_OPTIONS)) t.ok(text.includes(`| \`--${flag}\` |`), `--${flag}`);
+  t.match(text, '(`--max-queue 64`), an environment variable (`SORTIE_MAX_QUEUE=64`)');
   for (const { flag } of Object.values(SERVE_OPTIONS))
-    t.ok(text.includes(`| \`--${flag}\` | \`${environmentName(flag)}\` |`), `--${flag}`);
+    t.equal(environmentName(flag), `SORTIE_${flag.toUpperCase().replaceAll('-', '_')}`);
   t.end();
 });
 

@@ -98,6 +98,7 @@ void t.test(
     engine.emit('ready', { ...READY, calibration: { source: 'measured', note: 'the checksum is wrong' } });
     engine.emit('ready', { ...READY, lengthPriorFault: 'exit 10 has no lengths' });
     engine.emit('ready', { ...READY, lengthPriorFault: 'exit 10 has no lengths' });
+    for (let start = 0; start < 2; start++) engine.emit('ready', { ...READY, kernelFaults: ['int4: no such node'] });
     engine.die();
     t.strictSame(
       lines.map((line) => JSON.parse(line) as unknown),
@@ -110,6 +111,9 @@ void t.test(
           ...{ level: 40, reason: 'exit 10 has no lengths' },
           msg: 'the model folder has no usable output-length prior',
         },
+        { level: 30, ...ready },
+        { level: 30, ...ready },
+        { level: 40, reason: 'int4: no such node', msg: 'a kernel failed to load, the others serve' },
         { level: 30, ...ready },
         { level: 50, reason: 'killed', msg: 'engine down, restarting it' },
       ],

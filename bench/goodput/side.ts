@@ -8,8 +8,8 @@ export interface Side {
 }
 
 /**
- * Sortie with a budget (late answers continue, or are truncated), Sortie at fixed exits, and optionally the peer, which
- * has neither budgets nor exits.
+ * Sortie with a budget (late answers continue, or are truncated), and at fixed exits. A capped side has a budget and a
+ * deepest exit. The optional peer has neither budgets nor exits.
  */
 export function sidesOf(exits: readonly number[], withPeer: boolean): Side[] {
   const routed: Side = {
@@ -27,6 +27,11 @@ export function sidesOf(exits: readonly number[], withPeer: boolean): Side[] {
     start: 'sortie',
     headers: () => ({ 'x-exit-layer': String(layer) }),
   }));
+  const capped = exits.map((layer): Side => ({
+    name: `capped ${layer}`,
+    start: 'sortie',
+    headers: (budgetMs) => ({ ...routed.headers(budgetMs), 'x-max-exit-layer': String(layer) }),
+  }));
   const peer: Side = { name: 'llama-server', start: 'peer', headers: () => ({}) };
-  return [routed, truncated, ...fixed, ...(withPeer ? [peer] : [])];
+  return [routed, truncated, ...fixed, ...capped, ...(withPeer ? [peer] : [])];
 }

@@ -1,5 +1,5 @@
 /** Jobs of stated length: lengths of a trace, prompts of random tokens, and answers of exactly `max_tokens`. */
-import type { Architecture } from '../../src/model/manifest.js';
+import type { Architecture } from '../../src/model/architecture.js';
 import type { TraceEntry } from '../../src/load/trace.js';
 import { type BudgetClass, classesFor, requestsOf } from '../../src/simulate/workload.js';
 import { ask } from '../../src/load/ask.js';

@@ -13,6 +13,8 @@ export interface Side {
   /** The side's view of a request; its outcome is judged by the original request. */
   readonly see: (request: SimulatedRequest) => SimulatedRequest;
   readonly router: (machine: Machine) => RouterFacade;
+  /** A rejected request arrives again with the least budget that its rejection names, and is judged by that. */
+  readonly repeatsRejected?: boolean;
 }
 
 const routed = ({ model, table, policy, prior }: Machine): RouterFacade =>
@@ -38,6 +40,13 @@ export function sidesOf(exits: readonly number[]): Side[] {
     { name: 'simple oracle', see: exact, router: (machine) => new SimpleRouter(machine) },
     { name: 'truncate', see: withBudget('truncate'), router: routed },
     { name: 'reject', see: withBudget('reject'), router: routed },
+    { name: 'least', see: withBudget('reject'), router: routed, repeatsRejected: true },
+    {
+      name: 'least oracle',
+      see: (request) => withBudget('reject')(exact(request)),
+      router: routed,
+      repeatsRejected: true,
+    },
     ...exits.map((layer): Side => ({
       name: `pinned ${layer}`,
       see: (request) => ({ ...request, budget: null, minExit: layer, maxExit: layer }),
@@ -72,6 +81,7 @@ export function serve(side: Side, requests: readonly SimulatedRequest[], machine
       kvPositions: KV_POSITIONS,
       overheadMs: OVERHEAD_MS,
       clients,
+      repeatsRejected: side.repeatsRejected === true,
       actual: (work, now) =>
         machine.kind === 'shared' ? sharedMs(work, predictMs(model, work)) : noise(predictMs(model, work), now),
     },
@@ -83,8 +93,10 @@ export function serve(side: Side, requests: readonly SimulatedRequest[], machine
   for (let next = run.next(); ; next = run.next()) {
     if (next.done === true) {
       return next.value.map((outcome) => {
-        const { arrivedAt } = outcome.request;
-        return { ...outcome, request: { ...(asked.get(outcome.request.id) ?? outcome.request), arrivedAt } };
+        const { arrivedAt, budget } = outcome.request;
+        const original = asked.get(outcome.request.id) ?? outcome.request;
+        const judgedBy = side.repeatsRejected === true ? budget : original.budget;
+        return { ...outcome, request: { ...original, arrivedAt, budget: judgedBy } };
       });
     }
   }

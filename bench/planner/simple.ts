@@ -95,15 +95,11 @@ export class SimpleRouter implements RouterFacade {
     return { exits, paused: paused.map(({ id }) => id) };
   }
 
-  choosePrefill(
-    { promptIds, now }: StepSummary,
-    _: ReadonlySet<string>,
-    stateOf: () => EngineState,
-  ): PrefillChunk | null {
+  choosePrefill({ promptIds, now }: StepSummary, _: ReadonlySet<string>, stateOf: () => EngineState): PrefillChunk[] {
     const state = stateOf();
     const prompts = state.live.filter(({ id }) => promptIds.has(id));
     const [first] = prompts.sort((a, b) => this.#latestStart(a, state) - this.#latestStart(b, state));
-    if (first === undefined) return null;
+    if (first === undefined) return [];
     const due = this.#deadline(first);
     const isBlocked = state.live.some(
       (each) =>
@@ -114,7 +110,7 @@ export class SimpleRouter implements RouterFacade {
           this.#leftMs(each, 0, state.live.length, COVERED_SHARE) +
             promptMs(this.#costs, 0, CHUNK_POSITIONS, CHUNK_POSITIONS),
     );
-    return isBlocked && now - first.arrivedAt < 1000 ? null : { id: first.id, positions: CHUNK_POSITIONS };
+    return isBlocked && now - first.arrivedAt < 1000 ? [] : [{ id: first.id, positions: CHUNK_POSITIONS }];
   }
 
   isOverdue({ budget, arrivedAt }: RequestView, now: number, work: Work): boolean {
@@ -134,7 +130,7 @@ export class SimpleRouter implements RouterFacade {
     const tokens = path.reduce((sum, part) => sum + part.tokens, 0);
     if (!request.isExactLength) {
       const byIndex = path.map((part) => ({ exit: exitIndex(this.#costs.shape, part.exit), tokens: part.tokens }));
-      this.#lengths.observe(request.lengthGroup, null, byIndex, reason === 'ended' && tokens < request.maxTokens);
+      this.#lengths.observe(request.lengthGroup, byIndex, reason === 'ended' && tokens < request.maxTokens);
     }
     if (admission?.kind !== 'admit' || admission.serviceClass !== 'guaranteed') return;
     const { arrivedAt, budget } = request;
@@ -173,7 +169,7 @@ export class SimpleRouter implements RouterFacade {
     const { generated, maxTokens, isExactLength, lengthGroup } = request;
     const length = isExactLength
       ? maxTokens
-      : (this.#lengths.of(lengthGroup, null)[exit]?.quantile(share, generated, maxTokens) ?? maxTokens);
+      : (this.#lengths.of(lengthGroup)[exit]?.quantile(share, generated, maxTokens) ?? maxTokens);
     return this.#prefillMs(request, exit) + (length - generated) * this.#stepMs(exit, rows);
   }
 

@@ -13,7 +13,9 @@ import type { ServedModel } from './served-model.js';
 
 export interface Limits {
   readonly defaultExit: number | null;
-  /** Most tokens of a chat answer whose request states no length; null: to the end of the context. */
+  /** Deepest exit of thoughts whose request states none; null: that of the answer. */
+  readonly thinkingExit: number | null;
+  /** Most tokens of a chat answer whose request states no length; null: as many as the model's defaults say. */
   readonly maxTokensDefault: number | null;
   /** Source of the sampling fields that a request does not state. */
   readonly samplingDefaults: SamplingSource;

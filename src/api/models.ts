@@ -114,7 +114,7 @@ export function props(context: ApiContext, caller: Caller): object {
       max_running: ready.slots,
       kv_tokens: ready.kvTokens,
       max_choices: limits.maxChoices,
-      max_tokens_default: limits.maxTokensDefault,
+      max_tokens_default: limits.maxTokensDefault ?? defaults.maxTokens,
     },
     calibration: {
       load_ms: Math.round(ready.loadMs),

@@ -1,12 +1,13 @@
 /** Model folders in the cache: conversions of models that the hub, a GGUF file or a Hugging Face folder holds. */
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { hubAccess } from '../hub/access.js';
 import { pull, type Pulled } from '../hub/pull.js';
 import { ConvertError } from '../convert/errors.js';
 import type { KernelName } from '../model/manifest.js';
 import { loadManifest, MANIFEST_FILE } from '../model/manifest-io.js';
+import { ggufPart, ggufPaths } from '../util/gguf-parts.js';
 import { type HubName, parseHubName } from '../util/hub-name.js';
 import { interruptible } from '../util/interruption.js';
 import { complain } from './output.js';
@@ -36,10 +37,16 @@ export async function servedFolder(model: string, conversion: Conversion): Promi
 /** Downloads a model of the hub. @throws HubError, ConvertError for another architecture, or Interrupted */
 export async function download(name: HubName): Promise<Pulled> {
   const { readOutline } = await import('../convert/hf/source.js');
+  const { checkGgufHead } = await import('../convert/gguf/head.js');
   const display = pullDisplay(process.stderr);
   try {
     return await interruptible('the next `sortie pull` continues', (signal) =>
-      pull(name, hubAccess(process.env), { signal, progress: display.progress, check: readOutline }),
+      pull(name, hubAccess(process.env), {
+        signal,
+        progress: display.progress,
+        check: readOutline,
+        checkHead: checkGgufHead,
+      }),
     );
   } finally {
     display.stop();
@@ -60,9 +67,9 @@ export async function pullAndConvert(name: HubName, conversion: Conversion): Pro
   return out;
 }
 
-function hubFolder({ repo, file }: HubName, { cacheDir, kernels }: Conversion): string {
-  const parts = [repo.replaceAll('/', '--'), ...(file === null ? [] : [file.replaceAll('/', '--')])];
-  return join(cacheDir, 'models', `${parts.join('--')}.${kernels.join('-')}`);
+function hubFolder({ repo, revision, file }: HubName, { cacheDir, kernels }: Conversion): string {
+  const name = [repo, revision === null ? '' : `@${revision}`, file === null ? '' : `/${file}`].join('');
+  return join(cacheDir, 'models', `${name.replaceAll('/', '--')}.${kernels.join('-')}`);
 }
 
 function isConverted(folder: string): boolean {
@@ -78,14 +85,17 @@ function isSource(path: string): boolean {
 
 /** A changed source has another folder. */
 async function convertLocal(source: string, { cacheDir, kernels }: Conversion): Promise<string> {
-  const path = realpathSync(source);
-  const files = statSync(path).isDirectory() ? readdirSync(path).map((name) => join(path, name)) : [path];
-  const states = files.sort().map((file) => {
-    const { size, mtimeMs } = statSync(file);
-    return [file, size, mtimeMs];
-  });
-  const digest = createHash('sha256').update(JSON.stringify(states)).digest('hex').slice(0, 12);
-  const name = basename(path)
+  // The path itself names the model, and the other parts of a split one: it may be a link to a file named by a checksum.
+  const path = resolve(source);
+  const files = statSync(path).isDirectory() ? readdirSync(path).map((name) => join(path, name)) : ggufPaths(path);
+  const states = files
+    .filter((file) => existsSync(file))
+    .map((file) => {
+      const { size, mtimeMs } = statSync(file);
+      return [realpathSync(file), size, mtimeMs];
+    });
+  const digest = createHash('sha256').update(JSON.stringify(states.sort())).digest('hex').slice(0, 12);
+  const name = basename(ggufPart(path)?.stem ?? path)
     .replace(/\.gguf$/i, '')
     .replaceAll(/[^\w.-]/g, '-');
   const out = join(cacheDir, 'models', `${name}-${digest}.${kernels.join('-')}`);

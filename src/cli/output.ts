@@ -2,7 +2,7 @@
 import { constants } from 'node:os';
 
 /**
- * A reader that closes the pipe early is no fault. The command then exits as other tools do: silently, with SIGPIPE's
+ * A reader may close the pipe early. The command then exits as other tools do: silently, with SIGPIPE's
  * number.
  */
 function outputLost({ code, message }: NodeJS.ErrnoException): void {

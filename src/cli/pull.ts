@@ -17,7 +17,9 @@ export function addPull(root: Command): void {
   const { cacheDir, kernels } = SERVE_OPTIONS;
   root
     .command('pull <name>')
-    .description('download ORG/NAME or ORG/NAME:FILE from the Hugging Face Hub, convert it for serve, print the folder')
+    .description(
+      'download ORG/NAME[@REVISION][:FILE] from the Hugging Face Hub, convert it for serve, print the folder',
+    )
     .option('--kernels <list>', 'kernels of the conversion', ruleOf(kernels), ['w8a8'])
     .option(
       '--cache-dir <dir>',
@@ -29,7 +31,9 @@ export function addPull(root: Command): void {
     .action(async (text: string, flags: PullFlags) => {
       const name = parseHubName(text);
       if (name === null)
-        throw new OptionError(`the name must be ORG/NAME or ORG/NAME:FILE, and no path, got "${text}"`);
+        throw new OptionError(
+          `the name must be ORG/NAME, ORG/NAME@REVISION or either with :FILE, and no path, got "${text}"`,
+        );
       const { download, pullAndConvert } = await import('./cached-model.js');
       const path = flags.convert ? await pullAndConvert(name, flags) : (await download(name)).path;
       output().write(`${path}\n`);

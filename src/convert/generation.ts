@@ -1,5 +1,5 @@
 /** Sampling defaults of the manifest: from the source, and from `--generation`. */
-import { Value } from 'typebox/value';
+import { isValid } from '../util/schema.js';
 import { Generation } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 import type { SourceSampling } from './source.js';
@@ -11,6 +11,7 @@ export const GENERATION_FIELDS = {
   top_k: 'topK',
   min_p: 'minP',
   repetition_penalty: 'repetitionPenalty',
+  max_new_tokens: 'maxTokens',
 } as const satisfies Record<string, keyof Generation>;
 
 const RULES: Readonly<Record<keyof Generation, string>> = {
@@ -19,6 +20,7 @@ const RULES: Readonly<Record<keyof Generation, string>> = {
   topK: 'an integer of at least 0',
   minP: 'a number from 0 to 1',
   repetitionPenalty: 'a number above 0 and at most 2',
+  maxTokens: 'an integer from 1 to 1000000',
 };
 
 /**
@@ -36,7 +38,7 @@ export function generationOf(
   for (const { field, origin, value } of source) {
     // -1 turns top_k off, as in vLLM.
     const applied = field === 'topK' && value === -1 ? 0 : value;
-    if (Value.Check(Generation, { [field]: applied })) generation[field] = applied as number;
+    if (isValid(Generation, { [field]: applied })) generation[field] = applied as number;
     else warn(`${origin} is ignored: it must be ${RULES[field]}, got ${JSON.stringify(value)}`);
   }
   return { ...generation, ...optionOf(stated) };
@@ -53,7 +55,7 @@ function optionOf(stated: string | undefined): Generation {
       );
     const field = GENERATION_FIELDS[name];
     const value = text === '' ? NaN : Number(text);
-    if (!Value.Check(Generation, { [field]: value }))
+    if (!isValid(Generation, { [field]: value }))
       throw new ConvertError('bad_option', `--generation ${name} must be ${RULES[field]}, got ${text}`);
     generation[field] = value;
   }

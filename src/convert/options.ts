@@ -1,6 +1,6 @@
 /** Options of a conversion, and the rules that need no source model. */
 import path from 'node:path';
-import { Value } from 'typebox/value';
+import { isValid } from '../util/schema.js';
 import { modelName } from '../config.js';
 import { Dry, gpuKernel, type KernelName } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
@@ -116,7 +116,7 @@ export function dryRule({ dry }: ConvertOptions): Dry | undefined {
   if (dry === undefined) return undefined;
   const [multiplier, base, allowedLength] = dry;
   const rule = { multiplier, base, allowedLength };
-  if (dry.length === 3 && Value.Check(Dry, rule)) return rule;
+  if (dry.length === 3 && isValid(Dry, rule)) return rule;
   throw new ConvertError(
     'bad_option',
     `--dry must be a multiplier from 0 to 100, a base from 1 to 10 and an allowed length from 1 to 64, got ${dry.join(',')}`,

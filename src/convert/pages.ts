@@ -1,5 +1,6 @@
 /** Whether a folder's KV cache has pages. */
-import { type Architecture, gpuKernel } from '../model/manifest.js';
+import type { Architecture } from '../model/architecture.js';
+import { gpuKernel } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 import type { ConvertOptions } from './options.js';
 

@@ -1,6 +1,6 @@
 /** Reads the measured quality of the exits from a JSON file: {"10": {"kl": 1.2, "agreement": 0.55}, ...}. */
 import { readFileSync } from 'node:fs';
-import Type, { type Static } from 'typebox';
+import { type Static, Type } from '../util/schema.js';
 import { Quality } from '../model/manifest.js';
 import { validationMessage } from '../util/validation-message.js';
 import { ConvertError } from './errors.js';

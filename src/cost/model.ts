@@ -165,7 +165,7 @@ export function predictMs(model: CostModel, { decode, prefill }: Work): number {
   return ms * model.drift.slowdown;
 }
 
-/** Index of an exit layer in the shape. @throws Error for a layer that is no exit. */
+/** Index of an exit layer in the shape. @throws Error for a layer that is not an exit. */
 export function exitIndex(shape: DepthShape, layer: number): number {
   const index = shape.exits.findIndex((exit) => exit.layer === layer);
   if (index < 0) throw new Error(`exit layer ${layer} is not one of ${shape.exits.map((e) => e.layer).join(', ')}`);

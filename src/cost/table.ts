@@ -2,7 +2,7 @@
  * The cost table that the engine measures at start: what a step takes on this machine. The calibration cache keeps it as
  * JSON, and a simulation reads it.
  */
-import Type, { type Static } from 'typebox';
+import { type Static, Type } from '../util/schema.js';
 
 const CostPointSchema = Type.Object({
   /** Decode: sequences of one position each. Prefill: positions of one sequence. */

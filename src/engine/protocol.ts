@@ -5,7 +5,8 @@
  * All times are milliseconds. Instants ("...At") are on the machine-wide monotonic clock (src/util/clock.ts), which
  * both processes share.
  */
-import type { Architecture, Dry, StageKernel } from '../model/manifest.js';
+import type { Architecture } from '../model/architecture.js';
+import type { Dry, StageKernel } from '../model/manifest.js';
 import type { Card } from '../runtime/device.js';
 import type { CostTable } from '../cost/table.js';
 import type { DepthRequest, ServiceClass } from '../router/index.js';
@@ -139,6 +140,8 @@ export interface ThoughtTokens {
   readonly isOpen: boolean;
   /** Most tokens between the two; the closing token follows. Null: any number. */
   readonly most: number | null;
+  /** Deepest exit of the tokens between the two, at least the shallowest of the request. Absent: as of the answer. */
+  readonly exit?: ExitLayer;
 }
 
 /** Any text: only its thoughts are bounded. */
@@ -313,11 +316,11 @@ export interface StepWork {
 /**
  * Why an answer has no audit.
  * - `off`: by --audit. `full_depth`: full depth wrote every token, or none was written.
- * - `schema`, `penalties` (repetition_penalty, or logit_bias of many tokens): rules that an audit does not repeat.
+ * - `schema`: rules that an audit does not repeat.
  * - `cancelled`: the client or operator ended the answer.
  * - `queue`, `stale`: too many answers or too long a time without an idle moment. `memory`: the audit found no room.
  */
-export type AuditSkip = 'off' | 'full_depth' | 'schema' | 'penalties' | 'cancelled' | 'queue' | 'stale' | 'memory';
+export type AuditSkip = 'off' | 'full_depth' | 'schema' | 'cancelled' | 'queue' | 'stale' | 'memory';
 
 /** One token of an answer from an exit below full depth, under full depth's distribution at its position. */
 export interface AuditedToken {
@@ -337,11 +340,14 @@ export interface AuditedToken {
   readonly probability: number;
 }
 
-/** Greedy agreement of one exit with full depth over the positions of an answer, whichever exit wrote it. */
+/** One exit against full depth over the positions of an answer, whichever exit wrote it. */
 export interface Probe {
   readonly exit: ExitLayer;
   readonly tokens: number;
+  /** Positions at which both have the same most likely token. */
   readonly agreeing: number;
+  /** Mean KL of full depth to the exit over a sample of the positions, in nats, under the answer's penalties. */
+  readonly kl: number;
 }
 
 /** The audit of an answer that has ended. Exactly one follows the end of each answer. */
@@ -386,6 +392,8 @@ export interface ReadyMessage {
   readonly slots: number;
   readonly kvTokens: number;
   readonly kernels: readonly string[];
+  /** Kernels that failed to load, each with the reason, for the log. */
+  readonly kernelFaults?: readonly string[];
   readonly device: string;
   /** The GPUs, after the load; empty on the CPU. */
   readonly cards: readonly Card[];

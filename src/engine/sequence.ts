@@ -6,7 +6,7 @@
 import type { Dry } from '../model/manifest.js';
 import { type Constraint, isPending } from './sampling/constraint.js';
 import { repetitionPenalties } from './sampling/dry.js';
-import type { DraftCount, DraftSource, EndReason, ExitIndex, GenerateMessage } from './protocol.js';
+import type { DraftCount, DraftSource, EndReason, ExitIndex, ExitLayer, GenerateMessage } from './protocol.js';
 import type { Admission } from '../router/index.js';
 import { Draws } from './sampling/random.js';
 import { needsAllLogits } from './sampling/sampler.js';
@@ -27,6 +27,7 @@ export class Sequence {
   readonly promptLength: number;
   readonly #draws: Draws;
   readonly #adjustsLogits: boolean;
+  readonly #deepest: ExitIndex;
   readonly #exits: readonly Pick<ExitUnits, 'needed' | 'dry'>[];
   readonly counts: { prompt: Set<number>; answer: Map<number, number> };
   /** Null while the sequence waits. */
@@ -61,6 +62,7 @@ export class Sequence {
 
   constructor(
     readonly request: GenerateMessage,
+    /** Deepest exit of the request. */
     exit: ExitIndex,
     /** Constrains the tokens of the answer; null without a grammar. */
     readonly constraint: Constraint | null = null,
@@ -72,6 +74,7 @@ export class Sequence {
     this.tokens = [...request.prompt];
     this.promptLength = request.prompt.length;
     this.exit = exit;
+    this.#deepest = exit;
     this.#draws = new Draws(request.sampling.seed);
     this.#adjustsLogits = needsAllLogits(request.sampling);
     this.counts = { prompt: this.#adjustsLogits ? new Set(request.prompt) : new Set(), answer: new Map() };
@@ -103,12 +106,19 @@ export class Sequence {
     return this.#adjustsLogits || this.constraint?.enforced === true;
   }
 
+  /** Deepest exit of the next token if it belongs to thoughts with such a bound; else null. */
+  get thinkingExit(): ExitLayer | null {
+    const { isOpen = false, exit = null } = this.request.grammar?.thoughts ?? {};
+    return (this.constraint?.isThinking ?? isOpen) ? exit : null;
+  }
+
   /**
    * DRY rule for the next token. Null under a grammar: its text repeats itself legitimately, and the grammar ends it.
    */
   get dry(): Dry | null {
     const rule = this.request.sampling.dry ?? this.#exits[this.exit]?.dry ?? null;
-    return (this.constraint?.released ?? true) && rule !== null && rule.multiplier > 0 ? rule : null;
+    const isFree = this.constraint === null || this.constraint.released || this.constraint.isThinking === true;
+    return isFree && rule !== null && rule.multiplier > 0 ? rule : null;
   }
 
   /** Penalties of tokens that would continue a repetition, by token id. @param draft tokens that come before the next */
@@ -160,7 +170,10 @@ export class Sequence {
     const part = this.path.at(-1);
     if (part?.exit === this.exit) part.tokens++;
     else this.path.push({ exit: this.exit, tokens: 1 });
+    const { thinkingExit } = this;
     this.constraint?.accept(token);
+    // The answer behind the thoughts begins as deep as it may. The next plan decides its exit.
+    if (thinkingExit !== null && this.constraint?.isThinking === false) this.exit = this.#deepest;
     if (this.#adjustsLogits) this.counts.answer.set(token, (this.counts.answer.get(token) ?? 0) + 1);
     return this.generated >= this.request.maxTokens ? 'length' : null;
   }

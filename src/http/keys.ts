@@ -6,8 +6,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import Type, { type Static } from 'typebox';
-import { Value } from 'typebox/value';
+import { isValid, type Static, Type } from '../util/schema.js';
 import { openPolicy, policyOf, type RequestPolicy } from '../api/params/policy.js';
 import { SortieRequest } from '../api/schemas/shared.js';
 import { OptionError, type ServeOptions } from '../config.js';
@@ -120,7 +119,7 @@ function jsonKeys(text: string): ApiKey[] {
   } catch {
     throw new OptionError('--api-key-file must hold valid JSON, or a first key that does not begin with "{" or "["');
   }
-  if (!Value.Check(KeyFile, json)) {
+  if (!isValid(KeyFile, json)) {
     throw new OptionError(`--api-key-file: ${validationMessage(KeyFile, json) ?? 'is not valid'}`);
   }
   return json.keys.map((entry, index) => keyOf(entry, `--api-key-file: /keys/${index}`));

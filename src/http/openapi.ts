@@ -21,6 +21,7 @@ export async function openapiDocument(version: string): Promise<string> {
       encoding: new EncodingThread(''),
       limits: {
         defaultExit: null,
+        thinkingExit: null,
         maxTokensDefault: 1,
         samplingDefaults: 'model',
         prefixReuse: 'key',

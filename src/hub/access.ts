@@ -25,9 +25,12 @@ export function hubAccess(env: Variables): HubAccess {
   if (!/^https?:\/\//.test(endpoint) || !URL.canParse(endpoint))
     throw new HubError(`HF_ENDPOINT must be an address such as ${PUBLIC_HUB}, got "${endpoint}"`);
   const home = of('HF_HOME') ?? join(of('XDG_CACHE_HOME') ?? join(homeFolder(), '.cache'), 'huggingface');
+  const token = of('HF_TOKEN')?.trim() ?? storedToken(of('HF_TOKEN_PATH') ?? join(home, 'token'));
+  // The error of an invalid header would print it.
+  if (token !== null && !/^[!-~]+$/.test(token)) throw new HubError('HF_TOKEN must be ASCII without spaces');
   return {
     endpoint,
-    token: of('HF_TOKEN') ?? storedToken(of('HF_TOKEN_PATH') ?? join(home, 'token')),
+    token,
     cacheDir: of('HF_HUB_CACHE') ?? join(home, 'hub'),
     offline: ['1', 'ON', 'YES', 'TRUE'].includes((of('HF_HUB_OFFLINE') ?? '').toUpperCase()),
   };

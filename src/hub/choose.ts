@@ -1,4 +1,5 @@
 /** Chooses the files of a repository that a conversion reads. */
+import { ggufPart, ggufPaths } from '../util/gguf-parts.js';
 import type { HubName } from '../util/hub-name.js';
 import { HubError } from './errors.js';
 import type { HubFile } from './repository.js';
@@ -16,11 +17,14 @@ const SMALL = [
 const INDEX = 'model.safetensors.index.json';
 const WEIGHTS = 'model.safetensors';
 
-/** The last part of a file that llama.cpp splits. */
-const SPLIT = /-\d{5}-of-\d{5}\.gguf$/i;
-
 export type Choice =
-  | { readonly kind: 'gguf'; readonly file: HubFile }
+  | {
+      readonly kind: 'gguf';
+      /** The file, or all parts of a split one. */
+      readonly files: readonly HubFile[];
+      /** Path of the first. */
+      readonly path: string;
+    }
   | {
       readonly kind: 'folder';
       readonly small: readonly HubFile[];
@@ -37,28 +41,42 @@ export function chooseFiles({ repo, file }: HubName, files: readonly HubFile[]):
     const small = SMALL.flatMap((path) => at(path) ?? []);
     return { kind: 'folder', small, weights, isIndex: weights.path === INDEX };
   }
-  const models = files.filter(({ path }) => /\.gguf$/i.test(path) && !/(^|\/)mmproj/i.test(path));
+  const models = ggufModels(files);
   const fits = file === null ? models : fitting(file, models);
   const [only] = fits;
-  if (only !== undefined && fits.length === 1 && !SPLIT.test(only.path)) return { kind: 'gguf', file: only };
-  throw new HubError(`${repo}${file === null ? '' : `:${file}`} ${faultOf(file, models, fits)}`);
+  if (only === undefined || fits.length > 1)
+    throw new HubError(`${repo}${file === null ? '' : `:${file}`} ${faultOf(file, models, fits)}`);
+  const parts = only.map((path) => {
+    const found = at(path);
+    if (found !== undefined) return found;
+    throw new HubError(`${repo} lacks ${path}, one of the ${only.length} parts of a GGUF model`);
+  });
+  return { kind: 'gguf', files: parts, path: only[0] };
 }
 
-/** The file of that path, or the files whose name ends like `Q4_K_M`. */
-function fitting(wanted: string, models: readonly HubFile[]): HubFile[] {
-  const exact = models.find(({ path }) => path === wanted);
+/** The paths of a GGUF model: one, or the parts of a split one. */
+type Paths = ReturnType<typeof ggufPaths>;
+
+function ggufModels(files: readonly HubFile[]): Paths[] {
+  const models = files
+    .filter(({ path }) => /\.gguf$/i.test(path) && !/(^|\/)mmproj/i.test(path))
+    .map(({ path }) => ggufPaths(path));
+  return [...new Map(models.map((paths) => [paths[0], paths])).values()];
+}
+
+/** The model with a file of that path, or the models whose name ends like `Q4_K_M`. */
+function fitting(wanted: string, models: readonly Paths[]): Paths[] {
+  const exact = models.find((paths) => paths.includes(wanted));
   if (exact !== undefined) return [exact];
   const ending = wanted.toLowerCase();
-  return models.filter(({ path }) => {
-    const stem = path.toLowerCase().replace(/\.gguf$/, '');
+  return models.filter(([path]) => {
+    const stem = (ggufPart(path)?.stem ?? path.replace(/\.gguf$/i, '')).toLowerCase();
     return stem === ending || ['-', '.', '_', '/'].some((separator) => stem.endsWith(`${separator}${ending}`));
   });
 }
 
-function faultOf(file: string | null, models: readonly HubFile[], fits: readonly HubFile[]): string {
-  if (fits.some(({ path }) => SPLIT.test(path)))
-    return 'is split into several GGUF files, which the converter cannot read';
-  const names = models.map(({ path }) => path).join(', ');
+function faultOf(file: string | null, models: readonly Paths[], fits: readonly Paths[]): string {
+  const names = models.map(([path]) => path).join(', ');
   if (models.length === 0) return `has no GGUF file${file === null ? ', and no config.json with safetensors' : ''}`;
   if (file === null) return `has several GGUF files; add one to the name, as in ORG/NAME:FILE: ${names}`;
   return `fits ${fits.length === 0 ? 'none' : 'several'} of the GGUF files ${names}`;

@@ -1,7 +1,7 @@
 /** Downloads one file: an interrupted download goes on where it ended, and the checksum decides. */
 import { createHash, type Hash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
-import { mkdir, open, rename, rm, stat, type FileHandle } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { link, mkdir, open, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { causeOf, HubError, PassingError } from './errors.js';
 import type { HubFile, Repository } from './repository.js';
@@ -33,15 +33,17 @@ export async function download(
   target: string,
   { signal, onBytes = () => undefined, pausesMs }: DownloadOptions,
 ): Promise<void> {
-  if ((await sizeOf(target)) === file.size) {
+  const found = await sizeOf(target);
+  if (found === file.size) {
     onBytes(file.size);
     return;
   }
+  if (found !== null) await rm(target);
   await mkdir(dirname(target), { recursive: true });
   // Of two processes, both write the same bytes to the same places.
   const handle = await open(partOf(target), constants.O_RDWR | constants.O_CREAT);
   try {
-    const part = await resumed(handle, partOf(target), file);
+    const part = await resumed(handle, file);
     onBytes(part.length);
     await withRetries((progressed) => receive(repository, file, part, { onBytes, progressed }), signal, pausesMs);
     const digest = part.hash.digest('hex');
@@ -55,6 +57,18 @@ export async function download(
     await handle.close();
   }
   await finish(target, file.size);
+}
+
+/** The first bytes of a file, as many as arrive together. @throws HubError, PassingError */
+export async function beginning(repository: Repository, file: HubFile): Promise<Uint8Array> {
+  const reader = (await repository.get(file, 0)).body?.getReader();
+  try {
+    return ((await reader?.read())?.value as Uint8Array | undefined) ?? new Uint8Array(0);
+  } catch (error) {
+    throw new PassingError(`${file.path}: the connection broke (${causeOf(error)})`);
+  } finally {
+    await reader?.cancel().catch(() => undefined);
+  }
 }
 
 /** Bytes that a call has to receive. */
@@ -76,7 +90,7 @@ async function sizeOf(file: string): Promise<number | null> {
 }
 
 /** Reads what an earlier call left, for the checksum. */
-async function resumed(handle: FileHandle, name: string, { digest, size }: HubFile): Promise<Part> {
+async function resumed(handle: FileHandle, { digest, size }: HubFile): Promise<Part> {
   const hash = createHash(digest.kind === 'git' ? 'sha1' : 'sha256');
   // Git hashes a file behind this header.
   if (digest.kind === 'git') hash.update(`blob ${size}\0`);
@@ -85,7 +99,10 @@ async function resumed(handle: FileHandle, name: string, { digest, size }: HubFi
     await handle.truncate();
     return { handle, hash, length: 0 };
   }
-  for await (const chunk of createReadStream(name)) hash.update(chunk as Buffer);
+  // Another process may be adding to the part, or complete it.
+  if (length > 0)
+    for await (const chunk of handle.createReadStream({ start: 0, end: length - 1, autoClose: false }))
+      hash.update(chunk as Buffer);
   return { handle, hash, length };
 }
 
@@ -128,11 +145,15 @@ function damaged({ repo }: Repository, { path }: HubFile, how: string): DamagedE
   return new DamagedError(`${repo}: ${path} is damaged: it ${how}; the next download starts it again`);
 }
 
-/** Renames the complete part. Another process may have done it. */
+/**
+ * Gives the complete part its name. A link replaces no file: another process may have finished the same download, and
+ * a third one may have begun a part since.
+ */
 async function finish(target: string, size: number): Promise<void> {
   try {
-    await rename(partOf(target), target);
+    await link(partOf(target), target);
   } catch (error) {
     if ((await sizeOf(target)) !== size) throw error;
   }
+  await rm(partOf(target), { force: true });
 }

@@ -21,11 +21,15 @@ export class PassingError extends Error {
 export interface Rejected {
   readonly endpoint: string;
   readonly repo: string;
+  readonly revision: string;
   readonly hasToken: boolean;
 }
 
 /** The error for an answer of the hub that is no success. */
-export function rejection(response: Response, { endpoint, repo, hasToken }: Rejected): HubError | PassingError {
+export function rejection(
+  response: Response,
+  { endpoint, repo, revision, hasToken }: Rejected,
+): HubError | PassingError {
   const { status, headers } = response;
   const reason = headers.get('x-error-message');
   const answer = `${status}${reason === null ? '' : `, ${reason}`}`;
@@ -45,6 +49,8 @@ export function rejection(response: Response, { endpoint, repo, hasToken }: Reje
         : `${endpoint} has no public model ${repo} (${answer}); a private one needs HF_TOKEN`,
     );
   if (status === 403) return new HubError(`HF_TOKEN gives no access to ${repo} at ${endpoint} (${answer})`);
+  if (headers.get('x-error-code') === 'RevisionNotFound')
+    return new HubError(`${repo} at ${endpoint} has no revision ${revision} (${answer})`);
   if (status === 404) return new HubError(`${endpoint} has no model ${repo} (${answer})`);
   return new HubError(`${endpoint} answers ${answer} to a request for ${repo}`);
 }

@@ -4,12 +4,13 @@
  *
  * Must not know: conversions.
  */
-import { mkdir, readFile, rm, statfs, symlink, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, rename, statfs, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import type { HubName } from '../util/hub-name.js';
 import type { HubAccess } from './access.js';
 import { chooseFiles, indexedFiles } from './choose.js';
-import { download, missingBytes } from './download.js';
+import { beginning, download, missingBytes } from './download.js';
 import { HubError } from './errors.js';
 import { type HubFile, openRepository } from './repository.js';
 import { withRetries } from './retry.js';
@@ -22,13 +23,15 @@ export interface PullOptions {
   readonly progress?: PullProgress;
   /** Checks the folder of the small files, before the weights. An error stops the download. */
   readonly check?: (folder: string) => void;
+  /** Checks the beginning of a GGUF file, before all of it. An error stops the download. */
+  readonly checkHead?: (head: Uint8Array, path: string) => void;
   /** Pauses between attempts in milliseconds. */
   readonly pausesMs?: readonly number[];
 }
 
 export interface Pulled {
   readonly commit: string;
-  /** The folder, or the GGUF file. */
+  /** The folder, or the GGUF file: of several parts the first. */
   readonly path: string;
 }
 
@@ -47,16 +50,17 @@ export async function pull(name: HubName, access: HubAccess, options: PullOption
 async function pullFiles(
   name: HubName,
   access: HubAccess,
-  { signal, progress = () => undefined, check = () => undefined, pausesMs }: PullOptions,
+  { signal, progress = () => undefined, check = () => undefined, checkHead, pausesMs }: PullOptions,
 ): Promise<Pulled> {
   const { repo } = name;
-  const repository = await withRetries(() => openRepository(access, repo, signal), signal, pausesMs);
+  const revision = name.revision ?? 'main';
+  const repository = await withRetries(() => openRepository(access, repo, revision, signal), signal, pausesMs);
   const { commit, files } = repository;
   const folder = join(access.cacheDir, `models--${repo.replaceAll('/', '--')}`);
   const snapshot = join(folder, 'snapshots', commit);
 
+  const blobOf = ({ digest }: HubFile): string => join(folder, 'blobs', digest.hex);
   const fetchAll = async (wanted: readonly HubFile[]): Promise<void> => {
-    const blobOf = ({ digest }: HubFile): string => join(folder, 'blobs', digest.hex);
     const missing = await Promise.all(wanted.map((file) => missingBytes(file, blobOf(file))));
     await checkSpace(access.cacheDir, total(missing));
     const all = total(wanted.map(({ size }) => size));
@@ -73,7 +77,10 @@ async function pullFiles(
 
   const choice = chooseFiles(name, files);
   if (choice.kind === 'gguf') {
-    await fetchAll([choice.file]);
+    const [first] = choice.files;
+    if (first !== undefined && checkHead !== undefined && (await missingBytes(first, blobOf(first))) === first.size)
+      checkHead(await withRetries(() => beginning(repository, first), signal, pausesMs), first.path);
+    await fetchAll(choice.files);
   } else {
     // A model that can't be converted is rejected before its gigabytes arrive.
     await fetchAll(choice.isIndex ? [...choice.small, choice.weights] : choice.small);
@@ -83,15 +90,21 @@ async function pullFiles(
       : [choice.weights];
     await fetchAll(weights);
   }
-  await mkdir(join(folder, 'refs'), { recursive: true });
-  await writeFile(join(folder, 'refs', 'main'), commit);
-  return { commit, path: choice.kind === 'gguf' ? join(snapshot, choice.file.path) : snapshot };
+  if (revision !== commit) await writeRef(join(folder, 'refs', revision), commit);
+  return { commit, path: choice.kind === 'gguf' ? join(snapshot, choice.path) : snapshot };
+}
+
+async function writeRef(file: string, commit: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(file, commit);
 }
 
 async function link(blob: string, name: string): Promise<void> {
   await mkdir(dirname(name), { recursive: true });
-  await rm(name, { force: true });
-  await symlink(relative(dirname(name), blob), name);
+  // Another process may be linking the same file.
+  const draft = `${name}.${randomBytes(4).toString('hex')}`;
+  await symlink(relative(dirname(name), blob), draft);
+  await rename(draft, name);
 }
 
 /** @param needed bytes @throws HubError if they don't fit on the disk */
@@ -99,13 +112,13 @@ async function checkSpace(dir: string, needed: number): Promise<void> {
   await mkdir(dir, { recursive: true });
   const { bavail, bsize } = await statfs(dir);
   if (needed > bavail * bsize)
-    throw new HubError(`${dir} has ${gigabytes(bavail * bsize)} free, the model needs ${gigabytes(needed)} more`);
+    throw new HubError(`${dir} has ${size(bavail * bsize)} free, the model needs ${size(needed)} more`);
 }
 
 function total(numbers: readonly number[]): number {
   return numbers.reduce((sum, each) => sum + each, 0);
 }
 
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(1)} GB`;
+function size(bytes: number): string {
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }

@@ -14,7 +14,7 @@ export interface HubFile {
 
 export interface Repository {
   readonly repo: string;
-  /** Commit of the main branch. */
+  /** Commit of the revision. */
   readonly commit: string;
   readonly files: readonly HubFile[];
   /** Requests a file from a position on. @throws HubError, PassingError, or the reason of an abort */
@@ -23,33 +23,36 @@ export interface Repository {
 
 /**
  * Lists a repository.
+ * @param revision branch, tag or commit
  * @throws HubError, PassingError, or the reason of an abort
  */
-export async function openRepository(access: HubAccess, repo: string, signal: AbortSignal): Promise<Repository> {
-  const request = requests(access, repo, signal);
+export async function openRepository(
+  access: HubAccess,
+  repo: string,
+  revision: string,
+  signal: AbortSignal,
+): Promise<Repository> {
+  const request = requests(access, repo, revision, signal);
   // Loaded on demand: only a download needs it.
   const { listFiles, modelInfo } = await import('@huggingface/hub');
   const options = { hubUrl: access.endpoint, fetch: request };
-  const { sha: commit } = await modelInfo({ ...options, name: repo, revision: 'main', additionalFields: ['sha'] });
-  const files: HubFile[] = [];
-  for await (const { type, path, size, oid = '', lfs } of listFiles({
-    ...options,
-    repo,
-    revision: commit,
-    recursive: true,
-  }))
-    if (type === 'file')
-      files.push({
-        path,
-        size,
-        digest: lfs === undefined ? { kind: 'git', hex: oid } : { kind: 'sha256', hex: lfs.oid },
-      });
+  const { commit, files } = await answered(access.endpoint, repo, async () => {
+    const { sha } = await modelInfo({ ...options, name: repo, revision, additionalFields: ['sha'] });
+    if (!DIGEST.test(sha)) throw new HubError(`${access.endpoint} gives ${repo} the commit ${JSON.stringify(sha)}`);
+    const found: HubFile[] = [];
+    for await (const { type, path, size, oid, lfs } of listFiles({ ...options, repo, revision: sha, recursive: true }))
+      if (type === 'file')
+        found.push({
+          path,
+          size,
+          digest: lfs === undefined ? { kind: 'git', hex: oid ?? '' } : { kind: 'sha256', hex: lfs.oid },
+        });
+    return { commit: sha, files: found };
+  });
   // They become names of files on this machine.
-  const unsafe = [{ path: '', digest: { hex: commit } }, ...files].find(
-    ({ path, digest }) => !isSafe(path, digest.hex),
-  );
+  const unsafe = files.find((file) => !isSafe(file));
   if (unsafe !== undefined)
-    throw new HubError(`${access.endpoint} lists ${JSON.stringify(unsafe.path)} in ${repo}, with ${unsafe.digest.hex}`);
+    throw new HubError(`${access.endpoint} lists ${JSON.stringify(unsafe)} in ${repo}, which is no file of a model`);
   return {
     repo,
     commit,
@@ -64,13 +67,28 @@ export async function openRepository(access: HubAccess, repo: string, signal: Ab
   };
 }
 
-/** Whether a path stays in its folder, and a digest is one. */
-function isSafe(path: string, digest: string): boolean {
-  return !path.startsWith('/') && !path.split(/[/\\]/).includes('..') && /^[0-9a-f]{40,64}$/.test(digest);
+/** SHA-1 or SHA-256. */
+const DIGEST = /^[0-9a-f]{40,64}$/;
+
+/** Whether a file of a list keeps to its folder, and has a digest. The list may come from any server. */
+function isSafe({ path, size, digest }: HubFile): boolean {
+  const isPath = typeof path === 'string' && path !== '' && !/^\/|\p{Cc}/u.test(path);
+  return isPath && !path.split(/[/\\]/).includes('..') && DIGEST.test(digest.hex) && Number.isSafeInteger(size);
+}
+
+/** Faults of an answer's form, and of its transfer, in words. */
+async function answered<T>(endpoint: string, repo: string, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (error instanceof HubError || error instanceof PassingError) throw error;
+    if (error instanceof SyntaxError) throw new HubError(`${endpoint} answers a request for ${repo} without JSON`);
+    throw new PassingError(`the answer of ${endpoint} can't be read (${causeOf(error)})`);
+  }
 }
 
 /** A fetch with the token and the errors of a repository. */
-function requests({ endpoint, token }: HubAccess, repo: string, signal: AbortSignal): typeof fetch {
+function requests({ endpoint, token }: HubAccess, repo: string, revision: string, signal: AbortSignal): typeof fetch {
   return async (input, init) => {
     const headers = new Headers(init?.headers);
     const url = new URL(input instanceof Request ? input.url : input);
@@ -85,6 +103,6 @@ function requests({ endpoint, token }: HubAccess, repo: string, signal: AbortSig
     }
     if (response.ok) return response;
     await response.body?.cancel();
-    throw rejection(response, { endpoint, repo, hasToken: token !== null });
+    throw rejection(response, { endpoint, repo, revision, hasToken: token !== null });
   };
 }

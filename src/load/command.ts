@@ -22,7 +22,7 @@ import { isMet, type Summary, summaryOf } from './summary.js';
 export interface BenchIo {
   /** Receives lines of results. */
   readonly say: (line: string) => void;
-  /** Shows progress; null if it is no terminal. */
+  /** Shows progress; null if it is not a terminal. */
   readonly terminal: NodeJS.WritableStream | null;
   /** Ends the bench; results of earlier answers are kept. */
   readonly signal: AbortSignal;

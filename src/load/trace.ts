@@ -2,8 +2,7 @@
  * Reads request traces: the public format of the Azure LLM inference traces (TIMESTAMP,ContextTokens,GeneratedTokens),
  * or the server's own log.
  */
-import Type from 'typebox';
-import { Value } from 'typebox/value';
+import { isValid, Type } from '../util/schema.js';
 import type { Budget } from './budgets.js';
 
 export interface TraceEntry {
@@ -85,7 +84,7 @@ function csvEntries(text: string): TraceEntry[] {
 function logEntries(text: string): TraceEntry[] {
   return text.split('\n').flatMap((line) => {
     const entry = jsonOf(line);
-    if (!Value.Check(AnsweredLine, entry)) return [];
+    if (!isValid(AnsweredLine, entry)) return [];
     const { time, ms, prompt_tokens: promptTokens, completion_tokens: outputTokens, sortie } = entry;
     const atMs = time - ms;
     if (sortie === undefined) return [{ atMs, promptTokens, outputTokens }];

@@ -34,6 +34,8 @@ export interface Model {
   readonly exits: readonly { readonly entry: ExitEntry; readonly block: ModelUnit | null }[];
   /** Bytes of KV cache and hidden states that a position of a sequence takes at most. */
   readonly bytesPerPosition: number;
+  /** Kernels that failed to load, each with the reason. The others serve. */
+  readonly kernelFaults: readonly string[];
   /** The exit of a layer number. @throws RangeError if the layer is not an exit */
   exitIndex(layer: number): number;
   dispose(): void;
@@ -55,6 +57,8 @@ export class GraphLoader {
   readonly #source: ModelSource;
   readonly #device: Device;
   readonly #accumulateInt32: boolean;
+  readonly #units: Map<StageKernel, Session>[] = [];
+  readonly #faults = new Map<StageKernel, string>();
 
   constructor(source: ModelSource, device: Device) {
     this.#source = source;
@@ -64,28 +68,57 @@ export class GraphLoader {
 
   /** @throws OrtError that names the graph */
   session(file: string): Session {
-    const { dir, environment, weights, loaded } = this.#source;
-    const spec = { weights, accumulateInt32: this.#accumulateInt32 };
-    const session = new Session(environment, this.#device, join(dir, file), spec);
-    loaded?.();
+    const session = this.#load(file);
+    this.#source.loaded?.();
     return session;
   }
 
-  /** A unit's session for each kernel. */
+  /**
+   * A unit's session for each kernel. A kernel that fails to load is left out of all units, as long as another one loads.
+   * @throws OrtError of the last kernel
+   */
   unit(entry: StageEntry): ModelUnit {
-    const sessions = this.#source.kernels.flatMap((kernel) => {
+    const { kernels, loaded } = this.#source;
+    const sessions = new Map<StageKernel, Session>();
+    this.#units.push(sessions);
+    for (const kernel of kernels) {
       const file = entry.graphs[storedKernel(kernel)];
-      if (file === undefined) return [];
-      return [[kernel, kernel === 'int8' ? this.#int8(file) : this.session(file)] as const];
-    });
-    return { entry, sessions: new Map(sessions) };
+      if (file === undefined) continue;
+      if (!this.#faults.has(kernel)) {
+        try {
+          sessions.set(kernel, kernel === 'int8' ? this.#int8(file) : this.#load(file));
+        } catch (error) {
+          this.#leaveOut(kernel, error);
+        }
+      }
+      loaded?.();
+    }
+    return { entry, sessions };
+  }
+
+  /** Call it when all units are loaded. */
+  get kernelFaults(): string[] {
+    return [...this.#faults].map(([kernel, reason]) => `${kernel}: ${reason}`);
+  }
+
+  #leaveOut(kernel: StageKernel, error: unknown): void {
+    if (this.#faults.size + 1 === this.#source.kernels.length) throw error;
+    this.#faults.set(kernel, error instanceof Error ? error.message : String(error));
+    for (const sessions of this.#units) {
+      sessions.get(kernel)?.dispose();
+      sessions.delete(kernel);
+    }
+  }
+
+  #load(file: string): Session {
+    const { dir, environment, weights } = this.#source;
+    const spec = { weights, accumulateInt32: this.#accumulateInt32 };
+    return new Session(environment, this.#device, join(dir, file), spec);
   }
 
   #int8(file: string): Session {
-    const { dir, environment, weights, loaded } = this.#source;
-    const session = int8Session(environment, this.#device, dir, file, weights);
-    loaded?.();
-    return session;
+    const { dir, environment, weights } = this.#source;
+    return int8Session(environment, this.#device, dir, file, weights);
   }
 }
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { Value } from 'typebox/value';
+import type {} from '../util/schema.js';
 import { hubHint } from '../util/hub-name.js';
 import { validationMessage } from '../util/validation-message.js';
 import { upgraded } from './manifest-upgrade.js';
@@ -31,7 +31,7 @@ export function loadManifest(dir: string): Manifest {
   if (typeof json === 'string') throw new Error(`${file}: ${json}`);
   const fault = validationMessage(Manifest, json);
   if (fault !== null) throw new Error(`${file}: ${fault}`);
-  const manifest = Value.Decode(Manifest, json);
+  const manifest = json as Manifest;
   const disorder = disorderOf(manifest);
   if (disorder !== null) throw new Error(`${file}: ${disorder}`);
   return manifest;

@@ -1,8 +1,8 @@
 /** Reads manifests of versions 1 and 2, which named a family and described a Llama. */
-import Type, { type Static } from 'typebox';
-import { Value } from 'typebox/value';
+import { type Static, Type } from '../util/schema.js';
 import { validationMessage } from '../util/validation-message.js';
-import { MANIFEST_VERSION, type Architecture } from './manifest.js';
+import type { Architecture } from './architecture.js';
+import { MANIFEST_VERSION } from './manifest.js';
 
 const Llama = Type.Object({
   architecture: Type.Object({
@@ -41,7 +41,7 @@ export function upgraded(json: unknown): object | string {
   if (version !== 1 && version !== 2) return json as object;
   const fault = validationMessage(Llama, json);
   if (fault !== null) return fault;
-  return { ...(json as object), version: MANIFEST_VERSION, architecture: described(Value.Decode(Llama, json)) };
+  return { ...(json as object), version: MANIFEST_VERSION, architecture: described(json as Static<typeof Llama>) };
 }
 
 function described({ architecture }: Static<typeof Llama>): Architecture {

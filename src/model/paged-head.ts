@@ -27,6 +27,8 @@ export class PagedHead implements Head {
   /** Results of the last `choose`, and all logits once a row of them was read. */
   #chosen = new Float32Array(0);
   #logits: Float32Array | null = null;
+  /** Whether `#logits` has rows that the device lacks. */
+  #isReplaced = false;
   readonly #source: Pick<ModelSource, 'manifest' | 'environment'>;
   readonly #device: Device;
   readonly #store: () => Tensor;
@@ -60,6 +62,7 @@ export class PagedHead implements Head {
     this.#rows = rows;
     this.#penalties = [];
     this.#logits = null;
+    this.#isReplaced = false;
     const { rows: places, norms } = this.#memory;
     this.#bindings.run(`head/${rows}`, () =>
       this.#head.bind({
@@ -72,6 +75,11 @@ export class PagedHead implements Head {
 
   applyPenalties(row: number, amounts: ReadonlyMap<number, number>): void {
     for (const [id, amount] of amounts) this.#penalties.push([row, id, amount]);
+  }
+
+  replaceLogits(row: number, logits: Float32Array): void {
+    this.#allLogits().set(logits, row * this.#source.manifest.architecture.vocab);
+    this.#isReplaced = true;
   }
 
   choose(greedy: number, selected: number): void {
@@ -96,13 +104,8 @@ export class PagedHead implements Head {
 
   /** The first call for a batch copies the logits of all its rows. */
   fullLogits(row: number): Float32Array {
-    this.#applyAll();
     const { vocab } = this.#source.manifest.architecture;
-    if (this.#logits === null) {
-      this.#logits = new Float32Array(this.#rows * vocab);
-      this.#download(this.#memory.logits.memory, this.#logits);
-    }
-    return this.#logits.slice(row * vocab, (row + 1) * vocab);
+    return this.#allLogits().slice(row * vocab, (row + 1) * vocab);
   }
 
   dispose(): void {
@@ -111,7 +114,20 @@ export class PagedHead implements Head {
     for (const session of [this.#head, this.#select, this.#argmax, this.#lower]) session.dispose();
   }
 
+  #allLogits(): Float32Array {
+    if (this.#penalties.length > 0) this.#applyAll();
+    if (this.#logits === null) {
+      this.#logits = new Float32Array(this.#rows * this.#source.manifest.architecture.vocab);
+      this.#download(this.#memory.logits.memory, this.#logits);
+    }
+    return this.#logits;
+  }
+
   #applyAll(): void {
+    // A write begins at the start of the memory, so rows that were replaced are written with all others.
+    if (this.#isReplaced && this.#logits !== null)
+      this.#device.upload([{ target: this.#memory.logits.memory, source: bytes(this.#logits) }]);
+    this.#isReplaced = false;
     while (this.#penalties.length > 0) this.#lowerLogits(this.#penalties.splice(0, MOST_PENALTIES));
   }
 

@@ -66,6 +66,7 @@ export class PagedModel implements Model {
   readonly environment: Environment;
   readonly stages: readonly ModelUnit[];
   readonly exits: Model['exits'];
+  readonly kernelFaults: readonly string[];
   readonly head: PagedHead;
   /** Where the states of each boundary lie; boundary 0 holds embeddings. */
   readonly boundaries: readonly Region[];
@@ -94,6 +95,7 @@ export class PagedModel implements Model {
     this.#embed = graphs.session(manifest.embed);
     this.stages = manifest.stages.map((entry) => graphs.unit(entry));
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && graphs.unit(entry.block) }));
+    this.kernelFaults = graphs.kernelFaults;
     const blocks = this.exits.flatMap(({ block }) => block ?? []);
     this.maxTokens = limits.maxChunk + limits.maxRows;
 

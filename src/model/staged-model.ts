@@ -41,6 +41,7 @@ export class StagedModel implements Model {
   readonly exits: readonly Exit[];
   /** Entry b > 0 holds the output of stage b - 1; entry 0 is null, because embeddings are computed again. */
   readonly boundaries: readonly (HiddenStateCache | null)[];
+  readonly kernelFaults: readonly string[];
   /** Bytes of one hidden state. */
   readonly hiddenBytes: number;
 
@@ -68,6 +69,7 @@ export class StagedModel implements Model {
     this.argmax = graphs.session(manifest.argmax);
     this.stages = manifest.stages.map(stage);
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && stage(entry.block) }));
+    this.kernelFaults = graphs.kernelFaults;
     const kept = keptBoundaries(manifest);
     this.boundaries = [null, ...this.stages].map((_, index) =>
       kept.has(index) ? new HiddenStateCache(device, slots, capacity, this.hiddenBytes) : null,

@@ -53,6 +53,14 @@ export const depthAndLength = {
     'exit of requests that state neither a budget nor a depth',
     'deepest',
   ),
+  thinkingExit: spec(
+    'thinking-exit',
+    'LAYER',
+    optionalLayer,
+    null,
+    'deepest exit of the thoughts of a model that thinks; the answer behind them goes deeper',
+    "the answer's",
+  ),
   minExit: spec(
     'min-exit',
     'LAYER',
@@ -83,7 +91,7 @@ export const depthAndLength = {
     optionalTokens,
     null,
     'most tokens of a chat answer whose request has no max_tokens; a bound ends the loops of a small model',
-    'to the end of the context',
+    "the model's, or to the end of the context",
   ),
   maxChoices: spec(
     'max-choices',

@@ -55,7 +55,7 @@ export const modelAndHardware = {
     'MODEL',
     text,
     EMBEDDED_MODEL,
-    'model folder that `sortie convert` wrote; or a GGUF file, a Hugging Face folder or ORG/NAME[:FILE] of the ' +
+    'model folder that `sortie convert` wrote; or a GGUF file, a Hugging Face folder or ORG/NAME[@REVISION][:FILE] of the ' +
       'Hugging Face Hub, each converted once into --cache-dir',
     'the embedded model',
   ),

@@ -4,8 +4,7 @@
  * Must not know: how estimates are made. A folder that fails costs the evidence of a restart, and nothing else.
  */
 import { join } from 'node:path';
-import Type from 'typebox';
-import { Value } from 'typebox/value';
+import { isValid, Type } from '../util/schema.js';
 import { readCacheFile, writeCacheFile } from '../util/cache-file.js';
 import type { ExitQuality } from './exit-quality.js';
 
@@ -51,7 +50,8 @@ export class QualityStore {
     if (text === null) return;
     try {
       const stored: unknown = JSON.parse(text);
-      if (!Value.Check(Stored, stored) || stored.model !== this.#model) throw new Error('another shape or model');
+      if (!isValid(Stored, stored) || stored.model !== this.#model)
+        throw new Error('the file has another shape or model');
       this.#quality.restore(stored.cells);
     } catch {
       this.#failed(`${this.#file} does not hold the evidence of audits of this model`);

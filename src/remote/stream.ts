@@ -121,10 +121,10 @@ function eventOf(data: string): Event {
   try {
     json = JSON.parse(data);
   } catch (cause) {
-    throw new RemoteError('bad stream', `an event of the stream is no JSON: ${data.slice(0, 100)}`, { cause });
+    throw new RemoteError('bad stream', `an event of the stream is not JSON: ${data.slice(0, 100)}`, { cause });
   }
   if (typeof json === 'object' && json !== null) return json;
-  throw new RemoteError('bad stream', `an event of the stream is no object: ${data.slice(0, 100)}`);
+  throw new RemoteError('bad stream', `an event of the stream is not an object: ${data.slice(0, 100)}`);
 }
 
 function partOf({ choices, usage, sortie }: Event): Part {

@@ -9,7 +9,8 @@ import { tokenMs } from '../cost/step-costs.js';
 import { type Allocation, allocateDepth } from './depth.js';
 import { type Offsets, predictedMs } from './estimators/latency.js';
 import { type SafetyMargin, marginAt, safetyFactor } from './estimators/safety-margin.js';
-import { type Expected, Feasibility } from './feasibility.js';
+import type { Arrivals } from './estimators/arrivals.js';
+import { Feasibility } from './feasibility.js';
 import { PlanningState } from './planning-state.js';
 import { plannedChunk } from './policy.js';
 import { order } from './queue.js';
@@ -18,7 +19,7 @@ import type { Admission, EngineState, Forecast, Prediction, Rejected, RequestVie
 
 /** The estimates that admission goes by. */
 export interface Learned extends Planning {
-  readonly expected: Expected;
+  readonly arrivals: Arrivals;
   readonly margin: SafetyMargin;
   /** Offsets of the 10% and 90% bounds. */
   readonly offsets: (isExactLength: boolean) => Offsets;
@@ -43,10 +44,10 @@ export function admitAll(arrived: readonly RequestView[], engine: EngineState, l
   };
   const taken: RequestView[] = [];
   const decisions = new Map<string, Rejected | Headroom>();
-  let { expected } = learned;
+  let { arrivals } = learned;
   let latest: PlanningState | null = null;
   for (const request of arrived) {
-    const counted = { ...expected, arrivals: withArrival(expected, request, learned, engine.now) };
+    const counted = withArrival(arrivals, request, learned, engine.now);
     const state = stateWith([...taken, { ...request, serviceClass: 'guaranteed' }]);
     const headroom = headroomOf(state, request.id, counted);
     const careful = 1 + marginAt(learned.margin, engine.now);
@@ -62,9 +63,9 @@ export function admitAll(arrived: readonly RequestView[], engine: EngineState, l
     taken.push({ ...request, serviceClass: headroom.likely >= 1 ? 'guaranteed' : 'best_effort' });
     decisions.set(request.id, headroom);
     latest = headroom.likely >= 1 ? state : null;
-    expected = counted;
+    arrivals = counted;
   }
-  const allocation = allocateDepth(latest ?? stateWith(taken), learned.expected);
+  const allocation = allocateDepth(latest ?? stateWith(taken), learned.arrivals);
   return arrived.map(({ id }) => {
     const decision = decisions.get(id);
     if (decision === undefined) throw new Error(`request ${id} has no decision`);
@@ -83,15 +84,11 @@ function bestBelow(
 }
 
 /** The arrival estimate with one more request. */
-export function withArrival(
-  { arrivals }: Expected,
-  request: RequestView,
-  { lengths }: Planning,
-  now: number,
-): Expected['arrivals'] {
+export function withArrival(arrivals: Arrivals, request: RequestView, { lengths }: Planning, now: number): Arrivals {
   const { maxTokens, budget, promptLength, expectedFrontier } = request;
   const tokens = lengthsOf(request, lengths)[0]?.meanLeft(0, maxTokens) ?? maxTokens;
-  return arrivals.with(now, promptLength - (expectedFrontier[0] ?? 0), tokens, budget);
+  const positions = promptLength - (expectedFrontier[0] ?? 0);
+  return hasBudget(budget) ? arrivals.with(now, positions, tokens) : arrivals.with(now, 0, 0);
 }
 
 /** @throws Error where the request is not in the state */
@@ -102,16 +99,16 @@ function find({ requests }: PlanningState, id: string): PlannedRequest {
 }
 
 /** Demand of the requests that capacity is held for. @param without a request that does not count */
-function heldDemand(state: PlanningState, expected: Expected, without?: PlannedRequest): Feasibility {
-  return new Feasibility(state, expected, (each) => each !== without && each.request.serviceClass !== 'best_effort');
+function heldDemand(state: PlanningState, arrivals: Arrivals, without?: PlannedRequest): Feasibility {
+  return new Feasibility(state, arrivals, (each) => each !== without && each.request.serviceClass !== 'best_effort');
 }
 
-function headroomOf(state: PlanningState, id: string, expected: Expected): Headroom {
+function headroomOf(state: PlanningState, id: string, arrivals: Arrivals): Headroom {
   const self = find(state, id);
   if (!self.hasDeadline) return { likely: Infinity, guaranteed: Infinity };
-  const held = heldDemand(state, expected);
+  const held = heldDemand(state, arrivals);
   // A new request takes no capacity that an older one holds.
-  const before = held.dropped.size === 0 ? held : heldDemand(state, expected, self);
+  const before = held.dropped.size === 0 ? held : heldDemand(state, arrivals, self);
   if ([...held.dropped].some((each) => each === self || ![...before.dropped].includes(each))) {
     return { likely: 0, guaranteed: 0 };
   }
@@ -141,7 +138,7 @@ const MANY_REQUESTS = 64;
 function leastFeasible(
   state: PlanningState,
   { id, arrivedAt }: RequestView,
-  expected: Expected,
+  arrivals: Arrivals,
   { margin }: Learned,
 ): number | null {
   const { now, engine, policy } = state;
@@ -152,9 +149,9 @@ function leastFeasible(
     const waiting = engine.waiting.map((each) => (each.id === id ? { ...each, budget } : each));
     return new PlanningState({ ...engine, waiting }, state, Infinity);
   };
-  const isEnough = (ms: number): boolean => headroomOf(stateAt(ms), id, expected).guaranteed >= careful;
+  const isEnough = (ms: number): boolean => headroomOf(stateAt(ms), id, arrivals).guaranteed >= careful;
   const last = stateAt(Number.MAX_VALUE);
-  const held = heldDemand(last, expected);
+  const held = heldDemand(last, arrivals);
   const self = find(last, id);
   let most = (held.demandOf(self) + coveredMs(last, held, self)) * state.inflation * careful;
   let least = 0;
@@ -222,7 +219,7 @@ function forecastOf(
   self: PlannedRequest,
   exit: number,
   steps: number,
-  { expected }: Learned,
+  { arrivals }: Learned,
 ): Forecast {
   const { model, policy, requests, now } = state;
   const { slots, live } = state.engine;
@@ -255,7 +252,7 @@ function forecastOf(
     totalMs,
     ttftMs: first - from,
     budgetMs: self.request.budget?.totalMs ?? Infinity,
-    arrivals: (expected.arrivals.perMs(now) * totalMs) / requests.length,
+    arrivals: arrivals.within(now, totalMs).requests / requests.length,
   };
 }
 

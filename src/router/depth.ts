@@ -5,9 +5,13 @@
  * All rows share the machine, so a budget buys no depth of its own: it limits the milliseconds that are spent before its
  * deadline.
  */
-import { type Expected, Feasibility } from './feasibility.js';
+import { at } from '../cost/model.js';
+import { promptMs, tokenMs } from '../cost/step-costs.js';
+import type { Arrivals } from './estimators/arrivals.js';
+import { Feasibility } from './feasibility.js';
 import type { PlanningState } from './planning-state.js';
-import type { PlannedRequest } from './request.js';
+import { plannedChunk } from './policy.js';
+import { type PlannedRequest, SHARED_ROWS } from './request.js';
 
 export interface Allocation {
   readonly state: PlanningState;
@@ -21,37 +25,46 @@ export interface Allocation {
  * Decoding requests keep the exits in force, or take the next one below. Then backfill, and then prompts go deep. Answers
  * get no deeper mid-stream: the catch-up stalls the step of all rows.
  */
-export function allocateDepth(state: PlanningState, expected: Expected): Allocation {
-  const feasibility = new Feasibility(state, expected);
-  const { keepReserve, beginReserve } = state.policy;
-  const steady = steadyExits(state);
+export function allocateDepth(state: PlanningState, arrivals: Arrivals): Allocation {
+  const feasibility = new Feasibility(state, arrivals);
+  const steady = isLight(state, arrivals) ? steadyExits(state) : new Map<PlannedRequest, number>();
   feasibility.assign(steady);
-  const deepen = (planned: PlannedRequest, top: number, reserve: number): void => {
+  const deepen = (planned: PlannedRequest, top: number): void => {
     if (feasibility.dropped.has(planned) || steady.has(planned)) return;
     let exit = top;
-    while (exit > feasibility.exitOf(planned) && !feasibility.tryDeepen(planned, exit, reserve)) exit -= 1;
+    while (exit > feasibility.exitOf(planned) && !feasibility.tryDeepen(planned, exit)) exit -= 1;
   };
   for (const planned of state.requests) {
-    if (!planned.isPrefilling) deepen(planned, Math.min(planned.maxExit, planned.currentExit), keepReserve);
+    if (!planned.isPrefilling) deepen(planned, Math.min(planned.maxExit, planned.currentExit));
   }
   const paused = backfill(state, feasibility);
-  for (const planned of state.requests) if (planned.isPrefilling) deepen(planned, planned.maxExit, beginReserve);
+  for (const planned of state.requests) if (planned.isPrefilling) deepen(planned, planned.maxExit);
   return { state, feasibility, paused };
 }
 
+/** Whether few requests are present, and full depth has time for the present arrivals. */
+function isLight({ requests, policy, model, costs, now }: PlanningState, arrivals: Arrivals): boolean {
+  const deepest = costs.length - 1;
+  const chunk = plannedChunk(policy);
+  const { positions, tokens } = arrivals.within(now, 1);
+  const promptShare = (positions * promptMs(model, deepest, chunk, chunk)) / chunk;
+  const load = promptShare + tokens * tokenMs(at(costs, deepest), SHARED_ROWS);
+  return requests.length <= policy.lightRequests && load <= policy.lightLoad;
+}
+
 /**
- * Exits that no plan changes, at light load. Answers of estimated length keep their exit. A prompt begins at the deepest
- * one where that is likely to be in time alone. A change pays only against a queue: the answer then goes on like the
- * longest answers of its new exit, and a row beside deeper ones gains no speed.
+ * Exits that no plan changes. Answers of estimated length keep their exit. A prompt begins at the deepest one where that
+ * is likely to be in time alone. A change pays only against a queue: the answer then goes on like the longest answers of
+ * its new exit, and a row beside deeper ones gains no speed.
  */
 function steadyExits({ requests, policy, now, inflation }: PlanningState): Map<PlannedRequest, number> {
-  const prompts = requests.filter(({ isPrefilling }) => isPrefilling).length;
-  if (requests.length > policy.lightRequests || prompts > 1) return new Map();
   return new Map(
     requests.flatMap((planned): [PlannedRequest, number][] => {
       const { request, hasDeadline, isPrefilling, currentExit, minExit, maxExit, deadlines } = planned;
       if (!hasDeadline || request.isExactLength) return [];
-      if (!isPrefilling) {
+      // The answer behind thoughts of a shallower exit begins here, like a prompt.
+      if (!isPrefilling && (currentExit < maxExit || planned.remainingPrefill(maxExit) === 0)) {
+        // A guarantee holds however long the answer gets.
         if (request.serviceClass === 'guaranteed') return [];
         return [[planned, Math.max(minExit, Math.min(currentExit, maxExit))]];
       }

@@ -33,7 +33,7 @@ interface Phase {
   /** Planned work that fits until the deadline, and that would have fitted since arrival; ms. */
   readonly remainingMs: number;
   readonly windowMs: number;
-  /** Expected arrivals that are due before, ms. */
+  /** Work that is expected to arrive before, ms. */
   arrivalsMs: number;
   /** Work that is due by then, the same with every request at its floor, and decode steps before it. */
   demandMs: number;
@@ -41,12 +41,6 @@ interface Phase {
   stepsBefore: number;
   /** Work that the tried exit adds. */
   addedMs: number;
-}
-
-/** Work to expect: the arrival estimate, and the learnt safety margin, which adds to its headroom. */
-export interface Expected {
-  readonly arrivals: Arrivals;
-  readonly safetyMargin: number;
 }
 
 const CLASS_RANK = { guaranteed: 0, reserved: 1, best_effort: 2, none: 2 } as const;
@@ -63,19 +57,13 @@ export class Feasibility {
   readonly #costs: readonly ExitCost[];
   /** By exit: decode steps that reach it. */
   readonly #stepsByDepth: number[];
-  readonly #arrivalFactor: number;
   readonly #assigned = new Map<PlannedRequest, number>();
 
   /** @param isCounted whether a request's work counts; absent: of every request with a deadline */
-  constructor(
-    state: PlanningState,
-    { arrivals, safetyMargin }: Expected,
-    isCounted: (planned: PlannedRequest) => boolean = () => true,
-  ) {
-    const { requests, policy, costs } = state;
+  constructor(state: PlanningState, arrivals: Arrivals, isCounted: (planned: PlannedRequest) => boolean = () => true) {
+    const { requests, costs } = state;
     this.#state = state;
     this.#costs = costs;
-    this.#arrivalFactor = policy.arrivalHeadroom * (1 + policy.arrivalCaution * safetyMargin);
     const loads = requests.filter((each) => each.hasDeadline).map((each) => loadOf(each, costs, isCounted(each)));
     this.#phases = this.#phasesOf(loads);
     this.#decodes = new Map(this.#phases.flatMap((phase) => (phase.isPrefill ? [] : [[phase.load.planned, phase]])));
@@ -174,7 +162,7 @@ export class Feasibility {
     for (const phase of this.#phases) {
       phase.addedMs = rowMs * phase.stepsBefore + this.#deeperMs(phase.stepsBefore, 0, exit);
       if (!phase.load.isCounted || phase.addedMs <= 0) continue;
-      if (this.#slackOf(phase, this.#state.policy.beginReserve) < 0) return false;
+      if (this.#slackOf(phase) < 0) return false;
     }
     this.#take(exit, this.#phases.at(-1)?.stepsBefore ?? 0);
     return true;
@@ -184,7 +172,7 @@ export class Feasibility {
    * Makes a request deeper where the objective gains: the value of its own path, less what all other requests lose by the
    * time that it takes. A known length is met or not, so no deadline of a known length may be missed for depth.
    */
-  tryDeepen(planned: PlannedRequest, to: number, reserve: number): boolean {
+  tryDeepen(planned: PlannedRequest, to: number): boolean {
     const decode = this.#decodes.get(planned);
     if (decode === undefined) return false;
     const own = decode.load;
@@ -204,7 +192,7 @@ export class Feasibility {
       return phase.addedMs;
     };
     const ownAdded = add(decode);
-    const ownSlack = this.#slackOf(decode, reserve);
+    const ownSlack = this.#slackOf(decode);
     if (planned.request.isExactLength && ownSlack < 0) return false;
     let gain = planned.pathValue(to, ownSlack) - planned.pathValue(from, ownSlack + ownAdded);
     [isStarted, isOver] = [false, false];
@@ -215,7 +203,7 @@ export class Feasibility {
       isOver ||= phase === decode;
       const added = add(phase);
       if (phase === decode || !load.isCounted || added <= 0) continue;
-      const slack = this.#slackOf(phase, reserve);
+      const slack = this.#slackOf(phase);
       const other = load.planned;
       if (other.request.isExactLength && slack < 0) return false;
       if (isPrefill && slack < 0 && slack + added >= 0) return false;
@@ -242,9 +230,10 @@ export class Feasibility {
   }
 
   /** Time left before a deadline while a share of the whole budget stays unspent, with what is tried. */
-  #slackOf(phase: Phase, reserve: number): number {
+  #slackOf(phase: Phase): number {
+    const { reserve, arrivalHeadroom } = this.#state.policy;
     const { remainingMs, windowMs, demandMs, addedMs, arrivalsMs } = phase;
-    return remainingMs - reserve * windowMs - demandMs - addedMs - this.#arrivalFactor * arrivalsMs;
+    return remainingMs - reserve * windowMs - demandMs - addedMs - arrivalHeadroom * arrivalsMs;
   }
 
   #take(exit: number, steps: number): void {
@@ -361,16 +350,15 @@ export class Feasibility {
     });
   }
 
-  /** Work that is expected to arrive and to be due before each deadline, at the shallowest exit. */
+  /** Work that is expected to arrive before each deadline, at the shallowest exit. */
   #expect(arrivals: Arrivals): void {
     const { model, policy, now } = this.#state;
     if (policy.arrivalHeadroom === 0) return;
     const chunk = plannedChunk(policy);
     const positionMs = promptMs(model, 0, chunk, chunk) / chunk;
-    const dueWithin = arrivals.dueWithin(now, policy.arrivalDueFraction);
     for (const phase of this.#phases) {
       if (phase.dueAt === Infinity) break;
-      const { requests, positions, tokens } = dueWithin(phase.dueAt - now);
+      const { requests, positions, tokens } = arrivals.within(now, Math.max(0, phase.dueAt - now));
       // Fewer expected arrivals than ln 2 are more likely none, and count the less.
       const work = positions * positionMs + tokens * at(this.#costs, 0).rowMs;
       phase.arrivalsMs = Math.min(1, requests / Math.LN2) * work;

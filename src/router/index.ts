@@ -4,7 +4,7 @@
  * - Arrivals: `admit` gives service class, exit and prediction, or a rejection with the least budget. `enqueued` learns
  *   the arrival rates of admitted requests.
  * - Each step: `order` gives the order of service. Then `planStep` names new exits and the sequences that skip the step.
- *   Then `choosePrefill` names a prompt and its positions. Before the step `isOverdue` ends a request with onMiss
+ *   Then `choosePrefill` names prompts and their positions. Before the step `isOverdue` ends a request with onMiss
  *   `truncate`. After the step `observeStep` learns the drift of the costs.
  * - End: `observeEnd` learns output lengths, the safety margin and the bounds of predictions.
  *
@@ -19,7 +19,7 @@ import { type Allocation, allocateDepth } from './depth.js';
 import { Arrivals } from './estimators/arrivals.js';
 import { type Offsets, observeBounds } from './estimators/latency.js';
 import { type LengthPrior, OutputLengths } from './estimators/output-length.js';
-import { initialMargin, marginAt, observeGuarantee } from './estimators/safety-margin.js';
+import { initialMargin, observeGuarantee } from './estimators/safety-margin.js';
 import { PLANNED_WAITING, PlanningState } from './planning-state.js';
 import type { Policy } from './policy.js';
 import { choosePrefill } from './prefill.js';
@@ -91,7 +91,7 @@ export class Router {
     }
     return admitAll(arrived, state, {
       ...this.#planning(),
-      expected: this.#expected(state.now),
+      arrivals: this.#arrivals,
       margin: this.#margin,
       offsets: (isExact) => (isExact ? this.#exactOffsets : this.#estimatedOffsets),
     });
@@ -104,7 +104,7 @@ export class Router {
 
   /** Learns of a request that was admitted and has its place in the queue. */
   enqueued(request: RequestView, now: number): void {
-    this.#arrivals = withArrival(this.#expected(now), request, this.#planning(), now);
+    this.#arrivals = withArrival(this.#arrivals, request, this.#planning(), now);
   }
 
   /** The waiting requests in order of service. */
@@ -143,18 +143,18 @@ export class Router {
   }
 
   /** @param paused ids of the sequences that skip the step; `state` is asked only where no plan is held */
-  choosePrefill(summary: StepSummary, paused: ReadonlySet<string>, state: () => EngineState): PrefillChunk | null {
+  choosePrefill(summary: StepSummary, paused: ReadonlySet<string>, state: () => EngineState): PrefillChunk[] {
     const held = this.#isKnown(summary.promptIds) ? this.#held : null;
     const allocation = held?.allocation ?? this.#allocate(state());
     // A sequence that lost its slot, and a prompt that is done since the plan was made, are passed over.
     const holders = new Set(summary.liveIds);
     const isShareDue = summary.now >= this.#shareDueAt;
-    const chunk = choosePrefill(allocation, paused, isShareDue, ({ isPrefilling, request }) =>
+    const chunks = choosePrefill(allocation, paused, isShareDue, ({ isPrefilling, request }) =>
       (isPrefilling ? summary.promptIds : holders).has(request.id),
     );
-    if (chunk !== null && chunk.shareMs > 0)
-      this.#shareDueAt = summary.now + chunk.shareMs / this.#policy.noBudgetShare;
-    return chunk;
+    const shareMs = chunks.reduce((sum, chunk) => sum + chunk.shareMs, 0);
+    if (shareMs > 0) this.#shareDueAt = summary.now + shareMs / this.#policy.noBudgetShare;
+    return chunks;
   }
 
   /** Whether onMiss `truncate` ends a request before a step. */
@@ -207,12 +207,11 @@ export class Router {
   }
 
   /** An answer that was cut, or ran to its limit, is censored. */
-  #observeLength({ isExactLength, lengthGroup, maxTokens, budget }: RequestView, { path, reason }: AnswerEnd): void {
+  #observeLength({ isExactLength, lengthGroup, maxTokens }: RequestView, { path, reason }: AnswerEnd): void {
     if (isExactLength) return;
     const tokens = path.reduce((sum, part) => sum + part.tokens, 0);
     this.#lengths.observe(
       lengthGroup,
-      budget?.totalMs ?? null,
       path.map(({ exit, tokens: count }) => ({ exit: exitIndex(this.shape, exit), tokens: count })),
       reason === 'ended' && tokens < maxTokens,
     );
@@ -222,12 +221,8 @@ export class Router {
     return { model: this.#costs, policy: this.#policy, lengths: this.#lengths };
   }
 
-  #expected(now: number) {
-    return { arrivals: this.#arrivals, safetyMargin: marginAt(this.#margin, now) };
-  }
-
   #allocate(state: EngineState): Allocation {
-    return allocateDepth(new PlanningState(state, this.#planning()), this.#expected(state.now));
+    return allocateDepth(new PlanningState(state, this.#planning()), this.#arrivals);
   }
 
   /** Whether the held plan counts on all of these. */

@@ -62,6 +62,11 @@ export class PlanningState implements Moment {
     return (this.#costs ??= affineStepCost(this.step, this.model.shape.exits.length, this.engine.live.length));
   }
 
+  /** Whether any request has a deadline. */
+  get hasDeadlines(): boolean {
+    return this.requests.some(({ hasDeadline }) => hasDeadline);
+  }
+
   get inflation(): number {
     const { margin, noBudgetShare } = this.policy;
     const hasOthers = (): boolean => this.requests.some(({ hasDeadline }) => !hasDeadline);

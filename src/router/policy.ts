@@ -14,7 +14,7 @@ export interface Policy {
   readonly shedDepth: boolean;
   /** Plans leave time for this many times the expected arrivals at the shallowest exit; 0 for none. */
   readonly arrivalHeadroom: number;
-  /** No chunk stalls decoding sequences for longer than this where a smaller one exists, ms. */
+  /** The chunks of a step stall decoding sequences no longer than this where smaller ones exist, ms; see prefillShare. */
   readonly maxStallMs: number;
 
   // The machine and the server determine these.
@@ -26,13 +26,16 @@ export interface Policy {
 
   // Simulation found these.
 
+  /** Prompts get at least this share of a step beside rows that decode, even where their stall gets longer; 0..1. */
+  readonly prefillShare: number;
   /** Predicted step times count with this share more: steps vary by a few percent. */
   readonly margin: number;
-  /** Share of every budget that stays unspent: for depth in force, and for a deeper exit or rows without a deadline. */
-  readonly keepReserve: number;
-  readonly beginReserve: number;
+  /** Share of every budget that neither depth nor rows without a deadline spend. */
+  readonly reserve: number;
   /** Most requests, live and waiting, with which answers keep their exits; 0 for never. */
   readonly lightRequests: number;
+  /** Most load of the arrivals, at the deepest exit, with which answers keep their exits: 1 takes all time. */
+  readonly lightLoad: number;
   /** Probability, 0..1, by which a prompt then is in time alone at the deepest exit. */
   readonly lightConfidence: number;
   /** Probability, 0..1, by which a floor is in time where any exit is; see planning-state.ts. */
@@ -43,10 +46,6 @@ export interface Policy {
   readonly guarantee: number;
   /** Times that the loss of another, guaranteed request counts in the objective. */
   readonly guaranteeWeight: number;
-  /** Share of its budget after which an expected arrival is due, 0..1: 1 trusts that each waits for its deadline. */
-  readonly arrivalDueFraction: number;
-  /** Each point of the learnt safety margin adds that many times itself to arrivalHeadroom. */
-  readonly arrivalCaution: number;
   /** With every slot held, prompts go on while fewer than this share of the slots decodes. */
   readonly minBatchFill: number;
 }
@@ -63,7 +62,7 @@ export function chunkSizes(most: number): readonly number[] {
 const PLANNED_CHUNK = 128;
 
 export const defaultPolicy: Policy = {
-  attainmentWeight: 0.5,
+  attainmentWeight: 0.85,
   noBudgetShare: 0.1,
   shedDepth: false,
   arrivalHeadroom: 2,
@@ -72,17 +71,16 @@ export const defaultPolicy: Policy = {
   chunks: chunkSizes(PLANNED_CHUNK),
   // Measured from the last step to the last byte at the client: 8 to 12 ms.
   requestOverheadMs: 12,
+  prefillShare: 0.8,
   margin: 0.08,
-  keepReserve: 0.05,
-  beginReserve: 0.25,
-  lightRequests: 4,
+  reserve: 0.25,
+  lightRequests: 6,
+  lightLoad: 0.6,
   lightConfidence: 0.5,
   floorConfidence: 0.9,
   commitTokens: 32,
   guarantee: 0.9995,
   guaranteeWeight: 40,
-  arrivalDueFraction: 0.75,
-  arrivalCaution: 5,
   minBatchFill: 0.25,
 };
 

@@ -11,7 +11,7 @@ import { type Policy, plannedChunk } from './policy.js';
 import type { Budget, RequestView, SequenceView } from './types.js';
 
 /** Rows that share a step, about, where costs of exits are compared. */
-const SHARED_ROWS = 4;
+export const SHARED_ROWS = 4;
 
 /** The estimates that every plan uses. */
 export interface Planning {
@@ -296,10 +296,10 @@ export class PlannedRequest {
 
 /** The distributions of a request's length, by exit; empty where the answer runs to maxTokens. */
 export function lengthsOf(
-  { isExactLength, lengthGroup, budget }: RequestView,
+  { isExactLength, lengthGroup }: RequestView,
   lengths: OutputLengths,
 ): readonly LengthDistribution[] {
-  return isExactLength ? [] : lengths.of(lengthGroup, budget?.totalMs ?? null);
+  return isExactLength ? [] : lengths.of(lengthGroup);
 }
 
 /**

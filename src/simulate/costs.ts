@@ -1,6 +1,5 @@
 /** The cost file of a simulation: a server's measured step times, and its exits with their quality. */
-import Type, { type Static } from 'typebox';
-import { Value } from 'typebox/value';
+import { isValid, type Static, Type } from '../util/schema.js';
 import { CostTableSchema } from '../cost/table.js';
 import { validationMessage } from '../util/validation-message.js';
 
@@ -35,6 +34,6 @@ export function parseCostFile(text: string): CostFile {
   } catch (error) {
     throw new CostFileError(`the cost file must be JSON: ${error instanceof Error ? error.message : String(error)}`);
   }
-  if (Value.Check(CostFile, parsed)) return parsed;
+  if (isValid(CostFile, parsed)) return parsed;
   throw new CostFileError(`the cost file: ${validationMessage(CostFile, parsed) ?? 'has the wrong shape'}`);
 }

@@ -20,6 +20,8 @@ export interface Machine extends Room {
   readonly overheadMs?: number;
   /** Clients that never pause: a request arrives when one of them is free. Absent or null: at its own time. */
   readonly clients?: number | null;
+  /** A rejected request arrives again at once, with the least budget that its rejection names. */
+  readonly repeatsRejected?: boolean;
   /** Real time of a step in ms, from its work and the current time. */
   readonly actual: (work: Work, now: number) => number;
 }
@@ -41,6 +43,12 @@ export interface Outcome {
 /** The latest time of a truncated answer by the engine's clock; the client receives it after the overhead. */
 function cutAt({ arrivedAt, budget }: LiveRequest, overheadMs: number): number {
   return budget?.onMiss === 'truncate' && budget.totalMs !== null ? arrivedAt + budget.totalMs - overheadMs : Infinity;
+}
+
+/** A request with another total budget. */
+function withTotal(each: LiveRequest, totalMs: number): LiveRequest {
+  const budget = each.budget && { ...each.budget, totalMs };
+  return { ...each, budget, request: { ...each.request, budget } };
 }
 
 /** One step, for observers (tests, progress). */
@@ -126,8 +134,12 @@ export function* simulate(
       arrived.push(start(clients === null ? request : { ...request, arrivedAt: now }, costs.shape));
     }
     const decided = arrived.length === 0 ? [] : router.admit(arrived, state());
-    for (const [i, each] of arrived.entries()) {
-      const admission = decided[i];
+    for (const [i, asked] of arrived.entries()) {
+      let [each, admission] = [asked, decided[i]];
+      if (admission?.kind === 'reject' && admission.leastFeasibleMs !== null && machine.repeatsRejected === true) {
+        each = withTotal(asked, admission.leastFeasibleMs);
+        [admission] = router.admit([each], state());
+      }
       if (admission === undefined) continue;
       admissions.set(each.id, admission);
       if (admission.kind === 'reject') {
@@ -143,7 +155,7 @@ export function* simulate(
     const ordered = router.order(state()).flatMap(({ id }) => byId.get(id) ?? []);
     ({ live, waiting } = fill(live, ordered, machine));
 
-    // 3. Choose exits for this step, then the prompt to prefill.
+    // 3. Choose exits for this step, then the prompts to prefill.
     const plan = router.planStep(summary(), state);
     const exits = new Map(plan.exits.map(({ id, exit }) => [id, exit]));
     const paused = new Set(plan.paused);
@@ -154,11 +166,11 @@ export function* simulate(
     const room = preempt(live, machine);
     live = room.live;
     waiting = [...room.preempted, ...waiting];
-    const chunk = live.some(isPrefilling) ? router.choosePrefill(summary(), paused, state) : null;
+    const chunks = live.some(isPrefilling) ? router.choosePrefill(summary(), paused, state) : [];
 
     // 4. Run.
     const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));
-    const step = planStep(live, { decoding, chunk }, costs, policy);
+    const step = planStep(live, { decoding, chunks }, costs, policy);
     const isOverdue = (each: LiveRequest): boolean => router.isOverdue(each, now, step.work);
     const overdue = live.filter(isOverdue);
     if (overdue.length > 0) {

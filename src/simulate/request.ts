@@ -126,7 +126,7 @@ export interface StepPlan {
 export interface StepParts {
   /** Sequences that may decode in this step. */
   readonly decoding: readonly LiveRequest[];
-  readonly chunk: PrefillChunk | null;
+  readonly chunks: readonly PrefillChunk[];
 }
 
 /** Indices into a frontier: the trunk stages that an exit needs, then its block. */
@@ -137,12 +137,12 @@ function unitsOf(exit: number, { shape }: CostModel): number[] {
 }
 
 /**
- * The work of one step. A sequence that changed its exit catches up first, and decodes in the same step once it has. A
- * prompt continues only if no sequence catches up. It decodes in the same step if only its last position is left.
+ * The work of one step. A sequence that changed its exit catches up first, and decodes in the same step once it has.
+ * Prompts continue only if no sequence catches up. A prompt decodes in the same step if only its last position is left.
  */
 export function planStep(
   live: readonly LiveRequest[],
-  { decoding, chunk }: StepParts,
+  { decoding, chunks }: StepParts,
   model: CostModel,
   policy: Policy,
 ): StepPlan {
@@ -166,9 +166,12 @@ export function planStep(
     if (prefill.length > 0 && predictMs(model, { decode: null, prefill }) > policy.maxStallMs) break;
     goOn(each, whole(each) - 1, largest);
   }
-  const prompt = live.find((each) => each.id === chunk?.id);
-  if (prefill.length === 0 && prompt !== undefined) goOn(prompt, whole(prompt) - 1, chunk?.positions ?? 0);
-  const ready = prompt !== undefined && isPrefilling(prompt) ? [...decoding, prompt] : decoding;
+  const chosen = chunks.flatMap(({ id, positions }) => {
+    const prompt = live.find((each) => each.id === id);
+    return prompt === undefined ? [] : [{ prompt, positions }];
+  });
+  if (prefill.length === 0) for (const { prompt, positions } of chosen) goOn(prompt, whole(prompt) - 1, positions);
+  const ready = [...decoding, ...chosen.map(({ prompt }) => prompt).filter(isPrefilling)];
 
   const rows = new Array<number>(shape.exits.length).fill(0);
   let context = 0;

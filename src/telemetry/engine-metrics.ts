@@ -75,15 +75,18 @@ export class EngineMetrics {
     this.#worked(work);
   }
 
-  audited({ skipped, tokens, ms }: AuditEvent): void {
+  audited({ skipped, tokens, probe, ms }: AuditEvent): void {
     const series = this.#series;
     series.auditAnswers.inc({ outcome: skipped ?? 'audited' });
     series.auditTime.inc(ms / 1000);
     if (skipped !== null) return;
     series.auditLast.set(Date.now() / 1000);
-    for (const { exit, token, best, logprob, bestLogprob } of tokens) {
+    if (probe !== null && Number.isFinite(probe.kl))
+      series.auditKl.observe({ exit_layer: String(probe.exit) }, probe.kl);
+    for (const { exit, probability, logprob, bestLogprob } of tokens) {
       const exit_layer = String(exit);
-      series.auditTokens.inc({ exit_layer, agrees: String(token === best) });
+      series.auditTokens.inc({ exit_layer, agrees: 'true' }, probability);
+      series.auditTokens.inc({ exit_layer, agrees: 'false' }, 1 - probability);
       series.auditGivenUp.observe({ exit_layer }, Math.max(0, bestLogprob - logprob));
     }
   }

@@ -19,7 +19,6 @@ const AUDIT_OUTCOMES = [
   'off',
   'full_depth',
   'schema',
-  'penalties',
   'cancelled',
   'queue',
   'stale',
@@ -74,6 +73,7 @@ export function initializeExits(series: Series, exits: readonly string[], seen: 
     for (const service_class of SERVICE_CLASSES) series.planned.inc({ exit_layer, service_class }, 0);
     for (const agrees of ['true', 'false']) series.auditTokens.inc({ exit_layer, agrees }, 0);
     if (!seen.has(exit_layer)) series.auditGivenUp.zero({ exit_layer });
+    if (!seen.has(exit_layer)) series.auditKl.zero({ exit_layer });
     if (!seen.has(exit_layer)) series.exitItl.zero({ exit_layer });
     for (const planned_exit_layer of exits) series.plannedExitTokens.inc({ planned_exit_layer, exit_layer }, 0);
   }

@@ -16,7 +16,7 @@ export interface Log {
   readonly logger: Logger;
   /** Whether a person reads the log. */
   readonly isPretty: boolean;
-  /** Writes a text that is no log line, in order with the lines. */
+  /** Writes a text that is not a log line, in order with the lines. */
   readonly print: (text: string) => void;
 }
 

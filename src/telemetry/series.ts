@@ -88,12 +88,18 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
     caughtUp: counter('engine_catch_up_tokens_total', 'Positions that deeper stages computed to catch up.'),
     auditTokens: counter(
       'audit_tokens_total',
-      "Audited tokens by the exit layer that wrote them, and whether each is full depth's most likely one.",
+      'Audited tokens by the exit layer that wrote them, each split by the probability that full depth draws it.',
       ['exit_layer', 'agrees'],
     ),
     auditGivenUp: histogram(
       'audit_logprob_given_up_nats',
       "Log-probability of full depth's most likely token over that of the written one, by exit layer.",
+      NATS,
+      ['exit_layer'],
+    ),
+    auditKl: histogram(
+      'audit_kl_nats',
+      'Mean KL of full depth to an exit over an audited answer, by the measured exit layer.',
       NATS,
       ['exit_layer'],
     ),

@@ -3,13 +3,12 @@
  *
  * A message names the place and the rule, never the value, because the value may be a key.
  */
-import type { TSchema } from 'typebox';
+import { faultsOf, type TSchema } from './schema.js';
 import type { TLocalizedValidationError } from 'typebox/error';
-import { Value } from 'typebox/value';
 
 /** The message of the first fault; null if the value is valid. */
 export function validationMessage(schema: TSchema, value: unknown): string | null {
-  const errors = Value.Errors(schema, value);
+  const errors = faultsOf(schema, value);
   const fault = firstOf(errors);
   if (fault === undefined) return null;
   const place = fault.instancePath === '' ? '/' : fault.instancePath;

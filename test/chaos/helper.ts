@@ -7,7 +7,7 @@ import { childrenOf, residentMb } from '../../bench/soak/memory.js';
 import { packageRoot } from '../../src/config.js';
 import { type Sortie, until } from '../deploy/helper.js';
 
-export { serve, tinyModel, until } from '../deploy/helper.js';
+export { serve, tinyModel, until, untilReady } from '../deploy/helper.js';
 
 export const embeddedModel = process.env.SORTIE_TEST_MODEL ?? join(packageRoot, 'models', 'smollm2-135m-sorted');
 

@@ -5,7 +5,7 @@ import { openSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
 import { main } from '../deploy/helper.js';
-import { memoryOf, post, tinyModel, until } from './helper.js';
+import { memoryOf, post, tinyModel, untilReady } from './helper.js';
 
 const model = tinyModel(t.testdir());
 const REQUESTS = 400;
@@ -21,7 +21,20 @@ async function freePort(): Promise<number> {
 /** @param log destination of standard output and standard error */
 async function survives(t: Test, log: number | 'closed pipe' | 'stalled pipe'): Promise<void> {
   const port = await freePort();
-  const args = [main, 'serve', '--host', '127.0.0.1', '--port', String(port), '--model', model, '--log-prompts', 'on'];
+  const args = [
+    main,
+    'serve',
+    '--host',
+    '127.0.0.1',
+    '--port',
+    String(port),
+    '--threads',
+    '1',
+    '--model',
+    model,
+    '--log-prompts',
+    'on',
+  ];
   const to = typeof log === 'number' ? log : 'pipe';
   const child = spawn(process.execPath, args, { stdio: ['ignore', to, to] });
   t.teardown(() => child.kill('SIGKILL'));
@@ -31,7 +44,7 @@ async function survives(t: Test, log: number | 'closed pipe' | 'stalled pipe'): 
   }
   const exit = once(child, 'exit');
   const server = { process: child, url: `http://127.0.0.1:${port}` };
-  await until('ready', async () => (await fetch(`${server.url}/health/ready`)).ok);
+  await untilReady(server.url);
   const ask = async (): Promise<void> => {
     // The log line contains the body: lines that can't be written must not pile up.
     const response = await post(server, '/v1/completions', {

@@ -105,7 +105,18 @@ void t.test('checksums of a large model do not delay the exit', async (t) => {
   const files = [...manifest.files, { path: 'large.bin', size, sha256: '0'.repeat(64) }];
   writeFileSync(join(model, MANIFEST_FILE), JSON.stringify({ ...manifest, files }));
   // The server listens, but is not ready until the checksums are verified.
-  const server = start(t, process.execPath, [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model]);
+  const server = start(t, process.execPath, [
+    main,
+    'serve',
+    '--port',
+    '0',
+    '--host',
+    '127.0.0.1',
+    '--threads',
+    '1',
+    '--model',
+    model,
+  ]);
   const port = await portOf(server);
   t.equal((await fetch(`http://127.0.0.1:${port}/health/ready`)).status, 503);
   const exit = once(server, 'exit');

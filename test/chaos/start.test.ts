@@ -13,7 +13,7 @@ const dir = t.testdir();
 const model = tinyModel(dir);
 
 function run(args: readonly string[], env: Record<string, string> = {}) {
-  const all = [main, 'serve', '--host', '127.0.0.1', '--port', '0', ...args];
+  const all = [main, 'serve', '--host', '127.0.0.1', '--port', '0', '--threads', '1', ...args];
   const { status, stderr, stdout } = spawnSync(process.execPath, all, {
     encoding: 'utf8',
     env: { ...process.env, ...env },

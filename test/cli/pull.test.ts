@@ -2,12 +2,12 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import t, { type Test } from 'tap';
 import { servedFolder } from '../../src/cli/cached-model.js';
 import { packageRoot } from '../../src/config.js';
 import { loadManifest } from '../../src/model/manifest-io.js';
-import { writeGguf } from '../convert/conversion.js';
+import { writeGguf, writeGgufParts } from '../convert/conversion.js';
 import { ggufMetadata, tinyWeights } from '../convert/tiny.js';
 import { main, serve } from '../deploy/helper.js';
 import { type Behaviour, COMMIT, fakeHub, type FakeHub } from '../fakes/hub.js';
@@ -87,6 +87,25 @@ void t.test('serve pulls and converts a model that is not there, and --no-conver
   t.match(await (await fetch(`${url}/v1/models`)).json(), { data: [{ id: 'tiny/model' }] });
 });
 
+void t.test('a split GGUF model of a revision is pulled, converted and served', async (t) => {
+  const parts = writeGgufParts(t.testdir({}), tinyWeights(1), 2);
+  const files = new Map(parts.map((file) => [`sub/${basename(file)}`, readFileSync(file)]));
+  files.set('other.gguf', Buffer.alloc(10));
+  const { hub, env, cacheDir, run } = await setUp(t, files);
+  hub.revisions.set('v1', COMMIT);
+  const folder = join(cacheDir, 'models', 'tiny--model@v1--tiny.w8a8');
+  t.match(await run(['pull', 'tiny/model@v1:tiny']), { code: 0, text: `${folder}\n` });
+  t.match(loadManifest(folder), { name: 'tiny/model', origin: `tiny/model@${COMMIT}:tiny-00001-of-00002.gguf` });
+  const unknown = /^error: tiny\/model at http.* has no revision v2 \(404, Invalid rev id: v2\)\n$/;
+  t.match(await run(['serve', '--model', 'tiny/model@v2:tiny']), { code: 1, errors: unknown });
+  files.delete('sub/tiny-00002-of-00002.gguf');
+  const missing = 'error: tiny/model lacks sub/tiny-00002-of-00002.gguf, one of the 2 parts of a GGUF model\n';
+  t.match(await run(['pull', 'tiny/model:tiny']), { code: 1, errors: missing });
+
+  const { url } = await serve(t, 'tiny/model@v1:tiny', [], { ...env, HF_HUB_OFFLINE: '1' });
+  t.match(await (await fetch(`${url}/v1/models`)).json(), { data: [{ id: 'tiny/model' }] });
+});
+
 void t.test('an interrupted pull leaves its part for the next one', async (t) => {
   let signal: (() => void) | null = null;
   const { hub, run } = await setUp(t, tinyFiles(), {
@@ -120,7 +139,15 @@ void t.test('faults are one line: an unknown architecture, a name that is none, 
     hub.requests.some((line) => line.startsWith('cdn') && line.includes('safetensors')),
     'no weights came',
   );
-  const name = /^error: the name must be ORG\/NAME or ORG\/NAME:FILE, and no path, got "tiny"\n$/;
+  const file = writeGguf(t.testdir({}), tinyWeights(1), { ...ggufMetadata(), 'general.architecture': 'qwen3moe' });
+  const gguf = await setUp(t, new Map([['x.gguf', readFileSync(file)]]));
+  const moe = /^error: x\.gguf: architecture must be one of .*, got "qwen3moe"\n$/;
+  t.match(await gguf.run(['pull', 'tiny/model']), { code: 1, errors: moe });
+  gguf.hub.files.set('x.gguf', Buffer.alloc(5000));
+  t.match(await gguf.run(['pull', 'tiny/model']), { code: 1, errors: 'error: x.gguf is not a GGUF file\n' });
+  t.notOk(existsSync(join(gguf.env.HF_HOME ?? '', 'hub')), 'nothing of it is kept');
+  const name =
+    /^error: the name must be ORG\/NAME, ORG\/NAME@REVISION or either with :FILE, and no path, got "tiny"\n$/;
   t.match(await run(['pull', 'tiny']), { code: 2, errors: name });
   t.match(await run(['pull', 'tiny/other']), { code: 1, errors: /^error: http.* has no model tiny\/other \(404, / });
   t.match(await run(['serve', '--model', 'nowhere']), { code: 1, errors: 'error: there is no folder nowhere\n' });
@@ -157,4 +184,10 @@ void t.test('a GGUF file is converted once, and again after a change', async (t)
   writeFileSync(file, Buffer.concat([readFileSync(file), Buffer.alloc(32)]));
   t.not(await servedFolder(file, conversion), folder);
   await t.rejects(servedFolder(join(tiny, 'config.json'), conversion), { name: 'ConvertError' });
+
+  const [first = '', second = ''] = writeGgufParts(dir, tinyWeights(1), 2);
+  const whole = await servedFolder(first, conversion);
+  t.match(basename(whole), /^tiny-[0-9a-f]{12}\.fp32$/);
+  writeFileSync(second, Buffer.concat([readFileSync(second), Buffer.alloc(32)]));
+  t.not(await servedFolder(first, conversion), whole, 'a change of any part counts');
 });

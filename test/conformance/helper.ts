@@ -26,25 +26,26 @@ export interface RealServer {
 
 let connected: Promise<RealServer> | null = null;
 
-/** The server of this process: files that run together share it. */
+/** The server of this process: files that run together share it. Depth is the shallowest unless a request pins one. */
 export function connect(t: Test): Promise<RealServer> {
   return (connected ??= startServer(t));
 }
 
 async function startServer(t: Test): Promise<RealServer> {
-  const { url } = await serve(t, modelDir, ['--api-key', apiKey]);
-  const metric = async (name: string): Promise<number> => {
+  const { url } = await serve(t, modelDir, ['--api-key', apiKey, '--default-exit', String(shallowest)]);
+  /** Values of series at one moment. */
+  const metrics = async (...names: readonly string[]): Promise<number[]> => {
     const text = await (await fetch(`${url}/metrics`)).text();
-    return Number(new RegExp(`^sortie_${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1]);
+    return names.map((name) => Number(new RegExp(`^sortie_${name}\\{.*\\} (\\S+)$`, 'm').exec(text)?.[1]));
   };
   return {
     baseURL: `${url}/v1`,
     idle: async () => {
-      await until(
-        'idle',
-        async () => (await metric('num_requests_running')) + (await metric('num_requests_waiting')) === 0,
-      );
-      return metric('generation_tokens_total');
+      const isIdle = async () =>
+        (await metrics('num_requests_running', 'num_requests_waiting')).every((count) => count === 0);
+      await until('idle', isIdle);
+      const [tokens = NaN] = await metrics('generation_tokens_total');
+      return tokens;
     },
   };
 }

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { convert } from '../../src/convert/convert.js';
 import type { ConvertOptions } from '../../src/convert/options.js';
+import { ggufPaths } from '../../src/util/gguf-parts.js';
 import { gguf, ggufMetadata, type Weights } from './tiny.js';
 
 export const OPTIONS: Omit<ConvertOptions, 'source' | 'out'> = {
@@ -20,4 +21,15 @@ export function writeGguf(dir: string, weights: Weights, metadata = ggufMetadata
   const file = path.join(dir, 'tiny.gguf');
   writeFileSync(file, gguf(weights, metadata, half));
   return file;
+}
+
+/** Writes a model in parts, as llama.cpp does: the first one alone has its metadata. @returns the paths */
+export function writeGgufParts(dir: string, weights: Weights, count: number): string[] {
+  const entries = [...weights];
+  return ggufPaths(path.join(dir, `tiny-00001-of-0000${count}.gguf`)).map((file, i, { length }) => {
+    const share = entries.slice((i * entries.length) / length, ((i + 1) * entries.length) / length);
+    const split = { 'split.no': i, 'split.count': count, 'split.tensors.count': entries.length };
+    writeFileSync(file, gguf(new Map(share), { ...(i === 0 && ggufMetadata()), ...split }));
+    return file;
+  });
 }

@@ -311,6 +311,8 @@ void t.test('sampling defaults come from both formats, and --generation wins fie
   const inspected = describe(path.join(dir, 'out'), await inspect(path.join(dir, 'out')));
   t.match(inspected, /\nsampling +temperature 0.6, top_p 0.9, top_k 20, min_p 0.05, repetition_penalty 1.1\n/);
   t.strictSame(await generation(folder, { generation: 'temperature=0, top_k=5' }), { ...all, temperature: 0, topK: 5 });
+  write({ max_new_tokens: 500 });
+  t.strictSame(await generation(folder), { maxTokens: 500 });
   t.strictSame(ignored(), []);
   write({ temperature: 3, top_k: -1, top_p: null });
   t.strictSame(await generation(folder), { topK: 0 });

@@ -74,9 +74,9 @@ void t.test('damaged files and unknown formats are rejected', (t) =>
       (dir) => write(dir, 'x.gguf', bytes().subarray(0, 3000)),
     ],
     [
-      'a part of a split GGUF',
+      'a part of a split GGUF with another name',
       'bad_source',
-      /must be a whole model, got part 2 of 3; llama-gguf-split --merge joins them/,
+      /must have a name like model-00001-of-00003\.gguf, since it is part 2 of 3/,
       (dir) => file(dir, { 'split.no': 1, 'split.count': 3 }),
     ],
     ...[0, 0.5, 'x'].map((alignment): Case => [

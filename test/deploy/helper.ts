@@ -22,12 +22,16 @@ export function start(t: Test, command: string, args: readonly string[], env: No
   return child;
 }
 
-/** Polls forty times per second. @throws Error if it is not done within a minute */
-export async function until(what: string, done: () => Promise<boolean>): Promise<void> {
+/**
+ * Polls.
+ * @param pauseMs between two polls: 25 catches a short moment
+ * @throws Error if it is not done within a minute
+ */
+export async function until(what: string, done: () => Promise<boolean>, pauseMs = 25): Promise<void> {
   const end = performance.now() + 60_000;
   while (performance.now() < end) {
     if (await done().catch(() => false)) return;
-    await sleep(25);
+    await sleep(pauseMs);
   }
   throw new Error(`${what}: not within a minute`);
 }
@@ -67,8 +71,13 @@ export async function serve(
   const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--threads', '1', '--model', model, ...options];
   const server = start(t, process.execPath, [main, ...args], env);
   const url = `http://127.0.0.1:${await portOf(server)}`;
-  await until('ready', async () => (await fetch(`${url}/health/ready`)).ok);
+  await untilReady(url);
   return { process: server, url };
+}
+
+/** Waits until a server is ready. Ten polls per second, because each takes 3 ms from a start of some seconds. */
+export async function untilReady(url: string): Promise<void> {
+  await until('ready', async () => (await fetch(`${url}/health/ready`)).ok, 100);
 }
 
 /** Converts the tiny random Llama of test/golden into `dir`. @param context the longest sequence, for long answers */

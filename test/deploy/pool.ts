@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChildProcess } from 'node:child_process';
 import type { Test } from 'tap';
 import { packageRoot } from '../../src/config.js';
-import { main, start, until } from './helper.js';
+import { main, start, until, untilReady } from './helper.js';
 
 export type ProxyName = 'haproxy' | 'nginx';
 const PROXIES = ['haproxy', 'nginx'] as const;
@@ -67,7 +67,7 @@ export class Replica {
       rest = lines.pop() ?? '';
       this.lines.push(...lines);
     });
-    await until('ready', async () => (await fetch(`${this.opsUrl}/health/ready`)).ok);
+    await untilReady(this.opsUrl);
   }
 
   /** Sends SIGTERM. @returns the exit code after the drain */

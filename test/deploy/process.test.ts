@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { collect } from '../fakes/collector.js';
-import { main, portOf, serve, start, tinyModel, until } from './helper.js';
+import { main, portOf, serve, start, tinyModel, until, untilReady } from './helper.js';
 
 const model = tinyModel(t.testdir());
 
@@ -70,7 +70,17 @@ interface Listening {
 
 /** Starts a server on a free port, without --host. @returns its first line that names an address */
 async function listening(t: Test, args: readonly string[]): Promise<Listening> {
-  const server = start(t, process.execPath, [main, 'serve', '--port', '0', '--model', model, ...args]);
+  const server = start(t, process.execPath, [
+    main,
+    'serve',
+    '--port',
+    '0',
+    '--threads',
+    '1',
+    '--model',
+    model,
+    ...args,
+  ]);
   let text = '';
   server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
   const lines = (): string[] => text.split('\n').filter((line) => line.includes('istening'));
@@ -89,7 +99,7 @@ void t.test('without keys the server listens on this machine only, with keys on 
 });
 
 void t.test('a readable log has short lines, then the addresses and a request to paste', async (t) => {
-  const args = ['serve', '--port', '0', '--model', model, '--log-format', 'pretty'];
+  const args = ['serve', '--port', '0', '--threads', '1', '--model', model, '--log-format', 'pretty'];
   const server = start(t, process.execPath, [main, ...args]);
   let text = '';
   server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
@@ -110,12 +120,24 @@ void t.test('a readable log has short lines, then the addresses and a request to
 
 void t.test('SIGHUP reads the key file again; a file with a fault changes nothing', async (t) => {
   const file = join(t.testdir({ keys: 'alpha\n' }), 'keys');
-  const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--model', model, '--api-key-file', file];
+  const args = [
+    'serve',
+    '--port',
+    '0',
+    '--host',
+    '127.0.0.1',
+    '--threads',
+    '1',
+    '--model',
+    model,
+    '--api-key-file',
+    file,
+  ];
   const server = start(t, process.execPath, [main, ...args]);
   let text = '';
   server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
   const url = `http://127.0.0.1:${await portOf(server)}`;
-  await until('ready', async () => (await fetch(`${url}/health/ready`)).ok);
+  await untilReady(url);
   const statuses = async () =>
     Promise.all(
       ['alpha', 'beta'].map(async (key) => (await fetch(`${url}/v1/models`, { headers: { 'x-api-key': key } })).status),
@@ -173,11 +195,11 @@ void t.test('a missing collector does not delay the exit', async (t) => {
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   void t.test(`npm start: ${signal} reaches the server, which exits with code 0`, async (t) => {
-    const args = ['start', '--silent', '--', '--port', '0', '--host', '127.0.0.1', '--model', model];
+    const args = ['start', '--silent', '--', '--port', '0', '--host', '127.0.0.1', '--threads', '1', '--model', model];
     const npm = start(t, 'npm', args);
     const exit = once(npm, 'exit');
     const url = `http://127.0.0.1:${await portOf(npm)}`;
-    await until('ready', async () => (await fetch(`${url}/health/ready`)).ok);
+    await untilReady(url);
     npm.kill(signal);
     const [code] = (await exit) as [number | null];
     t.equal(code, 0);

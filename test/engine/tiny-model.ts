@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
+import type { KernelName } from '../../src/model/manifest.js';
 import { openSafetensors } from '../../src/convert/hf/safetensors.js';
 import { safetensors } from '../convert/tiny.js';
 
@@ -14,7 +15,11 @@ const tiny = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url)
 const RANGE = 4;
 
 /** Converts the tiny model with exits after two layers and after all. @returns a folder, removed after the test */
-export async function tinyModel(t: Test, kv: 'float' | 'int8'): Promise<string> {
+export async function tinyModel(
+  t: Test,
+  kv: 'float' | 'int8',
+  kernels: readonly KernelName[] = ['w8a8'],
+): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'sortie-tiny-'));
   t.teardown(() => rm(dir, { recursive: true }));
   const out = join(dir, kv);
@@ -30,7 +35,7 @@ export async function tinyModel(t: Test, kv: 'float' | 'int8'): Promise<string> 
     source: tiny,
     out,
     exits: [2, layers.length],
-    kernels: ['w8a8'],
+    kernels,
     compress: false,
     force: false,
     calibration,

@@ -18,6 +18,8 @@ export interface FakeHub {
   /** The files of the repository. A change shows at the next request. */
   readonly files: Map<string, Buffer>;
   commit: string;
+  /** Commits of branches and tags besides main, which have the same files. */
+  readonly revisions: Map<string, string>;
 }
 
 export interface Behaviour {
@@ -55,6 +57,10 @@ async function listen(t: Test, listener: RequestListener): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
+function notFound(response: ServerResponse): void {
+  response.writeHead(404, { 'x-error-code': 'RepoNotFound', 'x-error-message': 'Repository not found' }).end();
+}
+
 /** Serves one repository, `tiny/model`, until the test ends. Lists of files have two a page. */
 export async function fakeHub(t: Test, files: Map<string, Buffer>, behaviour: Behaviour = {}): Promise<FakeHub> {
   const tokens = { hub: new Set<string>(), cdn: new Set<string>() };
@@ -85,11 +91,26 @@ export async function fakeHub(t: Test, files: Map<string, Buffer>, behaviour: Be
     const json = (value: unknown, headers = {}): void => {
       response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(value));
     };
-    if (url.pathname === '/api/models/tiny/model/revision/main') {
-      json({ _id: '1', id: 'tiny/model', sha: result.commit, lastModified: '2026-01-01', gated: false });
+    const revisions = new Map([['main', result.commit], ...result.revisions]);
+    const revision = /^\/api\/models\/tiny\/model\/revision\/([^/]+)$/.exec(url.pathname)?.[1];
+    if (revision !== undefined) {
+      const name = decodeURIComponent(revision);
+      const sha = revisions.get(name) ?? [...revisions.values()].find((each) => each === name);
+      if (sha === undefined) {
+        const message = `Invalid rev id: ${name}`;
+        response.writeHead(404, { 'x-error-code': 'RevisionNotFound', 'x-error-message': message }).end();
+        return;
+      }
+      json({ _id: '1', id: 'tiny/model', sha, lastModified: '2026-01-01', gated: false });
       return;
     }
-    if (url.pathname === `/api/models/tiny/model/tree/${result.commit}`) {
+    const [, kind, commit = '', path] =
+      /^(?:\/api\/models)?\/tiny\/model\/(tree|resolve)\/(\w+)(?:\/(.*))?$/.exec(url.pathname) ?? [];
+    if (![...revisions.values()].includes(commit)) {
+      notFound(response);
+      return;
+    }
+    if (kind === 'tree') {
       const from = Number(url.searchParams.get('cursor') ?? 0);
       const all = [...files].map(([path, bytes]) => entry(path, bytes));
       const next = new URL(url);
@@ -97,11 +118,10 @@ export async function fakeHub(t: Test, files: Map<string, Buffer>, behaviour: Be
       json(all.slice(from, from + 2), from + 2 < all.length ? { link: `<${next.href}>; rel="next"` } : {});
       return;
     }
-    const path = url.pathname.split(`/tiny/model/resolve/${result.commit}/`)[1];
     if (path !== undefined) return void response.writeHead(302, { location: `${cdn}/${path}` }).end();
-    response.writeHead(404, { 'x-error-code': 'RepoNotFound', 'x-error-message': 'Repository not found' }).end();
+    notFound(response);
   });
   const endpoint = hub;
-  const result: FakeHub = { endpoint, ...seen, tokens, files, commit: COMMIT };
+  const result: FakeHub = { endpoint, ...seen, tokens, files, commit: COMMIT, revisions: new Map() };
   return result;
 }

@@ -125,6 +125,7 @@ export async function build(
       encoding: overrides.encoding ?? new EncodingThread(tokenizerFile),
       limits: {
         defaultExit: null,
+        thinkingExit: null,
         maxTokensDefault: 64,
         samplingDefaults: 'model',
         maxChoices: 8,

@@ -58,7 +58,7 @@ void t.test('the report has the audit of the answer', async (t) => {
   t.notOk(server.engine.requests.at(-1)?.audit);
   t.match(
     await (await fetch(`${server.url}/metrics`)).text(),
-    /audit_tokens_total\{exit_layer="15",agrees="false".*\} 2\n/,
+    /audit_tokens_total\{exit_layer="15",agrees="false".*\} 1\.8\n/,
   );
 });
 
@@ -204,6 +204,14 @@ void t.test('audits move the quality that /props shows and plans go by', async (
   await server.post('/v1/completions', { prompt: 'x', sortie: { min_quality: 0.85 } });
   t.equal(server.engine.requests.at(-1)?.depth.minExit, 10);
   t.ok((server.engine.requests.at(-1)?.depth.quality?.[0] ?? 0) > 0.89);
+});
+
+void t.test('metrics have the KL of the measured exit', async (t) => {
+  const probe = { exit: 20, tokens: 2, agreeing: 1, kl: 0.25 };
+  const server = await build(t, says('Paris', { audit: { probe } }), { model: { exits } });
+  await server.post('/v1/completions', prompt);
+  const text = await (await fetch(`${server.url}/metrics`)).text();
+  t.match(text, /audit_kl_nats_sum\{.*exit_layer="20".*\} 0\.25\n/);
 });
 
 void t.test('fuzzed floors and audits get an answer or a 400 that names them', async (t) => {

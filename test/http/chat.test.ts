@@ -90,22 +90,28 @@ void t.test('variables of the chat template come from the request, except the us
   t.equal((await plain.post('/v1/chat/completions', { messages: ask, ...fields })).status, 200, 'asks for nothing');
 });
 
-void t.test("a length that no request states is the server's bound, or the end of the context", async (t) => {
-  for (const [maxTokensDefault, most] of [
-    [null, 256],
-    [20, 20],
-    [5000, 256],
-  ] as const) {
-    const server = await build(t, says('Paris.'), { limits: { maxTokensDefault } });
-    for (const fields of [{}, { max_tokens: null, max_completion_tokens: null }]) {
-      t.equal((await server.post('/v1/chat/completions', { messages, ...fields })).status, 200);
-      const { prompt = [], maxTokens } = server.engine.requests.at(-1) ?? {};
-      t.equal(maxTokens, Math.min(most, 256 - prompt.length), `${maxTokensDefault ?? 'none'}`);
+void t.test(
+  "a length that no request states is the server's bound, the model's, or the end of the context",
+  async (t) => {
+    for (const [maxTokensDefault, generation, most] of [
+      [null, {}, 256],
+      [20, {}, 20],
+      [5000, {}, 256],
+      [null, { maxTokens: 30 }, 30],
+      [40, { maxTokens: 30 }, 40],
+      [null, { maxTokens: 5000 }, 256],
+    ] as const) {
+      const server = await build(t, says('Paris.'), { limits: { maxTokensDefault }, model: { generation } });
+      for (const fields of [{}, { max_tokens: null, max_completion_tokens: null }]) {
+        t.equal((await server.post('/v1/chat/completions', { messages, ...fields })).status, 200);
+        const { prompt = [], maxTokens } = server.engine.requests.at(-1) ?? {};
+        t.equal(maxTokens, Math.min(most, 256 - prompt.length), `${maxTokensDefault ?? 'none'}`);
+      }
+      await server.post('/v1/completions', { prompt: 'x' });
+      t.equal(server.engine.requests.at(-1)?.maxTokens, 16, 'completions keep the default of OpenAI and vLLM');
     }
-    await server.post('/v1/completions', { prompt: 'x' });
-    t.equal(server.engine.requests.at(-1)?.maxTokens, 16, 'completions keep the default of OpenAI and vLLM');
-  }
-});
+  },
+);
 
 void t.test('a null for any optional field equals a missing field', async (t) => {
   const server = await build(t, says('Paris.'));

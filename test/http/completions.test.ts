@@ -242,7 +242,7 @@ void t.test('offsets count code points, streamed or not, echoed or held back for
 });
 
 void t.test('parts of characters are written as bytes, so that two of them differ', async (t) => {
-  // F0 9F begins many emoji. The bytes that follow are no text on their own.
+  // F0 9F begins many emoji. The bytes that follow are not text on their own.
   const parts = tokenizer.encode('🦊', false);
   t.ok(parts.length > 1 && parts.every((id) => tokenizer.spelt(id).includes('\ufffd')));
   const server = await build(t, () => ({ tokens: parts }));

@@ -92,7 +92,7 @@ void t.test('the same headers of any other address are ignored', async (t) => {
   }
 });
 
-void t.test('malformed values of a trusted proxy are no error', async (t) => {
+void t.test('malformed values of a trusted proxy are ignored without an error', async (t) => {
   const wrong = {
     'x-request-start': 'soon',
     'x-forwarded-for': 'unknown, <script>',

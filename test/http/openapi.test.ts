@@ -1,9 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { AjvCompiler } from '@fastify/ajv-compiler';
+import type { RouteOptions } from 'fastify';
 import t from 'tap';
 import { VERSION } from '../../src/cli.js';
 import { packageRoot } from '../../src/config.js';
+import { createServer } from '../../src/http/create-server.js';
 import { openapiDocument } from '../../src/http/openapi.js';
+import { registerGeneration } from '../../src/http/routes/generate.js';
+import { registerMessages } from '../../src/http/routes/messages.js';
+import { registerModels } from '../../src/http/routes/models.js';
+import { registerTokenize } from '../../src/http/routes/tokenize.js';
+import { build } from '../fakes/server.js';
 
 void t.test('the committed document equals the one that the schemas generate (npm run openapi)', async (t) => {
   t.equal(readFileSync(join(packageRoot, 'openapi', 'openapi.json'), 'utf8'), await openapiDocument(VERSION));
@@ -14,4 +22,32 @@ void t.test('the document has examples with a budget', (t) => {
   t.match(text, /"x-latency-budget-ms"/);
   t.match(text, /"latency_budget_ms": 200/);
   t.end();
+});
+
+void t.test("the schemas of the routes fit JSON Schema's meta-schema, which the server does not check", async (t) => {
+  const { context } = await build(t);
+  const routes: RouteOptions[] = [];
+  const app = createServer(context);
+  app.addHook('onRoute', (route) => {
+    routes.push(route);
+  });
+  for (const register of [registerGeneration, registerMessages, registerModels, registerTokenize])
+    register(app, context);
+  const compile = AjvCompiler()({}, { customOptions: { strict: false } });
+  const schemas = routes.flatMap(({ schema, ...route }) =>
+    (['body', 'params', 'querystring', 'headers'] as const).flatMap((httpPart) =>
+      schema?.[httpPart] === undefined ? [] : [{ ...route, schema: schema[httpPart], httpPart }],
+    ),
+  );
+  t.ok(schemas.length >= 8, `${schemas.length} schemas`);
+  for (const { schema, method, url, httpPart } of schemas)
+    t.doesNotThrow(
+      () => compile({ schema, method: String(method), url, httpPart }),
+      `${String(method)} ${url} ${httpPart}`,
+    );
+  t.throws(
+    () => compile({ schema: { type: 'nonsense' }, method: 'GET', url: '/', httpPart: 'body' }),
+    /schema is invalid/,
+  );
+  await app.close();
 });

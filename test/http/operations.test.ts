@@ -453,7 +453,7 @@ void t.test('CORS is off by default and on for named origins', async (t) => {
   const preflight = await fetch(`${open.url}/v1/completions`, { method: 'OPTIONS', headers });
   t.equal(preflight.status, 204);
   const plain = await fetch(`${open.url}/v1/completions`, { method: 'OPTIONS' });
-  t.equal(plain.status, 204, 'an OPTIONS that is no preflight');
+  t.equal(plain.status, 204, 'an OPTIONS that is not a preflight');
   t.equal(await plain.text(), '');
   const all = await build(t, undefined, { options: { corsOrigin: ['https://app.example', '*'] } });
   const anywhere = await fetch(`${all.url}/health`, { headers: { origin: 'https://elsewhere.example' } });

@@ -1,5 +1,6 @@
 /** Answers of models that think, over HTTP with a scripted engine, in all three protocols. */
 import t, { type Test } from 'tap';
+import type { Limits } from '../../src/api/context.js';
 import { ChatTemplate } from '../../src/text/chat-template.js';
 import { TextTokenizer } from '../../src/text/tokenizer.js';
 import { build } from '../fakes/calls.js';
@@ -33,15 +34,17 @@ interface Thinker {
   readonly template?: string;
   readonly tokenizer?: TextTokenizer;
   readonly script?: Partial<Script>;
+  readonly limits?: Partial<Limits>;
 }
 
 async function thinking(
   t: Test,
   answer: string,
-  { template = SWITCHED, tokenizer = plain, script = {} }: Thinker = {},
+  { template = SWITCHED, tokenizer = plain, script = {}, limits = {} }: Thinker = {},
 ): Promise<TestServer & { prompt(): string }> {
   const server = await build(t, () => ({ tokens: tokenizer.encode(answer, false), ...script }), {
     model: { chat: new ChatTemplate(template, {}), tokenizer },
+    limits,
   });
   const prompt = () => tokenizer.decode(server.engine.requests.at(-1)?.prompt ?? [], { special: true });
   return { ...server, prompt };
@@ -97,6 +100,14 @@ void t.test('an answer without thoughts is text, and one that is cut in its thou
   const answer = (await (await cut.post(CHAT, { messages, max_tokens: 6 })).json()) as Whole;
   t.match(answer.choices[0], { finish_reason: 'length', message: { content: '' } });
   t.ok(THOUGHT.startsWith(answer.choices[0]?.message.reasoning_content ?? 'none'));
+  const tokens = plain.encode('<think>\nParty 🎉', false).slice(0, -1);
+  const half = await thinking(t, '', { script: { tokens, end: 'length' } });
+  const { choices } = (await (await half.post(CHAT, { messages, max_tokens: tokens.length })).json()) as Whole;
+  t.match(
+    choices[0]?.message,
+    { content: '', reasoning_content: 'Party \uFFFD' },
+    'half a character is a thought, too',
+  );
 });
 
 void t.test('stop strings end the text, not the thoughts', async (t) => {
@@ -218,7 +229,48 @@ void t.test('a bound of thoughts is that of vLLM and of Anthropic, and needs tag
   t.notOk(others.engine.requests.at(-1)?.grammar);
 });
 
-void t.test('a grammar rules thoughts out if their tags are no tokens', async (t) => {
+void t.test('thoughts may be limited to a shallower exit than the answer', async (t) => {
+  const [tokenizer, template] = [withTags(), OPENED];
+  const server = await thinking(t, 'Hm.</think>Paris.', { tokenizer, template });
+  const exits = [10, 15, 20, 25, 30];
+  const [first, second] = [10, 15];
+  const asked = async (sortie: object, more: object = {}, to = server) => {
+    const answer = await to.post(CHAT, { messages, sortie, ...more });
+    return { status: answer.status, body: await answer.json(), grammar: to.engine.requests.at(-1)?.grammar ?? null };
+  };
+  t.match(await asked({ thinking_exit_layer: first }), {
+    status: 200,
+    grammar: { kind: 'free', thoughts: { exit: first, isOpen: true, most: null } },
+  });
+  t.equal((await asked({})).grammar, null);
+  t.equal((await asked({ thinking_exit_layer: exits.at(-1) })).grammar, null, 'the deepest exit bounds nothing');
+  for (const [sortie, own] of [
+    [{ thinking_exit_layer: 1 }, exits],
+    [{ thinking_exit_layer: first, min_exit_layer: second }, exits.slice(1)],
+    [{ thinking_exit_layer: exits.at(-1), max_exit_layer: second }, exits.slice(0, 2)],
+  ] as const) {
+    const message = `sortie.thinking_exit_layer must be an exit that this request may use (${own.join(', ')}), got ${sortie.thinking_exit_layer}.`;
+    const error = { code: 'invalid_value', param: 'sortie.thinking_exit_layer', message };
+    t.match(await asked(sortie), { status: 400, body: { error } });
+  }
+
+  const usual = await thinking(t, 'Hm.</think>{}', { tokenizer, template, limits: { thinkingExit: first } });
+  t.match((await asked({}, {}, usual)).grammar, { kind: 'free', thoughts: { exit: first } });
+  const json = { response_format: { type: 'json_object' }, thinking_token_budget: 9 };
+  t.match((await asked({}, json, usual)).grammar, { kind: 'json', thoughts: { exit: first, most: 9 } });
+  t.match((await asked({ thinking_exit_layer: second }, {}, usual)).grammar, { thoughts: { exit: second } });
+  t.match((await asked({ min_exit_layer: second }, {}, usual)).grammar, { thoughts: { exit: second } });
+  t.equal((await asked({ exit_layer: second }, {}, usual)).grammar, null, 'a pinned depth holds for thoughts, too');
+  t.equal((await asked({}, { reasoning_effort: 'none' }, usual)).grammar, null);
+
+  const others = await thinking(t, ANSWER);
+  const error = { code: 'unsupported_parameter', param: 'sortie.thinking_exit_layer' };
+  t.match(await asked({ thinking_exit_layer: first }, {}, others), { status: 400, body: { error } });
+  const completion = await server.post('/v1/completions', { prompt: 'a', sortie: { thinking_exit_layer: first } });
+  t.match(await completion.json(), { error });
+});
+
+void t.test('a grammar excludes thoughts if their tags are not tokens', async (t) => {
   const server = await thinking(t, '{}', { template: OPENED });
   const answer = (await (
     await server.post(CHAT, { messages, response_format: { type: 'json_object' } })

@@ -68,7 +68,7 @@ void t.test('a repeated header with different values is a 400; equal values coun
   t.match(await ask('Request-Timeout: 60', 'Request-Timeout: banana'), /400 Bad Request/);
 });
 
-void t.test('a no-break space is no part of a number in a header', async (t) => {
+void t.test('a no-break space is not part of a number in a header', async (t) => {
   const server = await build(t);
   for (const [value, status] of [
     ['\u00a0500', 400],

@@ -3,10 +3,11 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { hubAccess } from '../../src/hub/access.js';
 import { pull, type PullOptions } from '../../src/hub/pull.js';
-import type { HubName } from '../../src/util/hub-name.js';
+import { type HubName, parseHubName } from '../../src/util/hub-name.js';
 import { type Behaviour, COMMIT, fakeHub, type FakeHub } from '../fakes/hub.js';
 
 const large = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7919) % 251));
@@ -23,7 +24,7 @@ const folder = (): Map<string, Buffer> =>
   ]);
 const ggufs = (...names: string[]): Map<string, Buffer> => new Map(names.map((name) => [name, Buffer.from(name)]));
 
-const NAME: HubName = { repo: 'tiny/model', file: null };
+const NAME: HubName = { repo: 'tiny/model', revision: null, file: null };
 
 interface Pull {
   readonly hub: FakeHub;
@@ -311,17 +312,132 @@ void t.test('a GGUF file is chosen by its path, by the end of its name, or as th
     await t.rejects(run({ file }), { name: 'HubError', message });
 });
 
-void t.test('one GGUF file needs no name; split files and empty repositories are named', async (t) => {
+void t.test('the parts of a split GGUF model come together, and a missing one is named', async (t) => {
+  const parts = [1, 2, 3].map((part) => `sub/m-Q4_K_M-0000${part}-of-00003.gguf`);
+  const { hub, run } = await setUp(t, ggufs(...parts, 'm-Q8_0.gguf'));
+  for (const file of ['Q4_K_M', 'm-Q4_K_M', ...parts]) {
+    const { path } = await run({ file });
+    t.ok(path.endsWith('/sub/m-Q4_K_M-00001-of-00003.gguf'), file);
+    t.same(
+      parts.map((part) => readFileSync(join(path, '..', '..', part), 'utf8')),
+      parts,
+    );
+  }
+  t.ok((await run({ file: 'Q8_0' })).path.endsWith('/m-Q8_0.gguf'));
+  await t.rejects(run(), { message: /has several GGUF files; .*: sub\/m-Q4_K_M-00001-of-00003\.gguf, m-Q8_0\.gguf$/ });
+  hub.files.delete('sub/m-Q4_K_M-00002-of-00003.gguf');
+  await t.rejects(run({ file: 'Q4_K_M' }), {
+    name: 'HubError',
+    message: 'tiny/model lacks sub/m-Q4_K_M-00002-of-00003.gguf, one of the 3 parts of a GGUF model',
+  });
+});
+
+void t.test('a revision is a branch, a tag or a commit', async (t) => {
+  const { hub, cacheDir, run } = await setUp(t);
+  const other = 'beef'.padEnd(40, '0');
+  hub.revisions.set('refs/pr/1', other);
+  const refs = join(cacheDir, 'models--tiny--model', 'refs');
+  t.equal((await run({ revision: 'refs/pr/1' })).commit, other);
+  t.equal(readFileSync(join(refs, 'refs', 'pr', '1'), 'utf8'), other);
+  t.equal((await run({ revision: other })).commit, other);
+  t.same(readdirSync(refs), ['refs'], 'a commit needs no reference, and main is unknown');
+  await t.rejects(run({ revision: 'v2' }), {
+    name: 'HubError',
+    message: /^tiny\/model at http:.* has no revision v2 \(404, Invalid rev id: v2\)$/,
+  });
+});
+
+void t.test('names of the hub, with revision and file', (t) => {
+  for (const [text, ...parts] of [
+    ['a/b', null, null],
+    ['a/b:Q4_K_M', null, 'Q4_K_M'],
+    ['a/b@v1.0', 'v1.0', null],
+    ['a/b@refs/pr/3:sub/x y.gguf', 'refs/pr/3', 'sub/x y.gguf'],
+  ] as const)
+    t.same(parseHubName(text), { repo: 'a/b', revision: parts[0], file: parts[1] }, text);
+  for (const text of ['a', 'a/b/c', 'a/..', '../b', 'a/b@', 'a/b@x/../y', 'a/b@/x', 'a/b:', 'a/b:c:d', 'a b/c'])
+    t.equal(parseHubName(text), null, text);
+  t.end();
+});
+
+void t.test('pulls at once end with the same files', async (t) => {
+  const { cacheDir, run } = await setUp(t, folder(), {
+    cdn: (request, response, bytes) => {
+      if (bytes.length < 100_000) return false;
+      // Slowly, so that the second one finds a growing part.
+      const from = Number(/\d+/.exec(request.headers.range ?? '0')?.[0]);
+      response.writeHead(from > 0 ? 206 : 200, { 'content-length': bytes.length - from });
+      let at = from;
+      const timer = setInterval(() => {
+        response.write(bytes.subarray(at, (at += 20_000)));
+        if (at < bytes.length) return;
+        clearInterval(timer);
+        response.end();
+      }, 2);
+      return true;
+    },
+  });
+  const runs = Array.from({ length: 20 }, async (_, i) => {
+    await sleep(2 * i);
+    const { path } = await run();
+    // Each one is complete when its pull ends.
+    t.ok((await readFile(join(path, 'model.safetensors'))).equals(large));
+  });
+  await Promise.all(runs);
+  t.same(parts(cacheDir), []);
+});
+
+void t.test('one GGUF file needs no name, and empty repositories are named', async (t) => {
   const one = await setUp(t, ggufs('only.gguf', 'mmproj.gguf', 'config.json'));
   t.ok((await one.run()).path.endsWith('/only.gguf'));
-  const split = await setUp(t, ggufs('m-Q4-00001-of-00002.gguf', 'm-Q4-00002-of-00002.gguf'));
-  await t.rejects(split.run(), { message: /^tiny\/model is split into several GGUF files/ });
   const empty = await setUp(t, ggufs('model.bin'));
   await t.rejects(empty.run(), { message: 'tiny/model has no GGUF file, and no config.json with safetensors' });
   await t.rejects(empty.run({ file: 'Q4' }), { message: 'tiny/model:Q4 has no GGUF file' });
 });
 
-void t.test('a list with a path out of its folder is rejected', async (t) => {
-  const { run } = await setUp(t, ggufs('../../../escape.gguf'));
-  await t.rejects(run(), { name: 'HubError', message: /lists "\.\.\/\.\.\/\.\.\/escape\.gguf" in tiny\/model/ });
+void t.test('a list that would write elsewhere, or is none, is rejected', async (t) => {
+  const digest = 'b'.repeat(40);
+  const entry = { type: 'file', path: 'x.gguf', size: 1, oid: digest };
+  for (const change of [
+    { path: '../../../escape.gguf' },
+    { path: 'a/..\\\\escape.gguf' },
+    { path: '/escape.gguf' },
+    { path: '\u001b[2Jx.gguf' },
+    { path: '' },
+    { path: undefined },
+    { oid: '../../x' },
+    { oid: undefined },
+    { size: undefined },
+  ]) {
+    const { cacheDir, run } = await setUp(t, folder(), {
+      hub: (request, response) => {
+        if (!(request.url ?? '').includes('/tree/')) return false;
+        response.writeHead(200).end(JSON.stringify([{ ...entry, ...change }]));
+        return true;
+      },
+    });
+    const message = /^http:\S+ lists [ -~]+ in tiny\/model, which is no file of a model$/;
+    await t.rejects(run(), { name: 'HubError', message }, JSON.stringify(change));
+    t.notOk(existsSync(cacheDir));
+  }
+  for (const [answer, message] of [
+    ['<html>', /answers a request for tiny\/model without JSON$/],
+    ['{}', /gives tiny\/model the commit undefined$/],
+    ['{"sha": "../x"}', /gives tiny\/model the commit "\.\.\/x"$/],
+  ] as const) {
+    const { run } = await setUp(t, folder(), {
+      hub: (_request, response) => {
+        response.writeHead(200).end(answer);
+        return true;
+      },
+    });
+    await t.rejects(run(), { name: 'HubError', message });
+  }
+});
+
+void t.test('a token that no header can hold is not printed', (t) => {
+  const message = 'HF_TOKEN must be ASCII without spaces';
+  t.throws(() => hubAccess({ HF_TOKEN: 'secret\nsecond' }), { name: 'HubError', message });
+  t.equal(hubAccess({ HF_TOKEN: ' hf_x\n' }).token, 'hf_x');
+  t.end();
 });

@@ -55,7 +55,7 @@ void t.test('a chat without any field of Sortie', async (t) => {
   t.same(
     parts.map(({ hasOutput }) => hasOutput),
     [false, true, true, false, false],
-    'the role alone, the end and the usage are no output',
+    'the role alone, the end and the usage are not output',
   );
   t.same([parts.at(3)?.finishReason, parts.at(4)?.tokens, parts.at(4)?.report], ['stop', 2, null]);
   const [request] = requests;

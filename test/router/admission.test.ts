@@ -370,10 +370,10 @@ void t.test(
 void t.test('the exit of an admission is the one that the request begins with: depth in force stays', async (t) => {
   const live = Array.from({ length: 8 }, (_, i) => answering(`live${i}`, total(2200)));
   const router = routerOf();
-  const ask = asking('new', total(800));
+  const ask = asking('new', total(900));
   const { exit, serviceClass } = admitted(router, ask, stateOf({ live }));
   router.enqueued(ask, NOW);
-  const { exits } = planOf(router, stateOf({ live: [...live, prompting('new', total(800), { exit, serviceClass })] }));
+  const { exits } = planOf(router, stateOf({ live: [...live, prompting('new', total(900), { exit, serviceClass })] }));
   t.ok((exits.get('new') ?? 0) <= exit, `${exits.get('new')} after ${exit}`);
   t.ok(exit < admitted(routerOf(), ask).exit, 'less than alone');
   for (const { id } of live) t.equal(exits.get(id), 30);

@@ -19,27 +19,21 @@ const MOST = 100_000;
 const fresh = (from: LengthPrior | null = prior): OutputLengths => new OutputLengths(EXITS, from);
 const keyed = (key: string): LengthGroup => ({ kind: 'chat', key });
 
-function at(
-  lengths: OutputLengths,
-  exit = 0,
-  group: LengthGroup = chat,
-  budgetMs: number | null = null,
-): LengthDistribution {
-  const found = lengths.of(group, budgetMs)[exit];
+function at(lengths: OutputLengths, exit = 0, group: LengthGroup = chat): LengthDistribution {
+  const found = lengths.of(group)[exit];
   if (found === undefined) throw new RangeError(`no distribution at exit ${exit}`);
   return found;
 }
 
 interface Answers {
   readonly group?: LengthGroup;
-  readonly budgetMs?: number | null;
   readonly exit?: number;
   readonly hasEnded?: boolean;
 }
 
 function learn(lengths: OutputLengths, tokens: readonly number[], answers: Answers = {}): OutputLengths {
-  const { group = chat, budgetMs = null, exit = 0, hasEnded = true } = answers;
-  for (const count of tokens) lengths.observe(group, budgetMs, [{ exit, tokens: count }], hasEnded);
+  const { group = chat, exit = 0, hasEnded = true } = answers;
+  for (const count of tokens) lengths.observe(group, [{ exit, tokens: count }], hasEnded);
   return lengths;
 }
 const times = (count: number, tokens: number): number[] => new Array<number>(count).fill(tokens);
@@ -152,9 +146,9 @@ void t.test('an answer that was cut makes no end before its cut more likely', as
     fc.property(history, path, (answers, cut) => {
       const lengths = fresh();
       for (const [tokens, exit, hasEnded] of answers) learn(lengths, [tokens], { exit, hasEnded });
-      const before = lengths.of(chat, null);
-      lengths.observe(chat, null, cut, false);
-      const after = lengths.of(chat, null);
+      const before = lengths.of(chat);
+      lengths.observe(chat, cut, false);
+      const after = lengths.of(chat);
       const until = cut.reduce((sum, { tokens }) => sum + tokens, 0);
       const last = cut.at(-1)?.exit ?? 0;
       for (let n = 1; n <= until; n += 1) {
@@ -192,7 +186,7 @@ void t.test('each part of an answer is evidence for the exit that it had there',
     { exit: 0, tokens: 20 },
   ];
   const lengths = fresh();
-  for (let i = 0; i < 200; i += 1) lengths.observe(chat, null, path, true);
+  for (let i = 0; i < 200; i += 1) lengths.observe(chat, path, true);
   t.ok(at(lengths, 4).longerThan(90) > 0.7, `no answer ended at exit 4: ${at(lengths, 4).longerThan(90)}`);
   const end = 1 - at(lengths, 0).longerThan(125) / at(lengths, 0).longerThan(105);
   t.ok(end > 0.7, `all ended at exit 0: ${end}`);
@@ -218,16 +212,6 @@ void t.test('a key with one answer stays near its kind', async (t) => {
   t.ok(one < kind && one > 0.4 * kind, `${one} beside ${kind}`);
 });
 
-void t.test('budget bands are told apart, and a new band begins with its key', async (t) => {
-  const lengths = fresh();
-  learn(lengths, times(60, 20), { budgetMs: 500 });
-  learn(lengths, times(60, 400), { budgetMs: 20_000 });
-  const of = (budgetMs: number | null): number => median(at(lengths, 0, chat, budgetMs));
-  t.ok(of(520) < 50 && of(19_000) > 200, `${of(520)} and ${of(19_000)}`);
-  const only = learn(fresh(), times(60, 20), { budgetMs: 500 });
-  t.ok(median(at(only, 0, chat, 60_000)) < 0.6 * median(at(fresh())), 'a band without an answer');
-});
-
 void t.test('memory is bounded: of many keys, the least recent ones are forgotten, and their kind stays', async (t) => {
   const lengths = learn(fresh(), times(40, 900), { group: keyed('first') });
   const isKnown = (key: string): boolean =>
@@ -241,8 +225,8 @@ void t.test('memory is bounded: of many keys, the least recent ones are forgotte
 
 void t.test('an empty answer teaches nothing, and an endless one does no harm', async (t) => {
   const lengths = fresh();
-  lengths.observe(chat, null, [], true);
-  lengths.observe(chat, null, [{ exit: 0, tokens: 0 }], false);
+  lengths.observe(chat, [], true);
+  lengths.observe(chat, [{ exit: 0, tokens: 0 }], false);
   t.equal(at(lengths), at(lengths), 'the prior itself');
   t.equal(median(at(lengths)), median(at(fresh())));
   learn(lengths, [1e6, 1e6]);

@@ -57,10 +57,20 @@ void t.test('depth: at light load an answer of estimated length keeps its exit',
   t.equal(exitOf(hurried), 30, 'shallower rows are faster, but the answer likely gets longer');
   t.ok((exitsOf([hurried], { lightRequests: 0 }).get('a') ?? 0) < 30, 'without the rule');
   t.ok((exitsOf([{ ...hurried, serviceClass: 'guaranteed' }]).get('a') ?? 0) < 30, 'a guarantee comes first');
-  const others = Array.from({ length: 4 }, (_, i) => answering(`b${i}`, total(60_000), more));
-  t.ok((exitsOf([hurried, ...others]).get('a') ?? 0) < 30, 'with five requests');
+  const others = Array.from({ length: 6 }, (_, i) => answering(`b${i}`, total(60_000), more));
+  t.ok((exitsOf([hurried, ...others]).get('a') ?? 0) < 30, 'with seven requests');
   t.equal(exitOf(prompting('a', total(1500), more)), 30, 'a prompt whose answer is likely in time');
   t.ok(exitOf(prompting('a', total(500), more)) < 30, 'a prompt whose answer is likely late');
+});
+
+void t.test('depth: an answer behind shallower thoughts begins like a prompt', async (t) => {
+  const behind = (budget: Budget, more: Partial<SequenceView> = {}): SequenceView => {
+    const stated = { isExactLength: false, maxTokens: 8000, serviceClass: 'reserved', ...more } as const;
+    return answering('a', budget, { ...stated, frontier: layers.map((layer) => (layer === 10 ? 239 : 0)) });
+  };
+  t.equal(exitOf(behind(total(60_000))), 30, 'with time for the catch-up');
+  t.ok(exitOf(behind(total(1000 + 60 * 4))) < 30, 'light load alone keeps no exit that the answer has not begun');
+  t.ok(exitOf(behind(total(60_000), { exit: 10 })) < 30, 'nor does it change one that it has begun');
 });
 
 void t.test('depth: rows without a budget stay as deep as they may', async (t) => {
@@ -138,7 +148,7 @@ void t.test('pauses: ids that pause are live, and late requests make no row paus
 function chunkOf(state: EngineState, policy: Partial<Policy> = {}): { id: string; positions: number } | null {
   const router = routerOf(policy);
   const { paused } = planOf(router, state);
-  return router.choosePrefill(summaryOf(state), new Set(paused), () => state);
+  return router.choosePrefill(summaryOf(state), new Set(paused), () => state)[0] ?? null;
 }
 const positionsOf = (live: readonly SequenceView[], policy: Partial<Policy> = {}): number =>
   chunkOf(stateOf({ live }), policy)?.positions ?? 0;
@@ -158,6 +168,52 @@ void t.test('prefill: a longer stall allows larger chunks', async (t) => {
   const live = [answering('old', null, { exit: 10, maxExit: 10 }), prompting('p', null)];
   const [short, long] = [positionsOf(live, { maxStallMs: 5 }), positionsOf(live, { maxStallMs: 500 })];
   t.ok(short > 0 && short < long, `${short} and ${long}`);
+});
+
+/** Prompts that go on in one step, and their positions. */
+function chunksOf(live: readonly SequenceView[], policy: Partial<Policy> = {}): [string, number][] {
+  const state = stateOf({ live });
+  const router = routerOf(policy);
+  const { paused } = planOf(router, state);
+  return router
+    .choosePrefill(summaryOf(state), new Set(paused), () => state)
+    .map(({ id, positions }) => [id, positions]);
+}
+
+void t.test('prefill: short prompts share a step within the stall, in order of service', async (t) => {
+  const short = (id: string): SequenceView => prompting(id, null, { promptLength: 17, exit: 10, maxExit: 10 });
+  const burst = ['a', 'b', 'c', 'd'].map(short);
+  const row = answering('row', null, { exit: 10, maxExit: 10 });
+  t.same(
+    chunksOf([row, ...burst], { maxStallMs: 500 }),
+    ['a', 'b', 'c', 'd'].map((id) => [id, 16]),
+  );
+  t.same(chunksOf([row, ...burst], { maxStallMs: 1, prefillShare: 0.01 }), [['a', 16]]);
+  t.same(chunksOf(burst, { maxStallMs: 500 }).length, 4, 'the first one decodes in the same step');
+});
+
+void t.test('prefill: a prompt that copies its prefix from another one is in no step with it', async (t) => {
+  const leader = prompting('leader', null, { promptLength: 17 });
+  const follower = prompting('follower', null, { promptLength: 17, expectedFrontier: leader.frontier.map(() => 16) });
+  const other = prompting('other', null, { promptLength: 17 });
+  const ids = chunksOf([leader, follower, other], { maxStallMs: 500 }).map(([id]) => id);
+  t.same(ids, ['leader', 'other']);
+});
+
+void t.test('prefill: beside a deadline, a step has one prompt', async (t) => {
+  const prompts = ['a', 'b'].map((id) => prompting(id, null, { promptLength: 33 }));
+  t.equal(chunksOf(prompts, { maxStallMs: 500 }).length, 2);
+  t.equal(chunksOf([...prompts, answering('due', total(5000))], { maxStallMs: 500 }).length, 1);
+});
+
+void t.test('prefill: rows that take long leave prompts their share of a step', async (t) => {
+  const rows = Array.from({ length: 8 }, (_, i) => answering(`row${i}`, null));
+  const prompt = prompting('p', null);
+  const positions = (prefillShare: number): number =>
+    chunksOf([...rows, prompt], { maxStallMs: 1, prefillShare })[0]?.[1] ?? 0;
+  t.equal(positions(0.01), 16);
+  t.ok(positions(0.8) > 16, `${positions(0.8)}`);
+  t.ok(positions(0.8) > positions(0.5), `${positions(0.5)}`);
 });
 
 void t.test(
@@ -193,7 +249,7 @@ void t.test('prefill: a prompt that lost its slot since the plan is passed over'
   const live = [prompting('a', total(800)), prompting('b', total(900))];
   planOf(router, stateOf({ live }));
   const left = stateOf({ live: live.slice(1) });
-  t.equal(router.choosePrefill(summaryOf(left), new Set(), () => left)?.id, 'b');
+  t.equal(router.choosePrefill(summaryOf(left), new Set(), () => left)[0]?.id, 'b');
 });
 
 void t.test('prefill: what advancing a sequence runs is the part that its exit lacks', async (t) => {

@@ -99,10 +99,11 @@ void t.test('a prefill is of a live prompt, and no longer than what it lacks', a
         ...{ now: now.now, liveIds: now.live.map(({ id }) => id), waiting: now.waiting.length, hasBudgets: true },
         promptIds: new Set(prompts.map(({ id }) => id)),
       };
-      const chunk = router.choosePrefill(summary, new Set(paused), () => now);
-      if (chunk === null) return true;
-      const prompt = prompts.find(({ id }) => id === chunk.id);
-      return prompt !== undefined && chunk.positions > 0 && chunk.positions < prompt.promptLength + prompt.generated;
+      const chunks = router.choosePrefill(summary, new Set(paused), () => now);
+      return chunks.every(({ id, positions }) => {
+        const prompt = prompts.find((each) => each.id === id);
+        return prompt !== undefined && positions > 0 && positions < prompt.promptLength + prompt.generated;
+      });
     }),
     runs,
   );

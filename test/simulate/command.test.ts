@@ -49,6 +49,30 @@ void t.test('stated lengths improve the predictions', async (t) => {
   t.ok(stated < 0.5 * unstated, `${stated} and ${unstated}`);
 });
 
+void t.test('a floor of quality excludes shallower exits', async (t) => {
+  const { dir, cost } = await files(t);
+  const trace = join(dir, 'tight.log');
+  const line = (i: number): string =>
+    JSON.stringify({
+      ...{ msg: 'request', time: 1000 * (i + 1), ms: 10, prompt_tokens: 20, completion_tokens: 60 },
+      sortie: { budget_ms: 400 },
+    });
+  await writeFile(trace, [0, 1, 2, 3].map(line).join('\n'));
+  const best = Math.max(...shape.exits.map(({ quality }) => quality));
+  const run = (minQuality: number | null) =>
+    simulateCommand(
+      { ...simulateDefaults, trace, cost, speeds: [1], noise: 0, maxReplicas: 1, limits: 'stated', minQuality },
+      () => undefined,
+    );
+  const [free] = await run(null);
+  const [bound] = await run(best);
+  t.ok((free?.meanQuality ?? NaN) < best - 0.01, `${free?.meanQuality} without a floor`);
+  t.equal(bound?.meanQuality, best);
+  await t.rejects(run(1.01), {
+    message: `--min-quality must be at most ${best}, the best quality of the exits, got "1.01"`,
+  });
+});
+
 void t.test("a log's own budgets are used and reported, and the plot shows depth on its own axis", async (t) => {
   const { dir, cost, trace: csv } = await files(t);
   const [trace, plot] = [join(dir, 'sortie.log'), join(dir, 'plot.svg')];

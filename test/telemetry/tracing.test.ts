@@ -404,7 +404,7 @@ void t.test('an audit has a span below its request, with counts and without text
         ...{ index, token, best: index === 0 ? token : 260, exit: 15, rank: 1 },
         ...{ logprob: -1, bestLogprob: -0.5, probability: 0.3 },
       })),
-      probe: { exit: 20, tokens: 2, agreeing: 1 },
+      probe: { exit: 20, tokens: 2, agreeing: 1, kl: 0.25 },
     },
   }));
   await (await server.post('/v1/completions', { prompt: 'x', sortie: { audit: true } })).json();
@@ -418,5 +418,6 @@ void t.test('an audit has a span below its request, with counts and without text
     'sortie.audit.agreeing': 1,
     'sortie.audit.probe.exit_layer': 20,
     'sortie.audit.probe.agreeing': 1,
+    'sortie.audit.probe.kl': 0.25,
   });
 });

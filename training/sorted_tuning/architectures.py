@@ -31,7 +31,7 @@ ARCHITECTURES = (
     "olmo2",
     "gemma3_text",
 )
-"""Values of `model_type`, those of `sortie convert`, but for Gemma 2: its bounded logits are no linear head."""
+"""Values of `model_type`, those of `sortie convert`, but for Gemma 2: its bounded logits are not a linear head."""
 
 
 def check_architecture(config: PreTrainedConfig, source: object) -> None:

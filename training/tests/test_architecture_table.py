@@ -105,7 +105,6 @@ def test_a_folder_goes_through_all_commands(kind, files, tmp_path):
     export(SortedModel(base, parse_exits("4")), tokenizer, folder, torch.float32)
     base = load_base(folder)
     targets, settings = tmp_path / "targets.safetensors", {"length": 16, "k": 8, "batch": 16, "seed": 1}
-    base = load_base(folder)
     write_targets(base, tokenizer, [files / "rows.jsonl"], targets, **settings, precision="fp32", boundaries=(1,))
     config = TuneConfig(
         **{"model": str(folder), "targets": (str(targets),), "exits": "1+1,3,4", "mode": "hybrid", "compile": False},

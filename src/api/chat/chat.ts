@@ -21,13 +21,14 @@ import {
 } from '../generation/request.js';
 import { waitLimitOf } from '../generation/wait-limit.js';
 import { answerGrammar } from '../params/structured-outputs.js';
+import { checkBounds } from '../params/thinking.js';
 import { ChatBody, type ChatMessageBody } from '../schemas/chat.js';
 import type { ToolCall } from '../schemas/tools.js';
 import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
 import type { Collected } from '../generation/endpoint.js';
 import { promptEnding, type PromptEnding } from './prompt-ending.js';
 import { templateVariables } from './template-variables.js';
-import { answerThoughts, behindThoughts, thoughtBound, thoughtTokens, withoutThoughts } from './thoughts.js';
+import { answerThoughts, thoughtTokens, withoutThoughts } from './thoughts.js';
 import { planTools } from './tools.js';
 import { refuseUnsupported, refuseUnsupportedOfMessages } from '../params/unsupported.js';
 
@@ -85,7 +86,7 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   const { tools, grammar: asked } = planTools(body, answerGrammar(body));
   const tags = context.model.chat?.thoughts ?? null;
   const tokens = tags === null ? null : thoughtTokens(tags, context.model.tokenizer);
-  const most = thoughtBound(body, tokens);
+  checkBounds(body, tokens);
   // A grammar holds from the first token, unless the engine can tell where thoughts end.
   const mayThink = asked === null || tokens !== null;
   const budget = budgetOf(context, request);
@@ -101,8 +102,6 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
   const prompt = await chatPrompt(context, body.messages, tools, frame);
   const continued = frame.continuesLast === true ? body.messages.map(textOf).at(-1) : null;
   const thoughts = tags !== null && mayThink ? answerThoughts(tags, prompt.text, continued ?? null) : null;
-  const grammar =
-    tokens === null || thoughts === null ? asked : behindThoughts(asked, { ...tokens, most, isOpen: thoughts.isOpen });
   return planGeneration(context, request, {
     endpoint: 'chat',
     budget,
@@ -112,8 +111,9 @@ async function plan(context: ApiContext, request: ApiRequest<ChatBody>): Promise
     defaultTokens: context.limits.maxTokensDefault,
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : null,
     echo: false,
-    grammar,
+    grammar: asked,
     thoughts,
+    tagTokens: tokens === null ? null : { ...tokens, most: body.thinking_token_budget ?? null },
     prediction: body.prediction ? await encodePrediction(context, textOf(body.prediction), waitLimit) : null,
   });
 }

@@ -6,6 +6,7 @@ import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import { waitLimitOf, type WaitLimit } from '../generation/wait-limit.js';
 import { completionLogprobs, promptTokens, type ScoredToken } from '../generation/logprobs.js';
 import { budgetOf, encodePrompt, planGeneration, type GenerationPlan, type Prompt } from '../generation/request.js';
+import { checkBounds } from '../params/thinking.js';
 import { answerGrammar } from '../params/structured-outputs.js';
 import { CompletionBody } from '../schemas/completions.js';
 import type { ChunkEndpoint, ChunkShapes } from '../generation/chunks.js';
@@ -57,6 +58,7 @@ async function prompts(context: ApiContext, body: CompletionBody, waitLimit: Wai
 async function plan(context: ApiContext, request: ApiRequest<CompletionBody>): Promise<GenerationPlan> {
   const { body } = request;
   refuseUnsupported(body, CompletionBody.properties);
+  checkBounds(body, null);
   const echo = body.echo === true;
   const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
   if (maxTokens === 0 && !echo) {

@@ -178,10 +178,11 @@ export class Choice implements SequenceSink {
   /** Shows the text held back. @returns whether its end completed a stop string */
   #flush(): boolean {
     if (this.#thoughts !== null) {
-      const { reasoning, text } = this.#thoughts.end();
+      // An incomplete character belongs to the thoughts that it cuts.
+      const [cut, held] = [this.#thoughts.push(this.#spec.detokenizer.end()), this.#thoughts.end()];
       this.#thoughts = null;
-      this.#showReasoning(reasoning);
-      if (this.#read(text)) return true;
+      this.#showReasoning(cut.reasoning + held.reasoning);
+      if (this.#read(cut.text + held.text)) return true;
     }
     const rest = this.#calls?.end();
     this.#callParts(rest?.parts ?? []);

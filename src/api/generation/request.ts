@@ -3,7 +3,7 @@
  *
  * Must not know: response forms.
  */
-import type { Budget, LengthGroup, Sampling } from '../../engine/protocol.js';
+import type { Budget, LengthGroup, Sampling, ThoughtTokens } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
 import { auditHeader } from '../params/audit.js';
 import { requestBudget } from '../params/budget.js';
@@ -17,6 +17,7 @@ import { prefixSpace } from '../params/prefix-space.js';
 import type { PlannedGrammar } from '../params/response-format.js';
 import { sampling } from '../params/sampling.js';
 import { samplingDefaults } from '../params/sampling-defaults.js';
+import { behindThoughts, thinkingExit } from '../params/thinking.js';
 import type { GenerationBody } from '../schemas/shared.js';
 import { StopList } from '../../text/stop-strings.js';
 import { quoted } from '../../util/quoted.js';
@@ -158,26 +159,24 @@ export interface PlanInput {
   readonly prompts: readonly Prompt[];
   /** The field that holds the prompt, for errors. */
   readonly promptParam: string;
-  /** Null allows `defaultTokens`, or as many as the context has left. */
+  /** Null allows `defaultTokens`, or as many as the model's defaults say. */
   readonly maxTokens: number | null;
   /** Null: to the end of the context. */
   readonly defaultTokens: number | null;
   readonly logprobs: number | null;
   readonly echo: boolean;
+  /** Of the answers behind their thoughts. */
   readonly grammar: PlannedGrammar | null;
   /** Absent: the answers are text from the start. */
   readonly thoughts?: AnswerThoughts | null;
+  /** The tags and the bound of thoughts; absent or null if the tags are no tokens. */
+  readonly tagTokens?: Omit<ThoughtTokens, 'isOpen' | 'exit'> | null;
   readonly prediction: readonly number[] | null;
 }
 
 /** The group by which answer lengths are learned. A grammar predicts more than the endpoint does. */
 function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
-  const kind =
-    grammar === null || grammar.grammar.kind === 'free'
-      ? endpoint
-      : grammar.grammar.kind === 'calls'
-        ? 'tools'
-        : 'schema';
+  const kind = grammar === null ? endpoint : grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
   return { kind, key: keyName };
 }
 
@@ -188,6 +187,20 @@ function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): Len
 function reservedTokens({ prompts, maxTokens: stated }: PlanInput, maxTokens: readonly number[], n: number): number {
   const most = stated === null ? UNSTATED_TOKENS : Infinity;
   return prompts.reduce((sum, { ids }, index) => sum + ids.length + n * Math.min(most, maxTokens[index] ?? 0), 0);
+}
+
+/** The grammar of the answers, thoughts included. @throws ApiError invalid_value for an exit that thoughts can't have */
+function grammarOf(
+  { model, limits }: ApiContext,
+  { body }: ApiRequest<GenerationBody>,
+  { grammar, thoughts = null, tagTokens = null }: PlanInput,
+  depth: DepthBounds,
+): PlannedGrammar | null {
+  if (tagTokens === null) return grammar;
+  const exits = model.exits.map(({ layer }) => layer);
+  const exit = thinkingExit(body.sortie?.thinking_exit_layer, limits.thinkingExit, depth, exits);
+  if (thoughts === null) return grammar;
+  return behindThoughts(grammar, { ...tagTokens, isOpen: thoughts.isOpen, ...(exit !== null && { exit }) });
 }
 
 /** @throws ApiError for a request outside the limits, the model's abilities or the budget contract */
@@ -216,9 +229,11 @@ export function planGeneration(
   if (body.stream_options !== undefined && body.stream !== true) {
     throw new ApiError('invalid_value', 'stream_options is only allowed with stream: true.', 'stream_options');
   }
+  const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
+  const unstated = input.defaultTokens ?? defaults.maxTokens ?? Infinity;
   const maxTokens = input.prompts.map(({ ids }) => {
     const room = maxLength - ids.length;
-    const asked = input.maxTokens ?? Math.min(input.defaultTokens ?? Infinity, room);
+    const asked = input.maxTokens ?? Math.min(unstated, room);
     if (asked > room || room < (input.maxTokens === 0 ? 0 : 1)) {
       throw tooLong(maxLength, ids.length, input.maxTokens, input.promptParam);
     }
@@ -240,11 +255,7 @@ export function planGeneration(
     minTokens,
     stops: stopList(body),
     stopTokens: [...(body.ignore_eos === true ? [] : model.eosTokens), ...stopTokens(body, vocabulary)],
-    sampling: sampling(body, {
-      vocabulary,
-      choices,
-      defaults: samplingDefaults(model.generation, limits.samplingDefaults),
-    }),
+    sampling: sampling(body, { vocabulary, choices, defaults }),
     showsSampling: body.sortie?.show_sampling === true,
     logprobs: input.logprobs,
     echo: input.echo,
@@ -252,7 +263,7 @@ export function planGeneration(
     budget,
     lengthGroup: group,
     prefixSpace: prefixSpace(limits.prefixReuse, request.caller, body.cache_salt),
-    grammar: input.grammar,
+    grammar: grammarOf(context, request, input, depth),
     thoughts: input.thoughts ?? null,
     prediction: input.prediction,
     speculate: body.sortie?.speculate ?? null,

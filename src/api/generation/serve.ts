@@ -123,7 +123,7 @@ function cancelWhenGone(answer: Answer, gone: AbortSignal): void {
 function logFields(answer: Answer, report: object): Record<string, unknown> {
   const { prompt_tokens, completion_tokens } = answer.usage();
   const { modelName, budget, isDryRun } = answer.plan;
-  // Without completion_tokens the line is no answered request.
+  // Without completion_tokens the line is not an answered request.
   if (isDryRun) return { model: modelName, prompt_tokens, dry_run: true };
   // `sortie simulate` reads the whole budget from the log; the client knows its own.
   const stated = { slo_ttft_ms: budget?.ttftMs ?? null, slo_tpot_ms: budget?.tpotMs ?? null };

@@ -67,7 +67,7 @@ export function translate(context: ApiContext, body: MessagesBody): Translation 
   };
 }
 
-/** @throws ApiError as a chat does. More tokens than the context has left are no error: the answer ends there. */
+/** @throws ApiError as a chat does. More tokens than the context has left are allowed: the answer ends there. */
 export async function plan(context: ApiContext, request: ApiRequest<MessagesBody>): Promise<GenerationPlan> {
   const { body } = request;
   refuseUnsupported(body, MessagesBody.properties);

@@ -4,12 +4,14 @@ import type { Generation } from '../../model/manifest.js';
 /** `--sampling-defaults`: the manifest's values and rules, or temperature 1, top_p 1 and no rule. */
 export type SamplingSource = 'model' | 'openai';
 
-export interface SamplingDefaults extends Required<Generation> {
+export interface SamplingDefaults extends Required<Omit<Generation, 'maxTokens'>> {
+  /** Most tokens of a chat answer; null: to the end of the context. */
+  readonly maxTokens: number | null;
   /** Whether the exits' DRY rules apply. */
   readonly dry: boolean;
 }
 
-const NEUTRAL: Required<Generation> = { temperature: 1, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1 };
+const NEUTRAL = { temperature: 1, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1, maxTokens: null };
 
 export function samplingDefaults(generation: Generation, source: SamplingSource): SamplingDefaults {
   return source === 'openai' ? { ...NEUTRAL, dry: false } : { ...NEUTRAL, ...generation, dry: true };

@@ -5,7 +5,7 @@ import type { InputItem, ResponsesBody } from '../schemas/responses.js';
 
 const SERVED = 'the server takes message, function_call, function_call_output and reasoning';
 
-/** @throws ApiError for a part that is no text */
+/** @throws ApiError for a part that is not text */
 function textOf(content: InputItem['content'], place: string): string {
   if (content === undefined) throw required(place);
   if (typeof content === 'string') return content;

@@ -28,7 +28,7 @@ function functionOf(tool: ResponseTool, place: string): Tool {
   };
 }
 
-/** @throws ApiError unsupported_parameter for a tool that is no function */
+/** @throws ApiError unsupported_parameter for a tool that is not a function */
 export function responseTools(body: ResponsesBody): TranslatedTools {
   const { tools = [], parallel_tool_calls: isParallel } = body;
   const listed = tools.map((tool, index) => ({ tool: functionOf(tool, `tools[${index}]`), place: `tools[${index}]` }));

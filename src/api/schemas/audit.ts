@@ -1,5 +1,5 @@
 /** The audit of an answer in the report: a comparison with full depth. */
-import Type, { type Static } from 'typebox';
+import { type Static, Type } from '../../util/schema.js';
 
 const count = Type.Integer({ minimum: 0 });
 const share = Type.Union([Type.Number({ minimum: 0, maximum: 1 }), Type.Null()]);
@@ -27,7 +27,7 @@ export const AuditReport = Type.Object(
       Type.String({
         description:
           'Why the answer, or one of its choices, has no audit. off: --audit. full_depth: no token is from an early ' +
-          'exit. schema, penalties: rules that audits do not repeat. cancelled. busy: no idle moment within 10 s. ' +
+          'exit. schema: rules that audits do not repeat. cancelled. busy: no idle moment within 10 s. ' +
           'queue, stale, memory: the server is short of them. engine_lost: the engine restarts.',
       }),
     ),

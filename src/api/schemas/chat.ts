@@ -1,5 +1,5 @@
 /** Schemas of POST /v1/chat/completions. */
-import Type, { type Static } from 'typebox';
+import { type Static, Type } from '../../util/schema.js';
 import { FinishReason } from './completions.js';
 import { generationFields, NullableString, oneOf, SortieReport, Usage } from './shared.js';
 import { ToolCall, toolFields } from './tools.js';

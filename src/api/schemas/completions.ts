@@ -1,5 +1,5 @@
 /** Schemas of POST /v1/completions. */
-import Type, { type Static } from 'typebox';
+import { type Static, Type } from '../../util/schema.js';
 import { generationFields, NullableNumber, oneOf, SortieReport, Usage } from './shared.js';
 
 const TokenIds = Type.Array(Type.Integer({ minimum: 0 }));

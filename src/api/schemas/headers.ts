@@ -2,7 +2,7 @@
  * Response headers: name, type, unit. They are the one source for openapi.json, for the headers that browsers may read,
  * and for the code that sends them. The compiler holds that code to these names (HeadersOf).
  */
-import Type, { type TSchema } from 'typebox';
+import { type TSchema, Type } from '../../util/schema.js';
 
 /** The values of all declared headers and of no other. */
 export type HeadersOf<Declared> = Readonly<Record<keyof Declared, string>>;

@@ -1,5 +1,5 @@
 /** Schemas of POST /v1/messages and /v1/messages/count_tokens, in Anthropic's form. */
-import Type, { type Static } from 'typebox';
+import { type Static, Type } from '../../util/schema.js';
 import { generationFields, NullableString, oneOf, SortieReport } from './shared.js';
 import { STRICT } from './responses.js';
 import { stringOr } from './text-or-parts.js';

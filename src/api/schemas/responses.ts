@@ -1,5 +1,5 @@
 /** Schemas of POST /v1/responses, in OpenAI's form and that of Open Responses. */
-import Type, { type Static } from 'typebox';
+import { type Static, type TSchema, Type } from '../../util/schema.js';
 import { ChatLogprob, Effort } from './chat.js';
 import { generationFields, NullableNumber, NullableString, oneOf, SortieReport } from './shared.js';
 import { stringOr } from './text-or-parts.js';
@@ -187,7 +187,7 @@ export const ResponsesUsage = Type.Object({
 });
 export type ResponsesUsage = Static<typeof ResponsesUsage>;
 
-const orNull = <T extends Type.TSchema>(type: T) => Type.Union([type, Type.Null()]);
+const orNull = <T extends TSchema>(type: T) => Type.Union([type, Type.Null()]);
 
 /** A response. Fields of the request come back as they were sent, sampling fields as they were used. */
 export const ResponsesAnswer = Type.Object({

@@ -5,7 +5,7 @@
  * plugins/body.ts removes it before validation, so schemas do not repeat it. `x-rule` completes "must be ..." in the
  * error of a union.
  */
-import Type, { type Static, type TSchema } from 'typebox';
+import { type Static, type TObject, type TSchema, Type } from '../../util/schema.js';
 import { AuditReport } from './audit.js';
 
 /** A union with one sentence as its error. */
@@ -50,6 +50,13 @@ export const SortieRequest = Type.Object(
     exit_layer: Type.Optional(Type.Integer({ description: 'Pins the exit layer. Header: X-Exit-Layer.' })),
     min_exit_layer: Type.Optional(Type.Integer({ description: 'Shallowest exit layer. Header: X-Min-Exit-Layer.' })),
     max_exit_layer: Type.Optional(Type.Integer({ description: 'Deepest exit layer. Header: X-Max-Exit-Layer.' })),
+    thinking_exit_layer: Type.Optional(
+      Type.Integer({
+        description:
+          'Deepest exit layer of the thoughts of a model that thinks, from the shallowest of the request on. The answer ' +
+          'behind them goes deeper. Default: as --thinking-exit says.',
+      }),
+    ),
     min_quality: Type.Optional(
       Type.Number({
         minimum: 0,
@@ -215,7 +222,7 @@ export const generationFields = {
   sortie: Type.Optional(SortieRequest),
 };
 
-export type GenerationBody = Static<Type.TObject<typeof generationFields>>;
+export type GenerationBody = Static<TObject<typeof generationFields>>;
 
 export const Usage = Type.Object({
   prompt_tokens: Type.Integer(),

@@ -1,5 +1,5 @@
 /** Fields that hold a string or an array, without a union: an error then names the item at fault. */
-import Type, { type Static, type TSchema } from 'typebox';
+import { type Static, type TSchema, Type } from '../../util/schema.js';
 
 /**
  * @param rule completes "must be ..." in the error for another type

@@ -1,5 +1,5 @@
 /** Schemas of POST /tokenize and /detokenize, in vLLM's form. */
-import Type, { type Static } from 'typebox';
+import { type Static, Type } from '../../util/schema.js';
 import { ChatMessageBody, endingFields, templateFields } from './chat.js';
 import { AddSpecialTokens } from './shared.js';
 import { toolFields } from './tools.js';

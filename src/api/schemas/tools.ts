@@ -1,5 +1,5 @@
 /** Schemas of tools and their calls, in OpenAI's form. */
-import Type, { type Static } from 'typebox';
+import { type Static, Type } from '../../util/schema.js';
 import { oneOf } from './shared.js';
 
 const Name = Type.String({

@@ -1,5 +1,5 @@
 /** The windows of layers, from `layer_types` and `sliding_window`. */
-import type { LayerKind } from '../../model/manifest.js';
+import type { LayerKind } from '../../model/architecture.js';
 import { windowOf } from './description.js';
 import type { Fields } from './fields.js';
 

@@ -1,5 +1,5 @@
 /** Phi-3, Phi-3.5, Phi-4 and their mini models: packed projections, part of each head rotates, longrope. */
-import type { Architecture } from '../../model/manifest.js';
+import type { Architecture } from '../../model/architecture.js';
 import type { Description, Differences, Family } from './description.js';
 import { windowOf } from './description.js';
 import { changed, plainConfig, plainMetadata } from './plain.js';

@@ -1,5 +1,5 @@
 /** Reads rotary tables from config.json and from GGUF metadata. */
-import type { RopeScaling, Rotary } from '../../model/manifest.js';
+import type { RopeScaling, Rotary } from '../../model/architecture.js';
 import { ropeScalingFromFactors } from '../gguf/rope.js';
 import type { GgufFields } from './description.js';
 import type { Fields } from './fields.js';

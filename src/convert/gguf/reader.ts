@@ -13,11 +13,12 @@ export interface GgufTensorInfo {
   /** Row-major, slowest first (GGUF stores them fastest first). */
   shape: number[];
   type: number;
+  file: SourceFile;
   /** In bytes from the start of the file. */
   offset: number;
 }
 
-export interface Gguf {
+export interface GgufFile {
   file: SourceFile;
   metadata: ReadonlyMap<string, GgufValue>;
   tensors: ReadonlyMap<string, GgufTensorInfo>;
@@ -120,7 +121,7 @@ class Cursor {
 }
 
 /** Parses the header and checks that every tensor lies inside the file. The file stays open for the tensors. */
-export function readGguf(path: string): Gguf {
+export function readGguf(path: string): GgufFile {
   const file = new SourceFile(path);
   try {
     const cursor = new Cursor(file);
@@ -135,7 +136,6 @@ export function readGguf(path: string): Gguf {
       const key = cursor.string();
       metadata.set(key, cursor.value(cursor.u32()));
     }
-    checkWhole(path, metadata);
     const infos: GgufTensorInfo[] = [];
     for (let i = 0; i < tensorCount; i++) {
       const name = cursor.string();
@@ -148,13 +148,13 @@ export function readGguf(path: string): Gguf {
       const shape: number[] = [];
       for (let d = 0; d < rank; d++) shape.unshift(cursor.u64());
       const type = cursor.u32();
-      infos.push({ name, shape, type, offset: cursor.u64() });
+      infos.push({ name, shape, type, file, offset: cursor.u64() });
     }
     const alignment = alignmentOf(path, metadata);
     const base = Math.ceil(cursor.position / alignment) * alignment;
     for (const info of infos) {
       info.offset += base;
-      checkInside(file, info);
+      checkInside(info);
     }
     return { file, metadata, tensors: new Map(infos.map((info) => [info.name, info])) };
   } catch (error) {
@@ -163,18 +163,7 @@ export function readGguf(path: string): Gguf {
   }
 }
 
-/** Rejects a part of a split model. llama.cpp splits large models into files like `name-00001-of-00003.gguf`. */
-function checkWhole(path: string, metadata: Gguf['metadata']): void {
-  const count = Number(metadata.get('split.count') ?? 1);
-  if (!(count > 1)) return;
-  const number = Number(metadata.get('split.no') ?? 0) + 1;
-  throw new ConvertError(
-    'bad_source',
-    `${path} must be a whole model, got part ${number} of ${count}; llama-gguf-split --merge joins them into one file`,
-  );
-}
-
-function alignmentOf(path: string, metadata: Gguf['metadata']): number {
+function alignmentOf(path: string, metadata: GgufFile['metadata']): number {
   const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT_BYTES;
   if (typeof alignment === 'number' && Number.isSafeInteger(alignment) && alignment > 0) return alignment;
   throw new ConvertError(
@@ -184,7 +173,7 @@ function alignmentOf(path: string, metadata: Gguf['metadata']): number {
 }
 
 /** Checks that a tensor ends inside the file. Of a type without decoder only the start is checked here. */
-function checkInside(file: SourceFile, { name, shape, type, offset }: GgufTensorInfo): void {
+function checkInside({ name, shape, type, file, offset }: GgufTensorInfo): void {
   const format = GGML_FORMATS.get(type);
   const weights = shape.reduce((a, b) => a * b, 1);
   const end = offset + (format ? Math.ceil(weights / format.block) * format.bytes : 0);

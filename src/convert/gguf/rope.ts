@@ -1,7 +1,7 @@
 /**
  * llama3 rope scaling from GGUF's rope_freqs tensor. The tensor holds the divisors but not the parameters behind them.
  */
-import type { RopeScaling, Rotary } from '../../model/manifest.js';
+import type { RopeScaling, Rotary } from '../../model/architecture.js';
 import { ConvertError } from '../errors.js';
 import { inverseFrequencies, llama3Factor } from '../rope.js';
 

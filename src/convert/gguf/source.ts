@@ -4,12 +4,14 @@ import { folderRecipes, ggufRecipes } from '../architectures/description.js';
 import { Fields } from '../architectures/fields.js';
 import { familyOfGguf } from '../architectures/index.js';
 import { cooked } from '../architectures/recipe.js';
+import { ggufPart } from '../../util/gguf-parts.js';
 import { ConvertError } from '../errors.js';
 import { assertFinite } from '../file.js';
 import type { ModelSource, SourceSampling } from '../source.js';
 import type { SourceTensor, Tensors } from '../tensors.js';
 import { GGML_FORMATS } from './dequantize.js';
-import { readGguf, type Gguf, type GgufTensorInfo } from './reader.js';
+import { type GgufModel, readGgufModel } from './model.js';
+import type { GgufTensorInfo } from './reader.js';
 import { ggufTokenizer } from './tokenizer.js';
 
 /** Keys below `general.sampling.`, as llama.cpp reads them. */
@@ -24,34 +26,34 @@ const SAMPLING_KEYS = [
 /** Rotary frequencies. The readers read the first two; the tensors of older files follow from the architecture. */
 const FREQUENCIES = /^(rope_freqs\.weight|rope_factors_(long|short)\.weight|blk\.\d+\.attn_rot_embd(\.weight)?)$/;
 
-/** Opens a GGUF file. Throws ConvertError unless it holds a model that the converter reads. */
+/** Opens a GGUF file, or all parts of a split one. Throws ConvertError unless it holds a model that the converter reads. */
 export function openGguf(file: string): ModelSource {
-  const gguf = readGguf(file);
+  const gguf = readGgufModel(file);
   try {
     return source(gguf);
   } catch (error) {
-    gguf.file.close();
+    gguf.close();
     throw error;
   }
 }
 
-function source(gguf: Gguf): ModelSource {
-  const { metadata, file, tensors } = gguf;
+function source(gguf: GgufModel): ModelSource {
+  const { metadata, path: file, tensors, close } = gguf;
   const name = metadata.get('general.architecture');
-  const family = familyOfGguf(name, file.path);
+  const family = familyOfGguf(name, file);
   const vocabulary = metadata.get('tokenizer.ggml.tokens');
   const description = family.fromMetadata({
     name: String(name),
-    file: file.path,
+    file,
     fields: new Fields(
       (key) => metadata.get(`${String(name)}.${key}`),
-      (key) => `${file.path}: metadata ${String(name)}.${key}`,
+      (key) => `${file}: metadata ${String(name)}.${key}`,
     ),
     vocab: tensors.get('token_embd.weight')?.shape[0] ?? (Array.isArray(vocabulary) ? vocabulary.length : 0),
     has: (tensor) => tensors.has(tensor),
     values: (tensor) => {
       const info = tensors.get(tensor);
-      return info ? tensorOf(gguf, info).rows(0, 1) : null;
+      return info ? tensorOf(info).rows(0, 1) : null;
     },
   });
   const { architecture } = description;
@@ -59,8 +61,8 @@ function source(gguf: Gguf): ModelSource {
     names: [...tensors.keys()].filter((tensor) => !FREQUENCIES.test(tensor)),
     tensor(tensor) {
       const info = tensors.get(tensor);
-      if (!info) throw new ConvertError('missing_tensor', `${file.path} has no tensor ${tensor}`);
-      return tensorOf(gguf, info);
+      if (!info) throw new ConvertError('missing_tensor', `${file} has no tensor ${tensor}`);
+      return tensorOf(info);
     },
   };
   const exits = metadata.get('sorted.exits');
@@ -72,32 +74,30 @@ function source(gguf: Gguf): ModelSource {
     architecture,
     blocks: folderRecipes(family, description),
     ownBlocks: null,
-    tokenizer: ggufTokenizer(metadata, file.path),
-    name: text('general.name') ?? path.basename(file.path, '.gguf'),
+    tokenizer: ggufTokenizer(metadata, file),
+    name: text('general.name') ?? path.basename(ggufPart(file)?.stem ?? file, '.gguf'),
     licence: text('general.license') ?? 'unknown',
-    origin: `${text('general.name') ?? 'unnamed'} (${path.basename(file.path)})`,
+    origin: `${text('general.name') ?? 'unnamed'} (${path.basename(file)})`,
     sampling: readSampling(gguf),
     exits: Array.isArray(exits) ? exits.map(Number) : null,
     ...cooked(raw, ggufRecipes(family, description), architecture.layers),
-    close: () => {
-      file.close();
-    },
+    close,
   };
 }
 
-function readSampling({ metadata, file }: Gguf): SourceSampling[] {
+function readSampling({ metadata, path: file }: GgufModel): SourceSampling[] {
   return SAMPLING_KEYS.flatMap(([key, field]) => {
     const name = `general.sampling.${key}`;
     const value = metadata.get(name);
     if (value === undefined) return [];
     // 32-bit floats: 0.9 is stored as 0.8999999762.
     const rounded = typeof value === 'number' ? Number(value.toPrecision(7)) : value;
-    return [{ field, origin: `${file.path}: ${name}`, value: rounded }];
+    return [{ field, origin: `${file}: ${name}`, value: rounded }];
   });
 }
 
 /** A stored tensor; its rows are decoded on demand. */
-function tensorOf({ file }: Gguf, { name, shape, type, offset }: GgufTensorInfo): SourceTensor {
+function tensorOf({ name, shape, type, file, offset }: GgufTensorInfo): SourceTensor {
   const format = GGML_FORMATS.get(type);
   if (!format)
     throw new ConvertError(

@@ -2,8 +2,7 @@
  * Reads one safetensors file (github.com/huggingface/safetensors): 8 bytes of header length, JSON, raw tensors in F32,
  * F16 or BF16.
  */
-import Type, { type Static } from 'typebox';
-import { Value } from 'typebox/value';
+import { isValid, type Static, Type } from '../../util/schema.js';
 import { ConvertError } from '../errors.js';
 import { assertFinite, SourceFile } from '../file.js';
 import { bf16 } from '../gguf/dequantize.js';
@@ -90,7 +89,7 @@ function parseHeader(text: string, fail: (why: string) => ConvertError): Map<str
   const entries = new Map<string, Entry>();
   for (const [name, value] of Object.entries(json as Record<string, unknown>)) {
     if (name === '__metadata__') continue;
-    if (!Value.Check(Entry, value)) throw fail(`its entry ${name} must have dtype, shape and data_offsets`);
+    if (!isValid(Entry, value)) throw fail(`its entry ${name} must have dtype, shape and data_offsets`);
     entries.set(name, value);
   }
   return entries;

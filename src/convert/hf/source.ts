@@ -1,8 +1,7 @@
 /** A Hugging Face folder as a model source: config.json, tokenizer.json, one or several safetensors files. */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import Type from 'typebox';
-import { Value } from 'typebox/value';
+import { isValid, Type } from '../../util/schema.js';
 import { type Description, type Family, folderRecipes } from '../architectures/description.js';
 import { Fields } from '../architectures/fields.js';
 import { familyOfConfig, hasImages } from '../architectures/index.js';
@@ -116,7 +115,7 @@ function openWeights(folder: string): Safetensors[] {
   let names = ['model.safetensors'];
   if (existsSync(index)) {
     const map = readJson(folder, 'model.safetensors.index.json').weight_map;
-    if (!Value.Check(WeightMap, map))
+    if (!isValid(WeightMap, map))
       throw new ConvertError('bad_source', `${index} must have a weight_map of file names by tensor`);
     names = [...new Set(Object.values(map))].sort();
   }

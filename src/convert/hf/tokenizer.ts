@@ -4,8 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import Type, { type Static } from 'typebox';
-import { Value } from 'typebox/value';
+import { isValid, type Static, Type } from '../../util/schema.js';
 import { vocabularyEntries, type TokenizerJson } from '../../text/token-bytes.js';
 import { validationMessage } from '../../util/validation-message.js';
 import { ConvertError } from '../errors.js';
@@ -56,7 +55,7 @@ function readTemplate(folder: string, { chat_template: template }: Json): string
   const file = path.join(folder, 'chat_template.jinja');
   if (existsSync(file)) return readFileSync(file, 'utf8');
   if (typeof template === 'string') return template;
-  if (!Value.Check(NamedTemplates, template)) return null;
+  if (!isValid(NamedTemplates, template)) return null;
   const chosen = template.length === 1 ? template[0] : template.find(({ name }) => name === 'default');
   return chosen?.template ?? null;
 }

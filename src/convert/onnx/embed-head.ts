@@ -1,5 +1,5 @@
 /** The graphs around the stages: embed and head. A model with a tied head stores their tensor once. */
-import type { Architecture } from '../../model/manifest.js';
+import type { Architecture } from '../../model/architecture.js';
 import { DATA_TYPE } from '../../model/onnx-proto.js';
 import { toHalf } from '../half.js';
 import type { WeightStore } from '../output/weight-store.js';

@@ -1,5 +1,5 @@
 /** Shared parts of the builders of one decoder layer: its tensors, and the nodes that multiply and normalize. */
-import type { Architecture, LayerKind } from '../../model/manifest.js';
+import type { Architecture, LayerKind } from '../../model/architecture.js';
 import type { LayerCalibration, LinearLabel } from '../calibration.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { LAYER, type Part, type SourceTensor, type Tensors } from '../tensors.js';

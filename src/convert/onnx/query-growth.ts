@@ -1,5 +1,5 @@
 /** Multipliers of queries that grow with the position (`queryGrowth` of the manifest), from `seqlens_k`. */
-import type { Architecture } from '../../model/manifest.js';
+import type { Architecture } from '../../model/architecture.js';
 import { DATA_TYPE } from '../../model/onnx-proto.js';
 import type { Graph } from './graph.js';
 import type { FloatType } from './vectors.js';

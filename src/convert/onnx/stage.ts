@@ -1,5 +1,5 @@
 /** The graph of one stage: decoder layers between two boundaries, with their KV cache. See model/manifest.ts. */
-import type { Architecture } from '../../model/manifest.js';
+import type { Architecture } from '../../model/architecture.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { ropeTables } from '../rope.js';
 import type { Part } from '../tensors.js';

@@ -1,5 +1,5 @@
 /** The store of hidden states that the graphs of a paged folder share: they read and write rows of it by index. */
-import type { Architecture } from '../../model/manifest.js';
+import type { Architecture } from '../../model/architecture.js';
 import type { Graph } from './graph.js';
 import type { FloatType } from './vectors.js';
 

@@ -7,6 +7,7 @@
  * audit changes no other slot, and ends without a trace. Sequences that need the memory evict it first.
  */
 import { chunkEnd } from '../execution/select-prefill.js';
+import type { States } from '../../model/head.js';
 import type { Executor } from '../execution/executor.js';
 import type { AuditEvent, AuditSkip, EndReason, ExitIndex } from '../protocol.js';
 import type { AuditOptions } from '../client/options.js';
@@ -14,7 +15,7 @@ import type { Sequence } from '../sequence.js';
 import type { Slot } from '../slots/slot.js';
 import type { SlotManager } from '../slots/slot-manager.js';
 import { type AuditJob, jobOf, skipOf } from './job.js';
-import { auditedTokens, choicesOf } from './score.js';
+import { auditedTokens, probedTokens } from './score.js';
 
 /** Most positions of a chunk. A request that arrives waits for one: 25 ms at full depth of the embedded model. */
 const CHUNK = 32;
@@ -158,25 +159,20 @@ export class Auditor {
   /** Advances to a position and scores the answer's tokens up to it. */
   #score(job: AuditJob, end: number): void {
     const { probe, promptLength } = job;
-    const choices = probe === null ? [] : this.#probe(job, probe, end);
+    const rangeOf = ({ start, end }: States) => [Math.max(start, promptLength - 1), end] as const;
+    const exit = probe === null ? null : this.#executor.advance(this.#slot, probe, end).output;
+    const probed = exit === null ? [] : probedTokens(this.#executor, job, exit, rangeOf(exit));
     const { output } = this.#executor.advance(this.#slot, this.#deepest, end);
     if (output === null) throw new Error('an audit ran no stage');
-    const audited = auditedTokens(this.#executor, job, output, [Math.max(output.start, promptLength - 1), output.end]);
-    job.probed += choices.length;
-    job.agreeing += choices.filter((token, i) => token === audited[i]?.best).length;
+    const audited = auditedTokens(this.#executor, job, output, rangeOf(output), probed);
     job.audited.push(...audited.filter(({ index }) => job.exits[index] !== this.#deepest));
-  }
-
-  #probe(job: AuditJob, exit: ExitIndex, end: number): number[] {
-    const { output } = this.#executor.advance(this.#slot, exit, end);
-    if (output === null) return [];
-    return choicesOf(this.#executor, job, output, [Math.max(output.start, job.promptLength - 1), output.end]);
   }
 
   #finish(job: AuditJob): void {
     this.#remove(job);
     const { id, request, audited, probed: tokens, agreeing, ms } = job;
-    const probe = job.probe === null ? null : { exit: this.#executor.exit(job.probe).layer, tokens, agreeing };
+    const kl = job.kl / job.compared;
+    const probe = job.probe === null ? null : { exit: this.#executor.exit(job.probe).layer, tokens, agreeing, kl };
     this.#finished.push({ id, lengthGroup: request.lengthGroup, skipped: null, tokens: audited, probe, ms });
   }
 

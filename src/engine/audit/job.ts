@@ -3,13 +3,12 @@
  *
  * Pure. Must not know: slots, graphs.
  */
+import type { Dry } from '../../model/manifest.js';
 import { repetitionPenalties } from '../sampling/dry.js';
-import type { AuditedToken, AuditSkip, EndReason, ExitIndex, GenerateMessage } from '../protocol.js';
+import { rulesWith, type TokenCounts } from '../sampling/sampler.js';
+import type { AuditedToken, AuditSkip, EndReason, ExitIndex, GenerateMessage, Sampling } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 import type { Slot } from '../slots/slot.js';
-
-/** Most biased tokens of an audited answer. */
-const MOST_BIASES = 64;
 
 export interface AuditJob {
   readonly id: string;
@@ -30,6 +29,9 @@ export interface AuditJob {
   /** Positions that the probed exit was measured on, and those at which it agrees. */
   probed: number;
   agreeing: number;
+  /** Sum of the KL over the positions of the sample, and their number. */
+  kl: number;
+  compared: number;
   ms: number;
 }
 
@@ -38,41 +40,30 @@ export function skipOf(sequence: Sequence, reason: EndReason, deepest: ExitIndex
   if (reason === 'cancelled' || reason === 'error') return 'cancelled';
   if (sequence.path.every(({ exit }) => exit === deepest)) return 'full_depth';
   // The masks of a grammar are not kept, and its text is not the model's choice alone.
-  if ((sequence.request.grammar ?? null) !== null) return 'schema';
-  const { repetitionPenalty, logitBias } = sequence.request.sampling;
-  // The head lowers single logits by amounts: it multiplies none, and many would delay requests.
-  return repetitionPenalty === 1 && logitBias.length <= MOST_BIASES ? null : 'penalties';
+  const grammar = sequence.request.grammar ?? null;
+  return grammar !== null && (grammar.kind !== 'free' || grammar.thoughts?.most !== null) ? 'schema' : null;
 }
 
 export function jobOf(sequence: Sequence, source: Slot | null, endedAt: number, probe: ExitIndex | null): AuditJob {
   const { id, request, tokens, promptLength, path } = sequence;
   const exits = path.flatMap(({ exit, tokens: count }) => new Array<ExitIndex>(count).fill(exit));
-  const counts = { isBegun: false, audited: [], probed: 0, agreeing: 0, ms: 0 };
+  const counts = { isBegun: false, audited: [], probed: 0, agreeing: 0, kl: 0, compared: 0, ms: 0 };
   return { id, request, tokens, promptLength, exits, source, endedAt, probe, ...counts };
 }
 
-/**
- * Amounts that the answer's rules take off single logits at the position before token `index` of the answer.
- * @param dry rule in force for that token, or null
- */
-export function penaltiesAt(
-  { request, tokens, promptLength }: AuditJob,
-  index: number,
-  dry: Sequence['dry'],
-): ReadonlyMap<number, number> {
-  const { sampling, minTokens, stopTokens } = request;
+/** The rules by which the sampler wrote token `index` of the answer. @param dry rule in force for it, or null */
+export function rulesAt({ request, tokens, promptLength }: AuditJob, index: number, dry: Dry | null): Sampling {
   const before = tokens.slice(0, promptLength + index);
-  const amounts = new Map(dry === null ? [] : repetitionPenalties(before, promptLength, dry));
-  const add = (token: number, amount: number): void => {
-    amounts.set(token, (amounts.get(token) ?? 0) + amount);
-  };
-  const { presencePenalty, frequencyPenalty } = sampling;
-  if (presencePenalty !== 0 || frequencyPenalty !== 0) {
-    const answer = before.slice(promptLength);
-    for (const token of new Set(answer)) add(token, presencePenalty);
-    for (const token of answer) add(token, frequencyPenalty);
-  }
-  for (const [token, bias] of sampling.logitBias) add(token, -bias);
-  if (index < minTokens) for (const token of stopTokens) add(token, Infinity);
-  return amounts;
+  const amounts = dry === null ? new Map<number, number>() : repetitionPenalties(before, promptLength, dry);
+  return rulesWith(request.sampling, amounts, index < request.minTokens ? request.stopTokens : []);
+}
+
+/** Counts of the tokens before token `index` of the answer, as the sampler had them. */
+export function countsBefore(
+  { tokens, promptLength }: AuditJob,
+  index: number,
+): TokenCounts & { answer: Map<number, number> } {
+  const answer = new Map<number, number>();
+  for (const token of tokens.slice(promptLength, promptLength + index)) answer.set(token, (answer.get(token) ?? 0) + 1);
+  return { prompt: new Set(tokens.slice(0, promptLength)), answer };
 }

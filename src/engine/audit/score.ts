@@ -1,77 +1,106 @@
 /**
- * Reads the distributions of a chunk of an answer: those of full depth, and the choices of a probed exit.
+ * Reads the distributions of a chunk of an answer: those of full depth, and those of a probed exit.
  *
  * Must not know: scheduling, slots.
  */
-import type { States } from '../../model/head.js';
+import type { SelectedRow, States } from '../../model/head.js';
+import type { Dry } from '../../model/manifest.js';
 import type { Executor } from '../execution/executor.js';
-import { probabilityOf } from '../sampling/sampler.js';
+import { adjust, needsAllLogits, probabilityOf } from '../sampling/sampler.js';
 import type { AuditedToken } from '../protocol.js';
-import { type AuditJob, penaltiesAt } from './job.js';
+import { type AuditJob, countsBefore, rulesAt } from './job.js';
 
-/** Runs the head over positions [first, last), as many at a time as it has rows, under the answer's penalties. */
+/** The KL is measured at every so many positions of an answer: it reads all logits of both exits, a millisecond each. */
+const KL_INTERVAL = 8;
+
+/** A probed exit's most likely token after a position, and all its logits where the position is in the sample. */
+export interface Probed {
+  readonly best: number;
+  readonly all: { readonly logits: Float32Array; readonly lse: number } | null;
+}
+
+/** Runs the head over positions [first, last), as many at a time as it has rows, under the answer's rules. */
 function withLogits(
   executor: Executor,
   job: AuditJob,
   states: States,
   [first, last]: readonly [number, number],
-  read: (position: number, row: number) => void,
+  read: (index: number, row: number, selected: SelectedRow) => void,
 ): void {
   const { head, model } = executor;
+  const { temperature } = job.request.sampling;
   for (let at = first; at < last; at += model.limits.maxRows) {
     const rows = Math.min(model.limits.maxRows, last - at);
+    const start = at + 1 - job.promptLength;
     states.toHead(at, rows);
+    const counts = countsBefore(job, start);
     for (let row = 0; row < rows; row++) {
-      const index = at + row + 1 - job.promptLength;
-      head.applyPenalties(row, penaltiesAt(job, index, ruleOf(executor, job, index)));
+      const rules = rulesAt(job, start + row, dryOf(executor, job, start + row));
+      if (needsAllLogits(rules)) {
+        const logits = head.fullLogits(row);
+        adjust(logits, rules, counts);
+        head.replaceLogits(row, logits);
+      }
+      const token = job.tokens[at + row + 1] ?? 0;
+      counts.answer.set(token, (counts.answer.get(token) ?? 0) + 1);
+      head.targets[row] = BigInt(token);
     }
-    const { temperature } = job.request.sampling;
     head.inverseTemperatures.fill(temperature > 0 ? 1 / temperature : 1, 0, rows);
-    for (let row = 0; row < rows; row++) head.targets[row] = BigInt(job.tokens[at + row + 1] ?? 0);
     head.choose(0, rows);
-    for (let row = 0; row < rows; row++) read(at + row, row);
+    for (let row = 0; row < rows; row++) read(start + row, row, head.selected(row));
   }
 }
 
 /** The DRY rule under which a token was written. */
-function ruleOf(executor: Executor, { request, exits }: AuditJob, index: number) {
+function dryOf(executor: Executor, { request, exits }: AuditJob, index: number): Dry | null {
   const rule = request.sampling.dry ?? executor.exit(exits[index] ?? 0).dry;
   return rule !== null && rule.multiplier > 0 ? rule : null;
 }
 
-/** An exit's most likely tokens after positions [first, last). */
-export function choicesOf(
+/** An exit's choices after positions [first, last). */
+export function probedTokens(
   executor: Executor,
   job: AuditJob,
   states: States,
   range: readonly [number, number],
-): number[] {
-  const choices: number[] = [];
-  withLogits(executor, job, states, range, (_, row) => {
-    choices.push(Number(executor.head.selected(row).ids[0]));
+): Probed[] {
+  const probed: Probed[] = [];
+  withLogits(executor, job, states, range, (index, row, { ids, lse }) => {
+    const all = index % KL_INTERVAL === 0 ? { logits: executor.head.fullLogits(row), lse } : null;
+    probed.push({ best: Number(ids[0]), all });
   });
-  return choices;
+  return probed;
 }
 
-/** The token after each position [first, last), under full depth's distribution. */
+/**
+ * The token after each position [first, last), under full depth's distribution.
+ * @param probed the probed exit's choices after the same positions; they count in the job
+ */
 export function auditedTokens(
   executor: Executor,
   job: AuditJob,
   states: States,
   range: readonly [number, number],
+  probed: readonly Probed[],
 ): AuditedToken[] {
   const audited: AuditedToken[] = [];
   const deepest = executor.units.exits.length - 1;
-  withLogits(executor, job, states, range, (position, row) => {
-    const selected = executor.head.selected(row);
-    const index = position + 1 - job.promptLength;
-    const token = job.tokens[position + 1] ?? 0;
+  withLogits(executor, job, states, range, (index, row, selected) => {
+    const token = job.tokens[job.promptLength + index] ?? 0;
     const place = selected.ids.indexOf(BigInt(token));
+    const best = Number(selected.ids[0]);
+    const probe = probed[audited.length];
+    if (probe !== undefined) {
+      job.probed++;
+      if (probe.best === best) job.agreeing++;
+    }
+    if (probe?.all != null) {
+      job.kl += divergence(executor.head.fullLogits(row), selected.lse, probe.all.logits, probe.all.lse);
+      job.compared++;
+    }
     audited.push({
-      index,
-      token,
+      ...{ index, token, best },
       exit: executor.exit(job.exits[index] ?? deepest).layer,
-      best: Number(selected.ids[0]),
       rank: place < 0 ? null : place + 1,
       logprob: selected.target - selected.lse,
       bestLogprob: (selected.values[0] ?? NaN) - selected.lse,
@@ -79,4 +108,14 @@ export function auditedTokens(
     });
   });
   return audited;
+}
+
+/** KL of one distribution to another in nats, from logits and their log-sum-exp. Excluded tokens add nothing. */
+export function divergence(p: Float32Array, lseP: number, q: Float32Array, lseQ: number): number {
+  let sum = lseQ - lseP;
+  for (let id = 0; id < p.length; id++) {
+    const logit = p[id] ?? -Infinity;
+    if (logit > -Infinity) sum += Math.exp(logit - lseP) * (logit - (q[id] ?? -Infinity));
+  }
+  return Math.max(0, sum);
 }

@@ -8,8 +8,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
-import Type from 'typebox';
-import { Value } from 'typebox/value';
+import { isValid, Type } from '../../util/schema.js';
 import type { CostTable } from '../../cost/table.js';
 import { CostTableSchema } from '../../cost/table.js';
 import { readCacheFile, writeCacheFile } from '../../util/cache-file.js';
@@ -71,7 +70,7 @@ export function readCalibration(dir: string, key: CalibrationKey): Cached {
   if (text === null) return { cost: null, why };
   try {
     const entry: unknown = JSON.parse(text);
-    if (!Value.Check(Entry, entry)) return { cost: null, why: `${file} does not have the shape of a calibration` };
+    if (!isValid(Entry, entry)) return { cost: null, why: `${file} does not have the shape of a calibration` };
     if (digest(entry.key) !== digest(key)) return { cost: null, why: `${file} belongs to another model or machine` };
     if (digest(entry.cost) !== entry.checksum) return { cost: null, why: `the checksum of ${file} is wrong` };
     return { cost: entry.cost, why: null };

@@ -10,18 +10,10 @@ import { fileURLToPath } from 'node:url';
 import { monotonicMs } from '../../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents, SequenceSink } from './engine.js';
-import type {
-  AuditMessage,
-  CancelReason,
-  EndedEvent,
-  FromEngine,
-  GenerateMessage,
-  ReadyMessage,
-  StepMessage,
-  ToEngine,
-} from '../protocol.js';
+import type { CancelReason, EndedEvent, FromEngine, GenerateMessage, ReadyMessage, ToEngine } from '../protocol.js';
 import type { EngineOptions } from './options.js';
 import { silenceOf } from './silence.js';
+import { Sinks } from './sinks.js';
 import { Watchdog } from '../../util/watchdog.js';
 
 /** Delay of a start after the n-th failure in a row; the last one repeats. */
@@ -58,16 +50,14 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   #ready: ReadyMessage | null = null;
   readonly #closing = new AbortController();
   #failures = 0;
-  readonly #sinks = new Map<string, SequenceSink>();
-  /** Requests that ask for an audit; their sinks wait for it after the end. */
-  readonly #asked = new Set<string>();
-  readonly #awaiting = new Map<string, SequenceSink>();
+  readonly #sinks = new Sinks((id) => {
+    this.#deadlines.drop(id);
+  });
   readonly #deadlines = new DeadlineTimer((end) => {
     this.cancel(end.id, 'deadline');
-    this.#end(end);
+    this.#sinks.end(end);
     this.emit('cut', end);
   });
-
   readonly #watchdog = new Watchdog(
     () => {
       this.#send({ type: 'ping' });
@@ -117,8 +107,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
       sink.lost('the engine is not ready');
       return;
     }
-    this.#sinks.set(request.id, sink);
-    if (request.audit === true) this.#asked.add(request.id);
+    this.#sinks.add(request.id, sink, request.audit === true);
     this.#deadlines.add(request);
     this.#send({ type: 'generate', ...request });
   }
@@ -128,12 +117,12 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
   }
 
   cancelAll(reason: CancelReason): void {
-    for (const id of [...this.#sinks.keys()]) {
+    for (const id of this.#sinks.ids) {
       this.cancel(id, reason);
       // The sink does not wait for the engine's event: the engine may be stuck, or in a step of seconds.
-      this.#end(unreportedEnd(id, reason));
+      this.#sinks.end(unreportedEnd(id, reason));
     }
-    this.#loseAudits();
+    this.#sinks.loseAudits();
   }
 
   async close(): Promise<void> {
@@ -197,9 +186,12 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         } else if (message.type === 'fatal') {
           reason = message.message;
         } else if (message.type === 'audit') {
-          this.#audited(message);
+          this.#sinks.audited(message.audits);
+          this.emit('audit', message);
         } else {
-          this.#dispatch(message);
+          this.#deadlines.hear(message);
+          this.#sinks.dispatch(message);
+          this.emit('step', message);
         }
       });
       const gone = (why: string): void => {
@@ -210,7 +202,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         this.#watchdog.stop();
         this.#ready = null;
         this.#child = null;
-        this.#loseAll(why);
+        this.#sinks.loseAll(why);
         if (!wasReady) reject(new EngineStartError(why));
         if (wasReady && performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;
         if (wasReady && !this.#isClosing()) {
@@ -253,54 +245,6 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
 
   #isClosing(): boolean {
     return this.#closing.signal.aborted;
-  }
-
-  #dispatch(step: StepMessage): void {
-    this.#deadlines.hear(step);
-    for (const event of step.planned) this.#sinks.get(event.id)?.planned(event);
-    for (const event of step.prompts) this.#sinks.get(event.id)?.prompt(event);
-    for (const event of step.tokens) this.#sinks.get(event.id)?.token(event, step.at);
-    for (const event of step.refused) this.#take(event.id)?.refused(event);
-    for (const event of step.ended) this.#end(event);
-    this.emit('step', step);
-  }
-
-  #audited(message: AuditMessage): void {
-    for (const event of message.audits) {
-      this.#awaiting.get(event.id)?.audited?.(event);
-      this.#awaiting.delete(event.id);
-    }
-    this.emit('audit', message);
-  }
-
-  #end(event: EndedEvent): void {
-    const isAsked = this.#asked.has(event.id);
-    const sink = this.#take(event.id);
-    if (isAsked && sink !== undefined) this.#awaiting.set(event.id, sink);
-    sink?.ended(event);
-  }
-
-  #loseAudits(): void {
-    const sinks = [...this.#awaiting.values()];
-    this.#awaiting.clear();
-    for (const sink of sinks) sink.audited?.(null);
-  }
-
-  #take(id: string): SequenceSink | undefined {
-    const sink = this.#sinks.get(id);
-    this.#sinks.delete(id);
-    this.#asked.delete(id);
-    this.#deadlines.drop(id);
-    return sink;
-  }
-
-  #loseAll(message: string): void {
-    const sinks = [...this.#sinks.values()];
-    this.#sinks.clear();
-    this.#asked.clear();
-    this.#deadlines.clear();
-    for (const sink of sinks) sink.lost(message);
-    this.#loseAudits();
   }
 
   #send(message: ToEngine): void {

@@ -54,6 +54,10 @@ export class AfterThoughts implements Constraint {
     return this.#phase !== 'thoughts' && this.#inner.complete;
   }
 
+  get isThinking(): boolean {
+    return this.#phase === 'thoughts';
+  }
+
   get failed(): ConstraintFailure | null {
     return this.#inner.failed;
   }

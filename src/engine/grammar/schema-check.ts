@@ -12,8 +12,7 @@
  * no schema in any draft, and ignores annotations. A trial compilation in a worker of its own catches the same schemas, at
  * seconds of processor time for each (bench/results/2026-11-schema-trial.md).
  */
-import Type, { type TSchema } from 'typebox';
-import Value from 'typebox/value';
+import { isValid, type TSchema, Type } from '../../util/schema.js';
 import { isSchemaObject, mapSchemas, referred, type SchemaObject } from './keywords.js';
 import { SchemaError } from './schema-error.js';
 import { levelsOf, type SchemaNode } from './schema-levels.js';
@@ -76,7 +75,7 @@ const MAX_LEVELS = 256;
 function checkKeywords(schema: SchemaObject, before: string): void {
   for (const [key, { type, rule }] of Object.entries(RULES)) {
     const value = Object.hasOwn(schema, key) ? schema[key] : null;
-    if (value === null || Value.Check(type, value)) continue;
+    if (value === null || isValid(type, value)) continue;
     throw new SchemaError(`${before}${key} must be ${rule}, got ${quoted(value)}`);
   }
 }

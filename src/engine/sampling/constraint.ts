@@ -9,6 +9,8 @@ export interface Constraint {
   readonly released: boolean;
   /** The answer is complete: no token may come. */
   readonly complete: boolean;
+  /** Whether the next token belongs to the answer's thoughts, or closes them; absent: no. */
+  readonly isThinking?: boolean;
   /** The failure of the constraint, or null. */
   readonly failed: ConstraintFailure | null;
   /** Reports the next token. */

@@ -5,9 +5,12 @@
  */
 import type { Head, SelectedRow } from '../../model/head.js';
 import { applyMask } from './constraint.js';
-import type { Sampling, TokenLogprobs } from '../protocol.js';
-import { sampleFull, sampleTop } from './sampler.js';
+import type { TokenLogprobs } from '../protocol.js';
+import { rulesWith, sampleFull, sampleTop } from './sampler.js';
 import type { Sequence } from '../sequence.js';
+
+/** No amounts off logits. */
+const NONE: ReadonlyMap<number, number> = new Map();
 
 export interface SampledToken {
   readonly token: number;
@@ -108,12 +111,8 @@ export function describe(row: SelectedRow, logit: number, alternatives: number):
 function drawn(head: Head, row: number, sequence: Sequence): SampledToken {
   const { request } = sequence;
   const selected = head.selected(row);
-  const bias = [
-    ...(mustGoOn(sequence) ? withoutEnd(request.stopTokens) : []),
-    ...(penalizesInPlace(sequence) ? [] : penaltyBias(sequence)),
-  ];
-  const sampling: Sampling =
-    bias.length === 0 ? request.sampling : { ...request.sampling, logitBias: [...request.sampling.logitBias, ...bias] };
+  const amounts = penalizesInPlace(sequence) ? NONE : sequence.dryPenalties();
+  const sampling = rulesWith(request.sampling, amounts, mustGoOn(sequence) ? request.stopTokens : []);
   const u = sequence.draw();
   const direct = sequence.wantsAllLogits || sampling !== request.sampling ? null : sampleTop(selected, sampling, u);
   let token: number;
@@ -140,11 +139,6 @@ function penalizesInPlace(sequence: Sequence): boolean {
   return sequence.request.logprobs === null && !sequence.wantsAllLogits;
 }
 
-/** DRY penalties as logit biases. */
-function penaltyBias(sequence: Sequence): (readonly [number, number])[] {
-  return Array.from(sequence.dryPenalties(), ([id, amount]) => [id, -amount] as const);
-}
-
 /** Whether min_tokens forbids an end token. An answer that can only end may end. */
 function mustGoOn(sequence: Sequence): boolean {
   const { request, generated } = sequence;
@@ -155,8 +149,4 @@ function mustGoOn(sequence: Sequence): boolean {
 function mayOnlyEnd({ request, constraint }: Sequence): boolean {
   if (constraint?.enforced !== true || constraint.mask === null) return false;
   return constraint.mask.every((allowed, id) => allowed !== 1 || request.stopTokens.includes(id));
-}
-
-function withoutEnd(stopTokens: readonly number[]): (readonly [number, number])[] {
-  return stopTokens.map((id) => [id, -Infinity]);
 }

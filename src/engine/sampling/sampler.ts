@@ -43,6 +43,21 @@ export function needsAllLogits(sampling: Sampling): boolean {
 }
 
 /**
+ * The rules of one token: those of the request, with amounts off single logits and tokens that may not come as biases.
+ * @param amounts by token id
+ */
+export function rulesWith(
+  sampling: Sampling,
+  amounts: ReadonlyMap<number, number>,
+  forbidden: readonly number[],
+): Sampling {
+  if (amounts.size + forbidden.length === 0) return sampling;
+  const lowered = Array.from(amounts, ([id, amount]) => [id, -amount] as const);
+  const excluded = forbidden.map((id) => [id, -Infinity] as const);
+  return { ...sampling, logitBias: [...sampling.logitBias, ...excluded, ...lowered] };
+}
+
+/**
  * Samples from the largest logits, with the same result as from all logits.
  * @param u uniform in [0, 1)
  * @returns the token, or null when the draw may fall below the largest logits: then `sampleFull` decides with the same u

@@ -6,7 +6,7 @@
  */
 import type { Policy } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
-import { depthShape } from '../../cost/model.js';
+import { depthShape, type Work } from '../../cost/model.js';
 import { Auditor, skipped } from '../audit/auditor.js';
 import { AdmissionQueue } from './admission-queue.js';
 import { type PrefillTask, prefillTask, catchUpTasks } from '../execution/select-prefill.js';
@@ -269,32 +269,37 @@ export class EngineCore {
     return new Set(plan.paused);
   }
 
-  /** Every catch-up, since plans count on it; without one, a chunk of the prompt that the router names. */
+  /** Every catch-up, since plans count on it; without one, a chunk of each prompt that the router names. */
   #selectPrefill(now: number, paused: ReadonlySet<string>): PrefillTask[] {
     const { running } = this.slotManager;
     const { prefillChunk, policy } = this.#options;
     const catchUps = catchUpTasks(running, this.#executor, this.#router, prefillChunk, policy.maxStallMs);
     if (catchUps.length > 0) return catchUps;
     if (running.every((each) => each.isDecodable(this.#executor.exit(each.exit).needed))) return [];
-    const chunk = this.#router.choosePrefill(this.#context(now), paused);
-    const sequence = running.find(({ id }) => id === chunk?.id);
-    if (sequence === undefined || chunk === null) return [];
-    // The prompt starts from the prefix that another prompt has computed by this step.
-    this.slotManager.share(sequence);
-    return [prefillTask(sequence, Math.min(chunk.positions, prefillChunk), this.#executor, this.#router)];
+    return this.#router.choosePrefill(this.#context(now), paused).flatMap(({ id, positions }) => {
+      const sequence = running.find((each) => each.id === id);
+      if (sequence === undefined) return [];
+      // The prompt starts from the prefix that another prompt has computed by this step.
+      this.slotManager.share(sequence);
+      return [prefillTask(sequence, Math.min(positions, prefillChunk), this.#executor, this.#router)];
+    });
   }
 
   #runPrefill(tasks: readonly PrefillTask[]): AdvanceTotals {
+    const work: Work['prefill'][number][] = [];
     let prefilled = 0;
     let caughtUp = 0;
-    for (const { sequence, end } of tasks) {
+    for (const [index, { sequence, end }] of tasks.entries()) {
       if (!sequence.slot) continue;
+      // An earlier prompt of this step may have computed a part.
+      if (index > 0) this.slotManager.share(sequence);
+      work.push(...this.#router.advanceWork(sequence, end));
       const done = this.#executor.advance(sequence.slot, sequence.exit, end);
       scorePrompt(this.#executor, sequence, done.output, this.#output.prompts);
       prefilled += done.prefilled;
       caughtUp += done.caughtUp;
     }
-    return { work: tasks.flatMap(({ work }) => work), prefilled, caughtUp };
+    return { work, prefilled, caughtUp };
   }
 
   #decode(rows: Sequence[]): number[] {
@@ -371,13 +376,13 @@ export class EngineCore {
 
   /** Appends and emits a sequence's next token. @returns false where its answer ends with it */
   #take(sequence: Sequence, { token, logprobs }: SampledToken, at: number): boolean {
-    const before = sequence.generated;
+    const { generated: before, exit } = sequence;
     const reason = sequence.accept(token, at);
     if (sequence.generated > before)
       this.#output.tokens.push({
         id: sequence.id,
         token,
-        exit: this.#executor.exit(sequence.exit).layer,
+        exit: this.#executor.exit(exit).layer,
         logprobs,
       });
     const endToken = sequence.generated === before && logprobs !== null ? { token, logprobs } : null;

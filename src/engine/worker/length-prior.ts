@@ -4,7 +4,7 @@
  *
  * Must not know: the log.
  */
-import Type from 'typebox';
+import { Type } from '../../util/schema.js';
 import { type Manifest, Lengths } from '../../model/manifest.js';
 import { type LengthPrior, lengthPriorOf, priorFault } from '../../router/index.js';
 import { validationMessage } from '../../util/validation-message.js';

@@ -134,6 +134,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       slots: options.maxRunning,
       kvTokens: whole(Math.floor(options.kvMemoryBytes / bytesPerPosition), executor.table.granularity),
       kernels: executor.kernels,
+      kernelFaults: executor.model.kernelFaults,
       device: device.kind,
       cards: device.cards(),
       cost: costs,

@@ -20,6 +20,8 @@ import {
 import type { ExitIndex } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 
+const FREE = { kind: 'free' } as const;
+
 /** The engine at the beginning of a step. */
 export interface StepContext {
   /** Most live sequences. */
@@ -74,7 +76,7 @@ export class RouterAdapter {
   }
 
   /** @param paused ids of the sequences that skip the step */
-  choosePrefill(context: StepContext, paused: ReadonlySet<string>): PrefillChunk | null {
+  choosePrefill(context: StepContext, paused: ReadonlySet<string>): PrefillChunk[] {
     return this.#router.choosePrefill(summaryOf(context), paused, () => this.#state(context));
   }
 
@@ -127,18 +129,20 @@ export class RouterAdapter {
     const { request, admission } = sequence;
     const { minExit, maxExit, budget, openExit, quality } = request.depth;
     const frontier = this.#frontier((unit) => sequence.frontier(unit));
+    const mayEnd = request.stopTokens.length > 0 || (request.grammar ?? FREE).kind !== 'free';
     return {
       id: sequence.id,
       arrivedAt: request.arrivedAt,
       promptLength: sequence.promptLength,
       generated: sequence.generated,
       maxTokens: request.maxTokens,
-      isExactLength: request.stopTokens.length === 0 && (request.grammar ?? null) === null,
+      isExactLength: !mayEnd,
       lengthGroup: request.lengthGroup,
       serviceClass: admission?.kind === 'admit' ? admission.serviceClass : 'guaranteed',
       exit: this.#layer(sequence.exit),
       minExit,
-      maxExit,
+      // While it thinks, the rest of the answer is planned at the exits of the thoughts.
+      maxExit: Math.min(maxExit, sequence.thinkingExit ?? maxExit),
       budget,
       ...(openExit !== undefined && { openExit }),
       ...(quality && { quality }),

@@ -192,7 +192,7 @@ function isAnswering({ req, headersSent }: ServerResponse): boolean {
 /** Connections that close after their last response. Each further faulty chunk is an error, too. */
 const closing = new WeakSet<Socket>();
 
-/** Lets complete requests finish, and closes their connection then: the bytes after them are no request. */
+/** Lets complete requests finish, and closes their connection then: the bytes after them are not a request. */
 function closeAfter(open: readonly ServerResponse[], socket: Socket): void {
   if (closing.has(socket)) return;
   closing.add(socket);

@@ -1,5 +1,5 @@
 /** Responses and headers in openapi.json. These schemas describe only: src/api checks the header values. */
-import Type, { type TSchema } from 'typebox';
+import { type TSchema, Type } from '../../util/schema.js';
 import {
   allowHeader,
   challengeHeader,

@@ -1,6 +1,6 @@
 /** GET /v1/models, /v1/models/{id} and /props. */
 import type { FastifyInstance } from 'fastify';
-import Type from 'typebox';
+import { Type } from '../../util/schema.js';
 import { getModel, listModels, props } from '../../api/models.js';
 import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';

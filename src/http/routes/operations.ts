@@ -1,6 +1,6 @@
 /** Liveness, readiness, metrics and version, for clusters and operators. None requires a key. */
 import type { FastifyInstance } from 'fastify';
-import Type from 'typebox';
+import { Type } from '../../util/schema.js';
 import { loadHeader, requestIdHeader } from '../../api/schemas/headers.js';
 import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';

@@ -1,12 +1,12 @@
 /**
- * Arrival rates: prompt positions and answer tokens per millisecond, and how long after its arrival a request is due. A
- * plan that spends all time there is leaves none for the next request.
+ * Arrival rates: prompt positions and answer tokens per millisecond. A plan that spends all time there is leaves none for
+ * the next request.
  */
-import type { Budget } from '../types.js';
 
 /** Sums of arrivals. */
 export interface ArrivalSums {
   readonly requests: number;
+  /** Prompt positions and answer tokens of the requests with a budget. */
   readonly positions: number;
   readonly tokens: number;
 }
@@ -17,48 +17,29 @@ const DECAY_MS = 6_000;
 /** Immutable: admission tries arrivals that it may reject. */
 export class Arrivals {
   private constructor(
-    /** Arrivals with a deadline, and the sum of the logarithms of the times until they are due. */
-    private readonly due: ArrivalSums,
-    private readonly logDueMs: number,
-    private readonly all: number,
+    private readonly sums: ArrivalSums,
     private readonly at: number,
   ) {}
 
-  static readonly none = new Arrivals({ requests: 0, positions: 0, tokens: 0 }, 0, 0, -Infinity);
+  static readonly none = new Arrivals({ requests: 0, positions: 0, tokens: 0 }, -Infinity);
 
   /** With one more arrival at `now`. @param positions to prefill @param tokens that its answer is expected to have */
-  with(now: number, positions: number, tokens: number, budget: Budget | null): Arrivals {
+  with(now: number, positions: number, tokens: number): Arrivals {
     const keep = this.#keep(now);
-    const hasParts = budget !== null && (budget.ttftMs !== null || budget.tpotMs !== null);
-    const partsMs = hasParts ? (budget.ttftMs ?? 0) + (budget.tpotMs ?? 0) * tokens : Infinity;
-    const dueMs = Math.min(budget?.totalMs ?? Infinity, partsMs);
-    const counts = dueMs === Infinity ? 0 : 1;
-    const due = {
-      requests: this.due.requests * keep + counts,
-      positions: this.due.positions * keep + counts * positions,
-      tokens: this.due.tokens * keep + counts * tokens,
+    const { sums } = this;
+    const next = {
+      requests: sums.requests * keep + 1,
+      positions: sums.positions * keep + positions,
+      tokens: sums.tokens * keep + tokens,
     };
-    const logDueMs = this.logDueMs * keep + (counts === 1 ? Math.log(Math.max(1, dueMs)) : 0);
-    return new Arrivals(due, logDueMs, this.all * keep + 1, now);
+    return new Arrivals(next, now);
   }
 
-  /**
-   * Arrivals that are expected to come and to be due within the next so many ms, as a function of these.
-   * @param dueFraction share of their budget after which arrivals are due
-   */
-  dueWithin(now: number, dueFraction: number): (horizonMs: number) => ArrivalSums {
-    const rate = this.#keep(now) / DECAY_MS;
-    const { requests, positions, tokens } = this.due;
-    const dueMs = dueFraction * Math.exp(this.logDueMs / Math.max(1e-9, requests));
-    return (horizonMs) => {
-      const open = rate * Math.max(0, horizonMs - dueMs);
-      return { requests: requests * open, positions: positions * open, tokens: tokens * open };
-    };
-  }
-
-  /** Arrivals per millisecond, whenever they are due. */
-  perMs(now: number): number {
-    return (this.all * this.#keep(now)) / DECAY_MS;
+  /** Arrivals that are expected within so many ms. */
+  within(now: number, ms: number): ArrivalSums {
+    const times = (this.#keep(now) / DECAY_MS) * ms;
+    const { requests, positions, tokens } = this.sums;
+    return { requests: requests * times, positions: positions * times, tokens: tokens * times };
   }
 
   #keep(now: number): number {

@@ -3,8 +3,8 @@
  *
  * An answer is evidence for each band that it passed, at the exit that it had there. An answer that was cut (deadline,
  * max_tokens, disconnect) is censored: it passed its bands and ended in none. Each level of the hierarchy shrinks to the
- * one above: budget band -> key -> kind -> prior of the model. A level scales the hazard above by one ratio for all exits
- * and one for each (proportional hazards). So few answers move the whole distribution. It then learns band by band.
+ * one above: key -> kind -> prior of the model. A level scales the hazard above by one ratio (proportional hazards). So few
+ * answers move the whole distribution. It then learns band by band.
  */
 import type { LengthGroup } from '../types.js';
 
@@ -20,7 +20,7 @@ export const DEFAULT_QUANTILES: LengthPrior[number] = [
   [0.9, 450],
 ];
 
-/** Answers that the level above counts for: in each ratio of hazards, and in a single band. */
+/** Answers that the level above counts for: in the ratio of hazards, and in a single band. */
 const RATIO_ANSWERS = 3;
 const BAND_ANSWERS = 20;
 /** An answer counts half after 700 more answers of its group. */
@@ -142,16 +142,15 @@ class Group {
 
   distributions(parent: readonly LengthDistribution[]): readonly LengthDistribution[] {
     if (this.#known?.parent === parent) return this.#known.own;
-    const ended = this.#ended.map((counts) => sumOf(counts));
-    const expected = parent.map(({ hazard }, exit) => {
-      let sum = 0;
-      for (let k = 0; k < BANDS; k += 1) sum += (this.#passed[exit]?.[k] ?? 0) * (hazard[k] ?? 0);
-      return sum;
+    let [ended, expected] = [RATIO_ANSWERS, RATIO_ANSWERS];
+    parent.forEach(({ hazard }, exit) => {
+      for (let k = 0; k < BANDS; k += 1) {
+        ended += this.#ended[exit]?.[k] ?? 0;
+        expected += (this.#passed[exit]?.[k] ?? 0) * (hazard[k] ?? 0);
+      }
     });
-    const shared = (sumOf(ended) + RATIO_ANSWERS) / (sumOf(expected) + RATIO_ANSWERS);
+    const ratio = ended / expected;
     const hazards = parent.map((above, exit) => {
-      const own = (ended[exit] ?? 0) + RATIO_ANSWERS;
-      const ratio = (shared * own) / ((expected[exit] ?? 0) * shared + RATIO_ANSWERS);
       const hazard = new Float64Array(BANDS);
       let longer = 1;
       for (let k = 0; k < BANDS; k += 1) {
@@ -169,17 +168,9 @@ class Group {
   }
 }
 
-const sumOf = (values: Iterable<number>): number => {
-  let sum = 0;
-  for (const value of values) sum += value;
-  return sum;
-};
-
-/** Kind, key, budget: each level shrinks to the one before. */
-function levelsOf({ kind, key }: LengthGroup, budgetMs: number | null): string[] {
-  const band = budgetMs === null ? 'none' : String(Math.round(Math.log2(budgetMs)));
-  const byKey = `${kind} ${key ?? ''}`;
-  return key === null ? [kind, `${kind} ${band}`] : [kind, byKey, `${byKey} ${band}`];
+/** Kind, then key: each level shrinks to the one above. */
+function levelsOf({ kind, key }: LengthGroup): string[] {
+  return key === null ? [kind] : [kind, `${kind} ${key}`];
 }
 
 export class OutputLengths {
@@ -196,17 +187,17 @@ export class OutputLengths {
     this.#prior = Array.from({ length: exits }, (_, i) => fromQuantiles(byExit[i] ?? DEFAULT_QUANTILES));
   }
 
-  /** By exit, shallowest first. @param budgetMs total budget of the request */
-  of(group: LengthGroup, budgetMs: number | null): readonly LengthDistribution[] {
+  /** By exit, shallowest first. */
+  of(group: LengthGroup): readonly LengthDistribution[] {
     let known = this.#prior;
-    for (const level of levelsOf(group, budgetMs)) known = this.#groups.get(level)?.distributions(known) ?? known;
+    for (const level of levelsOf(group)) known = this.#groups.get(level)?.distributions(known) ?? known;
     return known;
   }
 
   /** Learns of an answer. @param hasEnded false for one that was cut */
-  observe(group: LengthGroup, budgetMs: number | null, path: Path, hasEnded: boolean): void {
+  observe(group: LengthGroup, path: Path, hasEnded: boolean): void {
     if (path.length === 0) return;
-    for (const level of levelsOf(group, budgetMs)) {
+    for (const level of levelsOf(group)) {
       const own = this.#groups.get(level) ?? new Group(this.exits);
       this.#groups.delete(level);
       this.#groups.set(level, own);

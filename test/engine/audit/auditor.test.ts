@@ -59,6 +59,17 @@ function logprobOf(logits: Float32Array, token: number): number {
   return (logits[token] ?? NaN) - most - Math.log(sum);
 }
 
+/** KL of one distribution to another in nats, by its definition. */
+function klOf(p: Float32Array, q: Float32Array): number {
+  const logs = [p, q].map((logits) => {
+    const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
+    const lse = most + Math.log(logits.reduce((all, logit) => all + Math.exp(logit - most), 0));
+    return Float64Array.from(logits, (logit) => logit - lse);
+  });
+  const [logP = new Float64Array(), logQ = new Float64Array()] = logs;
+  return logP.reduce((sum, log, id) => sum + Math.exp(log) * (log - (logQ[id] ?? 0)), 0);
+}
+
 void t.test('an audit equals a prefill of the same text at full depth', async (t) => {
   for (const [index, layer] of [
     [0, shallowest],
@@ -105,12 +116,18 @@ void t.test('the probed exit changes from audit to audit, and agrees with a pref
     const { output } = executor.advance(slot, exit, prompt.length + answer.length - 1);
     if (output === null) throw new Error('no output');
     let agreeing = 0;
+    const divergences: number[] = [];
     for (let row = 0; row < answer.length; row++) {
       output.toHead(prompt.length - 1 + row, 1);
-      if (argmax(executor.head.fullLogits(0)) === argmax(direct[row] ?? new Float32Array(1))) agreeing++;
+      const shallow = executor.head.fullLogits(0);
+      const deep = direct[row] ?? new Float32Array(1);
+      if (argmax(shallow) === argmax(deep)) agreeing++;
+      if (row % 8 === 0) divergences.push(klOf(deep, shallow));
     }
     table.drop(slot);
     t.equal(event?.probe?.agreeing, agreeing, `exit ${exit}`);
+    const kl = divergences.reduce((sum, each) => sum + each, 0) / divergences.length;
+    t.ok(kl > 0 && Math.abs((event?.probe?.kl ?? NaN) - kl) < 1e-3 * kl, `KL ${kl} of exit ${exit}`);
   }
   t.equal(probed.size, deepest);
 });
@@ -169,12 +186,36 @@ void t.test('audits count the rules of the answer', async (t) => {
   t.ok(penalized > 0, 'the rule had an effect');
 });
 
+void t.test('an audit repeats every rule that the sampler has', async (t) => {
+  const core = coreOf();
+  const base = request('rules', 1, shallowest);
+  const bias = Array.from({ length: 200 }, (_, id) => [id * 7, id % 5] as const);
+  const sampling = { ...base.sampling, repetitionPenalty: 1.3, presencePenalty: 0.4, logitBias: bias };
+  const stop = [2, 28];
+  core.submit({ ...base, sampling, minTokens: 10, stopTokens: stop });
+  const answer = drain(core).get('rules')?.tokens ?? [];
+  const [event] = await auditsOf(core);
+  const prompt = PROMPTS[1] ?? [];
+  const direct = directLogits(prompt, answer);
+  t.equal(event?.tokens.length, answer.length);
+  for (const [i, { best, logprob, token }] of (event?.tokens ?? []).entries()) {
+    const logits = (direct[i] ?? new Float32Array(1)).slice();
+    for (const id of new Set([...prompt, ...answer.slice(0, i)])) {
+      const logit = logits[id] ?? 0;
+      logits[id] = logit > 0 ? logit / 1.3 : logit * 1.3;
+    }
+    for (const id of new Set(answer.slice(0, i))) logits[id] = (logits[id] ?? 0) - 0.4;
+    for (const [id, amount] of bias) logits[id] = (logits[id] ?? 0) + amount;
+    if (i < 10) for (const id of stop) logits[id] = -Infinity;
+    t.equal(best, argmax(logits), `choice ${i}`);
+    t.ok(Math.abs(logprob - logprobOf(logits, token)) < 1e-4, `log-probability ${i}`);
+  }
+  t.ok((event?.probe?.kl ?? NaN) > 0);
+});
+
 void t.test('answers without an audit have a reason', async (t) => {
   const core = coreOf();
   core.submit(request('full', 0, layers[deepest] ?? 0));
-  core.submit(
-    request('repeat', 0, shallowest, { sampling: { ...request('', 0, shallowest).sampling, repetitionPenalty: 1.2 } }),
-  );
   core.submit(request('gone', 0, shallowest));
   core.step();
   core.cancel('gone');
@@ -182,7 +223,6 @@ void t.test('answers without an audit have a reason', async (t) => {
   const audits = await auditsOf(core);
   t.same(Object.fromEntries(audits.map(({ id, skipped }) => [id, skipped])), {
     full: 'full_depth',
-    repeat: 'penalties',
     gone: 'cancelled',
   });
   const off = makeCore(executor);

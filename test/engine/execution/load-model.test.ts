@@ -1,10 +1,13 @@
 /** Options that do not fit a model folder: the error names the option. */
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
 import type { EngineOptions } from '../../../src/engine/client/options.js';
 import { loadManifest, MANIFEST_FILE } from '../../../src/model/manifest-io.js';
-import { engineOptions } from '../helper.js';
+import { EngineClient } from '../../../src/engine/client/client.js';
+import { answerOf } from '../../../bench/engine-answer.js';
+import { engineOptions, greedy, holdProcess } from '../helper.js';
 import { tinyModel } from '../tiny-model.js';
 
 void t.test('loadModel names the option that does not fit the folder or the memory', async (t) => {
@@ -20,4 +23,23 @@ void t.test('loadModel names the option that does not fit the folder or the memo
   ];
   for (const [options, message] of wrong)
     await t.rejects(loadModel(engineOptions({ modelDir, ...options })), { message }, String(message));
+});
+
+void t.test('a kernel that fails to load leaves the others, and the last one is an error', async (t) => {
+  const modelDir = await tinyModel(t, 'float', ['w8a8', 'fp32']);
+  const { stages } = loadManifest(modelDir);
+  const graph = (kernel: 'w8a8' | 'fp32'): string => stages.at(-1)?.graphs[kernel] ?? '';
+  writeFileSync(join(modelDir, graph('fp32')), 'not a graph');
+  holdProcess(t);
+  const engine = new EngineClient(engineOptions({ modelDir }));
+  t.teardown(() => engine.close());
+  const { kernels, kernelFaults, exits } = await engine.start();
+  t.strictSame(kernels, ['w8a8']);
+  let tokens = 0;
+  const request = greedy('served', [5, 6, 7], exits.at(-1) ?? 0, 4);
+  const { reason } = await answerOf(engine, request, () => tokens++);
+  t.strictSame([tokens, reason], [4, 'length']);
+  t.match(kernelFaults, [/^fp32: .*fp32\.onnx/]);
+  writeFileSync(join(modelDir, graph('w8a8')), 'not a graph');
+  await t.rejects(loadModel(engineOptions({ modelDir })), { message: /fp32\.onnx/ });
 });

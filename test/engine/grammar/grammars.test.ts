@@ -25,7 +25,11 @@ const tokenizer = new TextTokenizer(json);
 const options = { tokenizer: file, endTokens: manifest.eosTokens };
 /** Shared by tests whose schemas break no thread: a thread reads the vocabulary for a second or two. */
 const grammars = new Grammars(options, () => undefined);
-const deepest = executor.units.exits.at(-1)?.layer ?? 0;
+const layers = executor.units.exits.map(({ layer }) => layer);
+/** For answers of which only the grammar is tested: a third of the layers. */
+const shallowest = layers[0] ?? 0;
+const deepest = layers.at(-1) ?? 0;
+const atFullDepth = { depth: { minExit: deepest, maxExit: deepest, budget: null } };
 const [end = 0] = manifest.eosTokens;
 
 t.afterEach(() => {
@@ -34,7 +38,7 @@ t.afterEach(() => {
 
 function ask(id: string, schema: unknown, more: Partial<GenerateMessage> = {}): GenerateMessage {
   const text = '<|im_start|>user\nTell me about a city, as JSON.<|im_end|>\n<|im_start|>assistant\n';
-  return greedy(id, tokenizer.encode(text, false), deepest, 120, {
+  return greedy(id, tokenizer.encode(text, false), shallowest, 120, {
     stopTokens: manifest.eosTokens,
     grammar: schema === null ? null : { kind: 'json', schema: JSON.stringify(schema) },
     ...more,
@@ -107,7 +111,7 @@ void t.test('an answer thinks freely up to a bound, and the grammar holds behind
     free: [{ kind: 'free', thoughts: { ...thoughts, most: 3 } }, [open], /^@{3}#@{4}/],
   };
   for (const [id, [grammar, tokens]] of Object.entries(asked))
-    grammarQueue.generate(ask(id, null, { grammar, sampling: writes(...tokens) }));
+    grammarQueue.generate(ask(id, null, { grammar, sampling: writes(...tokens), ...atFullDepth }));
   for (const [id, { tokens }] of await answersOf(core, Object.keys(asked)))
     t.match(tokenizer.decode(tokens), asked[id]?.[2], id);
 });
@@ -124,7 +128,7 @@ void t.test('greedy, sampled and unconstrained answers share a batch, each under
     any: { type: 'object', maxProperties: 2, additionalProperties: { type: 'string', maxLength: 8 } },
   };
   for (const [id, schema] of Object.entries(shapes)) {
-    grammarQueue.generate(ask(id, schema, id === 'hot' ? { sampling: hot } : {}));
+    grammarQueue.generate(ask(id, schema, { ...atFullDepth, ...(id === 'hot' && { sampling: hot }) }));
   }
   grammarQueue.generate(ask('free', null, { maxTokens: 40 }));
   const all = await answersOf(core, [...Object.keys(shapes), 'free']);
@@ -300,7 +304,7 @@ void t.test('a budget that expires during the wait for a parser ends the wait by
   } as const;
   for (const [id, some] of Object.entries(budgets)) {
     const budget = { ttftMs: null, tpotMs: null, ...some };
-    const depth = { minExit: deepest, maxExit: deepest, budget };
+    const depth = { minExit: shallowest, maxExit: shallowest, budget };
     grammarQueue.generate(ask(id, { type: 'boolean' }, { arrivedAt, depth }));
   }
   while (grammarQueue.waiting > 1 && monotonicMs() < arrivedAt + 5000) await delay(1);

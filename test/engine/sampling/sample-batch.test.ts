@@ -19,6 +19,7 @@ const head: Head = {
   targets: new BigInt64Array(1),
   argmaxIds: new BigInt64Array(1),
   applyPenalties: nothing,
+  replaceLogits: nothing,
   choose: nothing,
   selected: () => ({
     values: logits,
@@ -101,6 +102,7 @@ void t.test('rows of different temperatures sample as from all logits, each with
   const lse = (inverse: number): number => Math.log(logits.reduce((sum, logit) => sum + Math.exp(logit * inverse), 0));
   const batch: Head = {
     applyPenalties: nothing,
+    replaceLogits: nothing,
     choose: nothing,
     fullLogits: () => logits.slice(),
     inverseTemperatures,

@@ -193,6 +193,20 @@ void t.test('a long prompt delays a stream by at most one chunk per step', async
   t.ok(withPrefill >= 14);
 });
 
+void t.test('prompts that arrive together share steps, and each gets its own tokens', async (t) => {
+  const requests = [40, 41, 42, 43].map((token) => greedy(`r${token}`, [token, ...first], deepest, 4));
+  const expected = requests.map((request) => alone(request));
+  const core = makeCore(executor, { prefixReuse: false });
+  for (const request of requests) core.submit(request);
+  let most = 0;
+  const answers = drain(core, ({ work }) => (most = Math.max(most, work?.prefillTokens ?? 0)));
+  t.ok(most >= 2 * first.length, `${most} positions in a step`);
+  t.strictSame(
+    requests.map(({ id }) => answers.get(id)?.tokens),
+    expected,
+  );
+});
+
 void t.test('the same seed gives the same text, another seed another text', async (t) => {
   const core = makeCore(executor);
   const sampled = (id: string, seed: number): GenerateMessage =>

@@ -111,7 +111,7 @@ void t.test('while a plan holds, its prompts continue, finished ones are skipped
   });
   const live = [first, second, ...rest];
   const chosen = (all: readonly Sequence[], now: number): string | undefined =>
-    router.choosePrefill(contextOf(all, now), new Set())?.id;
+    router.choosePrefill(contextOf(all, now), new Set())[0]?.id;
   router.planStep(contextOf(live, 20));
   t.equal(chosen(live, 20), 'first');
   router.planStep(contextOf(live, 30));

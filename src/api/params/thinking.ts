@@ -1,0 +1,61 @@
+/**
+ * The bounds of a model's thoughts: vLLM's `thinking_token_budget`, and the exit that thoughts may be limited to.
+ *
+ * Must not know: templates, tags as text.
+ */
+import type { ThoughtTokens } from '../../engine/protocol.js';
+import { ApiError } from '../errors.js';
+import type { SortieRequest } from '../schemas/shared.js';
+import type { DepthBounds } from './depth.js';
+import type { PlannedGrammar } from './response-format.js';
+
+/** The tags of thoughts, if each of them is one token. */
+export type TagTokens = Pick<ThoughtTokens, 'open' | 'close' | 'blanks'>;
+
+const TOKENS = 'thinking_token_budget';
+const EXIT = 'sortie.thinking_exit_layer';
+
+interface BoundFields {
+  readonly thinking_token_budget?: number;
+  readonly sortie?: SortieRequest;
+}
+
+/**
+ * @param tokens of the model's tags; null if they are no tokens, or the model does not think
+ * @throws ApiError unsupported_parameter for a bound where nothing can bound the thoughts
+ */
+export function checkBounds({ thinking_token_budget: most, sortie }: BoundFields, tokens: TagTokens | null): void {
+  if (tokens !== null) return;
+  const param = most !== undefined ? TOKENS : sortie?.thinking_exit_layer !== undefined ? EXIT : null;
+  if (param === null) return;
+  const rule = `${param} needs a chat with a model that thinks between two tokens, and this is none.`;
+  throw new ApiError('unsupported_parameter', rule, param);
+}
+
+/**
+ * The deepest exit of the thoughts; null for that of the answer.
+ * @param asked by the request; it has to be one of its depths
+ * @param usual the operator's, which a deeper bound of the request overrides
+ * @throws ApiError invalid_value
+ */
+export function thinkingExit(
+  asked: number | undefined,
+  usual: number | null,
+  { minExit, maxExit }: DepthBounds,
+  exits: readonly number[],
+): number | null {
+  const exit = asked ?? Math.max(usual ?? maxExit, minExit);
+  if (asked !== undefined && (!exits.includes(asked) || asked < minExit || asked > maxExit)) {
+    const own = exits.filter((layer) => layer >= minExit && layer <= maxExit);
+    const rule = `must be an exit that this request may use (${own.join(', ')}), got ${asked}.`;
+    throw new ApiError('invalid_value', `${EXIT} ${rule}`, EXIT, { exits: own });
+  }
+  return exit < maxExit ? exit : null;
+}
+
+/** The grammar that holds behind the thoughts, and bounds these; null for any text with any thoughts. */
+export function behindThoughts(planned: PlannedGrammar | null, thoughts: ThoughtTokens): PlannedGrammar | null {
+  if (planned !== null) return { ...planned, grammar: { ...planned.grammar, thoughts } };
+  if (thoughts.most === null && thoughts.exit === undefined) return null;
+  return { grammar: { kind: 'free', thoughts }, placeOf: () => TOKENS };
+}
