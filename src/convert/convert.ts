@@ -6,7 +6,14 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { kindOf, type Architecture } from '../model/architecture.js';
-import { gpuKernel, MANIFEST_VERSION, type Generation, type Manifest, type Quality, type StageEntry } from '../model/manifest.js';
+import {
+  gpuKernel,
+  MANIFEST_VERSION,
+  type Generation,
+  type Manifest,
+  type Quality,
+  type StageEntry,
+} from '../model/manifest.js';
 import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
 import { NO_CALIBRATION, openCalibration, type Calibration } from './calibration.js';
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
