@@ -215,7 +215,9 @@ function comparable(): Record<string, string | undefined> {
 }
 
 async function sayRouterTime(): Promise<void> {
-  const { cost } = parseCostFile(await calibrateCommand(values.model, positive('--threads', values.threads)));
+  const { cost } = parseCostFile(
+    await calibrateCommand(values.model, { threads: positive('--threads', values.threads) }),
+  );
   const time = routerTime(cost, depthShape(loadManifest(values.model)));
   const perStep = time.stepMs + time.arrivals * time.admitMs;
   const share = (stepMs: number): string =>

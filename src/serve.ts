@@ -34,7 +34,8 @@ import { welcome } from './welcome.js';
 export function engineOptions(options: ServeOptions): EngineOptions {
   return {
     modelDir: options.model,
-    device: options.device,
+    device: options.device.kind,
+    card: options.device.card,
     threads: options.threads,
     kvMemoryBytes: options.kvMemory,
     maxRunning: options.maxRunning,
@@ -119,10 +120,11 @@ export function logEngine(engine: Engine, log: Logger): void {
   let loggedFault: string | null = null;
   const loggedKernels = new Set<string>();
   engine.on('ready', ({ calibration, lengthPriorFault = null, kernelFaults = [], ...ready }) => {
-    const { device, kernels, exits, maxLength, slots } = ready;
+    const { device, cards, kernels, exits, maxLength, slots } = ready;
     const [loadMs, calibrateMs] = [Math.round(ready.loadMs), Math.round(ready.calibrateMs)];
     const costs = calibration?.source;
-    log.info({ device, kernels, exits, maxLength, slots, loadMs, calibrateMs, costs }, 'engine ready');
+    const shown = { device, ...(cards.length > 0 && { cards }), kernels, exits, maxLength, slots };
+    log.info({ ...shown, loadMs, calibrateMs, costs }, 'engine ready');
     if (calibration?.note != null)
       log.warn({ reason: calibration.note }, 'the cache of measured step costs is unusable');
     for (const reason of kernelFaults) {
@@ -195,7 +197,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const { logger: log, isPretty, print } = await createLog(options.logLevel, options.logFormat, process.stdout.isTTY);
   warnOfVariables(process.env, log);
   const manifest = loadManifest(options.model);
-  chooseKernels(manifest, options);
+  chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
   const engine = new EngineClient(engineOptions(options));
   const [name = manifest.name] = options.modelName;
   const bar = isPretty && process.stderr.isTTY ? new LoadProgress(engine, process.stderr) : null;

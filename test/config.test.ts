@@ -91,7 +91,9 @@ void t.test('the error on an invalid value names the option, the rule and the va
     [{}, { SORTIE_THREADS: '0' }, /^SORTIE_THREADS must be an integer from 1 to 1024, got "0"$/],
     [{ kvMemory: 'lots' }, {}, /^--kv-memory must be a size .* got "lots"$/],
     [{ kvMemory: '1' }, {}, /at least 1MiB/],
-    [{ device: 'tpu' }, {}, /^--device must be one of cpu, cuda, webgpu, got "tpu"$/],
+    [{ device: 'tpu' }, {}, /^--device must be cpu, webgpu, cuda, or a card such as cuda:1, got "tpu"$/],
+    [{ device: 'cuda:0,cuda:1' }, {}, /--device/],
+    [{ device: 'webgpu:1' }, {}, /--device/],
     [{ kernels: 'int3' }, {}, /int4, w8a8/],
     [{ modelName: 'a:b' }, {}, /--model-name/],
     [{ modelName: 'a,b,a' }, {}, /--model-name must be different names/],
@@ -112,6 +114,17 @@ void t.test('the error on an invalid value names the option, the rule and the va
   ];
   for (const [flags, env, message] of wrong)
     t.throws(() => resolveOptions(flags, env), { name: 'OptionError', message });
+  t.end();
+});
+
+void t.test('a device may name its card', (t) => {
+  for (const [text, kind, card] of [
+    ['cpu', 'cpu', 0],
+    ['webgpu', 'webgpu', 0],
+    ['cuda', 'cuda', 0],
+    ['cuda:3', 'cuda', 3],
+  ] as const)
+    t.same(resolveOptions({ device: text }, {}).device, { kind, card }, text);
   t.end();
 });
 

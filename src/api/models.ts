@@ -101,6 +101,13 @@ export function props(context: ApiContext, caller: Caller): object {
     min_exit_layer: shallowest,
     max_exit_layer: deepest,
     device: ready.device,
+    cards: ready.cards.map(({ index, name, driver, memoryBytes, freeBytes }) => ({
+      index,
+      name,
+      driver,
+      memory_bytes: memoryBytes,
+      free_bytes: freeBytes,
+    })),
     kernels: ready.kernels,
     limits: {
       max_model_len: ready.maxLength,

@@ -1,6 +1,7 @@
 /** The commands that write, check and measure a model folder: `sortie convert`, `inspect` and `calibrate`. */
 import { Option, type Command } from 'commander';
-import { kernelList, modelName, SERVE_OPTIONS } from '../config.js';
+import { kernelList, modelName, type OptionSpec, SERVE_OPTIONS } from '../config.js';
+import type { CalibrateOptions } from '../engine/calibration/command.js';
 import type { KernelName } from '../model/manifest.js';
 import { output } from './output.js';
 import { exits, fraction, fractions, positive, ruleOf } from './values.js';
@@ -38,14 +39,17 @@ function addConvert(root: Command): void {
     .requiredOption('--out <dir>', 'model folder to write')
     .option('--exits <layers>', 'trunk layers after which a sequence may leave, such as 10,20,30', exits)
     .option('--context <n>', "most positions of a sequence (default: the source's)", positive)
-    .option('--kernels <list>', 'int4, w8a8, fp32, fp16; the preferred one first', ruleOf({ kind: kernelList }), [
-      'w8a8',
-    ])
-    .option('--block <n>', 'weights per scale of int4: 16, 32, 64, 128 or 256 (default: 32)', positive)
+    .option(
+      '--kernels <list>',
+      'int4, w8a8, fp32; for GPUs fp16, w8a16 or w4a16; the preferred one first',
+      ruleOf({ kind: kernelList }),
+      ['w8a8'],
+    )
+    .option('--block <n>', 'weights per scale of int4, w8a16 and w4a16: 16, 32, 64, 128 or 256 (default: 32)', positive)
     .option('--exit-blocks <file>', 'safetensors file of exit blocks')
     .option(
       '--calibration <file>',
-      'safetensors file of measurements: smoothed w8a8 inputs, better int4 rounding, KV in bytes',
+      'safetensors file of measurements: smoothed w8a8 inputs, better rounding to 4 bits, KV in bytes',
     )
     .addOption(
       new Option('--kv <type>', 'KV cache in float, or in int8: a quarter of the memory, slower prefill').choices([
@@ -54,7 +58,7 @@ function addConvert(root: Command): void {
       ]),
     )
     .option('--head-bits <n>', 'bits used of the 8 of embedding and head, 5 to 8; fewer compress better', fraction)
-    .option('--weight-bits <n>', 'the same for the weights of w8a8', fraction)
+    .option('--weight-bits <n>', 'the same for the weights of w8a8 and w8a16', fraction)
     .option('--quality <file>', 'JSON of measured quality per exit: {"15": {"kl": 1.1, "agreement": 0.6}}')
     .option(
       '--dry <rule>',
@@ -81,22 +85,32 @@ function addInspect(root: Command): void {
     });
 }
 
+/** An option of `serve` that has the same meaning here. */
+function servedOption<T>(spec: OptionSpec<T>): Option {
+  const option = new Option(`--${spec.flag} <${spec.value}>`, spec.help);
+  return option.argParser(ruleOf(spec)).default(spec.default, spec.defaultText);
+}
+
 function addCalibrate(root: Command): void {
   root
     .command('calibrate <dir>')
     .description('measure what a model folder costs on this machine, as JSON for simulate')
-    .option('--threads <n>', 'compute threads', ruleOf(SERVE_OPTIONS.threads), SERVE_OPTIONS.threads.default)
-    .action(async (dir: string, options: { readonly threads: number }) => {
+    .addOption(servedOption(SERVE_OPTIONS.threads))
+    .addOption(servedOption(SERVE_OPTIONS.device))
+    .addOption(servedOption(SERVE_OPTIONS.kvMemory))
+    .addOption(servedOption(SERVE_OPTIONS.maxRunning))
+    .addOption(servedOption(SERVE_OPTIONS.prefillChunk))
+    .action(async (dir: string, options: CalibrateOptions) => {
       const { calibrateCommand } = await import('../engine/calibration/command.js');
       if (!process.stderr.isTTY) {
-        output().write(await calibrateCommand(dir, options.threads));
+        output().write(await calibrateCommand(dir, options));
         return;
       }
       const { progressBar } = await import('../util/progress-bar.js');
       const bar = progressBar('{what} {bar} {percentage}%', process.stderr);
       bar.start(1, 0, { what: '' });
       try {
-        const costs = await calibrateCommand(dir, options.threads, (what, done, total) => {
+        const costs = await calibrateCommand(dir, options, (what, done, total) => {
           bar.setTotal(total);
           bar.update(done, { what });
         });

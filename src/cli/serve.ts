@@ -32,7 +32,7 @@ export function addServe(root: Command, version: string, finish: (code: number) 
     // A switch without a value means "on".
     const texts = Object.fromEntries(Object.entries(flags).map(([key, flag]) => [key, flag === true ? 'on' : flag]));
     const options = await loadOptions(texts, process.env);
-    const served = options.kernels ?? [options.device === 'cuda' ? 'fp16' : 'w8a8'];
+    const served = options.kernels ?? [options.device.kind === 'cpu' ? 'w8a8' : 'fp16'];
     const kernels = [...new Set(served.map(storedKernel))];
     const { servedFolder } = await import('./cached-model.js');
     const model = await servedFolder(options.model, { cacheDir: options.cacheDir, kernels });

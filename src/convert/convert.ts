@@ -6,7 +6,14 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { kindOf, type Architecture } from '../model/architecture.js';
-import { MANIFEST_VERSION, type Generation, type Manifest, type Quality, type StageEntry } from '../model/manifest.js';
+import {
+  gpuKernel,
+  MANIFEST_VERSION,
+  type Generation,
+  type Manifest,
+  type Quality,
+  type StageEntry,
+} from '../model/manifest.js';
 import { describeFile, MANIFEST_FILE } from '../model/manifest-io.js';
 import { NO_CALIBRATION, openCalibration, type Calibration } from './calibration.js';
 import { checkArchitecture, checkExits, checkTensors } from './check.js';
@@ -23,7 +30,7 @@ import { lowerGraph, pagedArgmaxGraph, pagedSelectGraph } from './onnx/paged-sel
 import { argmaxGraph, selectGraph, topKOf } from './onnx/select.js';
 import type { StageLayer } from './onnx/layer.js';
 import { stageGraph } from './onnx/stage.js';
-import { checkOptions, type ConvertOptions, DEFAULT_BLOCK, dryRule, nameOf } from './options.js';
+import { checkOptions, type ConvertOptions, DEFAULT_BLOCK, dryRule, hasBlocks, nameOf } from './options.js';
 import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { yieldToEventLoop } from './yield.js';
@@ -96,7 +103,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
   const numbers = exitNumbers(exits, blocks);
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
   const dry = dryRule(options);
-  const floatType = kernels.includes('fp16') ? 'f16' : 'f32';
+  const floatType = gpuKernel(kernels) === undefined ? 'f32' : 'f16';
   const page = pageOf(options, arch);
   const kvType = chooseKv(options, calibration, arch, blocks) ? 'i8' : floatType;
   const format = vocabularyFormat(options, arch);
@@ -242,7 +249,8 @@ function chooseKv(
   blocks: ExitBlocks,
 ): boolean {
   if (kv !== 'int8') return false;
-  if (kernels.includes('fp16')) throw new ConvertError('bad_option', `--kv int8 can't be combined with --kernels fp16`);
+  const gpu = gpuKernel(kernels);
+  if (gpu !== undefined) throw new ConvertError('bad_option', `--kv int8 can't be combined with --kernels ${gpu}`);
   const names = Array.from({ length: arch.layers }, (_, i) => trunkName(i));
   for (const [exit, depth] of blocks.depths) for (let i = 0; i < depth; i++) names.push(blockLayerName(exit, i));
   const missing = names.find((name) => calibration.layer(name).kvRange(arch.kvHeads * arch.headDim) === null);
@@ -276,11 +284,11 @@ function blockLayerName(exit: number, index: number): string {
   return exitLayer(exit, index).slice(0, -1);
 }
 
-/** w8a8's format if w8a8 is among the kernels (fastest for many rows); blocks beside int4 alone; otherwise floats. */
+/** w8a8's format if w8a8 is among the kernels (fastest for many rows); blocks beside weights in blocks; otherwise floats. */
 function vocabularyFormat({ kernels, headBits }: ConvertOptions, arch: Architecture): VocabularyFormat {
   const levels = levelsOf(headBits ?? 8);
   if (kernels.includes('w8a8')) return { kind: 'w8a8', levels };
-  return kernels.includes('int4') ? { kind: 'blocks', block: headBlock(arch.hidden), levels } : { kind: 'floats' };
+  return hasBlocks(kernels) ? { kind: 'blocks', block: headBlock(arch.hidden), levels } : { kind: 'floats' };
 }
 
 /** Columns per scale: 64 if that divides the width, which saves padding and its removal; else 32, else 128. */

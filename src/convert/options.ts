@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { isValid } from '../util/schema.js';
 import { modelName } from '../config.js';
-import { Dry, type KernelName } from '../model/manifest.js';
+import { Dry, gpuKernel, type KernelName } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 
 export const DEFAULT_BLOCK = 32;
@@ -15,9 +15,9 @@ export interface ConvertOptions {
   exits?: number[];
   /** Most positions of a sequence, at most the source's. Default: the source's. */
   context?: number;
-  /** Preferred first. fp16 stands alone: its KV cache has pages, for GPUs. */
+  /** Preferred first. A kernel for GPUs stands alone: its KV cache has pages. */
   kernels: readonly KernelName[];
-  /** Weights per scale of int4. Default: 32. */
+  /** Weights per scale of int4, w8a16 and w4a16. Default: 32. */
   block?: number;
   /** safetensors file of exit blocks; see exit-blocks.ts. */
   exitBlocks?: string;
@@ -68,15 +68,21 @@ export function nameOf({ name, out }: ConvertOptions): string {
   throw new ConvertError('bad_option', `--name must be ${modelName.rule}, got ${got}`);
 }
 
+/** Whether embedding and head have a scale for each block, as the stages' weights do. */
+export function hasBlocks(kernels: readonly KernelName[]): boolean {
+  return kernels.some((kernel) => kernel === 'int4' || kernel === 'w8a16' || kernel === 'w4a16');
+}
+
 /** Rejects an option without effect. */
 function checkUsed({ kernels, block, headBits, weightBits, calibration, kv }: ConvertOptions): void {
-  const bytes = kernels.includes('w8a8');
-  const blocks = kernels.includes('int4');
+  const bytes = kernels.includes('w8a8') || kernels.includes('w8a16');
+  const blocks = hasBlocks(kernels);
+  const calibrated = ['w8a8', 'int4', 'w4a16'].some((kernel) => kernels.some((each) => each === kernel));
   for (const [option, value, isUsed, rule] of [
-    ['--block', block, blocks, '--kernels int4'],
-    ['--weight-bits', weightBits, bytes, '--kernels w8a8'],
-    ['--head-bits', headBits, bytes || blocks, '--kernels w8a8 or int4'],
-    ['--calibration', calibration, bytes || blocks || kv === 'int8', '--kernels w8a8 or int4, or --kv int8'],
+    ['--block', block, blocks, '--kernels int4, w8a16 or w4a16'],
+    ['--weight-bits', weightBits, bytes, '--kernels w8a8 or w8a16'],
+    ['--head-bits', headBits, bytes || blocks, '--kernels w8a8, int4, w8a16 or w4a16'],
+    ['--calibration', calibration, calibrated || kv === 'int8', '--kernels w8a8, int4 or w4a16, or --kv int8'],
   ] as const)
     if (value !== undefined && !isUsed)
       throw new ConvertError(
@@ -89,10 +95,11 @@ function checkKernels({ kernels, block = DEFAULT_BLOCK, headBits = 8, weightBits
   if (kernels.length === 0) throw new ConvertError('bad_option', '--kernels must name at least one kernel');
   if (new Set(kernels).size !== kernels.length)
     throw new ConvertError('bad_option', `--kernels must name each kernel once, got ${kernels.join(',')}`);
-  if (kernels.includes('fp16') && kernels.length > 1)
+  const gpu = gpuKernel(kernels);
+  if (gpu !== undefined && kernels.length > 1)
     throw new ConvertError(
       'bad_option',
-      `--kernels fp16 can't be combined with other kernels, got ${kernels.join(',')}`,
+      `--kernels ${gpu} can't be combined with other kernels, got ${kernels.join(',')}`,
     );
   if (![16, 32, 64, 128, 256].includes(block))
     throw new ConvertError('bad_option', `--block must be 16, 32, 64, 128 or 256, got ${block}`);

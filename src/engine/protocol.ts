@@ -7,6 +7,7 @@
  */
 import type { Architecture } from '../model/architecture.js';
 import type { Dry, StageKernel } from '../model/manifest.js';
+import type { Card } from '../runtime/device.js';
 import type { CostTable } from '../cost/table.js';
 import type { DepthRequest, ServiceClass } from '../router/index.js';
 
@@ -394,6 +395,8 @@ export interface ReadyMessage {
   /** Kernels that failed to load, each with the reason, for the log. */
   readonly kernelFaults?: readonly string[];
   readonly device: string;
+  /** The GPUs, after the load; empty on the CPU. */
+  readonly cards: readonly Card[];
   readonly cost: CostTable;
   readonly loadMs: number;
   readonly calibrateMs: number;

@@ -1,6 +1,6 @@
 /** Chooses the kernels of a model folder for a device. */
 import type { DeviceKind } from '../runtime/device.js';
-import { type Manifest, servedKernels, type StageKernel } from './manifest.js';
+import { GPU_KERNELS, type Manifest, servedKernels, type StageKernel } from './manifest.js';
 
 /** @throws Error if the folder lacks a kernel or does not fit the device */
 export function chooseKernels(
@@ -13,10 +13,12 @@ export function chooseKernels(
   if (missing.length > 0)
     throw new Error(`--kernels: the model offers ${offered.join(', ')}, not ${missing.join(', ')}`);
   if (device !== 'cpu' && manifest.pages === undefined)
-    throw new Error(`--device ${device} needs a model converted with --kernels fp16`);
+    throw new Error(`--device ${device} needs a model converted with --kernels ${GPU_KERNELS.join(' or ')}`);
   if (device === 'webgpu') checkWebGpu(manifest.architecture);
   if (device === 'cpu' && manifest.floatType === 'f16')
-    throw new Error('--device cpu cannot run the fp16 kernel; convert with --kernels w8a8, int4 or fp32');
+    throw new Error(
+      `--device cpu cannot run the ${wanted.join(', ')} kernel; convert with --kernels w8a8, int4 or fp32`,
+    );
   return wanted;
 }
 

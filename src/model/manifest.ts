@@ -1,7 +1,7 @@
 /**
  * The manifest of a model folder. The converter writes it; engine, router and gateway read it.
  *
- * Graph contract for every device. FLOAT is f32 for CPU kernels and f16 for the fp16 kernel. KV is FLOAT, or i8 with a
+ * Graph contract for every device. FLOAT is f32 for CPU kernels and f16 for those of GPUs. KV is FLOAT, or i8 with a
  * scale per channel inside the graph (kvType).
  *
  * - embed   ids i64 [B,S] -> hidden FLOAT [B,S,H]
@@ -49,8 +49,18 @@ export const KernelName = Type.Union([
   Type.Literal('w8a8'),
   Type.Literal('fp32'),
   Type.Literal('fp16'),
+  Type.Literal('w8a16'),
+  Type.Literal('w4a16'),
 ]);
 export type KernelName = Static<typeof KernelName>;
+
+/** Kernels for GPUs: activations in f16, and weights in f16, 8 or 4 bits. */
+export const GPU_KERNELS = ['fp16', 'w8a16', 'w4a16'] as const satisfies readonly KernelName[];
+
+/** The GPU kernel of a folder; undefined for a folder for CPUs. */
+export function gpuKernel(kernels: readonly KernelName[]): (typeof GPU_KERNELS)[number] | undefined {
+  return GPU_KERNELS.find((kernel) => kernels.includes(kernel));
+}
 
 /** A kernel that the engine runs: one of the folder's graphs, or `int8`, which it makes of `w8a8` at load (int8-graph.ts). */
 export type StageKernel = KernelName | 'int8';
@@ -126,7 +136,14 @@ export const StageEntry = Type.Object({
   layers: Type.Integer({ minimum: 1 }),
   /** Graph file of each kernel. */
   graphs: Type.Partial(
-    Type.Object({ int4: Type.String(), w8a8: Type.String(), fp32: Type.String(), fp16: Type.String() }),
+    Type.Object({
+      int4: Type.String(),
+      w8a8: Type.String(),
+      fp32: Type.String(),
+      fp16: Type.String(),
+      w8a16: Type.String(),
+      w4a16: Type.String(),
+    }),
   ),
 });
 export type StageEntry = Static<typeof StageEntry>;

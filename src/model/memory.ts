@@ -15,6 +15,25 @@ export function allocatedPerPosition(manifest: Manifest): number {
   return layers * layerBytes(manifest) + keptBoundaries(manifest).size * stateBytes(manifest);
 }
 
+/** CUDA's Gather counts the elements of its input in 32 bits. */
+const MOST_ELEMENTS = 2 ** 31 - 1;
+
+/**
+ * Most pages whose KV caches, and whose store of hidden states, are each one buffer that kernels can index.
+ * @param page positions of a page
+ * @param maxTokens most positions of a batch
+ */
+export function mostPages(manifest: Manifest, page: number, maxTokens: number, maxBufferBytes: number): number {
+  const { kvHeads, headDim, hidden } = manifest.architecture;
+  const { stages, exits, floatType } = manifest;
+  const elements = Math.min(MOST_ELEMENTS, maxBufferBytes / elementBytes(floatType));
+  const kept = keptBoundaries(manifest).size;
+  const blocks = exits.filter(({ block }) => block !== null).length;
+  const batchRows = maxTokens * (stages.length + 1 - kept + blocks);
+  const ofCache = elements / (page * kvHeads * headDim);
+  return Math.floor(kept === 0 ? ofCache : Math.min(ofCache, (elements / hidden - batchRows) / (page * kept)));
+}
+
 /** Boundaries with hidden states that a stage or a block may need later; the first stage recomputes embeddings. */
 export function keptBoundaries({ stages, exits }: Pick<Manifest, 'stages' | 'exits'>): ReadonlySet<number> {
   return new Set([

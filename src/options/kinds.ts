@@ -59,6 +59,23 @@ export const oneOf = <const T extends string>(...values: readonly T[]): Kind<T> 
   parse: (text) => values.find((value) => value === text),
 });
 
+export interface DeviceChoice {
+  readonly kind: 'cpu' | 'cuda' | 'webgpu';
+  /** Number of CUDA's card. */
+  readonly card: number;
+}
+
+export const device: Kind<DeviceChoice> = {
+  rule: 'cpu, webgpu, cuda, or a card such as cuda:1',
+  type: 'cpu, webgpu, cuda or cuda:N',
+  values: ['cpu', 'cuda', 'webgpu'],
+  parse: (text) => {
+    if (text === 'cpu' || text === 'webgpu') return { kind: text, card: 0 };
+    const match = /^cuda(?::(\d{1,3}))?$/.exec(text);
+    return match === null ? undefined : { kind: 'cuda', card: Number(match[1] ?? 0) };
+  },
+};
+
 export const onOff: Kind<boolean> = {
   rule: 'on or off',
   type: 'on or off',
@@ -161,9 +178,9 @@ const listOf = <const T extends string>(...known: readonly T[]): Kind<readonly T
 });
 
 /** Kernels that `convert` writes. */
-export const kernelList = listOf('int4', 'w8a8', 'fp32', 'fp16');
+export const kernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16');
 /** Kernels that the engine runs. */
-export const servedKernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'int8');
+export const servedKernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16', 'int8');
 
 export const optionalPort: Kind<number | null> = integer(0, 65535);
 

@@ -2,6 +2,8 @@
 import { availableParallelism } from 'node:os';
 import {
   bytes,
+  device,
+  type DeviceChoice,
   integer,
   nameList,
   oneOf,
@@ -73,7 +75,14 @@ export const modelAndHardware = {
     "sampling of requests that state none: the model's, or temperature 1, top_p 1 and no rule",
   ),
   kernels: spec('kernels', 'LIST', servedKernelList, null, 'kernels to load and measure', 'all of the folder'),
-  device: spec('device', 'NAME', oneOf('cpu', 'cuda', 'webgpu'), 'cpu', 'hardware that runs the model'),
+  device: spec<DeviceChoice>(
+    'device',
+    'NAME',
+    device,
+    { kind: 'cpu', card: 0 },
+    'hardware that runs the model; cuda is cuda:0',
+    'cpu',
+  ),
   threads: spec(
     'threads',
     'N',

@@ -8,6 +8,8 @@ export function cpuDevice(environment: Environment): HostDevice {
     kind: 'cpu',
     copiesInputsAtBind: false,
     memoryInfo: environment.hostMemory,
+    maxBufferBytes: Infinity,
+    cards: () => [],
     configure: () => undefined,
     alloc: reserve,
     free: unreserve,

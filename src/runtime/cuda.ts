@@ -7,14 +7,17 @@
  *
  * Written against the documented contracts of the driver and the provider; ARCHITECTURE.md says what it has run on.
  */
+import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
-import type { Device } from './device.js';
+import type { Card, Device } from './device.js';
 import type { Environment } from './environment.js';
 import type { Handle } from './ort-api.js';
 
 const DRIVER = 'libcuda.so.1';
 /** The stream does not wait for CUDA's default stream. */
 const STREAM_NON_BLOCKING = 1;
+const NAME_BYTES = 256;
+const RELEASE_FILE = '/proc/driver/nvidia/version';
 
 const INSTALL = "install NVIDIA's driver and ONNX Runtime's CUDA provider (docs/gpu.md)";
 
@@ -28,6 +31,7 @@ interface Driver {
   readonly toHost: (source: bigint, target: Uint8Array) => void;
   readonly fromHost: (target: bigint, source: Uint8Array) => void;
   readonly wait: () => void;
+  readonly describe: () => Card;
 }
 
 /** @throws Error if the driver is missing, finds no such card, or a call fails */
@@ -37,6 +41,8 @@ export function cudaDevice(environment: Environment, deviceId = 0): Device {
     kind: 'cuda',
     copiesInputsAtBind: true,
     memoryInfo: environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0),
+    maxBufferBytes: Infinity,
+    cards: () => [driver.describe()],
     configure: (options) => {
       // Weights take what they need, outside the memory that grows in powers of two.
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
@@ -82,13 +88,27 @@ function openDriver(deviceId: number): Driver {
   const hostToDevice = library.func('int cuMemcpyHtoDAsync_v2(void*, uint8_t*, size_t, void*)');
   const synchronize = library.func('int cuStreamSynchronize(void*)');
   const getDevice = library.func('int cuDeviceGet(_Out_ int*, int)');
+  const countDevices = library.func('int cuDeviceGetCount(_Out_ int*)');
   const retain = library.func('int cuDevicePrimaryCtxRetain(_Out_ void**, int)');
   const setCurrent = library.func('int cuCtxSetCurrent(void*)');
   const createStream = library.func('int cuStreamCreate(_Out_ void**, unsigned int)');
+  const getName = library.func('int cuDeviceGetName(uint8_t*, int, int)');
+  const getMemory = library.func('int cuMemGetInfo_v2(_Out_ size_t*, _Out_ size_t*)');
+  const getVersion = library.func('int cuDriverGetVersion(_Out_ int*)');
 
-  check('cuInit', library.func('int cuInit(unsigned int)')(0));
+  try {
+    check('cuInit', library.func('int cuInit(unsigned int)')(0));
+  } catch (error) {
+    throw new Error(`--device cuda: ${error instanceof Error ? error.message : String(error)}; ${INSTALL}`, {
+      cause: error,
+    });
+  }
   const card: [number] = [0];
-  check(`--device cuda: card ${deviceId}`, getDevice(card, deviceId));
+  const count: [number] = [0];
+  check('cuDeviceGetCount', countDevices(count));
+  if (deviceId >= count[0])
+    throw new Error(`--device cuda:${deviceId}: the driver has ${count[0]} card(s), numbered from 0`);
+  check('cuDeviceGet', getDevice(card, deviceId));
   // The primary context is the one that the provider's runtime library uses.
   check('cuCtxSetCurrent', setCurrent(made('cuDevicePrimaryCtxRetain', (out) => retain(out, card[0]))));
   const stream = made('cuStreamCreate', (out) => createStream(out, STREAM_NON_BLOCKING));
@@ -113,7 +133,33 @@ function openDriver(deviceId: number): Driver {
     wait: () => {
       check('cuStreamSynchronize', synchronize(stream));
     },
+    describe: () => {
+      const name = new Uint8Array(NAME_BYTES);
+      check('cuDeviceGetName', getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, card[0]));
+      const [free, total, version]: [number][] = [[0], [0], [0]];
+      check('cuMemGetInfo', getMemory(free, total));
+      check('cuDriverGetVersion', getVersion(version));
+      return {
+        index: deviceId,
+        name: new TextDecoder().decode(name.subarray(0, name.indexOf(0))),
+        driver: driverName(version?.[0] ?? NaN),
+        memoryBytes: Number(total?.[0]),
+        freeBytes: Number(free?.[0]),
+      };
+    },
   };
+}
+
+/** The driver's release where the system tells it, and the newest CUDA version that the driver supports, as 12040. */
+function driverName(version: number): string {
+  const cuda = `CUDA ${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
+  try {
+    const [, release] = /^NVRM version:.*?\s(\d+\.[\d.]+)\s/m.exec(readFileSync(RELEASE_FILE, 'utf8')) ?? [];
+    return release === undefined ? cuda : `${release}, ${cuda}`;
+  } catch {
+    // Containers may hide the file.
+    return cuda;
+  }
 }
 
 function loadDriver(): ReturnType<typeof koffi.load> {

@@ -9,12 +9,28 @@ export interface Upload {
   readonly source: Uint8Array;
 }
 
+/** A GPU as its driver describes it; null for what the driver does not say. */
+export interface Card {
+  /** The provider's number of the card. */
+  readonly index: number;
+  readonly name: string;
+  /** Driver and its version. */
+  readonly driver: string | null;
+  readonly memoryBytes: number | null;
+  /** Memory that no process has taken, at the time of the call. */
+  readonly freeBytes: number | null;
+}
+
 export interface Device {
   readonly kind: DeviceKind;
   /** Whether binding copies a tensor in host memory, so that each run must bind again. */
   readonly copiesInputsAtBind: boolean;
+  /** Most bytes of an allocation that kernels read whole: past it, the provider's results are wrong, without an error. */
+  readonly maxBufferBytes: number;
   /** ONNX Runtime's memory description of this device's tensors. */
   readonly memoryInfo: bigint;
+  /** The cards that the device computes on; none for the CPU, or where the system does not name them. */
+  cards(): readonly Card[];
   /** Adds the provider to a session's options. @throws Error that names what to install */
   configure(options: Handle): void;
   /**

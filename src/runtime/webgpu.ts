@@ -8,6 +8,7 @@ import { reserve, unreserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
 import { Session } from './session.js';
 import { Tensor } from './tensor.js';
+import { vulkanAdapters } from './vulkan.js';
 
 /** y = x + x, for a session whose allocator every other session's tensors may use. */
 const ADD_GRAPH = Buffer.from(
@@ -20,6 +21,7 @@ export function webgpuDevice(environment: Environment): Device {
   const { ort } = environment;
   const memoryInfo = ort.create('CreateMemoryInfo', 'WebGPU_Buf', 0, 0, 0);
   const staging = new Staging();
+  const [adapter] = vulkanAdapters();
 
   /** Copies between host and buffers in one call, each from the beginning of its allocation. */
   const copyAll = (pairs: readonly { host: bigint; buffer: bigint; bytes: number }[], toHost: boolean): void => {
@@ -35,6 +37,8 @@ export function webgpuDevice(environment: Environment): Device {
     kind: 'webgpu',
     copiesInputsAtBind: true,
     memoryInfo,
+    maxBufferBytes: adapter?.maxBufferBytes ?? Infinity,
+    cards: () => (adapter === undefined ? [] : [adapter.card]),
     configure: (options) => {
       appendProvider(environment, options);
     },
@@ -60,7 +64,16 @@ export function webgpuDevice(environment: Environment): Device {
   return {
     ...device,
     alloc: (bytes) => {
+      if (bytes > device.maxBufferBytes)
+        throw new RangeError(`the GPU binds at most ${device.maxBufferBytes} bytes as one buffer, got ${bytes}`);
       const buffer = ort.create('AllocatorAlloc', allocator, bytes);
+      // Without memory the provider logs an error and returns a buffer all the same, which keeps nothing.
+      const probe = Uint8Array.of(1, 2, 3, 4);
+      const found = new Uint8Array(probe.length);
+      device.upload([{ target: buffer, source: probe.subarray(0, bytes) }]);
+      device.download(buffer, found.subarray(0, bytes));
+      if (probe.subarray(0, bytes).some((byte, i) => found[i] !== byte))
+        throw new RangeError(`cannot reserve ${bytes} bytes on the GPU: out of memory`);
       // The provider switches the zeroing of new buffers off. Reserved pages read as zeros and take no memory.
       const zeros = reserve(bytes);
       copyAll([{ host: zeros, buffer, bytes }], false);

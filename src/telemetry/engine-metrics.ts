@@ -29,12 +29,26 @@ export class EngineMetrics {
     series.engineUp.set(1);
     for (const sleep_state of SLEEP_STATES) series.sleepState?.set({ sleep_state }, sleep_state === 'awake' ? 1 : 0);
     series.engineLoad.set((ready.loadMs + ready.calibrateMs) / 1000);
+    this.#device(ready);
     series.cacheConfig.reset();
     const blocks = Math.floor(ready.kvTokens / CACHE_BLOCK_TOKENS);
     series.cacheConfig.set({ block_size: String(CACHE_BLOCK_TOKENS), num_gpu_blocks: String(blocks) }, 1);
     this.#exits = ready.exits.map(String);
     initializeExits(series, this.#exits, this.#seenExits);
     for (const exit of this.#exits) this.#seenExits.add(exit);
+  }
+
+  /** The CPU counts as one card without a name. */
+  #device({ device, cards }: ReadyMessage): void {
+    const { device: info, deviceMemory, deviceFree } = this.#series;
+    for (const gauge of [info, deviceMemory, deviceFree]) gauge.reset();
+    if (cards.length === 0) info.set({ device, card: '', name: '', driver: '' }, 1);
+    for (const { index, name, driver, memoryBytes, freeBytes } of cards) {
+      const card = String(index);
+      info.set({ device, card, name, driver: driver ?? '' }, 1);
+      if (memoryBytes !== null) deviceMemory.set({ card }, memoryBytes);
+      if (freeBytes !== null) deviceFree.set({ card }, freeBytes);
+    }
   }
 
   down(): void {

@@ -37,6 +37,11 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
     engineUp: gauge('engine_up', '1 while an engine process is ready.'),
     engineDown: counter('engine_down_total', 'Unexpected exits of the engine process.'),
     engineLoad: gauge('engine_load_seconds', 'Load and calibration time of the engine.'),
+    device: gauge('engine_device_info', '1 for each device of the engine.', ['device', 'card', 'name', 'driver']),
+    deviceMemory: gauge('engine_device_memory_bytes', 'Memory of each GPU.', ['card']),
+    deviceFree: gauge('engine_device_free_bytes', 'Memory of each GPU that was free once the model was loaded.', [
+      'card',
+    ]),
     failed: counter('request_failure_total', 'Sequences that failed or were rejected.', ['reason']),
     exitTokens: counter('exit_tokens_total', 'Tokens by the exit layer that emitted them.', ['exit_layer']),
     plannedExitTokens: counter(

@@ -33,7 +33,7 @@ void t.test('a kernel that the model lacks is named in one line', (t) => {
 void t.test('a folder for another device is named before the port opens', (t) => {
   const { status, stderr, stdout } = run(['--model', model, '--device', 'cuda']);
   t.equal(status, 1);
-  t.equal(stderr, 'error: --device cuda needs a model converted with --kernels fp16\n');
+  t.equal(stderr, 'error: --device cuda needs a model converted with --kernels fp16 or w8a16 or w4a16\n');
   t.equal(stdout, '', 'no line that the server listens');
   t.end();
 });

@@ -615,7 +615,8 @@ void t.test('a calibration with the ranges of keys and values allows an int8 KV 
   t.equal(await kvType({ kernels: ['w8a8'], calibration: all }), 'f32', 'floats without --kv int8');
   t.equal(await kvType({ kernels: ['fp32'], calibration: all, kv: 'int8' }), 'i8');
   await t.rejects(kvType({ kernels: ['w8a8'], kv: 'int8' }), /--kv int8 needs a --calibration file/);
-  await t.rejects(kvType({ kernels: ['fp16'], calibration: all, kv: 'int8' }), /--kernels fp16/);
+  for (const kernel of ['fp16', 'w4a16'] as const)
+    await t.rejects(kvType({ kernels: [kernel], calibration: all, kv: 'int8' }), new RegExp(`--kernels ${kernel}`));
   await t.rejects(kvType({ kernels: ['w8a8'], calibration: ranges(2), kv: 'int8' }), {
     code: 'bad_option',
     message: /--kv int8 needs .* k_max and v_max of each layer, got .* without those of layers\.2$/,

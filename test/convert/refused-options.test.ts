@@ -16,15 +16,16 @@ void t.test('invalid options and exits are rejected', (t) =>
     ['exits in descending order', 'bad_exits', /must increase, got 2,1,3/, folder, { exits: [2, 1, 3] }],
     ['exits without the last layer', 'bad_exits', /must end at the last layer, 3, got 1,2/, folder, { exits: [1, 2] }],
     ['fp16 beside another kernel', 'bad_option', /fp16 can't be combined/, folder, { kernels: ['fp16', 'int4'] }],
+    ['w4a16 beside another', 'bad_option', /w4a16 can't be combined/, folder, { kernels: ['w8a8', 'w4a16'] }],
     ['9 bits in a byte', 'bad_option', /--head-bits must be .*, got 9/, folder, { headBits: 9 }],
     ['4 bits in a byte', 'bad_option', /--weight-bits must be .*, got 4/, folder, { weightBits: 4 }],
     ['a block of 48', 'bad_option', /--block must be .*, got 48/, folder, { block: 48 }],
     ...(
       [
-        ['--block', '--kernels int4', { block: 64 }],
-        ['--weight-bits', '--kernels w8a8', { weightBits: 7 }],
-        ['--head-bits', '--kernels w8a8 or int4', { headBits: 7 }],
-        ['--calibration', '--kernels w8a8 or int4, or --kv int8', { calibration: 'x' }],
+        ['--block', '--kernels int4, w8a16 or w4a16', { block: 64 }],
+        ['--weight-bits', '--kernels w8a8 or w8a16', { weightBits: 7 }],
+        ['--head-bits', '--kernels w8a8, int4, w8a16 or w4a16', { headBits: 7 }],
+        ['--calibration', '--kernels w8a8, int4 or w4a16, or --kv int8', { calibration: 'x' }],
       ] as const
     ).flatMap(([option, rule, value]) =>
       (['fp32', 'fp16'] as const).map((kernel): Case => [
@@ -36,6 +37,7 @@ void t.test('invalid options and exits are rejected', (t) =>
       ]),
     ),
     ['--weight-bits of int4', 'bad_option', /--kernels int4$/, folder, { weightBits: 7, kernels: ['int4'] }],
+    ['--calibration of w8a16', 'bad_option', /--kernels w8a16$/, folder, { calibration: 'x', kernels: ['w8a16'] }],
     ['--block of w8a8', 'bad_option', /--kernels w8a8$/, folder, { block: 64, kernels: ['w8a8'] }],
     [
       'an unknown sampling default',

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
+import type { KernelName } from '../../src/model/manifest.js';
 import { install, type Installation, Missing, runScript } from './installation.js';
 import { linesOf, readTrace, type Section } from './trace.js';
 
@@ -29,8 +30,10 @@ async function tests(installation: Installation): Promise<void> {
   const source = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url));
   const model = join(folder, 'fp16');
   const exitBlocks = join(source, 'exit-blocks.safetensors');
-  const kernels = ['fp16'] as const;
-  await convert({ source, out: model, exits: [1, 2, 5], exitBlocks, kernels, compress: false, force: false });
+  const convertTo = async (out: string, kernel: KernelName): Promise<void> => {
+    await convert({ source, out, exits: [1, 2, 5], exitBlocks, kernels: [kernel], compress: false, force: false });
+  };
+  await convertTo(model, 'fp16');
   const script = async (
     name: string,
     args: readonly string[],
@@ -44,6 +47,22 @@ async function tests(installation: Installation): Promise<void> {
     return { ...result, trace: readTrace(file) };
   };
 
+  for (const kernel of ['w8a16', 'w4a16'] as const)
+    await t.test(`the provider takes every node of a folder in ${kernel}`, async (t) => {
+      const out = join(folder, kernel);
+      await convertTo(out, kernel);
+      const graphs = readdirSync(out).filter((name) => name.endsWith('.onnx'));
+      const { stdout } = await script(
+        'place',
+        graphs.map((name) => join(out, name)),
+      );
+      const placed = JSON.parse(stdout || '{}') as { graphs: [string, string | null][] };
+      t.strictSame(
+        placed.graphs,
+        graphs.map((name) => [join(out, name), null]),
+      );
+    });
+
   await t.test('the provider takes every node of a folder in fp16', async (t) => {
     const graphs = readdirSync(model).filter((name) => name.endsWith('.onnx'));
     const { code, stdout, stderr } = await script(
@@ -51,7 +70,13 @@ async function tests(installation: Installation): Promise<void> {
       graphs.map((name) => join(model, name)),
     );
     t.equal(code, 0, stderr);
-    const placed = JSON.parse(stdout || '{}') as { graphs: [string, string | null][]; bytes: string | null };
+    const placed = JSON.parse(stdout || '{}') as {
+      cards: object[];
+      graphs: [string, string | null][];
+      bytes: string | null;
+    };
+    const memoryBytes = 80 * 2 ** 30;
+    t.match(placed.cards, [{ index: 0, name: 'fake', driver: 'CUDA 13.0', memoryBytes }]);
     t.strictSame(
       placed.graphs,
       graphs.map((name) => [join(model, name), null]),
@@ -86,6 +111,16 @@ async function tests(installation: Installation): Promise<void> {
     t.strictSame(counts('wait'), [1], 'and waits once');
   });
 
+  await t.test('steps of 256 rows', async (t) => {
+    const { code, stderr, trace } = await script('serve', [model, '100', '256', '130', '1']);
+    t.equal(code, 0, stderr);
+    // The trace goes on behind that of the test before.
+    const served = trace.slice(trace.findLastIndex(({ mark }) => mark === 'serve'));
+    const rows = served.flatMap(({ mark }) => /^end .*"rows":(\d+)/.exec(mark)?.[1] ?? []).map(Number);
+    t.equal(Math.max(...rows), 256, 'all sequences decode together');
+    for (const fault of ['outside', 'unordered', 'alloc', 'hostalloc']) t.strictSame(linesOf(served, fault), [], fault);
+  });
+
   await t.test('a stage is captured as a CUDA graph without a call that a capture forbids', async (t) => {
     const { code, stderr, trace } = await script('capture', [model, '4']);
     t.equal(code, 0, stderr);
@@ -96,10 +131,29 @@ async function tests(installation: Installation): Promise<void> {
   });
 
   await t.test('a machine without a card, or with too little memory, gets a sentence', async (t) => {
-    const none = await script('serve', [model, '1', '1'], { FAKE_CUDA_DEVICES: '0' });
-    t.match(none.stderr, /Error: .*no CUDA-capable device is detected/);
-    const small = await script('serve', [model, '1', '1'], { FAKE_CUDA_MEMORY_MIB: '1' });
-    t.match(small.stderr, /cannot reserve \d+ bytes on the GPU.*out of memory/);
+    const errorOf = async (device: string, variables: NodeJS.ProcessEnv): Promise<string> => {
+      const args = ['serve', '--model', model, '--device', device, '--port', '0', '--kv-memory', '8MiB'];
+      const { code, stderr } = await runScript(installation, 'src/main.js', args, variables);
+      t.equal(code, 1, stderr);
+      return stderr.split('\n').findLast((line) => line.startsWith('error: ')) ?? stderr;
+    };
+    t.match(
+      await errorOf('cuda', { FAKE_CUDA_DEVICES: '0' }),
+      /^error: --device cuda: cuInit: no CUDA-capable device is detected; install NVIDIA's driver/,
+    );
+    t.equal(
+      await errorOf('cuda:2', { FAKE_CUDA_DEVICES: '2' }),
+      'error: --device cuda:2: the driver has 2 card(s), numbered from 0',
+    );
+    const reasons = new Set<string>();
+    // Weights, states and KV cache, the largest step: each may be the first that does not fit.
+    for (const mebibytes of ['0', '1', '6', '9']) {
+      const error = await errorOf('cuda', { FAKE_CUDA_MEMORY_MIB: mebibytes });
+      const lacking = /^error: --device cuda: the GPU has too little memory for .* \((.*)\); lower --kv-memory, /;
+      t.match(error, lacking);
+      reasons.add(lacking.exec(error)?.[1]?.replace(/\d+/g, 'N') ?? error);
+    }
+    t.ok(reasons.size > 1, [...reasons].join('\n'));
   });
 }
 

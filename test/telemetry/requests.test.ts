@@ -357,6 +357,20 @@ void t.test('a cancelled or failed answer is not truncated, and a late complete 
   t.equal(await value('request_success_total{finished_reason="deadline"'), 0);
 });
 
+void t.test('the engine names its device, and the memory of its cards', async (t) => {
+  const { metrics, value } = fixture();
+  t.equal(await value('engine_device_info{device="cpu",card=""'), 1);
+  t.ok(Number.isNaN(await value('engine_device_memory_bytes')), 'the CPU has no series of memory');
+  const card = { name: 'NVIDIA L4', driver: '580.1, CUDA 13.0', memoryBytes: 2 ** 34, freeBytes: 2 ** 30 };
+  metrics.ready({ ...READY, device: 'cuda', cards: [1, 2].map((index) => ({ index, ...card })) });
+  for (const index of [1, 2])
+    t.equal(await value(`engine_device_info{device="cuda",card="${index}",name="NVIDIA L4",driver="580.1`), 1);
+  t.equal(await value('engine_device_memory_bytes{card="2"'), 2 ** 34);
+  t.equal(await value('engine_device_free_bytes{card="2"'), 2 ** 30);
+  metrics.ready(READY);
+  t.ok(Number.isNaN(await value('engine_device_info{device="cuda"')), 'the engine restarted on the CPU');
+});
+
 void t.test('times are never negative, and each exit of the engine is counted', async (t) => {
   const { metrics, begin, value } = fixture();
   metrics.ready({ ...READY, loadMs: 1500, calibrateMs: 500 });

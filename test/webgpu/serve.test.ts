@@ -45,7 +45,7 @@ if (needsGpu()) {
   void t.test('the properties name the device and the tokens that its pages hold', async (t) => {
     const props = (await (await fetch(`${server.url}/props`)).json()) as { sortie?: object };
     const text = JSON.stringify(props);
-    t.match(text, /"device":"webgpu"/);
+    t.match(text, /"device":"webgpu","cards":\[\{"index":0,"name":"[^"]+","driver":"[^"]+","memory_bytes":\d+/);
     const [, tokens] = /"kv_tokens":(\d+)/.exec(text) ?? [];
     t.equal(Number(tokens ?? NaN) % 64, 0);
   });
@@ -85,8 +85,13 @@ if (needsGpu()) {
   });
 
   void t.test('a fault at the start is one sentence that names the remedy', (t) => {
-    const errorOf = (model: string, device: string, env: Record<string, string> = {}): string => {
-      const args = [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model, '--device', device];
+    const errorOf = (
+      model: string,
+      device: string,
+      env: Record<string, string> = {},
+      more: readonly string[] = [],
+    ): string => {
+      const args = [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model, '--device', device, ...more];
       const { status, stderr } = spawnSync(process.execPath, args, {
         encoding: 'utf8',
         env: { ...process.env, ...env },
@@ -95,7 +100,10 @@ if (needsGpu()) {
       t.equal(status, 1);
       return stderr.split('\n').findLast((line) => line.startsWith('error: ')) ?? stderr;
     };
-    t.equal(errorOf(folders.cpu, 'webgpu'), 'error: --device webgpu needs a model converted with --kernels fp16');
+    t.equal(
+      errorOf(folders.cpu, 'webgpu'),
+      'error: --device webgpu needs a model converted with --kernels fp16 or w8a16 or w4a16',
+    );
     t.equal(
       errorOf(folders.gpu, 'cpu'),
       'error: --device cpu cannot run the fp16 kernel; convert with --kernels w8a8, int4 or fp32',
@@ -103,6 +111,11 @@ if (needsGpu()) {
     t.match(
       errorOf(folders.gpu, 'cuda'),
       /^error: --device cuda(:| needs) .*; install NVIDIA's driver and .*\(docs\/gpu\.md\)$/,
+    );
+    // Beyond the largest buffer of an adapter, kernels would read zeros.
+    t.match(
+      errorOf(folders.gpu, 'webgpu', {}, ['--kv-memory', '2TiB']),
+      /^error: --kv-memory: the device holds at most \d+ bytes for this model, got 2199023255552$/,
     );
     t.match(
       errorOf(folders.gpu, 'webgpu', { VK_ICD_FILENAMES: '/dev/null', VK_DRIVER_FILES: '/dev/null' }),

@@ -5,8 +5,9 @@ import { toHalf } from '../half.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { quantizeBlocks8 } from '../quantize/int8.js';
 import type { LinearWeight } from '../weight.js';
+import { blocksProduct, storeBlocks } from './blocks.js';
 import { Graph, MICROSOFT } from './graph.js';
-import { storeScales, useScales } from './scales.js';
+import { useScales } from './scales.js';
 import { scatterStates, storeInputs } from './store.js';
 import { storeFloats, type FloatType } from './vectors.js';
 import { storeRows, useBytes, w8a8Product, type ByteWeight } from './w8a8.js';
@@ -36,7 +37,9 @@ async function storeVocabulary(
       await storeFloatRows(store, weight, floatType);
       return;
     case 'blocks':
-      await storeBlocks(store, weight, format);
+      await storeBlocks(store, weight, { bits: 8, block: format.block }, () => {
+        return (rows) => quantizeBlocks8(rows, weight.k, format.block, format.levels);
+      });
       return;
     case 'w8a8':
       await storeRows(store, weight, format.levels);
@@ -50,24 +53,6 @@ async function storeFloatRows(store: WeightStore, weight: LinearWeight, floatTyp
     for (const { data } of weight.pieces()) yield floatType === 'f16' ? toHalf(data) : data;
   }
   await store.add(`${name}.weight`, floatType, [n, k], rows());
-}
-
-async function storeBlocks(store: WeightStore, weight: LinearWeight, { block, levels }: Blocks): Promise<void> {
-  const { name, n, k } = weight;
-  if (store.get(`${name}.weight_q8`)) return;
-  const blocks = Math.ceil(k / block);
-  const codes = new Int8Array(n * blocks);
-  const units = new Float32Array(n);
-  function* quantized(): Iterable<Uint8Array> {
-    for (const { start, data } of weight.pieces()) {
-      const piece = quantizeBlocks8(data, k, block, levels);
-      codes.set(piece.codes, start * blocks);
-      units.set(piece.units, start);
-      yield piece.q;
-    }
-  }
-  await store.add(`${name}.weight_q8`, 'u8', [n, blocks, block], quantized());
-  await storeScales(store, `${name}.scale_q8`, { codes, units });
 }
 
 /** A [V, H] matrix. `undo` [H] reverses its smoothing by channel; null if the matrix is not smoothed. */
@@ -97,7 +82,7 @@ export async function embedGraph(
       graph.node('Gather', [graph.weight(store.require(`${weight.name}.weight`)), 'ids'], [out]);
       break;
     case 'blocks':
-      embedBlocks(graph, weight.name, arch, store, format, out);
+      embedBlocks(graph, weight.name, arch, store, format, floatType, isPaged, out);
       break;
     case 'w8a8':
       embedBytes(graph, weight.name, undo, store, out);
@@ -120,6 +105,8 @@ function embedBlocks(
   arch: Architecture,
   store: WeightStore,
   { block }: Blocks,
+  floatType: FloatType,
+  isPaged: boolean,
   out: string,
 ): void {
   const blocks = Math.ceil(arch.hidden / block);
@@ -129,7 +116,11 @@ function embedBlocks(
     [3],
     BigInt64Array.from([arch.vocab, blocks, 1], BigInt),
   );
-  const scale = graph.node('Reshape', [useScales(graph, store, `${name}.scale_q8`), scaleShape], ['embed.scale']);
+  const scale = graph.node(
+    'Reshape',
+    [useScales(graph, store, `${name}.scale_q8`, floatType), scaleShape],
+    ['embed.scale'],
+  );
   const gathered = graph.node(
     'GatherBlockQuantized',
     [graph.weight(store.require(`${name}.weight_q8`)), 'ids', scale],
@@ -138,7 +129,9 @@ function embedBlocks(
     MICROSOFT,
   );
   const padded = blocks * block;
-  const rowShape = graph.constant('embed.row_shape', 'i64', [3], BigInt64Array.from([0, 0, padded], BigInt));
+  // Zeros keep the dimensions of positions.
+  const dims = isPaged ? [0, padded] : [0, 0, padded];
+  const rowShape = graph.constant('embed.row_shape', 'i64', [dims.length], BigInt64Array.from(dims, BigInt));
   if (padded === arch.hidden) {
     graph.node('Reshape', [gathered, rowShape], [out]);
     return;
@@ -146,7 +139,7 @@ function embedBlocks(
   const rows = graph.node('Reshape', [gathered, rowShape], ['embed.padded']);
   const index = (label: string, value: number) =>
     graph.constant(`embed.${label}`, 'i64', [1], BigInt64Array.of(BigInt(value)));
-  graph.node('Slice', [rows, index('from', 0), index('to', arch.hidden), index('axis', 2)], [out]);
+  graph.node('Slice', [rows, index('from', 0), index('to', arch.hidden), index('axis', dims.length - 1)], [out]);
 }
 
 /** Multiplies each row by its token's scale, and reverses the smoothing of a shared head. */
@@ -206,17 +199,13 @@ export async function headGraph(
       w8a8Product(graph, normed, turned(graph, useBytes(graph, store, weight.name)), out);
       break;
     case 'blocks':
-      graph.node(
-        'MatMulNBits',
-        [
-          normed,
-          graph.weight(store.require(`${weight.name}.weight_q8`)),
-          useScales(graph, store, `${weight.name}.scale_q8`),
-        ],
-        [out],
-        { K: hidden, N: vocab, bits: 8, block_size: format.block, accuracy_level: 4 },
-        MICROSOFT,
-      );
+      if (floatType === 'f32')
+        blocksProduct(graph, store, normed, weight, { bits: 8, block: format.block }, 'f32', out);
+      else {
+        const half = 'head.logits_f16';
+        blocksProduct(graph, store, normed, weight, { bits: 8, block: format.block }, 'f16', half);
+        graph.node('Cast', [half], [out], { to: DATA_TYPE.f32 });
+      }
       break;
     case 'floats':
       floatProduct(graph, normed, graph.weight(store.require(`${weight.name}.weight`)), floatType, out);

@@ -2,19 +2,20 @@
 import type { KernelName } from '../../model/manifest.js';
 import type { WeightStore } from '../output/weight-store.js';
 import type { Int4Quantizer } from '../quantize/int4.js';
+import { quantizeBlocks8 } from '../quantize/int8.js';
 import { toHalf } from '../half.js';
 import type { LinearWeight } from '../weight.js';
-import { MICROSOFT, type Graph } from './graph.js';
-import { storeScales, useScales } from './scales.js';
+import { blocksProduct, storeBlocks } from './blocks.js';
+import type { Graph } from './graph.js';
 import { storeColumns, useBytes, w8a8Product } from './w8a8.js';
 
 export interface KernelOptions {
   kernel: KernelName;
-  /** Weights per scale of int4. */
+  /** Weights per scale of int4, w8a16 and w4a16. */
   block: number;
-  /** Levels of w8a8 weights on each side of zero, at most 127. */
+  /** Levels of w8a8 and w8a16 weights on each side of zero, at most 127. */
   levels: number;
-  /** Returns int4's quantizer for a weight of width k; called only for a weight that is not stored yet. */
+  /** Returns the quantizer to 4 bits for a weight of width k; called only for a weight that is not stored yet. */
   quantizer: (k: number) => Int4Quantizer;
 }
 
@@ -26,52 +27,30 @@ export async function addLinear(
   weight: LinearWeight,
   options: KernelOptions,
 ): Promise<string> {
-  const { kernel } = options;
+  const { kernel, block, levels, quantizer } = options;
+  const { name, k } = weight;
   switch (kernel) {
     case 'int4':
-      return int4(graph, store, x, weight, options);
+    case 'w4a16': {
+      const format = { bits: 4, block } as const;
+      await storeBlocks(store, weight, format, () => {
+        const quantize = quantizer(k);
+        return (rows) => quantize(rows, k, block);
+      });
+      return blocksProduct(graph, store, x, weight, format, kernel === 'int4' ? 'f32' : 'f16', `${name}.out`);
+    }
+    case 'w8a16': {
+      const format = { bits: 8, block } as const;
+      await storeBlocks(store, weight, format, () => (rows) => quantizeBlocks8(rows, k, block, levels));
+      return blocksProduct(graph, store, x, weight, format, 'f16', `${name}.out`);
+    }
     case 'w8a8':
-      await storeColumns(store, weight, options.levels);
-      return w8a8Product(graph, x, useBytes(graph, store, weight.name), `${weight.name}.out`);
+      await storeColumns(store, weight, levels);
+      return w8a8Product(graph, x, useBytes(graph, store, name), `${name}.out`);
     case 'fp32':
     case 'fp16':
       return plain(graph, store, x, weight, kernel);
   }
-}
-
-async function int4(
-  graph: Graph,
-  store: WeightStore,
-  x: string,
-  weight: LinearWeight,
-  { block, quantizer }: KernelOptions,
-): Promise<string> {
-  const { name, n, k } = weight;
-  const blocks = Math.ceil(k / block);
-  const q = `${name}.weight_q4`;
-  const scale = `${name}.scale_q4`;
-  if (!store.get(q)) {
-    const codes = new Int8Array(n * blocks);
-    const units = new Float32Array(n);
-    const quantize = quantizer(k);
-    function* quantized(): Iterable<Uint8Array> {
-      for (const { start, data } of weight.pieces()) {
-        const piece = quantize(data, k, block);
-        codes.set(piece.codes, start * blocks);
-        units.set(piece.units, start);
-        yield piece.q;
-      }
-    }
-    await store.add(q, 'u8', [n, blocks, block / 2], quantized());
-    await storeScales(store, scale, { codes, units });
-  }
-  return graph.node(
-    'MatMulNBits',
-    [x, graph.weight(store.require(q)), useScales(graph, store, scale)],
-    [`${name}.out`],
-    { K: k, N: n, bits: 4, block_size: block, accuracy_level: 4 },
-    MICROSOFT,
-  );
 }
 
 async function plain(

@@ -21,6 +21,8 @@ export interface CalibrationKey {
   readonly machine: string;
   readonly threads: number;
   readonly device: string;
+  /** Name and driver of each GPU; absent on the CPU. */
+  readonly cards?: readonly (readonly [name: string, driver: string | null])[];
   readonly kernels: readonly string[];
   readonly runtime: string;
   /** Points that were measured. */

@@ -4,6 +4,7 @@
  * The KV caches hold zeros at that time; costs do not depend on values.
  */
 import type { CostPoint, CostTable, UnitCost } from '../../cost/table.js';
+import type { DeviceKind } from '../../runtime/device.js';
 import type { Executor } from '../execution/executor.js';
 
 export interface CalibrationPlan {
@@ -22,14 +23,23 @@ export interface CalibrationPlan {
   readonly patienceMs: number;
 }
 
+/** Largest points: costs grow in proportion from here on. A GPU has room for far more rows at the same cost. */
+const MOST = { cpu: { rows: 16, chunk: 128 }, gpu: { rows: 256, chunk: 512 } } as const;
+
 /** Points that take about a second for the embedded model, limited to sizes that the engine can run. */
-export function calibrationPlan(maxRows: number, maxChunk: number, capacity: number): CalibrationPlan {
+export function calibrationPlan(
+  maxRows: number,
+  maxChunk: number,
+  capacity: number,
+  device: DeviceKind = 'cpu',
+): CalibrationPlan {
+  const most = MOST[device === 'cpu' ? 'cpu' : 'gpu'];
   const upTo = (values: readonly number[], most: number): number[] => [
     ...new Set([...values.filter((value) => value < most), most]),
   ];
-  const chunks = upTo([8, 32], Math.min(maxChunk, 128, capacity));
+  const chunks = upTo(device === 'cpu' ? [8, 32] : [8, 32, 128], Math.min(maxChunk, most.chunk, capacity));
   return {
-    rows: upTo([1, 4], Math.min(maxRows, 16)),
+    rows: upTo(device === 'cpu' ? [1, 4] : [1, 4, 16, 64], Math.min(maxRows, most.rows)),
     chunks,
     contexts: [...new Set([0, Math.max(0, Math.min(512, capacity - Math.max(...chunks)))])],
     repeats: 2,

@@ -6,23 +6,40 @@ import { calibrate, calibrationPlan } from './calibrate.js';
 import { Executor } from '../execution/executor.js';
 import { loadModel } from '../execution/load-model.js';
 
+/** Options of the server that change what a step costs. */
+export interface CalibrateOptions {
+  readonly threads: number;
+  readonly device?: { readonly kind: EngineOptions['device']; readonly card: number };
+  /** Bytes. */
+  readonly kvMemory?: number;
+  readonly maxRunning?: number;
+  readonly prefillChunk?: number;
+}
+
 /**
  * @param progress receives the current work, and its finished parts of all parts
  * @returns JSON with `cost` and `shape`
  */
 export async function calibrateCommand(
   modelDir: string,
-  threads: number,
+  {
+    threads,
+    device = { kind: 'cpu', card: 0 },
+    kvMemory = 2 ** 30,
+    maxRunning = 16,
+    prefillChunk = 128,
+  }: CalibrateOptions,
   progress: (what: string, done: number, total: number) => void = () => undefined,
 ): Promise<string> {
   const options: EngineOptions = {
     modelDir,
-    device: 'cpu',
+    device: device.kind,
+    card: device.card,
     threads,
-    kvMemoryBytes: 2 ** 30,
-    maxRunning: 16,
+    kvMemoryBytes: kvMemory,
+    maxRunning,
     maxQueue: 0,
-    prefillChunk: 128,
+    prefillChunk,
     kernels: null,
     prefixReuse: false,
   };
@@ -30,7 +47,7 @@ export async function calibrateCommand(
     progress('loading the model', done, total);
   };
   const executor = new Executor(await loadModel(options, loaded));
-  const plan = calibrationPlan(16, 128, executor.model.limits.capacity);
+  const plan = calibrationPlan(maxRunning, prefillChunk, executor.model.limits.capacity, device.kind);
   const measured = (done: number, total: number): void => {
     progress('measuring steps', done, total);
   };

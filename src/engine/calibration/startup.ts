@@ -30,15 +30,17 @@ export interface StartupCalibration extends Calibration {
 /** @param now milliseconds on a monotonic clock */
 export function calibrateAtStartup(executor: Executor, options: EngineOptions, now: () => number): StartupCalibration {
   const { limits, device } = executor.model;
-  const plan = calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity);
+  const plan = calibrationPlan(options.maxRunning, options.prefillChunk, limits.capacity, device.kind);
   const measured = (): CostTable => calibrate(executor, plan, now);
   const dir = options.cacheDir;
   if (dir === undefined) return { costs: measured(), slowdown: 1, source: 'measured', note: null };
+  const cards = device.cards().map(({ name, driver }) => [name, driver] as const);
   const key: CalibrationKey = {
     manifest: fileDigest(join(options.modelDir, MANIFEST_FILE)),
     machine: machineName(),
     threads: options.threads,
     device: device.kind,
+    ...(cards.length > 0 && { cards }),
     kernels: executor.kernels,
     runtime: loadOrt().version,
     // Costs of earlier versions, whose points of one unit ran in a row, are too low.

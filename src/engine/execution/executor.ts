@@ -37,7 +37,7 @@ export class Executor {
     this.table = this.#layout.table;
     this.head = this.#layout.head;
     this.#kernel = this.#recorded(kernelChoice([], this.kernels.slice(0, 1), { units: [] }));
-    if (model instanceof PagedModel) this.#reserve();
+    this.#layout.reserve();
   }
 
   /** Kernels that are loaded for the stages, preferred first. */
@@ -107,20 +107,6 @@ export class Executor {
 
   dispose(): void {
     this.#layout.dispose();
-  }
-
-  /** Runs everything at its largest shape, so that the device holds the memory of all later steps. */
-  #reserve(): void {
-    const { maxRows, maxChunk, capacity } = this.model.limits;
-    const chunk = Math.min(maxChunk, capacity);
-    this.runEmbed(maxRows);
-    this.units.stages.forEach(({ sessions }, unit) => {
-      for (const kernel of sessions.keys()) {
-        this.runChunk(unit, kernel, capacity - chunk, chunk);
-        this.runRows(unit, kernel, maxRows, capacity - 1);
-      }
-    });
-    this.runHead(maxRows);
   }
 
   #names(): string[] {

@@ -31,5 +31,7 @@ export interface Layout {
   runEmbed(rows: number): void;
   /** Computes logits, and selects the values that sampling reads. */
   runHead(rows: number): void;
+  /** Takes the memory of all later steps. @throws Error if the device has too little */
+  reserve(): void;
   dispose(): void;
 }

@@ -8,7 +8,7 @@ import { graphCount, type ModelSource } from '../../model/graphs.js';
 import { chooseKernels } from '../../model/kernels.js';
 import type { Manifest } from '../../model/manifest.js';
 import { loadManifest } from '../../model/manifest-io.js';
-import { allocatedPerPosition, bytesPerPosition } from '../../model/memory.js';
+import { allocatedPerPosition, bytesPerPosition, mostPages } from '../../model/memory.js';
 import { MOST_PARTS, PagedModel } from '../../model/paged-model.js';
 import { StagedModel } from '../../model/staged-model.js';
 import { compressedFiles, loadCompressedWeights } from '../../model/weight-files.js';
@@ -28,12 +28,12 @@ export type LoadProgress = (done: number, total: number) => void;
 /** Opens devices; tests watch or guard their memory. */
 export interface Devices {
   readonly host: (environment: Environment) => HostDevice;
-  readonly gpu: (kind: 'cuda' | 'webgpu', environment: Environment) => Device;
+  readonly gpu: (kind: 'cuda' | 'webgpu', environment: Environment, card: number) => Device;
 }
 
 const DEVICES: Devices = {
   host: cpuDevice,
-  gpu: (kind, environment) => (kind === 'cuda' ? cudaDevice(environment) : webgpuDevice(environment)),
+  gpu: (kind, environment, card) => (kind === 'cuda' ? cudaDevice(environment, card) : webgpuDevice(environment)),
 };
 
 /** @throws Error when the folder is not a model, lacks a kernel, or the KV budget holds no sequence */
@@ -61,13 +61,19 @@ export async function loadModel(
   }
   if (options.maxRunning > MOST_PARTS)
     throw new Error(`--max-running: a GPU runs at most ${MOST_PARTS} sequences together, got ${options.maxRunning}`);
+  const gpu = devices.gpu(device, environment, options.card ?? 0);
   const page = manifest.pages?.positions ?? 1;
   const pages = Math.floor(options.kvMemoryBytes / (page * allocatedPerPosition(manifest)));
   const capacity = Math.min(
     positionsIn(options.kvMemoryBytes, allocatedPerPosition(manifest), manifest, page),
     pages * page,
   );
-  return new PagedModel(source, devices.gpu(device, environment), { ...limits, capacity, pages, page });
+  const most = mostPages(manifest, page, limits.maxChunk + limits.maxRows, gpu.maxBufferBytes);
+  if (pages > most)
+    throw new Error(
+      `--kv-memory: the device holds at most ${most * page * allocatedPerPosition(manifest)} bytes for this model, got ${options.kvMemoryBytes}`,
+    );
+  return new PagedModel(source, gpu, { ...limits, capacity, pages, page });
 }
 
 /** Most positions of a sequence. @throws Error if the budget holds fewer than `least` */

@@ -14,7 +14,7 @@ import type { Layout } from './layout.js';
 import { type Lacking, type Part, positionsOf } from './parts.js';
 import type { DecodeRow } from './run-decode.js';
 import type { KernelChoice, PrefillResult } from './run-prefill.js';
-import { type ExitUnits, type Units, unitsOf } from './units.js';
+import { type ExitUnits, stageAt, type Units, unitsOf } from './units.js';
 
 /** A position whose logits are wanted, with the exit that computes them. */
 interface Wanted {
@@ -124,6 +124,21 @@ export class PagesLayout implements Layout {
     this.head.choose(0, rows);
   }
 
+  /** Runs everything at its largest shape: most sequences, of which one has all positions that the others leave. */
+  reserve(): void {
+    const { limits, maxTokens } = this.#model;
+    const { maxRows, capacity } = limits;
+    const others = Math.min(maxRows, MOST_PARTS) - 1;
+    const count = Math.min(maxTokens - others, capacity);
+    const rows = Array.from({ length: others }, () => ({ past: capacity - 1, count: 1 }));
+    const parts = [{ past: capacity - count, count }, ...rows];
+    this.runEmbed(maxTokens);
+    this.#units.stages.forEach(({ sessions }, unit) => {
+      for (const kernel of sessions.keys()) this.#runAlone(unit, kernel, parts);
+    });
+    this.runHead(maxRows);
+  }
+
   dispose(): void {
     this.#model.dispose();
   }
@@ -194,7 +209,7 @@ export class PagesLayout implements Layout {
 
   /** Boundary that a unit writes: blocks run right behind the stage that they branch from. */
   #depth(unit: number): number {
-    const { boundary } = this.#stage(unit).entry;
+    const { boundary } = stageAt(this.#units, unit).entry;
     return unit < this.#units.trunk ? boundary + 1 : boundary;
   }
 
@@ -218,7 +233,7 @@ export class PagesLayout implements Layout {
   }
 
   #input(unit: number): Region {
-    return regionAt(this.#model.boundaries, this.#stage(unit).entry.boundary);
+    return regionAt(this.#model.boundaries, stageAt(this.#units, unit).entry.boundary);
   }
 
   #output(unit: number): Region {
@@ -269,12 +284,6 @@ export class PagesLayout implements Layout {
     const batch = { parts: parts.map((part) => ({ ...part, pages: table(part) })), rowsIn: rows, rowsOut: rows };
     this.#model.run({ ids: [], units: [{ unit, kernel, batch }], head: null });
     this.#model.wait();
-  }
-
-  #stage(unit: number) {
-    const stage = this.#units.stages[unit];
-    if (!stage) throw new RangeError(`unit ${unit} does not exist`);
-    return stage;
   }
 
   #none(): Part[][] {

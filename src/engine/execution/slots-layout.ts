@@ -10,7 +10,7 @@ import type { Slot } from '../slots/slot.js';
 import type { Layout } from './layout.js';
 import { type DecodeRow, runDecode } from './run-decode.js';
 import { type KernelChoice, type PrefillResult, runPrefill } from './run-prefill.js';
-import { type ExitUnits, type Units, unitsOf } from './units.js';
+import { type ExitUnits, stageAt, type Units, unitsOf } from './units.js';
 
 export class SlotsLayout implements Layout {
   readonly table: SlotTable;
@@ -47,12 +47,12 @@ export class SlotsLayout implements Layout {
   runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
     this.#decode.pasts.fill(context, 0, rows);
     if (unit < this.#units.trunk) this.#decode.stage(unit, kernel, rows, context);
-    else this.#decode.block(this.#stage(unit), kernel, 0, rows, context);
+    else this.#decode.block(stageAt(this.#units, unit), kernel, 0, rows, context);
   }
 
   runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
     const runner = this.#prefill;
-    runner.stage(this.#stage(unit), kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
+    runner.stage(stageAt(this.#units, unit), kernel, 0, context, positions, runner.scratch(0), runner.scratch(1));
   }
 
   runEmbed(rows: number): void {
@@ -65,15 +65,13 @@ export class SlotsLayout implements Layout {
     this.head.select(0, rows);
   }
 
+  reserve(): void {
+    // Main memory grows with its use.
+  }
+
   dispose(): void {
     this.head.dispose();
     this.#decode.dispose();
     this.#model.dispose();
-  }
-
-  #stage(unit: number): Stage {
-    const stage = this.#units.stages[unit];
-    if (!stage) throw new RangeError(`unit ${unit} does not exist`);
-    return stage;
   }
 }

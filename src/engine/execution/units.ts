@@ -46,3 +46,10 @@ export function unitsOf<S extends ModelUnit>(model: {
   });
   return { stages: [...model.stages, ...blocks], trunk, exits, branched };
 }
+
+/** @throws RangeError if there is no such unit */
+export function stageAt<S extends ModelUnit>({ stages }: Units<S>, unit: number): S {
+  const stage = stages[unit];
+  if (!stage) throw new RangeError(`unit ${unit} does not exist`);
+  return stage;
+}

@@ -14,7 +14,8 @@ import { Executor } from '../execution/executor.js';
 import { type GrammarOptions, Grammars } from '../grammar/grammars.js';
 import { GrammarQueue } from './grammar-queue.js';
 import { loadModel } from '../execution/load-model.js';
-import type { FatalMessage, FromEngine, ReadyMessage, ToEngine } from '../protocol.js';
+import type { FatalMessage, FromEngine, ReadyMessage, StepMessage, ToEngine } from '../protocol.js';
+import { memoryFault } from './memory-fault.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import type { EngineOptions } from '../client/options.js';
 import { collectGarbage } from '../../util/memory.js';
@@ -28,7 +29,7 @@ const MASK_WAIT_MS = 2;
 async function main(): Promise<void> {
   const options = JSON.parse(process.argv[2] ?? '') as EngineOptions;
   const { core, ready } = await start(options).catch((error: unknown) => {
-    throw new StartError(error);
+    throw new StartError(memoryFault(error, options.device, 'load') ?? error);
   });
 
   let wake: () => void = () => undefined;
@@ -59,7 +60,7 @@ async function main(): Promise<void> {
       await wakeOrDelay(woken(), core.auditDelayMs);
       continue;
     }
-    const { load, ...step } = core.step();
+    const { load, ...step } = stepOf(core, options.device);
     const deferred = grammarQueue.waiting;
     send({ ...step, load: { ...load, waiting: load.waiting + deferred, deferred } });
     await new Promise(setImmediate);
@@ -76,6 +77,15 @@ async function wakeOrDelay(woken: Promise<void>, ms: number): Promise<void> {
   const { signal } = late;
   await Promise.race([woken, delay(Math.ceil(ms), undefined, { signal }).catch(() => undefined)]);
   late.abort();
+}
+
+function stepOf(core: EngineCore, device: string): StepMessage {
+  try {
+    return core.step();
+  } catch (error) {
+    const fault = memoryFault(error, device, 'step');
+    throw fault === null ? error : new DeviceError(fault, { cause: error });
+  }
 }
 
 function sendAudits(core: EngineCore): void {
@@ -126,6 +136,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       kernels: executor.kernels,
       kernelFaults: executor.model.kernelFaults,
       device: device.kind,
+      cards: device.cards(),
       cost: costs,
       loadMs: loadedAt - startedAt,
       calibrateMs: monotonicMs() - loadedAt,
@@ -155,10 +166,14 @@ class StartError extends Error {
   }
 }
 
-/** Unexpected errors keep their stack; an error of the options is one line for the operator. */
+/** A fault of the device in a step; the engine starts again. */
+class DeviceError extends Error {}
+
+/** Unexpected errors keep their stack; an error of the options or of the device is one line for the operator. */
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  return error instanceof StartError ? error.message : (error.stack ?? error.message);
+  const isKnown = error instanceof StartError || error instanceof DeviceError;
+  return isKnown ? error.message : (error.stack ?? error.message);
 }
 
 function send(message: FromEngine): void {
@@ -174,7 +189,7 @@ process.on('SIGTERM', () => undefined);
 main().catch((error: unknown) => {
   const message: FatalMessage = {
     type: 'fatal',
-    kind: error instanceof StartError ? 'model' : 'internal',
+    kind: error instanceof StartError ? 'model' : error instanceof DeviceError ? 'device' : 'internal',
     message: messageOf(error),
   };
   process.send?.(message, () => process.exit(1));

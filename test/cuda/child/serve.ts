@@ -1,6 +1,6 @@
 /**
  * Serves steps with the real engine on `--device cuda`, and marks each step in the trace. Prints a line of JSON.
- * Usage: serve.js MODEL STEPS ROWS
+ * Usage: serve.js MODEL STEPS ROWS [TOKENS PROMPT]: tokens of each answer, and of the longest prompt
  */
 import { greedy } from '../../../bench/greedy-request.js';
 import { calibrate, calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
@@ -11,7 +11,8 @@ import { chunkSizes, defaultPolicy } from '../../../src/router/index.js';
 import { monotonicMs } from '../../../src/util/clock.js';
 import { mark } from './fake.js';
 
-const [model = '', steps = '100', rows = '4'] = process.argv.slice(2);
+const [model = '', steps = '100', rows = '4', length = '16', longest = '110'] = process.argv.slice(2);
+const answer = Number(length);
 const options = {
   modelDir: model,
   device: 'cuda',
@@ -42,9 +43,11 @@ let tokens = 0;
 mark('serve');
 for (let step = 0; step < Number(steps); step++) {
   // Prompts of many lengths share a prefix, and leave at every exit: chunks, decoding, copies and swaps of slots mix.
-  while (sent - tokens / 16 < options.maxRunning) {
-    const prompt = Array.from({ length: 20 + ((sent * 7) % 90) }, (_, i) => (i < 12 ? i + 3 : (sent * 31 + i) % 200));
-    core.submit(greedy(`r${sent}`, prompt, exits[(sent * 5) % exits.length] ?? 0, 16));
+  while (sent - tokens / answer < options.maxRunning) {
+    const prompt = Array.from({ length: Math.max(1, Number(longest) - 90 + ((sent * 7) % 90)) }, (_, i) =>
+      i < 12 ? i + 3 : (sent * 31 + i) % 200,
+    );
+    core.submit(greedy(`r${sent}`, prompt, exits[(sent * 5) % exits.length] ?? 0, answer));
     sent++;
   }
   mark(`step ${step}`);

@@ -24,9 +24,17 @@ void t.test('a stored calibration is read back only for the same model, machine,
   t.same(readCalibration(dir, key), { cost: null, why: null }, 'nothing stored yet');
   t.equal(writeCalibration(dir, key, table), null);
   t.same(readCalibration(dir, key).cost, table);
-  for (const other of [{ manifest: 'b' }, { machine: 'x' }, { threads: 3 }, { runtime: '2' }, { kernels: ['int4'] }]) {
+  const others = [{ manifest: 'b' }, { machine: 'x' }, { threads: 3 }, { runtime: '2' }, { kernels: ['int4'] }];
+  const cards = ['570.86, CUDA 12.8', '580.1, CUDA 13.0'].map((driver) => ({
+    cards: [['NVIDIA L4', driver] as const],
+  }));
+  for (const other of [...others, ...cards]) {
     t.equal(readCalibration(dir, { ...key, ...other }).cost, null, JSON.stringify(other));
   }
+  const [older = {}, newer = {}] = cards;
+  writeCalibration(dir, { ...key, ...older }, table);
+  t.same(readCalibration(dir, { ...key, ...older }).cost, table);
+  t.equal(readCalibration(dir, { ...key, ...newer }).cost, null, 'a new driver');
 });
 
 void t.test('a corrupt or foreign file is skipped with a reason', async (t) => {

@@ -1,0 +1,77 @@
+/**
+ * Weights of 8 and 4 bits with activations in fp16, on a GPU.
+ *
+ * - w4a16 against the same 4-bit weights on the CPU, computed in fp32: the bounds of fp16 (logits.test.ts).
+ * - w8a16 against weights in fp32: an rms of 5e-2 of logits up to 3. Rounding to 8 bits costs 1e-2 to 3e-2 here.
+ */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { packageRoot } from '../../src/config.js';
+import { convert } from '../../src/convert/convert.js';
+import { Executor } from '../../src/engine/execution/executor.js';
+import { loadModel } from '../../src/engine/execution/load-model.js';
+import type { KernelName } from '../../src/model/manifest.js';
+import { advanceTo, engineOptions, logitsAt, openSlot, rms } from '../engine/helper.js';
+import { needsGpu, tokens } from './helper.js';
+
+const SAME_WEIGHTS = { mean: 5e-3, worst: 1e-2 };
+const ROUNDED_WEIGHTS = { mean: 5e-2, worst: 5e-2 };
+
+/** The attribute `accuracy_level` of a node in a graph's bytes: 4 rounds the inputs to 8 bits, 1 keeps fp32. */
+const ROUNDED = Buffer.from('accuracy_level\x18\x04', 'latin1');
+const EXACT = Buffer.from('accuracy_level\x18\x01', 'latin1');
+
+/** Makes all products of an int4 folder compute in fp32. @returns number of products */
+function computeExactly(folder: string): number {
+  let count = 0;
+  for (const name of readdirSync(folder).filter((each) => each.endsWith('.onnx'))) {
+    const graph = readFileSync(join(folder, name));
+    for (let at = graph.indexOf(ROUNDED); at >= 0; at = graph.indexOf(ROUNDED, at), count++) EXACT.copy(graph, at);
+    writeFileSync(join(folder, name), graph);
+  }
+  return count;
+}
+
+if (needsGpu()) {
+  const dir = t.testdir();
+  const source = join(packageRoot, 'test', 'golden', 'tiny');
+  const folder = async (kernel: KernelName): Promise<string> => {
+    const out = join(dir, kernel);
+    const exitBlocks = join(source, 'exit-blocks.safetensors');
+    await convert({ source, exits: [1, 2, 5], exitBlocks, out, kernels: [kernel], compress: false, force: false });
+    return out;
+  };
+  const load = async (modelDir: string, device: 'cpu' | 'webgpu'): Promise<Executor> =>
+    new Executor(await loadModel(engineOptions({ modelDir, device, kvMemoryBytes: 2 ** 22, maxRunning: 4 })));
+
+  for (const [kernel, reference, bound] of [
+    ['w4a16', 'int4', SAME_WEIGHTS],
+    ['w8a16', 'fp32', ROUNDED_WEIGHTS],
+  ] as const)
+    void t.test(`${kernel} against ${reference} on the CPU`, async (t) => {
+      const expectedDir = await folder(reference);
+      if (reference === 'int4') t.equal(computeExactly(expectedDir), 5 * 8 + 1, 'products of 8 layers and of the head');
+      const cpu = await load(expectedDir, 'cpu');
+      const gpu = await load(await folder(kernel), 'webgpu');
+      const errors: number[] = [];
+      for (const exit of cpu.units.exits.keys())
+        for (const length of [1, 31, 64, 150]) {
+          const [expected, found] = [cpu, gpu].map((executor) => {
+            const slot = openSlot(executor, tokens(length, exit));
+            advanceTo(executor, slot, exit, length - 1);
+            const logits = logitsAt(executor, slot, exit);
+            executor.table.drop(slot);
+            return logits;
+          }) as [Float32Array, Float32Array];
+          const error = rms(expected, found);
+          errors.push(error);
+          t.ok(error <= bound.worst, `exit ${exit}, ${length} positions: rms ${error}`);
+        }
+      const mean = Math.sqrt(errors.reduce((sum, each) => sum + each * each, 0) / errors.length);
+      t.ok(mean <= bound.mean, `rms ${mean} over all positions`);
+      t.comment(`${kernel}: rms ${mean.toExponential(1)}, at most ${Math.max(...errors).toExponential(1)}`);
+      cpu.dispose();
+      gpu.dispose();
+    });
+}
