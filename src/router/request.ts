@@ -262,8 +262,10 @@ export class PlannedRequest {
   }
 
   #floorOf(): number {
-    const { minExit, maxExit, deadlines } = this;
+    const { minExit, deadlines } = this;
     const { now, inflation, policy } = this.#moment;
+    // No answer gets deeper mid-stream: the catch-up, and then each step, would delay all rows.
+    const maxExit = this.isPrefilling ? this.maxExit : Math.max(minExit, Math.min(this.currentExit, this.maxExit));
     const openMs = (deadlines.end - now) / inflation;
     let [cheapest, leastMs] = [-1, Infinity];
     let [likeliest, mostLikely] = [minExit, -1];
