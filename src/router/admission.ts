@@ -87,8 +87,7 @@ function bestBelow(
 export function withArrival(arrivals: Arrivals, request: RequestView, { lengths }: Planning, now: number): Arrivals {
   const { maxTokens, budget, promptLength, expectedFrontier } = request;
   const tokens = lengthsOf(request, lengths)[0]?.meanLeft(0, maxTokens) ?? maxTokens;
-  const positions = promptLength - (expectedFrontier[0] ?? 0);
-  return hasBudget(budget) ? arrivals.with(now, positions, tokens) : arrivals.with(now, 0, 0);
+  return arrivals.with(now, promptLength - (expectedFrontier[0] ?? 0), tokens, budget);
 }
 
 /** @throws Error where the request is not in the state */

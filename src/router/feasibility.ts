@@ -33,7 +33,7 @@ interface Phase {
   /** Planned work that fits until the deadline, and that would have fitted since arrival; ms. */
   readonly remainingMs: number;
   readonly windowMs: number;
-  /** Work that is expected to arrive before, ms. */
+  /** Work that is expected to arrive and to be due before, ms. */
   arrivalsMs: number;
   /** Work that is due by then, the same with every request at its floor, and decode steps before it. */
   demandMs: number;
@@ -350,7 +350,7 @@ export class Feasibility {
     });
   }
 
-  /** Work that is expected to arrive before each deadline, at the shallowest exit. */
+  /** Work that is expected to arrive and to be due before each deadline, at the shallowest exit. */
   #expect(arrivals: Arrivals): void {
     const { model, policy, now } = this.#state;
     if (policy.arrivalHeadroom === 0) return;
@@ -358,7 +358,7 @@ export class Feasibility {
     const positionMs = promptMs(model, 0, chunk, chunk) / chunk;
     for (const phase of this.#phases) {
       if (phase.dueAt === Infinity) break;
-      const { requests, positions, tokens } = arrivals.within(now, Math.max(0, phase.dueAt - now));
+      const { requests, positions, tokens } = arrivals.dueWithin(now, phase.dueAt - now);
       // Fewer expected arrivals than ln 2 are more likely none, and count the less.
       const work = positions * positionMs + tokens * at(this.#costs, 0).rowMs;
       phase.arrivalsMs = Math.min(1, requests / Math.LN2) * work;

@@ -149,8 +149,9 @@ void t.test('plans go by the quality that a request carries', async (t) => {
 });
 
 void t.test('a rejection names no budget where arrivals leave room for none', async (t) => {
-  t.type(leastOf(routerOf(), asking('a', null)), 'number');
-  t.equal(leastOf(arriving(routerOf(), 5, { promptLength: 2000, maxTokens: 500 }), asking('a', null)), null);
+  t.type(leastOf(routerOf(), asking('a', null, { promptLength: 2000, maxTokens: 500 })), 'number');
+  const long = { promptLength: 2000, maxTokens: 500 };
+  t.equal(leastOf(arriving(routerOf(), 5, long), asking('a', null, long)), null);
 });
 
 void t.test('capacity that is held takes headroom, and best effort takes none', async (t) => {
