@@ -100,8 +100,10 @@ void t.test('an answer thinks freely up to a bound, and the grammar holds behind
   const [open = 0, close = 0, lineBreak = 0] = ['@', '#', '\n'].flatMap((text) => tokenizer.encode(text, false));
   const choice = { kind: 'choice', choices: ['yes', 'no'] } as const;
   const thoughts = { open, close, blanks: [lineBreak], isOpen: true, most: null };
+  // The rule against loops holds in thoughts, and would end the endless ones.
   const writes = (...tokens: number[]) => ({
     ...GREEDY,
+    dry: { multiplier: 0, base: 1.75, allowedLength: 2 },
     logitBias: tokens.map((token, index): [number, number] => [token, 100 - 50 * index]),
   });
   const asked: Record<string, [Grammar, number[], RegExp]> = {
