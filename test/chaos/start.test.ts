@@ -101,7 +101,7 @@ const NONSENSE = '-1, ,';
 void t.test('an option out of range names option, rule and value, exit code 2, for flags and variables', (t) => {
   // The tests of config cover each option; the existence of an exit is known only after the model is loaded.
   for (const [flag, value] of [
-    ['threads', '0'],
+    ['max-running', '0'],
     ['default-exit', '3'],
   ] as const) {
     const asFlag = run([`--${flag}=${value}`, '--model', model]);

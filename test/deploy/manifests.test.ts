@@ -311,7 +311,7 @@ void t.test('the autoscaler scales the Deployment by load, and no other file res
 void t.test('every image listens on all addresses of its container, and is healthy when the server is ready', (t) => {
   const text = readFileSync(join(packageRoot, 'Dockerfile'), 'utf8');
   const images = text.split(/^FROM /m).filter((stage) => stage.includes('ENTRYPOINT'));
-  t.equal(images.length, 2);
+  t.equal(images.length, 3);
   for (const image of images) {
     t.match(image, /^ENV .*\bSORTIE_HOST=0\.0\.0\.0\b/m);
     t.match(image, /^HEALTHCHECK .*\\\n.*8080}\/health\/ready`/m);

@@ -94,7 +94,7 @@ void t.test('every failure has a kind and a message', async (t) => {
     [{ parts: [], raw: { status: 502, type: 'text/html', text: '<h1>Bad Gateway</h1>' } }, '502', /Bad Gateway/],
     [json(200, { choices: [] }), 'no stream', /"application\/json" instead of text\/event-stream/],
     [events('data: {"error":{"message":"Lost.","code":"engine_lost"}}\n\n'), 'stream engine_lost', /^Lost\.$/],
-    [events('data: {broken\n\n'), 'bad stream', /no JSON: \{broken/],
+    [events('data: {broken\n\n'), 'bad stream', /not JSON: \{broken/],
     [events('data: {"choices":[{"delta":{"content":"a"}}]}\n\n'), 'incomplete stream', /closed before/],
     [{ parts: ['a'], isBroken: true }, 'connection lost', /connection lost/],
   ];
