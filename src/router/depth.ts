@@ -46,9 +46,9 @@ export function allocateDepth(state: PlanningState, arrivals: Arrivals): Allocat
 function isLight({ requests, policy, model, costs, now }: PlanningState, arrivals: Arrivals): boolean {
   const deepest = costs.length - 1;
   const chunk = plannedChunk(policy);
-  const { positions, tokens } = arrivals.within(now, 1);
+  const { positions, deepTokens } = arrivals.within(now, 1);
   const promptShare = (positions * promptMs(model, deepest, chunk, chunk)) / chunk;
-  const load = promptShare + tokens * tokenMs(at(costs, deepest), SHARED_ROWS);
+  const load = promptShare + deepTokens * tokenMs(at(costs, deepest), SHARED_ROWS);
   return requests.length <= policy.lightRequests && load <= policy.lightLoad;
 }
 
