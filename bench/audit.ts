@@ -11,22 +11,17 @@
  *
  * Prints the tables of all cells so far.
  */
-import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { packageRoot } from '../src/config.js';
-import { closedLoop, rateOf } from '../src/load/run.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { type Cell, type CellName, type Machine, runCell, startServer } from './audit/cell.js';
 import { agreementTable, cellsOf, loadTable, outcomeTable } from './audit/summary.js';
-import { sender } from './goodput/job.js';
-import type { Setup } from './goodput/record.js';
+import { earlier, type Setup } from './goodput/record.js';
+import { measureSetup } from './goodput/setup.js';
 import { naturalSource } from './goodput/source.js';
 import { positive, positives } from './options.js';
-
-/** Jobs in the measurement of capacity. */
-const SAMPLE_JOBS = 60;
 
 const values = new Command('bench:audit')
   .description('audits in idle time against none: TTFT and attainment under load, audited answers, agreement')
@@ -56,13 +51,9 @@ interface State {
 
 const file = join(values.out, 'audit.json');
 
-/** The content of the file if it was written with the same options; otherwise an empty record. */
-function earlier(): State {
+function comparable(): State['options'] {
   const { questions, keep, model, seconds, threads, slots } = values;
-  const options = { questions, keep, model, seconds, threads, slots };
-  const found = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as State) : null;
-  const isSame = JSON.stringify(found?.options) === JSON.stringify(options);
-  return found !== null && isSame ? found : { options, setup: null, cells: [] };
+  return { questions, keep, model, seconds, threads, slots };
 }
 
 async function main(): Promise<void> {
@@ -76,7 +67,7 @@ async function main(): Promise<void> {
     ...{ model: values.model, cacheDir },
     ...{ threads: positive('--threads', values.threads), slots: positive('--slots', values.slots) },
   };
-  let record = earlier();
+  let record = earlier<State>(file, { options: comparable(), setup: null, cells: [] });
   const keep = async (next: State): Promise<void> => {
     record = next;
     await writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
@@ -98,14 +89,9 @@ async function main(): Promise<void> {
 
   async function measured(on: Machine): Promise<Setup> {
     const source = naturalSource(values.questions, positive('--keep', values.keep), 1);
-    const deepest = manifest.exits.at(-1)?.layer ?? 0;
     const server = await startServer(on, 'off');
     try {
-      const idle = await source.measure(server.url, manifest, deepest);
-      const send = sender(server.url, manifest.name, () => ({ 'x-exit-layer': String(deepest) }));
-      const perSecond = rateOf(await closedLoop(send, source.jobs(idle, manifest, SAMPLE_JOBS), on.slots));
-      console.error(`full depth completes ${perSecond.toFixed(2)} requests/s with ${on.slots} clients`);
-      return { perSecond, idle };
+      return await measureSetup(server.url, manifest, source, on.slots);
     } finally {
       await server.stop();
     }

@@ -23,16 +23,17 @@ import { loadManifest } from '../src/model/manifest-io.js';
 import { depthShape } from '../src/cost/model.js';
 import { parseCostFile } from '../src/simulate/costs.js';
 import { arrivalTimes } from '../src/load/arrivals.js';
-import { closedLoop, openLoop, rateOf } from '../src/load/run.js';
+import { closedLoop, openLoop } from '../src/load/run.js';
 import { seeded } from '../src/util/random.js';
 import { lineOf, missLines } from './goodput/lines.js';
 import { sender } from './goodput/job.js';
 import { plots } from './goodput/plots.js';
-import { type Traffic, earlier, withRun } from './goodput/record.js';
+import { type Record as BenchRecord, type Traffic, earlier, withRun } from './goodput/record.js';
 import { routerTime } from './goodput/router-time.js';
+import { measureSetup } from './goodput/setup.js';
 import { type Side, sidesOf } from './goodput/side.js';
 import { type Source, naturalSource, statedSource } from './goodput/source.js';
-import { summaryOf } from './goodput/summary.js';
+import { qualityIn, summaryOf } from './goodput/summary.js';
 import { positive, positives } from './options.js';
 import { type Server, startPeer, startSortie } from './server.js';
 
@@ -80,7 +81,10 @@ const values = new Command('bench:goodput')
   .option('--loads <list>', 'multiples of the throughput of full depth', '0.5,0.8,1,1.5,2')
   .option('--arrivals <list>', 'some of poisson, bursty and closed (clients that never pause)', 'poisson,bursty')
   .option('--fixed <list>', 'exits of the fixed sides', '30,20,10')
-  .option('--sides <list>', 'sides to run: routed, truncate, "fixed 30", llama-server ...; default: all')
+  .option(
+    '--sides <list>',
+    'sides to run: routed, truncate, "fixed 30", "capped 30", llama-server ...; default: all but capped',
+  )
   .option('--requests <n>', 'requests per run', '120')
   .option('--length-scale <x>', 'stated lengths: factor on the lengths of the trace', '0.1')
   .option('--threads <n>', 'compute threads of every side', '2')
@@ -91,9 +95,6 @@ const values = new Command('bench:goodput')
   .parse()
   .opts<Options>();
 
-/** Number of jobs in the measurement of capacity. */
-const SAMPLE_JOBS = 60;
-
 function trafficKinds(): Traffic[] {
   return values.arrivals.split(',').map((kind) => {
     if (kind === 'poisson' || kind === 'bursty' || kind === 'closed') return kind;
@@ -102,7 +103,7 @@ function trafficKinds(): Traffic[] {
 }
 
 function chosen(sides: readonly Side[]): Side[] {
-  if (values.sides === undefined) return [...sides];
+  if (values.sides === undefined) return sides.filter(({ byNameOnly }) => byNameOnly !== true);
   const names = sides.map(({ name }) => name);
   return values.sides.split(',').map((name) => {
     const side = sides.find((each) => each.name === name.trim());
@@ -138,8 +139,6 @@ async function main(): Promise<void> {
   const manifest = loadManifest(values.model);
   const exits = manifest.exits.map(({ layer }) => layer);
   const deepest = exits.at(-1) ?? 0;
-  const quality = (layer: number): number =>
-    manifest.exits.find((exit) => exit.layer === layer)?.quality.agreement ?? layer / deepest;
   const fixed = positives('--fixed', values.fixed);
   const unknown = fixed.find((layer) => !exits.includes(layer));
   if (unknown !== undefined)
@@ -147,7 +146,11 @@ async function main(): Promise<void> {
   const sides = chosen(sidesOf(fixed, values.peer !== undefined));
   const slots = positive('--slots', values.slots);
 
-  let record = earlier(file, { model: manifest.name, ...comparable(), slots });
+  let record = earlier<BenchRecord>(file, {
+    options: { model: manifest.name, ...comparable(), slots },
+    setup: null,
+    runs: [],
+  });
   let setup = record.setup;
   await mkdir(values.out, { recursive: true });
 
@@ -156,13 +159,7 @@ async function main(): Promise<void> {
     const sortie = await sortieServer(slots);
     try {
       if (setup === null) {
-        const idle = await source.measure(sortie.url, manifest, deepest);
-        const headers = (): Record<string, string> => ({ 'x-exit-layer': String(deepest) });
-        const sample = source.jobs(idle, manifest, SAMPLE_JOBS);
-        const send = sender(sortie.url, manifest.name, headers);
-        const perSecond = rateOf(await closedLoop(send, sample, slots));
-        console.error(`full depth completes ${perSecond.toFixed(2)} requests/s with ${slots} clients`);
-        setup = { perSecond, idle };
+        setup = await measureSetup(sortie.url, manifest, source, slots);
         record = { ...record, setup };
       }
       await runSides(sortie, ours);
@@ -192,7 +189,7 @@ async function main(): Promise<void> {
             arrivals === 'closed' || perSecond === null
               ? await closedLoop(send, jobs, 2 * slots)
               : await openLoop(send, jobs, arrivalTimes(jobs.length, perSecond, arrivals, random()));
-          const run = { side: name, arrivals, load, perSecond, ...summaryOf(sent, quality, deepest) };
+          const run = { side: name, arrivals, load, perSecond, ...summaryOf(sent, qualityIn(manifest), deepest) };
           record = withRun(record, run);
           console.error(lineOf(run));
           if (values.misses) for (const line of missLines(sent)) console.error(line);

@@ -42,7 +42,6 @@ const values = new Command('bench:phases')
   .opts<
     Record<'part' | 'plans' | 'count' | 'limit' | 'model' | 'cost' | 'threads', string> & {
       questions?: string;
-      texts: boolean;
     }
   >();
 

@@ -9,7 +9,7 @@ import { sender } from '../goodput/job.js';
 import { naturalJobs } from '../goodput/natural.js';
 import type { Setup } from '../goodput/record.js';
 import { sidesOf } from '../goodput/side.js';
-import { summaryOf } from '../goodput/summary.js';
+import { qualityIn, summaryOf } from '../goodput/summary.js';
 import { startSortie } from '../server.js';
 
 export const SIDES = ['off', 'idle'] as const;
@@ -86,10 +86,7 @@ export async function runCell(
     const audited = outcomesOf(ended);
     const known = Object.values(audited).reduce((sum, count) => sum + count, 0);
     const settled = name.audit === 'off' ? ended : await settledSeries(server.url, jobs.length);
-    const deepest = manifest.exits.at(-1)?.layer ?? 0;
-    const quality = (layer: number): number =>
-      manifest.exits.find((exit) => exit.layer === layer)?.quality.agreement ?? layer / deepest;
-    const { attainment, meanQuality } = summaryOf(sent, quality, deepest);
+    const { attainment, meanQuality } = summaryOf(sent, qualityIn(manifest), manifest.exits.at(-1)?.layer ?? 0);
     return {
       ...name,
       ...{ requests: jobs.length, attainment, meanQuality },

@@ -39,12 +39,11 @@ export interface Record {
   readonly runs: readonly Run[];
 }
 
-/** The content of the file if it was written with the same options; otherwise an empty record. */
-export function earlier(file: string, options: Record['options']): Record {
-  const none: Record = { options, setup: null, runs: [] };
-  if (!existsSync(file)) return none;
-  const found = JSON.parse(readFileSync(file, 'utf8')) as Record;
-  return JSON.stringify(found.options) === JSON.stringify(options) ? found : none;
+/** The content of the file if it was written with the options of the empty record; otherwise that record. */
+export function earlier<R extends Pick<Record, 'options'>>(file: string, empty: R): R {
+  if (!existsSync(file)) return empty;
+  const found = JSON.parse(readFileSync(file, 'utf8')) as R;
+  return JSON.stringify(found.options) === JSON.stringify(empty.options) ? found : empty;
 }
 
 /** Adds a run to the record; it replaces an earlier run of the same side, arrivals and load. */

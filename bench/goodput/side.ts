@@ -5,6 +5,8 @@ export interface Side {
   readonly start: 'sortie' | 'peer';
   /** Headers of a request with a total budget in ms. */
   readonly headers: (budgetMs: number) => Record<string, string>;
+  /** Runs only where `--sides` names it. */
+  readonly byNameOnly?: true;
 }
 
 /**
@@ -31,6 +33,7 @@ export function sidesOf(exits: readonly number[], withPeer: boolean): Side[] {
     name: `capped ${layer}`,
     start: 'sortie',
     headers: (budgetMs) => ({ ...routed.headers(budgetMs), 'x-max-exit-layer': String(layer) }),
+    byNameOnly: true,
   }));
   const peer: Side = { name: 'llama-server', start: 'peer', headers: () => ({}) };
   return [routed, truncated, ...fixed, ...capped, ...(withPeer ? [peer] : [])];

@@ -1,6 +1,7 @@
 /** Summarizes a run from the client's point of view. */
 import type { Sent as SentJob } from '../../src/load/run.js';
 import { intervalShare } from '../../src/load/summary.js';
+import type { Manifest } from '../../src/model/manifest.js';
 import { median } from '../../src/util/stats.js';
 import type { Job } from './job.js';
 
@@ -40,6 +41,12 @@ const isWhole = ({ job, answer }: Sent): boolean =>
 /** Whether the answer is complete and inside its budget. */
 export function isMet(sent: Sent): boolean {
   return isWhole(sent) && sent.answer.totalMs <= sent.job.budgetMs;
+}
+
+/** Quality of an exit layer: its measured agreement, or without one its share of the layers. */
+export function qualityIn({ exits }: Manifest): (layer: number) => number {
+  const deepest = exits.at(-1)?.layer ?? 0;
+  return (layer) => exits.find((exit) => exit.layer === layer)?.quality.agreement ?? layer / deepest;
 }
 
 /** @param quality of an exit layer. @param deepest the exit if the server does not report it */

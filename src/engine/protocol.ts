@@ -346,8 +346,8 @@ export interface Probe {
   readonly tokens: number;
   /** Positions at which both have the same most likely token. */
   readonly agreeing: number;
-  /** Mean KL of full depth to the exit over a sample of the positions, in nats, under the answer's penalties. */
-  readonly kl: number;
+  /** Mean KL of full depth to the exit over a sample of the positions, in nats, under the answer's penalties. Null: none. */
+  readonly kl: number | null;
 }
 
 /** The audit of an answer that has ended. Exactly one follows the end of each answer. */

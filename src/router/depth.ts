@@ -44,12 +44,12 @@ export function allocateDepth(state: PlanningState, arrivals: Arrivals): Allocat
 
 /** Whether few requests are present, and full depth has time for the present arrivals. */
 function isLight({ requests, policy, model, costs, now }: PlanningState, arrivals: Arrivals): boolean {
+  if (requests.length > policy.lightRequests) return false;
   const deepest = costs.length - 1;
   const chunk = plannedChunk(policy);
   const { positions, deepTokens } = arrivals.within(now, 1);
   const promptShare = (positions * promptMs(model, deepest, chunk, chunk)) / chunk;
-  const load = promptShare + deepTokens * tokenMs(at(costs, deepest), SHARED_ROWS);
-  return requests.length <= policy.lightRequests && load <= policy.lightLoad;
+  return promptShare + deepTokens * tokenMs(at(costs, deepest), SHARED_ROWS) <= policy.lightLoad;
 }
 
 /**

@@ -41,7 +41,6 @@ export function choosePrefill(
     return { id: prompt.request.id, positions: Math.min(prompt.remainingPrefill(exitOf(prompt)), size), shareMs };
   };
   const largest = at(policy.chunks, policy.chunks.length - 1);
-  // Where every row pauses, it pauses for a prompt with an earlier deadline.
   const paceMs = stepSlack(allocation, decoding);
   const withOthers = (prompt: PlannedRequest, size: number): ChosenChunk[] => {
     const chosen = chunk(prompt, size);
@@ -51,6 +50,7 @@ export function choosePrefill(
     const leftMs = limitMs - chunkMs(allocation, prompt, chosen.positions);
     return [chosen, ...otherChunks(allocation, others, leftMs).map(([other, positions]) => chunk(other, positions))];
   };
+  // Where every row pauses, it pauses for a prompt with an earlier deadline.
   if (decoding.length === 0 && first.hasDeadline) return withOthers(first, largest);
 
   const stallMs = decoding.length === 0 ? Infinity : longestStall(allocation, decoding);

@@ -81,8 +81,7 @@ export class EngineMetrics {
     series.auditTime.inc(ms / 1000);
     if (skipped !== null) return;
     series.auditLast.set(Date.now() / 1000);
-    if (probe !== null && Number.isFinite(probe.kl))
-      series.auditKl.observe({ exit_layer: String(probe.exit) }, probe.kl);
+    if (probe !== null && probe.kl !== null) series.auditKl.observe({ exit_layer: String(probe.exit) }, probe.kl);
     for (const { exit, probability, logprob, bestLogprob } of tokens) {
       const exit_layer = String(exit);
       series.auditTokens.inc({ exit_layer, agrees: 'true' }, probability);

@@ -152,7 +152,7 @@ export class SequenceSpans {
             'sortie.audit.probe.exit_layer': probe.exit,
             'sortie.audit.probe.tokens': probe.tokens,
             'sortie.audit.probe.agreeing': probe.agreeing,
-            'sortie.audit.probe.kl': probe.kl,
+            ...(probe.kl !== null && { 'sortie.audit.probe.kl': probe.kl }),
           }),
     };
     // The chunks of an audit lie apart: the span has the length of their work, and ends with the last one.

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { openSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
-import { main } from '../deploy/helper.js';
+import { serverArgs } from '../deploy/helper.js';
 import { memoryOf, post, tinyModel, untilReady } from './helper.js';
 
 const model = tinyModel(t.testdir());
@@ -21,20 +21,7 @@ async function freePort(): Promise<number> {
 /** @param log destination of standard output and standard error */
 async function survives(t: Test, log: number | 'closed pipe' | 'stalled pipe'): Promise<void> {
   const port = await freePort();
-  const args = [
-    main,
-    'serve',
-    '--host',
-    '127.0.0.1',
-    '--port',
-    String(port),
-    '--threads',
-    '1',
-    '--model',
-    model,
-    '--log-prompts',
-    'on',
-  ];
+  const args = serverArgs(model, '--port', String(port), '--log-prompts', 'on');
   const to = typeof log === 'number' ? log : 'pipe';
   const child = spawn(process.execPath, args, { stdio: ['ignore', to, to] });
   t.teardown(() => child.kill('SIGKILL'));

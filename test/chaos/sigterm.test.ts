@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { loadManifest, MANIFEST_FILE } from '../../src/model/manifest-io.js';
-import { main, portOf, start } from '../deploy/helper.js';
+import { portOf, serverArgs, start } from '../deploy/helper.js';
 import { embeddedModel, enginePid, metric, post, serve, tinyModel, until } from './helper.js';
 
 const EACH = 12;
@@ -105,18 +105,7 @@ void t.test('checksums of a large model do not delay the exit', async (t) => {
   const files = [...manifest.files, { path: 'large.bin', size, sha256: '0'.repeat(64) }];
   writeFileSync(join(model, MANIFEST_FILE), JSON.stringify({ ...manifest, files }));
   // The server listens, but is not ready until the checksums are verified.
-  const server = start(t, process.execPath, [
-    main,
-    'serve',
-    '--port',
-    '0',
-    '--host',
-    '127.0.0.1',
-    '--threads',
-    '1',
-    '--model',
-    model,
-  ]);
+  const server = start(t, process.execPath, serverArgs(model));
   const port = await portOf(server);
   t.equal((await fetch(`http://127.0.0.1:${port}/health/ready`)).status, 503);
   const exit = once(server, 'exit');

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { main, portOf, serve, start, tinyModel, until } from '../deploy/helper.js';
+import { portOf, serve, serverArgs, start, tinyModel, until } from '../deploy/helper.js';
 
 const model = tinyModel(t.testdir());
 const key = 'sesame';
@@ -80,7 +80,7 @@ void t.test('500 for a fault of the server, which costs one answer and reveals n
 });
 
 void t.test('503 while the model loads', async (t) => {
-  const server = start(t, process.execPath, [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--model', model]);
+  const server = start(t, process.execPath, serverArgs(model));
   const url = `http://127.0.0.1:${await portOf(server)}`;
   await match(t, await post(url, endless), 503, 'loading');
   await match(t, await fetch(`${url}/health/ready`), 503, 'loading');

@@ -10,6 +10,11 @@ import { packageRoot } from '../../src/config.js';
 
 export const main = join(packageRoot, 'dist', 'src', 'main.js');
 
+/** Arguments of a server on a free port of this machine. Its engine has one thread: tests run beside each other. */
+export function serverArgs(model: string, ...options: readonly string[]): string[] {
+  return [main, 'serve', '--port', '0', '--host', '127.0.0.1', '--threads', '1', '--model', model, ...options];
+}
+
 /** Starts a program, and kills it at the end of the test. */
 export function start(t: Test, command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
   const options = { cwd: packageRoot, env: { ...process.env, ...env } };
@@ -58,7 +63,7 @@ export interface Sortie {
 }
 
 /**
- * A ready server on a free port of this machine. Its engine has one thread, since tests run beside each other.
+ * A ready server; see serverArgs.
  * @param options more flags
  * @param env more variables
  */
@@ -68,8 +73,7 @@ export async function serve(
   options: readonly string[] = [],
   env: NodeJS.ProcessEnv = {},
 ): Promise<Sortie> {
-  const args = ['serve', '--port', '0', '--host', '127.0.0.1', '--threads', '1', '--model', model, ...options];
-  const server = start(t, process.execPath, [main, ...args], env);
+  const server = start(t, process.execPath, serverArgs(model, ...options), env);
   const url = `http://127.0.0.1:${await portOf(server)}`;
   await untilReady(url);
   return { process: server, url };

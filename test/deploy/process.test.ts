@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { collect } from '../fakes/collector.js';
-import { main, portOf, serve, start, tinyModel, until, untilReady } from './helper.js';
+import { main, portOf, serve, serverArgs, start, tinyModel, until, untilReady } from './helper.js';
 
 const model = tinyModel(t.testdir());
 
@@ -120,20 +120,7 @@ void t.test('a readable log has short lines, then the addresses and a request to
 
 void t.test('SIGHUP reads the key file again; a file with a fault changes nothing', async (t) => {
   const file = join(t.testdir({ keys: 'alpha\n' }), 'keys');
-  const args = [
-    'serve',
-    '--port',
-    '0',
-    '--host',
-    '127.0.0.1',
-    '--threads',
-    '1',
-    '--model',
-    model,
-    '--api-key-file',
-    file,
-  ];
-  const server = start(t, process.execPath, [main, ...args]);
+  const server = start(t, process.execPath, serverArgs(model, '--api-key-file', file));
   let text = '';
   server.stdout?.on('data', (data: Buffer) => (text += data.toString()));
   const url = `http://127.0.0.1:${await portOf(server)}`;

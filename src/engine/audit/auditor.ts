@@ -171,7 +171,7 @@ export class Auditor {
   #finish(job: AuditJob): void {
     this.#remove(job);
     const { id, request, audited, probed: tokens, agreeing, ms } = job;
-    const kl = job.kl / job.compared;
+    const kl = job.compared === 0 ? null : job.kl / job.compared;
     const probe = job.probe === null ? null : { exit: this.#executor.exit(job.probe).layer, tokens, agreeing, kl };
     this.#finished.push({ id, lengthGroup: request.lengthGroup, skipped: null, tokens: audited, probe, ms });
   }
