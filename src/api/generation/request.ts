@@ -159,9 +159,9 @@ export interface PlanInput {
   readonly prompts: readonly Prompt[];
   /** The field that holds the prompt, for errors. */
   readonly promptParam: string;
-  /** Null allows `defaultTokens`, or as many as the model's defaults say. */
+  /** Null: `defaultTokens`. */
   readonly maxTokens: number | null;
-  /** Null: to the end of the context. */
+  /** Null: as many as the model's defaults say, else to the end of the context. */
   readonly defaultTokens: number | null;
   readonly logprobs: number | null;
   readonly echo: boolean;
