@@ -6,8 +6,9 @@ import t, { type Test } from 'tap';
 import { tinyModel, until } from './helper.js';
 import { inFlight, type Pool, post, type ProxyName, throughEach } from './pool.js';
 
-const model = tinyModel(t.testdir({}), 4096);
-const long = { prompt: 'Count: one, two,', max_tokens: 3000, ignore_eos: true };
+const model = tinyModel(t.testdir({}), 16_384);
+// No answer of this length ends within a test, which may take a second.
+const long = { prompt: 'Count: one, two,', max_tokens: 16_000, ignore_eos: true };
 
 interface Answer {
   readonly sortie: { readonly actual_ms: number };
