@@ -86,9 +86,8 @@ function bestBelow(
 /** The arrival estimate with one more request. */
 export function withArrival(arrivals: Arrivals, request: RequestView, { lengths }: Planning, now: number): Arrivals {
   const { maxTokens, budget, promptLength, expectedFrontier } = request;
-  const byExit = lengthsOf(request, lengths);
-  const tokensOf = (exit: number): number => byExit.at(exit)?.meanLeft(0, maxTokens) ?? maxTokens;
-  return arrivals.with(now, promptLength - (expectedFrontier[0] ?? 0), [tokensOf(0), tokensOf(-1)], budget);
+  const tokens = lengthsOf(request, lengths)[0]?.meanLeft(0, maxTokens) ?? maxTokens;
+  return arrivals.with(now, promptLength - (expectedFrontier[0] ?? 0), tokens, budget);
 }
 
 /** @throws Error where the request is not in the state */

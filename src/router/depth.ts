@@ -47,9 +47,9 @@ function isLight({ requests, policy, model, costs, now }: PlanningState, arrival
   if (requests.length > policy.lightRequests) return false;
   const deepest = costs.length - 1;
   const chunk = plannedChunk(policy);
-  const { positions, deepTokens } = arrivals.within(now, 1);
+  const { positions, tokens } = arrivals.within(now, 1);
   const promptShare = (positions * promptMs(model, deepest, chunk, chunk)) / chunk;
-  return promptShare + deepTokens * tokenMs(at(costs, deepest), SHARED_ROWS) <= policy.lightLoad;
+  return promptShare + tokens * tokenMs(at(costs, deepest), SHARED_ROWS) <= policy.lightLoad;
 }
 
 /**

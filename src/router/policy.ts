@@ -75,7 +75,7 @@ export const defaultPolicy: Policy = {
   margin: 0.08,
   reserve: 0.25,
   lightRequests: 6,
-  lightLoad: 1,
+  lightLoad: 0.8,
   lightConfidence: 0.5,
   floorConfidence: 0.9,
   commitTokens: 32,

@@ -7,17 +7,16 @@ import { total, unstated } from './fixtures.js';
 /** Arrivals of 200 positions and 40 tokens, one each `gapMs`, up to time 0. */
 function regular(gapMs: number, budget: Budget | null = total(1), sinceMs = 60_000): Arrivals {
   let arrivals = Arrivals.none;
-  for (let at = -sinceMs; at < 0; at += gapMs) arrivals = arrivals.with(at, 200, [40, 20], budget);
+  for (let at = -sinceMs; at < 0; at += gapMs) arrivals = arrivals.with(at, 200, 40, budget);
   return arrivals;
 }
 
 void t.test('rates are those of the arrivals, and fall without them', async (t) => {
   const arrivals = regular(100);
-  const { requests, positions, tokens, deepTokens } = arrivals.within(0, 1000);
+  const { requests, positions, tokens } = arrivals.within(0, 1000);
   t.ok(Math.abs(requests / 10 - 1) < 0.05, `${requests}`);
   t.ok(Math.abs(positions / requests - 200) < 1e-6);
   t.ok(Math.abs(tokens / requests - 40) < 1e-6);
-  t.ok(Math.abs(deepTokens / requests - 20) < 1e-6);
   t.ok(Math.abs(arrivals.within(0, 2000).requests / requests - 2) < 1e-6, 'twice the time has twice the arrivals');
   t.ok(arrivals.within(60_000, 1).requests < 1e-5);
   t.equal(Arrivals.none.within(0, 1e6).requests, 0);
@@ -28,10 +27,10 @@ void t.test('a rate is right soon after the first arrivals, and after a pause', 
     const { requests } = regular(100, total(1), since).within(0, 1000);
     t.ok(Math.abs(requests / 10 - 1) < 0.05, `${requests} after ${since} ms`);
   }
-  const one = Arrivals.none.with(0, 1, [1, 1], null).within(0, 1000).requests;
+  const one = Arrivals.none.with(0, 1, 1, null).within(0, 1000).requests;
   t.ok(one < 0.4, `one arrival counts as ${one} a second`);
   t.equal(
-    regular(100).with(60_000, 1, [1, 1], null).within(60_000, 1000).requests.toFixed(2),
+    regular(100).with(60_000, 1, 1, null).within(60_000, 1000).requests.toFixed(2),
     one.toFixed(2),
     'after a minute',
   );
@@ -57,7 +56,7 @@ void t.test('a TTFT and a TPOT say when an arrival is due, a total where it is s
 void t.test('an arrival that is tried leaves the estimate as it was', async (t) => {
   const arrivals = regular(100);
   const before = arrivals.within(0, 1);
-  arrivals.with(0, 1e6, [1e6, 1e6], total(100));
+  arrivals.with(0, 1e6, 1e6, total(100));
   t.strictSame(arrivals.within(0, 1), before);
 });
 

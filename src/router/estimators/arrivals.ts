@@ -10,8 +10,6 @@ export interface ArrivalSums {
   /** Prompt positions and answer tokens of the requests with a deadline. */
   readonly positions: number;
   readonly tokens: number;
-  /** Answer tokens if the answers leave at the deepest exit: shallow answers may be longer. */
-  readonly deepTokens: number;
 }
 
 /** Time constant of the exponential decay, ms: several requests at the rates that matter, short against a day's swings. */
@@ -35,22 +33,13 @@ export class Arrivals {
   ) {}
 
   static readonly none = new Arrivals(
-    { requests: 0, positions: 0, tokens: 0, deepTokens: 0, due: 0, logDueMs: 0 },
+    { requests: 0, positions: 0, tokens: 0, due: 0, logDueMs: 0 },
     -Infinity,
     -Infinity,
   );
 
-  /**
-   * With one more arrival at `now`.
-   * @param positions to prefill
-   * @param tokens that its answer is expected to have at the shallowest exit, and at the deepest
-   */
-  with(
-    now: number,
-    positions: number,
-    [tokens, deepTokens]: readonly [number, number],
-    budget: Budget | null,
-  ): Arrivals {
+  /** With one more arrival at `now`. @param positions to prefill @param tokens that its answer is expected to have */
+  with(now: number, positions: number, tokens: number, budget: Budget | null): Arrivals {
     const keep = this.#keep(now);
     const hasParts = budget !== null && (budget.ttftMs !== null || budget.tpotMs !== null);
     const partsMs = hasParts ? (budget.ttftMs ?? 0) + (budget.tpotMs ?? 0) * tokens : Infinity;
@@ -61,7 +50,6 @@ export class Arrivals {
       requests: sums.requests * keep + 1,
       positions: sums.positions * keep + counts * positions,
       tokens: sums.tokens * keep + counts * tokens,
-      deepTokens: sums.deepTokens * keep + counts * deepTokens,
       due: sums.due * keep + counts,
       logDueMs: sums.logDueMs * keep + (counts === 1 ? Math.log(Math.max(1, dueMs)) : 0),
     };
@@ -73,13 +61,8 @@ export class Arrivals {
     // Since the first arrival the sums have only begun to fill.
     const full = 1 - Math.exp(-Math.max(LEAST_MS, now - this.since) / DECAY_MS);
     const times = (this.#keep(now) / DECAY_MS / full) * ms;
-    const { requests, positions, tokens, deepTokens } = this.sums;
-    return {
-      requests: requests * times,
-      positions: positions * times,
-      tokens: tokens * times,
-      deepTokens: deepTokens * times,
-    };
+    const { requests, positions, tokens } = this.sums;
+    return { requests: requests * times, positions: positions * times, tokens: tokens * times };
   }
 
   /** Arrivals that are expected to come and to be due within so many ms: a later deadline delays no earlier one. */
