@@ -74,6 +74,7 @@ export class PagedModel implements Model {
   readonly blocks: readonly Region[];
   /** Most positions of a unit in a run. */
   readonly maxTokens: number;
+  readonly #graphs: GraphLoader;
   readonly #units: readonly PagedUnit[];
   readonly #embed: Session;
   readonly #embedBindings = new BindingCache(MAX_RANGES);
@@ -119,6 +120,7 @@ export class PagedModel implements Model {
       control: new Control(device, most),
       bindings: new BindingCache(MAX_RANGES),
     }));
+    this.#graphs = graphs;
     this.head = new PagedHead(source, device, graphs, limits.maxRows, () => this.#storeTensor());
   }
 
@@ -159,6 +161,7 @@ export class PagedModel implements Model {
     this.device.free(this.#ids, this.maxTokens * 8);
     disposeUnits([...this.stages, ...this.exits.flatMap(({ block }) => block ?? [])]);
     this.#embed.dispose();
+    this.#graphs.dispose();
   }
 
   get #cacheDims(): number[] {

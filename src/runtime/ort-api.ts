@@ -59,7 +59,10 @@ const FUNCTIONS = {
   CreateCUDAProviderOptions: [205, 'void* NAME(_Out_ void**)'],
   UpdateCUDAProviderOptions: [206, 'void* NAME(void*, const char**, const char**, size_t)'],
   SessionOptionsAppendExecutionProvider: [216, 'void* NAME(void*, const char*, const char**, const char**, size_t)'],
-  CreateAndRegisterAllocatorV2: [259, 'void* NAME(void*, const char*, void*, void*, const char**, const char**, size_t)'],
+  CreateAndRegisterAllocatorV2: [
+    259,
+    'void* NAME(void*, const char*, void*, void*, const char**, const char**, size_t)',
+  ],
   AddExternalInitializersFromFilesInMemory: [279, 'void* NAME(void*, const char**, void**, const size_t*, size_t)'],
   CopyTensors: [386, 'void* NAME(void*, void**, void**, void*, size_t)'],
 } as const;

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { KernelName } from '../../src/model/manifest.js';
+import { externalTensors } from '../../src/model/onnx-weights.js';
 import { install, type Installation, Missing, runScript } from './installation.js';
 import { linesOf, readTrace, type Section } from './trace.js';
 
@@ -94,6 +95,8 @@ async function tests(installation: Installation): Promise<void> {
     const served = trace.slice(start);
     const taken = linesOf(trace.slice(0, start), 'alloc').reduce((sum, line) => sum + Number(line.split(' ')[1]), 0);
     // Weights, control data, and one arena for the intermediate results of all sessions.
+    const [table] = externalTensors(join(model, 'embed.onnx'));
+    t.equal(linesOf(trace, `alloc ${table?.length}`).length, 1, 'embedding and head share one table');
     t.ok(taken - KV_BYTES < 5 * 2 ** 20, `${taken - KV_BYTES} bytes beside the KV cache`);
     t.ok(tokens > 2 * STEPS, `${tokens} tokens`);
     t.strictSame(linesOf(trace, 'outside'), [], 'every copy stays inside its memory');

@@ -4,7 +4,7 @@
  * Must not know: requests.
  */
 import type { EngineOptions } from '../client/options.js';
-import { graphCount, type ModelSource } from '../../model/graphs.js';
+import { graphFiles, type ModelSource } from '../../model/graphs.js';
 import { chooseKernels } from '../../model/kernels.js';
 import type { Manifest } from '../../model/manifest.js';
 import { loadManifest } from '../../model/manifest-io.js';
@@ -44,7 +44,7 @@ export async function loadModel(
 ): Promise<StagedModel | PagedModel> {
   const manifest = loadManifest(options.modelDir);
   const kernels = chooseKernels(manifest, options);
-  const total = compressedFiles(manifest).length + graphCount(manifest, kernels);
+  const total = compressedFiles(manifest).length + graphFiles(manifest, kernels).length;
   let done = 0;
   const loaded = (): void => {
     progress(++done, total);
