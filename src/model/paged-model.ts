@@ -25,6 +25,9 @@ import type { StageKernel, Manifest } from './manifest.js';
 import { allocatedPerPosition, keptBoundaries, stateBytes } from './memory.js';
 import { PagedHead } from './paged-head.js';
 
+/** Positions of prompts that a unit runs together, at least: with fewer a GPU waits for the weights. */
+const BATCH = 512;
+
 /** Most sequences in a run: the limit of the CUDA provider's PagedAttention. */
 export const MOST_PARTS = 256;
 
@@ -98,7 +101,7 @@ export class PagedModel implements Model {
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && graphs.unit(entry.block) }));
     this.kernelFaults = graphs.kernelFaults;
     const blocks = this.exits.flatMap(({ block }) => block ?? []);
-    this.maxTokens = limits.maxChunk + limits.maxRows;
+    this.maxTokens = mostTokens(limits);
 
     const kept = keptBoundaries(manifest);
     let rows = 0;
@@ -231,6 +234,11 @@ export class PagedModel implements Model {
   #tensor(memory: bigint, dims: readonly number[], type: 'f16' | 'f32' | 'i32' | 'i64'): Tensor {
     return new Tensor(this.environment, this.device.memoryInfo, memory, dims, type);
   }
+}
+
+/** Most positions of a unit in a run: those of prompts, and one of each row. */
+export function mostTokens({ maxChunk, maxRows }: Pick<ModelLimits, 'maxChunk' | 'maxRows'>): number {
+  return Math.max(maxChunk, BATCH) + maxRows;
 }
 
 /** Most pages of a sequence. */

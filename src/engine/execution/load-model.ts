@@ -9,7 +9,7 @@ import { chooseKernels } from '../../model/kernels.js';
 import type { Manifest } from '../../model/manifest.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import { allocatedPerPosition, bytesPerPosition, mostPages } from '../../model/memory.js';
-import { MOST_PARTS, PagedModel } from '../../model/paged-model.js';
+import { MOST_PARTS, mostTokens, PagedModel } from '../../model/paged-model.js';
 import { StagedModel } from '../../model/staged-model.js';
 import { compressedFiles, loadCompressedWeights } from '../../model/weight-files.js';
 import { chunkSizes } from '../../router/index.js';
@@ -68,7 +68,7 @@ export async function loadModel(
     positionsIn(options.kvMemoryBytes, allocatedPerPosition(manifest), manifest, page),
     pages * page,
   );
-  const most = mostPages(manifest, page, limits.maxChunk + limits.maxRows, gpu.maxBufferBytes);
+  const most = mostPages(manifest, page, mostTokens(limits), gpu.maxBufferBytes);
   if (pages > most)
     throw new Error(
       `--kv-memory: the device holds at most ${most * page * allocatedPerPosition(manifest)} bytes for this model, got ${options.kvMemoryBytes}`,
