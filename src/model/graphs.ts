@@ -5,6 +5,7 @@ import type { Environment } from '../runtime/environment.js';
 import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
 import { int8Session } from './int8-session.js';
+import { SharedWeights } from './shared-weights.js';
 import { type ExitEntry, type Manifest, type StageEntry, type StageKernel, storedKernel } from './manifest.js';
 
 /** A trunk stage or an exit block. */
@@ -63,6 +64,7 @@ export class GraphLoader {
   readonly #source: ModelSource;
   readonly #device: Device;
   readonly #accumulateInt32: boolean;
+  readonly #shared: SharedWeights | null;
   readonly #units: Map<StageKernel, Session>[];
   readonly #faults: Map<StageKernel, string>;
 
@@ -73,6 +75,8 @@ export class GraphLoader {
     this.#units = other === undefined ? [] : other.#units;
     this.#faults = other === undefined ? new Map<StageKernel, string>() : other.#faults;
     this.#accumulateInt32 = device.kind === 'cpu' && saturates(source.environment, device);
+    this.#shared =
+      device.kind === 'cpu' ? null : new SharedWeights(source, device, graphFiles(source.manifest, source.kernels));
   }
 
   /** @throws OrtError that names the graph */
@@ -110,6 +114,11 @@ export class GraphLoader {
     return [...this.#faults].map(([kernel, reason]) => `${kernel}: ${reason}`);
   }
 
+  /** Frees what the sessions share. Call it when they are disposed of. */
+  dispose(): void {
+    this.#shared?.dispose();
+  }
+
   #leaveOut(kernel: StageKernel, error: unknown): void {
     if (this.#faults.size + 1 === this.#source.kernels.length) throw error;
     this.#faults.set(kernel, error instanceof Error ? error.message : String(error));
@@ -121,7 +130,8 @@ export class GraphLoader {
 
   #load(file: string): Session {
     const { dir, environment, weights } = this.#source;
-    const spec = { weights, accumulateInt32: this.#accumulateInt32 };
+    const initializers = this.#shared?.of(file);
+    const spec = { weights, accumulateInt32: this.#accumulateInt32, ...(initializers && { initializers }) };
     return new Session(environment, this.#device, join(dir, file), spec);
   }
 
@@ -143,10 +153,12 @@ export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): num
   return index;
 }
 
-/** Number of graphs that a model loads with these kernels. */
-export function graphCount({ stages, exits, pages }: Manifest, kernels: readonly StageKernel[]): number {
-  const all = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
-  const graphs = all.flatMap((stage) => kernels.filter((kernel) => stage.graphs[storedKernel(kernel)] !== undefined));
-  // The embedding, the head, and the graphs that choose tokens.
-  return graphs.length + (pages === undefined ? 4 : 5);
+/** The graphs that a model loads with these kernels: embedding, units, and the graphs from logits to tokens. */
+export function graphFiles(
+  { embed, stages, exits, head, select, argmax, pages }: Manifest,
+  kernels: readonly StageKernel[],
+): string[] {
+  const units = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
+  const files = units.flatMap(({ graphs }) => kernels.flatMap((kernel) => graphs[storedKernel(kernel)] ?? []));
+  return [embed, ...files, head, select, argmax, ...(pages === undefined ? [] : [pages.lower])];
 }

@@ -18,7 +18,6 @@ import {
   exitIndexOf,
   GraphLoader,
   type Model,
-  type ModelLimits,
   type ModelSource,
   type ModelUnit,
   type PlacedCard,
@@ -26,16 +25,7 @@ import {
 import type { StageKernel, Manifest } from './manifest.js';
 import { allocatedPerPosition, storeRegions } from './memory.js';
 import { PagedHead } from './paged-head.js';
-
-/** Most sequences in a run: the limit of the CUDA provider's PagedAttention. */
-export const MOST_PARTS = 256;
-
-export interface PagedLimits extends ModelLimits {
-  /** Pages of each KV buffer. */
-  readonly pages: number;
-  /** Positions of a page. */
-  readonly page: number;
-}
+import { MOST_PARTS, mostTokens, type PagedLimits, tablePages } from './paged-limits.js';
 
 /** The work of a run, by unit index. */
 export interface PagedRun {
@@ -74,6 +64,7 @@ export class PagedModel implements Model {
   readonly blocks: readonly Region[];
   /** Most positions of a unit in a run. */
   readonly maxTokens: number;
+  readonly #loaders: readonly GraphLoader[];
   readonly #units: readonly PagedUnit[];
   readonly #embed: Session;
   readonly #embedBindings = new BindingCache(MAX_RANGES);
@@ -110,7 +101,7 @@ export class PagedModel implements Model {
     }));
     this.kernelFaults = graphs.kernelFaults;
     const blocks = this.exits.flatMap(({ block }) => block ?? []);
-    this.maxTokens = limits.maxChunk + limits.maxRows;
+    this.maxTokens = mostTokens(limits);
 
     const rows = layStores(manifest, trunk, { paged: limits.pages * limits.page, batch: this.maxTokens });
     this.boundaries = rows.boundaries;
@@ -133,6 +124,7 @@ export class PagedModel implements Model {
         bindings: new BindingCache(MAX_RANGES),
       };
     });
+    this.#loaders = loaders;
     const last = itemAt(this.#stores, this.#stores.length - 1);
     const loader = itemAt(loaders, this.#stores.length - 1);
     this.head = new PagedHead(source, last.device, loader, limits.maxRows, () => last.tensor());
@@ -211,6 +203,7 @@ export class PagedModel implements Model {
     this.device.free(this.#ids, this.maxTokens * 8);
     disposeUnits([...this.stages, ...this.exits.flatMap(({ block }) => block ?? [])]);
     this.#embed.dispose();
+    for (const loader of this.#loaders) loader.dispose();
   }
 
   get #cacheDims(): number[] {
@@ -285,9 +278,4 @@ function itemAt<T>(items: readonly T[], index: number): T {
   const item = items[index];
   if (item === undefined) throw new RangeError(`a model part of number ${index} does not exist`);
   return item;
-}
-
-/** Most pages of a sequence. */
-function tablePages({ capacity, page }: PagedLimits): number {
-  return Math.ceil(capacity / page);
 }

@@ -17,6 +17,8 @@ const DRIVER = 'libcuda.so.1';
 /** The stream does not wait for CUDA's default stream. */
 const STREAM_NON_BLOCKING = 1;
 const EVENT_DISABLE_TIMING = 2;
+/** ONNX Runtime's number of the way in which an arena grows. */
+const NEXT_POWER_OF_TWO = 0n;
 const NAME_BYTES = 256;
 const RELEASE_FILE = '/proc/driver/nvidia/version';
 
@@ -50,6 +52,8 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
   const driver = openDriver(deviceId);
   const memoryInfo = environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0);
   drivers.set(memoryInfo, driver);
+  const provider = providerOptions(environment, deviceId, driver.stream);
+  shareArena(environment, memoryInfo);
   return {
     kind: 'cuda',
     copiesInputsAtBind: true,
@@ -59,7 +63,7 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
     configure: (options) => {
       // Weights take what they need, outside the memory that grows in powers of two.
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
-      appendProvider(environment, options, deviceId, driver.stream);
+      environment.ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', options, provider);
     },
     alloc: (bytes) => {
       const address = driver.alloc(bytes);
@@ -224,28 +228,32 @@ function loadDriver(): ReturnType<typeof koffi.load> {
   }
 }
 
-/** Adds the CUDA provider to session options. */
-function appendProvider({ ort }: Environment, sessionOptions: Handle, deviceId: number, stream: bigint): void {
+/** The provider's options for all sessions of a card. @throws Error that says what to install */
+function providerOptions({ ort }: Environment, deviceId: number, stream: bigint): Handle {
   const settings = {
     device_id: String(deviceId),
-    // Memory for intermediate results grows in steps of 1 MiB and more, at the first runs and rarely later.
-    arena_extend_strategy: 'kNextPowerOfTwo',
-    cudnn_conv_algo_search: 'HEURISTIC',
     // The provider reads the stream's address only beside the first of these two.
     has_user_compute_stream: '1',
     user_compute_stream: String(stream),
   };
-  let options: Handle | null = null;
   try {
-    options = ort.create('CreateCUDAProviderOptions');
+    const options = ort.create('CreateCUDAProviderOptions');
     const values = Object.values(settings);
     ort.call('UpdateCUDAProviderOptions', options, Object.keys(settings), values, values.length);
-    ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', sessionOptions, options);
+    return options;
   } catch (error) {
     // ONNX Runtime's message begins with the place in its source.
     const reason = String(error).split(' : ').at(-1)?.trim() ?? '';
     throw new Error(`--device cuda: ${reason}; ${INSTALL}`, { cause: error });
-  } finally {
-    if (options !== null) ort.release('ReleaseCUDAProviderOptions', options);
   }
+}
+
+/**
+ * Gives the card one arena for the intermediate results of all sessions: their runs are in order, on one stream. Call it
+ * when the provider is loaded. The arena grows in powers of two, at the first runs and rarely later.
+ */
+function shareArena({ ort, handle }: Environment, memoryInfo: Handle): void {
+  const arena = ort.create('CreateArenaCfgV2', ['arena_extend_strategy'], BigUint64Array.of(NEXT_POWER_OF_TWO), 1);
+  ort.call('CreateAndRegisterAllocatorV2', handle, 'CUDAExecutionProvider', memoryInfo, arena, [], [], 0);
+  ort.release('ReleaseArenaCfg', arena);
 }

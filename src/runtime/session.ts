@@ -17,6 +17,8 @@ export interface SessionSpec {
    * default kernels saturate (saturation.ts).
    */
   readonly accumulateInt32: boolean;
+  /** Weights in the device's memory, by name. They outlive the session. */
+  readonly initializers?: ReadonlyMap<string, Tensor>;
 }
 
 export interface BindingSpec {
@@ -77,7 +79,7 @@ export class Session {
     readonly environment: Environment,
     readonly device: SessionDevice,
     graph: string | Uint8Array,
-    { weights, accumulateInt32 }: SessionSpec,
+    { weights, accumulateInt32, initializers = new Map<string, Tensor>() }: SessionSpec,
   ) {
     const { ort } = environment;
     const options = ort.create('CreateSessionOptions');
@@ -91,6 +93,7 @@ export class Session {
       // names the node.
       if (device.kind !== 'cpu') ort.call('AddSessionConfigEntry', options, 'session.disable_cpu_ep_fallback', '1');
       if (accumulateInt32) ort.call('AddSessionConfigEntry', options, 'session.x64quantprecision', '1');
+      for (const [name, { handle }] of initializers) ort.call('AddInitializer', options, name, handle);
       if (weights.size > 0) {
         const buffers = [...weights.values()];
         ort.call(

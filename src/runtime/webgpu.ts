@@ -129,6 +129,9 @@ function reasonOf(error: unknown): string {
   );
 }
 
+/** Host memory that stays between copies, bytes; weights take more. */
+const MOST_KEPT = 2 ** 26;
+
 /** Host memory that never moves, for the time of a copy. */
 class Staging {
   #address = 0n;
@@ -136,7 +139,7 @@ class Staging {
 
   /** Memory of at least these bytes. */
   place(bytes: number): bigint {
-    if (bytes > this.#bytes) {
+    if (bytes > this.#bytes || this.#bytes > MOST_KEPT) {
       if (this.#bytes > 0) unreserve(this.#address, this.#bytes);
       this.#bytes = 2 ** Math.ceil(Math.log2(bytes + 4096));
       this.#address = reserve(this.#bytes);

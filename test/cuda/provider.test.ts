@@ -9,11 +9,14 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { KernelName } from '../../src/model/manifest.js';
+import { externalTensors } from '../../src/model/onnx-weights.js';
 import { install, type Installation, Missing, runScript } from './installation.js';
 import { linesOf, readTrace, type Section } from './trace.js';
 
 const STEPS = 1000;
 const ROWS = 4;
+/** `kvMemoryBytes` of child/serve.ts. */
+const KV_BYTES = 2 ** 26;
 
 const installation = await install(t).catch((error: unknown) => {
   if (error instanceof Missing) return error;
@@ -88,7 +91,13 @@ async function tests(installation: Installation): Promise<void> {
     const { code, stdout, stderr, trace } = await script('serve', [model, String(STEPS), String(ROWS)]);
     t.equal(code, 0, stderr);
     const { tokens } = JSON.parse(stdout || '{}') as { tokens: number };
-    const served = trace.slice(trace.findIndex(({ mark }) => mark === 'serve'));
+    const start = trace.findIndex(({ mark }) => mark === 'serve');
+    const served = trace.slice(start);
+    const taken = linesOf(trace.slice(0, start), 'alloc').reduce((sum, line) => sum + Number(line.split(' ')[1]), 0);
+    // Weights, control data, and one arena for the intermediate results of all sessions.
+    const [table] = externalTensors(join(model, 'embed.onnx'));
+    t.equal(linesOf(trace, `alloc ${table?.length}`).length, 1, 'embedding and head share one table');
+    t.ok(taken - KV_BYTES < 5 * 2 ** 20, `${taken - KV_BYTES} bytes beside the KV cache`);
     t.ok(tokens > 2 * STEPS, `${tokens} tokens`);
     t.strictSame(linesOf(trace, 'outside'), [], 'every copy stays inside its memory');
     t.strictSame(linesOf(served, 'unordered'), [], 'every run is ordered with the copies before it');

@@ -18,13 +18,13 @@ t.setTimeout(240_000);
 
 if (needsGpu()) {
   const { gpu: modelDir } = await tinyFolders(t);
-  const counts: Counts = { uploads: 0, downloads: 0, allocations: 0 };
+  const counts: Counts = { uploads: 0, downloads: 0, allocations: 0, runs: 0 };
   const load = async (cards: readonly number[]): Promise<Executor> => {
     const options = { modelDir, device: 'webgpu', cards, maxRunning: 6, prefillChunk: 128 } as const;
     const executor = new Executor(
       await loadModel(engineOptions({ ...options, kvMemoryBytes: 2 ** 22 }), undefined, {
         host: cpuDevice,
-        gpu: (_, environment, card) => counted(webgpuDevice(environment, card), counts),
+        gpu: (_, environment, card) => counted(webgpuDevice(environment, card), environment, counts),
       }),
     );
     t.teardown(() => {

@@ -27,9 +27,9 @@ if (needsGpu()) {
     gpu.forget(0);
   });
 
-  /** A position costs a millisecond in each unit. The clock stands still. */
-  const coreOf = (executor: Executor, limits: Partial<CoreOptions> = {}): EngineCore => {
-    const points = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows }));
+  /** A position costs a millisecond in each unit, or another time. The clock stands still. */
+  const coreOf = (executor: Executor, limits: Partial<CoreOptions> = {}, positionMs = 1): EngineCore => {
+    const points = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows * positionMs }));
     const [kernel = 'fp16'] = executor.kernels;
     const units = [...executor.units.stages.map(({ entry }) => entry.name), 'embed', 'head'];
     const costs = { units: units.map((unit) => ({ unit, kernel, decode: points, prefill: points })) };
@@ -100,6 +100,26 @@ if (needsGpu()) {
       if (made.length === 6) decoded++;
     }
     t.ok(decoded > 10, 'steps of six rows at three exits');
+    t.end();
+  });
+
+  void t.test('chunks of several prompts run together with the rows: each graph runs once a step', (t) => {
+    const core = coreOf(gpu, { prefixReuse: false }, 0.001);
+    const lengths = [130, 128, 40, 200, 2, 90, 33, 220, 70, 110, 12, 150, 60, 180];
+    const requests = lengths.map((length, i) => ask(`r${i}`, length, i, exits[i % exits.length] ?? deepest));
+    for (const request of requests) core.submit(request);
+    // Embedding, stages and exit blocks, head, argmax.
+    const graphs = gpu.units.stages.length + 3;
+    let most = 0;
+    let before = counts.runs;
+    const found = drain(core, ({ tokens: { length }, work }) => {
+      const prefilled = work?.prefillTokens ?? 0;
+      t.ok(counts.runs - before <= graphs, `${prefilled} positions, ${length} rows: ${counts.runs - before} runs`);
+      before = counts.runs;
+      if (length > 0) most = Math.max(most, prefilled);
+    });
+    compare(t, requests, found);
+    t.ok(most > 3 * 128, `chunks of at least four prompts in one step: ${most} positions`);
     t.end();
   });
 

@@ -4,12 +4,13 @@
  * Must not know: requests.
  */
 import type { EngineOptions } from '../client/options.js';
-import { graphCount, type ModelSource } from '../../model/graphs.js';
+import { graphFiles, type ModelSource } from '../../model/graphs.js';
 import { chooseKernels } from '../../model/kernels.js';
 import type { Manifest } from '../../model/manifest.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import { allocatedPerPosition, bytesPerPosition, mostPages } from '../../model/memory.js';
-import { MOST_PARTS, PagedModel } from '../../model/paged-model.js';
+import { MOST_PARTS, mostTokens } from '../../model/paged-limits.js';
+import { PagedModel } from '../../model/paged-model.js';
 import { divideStages, stageNeeds } from '../../model/placement.js';
 import { StagedModel } from '../../model/staged-model.js';
 import { compressedFiles, loadCompressedWeights } from '../../model/weight-files.js';
@@ -45,7 +46,7 @@ export async function loadModel(
 ): Promise<StagedModel | PagedModel> {
   const manifest = loadManifest(options.modelDir);
   const kernels = chooseKernels(manifest, options);
-  const total = compressedFiles(manifest).length + graphCount(manifest, kernels);
+  const total = compressedFiles(manifest).length + graphFiles(manifest, kernels).length;
   let done = 0;
   const loaded = (): void => {
     progress(++done, total);
@@ -62,7 +63,9 @@ export async function loadModel(
   }
   if (options.maxRunning > MOST_PARTS)
     throw new Error(`--max-running: a GPU runs at most ${MOST_PARTS} sequences together, got ${options.maxRunning}`);
-  const gpus = (options.cards ?? [0]).map((card) => devices.gpu(device, environment, card));
+  const cards = options.cards ?? [0];
+  const opened = new Map([...new Set(cards)].map((card) => [card, devices.gpu(device, environment, card)]));
+  const gpus = cards.flatMap((card) => opened.get(card) ?? []);
   const page = manifest.pages?.positions ?? 1;
   const pages = Math.floor(options.kvMemoryBytes / (page * allocatedPerPosition(manifest)));
   const capacity = Math.min(
@@ -71,7 +74,7 @@ export async function loadModel(
   );
   const trunk = trunkOf(source, gpus, options, pages * page, limits.maxRows);
   const maxBufferBytes = Math.min(...gpus.map((gpu) => gpu.maxBufferBytes));
-  const most = mostPages(manifest, page, limits.maxChunk + limits.maxRows, trunk, maxBufferBytes);
+  const most = mostPages(manifest, page, mostTokens(limits), trunk, maxBufferBytes);
   if (pages > most)
     throw new Error(
       `--kv-memory: the device holds at most ${most * page * allocatedPerPosition(manifest)} bytes for this model, got ${options.kvMemoryBytes}`,
