@@ -1,6 +1,6 @@
 /** A loaded model folder, whatever the layout of its KV cache: the sessions of its graphs, its units and its limits. */
 import { join } from 'node:path';
-import type { Device } from '../runtime/device.js';
+import type { Card, Device } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
@@ -25,10 +25,14 @@ export interface ModelLimits {
   readonly maxChunk: number;
 }
 
+/** A GPU with the names of the units on it. */
+export type PlacedCard = Card & { readonly units: readonly string[] };
+
 /** The engine's view of a model of either layout. */
 export interface Model {
   readonly manifest: Manifest;
   readonly environment: Environment;
+  /** The first of its devices; all are of one kind. */
   readonly device: Device;
   readonly limits: ModelLimits;
   readonly stages: readonly ModelUnit[];
@@ -37,6 +41,8 @@ export interface Model {
   readonly bytesPerPosition: number;
   /** Kernels that failed to load, each with the reason. The others serve. */
   readonly kernelFaults: readonly string[];
+  /** The GPUs that hold the model; none on the CPU. */
+  cards(): readonly PlacedCard[];
   /** The exit of a layer number. @throws RangeError if the layer is not an exit */
   exitIndex(layer: number): number;
   dispose(): void;
@@ -59,12 +65,15 @@ export class GraphLoader {
   readonly #device: Device;
   readonly #accumulateInt32: boolean;
   readonly #shared: SharedWeights | null;
-  readonly #units: Map<StageKernel, Session>[] = [];
-  readonly #faults = new Map<StageKernel, string>();
+  readonly #units: Map<StageKernel, Session>[];
+  readonly #faults: Map<StageKernel, string>;
 
-  constructor(source: ModelSource, device: Device) {
+  /** @param other loads other graphs of the model on another device */
+  constructor(source: ModelSource, device: Device, other?: GraphLoader) {
     this.#source = source;
     this.#device = device;
+    this.#units = other === undefined ? [] : other.#units;
+    this.#faults = other === undefined ? new Map<StageKernel, string>() : other.#faults;
     this.#accumulateInt32 = device.kind === 'cpu' && saturates(source.environment, device);
     this.#shared =
       device.kind === 'cpu' ? null : new SharedWeights(source, device, graphFiles(source.manifest, source.kernels));

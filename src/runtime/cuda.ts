@@ -9,13 +9,14 @@
  */
 import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
-import type { Card, Device } from './device.js';
+import type { Card, Gpu } from './device.js';
 import type { Environment } from './environment.js';
 import type { Handle } from './ort-api.js';
 
 const DRIVER = 'libcuda.so.1';
 /** The stream does not wait for CUDA's default stream. */
 const STREAM_NON_BLOCKING = 1;
+const EVENT_DISABLE_TIMING = 2;
 /** ONNX Runtime's number of the way in which an arena grows. */
 const NEXT_POWER_OF_TWO = 0n;
 const NAME_BYTES = 256;
@@ -34,12 +35,23 @@ interface Driver {
   readonly fromHost: (target: bigint, source: Uint8Array) => void;
   readonly wait: () => void;
   readonly describe: () => Card;
+  /** CUcontext of the card. */
+  readonly context: bigint;
+  /** Marks the end of the stream's work so far with an event. */
+  readonly mark: () => bigint;
+  /** Later work of the stream begins after the event. */
+  readonly follow: (event: bigint) => void;
+  readonly fromCard: (target: bigint, context: bigint, source: bigint, bytes: number) => void;
 }
 
+/** The drivers of opened devices, by the memory description of the device. */
+const drivers = new Map<bigint, Driver>();
+
 /** @throws Error if the driver is missing, finds no such card, or a call fails */
-export function cudaDevice(environment: Environment, deviceId = 0): Device {
+export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
   const driver = openDriver(deviceId);
   const memoryInfo = environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0);
+  drivers.set(memoryInfo, driver);
   const provider = providerOptions(environment, deviceId, driver.stream);
   shareArena(environment, memoryInfo);
   return {
@@ -67,6 +79,14 @@ export function cudaDevice(environment: Environment, deviceId = 0): Device {
     download: (source, target) => {
       driver.toHost(source, target);
       driver.wait();
+    },
+    receive: (target, from, source, bytes) => {
+      const sender = drivers.get(from.memoryInfo);
+      if (sender === undefined) throw new RangeError(`a CUDA card cannot receive from ${from.kind}`);
+      driver.follow(sender.mark());
+      driver.fromCard(target, sender.context, source, bytes);
+      // The sender's next run may write the source.
+      sender.follow(driver.mark());
     },
   };
 }
@@ -97,6 +117,10 @@ function openDriver(deviceId: number): Driver {
   const retain = library.func('int cuDevicePrimaryCtxRetain(_Out_ void**, int)');
   const setCurrent = library.func('int cuCtxSetCurrent(void*)');
   const createStream = library.func('int cuStreamCreate(_Out_ void**, unsigned int)');
+  const createEvent = library.func('int cuEventCreate(_Out_ void**, unsigned int)');
+  const record = library.func('int cuEventRecord(void*, void*)');
+  const waitEvent = library.func('int cuStreamWaitEvent(void*, void*, unsigned int)');
+  const cardToCard = library.func('int cuMemcpyPeerAsync(void*, void*, void*, void*, size_t, void*)');
   const getName = library.func('int cuDeviceGetName(uint8_t*, int, int)');
   const getMemory = library.func('int cuMemGetInfo_v2(_Out_ size_t*, _Out_ size_t*)');
   const getVersion = library.func('int cuDriverGetVersion(_Out_ int*)');
@@ -115,30 +139,59 @@ function openDriver(deviceId: number): Driver {
     throw new Error(`--device cuda:${deviceId}: the driver has ${count[0]} card(s), numbered from 0`);
   check('cuDeviceGet', getDevice(card, deviceId));
   // The primary context is the one that the provider's runtime library uses.
-  check('cuCtxSetCurrent', setCurrent(made('cuDevicePrimaryCtxRetain', (out) => retain(out, card[0]))));
+  const context = made('cuDevicePrimaryCtxRetain', (out) => retain(out, card[0]));
+  // A run on another card leaves that card's context current.
+  const use = (): void => {
+    check('cuCtxSetCurrent', setCurrent(context));
+  };
+  use();
   const stream = made('cuStreamCreate', (out) => createStream(out, STREAM_NON_BLOCKING));
+  const end = made('cuEventCreate', (out) => createEvent(out, EVENT_DISABLE_TIMING));
   return {
     stream,
-    alloc: (bytes) => made(`cannot reserve ${bytes} bytes on the GPU: cuMemAlloc`, (out) => memAlloc(out, bytes)),
+    context,
+    alloc: (bytes) => {
+      use();
+      return made(`cannot reserve ${bytes} bytes on the GPU: cuMemAlloc`, (out) => memAlloc(out, bytes));
+    },
     free: (address) => {
+      use();
       check('cuMemFree', memFree(address));
     },
     zero: (address, bytes) => {
+      use();
       check('cuMemsetD8Async', memset(address, 0, bytes, stream));
     },
     toHost: (source, target) => {
+      use();
       const host = koffi.as(target, 'uint8_t*');
       check('cuMemcpyDtoHAsync', deviceToHost(host, source, target.byteLength, stream));
     },
     fromHost: (target, source) => {
+      use();
       // The driver has read pageable memory when the call returns.
       const host = koffi.as(source, 'uint8_t*');
       check('cuMemcpyHtoDAsync', hostToDevice(target, host, source.byteLength, stream));
     },
+    mark: () => {
+      use();
+      check('cuEventRecord', record(end, stream));
+      return end;
+    },
+    follow: (event) => {
+      use();
+      check('cuStreamWaitEvent', waitEvent(stream, event, 0));
+    },
+    fromCard: (target, sender, source, bytes) => {
+      use();
+      check('cuMemcpyPeerAsync', cardToCard(target, context, source, sender, bytes, stream));
+    },
     wait: () => {
+      use();
       check('cuStreamSynchronize', synchronize(stream));
     },
     describe: () => {
+      use();
       const name = new Uint8Array(NAME_BYTES);
       check('cuDeviceGetName', getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, card[0]));
       const [free, total, version]: [number][] = [[0], [0], [0]];

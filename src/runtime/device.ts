@@ -46,6 +46,16 @@ export interface Device {
   download(source: bigint, target: Uint8Array): void;
 }
 
+/** A GPU. Several GPUs of one kind may hold a model together. */
+export interface Gpu extends Device {
+  /**
+   * Copies the beginning of an allocation of `from` to the beginning of one here. Nothing waits: runs and copies of both
+   * GPUs are ordered with the copy.
+   * @throws RangeError if the GPUs are of two kinds
+   */
+  receive(target: bigint, from: Gpu, source: bigint, bytes: number): void;
+}
+
 /** A device whose memory has addresses, in main memory. */
 export interface HostDevice extends Device {
   /** Copies within the device; the areas must not overlap. */

@@ -2,7 +2,7 @@
  * Any vendor's GPU as a device, through ONNX Runtime's WebGPU provider. Memory is a buffer's handle. All sessions share
  * one queue, so runs and copies are ordered; only a download waits.
  */
-import type { Device, Upload } from './device.js';
+import type { Device, Gpu, Upload } from './device.js';
 import type { Environment } from './environment.js';
 import { reserve, unreserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
@@ -16,8 +16,13 @@ const ADD_GRAPH = Buffer.from(
   'base64',
 );
 
-/** @throws Error if the library lacks the provider, or finds no adapter */
-export function webgpuDevice(environment: Environment): Device {
+/**
+ * @param index number of the adapter. The provider computes on one adapter, number 0. Its devices share queue and memory.
+ * @throws Error for another adapter, if the library lacks the provider, or finds no adapter
+ */
+export function webgpuDevice(environment: Environment, index = 0): Gpu {
+  if (index !== 0)
+    throw new Error(`--device webgpu:${index}: ONNX Runtime's WebGPU provider computes on one adapter, webgpu:0`);
   const { ort } = environment;
   const memoryInfo = ort.create('CreateMemoryInfo', 'WebGPU_Buf', 0, 0, 0);
   const staging = new Staging();
@@ -33,7 +38,7 @@ export function webgpuDevice(environment: Environment): Device {
     for (const tensor of [...hosts, ...buffers]) tensor.dispose();
   };
 
-  const device: Omit<Device, 'alloc' | 'free'> = {
+  const device: Omit<Gpu, 'alloc' | 'free'> = {
     kind: 'webgpu',
     copiesInputsAtBind: true,
     memoryInfo,
@@ -58,6 +63,13 @@ export function webgpuDevice(environment: Environment): Device {
       const host = staging.place(target.byteLength);
       copyAll([{ host, buffer: source, bytes: target.byteLength }], true);
       target.set(new Uint8Array(viewMemory(host, target.byteLength)));
+    },
+    receive: (target, from, source, bytes) => {
+      if (from.kind !== 'webgpu') throw new RangeError(`a WebGPU adapter cannot receive from ${from.kind}`);
+      const tensors = [source, target].map((buffer) => new Tensor(environment, memoryInfo, buffer, [bytes], 'u8'));
+      const [sent = 0n, received = 0n] = tensors.map(({ handle }) => handle);
+      ort.call('CopyTensors', environment.handle, [sent], [received], null, 1);
+      for (const tensor of tensors) tensor.dispose();
     },
   };
   const allocator = openAllocator(environment, device);

@@ -12,7 +12,7 @@ import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { EngineOptions } from '../../src/engine/client/options.js';
 import { packageRoot } from '../../src/config.js';
 import { cpuDevice } from '../../src/runtime/cpu.js';
-import type { Device } from '../../src/runtime/device.js';
+import type { Gpu } from '../../src/runtime/device.js';
 import { createEnvironment, type Environment } from '../../src/runtime/environment.js';
 import { webgpuDevice } from '../../src/runtime/webgpu.js';
 import { engineOptions } from '../engine/helper.js';
@@ -85,7 +85,7 @@ export async function tinyPair(t: Test, overrides: Partial<EngineOptions> = {}):
   return pair;
 }
 
-function counted(device: Device, { ort }: Environment, counts: Counts): Device {
+export function counted(device: Gpu, { ort }: Environment, counts: Counts): Gpu {
   const call = ort.call.bind(ort);
   ort.call = (name, ...args) => {
     if (name === 'RunWithBinding') counts.runs++;

@@ -4,7 +4,9 @@
  */
 import type { BatchPart } from '../../model/control.js';
 import type { StageKernel } from '../../model/manifest.js';
-import { MOST_PARTS, type PagedModel, type Region } from '../../model/paged-model.js';
+import { type Region, regionAt, rowsFrom } from '../../model/card-store.js';
+import { MOST_PARTS } from '../../model/paged-limits.js';
+import type { PagedModel } from '../../model/paged-model.js';
 import type { PagedHead } from '../../model/paged-head.js';
 import { PagePlaces } from '../slots/page-places.js';
 import { SlotTable } from '../slots/slot-table.js';
@@ -43,8 +45,6 @@ export class PagesLayout implements Layout {
   /** Positions of the collected parts in a unit, at most. */
   #positions = 0;
   #kernel: KernelChoice | null = null;
-  /** Whether a run has started since the last wait. */
-  #isRunning = false;
 
   constructor(model: PagedModel) {
     this.#model = model;
@@ -101,8 +101,7 @@ export class PagesLayout implements Layout {
 
   settle(): void {
     this.#flush([]);
-    if (this.#isRunning && !this.head.hasWaited) this.#model.wait();
-    this.#isRunning = false;
+    this.#model.wait();
   }
 
   runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
@@ -123,7 +122,8 @@ export class PagesLayout implements Layout {
   }
 
   runHead(rows: number): void {
-    const head = { rows: Array.from({ length: rows }, (_, i) => i), norms: new Array<number>(rows).fill(0) };
+    const states = regionAt(this.#model.boundaries, this.#units.trunk);
+    const head = { rows: rowsFrom(states, rows), norms: new Array<number>(rows).fill(0) };
     this.#model.run({ ids: [], units: [], head });
     this.head.inverseTemperatures.fill(1, 0, rows);
     this.head.choose(0, rows);
@@ -201,8 +201,6 @@ export class PagesLayout implements Layout {
       norms: wanted.map(({ exit }) => exit.norm),
     };
     this.#model.run({ ...run, head: wanted.length > 0 ? head : null });
-    this.head.hasWaited = false;
-    this.#isRunning = true;
   }
 
   /** Boundary that a unit writes: blocks run right behind the stage that they branch from. */
@@ -278,8 +276,12 @@ export class PagesLayout implements Layout {
     const { pages, page } = this.#model.limits;
     const table = ({ past, count }: { readonly past: number; readonly count: number }): number[] =>
       Array.from({ length: Math.ceil((past + count) / page) }, (_, i) => i % pages);
-    const rows = Array.from({ length: parts.reduce((sum, { count }) => sum + count, 0) }, (_, i) => i);
-    const batch = { parts: parts.map((part) => ({ ...part, pages: table(part) })), rowsIn: rows, rowsOut: rows };
+    const count = parts.reduce((sum, part) => sum + part.count, 0);
+    const batch = {
+      parts: parts.map((part) => ({ ...part, pages: table(part) })),
+      rowsIn: rowsFrom(this.#input(unit), count),
+      rowsOut: rowsFrom(this.#output(unit), count),
+    };
     this.#model.run({ ids: [], units: [{ unit, kernel, batch }], head: null });
     this.#model.wait();
   }
@@ -292,10 +294,4 @@ export class PagesLayout implements Layout {
 /** Positions of all parts together. */
 function positionsOf(parts: readonly Part[]): number {
   return parts.reduce((sum, { start, end }) => sum + end - start, 0);
-}
-
-function regionAt(regions: readonly Region[], index: number): Region {
-  const region = regions[index];
-  if (!region) throw new RangeError(`region ${index} does not exist`);
-  return region;
 }
