@@ -52,6 +52,7 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
   const driver = openDriver(deviceId);
   const memoryInfo = environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0);
   drivers.set(memoryInfo, driver);
+  const held: bigint[] = [];
   const provider = providerOptions(environment, deviceId, driver.stream);
   shareArena(environment, memoryInfo);
   return {
@@ -67,11 +68,12 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
     },
     alloc: (bytes) => {
       const address = driver.alloc(bytes);
+      held.push(address);
       driver.zero(address, bytes);
       return address;
     },
-    free: (address) => {
-      driver.free(address);
+    dispose: () => {
+      for (const address of held.splice(0)) driver.free(address);
     },
     upload: (copies) => {
       for (const { target, source } of copies) driver.fromHost(target, source);

@@ -6,7 +6,7 @@ import type { Device, Gpu, Upload } from './device.js';
 import type { Environment } from './environment.js';
 import { reserve, unreserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
-import { Session } from './session.js';
+import { Session, type SessionDevice } from './session.js';
 import { Tensor } from './tensor.js';
 import { vulkanAdapters } from './vulkan.js';
 
@@ -38,7 +38,7 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
     for (const tensor of [...hosts, ...buffers]) tensor.dispose();
   };
 
-  const device: Omit<Gpu, 'alloc' | 'free'> = {
+  const device: Omit<Gpu, 'alloc' | 'dispose'> = {
     kind: 'webgpu',
     copiesInputsAtBind: true,
     memoryInfo,
@@ -73,6 +73,7 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
     },
   };
   const allocator = openAllocator(environment, device);
+  const held: bigint[] = [];
   return {
     ...device,
     alloc: (bytes) => {
@@ -90,16 +91,17 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
       const zeros = reserve(bytes);
       copyAll([{ host: zeros, buffer, bytes }], false);
       unreserve(zeros, bytes);
+      held.push(buffer);
       return buffer;
     },
-    free: (buffer) => {
-      ort.call('AllocatorFree', allocator, buffer);
+    dispose: () => {
+      for (const buffer of held.splice(0)) ort.call('AllocatorFree', allocator, buffer);
     },
   };
 }
 
 /** Allocators belong to sessions, and all sessions share one GPU device, so this session stays. */
-function openAllocator(environment: Environment, device: Omit<Device, 'alloc' | 'free'>): Handle {
+function openAllocator(environment: Environment, device: SessionDevice & Pick<Device, 'memoryInfo'>): Handle {
   try {
     const spec = { weights: new Map<string, Uint8Array>(), accumulateInt32: false };
     const session = new Session(environment, device, ADD_GRAPH, spec);
