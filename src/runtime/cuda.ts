@@ -35,6 +35,8 @@ interface Driver {
   readonly fromHost: (target: bigint, source: Uint8Array) => void;
   readonly wait: () => void;
   readonly describe: () => Card;
+  /** Makes the card's context current. */
+  readonly use: () => void;
   /** CUcontext of the card. */
   readonly context: bigint;
   /** Marks the end of the stream's work so far with an event. */
@@ -61,7 +63,10 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
     memoryInfo,
     maxBufferBytes: Infinity,
     cards: () => [driver.describe()],
+    // The provider launches kernels in the current context: another card's after a copy or a run there.
+    use: driver.use,
     configure: (options) => {
+      driver.use();
       // Weights take what they need, outside the memory that grows in powers of two.
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
       environment.ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', options, provider);
@@ -152,6 +157,7 @@ function openDriver(deviceId: number): Driver {
   return {
     stream,
     context,
+    use,
     alloc: (bytes) => {
       use();
       return made(`cannot reserve ${bytes} bytes on the GPU: cuMemAlloc`, (out) => memAlloc(out, bytes));

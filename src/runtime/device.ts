@@ -31,6 +31,8 @@ export interface Device {
   readonly memoryInfo: bigint;
   /** The cards that the device computes on; none for the CPU, or where the system does not name them. */
   cards(): readonly Card[];
+  /** Makes the device current for the thread's next run, where the provider does not do so. */
+  use?(): void;
   /** Adds the provider to a session's options. @throws Error that names what to install */
   configure(options: Handle): void;
   /**
