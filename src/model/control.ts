@@ -1,5 +1,5 @@
 /** The control data of one unit in device memory: which positions of which pages a run covers. */
-import type { Device, Upload } from '../runtime/device.js';
+import type { Gpu, Upload } from '../runtime/device.js';
 import { hostI32 } from '../runtime/tensor.js';
 
 /** A part of a batch: consecutive positions of one sequence. */
@@ -31,14 +31,16 @@ export class Control {
   readonly #most: { readonly tokens: number; readonly parts: number; readonly pages: number };
 
   /** @param most positions, parts and pages of a sequence */
-  constructor(device: Device, most: { readonly tokens: number; readonly parts: number; readonly pages: number }) {
+  constructor(device: Gpu, most: { readonly tokens: number; readonly parts: number; readonly pages: number }) {
     this.#most = most;
     const { tokens, parts, pages } = most;
-    this.rowsIn = device.alloc(tokens * 8);
-    this.rowsOut = device.alloc(tokens * 8);
-    this.cumulative = device.alloc((parts + 1) * 4);
-    this.pasts = device.alloc(parts * 4);
-    this.table = device.alloc(parts * pages * 4);
+    const sizes = [tokens * 8, tokens * 8, (parts + 1) * 4, parts * 4, parts * pages * 4];
+    const [rowsIn = 0n, rowsOut = 0n, cumulative = 0n, pasts = 0n, table = 0n] = device.allocInputs(sizes);
+    this.rowsIn = rowsIn;
+    this.rowsOut = rowsOut;
+    this.cumulative = cumulative;
+    this.pasts = pasts;
+    this.table = table;
   }
 
   /** Prepares the uploads of a batch. @throws RangeError if it has too many positions or parts */

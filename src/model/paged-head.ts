@@ -1,5 +1,5 @@
 /** Runs the head, select, argmax and lower graphs of a paged folder. One transfer brings the choices of a batch. */
-import type { Device, Upload } from '../runtime/device.js';
+import type { Gpu, Upload } from '../runtime/device.js';
 import type { Session } from '../runtime/session.js';
 import { Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
@@ -30,11 +30,11 @@ export class PagedHead implements Head {
   /** Whether `#logits` has rows that the device lacks. */
   #isReplaced = false;
   readonly #source: Pick<ModelSource, 'manifest' | 'environment'>;
-  readonly #device: Device;
+  readonly #device: Gpu;
   readonly #store: () => Tensor;
 
   /** @param store makes a tensor of the whole store */
-  constructor(source: ModelSource, device: Device, graphs: GraphLoader, maxRows: number, store: () => Tensor) {
+  constructor(source: ModelSource, device: Gpu, graphs: GraphLoader, maxRows: number, store: () => Tensor) {
     const { manifest } = source;
     this.#source = source;
     this.#device = device;
@@ -208,13 +208,12 @@ export class PagedHead implements Head {
   }
 }
 
-function allocate(device: Device, rows: number, vocab: number, topK: number) {
+function allocate(device: Gpu, rows: number, vocab: number, topK: number) {
+  const [places = 0n, norms = 0n] = device.allocInputs([rows * 8, rows * 8]);
+  const [temperatures = 0n, targets = 0n] = device.allocInputs([rows * 4, rows * 8]);
   return {
-    rows: device.alloc(rows * 8),
-    norms: device.alloc(rows * 8),
+    ...{ rows: places, norms, temperatures, targets },
     logits: device.alloc(rows * vocab * 4),
-    temperatures: device.alloc(rows * 4),
-    targets: device.alloc(rows * 8),
     ids: device.alloc(rows * 8),
     chosen: device.alloc(rows * (2 * topK + 3) * 4),
     places: device.alloc(MOST_PENALTIES * 16),

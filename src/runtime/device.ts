@@ -50,6 +50,11 @@ export interface Device {
 /** A GPU. Several GPUs of one kind may hold a model together. */
 export interface Gpu extends Device {
   /**
+   * Reserves areas that only uploads write, in the order in which an upload names them: where memory has addresses, one
+   * copy fills several of them.
+   */
+  allocInputs(sizes: readonly number[]): bigint[];
+  /**
    * Copies the beginning of an allocation of `from` to the beginning of one here. Nothing waits: runs and copies of both
    * GPUs are ordered with the copy.
    * @throws RangeError if the GPUs are of two kinds

@@ -38,7 +38,7 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
     for (const tensor of [...hosts, ...buffers]) tensor.dispose();
   };
 
-  const device: Omit<Gpu, 'alloc' | 'dispose'> = {
+  const device: Omit<Gpu, 'alloc' | 'allocInputs' | 'dispose'> = {
     kind: 'webgpu',
     copiesInputsAtBind: true,
     memoryInfo,
@@ -74,26 +74,28 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
   };
   const allocator = openAllocator(environment, device);
   const held: bigint[] = [];
+  const alloc = (bytes: number): bigint => {
+    if (bytes > device.maxBufferBytes)
+      throw new RangeError(`the GPU binds at most ${device.maxBufferBytes} bytes as one buffer, got ${bytes}`);
+    const buffer = ort.create('AllocatorAlloc', allocator, bytes);
+    // Without memory the provider logs an error and returns a buffer all the same, which keeps nothing.
+    const probe = Uint8Array.of(1, 2, 3, 4);
+    const found = new Uint8Array(probe.length);
+    device.upload([{ target: buffer, source: probe.subarray(0, bytes) }]);
+    device.download(buffer, found.subarray(0, bytes));
+    if (probe.subarray(0, bytes).some((byte, i) => found[i] !== byte))
+      throw new RangeError(`cannot reserve ${bytes} bytes on the GPU: out of memory`);
+    // The provider switches the zeroing of new buffers off. Reserved pages read as zeros and take no memory.
+    const zeros = reserve(bytes);
+    copyAll([{ host: zeros, buffer, bytes }], false);
+    unreserve(zeros, bytes);
+    held.push(buffer);
+    return buffer;
+  };
   return {
     ...device,
-    alloc: (bytes) => {
-      if (bytes > device.maxBufferBytes)
-        throw new RangeError(`the GPU binds at most ${device.maxBufferBytes} bytes as one buffer, got ${bytes}`);
-      const buffer = ort.create('AllocatorAlloc', allocator, bytes);
-      // Without memory the provider logs an error and returns a buffer all the same, which keeps nothing.
-      const probe = Uint8Array.of(1, 2, 3, 4);
-      const found = new Uint8Array(probe.length);
-      device.upload([{ target: buffer, source: probe.subarray(0, bytes) }]);
-      device.download(buffer, found.subarray(0, bytes));
-      if (probe.subarray(0, bytes).some((byte, i) => found[i] !== byte))
-        throw new RangeError(`cannot reserve ${bytes} bytes on the GPU: out of memory`);
-      // The provider switches the zeroing of new buffers off. Reserved pages read as zeros and take no memory.
-      const zeros = reserve(bytes);
-      copyAll([{ host: zeros, buffer, bytes }], false);
-      unreserve(zeros, bytes);
-      held.push(buffer);
-      return buffer;
-    },
+    alloc,
+    allocInputs: (sizes) => sizes.map(alloc),
     dispose: () => {
       for (const buffer of held.splice(0)) ort.call('AllocatorFree', allocator, buffer);
     },
