@@ -90,7 +90,7 @@ export class CardStore {
     this.#environment = environment;
     this.#manifest = manifest;
     this.#rows = rows;
-    this.memory = device.alloc(this.#bytes);
+    this.memory = device.alloc(rows.count * stateBytes(manifest));
     this.#sender = mostSent === 0 ? null : openSender(environment, device, manifest, mostSent);
   }
 
@@ -133,12 +133,7 @@ export class CardStore {
   }
 
   dispose(): void {
-    this.device.free(this.memory, this.#bytes);
     this.#sender?.dispose();
-  }
-
-  get #bytes(): number {
-    return this.#rows.count * stateBytes(this.#manifest);
   }
 
   get #sending(): ReturnType<typeof openSender> {
@@ -181,14 +176,11 @@ function openSender(environment: Environment, device: Gpu, manifest: Manifest, m
   });
   const bindings = new BindingCache(MAX_RANGES);
   const rowBytes = most * elementBytes('i64');
-  const bytes = most * stateBytes(manifest);
   const rows = { stage: device.alloc(rowBytes), head: device.alloc(rowBytes) };
-  const states = device.alloc(bytes);
+  const states = device.alloc(most * stateBytes(manifest));
   const dispose = (): void => {
     bindings.dispose();
     session.dispose();
-    for (const memory of Object.values(rows)) device.free(memory, rowBytes);
-    device.free(states, bytes);
   };
   return { session, bindings, rows, states, dispose };
 }

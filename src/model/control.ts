@@ -1,5 +1,5 @@
 /** The control data of one unit in device memory: which positions of which pages a run covers. */
-import type { Device, Upload } from '../runtime/device.js';
+import type { Gpu, Upload } from '../runtime/device.js';
 import { hostI32 } from '../runtime/tensor.js';
 
 /** A part of a batch: consecutive positions of one sequence. */
@@ -28,19 +28,19 @@ export class Control {
   readonly bounds = hostI32(2);
   /** Sizes of the last batch: positions, parts, columns of the table. */
   shape = { tokens: 0, parts: 0, pages: 0 };
-  readonly #device: Device;
   readonly #most: { readonly tokens: number; readonly parts: number; readonly pages: number };
 
   /** @param most positions, parts and pages of a sequence */
-  constructor(device: Device, most: { readonly tokens: number; readonly parts: number; readonly pages: number }) {
-    this.#device = device;
+  constructor(device: Gpu, most: { readonly tokens: number; readonly parts: number; readonly pages: number }) {
     this.#most = most;
-    const [rows, parts, table] = this.#sizes;
-    this.rowsIn = device.alloc(rows);
-    this.rowsOut = device.alloc(rows);
-    this.cumulative = device.alloc(parts);
-    this.pasts = device.alloc(parts);
-    this.table = device.alloc(table);
+    const { tokens, parts, pages } = most;
+    const sizes = [tokens * 8, tokens * 8, (parts + 1) * 4, parts * 4, parts * pages * 4];
+    const [rowsIn = 0n, rowsOut = 0n, cumulative = 0n, pasts = 0n, table = 0n] = device.allocInputs(sizes);
+    this.rowsIn = rowsIn;
+    this.rowsOut = rowsOut;
+    this.cumulative = cumulative;
+    this.pasts = pasts;
+    this.table = table;
   }
 
   /** Prepares the uploads of a batch. @throws RangeError if it has too many positions or parts */
@@ -74,18 +74,5 @@ export class Control {
       ),
       upload(this.table, table),
     ];
-  }
-
-  dispose(): void {
-    const [rows, parts, table] = this.#sizes;
-    for (const memory of [this.rowsIn, this.rowsOut]) this.#device.free(memory, rows);
-    for (const memory of [this.cumulative, this.pasts]) this.#device.free(memory, parts);
-    this.#device.free(this.table, table);
-  }
-
-  /** Bytes of rows, of lengths of parts, and of the table. */
-  get #sizes(): [number, number, number] {
-    const { tokens, parts, pages } = this.#most;
-    return [tokens * 8, (parts + 1) * 4, parts * pages * 4];
   }
 }

@@ -2,7 +2,7 @@
 import type { ModelLimits } from './graphs.js';
 
 /** Positions of prompts that a unit runs together, at least: with fewer a GPU waits for the weights. */
-const BATCH = 512;
+const BATCH = 256;
 
 /** Most sequences in a run: the limit of the CUDA provider's PagedAttention. */
 export const MOST_PARTS = 256;

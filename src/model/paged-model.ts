@@ -193,17 +193,13 @@ export class PagedModel implements Model {
 
   dispose(): void {
     this.#embedBindings.dispose();
-    for (const { store, buffers, control, bindings } of this.#units) {
-      bindings.dispose();
-      control.dispose();
-      for (const buffer of buffers) store.device.free(buffer, this.#bufferBytes);
-    }
+    for (const { bindings } of this.#units) bindings.dispose();
     this.head.dispose();
     for (const store of this.#stores) store.dispose();
-    this.device.free(this.#ids, this.maxTokens * 8);
     disposeUnits([...this.stages, ...this.exits.flatMap(({ block }) => block ?? [])]);
     this.#embed.dispose();
     for (const loader of this.#loaders) loader.dispose();
+    for (const { device } of this.#stores) device.dispose();
   }
 
   get #cacheDims(): number[] {

@@ -23,7 +23,7 @@ export class SharedWeights {
   readonly #folder: Folder;
   readonly #device: Device;
   readonly #byGraph: ReadonlyMap<string, readonly ExternalTensor[]>;
-  readonly #tensors = new Map<string, { readonly tensor: Tensor; readonly bytes: number }>();
+  readonly #tensors = new Map<string, Tensor>();
 
   /** @param files the graphs of the folder that are loaded */
   constructor(folder: Folder, device: Device, files: readonly string[]) {
@@ -43,23 +43,20 @@ export class SharedWeights {
     return new Map(this.#byGraph.get(file)?.map((weight) => [weight.name, this.#tensor(weight)]));
   }
 
-  /** Frees the memory. No session may use it any longer. */
+  /** No session may use the tensors any longer. */
   dispose(): void {
-    for (const { tensor, bytes } of this.#tensors.values()) {
-      tensor.dispose();
-      this.#device.free(tensor.address, bytes);
-    }
+    for (const tensor of this.#tensors.values()) tensor.dispose();
   }
 
   #tensor(weight: ExternalTensor): Tensor {
     const { name, dims, dtype, length } = weight;
     const known = this.#tensors.get(name);
-    if (known !== undefined) return known.tensor;
+    if (known !== undefined) return known;
     const { dir, environment, weights } = this.#folder;
     const memory = this.#device.alloc(length);
     this.#device.upload([{ target: memory, source: weightBytes(dir, weights, weight) }]);
     const tensor = new Tensor(environment, this.#device.memoryInfo, memory, dims, dtype);
-    this.#tensors.set(name, { tensor, bytes: length });
+    this.#tensors.set(name, tensor);
     return tensor;
   }
 }

@@ -9,7 +9,7 @@
  */
 import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
-import type { Card, Gpu } from './device.js';
+import type { Card, Gpu, Upload } from './device.js';
 import type { Environment } from './environment.js';
 import type { Handle } from './ort-api.js';
 
@@ -19,10 +19,18 @@ const STREAM_NON_BLOCKING = 1;
 const EVENT_DISABLE_TIMING = 2;
 /** ONNX Runtime's number of the way in which an arena grows. */
 const NEXT_POWER_OF_TWO = 0n;
+/** Bytes of the boundaries at which an allocation of CUDA's may begin. */
+const ALIGNMENT = 256;
 const NAME_BYTES = 256;
 const RELEASE_FILE = '/proc/driver/nvidia/version';
 
 const INSTALL = "install NVIDIA's driver and ONNX Runtime's CUDA provider (docs/gpu.md)";
+
+/** Inputs that lie together. */
+interface Area {
+  readonly start: bigint;
+  readonly end: bigint;
+}
 
 /** The driver's calls on one card. */
 interface Driver {
@@ -54,6 +62,14 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
   const driver = openDriver(deviceId);
   const memoryInfo = environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0);
   drivers.set(memoryInfo, driver);
+  const held: bigint[] = [];
+  const inputs: Area[] = [];
+  const alloc = (bytes: number): bigint => {
+    const address = driver.alloc(bytes);
+    held.push(address);
+    driver.zero(address, bytes);
+    return address;
+  };
   const provider = providerOptions(environment, deviceId, driver.stream);
   shareArena(environment, memoryInfo);
   return {
@@ -70,16 +86,19 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
       environment.ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', options, provider);
     },
-    alloc: (bytes) => {
-      const address = driver.alloc(bytes);
-      driver.zero(address, bytes);
-      return address;
+    alloc,
+    allocInputs: (sizes) => {
+      const ends = sizes.map((_, i) => sizes.slice(0, i + 1).reduce((sum, bytes) => sum + aligned(bytes), 0));
+      const bytes = ends.at(-1) ?? 0;
+      const start = alloc(bytes);
+      inputs.push({ start, end: start + BigInt(bytes) });
+      return sizes.map((_, i) => start + BigInt(ends[i - 1] ?? 0));
     },
-    free: (address) => {
-      driver.free(address);
+    dispose: () => {
+      for (const address of held.splice(0)) driver.free(address);
     },
     upload: (copies) => {
-      for (const { target, source } of copies) driver.fromHost(target, source);
+      for (const { target, source } of joined(copies, inputs)) driver.fromHost(target, source);
     },
     download: (source, target) => {
       driver.toHost(source, target);
@@ -94,6 +113,27 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
       sender.follow(driver.mark());
     },
   };
+}
+
+/** Joins the copies to an area of inputs into one: nothing reads the bytes between them. */
+function joined(copies: readonly Upload[], areas: readonly Area[]): Upload[] {
+  const groups = new Map<Area | Upload, Upload[]>();
+  for (const copy of copies) {
+    const key = areas.find(({ start, end }) => start <= copy.target && copy.target < end) ?? copy;
+    groups.set(key, [...(groups.get(key) ?? []), copy]);
+  }
+  return [...groups.values()].flatMap((group) => {
+    const [first, last] = [group[0], group.at(-1)];
+    if (first === undefined || last === undefined || first === last) return group;
+    const offset = ({ target }: Upload): number => Number(target - first.target);
+    const source = new Uint8Array(offset(last) + last.source.byteLength);
+    for (const copy of group) source.set(copy.source, offset(copy));
+    return [{ target: first.target, source }];
+  });
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }
 
 function openDriver(deviceId: number): Driver {

@@ -41,7 +41,6 @@ export interface Device {
    * @throws RangeError if there is not enough
    */
   alloc(bytes: number): bigint;
-  free(memory: bigint, bytes: number): void;
   /** Writes host memory. Runs that start later see it; the sources are free when the call returns. */
   upload(copies: readonly Upload[]): void;
   /** Reads the first bytes of an allocation, after all earlier runs and uploads. The only call that waits for them. */
@@ -51,15 +50,23 @@ export interface Device {
 /** A GPU. Several GPUs of one kind may hold a model together. */
 export interface Gpu extends Device {
   /**
+   * Reserves areas that only uploads write, in the order in which an upload names them: where memory has addresses, one
+   * copy fills several of them.
+   */
+  allocInputs(sizes: readonly number[]): bigint[];
+  /**
    * Copies the beginning of an allocation of `from` to the beginning of one here. Nothing waits: runs and copies of both
    * GPUs are ordered with the copy.
    * @throws RangeError if the GPUs are of two kinds
    */
   receive(target: bigint, from: Gpu, source: bigint, bytes: number): void;
+  /** Frees all memory that it has reserved. No session may use it any longer. */
+  dispose(): void;
 }
 
 /** A device whose memory has addresses, in main memory. */
 export interface HostDevice extends Device {
+  free(memory: bigint, bytes: number): void;
   /** Copies within the device; the areas must not overlap. */
   copy(target: bigint, source: bigint, bytes: number): void;
   /** Releases memory whose content is not needed any longer; the addresses stay valid. */

@@ -6,7 +6,7 @@ import type { Device, Gpu, Upload } from './device.js';
 import type { Environment } from './environment.js';
 import { reserve, unreserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
-import { Session } from './session.js';
+import { Session, type SessionDevice } from './session.js';
 import { Tensor } from './tensor.js';
 import { vulkanAdapters } from './vulkan.js';
 
@@ -38,7 +38,7 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
     for (const tensor of [...hosts, ...buffers]) tensor.dispose();
   };
 
-  const device: Omit<Gpu, 'alloc' | 'free'> = {
+  const device: Omit<Gpu, 'alloc' | 'allocInputs' | 'dispose'> = {
     kind: 'webgpu',
     copiesInputsAtBind: true,
     memoryInfo,
@@ -73,33 +73,37 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
     },
   };
   const allocator = openAllocator(environment, device);
+  const held: bigint[] = [];
+  const alloc = (bytes: number): bigint => {
+    if (bytes > device.maxBufferBytes)
+      throw new RangeError(`the GPU binds at most ${device.maxBufferBytes} bytes as one buffer, got ${bytes}`);
+    const buffer = ort.create('AllocatorAlloc', allocator, bytes);
+    // Without memory the provider logs an error and returns a buffer all the same, which keeps nothing.
+    const probe = Uint8Array.of(1, 2, 3, 4);
+    const found = new Uint8Array(probe.length);
+    device.upload([{ target: buffer, source: probe.subarray(0, bytes) }]);
+    device.download(buffer, found.subarray(0, bytes));
+    if (probe.subarray(0, bytes).some((byte, i) => found[i] !== byte))
+      throw new RangeError(`cannot reserve ${bytes} bytes on the GPU: out of memory`);
+    // The provider switches the zeroing of new buffers off. Reserved pages read as zeros and take no memory.
+    const zeros = reserve(bytes);
+    copyAll([{ host: zeros, buffer, bytes }], false);
+    unreserve(zeros, bytes);
+    held.push(buffer);
+    return buffer;
+  };
   return {
     ...device,
-    alloc: (bytes) => {
-      if (bytes > device.maxBufferBytes)
-        throw new RangeError(`the GPU binds at most ${device.maxBufferBytes} bytes as one buffer, got ${bytes}`);
-      const buffer = ort.create('AllocatorAlloc', allocator, bytes);
-      // Without memory the provider logs an error and returns a buffer all the same, which keeps nothing.
-      const probe = Uint8Array.of(1, 2, 3, 4);
-      const found = new Uint8Array(probe.length);
-      device.upload([{ target: buffer, source: probe.subarray(0, bytes) }]);
-      device.download(buffer, found.subarray(0, bytes));
-      if (probe.subarray(0, bytes).some((byte, i) => found[i] !== byte))
-        throw new RangeError(`cannot reserve ${bytes} bytes on the GPU: out of memory`);
-      // The provider switches the zeroing of new buffers off. Reserved pages read as zeros and take no memory.
-      const zeros = reserve(bytes);
-      copyAll([{ host: zeros, buffer, bytes }], false);
-      unreserve(zeros, bytes);
-      return buffer;
-    },
-    free: (buffer) => {
-      ort.call('AllocatorFree', allocator, buffer);
+    alloc,
+    allocInputs: (sizes) => sizes.map(alloc),
+    dispose: () => {
+      for (const buffer of held.splice(0)) ort.call('AllocatorFree', allocator, buffer);
     },
   };
 }
 
 /** Allocators belong to sessions, and all sessions share one GPU device, so this session stays. */
-function openAllocator(environment: Environment, device: Omit<Device, 'alloc' | 'free'>): Handle {
+function openAllocator(environment: Environment, device: SessionDevice & Pick<Device, 'memoryInfo'>): Handle {
   try {
     const spec = { weights: new Map<string, Uint8Array>(), accumulateInt32: false };
     const session = new Session(environment, device, ADD_GRAPH, spec);

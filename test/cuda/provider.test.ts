@@ -118,6 +118,8 @@ async function tests(installation: Installation): Promise<void> {
     ];
     t.strictSame(counts('copy D2H'), [1], 'a step with tokens copies one result to the host');
     t.strictSame(counts('wait'), [1], 'and waits once');
+    // Token ids, the rows of the head, and the control data of three stages and two exit blocks.
+    t.ok(Math.max(...counts('copy H2D')) <= 7, `copies to the card: ${counts('copy H2D').join()}`);
   });
 
   await t.test('steps of 256 rows', async (t) => {
