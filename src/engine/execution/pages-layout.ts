@@ -85,6 +85,9 @@ export class PagesLayout implements Layout {
   }
 
   decode(rows: readonly DecodeRow[], kernel: KernelChoice): number[] {
+    // Beside a chunk of 128 positions each row would take the attention of 128 rows.
+    const collected = new Set(this.#parts.flat().map(({ slot }) => slot));
+    if (this.#model.device.padsParts && rows.some(({ slot }) => !collected.has(slot))) this.#flush([]);
     // All rows run in one batch, since the head reads the results of the last one.
     this.#makeRoom(rows.reduce((sum, { slot, exit }) => sum + slot.tokens.length - slot.least(exit.needed), 0));
     for (const { slot, exit } of rows) {
