@@ -72,6 +72,7 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
   return {
     kind: 'cuda',
     copiesInputsAtBind: true,
+    padsParts: false,
     memoryInfo,
     maxBufferBytes: Infinity,
     cards: () => [driver.describe()],

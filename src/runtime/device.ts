@@ -53,6 +53,8 @@ export interface Device {
 
 /** A GPU. Several GPUs of one kind may hold a model together. */
 export interface Gpu extends Device {
+  /** Whether attention computes each part of a batch at the length of the longest one. */
+  readonly padsParts: boolean;
   /**
    * Reserves areas that only uploads write, in the order in which an upload names them: where memory has addresses, one
    * copy fills several of them.

@@ -41,6 +41,7 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
   const device: Omit<Gpu, 'alloc' | 'allocInputs' | 'dispose'> = {
     kind: 'webgpu',
     copiesInputsAtBind: true,
+    padsParts: true,
     memoryInfo,
     maxBufferBytes: adapter?.maxBufferBytes ?? Infinity,
     cards: () => (adapter === undefined ? [] : [adapter.card]),

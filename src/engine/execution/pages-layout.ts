@@ -85,6 +85,9 @@ export class PagesLayout implements Layout {
   }
 
   decode(rows: readonly DecodeRow[], kernel: KernelChoice): number[] {
+    // Beside a chunk of 128 positions each row would take the attention of 128 rows.
+    const collected = new Set(this.#parts.flat().map(({ slot }) => slot));
+    if (this.#model.device.padsParts && rows.some(({ slot }) => !collected.has(slot))) this.#flush([]);
     // All rows run in one batch, since the head reads the results of the last one.
     this.#makeRoom(rows.reduce((sum, { slot, exit }) => sum + slot.tokens.length - slot.least(exit.needed), 0));
     for (const { slot, exit } of rows) {
@@ -128,23 +131,21 @@ export class PagesLayout implements Layout {
 
   /** Runs everything at its largest shape: most positions of most sequences, each at its end. */
   reserve(): void {
-    const { limits, maxTokens } = this.#model;
-    const { maxRows, capacity } = limits;
+    const { maxRows, capacity } = this.#model.limits;
     const rows = Math.min(maxRows, MOST_PARTS);
-    let left = maxTokens - rows;
+    let left = this.#model.maxTokens - rows;
     const parts = Array.from({ length: rows }, () => {
       const count = Math.min(left + 1, capacity);
       left -= count - 1;
       return { past: capacity - count, count };
     });
-    this.runEmbed(maxTokens);
-    const all = this.#units.stages.flatMap(({ sessions }, unit) =>
-      [...sessions.keys()].map((kernel) => [unit, kernel] as const),
-    );
-    for (const [unit, kernel] of all) this.#runAlone(unit, kernel, parts);
+    this.runEmbed(this.#model.maxTokens);
+    const { stages } = this.#units;
+    const all = stages.flatMap(({ sessions }, unit) => [...sessions.keys()].map((kernel) => ({ unit, kernel })));
+    for (const { unit, kernel } of all) this.#runAlone(unit, kernel, parts);
     this.runHead(maxRows);
     // Graphs are captured last: memory that a first run keeps for good is not theirs.
-    for (const [unit, kernel] of all)
+    for (const { unit, kernel } of all)
       for (const count of isCaptured(kernel) ? buckets(rows) : []) this.runRows(unit, kernel, count, capacity - 1);
   }
 
