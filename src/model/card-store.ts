@@ -90,13 +90,13 @@ export class CardStore {
     this.#environment = environment;
     this.#manifest = manifest;
     this.#rows = rows;
-    this.memory = device.alloc(rows.count * stateBytes(manifest));
+    this.memory = device.alloc((rows.count + 1) * stateBytes(manifest));
     this.#sender = mostSent === 0 ? null : openSender(environment, device, manifest, mostSent);
   }
 
   /** The whole store. */
   tensor(): Tensor {
-    return this.at(this.memory, [this.#rows.count, this.#manifest.architecture.hidden], this.#manifest.floatType);
+    return this.at(this.memory, [this.#rows.count + 1, this.#manifest.architecture.hidden], this.#manifest.floatType);
   }
 
   /** A tensor over memory of the same GPU. */
@@ -108,6 +108,11 @@ export class CardStore {
   own(rows: readonly number[]): readonly number[] {
     const { first } = this.#rows;
     return first === 0 ? rows : rows.map((row) => row - first);
+  }
+
+  /** A row, as the store's own graphs count them, that no graph reads: positions without a sequence write it. */
+  get spareRow(): number {
+    return this.#rows.count;
   }
 
   has(row: number): boolean {

@@ -6,7 +6,14 @@ import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
 import { int8Session } from './int8-session.js';
 import { SharedWeights } from './shared-weights.js';
-import { type ExitEntry, type Manifest, type StageEntry, type StageKernel, storedKernel } from './manifest.js';
+import {
+  type ExitEntry,
+  isCaptured,
+  type Manifest,
+  type StageEntry,
+  type StageKernel,
+  storedKernel,
+} from './manifest.js';
 
 /** A trunk stage or an exit block. */
 export interface ModelUnit {
@@ -92,6 +99,7 @@ export class GraphLoader {
    */
   unit(entry: StageEntry): ModelUnit {
     const { kernels, loaded } = this.#source;
+    const captures = kernels.some(isCaptured);
     const sessions = new Map<StageKernel, Session>();
     this.#units.push(sessions);
     for (const kernel of kernels) {
@@ -99,7 +107,9 @@ export class GraphLoader {
       if (file === undefined) continue;
       if (!this.#faults.has(kernel)) {
         try {
-          sessions.set(kernel, kernel === 'int8' ? this.#int8(file) : this.#load(file));
+          // A kernel and its captured form are one session.
+          const captured = captures ? [...sessions.values()][0] : undefined;
+          sessions.set(kernel, kernel === 'int8' ? this.#int8(file) : (captured ?? this.#load(file, captures)));
         } catch (error) {
           this.#leaveOut(kernel, error);
         }
@@ -128,10 +138,10 @@ export class GraphLoader {
     }
   }
 
-  #load(file: string): Session {
+  #load(file: string, captures = false): Session {
     const { dir, environment, weights } = this.#source;
     const initializers = this.#shared?.of(file);
-    const spec = { weights, accumulateInt32: this.#accumulateInt32, ...(initializers && { initializers }) };
+    const spec = { weights, accumulateInt32: this.#accumulateInt32, captures, ...(initializers && { initializers }) };
     return new Session(environment, this.#device, join(dir, file), spec);
   }
 
@@ -143,7 +153,7 @@ export class GraphLoader {
 
 /** Releases the sessions of units. */
 export function disposeUnits(units: readonly ModelUnit[]): void {
-  for (const { sessions } of units) for (const session of sessions.values()) session.dispose();
+  for (const { sessions } of units) for (const session of new Set(sessions.values())) session.dispose();
 }
 
 /** See Model.exitIndex. */

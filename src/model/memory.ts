@@ -37,8 +37,8 @@ export function mostPages(
   const ofStores = [...new Set(trunk)].map((card) => {
     const own = [...boundaries, ...blocks].filter((region) => region.card === card);
     const kept = own.filter(({ isPaged }) => isPaged).length;
-    // A later GPU has rows for the states that it receives.
-    const batchRows = maxTokens * (own.length - kept + (card > 0 ? 1 : 0));
+    // A later GPU has rows for the states that it receives; each has a spare one.
+    const batchRows = maxTokens * (own.length - kept + (card > 0 ? 1 : 0)) + 1;
     return kept === 0 ? Infinity : (elements / hidden - batchRows) / (page * kept);
   });
   return Math.floor(Math.min(elements / (page * kvHeads * headDim), ...ofStores));

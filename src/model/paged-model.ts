@@ -22,7 +22,7 @@ import {
   type ModelUnit,
   type PlacedCard,
 } from './graphs.js';
-import type { StageKernel, Manifest } from './manifest.js';
+import { isCaptured, type StageKernel, type Manifest } from './manifest.js';
 import { allocatedPerPosition, storeRegions } from './memory.js';
 import { PagedHead } from './paged-head.js';
 import { MOST_PARTS, mostTokens, type PagedLimits, tablePages } from './paged-limits.js';
@@ -120,7 +120,7 @@ export class PagedModel implements Model {
         source: itemAt(this.#stores, itemAt(cards.boundaries, entry.boundary).card),
         sessions,
         buffers: Array.from({ length: 2 * entry.layers }, () => store.device.alloc(this.#bufferBytes)),
-        control: new Control(store.device, most),
+        control: new Control(store.device, most, limits.capacity),
         bindings: new BindingCache(MAX_RANGES),
       };
     });
@@ -154,12 +154,14 @@ export class PagedModel implements Model {
     const put = (store: CardStore, ...more: Upload[]): void => {
       uploads.get(store)?.push(...more);
     };
-    for (const { unit, batch } of units) {
+    for (const { unit, kernel, batch } of units) {
       const { control, store, source } = this.#unit(unit);
       const isSent = source !== store;
       if (isSent) put(source, source.fill('stage', source.own(batch.rowsIn)));
       const rowsIn = isSent ? batch.rowsIn.map((_, i) => i) : store.own(batch.rowsIn);
-      put(store, ...control.fill({ parts: batch.parts, rowsIn, rowsOut: store.own(batch.rowsOut) }));
+      const own = { parts: batch.parts, rowsIn, rowsOut: store.own(batch.rowsOut) };
+      const spare = { row: store.spareRow, page: this.limits.pages };
+      put(store, ...(isReplayed(kernel, batch) ? control.fillBucket(own, spare) : control.fill(own)));
     }
     if (ids.length > 0)
       put(first, { target: this.#ids, source: new Uint8Array(BigInt64Array.from(ids, BigInt).buffer) });
@@ -172,11 +174,11 @@ export class PagedModel implements Model {
       this.#runEmbed(ids.length);
       this.#unfinished.add(first);
     }
-    for (const { unit, kernel } of units) {
-      const { store, source, control } = this.#unit(unit);
-      if (source !== store) this.#send('stage', source, control.shape.tokens);
+    for (const { unit, kernel, batch } of units) {
+      const { store, source } = this.#unit(unit);
+      if (source !== store) this.#send('stage', source, batch.rowsIn.length);
       this.#unfinished.add(store);
-      this.#runUnit(this.#unit(unit), kernel);
+      this.#runUnit(this.#unit(unit), kernel, isReplayed(kernel, batch));
     }
     if (head === null) return;
     for (const each of sent) this.#send('head', each.store, each.rows.length);
@@ -204,7 +206,8 @@ export class PagedModel implements Model {
 
   get #cacheDims(): number[] {
     const { kvHeads, headDim } = this.manifest.architecture;
-    return [this.limits.pages, this.limits.page, kvHeads, headDim];
+    // Behind the pages of sequences lies a spare one.
+    return [this.limits.pages + 1, this.limits.page, kvHeads, headDim];
   }
 
   get #bufferBytes(): number {
@@ -238,7 +241,7 @@ export class PagedModel implements Model {
     );
   }
 
-  #runUnit({ store, sessions, buffers, control, bindings }: PagedUnit, kernel: StageKernel): void {
+  #runUnit({ store, sessions, buffers, control, bindings }: PagedUnit, kernel: StageKernel, isGraph: boolean): void {
     const session = sessions.get(kernel);
     if (!session) throw new RangeError(`no unit has the kernel ${kernel}`);
     const { tokens, parts, pages } = control.shape;
@@ -249,8 +252,9 @@ export class PagedModel implements Model {
           store.at(buffer, this.#cacheDims, this.manifest.floatType),
         ]),
       );
-    bindings.run(`${kernel}/${tokens}/${parts}/${pages}`, () =>
+    bindings.run(`${kernel}/${isGraph}/${tokens}/${parts}/${pages}`, () =>
       session.bind({
+        ...(isGraph && { graph: tokens }),
         hostInputs: {
           bounds: new Tensor(this.environment, this.environment.hostMemory, control.bounds.address, [2], 'i32'),
         },
@@ -267,6 +271,11 @@ export class PagedModel implements Model {
       }),
     );
   }
+}
+
+/** Whether a captured graph runs the batch: one of decoding, whose shapes come back. */
+function isReplayed(kernel: StageKernel, { parts }: UnitBatch): boolean {
+  return isCaptured(kernel) && parts.every(({ count }) => count === 1);
 }
 
 /** @throws RangeError if there is none */

@@ -45,8 +45,8 @@ export function stageNeeds(
   const weights = (file: string | undefined): number =>
     file === undefined ? 0 : externalTensors(join(dir, file)).reduce((sum, { length }) => sum + length, 0);
   const unit = ({ graphs, layers }: StageEntry): number =>
-    kernels.reduce(
-      (sum, kernel) => sum + weights(graphs[storedKernel(kernel)]),
+    [...new Set(kernels.map(storedKernel))].reduce(
+      (sum, kernel) => sum + weights(graphs[kernel]),
       layers * layerBytes(manifest) * positions,
     );
   const kept = keptBoundaries(manifest);

@@ -185,7 +185,9 @@ const listOf = <const T extends string>(...known: readonly T[]): Kind<readonly T
 /** Kernels that `convert` writes. */
 export const kernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16');
 /** Kernels that the engine runs. */
-export const servedKernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16', 'int8');
+export const servedKernelList = listOf(
+  ...(['int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16', 'int8', 'fp16-graph', 'w8a16-graph', 'w4a16-graph'] as const),
+);
 
 export const optionalPort: Kind<number | null> = integer(0, 65535);
 

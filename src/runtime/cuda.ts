@@ -9,8 +9,9 @@
  */
 import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
-import type { Card, Gpu, Upload } from './device.js';
+import type { Card, Gpu } from './device.js';
 import type { Environment } from './environment.js';
+import { type Area, joined } from './joined-uploads.js';
 import type { Handle } from './ort-api.js';
 
 const DRIVER = 'libcuda.so.1';
@@ -25,12 +26,6 @@ const NAME_BYTES = 256;
 const RELEASE_FILE = '/proc/driver/nvidia/version';
 
 const INSTALL = "install NVIDIA's driver and ONNX Runtime's CUDA provider (docs/gpu.md)";
-
-/** Inputs that lie together. */
-interface Area {
-  readonly start: bigint;
-  readonly end: bigint;
-}
 
 /** The driver's calls on one card. */
 interface Driver {
@@ -70,7 +65,9 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
     driver.zero(address, bytes);
     return address;
   };
-  const provider = providerOptions(environment, deviceId, driver.stream);
+  const [provider, capturing] = [false, true].map((each) =>
+    providerOptions(environment, deviceId, driver.stream, each),
+  ) as [Handle, Handle];
   shareArena(environment, memoryInfo);
   return {
     kind: 'cuda',
@@ -81,11 +78,11 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
     cards: () => [driver.describe()],
     // The provider launches kernels in the current context: another card's after a copy or a run there.
     use: driver.use,
-    configure: (options) => {
+    configure: (options, captures) => {
       driver.use();
       // Weights take what they need, outside the memory that grows in powers of two.
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
-      environment.ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', options, provider);
+      environment.ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', options, captures ? capturing : provider);
     },
     alloc,
     allocInputs: (sizes) => {
@@ -114,23 +111,6 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
       sender.follow(driver.mark());
     },
   };
-}
-
-/** Joins the copies to an area of inputs into one: nothing reads the bytes between them. */
-function joined(copies: readonly Upload[], areas: readonly Area[]): Upload[] {
-  const groups = new Map<Area | Upload, Upload[]>();
-  for (const copy of copies) {
-    const key = areas.find(({ start, end }) => start <= copy.target && copy.target < end) ?? copy;
-    groups.set(key, [...(groups.get(key) ?? []), copy]);
-  }
-  return [...groups.values()].flatMap((group) => {
-    const [first, last] = [group[0], group.at(-1)];
-    if (first === undefined || last === undefined || first === last) return group;
-    const offset = ({ target }: Upload): number => Number(target - first.target);
-    const source = new Uint8Array(offset(last) + last.source.byteLength);
-    for (const copy of group) source.set(copy.source, offset(copy));
-    return [{ target: first.target, source }];
-  });
 }
 
 function aligned(bytes: number): number {
@@ -276,12 +256,13 @@ function loadDriver(): ReturnType<typeof koffi.load> {
 }
 
 /** The provider's options for all sessions of a card. @throws Error that says what to install */
-function providerOptions({ ort }: Environment, deviceId: number, stream: bigint): Handle {
+function providerOptions({ ort }: Environment, deviceId: number, stream: bigint, captures: boolean): Handle {
   const settings = {
     device_id: String(deviceId),
     // The provider reads the stream's address only beside the first of these two.
     has_user_compute_stream: '1',
     user_compute_stream: String(stream),
+    enable_cuda_graph: captures ? '1' : '0',
   };
   try {
     const options = ort.create('CreateCUDAProviderOptions');

@@ -33,8 +33,12 @@ export interface Device {
   cards(): readonly Card[];
   /** Makes the device current for the thread's next run, where the provider does not do so. */
   use?(): void;
-  /** Adds the provider to a session's options. @throws Error that names what to install */
-  configure(options: Handle): void;
+  /**
+   * Adds the provider to a session's options.
+   * @param captures whether runs of the session may be captured as a graph (BindingSpec)
+   * @throws Error that names what to install
+   */
+  configure(options: Handle, captures: boolean): void;
   /**
    * Reserves zeroed memory. The result is an address, or the handle of a buffer: a tensor may begin at it, and no tensor
    * may begin inside.

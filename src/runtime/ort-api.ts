@@ -35,6 +35,7 @@ const FUNCTIONS = {
   ReleaseMemoryInfo: [94, 'void NAME(void*)'],
   ReleaseSession: [95, 'void NAME(void*)'],
   ReleaseValue: [96, 'void NAME(void*)'],
+  ReleaseRunOptions: [97, 'void NAME(void*)'],
   ReleaseSessionOptions: [100, 'void NAME(void*)'],
   CreateEnvWithGlobalThreadPools: [119, 'void* NAME(int, const char*, void*, _Out_ void**)'],
   DisablePerSessionThreads: [120, 'void* NAME(void*)'],

@@ -154,13 +154,32 @@ async function tests(installation: Installation): Promise<void> {
     t.strictSame(counts('copy P2P'), [1, 2], 'states cross once for the stage, and once for the head');
   });
 
-  await t.test('a stage is captured as a CUDA graph without a call that a capture forbids', async (t) => {
-    const { code, stderr, trace } = await script('capture', [model, '4']);
+  await t.test('captured graphs of decode batches', async (t) => {
+    const args = [model, '300', '4', '16', '110', '2', 'fp16-graph'];
+    const { code, stderr, trace } = await script('serve', args, { FAKE_CUDA_DEVICES: '2' });
     t.equal(code, 0, stderr);
-    t.strictSame(linesOf(trace, 'illegal'), []);
-    const launches = trace.filter(({ mark }) => mark.startsWith('run ')).map((s) => linesOf([s], 'launch').length);
-    t.strictSame(launches, [1, 1, 1, 1], 'the first run captures the graph and launches it');
-    t.strictSame(linesOf(trace.slice(-2), 'kernel'), [], 'a replay is one launch');
+    const start = trace.findLastIndex(({ mark }) => mark === 'serve');
+    const served = trace.slice(start);
+    t.strictSame(linesOf(trace, 'illegal'), [], 'no call that a capture forbids');
+    for (const fault of ['outside', 'unordered', 'foreign', 'alloc', 'hostalloc', 'capture'])
+      t.strictSame(linesOf(served, fault), [], fault);
+    const loaded = trace.slice(
+      trace.findLastIndex(({ mark }) => mark === 'load'),
+      start,
+    );
+    // Three stages and two blocks, for 1, 2, 4, 8, 16 rows and all: 4 that decode, and slots of prefixes.
+    t.equal(linesOf(loaded, 'capture').length, 5 * 6);
+    const steps = served.filter((_, index) => /^end .*"rows":[1-9]/.test(served[index + 1]?.mark ?? ''));
+    const replayed = steps.filter((step) => linesOf([step], 'launch').length === 5);
+    t.ok(replayed.length > 20, `${replayed.length} steps of all units`);
+    const kernels = Math.max(...replayed.map((step) => linesOf([step], 'kernel').length));
+    t.ok(kernels <= 20, `${kernels} kernels of embedding, crossings, head and choice beside 5 launches`);
+  });
+
+  await t.test('calibration takes a kernel and its captured form', async (t) => {
+    const { code, stderr, trace } = await script('serve', [model, '50', '4', '16', '110', '1', 'fp16,fp16-graph']);
+    t.equal(code, 0, stderr);
+    for (const fault of ['illegal', 'outside', 'unordered']) t.strictSame(linesOf(trace, fault), [], fault);
   });
 
   await t.test('a machine without a card, or with too little memory, gets a sentence', async (t) => {

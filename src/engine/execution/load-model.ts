@@ -74,7 +74,7 @@ export async function loadModel(
   );
   const trunk = trunkOf(source, gpus, options, pages * page, limits.maxRows);
   const maxBufferBytes = Math.min(...gpus.map((gpu) => gpu.maxBufferBytes));
-  const most = mostPages(manifest, page, mostTokens(limits), trunk, maxBufferBytes);
+  const most = mostPages(manifest, page, mostTokens(limits), trunk, maxBufferBytes) - 1;
   if (pages > most)
     throw new Error(
       `--kv-memory: the device holds at most ${most * page * allocatedPerPosition(manifest)} bytes for this model, got ${options.kvMemoryBytes}`,

@@ -2,8 +2,8 @@
  * Runs a model whose KV cache has pages. A step's chunks, catch-ups and rows are collected, and run as one batch: each
  * unit reads its weights once. The batch of a unit may hold any parts of any sequences, in any order.
  */
-import type { BatchPart } from '../../model/control.js';
-import type { StageKernel } from '../../model/manifest.js';
+import { type BatchPart, buckets } from '../../model/control.js';
+import { isCaptured, type StageKernel } from '../../model/manifest.js';
 import { type Region, regionAt, rowsFrom } from '../../model/card-store.js';
 import { MOST_PARTS } from '../../model/paged-limits.js';
 import type { PagedModel } from '../../model/paged-model.js';
@@ -108,11 +108,8 @@ export class PagesLayout implements Layout {
   }
 
   runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
-    this.#runAlone(
-      unit,
-      kernel,
-      Array.from({ length: rows }, () => ({ past: context, count: 1 })),
-    );
+    const parts = Array.from({ length: rows }, () => ({ past: context, count: 1 }));
+    this.#runAlone(unit, kernel, parts);
   }
 
   runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
@@ -144,10 +141,14 @@ export class PagesLayout implements Layout {
       return { past: capacity - count, count };
     });
     this.runEmbed(maxTokens);
-    this.#units.stages.forEach(({ sessions }, unit) => {
-      for (const kernel of sessions.keys()) this.#runAlone(unit, kernel, parts);
-    });
+    const all = this.#units.stages.flatMap(({ sessions }, unit) =>
+      [...sessions.keys()].map((kernel) => [unit, kernel] as const),
+    );
+    for (const [unit, kernel] of all) this.#runAlone(unit, kernel, parts);
     this.runHead(maxRows);
+    // Graphs are captured last: memory that a first run keeps for good is not theirs.
+    for (const [unit, kernel] of all)
+      for (const count of isCaptured(kernel) ? buckets(rows) : []) this.runRows(unit, kernel, count, capacity - 1);
   }
 
   dispose(): void {
