@@ -95,11 +95,8 @@ export class PagesLayout implements Layout {
       this.#collect(slot, exit, slot.tokens.length, kernel);
     }
     this.#flush(rows.map(({ slot, exit }) => ({ slot, exit, position: slot.tokens.length - 1 })));
-    const stageRows = Array.from(
-      { length: this.#units.trunk },
-      (_, stage) => rows.filter(({ exit }) => exit.stage >= stage).length,
-    );
-    return stageRows.filter((count) => count > 0);
+    const trunk = Array.from({ length: this.#units.trunk }, (_, stage) => stage);
+    return trunk.map((stage) => rows.filter(({ exit }) => exit.stage >= stage).length).filter((count) => count > 0);
   }
 
   settle(): void {
