@@ -17,6 +17,7 @@ import { convert } from '../src/convert/convert.js';
 import { EngineClient } from '../src/engine/client/client.js';
 import type { EngineOptions } from '../src/engine/client/options.js';
 import type { ReadyMessage } from '../src/engine/protocol.js';
+import type { StageKernel } from '../src/model/manifest.js';
 import { monotonicMs } from '../src/util/clock.js';
 import { type Card, readCard, usedMib } from './gpu/card.js';
 import { agreement, greedyAnswers, rates, stress, ttft } from './gpu/measure.js';
@@ -45,6 +46,8 @@ const rows = positives('--rows', options.rows);
 const promptCount = positive('--prompts', options.prompts);
 const deadline = monotonicMs() + 60_000 * positive('--minutes', options.minutes);
 const kernel = device === 'cpu' ? 'fp32' : 'fp16';
+/** The kernels of an engine each: on CUDA also the captured form. */
+const forms: readonly StageKernel[] = device === 'cpu' ? [kernel] : [kernel, 'fp16-graph'];
 const work = mkdtempSync(join(tmpdir(), 'sortie-bench-gpu-'));
 
 const card: Card | null = device === 'cpu' ? null : readCard();
@@ -148,16 +151,17 @@ await part('answers against fp32 on the CPU', async () => {
   const expected = await withEngine(reference, async (engine, { exits }) =>
     Promise.all(exits.map(async (exit) => [exit, await greedyAnswers(engine, exit, prompts, 1, 24)] as const)),
   );
-  return withEngine(small, async (engine) => {
-    const table: Record<string, unknown> = {};
-    for (const [exit, answers] of expected)
-      for (const parallel of [1, 16])
-        table[`exit ${exit}, ${parallel} rows`] = agreement(
-          answers,
-          await greedyAnswers(engine, exit, prompts, parallel, 24),
-        );
-    return table;
-  });
+  const table: Record<string, unknown> = {};
+  for (const form of forms)
+    await withEngine({ ...small, kernels: [form] }, async (engine) => {
+      for (const [exit, answers] of expected)
+        for (const parallel of [1, 16])
+          table[`${form}, exit ${exit}, ${parallel} rows`] = agreement(
+            answers,
+            await greedyAnswers(engine, exit, prompts, parallel, 24),
+          );
+    });
+  return table;
 });
 await part('repeated answers of one row', () =>
   withEngine(small, (engine, { exits }) =>
@@ -185,6 +189,14 @@ for (const [size, made] of models) {
             'decode tokens/s': rate.decode,
           };
       return table;
+    });
+  });
+  await part(`${size}: decoding by captured graphs`, async () => {
+    const modelDir = await made;
+    const changes = { modelDir, maxRunning: most, kvMemoryBytes: memory(most, most + 192), kernels: forms.slice(-1) };
+    return withEngine(changes, async (engine, { exits }) => {
+      const measured = Object.entries(await rates(engine, exits.at(-1) ?? 0, rows));
+      return Object.fromEntries(measured.map(([parallel, { decode }]) => [`${parallel} rows, tokens/s`, decode]));
     });
   });
   await part(`${size}: time to first token, 2,000 tokens`, async () => {

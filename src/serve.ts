@@ -35,7 +35,7 @@ export function engineOptions(options: ServeOptions): EngineOptions {
   return {
     modelDir: options.model,
     device: options.device.kind,
-    card: options.device.card,
+    cards: options.device.cards,
     threads: options.threads,
     kvMemoryBytes: options.kvMemory,
     maxRunning: options.maxRunning,

@@ -78,7 +78,15 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
     ...{ audit: '0.25', auditCpuShare: '0.5', loadHeader: 'on' },
   };
   const told = {
-    ...{ modelDir: '/m', device: 'cuda', card: 0, threads: 3, kvMemoryBytes: 5 * 2 ** 20, maxRunning: 7, maxQueue: 9 },
+    ...{
+      modelDir: '/m',
+      device: 'cuda',
+      cards: [0],
+      threads: 3,
+      kvMemoryBytes: 5 * 2 ** 20,
+      maxRunning: 7,
+      maxQueue: 9,
+    },
     ...{ prefillChunk: 11, kernels: ['int4'], prefixReuse: false, speculate: 'all', cacheDir: '/c', recalibrate: true },
     ...{ audit: { busyShare: 0.25, idleShare: 0.5 }, reportsWait: true },
     policy: { attainmentWeight: 0.75, noBudgetShare: 0.25, shedDepth: true, arrivalHeadroom: 3, maxStallMs: 13 },

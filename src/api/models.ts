@@ -101,12 +101,13 @@ export function props(context: ApiContext, caller: Caller): object {
     min_exit_layer: shallowest,
     max_exit_layer: deepest,
     device: ready.device,
-    cards: ready.cards.map(({ index, name, driver, memoryBytes, freeBytes }) => ({
+    cards: ready.cards.map(({ index, name, driver, memoryBytes, freeBytes, units }) => ({
       index,
       name,
       driver,
       memory_bytes: memoryBytes,
       free_bytes: freeBytes,
+      units,
     })),
     kernels: ready.kernels,
     limits: {

@@ -7,7 +7,7 @@
  */
 import type { Architecture } from '../model/architecture.js';
 import type { Dry, StageKernel } from '../model/manifest.js';
-import type { Card } from '../runtime/device.js';
+import type { PlacedCard } from '../model/graphs.js';
 import type { CostTable } from '../cost/table.js';
 import type { DepthRequest, ServiceClass } from '../router/index.js';
 
@@ -397,7 +397,7 @@ export interface ReadyMessage {
   readonly kernelFaults?: readonly string[];
   readonly device: string;
   /** The GPUs, after the load; empty on the CPU. */
-  readonly cards: readonly Card[];
+  readonly cards: readonly PlacedCard[];
   readonly cost: CostTable;
   readonly loadMs: number;
   readonly calibrateMs: number;

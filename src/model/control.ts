@@ -1,5 +1,5 @@
 /** The control data of one unit in device memory: which positions of which pages a run covers. */
-import type { Device, Upload } from '../runtime/device.js';
+import type { Gpu, Upload } from '../runtime/device.js';
 import { hostI32 } from '../runtime/tensor.js';
 
 /** A part of a batch: consecutive positions of one sequence. */
@@ -18,6 +18,22 @@ export interface UnitBatch {
   readonly rowsOut: readonly number[];
 }
 
+/** Where the positions that fill a bucket write. */
+export interface Spare {
+  readonly row: number;
+  readonly page: number;
+}
+
+/** The number of rows that a captured graph of a batch has: few, so that few graphs serve all batches. */
+export function bucketOf(rows: number, most: number): number {
+  return Math.min(most, 2 ** Math.ceil(Math.log2(rows)));
+}
+
+/** All buckets for up to `most` rows. */
+export function buckets(most: number): number[] {
+  return [...new Set(Array.from({ length: most }, (_, i) => bucketOf(i + 1, most)))];
+}
+
 export class Control {
   readonly rowsIn: bigint;
   readonly rowsOut: bigint;
@@ -28,23 +44,49 @@ export class Control {
   readonly bounds = hostI32(2);
   /** Sizes of the last batch: positions, parts, columns of the table. */
   shape = { tokens: 0, parts: 0, pages: 0 };
-  readonly #device: Device;
   readonly #most: { readonly tokens: number; readonly parts: number; readonly pages: number };
+  readonly #capacity: number;
 
-  /** @param most positions, parts and pages of a sequence */
-  constructor(device: Device, most: { readonly tokens: number; readonly parts: number; readonly pages: number }) {
-    this.#device = device;
+  /**
+   * @param most positions, parts and pages of a sequence
+   * @param capacity most positions of a sequence
+   */
+  constructor(
+    device: Gpu,
+    most: { readonly tokens: number; readonly parts: number; readonly pages: number },
+    capacity: number,
+  ) {
     this.#most = most;
-    const [rows, parts, table] = this.#sizes;
-    this.rowsIn = device.alloc(rows);
-    this.rowsOut = device.alloc(rows);
-    this.cumulative = device.alloc(parts);
-    this.pasts = device.alloc(parts);
-    this.table = device.alloc(table);
+    this.#capacity = capacity;
+    const { tokens, parts, pages } = most;
+    const sizes = [tokens * 8, tokens * 8, (parts + 1) * 4, parts * 4, parts * pages * 4];
+    const [rowsIn = 0n, rowsOut = 0n, cumulative = 0n, pasts = 0n, table = 0n] = device.allocInputs(sizes);
+    this.rowsIn = rowsIn;
+    this.rowsOut = rowsOut;
+    this.cumulative = cumulative;
+    this.pasts = pasts;
+    this.table = table;
   }
 
-  /** Prepares the uploads of a batch. @throws RangeError if it has too many positions or parts */
-  fill({ parts, rowsIn, rowsOut }: UnitBatch): Upload[] {
+  /** Fills a batch of single positions up to its bucket. Its sizes and bounds are those of every batch of the bucket. */
+  fillBucket({ parts, rowsIn, rowsOut }: UnitBatch, { row, page }: Spare): Upload[] {
+    const more = new Array<number>(bucketOf(parts.length, this.#most.parts) - parts.length).fill(0);
+    const padded = {
+      parts: [...parts, ...more.map(() => ({ past: 0, count: 1, pages: [page] }))],
+      rowsIn: [...rowsIn, ...more.map(() => row)],
+      rowsOut: [...rowsOut, ...more.map(() => row)],
+    };
+    const uploads = this.fill(padded, this.#most.pages);
+    this.bounds.data[1] = this.#capacity;
+    return uploads;
+  }
+
+  /**
+   * Prepares the uploads of a batch.
+   * @param columns columns of the table, where the batch does not decide
+   * @throws RangeError if it has too many positions or parts
+   */
+  fill({ parts, rowsIn, rowsOut }: UnitBatch, columns?: number): Upload[] {
     if (parts.length > this.#most.parts || rowsIn.length > this.#most.tokens)
       throw new RangeError(`a batch of ${parts.length} parts and ${rowsIn.length} positions is too large`);
     const cumulative = new Int32Array(parts.length + 1);
@@ -54,7 +96,7 @@ export class Control {
     this.bounds.data[1] = longest;
     // Few different widths, so that bindings serve many batches.
     const used = Math.max(...parts.map(({ pages }) => pages.length));
-    const pages = Math.min(this.#most.pages, 2 ** Math.ceil(Math.log2(used)));
+    const pages = columns ?? Math.min(this.#most.pages, 2 ** Math.ceil(Math.log2(used)));
     const table = new Int32Array(parts.length * pages);
     parts.forEach((part, row) => {
       table.set(part.pages, row * pages);
@@ -74,18 +116,5 @@ export class Control {
       ),
       upload(this.table, table),
     ];
-  }
-
-  dispose(): void {
-    const [rows, parts, table] = this.#sizes;
-    for (const memory of [this.rowsIn, this.rowsOut]) this.#device.free(memory, rows);
-    for (const memory of [this.cumulative, this.pasts]) this.#device.free(memory, parts);
-    this.#device.free(this.table, table);
-  }
-
-  /** Bytes of rows, of lengths of parts, and of the table. */
-  get #sizes(): [number, number, number] {
-    const { tokens, parts, pages } = this.#most;
-    return [tokens * 8, (parts + 1) * 4, parts * pages * 4];
   }
 }

@@ -1,11 +1,19 @@
 /** A loaded model folder, whatever the layout of its KV cache: the sessions of its graphs, its units and its limits. */
 import { join } from 'node:path';
-import type { Device } from '../runtime/device.js';
+import type { Card, Device } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
 import { int8Session } from './int8-session.js';
-import { type ExitEntry, type Manifest, type StageEntry, type StageKernel, storedKernel } from './manifest.js';
+import { SharedWeights } from './shared-weights.js';
+import {
+  type ExitEntry,
+  isCaptured,
+  type Manifest,
+  type StageEntry,
+  type StageKernel,
+  storedKernel,
+} from './manifest.js';
 
 /** A trunk stage or an exit block. */
 export interface ModelUnit {
@@ -24,10 +32,14 @@ export interface ModelLimits {
   readonly maxChunk: number;
 }
 
+/** A GPU with the names of the units on it. */
+export type PlacedCard = Card & { readonly units: readonly string[] };
+
 /** The engine's view of a model of either layout. */
 export interface Model {
   readonly manifest: Manifest;
   readonly environment: Environment;
+  /** The first of its devices; all are of one kind. */
   readonly device: Device;
   readonly limits: ModelLimits;
   readonly stages: readonly ModelUnit[];
@@ -36,6 +48,8 @@ export interface Model {
   readonly bytesPerPosition: number;
   /** Kernels that failed to load, each with the reason. The others serve. */
   readonly kernelFaults: readonly string[];
+  /** The GPUs that hold the model; none on the CPU. */
+  cards(): readonly PlacedCard[];
   /** The exit of a layer number. @throws RangeError if the layer is not an exit */
   exitIndex(layer: number): number;
   dispose(): void;
@@ -57,13 +71,19 @@ export class GraphLoader {
   readonly #source: ModelSource;
   readonly #device: Device;
   readonly #accumulateInt32: boolean;
-  readonly #units: Map<StageKernel, Session>[] = [];
-  readonly #faults = new Map<StageKernel, string>();
+  readonly #shared: SharedWeights | null;
+  readonly #units: Map<StageKernel, Session>[];
+  readonly #faults: Map<StageKernel, string>;
 
-  constructor(source: ModelSource, device: Device) {
+  /** @param other loads other graphs of the model on another device */
+  constructor(source: ModelSource, device: Device, other?: GraphLoader) {
     this.#source = source;
     this.#device = device;
+    this.#units = other === undefined ? [] : other.#units;
+    this.#faults = other === undefined ? new Map<StageKernel, string>() : other.#faults;
     this.#accumulateInt32 = device.kind === 'cpu' && saturates(source.environment, device);
+    this.#shared =
+      device.kind === 'cpu' ? null : new SharedWeights(source, device, graphFiles(source.manifest, source.kernels));
   }
 
   /** @throws OrtError that names the graph */
@@ -79,6 +99,7 @@ export class GraphLoader {
    */
   unit(entry: StageEntry): ModelUnit {
     const { kernels, loaded } = this.#source;
+    const captures = kernels.some(isCaptured);
     const sessions = new Map<StageKernel, Session>();
     this.#units.push(sessions);
     for (const kernel of kernels) {
@@ -86,7 +107,9 @@ export class GraphLoader {
       if (file === undefined) continue;
       if (!this.#faults.has(kernel)) {
         try {
-          sessions.set(kernel, kernel === 'int8' ? this.#int8(file) : this.#load(file));
+          // A kernel and its captured form are one session.
+          const captured = captures ? [...sessions.values()][0] : undefined;
+          sessions.set(kernel, kernel === 'int8' ? this.#int8(file) : (captured ?? this.#load(file, captures)));
         } catch (error) {
           this.#leaveOut(kernel, error);
         }
@@ -101,6 +124,11 @@ export class GraphLoader {
     return [...this.#faults].map(([kernel, reason]) => `${kernel}: ${reason}`);
   }
 
+  /** Frees what the sessions share. Call it when they are disposed of. */
+  dispose(): void {
+    this.#shared?.dispose();
+  }
+
   #leaveOut(kernel: StageKernel, error: unknown): void {
     if (this.#faults.size + 1 === this.#source.kernels.length) throw error;
     this.#faults.set(kernel, error instanceof Error ? error.message : String(error));
@@ -110,9 +138,10 @@ export class GraphLoader {
     }
   }
 
-  #load(file: string): Session {
+  #load(file: string, captures = false): Session {
     const { dir, environment, weights } = this.#source;
-    const spec = { weights, accumulateInt32: this.#accumulateInt32 };
+    const initializers = this.#shared?.of(file);
+    const spec = { weights, accumulateInt32: this.#accumulateInt32, captures, ...(initializers && { initializers }) };
     return new Session(environment, this.#device, join(dir, file), spec);
   }
 
@@ -124,7 +153,7 @@ export class GraphLoader {
 
 /** Releases the sessions of units. */
 export function disposeUnits(units: readonly ModelUnit[]): void {
-  for (const { sessions } of units) for (const session of sessions.values()) session.dispose();
+  for (const { sessions } of units) for (const session of new Set(sessions.values())) session.dispose();
 }
 
 /** See Model.exitIndex. */
@@ -134,10 +163,12 @@ export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): num
   return index;
 }
 
-/** Number of graphs that a model loads with these kernels. */
-export function graphCount({ stages, exits, pages }: Manifest, kernels: readonly StageKernel[]): number {
-  const all = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
-  const graphs = all.flatMap((stage) => kernels.filter((kernel) => stage.graphs[storedKernel(kernel)] !== undefined));
-  // The embedding, the head, and the graphs that choose tokens.
-  return graphs.length + (pages === undefined ? 4 : 5);
+/** The graphs that a model loads with these kernels: embedding, units, and the graphs from logits to tokens. */
+export function graphFiles(
+  { embed, stages, exits, head, select, argmax, pages }: Manifest,
+  kernels: readonly StageKernel[],
+): string[] {
+  const units = [...stages, ...exits.flatMap(({ block }) => block ?? [])];
+  const files = units.flatMap(({ graphs }) => kernels.flatMap((kernel) => graphs[storedKernel(kernel)] ?? []));
+  return [embed, ...files, head, select, argmax, ...(pages === undefined ? [] : [pages.lower])];
 }

@@ -1,6 +1,6 @@
 /** Chooses the kernels of a model folder for a device. */
 import type { DeviceKind } from '../runtime/device.js';
-import { GPU_KERNELS, type Manifest, servedKernels, type StageKernel } from './manifest.js';
+import { GPU_KERNELS, isCaptured, type Manifest, servedKernels, type StageKernel } from './manifest.js';
 
 /** @throws Error if the folder lacks a kernel or does not fit the device */
 export function chooseKernels(
@@ -12,6 +12,8 @@ export function chooseKernels(
   const missing = wanted.filter((kernel) => !offered.includes(kernel));
   if (missing.length > 0)
     throw new Error(`--kernels: the model offers ${offered.join(', ')}, not ${missing.join(', ')}`);
+  const captured = wanted.find(isCaptured);
+  if (captured !== undefined && device !== 'cuda') throw new Error(`--kernels: ${captured} needs --device cuda`);
   if (device !== 'cpu' && manifest.pages === undefined)
     throw new Error(`--device ${device} needs a model converted with --kernels ${GPU_KERNELS.join(' or ')}`);
   if (device === 'webgpu') checkWebGpu(manifest.architecture);

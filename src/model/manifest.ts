@@ -62,17 +62,30 @@ export function gpuKernel(kernels: readonly KernelName[]): (typeof GPU_KERNELS)[
   return GPU_KERNELS.find((kernel) => kernels.includes(kernel));
 }
 
-/** A kernel that the engine runs: one of the folder's graphs, or `int8`, which it makes of `w8a8` at load (int8-graph.ts). */
-export type StageKernel = KernelName | 'int8';
+/** A kernel for GPUs whose decode batches CUDA replays as captured graphs. Other batches run as without it. */
+export const CAPTURED_KERNELS = { 'fp16-graph': 'fp16', 'w8a16-graph': 'w8a16', 'w4a16-graph': 'w4a16' } as const;
+export type CapturedKernel = keyof typeof CAPTURED_KERNELS;
+
+/**
+ * A kernel that the engine runs: one of the folder's graphs, its captured form, or `int8`, which it makes of `w8a8` at
+ * load (int8-graph.ts).
+ */
+export type StageKernel = KernelName | 'int8' | CapturedKernel;
+
+export function isCaptured(kernel: StageKernel): kernel is CapturedKernel {
+  return kernel in CAPTURED_KERNELS;
+}
 
 /** The kernel of the graphs that a kernel is loaded from. */
 export function storedKernel(kernel: StageKernel): KernelName {
+  if (isCaptured(kernel)) return CAPTURED_KERNELS[kernel];
   return kernel === 'int8' ? 'w8a8' : kernel;
 }
 
 /** Kernels that a folder with these graphs can be served with. */
 export function servedKernels(kernels: readonly KernelName[]): readonly StageKernel[] {
-  return kernels.includes('w8a8') ? [...kernels, 'int8'] : kernels;
+  const all: readonly StageKernel[] = ['int8', 'fp16-graph', 'w8a16-graph', 'w4a16-graph'];
+  return [...kernels, ...all.filter((kernel) => kernels.includes(storedKernel(kernel)))];
 }
 
 /** Measured against the full depth of the untouched base model (training/evaluate); absent without a measurement. */

@@ -1,5 +1,5 @@
 /** Runs the head, select, argmax and lower graphs of a paged folder. One transfer brings the choices of a batch. */
-import type { Device, Upload } from '../runtime/device.js';
+import type { Gpu, Upload } from '../runtime/device.js';
 import type { Session } from '../runtime/session.js';
 import { Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
@@ -30,11 +30,11 @@ export class PagedHead implements Head {
   /** Whether `#logits` has rows that the device lacks. */
   #isReplaced = false;
   readonly #source: Pick<ModelSource, 'manifest' | 'environment'>;
-  readonly #device: Device;
+  readonly #device: Gpu;
   readonly #store: () => Tensor;
 
   /** @param store makes a tensor of the whole store */
-  constructor(source: ModelSource, device: Device, graphs: GraphLoader, maxRows: number, store: () => Tensor) {
+  constructor(source: ModelSource, device: Gpu, graphs: GraphLoader, maxRows: number, store: () => Tensor) {
     const { manifest } = source;
     this.#source = source;
     this.#device = device;
@@ -52,8 +52,8 @@ export class PagedHead implements Head {
   /** Prepares the uploads of rows of the store, with their norms. */
   fill(rows: readonly number[], norms: readonly number[]): Upload[] {
     return [
-      { target: this.#memory.rows.memory, source: bytes(BigInt64Array.from(rows, BigInt)) },
-      { target: this.#memory.norms.memory, source: bytes(BigInt64Array.from(norms, BigInt)) },
+      { target: this.#memory.rows, source: bytes(BigInt64Array.from(rows, BigInt)) },
+      { target: this.#memory.norms, source: bytes(BigInt64Array.from(norms, BigInt)) },
     ];
   }
 
@@ -67,7 +67,7 @@ export class PagedHead implements Head {
     this.#bindings.run(`head/${rows}`, () =>
       this.#head.bind({
         hostInputs: {},
-        inputs: { store: this.#store(), rows: this.#i64(places.memory, [rows]), norm: this.#i64(norms.memory, [rows]) },
+        inputs: { store: this.#store(), rows: this.#i64(places, [rows]), norm: this.#i64(norms, [rows]) },
         outputs: { logits: this.#logitTensor(rows) },
       }),
     );
@@ -110,7 +110,6 @@ export class PagedHead implements Head {
 
   dispose(): void {
     this.#bindings.dispose();
-    for (const { memory, bytes: size } of Object.values(this.#memory)) this.#device.free(memory, size);
     for (const session of [this.#head, this.#select, this.#argmax, this.#lower]) session.dispose();
   }
 
@@ -118,7 +117,7 @@ export class PagedHead implements Head {
     if (this.#penalties.length > 0) this.#applyAll();
     if (this.#logits === null) {
       this.#logits = new Float32Array(this.#rows * this.#source.manifest.architecture.vocab);
-      this.#download(this.#memory.logits.memory, this.#logits);
+      this.#download(this.#memory.logits, this.#logits);
     }
     return this.#logits;
   }
@@ -126,7 +125,7 @@ export class PagedHead implements Head {
   #applyAll(): void {
     // A write begins at the start of the memory, so rows that were replaced are written with all others.
     if (this.#isReplaced && this.#logits !== null)
-      this.#device.upload([{ target: this.#memory.logits.memory, source: bytes(this.#logits) }]);
+      this.#device.upload([{ target: this.#memory.logits, source: bytes(this.#logits) }]);
     this.#isReplaced = false;
     while (this.#penalties.length > 0) this.#lowerLogits(this.#penalties.splice(0, MOST_PENALTIES));
   }
@@ -138,18 +137,18 @@ export class PagedHead implements Head {
     this.#logits = null;
     this.#device.upload([
       {
-        target: places.memory,
+        target: places,
         source: bytes(BigInt64Array.from(penalties.flatMap(([row, id]) => [BigInt(row), BigInt(id)]))),
       },
-      { target: amounts.memory, source: bytes(Float32Array.from(penalties, ([, , amount]) => -amount)) },
+      { target: amounts, source: bytes(Float32Array.from(penalties, ([, , amount]) => -amount)) },
     ]);
     this.#bindings.run(`lower/${rows}/${n}`, () =>
       this.#lower.bind({
         hostInputs: {},
         inputs: {
           logits: this.#logitTensor(rows),
-          places: this.#i64(places.memory, [n, 2]),
-          amounts: this.#f32(amounts.memory, [n]),
+          places: this.#i64(places, [n, 2]),
+          amounts: this.#f32(amounts, [n]),
         },
         outputs: { lowered: this.#logitTensor(rows) },
       }),
@@ -163,32 +162,32 @@ export class PagedHead implements Head {
       this.#argmax.bind({
         hostInputs: {},
         inputs: { logits: this.#logitTensor(rows) },
-        outputs: { ids: this.#i64(ids.memory, [rows]) },
+        outputs: { ids: this.#i64(ids, [rows]) },
       }),
     );
-    this.#download(ids.memory, this.argmaxIds.subarray(0, rows));
+    this.#download(ids, this.argmaxIds.subarray(0, rows));
   }
 
   #selectTop(rows: number): void {
     const { temperatures, targets, chosen } = this.#memory;
     const width = 2 * this.#source.manifest.topK + 3;
     this.#device.upload([
-      { target: temperatures.memory, source: bytes(this.inverseTemperatures.subarray(0, rows)) },
-      { target: targets.memory, source: bytes(this.targets.subarray(0, rows)) },
+      { target: temperatures, source: bytes(this.inverseTemperatures.subarray(0, rows)) },
+      { target: targets, source: bytes(this.targets.subarray(0, rows)) },
     ]);
     this.#bindings.run(`select/${rows}`, () =>
       this.#select.bind({
         hostInputs: {},
         inputs: {
           logits: this.#logitTensor(rows),
-          inv_temperature: this.#f32(temperatures.memory, [rows, 1]),
-          targets: this.#i64(targets.memory, [rows, 1]),
+          inv_temperature: this.#f32(temperatures, [rows, 1]),
+          targets: this.#i64(targets, [rows, 1]),
         },
-        outputs: { selected: this.#f32(chosen.memory, [rows, width]) },
+        outputs: { selected: this.#f32(chosen, [rows, width]) },
       }),
     );
     this.#chosen = new Float32Array(rows * width);
-    this.#download(chosen.memory, this.#chosen);
+    this.#download(chosen, this.#chosen);
   }
 
   #download(source: bigint, target: BigInt64Array | Float32Array): void {
@@ -197,7 +196,7 @@ export class PagedHead implements Head {
   }
 
   #logitTensor(rows: number): Tensor {
-    return this.#f32(this.#memory.logits.memory, [rows, this.#source.manifest.architecture.vocab]);
+    return this.#f32(this.#memory.logits, [rows, this.#source.manifest.architecture.vocab]);
   }
 
   #f32(memory: bigint, dims: readonly number[]): Tensor {
@@ -209,18 +208,16 @@ export class PagedHead implements Head {
   }
 }
 
-function allocate(device: Device, rows: number, vocab: number, topK: number) {
-  const area = (bytes: number) => ({ memory: device.alloc(bytes), bytes });
+function allocate(device: Gpu, rows: number, vocab: number, topK: number) {
+  const [places = 0n, norms = 0n] = device.allocInputs([rows * 8, rows * 8]);
+  const [temperatures = 0n, targets = 0n] = device.allocInputs([rows * 4, rows * 8]);
   return {
-    rows: area(rows * 8),
-    norms: area(rows * 8),
-    logits: area(rows * vocab * 4),
-    temperatures: area(rows * 4),
-    targets: area(rows * 8),
-    ids: area(rows * 8),
-    chosen: area(rows * (2 * topK + 3) * 4),
-    places: area(MOST_PENALTIES * 16),
-    amounts: area(MOST_PENALTIES * 4),
+    ...{ rows: places, norms, temperatures, targets },
+    logits: device.alloc(rows * vocab * 4),
+    ids: device.alloc(rows * 8),
+    chosen: device.alloc(rows * (2 * topK + 3) * 4),
+    places: device.alloc(MOST_PENALTIES * 16),
+    amounts: device.alloc(MOST_PENALTIES * 4),
   };
 }
 

@@ -6,42 +6,26 @@
  *
  * Must not know: sequences, depth policy, sampling.
  */
-import type { Device, Upload } from '../runtime/device.js';
+import type { Gpu, Upload } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import type { Session } from '../runtime/session.js';
 import { elementBytes, Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
+import { CardStore, type Crossing, layStores, type Region, sendAll } from './card-store.js';
 import { Control, type UnitBatch } from './control.js';
 import {
   disposeUnits,
   exitIndexOf,
   GraphLoader,
   type Model,
-  type ModelLimits,
   type ModelSource,
   type ModelUnit,
+  type PlacedCard,
 } from './graphs.js';
-import type { StageKernel, Manifest } from './manifest.js';
-import { allocatedPerPosition, keptBoundaries, stateBytes } from './memory.js';
+import { isCaptured, type StageKernel, type Manifest } from './manifest.js';
+import { allocatedPerPosition, storeRegions } from './memory.js';
 import { PagedHead } from './paged-head.js';
-
-/** Most sequences in a run: the limit of the CUDA provider's PagedAttention. */
-export const MOST_PARTS = 256;
-
-export interface PagedLimits extends ModelLimits {
-  /** Pages of each KV buffer. */
-  readonly pages: number;
-  /** Positions of a page. */
-  readonly page: number;
-}
-
-/** Rows of the store. */
-export interface Region {
-  /** First row. */
-  readonly base: number;
-  /** Whether a position's row follows from its page; otherwise from its place in the batch. */
-  readonly isPaged: boolean;
-}
+import { MOST_PARTS, mostTokens, type PagedLimits, tablePages } from './paged-limits.js';
 
 /** The work of a run, by unit index. */
 export interface PagedRun {
@@ -54,6 +38,11 @@ export interface PagedRun {
 }
 
 interface PagedUnit {
+  readonly name: string;
+  /** Store of the GPU that the unit lies on. */
+  readonly store: CardStore;
+  /** Store with the states that the unit reads: another one for the first stage of a later GPU. */
+  readonly source: CardStore;
   readonly sessions: ReadonlyMap<StageKernel, Session>;
   /** K and V of layer i are buffers 2i and 2i + 1. */
   readonly buffers: readonly bigint[];
@@ -62,6 +51,7 @@ interface PagedUnit {
 }
 
 export class PagedModel implements Model {
+  readonly device: Gpu;
   readonly manifest: Manifest;
   readonly environment: Environment;
   readonly stages: readonly ModelUnit[];
@@ -74,52 +64,77 @@ export class PagedModel implements Model {
   readonly blocks: readonly Region[];
   /** Most positions of a unit in a run. */
   readonly maxTokens: number;
+  readonly #loaders: readonly GraphLoader[];
   readonly #units: readonly PagedUnit[];
   readonly #embed: Session;
   readonly #embedBindings = new BindingCache(MAX_RANGES);
-  readonly #store: bigint;
-  readonly #storeRows: number;
-  readonly #storeBytes: number;
+  /** One for each GPU. */
+  readonly #stores: readonly CardStore[];
+  /** GPUs whose work no download has waited for. */
+  readonly #unfinished = new Set<CardStore>();
   readonly #ids: bigint;
 
-  /** Loads all graphs. @throws OrtError that names the graph, RangeError if the memory does not suffice */
+  /**
+   * Loads all graphs.
+   * @param trunk GPU of each stage, in order of depth; the embedding lies on the first GPU, the head on the last
+   * @throws OrtError that names the graph, RangeError if the memory does not suffice
+   */
   constructor(
     source: ModelSource,
-    readonly device: Device,
+    gpus: readonly Gpu[],
     readonly limits: PagedLimits,
+    trunk: readonly number[],
   ) {
     const { manifest, environment } = source;
     this.manifest = manifest;
     this.environment = environment;
-    const graphs = new GraphLoader(source, device);
+    this.device = itemAt(gpus, 0);
+    const graphs = new GraphLoader(source, this.device);
+    const loaders = gpus.map((gpu, card) => (card === 0 ? graphs : new GraphLoader(source, gpu, graphs)));
+    const cards = storeRegions(manifest, trunk);
+    const cardOf = [...trunk, ...cards.blocks.map(({ card }) => card)];
     this.#embed = graphs.session(manifest.embed);
-    this.stages = manifest.stages.map((entry) => graphs.unit(entry));
-    this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && graphs.unit(entry.block) }));
+    this.stages = manifest.stages.map((entry, stage) => itemAt(loaders, itemAt(trunk, stage)).unit(entry));
+    this.exits = manifest.exits.map((entry) => ({
+      entry,
+      block: entry.block && itemAt(loaders, itemAt(trunk, entry.block.boundary - 1)).unit(entry.block),
+    }));
     this.kernelFaults = graphs.kernelFaults;
     const blocks = this.exits.flatMap(({ block }) => block ?? []);
-    this.maxTokens = limits.maxChunk + limits.maxRows;
+    this.maxTokens = mostTokens(limits);
 
-    const kept = keptBoundaries(manifest);
-    let rows = 0;
-    const region = (isPaged: boolean): Region => {
-      const base = rows;
-      rows += isPaged ? limits.pages * limits.page : this.maxTokens;
-      return { base, isPaged };
-    };
-    this.boundaries = [null, ...this.stages].map((_, boundary) => region(boundary > 0 && kept.has(boundary)));
-    this.blocks = blocks.map(() => region(false));
-    this.#storeRows = rows;
-    this.#storeBytes = rows * stateBytes(manifest);
-    this.#store = device.alloc(this.#storeBytes);
-    this.#ids = device.alloc(this.maxTokens * 8);
+    const rows = layStores(manifest, trunk, { paged: limits.pages * limits.page, batch: this.maxTokens });
+    this.boundaries = rows.boundaries;
+    this.blocks = rows.blocks;
+    this.#stores = rows.stores.map((own, card) => {
+      const mostSent = card < rows.stores.length - 1 ? this.maxTokens : 0;
+      return new CardStore(environment, itemAt(gpus, card), manifest, own, mostSent);
+    });
+    this.#ids = this.device.alloc(this.maxTokens * 8);
     const most = { tokens: this.maxTokens, parts: Math.min(limits.maxRows, MOST_PARTS), pages: tablePages(limits) };
-    this.#units = [...this.stages, ...blocks].map(({ entry, sessions }) => ({
-      sessions,
-      buffers: Array.from({ length: 2 * entry.layers }, () => device.alloc(this.#bufferBytes)),
-      control: new Control(device, most),
-      bindings: new BindingCache(MAX_RANGES),
-    }));
-    this.head = new PagedHead(source, device, graphs, limits.maxRows, () => this.#storeTensor());
+    this.#units = [...this.stages, ...blocks].map(({ entry, sessions }, unit) => {
+      const store = itemAt(this.#stores, itemAt(cardOf, unit));
+      return {
+        name: entry.name,
+        store,
+        source: itemAt(this.#stores, itemAt(cards.boundaries, entry.boundary).card),
+        sessions,
+        buffers: Array.from({ length: 2 * entry.layers }, () => store.device.alloc(this.#bufferBytes)),
+        control: new Control(store.device, most, limits.capacity),
+        bindings: new BindingCache(MAX_RANGES),
+      };
+    });
+    this.#loaders = loaders;
+    const last = itemAt(this.#stores, this.#stores.length - 1);
+    const loader = itemAt(loaders, this.#stores.length - 1);
+    this.head = new PagedHead(source, last.device, loader, limits.maxRows, () => last.tensor());
+  }
+
+  cards(): PlacedCard[] {
+    return this.#stores.flatMap((store) => {
+      const units = this.#units.filter((unit) => unit.store === store).map(({ name }) => name);
+      return store.device.cards().map((card) => ({ ...card, units }));
+    });
   }
 
   exitIndex(layer: number): number {
@@ -132,38 +147,67 @@ export class PagedModel implements Model {
 
   /** Uploads the control data of a run and starts it. Nothing waits for its end. */
   run({ ids, units, head }: PagedRun): void {
-    const uploads: Upload[] = units.flatMap(({ unit, batch }) => this.#unit(unit).control.fill(batch));
+    this.head.hasWaited = false;
+    const first = itemAt(this.#stores, 0);
+    const last = itemAt(this.#stores, this.#stores.length - 1);
+    const uploads = new Map(this.#stores.map((store): [CardStore, Upload[]] => [store, []]));
+    const put = (store: CardStore, ...more: Upload[]): void => {
+      uploads.get(store)?.push(...more);
+    };
+    for (const { unit, kernel, batch } of units) {
+      const { control, store, source } = this.#unit(unit);
+      const isSent = source !== store;
+      if (isSent) put(source, source.fill('stage', source.own(batch.rowsIn)));
+      const rowsIn = isSent ? batch.rowsIn.map((_, i) => i) : store.own(batch.rowsIn);
+      const own = { parts: batch.parts, rowsIn, rowsOut: store.own(batch.rowsOut) };
+      const spare = { row: store.spareRow, page: this.limits.pages };
+      put(store, ...(isReplayed(kernel, batch) ? control.fillBucket(own, spare) : control.fill(own)));
+    }
     if (ids.length > 0)
-      uploads.push({ target: this.#ids, source: new Uint8Array(BigInt64Array.from(ids, BigInt).buffer) });
-    if (head !== null) uploads.push(...this.head.fill(head.rows, head.norms));
-    this.device.upload(uploads);
-    if (ids.length > 0) this.#runEmbed(ids.length);
-    for (const { unit, kernel } of units) this.#runUnit(this.#unit(unit), kernel);
-    if (head !== null) this.head.logits(head.rows.length);
+      put(first, { target: this.#ids, source: new Uint8Array(BigInt64Array.from(ids, BigInt).buffer) });
+    const { sent, rows } = sendAll(this.#stores, head?.rows ?? []);
+    for (const each of sent) put(each.store, each.store.fill('head', each.rows));
+    if (head !== null) put(last, ...this.head.fill(rows, head.norms));
+    for (const [{ device }, own] of uploads) if (own.length > 0) device.upload(own);
+
+    if (ids.length > 0) {
+      this.#runEmbed(ids.length);
+      this.#unfinished.add(first);
+    }
+    for (const { unit, kernel, batch } of units) {
+      const { store, source } = this.#unit(unit);
+      if (source !== store) this.#send('stage', source, batch.rowsIn.length);
+      this.#unfinished.add(store);
+      this.#runUnit(this.#unit(unit), kernel, isReplayed(kernel, batch));
+    }
+    if (head === null) return;
+    for (const each of sent) this.#send('head', each.store, each.rows.length);
+    this.head.logits(head.rows.length);
+    this.#unfinished.add(last);
   }
 
-  /** Waits for the end of all runs. */
+  /** Waits for the end of all runs. The head's download has waited for the last GPU. */
   wait(): void {
-    this.device.download(this.#ids, new Uint8Array(8));
+    if (this.head.hasWaited) this.#unfinished.delete(itemAt(this.#stores, this.#stores.length - 1));
+    for (const { device, memory } of this.#unfinished) device.download(memory, new Uint8Array(8));
+    this.#unfinished.clear();
   }
 
   dispose(): void {
     this.#embedBindings.dispose();
-    for (const { buffers, control, bindings } of this.#units) {
-      bindings.dispose();
-      control.dispose();
-      for (const buffer of buffers) this.device.free(buffer, this.#bufferBytes);
-    }
+    for (const { bindings } of this.#units) bindings.dispose();
     this.head.dispose();
-    this.device.free(this.#store, this.#storeBytes);
-    this.device.free(this.#ids, this.maxTokens * 8);
+    for (const store of this.#stores) store.dispose();
     disposeUnits([...this.stages, ...this.exits.flatMap(({ block }) => block ?? [])]);
     this.#embed.dispose();
+    for (const loader of this.#loaders) loader.dispose();
+    for (const { device } of this.#stores) device.dispose();
   }
 
   get #cacheDims(): number[] {
     const { kvHeads, headDim } = this.manifest.architecture;
-    return [this.limits.pages, this.limits.page, kvHeads, headDim];
+    // Behind the pages of sequences lies a spare one.
+    return [this.limits.pages + 1, this.limits.page, kvHeads, headDim];
   }
 
   get #bufferBytes(): number {
@@ -171,27 +215,33 @@ export class PagedModel implements Model {
   }
 
   #unit(unit: number): PagedUnit {
-    const found = this.#units[unit];
-    if (!found) throw new RangeError(`unit ${unit} does not exist`);
-    return found;
+    return itemAt(this.#units, unit);
+  }
+
+  /** Sends states to the next GPU, whose later work then comes after all work so far of the sender. */
+  #send(crossing: Crossing, store: CardStore, count: number): void {
+    const next = itemAt(this.#stores, this.#stores.indexOf(store) + 1);
+    store.send(crossing, count, next);
+    this.#unfinished.delete(store);
+    this.#unfinished.add(next);
   }
 
   #runEmbed(tokens: number): void {
-    const { control } = this.#unit(0);
+    const { control, store } = this.#unit(0);
     this.#embedBindings.run(String(tokens), () =>
       this.#embed.bind({
         hostInputs: {},
         inputs: {
-          store: this.#storeTensor(),
-          ids: this.#tensor(this.#ids, [tokens], 'i64'),
-          rows_out: this.#tensor(control.rowsIn, [tokens, 1], 'i64'),
+          store: store.tensor(),
+          ids: store.at(this.#ids, [tokens], 'i64'),
+          rows_out: store.at(control.rowsIn, [tokens, 1], 'i64'),
         },
-        outputs: { store_out: this.#storeTensor() },
+        outputs: { store_out: store.tensor() },
       }),
     );
   }
 
-  #runUnit({ sessions, buffers, control, bindings }: PagedUnit, kernel: StageKernel): void {
+  #runUnit({ store, sessions, buffers, control, bindings }: PagedUnit, kernel: StageKernel, isGraph: boolean): void {
     const session = sessions.get(kernel);
     if (!session) throw new RangeError(`no unit has the kernel ${kernel}`);
     const { tokens, parts, pages } = control.shape;
@@ -199,38 +249,38 @@ export class PagedModel implements Model {
       Object.fromEntries(
         buffers.map((buffer, i) => [
           `${i % 2 === 0 ? 'k' : 'v'}${suffix}_${i >> 1}`,
-          this.#tensor(buffer, this.#cacheDims, this.manifest.floatType),
+          store.at(buffer, this.#cacheDims, this.manifest.floatType),
         ]),
       );
-    bindings.run(`${kernel}/${tokens}/${parts}/${pages}`, () =>
+    bindings.run(`${kernel}/${isGraph}/${tokens}/${parts}/${pages}`, () =>
       session.bind({
+        ...(isGraph && { graph: tokens }),
         hostInputs: {
           bounds: new Tensor(this.environment, this.environment.hostMemory, control.bounds.address, [2], 'i32'),
         },
         inputs: {
-          store: this.#storeTensor(),
-          rows_in: this.#tensor(control.rowsIn, [tokens], 'i64'),
-          rows_out: this.#tensor(control.rowsOut, [tokens, 1], 'i64'),
-          cumulative: this.#tensor(control.cumulative, [parts + 1], 'i32'),
-          pasts: this.#tensor(control.pasts, [parts], 'i32'),
-          table: this.#tensor(control.table, [parts, pages], 'i32'),
+          store: store.tensor(),
+          rows_in: store.at(control.rowsIn, [tokens], 'i64'),
+          rows_out: store.at(control.rowsOut, [tokens, 1], 'i64'),
+          cumulative: store.at(control.cumulative, [parts + 1], 'i32'),
+          pasts: store.at(control.pasts, [parts], 'i32'),
+          table: store.at(control.table, [parts, pages], 'i32'),
           ...caches(''),
         },
-        outputs: { store_out: this.#storeTensor(), ...caches('_out') },
+        outputs: { store_out: store.tensor(), ...caches('_out') },
       }),
     );
   }
-
-  #storeTensor(): Tensor {
-    return this.#tensor(this.#store, [this.#storeRows, this.manifest.architecture.hidden], this.manifest.floatType);
-  }
-
-  #tensor(memory: bigint, dims: readonly number[], type: 'f16' | 'f32' | 'i32' | 'i64'): Tensor {
-    return new Tensor(this.environment, this.device.memoryInfo, memory, dims, type);
-  }
 }
 
-/** Most pages of a sequence. */
-function tablePages({ capacity, page }: PagedLimits): number {
-  return Math.ceil(capacity / page);
+/** Whether a captured graph runs the batch: one of decoding, whose shapes come back. */
+function isReplayed(kernel: StageKernel, { parts }: UnitBatch): boolean {
+  return isCaptured(kernel) && parts.every(({ count }) => count === 1);
+}
+
+/** @throws RangeError if there is none */
+function itemAt<T>(items: readonly T[], index: number): T {
+  const item = items[index];
+  if (item === undefined) throw new RangeError(`a model part of number ${index} does not exist`);
+  return item;
 }

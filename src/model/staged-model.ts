@@ -76,6 +76,10 @@ export class StagedModel implements Model {
     );
   }
 
+  cards(): [] {
+    return [];
+  }
+
   exitIndex(layer: number): number {
     return exitIndexOf(this, layer);
   }

@@ -1,12 +1,16 @@
 /** Inflates the gzip-compressed weight files of a model folder into memory for ONNX Runtime. */
+import { closeSync, openSync, readSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import type { WeightFiles } from '../runtime/session.js';
 import type { Manifest } from './manifest.js';
+import type { Placed } from './onnx-weights.js';
 
 const SUFFIX = '.gz';
+/** Most bytes that a call reads. */
+const MOST_READ = 2 ** 30;
 const inflate = promisify(gunzip);
 
 /** The gzip-compressed files of a model folder. */
@@ -36,4 +40,27 @@ export async function loadCompressedWeights(
     }),
   );
   return new Map(entries);
+}
+
+/**
+ * The bytes of a weight.
+ * @param weights the folder's inflated weight files; others are read from the folder
+ */
+export function weightBytes(dir: string, weights: WeightFiles, { location, offset, length }: Placed): Uint8Array {
+  return weights.get(location)?.subarray(offset, offset + length) ?? readPart(join(dir, location), offset, length);
+}
+
+function readPart(file: string, offset: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  const fd = openSync(file, 'r');
+  try {
+    for (let done = 0; done < length;) {
+      const read = readSync(fd, bytes, done, Math.min(length - done, MOST_READ), offset + done);
+      if (read === 0) throw new Error(`${file} ends before byte ${offset + length}`);
+      done += read;
+    }
+  } finally {
+    closeSync(fd);
+  }
+  return bytes;
 }

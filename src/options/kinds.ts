@@ -61,18 +61,23 @@ export const oneOf = <const T extends string>(...values: readonly T[]): Kind<T> 
 
 export interface DeviceChoice {
   readonly kind: 'cpu' | 'cuda' | 'webgpu';
-  /** Number of CUDA's card. */
-  readonly card: number;
+  /** Numbers of the GPUs that hold the model together, in order of depth; 0 alone for the CPU. */
+  readonly cards: readonly number[];
 }
 
 export const device: Kind<DeviceChoice> = {
-  rule: 'cpu, webgpu, cuda, or a card such as cuda:1',
-  type: 'cpu, webgpu, cuda or cuda:N',
+  rule: 'cpu, webgpu, cuda, a card such as cuda:1, or cards of one kind such as cuda:0,cuda:1',
+  type: 'cpu, webgpu, cuda or cuda:N, or a list of one kind',
   values: ['cpu', 'cuda', 'webgpu'],
   parse: (text) => {
-    if (text === 'cpu' || text === 'webgpu') return { kind: text, card: 0 };
-    const match = /^cuda(?::(\d{1,3}))?$/.exec(text);
-    return match === null ? undefined : { kind: 'cuda', card: Number(match[1] ?? 0) };
+    if (text === 'cpu') return { kind: text, cards: [0] };
+    const kind = /^(cuda|webgpu)\b/.exec(text)?.[1];
+    if (kind !== 'cuda' && kind !== 'webgpu') return undefined;
+    const cards = text.split(',').map((item) => {
+      const [name, card = '0', ...more] = item.trim().split(':');
+      return name === kind && more.length === 0 && /^\d{1,3}$/.test(card) ? Number(card) : NaN;
+    });
+    return cards.some(Number.isNaN) ? undefined : { kind, cards };
   },
 };
 
@@ -180,7 +185,9 @@ const listOf = <const T extends string>(...known: readonly T[]): Kind<readonly T
 /** Kernels that `convert` writes. */
 export const kernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16');
 /** Kernels that the engine runs. */
-export const servedKernelList = listOf('int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16', 'int8');
+export const servedKernelList = listOf(
+  ...(['int4', 'w8a8', 'fp32', 'fp16', 'w8a16', 'w4a16', 'int8', 'fp16-graph', 'w8a16-graph', 'w4a16-graph'] as const),
+);
 
 export const optionalPort: Kind<number | null> = integer(0, 65535);
 

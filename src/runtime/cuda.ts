@@ -9,13 +9,19 @@
  */
 import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
-import type { Card, Device } from './device.js';
+import type { Card, Gpu } from './device.js';
 import type { Environment } from './environment.js';
+import { type Area, joined } from './joined-uploads.js';
 import type { Handle } from './ort-api.js';
 
 const DRIVER = 'libcuda.so.1';
 /** The stream does not wait for CUDA's default stream. */
 const STREAM_NON_BLOCKING = 1;
+const EVENT_DISABLE_TIMING = 2;
+/** ONNX Runtime's number of the way in which an arena grows. */
+const NEXT_POWER_OF_TWO = 0n;
+/** Bytes of the boundaries at which an allocation of CUDA's may begin. */
+const ALIGNMENT = 256;
 const NAME_BYTES = 256;
 const RELEASE_FILE = '/proc/driver/nvidia/version';
 
@@ -32,38 +38,83 @@ interface Driver {
   readonly fromHost: (target: bigint, source: Uint8Array) => void;
   readonly wait: () => void;
   readonly describe: () => Card;
+  /** Makes the card's context current. */
+  readonly use: () => void;
+  /** CUcontext of the card. */
+  readonly context: bigint;
+  /** Marks the end of the stream's work so far with an event. */
+  readonly mark: () => bigint;
+  /** Later work of the stream begins after the event. */
+  readonly follow: (event: bigint) => void;
+  readonly fromCard: (target: bigint, context: bigint, source: bigint, bytes: number) => void;
 }
 
+/** The drivers of opened devices, by the memory description of the device. */
+const drivers = new Map<bigint, Driver>();
+
 /** @throws Error if the driver is missing, finds no such card, or a call fails */
-export function cudaDevice(environment: Environment, deviceId = 0): Device {
+export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
   const driver = openDriver(deviceId);
+  const memoryInfo = environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0);
+  drivers.set(memoryInfo, driver);
+  const held: bigint[] = [];
+  const inputs: Area[] = [];
+  const alloc = (bytes: number): bigint => {
+    const address = driver.alloc(bytes);
+    held.push(address);
+    driver.zero(address, bytes);
+    return address;
+  };
+  const [provider, capturing] = [false, true].map((each) =>
+    providerOptions(environment, deviceId, driver.stream, each),
+  ) as [Handle, Handle];
+  shareArena(environment, memoryInfo);
   return {
     kind: 'cuda',
     copiesInputsAtBind: true,
-    memoryInfo: environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0),
+    padsParts: false,
+    memoryInfo,
     maxBufferBytes: Infinity,
     cards: () => [driver.describe()],
-    configure: (options) => {
+    // The provider launches kernels in the current context: another card's after a copy or a run there.
+    use: driver.use,
+    configure: (options, captures) => {
+      driver.use();
       // Weights take what they need, outside the memory that grows in powers of two.
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
-      appendProvider(environment, options, deviceId, driver.stream);
+      environment.ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', options, captures ? capturing : provider);
     },
-    alloc: (bytes) => {
-      const address = driver.alloc(bytes);
-      driver.zero(address, bytes);
-      return address;
+    alloc,
+    allocInputs: (sizes) => {
+      const ends = sizes.map((_, i) => sizes.slice(0, i + 1).reduce((sum, bytes) => sum + aligned(bytes), 0));
+      const bytes = ends.at(-1) ?? 0;
+      const start = alloc(bytes);
+      inputs.push({ start, end: start + BigInt(bytes) });
+      return sizes.map((_, i) => start + BigInt(ends[i - 1] ?? 0));
     },
-    free: (address) => {
-      driver.free(address);
+    dispose: () => {
+      for (const address of held.splice(0)) driver.free(address);
     },
     upload: (copies) => {
-      for (const { target, source } of copies) driver.fromHost(target, source);
+      for (const { target, source } of joined(copies, inputs)) driver.fromHost(target, source);
     },
     download: (source, target) => {
       driver.toHost(source, target);
       driver.wait();
     },
+    receive: (target, from, source, bytes) => {
+      const sender = drivers.get(from.memoryInfo);
+      if (sender === undefined) throw new RangeError(`a CUDA card cannot receive from ${from.kind}`);
+      driver.follow(sender.mark());
+      driver.fromCard(target, sender.context, source, bytes);
+      // The sender's next run may write the source.
+      sender.follow(driver.mark());
+    },
   };
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }
 
 function openDriver(deviceId: number): Driver {
@@ -92,6 +143,10 @@ function openDriver(deviceId: number): Driver {
   const retain = library.func('int cuDevicePrimaryCtxRetain(_Out_ void**, int)');
   const setCurrent = library.func('int cuCtxSetCurrent(void*)');
   const createStream = library.func('int cuStreamCreate(_Out_ void**, unsigned int)');
+  const createEvent = library.func('int cuEventCreate(_Out_ void**, unsigned int)');
+  const record = library.func('int cuEventRecord(void*, void*)');
+  const waitEvent = library.func('int cuStreamWaitEvent(void*, void*, unsigned int)');
+  const cardToCard = library.func('int cuMemcpyPeerAsync(void*, void*, void*, void*, size_t, void*)');
   const getName = library.func('int cuDeviceGetName(uint8_t*, int, int)');
   const getMemory = library.func('int cuMemGetInfo_v2(_Out_ size_t*, _Out_ size_t*)');
   const getVersion = library.func('int cuDriverGetVersion(_Out_ int*)');
@@ -110,30 +165,60 @@ function openDriver(deviceId: number): Driver {
     throw new Error(`--device cuda:${deviceId}: the driver has ${count[0]} card(s), numbered from 0`);
   check('cuDeviceGet', getDevice(card, deviceId));
   // The primary context is the one that the provider's runtime library uses.
-  check('cuCtxSetCurrent', setCurrent(made('cuDevicePrimaryCtxRetain', (out) => retain(out, card[0]))));
+  const context = made('cuDevicePrimaryCtxRetain', (out) => retain(out, card[0]));
+  // A run on another card leaves that card's context current.
+  const use = (): void => {
+    check('cuCtxSetCurrent', setCurrent(context));
+  };
+  use();
   const stream = made('cuStreamCreate', (out) => createStream(out, STREAM_NON_BLOCKING));
+  const end = made('cuEventCreate', (out) => createEvent(out, EVENT_DISABLE_TIMING));
   return {
     stream,
-    alloc: (bytes) => made(`cannot reserve ${bytes} bytes on the GPU: cuMemAlloc`, (out) => memAlloc(out, bytes)),
+    context,
+    use,
+    alloc: (bytes) => {
+      use();
+      return made(`cannot reserve ${bytes} bytes on the GPU: cuMemAlloc`, (out) => memAlloc(out, bytes));
+    },
     free: (address) => {
+      use();
       check('cuMemFree', memFree(address));
     },
     zero: (address, bytes) => {
+      use();
       check('cuMemsetD8Async', memset(address, 0, bytes, stream));
     },
     toHost: (source, target) => {
+      use();
       const host = koffi.as(target, 'uint8_t*');
       check('cuMemcpyDtoHAsync', deviceToHost(host, source, target.byteLength, stream));
     },
     fromHost: (target, source) => {
+      use();
       // The driver has read pageable memory when the call returns.
       const host = koffi.as(source, 'uint8_t*');
       check('cuMemcpyHtoDAsync', hostToDevice(target, host, source.byteLength, stream));
     },
+    mark: () => {
+      use();
+      check('cuEventRecord', record(end, stream));
+      return end;
+    },
+    follow: (event) => {
+      use();
+      check('cuStreamWaitEvent', waitEvent(stream, event, 0));
+    },
+    fromCard: (target, sender, source, bytes) => {
+      use();
+      check('cuMemcpyPeerAsync', cardToCard(target, context, source, sender, bytes, stream));
+    },
     wait: () => {
+      use();
       check('cuStreamSynchronize', synchronize(stream));
     },
     describe: () => {
+      use();
       const name = new Uint8Array(NAME_BYTES);
       check('cuDeviceGetName', getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, card[0]));
       const [free, total, version]: [number][] = [[0], [0], [0]];
@@ -170,28 +255,33 @@ function loadDriver(): ReturnType<typeof koffi.load> {
   }
 }
 
-/** Adds the CUDA provider to session options. */
-function appendProvider({ ort }: Environment, sessionOptions: Handle, deviceId: number, stream: bigint): void {
+/** The provider's options for all sessions of a card. @throws Error that says what to install */
+function providerOptions({ ort }: Environment, deviceId: number, stream: bigint, captures: boolean): Handle {
   const settings = {
     device_id: String(deviceId),
-    // Memory for intermediate results grows in steps of 1 MiB and more, at the first runs and rarely later.
-    arena_extend_strategy: 'kNextPowerOfTwo',
-    cudnn_conv_algo_search: 'HEURISTIC',
     // The provider reads the stream's address only beside the first of these two.
     has_user_compute_stream: '1',
     user_compute_stream: String(stream),
+    enable_cuda_graph: captures ? '1' : '0',
   };
-  let options: Handle | null = null;
   try {
-    options = ort.create('CreateCUDAProviderOptions');
+    const options = ort.create('CreateCUDAProviderOptions');
     const values = Object.values(settings);
     ort.call('UpdateCUDAProviderOptions', options, Object.keys(settings), values, values.length);
-    ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', sessionOptions, options);
+    return options;
   } catch (error) {
     // ONNX Runtime's message begins with the place in its source.
     const reason = String(error).split(' : ').at(-1)?.trim() ?? '';
     throw new Error(`--device cuda: ${reason}; ${INSTALL}`, { cause: error });
-  } finally {
-    if (options !== null) ort.release('ReleaseCUDAProviderOptions', options);
   }
+}
+
+/**
+ * Gives the card one arena for the intermediate results of all sessions: their runs are in order, on one stream. Call it
+ * when the provider is loaded. The arena grows in powers of two, at the first runs and rarely later.
+ */
+function shareArena({ ort, handle }: Environment, memoryInfo: Handle): void {
+  const arena = ort.create('CreateArenaCfgV2', ['arena_extend_strategy'], BigUint64Array.of(NEXT_POWER_OF_TWO), 1);
+  ort.call('CreateAndRegisterAllocatorV2', handle, 'CUDAExecutionProvider', memoryInfo, arena, [], [], 0);
+  ort.release('ReleaseArenaCfg', arena);
 }

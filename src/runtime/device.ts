@@ -31,23 +31,48 @@ export interface Device {
   readonly memoryInfo: bigint;
   /** The cards that the device computes on; none for the CPU, or where the system does not name them. */
   cards(): readonly Card[];
-  /** Adds the provider to a session's options. @throws Error that names what to install */
-  configure(options: Handle): void;
+  /** Makes the device current for the thread's next run, where the provider does not do so. */
+  use?(): void;
+  /**
+   * Adds the provider to a session's options.
+   * @param captures whether runs of the session may be captured as a graph (BindingSpec)
+   * @throws Error that names what to install
+   */
+  configure(options: Handle, captures: boolean): void;
   /**
    * Reserves zeroed memory. The result is an address, or the handle of a buffer: a tensor may begin at it, and no tensor
    * may begin inside.
    * @throws RangeError if there is not enough
    */
   alloc(bytes: number): bigint;
-  free(memory: bigint, bytes: number): void;
   /** Writes host memory. Runs that start later see it; the sources are free when the call returns. */
   upload(copies: readonly Upload[]): void;
   /** Reads the first bytes of an allocation, after all earlier runs and uploads. The only call that waits for them. */
   download(source: bigint, target: Uint8Array): void;
 }
 
+/** A GPU. Several GPUs of one kind may hold a model together. */
+export interface Gpu extends Device {
+  /** Whether attention computes each part of a batch at the length of the longest one. */
+  readonly padsParts: boolean;
+  /**
+   * Reserves areas that only uploads write, in the order in which an upload names them: where memory has addresses, one
+   * copy fills several of them.
+   */
+  allocInputs(sizes: readonly number[]): bigint[];
+  /**
+   * Copies the beginning of an allocation of `from` to the beginning of one here. Nothing waits: runs and copies of both
+   * GPUs are ordered with the copy.
+   * @throws RangeError if the GPUs are of two kinds
+   */
+  receive(target: bigint, from: Gpu, source: bigint, bytes: number): void;
+  /** Frees all memory that it has reserved. No session may use it any longer. */
+  dispose(): void;
+}
+
 /** A device whose memory has addresses, in main memory. */
 export interface HostDevice extends Device {
+  free(memory: bigint, bytes: number): void;
   /** Copies within the device; the areas must not overlap. */
   copy(target: bigint, source: bigint, bytes: number): void;
   /** Releases memory whose content is not needed any longer; the addresses stay valid. */

@@ -5,6 +5,7 @@ const LOG_ERRORS_ONLY = 3;
 const DEVICE_ALLOCATOR = 0;
 const ARENA_ALLOCATOR = 1;
 const DEFAULT_MEMORY = 0;
+const NO_GRAPH = -1;
 
 export interface Environment {
   readonly ort: OrtApi;
@@ -37,14 +38,20 @@ export function createEnvironment(threads: number): Environment {
   const arena = ort.create('CreateMemoryInfo', 'Cpu', ARENA_ALLOCATOR, 0, DEFAULT_MEMORY);
   ort.call('CreateAndRegisterAllocator', handle, arena, null);
   ort.release('ReleaseMemoryInfo', arena);
-  // Work of a GPU runs in order, and the download of results waits for it: a wait at the end of each run adds nothing.
-  const runOptions = ort.create('CreateRunOptions');
-  ort.call('AddRunConfigEntry', runOptions, 'disable_synchronize_execution_providers', '1');
   created = {
     ort,
     handle,
-    runOptions,
+    runOptions: createRunOptions(ort, NO_GRAPH),
     hostMemory: ort.create('CreateMemoryInfo', 'Cpu', DEVICE_ALLOCATOR, 0, DEFAULT_MEMORY),
   };
   return created;
+}
+
+/** Options of runs that replay a graph of their session. */
+export function createRunOptions(ort: OrtApi, graph: number): Handle {
+  const options = ort.create('CreateRunOptions');
+  // Work of a GPU runs in order, and the download of results waits for it: a wait at the end of each run adds nothing.
+  ort.call('AddRunConfigEntry', options, 'disable_synchronize_execution_providers', '1');
+  ort.call('AddRunConfigEntry', options, 'gpu_graph_id', String(graph));
+  return options;
 }

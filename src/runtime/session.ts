@@ -1,6 +1,6 @@
 /** A loaded graph, and bindings of its inputs and outputs to fixed memory. */
 import type { Device } from './device.js';
-import type { Environment } from './environment.js';
+import { createRunOptions, type Environment } from './environment.js';
 import type { Handle } from './ort-api.js';
 import type { Tensor } from './tensor.js';
 
@@ -8,7 +8,7 @@ import type { Tensor } from './tensor.js';
 export type WeightFiles = ReadonlyMap<string, Uint8Array>;
 
 /** The part of a device that sessions use. */
-export type SessionDevice = Pick<Device, 'kind' | 'copiesInputsAtBind' | 'configure'>;
+export type SessionDevice = Pick<Device, 'kind' | 'copiesInputsAtBind' | 'configure' | 'use'>;
 
 export interface SessionSpec {
   readonly weights: WeightFiles;
@@ -17,9 +17,18 @@ export interface SessionSpec {
    * default kernels saturate (saturation.ts).
    */
   readonly accumulateInt32: boolean;
+  /** Weights in the device's memory, by name. They outlive the session. */
+  /** Whether bindings may name a graph; absent: no. */
+  readonly captures?: boolean;
+  readonly initializers?: ReadonlyMap<string, Tensor>;
 }
 
 export interface BindingSpec {
+  /**
+   * Number of the binding's graph in its session; absent: none. The first run captures it, and later ones replay it: inputs
+   * of main memory keep their first values, and all others are read where the first run had them.
+   */
+  readonly graph?: number;
   /** Inputs that the host writes between runs. */
   readonly hostInputs: Readonly<Record<string, Tensor>>;
   /** All other inputs, at fixed addresses. */
@@ -32,6 +41,7 @@ export class Binding {
   readonly #handle: Handle;
   readonly #session: Session;
   readonly #spec: BindingSpec;
+  readonly #options: Handle;
 
   constructor(session: Session, spec: BindingSpec) {
     this.#session = session;
@@ -42,18 +52,22 @@ export class Binding {
     for (const [name, tensor] of Object.entries(spec.outputs))
       ort.call('BindOutput', this.#handle, name, tensor.handle);
     this.#bindHostInputs();
+    this.#options = spec.graph === undefined ? session.environment.runOptions : createRunOptions(ort, spec.graph);
   }
 
   /** Runs the graph to its end. @throws OrtError */
   run(): void {
-    const { ort, runOptions } = this.#session.environment;
+    const { ort } = this.#session.environment;
+    this.#session.device.use?.();
     if (this.#session.device.copiesInputsAtBind) this.#bindHostInputs();
-    ort.call('RunWithBinding', this.#session.handle, runOptions, this.#handle);
+    ort.call('RunWithBinding', this.#session.handle, this.#options, this.#handle);
   }
 
   /** Releases the binding and its tensors. */
   dispose(): void {
-    this.#session.environment.ort.release('ReleaseIoBinding', this.#handle);
+    const { ort } = this.#session.environment;
+    ort.release('ReleaseIoBinding', this.#handle);
+    if (this.#spec.graph !== undefined) ort.release('ReleaseRunOptions', this.#options);
     for (const group of [this.#spec.hostInputs, this.#spec.inputs, this.#spec.outputs])
       for (const tensor of Object.values(group)) tensor.dispose();
   }
@@ -77,7 +91,7 @@ export class Session {
     readonly environment: Environment,
     readonly device: SessionDevice,
     graph: string | Uint8Array,
-    { weights, accumulateInt32 }: SessionSpec,
+    { weights, accumulateInt32, captures = false, initializers = new Map<string, Tensor>() }: SessionSpec,
   ) {
     const { ort } = environment;
     const options = ort.create('CreateSessionOptions');
@@ -86,11 +100,12 @@ export class Session {
       // Shapes change from run to run, and a memory pattern per shape only costs memory.
       ort.call('DisableMemPattern', options);
       ort.call('AddSessionConfigEntry', options, 'session.use_env_allocators', '1');
-      device.configure(options);
+      device.configure(options, captures);
       // A node without a kernel of the device would run on the CPU, with two copies in every step. This is an error that
       // names the node.
       if (device.kind !== 'cpu') ort.call('AddSessionConfigEntry', options, 'session.disable_cpu_ep_fallback', '1');
       if (accumulateInt32) ort.call('AddSessionConfigEntry', options, 'session.x64quantprecision', '1');
+      for (const [name, { handle }] of initializers) ort.call('AddInitializer', options, name, handle);
       if (weights.size > 0) {
         const buffers = [...weights.values()];
         ort.call(

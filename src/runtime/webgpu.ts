@@ -2,11 +2,11 @@
  * Any vendor's GPU as a device, through ONNX Runtime's WebGPU provider. Memory is a buffer's handle. All sessions share
  * one queue, so runs and copies are ordered; only a download waits.
  */
-import type { Device, Upload } from './device.js';
+import type { Device, Gpu, Upload } from './device.js';
 import type { Environment } from './environment.js';
 import { reserve, unreserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
-import { Session } from './session.js';
+import { Session, type SessionDevice } from './session.js';
 import { Tensor } from './tensor.js';
 import { vulkanAdapters } from './vulkan.js';
 
@@ -16,8 +16,13 @@ const ADD_GRAPH = Buffer.from(
   'base64',
 );
 
-/** @throws Error if the library lacks the provider, or finds no adapter */
-export function webgpuDevice(environment: Environment): Device {
+/**
+ * @param index number of the adapter. The provider computes on one adapter, number 0. Its devices share queue and memory.
+ * @throws Error for another adapter, if the library lacks the provider, or finds no adapter
+ */
+export function webgpuDevice(environment: Environment, index = 0): Gpu {
+  if (index !== 0)
+    throw new Error(`--device webgpu:${index}: ONNX Runtime's WebGPU provider computes on one adapter, webgpu:0`);
   const { ort } = environment;
   const memoryInfo = ort.create('CreateMemoryInfo', 'WebGPU_Buf', 0, 0, 0);
   const staging = new Staging();
@@ -33,9 +38,10 @@ export function webgpuDevice(environment: Environment): Device {
     for (const tensor of [...hosts, ...buffers]) tensor.dispose();
   };
 
-  const device: Omit<Device, 'alloc' | 'free'> = {
+  const device: Omit<Gpu, 'alloc' | 'allocInputs' | 'dispose'> = {
     kind: 'webgpu',
     copiesInputsAtBind: true,
+    padsParts: true,
     memoryInfo,
     maxBufferBytes: adapter?.maxBufferBytes ?? Infinity,
     cards: () => (adapter === undefined ? [] : [adapter.card]),
@@ -59,35 +65,46 @@ export function webgpuDevice(environment: Environment): Device {
       copyAll([{ host, buffer: source, bytes: target.byteLength }], true);
       target.set(new Uint8Array(viewMemory(host, target.byteLength)));
     },
+    receive: (target, from, source, bytes) => {
+      if (from.kind !== 'webgpu') throw new RangeError(`a WebGPU adapter cannot receive from ${from.kind}`);
+      const tensors = [source, target].map((buffer) => new Tensor(environment, memoryInfo, buffer, [bytes], 'u8'));
+      const [sent = 0n, received = 0n] = tensors.map(({ handle }) => handle);
+      ort.call('CopyTensors', environment.handle, [sent], [received], null, 1);
+      for (const tensor of tensors) tensor.dispose();
+    },
   };
   const allocator = openAllocator(environment, device);
+  const held: bigint[] = [];
+  const alloc = (bytes: number): bigint => {
+    if (bytes > device.maxBufferBytes)
+      throw new RangeError(`the GPU binds at most ${device.maxBufferBytes} bytes as one buffer, got ${bytes}`);
+    const buffer = ort.create('AllocatorAlloc', allocator, bytes);
+    // Without memory the provider logs an error and returns a buffer all the same, which keeps nothing.
+    const probe = Uint8Array.of(1, 2, 3, 4);
+    const found = new Uint8Array(probe.length);
+    device.upload([{ target: buffer, source: probe.subarray(0, bytes) }]);
+    device.download(buffer, found.subarray(0, bytes));
+    if (probe.subarray(0, bytes).some((byte, i) => found[i] !== byte))
+      throw new RangeError(`cannot reserve ${bytes} bytes on the GPU: out of memory`);
+    // The provider switches the zeroing of new buffers off. Reserved pages read as zeros and take no memory.
+    const zeros = reserve(bytes);
+    copyAll([{ host: zeros, buffer, bytes }], false);
+    unreserve(zeros, bytes);
+    held.push(buffer);
+    return buffer;
+  };
   return {
     ...device,
-    alloc: (bytes) => {
-      if (bytes > device.maxBufferBytes)
-        throw new RangeError(`the GPU binds at most ${device.maxBufferBytes} bytes as one buffer, got ${bytes}`);
-      const buffer = ort.create('AllocatorAlloc', allocator, bytes);
-      // Without memory the provider logs an error and returns a buffer all the same, which keeps nothing.
-      const probe = Uint8Array.of(1, 2, 3, 4);
-      const found = new Uint8Array(probe.length);
-      device.upload([{ target: buffer, source: probe.subarray(0, bytes) }]);
-      device.download(buffer, found.subarray(0, bytes));
-      if (probe.subarray(0, bytes).some((byte, i) => found[i] !== byte))
-        throw new RangeError(`cannot reserve ${bytes} bytes on the GPU: out of memory`);
-      // The provider switches the zeroing of new buffers off. Reserved pages read as zeros and take no memory.
-      const zeros = reserve(bytes);
-      copyAll([{ host: zeros, buffer, bytes }], false);
-      unreserve(zeros, bytes);
-      return buffer;
-    },
-    free: (buffer) => {
-      ort.call('AllocatorFree', allocator, buffer);
+    alloc,
+    allocInputs: (sizes) => sizes.map(alloc),
+    dispose: () => {
+      for (const buffer of held.splice(0)) ort.call('AllocatorFree', allocator, buffer);
     },
   };
 }
 
 /** Allocators belong to sessions, and all sessions share one GPU device, so this session stays. */
-function openAllocator(environment: Environment, device: Omit<Device, 'alloc' | 'free'>): Handle {
+function openAllocator(environment: Environment, device: SessionDevice & Pick<Device, 'memoryInfo'>): Handle {
   try {
     const spec = { weights: new Map<string, Uint8Array>(), accumulateInt32: false };
     const session = new Session(environment, device, ADD_GRAPH, spec);
@@ -117,6 +134,9 @@ function reasonOf(error: unknown): string {
   );
 }
 
+/** Host memory that stays between copies, bytes; weights take more. */
+const MOST_KEPT = 2 ** 26;
+
 /** Host memory that never moves, for the time of a copy. */
 class Staging {
   #address = 0n;
@@ -124,7 +144,7 @@ class Staging {
 
   /** Memory of at least these bytes. */
   place(bytes: number): bigint {
-    if (bytes > this.#bytes) {
+    if (bytes > this.#bytes || this.#bytes > MOST_KEPT) {
       if (this.#bytes > 0) unreserve(this.#address, this.#bytes);
       this.#bytes = 2 ** Math.ceil(Math.log2(bytes + 4096));
       this.#address = reserve(this.#bytes);

@@ -23,7 +23,8 @@ if (folder instanceof Missing) {
 async function tests(libraries: string): Promise<void> {
   const file = join(libraries, 'trace');
   process.env.FAKE_CUDA_TRACE = file;
-  process.env.FAKE_CUDA_MEMORY_MIB = '64';
+  process.env.FAKE_CUDA_MEMORY_MIB = '64,32';
+  process.env.FAKE_CUDA_DEVICES = '2';
   const driver = koffi.load(join(libraries, 'libcuda.so.1'));
   const runtime = koffi.load(join(libraries, 'libcudart.so.13'));
   const mark = driver.func('void fakeMark(const char*)');
@@ -48,7 +49,7 @@ async function tests(libraries: string): Promise<void> {
     sections = trace.length - 1;
     return found;
   };
-  const faults = (): string[] => lines().filter((line) => /^(unordered|illegal|outside)/.test(line));
+  const faults = (): string[] => lines().filter((line) => /^(unordered|illegal|outside|foreign)/.test(line));
 
   t.equal(alloc([null], 64), 3, 'an allocation fails before cuInit');
   driver.func('int cuInit(unsigned int)')(0);
@@ -113,6 +114,28 @@ async function tests(libraries: string): Promise<void> {
     t.strictSame(faults(), ['unordered copy s1 beside kernel s2'], 'a copy beside an unfinished kernel');
     wait(first);
     wait(second);
+  });
+
+  await t.test('each card has its memory, its context and its order', async (t) => {
+    const other = made((out) => driver.func('int cuDevicePrimaryCtxRetain(_Out_ void**, int)')(out, 1));
+    const use = driver.func('int cuCtxSetCurrent(void*)');
+    const peer = driver.func('int cuMemcpyPeerAsync(void*, void*, void*, void*, size_t, void*)');
+    kernel(first);
+    use(other);
+    t.equal(alloc([null], 33 * 2 ** 20), 2, 'the second card has less memory');
+    const [c, third] = [made((out) => alloc(out, 100)), made((out) => createStream(out, 1))];
+    t.equal(kernel(third), 0);
+    t.strictSame(faults(), [], 'kernels of two cards have nothing in common');
+    t.equal(kernel(first), 400);
+    t.strictSame(faults(), ['foreign kernel s1 on card1'], 'a kernel needs the context of its card');
+    t.equal(peer(c, other, c, context, 8, third), 1, 'a copy names the context of each address');
+    peer(c, other, a, context, 8, third);
+    t.strictSame(faults(), ['unordered copy s4 beside kernel s1'], 'a copy between cards touches both');
+    t.equal(record(event, third), 400, 'an event belongs to a card');
+    wait(third);
+    use(context);
+    wait(first);
+    lines();
   });
 
   await t.test('a capture records copies, and refuses calls that CUDA forbids', async (t) => {

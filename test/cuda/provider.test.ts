@@ -9,11 +9,14 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { KernelName } from '../../src/model/manifest.js';
+import { externalTensors } from '../../src/model/onnx-weights.js';
 import { install, type Installation, Missing, runScript } from './installation.js';
 import { linesOf, readTrace, type Section } from './trace.js';
 
 const STEPS = 1000;
 const ROWS = 4;
+/** `kvMemoryBytes` of child/serve.ts. */
+const KV_BYTES = 2 ** 26;
 
 const installation = await install(t).catch((error: unknown) => {
   if (error instanceof Missing) return error;
@@ -88,7 +91,13 @@ async function tests(installation: Installation): Promise<void> {
     const { code, stdout, stderr, trace } = await script('serve', [model, String(STEPS), String(ROWS)]);
     t.equal(code, 0, stderr);
     const { tokens } = JSON.parse(stdout || '{}') as { tokens: number };
-    const served = trace.slice(trace.findIndex(({ mark }) => mark === 'serve'));
+    const start = trace.findIndex(({ mark }) => mark === 'serve');
+    const served = trace.slice(start);
+    const taken = linesOf(trace.slice(0, start), 'alloc').reduce((sum, line) => sum + Number(line.split(' ')[1]), 0);
+    // Weights, control data, and one arena for the intermediate results of all sessions.
+    const [table] = externalTensors(join(model, 'embed.onnx'));
+    t.equal(linesOf(trace, `alloc ${table?.length}`).length, 1, 'embedding and head share one table');
+    t.ok(taken - KV_BYTES < 5 * 2 ** 20, `${taken - KV_BYTES} bytes beside the KV cache`);
     t.ok(tokens > 2 * STEPS, `${tokens} tokens`);
     t.strictSame(linesOf(trace, 'outside'), [], 'every copy stays inside its memory');
     t.strictSame(linesOf(served, 'unordered'), [], 'every run is ordered with the copies before it');
@@ -109,6 +118,8 @@ async function tests(installation: Installation): Promise<void> {
     ];
     t.strictSame(counts('copy D2H'), [1], 'a step with tokens copies one result to the host');
     t.strictSame(counts('wait'), [1], 'and waits once');
+    // Token ids, the rows of the head, and the control data of three stages and two exit blocks.
+    t.ok(Math.max(...counts('copy H2D')) <= 7, `copies to the card: ${counts('copy H2D').join()}`);
   });
 
   await t.test('steps of 256 rows', async (t) => {
@@ -121,13 +132,54 @@ async function tests(installation: Installation): Promise<void> {
     for (const fault of ['outside', 'unordered', 'alloc', 'hostalloc']) t.strictSame(linesOf(served, fault), [], fault);
   });
 
-  await t.test('a stage is captured as a CUDA graph without a call that a capture forbids', async (t) => {
-    const { code, stderr, trace } = await script('capture', [model, '4']);
+  await t.test('steps of a model whose stages lie on two cards', async (t) => {
+    const variables = { FAKE_CUDA_DEVICES: '2', FAKE_CUDA_MEMORY_MIB: '160,140' };
+    const { code, stdout, stderr, trace } = await script('serve', [model, '300', '4', '16', '110', '2'], variables);
     t.equal(code, 0, stderr);
-    t.strictSame(linesOf(trace, 'illegal'), []);
-    const launches = trace.filter(({ mark }) => mark.startsWith('run ')).map((s) => linesOf([s], 'launch').length);
-    t.strictSame(launches, [1, 1, 1, 1], 'the first run captures the graph and launches it');
-    t.strictSame(linesOf(trace.slice(-2), 'kernel'), [], 'a replay is one launch');
+    const { placed } = JSON.parse(stdout || '{}') as { placed: string[][] };
+    t.strictSame(placed, [['stage-0', 'stage-1', 'exit-2', 'exit-4'], ['stage-2']]);
+    const start = trace.findLastIndex(({ mark }) => mark === 'serve');
+    const served = trace.slice(start);
+    for (const fault of ['outside', 'unordered', 'foreign', 'alloc', 'hostalloc'])
+      t.strictSame(linesOf(served, fault), [], fault);
+    t.equal(new Set([...linesOf(served, 'kernel')].map(streamOf)).size, 2, 'each card has one stream');
+    const loaded = linesOf(trace.slice(trace.findLastIndex(({ mark }) => mark === 'load') + 1, start), 'alloc');
+    const caches = [0, 1].map((card) => loaded.filter((line) => line.includes(` card${card}`)).length);
+    t.ok(Math.min(...caches) > 0, `${caches.join()} allocations`);
+    const steps = served.filter((_, index) => /^end .*"rows":[1-9]/.test(served[index + 1]?.mark ?? ''));
+    const counts = (kind: string): number[] => [...new Set(steps.map((step) => linesOf([step], kind).length))].sort();
+    t.strictSame(counts('wait'), [1], 'a step with tokens waits once');
+    t.strictSame(counts('copy D2H'), [1], 'and copies one result to the host');
+    // Shallow rows alone, deep rows, or both: states go to the deep stage, and those of shallow exits to the head.
+    t.strictSame(counts('copy P2P'), [1, 2], 'states cross once for the stage, and once for the head');
+  });
+
+  await t.test('captured graphs of decode batches', async (t) => {
+    const args = [model, '300', '4', '16', '110', '2', 'fp16-graph'];
+    const { code, stderr, trace } = await script('serve', args, { FAKE_CUDA_DEVICES: '2' });
+    t.equal(code, 0, stderr);
+    const start = trace.findLastIndex(({ mark }) => mark === 'serve');
+    const served = trace.slice(start);
+    t.strictSame(linesOf(trace, 'illegal'), [], 'no call that a capture forbids');
+    for (const fault of ['outside', 'unordered', 'foreign', 'alloc', 'hostalloc', 'capture'])
+      t.strictSame(linesOf(served, fault), [], fault);
+    const loaded = trace.slice(
+      trace.findLastIndex(({ mark }) => mark === 'load'),
+      start,
+    );
+    // Three stages and two blocks, for 1, 2, 4, 8, 16 rows and all: 4 that decode, and slots of prefixes.
+    t.equal(linesOf(loaded, 'capture').length, 5 * 6);
+    const steps = served.filter((_, index) => /^end .*"rows":[1-9]/.test(served[index + 1]?.mark ?? ''));
+    const replayed = steps.filter((step) => linesOf([step], 'launch').length === 5);
+    t.ok(replayed.length > 20, `${replayed.length} steps of all units`);
+    const kernels = Math.max(...replayed.map((step) => linesOf([step], 'kernel').length));
+    t.ok(kernels <= 20, `${kernels} kernels of embedding, crossings, head and choice beside 5 launches`);
+  });
+
+  await t.test('calibration takes a kernel and its captured form', async (t) => {
+    const { code, stderr, trace } = await script('serve', [model, '50', '4', '16', '110', '1', 'fp16,fp16-graph']);
+    t.equal(code, 0, stderr);
+    for (const fault of ['illegal', 'outside', 'unordered']) t.strictSame(linesOf(trace, fault), [], fault);
   });
 
   await t.test('a machine without a card, or with too little memory, gets a sentence', async (t) => {
@@ -144,6 +196,14 @@ async function tests(installation: Installation): Promise<void> {
     t.equal(
       await errorOf('cuda:2', { FAKE_CUDA_DEVICES: '2' }),
       'error: --device cuda:2: the driver has 2 card(s), numbered from 0',
+    );
+    t.equal(
+      await errorOf('cuda:0,cuda:2', { FAKE_CUDA_DEVICES: '2' }),
+      'error: --device cuda:2: the driver has 2 card(s), numbered from 0',
+    );
+    t.match(
+      await errorOf('cuda:0,cuda:1', { FAKE_CUDA_DEVICES: '2', FAKE_CUDA_MEMORY_MIB: '3,3' }),
+      /^error: --device cuda:0,cuda:1: (stage stage-\d|the stages) takes? .* GiB with .*, or lower --kv-memory$/,
     );
     const reasons = new Set<string>();
     // Weights, states and KV cache, the largest step: each may be the first that does not fit.

@@ -6,7 +6,6 @@ import t from 'tap';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import { drain, engineOptions, greedy, makeCore, auditsOf } from './helper.js';
-import { cpuDevice } from '../../src/runtime/cpu.js';
 import { type GuardedCounts, guardedDevice } from '../runtime/guarded-device.js';
 import { tinyModel } from './tiny-model.js';
 
@@ -47,7 +46,9 @@ void t.test('the engine never touches device memory itself', { skip: process.pla
   const guarded = new Executor(
     await loadModel(engineOptions(options), undefined, {
       host: (environment) => guardedDevice(environment, counts),
-      gpu: (_, environment) => cpuDevice(environment),
+      gpu: () => {
+        throw new Error('the CPU serves');
+      },
     }),
   );
   t.strictSame(await course(guarded), expected);

@@ -27,9 +27,9 @@ if (needsGpu()) {
     gpu.forget(0);
   });
 
-  /** A position costs a millisecond in each unit. The clock stands still. */
-  const coreOf = (executor: Executor, limits: Partial<CoreOptions> = {}): EngineCore => {
-    const points = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows }));
+  /** A position costs a millisecond in each unit, or another time. The clock stands still. */
+  const coreOf = (executor: Executor, limits: Partial<CoreOptions> = {}, positionMs = 1): EngineCore => {
+    const points = [1, 4, 16].map((rows) => ({ rows, context: 0, ms: rows * positionMs }));
     const [kernel = 'fp16'] = executor.kernels;
     const units = [...executor.units.stages.map(({ entry }) => entry.name), 'embed', 'head'];
     const costs = { units: units.map((unit) => ({ unit, kernel, decode: points, prefill: points })) };
@@ -86,7 +86,7 @@ if (needsGpu()) {
     t.end();
   });
 
-  void t.test('a step uploads its control data once, waits once, and allocates nothing', (t) => {
+  void t.test('a step uploads the control data of each batch once, waits once, and allocates nothing', (t) => {
     const core = coreOf(gpu);
     const requests = Array.from({ length: 6 }, (_, i) => ask(`c${i}`, 20 + i, i, exits[i % exits.length] ?? deepest));
     for (const request of requests) core.submit(request);
@@ -95,13 +95,39 @@ if (needsGpu()) {
       const before = { ...counts };
       const { tokens: made, work } = core.step();
       t.equal(counts.downloads - before.downloads, work === null ? 0 : 1, `${made.length} tokens: waits`);
-      t.equal(counts.uploads - before.uploads, work === null ? 0 : 1, `${made.length} tokens: uploads`);
+      const batches = work === null ? 0 : work.prefillTokens > 0 ? 2 : 1;
+      t.ok(counts.uploads - before.uploads <= batches, `${made.length} tokens: uploads`);
       t.equal(counts.allocations, before.allocations);
       if (made.length === 6) decoded++;
     }
     t.ok(decoded > 10, 'steps of six rows at three exits');
     t.end();
   });
+
+  void t.test(
+    'chunks of several prompts run together, and the rows behind them: at most two runs of a graph a step',
+    (t) => {
+      const core = coreOf(gpu, { prefixReuse: false }, 0.001);
+      const lengths = [130, 128, 40, 200, 2, 90, 33, 220, 70, 110, 12, 150, 60, 180];
+      const requests = lengths.map((length, i) => ask(`r${i}`, length, i, exits[i % exits.length] ?? deepest));
+      for (const request of requests) core.submit(request);
+      // Embedding, stages and exit blocks.
+      const graphs = gpu.units.stages.length + 1;
+      let most = 0;
+      let before = counts.runs;
+      const found = drain(core, ({ tokens: { length }, work }) => {
+        const prefilled = work?.prefillTokens ?? 0;
+        const runs = counts.runs - before;
+        // Head and argmax run once.
+        t.ok(runs <= (prefilled > 0 ? 2 : 1) * graphs + 2, `${prefilled} positions, ${length} rows: ${runs} runs`);
+        before = counts.runs;
+        if (length > 0) most = Math.max(most, prefilled);
+      });
+      compare(t, requests, found);
+      t.ok(most > 128, `a step with more positions than a chunk: ${most}`);
+      t.end();
+    },
+  );
 
   void t.test('prompts of one prefix share its pages', (t) => {
     const shared = tokens(130, 4);

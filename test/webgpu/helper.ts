@@ -12,8 +12,8 @@ import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { EngineOptions } from '../../src/engine/client/options.js';
 import { packageRoot } from '../../src/config.js';
 import { cpuDevice } from '../../src/runtime/cpu.js';
-import type { Device } from '../../src/runtime/device.js';
-import { createEnvironment } from '../../src/runtime/environment.js';
+import type { Gpu } from '../../src/runtime/device.js';
+import { createEnvironment, type Environment } from '../../src/runtime/environment.js';
 import { webgpuDevice } from '../../src/runtime/webgpu.js';
 import { engineOptions } from '../engine/helper.js';
 
@@ -54,6 +54,8 @@ export interface Counts {
   uploads: number;
   downloads: number;
   allocations: number;
+  /** Runs of graphs. */
+  runs: number;
 }
 
 export interface Pair {
@@ -66,13 +68,13 @@ export interface Pair {
 /** The tiny model on the CPU and on the GPU. */
 export async function tinyPair(t: Test, overrides: Partial<EngineOptions> = {}): Promise<Pair> {
   const folders = await tinyFolders(t);
-  const counts: Counts = { uploads: 0, downloads: 0, allocations: 0 };
+  const counts: Counts = { uploads: 0, downloads: 0, allocations: 0, runs: 0 };
   const options = { maxRunning: 6, prefillChunk: 128, kvMemoryBytes: 2 ** 22, ...overrides };
   const load = async (modelDir: string, device: 'cpu' | 'webgpu'): Promise<Executor> =>
     new Executor(
       await loadModel(engineOptions({ ...options, modelDir, device }), undefined, {
         host: cpuDevice,
-        gpu: (_, environment) => counted(webgpuDevice(environment), counts),
+        gpu: (_, environment) => counted(webgpuDevice(environment), environment, counts),
       }),
     );
   const pair = { cpu: await load(folders.cpu, 'cpu'), gpu: await load(folders.gpu, 'webgpu'), counts };
@@ -83,7 +85,12 @@ export async function tinyPair(t: Test, overrides: Partial<EngineOptions> = {}):
   return pair;
 }
 
-function counted(device: Device, counts: Counts): Device {
+export function counted(device: Gpu, { ort }: Environment, counts: Counts): Gpu {
+  const call = ort.call.bind(ort);
+  ort.call = (name, ...args) => {
+    if (name === 'RunWithBinding') counts.runs++;
+    call(name, ...args);
+  };
   return {
     ...device,
     alloc: (bytes) => {

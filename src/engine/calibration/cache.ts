@@ -21,8 +21,8 @@ export interface CalibrationKey {
   readonly machine: string;
   readonly threads: number;
   readonly device: string;
-  /** Name and driver of each GPU; absent on the CPU. */
-  readonly cards?: readonly (readonly [name: string, driver: string | null])[];
+  /** Name and driver of each GPU, and of several the units on each; absent on the CPU. */
+  readonly cards?: readonly (readonly [name: string, driver: string | null, ...units: string[]])[];
   readonly kernels: readonly string[];
   readonly runtime: string;
   /** Points that were measured. */

@@ -46,6 +46,11 @@ export class Executor {
     return first === undefined ? [] : [...first.sessions.keys()];
   }
 
+  /** See Layout. */
+  get mostPrefill(): number {
+    return this.#layout.mostPrefill;
+  }
+
   /** Selects kernels by these costs from the next step on. */
   useCosts(table: CostTable): void {
     this.#kernel = this.#recorded(kernelChoice(this.#names(), this.kernels, table));

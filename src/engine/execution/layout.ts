@@ -15,6 +15,8 @@ import type { ExitUnits } from './units.js';
 export interface Layout {
   readonly table: SlotTable;
   readonly head: Head;
+  /** Most positions of prompts that run together with the rows of a step; infinite where chunks run one by one. */
+  readonly mostPrefill: number;
   /** See run-prefill.ts. */
   advance(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): PrefillResult;
   /**

@@ -4,18 +4,20 @@
  * Must not know: requests.
  */
 import type { EngineOptions } from '../client/options.js';
-import { graphCount, type ModelSource } from '../../model/graphs.js';
+import { graphFiles, type ModelSource } from '../../model/graphs.js';
 import { chooseKernels } from '../../model/kernels.js';
 import type { Manifest } from '../../model/manifest.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import { allocatedPerPosition, bytesPerPosition, mostPages } from '../../model/memory.js';
-import { MOST_PARTS, PagedModel } from '../../model/paged-model.js';
+import { MOST_PARTS, mostTokens } from '../../model/paged-limits.js';
+import { PagedModel } from '../../model/paged-model.js';
+import { divideStages, stageNeeds } from '../../model/placement.js';
 import { StagedModel } from '../../model/staged-model.js';
 import { compressedFiles, loadCompressedWeights } from '../../model/weight-files.js';
 import { chunkSizes } from '../../router/index.js';
 import { cpuDevice } from '../../runtime/cpu.js';
 import { cudaDevice } from '../../runtime/cuda.js';
-import type { Device, HostDevice } from '../../runtime/device.js';
+import type { Gpu, HostDevice } from '../../runtime/device.js';
 import { createEnvironment, type Environment } from '../../runtime/environment.js';
 import { webgpuDevice } from '../../runtime/webgpu.js';
 
@@ -28,12 +30,12 @@ export type LoadProgress = (done: number, total: number) => void;
 /** Opens devices; tests watch or guard their memory. */
 export interface Devices {
   readonly host: (environment: Environment) => HostDevice;
-  readonly gpu: (kind: 'cuda' | 'webgpu', environment: Environment, card: number) => Device;
+  readonly gpu: (kind: 'cuda' | 'webgpu', environment: Environment, card: number) => Gpu;
 }
 
 const DEVICES: Devices = {
   host: cpuDevice,
-  gpu: (kind, environment, card) => (kind === 'cuda' ? cudaDevice(environment, card) : webgpuDevice(environment)),
+  gpu: (kind, environment, card) => (kind === 'cuda' ? cudaDevice(environment, card) : webgpuDevice(environment, card)),
 };
 
 /** @throws Error when the folder is not a model, lacks a kernel, or the KV budget holds no sequence */
@@ -44,7 +46,7 @@ export async function loadModel(
 ): Promise<StagedModel | PagedModel> {
   const manifest = loadManifest(options.modelDir);
   const kernels = chooseKernels(manifest, options);
-  const total = compressedFiles(manifest).length + graphCount(manifest, kernels);
+  const total = compressedFiles(manifest).length + graphFiles(manifest, kernels).length;
   let done = 0;
   const loaded = (): void => {
     progress(++done, total);
@@ -61,19 +63,39 @@ export async function loadModel(
   }
   if (options.maxRunning > MOST_PARTS)
     throw new Error(`--max-running: a GPU runs at most ${MOST_PARTS} sequences together, got ${options.maxRunning}`);
-  const gpu = devices.gpu(device, environment, options.card ?? 0);
+  const cards = options.cards ?? [0];
+  const opened = new Map([...new Set(cards)].map((card) => [card, devices.gpu(device, environment, card)]));
+  const gpus = cards.flatMap((card) => opened.get(card) ?? []);
   const page = manifest.pages?.positions ?? 1;
   const pages = Math.floor(options.kvMemoryBytes / (page * allocatedPerPosition(manifest)));
   const capacity = Math.min(
     positionsIn(options.kvMemoryBytes, allocatedPerPosition(manifest), manifest, page),
     pages * page,
   );
-  const most = mostPages(manifest, page, limits.maxChunk + limits.maxRows, gpu.maxBufferBytes);
+  const trunk = trunkOf(source, gpus, options, pages * page, limits.maxRows);
+  const maxBufferBytes = Math.min(...gpus.map((gpu) => gpu.maxBufferBytes));
+  const most = mostPages(manifest, page, mostTokens(limits), trunk, maxBufferBytes) - 1;
   if (pages > most)
     throw new Error(
       `--kv-memory: the device holds at most ${most * page * allocatedPerPosition(manifest)} bytes for this model, got ${options.kvMemoryBytes}`,
     );
-  return new PagedModel(source, gpu, { ...limits, capacity, pages, page });
+  return new PagedModel(source, gpus, { ...limits, capacity, pages, page }, trunk);
+}
+
+/** The GPU of each stage. One GPU takes all, and shows at the load whether they fit. */
+function trunkOf(
+  { dir, manifest, kernels }: ModelSource,
+  gpus: readonly Gpu[],
+  { device, cards = [0] }: EngineOptions,
+  positions: number,
+  headRows: number,
+): number[] {
+  if (gpus.length === 1) return manifest.stages.map(() => 0);
+  const rooms = gpus.map((gpu, i) => {
+    const [card] = gpu.cards();
+    return { name: `${device}:${cards[i] ?? 0}`, bytes: card?.freeBytes ?? card?.memoryBytes ?? null };
+  });
+  return divideStages(stageNeeds(dir, manifest, kernels, positions, headRows), rooms);
 }
 
 /** Most positions of a sequence. @throws Error if the budget holds fewer than `least` */

@@ -2,19 +2,28 @@
  * Runs a model whose KV cache has pages. A step's chunks, catch-ups and rows are collected, and run as one batch: each
  * unit reads its weights once. The batch of a unit may hold any parts of any sequences, in any order.
  */
-import type { BatchPart } from '../../model/control.js';
-import type { States } from '../../model/head.js';
-import type { StageKernel } from '../../model/manifest.js';
-import { MOST_PARTS, type PagedModel, type Region } from '../../model/paged-model.js';
+import { type BatchPart, buckets } from '../../model/control.js';
+import { isCaptured, type StageKernel } from '../../model/manifest.js';
+import { type Region, regionAt, rowsFrom } from '../../model/card-store.js';
+import { MOST_PARTS } from '../../model/paged-limits.js';
+import type { PagedModel } from '../../model/paged-model.js';
 import type { PagedHead } from '../../model/paged-head.js';
 import { PagePlaces } from '../slots/page-places.js';
 import { SlotTable } from '../slots/slot-table.js';
 import type { Slot } from '../slots/slot.js';
 import type { Layout } from './layout.js';
-import { type Lacking, type Part, positionsOf } from './parts.js';
 import type { DecodeRow } from './run-decode.js';
 import type { KernelChoice, PrefillResult } from './run-prefill.js';
 import { type ExitUnits, stageAt, type Units, unitsOf } from './units.js';
+
+/** Positions [start, end) of a slot that a unit has to run. */
+interface Part {
+  readonly slot: Slot;
+  readonly start: number;
+  end: number;
+  /** Tokens of the positions: a rejected draft leaves the slot before the part runs. */
+  readonly ids: number[];
+}
 
 /** A position whose logits are wanted, with the exit that computes them. */
 interface Wanted {
@@ -26,20 +35,22 @@ interface Wanted {
 export class PagesLayout implements Layout {
   readonly table: SlotTable;
   readonly head: PagedHead;
+  readonly mostPrefill: number;
   readonly #model: PagedModel;
   readonly #units: Units;
   readonly #places: PagePlaces;
   /** Collected parts of each unit, and those of the last run, whose results lie where they were written. */
   #parts: Part[][];
   #ran: Part[][];
+  /** Positions of the collected parts in a unit, at most. */
+  #positions = 0;
   #kernel: KernelChoice | null = null;
-  /** Whether a run has started since the last wait. */
-  #isRunning = false;
 
   constructor(model: PagedModel) {
     this.#model = model;
     this.#units = unitsOf(model);
     this.head = model.head;
+    this.mostPrefill = model.maxTokens - model.limits.maxRows;
     this.#parts = this.#none();
     this.#ran = this.#none();
     const { pages, page, slots } = model.limits;
@@ -64,48 +75,38 @@ export class PagesLayout implements Layout {
     if (end - start > this.#model.limits.maxChunk || end > slot.tokens.length)
       throw new RangeError(`positions ${start} to ${end} exceed a chunk or the tokens of the slot`);
     const prefilled = Math.max(0, end - slot.length);
-    const ran = this.#collect(slot, exit, end, kernel);
-    const widest = Math.max(0, ...ran.map((part) => end - part.start));
-    const last = ran.at(-1);
-    const states: States | null = last
-      ? {
-          start: last.start,
-          end,
-          toHead: (first, rows) => {
-            this.#flush(Array.from({ length: rows }, (_, i) => ({ slot, exit, position: first + i })));
-          },
-        }
-      : null;
-    return { prefilled, caughtUp: Math.max(0, widest - prefilled), output: states };
+    const starts = this.#collect(slot, exit, end, kernel);
+    const toHead = (first: number, rows: number): void => {
+      this.#flush(Array.from({ length: rows }, (_, i) => ({ slot, exit, position: first + i })));
+    };
+    const last = starts.at(-1);
+    const output = last === undefined ? null : { start: last, end, toHead };
+    return { prefilled, caughtUp: Math.max(0, end - start - prefilled), output };
   }
 
   decode(rows: readonly DecodeRow[], kernel: KernelChoice): number[] {
+    // Beside a chunk of 128 positions each row would take the attention of 128 rows.
+    const collected = new Set(this.#parts.flat().map(({ slot }) => slot));
+    if (this.#model.device.padsParts && rows.some(({ slot }) => !collected.has(slot))) this.#flush([]);
     // All rows run in one batch, since the head reads the results of the last one.
-    if (!this.#fits(rows.flatMap((row) => this.#lacking(row.slot, row.exit, row.slot.tokens.length)))) this.#flush([]);
+    this.#makeRoom(rows.reduce((sum, { slot, exit }) => sum + slot.tokens.length - slot.least(exit.needed), 0));
     for (const { slot, exit } of rows) {
       if (slot.tokens.length === 0) throw new RangeError(`slot ${slot.index} has no token to decode`);
       this.#collect(slot, exit, slot.tokens.length, kernel);
     }
     this.#flush(rows.map(({ slot, exit }) => ({ slot, exit, position: slot.tokens.length - 1 })));
-    const stageRows = Array.from(
-      { length: this.#units.trunk },
-      (_, stage) => rows.filter(({ exit }) => exit.stage >= stage).length,
-    );
-    return stageRows.filter((count) => count > 0);
+    const trunk = Array.from({ length: this.#units.trunk }, (_, stage) => stage);
+    return trunk.map((stage) => rows.filter(({ exit }) => exit.stage >= stage).length).filter((count) => count > 0);
   }
 
   settle(): void {
     this.#flush([]);
-    if (this.#isRunning && !this.head.hasWaited) this.#model.wait();
-    this.#isRunning = false;
+    this.#model.wait();
   }
 
   runRows(unit: number, kernel: StageKernel, rows: number, context: number): void {
-    this.#runAlone(
-      unit,
-      kernel,
-      Array.from({ length: rows }, () => ({ past: context, count: 1 })),
-    );
+    const parts = Array.from({ length: rows }, () => ({ past: context, count: 1 }));
+    this.#runAlone(unit, kernel, parts);
   }
 
   runChunk(unit: number, kernel: StageKernel, context: number, positions: number): void {
@@ -118,38 +119,47 @@ export class PagesLayout implements Layout {
   }
 
   runHead(rows: number): void {
-    const head = { rows: Array.from({ length: rows }, (_, i) => i), norms: new Array<number>(rows).fill(0) };
+    const states = regionAt(this.#model.boundaries, this.#units.trunk);
+    const head = { rows: rowsFrom(states, rows), norms: new Array<number>(rows).fill(0) };
     this.#model.run({ ids: [], units: [], head });
     this.head.inverseTemperatures.fill(1, 0, rows);
     this.head.choose(0, rows);
   }
 
-  /** Runs everything at its largest shape: most sequences, of which one has all positions that the others leave. */
+  /** Runs everything at its largest shape: most positions of most sequences, each at its end. */
   reserve(): void {
-    const { limits, maxTokens } = this.#model;
-    const { maxRows, capacity } = limits;
-    const others = Math.min(maxRows, MOST_PARTS) - 1;
-    const count = Math.min(maxTokens - others, capacity);
-    const rows = Array.from({ length: others }, () => ({ past: capacity - 1, count: 1 }));
-    const parts = [{ past: capacity - count, count }, ...rows];
-    this.runEmbed(maxTokens);
-    this.#units.stages.forEach(({ sessions }, unit) => {
-      for (const kernel of sessions.keys()) this.#runAlone(unit, kernel, parts);
+    const { maxRows, capacity } = this.#model.limits;
+    const rows = Math.min(maxRows, MOST_PARTS);
+    let left = this.#model.maxTokens - rows;
+    const parts = Array.from({ length: rows }, () => {
+      const count = Math.min(left + 1, capacity);
+      left -= count - 1;
+      return { past: capacity - count, count };
     });
+    this.runEmbed(this.#model.maxTokens);
+    const { stages } = this.#units;
+    const all = stages.flatMap(({ sessions }, unit) => [...sessions.keys()].map((kernel) => ({ unit, kernel })));
+    for (const { unit, kernel } of all) this.#runAlone(unit, kernel, parts);
     this.runHead(maxRows);
+    // Graphs are captured last: memory that a first run keeps for good is not theirs.
+    for (const { unit, kernel } of all)
+      for (const count of isCaptured(kernel) ? buckets(rows) : []) this.runRows(unit, kernel, count, capacity - 1);
   }
 
   dispose(): void {
     this.#model.dispose();
   }
 
-  /** Collects the positions up to `end` that the exit's units lack. @returns their parts, in the order of the units */
-  #collect(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): { readonly start: number }[] {
+  /** Collects the positions up to `end` that the exit's units lack. @returns the first one of each unit, in order */
+  #collect(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): number[] {
     this.#kernel = kernel;
-    const lacking = this.#lacking(slot, exit, end);
-    if (!this.#fits(lacking)) this.#flush([]);
+    const count = Math.max(0, end - slot.least(exit.needed));
+    this.#makeRoom(count);
     this.#places.reserve(slot, end);
-    return lacking.map(({ unit, start }) => {
+    this.#positions += count;
+    const lacking = exit.needed.filter((unit) => slot.frontier(unit) < end);
+    return lacking.map((unit) => {
+      const start = slot.frontier(unit);
       const parts = this.#parts[unit] ?? [];
       const before = parts.find((part) => part.slot === slot);
       const ids = slot.tokens.slice(start, end);
@@ -159,27 +169,13 @@ export class PagesLayout implements Layout {
         before.end = end;
       }
       slot.reach(unit, end);
-      return { start };
+      return start;
     });
   }
 
-  /** Positions up to `end` that the exit's units lack. */
-  #lacking(slot: Slot, exit: ExitUnits, end: number): Lacking[] {
-    return exit.needed.flatMap((unit) => {
-      const start = slot.frontier(unit);
-      return start < end ? { unit, slot, start, count: end - start } : [];
-    });
-  }
-
-  /** Whether further positions fit into the batches of their units. */
-  #fits(further: readonly Lacking[]): boolean {
-    const { maxRows } = this.#model.limits;
-    return this.#parts.every((parts, unit) => {
-      const own = further.filter((each) => each.unit === unit);
-      const fresh = own.filter(({ slot }) => !parts.some((part) => part.slot === slot)).length;
-      const count = own.reduce((sum, each) => sum + each.count, positionsOf(parts));
-      return parts.length + fresh <= Math.min(maxRows, MOST_PARTS) && count <= this.#model.maxTokens;
-    });
+  /** Runs the collected parts where further positions do not fit beside them. */
+  #makeRoom(positions: number): void {
+    if (this.#positions + positions > this.#model.maxTokens) this.#flush([]);
   }
 
   /** Runs the collected parts, and leaves the logits of wanted positions in the head. */
@@ -197,14 +193,13 @@ export class PagesLayout implements Layout {
     if (order.length > 0) {
       this.#ran = this.#parts;
       this.#parts = this.#none();
+      this.#positions = 0;
     }
     const head = {
       rows: wanted.map((each) => this.#stateRow(each)),
       norms: wanted.map(({ exit }) => exit.norm),
     };
     this.#model.run({ ...run, head: wanted.length > 0 ? head : null });
-    this.head.hasWaited = false;
-    this.#isRunning = true;
   }
 
   /** Boundary that a unit writes: blocks run right behind the stage that they branch from. */
@@ -280,8 +275,12 @@ export class PagesLayout implements Layout {
     const { pages, page } = this.#model.limits;
     const table = ({ past, count }: { readonly past: number; readonly count: number }): number[] =>
       Array.from({ length: Math.ceil((past + count) / page) }, (_, i) => i % pages);
-    const rows = Array.from({ length: parts.reduce((sum, { count }) => sum + count, 0) }, (_, i) => i);
-    const batch = { parts: parts.map((part) => ({ ...part, pages: table(part) })), rowsIn: rows, rowsOut: rows };
+    const count = parts.reduce((sum, part) => sum + part.count, 0);
+    const batch = {
+      parts: parts.map((part) => ({ ...part, pages: table(part) })),
+      rowsIn: rowsFrom(this.#input(unit), count),
+      rowsOut: rowsFrom(this.#output(unit), count),
+    };
     this.#model.run({ ids: [], units: [{ unit, kernel, batch }], head: null });
     this.#model.wait();
   }
@@ -291,8 +290,7 @@ export class PagesLayout implements Layout {
   }
 }
 
-function regionAt(regions: readonly Region[], index: number): Region {
-  const region = regions[index];
-  if (!region) throw new RangeError(`region ${index} does not exist`);
-  return region;
+/** Positions of all parts together. */
+function positionsOf(parts: readonly Part[]): number {
+  return parts.reduce((sum, { start, end }) => sum + end - start, 0);
 }

@@ -11,6 +11,7 @@ import type { Sequence } from '../sequence.js';
 /** A run of positions of one sequence, and its work. */
 export interface PrefillTask {
   readonly sequence: Sequence;
+  readonly positions: number;
   /** First position that the task leaves out. */
   readonly end: number;
   readonly work: Work['prefill'];
@@ -20,7 +21,7 @@ export interface PrefillTask {
 export function prefillTask(sequence: Sequence, most: number, executor: Executor, router: RouterAdapter): PrefillTask {
   const start = sequence.slot?.least(executor.exit(sequence.exit).needed) ?? 0;
   const end = chunkEnd(start, most, sequence.tokens.length - 1);
-  return { sequence, end, work: router.advanceWork(sequence, end) };
+  return { sequence, positions: end - start, end, work: router.advanceWork(sequence, end) };
 }
 
 /**
@@ -49,6 +50,13 @@ export function catchUpTasks(
     tasks.push(next);
   }
   return tasks;
+}
+
+/** The first tasks, as many as run together. */
+export function fittingTasks(tasks: readonly PrefillTask[], { mostPrefill }: Executor): PrefillTask[] {
+  let positions = 0;
+  const first = tasks.findIndex((task) => (positions += task.positions) > mostPrefill);
+  return tasks.slice(0, first < 0 ? tasks.length : Math.max(1, first));
 }
 
 /**

@@ -15,6 +15,7 @@ import { type ExitUnits, stageAt, type Units, unitsOf } from './units.js';
 export class SlotsLayout implements Layout {
   readonly table: SlotTable;
   readonly head: HeadRunner;
+  readonly mostPrefill = Infinity;
   readonly #model: StagedModel;
   readonly #units: Units<Stage>;
   readonly #prefill: PrefillRunner;

@@ -9,7 +9,7 @@ import type { CostTable } from '../../cost/table.js';
 import { depthShape, type Work } from '../../cost/model.js';
 import { Auditor } from '../audit/auditor.js';
 import { AdmissionQueue } from './admission-queue.js';
-import { type PrefillTask, prefillTask, catchUpTasks } from '../execution/select-prefill.js';
+import { type PrefillTask, prefillTask, catchUpTasks, fittingTasks } from '../execution/select-prefill.js';
 import { type Constraint } from '../sampling/constraint.js';
 import { type SampledToken, sampleBatch, isPlainGreedy, prepareBatch } from '../sampling/sample-batch.js';
 import type { Executor } from '../execution/executor.js';
@@ -257,15 +257,16 @@ export class EngineCore {
     const { running } = this.slotManager;
     const { prefillChunk, policy } = this.#options;
     const catchUps = catchUpTasks(running, this.#executor, this.#router, prefillChunk, policy.maxStallMs);
-    if (catchUps.length > 0) return catchUps;
+    if (catchUps.length > 0) return fittingTasks(catchUps, this.#executor);
     if (running.every((each) => each.isDecodable(this.#executor.exit(each.exit).needed))) return [];
-    return this.#router.choosePrefill(this.#context(now), paused).flatMap(({ id, positions }) => {
+    const chunks = this.#router.choosePrefill(this.#context(now), paused).flatMap(({ id, positions }) => {
       const sequence = running.find((each) => each.id === id);
       if (sequence === undefined) return [];
       // The prompt starts from the prefix that another prompt has computed by this step.
       this.slotManager.share(sequence);
       return [prefillTask(sequence, Math.min(positions, prefillChunk), this.#executor, this.#router)];
     });
+    return fittingTasks(chunks, this.#executor);
   }
 
   #runPrefill(tasks: readonly PrefillTask[]): AdvanceTotals {

@@ -136,7 +136,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
       kernels: executor.kernels,
       kernelFaults: executor.model.kernelFaults,
       device: device.kind,
-      cards: device.cards(),
+      cards: executor.model.cards(),
       cost: costs,
       loadMs: loadedAt - startedAt,
       calibrateMs: monotonicMs() - loadedAt,

@@ -1,6 +1,6 @@
 /**
  * Serves steps with the real engine on `--device cuda`, and marks each step in the trace. Prints a line of JSON.
- * Usage: serve.js MODEL STEPS ROWS [TOKENS PROMPT]: tokens of each answer, and of the longest prompt
+ * Usage: serve.js MODEL STEPS ROWS [TOKENS PROMPT [CARDS [KERNELS]]]: tokens of each answer and of the longest prompt
  */
 import { greedy } from '../../../bench/greedy-request.js';
 import { calibrate, calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
@@ -8,20 +8,23 @@ import { Executor } from '../../../src/engine/execution/executor.js';
 import { loadModel } from '../../../src/engine/execution/load-model.js';
 import { EngineCore } from '../../../src/engine/worker/core.js';
 import { chunkSizes, defaultPolicy } from '../../../src/router/index.js';
+import { servedKernelList } from '../../../src/options/kinds.js';
 import { monotonicMs } from '../../../src/util/clock.js';
 import { mark } from './fake.js';
 
-const [model = '', steps = '100', rows = '4', length = '16', longest = '110'] = process.argv.slice(2);
+const [model = '', steps = '100', rows = '4', length = '16', longest = '110', cards = '1', kernel = 'fp16'] =
+  process.argv.slice(2);
 const answer = Number(length);
 const options = {
   modelDir: model,
   device: 'cuda',
+  cards: Array.from({ length: Number(cards) }, (_, card) => card),
   threads: 1,
   kvMemoryBytes: 2 ** 26,
   maxRunning: Number(rows),
   maxQueue: 1000,
   prefillChunk: 64,
-  kernels: null,
+  kernels: servedKernelList.parse(kernel) ?? null,
   prefixReuse: true,
 } as const;
 
@@ -55,5 +58,6 @@ for (let step = 0; step < Number(steps); step++) {
   tokens += drawn.length;
   mark(`end ${JSON.stringify({ rows: drawn.length })}`);
 }
-console.log(JSON.stringify({ sent, tokens, capacity: executor.model.limits.capacity }));
+const placed = executor.model.cards().map(({ units }) => units);
+console.log(JSON.stringify({ sent, tokens, placed, capacity: executor.model.limits.capacity }));
 executor.dispose();

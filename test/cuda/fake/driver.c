@@ -3,7 +3,9 @@
 #include <string.h>
 
 static int initialized, references;
-static void *current;
+/** Each card has a primary context. */
+static char contexts[CARDS];
+static char *current;
 
 #define NEEDS_CONTEXT \
   if (!initialized) return NOT_INITIALIZED; \
@@ -11,11 +13,15 @@ static void *current;
 
 static int devices(void) { return (int)fake_setting("FAKE_CUDA_DEVICES", 1); }
 
-/** For the runtime, which makes the primary context current at its first call. */
-int fake_use_primary(void) {
+int fake_card(void) { return current ? (int)(current - contexts) : -1; }
+
+/** For the runtime: makes the primary context of a card current. Its first call does so with card 0. */
+int fake_use(int card) {
   initialized = 1;
-  current = &current;
-  return devices() > 0 ? OK : NO_DEVICE;
+  if (devices() == 0) return NO_DEVICE;
+  if (card < 0 || card >= devices()) return INVALID_DEVICE;
+  current = &contexts[card];
+  return OK;
 }
 
 int cuInit(unsigned flags) {
@@ -52,7 +58,7 @@ int cuDevicePrimaryCtxRetain(void **context, int device) {
   if (!initialized) return NOT_INITIALIZED;
   if (device < 0 || device >= devices()) return INVALID_DEVICE;
   references++;
-  *context = &current;
+  *context = &contexts[device];
   return OK;
 }
 int cuDevicePrimaryCtxRelease_v2(int device) { return (void)device, references > 0 ? references--, OK : NO_CONTEXT; }
@@ -95,6 +101,13 @@ int cuMemcpyDtoHAsync_v2(void *target, const void *source, size_t bytes, void *s
 int cuMemcpyDtoDAsync_v2(void *target, const void *source, size_t bytes, void *stream) {
   if (!fake_is_device(target) || !fake_is_device(source)) return INVALID_VALUE;
   return cuMemcpyAsync(target, source, bytes, stream);
+}
+int cuMemcpyPeerAsync(void *target, void *target_context, const void *source, void *source_context, size_t bytes,
+                      void *stream) {
+  NEEDS_CONTEXT;
+  if (target_context != &contexts[fake_card_of(target)] || source_context != &contexts[fake_card_of(source)])
+    return INVALID_VALUE;
+  return fake_copy(target, bytes, source, bytes, bytes, 1, stream, 0);
 }
 int cuMemcpy(void *target, const void *source, size_t bytes) {
   NEEDS_CONTEXT;

@@ -1,4 +1,4 @@
-/* The common part of the fake CUDA libraries: one device memory, one order of work, one trace.
+/* The common part of the fake CUDA libraries: the memory of the cards, one order of work, one trace.
  *
  * No file here includes a header of NVIDIA. Handles are opaque pointers, and codes are plain ints: the driver and the
  * runtime use the same numbers for the ones below. */
@@ -21,12 +21,22 @@ enum {
   CAPTURE_INVALIDATED = 901,
 };
 
+/** Most cards. */
+#define CARDS 8
+
+/* driver.c */
+
+/** The card whose context is current, or -1. */
+int fake_card(void);
+
 /* trace.c */
 
 /** Appends a line to the file that FAKE_CUDA_TRACE names. */
 void fake_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /** The value of an environment variable, or `otherwise`. */
 long fake_setting(const char *name, long otherwise);
+/** The same for a list such as 80,40: the item of a card, or the last one. */
+long fake_setting_of(const char *name, int card, long otherwise);
 const char *fake_error_name(int code);
 const char *fake_error_text(int code);
 
@@ -34,7 +44,10 @@ const char *fake_error_text(int code);
 
 int fake_alloc(void **address, size_t bytes);
 int fake_free(void *address);
+/** Memory of the current card. */
 void fake_memory(size_t *available, size_t *total);
+/** The card of an allocated address, or -1. */
+int fake_card_of(const void *address);
 /** Whether the address lies in device memory, allocated or not. */
 int fake_is_device(const void *address);
 /** Copies rows of `width` bytes, between device and host as the addresses say. @return INVALID_VALUE outside an area */
@@ -73,7 +86,10 @@ int fake_forbidden(const char *call);
 
 enum work { COPY, KERNEL };
 int fake_stream_id(void *stream);
-/** Puts work on a stream, and notes each pair with unfinished work of another stream. */
-void fake_enqueue(int stream, enum work work);
+/** The card of a stream; that of a default stream is the current one. */
+int fake_stream_card(int stream);
+/** Puts work on a stream, and notes each pair with unfinished work of another stream on the same card. Bit c of `cards`
+ * says that the work touches the memory of card c. */
+void fake_enqueue(int stream, enum work work, unsigned cards);
 
 #endif

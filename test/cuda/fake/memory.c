@@ -18,14 +18,15 @@
 static struct area {
   char *start;
   size_t bytes;
+  int card;
 } areas[AREAS];
 static int count;
 static char *device, *content;
-static size_t used, taken;
+static size_t used, taken[CARDS];
 static struct sigaction inherited;
 
 static size_t pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
-static size_t card_bytes(void) { return (size_t)fake_setting("FAKE_CUDA_MEMORY_MIB", 80 << 10) << 20; }
+static size_t card_bytes(int card) { return (size_t)fake_setting_of("FAKE_CUDA_MEMORY_MIB", card, 80 << 10) << 20; }
 static char *content_of(const void *address) { return content + ((const char *)address - device); }
 
 /** Ends the process with a sentence if the host touches device memory. */
@@ -60,16 +61,18 @@ int fake_is_device(const void *address) {
 }
 
 int fake_alloc(void **address, size_t bytes) {
+  const int card = fake_card();
+  if (card < 0) return NO_CONTEXT;
   int code = reserve();
-  if (code == OK && (taken + bytes > card_bytes() || used + bytes + 2 * PAGE > RANGE || count == AREAS))
+  if (code == OK && (taken[card] + bytes > card_bytes(card) || used + bytes + 2 * PAGE > RANGE || count == AREAS))
     code = OUT_OF_MEMORY;
-  fake_note("alloc %zu%s", bytes, code == OK ? "" : " fails");
+  fake_note("alloc %zu card%d%s", bytes, card, code == OK ? "" : " fails");
   if (code != OK) return code;
-  areas[count++] = (struct area){device + used, bytes};
+  areas[count++] = (struct area){device + used, bytes, card};
   *address = device + used;
   /* A page between two areas belongs to neither. */
   used += pages(bytes) + PAGE;
-  taken += bytes;
+  taken[card] += bytes;
   return OK;
 }
 
@@ -79,7 +82,7 @@ int fake_free(void *address) {
     if (areas[i].start == address) {
       fake_note("free %zu", areas[i].bytes);
       madvise(content_of(address), pages(areas[i].bytes), MADV_DONTNEED);
-      taken -= areas[i].bytes;
+      taken[areas[i].card] -= areas[i].bytes;
       areas[i] = areas[--count];
       return OK;
     }
@@ -88,8 +91,16 @@ int fake_free(void *address) {
 }
 
 void fake_memory(size_t *available, size_t *total) {
-  *total = card_bytes();
-  *available = *total - taken;
+  const int card = fake_card() < 0 ? 0 : fake_card();
+  *total = card_bytes(card);
+  *available = *total - taken[card];
+}
+
+int fake_card_of(const void *address) {
+  for (int i = 0; i < count; i++)
+    if ((const char *)address >= areas[i].start && (const char *)address < areas[i].start + areas[i].bytes)
+      return areas[i].card;
+  return -1;
 }
 
 static int within(const void *address, size_t bytes) {

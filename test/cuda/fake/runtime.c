@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int fake_use_primary(void);
+int fake_use(int card);
 int cuDeviceGetAttribute(int *value, int attribute, int device);
 
 struct dim3 {
@@ -12,19 +12,24 @@ struct dim3 {
 
 /* Devices. */
 
-static int device;
+/** Of pools, libraries and kernels there are only handles. */
+static int opaque;
+
+/** The current card; the first call of the runtime makes card 0 current. */
+static int current(int *code) {
+  *code = fake_card() < 0 ? fake_use(0) : OK;
+  return fake_card() < 0 ? 0 : fake_card();
+}
 
 int cudaGetDeviceCount(int *count) {
   *count = (int)fake_setting("FAKE_CUDA_DEVICES", 1);
   return *count > 0 ? OK : NO_DEVICE;
 }
-int cudaGetDevice(int *current) { return *current = device, fake_use_primary(); }
-int cudaSetDevice(int wanted) {
-  int count;
-  if (cudaGetDeviceCount(&count) != OK || wanted < 0 || wanted >= count) return INVALID_DEVICE;
-  device = wanted;
-  return fake_use_primary();
+int cudaGetDevice(int *card) {
+  int code;
+  return *card = current(&code), code;
 }
+int cudaSetDevice(int wanted) { return fake_use(wanted); }
 int cudaDeviceGetAttribute(int *value, int attribute, int of) { return cuDeviceGetAttribute(value, attribute, of); }
 int cudaDriverGetVersion(int *version) { return *version = 13000, OK; }
 int cudaRuntimeGetVersion(int *version) { return *version = 13000, OK; }
@@ -66,7 +71,9 @@ int cudaGetDeviceProperties(char *properties, int of) {
 /* Memory. */
 
 int cudaMalloc(void **address, size_t bytes) {
-  if (fake_use_primary() != OK) return NO_DEVICE;
+  int code;
+  current(&code);
+  if (code != OK) return NO_DEVICE;
   if (fake_forbidden("an allocation")) return CAPTURE_UNSUPPORTED;
   return bytes ? fake_alloc(address, bytes) : (*address = NULL, OK);
 }
@@ -108,13 +115,14 @@ int cudaMemsetAsync(void *target, int value, size_t bytes, void *stream) {
 }
 /** Kind of memory (2: the device, 0: unregistered), device, and both addresses. */
 int cudaPointerGetAttributes(char *attributes, const void *address) {
-  const int kind[] = {fake_is_device(address) ? 2 : 0, device};
+  int code;
+  const int kind[] = {fake_is_device(address) ? 2 : 0, fake_is_device(address) ? fake_card_of(address) : current(&code)};
   memset(attributes, 0, 88);
   memcpy(attributes, kind, 8);
   memcpy(attributes + (kind[0] == 2 ? 8 : 16), &address, 8);
   return OK;
 }
-int cudaMemPoolCreate(void **pool, const void *properties) { return (void)properties, *pool = &device, OK; }
+int cudaMemPoolCreate(void **pool, const void *properties) { return (void)properties, *pool = &opaque, OK; }
 int cudaMemPoolDestroy(void *pool) { return (void)pool, OK; }
 int cudaMemPoolGetAttribute(void *pool, int attribute, void *value) {
   return (void)pool, (void)attribute, memset(value, 0, 8), OK;
@@ -197,8 +205,8 @@ int cudaFuncGetAttributes(char *attributes, const void *function) {
 int cudaFuncSetAttribute(void) { return OK; }
 int cudaKernelSetAttributeForDevice(void) { return OK; }
 int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks) { return *blocks = 2, OK; }
-int cudaLibraryLoadData(void **library) { return *library = &device, OK; }
-int cudaLibraryGetKernel(void **kernel) { return *kernel = &device, OK; }
+int cudaLibraryLoadData(void **library) { return *library = &opaque, OK; }
+int cudaLibraryGetKernel(void **kernel) { return *kernel = &opaque, OK; }
 int cudaLibraryUnload(void) { return OK; }
 /** 1: the driver has no such function. */
 int cudaGetDriverEntryPointByVersion(const char *name, void **found, unsigned version, unsigned long long flags,

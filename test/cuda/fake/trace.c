@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static FILE *file;
 
@@ -30,6 +31,13 @@ void fakeMark(const char *text) {
 long fake_setting(const char *name, long otherwise) {
   const char *text = getenv(name);
   return text ? strtol(text, NULL, 10) : otherwise;
+}
+
+long fake_setting_of(const char *name, int card, long otherwise) {
+  const char *text = getenv(name);
+  if (!text) return otherwise;
+  for (const char *next; card > 0 && (next = strchr(text, ',')); card--) text = next + 1;
+  return strtol(text, NULL, 10);
 }
 
 static const struct {

@@ -28,7 +28,14 @@ int fake_forbidden(const char *call) {
 
 static const char *direction(const void *target, const void *source) {
   if (!fake_is_device(target)) return fake_is_device(source) ? "D2H" : "H2H";
-  return fake_is_device(source) ? "D2D" : "H2D";
+  if (!fake_is_device(source)) return "H2D";
+  return fake_card_of(target) == fake_card_of(source) ? "D2D" : "P2P";
+}
+
+/** The cards whose memory a copy touches. */
+static unsigned touched(const struct copy *copy) {
+  const int target = fake_card_of(copy->target), source = fake_card_of(copy->source);
+  return (target < 0 ? 0 : 1u << target) | (source < 0 ? 0 : 1u << source);
 }
 
 static int run(const struct copy *copy) {
@@ -48,7 +55,7 @@ static int submit(struct copy copy, void *stream, int synchronous) {
     fake_note("captured %s s%d %zu", kind, id, copy.width * copy.rows);
     return OK;
   }
-  fake_enqueue(id, COPY);
+  fake_enqueue(id, COPY, touched(&copy));
   fake_note("copy %s s%d %zu%s", kind, id, copy.width * copy.rows, synchronous ? " synchronous" : "");
   int code = run(&copy);
   /* The host waits for a synchronous copy to its own memory. All others may be in flight when the call returns. */
@@ -76,7 +83,11 @@ int fake_kernel(void *stream) {
     captured->kernels++;
     return OK;
   }
-  fake_enqueue(id, KERNEL);
+  if (fake_card() >= 0 && fake_stream_card(id) != fake_card()) {
+    fake_note("foreign kernel s%d on card%d", id, fake_card());
+    return INVALID_HANDLE;
+  }
+  fake_enqueue(id, KERNEL, 1u << fake_stream_card(id));
   fake_note("kernel s%d", id);
   return OK;
 }
@@ -108,10 +119,10 @@ int fake_launch_graph(void *graph, void *stream) {
   const struct graph *launched = graph;
   int code = OK;
   for (int i = 0; i < launched->count && code == OK; i++) {
-    fake_enqueue(id, COPY);
+    fake_enqueue(id, COPY, touched(&launched->copies[i]));
     code = run(&launched->copies[i]);
   }
-  fake_enqueue(id, KERNEL);
+  fake_enqueue(id, KERNEL, 1u << fake_stream_card(id));
   fake_note("launch s%d", id);
   return code;
 }

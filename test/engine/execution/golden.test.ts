@@ -16,7 +16,7 @@ import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { convert } from '../../../src/convert/convert.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
-import type { GPU_KERNELS, StageKernel } from '../../../src/model/manifest.js';
+import type { CapturedKernel, GPU_KERNELS, StageKernel } from '../../../src/model/manifest.js';
 import { advanceTo, logitsAt, makeExecutor, MODEL, openSlot } from '../helper.js';
 
 interface Golden {
@@ -27,7 +27,7 @@ interface Golden {
   }[];
 }
 
-type CpuKernel = Exclude<StageKernel, (typeof GPU_KERNELS)[number]>;
+type CpuKernel = Exclude<StageKernel, (typeof GPU_KERNELS)[number] | CapturedKernel>;
 
 interface Bound {
   readonly worst: number;

@@ -1,6 +1,6 @@
 /** Selection of catch-ups and chunks, on slots of two stages with fake costs. */
 import t from 'tap';
-import { prefillTask, catchUpTasks } from '../../../src/engine/execution/select-prefill.js';
+import { prefillTask, catchUpTasks, fittingTasks } from '../../../src/engine/execution/select-prefill.js';
 import type { Executor } from '../../../src/engine/execution/executor.js';
 import type { RouterAdapter } from '../../../src/engine/worker/router-adapter.js';
 import { Sequence } from '../../../src/engine/sequence.js';
@@ -54,4 +54,14 @@ void t.test('a chunk ends at the positions that the exit needs, and leaves no si
     prefillTask(sequence('a', done), most, executor, router).end;
   t.same([end(8, [39, 10]), end(128, [39, 10]), end(28, [39, 10])], [18, 39, 37]);
   t.equal(end(8, [0, 0]), 8);
+});
+
+void t.test('a step takes the first tasks that fit into one run, and one at least', async (t) => {
+  const tasks = [10, 8, 20, 1].map((length) => prefillTask(sequence('a', [39 - length, 0], 0), 99, executor, router));
+  const taken = (mostPrefill: number): number[] =>
+    fittingTasks(tasks, { mostPrefill } as unknown as Executor).map(({ positions }) => positions);
+  t.same(taken(Infinity), [10, 8, 20, 1]);
+  t.same(taken(18), [10, 8]);
+  t.same(taken(37), [10, 8], 'a task that fits does not overtake one that does not');
+  t.same(taken(4), [10]);
 });

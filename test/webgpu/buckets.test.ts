@@ -1,0 +1,71 @@
+/**
+ * Batches that are filled up to a bucket, as captured graphs need them: the logits are those of the batch alone. WebGPU
+ * runs such a batch without a capture, so it shows the numbers that the fake CUDA libraries do not compute.
+ */
+import t from 'tap';
+import { Executor } from '../../src/engine/execution/executor.js';
+import { loadManifest } from '../../src/model/manifest-io.js';
+import type { StageKernel } from '../../src/model/manifest.js';
+import { PagedModel } from '../../src/model/paged-model.js';
+import { createEnvironment } from '../../src/runtime/environment.js';
+import { webgpuDevice } from '../../src/runtime/webgpu.js';
+import { advanceTo, openSlot, rms } from '../engine/helper.js';
+import { needsGpu, tinyFolders, tokens } from './helper.js';
+
+if (needsGpu()) {
+  const { gpu: dir } = await tinyFolders(t);
+  const manifest = loadManifest(dir);
+  const environment = createEnvironment(1);
+  const load = (kernel: StageKernel, cards: readonly number[]): Executor => {
+    const gpu = webgpuDevice(environment);
+    const source = { dir, manifest, environment, kernels: [kernel], weights: new Map<string, Uint8Array>() };
+    const limits = { slots: 6, maxRows: 6, capacity: 256, maxChunk: 128, pages: 12, page: 64 };
+    const trunk = manifest.stages.map((_, stage) => Math.min(stage, cards.length - 1));
+    return new Executor(
+      new PagedModel(
+        source,
+        cards.map(() => gpu),
+        limits,
+        trunk,
+      ),
+    );
+  };
+
+  /** Steps of 1, 3 and 5 rows at every exit. @returns logits */
+  const course = (executor: Executor): Float32Array[] => {
+    const deepest = executor.units.exits.length - 1;
+    const slots = [70, 3, 130, 40, 64].map((length, i) => openSlot(executor, tokens(length, i)));
+    for (const slot of slots) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
+    const found: Float32Array[] = [];
+    for (const rows of [5, 1, 3, 5, 3]) {
+      const batch = slots.slice(0, rows).map((slot, i) => ({ slot, exit: executor.exit((i + rows) % (deepest + 1)) }));
+      executor.decode(batch);
+      found.push(...batch.map((_, row) => executor.head.fullLogits(row)));
+      // Deeper units catch up over the kept states.
+      for (const slot of slots) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
+      for (const { slot } of batch) slot.tokens.push(5 + found.length);
+      for (const { slot } of batch) advanceTo(executor, slot, deepest, slot.tokens.length - 1);
+    }
+    return found;
+  };
+
+  for (const cards of [[0], [0, 1]])
+    void t.test(`logits of filled batches, ${cards.length} card(s)`, (t) => {
+      const [plain, filled] = [load('fp16', cards), load('fp16-graph', cards)];
+      const [expected, found] = [course(plain), course(filled)];
+      t.equal(found.length, 17);
+      t.same(
+        filled
+          .takeRuns()
+          .map(({ kernel }) => kernel)
+          .filter((kernel) => kernel !== 'fp16-graph'),
+        [],
+      );
+      expected.forEach((logits, i) => {
+        const error = rms(logits, found[i] ?? new Float32Array(0));
+        t.ok(error <= 1e-3, `position ${i}: rms ${error}`);
+      });
+      for (const executor of [plain, filled]) executor.dispose();
+      t.end();
+    });
+}
