@@ -1,11 +1,12 @@
 /**
- * Requests with `--audit idle` against `off` on the real server, routed by budgets; audited agreement against the model
- * card's.
+ * Requests with `--audit idle`, or a share, against `off` on the real server, routed by budgets; audited agreement
+ * against the model card's.
  *
- *   npm run bench:audit -- --questions FILE [--out DIR] [--loads 0.5,1] [--seeds 1,2,3] [--seconds 60] [--cells N]
+ *   npm run bench:audit -- --questions FILE [--out DIR] [--loads 0.5,1] [--seeds 1,2,3] [--sides off,idle]
+ *     [--seconds 60] [--cells N]
  *
- * - A cell is one load, seed and side, in a server of its own. Both sides of a pair get the same requests at the same
- *   instants, and alternate.
+ * - A cell is one load, seed and side, in a server of its own. All sides get the same requests at the same instants, and
+ *   alternate.
  * - Questions, budgets and load 1 are those of bench:goodput. The first call measures them.
  * - Cells in DIR/audit.json are not run again, so a long bench can run in pieces: `--cells 2` ends after two, 0 after the setup.
  *
@@ -31,13 +32,17 @@ const values = new Command('bench:audit')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
   .option('--loads <list>', 'multiples of the throughput of full depth', '0.5,1')
   .option('--seeds <list>', 'seeds of arrivals and budgets', '1,2,3')
+  .option('--sides <list>', 'values of --audit', 'off,idle')
   .option('--seconds <n>', 'mean time of the arrivals of a cell', '60')
   .option('--cells <n>', 'most cells of this call')
   .option('--threads <n>', 'compute threads', '2')
   .option('--slots <n>', 'concurrent sequences', '16')
   .parse()
   .opts<
-    Record<'questions' | 'keep' | 'out' | 'model' | 'loads' | 'seeds' | 'seconds' | 'threads' | 'slots', string> & {
+    Record<
+      'questions' | 'keep' | 'out' | 'model' | 'loads' | 'seeds' | 'sides' | 'seconds' | 'threads' | 'slots',
+      string
+    > & {
       readonly cells?: string;
     }
   >();
@@ -58,7 +63,11 @@ function comparable(): State['options'] {
 
 async function main(): Promise<void> {
   const manifest = loadManifest(values.model);
-  const wanted = cellsOf(positives('--loads', values.loads), positives('--seeds', values.seeds));
+  const wanted = cellsOf(
+    values.sides.split(','),
+    positives('--loads', values.loads),
+    positives('--seeds', values.seeds),
+  );
   const most = values.cells === '0' ? 0 : positive('--cells', values.cells ?? String(wanted.length));
   const seconds = positive('--seconds', values.seconds);
   const cacheDir = join(values.out, 'cache');

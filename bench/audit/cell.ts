@@ -12,11 +12,10 @@ import { sidesOf } from '../goodput/side.js';
 import { qualityIn, summaryOf } from '../goodput/summary.js';
 import { startSortie } from '../server.js';
 
-export const SIDES = ['off', 'idle'] as const;
-
 /** Identity of a cell. Load is a multiple of the throughput of full depth. */
 export interface CellName {
-  readonly audit: (typeof SIDES)[number];
+  /** Value of `--audit`. */
+  readonly audit: string;
   readonly load: number;
   readonly seed: number;
 }

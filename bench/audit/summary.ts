@@ -1,6 +1,6 @@
 /** The tables of bench:audit. */
 import { quantile } from '../../src/util/stats.js';
-import { type Cell, type CellName, SIDES } from './cell.js';
+import type { Cell, CellName } from './cell.js';
 
 /** A card's agreement of an exit with the base, and that of full depth as served. */
 export interface CardExit {
@@ -18,52 +18,61 @@ function overSeeds(values: readonly number[], form: (value: number) => string): 
 
 /** One row for each load and side: p99 of the TTFT of all seeds together, the others as mean and range over seeds. */
 export function loadTable(cells: readonly Cell[]): string[] {
-  const loads = [...new Set(cells.map(({ load }) => load))].sort((a, b) => a - b);
   const head = ['Load', 'Audit', 'Requests', 'TTFT p50, ms', 'TTFT p99, ms', 'p99 by seed', 'In budget', 'Quality'];
-  const rows = loads.flatMap((load) =>
-    SIDES.flatMap((audit) => {
-      const own = cells.filter((cell) => cell.load === load && cell.audit === audit);
-      if (own.length === 0) return [];
-      const ttfts = own.flatMap(({ ttftMs }) => ttftMs);
-      return [
-        [
-          ...[String(load), audit, String(ttfts.length)],
-          ...[quantile(ttfts, 0.5), quantile(ttfts, 0.99)].map((ms) => ms.toFixed(0)),
-          own.map(({ ttftMs }) => quantile(ttftMs, 0.99).toFixed(0)).join(', '),
-          overSeeds(
-            own.map(({ attainment }) => attainment),
-            percent,
-          ),
-          overSeeds(
-            own.map(({ meanQuality }) => meanQuality),
-            (quality) => quality.toFixed(3),
-          ),
-        ],
-      ];
-    }),
-  );
+  const rows = groupsOf(cells).map(({ load, audit, own }) => {
+    const ttfts = own.flatMap(({ ttftMs }) => ttftMs);
+    return [
+      ...[String(load), audit, String(ttfts.length)],
+      ...[quantile(ttfts, 0.5), quantile(ttfts, 0.99)].map((ms) => ms.toFixed(0)),
+      own.map(({ ttftMs }) => quantile(ttftMs, 0.99).toFixed(0)).join(', '),
+      overSeeds(
+        own.map(({ attainment }) => attainment),
+        percent,
+      ),
+      overSeeds(
+        own.map(({ meanQuality }) => meanQuality),
+        (quality) => quality.toFixed(3),
+      ),
+    ];
+  });
   return tableOf([head, ...rows]);
 }
 
-/** Ended answers of the audited side when the load ends: shares by outcome, of all and of those below full depth. */
+/** The cells of each load and side, in order of load. */
+function groupsOf(cells: readonly Cell[]): { load: number; audit: string; own: Cell[] }[] {
+  const loads = [...new Set(cells.map(({ load }) => load))].sort((a, b) => a - b);
+  const sides = [...new Set(cells.map(({ audit }) => audit))];
+  return loads
+    .flatMap((load) =>
+      sides.map((audit) => ({ load, audit, own: cells.filter((cell) => cell.load === load && cell.audit === audit) })),
+    )
+    .filter(({ own }) => own.length > 0);
+}
+
+/** Ended answers of the audited sides when the load ends: shares by outcome, of all and of those below full depth. */
 export function outcomeTable(cells: readonly Cell[]): string[] {
-  const audited = cells.filter(({ audit }) => audit === 'idle');
-  const loads = [...new Set(audited.map(({ load }) => load))].sort((a, b) => a - b);
-  const rows = loads.map((load) => {
-    const own = audited.filter((cell) => cell.load === load);
+  const audited = groupsOf(cells.filter(({ audit }) => audit !== 'off'));
+  const rows = audited.map(({ load, audit, own }) => {
     const count = (outcome: string): number => own.reduce((sum, { outcomes }) => sum + (outcomes[outcome] ?? 0), 0);
     const all = own.reduce((sum, { requests }) => sum + requests, 0);
     const shallow = all - count('full_depth');
-    const left = ['waiting', 'queue', 'stale', 'memory'].map(
+    const left = ['waiting', 'queue', 'stale', 'memory', 'time'].map(
       (outcome) => `${outcome} ${percent(count(outcome) / shallow)}`,
     );
     const seconds = own.reduce((sum, { auditSeconds }) => sum + auditSeconds, 0);
     return [
-      ...[String(load), percent(shallow / all), percent(count('audited') / shallow), left.join(', ')],
+      ...[String(load), audit, percent(shallow / all), percent(count('audited') / shallow), left.join(', ')],
       ((1000 * seconds) / Math.max(1, count('audited'))).toFixed(0),
     ];
   });
-  const head = ['Load', 'Answers below full depth', 'Of these audited', 'Not audited at the end', 'ms an audit'];
+  const head = [
+    'Load',
+    'Audit',
+    'Answers below full depth',
+    'Of these audited',
+    'Not audited at the end',
+    'ms an audit',
+  ];
   return tableOf([head, ...rows]);
 }
 
@@ -89,9 +98,9 @@ export function agreementTable(cells: readonly Cell[], card: readonly CardExit[]
 }
 
 /** Cells in the order of a run: sides alternate, and the first side changes from pair to pair. */
-export function cellsOf(loads: readonly number[], seeds: readonly number[]): CellName[] {
+export function cellsOf(sides: readonly string[], loads: readonly number[], seeds: readonly number[]): CellName[] {
   const pairs = seeds.flatMap((seed) => loads.map((load) => ({ seed, load })));
-  return pairs.flatMap((pair, i) => (i % 2 === 0 ? SIDES : SIDES.toReversed()).map((audit) => ({ ...pair, audit })));
+  return pairs.flatMap((pair, i) => (i % 2 === 0 ? sides : sides.toReversed()).map((audit) => ({ ...pair, audit })));
 }
 
 function tableOf(rows: readonly (readonly string[])[]): string[] {

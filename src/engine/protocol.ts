@@ -319,8 +319,9 @@ export interface StepWork {
  * - `schema`: rules that an audit does not repeat.
  * - `cancelled`: the client or operator ended the answer.
  * - `queue`, `stale`: too many answers or too long a time without an idle moment. `memory`: the audit found no room.
+ * - `time`: the audit took longer than its limit.
  */
-export type AuditSkip = 'off' | 'full_depth' | 'schema' | 'cancelled' | 'queue' | 'stale' | 'memory';
+export type AuditSkip = 'off' | 'full_depth' | 'schema' | 'cancelled' | 'queue' | 'stale' | 'memory' | 'time';
 
 /** One token of an answer from an exit below full depth, under full depth's distribution at its position. */
 export interface AuditedToken {

@@ -1,6 +1,6 @@
 /**
- * Every tunable of the router, with unit, default and how it was found. docs/router.md says what each is worth: a rule
- * stays only where the ablation (`bench:planner --set`) shows its effect.
+ * Every tunable of the router, with unit and default. The file bench/results/2026-11-ablation.md says how each was found
+ * and what it is worth. A rule stays only where the ablation (`bench:planner --set`) shows its effect.
  */
 
 export interface Policy {

@@ -23,6 +23,7 @@ const AUDIT_OUTCOMES = [
   'queue',
   'stale',
   'memory',
+  'time',
 ] as const satisfies readonly (AuditSkip | 'audited')[];
 export const WAITING_REASONS = ['capacity', 'deferred'] as const;
 

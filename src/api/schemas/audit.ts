@@ -28,7 +28,7 @@ export const AuditReport = Type.Object(
         description:
           'Why the answer, or one of its choices, has no audit. off: --audit. full_depth: no token is from an early ' +
           'exit. schema: rules that audits do not repeat. cancelled. busy: no idle moment within 10 s. ' +
-          'queue, stale, memory: the server is short of them. engine_lost: the engine restarts.',
+          'queue, stale, memory: the server is short of them. time: the audit takes over 20 s. engine_lost: the engine restarts.',
       }),
     ),
     tokens: Type.Optional(count),

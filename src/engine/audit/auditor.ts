@@ -27,6 +27,8 @@ const MOST_WAITING = 64;
 const STALE_MS = 60_000;
 /** Idle time before the first chunk: the next request of the same client may follow. No wait if the client asked. */
 const IDLE_MS = 200;
+/** Most engine time of an audit: full depth of the embedded model prefills its whole context in 10 s on 2 cores. */
+const MOST_MS = 20_000;
 /** Largest share of the KV memory that an audit takes. */
 const MEMORY_SHARE = 0.25;
 /** No sequence has this prefix space, so no prompt shares the slot's contents. */
@@ -100,12 +102,14 @@ export class Auditor {
     const [job] = this.#jobs;
     if (job === undefined) return;
     const startedAt = this.#clock();
-    if (this.#isInSlot(job) || this.#begin(job)) {
-      if (this.#advance(job)) this.#finish(job);
-    } else this.#leaveOut(job, 'memory');
+    const isInSlot = this.#isInSlot(job) || this.#begin(job);
+    const isComplete = isInSlot && this.#advance(job);
     this.#executor.settle();
     const now = this.#clock();
     job.ms += now - startedAt;
+    if (isComplete) this.#finish(job);
+    else if (!isInSlot) this.#leaveOut(job, 'memory');
+    else if (job.ms > MOST_MS) this.#leaveOut(job, 'time');
     const share = isIdle ? this.#options.idleShare : this.#options.busyShare;
     this.#dueAt = startedAt + (now - startedAt) / share;
   }

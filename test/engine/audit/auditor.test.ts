@@ -231,3 +231,26 @@ void t.test('answers without an audit have a reason', async (t) => {
   drain(off);
   t.match(await auditsOf(off), [{ id: 'asked', skipped: 'off' }]);
 });
+
+void t.test('an audit ends after 20 s of engine time, and the next one follows', async (t) => {
+  let now = 0;
+  const core = makeCore(executor, { audit, maxRunning: 4 }, () => now);
+  core.submit(request('long', 0, shallowest));
+  core.submit(request('next', 1, shallowest));
+  drain(core);
+  const advance = executor.advance.bind(executor);
+  executor.advance = (...chunk) => {
+    now += 25_000;
+    return advance(...chunk);
+  };
+  t.teardown(() => {
+    executor.advance = advance;
+  });
+  t.equal(core.auditDelayMs, 200, 'the machine is idle from this call on');
+  now += 200;
+  t.equal(core.auditDelayMs, 0);
+  core.audit();
+  t.match(core.takeAudits(), [{ id: 'long', skipped: 'time', tokens: [] }]);
+  executor.advance = advance;
+  t.match(await auditsOf(core), [{ id: 'next', skipped: null }]);
+});
