@@ -6,11 +6,12 @@ const ALIGNMENT = 32;
 /** Type codes of metadata values. */
 const VALUE = { u32: 4, f32: 6, bool: 7, string: 8, array: 9 } as const;
 
-/** Formats of tensors: GGML's type code, and weights and bytes of a block. */
+/** Formats of tensors: GGML's type code, weights and bytes of a block, and where the block has its scale (a half). */
 export const FORMATS = {
-  F32: { code: 0, block: 1, bytes: 4 },
-  Q4_0: { code: 2, block: 32, bytes: 18 },
-  Q8_0: { code: 8, block: 32, bytes: 34 },
+  F32: { code: 0, block: 1, bytes: 4, scaleAt: 0 },
+  Q4_0: { code: 2, block: 32, bytes: 18, scaleAt: 0 },
+  Q8_0: { code: 8, block: 32, bytes: 34, scaleAt: 0 },
+  Q6_K: { code: 14, block: 256, bytes: 210, scaleAt: 208 },
 } as const;
 export type Format = keyof typeof FORMATS;
 
@@ -72,18 +73,20 @@ function startOf({ shape, format, rowsBefore = 0 }: RandomTensor): number {
 
 /** Some blocks of the tensor, to be repeated. */
 function patternOf({ format, scale }: RandomTensor): Uint8Array {
-  const { bytes } = FORMATS[format];
+  const { bytes, scaleAt } = FORMATS[format];
   if (format === 'F32') return new Uint8Array(new Float32Array(PATTERN_BLOCKS).fill(scale).buffer);
   const random = seeded(7);
   const pattern = Uint8Array.from({ length: PATTERN_BLOCKS * bytes }, () => Math.floor(random() * 256));
   const half = new Uint8Array(Uint16Array.of(halfOf(scale)).buffer);
-  for (let at = 0; at < pattern.length; at += bytes) pattern.set(half, at);
+  for (let at = scaleAt; at < pattern.length; at += bytes) pattern.set(half, at);
   return pattern;
 }
 
-/** The IEEE half of a positive normal number, rounded down. */
+/** The IEEE half of a positive number, rounded down. */
 function halfOf(value: number): number {
   const exponent = Math.floor(Math.log2(value));
+  // Smaller numbers are multiples of the least one.
+  if (exponent < -14) return Math.floor(value * 2 ** 24);
   return ((exponent + 15) << 10) | Math.floor((value / 2 ** exponent - 1) * 1024);
 }
 

@@ -59,6 +59,9 @@ export interface Written {
   readonly gguf: readonly string[];
 }
 
+/** Deviation of a weight of uniform bytes, in scales of its block; weights usually have one of .02. */
+const DEVIATION: Readonly<Record<Format, number>> = { F32: 1, Q8_0: 74, Q4_0: 4.6, Q6_K: 74 * 18.5 };
+
 /** Factor of the layers' inputs where exits agree: each layer then adds next to nothing. */
 const NEARLY_IDENTITY = 1 / 1024;
 
@@ -88,11 +91,11 @@ export async function writeShape(
 }
 
 function tensorsOf({ layers, hidden, heads, kvHeads, ffn, vocab }: Shape, format: Format, agrees: boolean) {
-  // Uniform integers of a byte have a deviation of 74, those of 4 bits one of 4.6; weights usually have one of .02.
-  const scale = format === 'Q8_0' ? 0.02 / 74 : 0.02 / 4.6;
-  const matrix = (tensor: string, rows: number, columns: number, factor = 1): RandomTensor => {
-    return { name: `${tensor}.weight`, shape: [rows, columns], format, scale: scale * factor };
+  const matrix = (tensor: string, rows: number, columns: number, factor = 1, as: Format = format): RandomTensor => {
+    return { name: `${tensor}.weight`, shape: [rows, columns], format: as, scale: (0.02 / DEVIATION[as]) * factor };
   };
+  // llama-quantize stores the head of a Q4_0 file in more bits, and so a tied embedding.
+  const head: Format = format === 'Q4_0' ? (hidden % 256 === 0 ? 'Q6_K' : 'Q8_0') : format;
   // Larger logits make the exits sure of their tokens.
   const sureness = agrees ? 8 : 1;
   const norm = (tensor: string, factor = 1): RandomTensor => {
@@ -101,9 +104,9 @@ function tensorsOf({ layers, hidden, heads, kvHeads, ffn, vocab }: Shape, format
   const inputs = agrees ? NEARLY_IDENTITY : 1;
   const kv = (kvHeads * hidden) / heads;
   return [
-    matrix('token_embd', vocab, hidden, sureness),
+    matrix('token_embd', vocab, hidden, sureness, agrees ? format : head),
     norm('output_norm'),
-    ...(agrees ? [{ ...matrix('output', vocab, hidden, sureness), rowsBefore: -1 }] : []),
+    ...(agrees ? [{ ...matrix('output', vocab, hidden, sureness, head), rowsBefore: -1 }] : []),
     ...Array.from({ length: layers }, (_, layer) => {
       const at = (part: string): string => `blk.${layer}.${part}`;
       return [

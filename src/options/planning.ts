@@ -49,7 +49,7 @@ export const planning = {
     'MS',
     integer(1, 60_000, 'ms'),
     120,
-    'longest stall of decoding sequences by the prompts of a step; four times their own step where that is longer',
+    'longest stall of decoding sequences by the prompts of a step; nine times their own step where that is longer',
   ),
 } as const satisfies Group;
 

@@ -71,7 +71,7 @@ export const defaultPolicy: Policy = {
   chunks: chunkSizes(PLANNED_CHUNK),
   // Measured from the last step to the last byte at the client: 8 to 12 ms.
   requestOverheadMs: 12,
-  prefillShare: 0.8,
+  prefillShare: 0.9,
   margin: 0.08,
   reserve: 0.25,
   lightRequests: 6,
