@@ -68,7 +68,6 @@ const folder = process.argv[2] ?? join(packageRoot, 'docs', 'img');
 const markdown = readFileSync(join(packageRoot, 'docs', 'router.md'), 'utf8');
 const plots: Readonly<Record<string, Plot>> = {
   'attainment-poisson.svg': attainment(markdown, 'short, Poisson', 'In budget against load, Poisson arrivals'),
-  'attainment-bursts.svg': attainment(markdown, 'short, bursts', 'In budget against load, bursts of 8'),
   'frontier.svg': frontier(markdown),
 };
 mkdirSync(folder, { recursive: true });

@@ -13,7 +13,13 @@ import {
 import { type Group, spec } from './spec.js';
 
 export const capacity = {
-  maxRunning: spec('max-running', 'N', integer(1, 1024, 'sequences'), 32, 'most sequences that run at a time'),
+  maxRunning: spec(
+    'max-running',
+    'N',
+    integer(1, 1024, 'sequences'),
+    32,
+    'most sequences that run at a time, besides 16 past their budgets',
+  ),
   maxQueue: spec(
     'max-queue',
     'N',

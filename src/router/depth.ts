@@ -11,7 +11,7 @@ import type { Arrivals } from './estimators/arrivals.js';
 import { Feasibility } from './feasibility.js';
 import type { PlanningState } from './planning-state.js';
 import { plannedChunk } from './policy.js';
-import { type PlannedRequest, SHARED_ROWS } from './request.js';
+import { isPastBudget, type PlannedRequest, SHARED_ROWS } from './request.js';
 
 export interface Allocation {
   readonly state: PlanningState;
@@ -42,9 +42,9 @@ export function allocateDepth(state: PlanningState, arrivals: Arrivals): Allocat
   return { state, feasibility, paused };
 }
 
-/** Whether few requests are present, and full depth has time for the present arrivals. */
+/** Whether few requests within their budgets are present, and full depth has time for the present arrivals. */
 function isLight({ requests, policy, model, costs, now }: PlanningState, arrivals: Arrivals): boolean {
-  if (requests.length > policy.lightRequests) return false;
+  if (requests.filter(({ request }) => !isPastBudget(request, now, policy)).length > policy.lightRequests) return false;
   const deepest = costs.length - 1;
   const chunk = plannedChunk(policy);
   const { positions, tokens } = arrivals.within(now, 1);

@@ -30,7 +30,7 @@ import type { Admission, AnswerEnd, DepthPlan, EngineState, PrefillChunk, Reques
 
 export { type LengthPrior, lengthPriorOf, priorFault } from './estimators/output-length.js';
 export { chunkSizes, defaultPolicy, type Policy } from './policy.js';
-export { hasBudget, isWithin } from './request.js';
+export { hasBudget, isPastBudget, isWithin } from './request.js';
 export { advanceWork, frontierAt } from '../cost/frontier.js';
 export type * from './types.js';
 

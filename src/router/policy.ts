@@ -32,7 +32,7 @@ export interface Policy {
   readonly margin: number;
   /** Share of every budget that neither depth nor rows without a deadline spend. */
   readonly reserve: number;
-  /** Most requests, live and waiting, with which answers keep their exits; 0 for never. */
+  /** Most requests within their budgets, live and waiting, with which answers keep their exits; 0 for never. */
   readonly lightRequests: number;
   /** Most load of the arrivals, at the deepest exit, with which answers keep their exits: 1 takes all time. */
   readonly lightLoad: number;

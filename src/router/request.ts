@@ -317,6 +317,15 @@ export function hasBudget(budget: Budget | null): budget is Budget {
   return budget !== null && (budget.totalMs !== null || budget.ttftMs !== null || budget.tpotMs !== null);
 }
 
+/** Whether a total budget is over. */
+export function isPastBudget(
+  { budget, arrivedAt }: Pick<RequestView, 'budget' | 'arrivedAt'>,
+  now: number,
+  policy: Policy,
+): boolean {
+  return deadlinesOf(arrivedAt, budget, policy).end < now;
+}
+
 /** The request's overhead outside the engine is taken off. */
 export function deadlinesOf(arrivedAt: number, budget: Budget | null, { requestOverheadMs }: Policy): Deadlines {
   const from = arrivedAt - requestOverheadMs;

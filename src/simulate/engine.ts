@@ -5,7 +5,14 @@
  * that is slower, noisier or drifting.
  */
 import { type CostModel, type Work } from '../cost/model.js';
-import { type Admission, type EngineState, type Policy, type Router, type StepSummary } from '../router/index.js';
+import {
+  type Admission,
+  type EngineState,
+  isPastBudget,
+  type Policy,
+  type Router,
+  type StepSummary,
+} from '../router/index.js';
 import { type LiveRequest, type SimulatedRequest, isDone, isPrefilling, planStep, start } from './request.js';
 import { type Room, fill, preempt } from './slots.js';
 
@@ -153,7 +160,8 @@ export function* simulate(
     // 2. Waiting requests take free slots, in order of service.
     const byId = new Map(waiting.map((each) => [each.id, each]));
     const ordered = router.order(state()).flatMap(({ id }) => byId.get(id) ?? []);
-    ({ live, waiting } = fill(live, ordered, machine));
+    const pastBudget = live.filter((each) => isPastBudget(each, now, policy)).length;
+    ({ live, waiting } = fill(live, ordered, machine, pastBudget));
 
     // 3. Choose exits for this step, then the prompts to prefill.
     const plan = router.planStep(summary(), state);

@@ -1,6 +1,9 @@
 /** Slots of a simulation, managed as in the engine but counted in KV positions and without prefix reuse. */
 import { type LiveRequest, preempted } from './request.js';
 
+/** Slots for sequences past their budgets (engine/execution/load-model.ts). */
+const SPARE_SLOTS = 16;
+
 export interface Room {
   readonly slots: number;
   readonly kvPositions: number;
@@ -19,15 +22,18 @@ function freePositions(live: readonly LiveRequest[], { kvPositions }: Room): num
 /**
  * Starts waiting requests while slots and positions last. A request always starts if no other one runs.
  * @param waiting in order of service
+ * @param pastBudget live requests past their budgets, which leave their slots to others
  */
 export function fill(
   live: readonly LiveRequest[],
   waiting: readonly LiveRequest[],
   room: Room,
+  pastBudget = 0,
 ): { readonly live: LiveRequest[]; readonly waiting: LiveRequest[] } {
+  const slots = room.slots + Math.min(pastBudget, SPARE_SLOTS);
   const running = [...live];
   let next = 0;
-  for (let each = waiting[next]; each !== undefined && running.length < room.slots; each = waiting[next]) {
+  for (let each = waiting[next]; each !== undefined && running.length < slots; each = waiting[next]) {
     if (need(each) > freePositions(running, room) && running.length > 0) break;
     running.push(each);
     next++;

@@ -1,7 +1,7 @@
 /** Properties that hold in any state, and for any traffic. */
 import fc from 'fast-check';
 import t from 'tap';
-import type { Budget, OnMiss, SequenceView } from '../../src/router/index.js';
+import { type Budget, defaultPolicy, isPastBudget, type OnMiss, type SequenceView } from '../../src/router/index.js';
 import { isGuaranteed, isMet } from '../../src/simulate/report.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { arrivals, budget, factor, larger, live, runs, state, waiting } from './arbitrary.js';
@@ -202,9 +202,11 @@ void t.test('no token is lost, and every request ends', async (t) => {
       const isBound = machine.kvPositions < 1e6;
       const positions = requests.reduce((sum, { promptLength, lengths }) => sum + promptLength + (lengths[0] ?? 0), 0);
       if (!isBound && steps.length > positions) throw new Error(`${steps.length} steps for ${positions} positions`);
-      for (const { live: held } of steps) {
+      for (const { now, live: held } of steps) {
         const need = held.reduce((sum, { promptLength, generated }) => sum + promptLength + generated, 0);
-        if (held.length > machine.slots) throw new Error(`${held.length} of ${machine.slots} slots`);
+        const inBudget = held.filter((each) => !isPastBudget(each, now, defaultPolicy)).length;
+        if (inBudget > machine.slots || held.length > machine.slots + 16)
+          throw new Error(`${inBudget} and ${held.length - inBudget} past their budgets, of ${machine.slots} slots`);
         if (held.length > 1 && need > machine.kvPositions)
           throw new Error(`${need} of ${machine.kvPositions} positions`);
       }

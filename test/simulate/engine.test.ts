@@ -120,3 +120,17 @@ void t.test('prefill leaves the last position of a prompt to a decode row, which
     t.ok(Math.abs(first - 1) < 0.03, `forecast of the first token over actual: ${first}`);
   }
 });
+
+void t.test('a request with a budget does not wait for an answer whose budget is over', async (t) => {
+  const request = (id: string, arrivedAt: number, tokens: number, totalMs: number): SimulatedRequest => ({
+    ...{ id, arrivedAt, promptLength: 8, lengths: shape.exits.map(() => tokens), maxTokens: tokens },
+    ...{ isExactLength: true, lengthGroup: { kind: 'chat', key: null }, minExit: null, maxExit: null },
+    budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' },
+    budgetClass: 'all',
+  });
+  const { outcomes } = serve([request('endless', 0, 2000, 20), request('next', 100, 4, 1000)], { slots: 1 });
+  const [next, endless] = outcomes;
+  t.same([next?.request.id, endless?.request.id], ['next', 'endless']);
+  t.ok((next?.endedAt ?? Infinity) < 1100, `${next?.endedAt} ms`);
+  t.equal(endless?.tokens, 2000);
+});

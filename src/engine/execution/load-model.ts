@@ -21,8 +21,13 @@ import type { Gpu, HostDevice } from '../../runtime/device.js';
 import { createEnvironment, type Environment } from '../../runtime/environment.js';
 import { webgpuDevice } from '../../runtime/webgpu.js';
 
-/** Slots for reusable prefixes beside the decoding ones. */
-const PREFIX_SLOTS = 16;
+/** Slots beside those of --max-running: for reusable prefixes, and for sequences past their budgets. */
+const SPARE_SLOTS = 16;
+
+/** Sequences past their budgets that run beside those of --max-running. */
+export function spareSlots({ device, maxRunning }: Pick<EngineOptions, 'device' | 'maxRunning'>): number {
+  return device === 'cpu' ? SPARE_SLOTS : Math.min(SPARE_SLOTS, MOST_PARTS - maxRunning);
+}
 
 /** Receives the parts that are loaded, of all parts: weight files and graphs. */
 export type LoadProgress = (done: number, total: number) => void;
@@ -54,7 +59,7 @@ export async function loadModel(
   const weights = await loadCompressedWeights(options.modelDir, manifest, loaded);
   const environment = createEnvironment(options.threads);
   const source: ModelSource = { dir: options.modelDir, manifest, environment, kernels, weights, loaded };
-  const slots = options.maxRunning + (options.prefixReuse ? PREFIX_SLOTS : 0) + (options.audit ? 1 : 0);
+  const slots = options.maxRunning + SPARE_SLOTS + (options.audit ? 1 : 0);
   const limits = { slots, maxRows: slots, maxChunk: Math.max(...chunkSizes(options.prefillChunk)) };
   const { device } = options;
   if (device === 'cpu') {

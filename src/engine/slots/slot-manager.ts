@@ -12,6 +12,8 @@ export interface SlotManagerLimits {
   readonly maxRunning: number;
   /** Most waiting requests, without preempted ones. */
   readonly maxQueue: number;
+  /** Slots beyond `maxRunning` for sequences past their budgets; 0 where absent. */
+  readonly spareSlots?: number;
   readonly kvBytes: number;
   readonly prefixReuse: boolean;
 }
@@ -73,9 +75,13 @@ export class SlotManager {
     this.waiting.splice(0, this.waiting.length, ...ordered);
   }
 
-  /** Starts waiting sequences in order while slots and memory last. */
-  start(now: number): void {
-    while (this.freeSlots > 0) {
+  /**
+   * Starts waiting sequences in order while slots and memory last.
+   * @param pastBudget running sequences past their budgets: they leave their slots to others while spare ones last
+   */
+  start(now: number, pastBudget = 0): void {
+    const most = this.limits.maxRunning + Math.min(pastBudget, this.limits.spareSlots ?? 0);
+    while (this.running.length < most) {
       const [sequence] = this.waiting;
       if (!sequence) break;
       const need = this.#table.bytesAt(sequence.exit, sequence.tokens.length + 1);

@@ -191,7 +191,9 @@ export class EngineCore {
     this.#admissions.admit(this.#context(startedAt));
     this.#endings.endDue(startedAt);
     this.slotManager.reorder(this.#router.order(this.#context(startedAt)));
-    this.slotManager.start(startedAt);
+    const { running } = this.slotManager;
+    const pastBudget = running.filter((each) => this.#router.isPastBudget(each, startedAt)).length;
+    this.slotManager.start(startedAt, pastBudget);
     this.slotManager.syncFollowers(() => clock() - startedAt < policy.maxStallMs);
     const paused = this.#replan(startedAt);
     this.slotManager.makeRoom();

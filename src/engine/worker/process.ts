@@ -13,7 +13,7 @@ import { EngineCore } from './core.js';
 import { Executor } from '../execution/executor.js';
 import { type GrammarOptions, Grammars } from '../grammar/grammars.js';
 import { GrammarQueue } from './grammar-queue.js';
-import { loadModel } from '../execution/load-model.js';
+import { loadModel, spareSlots } from '../execution/load-model.js';
 import type { FatalMessage, FromEngine, ReadyMessage, StepMessage, ToEngine } from '../protocol.js';
 import { memoryFault } from './memory-fault.js';
 import { loadManifest } from '../../model/manifest-io.js';
@@ -114,6 +114,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
     slowdown,
     maxRunning: options.maxRunning,
     maxQueue: options.maxQueue,
+    spareSlots: spareSlots(options),
     kvBytes: options.kvMemoryBytes,
     prefixReuse: options.prefixReuse,
     prefillChunk: options.prefillChunk,

@@ -10,6 +10,7 @@ import {
   type AnswerEnd,
   type DepthPlan,
   type EngineState,
+  isPastBudget,
   type LengthPrior,
   type Policy,
   type PrefillChunk,
@@ -33,6 +34,7 @@ export interface StepContext {
 
 export class RouterAdapter {
   readonly #router: Router;
+  readonly #policy: Policy;
 
   constructor(
     readonly shape: DepthShape,
@@ -41,6 +43,7 @@ export class RouterAdapter {
     lengthPrior: LengthPrior | null = null,
     slowdown = 1,
   ) {
+    this.#policy = policy;
     this.#router = new Router(shape, table, policy, lengthPrior, slowdown);
   }
 
@@ -68,6 +71,11 @@ export class RouterAdapter {
     if (waiting.length === 0) return [];
     const byId = new Map(waiting.map((sequence) => [sequence.id, sequence]));
     return this.#router.order(this.#state(context)).flatMap(({ id }) => byId.get(id) ?? []);
+  }
+
+  /** Whether the total budget of a sequence is over. */
+  isPastBudget({ request }: Sequence, now: number): boolean {
+    return isPastBudget({ budget: request.depth.budget, arrivedAt: request.arrivedAt }, now, this.#policy);
   }
 
   /** Exits and pauses of the next step. */

@@ -261,3 +261,25 @@ void t.test('a leader is due no later, does not follow its follower, and shares 
   b.slot?.reach(0, 24);
   t.equal(leaderOf(b, [a]), null);
 });
+
+void t.test('sequences past their budgets leave their slots to others while spare ones last', async (t) => {
+  const { slotManager } = over(3, { maxRunning: 1, spareSlots: 1 });
+  const names = ['late', 'second', 'third', 'fourth'];
+  start(slotManager, ...names.map((id, kind) => sequence(id, prompt(4, kind))));
+  const running = (): string[] => slotManager.running.map(({ id }) => id);
+  t.same(running(), ['late']);
+  t.equal(slotManager.freeSlots, 0);
+  slotManager.start(1, 1);
+  t.same(running(), ['late', 'second']);
+  slotManager.start(2, 2);
+  t.same(running(), ['late', 'second'], 'one spare slot');
+  t.equal(slotManager.freeSlots, 0);
+  const without = over(3, { maxRunning: 1 }).slotManager;
+  start(without, sequence('late', prompt(4)), sequence('second', prompt(4, 1)));
+  without.start(1, 1);
+  t.same(
+    without.running.map(({ id }) => id),
+    ['late'],
+    'no spare slot',
+  );
+});
