@@ -29,7 +29,7 @@ import { predictedWaitMs } from './wait.js';
 import type { Admission, AnswerEnd, DepthPlan, EngineState, PrefillChunk, RequestView } from './types.js';
 
 export { type LengthPrior, lengthPriorOf, priorFault } from './estimators/output-length.js';
-export { chunkSizes, defaultPolicy, type Policy } from './policy.js';
+export { chunkSizes, defaultPolicy, type Policy, SPARE_SLOTS } from './policy.js';
 export { hasBudget, isPastBudget, isWithin } from './request.js';
 export { advanceWork, frontierAt } from '../cost/frontier.js';
 export type * from './types.js';

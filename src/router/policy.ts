@@ -50,6 +50,9 @@ export interface Policy {
   readonly minBatchFill: number;
 }
 
+/** Slots beside the server's limit of running sequences: for stored prefixes, and for sequences past their budgets. */
+export const SPARE_SLOTS = 16;
+
 /** Few sizes, so that few shapes reach ONNX Runtime's allocator. */
 const SIZES = [16, 32, 64, 128, 256, 512, 1024, 2048];
 

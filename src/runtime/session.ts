@@ -17,9 +17,9 @@ export interface SessionSpec {
    * default kernels saturate (saturation.ts).
    */
   readonly accumulateInt32: boolean;
-  /** Weights in the device's memory, by name. They outlive the session. */
   /** Whether bindings may name a graph; absent: no. */
   readonly captures?: boolean;
+  /** Weights in the device's memory, by name. They outlive the session. */
   readonly initializers?: ReadonlyMap<string, Tensor>;
 }
 

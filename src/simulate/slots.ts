@@ -1,8 +1,6 @@
 /** Slots of a simulation, managed as in the engine but counted in KV positions and without prefix reuse. */
+import { SPARE_SLOTS } from '../router/index.js';
 import { type LiveRequest, preempted } from './request.js';
-
-/** Slots for sequences past their budgets (engine/execution/load-model.ts). */
-const SPARE_SLOTS = 16;
 
 export interface Room {
   readonly slots: number;

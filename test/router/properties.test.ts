@@ -1,7 +1,14 @@
 /** Properties that hold in any state, and for any traffic. */
 import fc from 'fast-check';
 import t from 'tap';
-import { type Budget, defaultPolicy, isPastBudget, type OnMiss, type SequenceView } from '../../src/router/index.js';
+import {
+  type Budget,
+  defaultPolicy,
+  isPastBudget,
+  type OnMiss,
+  type SequenceView,
+  SPARE_SLOTS,
+} from '../../src/router/index.js';
 import { isGuaranteed, isMet } from '../../src/simulate/report.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { arrivals, budget, factor, larger, live, runs, state, waiting } from './arbitrary.js';
@@ -205,7 +212,7 @@ void t.test('no token is lost, and every request ends', async (t) => {
       for (const { now, live: held } of steps) {
         const need = held.reduce((sum, { promptLength, generated }) => sum + promptLength + generated, 0);
         const inBudget = held.filter((each) => !isPastBudget(each, now, defaultPolicy)).length;
-        if (inBudget > machine.slots || held.length > machine.slots + 16)
+        if (inBudget > machine.slots || held.length > machine.slots + SPARE_SLOTS)
           throw new Error(`${inBudget} and ${held.length - inBudget} past their budgets, of ${machine.slots} slots`);
         if (held.length > 1 && need > machine.kvPositions)
           throw new Error(`${need} of ${machine.kvPositions} positions`);

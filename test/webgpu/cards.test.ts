@@ -12,7 +12,7 @@ import { cpuDevice } from '../../src/runtime/cpu.js';
 import { webgpuDevice } from '../../src/runtime/webgpu.js';
 import { post, serve } from '../chaos/helper.js';
 import { advanceTo, drain, engineOptions, greedy, openSlot } from '../engine/helper.js';
-import { type Counts, counted, needsGpu, tinyFolders, tokens } from './helper.js';
+import { type Counts, counted, decode, mixedBatches, needsGpu, tinyFolders, tokens } from './helper.js';
 
 t.setTimeout(240_000);
 
@@ -39,34 +39,8 @@ if (needsGpu()) {
 
   /** Chunks, rows at every exit, changes of depth, rollback and shared pages. @returns logits */
   const course = (executor: Executor): Float32Array[] => {
-    const slots = [70, 3, 130, 40].map((length, i) => openSlot(executor, tokens(length, i)));
-    const [a, b, c, d] = slots as [(typeof slots)[0], (typeof slots)[0], (typeof slots)[0], (typeof slots)[0]];
-    const found: Float32Array[] = [];
-    const decode = (rows: readonly (readonly [typeof a, number])[]): void => {
-      executor.decode(rows.map(([slot, exit]) => ({ slot, exit: executor.exit(exit) })));
-      found.push(...rows.map((_, row) => executor.head.fullLogits(row)));
-    };
-    advanceTo(executor, a, deepest, 69);
-    advanceTo(executor, b, 0, 2);
-    advanceTo(executor, c, 1, 129);
-    executor.advance(d, 0, 39);
-    // Rows of all cards reach the head in an order of their own.
-    decode([
-      [b, 0],
-      [a, deepest],
-      [c, 1],
-      [d, 0],
-    ]);
-    for (const [i, slot] of slots.entries()) slot.tokens.push(17 + i);
-    executor.advance(a, 0, 70);
-    executor.advance(b, deepest, 3);
-    executor.advance(d, 1, 40);
-    decode([
-      [d, 1],
-      [b, deepest],
-      [a, 0],
-      [c, 1],
-    ]);
+    const { slots, logits: found } = mixedBatches(executor);
+    const [a, , c] = slots;
     a.tokens.push(...tokens(6, 9));
     executor.advance(a, deepest, a.tokens.length).output?.toHead(71, 6);
     found.push(...Array.from({ length: 6 }, (_, row) => executor.head.fullLogits(row)));
@@ -76,10 +50,12 @@ if (needsGpu()) {
     const e = openSlot(executor, [...tokens(130, 2).slice(0, 100), 7, 8, 9]);
     executor.table.copyPrefix(c, e, 100);
     advanceTo(executor, e, deepest, e.tokens.length - 1);
-    decode([
-      [e, deepest],
-      [a, deepest],
-    ]);
+    found.push(
+      ...decode(executor, [
+        [e, deepest],
+        [a, deepest],
+      ]),
+    );
     executor.forget(0);
     return found;
   };

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import { Executor } from '../../src/engine/execution/executor.js';
+import type { Slot } from '../../src/engine/slots/slot.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { EngineOptions } from '../../src/engine/client/options.js';
 import { packageRoot } from '../../src/config.js';
@@ -15,7 +16,7 @@ import { cpuDevice } from '../../src/runtime/cpu.js';
 import type { Gpu } from '../../src/runtime/device.js';
 import { createEnvironment, type Environment } from '../../src/runtime/environment.js';
 import { webgpuDevice } from '../../src/runtime/webgpu.js';
-import { engineOptions } from '../engine/helper.js';
+import { advanceTo, engineOptions, openSlot } from '../engine/helper.js';
 
 // Tests run beside each other.
 process.env.LP_NUM_THREADS ??= '1';
@@ -111,4 +112,44 @@ export function counted(device: Gpu, { ort }: Environment, counts: Counts): Gpu 
 /** Token ids that differ from seed to seed. */
 export function tokens(length: number, seed: number): number[] {
   return Array.from({ length }, (_, i) => 3 + ((i * 37 + seed * 101 + i * i * (seed % 5)) % 250));
+}
+
+/** Decodes a step. @param rows slot and exit of each row @returns the logits of each row */
+export function decode(executor: Executor, rows: readonly (readonly [Slot, number])[]): Float32Array[] {
+  executor.decode(rows.map(([slot, exit]) => ({ slot, exit: executor.exit(exit) })));
+  return rows.map((_, row) => executor.head.fullLogits(row));
+}
+
+/** Two steps of mixed exits and lengths: one with a chunk, and one in which every row has another exit. */
+export function mixedBatches(executor: Executor): {
+  readonly slots: readonly [Slot, Slot, Slot, Slot];
+  readonly logits: Float32Array[];
+} {
+  const deepest = executor.units.exits.length - 1;
+  const open = (length: number, seed: number): Slot => openSlot(executor, tokens(length, seed));
+  const slots = [open(70, 0), open(3, 1), open(130, 2), open(40, 3)] as const;
+  const [a, b, c, d] = slots;
+  advanceTo(executor, a, deepest, 69);
+  advanceTo(executor, b, 0, 2);
+  advanceTo(executor, c, 1, 129);
+  // The chunk of d runs with the rows of the others, and d decodes in the same step.
+  executor.advance(d, 0, 39);
+  const first = decode(executor, [
+    [b, 0],
+    [a, deepest],
+    [c, 1],
+    [d, 0],
+  ]);
+  for (const [i, slot] of slots.entries()) slot.tokens.push(17 + i);
+  // Each row gets another exit, whose units catch up first.
+  executor.advance(a, 0, 70);
+  executor.advance(b, deepest, 3);
+  executor.advance(d, 1, 40);
+  const second = decode(executor, [
+    [d, 1],
+    [b, deepest],
+    [a, 0],
+    [c, 1],
+  ]);
+  return { slots, logits: [...first, ...second] };
 }

@@ -8,7 +8,7 @@ import { PagedModel } from '../../src/model/paged-model.js';
 import type { Executor } from '../../src/engine/execution/executor.js';
 import type { Slot } from '../../src/engine/slots/slot.js';
 import { advanceTo, openSlot, rms } from '../engine/helper.js';
-import { needsGpu, tinyPair, tokens } from './helper.js';
+import { decode, mixedBatches, needsGpu, tinyPair, tokens } from './helper.js';
 
 const BOUND = 5e-3;
 const WORST = 1e-2;
@@ -38,11 +38,6 @@ if (needsGpu()) {
     });
   };
 
-  const decode = (executor: Executor, rows: readonly (readonly [Slot, number])[]): Float32Array[] => {
-    executor.decode(rows.map(([slot, exit]) => ({ slot, exit: executor.exit(exit) })));
-    return rows.map((_, row) => executor.head.fullLogits(row));
-  };
-
   void t.test('every exit, for prompts of one position up to several pages', (t) => {
     for (const exit of exits)
       for (const length of [1, 5, 31, 32, 64, 65, 150])
@@ -57,38 +52,7 @@ if (needsGpu()) {
   });
 
   void t.test('a batch mixes exits, lengths, a chunk and catch-up', (t) => {
-    same(t, 'mixed', (executor) => {
-      const slots = [70, 3, 130, 40].map((length, i) => openSlot(executor, tokens(length, i)));
-      const [a, b, c, d] = slots as [Slot, Slot, Slot, Slot];
-      const found: Float32Array[] = [];
-      advanceTo(executor, a, deepest, 69);
-      advanceTo(executor, b, 0, 2);
-      advanceTo(executor, c, 1, 129);
-      // The chunk of d runs with the rows of the others, and d decodes in the same step.
-      executor.advance(d, 0, 39);
-      found.push(
-        ...decode(executor, [
-          [b, 0],
-          [a, deepest],
-          [c, 1],
-          [d, 0],
-        ]),
-      );
-      for (const [i, slot] of slots.entries()) slot.tokens.push(17 + i);
-      // Each row gets another exit, whose units catch up first.
-      executor.advance(a, 0, 70);
-      executor.advance(b, deepest, 3);
-      executor.advance(d, 1, 40);
-      found.push(
-        ...decode(executor, [
-          [d, 1],
-          [b, deepest],
-          [a, 0],
-          [c, 1],
-        ]),
-      );
-      return found;
-    });
+    same(t, 'mixed', (executor) => mixedBatches(executor).logits);
     t.end();
   });
 

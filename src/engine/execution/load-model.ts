@@ -14,15 +14,12 @@ import { PagedModel } from '../../model/paged-model.js';
 import { divideStages, stageNeeds } from '../../model/placement.js';
 import { StagedModel } from '../../model/staged-model.js';
 import { compressedFiles, loadCompressedWeights } from '../../model/weight-files.js';
-import { chunkSizes } from '../../router/index.js';
+import { chunkSizes, SPARE_SLOTS } from '../../router/index.js';
 import { cpuDevice } from '../../runtime/cpu.js';
 import { cudaDevice } from '../../runtime/cuda.js';
 import type { Gpu, HostDevice } from '../../runtime/device.js';
 import { createEnvironment, type Environment } from '../../runtime/environment.js';
 import { webgpuDevice } from '../../runtime/webgpu.js';
-
-/** Slots beside those of --max-running: for reusable prefixes, and for sequences past their budgets. */
-const SPARE_SLOTS = 16;
 
 /** Sequences past their budgets that run beside those of --max-running. */
 export function spareSlots({ device, maxRunning }: Pick<EngineOptions, 'device' | 'maxRunning'>): number {
