@@ -56,6 +56,7 @@ export class SimpleRouter implements RouterFacade {
       return {
         kind: 'admit',
         exit: this.#costs.shape.exits[exit]?.layer ?? request.maxExit,
+        reason: exit === max ? 'deepest' : 'load',
         serviceClass: !hasBudget(request.budget) ? 'none' : isHeld ? 'guaranteed' : 'best_effort',
         prediction: { ttftMs: queueMs, tpotMs: 0, totalMs, p10Ms: 0, p90Ms: totalMs },
         expectedTokens: 0,

@@ -9,9 +9,9 @@ import type { Architecture } from '../model/architecture.js';
 import type { Dry, StageKernel } from '../model/manifest.js';
 import type { PlacedCard } from '../model/graphs.js';
 import type { CostTable } from '../cost/table.js';
-import type { DepthRequest, ServiceClass } from '../router/index.js';
+import type { DepthReason, DepthRequest, ServiceClass } from '../router/index.js';
 
-export type { Budget, DepthRequest, OnMiss, ServiceClass } from '../router/index.js';
+export type { Budget, DepthReason, DepthRequest, OnMiss, ServiceClass } from '../router/index.js';
 
 declare const exitUnit: unique symbol;
 /** Names an exit by its number of layers: in options, requests, events and metrics. */
@@ -183,11 +183,29 @@ export interface TokenLogprobs {
   readonly top: readonly (readonly [number, number])[];
 }
 
+/**
+ * Whether an answer may end early within its budget, or why not.
+ * - `off`: by its budget. `exact_length`: the request names no end token. `grammar`: its text can't end anywhere.
+ */
+export type LandingPlan = 'possible' | 'off' | 'exact_length' | 'grammar';
+
+/** How an answer ended early within its budget. */
+export interface Landed {
+  /** Tokens of the answer before its end. */
+  readonly at: number;
+  /** Amount on the logits of the end tokens. */
+  readonly pressure: number;
+  /** Probability of an end at this place without pressure, at temperature 1, 0..1. */
+  readonly probability: number;
+}
+
 /** The router's decision for an admitted request. */
 export interface PlannedEvent {
   readonly id: string;
   /** Exit at start. */
   readonly exit: ExitLayer;
+  readonly reason: DepthReason;
+  readonly landing: LandingPlan;
   readonly predictedTtftMs: number;
   readonly predictedTpotMs: number;
   readonly predictedMs: number;
@@ -258,6 +276,8 @@ export interface EndedEvent {
   readonly preemptions: number;
   /** The sampled end token, which is not part of the answer; only for requests with log-probabilities. */
   readonly endToken?: { readonly token: number; readonly logprobs: TokenLogprobs };
+  /** Only for reason `stop`, where end pressure chose the end token. */
+  readonly landed?: Landed;
   /** Draft counts by source; absent without drafts. */
   readonly drafts?: readonly DraftCount[];
   /** The end of a dry run. */

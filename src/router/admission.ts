@@ -184,6 +184,7 @@ function admitted(allocation: Allocation, self: PlannedRequest, headroom: Headro
   return {
     kind: 'admit',
     exit: at(state.model.shape.exits, exit).layer,
+    reason: exit === self.maxExit ? 'deepest' : 'load',
     serviceClass,
     prediction: predictionOf(state, self, exit, forecast, serviceClass, learned.offsets(isExactLength)),
     expectedTokens: generated + self.stepsLeft(exit, 0.5),

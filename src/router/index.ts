@@ -26,7 +26,7 @@ import { choosePrefill } from './prefill.js';
 import { order } from './queue.js';
 import { isWithin } from './request.js';
 import { predictedWaitMs } from './wait.js';
-import type { Admission, AnswerEnd, DepthPlan, EngineState, PrefillChunk, RequestView } from './types.js';
+import type { Admission, AnswerEnd, DepthPlan, EngineState, Landing, PrefillChunk, RequestView } from './types.js';
 
 export { type LengthPrior, lengthPriorOf, priorFault } from './estimators/output-length.js';
 export { chunkSizes, defaultPolicy, type Policy, SPARE_SLOTS } from './policy.js';
@@ -162,6 +162,17 @@ export class Router {
     const { budget, arrivedAt } = request;
     if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return false;
     return this.predictMs(work) > arrivedAt + budget.totalMs - this.#policy.requestOverheadMs - now;
+  }
+
+  /** When an answer ends early; null where its budget asks for no landing. @param stepMs the next step, predicted */
+  landing({ budget, arrivedAt }: RequestView, stepMs: number): Landing | null {
+    if (budget === null || budget.totalMs === null || (budget.onMiss !== 'land' && budget.onMiss !== 'reject'))
+      return null;
+    return {
+      opensAt: arrivedAt + budget.totalMs / 2,
+      endsAt: arrivedAt + budget.totalMs - this.#policy.requestOverheadMs,
+      tokenMs: Math.max(stepMs, this.#costs.drift.tpotMs),
+    };
   }
 
   /** The work that advances a sequence to a position at an exit (index). */

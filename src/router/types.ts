@@ -5,8 +5,32 @@
  * of the model here; inside the router they are indices into DepthShape.exits.
  */
 
-/** The outcome where no exit can meet the budget: the answer ends late, ends at its deadline, or does not begin. */
-export type OnMiss = 'continue' | 'truncate' | 'reject';
+/**
+ * What the budget does to an answer that would be late.
+ * - `land`: the answer ends early at the end of a sentence, or at its deadline where no sentence ends.
+ * - `continue`: it ends late. `truncate`: it ends at its deadline, wherever that is.
+ * - `reject`: it lands, and does not begin where not even one sentence fits.
+ */
+export type OnMiss = 'land' | 'continue' | 'truncate' | 'reject';
+
+/**
+ * Why an answer has its exit.
+ * - `deepest`: the request allows no deeper one. `budget`: a deeper one is worth less within the budget, even alone.
+ * - `noise`: the same, because the machine is slower than at its calibration.
+ * - `load`: a deeper one costs more right answers than it gives, beside the other requests.
+ * - `thoughts`: the thoughts have a shallower exit than the answer.
+ */
+export type DepthReason = 'deepest' | 'budget' | 'noise' | 'load' | 'thoughts';
+
+/** When an answer ends early. Instants are of the engine's clock. */
+export interface Landing {
+  /** Before, no end pressure changes the answer. */
+  readonly opensAt: number;
+  /** The last token is due. */
+  readonly endsAt: number;
+  /** Expected time until each next token, prompts of other requests included; ms. */
+  readonly tokenMs: number;
+}
 
 /** A client's latency budget. Null fields were not stated. */
 export interface Budget {
@@ -107,6 +131,7 @@ export interface Admitted {
   readonly kind: 'admit';
   /** Exit layer at start. */
   readonly exit: number;
+  readonly reason: DepthReason;
   readonly serviceClass: ServiceClass;
   readonly prediction: Prediction;
   /** Median and 90th percentile of the output length that the plan goes by, tokens. */

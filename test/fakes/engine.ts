@@ -101,7 +101,14 @@ export function fakeLogprobs(id: number, count: number): TokenLogprobs {
 export function plannedEvent(id: string, exit: number, overrides: Partial<PlannedEvent> = {}): PlannedEvent {
   return {
     ...{ id, exit, predictedTtftMs: 1.5, predictedTpotMs: 0.5, predictedMs: 10, predictedP10Ms: 8, predictedP90Ms: 14 },
-    ...{ serviceClass: 'guaranteed', expectedTokens: 6, expectedTokensP90: 12, probability: 0.998 },
+    ...{
+      serviceClass: 'guaranteed',
+      reason: 'deepest',
+      landing: 'possible',
+      expectedTokens: 6,
+      expectedTokensP90: 12,
+      probability: 0.998,
+    },
     ...overrides,
   };
 }

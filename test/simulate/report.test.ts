@@ -25,7 +25,7 @@ function outcome(known: Known = {}): Outcome {
   } = known;
   const path = exits ?? [[30, 10]];
   const admission: Admission = {
-    ...{ kind: 'admit', exit: 30, serviceClass },
+    ...{ kind: 'admit', exit: 30, reason: 'deepest', serviceClass },
     ...{ expectedTokens: 10, expectedTokensP90: 10, headroom: 1, probability: 1 },
     forecast: { totalMs: predictedMs, ttftMs: 100, budgetMs: Infinity, arrivals: 0 },
     prediction: { ttftMs: 100, tpotMs: 40, totalMs: predictedMs, p10Ms: 0.8 * predictedMs, p90Ms: 1.2 * predictedMs },

@@ -11,6 +11,7 @@ import {
   type DepthPlan,
   type EngineState,
   isPastBudget,
+  type Landing,
   type LengthPrior,
   type Policy,
   type PrefillChunk,
@@ -92,6 +93,11 @@ export class RouterAdapter {
   isOverdue(sequence: Sequence, now: number, work: Work): boolean {
     if (sequence.request.depth.budget?.onMiss !== 'truncate') return false;
     return this.#router.isOverdue(this.#view(sequence), now, work);
+  }
+
+  /** When an answer ends early; null where its budget asks for no landing. @param stepMs the next step, predicted */
+  landing(sequence: Sequence, stepMs: number): Landing | null {
+    return this.#router.landing(this.#view(sequence), stepMs);
   }
 
   /** Work of advancing a sequence to position `end` at its exit. */
