@@ -4,8 +4,8 @@
  * - Arrivals: `admit` gives service class, exit and prediction, or a rejection with the least budget. `enqueued` learns
  *   the arrival rates of admitted requests.
  * - Each step: `order` gives the order of service. Then `planStep` names new exits and the sequences that skip the step.
- *   Then `choosePrefill` names prompts and their positions. Before the step `isOverdue` ends a request with onMiss
- *   `truncate`. After the step `observeStep` learns the drift of the costs.
+ *   Then `choosePrefill` names prompts and their positions. Before the step `isOverdue` names requests whose
+ *   deadline it would pass. After the step `observeStep` learns the drift of the costs.
  * - End: `observeEnd` learns output lengths, the safety margin and the bounds of predictions.
  *
  * No clock, no I/O, no randomness.
@@ -157,10 +157,11 @@ export class Router {
     return chunks;
   }
 
-  /** Whether onMiss `truncate` ends a request before a step. */
+  /** Whether a step passes the deadline of a request that is cut there. The caller excludes answers under a grammar. */
   isOverdue(request: RequestView, now: number, work: Work): boolean {
-    const { budget, arrivedAt } = request;
-    if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return false;
+    const { budget, arrivedAt, isExactLength } = request;
+    if (budget?.totalMs == null || budget.onMiss === 'continue') return false;
+    if (budget.onMiss !== 'truncate' && isExactLength) return false;
     return this.predictMs(work) > arrivedAt + budget.totalMs - this.#policy.requestOverheadMs - now;
   }
 

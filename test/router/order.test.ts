@@ -1,6 +1,6 @@
 /** Order of service: reachable deadlines first, and a share of the starts for late requests and requests without a budget. */
 import t from 'tap';
-import type { RequestView, Router, SequenceView } from '../../src/router/index.js';
+import type { OnMiss, RequestView, Router, SequenceView } from '../../src/router/index.js';
 import { answering, asking, routerOf, stateOf, total, unstated } from './fixtures.js';
 
 const LATER = 100_000;
@@ -92,15 +92,22 @@ void t.test('requests without a budget are served in order of their virtual dead
   t.strictSame(ordered([{ ...long, arrivedAt: LATER - 90_000 }, short]), ['long', 'short'], 'a long wait counts');
 });
 
-void t.test('an overdue request is one with truncate that the next step makes late', async (t) => {
+void t.test('an overdue request is one that ends at its deadline, which the next step passes', async (t) => {
   const router = routerOf();
   const work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
   const stepMs = router.predictMs(work);
-  const at = (onMiss: 'truncate' | 'continue' | 'reject', leftMs: number): boolean =>
-    router.isOverdue(asking('a', total(1000, onMiss), { arrivedAt: LATER }), LATER + 1000 - 12 - leftMs, work);
+  const at = (onMiss: OnMiss, leftMs: number, isExactLength = false): boolean =>
+    router.isOverdue(
+      asking('a', total(1000, onMiss), { arrivedAt: LATER, isExactLength }),
+      LATER + 1000 - 12 - leftMs,
+      work,
+    );
   t.ok(at('truncate', stepMs - 0.01));
   t.notOk(at('truncate', stepMs + 0.01));
   t.notOk(at('continue', -500));
-  t.notOk(at('reject', -500));
+  for (const onMiss of ['land', 'reject'] as const) {
+    t.ok(at(onMiss, stepMs - 0.01), 'an answer without a place to land');
+    t.notOk(at(onMiss, -500, true), 'an answer of an exact length does not land');
+  }
   t.notOk(router.isOverdue(asking('a', { ...unstated, ttftMs: 1, onMiss: 'truncate' }), 1e9, work), 'no total, no end');
 });

@@ -10,20 +10,13 @@ import { depthShape, type Work } from '../../cost/model.js';
 import { Auditor } from '../audit/auditor.js';
 import { AdmissionQueue } from './admission-queue.js';
 import { type PrefillTask, prefillTask, catchUpTasks, fittingTasks } from '../execution/select-prefill.js';
+import { Landings } from '../landing/landings.js';
+import type { TokenTexts } from '../landing/token-texts.js';
 import { type Constraint } from '../sampling/constraint.js';
 import { type SampledToken, sampleBatch, isPlainGreedy, prepareBatch } from '../sampling/sample-batch.js';
 import type { Executor } from '../execution/executor.js';
 import { folderPrior } from './length-prior.js';
-import type {
-  AuditEvent,
-  CancelReason,
-  EndedEvent,
-  EndReason,
-  GenerateMessage,
-  RefusedEvent,
-  StepMessage,
-  StepWork,
-} from '../protocol.js';
+import type { AuditEvent, CancelReason, GenerateMessage, RefusedEvent, StepMessage, StepWork } from '../protocol.js';
 import { Drafting } from './drafting.js';
 import { Endings } from './endings.js';
 import { LoadReport } from './load-report.js';
@@ -44,6 +37,8 @@ export interface CoreOptions extends SlotManagerLimits {
   /** Most positions of one prefill or catch-up chunk. */
   readonly prefillChunk: number;
   readonly speculate: Speculate;
+  /** The vocabulary, for answers that end early. Absent: such an answer ends at its deadline only. */
+  readonly texts?: TokenTexts;
   /** Absent: no audits. The slots then include one for audits. */
   readonly audit?: AuditOptions | undefined;
   /** Whether messages hold the predicted wait of a new request. */
@@ -79,6 +74,7 @@ export class EngineCore {
   readonly #options: CoreOptions;
   readonly #router: RouterAdapter;
   readonly #output = new StepOutput();
+  readonly #landings: Landings;
   readonly #drafting: Drafting;
   readonly #endings: Endings;
   readonly #loadReport: LoadReport;
@@ -97,7 +93,8 @@ export class EngineCore {
     this.lengthPriorFault = fault;
     this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, prior, options.slowdown);
     const { audit, clock, speculate } = options;
-    this.#drafting = new Drafting(executor, this.slotManager, this.#router, speculate);
+    this.#landings = new Landings(options.texts ?? null, (sequence, stepMs) => this.#router.landing(sequence, stepMs));
+    this.#drafting = new Drafting(executor, this.slotManager, this.#router, this.#landings, speculate);
     this.#admissions = new AdmissionQueue(executor, this.slotManager, this.#router, this.#output);
     this.#auditor = audit === undefined ? null : new Auditor(executor, this.slotManager, audit, clock);
     this.#endings = new Endings(executor, this.slotManager, this.#router, this.#output, this.#auditor);
@@ -214,6 +211,8 @@ export class EngineCore {
     // Prefill may take longer than its prediction: a deadline that a decode step would exceed ends its answer here.
     if (prefill.length > 0) this.#endings.endOverdue(this.slotManager.running.filter(isReady), [], clock());
     const rows = this.slotManager.running.filter(isReady);
+    const decode = (): Work => ({ decode: decodeWork(rows, this.#router.shape), prefill: [] });
+    this.#landings.begin(rows, prefill.length > 0 ? clock() : startedAt, () => this.#router.predictMs(decode()));
     const [lone] = rows;
     const draft = lone !== undefined && rows.length === 1 ? this.#drafting.run(lone, clock) : null;
     const stageRows = rows.length > 0 && draft === null ? this.#decode(rows) : [];
@@ -329,7 +328,7 @@ export class EngineCore {
   }
 
   /** Appends and emits a sequence's next token. @returns false where its answer ends with it */
-  #take(sequence: Sequence, { token, logprobs }: SampledToken, at: number): boolean {
+  #take(sequence: Sequence, { token, logprobs, landed }: SampledToken, at: number): boolean {
     const { generated: before, exit } = sequence;
     const reason = sequence.accept(token, at);
     if (sequence.generated > before)
@@ -339,13 +338,13 @@ export class EngineCore {
         exit: this.#executor.exit(exit).layer,
         logprobs,
       });
-    const endToken = sequence.generated === before && logprobs !== null ? { token, logprobs } : null;
-    if (reason) this.#end(sequence, reason, at, endToken);
-    return reason === null;
-  }
-
-  #end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null): void {
-    this.#endings.end(sequence, reason, at, endToken);
+    if (reason === null) return true;
+    const isEndToken = sequence.generated === before;
+    this.#endings.end(sequence, reason, at, {
+      ...(isEndToken && logprobs !== null && { endToken: { token, logprobs } }),
+      ...(isEndToken && landed !== undefined && { landed: { at: before, ...landed } }),
+    });
+    return false;
   }
 
   #context(now: number): StepContext {

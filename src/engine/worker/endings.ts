@@ -6,12 +6,16 @@
 import { type Auditor, skipped } from '../audit/auditor.js';
 import type { Executor } from '../execution/executor.js';
 import type { PrefillTask } from '../execution/select-prefill.js';
+import { isCutAtDeadline } from '../landing-plan.js';
 import type { AuditEvent, EndedEvent, EndReason } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
 import type { SlotManager } from '../slots/slot-manager.js';
 import type { RouterAdapter } from './router-adapter.js';
 import type { StepOutput } from './step-output.js';
 import { decodeWork } from './step-stats.js';
+
+/** The end token as an end event reports it. */
+type LastToken = Pick<EndedEvent, 'endToken' | 'landed'>;
 
 export class Endings {
   readonly #executor: Executor;
@@ -50,10 +54,10 @@ export class Endings {
     }
   }
 
-  /** Ends every `truncate` answer whose deadline falls into the step that is about to run. */
+  /** Ends every answer that is cut at its deadline, if that falls into the step that is about to run. */
   endOverdue(rows: readonly Sequence[], tasks: readonly PrefillTask[], now: number): void {
     const all = this.#all();
-    if (!all.some(({ request }) => request.depth.budget?.onMiss === 'truncate')) return;
+    if (!all.some(({ request }) => isCutAtDeadline(request))) return;
     const work = { decode: decodeWork(rows, this.#router.shape), prefill: tasks.flatMap((each) => each.work) };
     for (const sequence of all) if (this.#router.isOverdue(sequence, now, work)) this.end(sequence, 'deadline', now);
   }
@@ -65,17 +69,17 @@ export class Endings {
         this.end(sequence, 'length', at);
   }
 
-  end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null = null): void {
+  end(sequence: Sequence, reason: EndReason, at: number, last: LastToken = {}): void {
     const { slot } = sequence;
     this.#slotManager.finish(sequence);
     if (this.#auditor !== null) this.#auditor.ended(sequence, slot, reason, at);
     else if (sequence.request.audit === true) this.#unaudited.push(skipped(sequence, 'off'));
     sequence.constraint?.close();
     const failure = reason === 'error' ? sequence.constraint?.failed : null;
-    const isWhole = reason === 'stop' || reason === 'length';
-    if (reason !== 'error') {
-      this.#router.observeEnd(sequence, at, isWhole ? 'ended' : reason === 'deadline' ? 'deadline' : 'cancelled');
-    }
+    // A landed answer would have been longer, as one that its deadline cut.
+    const isWhole = (reason === 'stop' || reason === 'length') && last.landed === undefined;
+    const isCut = reason === 'deadline' || last.landed !== undefined;
+    if (reason !== 'error') this.#router.observeEnd(sequence, at, isWhole ? 'ended' : isCut ? 'deadline' : 'cancelled');
     this.#output.ended.push({
       id: sequence.id,
       reason,
@@ -87,7 +91,7 @@ export class Endings {
       firstTokenAt: sequence.firstTokenAt,
       endedAt: at,
       preemptions: sequence.preemptions,
-      ...(endToken && { endToken }),
+      ...last,
       ...(sequence.drafts.length > 0 && { drafts: [...sequence.drafts] }),
     });
   }

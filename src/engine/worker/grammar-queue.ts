@@ -4,6 +4,7 @@
  * Must not know: processes, steps.
  */
 import { timerUntil } from '../../util/clock.js';
+import { isCutAtDeadline } from '../landing-plan.js';
 import type { EngineCore } from './core.js';
 import { GrammarError, type Grammars } from '../grammar/grammars.js';
 import type { CancelReason, GenerateMessage, Grammar } from '../protocol.js';
@@ -86,10 +87,12 @@ export class GrammarQueue {
   }
 
   /** Ends the wait when the budget expires. The core enforces budgets only after `submit`. */
-  #timer({ id, arrivedAt, depth: { budget } }: GenerateMessage): NodeJS.Timeout | null {
+  #timer(request: GenerateMessage): NodeJS.Timeout | null {
+    const { id, arrivedAt } = request;
+    const { budget } = request.depth;
     const isRefused = budget?.onMiss === 'reject';
     const until = Math.min(budget?.totalMs ?? Infinity, isRefused ? (budget.ttftMs ?? Infinity) : Infinity);
-    if (until === Infinity || budget?.onMiss === 'continue') return null;
+    if (until === Infinity || !(isRefused || isCutAtDeadline(request))) return null;
     const end = (): void => {
       if (isRefused) this.#refuse(id);
       else this.cancel(id, 'deadline');

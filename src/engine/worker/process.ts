@@ -16,6 +16,7 @@ import { GrammarQueue } from './grammar-queue.js';
 import { loadModel, spareSlots } from '../execution/load-model.js';
 import type { FatalMessage, FromEngine, ReadyMessage, StepMessage, ToEngine } from '../protocol.js';
 import { memoryFault } from './memory-fault.js';
+import { readTokenTexts } from '../landing/token-texts.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import type { EngineOptions } from '../client/options.js';
 import { collectGarbage } from '../../util/memory.js';
@@ -119,6 +120,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
     prefixReuse: options.prefixReuse,
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
+    texts: readTokenTexts(join(options.modelDir, manifest.tokenizer)),
     audit: options.audit,
     reportsWait: options.reportsWait === true,
     policy: { ...defaultPolicy, ...options.policy, chunks: chunkSizes(options.prefillChunk) },

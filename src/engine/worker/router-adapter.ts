@@ -20,6 +20,7 @@ import {
   type StepSummary,
 } from '../../router/index.js';
 import type { ExitIndex } from '../protocol.js';
+import { isCutAtDeadline } from '../landing-plan.js';
 import type { Sequence } from '../sequence.js';
 
 const FREE = { kind: 'free' } as const;
@@ -89,9 +90,9 @@ export class RouterAdapter {
     return this.#router.choosePrefill(summaryOf(context), paused, () => this.#state(context));
   }
 
-  /** Whether onMiss `truncate` ends a sequence before a step. @param work the step that is about to run */
+  /** Whether a sequence is cut at its deadline, which falls into a step. @param work the step that is about to run */
   isOverdue(sequence: Sequence, now: number, work: Work): boolean {
-    if (sequence.request.depth.budget?.onMiss !== 'truncate') return false;
+    if (!isCutAtDeadline(sequence.request)) return false;
     return this.#router.isOverdue(this.#view(sequence), now, work);
   }
 
