@@ -14,9 +14,13 @@ import { Lines } from './lines.js';
  */
 export type MayEnd = 'no' | 'forced' | 'free';
 
-const [DOT, COLON, STAR, BACKTICK] = [0x2e, 0x3a, 0x2a, 0x60];
+const [DOT, STAR, BACKTICK] = [0x2e, 0x2a, 0x60];
 const [STRAIGHT, OPENING, CLOSING, LOW] = [0x22, 0x201c, 0x201d, 0x201e];
 const ELLIPSIS = 0x2026;
+/** `,`, `:`, `;` and dashes at the end of a line: the next one goes on. */
+const JOINTS: ReadonlySet<number> = new Set([
+  0x2c, 0x3a, 0x3b, 0x2d, 0x2013, 0x2014, 0x3001, 0xff0c, 0xff1a, 0xff1b, 0x60c,
+]);
 const APOSTROPHES: ReadonlySet<number> = new Set([0x27, 0x2019]);
 /** Abbreviations in front of a name; single letters are abbreviations as well. */
 const TITLES: ReadonlySet<string> = new Set(['mr', 'mrs', 'ms', 'dr', 'prof', 'st', 'vs']);
@@ -45,11 +49,13 @@ interface State {
   isApart: boolean;
   /** A line has ended without a closing mark, and no other text has begun. */
   isLineEnd: boolean;
+  /** The text could end, and only blanks followed. */
+  isPassed: boolean;
 }
 
 const START: State = {
   ...{ code: 0, lacking: 0, last: 0, word: '', brackets: 0, isQuoted: false, isLow: false, isStrong: false },
-  ...{ isCode: false, isMarked: false, isAmbiguous: false, isApart: true, isLineEnd: false },
+  ...{ isCode: false, isMarked: false, isAmbiguous: false, isApart: true, isLineEnd: false, isPassed: false },
 };
 
 export class Place {
@@ -66,8 +72,8 @@ export class Place {
   }
 
   get mayEnd(): MayEnd {
-    const { lacking, isMarked, isLineEnd } = this.#state;
-    if (lacking > 0) return 'no';
+    const { lacking, isMarked, isLineEnd, isPassed } = this.#state;
+    if (lacking > 0 || isPassed) return 'no';
     if (this.#lines.isFenceEnd) return this.#lines.isInList ? 'forced' : 'free';
     if (isMarked) return this.#isEnclosed ? 'forced' : 'free';
     return isLineEnd ? 'forced' : 'no';
@@ -78,9 +84,13 @@ export class Place {
     return this.#state.isMarked && this.#state.isAmbiguous;
   }
 
-  /** @param bytes UTF-8; characters may be split over several calls */
+  /**
+   * Reads a token. A token of blanks behind an end is no further end: the answer would end with them.
+   * @param bytes UTF-8; characters may be split over several calls
+   */
   read(bytes: Uint8Array): void {
     const state = this.#state;
+    if (this.mayEnd !== 'no' && bytes.length > 0) state.isPassed = true;
     for (const byte of bytes) {
       if (state.lacking > 0 && byte >>> 6 === 0b10) {
         state.code = (state.code << 6) | (byte & 0x3f);
@@ -113,7 +123,7 @@ export class Place {
     const state = this.#state;
     const isText = (line === 'text' || line === 'table') && !this.#lines.isFenced;
     if (!isText && line !== 'start') state.isMarked = false;
-    if (line !== 'start') state.isLineEnd = isText && !state.isMarked && state.last !== COLON;
+    if (line !== 'start') state.isLineEnd = isText && !state.isMarked && !JOINTS.has(state.last);
     Object.assign(state, { brackets: 0, isQuoted: false, isLow: false, isStrong: false, isCode: false });
     state.isAmbiguous = false;
     state.isApart = true;
@@ -124,6 +134,7 @@ export class Place {
     const state = this.#state;
     const { isFenced, line } = this.#lines;
     state.isLineEnd = false;
+    state.isPassed = false;
     if (isFenced || line === 'heading') state.isMarked = false;
     else if (kind === 'mark') {
       // The full stop behind the number of a list item ends nothing.

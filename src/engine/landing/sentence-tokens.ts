@@ -44,7 +44,7 @@ export class SentenceTokens {
       quantile.observe(true);
     }
     if (couldEnd) {
-      // The space behind a mark is the same end.
+      // A quotation mark behind an end is the same end.
       if (!text.exceeds && !text.couldEnd) quantile.observe(false);
       text.tokens = 0;
       text.exceeds = false;

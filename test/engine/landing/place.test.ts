@@ -48,7 +48,20 @@ void t.test('no sentence ends in its middle', async (t) => {
       'Dr.',
       'vs.',
     ],
-    ...['1.', '1. ', '  12)', '- ', '* ', '**1.', '# What is it?', '# What is it?\n', '## A.\n\n', 'Three steps:\n'],
+    ...[
+      '1.',
+      '1. ',
+      '  12)',
+      '- ',
+      '* ',
+      '**1.',
+      '# What is it?',
+      '# What is it?\n',
+      '## A.\n\n',
+      'Three steps:\n',
+      'A light,\n',
+      'A light;\n\n',
+    ],
     ...['Yes. "', 'Yes. (', '```', '```\nx.', '```js\nx.\n', '~~~\nyes.\n\nno.\n', '````\n```\n', '```\n```x'],
   ])
     t.equal(endOf(text), 'no', JSON.stringify(text));
@@ -84,7 +97,8 @@ void t.test('behind a list or a code fence, a text ends as elsewhere', async (t)
   t.strictSame(ends('1. One.\n2. Two.\n\nThat is all.'), ['1. One.\n2. Two.\n\nThat is all.']);
   t.strictSame(ends('- One.\nAll of it.'), ['- One.\nAll of it.']);
   const code = 'See:\n```js\nf(x.y.);\n```';
-  t.strictSame(ends(`${code}\nDone`), [code, `${code}\n`]);
+  t.strictSame(ends(`${code}\nDone`), [code]);
+  t.equal(endOf(`${code}\n`), 'free');
   t.equal(endOf('```code``` is. It is.'), 'free', 'marks inside of a line are no fence');
   t.equal(endOf('3.14 is it.'), 'free', 'a number is no list');
   t.equal(endOf('2023 was it.'), 'free');
@@ -118,6 +132,17 @@ void t.test('a mark inside of a number or an address shows by the text behind it
   t.notOk(place.isAmbiguous, 'a line has ended');
   place.read(bytes('好。'));
   t.notOk(place.isAmbiguous);
+});
+
+void t.test('a token of blanks behind an end is no further end', async (t) => {
+  const place = new Place();
+  const read = (text: string): string => {
+    place.read(bytes(text));
+    return place.mayEnd;
+  };
+  t.strictSame(['Yes', '.', '"', '\n', '\n', '', 'No', '.\n\n', ' ', 'A title\n', '\n'].map(read), [
+    ...['no', 'free', 'forced', 'no', 'no', 'no', 'no', 'free', 'no', 'forced', 'no'],
+  ]);
 });
 
 void t.test('kinds of characters', async (t) => {
