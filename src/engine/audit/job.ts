@@ -41,6 +41,7 @@ export function skipOf(sequence: Sequence, reason: EndReason, deepest: ExitIndex
   if (sequence.path.every(({ exit }) => exit === deepest)) return 'full_depth';
   // The masks of a grammar are not kept, and its text is not the model's choice alone.
   const grammar = sequence.request.grammar ?? null;
+  if (sequence.text.hasLandedThoughts) return 'schema';
   return grammar !== null && (grammar.kind !== 'free' || grammar.thoughts?.most !== null) ? 'schema' : null;
 }
 

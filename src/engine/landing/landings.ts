@@ -91,10 +91,12 @@ export class Landings {
 
   /** Thoughts end before the landing of the answer behind them begins. */
   #landThoughts(sequence: Sequence): void {
-    const { constraint, request } = sequence;
+    const { constraint, request, text } = sequence;
     if (constraint?.isThinking !== true || landingPlan(request) !== 'possible') return;
     const window = this.#windowOf(sequence, this.#stepMs());
-    if (window !== null && thoughtsEnd(window, this.#now)) constraint.endThoughts?.();
+    if (window === null || !thoughtsEnd(window, this.#now)) return;
+    constraint.endThoughts?.();
+    text.hasLandedThoughts = true;
   }
 
   /** Reads the tokens since the last step. Thoughts, with the token that closes them, are no text of the answer. */

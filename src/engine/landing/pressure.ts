@@ -8,11 +8,7 @@ import type { MayEnd } from './place.js';
 
 /** The tunables of a landing. */
 export const LANDING = {
-  /**
-   * Largest amount at a natural end, at the end of the window. Models rate an end behind the sentences of a short answer
-   * at e^-2 to e^-8 of the next sentence: so nearly every sentence of such an answer is an end there, and none in the
-   * middle of an argument with e^-12.
-   */
+  /** Largest amount at a natural end, at the end of the window. An end of probability 1:3000 is an even chance there. */
   most: 8,
   /** Amount that forces an end. Logits of a row differ by less than 40. */
   forced: 50,

@@ -1,4 +1,4 @@
-/** What the engine knows of an answer's text. Must not know: budgets, logits. */
+/** An answer's text, as far as landings need it. Must not know: budgets, logits. */
 import { Place } from './place.js';
 
 export class TextState {
@@ -16,6 +16,8 @@ export class TextState {
   exceeds = false;
   /** The last token belongs to thoughts, and no text to the answer's own. */
   isThinking = false;
+  /** The deadline closed the thoughts. */
+  hasLandedThoughts = false;
 }
 
 /** The amount on the logits of the end tokens for one token of an answer. */

@@ -349,6 +349,7 @@ export class EngineCore {
 
   #context(now: number): StepContext {
     const { running, waiting } = this.slotManager;
-    return { slots: this.#options.maxRunning, live: running, waiting, now };
+    const { sentenceTokens } = this.#landings;
+    return { slots: this.#options.maxRunning, live: running, waiting, now, sentenceTokens };
   }
 }

@@ -19,6 +19,7 @@ import {
   type SequenceView,
   type StepSummary,
 } from '../../router/index.js';
+import type { SentenceTokens } from '../landing/sentence-tokens.js';
 import type { ExitIndex } from '../protocol.js';
 import { isCutAtDeadline } from '../landing-plan.js';
 import type { Sequence } from '../sequence.js';
@@ -32,6 +33,8 @@ export interface StepContext {
   readonly live: readonly Sequence[];
   readonly waiting: readonly Sequence[];
   readonly now: number;
+  /** Learnt lengths of sentences; absent in tests of plans alone. */
+  readonly sentenceTokens?: SentenceTokens;
 }
 
 export class RouterAdapter {

@@ -46,6 +46,9 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
   watch.add(request('no plan', 60));
   watch.add(request('continue', 60, 'continue'));
   watch.add(request('ended before', 60));
+  watch.add({ ...request('lands', 60, 'land'), stopTokens: [0] });
+  watch.add(request('exact length', 60, 'land'));
+  watch.add({ ...request('grammar', 60, 'reject'), stopTokens: [0], grammar: { kind: 'regex', pattern: 'a' } });
   watch.hear(heard(['a', 'continue', 'ended before'], ['a']));
   watch.hear({ ...heard([], ['a']), at: 9 });
   watch.drop('ended before');
@@ -53,8 +56,9 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
   t.match(ends, [
     { id: 'a', reason: 'deadline', startedAt: null, firstTokenAt: 7, promptTokens: 3 },
     { id: 'no plan', reason: 'deadline', firstTokenAt: null },
+    { id: 'lands', reason: 'deadline' },
   ]);
-  t.equal(ends.length, 2);
+  t.equal(ends.length, 3);
   for (const { id, endedAt } of ends) {
     const lateMs = endedAt - asked.arrivedAt - 60;
     t.ok(lateMs >= 0 && lateMs < 50, `${id}: ${lateMs} ms`);

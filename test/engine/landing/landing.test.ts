@@ -112,7 +112,7 @@ const isPrefix = (tokens: readonly number[], of = plain): boolean => tokens.ever
 void t.test('a landed greedy answer is a prefix of the answer without a budget, and ends a sentence', async (t) => {
   t.equal(plain.length, LENGTH);
   let landed = 0;
-  await fc.assert(
+  fc.assert(
     fc.property(
       fc.boolean(),
       fc.subarray([...new Set([...plain, ...otherPlain])], { minLength: 1 }),
