@@ -81,18 +81,18 @@ export function requestPolicy(
   { exits }: Pick<ServedModel, 'exits'>,
   {
     defaultBudget,
+    onMiss,
     minExit,
     maxExit,
     minQuality,
-  }: Pick<ServeOptions, 'defaultBudget' | 'minExit' | 'maxExit' | 'minQuality'>,
+  }: Pick<ServeOptions, 'defaultBudget' | 'onMiss' | 'minExit' | 'maxExit' | 'minQuality'>,
 ): RequestPolicy {
   checkExit({ exits }, '--min-exit', minExit);
   checkExit({ exits }, '--max-exit', maxExit);
   if (minExit !== null && maxExit !== null && minExit > maxExit)
     throw new OptionError(`--min-exit must be at most --max-exit (${maxExit}), got "${minExit}"`);
-  const budget =
-    defaultBudget === null ? null : { totalMs: defaultBudget, ttftMs: null, tpotMs: null, onMiss: 'continue' as const };
-  return { defaultBudget: budget, minExit, maxExit, minQuality };
+  const budget = defaultBudget === null ? null : { totalMs: defaultBudget, ttftMs: null, tpotMs: null, onMiss: null };
+  return { defaultBudget: budget, onMiss, minExit, maxExit, minQuality };
 }
 
 /**

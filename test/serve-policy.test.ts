@@ -9,13 +9,16 @@ const exits = [10, 20, 30].map((layer) => ({ layer })) as unknown as Parameters<
 void t.test('the default budget and the depth bounds come from flags and variables', async (t) => {
   const options = resolveOptions({ defaultBudget: '500' }, { SORTIE_MIN_EXIT: '20' });
   t.same(requestPolicy({ exits }, options), {
-    defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'continue' },
+    defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: null },
+    onMiss: 'land',
     minExit: 20,
     maxExit: null,
     minQuality: null,
   });
-  const none = { defaultBudget: null, minExit: null, maxExit: null, minQuality: null };
+  const none = { defaultBudget: null, onMiss: 'land', minExit: null, maxExit: null, minQuality: null };
   t.same(requestPolicy({ exits }, resolveOptions({}, {})), none);
+  t.match(requestPolicy({ exits }, resolveOptions({ onMiss: 'reject' }, {})), { onMiss: 'reject' });
+  t.throws(() => resolveOptions({ onMiss: 'wait' }, {}), /--on-miss must be one of land, continue, truncate, reject/);
 });
 
 void t.test('a bound must be an exit, and the smaller bound at most the greater', async (t) => {

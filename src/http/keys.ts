@@ -48,6 +48,7 @@ const KeyEntry = Type.Object(
     default_budget: Type.Optional(
       Type.Object({ latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss }, { ...closed, minProperties: 1 }),
     ),
+    budget_on_miss,
     min_exit_layer,
     max_exit_layer,
     min_quality,
@@ -149,8 +150,9 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
               totalMs: totalMs ?? null,
               ttftMs: ttftMs ?? null,
               tpotMs: tpotMs ?? null,
-              onMiss: budget.budget_on_miss ?? 'continue',
+              onMiss: budget.budget_on_miss ?? null,
             },
+      onMiss: entry.budget_on_miss ?? null,
       minExit: entry.min_exit_layer ?? null,
       maxExit: entry.max_exit_layer ?? null,
       minQuality: entry.min_quality ?? null,

@@ -1,6 +1,6 @@
 /** The options of the router: requests without a budget, planning, measured costs. */
 import { defaultPolicy } from '../router/index.js';
-import { fraction, integer, onOff, optionalMs, text } from './kinds.js';
+import { fraction, integer, oneOf, onOff, optionalMs, text } from './kinds.js';
 import { defaultCacheDir } from './paths.js';
 import { type Group, spec } from './spec.js';
 
@@ -30,6 +30,13 @@ export const requestsWithoutBudget = {
 } as const satisfies Group;
 
 export const planning = {
+  onMiss: spec(
+    'on-miss',
+    'ACTION',
+    oneOf('land', 'continue', 'truncate', 'reject'),
+    'land',
+    'what becomes of a late answer whose request states nothing; without a total budget land is continue',
+  ),
   attainmentWeight: spec(
     'attainment-weight',
     'SHARE',

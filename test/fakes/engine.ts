@@ -189,6 +189,8 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       expectedTokens: Math.min(6, request.maxTokens),
       expectedTokensP90: Math.min(12, request.maxTokens),
       probability: budget?.totalMs == null ? null : 0.998,
+      landing:
+        budget?.totalMs == null || budget.onMiss === 'continue' || budget.onMiss === 'truncate' ? 'off' : 'possible',
       ...script.plan,
       ...(request.isDryRun && { isDryRun: true }),
     });

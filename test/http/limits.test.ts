@@ -229,7 +229,7 @@ void t.test('the policy of a key sets its default budget and its depth bounds', 
   };
   t.same(await depth('k'), { minExit: 15, maxExit: 25, budget: defaultBudget });
   t.same(await depth('open'), { minExit: 15, maxExit: 30, budget: { ...defaultBudget, totalMs: 900 } });
-  t.match(await depth('k', { 'X-Latency-Budget-Ms': '70' }), { budget: { totalMs: 70, onMiss: 'continue' } });
+  t.match(await depth('k', { 'X-Latency-Budget-Ms': '70' }), { budget: { totalMs: 70, onMiss: 'land' } });
   t.match(await depth('k', { 'X-SLO-TTFT-Ms': '70' }), { budget: { totalMs: null, ttftMs: 70 } });
   t.match(await depth('k', { 'X-Budget-On-Miss': 'reject' }), { budget: { totalMs: 500, onMiss: 'reject' } });
   t.match(await depth('k', { 'Request-Timeout': '0.2' }), { budget: { totalMs: 200, onMiss: 'truncate' } });

@@ -190,6 +190,38 @@ void t.test('a cut answer is truncated, whatever the engine reports later', asyn
   t.equal(metrics.live, 0);
 });
 
+void t.test('a landed answer counts by the class of its budget, with its share of the expected tokens', async (t) => {
+  const { metrics, begin, value } = fixture();
+  const ids = ['a', 'b', 'late', 'cut', 'whole'];
+  for (const id of ids) begin(id, 200);
+  metrics.step(step(10, { planned: ids.map((id) => planned(id, 15, { expectedTokens: 20, reason: 'load' })) }));
+  t.same(metrics.held, { mean: 20, left: 100 });
+  const token = { id: 'a', token: 1, exit: 15, logprobs: null };
+  metrics.step(step(20, { tokens: [token, token] }));
+  t.same(metrics.held, { mean: 20, left: 98 });
+  metrics.cut(ended('cut', 'deadline', 200));
+  const landed = (at: number) => ({ landed: { at, pressure: 2, probability: 0.1 } });
+  metrics.step(
+    step(150, {
+      ended: [
+        { ...ended('a', 'stop', 150), ...landed(7) },
+        { ...ended('b', 'stop', 150), ...landed(11) },
+        { ...ended('late', 'stop', 250), ...landed(3) },
+        { ...ended('cut', 'stop', 150), ...landed(3) },
+        ended('whole', 'stop', 150),
+      ],
+    }),
+  );
+  t.equal(await value('landed_total{budget_class="up_to_250ms"'), 3, 'the client of the cut answer saw no landing');
+  t.equal(await value('landed_total{budget_class="per_token"'), 0);
+  t.equal(await value('landed_length_ratio_bucket{le="0.4"'), 2);
+  t.equal(await value('landed_length_ratio_sum'), (7 + 11 + 3) / 20);
+  t.equal(await value('budget_requests_total{budget_class="up_to_250ms",outcome="met"'), 3, 'a landing may be late');
+  t.equal(await value('depth_reasons_total{reason="load"'), 5);
+  t.equal(await value('depth_reasons_total{reason="noise"'), 0);
+  t.same(metrics.held, { mean: null, left: 0 });
+});
+
 void t.test('an answer cut before its engine exits is not lost', async (t) => {
   const { metrics, value } = fixture();
   const engine = new FakeEngine(() => ({ tokens: [] }));

@@ -13,10 +13,11 @@ import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import type { GenerationPlan } from './request.js';
 import { withErrorBoundary } from './error-boundary.js';
 import { Receipt } from './receipt.js';
-import { reportOf, rounded } from './report.js';
+import { expectedTokens, reportOf, rounded } from './report.js';
 import { ofChoice, samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
-import type { SortieReport, Usage } from '../schemas/shared.js';
+import type { SortieReport } from '../schemas/report.js';
+import type { Usage } from '../schemas/shared.js';
 
 export interface AnswerListener {
   delta(index: number, piece: Piece): void;
@@ -193,12 +194,14 @@ export class Answer {
 
   /** The plan at admission, as response headers. */
   headers(): Record<string, string> {
-    const plan = this.choices.find((choice) => choice.plan !== null)?.plan;
-    if (plan === undefined || plan === null) return {};
+    const plans = this.choices.flatMap((choice) => choice.plan ?? []);
+    const [plan] = plans;
+    if (plan === undefined) return {};
     return {
       'x-exit-layer': String(plan.exit),
       'x-predicted-ttft-ms': String(rounded(plan.predictedTtftMs)),
       'x-predicted-tpot-ms': String(rounded(plan.predictedTpotMs)),
+      'x-sortie-expected-tokens': String(expectedTokens(plans)),
     } satisfies HeadersOf<typeof planHeaders>;
   }
 

@@ -1,6 +1,7 @@
 /** Schemas of POST /v1/completions. */
 import { type Static, Type } from '../../util/schema.js';
-import { generationFields, NullableNumber, oneOf, SortieReport, Usage } from './shared.js';
+import { SortieReport } from './report.js';
+import { generationFields, NullableNumber, oneOf, Usage } from './shared.js';
 
 const TokenIds = Type.Array(Type.Integer({ minimum: 0 }));
 

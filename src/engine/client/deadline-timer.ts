@@ -1,6 +1,7 @@
 /**
- * Ends answers with `truncate` at their deadline when the engine cannot: a step may take longer than predicted, and the
- * gateway's event loop is free meanwhile. An answer that has no plan at its deadline ends as well.
+ * Ends answers at their deadline when the engine cannot: a step may take longer than predicted, and the gateway's event
+ * loop is free meanwhile. Only `continue` lets an answer go on. An answer that has no plan at its deadline ends as well;
+ * with `reject` the engine then rejects it.
  *
  * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (RouterAdapter.isOverdue).
  */
@@ -10,7 +11,8 @@ import type { EndedEvent, GenerateMessage, StepMessage } from '../protocol.js';
 interface Watched {
   readonly promptTokens: number;
   readonly deadline: number;
-  timer: NodeJS.Timeout;
+  /** Undefined for a request with `reject` that has no plan. */
+  timer: NodeJS.Timeout | undefined;
   firstTokenAt: number | null;
 }
 
@@ -29,14 +31,18 @@ export class DeadlineTimer {
 
   add({ id, arrivedAt, prompt, depth }: Omit<GenerateMessage, 'type'>): void {
     const { budget } = depth;
-    if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return;
+    if (budget === null || budget.onMiss === 'continue' || budget.totalMs === null) return;
     const deadline = Math.max(arrivedAt + budget.totalMs, monotonicMs() + PLAN_MS);
-    const timer = this.#at(id, deadline);
+    const timer = budget.onMiss === 'reject' ? undefined : this.#at(id, deadline);
     this.#watched.set(id, { promptTokens: prompt.length, deadline, timer, firstTokenAt: null });
   }
 
-  hear({ at, tokens }: StepMessage): void {
+  hear({ at, planned, tokens }: StepMessage): void {
     if (this.#watched.size === 0) return;
+    for (const { id } of planned) {
+      const watched = this.#watched.get(id);
+      if (watched) watched.timer ??= this.#at(id, watched.deadline);
+    }
     for (const { id } of tokens) {
       const watched = this.#watched.get(id);
       if (watched) watched.firstTokenAt ??= at;
