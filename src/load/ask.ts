@@ -2,7 +2,14 @@
 import { performance } from 'node:perf_hooks';
 import { RemoteError } from '../remote/errors.js';
 import type { RemoteServer } from '../remote/server.js';
-import { type Asked, type Asking, type ServiceClass, type SortieReport, streamAnswer } from '../remote/stream.js';
+import {
+  type Asked,
+  type Asking,
+  type DepthReason,
+  type ServiceClass,
+  type SortieReport,
+  streamAnswer,
+} from '../remote/stream.js';
 
 export interface Answered {
   /** Milliseconds from the scheduled arrival to the first token; null without one. */
@@ -22,6 +29,10 @@ export interface Answered {
   /** Tokens by exit layer; null if the server does not report them. */
   readonly exits: Readonly<Record<string, number>> | null;
   readonly serviceClass: ServiceClass | null;
+  /** Whether the answer ended early to keep its budget; null if the server does not report it. */
+  readonly isLanded: boolean | null;
+  /** Why the answer began at its depth; absent if the server does not report it. */
+  readonly depthReason?: DepthReason;
   readonly predictedMs: number | null;
   readonly predictedTtftMs: number | null;
   /** Predicted 10% and 90% quantiles of the total in ms; null if the server does not report them. */
@@ -83,6 +94,8 @@ function reported(report: SortieReport | null) {
   return {
     exits: report?.exit_layers ?? null,
     serviceClass: report?.plan.service_class ?? null,
+    isLanded: report?.landed === undefined ? null : report.landed !== null,
+    ...(report?.plan.reason != null && { depthReason: report.plan.reason }),
     predictedMs: report?.predicted_ms ?? null,
     predictedTtftMs: report?.plan.predicted_ttft_ms ?? null,
     predictedP10Ms: report?.predicted_p10_ms ?? null,

@@ -21,7 +21,14 @@ const ANSWER: Answered = {
     error: null,
     exits: { '10': 5, '30': 15 },
   },
-  ...{ serviceClass: 'guaranteed', predictedMs: 80, predictedTtftMs: null, predictedP10Ms: null, predictedP90Ms: null },
+  ...{
+    serviceClass: 'guaranteed',
+    predictedMs: 80,
+    predictedTtftMs: null,
+    isLanded: null,
+    predictedP10Ms: null,
+    predictedP90Ms: null,
+  },
   ...{ actualMs: 99, queueMs: 0 },
 };
 const JOB: Sent['job'] = {

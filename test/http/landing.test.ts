@@ -1,4 +1,4 @@
-/** What a client sees of an answer that ends early to keep its budget: report, headers, log, load, in every API. */
+/** Answers that end early to keep their budget, as a client sees them in every API: report, headers, log, load. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { FakeEngine } from '../fakes/engine.js';

@@ -1,11 +1,12 @@
 /**
- * Ends answers at their deadline when the engine cannot: a step may take longer than predicted, and the gateway's event
- * loop is free meanwhile. Only `continue` lets an answer go on. An answer that has no plan at its deadline ends as well;
- * with `reject` the engine then rejects it.
+ * Ends answers that are cut at their deadline when the engine cannot: a step may take longer than predicted, and the
+ * gateway's event loop is free meanwhile. An answer that has no plan at its deadline ends as well; with `reject` the
+ * engine rejects it.
  *
  * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (RouterAdapter.isOverdue).
  */
 import { monotonicMs, timerUntil } from '../../util/clock.js';
+import { isCutAtDeadline } from '../landing-plan.js';
 import type { EndedEvent, GenerateMessage, StepMessage } from '../protocol.js';
 
 interface Watched {
@@ -29,11 +30,11 @@ export class DeadlineTimer {
     this.#due = due;
   }
 
-  add({ id, arrivedAt, prompt, depth }: Omit<GenerateMessage, 'type'>): void {
-    const { budget } = depth;
-    if (budget === null || budget.onMiss === 'continue' || budget.totalMs === null) return;
-    const deadline = Math.max(arrivedAt + budget.totalMs, monotonicMs() + PLAN_MS);
-    const timer = budget.onMiss === 'reject' ? undefined : this.#at(id, deadline);
+  add(request: Omit<GenerateMessage, 'type'>): void {
+    const { id, arrivedAt, prompt, depth } = request;
+    if (!isCutAtDeadline(request)) return;
+    const deadline = Math.max(arrivedAt + (depth.budget?.totalMs ?? Infinity), monotonicMs() + PLAN_MS);
+    const timer = depth.budget?.onMiss === 'reject' ? undefined : this.#at(id, deadline);
     this.#watched.set(id, { promptTokens: prompt.length, deadline, timer, firstTokenAt: null });
   }
 

@@ -13,7 +13,7 @@ const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): Gene
   prompt: [1, 2, 3],
   maxTokens: 9,
   minTokens: 0,
-  stopTokens: [],
+  stopTokens: [2],
   sampling: GREEDY,
   logprobs: null,
   promptLogprobs: null,
@@ -48,6 +48,7 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
   watch.add(request('reject', 60, 'reject'));
   watch.add(request('reject, no plan', 60, 'reject'));
   watch.add(request('continue', 60, 'continue'));
+  watch.add({ ...request('exact length', 60, 'land'), stopTokens: [] });
   watch.add(request('ended before', 60));
   watch.hear(heard(['a', 'land', 'reject', 'continue', 'ended before'], ['a']));
   watch.hear({ ...heard([], ['a']), at: 9 });
