@@ -79,7 +79,7 @@ async function* events(response) {
  * @param budget total in ms; null states none
  * @returns the report of the answer; null if the server cannot tell
  */
-export async function predictPlan({ budget, onMiss = 'continue', ...body }, signal) {
+export async function predictPlan({ budget, onMiss = 'land', ...body }, signal) {
   const stated = budget === null ? {} : { latency_budget_ms: budget, budget_on_miss: onMiss };
   try {
     const response = await fetch('v1/chat/completions', {
@@ -115,7 +115,7 @@ function exitReader() {
  * @param budget total in ms; null states none
  * @throws RequestError
  */
-export async function* streamChat({ budget, onMiss = 'continue', audit = false, ...body }, signal) {
+export async function* streamChat({ budget, onMiss = 'land', audit = false, ...body }, signal) {
   const limits = budget === null ? {} : { latency_budget_ms: budget, budget_on_miss: onMiss };
   yield* stream('v1/chat/completions', { ...body, sortie: { ...limits, ...(audit && { audit }) } }, signal);
 }

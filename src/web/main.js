@@ -68,6 +68,11 @@ for (const view of VIEWS) {
   });
 }
 
+$('open-why').addEventListener('click', () => $('why').showModal());
+$('why-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  $('why').close();
+});
 $('open-settings').addEventListener('click', () => $('settings').showModal());
 let key = '';
 $('settings').addEventListener('close', () => {
