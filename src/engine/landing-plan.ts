@@ -1,5 +1,5 @@
 /**
- * What a request's budget does to the end of its answer. Engine process and gateway both go by these rules.
+ * The end of an answer under its budget. Engine process and gateway both go by these rules.
  *
  * Must not know: text, clocks, the router.
  */

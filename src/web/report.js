@@ -102,7 +102,7 @@ export function landingOf({ landed, plan }, onGoOn) {
     'p',
     { class: 'report-line landed' },
     element('span', { class: 'chip' }, 'landed'),
-    element('span', {}, `after ${at}${of} tokens, to keep the budget. Unhurried, it ends here with ${chance}.`),
+    element('span', {}, `after ${at}${of} tokens, to keep the budget. Chance of this end without one: ${chance}.`),
     button,
   );
 }

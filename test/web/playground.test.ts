@@ -188,7 +188,7 @@ void t.test(
     t.match(asked(server.engine)[0]?.depth.budget, { onMiss: 'land' });
     t.equal(
       await text(page, '.landed'),
-      'landedafter 7 of about 40 expected tokens, to keep the budget. Unhurried, it ends here with 4%.Go on from here',
+      'landedafter 7 of about 40 expected tokens, to keep the budget. Chance of this end without one: 4%.Go on from here',
     );
     t.match(await text(page, '#last-plan'), /^Last plan: exit 15 \(other requests need the time\), guaranteed/);
     await page.evaluate("document.querySelector('.report button').click()");
