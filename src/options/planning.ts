@@ -35,7 +35,7 @@ export const planning = {
     'ACTION',
     oneOf('land', 'continue', 'truncate', 'reject'),
     'land',
-    'what becomes of a late answer whose request states nothing; without a total budget land is continue',
+    'default of X-Budget-On-Miss; without a total budget land is continue',
   ),
   attainmentWeight: spec(
     'attainment-weight',

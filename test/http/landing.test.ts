@@ -6,8 +6,8 @@ import { namedEvents } from '../fakes/named-events.js';
 import { build, events, says } from '../fakes/server.js';
 import { openKey } from '../../src/http/keys.js';
 
-const landed = { at: 4, pressure: 3.25, probability: 0.0412 };
-const report = { at_token: 4, pressure: 3.25, probability: 0.041, choices: [0] };
+const landed = { at: 4, pressure: 3.25, probability: 0.00041234 };
+const report = { at_token: 4, pressure: 3.25, probability: 0.000412, choices: [0] };
 const budget = { 'x-latency-budget-ms': '60000' };
 const messages = [{ role: 'user', content: 'Where is Paris?' }];
 
@@ -65,7 +65,7 @@ void t.test('of several choices the shortest landing is reported, and all that l
   });
   const response = await server.post('/v1/completions', { prompt: 'x', n: 3 }, budget);
   const { sortie } = (await response.json()) as { sortie: { landed: unknown } };
-  t.same(sortie.landed, { at_token: 5, pressure: 1, probability: 0.041, choices: [1, 2] });
+  t.same(sortie.landed, { at_token: 5, pressure: 1, probability: 0.000412, choices: [1, 2] });
 });
 
 void t.test('an answer that its stop string ends has not landed', async (t) => {

@@ -92,7 +92,9 @@ function landedOf(
   if (first === undefined) return null;
   const { at, pressure, probability } = others.reduce((least, each) => (each.at < least.at ? each : least), first);
   const choicesLanded = landings.map(({ index }) => index);
-  return { at_token: at, pressure: rounded(pressure), probability: rounded(probability), choices: choicesLanded };
+  // Most landings are at places where the model rarely ends: thousandths would show 0.
+  const rare = Math.round(probability * 1e6) / 1e6;
+  return { at_token: at, pressure: rounded(pressure), probability: rare, choices: choicesLanded };
 }
 
 interface TokenTimes {
