@@ -7,7 +7,7 @@ import type {} from '../util/schema.js';
 import { hubHint } from '../util/hub-name.js';
 import { validationMessage } from '../util/validation-message.js';
 import { upgraded } from './manifest-upgrade.js';
-import { Manifest, MANIFEST_VERSION, type FileEntry } from './manifest.js';
+import { type FileEntry, type KeptPoint, Manifest, MANIFEST_VERSION } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
 
@@ -38,7 +38,7 @@ export function loadManifest(dir: string): Manifest {
 }
 
 /** Finds an inconsistency of an edited manifest, which would serve the wrong layers; null if there is none. */
-function disorderOf({ architecture, stages, exits }: Manifest): string | null {
+function disorderOf({ architecture, stages, exits, kept = [] }: Manifest): string | null {
   const { rotary, pattern } = architecture;
   const kind = pattern.findIndex((kind) => kind.rotary !== null && kind.rotary >= rotary.length);
   if (kind >= 0) return `/architecture/pattern/${kind}/rotary must be below ${rotary.length}`;
@@ -51,7 +51,19 @@ function disorderOf({ architecture, stages, exits }: Manifest): string | null {
     if (block !== null && block.boundary !== i + 1) return `/exits/${i}/block/boundary must be ${i + 1}`;
     before = layer;
   }
-  return null;
+  return disorderOfKept(kept);
+}
+
+function disorderOfKept(kept: readonly KeptPoint[]): string | null {
+  for (const [i, [tokens, worth]] of kept.entries()) {
+    const [fewer, less] = kept[i - 1] ?? [-1, -1];
+    if (tokens <= fewer) return `/kept/${i}/0 must be above ${fewer}, got ${tokens}`;
+    if (worth <= less) return `/kept/${i}/1 must be above ${less}, got ${worth}`;
+  }
+  const last = kept.length - 1;
+  const [start, end] = [kept[0], kept[last]];
+  if (start !== undefined && (start[0] !== 0 || start[1] !== 0)) return `/kept/0 must be [0,0], got [${start.join()}]`;
+  return end === undefined || end[1] === 1 ? null : `/kept/${last}/1 must be 1, got ${end[1]}`;
 }
 
 /** Size and SHA-256 of a file, streamed. @throws the abort reason of the signal */

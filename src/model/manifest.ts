@@ -94,6 +94,8 @@ export const Quality = Type.Object({
   kl: Type.Optional(Type.Number()),
   /** Share of positions whose most likely token is the base model's. The router ranks exits by it. */
   agreement: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+  /** Share of full depth's score on everyday requests with a checkable answer (`bench:everyday`, tuning half). */
+  right: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
 });
 export type Quality = Static<typeof Quality>;
 
@@ -140,6 +142,10 @@ export const Lengths = Type.Object({
   chat: Type.Array(LengthQuantile),
 });
 export type Lengths = Static<typeof Lengths>;
+
+/** Tokens of an answer that ends early, and the share of the whole answer's score that it has. */
+export const KeptPoint = Type.Tuple([Type.Integer({ minimum: 0 }), Type.Number({ minimum: 0, maximum: 1 })]);
+export type KeptPoint = Static<typeof KeptPoint>;
 
 export const StageEntry = Type.Object({
   name: Type.String(),
@@ -230,6 +236,11 @@ export const Manifest = Type.Object({
   eosTokens: Type.Array(Type.Integer()),
   /** Sampling defaults; absent: temperature 1 and no other rule. */
   generation: Type.Optional(Generation),
+  /**
+   * Worth of an answer that ends at its last sentence within so many tokens: a mean of everyday requests at full depth
+   * (`bench:everyday`, tuning half). Tokens increase, and so does the worth, from [0, 0] to 1. Absent: not measured.
+   */
+  kept: Type.Optional(Type.Array(KeptPoint, { minItems: 2 })),
   /** Every file of the folder except the manifest itself and README.md. */
   files: Type.Array(FileEntry),
 });

@@ -70,6 +70,58 @@ void t.test('inconsistent stages and exits are named', (t) => {
     [{ exits: [{ ...first, layer: second.layer }, ...exits.slice(1)] }, /: \/exits\/1\/layer must be above \d+$/],
     [{ exits: [{ ...first, block: second.block }, ...exits.slice(1)] }, /: \/exits\/0\/block\/boundary must be 1$/],
     [{ stages: [...stages].reverse() }, /: \/stages\/0\/boundary must be 0$/],
+    [
+      { exits: [{ ...first, quality: { right: 1.1 } }, ...exits.slice(1)] },
+      /: \/exits\/0\/quality\/right must be <= 1$/,
+    ],
+    [
+      {
+        kept: [
+          [1, 0],
+          [5, 1],
+        ],
+      },
+      /: \/kept\/0 must be \[0,0\], got \[1,0\]$/,
+    ],
+    [
+      {
+        kept: [
+          [0, 0],
+          [9, 0.5],
+          [9, 1],
+        ],
+      },
+      /: \/kept\/2\/0 must be above 9, got 9$/,
+    ],
+    [
+      {
+        kept: [
+          [0, 0],
+          [9, 0.5],
+          [12, 0.5],
+        ],
+      },
+      /: \/kept\/2\/1 must be above 0\.5, got 0\.5$/,
+    ],
+    [
+      {
+        kept: [
+          [0, 0],
+          [9, 0.5],
+        ],
+      },
+      /: \/kept\/1\/1 must be 1, got 0\.5$/,
+    ],
+    [
+      {
+        kept: [
+          [0, 0],
+          [9.5, 1],
+        ],
+      },
+      /: \/kept\/1\/0 must be integer$/,
+    ],
+    [{ kept: [[0, 0]] }, /: \/kept must /],
   ];
   for (const [part, message] of wrong) {
     writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, ...part }));
