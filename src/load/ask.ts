@@ -2,7 +2,14 @@
 import { performance } from 'node:perf_hooks';
 import { RemoteError } from '../remote/errors.js';
 import type { RemoteServer } from '../remote/server.js';
-import { type Asked, type Asking, type ServiceClass, type SortieReport, streamAnswer } from '../remote/stream.js';
+import {
+  type Asked,
+  type Asking,
+  type Part,
+  type ServiceClass,
+  type SortieReport,
+  streamAnswer,
+} from '../remote/stream.js';
 
 export interface Answered {
   /** Milliseconds from the scheduled arrival to the first token; null without one. */
@@ -36,12 +43,17 @@ export interface Answered {
  * Sends a request and waits for its end. Any failure is a result.
  * @param scheduledAt the instant on the clock of `performance` that times count from. A late sending counts as latency,
  * so a slow server cannot hide behind a delayed client (coordinated omission).
+ * @param onPart called with each part of the answer
  */
 export async function ask(
   server: RemoteServer,
   model: string,
   asked: Asked,
-  { scheduledAt = performance.now(), ...asking }: Asking & { readonly scheduledAt?: number } = {},
+  {
+    scheduledAt = performance.now(),
+    onPart,
+    ...asking
+  }: Asking & { readonly scheduledAt?: number; readonly onPart?: (part: Part) => void } = {},
 ): Promise<Answered> {
   const lagMs = Math.max(0, performance.now() - scheduledAt);
   let firstAt: number | null = null;
@@ -61,6 +73,7 @@ export async function ask(
       counted = part.tokens ?? counted;
       finishReason = part.finishReason ?? finishReason;
       report = part.report ?? report;
+      onPart?.(part);
     }
   } catch (cause) {
     if (!(cause instanceof RemoteError)) throw cause;
