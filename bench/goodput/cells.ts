@@ -10,7 +10,7 @@ export interface Cell extends Pick<Run, 'side' | 'kind' | 'arrivals' | 'load'> {
   readonly error: number;
 }
 
-/** What a run is worth: right answers in time, or answers in time where nothing checks them. */
+/** The worth of a run: right answers in time, or answers in time where nothing checks them. */
 export const worthOf = ({ rightInTime, inTime }: Run): number => rightInTime ?? inTime;
 
 /** Mean over requests of a value of the runs. */
