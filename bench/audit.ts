@@ -101,7 +101,7 @@ async function main(): Promise<void> {
   async function measured(on: Machine): Promise<Setup> {
     const server = await startServer(on, 'off');
     try {
-      return await measureSetup(server.url, modelOf(manifest), questions, on.slots);
+      return await measureSetup(server.url, modelOf(manifest), questions, on.slots, 2 * questions.length);
     } finally {
       await server.stop();
     }

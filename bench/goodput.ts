@@ -101,6 +101,8 @@ function trafficKinds(): Traffic[] {
 }
 
 const file = join(values.out, 'goodput.json');
+/** Most requests in the measurement of capacity. */
+const CAPACITY_REQUESTS = 120;
 
 async function main(): Promise<void> {
   if ((values.peer === undefined) !== (values.peerModel === undefined))
@@ -138,8 +140,9 @@ async function main(): Promise<void> {
     const sortie = await sortieServer(slots);
     try {
       if (record.setup === null) {
-        console.error(`set-up: full depth answers ${questions.length} questions alone, then 120 with ${slots} clients`);
-        record = { ...record, setup: await measureSetup(sortie.url, model, questions, slots) };
+        const sample = Math.min(CAPACITY_REQUESTS, plans[0]?.requests ?? 0);
+        console.error(`set-up at full depth: ${questions.length} questions alone, ${sample} with ${slots} clients`);
+        record = { ...record, setup: await measureSetup(sortie.url, model, questions, slots, sample) };
         await writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
       }
       await runSides(sortie, ours);

@@ -14,15 +14,16 @@ export interface Setup {
   readonly perSecond: number;
 }
 
-/** Jobs in the measurement of capacity. */
-const SAMPLE_JOBS = 120;
-
-/** Asks one question after the other, then many at once. @param url of an idle server with so many slots */
+/**
+ * Asks one question after the other, then many at once.
+ * @param url of an idle server with so many slots. @param requests in the measurement of capacity
+ */
 export async function measureSetup(
   url: string,
   model: SidedModel,
   questions: readonly Question[],
   slots: number,
+  requests: number,
 ): Promise<Setup> {
   const send = sender(url, model.name, sideOf(`fixed ${model.layers.at(-1)}`, model));
   const endless = [{ budgetClass: 'none', budgetMs: Infinity }];
@@ -34,6 +35,6 @@ export async function measureSetup(
     throw new Error(`the server failed "${failed.job.question.text}": ${failed.answer.error?.message}`);
   const medianMs = median(alone.map(({ answer }) => answer.totalMs));
   const tokens = alone.reduce((sum, { answer }) => sum + answer.tokens, 0) / alone.length;
-  const perSecond = rateOf(await closedLoop(send, jobsOf(questions, endless, SAMPLE_JOBS, 0), slots));
+  const perSecond = rateOf(await closedLoop(send, jobsOf(questions, endless, requests, 0), slots));
   return { medianMs, tokens, perSecond };
 }
