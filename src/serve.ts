@@ -30,6 +30,10 @@ import { watchWait } from './telemetry/wait.js';
 import { startTracing } from './telemetry/tracing.js';
 import { welcome } from './welcome.js';
 
+/** Intervals at which the engine predicts the wait of a new request. The prediction takes as long as planning a step. */
+const LOAD_HEADER_MS = 50;
+const READINESS_MS = 1000;
+
 /** The server's options that the engine process gets. */
 export function engineOptions(options: ServeOptions): EngineOptions {
   return {
@@ -52,7 +56,7 @@ export function engineOptions(options: ServeOptions): EngineOptions {
       maxStallMs: options.maxStall,
     },
     cacheDir: options.cacheDir,
-    reportsWait: options.loadHeader,
+    waitIntervalMs: options.loadHeader ? LOAD_HEADER_MS : READINESS_MS,
     recalibrate: options.recalibrate,
     ...(options.audit !== 'off' && {
       audit: { busyShare: options.audit === 'idle' ? 0 : options.audit, idleShare: options.auditCpuShare },
@@ -224,6 +228,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     closing.push(closeQuality);
     const encoding = new EncodingThread(model.tokenizerFile);
     closing.push(() => encoding.close());
+    const waitMs = watchWait(engine, metrics);
     const context: HttpContext = {
       api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality },
       series,
@@ -231,7 +236,8 @@ export async function serveForever(options: ServeOptions, version: string): Prom
       apiKeys,
       tracing,
       version,
-      predictedWaitMs: options.loadHeader ? watchWait(engine, metrics) : () => null,
+      predictedWaitMs: options.loadHeader ? waitMs : () => null,
+      waitMs,
       log,
       draining: false,
     };

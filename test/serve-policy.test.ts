@@ -88,7 +88,7 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
       maxQueue: 9,
     },
     ...{ prefillChunk: 11, kernels: ['int4'], prefixReuse: false, speculate: 'all', cacheDir: '/c', recalibrate: true },
-    ...{ audit: { busyShare: 0.25, idleShare: 0.5 }, reportsWait: true },
+    ...{ audit: { busyShare: 0.25, idleShare: 0.5 }, waitIntervalMs: 50 },
     policy: { attainmentWeight: 0.75, noBudgetShare: 0.25, shedDepth: true, arrivalHeadroom: 3, maxStallMs: 13 },
   };
   t.same(engineOptions(resolveOptions(flags, {})), told);

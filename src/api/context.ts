@@ -27,21 +27,31 @@ export interface Limits {
   readonly policy: RequestPolicy;
 }
 
+/** The part of its client's allowance that a request may take. */
+export interface Reservation {
+  /** Prompt and answer together; the answer may turn out longer, which leaves a debt. */
+  readonly tokens: number;
+  /** The parameter that bounds the answer, for errors. */
+  readonly maxTokensParam: string;
+  /** Prompts times n. Each counts as a request. */
+  readonly answers: number;
+}
+
 /** The client of a request and its permissions. */
 export interface Caller {
   /** The name of its API key; null without a key, or for a key without a name. */
   readonly keyName: string | null;
   /** An opaque name that is different for each API key; null without a key. */
   readonly keyId: string | null;
+  /** An opaque name by which clients share the server: of the key, or of the network address without one. */
+  readonly tenant: string;
   readonly policy: RequestPolicy;
   /**
-   * Takes tokens from the client's allowance before any work is done.
-   * @param reserved prompt and answer together; the answer may turn out longer, which leaves a debt
-   * @param param the parameter that bounds the answer, for errors
+   * Takes tokens and answers from the client's allowance before any work is done.
    * @returns a function to call once with the tokens used
    * @throws ApiError rate_limit_exceeded, or invalid_value if the allowance is always too small
    */
-  reserve(reserved: number, param: string): (used: number) => void;
+  reserve(asked: Reservation): (used: number) => void;
 }
 
 export interface ApiContext {

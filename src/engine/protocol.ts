@@ -66,6 +66,8 @@ export interface GenerateMessage {
   readonly promptLogprobs: number | null;
   readonly depth: DepthRequest;
   readonly lengthGroup: LengthGroup;
+  /** Opaque name of the client: fair shares count by it. Absent: a client in common with all such requests. */
+  readonly tenant?: string;
   /**
    * Opaque name of the space in which the prompt may share its prefix. Prompts of different spaces share nothing.
    * Absent: the common space.
@@ -157,10 +159,10 @@ export type Grammar = (JsonGrammar | CallsGrammar | RegexGrammar | ChoiceGrammar
 /** Reason of an early end: client or operator cancelled, the text holds a stop string, or the deadline is over. */
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
 
-/** Ends a sequence early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
+/** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
 export interface CancelMessage {
   readonly type: 'cancel';
-  readonly id: string;
+  readonly ids: readonly string[];
   readonly reason: CancelReason;
 }
 

@@ -25,7 +25,7 @@ export const capacity = {
     'N',
     integer(0, 1_000_000, 'sequences'),
     256,
-    'most sequences that wait, 0 for none; one more gets a 429',
+    'most sequences of a client that wait, 0 for none; one more gets a 429',
   ),
   prefillChunk: spec(
     'prefill-chunk',

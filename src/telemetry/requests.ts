@@ -85,6 +85,13 @@ export class RequestMetrics {
     this.#outcome(live, 'missed');
   }
 
+  /** Counts sequences that were rejected because the engine has no room: they are never registered. */
+  full(sequences: number, budget: Budget | null): void {
+    this.#series.failed.inc({ reason: 'queue_full' }, sequences);
+    if (budget !== null)
+      this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome: 'rejected' }, sequences);
+  }
+
   /**
    * Counts a request at its end.
    * @param n answers per prompt

@@ -118,6 +118,9 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   readonly requests: Request[] = [];
   readonly cancelled: string[] = [];
   readonly #live = new Map<string, Live>();
+  unreadMs = 0;
+  /** Most sequences of a request that the engine takes. */
+  room = Infinity;
 
   constructor(public script: (request: Request) => Script) {
     super();
@@ -130,6 +133,10 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   start(): Promise<ReadyMessage> {
     this.emit('ready', READY);
     return Promise.resolve(READY);
+  }
+
+  hasRoom(_tenant: string, sequences: number): boolean {
+    return sequences <= this.room;
   }
 
   generate(request: Request, sink: SequenceSink): void {

@@ -11,6 +11,7 @@ import { codePointLength } from '../../util/code-points.js';
 import { Choice, type FinishReason, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import type { GenerationPlan } from './request.js';
+import { queueFull } from './engine-errors.js';
 import { withErrorBoundary } from './error-boundary.js';
 import { Receipt } from './receipt.js';
 import { reportOf, rounded } from './report.js';
@@ -85,6 +86,7 @@ export class Answer {
     // The engine may have exited while the prompt was tokenized. Without it, the metrics would keep a sequence that
     // never ends.
     readyEngine(context);
+    this.#checkRoom();
     this.choices.forEach((choice, index) => {
       if (this.#over) return;
       const promptIndex = Math.floor(index / plan.n);
@@ -110,6 +112,7 @@ export class Answer {
           promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
           depth: { ...plan.depth, budget: plan.budget },
           lengthGroup: plan.lengthGroup,
+          tenant: plan.tenant,
           ...(plan.prefixSpace !== null && { prefixSpace: plan.prefixSpace }),
           grammar: plan.grammar?.grammar ?? null,
           prediction: plan.prediction,
@@ -126,6 +129,15 @@ export class Answer {
         ),
       );
     });
+  }
+
+  /** All choices or none: a part of a request would be work in vain. @throws ApiError queue_full */
+  #checkRoom(): void {
+    const { tenant, prompts, n, budget, isDryRun } = this.plan;
+    const tokens = prompts.reduce((sum, { ids }) => sum + ids.length * n, 0);
+    if (this.#context.engine.hasRoom(tenant, this.choices.length, tokens)) return;
+    if (!isDryRun) this.#context.metrics.full(this.choices.length, budget);
+    throw queueFull();
   }
 
   /** The client disconnected: no more output follows. */

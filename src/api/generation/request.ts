@@ -58,6 +58,8 @@ export interface GenerationPlan {
   };
   readonly budget: Budget | null;
   readonly lengthGroup: LengthGroup;
+  /** The client in whose name the engine shares slots and time. */
+  readonly tenant: string;
   /** The space in which the prompts may share prefixes; null for the common one. */
   readonly prefixSpace: string | null;
   /** The grammar of the answers; null for any text. */
@@ -262,6 +264,7 @@ export function planGeneration(
     depth: { ...depth, quality },
     budget,
     lengthGroup: group,
+    tenant: request.caller.tenant,
     prefixSpace: prefixSpace(limits.prefixReuse, request.caller, body.cache_salt),
     grammar: grammarOf(context, request, input, depth),
     thoughts: input.thoughts ?? null,

@@ -40,8 +40,8 @@ export interface EngineOptions {
   readonly policy?: OperatorPolicy;
   /** Folder of cached costs; absent: the engine measures them at every start. */
   readonly cacheDir?: string;
-  /** Whether steps report the predicted wait of a new request; absent: no. */
-  readonly reportsWait?: boolean;
+  /** Interval at which steps predict the wait of a new request, ms; absent: they never do. */
+  readonly waitIntervalMs?: number;
   /** Ignores cached costs and measures. */
   readonly recalibrate?: boolean;
   /** Absent: no audits. */

@@ -46,8 +46,8 @@ export interface CoreOptions extends SlotManagerLimits {
   readonly speculate: Speculate;
   /** Absent: no audits. The slots then include one for audits. */
   readonly audit?: AuditOptions | undefined;
-  /** Whether messages hold the predicted wait of a new request. */
-  readonly reportsWait?: boolean;
+  /** Interval at which messages predict the wait of a new request, ms; absent: they never do. */
+  readonly waitIntervalMs?: number;
   readonly clock: () => number;
 }
 

@@ -40,8 +40,9 @@ async function main(): Promise<void> {
   const grammarQueue = new GrammarQueue(core, new Grammars(grammarOptions(options.modelDir), changed), changed);
   process.on('message', (message: ToEngine) => {
     if (message.type === 'generate') grammarQueue.generate(message);
-    else if (message.type === 'cancel') grammarQueue.cancel(message.id, message.reason);
-    else if (message.type === 'ping') send({ type: 'pong' });
+    else if (message.type === 'cancel') {
+      for (const id of message.ids) grammarQueue.cancel(id, message.reason);
+    } else if (message.type === 'ping') send({ type: 'pong' });
     else process.exit(0);
     wake();
   });
@@ -120,7 +121,7 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
     audit: options.audit,
-    reportsWait: options.reportsWait === true,
+    ...(options.waitIntervalMs !== undefined && { waitIntervalMs: options.waitIntervalMs }),
     policy: { ...defaultPolicy, ...options.policy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,
   });

@@ -15,6 +15,12 @@ export function registerHealth(app: FastifyInstance, context: HttpContext): void
   const ready = () => {
     if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
     if (context.api.engine.ready === null) throw new ApiError('loading', 'The model is loading.');
+    const { readyWait } = context.options;
+    const waitMs = Math.max(context.waitMs() ?? 0, context.api.engine.unreadMs);
+    if (waitMs > readyWait * 1000) {
+      const rule = `more than --ready-wait, ${readyWait} s`;
+      throw new ApiError('overloaded', `A new request would wait ${Math.round(waitMs / 1000)} s: ${rule}.`);
+    }
     return { status: 'ready' };
   };
   const liveAnswers = answers(Status, 'The server process lives. This says nothing about the engine.', []);
