@@ -190,7 +190,7 @@ export class EngineCore {
     const { clock, policy } = this.#options;
     this.#admissions.admit(this.#context(startedAt));
     this.#endings.endDue(startedAt);
-    this.slotManager.reorder(this.#router.order(this.#context(startedAt)));
+    this.slotManager.reorder(this.#router.order(this.#context(startedAt)), startedAt);
     const { running } = this.slotManager;
     const pastBudget = running.filter((each) => this.#router.isPastBudget(each, startedAt)).length;
     this.slotManager.start(startedAt, pastBudget);

@@ -283,3 +283,54 @@ void t.test('sequences past their budgets leave their slots to others while spar
     'no spare slot',
   );
 });
+
+const admission = { kind: 'admit', serviceClass: 'guaranteed', expectedTokens: 5 } as unknown as Sequence['admission'];
+const startedIds = ({ running }: SlotManager): string[] => running.map(({ id }) => id).sort();
+
+void t.test('a tenant with all slots leaves a fair share to another one, and resumes where it was', async (t) => {
+  const { slotManager } = over(6, { maxRunning: 4 });
+  const flood = Array.from({ length: 6 }, (_, i) => sequence(`a${i}`, prompt(20, i), { tenant: 'a' }));
+  start(slotManager, ...flood);
+  for (const each of slotManager.running) prefill(each);
+  const others = ['b0', 'b1', 'b2'].map((id, i) => sequence(id, prompt(20, 10 + i), { tenant: 'b' }));
+  for (const each of others) slotManager.enqueue(each);
+  slotManager.reorder(slotManager.waiting.slice(), 1);
+  slotManager.start(1);
+  t.same(startedIds(slotManager), ['a0', 'a1', 'b0', 'b1'], 'two slots for each');
+  slotManager.reorder(slotManager.waiting.slice(), 2);
+  slotManager.start(2);
+  t.same(startedIds(slotManager), ['a0', 'a1', 'b0', 'b1'], 'none takes turns');
+  t.equal(flood[3]?.preemptions, 1);
+  t.equal(flood[3]?.frontier(1), 19, 'its slot stays as a prefix');
+  for (const each of [flood[0], flood[1]]) if (each) slotManager.finish(each);
+  slotManager.finish(others[0] ?? sequence('', []));
+  slotManager.finish(others[1] ?? sequence('', []));
+  slotManager.reorder(slotManager.waiting.slice(), 3);
+  slotManager.start(3);
+  t.ok(slotManager.running.includes(flood[3] ?? sequence('', [])), 'it goes on');
+  t.ok(slotManager.running.includes(others[2] ?? sequence('', [])));
+});
+
+void t.test('a promise gets its slot and memory from sequences without one', async (t) => {
+  const budget = { totalMs: 100, ttftMs: null, tpotMs: null, onMiss: 'reject' } as const;
+  const depth = { minExit: 2, maxExit: 2, budget };
+  const promise = (id: string, kind: number) =>
+    Object.assign(sequence(id, prompt(30, kind), { tenant: 'b', depth }), { admission });
+  const { slotManager } = over(4, { maxRunning: 2, kvBytes: 2 * (31 + 31 + 5) });
+  const [first, second] = [sequence('a0', prompt(30), { tenant: 'b' }), sequence('a1', prompt(30, 1), { tenant: 'b' })];
+  start(slotManager, first, second);
+  t.equal(slotManager.running.length, 2);
+  const promises = [promise('p0', 2), promise('p1', 3), promise('p2', 4)];
+  for (const each of promises) slotManager.enqueue(each);
+  slotManager.reorder(slotManager.waiting.slice(), 1);
+  slotManager.start(1);
+  t.same(startedIds(slotManager), ['p0', 'p1'], 'also of the same tenant; a promise yields to none');
+  slotManager.finish(promises[0] ?? first);
+  slotManager.finish(promises[2] ?? first);
+  slotManager.reorder(slotManager.waiting.slice(), 2);
+  slotManager.start(2);
+  t.same(startedIds(slotManager), ['a1', 'p1']);
+  promises[1]?.tokens.push(...prompt(10, 9));
+  slotManager.makeRoom();
+  t.same(startedIds(slotManager), ['p1'], 'the newest sequence keeps its memory, because it has a promise');
+});
