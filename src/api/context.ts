@@ -37,6 +37,11 @@ export interface Reservation {
   readonly answers: number;
 }
 
+/** The key by which quality and lengths are learned: clients without a key share theirs. */
+export function learningKey({ keyId, tenant }: Pick<Caller, 'keyId' | 'tenant'>): string | null {
+  return keyId === null ? null : tenant;
+}
+
 /** The client of a request and its permissions. */
 export interface Caller {
   /** The name of its API key; null without a key, or for a key without a name. */

@@ -1,6 +1,6 @@
 /** GET /v1/models and /props. */
 import { ApiError } from './errors.js';
-import { readyEngine, type ApiContext, type Caller } from './context.js';
+import { learningKey, readyEngine, type ApiContext, type Caller } from './context.js';
 import { allowedExits, requestedModel, type RequestedModel } from './params/depth.js';
 import { policyOf } from './params/policy.js';
 import type { QualityRow } from '../quality/exit-quality.js';
@@ -71,7 +71,7 @@ export function props(context: ApiContext, caller: Caller): object {
   const { model, limits } = context;
   const allowed = exitsFor(context, caller);
   const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
-  const rows = context.quality.rows(caller.keyName);
+  const rows = context.quality.rows(learningKey(caller));
   const [shallowest = 0] = allowed;
   const deepest = allowed.at(-1) ?? 0;
   return {

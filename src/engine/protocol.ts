@@ -41,7 +41,7 @@ export interface Sampling {
 export interface LengthGroup {
   /** `schema` and `tools` for answers with a grammar, else the endpoint. */
   readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
-  /** Name of the API key; null without keys, or for a key without a name. */
+  /** Opaque name of the API key; null without keys. */
   readonly key: string | null;
 }
 

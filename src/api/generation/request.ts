@@ -7,7 +7,7 @@ import type { Budget, LengthGroup, Sampling, ThoughtTokens } from '../../engine/
 import { ApiError } from '../errors.js';
 import { auditHeader } from '../params/audit.js';
 import { requestBudget } from '../params/budget.js';
-import { readyEngine, type ApiContext, type ApiRequest, type Caller } from '../context.js';
+import { learningKey, readyEngine, type ApiContext, type ApiRequest, type Caller } from '../context.js';
 import type { AnswerThoughts } from './choice.js';
 import { requestDepth, type DepthBounds } from '../params/depth.js';
 import { encodeWithin, type WaitLimit } from './wait-limit.js';
@@ -177,9 +177,9 @@ export interface PlanInput {
 }
 
 /** The group by which answer lengths are learned. A grammar predicts more than the endpoint does. */
-function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
+function lengthGroup(caller: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
   const kind = grammar === null ? endpoint : grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
-  return { kind, key: keyName };
+  return { kind, key: learningKey(caller) };
 }
 
 /**

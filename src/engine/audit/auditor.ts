@@ -66,7 +66,9 @@ export class Auditor {
       this.#finished.push(skipped(sequence, skip));
       return;
     }
-    const probe = this.#deepest > 0 ? this.#nextProbe++ % this.#deepest : null;
+    // Text that a client's bias wrote says nothing about the exits: it would move the estimates at will.
+    const isProbed = this.#deepest > 0 && sequence.request.sampling.logitBias.length === 0;
+    const probe = isProbed ? this.#nextProbe++ % this.#deepest : null;
     const job = jobOf(sequence, source, now, probe);
     // The audit in progress goes on. Next come the answers whose clients wait.
     const rest = this.#jobs.splice(1);

@@ -6,7 +6,7 @@
  * Must not know: processes, sinks.
  */
 import type { GenerateMessage, StepMessage } from '../protocol.js';
-import { Shares } from './shares.js';
+import { Shares } from '../../util/shares.js';
 
 /** Most prompt tokens of one tenant that the engine has not read: some 6 MB of messages, which take seconds to read. */
 const MOST_UNREAD_TOKENS = 2 ** 20;
