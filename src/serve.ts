@@ -14,7 +14,7 @@ import type { EngineOptions } from './engine/client/options.js';
 import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
-import { type ApiKey, checkKeyExits, loadApiKeys } from './http/keys.js';
+import { type ApiKey, checkKeyExits, exposure, loadApiKeys } from './http/keys.js';
 import { reloadKeysOnSignal } from './http/reload-keys.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
 import { LoadProgress } from './load-progress.js';
@@ -161,6 +161,13 @@ export function warnOfShortContext(engine: Engine, log: Logger, kvMemoryBytes: n
   });
 }
 
+/** Warns of a key file that other users of the machine can read or change. */
+export function warnOfKeyFile(apiKeyFile: string | null, log: Logger): void {
+  const mode = apiKeyFile === null ? null : exposure(apiKeyFile);
+  if (mode !== null)
+    log.warn({ mode }, `--api-key-file has mode ${mode}: other users can read or change it; chmod 600`);
+}
+
 /** Warns of misspelt variables. */
 export function warnOfVariables(env: Readonly<Record<string, string | undefined>>, log: Logger): void {
   for (const { variable, suggestion } of unknownVariables(env)) {
@@ -200,6 +207,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const apiKeys = loadApiKeys(options);
   const { logger: log, isPretty, print } = await createLog(options.logLevel, options.logFormat, process.stdout.isTTY);
   warnOfVariables(process.env, log);
+  warnOfKeyFile(options.apiKeyFile, log);
   const manifest = loadManifest(options.model);
   chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
   const engine = new EngineClient(engineOptions(options));

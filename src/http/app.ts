@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { createServer } from './create-server.js';
 import { registerAuth } from './auth.js';
 import { registerBody } from './plugins/body.js';
+import { registerBodySum } from './plugins/body-sum.js';
 import { registerCors } from './plugins/cors.js';
 import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/docs.js';
 import { registerRejectWhenDraining } from './plugins/reject-when-draining.js';
@@ -24,6 +25,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerAuth(app, context);
   registerRejectWhenDraining(app, context);
   registerLimits(app, context);
+  registerBodySum(app, context.options.maxBody);
   registerBody(app);
   await describeRoutes(app, context.version);
   if (context.options.opsPort === null) await registerDocs(app);
