@@ -13,6 +13,7 @@ import type {
   StepMessage,
   TokenEvent,
 } from '../engine/protocol.js';
+import { CUT_LATE_MS } from '../util/clock.js';
 import { budgetClass } from './budget-class.js';
 import { EngineMetrics } from './engine-metrics.js';
 import { initialize, type BudgetOutcome } from './labels.js';
@@ -273,7 +274,8 @@ export class RequestMetrics {
     if (missedTpot) this.#series.tpotViolation.inc();
     if (missedTtft || missedTpot) return 'missed';
     // The gateway cut the sequence at its total budget, so that budget holds.
-    if (event.reason === 'deadline') return 'truncated';
+    const isLate = totalMs > (budget.totalMs ?? Infinity) + CUT_LATE_MS;
+    if (event.reason === 'deadline') return isLate ? 'missed' : 'truncated';
     return totalMs > (budget.totalMs ?? Infinity) ? 'missed' : 'met';
   }
 

@@ -1,7 +1,7 @@
 /** Bounds between clients, as they see them over HTTP. */
 import t from 'tap';
 import { networkOf } from '../../src/http/network.js';
-import { build } from '../fakes/server.js';
+import { build, says } from '../fakes/server.js';
 
 void t.test('a request without room in the engine gets a 429, and the engine none of its choices', async (t) => {
   const server = await build(t);
@@ -52,4 +52,16 @@ void t.test('clients without a key are told apart by their network', async (t) =
     ['unknown', 'unknown'],
   ] as const)
     t.equal(networkOf(address), network);
+});
+
+void t.test('an answer that is cut long after its deadline is not in time', async (t) => {
+  const server = await build(t, says('one two three', { end: 'deadline', pace: 30 }));
+  const metOf = async (budgetMs: string) => {
+    const headers = { 'x-latency-budget-ms': budgetMs, 'x-budget-on-miss': 'truncate' };
+    const response = await server.post('/v1/completions', { prompt: 'x' }, headers);
+    return ((await response.json()) as { sortie: { met: boolean } }).sortie.met;
+  };
+  t.equal(await metOf('5000'), true);
+  server.engine.script = says('one two', { end: 'deadline', pace: 400 });
+  t.equal(await metOf('1'), false, 'a process was stopped meanwhile');
 });

@@ -251,7 +251,10 @@ export class Answer {
       this.#end();
     };
     if (this.#receipt === null) report();
-    else this.#receipt.whenReady(report);
+    else {
+      const endsAt = this.#request.arrivedAt + (this.plan.budget?.totalMs ?? Infinity);
+      this.#receipt.whenReady(report, endsAt - this.#finishedAt);
+    }
   }
 
   #idOf(index: number): string {

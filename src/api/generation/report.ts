@@ -4,7 +4,7 @@
  * Must not know: the engine, HTTP.
  */
 import type { EndedEvent, PlannedEvent, ServiceClass } from '../../engine/protocol.js';
-import { monotonicMs } from '../../util/clock.js';
+import { CUT_LATE_MS, monotonicMs } from '../../util/clock.js';
 import type { SortieReport } from '../schemas/shared.js';
 import type { Choice } from './choice.js';
 import type { GenerationPlan } from './request.js';
@@ -29,7 +29,8 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
   const actual = (facts.finishedAt ?? monotonicMs()) - arrivedAt;
   // As in the metrics: an answer cut at its deadline, as its request asked, is in time, although a timer is always
   // slightly late.
-  const isCut = ends.some((end) => end?.reason === 'deadline');
+  const isLate = actual > (budget?.totalMs ?? Infinity) + CUT_LATE_MS;
+  const isCut = !isLate && ends.some((end) => end?.reason === 'deadline');
   const times = ends.map((end, i) => tokenTimes(end, choices[i]));
   const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
   const awaited = worst(times.map(({ awaitedTo }) => (awaitedTo === null ? null : awaitedTo - arrivedAt)));

@@ -118,6 +118,9 @@ function openWeights(folder: string): Safetensors[] {
     if (!isValid(WeightMap, map))
       throw new ConvertError('bad_source', `${index} must have a weight_map of file names by tensor`);
     names = [...new Set(Object.values(map))].sort();
+    const outside = names.find((name) => path.isAbsolute(name) || name.split(/[/\\]/).includes('..'));
+    if (outside !== undefined)
+      throw new ConvertError('bad_source', `${index} must name files of its folder, got ${JSON.stringify(outside)}`);
   }
   const open: Safetensors[] = [];
   try {
