@@ -74,7 +74,8 @@ int fake_wait_device(void);
 int fake_copy(void *target, size_t target_pitch, const void *source, size_t source_pitch, size_t width, size_t rows,
               void *stream, int synchronous);
 int fake_set(void *target, int value, size_t bytes, void *stream, int synchronous);
-int fake_kernel(void *stream);
+/** A kernel with the name of its function, which must outlive the process's work, and the blocks of its grid. */
+int fake_kernel(void *stream, const char *name, unsigned x, unsigned y, unsigned z);
 int fake_begin_capture(void *stream);
 int fake_end_capture(void *stream, void **graph);
 int fake_is_capturing(void *stream);
