@@ -35,7 +35,7 @@ export function engineOptions(options: ServeOptions): EngineOptions {
   return {
     modelDir: options.model,
     device: options.device.kind,
-    cards: options.device.cards,
+    card: options.device.card,
     threads: options.threads,
     kvMemoryBytes: options.kvMemory,
     maxRunning: options.maxRunning,

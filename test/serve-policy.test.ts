@@ -81,7 +81,7 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
     ...{
       modelDir: '/m',
       device: 'cuda',
-      cards: [0],
+      card: 0,
       threads: 3,
       kvMemoryBytes: 5 * 2 ** 20,
       maxRunning: 7,

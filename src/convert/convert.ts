@@ -9,6 +9,7 @@ import { kindOf, type Architecture } from '../model/architecture.js';
 import {
   gpuKernel,
   MANIFEST_VERSION,
+  PAGES_LAYOUT,
   type Generation,
   type Manifest,
   type Quality,
@@ -35,7 +36,7 @@ import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { yieldToEventLoop } from './yield.js';
 import { levelsOf } from './quantize/int8.js';
-import { pageOf } from './pages.js';
+import { hasPages } from './pages.js';
 import { readQuality } from './quality.js';
 import type { ModelSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
@@ -104,7 +105,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
   const dry = dryRule(options);
   const floatType = gpuKernel(kernels) === undefined ? 'f32' : 'f16';
-  const page = pageOf(options, arch);
+  const isPaged = hasPages(options, arch);
   const kvType = chooseKv(options, calibration, arch, blocks) ? 'i8' : floatType;
   const format = vocabularyFormat(options, arch);
   const blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
@@ -135,11 +136,11 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
     );
     const head = { weight: linearWeight('head', [weight]), undo };
     const embedding = arch.tiedHead ? head : { weight: linearWeight('embed', [source.tensor(EMBEDDING)]), undo: null };
-    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType, page !== null));
-    const headFile = saveGraph('head', await headGraph(head, norms, arch, store, format, floatType, page !== null));
-    const select = saveGraph('select', page === null ? selectGraph(arch.vocab) : pagedSelectGraph(arch.vocab));
-    const argmax = saveGraph('argmax', page === null ? argmaxGraph(arch.vocab) : pagedArgmaxGraph(arch.vocab));
-    const pages = page === null ? null : { positions: page, lower: saveGraph('lower', lowerGraph(arch.vocab)) };
+    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType, isPaged));
+    const headFile = saveGraph('head', await headGraph(head, norms, arch, store, format, floatType));
+    const select = saveGraph('select', isPaged ? pagedSelectGraph(arch.vocab) : selectGraph(arch.vocab));
+    const argmax = saveGraph('argmax', isPaged ? pagedArgmaxGraph(arch.vocab) : argmaxGraph(arch.vocab));
+    const pages = isPaged ? { layout: PAGES_LAYOUT, lower: saveGraph('lower', lowerGraph(arch.vocab)) } : null;
 
     const stage = async (name: string, boundary: number, layers: StageLayer[]): Promise<StageEntry> => {
       const graphs: StageEntry['graphs'] = {};
@@ -149,7 +150,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
           layers,
           arch,
           store,
-          { kernel, block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType, page },
+          { kernel, block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType, isPaged },
           () => {
             step(`${name} ${kernel}`);
           },

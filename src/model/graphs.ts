@@ -39,7 +39,6 @@ export type PlacedCard = Card & { readonly units: readonly string[] };
 export interface Model {
   readonly manifest: Manifest;
   readonly environment: Environment;
-  /** The first of its devices; all are of one kind. */
   readonly device: Device;
   readonly limits: ModelLimits;
   readonly stages: readonly ModelUnit[];
@@ -48,7 +47,7 @@ export interface Model {
   readonly bytesPerPosition: number;
   /** Kernels that failed to load, each with the reason. The others serve. */
   readonly kernelFaults: readonly string[];
-  /** The GPUs that hold the model; none on the CPU. */
+  /** The GPU that holds the model; none on the CPU. */
   cards(): readonly PlacedCard[];
   /** The exit of a layer number. @throws RangeError if the layer is not an exit */
   exitIndex(layer: number): number;
@@ -72,15 +71,12 @@ export class GraphLoader {
   readonly #device: Device;
   readonly #accumulateInt32: boolean;
   readonly #shared: SharedWeights | null;
-  readonly #units: Map<StageKernel, Session>[];
-  readonly #faults: Map<StageKernel, string>;
+  readonly #units: Map<StageKernel, Session>[] = [];
+  readonly #faults = new Map<StageKernel, string>();
 
-  /** @param other loads other graphs of the model on another device */
-  constructor(source: ModelSource, device: Device, other?: GraphLoader) {
+  constructor(source: ModelSource, device: Device) {
     this.#source = source;
     this.#device = device;
-    this.#units = other === undefined ? [] : other.#units;
-    this.#faults = other === undefined ? new Map<StageKernel, string>() : other.#faults;
     this.#accumulateInt32 = device.kind === 'cpu' && saturates(source.environment, device);
     this.#shared =
       device.kind === 'cpu' ? null : new SharedWeights(source, device, graphFiles(source.manifest, source.kernels));

@@ -7,7 +7,7 @@ import type {} from '../util/schema.js';
 import { hubHint } from '../util/hub-name.js';
 import { validationMessage } from '../util/validation-message.js';
 import { upgraded } from './manifest-upgrade.js';
-import { Manifest, MANIFEST_VERSION, type FileEntry } from './manifest.js';
+import { Manifest, MANIFEST_VERSION, PAGES_LAYOUT, type FileEntry } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
 
@@ -29,12 +29,21 @@ export function loadManifest(dir: string): Manifest {
     throw new Error(`${file}: version must be 1 to ${MANIFEST_VERSION}, got ${version}`);
   json = upgraded(json);
   if (typeof json === 'string') throw new Error(`${file}: ${json}`);
+  const old = oldPages(json);
+  if (old !== null) throw new Error(`${file}: ${old}`);
   const fault = validationMessage(Manifest, json);
   if (fault !== null) throw new Error(`${file}: ${fault}`);
   const manifest = json as Manifest;
   const disorder = disorderOf(manifest);
   if (disorder !== null) throw new Error(`${file}: ${disorder}`);
   return manifest;
+}
+
+/** The remedy for a folder for GPUs whose graphs have an earlier form; null for all others. */
+function oldPages(json: unknown): string | null {
+  const { pages, kernels } = (json ?? {}) as { pages?: { layout?: unknown } | null; kernels?: unknown };
+  if (pages === undefined || pages?.layout === PAGES_LAYOUT) return null;
+  return `its graphs for GPUs are those of an earlier version; convert the model again with --kernels ${String(kernels)}`;
 }
 
 /** Finds an inconsistency of an edited manifest, which would serve the wrong layers; null if there is none. */

@@ -18,20 +18,21 @@
  * - top_values are the K = min(64, V) largest logits in descending order. target_values are logits[targets].
  * - lse is the log-sum-exp of the logits, and lse_t that of logits * inv_temperature.
  *
- * The graphs of a folder with `pages` are for GPUs. A store [R,H] holds hidden states, and rows name places in it. A table
- * names the pages of each sequence, and a batch is any mix of chunks and single positions, T in all.
+ * The graphs of a folder with `pages` are for GPUs. A store [R,H] holds the hidden states of a boundary, and rows name
+ * places in it. A table names the pages of each sequence, and a batch is any mix of chunks and single positions, T in all.
  *
- * - embed   store FLOAT [R,H], ids i64 [T], rows_out i64 [T,1] -> store_out
- * - stage   store, rows_in i64 [T], rows_out i64 [T,1], cumulative i32 [B+1], pasts i32 [B], table i32 [B,M],
- *           bounds i32 [2] in main memory, k_I, v_I FLOAT [pages,positions,KV,D] -> store_out, k_out_I, v_out_I
- * - head    store, rows i64 [N], norm i64 [N] -> logits f32 [N,V]
+ * - embed   ids i64 [T] -> hidden FLOAT [T,H]
+ * - stage   store FLOAT [R,H], next FLOAT [R1,H], rows_in i64 [T], rows_out i64 [T,1], cumulative i32 [B+1],
+ *           pasts i32 [B], table i32 [B,M], bounds i32 [3], k_I, v_I FLOAT [pages,page,KV,D]
+ *           -> next_out, k_out_I, v_out_I
+ * - head    as above
  * - select  logits, inv_temperature, targets -> selected f32 [N,2K+3]: values, ids, lse, lse_t, target value
  * - argmax  logits -> ids i64 [N]
  * - lower   logits, places i64 [n,2], amounts f32 [n] -> lowered [N,V]
  *
- * - store and store_out are bound to the same memory, as are k_I and k_out_I, v_I and v_out_I, logits and lowered.
+ * - next and next_out are bound to the same memory, as are k_I and k_out_I, v_I and v_out_I, logits and lowered.
  * - cumulative are the parts' first positions in the batch; pasts the positions before each part.
- * - bounds are the longest part, and the longest sequence with its part.
+ * - bounds lie in main memory: the longest part, the longest sequence with its part, and the least length of that one.
  *
  * Must not know: how graphs are built (convert) or run (runtime, engine).
  */
@@ -188,10 +189,12 @@ export const FileEntry = Type.Object({
 });
 export type FileEntry = Static<typeof FileEntry>;
 
-/** The layout of a KV cache in pages. */
+/** The form of the graphs of a paged folder; those of earlier forms must be converted again. */
+export const PAGES_LAYOUT = 2 as const;
+
+/** A KV cache in pages, whose size the device decides (paged-limits.ts). */
 export const Pages = Type.Object({
-  /** Positions of a page: a power of two, at least 32 (WebGPU's prefill kernel is wrong for smaller pages). */
-  positions: Type.Integer({ minimum: 32 }),
+  layout: Type.Literal(PAGES_LAYOUT),
   /** Graph that lowers single logits. */
   lower: Type.String(),
 });

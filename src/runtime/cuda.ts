@@ -9,15 +9,14 @@
  */
 import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
-import type { Card, Gpu } from './device.js';
+import type { Card, Gpu, InputAreas } from './device.js';
 import type { Environment } from './environment.js';
-import { type Area, joined } from './joined-uploads.js';
+import { reserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
 
 const DRIVER = 'libcuda.so.1';
 /** The stream does not wait for CUDA's default stream. */
 const STREAM_NON_BLOCKING = 1;
-const EVENT_DISABLE_TIMING = 2;
 /** ONNX Runtime's number of the way in which an arena grows. */
 const NEXT_POWER_OF_TWO = 0n;
 /** Bytes of the boundaries at which an allocation of CUDA's may begin. */
@@ -38,27 +37,13 @@ interface Driver {
   readonly fromHost: (target: bigint, source: Uint8Array) => void;
   readonly wait: () => void;
   readonly describe: () => Card;
-  /** Makes the card's context current. */
-  readonly use: () => void;
-  /** CUcontext of the card. */
-  readonly context: bigint;
-  /** Marks the end of the stream's work so far with an event. */
-  readonly mark: () => bigint;
-  /** Later work of the stream begins after the event. */
-  readonly follow: (event: bigint) => void;
-  readonly fromCard: (target: bigint, context: bigint, source: bigint, bytes: number) => void;
 }
-
-/** The drivers of opened devices, by the memory description of the device. */
-const drivers = new Map<bigint, Driver>();
 
 /** @throws Error if the driver is missing, finds no such card, or a call fails */
 export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
   const driver = openDriver(deviceId);
   const memoryInfo = environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0);
-  drivers.set(memoryInfo, driver);
   const held: bigint[] = [];
-  const inputs: Area[] = [];
   const alloc = (bytes: number): bigint => {
     const address = driver.alloc(bytes);
     held.push(address);
@@ -76,39 +61,43 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
     memoryInfo,
     maxBufferBytes: Infinity,
     cards: () => [driver.describe()],
-    // The provider launches kernels in the current context: another card's after a copy or a run there.
-    use: driver.use,
     configure: (options, captures) => {
-      driver.use();
       // Weights take what they need, outside the memory that grows in powers of two.
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
       environment.ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', options, captures ? capturing : provider);
     },
     alloc,
-    allocInputs: (sizes) => {
-      const ends = sizes.map((_, i) => sizes.slice(0, i + 1).reduce((sum, bytes) => sum + aligned(bytes), 0));
-      const bytes = ends.at(-1) ?? 0;
-      const start = alloc(bytes);
-      inputs.push({ start, end: start + BigInt(bytes) });
-      return sizes.map((_, i) => start + BigInt(ends[i - 1] ?? 0));
-    },
+    allocInputs: (sizes) => inputAreas(driver, alloc, sizes),
     dispose: () => {
       for (const address of held.splice(0)) driver.free(address);
     },
     upload: (copies) => {
-      for (const { target, source } of joined(copies, inputs)) driver.fromHost(target, source);
+      for (const { target, source } of copies) driver.fromHost(target, source);
     },
     download: (source, target) => {
       driver.toHost(source, target);
       driver.wait();
     },
-    receive: (target, from, source, bytes) => {
-      const sender = drivers.get(from.memoryInfo);
-      if (sender === undefined) throw new RangeError(`a CUDA card cannot receive from ${from.kind}`);
-      driver.follow(sender.mark());
-      driver.fromCard(target, sender.context, source, bytes);
-      // The sender's next run may write the source.
-      sender.follow(driver.mark());
+  };
+}
+
+/** Areas one behind the other: one copy reaches from the first used area to the last, with the bytes between them. */
+function inputAreas(driver: Driver, alloc: (bytes: number) => bigint, sizes: readonly number[]): InputAreas {
+  const starts: number[] = [];
+  let total = 0;
+  for (const bytes of sizes) {
+    starts.push(total);
+    total += aligned(bytes);
+  }
+  const device = alloc(total);
+  const image = new Uint8Array(viewMemory(reserve(total), total));
+  return {
+    addresses: starts.map((start) => device + BigInt(start)),
+    hosts: sizes.map((bytes, i) => image.subarray(starts[i], (starts[i] ?? 0) + bytes)),
+    upload: (bytes) => {
+      const used = starts.flatMap((start, i) => ((bytes[i] ?? 0) > 0 ? [start, start + (bytes[i] ?? 0)] : []));
+      const [first] = used;
+      if (first !== undefined) driver.fromHost(device + BigInt(first), image.subarray(first, used.at(-1)));
     },
   };
 }
@@ -143,10 +132,6 @@ function openDriver(deviceId: number): Driver {
   const retain = library.func('int cuDevicePrimaryCtxRetain(_Out_ void**, int)');
   const setCurrent = library.func('int cuCtxSetCurrent(void*)');
   const createStream = library.func('int cuStreamCreate(_Out_ void**, unsigned int)');
-  const createEvent = library.func('int cuEventCreate(_Out_ void**, unsigned int)');
-  const record = library.func('int cuEventRecord(void*, void*)');
-  const waitEvent = library.func('int cuStreamWaitEvent(void*, void*, unsigned int)');
-  const cardToCard = library.func('int cuMemcpyPeerAsync(void*, void*, void*, void*, size_t, void*)');
   const getName = library.func('int cuDeviceGetName(uint8_t*, int, int)');
   const getMemory = library.func('int cuMemGetInfo_v2(_Out_ size_t*, _Out_ size_t*)');
   const getVersion = library.func('int cuDriverGetVersion(_Out_ int*)');
@@ -166,59 +151,32 @@ function openDriver(deviceId: number): Driver {
   check('cuDeviceGet', getDevice(card, deviceId));
   // The primary context is the one that the provider's runtime library uses.
   const context = made('cuDevicePrimaryCtxRetain', (out) => retain(out, card[0]));
-  // A run on another card leaves that card's context current.
-  const use = (): void => {
-    check('cuCtxSetCurrent', setCurrent(context));
-  };
-  use();
+  check('cuCtxSetCurrent', setCurrent(context));
   const stream = made('cuStreamCreate', (out) => createStream(out, STREAM_NON_BLOCKING));
-  const end = made('cuEventCreate', (out) => createEvent(out, EVENT_DISABLE_TIMING));
   return {
     stream,
-    context,
-    use,
     alloc: (bytes) => {
-      use();
       return made(`cannot reserve ${bytes} bytes on the GPU: cuMemAlloc`, (out) => memAlloc(out, bytes));
     },
     free: (address) => {
-      use();
       check('cuMemFree', memFree(address));
     },
     zero: (address, bytes) => {
-      use();
       check('cuMemsetD8Async', memset(address, 0, bytes, stream));
     },
     toHost: (source, target) => {
-      use();
       const host = koffi.as(target, 'uint8_t*');
       check('cuMemcpyDtoHAsync', deviceToHost(host, source, target.byteLength, stream));
     },
     fromHost: (target, source) => {
-      use();
       // The driver has read pageable memory when the call returns.
       const host = koffi.as(source, 'uint8_t*');
       check('cuMemcpyHtoDAsync', hostToDevice(target, host, source.byteLength, stream));
     },
-    mark: () => {
-      use();
-      check('cuEventRecord', record(end, stream));
-      return end;
-    },
-    follow: (event) => {
-      use();
-      check('cuStreamWaitEvent', waitEvent(stream, event, 0));
-    },
-    fromCard: (target, sender, source, bytes) => {
-      use();
-      check('cuMemcpyPeerAsync', cardToCard(target, context, source, sender, bytes, stream));
-    },
     wait: () => {
-      use();
       check('cuStreamSynchronize', synchronize(stream));
     },
     describe: () => {
-      use();
       const name = new Uint8Array(NAME_BYTES);
       check('cuDeviceGetName', getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, card[0]));
       const [free, total, version]: [number][] = [[0], [0], [0]];

@@ -8,7 +8,7 @@ import type { Tensor } from './tensor.js';
 export type WeightFiles = ReadonlyMap<string, Uint8Array>;
 
 /** The part of a device that sessions use. */
-export type SessionDevice = Pick<Device, 'kind' | 'copiesInputsAtBind' | 'configure' | 'use'>;
+export type SessionDevice = Pick<Device, 'kind' | 'copiesInputsAtBind' | 'configure'>;
 
 export interface SessionSpec {
   readonly weights: WeightFiles;
@@ -58,7 +58,6 @@ export class Binding {
   /** Runs the graph to its end. @throws OrtError */
   run(): void {
     const { ort } = this.#session.environment;
-    this.#session.device.use?.();
     if (this.#session.device.copiesInputsAtBind) this.#bindHostInputs();
     ort.call('RunWithBinding', this.#session.handle, this.#options, this.#handle);
   }

@@ -124,3 +124,17 @@ void t.test('lengths of answers are optional, and a fault in them does not stop 
   for (const wrong of [{ chat: [[0, 20]] }, { chat: 'short' }, {}, [], 7, null]) t.strictSame(load(wrong), wrong);
   t.end();
 });
+
+void t.test('graphs for GPUs of an earlier version must be converted again', (t) => {
+  const dir = t.testdir();
+  const manifest = { ...loadManifest(MODEL), kernels: ['w8a16'], floatType: 'f16' };
+  const load = (pages: unknown): unknown => {
+    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, pages }));
+    return loadManifest(dir).pages;
+  };
+  t.throws(() => load({ positions: 64, lower: 'lower.onnx' }), {
+    message: /earlier version; convert the model again with --kernels w8a16$/,
+  });
+  t.same(load({ layout: 2, lower: 'lower.onnx' }), { layout: 2, lower: 'lower.onnx' });
+  t.end();
+});

@@ -29,7 +29,7 @@ export async function attention(build: LayerBuilder, x: string, values: StageVal
       : await separate(build, projected, values.queryGrowth, queryScale);
   const { rotary, window } = layer.kind;
   const tables = rotary === null ? null : values.rotary.get(rotary);
-  if (build.options.page !== null) return outputOf(build, pagedAttention(build, query, tables));
+  if (build.options.isPaged) return outputOf(build, pagedAttention(build, query, tables));
   const cache = ['B', kvHeads, 'capacity', headDim];
   const past = [`past_k_${index}`, `past_v_${index}`].map((value) => graph.input(value, kvType, cache));
   const present = [`present_k_${index}`, `present_v_${index}`];
@@ -68,8 +68,8 @@ function pagedAttention(
   tables: readonly [string, string] | null | undefined,
 ): string {
   const { graph, arch, layer, id, index } = build;
-  const { floatType, page } = build.options;
-  const cache = ['pages', page ?? 'page', arch.kvHeads, arch.headDim];
+  const { floatType } = build.options;
+  const cache = ['pages', 'page', arch.kvHeads, arch.headDim];
   const [past, present] = ['', '_out'].map((suffix) => [`k${suffix}_${index}`, `v${suffix}_${index}`]);
   for (const value of past ?? []) graph.input(value, floatType, cache);
   for (const value of present ?? []) graph.output(value, floatType, cache);
@@ -146,7 +146,7 @@ function normalized(build: LayerBuilder, x: string, scale: string, heads: number
   const shape = (label: string, dims: number[]) =>
     graph.constant(label, 'i64', [dims.length], BigInt64Array.from(dims, BigInt));
   // Zeros keep the dimensions of positions.
-  const kept = build.options.page === null ? [0, 0] : [0];
+  const kept = build.options.isPaged ? [0] : [0, 0];
   const byHead = shape(`attention.by_head.${heads}`, [...kept, heads, arch.headDim]);
   const joined = shape(`attention.joined.${heads}`, [...kept, heads * arch.headDim]);
   const rows = graph.node('Reshape', [x, byHead], [`${x}.heads`]);

@@ -8,7 +8,6 @@ import type { LinearWeight } from '../weight.js';
 import { blocksProduct, storeBlocks } from './blocks.js';
 import { Graph, MICROSOFT } from './graph.js';
 import { useScales } from './scales.js';
-import { scatterStates, storeInputs } from './store.js';
 import { storeFloats, type FloatType } from './vectors.js';
 import { storeRows, useBytes, w8a8Product, type ByteWeight } from './w8a8.js';
 
@@ -73,8 +72,7 @@ export async function embedGraph(
   await storeVocabulary(store, weight, format, floatType);
   const graph = new Graph('embed');
   graph.input('ids', 'i64', isPaged ? ['T'] : ['B', 'S']);
-  if (isPaged) storeInputs(graph, arch, floatType);
-  else graph.output('hidden', floatType, ['B', 'S', arch.hidden]);
+  graph.output('hidden', floatType, isPaged ? ['T', arch.hidden] : ['B', 'S', arch.hidden]);
   const { embeddingScale } = arch;
   const out = embeddingScale === 1 ? 'hidden' : 'embed.unscaled';
   switch (format.kind) {
@@ -89,7 +87,6 @@ export async function embedGraph(
   }
   // A head that shares the tensor needs it without the multiplier.
   if (embeddingScale !== 1) graph.node('Mul', [out, floatConstant(graph, embeddingScale, floatType)], ['hidden']);
-  if (isPaged) scatterStates(graph, 'hidden');
   return graph;
 }
 
@@ -166,16 +163,11 @@ export async function headGraph(
   store: WeightStore,
   format: VocabularyFormat,
   floatType: FloatType,
-  isPaged: boolean,
 ): Promise<Graph> {
   await storeVocabulary(store, weight, format, floatType);
   const { hidden, vocab } = arch;
   const graph = new Graph('head');
-  if (isPaged) {
-    graph.input('store', floatType, ['R', hidden]);
-    graph.input('rows', 'i64', ['N']);
-    graph.node('Gather', ['store', 'rows'], ['hidden'], { axis: 0 });
-  } else graph.input('hidden', floatType, ['N', hidden]);
+  graph.input('hidden', floatType, ['N', hidden]);
   graph.input('norm', 'i64', ['N']);
   graph.output('logits', 'f32', ['N', vocab]);
   // Norm weights are gathered per row below, so this normalization only reverses the head's smoothing.

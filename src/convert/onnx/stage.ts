@@ -7,7 +7,7 @@ import { attention, type StageValues } from './attention.js';
 import { Graph, MICROSOFT } from './graph.js';
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
 import { queryGrowth } from './query-growth.js';
-import { scatterStates, storeInputs } from './store.js';
+import { gatherStates, scatterStates } from './store.js';
 import { storeFloats, type FloatType } from './vectors.js';
 
 /** Builds the graph and stores tensors that are not stored yet. Calls `done` after each layer. */
@@ -22,7 +22,7 @@ export async function stageGraph(
   const { floatType } = options;
   const graph = new Graph(name);
   const rotary = await rotaryTables(graph, layers, arch, store, options);
-  const start = options.page === null ? slotInputs(graph, arch, floatType) : pagedInputs(graph, arch, floatType);
+  const start = options.isPaged ? pagedInputs(graph, arch, floatType) : slotInputs(graph, arch, floatType);
   const values = { rotary, queryGrowth: arch.queryGrowth && queryGrowth(graph, arch.queryGrowth, floatType) };
 
   const stream = new Residual(graph, arch, start);
@@ -34,8 +34,8 @@ export async function stageGraph(
     await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
     done();
   }
-  if (options.page === null) stream.end('hidden_out');
-  else scatterStates(graph, stream.end('states'));
+  if (options.isPaged) scatterStates(graph, stream.end('states'));
+  else stream.end('hidden_out');
   return graph;
 }
 
@@ -48,15 +48,13 @@ function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): str
   return 'hidden';
 }
 
-/** Adds those of a stage whose KV cache has pages. It gathers its positions' states [T, H] from the store. */
+/** Adds those of a stage whose KV cache has pages; returns the states [T, H] of its positions. */
 function pagedInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
-  storeInputs(graph, arch, floatType);
-  graph.input('rows_in', 'i64', ['T']);
   graph.input('cumulative', 'i32', ['B1']);
   graph.input('pasts', 'i32', ['B']);
   graph.input('table', 'i32', ['B', 'M']);
-  graph.input('bounds', 'i32', [2]);
-  return graph.node('Gather', ['store', 'rows_in'], ['hidden'], { axis: 0 });
+  graph.input('bounds', 'i32', [3]);
+  return gatherStates(graph, arch, floatType);
 }
 
 /** Adds the rotary tables of the layers' kinds. Folders of earlier versions name one table `rope`, so the first keeps that name. */

@@ -18,8 +18,8 @@ export type OperatorPolicy = Pick<
 export interface EngineOptions {
   readonly modelDir: string;
   readonly device: 'cpu' | 'cuda' | 'webgpu';
-  /** Numbers of the GPUs that hold the model together, in order of depth; absent: 0 alone. */
-  readonly cards?: readonly number[];
+  /** Number of the GPU; absent: 0. */
+  readonly card?: number;
   /** Threads of the one pool that all sessions share. */
   readonly threads: number;
   /** Bytes for KV cache and stored hidden states, of live sequences and reusable prefixes together. */
