@@ -289,10 +289,13 @@ function blockLayerName(exit: number, index: number): string {
 function vocabularyFormat({ kernels, headBits }: ConvertOptions, arch: Architecture): VocabularyFormat {
   const levels = levelsOf(headBits ?? 8);
   if (kernels.includes('w8a8')) return { kind: 'w8a8', levels };
-  return hasBlocks(kernels) ? { kind: 'blocks', block: headBlock(arch.hidden), levels } : { kind: 'floats' };
+  return hasBlocks(kernels) ? { kind: 'blocks', block: headBlock(arch.hidden, gpuKernel(kernels) !== undefined), levels } : { kind: 'floats' };
 }
 
-/** Columns per scale: 64 if that divides the width, which saves padding and its removal; else 32, else 128. */
-function headBlock(hidden: number): number {
-  return ([64, 32] as const).find((block) => hidden % block === 0) ?? 128;
+/**
+ * Columns per scale: 64 if that divides the width, which saves padding and its removal; else 32, else 128. CUDA's product
+ * that unpacks weights on the way takes 32.
+ */
+function headBlock(hidden: number, forGpu: boolean): number {
+  return (forGpu ? [32] : [64, 32]).find((block) => hidden % block === 0) ?? 128;
 }

@@ -1,4 +1,5 @@
 /** A loaded model folder, whatever the layout of its KV cache: the sessions of its graphs, its units and its limits. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Card, Device } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
@@ -14,6 +15,7 @@ import {
   type StageKernel,
   storedKernel,
 } from './manifest.js';
+import { webgpuGraph } from './webgpu-graph.js';
 
 /** A trunk stage or an exit block. */
 export interface ModelUnit {
@@ -138,6 +140,8 @@ export class GraphLoader {
     const { dir, environment, weights } = this.#source;
     const initializers = this.#shared?.of(file);
     const spec = { weights, accumulateInt32: this.#accumulateInt32, captures, ...(initializers && { initializers }) };
+    const changed = this.#device.kind === 'webgpu' ? webgpuGraph(readFileSync(join(dir, file))) : null;
+    if (changed !== null) return new Session(environment, this.#device, changed, { ...spec, folder: dir });
     return new Session(environment, this.#device, join(dir, file), spec);
   }
 

@@ -22,9 +22,9 @@
  * places in it. A table names the pages of each sequence, and a batch is any mix of chunks and single positions, T in all.
  *
  * - embed   ids i64 [T] -> hidden FLOAT [T,H]
- * - stage   store FLOAT [R,H], next FLOAT [R1,H], rows_in i64 [T], rows_out i64 [T,1], cumulative i32 [B+1],
- *           pasts i32 [B], table i32 [B,M], bounds i32 [3], k_I, v_I FLOAT [pages,page,KV,D]
- *           -> next_out, k_out_I, v_out_I
+ * - stage   store FLOAT [R,H], next FLOAT [R1,H], rows_in i64 [T], rows_out i64 [T,1], the batch,
+ *           k_I, v_I FLOAT [pages,page,KV,D] -> next_out, k_out_I, v_out_I
+ * - batch   cumulative i32 [B+1], pasts i32 [B], table i32 [B,M], bounds i32 [3]
  * - head    as above
  * - select  logits, inv_temperature, targets -> selected f32 [N,2K+3]: values, ids, lse, lse_t, target value
  * - argmax  logits -> ids i64 [N]

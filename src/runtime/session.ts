@@ -19,6 +19,8 @@ export interface SessionSpec {
   readonly accumulateInt32: boolean;
   /** Whether bindings may name a graph; absent: no. */
   readonly captures?: boolean;
+  /** Folder of the weight files of a graph in bytes; absent: `weights` has all. */
+  readonly folder?: string;
   /** Weights in the device's memory, by name. They outlive the session. */
   readonly initializers?: ReadonlyMap<string, Tensor>;
 }
@@ -90,7 +92,7 @@ export class Session {
     readonly environment: Environment,
     readonly device: SessionDevice,
     graph: string | Uint8Array,
-    { weights, accumulateInt32, captures = false, initializers = new Map<string, Tensor>() }: SessionSpec,
+    { weights, accumulateInt32, captures = false, folder, initializers = new Map<string, Tensor>() }: SessionSpec,
   ) {
     const { ort } = environment;
     const options = ort.create('CreateSessionOptions');
@@ -103,6 +105,8 @@ export class Session {
       // A node without a kernel of the device would run on the CPU, with two copies in every step. This is an error that
       // names the node.
       if (device.kind !== 'cpu') ort.call('AddSessionConfigEntry', options, 'session.disable_cpu_ep_fallback', '1');
+      if (folder !== undefined)
+        ort.call('AddSessionConfigEntry', options, 'session.model_external_initializers_file_folder_path', folder);
       if (accumulateInt32) ort.call('AddSessionConfigEntry', options, 'session.x64quantprecision', '1');
       for (const [name, { handle }] of initializers) ort.call('AddInitializer', options, name, handle);
       if (weights.size > 0) {

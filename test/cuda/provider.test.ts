@@ -160,6 +160,20 @@ async function tests(installation: Installation): Promise<void> {
     for (const fault of ['illegal', 'outside', 'unordered']) t.strictSame(linesOf(trace, fault), [], fault);
   });
 
+  await t.test('a fault of the card ends each answer with a sentence, and the engine starts again', async (t) => {
+    const sentence = (reason: RegExp): RegExp =>
+      new RegExp(`^--device cuda: the GPU failed in a step \\(.*${reason.source}\\); the engine starts again; if`);
+    for (const [code, reason] of [
+      ['700', /an illegal memory access was encountered/],
+      ['214', /uncorrectable ECC error encountered/],
+    ] as const) {
+      const variables = { FAKE_CUDA_FAIL_AT: join(folder, `failure-${code}`) };
+      const { stdout, stderr } = await script('fault', [model, code], variables);
+      const lost = [sentence(reason), sentence(reason), sentence(reason)];
+      t.match(JSON.parse(stdout || '[]'), [lost, ['ended'], lost, ['ended']], stderr);
+    }
+  });
+
   await t.test('a machine without a card, or with too little memory, gets a sentence', async (t) => {
     const errorOf = async (device: string, variables: NodeJS.ProcessEnv): Promise<string> => {
       const args = ['serve', '--model', model, '--device', device, '--port', '0', '--kv-memory', '8MiB'];

@@ -15,7 +15,7 @@ import { type GrammarOptions, Grammars } from '../grammar/grammars.js';
 import { GrammarQueue } from './grammar-queue.js';
 import { loadModel, spareSlots } from '../execution/load-model.js';
 import type { FatalMessage, FromEngine, ReadyMessage, StepMessage, ToEngine } from '../protocol.js';
-import { memoryFault } from './memory-fault.js';
+import { deviceFault, memoryFault } from './device-fault.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import type { EngineOptions } from '../client/options.js';
 import { collectGarbage } from '../../util/memory.js';
@@ -83,7 +83,7 @@ function stepOf(core: EngineCore, device: string): StepMessage {
   try {
     return core.step();
   } catch (error) {
-    const fault = memoryFault(error, device, 'step');
+    const fault = memoryFault(error, device, 'step') ?? deviceFault(error);
     throw fault === null ? error : new DeviceError(fault, { cause: error });
   }
 }

@@ -17,6 +17,7 @@ enum {
   NO_CONTEXT = 201,
   INVALID_HANDLE = 400,
   NOT_FOUND = 500,
+  ILLEGAL_ADDRESS = 700,
   CAPTURE_UNSUPPORTED = 900,
   CAPTURE_INVALIDATED = 901,
 };
@@ -37,6 +38,10 @@ void fake_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 long fake_setting(const char *name, long otherwise);
 /** The same for a list such as 80,40: the item of a card, or the last one. */
 long fake_setting_of(const char *name, int card, long otherwise);
+/** The code in the file that FAKE_CUDA_FAIL_AT names, since a kernel has met that file; OK without one. */
+int fake_failure(void);
+/** Looks for the file, as a kernel does. */
+int fake_meet_failure(void);
 const char *fake_error_name(int code);
 const char *fake_error_text(int code);
 

@@ -238,7 +238,7 @@ int cudaGetDriverEntryPointByVersion(const char *name, void **found, unsigned ve
   return *found = NULL, OK;
 }
 
-int cudaGetLastError(void) { return OK; }
-int cudaPeekAtLastError(void) { return OK; }
+int cudaGetLastError(void) { return fake_failure(); }
+int cudaPeekAtLastError(void) { return fake_failure(); }
 const char *cudaGetErrorName(int code) { return fake_error_name(code); }
 const char *cudaGetErrorString(int code) { return fake_error_text(code); }

@@ -48,6 +48,7 @@ static int run(const struct copy *copy) {
 /** Puts a copy on a stream or into the graph. */
 static int submit(struct copy copy, void *stream, int synchronous) {
   int id = fake_stream_id(stream);
+  if (fake_failure() != OK) return fake_failure();
   if (id < 0) return INVALID_HANDLE;
   const char *kind = copy.source ? direction(copy.target, copy.source) : "set";
   if (captured && (synchronous || id == 0)) return fake_forbidden(copy.source ? "a copy" : "a memory set");
@@ -92,6 +93,9 @@ static int number_of(const char *name) {
 int fake_kernel(void *stream, const char *name, unsigned x, unsigned y, unsigned z) {
   const int number = number_of(name);
   int id = fake_stream_id(stream);
+  /* A card reports the fault of a kernel at a later call. */
+  if (fake_failure() != OK) return fake_failure();
+  fake_meet_failure();
   if (id < 0) return INVALID_HANDLE;
   if (captured && id == 0) return fake_forbidden("a kernel on the default stream");
   if (captured && id == captured_stream) {
