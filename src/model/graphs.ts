@@ -34,8 +34,11 @@ export interface ModelLimits {
   readonly maxChunk: number;
 }
 
-/** A GPU with the names of the units on it. */
-export type PlacedCard = Card & { readonly units: readonly string[] };
+/** A GPU with the names of the units on it, and the bytes that the model takes by the plan of memory-plan.ts. */
+export type PlacedCard = Card & {
+  readonly units: readonly string[];
+  readonly plan?: { readonly weights: number; readonly kv: number; readonly scratch: number };
+};
 
 /** The engine's view of a model of either layout. */
 export interface Model {

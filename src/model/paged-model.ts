@@ -32,6 +32,7 @@ import {
 import { GpuTensors, type HiddenStore, openStores } from './hidden-store.js';
 import { isCaptured, type StageKernel, type Manifest } from './manifest.js';
 import { allocatedPerPosition } from './memory.js';
+import type { MemoryPlan } from './memory-plan.js';
 import { headSizes, PagedHead, type WantedRow } from './paged-head.js';
 import { MOST_PARTS, mostTokens, type PagedLimits, tablePages } from './paged-limits.js';
 
@@ -107,12 +108,14 @@ export class PagedModel implements Model {
 
   /**
    * Loads all graphs.
+   * @param plan what the log shows of the memory
    * @throws OrtError that names the graph, RangeError if the memory does not suffice
    */
   constructor(
     source: ModelSource,
     device: Gpu,
     readonly limits: PagedLimits,
+    readonly plan: MemoryPlan | null = null,
   ) {
     const { manifest, environment } = source;
     this.manifest = manifest;
@@ -159,7 +162,7 @@ export class PagedModel implements Model {
 
   cards(): PlacedCard[] {
     const units = this.#units.map(({ name }) => name);
-    return this.device.cards().map((card) => ({ ...card, units }));
+    return this.device.cards().map((card) => ({ ...card, units, ...(this.plan && { plan: this.plan }) }));
   }
 
   exitIndex(layer: number): number {

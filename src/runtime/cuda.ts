@@ -21,6 +21,9 @@ const STREAM_NON_BLOCKING = 1;
 const NEXT_POWER_OF_TWO = 0n;
 /** Bytes of the boundaries at which an allocation of CUDA's may begin. */
 const ALIGNMENT = 256;
+/** The CUDA version of the provider's wheel, and the first driver that supports it. */
+const LEAST_CUDA = 13_000;
+const LEAST_DRIVER = 580;
 const NAME_BYTES = 256;
 const DISABLED_OPTIMIZERS = 'optimization.disable_specified_optimizers';
 const RELEASE_FILE = '/proc/driver/nvidia/version';
@@ -149,6 +152,12 @@ function openDriver(deviceId: number): Driver {
       cause: error,
     });
   }
+  const version: [number] = [0];
+  check('cuDriverGetVersion', getVersion(version));
+  if (version[0] < LEAST_CUDA)
+    throw new Error(
+      `--device cuda: the driver supports ${cudaName(version[0])}, and ONNX Runtime's CUDA provider needs ${cudaName(LEAST_CUDA)}; install NVIDIA's driver ${LEAST_DRIVER} or a later one`,
+    );
   const card: [number] = [0];
   const count: [number] = [0];
   check('cuDeviceGetCount', countDevices(count));
@@ -185,13 +194,12 @@ function openDriver(deviceId: number): Driver {
     describe: () => {
       const name = new Uint8Array(NAME_BYTES);
       check('cuDeviceGetName', getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, card[0]));
-      const [free, total, version]: [number][] = [[0], [0], [0]];
+      const [free, total]: [number][] = [[0], [0]];
       check('cuMemGetInfo', getMemory(free, total));
-      check('cuDriverGetVersion', getVersion(version));
       return {
         index: deviceId,
         name: new TextDecoder().decode(name.subarray(0, name.indexOf(0))),
-        driver: driverName(version?.[0] ?? NaN),
+        driver: driverName(version[0]),
         memoryBytes: Number(total?.[0]),
         freeBytes: Number(free?.[0]),
       };
@@ -201,7 +209,7 @@ function openDriver(deviceId: number): Driver {
 
 /** The driver's release where the system tells it, and the newest CUDA version that the driver supports, as 12040. */
 function driverName(version: number): string {
-  const cuda = `CUDA ${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
+  const cuda = cudaName(version);
   try {
     const [, release] = /^NVRM version:.*?\s(\d+\.[\d.]+)\s/m.exec(readFileSync(RELEASE_FILE, 'utf8')) ?? [];
     return release === undefined ? cuda : `${release}, ${cuda}`;
@@ -209,6 +217,11 @@ function driverName(version: number): string {
     // Containers may hide the file.
     return cuda;
   }
+}
+
+/** A number of CUDA's versions such as 12040, as its name. */
+function cudaName(version: number): string {
+  return `CUDA ${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
 }
 
 function loadDriver(): ReturnType<typeof koffi.load> {

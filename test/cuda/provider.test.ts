@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { convert } from '../../src/convert/convert.js';
 import type { KernelName } from '../../src/model/manifest.js';
+import type { MemoryPlan } from '../../src/model/memory-plan.js';
 import { externalTensors } from '../../src/model/onnx-weights.js';
 import { install, type Installation, Missing, runScript } from './installation.js';
 import { linesOf, readTrace, type Section } from './trace.js';
@@ -98,6 +99,9 @@ async function tests(installation: Installation): Promise<void> {
     const [table] = externalTensors(join(model, 'embed.onnx'));
     t.equal(linesOf(trace, `alloc ${table?.length}`).length, 1, 'embedding and head share one table');
     t.ok(taken - KV_BYTES < 5 * 2 ** 20, `${taken - KV_BYTES} bytes beside the KV cache`);
+    const { plan = null } = JSON.parse(stdout || '{}') as { plan?: MemoryPlan };
+    const planned = plan === null ? NaN : plan.weights + plan.kv + plan.scratch;
+    t.ok(Math.abs(taken - planned) < 4 * 2 ** 20, `${taken} bytes, ${planned} by the plan`);
     t.ok(tokens > 2 * STEPS, `${tokens} tokens`);
     t.strictSame(linesOf(trace, 'outside'), [], 'every copy stays inside its memory');
     t.strictSame(linesOf(served, 'unordered'), [], 'every run is ordered with the copies before it');
@@ -160,6 +164,18 @@ async function tests(installation: Installation): Promise<void> {
     for (const fault of ['illegal', 'outside', 'unordered']) t.strictSame(linesOf(trace, fault), [], fault);
   });
 
+  await t.test('the host time of a decode step', async (t) => {
+    for (const kernel of ['fp16', 'fp16-graph']) {
+      const { code, stdout, stderr } = await runScript(installation, 'test/cuda/child/host.js', [model, kernel]);
+      t.equal(code, 0, stderr);
+      const ms = JSON.parse(stdout || '{}') as Record<string, number>;
+      t.comment(`${kernel}, ms by rows: ${JSON.stringify(ms)}`);
+      // Several times what an idle machine takes.
+      for (const [rows, most] of Object.entries({ 1: 3, 64: 4, 256: 6 }))
+        t.ok((ms[rows] ?? NaN) < most, `${rows} rows`);
+    }
+  });
+
   await t.test('a fault of the card ends each answer with a sentence, and the engine starts again', async (t) => {
     const sentence = (reason: RegExp): RegExp =>
       new RegExp(`^--device cuda: the GPU failed in a step \\(.*${reason.source}\\); the engine starts again; if`);
@@ -186,18 +202,17 @@ async function tests(installation: Installation): Promise<void> {
       /^error: --device cuda: cuInit: no CUDA-capable device is detected; install NVIDIA's driver/,
     );
     t.equal(
+      await errorOf('cuda', { FAKE_CUDA_DRIVER: '12080' }),
+      "error: --device cuda: the driver supports CUDA 12.8, and ONNX Runtime's CUDA provider needs CUDA 13.0; install NVIDIA's driver 580 or a later one",
+    );
+    t.equal(
       await errorOf('cuda:2', { FAKE_CUDA_DEVICES: '2' }),
       'error: --device cuda:2: the driver has 2 card(s), numbered from 0',
     );
-    const reasons = new Set<string>();
-    // Weights, states and KV cache, the largest step: each may be the first that does not fit.
-    for (const mebibytes of ['0', '1', '6', '7']) {
-      const error = await errorOf('cuda', { FAKE_CUDA_MEMORY_MIB: mebibytes });
-      const lacking = /^error: --device cuda: the GPU has too little memory for .* \((.*)\); lower --kv-memory, /;
-      t.match(error, lacking);
-      reasons.add(lacking.exec(error)?.[1]?.replace(/\d+/g, 'N') ?? error);
-    }
-    t.ok(reasons.size > 1, [...reasons].join('\n'));
+    const lacking = async (mebibytes: string): Promise<string> => errorOf('cuda', { FAKE_CUDA_MEMORY_MIB: mebibytes });
+    const [, fits = ''] = /KV cache and states .* GiB free; --kv-memory (\d+MiB) fits$/.exec(await lacking('9')) ?? [];
+    t.ok(fits.endsWith('MiB'), `${fits} fits`);
+    t.match(await lacking('1'), /the card has 0\.00 GiB free; no --kv-memory fits; convert with --kernels w4a16/);
   });
 }
 

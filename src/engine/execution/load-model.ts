@@ -9,6 +9,7 @@ import { chooseKernels } from '../../model/kernels.js';
 import type { Manifest } from '../../model/manifest.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import { allocatedPerPosition, bytesPerPosition, mostPages } from '../../model/memory.js';
+import { checkPlan, memoryPlan } from '../../model/memory-plan.js';
 import { MOST_PARTS, pagePositions } from '../../model/paged-limits.js';
 import { PagedModel } from '../../model/paged-model.js';
 import { StagedModel } from '../../model/staged-model.js';
@@ -76,7 +77,9 @@ export async function loadModel(
     throw new Error(
       `--kv-memory: the device holds at most ${most * page * allocatedPerPosition(manifest)} bytes for this model, got ${options.kvMemoryBytes}`,
     );
-  return new PagedModel(source, gpu, { ...limits, capacity, pages, page });
+  const plan = memoryPlan(options.modelDir, manifest, kernels, { ...limits, pages, page });
+  if (device === 'cuda') checkPlan(plan, gpu.cards()[0]?.freeBytes ?? null, options.kvMemoryBytes);
+  return new PagedModel(source, gpu, { ...limits, capacity, pages, page }, plan);
 }
 
 /** Most positions of a sequence. @throws Error if the budget holds fewer than `least` */

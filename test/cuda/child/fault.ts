@@ -2,7 +2,7 @@
  * Serves with an engine process on `--device cuda` whose card fails in an answer, and again after the restart. Prints the
  * ends of the answers as a line of JSON. Usage: fault.js MODEL CODE; FAKE_CUDA_FAIL_AT names the file of the failure.
  */
-import { rmSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { greedy } from '../../../bench/greedy-request.js';
 import { EngineClient } from '../../../src/engine/client/client.js';
@@ -20,7 +20,10 @@ function answer(id: string, tokens: number, failing: boolean): Promise<string> {
       planned: () => undefined,
       prompt: () => undefined,
       token: () => {
-        if (failing) writeFileSync(file, code);
+        if (!failing) return;
+        // The card may look for the file at any time.
+        writeFileSync(`${file}.new`, code);
+        renameSync(`${file}.new`, file);
       },
       refused: ({ reason }) => {
         resolve(reason);

@@ -57,6 +57,6 @@ for (let step = 0; step < Number(steps); step++) {
   tokens += drawn.length;
   mark(`end ${JSON.stringify({ rows: drawn.length })}`);
 }
-const placed = executor.model.cards().map(({ units }) => units);
-console.log(JSON.stringify({ sent, tokens, placed, capacity: executor.model.limits.capacity }));
+const [card] = executor.model.cards();
+console.log(JSON.stringify({ sent, tokens, plan: card?.plan, capacity: executor.model.limits.capacity }));
 executor.dispose();
