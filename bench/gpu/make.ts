@@ -1,8 +1,7 @@
 /**
  * Makes a model folder of a shape, with exits at half and full depth. It runs in a process of its own, because a
- * conversion takes the event loop. Usage: make.js SHAPE KERNEL OUT
+ * conversion takes the event loop. The source stays as OUT.source, for other servers. Usage: make.js SHAPE KERNEL OUT
  */
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../src/config.js';
 import { convert } from '../../src/convert/convert.js';
@@ -24,4 +23,3 @@ await convert({
   force: true,
   name: shape,
 });
-rmSync(source, { recursive: true });

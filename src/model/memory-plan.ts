@@ -1,4 +1,4 @@
-/** What a model takes of a GPU's memory, before it is loaded. */
+/** The plan of a GPU's memory, before the model is loaded. */
 import { join } from 'node:path';
 import { graphFiles } from './graphs.js';
 import type { Manifest, StageKernel } from './manifest.js';
@@ -15,7 +15,7 @@ export interface MemoryPlan {
   readonly scratch: number;
 }
 
-/** What an arena that grows in powers of two takes beyond what it holds: over the fakes up to a quarter. */
+/** An arena that grows in powers of two takes up to a quarter more than it holds, over the fakes. */
 const ARENA_GROWTH = 1.25;
 
 export function memoryPlan(
@@ -39,13 +39,21 @@ export function memoryPlan(
   };
 }
 
-/** @throws Error that names what fits, if the plan is larger than the free memory of the card */
-export function checkPlan({ weights, kv, scratch }: MemoryPlan, freeBytes: number | null, kvMemory: number): void {
+/**
+ * @param kvMemory `--kv-memory`, of which a sequence needs `least`
+ * @throws Error that names what fits, if the plan is larger than the free memory of the card
+ */
+export function checkPlan(
+  { weights, kv, scratch }: MemoryPlan,
+  freeBytes: number | null,
+  kvMemory: number,
+  least: number,
+): void {
   const all = weights + kv + scratch;
   if (freeBytes === null || all <= freeBytes) return;
   const fits = kvMemory - (all - freeBytes);
   const remedy =
-    fits > 0
+    fits >= least
       ? `--kv-memory ${Math.floor(fits / 2 ** 20)}MiB fits`
       : 'no --kv-memory fits; convert with --kernels w4a16, or lower --max-running and --prefill-chunk';
   throw new Error(

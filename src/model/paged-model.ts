@@ -108,7 +108,7 @@ export class PagedModel implements Model {
 
   /**
    * Loads all graphs.
-   * @param plan what the log shows of the memory
+   * @param plan the plan of the memory, for the log
    * @throws OrtError that names the graph, RangeError if the memory does not suffice
    */
   constructor(

@@ -210,7 +210,7 @@ async function tests(installation: Installation): Promise<void> {
       'error: --device cuda:2: the driver has 2 card(s), numbered from 0',
     );
     const lacking = async (mebibytes: string): Promise<string> => errorOf('cuda', { FAKE_CUDA_MEMORY_MIB: mebibytes });
-    const [, fits = ''] = /KV cache and states .* GiB free; --kv-memory (\d+MiB) fits$/.exec(await lacking('9')) ?? [];
+    const [, fits = ''] = /KV cache and states .* GiB free; --kv-memory (\d+MiB) fits$/.exec(await lacking('8')) ?? [];
     t.ok(fits.endsWith('MiB'), `${fits} fits`);
     t.match(await lacking('1'), /the card has 0\.00 GiB free; no --kv-memory fits; convert with --kernels w4a16/);
   });

@@ -78,7 +78,8 @@ export async function loadModel(
       `--kv-memory: the device holds at most ${most * page * allocatedPerPosition(manifest)} bytes for this model, got ${options.kvMemoryBytes}`,
     );
   const plan = memoryPlan(options.modelDir, manifest, kernels, { ...limits, pages, page });
-  if (device === 'cuda') checkPlan(plan, gpu.cards()[0]?.freeBytes ?? null, options.kvMemoryBytes);
+  const pageBytes = page * allocatedPerPosition(manifest);
+  if (device === 'cuda') checkPlan(plan, gpu.cards()[0]?.freeBytes ?? null, options.kvMemoryBytes, pageBytes);
   return new PagedModel(source, gpu, { ...limits, capacity, pages, page }, plan);
 }
 
