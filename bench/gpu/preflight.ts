@@ -1,4 +1,4 @@
-/** What bench:gpu needs of the machine, checked before it takes minutes. */
+/** The machine that bench:gpu needs, checked before the bench takes minutes. */
 import { statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import type { Card } from './card.js';

@@ -26,7 +26,7 @@
  *           k_I, v_I FLOAT [pages,page,KV,D] -> next_out, k_out_I, v_out_I
  * - batch   cumulative i32 [B+1], pasts i32 [B], table i32 [B,M], bounds i32 [3]
  * - head    as above
- * - select  logits, inv_temperature, targets -> selected f32 [N,2K+3]: values, ids, lse, lse_t, target value
+ * - select  logits, inv_temperature, targets -> selected f32 [N,3K]: values, ids, then lse, lse_t, target value
  * - argmax  logits -> ids i64 [N]
  * - lower   logits, places i64 [n,2], amounts f32 [n] -> lowered [N,V]
  *

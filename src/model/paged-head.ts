@@ -262,9 +262,9 @@ export class PagedHead implements Head {
     return this.#f32(this.#memory.logits, [rows, this.#source.manifest.architecture.vocab]);
   }
 
-  /** Values of a selected row: the top K, their ids, three more. */
+  /** Values of a selected row: the top K, their ids, as many more. */
   get #width(): number {
-    return 2 * this.#source.manifest.topK + 3;
+    return 3 * this.#source.manifest.topK;
   }
 
   #states(dims: readonly number[]): Tensor {
@@ -302,7 +302,7 @@ function allocate({ manifest }: ModelSource, { device }: GpuTensors, rows: numbe
     states: device.alloc(rows * stateBytes(manifest)),
     logits: device.alloc(rows * architecture.vocab * 4),
     ids: device.alloc(rows * 8),
-    chosen: device.alloc(rows * (2 * topK + 3) * 4),
+    chosen: device.alloc(rows * 3 * topK * 4),
     places: device.alloc(MOST_PENALTIES * 16),
     amounts: device.alloc(MOST_PENALTIES * 4),
   };
