@@ -122,7 +122,8 @@ async function withEngine<T>(
 function make(shape: ShapeName): Promise<string> {
   const out = join(work, shape);
   const script = fileURLToPath(new URL('gpu/make.js', import.meta.url));
-  const child = spawn(process.execPath, [...process.execArgv, script, shape, kernel, out], {
+  const kernels = device === 'cpu' ? [kernel] : [kernel, 'w4a16'];
+  const child = spawn(process.execPath, [...process.execArgv, script, shape, out, ...kernels], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   process.once('exit', () => child.kill('SIGKILL'));
@@ -215,14 +216,15 @@ for (const [size, made] of models) {
     const kv = `${Math.ceil(memory(1, 220_000) / 2 ** 20)}MiB`;
     const limits = ['--max-running', '64', '--kv-memory', kv, '--max-queue', '100'];
     const exits = [layers, layers / 2].map((layer) => `${size}:${layer}`);
-    const kernels = forms.join(',');
     const found: Comparison = {};
-    Object.assign(
-      found,
-      await measureSortie(modelDir, exits, ['--device', device, '--kernels', kernels, ...limits]),
-      device === 'cuda' && hasVllm() ? await measureVllm(`${modelDir}.source`) : {},
-    );
-    tables.push(`${size}, ${kernels}\n\n${tableOf(found)}`);
+    const measure = async (dir: string, names: string, list: string): Promise<void> => {
+      const options = ['--device', device, '--kernels', list, ...limits];
+      Object.assign(found, await measureSortie(dir, exits, names, options));
+    };
+    await measure(modelDir, kernel, forms.join());
+    if (device === 'cuda') await measure(`${modelDir}-w4a16`, 'w4a16', 'w4a16,w4a16-graph');
+    if (device === 'cuda' && hasVllm()) Object.assign(found, await measureVllm(`${modelDir}.source`));
+    tables.push(`${size}\n\n${tableOf(found)}`);
     return found;
   });
 }

@@ -30,16 +30,18 @@ export function hasVllm(): boolean {
 /**
  * Measures each exit of a folder, by the names that the server gives them.
  * @param exits names of models, such as `1b:8`
+ * @param format of the weights, for the table
  */
 export async function measureSortie(
   modelDir: string,
   exits: readonly string[],
+  format: string,
   options: readonly string[],
 ): Promise<Comparison> {
   const server = await startSortie(modelDir, options);
   try {
     const found: Comparison = {};
-    for (const exit of exits) found[`Sortie ${exit}`] = await cellsOf(server, exit);
+    for (const exit of exits) found[`Sortie ${exit} ${format}`] = await cellsOf(server, exit);
     return found;
   } finally {
     await server.stop();
@@ -52,7 +54,7 @@ export async function measureVllm(source: string): Promise<Comparison> {
   const command = ['vllm', 'serve', source, '--host', '127.0.0.1', '--port', 'PORT', ...limits];
   const server = await startServer(command, '/health');
   try {
-    return { vLLM: await cellsOf(server, source) };
+    return { 'vLLM fp16': await cellsOf(server, source) };
   } finally {
     await server.stop();
   }
