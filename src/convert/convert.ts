@@ -289,7 +289,9 @@ function blockLayerName(exit: number, index: number): string {
 function vocabularyFormat({ kernels, headBits }: ConvertOptions, arch: Architecture): VocabularyFormat {
   const levels = levelsOf(headBits ?? 8);
   if (kernels.includes('w8a8')) return { kind: 'w8a8', levels };
-  return hasBlocks(kernels) ? { kind: 'blocks', block: headBlock(arch.hidden, gpuKernel(kernels) !== undefined), levels } : { kind: 'floats' };
+  return hasBlocks(kernels)
+    ? { kind: 'blocks', block: headBlock(arch.hidden, gpuKernel(kernels) !== undefined), levels }
+    : { kind: 'floats' };
 }
 
 /**
