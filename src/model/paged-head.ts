@@ -6,8 +6,8 @@ import { BindingCache, MAX_RANGES } from './binding-cache.js';
 import { intsOf, writeLongs } from './control.js';
 import type { GraphLoader, ModelSource } from './graphs.js';
 import type { Head, SelectedRow } from './head.js';
+import { allocate, type HeadInputs, MOST_PENALTIES } from './head-memory.js';
 import { type GpuTensors, type HiddenStore, openCollector } from './hidden-store.js';
-import { stateBytes } from './memory.js';
 
 /** A state that the head reads. */
 export interface WantedRow {
@@ -16,9 +16,6 @@ export interface WantedRow {
   /** Row of the unit's store. */
   readonly row: number;
 }
-
-/** Most logits that one run lowers; a larger set takes several. */
-const MOST_PENALTIES = 4096;
 
 export class PagedHead implements Head {
   readonly inverseTemperatures: Float32Array;
@@ -282,30 +279,6 @@ export class PagedHead implements Head {
   #i64(memory: bigint, dims: readonly number[]): Tensor {
     return this.#gpu.at(memory, dims, 'i64');
   }
-}
-
-/** The head's areas among those of a step. */
-export interface HeadInputs {
-  readonly areas: InputAreas;
-  /** Index of the first one. */
-  readonly first: number;
-}
-
-/** Bytes of the head's input areas: norms, and for each unit rows and places. */
-export function headSizes(maxRows: number, units: number): number[] {
-  return new Array<number>(1 + 2 * units).fill(maxRows * 8);
-}
-
-function allocate({ manifest }: ModelSource, { device }: GpuTensors, rows: number) {
-  const { architecture, topK } = manifest;
-  return {
-    states: device.alloc(rows * stateBytes(manifest)),
-    logits: device.alloc(rows * architecture.vocab * 4),
-    ids: device.alloc(rows * 8),
-    chosen: device.alloc(rows * 3 * topK * 4),
-    places: device.alloc(MOST_PENALTIES * 16),
-    amounts: device.alloc(MOST_PENALTIES * 4),
-  };
 }
 
 function bytes(array: BigInt64Array | Float32Array): Uint8Array {

@@ -30,11 +30,13 @@ import {
   type PlacedCard,
 } from './graphs.js';
 import { GpuTensors, type HiddenStore, openStores } from './hidden-store.js';
-import { isCaptured, type StageKernel, type Manifest } from './manifest.js';
+import type { StageKernel, Manifest } from './manifest.js';
 import { allocatedPerPosition } from './memory.js';
 import type { MemoryPlan } from './memory-plan.js';
-import { headSizes, PagedHead, type WantedRow } from './paged-head.js';
+import { headSizes } from './head-memory.js';
+import { PagedHead, type WantedRow } from './paged-head.js';
 import { MOST_PARTS, mostTokens, type PagedLimits, tablePages } from './paged-limits.js';
+import { isReplayed, openPlaces, type PagedUnit, sizesOf, writeBounds } from './paged-unit.js';
 
 /** The work of a run, by unit index. */
 export interface PagedRun {
@@ -55,25 +57,6 @@ export interface PagedRun {
   readonly head: { readonly rows: readonly WantedRow[]; readonly norms: readonly number[] } | null;
 }
 
-interface PagedUnit {
-  readonly name: string;
-  /** Stores of the states that the unit reads and writes. */
-  readonly source: HiddenStore;
-  readonly target: HiddenStore;
-  readonly sessions: ReadonlyMap<StageKernel, Session>;
-  /** K and V of layer i are buffers 2i and 2i + 1. */
-  readonly buffers: readonly bigint[];
-  readonly control: Control;
-  /**
-   * The longest part, the longest sequence, and a length that the longest sequence has at least, in main memory: the
-   * provider reads them before it starts the kernels.
-   */
-  readonly bounds: ReturnType<typeof hostI32>;
-  readonly bindings: BindingCache;
-}
-
-/** Beyond this length the provider splits the sequences of a decode batch among more blocks of the GPU. */
-const SPLIT_LENGTH = 512;
 /** Input areas before those of the units: token ids, then the head's. */
 const IDS = 0;
 const HEAD = 1;
@@ -255,7 +238,7 @@ export class PagedModel implements Model {
     const isGraph = isReplayed(kernel, parts);
     const shape = isGraph ? control.shape : { ...sizesOf(parts), pages: control.shape.pages };
     const { tokens, pages } = shape;
-    const isLong = this.#bound(unit, parts, isGraph);
+    const isLong = writeBounds(unit, parts, isGraph, this.limits.capacity);
     const form = isGraph ? (isLong ? 'long' : 'short') : 'eager';
     unit.bindings.run(`${kernel}/${form}/${owner}/${tokens}/${shape.parts}/${pages}`, () =>
       session.bind({
@@ -291,40 +274,6 @@ export class PagedModel implements Model {
       outputs: { next_out: target.tensor(), ...caches('_out') },
     };
   }
-
-  /** Writes the bounds of a batch. @returns whether its longest sequence is beyond `SPLIT_LENGTH` */
-  #bound({ bounds }: PagedUnit, parts: readonly BatchPart[], isGraph: boolean): boolean {
-    let [most, longest] = [0, 0];
-    for (const { past, count } of parts) {
-      most = Math.max(most, count);
-      longest = Math.max(longest, past + count);
-    }
-    const isLong = longest > SPLIT_LENGTH;
-    // The bounds of a captured graph hold for all batches that it replays.
-    if (isGraph) bounds.data.set([1, this.limits.capacity, isLong ? SPLIT_LENGTH + 1 : 1]);
-    else bounds.data.set([most, longest, longest]);
-    return isLong;
-  }
-}
-
-/** Positions and parts of a batch. */
-function sizesOf(parts: readonly BatchPart[]): Omit<BatchShape, 'pages'> {
-  let tokens = 0;
-  for (const { count } of parts) tokens += count;
-  return { tokens, parts: parts.length };
-}
-
-/** Reserves the rows 0 to count - 1, i64. */
-function openPlaces(device: Gpu, count: number): bigint {
-  const memory = device.alloc(count * 8);
-  const rows = BigInt64Array.from({ length: count }, (_, i) => BigInt(i));
-  device.upload([{ target: memory, source: new Uint8Array(rows.buffer) }]);
-  return memory;
-}
-
-/** Whether a captured graph runs the batch: one of decoding, whose shapes come back. */
-function isReplayed(kernel: StageKernel, parts: readonly BatchPart[]): boolean {
-  return isCaptured(kernel) && parts.every(({ count }) => count === 1);
 }
 
 /** @throws RangeError if there is none */
