@@ -22,6 +22,7 @@ import { ConvertError } from './errors.js';
 import { exitBlocksOf, exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { generationOf } from './generation.js';
 import { openSource } from './open-source.js';
+import { loopExits, loopStages, refuseBlocks, withLoops } from './loops.js';
 import { smoothedHead } from './smoothing/head.js';
 import { smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
@@ -65,9 +66,12 @@ export async function convert(
   let blocks = NO_EXIT_BLOCKS;
   let calibration = NO_CALIBRATION;
   try {
-    const exits = options.exits ?? source.exits ?? [source.architecture.layers];
-    checkArchitecture(source.architecture);
-    checkExits(exits, source.architecture.layers);
+    const arch = source.architecture;
+    checkArchitecture(arch);
+    const asked = options.exits ?? source.exits;
+    const exits = arch.loops === undefined ? (asked ?? [arch.layers]) : loopExits(asked, arch);
+    if (arch.loops === undefined) checkExits(exits, arch.layers);
+    refuseBlocks(arch, options.exitBlocks);
     checkTensors(source);
     const generation = generationOf(source.sampling, options.generation, warn);
     for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
@@ -98,7 +102,7 @@ interface Conversion {
 
 async function writeModel(conversion: Conversion): Promise<Manifest> {
   const { folder, source, exits, blocks, calibration, generation, options, progress } = conversion;
-  const arch = source.architecture;
+  const arch = withLoops(source.architecture, exits.length);
   const { kernels, block = DEFAULT_BLOCK, signal } = options;
   const numbers = exitNumbers(exits, blocks);
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
@@ -125,8 +129,9 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
   try {
     step('embedding and head');
     const normed = exits.filter((exit) => blocks.depths.has(exit));
+    const loopNorm = arch.loops?.norm === 'final' ? source.tensor(FINAL_NORM) : null;
     const norms = [
-      source.tensor(FINAL_NORM).rows(0, 1),
+      loopNorm ? new Float32Array(arch.hidden).fill(1) : source.tensor(FINAL_NORM).rows(0, 1),
       ...normed.map((exit) => blocks.source.tensor(exitNorm(exit)).rows(0, 1)),
     ];
     const { weight, undo } = smoothedHead(
@@ -149,7 +154,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
           layers,
           arch,
           store,
-          { kernel, block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType, page },
+          { kernel, block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType, page, loopNorm },
           () => {
             step(`${name} ${kernel}`);
           },
@@ -170,14 +175,18 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       const layer = { source: from, prefix, name, kind, calibration: calibration.layer(name) };
       return kernels.includes('w8a8') ? smoothedLayer(layer, arch) : layer;
     };
+    const trunk = async (first: number, end: number): Promise<StageLayer[]> => {
+      const layers: StageLayer[] = [];
+      for (let layer = first; layer < end; layer++)
+        layers.push(await layerOf(source, layer, trunkLayer(layer), trunkName(layer)));
+      return layers;
+    };
     const stages: StageEntry[] = [];
-    for (const [s, exit] of exits.entries()) {
-      const first = exits[s - 1] ?? 0;
-      const trunk: StageLayer[] = [];
-      for (let layer = first; layer < exit; layer++)
-        trunk.push(await layerOf(source, layer, trunkLayer(layer), trunkName(layer)));
-      stages.push(await stage(`stage-${s}`, s, trunk));
-    }
+    if (arch.loops !== undefined)
+      stages.push(...loopStages(await stage('loop', 0, await trunk(0, arch.layers)), arch.loops.count));
+    else
+      for (const [s, exit] of exits.entries())
+        stages.push(await stage(`stage-${s}`, s, await trunk(exits[s - 1] ?? 0, exit)));
     // A retuned model changes its blocks but not its trunk, so no weight file holds tensors of both.
     if (blockLayers > 0) await store.finish();
     const exitEntries: Manifest['exits'] = [];

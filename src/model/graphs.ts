@@ -71,9 +71,11 @@ export class GraphLoader {
   readonly #source: ModelSource;
   readonly #device: Device;
   readonly #accumulateInt32: boolean;
-  readonly #shared: SharedWeights | null;
+  readonly #weights: SharedWeights | null;
   readonly #units: Map<StageKernel, Session>[];
   readonly #faults: Map<StageKernel, string>;
+  /** Sessions of the units by graph: the loops of a looped model share theirs, and so its weights. */
+  readonly #sessions = new Map<string, Session>();
 
   /** @param other loads other graphs of the model on another device */
   constructor(source: ModelSource, device: Device, other?: GraphLoader) {
@@ -82,8 +84,10 @@ export class GraphLoader {
     this.#units = other === undefined ? [] : other.#units;
     this.#faults = other === undefined ? new Map<StageKernel, string>() : other.#faults;
     this.#accumulateInt32 = device.kind === 'cpu' && saturates(source.environment, device);
-    this.#shared =
-      device.kind === 'cpu' ? null : new SharedWeights(source, device, graphFiles(source.manifest, source.kernels));
+    this.#weights =
+      device.kind === 'cpu'
+        ? null
+        : new SharedWeights(source, device, [...new Set(graphFiles(source.manifest, source.kernels))]);
   }
 
   /** @throws OrtError that names the graph */
@@ -109,7 +113,7 @@ export class GraphLoader {
         try {
           // A kernel and its captured form are one session.
           const captured = captures ? [...sessions.values()][0] : undefined;
-          sessions.set(kernel, kernel === 'int8' ? this.#int8(file) : (captured ?? this.#load(file, captures)));
+          sessions.set(kernel, captured ?? this.#unitSession(kernel, file, captures));
         } catch (error) {
           this.#leaveOut(kernel, error);
         }
@@ -126,21 +130,28 @@ export class GraphLoader {
 
   /** Frees what the sessions share. Call it when they are disposed of. */
   dispose(): void {
-    this.#shared?.dispose();
+    this.#weights?.dispose();
   }
 
   #leaveOut(kernel: StageKernel, error: unknown): void {
     if (this.#faults.size + 1 === this.#source.kernels.length) throw error;
     this.#faults.set(kernel, error instanceof Error ? error.message : String(error));
-    for (const sessions of this.#units) {
-      sessions.get(kernel)?.dispose();
-      sessions.delete(kernel);
-    }
+    for (const session of new Set(this.#units.map((sessions) => sessions.get(kernel)))) session?.dispose();
+    for (const sessions of this.#units) sessions.delete(kernel);
+  }
+
+  #unitSession(kernel: StageKernel, file: string, captures: boolean): Session {
+    const key = `${kernel}/${file}`;
+    const known = this.#sessions.get(key);
+    if (known !== undefined) return known;
+    const session = kernel === 'int8' ? this.#int8(file) : this.#load(file, captures);
+    this.#sessions.set(key, session);
+    return session;
   }
 
   #load(file: string, captures = false): Session {
     const { dir, environment, weights } = this.#source;
-    const initializers = this.#shared?.of(file);
+    const initializers = this.#weights?.of(file);
     const spec = { weights, accumulateInt32: this.#accumulateInt32, captures, ...(initializers && { initializers }) };
     return new Session(environment, this.#device, join(dir, file), spec);
   }
@@ -151,9 +162,9 @@ export class GraphLoader {
   }
 }
 
-/** Releases the sessions of units. */
+/** Releases the sessions of units, which may share them. */
 export function disposeUnits(units: readonly ModelUnit[]): void {
-  for (const { sessions } of units) for (const session of new Set(sessions.values())) session.dispose();
+  for (const session of new Set(units.flatMap(({ sessions }) => [...sessions.values()]))) session.dispose();
 }
 
 /** See Model.exitIndex. */
@@ -163,7 +174,10 @@ export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): num
   return index;
 }
 
-/** The graphs that a model loads with these kernels: embedding, units, and the graphs from logits to tokens. */
+/**
+ * The graphs that a model loads with these kernels: embedding, units, and the graphs from logits to tokens. A graph that
+ * several units run counts for each.
+ */
 export function graphFiles(
   { embed, stages, exits, head, select, argmax, pages }: Manifest,
   kernels: readonly StageKernel[],

@@ -13,6 +13,8 @@
  * - argmax  logits f32 [N,V] -> ids i64 [N]
  *
  * - seqlens_k is the length of each row minus 1, positions of this call included. total_len is the longest length.
+ * - Stages of a looped model (`architecture.loops`) name one graph, which runs with the KV cache of the loop. If a norm
+ *   ends the loops, hidden_out has it, and the head has none.
  * - I counts the layers of the stage from 0. past and present are bound to the same memory.
  * - norm is a row of the norm table; row 0 is the shared final norm.
  * - top_values are the K = min(64, V) largest logits in descending order. target_values are logits[targets].

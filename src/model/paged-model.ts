@@ -44,6 +44,8 @@ interface PagedUnit {
   /** Store with the states that the unit reads: another one for the first stage of a later GPU. */
   readonly source: CardStore;
   readonly sessions: ReadonlyMap<StageKernel, Session>;
+  /** Loops share a session, and each captures graphs of its own. */
+  readonly firstGraph: number;
   /** K and V of layer i are buffers 2i and 2i + 1. */
   readonly buffers: readonly bigint[];
   readonly control: Control;
@@ -119,6 +121,7 @@ export class PagedModel implements Model {
         store,
         source: itemAt(this.#stores, itemAt(cards.boundaries, entry.boundary).card),
         sessions,
+        firstGraph: unit * (this.maxTokens + 1),
         buffers: Array.from({ length: 2 * entry.layers }, () => store.device.alloc(this.#bufferBytes)),
         control: new Control(store.device, most, limits.capacity),
         bindings: new BindingCache(MAX_RANGES),
@@ -241,7 +244,11 @@ export class PagedModel implements Model {
     );
   }
 
-  #runUnit({ store, sessions, buffers, control, bindings }: PagedUnit, kernel: StageKernel, isGraph: boolean): void {
+  #runUnit(
+    { store, sessions, firstGraph, buffers, control, bindings }: PagedUnit,
+    kernel: StageKernel,
+    isGraph: boolean,
+  ): void {
     const session = sessions.get(kernel);
     if (!session) throw new RangeError(`no unit has the kernel ${kernel}`);
     const { tokens, parts, pages } = control.shape;
@@ -254,7 +261,7 @@ export class PagedModel implements Model {
       );
     bindings.run(`${kernel}/${isGraph}/${tokens}/${parts}/${pages}`, () =>
       session.bind({
-        ...(isGraph && { graph: tokens }),
+        ...(isGraph && { graph: firstGraph + tokens }),
         hostInputs: {
           bounds: new Tensor(this.environment, this.environment.hostMemory, control.bounds.address, [2], 'i32'),
         },

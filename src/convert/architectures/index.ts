@@ -17,7 +17,9 @@ import { gemma2, gemma3 } from './gemma.js';
 import { granite, graniteHybrid } from './granite.js';
 import { llama } from './llama.js';
 import { ministral, ministral3, mistral } from './mistral.js';
+import { nanbeige } from './nanbeige.js';
 import { olmo2 } from './olmo.js';
+import { ouro } from './ouro.js';
 import { phi3 } from './phi3.js';
 import { qwen2, qwen3 } from './qwen.js';
 import { smollm3 } from './smollm3.js';
@@ -36,6 +38,8 @@ const FAMILIES: readonly Family[] = [
   olmo2,
   gemma2,
   gemma3,
+  ouro,
+  nanbeige,
 ];
 
 /** Classes of models with images; the converter reads their text part, `text_config`. */

@@ -6,6 +6,7 @@ import { type Description, type Family, folderRecipes } from '../architectures/d
 import { Fields } from '../architectures/fields.js';
 import { familyOfConfig, hasImages } from '../architectures/index.js';
 import { cooked } from '../architectures/recipe.js';
+import { checkTensor } from '../check.js';
 import { ConvertError } from '../errors.js';
 import { GENERATION_FIELDS } from '../generation.js';
 import type { ModelSource, SourceSampling, SourceTokenizer } from '../source.js';
@@ -73,7 +74,10 @@ export function openHuggingFace(folder: string): ModelSource {
     },
   };
   const balcony = balconyExits(fields, raw, architecture.layers);
-  const trunk = balcony === null ? raw : { ...raw, names: raw.names.filter((name) => !isBalcony(name)) };
+  if (family.gate !== undefined) checkGate(raw, family.gate, architecture.hidden);
+  const isTrunk = (name: string): boolean =>
+    !(balcony !== null && isBalcony(name)) && !(family.gate !== undefined && name.startsWith(`${family.gate}.`));
+  const trunk = { ...raw, names: raw.names.filter(isTrunk) };
   return {
     architecture: { ...architecture, tiedHead: architecture.tiedHead || !owner.has(HEAD) },
     blocks: recipes,
@@ -92,6 +96,12 @@ export function openHuggingFace(folder: string): ModelSource {
       for (const file of files) file.close();
     },
   };
+}
+
+/** A folder without its gate is not the model that its config names. @throws ConvertError that names the tensor */
+function checkGate(raw: Tensors, gate: string, hidden: number): void {
+  checkTensor(raw, `${gate}.weight`, [1, hidden]);
+  checkTensor(raw, `${gate}.bias`, [1]);
 }
 
 /** The name of a tensor of the text part of a model with images; null for a tensor of the other parts. */

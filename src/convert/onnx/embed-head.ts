@@ -158,7 +158,10 @@ function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store
   graph.node('Mul', [scaled, graph.constant('embed.undo', 'f32', [undo.length], undo)], [out]);
 }
 
-/** hidden, norm -> logits. `norms` are the rows of the norm table. */
+/**
+ * hidden, norm -> logits. `norms` are the rows of the norm table. States of loops that end with the norm have it already,
+ * and then the only row is ones.
+ */
 export async function headGraph(
   { weight, undo }: Vocabulary,
   norms: readonly Float32Array[],
@@ -178,7 +181,6 @@ export async function headGraph(
   } else graph.input('hidden', floatType, ['N', hidden]);
   graph.input('norm', 'i64', ['N']);
   graph.output('logits', 'f32', ['N', vocab]);
-  // Norm weights are gathered per row below, so this normalization only reverses the head's smoothing.
   const undone = graph.weight(
     await storeFloats(store, 'head.undo', [hidden], floatType, () => undo ?? new Float32Array(hidden).fill(1)),
   );
@@ -187,10 +189,14 @@ export async function headGraph(
       Float32Array.from({ length: norms.length * hidden }, (_, i) => norms[Math.floor(i / hidden)]?.[i % hidden] ?? 0),
     ),
   );
-  const unit = graph.node('SimplifiedLayerNormalization', ['hidden', undone], ['head.unit'], {
-    axis: -1,
-    epsilon: { float: arch.normEps },
-  });
+  // Norm weights are gathered per row below, so this normalization only reverses the head's smoothing.
+  const unit =
+    arch.loops?.norm === 'final'
+      ? graph.node('Mul', ['hidden', undone], ['head.unit'])
+      : graph.node('SimplifiedLayerNormalization', ['hidden', undone], ['head.unit'], {
+          axis: -1,
+          epsilon: { float: arch.normEps },
+        });
   const rows = graph.node('Gather', [table, 'norm'], ['head.norm_rows']);
   const normed = graph.node('Mul', [unit, rows], ['head.normed']);
   const out = arch.logitSoftcap === null ? 'logits' : 'head.unbounded';

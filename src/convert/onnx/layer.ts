@@ -24,6 +24,8 @@ export interface StageOptions extends Omit<KernelOptions, 'quantizer'> {
   kvType: FloatType | 'i8';
   /** Positions of a page of the KV cache; null for slots. */
   page: number | null;
+  /** The norm that ends a loop; null: the stage ends with the sums of its last layer. */
+  loopNorm: SourceTensor | null;
 }
 
 export class LayerBuilder {

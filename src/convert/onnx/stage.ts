@@ -34,8 +34,14 @@ export async function stageGraph(
     await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
     done();
   }
-  if (options.page === null) stream.end('hidden_out');
-  else scatterStates(graph, stream.end('states'));
+  const out = options.page === null ? 'hidden_out' : 'states';
+  if (options.loopNorm === null) stream.end(out);
+  else {
+    const { loopNorm } = options;
+    const scale = await storeFloats(store, 'loop.norm', [arch.hidden], floatType, () => loopNorm.rows(0, 1));
+    stream.endNormed(out, graph.weight(scale));
+  }
+  if (options.page !== null) scatterStates(graph, out);
   return graph;
 }
 
@@ -123,10 +129,25 @@ class Residual {
         : build.norm(output, await build.vector(label, part), `${build.id}.${label}.out`);
   }
 
-  /** Adds the last output under this name, and returns it. */
-  end(name: string): string {
+  /** Adds the last output under this name. */
+  end(name: string): void {
+    this.#graph.node('Add', [this.#sum, this.#last()], [name]);
+  }
+
+  /** Adds the last output and normalizes the sum under this name. */
+  endNormed(name: string, scale: string): void {
+    this.#graph.node(
+      'SkipSimplifiedLayerNormalization',
+      [this.#sum, this.#last(), scale],
+      [name],
+      { epsilon: { float: this.#arch.normEps } },
+      MICROSOFT,
+    );
+  }
+
+  #last(): string {
     if (this.#pending === null) throw new Error('a stage needs a layer');
-    return this.#graph.node('Add', [this.#sum, this.#pending], [name]);
+    return this.#pending;
   }
 }
 
