@@ -5,7 +5,7 @@ import { allowedExits, requestedModel, type RequestedModel } from './params/dept
 import { policyOf } from './params/policy.js';
 import type { QualityRow } from '../quality/exit-quality.js';
 import { samplingDefaults } from './params/sampling-defaults.js';
-import { namesOf } from './served-model.js';
+import { namesOf, type ServedModel } from './served-model.js';
 
 function card(context: ApiContext, { name, exit }: RequestedModel) {
   const { model, engine } = context;
@@ -19,7 +19,13 @@ function card(context: ApiContext, { name, exit }: RequestedModel) {
     parent: null,
     max_model_len: engine.ready?.maxLength ?? model.context,
     exit_layer: exit,
+    ...loopsOf(model, exit),
   };
+}
+
+/** Loops of an exit of a looped model and the layers that they run; nothing for another model. */
+function loopsOf({ loopLayers }: ServedModel, exit: number | null): { loops?: number; layers?: number } {
+  return exit === null || loopLayers === undefined ? {} : { loops: exit, layers: exit * loopLayers };
 }
 
 function exitsFor({ model, limits }: ApiContext, { policy }: Caller): readonly number[] {
@@ -81,6 +87,7 @@ export function props(context: ApiContext, caller: Caller): object {
     architecture: ready.architecture,
     exits: model.exits.map(({ layer, quality, dry }) => ({
       layer,
+      ...loopsOf(model, layer),
       kl: quality.kl ?? null,
       agreement: quality.agreement ?? null,
       quality: qualityOf(rows.find((row) => row.layer === layer)),

@@ -104,7 +104,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
   const { folder, source, exits, blocks, calibration, generation, options, progress } = conversion;
   const arch = withLoops(source.architecture, exits.length);
   const { kernels, block = DEFAULT_BLOCK, signal } = options;
-  const numbers = exitNumbers(exits, blocks);
+  const numbers = arch.loops === undefined ? exitNumbers(exits, blocks) : exits.map((_, loop) => loop + 1);
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
   const dry = dryRule(options);
   const floatType = gpuKernel(kernels) === undefined ? 'f32' : 'f16';

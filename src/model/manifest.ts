@@ -164,7 +164,10 @@ export const StageEntry = Type.Object({
 export type StageEntry = Static<typeof StageEntry>;
 
 export const ExitEntry = Type.Object({
-  /** The number that clients name: the layers that run for a token at this exit, its exit block included. */
+  /**
+   * The number that clients name: the layers that run for a token at this exit, its exit block included. Of a looped model
+   * it is the loops.
+   */
   layer: Type.Integer({ minimum: 1 }),
   /** Index of the last trunk stage; its output boundary is stage + 1. */
   stage: Type.Integer({ minimum: 0 }),

@@ -46,8 +46,11 @@ export async function loadServer() {
     model: id,
     agreement: props.exits?.find((exit) => exit.layer === layer)?.agreement ?? null,
   }));
-  const layers = props.architecture?.layers ?? Math.max(...exits.map(({ layer }) => layer));
-  return { model: props.model, exits, layers, device: props.device, maxChoices: props.limits?.max_choices ?? 1 };
+  const loops = props.architecture?.loops?.count;
+  // Exits of a looped model count loops.
+  const unit = loops === undefined ? 'layer' : 'loop';
+  const layers = loops ?? props.architecture?.layers ?? Math.max(...exits.map(({ layer }) => layer));
+  return { model: props.model, exits, layers, unit, device: props.device, maxChoices: props.limits?.max_choices ?? 1 };
 }
 
 /** The text of /metrics, or null if another port serves it. */

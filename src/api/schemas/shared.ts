@@ -165,7 +165,12 @@ const OF_MODEL = "Default: the model's (sampling_defaults in GET /props).";
 
 /** Fields that completions and chat completions have in common. */
 export const generationFields = {
-  model: Type.Optional(Type.String({ description: 'NAME routes by budget, NAME:LAYER pins an exit. Absent: NAME.' })),
+  model: Type.Optional(
+    Type.String({
+      description:
+        'NAME routes by budget, NAME:EXIT pins an exit: its layers, or loops of a looped model. Absent: NAME.',
+    }),
+  ),
   stream: Type.Optional(Type.Boolean({ default: false })),
   stream_options: Type.Optional(
     Type.Object({
