@@ -32,8 +32,8 @@ for (const [name, without] of SUITES)
         maxBuffer: 2 ** 26,
         env: {
           ...process.env,
-        // tap hands its recorder on.
-        NODE_OPTIONS: '',
+          // tap hands its recorder on.
+          NODE_OPTIONS: '',
           SORTIE_TEST_MODEL: model,
           SORTIE_TEST_FUZZ: model,
           ...(without !== null && { TAP_GREP: without, TAP_INVERT: '1' }),
