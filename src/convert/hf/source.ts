@@ -5,6 +5,7 @@ import { isValid, Type } from '../../util/schema.js';
 import { type Description, type Family, folderRecipes } from '../architectures/description.js';
 import { Fields } from '../architectures/fields.js';
 import { familyOfConfig, hasImages } from '../architectures/index.js';
+import { llama } from '../architectures/llama.js';
 import { cooked } from '../architectures/recipe.js';
 import { checkTensor } from '../check.js';
 import { ConvertError } from '../errors.js';
@@ -12,6 +13,7 @@ import { GENERATION_FIELDS } from '../generation.js';
 import type { ModelSource, SourceSampling, SourceTokenizer } from '../source.js';
 import { HEAD, type Tensors } from '../tensors.js';
 import { balconyExits, isBalcony } from './balcony.js';
+import { layerSkipExits } from './layerskip.js';
 import { type Json, readJson, readOptionalJson } from './json.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
 import { readTokenizer } from './tokenizer.js';
@@ -74,6 +76,8 @@ export function openHuggingFace(folder: string): ModelSource {
     },
   };
   const balcony = balconyExits(fields, raw, architecture.layers);
+  const isLlama = family === llama && balcony === null;
+  const skipped = isLlama ? layerSkipExits(folder, config._name_or_path, architecture.layers) : null;
   if (family.gate !== undefined) checkGate(raw, family.gate, architecture.hidden);
   const isTrunk = (name: string): boolean =>
     !(balcony !== null && isBalcony(name)) && !(family.gate !== undefined && name.startsWith(`${family.gate}.`));
@@ -90,7 +94,7 @@ export function openHuggingFace(folder: string): ModelSource {
         ? config._name_or_path
         : path.basename(path.resolve(folder)),
     sampling: readSampling(folder),
-    exits: balcony?.exits ?? null,
+    exits: balcony?.exits ?? skipped,
     ...cooked(trunk, recipes, architecture.layers),
     close() {
       for (const file of files) file.close();
