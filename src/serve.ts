@@ -220,12 +220,12 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     const policy = requestPolicy(model, options);
     const layers = model.exits.map(({ layer }) => layer);
     checkKeyExits(apiKeys, policy, layers);
-    const { quality, close: closeQuality } = auditedQuality({ engine, model, manifest, series, options, log });
+    const { quality, gates, close: closeQuality } = auditedQuality({ engine, model, manifest, series, options, log });
     closing.push(closeQuality);
     const encoding = new EncodingThread(model.tokenizerFile);
     closing.push(() => encoding.close());
     const context: HttpContext = {
-      api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality },
+      api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
       series,
       options,
       apiKeys,

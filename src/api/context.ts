@@ -4,6 +4,7 @@ import type { ReadyMessage } from '../engine/protocol.js';
 import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ExitQuality } from '../quality/exit-quality.js';
+import type { GateMeans } from '../quality/gate-means.js';
 import type { RequestMetrics } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Headers } from './params/budget.js';
@@ -53,6 +54,8 @@ export interface ApiContext {
   readonly metrics: RequestMetrics;
   /** Estimated quality of each exit. */
   readonly quality: ExitQuality;
+  /** Absent: the model has no gate. */
+  readonly gates?: GateMeans;
 }
 
 /** A request as the API sees it. */

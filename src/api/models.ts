@@ -85,9 +85,10 @@ export function props(context: ApiContext, caller: Caller): object {
     aliases: model.aliases ?? [],
     licence: model.licence,
     architecture: ready.architecture,
-    exits: model.exits.map(({ layer, quality, dry }) => ({
+    exits: model.exits.map(({ layer, quality, dry }, index) => ({
       layer,
       ...loopsOf(model, layer),
+      ...(model.loopLayers !== undefined && { gate: context.gates?.of(index) ?? null }),
       kl: quality.kl ?? null,
       agreement: quality.agreement ?? null,
       quality: qualityOf(rows.find((row) => row.layer === layer)),

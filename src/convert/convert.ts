@@ -220,6 +220,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       floatType,
       kvType,
       ...(pages && { pages }),
+      ...(source.gate && { gate: save('gate.bin', new Uint8Array(source.gate.buffer)) }),
       embed,
       head: headFile,
       select,

@@ -379,6 +379,11 @@ export interface AuditEvent {
   readonly skipped: AuditSkip | null;
   readonly tokens: readonly AuditedToken[];
   readonly probe: Probe | null;
+  /**
+   * Of a looped model with a gate, by exit: the mean probability over the answer's positions that this loop or an earlier
+   * one stops. Absent for other models.
+   */
+  readonly gate?: readonly number[];
   /** Time of the audit's steps. */
   readonly ms: number;
 }

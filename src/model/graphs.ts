@@ -4,6 +4,7 @@ import type { Card, Device } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
+import type { Gate } from './gate.js';
 import { int8Session } from './int8-session.js';
 import { SharedWeights } from './shared-weights.js';
 import {
@@ -48,6 +49,8 @@ export interface Model {
   readonly bytesPerPosition: number;
   /** Kernels that failed to load, each with the reason. The others serve. */
   readonly kernelFaults: readonly string[];
+  /** The gate of a looped model; null without one, and on a GPU, whose states are not read. */
+  readonly gate: Gate | null;
   /** The GPUs that hold the model; none on the CPU. */
   cards(): readonly PlacedCard[];
   /** The exit of a layer number. @throws RangeError if the layer is not an exit */

@@ -217,6 +217,8 @@ export const Manifest = Type.Object({
   kvType: Type.Optional(Type.Union([Type.Literal('f32'), Type.Literal('f16'), Type.Literal('i8')])),
   /** Absent: the KV cache has slots, for CPUs. */
   pages: Type.Optional(Pages),
+  /** File of a looped model's gate (gate.ts); absent for a model without one. */
+  gate: Type.Optional(Type.String()),
   embed: Type.String(),
   head: Type.String(),
   select: Type.String(),

@@ -59,6 +59,7 @@ export class PagedModel implements Model {
   readonly stages: readonly ModelUnit[];
   readonly exits: Model['exits'];
   readonly kernelFaults: readonly string[];
+  readonly gate = null;
   readonly head: PagedHead;
   /** Where the states of each boundary lie; boundary 0 holds embeddings. */
   readonly boundaries: readonly Region[];

@@ -78,13 +78,13 @@ export function openHuggingFace(folder: string): ModelSource {
   const balcony = balconyExits(fields, raw, architecture.layers);
   const isLlama = family === llama && balcony === null;
   const skipped = isLlama ? layerSkipExits(folder, config._name_or_path, architecture.layers) : null;
-  if (family.gate !== undefined) checkGate(raw, family.gate, architecture.hidden);
   const isTrunk = (name: string): boolean =>
     !(balcony !== null && isBalcony(name)) && !(family.gate !== undefined && name.startsWith(`${family.gate}.`));
   const trunk = { ...raw, names: raw.names.filter(isTrunk) };
   return {
     architecture: { ...architecture, tiedHead: architecture.tiedHead || !owner.has(HEAD) },
     blocks: recipes,
+    gate: family.gate === undefined ? null : readGate(raw, family.gate, architecture.hidden),
     ownBlocks: balcony && { ...balcony.blocks, file: folder },
     tokenizer,
     name: path.basename(path.resolve(folder)),
@@ -103,9 +103,11 @@ export function openHuggingFace(folder: string): ModelSource {
 }
 
 /** A folder without its gate is not the model that its config names. @throws ConvertError that names the tensor */
-function checkGate(raw: Tensors, gate: string, hidden: number): void {
+function readGate(raw: Tensors, gate: string, hidden: number): Float32Array {
   checkTensor(raw, `${gate}.weight`, [1, hidden]);
   checkTensor(raw, `${gate}.bias`, [1]);
+  const parts = [`${gate}.weight`, `${gate}.bias`].map((name) => raw.tensor(name).rows(0, 1));
+  return Float32Array.from(parts.flatMap((part) => [...part]));
 }
 
 /** The name of a tensor of the text part of a model with images; null for a tensor of the other parts. */

@@ -80,7 +80,7 @@ export class PagesLayout implements Layout {
       this.#flush(Array.from({ length: rows }, (_, i) => ({ slot, exit, position: first + i })));
     };
     const last = starts.at(-1);
-    const output = last === undefined ? null : { start: last, end, toHead };
+    const output = last === undefined ? null : { start: last, end, toHead, read: () => null };
     return { prefilled, caughtUp: Math.max(0, end - start - prefilled), output };
   }
 
