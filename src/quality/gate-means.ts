@@ -1,6 +1,6 @@
 /**
- * What the gate of a looped model says, over the audited answers of all clients: by exit, the mean probability that this
- * loop or an earlier one stops.
+ * Means of a looped model's gate over the audited answers of all clients: by exit, the probability that this loop or an
+ * earlier one stops.
  *
  * Pure. Must not know: audits, requests.
  */
