@@ -109,6 +109,13 @@ void t.test('looped models with a fault are rejected', (t) =>
       base,
     ]),
     [
+      'a loop with gates to the first one',
+      'unsupported_architecture',
+      /config\.json: IQuestLoopCoderForCausalLM is not supported: loops after the first mix in attention over/,
+      (dir) => folder(dir, { architectures: ['IQuestLoopCoderForCausalLM'] }),
+      base,
+    ],
+    [
       'Nanbeige with shared keys and values',
       'unsupported_feature',
       /config\.json: loop_share_kv must be absent or false, got true/,

@@ -43,14 +43,14 @@ class Shape:
     eps: float = 1e-6
 
 
-def line(rng: random.Random, questions: int) -> tuple[str, list[int]]:
-    """A line of the task, and the places of its answers."""
+def line(rng: random.Random, questions: int, most: int = MOST_STEPS) -> tuple[str, list[int]]:
+    """A line of the task with walks of at most `most` steps, and the places of its answers."""
     step = {letter: rng.choice(LETTERS) for letter in LETTERS}
     pairs = [f"{letter}{target}" for letter, target in step.items()]
     rng.shuffle(pairs)
     text, places = "".join(pairs) + ":", []
     for _ in range(questions):
-        start, count = rng.choice(LETTERS), rng.randint(1, MOST_STEPS)
+        start, count = rng.choice(LETTERS), rng.randint(1, most)
         end = start
         for _ in range(count):
             end = step[end]
@@ -59,11 +59,13 @@ def line(rng: random.Random, questions: int) -> tuple[str, list[int]]:
     return text, places
 
 
-def batch(rng: random.Random, rows: int, questions: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch(
+    rng: random.Random, rows: int, questions: int, most: int = MOST_STEPS
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Tokens [R, T], the answers at the places in front of them [R, T], and their steps [R, T]."""
     ids, answers, steps = [], [], []
     for _ in range(rows):
-        text, places = line(rng, questions)
+        text, places = line(rng, questions, most)
         tokens = [len(SPECIALS) + byte for byte in text.encode()]
         wanted, counts = [IGNORED] * len(tokens), [0] * len(tokens)
         for place in places:
@@ -156,12 +158,14 @@ def losses(model: Looped, ids: torch.Tensor, answers: torch.Tensor) -> torch.Ten
 
 
 def tune(model: Looped, steps: int, rows: int, questions: int, rate: float, seed: int, report=print) -> None:
+    """Walks begin with one step and grow: each further step has to be found from the last."""
     rng = random.Random(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
     started = time.monotonic()
     for step in range(1, steps + 1):
-        loss = losses(model, *batch(rng, rows, questions)[:2])
+        most = min(MOST_STEPS, 1 + int(step / steps * 6))
+        loss = losses(model, *batch(rng, rows, questions, most)[:2])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
