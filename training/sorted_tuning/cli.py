@@ -561,7 +561,7 @@ def golden_tiny(
 @app.command()
 def loops(
     out: Annotated[Path, typer.Option(help="Hugging Face folder to write, in the form of Ouro's.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps of 24 lines with 8 answers each.")] = 3000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 24 lines with 12 answers each.")] = 2200,
     rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Seed of weights and lines.")] = 0,
 ) -> None:
@@ -572,7 +572,7 @@ def loops(
 
     torch.manual_seed(seed)
     model = Looped(Shape())
-    tune(model, steps, 24, 8, rate, seed, typer.echo)
+    tune(model, steps, 24, 12, rate, seed, typer.echo)
     whole, parts = accuracy(model, 256)
     typer.echo("loops | all | by steps of the walk, from 1 on")
     for loop, (all_, by_steps) in enumerate(zip(whole, parts, strict=True), 1):

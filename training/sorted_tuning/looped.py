@@ -1,12 +1,12 @@
 """A looped model in miniature, tuned by sorted fine-tuning: every loop of one block is an exit, and each loop pays.
 
-The task is a walk. A line defines a function over letters by pairs, and asks where k steps lead: in
+The task is a walk. A line defines a function over letters by pairs, and asks where some steps lead: in
 
-    aebdcadcedfb:a1ec2ea3cd1c
+     ae bd ca dc ed fb a1 e c2 e a3 c
 
-`a3c` says that three steps from a end at c. One loop has the layers for about one step, so a longer walk needs more
-loops. The loss is the mean of the exits' losses (arXiv 2309.08968, equation 3) on the answers. The gate learns, from
-fixed states, whether a loop's answer is right.
+` a3 c` says that three steps from a end at c. One loop has the layers for about one step, so a longer walk needs more loops.
+The loss is the mean of the exits' losses (arXiv 2309.08968, equation 3) on the answers. The gate learns, from fixed
+states, whether a loop's answer is right.
 
 The model has the formulas and the names of Ouro: norms around attention and MLP, and one norm that ends every loop.
 """
@@ -27,7 +27,14 @@ from torch.nn import functional as F
 LETTERS = "abcdef"
 MOST_STEPS = 4
 IGNORED = -100
+LEARNT = 0.95
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+SPACE = "Ġ"
+"""A space, in the characters of byte-level tokenizers."""
+PAIRS = [a + b for a in LETTERS for b in (*LETTERS, *map(str, range(1, MOST_STEPS + 1)))]
+WORDS = [*PAIRS, *(SPACE + word for word in (*PAIRS, *LETTERS))]
+FIRST_WORD = len(SPECIALS) + 256
+IDS = {word.replace(SPACE, " "): FIRST_WORD + i for i, word in enumerate(WORDS)}
 
 
 @dataclass(frozen=True)
@@ -37,41 +44,37 @@ class Shape:
     hidden: int = 64
     heads: int = 4
     ffn: int = 128
-    vocab: int = len(SPECIALS) + 256
+    vocab: int = FIRST_WORD + len(WORDS)
     context: int = 512
     theta: float = 1e4
     eps: float = 1e-6
 
 
-def line(rng: random.Random, questions: int, most: int = MOST_STEPS) -> tuple[str, list[int]]:
-    """A line of the task with walks of at most `most` steps, and the places of its answers."""
+def line(rng: random.Random, questions: int, most: int = MOST_STEPS) -> list[str]:
+    """The words of a line with walks of at most `most` steps; the last ones are questions and answers in turn."""
     step = {letter: rng.choice(LETTERS) for letter in LETTERS}
-    pairs = [f"{letter}{target}" for letter, target in step.items()]
-    rng.shuffle(pairs)
-    text, places = "".join(pairs) + ":", []
+    words = [f" {letter}{target}" for letter, target in step.items()]
+    rng.shuffle(words)
     for _ in range(questions):
         start, count = rng.choice(LETTERS), rng.randint(1, most)
         end = start
         for _ in range(count):
             end = step[end]
-        text += f"{start}{count}{end}"
-        places.append(len(text) - 1)
-    return text, places
+        words += [f" {start}{count}", f" {end}"]
+    return words
 
 
 def batch(
     rng: random.Random, rows: int, questions: int, most: int = MOST_STEPS
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tokens [R, T], the answers at the places in front of them [R, T], and their steps [R, T]."""
-    ids, answers, steps = [], [], []
-    for _ in range(rows):
-        text, places = line(rng, questions, most)
-        tokens = [len(SPECIALS) + byte for byte in text.encode()]
-        wanted, counts = [IGNORED] * len(tokens), [0] * len(tokens)
-        for place in places:
-            wanted[place - 1], counts[place - 1] = tokens[place], int(text[place - 1])
-        ids.append(tokens), answers.append(wanted), steps.append(counts)
-    return torch.tensor(ids), torch.tensor(answers), torch.tensor(steps)
+    """Tokens [R, T], the answers at the questions in front of them [R, T], and the steps of these [R, T]."""
+    lines = [line(rng, questions, most) for _ in range(rows)]
+    ids = torch.tensor([[IDS[word] for word in words] for words in lines])
+    answers, steps = torch.full_like(ids, IGNORED), torch.zeros_like(ids)
+    at = slice(len(LETTERS), None, 2)
+    answers[:, at] = ids[:, len(LETTERS) + 1 :: 2]
+    steps[:, at] = torch.tensor([[int(word[2]) for word in words[at]] for words in lines])
+    return ids, answers, steps
 
 
 class Norm(nn.Module):
@@ -122,18 +125,18 @@ class Looped(nn.Module):
         super().__init__()
         self.shape = shape
         self.embed_tokens = nn.Embedding(shape.vocab, shape.hidden)
-        nn.init.normal_(self.embed_tokens.weight, std=0.1)
+        nn.init.normal_(self.embed_tokens.weight, std=0.5)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
         self.norm = Norm(shape)
         self.early_exit_gate = nn.Linear(shape.hidden, 1)
 
-    def forward(self, ids: torch.Tensor) -> list[torch.Tensor]:
-        """The normed states [R, T, H] of each loop; the head is the embedding."""
+    def forward(self, ids: torch.Tensor, loops: int | None = None) -> list[torch.Tensor]:
+        """The normed states [R, T, H] of each loop, or of the first `loops`; the head is the embedding."""
         half = self.shape.hidden // self.shape.heads // 2
         angles = torch.arange(ids.shape[1])[:, None] * self.shape.theta ** (-torch.arange(half) / half)
         turn = (angles.cos(), angles.sin())
         x, states = self.embed_tokens(ids), []
-        for _ in range(self.shape.loops):
+        for _ in range(loops or self.shape.loops):
             for layer in self.layers:
                 x = layer(x, turn)
             x = self.norm(x)
@@ -144,33 +147,42 @@ class Looped(nn.Module):
         return F.linear(states, self.embed_tokens.weight)
 
 
-def losses(model: Looped, ids: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
-    """The mean over the exits of the cross entropy of the answers, and that of the gate."""
+def losses(
+    model: Looped, ids: torch.Tensor, answers: torch.Tensor, loops: int | None = None
+) -> tuple[torch.Tensor, float]:
+    """The mean loss of the first `loops` exits, cross entropy of answers and gate, and the last one's accuracy."""
     at = answers != IGNORED
     wanted = answers[at]
-    total = torch.zeros(())
-    for states in model(ids):
-        logits = model.logits(states[at])
+    states = model(ids, loops)
+    total, right = torch.zeros(()), torch.zeros(())
+    for each in states:
+        logits = model.logits(each[at])
         right = (logits.argmax(-1) == wanted).float()
-        gate = model.early_exit_gate(states[at].detach())[:, 0]
+        gate = model.early_exit_gate(each[at].detach())[:, 0]
         total = total + F.cross_entropy(logits, wanted) + F.binary_cross_entropy_with_logits(gate, right)
-    return total / model.shape.loops
+    return total / len(states), right.mean().item()
 
 
 def tune(model: Looped, steps: int, rows: int, questions: int, rate: float, seed: int, report=print) -> None:
-    """Walks begin with one step and grow: each further step has to be found from the last."""
+    """Walks begin with one step, and loops with one. Both grow once the last loop is right at LEARNT of the answers."""
     rng = random.Random(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.1)
+    ramp = lambda step: min(1, (step + 1) / 50, 5 * (1 - step / steps))  # noqa: E731
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, ramp)
     started = time.monotonic()
+    most, recent = 1, 0.0
     for step in range(1, steps + 1):
-        most = min(MOST_STEPS, 1 + int(step / steps * 6))
-        loss = losses(model, *batch(rng, rows, questions, most)[:2])
+        ids, answers, _ = batch(rng, rows, questions, min(most, MOST_STEPS))
+        loss, right = losses(model, ids, answers, min(most, model.shape.loops))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        recent = 0.9 * recent + 0.1 * right
+        if recent > LEARNT and most < max(MOST_STEPS, model.shape.loops):
+            report(f"step {step}, {time.monotonic() - started:.0f} s: walks of {most} steps are learnt")
+            most, recent = most + 1, 0.0
         if step % 100 == 0 or step == steps:
             report(f"step {step}, {time.monotonic() - started:.0f} s, loss {loss.item():.3f}, {accuracy(model, 64)[0]}")
 
@@ -215,7 +227,7 @@ def export(model: Looped, out: Path) -> None:
 
 
 def tokenizer() -> dict:
-    """Bytes, in the order of their values, behind the special tokens."""
+    """Special tokens, bytes in the order of their values, and the words of the task."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     character = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
@@ -223,6 +235,8 @@ def tokenizer() -> dict:
     added = [{"id": i, "content": text, **flags, "special": True} for i, text in enumerate(SPECIALS)]
     vocabulary = {text: i for i, text in enumerate(SPECIALS)}
     vocabulary |= {character[byte]: len(SPECIALS) + byte for byte in range(256)}
+    vocabulary |= {word: FIRST_WORD + i for i, word in enumerate(WORDS)}
+    merges = [[word[0], word[1:]] for word in WORDS]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return {
         "version": "1.0",
@@ -231,5 +245,5 @@ def tokenizer() -> dict:
         "pre_tokenizer": byte_level,
         "post_processor": None,
         "decoder": byte_level,
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": merges},
     }
