@@ -4,9 +4,9 @@ The task is a walk. A line defines a function over letters by pairs, and asks wh
 
      ae bd ca dc ed fb a1 e c2 e a3 c
 
-` a3 c` says that three steps from a end at c. One loop has the layers for about one step, so a longer walk needs more loops.
-The loss is the mean of the exits' losses (arXiv 2309.08968, equation 3) on the answers. The gate learns, from fixed
-states, whether a loop's answer is right.
+` a3 c` says that three steps from a end at c. One loop has the layers for about one step, so a longer walk needs more
+loops. The loss is the mean of the exits' losses (arXiv 2309.08968, equation 3) on the answers. The gate learns, from
+fixed states, whether a loop's answer is right.
 
 The model has the formulas and the names of Ouro: norms around attention and MLP, and one norm that ends every loop.
 """
