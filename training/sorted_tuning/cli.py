@@ -561,7 +561,7 @@ def golden_tiny(
 @app.command()
 def loops(
     out: Annotated[Path, typer.Option(help="Hugging Face folder to write, in the form of Ouro's.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps of 24 lines with 12 answers each.")] = 2200,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 24 lines with 12 answers each.")] = 6000,
     rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")] = 3e-3,
     seed: Annotated[int, typer.Option(help="Seed of weights and lines.")] = 0,
 ) -> None:

@@ -39,7 +39,7 @@ IDS = {word.replace(SPACE, " "): FIRST_WORD + i for i, word in enumerate(WORDS)}
 
 @dataclass(frozen=True)
 class Shape:
-    layers: int = 2
+    layers: int = 1
     loops: int = 4
     hidden: int = 64
     heads: int = 4
