@@ -3,7 +3,7 @@
 #   docker build -t sortie .
 #   docker build -t sortie:cuda --target cuda .
 #   docker build -t sortie:webgpu --target webgpu .
-# The embedded model is for CPUs. For a GPU, convert a model with `--kernels w8a16 --out models/NAME`, build, then
+# The embedded model is for CPUs. For a GPU, convert a model with `--kernels fp16 --out models/NAME`, build, then
 #   docker run --gpus all -p 8080:8080 sortie:cuda serve --model models/NAME
 #   docker run --device /dev/dri -p 8080:8080 sortie:webgpu serve --model models/NAME
 

@@ -54,7 +54,9 @@ const only = (target, from, except, message) => ({
 const gateway = ['api', 'http', 'telemetry', 'serve.ts'];
 /** The folders that commands import. */
 const commands = ['util', 'model', 'engine', 'hub', 'convert', 'simulate', 'load', 'chat'];
-const engineParts = ['worker', 'slots', 'execution', 'sampling', 'calibration', 'speculation', 'grammar', 'audit'];
+const engineParts = [
+  ...['worker', 'slots', 'execution', 'sampling', 'calibration', 'speculation', 'grammar', 'audit', 'landing'],
+];
 
 const zones = [
   ...Object.entries(layers).map(([folder, imports]) =>

@@ -7,7 +7,7 @@
  *
  * - A cell is one load, seed and side, in a server of its own. All sides get the same requests at the same instants, and
  *   alternate.
- * - Questions, budgets and load 1 are those of bench:goodput. The first call measures them.
+ * - Load 1 is that of bench:goodput. Budgets are 2, 4 and 10 times the median of full depth alone. The first call measures both.
  * - Cells in DIR/audit.json are not run again, so a long bench can run in pieces: `--cells 2` ends after two, 0 after the setup.
  *
  * Prints the tables of all cells so far.
@@ -19,15 +19,16 @@ import { packageRoot } from '../src/config.js';
 import { loadManifest } from '../src/model/manifest-io.js';
 import { type Cell, type CellName, type Machine, runCell, startServer } from './audit/cell.js';
 import { agreementTable, cellsOf, loadTable, outcomeTable } from './audit/summary.js';
-import { earlier, type Setup } from './goodput/record.js';
-import { measureSetup } from './goodput/setup.js';
-import { naturalSource } from './goodput/source.js';
+import { sampledQuestions } from './goodput/questions.js';
+import { earlier } from './goodput/record.js';
+import { measureSetup, type Setup } from './goodput/setup.js';
+import { modelOf } from './goodput/side.js';
 import { positive, positives } from './options.js';
 
 const values = new Command('bench:audit')
   .description('audits in idle time against none: TTFT and attainment under load, audited answers, agreement')
   .requiredOption('--questions <file>', 'JSON array of {instruction, input}, or text with one question per line')
-  .option('--keep <n>', 'most questions to keep', '60')
+  .option('--keep <n>', 'size of the random sample of the questions', '60')
   .option('--out <dir>', 'folder for audit.json', 'runs/audit')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
   .option('--loads <list>', 'multiples of the throughput of full depth', '0.5,1')
@@ -69,6 +70,7 @@ async function main(): Promise<void> {
     positives('--seeds', values.seeds),
   );
   const most = values.cells === '0' ? 0 : positive('--cells', values.cells ?? String(wanted.length));
+  const questions = sampledQuestions(values.questions, positive('--keep', values.keep));
   const seconds = positive('--seconds', values.seconds);
   const cacheDir = join(values.out, 'cache');
   await mkdir(cacheDir, { recursive: true });
@@ -86,7 +88,7 @@ async function main(): Promise<void> {
   const isDone = (name: CellName): boolean =>
     record.cells.some((cell) => cell.audit === name.audit && cell.load === name.load && cell.seed === name.seed);
   for (const name of wanted.filter((each) => !isDone(each)).slice(0, most)) {
-    const cell = await runCell(name, setup, machine, manifest, seconds);
+    const cell = await runCell(name, setup, questions, machine, manifest, seconds);
     await keep({ ...record, cells: [...record.cells, cell] });
     console.error(`load ${name.load}, seed ${name.seed}, audit ${name.audit}: ${cell.requests} requests`);
   }
@@ -97,10 +99,9 @@ async function main(): Promise<void> {
   if (left > 0) console.log(`\n${left} of ${wanted.length} cells are left: the same command goes on.`);
 
   async function measured(on: Machine): Promise<Setup> {
-    const source = naturalSource(values.questions, positive('--keep', values.keep), 1);
     const server = await startServer(on, 'off');
     try {
-      return await measureSetup(server.url, manifest, source, on.slots);
+      return await measureSetup(server.url, modelOf(manifest), questions, on.slots, 2 * questions.length);
     } finally {
       await server.stop();
     }

@@ -1,83 +1,99 @@
 /**
- * `npm run bench:everyday`: answers to everyday requests at every exit, with the sampling defaults as served.
+ * `npm run bench:everyday`: answers to everyday requests at every exit, with and without a constant end pressure, scored.
  *
- *   npm run bench:everyday -- [--model DIR] [--half held-out] [--draws 2] [--fields JSON] [--out FILE] ...
+ *   npm run bench:everyday -- [--model DIR] [--write] [--pressures 0,2,4,6] [--sampled] [--fields JSON] [--out FILE] ...
  *
- * The table has, for each exit, the share of answers that loop, that end by themselves and that are right. Defaults are
- * chosen with `--half tuning` and reported with `--half held-out`. Exit code 1 for a failed measurement.
+ * - Answers are greedy and end by themselves; `--sampled` has the sampling defaults as served, for loops.
+ * - A pressure is the client's bias on the end tokens. A greedy answer with a pressure is a prefix of the one without.
+ * - The last table is `kept`: the worth of full depth's answers if each ends at its last sentence within so many tokens.
+ * - `--write` writes `quality.right` of each exit and `kept` to the manifest, from the half for tuning.
  */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { loadServedModel } from '../src/api/served-model.js';
 import { packageRoot } from '../src/config.js';
-import type { TextTokenizer } from '../src/text/tokenizer.js';
+import { MANIFEST_FILE } from '../src/model/manifest-io.js';
 import { type Answer, askAll } from './everyday/ask.js';
-import { isRight, loops, readRequests } from './everyday/requests.js';
-import { positive } from './options.js';
+import { keptTable, kindTable, measuredOf, settingTable, withMeasured } from './everyday/report.js';
+import { readRequests, REQUESTS } from './everyday/requests.js';
+import { nonNegatives, positive } from './options.js';
 import { startSortie } from './server.js';
 
 interface Options {
   readonly model: string;
   readonly requests: string;
-  readonly half: string;
+  readonly pressures: string;
+  readonly sampled: boolean;
   readonly draws: string;
   readonly tokens: string;
   readonly fields: string;
   readonly threads: string;
   readonly slots: string;
   readonly out?: string;
+  readonly write: boolean;
 }
 
 const values = new Command('bench:everyday')
-  .description('loops, own ends and right answers of everyday requests at every exit')
+  .description('scores, lengths and loops of everyday requests at every exit; the worth of shorter answers')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
-  .option('--requests <file>', 'requests', join(packageRoot, 'bench', 'everyday', 'requests.json'))
-  .option('--half <name>', 'tuning, held-out or both', 'held-out')
-  .option('--draws <n>', 'answers to each request at each exit', '2')
-  .option('--tokens <n>', 'most tokens of an answer', '120')
-  .option('--fields <json>', 'fields of each request that win over the served defaults', '{}')
+  .option('--requests <file>', 'requests', REQUESTS)
+  .option('--pressures <list>', 'biases on the end tokens, 0 among them', '0,2,4,6')
+  .option('--sampled', 'sampling defaults as served, instead of greedy answers', false)
+  .option('--draws <n>', 'answers to each request with each setting', '1')
+  .option('--tokens <n>', 'safety cap of an answer', '400')
+  .option('--fields <json>', 'fields of each request that win over the others', '{}')
   .option('--threads <n>', 'compute threads', '2')
   .option('--slots <n>', 'concurrent requests', '16')
   .option('--out <file>', 'JSON file for the answers')
+  .option('--write', "write each exit's `quality.right` and `kept` to the manifest of the model folder", false)
   .parse()
   .opts<Options>();
 
 async function main(): Promise<void> {
-  if (!['tuning', 'held-out', 'both'].includes(values.half))
-    throw new Error(`--half must be tuning, held-out or both, got "${values.half}"`);
-  const requests = readRequests(values.requests).filter(({ half }) => [half, 'both'].includes(values.half));
-  const { name, exits, tokenizer } = loadServedModel(values.model);
+  if (values.write && values.sampled) throw new Error('--write must be without --sampled: it measures greedy answers');
+  const pressures = nonNegatives('--pressures', values.pressures);
+  if (!pressures.includes(0)) throw new Error(`--pressures must hold 0, got "${values.pressures}"`);
+  const { name, exits, eosTokens, tokenizer } = loadServedModel(values.model);
   const layers = exits.map(({ layer }) => layer);
+  const deepest = Math.max(...layers);
+  const answers = await asked(name, layers, pressures, eosTokens);
+  if (values.out !== undefined) writeFileSync(values.out, `${JSON.stringify(answers, null, 1)}\n`);
+  const encode = (text: string): number[] => tokenizer.encode(text, false);
+  const full = answers.filter(({ exit, pressure }) => exit === deepest && pressure === 0);
+  const tables = [settingTable(answers, encode), kindTable(answers), keptTable(full, encode)];
+  console.log(tables.map((lines) => lines.join('\n')).join('\n\n'));
+  if (!values.write) return;
+  const file = join(values.model, MANIFEST_FILE);
+  writeFileSync(file, withMeasured(readFileSync(file, 'utf8'), measuredOf(answers, deepest, encode)));
+}
+
+async function asked(
+  model: string,
+  layers: readonly number[],
+  pressures: readonly number[],
+  endTokens: readonly number[],
+): Promise<Answer[]> {
+  const requests = readRequests(values.requests);
   const [clients, threads] = [positive('--slots', values.slots), positive('--threads', values.threads)];
   const server = await startSortie(values.model, ['--threads', String(threads), '--max-running', String(clients)]);
   try {
-    const answers = await askAll(requests, {
-      url: server.url,
-      model: name,
-      exits: layers,
+    const asking = {
+      ...{ url: server.url, model, endTokens, clients },
+      settings: layers.flatMap((exit) => pressures.map((pressure) => ({ exit, pressure }))),
       maxTokens: positive('--tokens', values.tokens),
       draws: positive('--draws', values.draws),
-      fields: JSON.parse(values.fields) as Record<string, unknown>,
-      clients,
+      fields: {
+        ...(values.sampled ? {} : { temperature: 0 }),
+        ...(JSON.parse(values.fields) as Record<string, unknown>),
+      },
+    };
+    return await askAll(requests, asking, (done, all) => {
+      if (done % 100 === 0) console.error(`${done} of ${all} answers`);
     });
-    if (values.out !== undefined) writeFileSync(values.out, `${JSON.stringify(answers, null, 1)}\n`);
-    console.log('| exit | answers | loops | end by themselves | right |');
-    console.log('| --- | --- | --- | --- | --- |');
-    for (const layer of layers) console.log(rowOf(layer, answers, tokenizer));
   } finally {
     await server.stop();
   }
-}
-
-function rowOf(layer: number, answers: readonly Answer[], tokenizer: TextTokenizer): string {
-  const own = answers.filter(({ exit }) => exit === layer);
-  const looping = own.filter(({ text }) => loops(tokenizer.encode(text, false)));
-  const complete = own.filter(({ isComplete }) => isComplete);
-  const checks = own.map(({ request, text }) => isRight(request, text)).filter((right) => right !== null);
-  const right = checks.filter(Boolean);
-  const percent = (part: number): string => `${((100 * part) / own.length).toFixed(0)}%`;
-  return `| ${layer} | ${own.length} | ${looping.length} | ${percent(complete.length)} | ${right.length} of ${checks.length} |`;
 }
 
 await main().catch((error: unknown) => {

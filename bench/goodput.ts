@@ -1,95 +1,95 @@
 /**
- * Goodput under load over HTTP: Sortie routed by budgets, Sortie at fixed depths, and with --peer llama-server.
- * Requests carry only the information of a client; `--lengths stated` adds the exact length of each answer.
+ * Right answers in time under load, over HTTP: Sortie routed by budgets, every fixed setting of Sortie (exit and constant
+ * end pressure), and with --peer llama-server.
  *
- *   npm run bench:goodput -- --questions FILE [--out DIR] [--peer DIR --peer-model FILE] [--loads 0.5,0.8,1,1.5,2] ...
- *   npm run bench:goodput -- --lengths stated --trace FILE ...
+ *   npm run bench:goodput -- [--sides routed,"fixed 30","fixed 30+4"] [--loads .5,1,2] [--seeds 1,2,3] [--out DIR]
+ *     [--budgets 1x,2x,4x] [--questions FILE] [--server-args "..."] [--peer DIR --peer-model FILE] ...
  *
- * - Every side gets the same requests at the same instants.
- * - Natural lengths: chat questions without a limit. Stated lengths: exactly the tokens of a trace.
+ * - Every side gets the same requests at the same instants: greedy, without `max_tokens`.
+ * - Requests are the held-out everyday ones, whatever their answers. Those of `--questions` have no check.
+ * - A budget belongs to a class, not to a request. `2x` is twice the median time of full depth alone.
  * - Load 1 is the throughput of full depth with clients that never pause.
- * - Answers are greedy. Sortie's have the DRY rule of their exit, and llama-server's have none.
- * - Budgets are 2, 4 and 10 times the time of full depth on the idle machine.
+ * - A pressure is the client's bias on the end tokens; a request of a fixed side has no budget.
  *
- * Writes goodput.json, attainment.svg (against load) and quality.svg (mean quality against attainment). A later call
- * with the same options adds its sides, loads and arrivals to these files, so a long bench can run in pieces.
+ * Writes goodput.json and a plot for each open load. A later call with the same options adds its sides, loads, arrivals
+ * and seeds, so a long bench can run in pieces. Other server arguments make other sides, by their label.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { packageRoot } from '../src/config.js';
-import { calibrateCommand } from '../src/engine/calibration/command.js';
-import { loadManifest } from '../src/model/manifest-io.js';
 import { depthShape } from '../src/cost/model.js';
-import { parseCostFile } from '../src/simulate/costs.js';
+import { calibrateCommand } from '../src/engine/calibration/command.js';
 import { arrivalTimes } from '../src/load/arrivals.js';
 import { closedLoop, openLoop } from '../src/load/run.js';
+import { loadManifest } from '../src/model/manifest-io.js';
+import { parseCostFile } from '../src/simulate/costs.js';
 import { seeded } from '../src/util/random.js';
-import { lineOf, missLines } from './goodput/lines.js';
-import { sender } from './goodput/job.js';
+import { type BudgetClass, budgetsOf } from './goodput/budgets.js';
+import { cellsOf, comparisonsOf } from './goodput/cells.js';
+import { jobsOf, type Question, sender } from './goodput/job.js';
+import { cellTable, comparisonTable, lineOf, missLines } from './goodput/lines.js';
 import { plots } from './goodput/plots.js';
+import { checkedQuestions, sampledQuestions } from './goodput/questions.js';
 import { type Record as BenchRecord, type Traffic, earlier, withRun } from './goodput/record.js';
 import { routerTime } from './goodput/router-time.js';
-import { measureSetup } from './goodput/setup.js';
-import { type Side, sidesOf } from './goodput/side.js';
-import { type Source, naturalSource, statedSource } from './goodput/source.js';
-import { qualityIn, summaryOf } from './goodput/summary.js';
-import { positive, positives } from './options.js';
+import { measureSetup, type Setup } from './goodput/setup.js';
+import { allSides, modelOf, type Side, sideOf } from './goodput/side.js';
+import { summaryOf } from './goodput/summary.js';
+import { nonNegatives, positive, positives } from './options.js';
 import { type Server, startPeer, startSortie } from './server.js';
 
 interface Options {
-  readonly lengths: string;
   readonly questions?: string;
+  readonly kind?: string;
   readonly keep: string;
-  readonly trace?: string;
   readonly out: string;
   readonly model: string;
+  readonly url?: string;
+  readonly serverArgs: string;
+  readonly label?: string;
   readonly peer?: string;
   readonly peerModel?: string;
   readonly peerAttention: string;
+  readonly budgets: string;
   readonly loads: string;
   readonly arrivals: string;
-  readonly fixed: string;
-  readonly sides?: string;
+  readonly pressures: string;
+  readonly sides: string;
   readonly requests: string;
-  readonly lengthScale: string;
   readonly threads: string;
   readonly slots: string;
-  readonly seed: string;
+  readonly seeds: string;
   readonly misses: boolean;
   readonly routerTime: boolean;
 }
 
 const values = new Command('bench:goodput')
-  .description('attainment, quality and goodput under load, over HTTP: routed, fixed depths, llama-server')
-  .option('--lengths <kind>', 'natural (the model ends its answers) or stated (exact lengths from a trace)', 'natural')
-  .option(
-    '--questions <file>',
-    'natural lengths: JSON array of {instruction, input}, or text with one question per line',
-  )
-  .option('--keep <n>', 'natural lengths: most questions to keep', '60')
-  .option('--trace <file>', 'stated lengths: CSV in the format of the Azure LLM inference traces')
+  .description('right answers in time under load, over HTTP: routed, fixed settings, llama-server')
+  .option('--questions <file>', 'questions without a check: JSON array of {instruction, input}, or one a line')
+  .option('--kind <name>', 'everyday requests of one kind (fact, ...), of both halves, instead of the held-out half')
+  .option('--keep <n>', 'size of the random sample of that file', '60')
   .option('--out <dir>', 'folder for the JSON and the plots', 'runs/goodput')
   .option('--model <dir>', 'model folder', join(packageRoot, 'models', 'smollm2-135m-sorted'))
-  .option('--peer <dir>', 'a build of llama.cpp, to run its llama-server as well')
+  .option('--url <url>', 'a running Sortie, instead of one that the bench starts')
+  .option('--server-args <text>', 'further arguments of `sortie serve`, separated by spaces', '')
+  .option('--label <text>', 'text after the names of the sides; default: the server arguments')
+  .option('--peer <dir>', 'a build of llama.cpp, for the sides "llama-server[+BIAS]"')
   .option('--peer-model <file>', 'GGUF file for the peer')
-  .option(
-    '--peer-attention <mode>',
-    "the peer's flash attention: on, off or auto; bench:engine shows which is faster",
-    'auto',
-  )
-  .option('--loads <list>', 'multiples of the throughput of full depth', '0.5,0.8,1,1.5,2')
-  .option('--arrivals <list>', 'some of poisson, bursty and closed (clients that never pause)', 'poisson,bursty')
-  .option('--fixed <list>', 'exits of the fixed sides', '30,20,10')
+  .option('--peer-attention <mode>', "the peer's flash attention: on, off or auto", 'auto')
+  .option('--budgets <list>', 'multiples of the median time of full depth alone, or ms', '1x,2x,4x')
+  .option('--loads <list>', 'multiples of the throughput of full depth', '0.5,1,2')
+  .option('--arrivals <list>', 'some of poisson, bursty and closed (clients that never pause)', 'poisson')
   .option(
     '--sides <list>',
-    'sides to run: routed, truncate, "fixed 30", "capped 30", llama-server ...; default: all but capped',
+    '"routed [ON_MISS]", "fixed EXIT[+BIAS]", "llama-server[+BIAS]"; all: every one',
+    'routed,fixed 30,fixed 30+4,fixed 15',
   )
-  .option('--requests <n>', 'requests per run', '120')
-  .option('--length-scale <x>', 'stated lengths: factor on the lengths of the trace', '0.1')
+  .option('--pressures <list>', 'biases on the end tokens of `--sides all`', '0,2,4,6')
+  .option('--requests <n>', 'requests per run', '200')
   .option('--threads <n>', 'compute threads of every side', '2')
   .option('--slots <n>', 'concurrent sequences of every side', '16')
-  .option('--seed <n>', 'seed of arrivals and budgets', '1')
+  .option('--seeds <list>', 'seeds of requests, classes and arrivals', '1')
   .option('--misses', 'print every request that missed its budget', false)
   .option('--router-time', "measure only the router's time for a step with 64 requests", false)
   .parse()
@@ -102,72 +102,57 @@ function trafficKinds(): Traffic[] {
   });
 }
 
-function chosen(sides: readonly Side[]): Side[] {
-  if (values.sides === undefined) return sides.filter(({ byNameOnly }) => byNameOnly !== true);
-  const names = sides.map(({ name }) => name);
-  return values.sides.split(',').map((name) => {
-    const side = sides.find((each) => each.name === name.trim());
-    if (side === undefined) throw new Error(`--sides must be some of ${names.join(', ')}, got "${name}"`);
-    return side;
-  });
-}
-
-/** @throws Error that names a missing or wrong option */
-function sourceOf({ lengths, questions, trace, keep, lengthScale }: Options): Source {
-  const seed = positive('--seed', values.seed);
-  if (lengths === 'natural') {
-    if (questions === undefined) throw new Error('--questions FILE must be given with --lengths natural');
-    return naturalSource(questions, positive('--keep', keep), seed);
-  }
-  if (lengths !== 'stated') throw new Error(`--lengths must be natural or stated, got "${lengths}"`);
-  if (trace === undefined) throw new Error('--trace FILE must be given with --lengths stated');
-  console.error("oracle: requests tell the router their answer's exact length, which no client does");
-  return statedSource(trace, positive('--length-scale', lengthScale), seed);
-}
-
 const file = join(values.out, 'goodput.json');
+/** Most requests in the measurement of capacity. */
+const CAPACITY_REQUESTS = 120;
 
 async function main(): Promise<void> {
-  if ((values.peer === undefined) !== (values.peerModel === undefined)) {
+  if ((values.peer === undefined) !== (values.peerModel === undefined))
     throw new Error('--peer DIR and --peer-model FILE must be given together');
-  }
   if (values.routerTime) {
     await sayRouterTime();
     return;
   }
-  const source = sourceOf(values);
-  const manifest = loadManifest(values.model);
-  const exits = manifest.exits.map(({ layer }) => layer);
-  const deepest = exits.at(-1) ?? 0;
-  const fixed = positives('--fixed', values.fixed);
-  const unknown = fixed.find((layer) => !exits.includes(layer));
-  if (unknown !== undefined)
-    throw new Error(`--fixed must be exits of the model (${exits.join(', ')}), got ${unknown}`);
-  const sides = chosen(sidesOf(fixed, values.peer !== undefined));
+  const model = modelOf(loadManifest(values.model));
+  const { layers } = model;
+  const names =
+    values.sides === 'all'
+      ? allSides(layers, nonNegatives('--pressures', values.pressures), values.peer !== undefined)
+      : values.sides.split(',');
+  const sides = names.map((name) => sideOf(name, model));
+  const theirs = sides.filter(({ kind }) => kind === 'peer');
+  const ours = sides.filter(({ kind }) => kind !== 'peer');
+  if (theirs.length > 0 && values.peer === undefined)
+    throw new Error(`--sides ${theirs[0]?.name} must have --peer DIR and --peer-model FILE`);
+  const { questions: path, keep, requests, threads, budgets } = values;
+  const questions =
+    path === undefined ? checkedQuestions(values.kind ?? null) : sampledQuestions(path, positive('--keep', keep));
   const slots = positive('--slots', values.slots);
-
+  const plans = plansOf(positive('--requests', requests));
+  // A wrong budget fails before the setup.
+  budgetsOf(budgets, 1);
+  const source = path === undefined ? { questions: questions.length, kind: values.kind } : { questions: path, keep };
   let record = earlier<BenchRecord>(file, {
-    options: { model: manifest.name, ...comparable(), slots },
+    options: { model: model.name, ...source, budgets, requests, threads, slots },
     setup: null,
     runs: [],
   });
-  let setup = record.setup;
   await mkdir(values.out, { recursive: true });
 
-  const ours = sides.filter(({ start }) => start === 'sortie');
-  if (setup === null || ours.length > 0) {
+  if (record.setup === null || ours.length > 0) {
     const sortie = await sortieServer(slots);
     try {
-      if (setup === null) {
-        setup = await measureSetup(sortie.url, manifest, source, slots);
-        record = { ...record, setup };
+      if (record.setup === null) {
+        const sample = Math.min(CAPACITY_REQUESTS, plans[0]?.requests ?? 0);
+        console.error(`set-up at full depth: ${questions.length} questions alone, ${sample} with ${slots} clients`);
+        record = { ...record, setup: await measureSetup(sortie.url, model, questions, slots, sample) };
+        await writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
       }
       await runSides(sortie, ours);
     } finally {
       await sortie.stop();
     }
   }
-  const theirs = sides.filter(({ start }) => start === 'peer');
   if (theirs.length > 0) {
     const peer = await llamaServer(slots);
     try {
@@ -176,39 +161,82 @@ async function main(): Promise<void> {
       await peer.stop();
     }
   }
+  const cells = cellsOf(record.runs);
+  console.log([cellTable(cells), comparisonTable(comparisonsOf(cells))].map((lines) => lines.join('\n')).join('\n\n'));
 
   async function runSides({ url }: Server, its: readonly Side[]): Promise<void> {
+    const { setup } = record;
     if (setup === null) return;
-    const jobs = source.jobs(setup.idle, manifest, positive('--requests', values.requests));
-    for (const arrivals of trafficKinds()) {
-      for (const load of arrivals === 'closed' ? [null] : positives('--loads', values.loads)) {
-        const perSecond = load === null ? null : load * setup.perSecond;
-        for (const { name, headers } of its) {
-          const send = sender(url, manifest.name, headers);
-          const sent =
-            arrivals === 'closed' || perSecond === null
-              ? await closedLoop(send, jobs, 2 * slots)
-              : await openLoop(send, jobs, arrivalTimes(jobs.length, perSecond, arrivals, random()));
-          const run = { side: name, arrivals, load, perSecond, ...summaryOf(sent, qualityIn(manifest), deepest) };
-          record = withRun(record, run);
-          console.error(lineOf(run));
-          if (values.misses) for (const line of missLines(sent)) console.error(line);
-          await writeFile(file, `${JSON.stringify(record, null, 2)}\n`);
-          for (const [plot, svg] of plots(record.runs)) await writeFile(join(values.out, plot), svg);
-        }
+    const classes = budgetsOf(budgets, setup.medianMs);
+    saySetup(setup, classes, plans, its.length);
+    for (const plan of plans) {
+      for (const side of its) {
+        const sent = await sentOf(url, model.name, side, plan, { questions, classes, setup, slots });
+        const { kind } = side;
+        const run = { side: labelled(side.name), kind, ...planName(plan), ...summaryOf(sent, layers.at(-1) ?? 0) };
+        record = withRun(record, run);
+        console.error(lineOf(run));
+        if (values.misses) for (const line of missLines(sent)) console.error(line);
+        await writeFile(file, `${JSON.stringify(record, null, 1)}\n`);
+        for (const [plot, svg] of plots(cellsOf(record.runs), layers)) await writeFile(join(values.out, plot), svg);
       }
     }
   }
 }
 
-/** Random numbers for the arrivals, the same for every side. */
-const random = (): (() => number) => seeded(positive('--seed', values.seed) + 2);
+/** Requests of all sides in turn: arrivals, load and seed. */
+interface Plan {
+  readonly arrivals: Traffic;
+  /** Null for clients that never pause. */
+  readonly load: number | null;
+  readonly seed: number;
+  readonly requests: number;
+}
 
-/** Options that must be equal for two runs to compare; the options of the other kind of lengths are left out. */
-function comparable(): Record<string, string | undefined> {
-  const { lengths, questions, keep, trace, lengthScale, requests, threads, seed } = values;
-  const kind = lengths === 'natural' ? { questions, keep } : { trace, lengthScale };
-  return { lengths, ...kind, requests, threads, seed };
+const planName = ({ arrivals, load, seed }: Plan): Omit<Plan, 'requests'> => ({ arrivals, load, seed });
+
+function plansOf(requests: number): Plan[] {
+  const loads = positives('--loads', values.loads);
+  return positives('--seeds', values.seeds).flatMap((seed) =>
+    trafficKinds().flatMap((arrivals) =>
+      (arrivals === 'closed' ? [null] : loads).map((load) => ({ arrivals, load, seed, requests })),
+    ),
+  );
+}
+
+interface Traffics {
+  readonly questions: readonly Question[];
+  readonly classes: readonly BudgetClass[];
+  readonly setup: Setup;
+  readonly slots: number;
+}
+
+function sentOf(
+  url: string,
+  model: string,
+  side: Side,
+  { arrivals, load, seed, requests }: Plan,
+  { questions, classes, setup, slots }: Traffics,
+) {
+  const send = sender(url, model, side);
+  const jobs = jobsOf(questions, classes, requests, seed);
+  if (arrivals === 'closed' || load === null) return closedLoop(send, jobs, 2 * slots);
+  return openLoop(send, jobs, arrivalTimes(requests, load * setup.perSecond, arrivals, seeded(seed + 2)));
+}
+
+function labelled(name: string): string {
+  const label = values.label ?? values.serverArgs;
+  return label === '' ? name : `${name} [${label}]`;
+}
+
+function saySetup(setup: Setup, classes: readonly BudgetClass[], plans: readonly Plan[], sides: number): void {
+  const { medianMs, tokens, perSecond } = setup;
+  const seconds = plans.reduce((sum, { load, requests }) => sum + requests / (Math.min(1, load ?? 1) * perSecond), 0);
+  console.error(
+    `full depth alone: median ${medianMs.toFixed(0)} ms, mean ${tokens.toFixed(0)} tokens; load 1 is ` +
+      `${perSecond.toFixed(2)} requests/s; budgets ${classes.map(({ budgetMs }) => `${budgetMs} ms`).join(', ')}\n` +
+      `${plans.length * sides} runs, at most about ${Math.ceil((sides * seconds) / 60)} min`,
+  );
 }
 
 async function sayRouterTime(): Promise<void> {
@@ -227,8 +255,12 @@ async function sayRouterTime(): Promise<void> {
 }
 
 function sortieServer(slots: number): Promise<Server> {
+  const { url, serverArgs } = values;
+  if (url !== undefined) return Promise.resolve({ url: url.replace(/\/+$/, ''), stop: () => Promise.resolve() });
   const threads = String(positive('--threads', values.threads));
-  return startSortie(values.model, ['--threads', threads, '--max-running', String(slots), '--max-queue', '100000']);
+  const more = serverArgs.split(' ').filter((part) => part !== '');
+  const own = ['--threads', threads, '--max-running', String(slots), '--max-queue', '100000'];
+  return startSortie(values.model, [...own, ...more]);
 }
 
 function llamaServer(slots: number): Promise<Server> {

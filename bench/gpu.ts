@@ -2,8 +2,8 @@
  * `npm run bench:gpu`: what a machine with a GPU can confirm, in one command without a network. It writes one JSON file
  * after each part, so that a lost machine loses one part, and prints a table.
  *
- * The order: placement, answers against the CPU, repeated answers, memory, speed and time to the first token. The models
- * are made on the machine. With `--device cpu`, or over fake CUDA libraries, it is a dry run, and its output says so.
+ * The order: what is missing, placement, answers against the CPU, repeated answers, memory and speed, and a comparison with
+ * vLLM over HTTP as a table for docs/benchmarks.md. The models are made on the machine. With `--device cpu`, or over fake CUDA libraries, it is a dry run, and its output says so.
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -20,14 +20,16 @@ import type { ReadyMessage } from '../src/engine/protocol.js';
 import type { StageKernel } from '../src/model/manifest.js';
 import { monotonicMs } from '../src/util/clock.js';
 import { type Card, readCard, usedMib } from './gpu/card.js';
-import { agreement, greedyAnswers, rates, stress, ttft } from './gpu/measure.js';
+import { type Comparison, hasVllm, measureSortie, measureVllm, tableOf } from './gpu/compare.js';
+import { agreement, greedyAnswers, rates, stress } from './gpu/measure.js';
+import { missing } from './gpu/preflight.js';
 import { SHAPES, type ShapeName } from './gpu/shapes.js';
 import { positive, positives } from './options.js';
 
 const options = new Command('bench:gpu')
   .description('placement, precision, order, memory and speed on a GPU')
   .option('--device <name>', 'cuda, or cpu for a dry run', 'cuda')
-  .option('--sizes <list>', `models to time: ${Object.keys(SHAPES).join(', ')}`, '1b,7b')
+  .option('--sizes <list>', `models to time: ${Object.keys(SHAPES).join(', ')}`, '1b')
   .option('--rows <list>', 'sequences that decode together', '1,16,64,256')
   .option('--prompts <n>', 'prompts to compare with the CPU', '200')
   .option('--stress <seconds>', 'time for repeated answers', '60')
@@ -51,6 +53,11 @@ const forms: readonly StageKernel[] = device === 'cpu' ? [kernel] : [kernel, 'fp
 const work = mkdtempSync(join(tmpdir(), 'sortie-bench-gpu-'));
 
 const card: Card | null = device === 'cpu' ? null : readCard();
+const lacking = missing(card, sizes);
+if (lacking.length > 0) {
+  for (const sentence of lacking) console.error(`bench:gpu: ${sentence}`);
+  process.exit(1);
+}
 const dryRun =
   card === null ? 'on the CPU' : card.name === 'fake' ? 'over fake CUDA libraries: no kernel computes' : null;
 const report: Record<string, unknown> = {
@@ -82,6 +89,8 @@ async function part(name: string, run: () => Promise<unknown>): Promise<void> {
   console.table(JSON.parse(JSON.stringify(result, rounded)));
 }
 
+/** Markdown, by size. */
+const tables: string[] = [];
 const running = new Set<EngineClient>();
 
 /** Runs work on an engine process, which ends with it. */
@@ -113,7 +122,8 @@ async function withEngine<T>(
 function make(shape: ShapeName): Promise<string> {
   const out = join(work, shape);
   const script = fileURLToPath(new URL('gpu/make.js', import.meta.url));
-  const child = spawn(process.execPath, [...process.execArgv, script, shape, kernel, out], {
+  const kernels = device === 'cpu' ? [kernel] : [kernel, 'w4a16'];
+  const child = spawn(process.execPath, [...process.execArgv, script, shape, out, ...kernels], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   process.once('exit', () => child.kill('SIGKILL'));
@@ -171,8 +181,9 @@ await part('repeated answers of one row', () =>
 for (const [size, made] of models) {
   const most = Math.max(...rows);
   const perPosition = 4 * SHAPES[size].layers * SHAPES[size].kvHeads * SHAPES[size].headDim + 4 * SHAPES[size].hidden;
+  /** In whole pages. */
   const memory = (slots: number, positions: number): number =>
-    Math.ceil(1.1 * slots * positions * perPosition * (device === 'cpu' ? 2 : 1));
+    Math.ceil(1.1 * slots * 256 * Math.ceil(positions / 256) * perPosition * (device === 'cpu' ? 2 : 1));
   await part(`${size}: memory and speed`, async () => {
     const modelDir = await made;
     const before = usedMib();
@@ -199,18 +210,27 @@ for (const [size, made] of models) {
       return Object.fromEntries(measured.map(([parallel, { decode }]) => [`${parallel} rows, tokens/s`, decode]));
     });
   });
-  await part(`${size}: time to first token, 2,000 tokens`, async () => {
+  await part(`${size}: over HTTP`, async () => {
     const modelDir = await made;
-    return withEngine({ modelDir, maxRunning: 2, kvMemoryBytes: memory(2, 2200) }, async (engine, { exits }) =>
-      Object.fromEntries(
-        await Promise.all(
-          exits.slice(-1).map(async (exit) => [`exit ${exit}, ms`, await ttft(engine, exit, 2000)] as const),
-        ),
-      ),
-    );
+    const { layers } = SHAPES[size];
+    const kv = `${Math.ceil(memory(1, 220_000) / 2 ** 20)}MiB`;
+    const limits = ['--max-running', '64', '--kv-memory', kv, '--max-queue', '100'];
+    const exits = [layers, layers / 2].map((layer) => `${size}:${layer}`);
+    const found: Comparison = {};
+    const measure = async (dir: string, names: string, list: string): Promise<void> => {
+      const options = ['--device', device, '--kernels', list, ...limits];
+      Object.assign(found, await measureSortie(dir, exits, names, options));
+    };
+    await measure(modelDir, kernel, forms.join());
+    if (device === 'cuda') await measure(`${modelDir}-w4a16`, 'w4a16', 'w4a16,w4a16-graph');
+    if (device === 'cuda' && hasVllm()) Object.assign(found, await measureVllm(`${modelDir}.source`));
+    tables.push(`${size}\n\n${tableOf(found)}`);
+    return found;
   });
 }
 for (const engine of running) await engine.close();
 rmSync(work, { recursive: true, force: true });
+for (const table of tables) console.log(`\n${table}`);
+if (!hasVllm()) console.log('\nno program `vllm` was found: the tables have Sortie alone');
 console.log(`\n${options.out}`);
 process.exit(0);

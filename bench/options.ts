@@ -13,3 +13,10 @@ export function positives(flag: string, text: string): number[] {
   if (list.every((value) => value > 0)) return list;
   throw new Error(`${flag} must be positive numbers separated by commas, got "${text}"`);
 }
+
+/** @throws Error that names the option, its rule and the value */
+export function nonNegatives(flag: string, text: string): number[] {
+  const list = text.split(',').map(Number);
+  if (list.every((value) => value >= 0)) return list;
+  throw new Error(`${flag} must be numbers of 0 and more, separated by commas, got "${text}"`);
+}

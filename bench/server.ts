@@ -21,7 +21,7 @@ const LIMIT_MS = 120_000;
 /** Starts `sortie serve`. @param options flags and values other than model and port */
 export function startSortie(model: string, options: readonly string[]): Promise<Server> {
   const serve = ['serve', '--port', 'PORT', '--host', '127.0.0.1', '--model', model, '--log-level', 'error'];
-  return startServer([process.execPath, main, ...serve, ...options], '/health/ready');
+  return startServer([process.execPath, ...process.execArgv, main, ...serve, ...options], '/health/ready');
 }
 
 /** Starts llama-server with 1,024 positions per slot. @param attention flash attention: on, off or auto */

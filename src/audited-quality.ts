@@ -5,6 +5,7 @@ import type { ServeOptions } from './config.js';
 import type { Engine } from './engine/client/engine.js';
 import type { Manifest } from './model/manifest.js';
 import { ExitQuality } from './quality/exit-quality.js';
+import { GateMeans } from './quality/gate-means.js';
 import { QualityStore } from './quality/quality-store.js';
 import type { Logger } from './telemetry/log.js';
 import type { Series } from './telemetry/series.js';
@@ -17,13 +18,14 @@ export function auditedQuality(parts: {
   readonly series: Series;
   readonly options: ServeOptions;
   readonly log: Logger;
-}): { readonly quality: ExitQuality; readonly close: () => void } {
+}): { readonly quality: ExitQuality; readonly gates: GateMeans; readonly close: () => void } {
   const { engine, model, manifest, series, options, log } = parts;
   const quality = new ExitQuality(model.exits.map(({ layer, quality: { agreement } }) => ({ layer, agreement })));
   const digest = createHash('sha256').update(JSON.stringify(manifest)).digest('hex');
   const store = new QualityStore(options.cacheDir, digest, quality, (reason) => {
     log.warn({ reason }, 'the cache of audited quality is unusable');
   });
+  const gates = new GateMeans();
   const show = (): void => {
     for (const { layer, prior, estimate } of quality.rows(null)) {
       series.exitQuality.set({ exit_layer: String(layer), source: 'model' }, prior);
@@ -33,7 +35,8 @@ export function auditedQuality(parts: {
   if (options.audit !== 'off') store.restore();
   show();
   engine.on('audit', ({ audits }) => {
-    for (const { probe, lengthGroup } of audits) {
+    for (const { probe, lengthGroup, gate } of audits) {
+      if (gate !== undefined) gates.observe(gate);
       if (probe === null) continue;
       quality.observe(lengthGroup, probe.exit, probe.agreeing, probe.tokens);
       store.changed();
@@ -42,6 +45,7 @@ export function auditedQuality(parts: {
   });
   return {
     quality,
+    gates,
     close: () => {
       store.close();
     },

@@ -14,7 +14,7 @@ import type { EngineOptions } from './engine/client/options.js';
 import { createApp, createOpsApp } from './http/app.js';
 import { drain } from './http/shutdown.js';
 import type { HttpContext } from './http/context.js';
-import { type ApiKey, checkKeyExits, loadApiKeys } from './http/keys.js';
+import { type ApiKey, checkKeyExits, exposure, loadApiKeys } from './http/keys.js';
 import { reloadKeysOnSignal } from './http/reload-keys.js';
 import { EncodingThread } from './text/encoding/encoding-thread.js';
 import { LoadProgress } from './load-progress.js';
@@ -30,12 +30,16 @@ import { watchWait } from './telemetry/wait.js';
 import { startTracing } from './telemetry/tracing.js';
 import { welcome } from './welcome.js';
 
+/** Intervals at which the engine predicts the wait of a new request. The prediction takes as long as planning a step. */
+const LOAD_HEADER_MS = 50;
+const READINESS_MS = 1000;
+
 /** The server's options that the engine process gets. */
 export function engineOptions(options: ServeOptions): EngineOptions {
   return {
     modelDir: options.model,
     device: options.device.kind,
-    cards: options.device.cards,
+    card: options.device.card,
     threads: options.threads,
     kvMemoryBytes: options.kvMemory,
     maxRunning: options.maxRunning,
@@ -45,14 +49,11 @@ export function engineOptions(options: ServeOptions): EngineOptions {
     prefixReuse: options.prefixReuse !== 'off',
     speculate: options.speculate,
     policy: {
-      attainmentWeight: options.attainmentWeight,
       noBudgetShare: options.noBudgetShare,
-      shedDepth: options.shedDepth,
-      arrivalHeadroom: options.arrivalHeadroom,
       maxStallMs: options.maxStall,
     },
     cacheDir: options.cacheDir,
-    reportsWait: options.loadHeader,
+    waitIntervalMs: options.loadHeader ? LOAD_HEADER_MS : READINESS_MS,
     recalibrate: options.recalibrate,
     ...(options.audit !== 'off' && {
       audit: { busyShare: options.audit === 'idle' ? 0 : options.audit, idleShare: options.auditCpuShare },
@@ -81,18 +82,19 @@ export function requestPolicy(
   { exits }: Pick<ServedModel, 'exits'>,
   {
     defaultBudget,
+    onMiss,
     minExit,
     maxExit,
     minQuality,
-  }: Pick<ServeOptions, 'defaultBudget' | 'minExit' | 'maxExit' | 'minQuality'>,
+    minRight,
+  }: Pick<ServeOptions, 'defaultBudget' | 'onMiss' | 'minExit' | 'maxExit' | 'minQuality' | 'minRight'>,
 ): RequestPolicy {
   checkExit({ exits }, '--min-exit', minExit);
   checkExit({ exits }, '--max-exit', maxExit);
   if (minExit !== null && maxExit !== null && minExit > maxExit)
     throw new OptionError(`--min-exit must be at most --max-exit (${maxExit}), got "${minExit}"`);
-  const budget =
-    defaultBudget === null ? null : { totalMs: defaultBudget, ttftMs: null, tpotMs: null, onMiss: 'continue' as const };
-  return { defaultBudget: budget, minExit, maxExit, minQuality };
+  const budget = defaultBudget === null ? null : { totalMs: defaultBudget, ttftMs: null, tpotMs: null, onMiss: null };
+  return { defaultBudget: budget, onMiss, minExit, maxExit, minQuality, minRight };
 }
 
 /**
@@ -157,6 +159,13 @@ export function warnOfShortContext(engine: Engine, log: Logger, kvMemoryBytes: n
   });
 }
 
+/** Warns of a key file that other users of the machine can read or change. */
+export function warnOfKeyFile(apiKeyFile: string | null, log: Logger): void {
+  const mode = apiKeyFile === null ? null : exposure(apiKeyFile);
+  if (mode !== null)
+    log.warn({ mode }, `--api-key-file has mode ${mode}: other users can read or change it; chmod 600`);
+}
+
 /** Warns of misspelt variables. */
 export function warnOfVariables(env: Readonly<Record<string, string | undefined>>, log: Logger): void {
   for (const { variable, suggestion } of unknownVariables(env)) {
@@ -196,6 +205,7 @@ export async function serveForever(options: ServeOptions, version: string): Prom
   const apiKeys = loadApiKeys(options);
   const { logger: log, isPretty, print } = await createLog(options.logLevel, options.logFormat, process.stdout.isTTY);
   warnOfVariables(process.env, log);
+  warnOfKeyFile(options.apiKeyFile, log);
   const manifest = loadManifest(options.model);
   chooseKernels(manifest, { kernels: options.kernels, device: options.device.kind });
   const engine = new EngineClient(engineOptions(options));
@@ -220,18 +230,20 @@ export async function serveForever(options: ServeOptions, version: string): Prom
     const policy = requestPolicy(model, options);
     const layers = model.exits.map(({ layer }) => layer);
     checkKeyExits(apiKeys, policy, layers);
-    const { quality, close: closeQuality } = auditedQuality({ engine, model, manifest, series, options, log });
+    const { quality, gates, close: closeQuality } = auditedQuality({ engine, model, manifest, series, options, log });
     closing.push(closeQuality);
     const encoding = new EncodingThread(model.tokenizerFile);
     closing.push(() => encoding.close());
+    const waitMs = watchWait(engine, metrics);
     const context: HttpContext = {
-      api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality },
+      api: { engine, model, encoding, limits: { ...options, policy }, metrics, quality, gates },
       series,
       options,
       apiKeys,
       tracing,
       version,
-      predictedWaitMs: options.loadHeader ? watchWait(engine, metrics) : () => null,
+      predictedWaitMs: options.loadHeader ? waitMs : () => null,
+      waitMs,
       log,
       draining: false,
     };

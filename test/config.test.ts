@@ -92,13 +92,8 @@ void t.test('the error on an invalid value names the option, the rule and the va
     [{ kvMemory: 'lots' }, {}, /^--kv-memory must be a size .* got "lots"$/],
     [{ kvMemory: '1' }, {}, /at least 1MiB/],
     [{ device: 'tpu' }, {}, /^--device must be cpu, webgpu, cuda, .* got "tpu"$/],
-    [
-      { device: 'cuda:0,webgpu:0' },
-      {},
-      /^--device must be .* cards of one kind such as cuda:0,cuda:1, got "cuda:0,webgpu:0"$/,
-    ],
-    [{ device: 'cuda:0,cpu' }, {}, /--device/],
-    [{ device: 'cuda:0,cuda:' }, {}, /--device/],
+    [{ device: 'cuda:0,cuda:1' }, {}, /^--device must be .* a card such as cuda:1, got "cuda:0,cuda:1"$/],
+    [{ device: 'cuda:' }, {}, /--device/],
     [{ device: 'cpu:0' }, {}, /--device/],
     [{ kernels: 'int3' }, {}, /int4, w8a8/],
     [{ modelName: 'a:b' }, {}, /--model-name/],
@@ -123,16 +118,15 @@ void t.test('the error on an invalid value names the option, the rule and the va
   t.end();
 });
 
-void t.test('a device may name its cards', (t) => {
-  for (const [text, kind, cards] of [
-    ['cpu', 'cpu', [0]],
-    ['webgpu', 'webgpu', [0]],
-    ['webgpu:1', 'webgpu', [1]],
-    ['cuda', 'cuda', [0]],
-    ['cuda:3', 'cuda', [3]],
-    ['cuda:1, cuda:0,cuda', 'cuda', [1, 0, 0]],
+void t.test('a device may name its card', (t) => {
+  for (const [text, kind, card] of [
+    ['cpu', 'cpu', 0],
+    ['webgpu', 'webgpu', 0],
+    ['webgpu:1', 'webgpu', 1],
+    ['cuda', 'cuda', 0],
+    ['cuda:3', 'cuda', 3],
   ] as const)
-    t.same(resolveOptions({ device: text }, {}).device, { kind, cards }, text);
+    t.same(resolveOptions({ device: text }, {}).device, { kind, card }, text);
   t.end();
 });
 

@@ -9,13 +9,17 @@ const exits = [10, 20, 30].map((layer) => ({ layer })) as unknown as Parameters<
 void t.test('the default budget and the depth bounds come from flags and variables', async (t) => {
   const options = resolveOptions({ defaultBudget: '500' }, { SORTIE_MIN_EXIT: '20' });
   t.same(requestPolicy({ exits }, options), {
-    defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'continue' },
+    defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: null },
+    onMiss: 'land',
     minExit: 20,
     maxExit: null,
     minQuality: null,
+    minRight: 0.5,
   });
-  const none = { defaultBudget: null, minExit: null, maxExit: null, minQuality: null };
+  const none = { defaultBudget: null, onMiss: 'land', minExit: null, maxExit: null, minQuality: null, minRight: 0.5 };
   t.same(requestPolicy({ exits }, resolveOptions({}, {})), none);
+  t.match(requestPolicy({ exits }, resolveOptions({ onMiss: 'reject' }, {})), { onMiss: 'reject' });
+  t.throws(() => resolveOptions({ onMiss: 'wait' }, {}), /--on-miss must be one of land, continue, truncate, reject/);
 });
 
 void t.test('a bound must be an exit, and the smaller bound at most the greater', async (t) => {
@@ -29,27 +33,16 @@ void t.test('a bound must be an exit, and the smaller bound at most the greater'
 
 void t.test("the router's options have rules", async (t) => {
   const options = resolveOptions(
-    { attainmentWeight: '0.75', shedDepth: 'on', recalibrate: 'on' },
-    { SORTIE_NO_BUDGET_SHARE: '0.25', SORTIE_ARRIVAL_HEADROOM: '0', SORTIE_MAX_STALL: '20', SORTIE_CACHE_DIR: '/c' },
+    { minRight: '0.25', recalibrate: 'on' },
+    { SORTIE_NO_BUDGET_SHARE: '0.25', SORTIE_MAX_STALL: '20', SORTIE_CACHE_DIR: '/c' },
   );
-  t.match(options, {
-    ...{ attainmentWeight: 0.75, shedDepth: true, recalibrate: true, noBudgetShare: 0.25 },
-    ...{ arrivalHeadroom: 0, maxStall: 20, cacheDir: '/c' },
-  });
+  t.match(options, { minRight: 0.25, recalibrate: true, noBudgetShare: 0.25, maxStall: 20, cacheDir: '/c' });
   t.throws(
     () => resolveOptions({ noBudgetShare: '0' }, {}),
     /--no-budget-share must be a number from 0.01 to 1, got "0"/,
   );
-  for (const weight of [0, 1])
-    t.equal(resolveOptions({ attainmentWeight: String(weight) }, {}).attainmentWeight, weight);
-  t.throws(
-    () => resolveOptions({ attainmentWeight: '1.1' }, {}),
-    /--attainment-weight must be a number from 0 to 1, got "1.1"/,
-  );
-  t.throws(
-    () => resolveOptions({}, { SORTIE_ARRIVAL_HEADROOM: '11' }),
-    /SORTIE_ARRIVAL_HEADROOM must be a number from 0 to 10, got "11"/,
-  );
+  for (const share of [0, 1]) t.equal(resolveOptions({ minRight: String(share) }, {}).minRight, share);
+  t.throws(() => resolveOptions({ minRight: '1.1' }, {}), /--min-right must be a number from 0 to 1, got "1.1"/);
   t.throws(() => resolveOptions({ defaultBudget: '-1' }, {}), /--default-budget must be an integer/);
 });
 
@@ -74,22 +67,22 @@ void t.test('each option of the engine comes from its own flag', async (t) => {
   const flags = {
     ...{ model: '/m', device: 'cuda', threads: '3', kvMemory: '5MiB', maxRunning: '7', maxQueue: '9' },
     ...{ prefillChunk: '11', kernels: 'int4', prefixReuse: 'off', speculate: 'all', cacheDir: '/c', recalibrate: 'on' },
-    ...{ attainmentWeight: '0.75', noBudgetShare: '0.25', shedDepth: 'on', arrivalHeadroom: '3', maxStall: '13' },
+    ...{ noBudgetShare: '0.25', maxStall: '13' },
     ...{ audit: '0.25', auditCpuShare: '0.5', loadHeader: 'on' },
   };
   const told = {
     ...{
       modelDir: '/m',
       device: 'cuda',
-      cards: [0],
+      card: 0,
       threads: 3,
       kvMemoryBytes: 5 * 2 ** 20,
       maxRunning: 7,
       maxQueue: 9,
     },
     ...{ prefillChunk: 11, kernels: ['int4'], prefixReuse: false, speculate: 'all', cacheDir: '/c', recalibrate: true },
-    ...{ audit: { busyShare: 0.25, idleShare: 0.5 }, reportsWait: true },
-    policy: { attainmentWeight: 0.75, noBudgetShare: 0.25, shedDepth: true, arrivalHeadroom: 3, maxStallMs: 13 },
+    ...{ audit: { busyShare: 0.25, idleShare: 0.5 }, waitIntervalMs: 50 },
+    policy: { noBudgetShare: 0.25, maxStallMs: 13 },
   };
   t.same(engineOptions(resolveOptions(flags, {})), told);
 });

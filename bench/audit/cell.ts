@@ -5,11 +5,11 @@ import { arrivalTimes } from '../../src/load/arrivals.js';
 import { openLoop } from '../../src/load/run.js';
 import type { Manifest } from '../../src/model/manifest.js';
 import { seeded } from '../../src/util/random.js';
-import { sender } from '../goodput/job.js';
-import { naturalJobs } from '../goodput/natural.js';
-import type { Setup } from '../goodput/record.js';
-import { sidesOf } from '../goodput/side.js';
-import { qualityIn, summaryOf } from '../goodput/summary.js';
+import { budgetsOf } from '../goodput/budgets.js';
+import { jobsOf, type Question, sender } from '../goodput/job.js';
+import type { Setup } from '../goodput/setup.js';
+import { modelOf, sideOf } from '../goodput/side.js';
+import { summaryOf } from '../goodput/summary.js';
 import { startSortie } from '../server.js';
 
 /** Identity of a cell. Load is a multiple of the throughput of full depth. */
@@ -30,9 +30,10 @@ export interface Agreement {
 
 export interface Cell extends CellName {
   readonly requests: number;
-  /** Share of requests with a complete answer inside the budget. */
-  readonly attainment: number;
-  readonly meanQuality: number;
+  /** Share of requests with an answer inside the budget. */
+  readonly inTime: number;
+  /** Mean over tokens of their exit's layer. */
+  readonly meanExit: number;
   readonly ttftMs: readonly number[];
   /** Ended answers by outcome when the last one has ended: audited, waiting, or the reason without an audit. */
   readonly outcomes: Readonly<Record<string, number>>;
@@ -63,32 +64,34 @@ export async function startServer(machine: Machine, audit: CellName['audit']) {
   ]);
 }
 
+/** Budgets of the classes, as multiples of the median time of full depth alone. */
+const BUDGETS = '2x,4x,10x';
+
 /** Runs a cell in a server of its own. @param seconds mean time of the arrivals */
 export async function runCell(
   name: CellName,
-  { perSecond, idle }: Setup,
+  { perSecond, medianMs }: Setup,
+  questions: readonly Question[],
   machine: Machine,
   manifest: Manifest,
   seconds: number,
 ): Promise<Cell> {
-  if (idle.lengths !== 'natural') throw new Error('the setup has no questions');
-  const [routed] = sidesOf([], false);
-  if (routed === undefined) throw new Error('no routed side');
+  const model = modelOf(manifest);
   const rate = name.load * perSecond;
-  const jobs = naturalJobs(idle.questions, Math.round(rate * seconds), name.seed);
+  const jobs = jobsOf(questions, budgetsOf(BUDGETS, medianMs), Math.round(rate * seconds), name.seed);
   const server = await startServer(machine, name.audit);
   try {
-    const send = sender(server.url, manifest.name, routed.headers);
+    const send = sender(server.url, model.name, sideOf('routed', model));
     const times = arrivalTimes(jobs.length, rate, 'poisson', seeded(name.seed + 2));
     const sent = await openLoop(send, jobs, times);
     const ended = seriesOf(await textOf(`${server.url}/metrics`));
     const audited = outcomesOf(ended);
     const known = Object.values(audited).reduce((sum, count) => sum + count, 0);
     const settled = name.audit === 'off' ? ended : await settledSeries(server.url, jobs.length);
-    const { attainment, meanQuality } = summaryOf(sent, qualityIn(manifest), manifest.exits.at(-1)?.layer ?? 0);
+    const { inTime, meanExit } = summaryOf(sent, model.layers.at(-1) ?? 0);
     return {
       ...name,
-      ...{ requests: jobs.length, attainment, meanQuality },
+      ...{ requests: jobs.length, inTime, meanExit },
       ttftMs: sent.map(({ answer }) => Math.round((answer.ttftMs ?? answer.totalMs) * 10) / 10),
       outcomes: name.audit === 'off' ? {} : { ...audited, waiting: jobs.length - known },
       agreement: await agreementOf(server.url, settled),

@@ -18,7 +18,7 @@ function overSeeds(values: readonly number[], form: (value: number) => string): 
 
 /** One row for each load and side: p99 of the TTFT of all seeds together, the others as mean and range over seeds. */
 export function loadTable(cells: readonly Cell[]): string[] {
-  const head = ['Load', 'Audit', 'Requests', 'TTFT p50, ms', 'TTFT p99, ms', 'p99 by seed', 'In budget', 'Quality'];
+  const head = ['Load', 'Audit', 'Requests', 'TTFT p50, ms', 'TTFT p99, ms', 'p99 by seed', 'In budget', 'Exit'];
   const rows = groupsOf(cells).map(({ load, audit, own }) => {
     const ttfts = own.flatMap(({ ttftMs }) => ttftMs);
     return [
@@ -26,12 +26,12 @@ export function loadTable(cells: readonly Cell[]): string[] {
       ...[quantile(ttfts, 0.5), quantile(ttfts, 0.99)].map((ms) => ms.toFixed(0)),
       own.map(({ ttftMs }) => quantile(ttftMs, 0.99).toFixed(0)).join(', '),
       overSeeds(
-        own.map(({ attainment }) => attainment),
+        own.map(({ inTime }) => inTime),
         percent,
       ),
       overSeeds(
-        own.map(({ meanQuality }) => meanQuality),
-        (quality) => quality.toFixed(3),
+        own.map(({ meanExit }) => meanExit),
+        (exit) => exit.toFixed(1),
       ),
     ];
   });

@@ -1,23 +1,52 @@
-/** The everyday requests of bench:everyday, and the check of their answers. */
+/** The everyday requests of bench:everyday and bench:goodput. */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import Type, { type Static } from 'typebox';
 import { Value } from 'typebox/value';
+import { packageRoot } from '../../src/config.js';
 import { validationMessage } from '../../src/util/validation-message.js';
 
 const Half = Type.Union([Type.Literal('tuning'), Type.Literal('held-out')]);
 /** Defaults are chosen with one half of the requests and reported with the other half. */
 export type Half = Static<typeof Half>;
 
+const Word = Type.String({ minLength: 1 });
+
+/** The form that a request asks for. */
+const Form = Type.Union([
+  Type.Literal('yes-no'),
+  Type.Literal('one-word'),
+  Type.Literal('number'),
+  Type.Literal('commas'),
+  Type.Literal('one-sentence'),
+  Type.Literal('numbered'),
+  Type.Literal('bullets'),
+]);
+export type Form = Static<typeof Form>;
+
 const EverydayRequest = Type.Object({
   half: Half,
-  kind: Type.String(),
+  kind: Type.Union([
+    Type.Literal('fact'),
+    Type.Literal('list'),
+    Type.Literal('arithmetic'),
+    Type.Literal('explanation'),
+    Type.Literal('format'),
+    Type.Literal('free'),
+  ]),
   request: Type.String({ minLength: 1 }),
-  /** Words of a right answer; absent for a request without one. */
-  right: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1 })),
-  /** Number of these words that a right answer holds. Default: 1. */
+  /** Points of a right answer. A point is a word, or words that stand for each other. Absent: no check. */
+  right: Type.Optional(Type.Array(Type.Union([Word, Type.Array(Word, { minItems: 2 })]), { minItems: 1 })),
+  /** Number of these points that a right answer holds. Default: 1. */
   least: Type.Optional(Type.Integer({ minimum: 1 })),
+  form: Type.Optional(Form),
 });
 export type EverydayRequest = Static<typeof EverydayRequest>;
+
+/** A request with a check of its answer. */
+export type CheckedRequest = EverydayRequest & Required<Pick<EverydayRequest, 'right'>>;
+
+export const REQUESTS = join(packageRoot, 'bench', 'everyday', 'requests.json');
 
 /** @throws Error that names the file and the field */
 export function readRequests(file: string): EverydayRequest[] {
@@ -28,23 +57,6 @@ export function readRequests(file: string): EverydayRequest[] {
   return Value.Decode(schema, json);
 }
 
-/** Whether an answer holds enough of the right words, as whole words in any case; null without right words. */
-export function isRight({ right, least = 1 }: EverydayRequest, answer: string): boolean | null {
-  if (right === undefined) return null;
-  return right.filter((word) => holds(answer, word)).length >= least;
-}
-
-function holds(text: string, word: string): boolean {
-  const escaped = word.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`);
-  return new RegExp(String.raw`(?<![\p{L}\p{N}])${escaped}(?![\p{L}\p{N}])`, 'iu').test(text);
-}
-
-/** Whether a text loops: some sequence of 4 tokens occurs more than 4 times. */
-export function loops(tokens: readonly number[]): boolean {
-  const counts = new Map<string, number>();
-  for (let i = 0; i + 4 <= tokens.length; i++) {
-    const key = tokens.slice(i, i + 4).join(' ');
-    counts.set(key, (counts.get(key) ?? 0) + 1);
-  }
-  return Math.max(0, ...counts.values()) > 4;
+export function isChecked(request: EverydayRequest): request is CheckedRequest {
+  return request.right !== undefined;
 }

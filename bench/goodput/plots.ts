@@ -1,35 +1,39 @@
-/** The two plots of bench:goodput. */
+/** The plot of bench:goodput for each open load. */
 import { type Plot, svgOf } from '../../src/util/plot.js';
-import type { Run } from './record.js';
+import type { Cell } from './cells.js';
+import { comparisonsOf } from './cells.js';
 
-/** @returns file names and SVG texts: attainment against load, quality against attainment */
-export function plots(runs: readonly Run[]): [file: string, svg: string][] {
-  const sorted = [...runs].sort((a, b) => (a.load ?? 0) - (b.load ?? 0));
-  const keys = [...new Set(sorted.map(({ side, arrivals }) => `${side}, ${arrivals}`))].sort();
-  const series = (points: (run: Run) => (readonly [number, number])[]): Plot['series'] =>
-    keys.map((name) => ({
-      name,
-      points: sorted.filter(({ side, arrivals }) => `${side}, ${arrivals}` === name).flatMap(points),
-    }));
-  return [
-    [
-      'attainment.svg',
-      svgOf({
-        title: 'Requests inside their latency budget against load',
-        x: 'load, multiples of full-depth capacity',
-        y: 'attainment',
-        yRange: [0, 1],
-        series: series(({ load, attainment }) => (load === null ? [] : [[load, attainment]])),
-      }),
-    ],
-    [
-      'quality.svg',
-      svgOf({
-        title: 'Mean quality of tokens against attainment',
-        x: 'attainment',
-        y: 'mean agreement with full depth',
-        series: series(({ attainment, meanQuality }) => [[attainment, meanQuality]]),
-      }),
-    ],
-  ];
+const TITLES = { poisson: 'Poisson load', bursty: 'load in bursts of 8' } as const;
+
+/** @param layers exit layers, shallowest first. @returns file names and SVG texts */
+export function plots(cells: readonly Cell[], layers: readonly number[]): [file: string, svg: string][] {
+  return (['poisson', 'bursty'] as const).flatMap((arrivals): [string, string][] => {
+    const own = cells.filter((cell) => cell.arrivals === arrivals && cell.load !== null);
+    if (own.length === 0) return [];
+    const isChecked = own.every(({ runs }) => runs.every(({ rightInTime }) => rightInTime !== null));
+    const y = isChecked ? 'right answers in time' : 'answers in time';
+    const title = `${isChecked ? 'Right answers in time' : 'Answers in time'} against ${TITLES[arrivals]}`;
+    const x = 'load, multiples of what full depth completes';
+    return [[`in-time-${arrivals}.svg`, svgOf({ title, x, y, yRange: [0, null], series: seriesOf(own, layers) })]];
+  });
 }
+
+/** Routed sides, the best fixed setting of each load, and the deepest exit, the shallowest one and the peer as they are. */
+function seriesOf(cells: readonly Cell[], layers: readonly number[]): Plot['series'] {
+  const side = (name: string, label: string): Plot['series'][number] => ({
+    name: label,
+    points: pointsOf(cells.filter((cell) => cell.side === name)),
+  });
+  const routed = [...new Set(cells.filter(({ kind }) => kind === 'routed').map((cell) => cell.side))];
+  const best = comparisonsOf(cells).filter((each) => each.routed.side === routed[0]);
+  const [shallowest, deepest] = [layers[0], layers.at(-1)];
+  return [
+    ...routed.map((name) => side(name, name)),
+    { name: 'best fixed setting, with hindsight', points: pointsOf(best.map((each) => each.best)) },
+    side(`fixed ${deepest}`, 'full depth'),
+    side(`fixed ${shallowest}`, `exit ${shallowest}`),
+    side('llama-server', 'llama-server'),
+  ].filter(({ points }) => points.length > 0);
+}
+
+const pointsOf = (cells: readonly Cell[]): [number, number][] => cells.map(({ load, worth }) => [load ?? 0, worth]);

@@ -3,33 +3,21 @@
  * same options adds to it, so a long bench can run in pieces.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import type { BudgetClass } from '../../src/simulate/workload.js';
 import type { Arrivals } from '../../src/load/arrivals.js';
-import type { KnownQuestion } from './natural.js';
+import type { Setup } from './setup.js';
+import type { Side } from './side.js';
 import type { Summary } from './summary.js';
 
 /** Arrival process: open load, or clients that never pause. */
 export type Traffic = Arrivals | 'closed';
 
-export interface Run extends Summary {
+export interface Run extends Summary, Pick<Side, 'kind'> {
+  /** Name of the side, with the label of the call. */
   readonly side: string;
   readonly arrivals: Traffic;
   /** Multiple of the throughput of full depth; null for clients that never pause. */
   readonly load: number | null;
-  /** Requests per second of the load; null for clients that never pause. */
-  readonly perSecond: number | null;
-}
-
-/** Measurements of full depth on the idle machine. */
-export type Idle =
-  | { readonly lengths: 'stated'; readonly classes: readonly BudgetClass[] }
-  | { readonly lengths: 'natural'; readonly questions: readonly KnownQuestion[] };
-
-/** Full depth on the idle machine, and the request rate of load 1. */
-export interface Setup {
-  /** Requests per second that full depth completes with clients that never pause. */
-  readonly perSecond: number;
-  readonly idle: Idle;
+  readonly seed: number;
 }
 
 export interface Record {
@@ -46,9 +34,9 @@ export function earlier<R extends Pick<Record, 'options'>>(file: string, empty: 
   return JSON.stringify(found.options) === JSON.stringify(empty.options) ? found : empty;
 }
 
-/** Adds a run to the record; it replaces an earlier run of the same side, arrivals and load. */
+/** Adds a run to the record; it replaces an earlier run of the same side, arrivals, load and seed. */
 export function withRun(record: Record, run: Run): Record {
   const isSame = (each: Run): boolean =>
-    each.side === run.side && each.arrivals === run.arrivals && each.load === run.load;
+    each.side === run.side && each.arrivals === run.arrivals && each.load === run.load && each.seed === run.seed;
   return { ...record, runs: [...record.runs.filter((each) => !isSame(each)), run] };
 }

@@ -56,7 +56,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
         depth: {
           minExit: layers[0] ?? 1,
           maxExit: layers.at(-1) ?? 1,
-          budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'continue' },
+          budget: { totalMs, ttftMs: null, tpotMs: null, onMiss: 'land' },
         },
       },
       layers.length - 1,
@@ -71,6 +71,9 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
   };
 
   const sequences: Sequence[] = [];
+  const context = (at: number) => {
+    return { slots: live, live: sequences, waiting: [], now: at, sentenceTokens: 24, kvPositions: 100_000 };
+  };
   let planned = 0;
   let admitted = 0;
   let arrivals = 0;
@@ -79,7 +82,7 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
     // Starts are evenly spread over the steps of an answer.
     while (sequences.length < Math.min(live, 1 + (step * live) / (PROMPT_STEPS + ANSWER_TOKENS))) {
       const sequence = arrive();
-      const { value, ms } = timed(() => router.admit([sequence], { slots: live, live: sequences, waiting: [], now }));
+      const { value, ms } = timed(() => router.admit([sequence], context(now)));
       if (isMeasured) admitted += ms;
       if (isMeasured) arrivals++;
       sequence.admission = value[0] ?? null;
@@ -87,11 +90,8 @@ export function routerTime(table: CostTable, shape: DepthShape, live = 64): Rout
       sequences.push(sequence);
     }
     const { value, ms } = timed(() => {
-      const context = { slots: live, live: sequences, waiting: [], now };
-      router.order(context);
-      const plan = router.planStep(context);
-      router.choosePrefill(context, new Set(plan.paused));
-      return plan;
+      router.order(context(now));
+      return router.planStep(context(now));
     });
     if (isMeasured) planned += ms;
     for (const { id, exit } of value.exits) {

@@ -1,19 +1,40 @@
-/** The setup of a bench under load: full depth on the idle machine, and the request rate of load 1. */
+/** The setup of a bench under load: the times of full depth alone, and the request rate of load 1. */
 import { closedLoop, rateOf } from '../../src/load/run.js';
-import type { Manifest } from '../../src/model/manifest.js';
-import { sender } from './job.js';
-import type { Setup } from './record.js';
-import type { Source } from './source.js';
+import { median } from '../../src/util/stats.js';
+import { jobsOf, type Question, sender } from './job.js';
+import { type SidedModel, sideOf } from './side.js';
 
-/** Jobs in the measurement of capacity. */
-const SAMPLE_JOBS = 60;
+/** Full depth on the idle machine. */
+export interface Setup {
+  /** Median over the questions of the time of an answer without other requests, in ms. */
+  readonly medianMs: number;
+  /** Mean tokens of these answers. */
+  readonly tokens: number;
+  /** Requests per second that full depth completes with clients that never pause. */
+  readonly perSecond: number;
+}
 
-/** @param url of an idle server with so many slots */
-export async function measureSetup(url: string, manifest: Manifest, source: Source, slots: number): Promise<Setup> {
-  const deepest = manifest.exits.at(-1)?.layer ?? 0;
-  const idle = await source.measure(url, manifest, deepest);
-  const send = sender(url, manifest.name, () => ({ 'x-exit-layer': String(deepest) }));
-  const perSecond = rateOf(await closedLoop(send, source.jobs(idle, manifest, SAMPLE_JOBS), slots));
-  console.error(`full depth completes ${perSecond.toFixed(2)} requests/s with ${slots} clients`);
-  return { perSecond, idle };
+/**
+ * Asks one question after the other, then many at once.
+ * @param url of an idle server with so many slots. @param requests in the measurement of capacity
+ */
+export async function measureSetup(
+  url: string,
+  model: SidedModel,
+  questions: readonly Question[],
+  slots: number,
+  requests: number,
+): Promise<Setup> {
+  const send = sender(url, model.name, sideOf(`fixed ${model.layers.at(-1)}`, model));
+  const endless = [{ budgetClass: 'none', budgetMs: Infinity }];
+  // The first answers allocate memory and bindings that later answers reuse.
+  await closedLoop(send, jobsOf(questions, endless, 2, 0), 1);
+  const alone = await closedLoop(send, jobsOf(questions, endless, questions.length, 0), 1);
+  const failed = alone.find(({ answer }) => answer.error !== null);
+  if (failed !== undefined)
+    throw new Error(`the server failed "${failed.job.question.text}": ${failed.answer.error?.message}`);
+  const medianMs = median(alone.map(({ answer }) => answer.totalMs));
+  const tokens = alone.reduce((sum, { answer }) => sum + answer.tokens, 0) / alone.length;
+  const perSecond = rateOf(await closedLoop(send, jobsOf(questions, endless, requests, 0), slots));
+  return { medianMs, tokens, perSecond };
 }

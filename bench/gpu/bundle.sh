@@ -18,6 +18,8 @@ cp -r dist "$root/dist"
 rm -rf "$root/dist/test" "$root/dist/.tsbuildinfo"
 cp models/smollm2-135m-sorted/tokenizer.json "$root/models/smollm2-135m-sorted/"
 cp -r test/golden/tiny "$root/test/golden/"
+mkdir "$root/src"
+cp -r src/web "$root/src/"
 modules=$(cd node_modules && pwd -P)
 npm ls --omit=dev --all --parseable 2> /dev/null | while read -r package; do
   name=${package#*/node_modules/}

@@ -6,6 +6,8 @@ export interface Card {
   readonly name: string;
   readonly driver: string;
   readonly memoryMib: number;
+  /** Newest CUDA version that the driver supports. */
+  readonly cuda: number;
 }
 
 /** @throws Error without a driver or a card */
@@ -24,6 +26,7 @@ export function readCard(): Card {
   return {
     name: name.toString('utf8').replace(/\0.*$/s, ''),
     driver: smi('--query-gpu=driver_version') ?? `CUDA ${Math.floor(version[0] / 1000)}.${(version[0] % 1000) / 10}`,
+    cuda: Math.floor(version[0] / 1000) + (version[0] % 1000) / 100,
     memoryMib: Math.round(Number(bytes[0]) / 2 ** 20),
   };
 }

@@ -4,7 +4,7 @@ import type { TokenEvent } from '../../src/engine/protocol.js';
 import { monotonicMs } from '../../src/util/clock.js';
 import { engineRate } from '../engine-side.js';
 import { greedy, GREEDY_BASE } from '../greedy-request.js';
-import { promptOf, type Rate } from '../scenario.js';
+import type { Rate } from '../scenario.js';
 
 /** Two logits this close swap in half precision. A difference at such a token is a near-tie, not a fault. */
 const NEAR_TIE = 0.02;
@@ -131,15 +131,4 @@ export async function rates(
     found[String(parallel)] = await engineRate(engine, exit, scenario, 50_000 * (index + 1) + 10_000);
   }
   return found;
-}
-
-/** Median time to the first token of prompts that no cache holds, ms. */
-export async function ttft(engine: EngineClient, exit: number, promptTokens: number): Promise<number> {
-  const times: number[] = [];
-  for (let i = 0; i < 5; i++) {
-    const started = monotonicMs();
-    await tokensOf(engine, `ttft-${exit}-${i}`, exit, promptOf(promptTokens, 900_000 + i), 1);
-    times.push(monotonicMs() - started);
-  }
-  return times.sort((a, b) => a - b)[2] ?? NaN;
 }

@@ -21,7 +21,7 @@ export const SHAPES = {
 export type ShapeName = keyof typeof SHAPES;
 
 const VOCAB = 49_152;
-const CONTEXT = 4096;
+const CONTEXT = 8192;
 const BLOCK = 2 ** 21;
 const ONE = 0x3f80;
 
@@ -30,6 +30,8 @@ export function writeSource(out: string, name: ShapeName, tokenizer: string): vo
   const shape = SHAPES[name];
   mkdirSync(out, { recursive: true });
   copyFileSync(join(tokenizer, 'tokenizer.json'), join(out, 'tokenizer.json'));
+  // Other servers read the class of the tokenizer here.
+  writeFileSync(join(out, 'tokenizer_config.json'), JSON.stringify({ tokenizer_class: 'PreTrainedTokenizerFast' }));
   writeFileSync(join(out, 'config.json'), JSON.stringify(config(shape)));
   const tensors = tensorsOf(shape);
   const entries: Record<string, unknown> = {};

@@ -4,6 +4,7 @@ import type { ReadyMessage } from '../engine/protocol.js';
 import { ApiError } from './errors.js';
 import type { EncodingThread } from '../text/encoding/encoding-thread.js';
 import type { ExitQuality } from '../quality/exit-quality.js';
+import type { GateMeans } from '../quality/gate-means.js';
 import type { RequestMetrics } from '../telemetry/requests.js';
 import type { RequestTrace } from '../telemetry/trace.js';
 import type { Headers } from './params/budget.js';
@@ -27,21 +28,36 @@ export interface Limits {
   readonly policy: RequestPolicy;
 }
 
+/** The part of its client's allowance that a request may take. */
+export interface Reservation {
+  /** Prompt and answer together; the answer may turn out longer, which leaves a debt. */
+  readonly tokens: number;
+  /** The parameter that bounds the answer, for errors. */
+  readonly maxTokensParam: string;
+  /** Prompts times n. Each counts as a request. */
+  readonly answers: number;
+}
+
+/** The key by which quality and lengths are learned: clients without a key share theirs. */
+export function learningKey({ keyId, tenant }: Pick<Caller, 'keyId' | 'tenant'>): string | null {
+  return keyId === null ? null : tenant;
+}
+
 /** The client of a request and its permissions. */
 export interface Caller {
   /** The name of its API key; null without a key, or for a key without a name. */
   readonly keyName: string | null;
   /** An opaque name that is different for each API key; null without a key. */
   readonly keyId: string | null;
+  /** An opaque name by which clients share the server: of the key, or of the network address without one. */
+  readonly tenant: string;
   readonly policy: RequestPolicy;
   /**
-   * Takes tokens from the client's allowance before any work is done.
-   * @param reserved prompt and answer together; the answer may turn out longer, which leaves a debt
-   * @param param the parameter that bounds the answer, for errors
+   * Takes tokens and answers from the client's allowance before any work is done.
    * @returns a function to call once with the tokens used
    * @throws ApiError rate_limit_exceeded, or invalid_value if the allowance is always too small
    */
-  reserve(reserved: number, param: string): (used: number) => void;
+  reserve(asked: Reservation): (used: number) => void;
 }
 
 export interface ApiContext {
@@ -53,6 +69,8 @@ export interface ApiContext {
   readonly metrics: RequestMetrics;
   /** Estimated quality of each exit. */
   readonly quality: ExitQuality;
+  /** Absent: the model has no gate. */
+  readonly gates?: GateMeans;
 }
 
 /** A request as the API sees it. */

@@ -44,6 +44,8 @@ export const ERRORS = {
    */
   grammars_lost: { status: 502, type: 'unavailable_error', retryAfterS: 2 },
   engine_lost: { status: 502, type: 'unavailable_error', retryAfterS: 2 },
+  /** A readiness probe: a new request would wait too long. */
+  overloaded: { status: 503, type: 'unavailable_error', retryAfterS: 5 },
   loading: { status: 503, type: 'unavailable_error', retryAfterS: 2 },
   draining: { status: 503, type: 'unavailable_error', retryAfterS: 5 },
 } as const satisfies Record<string, ErrorKind>;

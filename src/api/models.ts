@@ -1,11 +1,11 @@
 /** GET /v1/models and /props. */
 import { ApiError } from './errors.js';
-import { readyEngine, type ApiContext, type Caller } from './context.js';
+import { learningKey, readyEngine, type ApiContext, type Caller } from './context.js';
 import { allowedExits, requestedModel, type RequestedModel } from './params/depth.js';
 import { policyOf } from './params/policy.js';
 import type { QualityRow } from '../quality/exit-quality.js';
 import { samplingDefaults } from './params/sampling-defaults.js';
-import { namesOf } from './served-model.js';
+import { namesOf, type ServedModel } from './served-model.js';
 
 function card(context: ApiContext, { name, exit }: RequestedModel) {
   const { model, engine } = context;
@@ -19,7 +19,13 @@ function card(context: ApiContext, { name, exit }: RequestedModel) {
     parent: null,
     max_model_len: engine.ready?.maxLength ?? model.context,
     exit_layer: exit,
+    ...loopsOf(model, exit),
   };
+}
+
+/** Loops of an exit of a looped model and the layers that they run; nothing for another model. */
+function loopsOf({ loopLayers }: ServedModel, exit: number | null): { loops?: number; layers?: number } {
+  return exit === null || loopLayers === undefined ? {} : { loops: exit, layers: exit * loopLayers };
 }
 
 function exitsFor({ model, limits }: ApiContext, { policy }: Caller): readonly number[] {
@@ -71,7 +77,7 @@ export function props(context: ApiContext, caller: Caller): object {
   const { model, limits } = context;
   const allowed = exitsFor(context, caller);
   const defaults = samplingDefaults(model.generation, limits.samplingDefaults);
-  const rows = context.quality.rows(caller.keyName);
+  const rows = context.quality.rows(learningKey(caller));
   const [shallowest = 0] = allowed;
   const deepest = allowed.at(-1) ?? 0;
   return {
@@ -79,8 +85,10 @@ export function props(context: ApiContext, caller: Caller): object {
     aliases: model.aliases ?? [],
     licence: model.licence,
     architecture: ready.architecture,
-    exits: model.exits.map(({ layer, quality, dry }) => ({
+    exits: model.exits.map(({ layer, quality, dry }, index) => ({
       layer,
+      ...loopsOf(model, layer),
+      ...(model.loopLayers !== undefined && { gate: context.gates?.of(index) ?? null }),
       kl: quality.kl ?? null,
       agreement: quality.agreement ?? null,
       quality: qualityOf(rows.find((row) => row.layer === layer)),

@@ -20,6 +20,8 @@ export interface ServedModel {
   readonly licence: string;
   /** Shallowest first; the last is full depth. */
   readonly exits: readonly Pick<ExitEntry, 'layer' | 'quality' | 'dry'>[];
+  /** Layers of a loop, whose number names the exit of a looped model; absent: layers name the exits. */
+  readonly loopLayers?: number;
   /** Sampling defaults of the manifest; empty without any. */
   readonly generation: Generation;
   readonly context: number;
@@ -72,6 +74,7 @@ export function loadServedModel(dir: string, names: readonly string[] = []): Ser
     created: Math.floor(statSync(join(dir, MANIFEST_FILE)).mtimeMs / 1000),
     licence: manifest.licence,
     exits: manifest.exits.map(({ layer, quality, dry }) => ({ layer, quality, ...(dry && { dry }) })),
+    ...(manifest.architecture.loops && { loopLayers: manifest.architecture.layers }),
     generation: manifest.generation ?? {},
     context: manifest.architecture.context,
     eosTokens: manifest.eosTokens,

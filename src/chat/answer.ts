@@ -109,7 +109,16 @@ class DepthReader {
   }
 }
 
-const CLASSES = { guaranteed: 'guaranteed', reserved: 'reserved', best_effort: 'best effort', none: '' } as const;
+const CLASSES = { guaranteed: 'guaranteed', best_effort: 'best effort', none: '' } as const;
+
+/** Why an answer began below the deepest exit that its request allows. */
+const SHALLOW = {
+  deepest: '',
+  budget: 'shallow for its budget',
+  noise: 'shallow on a slow machine',
+  load: 'shallow for other requests',
+  thoughts: 'shallow thoughts',
+} as const;
 
 const duration = (ms: number): string => (ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
@@ -120,15 +129,18 @@ export function noteOf({ tokens, firstMs, totalMs, exits, report, budgetMs, isCu
     layers.length > 1
       ? [`exits ${layers.map(([layer, count]) => `${layer}: ${count}`).join(', ')}`]
       : layers.map(([layer]) => `exit ${layer}`);
+  const shallow = report?.plan.reason == null ? '' : SHALLOW[report.plan.reason];
   const serviceClass = report === null ? '' : CLASSES[report.plan.service_class];
   const met = report?.met ?? totalMs <= (budgetMs ?? Infinity);
   const budget = budgetMs === null ? [] : [`budget ${duration(budgetMs)} ${met ? 'met' : 'missed'}`];
   return [
     ...depth,
+    ...(shallow === '' ? [] : [shallow]),
     `${tokens} ${tokens === 1 ? 'token' : 'tokens'} in ${duration(totalMs)}`,
     ...(firstMs === null ? [] : [`first after ${duration(firstMs)}`]),
     ...budget,
+    ...(report?.landed == null ? [] : ['landed']),
     ...(serviceClass === '' ? [] : [serviceClass]),
-    ...(isCut ? ['cut at the longest length'] : []),
+    ...(isCut ? [`cut at ${budgetMs === null ? '' : 'its deadline or '}the longest length`] : []),
   ].join(' · ');
 }

@@ -9,6 +9,7 @@ import { kindOf, type Architecture } from '../model/architecture.js';
 import {
   gpuKernel,
   MANIFEST_VERSION,
+  PAGES_LAYOUT,
   type Generation,
   type Manifest,
   type Quality,
@@ -22,6 +23,7 @@ import { ConvertError } from './errors.js';
 import { exitBlocksOf, exitLayer, exitNorm, NO_EXIT_BLOCKS, openExitBlocks, type ExitBlocks } from './exit-blocks.js';
 import { generationOf } from './generation.js';
 import { openSource } from './open-source.js';
+import { loopExits, loopStages, refuseBlocks, withLoops } from './loops.js';
 import { smoothedHead } from './smoothing/head.js';
 import { smoothedLayer } from './smoothing/layer.js';
 import { embedGraph, headGraph, type VocabularyFormat } from './onnx/embed-head.js';
@@ -35,7 +37,7 @@ import { writeFolder } from './output/folder.js';
 import { WeightStore } from './output/weight-store.js';
 import { yieldToEventLoop } from './yield.js';
 import { levelsOf } from './quantize/int8.js';
-import { pageOf } from './pages.js';
+import { hasPages } from './pages.js';
 import { readQuality } from './quality.js';
 import type { ModelSource } from './source.js';
 import { EMBEDDING, FINAL_NORM, HEAD, trunkLayer } from './tensors.js';
@@ -65,9 +67,12 @@ export async function convert(
   let blocks = NO_EXIT_BLOCKS;
   let calibration = NO_CALIBRATION;
   try {
-    const exits = options.exits ?? source.exits ?? [source.architecture.layers];
-    checkArchitecture(source.architecture);
-    checkExits(exits, source.architecture.layers);
+    const arch = source.architecture;
+    checkArchitecture(arch);
+    const asked = options.exits ?? source.exits;
+    const exits = arch.loops === undefined ? (asked ?? [arch.layers]) : loopExits(asked, arch);
+    if (arch.loops === undefined) checkExits(exits, arch.layers);
+    refuseBlocks(arch, options.exitBlocks);
     checkTensors(source);
     const generation = generationOf(source.sampling, options.generation, warn);
     for (const warning of checkTokenizer(source.tokenizer, source.architecture.vocab)) warn(warning);
@@ -98,13 +103,13 @@ interface Conversion {
 
 async function writeModel(conversion: Conversion): Promise<Manifest> {
   const { folder, source, exits, blocks, calibration, generation, options, progress } = conversion;
-  const arch = source.architecture;
+  const arch = withLoops(source.architecture, exits.length);
   const { kernels, block = DEFAULT_BLOCK, signal } = options;
-  const numbers = exitNumbers(exits, blocks);
+  const numbers = arch.loops === undefined ? exitNumbers(exits, blocks) : exits.map((_, loop) => loop + 1);
   const quality = options.quality === undefined ? new Map<number, Quality>() : readQuality(options.quality, numbers);
   const dry = dryRule(options);
   const floatType = gpuKernel(kernels) === undefined ? 'f32' : 'f16';
-  const page = pageOf(options, arch);
+  const isPaged = hasPages(options, arch);
   const kvType = chooseKv(options, calibration, arch, blocks) ? 'i8' : floatType;
   const format = vocabularyFormat(options, arch);
   const blockLayers = [...blocks.depths.values()].reduce((a, b) => a + b, 0);
@@ -125,8 +130,9 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
   try {
     step('embedding and head');
     const normed = exits.filter((exit) => blocks.depths.has(exit));
+    const loopNorm = arch.loops?.norm === 'final' ? source.tensor(FINAL_NORM) : null;
     const norms = [
-      source.tensor(FINAL_NORM).rows(0, 1),
+      loopNorm ? new Float32Array(arch.hidden).fill(1) : source.tensor(FINAL_NORM).rows(0, 1),
       ...normed.map((exit) => blocks.source.tensor(exitNorm(exit)).rows(0, 1)),
     ];
     const { weight, undo } = smoothedHead(
@@ -135,11 +141,11 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
     );
     const head = { weight: linearWeight('head', [weight]), undo };
     const embedding = arch.tiedHead ? head : { weight: linearWeight('embed', [source.tensor(EMBEDDING)]), undo: null };
-    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType, page !== null));
-    const headFile = saveGraph('head', await headGraph(head, norms, arch, store, format, floatType, page !== null));
-    const select = saveGraph('select', page === null ? selectGraph(arch.vocab) : pagedSelectGraph(arch.vocab));
-    const argmax = saveGraph('argmax', page === null ? argmaxGraph(arch.vocab) : pagedArgmaxGraph(arch.vocab));
-    const pages = page === null ? null : { positions: page, lower: saveGraph('lower', lowerGraph(arch.vocab)) };
+    const embed = saveGraph('embed', await embedGraph(embedding, arch, store, format, floatType, isPaged));
+    const headFile = saveGraph('head', await headGraph(head, norms, arch, store, format, floatType));
+    const select = saveGraph('select', isPaged ? pagedSelectGraph(arch.vocab) : selectGraph(arch.vocab));
+    const argmax = saveGraph('argmax', isPaged ? pagedArgmaxGraph(arch.vocab) : argmaxGraph(arch.vocab));
+    const pages = isPaged ? { layout: PAGES_LAYOUT, lower: saveGraph('lower', lowerGraph(arch.vocab)) } : null;
 
     const stage = async (name: string, boundary: number, layers: StageLayer[]): Promise<StageEntry> => {
       const graphs: StageEntry['graphs'] = {};
@@ -149,7 +155,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
           layers,
           arch,
           store,
-          { kernel, block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType, page },
+          { kernel, block, levels: levelsOf(options.weightBits ?? 8), floatType, kvType, isPaged, loopNorm },
           () => {
             step(`${name} ${kernel}`);
           },
@@ -170,14 +176,18 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       const layer = { source: from, prefix, name, kind, calibration: calibration.layer(name) };
       return kernels.includes('w8a8') ? smoothedLayer(layer, arch) : layer;
     };
+    const trunk = async (first: number, end: number): Promise<StageLayer[]> => {
+      const layers: StageLayer[] = [];
+      for (let layer = first; layer < end; layer++)
+        layers.push(await layerOf(source, layer, trunkLayer(layer), trunkName(layer)));
+      return layers;
+    };
     const stages: StageEntry[] = [];
-    for (const [s, exit] of exits.entries()) {
-      const first = exits[s - 1] ?? 0;
-      const trunk: StageLayer[] = [];
-      for (let layer = first; layer < exit; layer++)
-        trunk.push(await layerOf(source, layer, trunkLayer(layer), trunkName(layer)));
-      stages.push(await stage(`stage-${s}`, s, trunk));
-    }
+    if (arch.loops !== undefined)
+      stages.push(...loopStages(await stage('loop', 0, await trunk(0, arch.layers)), arch.loops.count));
+    else
+      for (const [s, exit] of exits.entries())
+        stages.push(await stage(`stage-${s}`, s, await trunk(exits[s - 1] ?? 0, exit)));
     // A retuned model changes its blocks but not its trunk, so no weight file holds tensors of both.
     if (blockLayers > 0) await store.finish();
     const exitEntries: Manifest['exits'] = [];
@@ -211,6 +221,7 @@ async function writeModel(conversion: Conversion): Promise<Manifest> {
       floatType,
       kvType,
       ...(pages && { pages }),
+      ...(source.gate && { gate: save('gate.bin', new Uint8Array(source.gate.buffer)) }),
       embed,
       head: headFile,
       select,
@@ -288,10 +299,15 @@ function blockLayerName(exit: number, index: number): string {
 function vocabularyFormat({ kernels, headBits }: ConvertOptions, arch: Architecture): VocabularyFormat {
   const levels = levelsOf(headBits ?? 8);
   if (kernels.includes('w8a8')) return { kind: 'w8a8', levels };
-  return hasBlocks(kernels) ? { kind: 'blocks', block: headBlock(arch.hidden), levels } : { kind: 'floats' };
+  return hasBlocks(kernels)
+    ? { kind: 'blocks', block: headBlock(arch.hidden, gpuKernel(kernels) !== undefined), levels }
+    : { kind: 'floats' };
 }
 
-/** Columns per scale: 64 if that divides the width, which saves padding and its removal; else 32, else 128. */
-function headBlock(hidden: number): number {
-  return ([64, 32] as const).find((block) => hidden % block === 0) ?? 128;
+/**
+ * Columns per scale: 64 if that divides the width, which saves padding and its removal; else 32, else 128. CUDA's product
+ * that unpacks weights on the way takes 32.
+ */
+function headBlock(hidden: number, forGpu: boolean): number {
+  return (forGpu ? [32] : [64, 32]).find((block) => hidden % block === 0) ?? 128;
 }

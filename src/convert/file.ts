@@ -1,5 +1,5 @@
 /** Random reads of a file, with a clear error if the file is shorter than its header says. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { ConvertError } from './errors.js';
 
 /** One readSync may return at most 2 GiB. */
@@ -11,7 +11,8 @@ export class SourceFile {
 
   constructor(readonly path: string) {
     try {
-      this.#fd = openSync(path, 'r');
+      // Without O_NONBLOCK, the open of a FIFO waits for a writer.
+      this.#fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     } catch (cause) {
       throw new ConvertError('bad_source', `cannot open ${path}: ${(cause as Error).message}`);
     }

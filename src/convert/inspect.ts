@@ -35,7 +35,8 @@ export async function inspect(dir: string): Promise<Report> {
     manifest.argmax,
   ];
   const unique = new Map<string, number>();
-  const graphs = files.map((file): GraphReport => {
+  // The loops of a looped model name one graph.
+  const graphs = [...new Set(files)].map((file): GraphReport => {
     const tensors = externalTensors(path.join(dir, file));
     for (const { name, length } of tensors) unique.set(name, length);
     return { file, tensors: tensors.length, bytes: sum(tensors.map(({ length }) => length)) };

@@ -4,17 +4,14 @@ import { gpuKernel } from '../model/manifest.js';
 import { ConvertError } from './errors.js';
 import type { ConvertOptions } from './options.js';
 
-/** Positions of a page of the KV cache. */
-const PAGE_POSITIONS = 64;
-
-/** Attention of GPUs reads a KV cache in pages. @returns null for slots */
-export function pageOf({ kernels }: ConvertOptions, arch: Architecture): number | null {
+/** Attention of GPUs reads a KV cache in pages. @throws ConvertError for a model that it can't compute */
+export function hasPages({ kernels }: ConvertOptions, arch: Architecture): boolean {
   const kernel = gpuKernel(kernels);
-  if (kernel === undefined) return null;
+  if (kernel === undefined) return false;
   if (arch.queryGrowth !== null)
     throw new ConvertError(
       'unsupported_architecture',
       `--kernels ${kernel} has no multiplier of queries that grows with the position, which this model needs`,
     );
-  return PAGE_POSITIONS;
+  return true;
 }

@@ -31,6 +31,8 @@ export interface ModelSource extends Tensors {
   readonly blocks: Pick<Recipes, 'layer' | 'norm'>;
   /** Exit blocks in the source itself, by the names of exit-blocks.ts; null for none. */
   readonly ownBlocks: (Tensors & { readonly file: string }) | null;
+  /** Weights [H] of a looped model's gate and then its bias; null for a model without one. */
+  readonly gate: Float32Array | null;
   readonly tokenizer: SourceTokenizer;
   readonly name: string;
   /** SPDX id, or "unknown". */

@@ -2,11 +2,12 @@
 import type { Manifest } from '../model/manifest.js';
 
 /**
- * An exit with a block was tuned, and an exit with a measured agreement is known. For any other exit the router assumes
+ * The loops of a looped model are its exits by training. An exit with a block was tuned, and an exit with a measured agreement is known. For any other exit the router assumes
  * a quality of its share of the layers. A model that was not tuned for that exit answers there with gibberish.
  * @returns null if every exit below full depth is known
  */
-export function unknownExitsWarning({ exits }: Pick<Manifest, 'exits'>): string | null {
+export function unknownExitsWarning({ architecture, exits }: Pick<Manifest, 'architecture' | 'exits'>): string | null {
+  if (architecture.loops !== undefined) return null;
   const unknown = exits.slice(0, -1).filter(({ block, quality }) => block === null && quality.agreement === undefined);
   if (unknown.length === 0) return null;
   const layers = unknown.map(({ layer }) => layer).join(', ');

@@ -10,9 +10,6 @@ const WINDOW_STEPS = 5;
 /** Time constants, ms of busy time. */
 const RISE_MS = 250;
 const FALL_MS = 750;
-const TPOT_MS = 3_000;
-/** Decode steps per ms below which an observed TPOT says nothing. */
-const LEAST_STEP_RATE = 1e-4;
 const SLOWDOWN_LIMIT = 20;
 /** Half-life of an idle machine's slowdown, ms: no step measures it. */
 const IDLE_HALF_LIFE_MS = 10_000;
@@ -25,11 +22,8 @@ export function decayWhileIdle(model: CostModel, idleMs: number): CostModel {
   return { ...model, drift: { ...drift, slowdown, ratios: idleMs > IDLE_HALF_LIFE_MS ? [] : drift.ratios } };
 }
 
-/**
- * The model after a finished step. A step without a cost in the table teaches nothing.
- * @param isContended whether another sequence waited for the step
- */
-export function observeStep(model: CostModel, work: Work, actualMs: number, isContended = false): CostModel {
+/** The model after a finished step. A step without a cost in the table teaches nothing. */
+export function observeStep(model: CostModel, work: Work, actualMs: number): CostModel {
   const { drift } = model;
   const ratio = (drift.slowdown * actualMs) / predictMs(model, work);
   if (!(ratio > 0) || !Number.isFinite(ratio)) return model;
@@ -38,15 +32,5 @@ export function observeStep(model: CostModel, work: Work, actualMs: number, isCo
   const target = Math.min(SLOWDOWN_LIMIT, Math.max(1 / SLOWDOWN_LIMIT, median));
   const gain = 1 - Math.exp(-actualMs / (target > drift.slowdown ? RISE_MS : FALL_MS));
   const slowdown = drift.slowdown + (target - drift.slowdown) * gain;
-  return { ...model, drift: { slowdown, ratios, tpotMs: tpotAfter(drift.tpotMs, work, actualMs, isContended) } };
-}
-
-/** A prompt that runs alone says nothing of the TPOT, nor does the time before the first decode step. */
-function tpotAfter(tpotMs: number, { decode }: Work, actualMs: number, isContended: boolean): number {
-  const steps = decode === null ? 0 : 1;
-  if (steps === 0 && (!isContended || tpotMs === 0)) return tpotMs;
-  // Steps per millisecond average over time as such; their inverse is the TPOT.
-  const rate = tpotMs === 0 ? steps / actualMs : 1 / tpotMs;
-  const share = 1 - Math.exp(-actualMs / TPOT_MS);
-  return 1 / Math.max(LEAST_STEP_RATE, rate + (steps / actualMs - rate) * share);
+  return { ...model, drift: { slowdown, ratios } };
 }

@@ -16,6 +16,8 @@ export interface ExitShape {
   readonly block: string | null;
   /** Measured agreement with full depth, 0..1. Only the order and the differences matter. */
   readonly quality: number;
+  /** Share of full depth's right answers, 0..1. */
+  readonly right: number;
 }
 
 /** Which units run for which exit. */
@@ -75,7 +77,7 @@ export function costModel(table: CostTable, shape: DepthShape, slowdown = 1): Co
     throw new Error(`the cost table must have decode and prefill points for "${name}"`);
   });
   const [embed, head, step] = [unit('embed'), unit('head'), unit('step')];
-  const drift = { slowdown, ratios: [], tpotMs: 0 };
+  const drift = { slowdown, ratios: [] };
   return { shape, units, embed, shared: [embed, head, step], drift, memo: { decode: [], prompts: [] } };
 }
 
@@ -84,8 +86,6 @@ export interface Drift {
   readonly slowdown: number;
   /** Latest ratios of actual to table cost, oldest first. */
   readonly ratios: readonly number[];
-  /** Observed TPOT: busy ms per decode step, prefill of other requests included; 0: unknown. */
-  readonly tpotMs: number;
 }
 
 /** One decode step: how many rows leave at each exit (index as in shape.exits), and the past that attention reads. */
@@ -172,19 +172,33 @@ export function exitIndex(shape: DepthShape, layer: number): number {
   return index;
 }
 
-/** Shape of a model folder's manifest. An exit without a measurement counts with its share of the layers. */
+/**
+ * Shape of a model folder's manifest. An exit without a measured agreement counts with its share of the layers, and one
+ * without a measured share of right answers with its agreement against full depth's.
+ */
 export function depthShape(manifest: {
   readonly stages: readonly { readonly name: string }[];
   readonly exits: readonly {
     readonly layer: number;
     readonly stage: number;
     readonly block: { readonly name: string } | null;
-    readonly quality: { readonly agreement?: number | undefined };
+    readonly quality: { readonly agreement?: number | undefined; readonly right?: number | undefined };
   }[];
 }): DepthShape {
-  const deepest = manifest.exits.at(-1)?.layer ?? 1;
-  const exits = manifest.exits.map(({ layer, stage, block, quality }) => {
-    return { layer, stage, block: block?.name ?? null, quality: quality.agreement ?? layer / deepest };
+  const deepest = manifest.exits.at(-1);
+  const qualityOf = (exit: (typeof manifest.exits)[number]): number =>
+    exit.quality.agreement ?? exit.layer / (deepest?.layer ?? 1);
+  const best = deepest === undefined ? 1 : qualityOf(deepest);
+  const exits = manifest.exits.map((exit) => {
+    const { layer, stage, block } = exit;
+    const quality = qualityOf(exit);
+    return {
+      layer,
+      stage,
+      block: block?.name ?? null,
+      quality,
+      right: exit.quality.right ?? Math.min(1, quality / best),
+    };
   });
   return { stages: manifest.stages.map((stage) => stage.name), exits };
 }

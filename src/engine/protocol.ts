@@ -41,7 +41,7 @@ export interface Sampling {
 export interface LengthGroup {
   /** `schema` and `tools` for answers with a grammar, else the endpoint. */
   readonly kind: 'chat' | 'completion' | 'schema' | 'tools';
-  /** Name of the API key; null without keys, or for a key without a name. */
+  /** Opaque name of the API key; null without keys. */
   readonly key: string | null;
 }
 
@@ -66,6 +66,8 @@ export interface GenerateMessage {
   readonly promptLogprobs: number | null;
   readonly depth: DepthRequest;
   readonly lengthGroup: LengthGroup;
+  /** Opaque name of the client: fair shares count by it. Absent: a client in common with all such requests. */
+  readonly tenant?: string;
   /**
    * Opaque name of the space in which the prompt may share its prefix. Prompts of different spaces share nothing.
    * Absent: the common space.
@@ -157,10 +159,10 @@ export type Grammar = (JsonGrammar | CallsGrammar | RegexGrammar | ChoiceGrammar
 /** Reason of an early end: client or operator cancelled, the text holds a stop string, or the deadline is over. */
 export type CancelReason = Extract<EndReason, 'cancelled' | 'stop' | 'deadline'>;
 
-/** Ends a sequence early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
+/** Ends sequences early; the engine answers with `ended` and this reason. The engine ignores unknown ids. */
 export interface CancelMessage {
   readonly type: 'cancel';
-  readonly id: string;
+  readonly ids: readonly string[];
   readonly reason: CancelReason;
 }
 
@@ -379,6 +381,11 @@ export interface AuditEvent {
   readonly skipped: AuditSkip | null;
   readonly tokens: readonly AuditedToken[];
   readonly probe: Probe | null;
+  /**
+   * Of a looped model with a gate, by exit: the mean probability over the answer's positions that this loop or an earlier
+   * one stops. Absent for other models.
+   */
+  readonly gate?: readonly number[];
   /** Time of the audit's steps. */
   readonly ms: number;
 }

@@ -10,6 +10,7 @@ import type { DraftCount, DraftSource, EndReason, ExitIndex, ExitLayer, Generate
 import type { Admission } from '../router/index.js';
 import { Draws } from './sampling/random.js';
 import { needsAllLogits } from './sampling/sampler.js';
+import { type EndPressure, TextState } from './landing/text-state.js';
 import type { Slot } from './slots/slot.js';
 import type { ExitUnits } from './execution/units.js';
 import { DraftLength } from './speculation/draft-length.js';
@@ -56,6 +57,10 @@ export class Sequence {
   preemptions = 0;
   /** Prompt tokens whose log-probabilities were sent. The first token has none and counts as sent. */
   promptScored = 1;
+  /** The answer's text, as far as landings need it. */
+  readonly text = new TextState();
+  /** End pressure of the next token, then of those behind each token of its draft; a missing entry is none. */
+  endPressures: readonly EndPressure[] = [];
   readonly draftLength = new DraftLength();
   /** Draft counts by source. */
   readonly drafts: DraftCount[] = [];

@@ -3,13 +3,14 @@ import type { FastifyInstance } from 'fastify';
 import { createServer } from './create-server.js';
 import { registerAuth } from './auth.js';
 import { registerBody } from './plugins/body.js';
+import { registerBodySum } from './plugins/body-sum.js';
 import { registerCors } from './plugins/cors.js';
 import { describeRoutes, registerDocs, registerForeignDocs } from './plugins/docs.js';
 import { registerRejectWhenDraining } from './plugins/reject-when-draining.js';
 import { registerLimits } from './plugins/limits.js';
 import { registerGeneration } from './routes/generate.js';
 import { registerMessages } from './routes/messages.js';
-import { registerHealth, registerMetrics } from './routes/operations.js';
+import { registerHealth, registerLoad, registerMetrics } from './routes/operations.js';
 import { registerModels } from './routes/models.js';
 import { registerPlayground } from './routes/playground.js';
 import { registerTracing } from './plugins/tracing.js';
@@ -24,6 +25,7 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerAuth(app, context);
   registerRejectWhenDraining(app, context);
   registerLimits(app, context);
+  registerBodySum(app, context.options.maxBody);
   registerBody(app);
   await describeRoutes(app, context.version);
   if (context.options.opsPort === null) await registerDocs(app);
@@ -33,7 +35,10 @@ export async function createApp(context: HttpContext): Promise<FastifyInstance> 
   registerTokenize(app, context);
   registerHealth(app, context);
   // An endpoint picker scrapes the port that it sends requests to.
-  if (context.options.opsPort === null || context.options.mainMetrics) registerMetrics(app, context);
+  if (context.options.opsPort === null || context.options.mainMetrics) {
+    registerMetrics(app, context);
+    registerLoad(app, context);
+  }
   registerPlayground(app, { hasOps: context.options.opsPort === null });
   await app.ready();
   return app;
@@ -50,6 +55,7 @@ export async function createOpsApp(context: HttpContext, main: FastifyInstance):
   await registerForeignDocs(app, main);
   registerHealth(app, context);
   registerMetrics(app, context);
+  registerLoad(app, context);
   await app.ready();
   return app;
 }

@@ -20,6 +20,7 @@ export type HttpOptions = Pick<
   | 'opsPort'
   | 'mainMetrics'
   | 'trustedProxies'
+  | 'readyWait'
 >;
 
 export interface HttpContext {
@@ -31,8 +32,10 @@ export interface HttpContext {
   /** Null if tracing is off. */
   readonly tracing: Tracing | null;
   readonly version: string;
-  /** The predicted wait of a new request, ms; null without an engine that predicts it. */
+  /** The predicted wait of a new request for X-Sortie-Load, ms; null without the header or a ready engine. */
   readonly predictedWaitMs: () => number | null;
+  /** The same for readiness. */
+  readonly waitMs: () => number | null;
   readonly log: Logger;
   /** Set once on SIGTERM. Readiness fails then, and new requests are rejected. */
   draining: boolean;

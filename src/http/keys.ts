@@ -4,7 +4,7 @@
  * No key is kept as text. docs/running.md describes the two forms of the file.
  */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { isValid, type Static, Type } from '../util/schema.js';
 import { openPolicy, policyOf, type RequestPolicy } from '../api/params/policy.js';
@@ -48,6 +48,7 @@ const KeyEntry = Type.Object(
     default_budget: Type.Optional(
       Type.Object({ latency_budget_ms, slo_ttft_ms, slo_tpot_ms, budget_on_miss }, { ...closed, minProperties: 1 }),
     ),
+    budget_on_miss,
     min_exit_layer,
     max_exit_layer,
     min_quality,
@@ -66,6 +67,13 @@ export function keyDigest(key: string): Buffer {
 export function openKey(key: string): ApiKey {
   const limits = { requestsPerMinute: null, tokensPerMinute: null, requestsInFlight: null };
   return { digest: keyDigest(key), name: null, limits, policy: openPolicy };
+}
+
+/** Rights of other users on a key file that the log warns of; null for a file of the server alone. */
+export function exposure(apiKeyFile: string): string | null {
+  const rights = statSync(apiKeyFile).mode & 0o777;
+  // A group that reads is common: mounted secrets have mode 640 or 440.
+  return (rights & 0o027) === 0 ? null : rights.toString(8).padStart(3, '0');
 }
 
 /** @throws OptionError if the file is unreadable or holds no key: a server with a key file must not open to all. */
@@ -149,8 +157,9 @@ function keyOf(entry: KeyEntry, place: string): ApiKey {
               totalMs: totalMs ?? null,
               ttftMs: ttftMs ?? null,
               tpotMs: tpotMs ?? null,
-              onMiss: budget.budget_on_miss ?? 'continue',
+              onMiss: budget.budget_on_miss ?? null,
             },
+      onMiss: entry.budget_on_miss ?? null,
       minExit: entry.min_exit_layer ?? null,
       maxExit: entry.max_exit_layer ?? null,
       minQuality: entry.min_quality ?? null,

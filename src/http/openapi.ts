@@ -45,11 +45,13 @@ export async function openapiDocument(version: string): Promise<string> {
       opsPort: null,
       mainMetrics: false,
       trustedProxies: [],
+      readyWait: 60,
     },
     apiKeys: [],
     tracing: null,
     version,
     predictedWaitMs: () => null,
+    waitMs: () => null,
     log: pino({ level: 'silent' }),
     draining: false,
   });

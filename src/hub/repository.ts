@@ -60,11 +60,22 @@ export async function openRepository(
     // The blobs of the library report no progress, hide the status of a failed request, and take a whole file for the
     // part that was asked for.
     get: ({ path }, from) =>
-      request(`${access.endpoint}/${repo}/resolve/${commit}/${path.split('/').map(encodeURIComponent).join('/')}`, {
-        // Encoded bytes would match neither the size nor the checksum.
-        headers: { 'accept-encoding': 'identity', ...(from > 0 && { range: `bytes=${from}-` }) },
-      }),
+      unencoded(
+        path,
+        request(`${access.endpoint}/${repo}/resolve/${commit}/${path.split('/').map(encodeURIComponent).join('/')}`, {
+          // Encoded bytes would match neither the size nor the checksum.
+          headers: { 'accept-encoding': 'identity', ...(from > 0 && { range: `bytes=${from}-` }) },
+        }),
+      ),
   };
+}
+
+/** @throws HubError for an encoding that was not asked for: a false one would end the process without a word */
+async function unencoded(path: string, asked: Promise<Response>): Promise<Response> {
+  const response = await asked;
+  const encoding = response.headers.get('content-encoding') ?? 'identity';
+  if (encoding === 'identity') return response;
+  throw new HubError(`${path}: the server sent it as ${JSON.stringify(encoding)}, and identity was asked for`);
 }
 
 /** SHA-1 or SHA-256. */

@@ -2,7 +2,15 @@
 import { performance } from 'node:perf_hooks';
 import { RemoteError } from '../remote/errors.js';
 import type { RemoteServer } from '../remote/server.js';
-import { type Asked, type Asking, type ServiceClass, type SortieReport, streamAnswer } from '../remote/stream.js';
+import {
+  type Asked,
+  type Asking,
+  type DepthReason,
+  type Part,
+  type ServiceClass,
+  type SortieReport,
+  streamAnswer,
+} from '../remote/stream.js';
 
 export interface Answered {
   /** Milliseconds from the scheduled arrival to the first token; null without one. */
@@ -22,6 +30,10 @@ export interface Answered {
   /** Tokens by exit layer; null if the server does not report them. */
   readonly exits: Readonly<Record<string, number>> | null;
   readonly serviceClass: ServiceClass | null;
+  /** Whether the answer ended early to keep its budget; null if the server does not report it. */
+  readonly isLanded: boolean | null;
+  /** Why the answer began at its depth; absent if the server does not report it. */
+  readonly depthReason?: DepthReason;
   readonly predictedMs: number | null;
   readonly predictedTtftMs: number | null;
   /** Predicted 10% and 90% quantiles of the total in ms; null if the server does not report them. */
@@ -36,12 +48,17 @@ export interface Answered {
  * Sends a request and waits for its end. Any failure is a result.
  * @param scheduledAt the instant on the clock of `performance` that times count from. A late sending counts as latency,
  * so a slow server cannot hide behind a delayed client (coordinated omission).
+ * @param onPart called with each part of the answer
  */
 export async function ask(
   server: RemoteServer,
   model: string,
   asked: Asked,
-  { scheduledAt = performance.now(), ...asking }: Asking & { readonly scheduledAt?: number } = {},
+  {
+    scheduledAt = performance.now(),
+    onPart,
+    ...asking
+  }: Asking & { readonly scheduledAt?: number; readonly onPart?: (part: Part) => void } = {},
 ): Promise<Answered> {
   const lagMs = Math.max(0, performance.now() - scheduledAt);
   let firstAt: number | null = null;
@@ -61,6 +78,7 @@ export async function ask(
       counted = part.tokens ?? counted;
       finishReason = part.finishReason ?? finishReason;
       report = part.report ?? report;
+      onPart?.(part);
     }
   } catch (cause) {
     if (!(cause instanceof RemoteError)) throw cause;
@@ -83,6 +101,8 @@ function reported(report: SortieReport | null) {
   return {
     exits: report?.exit_layers ?? null,
     serviceClass: report?.plan.service_class ?? null,
+    isLanded: report?.landed === undefined ? null : report.landed !== null,
+    ...(report?.plan.reason != null && { depthReason: report.plan.reason }),
     predictedMs: report?.predicted_ms ?? null,
     predictedTtftMs: report?.plan.predicted_ttft_ms ?? null,
     predictedP10Ms: report?.predicted_p10_ms ?? null,

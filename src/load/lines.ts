@@ -4,6 +4,7 @@ import type { RunPlan } from './plans.js';
 import type { ClassSummary, Spread, Summary } from './summary.js';
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)}%`;
+const percentOrDash = (share: number | null): string => (share === null ? '-' : percent(share));
 const ms = (value: number): string => value.toFixed(value < 100 ? 1 : 0);
 const cells = (spread: Spread | null): string[] => (spread === null ? ['-', '-'] : [ms(spread.p50), ms(spread.p95)]);
 
@@ -13,21 +14,28 @@ export function loadText({ rate, clients }: Pick<RunPlan, 'rate' | 'clients'>): 
   return rate === null ? 'all requests at once' : `${Number(rate.toPrecision(3))} requests/s`;
 }
 
-const HEAD = ['class', 'budget', 'requests', 'in budget', 'failed', 'cut'];
+const sharesText = (shares: Readonly<Record<string, number>>): string =>
+  Object.entries(shares)
+    .map(([name, share]) => `${name}: ${percent(share)}`)
+    .join(', ');
+
+const HEAD = ['class', 'budget', 'requests', 'in budget', 'landed', 'failed', 'cut'];
 const TIMES = ['TTFT p50', 'p95', 'TPOT p50', 'p95', 'total p50', 'p95'];
 
 /** The result of a run as lines. Times are in ms. */
 export function runLines(plan: Pick<RunPlan, 'rate' | 'clients'>, summary: Summary): string[] {
-  const { goodput, tokensPerSecond, predictionError, insideInterval, meanExit, exits, errors, lagMs } = summary;
+  const { goodput, tokensPerSecond, predictionError, insideInterval, meanExit, exits, reasons, landed, errors, lagMs } =
+    summary;
   const lines = [
     `${loadText(plan)}: ${percent(summary.attainment)} of ${summary.requests} requests in budget, ` +
+      (landed === null ? '' : `${percent(landed)} landed, `) +
       `goodput ${goodput.toFixed(2)}/s, ${tokensPerSecond.toFixed(1)} tokens/s, ${summary.seconds.toFixed(1)} s`,
     ...table([[...HEAD, ...TIMES], ...summary.classes.map(rowOf), rowOf(summary)]),
   ];
   if (meanExit !== null && exits !== null) {
-    const parts = Object.entries(exits).map(([layer, share]) => `${layer}: ${percent(share)}`);
-    lines.push(`  mean exit layer ${meanExit.toFixed(1)} (${parts.join(', ')})`);
+    lines.push(`  mean exit layer ${meanExit.toFixed(1)} (${sharesText(exits)})`);
   }
+  if (reasons !== null) lines.push(`  reasons of the depth at the start (${sharesText(reasons)})`);
   if (predictionError !== null) {
     const { total, ttft } = predictionError;
     const first = ttft === null ? '' : `; of the TTFT p50 ${percent(ttft.p50)}, p95 ${percent(ttft.p95)}`;
@@ -44,8 +52,19 @@ export function runLines(plan: Pick<RunPlan, 'rate' | 'clients'>, summary: Summa
 /** Delay of the client above which its machine is too busy for the bench. */
 const LAG_WARNING_MS = 20;
 
-function rowOf({ name, budget, requests, attainment, failed, cut, ttftMs, tpotMs, totalMs }: ClassSummary): string[] {
-  const counts = [String(requests), percent(attainment), String(failed), String(cut)];
+function rowOf({
+  name,
+  budget,
+  requests,
+  attainment,
+  landed,
+  failed,
+  cut,
+  ttftMs,
+  tpotMs,
+  totalMs,
+}: ClassSummary): string[] {
+  const counts = [String(requests), percent(attainment), percentOrDash(landed), String(failed), String(cut)];
   return [name, budget === null ? '' : budgetText(budget), ...counts, ...[ttftMs, tpotMs, totalMs].flatMap(cells)];
 }
 

@@ -31,18 +31,22 @@ function loadPlot(model: string, runs: readonly PlottedRun[]): Plot {
       const value = valueOf(run.summary);
       return value === undefined ? [] : [[loadOf(run), value] as const];
     });
+  const landed = points(({ landed }) => landed ?? undefined);
   return {
     title: `${model}: requests in budget against load`,
     x: isClosed ? 'clients without a pause' : 'requests/s',
     y: 'share of requests in budget',
     yRange: [0, 1],
-    series: names.map((name) => {
-      const budget = sorted[0]?.summary.classes.find((each) => each.name === name)?.budget;
-      return {
-        name: budget == null ? name : `${name} (${budgetText(budget)})`,
-        points: points(({ classes }) => classes.find((each) => each.name === name)?.attainment),
-      };
-    }),
+    series: [
+      ...names.map((name) => {
+        const budget = sorted[0]?.summary.classes.find((each) => each.name === name)?.budget;
+        return {
+          name: budget == null ? name : `${name} (${budgetText(budget)})`,
+          points: points(({ classes }) => classes.find((each) => each.name === name)?.attainment),
+        };
+      }),
+      ...(landed.length === 0 ? [] : [{ name: 'landed, all classes', points: landed }]),
+    ],
     right: {
       y: 'goodput, requests/s',
       yRange: [0, null],
@@ -57,8 +61,9 @@ function timesPlot(model: string, { plan, summary, sent }: PlottedRun): Plot {
     [...times].sort((a, b) => a - b).map((time, i) => [time, (i + 1) / sent.length] as const);
   const answered = sent.map(({ answer }) => answer).filter(({ error }) => error === null);
   const percent = (100 * summary.attainment).toFixed(1);
+  const landed = summary.landed === null ? '' : `, ${(100 * summary.landed).toFixed(1)}% landed`;
   return {
-    title: `${model}: ${loadText(plan)}, ${percent}% in budget`,
+    title: `${model}: ${loadText(plan)}, ${percent}% in budget${landed}`,
     x: 'ms after the arrival of the request',
     y: 'share of all requests',
     yRange: [0, 1],

@@ -3,33 +3,33 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Answered } from './ask.js';
 
-export interface Sent<Job> {
+export interface Sent<Job, Answer extends Answered = Answered> {
   readonly job: Job;
   /** Scheduled arrival in ms from the run's start. */
   readonly atMs: number;
-  readonly answer: Answered;
+  readonly answer: Answer;
 }
 
 /** Sends a job. @param scheduledAt instant on the clock of `performance` that its times count from */
-export type Send<Job> = (job: Job, scheduledAt: number) => Promise<Answered>;
+export type Send<Job, Answer extends Answered = Answered> = (job: Job, scheduledAt: number) => Promise<Answer>;
 
-export interface Watch<Job> {
+export interface Watch<Job, Answer extends Answered = Answered> {
   /** Called when a request leaves, and when its answer ends. */
   readonly onSent?: () => void;
-  readonly onAnswer?: (sent: Sent<Job>) => void;
+  readonly onAnswer?: (sent: Sent<Job, Answer>) => void;
   /** Ends the run: no further request leaves. */
   readonly signal?: AbortSignal;
 }
 
 /** Sends every job at its time and waits for all answers. @param times ms from the start, one per job */
-export async function openLoop<Job>(
-  send: Send<Job>,
+export async function openLoop<Job, Answer extends Answered = Answered>(
+  send: Send<Job, Answer>,
   jobs: readonly Job[],
   times: readonly number[],
-  watch: Watch<Job> = {},
-): Promise<Sent<Job>[]> {
+  watch: Watch<Job, Answer> = {},
+): Promise<Sent<Job, Answer>[]> {
   const start = performance.now();
-  const sent: Promise<Sent<Job>>[] = [];
+  const sent: Promise<Sent<Job, Answer>>[] = [];
   for (const [i, job] of jobs.entries()) {
     const atMs = times[i] ?? 0;
     const wait = atMs - (performance.now() - start);
@@ -41,14 +41,14 @@ export async function openLoop<Job>(
 }
 
 /** Runs `clients` clients; each sends its next job when it has an answer. */
-export async function closedLoop<Job>(
-  send: Send<Job>,
+export async function closedLoop<Job, Answer extends Answered = Answered>(
+  send: Send<Job, Answer>,
   jobs: readonly Job[],
   clients: number,
-  watch: Watch<Job> = {},
-): Promise<Sent<Job>[]> {
+  watch: Watch<Job, Answer> = {},
+): Promise<Sent<Job, Answer>[]> {
   const start = performance.now();
-  const sent: Sent<Job>[] = [];
+  const sent: Sent<Job, Answer>[] = [];
   let next = 0;
   await Promise.all(
     Array.from({ length: clients }, async () => {
@@ -59,13 +59,13 @@ export async function closedLoop<Job>(
   return sent;
 }
 
-async function watched<Job>(
-  send: Send<Job>,
+async function watched<Job, Answer extends Answered>(
+  send: Send<Job, Answer>,
   job: Job,
   start: number,
   atMs: number,
-  { onSent, onAnswer }: Watch<Job>,
-): Promise<Sent<Job>> {
+  { onSent, onAnswer }: Watch<Job, Answer>,
+): Promise<Sent<Job, Answer>> {
   onSent?.();
   const sent = { job, atMs, answer: await send(job, start + atMs) };
   onAnswer?.(sent);

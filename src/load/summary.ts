@@ -17,6 +17,8 @@ export interface ClassSummary {
   readonly requests: number;
   /** Share of all requests with a complete answer inside the budget. */
   readonly attainment: number;
+  /** Share of all requests whose answer ended early to keep its budget; null if the server does not report it. */
+  readonly landed: number | null;
   /** Requests without a complete answer from the server, and answers that a limit of the server cut. */
   readonly failed: number;
   readonly cut: number;
@@ -38,6 +40,8 @@ export interface Summary extends ClassSummary {
   /** Share of the tokens by exit layer, and their mean; null if the server does not report exits. */
   readonly exits: Readonly<Record<string, number>> | null;
   readonly meanExit: number | null;
+  /** Share of the answers by the reason of their depth; null if the server does not report it. */
+  readonly reasons: Readonly<Record<string, number>> | null;
   /** Failed requests by kind. */
   readonly errors: Readonly<Record<string, number>>;
   /** Delay of the client itself between scheduled arrival and sending. */
@@ -104,6 +108,7 @@ export function summaryOf(sent: readonly Sent<BenchJob>[]): Summary {
     predictionError: total === null ? null : { total, ttft },
     insideInterval: intervalShare(answered),
     ...depthOf(answered),
+    reasons: reasonsOf(answered),
     errors: errorCounts(sent),
     lagMs: spreadOf(sent.map(({ answer }) => answer.lagMs)),
     classes: names.sort().map((name) =>
@@ -122,6 +127,7 @@ function classSummary(name: string, sent: readonly Sent<BenchJob>[]): ClassSumma
     budget: sent[0]?.job.budget ?? null,
     requests: sent.length,
     attainment: share(sent.filter(isMet).length, sent.length),
+    landed: landedShare(answered, sent.length),
     failed: sent.length - answered.length,
     cut: sent.filter(isCut).length,
     ttftMs: spreadOf(answered.flatMap(({ ttftMs }) => ttftMs ?? [])),
@@ -136,6 +142,19 @@ function errorCounts(sent: readonly Sent<BenchJob>[]): Record<string, number> {
     if (answer.error !== null) counts[answer.error.kind] = (counts[answer.error.kind] ?? 0) + 1;
   }
   return counts;
+}
+
+function landedShare(answers: readonly Answered[], requests: number): number | null {
+  if (answers.every(({ isLanded }) => isLanded === null)) return null;
+  return share(answers.filter(({ isLanded }) => isLanded === true).length, requests);
+}
+
+function reasonsOf(answers: readonly Answered[]): Record<string, number> | null {
+  const reasons = answers.flatMap(({ depthReason }) => depthReason ?? []);
+  if (reasons.length === 0) return null;
+  const counts: Record<string, number> = {};
+  for (const reason of reasons) counts[reason] = (counts[reason] ?? 0) + 1;
+  return Object.fromEntries(Object.entries(counts).map(([reason, count]) => [reason, count / reasons.length]));
 }
 
 function depthOf(answers: readonly Answered[]): Pick<Summary, 'exits' | 'meanExit'> {

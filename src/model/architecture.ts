@@ -53,11 +53,29 @@ export const LayerKind = Type.Object({
 export type LayerKind = Static<typeof LayerKind>;
 
 /**
+ * A block of layers that runs several times over. The block is one graph with one copy of the weights, and each loop is a
+ * stage with a KV cache of its own.
+ */
+export const Loops = Type.Object({
+  /** Most loops. */
+  count: Type.Integer({ minimum: 1 }),
+  /**
+   * `final`: the shared norm ends every loop. Its output enters the next loop, and the head adds no norm.
+   * `none`: states enter the next loop as they are. The head begins with the norm.
+   */
+  norm: Type.Union([Type.Literal('final'), Type.Literal('none')]),
+});
+export type Loops = Static<typeof Loops>;
+
+/**
  * A dense decoder, as the graphs compute it. The converter folds other differences into weights: multipliers of residual
  * and logits, offsets of norms, packed projections.
  */
 export const Architecture = Type.Object({
+  /** Layers with weights of their own: of a looped model, those of one loop. */
   layers: Type.Integer({ minimum: 1 }),
+  /** Absent: every layer runs once. */
+  loops: Type.Optional(Loops),
   hidden: Type.Integer({ minimum: 1 }),
   heads: Type.Integer({ minimum: 1 }),
   kvHeads: Type.Integer({ minimum: 1 }),
@@ -95,6 +113,11 @@ export const Architecture = Type.Object({
   pattern: Type.Array(LayerKind, { minItems: 1 }),
 });
 export type Architecture = Static<typeof Architecture>;
+
+/** Most layers that run for a token, without those of exit blocks. */
+export function depthOf({ layers, loops }: Pick<Architecture, 'layers' | 'loops'>): number {
+  return layers * (loops?.count ?? 1);
+}
 
 /** The kind of layer `index` of a stack: of the trunk, or of trunk and block up to an exit. */
 export function kindOf({ pattern }: Architecture, index: number): LayerKind {

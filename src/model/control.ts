@@ -1,6 +1,5 @@
-/** The control data of one unit in device memory: which positions of which pages a run covers. */
-import type { Gpu, Upload } from '../runtime/device.js';
-import { hostI32 } from '../runtime/tensor.js';
+/** The control data of a batch: which positions of which pages its runs cover, in main memory and on the device. */
+import type { InputAreas } from '../runtime/device.js';
 
 /** A part of a batch: consecutive positions of one sequence. */
 export interface BatchPart {
@@ -11,17 +10,11 @@ export interface BatchPart {
   readonly pages: readonly number[];
 }
 
-export interface UnitBatch {
-  readonly parts: readonly BatchPart[];
-  /** Rows of the store that each position reads and writes, in the order of the parts. */
-  readonly rowsIn: readonly number[];
-  readonly rowsOut: readonly number[];
-}
-
-/** Where the positions that fill a bucket write. */
-export interface Spare {
-  readonly row: number;
-  readonly page: number;
+/** Sizes of a batch: positions, parts, columns of the table. */
+export interface BatchShape {
+  readonly tokens: number;
+  readonly parts: number;
+  readonly pages: number;
 }
 
 /** The number of rows that a captured graph of a batch has: few, so that few graphs serve all batches. */
@@ -34,87 +27,115 @@ export function buckets(most: number): number[] {
   return [...new Set(Array.from({ length: most }, (_, i) => bucketOf(i + 1, most)))];
 }
 
+/** Input areas of one control. */
+export const CONTROL_AREAS = 4;
+
+/** Bytes of the areas of a control: rows, cumulative, pasts, table. */
+export function controlSizes({ tokens, parts, pages }: BatchShape): number[] {
+  return [tokens * 8, (parts + 1) * 4, parts * 4, parts * pages * 4];
+}
+
 export class Control {
-  readonly rowsIn: bigint;
-  readonly rowsOut: bigint;
+  /** Rows of the positions in stores with pages, i64; first positions of the parts; positions before them; pages. */
+  readonly rows: bigint;
   readonly cumulative: bigint;
   readonly pasts: bigint;
   readonly table: bigint;
-  /** The longest part and the longest sequence, in main memory: the provider reads them before it starts the kernels. */
-  readonly bounds = hostI32(2);
-  /** Sizes of the last batch: positions, parts, columns of the table. */
-  shape = { tokens: 0, parts: 0, pages: 0 };
-  readonly #most: { readonly tokens: number; readonly parts: number; readonly pages: number };
-  readonly #capacity: number;
+  /** Sizes of the last batch. */
+  shape: BatchShape = { tokens: 0, parts: 0, pages: 0 };
+  /** Rows of 64 bits as pairs of words; the high words stay zero. */
+  readonly #rows: Int32Array;
+  readonly #cumulative: Int32Array;
+  readonly #pasts: Int32Array;
+  readonly #table: Int32Array;
+  readonly #most: BatchShape;
+  readonly #page: number;
 
   /**
-   * @param most positions, parts and pages of a sequence
-   * @param capacity most positions of a sequence
+   * @param first index of the control's first area
+   * @param page positions of a page
    */
   constructor(
-    device: Gpu,
-    most: { readonly tokens: number; readonly parts: number; readonly pages: number },
-    capacity: number,
+    areas: InputAreas,
+    readonly first: number,
+    most: BatchShape,
+    page: number,
   ) {
     this.#most = most;
-    this.#capacity = capacity;
-    const { tokens, parts, pages } = most;
-    const sizes = [tokens * 8, tokens * 8, (parts + 1) * 4, parts * 4, parts * pages * 4];
-    const [rowsIn = 0n, rowsOut = 0n, cumulative = 0n, pasts = 0n, table = 0n] = device.allocInputs(sizes);
-    this.rowsIn = rowsIn;
-    this.rowsOut = rowsOut;
+    this.#page = page;
+    const [rows = 0n, cumulative = 0n, pasts = 0n, table = 0n] = areas.addresses.slice(first, first + CONTROL_AREAS);
+    this.rows = rows;
     this.cumulative = cumulative;
     this.pasts = pasts;
     this.table = table;
-  }
-
-  /** Fills a batch of single positions up to its bucket. Its sizes and bounds are those of every batch of the bucket. */
-  fillBucket({ parts, rowsIn, rowsOut }: UnitBatch, { row, page }: Spare): Upload[] {
-    const more = new Array<number>(bucketOf(parts.length, this.#most.parts) - parts.length).fill(0);
-    const padded = {
-      parts: [...parts, ...more.map(() => ({ past: 0, count: 1, pages: [page] }))],
-      rowsIn: [...rowsIn, ...more.map(() => row)],
-      rowsOut: [...rowsOut, ...more.map(() => row)],
-    };
-    const uploads = this.fill(padded, this.#most.pages);
-    this.bounds.data[1] = this.#capacity;
-    return uploads;
+    this.#rows = intsOf(areas, first);
+    this.#cumulative = intsOf(areas, first + 1);
+    this.#pasts = intsOf(areas, first + 2);
+    this.#table = intsOf(areas, first + 3);
   }
 
   /**
-   * Prepares the uploads of a batch.
-   * @param columns columns of the table, where the batch does not decide
+   * Writes a batch.
    * @throws RangeError if it has too many positions or parts
    */
-  fill({ parts, rowsIn, rowsOut }: UnitBatch, columns?: number): Upload[] {
-    if (parts.length > this.#most.parts || rowsIn.length > this.#most.tokens)
-      throw new RangeError(`a batch of ${parts.length} parts and ${rowsIn.length} positions is too large`);
-    const cumulative = new Int32Array(parts.length + 1);
-    parts.forEach(({ count }, i) => (cumulative[i + 1] = (cumulative[i] ?? 0) + count));
-    const longest = Math.max(...parts.map(({ past, count }) => past + count));
-    this.bounds.data[0] = Math.max(...parts.map(({ count }) => count));
-    this.bounds.data[1] = longest;
+  fill(parts: readonly BatchPart[]): void {
+    let used = 1;
+    for (const { pages } of parts) used = Math.max(used, pages.length);
     // Few different widths, so that bindings serve many batches.
-    const used = Math.max(...parts.map(({ pages }) => pages.length));
-    const pages = columns ?? Math.min(this.#most.pages, 2 ** Math.ceil(Math.log2(used)));
-    const table = new Int32Array(parts.length * pages);
-    parts.forEach((part, row) => {
-      table.set(part.pages, row * pages);
-    });
-    this.shape = { tokens: rowsIn.length, parts: parts.length, pages };
-    const upload = (target: bigint, array: BigInt64Array | Int32Array): Upload => ({
-      target,
-      source: new Uint8Array(array.buffer),
-    });
-    return [
-      upload(this.rowsIn, BigInt64Array.from(rowsIn, BigInt)),
-      upload(this.rowsOut, BigInt64Array.from(rowsOut, BigInt)),
-      upload(this.cumulative, cumulative),
-      upload(
-        this.pasts,
-        Int32Array.from(parts, ({ past }) => past),
-      ),
-      upload(this.table, table),
-    ];
+    this.#write(parts, parts.length, Math.min(this.#most.pages, 2 ** Math.ceil(Math.log2(used))), 0);
   }
+
+  /**
+   * Writes a batch of single positions, filled up to its bucket. Its sizes are those of every batch of the bucket.
+   * @param spare page that the positions behind the batch write
+   */
+  fillBucket(parts: readonly BatchPart[], spare: number): void {
+    this.#write(parts, bucketOf(parts.length, this.#most.parts), this.#most.pages, spare);
+  }
+
+  /** Bytes of each area that the last batch used. */
+  get used(): number[] {
+    return controlSizes(this.shape);
+  }
+
+  #write(parts: readonly BatchPart[], rows: number, columns: number, spare: number): void {
+    const filler: BatchPart = { past: 0, count: 1, pages: [spare] };
+    let tokens = 0;
+    for (let row = 0; row < rows; row++) {
+      const { past, count, pages } = parts[row] ?? filler;
+      if (rows > this.#most.parts || tokens + count > this.#most.tokens)
+        throw new RangeError(`a batch of ${rows} parts and ${tokens + count} positions is too large`);
+      this.#cumulative[row] = tokens;
+      this.#pasts[row] = past;
+      const start = row * columns;
+      for (let i = 0; i < pages.length; i++) this.#table[start + i] = pages[i] ?? 0;
+      // Entries behind the sequence's pages are read by no kernel, but must be pages.
+      this.#table.fill(0, start + pages.length, start + columns);
+      this.#writeRows(tokens, past, count, pages);
+      tokens += count;
+    }
+    this.#cumulative[rows] = tokens;
+    this.shape = { tokens, parts: rows, pages: columns };
+  }
+
+  #writeRows(first: number, past: number, count: number, pages: readonly number[]): void {
+    const size = this.#page;
+    for (let i = 0; i < count; i++) {
+      const place = pages[Math.floor((past + i) / size)];
+      if (place === undefined) throw new RangeError(`position ${past + i} has no page`);
+      this.#rows[2 * (first + i)] = place * size + ((past + i) % size);
+    }
+  }
+}
+
+/** An area of main memory as words. */
+export function intsOf({ hosts }: InputAreas, index: number): Int32Array {
+  const host = hosts[index];
+  if (host === undefined) throw new RangeError(`input area ${index} does not exist`);
+  return new Int32Array(host.buffer, host.byteOffset, host.byteLength / 4);
+}
+
+/** Writes whole numbers from 0 to 2^31 - 1 as numbers of 64 bits, whose high words are zero. */
+export function writeLongs(words: Int32Array, values: readonly number[]): void {
+  for (let i = 0; i < values.length; i++) words[2 * i] = values[i] ?? 0;
 }

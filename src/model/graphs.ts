@@ -1,9 +1,11 @@
 /** A loaded model folder, whatever the layout of its KV cache: the sessions of its graphs, its units and its limits. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Card, Device } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import { saturates } from '../runtime/saturation.js';
 import { Session, type WeightFiles } from '../runtime/session.js';
+import type { Gate } from './gate.js';
 import { int8Session } from './int8-session.js';
 import { SharedWeights } from './shared-weights.js';
 import {
@@ -14,6 +16,7 @@ import {
   type StageKernel,
   storedKernel,
 } from './manifest.js';
+import { webgpuGraph } from './webgpu-graph.js';
 
 /** A trunk stage or an exit block. */
 export interface ModelUnit {
@@ -32,14 +35,16 @@ export interface ModelLimits {
   readonly maxChunk: number;
 }
 
-/** A GPU with the names of the units on it. */
-export type PlacedCard = Card & { readonly units: readonly string[] };
+/** A GPU with the names of the units on it, and the bytes that the model takes by the plan of memory-plan.ts. */
+export type PlacedCard = Card & {
+  readonly units: readonly string[];
+  readonly plan?: { readonly weights: number; readonly kv: number; readonly scratch: number };
+};
 
 /** The engine's view of a model of either layout. */
 export interface Model {
   readonly manifest: Manifest;
   readonly environment: Environment;
-  /** The first of its devices; all are of one kind. */
   readonly device: Device;
   readonly limits: ModelLimits;
   readonly stages: readonly ModelUnit[];
@@ -48,7 +53,9 @@ export interface Model {
   readonly bytesPerPosition: number;
   /** Kernels that failed to load, each with the reason. The others serve. */
   readonly kernelFaults: readonly string[];
-  /** The GPUs that hold the model; none on the CPU. */
+  /** The gate of a looped model; null without one, and on a GPU, whose states are not read. */
+  readonly gate: Gate | null;
+  /** The GPU that holds the model; none on the CPU. */
   cards(): readonly PlacedCard[];
   /** The exit of a layer number. @throws RangeError if the layer is not an exit */
   exitIndex(layer: number): number;
@@ -71,19 +78,20 @@ export class GraphLoader {
   readonly #source: ModelSource;
   readonly #device: Device;
   readonly #accumulateInt32: boolean;
-  readonly #shared: SharedWeights | null;
-  readonly #units: Map<StageKernel, Session>[];
-  readonly #faults: Map<StageKernel, string>;
+  readonly #weights: SharedWeights | null;
+  readonly #units: Map<StageKernel, Session>[] = [];
+  readonly #faults = new Map<StageKernel, string>();
+  /** Sessions of the units by graph: the loops of a looped model share theirs, and so its weights. */
+  readonly #sessions = new Map<string, Session>();
 
-  /** @param other loads other graphs of the model on another device */
-  constructor(source: ModelSource, device: Device, other?: GraphLoader) {
+  constructor(source: ModelSource, device: Device) {
     this.#source = source;
     this.#device = device;
-    this.#units = other === undefined ? [] : other.#units;
-    this.#faults = other === undefined ? new Map<StageKernel, string>() : other.#faults;
     this.#accumulateInt32 = device.kind === 'cpu' && saturates(source.environment, device);
-    this.#shared =
-      device.kind === 'cpu' ? null : new SharedWeights(source, device, graphFiles(source.manifest, source.kernels));
+    this.#weights =
+      device.kind === 'cpu'
+        ? null
+        : new SharedWeights(source, device, [...new Set(graphFiles(source.manifest, source.kernels))]);
   }
 
   /** @throws OrtError that names the graph */
@@ -109,7 +117,7 @@ export class GraphLoader {
         try {
           // A kernel and its captured form are one session.
           const captured = captures ? [...sessions.values()][0] : undefined;
-          sessions.set(kernel, kernel === 'int8' ? this.#int8(file) : (captured ?? this.#load(file, captures)));
+          sessions.set(kernel, captured ?? this.#unitSession(kernel, file, captures));
         } catch (error) {
           this.#leaveOut(kernel, error);
         }
@@ -126,22 +134,31 @@ export class GraphLoader {
 
   /** Frees what the sessions share. Call it when they are disposed of. */
   dispose(): void {
-    this.#shared?.dispose();
+    this.#weights?.dispose();
   }
 
   #leaveOut(kernel: StageKernel, error: unknown): void {
     if (this.#faults.size + 1 === this.#source.kernels.length) throw error;
     this.#faults.set(kernel, error instanceof Error ? error.message : String(error));
-    for (const sessions of this.#units) {
-      sessions.get(kernel)?.dispose();
-      sessions.delete(kernel);
-    }
+    for (const session of new Set(this.#units.map((sessions) => sessions.get(kernel)))) session?.dispose();
+    for (const sessions of this.#units) sessions.delete(kernel);
+  }
+
+  #unitSession(kernel: StageKernel, file: string, captures: boolean): Session {
+    const key = `${kernel}/${file}`;
+    const known = this.#sessions.get(key);
+    if (known !== undefined) return known;
+    const session = kernel === 'int8' ? this.#int8(file) : this.#load(file, captures);
+    this.#sessions.set(key, session);
+    return session;
   }
 
   #load(file: string, captures = false): Session {
     const { dir, environment, weights } = this.#source;
-    const initializers = this.#shared?.of(file);
+    const initializers = this.#weights?.of(file);
     const spec = { weights, accumulateInt32: this.#accumulateInt32, captures, ...(initializers && { initializers }) };
+    const changed = this.#device.kind === 'webgpu' ? webgpuGraph(readFileSync(join(dir, file))) : null;
+    if (changed !== null) return new Session(environment, this.#device, changed, { ...spec, folder: dir });
     return new Session(environment, this.#device, join(dir, file), spec);
   }
 
@@ -151,9 +168,9 @@ export class GraphLoader {
   }
 }
 
-/** Releases the sessions of units. */
+/** Releases the sessions of units, which may share them. */
 export function disposeUnits(units: readonly ModelUnit[]): void {
-  for (const { sessions } of units) for (const session of new Set(sessions.values())) session.dispose();
+  for (const session of new Set(units.flatMap(({ sessions }) => [...sessions.values()]))) session.dispose();
 }
 
 /** See Model.exitIndex. */
@@ -163,7 +180,10 @@ export function exitIndexOf({ exits }: Pick<Model, 'exits'>, layer: number): num
   return index;
 }
 
-/** The graphs that a model loads with these kernels: embedding, units, and the graphs from logits to tokens. */
+/**
+ * The graphs that a model loads with these kernels: embedding, units, and the graphs from logits to tokens. A graph that
+ * several units run counts for each.
+ */
 export function graphFiles(
   { embed, stages, exits, head, select, argmax, pages }: Manifest,
   kernels: readonly StageKernel[],

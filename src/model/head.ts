@@ -36,4 +36,6 @@ export interface States {
   readonly end: number;
   /** Leaves the logits of positions [first, first + rows) in the head's rows. @param rows at most maxRows */
   toHead(first: number, rows: number): void;
+  /** Reads the state of one position; null where reading would wait for a GPU. */
+  read(position: number): Float32Array | null;
 }

@@ -7,7 +7,7 @@ import type {} from '../util/schema.js';
 import { hubHint } from '../util/hub-name.js';
 import { validationMessage } from '../util/validation-message.js';
 import { upgraded } from './manifest-upgrade.js';
-import { Manifest, MANIFEST_VERSION, type FileEntry } from './manifest.js';
+import { type FileEntry, type KeptPoint, Manifest, MANIFEST_VERSION, PAGES_LAYOUT } from './manifest.js';
 
 export const MANIFEST_FILE = 'manifest.json';
 
@@ -29,6 +29,8 @@ export function loadManifest(dir: string): Manifest {
     throw new Error(`${file}: version must be 1 to ${MANIFEST_VERSION}, got ${version}`);
   json = upgraded(json);
   if (typeof json === 'string') throw new Error(`${file}: ${json}`);
+  const old = oldPages(json);
+  if (old !== null) throw new Error(`${file}: ${old}`);
   const fault = validationMessage(Manifest, json);
   if (fault !== null) throw new Error(`${file}: ${fault}`);
   const manifest = json as Manifest;
@@ -37,8 +39,15 @@ export function loadManifest(dir: string): Manifest {
   return manifest;
 }
 
+/** The remedy for a folder for GPUs whose graphs have an earlier form; null for all others. */
+function oldPages(json: unknown): string | null {
+  const { pages, kernels } = (json ?? {}) as { pages?: { layout?: unknown } | null; kernels?: unknown };
+  if (pages === undefined || pages?.layout === PAGES_LAYOUT) return null;
+  return `its graphs for GPUs are those of an earlier version; convert the model again with --kernels ${String(kernels)}`;
+}
+
 /** Finds an inconsistency of an edited manifest, which would serve the wrong layers; null if there is none. */
-function disorderOf({ architecture, stages, exits }: Manifest): string | null {
+function disorderOf({ architecture, stages, exits, kept = [] }: Manifest): string | null {
   const { rotary, pattern } = architecture;
   const kind = pattern.findIndex((kind) => kind.rotary !== null && kind.rotary >= rotary.length);
   if (kind >= 0) return `/architecture/pattern/${kind}/rotary must be below ${rotary.length}`;
@@ -51,7 +60,19 @@ function disorderOf({ architecture, stages, exits }: Manifest): string | null {
     if (block !== null && block.boundary !== i + 1) return `/exits/${i}/block/boundary must be ${i + 1}`;
     before = layer;
   }
-  return null;
+  return disorderOfKept(kept);
+}
+
+function disorderOfKept(kept: readonly KeptPoint[]): string | null {
+  for (const [i, [tokens, worth]] of kept.entries()) {
+    const [fewer, less] = kept[i - 1] ?? [-1, -1];
+    if (tokens <= fewer) return `/kept/${i}/0 must be above ${fewer}, got ${tokens}`;
+    if (worth <= less) return `/kept/${i}/1 must be above ${less}, got ${worth}`;
+  }
+  const last = kept.length - 1;
+  const [start, end] = [kept[0], kept[last]];
+  if (start !== undefined && (start[0] !== 0 || start[1] !== 0)) return `/kept/0 must be [0,0], got [${start.join()}]`;
+  return end === undefined || end[1] === 1 ? null : `/kept/${last}/1 must be 1, got ${end[1]}`;
 }
 
 /** Size and SHA-256 of a file, streamed. @throws the abort reason of the signal */

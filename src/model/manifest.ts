@@ -13,25 +13,28 @@
  * - argmax  logits f32 [N,V] -> ids i64 [N]
  *
  * - seqlens_k is the length of each row minus 1, positions of this call included. total_len is the longest length.
+ * - Stages of a looped model (`architecture.loops`) name one graph, which runs with the KV cache of the loop. If a norm
+ *   ends the loops, hidden_out has it, and the head has none.
  * - I counts the layers of the stage from 0. past and present are bound to the same memory.
  * - norm is a row of the norm table; row 0 is the shared final norm.
  * - top_values are the K = min(64, V) largest logits in descending order. target_values are logits[targets].
  * - lse is the log-sum-exp of the logits, and lse_t that of logits * inv_temperature.
  *
- * The graphs of a folder with `pages` are for GPUs. A store [R,H] holds hidden states, and rows name places in it. A table
- * names the pages of each sequence, and a batch is any mix of chunks and single positions, T in all.
+ * The graphs of a folder with `pages` are for GPUs. A store [R,H] holds the hidden states of a boundary, and rows name
+ * places in it. A table names the pages of each sequence, and a batch is any mix of chunks and single positions, T in all.
  *
- * - embed   store FLOAT [R,H], ids i64 [T], rows_out i64 [T,1] -> store_out
- * - stage   store, rows_in i64 [T], rows_out i64 [T,1], cumulative i32 [B+1], pasts i32 [B], table i32 [B,M],
- *           bounds i32 [2] in main memory, k_I, v_I FLOAT [pages,positions,KV,D] -> store_out, k_out_I, v_out_I
- * - head    store, rows i64 [N], norm i64 [N] -> logits f32 [N,V]
- * - select  logits, inv_temperature, targets -> selected f32 [N,2K+3]: values, ids, lse, lse_t, target value
+ * - embed   ids i64 [T] -> hidden FLOAT [T,H]
+ * - stage   store FLOAT [R,H], next FLOAT [R1,H], rows_in i64 [T], rows_out i64 [T,1], the batch,
+ *           k_I, v_I FLOAT [pages,page,KV,D] -> next_out, k_out_I, v_out_I
+ * - batch   cumulative i32 [B+1], pasts i32 [B], table i32 [B,M], bounds i32 [3]
+ * - head    as above
+ * - select  logits, inv_temperature, targets -> selected f32 [N,3K]: values, ids, then lse, lse_t, target value
  * - argmax  logits -> ids i64 [N]
  * - lower   logits, places i64 [n,2], amounts f32 [n] -> lowered [N,V]
  *
- * - store and store_out are bound to the same memory, as are k_I and k_out_I, v_I and v_out_I, logits and lowered.
+ * - next and next_out are bound to the same memory, as are k_I and k_out_I, v_I and v_out_I, logits and lowered.
  * - cumulative are the parts' first positions in the batch; pasts the positions before each part.
- * - bounds are the longest part, and the longest sequence with its part.
+ * - bounds lie in main memory: the longest part, the longest sequence with its part, and the least length of that one.
  *
  * Must not know: how graphs are built (convert) or run (runtime, engine).
  */
@@ -94,6 +97,8 @@ export const Quality = Type.Object({
   kl: Type.Optional(Type.Number()),
   /** Share of positions whose most likely token is the base model's. The router ranks exits by it. */
   agreement: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+  /** Share of full depth's score on everyday requests with a checkable answer (`bench:everyday`, tuning half). */
+  right: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
 });
 export type Quality = Static<typeof Quality>;
 
@@ -141,6 +146,10 @@ export const Lengths = Type.Object({
 });
 export type Lengths = Static<typeof Lengths>;
 
+/** Tokens of an answer that ends early, and the share of the whole answer's score that it has. */
+export const KeptPoint = Type.Tuple([Type.Integer({ minimum: 0 }), Type.Number({ minimum: 0, maximum: 1 })]);
+export type KeptPoint = Static<typeof KeptPoint>;
+
 export const StageEntry = Type.Object({
   name: Type.String(),
   /** The boundary whose hidden states the stage reads: 0 is the embedding, b > 0 the output of trunk stage b - 1. */
@@ -162,7 +171,10 @@ export const StageEntry = Type.Object({
 export type StageEntry = Static<typeof StageEntry>;
 
 export const ExitEntry = Type.Object({
-  /** The number that clients name: the layers that run for a token at this exit, its exit block included. */
+  /**
+   * The number that clients name: the layers that run for a token at this exit, its exit block included. Of a looped model
+   * it is the loops.
+   */
   layer: Type.Integer({ minimum: 1 }),
   /** Index of the last trunk stage; its output boundary is stage + 1. */
   stage: Type.Integer({ minimum: 0 }),
@@ -188,10 +200,12 @@ export const FileEntry = Type.Object({
 });
 export type FileEntry = Static<typeof FileEntry>;
 
-/** The layout of a KV cache in pages. */
+/** The form of the graphs of a paged folder; those of earlier forms must be converted again. */
+export const PAGES_LAYOUT = 2 as const;
+
+/** A KV cache in pages, whose size the device decides (paged-limits.ts). */
 export const Pages = Type.Object({
-  /** Positions of a page: a power of two, at least 32 (WebGPU's prefill kernel is wrong for smaller pages). */
-  positions: Type.Integer({ minimum: 32 }),
+  layout: Type.Literal(PAGES_LAYOUT),
   /** Graph that lowers single logits. */
   lower: Type.String(),
 });
@@ -212,6 +226,8 @@ export const Manifest = Type.Object({
   kvType: Type.Optional(Type.Union([Type.Literal('f32'), Type.Literal('f16'), Type.Literal('i8')])),
   /** Absent: the KV cache has slots, for CPUs. */
   pages: Type.Optional(Pages),
+  /** File of a looped model's gate (gate.ts); absent for a model without one. */
+  gate: Type.Optional(Type.String()),
   embed: Type.String(),
   head: Type.String(),
   select: Type.String(),
@@ -230,6 +246,11 @@ export const Manifest = Type.Object({
   eosTokens: Type.Array(Type.Integer()),
   /** Sampling defaults; absent: temperature 1 and no other rule. */
   generation: Type.Optional(Generation),
+  /**
+   * Worth of an answer that ends at its last sentence within so many tokens: a mean of everyday requests at full depth
+   * (`bench:everyday`, tuning half). Tokens increase, and so does the worth, from [0, 0] to 1. Absent: not measured.
+   */
+  kept: Type.Optional(Type.Array(KeptPoint, { minItems: 2 })),
   /** Every file of the folder except the manifest itself and README.md. */
   files: Type.Array(FileEntry),
 });

@@ -19,56 +19,14 @@ export function allocatedPerPosition(manifest: Manifest): number {
 const MOST_ELEMENTS = 2 ** 31 - 1;
 
 /**
- * Most pages whose KV caches, and whose store of hidden states, are each one buffer that kernels can index.
+ * Most pages whose KV caches, and whose hidden states of each boundary, are each one buffer that kernels can index.
  * @param page positions of a page
- * @param maxTokens most positions of a batch
- * @param trunk GPU of each stage
  */
-export function mostPages(
-  manifest: Manifest,
-  page: number,
-  maxTokens: number,
-  trunk: readonly number[],
-  maxBufferBytes: number,
-): number {
+export function mostPages(manifest: Manifest, page: number, maxBufferBytes: number): number {
   const { kvHeads, headDim, hidden } = manifest.architecture;
   const elements = Math.min(MOST_ELEMENTS, maxBufferBytes / elementBytes(manifest.floatType));
-  const { boundaries, blocks } = storeRegions(manifest, trunk);
-  const ofStores = [...new Set(trunk)].map((card) => {
-    const own = [...boundaries, ...blocks].filter((region) => region.card === card);
-    const kept = own.filter(({ isPaged }) => isPaged).length;
-    // A later GPU has rows for the states that it receives; each has a spare one.
-    const batchRows = maxTokens * (own.length - kept + (card > 0 ? 1 : 0)) + 1;
-    return kept === 0 ? Infinity : (elements / hidden - batchRows) / (page * kept);
-  });
-  return Math.floor(Math.min(elements / (page * kvHeads * headDim), ...ofStores));
-}
-
-/** A region of the store of hidden states. */
-export interface StoreRegion {
-  /** The GPU whose units write it. */
-  readonly card: number;
-  /** Whether it has a row for each position of each page; otherwise one for each position of a batch. */
-  readonly isPaged: boolean;
-}
-
-/** The regions of all boundaries and of all blocks. @param trunk GPU of each stage */
-export function storeRegions(
-  manifest: Manifest,
-  trunk: readonly number[],
-): { readonly boundaries: readonly StoreRegion[]; readonly blocks: readonly StoreRegion[] } {
-  const kept = keptBoundaries(manifest);
-  /** The embedding writes boundary 0, on the first GPU. */
-  const cardAt = (boundary: number): number => (boundary === 0 ? 0 : (trunk[boundary - 1] ?? NaN));
-  return {
-    boundaries: [null, ...manifest.stages].map((_, boundary) => ({
-      card: cardAt(boundary),
-      isPaged: boundary > 0 && kept.has(boundary),
-    })),
-    blocks: manifest.exits.flatMap(({ block }) =>
-      block === null ? [] : { card: cardAt(block.boundary), isPaged: false },
-    ),
-  };
+  const states = keptBoundaries(manifest).size > 0 ? (elements / hidden - 1) / page : Infinity;
+  return Math.floor(Math.min(elements / (page * kvHeads * headDim), states));
 }
 
 /** Boundaries with hidden states that a stage or a block may need later; the first stage recomputes embeddings. */

@@ -1,13 +1,21 @@
 /** Runs the head, select, argmax and lower graphs of a paged folder. One transfer brings the choices of a batch. */
-import type { Gpu, Upload } from '../runtime/device.js';
+import type { InputAreas } from '../runtime/device.js';
 import type { Session } from '../runtime/session.js';
-import { Tensor } from '../runtime/tensor.js';
+import type { Tensor } from '../runtime/tensor.js';
 import { BindingCache, MAX_RANGES } from './binding-cache.js';
+import { intsOf, writeLongs } from './control.js';
 import type { GraphLoader, ModelSource } from './graphs.js';
 import type { Head, SelectedRow } from './head.js';
+import { allocate, type HeadInputs, MOST_PENALTIES } from './head-memory.js';
+import { type GpuTensors, type HiddenStore, openCollector } from './hidden-store.js';
 
-/** Most logits that one run lowers; a larger set takes several. */
-const MOST_PENALTIES = 4096;
+/** A state that the head reads. */
+export interface WantedRow {
+  /** The unit that wrote it. */
+  readonly unit: number;
+  /** Row of the unit's store. */
+  readonly row: number;
+}
 
 export class PagedHead implements Head {
   readonly inverseTemperatures: Float32Array;
@@ -19,8 +27,10 @@ export class PagedHead implements Head {
   readonly #select: Session;
   readonly #argmax: Session;
   readonly #lower: Session;
+  readonly #collector: Session;
   readonly #bindings = new BindingCache(MAX_RANGES);
   readonly #memory: ReturnType<typeof allocate>;
+  readonly #maxRows: number;
   /** Rows of the last run, and the amounts to take off their logits: [row, id, amount]. */
   #rows = 0;
   #penalties: [number, number, number][] = [];
@@ -30,31 +40,62 @@ export class PagedHead implements Head {
   /** Whether `#logits` has rows that the device lacks. */
   #isReplaced = false;
   readonly #source: Pick<ModelSource, 'manifest' | 'environment'>;
-  readonly #device: Gpu;
-  readonly #store: () => Tensor;
+  readonly #gpu: GpuTensors;
+  /** The store that each unit writes. */
+  readonly #stores: readonly HiddenStore[];
+  readonly #inputs: HeadInputs;
+  /** Inverse temperatures and targets on the device. */
+  readonly #drawing: InputAreas;
+  /** Wanted rows of each unit in the last batch. */
+  readonly #counts: number[];
 
-  /** @param store makes a tensor of the whole store */
-  constructor(source: ModelSource, device: Gpu, graphs: GraphLoader, maxRows: number, store: () => Tensor) {
+  /**
+   * @param stores the store that each unit writes
+   * @param inputs areas of `headSizes`, which the caller uploads
+   */
+  constructor(
+    source: ModelSource,
+    gpu: GpuTensors,
+    graphs: GraphLoader,
+    maxRows: number,
+    stores: readonly HiddenStore[],
+    inputs: HeadInputs,
+  ) {
     const { manifest } = source;
     this.#source = source;
-    this.#device = device;
-    this.#store = store;
+    this.#gpu = gpu;
+    this.#stores = stores;
+    this.#inputs = inputs;
+    this.#counts = stores.map(() => 0);
     this.#head = graphs.session(manifest.head);
     this.#select = graphs.session(manifest.select);
     this.#argmax = graphs.session(manifest.argmax);
     this.#lower = graphs.session(manifest.pages?.lower ?? '');
-    this.inverseTemperatures = new Float32Array(maxRows).fill(1);
-    this.targets = new BigInt64Array(maxRows);
+    this.#collector = openCollector(gpu, manifest);
+    this.#drawing = gpu.device.allocInputs([maxRows * 4, maxRows * 8]);
+    const [temperatures, targets] = this.#drawing.hosts;
+    if (temperatures === undefined || targets === undefined) throw new RangeError('inputs of the choice are missing');
+    this.inverseTemperatures = new Float32Array(temperatures.buffer, temperatures.byteOffset, maxRows).fill(1);
+    this.targets = new BigInt64Array(targets.buffer, targets.byteOffset, maxRows);
     this.argmaxIds = new BigInt64Array(maxRows);
-    this.#memory = allocate(device, maxRows, manifest.architecture.vocab, manifest.topK);
+    this.#maxRows = maxRows;
+    this.#memory = allocate(source, gpu, maxRows);
   }
 
-  /** Prepares the uploads of rows of the store, with their norms. */
-  fill(rows: readonly number[], norms: readonly number[]): Upload[] {
-    return [
-      { target: this.#memory.rows, source: bytes(BigInt64Array.from(rows, BigInt)) },
-      { target: this.#memory.norms, source: bytes(BigInt64Array.from(norms, BigInt)) },
-    ];
+  /** Writes wanted rows with their norms. @returns bytes of each area that they use */
+  fill(rows: readonly WantedRow[], norms: readonly number[]): number[] {
+    const { areas, first } = this.#inputs;
+    writeLongs(intsOf(areas, first), norms);
+    this.#counts.fill(0);
+    for (let place = 0; place < rows.length; place++) {
+      const { unit, row } = rows[place] ?? { unit: -1, row: NaN };
+      const at = this.#counts[unit];
+      if (at === undefined) throw new RangeError(`unit ${unit} does not exist`);
+      intsOf(areas, first + 1 + 2 * unit)[2 * at] = row;
+      intsOf(areas, first + 2 + 2 * unit)[2 * at] = place;
+      this.#counts[unit] = at + 1;
+    }
+    return [norms.length * 8, ...this.#counts.flatMap((count) => [count * 8, count * 8])];
   }
 
   /** Computes the logits of the filled rows. */
@@ -63,11 +104,12 @@ export class PagedHead implements Head {
     this.#penalties = [];
     this.#logits = null;
     this.#isReplaced = false;
-    const { rows: places, norms } = this.#memory;
+    for (const [unit, count] of this.#counts.entries()) if (count > 0) this.#collect(unit, count);
+    const { hidden } = this.#source.manifest.architecture;
     this.#bindings.run(`head/${rows}`, () =>
       this.#head.bind({
         hostInputs: {},
-        inputs: { store: this.#store(), rows: this.#i64(places, [rows]), norm: this.#i64(norms, [rows]) },
+        inputs: { hidden: this.#states([rows, hidden]), norm: this.#i64(this.#input(0), [rows]) },
         outputs: { logits: this.#logitTensor(rows) },
       }),
     );
@@ -90,13 +132,14 @@ export class PagedHead implements Head {
       this.inverseTemperatures.fill(1, 0, greedy);
       this.targets.fill(0n, 0, greedy);
       this.#selectTop(rows);
-      for (let row = 0; row < greedy; row++) this.argmaxIds[row] = this.selected(row).ids[0] ?? 0n;
+      for (let row = 0; row < greedy; row++)
+        this.argmaxIds[row] = BigInt(this.#chosen[row * this.#width + this.#source.manifest.topK] ?? NaN);
     }
   }
 
   selected(row: number): SelectedRow {
     const k = this.#source.manifest.topK;
-    const all = this.#chosen.subarray(row * (2 * k + 3), (row + 1) * (2 * k + 3));
+    const all = this.#chosen.subarray(row * this.#width, (row + 1) * this.#width);
     const [lse = NaN, lseT = NaN, target = NaN] = all.subarray(2 * k);
     const ids = BigInt64Array.from(all.subarray(k, 2 * k), (id) => BigInt(id));
     return { values: all.subarray(0, k), ids, lse, lseT, target };
@@ -110,7 +153,27 @@ export class PagedHead implements Head {
 
   dispose(): void {
     this.#bindings.dispose();
-    for (const session of [this.#head, this.#select, this.#argmax, this.#lower]) session.dispose();
+    for (const session of [this.#head, this.#select, this.#argmax, this.#lower, this.#collector]) session.dispose();
+  }
+
+  /** Copies the wanted rows of a unit to their places. */
+  #collect(unit: number, count: number): void {
+    const store = this.#stores[unit];
+    if (store === undefined) throw new RangeError(`unit ${unit} does not exist`);
+    const { hidden } = this.#source.manifest.architecture;
+    const states = (): Tensor => this.#states([this.#maxRows, hidden]);
+    this.#bindings.run(`collect/${unit}/${count}`, () =>
+      this.#collector.bind({
+        hostInputs: {},
+        inputs: {
+          store: store.tensor(),
+          rows: this.#i64(this.#input(1 + 2 * unit), [count]),
+          states: states(),
+          places: this.#i64(this.#input(2 + 2 * unit), [count, 1]),
+        },
+        outputs: { collected: states() },
+      }),
+    );
   }
 
   #allLogits(): Float32Array {
@@ -125,7 +188,7 @@ export class PagedHead implements Head {
   #applyAll(): void {
     // A write begins at the start of the memory, so rows that were replaced are written with all others.
     if (this.#isReplaced && this.#logits !== null)
-      this.#device.upload([{ target: this.#memory.logits, source: bytes(this.#logits) }]);
+      this.#gpu.device.upload([{ target: this.#memory.logits, source: bytes(this.#logits) }]);
     this.#isReplaced = false;
     while (this.#penalties.length > 0) this.#lowerLogits(this.#penalties.splice(0, MOST_PENALTIES));
   }
@@ -135,7 +198,7 @@ export class PagedHead implements Head {
     const n = penalties.length;
     const rows = this.#rows;
     this.#logits = null;
-    this.#device.upload([
+    this.#gpu.device.upload([
       {
         target: places,
         source: bytes(BigInt64Array.from(penalties.flatMap(([row, id]) => [BigInt(row), BigInt(id)]))),
@@ -169,12 +232,9 @@ export class PagedHead implements Head {
   }
 
   #selectTop(rows: number): void {
-    const { temperatures, targets, chosen } = this.#memory;
-    const width = 2 * this.#source.manifest.topK + 3;
-    this.#device.upload([
-      { target: temperatures, source: bytes(this.inverseTemperatures.subarray(0, rows)) },
-      { target: targets, source: bytes(this.targets.subarray(0, rows)) },
-    ]);
+    const { chosen } = this.#memory;
+    const [temperatures = 0n, targets = 0n] = this.#drawing.addresses;
+    this.#drawing.upload([rows * 4, rows * 8]);
     this.#bindings.run(`select/${rows}`, () =>
       this.#select.bind({
         hostInputs: {},
@@ -183,15 +243,15 @@ export class PagedHead implements Head {
           inv_temperature: this.#f32(temperatures, [rows, 1]),
           targets: this.#i64(targets, [rows, 1]),
         },
-        outputs: { selected: this.#f32(chosen, [rows, width]) },
+        outputs: { selected: this.#f32(chosen, [rows, this.#width]) },
       }),
     );
-    this.#chosen = new Float32Array(rows * width);
-    this.#download(chosen, this.#chosen);
+    if (this.#chosen.length < rows * this.#width) this.#chosen = new Float32Array(this.#maxRows * this.#width);
+    this.#download(chosen, this.#chosen.subarray(0, rows * this.#width));
   }
 
   #download(source: bigint, target: BigInt64Array | Float32Array): void {
-    this.#device.download(source, bytes(target));
+    this.#gpu.device.download(source, bytes(target));
     this.hasWaited = true;
   }
 
@@ -199,26 +259,26 @@ export class PagedHead implements Head {
     return this.#f32(this.#memory.logits, [rows, this.#source.manifest.architecture.vocab]);
   }
 
+  /** Values of a selected row: the top K, their ids, as many more. */
+  get #width(): number {
+    return 3 * this.#source.manifest.topK;
+  }
+
+  #states(dims: readonly number[]): Tensor {
+    return this.#gpu.at(this.#memory.states, dims, this.#source.manifest.floatType);
+  }
+
+  #input(index: number): bigint {
+    return this.#inputs.areas.addresses[this.#inputs.first + index] ?? 0n;
+  }
+
   #f32(memory: bigint, dims: readonly number[]): Tensor {
-    return new Tensor(this.#source.environment, this.#device.memoryInfo, memory, dims, 'f32');
+    return this.#gpu.at(memory, dims, 'f32');
   }
 
   #i64(memory: bigint, dims: readonly number[]): Tensor {
-    return new Tensor(this.#source.environment, this.#device.memoryInfo, memory, dims, 'i64');
+    return this.#gpu.at(memory, dims, 'i64');
   }
-}
-
-function allocate(device: Gpu, rows: number, vocab: number, topK: number) {
-  const [places = 0n, norms = 0n] = device.allocInputs([rows * 8, rows * 8]);
-  const [temperatures = 0n, targets = 0n] = device.allocInputs([rows * 4, rows * 8]);
-  return {
-    ...{ rows: places, norms, temperatures, targets },
-    logits: device.alloc(rows * vocab * 4),
-    ids: device.alloc(rows * 8),
-    chosen: device.alloc(rows * (2 * topK + 3) * 4),
-    places: device.alloc(MOST_PENALTIES * 16),
-    amounts: device.alloc(MOST_PENALTIES * 4),
-  };
 }
 
 function bytes(array: BigInt64Array | Float32Array): Uint8Array {

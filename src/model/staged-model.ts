@@ -6,6 +6,7 @@
 import type { HostDevice } from '../runtime/device.js';
 import type { Environment } from '../runtime/environment.js';
 import type { Session } from '../runtime/session.js';
+import { type Gate, loadGate } from './gate.js';
 import {
   disposeUnits,
   exitIndexOf,
@@ -42,6 +43,7 @@ export class StagedModel implements Model {
   /** Entry b > 0 holds the output of stage b - 1; entry 0 is null, because embeddings are computed again. */
   readonly boundaries: readonly (HiddenStateCache | null)[];
   readonly kernelFaults: readonly string[];
+  readonly gate: Gate | null;
   /** Bytes of one hidden state. */
   readonly hiddenBytes: number;
 
@@ -70,6 +72,7 @@ export class StagedModel implements Model {
     this.stages = manifest.stages.map(stage);
     this.exits = manifest.exits.map((entry) => ({ entry, block: entry.block && stage(entry.block) }));
     this.kernelFaults = graphs.kernelFaults;
+    this.gate = loadGate(source.dir, manifest);
     const kept = keptBoundaries(manifest);
     this.boundaries = [null, ...this.stages].map((_, index) =>
       kept.has(index) ? new HiddenStateCache(device, slots, capacity, this.hiddenBytes) : null,

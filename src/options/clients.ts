@@ -62,6 +62,13 @@ export const clients = {
     'time without reading after which the connection of a client is closed',
   ),
   keepAlive: spec('keep-alive', 'SECONDS', seconds(0.1, 3600), 15, 'interval of comment lines in a silent stream'),
+  readyWait: spec(
+    'ready-wait',
+    'SECONDS',
+    seconds(0.1, 86_400),
+    60,
+    'predicted wait of a new request above which /health/ready is a 503',
+  ),
   loadHeader: spec(
     'load-header',
     'on|off',

@@ -13,19 +13,13 @@ import {
 import { type Group, spec } from './spec.js';
 
 export const capacity = {
-  maxRunning: spec(
-    'max-running',
-    'N',
-    integer(1, 1024, 'sequences'),
-    32,
-    'most sequences that run at a time, besides 16 past their budgets',
-  ),
+  maxRunning: spec('max-running', 'N', integer(1, 1024, 'sequences'), 32, 'most sequences that run at a time'),
   maxQueue: spec(
     'max-queue',
     'N',
     integer(0, 1_000_000, 'sequences'),
     256,
-    'most sequences that wait, 0 for none; one more gets a 429',
+    'most sequences of a client that wait, 0 for none; one more gets a 429',
   ),
   prefillChunk: spec(
     'prefill-chunk',

@@ -61,23 +61,18 @@ export const oneOf = <const T extends string>(...values: readonly T[]): Kind<T> 
 
 export interface DeviceChoice {
   readonly kind: 'cpu' | 'cuda' | 'webgpu';
-  /** Numbers of the GPUs that hold the model together, in order of depth; 0 alone for the CPU. */
-  readonly cards: readonly number[];
+  /** Number of the GPU; 0 for the CPU. */
+  readonly card: number;
 }
 
 export const device: Kind<DeviceChoice> = {
-  rule: 'cpu, webgpu, cuda, a card such as cuda:1, or cards of one kind such as cuda:0,cuda:1',
-  type: 'cpu, webgpu, cuda or cuda:N, or a list of one kind',
+  rule: 'cpu, webgpu, cuda, or a card such as cuda:1',
+  type: 'cpu, webgpu, cuda or cuda:N',
   values: ['cpu', 'cuda', 'webgpu'],
   parse: (text) => {
-    if (text === 'cpu') return { kind: text, cards: [0] };
-    const kind = /^(cuda|webgpu)\b/.exec(text)?.[1];
-    if (kind !== 'cuda' && kind !== 'webgpu') return undefined;
-    const cards = text.split(',').map((item) => {
-      const [name, card = '0', ...more] = item.trim().split(':');
-      return name === kind && more.length === 0 && /^\d{1,3}$/.test(card) ? Number(card) : NaN;
-    });
-    return cards.some(Number.isNaN) ? undefined : { kind, cards };
+    const [, kind, card = '0'] = /^(cpu|cuda|webgpu)(?::(\d{1,3}))?$/.exec(text.trim()) ?? [];
+    if (kind === 'cpu') return text.includes(':') ? undefined : { kind, card: 0 };
+    return kind === 'cuda' || kind === 'webgpu' ? { kind, card: Number(card) } : undefined;
   },
 };
 

@@ -1,6 +1,5 @@
 /** The options of the router: requests without a budget, planning, measured costs. */
-import { defaultPolicy } from '../router/index.js';
-import { fraction, integer, onOff, optionalMs, text } from './kinds.js';
+import { fraction, integer, oneOf, onOff, optionalMs, text } from './kinds.js';
 import { defaultCacheDir } from './paths.js';
 import { type Group, spec } from './spec.js';
 
@@ -20,29 +19,22 @@ export const requestsWithoutBudget = {
     0.1,
     'share of the machine that these requests get under any load',
   ),
-  shedDepth: spec(
-    'shed-depth',
-    'on|off',
-    onOff,
-    false,
-    'under load these requests get shallower; off: they keep full depth and wait',
-  ),
 } as const satisfies Group;
 
 export const planning = {
-  attainmentWeight: spec(
-    'attainment-weight',
+  minRight: spec(
+    'min-right',
     'SHARE',
     fraction(0, 1, 'share'),
-    defaultPolicy.attainmentWeight,
-    'attainment against quality: 1 risks no budget for depth, 0 weighs quality alone',
+    0.5,
+    "least share of full depth's right answers of an exit that the router chooses; requests may name any exit",
   ),
-  arrivalHeadroom: spec(
-    'arrival-headroom',
-    'X',
-    fraction(0, 10, 'factor'),
-    defaultPolicy.arrivalHeadroom,
-    'plans leave time for this many times the expected arrivals; 0 leaves none',
+  onMiss: spec(
+    'on-miss',
+    'ACTION',
+    oneOf('land', 'continue', 'truncate', 'reject'),
+    'land',
+    'default of X-Budget-On-Miss; without a total budget land is continue',
   ),
   maxStall: spec(
     'max-stall',

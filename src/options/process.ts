@@ -79,8 +79,8 @@ export const modelAndHardware = {
     'device',
     'NAME',
     device,
-    { kind: 'cpu', cards: [0] },
-    'hardware that runs the model; cuda is cuda:0; several cards share its stages',
+    { kind: 'cpu', card: 0 },
+    'hardware that runs the model; cuda is cuda:0',
     'cpu',
   ),
   threads: spec(

@@ -10,7 +10,7 @@
  *   counts as at most MOST_FOREIGN answers. So one key moves the estimates of all others by at most .1.
  */
 
-/** Requests of a similar kind. A null key stands for all clients without a name. */
+/** Requests of a similar kind. A null key stands for all clients without a key. */
 export interface QualityGroup {
   readonly kind: string;
   readonly key: string | null;

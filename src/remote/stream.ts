@@ -11,13 +11,17 @@ export interface Asked {
 }
 
 /** Sortie's service class of a request (`sortie.plan.service_class`). */
-export type ServiceClass = 'guaranteed' | 'reserved' | 'best_effort' | 'none';
+export type ServiceClass = 'guaranteed' | 'best_effort' | 'none';
+
+/** Why an answer has its exit (`sortie.plan.reason`). */
+export type DepthReason = 'deepest' | 'budget' | 'noise' | 'load' | 'thoughts';
 
 /** The `sortie` field of a whole answer (openapi.json), in ms. Servers of earlier versions lack some fields. */
 export interface SortieReport {
   readonly plan: {
     readonly service_class: ServiceClass;
     readonly exit_layer: number;
+    readonly reason?: DepthReason | null;
     readonly predicted_ttft_ms?: number;
   };
   readonly exit_layers: Readonly<Record<string, number>>;
@@ -28,6 +32,8 @@ export interface SortieReport {
   readonly queue_ms?: number | null;
   readonly budget_ms?: number | null;
   readonly met?: boolean | null;
+  /** How the answer ended early to keep its budget. */
+  readonly landed?: { readonly at_token: number } | null;
 }
 
 /** The new part of an answer that one event brings. */

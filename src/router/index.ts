@@ -2,86 +2,80 @@
  * The router: everything that a scheduler asks it, in the order of a step. Engine and simulator drive the same one.
  *
  * - Arrivals: `admit` gives service class, exit and prediction, or a rejection with the least budget. `enqueued` learns
- *   the arrival rates of admitted requests.
- * - Each step: `order` gives the order of service. Then `planStep` names new exits and the sequences that skip the step.
- *   Then `choosePrefill` names prompts and their positions. Before the step `isOverdue` ends a request with onMiss
- *   `truncate`. After the step `observeStep` learns the drift of the costs.
- * - End: `observeEnd` learns output lengths, the safety margin and the bounds of predictions.
+ *   the arrival rate of admitted requests.
+ * - Each step: `order` gives the order of service. `planStep` gives exits, pauses and prefill. `landing` and `isOverdue`
+ *   tell the times of an early end and of a cut. Afterwards `observeStep` learns the drift of the costs.
+ * - End: `observeEnd` learns output lengths and the safety margin.
  *
  * No clock, no I/O, no randomness.
  */
 import { decayWhileIdle, observeStep } from '../cost/drift.js';
 import { advanceWork, frontierAt } from '../cost/frontier.js';
 import { type CostModel, type DepthShape, type Work, at, costModel, exitIndex, predictMs } from '../cost/model.js';
+import { promptMs } from '../cost/step-costs.js';
 import type { CostTable } from '../cost/table.js';
-import { admitAll, withArrival } from './admission.js';
-import { type Allocation, allocateDepth } from './depth.js';
-import { Arrivals } from './estimators/arrivals.js';
-import { type Offsets, observeBounds } from './estimators/latency.js';
-import { type LengthPrior, OutputLengths } from './estimators/output-length.js';
-import { initialMargin, observeGuarantee } from './estimators/safety-margin.js';
-import { PLANNED_WAITING, PlanningState } from './planning-state.js';
-import type { Policy } from './policy.js';
+import { admitAll } from './admission.js';
+import { Arrivals } from './arrivals.js';
+import { type LengthPrior, OutputLengths } from './output-length.js';
+import { type Exits, chooseExits } from './plan.js';
+import { PlanningState } from './planning-state.js';
+import { type Policy, plannedChunk } from './policy.js';
 import { choosePrefill } from './prefill.js';
-import { order } from './queue.js';
-import { isWithin } from './request.js';
+import { order, served } from './queue.js';
+import { deepestUnder } from './load-depth.js';
+import { type PlannedRequest, type Planning, isWithin } from './request.js';
+import { initialMargin, observeGuarantee } from './safety-margin.js';
+import type { Admission, AnswerEnd, EngineState, Landing, RequestView, StepPlan } from './types.js';
 import { predictedWaitMs } from './wait.js';
-import type { Admission, AnswerEnd, DepthPlan, EngineState, Landing, PrefillChunk, RequestView } from './types.js';
+import { type Kept, Worth } from './worth.js';
 
-export { type LengthPrior, lengthPriorOf, priorFault } from './estimators/output-length.js';
-export { chunkSizes, defaultPolicy, type Policy, SPARE_SLOTS } from './policy.js';
-export { hasBudget, isPastBudget, isWithin } from './request.js';
+export { type LengthPrior, lengthPriorOf, priorFault } from './output-length.js';
+export { chunkSizes, defaultPolicy, type Policy } from './policy.js';
+export { hasBudget, isWithin } from './request.js';
 export { advanceWork, frontierAt } from '../cost/frontier.js';
+export type { Kept } from './worth.js';
 export type * from './types.js';
 
-/** The facts that decide whether a held plan still fits: building a whole state takes a tenth of planning. */
-export interface StepSummary {
-  readonly now: number;
-  readonly liveIds: readonly string[];
-  /** Live sequences whose prompts lack more than the last position. */
-  readonly promptIds: ReadonlySet<string>;
-  readonly waiting: number;
-  readonly hasBudgets: boolean;
+/** Measurements of the model folder; null without one. */
+export interface Priors {
+  readonly lengths: LengthPrior | null;
+  readonly kept: Kept | null;
 }
 
-/** A plan holds for one step, and for one more with each so many requests: planning grows faster than a step does. */
-const REQUESTS_PER_STEP = 24;
-
+/** The plan in force. */
 interface HeldPlan {
-  readonly allocation: Allocation;
-  readonly paused: readonly string[];
-  readonly known: ReadonlySet<string>;
-  stepsLeft: number;
+  readonly at: number;
+  /** Milliseconds until each next token, the prompts that are to be expected included. */
+  readonly tokenMs: number;
 }
 
 export class Router {
   readonly #policy: Policy;
   readonly #lengths: OutputLengths;
+  readonly #worth: Worth;
   #costs: CostModel;
   #arrivals = Arrivals.none;
   #margin = initialMargin;
-  /** Bounds of totals, with exact and with estimated lengths. */
-  #exactOffsets: Offsets = { low: -0.2, high: 0.2 };
-  #estimatedOffsets: Offsets = { low: 0, high: 0 };
   #busyAt: number | null = null;
   #held: HeldPlan | null = null;
-  /** Requests of the last order, and whether they were late; starts of others since a late one began. */
+  /** Waiting requests of the last order, and which had no deadline to meet; starts of others since one of these began. */
   #waited: ReadonlyMap<string, boolean> = new Map();
-  #startsSinceLate = 0;
-  /** When the share of late prompts is due again. */
-  #shareDueAt = -Infinity;
+  #startsSinceOther = 0;
+  /** When a prompt without a deadline is due beside others with one; null while there is none of these. */
+  #shareDueAt: number | null = null;
 
   /** @param slowdown how many times slower than the table the machine is at start */
   constructor(
     readonly shape: DepthShape,
     table: CostTable,
     policy: Policy,
-    lengthPrior: LengthPrior | null = null,
+    { lengths, kept }: Priors = { lengths: null, kept: null },
     slowdown = 1,
   ) {
     this.#policy = policy;
     this.#costs = costModel(table, shape, slowdown);
-    this.#lengths = new OutputLengths(shape.exits.length, lengthPrior);
+    this.#lengths = new OutputLengths(shape.exits.length, lengths);
+    this.#worth = new Worth(shape, kept);
   }
 
   admit(arrived: readonly RequestView[], state: EngineState): Admission[] {
@@ -89,90 +83,69 @@ export class Router {
       this.#costs = decayWhileIdle(this.#costs, state.now - (this.#busyAt ?? state.now));
       this.#busyAt = state.now;
     }
-    return admitAll(arrived, state, {
-      ...this.#planning(),
-      arrivals: this.#arrivals,
-      margin: this.#margin,
-      offsets: (isExact) => (isExact ? this.#exactOffsets : this.#estimatedOffsets),
-    });
+    return admitAll(arrived, state, { ...this.#planning(), arrivals: this.#arrivals, margin: this.#margin });
   }
 
-  /** Milliseconds until a request that would arrive now has its first token, with every request at its shallowest exit. */
+  /** Milliseconds until a request that would arrive now has its first token, with every prompt at its shallowest exit. */
   predictedWaitMs(state: EngineState): number {
     return predictedWaitMs(new PlanningState(state, this.#planning(), Infinity));
   }
 
   /** Learns of a request that was admitted and has its place in the queue. */
-  enqueued(request: RequestView, now: number): void {
-    this.#arrivals = withArrival(this.#arrivals, request, this.#planning(), now);
+  enqueued({ budget, promptLength, expectedFrontier }: RequestView, now: number): void {
+    this.#held = null;
+    if (budget?.totalMs == null) return;
+    this.#arrivals = this.#arrivals.with(now, promptLength - (expectedFrontier[0] ?? 0), budget.totalMs);
   }
 
   /** The waiting requests in order of service. */
   order(state: EngineState): RequestView[] {
     for (const { id } of state.live) {
-      const wasLate = this.#waited.get(id);
-      if (wasLate !== undefined) this.#startsSinceLate = wasLate ? 0 : this.#startsSinceLate + 1;
+      const wasOther = this.#waited.get(id);
+      if (wasOther !== undefined) this.#startsSinceOther = wasOther ? 0 : this.#startsSinceOther + 1;
     }
-    const { requests, lateIds } = order(state, this.#planning(), this.#startsSinceLate);
-    this.#waited = new Map(requests.map(({ id }) => [id, lateIds.has(id)]));
+    const isOtherDue = this.#startsSinceOther + 1 >= 1 / this.#policy.noBudgetShare;
+    const { requests, otherIds } = order(state, this.#planning(), isOtherDue);
+    this.#waited = new Map(requests.map(({ id }) => [id, otherIds.has(id)]));
     return requests;
   }
 
-  /** Depth and pauses of the next step. Without budgets every sequence goes as deep as it may. */
-  planStep(summary: StepSummary, state: () => EngineState): DepthPlan {
-    this.#busyAt = summary.now;
-    if (!summary.hasBudgets && !this.#policy.shedDepth) {
-      this.#held = null;
-      return { exits: state().live.map(({ id, maxExit }) => ({ id, exit: maxExit })), paused: [] };
-    }
-    if (this.#held !== null && this.#held.stepsLeft > 0 && this.#isKnown(summary.promptIds)) {
-      this.#held.stepsLeft -= 1;
-      return { exits: [], paused: this.#held.paused };
-    }
-    const allocation = this.#allocate(state());
-    const paused = allocation.paused.map(({ request }) => request.id);
-    const exits = allocation.state.requests.flatMap((planned) => {
-      const exit = allocation.feasibility.exitOf(planned);
-      if (planned.live === null || exit === planned.currentExit) return [];
-      return { id: planned.request.id, exit: at(this.shape.exits, exit).layer };
-    });
-    const requests = summary.liveIds.length + Math.min(PLANNED_WAITING, summary.waiting);
-    const stepsLeft = Math.floor(requests / REQUESTS_PER_STEP);
-    this.#held = { allocation, paused, known: new Set(summary.liveIds), stepsLeft };
-    return { exits, paused };
-  }
-
-  /** @param paused ids of the sequences that skip the step; `state` is asked only where no plan is held */
-  choosePrefill(summary: StepSummary, paused: ReadonlySet<string>, state: () => EngineState): PrefillChunk[] {
-    const held = this.#isKnown(summary.promptIds) ? this.#held : null;
-    const allocation = held?.allocation ?? this.#allocate(state());
-    // A sequence that lost its slot, and a prompt that is done since the plan was made, are passed over.
-    const holders = new Set(summary.liveIds);
-    const isShareDue = summary.now >= this.#shareDueAt;
-    const chunks = choosePrefill(allocation, paused, isShareDue, ({ isPrefilling, request }) =>
-      (isPrefilling ? summary.promptIds : holders).has(request.id),
+  /** Exits, pauses and prefill of the next step. */
+  planStep(engine: EngineState): StepPlan {
+    this.#busyAt = engine.now;
+    const state = new PlanningState(engine, this.#planning());
+    const live = state.requests.filter((each) => each.live !== null);
+    const isFresh = this.#held !== null && engine.now - this.#held.at < this.#policy.planMs;
+    const exits: Exits = isFresh && !live.some(({ isBeginning }) => isBeginning) ? new Map() : this.#plan(state);
+    const exitOf = (each: PlannedRequest): number => exits.get(each) ?? each.currentExit;
+    const paused = new Set(
+      isTight(state, live, exitOf) ? live.filter((each) => isPaused(each, state, exitOf(each))) : [],
     );
-    const shareMs = chunks.reduce((sum, chunk) => sum + chunk.shareMs, 0);
-    if (shareMs > 0) this.#shareDueAt = summary.now + shareMs / this.#policy.noBudgetShare;
-    return chunks;
-  }
-
-  /** Whether onMiss `truncate` ends a request before a step. */
-  isOverdue(request: RequestView, now: number, work: Work): boolean {
-    const { budget, arrivedAt } = request;
-    if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return false;
-    return this.predictMs(work) > arrivedAt + budget.totalMs - this.#policy.requestOverheadMs - now;
-  }
-
-  /** When an answer ends early; null where its budget asks for no landing. @param stepMs the next step, predicted */
-  landing({ budget, arrivedAt }: RequestView, stepMs: number): Landing | null {
-    if (budget === null || budget.totalMs === null || (budget.onMiss !== 'land' && budget.onMiss !== 'reject'))
-      return null;
+    const isShareDue = engine.now >= this.#shareDue(state);
+    const chunks = choosePrefill(state, { exitOf, paused }, isShareDue);
+    this.#countShare(state, chunks);
     return {
-      opensAt: arrivedAt + budget.totalMs / 2,
-      endsAt: arrivedAt + budget.totalMs - this.#policy.requestOverheadMs,
-      tokenMs: Math.max(stepMs, this.#costs.drift.tpotMs),
+      exits: live.flatMap((each) => {
+        const { layer } = at(this.shape.exits, exitOf(each));
+        return layer === each.request.exit ? [] : [{ id: each.request.id, exit: layer }];
+      }),
+      paused: [...paused].map(({ request }) => request.id),
+      chunks,
     };
+  }
+
+  /** When an answer ends early, by the last plan; null where its budget or its text allows no landing. */
+  landing({ budget, arrivedAt, lands }: RequestView): Landing | null {
+    if (!lands || budget?.totalMs == null) return null;
+    const tokenMs = this.#held?.tokenMs ?? 0;
+    const endsAt = arrivedAt + budget.totalMs - this.#policy.requestOverheadMs;
+    return { opensAt: arrivedAt + this.#policy.landingOpens * (endsAt - arrivedAt), endsAt, tokenMs };
+  }
+
+  /** Whether an answer that is cut at its deadline would pass it in a step. */
+  isOverdue({ budget, arrivedAt, lands }: RequestView, now: number, work: Work): boolean {
+    if (budget?.totalMs == null || (budget.onMiss !== 'truncate' && !lands)) return false;
+    return this.predictMs(work) > arrivedAt + budget.totalMs - this.#policy.requestOverheadMs - now;
   }
 
   /** The work that advances a sequence to a position at an exit (index). */
@@ -181,9 +154,9 @@ export class Router {
     return advanceWork(frontier, exit, end, this.#costs, Math.max(1, end - start));
   }
 
-  /** Learns from a finished step. @param isContended whether another sequence waited for it */
-  observeStep(work: Work, actualMs: number, isContended = false): void {
-    this.#costs = observeStep(this.#costs, work, actualMs, isContended);
+  /** Learns from a finished step. */
+  observeStep(work: Work, actualMs: number): void {
+    this.#costs = observeStep(this.#costs, work, actualMs);
   }
 
   predictMs(work: Work): number {
@@ -197,48 +170,86 @@ export class Router {
 
   /** Learns from an answer that ended. */
   observeEnd(request: RequestView, admission: Admission | null, end: AnswerEnd): void {
-    this.#observeLength(request, end);
-    if (admission?.kind !== 'admit' || end.reason === 'cancelled') return;
-    const { requestOverheadMs } = this.#policy;
-    const { arrivedAt, budget } = request;
-    const isWhole = end.reason === 'ended';
+    const { arrivedAt, budget, isExactLength, lengthGroup, maxTokens } = request;
     const tokens = end.path.reduce((sum, part) => sum + part.tokens, 0);
+    const last = end.path.at(-1);
+    if (!isExactLength && last !== undefined) {
+      const hasEnded = end.reason === 'ended' && tokens < maxTokens;
+      this.#lengths.observe(lengthGroup.kind, exitIndex(this.shape, last.exit), tokens, hasEnded);
+    }
+    if (admission?.kind !== 'admit' || admission.serviceClass !== 'guaranteed' || end.reason === 'cancelled') return;
+    const { requestOverheadMs } = this.#policy;
     const endedAt = end.endedAt + requestOverheadMs;
     const firstTokenAt = (end.firstTokenAt ?? end.endedAt) + requestOverheadMs;
-    const finish = { arrivedAt, firstTokenAt, endedAt, tokens };
-    if (admission.serviceClass === 'guaranteed') {
-      this.#margin = observeGuarantee(this.#margin, isWhole && isWithin(budget, finish), end.endedAt);
-    }
-    if (!isWhole) return;
-    const { p10Ms, p90Ms } = admission.prediction;
-    const offsets = request.isExactLength ? this.#exactOffsets : this.#estimatedOffsets;
-    const next = observeBounds(offsets, p10Ms, p90Ms, endedAt - arrivedAt);
-    if (request.isExactLength) this.#exactOffsets = next;
-    else this.#estimatedOffsets = next;
+    // An answer that is cut had no time for its sentence.
+    const isKept = end.reason !== 'deadline' && isWithin(budget, { arrivedAt, firstTokenAt, endedAt, tokens });
+    this.#margin = observeGuarantee(this.#margin, isKept, end.endedAt);
   }
 
-  /** An answer that was cut, or ran to its limit, is censored. */
-  #observeLength({ isExactLength, lengthGroup, maxTokens }: RequestView, { path, reason }: AnswerEnd): void {
-    if (isExactLength) return;
-    const tokens = path.reduce((sum, part) => sum + part.tokens, 0);
-    this.#lengths.observe(
-      lengthGroup,
-      path.map(({ exit, tokens: count }) => ({ exit: exitIndex(this.shape, exit), tokens: count })),
-      reason === 'ended' && tokens < maxTokens,
-    );
+  #planning(): Planning {
+    return { model: this.#costs, policy: this.#policy, lengths: this.#lengths, worth: this.#worth };
   }
 
-  #planning() {
-    return { model: this.#costs, policy: this.#policy, lengths: this.#lengths };
+  #plan(state: PlanningState): Exits {
+    const exits = chooseExits(state, deepestUnder(state, this.#arrivals.expected(state.now)));
+    this.#held = { at: state.now, tokenMs: tokenMsOf(state, exits) };
+    return exits;
   }
 
-  #allocate(state: EngineState): Allocation {
-    return allocateDepth(new PlanningState(state, this.#planning()), this.#arrivals);
+  /** The share of prompts without a deadline accrues from the first deadline beside them. */
+  #shareDue(state: PlanningState): number {
+    if (!state.hasDeadlines) this.#shareDueAt = null;
+    const chunk = plannedChunk(this.#policy);
+    const chunkMs = promptMs(this.#costs, this.shape.exits.length - 1, chunk, chunk);
+    return (this.#shareDueAt ??= state.now + chunkMs / this.#policy.noBudgetShare);
   }
 
-  /** Whether the held plan counts on all of these. */
-  #isKnown(ids: ReadonlySet<string>): boolean {
-    for (const id of ids) if (this.#held?.known.has(id) !== true) return false;
-    return true;
+  /** A prompt without a deadline that went before others has taken its share for a while. */
+  #countShare(state: PlanningState, chunks: StepPlan['chunks']): void {
+    const [first] = chunks;
+    const other = state.requests.find(({ request }) => request.id === first?.id);
+    if (first === undefined || other === undefined || other.hasDeadline || !state.hasDeadlines) return;
+    const prefill = this.advanceWork(other.request.frontier, other.currentExit, first.positions);
+    this.#shareDueAt = state.now + this.predictMs({ decode: null, prefill }) / this.#policy.noBudgetShare;
   }
+}
+
+/** Whether a deadline has no slack for all rows: its answer would end early, or late, beside them. */
+function isTight(
+  state: PlanningState,
+  live: readonly PlannedRequest[],
+  exitOf: (each: PlannedRequest) => number,
+): boolean {
+  if (!live.some(({ hasDeadline }) => hasDeadline) || live.every(({ hasDeadline }) => hasDeadline)) return false;
+  const stepMs = state.stepOf(live.map(exitOf)) * (1 + state.policy.margin);
+  let setupMs = 0;
+  return served(state.requests).due.some((each) => {
+    if (each.isPrefilling) setupMs += each.setupMs(exitOf(each));
+    const { deadlines, request } = each;
+    const firstAt = state.now + setupMs + stepMs;
+    if (request.firstTokenAt === null && firstAt > deadlines.firstToken) return true;
+    return stepMs > deadlines.tpotMs || firstAt + each.meanLeft(exitOf(each)) * stepMs > deadlines.end;
+  });
+}
+
+/** Whether a row without a deadline skips a step, since it has had its share. */
+function isPaused(each: PlannedRequest, state: PlanningState, exit: number): boolean {
+  if (each.hasDeadline || each.isPrefilling) return false;
+  const idleMs = state.now - (each.live?.lastTokenAt ?? each.request.arrivedAt);
+  return idleMs < state.stepOf([exit]) * (1 / state.policy.noBudgetShare - 1);
+}
+
+/** Milliseconds until each next token of a row, while waiting prompts prefill beside it within the tokens of a sentence. */
+function tokenMsOf(state: PlanningState, exits: Exits): number {
+  const live = state.requests.filter((each) => each.live !== null);
+  const exitOf = (each: PlannedRequest): number => exits.get(each) ?? each.currentExit;
+  const rows = live.filter((each) => !each.isPrefilling || each.isReachable);
+  const stepMs = state.stepOf(rows.map(exitOf)) * (1 + state.policy.margin);
+  const setupMs = state.requests.reduce(
+    (sum, each) =>
+      sum + (each.isPrefilling && (each.isReachable || !each.hasDeadline) ? each.setupMs(exitOf(each)) : 0),
+    0,
+  );
+  // Chunks of prompts take at most their share of each step.
+  return stepMs + Math.min(setupMs / state.sentenceTokens, state.policy.maxStallMs);
 }

@@ -1,33 +1,57 @@
 /**
- * Order of service: earliest reachable deadline first, and every sixth start for the oldest late request.
+ * Order of service: earliest deadline first, as far as deadlines can be met one after the other. Other requests follow by
+ * arrival: without a budget, or with one that can't be met. They get their share of the starts, so none waits for ever.
  *
- * A late request has no budget, or one that can't be met any more. Without a share of the starts it would wait behind each
- * new request in overload; with the first place, every new request would be late as well.
+ * Without load shedding each prompt would start when it is nearly late, and in overload all of them would be late.
  */
 import { PlanningState } from './planning-state.js';
 import type { PlannedRequest, Planning } from './request.js';
 import type { EngineState, RequestView } from './types.js';
 
-/** Starts of reachable requests before a late one is due. */
-const STARTS_BEFORE_LATE = 5;
-
 export interface Ordered {
   readonly requests: RequestView[];
-  readonly lateIds: ReadonlySet<string>;
+  /** Those without a deadline that can be met. */
+  readonly otherIds: ReadonlySet<string>;
+}
+
+export interface Served {
+  /** Requests whose deadlines can be met in this order. */
+  readonly due: readonly PlannedRequest[];
+  readonly others: readonly PlannedRequest[];
+}
+
+/** All requests in order of service. */
+export function served(requests: readonly PlannedRequest[]): Served {
+  const byArrival = [...requests].sort((a, b) => a.request.arrivedAt - b.request.arrivedAt);
+  const byDeadline = byArrival.filter(({ dueAt }) => dueAt < Infinity).sort((a, b) => a.dueAt - b.dueAt);
+  const due = new Set<PlannedRequest>();
+  let waitMs = 0;
+  for (const each of byDeadline) {
+    if (!each.isReachableIn(waitMs)) continue;
+    due.add(each);
+    if (each.isPrefilling) waitMs += each.setupMs(each.minExit);
+  }
+  return { due: [...due], others: byArrival.filter((each) => !due.has(each)) };
+}
+
+/** Requests in order of service. */
+export function inService(requests: readonly PlannedRequest[]): readonly PlannedRequest[] {
+  const { due, others } = served(requests);
+  return [...due, ...others];
 }
 
 /**
- * The waiting in the order in which they get slots; ties by arrival.
- * @param starts of reachable requests since a late one began
+ * The waiting in the order in which they get slots.
+ * @param isOtherDue whether the oldest of the others is due for its share of the starts
  */
-export function order(engine: EngineState, planning: Planning, starts = 0): Ordered {
-  const { requests } = new PlanningState({ ...engine, live: [] }, planning, Infinity);
-  const arrivedAt = ({ request }: PlannedRequest): number => request.arrivedAt;
-  const sorted = [...requests].sort((a, b) => a.dueAt - b.dueAt || arrivedAt(a) - arrivedAt(b));
-  const late = sorted.filter(({ isReachable }) => !isReachable);
-  const lateIds = new Set(late.map(({ request }) => request.id));
-  const oldest = Math.min(...late.map(arrivedAt));
-  const first = starts < STARTS_BEFORE_LATE ? [] : late.filter((each) => arrivedAt(each) === oldest).slice(0, 1);
-  const all = new Set([...first, ...sorted.filter(({ request }) => !lateIds.has(request.id)), ...late]);
-  return { requests: [...all].map(({ request }) => request), lateIds };
+export function order(engine: EngineState, planning: Planning, isOtherDue = false): Ordered {
+  const { requests } = new PlanningState(engine, planning, Infinity);
+  const isWaiting = ({ live }: PlannedRequest): boolean => live === null;
+  const { due, others: all } = served(requests);
+  const others = all.filter(isWaiting);
+  const first = isOtherDue ? others.slice(0, 1) : [];
+  return {
+    requests: [...new Set([...first, ...due.filter(isWaiting), ...others])].map(({ request }) => request),
+    otherIds: new Set(others.map(({ request }) => request.id)),
+  };
 }

@@ -1,33 +1,31 @@
 /**
- * One request in planning units: deadlines as instants, work left as milliseconds and tokens at each exit, and its floor.
+ * One request in planning units: deadlines as instants, prefill as milliseconds and the rest of the answer as tokens, at
+ * each exit.
  *
  * Knows: one request, the moment of planning. Must not know: other requests.
  */
 import { advanceMs, frontierAt } from '../cost/frontier.js';
 import { type CostModel, at, exitIndex } from '../cost/model.js';
-import { type ExitCost, oneRowStepMs, promptMs, tokenMs } from '../cost/step-costs.js';
-import type { LengthDistribution, OutputLengths } from './estimators/output-length.js';
+import { oneRowStepMs } from '../cost/step-costs.js';
+import type { LengthDistribution, OutputLengths } from './output-length.js';
 import { type Policy, plannedChunk } from './policy.js';
 import type { Budget, RequestView, SequenceView } from './types.js';
-
-/** Rows that share a step, about, where costs of exits are compared. */
-export const SHARED_ROWS = 4;
+import type { Worth } from './worth.js';
 
 /** The estimates that every plan uses. */
 export interface Planning {
   readonly model: CostModel;
   readonly policy: Policy;
   readonly lengths: OutputLengths;
+  readonly worth: Worth;
 }
 
 /** The estimates, and the state of the engine as far as one request depends on it. */
 export interface Moment extends Planning {
   readonly now: number;
-  readonly isCongested: boolean;
-  /** By exit, at the present context. */
-  readonly costs: readonly ExitCost[];
-  /** Factor on each planned millisecond: the margin, and the share of requests without a budget, if any is present. */
-  readonly inflation: number;
+  readonly sentenceTokens: number;
+  /** Milliseconds of a decode step of all live rows. */
+  readonly batchStepMs: number;
 }
 
 /** The instants of a budget; Infinity where it states nothing. */
@@ -38,14 +36,6 @@ export interface Deadlines {
   readonly tpotMs: number;
 }
 
-/** Mean decode steps of an answer that begins at an exit: there, and later at the floor. */
-export interface Path {
-  readonly deep: number;
-  readonly rest: number;
-  /** Steps until the exit is decided again, if the answer gets so long; Infinity where it keeps its exit. */
-  readonly commit: number;
-}
-
 /** Exits are indices into the shape. */
 export class PlannedRequest {
   readonly minExit: number;
@@ -53,20 +43,15 @@ export class PlannedRequest {
   readonly currentExit: number;
   readonly deadlines: Deadlines;
   readonly hasDeadline: boolean;
-  /** Prompt, or after preemption prompt and answer, is not processed yet. */
-  readonly isPrefilling: boolean;
   /** Positions that every stage of its exit has processed before its next decode step: all but the last. */
   readonly target: number;
-  /** Mean positions that attention reads for this request until it ends. */
-  readonly meanContext: number;
   readonly #moment: Moment;
   /** By exit; empty where the answer runs to maxTokens. */
   readonly #lengths: readonly LengthDistribution[];
   /** By exit. */
   readonly #setupMs: number[] = [];
-  readonly #paths: Path[] = [];
-  #floor: number | undefined;
   #dueAt: number | undefined;
+  #isReachable: boolean | undefined;
 
   /** @param live null while it holds no slot */
   constructor(
@@ -75,30 +60,36 @@ export class PlannedRequest {
     moment: Moment,
   ) {
     this.#moment = moment;
-    const { model, policy } = moment;
-    const { budget, arrivedAt, generated } = request;
+    const { model, policy, lengths } = moment;
+    const { budget, arrivedAt, generated, isExactLength, lengthGroup } = request;
     this.minExit = exitIndex(model.shape, request.minExit);
     this.maxExit = exitIndex(model.shape, request.maxExit);
-    this.currentExit = exitIndex(model.shape, request.exit);
+    this.currentExit = Math.min(exitIndex(model.shape, request.exit), this.maxExit);
     this.target = request.promptLength + generated - 1;
-    this.isPrefilling = generated === 0 || (live?.frontier[0] ?? 0) < this.target;
-    this.#lengths = lengthsOf(request, moment.lengths);
-    this.meanContext = request.promptLength + generated + this.meanStepsLeft(this.maxExit) / 2;
-    const isShed = policy.shedDepth && budget === null;
-    this.hasDeadline = isShed || hasBudget(budget);
+    this.#lengths = isExactLength ? [] : lengths.of(lengthGroup.kind);
     this.deadlines = deadlinesOf(arrivedAt, budget, policy);
-    if (isShed) this.deadlines = { ...this.deadlines, end: this.#virtualDeadline(this.#wholeMs()) };
+    // A request past its total budget has nothing left to lose.
+    this.hasDeadline = hasBudget(budget) && this.deadlines.end >= moment.now;
   }
 
-  /**
-   * Mean decode steps left at an exit: one for each token, the first one after the prompt included.
-   * @param most steps that count: an estimate beyond them counts as them
-   */
-  meanStepsLeft(exit: number, most = Infinity, after = 0): number {
-    const { maxTokens } = this.request;
-    const generated = this.request.generated + after;
-    const mean = this.#lengths[exit]?.meanLeft(generated, Math.min(maxTokens, generated + most));
-    return mean ?? Math.max(0, maxTokens - generated);
+  /** Prompt, or after preemption prompt and answer, is not processed yet. */
+  get isPrefilling(): boolean {
+    return this.request.generated === 0 || (this.live?.frontier[0] ?? 0) < this.target;
+  }
+
+  /** Whether its exit may still be chosen: the answer has not begun, or begins again behind thoughts. */
+  get isBeginning(): boolean {
+    if (this.live === null) return this.request.generated === 0;
+    const isBehind = this.remainingPrefill(this.currentExit) > 0;
+    return isBehind && (this.request.generated === 0 || !this.isPrefilling);
+  }
+
+  /** Mean decode steps left at an exit. @param most tokens of the whole answer that count */
+  meanLeft(exit: number, most = Infinity): number {
+    const { generated, maxTokens } = this.request;
+    const limit = Math.min(maxTokens, most);
+    if (limit <= generated) return 0;
+    return this.#lengths[exit]?.meanLeft(generated, limit) ?? limit - generated;
   }
 
   /** Decode steps left that a share of such answers does not exceed at an exit. */
@@ -112,8 +103,17 @@ export class PlannedRequest {
     const { generated, maxTokens } = this.request;
     if (steps >= maxTokens - generated) return 1;
     const length = this.#lengths[exit];
-    if (length === undefined) return 0;
-    return 1 - length.longerThan(generated + Math.max(0, steps)) / Math.max(1e-9, length.longerThan(generated));
+    if (length === undefined || steps <= 0) return 0;
+    return 1 - length.longerThan(generated + steps) / Math.max(1e-9, length.longerThan(generated));
+  }
+
+  /** Decode steps that a guarantee covers: to the end of a sentence where the answer lands, else to its own end. */
+  coveredSteps(exit: number): number {
+    const { request } = this;
+    if (this.deadlines.end === Infinity) return this.deadlines.tpotMs === Infinity ? 1 : this.stepsLeft(exit, 0.5);
+    const { sentenceTokens, policy } = this.#moment;
+    const whole = this.stepsLeft(exit, policy.covered);
+    return request.lands ? Math.min(whole, sentenceTokens) : whole;
   }
 
   /** Positions that an exit's units lack: the rest of the prompt, or the catch-up of a deeper exit. */
@@ -126,204 +126,79 @@ export class PlannedRequest {
    * catch-up runs in one piece where it can.
    */
   setupMs(exit: number): number {
-    return (this.#setupMs[exit] ??= this.#advanceMs(exit, this.request.expectedFrontier));
-  }
-
-  #advanceMs(exit: number, frontier: readonly number[]): number {
     const { model, policy } = this.#moment;
     const chunk = this.isPrefilling ? plannedChunk(policy) : at(policy.chunks, policy.chunks.length - 1);
-    return advanceMs(frontier, exit, this.target, model, chunk);
+    return (this.#setupMs[exit] ??= advanceMs(this.request.expectedFrontier, exit, this.target, model, chunk));
   }
 
-  /**
-   * Milliseconds that the request most likely takes on an idle machine at an exit. No expected prefix shortens it: else a
-   * prompt would be due earlier than the prompt that computes its prefix.
-   */
-  aloneMs(exit: number): number {
-    return this.#aloneSetupMs(exit) + this.stepsLeft(exit, 0.5) * this.stepMs(exit);
-  }
-
-  #aloneSetupMs(exit: number): number {
-    return this.#advanceMs(exit, this.request.frontier);
-  }
-
-  /**
-   * The floor: the exit that bounds the answer. It is the cheapest exit that is in time with the stated probability, or the
-   * one most likely to be in time where none is.
-   */
-  get floor(): number {
-    return (this.#floor ??= this.#floorOf());
-  }
-
-  /**
-   * Mean decode steps left on the path of an exit: `deep` at the exit, until it is decided again, and `rest` at the floor.
-   * Steps count as far as they fit before the request's own deadline.
-   */
-  path(exit: number): Path {
-    return (this.#paths[exit] ??= this.#pathOf(exit));
-  }
-
-  /** Mean decode steps left on the path of an exit. */
-  meanSteps(exit: number): number {
-    const { deep, rest } = this.path(exit);
-    return deep + rest;
-  }
-
-  /**
-   * Probability that the request ends in time on the path of an exit.
-   * @param slackMs time left beyond the mean path; negative where not even that fits
-   */
-  pathProbability(exit: number, slackMs: number): number {
-    const { floor } = this;
-    const { deep, rest, commit } = this.path(exit);
-    const deepMs = this.#tokenMs(exit);
-    if (commit === Infinity) return this.probabilityWithin(exit, deep + slackMs / deepMs);
-    const beyondMs = slackMs + rest * this.#tokenMs(floor);
-    if (beyondMs < 0) return this.probabilityWithin(exit, commit + beyondMs / deepMs);
-    const within = this.probabilityWithin(exit, commit);
-    const before = 1 - this.probabilityWithin(floor, commit);
-    const later = 1 - this.probabilityWithin(floor, commit + beyondMs / this.#tokenMs(floor));
-    return within + (1 - within) * (before <= 0 ? 1 : 1 - later / before);
-  }
-
-  /** Value of the path of an exit: an answer in time, by the operator's weight of attainment, and its quality. */
-  pathValue(exit: number, slackMs: number): number {
-    const { attainmentWeight } = this.#moment.policy;
-    const { deep, rest } = this.path(exit);
-    const quality = deep * this.#quality(exit) + rest * this.#quality(this.floor);
-    const worth = attainmentWeight + ((1 - attainmentWeight) * quality) / Math.max(1e-9, deep + rest);
-    return this.pathProbability(exit, slackMs) * worth;
-  }
-
-  /**
-   * Whether the budget can still be met at the median length: by an idle machine, or under congestion, at the observed TPOT.
-   * A request that is urgent but hopeless in company would only make others late.
-   */
-  get isReachable(): boolean {
-    const { now, isCongested, model } = this.#moment;
-    const { deadlines, minExit } = this;
-    if (!this.hasDeadline) return false;
-    if (deadlines.end === Infinity && this.#isFirstTokenDue) return now + this.#firstTokenMs <= deadlines.firstToken;
-    const stepMs = Math.max(this.stepMs(minExit), isCongested ? model.drift.tpotMs : 0);
-    return now + this.#aloneSetupMs(minExit) + this.stepsLeft(minExit, 0.5) * stepMs <= deadlines.end;
-  }
-
-  /** Instant by which the request is to be served: its deadline while it can be met, else its virtual deadline. */
-  get dueAt(): number {
-    return (this.#dueAt ??= this.#serviceDeadline());
-  }
-
-  #serviceDeadline(): number {
-    const { request, deadlines, maxExit } = this;
-    const moment = this.#moment;
-    const { firstToken, end, tpotMs } = deadlines;
-    if (!this.isReachable) return this.#virtualDeadline(this.aloneMs(maxExit));
-    // The first token is due before the answer. A first token that is late is no deadline.
-    const isFirstDue = this.#isFirstTokenDue && moment.now + this.#firstTokenMs <= firstToken;
-    const due = Math.min(end, isFirstDue ? firstToken : Infinity);
-    if (due !== Infinity) return due;
-    // A budget of TPOT alone is never late: the request takes its turn as if that TPOT gave its deadline.
-    if (tpotMs === Infinity) return this.#virtualDeadline(this.aloneMs(maxExit));
-    return request.arrivedAt + tpotMs * (request.generated + this.stepsLeft(maxExit, 0.9));
-  }
-
-  get #isFirstTokenDue(): boolean {
-    return this.deadlines.firstToken !== Infinity && this.request.firstTokenAt === null;
-  }
-
-  /** Milliseconds until the first token at the shallowest exit, alone on the machine. */
-  get #firstTokenMs(): number {
-    return this.#aloneSetupMs(this.minExit) + this.stepMs(this.minExit);
+  /** Chunks of the prefill that is left at an exit, at least one. */
+  chunks(exit: number): number {
+    const left = this.remainingPrefill(exit, this.request.expectedFrontier);
+    return Math.max(1, Math.ceil(left / plannedChunk(this.#moment.policy)));
   }
 
   /** Milliseconds of a decode step at an exit, alone on the machine. */
   stepMs(exit: number): number {
-    return oneRowStepMs(this.#moment.model, exit, this.meanContext);
+    return oneRowStepMs(this.#moment.model, exit, this.target);
   }
 
-  #quality(exit: number): number {
-    return this.request.quality?.[exit] ?? at(this.#moment.model.shape.exits, exit).quality;
+  /** Share of full depth's right answers that an exit gives. */
+  right(exit: number): number {
+    return this.#moment.worth.right(exit, this.request.quality?.[exit]);
   }
 
-  #tokenMs(exit: number, rows = 1): number {
-    return tokenMs(at(this.#moment.costs, exit), rows);
+  /**
+   * Share of a whole answer's worth that it has with so many tokens at its deadline, 0..1. An answer that can't land is
+   * worth as much as it is likely to be whole.
+   */
+  worthAt(exit: number, steps: number): number {
+    const { generated, maxTokens, lands } = this.request;
+    if (generated + steps >= maxTokens) return 1;
+    return lands ? this.#moment.worth.kept(generated + steps) : this.probabilityWithin(exit, steps);
   }
 
-  /** All of its work, whatever is done of it, so that the deadline of shedding by depth stays where it is; ms. */
-  #wholeMs(): number {
-    const { model, policy } = this.#moment;
-    const { promptLength, generated } = this.request;
-    const prompt = promptMs(model, this.maxExit, promptLength, plannedChunk(policy));
-    return prompt + (generated + this.stepsLeft(this.maxExit, 0.5)) * this.stepMs(this.maxExit);
+  /** Instant by which the request is to be served; Infinity without a deadline. */
+  get dueAt(): number {
+    return (this.#dueAt ??= this.#dueAtOf());
   }
 
-  #virtualDeadline(aloneMs: number): number {
-    return virtualDeadline(this.request.arrivedAt, aloneMs, this.#moment.policy);
+  #dueAtOf(): number {
+    const { request, deadlines, hasDeadline, maxExit } = this;
+    if (!hasDeadline) return Infinity;
+    const { firstToken, end, tpotMs } = deadlines;
+    const due = Math.min(end, request.firstTokenAt === null ? firstToken : Infinity);
+    if (due !== Infinity || tpotMs === Infinity) return due;
+    // A budget of TPOT alone takes its turn as if that TPOT gave its deadline.
+    return request.arrivedAt + tpotMs * (request.generated + this.stepsLeft(maxExit, 0.9));
   }
 
-  #floorOf(): number {
-    const { minExit, deadlines } = this;
-    const { now, inflation, policy } = this.#moment;
-    // No answer gets deeper mid-stream: the catch-up, and then each step, would delay all rows.
-    const maxExit = this.isPrefilling ? this.maxExit : Math.max(minExit, Math.min(this.currentExit, this.maxExit));
-    const openMs = (deadlines.end - now) / inflation;
-    let [cheapest, leastMs] = [-1, Infinity];
-    let [likeliest, mostLikely] = [minExit, -1];
-    for (let exit = minExit; exit <= maxExit; exit += 1) {
-      const setup = this.setupMs(exit);
-      const inTime = openMs === Infinity ? 1 : this.probabilityWithin(exit, (openMs - setup) / this.#tokenMs(exit));
-      if (inTime > mostLikely + 1e-6) [mostLikely, likeliest] = [inTime, exit];
-      const ms = setup + this.meanStepsLeft(exit) * this.#tokenMs(exit, SHARED_ROWS);
-      if (inTime >= policy.floorConfidence && ms < leastMs) [leastMs, cheapest] = [ms, exit];
-    }
-    return cheapest < 0 ? likeliest : cheapest;
+  /**
+   * Whether the budget can still be met: at the shallowest exit, beside the rows that run. A request that is urgent but
+   * hopeless would only make others late.
+   */
+  get isReachable(): boolean {
+    return (this.#isReachable ??= this.isReachableIn(0));
   }
 
-  #pathOf(exit: number): Path {
-    const { floor, request, deadlines } = this;
-    const moment = this.#moment;
-    const openMs = (deadlines.end - moment.now) / moment.inflation - this.setupMs(exit);
-    const fitting = (ms: number, at: number): number => (ms === Infinity ? ms : Math.max(1, ms / this.#tokenMs(at)));
-    if (request.isExactLength || exit === floor) {
-      return { deep: this.meanStepsLeft(exit, fitting(openMs, exit)), rest: 0, commit: Infinity };
-    }
-    const left = request.maxTokens - request.generated;
-    const commit = Math.min(moment.policy.commitTokens, left, fitting(openMs, exit));
-    const deep = this.meanStepsLeft(exit, commit);
-    const longer = 1 - this.probabilityWithin(exit, commit);
-    const most = fitting(openMs - commit * this.#tokenMs(exit), floor);
-    return { deep, rest: longer * this.meanStepsLeft(floor, most, commit), commit };
+  /** The same behind so many milliseconds of other prompts. */
+  isReachableIn(waitMs: number): boolean {
+    const { now, batchStepMs, sentenceTokens } = this.#moment;
+    const { hasDeadline, minExit, deadlines, request } = this;
+    if (!hasDeadline) return false;
+    const from = now + waitMs + this.setupMs(minExit);
+    const stepMs = Math.max(this.stepMs(minExit), batchStepMs);
+    const isFirstLate = request.firstTokenAt === null && from + stepMs > deadlines.firstToken;
+    if (isFirstLate && deadlines.end === Infinity) return false;
+    const median = this.stepsLeft(minExit, 0.5);
+    // Half of the sentences are about half as long.
+    const least = request.lands ? Math.min(median, sentenceTokens / 2) : median;
+    return from + least * stepMs <= deadlines.end;
   }
-}
-
-/** The distributions of a request's length, by exit; empty where the answer runs to maxTokens. */
-export function lengthsOf(
-  { isExactLength, lengthGroup }: RequestView,
-  lengths: OutputLengths,
-): readonly LengthDistribution[] {
-  return isExactLength ? [] : lengths.of(lengthGroup);
-}
-
-/**
- * When a request without a budget, or past it, is due. Work of `aloneMs` on an idle machine may take 1/share of it, so the
- * request gets its share of the machine and never starves.
- */
-export function virtualDeadline(arrivedAt: number, aloneMs: number, { noBudgetShare }: Policy): number {
-  return arrivedAt + aloneMs / noBudgetShare;
 }
 
 /** Whether a budget states anything at all. */
 export function hasBudget(budget: Budget | null): budget is Budget {
   return budget !== null && (budget.totalMs !== null || budget.ttftMs !== null || budget.tpotMs !== null);
-}
-
-/** Whether a total budget is over. */
-export function isPastBudget(
-  { budget, arrivedAt }: Pick<RequestView, 'budget' | 'arrivedAt'>,
-  now: number,
-  policy: Policy,
-): boolean {
-  return deadlinesOf(arrivedAt, budget, policy).end < now;
 }
 
 /** The request's overhead outside the engine is taken off. */

@@ -6,7 +6,7 @@
  */
 
 /**
- * What the budget does to an answer that would be late.
+ * The effect of a budget on an answer that would be late.
  * - `land`: the answer ends early at the end of a sentence, or at its deadline where no sentence ends.
  * - `continue`: it ends late. `truncate`: it ends at its deadline, wherever that is.
  * - `reject`: it lands, and does not begin where not even one sentence fits.
@@ -44,11 +44,10 @@ export interface Budget {
 
 /**
  * - `guaranteed`: capacity is held, and the client may rely on the budget.
- * - `reserved`: capacity is held.
  * - `best_effort`: a budget that no exit has capacity for.
  * - `none`: the request states no budget.
  */
-export type ServiceClass = 'guaranteed' | 'reserved' | 'best_effort' | 'none';
+export type ServiceClass = 'guaranteed' | 'best_effort' | 'none';
 
 /** The depths a request may use: a pinned depth has minExit = maxExit. */
 export interface DepthRequest {
@@ -79,6 +78,8 @@ export interface RequestView extends DepthRequest {
   readonly maxTokens: number;
   /** The answer runs to maxTokens whatever it says: the client asked for no end token. */
   readonly isExactLength: boolean;
+  /** Its budget lands it, and its text may end at the end of a sentence. */
+  readonly lands: boolean;
   readonly lengthGroup: LengthGroup;
   /** Exit in force, or planned at admission. */
   readonly exit: number;
@@ -105,6 +106,10 @@ export interface EngineState {
   readonly live: readonly SequenceView[];
   /** In order of service. */
   readonly waiting: readonly RequestView[];
+  /** Tokens within which nine of ten sentences end. */
+  readonly sentenceTokens: number;
+  /** Positions that the KV cache holds for live sequences. */
+  readonly kvPositions: number;
 }
 
 export interface Prediction {
@@ -117,16 +122,6 @@ export interface Prediction {
   readonly p90Ms: number;
 }
 
-/** The present batch played to the end of one request, ms, and the facts that say how far to trust it. */
-export interface Forecast {
-  readonly totalMs: number;
-  readonly ttftMs: number;
-  /** Total budget, ms; Infinity where the request has none. */
-  readonly budgetMs: number;
-  /** Arrivals that are expected until the end, for each request that is present. */
-  readonly arrivals: number;
-}
-
 export interface Admitted {
   readonly kind: 'admit';
   /** Exit layer at start. */
@@ -137,11 +132,8 @@ export interface Admitted {
   /** Median and 90th percentile of the output length that the plan goes by, tokens. */
   readonly expectedTokens: number;
   readonly expectedTokensP90: number;
-  /** Time until its deadlines over all work due by then; Infinity without a budget. */
-  readonly headroom: number;
   /** Probability that the total budget is met as planned; null without a total budget. */
   readonly probability: number | null;
-  readonly forecast: Forecast;
 }
 
 /** @see Budget.onMiss `reject` */
@@ -155,18 +147,21 @@ export interface Rejected {
 
 export type Admission = Admitted | Rejected;
 
-/** Changes before the next step; sequences that are not named go on as they are. */
-export interface DepthPlan {
-  readonly exits: readonly { readonly id: string; readonly exit: number }[];
-  /** Sequences that skip this decode step. */
-  readonly paused: readonly string[];
-}
-
 /** A part of one prompt that the next step prefills. */
 export interface PrefillChunk {
   readonly id: string;
   /** Counted from the stage of its exit that is furthest behind. */
   readonly positions: number;
+}
+
+/** The decisions for the next step. */
+export interface StepPlan {
+  /** Exits that change; other sequences keep theirs. */
+  readonly exits: readonly { readonly id: string; readonly exit: number }[];
+  /** Sequences that skip this decode step. */
+  readonly paused: readonly string[];
+  /** Chunks of prompts, in order of service. */
+  readonly chunks: readonly PrefillChunk[];
 }
 
 /** How an answer ended. Instants in ms. */
@@ -175,6 +170,6 @@ export interface AnswerEnd {
   readonly endedAt: number;
   /** Tokens in order, by exit layer: the exit path. */
   readonly path: readonly { readonly exit: number; readonly tokens: number }[];
-  /** `ended`: by itself or at maxTokens; `deadline`: cut there; `cancelled`: by the client. */
-  readonly reason: 'ended' | 'deadline' | 'cancelled';
+  /** `ended`: by itself or at maxTokens; `landed`: early; `deadline`: cut there; `cancelled`: by the client. */
+  readonly reason: 'ended' | 'landed' | 'deadline' | 'cancelled';
 }

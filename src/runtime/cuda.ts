@@ -9,20 +9,23 @@
  */
 import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
-import type { Card, Gpu } from './device.js';
+import type { Card, Gpu, InputAreas } from './device.js';
 import type { Environment } from './environment.js';
-import { type Area, joined } from './joined-uploads.js';
+import { reserve, viewMemory } from './libc.js';
 import type { Handle } from './ort-api.js';
 
 const DRIVER = 'libcuda.so.1';
 /** The stream does not wait for CUDA's default stream. */
 const STREAM_NON_BLOCKING = 1;
-const EVENT_DISABLE_TIMING = 2;
 /** ONNX Runtime's number of the way in which an arena grows. */
 const NEXT_POWER_OF_TWO = 0n;
 /** Bytes of the boundaries at which an allocation of CUDA's may begin. */
 const ALIGNMENT = 256;
+/** The CUDA version of the provider's wheel, and the first driver that supports it. */
+const LEAST_CUDA = 13_000;
+const LEAST_DRIVER = 580;
 const NAME_BYTES = 256;
+const DISABLED_OPTIMIZERS = 'optimization.disable_specified_optimizers';
 const RELEASE_FILE = '/proc/driver/nvidia/version';
 
 const INSTALL = "install NVIDIA's driver and ONNX Runtime's CUDA provider (docs/gpu.md)";
@@ -38,27 +41,13 @@ interface Driver {
   readonly fromHost: (target: bigint, source: Uint8Array) => void;
   readonly wait: () => void;
   readonly describe: () => Card;
-  /** Makes the card's context current. */
-  readonly use: () => void;
-  /** CUcontext of the card. */
-  readonly context: bigint;
-  /** Marks the end of the stream's work so far with an event. */
-  readonly mark: () => bigint;
-  /** Later work of the stream begins after the event. */
-  readonly follow: (event: bigint) => void;
-  readonly fromCard: (target: bigint, context: bigint, source: bigint, bytes: number) => void;
 }
-
-/** The drivers of opened devices, by the memory description of the device. */
-const drivers = new Map<bigint, Driver>();
 
 /** @throws Error if the driver is missing, finds no such card, or a call fails */
 export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
   const driver = openDriver(deviceId);
   const memoryInfo = environment.ort.create('CreateMemoryInfo', 'Cuda', 0, deviceId, 0);
-  drivers.set(memoryInfo, driver);
   const held: bigint[] = [];
-  const inputs: Area[] = [];
   const alloc = (bytes: number): bigint => {
     const address = driver.alloc(bytes);
     held.push(address);
@@ -76,39 +65,48 @@ export function cudaDevice(environment: Environment, deviceId = 0): Gpu {
     memoryInfo,
     maxBufferBytes: Infinity,
     cards: () => [driver.describe()],
-    // The provider launches kernels in the current context: another card's after a copy or a run there.
-    use: driver.use,
     configure: (options, captures) => {
-      driver.use();
       // Weights take what they need, outside the memory that grows in powers of two.
       environment.ort.call('AddSessionConfigEntry', options, 'session.use_device_allocator_for_initializers', '1');
+      // Products with weights of 4 and 8 bits that unpack them on the way. Without it the provider unpacks each matrix into
+      // memory at each step, from 8 rows with 8 bits and from 17 with 4.
+      environment.ort.call('AddSessionConfigEntry', options, 'ep.cuda.fpa_intb_gemm', '1');
+      // These products take no bias, so a sum must stay a node of its own.
+      environment.ort.call('AddSessionConfigEntry', options, DISABLED_OPTIMIZERS, 'MatMulNBitsFusion');
       environment.ort.call('SessionOptionsAppendExecutionProvider_CUDA_V2', options, captures ? capturing : provider);
     },
     alloc,
-    allocInputs: (sizes) => {
-      const ends = sizes.map((_, i) => sizes.slice(0, i + 1).reduce((sum, bytes) => sum + aligned(bytes), 0));
-      const bytes = ends.at(-1) ?? 0;
-      const start = alloc(bytes);
-      inputs.push({ start, end: start + BigInt(bytes) });
-      return sizes.map((_, i) => start + BigInt(ends[i - 1] ?? 0));
-    },
+    allocInputs: (sizes) => inputAreas(driver, alloc, sizes),
     dispose: () => {
       for (const address of held.splice(0)) driver.free(address);
     },
     upload: (copies) => {
-      for (const { target, source } of joined(copies, inputs)) driver.fromHost(target, source);
+      for (const { target, source } of copies) driver.fromHost(target, source);
     },
     download: (source, target) => {
       driver.toHost(source, target);
       driver.wait();
     },
-    receive: (target, from, source, bytes) => {
-      const sender = drivers.get(from.memoryInfo);
-      if (sender === undefined) throw new RangeError(`a CUDA card cannot receive from ${from.kind}`);
-      driver.follow(sender.mark());
-      driver.fromCard(target, sender.context, source, bytes);
-      // The sender's next run may write the source.
-      sender.follow(driver.mark());
+  };
+}
+
+/** Areas one behind the other: one copy reaches from the first used area to the last, with the bytes between them. */
+function inputAreas(driver: Driver, alloc: (bytes: number) => bigint, sizes: readonly number[]): InputAreas {
+  const starts: number[] = [];
+  let total = 0;
+  for (const bytes of sizes) {
+    starts.push(total);
+    total += aligned(bytes);
+  }
+  const device = alloc(total);
+  const image = new Uint8Array(viewMemory(reserve(total), total));
+  return {
+    addresses: starts.map((start) => device + BigInt(start)),
+    hosts: sizes.map((bytes, i) => image.subarray(starts[i], (starts[i] ?? 0) + bytes)),
+    upload: (bytes) => {
+      const used = starts.flatMap((start, i) => ((bytes[i] ?? 0) > 0 ? [start, start + (bytes[i] ?? 0)] : []));
+      const [first] = used;
+      if (first !== undefined) driver.fromHost(device + BigInt(first), image.subarray(first, used.at(-1)));
     },
   };
 }
@@ -143,10 +141,6 @@ function openDriver(deviceId: number): Driver {
   const retain = library.func('int cuDevicePrimaryCtxRetain(_Out_ void**, int)');
   const setCurrent = library.func('int cuCtxSetCurrent(void*)');
   const createStream = library.func('int cuStreamCreate(_Out_ void**, unsigned int)');
-  const createEvent = library.func('int cuEventCreate(_Out_ void**, unsigned int)');
-  const record = library.func('int cuEventRecord(void*, void*)');
-  const waitEvent = library.func('int cuStreamWaitEvent(void*, void*, unsigned int)');
-  const cardToCard = library.func('int cuMemcpyPeerAsync(void*, void*, void*, void*, size_t, void*)');
   const getName = library.func('int cuDeviceGetName(uint8_t*, int, int)');
   const getMemory = library.func('int cuMemGetInfo_v2(_Out_ size_t*, _Out_ size_t*)');
   const getVersion = library.func('int cuDriverGetVersion(_Out_ int*)');
@@ -158,6 +152,12 @@ function openDriver(deviceId: number): Driver {
       cause: error,
     });
   }
+  const version: [number] = [0];
+  check('cuDriverGetVersion', getVersion(version));
+  if (version[0] < LEAST_CUDA)
+    throw new Error(
+      `--device cuda: the driver supports ${cudaName(version[0])}, and ONNX Runtime's CUDA provider needs ${cudaName(LEAST_CUDA)}; install NVIDIA's driver ${LEAST_DRIVER} or a later one`,
+    );
   const card: [number] = [0];
   const count: [number] = [0];
   check('cuDeviceGetCount', countDevices(count));
@@ -166,68 +166,40 @@ function openDriver(deviceId: number): Driver {
   check('cuDeviceGet', getDevice(card, deviceId));
   // The primary context is the one that the provider's runtime library uses.
   const context = made('cuDevicePrimaryCtxRetain', (out) => retain(out, card[0]));
-  // A run on another card leaves that card's context current.
-  const use = (): void => {
-    check('cuCtxSetCurrent', setCurrent(context));
-  };
-  use();
+  check('cuCtxSetCurrent', setCurrent(context));
   const stream = made('cuStreamCreate', (out) => createStream(out, STREAM_NON_BLOCKING));
-  const end = made('cuEventCreate', (out) => createEvent(out, EVENT_DISABLE_TIMING));
   return {
     stream,
-    context,
-    use,
     alloc: (bytes) => {
-      use();
       return made(`cannot reserve ${bytes} bytes on the GPU: cuMemAlloc`, (out) => memAlloc(out, bytes));
     },
     free: (address) => {
-      use();
       check('cuMemFree', memFree(address));
     },
     zero: (address, bytes) => {
-      use();
       check('cuMemsetD8Async', memset(address, 0, bytes, stream));
     },
     toHost: (source, target) => {
-      use();
       const host = koffi.as(target, 'uint8_t*');
       check('cuMemcpyDtoHAsync', deviceToHost(host, source, target.byteLength, stream));
     },
     fromHost: (target, source) => {
-      use();
       // The driver has read pageable memory when the call returns.
       const host = koffi.as(source, 'uint8_t*');
       check('cuMemcpyHtoDAsync', hostToDevice(target, host, source.byteLength, stream));
     },
-    mark: () => {
-      use();
-      check('cuEventRecord', record(end, stream));
-      return end;
-    },
-    follow: (event) => {
-      use();
-      check('cuStreamWaitEvent', waitEvent(stream, event, 0));
-    },
-    fromCard: (target, sender, source, bytes) => {
-      use();
-      check('cuMemcpyPeerAsync', cardToCard(target, context, source, sender, bytes, stream));
-    },
     wait: () => {
-      use();
       check('cuStreamSynchronize', synchronize(stream));
     },
     describe: () => {
-      use();
       const name = new Uint8Array(NAME_BYTES);
       check('cuDeviceGetName', getName(koffi.as(name, 'uint8_t*'), NAME_BYTES, card[0]));
-      const [free, total, version]: [number][] = [[0], [0], [0]];
+      const [free, total]: [number][] = [[0], [0]];
       check('cuMemGetInfo', getMemory(free, total));
-      check('cuDriverGetVersion', getVersion(version));
       return {
         index: deviceId,
         name: new TextDecoder().decode(name.subarray(0, name.indexOf(0))),
-        driver: driverName(version?.[0] ?? NaN),
+        driver: driverName(version[0]),
         memoryBytes: Number(total?.[0]),
         freeBytes: Number(free?.[0]),
       };
@@ -237,7 +209,7 @@ function openDriver(deviceId: number): Driver {
 
 /** The driver's release where the system tells it, and the newest CUDA version that the driver supports, as 12040. */
 function driverName(version: number): string {
-  const cuda = `CUDA ${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
+  const cuda = cudaName(version);
   try {
     const [, release] = /^NVRM version:.*?\s(\d+\.[\d.]+)\s/m.exec(readFileSync(RELEASE_FILE, 'utf8')) ?? [];
     return release === undefined ? cuda : `${release}, ${cuda}`;
@@ -245,6 +217,11 @@ function driverName(version: number): string {
     // Containers may hide the file.
     return cuda;
   }
+}
+
+/** A number of CUDA's versions such as 12040, as its name. */
+function cudaName(version: number): string {
+  return `CUDA ${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
 }
 
 function loadDriver(): ReturnType<typeof koffi.load> {

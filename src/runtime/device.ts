@@ -31,8 +31,6 @@ export interface Device {
   readonly memoryInfo: bigint;
   /** The cards that the device computes on; none for the CPU, or where the system does not name them. */
   cards(): readonly Card[];
-  /** Makes the device current for the thread's next run, where the provider does not do so. */
-  use?(): void;
   /**
    * Adds the provider to a session's options.
    * @param captures whether runs of the session may be captured as a graph (BindingSpec)
@@ -51,21 +49,22 @@ export interface Device {
   download(source: bigint, target: Uint8Array): void;
 }
 
-/** A GPU. Several GPUs of one kind may hold a model together. */
+/** Inputs that a step's runs read: areas of device memory, each with its image in main memory. */
+export interface InputAreas {
+  readonly addresses: readonly bigint[];
+  readonly hosts: readonly Uint8Array[];
+  /**
+   * Copies the first bytes of each image, at once where memory has addresses. Runs that start later see them; the images
+   * are free when the call returns.
+   * @param bytes of each area; 0 for none
+   */
+  upload(bytes: readonly number[]): void;
+}
+
 export interface Gpu extends Device {
   /** Whether attention computes each part of a batch at the length of the longest one. */
   readonly padsParts: boolean;
-  /**
-   * Reserves areas that only uploads write, in the order in which an upload names them: where memory has addresses, one
-   * copy fills several of them.
-   */
-  allocInputs(sizes: readonly number[]): bigint[];
-  /**
-   * Copies the beginning of an allocation of `from` to the beginning of one here. Nothing waits: runs and copies of both
-   * GPUs are ordered with the copy.
-   * @throws RangeError if the GPUs are of two kinds
-   */
-  receive(target: bigint, from: Gpu, source: bigint, bytes: number): void;
+  allocInputs(sizes: readonly number[]): InputAreas;
   /** Frees all memory that it has reserved. No session may use it any longer. */
   dispose(): void;
 }

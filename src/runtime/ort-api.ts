@@ -127,7 +127,8 @@ let loaded: OrtApi | undefined;
 let library: ReturnType<typeof koffi.load> | undefined;
 
 /**
- * Binds the library of onnxruntime-node for this platform.
+ * Binds the library of onnxruntime-node for this platform, without its telemetry. Call it in the main thread: a worker's
+ * variables do not reach the library.
  * @throws Error if there is none
  */
 export function loadOrt(): OrtApi {
@@ -137,6 +138,8 @@ export function loadOrt(): OrtApi {
     throw new Error(`no ONNX Runtime library for platform ${process.platform}; Sortie runs on linux and darwin`);
   const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
   const path = join(root, 'bin', 'napi-v6', process.platform, process.arch, file);
+  // The npm package's library reports its use to Microsoft, and keeps a device id and a database in the home folder.
+  process.env.ORT_DISABLE_TELEMETRY = '1';
   library = koffi.load(path);
   // A provider calls this library in its exit handler, and koffi may unload it earlier.
   keepLoaded(path);

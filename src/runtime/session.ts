@@ -8,7 +8,7 @@ import type { Tensor } from './tensor.js';
 export type WeightFiles = ReadonlyMap<string, Uint8Array>;
 
 /** The part of a device that sessions use. */
-export type SessionDevice = Pick<Device, 'kind' | 'copiesInputsAtBind' | 'configure' | 'use'>;
+export type SessionDevice = Pick<Device, 'kind' | 'copiesInputsAtBind' | 'configure'>;
 
 export interface SessionSpec {
   readonly weights: WeightFiles;
@@ -19,6 +19,8 @@ export interface SessionSpec {
   readonly accumulateInt32: boolean;
   /** Whether bindings may name a graph; absent: no. */
   readonly captures?: boolean;
+  /** Folder of the weight files of a graph in bytes; absent: `weights` has all. */
+  readonly folder?: string;
   /** Weights in the device's memory, by name. They outlive the session. */
   readonly initializers?: ReadonlyMap<string, Tensor>;
 }
@@ -58,7 +60,6 @@ export class Binding {
   /** Runs the graph to its end. @throws OrtError */
   run(): void {
     const { ort } = this.#session.environment;
-    this.#session.device.use?.();
     if (this.#session.device.copiesInputsAtBind) this.#bindHostInputs();
     ort.call('RunWithBinding', this.#session.handle, this.#options, this.#handle);
   }
@@ -91,7 +92,7 @@ export class Session {
     readonly environment: Environment,
     readonly device: SessionDevice,
     graph: string | Uint8Array,
-    { weights, accumulateInt32, captures = false, initializers = new Map<string, Tensor>() }: SessionSpec,
+    { weights, accumulateInt32, captures = false, folder, initializers = new Map<string, Tensor>() }: SessionSpec,
   ) {
     const { ort } = environment;
     const options = ort.create('CreateSessionOptions');
@@ -104,6 +105,8 @@ export class Session {
       // A node without a kernel of the device would run on the CPU, with two copies in every step. This is an error that
       // names the node.
       if (device.kind !== 'cpu') ort.call('AddSessionConfigEntry', options, 'session.disable_cpu_ep_fallback', '1');
+      if (folder !== undefined)
+        ort.call('AddSessionConfigEntry', options, 'session.model_external_initializers_file_folder_path', folder);
       if (accumulateInt32) ort.call('AddSessionConfigEntry', options, 'session.x64quantprecision', '1');
       for (const [name, { handle }] of initializers) ort.call('AddInitializer', options, name, handle);
       if (weights.size > 0) {

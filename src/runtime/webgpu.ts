@@ -65,13 +65,6 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
       copyAll([{ host, buffer: source, bytes: target.byteLength }], true);
       target.set(new Uint8Array(viewMemory(host, target.byteLength)));
     },
-    receive: (target, from, source, bytes) => {
-      if (from.kind !== 'webgpu') throw new RangeError(`a WebGPU adapter cannot receive from ${from.kind}`);
-      const tensors = [source, target].map((buffer) => new Tensor(environment, memoryInfo, buffer, [bytes], 'u8'));
-      const [sent = 0n, received = 0n] = tensors.map(({ handle }) => handle);
-      ort.call('CopyTensors', environment.handle, [sent], [received], null, 1);
-      for (const tensor of tensors) tensor.dispose();
-    },
   };
   const allocator = openAllocator(environment, device);
   const held: bigint[] = [];
@@ -96,7 +89,18 @@ export function webgpuDevice(environment: Environment, index = 0): Gpu {
   return {
     ...device,
     alloc,
-    allocInputs: (sizes) => sizes.map(alloc),
+    allocInputs: (sizes) => {
+      const addresses = sizes.map(alloc);
+      const hosts = sizes.map((bytes) => new Uint8Array(bytes));
+      return {
+        addresses,
+        hosts,
+        upload: (bytes) => {
+          const copies = addresses.map((target, i) => ({ target, source: hosts[i]?.subarray(0, bytes[i]) }));
+          device.upload(copies.flatMap(({ target, source }) => (source?.byteLength ? { target, source } : [])));
+        },
+      };
+    },
     dispose: () => {
       for (const buffer of held.splice(0)) ort.call('AllocatorFree', allocator, buffer);
     },

@@ -9,6 +9,7 @@ import { type Policy, Router, chunkSizes, defaultPolicy } from '../router/index.
 import { checkWritable } from '../util/output-file.js';
 import { svgOf } from '../util/plot.js';
 import { seeded } from '../util/random.js';
+import { SERVE_OPTIONS } from '../config.js';
 import { parseCostFile } from './costs.js';
 import type { Machine } from './engine.js';
 import { noisy } from './noise.js';
@@ -40,7 +41,9 @@ export async function simulateCommand(
     '--plot': options.plot,
   });
   const model = costModel(cost, shape);
-  const minExit = exitOfQuality(options.minQuality, shape.exits);
+  const floor = exitOfQuality(options.minQuality, shape.exits);
+  const useful = shape.exits.find(({ right }) => right >= SERVE_OPTIONS.minRight.default)?.layer;
+  const minExit = Math.max(floor ?? 0, useful ?? 0) || null;
   const policy: Policy = { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) };
   const one = new Array<number>(shape.exits.length).fill(0).with(-1, 1);
   const chunk = { exit: shape.exits.length - 1, positions: 128, context: 0, chunk: 128 };

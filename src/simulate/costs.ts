@@ -14,6 +14,7 @@ export const CostFile = Type.Object({
         stage: Type.Integer({ minimum: 0 }),
         block: Type.Union([Type.String(), Type.Null()]),
         quality: Type.Number(),
+        right: Type.Number(),
       }),
       { minItems: 1 },
     ),

@@ -5,21 +5,14 @@
  * that is slower, noisier or drifting.
  */
 import { type CostModel, type Work } from '../cost/model.js';
-import {
-  type Admission,
-  type EngineState,
-  isPastBudget,
-  type Policy,
-  type Router,
-  type StepSummary,
-} from '../router/index.js';
+import { type Admission, type EngineState, type Policy, type Router } from '../router/index.js';
 import { type LiveRequest, type SimulatedRequest, isDone, isPrefilling, planStep, start } from './request.js';
 import { type Room, fill, preempt } from './slots.js';
 
 /** The part of the router that the simulated engine calls, as the real engine does. */
 export type RouterFacade = Pick<
   Router,
-  'admit' | 'enqueued' | 'order' | 'planStep' | 'choosePrefill' | 'isOverdue' | 'observeStep' | 'observeEnd'
+  'admit' | 'enqueued' | 'order' | 'planStep' | 'landing' | 'isOverdue' | 'observeStep' | 'observeEnd'
 >;
 
 export interface Machine extends Room {
@@ -42,14 +35,26 @@ export interface Outcome {
   /** Tokens in order, by exit layer. */
   readonly path: LiveRequest['path'];
   readonly tokens: number;
-  readonly reason: 'length' | 'deadline' | 'refused';
+  readonly reason: 'length' | 'landed' | 'deadline' | 'refused';
   readonly replans: number;
   readonly preemptions: number;
 }
 
 /** The latest time of a truncated answer by the engine's clock; the client receives it after the overhead. */
-function cutAt({ arrivedAt, budget }: LiveRequest, overheadMs: number): number {
-  return budget?.onMiss === 'truncate' && budget.totalMs !== null ? arrivedAt + budget.totalMs - overheadMs : Infinity;
+function cutAt({ arrivedAt, budget, lands }: LiveRequest, overheadMs: number): number {
+  const isCut = budget?.onMiss === 'truncate' || lands;
+  return isCut && budget?.totalMs != null ? arrivedAt + budget.totalMs - overheadMs : Infinity;
+}
+
+/** Tokens of every sentence in the simulation, and tokens within which nine of ten real ones end. */
+const SENTENCE_TOKENS = 18;
+const LONG_SENTENCE_TOKENS = 24;
+
+/** Whether an answer ends at the end of this sentence: the next one is likely to end too late. */
+function hasLanded(each: LiveRequest, router: Pick<RouterFacade, 'landing'>, now: number): boolean {
+  if (each.generated === 0 || each.generated % SENTENCE_TOKENS !== 0 || isPrefilling(each)) return false;
+  const landing = router.landing(each);
+  return landing !== null && now + LONG_SENTENCE_TOKENS * landing.tokenMs > landing.endsAt;
 }
 
 /** A request with another total budget. */
@@ -98,13 +103,8 @@ export function* simulate(
     slots: machine.slots,
     live,
     waiting,
-  });
-  const summary = (): StepSummary => ({
-    now,
-    liveIds: live.map(({ id }) => id),
-    promptIds: new Set(live.filter(isPrefilling).map(({ id }) => id)),
-    waiting: waiting.length,
-    hasBudgets: [...live, ...waiting].some(({ budget }) => budget !== null),
+    sentenceTokens: LONG_SENTENCE_TOKENS,
+    kvPositions: machine.kvPositions,
   });
   const end = (each: LiveRequest, reason: Outcome['reason'], at = now): void => {
     const admission = admissions.get(each.id);
@@ -118,7 +118,7 @@ export function* simulate(
       firstTokenAt: each.firstTokenAt,
       endedAt: at,
       path,
-      reason: reason === 'length' ? 'ended' : 'deadline',
+      reason: reason === 'length' ? 'ended' : reason,
     });
   };
 
@@ -160,11 +160,10 @@ export function* simulate(
     // 2. Waiting requests take free slots, in order of service.
     const byId = new Map(waiting.map((each) => [each.id, each]));
     const ordered = router.order(state()).flatMap(({ id }) => byId.get(id) ?? []);
-    const pastBudget = live.filter((each) => isPastBudget(each, now, policy)).length;
-    ({ live, waiting } = fill(live, ordered, machine, pastBudget));
+    ({ live, waiting } = fill(live, ordered, machine));
 
     // 3. Choose exits for this step, then the prompts to prefill.
-    const plan = router.planStep(summary(), state);
+    const plan = router.planStep(state());
     const exits = new Map(plan.exits.map(({ id, exit }) => [id, exit]));
     const paused = new Set(plan.paused);
     live = live.map((each) => {
@@ -174,7 +173,7 @@ export function* simulate(
     const room = preempt(live, machine);
     live = room.live;
     waiting = [...room.preempted, ...waiting];
-    const chunks = live.some(isPrefilling) ? router.choosePrefill(summary(), paused, state) : [];
+    const { chunks } = plan;
 
     // 4. Run.
     const decoding = live.filter((each) => !isPrefilling(each) && !paused.has(each.id));
@@ -193,7 +192,7 @@ export function* simulate(
     idleSteps = ms > 0 ? 0 : idleSteps + 1;
     if (idleSteps > 1 && live.length > 0) throw new Error(`no progress at ${now} ms with ${live.length} live requests`);
     now += ms;
-    router.observeStep(step.work, ms, live.length + waiting.length > 1);
+    router.observeStep(step.work, ms);
 
     // 5. The gateway's timer ends answers whose deadline passed during a slow step (engine/client/deadline-timer.ts).
     const held = [...live, ...waiting].filter((each) => cutAt(each, overheadMs) < now);
@@ -206,6 +205,9 @@ export function* simulate(
     const done = live.filter((each) => isDone(each));
     for (const each of done) end(each, 'length');
     live = live.filter((each) => !done.includes(each));
+    const landed = live.filter((each) => hasLanded(each, router, now));
+    for (const each of landed) end(each, 'landed');
+    live = live.filter((each) => !landed.includes(each));
     yield { now, ms, work: step.work, live, waiting: waiting.length, outcomes };
   }
   return outcomes;

@@ -35,7 +35,7 @@ export interface Report extends Omit<ClassReport, 'name'> {
 
 /** Whether an answer is complete and inside its budget. */
 export function isMet({ request, reason, firstTokenAt, endedAt, tokens }: Outcome): boolean {
-  if (reason !== 'length' || firstTokenAt === null) return false;
+  if (firstTokenAt === null || (reason !== 'length' && reason !== 'landed')) return false;
   return isWithin(request.budget, { arrivedAt: request.arrivedAt, firstTokenAt, endedAt, tokens });
 }
 

@@ -92,6 +92,7 @@ export function start(request: SimulatedRequest, shape: DepthShape): LiveRequest
     promptLength,
     maxTokens,
     isExactLength,
+    lands: (budget?.onMiss === 'land' || budget?.onMiss === 'reject') && budget.totalMs !== null && !isExactLength,
     lengthGroup,
     budget,
     ...(request.quality && { quality: request.quality }),

@@ -1,5 +1,4 @@
 /** Slots of a simulation, managed as in the engine but counted in KV positions and without prefix reuse. */
-import { SPARE_SLOTS } from '../router/index.js';
 import { type LiveRequest, preempted } from './request.js';
 
 export interface Room {
@@ -20,23 +19,36 @@ function freePositions(live: readonly LiveRequest[], { kvPositions }: Room): num
 /**
  * Starts waiting requests while slots and positions last. A request always starts if no other one runs.
  * @param waiting in order of service
- * @param pastBudget live requests past their budgets, which leave their slots to others
  */
 export function fill(
   live: readonly LiveRequest[],
   waiting: readonly LiveRequest[],
   room: Room,
-  pastBudget = 0,
 ): { readonly live: LiveRequest[]; readonly waiting: LiveRequest[] } {
-  const slots = room.slots + Math.min(pastBudget, SPARE_SLOTS);
   const running = [...live];
+  const yielded: LiveRequest[] = [];
   let next = 0;
-  for (let each = waiting[next]; each !== undefined && running.length < slots; each = waiting[next]) {
-    if (need(each) > freePositions(running, room) && running.length > 0) break;
+  for (let each = waiting[next]; each !== undefined; each = waiting[next]) {
+    const wanted = need(each);
+    const hasRoom = (): boolean => running.length < room.slots && wanted <= freePositions(running, room);
+    while (each.serviceClass === 'guaranteed' && !hasRoom()) {
+      const victim = newestOf(running.filter(({ serviceClass }) => serviceClass !== 'guaranteed'));
+      if (victim === undefined) break;
+      running.splice(running.indexOf(victim), 1);
+      yielded.push(preempted(victim));
+    }
+    if (!hasRoom() && running.length > 0) break;
     running.push(each);
     next++;
   }
-  return { live: running, waiting: waiting.slice(next) };
+  return { live: running, waiting: [...waiting.slice(next), ...yielded] };
+}
+
+function newestOf(requests: readonly LiveRequest[]): LiveRequest | undefined {
+  return requests.reduce<LiveRequest | undefined>(
+    (newest, each) => (newest === undefined || each.arrivedAt >= newest.arrivedAt ? each : newest),
+    undefined,
+  );
 }
 
 /**
@@ -50,7 +62,8 @@ export function preempt(
   const gone: LiveRequest[] = [];
   const demand = (): number => running.reduce((sum, each) => sum + need(each), 0);
   while (running.length > 1 && demand() > room.kvPositions) {
-    const newest = running.reduce((a, b) => (b.arrivedAt >= a.arrivedAt ? b : a));
+    const newest = newestOf(running.filter(({ serviceClass }) => serviceClass !== 'guaranteed')) ?? newestOf(running);
+    if (newest === undefined) break;
     running.splice(running.indexOf(newest), 1);
     gone.unshift(preempted(newest));
   }

@@ -35,7 +35,7 @@ export function classesFor(prefillMsPerToken: number, decodeMsPerToken: number):
     totalMs: { fixed: 50, perPromptToken: prefillMsPerToken * times, perOutputToken: decodeMsPerToken * times },
     ttftMs: null,
     tpotMs: null,
-    onMiss: 'continue',
+    onMiss: 'land',
   }));
 }
 
@@ -98,5 +98,5 @@ function statedClass({ budget }: TraceEntry): BudgetClass | undefined {
   if (budget === undefined || budget === null) return undefined;
   const { totalMs, ttftMs, tpotMs } = budget;
   const total = totalMs === null ? null : { fixed: totalMs, perPromptToken: 0, perOutputToken: 0 };
-  return { name: 'stated', weight: 1, totalMs: total, ttftMs, tpotMs, onMiss: 'continue' };
+  return { name: 'stated', weight: 1, totalMs: total, ttftMs, tpotMs, onMiss: total === null ? 'continue' : 'land' };
 }

@@ -18,5 +18,7 @@ export const TOKENS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 100
 export const NATS = [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16];
 /** Actual over predicted time: 1 is exact. */
 export const RATIO = [0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4];
+/** Tokens of a landed answer over the expected ones: 1 is the whole answer. */
+export const LENGTH_RATIO = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.5, 2];
 export const STEP_TOKENS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384];
 export const COUNT = [1, 2, 5, 10, 20];

@@ -1,5 +1,5 @@
 /** Closed sets of label values. Each series starts at 0, so a query finds data before the first event. */
-import type { AuditSkip, DraftSource, ServiceClass } from '../engine/protocol.js';
+import type { AuditSkip, DepthReason, DraftSource, ServiceClass } from '../engine/protocol.js';
 import { BUDGET_CLASSES } from './budget-class.js';
 import type { Series } from './series.js';
 
@@ -10,7 +10,12 @@ import type { Series } from './series.js';
 const BUDGET_OUTCOMES = ['met', 'missed', 'truncated', 'rejected'] as const;
 export type BudgetOutcome = (typeof BUDGET_OUTCOMES)[number];
 
-const SERVICE_CLASSES = ['guaranteed', 'reserved', 'best_effort', 'none'] as const satisfies readonly ServiceClass[];
+/** Finish reasons in vLLM's words. */
+export const FINISHED_REASON = { stop: 'stop', length: 'length', deadline: 'deadline', cancelled: 'abort' } as const;
+
+const SERVICE_CLASSES = ['guaranteed', 'best_effort', 'none'] as const satisfies readonly ServiceClass[];
+
+const DEPTH_REASONS = ['deepest', 'budget', 'noise', 'load', 'thoughts'] as const satisfies readonly DepthReason[];
 
 const DRAFT_SOURCES = ['prediction', 'lookup', 'exit'] as const satisfies readonly DraftSource[];
 
@@ -34,7 +39,7 @@ const PROMPT_SOURCES = ['local_compute', 'local_cache_hit'] as const;
 
 /** Initializes every series that does not depend on the model. */
 export function initialize(series: Series): void {
-  for (const finished_reason of ['stop', 'length', 'deadline', 'abort']) series.success.inc({ finished_reason }, 0);
+  for (const finished_reason of Object.values(FINISHED_REASON)) series.success.inc({ finished_reason }, 0);
   for (const reason of [
     'queue_full',
     'budget_infeasible',
@@ -59,7 +64,9 @@ export function initialize(series: Series): void {
   }
   for (const time of ['ttft', 'tpot', 'total']) series.ratio.zero({ time });
   for (const outcome of ['kept', 'missed']) series.guarantees.inc({ outcome }, 0);
+  for (const reason of DEPTH_REASONS) series.depthReasons.inc({ reason }, 0);
   for (const budget_class of BUDGET_CLASSES) {
+    series.landed.inc({ budget_class }, 0);
     for (const outcome of BUDGET_OUTCOMES) series.budgets.inc({ budget_class, outcome }, 0);
   }
 }

@@ -64,6 +64,12 @@ function condensed(line: Line): Line {
   const rest = { ...others, client: undefined, model: undefined };
   const msg = `${String(method)} ${String(route)} ${String(status)} in ${Math.round(Number(ms))} ms`;
   if (typeof sortie !== 'object' || sortie === null) return { ...rest, msg };
-  const { exit_layers, budget_ms, met } = sortie as Line;
-  return { ...rest, msg, exit_layers, ...(met === null ? {} : { budget_ms, met }) };
+  const { exit_layers, budget_ms, met, landed, plan } = sortie as Line;
+  const reason = (plan as Line | undefined)?.reason;
+  return {
+    ...{ ...rest, msg, exit_layers },
+    ...(typeof reason === 'string' && reason !== 'deepest' && { reason }),
+    ...(met === null ? {} : { budget_ms, met }),
+    ...(typeof landed === 'object' && landed !== null && { landed_at: (landed as Line).at_token }),
+  };
 }

@@ -7,15 +7,19 @@ import type { Engine } from '../engine/client/engine.js';
 import type {
   Budget,
   EndedEvent,
+  Landed,
   PlannedEvent,
   ReadyMessage,
   RefusedEvent,
   StepMessage,
   TokenEvent,
 } from '../engine/protocol.js';
+import { CUT_LATE_MS } from '../util/clock.js';
+import { actualTimes } from './actual-times.js';
 import { budgetClass } from './budget-class.js';
 import { EngineMetrics } from './engine-metrics.js';
-import { initialize, type BudgetOutcome } from './labels.js';
+import { type HeldTokens, heldTokens } from './held-tokens.js';
+import { type BudgetOutcome, FINISHED_REASON, initialize } from './labels.js';
 import type { Series } from './series.js';
 
 export interface SequenceFacts {
@@ -85,6 +89,13 @@ export class RequestMetrics {
     this.#outcome(live, 'missed');
   }
 
+  /** Counts sequences that were rejected because the engine has no room: they are never registered. */
+  full(sequences: number, budget: Budget | null): void {
+    this.#series.failed.inc({ reason: 'queue_full' }, sequences);
+    if (budget !== null)
+      this.#series.budgets.inc({ budget_class: budgetClass(budget), outcome: 'rejected' }, sequences);
+  }
+
   /**
    * Counts a request at its end.
    * @param n answers per prompt
@@ -106,6 +117,11 @@ export class RequestMetrics {
   get oldestArrival(): number | null {
     for (const { arrivedAt } of this.#live.values()) return arrivedAt;
     return null;
+  }
+
+  /** Expected tokens of the planned sequences that have not ended. */
+  get held(): HeldTokens {
+    return heldTokens(this.#live.values());
   }
 
   ready(ready: ReadyMessage): void {
@@ -136,6 +152,7 @@ export class RequestMetrics {
     if (event.isDryRun === true) return;
     const series = this.#series;
     series.planned.inc({ exit_layer: String(event.exit), service_class: event.serviceClass });
+    series.depthReasons.inc({ reason: event.reason });
     series.predictedTtft.observe(event.predictedTtftMs / 1000);
     // An answer of one token has no later tokens.
     if (event.predictedTpotMs > 0) series.predictedTpot.observe(event.predictedTpotMs / 1000);
@@ -218,8 +235,14 @@ export class RequestMetrics {
     series.requestGenerationTokens.observe(live.tokens);
     series.requestMaxTokens.observe(live.maxTokens);
     this.#times(live, event);
+    if (event.reason === 'stop' && event.landed) this.#landed(live, event.landed);
     if (event.reason === 'error') this.#outcome(live, 'missed');
     else if (event.reason !== 'cancelled') this.#outcome(live, this.#kept(live, event));
+  }
+
+  #landed({ budget, plan }: Live, { at }: Landed): void {
+    if (budget !== null) this.#series.landed.inc({ budget_class: budgetClass(budget) });
+    if (plan !== null && plan.expectedTokens > 0) this.#series.landedShare.observe(at / plan.expectedTokens);
   }
 
   #times(live: Live, event: EndedEvent): void {
@@ -266,7 +289,8 @@ export class RequestMetrics {
     if (missedTpot) this.#series.tpotViolation.inc();
     if (missedTtft || missedTpot) return 'missed';
     // The gateway cut the sequence at its total budget, so that budget holds.
-    if (event.reason === 'deadline') return 'truncated';
+    const isLate = totalMs > (budget.totalMs ?? Infinity) + CUT_LATE_MS;
+    if (event.reason === 'deadline') return isLate ? 'missed' : 'truncated';
     return totalMs > (budget.totalMs ?? Infinity) ? 'missed' : 'met';
   }
 
@@ -278,16 +302,5 @@ export class RequestMetrics {
   }
 }
 
-function actualTimes({ arrivedAt, lastAt, tokens }: Live, { firstTokenAt, endedAt }: EndedEvent) {
-  return {
-    ttftMs: firstTokenAt === null ? null : Math.max(0, firstTokenAt - arrivedAt),
-    tpotMs: firstTokenAt === null || tokens < 2 ? null : Math.max(0, (lastAt ?? endedAt) - firstTokenAt) / (tokens - 1),
-    totalMs: Math.max(0, endedAt - arrivedAt),
-  };
-}
-
 /** Reasons of rejections for lack of capacity: the server's doing and not the client's. */
 const REJECTIONS: ReadonlySet<RefusedEvent['reason']> = new Set(['queue_full', 'budget_infeasible', 'grammars_lost']);
-
-/** Finish reasons in vLLM's words. */
-const FINISHED_REASON = { stop: 'stop', length: 'length', deadline: 'deadline', cancelled: 'abort' } as const;

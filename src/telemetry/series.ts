@@ -4,7 +4,7 @@
  * Labels are bounded: exits, routes and reasons, never a value that a client chooses.
  */
 import { collectDefaultMetrics, Registry } from 'prom-client';
-import { NATS, PER_TOKEN_S, RATIO, STEP_S, TTFT_S } from './buckets.js';
+import { LENGTH_RATIO, NATS, PER_TOKEN_S, RATIO, STEP_S, TTFT_S } from './buckets.js';
 import { sortieHttpSeries, vllmHttpSeries } from './http-series.js';
 import { makersOf } from './series-makers.js';
 import { vllmSeries } from './vllm-series.js';
@@ -68,6 +68,19 @@ export function createSeries(modelName: string, prefix: MetricsPrefix = OWN_PREF
     budgets: counter('budget_requests_total', 'Sequences with a budget, by its class and its outcome.', [
       'budget_class',
       'outcome',
+    ]),
+    landed: counter(
+      'landed_total',
+      'Sequences with a budget that ended early to keep it, by the class of the budget.',
+      ['budget_class'],
+    ),
+    landedShare: histogram(
+      'landed_length_ratio',
+      'Tokens of a landed answer over its expected tokens at admission.',
+      LENGTH_RATIO,
+    ),
+    depthReasons: counter('depth_reasons_total', 'Sequences by the reason of the exit planned at admission.', [
+      'reason',
     ]),
     guarantees: counter('guarantees_total', 'Finished sequences with a guaranteed budget: kept or missed.', [
       'outcome',

@@ -161,12 +161,14 @@ export class SequenceSpans {
   }
 
   #close(live: Live, event: EndedEvent): void {
-    const { promptTokens, cachedTokens, preemptions, reason } = event;
+    const { promptTokens, cachedTokens, preemptions, reason, landed } = event;
     const outcome = {
       'gen_ai.usage.input_tokens': promptTokens,
       'sortie.cached_tokens': cachedTokens,
       'sortie.preemptions': preemptions,
       'gen_ai.response.finish_reasons': [reason],
+      ...(reason === 'stop' &&
+        landed && { 'sortie.landed.at_token': landed.at, 'sortie.landed.pressure': landed.pressure }),
     };
     this.#make(live, event, outcome, reason === 'error' ? 'engine_failed' : null);
   }
@@ -193,6 +195,8 @@ export class SequenceSpans {
         ? {}
         : {
             'sortie.plan.exit_layer': plan.exit,
+            'sortie.plan.reason': plan.reason,
+            'sortie.plan.landing': plan.landing,
             'sortie.plan.predicted_ttft_ms': plan.predictedTtftMs,
             'sortie.plan.predicted_tpot_ms': plan.predictedTpotMs,
             'sortie.plan.predicted_ms': plan.predictedMs,

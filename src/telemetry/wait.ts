@@ -4,7 +4,7 @@ import { monotonicMs } from '../util/clock.js';
 import type { RequestMetrics } from './requests.js';
 
 /**
- * Watches an engine that reports its predicted wait (EngineOptions.reportsWait). The time without a step counts while a
+ * Watches an engine that reports its predicted wait (EngineOptions.waitIntervalMs). The time without a step counts while a
  * sequence is open: an engine that is stopped predicts nothing.
  * @returns a function that gives the wait in ms; null without a ready engine
  */

@@ -46,8 +46,11 @@ export async function loadServer() {
     model: id,
     agreement: props.exits?.find((exit) => exit.layer === layer)?.agreement ?? null,
   }));
-  const layers = props.architecture?.layers ?? Math.max(...exits.map(({ layer }) => layer));
-  return { model: props.model, exits, layers, device: props.device, maxChoices: props.limits?.max_choices ?? 1 };
+  const loops = props.architecture?.loops?.count;
+  // Exits of a looped model count loops.
+  const unit = loops === undefined ? 'layer' : 'loop';
+  const layers = loops ?? props.architecture?.layers ?? Math.max(...exits.map(({ layer }) => layer));
+  return { model: props.model, exits, layers, unit, device: props.device, maxChoices: props.limits?.max_choices ?? 1 };
 }
 
 /** The text of /metrics, or null if another port serves it. */
@@ -79,7 +82,7 @@ async function* events(response) {
  * @param budget total in ms; null states none
  * @returns the report of the answer; null if the server cannot tell
  */
-export async function predictPlan({ budget, onMiss = 'continue', ...body }, signal) {
+export async function predictPlan({ budget, onMiss = 'land', ...body }, signal) {
   const stated = budget === null ? {} : { latency_budget_ms: budget, budget_on_miss: onMiss };
   try {
     const response = await fetch('v1/chat/completions', {
@@ -115,7 +118,7 @@ function exitReader() {
  * @param budget total in ms; null states none
  * @throws RequestError
  */
-export async function* streamChat({ budget, onMiss = 'continue', audit = false, ...body }, signal) {
+export async function* streamChat({ budget, onMiss = 'land', audit = false, ...body }, signal) {
   const limits = budget === null ? {} : { latency_budget_ms: budget, budget_on_miss: onMiss };
   yield* stream('v1/chat/completions', { ...body, sortie: { ...limits, ...(audit && { audit }) } }, signal);
 }

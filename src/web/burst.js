@@ -60,6 +60,7 @@ class Row {
   root;
   inTime = 0;
   ended = 0;
+  landed = 0;
   #budget;
   #cells = [];
   #list = element('span', { class: 'cells', 'aria-hidden': 'true' });
@@ -87,6 +88,9 @@ class Row {
         cells[part.index]?.add(part.exit);
         if (part.finish !== null && part.report === null)
           this.#end(cells[part.index], performance.now() - started <= this.#budget);
+        // The report names the landed answers of the whole request.
+        this.landed += part.report?.landed?.choices.length ?? 0;
+        if (part.report !== null) this.#summarize();
       }
     } catch (error) {
       this.#summary.textContent = signal.aborted ? 'stopped' : error.message;
@@ -98,13 +102,17 @@ class Row {
     this.ended += 1;
     if (inTime) this.inTime += 1;
     cell?.end(inTime);
+    this.#summarize();
+  }
+
+  #summarize() {
     const exits = {};
     for (const each of this.#cells) {
       for (const [layer, tokens] of Object.entries(each.exits)) exits[layer] = (exits[layer] ?? 0) + tokens;
     }
     const depth = meanDepth(exits);
     const mean = depth === null ? '' : `, mean depth ${depth.toFixed(1)}`;
-    this.#summary.textContent = `${this.inTime} of ${this.ended} in time${mean}`;
+    this.#summary.textContent = `${this.inTime} of ${this.ended} in time${this.landed === 0 ? '' : `, ${this.landed} landed`}${mean}`;
   }
 }
 

@@ -4,93 +4,7 @@ import { showAudit } from './audit.js';
 import { BudgetSlider, budgetText } from './budget.js';
 import { DepthText, mixBar, mixKeys, mixText } from './depth.js';
 import { $, announce, duration, element, showError, submitOnEnter } from './dom.js';
-
-const CLASSES = {
-  guaranteed: 'guaranteed',
-  reserved: 'reserved',
-  best_effort: 'best effort',
-  none: 'no budget',
-};
-
-const range = ({ predicted_p10_ms: low, predicted_p90_ms: high }) =>
-  high - low < 1 ? '' : ` (${duration(low)} to ${duration(high)})`;
-
-/** Predicted range, actual time and budget on one axis. */
-function timeline(report) {
-  const end = Math.max(report.predicted_p90_ms, report.actual_ms, report.budget_ms ?? 0) * 1.04 || 1;
-  const part = (name, from, to = from) => {
-    const made = element('span', { class: name });
-    made.style.insetInlineStart = `${(from / end) * 100}%`;
-    if (to > from) made.style.inlineSize = `${((to - from) / end) * 100}%`;
-    return made;
-  };
-  const budget = report.budget_ms === null ? [] : [part('at-budget', report.budget_ms)];
-  return element(
-    'span',
-    { class: 'timeline', 'aria-hidden': 'true' },
-    part('at-range', report.predicted_p10_ms, report.predicted_p90_ms),
-    part('at-actual', 0, report.actual_ms),
-    part('at-predicted', report.predicted_ms),
-    ...budget,
-  );
-}
-
-function outcome({ met }) {
-  if (met === null) return [];
-  return [element('span', { class: met ? 'chip met' : 'chip missed' }, met ? '✓ budget met' : '✕ budget missed')];
-}
-
-/** The end of an answer: class, depth and times. */
-function reportOf(report) {
-  const { plan, budget_ms: budget } = report;
-  const of = budget === null ? '' : ` of ${duration(budget)}`;
-  return element(
-    'div',
-    { class: 'report' },
-    mixBar(report.exit_layers),
-    element(
-      'p',
-      { class: 'report-line' },
-      ...outcome(report),
-      element('span', { class: 'chip' }, CLASSES[plan.service_class] ?? plan.service_class),
-      mixKeys(report.exit_layers),
-    ),
-    timeline(report),
-    element(
-      'p',
-      { class: 'report-line' },
-      element('span', {}, element('i', { class: 'dot-actual' }), `took ${duration(report.actual_ms)}${of}`),
-      element(
-        'span',
-        {},
-        element('i', { class: 'dot-predicted' }),
-        `predicted ${duration(report.predicted_ms)}${range(report)}`,
-      ),
-      ...(report.ttft_ms === null ? [] : [element('span', {}, `first token ${duration(report.ttft_ms)}`)]),
-    ),
-  );
-}
-
-/** The reason for an end that is not the model's own, or null. @param most the request's max_tokens */
-function endReason(finish, tokens, most) {
-  if (finish !== 'length') return null;
-  return tokens >= most
-    ? `Cut at ${tokens} tokens, the longest answer.`
-    : `Cut at the deadline after ${tokens} tokens.`;
-}
-
-function planText({ plan, predicted_ms: predicted, ...report }) {
-  const budget = report.budget_ms === null ? 'no budget' : `a budget of ${duration(report.budget_ms)}`;
-  const name = report.budget_ms === null ? '' : `, ${CLASSES[plan.service_class] ?? plan.service_class}`;
-  return `Last plan: exit ${plan.exit_layer}${name}, ${duration(predicted)} predicted${range(report)} for ${budget}.`;
-}
-
-/** A plan that the server predicts for the next answer. */
-function nextText({ plan, predicted_ms: predicted, ...report }) {
-  const name = CLASSES[plan.service_class] ?? plan.service_class;
-  const chance = plan.probability === null ? '' : `, ${Math.round(plan.probability * 100)}% in time`;
-  return `Next answer: exit ${plan.exit_layer}, ${name}, about ${duration(predicted)}${range(report)}${chance}.`;
-}
+import { endReason, landingOf, nextText, planText, reportOf } from './report.js';
 
 /** Wait after the last change of the budget or the text before the plan is asked for. */
 const PLAN_DELAY_MS = 200;
@@ -159,9 +73,10 @@ export function openChat() {
    * @param parts parts of `streamChat`
    * @param begun text that the answer begins with
    * @param onContinue gets the text after which full depth is to continue
+   * @param onGoOn gets the text of a landed answer that is to go on without a budget
    * @returns the text
    */
-  const answer = async (turn, { parts, request, begun = '', onContinue }, signal) => {
+  const answer = async (turn, { parts, request, begun = '', onContinue, onGoOn }, signal) => {
     const thoughts = element('p', { class: 'thoughts' });
     const text = element('p', { class: 'text' });
     const note = element('p', { class: 'turn-note' });
@@ -179,10 +94,16 @@ export function openChat() {
         ({ tokens, exits } = part);
         if (part.finish !== null) note.textContent = endReason(part.finish, tokens, request.max_tokens) ?? '';
         if (part.report !== null) {
-          const { audit } = part.report;
+          const { audit, landed } = part.report;
+          const whole = said;
+          if (begun !== '' && tokens === 0) note.textContent = 'The answer was complete: the model adds nothing.';
+          if (landed !== null) turn.append(landingOf(part.report, () => onGoOn(whole)));
           turn.append(reportOf(part.report), ...(audit === undefined ? [] : [showAudit(text, audit, onContinue)]));
           $('last-plan').textContent = planText(part.report);
-          announce(`Answer finished. ${mixText(part.report.exit_layers)}. Took ${duration(part.report.actual_ms)}.`);
+          announce(
+            `Answer ${landed === null ? 'finished' : 'landed'}. ${mixText(part.report.exit_layers)}. ` +
+              `Took ${duration(part.report.actual_ms)}.`,
+          );
         }
         scrollToEnd();
       }
@@ -204,7 +125,11 @@ export function openChat() {
     const length = own.length;
     const done = answer(
       turn,
-      { ...options, onContinue: (text) => void goOn(own, length, turn, text) },
+      {
+        ...options,
+        onContinue: (text) => void again(own, length, turn, continuationOf(own.slice(0, length), text)),
+        onGoOn: (text) => void again(own, length, turn, restOf(own.slice(0, length), text)),
+      },
       controller.signal,
     ).then((said) => {
       turn.classList.remove('running');
@@ -225,16 +150,28 @@ export function openChat() {
     await running?.done;
   };
 
-  /** Goes on at full depth after a text of an answer. Later turns would not follow from it, so they are removed. */
-  const goOn = async (own, length, turn, text) => {
+  /** Continues a text at full depth, token by token: it may end within a sentence. */
+  const continuationOf = (turns, text) => {
+    const request = { ...requestOf(null), messages: messagesOf(turns), model: deepest };
+    const { messages, max_tokens, temperature, model } = request;
+    const body = { messages, text, max_tokens, temperature, model };
+    return { parts: (signal) => streamContinuation(body, signal), request, begun: text };
+  };
+
+  /** Continues a landed answer as a chat, without a budget. */
+  const restOf = (turns, text) => {
+    const request = requestOf(null, [...turns, { role: 'assistant', content: text }]);
+    const body = { ...request, continue_final_message: true };
+    return { parts: (signal) => streamChat(body, signal), request, begun: text };
+  };
+
+  /** Runs a continuation of an answer. Later turns would not follow from it, so they are removed. */
+  const again = async (own, length, turn, options) => {
     await stop();
     if (own !== history) return;
-    const request = { ...requestOf(null), messages: messagesOf(own.slice(0, length)), model: deepest };
-    const { messages, max_tokens, temperature, model } = request;
     while (turn.nextElementSibling !== null) turn.nextElementSibling.remove();
     own.splice(length);
-    const body = { messages, text, max_tokens, temperature, model };
-    await run(own, turn, { parts: (signal) => streamContinuation(body, signal), request, begun: text });
+    await run(own, turn, options);
   };
 
   const send = async () => {

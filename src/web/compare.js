@@ -20,14 +20,14 @@ class Column {
   /** Tokens per second, as last measured. */
   speed = 0;
 
-  constructor(exit, layers) {
+  constructor(exit, layers, unit) {
     this.exit = exit;
     const { layer, agreement } = exit;
     const title = `compare-exit-${layer}`;
     const agreed = agreement === null ? 'agreement unknown' : `${Math.round(agreement * 100)}% agreement`;
     const head = [
-      element('h3', { id: title }, `Exit ${layer}`, element('span', { class: 'sub' }, ` of ${layers} layers`)),
-      gauge(layer, layers),
+      element('h3', { id: title }, `Exit ${layer}`, element('span', { class: 'sub' }, ` of ${layers} ${unit}s`)),
+      gauge(layer, layers, unit),
       element('p', { class: 'sub' }, agreed),
     ];
     const figures = [
@@ -199,14 +199,14 @@ export function openCompare({ onTimes }) {
 
   return {
     /** Shows the exits of the server. */
-    show({ exits, layers }) {
+    show({ exits, layers, unit }) {
       running?.abort();
-      columns = exits.map((exit) => new Column(exit, layers));
+      columns = exits.map((exit) => new Column(exit, layers, unit));
       $('columns').replaceChildren(...columns.map(({ root }) => root));
       const list = exits.map(({ layer }) => layer);
       const words = list.length < 2 ? list.join('') : `${list.slice(0, -1).join(', ')} or ${list.at(-1)}`;
       $('lead').textContent =
-        `The same weights answer after ${words} layers. Fewer layers are faster; more layers know more.`;
+        `The same weights answer after ${words} ${unit}s. Fewer ${unit}s are faster; more ${unit}s know more.`;
     },
   };
 }

@@ -27,9 +27,9 @@ export function paint(target, layer) {
   return target;
 }
 
-/** A row of ticks, one per layer of the model. The layers that the exit runs are coloured. */
-export function gauge(layer, layers) {
-  const ticks = element('span', { class: 'gauge', role: 'img', 'aria-label': `${layer} of ${layers} layers run` });
+/** A row of ticks, one per layer or loop of the model. The ones that the exit runs are coloured. */
+export function gauge(layer, layers, unit) {
+  const ticks = element('span', { class: 'gauge', role: 'img', 'aria-label': `${layer} of ${layers} ${unit}s run` });
   ticks.style.setProperty('--layers', layers);
   ticks.style.setProperty('--share', `${(layer / layers) * 100}%`);
   return paint(ticks, layer);

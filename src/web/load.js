@@ -3,7 +3,7 @@ import { loadMetrics } from './api.js';
 import { openBurst } from './burst.js';
 import { drawCharts, loadCharts } from './charts.js';
 import { $, showError } from './dom.js';
-import { attainmentBetween, meanDepth, readLoad, tokensBetween } from './metrics.js';
+import { attainmentBetween, landedBetween, meanDepth, readLoad, tokensBetween } from './metrics.js';
 
 const PERIOD_MS = 1000;
 const WINDOW_S = 60;
@@ -35,11 +35,13 @@ export function openLoad() {
     const speed = Object.values(last.speeds).reduce((sum, each) => sum + each, 0);
     const depth = meanDepth(last.tokens);
     const kept = attainmentBetween(since, readings.at(-1));
+    const landed = landedBetween(since, readings.at(-1));
     $('tile-running').textContent = String(last.running);
     $('tile-waiting').textContent = String(last.waiting);
     $('tile-speed').textContent = String(Math.round(speed));
     $('tile-depth').textContent = depth === null ? '–' : depth.toFixed(1);
     $('tile-kept').textContent = kept === null ? '–' : `${Math.round(kept * 100)}%`;
+    $('tile-landed').textContent = landed === null ? '–' : `${Math.round(landed * 100)}%`;
   };
 
   const draw = () => {

@@ -13,15 +13,15 @@ const chat = openChat();
 const compare = openCompare({ onTimes: (times, tokens) => chat.mark(times, tokens) });
 const load = openLoad();
 
-function showScale({ model, exits, layers, device }) {
+function showScale({ model, exits, layers, unit, device }) {
   defineScale(exits.map(({ layer }) => layer));
   const keys = exits.map(({ layer }) => paint(element('span', { class: 'scale-key' }, String(layer)), layer));
-  $('scale').replaceChildren(element('span', { class: 'sub' }, 'exit after layer'), ...keys);
+  $('scale').replaceChildren(element('span', { class: 'sub' }, `exit after ${unit}`), ...keys);
   $('scale').setAttribute(
     'aria-label',
-    `Colours of the exits after layer ${exits.map(({ layer }) => layer).join(', ')}`,
+    `Colours of the exits after ${unit} ${exits.map(({ layer }) => layer).join(', ')}`,
   );
-  $('served').textContent = `${model}, ${layers} layers, ${exits.length} exits, ${device}`;
+  $('served').textContent = `${model}, ${layers} ${unit}s, ${exits.length} exits, ${device}`;
 }
 
 /** Fills the views; waits while the model loads. A server with API keys needs one first. */
@@ -68,6 +68,11 @@ for (const view of VIEWS) {
   });
 }
 
+$('open-why').addEventListener('click', () => $('why').showModal());
+$('why-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  $('why').close();
+});
 $('open-settings').addEventListener('click', () => $('settings').showModal());
 let key = '';
 $('settings').addEventListener('close', () => {

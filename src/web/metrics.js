@@ -22,11 +22,12 @@ const NAMES = [
   'sortie_num_requests_waiting',
   'sortie_exit_tokens_total',
   'sortie_budget_requests_total',
+  'sortie_landed_total',
 ];
 
 /** One reading of the server's load. Counters count from the start of the server. */
 export function readLoad(text) {
-  const [running, waiting, exits, budgets] = [...parseMetrics(text, NAMES).values()];
+  const [running, waiting, exits, budgets, landed] = [...parseMetrics(text, NAMES).values()];
   const kept = budgets.filter(({ labels }) => labels.outcome === 'met' || labels.outcome === 'truncated');
   return {
     running: sum(running),
@@ -34,6 +35,7 @@ export function readLoad(text) {
     tokens: Object.fromEntries(exits.map(({ labels, value }) => [labels.exit_layer, value])),
     kept: sum(kept),
     budgets: sum(budgets),
+    landed: sum(landed),
   };
 }
 
@@ -50,6 +52,12 @@ export function tokensBetween(earlier, later) {
 export function attainmentBetween(earlier, later) {
   const all = later.budgets - earlier.budgets;
   return all > 0 ? (later.kept - earlier.kept) / all : null;
+}
+
+/** The share of budgets whose answer landed between two readings, or null if none ended. */
+export function landedBetween(earlier, later) {
+  const all = later.budgets - earlier.budgets;
+  return all > 0 ? (later.landed - earlier.landed) / all : null;
 }
 
 /** The mean exit layer of these tokens, or null without tokens. */

@@ -1,18 +1,26 @@
-/** The everyday requests, and the check of their answers. */
+/** The everyday requests, the score of their answers, and the worth of shorter ones. */
 import { join } from 'node:path';
 import t from 'tap';
-import { isRight, loops, readRequests } from '../../bench/everyday/requests.js';
-import { packageRoot } from '../../src/config.js';
+import { pressed } from '../../bench/everyday/ask.js';
+import { courseOf, keptCurve, worthWithin } from '../../bench/everyday/kept.js';
+import { loops } from '../../bench/everyday/loops.js';
+import { measuredOf, withMeasured } from '../../bench/everyday/report.js';
+import { type CheckedRequest, isChecked, readRequests, REQUESTS } from '../../bench/everyday/requests.js';
+import { score } from '../../bench/everyday/score.js';
+import { sentenceEnds } from '../../bench/everyday/sentences.js';
 
-void t.test('the set has 60 different requests, half of them held out, with as many checks in each half', (t) => {
-  const all = readRequests(join(packageRoot, 'bench', 'everyday', 'requests.json'));
-  t.equal(new Set(all.map(({ request }) => request)).size, 60);
-  for (const name of ['tuning', 'held-out']) {
-    const half = all.filter((each) => each.half === name);
-    t.equal(half.length, 30);
-    t.equal(half.filter(({ right }) => right !== undefined).length, 22);
+void t.test('both halves have as many requests of each kind, 120 and more with a check', (t) => {
+  const all = readRequests(REQUESTS);
+  t.equal(new Set(all.map(({ request }) => request)).size, all.length);
+  t.ok(all.filter(isChecked).length >= 120);
+  const kinds = [...new Set(all.map(({ kind }) => kind))];
+  for (const kind of kinds) {
+    const [tuning, heldOut] = ['tuning', 'held-out'].map((name) =>
+      all.filter(({ half, ...each }) => half === name && each.kind === kind).map(isChecked),
+    );
+    t.strictSame(tuning, heldOut, kind);
   }
-  for (const { right, least = 1 } of all) t.ok(right === undefined || right.length >= least);
+  for (const { request, right = [], least = 1 } of all) t.ok(right.length >= least || right.length === 0, request);
   t.end();
 });
 
@@ -22,15 +30,167 @@ void t.test('a file that breaks the schema is named with the field', (t) => {
   t.end();
 });
 
-void t.test('a right answer holds enough whole words in any case', (t) => {
-  const request = { half: 'tuning', kind: 'list', request: 'Name two rivers.' } as const;
-  t.equal(isRight(request, 'The Nile.'), null);
-  const one = { ...request, right: ['nile', 'Rio Grande', 'H2O'] };
-  t.equal(isRight(one, 'It is the NILE, of course.'), true);
-  t.equal(isRight(one, 'juveniles'), false);
-  t.equal(isRight(one, 'the Rio Grande'), true);
-  t.equal(isRight({ ...one, least: 2 }, 'the Nile and the Nile'), false);
-  t.equal(isRight({ ...one, least: 2 }, 'the Nile and H2O'), true);
+const asking = (fields: Partial<CheckedRequest>): CheckedRequest => ({
+  ...{ half: 'tuning', kind: 'fact', request: 'A question.', right: ['Paris'] },
+  ...fields,
+});
+
+void t.test('a fact is a whole word in any case, and no denied one', (t) => {
+  const fact = asking({ right: ['Paris', 'H2O'] });
+  for (const text of ['It is PARIS, of course.', '(Paris)', 'Not Rome, but Paris.', 'h2o'])
+    t.equal(score(fact, text), 1);
+  for (const text of ['', 'Parisian', 'comparison', "It isn't Paris.", 'It is not Paris.', 'H2O2'])
+    t.equal(score(fact, text), 0, text);
+  t.end();
+});
+
+void t.test('a number is no part of a longer number', (t) => {
+  const sum = asking({ kind: 'arithmetic', right: ['12', 'twelve'] });
+  for (const text of ['5 + 7 = 12.', '12', 'Twelve!', 'It is 12, friend.']) t.equal(score(sum, text), 1, text);
+  for (const text of ['120', '12.5', '5,12', '3.12', '1,120', '11']) t.equal(score(sum, text), 0, text);
+  t.end();
+});
+
+void t.test('a list has the share of the items that are asked for, each once, and no more than all', (t) => {
+  const list = asking({ kind: 'list', right: ['apple', 'pear', ['cherry', 'cherries'], 'Rio Grande'], least: 3 });
+  t.equal(score(list, 'An apple and two apples.'), 1 / 3);
+  t.equal(score(list, 'Apples, a cherry and cherries.'), 2 / 3);
+  t.equal(score(list, '1. Apple\n2. Pear\n3. Rio Grande\n4. Cherry'), 1);
+  t.equal(score(list, 'Pearl, pineapple.'), 0);
+  t.end();
+});
+
+void t.test('an explanation has the share of its points', (t) => {
+  const points = asking({ kind: 'explanation', right: [['magma', 'lava'], ['erupt', 'erupts'], 'mountain'], least: 3 });
+  t.equal(score(points, 'A mountain that erupts with lava and magma.'), 1);
+  t.equal(score(points, 'A mountain of lava.'), 2 / 3);
+  t.equal(score(points, 'A large fish.'), 0);
+  t.end();
+});
+
+void t.test('a right answer in another form than the asked one has half of its score', (t) => {
+  const cases: [Partial<CheckedRequest>, text: string, number][] = [
+    [{ form: 'yes-no', right: ['yes'] }, 'Yes, it is. There is no doubt.', 1],
+    [{ form: 'yes-no', right: ['yes'] }, 'The answer is yes.', 0.5],
+    [{ form: 'yes-no', right: ['yes'] }, 'No. Yes.', 0],
+    [{ form: 'yes-no', right: ['no'] }, 'I know that it is nothing.', 0],
+    [{ form: 'one-word' }, ' "Paris." ', 1],
+    [{ form: 'one-word' }, 'It is Paris.', 0.5],
+    [{ form: 'number', right: ['8'] }, '8.', 1],
+    [{ form: 'number', right: ['8'] }, '3 + 5 = 8', 0.5],
+    [{ form: 'commas', right: ['red', 'blue', 'pink'], least: 3 }, 'Red, blue and pink.', 1],
+    [{ form: 'commas', right: ['red', 'blue', 'pink'], least: 3 }, 'Red\nblue\npink', 0.5],
+    [{ form: 'one-sentence' }, 'Paris is a city.', 1],
+    [{ form: 'one-sentence' }, 'Paris is a city. It is old.', 0.5],
+    [{ form: 'numbered', right: ['hat', 'towel'], least: 2 }, '1. A hat\n2. A towel', 1],
+    [{ form: 'numbered', right: ['hat', 'towel'], least: 2 }, 'A hat and a towel.', 0.5],
+    [{ form: 'bullets', right: ['milk', 'cheese'], least: 2 }, 'Here:\n- milk\n* cheese', 1],
+    [{ form: 'bullets', right: ['milk', 'cheese'], least: 2 }, '1. milk\n2. cheese', 0.5],
+  ];
+  for (const [fields, text, expected] of cases) t.equal(score(asking(fields), text), expected, text);
+  t.end();
+});
+
+void t.test('a text may end after sentences and lines', (t) => {
+  const parts = (text: string): string[] => sentenceEnds(text).map((end) => text.slice(0, end));
+  const text = 'It costs 3.5 dollars. He said "Go!" Three things:\n\n1. Red\n2. Blue\nA tail, of';
+  t.strictSame(
+    parts(text).map((part) => part.slice(-5)),
+    ['lars.', '"Go!"', '. Red', ' Blue', 'l, of'],
+  );
+  t.strictSame(parts('空は青い。はい。'), ['空は青い。', '空は青い。はい。']);
+  t.strictSame(parts('Ein Satz ohne Ende'), ['Ein Satz ohne Ende']);
+  t.strictSame(parts(' \n'), []);
+  t.end();
+});
+
+void t.test('the curve has the worth of answers that end at their last sentence within so many tokens', (t) => {
+  const words = (text: string): number => text.split(/\s+/).filter((word) => word !== '').length;
+  const list = asking({ right: ['red', 'blue'], least: 2 });
+  const courses = [
+    courseOf('It is Paris. It is old.', (text) => score(asking({}), text), words),
+    courseOf('Hello. The colors are red. And here blue.', (text) => score(list, text), words),
+    courseOf('No idea.', (text) => score(asking({}), text), words),
+  ];
+  t.strictSame(
+    courses.map(({ ends }) => ends),
+    [
+      [
+        [3, 1],
+        [6, 1],
+      ],
+      [
+        [1, 0],
+        [5, 0.5],
+        [8, 1],
+      ],
+      [[2, 0]],
+    ],
+  );
+  t.strictSame(
+    [0, 2, 3, 5, 7, 8, 99].map((tokens) => worthWithin(tokens, courses)),
+    [0, 0, 0.5, 0.75, 0.75, 1, 1],
+  );
+  t.strictSame(keptCurve(courses), [
+    [0, 0],
+    [3, 0.5],
+    [5, 0.75],
+    [8, 1],
+  ]);
+  const worse = {
+    ends: [
+      [2, 1],
+      [4, 0.5],
+    ],
+  } as const;
+  t.equal(worthWithin(2, [worse]), 1, 'a shorter answer is worth no more than the whole one');
+  for (const none of [[], [courseOf('No.', () => 0, words)]])
+    t.throws(() => keptCurve(none), { message: 'kept: no whole answer has a score' });
+  t.end();
+});
+
+void t.test('the manifest gets the share of full depth and the curve, of the tuning half without pressure', (t) => {
+  const encode = (text: string): number[] => Array.from(text, () => 1);
+  const answer = (exit: number, text: string, fields: { half?: 'held-out'; pressure?: number } = {}) => ({
+    ...{ exit, text, pressure: fields.pressure ?? 0, tokens: text.length, isComplete: true },
+    request: asking({ half: fields.half ?? 'tuning', right: ['a', 'b'], least: 2 }),
+  });
+  const answers = [
+    ...[answer(30, 'a b.'), answer(30, 'a'), answer(10, 'a'), answer(10, 'c')],
+    ...[answer(10, 'a b', { half: 'held-out' }), answer(10, 'a b', { pressure: 4 })],
+  ];
+  const measured = measuredOf(answers, 30, encode);
+  t.strictSame(
+    [...measured.right],
+    [
+      [30, 1],
+      [10, 0.333],
+    ],
+  );
+  t.strictSame(measured.kept, [
+    [0, 0],
+    [1, 0.333],
+    [4, 1],
+  ]);
+  const exits = [
+    { layer: 10, quality: { kl: 1, right: 0 } },
+    { layer: 30, quality: {} },
+  ];
+  t.strictSame(JSON.parse(withMeasured(JSON.stringify({ name: 'm', exits, files: [] }), measured)), {
+    name: 'm',
+    exits: [
+      { layer: 10, quality: { kl: 1, right: 0.333 } },
+      { layer: 30, quality: { right: 1 } },
+    ],
+    kept: measured.kept,
+    files: [],
+  });
+  t.end();
+});
+
+void t.test('a pressure is a bias on every end token', (t) => {
+  t.strictSame(pressed([2, 7], 4), { logit_bias: { '2': 4, '7': 4 } });
+  t.strictSame(pressed([2], 0), {});
   t.end();
 });
 

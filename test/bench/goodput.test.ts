@@ -1,33 +1,33 @@
-/** The parts of bench:goodput that need no server: files of questions, jobs of natural length, summaries. */
+/** The parts of bench:goodput that need no server: questions, jobs, budgets, sides, summaries and cells. */
+import { createServer } from 'node:http';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
 import t from 'tap';
-import type { Job } from '../../bench/goodput/job.js';
-import { naturalJobs } from '../../bench/goodput/natural.js';
-import { summaryOf } from '../../bench/goodput/summary.js';
-import type { Answered } from '../../src/load/ask.js';
-import type { Sent as SentJob } from '../../src/load/run.js';
+import { budgetsOf } from '../../bench/goodput/budgets.js';
+import { cellsOf, comparisonsOf, errorOf } from '../../bench/goodput/cells.js';
+import { type GoodputAnswer, type Job, jobsOf, type Question, sender } from '../../bench/goodput/job.js';
+import { cellTable, comparisonTable } from '../../bench/goodput/lines.js';
+import { plots } from '../../bench/goodput/plots.js';
+import { checkedQuestions, sampledQuestions } from '../../bench/goodput/questions.js';
+import { earlier, type Record as BenchRecord, type Run, withRun } from '../../bench/goodput/record.js';
+import { allSides, sideOf } from '../../bench/goodput/side.js';
+import { isInTime, type Sent, summaryOf } from '../../bench/goodput/summary.js';
 import { intervalShare } from '../../src/load/summary.js';
 import { parseQuestions, readQuestions } from '../../src/load/questions.js';
 
-type Sent = SentJob<Job>;
-
-const ANSWER: Answered = {
-  ...{
-    ttftMs: 10,
-    tpotMs: 4,
-    totalMs: 100,
-    lagMs: 0,
-    tokens: 20,
-    finishReason: 'stop',
-    error: null,
-    exits: { '10': 5, '30': 15 },
-  },
-  ...{ serviceClass: 'guaranteed', predictedMs: 80, predictedTtftMs: null, predictedP10Ms: null, predictedP90Ms: null },
-  ...{ actualMs: 99, queueMs: 0 },
+const ANSWER: GoodputAnswer = {
+  ...{ ttftMs: 10, tpotMs: 4, totalMs: 100, lagMs: 0, tokens: 20, finishReason: 'stop', error: null },
+  ...{ exits: { '10': 5, '30': 15 }, serviceClass: 'guaranteed', predictedMs: 80, predictedTtftMs: null },
+  ...{ predictedP10Ms: null, predictedP90Ms: null, actualMs: 99, queueMs: 0, right: 1, isLanded: false },
 };
-const JOB: Sent['job'] = {
-  ...{ id: 'q0', budgetClass: 'tight', budgetMs: 150, tokens: 20, isExact: false },
-  asked: { path: '/chat/completions', body: {} },
+const QUESTION: Question = {
+  text: 'What is the capital of France?',
+  check: { half: 'held-out', kind: 'fact', request: 'What is the capital of France?', right: ['Paris'] },
 };
+const JOB: Job = { id: 'q0', budgetClass: '1x', budgetMs: 150, question: QUESTION };
+const sentOf = (answer: Partial<GoodputAnswer> = {}, job: Partial<Job> = {}): Sent => ({
+  ...{ job: { ...JOB, ...job }, atMs: 0, answer: { ...ANSWER, ...answer } },
+});
 
 void t.test('a question is a line, or an instruction with its input', async (t) => {
   t.strictSame(parseQuestions('What is 2 + 2?\n\n  Name a colour. \r\n'), ['What is 2 + 2?', 'Name a colour.']);
@@ -45,27 +45,98 @@ void t.test('a question is a line, or an instruction with its input', async (t) 
   t.throws(() => readQuestions('no/such/file'), { message: /^no\/such\/file: / });
 });
 
-void t.test(
-  'natural jobs repeat one shuffled order, have budgets by the idle answers, and set no max_tokens',
-  async (t) => {
-    const known = Array.from({ length: 7 }, (_, i) => ({ question: `q ${i}?`, tokens: 10 + i, idleMs: 100 * (i + 1) }));
-    const jobs = naturalJobs(known, 20, 3);
-    t.equal(jobs.length, 20);
-    t.strictSame(jobs, naturalJobs(known, 20, 3), 'every side gets the same jobs');
-    const asked = jobs.map(({ asked }) => JSON.stringify(asked));
-    t.equal(new Set(asked.slice(0, 7)).size, 7);
-    t.strictSame(asked.slice(7, 14), asked.slice(0, 7));
-    const times = new Map([
-      ['tight', 2],
-      ['medium', 4],
-      ['loose', 10],
-    ]);
-    for (const { budgetClass, budgetMs, tokens, isExact, asked } of jobs) {
-      t.equal(budgetMs, (times.get(budgetClass) ?? NaN) * 100 * (tokens - 9));
-      t.strictSame([isExact, 'max_tokens' in asked.body, 'ignore_eos' in asked.body], [false, false, false]);
-    }
-  },
-);
+void t.test('questions are the held-out requests with a check, or a fixed sample of a file without one', async (t) => {
+  const heldOut = checkedQuestions(null);
+  t.ok(heldOut.length >= 60);
+  for (const { text, check } of heldOut) t.strictSame([check?.half, check?.request], ['held-out', text]);
+  const facts = checkedQuestions('fact');
+  t.ok(facts.length >= 50 && facts.every(({ check }) => check?.kind === 'fact'));
+  t.throws(() => checkedQuestions('riddle'), { message: /^--kind must be one of fact, .* got "riddle"$/ });
+  const dir = t.testdir({ 'questions.txt': Array.from({ length: 30 }, (_, i) => `Question ${i}?`).join('\n') });
+  const sample = sampledQuestions(`${dir}/questions.txt`, 10);
+  t.strictSame(sample, sampledQuestions(`${dir}/questions.txt`, 10));
+  t.equal(new Set(sample.map(({ text }) => text)).size, 10);
+  t.ok(sample.every(({ check }) => check === null));
+  const all = sampledQuestions(`${dir}/questions.txt`, 40).map(({ text }) => text);
+  t.equal(all.length, 30);
+  t.notSame(all, readQuestions(`${dir}/questions.txt`), 'the sample is no start of the file');
+});
+
+void t.test('jobs repeat one shuffled order, and a budget belongs to the class alone', async (t) => {
+  const questions = Array.from({ length: 7 }, (_, i) => ({ text: `q ${i}?`, check: null }));
+  const classes = budgetsOf('1x,2x,4x', 250.4);
+  const jobs = jobsOf(questions, classes, 60, 3);
+  t.equal(jobs.length, 60);
+  t.strictSame(jobs, jobsOf(questions, classes, 60, 3), 'every side gets the same jobs');
+  t.notSame(jobs, jobsOf(questions, classes, 60, 4));
+  const texts = jobs.map(({ question }) => question.text);
+  t.equal(new Set(texts.slice(0, 7)).size, 7);
+  t.strictSame(texts.slice(7, 14), texts.slice(0, 7));
+  const times = new Map(jobs.map(({ budgetClass, budgetMs }) => [budgetClass, budgetMs]));
+  t.strictSame([...times].sort(), [
+    ['1x', 250],
+    ['2x', 501],
+    ['4x', 1002],
+  ]);
+});
+
+void t.test('budgets are ms or multiples, and others are named', async (t) => {
+  t.strictSame(budgetsOf('500, 1.5x', 1000), [
+    { budgetClass: '500', budgetMs: 500 },
+    { budgetClass: '1.5x', budgetMs: 1500 },
+  ]);
+  for (const text of ['', '0', '-1', '2y', 'x', '1x,,2x'])
+    t.throws(() => budgetsOf(text, 1), { message: /^--budgets must be positive ms or multiples .*, got "/ });
+});
+
+void t.test('a side states a budget, or an exit with a pressure', async (t) => {
+  const model = { name: 'm', layers: [10, 30], endTokens: [2] };
+  const stated = (name: string) => {
+    const { kind, headers, fields } = sideOf(name, model);
+    return [kind, headers(500.4), fields];
+  };
+  t.strictSame(stated('routed'), ['routed', { 'x-latency-budget-ms': '500' }, {}]);
+  t.strictSame(stated(' routed truncate')[1], { 'x-latency-budget-ms': '500', 'x-budget-on-miss': 'truncate' });
+  t.strictSame(stated('fixed 30'), ['fixed', { 'x-exit-layer': '30' }, {}]);
+  t.strictSame(stated('fixed 10+4'), ['fixed', { 'x-exit-layer': '10' }, { logit_bias: { '2': 4 } }]);
+  t.strictSame(stated('llama-server+2.5'), ['peer', {}, { logit_bias: { '2': 2.5 } }]);
+  for (const name of ['', 'fixed', 'fixed 15', 'fixed 30-1', 'Routed', 'llama-server 2'])
+    t.throws(() => sideOf(name, model), { message: /^--sides must be .* an exit of 10, 30, .*, got "/ });
+  const all = allSides([10, 30], [0, 4], true);
+  t.strictSame(all, ['routed', 'fixed 30', 'fixed 30+4', 'fixed 10', 'fixed 10+4', 'llama-server', 'llama-server+4']);
+  for (const name of all) t.equal(sideOf(name, model).name, name);
+  t.equal(allSides([10, 30], [0, 4], false).length, 5);
+});
+
+void t.test('a request is greedy and without max_tokens, and its answer is scored', async (t) => {
+  const bodies: Record<string, unknown>[] = [];
+  const report = { plan: { service_class: 'best_effort', exit_layer: 30 }, exit_layers: { '30': 3 }, actual_ms: 5 };
+  const server = createServer((request, response) => {
+    let body = '';
+    request.on('data', (data: Buffer) => (body += data.toString()));
+    request.on('end', () => {
+      bodies.push(JSON.parse(body) as Record<string, unknown>);
+      const sortie = bodies.length === 1 ? { ...report, landed: { at: 3 } } : report;
+      const events = [
+        ...['It is Par', bodies.length === 1 ? 'is.' : 'ma.'].map((content) => ({ choices: [{ delta: { content } }] })),
+        { choices: [{ delta: {}, finish_reason: 'stop' }], usage: { completion_tokens: 3 }, sortie },
+      ];
+      response.setHeader('content-type', 'text/event-stream');
+      response.end([...events.map((event) => JSON.stringify(event)), '[DONE]'].map((e) => `data: ${e}\n\n`).join(''));
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  const side = sideOf('fixed 30+4', { name: 'm', layers: [30], endTokens: [2] });
+  const send = sender(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, 'm', side);
+  const [first, second] = [await send(JOB, performance.now()), await send(JOB, performance.now())];
+  t.match(first, { right: 1, isLanded: true, tokens: 3, finishReason: 'stop', serviceClass: 'best_effort' });
+  t.match(second, { right: 0, isLanded: false });
+  const unchecked = await send({ ...JOB, question: { text: 'Hello', check: null } }, performance.now());
+  t.equal(unchecked.right, null);
+  t.match(bodies[0], { model: 'm', temperature: 0, logit_bias: { '2': 4 } });
+  t.notOk('max_tokens' in (bodies[0] ?? {}));
+});
 
 void t.test('the share inside the predicted interval counts answered requests with an interval', async (t) => {
   const interval = { predictedP10Ms: 90, predictedP90Ms: 110 };
@@ -75,17 +146,120 @@ void t.test('the share inside the predicted interval counts answered requests wi
   t.equal(intervalShare([ANSWER]), null);
 });
 
-void t.test('an answer is complete if the model ends it, or at its exact length', async (t) => {
-  const quality = (layer: number): number => layer / 30;
-  const summary = (job: Partial<Sent['job']>, answer: Partial<Answered>) =>
-    summaryOf([{ job: { ...JOB, ...job }, atMs: 0, answer: { ...ANSWER, ...answer } }], quality, 30);
-  const { attainment, attainmentOfGuaranteed, guaranteed, meanExit, predictionError } = summary({}, { tokens: 33 });
-  t.strictSame([attainment, attainmentOfGuaranteed, guaranteed, meanExit, predictionError], [1, 1, 1, 25, 0.25]);
-  t.equal(summary({}, { finishReason: 'length' }).attainment, 0);
-  t.equal(summary({}, { totalMs: 151 }).attainment, 0);
-  t.equal(summary({ isExact: true }, { finishReason: 'length' }).attainment, 1);
-  t.equal(summary({ isExact: true }, { tokens: 19 }).attainment, 0);
-  t.equal(summary({}, { serviceClass: 'best_effort' }).guaranteed, 0);
-  t.equal(summary({}, { serviceClass: null, exits: null }).guaranteed, null);
-  t.equal(summary({}, { exits: null }).meanExit, 30);
+void t.test('a right answer counts in time only, by the time of the client', async (t) => {
+  t.equal(isInTime(sentOf({ totalMs: 150 })), true);
+  t.equal(isInTime(sentOf({ totalMs: 150.1 })), false);
+  t.equal(isInTime(sentOf({ error: { kind: '429', message: '' } })), false);
+  const summary = summaryOf(
+    [
+      sentOf(),
+      sentOf({ right: 0.5, isLanded: true, serviceClass: 'best_effort' }),
+      sentOf({ right: 1, totalMs: 200, finishReason: 'length', tokens: 40, exits: { '30': 40 } }),
+      sentOf({ right: 0, error: { kind: '500', message: '' }, tokens: 0, exits: null, serviceClass: null }),
+    ],
+    30,
+  );
+  t.match(summary, {
+    ...{ requests: 4, inTime: 0.5, right: 0.625, rightInTime: 0.375, landed: 0.25, cut: 0.25, tokens: 20 },
+    ...{ meanExit: 27.5, classes: { guaranteed: 2, best_effort: 1 }, kept: 0.5, failed: 1, byClass: { '1x': 0.5 } },
+    ...{ ttftP50Ms: 10, seconds: 0.2 },
+  });
+  t.ok(Math.abs(summary.deviation - Math.sqrt((1 + 0.25) / 4 - 0.375 ** 2)) < 1e-9);
+});
+
+void t.test('without checks only the time counts; the peer has full depth and no classes', async (t) => {
+  const answer = { right: null, exits: null, serviceClass: null };
+  const { right, rightInTime, inTime, deviation, meanExit, classes, kept } = summaryOf(
+    [sentOf(answer), sentOf({ ...answer, totalMs: 151 })],
+    30,
+  );
+  t.strictSame([right, rightInTime, inTime, deviation, meanExit, kept], [null, null, 0.5, 0.5, 30, null]);
+  t.strictSame(classes, {});
+});
+
+const RUN: Run = {
+  ...summaryOf([sentOf(), sentOf({ totalMs: 151 })], 30),
+  ...{ side: 'routed', kind: 'routed', arrivals: 'poisson', load: 1, seed: 1 },
+};
+const runOf = (side: string, rightInTime: number | null, more: Partial<Run> = {}): Run => ({
+  ...RUN,
+  ...{ side, rightInTime, requests: 100, kind: side.startsWith('fixed') ? 'fixed' : 'routed', ...more },
+});
+
+void t.test('a run replaces that of the same side, load and seed, and other options begin anew', async (t) => {
+  const empty: BenchRecord = { options: { budgets: '1x' }, setup: null, runs: [] };
+  const record = [RUN, { ...RUN, seed: 2 }, { ...RUN, inTime: 0 }].reduce(withRun, empty);
+  t.strictSame(
+    record.runs.map(({ seed, inTime }) => [seed, inTime]),
+    [
+      [2, 0.5],
+      [1, 0],
+    ],
+  );
+  const dir = t.testdir({ 'goodput.json': JSON.stringify(record) });
+  t.equal(earlier(`${dir}/goodput.json`, empty).runs.length, 2);
+  t.equal(earlier(`${dir}/goodput.json`, { ...empty, options: { budgets: '2x' } }).runs.length, 0);
+  t.equal(earlier(`${dir}/none.json`, empty), empty);
+});
+
+void t.test('the error of a cell is the greater of that over requests and that over seeds', async (t) => {
+  const runs = [runOf('routed', 0.4, { deviation: 0.5 }), runOf('routed', 0.6, { deviation: 0.5, seed: 2 })];
+  t.equal(errorOf(runs.slice(0, 1)), 0.05);
+  t.ok(Math.abs(errorOf(runs) - 0.1) < 1e-9);
+  t.ok(Math.abs(errorOf(runs.map((run) => ({ ...run, rightInTime: 0.5 }))) - 0.5 / Math.sqrt(200)) < 1e-9);
+});
+
+void t.test('a routed side is compared with the fixed setting that is best at its load', async (t) => {
+  const runs = [
+    ...[runOf('routed', 0.5), runOf('routed', 0.7, { seed: 2 }), runOf('routed', 0.3, { load: 2 })],
+    ...[runOf('fixed 30', 0.5), runOf('fixed 30+4', 0.55), runOf('fixed 30+4', 0.1, { load: 2 })],
+    ...[
+      runOf('fixed 10', 0.4, { load: 2 }),
+      runOf('routed', 0.9, { load: 4 }),
+      runOf('fixed 10', 1, { arrivals: 'bursty' }),
+    ],
+  ];
+  const cells = cellsOf(runs);
+  t.strictSame(
+    cells.map(({ arrivals, load, side, worth }) => [arrivals, load, side, worth]),
+    [
+      ...[
+        ['poisson', 1, 'routed', 0.6],
+        ['poisson', 1, 'fixed 30+4', 0.55],
+        ['poisson', 1, 'fixed 30', 0.5],
+      ],
+      ...[
+        ['poisson', 2, 'fixed 10', 0.4],
+        ['poisson', 2, 'routed', 0.3],
+        ['poisson', 2, 'fixed 30+4', 0.1],
+      ],
+      ...[
+        ['poisson', 4, 'routed', 0.9],
+        ['bursty', 1, 'fixed 10', 1],
+      ],
+    ],
+  );
+  const comparisons = comparisonsOf(cells);
+  t.strictSame(
+    comparisons.map(({ routed, best }) => [routed.load, best.side]),
+    [
+      [1, 'fixed 30+4'],
+      [2, 'fixed 10'],
+    ],
+  );
+  t.match(
+    comparisonTable(comparisons)[2],
+    /^\| poisson 1 \| routed \| 0\.600 ± .* \| fixed 30\+4 \| .* \| \+0\.050 ± /,
+  );
+  t.match(comparisonTable(comparisons)[3], /\| -0\.100 ± /);
+  t.match(cellTable(cells)[2], /^\| poisson 1 \| routed \| 2 \| 0\.600 ± /);
+  const [[file, svg] = ['', ''], ...others] = plots(cells, [10, 30]);
+  t.equal(file, 'in-time-poisson.svg');
+  for (const name of ['routed', 'best fixed setting, with hindsight', 'full depth', 'exit 10'])
+    t.ok(svg.includes(name));
+  t.notOk(svg.includes('llama-server'));
+  t.strictSame(
+    others.map(([name]) => name),
+    ['in-time-bursty.svg'],
+  );
 });

@@ -178,4 +178,16 @@ void t.test('the note says a cut, and one exit without its count', async (t) => 
     isCut: true,
   };
   t.equal(noteOf(facts), 'exit 30 · 60 tokens in 12.3 s · first after 80 ms · cut at the longest length');
+  t.match(noteOf({ ...facts, budgetMs: 12_000 }), /budget 12.0 s missed · cut at its deadline or the longest length$/);
+});
+
+void t.test('the note says the reason of a shallow exit, and a landing', async (t) => {
+  const plan = { serviceClass: 'best_effort', exit: 15, reason: 'load' } as const;
+  const landed = { at: 2, pressure: 3, probability: 0.1 };
+  const { url } = await build(t, says('Paris.', { exits: [15, 15], plan, ended: { landed } }));
+  const { notes } = await piped(url, ['/budget 5000', 'Where?']);
+  t.match(
+    notes[1],
+    /^exit 15 · shallow for other requests · 2 tokens in .* · budget 5000 ms met · landed · best effort$/,
+  );
 });

@@ -1,5 +1,6 @@
 /** Invalid sources of a conversion: each gives one clear error and leaves no output. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../src/config.js';
@@ -194,6 +195,37 @@ void t.test('damaged files and unknown formats are rejected', (t) =>
   ]),
 );
 
+void t.test('a folder can neither name files outside of it, nor hang or fill the conversion', (t) =>
+  refuses(t, [
+    [
+      'weights outside of the folder',
+      'bad_source',
+      /must name files of its folder, got "\.\.\/other\.safetensors"/,
+      (dir) =>
+        path.dirname(
+          write(folder(dir), 'model.safetensors.index.json', '{"weight_map": {"x": "../other.safetensors"}}'),
+        ),
+    ],
+    ...['config.json', 'tokenizer.json', 'model.safetensors'].map((name): Case => [
+      `${name} is a FIFO`,
+      'bad_source',
+      /it is not a regular file/,
+      (dir) => {
+        const source = folder(dir);
+        rmSync(path.join(source, name));
+        execFileSync('mkfifo', [path.join(source, name)]);
+        return source;
+      },
+    ]),
+    [
+      'more positions than any model has',
+      'unsupported_feature',
+      /max_position_embeddings must be at most 2097152, got 16777216/,
+      (dir) => folder(dir, undefined, { max_position_embeddings: 2 ** 24 }),
+    ],
+  ]),
+);
+
 void t.test('unsupported architectures are rejected', (t) =>
   refuses(t, [
     [
@@ -228,8 +260,8 @@ void t.test('unsupported architectures are rejected', (t) =>
     ],
     [
       'a context beyond every table',
-      'unsupported_architecture',
-      /context must be at most 16777216, got 1000000000000/,
+      'unsupported_feature',
+      /max_position_embeddings must be at most 2097152, got 1000000000000/,
       (dir) => folder(dir, undefined, { max_position_embeddings: 1e12 }),
     ],
     [

@@ -153,6 +153,8 @@ const GGUF_NAMES: Record<string, string> = {
   'mlp.gate_proj.weight': 'ffn_gate.weight',
   'mlp.up_proj.weight': 'ffn_up.weight',
   'mlp.down_proj.weight': 'ffn_down.weight',
+  'input_layernorm_2.weight': 'post_attention_norm.weight',
+  'post_attention_layernorm_2.weight': 'post_ffw_norm.weight',
 };
 
 function ggufName(name: string): string {

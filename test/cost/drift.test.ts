@@ -5,7 +5,6 @@ import { type CostModel, type Work, predictMs } from '../../src/cost/model.js';
 import { sample } from '../router/sample.js';
 
 const step: Work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
-const prompt: Work = { decode: null, prefill: [{ exit: 4, positions: 128, context: 0, chunk: 128 }] };
 const tableMs = predictMs(sample, step);
 
 /** Steps that each take `factor` times what the table says, until `forMs` have passed. */
@@ -77,16 +76,3 @@ void t.test('a step without a cost or a time teaches nothing', async (t) => {
   t.equal(observeStep(sample, { decode: null, prefill: [] }, 5), sample);
   for (const ms of [NaN, 0, -1, Infinity]) t.equal(observeStep(sample, step, ms), sample, `${ms} ms`);
 });
-
-void t.test(
-  'a prompt raises the TPOT of contending sequences, and says nothing of it where it runs alone',
-  async (t) => {
-    const tpot = (model: CostModel): number => model.drift.tpotMs;
-    t.equal(tpot(observeStep(sample, prompt, 75)), 0, 'a first prompt says nothing');
-    t.equal(tpot(observeStep(sample, prompt, 75, true)), 0, 'nor does a prompt before any decode step');
-    const decoded = observeStep(observeStep(sample, prompt, 75), step, tableMs);
-    t.ok(Math.abs(tpot(decoded) - tableMs) < 1e-9, `${tpot(decoded)}`);
-    t.equal(tpot(observeStep(decoded, prompt, 75)), tpot(decoded), 'a prompt that runs alone');
-    t.ok(tpot(observeStep(decoded, prompt, 75, true)) > tpot(decoded), 'a prompt that other sequences wait for');
-  },
-);

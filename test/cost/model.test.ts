@@ -17,8 +17,8 @@ void t.test('a step costs each stage with the rows that reach it', async (t) => 
   const two = {
     stages: ['a', 'b'],
     exits: [
-      { layer: 1, stage: 0, block: 'x', quality: 0.5 },
-      { layer: 2, stage: 1, block: null, quality: 1 },
+      { layer: 1, stage: 0, block: 'x', quality: 0.5, right: 0.5 },
+      { layer: 2, stage: 1, block: null, quality: 1, right: 1 },
     ],
   };
   const model = costModel({ units: [flat('a', 1), flat('b', 10), flat('x', 100), flat('head', 1000)] }, two);

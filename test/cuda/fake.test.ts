@@ -34,7 +34,8 @@ async function tests(libraries: string): Promise<void> {
   const createStream = runtime.func('int cudaStreamCreateWithFlags(_Out_ void**, unsigned int)');
   const wait = driver.func('int cuStreamSynchronize(void*)');
   // The launch of a kernel takes two structs by value, which add nothing here.
-  const kernel = driver.func('int fake_kernel(void*)');
+  const launch = driver.func('int fake_kernel(void*, const char*, unsigned int, unsigned int, unsigned int)');
+  const kernel = (stream: bigint): unknown => launch(stream, 'test', 1, 1, 1);
   const made = (make: (out: [bigint | null]) => unknown): bigint => {
     const out: [bigint | null] = [null];
     if (make(out) !== 0 || out[0] === null) throw new Error('nothing was made');

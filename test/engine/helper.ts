@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { calibrationPlan, calibrate } from '../../src/engine/calibration/calibrate.js';
 import { EngineCore } from '../../src/engine/worker/core.js';
+import type { TokenTexts } from '../../src/engine/landing/token-texts.js';
 import { Executor } from '../../src/engine/execution/executor.js';
 import { loadModel } from '../../src/engine/execution/load-model.js';
 import type { AuditEvent, EndedEvent, RefusedEvent, StepMessage, TokenEvent } from '../../src/engine/protocol.js';
@@ -57,7 +58,12 @@ export function slotParts({ model, head }: Executor): { readonly model: StagedMo
 let costs: CostTable | undefined;
 
 /** A core over an executor. Costs are measured once per test process. */
-export function makeCore(executor: Executor, overrides: Partial<EngineOptions> = {}, clock = monotonicMs): EngineCore {
+export function makeCore(
+  executor: Executor,
+  overrides: Partial<EngineOptions> = {},
+  clock = monotonicMs,
+  texts?: TokenTexts,
+): EngineCore {
   const options = engineOptions(overrides);
   costs ??= calibrate(executor, { ...calibrationPlan(4, 32, 128), repeats: 1 }, monotonicMs);
   return new EngineCore(executor, costs, {
@@ -68,6 +74,7 @@ export function makeCore(executor: Executor, overrides: Partial<EngineOptions> =
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
     audit: options.audit,
+    ...(texts && { texts }),
     policy: { ...defaultPolicy, chunks: chunkSizes(options.prefillChunk) },
     clock,
   });

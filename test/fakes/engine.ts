@@ -118,6 +118,9 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   readonly requests: Request[] = [];
   readonly cancelled: string[] = [];
   readonly #live = new Map<string, Live>();
+  unreadMs = 0;
+  /** Most sequences of a request that the engine takes. */
+  room = Infinity;
 
   constructor(public script: (request: Request) => Script) {
     super();
@@ -130,6 +133,10 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
   start(): Promise<ReadyMessage> {
     this.emit('ready', READY);
     return Promise.resolve(READY);
+  }
+
+  hasRoom(_tenant: string, sequences: number): boolean {
+    return sequences <= this.room;
   }
 
   generate(request: Request, sink: SequenceSink): void {
@@ -189,6 +196,8 @@ export class FakeEngine extends EventEmitter<EngineEvents> implements Engine {
       expectedTokens: Math.min(6, request.maxTokens),
       expectedTokensP90: Math.min(12, request.maxTokens),
       probability: budget?.totalMs == null ? null : 0.998,
+      landing:
+        budget?.totalMs == null || budget.onMiss === 'continue' || budget.onMiss === 'truncate' ? 'off' : 'possible',
       ...script.plan,
       ...(request.isDryRun && { isDryRun: true }),
     });

@@ -88,6 +88,7 @@ export interface Overrides {
   readonly metricsPrefix?: MetricsPrefix;
   readonly log?: (line: string) => void;
   readonly predictedWaitMs?: HttpContext['predictedWaitMs'];
+  readonly waitMs?: HttpContext['waitMs'];
 }
 
 export interface TestServer {
@@ -150,12 +151,14 @@ export async function build(
       opsPort: null,
       mainMetrics: false,
       trustedProxies: [],
+      readyWait: 60,
       ...overrides.options,
     },
     apiKeys: (overrides.apiKeys ?? []).map((key) => (typeof key === 'string' ? openKey(key) : key)),
     tracing: overrides.tracing ?? null,
     version: '0.0.0-test',
     predictedWaitMs: overrides.predictedWaitMs ?? (() => null),
+    waitMs: overrides.waitMs ?? (() => null),
     log: overrides.log === undefined ? pino({ level: 'silent' }) : pino({ level: 'info' }, { write: overrides.log }),
     draining: false,
   };

@@ -242,3 +242,12 @@ void t.test('fuzzed floors and audits get an answer or a 400 that names them', a
     t.ok(audit === undefined || audit);
   }
 });
+
+void t.test('an audit holds no answer back past its budget', async (t) => {
+  const server = await build(t, says('one two', { audit: 'never' }), { model: { exits } });
+  const startedAt = performance.now();
+  const budget = { 'x-latency-budget-ms': '600', 'x-audit': '1' };
+  const response = await server.post('/v1/completions', { prompt: 'x', max_tokens: 2 }, budget);
+  t.match(await response.json(), { sortie: { audit: { skipped: 'busy' } } });
+  t.ok(performance.now() - startedAt < 5000, 'and not after the 10 s of a request without a budget');
+});

@@ -10,19 +10,30 @@ const prompt = { prompt: 'Hello' };
 
 void t.test('headers and body fields become the budget', async (t) => {
   const server = await build(t);
-  const none = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+  // An answer without a total has no instant to land by.
+  const first = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+  const none = { ...first, onMiss: 'land' };
   const cases: [Record<string, string>, object, object | null][] = [
     [{}, {}, null],
     [{ 'X-Latency-Budget-Ms': '250' }, {}, { ...none, totalMs: 250 }],
-    [{ 'X-SLO-TTFT-Ms': '80.5', 'X-SLO-TPOT-Ms': '9' }, {}, { ...none, ttftMs: 80.5, tpotMs: 9 }],
-    [{ 'x-llm-d-slo-ttft-ms': '80', 'x-llm-d-slo-tpot-ms': '9' }, {}, { ...none, ttftMs: 80, tpotMs: 9 }],
+    [{ 'X-SLO-TTFT-Ms': '80.5', 'X-SLO-TPOT-Ms': '9' }, {}, { ...first, ttftMs: 80.5, tpotMs: 9 }],
+    [{ 'x-llm-d-slo-ttft-ms': '80', 'x-llm-d-slo-tpot-ms': '9' }, {}, { ...first, ttftMs: 80, tpotMs: 9 }],
     [
       { 'X-Latency-Budget-Ms': '250', 'X-Budget-On-Miss': 'truncate' },
       {},
       { ...none, totalMs: 250, onMiss: 'truncate' },
     ],
     [{}, { latency_budget_ms: 99, budget_on_miss: 'reject' }, { ...none, totalMs: 99, onMiss: 'reject' }],
-    [{}, { slo_ttft_ms: 5, slo_tpot_ms: 6 }, { ...none, ttftMs: 5, tpotMs: 6 }],
+    [{ 'X-SLO-TTFT-Ms': '80', 'grpc-timeout': '2S' }, {}, { ...none, totalMs: 2000, ttftMs: 80 }],
+    [{ 'X-SLO-TTFT-Ms': '80', 'X-Budget-On-Miss': 'land' }, {}, { ...first, ttftMs: 80 }],
+    [{ 'X-SLO-TTFT-Ms': '80', 'X-Budget-On-Miss': 'reject' }, {}, { ...first, ttftMs: 80, onMiss: 'reject' }],
+    [{ 'X-Latency-Budget-Ms': '250', 'X-Budget-On-Miss': 'continue' }, {}, { ...first, totalMs: 250 }],
+    [
+      { 'X-Latency-Budget-Ms': '250', 'X-Budget-On-Miss': 'reject' },
+      { budget_on_miss: 'land' },
+      { ...none, totalMs: 250 },
+    ],
+    [{}, { slo_ttft_ms: 5, slo_tpot_ms: 6 }, { ...first, ttftMs: 5, tpotMs: 6 }],
     [{ 'X-Latency-Budget-Ms': '250' }, { latency_budget_ms: 99 }, { ...none, totalMs: 99 }],
     [{ 'grpc-timeout': '2S' }, {}, { ...none, totalMs: 2000 }],
     [{ 'grpc-timeout': '150m', 'X-Latency-Budget-Ms': '250' }, {}, { ...none, totalMs: 150 }],
@@ -45,7 +56,7 @@ void t.test('headers and body fields become the budget', async (t) => {
 
 void t.test('of several values for a budget header, the smallest counts', async (t) => {
   const server = await build(t);
-  const none = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
+  const none = { totalMs: null, ttftMs: null, tpotMs: null };
   const [total, ttft, tpot] = ['X-Latency-Budget-Ms', 'X-SLO-TTFT-Ms', 'X-SLO-TPOT-Ms'];
   const cases: [Record<string, string>, object, object][] = [
     [{ [total]: '500, 800' }, {}, { totalMs: 500 }],
@@ -67,7 +78,8 @@ void t.test('of several values for a budget header, the smallest counts', async 
     const response = await server.post('/v1/completions', { ...prompt, sortie }, headers);
     t.equal(response.status, 200);
     const got = server.engine.requests.at(-1)?.depth.budget;
-    t.same(got, { ...none, ...want }, JSON.stringify([headers, sortie]));
+    const onMiss = 'totalMs' in want ? 'land' : 'continue';
+    t.same(got, { ...none, onMiss, ...want }, JSON.stringify([headers, sortie]));
   }
 });
 
@@ -289,14 +301,14 @@ void t.test('the report describes the slowest choice, and its TPOT covers the to
 void t.test('the plan of several choices has the weakest class, the least probability and all tokens', async (t) => {
   const plans: readonly Script['plan'][] = [
     { serviceClass: 'guaranteed', expectedTokens: 3.4, expectedTokensP90: 8, probability: 0.99951 },
-    { serviceClass: 'reserved', expectedTokens: 4.3, expectedTokensP90: 9, probability: 0.91239 },
+    { serviceClass: 'best_effort', expectedTokens: 4.3, expectedTokensP90: 9, probability: 0.91239 },
     { serviceClass: 'best_effort', expectedTokens: 5, expectedTokensP90: 10, probability: null },
   ];
   const server = await build(t, ({ id }) => ({ tokens: [5], plan: plans[Number(id.split('-')[1])] ?? {} }));
   const budget = { 'X-Latency-Budget-Ms': '10000' };
   for (const [n, headers, plan] of [
     [1, budget, { service_class: 'guaranteed', expected_tokens: 3, expected_tokens_p90: 8, probability: 1 }],
-    [2, budget, { service_class: 'reserved', expected_tokens: 8, expected_tokens_p90: 17, probability: 0.912 }],
+    [2, budget, { service_class: 'best_effort', expected_tokens: 8, expected_tokens_p90: 17, probability: 0.912 }],
     [3, budget, { service_class: 'best_effort', expected_tokens: 13, expected_tokens_p90: 27, probability: 0.912 }],
   ] as const) {
     const response = await server.post('/v1/completions', { ...prompt, n }, headers);
@@ -309,14 +321,22 @@ void t.test('a request without a budget has the service class none and no probab
   const response = await server.post('/v1/completions', prompt);
   const { sortie } = (await response.json()) as { sortie: { plan: object } };
   t.strictSame(sortie.plan, {
-    ...{ service_class: 'none', exit_layer: 30, expected_tokens: 6, expected_tokens_p90: 12, probability: null },
+    ...{ service_class: 'none', exit_layer: 30, reason: 'deepest', landing: 'off' },
+    ...{ expected_tokens: 6, expected_tokens_p90: 12, probability: null },
     ...{ predicted_ttft_ms: 1.5, predicted_tpot_ms: 0.5 },
   });
 });
 
 void t.test('an answer whose deadline comes before its plan is empty, streamed or not', async (t) => {
   const server = await build(t, () => ({ tokens: [5], delay: 10_000 }));
-  const noPlan = { service_class: 'best_effort', exit_layer: 0, expected_tokens: 0, probability: null };
+  const noPlan = {
+    service_class: 'best_effort',
+    exit_layer: 0,
+    reason: null,
+    landing: null,
+    expected_tokens: 0,
+    probability: null,
+  };
   const truncate = { 'X-Latency-Budget-Ms': '40', 'X-Budget-On-Miss': 'truncate' };
   for (const [stream, headers, met] of [
     [false, truncate, true],
@@ -329,7 +349,8 @@ void t.test('an answer whose deadline comes before its plan is empty, streamed o
     server.engine.cancel(server.engine.requests.at(-1)?.id ?? '', 'deadline');
     const response = await asked;
     t.equal(response.status, 200);
-    t.notOk(response.headers.has('x-exit-layer'), 'there was no plan');
+    for (const name of ['x-exit-layer', 'x-sortie-expected-tokens'])
+      t.notOk(response.headers.has(name), 'there was no plan');
     const text = await response.text();
     const body: unknown = JSON.parse(stream ? (text.split('data: ').at(-2) ?? '') : text);
     t.match(body, {

@@ -101,6 +101,8 @@ const PROVOKED: Readonly<Record<ErrorCode, Provocation>> = {
   budget_infeasible: post({ body: { stream: true }, script: refuse('budget_infeasible') }),
   grammars_lost: post({ body: { response_format: { type: 'json_object' } }, script: refuse('grammars_lost') }),
   engine_lost: post({ script: says('one two', { loseAfter: 1 }) }),
+  overloaded: async (t) =>
+    answerOf(await fetch(`${(await build(t, undefined, { waitMs: () => 61_000 })).url}/health/ready`)),
   loading: post({
     first: ({ engine }) => {
       engine.ready = null;

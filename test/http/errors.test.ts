@@ -178,7 +178,7 @@ void t.test('arguments of a call are text, and their nesting limit is that of th
       t.match(await response.json(), { error: { code: 'invalid_value', param, message: /at most 100 deep/ } });
     }
     const deepest = await ask(path, 100);
-    t.notMatch(await deepest.text(), /internal_error|deep/, 'the deepest value that is accepted');
+    t.notMatch(await deepest.text(), /internal_error|deep(?!est)/, 'the deepest value that is accepted');
   }
 });
 

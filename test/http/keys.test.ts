@@ -16,6 +16,7 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
         name: 'team-a',
         limits: { requests_per_minute: 60, tokens_per_minute: 10000, requests_in_flight: 4 },
         default_budget: { latency_budget_ms: 500, budget_on_miss: 'truncate' },
+        budget_on_miss: 'reject',
         min_exit_layer: 15,
         max_exit_layer: 25,
         min_quality: 0.7,
@@ -29,6 +30,7 @@ void t.test('a JSON file gives each key its limits and its policy', (t) => {
     limits: { requestsPerMinute: 60, tokensPerMinute: 10000, requestsInFlight: 4 },
     policy: {
       defaultBudget: { totalMs: 500, ttftMs: null, tpotMs: null, onMiss: 'truncate' },
+      onMiss: 'reject',
       minExit: 15,
       maxExit: 25,
       minQuality: 0.7,
@@ -73,7 +75,7 @@ void t.test('the error on an invalid file names the place and no key', (t) => {
     [{ keys: [{ key: 'secret', limit: {} }] }, /: \/keys\/0\/limit is not a field of this file$/],
     [
       { keys: [{ key: 'secret', default_budget: { slo_ttft_ms: 1, budget_on_miss: 'stop' } }] },
-      /budget_on_miss must be continue or truncate or reject$/,
+      /budget_on_miss must be land or continue or truncate or reject$/,
     ],
     [{ keys: [{ key: 'secret', limits: { requests_per_minute: 0 } }] }, /\/keys\/0\/limits\/requests_per_minute/],
     [{ keys: [{ key: 'secret', default_budget: { budget_on_miss: 'reject' } }] }, /\/default_budget must have/],

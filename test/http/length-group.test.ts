@@ -1,6 +1,6 @@
 /** Groups of requests, by which the engine learns the length of answers. */
 import t from 'tap';
-import { openKey } from '../../src/http/keys.js';
+import { keyDigest, openKey } from '../../src/http/keys.js';
 import { build } from '../fakes/server.js';
 
 const messages = [{ role: 'user', content: 'Hello' }];
@@ -26,13 +26,20 @@ void t.test('a grammar decides the length group of a request, else the endpoint 
   }
 });
 
-void t.test('the group has the name of the API key, and never the key', async (t) => {
-  const server = await build(t, undefined, { apiKeys: [{ ...openKey('sesame'), name: 'team-a' }, openKey('open')] });
-  for (const [key, name] of [
-    ['sesame', 'team-a'],
-    ['open', null],
-  ] as const) {
-    t.equal((await server.post('/v1/completions', prompt, { authorization: `Bearer ${key}` })).status, 200);
-    t.strictSame(server.engine.requests.at(-1)?.lengthGroup, { kind: 'completion', key: name });
-  }
-});
+void t.test(
+  'each API key has its own group, with or without a name; its opaque name never shows the key',
+  async (t) => {
+    const server = await build(t, undefined, { apiKeys: [{ ...openKey('sesame'), name: 'team-a' }, openKey('open')] });
+    const keys: unknown[] = [];
+    for (const key of ['sesame', 'open']) {
+      const authorization = `Bearer ${key}`;
+      t.equal((await server.post('/v1/completions', prompt, { authorization })).status, 200);
+      const { lengthGroup, tenant } = server.engine.requests.at(-1) ?? {};
+      t.match(lengthGroup, { kind: 'completion', key: /^[0-9a-f]{16}$/ });
+      t.equal(tenant, lengthGroup?.key);
+      t.notOk(keyDigest(key).toString('hex').includes(String(tenant)), 'nor its digest');
+      keys.push(lengthGroup?.key);
+    }
+    t.equal(new Set(keys).size, 2);
+  },
+);

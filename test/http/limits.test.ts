@@ -121,7 +121,7 @@ void t.test('tokens per minute: the longest answer is reserved, and unused token
 void t.test('a request without a length needs a usual answer only, and a longer one leaves a debt', async (t) => {
   const limits = { tokensPerMinute: 300 };
   const overrides = { apiKeys: [key('k', { limits })], limits: { maxTokensDefault: null } };
-  const server = await build(t, says('one two three '.repeat(120)), overrides);
+  const server = await build(t, says('one two three '.repeat(400)), overrides);
   server.engine.ready = { ...READY, maxLength: 4096 };
   const ask = (more: object = {}) =>
     server.post('/v1/chat/completions', { messages: [{ role: 'user', content: 'Hi' }], ...more }, as('k'));
@@ -183,6 +183,38 @@ void t.test('requests in flight', async (t) => {
   t.equal((await ask()).status, 200);
 });
 
+void t.test('n answers count as n requests of a key', async (t) => {
+  const server = await build(t, says('one two three', { pace: 30 }), {
+    apiKeys: [key('flight', { limits: { requestsInFlight: 3 } }), key('minute', { limits: { requestsPerMinute: 4 } })],
+  });
+  const ask = (who: string, body: object) =>
+    server.post('/v1/completions', { prompt, max_tokens: 3, stream: true, ...body }, as(who));
+  const never = await ask('flight', { n: 4 });
+  t.equal(never.status, 400, 'a retry would not help');
+  t.match(await never.json(), { error: { code: 'invalid_value', param: 'n', message: /may have 3 requests.*got 4/ } });
+  const two = await ask('flight', { prompt: [prompt, prompt] });
+  t.equal(two.status, 200);
+  const third = await ask('flight', { n: 2 });
+  t.equal(third.status, 429);
+  t.match(await third.json(), {
+    error: { code: 'rate_limit_exceeded', message: /3 requests in flight.*prompts times n/ },
+  });
+  const last = await ask('flight', {});
+  t.equal(last.status, 200, 'the third is free');
+  await Promise.all([two.text(), last.text()]);
+  const freed = await ask('flight', { n: 3 });
+  t.equal(freed.status, 200);
+  await freed.text();
+
+  const first = await ask('minute', { n: 3 });
+  t.equal(first.headers.get('x-ratelimit-remaining-requests'), '1');
+  await first.text();
+  const waits: number[] = [];
+  for (let i = 0; i < 3; i++) waits.push(Number((await ask('minute', { n: 2 })).headers.get('retry-after-ms')));
+  t.ok(Math.max(...waits) <= 15_000 && Math.min(...waits) > 10_000, `a retry has the same wait: ${waits.join()}`);
+  t.equal((await ask('minute', { n: 5 })).status, 400);
+});
+
 void t.test('model cards and props show the exits that the key may use', async (t) => {
   const server = await build(t, undefined, {
     limits: { defaultExit: 30, policy: { defaultBudget: null, minExit: 15, maxExit: null } },
@@ -229,7 +261,7 @@ void t.test('the policy of a key sets its default budget and its depth bounds', 
   };
   t.same(await depth('k'), { minExit: 15, maxExit: 25, budget: defaultBudget });
   t.same(await depth('open'), { minExit: 15, maxExit: 30, budget: { ...defaultBudget, totalMs: 900 } });
-  t.match(await depth('k', { 'X-Latency-Budget-Ms': '70' }), { budget: { totalMs: 70, onMiss: 'continue' } });
+  t.match(await depth('k', { 'X-Latency-Budget-Ms': '70' }), { budget: { totalMs: 70, onMiss: 'land' } });
   t.match(await depth('k', { 'X-SLO-TTFT-Ms': '70' }), { budget: { totalMs: null, ttftMs: 70 } });
   t.match(await depth('k', { 'X-Budget-On-Miss': 'reject' }), { budget: { totalMs: 500, onMiss: 'reject' } });
   t.match(await depth('k', { 'Request-Timeout': '0.2' }), { budget: { totalMs: 200, onMiss: 'truncate' } });

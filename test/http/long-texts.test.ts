@@ -93,15 +93,15 @@ for (const [path, body] of Object.entries(bodies)) {
 void t.test('an expired budget ends the tokenization, unless the answer continues after a miss', async (t) => {
   const encoding = new Watched(tokenizerFile);
   const server = await serve(t, { encoding });
-  for (const onMiss of ['reject', 'truncate']) {
-    const headers = { 'x-latency-budget-ms': '20', 'x-budget-on-miss': onMiss };
+  for (const onMiss of ['reject', 'truncate', 'land']) {
+    const headers = { 'x-latency-budget-ms': '20', ...(onMiss !== 'land' && { 'x-budget-on-miss': onMiss }) };
     const response = await server.post('/v1/completions', bodies['/v1/completions'], headers);
     t.equal(response.status, 503, onMiss);
     t.match(await response.json(), { error: { code: 'budget_infeasible', least_feasible_budget_ms: null } });
   }
-  t.same(encoding.ends, ['ApiError', 'ApiError']);
+  t.same(encoding.ends, ['ApiError', 'ApiError', 'ApiError']);
   const prompt = 'xyz'.repeat(3000);
-  const headers = { 'x-latency-budget-ms': '20' };
+  const headers = { 'x-latency-budget-ms': '20', 'x-budget-on-miss': 'continue' };
   t.equal((await server.post('/v1/completions', { prompt, max_tokens: 1 }, headers)).status, 200);
 });
 

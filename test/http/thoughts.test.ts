@@ -229,6 +229,18 @@ void t.test('a bound of thoughts is that of vLLM and of Anthropic, and needs tag
   t.notOk(others.engine.requests.at(-1)?.grammar);
 });
 
+void t.test('a budget that lands an answer bounds its thoughts, so that they land first', async (t) => {
+  const server = await thinking(t, ANSWER, { tokenizer: withTags() });
+  const bound = async (sortie: object): Promise<object | null> => {
+    await server.post(CHAT, { messages, sortie });
+    return server.engine.requests.at(-1)?.grammar ?? null;
+  };
+  t.match(await bound({ latency_budget_ms: 5000 }), { kind: 'free', thoughts: { most: null } });
+  t.match(await bound({ latency_budget_ms: 5000, budget_on_miss: 'reject' }), { kind: 'free', thoughts: {} });
+  t.equal(await bound({ latency_budget_ms: 5000, budget_on_miss: 'continue' }), null);
+  t.equal(await bound({ slo_ttft_ms: 5000 }), null);
+});
+
 void t.test('thoughts may be limited to a shallower exit than the answer', async (t) => {
   const [tokenizer, template] = [withTags(), OPENED];
   const server = await thinking(t, 'Hm.</think>Paris.', { tokenizer, template });

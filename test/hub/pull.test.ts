@@ -441,3 +441,13 @@ void t.test('a token that no header can hold is not printed', (t) => {
   t.equal(hubAccess({ HF_TOKEN: ' hf_x\n' }).token, 'hf_x');
   t.end();
 });
+
+void t.test('a file in an encoding that was not asked for is an error', async (t) => {
+  const { run } = await setUp(t, folder(), {
+    cdn: (_request, response) => {
+      response.writeHead(200, { 'content-encoding': 'gzip' }).end('no gzip');
+      return true;
+    },
+  });
+  await t.rejects(run(), { name: 'HubError', message: /the server sent it as "gzip", and identity was asked for/ });
+});

@@ -53,6 +53,7 @@ void t.test('any server: attainment, times, JSON and plot, without a word about 
     t.ok(summary.goodput > 0 && summary.tokensPerSecond > summary.goodput);
     t.ok((summary.ttftMs?.p50 ?? 0) >= 4 && (summary.totalMs?.p50 ?? 0) >= 14);
     t.same([summary.predictionError, summary.insideInterval, summary.exits, summary.errors], [null, null, null, {}]);
+    t.same([summary.landed, summary.reasons], [null, null]);
   }
   t.ok((first?.requests[0]?.tpotMs ?? 0) >= 2, 'two parts of 5 ms over four tokens after the first');
   t.match(JSON.parse(await readFile(out, 'utf8')), { url: `${url}/v1`, runs: [{ rate: 40 }, { rate: 80 }] });
@@ -73,20 +74,38 @@ void t.test('Sortie: budgets are stated, and predictions and depth are reported'
   const stated = new Set(asked.map(({ depth }) => JSON.stringify(depth.budget)));
   t.same([...stated].sort(), [
     'null',
-    '{"totalMs":5000,"ttftMs":null,"tpotMs":null,"onMiss":"continue"}',
+    '{"totalMs":5000,"ttftMs":null,"tpotMs":null,"onMiss":"land"}',
     '{"totalMs":null,"ttftMs":4000,"tpotMs":500.5,"onMiss":"continue"}',
   ]);
   const summary = result.runs[0]?.summary;
   t.match(summary, { attainment: 1, failed: 0, insideInterval: 1 });
   t.ok((summary?.predictionError?.total.p50 ?? 9) < 1 && summary?.predictionError?.ttft !== null);
   t.ok((summary?.exits?.['10'] ?? 0) > 0.1 && (summary?.meanExit ?? 0) > 20);
-  t.match(lines.join('\n'), /mean exit layer 2\d\..*\n.*prediction error p50 .* 100\.0% inside the predicted interval/);
+  t.match(
+    lines.join('\n'),
+    /mean exit layer 2\d\..*\n.*reasons of the depth at the start \(deepest: 100.0%\)\n.*prediction error p50 .* 100\.0% inside the predicted interval/,
+  );
   const silent = await bench({ url, budgets, requests: 4, clients: [4], sendBudgets: false });
   t.equal(
     silent.result.runs[0]?.summary.classes.length,
     new Set(silent.result.runs[0]?.requests.map(({ budgetClass }) => budgetClass)).size,
   );
   t.ok(engine.requests.slice(-4).every(({ depth }) => depth.budget === null));
+});
+
+void t.test('landed answers are in budget, and their share stands beside it', async (t) => {
+  let asked = 0;
+  const { url } = await build(t, () => {
+    const ended = asked++ % 2 === 0 ? {} : { landed: { at: 2, pressure: 1, probability: 0.1 } };
+    return { tokens: [5, 6], ended, plan: { reason: asked <= 3 ? 'load' : 'deepest' } };
+  });
+  const plot = file(t, 'plot.svg');
+  const budgets = parseBudgets('page=5000');
+  const { result, lines } = await bench({ url, budgets, requests: 4, clients: [1], plot });
+  t.match(result.runs[0]?.summary, { attainment: 1, landed: 0.5, reasons: { load: 0.5, deepest: 0.5 } });
+  t.match(lines.join('\n'), /100.0% of 4 requests in budget, 50.0% landed, goodput[^]*in budget +landed +failed/);
+  t.match(lines.join('\n'), /page +5000 ms +4 +100.0% +50.0% +0 +0/);
+  t.match(await readFile(plot, 'utf8'), '100.0% in budget, 50.0% landed');
 });
 
 void t.test('times count from the scheduled arrival, although the client itself is late', async (t) => {

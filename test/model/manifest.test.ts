@@ -70,6 +70,58 @@ void t.test('inconsistent stages and exits are named', (t) => {
     [{ exits: [{ ...first, layer: second.layer }, ...exits.slice(1)] }, /: \/exits\/1\/layer must be above \d+$/],
     [{ exits: [{ ...first, block: second.block }, ...exits.slice(1)] }, /: \/exits\/0\/block\/boundary must be 1$/],
     [{ stages: [...stages].reverse() }, /: \/stages\/0\/boundary must be 0$/],
+    [
+      { exits: [{ ...first, quality: { right: 1.1 } }, ...exits.slice(1)] },
+      /: \/exits\/0\/quality\/right must be <= 1$/,
+    ],
+    [
+      {
+        kept: [
+          [1, 0],
+          [5, 1],
+        ],
+      },
+      /: \/kept\/0 must be \[0,0\], got \[1,0\]$/,
+    ],
+    [
+      {
+        kept: [
+          [0, 0],
+          [9, 0.5],
+          [9, 1],
+        ],
+      },
+      /: \/kept\/2\/0 must be above 9, got 9$/,
+    ],
+    [
+      {
+        kept: [
+          [0, 0],
+          [9, 0.5],
+          [12, 0.5],
+        ],
+      },
+      /: \/kept\/2\/1 must be above 0\.5, got 0\.5$/,
+    ],
+    [
+      {
+        kept: [
+          [0, 0],
+          [9, 0.5],
+        ],
+      },
+      /: \/kept\/1\/1 must be 1, got 0\.5$/,
+    ],
+    [
+      {
+        kept: [
+          [0, 0],
+          [9.5, 1],
+        ],
+      },
+      /: \/kept\/1\/0 must be integer$/,
+    ],
+    [{ kept: [[0, 0]] }, /: \/kept must /],
   ];
   for (const [part, message] of wrong) {
     writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, ...part }));
@@ -122,5 +174,19 @@ void t.test('lengths of answers are optional, and a fault in them does not stop 
   t.strictSame(load({ chat }), { chat });
   t.strictSame(load({ chat: [] }), { chat: [] });
   for (const wrong of [{ chat: [[0, 20]] }, { chat: 'short' }, {}, [], 7, null]) t.strictSame(load(wrong), wrong);
+  t.end();
+});
+
+void t.test('graphs for GPUs of an earlier version must be converted again', (t) => {
+  const dir = t.testdir();
+  const manifest = { ...loadManifest(MODEL), kernels: ['w8a16'], floatType: 'f16' };
+  const load = (pages: unknown): unknown => {
+    writeFileSync(join(dir, MANIFEST_FILE), JSON.stringify({ ...manifest, pages }));
+    return loadManifest(dir).pages;
+  };
+  t.throws(() => load({ positions: 64, lower: 'lower.onnx' }), {
+    message: /earlier version; convert the model again with --kernels w8a16$/,
+  });
+  t.same(load({ layout: 2, lower: 'lower.onnx' }), { layout: 2, lower: 'lower.onnx' });
   t.end();
 });

@@ -1,145 +1,88 @@
 /**
- * Audits in the simulator: the router serves by estimates that begin wrong, with two exits exchanged, or right. Each
+ * Audits move the router's choice: it serves by estimates that begin wrong, with two exits exchanged, or right. Each
  * ended answer is audited at the exit whose turn it is, as the engine does.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import t from 'tap';
-import { packageRoot } from '../../src/config.js';
-import { costModel, predictMs } from '../../src/cost/model.js';
 import { ExitQuality } from '../../src/quality/exit-quality.js';
-import { defaultPolicy, Router } from '../../src/router/index.js';
-import { parseCostFile } from '../../src/simulate/costs.js';
-import { type Outcome, simulate } from '../../src/simulate/engine.js';
-import { isMet } from '../../src/simulate/report.js';
-import type { SimulatedRequest } from '../../src/simulate/request.js';
-import { budgetOf, classesFor } from '../../src/simulate/workload.js';
 import { seeded } from '../../src/util/random.js';
+import { admitted, asking, natural, routerOf, total } from '../router/fixtures.js';
+import { layers, quality as TRUE, right } from '../router/sample.js';
 
-const { cost, shape } = parseCostFile(readFileSync(join(packageRoot, 'bench', 'planner', 'costs.json'), 'utf8'));
-const model = costModel(cost, shape);
-const TRUE = shape.exits.map(({ quality }) => quality);
 const deepest = TRUE.length - 1;
-/** Answers before the comparison. */
+/** Answers before the comparison, and tokens of each. */
 const AUDITED = 500;
-const REQUESTS = 800;
-/** Arrivals and budgets so tight that the router uses all exits: multiples of full depth's rate and time alone. */
-const LOAD = 3;
-const TIME = 0.4;
+const TOKENS = 60;
 const GROUP = { kind: 'chat', key: null };
 
-function workload(seed: number): SimulatedRequest[] {
+/** Estimates of a model that claims these qualities, after audited answers. */
+function estimatesOf(priors: readonly number[], answers: number, seed = 1): number[] {
   const random = seeded(seed);
-  const rows = shape.exits.map((_, exit) => (exit === deepest ? 1 : 0));
-  const stepMs = predictMs(model, { decode: { rows, context: 200 }, prefill: [] });
-  const classes = classesFor(0.5, stepMs * TIME);
-  let atMs = 0;
-  return Array.from({ length: REQUESTS }, (_, i) => {
-    const promptLength = 20 + Math.floor(random() * 200);
-    const tokens = 20 + Math.floor(random() * 80);
-    atMs += (-Math.log(1 - random()) * (stepMs * 60)) / LOAD;
-    const budgetClass = classes[Math.floor(random() * classes.length)];
-    return {
-      id: `r${i}`,
-      ...{ arrivedAt: atMs, promptLength, lengths: TRUE.map(() => tokens), maxTokens: tokens, isExactLength: false },
-      lengthGroup: { kind: 'chat', key: null },
-      budget: budgetClass === undefined ? null : budgetOf(budgetClass, promptLength, tokens),
-      ...{ minExit: null, maxExit: null, budgetClass: budgetClass?.name ?? '' },
-    };
-  });
-}
-
-/** One audit at an exit, at its true agreement with the served full depth. */
-function audit(quality: ExitQuality, exit: number, tokens: number, random: () => number): void {
-  const share = (TRUE[exit] ?? 0) / (TRUE[deepest] ?? 1);
-  const agreeing = Array.from({ length: tokens }, () => random() < share).filter(Boolean).length;
-  quality.observe(GROUP, shape.exits[exit]?.layer ?? 0, agreeing, tokens);
-}
-
-interface Served {
-  /** Mean true quality of the tokens after AUDITED answers. */
-  readonly quality: number;
-  readonly attainment: number;
-  readonly estimates: readonly number[];
-}
-
-/** @param priors quality that the model claims. @param audits whether audits correct it */
-function serve(seed: number, priors: readonly number[], audits: boolean): Served {
-  const random = seeded(seed + 1000);
-  const quality = new ExitQuality(shape.exits.map(({ layer }, i) => ({ layer, agreement: priors[i] })));
-  // Every request sees the estimates of the moment.
-  const estimates = quality.of(GROUP);
-  let audited = 0;
-  const router = new Router(shape, cost, defaultPolicy);
-  const learn = router.observeEnd.bind(router);
-  router.observeEnd = (request, admission, end) => {
-    learn(request, admission, end);
-    const exit = audited++ % deepest;
-    if (!audits) return;
-    audit(
-      quality,
-      exit,
-      end.path.reduce((sum, part) => sum + part.tokens, 0),
-      random,
-    );
-    estimates.splice(0, estimates.length, ...quality.of(GROUP));
-  };
-  const requests = workload(seed).map((request) => ({ ...request, quality: estimates }));
-  const machine = {
-    slots: 16,
-    kvPositions: 1e6,
-    actual: (work: Parameters<typeof predictMs>[1]) => predictMs(model, work),
-  };
-  const run = simulate(requests, machine, router, model, defaultPolicy);
-  let outcomes: Outcome[] = [];
-  for (let next = run.next(); outcomes.length === 0; next = run.next()) if (next.done === true) outcomes = next.value;
-  const later = outcomes.slice(AUDITED);
-  const parts = later.flatMap(({ path }) => path);
-  const tokens = parts.reduce((sum, part) => sum + part.tokens, 0);
-  const worth = parts.reduce((sum, part) => {
-    return sum + part.tokens * (TRUE[shape.exits.findIndex(({ layer }) => layer === part.exit)] ?? 0);
-  }, 0);
-  return { quality: worth / tokens, attainment: later.filter(isMet).length / later.length, estimates };
+  const estimates = new ExitQuality(layers.map((layer, i) => ({ layer, agreement: priors[i] })));
+  for (let i = 0; i < answers; i += 1) {
+    const exit = i % deepest;
+    // An audit measures the agreement with the served full depth.
+    const share = (TRUE[exit] ?? NaN) / (TRUE[deepest] ?? NaN);
+    const agreeing = Array.from({ length: TOKENS }, () => random() < share).filter(Boolean).length;
+    estimates.observe(GROUP, layers[exit] ?? NaN, agreeing, TOKENS);
+  }
+  return estimates.of(GROUP);
 }
 
 function exchanged(a: number, b: number): number[] {
   return TRUE.map((value, exit) => TRUE[exit === a ? b : exit === b ? a : exit] ?? value);
 }
 
-/** Means over two seeds: attainment of one run varies by two points. */
-function served(priors: readonly number[], audits: boolean): Pick<Served, 'quality' | 'attainment'> {
-  const [first, second] = [serve(1, priors, audits), serve(2, priors, audits)];
-  return {
-    quality: (first.quality + second.quality) / 2,
-    attainment: (first.attainment + second.attainment) / 2,
-  };
+/** Exit that answers of each budget begin with, under some estimates. */
+function choices(quality: readonly number[]): number[] {
+  const exits: number[] = [];
+  for (let ms = 100; ms < 1500; ms *= 1.1) {
+    exits.push(admitted(routerOf(), asking('a', total(ms, 'land'), { ...natural, quality })).exit);
+  }
+  return exits;
+}
+const best = choices(TRUE);
+/** Share of budgets whose answers begin with another exit than by the true qualities. */
+const wrongOf = (exits: readonly number[]): number => exits.filter((exit, i) => exit !== best[i]).length / best.length;
+
+void t.test('right qualities use several exits, and those of the model itself choose the same', async (t) => {
+  t.ok(new Set(best).size >= 2, best.join(', '));
+  t.equal(right.length, layers.length);
+  t.equal(wrongOf(choices(estimatesOf(TRUE, 0))), 0);
+});
+
+for (const [a, b] of [
+  [0, 1],
+  [0, 3],
+] as const) {
+  void t.test(
+    `with exits ${a} and ${b} exchanged, the choice recovers within ${AUDITED} audited answers`,
+    async (t) => {
+      const wrong = wrongOf(choices(estimatesOf(exchanged(a, b), 0)));
+      const recovered = wrongOf(choices(estimatesOf(exchanged(a, b), AUDITED)));
+      t.ok(wrong > 0.1, `the wrong prior changes ${wrong} of the choices`);
+      t.ok(recovered <= 0.05 || recovered < 0.4 * wrong, `${recovered} after audits, ${wrong} before`);
+    },
+  );
 }
 
-void t.test('with two exits exchanged, routed quality recovers within 500 audited answers', async (t) => {
-  const right = served(TRUE, false);
-  const wrong = served(exchanged(0, 3), false);
-  const recovered = served(exchanged(0, 3), true);
-  t.ok(wrong.quality < right.quality - 0.01, `the wrong prior costs quality: ${wrong.quality} of ${right.quality}`);
-  t.ok(recovered.quality > right.quality - 0.004, `audits win it back: ${recovered.quality}`);
-  t.ok(Math.abs(recovered.attainment - right.attainment) < 0.025, `${recovered.attainment} of ${right.attainment}`);
-  const audited = served(TRUE, true);
-  t.ok(Math.abs(audited.quality - right.quality) < 0.004, `with a right prior they change nothing: ${audited.quality}`);
-  t.ok(Math.abs(audited.attainment - right.attainment) < 0.025, `${audited.attainment} of ${right.attainment}`);
+void t.test('with a right prior audits change hardly a choice', async (t) => {
+  const moved = wrongOf(choices(estimatesOf(TRUE, AUDITED)));
+  t.ok(moved <= 0.08, `${moved} of the choices`);
 });
 
-void t.test('the order of any two exchanged exits is right after 500 audited answers', async (t) => {
-  for (const [a, b] of [
-    ...[0, 1, 2].map((exit) => [exit, exit + 1] as const),
-    ...[[0, 2] as const, [1, 3] as const, [0, 3] as const],
-  ]) {
-    const random = seeded(a * 7 + b);
-    const quality = new ExitQuality(shape.exits.map(({ layer }, i) => ({ layer, agreement: exchanged(a, b)[i] })));
-    for (let i = 0; i < AUDITED; i++) audit(quality, i % deepest, 60, random);
-    const estimates = quality.of(GROUP);
+for (const [a, b] of [
+  [0, 1],
+  [1, 2],
+  [2, 3],
+  [0, 2],
+  [1, 3],
+  [0, 3],
+] as const) {
+  void t.test(`the order of exits ${a} and ${b}, exchanged, is right after ${AUDITED} audited answers`, async (t) => {
+    const estimates = estimatesOf(exchanged(a, b), AUDITED, a * 7 + b);
     t.same(
-      [...estimates].sort((x, y) => x - y),
       estimates,
-      `exits ${a} and ${b}: ${estimates.join(', ')}`,
+      [...estimates].sort((x, y) => x - y),
     );
-  }
-});
+  });
+}

@@ -14,7 +14,7 @@ export const budget: fc.Arbitrary<Budget> = fc.record({
   totalMs: fc.option(fc.integer({ min: 20, max: 20_000 })),
   ttftMs: fc.option(fc.integer({ min: 10, max: 3_000 })),
   tpotMs: fc.option(fc.integer({ min: 1, max: 60 })),
-  onMiss: fc.constantFrom('continue', 'truncate', 'reject'),
+  onMiss: fc.constantFrom('land', 'continue', 'truncate', 'reject'),
 });
 
 export const factor = fc.double({ min: 1, max: 20, noNaN: true });
@@ -46,7 +46,7 @@ export const waiting: fc.Arbitrary<RequestView> = fc
     isExactLength: fc.boolean(),
     lengthGroup,
     budget: fc.option(budget),
-    serviceClass: fc.constantFrom('guaranteed' as const, 'reserved' as const, 'best_effort' as const),
+    serviceClass: fc.constantFrom('guaranteed' as const, 'best_effort' as const),
     depth,
   })
   .map(({ depth: bounds, id, budget: stated, ...rest }) => asking(id, stated, { ...rest, ...bounds }));
@@ -89,8 +89,10 @@ export const arrivals: fc.Arbitrary<SimulatedRequest[]> = fc
     let arrivedAt = 0;
     return all.map(({ gapMs, promptLength, tokens, isExactLength, budget: stated }, i) => {
       arrivedAt += gapMs;
+      // Natural answers are long enough to land.
+      const lengths = layers.map(() => (isExactLength ? tokens : 4 * tokens));
       return simulated(`r${i}`, arrivedAt, stated, {
-        ...{ promptLength, isExactLength, lengthGroup: chat, lengths: layers.map(() => tokens) },
+        ...{ promptLength, isExactLength, lengthGroup: chat, lengths },
         maxTokens: isExactLength ? tokens : 256,
       });
     });

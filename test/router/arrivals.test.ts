@@ -1,66 +1,62 @@
 /** Arrival rates. */
 import t from 'tap';
-import { Arrivals } from '../../src/router/estimators/arrivals.js';
-import type { Budget } from '../../src/router/types.js';
-import { total, unstated } from './fixtures.js';
+import { Arrivals } from '../../src/router/arrivals.js';
 
-/** Arrivals of 200 positions and 40 tokens, one each `gapMs`, up to time 0. */
-function regular(gapMs: number, budget: Budget | null = total(1), sinceMs = 60_000): Arrivals {
+/** Arrivals of 200 positions and budgets of 2 s, one each `gapMs`, up to time 0. */
+function regular(gapMs: number, sinceMs = 60_000): Arrivals {
   let arrivals = Arrivals.none;
-  for (let at = -sinceMs; at < 0; at += gapMs) arrivals = arrivals.with(at, 200, 40, budget);
+  for (let at = -sinceMs; at < 0; at += gapMs) arrivals = arrivals.with(at, 200, 2000);
   return arrivals;
 }
+const perSecond = (arrivals: Arrivals, now = 0): number => 1000 * arrivals.expected(now).rate;
 
-void t.test('rates are those of the arrivals, and fall without them', async (t) => {
-  const arrivals = regular(100);
-  const { requests, positions, tokens } = arrivals.within(0, 1000);
-  t.ok(Math.abs(requests / 10 - 1) < 0.05, `${requests}`);
-  t.ok(Math.abs(positions / requests - 200) < 1e-6);
-  t.ok(Math.abs(tokens / requests - 40) < 1e-6);
-  t.ok(Math.abs(arrivals.within(0, 2000).requests / requests - 2) < 1e-6, 'twice the time has twice the arrivals');
-  t.ok(arrivals.within(60_000, 1).requests < 1e-5);
-  t.equal(Arrivals.none.within(0, 1e6).requests, 0);
+void t.test('without arrivals nothing is expected', async (t) => {
+  t.same(Arrivals.none.expected(0), { rate: 0, positions: 0, budgets: [] });
 });
 
-void t.test('a rate is right soon after the first arrivals, and after a pause', async (t) => {
-  for (const since of [8_000, 5_000]) {
-    const { requests } = regular(100, total(1), since).within(0, 1000);
-    t.ok(Math.abs(requests / 10 - 1) < 0.05, `${requests} after ${since} ms`);
-  }
-  const one = Arrivals.none.with(0, 1, 1, null).within(0, 1000).requests;
-  t.ok(one < 0.4, `one arrival counts as ${one} a second`);
-  t.equal(
-    regular(100).with(60_000, 1, 1, null).within(60_000, 1000).requests.toFixed(2),
-    one.toFixed(2),
-    'after a minute',
+for (const gapMs of [50, 100, 1000]) {
+  void t.test(`one arrival each ${gapMs} ms is that rate, and falls without arrivals`, async (t) => {
+    const arrivals = regular(gapMs);
+    t.ok(Math.abs((perSecond(arrivals) * gapMs) / 1000 - 1) < 0.1, `${perSecond(arrivals)} a second`);
+    t.ok(Math.abs(arrivals.expected(0).positions - 200) < 1e-6, 'prompts are as long as those that came');
+    t.ok(perSecond(arrivals, 5_000) < 0.8 * perSecond(arrivals));
+    t.ok(perSecond(arrivals, 600_000) < 1e-3 * perSecond(arrivals));
+  });
+}
+
+for (const sinceMs of [8_000, 3_000]) {
+  void t.test(`a rate is right ${sinceMs} ms after the first arrival`, async (t) => {
+    const found = perSecond(regular(100, sinceMs));
+    t.ok(Math.abs(found / 10 - 1) < 0.15, `${found} of 10 a second`);
+  });
+}
+
+void t.test('a single arrival is no high rate, and after a long pause arrivals begin anew', async (t) => {
+  const one = perSecond(Arrivals.none.with(0, 1, 100));
+  t.ok(one > 0 && one <= 0.6, `${one} a second`);
+  const again = perSecond(regular(100).with(600_000, 1, 100), 600_000);
+  t.ok(Math.abs(again / one - 1) < 1e-6, `${again} after a pause`);
+});
+
+void t.test('the budgets are those of the last arrivals, the newest last', async (t) => {
+  let arrivals = Arrivals.none;
+  for (let i = 1; i <= 100; i += 1) arrivals = arrivals.with(i, 1, i);
+  const { budgets } = arrivals.expected(100);
+  t.ok(budgets.length > 4 && budgets.length < 100, `${budgets.length}`);
+  t.same(
+    budgets,
+    budgets.map((_, i) => 101 - budgets.length + i),
   );
-});
-
-void t.test('an arrival counts before a deadline only if it is due by then', async (t) => {
-  const due = (budget: Budget | null, ms: number): number => regular(100, budget).dueWithin(0, ms).requests;
-  t.equal(due(total(2000), 500), 0, 'it is due later');
-  t.ok(due(total(2000), 20_000) > 100);
-  t.ok(due(total(200), 2000) > due(total(1000), 2000));
-  t.equal(due(null, 1e6), 0, 'a request without a budget is never due');
-  t.equal(due({ ...unstated, ttftMs: null, tpotMs: null }, 1e6), 0);
-  t.ok(regular(100, null).within(0, 1000).requests > 9, 'all requests arrive');
-});
-
-void t.test('a TTFT and a TPOT say when an arrival is due, a total where it is sooner', async (t) => {
-  const due = (budget: Budget): number => regular(100, budget).dueWithin(0, 2000).requests;
-  t.ok(due({ ...unstated, ttftMs: 100 }) > 0);
-  t.equal(due({ ...unstated, ttftMs: 100, tpotMs: 1000 }), 0, '40 tokens of a second each');
-  t.ok(due({ ...unstated, totalMs: 300, ttftMs: 100, tpotMs: 1000 }) > 0);
 });
 
 void t.test('an arrival that is tried leaves the estimate as it was', async (t) => {
   const arrivals = regular(100);
-  const before = arrivals.within(0, 1);
-  arrivals.with(0, 1e6, 1e6, total(100));
-  t.strictSame(arrivals.within(0, 1), before);
+  const before = arrivals.expected(0);
+  arrivals.with(0, 1e6, 1);
+  t.strictSame(arrivals.expected(0), before);
 });
 
 void t.test('a clock that goes back counts as no time', async (t) => {
-  const { requests } = regular(100).within(-30_000, 1);
-  t.ok(Number.isFinite(requests) && requests < 0.02, `${requests}`);
+  const found = perSecond(regular(100), -30_000);
+  t.ok(Number.isFinite(found) && found < 50, `${found} a second`);
 });

@@ -1,6 +1,5 @@
 /** Requests, engine states and simulated runs that the router's tests share, on the machine of sample.ts. */
-import type { CostModel } from '../../src/cost/model.js';
-import { predictMs } from '../../src/cost/model.js';
+import { type CostModel, predictMs } from '../../src/cost/model.js';
 import {
   type Admission,
   type Admitted,
@@ -10,12 +9,15 @@ import {
   type LengthPrior,
   type OnMiss,
   type Policy,
+  type PrefillChunk,
   type RequestView,
   Router,
   type SequenceView,
-  type StepSummary,
   defaultPolicy,
 } from '../../src/router/index.js';
+import { OutputLengths } from '../../src/router/output-length.js';
+import { PlanningState } from '../../src/router/planning-state.js';
+import { Worth } from '../../src/router/worth.js';
 import { type Machine, type Outcome, type SimulatedStep, simulate } from '../../src/simulate/engine.js';
 import type { SimulatedRequest } from '../../src/simulate/request.js';
 import { layers, sample, shape, table } from './sample.js';
@@ -24,6 +26,10 @@ export const NOW = 1000;
 export const chat: LengthGroup = { kind: 'chat', key: null };
 export const unstated: Budget = { totalMs: null, ttftMs: null, tpotMs: null, onMiss: 'continue' };
 export const total = (totalMs: number, onMiss: OnMiss = 'continue'): Budget => ({ ...unstated, totalMs, onMiss });
+/** An answer as chat clients ask for it: it may end anywhere. */
+export const natural = { isExactLength: false, maxTokens: 1024 } as const;
+/** Tokens within which nine of ten sentences end. */
+export const SENTENCE = 24;
 
 /** Median answers of 100 tokens at every exit, and few beyond 300. */
 export const prior: LengthPrior = layers.map(() => [
@@ -34,19 +40,26 @@ export const prior: LengthPrior = layers.map(() => [
   [0.9, 260],
 ]);
 
-/** A request that arrives at NOW: 200 positions, an answer of exactly 50 tokens. */
+/** A request that arrives at NOW: 200 positions, an answer of exactly 50 tokens. It lands where its budget says so. */
 export function asking(id: string, budget: Budget | null, more: Partial<RequestView> = {}): RequestView {
-  return {
-    ...{ id, arrivedAt: NOW, promptLength: 200, generated: 0, firstTokenAt: null, maxTokens: 50 },
+  const request: RequestView = {
+    ...{ id, arrivedAt: NOW, promptLength: 200, generated: 0, firstTokenAt: null, maxTokens: 50, lands: false },
     ...{ isExactLength: true, lengthGroup: chat, exit: 30, minExit: 10, maxExit: 30, budget },
     ...{ serviceClass: 'guaranteed', frontier: layers.map(() => 0), expectedFrontier: layers.map(() => 0) },
     ...more,
   };
+  return more.lands === undefined ? within(request, request.budget) : request;
+}
+
+/** A request with another budget, which lands it where it may. */
+export function within<T extends RequestView>(request: T, budget: Budget | null): T {
+  const ends = budget?.onMiss === 'land' || budget?.onMiss === 'reject';
+  return { ...request, budget, lands: ends && budget.totalMs !== null && !request.isExactLength };
 }
 
 /** A live sequence whose prompt has not begun. */
 export function prompting(id: string, budget: Budget | null, more: Partial<SequenceView> = {}): SequenceView {
-  return { ...asking(id, budget), lastTokenAt: null, ...more };
+  return { ...asking(id, budget, more), lastTokenAt: null, ...more };
 }
 
 /** A live sequence in the middle of its answer: 40 tokens of 80 at its exit, one each 8 ms. */
@@ -55,32 +68,19 @@ export function answering(id: string, budget: Budget | null, more: Partial<Seque
   const seen = 200 + (more.generated ?? 40) - 1;
   const frontier = more.frontier ?? layers.map((layer) => (layer <= exit ? seen : 0));
   return {
-    ...{ ...prompting(id, budget), arrivedAt: 0, generated: 40, maxTokens: 80 },
-    ...{ firstTokenAt: NOW - 39 * 8, lastTokenAt: NOW },
-    ...more,
+    ...prompting(id, budget, { arrivedAt: 0, generated: 40, maxTokens: 80, firstTokenAt: NOW - 39 * 8, ...more }),
+    ...{ lastTokenAt: NOW, ...more },
     frontier,
     expectedFrontier: frontier,
   };
 }
 
 export function stateOf(parts: Partial<EngineState> = {}): EngineState {
-  return { now: NOW, slots: 16, live: [], waiting: [], ...parts };
-}
-
-export function summaryOf({ now, live, waiting }: EngineState): StepSummary {
-  const isPrompt = ({ generated, frontier, promptLength }: SequenceView): boolean =>
-    (frontier[0] ?? 0) < promptLength + generated - 1;
-  return {
-    now,
-    liveIds: live.map(({ id }) => id),
-    promptIds: new Set(live.filter(isPrompt).map(({ id }) => id)),
-    waiting: waiting.length,
-    hasBudgets: [...live, ...waiting].some(({ budget }) => budget !== null),
-  };
+  return { now: NOW, slots: 16, live: [], waiting: [], sentenceTokens: SENTENCE, kvPositions: 1e6, ...parts };
 }
 
 export function routerOf(policy: Partial<Policy> = {}, lengths: LengthPrior | null = prior, slowdown = 1): Router {
-  return new Router(shape, table, { ...defaultPolicy, ...policy }, lengths, slowdown);
+  return new Router(shape, table, { ...defaultPolicy, ...policy }, { lengths, kept: null }, slowdown);
 }
 
 /** Admission of one request by itself. */
@@ -99,7 +99,7 @@ export function admitted(router: Router, request: RequestView, state: EngineStat
 
 /** The least budget that a rejection names. */
 export function leastOf(router: Router, request: RequestView, state: EngineState = stateOf()): number | null {
-  const answer = admission(router, { ...request, budget: total(1, 'reject') }, state);
+  const answer = admission(router, within(request, total(1, 'reject')), state);
   if (answer.kind === 'admit') throw new Error('no request is answered within a millisecond');
   return answer.leastFeasibleMs;
 }
@@ -108,10 +108,25 @@ export function leastOf(router: Router, request: RequestView, state: EngineState
 export function planOf(
   router: Router,
   state: EngineState,
-): { readonly exits: ReadonlyMap<string, number>; readonly paused: readonly string[] } {
-  const { exits, paused } = router.planStep(summaryOf(state), () => state);
+): {
+  readonly exits: ReadonlyMap<string, number>;
+  readonly paused: readonly string[];
+  readonly chunks: readonly PrefillChunk[];
+} {
+  const { exits, paused, chunks } = router.planStep(state);
   const changes = new Map(exits.map(({ id, exit }) => [id, exit]));
-  return { exits: new Map(state.live.map(({ id, exit }) => [id, changes.get(id) ?? exit])), paused };
+  return { exits: new Map(state.live.map(({ id, exit }) => [id, changes.get(id) ?? exit])), paused, chunks };
+}
+
+/** A state in planning units, for parts of the router. */
+export function planningState(
+  parts: Partial<EngineState> = {},
+  changes: Partial<Policy> = {},
+  model: CostModel = sample,
+): PlanningState {
+  const lengths = new OutputLengths(layers.length, prior);
+  const policy = { ...defaultPolicy, ...changes };
+  return new PlanningState(stateOf(parts), { model, policy, lengths, worth: new Worth(shape, null) }, Infinity);
 }
 
 /** A request of a simulation: 200 positions, an answer of 40 tokens at every exit, whose length the router knows. */

@@ -1,7 +1,7 @@
 /** Order of service: reachable deadlines first, and a share of the starts for late requests and requests without a budget. */
 import t from 'tap';
-import type { RequestView, Router, SequenceView } from '../../src/router/index.js';
-import { answering, asking, routerOf, stateOf, total, unstated } from './fixtures.js';
+import { type RequestView, type Router, type SequenceView, defaultPolicy } from '../../src/router/index.js';
+import { answering, asking, natural, routerOf, stateOf, total, unstated } from './fixtures.js';
 
 const LATER = 100_000;
 
@@ -27,40 +27,42 @@ void t.test('earlier deadlines go first, ties by arrival', async (t) => {
   t.strictSame(ordered([]), []);
 });
 
-void t.test('every sixth start is for the oldest late request, the rest wait behind reachable deadlines', async (t) => {
-  const router = routerOf();
-  const many = Array.from({ length: 6 }, (_, i) => waiting(`many${i}`, LATER - 50, 5_000 + i));
-  const [a, ...rest] = idsOf(late);
-  t.strictSame(ordered([...many, ...late], [], { router }), [...idsOf(many), a, ...rest]);
-  const begun = many.slice(0, 5).map(holding);
-  t.strictSame(ordered([...many.slice(5), ...late], begun, { router }), [a, 'many5', ...rest], 'five others began');
-  const live = [...begun, ...late.slice(0, 1).map(holding)];
-  const left = [...many.slice(5), ...late.slice(1)];
-  t.strictSame(ordered(left, live, { router }), ['many5', ...rest], 'a late one began');
-});
+void t.test(
+  'the oldest late request has its share of the starts, the rest wait behind reachable deadlines',
+  async (t) => {
+    const router = routerOf();
+    const others = 1 / defaultPolicy.noBudgetShare - 1;
+    t.ok(Number.isInteger(others) && others > 1, 'the test counts whole starts');
+    const many = Array.from({ length: others + 1 }, (_, i) => waiting(`many${i}`, LATER - 50, 5_000 + i));
+    const last = `many${others}`;
+    const [a, ...rest] = idsOf(late);
+    t.strictSame(ordered([...many, ...late], [], { router }), [...idsOf(many), a, ...rest]);
+    const begun = many.slice(0, others).map(holding);
+    t.strictSame(ordered([...many.slice(others), ...late], begun, { router }), [a, last, ...rest], 'its turn has come');
+    const live = [...begun, ...late.slice(0, 1).map(holding)];
+    const left = [...many.slice(others), ...late.slice(1)];
+    t.strictSame(ordered(left, live, { router }), [last, ...rest], 'a late one began');
+  },
+);
 
-void t.test('where no deadline is reachable, the first arrival goes first', async (t) => {
+void t.test('without a reachable deadline the first arrival goes first, with a budget or without', async (t) => {
   t.strictSame(ordered(late), idsOf(late));
   const unbudgeted = ['x', 'y'].map((id, i) => waiting(id, LATER - 80_000 + i, null));
-  t.strictSame(ordered([...unbudgeted, ...late]), [...idsOf(late), 'x', 'y'], 'requests without a budget age alike');
+  t.strictSame(ordered([...unbudgeted, ...late]), [...idsOf(late), 'x', 'y']);
+  const reachable = waiting('z', LATER, 5_000);
+  t.strictSame(ordered([...unbudgeted, ...late, reachable])[0], 'z');
 });
 
-void t.test('under congestion, a request that is hopeless at the TPOT of all does not go before others', async (t) => {
-  const paced = (): Router => {
-    const router = routerOf();
-    const decode = { rows: [0, 0, 0, 0, 16], context: 2000 };
-    for (let i = 0; i < 5; i += 1)
-      router.observeStep({ decode, prefill: [] }, router.predictMs({ decode, prefill: [] }));
-    return router;
-  };
-  const urgent = waiting('urgent', LATER, 600);
-  const patient = Array.from({ length: 4 }, (_, i) => waiting(`patient${i}`, LATER, 6_000 + i));
-  const first = (all: readonly RequestView[]): string | undefined => {
-    const held = ['x', 'y'].map((id) => holding(waiting(id, LATER - 90_000, null)));
-    return ordered(all, held, { slots: 5, router: paced() })[0];
-  };
-  t.equal(first([...patient.slice(0, 3), urgent]), 'urgent', 'while fewer requests wait than there are slots');
-  t.equal(first([...patient, urgent]), 'patient0');
+void t.test('a deadline is reachable while the shallowest exit has time for it', async (t) => {
+  const patient = waiting('patient', LATER, 60_000);
+  const isFirst = (urgent: RequestView): boolean => ordered([patient, urgent])[0] === 'urgent';
+  t.ok(isFirst(waiting('urgent', LATER, 500)));
+  t.notOk(isFirst(waiting('urgent', LATER, 50)));
+  t.notOk(isFirst({ ...waiting('urgent', LATER, 500), minExit: 30, promptLength: 1500 }), 'no exit is left to give');
+  const lands = (totalMs: number): RequestView =>
+    asking('urgent', total(totalMs, 'land'), { ...natural, arrivedAt: LATER, promptLength: 100 });
+  t.ok(isFirst(lands(200)), 'of an answer that lands one sentence must fit');
+  t.notOk(isFirst({ ...lands(200), lands: false }), 'of one that does not, half of all answers');
 });
 
 void t.test('a first token is due before its answer, and a tight TPOT before a loose one', async (t) => {
@@ -78,29 +80,13 @@ void t.test('a request that was preempted after its first token is not late for 
   t.strictSame(ordered([begun, fresh]), ['fresh', 'begun'], 'a first token is due before the rest of an answer');
 });
 
-void t.test('a request that gave its slot back does not wait for ever', async (t) => {
+void t.test('a preempted answer whose first token was its budget gets its share of the starts', async (t) => {
   const budget = { ...unstated, ttftMs: 500 };
   const begun = asking('begun', budget, { arrivedAt: 0, generated: 40, maxTokens: 80, firstTokenAt: 400 });
-  const others = Array.from({ length: 3 }, (_, i) => waiting(`other${i}`, LATER - 1000, 70_000));
-  t.equal(ordered([...others, begun])[0], 'begun');
-});
-
-void t.test('requests without a budget are served in order of their virtual deadlines', async (t) => {
-  const short = asking('short', null, { arrivedAt: LATER, maxTokens: 5 });
-  const long = asking('long', null, { arrivedAt: LATER - 50, maxTokens: 500 });
-  t.strictSame(ordered([long, short]), ['short', 'long'], 'a short answer is due sooner');
-  t.strictSame(ordered([{ ...long, arrivedAt: LATER - 90_000 }, short]), ['long', 'short'], 'a long wait counts');
-});
-
-void t.test('an overdue request is one with truncate that the next step makes late', async (t) => {
+  const others = 1 / defaultPolicy.noBudgetShare - 1;
+  const many = Array.from({ length: others + 2 }, (_, i) => waiting(`other${i}`, LATER - 1000, 70_000 + i));
   const router = routerOf();
-  const work = { decode: { rows: [0, 0, 0, 0, 4], context: 200 }, prefill: [] };
-  const stepMs = router.predictMs(work);
-  const at = (onMiss: 'truncate' | 'continue' | 'reject', leftMs: number): boolean =>
-    router.isOverdue(asking('a', total(1000, onMiss), { arrivedAt: LATER }), LATER + 1000 - 12 - leftMs, work);
-  t.ok(at('truncate', stepMs - 0.01));
-  t.notOk(at('truncate', stepMs + 0.01));
-  t.notOk(at('continue', -500));
-  t.notOk(at('reject', -500));
-  t.notOk(router.isOverdue(asking('a', { ...unstated, ttftMs: 1, onMiss: 'truncate' }), 1e9, work), 'no total, no end');
+  t.equal(ordered([...many, begun], [], { router }).at(-1), 'begun');
+  const live = many.slice(0, others).map(holding);
+  t.equal(ordered([...many.slice(others), begun], live, { router })[0], 'begun');
 });

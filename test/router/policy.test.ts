@@ -2,26 +2,10 @@
 import t from 'tap';
 import { SERVE_OPTIONS } from '../../src/config.js';
 import { chunkSizes, defaultPolicy } from '../../src/router/index.js';
-import type { Outcome } from '../../src/simulate/engine.js';
-import { NOW, admitted, asking, outcomeOf, routerOf, serve, simulated, total } from './fixtures.js';
+import { NOW, admitted, asking, natural, outcomeOf, routerOf, serve, simulated, total } from './fixtures.js';
 
 const burst = (count: number, everyMs: number) =>
   Array.from({ length: count }, (_, i) => simulated(`r${i}`, i * everyMs, null));
-const depths = (outcomes: readonly Outcome[]): number[] => outcomes.flatMap(({ path }) => path.map(({ exit }) => exit));
-
-void t.test('shedDepth: off keeps full depth without budgets, on bends under load only', async (t) => {
-  const shed = (count: number, everyMs: number, shedDepth: boolean): number[] => {
-    const { outcomes } = serve(burst(count, everyMs), { policy: { shedDepth } });
-    t.equal(outcomes.length, count);
-    return depths(outcomes);
-  };
-  t.ok(shed(60, 20, false).every((layer) => layer === 30));
-  t.ok(shed(60, 20, true).some((layer) => layer < 30));
-  t.ok(
-    shed(3, 2000, true).every((layer) => layer === 30),
-    'idle: full depth',
-  );
-});
 
 void t.test('noBudgetShare: a larger share brings requests without a budget on faster among tight ones', async (t) => {
   const tight = burst(200, 30).map((each) => ({ ...each, budget: total(700, 'reject') }));
@@ -31,33 +15,33 @@ void t.test('noBudgetShare: a larger share brings requests without a budget on f
   t.ok(took(0.5) < took(0.05), `${took(0.5)} and ${took(0.05)}`);
 });
 
-void t.test('arrivalHeadroom: arrivals with tighter budgets take depth', async (t) => {
-  const exitAt = (arrivalHeadroom: number): number => {
-    const router = routerOf({ arrivalHeadroom });
-    for (let at = NOW - 3000; at < NOW; at += 60) {
-      router.enqueued(asking(`past${at}`, total(200), { arrivedAt: at, maxTokens: 10 }), at);
-    }
-    return admitted(router, asking('new', total(1000))).exit;
-  };
-  t.ok(exitAt(0) > exitAt(3), `${exitAt(0)} and ${exitAt(3)}`);
-});
-
 void t.test('requestOverheadMs: what a request takes outside the engine is not there for it', async (t) => {
   const at = (requestOverheadMs: number) => admitted(routerOf({ requestOverheadMs }), asking('a', total(400)));
   t.ok(at(0).exit > at(150).exit, `${at(0).exit} and ${at(150).exit}`);
-  t.ok(at(150).forecast.totalMs > 0);
 });
 
-void t.test('attainmentWeight: quality alone begins deeper than attainment alone', async (t) => {
-  const depth = (attainmentWeight: number): number => {
-    const router = routerOf({ attainmentWeight });
-    let sum = 0;
-    for (let ms = 400; ms < 3000; ms *= 1.2) {
-      sum += admitted(router, asking('a', total(ms), { isExactLength: false, maxTokens: 1024 })).exit;
-    }
-    return sum;
+void t.test('margin: a plan that expects slower steps begins shallower', async (t) => {
+  const exitAt = (margin: number): number =>
+    admitted(routerOf({ margin }), asking('a', total(220, 'land'), natural)).exit;
+  t.ok(exitAt(0) > exitAt(1), `${exitAt(0)} and ${exitAt(1)}`);
+});
+
+void t.test('landingOpens: a later window has less pressure', async (t) => {
+  const opensAt = (landingOpens: number): number =>
+    routerOf({ landingOpens }).landing(asking('a', total(1012, 'land'), natural))?.opensAt ?? NaN;
+  t.equal(opensAt(0.5), NOW + 500);
+  t.equal(opensAt(0.8), NOW + 800);
+});
+
+void t.test('covered: an answer that can not land is guaranteed for as long as it may get', async (t) => {
+  const classOf = (covered: number, totalMs: number): string =>
+    admitted(routerOf({ covered }), asking('a', total(totalMs), natural)).serviceClass;
+  const first = (covered: number): number => {
+    let ms = 50;
+    while (classOf(covered, ms) !== 'guaranteed') ms *= 1.1;
+    return ms;
   };
-  t.ok(depth(0) > depth(1), `${depth(0)} and ${depth(1)}`);
+  t.ok(first(0.5) < 0.5 * first(0.999), `${first(0.5)} and ${first(0.999)} ms`);
 });
 
 void t.test('chunk sizes rise up to the largest, which is one of them', async (t) => {

@@ -1,6 +1,6 @@
 /** The safety margin settles where the target share of guarantees is kept. */
 import t from 'tap';
-import { initialMargin, marginAt, observeGuarantee, safetyFactor } from '../../src/router/estimators/safety-margin.js';
+import { initialMargin, marginAt, observeGuarantee } from '../../src/router/safety-margin.js';
 import { seeded } from '../../src/util/random.js';
 
 const many = (start: typeof initialMargin, count: number, isKept: boolean, now: number) => {
@@ -39,12 +39,4 @@ void t.test('a margin without outcomes decays to where it began: what it rejects
   t.ok(kept.margin < marginAt(missed, 181_000), 'the next outcome goes on from there');
   const sure = many(initialMargin, 1000, true, 1000);
   t.equal(marginAt(sure, 1e9), 0, 'a margin below its first value stays');
-});
-
-void t.test('the safety factor is larger while few outcomes are known', async (t) => {
-  const first = safetyFactor(initialMargin, 0);
-  const later = safetyFactor(many(initialMargin, 10, true, 0), 0);
-  const last = safetyFactor(many(initialMargin, 5000, true, 0), 0);
-  t.ok(first > later && later > last, `${first}, ${later}, ${last}`);
-  t.ok(last < 1.01, `${last}`);
 });

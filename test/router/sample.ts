@@ -4,6 +4,7 @@ import { type CostModel, type DepthShape, costModel } from '../../src/cost/model
 
 export const layers = [10, 15, 20, 25, 30];
 export const quality = [0.52, 0.62, 0.73, 0.84, 0.94];
+export const right = [0.48, 0.77, 0.79, 0.84, 1];
 
 /** Body of 30 layers, ms: [rows, ms] of decode at 256 positions, and [positions, ms] of prefill without a past. */
 const decode = [
@@ -45,7 +46,10 @@ const body = (unit: string, share: number): UnitCost => ({
 
 export const shape: DepthShape = {
   stages: layers.map((layer) => `trunk-${layer}`),
-  exits: layers.map((layer, stage) => ({ layer, stage, block: null, quality: quality[stage] ?? 0 })),
+  exits: layers.map((layer, stage) => ({
+    ...{ layer, stage, block: null },
+    ...{ quality: quality[stage] ?? NaN, right: right[stage] ?? NaN },
+  })),
 };
 
 export const table: CostTable = {
@@ -65,7 +69,7 @@ const blockQuality = [0.82, 0.88, 0.92, 0.95, 0.985];
 export const blockShape: DepthShape = {
   stages: blockLayers.map((layer) => `trunk-${layer}`),
   exits: blockLayers.map((layer, stage) => ({
-    ...{ layer, stage, quality: blockQuality[stage] ?? 0 },
+    ...{ layer, stage, quality: blockQuality[stage] ?? NaN, right: right[stage] ?? NaN },
     block: layer === 30 ? null : `block-${layer}`,
   })),
 };

@@ -1,19 +1,24 @@
 /** The predicted wait of a request that would arrive now. */
 import t from 'tap';
 import { predictMs } from '../../src/cost/model.js';
+import { defaultPolicy } from '../../src/router/index.js';
 import { answering, asking, prompting, routerOf, stateOf, total } from './fixtures.js';
-import { sample } from './sample.js';
+import { layers, sample } from './sample.js';
 
 const router = routerOf();
 const wait = (parts: Parameters<typeof stateOf>[0]): number => router.predictedWaitMs(stateOf(parts));
 
-void t.test('an idle server has no wait; a running answer is waited for by one step at its shallowest exit', (t) => {
+void t.test('an idle server has no wait; a running answer is waited for by one step, at the depth that it has', (t) => {
   t.equal(wait({}), 0);
-  const step = predictMs(sample, { decode: { rows: [1, 0, 0, 0, 0], context: 256 }, prefill: [] });
-  const one = wait({ live: [answering('a', null)] });
-  t.ok(one > 0.8 * step && one < 1.2 * step, `${one} ms for a step of ${step} ms`);
-  const deep = wait({ live: [answering('a', null, { minExit: 30 })] });
-  t.ok(deep > 1.5 * one, 'an answer that may not get shallower is waited for at its depth');
+  for (const [i, exit] of layers.entries()) {
+    const rows = layers.map((_, at) => Number(at === 0) + Number(at === i));
+    const step = predictMs(sample, { decode: { rows, context: 240 }, prefill: [] });
+    const one = wait({ live: [answering('a', null, { exit })] });
+    t.ok(
+      Math.abs(one / step / (1 + defaultPolicy.margin) - 1) < 0.05,
+      `exit ${exit}: ${one} ms for a step of ${step} ms`,
+    );
+  }
   t.end();
 });
 
@@ -21,6 +26,8 @@ void t.test('prompts are waited for in full, and answers ahead by their turns of
   const one = wait({ live: [prompting('a', null)] });
   const two = wait({ live: [prompting('a', null), prompting('b', total(5000))] });
   t.ok(two > 1.8 * one, `${two} ms for two prompts, ${one} for one`);
+  const deep = wait({ live: [prompting('a', null, { minExit: 30 })] });
+  t.ok(deep > 2 * one, 'a prompt that may not get shallower is waited for at its depth');
   const live = [answering('a', null), answering('b', null)];
   const free = wait({ slots: 4, live });
   const full = wait({ slots: 2, live });

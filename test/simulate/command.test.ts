@@ -55,7 +55,7 @@ void t.test('a floor of quality excludes shallower exits', async (t) => {
   const line = (i: number): string =>
     JSON.stringify({
       ...{ msg: 'request', time: 1000 * (i + 1), ms: 10, prompt_tokens: 20, completion_tokens: 60 },
-      sortie: { budget_ms: 400 },
+      sortie: { budget_ms: 260 },
     });
   await writeFile(trace, [0, 1, 2, 3].map(line).join('\n'));
   const best = Math.max(...shape.exits.map(({ quality }) => quality));

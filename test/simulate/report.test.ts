@@ -26,8 +26,7 @@ function outcome(known: Known = {}): Outcome {
   const path = exits ?? [[30, 10]];
   const admission: Admission = {
     ...{ kind: 'admit', exit: 30, reason: 'deepest', serviceClass },
-    ...{ expectedTokens: 10, expectedTokensP90: 10, headroom: 1, probability: 1 },
-    forecast: { totalMs: predictedMs, ttftMs: 100, budgetMs: Infinity, arrivals: 0 },
+    ...{ expectedTokens: 10, expectedTokensP90: 10, probability: 1 },
     prediction: { ttftMs: 100, tpotMs: 40, totalMs: predictedMs, p10Ms: 0.8 * predictedMs, p90Ms: 1.2 * predictedMs },
   };
   return {
@@ -53,7 +52,7 @@ void t.test('the report has attainment, goodput and depth of all requests and of
         reason: 'deadline',
         exits: [[10, 5]],
         budgetClass: 'loose',
-        serviceClass: 'reserved',
+        serviceClass: 'best_effort',
       }),
       outcome({ arrivedAt: 1500, reason: 'refused', firstTokenAt: null, endedAt: 1500, exits: [] }),
     ],

@@ -67,7 +67,7 @@ void t.test('the budgets of a log replace the classes, and its other requests ha
   }));
   const scale = { speed: 1, length: 2, limit: 500, maxLength: 8192 };
   const all = requestsOf(logged, classes, scale, seeded(1), EXITS, 'unstated');
-  const budget = { totalMs: 700, ttftMs: null, tpotMs: 50, onMiss: 'continue' };
+  const budget = { totalMs: 700, ttftMs: null, tpotMs: 50, onMiss: 'land' };
   t.same(
     all.map((request) => [request.budgetClass, request.budget]),
     [

@@ -14,6 +14,10 @@ void t.test('a request is one short line with its exits and its budget', async (
   t.same(JSON.parse(line.slice(line.indexOf('{'))), {
     ...{ prompt_tokens: 3, completion_tokens: 4, exit_layers: { 30: 4 }, budget_ms: 500, met: true },
   });
+  const shallow = { ...sortie, plan: { exit_layer: 15, reason: 'load' }, landed: { at_token: 7, pressure: 3 } };
+  t.match(pretty(JSON.stringify({ ...request, sortie: shallow })), /"reason":"load".*"landed_at":7/);
+  const deepest = { ...sortie, plan: { exit_layer: 30, reason: 'deepest' }, landed: null };
+  t.notMatch(pretty(JSON.stringify({ ...request, sortie: deepest })), /reason|landed/);
   const open = pretty(JSON.stringify({ ...request, sortie: { ...sortie, budget_ms: null, met: null } }));
   t.notMatch(open, /budget|met/, 'without a budget');
   const rejected = pretty(JSON.stringify({ ...request, status: 400, code: 'invalid_value' }));

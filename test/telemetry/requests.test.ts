@@ -97,38 +97,37 @@ void t.test('a budget has a class by its total', (t) => {
 
 void t.test('plans count by exit and service class, and a single token has no TPOT', async (t) => {
   const { metrics, begin, value } = fixture();
-  for (const id of ['a', 'b', 'c', 'd']) begin(id, 200);
+  for (const id of ['a', 'c', 'd']) begin(id, 200);
   metrics.begin('free', { arrivedAt: 0, promptTokens: 3, maxTokens: 1, budget: null });
   metrics.step(
     step(100, {
       planned: [
         planned('a', 10),
-        planned('b', 10, { serviceClass: 'reserved' }),
         planned('c', 10, { serviceClass: 'best_effort' }),
         planned('d', 15, { serviceClass: 'best_effort' }),
         planned('free', 10, { serviceClass: 'none', predictedTpotMs: 0 }),
       ],
     }),
   );
-  const classes = ['guaranteed', 'reserved', 'best_effort', 'none'];
+  const classes = ['guaranteed', 'best_effort', 'none'];
   const counted = (exit: number) =>
     Promise.all(classes.map((each) => value(`planned_total{exit_layer="${exit}",service_class="${each}"`)));
-  t.same(await counted(10), [1, 1, 1, 1]);
-  t.same(await counted(15), [0, 0, 1, 0]);
-  t.same(await counted(20), [0, 0, 0, 0], 'an exit without plans is 0');
-  t.equal(await value('request_predicted_tpot_seconds_count'), 4);
-  t.equal(await value('request_predicted_ttft_seconds_count'), 5);
+  t.same(await counted(10), [1, 1, 1]);
+  t.same(await counted(15), [0, 1, 0]);
+  t.same(await counted(20), [0, 0, 0], 'an exit without plans is 0');
+  t.equal(await value('request_predicted_tpot_seconds_count'), 3);
+  t.equal(await value('request_predicted_ttft_seconds_count'), 4);
 });
 
 void t.test('an answer in time keeps a guarantee, cut or not; any other end misses it', async (t) => {
   const { metrics, begin, value } = fixture();
-  const ids = ['met', 'cut', 'late', 'broken', 'refused', 'lost', 'gone', 'reserved'];
+  const ids = ['met', 'cut', 'late', 'broken', 'refused', 'lost', 'gone', 'best'];
   for (const id of ids) begin(id, 200);
   metrics.begin('free', { arrivedAt: 0, promptTokens: 3, maxTokens: 9, budget: null });
   metrics.step(
     step(10, {
       planned: [...ids, 'free'].map((id) =>
-        planned(id, 10, id === 'reserved' || id === 'free' ? { serviceClass: 'reserved' } : {}),
+        planned(id, 10, id === 'best' || id === 'free' ? { serviceClass: 'best_effort' } : {}),
       ),
     }),
   );
@@ -141,7 +140,7 @@ void t.test('an answer in time keeps a guarantee, cut or not; any other end miss
         ended('late', 'length', 201),
         ended('broken', 'error', 10),
         ended('gone', 'cancelled', 10),
-        ended('reserved', 'length', 201),
+        ended('best', 'length', 201),
         ended('free', 'length', 201),
       ],
     }),
@@ -188,6 +187,38 @@ void t.test('a cut answer is truncated, whatever the engine reports later', asyn
   t.equal(await value('e2e_request_latency_seconds_sum'), (4 * 200 + 200 + 230) / 1000);
   t.equal(await value('time_to_first_token_seconds_count'), 4);
   t.equal(metrics.live, 0);
+});
+
+void t.test('a landed answer counts by the class of its budget, with its share of the expected tokens', async (t) => {
+  const { metrics, begin, value } = fixture();
+  const ids = ['a', 'b', 'late', 'cut', 'whole'];
+  for (const id of ids) begin(id, 200);
+  metrics.step(step(10, { planned: ids.map((id) => planned(id, 15, { expectedTokens: 20, reason: 'load' })) }));
+  t.same(metrics.held, { mean: 20, left: 100 });
+  const token = { id: 'a', token: 1, exit: 15, logprobs: null };
+  metrics.step(step(20, { tokens: [token, token] }));
+  t.same(metrics.held, { mean: 20, left: 98 });
+  metrics.cut(ended('cut', 'deadline', 200));
+  const landed = (at: number) => ({ landed: { at, pressure: 2, probability: 0.1 } });
+  metrics.step(
+    step(150, {
+      ended: [
+        { ...ended('a', 'stop', 150), ...landed(7) },
+        { ...ended('b', 'stop', 150), ...landed(11) },
+        { ...ended('late', 'stop', 250), ...landed(3) },
+        { ...ended('cut', 'stop', 150), ...landed(3) },
+        ended('whole', 'stop', 150),
+      ],
+    }),
+  );
+  t.equal(await value('landed_total{budget_class="up_to_250ms"'), 3, 'the client of the cut answer saw no landing');
+  t.equal(await value('landed_total{budget_class="per_token"'), 0);
+  t.equal(await value('landed_length_ratio_bucket{le="0.4"'), 2);
+  t.equal(await value('landed_length_ratio_sum'), (7 + 11 + 3) / 20);
+  t.equal(await value('budget_requests_total{budget_class="up_to_250ms",outcome="met"'), 3, 'a landing may be late');
+  t.equal(await value('depth_reasons_total{reason="load"'), 5);
+  t.equal(await value('depth_reasons_total{reason="noise"'), 0);
+  t.same(metrics.held, { mean: null, left: 0 });
 });
 
 void t.test('an answer cut before its engine exits is not lost', async (t) => {

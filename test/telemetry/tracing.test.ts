@@ -238,6 +238,17 @@ void t.test("each choice has its spans once; without a client's trace a new one 
   });
 });
 
+void t.test('a landing, and the reason of the depth, are attributes of the request and of its sequence', async (t) => {
+  const ended = { landed: { at: 2, pressure: 4, probability: 0.1 } };
+  const server = await traced(t, says('one two', { ended, plan: { reason: 'load' } }));
+  await (await server.post('/v1/completions', { prompt: 'Hi' }, { 'X-Latency-Budget-Ms': '5000' })).text();
+  const spans = await server.spans();
+  const root = named(spans, 'POST /v1/completions');
+  t.match(root.values, { 'sortie.plan.reason': 'load', 'sortie.landed.at_token': 2, 'sortie.budget_on_miss': 'land' });
+  t.match(named(spans, 'queue').values, { 'sortie.plan.reason': 'load', 'sortie.plan.landing': 'possible' });
+  t.match(named(spans, 'decode').values, { 'sortie.landed.at_token': 2, 'sortie.landed.pressure': 4 });
+});
+
 void t.test('errors: of the client, of the engine, of the connection', async (t) => {
   const server = await traced(t, says('one two', { loseAfter: 1 }), { apiKeys: ['sesame'] });
   const post = (body: object, key = 'sesame') =>

@@ -38,6 +38,7 @@ interface Metrics {
   readLoad(text: string): Load;
   tokensBetween(earlier: Load, later: Load): Record<string, number>;
   attainmentBetween(earlier: Load, later: Load): number | null;
+  landedBetween(earlier: Load, later: Load): number | null;
   meanDepth(tokens: Record<string, number>): number | null;
 }
 
@@ -138,9 +139,13 @@ for (const metricsPrefix of ['sortie_', 'vllm:'] as const)
     server.context.series.running.set(3);
     t.equal(metrics.readLoad((await api.loadMetrics()) ?? '').running, 3);
     await collected({ ...ask, budget: 5000 });
+    server.engine.script = says('Paris.', { ended: { landed: { at: 2, pressure: 1, probability: 0.1 } } });
+    await collected({ ...ask, budget: 5000 });
     const later = metrics.readLoad((await api.loadMetrics()) ?? '');
     t.equal(metrics.attainmentBetween(earlier, later), 1);
     t.equal(metrics.attainmentBetween(later, later), null);
+    t.equal(metrics.landedBetween(earlier, later), 0.5);
+    t.equal(metrics.landedBetween(later, later), null);
     const tokens = metrics.tokensBetween(earlier, later);
     t.equal(tokens[10], 1);
     t.ok((metrics.meanDepth(tokens) ?? 0) > 20);

@@ -77,7 +77,7 @@ void t.test('Chat sends on Enter, marks a change of exit, and reports plan and t
   t.equal(await text(page, '.turn-assistant .text'), answer);
   t.equal(await page.evaluate("document.querySelector('.turn').dataset.label"), '30 → 10');
   t.match(await text(page, '.report'), /budget met.*exit 10: 5.*exit 30: 2.*took.*of 1\d s.*predicted/s);
-  t.match(await text(page, '#last-plan'), /^Last plan: exit \d+/);
+  t.match(await text(page, '#last-plan'), /^Last plan: exit \d+ \(the deepest that the request allows\)/);
   await type(page, 'chat-prompt', 'Second');
   await page.press('Enter', 13);
   await page.until("document.querySelectorAll('.report').length === 2");
@@ -120,10 +120,10 @@ void t.test('Chat shows the plan of the next answer while the budget moves', { s
   await page.until("document.getElementById('next-plan').textContent.includes('exit 10')");
   t.match(
     await text(page, '#next-plan'),
-    /^Next answer: exit 10, guaranteed, about 420 ms \(300 ms to 800 ms\), 100% in time\.$/,
+    /^Next answer: exit 10 \(the deepest that the request allows\), guaranteed, about 420 ms \(300 ms to 800 ms\), 100% in time\.$/,
   );
   await move(100);
-  await page.until("document.getElementById('next-plan').textContent.includes('exit 30, no budget')");
+  await page.until("document.getElementById('next-plan').textContent.includes('allows), no budget')");
   t.equal(asked(server.engine).length, 0, 'no answer was run');
   t.equal(server.engine.requests.length, 2, 'one request for each rest of the slider');
   t.same(page.complaints, []);
@@ -171,6 +171,65 @@ void t.test(
     t.same(page.complaints, []);
   },
 );
+
+void t.test(
+  'Chat shows a landed answer, the reason of its depth, and goes on without a budget',
+  { skip },
+  async (t) => {
+    const ended = { landed: { at: 7, pressure: 3.5, probability: 0.04 } };
+    const plan = { exit: 15, reason: 'load', expectedTokens: 40 } as const;
+    const { page, server } = await open(t, says(answer, { exits: [15, 15], ended, plan }), {}, '#/chat');
+    await loaded(page);
+    await page.evaluate("document.getElementById('budget').value = 60");
+    await type(page, 'chat-prompt', 'First');
+    await page.press('Enter', 13);
+    await page.until("document.querySelector('.landed') !== null");
+    await idle(page, 'chat-stop');
+    t.match(asked(server.engine)[0]?.depth.budget, { onMiss: 'land' });
+    t.equal(
+      await text(page, '.landed'),
+      'landedafter 7 of about 40 expected tokens, to keep the budget. Chance of this end without one: 4%.Go on from here',
+    );
+    t.match(await text(page, '#last-plan'), /^Last plan: exit 15 \(other requests need the time\), guaranteed/);
+    await page.evaluate("document.querySelector('.report button').click()");
+    t.equal(await page.evaluate("document.getElementById('why').open"), true, 'the reason opens its explanation');
+    await page.evaluate("document.querySelector('#why button').click()");
+    t.equal(await page.evaluate("document.getElementById('why').open"), false);
+    server.engine.script = says(' It lies on the Seine.');
+    await page.evaluate("document.querySelector('.landed button').click()");
+    await page.until(
+      `document.querySelector('.turn-assistant .text').textContent === '${answer} It lies on the Seine.'`,
+    );
+    await idle(page, 'chat-stop');
+    t.equal(await count(page, '.landed'), 0);
+    const [first, second] = asked(server.engine);
+    t.equal(second?.depth.budget, null);
+    const added = tokenizer.decode(second?.prompt.slice(first?.prompt.length) ?? [], { special: true });
+    t.equal(added, answer, 'the open message continues');
+    server.engine.script = says('', { ended: {} });
+    await type(page, 'chat-prompt', 'Second');
+    await page.press('Enter', 13);
+    await page.until("document.querySelectorAll('.turn-assistant .report').length === 2");
+    const last = tokenizer.decode(asked(server.engine).at(-1)?.prompt ?? [], { special: true });
+    t.match(last, `${answer} It lies on the Seine.<|im_end|>`, 'the next turn has the whole answer');
+    t.same(page.complaints, []);
+  },
+);
+
+void t.test('a landed answer that has nothing to add says so', { skip }, async (t) => {
+  const ended = { landed: { at: 7, pressure: 3.5, probability: 0.9 } };
+  const { page, server } = await open(t, says(answer, { ended }), {}, '#/chat');
+  await loaded(page);
+  await type(page, 'chat-prompt', 'First');
+  await page.press('Enter', 13);
+  await page.until("document.querySelector('.landed') !== null");
+  await idle(page, 'chat-stop');
+  server.engine.script = says('');
+  await page.evaluate("document.querySelector('.landed button').click()");
+  await page.until("document.querySelector('.turn-note')?.textContent !== ''");
+  t.equal(await text(page, '.turn-note'), 'The answer was complete: the model adds nothing.');
+  t.equal(await text(page, '.turn-assistant .text'), answer);
+});
 
 void t.test(
   'Chat tells a cut, a stop and an error apart, and a pinned exit disables the budget',

@@ -558,6 +558,28 @@ def golden_tiny(
     typer.echo(f"wrote {out}/tiny, tiny.json, tiny-blocks.json")
 
 
+@app.command()
+def loops(
+    out: Annotated[Path, typer.Option(help="Hugging Face folder to write, in the form of Ouro's.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 24 lines with 12 answers each.")] = 6000,
+    rate: Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")] = 3e-3,
+    seed: Annotated[int, typer.Option(help="Seed of weights and lines.")] = 0,
+) -> None:
+    """A looped model in miniature, tuned on walks through a function: each loop is an exit."""
+    import torch
+
+    from sorted_tuning.looped import Looped, Shape, accuracy, export, tune
+
+    torch.manual_seed(seed)
+    model = Looped(Shape())
+    tune(model, steps, 24, 12, rate, seed, typer.echo)
+    whole, parts = accuracy(model, 256)
+    typer.echo("loops | all | by steps of the walk, from 1 on")
+    for loop, (all_, by_steps) in enumerate(zip(whole, parts, strict=True), 1):
+        typer.echo(f"{loop} | {all_} | {by_steps}")
+    export(model, out)
+
+
 def main() -> None:
     """Run the command line; a TuningError is one line on stderr and exit code 2."""
     try:

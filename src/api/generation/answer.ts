@@ -11,12 +11,14 @@ import { codePointLength } from '../../util/code-points.js';
 import { Choice, type FinishReason, type Piece } from './choice.js';
 import { readyEngine, type ApiContext, type ApiRequest } from '../context.js';
 import type { GenerationPlan } from './request.js';
+import { queueFull } from './engine-errors.js';
 import { withErrorBoundary } from './error-boundary.js';
 import { Receipt } from './receipt.js';
-import { reportOf, rounded } from './report.js';
+import { expectedTokens, reportOf, rounded } from './report.js';
 import { ofChoice, samplingFields } from '../params/sampling.js';
 import type { HeadersOf, planHeaders } from '../schemas/headers.js';
-import type { SortieReport, Usage } from '../schemas/shared.js';
+import type { SortieReport } from '../schemas/report.js';
+import type { Usage } from '../schemas/shared.js';
 
 export interface AnswerListener {
   delta(index: number, piece: Piece): void;
@@ -85,6 +87,7 @@ export class Answer {
     // The engine may have exited while the prompt was tokenized. Without it, the metrics would keep a sequence that
     // never ends.
     readyEngine(context);
+    this.#checkRoom();
     this.choices.forEach((choice, index) => {
       if (this.#over) return;
       const promptIndex = Math.floor(index / plan.n);
@@ -110,6 +113,7 @@ export class Answer {
           promptLogprobs: plan.echo ? (plan.logprobs ?? (maxTokens === 0 ? 0 : null)) : null,
           depth: { ...plan.depth, budget: plan.budget },
           lengthGroup: plan.lengthGroup,
+          tenant: plan.tenant,
           ...(plan.prefixSpace !== null && { prefixSpace: plan.prefixSpace }),
           grammar: plan.grammar?.grammar ?? null,
           prediction: plan.prediction,
@@ -126,6 +130,15 @@ export class Answer {
         ),
       );
     });
+  }
+
+  /** All choices or none: a part of a request would be work in vain. @throws ApiError queue_full */
+  #checkRoom(): void {
+    const { tenant, prompts, n, budget, isDryRun } = this.plan;
+    const tokens = prompts.reduce((sum, { ids }) => sum + ids.length * n, 0);
+    if (this.#context.engine.hasRoom(tenant, this.choices.length, tokens)) return;
+    if (!isDryRun) this.#context.metrics.full(this.choices.length, budget);
+    throw queueFull();
   }
 
   /** The client disconnected: no more output follows. */
@@ -193,12 +206,14 @@ export class Answer {
 
   /** The plan at admission, as response headers. */
   headers(): Record<string, string> {
-    const plan = this.choices.find((choice) => choice.plan !== null)?.plan;
-    if (plan === undefined || plan === null) return {};
+    const plans = this.choices.flatMap((choice) => choice.plan ?? []);
+    const [plan] = plans;
+    if (plan === undefined) return {};
     return {
       'x-exit-layer': String(plan.exit),
       'x-predicted-ttft-ms': String(rounded(plan.predictedTtftMs)),
       'x-predicted-tpot-ms': String(rounded(plan.predictedTpotMs)),
+      'x-sortie-expected-tokens': String(expectedTokens(plans)),
     } satisfies HeadersOf<typeof planHeaders>;
   }
 
@@ -239,7 +254,10 @@ export class Answer {
       this.#end();
     };
     if (this.#receipt === null) report();
-    else this.#receipt.whenReady(report);
+    else {
+      const endsAt = this.#request.arrivedAt + (this.plan.budget?.totalMs ?? Infinity);
+      this.#receipt.whenReady(report, endsAt - this.#finishedAt);
+    }
   }
 
   #idOf(index: number): string {

@@ -1,7 +1,7 @@
 /** The parts of an endpoint that generates. Must not know: the forms of any one endpoint, HTTP. */
 import type { ApiContext, ApiRequest } from '../context.js';
 import type { ApiError } from '../errors.js';
-import type { SortieReport } from '../schemas/shared.js';
+import type { SortieReport } from '../schemas/report.js';
 import type { Answer } from './answer.js';
 import type { CallPart } from './call-reader.js';
 import type { ChoiceToken, FinishReason, Piece } from './choice.js';

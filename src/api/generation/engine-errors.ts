@@ -7,6 +7,10 @@ function grammarsLostError(): ApiError {
   return new ApiError('grammars_lost', 'The worker for structured output restarts; try again shortly.');
 }
 
+export function queueFull(): ApiError {
+  return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
+}
+
 /** By kind of grammar: what the client must send. */
 const FORMS: Readonly<Record<Grammar['kind'], string>> = {
   json: 'a JSON schema',
@@ -46,7 +50,7 @@ export function engineError(
 ): ApiError {
   switch (event.reason) {
     case 'queue_full':
-      return new ApiError('queue_full', 'Too many requests are waiting; try again shortly.');
+      return queueFull();
     case 'grammar': {
       const why = event.detail ?? 'it cannot';
       if (grammar !== null) return grammarError(grammar, event.part ?? null, why);

@@ -31,14 +31,20 @@ export class Receipt {
     if (this.#events.size === this.#count) this.#resolve();
   }
 
-  /** Calls back once all audits are there, or after the longest wait. */
-  whenReady(ready: () => void): void {
+  /**
+   * Calls back once all audits are there, or after the longest wait.
+   * @param leftMs time until the budget is over: no audit holds an answer back beyond it
+   */
+  whenReady(ready: () => void, leftMs = Infinity): void {
     this.#ready = ready;
     if (this.#events.size === this.#count) this.#resolve();
     else {
-      this.#timer = setTimeout(() => {
-        this.#resolve();
-      }, WAIT_MS);
+      this.#timer = setTimeout(
+        () => {
+          this.#resolve();
+        },
+        Math.max(0, Math.min(WAIT_MS, leftMs)),
+      );
     }
   }
 

@@ -4,8 +4,8 @@
  * Must not know: the engine, HTTP.
  */
 import type { EndedEvent, PlannedEvent, ServiceClass } from '../../engine/protocol.js';
-import { monotonicMs } from '../../util/clock.js';
-import type { SortieReport } from '../schemas/shared.js';
+import { CUT_LATE_MS, monotonicMs } from '../../util/clock.js';
+import type { SortieReport } from '../schemas/report.js';
 import type { Choice } from './choice.js';
 import type { GenerationPlan } from './request.js';
 
@@ -29,7 +29,8 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
   const actual = (facts.finishedAt ?? monotonicMs()) - arrivedAt;
   // As in the metrics: an answer cut at its deadline, as its request asked, is in time, although a timer is always
   // slightly late.
-  const isCut = ends.some((end) => end?.reason === 'deadline');
+  const isLate = actual > (budget?.totalMs ?? Infinity) + CUT_LATE_MS;
+  const isCut = !isLate && ends.some((end) => end?.reason === 'deadline');
   const times = ends.map((end, i) => tokenTimes(end, choices[i]));
   const ttft = worst(times.map(({ firstAt }) => (firstAt === null ? null : firstAt - arrivedAt)));
   const awaited = worst(times.map(({ awaitedTo }) => (awaitedTo === null ? null : awaitedTo - arrivedAt)));
@@ -43,8 +44,10 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
     plan: {
       service_class: serviceClass(plan, choices),
       exit_layer: plans[0]?.exit ?? 0,
-      expected_tokens: Math.round(total(plans, 'expectedTokens')),
-      expected_tokens_p90: Math.round(total(plans, 'expectedTokensP90')),
+      reason: plans[0]?.reason ?? null,
+      landing: plans[0]?.landing ?? null,
+      expected_tokens: expectedTokens(plans),
+      expected_tokens_p90: Math.round(plans.reduce((sum, each) => sum + each.expectedTokensP90, 0)),
       probability: probability === null ? null : rounded(probability),
       predicted_ttft_ms: slowest(plans, 'predictedTtftMs'),
       predicted_tpot_ms: slowest(plans, 'predictedTpotMs'),
@@ -63,6 +66,7 @@ export function reportOf(facts: AnswerFacts): Omit<SortieReport, 'sampling' | 'a
         : (isCut || actual <= (budget.totalMs ?? Infinity)) &&
           (awaited ?? 0) <= (budget.ttftMs ?? Infinity) &&
           (tpot ?? 0) <= (budget.tpotMs ?? Infinity),
+    landed: landedOf(choices, ends),
     queue_ms: started === null ? null : rounded(Math.max(0, started - arrivedAt)),
     draft_tokens: drafts.drafted,
     accepted_draft_tokens: drafts.accepted,
@@ -74,6 +78,24 @@ function serviceClass({ budget }: GenerationPlan, choices: readonly Choice[]): S
   if (budget === null) return 'none';
   const classes = choices.map(({ plan }) => plan?.serviceClass ?? 'best_effort');
   return WEAKEST_FIRST.find((each) => classes.includes(each)) ?? 'none';
+}
+
+/** The earliest landing of the choices. A stop string ends a choice before its landing. */
+function landedOf(
+  choices: readonly Pick<Choice, 'stopString'>[],
+  ends: readonly (EndedEvent | undefined)[],
+): SortieReport['landed'] {
+  const landings = choices.flatMap(({ stopString }, index) => {
+    const landed = ends[index]?.landed;
+    return landed === undefined || stopString !== null ? [] : [{ ...landed, index }];
+  });
+  const [first, ...others] = landings;
+  if (first === undefined) return null;
+  const { at, pressure, probability } = others.reduce((least, each) => (each.at < least.at ? each : least), first);
+  const choicesLanded = landings.map(({ index }) => index);
+  // Most landings are at places where the model rarely ends: thousandths would show 0.
+  const rare = Math.round(probability * 1e6) / 1e6;
+  return { at_token: at, pressure: rounded(pressure), probability: rare, choices: choicesLanded };
 }
 
 interface TokenTimes {
@@ -99,7 +121,7 @@ function worst(values: readonly (number | null)[]): number | null {
   return values.reduce((most, value) => (value === null ? most : Math.max(most ?? value, value)), null);
 }
 
-const WEAKEST_FIRST: readonly ServiceClass[] = ['best_effort', 'reserved', 'guaranteed'];
+const WEAKEST_FIRST: readonly ServiceClass[] = ['best_effort', 'guaranteed'];
 
 type Predicted = 'predictedTtftMs' | 'predictedTpotMs' | 'predictedMs' | 'predictedP10Ms' | 'predictedP90Ms';
 
@@ -107,8 +129,9 @@ function slowest(plans: readonly PlannedEvent[], time: Predicted): number {
   return rounded(Math.max(0, ...plans.map((plan) => plan[time])));
 }
 
-function total(plans: readonly PlannedEvent[], length: 'expectedTokens' | 'expectedTokensP90'): number {
-  return plans.reduce((sum, plan) => sum + plan[length], 0);
+/** Predicted median tokens of all choices together. */
+export function expectedTokens(plans: readonly PlannedEvent[]): number {
+  return Math.round(plans.reduce((sum, plan) => sum + plan.expectedTokens, 0));
 }
 
 /** Rounds to microseconds, or to thousandths of a probability. */

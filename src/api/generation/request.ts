@@ -7,7 +7,7 @@ import type { Budget, LengthGroup, Sampling, ThoughtTokens } from '../../engine/
 import { ApiError } from '../errors.js';
 import { auditHeader } from '../params/audit.js';
 import { requestBudget } from '../params/budget.js';
-import { readyEngine, type ApiContext, type ApiRequest, type Caller } from '../context.js';
+import { learningKey, readyEngine, type ApiContext, type ApiRequest, type Caller } from '../context.js';
 import type { AnswerThoughts } from './choice.js';
 import { requestDepth, type DepthBounds } from '../params/depth.js';
 import { encodeWithin, type WaitLimit } from './wait-limit.js';
@@ -58,6 +58,8 @@ export interface GenerationPlan {
   };
   readonly budget: Budget | null;
   readonly lengthGroup: LengthGroup;
+  /** The client in whose name the engine shares slots and time. */
+  readonly tenant: string;
   /** The space in which the prompts may share prefixes; null for the common one. */
   readonly prefixSpace: string | null;
   /** The grammar of the answers; null for any text. */
@@ -127,7 +129,7 @@ export async function encodePrediction(
 
 /** The budget of a request, stated or from the policy. @throws ApiError invalid_value */
 export function budgetOf({ limits }: ApiContext, { headers, body, caller }: ApiRequest<GenerationBody>): Budget | null {
-  return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy).defaultBudget);
+  return requestBudget(headers, body.sortie, policyOf(limits.policy, caller.policy));
 }
 
 /** The error for a prompt that does not fit. @param prompt its number of tokens */
@@ -175,9 +177,9 @@ export interface PlanInput {
 }
 
 /** The group by which answer lengths are learned. A grammar predicts more than the endpoint does. */
-function lengthGroup({ keyName }: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
+function lengthGroup(caller: Caller, { endpoint, grammar }: PlanInput): LengthGroup {
   const kind = grammar === null ? endpoint : grammar.grammar.kind === 'calls' ? 'tools' : 'schema';
-  return { kind, key: keyName };
+  return { kind, key: learningKey(caller) };
 }
 
 /**
@@ -193,14 +195,15 @@ function reservedTokens({ prompts, maxTokens: stated }: PlanInput, maxTokens: re
 function grammarOf(
   { model, limits }: ApiContext,
   { body }: ApiRequest<GenerationBody>,
-  { grammar, thoughts = null, tagTokens = null }: PlanInput,
+  { grammar, budget, thoughts = null, tagTokens = null }: PlanInput,
   depth: DepthBounds,
 ): PlannedGrammar | null {
   if (tagTokens === null) return grammar;
   const exits = model.exits.map(({ layer }) => layer);
   const exit = thinkingExit(body.sortie?.thinking_exit_layer, limits.thinkingExit, depth, exits);
   if (thoughts === null) return grammar;
-  return behindThoughts(grammar, { ...tagTokens, isOpen: thoughts.isOpen, ...(exit !== null && { exit }) });
+  const lands = budget?.totalMs != null && (budget.onMiss === 'land' || budget.onMiss === 'reject');
+  return behindThoughts(grammar, { ...tagTokens, isOpen: thoughts.isOpen, ...(exit !== null && { exit }) }, lands);
 }
 
 /** @throws ApiError for a request outside the limits, the model's abilities or the budget contract */
@@ -262,6 +265,7 @@ export function planGeneration(
     depth: { ...depth, quality },
     budget,
     lengthGroup: group,
+    tenant: request.caller.tenant,
     prefixSpace: prefixSpace(limits.prefixReuse, request.caller, body.cache_salt),
     grammar: grammarOf(context, request, input, depth),
     thoughts: input.thoughts ?? null,

@@ -4,7 +4,8 @@
  * It keeps the order of events that clients rely on. Must not know: an endpoint's plan and forms (passed in), HTTP.
  */
 import { Answer, type AnswerListener } from './answer.js';
-import type { ApiContext, ApiRequest, EventStream, JsonAnswer } from '../context.js';
+import type { ApiContext, ApiRequest, EventStream, JsonAnswer, Reservation } from '../context.js';
+import type { GenerationPlan } from './request.js';
 import type { Collected, Endpoint } from './endpoint.js';
 import { answeredAttributes, askedAttributes } from './trace-attributes.js';
 
@@ -19,7 +20,7 @@ export async function serveWhole<Body>(
 ): Promise<JsonAnswer> {
   const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan, false));
-  const settle = request.caller.reserve(plan.reserved, plan.maxTokensParam);
+  const settle = request.caller.reserve(reservation(plan));
   return new Promise((resolve, reject) => {
     const choices: Collected[] = Array.from({ length: plan.prompts.length * plan.n }, () => ({
       text: '',
@@ -76,7 +77,7 @@ export async function serveStream<Body>(
 ): Promise<void> {
   const plan = await endpoint.plan(context, request);
   request.trace?.describe(askedAttributes(plan, true));
-  const settle = request.caller.reserve(plan.reserved, plan.maxTokensParam);
+  const settle = request.caller.reserve(reservation(plan));
   const out = open(() => answer.headers());
   const events = endpoint.events(context, request, (data, name) => {
     out.open();
@@ -110,6 +111,10 @@ export async function serveStream<Body>(
   const answer = new Answer(context, plan, request, listener, settle);
   cancelWhenGone(answer, request.signal);
   answer.start();
+}
+
+function reservation({ reserved, maxTokensParam, prompts, n }: GenerationPlan): Reservation {
+  return { tokens: reserved, maxTokensParam, answers: prompts.length * n };
 }
 
 function cancelWhenGone(answer: Answer, gone: AbortSignal): void {

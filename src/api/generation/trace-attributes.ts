@@ -39,7 +39,7 @@ export function askedAttributes(plan: GenerationPlan, isStream: boolean): Attrib
  */
 export function answeredAttributes(answer: Answer, id: string, finishReasons: string[]): Attributes {
   const { prompt_tokens, completion_tokens, prompt_tokens_details } = answer.usage();
-  const { plan, met, ttft_ms } = answer.report();
+  const { plan, landed, met, ttft_ms } = answer.report();
   return {
     'gen_ai.response.id': id,
     'gen_ai.response.finish_reasons': finishReasons,
@@ -48,6 +48,8 @@ export function answeredAttributes(answer: Answer, id: string, finishReasons: st
     'gen_ai.usage.cache_read.input_tokens': prompt_tokens_details.cached_tokens,
     ...(ttft_ms === null ? {} : { 'gen_ai.response.time_to_first_chunk': ttft_ms / 1000 }),
     'sortie.plan.exit_layer': plan.exit_layer,
+    ...(plan.reason === null ? {} : { 'sortie.plan.reason': plan.reason }),
+    ...(landed === null ? {} : { 'sortie.landed.at_token': landed.at_token }),
     ...(met === null ? {} : { 'sortie.budget_met': met }),
   };
 }

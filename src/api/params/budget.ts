@@ -5,6 +5,7 @@
  */
 import type { Budget, OnMiss } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
+import type { RequestPolicy } from './policy.js';
 import type { SortieRequest } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
 
@@ -77,13 +78,16 @@ function grpcTimeout(headers: Headers): number | null {
   });
 }
 
+const ON_MISS: readonly OnMiss[] = ['land', 'continue', 'truncate', 'reject'];
+
 /** Actions on a miss have no order, so all values must agree. */
 function onMiss(headers: Headers): OnMiss | null {
   const name = 'X-Budget-On-Miss';
   const texts = headerValues(headers, name);
   const values = texts.map((text, index): OnMiss => {
-    if (text === 'continue' || text === 'truncate' || text === 'reject') return text;
-    throw wrongValue(name, 'continue, truncate or reject', texts, index);
+    const value = ON_MISS.find((each) => each === text);
+    if (value !== undefined) return value;
+    throw wrongValue(name, 'land, continue, truncate or reject', texts, index);
   });
   const [first = null, ...others] = new Set(values);
   if (others.length === 0) return first;
@@ -94,13 +98,14 @@ function onMiss(headers: Headers): OnMiss | null {
 /**
  * The budget that a request states, else the fallback, or null. A body field wins over its header. Of several header
  * values the smallest counts. Proxy time-outs only lower the total. A request may state the action on a miss alone.
- * @param fallback the budget of requests that state neither a total, a TTFT nor a TPOT
+ * Without a total no instant tells an answer to land, so `land` is then `continue`.
+ * @param policy its default budget is that of requests that state neither a total, a TTFT nor a TPOT
  * @throws ApiError invalid_value for a malformed or non-positive value, with the header as param
  */
 export function requestBudget(
   headers: Headers,
   body: SortieRequest | undefined,
-  fallback: Budget | null,
+  { defaultBudget: fallback, onMiss: byPolicy }: Pick<RequestPolicy, 'defaultBudget' | 'onMiss'>,
 ): Budget | null {
   const header = {
     total: milliseconds(headers, 'X-Latency-Budget-Ms'),
@@ -124,5 +129,6 @@ export function requestBudget(
   const { ttftMs, tpotMs } = stated;
   if (totalMs === null && ttftMs === null && tpotMs === null) return null;
   const inherited = isStated ? null : fallback?.onMiss;
-  return { totalMs, ttftMs, tpotMs, onMiss: body?.budget_on_miss ?? header.onMiss ?? inherited ?? 'continue' };
+  const action = body?.budget_on_miss ?? header.onMiss ?? inherited ?? byPolicy ?? 'land';
+  return { totalMs, ttftMs, tpotMs, onMiss: action === 'land' && totalMs === null ? 'continue' : action };
 }

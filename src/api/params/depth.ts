@@ -20,21 +20,34 @@ export interface DepthBounds {
 
 type Exits = readonly number[];
 
-function checkedExit(exits: Exits, layer: number, written: string, param: string): number {
-  if (exits.includes(layer)) return layer;
+/** The depths that a model offers: numbers of exits, and the layers of a loop if these count loops. */
+type Depths = Pick<ServedModel, 'exits' | 'loopLayers'>;
+
+/** The exit of a written number: its own, or the layers that run at an exit of a looped model. */
+function exitOf({ exits, loopLayers }: Depths, written: number): number | undefined {
+  const numbers = exits.map(({ layer }) => layer);
+  if (numbers.includes(written) || loopLayers === undefined) return numbers.find((number) => number === written);
+  return numbers.find((number) => number * loopLayers === written);
+}
+
+function checkedExit(model: Depths, layer: number, written: string, param: string): number {
+  const exit = exitOf(model, layer);
+  if (exit !== undefined) return exit;
+  const exits = model.exits.map((each) => each.layer);
+  const unit = model.loopLayers === undefined ? '' : ' loops';
   throw new ApiError(
     'invalid_value',
-    `${param} must be an exit of the model (${exits.join(', ')}), got ${quoted(written)}.`,
+    `${param} must be an exit of the model (${exits.join(', ')}${unit}), got ${quoted(written)}.`,
     param,
     { exits },
   );
 }
 
 /** @returns the layer and the field or header that states it; null if neither does */
-function exitOption(exits: Exits, headers: Headers, header: string, twin: number | undefined, twinName: string) {
+function exitOption(model: Depths, headers: Headers, header: string, twin: number | undefined, twinName: string) {
   if (twin !== undefined) {
     const param = `sortie.${twinName}`;
-    return { layer: checkedExit(exits, twin, String(twin), param), param };
+    return { layer: checkedExit(model, twin, String(twin), param), param };
   }
   const [text, ...others] = new Set(headerValues(headers, header));
   if (text === undefined) return null;
@@ -43,7 +56,7 @@ function exitOption(exits: Exits, headers: Headers, header: string, twin: number
     const values = quoted([text, ...others].join(', '));
     throw new ApiError('invalid_value', `${header} must have one value, got different ones: ${values}.`, header);
   }
-  return { layer: checkedExit(exits, /^\d+$/.test(text) ? Number(text) : NaN, text, header), param: header };
+  return { layer: checkedExit(model, /^\d+$/.test(text) ? Number(text) : NaN, text, header), param: header };
 }
 
 /** The parts of a model name in a request. */
@@ -63,7 +76,8 @@ export function requestedModel(model: ServedModel, asked: string | undefined): R
   const name = names.find((each) => (asked ?? model.name) === each || asked?.startsWith(`${each}:`));
   const exits = model.exits.map(({ layer }) => layer);
   if (name !== undefined) {
-    const exit = exits.find((layer) => asked === `${name}:${layer}`);
+    const [, written] = /^:(\d{1,9})$/.exec(asked?.slice(name.length) ?? '') ?? [];
+    const exit = written === undefined ? undefined : exitOf(model, Number(written));
     if (exit !== undefined || asked === undefined || asked === name) return { name, exit: exit ?? null };
   }
   const all = names.flatMap((each) => [each, ...exits.map((layer) => `${each}:${layer}`)]);
@@ -90,6 +104,8 @@ export interface DepthPolicy extends DepthLimits {
   readonly floor?: QualityFloor | null;
   /** Estimated quality of each exit of the model. */
   readonly quality?: readonly number[];
+  /** Least share of right answers of an exit where the request states no depth; absent: any. */
+  readonly minRight?: number;
 }
 
 /** Bounds for every request. A null bound is the model's own. */
@@ -116,6 +132,16 @@ function flooredExit(range: Exits, exits: Exits, { floor, quality = [] }: DepthP
 }
 
 /**
+ * The shallowest allowed exit whose answers are of use, so that the router buys no time with wrong ones. A request that
+ * allows shallower exits only gets them.
+ */
+function usefulExit(model: ServedModel, allowed: Exits, deepest: number, { minRight = 0 }: DepthPolicy): number {
+  const rightOf = (layer: number): number => model.exits.find((exit) => exit.layer === layer)?.quality.right ?? 1;
+  const useful = allowed.find((layer) => layer <= deepest && rightOf(layer) >= minRight);
+  return useful ?? allowed.find((layer) => layer <= deepest) ?? deepest;
+}
+
+/**
  * @throws ApiError model_not_found, or invalid_value for a depth that is not an allowed exit or for contradicting
  * bounds
  */
@@ -131,12 +157,13 @@ export function requestDepth(
   const floor = allowed[0] ?? 0;
   const ceiling = allowed.at(-1) ?? 0;
   const byName = modelExit(model, name);
-  const exact = exitOption(exits, headers, 'X-Exit-Layer', body?.exit_layer, 'exit_layer');
-  const least = exitOption(exits, headers, 'X-Min-Exit-Layer', body?.min_exit_layer, 'min_exit_layer');
-  const most = exitOption(exits, headers, 'X-Max-Exit-Layer', body?.max_exit_layer, 'max_exit_layer');
+  const exact = exitOption(model, headers, 'X-Exit-Layer', body?.exit_layer, 'exit_layer');
+  const least = exitOption(model, headers, 'X-Min-Exit-Layer', body?.min_exit_layer, 'min_exit_layer');
+  const most = exitOption(model, headers, 'X-Max-Exit-Layer', body?.max_exit_layer, 'max_exit_layer');
   const pin = exact ?? (byName === null ? null : { layer: byName, param: 'model' });
-  const openExit = pin?.layer ?? Math.max(least?.layer ?? floor, floor);
   const deepestAsked = pin?.layer ?? Math.min(most?.layer ?? ceiling, ceiling);
+  const openExit =
+    pin?.layer ?? (least === null ? usefulExit(model, allowed, deepestAsked, policy) : Math.max(least.layer, floor));
   const inRange = exits.filter((layer) => layer >= openExit && layer <= deepestAsked);
   const minExit = inRange.length === 0 ? openExit : flooredExit(inRange, exits, policy, pin !== null);
   const maxExit = pin?.layer ?? Math.min(most?.layer ?? Math.max(policy.defaultExit ?? ceiling, minExit), ceiling);

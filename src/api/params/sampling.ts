@@ -2,7 +2,8 @@
 import type { Dry } from '../../model/manifest.js';
 import type { Sampling } from '../../engine/protocol.js';
 import { ApiError } from '../errors.js';
-import type { GenerationBody, SamplingReport } from '../schemas/shared.js';
+import type { SamplingReport } from '../schemas/report.js';
+import type { GenerationBody } from '../schemas/shared.js';
 import { quoted } from '../../util/quoted.js';
 import type { SamplingDefaults } from './sampling-defaults.js';
 

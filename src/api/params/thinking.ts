@@ -53,9 +53,16 @@ export function thinkingExit(
   return exit < maxExit ? exit : null;
 }
 
-/** The grammar that holds behind the thoughts, and bounds these; null for any text with any thoughts. */
-export function behindThoughts(planned: PlannedGrammar | null, thoughts: ThoughtTokens): PlannedGrammar | null {
+/**
+ * The grammar that holds behind the thoughts, and bounds these; null for any text with any thoughts.
+ * @param lands whether the budget may end the answer early: its thoughts then end first
+ */
+export function behindThoughts(
+  planned: PlannedGrammar | null,
+  thoughts: ThoughtTokens,
+  lands: boolean,
+): PlannedGrammar | null {
   if (planned !== null) return { ...planned, grammar: { ...planned.grammar, thoughts } };
-  if (thoughts.most === null && thoughts.exit === undefined) return null;
+  if (thoughts.most === null && thoughts.exit === undefined && !lands) return null;
   return { grammar: { kind: 'free', thoughts }, placeOf: () => TOKENS };
 }

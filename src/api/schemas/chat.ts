@@ -1,7 +1,8 @@
 /** Schemas of POST /v1/chat/completions. */
 import { type Static, Type } from '../../util/schema.js';
 import { FinishReason } from './completions.js';
-import { generationFields, NullableString, oneOf, SortieReport, Usage } from './shared.js';
+import { SortieReport } from './report.js';
+import { generationFields, NullableString, oneOf, Usage } from './shared.js';
 import { ToolCall, toolFields } from './tools.js';
 
 const TextPart = Type.Object({ type: Type.Literal('text'), text: Type.String() });

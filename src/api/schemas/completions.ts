@@ -1,6 +1,7 @@
 /** Schemas of POST /v1/completions. */
 import { type Static, Type } from '../../util/schema.js';
-import { generationFields, NullableNumber, oneOf, SortieReport, Usage } from './shared.js';
+import { SortieReport } from './report.js';
+import { generationFields, NullableNumber, oneOf, Usage } from './shared.js';
 
 const TokenIds = Type.Array(Type.Integer({ minimum: 0 }));
 
@@ -27,7 +28,7 @@ export const CompletionBody = Type.Object(
         prompt: 'The capital of France is',
         max_tokens: 16,
         temperature: 0,
-        sortie: { latency_budget_ms: 200, budget_on_miss: 'truncate' },
+        sortie: { latency_budget_ms: 200 },
       },
     ],
   },

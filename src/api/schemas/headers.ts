@@ -34,6 +34,10 @@ export const planHeaders = {
     description: 'Predicted TTFT in ms, from the arrival of the request.',
   }),
   'x-predicted-tpot-ms': Type.Number({ minimum: 0, description: 'Predicted TPOT in ms.' }),
+  'x-sortie-expected-tokens': Type.Integer({
+    minimum: 0,
+    description: 'Predicted median length of the answer, all choices together. A stream has it at its first token.',
+  }),
 };
 
 /** Headers of errors for which a retry helps. */

@@ -1,6 +1,7 @@
 /** Schemas of POST /v1/messages and /v1/messages/count_tokens, in Anthropic's form. */
 import { type Static, Type } from '../../util/schema.js';
-import { generationFields, NullableString, oneOf, SortieReport } from './shared.js';
+import { SortieReport } from './report.js';
+import { generationFields, NullableString, oneOf } from './shared.js';
 import { STRICT } from './responses.js';
 import { stringOr } from './text-or-parts.js';
 

@@ -1,7 +1,8 @@
 /** Schemas of POST /v1/responses, in OpenAI's form and that of Open Responses. */
 import { type Static, type TSchema, Type } from '../../util/schema.js';
 import { ChatLogprob, Effort } from './chat.js';
-import { generationFields, NullableNumber, NullableString, oneOf, SortieReport } from './shared.js';
+import { SortieReport } from './report.js';
+import { generationFields, NullableNumber, NullableString, oneOf } from './shared.js';
 import { stringOr } from './text-or-parts.js';
 
 const Part = Type.Object({

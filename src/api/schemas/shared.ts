@@ -6,11 +6,10 @@
  * error of a union.
  */
 import { type Static, type TObject, type TSchema, Type } from '../../util/schema.js';
-import { AuditReport } from './audit.js';
 
 /** A union with one sentence as its error. */
-export function oneOf<const T extends TSchema[]>(rule: string, types: [...T]) {
-  return Type.Union(types, { 'x-rule': rule });
+export function oneOf<const T extends TSchema[]>(rule: string, types: [...T], description?: string) {
+  return Type.Union(types, { 'x-rule': rule, ...(description !== undefined && { description }) });
 }
 
 export const NullableString = Type.Union([Type.String(), Type.Null()]);
@@ -41,11 +40,14 @@ export const SortieRequest = Type.Object(
       Type.Number({ ...positiveMs, description: 'TPOT budget in ms, a mean. Header: X-SLO-TPOT-Ms.' }),
     ),
     budget_on_miss: Type.Optional(
-      oneOf('"continue", "truncate" or "reject"', [
-        Type.Literal('continue'),
-        Type.Literal('truncate'),
-        Type.Literal('reject'),
-      ]),
+      oneOf(
+        '"land", "continue", "truncate" or "reject"',
+        [Type.Literal('land'), Type.Literal('continue'), Type.Literal('truncate'), Type.Literal('reject')],
+        'What becomes of an answer that would be late. land (the default with a total budget): it ends early, at the ' +
+          'end of a sentence, or at its deadline where no sentence ends. continue (the default without one): it ends ' +
+          'late. truncate: it ends at its deadline. reject: it lands, and the server rejects a budget that not even a ' +
+          'landing keeps. Header: X-Budget-On-Miss.',
+      ),
     ),
     exit_layer: Type.Optional(Type.Integer({ description: 'Pins the exit layer. Header: X-Exit-Layer.' })),
     min_exit_layer: Type.Optional(Type.Integer({ description: 'Shallowest exit layer. Header: X-Min-Exit-Layer.' })),
@@ -165,7 +167,12 @@ const OF_MODEL = "Default: the model's (sampling_defaults in GET /props).";
 
 /** Fields that completions and chat completions have in common. */
 export const generationFields = {
-  model: Type.Optional(Type.String({ description: 'NAME routes by budget, NAME:LAYER pins an exit. Absent: NAME.' })),
+  model: Type.Optional(
+    Type.String({
+      description:
+        'NAME routes by budget, NAME:EXIT pins an exit: its layers, or loops of a looped model. Absent: NAME.',
+    }),
+  ),
   stream: Type.Optional(Type.Boolean({ default: false })),
   stream_options: Type.Optional(
     Type.Object({
@@ -236,69 +243,3 @@ export const Usage = Type.Object({
   }),
 });
 export type Usage = Static<typeof Usage>;
-
-/** The sampling of an answer, in the names of the request fields. */
-export const SamplingReport = Type.Object(
-  {
-    temperature: Type.Number(),
-    top_p: Type.Number(),
-    top_k: Type.Integer(),
-    min_p: Type.Number(),
-    presence_penalty: Type.Number(),
-    frequency_penalty: Type.Number(),
-    repetition_penalty: Type.Number(),
-    dry_multiplier: Type.Optional(Type.Number()),
-    dry_base: Type.Optional(Type.Number()),
-    dry_allowed_length: Type.Optional(Type.Integer()),
-  },
-  {
-    description:
-      'The sampling of the answer, if sortie.show_sampling asks for it. Without dry_multiplier each token has the ' +
-      'rule of its exit (GET /props).',
-  },
-);
-export type SamplingReport = Static<typeof SamplingReport>;
-
-/** Sortie's own report on an answer. */
-export const SortieReport = Type.Object({
-  plan: Type.Object({
-    service_class: Type.Union(
-      [Type.Literal('guaranteed'), Type.Literal('reserved'), Type.Literal('best_effort'), Type.Literal('none')],
-      {
-        description:
-          'guaranteed: the plan holds capacity, and the target is to keep 995 of 1000 such budgets. reserved: the ' +
-          'plan holds capacity, without the guarantee. best_effort: no exit has capacity at admission, or the ' +
-          'budget was missed. none: the request states no budget.',
-      },
-    ),
-    exit_layer: Type.Integer(),
-    expected_tokens: Type.Integer({
-      description: 'Predicted median length of the answer, on which the plan is based.',
-    }),
-    expected_tokens_p90: Type.Integer({ description: 'Predicted length that 90% of such answers do not exceed.' }),
-    probability: Type.Union([Type.Number({ minimum: 0, maximum: 1 }), Type.Null()], {
-      description: 'Probability that the plan meets the total budget. Null without a total budget.',
-    }),
-    predicted_ttft_ms: Type.Number(),
-    predicted_tpot_ms: Type.Number(),
-  }),
-  exit_layers: Type.Record(Type.String(), Type.Integer(), {
-    description: 'Tokens by the exit layer that emitted them.',
-  }),
-  predicted_ms: Type.Number(),
-  predicted_p10_ms: Type.Number({
-    description: '80% of the actual times lie between this value and predicted_p90_ms.',
-  }),
-  predicted_p90_ms: Type.Number(),
-  actual_ms: Type.Number(),
-  ttft_ms: NullableNumber,
-  tpot_ms: NullableNumber,
-  budget_ms: NullableNumber,
-  met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null without a budget, and in a dry run.' }),
-  queue_ms: NullableNumber,
-  draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
-  accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
-  sampling: Type.Optional(SamplingReport),
-  audit: Type.Optional(AuditReport),
-});
-export type SortieReport = Static<typeof SortieReport>;

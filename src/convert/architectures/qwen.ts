@@ -25,7 +25,8 @@ export const qwen3: Family = {
   fromMetadata: (metadata) => changed(plainMetadata(metadata), { qkNorm: 'head' }),
 };
 
-function windowed(description: Description, config: Fields): Description {
+/** Adds the windows of the layers from `max_window_layers` on. */
+export function windowed(description: Description, config: Fields): Description {
   const { layers, context } = description.architecture;
   const first = config.number('max_window_layers', MAX_WINDOW_LAYERS);
   const window = config.flag('use_sliding_window') ? config.number('sliding_window', WINDOW) : null;

@@ -74,6 +74,7 @@ function source(gguf: GgufModel): ModelSource {
     architecture,
     blocks: folderRecipes(family, description),
     ownBlocks: null,
+    gate: null,
     tokenizer: ggufTokenizer(metadata, file),
     name: text('general.name') ?? path.basename(ggufPart(file)?.stem ?? file, '.gguf'),
     licence: text('general.license') ?? 'unknown',

@@ -1,16 +1,18 @@
 /** Reads the JSON files of a folder. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { ConvertError } from '../errors.js';
+import { readText } from './text-file.js';
 
 export type Json = Record<string, unknown>;
 
 /** Throws ConvertError bad_source if the file is missing, malformed or not an object. */
 export function readJson(folder: string, name: string): Json {
   const file = path.join(folder, name);
+  const text = readText(file);
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
+    json = JSON.parse(text);
   } catch (cause) {
     throw new ConvertError('bad_source', `cannot read ${file}: ${(cause as Error).message}`);
   }

@@ -5,12 +5,15 @@ import { isValid, Type } from '../../util/schema.js';
 import { type Description, type Family, folderRecipes } from '../architectures/description.js';
 import { Fields } from '../architectures/fields.js';
 import { familyOfConfig, hasImages } from '../architectures/index.js';
+import { llama } from '../architectures/llama.js';
 import { cooked } from '../architectures/recipe.js';
+import { checkTensor } from '../check.js';
 import { ConvertError } from '../errors.js';
 import { GENERATION_FIELDS } from '../generation.js';
 import type { ModelSource, SourceSampling, SourceTokenizer } from '../source.js';
 import { HEAD, type Tensors } from '../tensors.js';
 import { balconyExits, isBalcony } from './balcony.js';
+import { layerSkipExits } from './layerskip.js';
 import { type Json, readJson, readOptionalJson } from './json.js';
 import { openSafetensors, type Safetensors } from './safetensors.js';
 import { readTokenizer } from './tokenizer.js';
@@ -73,10 +76,15 @@ export function openHuggingFace(folder: string): ModelSource {
     },
   };
   const balcony = balconyExits(fields, raw, architecture.layers);
-  const trunk = balcony === null ? raw : { ...raw, names: raw.names.filter((name) => !isBalcony(name)) };
+  const isLlama = family === llama && balcony === null;
+  const skipped = isLlama ? layerSkipExits(folder, config._name_or_path, architecture.layers) : null;
+  const isTrunk = (name: string): boolean =>
+    !(balcony !== null && isBalcony(name)) && !(family.gate !== undefined && name.startsWith(`${family.gate}.`));
+  const trunk = { ...raw, names: raw.names.filter(isTrunk) };
   return {
     architecture: { ...architecture, tiedHead: architecture.tiedHead || !owner.has(HEAD) },
     blocks: recipes,
+    gate: family.gate === undefined ? null : readGate(raw, family.gate, architecture.hidden),
     ownBlocks: balcony && { ...balcony.blocks, file: folder },
     tokenizer,
     name: path.basename(path.resolve(folder)),
@@ -86,12 +94,20 @@ export function openHuggingFace(folder: string): ModelSource {
         ? config._name_or_path
         : path.basename(path.resolve(folder)),
     sampling: readSampling(folder),
-    exits: balcony?.exits ?? null,
+    exits: balcony?.exits ?? skipped,
     ...cooked(trunk, recipes, architecture.layers),
     close() {
       for (const file of files) file.close();
     },
   };
+}
+
+/** A folder without its gate is not the model that its config names. @throws ConvertError that names the tensor */
+function readGate(raw: Tensors, gate: string, hidden: number): Float32Array {
+  checkTensor(raw, `${gate}.weight`, [1, hidden]);
+  checkTensor(raw, `${gate}.bias`, [1]);
+  const parts = [`${gate}.weight`, `${gate}.bias`].map((name) => raw.tensor(name).rows(0, 1));
+  return Float32Array.from(parts.flatMap((part) => [...part]));
 }
 
 /** The name of a tensor of the text part of a model with images; null for a tensor of the other parts. */
@@ -118,6 +134,9 @@ function openWeights(folder: string): Safetensors[] {
     if (!isValid(WeightMap, map))
       throw new ConvertError('bad_source', `${index} must have a weight_map of file names by tensor`);
     names = [...new Set(Object.values(map))].sort();
+    const outside = names.find((name) => path.isAbsolute(name) || name.split(/[/\\]/).includes('..'));
+    if (outside !== undefined)
+      throw new ConvertError('bad_source', `${index} must name files of its folder, got ${JSON.stringify(outside)}`);
   }
   const open: Safetensors[] = [];
   try {

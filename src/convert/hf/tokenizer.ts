@@ -2,7 +2,7 @@
  * The tokenizer of a Hugging Face folder: tokenizer.json, with tokenizer_config.json, generation_config.json and
  * chat_template.jinja.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { isValid, type Static, Type } from '../../util/schema.js';
 import { vocabularyEntries, type TokenizerJson } from '../../text/token-bytes.js';
@@ -10,6 +10,7 @@ import { validationMessage } from '../../util/validation-message.js';
 import { ConvertError } from '../errors.js';
 import type { SourceTokenizer } from '../source.js';
 import { readJson, readOptionalJson, type Json } from './json.js';
+import { readText } from './text-file.js';
 
 /** Tables of tokens are as long as the largest id, so a damaged id would cost minutes and gigabytes. */
 const Id = Type.Integer({ minimum: 0, maximum: 2 ** 24 });
@@ -40,7 +41,7 @@ export function readTokenizer(folder: string, config: Json): SourceTokenizer {
   const generation = readOptionalJson(folder, 'generation_config.json');
   const bos = [idOf(settings.bos_token), ...ids(generation.bos_token_id), ...ids(config.bos_token_id)];
   return {
-    json: readFileSync(file, 'utf8'),
+    json: readText(file),
     chatTemplate: readTemplate(folder, settings),
     bosToken: bos.find((id) => id !== null) ?? null,
     // The tokenizer's token ends a turn, as templates expect; the configs often name only the token that ends a text.
@@ -53,7 +54,7 @@ export function readTokenizer(folder: string, config: Json): SourceTokenizer {
 /** The file wins, as in transformers. In a list of named templates only the default is for general use. */
 function readTemplate(folder: string, { chat_template: template }: Json): string | null {
   const file = path.join(folder, 'chat_template.jinja');
-  if (existsSync(file)) return readFileSync(file, 'utf8');
+  if (existsSync(file)) return readText(file);
   if (typeof template === 'string') return template;
   if (!isValid(NamedTemplates, template)) return null;
   const chosen = template.length === 1 ? template[0] : template.find(({ name }) => name === 'default');

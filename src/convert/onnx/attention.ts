@@ -23,13 +23,14 @@ export async function attention(build: LayerBuilder, x: string, values: StageVal
   // scale. Otherwise it packs all keys first. So the queries' weights carry attention's scale.
   const queryScale = floatType === 'f32' ? arch.attentionScale : 1;
   const projected = await projections(build, x, queryScale);
-  const query =
-    arch.qkNorm === 'none' && values.queryGrowth === null
-      ? [projected, '', '']
-      : await separate(build, projected, values.queryGrowth, queryScale);
   const { rotary, window } = layer.kind;
   const tables = rotary === null ? null : values.rotary.get(rotary);
-  if (build.options.page !== null) return outputOf(build, pagedAttention(build, query, tables));
+  const isPacked = arch.qkNorm === 'none' || (build.options.isPaged && arch.qkNorm === 'head');
+  const query =
+    isPacked && values.queryGrowth === null
+      ? [projected, '', '']
+      : await separate(build, projected, values.queryGrowth, queryScale);
+  if (build.options.isPaged) return outputOf(build, await pagedAttention(build, query, tables));
   const cache = ['B', kvHeads, 'capacity', headDim];
   const past = [`past_k_${index}`, `past_v_${index}`].map((value) => graph.input(value, kvType, cache));
   const present = [`present_k_${index}`, `present_v_${index}`];
@@ -61,20 +62,20 @@ async function outputOf(build: LayerBuilder, attended: string): Promise<string> 
   return build.graph.node('Add', [output, await build.vector('o.bias', 'oBias')], [`${build.id}.o.biased`]);
 }
 
-/** Adds the attention over a KV cache in pages, [T, heads * head_dim]. */
-function pagedAttention(
+/** Adds the attention over a KV cache in pages, [T, heads * head_dim]. It normalizes heads of queries and keys itself. */
+async function pagedAttention(
   build: LayerBuilder,
   query: string[],
   tables: readonly [string, string] | null | undefined,
-): string {
+): Promise<string> {
   const { graph, arch, layer, id, index } = build;
-  const { floatType, page } = build.options;
-  const cache = ['pages', page ?? 'page', arch.kvHeads, arch.headDim];
+  const { floatType } = build.options;
+  const cache = ['pages', 'page', arch.kvHeads, arch.headDim];
   const [past, present] = ['', '_out'].map((suffix) => [`k${suffix}_${index}`, `v${suffix}_${index}`]);
   for (const value of past ?? []) graph.input(value, floatType, cache);
   for (const value of present ?? []) graph.output(value, floatType, cache);
-  // Between the rotary tables and the bounds lie inputs of other layouts.
-  const unused = new Array<string>(6).fill('');
+  const norms =
+    arch.qkNorm === 'head' ? [await build.vector('q_norm', 'qNorm'), await build.vector('k_norm', 'kNorm')] : ['', ''];
   const inputs = [
     ...query,
     ...(past ?? []),
@@ -82,7 +83,11 @@ function pagedAttention(
     'pasts',
     'table',
     ...(tables ?? ['', '']),
-    ...unused,
+    // Inputs of other layouts.
+    ...['', ''],
+    ...norms,
+    // Scales of quantized caches.
+    ...['', ''],
     'bounds',
   ];
   return graph.node(
@@ -94,6 +99,7 @@ function pagedAttention(
       kv_num_heads: arch.kvHeads,
       do_rotary: tables ? 1 : 0,
       scale: { float: arch.attentionScale },
+      ...(arch.qkNorm === 'head' ? { qk_norm_epsilon: { float: arch.normEps } } : {}),
       ...(layer.kind.window === null ? {} : { local_window_size: layer.kind.window }),
       ...(arch.softcap === null ? {} : { softcap: { float: arch.softcap } }),
     },
@@ -146,9 +152,8 @@ function normalized(build: LayerBuilder, x: string, scale: string, heads: number
   const shape = (label: string, dims: number[]) =>
     graph.constant(label, 'i64', [dims.length], BigInt64Array.from(dims, BigInt));
   // Zeros keep the dimensions of positions.
-  const kept = build.options.page === null ? [0, 0] : [0];
-  const byHead = shape(`attention.by_head.${heads}`, [...kept, heads, arch.headDim]);
-  const joined = shape(`attention.joined.${heads}`, [...kept, heads * arch.headDim]);
+  const byHead = shape(`attention.by_head.${heads}`, [0, 0, heads, arch.headDim]);
+  const joined = shape(`attention.joined.${heads}`, [0, 0, heads * arch.headDim]);
   const rows = graph.node('Reshape', [x, byHead], [`${x}.heads`]);
   return graph.node('Reshape', [build.norm(rows, scale, `${x}.normed`), joined], [`${x}.joined`]);
 }

@@ -8,7 +8,6 @@ import type { LinearWeight } from '../weight.js';
 import { blocksProduct, storeBlocks } from './blocks.js';
 import { Graph, MICROSOFT } from './graph.js';
 import { useScales } from './scales.js';
-import { scatterStates, storeInputs } from './store.js';
 import { storeFloats, type FloatType } from './vectors.js';
 import { storeRows, useBytes, w8a8Product, type ByteWeight } from './w8a8.js';
 
@@ -73,8 +72,7 @@ export async function embedGraph(
   await storeVocabulary(store, weight, format, floatType);
   const graph = new Graph('embed');
   graph.input('ids', 'i64', isPaged ? ['T'] : ['B', 'S']);
-  if (isPaged) storeInputs(graph, arch, floatType);
-  else graph.output('hidden', floatType, ['B', 'S', arch.hidden]);
+  graph.output('hidden', floatType, isPaged ? ['T', arch.hidden] : ['B', 'S', arch.hidden]);
   const { embeddingScale } = arch;
   const out = embeddingScale === 1 ? 'hidden' : 'embed.unscaled';
   switch (format.kind) {
@@ -89,7 +87,6 @@ export async function embedGraph(
   }
   // A head that shares the tensor needs it without the multiplier.
   if (embeddingScale !== 1) graph.node('Mul', [out, floatConstant(graph, embeddingScale, floatType)], ['hidden']);
-  if (isPaged) scatterStates(graph, 'hidden');
   return graph;
 }
 
@@ -158,7 +155,10 @@ function embedBytes(graph: Graph, name: string, undo: Float32Array | null, store
   graph.node('Mul', [scaled, graph.constant('embed.undo', 'f32', [undo.length], undo)], [out]);
 }
 
-/** hidden, norm -> logits. `norms` are the rows of the norm table. */
+/**
+ * hidden, norm -> logits. `norms` are the rows of the norm table. States of loops that end with the norm have it already,
+ * and then the only row is ones.
+ */
 export async function headGraph(
   { weight, undo }: Vocabulary,
   norms: readonly Float32Array[],
@@ -166,19 +166,13 @@ export async function headGraph(
   store: WeightStore,
   format: VocabularyFormat,
   floatType: FloatType,
-  isPaged: boolean,
 ): Promise<Graph> {
   await storeVocabulary(store, weight, format, floatType);
   const { hidden, vocab } = arch;
   const graph = new Graph('head');
-  if (isPaged) {
-    graph.input('store', floatType, ['R', hidden]);
-    graph.input('rows', 'i64', ['N']);
-    graph.node('Gather', ['store', 'rows'], ['hidden'], { axis: 0 });
-  } else graph.input('hidden', floatType, ['N', hidden]);
+  graph.input('hidden', floatType, ['N', hidden]);
   graph.input('norm', 'i64', ['N']);
   graph.output('logits', 'f32', ['N', vocab]);
-  // Norm weights are gathered per row below, so this normalization only reverses the head's smoothing.
   const undone = graph.weight(
     await storeFloats(store, 'head.undo', [hidden], floatType, () => undo ?? new Float32Array(hidden).fill(1)),
   );
@@ -187,10 +181,14 @@ export async function headGraph(
       Float32Array.from({ length: norms.length * hidden }, (_, i) => norms[Math.floor(i / hidden)]?.[i % hidden] ?? 0),
     ),
   );
-  const unit = graph.node('SimplifiedLayerNormalization', ['hidden', undone], ['head.unit'], {
-    axis: -1,
-    epsilon: { float: arch.normEps },
-  });
+  // Norm weights are gathered per row below, so this normalization only reverses the head's smoothing.
+  const unit =
+    arch.loops?.norm === 'final'
+      ? graph.node('Mul', ['hidden', undone], ['head.unit'])
+      : graph.node('SimplifiedLayerNormalization', ['hidden', undone], ['head.unit'], {
+          axis: -1,
+          epsilon: { float: arch.normEps },
+        });
   const rows = graph.node('Gather', [table, 'norm'], ['head.norm_rows']);
   const normed = graph.node('Mul', [unit, rows], ['head.normed']);
   const out = arch.logitSoftcap === null ? 'logits' : 'head.unbounded';

@@ -22,8 +22,10 @@ export interface StageLayer {
 export interface StageOptions extends Omit<KernelOptions, 'quantizer'> {
   floatType: FloatType;
   kvType: FloatType | 'i8';
-  /** Positions of a page of the KV cache; null for slots. */
-  page: number | null;
+  /** Whether the KV cache has pages; otherwise it has slots. */
+  isPaged: boolean;
+  /** The norm that ends a loop; null: the stage ends with the sums of its last layer. */
+  loopNorm: SourceTensor | null;
 }
 
 export class LayerBuilder {

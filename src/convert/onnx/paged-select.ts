@@ -6,14 +6,17 @@ import { DATA_TYPE } from '../../model/onnx-proto.js';
 import { Graph } from './graph.js';
 import { topKOf } from './select.js';
 
-/** logits, inv_temperature, targets -> selected [N, 2K + 3]: values, ids, lse, lse_t, target value. */
+/**
+ * logits, inv_temperature, targets -> selected [N, 3K]: values, ids, then lse, lse_t, target value and zeros. Parts of equal
+ * widths: CUDA's Concat copies tables of other widths to the card in each run.
+ */
 export function pagedSelectGraph(vocab: number): Graph {
   const k = topKOf(vocab);
   const graph = new Graph('select');
   graph.input('logits', 'f32', ['N', vocab]);
   graph.input('inv_temperature', 'f32', ['N', 1]);
   graph.input('targets', 'i64', ['N', 1]);
-  graph.output('selected', 'f32', ['N', 2 * k + 3]);
+  graph.output('selected', 'f32', ['N', 3 * k]);
   const ints = (name: string, value: number): string =>
     graph.constant(`select.${name}`, 'i64', [1], BigInt64Array.of(BigInt(value)));
   graph.node('TopK', ['logits', ints('k', k)], ['top_values', 'top_ids'], { axis: 1, largest: 1, sorted: 1 });
@@ -26,7 +29,10 @@ export function pagedSelectGraph(vocab: number): Graph {
   const mostTempered = graph.node('Mul', [most, 'inv_temperature'], ['select.most_tempered']);
   const lseT = logSumExp(graph, tempered, mostTempered, axis, 'lse_t');
   const target = graph.node('GatherElements', ['logits', 'targets'], ['select.target'], { axis: 1 });
-  graph.node('Concat', ['top_values', ids, lse, lseT, target], ['selected'], { axis: 1 });
+  const others = graph.node('Concat', [lse, lseT, target], ['select.others'], { axis: 1 });
+  const widths = graph.constant('select.widths', 'i64', [4], BigInt64Array.of(0n, 0n, 0n, BigInt(k - 3)));
+  const wide = graph.node('Pad', [others, widths], ['select.wide']);
+  graph.node('Concat', ['top_values', ids, wide], ['selected'], { axis: 1 });
   return graph;
 }
 

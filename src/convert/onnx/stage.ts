@@ -3,11 +3,12 @@ import type { Architecture } from '../../model/architecture.js';
 import type { WeightStore } from '../output/weight-store.js';
 import { ropeTables } from '../rope.js';
 import type { Part } from '../tensors.js';
+import { toHalf } from '../half.js';
 import { attention, type StageValues } from './attention.js';
 import { Graph, MICROSOFT } from './graph.js';
 import { LayerBuilder, type StageLayer, type StageOptions } from './layer.js';
 import { queryGrowth } from './query-growth.js';
-import { scatterStates, storeInputs } from './store.js';
+import { gatherStates, scatterStates } from './store.js';
 import { storeFloats, type FloatType } from './vectors.js';
 
 /** Builds the graph and stores tensors that are not stored yet. Calls `done` after each layer. */
@@ -22,7 +23,7 @@ export async function stageGraph(
   const { floatType } = options;
   const graph = new Graph(name);
   const rotary = await rotaryTables(graph, layers, arch, store, options);
-  const start = options.page === null ? slotInputs(graph, arch, floatType) : pagedInputs(graph, arch, floatType);
+  const start = options.isPaged ? pagedInputs(graph, arch, floatType) : slotInputs(graph, arch, floatType);
   const values = { rotary, queryGrowth: arch.queryGrowth && queryGrowth(graph, arch.queryGrowth, floatType) };
 
   const stream = new Residual(graph, arch, start);
@@ -34,8 +35,14 @@ export async function stageGraph(
     await stream.add(build, out, 'mlp_out_norm', 'mlpOutNorm');
     done();
   }
-  if (options.page === null) stream.end('hidden_out');
-  else scatterStates(graph, stream.end('states'));
+  const out = options.isPaged ? 'states' : 'hidden_out';
+  if (options.loopNorm === null) stream.end(out);
+  else {
+    const { loopNorm } = options;
+    const scale = await storeFloats(store, 'loop.norm', [arch.hidden], floatType, () => loopNorm.rows(0, 1));
+    stream.endNormed(out, graph.weight(scale));
+  }
+  if (options.isPaged) scatterStates(graph, out);
   return graph;
 }
 
@@ -48,15 +55,13 @@ function slotInputs(graph: Graph, arch: Architecture, floatType: FloatType): str
   return 'hidden';
 }
 
-/** Adds those of a stage whose KV cache has pages. It gathers its positions' states [T, H] from the store. */
+/** Adds those of a stage whose KV cache has pages; returns the states [T, H] of its positions. */
 function pagedInputs(graph: Graph, arch: Architecture, floatType: FloatType): string {
-  storeInputs(graph, arch, floatType);
-  graph.input('rows_in', 'i64', ['T']);
   graph.input('cumulative', 'i32', ['B1']);
   graph.input('pasts', 'i32', ['B']);
   graph.input('table', 'i32', ['B', 'M']);
-  graph.input('bounds', 'i32', [2]);
-  return graph.node('Gather', ['store', 'rows_in'], ['hidden'], { axis: 0 });
+  graph.input('bounds', 'i32', [3]);
+  return gatherStates(graph, arch, floatType);
 }
 
 /** Adds the rotary tables of the layers' kinds. Folders of earlier versions name one table `rope`, so the first keeps that name. */
@@ -123,10 +128,25 @@ class Residual {
         : build.norm(output, await build.vector(label, part), `${build.id}.${label}.out`);
   }
 
-  /** Adds the last output under this name, and returns it. */
-  end(name: string): string {
+  /** Adds the last output under this name. */
+  end(name: string): void {
+    this.#graph.node('Add', [this.#sum, this.#last()], [name]);
+  }
+
+  /** Adds the last output and normalizes the sum under this name. */
+  endNormed(name: string, scale: string): void {
+    this.#graph.node(
+      'SkipSimplifiedLayerNormalization',
+      [this.#sum, this.#last(), scale],
+      [name],
+      { epsilon: { float: this.#arch.normEps } },
+      MICROSOFT,
+    );
+  }
+
+  #last(): string {
     if (this.#pending === null) throw new Error('a stage needs a layer');
-    return this.#graph.node('Add', [this.#sum, this.#pending], [name]);
+    return this.#pending;
   }
 }
 
@@ -135,7 +155,27 @@ async function mlp(build: LayerBuilder, x: string): Promise<string> {
   const { graph, id } = build;
   const gate = await build.linear('gate', x, build.tensor('gate'));
   const up = await build.linear('up', x, build.tensor('up'));
-  return build.linear('down', graph.node('Mul', [activated(build, gate), up], [`${id}.mlp.out`]), build.tensor('down'));
+  const { activation } = build.arch;
+  const out =
+    build.options.isPaged && activation === 'silu'
+      ? gatedSilu(build, gate, up)
+      : graph.node('Mul', [activated(build, gate), up], [`${id}.mlp.out`]);
+  return build.linear('down', out, build.tensor('down'));
+}
+
+/** Scale of the norm of `gatedSilu`: the largest power of two in f16. Its square is the epsilon. */
+const NORM_SCALE = 2 ** 15;
+
+/**
+ * SiLU(gate) * up in one kernel of a GPU. The operator also divides by sqrt(mean(up^2) + epsilon) and multiplies by a
+ * scale. With these values both cancel: up to an rms of 256 the result is within 2^-15, and one rounding of f16 is 2^-11.
+ */
+function gatedSilu({ graph, id, arch }: LayerBuilder, gate: string, up: string): string {
+  const width = [1024, 512, 256, 128, 64, 32, 16, 8].find((each) => arch.ffn % each === 0) ?? 1;
+  const floats = toHalf(new Float32Array(width).fill(NORM_SCALE));
+  const scale = graph.constant('mlp.norm_scale', 'f16', [width], floats);
+  const epsilon = { float: NORM_SCALE ** 2 };
+  return graph.node('GatedRMSNorm', [up, scale, gate], [`${id}.mlp.out`], { epsilon }, MICROSOFT);
 }
 
 function activated({ graph, arch, id }: LayerBuilder, gate: string): string {

@@ -7,6 +7,7 @@
  * audit changes no other slot, and ends without a trace. Sequences that need the memory evict it first.
  */
 import { chunkEnd } from '../execution/select-prefill.js';
+import type { Gate } from '../../model/gate.js';
 import type { States } from '../../model/head.js';
 import type { Executor } from '../execution/executor.js';
 import type { AuditEvent, AuditSkip, EndReason, ExitIndex } from '../protocol.js';
@@ -15,7 +16,8 @@ import type { Sequence } from '../sequence.js';
 import type { Slot } from '../slots/slot.js';
 import type { SlotManager } from '../slots/slot-manager.js';
 import { type AuditJob, jobOf, skipOf } from './job.js';
-import { auditedTokens, probedTokens } from './score.js';
+import { addGates, gatesOf, gateStops } from './gates.js';
+import { auditedTokens, type Probed, probedTokens } from './score.js';
 
 /** Most positions of a chunk. A request that arrives waits for one: 25 ms at full depth of the embedded model. */
 const CHUNK = 32;
@@ -47,6 +49,7 @@ export class Auditor {
   readonly #executor: Executor;
   readonly #slotManager: SlotManager;
   readonly #options: AuditOptions;
+  readonly #gate: Gate | null;
   readonly #clock: () => number;
 
   constructor(executor: Executor, slotManager: SlotManager, options: AuditOptions, clock: () => number) {
@@ -54,6 +57,7 @@ export class Auditor {
     this.#slotManager = slotManager;
     this.#options = options;
     this.#clock = clock;
+    this.#gate = executor.model.gate;
     this.#slot = executor.table.reserve();
     this.#deepest = executor.units.exits.length - 1;
   }
@@ -66,7 +70,9 @@ export class Auditor {
       this.#finished.push(skipped(sequence, skip));
       return;
     }
-    const probe = this.#deepest > 0 ? this.#nextProbe++ % this.#deepest : null;
+    // Text that a client's bias wrote says nothing about the exits: it would move the estimates at will.
+    const isProbed = this.#deepest > 0 && sequence.request.sampling.logitBias.length === 0;
+    const probe = isProbed ? this.#nextProbe++ % this.#deepest : null;
     const job = jobOf(sequence, source, now, probe);
     // The audit in progress goes on. Next come the answers whose clients wait.
     const rest = this.#jobs.splice(1);
@@ -164,12 +170,26 @@ export class Auditor {
   #score(job: AuditJob, end: number): void {
     const { probe, promptLength } = job;
     const rangeOf = ({ start, end }: States) => [Math.max(start, promptLength - 1), end] as const;
-    const exit = probe === null ? null : this.#executor.advance(this.#slot, probe, end).output;
-    const probed = exit === null ? [] : probedTokens(this.#executor, job, exit, rangeOf(exit));
+    let probed: readonly Probed[] = [];
+    const stops: number[][] = [];
+    for (const index of this.#scored(probe)) {
+      const exit = this.#executor.advance(this.#slot, index, end).output;
+      if (exit === null) continue;
+      const range = rangeOf(exit);
+      if (this.#gate !== null) stops.push(gateStops(this.#gate, exit, range));
+      if (index === probe) probed = probedTokens(this.#executor, job, exit, range);
+    }
+    if (stops.length === this.#deepest) addGates(job, stops);
     const { output } = this.#executor.advance(this.#slot, this.#deepest, end);
     if (output === null) throw new Error('an audit ran no stage');
     const audited = auditedTokens(this.#executor, job, output, rangeOf(output), probed);
     job.audited.push(...audited.filter(({ index }) => job.exits[index] !== this.#deepest));
+  }
+
+  /** Exits below full depth whose states are read: those of all loops for a gate, which no block interrupts. */
+  #scored(probe: ExitIndex | null): ExitIndex[] {
+    if (this.#gate !== null) return Array.from({ length: this.#deepest }, (_, index) => index);
+    return probe === null ? [] : [probe];
   }
 
   #finish(job: AuditJob): void {
@@ -177,7 +197,15 @@ export class Auditor {
     const { id, request, audited, probed: tokens, agreeing, ms } = job;
     const kl = job.compared === 0 ? null : job.kl / job.compared;
     const probe = job.probe === null ? null : { exit: this.#executor.exit(job.probe).layer, tokens, agreeing, kl };
-    this.#finished.push({ id, lengthGroup: request.lengthGroup, skipped: null, tokens: audited, probe, ms });
+    this.#finished.push({
+      id,
+      lengthGroup: request.lengthGroup,
+      skipped: null,
+      tokens: audited,
+      probe,
+      ...gatesOf(job),
+      ms,
+    });
   }
 
   #leaveOut(job: AuditJob | undefined, reason: AuditSkip): void {

@@ -32,6 +32,9 @@ export interface AuditJob {
   /** Sum of the KL over the positions of the sample, and their number. */
   kl: number;
   compared: number;
+  /** By exit below full depth, sums of the gate's cumulated probability over `gated` positions. */
+  readonly gates: number[];
+  gated: number;
   ms: number;
 }
 
@@ -41,13 +44,24 @@ export function skipOf(sequence: Sequence, reason: EndReason, deepest: ExitIndex
   if (sequence.path.every(({ exit }) => exit === deepest)) return 'full_depth';
   // The masks of a grammar are not kept, and its text is not the model's choice alone.
   const grammar = sequence.request.grammar ?? null;
+  if (sequence.text.hasLandedThoughts) return 'schema';
   return grammar !== null && (grammar.kind !== 'free' || grammar.thoughts?.most !== null) ? 'schema' : null;
 }
 
 export function jobOf(sequence: Sequence, source: Slot | null, endedAt: number, probe: ExitIndex | null): AuditJob {
   const { id, request, tokens, promptLength, path } = sequence;
   const exits = path.flatMap(({ exit, tokens: count }) => new Array<ExitIndex>(count).fill(exit));
-  const counts = { isBegun: false, audited: [], probed: 0, agreeing: 0, kl: 0, compared: 0, ms: 0 };
+  const counts = {
+    isBegun: false,
+    audited: [],
+    gates: [],
+    probed: 0,
+    agreeing: 0,
+    kl: 0,
+    compared: 0,
+    gated: 0,
+    ms: 0,
+  };
   return { id, request, tokens, promptLength, exits, source, endedAt, probe, ...counts };
 }
 

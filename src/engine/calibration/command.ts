@@ -9,7 +9,7 @@ import { loadModel } from '../execution/load-model.js';
 /** Options of the server that change what a step costs. */
 export interface CalibrateOptions {
   readonly threads: number;
-  readonly device?: { readonly kind: EngineOptions['device']; readonly cards: readonly number[] };
+  readonly device?: { readonly kind: EngineOptions['device']; readonly card: number };
   /** Bytes. */
   readonly kvMemory?: number;
   readonly maxRunning?: number;
@@ -24,7 +24,7 @@ export async function calibrateCommand(
   modelDir: string,
   {
     threads,
-    device = { kind: 'cpu', cards: [0] },
+    device = { kind: 'cpu', card: 0 },
     kvMemory = 2 ** 30,
     maxRunning = 16,
     prefillChunk = 128,
@@ -34,7 +34,7 @@ export async function calibrateCommand(
   const options: EngineOptions = {
     modelDir,
     device: device.kind,
-    cards: device.cards,
+    card: device.card,
     threads,
     kvMemoryBytes: kvMemory,
     maxRunning,

@@ -12,6 +12,7 @@ import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents, SequenceSink } from './engine.js';
 import type { CancelReason, EndedEvent, FromEngine, GenerateMessage, ReadyMessage, ToEngine } from '../protocol.js';
 import type { EngineOptions } from './options.js';
+import { Outstanding } from './outstanding.js';
 import { silenceOf } from './silence.js';
 import { Sinks } from './sinks.js';
 import { Watchdog } from '../../util/watchdog.js';
@@ -58,6 +59,9 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     this.#sinks.end(end);
     this.emit('cut', end);
   });
+  readonly #outstanding: Outstanding;
+  /** Ids to cancel, by reason. They leave in one message: a request of 64 choices costs the engine one cancel. */
+  readonly #cancels = new Map<CancelReason, string[]>();
   readonly #watchdog = new Watchdog(
     () => {
       this.#send({ type: 'ping' });
@@ -81,7 +85,10 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
    */
   constructor(options: EngineOptions, leastSilenceMs?: number, startMs = START_MS) {
     super();
-    this.#options = options;
+    const most = options.maxRunning + options.maxQueue;
+    this.#outstanding = new Outstanding(most);
+    // The gateway bounds each tenant; the engine bounds all of them together.
+    this.#options = { ...options, maxQueue: Outstanding.capacityOf(most) - options.maxRunning };
     this.#leastSilenceMs = leastSilenceMs;
     this.#startMs = startMs;
   }
@@ -102,6 +109,14 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     return this.#launch();
   }
 
+  hasRoom(tenant: string, sequences: number, tokens: number): boolean {
+    return this.#outstanding.hasRoom(tenant, sequences, tokens);
+  }
+
+  get unreadMs(): number {
+    return this.#outstanding.unreadMs(monotonicMs());
+  }
+
   generate(request: Omit<GenerateMessage, 'type'>, sink: SequenceSink): void {
     if (!this.#ready) {
       sink.lost('the engine is not ready');
@@ -109,11 +124,18 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     }
     this.#sinks.add(request.id, sink, request.audit === true);
     this.#deadlines.add(request);
+    this.#outstanding.add(request, monotonicMs());
     this.#send({ type: 'generate', ...request });
   }
 
   cancel(id: string, reason: CancelReason): void {
-    if (this.#sinks.has(id)) this.#send({ type: 'cancel', id, reason });
+    if (!this.#sinks.has(id)) return;
+    if (this.#cancels.size === 0) {
+      setImmediate(() => {
+        this.#sendCancels();
+      });
+    }
+    this.#cancels.set(reason, [...(this.#cancels.get(reason) ?? []), id]);
   }
 
   cancelAll(reason: CancelReason): void {
@@ -136,7 +158,10 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
     );
     // An engine that loads reads no message and runs no answer.
     if (this.#ready === null) child.kill('SIGKILL');
-    else this.#send({ type: 'stop' });
+    else {
+      this.#sendCancels();
+      this.#send({ type: 'stop' });
+    }
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
     await exited;
     clearTimeout(timer);
@@ -189,6 +214,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
           this.#sinks.audited(message.audits);
           this.emit('audit', message);
         } else {
+          this.#outstanding.hear(message);
           this.#deadlines.hear(message);
           this.#sinks.dispatch(message);
           this.emit('step', message);
@@ -202,6 +228,8 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         this.#watchdog.stop();
         this.#ready = null;
         this.#child = null;
+        this.#cancels.clear();
+        this.#outstanding.clear();
         this.#sinks.loseAll(why);
         if (!wasReady) reject(new EngineStartError(why));
         if (wasReady && performance.now() - startedAt > HEALTHY_MS) this.#failures = 0;
@@ -241,6 +269,11 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         this.emit('down', error instanceof Error ? error.message : String(error));
       }
     }
+  }
+
+  #sendCancels(): void {
+    for (const [reason, ids] of this.#cancels) this.#send({ type: 'cancel', ids, reason });
+    this.#cancels.clear();
   }
 
   #isClosing(): boolean {

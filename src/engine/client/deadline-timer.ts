@@ -1,19 +1,24 @@
 /**
- * Ends answers with `truncate` at their deadline when the engine cannot: a step may take longer than predicted, and the
- * gateway's event loop is free meanwhile. An answer that has no plan at its deadline ends as well.
+ * Ends answers that are cut at their deadline when the engine cannot: a step may take longer than predicted, and the
+ * gateway's event loop is free meanwhile. An answer that has no plan at its deadline ends as well; with `reject` the
+ * engine rejects it.
  *
  * Knows: deadlines, and the events of each answer. Must not know: how the engine ends answers (RouterAdapter.isOverdue).
  */
 import { monotonicMs, timerUntil } from '../../util/clock.js';
+import { isCutAtDeadline } from '../landing-plan.js';
 import type { EndedEvent, GenerateMessage, StepMessage } from '../protocol.js';
 
 interface Watched {
   readonly promptTokens: number;
   readonly deadline: number;
-  timer: NodeJS.Timeout;
+  /** Undefined for a request with `reject` that has no plan. */
+  timer: NodeJS.Timeout | undefined;
   firstTokenAt: number | null;
 }
 
+/** Time of the last bytes to the client. */
+const LAST_BYTES_MS = 4;
 /** Least time for the engine to plan a request: response headers report the plan. */
 const PLAN_MS = 10;
 
@@ -27,16 +32,21 @@ export class DeadlineTimer {
     this.#due = due;
   }
 
-  add({ id, arrivedAt, prompt, depth }: Omit<GenerateMessage, 'type'>): void {
-    const { budget } = depth;
-    if (budget?.onMiss !== 'truncate' || budget.totalMs === null) return;
-    const deadline = Math.max(arrivedAt + budget.totalMs, monotonicMs() + PLAN_MS);
-    const timer = this.#at(id, deadline);
+  add(request: Omit<GenerateMessage, 'type'>): void {
+    const { id, arrivedAt, prompt, depth } = request;
+    if (!isCutAtDeadline(request)) return;
+    const due = arrivedAt + (depth.budget?.totalMs ?? Infinity) - LAST_BYTES_MS;
+    const deadline = Math.max(due, monotonicMs() + PLAN_MS);
+    const timer = depth.budget?.onMiss === 'reject' ? undefined : this.#at(id, deadline);
     this.#watched.set(id, { promptTokens: prompt.length, deadline, timer, firstTokenAt: null });
   }
 
-  hear({ at, tokens }: StepMessage): void {
+  hear({ at, planned, tokens }: StepMessage): void {
     if (this.#watched.size === 0) return;
+    for (const { id } of planned) {
+      const watched = this.#watched.get(id);
+      if (watched) watched.timer ??= this.#at(id, watched.deadline);
+    }
     for (const { id } of tokens) {
       const watched = this.#watched.get(id);
       if (watched) watched.firstTokenAt ??= at;

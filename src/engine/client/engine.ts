@@ -56,6 +56,14 @@ export interface Engine {
    * @throws EngineStartError when the first start fails (model folder, device): a restart would fail as well
    */
   start(checked?: Promise<void>): Promise<ReadyMessage>;
+  /**
+   * Whether the engine takes so many sequences of a tenant at this moment: the bound of requests on their way to it, which
+   * tenants share.
+   * @param tokens their prompts together
+   */
+  hasRoom(tenant: string, sequences: number, tokens: number): boolean;
+  /** Milliseconds since the gateway sent the first request that the engine has not read; 0 without one. */
+  readonly unreadMs: number;
   /** Calls `sink.lost` without a ready process. */
   generate(request: Omit<GenerateMessage, 'type'>, sink: SequenceSink): void;
   /** `ended` follows with this reason, unless another end came first. */

@@ -10,16 +10,13 @@ import type { Policy } from '../../router/index.js';
 export type Speculate = 'off' | 'unseeded' | 'all';
 
 /** Part of the router's policy that the operator sets. */
-export type OperatorPolicy = Pick<
-  Policy,
-  'attainmentWeight' | 'noBudgetShare' | 'shedDepth' | 'arrivalHeadroom' | 'maxStallMs'
->;
+export type OperatorPolicy = Pick<Policy, 'noBudgetShare' | 'maxStallMs'>;
 
 export interface EngineOptions {
   readonly modelDir: string;
   readonly device: 'cpu' | 'cuda' | 'webgpu';
-  /** Numbers of the GPUs that hold the model together, in order of depth; absent: 0 alone. */
-  readonly cards?: readonly number[];
+  /** Number of the GPU; absent: 0. */
+  readonly card?: number;
   /** Threads of the one pool that all sessions share. */
   readonly threads: number;
   /** Bytes for KV cache and stored hidden states, of live sequences and reusable prefixes together. */
@@ -40,8 +37,8 @@ export interface EngineOptions {
   readonly policy?: OperatorPolicy;
   /** Folder of cached costs; absent: the engine measures them at every start. */
   readonly cacheDir?: string;
-  /** Whether steps report the predicted wait of a new request; absent: no. */
-  readonly reportsWait?: boolean;
+  /** Interval at which steps predict the wait of a new request, ms; absent: they never do. */
+  readonly waitIntervalMs?: number;
   /** Ignores cached costs and measures. */
   readonly recalibrate?: boolean;
   /** Absent: no audits. */

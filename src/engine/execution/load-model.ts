@@ -9,22 +9,20 @@ import { chooseKernels } from '../../model/kernels.js';
 import type { Manifest } from '../../model/manifest.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import { allocatedPerPosition, bytesPerPosition, mostPages } from '../../model/memory.js';
-import { MOST_PARTS, mostTokens } from '../../model/paged-limits.js';
+import { checkPlan, memoryPlan } from '../../model/memory-plan.js';
+import { MOST_PARTS, pagePositions } from '../../model/paged-limits.js';
 import { PagedModel } from '../../model/paged-model.js';
-import { divideStages, stageNeeds } from '../../model/placement.js';
 import { StagedModel } from '../../model/staged-model.js';
 import { compressedFiles, loadCompressedWeights } from '../../model/weight-files.js';
-import { chunkSizes, SPARE_SLOTS } from '../../router/index.js';
+import { chunkSizes } from '../../router/index.js';
 import { cpuDevice } from '../../runtime/cpu.js';
 import { cudaDevice } from '../../runtime/cuda.js';
 import type { Gpu, HostDevice } from '../../runtime/device.js';
 import { createEnvironment, type Environment } from '../../runtime/environment.js';
 import { webgpuDevice } from '../../runtime/webgpu.js';
 
-/** Sequences past their budgets that run beside those of --max-running. */
-export function spareSlots({ device, maxRunning }: Pick<EngineOptions, 'device' | 'maxRunning'>): number {
-  return device === 'cpu' ? SPARE_SLOTS : Math.min(SPARE_SLOTS, MOST_PARTS - maxRunning);
-}
+/** Slots beside those of --max-running, for stored prefixes. */
+const STORED_SLOTS = 16;
 
 /** Receives the parts that are loaded, of all parts: weight files and graphs. */
 export type LoadProgress = (done: number, total: number) => void;
@@ -56,7 +54,7 @@ export async function loadModel(
   const weights = await loadCompressedWeights(options.modelDir, manifest, loaded);
   const environment = createEnvironment(options.threads);
   const source: ModelSource = { dir: options.modelDir, manifest, environment, kernels, weights, loaded };
-  const slots = options.maxRunning + SPARE_SLOTS + (options.audit ? 1 : 0);
+  const slots = options.maxRunning + STORED_SLOTS + (options.audit ? 1 : 0);
   const limits = { slots, maxRows: slots, maxChunk: Math.max(...chunkSizes(options.prefillChunk)) };
   const { device } = options;
   if (device === 'cpu') {
@@ -65,39 +63,22 @@ export async function loadModel(
   }
   if (options.maxRunning > MOST_PARTS)
     throw new Error(`--max-running: a GPU runs at most ${MOST_PARTS} sequences together, got ${options.maxRunning}`);
-  const cards = options.cards ?? [0];
-  const opened = new Map([...new Set(cards)].map((card) => [card, devices.gpu(device, environment, card)]));
-  const gpus = cards.flatMap((card) => opened.get(card) ?? []);
-  const page = manifest.pages?.positions ?? 1;
+  const gpu = devices.gpu(device, environment, options.card ?? 0);
+  const page = pagePositions(manifest.architecture.headDim, device);
   const pages = Math.floor(options.kvMemoryBytes / (page * allocatedPerPosition(manifest)));
   const capacity = Math.min(
     positionsIn(options.kvMemoryBytes, allocatedPerPosition(manifest), manifest, page),
     pages * page,
   );
-  const trunk = trunkOf(source, gpus, options, pages * page, limits.maxRows);
-  const maxBufferBytes = Math.min(...gpus.map((gpu) => gpu.maxBufferBytes));
-  const most = mostPages(manifest, page, mostTokens(limits), trunk, maxBufferBytes) - 1;
+  const most = mostPages(manifest, page, gpu.maxBufferBytes) - 1;
   if (pages > most)
     throw new Error(
       `--kv-memory: the device holds at most ${most * page * allocatedPerPosition(manifest)} bytes for this model, got ${options.kvMemoryBytes}`,
     );
-  return new PagedModel(source, gpus, { ...limits, capacity, pages, page }, trunk);
-}
-
-/** The GPU of each stage. One GPU takes all, and shows at the load whether they fit. */
-function trunkOf(
-  { dir, manifest, kernels }: ModelSource,
-  gpus: readonly Gpu[],
-  { device, cards = [0] }: EngineOptions,
-  positions: number,
-  headRows: number,
-): number[] {
-  if (gpus.length === 1) return manifest.stages.map(() => 0);
-  const rooms = gpus.map((gpu, i) => {
-    const [card] = gpu.cards();
-    return { name: `${device}:${cards[i] ?? 0}`, bytes: card?.freeBytes ?? card?.memoryBytes ?? null };
-  });
-  return divideStages(stageNeeds(dir, manifest, kernels, positions, headRows), rooms);
+  const plan = memoryPlan(options.modelDir, manifest, kernels, { ...limits, pages, page });
+  const pageBytes = page * allocatedPerPosition(manifest);
+  if (device === 'cuda') checkPlan(plan, gpu.cards()[0]?.freeBytes ?? null, options.kvMemoryBytes, pageBytes);
+  return new PagedModel(source, gpu, { ...limits, capacity, pages, page }, plan);
 }
 
 /** Most positions of a sequence. @throws Error if the budget holds fewer than `least` */

@@ -4,10 +4,11 @@
  */
 import { type BatchPart, buckets } from '../../model/control.js';
 import { isCaptured, type StageKernel } from '../../model/manifest.js';
-import { type Region, regionAt, rowsFrom } from '../../model/card-store.js';
 import { MOST_PARTS } from '../../model/paged-limits.js';
-import type { PagedModel } from '../../model/paged-model.js';
-import type { PagedHead } from '../../model/paged-head.js';
+import type { PagedModel, PagedRun } from '../../model/paged-model.js';
+import type { PagedHead, WantedRow } from '../../model/paged-head.js';
+import type { HiddenStore } from '../../model/hidden-store.js';
+import { type Part, Work } from './paged-work.js';
 import { PagePlaces } from '../slots/page-places.js';
 import { SlotTable } from '../slots/slot-table.js';
 import type { Slot } from '../slots/slot.js';
@@ -15,15 +16,6 @@ import type { Layout } from './layout.js';
 import type { DecodeRow } from './run-decode.js';
 import type { KernelChoice, PrefillResult } from './run-prefill.js';
 import { type ExitUnits, stageAt, type Units, unitsOf } from './units.js';
-
-/** Positions [start, end) of a slot that a unit has to run. */
-interface Part {
-  readonly slot: Slot;
-  readonly start: number;
-  end: number;
-  /** Tokens of the positions: a rejected draft leaves the slot before the part runs. */
-  readonly ids: number[];
-}
 
 /** A position whose logits are wanted, with the exit that computes them. */
 interface Wanted {
@@ -39,9 +31,11 @@ export class PagesLayout implements Layout {
   readonly #model: PagedModel;
   readonly #units: Units;
   readonly #places: PagePlaces;
-  /** Collected parts of each unit, and those of the last run, whose results lie where they were written. */
-  #parts: Part[][];
-  #ran: Part[][];
+  /** Collected work, and that of the last run, whose results lie where they were written. */
+  #collected: Work;
+  #ran: Work;
+  /** All units in the order in which they run. */
+  readonly #order: readonly number[];
   /** Positions of the collected parts in a unit, at most. */
   #positions = 0;
   #kernel: KernelChoice | null = null;
@@ -51,8 +45,8 @@ export class PagesLayout implements Layout {
     this.#units = unitsOf(model);
     this.head = model.head;
     this.mostPrefill = model.maxTokens - model.limits.maxRows;
-    this.#parts = this.#none();
-    this.#ran = this.#none();
+    this.#collected = new Work(this.#units.stages.length);
+    this.#ran = new Work(this.#units.stages.length);
     const { pages, page, slots } = model.limits;
     this.#places = new PagePlaces(
       { pages, page, pageBytes: page * model.bytesPerPosition },
@@ -68,6 +62,8 @@ export class PagesLayout implements Layout {
       },
     );
     this.table = new SlotTable(slots, this.#units, this.#places);
+    const units = this.#units.stages.map((_, unit) => unit);
+    this.#order = units.sort((a, b) => this.#depth(a) - this.#depth(b) || a - b);
   }
 
   advance(slot: Slot, exit: ExitUnits, end: number, kernel: KernelChoice): PrefillResult {
@@ -80,17 +76,17 @@ export class PagesLayout implements Layout {
       this.#flush(Array.from({ length: rows }, (_, i) => ({ slot, exit, position: first + i })));
     };
     const last = starts.at(-1);
-    const output = last === undefined ? null : { start: last, end, toHead };
+    const output = last === undefined ? null : { start: last, end, toHead, read: () => null };
     return { prefilled, caughtUp: Math.max(0, end - start - prefilled), output };
   }
 
   decode(rows: readonly DecodeRow[], kernel: KernelChoice): number[] {
     // Beside a chunk of 128 positions each row would take the attention of 128 rows.
-    const collected = new Set(this.#parts.flat().map(({ slot }) => slot));
-    if (this.#model.device.padsParts && rows.some(({ slot }) => !collected.has(slot))) this.#flush([]);
+    if (this.#model.device.padsParts && rows.some(({ slot }) => !this.#collected.has(slot))) this.#flush([]);
     // All rows run in one batch, since the head reads the results of the last one.
     this.#makeRoom(rows.reduce((sum, { slot, exit }) => sum + slot.tokens.length - slot.least(exit.needed), 0));
-    for (const { slot, exit } of rows) {
+    // The units of deeper stages then run the first rows of the same batch.
+    for (const { slot, exit } of [...rows].sort((a, b) => b.exit.stage - a.exit.stage)) {
       if (slot.tokens.length === 0) throw new RangeError(`slot ${slot.index} has no token to decode`);
       this.#collect(slot, exit, slot.tokens.length, kernel);
     }
@@ -119,8 +115,12 @@ export class PagesLayout implements Layout {
   }
 
   runHead(rows: number): void {
-    const states = regionAt(this.#model.boundaries, this.#units.trunk);
-    const head = { rows: rowsFrom(states, rows), norms: new Array<number>(rows).fill(0) };
+    const unit = this.#units.trunk - 1;
+    const store = this.#output(unit);
+    const head = {
+      rows: Array.from({ length: rows }, (_, i) => ({ unit, row: i % store.rows })),
+      norms: new Array<number>(rows).fill(0),
+    };
     this.#model.run({ ids: [], units: [], head });
     this.head.inverseTemperatures.fill(1, 0, rows);
     this.head.choose(0, rows);
@@ -158,16 +158,12 @@ export class PagesLayout implements Layout {
     this.#places.reserve(slot, end);
     this.#positions += count;
     const lacking = exit.needed.filter((unit) => slot.frontier(unit) < end);
+    const pages = this.#places.pagesOf(slot);
     return lacking.map((unit) => {
       const start = slot.frontier(unit);
-      const parts = this.#parts[unit] ?? [];
-      const before = parts.find((part) => part.slot === slot);
-      const ids = slot.tokens.slice(start, end);
-      if (before === undefined) parts.push({ slot, start, end, ids });
-      else {
-        before.ids.push(...ids);
-        before.end = end;
-      }
+      const part = this.#collected.part(unit, slot, start, pages);
+      if (unit === 0) for (let i = start; i < end; i++) part.ids.push(slot.tokens[i] ?? NaN);
+      part.count += end - start;
       slot.reach(unit, end);
       return start;
     });
@@ -180,26 +176,25 @@ export class PagesLayout implements Layout {
 
   /** Runs the collected parts, and leaves the logits of wanted positions in the head. */
   #flush(wanted: readonly Wanted[]): void {
-    const order = this.#units.stages
-      .map((_, unit) => unit)
-      .filter((unit) => (this.#parts[unit] ?? []).length > 0)
-      .sort((a, b) => this.#depth(a) - this.#depth(b) || a - b);
+    const work = this.#collected;
+    const order = this.#order.filter((unit) => work.of(unit).length > 0);
     if (order.length === 0 && wanted.length === 0) return;
-    const [first = []] = this.#parts;
-    const run = {
-      ids: first.flatMap(({ ids }) => ids),
-      units: order.map((unit) => this.#batchOf(unit)),
-    };
     if (order.length > 0) {
-      this.#ran = this.#parts;
-      this.#parts = this.#none();
+      this.#collected = this.#ran;
+      this.#collected.clear();
+      this.#ran = work;
       this.#positions = 0;
+      work.place();
     }
-    const head = {
-      rows: wanted.map((each) => this.#stateRow(each)),
-      norms: wanted.map(({ exit }) => exit.norm),
-    };
-    this.#model.run({ ...run, head: wanted.length > 0 ? head : null });
+    const units: PagedRun['units'][number][] = [];
+    for (const unit of order) {
+      const parts = work.of(unit);
+      const like = units.find((other) => other.like === null && beginsWith(other.parts, parts))?.unit ?? null;
+      units.push({ unit, kernel: this.#kernelOf(unit, parts), parts, like });
+    }
+    const head = { rows: wanted.map((each) => this.#stateRow(each)), norms: wanted.map(({ exit }) => exit.norm) };
+    const ids = order[0] === 0 ? work.of(0).flatMap((part) => part.ids) : [];
+    this.#model.run({ ids, units, head: wanted.length > 0 ? head : null });
   }
 
   /** Boundary that a unit writes: blocks run right behind the stage that they branch from. */
@@ -208,62 +203,34 @@ export class PagesLayout implements Layout {
     return unit < this.#units.trunk ? boundary + 1 : boundary;
   }
 
-  #batchOf(unit: number) {
-    const parts = this.#parts[unit] ?? [];
-    const rows = parts.length;
-    const isDecode = parts.every(({ start, end }) => end - start === 1);
-    const longest = Math.max(...parts.map(({ start }) => start));
-    const kernel = this.#kernel?.(unit, isDecode ? 'decode' : 'prefill', isDecode ? rows : positionsOf(parts), longest);
+  #kernelOf(unit: number, parts: readonly Part[]): StageKernel {
+    let [positions, longest] = [0, 0];
+    for (const { past, count } of parts) {
+      positions += count;
+      longest = Math.max(longest, past);
+    }
+    const isDecode = positions === parts.length;
+    const kernel = this.#kernel?.(unit, isDecode ? 'decode' : 'prefill', positions, longest);
     if (kernel === undefined) throw new Error('collected work has no kernel');
-    const batch = {
-      parts: parts.map(({ slot, start, end }): BatchPart => ({
-        past: start,
-        count: end - start,
-        pages: this.#places.pagesOf(slot),
-      })),
-      rowsIn: this.#rows(this.#input(unit), parts),
-      rowsOut: this.#rows(this.#output(unit), parts),
-    };
-    return { unit, kernel, batch };
+    return kernel;
   }
 
-  #input(unit: number): Region {
-    return regionAt(this.#model.boundaries, stageAt(this.#units, unit).entry.boundary);
-  }
-
-  #output(unit: number): Region {
+  /** The store that a unit writes. */
+  #output(unit: number): HiddenStore {
     const { trunk } = this.#units;
-    return unit < trunk ? regionAt(this.#model.boundaries, unit + 1) : regionAt(this.#model.blocks, unit - trunk);
-  }
-
-  /** Rows of the store for all positions of a batch. */
-  #rows(region: Region, parts: readonly Part[]): number[] {
-    if (!region.isPaged) return Array.from({ length: positionsOf(parts) }, (_, i) => region.base + i);
-    return parts.flatMap(({ slot, start, end }) => {
-      const pages = this.#places.pagesOf(slot);
-      return Array.from({ length: end - start }, (_, i) => this.#row(region, pages, start + i));
-    });
-  }
-
-  #row({ base }: Region, pages: readonly number[], position: number): number {
-    const { page } = this.#model.limits;
-    const place = pages[Math.floor(position / page)];
-    if (place === undefined) throw new RangeError(`position ${position} has no page`);
-    return base + place * page + (position % page);
+    const store = unit < trunk ? this.#model.boundaries[unit + 1] : this.#model.blocks[unit - trunk];
+    if (store === undefined) throw new RangeError(`unit ${unit} does not exist`);
+    return store;
   }
 
   /** Row of the state that an exit's head reads. */
-  #stateRow({ slot, exit, position }: Wanted): number {
+  #stateRow({ slot, exit, position }: Wanted): WantedRow {
     const unit = exit.block ?? exit.stage;
-    const region = this.#output(unit);
-    if (region.isPaged) return this.#row(region, this.#places.pagesOf(slot), position);
-    let offset = 0;
-    for (const part of this.#ran[unit] ?? []) {
-      if (part.slot === slot && position >= part.start && position < part.end)
-        return region.base + offset + position - part.start;
-      offset += part.end - part.start;
-    }
-    throw new RangeError(`position ${position} of slot ${slot.index} is not in the last run`);
+    if (this.#output(unit).isPaged) return { unit, row: this.#places.rowOf(slot, position) };
+    const part = this.#ran.find(unit, slot);
+    if (part === undefined || position < part.past || position >= part.past + part.count)
+      throw new RangeError(`position ${position} of slot ${slot.index} is not in the last run`);
+    return { unit, row: part.first + position - part.past };
   }
 
   /** Runs one unit over sequences that share pages: only its time counts. */
@@ -275,22 +242,19 @@ export class PagesLayout implements Layout {
     const { pages, page } = this.#model.limits;
     const table = ({ past, count }: { readonly past: number; readonly count: number }): number[] =>
       Array.from({ length: Math.ceil((past + count) / page) }, (_, i) => i % pages);
-    const count = parts.reduce((sum, part) => sum + part.count, 0);
-    const batch = {
-      parts: parts.map((part) => ({ ...part, pages: table(part) })),
-      rowsIn: rowsFrom(this.#input(unit), count),
-      rowsOut: rowsFrom(this.#output(unit), count),
-    };
-    this.#model.run({ ids: [], units: [{ unit, kernel, batch }], head: null });
+    const batch = parts.map((part) => ({ ...part, pages: table(part) }));
+    this.#model.run({ ids: [], units: [{ unit, kernel, parts: batch, like: null }], head: null });
     this.#model.wait();
-  }
-
-  #none(): Part[][] {
-    return this.#units.stages.map(() => []);
   }
 }
 
-/** Positions of all parts together. */
-function positionsOf(parts: readonly Part[]): number {
-  return parts.reduce((sum, { start, end }) => sum + end - start, 0);
+/** Whether a batch begins with these parts. */
+function beginsWith(batch: readonly BatchPart[], parts: readonly BatchPart[]): boolean {
+  return (
+    parts.length <= batch.length &&
+    parts.every(({ past, count, pages }, i) => {
+      const other = batch[i];
+      return other?.pages === pages && other.past === past && other.count === count;
+    })
+  );
 }

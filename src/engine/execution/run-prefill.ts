@@ -71,7 +71,12 @@ export function runPrefill(context: PrefillContext, slot: Slot, exit: ExitUnits,
     const toHead = (first: number, rows: number): void => {
       head.logitsOf(address + BigInt((first - start) * model.hiddenBytes), rows, exit.norm);
     };
-    output = { start, end, toHead };
+    const read = (position: number): Float32Array => {
+      const state = new Float32Array(model.hiddenBytes / 4);
+      model.device.download(address + BigInt((position - start) * model.hiddenBytes), new Uint8Array(state.buffer));
+      return state;
+    };
+    output = { start, end, toHead, read };
   }
   return { prefilled, caughtUp: Math.max(0, widest - prefilled), output };
 }

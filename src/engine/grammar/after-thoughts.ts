@@ -77,6 +77,10 @@ export class AfterThoughts implements Constraint {
     }
   }
 
+  endThoughts(): void {
+    this.#left = 0;
+  }
+
   close(): void {
     this.#inner.close();
   }

@@ -10,9 +10,11 @@ import type { Grammar } from '../protocol.js';
 import { GrammarSession } from './grammar-session.js';
 import type { GrammarAnswer, ToGrammars } from './messages.js';
 import { Quarantine } from './quarantine.js';
+import { monotonicMs } from '../../util/clock.js';
+import { Shares } from '../../util/shares.js';
 import { type Loss, SupervisedWorker } from './supervised-worker.js';
 
-/** Most concurrent grammars: each parser holds some 15 MB. Further requests wait. */
+/** Most concurrent grammars of a tenant alone, and under twice as many of all: each parser holds some 15 MB. */
 const MAX_OPEN_GRAMMARS = 8;
 
 /** The grammar is invalid; the message is meant for the client. */
@@ -49,6 +51,17 @@ export interface GrammarOptions {
 
 const lost = (why: string): GrammarsLost => new GrammarsLost(`the grammar thread was lost: ${why}`);
 
+/** A request that waits for a parser. */
+interface Waiting extends Opening {
+  readonly tenant: string;
+}
+
+/** A parser in use. */
+interface Held {
+  readonly tenant: string;
+  readonly since: number;
+}
+
 interface Opening {
   resolve(): void;
   reject(error: GrammarError | GrammarsLost | GrammarAbandoned): void;
@@ -59,7 +72,9 @@ export class Grammars {
   readonly #sessions = new Map<string, GrammarSession>();
   readonly #opening = new Map<string, Opening>();
   /** Requests that wait for a parser, in order. */
-  readonly #queue = new Map<string, Opening>();
+  readonly #queue = new Map<string, Waiting>();
+  readonly #held = new Map<string, Held>();
+  readonly #shares = new Shares(MAX_OPEN_GRAMMARS);
   readonly #quarantine = new Quarantine();
   readonly #options: GrammarOptions;
   readonly #changed: () => void;
@@ -71,24 +86,24 @@ export class Grammars {
   }
 
   /**
+   * Tenants share the parsers. A request of a tenant without room waits for one of its tenant's.
    * @param stopTokens ids that end this answer
    * @returns a constraint with its first mask
    * @throws GrammarError for an invalid grammar, GrammarsLost for a lost thread, GrammarAbandoned after `abandon`
    */
-  async open(id: string, grammar: Grammar, stopTokens: readonly number[]): Promise<Constraint> {
+  async open(id: string, grammar: Grammar, stopTokens: readonly number[], tenant = ''): Promise<Constraint> {
     // Any text needs no parser.
     if (grammar.kind === 'free' && grammar.thoughts !== undefined)
       return new AfterThoughts(FREE_TEXT, grammar.thoughts);
-    if (this.#sessions.size >= MAX_OPEN_GRAMMARS) {
-      await new Promise<void>((resolve, reject) => this.#queue.set(id, { resolve, reject }));
-    }
+    if (this.#shares.room(tenant) > 0) this.#hold(id, tenant);
+    else await new Promise<void>((resolve, reject) => this.#queue.set(id, { tenant, resolve, reject }));
     const { endTokens: allEnds } = this.#options;
     const ownEnds = allEnds.filter((token) => stopTokens.includes(token));
     const send = (message: ToGrammars): void => {
       this.#send(message, grammar);
     };
     const session = new GrammarSession({ id, grammar, ownEnds, allEnds }, send, () => {
-      if (this.#sessions.delete(id)) this.#next();
+      if (this.#sessions.delete(id)) this.#free(id);
     });
     this.#sessions.set(id, session);
     try {
@@ -114,12 +129,39 @@ export class Grammars {
     }
   }
 
-  #next(): void {
-    const [first] = this.#queue;
-    if (first === undefined) return;
-    const [id, opening] = first;
-    this.#queue.delete(id);
-    opening.resolve();
+  /**
+   * Milliseconds that a tenant's next request is expected to wait for a parser. A parser in use is expected to stay in use
+   * as long as it has been, since answers of any length have a grammar.
+   */
+  expectedWaitMs(tenant: string, now: number): number {
+    if (this.#shares.room(tenant) > 0) return 0;
+    const ages = [...this.#held.values()].flatMap((held) => (held.tenant === tenant ? now - held.since : []));
+    const all = ages.length > 0 ? ages : [...this.#held.values()].map(({ since }) => now - since);
+    const ahead = [...this.#queue.values()].filter((each) => each.tenant === tenant).length;
+    const turns = Math.ceil((ahead + 1) / Math.max(1, all.length));
+    return (turns * all.reduce((sum, age) => sum + age, 0)) / Math.max(1, all.length);
+  }
+
+  #hold(id: string, tenant: string): void {
+    this.#shares.take(tenant, 1);
+    this.#held.set(id, { tenant, since: monotonicMs() });
+  }
+
+  /** Gives a parser to the tenant with the fewest; ties by arrival. */
+  #free(id: string): void {
+    const held = this.#held.get(id);
+    this.#held.delete(id);
+    if (held !== undefined) this.#shares.give(held.tenant, 1);
+    for (;;) {
+      const waiting = [...this.#queue].filter(([, { tenant }]) => this.#shares.room(tenant) > 0);
+      const [first, ...others] = waiting;
+      if (first === undefined) return;
+      const heldBy = ([, { tenant }]: typeof first): number => this.#shares.held(tenant);
+      const [nextId, next] = others.reduce((a, b) => (heldBy(b) < heldBy(a) ? b : a), first);
+      this.#queue.delete(nextId);
+      this.#hold(nextId, next.tenant);
+      next.resolve();
+    }
   }
 
   /** @throws GrammarsLost */

@@ -13,6 +13,8 @@ export interface Constraint {
   readonly isThinking?: boolean;
   /** The failure of the constraint, or null. */
   readonly failed: ConstraintFailure | null;
+  /** Closes the thoughts with the next token; absent where an answer has none. */
+  endThoughts?(): void;
   /** Reports the next token. */
   accept(token: number): void;
   /** Frees the constraint's resources. */

@@ -5,8 +5,8 @@
  */
 import type { Head, SelectedRow } from '../../model/head.js';
 import { applyMask } from './constraint.js';
-import type { TokenLogprobs } from '../protocol.js';
-import { rulesWith, sampleFull, sampleTop } from './sampler.js';
+import type { Landed, Sampling, TokenLogprobs } from '../protocol.js';
+import { rulesUnder, rulesWith, sampleFull, sampleTop } from './sampler.js';
 import type { Sequence } from '../sequence.js';
 
 /** No amounts off logits. */
@@ -15,6 +15,8 @@ const NONE: ReadonlyMap<number, number> = new Map();
 export interface SampledToken {
   readonly token: number;
   readonly logprobs: TokenLogprobs | null;
+  /** For an end token that the end pressure chose. */
+  readonly landed?: Omit<Landed, 'at'>;
 }
 
 /** Greedy without any other setting: the argmax graph alone decides. These rows must come first in the batch. */
@@ -23,7 +25,8 @@ export function isPlainGreedy(sequence: Sequence): boolean {
     sequence.request.sampling.temperature === 0 &&
     sequence.request.logprobs === null &&
     !sequence.wantsAllLogits &&
-    !mustGoOn(sequence)
+    !mustGoOn(sequence) &&
+    plannedPressure(sequence, 0) === 0
   );
 }
 
@@ -33,7 +36,7 @@ export function isPlainGreedy(sequence: Sequence): boolean {
  */
 export function prepareBatch(head: Head, sequences: readonly Sequence[]): void {
   sequences.forEach((sequence, row) => {
-    if (penalizesInPlace(sequence)) head.applyPenalties(row, sequence.dryPenalties());
+    if (penalizesInPlace(sequence, 0)) head.applyPenalties(row, sequence.dryPenalties());
   });
   const plain = plainRows(sequences);
   choose(head, plain, sequences.slice(plain));
@@ -42,7 +45,7 @@ export function prepareBatch(head: Head, sequences: readonly Sequence[]): void {
 /** Samples the tokens of a prepared batch. */
 export function sampleBatch(head: Head, sequences: readonly Sequence[]): SampledToken[] {
   const plain = plainRows(sequences);
-  return sequences.map((sequence, row) => sampledToken(head, row, sequence, row < plain));
+  return sequences.map((sequence, row) => sampledToken(head, row, sequence, row < plain, 0));
 }
 
 function plainRows(sequences: readonly Sequence[]): number {
@@ -56,17 +59,27 @@ function plainRows(sequences: readonly Sequence[]): number {
  * @returns whether the argmax graph alone decides
  */
 export function prepareVerification(head: Head, sequence: Sequence, draft: readonly number[]): boolean {
-  const isArgmax = isPlainGreedy(sequence);
+  const isArgmax = isPlainGreedy(sequence) && sequence.endPressures.every(({ amount }) => amount === 0);
   const rows = draft.length + 1;
-  if (penalizesInPlace(sequence))
-    for (let row = 0; row < rows; row++) head.applyPenalties(row, sequence.dryPenalties(draft.slice(0, row)));
+  for (let row = 0; row < rows; row++)
+    if (penalizesInPlace(sequence, row)) head.applyPenalties(row, sequence.dryPenalties(draft.slice(0, row)));
   choose(head, isArgmax ? rows : 0, isArgmax ? [] : new Array<Sequence>(rows).fill(sequence));
   return isArgmax;
 }
 
-/** Samples the token of a prepared row. @param isArgmax whether the argmax graph decides */
-export function sampledToken(head: Head, row: number, sequence: Sequence, isArgmax: boolean): SampledToken {
-  return isArgmax ? { token: Number(head.argmaxIds[row]), logprobs: null } : drawn(head, row, sequence);
+/**
+ * Samples the token of a prepared row.
+ * @param isArgmax whether the argmax graph decides
+ * @param ahead draft tokens that the sequence has accepted since the row was prepared
+ */
+export function sampledToken(
+  head: Head,
+  row: number,
+  sequence: Sequence,
+  isArgmax: boolean,
+  ahead: number,
+): SampledToken {
+  return isArgmax ? { token: Number(head.argmaxIds[row]), logprobs: null } : drawn(head, row, sequence, ahead);
 }
 
 /**
@@ -108,35 +121,61 @@ export function describe(row: SelectedRow, logit: number, alternatives: number):
 }
 
 /** Draws the token of a selected row. */
-function drawn(head: Head, row: number, sequence: Sequence): SampledToken {
-  const { request } = sequence;
+function drawn(head: Head, row: number, sequence: Sequence, ahead: number): SampledToken {
+  const { request, constraint, counts } = sequence;
   const selected = head.selected(row);
-  const amounts = penalizesInPlace(sequence) ? NONE : sequence.dryPenalties();
-  const sampling = rulesWith(request.sampling, amounts, mustGoOn(sequence) ? request.stopTokens : []);
+  const amounts = penalizesInPlace(sequence, ahead) ? NONE : sequence.dryPenalties();
+  const rules = rulesWith(request.sampling, amounts, mustGoOn(sequence) ? request.stopTokens : []);
+  const pressure = pressureOn(sequence, ahead, selected);
   const u = sequence.draw();
-  const direct = sequence.wantsAllLogits || sampling !== request.sampling ? null : sampleTop(selected, sampling, u);
-  let token: number;
-  let logit: number;
-  if (direct !== null) {
-    token = direct;
-    logit = selected.values[selected.ids.indexOf(BigInt(token))] ?? NaN;
-  } else {
-    const logits = head.fullLogits(row);
-    const own = logits.slice();
-    if (sequence.constraint?.enforced && sequence.constraint.mask) applyMask(own, sequence.constraint.mask);
+  const top =
+    sequence.wantsAllLogits || rules !== request.sampling || pressure > 0 ? null : sampleTop(selected, rules, u);
+  const logits = top === null ? head.fullLogits(row) : null;
+  const sample = (under: Sampling): number => {
+    const own = (logits ?? head.fullLogits(row)).slice();
+    if (constraint?.enforced && constraint.mask) applyMask(own, constraint.mask);
     // If the mask excludes every token, the model's most likely token is the fallback.
-    token = sampleFull(own, sampling, sequence.counts, u) ?? Number(selected.ids[0]);
-    logit = logits[token] ?? NaN;
-  }
-  return { token, logprobs: request.logprobs === null ? null : describe(selected, logit, request.logprobs) };
+    return sampleFull(own, under, counts, u) ?? Number(selected.ids[0]);
+  };
+  const token = top ?? sample(rulesUnder(rules, pressure, request.stopTokens));
+  const logit = logits === null ? selected.values[selected.ids.indexOf(BigInt(token))] : logits[token];
+  const isEnd = (id: number): boolean => request.stopTokens.includes(id);
+  const hasLanded = pressure > 0 && logits !== null && isEnd(token) && !isEnd(sample(rules));
+  return {
+    token,
+    logprobs: request.logprobs === null ? null : describe(selected, logit ?? NaN, request.logprobs),
+    ...(hasLanded && { landed: { pressure, probability: endProbability(logits, selected.lse, request.stopTokens) } }),
+  };
+}
+
+/** Probability of any end token, at temperature 1. */
+function endProbability(logits: Float32Array, lse: number, endTokens: readonly number[]): number {
+  return Math.min(
+    1,
+    [...new Set(endTokens)].reduce((sum, id) => sum + Math.exp((logits[id] ?? -Infinity) - lse), 0),
+  );
+}
+
+/** End pressure by the place in the text; a mark inside of a number or an abbreviation lifts it later (`pressureOn`). */
+function plannedPressure({ endPressures }: Sequence, ahead: number): number {
+  return endPressures[ahead]?.amount ?? 0;
+}
+
+/** End pressure on a row, unless the model's preferred token shows that the sentence goes on. */
+function pressureOn({ endPressures, request }: Sequence, ahead: number, { ids }: SelectedRow): number {
+  const { amount = 0, isLifted = null } = endPressures[ahead] ?? {};
+  if (amount === 0 || isLifted === null) return amount;
+  const best = Number(ids[0]);
+  return !request.stopTokens.includes(best) && isLifted(best) ? 0 : amount;
 }
 
 /**
- * Whether DRY penalties may change the device's own logits, which spares reading the full row. Not for requests with
- * log-probabilities, which are those before penalties, and not under a multiplicative penalty.
+ * Whether DRY penalties may change the device's own logits, which spares reading the full row. Not for rows whose
+ * log-probabilities are reported, which are those before penalties, and not under a multiplicative penalty.
  */
-function penalizesInPlace(sequence: Sequence): boolean {
-  return sequence.request.logprobs === null && !sequence.wantsAllLogits;
+function penalizesInPlace(sequence: Sequence, ahead: number): boolean {
+  const isReported = sequence.request.logprobs !== null || plannedPressure(sequence, ahead) > 0;
+  return !isReported && !sequence.wantsAllLogits;
 }
 
 /** Whether min_tokens forbids an end token. An answer that can only end may end. */

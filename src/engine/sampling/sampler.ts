@@ -57,6 +57,13 @@ export function rulesWith(
   return { ...sampling, logitBias: [...sampling.logitBias, ...excluded, ...lowered] };
 }
 
+/** The rules of one token with an amount on the logits of tokens that end its answer. */
+export function rulesUnder(sampling: Sampling, amount: number, endTokens: readonly number[]): Sampling {
+  if (amount === 0) return sampling;
+  const raised = endTokens.map((id) => [id, amount] as const);
+  return { ...sampling, logitBias: [...sampling.logitBias, ...raised] };
+}
+
 /**
  * Samples from the largest logits, with the same result as from all logits.
  * @param u uniform in [0, 1)

@@ -33,12 +33,16 @@ export class PagePlaces implements Places {
   /** Owners of each page. */
   readonly #owners: Int32Array;
   readonly #tables = new Map<Slot, number[]>();
+  /** The last round of counting that met each page. */
+  readonly #marks: Float64Array;
+  #round = 0;
 
   constructor(pool: PagePool, events: PageEvents) {
     this.#pool = pool;
     this.#events = events;
     this.#free = Array.from({ length: pool.pages }, (_, i) => pool.pages - 1 - i);
     this.#owners = new Int32Array(pool.pages);
+    this.#marks = new Float64Array(pool.pages);
   }
 
   get granularity(): number {
@@ -48,6 +52,14 @@ export class PagePlaces implements Places {
   /** The pages of a slot, in the order of its positions. */
   pagesOf(slot: Slot): readonly number[] {
     return this.#table(slot);
+  }
+
+  /** Row of a position in stores with a row for each position of each page. */
+  rowOf(slot: Slot, position: number): number {
+    const { page } = this.#pool;
+    const place = this.#table(slot)[Math.floor(position / page)];
+    if (place === undefined) throw new RangeError(`position ${position} has no page`);
+    return place * page + (position % page);
   }
 
   /** Gives a slot pages for `length` positions. @throws RangeError if all pages belong to other live sequences */
@@ -73,14 +85,20 @@ export class PagePlaces implements Places {
   }
 
   held(slots: readonly Slot[]): number {
-    return new Set(slots.flatMap((slot) => this.#table(slot))).size * this.#pool.pageBytes;
+    this.#round++;
+    let pages = 0;
+    for (const slot of slots) pages += this.#mark(slot);
+    return pages * this.#pool.pageBytes;
   }
 
   demand(claims: readonly Claim[]): number {
-    const further = claims.reduce((sum, { slot, length }) => {
-      return sum + Math.max(0, this.#count(length) - (slot ? this.#table(slot).length : 0));
-    }, 0);
-    return this.held(claims.flatMap(({ slot }) => slot ?? [])) + further * this.#pool.pageBytes;
+    this.#round++;
+    let pages = 0;
+    for (const { slot, length } of claims) {
+      pages += Math.max(0, this.#count(length) - (slot ? this.#table(slot).length : 0));
+      if (slot !== null) pages += this.#mark(slot);
+    }
+    return pages * this.#pool.pageBytes;
   }
 
   /** Shares full pages alone. The target's own full pages stay, with what each unit has of them. */
@@ -117,6 +135,16 @@ export class PagePlaces implements Places {
     this.#events.flush();
     this.#cut(slot, 0);
     slot.frontiers.fill(0);
+  }
+
+  /** Marks a slot's pages in this round. @returns those that had no mark */
+  #mark(slot: Slot): number {
+    let fresh = 0;
+    for (const page of this.#table(slot)) {
+      if (this.#marks[page] !== this.#round) fresh++;
+      this.#marks[page] = this.#round;
+    }
+    return fresh;
   }
 
   #table(slot: Slot): number[] {

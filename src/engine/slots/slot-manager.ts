@@ -1,19 +1,20 @@
 /**
  * Assigns slots to sequences: admission from the queue, prefix reuse, eviction and preemption within the KV budget.
+ * Tenants share the slots (tenant-shares.ts).
  *
  * Must not know: graphs, sampling, HTTP.
  */
 import { leaderOf } from './prefix-group.js';
 import { findPrefix, type PrefixMatch } from './prefix.js';
 import type { Sequence } from '../sequence.js';
+import type { Slot } from './slot.js';
 import type { SlotTable } from './slot-table.js';
+import { TenantShares } from './tenant-shares.js';
 
 export interface SlotManagerLimits {
   readonly maxRunning: number;
   /** Most waiting requests, without preempted ones. */
   readonly maxQueue: number;
-  /** Slots beyond `maxRunning` for sequences past their budgets; 0 where absent. */
-  readonly spareSlots?: number;
   readonly kvBytes: number;
   readonly prefixReuse: boolean;
 }
@@ -23,6 +24,7 @@ export class SlotManager {
   readonly running: Sequence[] = [];
   readonly waiting: Sequence[] = [];
   readonly #table: SlotTable;
+  readonly #shares = new TenantShares();
 
   constructor(
     table: SlotTable,
@@ -70,23 +72,24 @@ export class SlotManager {
     this.#lookForLeader(sequence, beside);
   }
 
-  /** Replaces the order of the waiting sequences. @param ordered the same sequences */
-  reorder(ordered: readonly Sequence[]): void {
-    this.waiting.splice(0, this.waiting.length, ...ordered);
+  /** Replaces the order of the waiting sequences. @param ordered the same sequences in the router's order */
+  reorder(ordered: readonly Sequence[], now: number): void {
+    this.#shares.now = now;
+    this.waiting.splice(0, this.waiting.length, ...this.#shares.order(ordered));
   }
 
-  /**
-   * Starts waiting sequences in order while slots and memory last.
-   * @param pastBudget running sequences past their budgets: they leave their slots to others while spare ones last
-   */
-  start(now: number, pastBudget = 0): void {
-    const most = this.limits.maxRunning + Math.min(pastBudget, this.limits.spareSlots ?? 0);
-    while (this.running.length < most) {
+  /** Starts waiting sequences in order while slots and memory last, and for promises in place of others. */
+  start(now: number): void {
+    this.#shares.now = now;
+    for (;;) {
       const [sequence] = this.waiting;
       if (!sequence) break;
       const need = this.#table.bytesAt(sequence.exit, sequence.tokens.length + 1);
       const isAlone = this.running.length === 0;
-      if (need > this.freeBytes && !isAlone) break;
+      if (this.running.length >= this.limits.maxRunning || (need > this.freeBytes && !isAlone)) {
+        if (!this.#preemptForShare()) break;
+        continue;
+      }
       this.waiting.shift();
       const match = this.#match(sequence);
       // A prefix includes the deeper stages that its sequence used. If only the needed part fits, makeRoom would evict
@@ -95,6 +98,7 @@ export class SlotManager {
       this.#place(sequence, fits ? match : null);
       sequence.startedAt ??= now;
       this.running.push(sequence);
+      this.#shares.started(sequence);
       this.#evict();
     }
   }
@@ -138,11 +142,19 @@ export class SlotManager {
     return true;
   }
 
-  /** Frees memory for the next step: preempts the newest sequences while the live ones need too much, then evicts. */
+  /**
+   * Frees memory for the next step: preempts the newest sequences while the live ones need too much, then evicts. A
+   * sequence with a promise is preempted last.
+   */
   makeRoom(): void {
     while (this.demand > this.limits.kvBytes && this.running.length > 1) {
-      const newest = this.running.reduce((a, b) => (b.request.arrivedAt >= a.request.arrivedAt ? b : a));
-      this.#preempt(newest);
+      const unpromised = this.running.filter((each) => !this.#shares.isPromised(each));
+      const candidates = unpromised.length > 0 ? unpromised : this.running;
+      const newest = candidates.reduce((a, b) => (b.request.arrivedAt >= a.request.arrivedAt ? b : a));
+      this.#leave(newest);
+      if (newest.slot) this.#table.drop(newest.slot);
+      this.#wait(newest);
+      this.waiting.unshift(newest);
     }
     this.#evict();
   }
@@ -157,27 +169,52 @@ export class SlotManager {
 
   /** Ends a sequence; its slot stays as a reusable prefix. */
   finish(sequence: Sequence): void {
-    const index = this.running.indexOf(sequence);
-    if (index >= 0) this.running.splice(index, 1);
+    if (this.running.includes(sequence)) this.#leave(sequence);
     const queued = this.waiting.indexOf(sequence);
     if (queued >= 0) this.waiting.splice(queued, 1);
     const { slot } = sequence;
     sequence.slot = null;
     sequence.isOver = true;
     sequence.leader = null;
-    if (!slot) return;
+    if (slot) this.#store(slot);
+  }
+
+  /** Keeps the contents of a slot as a reusable prefix. */
+  #store(slot: Slot): void {
     slot.live = false;
     this.#table.touch(slot);
     if (!this.limits.prefixReuse || slot.length === 0) this.#table.drop(slot);
   }
 
-  #preempt(sequence: Sequence): void {
+  /**
+   * Preempts a sequence for a waiting one, which becomes the first. The slot of the preempted one stays as a prefix, from
+   * which it goes on later.
+   */
+  #preemptForShare(): boolean {
+    const yielded = this.#shares.yielded(this.running, this.waiting, this.limits.maxRunning);
+    if (yielded === null) return false;
+    const { next, victim } = yielded;
+    this.#leave(victim);
+    if (victim.slot) this.#store(victim.slot);
+    this.#wait(victim);
+    this.waiting.splice(this.waiting.indexOf(next), 1);
+    this.waiting.unshift(next);
+    this.waiting.push(victim);
+    this.lookUp(victim);
+    return true;
+  }
+
+  /** Takes a sequence out of the running ones. */
+  #leave(sequence: Sequence): void {
     this.running.splice(this.running.indexOf(sequence), 1);
-    if (sequence.slot) this.#table.drop(sequence.slot);
+    this.#shares.left(sequence);
+  }
+
+  /** The caller gives a preempted sequence its place in the queue. */
+  #wait(sequence: Sequence): void {
     sequence.slot = null;
     sequence.leader = null;
     sequence.preemptions++;
-    this.waiting.unshift(sequence);
   }
 
   /** Evicts stored prefixes until they fit beside the live sequences. */

@@ -26,8 +26,17 @@ export function draftExits(executor: Executor, { slot, exit, tokens }: Sequence)
   );
 }
 
-/** Drafts at most `most` tokens at an exit. Afterwards, the sequence has its old tokens, and its stages are ahead. */
-export function draftAt(executor: Executor, sequence: Sequence, exit: ExitIndex, most: number): number[] {
+/**
+ * Drafts at most `most` tokens at an exit. Afterwards, the sequence has its old tokens, and its stages are ahead.
+ * @param isEnd whether the answer ends behind a draft
+ */
+export function draftAt(
+  executor: Executor,
+  sequence: Sequence,
+  exit: ExitIndex,
+  most: number,
+  isEnd: (draft: readonly number[]) => boolean = () => false,
+): number[] {
   const { slot, tokens } = sequence;
   const units = executor.exit(exit);
   const before = tokens.length;
@@ -41,6 +50,7 @@ export function draftAt(executor: Executor, sequence: Sequence, exit: ExitIndex,
     const token = draftToken(executor.head, sequence, tokens.length - before, LEAST_PROBABILITY);
     if (token === null) break;
     tokens.push(token);
+    if (isEnd(tokens.slice(before))) break;
   }
   return tokens.splice(before);
 }

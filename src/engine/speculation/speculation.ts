@@ -24,6 +24,9 @@ export interface Draft {
   isArgmax: boolean;
 }
 
+/** Whether an answer ends behind these tokens of a draft. */
+type IsEnd = (draft: readonly number[]) => boolean;
+
 export class Speculation {
   readonly #speedups = new Map<string, Speedup>();
   readonly #baselines = new Map<ExitIndex, BaselineStep>();
@@ -36,12 +39,13 @@ export class Speculation {
   /**
    * Drafts the next tokens if a draft is likely to pay off.
    * @param most tokens that the sequence and its memory allow, beside the next one
+   * @param isEnd whether the answer ends behind these tokens, whatever the draft says
    */
-  draft(sequence: Sequence, most: number): Draft | null {
+  draft(sequence: Sequence, most: number, isEnd: IsEnd = () => false): Draft | null {
     const { maxRows, maxChunk } = this.#executor.model.limits;
     const length = Math.min(most, maxRows - 1, maxChunk - 1, sequence.draftLength.tokens);
-    if (length < 1 || this.#baseline(sequence).isDue()) return null;
-    return this.#fromText(sequence, length) ?? this.#fromExit(sequence, length);
+    if (length < 1 || isEnd([]) || this.#baseline(sequence).isDue()) return null;
+    return this.#fromText(sequence, length, isEnd) ?? this.#fromExit(sequence, length, isEnd);
   }
 
   /** Runs the last token and the draft through the sequence's exit: row i of the head has the state after i draft tokens. */
@@ -71,7 +75,7 @@ export class Speculation {
     // Counted one by one: any token may end the answer, and the end event reports the counts.
     sequence.countDraft(draft.source, draft.tokens.length, 0);
     for (let goesOn = true; goesOn;) {
-      const choice = sampledToken(head, accepted, sequence, draft.isArgmax);
+      const choice = sampledToken(head, accepted, sequence, draft.isArgmax, accepted);
       const isDraft = choice.token === draft.tokens[accepted];
       if (isDraft) {
         accepted++;
@@ -99,17 +103,18 @@ export class Speculation {
   }
 
   /** Drafts from the client's prediction or the text so far, which costs no model run. */
-  #fromText(sequence: Sequence, length: number): Draft | null {
+  #fromText(sequence: Sequence, length: number, isEnd: IsEnd): Draft | null {
     const { request, tokens, promptLength } = sequence;
     const expected = request.prediction ?? null;
     const predicted = expected === null ? [] : lookUpIn(expected, tokens.slice(promptLength), length);
     const source = predicted.length > 0 ? 'prediction' : 'lookup';
-    const draft = untilPenalized(sequence, predicted.length > 0 ? predicted : lookUp(tokens, length));
+    const known = predicted.length > 0 ? predicted : lookUp(tokens, length);
+    const draft = untilEnd(untilPenalized(sequence, known), isEnd);
     const speedup = this.#speedup(sequence, source);
     return draft.length > 0 && speedup.tryNow() ? { source, tokens: draft, speedup, isArgmax: false } : null;
   }
 
-  #fromExit(sequence: Sequence, length: number): Draft | null {
+  #fromExit(sequence: Sequence, length: number, isEnd: IsEnd): Draft | null {
     // Penalties and biases would need all logits of each draft token.
     if (sequence.wantsAllLogits) return null;
     const exits = draftExits(this.#executor, sequence).map((exit) => ({
@@ -119,7 +124,7 @@ export class Speculation {
     const [best] = exits.filter(({ speedup }) => speedup.tryNow()).sort((a, b) => b.speedup.ratio - a.speedup.ratio);
     if (best === undefined) return null;
     const { exit, speedup } = best;
-    return { source: 'exit', tokens: draftAt(this.#executor, sequence, exit, length), speedup, isArgmax: false };
+    return { source: 'exit', tokens: draftAt(this.#executor, sequence, exit, length, isEnd), speedup, isArgmax: false };
   }
 
   /** Speed-up by source, exit, and greedy or sampled decoding: greedy text repeats itself more often. */
@@ -136,4 +141,10 @@ function untilPenalized(sequence: Sequence, draft: readonly number[]): readonly 
   if (sequence.dry === null) return draft;
   const end = draft.findIndex((token, i) => sequence.dryPenalties(draft.slice(0, i)).has(token));
   return end < 0 ? draft : draft.slice(0, end);
+}
+
+/** Cuts a draft behind the first token at which the answer ends. */
+function untilEnd(draft: readonly number[], isEnd: IsEnd): readonly number[] {
+  const last = draft.findIndex((_, i) => isEnd(draft.slice(0, i + 1)));
+  return last < 0 ? draft : draft.slice(0, last + 1);
 }

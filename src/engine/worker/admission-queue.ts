@@ -5,9 +5,10 @@
  * request would not include the others.
  * Must not know: slots, graphs, the work of a step.
  */
+import { landingPlan } from '../landing-plan.js';
 import type { Constraint } from '../sampling/constraint.js';
 import type { Executor } from '../execution/executor.js';
-import type { CancelReason, EndReason, GenerateMessage, LandingPlan, PlannedEvent, RefusedEvent } from '../protocol.js';
+import type { CancelReason, EndReason, GenerateMessage, PlannedEvent, RefusedEvent } from '../protocol.js';
 import type { Admission } from '../../router/index.js';
 import type { StepOutput } from './step-output.js';
 import type { RouterAdapter, StepContext } from './router-adapter.js';
@@ -21,12 +22,6 @@ interface Admitted {
 }
 
 const isDryRun = ({ request }: Sequence): boolean => request.isDryRun === true;
-
-function landingPlan({ depth: { budget }, stopTokens, grammar }: GenerateMessage): LandingPlan {
-  if (budget?.totalMs == null || budget.onMiss === 'continue' || budget.onMiss === 'truncate') return 'off';
-  if ((grammar ?? null) !== null && grammar?.kind !== 'free') return 'grammar';
-  return stopTokens.length === 0 ? 'exact_length' : 'possible';
-}
 
 function plannedEvent({ sequence, admission }: Admitted): PlannedEvent {
   const { exit, reason, prediction, serviceClass, expectedTokens, expectedTokensP90, probability } = admission;

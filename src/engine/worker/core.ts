@@ -4,26 +4,19 @@
  * A step schedules (admission, deadlines, slots, exits, prefill), executes (prefill, then decode or a draft) and commits
  * (cost model, sampling, ends, message). It knows token ids, never text, HTTP or processes.
  */
-import type { Policy } from '../../router/index.js';
+import type { Policy, PrefillChunk } from '../../router/index.js';
 import type { CostTable } from '../../cost/table.js';
 import { depthShape, type Work } from '../../cost/model.js';
 import { Auditor } from '../audit/auditor.js';
 import { AdmissionQueue } from './admission-queue.js';
 import { type PrefillTask, prefillTask, catchUpTasks, fittingTasks } from '../execution/select-prefill.js';
+import { Landings } from '../landing/landings.js';
+import type { TokenTexts } from '../landing/token-texts.js';
 import { type Constraint } from '../sampling/constraint.js';
 import { type SampledToken, sampleBatch, isPlainGreedy, prepareBatch } from '../sampling/sample-batch.js';
 import type { Executor } from '../execution/executor.js';
 import { folderPrior } from './length-prior.js';
-import type {
-  AuditEvent,
-  CancelReason,
-  EndedEvent,
-  EndReason,
-  GenerateMessage,
-  RefusedEvent,
-  StepMessage,
-  StepWork,
-} from '../protocol.js';
+import type { AuditEvent, CancelReason, GenerateMessage, RefusedEvent, StepMessage, StepWork } from '../protocol.js';
 import { Drafting } from './drafting.js';
 import { Endings } from './endings.js';
 import { LoadReport } from './load-report.js';
@@ -44,10 +37,12 @@ export interface CoreOptions extends SlotManagerLimits {
   /** Most positions of one prefill or catch-up chunk. */
   readonly prefillChunk: number;
   readonly speculate: Speculate;
+  /** The vocabulary, for answers that end early. Absent: such an answer ends at its deadline only. */
+  readonly texts?: TokenTexts;
   /** Absent: no audits. The slots then include one for audits. */
   readonly audit?: AuditOptions | undefined;
-  /** Whether messages hold the predicted wait of a new request. */
-  readonly reportsWait?: boolean;
+  /** Interval at which messages predict the wait of a new request, ms; absent: they never do. */
+  readonly waitIntervalMs?: number;
   readonly clock: () => number;
 }
 
@@ -79,6 +74,7 @@ export class EngineCore {
   readonly #options: CoreOptions;
   readonly #router: RouterAdapter;
   readonly #output = new StepOutput();
+  readonly #landings: Landings;
   readonly #drafting: Drafting;
   readonly #endings: Endings;
   readonly #loadReport: LoadReport;
@@ -95,9 +91,11 @@ export class EngineCore {
     const { manifest } = executor.model;
     const { prior, fault } = folderPrior(manifest);
     this.lengthPriorFault = fault;
-    this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, prior, options.slowdown);
+    const priors = { lengths: prior, kept: manifest.kept ?? null };
+    this.#router = new RouterAdapter(depthShape(manifest), costs, options.policy, priors, options.slowdown);
     const { audit, clock, speculate } = options;
-    this.#drafting = new Drafting(executor, this.slotManager, this.#router, speculate);
+    this.#landings = new Landings(options.texts ?? null, (sequence) => this.#router.landing(sequence));
+    this.#drafting = new Drafting(executor, this.slotManager, this.#router, this.#landings, speculate);
     this.#admissions = new AdmissionQueue(executor, this.slotManager, this.#router, this.#output);
     this.#auditor = audit === undefined ? null : new Auditor(executor, this.slotManager, audit, clock);
     this.#endings = new Endings(executor, this.slotManager, this.#router, this.#output, this.#auditor);
@@ -190,14 +188,12 @@ export class EngineCore {
     const { clock, policy } = this.#options;
     this.#admissions.admit(this.#context(startedAt));
     this.#endings.endDue(startedAt);
-    this.slotManager.reorder(this.#router.order(this.#context(startedAt)));
-    const { running } = this.slotManager;
-    const pastBudget = running.filter((each) => this.#router.isPastBudget(each, startedAt)).length;
-    this.slotManager.start(startedAt, pastBudget);
+    this.slotManager.reorder(this.#router.order(this.#context(startedAt)), startedAt);
+    this.slotManager.start(startedAt);
     this.slotManager.syncFollowers(() => clock() - startedAt < policy.maxStallMs);
-    const paused = this.#replan(startedAt);
+    const { paused, chunks } = this.#plan(startedAt);
     this.slotManager.makeRoom();
-    const prefill = this.#selectPrefill(startedAt, paused);
+    const prefill = this.#selectPrefill(chunks);
     const rows = this.slotManager.running.filter(
       (each) => this.#mayDecode(each, paused) && this.#isDecodableAfter(each, prefill),
     );
@@ -214,6 +210,8 @@ export class EngineCore {
     // Prefill may take longer than its prediction: a deadline that a decode step would exceed ends its answer here.
     if (prefill.length > 0) this.#endings.endOverdue(this.slotManager.running.filter(isReady), [], clock());
     const rows = this.slotManager.running.filter(isReady);
+    const decode = (): Work => ({ decode: decodeWork(rows, this.#router.shape), prefill: [] });
+    this.#landings.begin(rows, prefill.length > 0 ? clock() : startedAt, () => this.#router.predictMs(decode()));
     const [lone] = rows;
     const draft = lone !== undefined && rows.length === 1 ? this.#drafting.run(lone, clock) : null;
     const stageRows = rows.length > 0 && draft === null ? this.#decode(rows) : [];
@@ -245,23 +243,23 @@ export class EngineCore {
     return tasks.some((each) => each.sequence === sequence && each.end >= last);
   }
 
-  #replan(now: number): ReadonlySet<string> {
-    const plan = this.#router.planStep(this.#context(now));
-    for (const { id, exit } of plan.exits) {
+  /** Exits, pauses and prefill of the step. The exits are in force from here on. */
+  #plan(now: number): { readonly paused: ReadonlySet<string>; readonly chunks: readonly PrefillChunk[] } {
+    const { exits, paused, chunks } = this.#router.planStep(this.#context(now));
+    for (const { id, exit } of exits) {
       const sequence = this.slotManager.find(id);
       if (sequence !== undefined) sequence.exit = this.#executor.model.exitIndex(exit);
     }
-    return new Set(plan.paused);
+    return { paused: new Set(paused), chunks };
   }
 
   /** Every catch-up, since plans count on it; without one, a chunk of each prompt that the router names. */
-  #selectPrefill(now: number, paused: ReadonlySet<string>): PrefillTask[] {
+  #selectPrefill(planned: readonly PrefillChunk[]): PrefillTask[] {
     const { running } = this.slotManager;
     const { prefillChunk, policy } = this.#options;
     const catchUps = catchUpTasks(running, this.#executor, this.#router, prefillChunk, policy.maxStallMs);
     if (catchUps.length > 0) return fittingTasks(catchUps, this.#executor);
-    if (running.every((each) => each.isDecodable(this.#executor.exit(each.exit).needed))) return [];
-    const chunks = this.#router.choosePrefill(this.#context(now), paused).flatMap(({ id, positions }) => {
+    const chunks = planned.flatMap(({ id, positions }) => {
       const sequence = running.find((each) => each.id === id);
       if (sequence === undefined) return [];
       // The prompt starts from the prefix that another prompt has computed by this step.
@@ -323,13 +321,12 @@ export class EngineCore {
     if (prefilled.work.length === 0 && rows.length === 0) return null;
     const decode = decodeWork(rows, this.#router.shape);
     const work = stepWork(this.#router, decode, prefilled, stageRows, took);
-    const waited = this.slotManager.running.length + this.slotManager.waiting.length > 1;
-    this.#router.observeStep({ decode, prefill: prefilled.work }, took.cycleMs, waited);
+    this.#router.observeStep({ decode, prefill: prefilled.work }, took.cycleMs);
     return { ...work, kernelRuns: this.#executor.takeRuns(), slowdown: this.#router.slowdown };
   }
 
   /** Appends and emits a sequence's next token. @returns false where its answer ends with it */
-  #take(sequence: Sequence, { token, logprobs }: SampledToken, at: number): boolean {
+  #take(sequence: Sequence, { token, logprobs, landed }: SampledToken, at: number): boolean {
     const { generated: before, exit } = sequence;
     const reason = sequence.accept(token, at);
     if (sequence.generated > before)
@@ -339,17 +336,26 @@ export class EngineCore {
         exit: this.#executor.exit(exit).layer,
         logprobs,
       });
-    const endToken = sequence.generated === before && logprobs !== null ? { token, logprobs } : null;
-    if (reason) this.#end(sequence, reason, at, endToken);
-    return reason === null;
-  }
-
-  #end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null): void {
-    this.#endings.end(sequence, reason, at, endToken);
+    if (reason === null) return true;
+    const isEndToken = sequence.generated === before;
+    this.#endings.end(sequence, reason, at, {
+      ...(isEndToken && logprobs !== null && { endToken: { token, logprobs } }),
+      ...(isEndToken && landed !== undefined && { landed: { at: before, ...landed } }),
+    });
+    return false;
   }
 
   #context(now: number): StepContext {
     const { running, waiting } = this.slotManager;
-    return { slots: this.#options.maxRunning, live: running, waiting, now };
+    const { maxRunning, kvBytes } = this.#options;
+    const kvPositions = kvBytes / this.#executor.model.bytesPerPosition;
+    return {
+      slots: maxRunning,
+      live: running,
+      waiting,
+      now,
+      kvPositions,
+      sentenceTokens: this.#landings.sentenceTokens.first,
+    };
   }
 }

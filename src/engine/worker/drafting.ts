@@ -7,6 +7,8 @@ import type { Executor } from '../execution/executor.js';
 import type { SampledToken } from '../sampling/sample-batch.js';
 import type { Sequence } from '../sequence.js';
 import type { SlotManager } from '../slots/slot-manager.js';
+import { isCutAtDeadline } from '../landing-plan.js';
+import type { Landings } from '../landing/landings.js';
 import { maySpeculate } from '../speculation/eligibility.js';
 import { type Draft, Speculation } from '../speculation/speculation.js';
 import type { Speculate } from '../client/options.js';
@@ -18,13 +20,21 @@ export class Drafting {
   readonly #executor: Executor;
   readonly #slotManager: SlotManager;
   readonly #router: RouterAdapter;
+  readonly #landings: Landings;
   readonly #speculate: Speculate;
   readonly #speculation: Speculation;
 
-  constructor(executor: Executor, slotManager: SlotManager, router: RouterAdapter, speculate: Speculate) {
+  constructor(
+    executor: Executor,
+    slotManager: SlotManager,
+    router: RouterAdapter,
+    landings: Landings,
+    speculate: Speculate,
+  ) {
     this.#executor = executor;
     this.#slotManager = slotManager;
     this.#router = router;
+    this.#landings = landings;
     this.#speculate = speculate;
     this.#speculation = new Speculation(executor);
   }
@@ -33,7 +43,7 @@ export class Drafting {
   run(sequence: Sequence, now: () => number): Draft | null {
     const { request, generated, tokens, exit } = sequence;
     if (!maySpeculate(request, this.#speculate)) return null;
-    if (request.depth.budget?.onMiss === 'truncate') {
+    if (isCutAtDeadline(request)) {
       // Drafting and verification together take no longer than two steps.
       const decode = decodeWork([sequence], this.#router.shape);
       const twoSteps = { decode, prefill: this.#router.advanceWork(sequence, tokens.length) };
@@ -43,8 +53,10 @@ export class Drafting {
     const bytes = table.bytesAt(exit, tokens.length + 1);
     let most = request.maxTokens - generated - 1;
     while (most > 0 && table.bytesAt(exit, tokens.length + 1 + most) - bytes > this.#slotManager.freeBytes) most >>= 1;
-    const draft = this.#speculation.draft(sequence, most);
-    if (draft !== null) this.#speculation.run(sequence, draft);
+    const draft = this.#speculation.draft(sequence, most, (tokens) => this.#landings.mustEnd(sequence, tokens));
+    if (draft === null) return null;
+    this.#landings.plan(sequence, draft.tokens);
+    this.#speculation.run(sequence, draft);
     return draft;
   }
 

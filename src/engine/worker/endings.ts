@@ -6,12 +6,24 @@
 import { type Auditor, skipped } from '../audit/auditor.js';
 import type { Executor } from '../execution/executor.js';
 import type { PrefillTask } from '../execution/select-prefill.js';
+import { isCutAtDeadline } from '../landing-plan.js';
 import type { AuditEvent, EndedEvent, EndReason } from '../protocol.js';
+import type { AnswerEnd } from '../../router/index.js';
 import type { Sequence } from '../sequence.js';
 import type { SlotManager } from '../slots/slot-manager.js';
 import type { RouterAdapter } from './router-adapter.js';
 import type { StepOutput } from './step-output.js';
 import { decodeWork } from './step-stats.js';
+
+/** The end token as an end event reports it. */
+type LastToken = Pick<EndedEvent, 'endToken' | 'landed'>;
+
+/** The end of an answer in the router's terms. */
+function endOf(reason: Exclude<EndReason, 'error'>, hasLanded: boolean): AnswerEnd['reason'] {
+  if (hasLanded) return 'landed';
+  if (reason === 'deadline' || reason === 'cancelled') return reason;
+  return 'ended';
+}
 
 export class Endings {
   readonly #executor: Executor;
@@ -50,10 +62,10 @@ export class Endings {
     }
   }
 
-  /** Ends every `truncate` answer whose deadline falls into the step that is about to run. */
+  /** Ends every answer that is cut at its deadline, if that falls into the step that is about to run. */
   endOverdue(rows: readonly Sequence[], tasks: readonly PrefillTask[], now: number): void {
     const all = this.#all();
-    if (!all.some(({ request }) => request.depth.budget?.onMiss === 'truncate')) return;
+    if (!all.some(({ request }) => isCutAtDeadline(request))) return;
     const work = { decode: decodeWork(rows, this.#router.shape), prefill: tasks.flatMap((each) => each.work) };
     for (const sequence of all) if (this.#router.isOverdue(sequence, now, work)) this.end(sequence, 'deadline', now);
   }
@@ -65,17 +77,14 @@ export class Endings {
         this.end(sequence, 'length', at);
   }
 
-  end(sequence: Sequence, reason: EndReason, at: number, endToken: EndedEvent['endToken'] | null = null): void {
+  end(sequence: Sequence, reason: EndReason, at: number, last: LastToken = {}): void {
     const { slot } = sequence;
     this.#slotManager.finish(sequence);
     if (this.#auditor !== null) this.#auditor.ended(sequence, slot, reason, at);
     else if (sequence.request.audit === true) this.#unaudited.push(skipped(sequence, 'off'));
     sequence.constraint?.close();
     const failure = reason === 'error' ? sequence.constraint?.failed : null;
-    const isWhole = reason === 'stop' || reason === 'length';
-    if (reason !== 'error') {
-      this.#router.observeEnd(sequence, at, isWhole ? 'ended' : reason === 'deadline' ? 'deadline' : 'cancelled');
-    }
+    if (reason !== 'error') this.#router.observeEnd(sequence, at, endOf(reason, last.landed !== undefined));
     this.#output.ended.push({
       id: sequence.id,
       reason,
@@ -87,7 +96,7 @@ export class Endings {
       firstTokenAt: sequence.firstTokenAt,
       endedAt: at,
       preemptions: sequence.preemptions,
-      ...(endToken && { endToken }),
+      ...last,
       ...(sequence.drafts.length > 0 && { drafts: [...sequence.drafts] }),
     });
   }

@@ -3,7 +3,8 @@
  *
  * Must not know: processes, steps.
  */
-import { timerUntil } from '../../util/clock.js';
+import { monotonicMs, timerUntil } from '../../util/clock.js';
+import { isCutAtDeadline } from '../landing-plan.js';
 import type { EngineCore } from './core.js';
 import { GrammarError, type Grammars } from '../grammar/grammars.js';
 import type { CancelReason, GenerateMessage, Grammar } from '../protocol.js';
@@ -33,6 +34,7 @@ export class GrammarQueue {
     const grammar = isWithout ? null : (request.grammar ?? null);
     if (grammar === null) this.#core.submit(request, null, this.#opening.size);
     else if (this.#core.isFull(this.#opening.size)) this.#core.refuse({ id: request.id, reason: 'queue_full' });
+    else if (this.#isHopeless(request)) this.#core.refuse({ id: request.id, reason: 'budget_infeasible' });
     else void this.#open(request, grammar);
   }
 
@@ -59,10 +61,10 @@ export class GrammarQueue {
   }
 
   async #open(request: GenerateMessage, grammar: Grammar): Promise<void> {
-    const { id, stopTokens } = request;
+    const { id, stopTokens, tenant = '' } = request;
     this.#opening.set(id, { request, timer: this.#timer(request) });
     try {
-      const constraint = await this.#grammars.open(id, grammar, stopTokens);
+      const constraint = await this.#grammars.open(id, grammar, stopTokens, tenant);
       if (this.#take(id) === null) constraint.close();
       // Null: the request already has a place in the queue.
       else this.#core.submit(request, constraint, null);
@@ -86,15 +88,31 @@ export class GrammarQueue {
   }
 
   /** Ends the wait when the budget expires. The core enforces budgets only after `submit`. */
-  #timer({ id, arrivedAt, depth: { budget } }: GenerateMessage): NodeJS.Timeout | null {
-    const isRefused = budget?.onMiss === 'reject';
-    const until = Math.min(budget?.totalMs ?? Infinity, isRefused ? (budget.ttftMs ?? Infinity) : Infinity);
-    if (until === Infinity || budget?.onMiss === 'continue') return null;
+  #timer(request: GenerateMessage): NodeJS.Timeout | null {
+    const { id, depth } = request;
+    const until = waitEnd(request);
+    if (until === Infinity) return null;
     const end = (): void => {
-      if (isRefused) this.#refuse(id);
+      if (depth.budget?.onMiss === 'reject') this.#refuse(id);
       else this.cancel(id, 'deadline');
       this.#changed();
     };
-    return setTimeout(end, timerUntil(arrivedAt + until)).unref();
+    return setTimeout(end, timerUntil(until)).unref();
   }
+
+  /** Whether a `reject` request is expected to wait for a parser until its budget is over. */
+  #isHopeless(request: GenerateMessage): boolean {
+    if (request.depth.budget?.onMiss !== 'reject') return false;
+    const now = monotonicMs();
+    return now + this.#grammars.expectedWaitMs(request.tenant ?? '', now) >= waitEnd(request);
+  }
+}
+
+/** When a request ends whose grammar is not open; Infinity for one that waits on. */
+function waitEnd(request: GenerateMessage): number {
+  const { arrivedAt, depth } = request;
+  const { budget } = depth;
+  const isRefused = budget?.onMiss === 'reject';
+  const totalMs = isRefused || isCutAtDeadline(request) ? (budget?.totalMs ?? Infinity) : Infinity;
+  return arrivedAt + Math.min(totalMs, isRefused ? (budget.ttftMs ?? Infinity) : Infinity);
 }

@@ -3,26 +3,23 @@ import type { Executor } from '../execution/executor.js';
 import type { LoadSnapshot } from '../protocol.js';
 import type { RouterAdapter, StepContext } from './router-adapter.js';
 
-/** Interval at which the predicted wait is computed anew, ms: it takes about as long as planning a step. */
-const WAIT_INTERVAL_MS = 50;
-
 export class LoadReport {
   readonly #executor: Executor;
   readonly #router: RouterAdapter;
   readonly #kvBytes: number;
-  readonly #reportsWait: boolean;
+  readonly #intervalMs: number | null;
   /** The predicted wait of a new request, and when it was computed. */
   #wait = { ms: 0, at: -Infinity };
 
   constructor(
     executor: Executor,
     router: RouterAdapter,
-    { kvBytes, reportsWait = false }: { readonly kvBytes: number; readonly reportsWait?: boolean },
+    { kvBytes, waitIntervalMs }: { readonly kvBytes: number; readonly waitIntervalMs?: number },
   ) {
     this.#executor = executor;
     this.#router = router;
     this.#kvBytes = kvBytes;
-    this.#reportsWait = reportsWait;
+    this.#intervalMs = waitIntervalMs ?? null;
   }
 
   take(context: StepContext): LoadSnapshot {
@@ -33,13 +30,13 @@ export class LoadReport {
       deferred: 0,
       kvUsed: table.used('live') / this.#kvBytes,
       kvCached: table.used('cached') / this.#kvBytes,
-      ...(this.#reportsWait && { waitMs: this.#waitMs(context) }),
+      ...(this.#intervalMs !== null && { waitMs: this.#waitMs(context, this.#intervalMs) }),
     };
   }
 
-  #waitMs(context: StepContext): number {
+  #waitMs(context: StepContext, intervalMs: number): number {
     const isIdle = context.live.length + context.waiting.length === 0;
-    if (isIdle || context.now - this.#wait.at >= WAIT_INTERVAL_MS)
+    if (isIdle || context.now - this.#wait.at >= intervalMs)
       this.#wait = { ms: this.#router.predictedWaitMs(context), at: context.now };
     return this.#wait.ms;
   }

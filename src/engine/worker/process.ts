@@ -13,9 +13,10 @@ import { EngineCore } from './core.js';
 import { Executor } from '../execution/executor.js';
 import { type GrammarOptions, Grammars } from '../grammar/grammars.js';
 import { GrammarQueue } from './grammar-queue.js';
-import { loadModel, spareSlots } from '../execution/load-model.js';
+import { loadModel } from '../execution/load-model.js';
 import type { FatalMessage, FromEngine, ReadyMessage, StepMessage, ToEngine } from '../protocol.js';
-import { memoryFault } from './memory-fault.js';
+import { deviceFault, memoryFault } from './device-fault.js';
+import { readTokenTexts } from '../landing/token-texts.js';
 import { loadManifest } from '../../model/manifest-io.js';
 import type { EngineOptions } from '../client/options.js';
 import { collectGarbage } from '../../util/memory.js';
@@ -40,8 +41,9 @@ async function main(): Promise<void> {
   const grammarQueue = new GrammarQueue(core, new Grammars(grammarOptions(options.modelDir), changed), changed);
   process.on('message', (message: ToEngine) => {
     if (message.type === 'generate') grammarQueue.generate(message);
-    else if (message.type === 'cancel') grammarQueue.cancel(message.id, message.reason);
-    else if (message.type === 'ping') send({ type: 'pong' });
+    else if (message.type === 'cancel') {
+      for (const id of message.ids) grammarQueue.cancel(id, message.reason);
+    } else if (message.type === 'ping') send({ type: 'pong' });
     else process.exit(0);
     wake();
   });
@@ -83,7 +85,7 @@ function stepOf(core: EngineCore, device: string): StepMessage {
   try {
     return core.step();
   } catch (error) {
-    const fault = memoryFault(error, device, 'step');
+    const fault = memoryFault(error, device, 'step') ?? deviceFault(error);
     throw fault === null ? error : new DeviceError(fault, { cause: error });
   }
 }
@@ -114,13 +116,13 @@ async function start(options: EngineOptions): Promise<{ core: EngineCore; ready:
     slowdown,
     maxRunning: options.maxRunning,
     maxQueue: options.maxQueue,
-    spareSlots: spareSlots(options),
     kvBytes: options.kvMemoryBytes,
     prefixReuse: options.prefixReuse,
     prefillChunk: options.prefillChunk,
     speculate: options.speculate ?? 'off',
+    texts: readTokenTexts(join(options.modelDir, manifest.tokenizer)),
     audit: options.audit,
-    reportsWait: options.reportsWait === true,
+    ...(options.waitIntervalMs !== undefined && { waitIntervalMs: options.waitIntervalMs }),
     policy: { ...defaultPolicy, ...options.policy, chunks: chunkSizes(options.prefillChunk) },
     clock: monotonicMs,
   });

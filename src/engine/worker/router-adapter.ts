@@ -8,21 +8,17 @@ import type { CostTable } from '../../cost/table.js';
 import {
   type Admission,
   type AnswerEnd,
-  type DepthPlan,
   type EngineState,
-  isPastBudget,
   type Landing,
-  type LengthPrior,
   type Policy,
-  type PrefillChunk,
+  type Priors,
   Router,
   type SequenceView,
-  type StepSummary,
+  type StepPlan,
 } from '../../router/index.js';
 import type { ExitIndex } from '../protocol.js';
+import { isCutAtDeadline, landingPlan } from '../landing-plan.js';
 import type { Sequence } from '../sequence.js';
-
-const FREE = { kind: 'free' } as const;
 
 /** The engine at the beginning of a step. */
 export interface StepContext {
@@ -31,21 +27,23 @@ export interface StepContext {
   readonly live: readonly Sequence[];
   readonly waiting: readonly Sequence[];
   readonly now: number;
+  /** Tokens within which nine of ten sentences end. */
+  readonly sentenceTokens: number;
+  /** Positions that the KV cache holds for live sequences. */
+  readonly kvPositions: number;
 }
 
 export class RouterAdapter {
   readonly #router: Router;
-  readonly #policy: Policy;
 
   constructor(
     readonly shape: DepthShape,
     table: CostTable,
     policy: Policy,
-    lengthPrior: LengthPrior | null = null,
+    priors?: Priors,
     slowdown = 1,
   ) {
-    this.#policy = policy;
-    this.#router = new Router(shape, table, policy, lengthPrior, slowdown);
+    this.#router = new Router(shape, table, policy, priors, slowdown);
   }
 
   /** Admits requests that arrived since the last step. The caller reports admitted ones with `enqueued`. */
@@ -74,30 +72,21 @@ export class RouterAdapter {
     return this.#router.order(this.#state(context)).flatMap(({ id }) => byId.get(id) ?? []);
   }
 
-  /** Whether the total budget of a sequence is over. */
-  isPastBudget({ request }: Sequence, now: number): boolean {
-    return isPastBudget({ budget: request.depth.budget, arrivedAt: request.arrivedAt }, now, this.#policy);
+  /** Exits, pauses and prefill of the next step. */
+  planStep(context: StepContext): StepPlan {
+    return this.#router.planStep(this.#state(context));
   }
 
-  /** Exits and pauses of the next step. */
-  planStep(context: StepContext): DepthPlan {
-    return this.#router.planStep(summaryOf(context), () => this.#state(context));
-  }
-
-  /** @param paused ids of the sequences that skip the step */
-  choosePrefill(context: StepContext, paused: ReadonlySet<string>): PrefillChunk[] {
-    return this.#router.choosePrefill(summaryOf(context), paused, () => this.#state(context));
-  }
-
-  /** Whether onMiss `truncate` ends a sequence before a step. @param work the step that is about to run */
+  /** Whether a sequence is cut at its deadline, which falls into a step. @param work the step that is about to run */
   isOverdue(sequence: Sequence, now: number, work: Work): boolean {
-    if (sequence.request.depth.budget?.onMiss !== 'truncate') return false;
+    if (!isCutAtDeadline(sequence.request)) return false;
     return this.#router.isOverdue(this.#view(sequence), now, work);
   }
 
-  /** When an answer ends early; null where its budget asks for no landing. @param stepMs the next step, predicted */
-  landing(sequence: Sequence, stepMs: number): Landing | null {
-    return this.#router.landing(this.#view(sequence), stepMs);
+  /** When an answer ends early; null where its budget or its text allows no landing. */
+  landing(sequence: Sequence): Landing | null {
+    if (sequence.request.depth.budget?.totalMs == null) return null;
+    return this.#router.landing(this.#view(sequence));
   }
 
   /** Work of advancing a sequence to position `end` at its exit. */
@@ -105,9 +94,9 @@ export class RouterAdapter {
     return this.#router.advanceWork(this.#view(sequence).frontier, sequence.exit, end);
   }
 
-  /** Learns from a finished step. @param isContended whether another sequence waited for it */
-  observeStep(work: Work, actualMs: number, isContended = false): void {
-    this.#router.observeStep(work, actualMs, isContended);
+  /** Learns from a finished step. */
+  observeStep(work: Work, actualMs: number): void {
+    this.#router.observeStep(work, actualMs);
   }
 
   predictMs(work: Work): number {
@@ -126,10 +115,12 @@ export class RouterAdapter {
     this.#router.observeEnd(this.#view(sequence), admission, { firstTokenAt, endedAt, path, reason });
   }
 
-  #state({ live, waiting, slots, now }: StepContext): EngineState {
+  #state({ live, waiting, slots, now, sentenceTokens, kvPositions }: StepContext): EngineState {
     return {
       now,
       slots,
+      sentenceTokens,
+      kvPositions,
       live: live.map((sequence) => this.#view(sequence)),
       waiting: waiting.map((sequence) => this.#view(sequence)),
     };
@@ -143,7 +134,7 @@ export class RouterAdapter {
     const { request, admission } = sequence;
     const { minExit, maxExit, budget, openExit, quality } = request.depth;
     const frontier = this.#frontier((unit) => sequence.frontier(unit));
-    const mayEnd = request.stopTokens.length > 0 || (request.grammar ?? FREE).kind !== 'free';
+    const mayEnd = request.stopTokens.length > 0 || (request.grammar?.kind ?? 'free') !== 'free';
     return {
       id: sequence.id,
       arrivedAt: request.arrivedAt,
@@ -151,6 +142,7 @@ export class RouterAdapter {
       generated: sequence.generated,
       maxTokens: request.maxTokens,
       isExactLength: !mayEnd,
+      lands: landingPlan(request) === 'possible',
       lengthGroup: request.lengthGroup,
       serviceClass: admission?.kind === 'admit' ? admission.serviceClass : 'guaranteed',
       exit: this.#layer(sequence.exit),
@@ -182,17 +174,4 @@ export class RouterAdapter {
     for (const exit of exits) frontier.push(exit.block === null ? 0 : at(block++));
     return frontier;
   }
-}
-
-function summaryOf({ live, waiting, now }: StepContext): StepSummary {
-  const promptIds = new Set<string>();
-  for (const { id, slot, tokens } of live) if ((slot?.length ?? 0) < tokens.length - 1) promptIds.add(id);
-  const hasBudget = ({ request }: Sequence): boolean => request.depth.budget !== null;
-  return {
-    now,
-    liveIds: live.map(({ id }) => id),
-    promptIds,
-    waiting: waiting.length,
-    hasBudgets: live.some(hasBudget) || waiting.some(hasBudget),
-  };
 }

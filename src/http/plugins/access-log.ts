@@ -11,7 +11,7 @@ declare module 'fastify' {
 }
 
 /** Probes and scrapes come every few seconds, so their lines have level debug. */
-const QUIET = /^\/(health|metrics|v2\/health)/;
+const QUIET = /^\/(health|load|metrics|v2\/health)/;
 
 /** @returns a function that logs and counts one request at its end, whether served or rejected */
 export function accessLog(context: HttpContext): (request: FastifyRequest, reply: FastifyReply) => void {

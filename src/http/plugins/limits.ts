@@ -3,6 +3,7 @@
  *
  * Must not know: the content of prompts and answers.
  */
+import { createHash } from 'node:crypto';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Caller } from '../../api/context.js';
 import { openPolicy } from '../../api/params/policy.js';
@@ -11,6 +12,7 @@ import { monotonicMs } from '../../util/clock.js';
 import { ApiError } from '../../api/errors.js';
 import type { ApiKey } from '../keys.js';
 import { TokenBucket } from '../token-bucket.js';
+import { networkOf } from '../network.js';
 import { onClosed } from '../response-lifecycle.js';
 import type { HttpContext } from '../context.js';
 
@@ -20,10 +22,20 @@ declare module 'fastify' {
   }
 }
 
+/** 64 bits: two keys of a server have the same name with a probability of 1e-13 for 1000 keys. */
+const TENANT_DIGITS = 16;
+
 const unlimited = (): void => undefined;
 
 /** A client without a key, on a server that requires none. */
-const anonymous: Caller = { keyName: null, keyId: null, policy: openPolicy, reserve: () => unlimited };
+function anonymous(address: string): Caller {
+  return { keyName: null, keyId: null, tenant: networkOf(address), policy: openPolicy, reserve: () => unlimited };
+}
+
+/** A name that tells keys apart in the engine and in the cache folder. The key can't be checked against it. */
+function tenantOf({ digest }: ApiKey): string {
+  return createHash('sha256').update('tenant').update(digest).digest('hex').slice(0, TENANT_DIGITS);
+}
 
 /** The use of one key. */
 interface Meter {
@@ -85,6 +97,34 @@ export function registerLimits(app: FastifyInstance, { series }: HttpContext): v
     onClosed(reply, () => meter.inFlight--);
   }
 
+  /** Counts each answer of a request as a request. `begin` has counted one. */
+  function countAnswers({ limits }: ApiKey, meter: Meter, reply: FastifyReply, answers: number): void {
+    const { requests } = meter;
+    const most = limits.requestsInFlight ?? Infinity;
+    const fits = Math.min(most, limits.requestsPerMinute ?? Infinity);
+    const rule = 'each answer (prompts times n) counts as one';
+    if (answers > fits) {
+      const message = `This API key may have ${fits} requests at a time or a minute, and ${rule}; got ${answers}.`;
+      throw new ApiError('invalid_value', message, 'n');
+    }
+    const more = answers - 1;
+    const waitMs = requests?.waitMs(more, monotonicMs()) ?? 0;
+    const isFull = meter.inFlight + more > most;
+    // A request that is rejected costs nothing, so that a retry succeeds in time.
+    if (isFull || waitMs > 0) requests?.give(1, monotonicMs());
+    if (isFull) throw exceeded('in_flight', `This API key may have ${most} requests in flight, and ${rule}.`, 1000);
+    if (waitMs > 0)
+      throw exceeded(
+        'requests',
+        `This API key may send ${limits.requestsPerMinute} requests per minute, and ${rule}.`,
+        waitMs,
+      );
+    requests?.take(more, monotonicMs());
+    if (requests !== null) tell(reply, 'requests', requests);
+    meter.inFlight += more;
+    onClosed(reply, () => (meter.inFlight -= more));
+  }
+
   function reserve(bucket: TokenBucket, reply: FastifyReply, tokens: number, param: string): (used: number) => void {
     const waitMs = bucket.waitMs(tokens, monotonicMs());
     const rule = `This API key may use ${bucket.perMinute} tokens per minute, prompt and answer together`;
@@ -101,7 +141,7 @@ export function registerLimits(app: FastifyInstance, { series }: HttpContext): v
 
   app.addHook('onRequest', (request, reply, done) => {
     const key = request.apiKey;
-    request.caller = anonymous;
+    request.caller = anonymous(request.forwarded.client);
     if (key !== null) {
       const meter = meters.get(key) ?? meterOf(key);
       meters.set(key, meter);
@@ -109,8 +149,12 @@ export function registerLimits(app: FastifyInstance, { series }: HttpContext): v
       request.caller = {
         keyName: key.name,
         keyId: key.digest.toString('hex'),
+        tenant: tenantOf(key),
         policy: key.policy,
-        reserve: (most, param) => (tokens === null ? unlimited : reserve(tokens, reply, most, param)),
+        reserve: ({ tokens: most, maxTokensParam, answers }) => {
+          if (answers > 1) countAnswers(key, meter, reply, answers);
+          return tokens === null ? unlimited : reserve(tokens, reply, most, maxTokensParam);
+        },
       };
       if (key.name !== null) request.notes.key = key.name;
       if (request.routeOptions.config.inference === true) begin(key, meter, reply);

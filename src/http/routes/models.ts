@@ -15,6 +15,8 @@ const Card = Type.Object({
   parent: Type.Union([Type.String(), Type.Null()]),
   max_model_len: Type.Integer(),
   exit_layer: Type.Union([Type.Integer(), Type.Null()]),
+  loops: Type.Optional(Type.Integer({ description: 'Loops of this exit, which number the exits of a looped model.' })),
+  layers: Type.Optional(Type.Integer({ description: 'Layers that these loops run.' })),
 });
 
 export function registerModels(app: FastifyInstance, context: HttpContext): void {

@@ -1,6 +1,6 @@
 /** Liveness, readiness, metrics and version, for clusters and operators. None requires a key. */
 import type { FastifyInstance } from 'fastify';
-import { Type } from '../../util/schema.js';
+import { type Static, Type } from '../../util/schema.js';
 import { loadHeader, requestIdHeader } from '../../api/schemas/headers.js';
 import { ApiError } from '../../api/errors.js';
 import type { HttpContext } from '../context.js';
@@ -15,6 +15,12 @@ export function registerHealth(app: FastifyInstance, context: HttpContext): void
   const ready = () => {
     if (context.draining) throw new ApiError('draining', 'The server is shutting down.');
     if (context.api.engine.ready === null) throw new ApiError('loading', 'The model is loading.');
+    const { readyWait } = context.options;
+    const waitMs = Math.max(context.waitMs() ?? 0, context.api.engine.unreadMs);
+    if (waitMs > readyWait * 1000) {
+      const rule = `more than --ready-wait, ${readyWait} s`;
+      throw new ApiError('overloaded', `A new request would wait ${Math.round(waitMs / 1000)} s: ${rule}.`);
+    }
     return { status: 'ready' };
   };
   const liveAnswers = answers(Status, 'The server process lives. This says nothing about the engine.', []);
@@ -34,6 +40,36 @@ export function registerHealth(app: FastifyInstance, context: HttpContext): void
     },
     () => ({ version: context.version }),
   );
+}
+
+const Load = Type.Object({
+  server_load: Type.Integer({ minimum: 0, description: 'Answers in progress, waiting ones included.' }),
+  expected_tokens: Type.Union([Type.Number({ minimum: 0 }), Type.Null()], {
+    description: 'Mean expected length of these answers, in tokens. Null without a planned one.',
+  }),
+  expected_tokens_left: Type.Number({
+    minimum: 0,
+    description: 'Expected tokens that are still to be generated, all answers together.',
+  }),
+  wait_ms: Type.Union([Type.Number({ minimum: 0 }), Type.Null()], {
+    description: 'Predicted wait of a new request, as X-Sortie-Load. Null without --load-header on.',
+  }),
+});
+
+/** The load that a router in front of servers asks for. */
+export function registerLoad(app: FastifyInstance, { api: { metrics }, predictedWaitMs }: HttpContext): void {
+  const round = (value: number): number => Math.round(value * 10) / 10;
+  const response = answers(Load, 'The answers that this server holds, and how long they are expected to get.', []);
+  app.get('/load', { schema: { operationId: 'load', tags, response } }, (): Static<typeof Load> => {
+    const { mean, left } = metrics.held;
+    const waitMs = predictedWaitMs();
+    return {
+      server_load: metrics.live,
+      expected_tokens: mean === null ? null : round(mean),
+      expected_tokens_left: round(left),
+      wait_ms: waitMs === null ? null : Math.round(waitMs),
+    };
+  });
 }
 
 export function registerMetrics(app: FastifyInstance, context: HttpContext): void {

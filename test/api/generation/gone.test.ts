@@ -25,7 +25,7 @@ void t.test('nothing is generated for a client that disconnected while its reque
       addLogFields: () => undefined,
     },
     caller: {
-      ...{ keyName: null, keyId: null, policy: openPolicy },
+      ...{ keyName: null, keyId: null, tenant: 'a', policy: openPolicy },
       reserve: () => (tokens: number) => void settled.push(tokens),
     },
   };

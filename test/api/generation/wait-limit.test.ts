@@ -8,7 +8,7 @@ void t.test('the wait for a prompt ends with the total budget, if the answer end
   const total = { totalMs: 250, ttftMs: 20, tpotMs: null };
   const first = { totalMs: null, ttftMs: 20, tpotMs: 5 };
   t.equal(deadlineOf(null), null);
-  for (const onMiss of ['reject', 'truncate'] as const) {
+  for (const onMiss of ['land', 'reject', 'truncate'] as const) {
     t.equal(deadlineOf({ ...total, onMiss }), 1250, onMiss);
     t.equal(deadlineOf({ ...first, onMiss }), null, `${onMiss}: a late first token does not end the wait`);
   }

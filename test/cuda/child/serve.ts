@@ -1,6 +1,6 @@
 /**
  * Serves steps with the real engine on `--device cuda`, and marks each step in the trace. Prints a line of JSON.
- * Usage: serve.js MODEL STEPS ROWS [TOKENS PROMPT [CARDS [KERNELS]]]: tokens of each answer and of the longest prompt
+ * Usage: serve.js MODEL STEPS ROWS [TOKENS PROMPT [KERNELS [KV_MIB]]]: tokens of each answer and of the longest prompt
  */
 import { greedy } from '../../../bench/greedy-request.js';
 import { calibrate, calibrationPlan } from '../../../src/engine/calibration/calibrate.js';
@@ -12,15 +12,14 @@ import { servedKernelList } from '../../../src/options/kinds.js';
 import { monotonicMs } from '../../../src/util/clock.js';
 import { mark } from './fake.js';
 
-const [model = '', steps = '100', rows = '4', length = '16', longest = '110', cards = '1', kernel = 'fp16'] =
+const [model = '', steps = '100', rows = '4', length = '16', longest = '110', kernel = 'fp16', kv = '64'] =
   process.argv.slice(2);
 const answer = Number(length);
 const options = {
   modelDir: model,
   device: 'cuda',
-  cards: Array.from({ length: Number(cards) }, (_, card) => card),
   threads: 1,
-  kvMemoryBytes: 2 ** 26,
+  kvMemoryBytes: Number(kv) * 2 ** 20,
   maxRunning: Number(rows),
   maxQueue: 1000,
   prefillChunk: 64,
@@ -58,6 +57,6 @@ for (let step = 0; step < Number(steps); step++) {
   tokens += drawn.length;
   mark(`end ${JSON.stringify({ rows: drawn.length })}`);
 }
-const placed = executor.model.cards().map(({ units }) => units);
-console.log(JSON.stringify({ sent, tokens, placed, capacity: executor.model.limits.capacity }));
+const [card] = executor.model.cards();
+console.log(JSON.stringify({ sent, tokens, plan: card?.plan, capacity: executor.model.limits.capacity }));
 executor.dispose();

@@ -40,13 +40,13 @@ int cublasLtMatmul(void *handle, void *product, const void *alpha, const void *a
                    const void *algorithm, void *workspace, size_t workspace_bytes, void *stream) {
   (void)handle, (void)product, (void)alpha, (void)a, (void)a_layout, (void)b, (void)b_layout, (void)beta, (void)c;
   (void)c_layout, (void)d, (void)d_layout, (void)algorithm, (void)workspace, (void)workspace_bytes;
-  return fake_kernel(stream);
+  return fake_kernel(stream, "cublasLtMatmul", 1, 1, 1);
 }
 int cublasLtMatrixTransform(void *handle, void *transform, const void *alpha, const void *a, void *a_layout,
                             const void *beta, const void *b, void *b_layout, void *c, void *c_layout, void *stream) {
   (void)handle, (void)transform, (void)alpha, (void)a, (void)a_layout, (void)beta, (void)b, (void)b_layout, (void)c;
   (void)c_layout;
-  return fake_kernel(stream);
+  return fake_kernel(stream, "cublasLtMatrixTransform", 1, 1, 1);
 }
 
 #else
@@ -57,7 +57,7 @@ struct handle {
 };
 /** All take the handle first; the fake ignores the rest. */
 #define KERNEL_ON_STREAM(name) \
-  int name(struct handle *handle) { return fake_kernel(handle->stream); }
+  int name(struct handle *handle) { return fake_kernel(handle->stream, #name, 1, 1, 1); }
 
 CREATE(cublasCreate_v2)
 DESTROY(cublasDestroy_v2)

@@ -29,7 +29,7 @@ int cuInit(unsigned flags) {
   initialized = 1;
   return devices() > 0 ? OK : NO_DEVICE;
 }
-int cuDriverGetVersion(int *version) { return *version = 13000, OK; }
+int cuDriverGetVersion(int *version) { return *version = (int)fake_setting("FAKE_CUDA_DRIVER", 13000), OK; }
 int cuDeviceGetCount(int *count) { return *count = devices(), initialized ? OK : NOT_INITIALIZED; }
 int cuDeviceGet(int *device, int ordinal) {
   if (!initialized) return NOT_INITIALIZED;

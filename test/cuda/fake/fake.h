@@ -17,6 +17,7 @@ enum {
   NO_CONTEXT = 201,
   INVALID_HANDLE = 400,
   NOT_FOUND = 500,
+  ILLEGAL_ADDRESS = 700,
   CAPTURE_UNSUPPORTED = 900,
   CAPTURE_INVALIDATED = 901,
 };
@@ -37,6 +38,10 @@ void fake_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 long fake_setting(const char *name, long otherwise);
 /** The same for a list such as 80,40: the item of a card, or the last one. */
 long fake_setting_of(const char *name, int card, long otherwise);
+/** The code in the file that FAKE_CUDA_FAIL_AT names, since a kernel has met that file; OK without one. */
+int fake_failure(void);
+/** Looks for the file, as a kernel does. */
+int fake_meet_failure(void);
 const char *fake_error_name(int code);
 const char *fake_error_text(int code);
 
@@ -74,7 +79,8 @@ int fake_wait_device(void);
 int fake_copy(void *target, size_t target_pitch, const void *source, size_t source_pitch, size_t width, size_t rows,
               void *stream, int synchronous);
 int fake_set(void *target, int value, size_t bytes, void *stream, int synchronous);
-int fake_kernel(void *stream);
+/** A kernel with the name of its function, which must outlive the process's work, and the blocks of its grid. */
+int fake_kernel(void *stream, const char *name, unsigned x, unsigned y, unsigned z);
 int fake_begin_capture(void *stream);
 int fake_end_capture(void *stream, void **graph);
 int fake_is_capturing(void *stream);

@@ -121,6 +121,7 @@ int fake_after(void *stream, void *event) {
 }
 
 int fake_wait_stream(void *stream) {
+  if (fake_failure() != OK) return fake_failure();
   int id = fake_stream_id(stream);
   if (id < 0) return INVALID_HANDLE;
   if (fake_forbidden("a wait for a stream")) return CAPTURE_UNSUPPORTED;
@@ -130,6 +131,7 @@ int fake_wait_stream(void *stream) {
 }
 
 int fake_wait_event(void *event) {
+  if (fake_failure() != OK) return fake_failure();
   if (!event) return INVALID_HANDLE;
   if (fake_forbidden("a wait for an event")) return CAPTURE_UNSUPPORTED;
   join(host, ((struct event *)event)->seen);
@@ -138,6 +140,7 @@ int fake_wait_event(void *event) {
 }
 
 int fake_wait_device(void) {
+  if (fake_failure() != OK) return fake_failure();
   if (fake_forbidden("a wait for the device")) return CAPTURE_UNSUPPORTED;
   for (int id = 0; id < STREAMS; id++) join(host, streams[id].seen);
   fake_note("wait device");

@@ -40,6 +40,24 @@ long fake_setting_of(const char *name, int card, long otherwise) {
   return strtol(text, NULL, 10);
 }
 
+/** An error of the card: all later calls of the process fail. */
+static int failure;
+
+int fake_failure(void) { return failure; }
+
+int fake_meet_failure(void) {
+  static const char *path;
+  static int known;
+  if (!known) path = getenv("FAKE_CUDA_FAIL_AT"), known = 1;
+  FILE *cause = path && failure == OK ? fopen(path, "r") : NULL;
+  if (cause) {
+    if (fscanf(cause, "%d", &failure) != 1) failure = ILLEGAL_ADDRESS;
+    fclose(cause);
+    fake_note("failure %d", failure);
+  }
+  return failure;
+}
+
 static const struct {
   int code;
   const char *name, *text;
@@ -53,6 +71,8 @@ static const struct {
     {NO_CONTEXT, "INVALID_CONTEXT", "invalid device context"},
     {INVALID_HANDLE, "INVALID_HANDLE", "invalid resource handle"},
     {NOT_FOUND, "NOT_FOUND", "named symbol not found"},
+    {ILLEGAL_ADDRESS, "ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
+    {214, "ECC_UNCORRECTABLE", "uncorrectable ECC error encountered"},
     {CAPTURE_UNSUPPORTED, "STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
     {CAPTURE_INVALIDATED, "STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
 };

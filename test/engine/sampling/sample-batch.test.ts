@@ -3,7 +3,8 @@ import t from 'tap';
 import { constraintOf } from '../constraint.js';
 import { prepareBatch, sampleBatch, type SampledToken } from '../../../src/engine/sampling/sample-batch.js';
 import type { Constraint } from '../../../src/engine/sampling/constraint.js';
-import type { Sampling } from '../../../src/engine/protocol.js';
+import type { EndPressure } from '../../../src/engine/landing/text-state.js';
+import type { GenerateMessage, Sampling } from '../../../src/engine/protocol.js';
 import { Draws } from '../../../src/engine/sampling/random.js';
 import { GREEDY, sampleFull } from '../../../src/engine/sampling/sampler.js';
 import { Sequence } from '../../../src/engine/sequence.js';
@@ -82,6 +83,51 @@ void t.test('log-probabilities are those of the model, without the bias', async 
       ],
     },
   });
+});
+
+/** The next token of a sequence with end token 7 under this pressure. */
+function pressed(
+  amount: number,
+  more: Partial<GenerateMessage> = {},
+  isLifted: EndPressure['isLifted'] = null,
+): SampledToken | undefined {
+  const sequence = new Sequence(greedy('a', [3, 4], 1, 20, { stopTokens: [7], ...more }), 0);
+  sequence.endPressures = [{ amount, isLifted }];
+  return sample(head, [sequence])[0];
+}
+
+void t.test('end pressure lands an answer only where the model alone would go on', async (t) => {
+  t.strictSame(pressed(6), { token: 0, logprobs: null }, 'the end token is 7 below the best');
+  const probability = Math.exp(1 - 9);
+  t.strictSame(pressed(8), { token: 7, logprobs: null, landed: { pressure: 8, probability } });
+  const two = pressed(8, { stopTokens: [6, 7, 6] })?.landed?.probability ?? 0;
+  t.ok(Math.abs(two - probability - Math.exp(2 - 9)) < 1e-9, 'the probability of any end token');
+  t.strictSame(pressed(8, { stopTokens: [0] }), { token: 0, logprobs: null }, 'the model ends here by itself');
+  t.strictSame(pressed(8, { minTokens: 1 })?.token, 0, 'an answer below min_tokens goes on');
+});
+
+void t.test('a preferred token that continues the sentence lifts the pressure', async (t) => {
+  t.strictSame(
+    pressed(50, {}, (next) => next === 0),
+    { token: 0, logprobs: null },
+  );
+  t.equal(pressed(50, {}, (next) => next !== 0)?.token, 7);
+  t.equal(pressed(50, { stopTokens: [0, 7] }, () => true)?.token, 0, 'the model prefers the end');
+});
+
+void t.test('with the same draw, pressure lands a sampled answer or reports nothing', async (t) => {
+  let landed = 0;
+  for (let seed = 0; seed < 200; seed++) {
+    const sampling = { ...GREEDY, temperature: 2, seed };
+    const logits = Float32Array.from({ length: VOCAB }, (_, id) => VOCAB - id);
+    const counts = { prompt: new Set<number>(), answer: new Map<number, number>() };
+    const alone = sampleFull(logits, sampling, counts, new Draws(seed).next());
+    const choice = pressed(5, { sampling, logprobs: 0 });
+    t.equal(choice?.landed !== undefined, choice?.token === 7 && alone !== 7, `seed ${seed}`);
+    if (choice?.landed) landed++;
+    t.equal(choice?.logprobs?.logprob, VOCAB - (choice?.token ?? NaN) - 9, 'reported without pressure');
+  }
+  t.ok(landed > 20 && landed < 150, `${landed} of 200`);
 });
 
 void t.test('penalties count the tokens of prompt and answer', async (t) => {

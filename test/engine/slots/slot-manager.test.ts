@@ -8,6 +8,7 @@ import { SlotPlaces } from '../../../src/engine/slots/slot-places.js';
 import { SlotTable } from '../../../src/engine/slots/slot-table.js';
 import type { Units } from '../../../src/engine/execution/units.js';
 import type { Stage, StagedModel } from '../../../src/model/staged-model.js';
+import type { ServiceClass } from '../../../src/router/index.js';
 import { greedy } from '../../../bench/greedy-request.js';
 
 const nothing = (): void => undefined;
@@ -262,24 +263,120 @@ void t.test('a leader is due no later, does not follow its follower, and shares 
   t.equal(leaderOf(b, [a]), null);
 });
 
-void t.test('sequences past their budgets leave their slots to others while spare ones last', async (t) => {
-  const { slotManager } = over(3, { maxRunning: 1, spareSlots: 1 });
-  const names = ['late', 'second', 'third', 'fourth'];
-  start(slotManager, ...names.map((id, kind) => sequence(id, prompt(4, kind))));
-  const running = (): string[] => slotManager.running.map(({ id }) => id);
-  t.same(running(), ['late']);
-  t.equal(slotManager.freeSlots, 0);
-  slotManager.start(1, 1);
-  t.same(running(), ['late', 'second']);
-  slotManager.start(2, 2);
-  t.same(running(), ['late', 'second'], 'one spare slot');
-  t.equal(slotManager.freeSlots, 0);
-  const without = over(3, { maxRunning: 1 }).slotManager;
-  start(without, sequence('late', prompt(4)), sequence('second', prompt(4, 1)));
-  without.start(1, 1);
-  t.same(
-    without.running.map(({ id }) => id),
-    ['late'],
-    'no spare slot',
-  );
+/** A sequence with an admission of a class. */
+function admitted(id: string, serviceClass: ServiceClass, kind: number, arrivedAt = 0, length = 4): Sequence {
+  const each = sequence(id, prompt(length, kind), { arrivedAt });
+  const prediction = { ttftMs: 1, tpotMs: 1, totalMs: 1, p10Ms: 1, p90Ms: 1 };
+  each.admission = {
+    ...{ kind: 'admit', exit: 2, reason: 'deepest', serviceClass, prediction },
+    ...{ expectedTokens: 1, expectedTokensP90: 1, probability: null },
+  };
+  return each;
+}
+const ids = (sequences: readonly Sequence[]): string[] => sequences.map(({ id }) => id);
+
+void t.test('a promised sequence takes the slot of the newest one that may yield, and its prefix stays', async (t) => {
+  const { slotManager, table } = over(4, { maxRunning: 2 });
+  const [old, young] = [admitted('old', 'none', 1, 5), admitted('young', 'none', 2, 9, 40)];
+  start(slotManager, old, young);
+  prefill(young);
+  const promised = admitted('promised', 'guaranteed', 3);
+  slotManager.enqueue(promised);
+  slotManager.start(1);
+  t.same(ids(slotManager.running), ['old', 'promised']);
+  t.same(ids(slotManager.waiting), ['young']);
+  t.match(young, { slot: null, preemptions: 1 });
+  slotManager.finish(promised);
+  slotManager.start(2);
+  t.same(ids(slotManager.running), ['old', 'young']);
+  t.equal(young.slot?.length, 39, 'its positions are still there');
+  t.equal(table.slots.filter(({ live }) => live).length, 2);
+});
+
+for (const [name, serviceClass, held] of [
+  ['a sequence on best effort', 'best_effort', 'none'],
+  ['one without a budget', 'none', 'none'],
+  ['a promised one, where another promise holds the slot', 'guaranteed', 'guaranteed'],
+] as const) {
+  void t.test(`${name} takes no slot of another one`, async (t) => {
+    const { slotManager } = over(3, { maxRunning: 1 });
+    start(slotManager, admitted('running', held, 1));
+    slotManager.enqueue(admitted('next', serviceClass, 2));
+    slotManager.start(1);
+    t.same([ids(slotManager.running), ids(slotManager.waiting)], [['running'], ['next']]);
+  });
+}
+
+void t.test('sequences yield memory as well, and no more than a promised one needs', async (t) => {
+  const { slotManager } = over(4, { kvBytes: 2 * 5 * 3 });
+  start(slotManager, ...[1, 2, 3].map((kind) => admitted(`r${kind}`, 'none', kind, kind)));
+  t.equal(slotManager.running.length, 3);
+  slotManager.enqueue(admitted('promised', 'guaranteed', 4));
+  slotManager.start(1);
+  t.same(ids(slotManager.running), ['r1', 'r2', 'promised']);
+});
+
+void t.test('without memory, sequences on best effort are preempted before promised ones', async (t) => {
+  const { slotManager } = over(3, { kvBytes: 2 * 5 * 3 });
+  const [first, second, last] = [
+    admitted('promised', 'guaranteed', 1, 1),
+    admitted('other', 'best_effort', 2, 2),
+    admitted('promised too', 'guaranteed', 3, 3),
+  ];
+  start(slotManager, first, second, last);
+  first.tokens.push(7);
+  slotManager.makeRoom();
+  t.same(ids(slotManager.running), ['promised', 'promised too']);
+  t.same(ids(slotManager.waiting), ['other']);
+});
+
+const admission = { kind: 'admit', serviceClass: 'guaranteed', expectedTokens: 5 } as unknown as Sequence['admission'];
+const startedIds = ({ running }: SlotManager): string[] => running.map(({ id }) => id).sort();
+
+void t.test('a tenant with all slots leaves a fair share to another one, and resumes where it was', async (t) => {
+  const { slotManager } = over(6, { maxRunning: 4 });
+  const flood = Array.from({ length: 6 }, (_, i) => sequence(`a${i}`, prompt(20, i), { tenant: 'a' }));
+  start(slotManager, ...flood);
+  for (const each of slotManager.running) prefill(each);
+  const others = ['b0', 'b1', 'b2'].map((id, i) => sequence(id, prompt(20, 10 + i), { tenant: 'b' }));
+  for (const each of others) slotManager.enqueue(each);
+  slotManager.reorder(slotManager.waiting.slice(), 1);
+  slotManager.start(1);
+  t.same(startedIds(slotManager), ['a0', 'a1', 'b0', 'b1'], 'two slots for each');
+  slotManager.reorder(slotManager.waiting.slice(), 2);
+  slotManager.start(2);
+  t.same(startedIds(slotManager), ['a0', 'a1', 'b0', 'b1'], 'none takes turns');
+  t.equal(flood[3]?.preemptions, 1);
+  t.equal(flood[3]?.frontier(1), 19, 'its slot stays as a prefix');
+  for (const each of [flood[0], flood[1]]) if (each) slotManager.finish(each);
+  slotManager.finish(others[0] ?? sequence('', []));
+  slotManager.finish(others[1] ?? sequence('', []));
+  slotManager.reorder(slotManager.waiting.slice(), 3);
+  slotManager.start(3);
+  t.ok(slotManager.running.includes(flood[3] ?? sequence('', [])), 'it goes on');
+  t.ok(slotManager.running.includes(others[2] ?? sequence('', [])));
+});
+
+void t.test('a promise gets its slot and memory from sequences without one', async (t) => {
+  const budget = { totalMs: 100, ttftMs: null, tpotMs: null, onMiss: 'reject' } as const;
+  const depth = { minExit: 2, maxExit: 2, budget };
+  const promise = (id: string, kind: number) =>
+    Object.assign(sequence(id, prompt(30, kind), { tenant: 'b', depth }), { admission });
+  const { slotManager } = over(4, { maxRunning: 2, kvBytes: 2 * (31 + 31 + 5) });
+  const [first, second] = [sequence('a0', prompt(30), { tenant: 'b' }), sequence('a1', prompt(30, 1), { tenant: 'b' })];
+  start(slotManager, first, second);
+  t.equal(slotManager.running.length, 2);
+  const promises = [promise('p0', 2), promise('p1', 3), promise('p2', 4)];
+  for (const each of promises) slotManager.enqueue(each);
+  slotManager.reorder(slotManager.waiting.slice(), 1);
+  slotManager.start(1);
+  t.same(startedIds(slotManager), ['p0', 'p1'], 'also of the same tenant; a promise yields to none');
+  slotManager.finish(promises[0] ?? first);
+  slotManager.finish(promises[2] ?? first);
+  slotManager.reorder(slotManager.waiting.slice(), 2);
+  slotManager.start(2);
+  t.same(startedIds(slotManager), ['a1', 'p1']);
+  promises[1]?.tokens.push(...prompt(10, 9));
+  slotManager.makeRoom();
+  t.same(startedIds(slotManager), ['p1'], 'the newest sequence keeps its memory, because it has a promise');
 });

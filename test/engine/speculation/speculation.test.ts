@@ -276,6 +276,9 @@ void t.test(
       t.strictSame(sequence.tokens, text, 'the sequence has its old tokens');
       t.ok(slot.frontier(0) >= text.length && slot.frontier(deep) === text.length - 1, 'the shallow stages are ahead');
       slot.truncate(text.length - 1);
+      const short = draftAt(executor, sequence, exit, 4, ({ length }) => length === 2);
+      t.strictSame(short, draft.slice(0, 2), 'a draft ends where the answer does');
+      slot.truncate(text.length - 1);
       return draft;
     });
     t.ok(

@@ -30,7 +30,7 @@ function decoding(id: string, totalMs: number, onMiss: OnMiss = 'continue'): Seq
 const decode = { rows: [0, 0, 0, 0, 1], context: 100 };
 
 function contextOf(live: readonly Sequence[], now: number): StepContext {
-  return { slots: 64, live, waiting: [], now };
+  return { slots: 64, live, waiting: [], now, sentenceTokens: 24, kvPositions: 1e6 };
 }
 
 void t.test('truncate ends a sequence before a step, with its prefill, that would exceed the deadline', async (t) => {
@@ -74,80 +74,30 @@ void t.test(
   },
 );
 
-void t.test('a plan holds for one step, for two from 24 sequences on, for three from 48 on', async (t) => {
-  for (const [count, holds] of [
-    [10, 1],
-    [30, 2],
-    [60, 3],
-  ] as const) {
-    const router = new RouterAdapter(shape, table, defaultPolicy);
-    const live = Array.from({ length: count }, (_, i) => decoding(`r${i}`, 500));
-    const planned = Array.from(
-      { length: 6 },
-      (_, step) => router.planStep(contextOf(live, 20 + 5 * step)).exits.length > 0,
-    );
-    t.strictSame(
-      planned,
-      planned.map((_, step) => step % holds === 0),
-      `${count} sequences`,
-    );
-  }
-});
-
-void t.test('while a plan holds, its prompts continue, finished ones are skipped, new ones get a plan', async (t) => {
-  const router = new RouterAdapter(shape, table, defaultPolicy);
-  const prompt = (id: string): Sequence => {
-    const { request } = decoding(id, 60_000);
-    const sequence = new Sequence({ ...request, prompt: Array.from({ length: 400 }, (_, i) => i) }, 4);
-    sequence.slot = new Slot(0, shape.stages.length + shape.exits.length);
-    return sequence;
-  };
-  const [first, second, late] = [prompt('first'), prompt('second'), prompt('late')];
-  const rest = Array.from({ length: 24 }, (_, i) => {
-    const sequence = decoding(`r${i}`, 60_000);
-    sequence.slot = new Slot(0, shape.stages.length + shape.exits.length);
-    sequence.slot.reach(0, sequence.tokens.length - 1);
-    return sequence;
-  });
-  const live = [first, second, ...rest];
-  const chosen = (all: readonly Sequence[], now: number): string | undefined =>
-    router.choosePrefill(contextOf(all, now), new Set())[0]?.id;
-  router.planStep(contextOf(live, 20));
-  t.equal(chosen(live, 20), 'first');
-  router.planStep(contextOf(live, 30));
-  t.equal(chosen(live, 30), 'first', 'by the plan of the previous step');
-  first.slot?.reach(0, 399);
-  t.equal(chosen(live, 30), 'second');
-  second.slot?.reach(0, 399);
-  t.equal(chosen(live, 30), undefined);
-  t.equal(chosen([...live, late], 30), 'late');
-});
-
 void t.test('rejected requests take no time: a flood of rejections leaves plans unchanged', async (t) => {
   const router = new RouterAdapter(shape, table, defaultPolicy);
-  const context = (now: number): StepContext => ({ slots: 16, live: [], waiting: [], now });
   const asking = (id: string, totalMs: number, onMiss: OnMiss, arrivedAt: number): Sequence => {
     const prompt = Array.from({ length: 1000 }, (_, i) => i);
     const budget = { totalMs, ttftMs: null, tpotMs: null, onMiss };
     const { request } = decoding(id, totalMs);
     return new Sequence({ ...request, arrivedAt, prompt, depth: { ...request.depth, budget } }, 4);
   };
-  const [before] = router.admit([asking('before', 2000, 'reject', 0)], context(0));
+  const [before] = router.admit([asking('before', 2000, 'reject', 0)], contextOf([], 0));
   t.match(before, { kind: 'admit', exit: 30, serviceClass: 'guaranteed' });
   for (let i = 0; i < 40; i++) {
-    const [hopeless] = router.admit([asking(`r${i}`, 16, 'reject', 100 * i)], context(100 * i));
+    const [hopeless] = router.admit([asking(`r${i}`, 16, 'reject', 100 * i)], contextOf([], 100 * i));
     t.match(hopeless, { kind: 'reject' });
   }
-  const [after] = router.admit([asking('after', 2000, 'reject', 4000)], context(4000));
+  const [after] = router.admit([asking('after', 2000, 'reject', 4000)], contextOf([], 4000));
   t.match(after, { kind: 'admit', exit: 30, serviceClass: 'guaranteed' });
 });
 
 void t.test('a budget that a stored prefix makes feasible is not rejected', async (t) => {
   const router = new RouterAdapter(shape, table, defaultPolicy);
   const prompt = Array.from({ length: 3000 }, (_, i) => i);
-  const { request } = decoding('turn', 400, 'reject');
+  const { request } = decoding('turn', 250, 'reject');
   const sequence = new Sequence({ ...request, prompt, maxTokens: 20 }, 4);
-  const admit = () => router.admit([sequence], { slots: 16, live: [], waiting: [], now: 0 })[0];
+  const admit = () => router.admit([sequence], contextOf([], 0))[0];
   t.match(admit(), { kind: 'reject' });
   const slot = new Slot(0, shape.stages.length + shape.exits.length);
   slot.tokens = prompt;

@@ -201,7 +201,7 @@ void t.test('a sequence with an earlier deadline waits for no other, and leads',
   core.submit(ask('first'));
   core.step();
   const { ended, prefilled, firstStep, tokens } = run(core, [ask('hurried', [], { depth })]);
-  t.ok((firstStep.get('hurried') ?? 99) < (firstStep.get('first') ?? 0), JSON.stringify([...firstStep]));
+  t.ok((firstStep.get('hurried') ?? 99) <= (firstStep.get('first') ?? 0), JSON.stringify([...firstStep]));
   t.equal(prefilled, 63 - 16, 'it copies the first chunk of the other');
   t.equal(ended.get('hurried')?.cachedTokens, 16);
   t.equal(ended.get('first')?.cachedTokens, 47);

@@ -1,0 +1,121 @@
+/**
+ * Sortie and vLLM over HTTP: the same token ids to the same shape, one server after the other on one card. Without a program
+ * `vllm` the table has Sortie alone, and says so.
+ */
+import { spawnSync } from 'node:child_process';
+import { monotonicMs } from '../../src/util/clock.js';
+import { promptOf } from '../scenario.js';
+import { type Server, startServer, startSortie } from '../server.js';
+
+/** Prompts of so many tokens, and so many at a time. */
+const CONTEXTS = [32, 2000, 8000];
+const ROWS = [1, 16, 64];
+const ANSWER = 33;
+/** Most positions of all prompts of a cell, so that the table takes minutes. */
+const MOST_POSITIONS = 200_000;
+
+/** Times of a cell in ms: medians over its answers. */
+export interface Cell {
+  readonly ttft: number;
+  readonly tpot: number;
+}
+
+/** Cells by side, and by context and rows. */
+export type Comparison = Record<string, Record<string, Cell>>;
+
+export function hasVllm(): boolean {
+  return spawnSync('vllm', ['--version'], { stdio: 'ignore' }).status === 0;
+}
+
+/**
+ * Measures each exit of a folder, by the names that the server gives them.
+ * @param exits names of models, such as `1b:8`
+ * @param format of the weights, for the table
+ */
+export async function measureSortie(
+  modelDir: string,
+  exits: readonly string[],
+  format: string,
+  options: readonly string[],
+): Promise<Comparison> {
+  const server = await startSortie(modelDir, options);
+  try {
+    const found: Comparison = {};
+    for (const exit of exits) found[`Sortie ${exit} ${format}`] = await cellsOf(server, exit);
+    return found;
+  } finally {
+    await server.stop();
+  }
+}
+
+/** @param source the Hugging Face folder of the same shape */
+export async function measureVllm(source: string): Promise<Comparison> {
+  const limits = ['--max-model-len', '8192', '--dtype', 'float16', '--no-enable-prefix-caching'];
+  const command = ['vllm', 'serve', source, '--host', '127.0.0.1', '--port', 'PORT', ...limits];
+  const server = await startServer(command, '/health');
+  try {
+    return { 'vLLM fp16': await cellsOf(server, source) };
+  } finally {
+    await server.stop();
+  }
+}
+
+async function cellsOf(server: Server, model: string): Promise<Record<string, Cell>> {
+  await cellOf(server, model, 64, 2, 9_000_000);
+  const cells: Record<string, Cell> = {};
+  for (const [i, context] of CONTEXTS.entries())
+    for (const rows of ROWS)
+      if (context * rows <= MOST_POSITIONS)
+        cells[`${context} tokens, ${rows} rows`] = await cellOf(
+          server,
+          model,
+          context,
+          rows,
+          100_000 * i + 1000 * rows,
+        );
+  return cells;
+}
+
+async function cellOf(server: Server, model: string, context: number, rows: number, salt: number): Promise<Cell> {
+  const answers = await Promise.all(
+    Array.from({ length: rows }, (_, row) => answerOf(server, model, promptOf(context, salt + row))),
+  );
+  const median = (pick: (cell: Cell) => number): number =>
+    answers.map(pick).sort((a, b) => a - b)[Math.floor(rows / 2)] ?? NaN;
+  return { ttft: median(({ ttft }) => ttft), tpot: median(({ tpot }) => tpot) };
+}
+
+/** Streams one answer. A server may put several tokens in an event, so times count those of the usage. */
+async function answerOf(server: Server, model: string, prompt: readonly number[]): Promise<Cell> {
+  const started = monotonicMs();
+  const request = { model, prompt, max_tokens: ANSWER, temperature: 0, ignore_eos: true, stream: true };
+  const response = await fetch(`${server.url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(request),
+  });
+  if (!response.ok || !response.body) throw new Error(`${response.status}: ${await response.text()}`);
+  let first = NaN;
+  let rest = '';
+  const decoder = new TextDecoder();
+  for await (const bytes of response.body as AsyncIterable<Uint8Array>) {
+    const lines = (rest + decoder.decode(bytes, { stream: true })).split('\n');
+    rest = lines.pop() ?? '';
+    if (Number.isNaN(first) && lines.some((line) => line.startsWith('data: {'))) first = monotonicMs();
+  }
+  return { ttft: first - started, tpot: (monotonicMs() - first) / (ANSWER - 1) };
+}
+
+/** One table of Markdown: TTFT / TPOT in ms. */
+export function tableOf(comparison: Comparison): string {
+  const sides = Object.keys(comparison);
+  const rows = [...new Set(sides.flatMap((side) => Object.keys(comparison[side] ?? {})))];
+  const text = (cell: Cell | undefined): string =>
+    cell === undefined ? '–' : `${cell.ttft.toFixed(0)} / ${cell.tpot.toFixed(2)}`;
+  const lines = [
+    ['TTFT / TPOT, ms', ...sides],
+    ['-', ...sides.map(() => '-')],
+    ...rows.map((row) => [row, ...sides.map((side) => text(comparison[side]?.[row]))]),
+  ];
+  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}

@@ -1,0 +1,118 @@
+/** Sortie's own report on an answer: plan, depth, times, landing. The `sortie` field of every response has it. */
+import { type Static, Type } from '../../util/schema.js';
+import { AuditReport } from './audit.js';
+import { NullableNumber } from './shared.js';
+
+/** The sampling of an answer, in the names of the request fields. */
+export const SamplingReport = Type.Object(
+  {
+    temperature: Type.Number(),
+    top_p: Type.Number(),
+    top_k: Type.Integer(),
+    min_p: Type.Number(),
+    presence_penalty: Type.Number(),
+    frequency_penalty: Type.Number(),
+    repetition_penalty: Type.Number(),
+    dry_multiplier: Type.Optional(Type.Number()),
+    dry_base: Type.Optional(Type.Number()),
+    dry_allowed_length: Type.Optional(Type.Integer()),
+  },
+  {
+    description:
+      'The sampling of the answer, if sortie.show_sampling asks for it. Without dry_multiplier each token has the ' +
+      'rule of its exit (GET /props).',
+  },
+);
+export type SamplingReport = Static<typeof SamplingReport>;
+
+const Landed = Type.Object(
+  {
+    at_token: Type.Integer({ minimum: 0, description: 'Tokens of the answer at its end.' }),
+    pressure: Type.Number({ minimum: 0, description: 'Amount that the budget added to the logits of the end tokens.' }),
+    probability: Type.Number({
+      minimum: 0,
+      maximum: 1,
+      description: 'Probability that the model would have ended there without the budget, at temperature 1.',
+    }),
+    choices: Type.Array(Type.Integer({ minimum: 0 }), { description: 'Indices of all choices that landed.' }),
+  },
+  {
+    description:
+      'How the answer ended early, to keep its budget; finish_reason is then "stop". Of several choices that landed, ' +
+      'the shortest one counts. Null for an answer that ended by itself, or was cut.',
+  },
+);
+
+/** Sortie's own report on an answer. */
+export const SortieReport = Type.Object({
+  plan: Type.Object({
+    service_class: Type.Union([Type.Literal('guaranteed'), Type.Literal('best_effort'), Type.Literal('none')], {
+      description:
+        'guaranteed: the plan holds capacity for the prompt and for the end of a sentence, and the target is to keep ' +
+        '995 of 1000 such budgets. best_effort: no exit has capacity at admission, or the budget was missed. none: ' +
+        'the request states no budget.',
+    }),
+    exit_layer: Type.Integer(),
+    reason: Type.Union(
+      [
+        Type.Literal('deepest'),
+        Type.Literal('budget'),
+        Type.Literal('noise'),
+        Type.Literal('load'),
+        Type.Literal('thoughts'),
+        Type.Null(),
+      ],
+      {
+        description:
+          'Why the first choice has its exit. deepest: the request allows no deeper one. budget: a deeper one is worth ' +
+          'less within the budget. noise: the same, because the machine is slower than at its calibration. load: a ' +
+          'deeper one costs other requests more than it gives. thoughts: thoughts have a shallower exit than the ' +
+          'answer. Null without a plan.',
+      },
+    ),
+    landing: Type.Union(
+      [
+        Type.Literal('possible'),
+        Type.Literal('off'),
+        Type.Literal('exact_length'),
+        Type.Literal('grammar'),
+        Type.Null(),
+      ],
+      {
+        description:
+          'Whether the answer may end early to keep its total budget. off: budget_on_miss says otherwise, or there is ' +
+          'no total. exact_length: the request has no end token. grammar: its text can end only where the grammar ' +
+          'says. Null without a plan.',
+      },
+    ),
+    expected_tokens: Type.Integer({
+      description: 'Predicted median length of the answer, on which the plan is based.',
+    }),
+    expected_tokens_p90: Type.Integer({ description: 'Predicted length that 90% of such answers do not exceed.' }),
+    probability: Type.Union([Type.Number({ minimum: 0, maximum: 1 }), Type.Null()], {
+      description: 'Probability that the plan meets the total budget. Null without a total budget.',
+    }),
+    predicted_ttft_ms: Type.Number(),
+    predicted_tpot_ms: Type.Number(),
+  }),
+  exit_layers: Type.Record(Type.String(), Type.Integer(), {
+    description: 'Tokens by the exit layer that emitted them.',
+  }),
+  predicted_ms: Type.Number(),
+  predicted_p10_ms: Type.Number({
+    description: '80% of the actual times lie between this value and predicted_p90_ms.',
+  }),
+  predicted_p90_ms: Type.Number(),
+  actual_ms: Type.Number(),
+  ttft_ms: NullableNumber,
+  tpot_ms: NullableNumber,
+  budget_ms: NullableNumber,
+  met: Type.Union([Type.Boolean(), Type.Null()], { description: 'Null without a budget, and in a dry run.' }),
+  landed: Type.Union([Landed, Type.Null()]),
+  queue_ms: NullableNumber,
+  draft_tokens: Type.Integer({ description: 'Tokens drafted for the answer (speculative decoding).' }),
+  accepted_draft_tokens: Type.Integer({ description: 'Drafted tokens that the exit accepted.' }),
+  sampling: Type.Optional(SamplingReport),
+  audit: Type.Optional(AuditReport),
+});
+export type SortieReport = Static<typeof SortieReport>;

@@ -1,0 +1,22 @@
+/**
+ * The end of an answer under its budget. Engine process and gateway both go by these rules.
+ *
+ * Must not know: text, clocks, the router.
+ */
+import type { GenerateMessage, LandingPlan } from './protocol.js';
+
+type Asked = Pick<GenerateMessage, 'depth' | 'stopTokens' | 'grammar'>;
+
+/** Whether an answer may end early within its budget, or why not. */
+export function landingPlan({ depth: { budget }, stopTokens, grammar }: Asked): LandingPlan {
+  if (budget?.totalMs == null || budget.onMiss === 'continue' || budget.onMiss === 'truncate') return 'off';
+  if ((grammar ?? null) !== null && grammar?.kind !== 'free') return 'grammar';
+  return stopTokens.length === 0 ? 'exact_length' : 'possible';
+}
+
+/** Whether an answer ends at its deadline wherever it is: with `truncate`, and as the last resort of a landing. */
+export function isCutAtDeadline(request: Asked): boolean {
+  const { budget } = request.depth;
+  if (budget?.totalMs == null) return false;
+  return budget.onMiss === 'truncate' || landingPlan(request) === 'possible';
+}

@@ -1,0 +1,169 @@
+/**
+ * The place in a growing text behind its latest byte: whether the text may end there.
+ *
+ * Knows: UTF-8, sentences, Markdown by Lines. Must not know: tokens, time, models.
+ * A misjudged place ends an answer later, or in the middle of a line. The rules are those that common texts need.
+ */
+import { type CharacterKind, kindOf } from './characters.js';
+import { Lines } from './lines.js';
+
+/**
+ * - `no`: the text is in the middle of a sentence, a heading or a code fence.
+ * - `forced`: a deadline may end it: behind a line without a closing mark, inside of a list, a quotation or brackets.
+ * - `free`: a sentence or a code fence has ended.
+ */
+export type MayEnd = 'no' | 'forced' | 'free';
+
+const [DOT, STAR, BACKTICK] = [0x2e, 0x2a, 0x60];
+const [STRAIGHT, OPENING, CLOSING, LOW] = [0x22, 0x201c, 0x201d, 0x201e];
+const ELLIPSIS = 0x2026;
+/** `,`, `:`, `;` and dashes at the end of a line: the next one goes on. */
+const JOINTS: ReadonlySet<number> = new Set([
+  0x2c, 0x3a, 0x3b, 0x2d, 0x2013, 0x2014, 0x3001, 0xff0c, 0xff1a, 0xff1b, 0x60c,
+]);
+const APOSTROPHES: ReadonlySet<number> = new Set([0x27, 0x2019]);
+/** Abbreviations in front of a name; single letters are abbreviations as well. */
+const TITLES: ReadonlySet<string> = new Set(['mr', 'mrs', 'ms', 'dr', 'prof', 'st', 'vs']);
+const LONGEST_TITLE = 4;
+
+interface State {
+  /** Bits of an incomplete character, and the bytes that it lacks. */
+  code: number;
+  lacking: number;
+  /** Last visible character. */
+  last: number;
+  /** Last word in lower case, cut behind the longest title. */
+  word: string;
+  /** Open brackets of the paragraph. */
+  brackets: number;
+  isQuoted: boolean;
+  /** The open quotation began with a low mark, so a mark that opens elsewhere closes it. */
+  isLow: boolean;
+  isStrong: boolean;
+  isCode: boolean;
+  /** The last visible text is a closing mark, and quotes and brackets behind it. */
+  isMarked: boolean;
+  /** That mark also occurs inside of numbers and abbreviations, and the line goes on. */
+  isAmbiguous: boolean;
+  /** A blank or a line's end follows the last visible character. */
+  isApart: boolean;
+  /** A line has ended without a closing mark, and no other text has begun. */
+  isLineEnd: boolean;
+  /** The text could end, and only blanks followed. */
+  isPassed: boolean;
+}
+
+const START: State = {
+  ...{ code: 0, lacking: 0, last: 0, word: '', brackets: 0, isQuoted: false, isLow: false, isStrong: false },
+  ...{ isCode: false, isMarked: false, isAmbiguous: false, isApart: true, isLineEnd: false, isPassed: false },
+};
+
+export class Place {
+  readonly #state: State;
+  readonly #lines: Lines;
+
+  constructor(state: Readonly<State> = START, lines = new Lines()) {
+    this.#state = { ...state };
+    this.#lines = lines;
+  }
+
+  copy(): Place {
+    return new Place(this.#state, this.#lines.copy());
+  }
+
+  get mayEnd(): MayEnd {
+    const { lacking, isMarked, isLineEnd, isPassed } = this.#state;
+    if (lacking > 0 || isPassed) return 'no';
+    if (this.#lines.isFenceEnd) return this.#lines.isInList ? 'forced' : 'free';
+    if (isMarked) return this.#isEnclosed ? 'forced' : 'free';
+    return isLineEnd ? 'forced' : 'no';
+  }
+
+  /** Whether the text behind the place decides as well, by `continuesSentence`. */
+  get isAmbiguous(): boolean {
+    return this.#state.isMarked && this.#state.isAmbiguous;
+  }
+
+  /**
+   * Reads a token. A token of blanks behind an end is no further end: the answer would end with them.
+   * @param bytes UTF-8; characters may be split over several calls
+   */
+  read(bytes: Uint8Array): void {
+    const state = this.#state;
+    if (this.mayEnd !== 'no' && bytes.length > 0) state.isPassed = true;
+    for (const byte of bytes) {
+      if (state.lacking > 0 && byte >>> 6 === 0b10) {
+        state.code = (state.code << 6) | (byte & 0x3f);
+        if (--state.lacking === 0) this.#character(Math.min(state.code, 0x10ffff));
+      } else {
+        state.lacking = byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : byte >= 0xc0 ? 1 : 0;
+        state.code = byte & (0x3f >>> state.lacking);
+        if (byte < 0x80) this.#character(byte);
+      }
+    }
+  }
+
+  get #isEnclosed(): boolean {
+    const { brackets, isQuoted, isStrong, isCode } = this.#state;
+    return brackets > 0 || isQuoted || isStrong || isCode || this.#lines.isInList || this.#lines.line === 'table';
+  }
+
+  #character(code: number): void {
+    const kind = kindOf(code);
+    const { line } = this.#lines;
+    this.#lines.read(code, kind);
+    if (kind === 'newline') this.#endLine(line);
+    else if (kind === 'blank') {
+      this.#state.isApart = true;
+      this.#state.word = '';
+    } else this.#visible(code, kind);
+  }
+
+  #endLine(line: Lines['line']): void {
+    const state = this.#state;
+    const isText = (line === 'text' || line === 'table') && !this.#lines.isFenced;
+    if (!isText && line !== 'start') state.isMarked = false;
+    if (line !== 'start') state.isLineEnd = isText && !state.isMarked && !JOINTS.has(state.last);
+    Object.assign(state, { brackets: 0, isQuoted: false, isLow: false, isStrong: false, isCode: false });
+    state.isAmbiguous = false;
+    state.isApart = true;
+    state.word = '';
+  }
+
+  #visible(code: number, kind: CharacterKind): void {
+    const state = this.#state;
+    const { isFenced, line } = this.#lines;
+    state.isLineEnd = false;
+    state.isPassed = false;
+    if (isFenced || line === 'heading') state.isMarked = false;
+    else if (kind === 'mark') {
+      // The full stop behind the number of a list item ends nothing.
+      state.isMarked = line !== 'item' && !(code === DOT && (state.word.length === 1 || TITLES.has(state.word)));
+      state.isAmbiguous = code < 0x80 || code === ELLIPSIS;
+    } else if (state.isApart || (kind !== 'quote' && kind !== 'closer')) state.isMarked = false;
+    // Marks of a fence may turn out to be those of code in a line.
+    if (!isFenced || line === 'fence') this.#enclose(code, kind);
+    if (kind === 'letter')
+      state.word = (state.word + String.fromCodePoint(code).toLowerCase()).slice(0, LONGEST_TITLE + 1);
+    else if (!APOSTROPHES.has(code)) state.word = '';
+    state.isApart = false;
+  }
+
+  /** Counts open brackets, quotations and marks of emphasis. A paragraph's end closes them all. */
+  #enclose(code: number, kind: CharacterKind): void {
+    const state = this.#state;
+    if (kind === 'opener' && code !== LOW) state.brackets++;
+    else if (kind === 'closer') state.brackets = Math.max(0, state.brackets - 1);
+    else if (code === STRAIGHT) state.isQuoted = !state.isQuoted;
+    else if (code === LOW) state.isQuoted = state.isLow = true;
+    else if (code === OPENING) {
+      state.isQuoted = !state.isLow;
+      state.isLow = false;
+    } else if (code === CLOSING) state.isQuoted = false;
+    else if (code === BACKTICK) state.isCode = !state.isCode;
+    const isPair = code === STAR && state.last === STAR && !state.isApart;
+    if (isPair) state.isStrong = !state.isStrong;
+    // A third mark begins another pair.
+    state.last = isPair ? 0 : code;
+  }
+}

@@ -1,0 +1,86 @@
+/** The plan of a GPU's memory, before the model is loaded. */
+import { join } from 'node:path';
+import { graphFiles } from './graphs.js';
+import type { Manifest, StageKernel } from './manifest.js';
+import { allocatedPerPosition, stateBytes } from './memory.js';
+import { type ExternalTensor, externalTensors } from './onnx-weights.js';
+import { mostTokens, type PagedLimits } from './paged-limits.js';
+
+/** Bytes by use. */
+export interface MemoryPlan {
+  readonly weights: number;
+  /** KV caches and stored hidden states: `--kv-memory`, a page for filled batches, and the states of a batch. */
+  readonly kv: number;
+  /** Logits of all rows, and the arena of intermediate results at the largest step. */
+  readonly scratch: number;
+}
+
+/** An arena that grows in powers of two takes up to a quarter more than it holds, over the fakes. */
+const ARENA_GROWTH = 1.25;
+
+export function memoryPlan(
+  dir: string,
+  manifest: Manifest,
+  kernels: readonly StageKernel[],
+  limits: Omit<PagedLimits, 'slots' | 'capacity'>,
+): MemoryPlan {
+  const { hidden, heads, kvHeads, headDim, ffn, vocab } = manifest.architecture;
+  const { page, pages, maxRows } = limits;
+  const tokens = mostTokens(limits);
+  const stores = 1 + manifest.stages.length + manifest.exits.filter(({ block }) => block !== null).length;
+  // States, products of attention with its copies of queries and keys, gate and up with their product, all in f16.
+  const stage = tokens * 2 * (3 * hidden + 2 * (heads + 2 * kvHeads) * headDim + 3 * ffn);
+  // Logits in f16, and four forms of them in f32 where tokens are sampled.
+  const choice = maxRows * vocab * (2 + 4 * 4);
+  return {
+    weights: weightBytes([...new Set(graphFiles(manifest, kernels))].map((file) => join(dir, file))),
+    kv: (pages + 1) * page * allocatedPerPosition(manifest) + stores * (tokens + 1) * stateBytes(manifest),
+    scratch: maxRows * vocab * 4 + Math.ceil(ARENA_GROWTH * Math.max(stage, choice)),
+  };
+}
+
+/**
+ * @param kvMemory `--kv-memory`, of which a sequence needs `least`
+ * @throws Error that names what fits, if the plan is larger than the free memory of the card
+ */
+export function checkPlan(
+  { weights, kv, scratch }: MemoryPlan,
+  freeBytes: number | null,
+  kvMemory: number,
+  least: number,
+): void {
+  const all = weights + kv + scratch;
+  if (freeBytes === null || all <= freeBytes) return;
+  const fits = kvMemory - (all - freeBytes);
+  const remedy =
+    fits >= least
+      ? `--kv-memory ${Math.floor(fits / 2 ** 20)}MiB fits`
+      : 'no --kv-memory fits; convert with --kernels w4a16, or lower --max-running and --prefill-chunk';
+  throw new Error(
+    `--device cuda: weights take ${gibibytes(weights)}, KV cache and states ${gibibytes(kv)}, the largest step ${gibibytes(scratch)}, ` +
+      `and the card has ${gibibytes(freeBytes)} free; ${remedy}`,
+  );
+}
+
+/** Weights on the card: each once, those that a product packs anew once more beside the form that another graph reads. */
+function weightBytes(graphs: readonly string[]): number {
+  const tensors = graphs.flatMap((file) => externalTensors(file));
+  const packed = /\.weight_q[48]$/;
+  const seen = new Set<string>();
+  let bytes = 0;
+  for (const tensor of tensors) {
+    if (!seen.has(tensor.name) || packed.test(tensor.name)) bytes += onCard(tensor);
+    seen.add(tensor.name);
+  }
+  return bytes;
+}
+
+/** Scales are products of codes and units, in f16. */
+function onCard({ name, dims, length }: ExternalTensor): number {
+  if (name.endsWith('.units')) return 0;
+  return name.endsWith('.codes') ? 2 * dims.reduce((a, b) => a * b, 1) : length;
+}
+
+function gibibytes(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+}

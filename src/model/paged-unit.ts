@@ -1,0 +1,72 @@
+/** A unit of a paged model, and the batches that it runs. */
+import type { Gpu } from '../runtime/device.js';
+import type { Session } from '../runtime/session.js';
+import type { hostI32 } from '../runtime/tensor.js';
+import type { BindingCache } from './binding-cache.js';
+import type { BatchPart, BatchShape, Control } from './control.js';
+import type { HiddenStore } from './hidden-store.js';
+import { isCaptured, type StageKernel } from './manifest.js';
+
+export interface PagedUnit {
+  readonly name: string;
+  /** Stores of the states that the unit reads and writes. */
+  readonly source: HiddenStore;
+  readonly target: HiddenStore;
+  readonly sessions: ReadonlyMap<StageKernel, Session>;
+  /** Number of the unit's first captured graph: loops share a session, and each captures graphs of its own. */
+  readonly firstGraph: number;
+  /** K and V of layer i are buffers 2i and 2i + 1. */
+  readonly buffers: readonly bigint[];
+  readonly control: Control;
+  /**
+   * The longest part, the longest sequence, and a length that the longest sequence has at least, in main memory: the
+   * provider reads them before it starts the kernels.
+   */
+  readonly bounds: ReturnType<typeof hostI32>;
+  readonly bindings: BindingCache;
+}
+
+/** Beyond this length the provider splits the sequences of a decode batch among more blocks of the GPU. */
+const SPLIT_LENGTH = 512;
+/**
+ * Writes the bounds of a batch.
+ * @param capacity most positions of a sequence
+ * @returns whether its longest sequence is beyond `SPLIT_LENGTH`
+ */
+export function writeBounds(
+  { bounds }: PagedUnit,
+  parts: readonly BatchPart[],
+  isGraph: boolean,
+  capacity: number,
+): boolean {
+  let [most, longest] = [0, 0];
+  for (const { past, count } of parts) {
+    most = Math.max(most, count);
+    longest = Math.max(longest, past + count);
+  }
+  const isLong = longest > SPLIT_LENGTH;
+  // The bounds of a captured graph hold for all batches that it replays.
+  if (isGraph) bounds.data.set([1, capacity, isLong ? SPLIT_LENGTH + 1 : 1]);
+  else bounds.data.set([most, longest, longest]);
+  return isLong;
+}
+
+/** Positions and parts of a batch. */
+export function sizesOf(parts: readonly BatchPart[]): Omit<BatchShape, 'pages'> {
+  let tokens = 0;
+  for (const { count } of parts) tokens += count;
+  return { tokens, parts: parts.length };
+}
+
+/** Reserves the rows 0 to count - 1, i64. */
+export function openPlaces(device: Gpu, count: number): bigint {
+  const memory = device.alloc(count * 8);
+  const rows = BigInt64Array.from({ length: count }, (_, i) => BigInt(i));
+  device.upload([{ target: memory, source: new Uint8Array(rows.buffer) }]);
+  return memory;
+}
+
+/** Whether a captured graph runs the batch: one of decoding, whose shapes come back. */
+export function isReplayed(kernel: StageKernel, parts: readonly BatchPart[]): boolean {
+  return isCaptured(kernel) && parts.every(({ count }) => count === 1);
+}

@@ -1,0 +1,51 @@
+/**
+ * Loads model folders on `--device cuda`, one after the other, and marks each run of a unit in the trace: decode batches,
+ * a chunk, and whole decode steps. Usage: kernels.js FOLDER...
+ */
+import { Executor } from '../../../src/engine/execution/executor.js';
+import { loadModel } from '../../../src/engine/execution/load-model.js';
+import { mark } from './fake.js';
+
+const ROWS = [1, 8, 17, 64];
+
+for (const modelDir of process.argv.slice(2)) {
+  const limits = { threads: 1, kvMemoryBytes: 2 ** 28, maxRunning: 64, maxQueue: 0, prefillChunk: 128 } as const;
+  const options = { modelDir, device: 'cuda', ...limits, kernels: null, prefixReuse: false } as const;
+  const executor = new Executor(await loadModel(options));
+  const [kernel = 'fp16'] = executor.kernels;
+  const context = executor.model.limits.capacity - 1;
+  for (const rows of ROWS) {
+    mark(`${modelDir} decode ${rows}`);
+    executor.runRows(0, kernel, rows, 20);
+    mark(`${modelDir} long ${rows}`);
+    executor.runRows(0, kernel, rows, context);
+    mark('end');
+  }
+  mark(`${modelDir} chunk`);
+  executor.runChunk(0, kernel, 200, 100);
+  mark('end');
+  const exit = executor.exit(executor.units.exits.length - 1);
+  const slots = Array.from({ length: 64 }, () => executor.table.takeFree());
+  for (const [row, slot] of slots.entries()) {
+    if (slot === null) throw new Error('no slot is free');
+    slot.live = true;
+    slot.tokens = [1 + row, 2];
+    executor.advance(slot, executor.units.exits.length - 1, 1);
+  }
+  executor.settle();
+  for (const rows of ROWS) {
+    const batch = slots.slice(0, rows).flatMap((slot) => (slot === null ? [] : { slot, exit }));
+    for (const [what, greedy] of [
+      ['step', rows],
+      ['sampled', 0],
+    ] as const) {
+      mark(`${modelDir} ${what} ${rows}`);
+      executor.decode(batch);
+      executor.head.choose(greedy, rows - greedy);
+      executor.settle();
+      mark('end');
+      for (const { slot } of batch) slot.tokens.push(3);
+    }
+  }
+  executor.dispose();
+}

@@ -1,0 +1,93 @@
+/**
+ * Which kernels ONNX Runtime's real CUDA provider chooses, over fake CUDA libraries: for every architecture and format, on
+ * two generations of cards. The names are those of the provider's functions.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import t from 'tap';
+import { convert } from '../../src/convert/convert.js';
+import { GPU_KERNELS } from '../../src/model/manifest.js';
+import { install, type Installation, Missing, runScript } from './installation.js';
+import { type Kernel, kernelsOf, linesOf, readTrace, type Section } from './trace.js';
+import { WIDE_MODELS, writeWideFolder } from './wide-model.js';
+
+t.setTimeout(600_000);
+
+/** Kernels that copy whole contexts, attend by a scalar, or unpack a whole matrix in each step. */
+const SLOW = /GatherAndExpand|PagedDecodeSplitKV|Dequantize/;
+/** Most kernels of a layer: two norms, five products, attention's five, and one that gates. */
+const MOST = 13;
+/** Further ones: norms behind products or of all heads, biases, and an activation with its product for GELU. */
+const MORE: Readonly<Record<string, number>> = { gemma2: 5, gemma3: 5, olmo2: 5, qwen2: 1, 'qwen2-window': 1 };
+/** Kernels of a stage outside its layers: gather, last sum (three kernels for one row), scatter. */
+const OUTSIDE = 5;
+
+const installation = await install(t).catch((error: unknown) => {
+  if (error instanceof Missing) return error;
+  throw error;
+});
+if (installation instanceof Missing) t.pass('skipped', { skip: installation.message });
+else await tests(installation);
+
+async function tests(installation: Installation): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'sortie-cuda-kernels-'));
+  t.teardown(() => {
+    rmSync(folder, { recursive: true });
+  });
+  const models: { name: string; kernel: string; dir: string; layers: number }[] = [];
+  for (const name of WIDE_MODELS) {
+    const source = writeWideFolder(join(folder, `${name}.source`), name);
+    for (const kernel of GPU_KERNELS) {
+      const out = join(folder, `${name}-${kernel}`);
+      const { architecture } = await convert({ source, out, kernels: [kernel], compress: false, force: false });
+      models.push({ name, kernel, dir: out, layers: architecture.layers });
+    }
+  }
+
+  for (const sm of ['80', '90'])
+    await t.test(`compute capability ${sm}`, async (t) => {
+      const file = join(folder, `sm${sm}.trace`);
+      const dirs = models.map(({ dir }) => dir);
+      const variables = { FAKE_CUDA_SM: sm, FAKE_CUDA_TRACE: file };
+      const { code, stderr } = await runScript(installation, 'test/cuda/child/kernels.js', dirs, variables);
+      t.equal(code, 0, stderr);
+      const trace = readTrace(file);
+      for (const { name, dir, layers } of models) {
+        const sections = (what: string): Section[] => trace.filter(({ mark }) => mark.startsWith(`${dir} ${what}`));
+        const slow = (of: readonly Section[]): string[] =>
+          of.flatMap((section) => {
+            const found = kernelsOf(trace, [section]).filter((each) => SLOW.test(each.name));
+            return found.map((each) => `${section.mark.slice(dir.length)}: ${each.name.slice(0, 60)}`);
+          });
+        for (const what of ['decode', 'long', 'step'])
+          t.strictSame(slow(sections(what)), [], `${basename(dir)}: ${what}`);
+        const chunk = kernelsOf(trace, sections('chunk')).filter((each) => each.name.includes('GatherAndExpand'));
+        t.strictSame(chunk, [], `${basename(dir)}: chunk`);
+        const counts = sections('decode').map((section) => kernelsOf(trace, [section]).length);
+        const most = (MOST + (MORE[name] ?? 0)) * layers + OUTSIDE;
+        t.ok(Math.max(...counts) <= most, `${basename(dir)}: ${counts.join()} kernels of ${layers} layers`);
+        const copies = (what: string, direction: string): number[] => [
+          ...new Set(sections(what).map((section) => linesOf([section], `copy ${direction}`).length)),
+        ];
+        t.strictSame(copies('step', 'H2D'), [1], 'a step has one copy to the card');
+        t.strictSame(copies('step', 'D2H'), [1], 'and one to the host');
+        t.strictSame(copies('sampled', 'H2D'), [2], 'a step that samples has two');
+        t.strictSame(copies('sampled', 'D2H'), [1], 'and one to the host');
+      }
+      const [long = []] = models.flatMap(({ dir, name, kernel }) =>
+        name === 'smollm3' && kernel === 'fp16'
+          ? [
+              kernelsOf(
+                trace,
+                trace.filter(({ mark }) => mark === `${dir} long 1`),
+              ),
+            ]
+          : [],
+      );
+      const blocks = ({ grid: [x, y, z] }: Kernel): number => x * y * z;
+      const flash = long.filter(({ name }) => name.includes('flash_fwd_splitkv_kernel'));
+      t.ok(flash.length > 0 && flash.every(({ grid: [, y] }) => y > 1), 'one long sequence is split');
+      t.comment(`one row of a long sequence: ${flash.map(blocks).join()} blocks`);
+    });
+}

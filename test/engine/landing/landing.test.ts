@@ -1,0 +1,292 @@
+/** Answers that land, by the engine over a tiny model whose tokens have the texts of each test. */
+import fc from 'fast-check';
+import t from 'tap';
+import { AfterThoughts, FREE_TEXT } from '../../../src/engine/grammar/after-thoughts.js';
+import { Place } from '../../../src/engine/landing/place.js';
+import { TokenTexts } from '../../../src/engine/landing/token-texts.js';
+import type { Constraint } from '../../../src/engine/sampling/constraint.js';
+import type { EngineOptions, Speculate } from '../../../src/engine/client/options.js';
+import type { EndedEvent, GenerateMessage, OnMiss, PlannedEvent, Sampling } from '../../../src/engine/protocol.js';
+import { GREEDY } from '../../../src/engine/sampling/sampler.js';
+import { type Answer, drain, greedy, makeCore, makeExecutor } from '../helper.js';
+import { tinyModel } from '../tiny-model.js';
+
+const executor = await makeExecutor(t, { modelDir: await tinyModel(t, 'int8') });
+const { vocab } = executor.model.manifest.architecture;
+const layers = executor.units.exits.map(({ layer }) => layer);
+const deep = layers.at(-1) ?? 0;
+const PROMPT = Array.from({ length: 24 }, (_, i) => 2 + (i % 6) * 31);
+const OTHER = [5, 9, 31, 77, 12, 40, 8, 55, 21, 3];
+const LENGTH = 60;
+/** Greedy, without the loops of a model of random weights. */
+const VARIED: Sampling = { ...GREEDY, dry: { multiplier: 5, base: 2, allowedLength: 1 } };
+/** A token that the model never prefers here. */
+const END = 1;
+const utf8 = new TextEncoder();
+
+t.afterEach(() => {
+  executor.forget(0);
+});
+
+/** A vocabulary of words, beside these texts by token. */
+function textsWith(texts: ReadonlyMap<number, string>): TokenTexts {
+  const bytes = Array.from({ length: vocab }, (_, id) => utf8.encode(texts.get(id) ?? ` Word${id}`));
+  return new TokenTexts({ bytes, special: new Set([END]) });
+}
+
+const marks = (ids: readonly number[], mark = ' Yes.'): Map<number, string> => new Map(ids.map((id) => [id, mark]));
+
+function budgeted(totalMs: number, onMiss: OnMiss = 'land') {
+  const budget = { totalMs, ttftMs: null, tpotMs: null, onMiss };
+  return { stopTokens: [END], depth: { minExit: deep, maxExit: deep, budget } };
+}
+
+interface Trial {
+  readonly texts?: TokenTexts | undefined;
+  readonly options?: Partial<EngineOptions>;
+  /** Milliseconds that each step takes. */
+  readonly tickMs?: (step: number) => number;
+  readonly constraint?: Constraint | null;
+  readonly cancelAt?: number;
+}
+
+interface Course extends Answer {
+  readonly planned: PlannedEvent;
+  readonly ended: EndedEvent;
+}
+
+/** Answers to requests that arrive at 0 on a clock that only steps advance; null for a rejected one. */
+function answers(requests: readonly GenerateMessage[], trial: Trial = {}): (Course | null)[] {
+  const { texts, tickMs = () => 10, options = {}, constraint = null, cancelAt = Infinity } = trial;
+  let now = 0;
+  let steps = 0;
+  const core = makeCore(executor, { prefixReuse: false, ...options }, () => now, texts);
+  for (const request of requests) core.submit({ ...request, arrivedAt: 0 }, constraint);
+  const planned = new Map<string, PlannedEvent>();
+  const refused = new Set<string>();
+  const ended = drain(core, (step) => {
+    for (const event of step.planned) planned.set(event.id, event);
+    for (const { id } of step.refused) refused.add(id);
+    now += tickMs(++steps);
+    if (steps === cancelAt) for (const { id } of requests) core.cancel(id);
+  });
+  t.equal(executor.table.used('live'), 0, 'every slot is free');
+  executor.forget(0);
+  return requests.map(({ id }) => {
+    const plan = planned.get(id);
+    const own = ended.get(id);
+    if (refused.has(id)) return null;
+    if (plan === undefined || own?.ended == null) throw new Error(`${id} got lost`);
+    return { ...own, ended: own.ended, planned: plan };
+  });
+}
+
+function one(request: GenerateMessage, trial: Trial = {}): Course {
+  const [course = null] = answers([request], trial);
+  if (course === null) throw new Error('rejected');
+  return course;
+}
+
+const ask = (more: Partial<GenerateMessage> = {}, prompt = PROMPT): GenerateMessage =>
+  greedy('a', prompt, deep, LENGTH, { stopTokens: [END], sampling: VARIED, ...more });
+
+/** The answers without a budget. */
+const plain = one(ask()).tokens;
+const otherPlain = one(ask({}, OTHER)).tokens;
+/** Tokens that end sentences at some places of the answer. */
+const some = textsWith(marks([...new Set(plain)].filter((_, i) => i % 5 === 2)));
+
+/** Every token is a sentence. */
+const everywhere = textsWith(marks(Array.from({ length: vocab }, (_, id) => id)));
+
+/** Whether the text of an answer may end where it does. */
+function mayEnd(texts: TokenTexts, tokens: readonly number[]): boolean {
+  const place = new Place();
+  for (const token of tokens) place.read(texts.of(token));
+  return place.mayEnd !== 'no';
+}
+
+const isPrefix = (tokens: readonly number[], of = plain): boolean => tokens.every((token, i) => token === of[i]);
+
+void t.test('a landed greedy answer is a prefix of the answer without a budget, and ends a sentence', async (t) => {
+  t.equal(plain.length, LENGTH);
+  let landed = 0;
+  fc.assert(
+    fc.property(
+      fc.boolean(),
+      fc.subarray([...new Set([...plain, ...otherPlain])], { minLength: 1 }),
+      fc.constantFrom(' Yes.', '是。', ' هل؟', ' "Why?"', ' So\n', ' Yes.\n\n', '.'),
+      fc.integer({ min: 5, max: 900 }),
+      fc.constantFrom<OnMiss>('land', 'reject'),
+      fc.constantFrom<Speculate>('off', 'all'),
+      (isOther, ids, mark, totalMs, onMiss, speculate) => {
+        const texts = textsWith(marks(ids, mark));
+        const request = ask(budgeted(totalMs, onMiss), isOther ? OTHER : PROMPT);
+        const [course = null] = answers([request], { texts, options: { speculate } });
+        if (course === null) return onMiss === 'reject';
+        const { tokens, ended } = course;
+        const whole = isOther ? otherPlain : plain;
+        if (!isPrefix(tokens, whole)) return false;
+        if (ended.landed === undefined) return ended.reason !== 'stop' || tokens.length === whole.length;
+        landed++;
+        const { at, pressure, probability } = ended.landed;
+        const isTrue = at === tokens.length && pressure > 0 && probability >= 0 && probability < 0.5;
+        return ended.reason === 'stop' && isTrue && mayEnd(texts, tokens);
+      },
+    ),
+    { numRuns: 120 },
+  );
+  t.ok(landed > 30, `${landed} of 120 landed`);
+});
+
+void t.test('an answer that ends within its budget is that of no budget, with no pressure on it', async (t) => {
+  const { tokens, ended, planned } = one(ask(budgeted(60_000)), { texts: some });
+  t.strictSame(tokens, plain);
+  t.equal(planned.landing, 'possible');
+  t.match(ended, { reason: 'length', landed: undefined });
+});
+
+void t.test('without a place to end, the answer ends at its deadline', async (t) => {
+  const words = textsWith(new Map());
+  const fence = plain.find((token) => plain.indexOf(token) === plain.lastIndexOf(token)) ?? 0;
+  const after = plain.slice(plain.indexOf(fence) + 1);
+  const code = textsWith(
+    new Map([
+      ...marks(after),
+      ...plain.filter((token) => !after.includes(token)).map((token) => [token, ' word'] as const),
+      [fence, '\n```\n'],
+    ]),
+  );
+  for (const [name, texts] of Object.entries({
+    'no marks, one line': words,
+    'a code fence': code,
+    'no texts': undefined,
+  }))
+    for (const onMiss of ['land', 'reject'] as const) {
+      const { tokens, ended } = one(ask(budgeted(400, onMiss)), { texts });
+      t.match(ended, { reason: 'deadline', landed: undefined }, name);
+      t.ok(isPrefix(tokens) && tokens.length > 5 && tokens.length < LENGTH, `${tokens.length} tokens`);
+      t.ok(ended.endedAt <= 400, `at ${ended.endedAt}`);
+    }
+});
+
+void t.test('a budget below one sentence forces its end, or cuts it', async (t) => {
+  const at = plain.findIndex((token, i) => i > 3 && plain.indexOf(token) === i) + 1;
+  const first = textsWith(marks([plain[at - 1] ?? 0]));
+  const landed = one(ask(budgeted(100)), { texts: first });
+  t.match(landed.ended, { reason: 'stop', landed: { at } });
+  const cut = one(ask(budgeted(50)), { texts: first });
+  t.match(cut.ended, { reason: 'deadline' });
+  t.ok(cut.tokens.length < at);
+});
+
+void t.test('a request without end tokens, or with a grammar, goes on past its deadline', async (t) => {
+  for (const onMiss of ['land', 'reject'] as const) {
+    const exact = one(ask({ ...budgeted(2000, onMiss), stopTokens: [] }), { texts: some, tickMs: () => 50 });
+    t.equal(exact.planned.landing, 'exact_length');
+    t.strictSame([exact.ended.reason, exact.tokens.length], ['length', LENGTH]);
+    const form = one(ask({ ...budgeted(2000, onMiss), grammar: { kind: 'regex', pattern: '.*' } }), {
+      ...{ texts: some, tickMs: () => 50, constraint: FREE_TEXT },
+    });
+    t.equal(form.planned.landing, 'grammar');
+    t.strictSame([form.ended.reason, form.tokens.length], ['length', LENGTH]);
+  }
+});
+
+void t.test('truncate and continue never land', async (t) => {
+  const cut = one(ask(budgeted(300, 'truncate')), { texts: some });
+  t.match([cut.planned.landing, cut.ended], ['off', { reason: 'deadline', landed: undefined }]);
+  const late = one(ask(budgeted(300, 'continue')), { texts: some });
+  t.match([late.planned.landing, late.ended], ['off', { reason: 'length', landed: undefined }]);
+  t.strictSame(late.tokens, plain);
+});
+
+void t.test('a machine that stalls inside of the window loses the landing, and nothing else', async (t) => {
+  const { tokens, ended } = one(ask(budgeted(500)), { texts: some, tickMs: (step) => (step === 12 ? 9000 : 10) });
+  t.match(ended, { reason: 'deadline', landed: undefined });
+  t.ok(isPrefix(tokens) && tokens.length > 5);
+  const late = one(ask(budgeted(500)), { texts: some, tickMs: (step) => (step === 1 ? 300 : 10) });
+  t.ok(late.ended.landed !== undefined && isPrefix(late.tokens), 'a stall that leaves time lands earlier');
+});
+
+void t.test('a client may cancel an answer under pressure', async (t) => {
+  const { ended, tokens } = one(ask(budgeted(500)), { texts: textsWith(marks([plain[40] ?? 0])), cancelAt: 20 });
+  t.match(ended, { reason: 'cancelled', landed: undefined });
+  t.ok(isPrefix(tokens));
+});
+
+void t.test('min_tokens and a bias against the end hold off the pressure', async (t) => {
+  const soon = one(ask(budgeted(300)), { texts: everywhere });
+  t.ok((soon.ended.landed?.at ?? LENGTH) < 20);
+  const least = one(ask({ ...budgeted(300), minTokens: 22 }), { texts: everywhere });
+  t.equal(least.ended.landed?.at, 22);
+  const sampling = { ...VARIED, logitBias: [[END, -100] as const] };
+  const never = one(ask({ ...budgeted(300), sampling }), { texts: everywhere });
+  t.match(never.ended, { reason: 'deadline', landed: undefined });
+});
+
+void t.test('log-probabilities are those without pressure, of the end token as well', async (t) => {
+  const request = { ...budgeted(400), logprobs: 3 };
+  const { ended, events, tokens } = one(ask(request), { texts: some });
+  const { events: all } = one(ask({ logprobs: 3 }));
+  t.ok(tokens.length > 0 && isPrefix(tokens));
+  t.strictSame(
+    events.map(({ logprobs }) => logprobs),
+    all.slice(0, tokens.length).map(({ logprobs }) => logprobs),
+  );
+  const { token, logprobs } = ended.endToken ?? {};
+  t.equal(token, END);
+  t.ok(Math.abs(Math.exp(logprobs?.logprob ?? NaN) - (ended.landed?.probability ?? NaN)) < 1e-6);
+  t.strictSame(logprobs?.top, all[tokens.length]?.logprobs?.top);
+});
+
+void t.test('several answers land each for itself, with penalties, DRY and sampling', async (t) => {
+  const kinds: Record<string, Partial<Sampling>> = {
+    plain: {},
+    dry: VARIED,
+    penalties: { frequencyPenalty: 0.5, repetitionPenalty: 1.1 },
+    seeded: { temperature: 0.8, seed: 3 },
+    'top_k and top_p': { temperature: 1.5, seed: 4, topK: 5, topP: 0.9 },
+  };
+  const requests = Object.entries(kinds).map(([id, more]) => ({
+    ...ask({ ...budgeted(450), sampling: { ...GREEDY, ...more } }),
+    id,
+  }));
+  for (const speculate of ['off', 'all'] as const)
+    for (const course of answers(requests, { texts: everywhere, options: { speculate } })) {
+      t.match(course, { ended: { reason: 'stop' } });
+      t.ok(mayEnd(everywhere, course?.tokens ?? []));
+      t.equal(course?.ended.landed?.at, course?.tokens.length);
+    }
+});
+
+void t.test('a preempted answer lands, and so does one that shares its prefix', async (t) => {
+  const kvMemoryBytes = executor.model.bytesPerPosition * (PROMPT.length + OTHER.length + 40);
+  const both = [ask(budgeted(900)), { ...ask(budgeted(900), OTHER), id: 'other' }];
+  const tight = answers(both, { texts: everywhere, options: { kvMemoryBytes } });
+  t.ok(tight.some((each) => each !== null && each.ended.preemptions > 0));
+  for (const [i, course] of tight.entries()) {
+    t.equal(course?.ended.reason, 'stop');
+    t.ok(isPrefix(course?.tokens ?? [], i === 0 ? plain : otherPlain));
+  }
+  t.ok(tight.some((each) => each?.ended.landed !== undefined && each.ended.preemptions > 0));
+  const twice = [ask(budgeted(400)), { ...ask(budgeted(450)), id: 'again' }];
+  const shared = answers(twice, { texts: some, options: { prefixReuse: true } });
+  t.ok(shared.some((each) => each !== null && each.ended.cachedTokens > 0));
+  for (const course of shared) t.ok(course?.ended.landed !== undefined && isPrefix(course.tokens));
+});
+
+void t.test('thoughts close before the landing of the answer begins', async (t) => {
+  const [open, close] = [60, 61];
+  const thoughts = { open, close, blanks: [], isOpen: true, most: null };
+  const request = ask({ ...budgeted(600), grammar: { kind: 'free', thoughts } });
+  const everywhere = textsWith(marks(Array.from({ length: vocab }, (_, id) => id).filter((id) => id !== close)));
+  const run = (more: Partial<GenerateMessage>): Course =>
+    one({ ...request, ...more }, { texts: everywhere, constraint: new AfterThoughts(FREE_TEXT, thoughts) });
+  const { tokens, ended, planned } = run({});
+  t.equal(planned.landing, 'possible');
+  const at = tokens.indexOf(close);
+  t.ok(at > 5 && at <= 15, `thoughts of ${at} tokens end by a quarter of the budget`);
+  t.ok(ended.landed !== undefined && ended.landed.at > at + 1, 'an answer remains');
+  t.notOk(run({ depth: { ...request.depth, budget: null } }).tokens.includes(close), 'the model alone thinks on');
+});

@@ -1,0 +1,166 @@
+/** Answers that end early to keep their budget, as a client sees them in every API: report, headers, log, load. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import type { FakeEngine } from '../fakes/engine.js';
+import { namedEvents } from '../fakes/named-events.js';
+import { build, events, says } from '../fakes/server.js';
+import { openKey } from '../../src/http/keys.js';
+
+const landed = { at: 4, pressure: 3.25, probability: 0.00041234 };
+const report = { at_token: 4, pressure: 3.25, probability: 0.000412, choices: [0] };
+const budget = { 'x-latency-budget-ms': '60000' };
+const messages = [{ role: 'user', content: 'Where is Paris?' }];
+
+/** A body for each API, and where its whole answer says that the answer is complete. */
+const APIS = [
+  ['/v1/chat/completions', { messages }, { choices: [{ finish_reason: 'stop' }] }],
+  ['/v1/completions', { prompt: 'Where is Paris?' }, { choices: [{ finish_reason: 'stop' }] }],
+  ['/v1/responses', { input: 'Where is Paris?' }, { status: 'completed', incomplete_details: null }],
+  ['/v1/messages', { messages, max_tokens: 50 }, { stop_reason: 'end_turn', stop_sequence: null }],
+] as const;
+
+const lands = (text = 'Paris is here.'): FakeEngine['script'] => says(text, { ended: { landed } });
+
+void t.test('a landed answer is complete in the terms of each API, and its report says how it landed', async (t) => {
+  const server = await build(t, lands());
+  for (const [path, body, end] of APIS) {
+    const response = await server.post(path, body, budget);
+    const whole = (await response.json()) as { sortie: object };
+    t.match(whole, { ...end, sortie: { met: true, plan: { reason: 'deepest', landing: 'possible' } } }, path);
+    t.match(whole.sortie, { landed: report }, path);
+  }
+});
+
+void t.test('a stream of each API ends in the same terms, with the same report', async (t) => {
+  const server = await build(t, lands());
+  for (const path of ['/v1/chat/completions', '/v1/completions'] as const) {
+    const body = path === '/v1/completions' ? { prompt: 'x' } : { messages };
+    const sent = await events(await server.post(path, { ...body, stream: true }, budget));
+    const last: unknown = JSON.parse(sent.at(-2) ?? '');
+    t.match(last, { choices: [{ finish_reason: 'stop' }], sortie: { landed: report } }, path);
+  }
+  const response = namedEvents(await (await server.post('/v1/responses', { input: 'x', stream: true }, budget)).text());
+  const completed = response.find(({ name }) => name === 'response.completed');
+  t.match(completed?.data, { response: { status: 'completed', incomplete_details: null, sortie: { landed: report } } });
+  const body = { messages, max_tokens: 50, stream: true };
+  const message = namedEvents(await (await server.post('/v1/messages', body, budget)).text());
+  const delta = message.find(({ name }) => name === 'message_delta');
+  t.match(delta?.data, { delta: { stop_reason: 'end_turn' }, sortie: { landed: report } });
+});
+
+void t.test('an answer that ends by itself has not landed; one that is cut ends by its length', async (t) => {
+  let end: 'stop' | 'deadline' = 'stop';
+  const server = await build(t, () => ({ tokens: [5, 6], end }));
+  const ask = async (): Promise<unknown> => (await server.post('/v1/completions', { prompt: 'x' }, budget)).json();
+  t.match(await ask(), { choices: [{ finish_reason: 'stop' }], sortie: { landed: null, met: true } });
+  end = 'deadline';
+  t.match(await ask(), { choices: [{ finish_reason: 'length' }], sortie: { landed: null, met: true } });
+});
+
+void t.test('of several choices the shortest landing is reported, and all that landed are named', async (t) => {
+  const ends = [null, { ...landed, at: 9 }, { ...landed, at: 5, pressure: 1 }];
+  const server = await build(t, ({ id }) => {
+    const end = ends[Number(id.split('-')[1])];
+    return { tokens: [5, 6], ...(end != null && { ended: { landed: end } }) };
+  });
+  const response = await server.post('/v1/completions', { prompt: 'x', n: 3 }, budget);
+  const { sortie } = (await response.json()) as { sortie: { landed: unknown } };
+  t.same(sortie.landed, { at_token: 5, pressure: 1, probability: 0.000412, choices: [1, 2] });
+});
+
+void t.test('an answer that its stop string ends has not landed', async (t) => {
+  // The engine ends the answer before it reads that the gateway cancels it.
+  const server = await build(t, lands('Paris is here'));
+  const response = await server.post('/v1/completions', { prompt: 'x', stop: [' here'] }, budget);
+  t.match(await response.json(), { choices: [{ text: 'Paris is' }], sortie: { landed: null } });
+});
+
+void t.test('the plan says the reason of its depth, and why it has no landing', async (t) => {
+  const plan = { exit: 15, reason: 'load', landing: 'grammar' } as const;
+  const server = await build(t, () => ({ tokens: [5], plan }));
+  for (const [path, body] of APIS) {
+    const { sortie } = (await (await server.post(path, body, budget)).json()) as { sortie: { plan: object } };
+    t.match(sortie.plan, { exit_layer: 15, reason: 'load', landing: 'grammar' }, path);
+  }
+});
+
+void t.test('the expected length is a header, of all choices together, in a stream with its first token', async (t) => {
+  const server = await build(t, () => ({ tokens: [5, 5, 5], pace: 30, plan: { expectedTokens: 20.4 } }));
+  for (const [path, body] of APIS) {
+    for (const stream of [false, true]) {
+      const response = await server.post(path, { ...body, stream }, budget);
+      t.equal(response.headers.get('x-sortie-expected-tokens'), '20', path);
+      await response.text();
+    }
+  }
+  const several = await server.post('/v1/completions', { prompt: 'x', n: 3 }, budget);
+  t.equal(several.headers.get('x-sortie-expected-tokens'), '61');
+});
+
+void t.test('GET /load has the expected tokens of the answers in progress, without a key', async (t) => {
+  const lengths = [30, 10];
+  const script = () => ({ tokens: [5, 5, 5, 5], pace: 10_000, plan: { expectedTokens: lengths.shift() ?? NaN } });
+  const server = await build(t, script, { apiKeys: ['secret'], predictedWaitMs: () => 12.4 });
+  const load = async (): Promise<unknown> => (await fetch(`${server.url}/load`)).json();
+  t.same(await load(), { server_load: 0, expected_tokens: null, expected_tokens_left: 0, wait_ms: 12 });
+  const over = new AbortController();
+  const asked = [1, 2].map(() =>
+    fetch(`${server.url}/v1/completions`, {
+      method: 'POST',
+      signal: over.signal,
+      headers: { 'content-type': 'application/json', authorization: 'Bearer secret' },
+      body: JSON.stringify({ prompt: 'x' }),
+    }).catch(() => null),
+  );
+  while (server.engine.live < 2) await sleep(5);
+  await sleep(30);
+  t.same(
+    await load(),
+    { server_load: 2, expected_tokens: 20, expected_tokens_left: 38, wait_ms: 12 },
+    'one token of each is there',
+  );
+  over.abort();
+  await Promise.all(asked);
+});
+
+void t.test('with an operations port, /load is there', async (t) => {
+  const server = await build(t, undefined, { options: { opsPort: 0 } });
+  t.equal((await fetch(`${server.url}/load`)).status, 404);
+  t.match(await (await fetch(`${server.opsUrl}/load`)).json(), { server_load: 0, wait_ms: null });
+});
+
+void t.test('the key, then the server say what becomes of late answers whose request does not', async (t) => {
+  const key = (name: string, policy: object) => ({ ...openKey(name), policy: { ...openKey(name).policy, ...policy } });
+  const withBudget = { totalMs: 400, ttftMs: null, tpotMs: null };
+  const server = await build(t, undefined, {
+    limits: {
+      policy: { defaultBudget: { ...withBudget, onMiss: null }, onMiss: 'truncate', minExit: null, maxExit: null },
+    },
+    apiKeys: [
+      'plain',
+      key('own', { onMiss: 'reject' }),
+      key('budget', { onMiss: 'reject', defaultBudget: { ...withBudget, onMiss: 'land' } }),
+    ],
+  });
+  const onMiss = async (who: string, headers: Record<string, string> = {}): Promise<unknown> => {
+    await server.post('/v1/completions', { prompt: 'x' }, { authorization: `Bearer ${who}`, ...headers });
+    return server.engine.requests.at(-1)?.depth.budget?.onMiss;
+  };
+  t.equal(await onMiss('plain'), 'truncate', 'the default budget of the server');
+  t.equal(await onMiss('plain', budget), 'truncate');
+  t.equal(await onMiss('own'), 'reject');
+  t.equal(await onMiss('own', budget), 'reject');
+  t.equal(await onMiss('budget'), 'land', 'an action of the default budget is nearer');
+  t.equal(await onMiss('budget', budget), 'reject', 'which counts with that budget alone');
+  t.equal(await onMiss('own', { ...budget, 'x-budget-on-miss': 'continue' }), 'continue');
+});
+
+void t.test('the log line of an answer has the landing and the reason', async (t) => {
+  const lines: string[] = [];
+  const script: FakeEngine['script'] = says('Paris.', { ended: { landed }, plan: { reason: 'noise' } });
+  const server = await build(t, script, { log: (line) => lines.push(line) });
+  await server.post('/v1/completions', { prompt: 'x' }, budget);
+  while (!lines.some((line) => line.includes('completion_tokens'))) await sleep(5);
+  const line: unknown = JSON.parse(lines.find((each) => each.includes('completion_tokens')) ?? '');
+  t.match(line, { sortie: { landed: report, plan: { reason: 'noise' } } });
+});

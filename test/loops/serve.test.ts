@@ -1,0 +1,63 @@
+/** A looped model behind the API: exits are named by their loops, or by the layers that the loops run. */
+import t from 'tap';
+import { serve } from '../deploy/helper.js';
+import { loopedModel } from './looped-model.js';
+
+const LAYERS = 5;
+
+t.setTimeout(120_000);
+const { url } = await serve(t, await loopedModel(t.testdir(), LAYERS, ['w8a8']));
+
+interface Answer {
+  readonly choices: readonly { readonly text: string }[];
+  readonly sortie: { readonly plan: { readonly exit_layer: number }; readonly exit_layers: Record<string, number> };
+  readonly error?: { readonly message: string; readonly code: string };
+}
+
+async function complete(model: string, headers: Record<string, string> = {}): Promise<[Response, Answer]> {
+  const response = await fetch(`${url}/v1/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify({ model, prompt: 'The capital of France is', max_tokens: 6, temperature: 0 }),
+  });
+  return [response, (await response.json()) as Answer];
+}
+
+void t.test('/v1/models and /props say loops and layers', async (t) => {
+  const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: readonly { id: string }[] };
+  t.match(data, [
+    { id: 'looped', exit_layer: null },
+    ...[1, 2, 3, 4].map((loops) => ({ id: `looped:${loops}`, exit_layer: loops, loops, layers: loops * LAYERS })),
+  ]);
+  const props: unknown = await (await fetch(`${url}/props`)).json();
+  t.match(props, {
+    architecture: { layers: LAYERS, loops: { count: 4, norm: 'final' } },
+    exits: [1, 2, 3, 4].map((loops) => ({ layer: loops, loops, layers: loops * LAYERS })),
+  });
+  t.match(await (await fetch(`${url}/v1/models/looped:10`)).json(), { id: 'looped:2' }, 'layers name the exit as well');
+});
+
+void t.test('a name pins loops; headers and reports count them', async (t) => {
+  const texts = new Set<string>();
+  for (const loops of [1, 2, 3, 4]) {
+    const [response, answer] = await complete(`looped:${loops}`);
+    t.equal(response.headers.get('x-exit-layer'), String(loops));
+    t.strictSame(answer.sortie.exit_layers, { [loops]: 6 });
+    texts.add(answer.choices[0]?.text ?? '');
+    const [, byLayers] = await complete('looped', { 'X-Exit-Layer': String(loops * LAYERS) });
+    t.equal(byLayers.sortie.plan.exit_layer, loops);
+    t.equal(byLayers.choices[0]?.text, answer.choices[0]?.text);
+  }
+  t.ok(texts.size > 1, 'loops change the answer');
+});
+
+void t.test('loops beyond those of the model are rejected by name', async (t) => {
+  for (const name of ['looped:6', 'looped:0', 'looped:7', 'looped:25']) {
+    const [response, { error }] = await complete(name);
+    t.equal(response.status, 404);
+    t.match(error, { code: 'model_not_found', message: /it has looped, looped:1, looped:2, looped:3, looped:4\./ });
+  }
+  const [response, { error }] = await complete('looped', { 'X-Exit-Layer': '6' });
+  t.equal(response.status, 400);
+  t.match(error, { message: 'X-Exit-Layer must be an exit of the model (1, 2, 3, 4 loops), got "6".' });
+});

@@ -1,0 +1,71 @@
+/** The plan of a GPU's memory: its parts, and the refusal that names what fits. */
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { convert } from '../../src/convert/convert.js';
+import { allocatedPerPosition } from '../../src/model/memory.js';
+import { checkPlan, memoryPlan } from '../../src/model/memory-plan.js';
+import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
+import { writeGoldenFolder } from '../convert/golden-model.js';
+
+const GIB = 2 ** 30;
+
+void t.test('a plan larger than the free memory names the budget that fits', (t) => {
+  const plan = { weights: 5 * GIB, kv: 16 * GIB, scratch: GIB };
+  const check = (free: number | null): void => {
+    checkPlan(plan, free, 16 * GIB, GIB / 64);
+  };
+  check(22 * GIB);
+  check(null);
+  t.throws(
+    () => {
+      check(20 * GIB);
+    },
+    {
+      message:
+        '--device cuda: weights take 5.00 GiB, KV cache and states 16.00 GiB, the largest step 1.00 GiB, and the card has 20.00 GiB free; --kv-memory 14336MiB fits',
+    },
+  );
+  t.throws(
+    () => {
+      check(6 * GIB);
+    },
+    { message: /the card has 6\.00 GiB free; no --kv-memory fits; convert with/ },
+  );
+  t.end();
+});
+
+void t.test('the parts of a plan', async (t) => {
+  const source = fileURLToPath(new URL('../../../test/golden/tiny', import.meta.url));
+  const dir = t.testdir();
+  const planOf = async (kernel: 'fp16' | 'w8a16', maxRows: number) => {
+    const out = join(dir, kernel);
+    const manifest = await convert({ source, out, kernels: [kernel], compress: false, force: true });
+    return { manifest, plan: memoryPlan(out, manifest, [kernel], { maxRows, maxChunk: 128, page: 256, pages: 10 }) };
+  };
+  const { manifest, plan } = await planOf('fp16', 4);
+  const { hidden, ffn, vocab, layers, heads, kvHeads, headDim, context } = manifest.architecture;
+  const layer = hidden * (2 * (heads + kvHeads) * headDim + 3 * ffn) + 2 * hidden;
+  // Tied embedding, norms of the head and its undone smoothing, rotary tables.
+  const weights = 2 * (layers * layer + vocab * hidden + 2 * hidden + context * headDim);
+  t.equal(plan.weights, weights);
+  t.equal(plan.kv - 11 * 256 * allocatedPerPosition(manifest), 2 * 261 * 2 * hidden);
+  t.ok((await planOf('fp16', 64)).plan.scratch > plan.scratch);
+  t.ok((await planOf('w8a16', 4)).plan.weights < plan.weights);
+});
+
+void t.test('loops share their weights, and each has its KV cache', async (t) => {
+  const model = goldenLoops('ouro-4');
+  const dir = t.testdir();
+  const source = writeGoldenFolder(join(dir, 'source'), { ...model, prompts: [] }, {}, loopWeights(model));
+  const planOf = async (exits: number[]) => {
+    const out = join(dir, `loops-${exits.length}`);
+    const manifest = await convert({ source, out, exits, kernels: ['w8a16'], compress: false, force: false });
+    const limits = { maxRows: 4, maxChunk: 128, page: 256, pages: 10 };
+    // The captured form runs the same sessions.
+    return memoryPlan(out, manifest, ['w8a16', 'w8a16-graph'], limits);
+  };
+  const [one, four] = [await planOf([1]), await planOf([1, 2, 3, 4])];
+  t.equal(four.weights, one.weights);
+  t.ok(four.kv > 3.9 * one.kv, `${four.kv} and ${one.kv} bytes`);
+});

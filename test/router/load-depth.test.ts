@@ -1,0 +1,88 @@
+/** The bound of a load on the depth of all answers. */
+import t from 'tap';
+import type { Expected } from '../../src/router/arrivals.js';
+import { deepestUnder } from '../../src/router/load-depth.js';
+import type { RequestView } from '../../src/router/types.js';
+import { answering, asking, natural, planningState, total } from './fixtures.js';
+import { sample } from './sample.js';
+
+const DEEPEST = 4;
+const ample = total(60_000, 'land');
+const rows = Array.from({ length: 2 }, (_, i) => answering(`row${i}`, ample, natural));
+const prompts = (count: number, more: Partial<RequestView> = {}): RequestView[] =>
+  Array.from({ length: count }, (_, i) => asking(`p${i}`, total(2000, 'land'), { ...natural, ...more }));
+const expected = (perSecond: number, budgetMs = 2000): Expected => {
+  return { rate: perSecond / 1000, positions: 100, budgets: [budgetMs, budgetMs, budgetMs] };
+};
+void t.test('without arrivals nothing bounds depth', async (t) => {
+  t.same(deepestUnder(planningState({ live: rows }), expected(0, 60_000)), DEEPEST);
+  t.same(deepestUnder(planningState({ live: rows }), { rate: 0, positions: 0, budgets: [] }), DEEPEST);
+});
+
+void t.test('without arrivals budgets that came bound no other request, however tight they were', async (t) => {
+  const slow = { ...sample, drift: { ...sample.drift, slowdown: 4 } };
+  for (const budgetMs of [500, 2000]) {
+    const state = planningState({ live: rows }, {}, slow);
+    t.same(deepestUnder(state, expected(1e-6, budgetMs)), DEEPEST, `${budgetMs} ms`);
+    t.ok(deepestUnder(state, expected(1e4, budgetMs)) < DEEPEST, `${budgetMs} ms under load`);
+  }
+});
+
+void t.test('an idle engine has no bound, nor a request that is alone, whatever came', async (t) => {
+  t.same(deepestUnder(planningState(), expected(100)), DEEPEST);
+  t.same(deepestUnder(planningState({ waiting: prompts(1) }), expected(100)), DEEPEST);
+  t.same(deepestUnder(planningState({ live: rows.slice(0, 1) }), expected(100)), DEEPEST);
+});
+
+void t.test('requests without a total budget make no bound', async (t) => {
+  const live = rows.map((each) => ({ ...each, budget: null, lands: false }));
+  t.same(deepestUnder(planningState({ live }), expected(100)), DEEPEST);
+});
+
+void t.test('a light load with ample budgets is free', async (t) => {
+  t.same(deepestUnder(planningState({ live: rows }), expected(0.1, 60_000)), DEEPEST);
+});
+
+void t.test('a heavy load makes answers shallower', async (t) => {
+  t.ok(deepestUnder(planningState({ live: rows }), expected(60)) < DEEPEST);
+});
+
+for (const budgetMs of [500, 2000, 10_000]) {
+  void t.test(`with a rising rate and budgets of ${budgetMs} ms answers get no deeper`, async (t) => {
+    const state = planningState({ live: rows });
+    let before = DEEPEST;
+    for (let perSecond = 0.5; perSecond < 200; perSecond *= 1.5) {
+      const exit = deepestUnder(state, expected(perSecond, budgetMs));
+      t.ok(exit <= before, `${perSecond}/s: exit ${exit} after ${before}`);
+      before = exit;
+    }
+    t.ok(before < DEEPEST, 'shallower at the highest rate');
+  });
+}
+
+void t.test('no bound is shallower than all requests allow', async (t) => {
+  const live = rows.map((each) => ({ ...each, minExit: 20 }));
+  t.ok(deepestUnder(planningState({ live }), expected(1e4)) >= 2);
+  const deep = rows.map((each) => ({ ...each, minExit: 30 }));
+  t.equal(deepestUnder(planningState({ live: deep }), expected(1e4)), DEEPEST);
+});
+
+void t.test('a burst counts as load, and one prompt does not', async (t) => {
+  const of = (count: number): number =>
+    deepestUnder(planningState({ live: rows, waiting: prompts(count) }), expected(0));
+  t.equal(of(1), of(0), 'one prompt');
+  t.ok(of(60) < of(1), `${of(60)}`);
+});
+
+void t.test('prompts that can not be in time are no load', async (t) => {
+  const late = prompts(40, { arrivedAt: -1900 });
+  const none = deepestUnder(planningState({ live: rows }), expected(0));
+  t.same(deepestUnder(planningState({ live: rows, waiting: late }), expected(0)), none);
+});
+
+void t.test('a slower machine is a higher load', async (t) => {
+  const rate = expected(8);
+  const slow = { ...sample, drift: { ...sample.drift, slowdown: 4 } };
+  const [fast, slower] = [planningState({ live: rows }), planningState({ live: rows }, {}, slow)];
+  t.ok(deepestUnder(slower, rate) < deepestUnder(fast, rate));
+});

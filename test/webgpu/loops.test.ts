@@ -1,0 +1,43 @@
+/** A looped model on a GPU: one session runs all loops, each over its own pages, and every loop has the CPU's logits. */
+import { join } from 'node:path';
+import t from 'tap';
+import { convert } from '../../src/convert/convert.js';
+import { Executor } from '../../src/engine/execution/executor.js';
+import { loadModel } from '../../src/engine/execution/load-model.js';
+import { goldenLoops, loopWeights } from '../convert/golden-loops.js';
+import { writeGoldenFolder } from '../convert/golden-model.js';
+import { advanceTo, engineOptions, logitsAt, openSlot, rms } from '../engine/helper.js';
+import { needsGpu } from './helper.js';
+
+/** Of the largest logit. */
+const SHARE = 5e-3;
+
+if (needsGpu())
+  void t.test('four loops, in order and caught up later', async (t) => {
+    const model = goldenLoops('ouro-4');
+    const dir = t.testdir();
+    const source = writeGoldenFolder(join(dir, 'source'), { ...model, prompts: [] }, {}, loopWeights(model));
+    const load = async (kernel: 'fp32' | 'fp16', device: 'cpu' | 'webgpu'): Promise<Executor> => {
+      const out = join(dir, kernel);
+      await convert({ source, out, kernels: [kernel], compress: false, force: false });
+      return new Executor(await loadModel(engineOptions({ modelDir: out, device, kvMemoryBytes: 2 ** 23 })));
+    };
+    const cpu = await load('fp32', 'cpu');
+    const gpu = await load('fp16', 'webgpu');
+    t.equal(new Set(gpu.model.stages.flatMap(({ sessions }) => [...sessions.values()])).size, 1, 'one session');
+    for (const { ids } of model.prompts)
+      for (const loop of [0, 3, 1, 2]) {
+        const [expected, found] = [cpu, gpu].map((executor) => {
+          const slot = openSlot(executor, ids);
+          advanceTo(executor, slot, 0, ids.length - 1);
+          advanceTo(executor, slot, loop, ids.length - 1);
+          const logits = logitsAt(executor, slot, loop);
+          executor.table.drop(slot);
+          return logits;
+        }) as [Float32Array, Float32Array];
+        const error = rms(expected, found) / Math.max(...expected.map(Math.abs));
+        t.ok(error <= SHARE, `${ids.length} positions, ${loop + 1} loops: rms ${error} of the largest logit`);
+      }
+    cpu.dispose();
+    gpu.dispose();
+  });
