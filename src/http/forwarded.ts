@@ -5,7 +5,7 @@
 import { isIP } from 'node:net';
 import proxyAddr from '@fastify/proxy-addr';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { monotonicMs } from '../util/clock.js';
+import { monotonicMs, turnStartedAt } from '../util/clock.js';
 
 export interface Forwarded {
   /** Whether the connection comes from a trusted proxy. */
@@ -63,7 +63,7 @@ export function trustRule(proxies: readonly string[]): TrustRule {
 
 export function forwardedOf({ raw, headers }: FastifyRequest, reply: FastifyReply, isTrusted: TrustRule): Forwarded {
   const peer = raw.socket.remoteAddress;
-  const here = monotonicMs() - reply.elapsedTime;
+  const here = Math.min(turnStartedAt(), monotonicMs() - reply.elapsedTime);
   // A connection that is closed already has no address.
   if (peer === undefined || !isTrusted(peer, 0)) {
     return { isTrusted: false, client: peer ?? 'unknown', scheme: 'http', waitedMs: 0, arrivedAt: here };

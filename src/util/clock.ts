@@ -5,6 +5,23 @@ export function monotonicMs(): number {
   return Number(process.hrtime.bigint()) / 1e6;
 }
 
+let turn: number | null = null;
+
+/**
+ * The instant at which this turn of the event loop met its first input. Inputs of one turn arrive together, and the last
+ * of them waits for the handling of all others: that wait belongs to its time. Handlers of input call it first.
+ */
+export function turnStartedAt(): number {
+  if (turn === null) {
+    turn = monotonicMs();
+    // Immediates run at the end of a turn's input.
+    setImmediate(() => {
+      turn = null;
+    });
+  }
+  return turn;
+}
+
 /** Lateness at which an answer that is cut at its deadline still counts as in time: timers are late on a busy machine. */
 export const CUT_LATE_MS = 250;
 

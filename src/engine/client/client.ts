@@ -7,7 +7,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { monotonicMs } from '../../util/clock.js';
+import { monotonicMs, turnStartedAt } from '../../util/clock.js';
 import { DeadlineTimer } from './deadline-timer.js';
 import type { Engine, EngineEvents, SequenceSink } from './engine.js';
 import type { CancelReason, EndedEvent, FromEngine, GenerateMessage, ReadyMessage, ToEngine } from '../protocol.js';
@@ -194,6 +194,7 @@ export class EngineClient extends EventEmitter<EngineEvents> implements Engine {
         child.kill('SIGKILL');
       }, this.#startMs).unref();
       child.on('message', (message: FromEngine) => {
+        turnStartedAt();
         this.#watchdog.heard();
         if (message.type === 'pong') return;
         if (message.type === 'loading') {
