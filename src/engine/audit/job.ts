@@ -8,7 +8,7 @@ import { repetitionPenalties } from '../sampling/dry.js';
 import { rulesWith, type TokenCounts } from '../sampling/sampler.js';
 import type { AuditedToken, AuditSkip, EndReason, ExitIndex, GenerateMessage, Sampling } from '../protocol.js';
 import type { Sequence } from '../sequence.js';
-import type { Slot } from '../slots/slot.js';
+import type { Slot } from '../slot.js';
 
 export interface AuditJob {
   readonly id: string;
