@@ -200,15 +200,8 @@ export class Auditor {
     const { id, request, audited, probed: tokens, agreeing, ms } = job;
     const kl = job.compared === 0 ? null : job.kl / job.compared;
     const probe = job.probe === null ? null : { exit: this.#executor.exit(job.probe).layer, tokens, agreeing, kl };
-    this.#finished.push({
-      id,
-      lengthGroup: request.lengthGroup,
-      skipped: null,
-      tokens: audited,
-      probe,
-      ...gatesOf(job),
-      ms,
-    });
+    const { lengthGroup } = request;
+    this.#finished.push({ id, lengthGroup, skipped: null, tokens: audited, probe, ...gatesOf(job), ms });
   }
 
   #leaveOut(job: AuditJob | undefined, reason: AuditSkip): void {

@@ -51,18 +51,9 @@ export function skipOf(sequence: Sequence, reason: EndReason, deepest: ExitIndex
 export function jobOf(sequence: Sequence, source: Slot | null, endedAt: number, probe: ExitIndex | null): AuditJob {
   const { id, request, tokens, promptLength, path } = sequence;
   const exits = path.flatMap(({ exit, tokens: count }) => new Array<ExitIndex>(count).fill(exit));
-  const counts = {
-    isBegun: false,
-    audited: [],
-    gates: [],
-    probed: 0,
-    agreeing: 0,
-    kl: 0,
-    compared: 0,
-    gated: 0,
-    ms: 0,
-  };
-  return { id, request, tokens, promptLength, exits, source, endedAt, probe, ...counts };
+  const counts = { probed: 0, agreeing: 0, kl: 0, compared: 0, gated: 0, ms: 0 };
+  const state = { isBegun: false, audited: [], gates: [], ...counts };
+  return { id, request, tokens, promptLength, exits, source, endedAt, probe, ...state };
 }
 
 /** The rules by which the sampler wrote token `index` of the answer. @param dry rule in force for it, or null */

@@ -46,11 +46,16 @@ export class Executor {
   /**
    * Runs a batch, waits for it, and then moves the frontiers of its slots.
    * @param choose brings to the host what sampling needs of the rows' logits: the only wait of a batch with rows
-   * @throws RangeError for a chunk beyond the tokens of its slot, or larger than the model's limits
+   * @throws RangeError for a chunk beyond the tokens of its slot, or larger than the buffers of the model
    */
   run(batch: StepBatch, choose?: (head: Head) => void): void {
     const spans = [...batch.chunks, ...rowSpans(batch)];
     if (spans.length === 0) return;
+    for (const { slot, exit, end } of batch.chunks) {
+      const start = slot.least(exit.needed);
+      if (end - start > this.model.limits.maxChunk || end > slot.tokens.length)
+        throw new RangeError(`positions ${start} to ${end} exceed a chunk or the tokens of the slot`);
+    }
     this.#layout.run(batch, this.#kernel);
     if (choose !== undefined && batch.rows.length > 0) choose(this.head);
     else this.#layout.wait();

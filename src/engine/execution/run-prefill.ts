@@ -27,7 +27,6 @@ export interface PrefillContext extends SlotParts {
  * Runs every unit that the span's exit needs up to its end.
  * @param tokens those of the slot up to the end of the span, at least
  * @returns the exit's states of the positions that its last unit processed; null if no unit lacked any
- * @throws RangeError for more than one chunk, since the buffers hold one
  */
 export function runPrefill(
   context: PrefillContext,
@@ -38,9 +37,6 @@ export function runPrefill(
   const { model, units, runner, kernel } = context;
   const from = exit.needed.map((unit) => frontier(slot, unit));
   const [length = 0] = from;
-  const least = Math.min(...from);
-  if (end - least > model.limits.maxChunk || end > tokens.length)
-    throw new RangeError(`positions ${least} to ${end} exceed a chunk or the tokens of the slot`);
   let states: States | null = null;
   /** Address of the states that the previous stage just wrote, and their first position. */
   let fresh: { address: bigint; start: number } | null = null;

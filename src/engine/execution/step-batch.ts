@@ -23,10 +23,7 @@ export interface Chunk extends Span {
 }
 
 /** A sequence that decodes: behind the chunks, the units of its exit lack its last token only. */
-export interface Row {
-  readonly slot: Slot;
-  readonly exit: ExitUnits;
-}
+export type Row = Omit<Span, 'end'>;
 
 export interface StepBatch {
   /** In the order in which they run. */
